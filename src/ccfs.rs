@@ -1,0 +1,10 @@
+//! What CC-FS is: its interfaces, the rules of their bodies, and how it answers.
+
+mod endpoint;
+mod payload;
+mod reply;
+mod times;
+
+pub use endpoint::{Answer, Body, Endpoint, Lookup, Repeat, TABLE, find};
+pub use payload::{Invalid, Payload, Tenant, Versionless};
+pub use reply::{Json, Verdict};

@@ -1,0 +1,92 @@
+//! How things end: one [`Trigger`] moves through the phases of a shutdown, every connection and task
+//! holds a [`Watch`]. A drain is over when all watches are dropped; nobody counts. Knows nobody.
+
+use tokio::sync::watch;
+
+/// The acts of a shutdown, in order; a drain never goes back.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Phase {
+    /// Business as usual.
+    Serving,
+    /// Every answer says `Connection: close` (HTTP/2: GOAWAY); idle connections may stay.
+    Announced,
+    /// Idle connections are closed, what is in flight may finish.
+    Closing,
+    /// Whatever is left is dropped.
+    Forced,
+}
+
+/// Makes the two halves, in [`Phase::Serving`].
+pub fn channel() -> (Trigger, Watch) {
+    let (sender, receiver) = watch::channel(Phase::Serving);
+    (Trigger(sender), Watch(receiver))
+}
+
+/// Moves the drain on. Not `Clone`: one owner decides.
+#[derive(Debug)]
+pub struct Trigger(watch::Sender<Phase>);
+
+impl Trigger {
+    /// Moves to `phase`; an earlier phase than the current one changes nothing.
+    pub fn advance(&self, phase: Phase) {
+        self.0.send_if_modified(|current| {
+            let moves = phase > *current;
+            if moves {
+                *current = phase;
+            }
+            moves
+        });
+    }
+
+    /// A further watch.
+    pub fn watch(&self) -> Watch {
+        Watch(self.0.subscribe())
+    }
+
+    /// Resolves when every watch is dropped.
+    pub async fn all_gone(&self) {
+        self.0.closed().await;
+    }
+}
+
+/// Sees the phases; keeps the drain from being over while it lives.
+#[derive(Clone, Debug)]
+pub struct Watch(watch::Receiver<Phase>);
+
+impl Watch {
+    /// Where the drain is now.
+    pub fn phase(&self) -> Phase {
+        *self.0.borrow()
+    }
+
+    /// Resolves when the drain has come to `phase` or beyond; a dropped trigger is [`Phase::Forced`].
+    pub async fn reached(&mut self, phase: Phase) {
+        // An error means that the trigger is gone: nobody will ever end this in order.
+        let _ = self.0.wait_for(|current| *current >= phase).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_drain_moves_on_and_is_over_when_the_last_watch_goes() {
+        let (trigger, mut watch) = channel();
+        assert_eq!(watch.phase(), Phase::Serving);
+        trigger.advance(Phase::Closing);
+        trigger.advance(Phase::Announced);
+        watch.reached(Phase::Announced).await;
+        assert_eq!(watch.phase(), Phase::Closing);
+        let second = trigger.watch();
+        drop(watch);
+        assert!(futures_now(trigger.all_gone()).await.is_none());
+        drop(second);
+        trigger.all_gone().await;
+    }
+
+    /// The future's output if it is ready at once.
+    async fn futures_now<T>(future: impl Future<Output = T>) -> Option<T> {
+        tokio::select! { biased; output = future => Some(output), () = std::future::ready(()) => None }
+    }
+}

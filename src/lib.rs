@@ -1,0 +1,49 @@
+//! # The code map
+//!
+//! `ccfs-gateway` stands in front of CC-FS clusters: it verifies who asks, makes the request
+//! well-formed, answers from a cache where that is safe, and delivers to a node where it is not.
+//!
+//! A request is turned, step by step, into one value, a [`call::Call`]: who asks (proved), what for
+//! (normalized), of which cluster. Everything before it is about trust, everything after it about
+//! delivery. The modules below stand in the order of their layers; a module may use only modules of
+//! a lower layer, which `tests/gateway/layers.rs` enforces:
+//!
+//! | layer | modules | knows |
+//! |---|---|---|
+//! | 8 commands | [`cli`], [`stand_in`] | the program from outside |
+//! | 7 shell | [`app`] | how all parts are wired, and in which order they end |
+//! | 6 edges | [`listener`], [`admin`] | sockets, TLS, deadlines; not what a request means |
+//! | 5 path | [`gateway`] | the stages of a request, and every refusal |
+//! | 4 services | [`cache`], [`flight`], [`limit`], [`upstream`] | one service each |
+//! | 3 waist | [`call`] | what is delivered, and what comes back |
+//! | 2 settings | [`config`] | the one file an operator writes |
+//! | 1 rules | [`auth`], [`ccfs`], [`cluster`], [`presigned`] | pure: no IO, no async, no clock |
+//! | 0 leaves | [`drain`], [`metrics`], [`telemetry`] | nobody |
+
+pub mod drain;
+pub mod metrics;
+pub mod telemetry;
+
+pub mod auth;
+pub mod ccfs;
+pub mod cluster;
+pub mod presigned;
+
+pub mod config;
+
+pub mod call;
+
+pub mod cache;
+pub mod flight;
+pub mod limit;
+pub mod upstream;
+
+pub mod gateway;
+
+pub mod admin;
+pub mod listener;
+
+pub mod app;
+
+pub mod cli;
+pub mod stand_in;
