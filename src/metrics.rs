@@ -33,7 +33,6 @@ macro_rules! families {
         )+
 
         /// Where each family begins in a shard.
-        #[allow(non_snake_case, reason = "one field per family, named after it")]
         struct Layout { $( $family: usize, )+ total: usize }
 
         const LAYOUT: Layout = {
