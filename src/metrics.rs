@@ -58,8 +58,8 @@ macro_rules! families {
 }
 
 #[allow(
-    non_upper_case_globals,
-    reason = "the layout's constants are named after their families"
+    non_snake_case,
+    reason = "the layout has one field per family, named after it"
 )]
 mod declared {
     use super::Label;
