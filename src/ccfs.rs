@@ -7,4 +7,4 @@ mod times;
 
 pub use endpoint::{Answer, Body, Endpoint, Lookup, Repeat, TABLE, find};
 pub use payload::{Invalid, Payload, Tenant, Versionless};
-pub use reply::{Json, Verdict};
+pub use reply::{Json, Verdict, envelope};

@@ -17,6 +17,11 @@ impl AccessKey {
         &self.0
     }
 
+    /// The ak as shared text.
+    pub fn shared(&self) -> Arc<str> {
+        self.0.clone()
+    }
+
     /// May `text` be an ak at all? 1 to 128 visible ASCII characters, none of them a slash, since
     /// slashes part the fields of an Authorization value.
     pub fn is_well_formed(text: &str) -> bool {

@@ -23,6 +23,13 @@ pub struct Endpoint {
     pub flow_control_code: &'static str,
 }
 
+impl Endpoint {
+    /// The row of paths that the table does not list?
+    pub fn is_unlisted(&self) -> bool {
+        todo!()
+    }
+}
+
 /// The shape of a request body.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Body {
