@@ -2,6 +2,8 @@
 
 use super::*;
 
+const NOW: &str = "2021-11-24T06:25:03Z";
+
 const SIGNATURE: &str = "460fa4c383750032e121f3b6c3c54e27796c9b61a3250828b3a816bd30b4342c";
 
 fn read(headers: &HeaderMap) -> Result<Claim<'_>, AuthError> {
@@ -38,17 +40,22 @@ fn a_well_formed_value_is_read_verbatim() {
     }
 }
 
+#[track_caller]
+fn malformed(ak: &str, timestamp: &str, names: &str, signature: &str) {
+    let value = format!("auth-v2/{ak}/{timestamp}/{names}/{signature}");
+    let error = read(&head(&value)).unwrap_err();
+    assert!(matches!(error, AuthError::Malformed(_)), "{value}: {error}");
+}
+
 #[test]
-fn what_has_not_the_form_is_malformed() {
-    let malformed = |ak: &str, timestamp: &str, names: &str, signature: &str| {
-        let value = format!("auth-v2/{ak}/{timestamp}/{names}/{signature}");
-        let error = read(&head(&value)).unwrap_err();
-        assert!(matches!(error, AuthError::Malformed(_)), "{value}: {error}");
-    };
-    let now = "2021-11-24T06:25:03Z";
+fn an_access_key_has_no_slashes_or_blanks_and_an_end() {
     for ak in ["", "a/b", "a b", "a\tb", &"a".repeat(129)] {
-        malformed(ak, now, "host", SIGNATURE);
+        malformed(ak, NOW, "host", SIGNATURE);
     }
+}
+
+#[test]
+fn a_timestamp_has_one_of_two_forms() {
     for timestamp in [
         "",
         "2021-11-24T06:25:03",
@@ -66,6 +73,10 @@ fn what_has_not_the_form_is_malformed() {
     ] {
         malformed("ak", timestamp, "host", SIGNATURE);
     }
+}
+
+#[test]
+fn the_names_are_lower_case_without_repeats_and_hold_host() {
     let many: String = (0..64).map(|index| format!("x{index};")).collect();
     for names in [
         "",
@@ -81,21 +92,31 @@ fn what_has_not_the_form_is_malformed() {
         "host; x-a",
         &format!("{many}host"),
     ] {
-        malformed("ak", now, names, SIGNATURE);
+        malformed("ak", NOW, names, SIGNATURE);
     }
+}
+
+#[test]
+fn a_signature_is_64_lower_case_hex_digits() {
     for signature in [
         "",
         "0",
         &SIGNATURE[1..],
         &SIGNATURE.to_uppercase(),
+        &SIGNATURE.replace('4', "g"),
         &format!("{SIGNATURE}0"),
     ] {
-        malformed("ak", now, "host", signature);
+        malformed("ak", NOW, "host", signature);
     }
+}
+
+#[test]
+fn a_value_has_five_parts_and_is_ascii() {
     for value in [
         "auth-v2/",
         "auth-v2//////",
         "auth-v2/ak/host/00",
+        &format!("auth-v2/ak/{NOW}/host/extra/{SIGNATURE}"),
         &format!("auth-v2/{}", "/".repeat(9000)),
     ] {
         assert!(
@@ -104,10 +125,8 @@ fn what_has_not_the_form_is_malformed() {
         );
     }
     let mut headers = head("");
-    headers.insert(
-        AUTHORIZATION,
-        HeaderValue::from_bytes(b"auth-v2/\xff").unwrap(),
-    );
+    let latin = HeaderValue::from_bytes(b"auth-v2/\xff").unwrap();
+    headers.insert(AUTHORIZATION, latin);
     assert!(matches!(read(&headers), Err(AuthError::Malformed(_))));
 }
 
