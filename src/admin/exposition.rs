@@ -2,13 +2,16 @@
 
 use std::fmt;
 
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, text};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet, text,
+};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
-use prometheus_client::collector::Collector;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::cluster::NodeState;
 use crate::gateway::Shared;
 use crate::metrics::{BUCKETS_MS, Histogram, Totals};
 
@@ -48,24 +51,52 @@ impl Gauges {
         let snapshot = shared.snapshot.load();
         let (entries, weight) = shared.cache.size();
         let plain = vec![
-            ("inflight_requests", "Requests in flight", count(snapshot.in_flight.used())),
-            ("buffered_bytes", "Bytes of request bodies held", count(snapshot.buffered.used())),
-            ("cache_entries", "Answers in the cache", i64::try_from(entries).unwrap_or(i64::MAX)),
-            ("cache_weight_bytes", "Bytes in the cache", i64::try_from(weight).unwrap_or(i64::MAX)),
-            ("coalesced_fetches", "Fetches under way", count(shared.flights.len())),
-            ("access_keys", "Access keys configured", count(snapshot.accounts().len())),
+            (
+                "inflight_requests",
+                "Requests in flight",
+                count(snapshot.in_flight.used()),
+            ),
+            (
+                "buffered_bytes",
+                "Bytes of request bodies held",
+                count(snapshot.buffered.used()),
+            ),
+            (
+                "cache_entries",
+                "Answers in the cache",
+                i64::try_from(entries).unwrap_or(i64::MAX),
+            ),
+            (
+                "cache_weight_bytes",
+                "Bytes in the cache",
+                i64::try_from(weight).unwrap_or(i64::MAX),
+            ),
+            (
+                "coalesced_fetches",
+                "Fetches under way",
+                count(shared.flights.len()),
+            ),
+            (
+                "access_keys",
+                "Access keys configured",
+                count(snapshot.accounts().len()),
+            ),
             (
                 "config_generation",
                 "Generation of the configuration",
                 i64::try_from(snapshot.generation).unwrap_or(i64::MAX),
             ),
-            ("draining", "1 from the beginning of a drain", i64::from(draining)),
+            (
+                "draining",
+                "1 from the beginning of a drain",
+                i64::from(draining),
+            ),
         ];
         let nodes = super::status::nodes(&snapshot)
             .map(|(cluster, node)| NodeRow {
                 cluster: cluster.to_owned(),
-                up: node.is_up(),
-                ejected: node.is_ejected(),
+                up: matches!(node.state, NodeState::Up | NodeState::SlowStart),
+                ejected: node.state == NodeState::Ejected,
                 in_flight: count(node.in_flight),
                 requests: node.requests,
                 failures: node.failures,
@@ -104,9 +135,17 @@ impl Exposition {
     fn nodes(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         type Read = fn(&NodeRow) -> i64;
         let gauges: [(&str, &str, Read); 3] = [
-            ("node_up", "1 if a node is taken to be well", |row| row.up.into()),
-            ("node_ejected", "1 while a node is put aside", |row| row.ejected.into()),
-            ("upstream_in_flight", "Requests in flight at a node", |row| row.in_flight),
+            ("node_up", "1 if a node is taken to be well", |row| {
+                row.up.into()
+            }),
+            ("node_ejected", "1 while a node is put aside", |row| {
+                row.ejected.into()
+            }),
+            (
+                "upstream_in_flight",
+                "Requests in flight at a node",
+                |row| row.in_flight,
+            ),
         ];
         for (name, help, read) in gauges {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
@@ -117,7 +156,9 @@ impl Exposition {
         type Count = fn(&NodeRow) -> u64;
         let counters: [(&str, &str, Count); 2] = [
             ("node_requests", "Tries at a node", |row| row.requests),
-            ("node_failures", "Failed tries at a node", |row| row.failures),
+            ("node_failures", "Failed tries at a node", |row| {
+                row.failures
+            }),
         ];
         for (name, help, read) in counters {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
@@ -142,13 +183,19 @@ fn durations(encoder: &mut DescriptorEncoder<'_>, seen: &Histogram) -> Result<()
         Some(&Unit::Seconds),
         MetricType::Histogram,
     )?;
-    #[expect(clippy::cast_precision_loss, reason = "microseconds of a process's life fit")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "microseconds of a process's life fit"
+    )]
     let seconds = |micros: u64| micros as f64 / 1e6;
-    let bounds = BUCKETS_MS.iter().map(|ms| seconds(ms * 1000)).chain([f64::MAX]);
+    let bounds = BUCKETS_MS
+        .iter()
+        .map(|ms| seconds(ms * 1000))
+        .chain([f64::MAX]);
     let buckets: Vec<(f64, u64)> = bounds.zip(seen.buckets).collect();
     let count = seen.buckets.iter().sum();
     let no_exemplars: Option<&std::collections::HashMap<usize, _>> = None;
-    metric.encode_histogram::<()>(seconds(seen.sum_micros), count, &buckets, no_exemplars)
+    metric.encode_histogram::<NoLabelSet>(seconds(seen.sum_micros), count, &buckets, no_exemplars)
 }
 
 fn count(n: usize) -> i64 {

@@ -31,7 +31,10 @@ impl Guard {
         let host = text(headers, header::HOST).unwrap_or_default();
         if !self.knows(host) {
             // A page on another name that resolves to this address (DNS rebinding) ends here.
-            return Err((StatusCode::MISDIRECTED_REQUEST, "this Host is not served here"));
+            return Err((
+                StatusCode::MISDIRECTED_REQUEST,
+                "this Host is not served here",
+            ));
         }
         if method != Method::GET && method != Method::HEAD {
             self.check_order(host, headers)?;
@@ -52,17 +55,25 @@ impl Guard {
         headers: &HeaderMap,
     ) -> Result<(), (StatusCode, &'static str)> {
         if text(headers, "x-ccfs-gateway") != Some("1") {
-            return Err((StatusCode::FORBIDDEN, "an order needs the field X-Ccfs-Gateway: 1"));
+            return Err((
+                StatusCode::FORBIDDEN,
+                "an order needs the field X-Ccfs-Gateway: 1",
+            ));
         }
         let site = text(headers, "sec-fetch-site");
         let origin_is_ours = text(headers, header::ORIGIN).is_none_or(|origin| {
-            let authority = origin.strip_prefix("http://").or(origin.strip_prefix("https://"));
+            let authority = origin
+                .strip_prefix("http://")
+                .or(origin.strip_prefix("https://"));
             authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host))
         });
         if origin_is_ours && site.is_none_or(|site| site == "same-origin" || site == "none") {
             Ok(())
         } else {
-            Err((StatusCode::FORBIDDEN, "orders are taken from the same origin only"))
+            Err((
+                StatusCode::FORBIDDEN,
+                "orders are taken from the same origin only",
+            ))
         }
     }
 
@@ -80,8 +91,12 @@ impl Guard {
 
 /// Bearer for programs, Basic with the token as password for browsers.
 fn presents(headers: &HeaderMap, token: &AdminToken) -> bool {
-    let Some(value) = text(headers, header::AUTHORIZATION) else { return false };
-    let Some((scheme, rest)) = value.split_once(' ') else { return false };
+    let Some(value) = text(headers, header::AUTHORIZATION) else {
+        return false;
+    };
+    let Some((scheme, rest)) = value.split_once(' ') else {
+        return false;
+    };
     let rest = rest.trim_start();
     if scheme.eq_ignore_ascii_case("bearer") {
         return token.matches(rest.as_bytes());
@@ -89,8 +104,13 @@ fn presents(headers: &HeaderMap, token: &AdminToken) -> bool {
     if !scheme.eq_ignore_ascii_case("basic") {
         return false;
     }
-    let decoded = base64::engine::general_purpose::STANDARD.decode(rest).unwrap_or_default();
-    let password = decoded.iter().position(|&b| b == b':').and_then(|at| decoded.get(at + 1..));
+    let decoded = base64::engine::general_purpose::STANDARD
+        .decode(rest)
+        .unwrap_or_default();
+    let password = decoded
+        .iter()
+        .position(|&b| b == b':')
+        .and_then(|at| decoded.get(at + 1..));
     password.is_some_and(|password| token.matches(password))
 }
 
@@ -123,10 +143,17 @@ mod tests {
         );
         let headers = fields
             .iter()
-            .map(|(name, value)| (header::HeaderName::from_static(name), value.parse().unwrap()))
+            .map(|(name, value)| {
+                (
+                    header::HeaderName::from_static(name),
+                    value.parse().unwrap(),
+                )
+            })
             .collect();
         let uri = Uri::try_from(path).unwrap();
-        guard.check(&method, &uri, &headers).map_or_else(|(status, _)| status.as_u16(), |()| 200)
+        guard
+            .check(&method, &uri, &headers)
+            .map_or_else(|(status, _)| status.as_u16(), |()| 200)
     }
 
     #[test]
@@ -142,7 +169,11 @@ mod tests {
             ("10.0.0.1:9901", 421),
             ("", 421),
         ] {
-            assert_eq!(check(Method::GET, "/status", &[("host", host)], false), status, "{host}");
+            assert_eq!(
+                check(Method::GET, "/status", &[("host", host)], false),
+                status,
+                "{host}"
+            );
         }
     }
 
@@ -153,8 +184,14 @@ mod tests {
         let post = |fields: &[(&'static str, &str)]| check(Method::POST, "/drain", fields, false);
         assert_eq!(post(&[host]), 403);
         assert_eq!(post(&[host, marker]), 200);
-        assert_eq!(post(&[host, marker, ("origin", "http://localhost:9901")]), 200);
-        assert_eq!(post(&[host, marker, ("origin", "http://evil.example")]), 403);
+        assert_eq!(
+            post(&[host, marker, ("origin", "http://localhost:9901")]),
+            200
+        );
+        assert_eq!(
+            post(&[host, marker, ("origin", "http://evil.example")]),
+            403
+        );
         assert_eq!(post(&[host, marker, ("origin", "null")]), 403);
         assert_eq!(post(&[host, marker, ("sec-fetch-site", "cross-site")]), 403);
     }
@@ -162,14 +199,19 @@ mod tests {
     #[test]
     fn the_token_opens_all_but_the_probes_need_none() {
         let host = ("host", "localhost:9901");
-        let get = |path: &str, fields: &[(&'static str, &str)]| {
-            check(Method::GET, path, fields, true)
-        };
+        let get =
+            |path: &str, fields: &[(&'static str, &str)]| check(Method::GET, path, fields, true);
         assert_eq!(get("/livez", &[host]), 200);
         assert_eq!(get("/readyz", &[host]), 200);
         assert_eq!(get("/status", &[host]), 401);
-        assert_eq!(get("/status", &[host, ("authorization", "Bearer s3cret")]), 200);
-        assert_eq!(get("/status", &[host, ("authorization", "Bearer s3cre")]), 401);
+        assert_eq!(
+            get("/status", &[host, ("authorization", "Bearer s3cret")]),
+            200
+        );
+        assert_eq!(
+            get("/status", &[host, ("authorization", "Bearer s3cre")]),
+            401
+        );
         let basic = base64::engine::general_purpose::STANDARD.encode("any:s3cret");
         let basic = format!("Basic {basic}");
         assert_eq!(get("/status", &[host, ("authorization", &basic)]), 200);
