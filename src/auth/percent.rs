@@ -64,6 +64,11 @@ pub(super) fn encode(bytes: &[u8]) -> impl Iterator<Item = u8> {
     })
 }
 
+/// The first byte of the encoded form of `byte`: itself or `%`.
+pub(super) fn first_of(byte: u8) -> u8 {
+    ENCODED[usize::from(byte)][0]
+}
+
 /// The bytes behind `text`; `None` if a `%` is not followed by two hex digits.
 pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
     let mut decoded = Vec::with_capacity(text.len());
