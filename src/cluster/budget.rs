@@ -1,0 +1,137 @@
+//! How many requests may be repeated: a part of recent traffic and a small floor, so that retries
+//! cannot multiply the load of a cluster that is already failing. Lock-free; the time is handed in.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use super::Retries;
+
+/// The traffic of the last ten seconds, and what was repeated of it.
+#[derive(Debug, Default)]
+pub struct Budget {
+    epoch: OnceLock<Instant>,
+    requests: Window,
+    retries: Window,
+}
+
+impl Budget {
+    /// Counts a request.
+    pub fn deposit(&self, now: Instant) {
+        self.requests.add(self.second(now));
+    }
+
+    /// Takes one retry out of the budget; false if there is none.
+    pub fn withdraw(&self, now: Instant, limits: &Retries) -> bool {
+        let second = self.second(now);
+        let share = self.requests.sum(second) * u64::from(limits.budget) / 100;
+        let allowed =
+            self.retries.sum(second) < share || self.retries.at(second) < u64::from(limits.floor);
+        if allowed {
+            self.retries.add(second);
+        }
+        allowed
+    }
+
+    /// Counted from 1, so that a second is never what an empty bucket says.
+    fn second(&self, now: Instant) -> u32 {
+        let epoch = *self.epoch.get_or_init(|| now);
+        u32::try_from(now.saturating_duration_since(epoch).as_secs() + 1).unwrap_or(u32::MAX)
+    }
+}
+
+/// Ten buckets of one second; each holds its second above and its count below.
+#[derive(Debug, Default)]
+struct Window([AtomicU64; SECONDS]);
+
+impl Window {
+    fn add(&self, second: u32) {
+        let bucket = &self.0[second as usize % SECONDS];
+        let fresh = u64::from(second) << 32;
+        let counted = bucket.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
+            Some(if held >> 32 == u64::from(second) {
+                // Saturates inside its half: the count must never run into the second.
+                held + u64::from(held as u32 != u32::MAX)
+            } else {
+                fresh + 1
+            })
+        });
+        debug_assert!(counted.is_ok(), "the update never declines");
+    }
+
+    fn at(&self, second: u32) -> u64 {
+        let held = self.0[second as usize % SECONDS].load(Ordering::Relaxed);
+        if held >> 32 == u64::from(second) {
+            u64::from(held as u32)
+        } else {
+            0
+        }
+    }
+
+    fn sum(&self, second: u32) -> u64 {
+        let oldest = second.saturating_sub(SECONDS as u32 - 1);
+        (oldest..=second).map(|second| self.at(second)).sum()
+    }
+}
+
+/// How far back traffic counts.
+const SECONDS: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn retries(budget: u8, floor: u32) -> Retries {
+        Retries { budget, floor }
+    }
+
+    #[test]
+    fn a_fifth_of_ten_seconds_and_a_floor() {
+        let start = Instant::now();
+        let budget = Budget::default();
+        for _ in 0..100 {
+            budget.deposit(start);
+        }
+        let now = start + Duration::from_secs(9);
+        let granted = (0..1000).filter(|_| budget.withdraw(now, &retries(20, 3)));
+        assert_eq!(granted.count(), 20);
+        let later = start + Duration::from_secs(10);
+        let granted = (0..1000).filter(|_| budget.withdraw(later, &retries(20, 3)));
+        assert_eq!(
+            granted.count(),
+            3,
+            "the traffic is forgotten, the floor stays"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn never_more_than_share_and_floor(
+            steps in prop::collection::vec((0u64..1500, any::<bool>()), 1..400),
+            percent in 0u8..=100, floor in 0u32..5,
+        ) {
+            let start = Instant::now();
+            let budget = Budget::default();
+            let limits = retries(percent, floor);
+            let (mut millis, mut requests, mut granted) = (0, 0u64, 0u64);
+            for (pause, request) in steps {
+                millis += pause;
+                let now = start + Duration::from_millis(millis);
+                if request {
+                    budget.deposit(now);
+                    requests += 1;
+                } else {
+                    granted += u64::from(budget.withdraw(now, &limits));
+                }
+            }
+            let seconds = millis / 1000 + 1;
+            // Each window of ten seconds allows its own share, so all together at most that of all.
+            let most = requests * u64::from(percent) / 100 + u64::from(floor) * seconds;
+            prop_assert!(granted <= most, "{granted} of {requests} in {seconds} s");
+        }
+    }
+}

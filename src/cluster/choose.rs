@@ -1,0 +1,129 @@
+//! Which of the nodes that may be tried? Pure: views and a random number in, a place out.
+
+/// One node as a choice sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct View {
+    /// Requests in flight there.
+    pub in_flight: usize,
+    /// Its configured weight.
+    pub weight: u32,
+    /// The part of its weight that it carries now: less than 1 while it warms up or is busy.
+    pub share: f64,
+    /// What consistent hashing knows it by; the same in every replica and after every start.
+    pub seed: u64,
+}
+
+impl View {
+    fn load(&self) -> f64 {
+        self.in_flight as f64 / self.capacity()
+    }
+
+    fn capacity(&self) -> f64 {
+        f64::from(self.weight) * self.share
+    }
+}
+
+/// Power of two choices: the better of two random nodes, each drawn by its weight. `None` without
+/// nodes.
+pub fn least_request(views: &[View], random: u64) -> Option<usize> {
+    if views.len() < 2 {
+        return (!views.is_empty()).then_some(0);
+    }
+    let first = draw(views, None, (random >> 32) as u32)?;
+    let second = draw(views, Some(first), random as u32)?;
+    // Equally busy for their size, the first stays: it was drawn by weight, so an idle cluster is
+    // used by weight too.
+    Some(if views[second].load() < views[first].load() {
+        second
+    } else {
+        first
+    })
+}
+
+/// Smoothly weighted: each node gains its weight each turn, the richest is taken and pays for all.
+/// So five turns of weights 3 and 2 are a b a b a, not a a a b b. `credits` has one place per view.
+pub fn round_robin(views: &[View], credits: &mut [f64]) -> Option<usize> {
+    let mut total = 0.0;
+    let mut richest: Option<usize> = None;
+    for (place, view) in views.iter().enumerate() {
+        total += view.capacity();
+        *credits.get_mut(place)? += view.capacity();
+        if richest.is_none_or(|best| credits[place] > credits[best]) {
+            richest = Some(place);
+        }
+    }
+    let richest = richest?;
+    credits[richest] -= total;
+    Some(richest)
+}
+
+/// Consistent hashing by highest random weight, with bounded load: a key goes to the node that it
+/// scores highest with, unless that one has more than [`BOUND`] of its fair part of all requests in
+/// flight. A node that leaves moves only its own keys, and each of them by its own order.
+pub fn consistent_hash(views: &[View], key: u64) -> Option<usize> {
+    let in_flight: usize = views.iter().map(|view| view.in_flight).sum();
+    let capacity: f64 = views.iter().map(View::capacity).sum();
+    let fair = BOUND * (in_flight as f64 + 1.0) / capacity;
+    let within = |view: &View| (view.in_flight as f64) < (fair * view.capacity()).ceil();
+    let best = |among: &dyn Fn(&View) -> bool| {
+        let scored = views
+            .iter()
+            .enumerate()
+            .filter(|(_, view)| among(view))
+            .map(|(place, view)| (place, score(view, key)));
+        scored
+            .max_by(|(_, one), (_, other)| one.total_cmp(other))
+            .map(|(place, _)| place)
+    };
+    best(&within).or_else(|| best(&|_| true))
+}
+
+/// A stable hash of a node's name or of a key: FNV-1a, finished so that near names lie far apart.
+pub fn stable_hash(bytes: &[u8]) -> u64 {
+    let fnv = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    mix(fnv)
+}
+
+/// A random place by weight, `except` left out.
+fn draw(views: &[View], except: Option<usize>, random: u32) -> Option<usize> {
+    let others = || {
+        views
+            .iter()
+            .enumerate()
+            .filter(move |(place, _)| Some(*place) != except)
+    };
+    let total: f64 = others().map(|(_, view)| view.capacity()).sum();
+    let mut point = f64::from(random) / (f64::from(u32::MAX) + 1.0) * total;
+    let mut last = None;
+    for (place, view) in others() {
+        point -= view.capacity();
+        last = Some(place);
+        if point < 0.0 {
+            break;
+        }
+    }
+    last
+}
+
+/// `-weight / ln(u)` with u uniform in (0, 1) by node and key: the highest wins with a probability
+/// that is its weight's part.
+fn score(view: &View, key: u64) -> f64 {
+    let hash = mix(view.seed ^ mix(key));
+    let uniform = ((hash >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
+    -f64::from(view.weight) / uniform.ln()
+}
+
+/// The finalizer of splitmix64.
+fn mix(value: u64) -> u64 {
+    let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ (value >> 31)
+}
+
+/// How far above its fair part a node may be loaded before a key goes elsewhere.
+const BOUND: f64 = 1.25;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,140 @@
+//! The connections that a node has, over all workers. Each worker keeps its own idle ones; this is
+//! only the count of all, and the way to take an idle one away from a worker that does not need it.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::Waker;
+
+/// One connection's place in its node's count.
+#[derive(Debug, Default)]
+pub struct Slot {
+    state: AtomicU8,
+    answered: AtomicBool,
+    driver: OnceLock<Waker>,
+}
+
+impl Slot {
+    /// Says which task drives the connection; it is woken when the slot is closed. A task's waker
+    /// stays the same, so once is enough.
+    pub fn driven_by(&self, waker: &Waker) {
+        self.driver.get_or_init(|| waker.clone());
+    }
+
+    /// Has the connection to end?
+    pub fn is_closed(&self) -> bool {
+        self.state.load(Ordering::Acquire) == CLOSED
+    }
+
+    /// From idle to busy; false if it was closed meanwhile.
+    pub fn take(&self) -> bool {
+        self.answered.store(false, Ordering::Relaxed);
+        self.turn(IDLE, BUSY)
+    }
+
+    /// From busy to idle; false if it was closed meanwhile.
+    pub fn rest(&self) -> bool {
+        self.turn(BUSY, IDLE)
+    }
+
+    /// Ends the connection if it is idle; was it?
+    pub fn close_idle(&self) -> bool {
+        let closed = self.turn(IDLE, CLOSED);
+        if closed {
+            self.wake();
+        }
+        closed
+    }
+
+    /// Ends the connection.
+    pub fn close(&self) {
+        if self.state.swap(CLOSED, Ordering::AcqRel) != CLOSED {
+            self.wake();
+        }
+    }
+
+    /// A byte came from the node since the connection was last taken.
+    pub fn mark_answered(&self) {
+        // Read first: a store for every read of a long body would dirty the line for nothing.
+        if !self.has_answered() {
+            self.answered.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Did a byte come from the node since the connection was last taken?
+    pub fn has_answered(&self) -> bool {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    fn turn(&self, from: u8, to: u8) -> bool {
+        self.state
+            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
+
+    fn wake(&self) {
+        // A connection is driven before it is ever idle, so an idle one has its waker.
+        if let Some(driver) = self.driver.get() {
+            driver.wake_by_ref();
+        }
+    }
+}
+
+/// All slots of one node.
+#[derive(Debug, Default)]
+pub struct Slots(Mutex<Vec<Arc<Slot>>>);
+
+impl Slots {
+    /// A slot for a new connection, at most `cap` in all. At the cap an idle connection of another
+    /// worker is closed for it; `None` if every one is busy.
+    pub fn open(&self, cap: usize) -> Option<Arc<Slot>> {
+        let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.retain(|slot| !slot.is_closed());
+        if slots.len() >= cap {
+            let idle = slots.iter().position(|slot| slot.close_idle())?;
+            slots.swap_remove(idle);
+        }
+        let slot = Arc::new(Slot::default());
+        slots.push(slot.clone());
+        Some(slot)
+    }
+
+    /// Connections now.
+    pub fn count(&self) -> usize {
+        let slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.iter().filter(|slot| !slot.is_closed()).count()
+    }
+}
+
+impl Drop for Slots {
+    /// The node is gone: nobody can need its idle connections again.
+    fn drop(&mut self) {
+        let slots = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for slot in slots {
+            slot.close();
+        }
+    }
+}
+
+const BUSY: u8 = 0;
+const IDLE: u8 = 1;
+const CLOSED: u8 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn at_the_cap_an_idle_connection_makes_room() {
+        let slots = Slots::default();
+        let (one, two) = (slots.open(2).unwrap(), slots.open(2).unwrap());
+        assert!(slots.open(2).is_none(), "both are busy");
+        assert!(two.rest());
+        let three = slots.open(2).expect("an idle one makes room");
+        assert!(two.is_closed() && !two.take() && !one.is_closed());
+        assert_eq!(slots.count(), 2);
+        three.close();
+        assert_eq!(slots.count(), 1);
+        drop(slots);
+        assert!(one.is_closed(), "the node is gone");
+    }
+}
