@@ -203,9 +203,8 @@ impl Cluster {
         };
         let drained = self.drained();
         let members = self.members.load();
-        let stays = |m: &&Member| {
-            m.node.address() != address || found.contains(&m.node.socket().ip())
-        };
+        let stays =
+            |m: &&Member| m.node.address() != address || found.contains(&m.node.socket().ip());
         let mut nodes: Vec<Member> = members.nodes.iter().filter(stays).cloned().collect();
         let left = nodes.len() < members.nodes.len();
         let mut joined = false;

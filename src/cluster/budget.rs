@@ -25,8 +25,8 @@ impl Budget {
     pub fn withdraw(&self, now: Instant, limits: &Retries) -> bool {
         let second = self.second(now);
         let share = self.requests.sum(second) * u64::from(limits.budget) / 100;
-        let allowed = self.retries.sum(second) < share
-            || self.retries.at(second) < u64::from(limits.floor);
+        let allowed =
+            self.retries.sum(second) < share || self.retries.at(second) < u64::from(limits.floor);
         if allowed {
             self.retries.add(second);
         }
@@ -101,7 +101,11 @@ mod tests {
         assert_eq!(granted.count(), 20);
         let later = start + Duration::from_secs(10);
         let granted = (0..1000).filter(|_| budget.withdraw(later, &retries(20, 3)));
-        assert_eq!(granted.count(), 3, "the traffic is forgotten, the floor stays");
+        assert_eq!(
+            granted.count(),
+            3,
+            "the traffic is forgotten, the floor stays"
+        );
     }
 
     proptest! {
