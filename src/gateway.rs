@@ -1,1 +1,476 @@
-//! (to come)
+//! The path of a request, stage by stage. [`Gateway::handle`] wraps the stages in one record and one
+//! answer; `Gateway::answer` is the list of the stages themselves.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Request, Response, StatusCode, header};
+use jiff::Timestamp;
+
+use crate::auth::{AuthError, Caller, Claim, Signable};
+use crate::cache::Cache;
+use crate::call::{Authorization, Call, Context, Delivery};
+use crate::ccfs::{Answer, Body, Endpoint, Payload};
+use crate::cluster::Cluster;
+use crate::config::Validation;
+use crate::flight::Flights;
+use crate::limit::{Addresses, Permit, Reservation};
+use crate::metrics::{Auth, Limited, Shadow, Shed};
+use crate::telemetry::{Origin, Record, Sink, TraceContext};
+use crate::upstream::Upstream;
+
+mod intake;
+mod media;
+mod recording;
+mod rejection;
+mod respond;
+mod snapshot;
+
+pub use intake::ReadError;
+pub use rejection::{Answer as ErrorAnswer, Rejection};
+pub use respond::ReplyBody;
+pub use snapshot::{Account, Front, Snapshot};
+
+use recording::Fetched;
+use respond::Reply;
+
+/// What all workers share: the current snapshot, the cache, what is being fetched, budgets of
+/// addresses.
+#[derive(Debug)]
+pub struct Shared {
+    /// The current generation.
+    pub snapshot: ArcSwap<Snapshot>,
+    /// Answers.
+    pub cache: Cache,
+    /// Fetches in the air.
+    pub flights: Flights<Fetched>,
+    /// Budgets of client addresses.
+    pub addresses: ArcSwap<Addresses>,
+}
+
+/// One worker's gateway.
+#[derive(Clone, Debug)]
+pub struct Gateway {
+    shared: Arc<Shared>,
+    upstream: Arc<Upstream>,
+    sink: Sink,
+}
+
+impl Gateway {
+    /// A gateway over what all share, with connections and counters of its own.
+    pub fn new(shared: Arc<Shared>, upstream: Arc<Upstream>, sink: Sink) -> Self {
+        Self {
+            shared,
+            upstream,
+            sink,
+        }
+    }
+
+    /// Answers one request. Whatever becomes of it, one record is written, also when this future is
+    /// dropped because the client left.
+    pub async fn handle<B>(&self, origin: Origin, request: Request<B>) -> Response<ReplyBody>
+    where
+        B: http_body::Body<Data = Bytes, Error = ReadError> + Unpin,
+    {
+        let mut exchange = self.begin(origin, Some(request.headers()));
+        exchange.record.method = Some(request.method().clone());
+        exchange.record.uri = Some(request.uri().clone());
+        exchange.record.version = request.version();
+        let answered = self.answer(request, &mut exchange).await;
+        respond::finish(answered, exchange)
+    }
+
+    /// The answer to a head that the listener refused.
+    pub fn refuse(&self, origin: Origin, rejection: Rejection) -> Response<Bytes> {
+        respond::refusal(&rejection, &mut self.begin(origin, None).record)
+    }
+
+    /// The stages, in order. What depends on our keys comes after the body is read, so that from
+    /// outside an unknown ak and a wrong signature take the same way.
+    async fn answer<B>(
+        &self,
+        request: Request<B>,
+        exchange: &mut Exchange,
+    ) -> Result<Reply, Rejection>
+    where
+        B: http_body::Body<Data = Bytes, Error = ReadError> + Unpin,
+    {
+        let (head, incoming) = request.into_parts();
+        let snapshot = exchange.snapshot.clone();
+        let front = snapshot.front(&exchange.record.listener)?;
+        let cluster = front.route(head.uri.path())?;
+        exchange.record.cluster = Some(cluster.settings().name.clone());
+        let endpoint = front.endpoint(&head.method, head.uri.path())?;
+        exchange.enter()?;
+
+        let intake = intake::Limits::of(&snapshot.limits, endpoint);
+        intake.announced(&incoming)?;
+        if !endpoint.authenticated && !head.headers.contains_key(header::AUTHORIZATION) {
+            self.charge_address(exchange)?;
+            let body = intake.read(incoming, exchange).await?;
+            return self
+                .deliver_stranger(exchange, head, body, endpoint, cluster)
+                .await;
+        }
+        let claim = Claim::read(&head.headers, exchange.now, snapshot.clock_window);
+        if let Err(error) = &claim
+            && !front.hears_out(error)
+        {
+            return Err(self.refused(error, exchange));
+        }
+        let body = intake.read(incoming, exchange).await?;
+        let verified = claim.and_then(|claim| verify(&claim, &head, &body, &snapshot));
+        let caller = match verified {
+            Ok(caller) => caller,
+            Err(error) if front.forwards(&error, endpoint, &head, &snapshot) => {
+                exchange.record.metrics().count(Auth::Forwarded);
+                self.charge_address(exchange)?;
+                return self
+                    .deliver_stranger(exchange, head, body, endpoint, cluster)
+                    .await;
+            }
+            Err(error) => return Err(self.refused(&error, exchange)),
+        };
+        let account = exchange.admit(&caller, &head, endpoint)?;
+
+        if !snapshot.limits.hits_are_free {
+            exchange.charge(&account, endpoint)?;
+        }
+        let payload = normalize(exchange, front.validation, endpoint, &head, body, &account)?;
+        exchange.record.call_id = payload.call_id().map(Into::into);
+        let call = Call {
+            caller,
+            endpoint,
+            payload,
+            cluster: cluster.clone(),
+        };
+        if endpoint.answer == Answer::SignedUrl {
+            return self.recording(exchange, head, call, account).await;
+        }
+        if snapshot.limits.hits_are_free {
+            exchange.charge(&account, endpoint)?;
+        }
+        let delivery = exchange.delivery(head, call);
+        self.deliver(exchange, delivery).await
+    }
+
+    fn begin(&self, origin: Origin, headers: Option<&http::HeaderMap>) -> Exchange {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the one clock reading of a request"
+        )]
+        let now = Timestamp::now();
+        let request_id = respond::request_id(headers);
+        let mut record = Record::begin(self.sink.clone(), origin, now, request_id);
+        record.user_agent = headers
+            .and_then(|fields| fields.get(header::USER_AGENT))
+            .cloned();
+        let snapshot = self.shared.snapshot.load_full();
+        let buffered = snapshot.buffered.begin();
+        Exchange {
+            now,
+            snapshot,
+            record: Box::new(record),
+            guards: Guards::new(buffered),
+        }
+    }
+
+    /// Charges the address for a failure: 401 while its budget lasts, then 429.
+    fn refused(&self, error: &AuthError, exchange: &Exchange) -> Rejection {
+        exchange.record.metrics().count(counted(error));
+        match self.charge_address(exchange) {
+            Ok(()) => Rejection::Unauthenticated(error.clone()),
+            Err(limited) => limited,
+        }
+    }
+
+    fn charge_address(&self, exchange: &Exchange) -> Result<(), Rejection> {
+        self.shared
+            .addresses
+            .load()
+            .charge(exchange.record.client)
+            .map_err(|exceeded| Rejection::RateLimited {
+                limiter: Limited::Address,
+                exceeded: Some(exceeded),
+                code: "0300009",
+            })
+    }
+
+    /// Byte-identical, original Host, never cached, never rewritten.
+    async fn deliver_stranger(
+        &self,
+        exchange: &mut Exchange,
+        head: Parts,
+        body: Bytes,
+        endpoint: &'static Endpoint,
+        cluster: &Arc<Cluster>,
+    ) -> Result<Reply, Rejection> {
+        let delivery = Delivery {
+            endpoint,
+            cluster: cluster.clone(),
+            affinity: 0,
+            body,
+            authorization: Authorization::Kept(None),
+            context: exchange.context(),
+            target: target(&head),
+            method: head.method,
+            headers: Arc::new(head.headers),
+        };
+        self.deliver(exchange, delivery).await
+    }
+
+    /// To a node, and back as it comes.
+    async fn deliver(
+        &self,
+        exchange: &mut Exchange,
+        delivery: Delivery,
+    ) -> Result<Reply, Rejection> {
+        let overall = delivery.cluster.settings().timeouts.overall;
+        Ok(match delivery.endpoint.answer {
+            Answer::Json | Answer::SignedUrl => {
+                let reply = self.upstream.whole(&delivery, overall).await;
+                Reply::whole(exchange.trail(reply)?)
+            }
+            Answer::File => {
+                let reply = self.upstream.stream(&delivery, overall).await;
+                exchange.followed(reply.as_ref().map_or_else(|f| &f.trail, |r| &r.trail));
+                Reply::stream(reply?)
+            }
+        })
+    }
+}
+
+/// One request on its way: what is known of it, and what it holds until its answer has ended.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    now: Timestamp,
+    snapshot: Arc<Snapshot>,
+    record: Box<Record>,
+    guards: Guards,
+}
+
+/// Given back when the answer has ended.
+#[derive(Debug)]
+struct Guards {
+    gateway: Option<Permit>,
+    account: Option<Permit>,
+    buffered: Reservation,
+}
+
+impl Guards {
+    fn new(buffered: Reservation) -> Self {
+        Self {
+            gateway: None,
+            account: None,
+            buffered,
+        }
+    }
+}
+
+impl Exchange {
+    /// One more request of the whole gateway.
+    fn enter(&mut self) -> Result<(), Rejection> {
+        self.guards.gateway = self.snapshot.in_flight.enter();
+        if self.guards.gateway.is_some() {
+            Ok(())
+        } else {
+            Err(Rejection::Overloaded(Shed::InFlight))
+        }
+    }
+
+    /// A verified caller comes in: from here on he may be named, counted and charged.
+    fn admit(
+        &mut self,
+        caller: &Caller,
+        head: &Parts,
+        endpoint: &Endpoint,
+    ) -> Result<Arc<Account>, Rejection> {
+        let record = &mut self.record;
+        record.metrics().count(Auth::Ok);
+        record.access_key = Some(caller.access_key().shared());
+        let parent = head.headers.get("traceparent");
+        if let Some(trace) = parent.and_then(|value| TraceContext::follow(value.as_bytes())) {
+            record.trace = trace;
+        }
+        // The account that verified the caller is in this very snapshot.
+        let account = self
+            .snapshot
+            .account(caller.access_key().as_str())
+            .ok_or(Rejection::Internal)?
+            .clone();
+        let code = endpoint.flow_control_code;
+        let limited = |limiter, exceeded| Rejection::RateLimited {
+            limiter,
+            exceeded,
+            code,
+        };
+        account
+            .charge_ceiling()
+            .map_err(|exceeded| limited(Limited::Ceiling, Some(exceeded)))?;
+        self.guards.account = account.in_flight.enter();
+        if self.guards.account.is_none() {
+            return Err(limited(Limited::InFlight, None));
+        }
+        Ok(account)
+    }
+
+    /// Charges the ak's budget.
+    fn charge(&self, account: &Account, endpoint: &Endpoint) -> Result<(), Rejection> {
+        account.charge().map_err(|exceeded| Rejection::RateLimited {
+            limiter: Limited::AccessKey,
+            exceeded: Some(exceeded),
+            code: endpoint.flow_control_code,
+        })
+    }
+
+    /// What `upstream` needs to deliver a verified request.
+    fn delivery(&self, head: Parts, call: Call) -> Delivery {
+        let affinity = affinity(&call);
+        let authorization = if call.payload.changed() {
+            Authorization::Sign(call.caller)
+        } else {
+            Authorization::Kept(Some(call.caller))
+        };
+        Delivery {
+            endpoint: call.endpoint,
+            cluster: call.cluster,
+            body: call.payload.outgoing().clone(),
+            affinity,
+            authorization,
+            context: self.context(),
+            target: target(&head),
+            method: head.method,
+            headers: Arc::new(head.headers),
+        }
+    }
+
+    fn context(&self) -> Context {
+        Context {
+            client: self.record.client.to_canonical(),
+            request_id: self.record.request_id.to_str().unwrap_or_default().into(),
+            traceparent: self.record.trace.to_string().into(),
+        }
+    }
+
+    /// Notes which way a whole reply took.
+    fn trail(
+        &mut self,
+        reply: Result<crate::call::WholeReply, crate::call::Failure>,
+    ) -> Result<crate::call::WholeReply, Rejection> {
+        match reply {
+            Ok(reply) => {
+                self.followed(&reply.trail);
+                let code = reply
+                    .json
+                    .as_ref()
+                    .and_then(|json| json.result_code.as_deref());
+                self.record.result_code = code.map(Into::into);
+                self.suspicious(reply.status);
+                Ok(reply)
+            }
+            Err(failure) => {
+                self.followed(&failure.trail);
+                Err(failure.into())
+            }
+        }
+    }
+
+    fn followed(&mut self, trail: &crate::call::Trail) {
+        self.record.node.clone_from(&trail.node);
+        self.record.tries = trail.tries;
+        self.record.upstream = Some(trail.elapsed);
+    }
+
+    /// A 401 to what the gateway verified: the node has another secret or another clock.
+    fn suspicious(&self, status: StatusCode) {
+        if status == StatusCode::UNAUTHORIZED && self.record.access_key.is_some() {
+            tracing::warn!(
+                access_key = self.record.access_key.as_deref(),
+                node = self.record.node.as_deref(),
+                "a node refused a signature that verified here: another secret, or a clock is off"
+            );
+        }
+    }
+}
+
+/// Computes with the ak's secrets, or with a dummy of the same cost.
+fn verify(
+    claim: &Claim<'_>,
+    head: &Parts,
+    body: &Bytes,
+    snapshot: &Snapshot,
+) -> Result<Caller, AuthError> {
+    let account = snapshot.account(claim.access_key());
+    let request = Signable {
+        method: head.method.as_str(),
+        path: head.uri.path(),
+        query: head.uri.query(),
+        headers: &head.headers,
+        body,
+    };
+    claim.verify(account.map(|account| &account.credential), &request)
+}
+
+/// Checks and normalizes a body as far as the listener's policy looks at it.
+fn normalize(
+    exchange: &mut Exchange,
+    validation: Validation,
+    endpoint: &Endpoint,
+    head: &Parts,
+    body: Bytes,
+    account: &Account,
+) -> Result<Payload, Rejection> {
+    if endpoint.body == Body::Opaque || validation == Validation::Off {
+        return Ok(Payload::untouched(body));
+    }
+    let checked = media::check(&head.headers)
+        .map_err(Rejection::UnsupportedMediaType)
+        .and_then(|()| Ok(endpoint.normalize(&body, &account.tenant)?));
+    match checked {
+        Err(rejection) if validation == Validation::Shadow => {
+            exchange.record.metrics().count(Shadow::Forwarded);
+            exchange.record.reason = Some(format!("shadow: {rejection}").into());
+            tracing::info!(
+                access_key = exchange.record.access_key.as_deref(),
+                request_id = exchange.record.request_id.to_str().ok(),
+                %rejection,
+                "shadow mode let an invalid request through"
+            );
+            Ok(Payload::untouched(body))
+        }
+        checked => checked,
+    }
+}
+
+/// Spreads by ak and callId.
+fn affinity(call: &Call) -> u64 {
+    use std::hash::{BuildHasher, Hash, Hasher};
+    // A fixed seed: all replicas of the gateway must come to the same node.
+    let mut hasher = foldhash::fast::FixedState::with_seed(0).build_hasher();
+    call.caller.access_key().hash(&mut hasher);
+    call.payload.call_id().hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Path and query as they came. A head always has them: the listener refuses other targets.
+fn target(head: &Parts) -> http::uri::PathAndQuery {
+    let slash = || http::uri::PathAndQuery::from_static("/");
+    head.uri.path_and_query().cloned().unwrap_or_else(slash)
+}
+
+fn counted(error: &AuthError) -> Auth {
+    match error {
+        AuthError::Disabled => Auth::Disabled,
+        AuthError::Missing => Auth::Missing,
+        AuthError::OtherScheme => Auth::OtherScheme,
+        AuthError::Stale(_) => Auth::Stale,
+        AuthError::UnknownKey => Auth::UnknownKey,
+        AuthError::WrongSignature => Auth::WrongSignature,
+        AuthError::FieldNotSent(_)
+        | AuthError::Malformed(_)
+        | AuthError::Repeated
+        | AuthError::RepeatedQueryKey => Auth::Malformed,
+    }
+}

@@ -1,1 +1,117 @@
-//! (to come)
+//! Budgets: per access key, after verification; per client address, for failures and strangers.
+//! A budget says "yes" or how long to wait; it never makes anybody wait.
+
+use std::time::Duration;
+
+use governor::clock::{Clock, DefaultClock};
+use governor::middleware::StateInformationMiddleware;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
+use std::num::NonZeroU32;
+
+mod addresses;
+mod in_flight;
+
+pub use addresses::Addresses;
+pub use in_flight::{InFlight, Permit, Reservation, Reserve};
+
+use crate::config::Rate;
+
+/// One budget: GCRA on one atomic.
+#[derive(Debug)]
+pub struct Budget {
+    rate: Rate,
+    limiter: RateLimiter<NotKeyed, InMemoryState, DefaultClock, StateInformationMiddleware>,
+}
+
+impl Budget {
+    /// A full budget.
+    pub fn new(rate: Rate) -> Self {
+        let limiter =
+            RateLimiter::direct(quota(rate)).with_middleware::<StateInformationMiddleware>();
+        Self { rate, limiter }
+    }
+
+    /// What it was made from.
+    pub fn rate(&self) -> Rate {
+        self.rate
+    }
+
+    /// Takes one.
+    ///
+    /// # Errors
+    /// Says when the next one is there.
+    pub fn charge(&self) -> Result<(), Exceeded> {
+        match self.limiter.check() {
+            Ok(_) => Ok(()),
+            Err(not_until) => Err(Exceeded {
+                rate: self.rate,
+                wait: not_until.wait_time_from(DefaultClock::default().now()),
+            }),
+        }
+    }
+}
+
+/// A budget that is used up.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Exceeded {
+    /// What the budget is.
+    pub rate: Rate,
+    /// When one more request would pass.
+    pub wait: Duration,
+}
+
+impl Exceeded {
+    /// `Retry-After`: whole seconds, rounded up, at least one (RFC 9110, 10.2.3).
+    pub fn retry_after(&self) -> u64 {
+        (self.wait.as_secs() + u64::from(self.wait.subsec_nanos() > 0)).max(1)
+    }
+
+    /// Seconds in which an empty budget fills up, at least one: the window of `RateLimit-Policy`.
+    pub fn window(&self) -> u64 {
+        u64::from(self.rate.burst.div_ceil(self.rate.per_second.max(1))).max(1)
+    }
+}
+
+fn quota(rate: Rate) -> Quota {
+    let at_least_one = |n| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
+    Quota::per_second(at_least_one(rate.per_second)).allow_burst(at_least_one(rate.burst))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_passes_and_the_next_one_learns_when() {
+        let budget = Budget::new(Rate {
+            per_second: 1,
+            burst: 3,
+        });
+        for _ in 0..3 {
+            assert_eq!(budget.charge(), Ok(()));
+        }
+        let exceeded = budget.charge().unwrap_err();
+        assert_eq!(exceeded.retry_after(), 1);
+        assert_eq!(exceeded.window(), 3);
+    }
+
+    #[test]
+    fn retry_after_is_rounded_up() {
+        let rate = Rate {
+            per_second: 1,
+            burst: 1,
+        };
+        let seconds = |millis| {
+            Exceeded {
+                rate,
+                wait: Duration::from_millis(millis),
+            }
+            .retry_after()
+        };
+        assert_eq!(
+            (seconds(0), seconds(1), seconds(1000), seconds(1001)),
+            (1, 1, 1, 2)
+        );
+    }
+}

@@ -58,8 +58,8 @@ macro_rules! families {
 }
 
 #[allow(
-    non_upper_case_globals,
-    reason = "the layout's constants are named after their families"
+    non_snake_case,
+    reason = "the layout has one field per family, named after it"
 )]
 mod declared {
     use super::Label;
@@ -209,6 +209,25 @@ mod declared {
             /// A stale keep-alive connection, replaced by a new one to the same node.
             Reconnected = "reconnected",
         }
+        /// The validation table.
+        ValidationReject("validation_rejects", "Recording-URL requests refused as CC-FS would, by reason", "reason") {
+            /// Null or missing.
+            Null = "null",
+            /// An empty string.
+            Empty = "empty",
+            /// Too long.
+            TooLong = "too_long",
+            /// The wrong form.
+            Format = "format",
+            /// The version.
+            Version = "version",
+            /// Begin later than end.
+            Order = "order",
+            /// More than three days.
+            Span = "span",
+            /// Not one JSON object.
+            Body = "body",
+        }
         /// Shadow mode.
         Shadow("shadow_invalid", "Invalid requests that shadow mode let through", "mode") {
             /// Forwarded as it came.
@@ -277,7 +296,7 @@ mod declared {
 
 pub use declared::{
     AccessLogLines, Answered, Auth, CacheVerdict, ConnectionEnded, Handshake, Limited, Malformed,
-    Refresh, Retry, Shadow, Shed, Try,
+    Refresh, Retry, Shadow, Shed, Try, ValidationReject,
 };
 
 /// All shards of the program.

@@ -1,1 +1,170 @@
-//! (to come)
+//! What is told about requests: one [`Record`] each, written once by its own drop, whichever way the
+//! request went, also when the client vanished. Knows nothing that it would have to hide: no query,
+//! no `Authorization`, no body ever enters a record.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::{HeaderValue, Method, Uri, Version};
+use jiff::Timestamp;
+
+mod access_log;
+mod line;
+mod trace;
+
+pub use access_log::{AccessLog, Destination, Lines};
+pub use trace::TraceContext;
+
+use crate::metrics::{Answered, Shard};
+
+/// Sets up the diagnostics on standard error, once per process. Later calls change nothing.
+pub fn install(level: tracing::Level) {
+    let _ = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .try_init();
+}
+
+/// Where the records of one worker go.
+#[derive(Clone, Debug)]
+pub struct Sink {
+    /// Lines of the access log; `None` if it is off.
+    pub lines: Option<Arc<Lines>>,
+    /// The worker's counters.
+    pub metrics: Arc<Shard>,
+}
+
+/// One request: what is known of it grows along the path.
+#[derive(Debug)]
+pub struct Record {
+    sink: Sink,
+    started: Instant,
+    /// When the request came.
+    pub started_at: Timestamp,
+    /// Name of the listener.
+    pub listener: Arc<str>,
+    /// The port it came to.
+    pub port: u16,
+    /// The client.
+    pub client: IpAddr,
+    /// TLS version.
+    pub tls: Option<&'static str>,
+    /// As asked; nothing when the head was not legal.
+    pub method: Option<Method>,
+    /// Only its path is ever written.
+    pub uri: Option<Uri>,
+    /// HTTP version.
+    pub version: Version,
+    /// The client's `User-Agent`.
+    pub user_agent: Option<HeaderValue>,
+    /// The id that the answer carries.
+    pub request_id: HeaderValue,
+    /// Trace and span.
+    pub trace: TraceContext,
+    /// The ak, once verified.
+    pub access_key: Option<Arc<str>>,
+    /// The callId of a verified request.
+    pub call_id: Option<Box<str>>,
+    /// The cluster.
+    pub cluster: Option<Arc<str>>,
+    /// `host:port` that answered.
+    pub node: Option<Arc<str>>,
+    /// Tries made.
+    pub tries: u32,
+    /// The status of the answer; 0 if none was given.
+    pub status: u16,
+    /// resultCode of the answer, where it was read.
+    pub result_code: Option<Box<str>>,
+    /// What became of it.
+    pub outcome: Answered,
+    /// What the cache did.
+    pub cache: Option<&'static str>,
+    /// Why it was refused, for the operator.
+    pub reason: Option<Box<str>>,
+    /// Bytes of the request body.
+    pub body_in: u64,
+    /// Bytes of the answer's body that were handed over.
+    pub body_out: u64,
+    /// Time at nodes.
+    pub upstream: Option<Duration>,
+    /// Waiting for a fetch that somebody else had begun.
+    pub wait: Option<Duration>,
+}
+
+/// Facts of a connection that every record carries.
+#[derive(Debug)]
+pub struct Origin {
+    /// Name of the listener.
+    pub listener: Arc<str>,
+    /// The port it came to.
+    pub port: u16,
+    /// The client.
+    pub client: IpAddr,
+    /// TLS version.
+    pub tls: Option<&'static str>,
+}
+
+impl Record {
+    /// Begins a record. Until something else is known, the client is taken to have left.
+    #[expect(clippy::disallowed_methods, reason = "the stopwatch of a request")]
+    pub fn begin(
+        sink: Sink,
+        origin: Origin,
+        started_at: Timestamp,
+        request_id: HeaderValue,
+    ) -> Self {
+        Self {
+            sink,
+            started: Instant::now(),
+            started_at,
+            listener: origin.listener,
+            port: origin.port,
+            client: origin.client,
+            tls: origin.tls,
+            method: None,
+            uri: None,
+            version: Version::HTTP_11,
+            user_agent: None,
+            request_id,
+            trace: TraceContext::begin(),
+            access_key: None,
+            call_id: None,
+            cluster: None,
+            node: None,
+            tries: 0,
+            status: 0,
+            result_code: None,
+            outcome: Answered::ClientGone,
+            cache: None,
+            reason: None,
+            body_in: 0,
+            body_out: 0,
+            upstream: None,
+            wait: None,
+        }
+    }
+
+    /// The worker's counters.
+    pub fn metrics(&self) -> &Arc<Shard> {
+        &self.sink.metrics
+    }
+
+    /// Since the request came.
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let elapsed = self.elapsed();
+        self.sink.metrics.count(self.outcome);
+        self.sink.metrics.observe(elapsed);
+        if let Some(lines) = &self.sink.lines {
+            let written = lines.write(|buffer| line::write(buffer, self, elapsed));
+            self.sink.metrics.count(written);
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Who may speak to the admin interface: the right Host, the token, and for orders the marker field
+//! and the same origin. Pure.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use base64::Engine;
+use http::{HeaderMap, Method, StatusCode, Uri, header};
+
+use crate::config::AdminToken;
+
+/// The rules of one admin listener.
+#[derive(Debug)]
+pub(super) struct Guard {
+    bound: SocketAddr,
+    token: Option<Arc<AdminToken>>,
+}
+
+impl Guard {
+    pub(super) fn new(bound: SocketAddr, token: Option<Arc<AdminToken>>) -> Self {
+        Self { bound, token }
+    }
+
+    /// Lets a request in, or says how it is refused.
+    pub(super) fn check(
+        &self,
+        method: &Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+    ) -> Result<(), (StatusCode, &'static str)> {
+        let host = text(headers, header::HOST).unwrap_or_default();
+        if !self.knows(host) {
+            // A page on another name that resolves to this address (DNS rebinding) ends here.
+            return Err((
+                StatusCode::MISDIRECTED_REQUEST,
+                "this Host is not served here",
+            ));
+        }
+        if method != Method::GET && method != Method::HEAD {
+            self.check_order(host, headers)?;
+        }
+        let open = matches!(uri.path(), "/livez" | "/readyz");
+        match &self.token {
+            Some(token) if !open && !presents(headers, token) => {
+                Err((StatusCode::UNAUTHORIZED, "the admin token is needed"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// No form and no foreign script can send the marker without a preflight, which is refused.
+    fn check_order(
+        &self,
+        host: &str,
+        headers: &HeaderMap,
+    ) -> Result<(), (StatusCode, &'static str)> {
+        if text(headers, "x-ccfs-gateway") != Some("1") {
+            return Err((
+                StatusCode::FORBIDDEN,
+                "an order needs the field X-Ccfs-Gateway: 1",
+            ));
+        }
+        let site = text(headers, "sec-fetch-site");
+        let origin_is_ours = text(headers, header::ORIGIN).is_none_or(|origin| {
+            let authority = origin
+                .strip_prefix("http://")
+                .or(origin.strip_prefix("https://"));
+            authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host))
+        });
+        if origin_is_ours && site.is_none_or(|site| site == "same-origin" || site == "none") {
+            Ok(())
+        } else {
+            Err((
+                StatusCode::FORBIDDEN,
+                "orders are taken from the same origin only",
+            ))
+        }
+    }
+
+    fn knows(&self, host: &str) -> bool {
+        let (name, port) = split(host);
+        if port.is_some_and(|port| port.parse() != Ok(self.bound.port())) {
+            return false;
+        }
+        match name.parse::<IpAddr>() {
+            Ok(address) => address.is_loopback() || address == self.bound.ip(),
+            Err(_) => name.eq_ignore_ascii_case("localhost"),
+        }
+    }
+}
+
+/// Bearer for programs, Basic with the token as password for browsers.
+fn presents(headers: &HeaderMap, token: &AdminToken) -> bool {
+    let Some(value) = text(headers, header::AUTHORIZATION) else {
+        return false;
+    };
+    let Some((scheme, rest)) = value.split_once(' ') else {
+        return false;
+    };
+    let rest = rest.trim_start();
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return token.matches(rest.as_bytes());
+    }
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return false;
+    }
+    let decoded = base64::engine::general_purpose::STANDARD
+        .decode(rest)
+        .unwrap_or_default();
+    let password = decoded
+        .iter()
+        .position(|&b| b == b':')
+        .and_then(|at| decoded.get(at + 1..));
+    password.is_some_and(|password| token.matches(password))
+}
+
+/// Name (without brackets) and port of a Host value.
+fn split(host: &str) -> (&str, Option<&str>) {
+    if let Some((address, rest)) = host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        return (address, rest.strip_prefix(':'));
+    }
+    match host.rsplit_once(':') {
+        Some((name, port)) => (name, Some(port)),
+        None => (host, None),
+    }
+}
+
+/// The one value of a field, if it stands there once and is text.
+fn text(headers: &HeaderMap, name: impl header::AsHeaderName) -> Option<&str> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next()?.to_str().ok()?;
+    values.next().is_none().then_some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(method: Method, path: &str, fields: &[(&'static str, &str)], token: bool) -> u16 {
+        let guard = Guard::new(
+            "127.0.0.1:9901".parse().unwrap(),
+            token.then(|| Arc::new(AdminToken::new("s3cret".to_owned()))),
+        );
+        let headers = fields
+            .iter()
+            .map(|(name, value)| {
+                (
+                    header::HeaderName::from_static(name),
+                    value.parse().unwrap(),
+                )
+            })
+            .collect();
+        let uri = Uri::try_from(path).unwrap();
+        guard
+            .check(&method, &uri, &headers)
+            .map_or_else(|(status, _)| status.as_u16(), |()| 200)
+    }
+
+    #[test]
+    fn only_our_own_names_are_served() {
+        for (host, status) in [
+            ("127.0.0.1:9901", 200),
+            ("localhost:9901", 200),
+            ("localhost", 200),
+            ("[::1]:9901", 200),
+            ("127.0.0.1:80", 421),
+            ("evil.example", 421),
+            ("evil.example:9901", 421),
+            ("10.0.0.1:9901", 421),
+            ("", 421),
+        ] {
+            assert_eq!(
+                check(Method::GET, "/status", &[("host", host)], false),
+                status,
+                "{host}"
+            );
+        }
+    }
+
+    #[test]
+    fn orders_need_the_marker_and_the_same_origin() {
+        let host = ("host", "localhost:9901");
+        let marker = ("x-ccfs-gateway", "1");
+        let post = |fields: &[(&'static str, &str)]| check(Method::POST, "/drain", fields, false);
+        assert_eq!(post(&[host]), 403);
+        assert_eq!(post(&[host, marker]), 200);
+        assert_eq!(
+            post(&[host, marker, ("origin", "http://localhost:9901")]),
+            200
+        );
+        assert_eq!(
+            post(&[host, marker, ("origin", "http://evil.example")]),
+            403
+        );
+        assert_eq!(post(&[host, marker, ("origin", "null")]), 403);
+        assert_eq!(post(&[host, marker, ("sec-fetch-site", "cross-site")]), 403);
+    }
+
+    #[test]
+    fn the_token_opens_all_but_the_probes_need_none() {
+        let host = ("host", "localhost:9901");
+        let get =
+            |path: &str, fields: &[(&'static str, &str)]| check(Method::GET, path, fields, true);
+        assert_eq!(get("/livez", &[host]), 200);
+        assert_eq!(get("/readyz", &[host]), 200);
+        assert_eq!(get("/status", &[host]), 401);
+        assert_eq!(
+            get("/status", &[host, ("authorization", "Bearer s3cret")]),
+            200
+        );
+        assert_eq!(
+            get("/status", &[host, ("authorization", "Bearer s3cre")]),
+            401
+        );
+        let basic = base64::engine::general_purpose::STANDARD.encode("any:s3cret");
+        let basic = format!("Basic {basic}");
+        assert_eq!(get("/status", &[host, ("authorization", &basic)]), 200);
+    }
+}

@@ -1,0 +1,208 @@
+use http::HeaderMap;
+
+use super::*;
+use crate::call::Trail;
+use crate::ccfs::Json;
+
+fn settings() -> config::Cache {
+    config::Cache {
+        max_size: 1 << 20,
+        expiry_margin: Duration::from_secs(600),
+        minimum_life: Duration::from_secs(60),
+        stale_if_error: true,
+        negative_ttl: Duration::from_secs(2),
+        success_codes: vec!["0".to_owned()],
+    }
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_700_000_000 + second).unwrap()
+}
+
+fn reply(code: &str, expires_at: Option<i64>) -> WholeReply {
+    let mut headers = HeaderMap::new();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    WholeReply {
+        status: StatusCode::OK,
+        headers,
+        body: Bytes::from_static(b"{}"),
+        json: Some(Arc::new(Json {
+            result_code: Some(code.to_owned()),
+            expires_at: expires_at.map(at),
+        })),
+        trail: Trail::default(),
+    }
+}
+
+struct Fixture {
+    cache: Cache,
+    rules: Rules,
+}
+
+impl Fixture {
+    fn new(settings: &config::Cache) -> Self {
+        Self {
+            cache: Cache::new(settings.max_size),
+            rules: Rules::from(settings),
+        }
+    }
+
+    fn offer(&self, ak: &str, call_id: &str, reply: &WholeReply, now: i64) -> Offered {
+        let ticket = self.cache.ticket();
+        let key = CacheKey::for_test(ak, "{}");
+        self.cache
+            .offer(&key, Some(call_id), reply, &self.rules, ticket, at(now))
+    }
+
+    fn freshness(&self, ak: &str, now: i64) -> Option<Freshness> {
+        self.cache
+            .get(&CacheKey::for_test(ak, "{}"), at(now))
+            .map(|held| held.freshness)
+    }
+}
+
+#[test]
+fn an_answer_is_fresh_until_the_margin_and_usable_until_the_minimum_life() {
+    let f = Fixture::new(&settings());
+    assert_eq!(
+        f.offer("a", "1", &reply("0", Some(28_800)), 0),
+        Offered::Stored
+    );
+    assert_eq!(f.freshness("a", 28_199), Some(Freshness::Fresh));
+    assert_eq!(f.freshness("a", 28_200), Some(Freshness::OnlyOnError));
+    assert_eq!(f.freshness("a", 28_739), Some(Freshness::OnlyOnError));
+    assert_eq!(f.freshness("a", 28_740), None);
+    assert_eq!(f.freshness("b", 0), None);
+    let held = f
+        .cache
+        .get(&CacheKey::for_test("a", "{}"), at(100))
+        .unwrap();
+    assert_eq!(
+        (held.entry.age(at(100)), held.entry.ttl(at(100))),
+        (100, 28_100)
+    );
+}
+
+#[test]
+fn without_stale_if_error_nothing_outlives_the_margin() {
+    let f = Fixture::new(&config::Cache {
+        stale_if_error: false,
+        ..settings()
+    });
+    f.offer("a", "1", &reply("0", Some(28_800)), 0);
+    assert_eq!(f.freshness("a", 28_200), None);
+}
+
+#[test]
+fn only_successes_with_a_known_and_far_expiry_are_stored() {
+    let f = Fixture::new(&settings());
+    for refused in [
+        reply("0", None),
+        reply("0", Some(600)),
+        reply("0", Some(-1)),
+        reply("0100000", Some(28_800)),
+        reply("0300009", Some(28_800)),
+        WholeReply {
+            status: StatusCode::CREATED,
+            ..reply("0", Some(28_800))
+        },
+        WholeReply {
+            json: None,
+            ..reply("0", Some(28_800))
+        },
+    ] {
+        assert_eq!(
+            f.offer("a", "1", &refused, 0),
+            Offered::Passed,
+            "{refused:?}"
+        );
+    }
+    assert_eq!(
+        f.offer("a", "1", &reply("0", Some(602)), 0),
+        Offered::Stored
+    );
+}
+
+#[test]
+fn a_purge_takes_what_matches_and_what_is_under_way() {
+    let f = Fixture::new(&settings());
+    let answer = reply("0", Some(28_800));
+    let store_all = || {
+        f.offer("a", "1", &answer, 0);
+        f.offer("b", "2", &answer, 0);
+    };
+    let left = || ["a", "b"].map(|ak| f.freshness(ak, 1).is_some());
+    store_all();
+    f.cache.purge(Purge {
+        access_key: Some("a".into()),
+        call_id: None,
+    });
+    assert_eq!(left(), [false, true]);
+    store_all();
+    f.cache.purge(Purge {
+        access_key: None,
+        call_id: Some("2".into()),
+    });
+    assert_eq!(left(), [true, false]);
+    store_all();
+    f.cache.purge(Purge {
+        access_key: Some("a".into()),
+        call_id: Some("2".into()),
+    });
+    assert_eq!(left(), [true, true]);
+    let ticket = f.cache.ticket();
+    f.cache.purge(Purge::default());
+    assert_eq!(left(), [false, false]);
+    let key = CacheKey::for_test("a", "{}");
+    let offered = f.cache.offer(&key, None, &answer, &f.rules, ticket, at(0));
+    assert_eq!((offered, left()), (Offered::Passed, [false, false]));
+}
+
+#[test]
+fn a_replaced_entry_lives_by_its_own_expiry() {
+    let f = Fixture::new(&settings());
+    f.offer("a", "1", &reply("0", Some(700)), 0);
+    f.offer("a", "1", &reply("0", Some(28_800)), 1);
+    assert_eq!(f.freshness("a", 20_000), Some(Freshness::Fresh));
+}
+
+#[test]
+fn one_renewal_is_asked_for_in_the_last_tenth_and_again_after_a_pause() {
+    let f = Fixture::new(&settings());
+    f.offer("a", "1", &reply("0", Some(10_600)), 0);
+    let entry = f
+        .cache
+        .get(&CacheKey::for_test("a", "{}"), at(0))
+        .unwrap()
+        .entry;
+    assert!(!entry.wants_renewal(at(8_999)));
+    assert!(entry.wants_renewal(at(9_250)));
+    assert!(!entry.wants_renewal(at(9_250)) && !entry.wants_renewal(at(9_400)));
+    assert!(entry.wants_renewal(at(9_500)));
+}
+
+#[test]
+fn the_store_is_bounded_in_bytes() {
+    let f = Fixture::new(&config::Cache {
+        max_size: 100_000,
+        ..settings()
+    });
+    let mut answer = reply("0", Some(28_800));
+    answer.body = Bytes::from(vec![b'x'; 10_000]);
+    for ak in 0..50 {
+        f.offer(&ak.to_string(), "1", &answer, 0);
+    }
+    let (entries, weight) = f.cache.size();
+    assert!(
+        weight <= 100_000 && (1..=9).contains(&entries),
+        "{entries} entries of {weight} bytes"
+    );
+    let off = Fixture::new(&config::Cache {
+        max_size: 0,
+        ..settings()
+    });
+    assert_eq!(off.offer("a", "1", &answer, 0), Offered::Passed);
+}

@@ -1,0 +1,64 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::oneshot;
+
+use super::*;
+
+fn key() -> CacheKey {
+    CacheKey::for_test("ak", "{}")
+}
+
+#[tokio::test]
+async fn a_hundred_comers_make_one_fetch() {
+    let flights = Flights::new();
+    let started = Arc::new(AtomicUsize::new(0));
+    let (go, gate) = oneshot::channel::<()>();
+    let mut gate = Some(gate);
+    let seats: Vec<_> = (0..100)
+        .map(|_| {
+            flights.join(&key(), || {
+                started.fetch_add(1, Ordering::Relaxed);
+                let gate = gate.take();
+                async move {
+                    if let Some(gate) = gate {
+                        let _ = gate.await;
+                    }
+                    7
+                }
+            })
+        })
+        .collect();
+    assert_eq!(seats.iter().filter(|seat| seat.started()).count(), 1);
+    go.send(()).unwrap();
+    for seat in seats {
+        assert_eq!(seat.outcome().await, Some(7));
+    }
+    assert_eq!(started.load(Ordering::Relaxed), 1);
+    // Whoever saw the outcome may come before the slot is freed; the task ends right behind.
+    while !flights.is_empty() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn the_fetch_survives_whoever_started_it() {
+    let flights = Flights::new();
+    let (go, gate) = oneshot::channel::<()>();
+    let first = flights.join(&key(), || async move {
+        let _ = gate.await;
+        "done"
+    });
+    let second = flights.join(&key(), || async { "never" });
+    drop(first);
+    go.send(()).unwrap();
+    assert_eq!(second.outcome().await, Some("done"));
+}
+
+#[tokio::test]
+async fn a_panic_frees_the_key_and_tells_the_waiting() {
+    let flights = Flights::new();
+    let seat = flights.join(&key(), || async { panic!("as in a bug") });
+    assert_eq!(seat.outcome().await, None::<u8>);
+    let next = flights.join(&key(), || async { 1 });
+    assert_eq!(next.outcome().await, Some(1));
+}

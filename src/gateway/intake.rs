@@ -1,0 +1,110 @@
+//! Reads a request body whole: bounded in bytes, in time, and together with all other bodies.
+
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body::Body;
+
+use super::{Exchange, Rejection};
+use crate::ccfs::Endpoint;
+use crate::config;
+use crate::metrics::Shed;
+
+/// Why a body did not come whole.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum ReadError {
+    /// The client is gone.
+    #[error("the client left")]
+    Gone,
+    /// Its framing is broken.
+    #[error("the framing of the body is broken")]
+    Malformed,
+}
+
+/// What holds for one body.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    size: usize,
+    time: Duration,
+}
+
+impl Limits {
+    pub(super) fn of(limits: &config::Limits, endpoint: &Endpoint) -> Self {
+        let size = if endpoint.upload {
+            limits.max_upload_size
+        } else {
+            limits.max_body_size
+        };
+        Self {
+            size,
+            time: limits.body_timeout,
+        }
+    }
+
+    /// Refuses a body whose announced length is over the limit, before a byte of it is read.
+    pub(super) fn announced(&self, body: &impl Body) -> Result<(), Rejection> {
+        let announced = body.size_hint().lower();
+        if usize::try_from(announced).is_ok_and(|size| size <= self.size) {
+            Ok(())
+        } else {
+            Err(Rejection::BodyTooLarge { limit: self.size })
+        }
+    }
+
+    /// Reads all of it. A body that came with its head costs no timer and no copy.
+    pub(super) async fn read<B>(&self, body: B, exchange: &mut Exchange) -> Result<Bytes, Rejection>
+    where
+        B: Body<Data = Bytes, Error = ReadError> + Unpin,
+    {
+        let mut whole = std::pin::pin!(self.collect(body, exchange));
+        let at_once = std::future::poll_fn(|cx| match whole.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            Poll::Pending => Poll::Ready(None),
+        });
+        if let Some(done) = at_once.await {
+            return done;
+        }
+        tokio::time::timeout(self.time, whole)
+            .await
+            .unwrap_or(Err(Rejection::RequestTimeout))
+    }
+
+    async fn collect<B>(&self, mut body: B, exchange: &mut Exchange) -> Result<Bytes, Rejection>
+    where
+        B: Body<Data = Bytes, Error = ReadError> + Unpin,
+    {
+        let mut first = Bytes::new();
+        let mut rest = BytesMut::new();
+        while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await
+        {
+            let frame = frame.map_err(|error| match error {
+                ReadError::Gone => Rejection::ClientGone,
+                ReadError::Malformed => Rejection::Malformed("the body's framing is broken"),
+            })?;
+            // Trailers carry nothing that is signed: they end here.
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
+            if first.len() + rest.len() + data.len() > self.size {
+                return Err(Rejection::BodyTooLarge { limit: self.size });
+            }
+            if !exchange.guards.buffered.grow(data.len()) {
+                return Err(Rejection::Overloaded(Shed::Buffered));
+            }
+            exchange.record.body_in += data.len() as u64;
+            if first.is_empty() && rest.is_empty() {
+                first = data;
+            } else {
+                rest.extend_from_slice(&std::mem::take(&mut first));
+                rest.extend_from_slice(&data);
+            }
+        }
+        Ok(if rest.is_empty() {
+            first
+        } else {
+            rest.freeze()
+        })
+    }
+}

@@ -1,0 +1,82 @@
+//! Is this body JSON in UTF-8, by what its head says? Pure.
+
+use http::{HeaderMap, header};
+
+/// Judges `Content-Type` and `Content-Encoding`; an absent Content-Type is fine.
+///
+/// # Errors
+/// What is wrong and what would be right.
+pub(super) fn check(headers: &HeaderMap) -> Result<(), &'static str> {
+    if headers.contains_key(header::CONTENT_ENCODING) {
+        return Err("a Content-Encoding is not supported on requests");
+    }
+    let mut values = headers.get_all(header::CONTENT_TYPE).iter();
+    let Some(value) = values.next() else {
+        return Ok(());
+    };
+    let is_json = values.next().is_none() && value.to_str().is_ok_and(is_json_in_utf8);
+    if is_json {
+        Ok(())
+    } else {
+        Err("Content-Type must be application/json;charset=UTF-8")
+    }
+}
+
+/// `application/json` with no charset or UTF-8, in any case and spacing (RFC 9110, 8.3.1).
+fn is_json_in_utf8(value: &str) -> bool {
+    let mut parts = value.split(';').map(str::trim);
+    if !parts
+        .next()
+        .is_some_and(|kind| kind.eq_ignore_ascii_case("application/json"))
+    {
+        return false;
+    }
+    let mut charsets = 0;
+    for parameter in parts.filter(|part| !part.is_empty()) {
+        let Some((name, value)) = parameter.split_once('=') else {
+            return false;
+        };
+        if name.trim_end().eq_ignore_ascii_case("charset") {
+            charsets += 1;
+            let value = value.trim();
+            let unquoted = value
+                .strip_prefix('"')
+                .and_then(|rest| rest.strip_suffix('"'));
+            if !unquoted.unwrap_or(value).eq_ignore_ascii_case("utf-8") {
+                return false;
+            }
+        }
+    }
+    charsets <= 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_in_utf8_passes_however_it_is_written() {
+        for good in [
+            "application/json",
+            "application/json;charset=UTF-8",
+            "application/json; charset=utf-8",
+            "Application/JSON ; Charset=\"UTF-8\"",
+            "application/json;",
+            "application/json; profile=x; charset=utf-8",
+        ] {
+            assert!(is_json_in_utf8(good), "{good}");
+        }
+        for bad in [
+            "",
+            "text/plain",
+            "application/jsonp",
+            "application/json;charset=gbk",
+            "application/json;charset=utf-8;charset=gbk",
+            "application/json, text/plain",
+            "application/x-www-form-urlencoded",
+            "application/json;charset",
+        ] {
+            assert!(!is_json_in_utf8(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,362 @@
+//! Every refusal and failure, and the one table that says what each becomes.
+
+use http::{Method, StatusCode};
+
+use crate::auth::AuthError;
+use crate::call::{Cause, Failure};
+use crate::ccfs::Invalid;
+use crate::limit::Exceeded;
+use crate::metrics::{Answered, Limited, Shed};
+
+/// Why a request is not answered with what it asked for.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Rejection {
+    /// More body than allowed.
+    #[error("the body is larger than {limit} bytes")]
+    BodyTooLarge {
+        /// The limit.
+        limit: usize,
+    },
+    /// Nobody is there to be answered.
+    #[error("the client left")]
+    ClientGone,
+    /// A larger head than allowed.
+    #[error("the request head is larger than allowed")]
+    HeadersTooLarge,
+    /// A defect of ours.
+    #[error("internal error")]
+    Internal,
+    /// What CC-FS itself would refuse.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// Not legal HTTP; says which rule.
+    #[error("{0}")]
+    Malformed(&'static str),
+    /// The path is known, the method is not.
+    #[error("only {0} is allowed here")]
+    MethodNotAllowed(Method),
+    /// No path, listener or interface.
+    #[error("{0}")]
+    NotFound(&'static str),
+    /// Nobody delivered.
+    #[error(transparent)]
+    Node(#[from] Failure),
+    /// The gateway is at one of its own caps.
+    #[error("the gateway is at its limit")]
+    Overloaded(Shed),
+    /// A limit of this caller or address.
+    #[error("too many requests")]
+    RateLimited {
+        /// Which limiter.
+        limiter: Limited,
+        /// The budget, where it is one.
+        exceeded: Option<Exceeded>,
+        /// 0300008 on downloads, 0300009 elsewhere.
+        code: &'static str,
+    },
+    /// Head or body did not come in time.
+    #[error("the request did not arrive in time")]
+    RequestTimeout,
+    /// Not proved who asks. The text is for the log; outside all look the same.
+    #[error(transparent)]
+    Unauthenticated(#[from] AuthError),
+    /// A body of another kind than JSON in UTF-8.
+    #[error("{0}")]
+    UnsupportedMediaType(&'static str),
+}
+
+/// One line of the table.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Answer {
+    /// `X-Gateway-Error`.
+    pub kind: &'static str,
+    /// HTTP status.
+    pub status: StatusCode,
+    /// resultCode.
+    pub code: &'static str,
+    /// How it is counted.
+    pub outcome: Answered,
+    /// Must the connection end?
+    pub closes: bool,
+}
+
+impl Rejection {
+    /// The table of `README.md`, "Errors".
+    pub fn answer(&self) -> Answer {
+        let (kind, status, code, outcome) = match self {
+            Self::BodyTooLarge { .. } => (
+                "body-too-large",
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "GW413",
+                Answered::BodyTooLarge,
+            ),
+            Self::ClientGone => (
+                "client-gone",
+                StatusCode::BAD_REQUEST,
+                "GW400",
+                Answered::ClientGone,
+            ),
+            Self::HeadersTooLarge => (
+                "headers-too-large",
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "GW431",
+                Answered::HeadersTooLarge,
+            ),
+            Self::Internal => (
+                "internal",
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "GW500",
+                Answered::Internal,
+            ),
+            Self::Invalid(invalid) => (
+                "invalid-request",
+                StatusCode::OK,
+                invalid.code,
+                Answered::InvalidRequest,
+            ),
+            Self::Malformed(_) => (
+                "malformed",
+                StatusCode::BAD_REQUEST,
+                "GW400",
+                Answered::Malformed,
+            ),
+            Self::MethodNotAllowed(_) => (
+                "method-not-allowed",
+                StatusCode::METHOD_NOT_ALLOWED,
+                "GW405",
+                Answered::MethodNotAllowed,
+            ),
+            Self::NotFound(_) => (
+                "not-found",
+                StatusCode::NOT_FOUND,
+                "GW404",
+                Answered::NotFound,
+            ),
+            Self::Node(failure) => return node(failure.cause),
+            Self::Overloaded(_) => (
+                "overloaded",
+                StatusCode::SERVICE_UNAVAILABLE,
+                "GW503",
+                Answered::Overloaded,
+            ),
+            Self::RateLimited { code, .. } => (
+                "rate-limited",
+                StatusCode::TOO_MANY_REQUESTS,
+                *code,
+                Answered::RateLimited,
+            ),
+            Self::RequestTimeout => (
+                "request-timeout",
+                StatusCode::REQUEST_TIMEOUT,
+                "GW408",
+                Answered::RequestTimeout,
+            ),
+            Self::Unauthenticated(_) => (
+                "unauthenticated",
+                StatusCode::UNAUTHORIZED,
+                "GW401",
+                Answered::Unauthenticated,
+            ),
+            Self::UnsupportedMediaType(_) => (
+                "unsupported-media-type",
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "GW415",
+                Answered::UnsupportedMediaType,
+            ),
+        };
+        Answer {
+            kind,
+            status,
+            code,
+            outcome,
+            closes: self.closes(),
+        }
+    }
+
+    /// The text a client sees: which rule, never which part of a signature.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Invalid(invalid) => invalid.text.clone(),
+            Self::Unauthenticated(_) => "authentication failed".to_owned(),
+            Self::BodyTooLarge { .. }
+            | Self::ClientGone
+            | Self::HeadersTooLarge
+            | Self::Internal
+            | Self::Malformed(_)
+            | Self::MethodNotAllowed(_)
+            | Self::Node(_)
+            | Self::NotFound(_)
+            | Self::Overloaded(_)
+            | Self::RateLimited { .. }
+            | Self::RequestTimeout
+            | Self::UnsupportedMediaType(_) => self.to_string(),
+        }
+    }
+
+    /// `Retry-After` in seconds, where the table has one.
+    pub fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::RateLimited { exceeded, .. } => Some(exceeded.map_or(1, |e| e.retry_after())),
+            Self::Overloaded(_) => Some(1),
+            Self::Node(failure) if failure.cause == Cause::NoNode => Some(1),
+            _ => None,
+        }
+    }
+
+    /// Where bytes of an illegal or unfinished request, or a flood, may follow.
+    fn closes(&self) -> bool {
+        match self {
+            Self::ClientGone
+            | Self::HeadersTooLarge
+            | Self::Malformed(_)
+            | Self::RequestTimeout
+            | Self::RateLimited {
+                limiter: Limited::Address,
+                ..
+            } => true,
+            Self::BodyTooLarge { .. }
+            | Self::Internal
+            | Self::Invalid(_)
+            | Self::MethodNotAllowed(_)
+            | Self::Node(_)
+            | Self::NotFound(_)
+            | Self::Overloaded(_)
+            | Self::RateLimited { .. }
+            | Self::Unauthenticated(_)
+            | Self::UnsupportedMediaType(_) => false,
+        }
+    }
+}
+
+fn node(cause: Cause) -> Answer {
+    let (kind, status, code, outcome) = match cause {
+        Cause::Broken | Cause::Garbage | Cause::Unreachable => (
+            "node-failed",
+            StatusCode::BAD_GATEWAY,
+            "GW502",
+            Answered::NodeFailed,
+        ),
+        Cause::NoNode => (
+            "no-healthy-node",
+            StatusCode::SERVICE_UNAVAILABLE,
+            "GW503",
+            Answered::NoHealthyNode,
+        ),
+        Cause::Timeout => (
+            "node-timeout",
+            StatusCode::GATEWAY_TIMEOUT,
+            "GW504",
+            Answered::NodeTimeout,
+        ),
+    };
+    Answer {
+        kind,
+        status,
+        code,
+        outcome,
+        closes: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::Trail;
+    use crate::config::Rate;
+
+    /// The whole table as it stands in the contract and in the README.
+    #[test]
+    fn every_error_has_its_line() {
+        let node = |cause| {
+            Rejection::Node(Failure {
+                cause,
+                sent: false,
+                trail: Trail::default(),
+            })
+        };
+        let limited = |code| Rejection::RateLimited {
+            limiter: Limited::AccessKey,
+            exceeded: Some(Exceeded {
+                rate: Rate {
+                    per_second: 1,
+                    burst: 1,
+                },
+                wait: std::time::Duration::from_millis(1500),
+            }),
+            code,
+        };
+        let invalid = Invalid {
+            code: "0300001",
+            text: "callId is null".to_owned(),
+            reason: "null",
+        };
+        let table = [
+            (Rejection::Invalid(invalid), "invalid-request 200 0300001"),
+            (Rejection::Malformed("x"), "malformed 400 GW400 close"),
+            (
+                Rejection::Unauthenticated(AuthError::UnknownKey),
+                "unauthenticated 401 GW401",
+            ),
+            (
+                Rejection::Unauthenticated(AuthError::WrongSignature),
+                "unauthenticated 401 GW401",
+            ),
+            (Rejection::NotFound("x"), "not-found 404 GW404"),
+            (
+                Rejection::MethodNotAllowed(Method::POST),
+                "method-not-allowed 405 GW405",
+            ),
+            (Rejection::RequestTimeout, "request-timeout 408 GW408 close"),
+            (
+                Rejection::BodyTooLarge { limit: 1 },
+                "body-too-large 413 GW413",
+            ),
+            (
+                Rejection::UnsupportedMediaType("x"),
+                "unsupported-media-type 415 GW415",
+            ),
+            (
+                Rejection::HeadersTooLarge,
+                "headers-too-large 431 GW431 close",
+            ),
+            (limited("0300009"), "rate-limited 429 0300009 retry-after 2"),
+            (limited("0300008"), "rate-limited 429 0300008 retry-after 2"),
+            (
+                node(Cause::NoNode),
+                "no-healthy-node 503 GW503 retry-after 1",
+            ),
+            (
+                Rejection::Overloaded(Shed::InFlight),
+                "overloaded 503 GW503 retry-after 1",
+            ),
+            (node(Cause::Unreachable), "node-failed 502 GW502"),
+            (node(Cause::Broken), "node-failed 502 GW502"),
+            (node(Cause::Garbage), "node-failed 502 GW502"),
+            (node(Cause::Timeout), "node-timeout 504 GW504"),
+            (Rejection::Internal, "internal 500 GW500"),
+        ];
+        for (rejection, expected) in table {
+            let answer = rejection.answer();
+            let mut line = format!("{} {} {}", answer.kind, answer.status.as_u16(), answer.code);
+            if answer.closes {
+                line += " close";
+            }
+            if let Some(seconds) = rejection.retry_after() {
+                line += &format!(" retry-after {seconds}");
+            }
+            println!("{line}");
+            assert_eq!(line, expected, "{rejection:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_signature_stays_inside() {
+        let texts = [
+            AuthError::UnknownKey,
+            AuthError::WrongSignature,
+            AuthError::Disabled,
+        ]
+        .map(|error| Rejection::from(error).text());
+        assert!(texts.iter().all(|text| *text == texts[0]));
+    }
+}

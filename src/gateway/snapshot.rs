@@ -1,0 +1,267 @@
+//! All that can change while the gateway runs, as one immutable value. A request keeps the snapshot
+//! it began with; a reload publishes the next one, which carries over what lives: health and
+//! counters of nodes, budgets and what is in flight.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use http::request::Parts;
+use http::{HeaderValue, Method, header};
+use jiff::SignedDuration;
+
+use super::rejection::Rejection;
+use crate::auth::{self, AccessKey, AuthError, Credential};
+use crate::cache::Rules;
+use crate::ccfs::{self, Endpoint, Lookup, Tenant};
+use crate::cluster::Cluster;
+use crate::config::{self, Config, Rate, UnknownClients, UnknownPaths, Validation};
+use crate::limit::{Budget, Exceeded, InFlight, Reserve};
+
+/// A complete and consistent generation.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Counts up with each reload, from 1.
+    pub generation: u64,
+    /// Requests of the whole gateway at once.
+    pub in_flight: InFlight,
+    /// Buffered request bodies of the whole gateway.
+    pub buffered: Reserve,
+    /// What may be cached.
+    pub rules: Rules,
+    /// Limits of requests.
+    pub limits: config::Limits,
+    /// How far a signature's time may be off.
+    pub clock_window: Option<SignedDuration>,
+    fronts: HashMap<Arc<str>, Front, RandomState>,
+    accounts: HashMap<AccessKey, Arc<Account>, RandomState>,
+    clusters: BTreeMap<Arc<str>, Arc<Cluster>>,
+}
+
+impl Snapshot {
+    /// The first generation of `config`, or the one after `previous`.
+    pub fn next(config: &Config, previous: Option<&Self>) -> Self {
+        let clusters: BTreeMap<_, _> = config
+            .clusters
+            .iter()
+            .map(|(name, settings)| {
+                let before = previous.and_then(|snapshot| snapshot.clusters.get(name));
+                let cluster = match before {
+                    Some(before) => Cluster::next(settings.clone(), before),
+                    None => Cluster::new(settings.clone()),
+                };
+                (name.clone(), cluster)
+            })
+            .collect();
+        let accounts = config.access_keys.iter().map(|(access_key, settings)| {
+            let before = previous.and_then(|snapshot| snapshot.accounts.get(access_key));
+            (
+                access_key.clone(),
+                Arc::new(Account::next(settings, before.map(AsRef::as_ref))),
+            )
+        });
+        let limits = config.limits.clone();
+        let caps = (limits.max_in_flight, limits.max_buffered);
+        let (in_flight, buffered) = previous.map_or_else(
+            || (InFlight::new(caps.0), Reserve::new(caps.1)),
+            |before| {
+                (
+                    before.in_flight.with_cap(caps.0),
+                    before.buffered.with_cap(caps.1),
+                )
+            },
+        );
+        Self {
+            generation: previous.map_or(1, |snapshot| snapshot.generation + 1),
+            in_flight,
+            buffered,
+            rules: Rules::from(&config.cache),
+            clock_window: limits
+                .clock_window
+                .map(|window| SignedDuration::try_from(window).unwrap_or(SignedDuration::MAX)),
+            limits,
+            fronts: config
+                .listeners
+                .iter()
+                .map(|(name, listener)| (name.clone(), Front::new(listener, &clusters)))
+                .collect(),
+            accounts: accounts.collect(),
+            clusters,
+        }
+    }
+
+    /// The policies of a listener.
+    ///
+    /// # Errors
+    /// A reload took the listener away while the connection lived.
+    pub fn front(&self, listener: &str) -> Result<&Front, Rejection> {
+        self.fronts
+            .get(listener)
+            .ok_or(Rejection::NotFound("this listener is closed"))
+    }
+
+    /// The account of an ak.
+    pub fn account(&self, access_key: &str) -> Option<&Arc<Account>> {
+        self.accounts.get(access_key)
+    }
+
+    /// All accounts.
+    pub fn accounts(&self) -> impl ExactSizeIterator<Item = &Arc<Account>> {
+        self.accounts.values()
+    }
+
+    /// All clusters by name.
+    pub fn clusters(&self) -> &BTreeMap<Arc<str>, Arc<Cluster>> {
+        &self.clusters
+    }
+}
+
+/// What a listener does with what comes.
+#[derive(Debug)]
+pub struct Front {
+    /// Callers with an unknown ak or another scheme.
+    pub unknown_clients: UnknownClients,
+    /// Paths outside the table.
+    pub unknown_paths: UnknownPaths,
+    /// Invalid bodies.
+    pub validation: Validation,
+    routes: Vec<(String, Arc<Cluster>)>,
+}
+
+impl Front {
+    fn new(listener: &config::Listener, clusters: &BTreeMap<Arc<str>, Arc<Cluster>>) -> Self {
+        // A configuration names only clusters that it has, so nothing is lost in `filter_map`.
+        let routes = listener.routes.iter().filter_map(|(prefix, cluster)| {
+            clusters
+                .get(cluster)
+                .map(|cluster| (prefix.clone(), cluster.clone()))
+        });
+        Self {
+            unknown_clients: listener.unknown_clients,
+            unknown_paths: listener.unknown_paths,
+            validation: listener.validation,
+            routes: routes.collect(),
+        }
+    }
+
+    /// The cluster behind a raw path: the longest prefix wins.
+    ///
+    /// # Errors
+    /// No route covers the path.
+    pub fn route(&self, path: &str) -> Result<&Arc<Cluster>, Rejection> {
+        self.routes
+            .iter()
+            .find(|(prefix, _)| path.starts_with(prefix.as_str()))
+            .map(|(_, cluster)| cluster)
+            .ok_or(Rejection::NotFound("no route covers this path"))
+    }
+
+    /// The interface behind a method and a raw path.
+    ///
+    /// # Errors
+    /// Another method, or a path outside the table where that is refused.
+    pub fn endpoint(&self, method: &Method, path: &str) -> Result<&'static Endpoint, Rejection> {
+        match ccfs::find(method, path) {
+            Lookup::Found(endpoint) => Ok(endpoint),
+            Lookup::OtherMethod(endpoint) => {
+                Err(Rejection::MethodNotAllowed(endpoint.method.clone()))
+            }
+            Lookup::Unlisted(endpoint) => match self.unknown_paths {
+                UnknownPaths::Forward => Ok(endpoint),
+                UnknownPaths::Reject => Err(Rejection::NotFound("no interface of that path")),
+            },
+        }
+    }
+}
+
+/// Strangers: callers with an unknown ak, another scheme, or no Authorization at all.
+impl Front {
+    /// May somebody without a readable claim still turn out to be a forwarded stranger, once the body
+    /// is read?
+    pub fn hears_out(&self, error: &AuthError) -> bool {
+        self.unknown_clients == UnknownClients::Forward
+            && matches!(error, AuthError::Missing | AuthError::OtherScheme)
+    }
+
+    /// Is a caller who did not verify forwarded as a stranger? Only on interfaces of the table, and
+    /// never with a value that names a configured ak: that one verifies or is refused.
+    pub fn forwards(
+        &self,
+        error: &AuthError,
+        endpoint: &Endpoint,
+        head: &Parts,
+        snapshot: &Snapshot,
+    ) -> bool {
+        let names_an_account = |value: &HeaderValue| {
+            auth::mentions(value.as_bytes(), |part| snapshot.account(part).is_some())
+        };
+        (self.hears_out(error)
+            || (self.unknown_clients == UnknownClients::Forward && *error == AuthError::UnknownKey))
+            && !endpoint.is_unlisted()
+            && !head
+                .headers
+                .get_all(header::AUTHORIZATION)
+                .iter()
+                .any(names_an_account)
+    }
+}
+
+/// A developer account with its budgets.
+#[derive(Debug)]
+pub struct Account {
+    /// The ak and its secrets.
+    pub credential: Arc<Credential>,
+    /// Zone, and how versionless requests are meant.
+    pub tenant: Tenant,
+    /// Its requests at once.
+    pub in_flight: InFlight,
+    rate: Option<Arc<Budget>>,
+    ceiling: Option<Arc<Budget>>,
+}
+
+impl Account {
+    fn next(settings: &config::Account, before: Option<&Self>) -> Self {
+        let in_flight = before.map_or_else(
+            || InFlight::new(settings.in_flight),
+            |before| before.in_flight.with_cap(settings.in_flight),
+        );
+        Self {
+            credential: settings.credential.clone(),
+            tenant: settings.tenant.clone(),
+            in_flight,
+            rate: carry(
+                settings.rate_limit,
+                before.and_then(|account| account.rate.as_ref()),
+            ),
+            ceiling: carry(
+                settings.ceiling,
+                before.and_then(|account| account.ceiling.as_ref()),
+            ),
+        }
+    }
+
+    /// Charges for making a node work.
+    ///
+    /// # Errors
+    /// The budget is used up.
+    pub fn charge(&self) -> Result<(), Exceeded> {
+        self.rate.as_ref().map_or(Ok(()), |budget| budget.charge())
+    }
+
+    /// Charges for being served at all.
+    ///
+    /// # Errors
+    /// The ceiling is reached.
+    pub fn charge_ceiling(&self) -> Result<(), Exceeded> {
+        self.ceiling
+            .as_ref()
+            .map_or(Ok(()), |budget| budget.charge())
+    }
+}
+
+/// The budget of an unchanged rate lives on: a reload is no free refill.
+fn carry(rate: Option<Rate>, before: Option<&Arc<Budget>>) -> Option<Arc<Budget>> {
+    let rate = rate?;
+    let kept = before.filter(|budget| budget.rate() == rate).cloned();
+    Some(kept.unwrap_or_else(|| Arc::new(Budget::new(rate))))
+}
