@@ -42,6 +42,8 @@ pub struct App {
     caps: Arc<Caps>,
     tickets: Arc<serving::Tickets>,
     ports: BTreeMap<Arc<str>, Port>,
+    /// Taken out by a reload; their last connections may still live.
+    retired: Vec<Port>,
     admin: Option<(Port, drain::Trigger)>,
     announced: (drain::Trigger, drain::Watch),
     probes: Vec<Probe>,
@@ -133,6 +135,7 @@ impl App {
             caps,
             tickets,
             ports: BTreeMap::new(),
+            retired: Vec::new(),
             admin: None,
             announced,
             probes: Vec::new(),
@@ -198,31 +201,23 @@ impl App {
                 }
             }
         });
-        let ports = std::mem::take(&mut self.ports);
+        let mut ports: Vec<_> = std::mem::take(&mut self.ports).into_values().collect();
+        ports.append(&mut self.retired);
+        let all = async {
+            for port in &ports {
+                port.drain.all_gone().await;
+            }
+        };
         let finished = async {
             tokio::time::sleep(server.drain_delay).await;
-            ports.values().for_each(|port| port.drain.advance(Phase::Closing));
-            let all = async {
-                for port in ports.values() {
-                    port.drain.all_gone().await;
-                }
-            };
+            ports.iter().for_each(|port| port.drain.advance(Phase::Closing));
             tokio::time::timeout(server.grace, all).await.is_ok()
         };
         let complete = tokio::select! {
             complete = finished => complete,
             () = &mut at_once => false,
         };
-        ports.values().for_each(|port| port.drain.advance(Phase::Forced));
-        if !complete {
-            // Forced connections only drop what they hold.
-            let dropped = async {
-                for port in ports.values() {
-                    port.drain.all_gone().await;
-                }
-            };
-            let _ = tokio::time::timeout(FORCED, dropped).await;
-        }
+        ports.iter().for_each(|port| port.drain.advance(Phase::Forced));
         self.probes.clear();
         if let Some((port, drain)) = self.admin.take() {
             drain.advance(Phase::Closing);

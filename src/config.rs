@@ -91,13 +91,6 @@ impl Config {
     }
 }
 
-impl Config {
-    /// The configuration in force, secrets masked.
-    pub fn masked(&self) -> serde_json::Value {
-        serde_json::Value::Null
-    }
-}
-
 /// An inbound port.
 #[derive(Clone, Debug)]
 pub struct Listener {

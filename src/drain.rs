@@ -43,6 +43,11 @@ impl Trigger {
         Watch(self.0.subscribe())
     }
 
+    /// Is every watch dropped?
+    pub fn is_over(&self) -> bool {
+        self.0.is_closed()
+    }
+
     /// Resolves when every watch is dropped.
     pub async fn all_gone(&self) {
         self.0.closed().await;
