@@ -5,8 +5,8 @@
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT,
-    HOST, HeaderName, HeaderValue, VIA,
+    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST,
+    HeaderName, HeaderValue, VIA,
 };
 use http::{HeaderMap, Method, Request, Uri};
 use http_body_util::Full;
@@ -235,12 +235,7 @@ const HOP_BY_HOP: [&str; 11] = [
 const KEPT: [HeaderName; 3] = [AUTHORIZATION, CONTENT_LENGTH, HOST];
 
 /// Besides `x-forwarded-*` and `proxy-*`.
-const OF_PROXIES: [&str; 4] = [
-    "forwarded",
-    "traceparent",
-    "x-real-ip",
-    "x-request-id",
-];
+const OF_PROXIES: [&str; 4] = ["forwarded", "traceparent", "x-real-ip", "x-request-id"];
 
 /// Fields the gateway writes.
 const ADDED: usize = 9;
