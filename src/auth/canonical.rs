@@ -1,1 +1,224 @@
-//! Method, path, query, fields and body to the canonical bytes that are signed.
+//! Method, path, query, fields and body to the canonical bytes that are signed. Signing and
+//! verifying both go through [`CanonicalRequest`], so they cannot disagree.
+
+use std::fmt;
+
+use super::{AuthError, Signable, percent};
+
+/// The exact text that is signed, in pieces: nothing is copied until it is hashed or shown.
+///
+/// `Display` is the exact text. It holds the body, so it is for the eyes of whoever sent the request
+/// (`ccfs-gateway explain`), never for a log; `Debug` shows nothing of it.
+pub struct CanonicalRequest<'a> {
+    method: &'a str,
+    path: &'a str,
+    /// Encoded, sorted, joined; empty without parameters.
+    query: Vec<u8>,
+    names: &'a str,
+    fields: Fields<'a>,
+    body: &'a [u8],
+}
+
+impl<'a> CanonicalRequest<'a> {
+    /// `names`: the signed field names verbatim, as in `content-length;host`.
+    ///
+    /// Refuses a list of names that may not stand in an Authorization value, a named field that the
+    /// head does not hold exactly once, and a query that repeats a key or has a broken escape.
+    pub fn new(names: &'a str, request: &Signable<'a>) -> Result<Self, AuthError> {
+        check_names(names)?;
+        Ok(Self {
+            method: request.method,
+            path: request.path,
+            query: query_line(request.query.unwrap_or_default())?,
+            names,
+            fields: Fields::find(names, request.headers)?,
+            body: request.body,
+        })
+    }
+
+    /// The exact bytes that are signed.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(512 + 3 * self.body.len());
+        self.each_chunk(|chunk| bytes.extend_from_slice(chunk));
+        bytes
+    }
+
+    /// Hands the exact bytes to `take`, in as few pieces as a small fixed buffer allows.
+    pub(super) fn each_chunk(&self, take: impl FnMut(&[u8])) {
+        let mut chunks = percent::Chunks::new(take);
+        for line in [self.method.as_bytes(), self.path.as_bytes(), &self.query] {
+            // A request without parameters has no query line at all.
+            if !line.is_empty() {
+                chunks.raw(line);
+                chunks.raw(b"\n");
+            }
+        }
+        chunks.raw(self.names.as_bytes());
+        for field in self.fields.as_slice() {
+            chunks.raw(b"\n");
+            chunks.encoded(field.name.as_bytes());
+            chunks.raw(b":");
+            chunks.encoded(field.value);
+        }
+        chunks.raw(b"\n");
+        chunks.encoded(self.body);
+        chunks.finish();
+    }
+}
+
+impl fmt::Display for CanonicalRequest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&String::from_utf8_lossy(&self.to_bytes()))
+    }
+}
+
+impl fmt::Debug for CanonicalRequest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CanonicalRequest(..)")
+    }
+}
+
+/// May `names` stand in an Authorization value? Lower-case field names, none twice, `host` among them.
+pub(super) fn check_names(names: &str) -> Result<(), AuthError> {
+    let mut host = false;
+    for (index, name) in names.split(';').enumerate() {
+        if index == MOST_NAMES {
+            return Err(AuthError::Malformed("too many signed fields"));
+        }
+        if name.is_empty() || !name.bytes().all(is_lower_token) {
+            return Err(AuthError::Malformed(
+                "a signed field has no lower-case name",
+            ));
+        }
+        if names.split(';').take(index).any(|other| other == name) {
+            return Err(AuthError::Malformed("a signed field is named twice"));
+        }
+        host |= name == "host";
+    }
+    if host {
+        Ok(())
+    } else {
+        Err(AuthError::Malformed("host is not signed"))
+    }
+}
+
+/// The signed fields in the order of their finished lines, which is not the order of their names:
+/// `x-trace-id:` stands before `x-trace:`.
+struct Fields<'a> {
+    /// Real clients sign one to three fields: those are not worth an allocation.
+    few: [Field<'a>; FEW],
+    /// Holds all fields if they are more than a few.
+    many: Vec<Field<'a>>,
+    count: usize,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Field<'a> {
+    name: &'a str,
+    value: &'a [u8],
+}
+
+impl<'a> Fields<'a> {
+    fn find(names: &'a str, headers: &'a http::HeaderMap) -> Result<Self, AuthError> {
+        let mut fields = Self {
+            few: [Field::default(); FEW],
+            many: Vec::new(),
+            count: names.split(';').count(),
+        };
+        if fields.count > FEW {
+            fields.many.resize(fields.count, Field::default());
+        }
+        for (field, name) in fields.as_mut_slice().iter_mut().zip(names.split(';')) {
+            *field = Field {
+                name,
+                value: only_value(headers, name)?,
+            };
+        }
+        fields.as_mut_slice().sort_unstable_by(|a, b| a.cmp_line(b));
+        Ok(fields)
+    }
+
+    fn as_slice(&self) -> &[Field<'a>] {
+        if self.many.is_empty() {
+            &self.few[..self.count]
+        } else {
+            &self.many
+        }
+    }
+
+    fn as_mut_slice(&mut self) -> &mut [Field<'a>] {
+        if self.many.is_empty() {
+            &mut self.few[..self.count]
+        } else {
+            &mut self.many
+        }
+    }
+}
+
+impl Field<'_> {
+    fn line_start(&self) -> impl Iterator<Item = u8> {
+        percent::encode(self.name.as_bytes()).chain([b':'])
+    }
+
+    fn cmp_line(&self, other: &Self) -> std::cmp::Ordering {
+        // Names differ, and an encoded name holds no colon: the values never decide.
+        self.line_start().cmp(other.line_start())
+    }
+}
+
+/// The one value of a field, without the blanks around it, which HTTP drops on the way.
+pub(super) fn only_value<'a>(
+    headers: &'a http::HeaderMap,
+    name: &str,
+) -> Result<&'a [u8], AuthError> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) => Ok(value.as_bytes().trim_ascii()),
+        _ => Err(AuthError::FieldNotSent(name.to_owned())),
+    }
+}
+
+/// `key=value` pairs, decoded and encoded again, sorted as finished text and joined with `&`.
+///
+/// A broken escape is refused rather than read as a literal `%`: nodes and clients would not agree on
+/// it. A plus is a plus. Empty pieces (`a=1&&b=2`) are no parameters.
+fn query_line(query: &str) -> Result<Vec<u8>, AuthError> {
+    let mut pairs = Vec::new();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let mut encoded = Vec::with_capacity(pair.len() + 1);
+        recode(key, &mut encoded)?;
+        encoded.push(b'=');
+        let key_length = encoded.len();
+        recode(value, &mut encoded)?;
+        pairs.push((encoded, key_length));
+    }
+    pairs.sort_unstable();
+    // An encoded key holds no `=`, so that pairs of one key are neighbours.
+    let same_key = |two: &[(Vec<u8>, usize)]| match two {
+        [(a, a_key), (b, b_key)] => a[..*a_key] == b[..*b_key],
+        _ => false,
+    };
+    if pairs.windows(2).any(same_key) {
+        return Err(AuthError::RepeatedQueryKey);
+    }
+    let pairs: Vec<_> = pairs.into_iter().map(|(encoded, _)| encoded).collect();
+    Ok(pairs.join(&b'&'))
+}
+
+fn recode(text: &str, out: &mut Vec<u8>) -> Result<(), AuthError> {
+    let decoded =
+        percent::decode(text).ok_or(AuthError::Malformed("a broken escape in the query"))?;
+    out.extend(percent::encode(&decoded));
+    Ok(())
+}
+
+/// RFC 9110 section 5.6.2, without upper-case letters.
+fn is_lower_token(byte: u8) -> bool {
+    matches!(byte, b'a'..=b'z' | b'0'..=b'9') || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+const FEW: usize = 8;
+
+/// Far above what any client signs; bounds the work a stranger can ask for.
+const MOST_NAMES: usize = 64;

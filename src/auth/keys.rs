@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use aws_lc_rs::constant_time;
 use zeroize::Zeroizing;
 
 /// The public name of one developer account ("ak").
@@ -13,6 +15,15 @@ impl AccessKey {
     /// The ak as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// May `text` be an ak at all? 1 to 128 visible ASCII characters, none of them a slash, since
+    /// slashes part the fields of an Authorization value.
+    pub fn is_well_formed(text: &str) -> bool {
+        (1..=LONGEST_ACCESS_KEY).contains(&text.len())
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_graphic() && byte != b'/')
     }
 }
 
@@ -29,15 +40,40 @@ impl std::borrow::Borrow<str> for AccessKey {
 }
 
 /// A secret key ("SK"): never printed, wiped when dropped.
-#[derive(Clone, Eq, PartialEq)]
-pub struct Secret(Zeroizing<Vec<u8>>);
+#[derive(Clone)]
+pub struct Secret {
+    bytes: Zeroizing<Vec<u8>>,
+    id: u64,
+}
 
 impl Secret {
     /// Takes the exact bytes; at least one.
     pub fn new(bytes: Vec<u8>) -> Self {
-        Self(Zeroizing::new(bytes))
+        Self {
+            bytes: Zeroizing::new(bytes),
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Shared with clones, and with nothing else that this process ever made: what was derived from
+    /// one secret is never taken for derived from another.
+    pub(super) fn id(&self) -> u64 {
+        self.id
     }
 }
+
+/// Equal are equal bytes, whenever they were read.
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        constant_time::verify_slices_are_equal(&self.bytes, &other.bytes).is_ok()
+    }
+}
+
+impl Eq for Secret {}
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -79,3 +115,8 @@ impl Credential {
         self.enabled
     }
 }
+
+/// Those seen have 32 characters and fewer.
+const LONGEST_ACCESS_KEY: usize = 128;
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(0);

@@ -1,1 +1,203 @@
-//! The auth-v2 dialect: the Authorization value, key derivation, the signature.
+//! The auth-v2 dialect: the Authorization value, the derivation of the signing key, the signature.
+//!
+//! ```text
+//! value       = prefix "/" signature
+//! prefix      = "auth-v2" "/" ak "/" timestamp "/" names
+//! signing key = hex(HMAC-SHA256(secret, prefix))
+//! signature   = hex(HMAC-SHA256(signing key as text, canonical request))
+//! ```
+
+use aws_lc_rs::{constant_time, hmac};
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::Offset;
+use zeroize::Zeroizing;
+
+use super::canonical::{CanonicalRequest, check_names};
+use super::derived;
+use super::{AccessKey, AuthError, Secret};
+
+/// An Authorization value taken apart.
+pub(super) struct Value<'a> {
+    /// Verbatim, because that is what was signed.
+    pub(super) prefix: &'a str,
+    pub(super) access_key: &'a str,
+    pub(super) timestamp: Timestamp,
+    pub(super) names: &'a str,
+    pub(super) signature: [u8; 32],
+}
+
+impl<'a> Value<'a> {
+    pub(super) fn parse(text: &'a str) -> Result<Self, AuthError> {
+        if !text.starts_with(SCHEME) {
+            return Err(AuthError::OtherScheme);
+        }
+        if text.len() > LONGEST_VALUE {
+            return Err(AuthError::Malformed("too long"));
+        }
+        let (prefix, signature) = text.rsplit_once('/').ok_or(NOT_FIVE_PARTS)?;
+        let mut parts = prefix.split('/').skip(1);
+        let (Some(access_key), Some(timestamp), Some(names), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(NOT_FIVE_PARTS);
+        };
+        if !AccessKey::is_well_formed(access_key) {
+            return Err(AuthError::Malformed("not an access key"));
+        }
+        check_names(names)?;
+        Ok(Self {
+            prefix,
+            access_key,
+            timestamp: parse_timestamp(timestamp).ok_or(AuthError::Malformed("not a timestamp"))?,
+            names,
+            signature: parse_hex(signature)
+                .ok_or(AuthError::Malformed("not 64 lower-case hex digits"))?,
+        })
+    }
+}
+
+/// Everything of a value that stands before its signature.
+pub(super) fn prefix(access_key: &AccessKey, timestamp: Timestamp, names: &str) -> String {
+    let timestamp = timestamp.strftime("%Y-%m-%dT%H:%M:%SZ");
+    format!("{SCHEME}{}/{timestamp}/{names}", access_key.as_str())
+}
+
+/// The signature that `secret` makes over `request` under `prefix`, as hex digits.
+pub(super) fn signature(
+    secret: &Secret,
+    prefix: &str,
+    request: &CanonicalRequest<'_>,
+) -> Zeroizing<String> {
+    let tag = tag(
+        hmac::Context::with_key(&signing_key(secret, prefix)),
+        request,
+    );
+    Zeroizing::new(
+        to_hex(tag.as_ref())
+            .iter()
+            .copied()
+            .map(char::from)
+            .collect(),
+    )
+}
+
+/// Did one of `secrets` sign `request`? Every failure costs the same, whether there are no secrets,
+/// one or two, and whether a derived key was at hand or not; a success may be faster.
+pub(super) fn verify(
+    secrets: &[Secret],
+    value: &Value<'_>,
+    request: &CanonicalRequest<'_>,
+) -> bool {
+    for slot in 0..secrets.len().max(SLOTS) {
+        let secret = secrets.get(slot);
+        let known = secret.and_then(|secret| derived::find(value.prefix, secret));
+        let (context, fresh) = match known {
+            Some(context) => (context, None),
+            None => {
+                let key = signing_key(secret.unwrap_or(&DUMMY), value.prefix);
+                (hmac::Context::with_key(&key), Some(key))
+            }
+        };
+        let missed = fresh.is_none();
+        let matches = constant_time::verify_slices_are_equal(
+            tag(context, request).as_ref(),
+            &value.signature,
+        )
+        .is_ok();
+        if let (Some(secret), true) = (secret, matches) {
+            if let Some(key) = fresh {
+                // Only now: a stranger must not be able to crowd out the keys of honest callers.
+                derived::keep(value.prefix, secret, key);
+            }
+            return true;
+        }
+        if missed {
+            // The time must not tell whether this ak was at work within the same second.
+            signing_key(&DUMMY, value.prefix);
+        }
+    }
+    false
+}
+
+fn tag(mut context: hmac::Context, request: &CanonicalRequest<'_>) -> hmac::Tag {
+    request.each_chunk(|chunk| context.update(chunk));
+    context.sign()
+}
+
+/// The key of the second stage is the hex *text* of the first stage's result, not its bytes.
+fn signing_key(secret: &Secret, prefix: &str) -> hmac::Key {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.bytes());
+    let text = to_hex(hmac::sign(&key, prefix.as_bytes()).as_ref());
+    hmac::Key::new(hmac::HMAC_SHA256, text.as_ref())
+}
+
+fn to_hex(bytes: &[u8]) -> Zeroizing<[u8; 64]> {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = Zeroizing::new([0; 64]);
+    for (two, byte) in text.chunks_exact_mut(2).zip(bytes) {
+        two[0] = DIGITS[usize::from(byte >> 4)];
+        two[1] = DIGITS[usize::from(byte & 15)];
+    }
+    text
+}
+
+fn parse_hex(text: &str) -> Option<[u8; 32]> {
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    let text: &[u8; 64] = text.as_bytes().try_into().ok()?;
+    let mut bytes = [0; 32];
+    for (byte, two) in bytes.iter_mut().zip(text.chunks_exact(2)) {
+        *byte = digit(two[0])? << 4 | digit(two[1])?;
+    }
+    Some(bytes)
+}
+
+/// `yyyy-MM-ddTHH:mm:ssZ`, or the same with three digits of milliseconds, as some clients write it.
+fn parse_timestamp(text: &str) -> Option<Timestamp> {
+    let shape = match text.len() {
+        20 => "dddd-dd-ddTdd:dd:ddZ",
+        24 => "dddd-dd-ddTdd:dd:dd.dddZ",
+        _ => return None,
+    };
+    let fits = |(byte, shape): (u8, u8)| match shape {
+        b'd' => byte.is_ascii_digit(),
+        _ => byte == shape,
+    };
+    if !text.bytes().zip(shape.bytes()).all(fits) {
+        return None;
+    }
+    let two = |at: usize| text.get(at..at + 2)?.parse::<i8>().ok();
+    let milliseconds = match text.get(20..23) {
+        Some(digits) => digits.parse::<i32>().ok()?,
+        None => 0,
+    };
+    let year = text.get(..4)?.parse().ok()?;
+    let time = DateTime::new(
+        year,
+        two(5)?,
+        two(8)?,
+        two(11)?,
+        two(14)?,
+        two(17)?,
+        milliseconds * 1_000_000,
+    );
+    Offset::UTC.to_timestamp(time.ok()?).ok()
+}
+
+const SCHEME: &str = "auth-v2/";
+
+/// Longer than any real value by far.
+const LONGEST_VALUE: usize = 4096;
+
+/// Secrets tried before a signature is called wrong, real or not.
+const SLOTS: usize = 2;
+
+const NOT_FIVE_PARTS: AuthError = AuthError::Malformed("not five parts between slashes");
+
+/// Stands in for secrets that are not there. What it signs is never believed.
+static DUMMY: std::sync::LazyLock<Secret> =
+    std::sync::LazyLock::new(|| Secret::new(vec![b'-'; 32]));

@@ -1,0 +1,77 @@
+use super::*;
+
+fn key(text: &str) -> hmac::Key {
+    hmac::Key::new(hmac::HMAC_SHA256, text.as_bytes())
+}
+
+fn signs_like(found: Option<&hmac::Key>, text: &str) -> bool {
+    found.is_some_and(|found| {
+        hmac::sign(found, b"message").as_ref() == hmac::sign(&key(text), b"message").as_ref()
+    })
+}
+
+#[test]
+fn a_kept_key_is_found_by_its_prefix_and_secret_only() {
+    let mut table = Table::new();
+    table.keep("one", 1, key("1/one"));
+    table.keep("one", 2, key("2/one"));
+    table.keep("two", 1, key("1/two"));
+
+    assert!(signs_like(table.find("one", 1), "1/one"));
+    assert!(signs_like(table.find("one", 2), "2/one"));
+    assert!(signs_like(table.find("two", 1), "1/two"));
+    assert!(table.find("two", 2).is_none());
+    assert!(table.find("three", 1).is_none());
+}
+
+#[test]
+fn the_hash_alone_never_decides() {
+    let mut table = Table::new();
+    table.keep("one", 1, key("1/one"));
+    let hash = table.hash("two", 2);
+    let mut entry = table.sets.iter_mut().flatten().find_map(Option::take);
+    entry.as_mut().unwrap().hash = hash;
+    table.set(hash)[0] = entry;
+
+    assert!(table.find("two", 2).is_none());
+}
+
+#[test]
+fn the_table_is_bounded_and_the_least_recently_used_goes() {
+    let mut table = Table::new();
+    for index in 0..5_000 {
+        table.keep("hot", 0, key("hot"));
+        table.keep(&format!("prefix {index}"), index, key("cold"));
+        assert!(signs_like(table.find("hot", 0), "hot"));
+    }
+    let kept = table.sets.iter().flatten().flatten().count();
+    assert!(kept <= SETS * WAYS);
+
+    let mut table = Table::new();
+    let first = table.hash("a", 0);
+    let rivals: Vec<u64> = (1..)
+        .filter(|id| table.hash("a", *id) % SETS as u64 == first % SETS as u64)
+        .take(WAYS)
+        .collect();
+    table.keep("a", 0, key("first"));
+    for id in &rivals[..WAYS - 1] {
+        table.keep("a", *id, key("rival"));
+    }
+    assert!(
+        table.find("a", 0).is_some(),
+        "used again, so now the youngest"
+    );
+    table.keep("a", rivals[WAYS - 1], key("rival"));
+    assert!(table.find("a", 0).is_some());
+    assert!(table.find("a", rivals[0]).is_none());
+}
+
+#[test]
+fn secrets_of_the_same_bytes_have_keys_of_their_own() {
+    let (old, new) = (Secret::new(b"sk".to_vec()), Secret::new(b"sk".to_vec()));
+    keep("prefix", &old, key("derived"));
+
+    assert!(find("prefix", &old).is_some());
+    assert!(find("prefix", &old.clone()).is_some());
+    assert!(find("prefix", &new).is_none());
+}
