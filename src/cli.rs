@@ -1,1 +1,7 @@
 //! (to come)
+
+pub mod call;
+pub mod client;
+mod secret_key;
+pub mod stand_in;
+mod values;

@@ -261,7 +261,9 @@ mod tests {
     use super::*;
 
     fn draws(faults: &Faults, interface: Option<&str>, times: usize) -> Vec<usize> {
-        (0..times).map(|_| faults.draw(interface).faults.len()).collect()
+        (0..times)
+            .map(|_| faults.draw(interface).faults.len())
+            .collect()
     }
 
     #[test]

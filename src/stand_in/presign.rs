@@ -49,6 +49,18 @@ pub enum Packing {
     Members,
 }
 
+impl Packing {
+    /// The packing of this name: `array`, `joined`, `members`.
+    pub fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "array" => Self::Array,
+            "joined" => Self::Joined,
+            "members" => Self::Members,
+            _ => return None,
+        })
+    }
+}
+
 /// Which URLs an answer holds, unless the request wishes otherwise.
 #[derive(Clone, Copy, Debug)]
 pub struct UrlStyle {
@@ -143,7 +155,10 @@ fn v2(path: &str, expires: i64) -> String {
 }
 
 fn v4(path: &str, life: i64, now: Timestamp) -> String {
-    let instant = now.to_zoned(TimeZone::UTC).strftime("%Y%m%dT%H%M%SZ").to_string();
+    let instant = now
+        .to_zoned(TimeZone::UTC)
+        .strftime("%Y%m%dT%H%M%SZ")
+        .to_string();
     let day = instant.get(..8).unwrap_or_default();
     format!(
         "https://record-bucket.obs.example.com:443{path}?X-Amz-Algorithm=AWS4-HMAC-SHA256\
@@ -157,7 +172,10 @@ fn v4(path: &str, life: i64, now: Timestamp) -> String {
 /// The lower-case hex of a keyed hash; also what play tokens are sealed with.
 pub(super) fn hex(text: &str) -> String {
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, KEY), text.as_bytes());
-    tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    tag.as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 fn base64(bytes: &[u8]) -> String {
@@ -169,18 +187,28 @@ fn base64(bytes: &[u8]) -> String {
         });
         for place in 0..4 {
             let digit = DIGITS[bits >> (18 - 6 * place) & 63];
-            text.push(if place <= group.len() { digit.into() } else { '=' });
+            text.push(if place <= group.len() {
+                digit.into()
+            } else {
+                '='
+            });
         }
     }
     text
 }
 
 fn percent(text: &str) -> String {
-    text.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D")
+    text.replace('+', "%2B")
+        .replace('/', "%2F")
+        .replace('=', "%3D")
 }
 
 fn safe(c: char) -> char {
-    if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }
+    if c.is_ascii_alphanumeric() || c == '-' {
+        c
+    } else {
+        '_'
+    }
 }
 
 const KEY_ID: &str = "STANDINEXAMPLEKEY000";
@@ -191,7 +219,10 @@ mod tests {
     use super::*;
 
     fn one(form: UrlForm) -> String {
-        let style = UrlStyle { form, ..UrlStyle::default() };
+        let style = UrlStyle {
+            form,
+            ..UrlStyle::default()
+        };
         let data = Presigner::new(7).result_data("a/b", &style, Timestamp::UNIX_EPOCH);
         data["url"].as_str().unwrap().to_owned()
     }
@@ -199,11 +230,17 @@ mod tests {
     #[test]
     fn every_form_has_its_own_words() {
         let obs = one(UrlForm::Obs);
-        assert!(obs.contains(".com:443/voice/7/1/a_b.V3?AccessKeyId="), "{obs}");
+        assert!(
+            obs.contains(".com:443/voice/7/1/a_b.V3?AccessKeyId="),
+            "{obs}"
+        );
         assert!(obs.contains("&Expires=28800&Signature="), "{obs}");
         assert!(one(UrlForm::S3V2).contains("AWSAccessKeyId="));
         let v4 = one(UrlForm::S3V4);
-        assert!(v4.contains("&X-Amz-Date=19700101T000000Z&X-Amz-Expires=28800&"), "{v4}");
+        assert!(
+            v4.contains("&X-Amz-Date=19700101T000000Z&X-Amz-Expires=28800&"),
+            "{v4}"
+        );
         assert!(!one(UrlForm::Lss).contains("xpires"));
     }
 
@@ -211,7 +248,11 @@ mod tests {
     fn no_url_repeats_and_several_are_packed_as_asked() {
         let presigner = Presigner::new(7);
         let data = |packing| {
-            let style = UrlStyle { count: 3, packing, ..UrlStyle::default() };
+            let style = UrlStyle {
+                count: 3,
+                packing,
+                ..UrlStyle::default()
+            };
             presigner.result_data("a", &style, Timestamp::UNIX_EPOCH)
         };
         let joined = data(Packing::Joined);

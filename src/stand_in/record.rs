@@ -90,9 +90,19 @@ impl Recorder {
 
     /// Numbers an accepted connection, from 1.
     pub(super) fn connected(&self) -> u64 {
-        let mut state = self.state.lock();
-        state.connections += 1;
-        state.connections
+        let number = {
+            let mut state = self.state.lock();
+            state.connections += 1;
+            state.open += 1;
+            state.connections
+        };
+        self.changes.send_modify(|changes| *changes += 1);
+        number
+    }
+
+    pub(super) fn disconnected(&self) {
+        self.state.lock().open -= 1;
+        self.changes.send_modify(|changes| *changes += 1);
     }
 
     /// A request came on a connection that was not fit for another one.
@@ -106,9 +116,9 @@ impl Recorder {
 
     pub(super) fn clear(&self) {
         let mut state = self.state.lock();
-        let connections = state.connections;
         *state = State {
-            connections,
+            connections: state.connections,
+            open: state.open,
             ..State::default()
         };
     }
@@ -126,6 +136,7 @@ pub(super) struct State {
     pub(super) counts: BTreeMap<&'static str, u64>,
     pub(super) last: VecDeque<Received>,
     pub(super) connections: u64,
+    pub(super) open: u64,
     pub(super) refused: u64,
     pub(super) misused: u64,
 }
@@ -163,8 +174,15 @@ mod tests {
             recorder.add("a", received(&number.to_string()));
         }
         let first = recorder.read(|state| state.last[0].target.clone());
-        assert_eq!((first.as_str(), recorder.read(|s| s.count("a"))), ("1", 1001));
-        assert!(recorder.wait(|s| s.count("a") > 1_000, Duration::ZERO).await);
+        assert_eq!(
+            (first.as_str(), recorder.read(|s| s.count("a"))),
+            ("1", 1001)
+        );
+        assert!(
+            recorder
+                .wait(|s| s.count("a") > 1_000, Duration::ZERO)
+                .await
+        );
         assert!(!recorder.wait(|s| s.count("b") > 0, Duration::ZERO).await);
         recorder.clear();
         assert_eq!(recorder.read(|s| s.count("a")), 0);
@@ -173,6 +191,9 @@ mod tests {
     #[test]
     fn a_token_in_a_target_is_not_printed() {
         let text = format!("{:?}", received("/playVoice?st=secret"));
-        assert!(text.contains("/playVoice") && !text.contains("secret"), "{text}");
+        assert!(
+            text.contains("/playVoice") && !text.contains("secret"),
+            "{text}"
+        );
     }
 }

@@ -137,7 +137,7 @@ fn head(answer: &Answer, fields: &str) -> String {
 
 /// An answer to nobody's question; whose URL must never reach a client.
 const SECOND_ANSWER: &[u8] =
-    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 55\r\n\r\n\
+    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 57\r\n\r\n\
       {\"resultData\":{\"url\":\"https://surplus\"},\"resultCode\":\"0\"}";
 
 /// No peer waits longer for an answer that does not come.
@@ -174,6 +174,10 @@ mod tests {
     fn the_second_answer_has_its_length() {
         let text = std::str::from_utf8(SECOND_ANSWER).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        assert!(head.ends_with(&format!(": {}", body.len())), "{}", body.len());
+        assert!(
+            head.ends_with(&format!(": {}", body.len())),
+            "{}",
+            body.len()
+        );
     }
 }

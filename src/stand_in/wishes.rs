@@ -95,7 +95,14 @@ mod tests {
 
     #[test]
     fn an_ordinary_name_wishes_nothing() {
-        for name in ["1637742300-1234", "", "code-x", "20210101_12.zip", "form-", "urls-9999"] {
+        for name in [
+            "1637742300-1234",
+            "",
+            "code-x",
+            "20210101_12.zip",
+            "form-",
+            "urls-9999",
+        ] {
             assert_eq!(Wishes::read(name), Wishes::default(), "{name}");
         }
     }
