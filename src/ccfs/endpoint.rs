@@ -2,12 +2,16 @@
 
 use http::Method;
 
+use Answer::{File, Json, SignedUrl};
+use Body::{Envelope, Flat, Opaque};
+use Repeat::{Always, UnlessSent};
+
 /// One interface of CC-FS.
 #[derive(Debug)]
 pub struct Endpoint {
     /// The tail of the path, also the name in logs and metrics.
     pub name: &'static str,
-    /// The only method it takes.
+    /// The only method it takes; of no meaning in [`Lookup::Unlisted`].
     pub method: Method,
     /// False for `playVoice`, which carries no Authorization.
     pub authenticated: bool,
@@ -26,9 +30,10 @@ pub struct Endpoint {
 /// The shape of a request body.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Body {
-    /// `{"request":{"version":"2.0"},"msgBody":{…}}`
+    /// `{"request":{"version":"2.0"},"msgBody":{…}}`: a missing version is added, RFC 3339 times in
+    /// `msgBody.beginTime` and `msgBody.endTime` become tenant-local, the rest is CC-FS's to judge.
     Envelope,
-    /// The recording-URL request: one flat object.
+    /// The recording-URL request: one flat object, checked whole.
     Flat,
     /// No body, or one that is none of our business.
     Opaque,
@@ -65,11 +70,191 @@ pub enum Lookup {
     Unlisted(&'static Endpoint),
 }
 
-/// All rows.
-pub static TABLE: &[Endpoint] = &[];
-
-/// Finds the row for a raw path.
+/// Finds the row for a raw path: matched byte by byte, nothing is decoded.
 pub fn find(method: &Method, path: &str) -> Lookup {
-    let _ = (method, path);
-    todo!()
+    let row = path
+        .strip_prefix(PREFIX)
+        .and_then(|tail| TABLE.iter().find(|row| row.name == tail));
+    match row {
+        Some(row) if row.method == *method => Lookup::Found(row),
+        Some(row) => Lookup::OtherMethod(row),
+        None => Lookup::Unlisted(&UNLISTED),
+    }
+}
+
+/// Where all interfaces live.
+const PREFIX: &str = "/CCFS/resource/ccfs/";
+
+/// Flow control of downloads and of everything else (error code reference, page 4240 / 0835).
+const DOWNLOADS: &str = "0300008";
+const QUERIES: &str = "0300009";
+
+/// All rows; the one that is asked most stands first.
+pub static TABLE: &[Endpoint] = &[
+    row("getRecordFileUrlFromObs", Flat, SignedUrl, Always),
+    row("queryBillData", Envelope, Json, UnlessSent),
+    row("downloadBillFile", Envelope, File, Always),
+    row("downloadRecordFile", Envelope, File, Always),
+    row("downloadRecord", Envelope, File, Always),
+    row("queryAgentOprInfoData", Envelope, Json, UnlessSent),
+    row("downloadAgentOprInfoFile", Envelope, File, Always),
+    // Hands out a token; asked again, it hands out another.
+    row("requestPlayVoice", Envelope, Json, Always),
+    Endpoint {
+        name: "playVoice",
+        method: Method::GET,
+        authenticated: false,
+        body: Opaque,
+        upload: false,
+        answer: File,
+        repeat: Always,
+        flow_control_code: DOWNLOADS,
+    },
+    row("downloadOiapRecord", Envelope, File, Always),
+    row("downloadIVRRecordFile", Envelope, File, Always),
+    row("ivr/downloadFile", Envelope, File, Always),
+    row("ivr/uploadFile", Envelope, Json, UnlessSent).with_upload(),
+    row("ivr/getFileHash", Envelope, Json, Always),
+    row("ivr/deleteFile", Envelope, Json, UnlessSent),
+    // These four are not in the current documents; clients use them.
+    row("downloadTransferFile", Envelope, File, Always),
+    row("requestRecordAnalysis", Envelope, Json, UnlessSent),
+    row("queryRecordAnalysisStatus", Envelope, Json, Always),
+    row("downloadRecordAnalysisFile", Envelope, File, Always),
+];
+
+/// What holds for paths that the table does not know: nothing is assumed.
+static UNLISTED: Endpoint = Endpoint {
+    name: "unlisted",
+    method: Method::POST,
+    authenticated: true,
+    body: Opaque,
+    upload: true,
+    answer: File,
+    repeat: UnlessSent,
+    flow_control_code: QUERIES,
+};
+
+/// An interface as nearly all are: a POST with Authorization.
+const fn row(name: &'static str, body: Body, answer: Answer, repeat: Repeat) -> Endpoint {
+    Endpoint {
+        name,
+        method: Method::POST,
+        authenticated: true,
+        body,
+        upload: false,
+        answer,
+        repeat,
+        flow_control_code: match answer {
+            File => DOWNLOADS,
+            Json | SignedUrl => QUERIES,
+        },
+    }
+}
+
+impl Endpoint {
+    const fn with_upload(mut self) -> Self {
+        self.upload = true;
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(name: &str) -> &'static Endpoint {
+        TABLE.iter().find(|row| row.name == name).unwrap()
+    }
+
+    #[test]
+    fn every_row_is_found_by_its_own_method_and_path_only() {
+        for row in TABLE {
+            let path = format!("/CCFS/resource/ccfs/{}", row.name);
+            let Lookup::Found(found) = find(&row.method, &path) else {
+                panic!("{} not found", row.name);
+            };
+            assert_eq!(found.name, row.name);
+            for method in [Method::HEAD, Method::OPTIONS, Method::PUT] {
+                assert!(
+                    matches!(find(&method, &path), Lookup::OtherMethod(r) if r.name == row.name)
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn paths_match_whole_and_raw() {
+        for path in [
+            "/CCFS/resource/ccfs/",
+            "/CCFS/resource/ccfs/getRecordFileUrlFromObs/",
+            "/CCFS/resource/ccfs/getRecordFileUrlFromOb%73",
+            "/CCFS/resource/ccfs/getrecordfileurlfromobs",
+            "/CCFS/resource/ccfs//downloadRecord",
+            "/ccfs/resource/ccfs/downloadRecord",
+            "/CCFS/resource/ccfs/downloadFile",
+            "/rest/cmsapp/v1/ping",
+            "",
+        ] {
+            let Lookup::Unlisted(row) = find(&Method::POST, path) else {
+                panic!("{path} is in the table");
+            };
+            assert!(row.authenticated && row.upload);
+            assert_eq!(row.body, Opaque);
+            assert_eq!(row.answer, File);
+            assert_eq!(row.repeat, UnlessSent);
+        }
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<_> = TABLE.iter().map(|row| row.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!((names.len(), TABLE.len()), (19, 19));
+    }
+
+    #[test]
+    fn what_starts_a_job_uploads_or_deletes_is_not_repeated() {
+        let jobs: Vec<_> = TABLE
+            .iter()
+            .filter(|row| row.repeat == UnlessSent)
+            .map(|row| row.name)
+            .collect();
+        let expected = [
+            "queryBillData",
+            "queryAgentOprInfoData",
+            "ivr/uploadFile",
+            "ivr/deleteFile",
+            "requestRecordAnalysis",
+        ];
+        assert_eq!(jobs, expected);
+    }
+
+    #[test]
+    fn files_are_the_downloads() {
+        for row in TABLE {
+            let file = row.name.contains("download") || row.name == "playVoice";
+            assert_eq!(row.answer == File, file, "{}", row.name);
+            assert_eq!(row.flow_control_code == "0300008", file, "{}", row.name);
+        }
+    }
+
+    #[test]
+    fn the_odd_rows() {
+        let url = row("getRecordFileUrlFromObs");
+        assert_eq!((url.body, url.answer), (Flat, SignedUrl));
+        let play = row("playVoice");
+        assert_eq!((&play.method, play.authenticated), (&Method::GET, false));
+        assert_eq!(play.body, Opaque);
+        let uploads: Vec<_> = TABLE
+            .iter()
+            .filter(|row| row.upload)
+            .map(|row| row.name)
+            .collect();
+        assert_eq!(uploads, ["ivr/uploadFile"]);
+        let flat = TABLE.iter().filter(|row| row.body == Flat).count();
+        let envelopes = TABLE.iter().filter(|row| row.body == Envelope).count();
+        assert_eq!((flat, envelopes), (1, 17));
+    }
 }

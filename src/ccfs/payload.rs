@@ -1,10 +1,16 @@
 //! Raw body bytes and an [`Endpoint`] in, a [`Payload`] or [`Invalid`] out: the only interpreter of
 //! the table's body rules.
 
+mod envelope;
+mod flat;
+mod invalid;
+
 use bytes::Bytes;
 use jiff::tz::TimeZone;
 
-use super::Endpoint;
+use super::json::{Member, Object};
+use super::{Body, Endpoint};
+pub use invalid::Invalid;
 
 /// What must be known of a tenant to read its times.
 #[derive(Clone, Debug)]
@@ -71,21 +77,72 @@ impl Payload {
 
 impl Endpoint {
     /// Checks a body by the rules of this endpoint and brings it into the one form that is always
-    /// legal: tenant-local times and version "2.0".
+    /// legal: tenant-local times and version "2.0". A body in that form goes out as it came, and of
+    /// any other only the members that must change do.
     pub fn normalize(&self, raw: &Bytes, tenant: &Tenant) -> Result<Payload, Invalid> {
-        let _ = tenant;
-        Ok(Payload::untouched(raw.clone()))
+        match self.body {
+            Body::Envelope => envelope::normalize(raw, tenant),
+            Body::Flat => flat::normalize(raw, tenant),
+            Body::Opaque => Ok(Payload::untouched(raw.clone())),
+        }
     }
 }
 
-/// What CC-FS itself would refuse, with its own code; answered as HTTP 200.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("{code} {text}")]
-pub struct Invalid {
-    /// `03000xx`.
-    pub code: &'static str,
-    /// Names the field and shows the value, shortened, control characters escaped.
-    pub text: String,
-    /// Closed label for metrics and log, e.g. `null`, `format`, `too_long`.
-    pub reason: &'static str,
+/// One place of the source that goes out differently.
+struct Edit<'a> {
+    /// Bytes of the source.
+    start: usize,
+    end: usize,
+    text: &'a str,
 }
+
+impl<'a> Edit<'a> {
+    /// Puts a value in the place of another.
+    fn replace(base: usize, value: &Member, text: &'a str) -> Self {
+        Self {
+            start: base + value.raw.start as usize,
+            end: base + value.raw.end as usize,
+            text,
+        }
+    }
+
+    /// Adds a last member, written with a comma before it, to an object that begins at `base`.
+    fn append(base: usize, object: &Object<'_>, member: &'a str) -> Self {
+        let first = member.strip_prefix(',').unwrap_or(member);
+        let text = if object.members().is_empty() {
+            first
+        } else {
+            member
+        };
+        let at = base + object.tail();
+        Self {
+            start: at,
+            end: at,
+            text,
+        }
+    }
+}
+
+/// What goes last into an object without a version.
+const VERSION_MEMBER: &str = r#","version":"2.0""#;
+
+/// The source with its edits made, all else byte for byte as it was.
+fn splice(raw: &Bytes, mut edits: Vec<Edit<'_>>) -> Bytes {
+    if edits.is_empty() {
+        return raw.clone();
+    }
+    edits.sort_by_key(|edit| edit.start);
+    let grown: usize = edits.iter().map(|edit| edit.text.len()).sum();
+    let mut outgoing = Vec::with_capacity(raw.len() + grown);
+    let mut kept = 0;
+    for edit in &edits {
+        outgoing.extend_from_slice(raw.get(kept..edit.start).unwrap_or_default());
+        outgoing.extend_from_slice(edit.text.as_bytes());
+        kept = edit.end;
+    }
+    outgoing.extend_from_slice(raw.get(kept..).unwrap_or_default());
+    outgoing.into()
+}
+
+#[cfg(test)]
+mod tests;

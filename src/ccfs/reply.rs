@@ -1,8 +1,15 @@
-//! Reading a node's JSON answer.
+//! Reading a node's JSON answer, and writing our own in the same shape.
 
+use bytes::Bytes;
 use jiff::Timestamp;
 
+use super::json::{Object, write_string};
+use crate::presigned;
+
 /// A whole JSON answer of CC-FS: one JSON object, nothing behind it.
+///
+/// An answer that readers may understand differently (a member twice, half a surrogate pair) is one,
+/// but nothing in it is believed: no result code, no expiry.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Json {
     /// `resultCode`, if it is a string.
@@ -24,14 +31,102 @@ pub enum Verdict {
 }
 
 impl Json {
-    /// Reads an answer; `None` if it is not exactly one JSON object.
+    /// Reads an answer; `None` if it is not exactly one JSON object in UTF-8, nested at most 128 deep.
     pub fn read(body: &[u8]) -> Option<Self> {
-        let _ = body;
-        None
+        let object = Object::lenient(body).ok()?;
+        if object.doubtful() {
+            return Some(Self {
+                result_code: None,
+                expires_at: None,
+            });
+        }
+        let code = object.member("resultCode");
+        let data = object.member("resultData");
+        Some(Self {
+            result_code: code.and_then(|it| object.text(&it).map(Into::into)),
+            expires_at: data.and_then(|it| earliest_expiry(object.value(&it))),
+        })
     }
 
     /// What the result code says.
     pub fn verdict(&self) -> Verdict {
-        Verdict::Other
+        match self.result_code.as_deref() {
+            Some("0300008" | "0300009") => Verdict::Busy,
+            Some("0300012") => Verdict::NoData,
+            _ => Verdict::Other,
+        }
+    }
+
+    /// Is the result code one of those that mean success?
+    pub fn is_success(&self, codes: &[String]) -> bool {
+        self.result_code
+            .as_ref()
+            .is_some_and(|code| codes.contains(code))
     }
 }
+
+/// The CC-FS envelope of an answer that we make ourselves.
+pub fn envelope(code: &str, text: &str) -> Bytes {
+    let mut json = String::with_capacity(64 + code.len() + text.len());
+    json.push_str(r#"{"resultData":null,"resultCode":"#);
+    write_string(&mut json, code);
+    json.push_str(r#","resultDesc":"#);
+    write_string(&mut json, text);
+    json.push('}');
+    json.into()
+}
+
+/// The earliest expiry of all URLs in a value. How several URLs are packed is not documented: an
+/// array, numbered members and one text with any of the usual separators are all read, because the
+/// canonical text of the value is searched as a whole. What looks like a URL and cannot be read makes
+/// all of it unreadable.
+fn earliest_expiry(canonical: &str) -> Option<Timestamp> {
+    let mut earliest: Option<Timestamp> = None;
+    let mut rest = canonical;
+    while let Some(scheme_end) = rest.find("://") {
+        let start = scheme_start(rest, scheme_end)?;
+        let (_, url) = rest.split_at_checked(start)?;
+        let (url, behind) = url.split_at_checked(url_length(url)?)?;
+        let expiry = presigned::expires_at(url)?;
+        earliest = Some(earliest.map_or(expiry, |other| other.min(expiry)));
+        rest = behind;
+    }
+    earliest
+}
+
+/// Where the scheme before `://` begins, if it is one whose URLs can be read.
+fn scheme_start(text: &str, scheme_end: usize) -> Option<usize> {
+    let before = text.as_bytes().get(..scheme_end)?;
+    ["https", "http"].iter().find_map(|scheme| {
+        let start = scheme_end.checked_sub(scheme.len())?;
+        before
+            .get(start..)?
+            .eq_ignore_ascii_case(scheme.as_bytes())
+            .then_some(start)
+    })
+}
+
+/// Where the URL that `text` begins with ends: at the end of its string, at a blank, at the next URL.
+/// A comma, semicolon or pipe belongs to it unless nothing but the next URL or the end follows.
+/// `None` if it holds what may be a URL of another scheme.
+fn url_length(text: &str) -> Option<usize> {
+    // In a canonical text, quotation marks, backslashes and control characters of a string begin
+    // with a backslash.
+    let ends = |c: char| c == '"' || c == '\\' || c.is_whitespace();
+    let own = text.find("://")? + 3;
+    let behind = text.get(own..)?;
+    let next_scheme = |at: usize| behind.as_bytes().get(at..at + 3) == Some(b"://");
+    // Stops at whichever comes first, so that thousands of URLs cost no more than their length.
+    let stop = behind
+        .char_indices()
+        .find(|&(at, c)| ends(c) || next_scheme(at));
+    let end = match stop {
+        None => text.len(),
+        Some((at, ':')) => scheme_start(text, own + at)?,
+        Some((at, _)) => own + at,
+    };
+    Some(text.get(..end)?.trim_end_matches([',', ';', '|']).len())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,309 @@
-//! The two forms of a time, the zone of a tenant, the three-day window.
+//! The two forms of a time, the zone of a tenant, the three-day window. Time zone data is the one
+//! inside the program, never that of the machine.
+//!
+//! A plain time is the wall clock of the tenant and may name no instant (a spring gap) or two (the
+//! hour that autumn repeats). Which one CC-FS takes is not documented, so every doubt is in favour of
+//! the client: only what is wrong under each reading is a fault.
+
+use std::sync::LazyLock;
+
+use jiff::civil::{DateTime, date};
+use jiff::tz::{AmbiguousOffset, Offset, TimeZone, TimeZoneDatabase};
+use jiff::{SignedDuration, Timestamp};
+
+/// A time as written.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Written {
+    /// `yyyy-MM-dd HH:mm:ss`: what it means depends on more than itself.
+    Plain(DateTime),
+    /// RFC 3339 with an offset: an instant, and what the tenant's clocks show at it.
+    Instant(Local),
+}
+
+/// A time as it goes out.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Local {
+    /// The wall clock of the tenant, within the years 0001 to 9999.
+    pub(super) civil: DateTime,
+    /// The instant it was made from, in seconds since 1970, if it was converted.
+    pub(super) instant: Option<i64>,
+}
+
+/// What is wrong with a window.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum WindowFault {
+    /// It ends before it begins.
+    Reversed,
+    /// Only the wall clock runs backwards, over a change of the clocks.
+    ReversedByClockChange,
+    /// Over three days, by wall clock and by elapsed time.
+    TooLong,
+}
+
+impl Written {
+    /// Reads exactly `yyyy-MM-dd HH:mm:ss` or RFC 3339's `yyyy-MM-ddTHH:mm:ss` with `Z` or `±hh:mm`
+    /// (upper case, no fractions; `-00:00` is UTC, as RFC 3339 section 4.3 says). Years 0001 to 9999,
+    /// as written and in the zone.
+    pub(super) fn read(text: &str, zone: &TimeZone) -> Option<Self> {
+        let (civil, offset) = text.as_bytes().split_first_chunk::<19>()?;
+        if offset.is_empty() {
+            return read_civil(civil, b' ').map(Self::Plain);
+        }
+        let instant = seconds(read_civil(civil, b'T')?) - read_offset(offset)?;
+        Local::at(instant, zone).map(Self::Instant)
+    }
+
+    /// The calendar years it falls in if it is in UTC, in UTC and in +08:00.
+    fn years(&self) -> [i16; 2] {
+        match self {
+            Self::Plain(utc) => [utc.year(), utc.saturating_add(PLUS_EIGHT).year()],
+            Self::Instant(local) => [local.civil.year(); 2],
+        }
+    }
+}
+
+impl Local {
+    /// A wall clock that stays as written.
+    pub(super) fn kept(civil: DateTime) -> Self {
+        Self {
+            civil,
+            instant: None,
+        }
+    }
+
+    /// A wall clock in UTC, as the zone's clocks show it; `None` outside the years 0001 to 9999.
+    pub(super) fn from_utc(utc: DateTime, zone: &TimeZone) -> Option<Self> {
+        Self::at(seconds(utc), zone)
+    }
+
+    /// An instant, as the zone's clocks show it; `None` outside the years 0001 to 9999.
+    pub(super) fn at(instant: i64, zone: &TimeZone) -> Option<Self> {
+        let offset = zone.to_offset(timestamp(instant));
+        let since_1970 = SignedDuration::from_secs(instant + i64::from(offset.seconds()));
+        let civil = EPOCH.checked_add(since_1970).ok()?;
+        (civil.year() >= 1).then_some(Self {
+            civil,
+            instant: Some(instant),
+        })
+    }
+
+    /// Itself, unless it stays as written.
+    pub(super) fn converted(&self) -> Option<&Self> {
+        self.instant.is_some().then_some(self)
+    }
+
+    /// `"yyyy-MM-dd HH:mm:ss"`, a JSON string.
+    pub(super) fn literal(&self) -> String {
+        let civil = self.civil;
+        let mut text = String::with_capacity(21);
+        text.push('"');
+        push_two_digits(&mut text, civil.year() / 100);
+        push_two_digits(&mut text, civil.year() % 100);
+        for (separator, number) in [
+            ('-', civil.month()),
+            ('-', civil.day()),
+            (' ', civil.hour()),
+            (':', civil.minute()),
+            (':', civil.second()),
+        ] {
+            text.push(separator);
+            push_two_digits(&mut text, number.into());
+        }
+        text.push('"');
+        text
+    }
+
+    /// The earliest and the latest instant that this may mean.
+    fn readings(&self, zone: &TimeZone) -> (i64, i64) {
+        if let Some(instant) = self.instant {
+            return (instant, instant);
+        }
+        let with = |offset: Offset| seconds(self.civil) - i64::from(offset.seconds());
+        match zone.to_ambiguous_timestamp(self.civil).offset() {
+            AmbiguousOffset::Unambiguous { offset } => (with(offset), with(offset)),
+            AmbiguousOffset::Gap { before, after } | AmbiguousOffset::Fold { before, after } => {
+                let (one, other) = (with(before), with(after));
+                (one.min(other), one.max(other))
+            }
+        }
+    }
+}
+
+/// Is begin not later than end, as written and as it goes out?
+pub(super) fn check_order(begin: &Local, end: &Local, zone: &TimeZone) -> Result<(), WindowFault> {
+    let reversed = begin.civil > end.civil;
+    let as_written = begin.instant.is_none() && end.instant.is_none();
+    if as_written && !reversed {
+        return Ok(());
+    }
+    if begin.readings(zone).0 > end.readings(zone).1 {
+        Err(WindowFault::Reversed)
+    } else if reversed {
+        Err(WindowFault::ReversedByClockChange)
+    } else {
+        Ok(())
+    }
+}
+
+/// Is the window at most three days, by wall clock or by elapsed time?
+pub(super) fn check_span(begin: &Local, end: &Local, zone: &TimeZone) -> Result<(), WindowFault> {
+    let wall_clock = seconds(end.civil) - seconds(begin.civil);
+    if wall_clock <= LONGEST_WINDOW {
+        return Ok(());
+    }
+    let elapsed = end.readings(zone).0 - begin.readings(zone).1;
+    if elapsed <= LONGEST_WINDOW {
+        Ok(())
+    } else {
+        Err(WindowFault::TooLong)
+    }
+}
+
+/// Is the zone at +08:00 throughout the calendar years of a window? A plain time counts as UTC, which
+/// it is meant to be if the answer is yes, and at the turn of a year with both its years.
+pub(super) fn is_plus_eight(zone: &TimeZone, [begin, end]: [Written; 2]) -> bool {
+    let [[a, b], [c, d]] = [begin.years(), end.years()];
+    let (first, last) = (a.min(c), b.max(d));
+    let new_year = |year| seconds(date(year, 1, 1).at(0, 0, 0, 0)) - PLUS_EIGHT.as_secs();
+    let start = timestamp(new_year(first));
+    let end = match last {
+        9999 => Timestamp::MAX,
+        year => timestamp(new_year(year + 1)),
+    };
+    let plus_eight = |offset: Offset| i64::from(offset.seconds()) == PLUS_EIGHT.as_secs();
+    let mut changes = zone
+        .following(start)
+        .take_while(|change| change.timestamp() < end);
+    plus_eight(zone.to_offset(start)) && changes.all(|change| plus_eight(change.offset()))
+}
+
+/// The zone of a tenant space as operators write it: an IANA name in any case, or a fixed offset from
+/// GMT or UTC (`GMT+8`, `GMT-3:30`, `UTC+08:00`, `UTC`), where plus is east, unlike in `Etc/GMT+8`.
+/// Fixed offsets run from -12:00 to +14:00, as they do on Earth.
+pub fn parse_zone(text: &str) -> Option<TimeZone> {
+    if let Some(offset) = parse_fixed(text) {
+        return Some(offset.to_time_zone());
+    }
+    let zone = ZONES.get(text).ok()?;
+    // Both stand for "nobody has set it".
+    let unset = zone.is_unknown() || zone.iana_name() == Some("Factory");
+    (!unset).then_some(zone)
+}
+
+fn parse_fixed(text: &str) -> Option<Offset> {
+    let (name, rest) = text.split_at_checked(3)?;
+    if !name.eq_ignore_ascii_case("GMT") && !name.eq_ignore_ascii_case("UTC") {
+        return None;
+    }
+    let (sign, rest) = match rest.as_bytes().split_first() {
+        None => return Some(Offset::UTC),
+        Some((b'+', rest)) => (1, rest),
+        Some((b'-', rest)) => (-1, rest),
+        Some(_) => return None,
+    };
+    let (hours, minutes) = match rest {
+        [h] => (number(&[*h])?, 0),
+        [h1, h2] => (number(&[*h1, *h2])?, 0),
+        [h, b':', m1, m2] => (number(&[*h])?, number(&[*m1, *m2])?),
+        [h1, h2, b':', m1, m2] => (number(&[*h1, *h2])?, number(&[*m1, *m2])?),
+        _ => return None,
+    };
+    let seconds = sign * (i32::from(hours) * 3600 + i32::from(minutes) * 60);
+    if minutes > 59 || !(-12 * 3600..=14 * 3600).contains(&seconds) {
+        return None;
+    }
+    Offset::from_seconds(seconds).ok()
+}
+
+/// `yyyy-MM-dd`, a separator, `HH:mm:ss`; a date and a time of day that exist.
+fn read_civil(bytes: &[u8; 19], separator: u8) -> Option<DateTime> {
+    let [
+        y1,
+        y2,
+        y3,
+        y4,
+        b'-',
+        mo1,
+        mo2,
+        b'-',
+        d1,
+        d2,
+        between,
+        h1,
+        h2,
+        b':',
+        mi1,
+        mi2,
+        b':',
+        s1,
+        s2,
+    ] = *bytes
+    else {
+        return None;
+    };
+    if between != separator {
+        return None;
+    }
+    let year = number(&[y1, y2, y3, y4])?;
+    let small = |tens, ones| number(&[tens, ones]).map(|value| value as i8);
+    let day = (small(mo1, mo2)?, small(d1, d2)?);
+    let time = (small(h1, h2)?, small(mi1, mi2)?, small(s1, s2)?);
+    if year == 0 {
+        return None;
+    }
+    DateTime::new(year, day.0, day.1, time.0, time.1, time.2, 0).ok()
+}
+
+/// `Z` or `±hh:mm`, in seconds east of Greenwich.
+fn read_offset(bytes: &[u8]) -> Option<i64> {
+    let (sign, hours, minutes) = match *bytes {
+        [b'Z'] => return Some(0),
+        [b'+', h1, h2, b':', m1, m2] => (1, number(&[h1, h2])?, number(&[m1, m2])?),
+        [b'-', h1, h2, b':', m1, m2] => (-1, number(&[h1, h2])?, number(&[m1, m2])?),
+        _ => return None,
+    };
+    let in_range = hours < 24 && minutes < 60;
+    in_range.then_some(sign * (i64::from(hours) * 3600 + i64::from(minutes) * 60))
+}
+
+/// At most four ASCII digits.
+fn number(digits: &[u8]) -> Option<i16> {
+    digits.iter().try_fold(0, |value, digit| {
+        let digit = digit.is_ascii_digit().then(|| i16::from(digit - b'0'))?;
+        Some(value * 10 + digit)
+    })
+}
+
+fn push_two_digits(text: &mut String, number: i16) {
+    for digit in [number / 10, number % 10] {
+        text.push(char::from(b'0' + digit as u8));
+    }
+}
+
+/// Seconds since 1970 if the wall clock were in UTC.
+fn seconds(civil: DateTime) -> i64 {
+    civil.duration_since(EPOCH).as_secs()
+}
+
+/// The same instant for the zone rules; jiff's end one day before the year 10000, which no rule cares
+/// about.
+fn timestamp(instant: i64) -> Timestamp {
+    let nearest = if instant < 0 {
+        Timestamp::MIN
+    } else {
+        Timestamp::MAX
+    };
+    Timestamp::from_second(instant).unwrap_or(nearest)
+}
+
+static ZONES: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bundled);
+
+const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
+
+const PLUS_EIGHT: SignedDuration = SignedDuration::from_hours(8);
+
+/// Three days, in seconds; exactly three days are allowed.
+const LONGEST_WINDOW: i64 = 3 * 24 * 3600;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,83 @@
+//! Interfaces with the `{"request":{…},"msgBody":{…}}` envelope: helped along, never judged. Only what
+//! is no JSON object is refused.
+
+use bytes::Bytes;
+
+use super::super::json::{Fault, Keep, Kind, Member, Object};
+use super::super::times::Written;
+use super::{Edit, Invalid, Payload, Tenant, VERSION_MEMBER, splice};
+
+/// Adds a missing version and makes RFC 3339 times tenant-local.
+pub(super) fn normalize(raw: &Bytes, tenant: &Tenant) -> Result<Payload, Invalid> {
+    let outer = Object::strict(raw, Keep::Names).map_err(Invalid::body)?;
+    let request = Part::of(&outer, "request").map_err(Invalid::body)?;
+    let message = Part::of(&outer, "msgBody").map_err(Invalid::body)?;
+    let (converted, call_id) = match &message {
+        Part::Object { base, object } => (times(*base, object, tenant), call_id(object)),
+        Part::Missing | Part::Other => (Vec::new(), None),
+    };
+
+    let mut edits: Vec<_> = converted
+        .iter()
+        .map(|(base, member, literal)| Edit::replace(*base, member, literal))
+        .collect();
+    match &request {
+        Part::Object { base, object } if object.member("version").is_none() => {
+            edits.push(Edit::append(*base, object, VERSION_MEMBER));
+        }
+        Part::Missing => edits.push(Edit::append(0, &outer, REQUEST_MEMBER)),
+        Part::Object { .. } | Part::Other => {}
+    }
+    Ok(Payload {
+        changed: !edits.is_empty(),
+        outgoing: splice(raw, edits),
+        key: None,
+        call_id,
+    })
+}
+
+/// The times that have an offset, and what becomes of them.
+fn times(base: usize, message: &Object<'_>, tenant: &Tenant) -> Vec<(usize, Member, String)> {
+    let converted = |name| {
+        let member = message.member(name)?;
+        match Written::read(&message.text(&member)?, &tenant.zone)? {
+            Written::Instant(local) => Some((base, member, local.literal())),
+            Written::Plain(_) => None,
+        }
+    };
+    ["beginTime", "endTime"]
+        .into_iter()
+        .filter_map(converted)
+        .collect()
+}
+
+fn call_id(message: &Object<'_>) -> Option<Box<str>> {
+    let text = message.text(&message.member("callId")?)?;
+    Some(text.into())
+}
+
+/// One half of the envelope.
+enum Part<'a> {
+    Missing,
+    /// Begins at byte `base` of the body.
+    Object {
+        base: usize,
+        object: Object<'a>,
+    },
+    Other,
+}
+
+impl<'a> Part<'a> {
+    fn of(outer: &Object<'a>, name: &str) -> Result<Self, Fault> {
+        Ok(match outer.member(name) {
+            None => Self::Missing,
+            Some(member) if member.kind == Kind::Object => Self::Object {
+                base: member.raw.start as usize,
+                object: Object::strict(outer.raw(&member).as_bytes(), Keep::Names)?,
+            },
+            Some(_) => Self::Other,
+        })
+    }
+}
+
+const REQUEST_MEMBER: &str = r#","request":{"version":"2.0"}"#;

@@ -1,0 +1,253 @@
+//! The recording-URL request (`getRecordFileUrlFromObs`, page 4221 / 0813): one flat object.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+
+use super::super::json::{Keep, Kind, Member, Object};
+use super::super::times::{self, Local, WindowFault, Written};
+use super::invalid::shown;
+use super::{Edit, Invalid, Payload, Tenant, VERSION_MEMBER, Versionless, splice};
+
+/// Refuses what CC-FS would refuse, in the order of the product's table: each row of it looks at all
+/// fields before the next row does.
+pub(super) fn normalize(raw: &Bytes, tenant: &Tenant) -> Result<Payload, Invalid> {
+    let object = Object::strict(raw, Keep::Values).map_err(Invalid::body)?;
+    let fields = Fields::read(&object, tenant)?;
+    let version = Version::read(&object, &fields, tenant)?;
+    let window = Window::convert(&fields, version, tenant)?;
+    window.check(&fields, tenant)?;
+
+    let changes = Changes {
+        begin: window.begin.converted().map(Local::literal),
+        end: window.end.converted().map(Local::literal),
+        add_version: version != Version::Given,
+    };
+    let edits = changes.edits(&fields, &object);
+    Ok(Payload {
+        changed: !edits.is_empty(),
+        outgoing: splice(raw, edits),
+        key: Some(changes.key(&object)),
+        call_id: Some(fields.call_id.into()),
+    })
+}
+
+/// The three members that must be there, each in a legal form.
+struct Fields<'a> {
+    call_id: Cow<'a, str>,
+    begin: Time<'a>,
+    end: Time<'a>,
+}
+
+struct Time<'a> {
+    member: Member,
+    text: Cow<'a, str>,
+    written: Written,
+}
+
+impl<'a> Fields<'a> {
+    fn read(object: &Object<'a>, tenant: &Tenant) -> Result<Self, Invalid> {
+        let required = |name| {
+            let member = object.member(name);
+            member
+                .filter(|member| member.kind != Kind::Null)
+                .ok_or_else(|| Invalid::null(name))
+        };
+        let members = [required(CALL_ID)?, required(BEGIN)?, required(END)?];
+        let texts = members.each_ref().map(|member| object.text(member));
+        for (name, text) in [CALL_ID, BEGIN, END].iter().zip(&texts) {
+            if text.as_deref() == Some("") {
+                return Err(Invalid::empty(name));
+            }
+        }
+        let [call_id, begin, end] = texts;
+        if let Some(call_id) = &call_id
+            && call_id.chars().nth(CALL_ID_CHARACTERS).is_some()
+        {
+            return Err(Invalid::too_long(CALL_ID, CALL_ID_CHARACTERS, call_id));
+        }
+        let not_text = |name, member| Invalid::format(name, "a string", object.raw(member));
+        let [call_id_member, begin_member, end_member] = members;
+        Ok(Self {
+            call_id: call_id.ok_or_else(|| not_text(CALL_ID, &call_id_member))?,
+            begin: {
+                let text = begin.ok_or_else(|| not_text(BEGIN, &begin_member))?;
+                Time::read(BEGIN, begin_member, text, tenant)?
+            },
+            end: {
+                let text = end.ok_or_else(|| not_text(END, &end_member))?;
+                Time::read(END, end_member, text, tenant)?
+            },
+        })
+    }
+}
+
+impl<'a> Time<'a> {
+    fn read(
+        name: &str,
+        member: Member,
+        text: Cow<'a, str>,
+        tenant: &Tenant,
+    ) -> Result<Self, Invalid> {
+        let written = Written::read(&text, &tenant.zone)
+            .ok_or_else(|| Invalid::format(name, TIME_FORMS, &text))?;
+        Ok(Self {
+            member,
+            text,
+            written,
+        })
+    }
+}
+
+/// What `version` says about the plain times of a request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Version {
+    /// "2.0": they are tenant-local.
+    Given,
+    /// Nothing, and they are tenant-local, or there are none.
+    AddedToLocal,
+    /// Nothing, and they are in UTC.
+    AddedToUtc,
+}
+
+impl Version {
+    fn read(object: &Object<'_>, fields: &Fields<'_>, tenant: &Tenant) -> Result<Self, Invalid> {
+        if let Some(member) = object.member(VERSION) {
+            return match object.text(&member).as_deref() {
+                Some("2.0") => Ok(Self::Given),
+                Some(text) => Err(Self::wrong(text)),
+                None => Err(Self::wrong(object.raw(&member))),
+            };
+        }
+        let times = [fields.begin.written, fields.end.written];
+        if let [Written::Instant(_), Written::Instant(_)] = times {
+            return Ok(Self::AddedToLocal);
+        }
+        match tenant.versionless {
+            Some(Versionless::Local) => Ok(Self::AddedToLocal),
+            Some(Versionless::Utc) => Ok(Self::AddedToUtc),
+            Some(Versionless::Reject) => Err(Invalid::version(
+                "version is missing: it is mandatory, and must be \"2.0\"".to_owned(),
+            )),
+            None if times::is_plus_eight(&tenant.zone, times) => Ok(Self::AddedToUtc),
+            None => Err(Invalid::version(
+                "version is missing: it is mandatory outside GMT+8, and must be \"2.0\"".to_owned(),
+            )),
+        }
+    }
+
+    fn wrong(value: &str) -> Invalid {
+        let value = shown(value);
+        Invalid::version(format!("version is not the string \"2.0\": {value}"))
+    }
+}
+
+/// Both times as they go out.
+struct Window {
+    begin: Local,
+    end: Local,
+}
+
+impl Window {
+    fn convert(fields: &Fields<'_>, version: Version, tenant: &Tenant) -> Result<Self, Invalid> {
+        let convert = |name, time: &Time<'_>| match (time.written, version) {
+            (Written::Instant(local), _) => Ok(local),
+            (Written::Plain(civil), Version::Given | Version::AddedToLocal) => {
+                Ok(Local::kept(civil))
+            }
+            (Written::Plain(civil), Version::AddedToUtc) => Local::from_utc(civil, &tenant.zone)
+                .ok_or_else(|| Invalid::format(name, TIME_FORMS, &time.text)),
+        };
+        Ok(Self {
+            begin: convert(BEGIN, &fields.begin)?,
+            end: convert(END, &fields.end)?,
+        })
+    }
+
+    fn check(&self, fields: &Fields<'_>, tenant: &Tenant) -> Result<(), Invalid> {
+        times::check_order(&self.begin, &self.end, &tenant.zone)
+            .and_then(|()| times::check_span(&self.begin, &self.end, &tenant.zone))
+            .map_err(|fault| self.invalid(fault, fields))
+    }
+
+    fn invalid(&self, fault: WindowFault, fields: &Fields<'_>) -> Invalid {
+        let (begin, end) = (shown(&fields.begin.text), shown(&fields.end.text));
+        match fault {
+            WindowFault::Reversed => {
+                Invalid::order(format!("beginTime {begin} is later than endTime {end}"))
+            }
+            WindowFault::ReversedByClockChange => Invalid::order(format!(
+                "beginTime {begin} would go out as {}, later than endTime {end} as {}: the clocks of \
+                 the tenant's zone change in between, and an hour that they repeat in autumn has no \
+                 order; begin before that hour or end after it",
+                self.begin.literal(),
+                self.end.literal(),
+            )),
+            WindowFault::TooLong => Invalid::span(format!(
+                "endTime {end} is more than three days after beginTime {begin}"
+            )),
+        }
+    }
+}
+
+/// What goes out differently: JSON strings in the place of the times, a member more.
+struct Changes {
+    begin: Option<String>,
+    end: Option<String>,
+    add_version: bool,
+}
+
+impl Changes {
+    fn edits<'a>(&'a self, fields: &Fields<'_>, object: &Object<'_>) -> Vec<Edit<'a>> {
+        let mut edits = Vec::new();
+        if let Some(begin) = &self.begin {
+            edits.push(Edit::replace(0, &fields.begin.member, begin));
+        }
+        if let Some(end) = &self.end {
+            edits.push(Edit::replace(0, &fields.end.member, end));
+        }
+        if self.add_version {
+            edits.push(Edit::append(0, object, VERSION_MEMBER));
+        }
+        edits
+    }
+
+    /// The canonical outgoing object.
+    fn key(&self, object: &Object<'_>) -> Bytes {
+        let mut key = String::with_capacity(object.source().len() + VERSION_MEMBER.len());
+        let mut member = |name: &str, value: &str| {
+            key.push(if key.is_empty() { '{' } else { ',' });
+            for part in ["\"", name, "\":", value] {
+                key.push_str(part);
+            }
+        };
+        let mut missing = self.add_version.then_some((VERSION, "\"2.0\""));
+        for it in object.members() {
+            let name = object.name(it);
+            if let Some((version, value)) = missing.take_if(|(version, _)| *version < name) {
+                member(version, value);
+            }
+            let changed = match name {
+                BEGIN => self.begin.as_deref(),
+                END => self.end.as_deref(),
+                _ => None,
+            };
+            member(name, changed.unwrap_or_else(|| object.value(it)));
+        }
+        if let Some((version, value)) = missing {
+            member(version, value);
+        }
+        key.push('}');
+        key.into()
+    }
+}
+
+const CALL_ID: &str = "callId";
+const BEGIN: &str = "beginTime";
+const END: &str = "endTime";
+const VERSION: &str = "version";
+
+const CALL_ID_CHARACTERS: usize = 25;
+
+const TIME_FORMS: &str =
+    "a time of the form yyyy-MM-dd HH:mm:ss, or RFC 3339 with offset, in the years 0001 to 9999";

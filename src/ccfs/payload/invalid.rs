@@ -1,0 +1,88 @@
+//! What CC-FS itself would refuse, in its own codes (error code reference, page 4240 / 0835).
+
+use super::super::json::{Fault, write_string};
+
+/// What CC-FS itself would refuse, with its own code; answered as HTTP 200.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{code} {text}")]
+pub struct Invalid {
+    /// `03000xx`.
+    pub code: &'static str,
+    /// Names the field and shows the value, shortened, control characters escaped.
+    pub text: String,
+    /// Closed label for metrics and log: `body`, `null`, `empty`, `too_long`, `format`, `version`,
+    /// `order` or `span`.
+    pub reason: &'static str,
+}
+
+impl Invalid {
+    pub(super) fn body(fault: Fault) -> Self {
+        Self::new("0300007", "body", format!("The request body {fault}"))
+    }
+
+    pub(super) fn null(field: &str) -> Self {
+        Self::new("0300001", "null", format!("{field} is null"))
+    }
+
+    pub(super) fn empty(field: &str) -> Self {
+        Self::new("0300002", "empty", format!("{field} is an empty string"))
+    }
+
+    pub(super) fn too_long(field: &str, most: usize, value: &str) -> Self {
+        let value = shown(value);
+        let text = format!("{field} is longer than {most} characters: {value}");
+        Self::new("0300003", "too_long", text)
+    }
+
+    pub(super) fn format(field: &str, expected: &str, value: &str) -> Self {
+        let value = shown(value);
+        Self::new(
+            "0300004",
+            "format",
+            format!("{field} is not {expected}: {value}"),
+        )
+    }
+
+    pub(super) fn version(text: String) -> Self {
+        Self::new("0300006", "version", text)
+    }
+
+    pub(super) fn order(text: String) -> Self {
+        Self::new("0300013", "order", text)
+    }
+
+    pub(super) fn span(text: String) -> Self {
+        Self::new("0300004", "span", text)
+    }
+
+    fn new(code: &'static str, reason: &'static str, text: String) -> Self {
+        Self { code, text, reason }
+    }
+}
+
+/// A value that a client sent, fit for a log line or a terminal: at most forty characters, and none
+/// that moves a cursor, breaks a line or turns the direction of text.
+pub(super) fn shown(value: &str) -> String {
+    let mut text = String::new();
+    for character in value.chars().take(SHOWN_CHARACTERS) {
+        match character {
+            '\u{7f}'..='\u{9f}'
+            | '\u{200e}'
+            | '\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2066}'..='\u{2069}'
+            | '\u{feff}' => {
+                text.extend(character.escape_unicode());
+            }
+            _ => text.push(character),
+        }
+    }
+    let mut literal = String::with_capacity(text.len() + 8);
+    write_string(&mut literal, &text);
+    if value.chars().nth(SHOWN_CHARACTERS).is_some() {
+        literal.push('…');
+    }
+    literal
+}
+
+const SHOWN_CHARACTERS: usize = 40;
