@@ -1,0 +1,271 @@
+//! The signature debugger: `sign` makes an Authorization value, `verify` checks one, `explain` shows
+//! what was signed, and where the other side signed something else.
+
+use std::io::{Read, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Args;
+use http::HeaderValue;
+use http::header::AUTHORIZATION;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::auth::{AccessKey, AuthError, CanonicalRequest, Claim, Credential};
+
+mod difference;
+mod inputs;
+
+#[cfg(test)]
+mod tests;
+
+use inputs::{Request, RequestArgs, SecretArgs, Usage};
+
+/// Where a command reads a body named `-`, and where it writes.
+#[expect(missing_debug_implementations, reason = "three borrowed streams")]
+pub struct Streams<'a> {
+    /// Stdin.
+    pub input: &'a mut dyn Read,
+    /// Stdout: results.
+    pub out: &'a mut dyn Write,
+    /// Stderr: diagnostics.
+    pub err: &'a mut dyn Write,
+}
+
+/// Makes the Authorization value of a request.
+///
+/// Signs every --header given, under lower-case names in sorted order; host must be among them.
+#[derive(Args, Debug)]
+#[command(after_help = SIGN_EXAMPLES)]
+pub struct Sign {
+    /// The access key (ak) to sign as
+    #[arg(long)]
+    ak: String,
+    #[command(flatten)]
+    secret: SecretArgs,
+    #[command(flatten)]
+    request: RequestArgs,
+    /// When it is signed, e.g. 2021-11-24T06:25:03Z [default: now]
+    #[arg(long, value_parser = inputs::whole_seconds)]
+    timestamp: Option<Timestamp>,
+}
+
+/// Checks an Authorization value: prints `valid`, or `invalid:` and why (exit code 1).
+///
+/// How long ago it was signed is reported on stderr, and only judged with --window.
+#[derive(Args, Debug)]
+#[command(after_help = VERIFY_EXAMPLES)]
+pub struct Verify {
+    /// The value to check
+    #[arg(long, value_parser = inputs::authorization)]
+    authorization: HeaderValue,
+    #[command(flatten)]
+    secret: SecretArgs,
+    #[command(flatten)]
+    request: RequestArgs,
+    /// How far the timestamp may be from now, each way, e.g. 15m; 0s is any
+    #[arg(long)]
+    window: Option<SignedDuration>,
+}
+
+/// Prints what an Authorization value signs, line by line.
+///
+/// With a secret key also the signature that it makes; with --theirs the first byte in which what
+/// the other side signed differs. The secret key and what is derived from it are never shown.
+#[derive(Args, Debug)]
+#[command(after_help = EXPLAIN_EXAMPLES)]
+pub struct Explain {
+    /// The value to explain
+    #[arg(long, value_parser = inputs::authorization)]
+    authorization: HeaderValue,
+    #[command(flatten)]
+    secret: SecretArgs,
+    #[command(flatten)]
+    request: RequestArgs,
+    /// File with the canonical request that the other side signed, to the byte
+    #[arg(long, value_name = "FILE")]
+    theirs: Option<std::path::PathBuf>,
+}
+
+impl Sign {
+    /// Prints the value. `now` is signed if no other time is given.
+    pub fn run(&self, now: Timestamp, streams: &mut Streams<'_>) -> anyhow::Result<ExitCode> {
+        let done = self.print(now, streams);
+        inputs::report_usage(done, streams)
+    }
+
+    fn print(&self, now: Timestamp, streams: &mut Streams<'_>) -> anyhow::Result<ExitCode> {
+        let secret = self.secret.required()?;
+        let request = self.request.read(streams.input)?;
+        let names = request.sorted_names();
+        let credential = Credential::new(AccessKey::from(self.ak.as_str()), vec![secret], true);
+        let timestamp = self.timestamp.unwrap_or(now);
+        // Whatever cannot be signed is a matter of the flags given.
+        let value = crate::auth::sign(&credential, &names, timestamp, &request.signable())
+            .map_err(|error| Usage::new(format!("cannot sign: {error}{}", advice(&error))))?;
+        hint(&request, streams)?;
+        streams.out.write_all(value.as_bytes())?;
+        writeln!(streams.out)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Verify {
+    /// Prints the verdict.
+    pub fn run(&self, now: Timestamp, streams: &mut Streams<'_>) -> anyhow::Result<ExitCode> {
+        let done = self.print(now, streams);
+        inputs::report_usage(done, streams)
+    }
+
+    fn print(&self, now: Timestamp, streams: &mut Streams<'_>) -> anyhow::Result<ExitCode> {
+        let secret = self.secret.required()?;
+        let mut request = self.request.read(streams.input)?;
+        request
+            .headers
+            .append(AUTHORIZATION, self.authorization.clone());
+        let window = self.window.filter(|window| !window.is_zero());
+        let verdict = Claim::read(&request.headers, now, window).and_then(|claim| {
+            let access_key = AccessKey::from(claim.access_key());
+            let credential = Arc::new(Credential::new(access_key, vec![secret], true));
+            claim.verify(Some(&credential), &request.signable())?;
+            Ok(claim.signed_at())
+        });
+        match verdict {
+            Ok(signed_at) => {
+                writeln!(streams.out, "valid")?;
+                writeln!(streams.err, "{}", age(signed_at, now))?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Err(error) => {
+                writeln!(streams.out, "invalid: {error}{}", advice(&error))?;
+                if let Ok(claim) = Claim::read(&request.headers, now, None) {
+                    writeln!(streams.err, "{}", age(claim.signed_at(), now))?;
+                }
+                hint(&request, streams)?;
+                Ok(ExitCode::FAILURE)
+            }
+        }
+    }
+}
+
+impl Explain {
+    /// Prints the parts of the value, the canonical request and what differs.
+    pub fn run(&self, now: Timestamp, streams: &mut Streams<'_>) -> anyhow::Result<ExitCode> {
+        let done = self.print(now, streams);
+        inputs::report_usage(done, streams)
+    }
+
+    fn print(&self, now: Timestamp, streams: &mut Streams<'_>) -> anyhow::Result<ExitCode> {
+        let secret = self.secret.optional()?;
+        let mut request = self.request.read(streams.input)?;
+        request
+            .headers
+            .append(AUTHORIZATION, self.authorization.clone());
+        let claim = match Claim::read(&request.headers, now, None) {
+            Ok(claim) => claim,
+            Err(error) => anyhow::bail!("nothing to explain: {error}{}", advice(&error)),
+        };
+        let signable = request.signable();
+        let canonical = match CanonicalRequest::new(claim.signed_names(), &signable) {
+            Ok(canonical) => canonical.to_bytes(),
+            Err(error) => anyhow::bail!("nothing to explain: {error}"),
+        };
+        let labels = inputs::line_labels(&request, claim.signed_names());
+
+        let out = &mut *streams.out;
+        writeln!(out, "prefix (the signing key is derived from it):")?;
+        writeln!(out, "  {}", claim.prefix())?;
+        writeln!(out, "  {}", age(claim.signed_at(), now))?;
+        writeln!(out, "canonical request ({} bytes):", canonical.len())?;
+        difference::write_lines(out, &canonical, &labels)?;
+        if let Some(secret) = secret {
+            let expected = claim.expected_signature(&secret, &signable)?;
+            let given = self.authorization.as_bytes().trim_ascii_end();
+            let verdict = match given.ends_with(expected.as_bytes()) {
+                true => "the same as given",
+                false => "not the one given",
+            };
+            writeln!(out, "expected signature ({verdict}):")?;
+            writeln!(out, "  {}", *expected)?;
+        }
+        if let Some(path) = &self.theirs {
+            let theirs = inputs::read_file(path)?;
+            difference::write_first(out, &canonical, &theirs, &labels)?;
+        }
+        hint(&request, streams)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn age(signed_at: Timestamp, now: Timestamp) -> String {
+    let age = now.duration_since(signed_at);
+    let side = if age.is_negative() {
+        "ahead of"
+    } else {
+        "behind"
+    };
+    format!(
+        "signed at {signed_at}, {:#} {side} this clock",
+        SignedDuration::from_secs(age.as_secs()).abs()
+    )
+}
+
+fn advice(error: &AuthError) -> &'static str {
+    match error {
+        AuthError::FieldNotSent(_) => " (give each field with one --header 'name: value')",
+        AuthError::Malformed("host is not signed") => " (give it with --header 'host: …')",
+        AuthError::WrongSignature => " (`explain` shows what was to be signed)",
+        AuthError::Disabled
+        | AuthError::Malformed(_)
+        | AuthError::Missing
+        | AuthError::OtherScheme
+        | AuthError::Repeated
+        | AuthError::RepeatedQueryKey
+        | AuthError::Stale(_)
+        | AuthError::UnknownKey => "",
+    }
+}
+
+/// What is most often wrong when a request was copied by hand.
+fn hint(request: &Request, streams: &mut Streams<'_>) -> std::io::Result<()> {
+    let length = request.body.len();
+    let declared = request.headers.get(http::header::CONTENT_LENGTH);
+    if let Some(declared) = declared.and_then(|value| value.to_str().ok())
+        && declared.trim().parse() != Ok(length)
+    {
+        writeln!(
+            streams.err,
+            "note: content-length says {declared:?}, the body has {length} bytes"
+        )?;
+    }
+    if request.body.ends_with(b"\n") {
+        writeln!(
+            streams.err,
+            "note: the body ends in a line feed, which is signed too"
+        )?;
+    }
+    Ok(())
+}
+
+const SIGN_EXAMPLES: &str = "\
+Examples:
+  ccfs-gateway sign --ak 279a08bbd8d949a0 --sk-file sk.txt \\
+      --path /CCFS/resource/ccfs/getRecordFileUrlFromObs \\
+      --header 'host: nslb.example.com:28443' --body request.json
+  ccfs-gateway sign --ak 279a08bbd8d949a0 --sk-env CCFS_SK --method GET --path '/a?x=1' \\
+      --header 'host: 10.1.2.3:8443' --timestamp 2021-11-24T06:25:03Z";
+
+const VERIFY_EXAMPLES: &str = "\
+Examples:
+  ccfs-gateway verify --authorization \"$VALUE\" --sk-file sk.txt \\
+      --path /CCFS/resource/ccfs/getRecordFileUrlFromObs \\
+      --header 'host: nslb.example.com:28443' --body request.json --window 15m
+  … | ccfs-gateway verify --authorization \"$VALUE\" --sk-env CCFS_SK --path /a \\
+      --header 'host: 10.1.2.3:8443' --body -";
+
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  ccfs-gateway explain --authorization \"$VALUE\" \\
+      --path /CCFS/resource/ccfs/getRecordFileUrlFromObs \\
+      --header 'host: nslb.example.com:28443' --body request.json
+  the same with the signature it should have, and with what the client's own log says it signed:
+  ccfs-gateway explain … --sk-file sk.txt --theirs canonical-of-the-client.txt";

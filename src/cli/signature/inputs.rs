@@ -1,0 +1,231 @@
+//! The flags that describe a request and name a secret, and what they stand for.
+
+use std::fmt;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Args;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use jiff::Timestamp;
+
+use super::Streams;
+use crate::auth::{Secret, Signable};
+
+/// The request as it is on the wire.
+#[derive(Args, Debug)]
+pub(super) struct RequestArgs {
+    /// The method
+    #[arg(long, default_value = "POST")]
+    method: Method,
+    /// The raw path, as sent; it may carry a ?query
+    #[arg(long)]
+    path: String,
+    /// The raw query, as sent
+    #[arg(long)]
+    query: Option<String>,
+    /// A field of the head; may be given several times
+    #[arg(long = "header", value_name = "NAME: VALUE", required = true, value_parser = header)]
+    headers: Vec<(HeaderName, HeaderValue)>,
+    /// File with the exact bytes of the body; - is stdin [default: no body]
+    #[arg(long, value_name = "FILE")]
+    body: Option<PathBuf>,
+}
+
+impl RequestArgs {
+    pub(super) fn read(&self, input: &mut dyn Read) -> anyhow::Result<Request> {
+        let (path, query) = match (self.path.split_once('?'), &self.query) {
+            (Some(_), Some(_)) => {
+                return Err(Usage::new("two queries: one in --path, one in --query").into());
+            }
+            (Some((path, query)), None) => (path, Some(query)),
+            (None, query) => (self.path.as_str(), query.as_deref()),
+        };
+        let query = query.map(|query| query.strip_prefix('?').unwrap_or(query));
+        if !path.starts_with('/') {
+            return Err(Usage::new("--path must begin with a slash").into());
+        }
+        for (flag, text) in [("path", path), ("query", query.unwrap_or_default())] {
+            if !text
+                .bytes()
+                .all(|byte| byte.is_ascii_graphic() && byte != b'#')
+            {
+                let text = "cannot stand so on the wire: no blanks, no #, nothing but ASCII";
+                return Err(Usage::new(format!("the {flag} {text}")).into());
+            }
+        }
+        let mut headers = HeaderMap::new();
+        for (name, value) in &self.headers {
+            headers.append(name, value.clone());
+        }
+        let body = match &self.body {
+            None => Vec::new(),
+            Some(path) if path.as_os_str() == "-" => {
+                let mut body = Vec::new();
+                input.read_to_end(&mut body).context("cannot read stdin")?;
+                body
+            }
+            Some(path) => read_file(path)?,
+        };
+        Ok(Request {
+            method: self.method.clone(),
+            path: path.to_owned(),
+            query: query.map(str::to_owned),
+            headers,
+            body,
+        })
+    }
+}
+
+/// A request read whole.
+pub(super) struct Request {
+    method: Method,
+    path: String,
+    query: Option<String>,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Vec<u8>,
+}
+
+impl Request {
+    pub(super) fn signable(&self) -> Signable<'_> {
+        Signable {
+            method: self.method.as_str(),
+            path: &self.path,
+            query: self.query.as_deref(),
+            headers: &self.headers,
+            body: &self.body,
+        }
+    }
+
+    /// All names, as clients list them.
+    pub(super) fn sorted_names(&self) -> String {
+        let mut names: Vec<&str> = self.headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        names.join(";")
+    }
+}
+
+/// What each line of the canonical form of `request` is; `names` is the list of signed fields.
+pub(super) fn line_labels(request: &Request, names: &str) -> Vec<&'static str> {
+    let has_parameters = request
+        .query
+        .as_deref()
+        .is_some_and(|query| query.split('&').any(|pair| !pair.is_empty()));
+    let mut labels = vec!["method", "path"];
+    if has_parameters {
+        labels.push("query");
+    }
+    labels.push("names");
+    labels.extend(names.split(';').map(|_| "field"));
+    labels.push("body");
+    labels
+}
+
+/// Never the secret itself: a command line is seen by everybody on the machine.
+#[derive(Args, Debug)]
+pub(super) struct SecretArgs {
+    /// File with the secret key; one line end at its end is not part of it
+    #[arg(long, value_name = "FILE", conflicts_with = "sk_env")]
+    sk_file: Option<PathBuf>,
+    /// Environment variable with the secret key
+    #[arg(long, value_name = "NAME")]
+    sk_env: Option<String>,
+}
+
+impl SecretArgs {
+    pub(super) fn required(&self) -> anyhow::Result<Secret> {
+        let missing = || Usage::new("no secret key: give --sk-file FILE or --sk-env NAME");
+        Ok(self.optional()?.ok_or_else(missing)?)
+    }
+
+    pub(super) fn optional(&self) -> anyhow::Result<Option<Secret>> {
+        let bytes = match (&self.sk_file, &self.sk_env) {
+            (Some(path), _) => {
+                let mut bytes = read_file(path)?;
+                for end in [b'\n', b'\r'] {
+                    if bytes.last() == Some(&end) {
+                        bytes.pop();
+                    } else {
+                        break;
+                    }
+                }
+                bytes
+            }
+            (None, Some(name)) => std::env::var_os(name)
+                .with_context(|| format!("no environment variable {name:?}"))?
+                .into_encoded_bytes(),
+            (None, None) => return Ok(None),
+        };
+        anyhow::ensure!(!bytes.is_empty(), "the secret key is empty");
+        Ok(Some(Secret::new(bytes)))
+    }
+}
+
+/// A mistake in the flags that clap cannot see: exit code 2.
+#[derive(Debug)]
+pub(super) struct Usage(String);
+
+impl Usage {
+    pub(super) fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+/// Turns a [`Usage`] error into its text on stderr and exit code 2.
+pub(super) fn report_usage(
+    done: anyhow::Result<ExitCode>,
+    streams: &mut Streams<'_>,
+) -> anyhow::Result<ExitCode> {
+    match done {
+        Err(error) if error.is::<Usage>() => {
+            writeln!(
+                streams.err,
+                "error: {error}\n\nFor more information, try '--help'."
+            )?;
+            Ok(ExitCode::from(2))
+        }
+        done => done,
+    }
+}
+
+pub(super) fn read_file(path: &Path) -> anyhow::Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// `yyyy-MM-ddTHH:mm:ssZ`; what is signed has no fractions.
+pub(super) fn whole_seconds(text: &str) -> Result<Timestamp, String> {
+    let time: Timestamp = text.parse().map_err(|_| "not like 2021-11-24T06:25:03Z")?;
+    if time.subsec_nanosecond() == 0 {
+        Ok(time)
+    } else {
+        Err("fractions of a second are not signed".into())
+    }
+}
+
+/// The value, or a whole `Authorization: …` line, as it was copied.
+pub(super) fn authorization(text: &str) -> Result<HeaderValue, String> {
+    let value = match text.split_once(':') {
+        Some((name, value)) if name.eq_ignore_ascii_case("authorization") => value,
+        _ => text,
+    };
+    let mut value = HeaderValue::from_str(value.trim()).map_err(|_| "not a field value")?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let (name, value) = text.split_once(':').ok_or("not like 'name: value'")?;
+    let name = name.trim().parse().map_err(|_| "not a field name")?;
+    let value = HeaderValue::from_bytes(value.trim().as_bytes());
+    Ok((name, value.map_err(|_| "not a field value")?))
+}
