@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow};
 use clap::Args;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -28,9 +28,10 @@ mod life;
 #[command(disable_version_flag = true, after_help = EXAMPLES)]
 pub struct Call {
     /// `https://host:port`; with a path for another interface than the recording URL
+    #[arg(value_parser = url)]
     url: String,
     /// Access key to sign with
-    #[arg(long, required_unless_present = "unsigned")]
+    #[arg(long, required_unless_present = "unsigned", requires = "SecretKey")]
     ak: Option<String>,
     #[command(flatten)]
     secret_key: SecretKey,
@@ -41,7 +42,12 @@ pub struct Call {
     #[arg(long, value_name = "NAMES", default_value = NAMES)]
     sign: String,
     /// Call whose recording is wanted
-    #[arg(long, requires_all = ["begin", "end"], conflicts_with = "body")]
+    #[arg(
+        long,
+        requires_all = ["begin", "end"],
+        conflicts_with = "body",
+        required_unless_present_any = ["body", "path"]
+    )]
     call_id: Option<String>,
     /// Begin of the time window, `2021-11-24 08:00:00`
     #[arg(long, requires = "call_id")]
@@ -142,13 +148,13 @@ impl Call {
     fn request(&self, now: Timestamp) -> anyhow::Result<SignedRequest> {
         let mut request = match (&self.call_id, &self.body) {
             (Some(call_id), None) => self.recording(call_id)?,
-            (None, Some(path)) => {
+            (_, Some(path)) => {
                 let body = fs::read(path)
                     .with_context(|| format!("cannot read the body {}", path.display()))?;
                 SignedRequest::post(&self.url, body)?
             }
-            _ if self.method == Method::GET => SignedRequest::get(&self.url)?,
-            _ => bail!("what to ask? Give --call-id, --begin and --end, or --path and --body FILE"),
+            (None, None) if self.method == Method::GET => SignedRequest::get(&self.url)?,
+            (None, None) => SignedRequest::post(&self.url, "")?,
         };
         request.method = self.method.clone();
         if let Some(path) = &self.path {
@@ -236,6 +242,13 @@ fn is_file(fields: &HeaderMap) -> bool {
     value
         .and_then(|value| value.get(..file.len()))
         .is_some_and(|value| value.eq_ignore_ascii_case(file))
+}
+
+fn url(text: &str) -> Result<String, &'static str> {
+    match SignedRequest::get(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err("a URL is written https://host:port or https://host:port/path"),
+    }
 }
 
 fn field(text: &str) -> Result<(HeaderName, HeaderValue), String> {

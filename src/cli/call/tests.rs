@@ -172,8 +172,15 @@ async fn a_failure_that_is_labelled_as_a_file_is_no_file() {
 #[tokio::test]
 async fn ordinary_mistakes_are_explained() {
     let mut scene = Scene::new().await;
-    let nothing = scene.call(&[]).await.unwrap_err().to_string();
-    assert!(nothing.contains("--call-id"), "{nothing}");
+    for wrong in [
+        &[][..],
+        &["--call-id", "1"],
+        &["--sk-env", "SK"],
+        &["--begin", "x"],
+    ] {
+        let error = scene.call(wrong).await.unwrap_err();
+        assert!(error.is::<clap::Error>(), "{error}");
+    }
     let stranger = Authority::new().unwrap();
     stranger.write(&scene.dir.path().join("ca.pem")).unwrap();
     let error = scene.call(&RECORDING).await.unwrap_err().to_string();

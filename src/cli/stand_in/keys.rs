@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::Args;
+use clap::error::ErrorKind;
 use zeroize::Zeroizing;
 
 use super::super::secret_key::{credential, read_file};
@@ -17,10 +18,10 @@ use crate::auth::{Credential, Secret};
 #[derive(Args, Clone, Debug)]
 pub(super) struct Keys {
     /// Access key that is known; may be repeated, each with an --sk-file
-    #[arg(long)]
+    #[arg(long, required_unless_present = "keys", requires = "sk_file")]
     ak: Vec<String>,
     /// File with the secret key of the access key at the same place
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "ak")]
     sk_file: Vec<PathBuf>,
     /// File of many keys, TOML `ak = "sk"` or JSON {"ak":"sk"}, which only its owner may read
     #[arg(long, value_name = "FILE")]
@@ -30,7 +31,8 @@ pub(super) struct Keys {
 impl Keys {
     pub(super) fn read(&self) -> anyhow::Result<Vec<Arc<Credential>>> {
         if self.ak.len() != self.sk_file.len() {
-            bail!("each --ak needs its --sk-file, and each --sk-file its --ak");
+            let text = "each --ak needs its --sk-file, and each --sk-file its --ak\n";
+            bail!(clap::Error::raw(ErrorKind::WrongNumberOfValues, text));
         }
         let mut credentials = match &self.keys {
             Some(path) => read_keys(path)?,
@@ -40,7 +42,7 @@ impl Keys {
             credentials.push(credential(access_key, read_file(path)?)?);
         }
         if credentials.is_empty() {
-            bail!("who may ask? Give --ak AK --sk-file FILE, or --keys FILE");
+            bail!("nobody may ask: there is no key in the file");
         }
         Ok(credentials)
     }

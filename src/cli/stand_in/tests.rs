@@ -113,6 +113,16 @@ async fn a_file_of_keys_is_its_owners_and_never_shown() {
         mode(0o640);
         assert!(start_with(&["--keys", path]).await.is_err());
     }
-    assert!(start_with(&[]).await.is_err());
-    assert!(start_with(&["--ak", "a"]).await.is_err());
+}
+
+#[tokio::test]
+async fn keys_come_in_pairs() {
+    for wrong in [
+        &[][..],
+        &["--ak", "a"],
+        &["--ak", "a", "--ak", "b", "--sk-file", "c"],
+    ] {
+        let error = start_with(wrong).await.err().unwrap();
+        assert!(error.is::<clap::Error>(), "{error}");
+    }
 }
