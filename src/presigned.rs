@@ -117,8 +117,7 @@ impl<'a> Parameters<'a> {
 
 /// The raw query of an absolute http(s) URL that has a host and nothing dubious in it.
 fn query(url: &str) -> Option<&str> {
-    let legal = |byte: u8| byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte);
-    if !url.bytes().all(legal) {
+    if !url.bytes().all(is_legal) {
         return None;
     }
     let (scheme, rest) = url.split_once("://")?;
@@ -131,6 +130,11 @@ fn query(url: &str) -> Option<&str> {
     let authority = target.split('/').next()?;
     let plain = !authority.is_empty() && !authority.contains('@');
     plain.then_some(query)
+}
+
+/// May this byte stand in a URL? What RFC 3986 lists, no more.
+fn is_legal(byte: u8) -> bool {
+    matches!(byte, b'!' | b'#'..=b';' | b'=' | b'?'..=b'[' | b']' | b'_' | b'a'..=b'z' | b'~')
 }
 
 /// Percent-decodes; `+` stays what it is. `None` for a broken escape or what is not UTF-8.

@@ -112,14 +112,14 @@ fn scheme_start(text: &str, scheme_end: usize) -> Option<usize> {
 fn url_length(text: &str) -> Option<usize> {
     // In a canonical text, quotation marks, backslashes and control characters of a string begin
     // with a backslash.
-    let ends = |c: char| c == '"' || c == '\\' || c.is_whitespace();
+    let ends = |c: char| matches!(c, '"' | '\\') || c.is_whitespace();
     let own = text.find("://")? + 3;
     let behind = text.get(own..)?;
-    let next_scheme = |at: usize| behind.as_bytes().get(at..at + 3) == Some(b"://");
+    let scheme_ends = |at| behind.as_bytes().get(at..at + 3) == Some(b"://");
     // Stops at whichever comes first, so that thousands of URLs cost no more than their length.
     let stop = behind
         .char_indices()
-        .find(|&(at, c)| ends(c) || next_scheme(at));
+        .find(|&(at, c)| ends(c) || c == ':' && scheme_ends(at));
     let end = match stop {
         None => text.len(),
         Some((at, ':')) => scheme_start(text, own + at)?,

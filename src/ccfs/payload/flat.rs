@@ -66,18 +66,19 @@ impl<'a> Fields<'a> {
         {
             return Err(Invalid::too_long(CALL_ID, CALL_ID_CHARACTERS, call_id));
         }
-        let not_text = |name, member| Invalid::format(name, "a string", object.raw(member));
-        let [call_id_member, begin_member, end_member] = members;
+        let string = |name, member: &Member, text: Option<Cow<'a, str>>| {
+            text.ok_or_else(|| Invalid::format(name, "a string", object.raw(member)))
+        };
+        let [its_call_id, its_begin, its_end] = members;
+        let call_id = string(CALL_ID, &its_call_id, call_id)?;
+        let begin = string(BEGIN, &its_begin, begin)?;
+        let begin = Time::read(BEGIN, its_begin, begin, tenant)?;
+        let end = string(END, &its_end, end)?;
+        let end = Time::read(END, its_end, end, tenant)?;
         Ok(Self {
-            call_id: call_id.ok_or_else(|| not_text(CALL_ID, &call_id_member))?,
-            begin: {
-                let text = begin.ok_or_else(|| not_text(BEGIN, &begin_member))?;
-                Time::read(BEGIN, begin_member, text, tenant)?
-            },
-            end: {
-                let text = end.ok_or_else(|| not_text(END, &end_member))?;
-                Time::read(END, end_member, text, tenant)?
-            },
+            call_id,
+            begin,
+            end,
         })
     }
 }
