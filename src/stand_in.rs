@@ -57,6 +57,9 @@ pub struct Settings {
     pub clock_window: Option<SignedDuration>,
     /// Which URLs it answers.
     pub urls: UrlStyle,
+    /// How many of the last requests [`StandIn::requests`] shows, each with at most 64 KiB of its
+    /// body. Default: 1,000.
+    pub keep: usize,
 }
 
 impl Settings {
@@ -68,6 +71,7 @@ impl Settings {
             credentials,
             clock_window: Some(SignedDuration::from_mins(15)),
             urls: UrlStyle::default(),
+            keep: 1_000,
         }
     }
 }
@@ -97,7 +101,7 @@ impl StandIn {
             clock_window: settings.clock_window,
             urls: settings.urls,
             presigner: Presigner::new(address.port()),
-            recorder: Recorder::new(),
+            recorder: Recorder::new(settings.keep),
             faults: Faults::new(),
         };
         let mut stand_in = Self {
@@ -125,7 +129,7 @@ impl StandIn {
         &self.node.faults
     }
 
-    /// The last requests (at most 1,000), the latest last.
+    /// The last requests, at most [`Settings::keep`], the latest last.
     pub fn requests(&self) -> Vec<Received> {
         self.node
             .recorder

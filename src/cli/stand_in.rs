@@ -119,6 +119,7 @@ async fn start(
             packing: args.packing,
             life: args.url_life,
         },
+        keep: 0,
         ..Settings::new(tls, credentials)
     };
     let started = StandIn::start(settings).await;

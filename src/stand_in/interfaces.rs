@@ -147,14 +147,26 @@ impl Desk<'_> {
     }
 }
 
-/// An answer that says only a code.
+/// An answer that says only a code, with the meaning that the error code table gives it.
 pub(super) fn code_answer(code: &str) -> Answer {
-    let text = if code == "0" {
-        "success"
-    } else {
-        "as you wish"
+    let text = match code {
+        "0" => "success",
+        "0300001" => "a parameter is null",
+        "0300002" => "a parameter is empty",
+        "0300003" => "a parameter is too long",
+        "0300004" => "the format of a parameter is incorrect",
+        "0300005" => "a parameter is too short",
+        "0300006" => "wrong version, the current one is 2.0",
+        "0300007" => "request body parameters are missing",
+        "0300008" => "the download flow control threshold is reached",
+        "0300009" => "the query flow control threshold is reached",
+        "0300010" => "the date in fileName is incorrect",
+        "0300011" => "the file does not exist",
+        "0300012" => "no data found",
+        "0300013" => "beginTime is later than endTime",
+        _ => "as asked for",
     };
-    Answer::json(&json!({"resultData": null, "resultCode": code, "resultDesc": text}))
+    Answer::failure(http::StatusCode::OK, code, text)
 }
 
 fn refused(refusal: &Refusal) -> Answer {

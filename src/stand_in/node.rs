@@ -119,7 +119,7 @@ impl Node {
             value.set_sensitive(name == AUTHORIZATION);
             (name.clone(), value)
         };
-        let received = Received {
+        let received = || Received {
             connection: asked.connection,
             method: head.method.clone(),
             target: head.uri.to_string(),
@@ -130,7 +130,7 @@ impl Node {
             refused: caller.as_ref().err().map(|(_, text)| text.clone()),
         };
         let name = asked.interface.map_or(UNLISTED, |interface| interface.name);
-        self.recorder.add(name, received);
+        self.recorder.add(name, caller.is_err(), received);
     }
 }
 

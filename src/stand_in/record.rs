@@ -60,30 +60,39 @@ impl fmt::Debug for Received {
     }
 }
 
-/// Keeps the record. Bounded: a closed set of names, and the last [`KEPT`] requests.
+/// Keeps the record. Bounded: a closed set of names, and so many of the last requests.
 #[derive(Debug)]
 pub(super) struct Recorder {
+    keep: usize,
     state: Mutex<State>,
     changes: watch::Sender<u64>,
 }
 
 impl Recorder {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(keep: usize) -> Self {
         Self {
+            keep,
             state: Mutex::default(),
             changes: watch::channel(0).0,
         }
     }
 
-    pub(super) fn add(&self, interface: &'static str, received: Received) {
+    /// Counts a request; `received` is asked for only if it is kept.
+    pub(super) fn add(
+        &self,
+        interface: &'static str,
+        refused: bool,
+        received: impl FnOnce() -> Received,
+    ) {
+        let received = (self.keep > 0).then(received);
         {
             let mut state = self.state.lock();
             *state.counts.entry(interface).or_default() += 1;
-            state.refused += u64::from(received.refused.is_some());
-            if state.last.len() == KEPT {
+            state.refused += u64::from(refused);
+            if state.last.len() >= self.keep {
                 state.last.pop_front();
             }
-            state.last.push_back(received);
+            state.last.extend(received);
         }
         self.changes.send_modify(|changes| *changes += 1);
     }
@@ -147,9 +156,6 @@ impl State {
     }
 }
 
-/// How many requests are kept: at most 64 MiB of bodies, in practice some hundred KiB.
-pub(super) const KEPT: usize = 1_000;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,9 +175,9 @@ mod tests {
 
     #[tokio::test]
     async fn the_record_counts_all_and_keeps_the_last() {
-        let recorder = Recorder::new();
-        for number in 0..=KEPT {
-            recorder.add("a", received(&number.to_string()));
+        let recorder = Recorder::new(1_000);
+        for number in 0..=1_000 {
+            recorder.add("a", false, || received(&number.to_string()));
         }
         let first = recorder.read(|state| state.last[0].target.clone());
         assert_eq!(
