@@ -15,6 +15,7 @@ use crate::metrics::{Metrics, Totals};
 mod failover;
 mod stream;
 pub(super) mod toy;
+mod watch;
 mod whole;
 
 /// An upstream with counters that can be read.
