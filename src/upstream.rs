@@ -27,8 +27,12 @@ mod answer;
 mod attempt;
 mod body;
 mod connect;
+mod names;
 mod outgoing;
 mod pool;
+mod probe;
+
+pub use probe::watch_cluster;
 
 use answer::{Answer, AnswerBody, Judgement};
 use attempt::{Progress, Trouble};
@@ -259,7 +263,10 @@ impl<'a> Course<'a> {
 
     fn fail(&mut self, trouble: Trouble) {
         self.sent |= trouble.sent;
-        self.last_trouble = Some(trouble);
+        // That the last node was full says less than what another one did.
+        if trouble.cause != Cause::NoNode || self.last_trouble.is_none() {
+            self.last_trouble = Some(trouble);
+        }
     }
 
     fn is_repeatable(&self) -> bool {
@@ -283,10 +290,10 @@ impl<'a> Course<'a> {
     /// No further try: the last answer, unless a node may have acted on a request that is not
     /// repeatable, of which that answer knows nothing.
     fn give_up(&mut self) -> Result<Answer, Failure> {
-        if self.is_repeatable() || !self.sent {
-            if let Some(answer) = self.last_answer.take() {
-                return Ok(answer);
-            }
+        if (self.is_repeatable() || !self.sent)
+            && let Some(answer) = self.last_answer.take()
+        {
+            return Ok(answer);
         }
         Err(Failure {
             cause: self

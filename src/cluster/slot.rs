@@ -93,12 +93,12 @@ impl Slot {
 
 /// All slots of one node.
 #[derive(Debug, Default)]
-pub struct Slots(Mutex<Vec<Arc<Slot>>>);
+pub(super) struct Slots(Mutex<Vec<Arc<Slot>>>);
 
 impl Slots {
     /// A slot for a new connection, at most `cap` in all. At the cap an idle connection of another
     /// worker is closed for it; `None` if every one is busy.
-    pub fn open(&self, cap: usize) -> Option<Arc<Slot>> {
+    pub(super) fn open(&self, cap: usize) -> Option<Arc<Slot>> {
         let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         slots.retain(|slot| !slot.is_closed());
         if slots.len() >= cap {
@@ -111,7 +111,7 @@ impl Slots {
     }
 
     /// Connections now.
-    pub fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         let slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         slots.iter().filter(|slot| !slot.is_closed()).count()
     }

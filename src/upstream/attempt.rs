@@ -24,7 +24,8 @@ pub(super) struct Trouble {
     pub(super) cause: Cause,
     /// May the node have acted on the request?
     pub(super) sent: bool,
-    /// The node is plainly not there: refused, or ended before it answered anything.
+    /// The node is plainly not there (refused, or ended before it answered anything), or at its cap:
+    /// another may be tried without regard to the budget.
     pub(super) gone: bool,
 }
 
@@ -147,7 +148,10 @@ impl Upstream {
                 return Ok(lease);
             }
         }
-        let slot = node.open_slot().ok_or(not_sent(Cause::NoNode))?;
+        let slot = node.open_slot().ok_or(Trouble {
+            gone: true,
+            ..not_sent(Cause::NoNode)
+        })?;
         let opening = Opening(Some(&slot));
         let sender = connect(node, settings, slot.clone())
             .await

@@ -14,17 +14,18 @@ use crate::metrics::{Metrics, Totals};
 
 mod failover;
 mod stream;
-mod toy;
+pub(super) mod toy;
+mod watch;
 mod whole;
 
 /// An upstream with counters that can be read.
-struct Sender {
+pub(super) struct Sender {
     upstream: Upstream,
     metrics: Metrics,
 }
 
 impl Sender {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let metrics = Metrics::default();
         let settings = UpstreamSettings {
             max_answer: 64 * 1024,
@@ -38,7 +39,7 @@ impl Sender {
         self.upstream.whole(delivery, LAST_TRY).await
     }
 
-    async fn stream(&self, delivery: &Delivery) -> Result<StreamReply, Failure> {
+    pub(super) async fn stream(&self, delivery: &Delivery) -> Result<StreamReply, Failure> {
         self.upstream.stream(delivery, LAST_TRY).await
     }
 
@@ -48,13 +49,13 @@ impl Sender {
 }
 
 /// Reads only: may be repeated.
-const QUERY: &str = "getRecordFileUrlFromObs";
+pub(super) const QUERY: &str = "getRecordFileUrlFromObs";
 /// Starts a job: may not.
 const JOB: &str = "requestRecordAnalysis";
 /// Streams.
-const DOWNLOAD: &str = "downloadRecord";
+pub(super) const DOWNLOAD: &str = "downloadRecord";
 
-fn delivery(name: &str, cluster: &Arc<Cluster>) -> Delivery {
+pub(super) fn delivery(name: &str, cluster: &Arc<Cluster>) -> Delivery {
     let mut headers = HeaderMap::new();
     headers.insert("host", HeaderValue::from_static("gw.example:28443"));
     headers.insert("content-type", HeaderValue::from_static("application/json"));

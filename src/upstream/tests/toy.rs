@@ -19,7 +19,7 @@ use crate::cluster::{
 
 /// What a node does with a request.
 #[derive(Clone)]
-pub(super) enum Act {
+pub(in crate::upstream) enum Act {
     /// Writes the bytes, then waits for the next request.
     Answer(Vec<u8>),
     /// Writes the bytes, then ends the connection in order.
@@ -36,32 +36,32 @@ pub(super) enum Act {
 
 /// What a node saw.
 #[derive(Clone, Debug)]
-pub(super) struct Seen {
-    pub(super) head: String,
-    pub(super) body: Vec<u8>,
-    /// The how many-th connection, from 0.
-    pub(super) connection: usize,
+pub(in crate::upstream) struct Seen {
+    pub(in crate::upstream) head: String,
+    pub(in crate::upstream) body: Vec<u8>,
     /// The how many-th request of its connection, from 0.
-    pub(super) place: usize,
+    pub(in crate::upstream) place: usize,
 }
 
 impl Seen {
-    pub(super) fn field(&self, name: &str) -> Option<&str> {
+    pub(in crate::upstream) fn field(&self, name: &str) -> Option<&str> {
         let mut fields = self.head.lines().filter_map(|line| line.split_once(": "));
         fields.find(|(known, _)| *known == name).map(|(_, v)| v)
     }
 }
 
 /// A running node; ends when it is dropped.
-pub(super) struct Toy {
-    pub(super) address: SocketAddr,
+pub(in crate::upstream) struct Toy {
+    pub(in crate::upstream) address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
     open: Arc<AtomicUsize>,
     _tasks: JoinSet<()>,
 }
 
 impl Toy {
-    pub(super) async fn start(script: impl Fn(&Seen) -> Act + Send + Sync + 'static) -> Self {
+    pub(in crate::upstream) async fn start(
+        script: impl Fn(&Seen) -> Act + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -71,13 +71,13 @@ impl Toy {
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
-            for connection in 0.. {
+            loop {
                 let (tcp, _) = listener.accept().await.unwrap();
                 let (script, record) = (script.clone(), record.clone());
                 let counter = counter.clone();
                 connections.spawn(async move {
                     counter.fetch_add(1, Ordering::SeqCst);
-                    let _ = serve(tcp, connection, &*script, &record).await;
+                    let _ = serve(tcp, &*script, &record).await;
                     counter.fetch_sub(1, Ordering::SeqCst);
                 });
             }
@@ -91,33 +91,32 @@ impl Toy {
     }
 
     /// A node that always answers the same.
-    pub(super) async fn answering(bytes: Vec<u8>) -> Self {
+    pub(in crate::upstream) async fn answering(bytes: Vec<u8>) -> Self {
         Self::start(move |_| Act::Answer(bytes.clone())).await
     }
 
-    pub(super) fn seen(&self) -> Vec<Seen> {
+    pub(in crate::upstream) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
     }
 
-    pub(super) fn count(&self) -> usize {
+    pub(in crate::upstream) fn count(&self) -> usize {
         self.seen.lock().unwrap().len()
     }
 
     /// Connections that it knows to be open.
-    pub(super) fn open(&self) -> usize {
+    pub(in crate::upstream) fn open(&self) -> usize {
         self.open.load(Ordering::SeqCst)
     }
 }
 
 /// An address where nobody listens.
-pub(super) async fn nobody() -> SocketAddr {
+pub(in crate::upstream) async fn nobody() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     listener.local_addr().unwrap()
 }
 
 async fn serve(
     tcp: TcpStream,
-    connection: usize,
     script: &(impl Fn(&Seen) -> Act + Send + Sync),
     record: &Mutex<Vec<Seen>>,
 ) -> std::io::Result<()> {
@@ -136,7 +135,6 @@ async fn serve(
         let mut seen = Seen {
             head,
             body: Vec::new(),
-            connection,
             place,
         };
         let length = seen
@@ -182,7 +180,7 @@ async fn serve(
 }
 
 /// A JSON answer with its length.
-pub(super) fn json(status: &str, body: &str) -> Vec<u8> {
+pub(in crate::upstream) fn json(status: &str, body: &str) -> Vec<u8> {
     format!(
         "HTTP/1.1 {status}\r\ncontent-type: application/json;charset=UTF-8\r\n\
          content-length: {}\r\n\r\n{body}",
@@ -191,15 +189,16 @@ pub(super) fn json(status: &str, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-pub(super) const OK: &str = r#"{"resultData":{},"resultCode":"0","resultDesc":"ok"}"#;
-pub(super) const BUSY: &str = r#"{"resultData":null,"resultCode":"0300009","resultDesc":"busy"}"#;
+pub(in crate::upstream) const OK: &str = r#"{"resultData":{},"resultCode":"0","resultDesc":"ok"}"#;
+pub(in crate::upstream) const BUSY: &str =
+    r#"{"resultData":null,"resultCode":"0300009","resultDesc":"busy"}"#;
 
-pub(super) fn ok() -> Vec<u8> {
+pub(in crate::upstream) fn ok() -> Vec<u8> {
     json("200 OK", OK)
 }
 
 /// Settings that tests vary from.
-pub(super) fn settings(nodes: &[SocketAddr]) -> Settings {
+pub(in crate::upstream) fn settings(nodes: &[SocketAddr]) -> Settings {
     Settings {
         name: "toys".into(),
         nodes: nodes
@@ -246,7 +245,7 @@ pub(super) fn settings(nodes: &[SocketAddr]) -> Settings {
     }
 }
 
-pub(super) fn cluster(nodes: &[&Toy]) -> Arc<Cluster> {
+pub(in crate::upstream) fn cluster(nodes: &[&Toy]) -> Arc<Cluster> {
     let nodes: Vec<_> = nodes.iter().map(|node| node.address).collect();
     Cluster::new(settings(&nodes))
 }

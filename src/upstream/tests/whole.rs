@@ -96,8 +96,21 @@ async fn a_job_finds_a_connection_that_was_closed_meanwhile() {
 
 #[tokio::test]
 async fn what_is_no_answer_is_a_failure() {
+    for (what, act, cause) in no_answers() {
+        let node = Toy::start(move |_| act.clone()).await;
+        let sender = Sender::new();
+        let result = sender.whole(&delivery(QUERY, &cluster(&[&node]))).await;
+        let failure = result.expect_err(what);
+        assert_eq!(failure.cause, cause, "{what}");
+        assert!(failure.sent, "{what}");
+        assert_eq!(failure.trail.tries, 1, "{what}");
+        until("the connection is dropped", || node.open() == 0).await;
+    }
+}
+
+fn no_answers() -> Vec<(&'static str, Act, Cause)> {
     let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n";
-    let cases: Vec<(&str, Act, Cause)> = vec![
+    vec![
         ("no JSON", Act::Answer(json("200 OK", "<html>")), Cause::Garbage),
         ("no object", Act::Answer(json("200 OK", "[1]")), Cause::Garbage),
         ("empty", Act::Answer(json("200 OK", "")), Cause::Garbage),
@@ -146,17 +159,7 @@ async fn what_is_no_answer_is_a_failure() {
             Act::Answer(b"HTTP/1.1 101 X\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n".to_vec()),
             Cause::Garbage,
         ),
-    ];
-    for (what, act, cause) in cases {
-        let node = Toy::start(move |_| act.clone()).await;
-        let sender = Sender::new();
-        let result = sender.whole(&delivery(QUERY, &cluster(&[&node]))).await;
-        let failure = result.expect_err(what);
-        assert_eq!(failure.cause, cause, "{what}");
-        assert!(failure.sent, "{what}");
-        assert_eq!(failure.trail.tries, 1, "{what}");
-        until("the connection is dropped", || node.open() == 0).await;
-    }
+    ]
 }
 
 #[tokio::test]
