@@ -232,6 +232,7 @@ impl Handler for Admin {
         let status = match violation {
             Violation::HeadTimeout => StatusCode::REQUEST_TIMEOUT,
             Violation::Malformed(_) => StatusCode::BAD_REQUEST,
+            Violation::Method => StatusCode::METHOD_NOT_ALLOWED,
             Violation::TooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         };
         let body = json!({ "status": status.as_u16(), "detail": violation.to_string() });

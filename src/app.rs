@@ -14,22 +14,26 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::admin::{Admin, Order, Subject};
+use crate::auth::Credential;
 use crate::cache::Cache;
+use crate::cluster::Cluster;
 use crate::config::{self, AccessLog, Config};
 use crate::drain::{self, Phase};
 use crate::flight::Flights;
 use crate::gateway::{Shared, Snapshot};
 use crate::limit::Addresses;
-use crate::listener::Caps;
+use crate::listener::{Caps, TlsError};
 use crate::metrics::Metrics;
 use crate::telemetry;
+use crate::upstream::watch_cluster;
 
 mod port;
 mod reload;
 mod serving;
 mod workers;
 
-use port::Port;
+use port::{AdminPort, Port};
+use serving::Serving;
 use workers::Workers;
 
 /// A gateway whose sockets are bound; it serves once [`App::run`] is called.
@@ -44,7 +48,7 @@ pub struct App {
     ports: BTreeMap<Arc<str>, Port>,
     /// Taken out by a reload; their last connections may still live.
     retired: Vec<Port>,
-    admin: Option<(Port, drain::Trigger)>,
+    admin: Option<AdminPort>,
     announced: (drain::Trigger, drain::Watch),
     probes: Vec<Probe>,
     orders: (mpsc::Sender<Order>, mpsc::Receiver<Order>),
@@ -54,7 +58,7 @@ pub struct App {
 /// The background task of one cluster; ends when dropped.
 #[derive(Debug)]
 struct Probe {
-    cluster: Arc<crate::cluster::Cluster>,
+    cluster: Arc<Cluster>,
     task: JoinHandle<()>,
 }
 
@@ -98,7 +102,7 @@ pub enum StartError {
     AccessLog(io::Error),
     /// TLS.
     #[error("TLS of listener {0} cannot be set up: {1}")]
-    Tls(Arc<str>, rustls::Error),
+    Tls(Arc<str>, TlsError),
     /// The threads.
     #[error("a worker thread cannot be started: {0}")]
     Worker(io::Error),
@@ -122,9 +126,12 @@ impl App {
         });
         let control = metrics.shard();
         let caps = Caps::new(serving::cap_limits(&config.limits), control.clone());
-        let tickets = Arc::new(serving::Tickets::new().map_err(|e| StartError::Tls("".into(), e))?);
-        let workers = Workers::start(&config, &shared, &metrics, log.as_ref())
-            .map_err(StartError::Worker)?;
+        let tickets = Arc::new(
+            serving::Tickets::new()
+                .map_err(|error| StartError::Tls("(any)".into(), error.into()))?,
+        );
+        let workers =
+            Workers::start(&config, &shared, &metrics, log.as_ref()).map_err(StartError::Worker)?;
         let orders = mpsc::channel(16);
         let announced = drain::channel();
         let mut app = Self {
@@ -161,8 +168,12 @@ impl App {
     /// Where it can be reached.
     pub fn bound(&self) -> Bound {
         Bound {
-            listeners: self.ports.iter().map(|(name, port)| (name.clone(), port.local)).collect(),
-            admin: self.admin.as_ref().map(|(port, _)| port.local),
+            listeners: self
+                .ports
+                .iter()
+                .map(|(name, port)| (name.clone(), port.local))
+                .collect(),
+            admin: self.admin.as_ref().map(|port| port.local),
         }
     }
 
@@ -210,17 +221,21 @@ impl App {
         };
         let finished = async {
             tokio::time::sleep(server.drain_delay).await;
-            ports.iter().for_each(|port| port.drain.advance(Phase::Closing));
+            ports
+                .iter()
+                .for_each(|port| port.drain.advance(Phase::Closing));
             tokio::time::timeout(server.grace, all).await.is_ok()
         };
         let complete = tokio::select! {
             complete = finished => complete,
             () = &mut at_once => false,
         };
-        ports.iter().for_each(|port| port.drain.advance(Phase::Forced));
+        ports
+            .iter()
+            .for_each(|port| port.drain.advance(Phase::Forced));
         self.probes.clear();
-        if let Some((port, drain)) = self.admin.take() {
-            drain.advance(Phase::Closing);
+        if let Some(port) = self.admin.take() {
+            port.drain.advance(Phase::Closing);
             let _ = tokio::time::timeout(FORCED, port.drain.all_gone()).await;
         }
         self.workers.stop();
@@ -230,7 +245,9 @@ impl App {
 
     fn advance(&self, phase: Phase) {
         self.announced.0.advance(phase);
-        self.ports.values().for_each(|port| port.drain.advance(phase));
+        self.ports
+            .values()
+            .for_each(|port| port.drain.advance(phase));
     }
 
     fn open(
@@ -239,9 +256,25 @@ impl App {
         listener: &config::Listener,
         limits: &config::Limits,
     ) -> Result<Port, StartError> {
-        let serving = serving::Serving::new(listener, limits, &self.tickets)
+        let serving = self
+            .serving(name, listener, limits)
             .map_err(|error| StartError::Tls(name.clone(), error))?;
-        Port::open(name, listener.bind, serving, self.caps.clone(), &self.workers)
+        Port::open(
+            name,
+            listener.bind,
+            serving,
+            self.caps.clone(),
+            &self.workers,
+        )
+    }
+
+    fn serving(
+        &self,
+        name: &Arc<str>,
+        listener: &config::Listener,
+        limits: &config::Limits,
+    ) -> Result<Serving, TlsError> {
+        Serving::new(name, listener, limits, &self.tickets, &self.workers.all())
     }
 
     fn open_admin(
@@ -250,7 +283,9 @@ impl App {
         metrics: Arc<Metrics>,
         control: Arc<crate::metrics::Shard>,
     ) -> Result<(), StartError> {
-        let Some(bind) = config.admin.bind else { return Ok(()) };
+        let Some(bind) = config.admin.bind else {
+            return Ok(());
+        };
         let socket = port::listen("the admin interface", bind)?;
         let local = socket.local_addr().unwrap_or(bind);
         let subject = Subject {
@@ -261,10 +296,14 @@ impl App {
             drain: self.announced.1.clone(),
             orders: self.orders(),
         };
-        let admin = Arc::new(Admin::new(local, config.admin.token.clone(), subject));
-        let serving = serving::Serving::admin(config.admin.tls.as_ref(), &config.limits, &self.tickets)
+        let admin = Admin::new(local, config.admin.token.clone(), subject);
+        let tls = config.admin.tls.as_ref();
+        let tls = tls
+            .map(|tls| self.tickets.server_config(tls))
+            .transpose()
             .map_err(|error| StartError::Tls("admin".into(), error))?;
-        self.admin = Some(port::open_admin(socket, local, admin, serving, control));
+        let front = serving::admin_front(admin, tls, &config.limits, control);
+        self.admin = Some(AdminPort::open(socket, local, front));
         Ok(())
     }
 
@@ -272,18 +311,34 @@ impl App {
     fn probe_clusters(&mut self) {
         let snapshot = self.shared.snapshot.load_full();
         let is_current = |cluster: &Arc<_>| {
-            snapshot.clusters().values().any(|current| Arc::ptr_eq(current, cluster))
+            snapshot
+                .clusters()
+                .values()
+                .any(|current| Arc::ptr_eq(current, cluster))
         };
         self.probes.retain(|probe| is_current(&probe.cluster));
         for cluster in snapshot.clusters().values() {
-            if !self.probes.iter().any(|probe| Arc::ptr_eq(&probe.cluster, cluster)) {
-                let watch = crate::upstream::watch_cluster(cluster.clone());
+            if !self
+                .probes
+                .iter()
+                .any(|probe| Arc::ptr_eq(&probe.cluster, cluster))
+            {
+                let watch = watch_cluster(cluster.clone(), signer(cluster, &snapshot));
                 #[expect(clippy::disallowed_methods, reason = "ends with its `Probe`")]
                 let task = tokio::spawn(watch);
-                self.probes.push(Probe { cluster: cluster.clone(), task });
+                self.probes.push(Probe {
+                    cluster: cluster.clone(),
+                    task,
+                });
             }
         }
     }
+}
+
+/// Who signs the health checks of a cluster, where they are signed.
+fn signer(cluster: &Cluster, snapshot: &Snapshot) -> Option<Arc<Credential>> {
+    let check = cluster.settings().health_check.as_ref()?.signed.as_ref()?;
+    Some(snapshot.account(&check.access_key)?.credential.clone())
 }
 
 fn open_log(settings: &config::Telemetry) -> io::Result<Option<telemetry::AccessLog>> {

@@ -9,7 +9,6 @@ use clap::{Parser, Subcommand};
 use jiff::Timestamp;
 
 pub mod call;
-pub mod check;
 pub mod client;
 pub mod demo;
 pub mod run;
@@ -18,6 +17,7 @@ pub mod signature;
 pub mod stand_in;
 mod values;
 
+use crate::config::Diagnosis;
 use signature::Streams;
 
 /// A front for CC-FS clusters that understands the requests it carries: it verifies signatures,
@@ -32,14 +32,12 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Run),
-    Check(check::Check),
     Demo(demo::Demo),
     Call(Box<call::Call>),
     Sign(signature::Sign),
     Verify(signature::Verify),
     Explain(signature::Explain),
     StandIn(stand_in::StandInArgs),
-    Schema(check::Schema),
 }
 
 impl Cli {
@@ -58,13 +56,15 @@ impl Command {
     fn run(self) -> anyhow::Result<ExitCode> {
         let now = now();
         let (mut input, mut out, mut err) = (io::stdin(), io::stdout(), io::stderr());
-        let mut streams = Streams { input: &mut input, out: &mut out, err: &mut err };
+        let mut streams = Streams {
+            input: &mut input,
+            out: &mut out,
+            err: &mut err,
+        };
         match self {
             Self::Sign(sign) => sign.run(now, &mut streams),
             Self::Verify(verify) => verify.run(now, &mut streams),
             Self::Explain(explain) => explain.run(now, &mut streams),
-            Self::Check(check) => check.run(&mut streams),
-            Self::Schema(schema) => schema.run(&mut streams),
             Self::Run(run) => block_on(run.run()),
             Self::Demo(demo) => block_on(demo.run()),
             Self::Call(call) => block_on(call::run(*call)),
@@ -73,8 +73,16 @@ impl Command {
     }
 }
 
+/// Tells every mistake of a configuration; exit code 78 (`EX_CONFIG`).
+fn refuse(diagnosis: &Diagnosis) -> ExitCode {
+    let _ = writeln!(io::stderr(), "{diagnosis}");
+    ExitCode::from(78)
+}
+
 fn block_on(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let result = runtime.block_on(command);
     runtime.shutdown_background();
     result

@@ -61,7 +61,7 @@ impl Trigger {
 
     /// Is every watch dropped?
     pub fn is_over(&self) -> bool {
-        self.0.is_closed()
+        self.sender.is_closed()
     }
 
     /// Resolves when every watch is dropped.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use http::{Request, Response};
 use http_body_util::BodyExt;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use super::StartError;
 use super::serving::Serving;
@@ -16,8 +16,7 @@ use super::workers::{Worker, Workers};
 use crate::admin::Admin;
 use crate::drain::{self, Trigger, Watch};
 use crate::gateway::{Gateway, ReadError, Rejection, ReplyBody};
-use crate::listener::{self, BodyFault, Caps, Handler, Peer, RequestBody, Violation};
-use crate::metrics::Shard;
+use crate::listener::{self, BodyError, Caps, Front, Handler, Peer, RequestBody, Violation};
 use crate::telemetry::Origin;
 
 /// An open port and its own drain.
@@ -49,54 +48,67 @@ impl Port {
         let serving = Arc::new(ArcSwap::from_pointee(serving));
         let all = workers.all();
         if let Some(first) = all.first() {
-            let front = Front { name: name.clone(), port: local.port(), serving: serving.clone() };
-            first.runtime.spawn(accept(socket, front, caps, all.clone(), watch));
+            let accept = accept(
+                socket,
+                name.clone(),
+                serving.clone(),
+                caps,
+                all.clone(),
+                watch,
+            );
+            first.runtime.spawn(accept);
         }
-        Ok(Self { bind, local, drain, serving })
+        Ok(Self {
+            bind,
+            local,
+            drain,
+            serving,
+        })
     }
 }
 
-/// Binds the admin interface's port and serves it on the current runtime.
-pub(super) fn open_admin(
-    socket: TcpListener,
-    local: SocketAddr,
-    admin: Arc<Admin>,
-    serving: Serving,
-    metrics: Arc<Shard>,
-) -> (Port, Trigger) {
-    let (drain, watch) = drain::channel();
-    let serving = Arc::new(ArcSwap::from_pointee(serving));
-    let caps = Caps::new(super::serving::admin_caps(), metrics.clone());
-    let current = serving.load_full();
-    let loop_watch = watch.clone();
-    let accept = async move {
-        let Ok(socket) = tokio::net::TcpListener::from_std(socket) else { return };
-        let hand_over = |accepted| {
-            let (admin, metrics) = (admin.clone(), metrics.clone());
-            let settings = current.settings(&"admin".into(), local.port());
-            let serve = listener::serve(
-                accepted,
-                current.tls.clone(),
-                admin,
-                settings,
-                watch.clone(),
-                metrics,
-            );
-            #[expect(clippy::disallowed_methods, reason = "ends with the admin's drain")]
-            tokio::spawn(serve);
+/// The admin interface's port, served on the current runtime until its drain ends it.
+#[derive(Debug)]
+pub(super) struct AdminPort {
+    /// As bound.
+    pub(super) local: SocketAddr,
+    /// Ends it.
+    pub(super) drain: Trigger,
+}
+
+impl AdminPort {
+    /// Begins to accept.
+    pub(super) fn open(socket: TcpListener, local: SocketAddr, front: Arc<Front<Admin>>) -> Self {
+        let (drain, watch) = drain::channel();
+        let caps = Caps::new(super::serving::admin_caps(), front.metrics.clone());
+        let accept = async move {
+            let socket = tokio::net::TcpListener::from_std(socket)?;
+            let connections = watch.clone();
+            let hand_over = |accepted| {
+                let serve = listener::serve(front.clone(), accepted, connections.clone());
+                #[expect(clippy::disallowed_methods, reason = "ends with the admin's drain")]
+                tokio::spawn(serve);
+            };
+            listener::accept_loop(socket, caps, |_| false, hand_over, watch).await
         };
-        let _ = listener::accept_loop(socket, caps, |_| false, hand_over, loop_watch).await;
-    };
-    #[expect(clippy::disallowed_methods, reason = "ends with the admin's drain")]
-    tokio::spawn(accept);
-    let (own, _) = drain::channel();
-    (Port { bind: local, local, drain: own, serving }, drain)
+        #[expect(clippy::disallowed_methods, reason = "ends with the admin's drain")]
+        tokio::spawn(async move {
+            if let Err(error) = accept.await {
+                tracing::error!(%error, "the admin interface ended");
+            }
+        });
+        Self { local, drain }
+    }
 }
 
 /// A socket of one listener, non-blocking, with a long queue.
 pub(super) fn listen(what: &str, address: SocketAddr) -> Result<TcpListener, StartError> {
     let bind = || {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        let socket = Socket::new(
+            Domain::for_address(address),
+            Type::STREAM,
+            Some(Protocol::TCP),
+        )?;
         // Only so that a restart does not wait for old connections; it shares no port.
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
@@ -104,55 +116,49 @@ pub(super) fn listen(what: &str, address: SocketAddr) -> Result<TcpListener, Sta
         socket.listen(BACKLOG)?;
         Ok(TcpListener::from(socket))
     };
-    bind().map_err(|source| StartError::Bind { what: what.to_owned(), address, source })
-}
-
-#[derive(Debug)]
-struct Front {
-    name: Arc<str>,
-    port: u16,
-    serving: Arc<ArcSwap<Serving>>,
+    bind().map_err(|source| StartError::Bind {
+        what: what.to_owned(),
+        address,
+        source,
+    })
 }
 
 async fn accept(
     socket: TcpListener,
-    front: Front,
+    name: Arc<str>,
+    serving: Arc<ArcSwap<Serving>>,
     caps: Arc<Caps>,
     workers: Arc<[Worker]>,
     watch: Watch,
 ) {
-    let result = async {
-        let _ = SockRef::from(&socket);
+    let accept = async {
         let socket = tokio::net::TcpListener::from_std(socket)?;
-        let is_proxy = |address| front.serving.load().trusts(address);
         let connections = watch.clone();
         let hand_over = |accepted| {
-            let Some(worker) = Worker::least_loaded(&workers) else { return };
-            let serving = front.serving.load_full();
+            let serving = serving.load();
+            let chosen = Worker::least_loaded(&workers);
+            let front = chosen.and_then(|(index, _)| serving.fronts.get(index));
+            let (Some((_, worker)), Some(front)) = (chosen, front) else {
+                return;
+            };
             let load = worker.take_one();
-            let serve = listener::serve(
-                accepted,
-                serving.tls.clone(),
-                Arc::new(Adapter(worker.gateway.clone())),
-                serving.settings(&front.name, front.port),
-                connections.clone(),
-                worker.metrics.clone(),
-            );
+            let serve = listener::serve(front.clone(), accepted, connections.clone());
             worker.runtime.spawn(async move {
                 serve.await;
                 drop(load);
             });
         };
+        let is_proxy = |address| serving.load().trusts(address);
         listener::accept_loop(socket, caps, is_proxy, hand_over, watch).await
     };
-    if let Err(error) = result.await {
-        tracing::error!(listener = %front.name, %error, "the listener ended");
+    if let Err(error) = accept.await {
+        tracing::error!(listener = %name, %error, "the listener ended");
     }
 }
 
 /// The gateway as a listener sees it.
 #[derive(Debug)]
-struct Adapter(Arc<Gateway>);
+pub(super) struct Adapter(pub(super) Gateway);
 
 impl Handler for Adapter {
     type Body = ReplyBody;
@@ -160,8 +166,8 @@ impl Handler for Adapter {
     async fn handle(&self, peer: &Arc<Peer>, request: Request<RequestBody>) -> Response<ReplyBody> {
         let request = request.map(|body| {
             body.map_err(|fault| match fault {
-                BodyFault::Gone => ReadError::Gone,
-                BodyFault::Malformed => ReadError::Malformed,
+                BodyError::Gone => ReadError::Gone,
+                BodyError::Malformed => ReadError::Malformed,
             })
         });
         self.0.handle(origin(peer), request).await
@@ -171,6 +177,7 @@ impl Handler for Adapter {
         let rejection = match violation {
             Violation::HeadTimeout => Rejection::RequestTimeout,
             Violation::Malformed(rule) => Rejection::Malformed(rule),
+            Violation::Method => Rejection::MethodNeverAllowed,
             Violation::TooLarge => Rejection::HeadersTooLarge,
         };
         self.0.refuse(origin(peer), rejection)

@@ -27,7 +27,10 @@ impl App {
     }
 
     fn try_reload(&mut self) -> Result<u64, String> {
-        let source = self.source.as_ref().ok_or("this gateway was not started from a file")?;
+        let source = self
+            .source
+            .as_ref()
+            .ok_or("this gateway was not started from a file")?;
         let (config, warnings) = Config::load(source).map_err(|wrong| wrong.to_string())?;
         for warning in warnings {
             tracing::warn!("{warning}");
@@ -50,7 +53,10 @@ impl App {
         }
         self.replace_ports(&config, opened);
         for access_key in no_longer_trusted(&before, &config) {
-            let purge = Purge { access_key: Some(access_key.clone()), call_id: None };
+            let purge = Purge {
+                access_key: Some(access_key.clone()),
+                call_id: None,
+            };
             self.shared.cache.purge(purge);
         }
         self.config.store(Arc::new(config));
@@ -64,14 +70,22 @@ impl App {
         &self,
         config: &Config,
     ) -> Result<
-        (Vec<(Arc<str>, Port)>, Vec<(Arc<arc_swap::ArcSwap<Serving>>, Serving)>),
+        (
+            Vec<(Arc<str>, Port)>,
+            Vec<(Arc<arc_swap::ArcSwap<Serving>>, Serving)>,
+        ),
         String,
     > {
         let (mut opened, mut served) = (Vec::new(), Vec::new());
         for (name, listener) in &config.listeners {
-            match self.ports.get(name).filter(|port| port.bind == listener.bind) {
+            match self
+                .ports
+                .get(name)
+                .filter(|port| port.bind == listener.bind)
+            {
                 Some(port) => {
-                    let serving = Serving::new(listener, &config.limits, &self.tickets)
+                    let serving = self
+                        .serving(name, listener, &config.limits)
                         .map_err(|error| format!("TLS of listener {name}: {error}"))?;
                     served.push((port.serving.clone(), serving));
                 }
@@ -89,9 +103,16 @@ impl App {
     /// Ports that are gone, or moved, drain by themselves.
     fn replace_ports(&mut self, config: &Config, opened: Vec<(Arc<str>, Port)>) {
         self.retired.retain(|port| !port.drain.is_over());
-        let gone: Vec<_> =
-            self.ports.keys().filter(|name| !config.listeners.contains_key(*name)).cloned().collect();
-        let mut old: Vec<_> = gone.iter().filter_map(|name| self.ports.remove(name)).collect();
+        let gone: Vec<_> = self
+            .ports
+            .keys()
+            .filter(|name| !config.listeners.contains_key(*name))
+            .cloned()
+            .collect();
+        let mut old: Vec<_> = gone
+            .iter()
+            .filter_map(|name| self.ports.remove(name))
+            .collect();
         for (name, port) in opened {
             old.extend(self.ports.insert(name, port));
         }
@@ -105,10 +126,19 @@ impl App {
 /// What needs a restart.
 fn unchangeable(before: &Config, after: &Config) -> Result<(), String> {
     let changes = [
-        (before.server.workers != after.server.workers, "[server] workers"),
-        (before.cache.max_size != after.cache.max_size, "[cache] max_size"),
+        (
+            before.server.workers != after.server.workers,
+            "[server] workers",
+        ),
+        (
+            before.cache.max_size != after.cache.max_size,
+            "[cache] max_size",
+        ),
         (before.admin.bind != after.admin.bind, "[admin] bind"),
-        (before.admin.token != after.admin.token, "[admin] token_file"),
+        (
+            before.admin.token != after.admin.token,
+            "[admin] token_file",
+        ),
         (before.telemetry != after.telemetry, "[telemetry]"),
         (
             before.limits.max_answer != after.limits.max_answer
@@ -117,7 +147,9 @@ fn unchangeable(before: &Config, after: &Config) -> Result<(), String> {
         ),
     ];
     match changes.into_iter().find(|(changed, _)| *changed) {
-        Some((_, key)) => Err(format!("{key} cannot change while running: restart the gateway")),
+        Some((_, key)) => Err(format!(
+            "{key} cannot change while running: restart the gateway"
+        )),
         None => Ok(()),
     }
 }
@@ -135,8 +167,11 @@ fn no_longer_trusted<'a>(
                 .iter()
                 .any(|secret| !new.credential.secrets().contains(secret))
     };
-    before.access_keys.iter().filter_map(move |(access_key, old)| {
-        let new = after.access_keys.get(access_key);
-        new.is_none_or(|new| lost(old, new)).then_some(access_key)
-    })
+    before
+        .access_keys
+        .iter()
+        .filter_map(move |(access_key, old)| {
+            let new = after.access_keys.get(access_key);
+            new.is_none_or(|new| lost(old, new)).then_some(access_key)
+        })
 }

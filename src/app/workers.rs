@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
 
+use super::port::Adapter;
 use crate::config::Config;
 use crate::gateway::{Gateway, Shared};
 use crate::metrics::{Metrics, Shard};
@@ -29,7 +30,7 @@ pub(super) struct Worker {
     /// Its runtime.
     pub(super) runtime: Handle,
     /// Its gateway.
-    pub(super) gateway: Arc<Gateway>,
+    pub(super) adapter: Arc<Adapter>,
     /// Its counters.
     pub(super) metrics: Arc<Shard>,
     connections: Arc<AtomicUsize>,
@@ -58,16 +59,22 @@ impl Workers {
             let runtime = Builder::new_current_thread().enable_all().build()?;
             let shard = metrics.shard();
             let upstream = Arc::new(Upstream::new(settings, shard.clone()));
-            let sink = Sink { lines: log.map(telemetry::AccessLog::lines), metrics: shard.clone() };
+            let sink = Sink {
+                lines: log.map(telemetry::AccessLog::lines),
+                metrics: shard.clone(),
+            };
             all.push(Worker {
                 runtime: runtime.handle().clone(),
-                gateway: Arc::new(Gateway::new(shared.clone(), upstream, sink)),
+                adapter: Arc::new(Adapter(Gateway::new(shared.clone(), upstream, sink))),
                 metrics: shard,
                 connections: Arc::default(),
             });
             threads.push(Thread::start(index, runtime)?);
         }
-        Ok(Self { all: all.into(), threads })
+        Ok(Self {
+            all: all.into(),
+            threads,
+        })
     }
 
     /// The workers, to be handed connections.
@@ -88,11 +95,13 @@ impl Workers {
 impl Thread {
     fn start(index: usize, runtime: Runtime) -> io::Result<Self> {
         let (stop, stopped) = oneshot::channel();
-        let handle = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-            // A dropped sender ends the worker as well.
-            let _ = runtime.block_on(stopped);
-            runtime.shutdown_timeout(Duration::from_millis(100));
-        })?;
+        let handle = std::thread::Builder::new()
+            .name(format!("worker-{index}"))
+            .spawn(move || {
+                // A dropped sender ends the worker as well.
+                let _ = runtime.block_on(stopped);
+                runtime.shutdown_timeout(Duration::from_millis(100));
+            })?;
         Ok(Self { stop, handle })
     }
 }
@@ -104,9 +113,12 @@ impl Worker {
         Load(self.connections.clone())
     }
 
-    /// The worker with the fewest connections.
-    pub(super) fn least_loaded(all: &[Self]) -> Option<&Self> {
-        all.iter().min_by_key(|worker| worker.connections.load(Ordering::Relaxed))
+    /// The worker with the fewest connections, and its place.
+    pub(super) fn least_loaded(all: &[Self]) -> Option<(usize, &Self)> {
+        let connections = |worker: &Self| worker.connections.load(Ordering::Relaxed);
+        all.iter()
+            .enumerate()
+            .min_by_key(|(_, worker)| connections(worker))
     }
 }
 

@@ -56,7 +56,11 @@ impl Demo {
             writeln!(out, "{shown}")?;
         }
         if failed > 0 {
-            writeln!(out, "\n{failed} of {} did not do what they should", Scene::ALL.len())?;
+            writeln!(
+                out,
+                "\n{failed} of {} did not do what they should",
+                Scene::ALL.len()
+            )?;
         }
         if !self.once {
             writeln!(out, "\n{}", world.invitation())?;
@@ -64,7 +68,11 @@ impl Demo {
             writeln!(out, "\nending")?;
         }
         world.end(Order::End).await;
-        Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(if failed == 0 {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
     }
 }
 

@@ -22,10 +22,16 @@ pub(super) fn write(directory: &Path) -> anyhow::Result<()> {
         authority.write(&tls.join(format!("{authority_name}.pem")))?;
         let names = ["cc-fs.example.com", "localhost", "127.0.0.1", "::1"];
         let certificate = tls.join(format!("{name}.pem"));
-        authority.issue(&names)?.write(&certificate, &certificate.with_extension("key"))?;
+        authority
+            .issue(&names)?
+            .write(&certificate, &certificate.with_extension("key"))?;
     }
     for access_key in ACCESS_KEYS {
-        let secret = format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>());
+        let secret = format!(
+            "{:032x}{:032x}",
+            rand::random::<u128>(),
+            rand::random::<u128>()
+        );
         write_secret(&secrets.join(access_key), secret.as_bytes())?;
     }
     Ok(())
@@ -36,7 +42,10 @@ pub(super) fn make(directory: &Path, out: &mut impl Write) -> anyhow::Result<()>
     write(directory)?;
     let dir = directory.display();
     let ak = ACCESS_KEYS[0];
-    writeln!(out, "made {dir}/tls and {dir}/secrets; now start three nodes, the gateway, and ask:\n")?;
+    writeln!(
+        out,
+        "made {dir}/tls and {dir}/secrets; now start three nodes, the gateway, and ask:\n"
+    )?;
     let [one, two] = ACCESS_KEYS.map(|ak| format!("--ak {ak} --sk-file {dir}/secrets/{ak}"));
     writeln!(
         out,

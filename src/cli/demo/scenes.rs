@@ -36,7 +36,9 @@ pub(super) struct Shown {
 impl fmt::Display for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mark = if self.good { "ok  " } else { "FAIL" };
-        let Self { name, status, text, .. } = self;
+        let Self {
+            name, status, text, ..
+        } = self;
         let ms = self.took.as_secs_f64() * 1e3;
         write!(f, "{mark} {name:<12} {status:<9} {ms:>7.1} ms  {text}")
     }
@@ -83,14 +85,23 @@ impl Scene {
             status: "-".to_owned(),
             text: format!("{error:#}"),
         });
-        Shown { good: outcome.good, name, status: outcome.status, took, text: outcome.text }
+        Shown {
+            good: outcome.good,
+            name,
+            status: outcome.status,
+            took,
+            text: outcome.text,
+        }
     }
 }
 
 async fn miss(world: &World) -> anyhow::Result<Outcome> {
     let answer = world.ask(0, "1637742300-27", SHANGHAI).await?;
     let good = answer.is_success() && answer.cache().ends_with("fwd=uri-miss; stored");
-    Ok(answer.outcome(good, "fetched from a node, stored until shortly before its URL expires"))
+    Ok(answer.outcome(
+        good,
+        "fetched from a node, stored until shortly before its URL expires",
+    ))
 }
 
 async fn hit(world: &World) -> anyhow::Result<Outcome> {
@@ -106,7 +117,11 @@ async fn hit(world: &World) -> anyhow::Result<Outcome> {
 
 /// UTC without version, from a tenant in Berlin: winter time is one hour ahead of UTC.
 async fn normalized(world: &World) -> anyhow::Result<Outcome> {
-    let window = Window { begin: "2021-11-24 08:00:00", end: "2021-11-24 09:00:00", version: None };
+    let window = Window {
+        begin: "2021-11-24 08:00:00",
+        end: "2021-11-24 09:00:00",
+        version: None,
+    };
     let answer = world.ask(1, "1637740800-1", window).await?;
     let seen = world
         .nodes
@@ -124,13 +139,18 @@ async fn normalized(world: &World) -> anyhow::Result<Outcome> {
 
 async fn collapsed(world: &World) -> anyhow::Result<Outcome> {
     for node in &world.nodes {
-        node.faults().inject(Fault::DelayHead(Duration::from_millis(150)), When::Always);
+        node.faults()
+            .inject(Fault::DelayHead(Duration::from_millis(150)), When::Always);
     }
     let before = world.fetched();
     let asked = (0..20).map(|_| world.ask(0, "1637742301-1", SHANGHAI));
     let answers = join_all(asked).await;
     world.nodes.iter().for_each(|node| node.faults().clear());
-    let good = answers.iter().flatten().filter(|answer| answer.is_success()).count();
+    let good = answers
+        .iter()
+        .flatten()
+        .filter(|answer| answer.is_success())
+        .count();
     let fetched = world.fetched() - before;
     Ok(Outcome {
         good: good == 20 && fetched == 1,
@@ -145,7 +165,9 @@ async fn failed_over(world: &mut World) -> anyhow::Result<Outcome> {
     }
     let mut good = 0;
     for call in 0..9 {
-        let answer = world.ask(0, &format!("1637742302-{call}"), SHANGHAI).await?;
+        let answer = world
+            .ask(0, &format!("1637742302-{call}"), SHANGHAI)
+            .await?;
         good += usize::from(answer.is_success());
     }
     if let Some(node) = world.nodes.first_mut() {
@@ -160,28 +182,45 @@ async fn failed_over(world: &mut World) -> anyhow::Result<Outcome> {
 
 async fn validated(world: &World) -> anyhow::Result<Outcome> {
     let before = world.fetched();
-    let window = Window { begin: "2021-11-25 00:00:00", ..SHANGHAI };
+    let window = Window {
+        begin: "2021-11-25 00:00:00",
+        ..SHANGHAI
+    };
     let answer = world.ask(0, "1637742300-27", window).await?;
     let good = answer.status == StatusCode::OK
         && answer.result_code().as_deref() == Some("0300013")
         && world.fetched() == before;
-    let text = answer.json()["resultDesc"].as_str().unwrap_or_default().to_owned();
+    let text = answer.json()["resultDesc"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
     Ok(answer.outcome(good, &format!("0300013 without troubling a node: {text}")))
 }
 
 async fn refused(world: &World) -> anyhow::Result<Outcome> {
     let request = world.recording("1637742300-27", SHANGHAI)?;
-    let forged = format!("auth-v2/{}/{:.0}/host/{}", super::files::ACCESS_KEYS[0], now(), "0".repeat(64));
+    let forged = format!(
+        "auth-v2/{}/{:.0}/host/{}",
+        super::files::ACCESS_KEYS[0],
+        now(),
+        "0".repeat(64)
+    );
     let request = request.authorized(HeaderValue::from_str(&forged)?);
     let answer = world.client.send(&request).await?;
     let good = answer.status == StatusCode::UNAUTHORIZED && answer.json()["resultData"].is_null();
-    Ok(answer.outcome(good, "a forged signature for a cached recording: nothing given away"))
+    Ok(answer.outcome(
+        good,
+        "a forged signature for a cached recording: nothing given away",
+    ))
 }
 
 async fn streamed(world: &World) -> anyhow::Result<Outcome> {
     let body = r#"{"request":{},"msgBody":{"fileName":"Y:/record/size-33554432.wav"}}"#;
     let url = format!("{}/CCFS/resource/ccfs/downloadRecordFile", world.url());
-    let credential = world.accounts.first().ok_or_else(|| anyhow::anyhow!("no account"))?;
+    let credential = world
+        .accounts
+        .first()
+        .ok_or_else(|| anyhow::anyhow!("no account"))?;
     let request = SignedRequest::post(&url, body)?.sign(credential, NAMES, now())?;
     let mut answer = world.client.open(&request).await?;
     let mut bytes = 0;
@@ -191,7 +230,10 @@ async fn streamed(world: &World) -> anyhow::Result<Outcome> {
     Ok(Outcome {
         good: answer.status == StatusCode::OK && bytes == 33_554_432,
         status: answer.status.as_u16().to_string(),
-        text: format!("a recording of {} MiB, streamed; request.version was added", bytes >> 20),
+        text: format!(
+            "a recording of {} MiB, streamed; request.version was added",
+            bytes >> 20
+        ),
     })
 }
 
@@ -199,7 +241,9 @@ async fn streamed(world: &World) -> anyhow::Result<Outcome> {
 async fn limited(world: &World) -> anyhow::Result<Outcome> {
     let mut last = None;
     for call in 0..6 {
-        let answer = world.ask(1, &format!("1637742303-{call}"), SHANGHAI).await?;
+        let answer = world
+            .ask(1, &format!("1637742303-{call}"), SHANGHAI)
+            .await?;
         let limited = answer.status == StatusCode::TOO_MANY_REQUESTS;
         last = Some(answer);
         if limited {
@@ -210,7 +254,10 @@ async fn limited(world: &World) -> anyhow::Result<Outcome> {
     let wait = answer.header("retry-after").unwrap_or("?").to_owned();
     let good = answer.status == StatusCode::TOO_MANY_REQUESTS
         && answer.result_code().as_deref() == Some("0300009");
-    let text = format!("an ak over its budget of 1/s: {}, Retry-After {wait} s", "0300009");
+    let text = format!(
+        "an ak over its budget of 1/s: {}, Retry-After {wait} s",
+        "0300009"
+    );
     Ok(answer.outcome(good, &text))
 }
 
@@ -230,14 +277,30 @@ const SHANGHAI: Window = Window {
 
 impl World {
     fn recording(&self, call_id: &str, window: Window) -> Result<SignedRequest, ClientError> {
-        let Window { begin, end, version } = window;
-        SignedRequest::recording(&self.url(), &RecordingQuery { call_id, begin, end, version })
+        let Window {
+            begin,
+            end,
+            version,
+        } = window;
+        SignedRequest::recording(
+            &self.url(),
+            &RecordingQuery {
+                call_id,
+                begin,
+                end,
+                version,
+            },
+        )
     }
 
     async fn ask(&self, account: usize, call_id: &str, window: Window) -> anyhow::Result<Answer> {
-        let credential =
-            self.accounts.get(account).ok_or_else(|| anyhow::anyhow!("no such account"))?;
-        let request = self.recording(call_id, window)?.sign(credential, NAMES, now())?;
+        let credential = self
+            .accounts
+            .get(account)
+            .ok_or_else(|| anyhow::anyhow!("no such account"))?;
+        let request = self
+            .recording(call_id, window)?
+            .sign(credential, NAMES, now())?;
         Ok(self.client.send(&request).await?)
     }
 }
@@ -252,13 +315,20 @@ impl Answer {
     }
 
     fn outcome(&self, good: bool, text: &str) -> Outcome {
-        Outcome { good, status: self.status.as_u16().to_string(), text: text.to_owned() }
+        Outcome {
+            good,
+            status: self.status.as_u16().to_string(),
+            text: text.to_owned(),
+        }
     }
 }
 
 /// Drives all at once, on this task.
 async fn join_all<T>(futures: impl IntoIterator<Item = impl Future<Output = T>>) -> Vec<T> {
-    let mut running: Vec<_> = futures.into_iter().map(|future| (Box::pin(future), None)).collect();
+    let mut running: Vec<_> = futures
+        .into_iter()
+        .map(|future| (Box::pin(future), None))
+        .collect();
     std::future::poll_fn(|cx| {
         let mut pending = false;
         for (future, done) in &mut running {
@@ -269,7 +339,11 @@ async fn join_all<T>(futures: impl IntoIterator<Item = impl Future<Output = T>>)
                 }
             }
         }
-        if pending { std::task::Poll::Pending } else { std::task::Poll::Ready(()) }
+        if pending {
+            std::task::Poll::Pending
+        } else {
+            std::task::Poll::Ready(())
+        }
     })
     .await;
     running.into_iter().filter_map(|(_, done)| done).collect()

@@ -39,13 +39,19 @@ pub(super) struct World {
 impl World {
     /// Starts it. Without a port 28443 is taken, or a free one if somebody else has that.
     pub(super) async fn start(port: Option<u16>) -> anyhow::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("ccfs-gateway-demo-").tempdir()?;
+        let folder = tempfile::Builder::new()
+            .prefix("ccfs-gateway-demo-")
+            .tempdir()?;
         files::write(folder.path())?;
         let mut accounts = Vec::new();
         for access_key in ACCESS_KEYS {
             let secret = std::fs::read(folder.path().join("secrets").join(access_key))?;
             let access_key = AccessKey::from(access_key);
-            accounts.push(Arc::new(Credential::new(access_key, vec![Secret::new(secret)], true)));
+            accounts.push(Arc::new(Credential::new(
+                access_key,
+                vec![Secret::new(secret)],
+                true,
+            )));
         }
         let mut nodes = Vec::new();
         for _ in 0..3 {
@@ -65,10 +71,21 @@ impl World {
         };
         let app = App::bind(config, Some(path))?;
         let (bound, orders) = (app.bound(), app.orders());
-        #[expect(clippy::disallowed_methods, reason = "ends with `World::end`, or the process")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "ends with `World::end`, or the process"
+        )]
         let gateway = tokio::spawn(app.run());
         let client = Client::new(&Trust::file(&folder.path().join("tls/ca.pem"))?)?.keeping(32);
-        Ok(Self { folder, nodes, accounts, client, bound, orders, gateway })
+        Ok(Self {
+            folder,
+            nodes,
+            accounts,
+            client,
+            bound,
+            orders,
+            gateway,
+        })
     }
 
     /// The gateway's URL.
@@ -78,12 +95,19 @@ impl World {
 
     /// All requests that all nodes have had for the recording URL.
     pub(super) fn fetched(&self) -> u64 {
-        self.nodes.iter().map(|node| node.count("getRecordFileUrlFromObs")).sum()
+        self.nodes
+            .iter()
+            .map(|node| node.count("getRecordFileUrlFromObs"))
+            .sum()
     }
 
     /// What runs, in one line each.
     pub(super) fn introduction(&self) -> String {
-        let nodes: Vec<_> = self.nodes.iter().map(|node| node.address().to_string()).collect();
+        let nodes: Vec<_> = self
+            .nodes
+            .iter()
+            .map(|node| node.address().to_string())
+            .collect();
         format!(
             "ccfs-gateway on {}  ->  stand-in CC-FS nodes {}\n\
              ak {} is a tenant in Asia/Shanghai, ak {} in Europe/Berlin",
@@ -103,7 +127,10 @@ impl World {
         let ak = ACCESS_KEYS[0];
         let mut text = String::new();
         if let Some(admin) = self.bound.admin {
-            let _ = writeln!(text, "status and metrics: http://{admin}/status  http://{admin}/metrics");
+            let _ = writeln!(
+                text,
+                "status and metrics: http://{admin}/status  http://{admin}/metrics"
+            );
         }
         let _ = write!(
             text,
@@ -136,7 +163,10 @@ pub(super) fn now() -> Timestamp {
 }
 
 fn configuration(port: u16, nodes: &[StandIn]) -> anyhow::Result<String> {
-    let nodes: Vec<_> = nodes.iter().map(|node| format!("{:?}", node.url())).collect();
+    let nodes: Vec<_> = nodes
+        .iter()
+        .map(|node| format!("{:?}", node.url()))
+        .collect();
     let admin = free_or_any(9901);
     let [shanghai, berlin] = ACCESS_KEYS;
     let mut text = String::new();
