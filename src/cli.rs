@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use jiff::Timestamp;
 
 pub mod call;
+pub mod check;
 pub mod client;
 pub mod demo;
 pub mod run;
@@ -32,12 +33,14 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Run),
+    Check(check::Check),
     Demo(demo::Demo),
     Call(Box<call::Call>),
     Sign(signature::Sign),
     Verify(signature::Verify),
     Explain(signature::Explain),
     StandIn(stand_in::StandInArgs),
+    Schema(check::Schema),
 }
 
 impl Cli {
@@ -65,6 +68,8 @@ impl Command {
             Self::Sign(sign) => sign.run(now, &mut streams),
             Self::Verify(verify) => verify.run(now, &mut streams),
             Self::Explain(explain) => explain.run(now, &mut streams),
+            Self::Check(check) => Ok(check.run(streams.out, streams.err)?),
+            Self::Schema(schema) => Ok(schema.run(streams.out)?),
             Self::Run(run) => block_on(run.run()),
             Self::Demo(demo) => block_on(demo.run()),
             Self::Call(call) => block_on(call::run(*call)),

@@ -15,7 +15,6 @@ mod secrets;
 mod structure;
 mod units;
 mod validity;
-mod zone;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;

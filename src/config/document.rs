@@ -24,7 +24,12 @@ pub(super) fn read<T: DeserializeOwned>(text: &str, kind: Kind, report: &mut Rep
         report.hidden = secrets::in_broken_text(text, kind == Kind::AccessKeys);
         for error in errors {
             let span = error.span().unwrap_or(0..0);
-            report.error(span, format!("not TOML: {}", error.message()), "");
+            let help = match error.message() {
+                message if message.starts_with("invalid") => "texts stand in quotes",
+                message if message.starts_with("duplicate") => "must be there once",
+                _ => "",
+            };
+            report.error(span, format!("not TOML: {}", error.message()), help);
         }
         return None;
     }

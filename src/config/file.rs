@@ -271,8 +271,8 @@ pub(super) struct Limits {
     reason = "its form is checked; the store itself comes later"
 )]
 pub(super) struct Shared {
-    /// Where the store is, e.g. "rediss://10.0.0.7:6379"; several for a Redis cluster.
-    pub(super) url: Option<At<OneOrMany>>,
+    /// Where the store is, e.g. "rediss://10.0.0.7:6379"; any node of a cluster.
+    pub(super) url: Key<String>,
     /// User of the store.
     pub(super) username: Key<String>,
     /// File with the password.

@@ -31,18 +31,25 @@ fn generate<T: JsonSchema>() -> Value {
         settings.inline_subschemas = true;
     });
     settings
-        .with_transform(RecursiveTransform(without_null))
+        .with_transform(RecursiveTransform(as_of_toml))
         .into_generator()
         .into_root_schema_for::<T>()
         .to_value()
 }
 
-/// TOML has no null: a key that may be left out is simply not there.
-fn without_null(schema: &mut schemars::Schema) {
+/// TOML has no null: a key that may be left out is simply not there. Descriptions lose the line
+/// breaks of the source.
+fn as_of_toml(schema: &mut schemars::Schema) {
     let Some(object) = schema.as_object_mut() else {
         return;
     };
     object.remove("format");
+    if let Some(Value::String(description)) = object.get_mut("description") {
+        *description = description
+            .replace("\n\n", "\0")
+            .replace('\n', " ")
+            .replace('\0', "\n\n");
+    }
     if object.get("default").is_some_and(Value::is_null) {
         object.remove("default");
     }

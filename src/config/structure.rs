@@ -45,7 +45,7 @@ impl Walk<'_> {
         for (key, value) in table.iter_mut() {
             let name: &str = key.get_ref();
             if secrets::is_secret(name) {
-                self.report.hidden.push(value.span());
+                self.hide(value, &key.span());
             }
             let below = match properties.get(name) {
                 Some(property) => property,
@@ -67,6 +67,14 @@ impl Walk<'_> {
         }
     }
 
+    /// The value is never shown. A `[table]` stands at its key; what is below it is not shown anyway.
+    fn hide(&mut self, value: &Spanned<DeValue<'_>>, key: &Range<usize>) {
+        let span = value.span();
+        if !span.contains(&key.start) {
+            self.report.hidden.push(span);
+        }
+    }
+
     fn unknown(
         &mut self,
         name: &str,
@@ -75,7 +83,7 @@ impl Walk<'_> {
         properties: &Value,
     ) {
         // It may be a mistyped `secret_key`.
-        self.report.hidden.push(value.span());
+        self.hide(value, span);
         let known = || {
             properties
                 .as_object()
@@ -108,7 +116,7 @@ impl Walk<'_> {
             .iter()
             .find(|branch| same_type(value.get_ref(), branch))
         else {
-            self.wrong_type(value, branches, key);
+            self.wrong_type(value, branches, key, trail);
             return false;
         };
         let span = value.span();
@@ -188,8 +196,11 @@ impl Walk<'_> {
             _ => true,
         };
         if !readable {
-            self.report
-                .error(span.clone(), "cannot be read", format!("must be {form}"));
+            self.report.error(
+                span.clone(),
+                format!("{} cannot be read", trail.path()),
+                format!("must be {form}"),
+            );
         }
         readable
     }
@@ -214,18 +225,24 @@ impl Walk<'_> {
         fits
     }
 
-    fn wrong_type(&mut self, value: &Spanned<DeValue<'_>>, branches: &[Value], key: &Range<usize>) {
+    fn wrong_type(
+        &mut self,
+        value: &Spanned<DeValue<'_>>,
+        branches: &[Value],
+        key: &Range<usize>,
+        trail: &Trail<'_>,
+    ) {
         let found = value.get_ref();
         let place = match found {
             // Could span lines, and hold anything.
             DeValue::Table(_) | DeValue::Array(_) => {
-                self.report.hidden.push(value.span());
+                self.hide(value, key);
                 key.clone()
             }
             _ => value.span(),
         };
         let expected: Vec<_> = branches.iter().map(describe).collect();
-        let message = format!("{} is not expected here", name_of_type(found));
+        let message = format!("{} cannot be {}", trail.path(), name_of_type(found));
         self.report
             .error(place, message, format!("must be {}", expected.join(" or ")));
     }

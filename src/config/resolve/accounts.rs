@@ -9,11 +9,10 @@ use jiff::tz::TimeZone;
 use super::settings::rate;
 use super::{open_to_others, or};
 use crate::auth::{AccessKey, Credential, Secret};
-use crate::ccfs::{Tenant, Versionless};
+use crate::ccfs::{Tenant, Versionless, parse_zone};
 use crate::config::file::{self, Named};
 use crate::config::place::At;
 use crate::config::report::Report;
-use crate::config::zone::parse_zone;
 use crate::config::{Account, Rate};
 
 /// Accounts of both files, resolved one after the other.

@@ -65,7 +65,8 @@ fn cluster(
         tls: tls.as_ref().map(|tls| Arc::clone(&tls.client))?,
     };
     let tls = tls?;
-    if tls.insecure {
+    let verified_too = table.tls.as_ref().is_some_and(|tls| tls.ca.is_some());
+    if tls.insecure && !verified_too {
         let place = table
             .tls
             .as_ref()

@@ -109,7 +109,20 @@ fn check_limits(file: &file::Limits, limits: &Limits, report: &mut Report) {
     }
 }
 
-pub(super) fn telemetry(file: &file::Telemetry, report: &Report) -> Telemetry {
+pub(super) fn telemetry(file: &file::Telemetry, report: &mut Report) -> Telemetry {
+    if let Some(written) = &file.access_log
+        && !matches!(written.as_str(), "stderr" | "off")
+        && !report
+            .path(written)
+            .parent()
+            .is_some_and(|directory| directory.as_os_str().is_empty() || directory.is_dir())
+    {
+        report.error(
+            written.span(),
+            "the access log has no directory",
+            "must be \"stderr\", \"off\", or a file in a directory that is there",
+        );
+    }
     Telemetry {
         log_level: match file.log_level.as_ref().map(|key| key.value) {
             Some(file::LogLevel::Error) => tracing::Level::ERROR,
