@@ -1,25 +1,22 @@
-//! A client of CC-FS: HTTP/1.1 over TLS, one request at a time. For `call`, the demo and the tests,
-//! which also need to be wrong on purpose: every field can be set by hand, `Authorization` too.
+//! A client of CC-FS: HTTP/1.1, or HTTP/2, over TLS. For `call`, the demo and the tests, which also
+//! need to be wrong on purpose: every field can be set by hand, `Authorization` too.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::Authority;
-use http::{HeaderMap, Request, StatusCode};
-use http_body_util::{BodyExt, Full, Limited};
+use http::{HeaderMap, StatusCode};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
+mod connection;
 mod error;
 mod request;
 mod trust;
+
+use connection::Connection;
 
 pub use error::ClientError;
 pub use request::{NAMES, RECORDING_PATH, RecordingQuery, SignedRequest};
@@ -60,6 +57,14 @@ impl Client {
         self
     }
 
+    /// Speaks HTTP/2, and nothing else; with [`Client::keeping`] many requests share a connection.
+    #[must_use]
+    pub fn over_http2(mut self) -> Self {
+        let config = Arc::make_mut(&mut self.tls);
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        self
+    }
+
     /// Sends a request and reads its whole answer, at most [`LARGEST_ANSWER`].
     pub async fn send(&self, request: &SignedRequest) -> Result<Answer, ClientError> {
         let whole = async { self.exchange(request).await?.whole(self).await };
@@ -78,10 +83,13 @@ impl Client {
     async fn exchange(&self, request: &SignedRequest) -> Result<Streaming, ClientError> {
         let mut connection = match self.take(request.authority()) {
             Some(connection) => connection,
-            None => self.connect(request.authority()).await?,
+            None => {
+                let connection = Connection::open(&self.tls, request.authority()).await?;
+                self.keep(connection.sibling());
+                connection
+            }
         };
-        let response = connection.sender.send_request(request.to_http()?).await?;
-        let (head, body) = response.into_parts();
+        let (head, body) = connection.send(request).await?.into_parts();
         Ok(Streaming {
             status: head.status,
             headers: head.headers,
@@ -90,46 +98,28 @@ impl Client {
         })
     }
 
-    async fn connect(&self, authority: &Authority) -> Result<Connection, ClientError> {
-        let (host, port) = (authority.host(), authority.port_u16().unwrap_or(443));
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let name = ServerName::try_from(host.to_owned())
-            .map_err(|_| ClientError::Address(authority.to_string()))?;
-        let connected = TcpStream::connect((host, port)).await;
-        let stream =
-            connected.map_err(|error| ClientError::Connect(authority.to_string(), error))?;
-        let _ = stream.set_nodelay(true);
-        let connector = TlsConnector::from(Arc::clone(&self.tls));
-        let stream = connector.connect(name, stream).await;
-        let stream = stream.map_err(ClientError::of_handshake)?;
-        let (sender, driver) = http1::handshake(TokioIo::new(stream)).await?;
-        let task = TaskTracker::new().spawn(async move {
-            // What went wrong is what the request sees.
-            let _ = driver.await;
-        });
-        Ok(Connection {
-            authority: authority.clone(),
-            sender,
-            _driver: AbortOnDropHandle::new(task),
-        })
-    }
-
+    /// A kept connection: alone, or beside others over HTTP/2.
     fn take(&self, authority: &Authority) -> Option<Connection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain(|connection| connection.sender.is_ready());
+        idle.retain(Connection::is_ready);
         let place = idle
             .iter()
-            .rposition(|connection| connection.authority == *authority)?;
-        Some(idle.swap_remove(place))
+            .rposition(|connection| connection.authority() == authority)?;
+        let sibling = idle[place].sibling();
+        sibling.or_else(|| Some(idle.swap_remove(place)))
     }
 
-    async fn put(&self, mut connection: Connection) {
-        if self.keep == 0 || connection.sender.ready().await.is_err() {
-            return;
-        }
+    fn keep(&self, connection: Option<Connection>) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < self.keep {
-            idle.push(connection);
+            idle.extend(connection);
+        }
+    }
+
+    /// Keeps a connection that is not shared, once it can take another request.
+    async fn put(&self, mut connection: Connection) {
+        if self.keep > 0 && connection.sibling().is_none() && connection.ready().await {
+            self.keep(Some(connection));
         }
     }
 }
@@ -200,26 +190,6 @@ impl Streaming {
 
 /// No answer that is read whole is larger: 64 MiB.
 pub const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
-
-#[derive(Debug)]
-struct Connection {
-    authority: Authority,
-    sender: SendRequest<Full<Bytes>>,
-    _driver: AbortOnDropHandle<()>,
-}
-
-impl SignedRequest {
-    fn to_http(&self) -> Result<Request<Full<Bytes>>, ClientError> {
-        let mut request = Request::new(Full::new(self.body.clone()));
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self
-            .target
-            .parse()
-            .map_err(|_| ClientError::Address(self.path().to_owned()))?;
-        request.headers_mut().clone_from(&self.headers);
-        Ok(request)
-    }
-}
 
 #[cfg(test)]
 mod tests;

@@ -2,12 +2,18 @@
 
 use http::header::{CONNECTION, CONTENT_TYPE, HOST};
 use jiff::{SignedDuration, Timestamp};
+use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 use super::*;
 use crate::auth::{AccessKey, Credential, Secret};
 use crate::stand_in::certificates::{Authority as CertificateAuthority, NAMES as CERTIFIED};
 use crate::stand_in::{Admission, Fault, Settings, StandIn, UNLISTED, When, files};
+
+mod http2;
 
 const RECORDING: &str = "getRecordFileUrlFromObs";
 const LONG: Duration = Duration::from_secs(20);
@@ -323,7 +329,6 @@ async fn connections_can_be_turned_away_before_tls() {
 
 #[tokio::test]
 async fn a_connection_used_after_a_surplus_answer_is_noticed() {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let scene = scene().await;
     scene
         .node

@@ -1,7 +1,13 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::stand_in::answer::{Content, JSON};
 
 fn ask(tail: &str, query: Option<&str>, body: &Value) -> Answer {
+    ask_raw(tail, query, body.to_string().as_bytes())
+}
+
+fn ask_raw(tail: &str, query: Option<&str>, body: &[u8]) -> Answer {
     let interface = Interface::find(&format!("/CCFS/resource/ccfs/{tail}")).unwrap();
     let desk = Desk {
         presigner: &Presigner::new(7),
@@ -9,7 +15,7 @@ fn ask(tail: &str, query: Option<&str>, body: &Value) -> Answer {
         faults: &Faults::new(),
         now: Timestamp::UNIX_EPOCH,
     };
-    desk.answer(interface, query, body.to_string().as_bytes())
+    desk.answer(interface, query, body)
 }
 
 fn json_of(answer: &Answer) -> Value {
@@ -121,4 +127,21 @@ fn a_token_plays_its_file() {
     let refused = ask("playVoice", Some("t=1&version=2.0&st="), &Value::Null);
     assert_eq!(json_of(&refused)["resultCode"], "010106");
     assert_eq!(refused.content_type, FILE);
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_asked_there_is_an_answer(
+        row in 0..TABLE.len(), text in ".*", name in "fileName|callId|beginTime|data|version",
+    ) {
+        let tail = TABLE[row].name;
+        let flat = json!({name: text}).to_string();
+        for body in [text.clone(), flat, envelope(&json!({"fileName": text})).to_string()] {
+            let answer = ask_raw(tail, Some(&text), body.as_bytes());
+            if let Content::Whole(bytes) = &answer.content {
+                let json: Value = serde_json::from_slice(bytes).unwrap();
+                prop_assert!(json["resultCode"].is_string());
+            }
+        }
+    }
 }
