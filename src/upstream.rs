@@ -136,7 +136,7 @@ impl Upstream {
                 Err(trouble) => {
                     course.fail(trouble);
                     let may_repeat = course.is_repeatable() || !trouble.sent;
-                    if !may_repeat || course.is_over() || !(trouble.gone || self.may_spend(cluster))
+                    if !may_repeat || course.is_over() || !(trouble.free || self.may_spend(cluster))
                     {
                         break;
                     }
@@ -172,11 +172,13 @@ impl Upstream {
                 result = &mut attempt => break result,
                 () = timer.as_mut() => {
                     // Only while another node is left, and may be asked, is this one too slow.
-                    if !course.is_over() && !course.may_leave(progress.sent()) {
+                    let sent = progress.sent();
+                    let leaves = course.may_leave(sent) && self.may_spend(&delivery.cluster);
+                    if !leaves && !course.is_over() {
                         timer.as_mut().reset(course.end);
                         continue;
                     }
-                    break Err(Trouble { cause: Cause::Timeout, sent: progress.sent(), gone: false });
+                    break Err(Trouble { cause: Cause::Timeout, sent, free: leaves });
                 }
             }
         };

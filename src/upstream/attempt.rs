@@ -24,9 +24,9 @@ pub(super) struct Trouble {
     pub(super) cause: Cause,
     /// May the node have acted on the request?
     pub(super) sent: bool,
-    /// The node is plainly not there (refused, or ended before it answered anything), or at its cap:
-    /// another may be tried without regard to the budget.
-    pub(super) gone: bool,
+    /// Another try needs nothing from the budget: the node is plainly not there (refused, or ended
+    /// before it answered anything), or at its cap, or the try was paid for already.
+    pub(super) free: bool,
 }
 
 /// How far a try has come; read from outside when its time is up.
@@ -68,7 +68,7 @@ impl Upstream {
         answer.map_err(|cause| Trouble {
             cause,
             sent: true,
-            gone: false,
+            free: false,
         })
     }
 
@@ -98,7 +98,7 @@ impl Upstream {
                     continue;
                 }
                 return Err(Trouble {
-                    gone: true,
+                    free: true,
                     ..not_sent(Cause::Unreachable)
                 });
             }
@@ -120,7 +120,7 @@ impl Upstream {
             return Err(Trouble {
                 cause,
                 sent: true,
-                gone: !answered,
+                free: !answered,
             });
         }
     }
@@ -149,14 +149,14 @@ impl Upstream {
             }
         }
         let slot = node.open_slot().ok_or(Trouble {
-            gone: true,
+            free: true,
             ..not_sent(Cause::NoNode)
         })?;
         let opening = Opening(Some(&slot));
         let sender = connect(node, settings, slot.clone())
             .await
             .map_err(|_fault: Fault| Trouble {
-                gone: true,
+                free: true,
                 ..not_sent(Cause::Unreachable)
             })?;
         opening.done();
@@ -185,7 +185,7 @@ fn not_sent(cause: Cause) -> Trouble {
     Trouble {
         cause,
         sent: false,
-        gone: false,
+        free: false,
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::pool::Lease;
 use super::report;
@@ -23,6 +23,8 @@ pub(super) struct NodeBody {
     first: Option<Bytes>,
     rest: Incoming,
     rate: Rate,
+    /// Armed once in a window at most, for its end or earlier.
+    timer: Option<Pin<Box<Sleep>>>,
     /// Until the end.
     held: Option<Held>,
 }
@@ -44,6 +46,7 @@ impl NodeBody {
             first: Some(first).filter(|first| !first.is_empty()),
             rest,
             rate: Rate::new(min_receive_rate),
+            timer: None,
             held: Some(held),
         };
         if body.rest.is_end_stream() {
@@ -57,6 +60,22 @@ impl NodeBody {
         if let Some(held) = self.held.take() {
             held.tell(Outcome::Success);
             held.lease.give_back();
+        }
+    }
+
+    /// Ready when bytes were wanted for a whole window and too few came.
+    fn poll_too_slow(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let Some(again) = self.rate.wait(Instant::now()) else {
+                return Poll::Ready(());
+            };
+            let timer = self
+                .timer
+                .get_or_insert_with(|| Box::pin(sleep_until(again)));
+            if timer.is_elapsed() {
+                timer.as_mut().reset(again);
+            }
+            ready!(timer.as_mut().poll(cx));
         }
     }
 
@@ -93,7 +112,7 @@ impl Body for NodeBody {
         }
         loop {
             let Poll::Ready(frame) = Pin::new(&mut this.rest).poll_frame(cx) else {
-                ready!(this.rate.poll_too_slow(cx));
+                ready!(this.poll_too_slow(cx));
                 this.fail(Fault::Timeout);
                 return Poll::Ready(Some(Err(BodyError::Slow)));
             };
@@ -103,7 +122,7 @@ impl Body for NodeBody {
                     let Ok(data) = frame.into_data() else {
                         continue;
                     };
-                    this.rate.count(data.len());
+                    this.rate.arrive(data.len(), Instant::now());
                     if this.rest.is_end_stream() {
                         this.finish();
                     }
@@ -139,7 +158,7 @@ impl Body for NodeBody {
 }
 
 /// Watches that bytes come fast enough. Its clock runs only while bytes are wanted and not there,
-/// so a client that reads slowly never makes the node look slow. Armed once a window at most.
+/// so a client that reads slowly never makes the node look slow. Pure: the time is handed in.
 #[derive(Debug)]
 struct Rate {
     /// Bytes that a window must bring; 0 is off.
@@ -147,7 +166,6 @@ struct Rate {
     got: u64,
     waited: Duration,
     waiting_since: Option<Instant>,
-    timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Rate {
@@ -157,43 +175,93 @@ impl Rate {
             got: 0,
             waited: Duration::ZERO,
             waiting_since: None,
-            timer: None,
         }
     }
 
-    fn count(&mut self, bytes: usize) {
+    fn arrive(&mut self, bytes: usize, now: Instant) {
         self.got = self.got.saturating_add(bytes as u64);
         if let Some(since) = self.waiting_since.take() {
-            self.waited += since.elapsed();
+            self.waited += now - since;
         }
     }
 
-    /// Ready when a whole window of waiting brought too little.
-    fn poll_too_slow(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.least == 0 {
-            return Poll::Pending;
+    /// Bytes are wanted and not there: when to ask again at the latest, `None` if it was too slow.
+    fn wait(&mut self, now: Instant) -> Option<Instant> {
+        let since = *self.waiting_since.get_or_insert(now);
+        let waited = self.waited + (now - since);
+        if waited < WINDOW {
+            return Some(now + (WINDOW - waited));
         }
-        loop {
-            let now = Instant::now();
-            let since = *self.waiting_since.get_or_insert(now);
-            let waited = self.waited + (now - since);
-            if waited >= WINDOW {
-                if self.got < self.least {
-                    return Poll::Ready(());
-                }
-                (self.got, self.waited, self.waiting_since) = (0, Duration::ZERO, Some(now));
-                continue;
-            }
-            let left = WINDOW - waited;
-            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(left)));
-            if timer.is_elapsed() {
-                timer.as_mut().reset(now + left);
-            }
-            // An armed timer is never later than the window's end, so it only has to ask again.
-            ready!(timer.as_mut().poll(cx));
-        }
+        let enough = self.got >= self.least;
+        (self.got, self.waited, self.waiting_since) = (0, Duration::ZERO, Some(now));
+        enough.then_some(now + WINDOW)
     }
 }
 
 /// Over which time the rate is judged.
 const WINDOW: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A rate and its clock.
+    struct Watch(Rate, Instant);
+
+    impl Watch {
+        fn new(per_second: u64) -> Self {
+            Self(Rate::new(per_second), Instant::now())
+        }
+
+        /// Waits for bytes for so long; is the node too slow?
+        fn waits(&mut self, seconds: u64) -> bool {
+            let end = self.1 + Duration::from_secs(seconds);
+            while let Some(again) = self.0.wait(self.1) {
+                if again > end {
+                    self.1 = end;
+                    return false;
+                }
+                self.1 = again;
+            }
+            true
+        }
+
+        fn gets(&mut self, bytes: usize) {
+            self.0.arrive(bytes, self.1);
+        }
+
+        fn pauses(&mut self, seconds: u64) {
+            self.1 += Duration::from_secs(seconds);
+        }
+    }
+
+    #[test]
+    fn silence_for_a_window_is_too_slow() {
+        let mut watch = Watch::new(4096);
+        let began = watch.1;
+        assert!(watch.waits(31));
+        assert_eq!((watch.1 - began).as_secs(), 30);
+        assert!(!Watch::new(0).waits(1000), "0 is off");
+    }
+
+    #[test]
+    fn the_clock_runs_only_while_bytes_are_wanted() {
+        let mut watch = Watch::new(4096);
+        for _ in 0..29 {
+            assert!(!watch.waits(1));
+            watch.gets(1);
+            watch.pauses(100);
+        }
+        assert!(watch.waits(2), "29 bytes in 30 s of waiting");
+    }
+
+    #[test]
+    fn enough_bytes_start_a_new_window() {
+        let mut watch = Watch::new(10);
+        for _ in 0..100 {
+            assert!(!watch.waits(10));
+            watch.gets(160);
+        }
+        assert!(watch.waits(61), "what came before does not help for long");
+    }
+}

@@ -223,3 +223,47 @@ async fn a_drained_node_gets_nothing() {
     assert_eq!(failure.cause, Cause::NoNode);
     assert!(!cluster.drain_node("127.0.0.1:1"));
 }
+
+#[tokio::test]
+async fn a_node_that_dies_under_load_loses_nothing() {
+    let mut nodes = Vec::new();
+    for _ in 0..3 {
+        nodes.push(Toy::answering(ok()).await);
+    }
+    let cluster = cluster(&[&nodes[0], &nodes[1], &nodes[2]]);
+    let sender = Arc::new(Sender::new());
+    let mut clients = tokio::task::JoinSet::new();
+    for _ in 0..32 {
+        let (sender, delivery) = (sender.clone(), delivery(QUERY, &cluster));
+        clients.spawn(async move {
+            for _ in 0..20 {
+                sender.whole(&delivery).await.unwrap();
+            }
+        });
+    }
+    until("they are busy", || nodes[0].count() > 50).await;
+    let dead = nodes.remove(0);
+    let seen = dead.count();
+    drop(dead);
+    while let Some(client) = clients.join_next().await {
+        client.unwrap();
+    }
+    let rest = nodes[0].count() + nodes[1].count();
+    assert!(seen < 100 && rest > 500, "{seen} and {rest}");
+}
+
+#[tokio::test]
+async fn without_budget_a_slow_node_is_waited_for() {
+    let slow = Toy::start(|_| Act::Late(Duration::from_millis(120), ok())).await;
+    let other = Toy::answering(ok()).await;
+    let mut settings = settings(&[slow.address, other.address]);
+    settings.timeouts.per_try = Duration::from_millis(30);
+    settings.retries = crate::cluster::Retries {
+        budget: 0,
+        floor: 0,
+    };
+    let cluster = Cluster::new(settings);
+    let sender = Sender::new();
+    let reply = sender.whole(&delivery(QUERY, &cluster)).await.unwrap();
+    assert_eq!((reply.trail.tries, other.count()), (1, 0));
+}

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -26,6 +26,8 @@ pub(in crate::upstream) enum Act {
     AnswerAndClose(Vec<u8>),
     /// Writes the bytes, then drops the connection without a goodbye.
     Cut(Vec<u8>),
+    /// Writes the bytes after a while.
+    Late(Duration, Vec<u8>),
     /// Never answers.
     Hang,
     /// Writes a head and a body of so many bytes.
@@ -55,6 +57,7 @@ pub(in crate::upstream) struct Toy {
     pub(in crate::upstream) address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
     open: Arc<AtomicUsize>,
+    goodbyes: Arc<AtomicUsize>,
     _tasks: JoinSet<()>,
 }
 
@@ -66,7 +69,8 @@ impl Toy {
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let open = Arc::new(AtomicUsize::new(0));
-        let (record, counter) = (seen.clone(), open.clone());
+        let goodbyes = Arc::new(AtomicUsize::new(0));
+        let (record, counter, ended) = (seen.clone(), open.clone(), goodbyes.clone());
         let script = Arc::new(script);
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
@@ -74,10 +78,12 @@ impl Toy {
             loop {
                 let (tcp, _) = listener.accept().await.unwrap();
                 let (script, record) = (script.clone(), record.clone());
-                let counter = counter.clone();
+                let (counter, ended) = (counter.clone(), ended.clone());
                 connections.spawn(async move {
                     counter.fetch_add(1, Ordering::SeqCst);
-                    let _ = serve(tcp, &*script, &record).await;
+                    if let Ok(()) = serve(tcp, &*script, &record).await {
+                        ended.fetch_add(1, Ordering::SeqCst);
+                    }
                     counter.fetch_sub(1, Ordering::SeqCst);
                 });
             }
@@ -86,6 +92,7 @@ impl Toy {
             address,
             seen,
             open,
+            goodbyes,
             _tasks: tasks,
         }
     }
@@ -101,6 +108,11 @@ impl Toy {
 
     pub(in crate::upstream) fn count(&self) -> usize {
         self.seen.lock().unwrap().len()
+    }
+
+    /// Connections that ended in order.
+    pub(in crate::upstream) fn goodbyes(&self) -> usize {
+        self.goodbyes.load(Ordering::SeqCst)
     }
 
     /// Connections that it knows to be open.
@@ -154,18 +166,12 @@ async fn serve(
                 stream.write_all(&bytes).await?;
                 return stream.flush().await;
             }
-            Act::Hang => std::future::pending().await,
-            Act::Flood(length) => {
-                let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
-                stream.write_all(head.as_bytes()).await?;
-                let chunk = vec![b'x'; 64 * 1024];
-                let mut left = length;
-                while left > 0 {
-                    let part = left.min(chunk.len());
-                    stream.write_all(&chunk[..part]).await?;
-                    left -= part;
-                }
+            Act::Late(pause, bytes) => {
+                tokio::time::sleep(pause).await;
+                stream.write_all(&bytes).await?;
             }
+            Act::Hang => std::future::pending().await,
+            Act::Flood(length) => flood(&mut stream, length).await?,
             Act::Stall(bytes) => {
                 stream.write_all(&bytes).await?;
                 stream.flush().await?;
@@ -175,6 +181,19 @@ async fn serve(
             }
         }
         stream.flush().await?;
+    }
+    Ok(())
+}
+
+async fn flood(stream: &mut (impl AsyncWrite + Unpin), length: usize) -> std::io::Result<()> {
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await?;
+    let chunk = vec![b'x'; 64 * 1024];
+    let mut left = length;
+    while left > 0 {
+        let part = left.min(chunk.len());
+        stream.write_all(&chunk[..part]).await?;
+        left -= part;
     }
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! JSON answers at one node: what passes, what is none, which connection is used.
 
+use std::task::Poll;
+
 use http::StatusCode;
 
 use super::toy::{Act, OK, Toy, cluster, json, ok, settings};
@@ -229,4 +231,40 @@ async fn a_node_at_its_cap_takes_nothing_more() {
     }
     let failure = sender.whole(&delivery).await.unwrap_err();
     assert_eq!((failure.cause, failure.sent), (Cause::NoNode, false));
+}
+
+#[tokio::test]
+async fn an_idle_or_old_connection_is_closed_in_order() {
+    for (idle_timeout, max_age) in [(40, 60_000), (120, 10)] {
+        let node = Toy::answering(ok()).await;
+        let mut settings = settings(&[node.address]);
+        settings.pool.idle_timeout = Duration::from_millis(idle_timeout);
+        settings.pool.max_age = Duration::from_millis(max_age);
+        let cluster = Cluster::new(settings);
+        let sender = Sender::new();
+        sender.whole(&delivery(QUERY, &cluster)).await.unwrap();
+        until("it is closed", || node.open() == 0).await;
+        assert_eq!(node.goodbyes(), 1, "with a close_notify");
+    }
+}
+
+#[tokio::test]
+async fn more_idle_connections_than_allowed_are_closed() {
+    let node = Toy::answering(ok()).await;
+    let mut settings = settings(&[node.address]);
+    settings.pool.max_idle = 2;
+    let cluster = Cluster::new(settings);
+    let (sender, delivery) = (Sender::new(), delivery(QUERY, &cluster));
+    let five = (0..5).map(|_| sender.whole(&delivery));
+    let mut five: Vec<_> = five.map(Box::pin).collect();
+    std::future::poll_fn(|cx| {
+        five.retain_mut(|one| one.as_mut().poll(cx).is_pending());
+        if five.is_empty() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
+    until("three are closed", || node.open() == 2).await;
 }
