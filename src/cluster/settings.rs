@@ -67,7 +67,7 @@ impl fmt::Display for NodeAddress {
 /// How a node is chosen.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Policy {
-    /// By ak and callId on a ring, with bounded load.
+    /// By ak and callId, with bounded load.
     ConsistentHash,
     /// The better of two random nodes by in-flight over weight.
     #[default]

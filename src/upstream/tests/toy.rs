@@ -52,13 +52,14 @@ impl Seen {
     }
 }
 
-/// A running node; ends when it is dropped.
+/// A running node; ends when its last handle is dropped.
+#[derive(Clone)]
 pub(in crate::upstream) struct Toy {
     pub(in crate::upstream) address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
     open: Arc<AtomicUsize>,
     goodbyes: Arc<AtomicUsize>,
-    _tasks: JoinSet<()>,
+    _tasks: Arc<JoinSet<()>>,
 }
 
 impl Toy {
@@ -93,7 +94,7 @@ impl Toy {
             seen,
             open,
             goodbyes,
-            _tasks: tasks,
+            _tasks: Arc::new(tasks),
         }
     }
 
