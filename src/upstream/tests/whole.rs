@@ -98,7 +98,8 @@ fn a_job_looks_whether_its_connection_was_closed() {
     let (end, ended) = tokio::sync::oneshot::channel::<()>();
     let elsewhere = std::thread::spawn(move || {
         runtime().block_on(async {
-            let node = Toy::start(|_| Act::AnswerAndClose(ok())).await;
+            let pause = Duration::from_millis(20);
+            let node = Toy::start(move |_| Act::AnswerAndCloseLater(ok(), pause)).await;
             tell.send(node.clone()).unwrap();
             let _ = ended.await;
         });
