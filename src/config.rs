@@ -1,15 +1,36 @@
 //! The validated configuration, made of domain types: a [`Config`] cannot be wrong. The file as
 //! written, its defaults and its diagnostics are in the submodules; nobody below knows this module.
 
+mod diagnose;
+mod document;
+mod file;
+mod masked;
+mod nearest;
+mod no_verification;
+mod place;
+mod report;
+mod resolve;
+mod schema;
+mod secrets;
+mod structure;
+mod units;
+mod validity;
+
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
 use rustls::RootCertStore;
 use rustls::sign::CertifiedKey;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use diagnose::{Diagnosis, Problem, Severity};
+pub use schema::schema;
+pub use validity::{Validity, validity};
 
 use crate::auth::{AccessKey, Credential};
 use crate::ccfs::Tenant;
@@ -34,12 +55,38 @@ pub struct Config {
     pub telemetry: Telemetry,
     /// Workers and the end.
     pub server: Server,
+    /// Every file that was read for it: itself, keys, secrets, certificates. If the content of one
+    /// changes, the configuration is out of date.
+    pub files: Vec<PathBuf>,
 }
 
 impl Config {
-    /// The configuration in force, secrets masked.
+    /// Reads and validates the file at `path` and all files that it names. Returns the warnings
+    /// too; a failure tells every mistake at once.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "certificates are judged as of now, when the files are read"
+    )]
+    pub fn load(path: &Path) -> Result<(Self, Vec<Problem>), Diagnosis> {
+        match std::fs::read_to_string(path) {
+            Ok(text) => resolve::resolve(&text, path, SystemTime::now()),
+            Err(error) => Err(resolve::unreadable(path, &error)),
+        }
+    }
+
+    /// Like [`Config::load`] for a text that is said to stand in a file at `path`.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "certificates are judged as of now, when the files are read"
+    )]
+    pub fn parse(text: &str, path: &Path) -> Result<(Self, Vec<Problem>), Diagnosis> {
+        resolve::resolve(text, path, SystemTime::now())
+    }
+
+    /// The effective configuration, defaults included, as JSON in the form of the file; where a
+    /// secret would stand it says only that there is one.
     pub fn masked(&self) -> serde_json::Value {
-        serde_json::Value::Null
+        masked::masked(self)
     }
 }
 
@@ -86,7 +133,8 @@ pub struct CertificateFiles {
 }
 
 /// Must a client have a certificate?
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ClientAuth {
     /// It may.
     Optional,
@@ -96,7 +144,8 @@ pub enum ClientAuth {
 }
 
 /// What becomes of callers with an unknown ak or another scheme.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum UnknownClients {
     /// Forwarded byte-identical on the interfaces of the table.
     Forward,
@@ -106,7 +155,8 @@ pub enum UnknownClients {
 }
 
 /// What becomes of paths that the table of interfaces does not list.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum UnknownPaths {
     /// Forwarded byte-identical for verified callers.
     #[default]
@@ -116,7 +166,8 @@ pub enum UnknownPaths {
 }
 
 /// What becomes of invalid bodies.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Validation {
     /// Answered as CC-FS would.
     #[default]
@@ -216,7 +267,7 @@ pub struct Limits {
 }
 
 /// The admin listener.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Admin {
     /// Where it listens; `None` is off.
     pub bind: Option<SocketAddr>,
@@ -279,3 +330,6 @@ pub struct Server {
     /// For requests in flight after that.
     pub grace: Duration,
 }
+
+#[cfg(test)]
+mod tests;

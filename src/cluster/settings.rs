@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// One cluster as configured.
 #[derive(Clone, Debug)]
@@ -65,7 +67,8 @@ impl fmt::Display for NodeAddress {
 }
 
 /// How a node is chosen.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Policy {
     /// By ak and callId, with bounded load.
     ConsistentHash,
@@ -77,7 +80,8 @@ pub enum Policy {
 }
 
 /// Which Host a node sees.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum HostPolicy {
     /// The node's own `host:port`; every request is signed again.
     Node,

@@ -32,6 +32,9 @@ pub enum Rejection {
     /// Not legal HTTP; says which rule.
     #[error("{0}")]
     Malformed(&'static str),
+    /// CONNECT or TRACE.
+    #[error("this method is not served on any path")]
+    MethodNeverAllowed,
     /// The path is known, the method is not.
     #[error("only {0} is allowed here")]
     MethodNotAllowed(Method),
@@ -120,7 +123,7 @@ impl Rejection {
                 "GW400",
                 Answered::Malformed,
             ),
-            Self::MethodNotAllowed(_) => (
+            Self::MethodNeverAllowed | Self::MethodNotAllowed(_) => (
                 "method-not-allowed",
                 StatusCode::METHOD_NOT_ALLOWED,
                 "GW405",
@@ -183,6 +186,7 @@ impl Rejection {
             | Self::HeadersTooLarge
             | Self::Internal
             | Self::Malformed(_)
+            | Self::MethodNeverAllowed
             | Self::MethodNotAllowed(_)
             | Self::Node(_)
             | Self::NotFound(_)
@@ -209,6 +213,7 @@ impl Rejection {
             Self::ClientGone
             | Self::HeadersTooLarge
             | Self::Malformed(_)
+            | Self::MethodNeverAllowed
             | Self::RequestTimeout
             | Self::RateLimited {
                 limiter: Limited::Address,

@@ -1,0 +1,164 @@
+//! `check` reads and judges all that `run` would; `schema` prints what editors need.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::Value;
+
+use crate::config::{self, Config, Listener, ListenerTls, validity};
+
+/// Reads and validates a configuration with all its files, and prints a summary.
+///
+/// Every mistake is told at once, with its place and what would be right. Exit code 0 if the gateway
+/// would start, 78 if not.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  ccfs-gateway check --config config/gateway.toml")]
+pub struct Check {
+    /// The configuration file
+    #[arg(long, short, value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// Prints the JSON Schema of the configuration, for editors.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  ccfs-gateway schema > config.schema.json\n\nThen begin the file with\n  #:schema ./config.schema.json"
+)]
+pub struct Schema {}
+
+impl Check {
+    /// A check of the file at `config`.
+    pub fn new(config: PathBuf) -> Self {
+        Self { config }
+    }
+
+    /// Writes the summary to `out`, mistakes and warnings to `err`.
+    pub fn run(&self, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<ExitCode> {
+        match Config::load(&self.config) {
+            Ok((config, warnings)) => {
+                for warning in warnings {
+                    writeln!(err, "{warning}\n")?;
+                }
+                summary(&config, out)?;
+                writeln!(out, "configuration is valid")?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Err(diagnosis) => {
+                writeln!(err, "{diagnosis}")?;
+                Ok(ExitCode::from(BAD_CONFIGURATION))
+            }
+        }
+    }
+}
+
+impl Schema {
+    /// Writes the schema.
+    pub fn run(&self, out: &mut dyn Write) -> io::Result<ExitCode> {
+        out.write_all(config::schema().as_bytes())?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn summary(config: &Config, out: &mut dyn Write) -> io::Result<()> {
+    let effective = config.masked();
+    for (name, listener) in &config.listeners {
+        writeln!(out, "listener {name} on {}", listener.bind)?;
+        listener_lines(listener, out)?;
+    }
+    for (name, cluster) in &config.clusters {
+        let table = &effective["clusters"][name.as_ref()];
+        let unverified = if cluster.insecure {
+            ", NOT VERIFIED"
+        } else {
+            ""
+        };
+        let balance = text(&table["balance"]);
+        writeln!(out, "cluster {name}: {balance}{unverified}")?;
+        for node in &cluster.nodes {
+            let weight = match node.weight {
+                1 => String::new(),
+                weight => format!(", weight {weight}"),
+            };
+            writeln!(out, "  https://{}{weight}", node.address)?;
+        }
+    }
+    access_keys_line(config, out)?;
+    let cache = &effective["cache"];
+    let limits = &effective["limits"];
+    match config.cache.max_size {
+        0 => writeln!(out, "cache: off")?,
+        _ => writeln!(
+            out,
+            "cache: {}, answers that are good for {} and longer",
+            text(&cache["max_size"]),
+            text(&cache["expiry_margin"])
+        )?,
+    }
+    writeln!(
+        out,
+        "limits: {} connections, {} requests at once, bodies up to {} ({} for uploads)",
+        config.limits.max_connections,
+        config.limits.max_in_flight,
+        text(&limits["max_body_size"]),
+        text(&limits["max_upload_size"])
+    )?;
+    match config.admin.bind {
+        Some(bind) => writeln!(
+            out,
+            "admin on {bind}{}",
+            if config.admin.token.is_some() {
+                ", with a token"
+            } else {
+                ""
+            }
+        )?,
+        None => writeln!(out, "admin: off")?,
+    }
+    if let Some(tls) = &config.admin.tls {
+        certificate_lines(tls, out)?;
+    }
+    writeln!(out, "server: {} workers", config.server.workers)
+}
+
+fn listener_lines(listener: &Listener, out: &mut dyn Write) -> io::Result<()> {
+    for (prefix, cluster) in &listener.routes {
+        writeln!(out, "  {prefix} -> {cluster}")?;
+    }
+    certificate_lines(&listener.tls, out)
+}
+
+fn certificate_lines(tls: &ListenerTls, out: &mut dyn Write) -> io::Result<()> {
+    for (files, certificate) in tls.files.iter().zip(&tls.certificates) {
+        write!(out, "  certificate {}", files.certificate.display())?;
+        match validity(certificate) {
+            Some(validity) => writeln!(out, ", valid until {}", validity.not_after)?,
+            None => writeln!(out)?,
+        }
+    }
+    Ok(())
+}
+
+fn access_keys_line(config: &Config, out: &mut dyn Write) -> io::Result<()> {
+    let accounts = || config.access_keys.values();
+    let disabled = accounts()
+        .filter(|account| !account.credential.enabled())
+        .count();
+    let unlimited = accounts()
+        .filter(|account| account.rate_limit.is_none())
+        .count();
+    let count = config.access_keys.len();
+    writeln!(
+        out,
+        "access keys: {count}, of which {disabled} disabled, {unlimited} without a rate limit"
+    )
+}
+
+/// The text of a JSON string.
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+/// EX_CONFIG of sysexits.h.
+const BAD_CONFIGURATION: u8 = 78;

@@ -1,0 +1,223 @@
+//! Problems of the configuration, and how they are told: file, line, column, a caret under the
+//! text, and what would be right. A [`Problem`] holds no secret: its source is masked when it is
+//! made.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
+
+use super::report::{Fault, Report};
+
+/// Everything that is wrong with a configuration, in the order of the file; at least one error.
+#[derive(Clone, Debug)]
+pub struct Diagnosis {
+    problems: Vec<Problem>,
+}
+
+/// One mistake (or, as a warning, one risk) and its place. `Display` shows it as text of several
+/// lines; no secret is in it.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    severity: Severity,
+    source: Arc<Source>,
+    span: Option<Range<usize>>,
+    message: String,
+    help: String,
+}
+
+/// Does the gateway start all the same?
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Severity {
+    /// No.
+    Error,
+    /// Yes.
+    Warning,
+}
+
+/// A file whose secrets were overwritten.
+struct Source {
+    path: PathBuf,
+    masked: String,
+}
+
+impl Diagnosis {
+    /// Takes problems of which at least one is an error.
+    pub(super) fn new(problems: Vec<Problem>) -> Self {
+        Self { problems }
+    }
+
+    /// All problems, warnings included.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+}
+
+impl fmt::Display for Diagnosis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for problem in &self.problems {
+            writeln!(f, "{problem}\n")?;
+        }
+        let errors = self
+            .problems
+            .iter()
+            .filter(|p| p.severity == Severity::Error)
+            .count();
+        write!(
+            f,
+            "{errors} error{} in the configuration",
+            if errors == 1 { "" } else { "s" }
+        )
+    }
+}
+
+impl std::error::Error for Diagnosis {}
+
+impl Problem {
+    /// Error or warning.
+    pub fn severity(&self) -> Severity {
+        self.severity
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.source.path
+    }
+
+    /// What is wrong, in one line.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// What would be right, in one line; may be empty.
+    pub fn help(&self) -> &str {
+        &self.help
+    }
+
+    /// All of it in one line: `gateway.toml:3:1: what is wrong; what would be right`.
+    pub fn line(&self) -> String {
+        let mut line = self.source.path.to_string_lossy().into_owned();
+        if let Some((number, column)) = self.place() {
+            line.push_str(&format!(":{number}:{column}"));
+        }
+        line.push_str(": ");
+        line.push_str(&self.message);
+        if !self.help.is_empty() {
+            line.push_str("; ");
+            line.push_str(&self.help);
+        }
+        line
+    }
+
+    /// Line and column (in characters), both from 1; nothing if the file as a whole is meant.
+    pub fn place(&self) -> Option<(usize, usize)> {
+        let start = self.span.as_ref()?.start;
+        let line = self.source.line(start);
+        let number = self.source.masked[..line.start].matches('\n').count() + 1;
+        Some((
+            number,
+            self.source.masked[line.start..start].chars().count() + 1,
+        ))
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let level = match self.severity {
+            Severity::Error => Level::ERROR,
+            Severity::Warning => Level::WARNING,
+        };
+        let title = level.primary_title(self.message.as_str());
+        let path = self.source.path.to_string_lossy();
+        let group = match (&self.span, self.place()) {
+            (Some(span), Some((number, _))) => {
+                let line = self.source.line(span.start);
+                let end = span.end.min(line.end).max(span.start);
+                let mark = AnnotationKind::Primary
+                    .span(span.start - line.start..end - line.start)
+                    .label(self.help.as_str());
+                title.element(
+                    Snippet::source(&self.source.masked[line])
+                        .line_start(number)
+                        .path(path)
+                        .annotation(mark),
+                )
+            }
+            _ => {
+                let group = title.element(Origin::path(path));
+                if self.help.is_empty() {
+                    group
+                } else {
+                    group.element(Level::HELP.message(self.help.as_str()))
+                }
+            }
+        };
+        f.write_str(&Renderer::plain().render(&[group]))
+    }
+}
+
+impl Source {
+    /// The line around a byte, without its end.
+    fn line(&self, at: usize) -> Range<usize> {
+        let start = self.masked[..at]
+            .rfind('\n')
+            .map_or(0, |newline| newline + 1);
+        let end = self.masked[at..]
+            .find('\n')
+            .map_or(self.masked.len(), |length| at + length);
+        start..end
+    }
+}
+
+/// Shows only the path: the text may be long.
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.path.fmt(f)
+    }
+}
+
+impl Report {
+    /// What was found in the file `text`, in its order, with all secrets overwritten.
+    pub(super) fn into_problems(self, path: &Path, text: &str) -> Vec<Problem> {
+        let mut faults = self.faults;
+        if faults.is_empty() {
+            return Vec::new();
+        }
+        faults.sort_by_key(|fault| fault.span.as_ref().map_or(0, |span| span.start));
+        let source = Arc::new(Source {
+            path: path.to_owned(),
+            masked: mask(text, &self.hidden),
+        });
+        let problem = |fault: Fault| Problem {
+            severity: fault.severity,
+            span: fault.span.map(|span| on_characters(&source.masked, &span)),
+            source: Arc::clone(&source),
+            message: fault.message,
+            help: fault.help,
+        };
+        faults.into_iter().map(problem).collect()
+    }
+}
+
+/// Overwrites the hidden ranges byte by byte, so that all places stay what they are.
+fn mask(text: &str, hidden: &[Range<usize>]) -> String {
+    let mut bytes = text.as_bytes().to_vec();
+    for range in hidden {
+        if let Some(secret) = bytes.get_mut(range.clone()) {
+            secret
+                .iter_mut()
+                .filter(|byte| **byte != b'\n')
+                .for_each(|byte| *byte = b'*');
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The span inside the text and on borders of characters, whatever a parser says.
+fn on_characters(text: &str, span: &Range<usize>) -> Range<usize> {
+    let start = text.floor_char_boundary(span.start.min(text.len()));
+    let end = text.ceil_char_boundary(span.end.clamp(start, text.len()));
+    start..end
+}

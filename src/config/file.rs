@@ -1,0 +1,337 @@
+//! The file as written: names, types and ranges of all keys, nothing else. The JSON Schema and the
+//! structure check are made from these types, so that this is the only list of keys. Every key is
+//! optional here; what must be there, and the defaults, are `resolve`'s business.
+
+mod cluster;
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+pub(super) use cluster::{Cluster, ClusterTls, Ejection, HealthCheck, Node, Timeouts};
+
+use super::place::At;
+use super::units::{Size, Time};
+use super::{ClientAuth, UnknownClients, UnknownPaths, Validation};
+
+/// A key that may be left out.
+pub(super) type Key<T> = Option<At<T>>;
+
+/// Tables by name.
+pub(super) type Named<T> = BTreeMap<At<String>, T>;
+
+/// Configuration of ccfs-gateway.
+///
+/// Durations are "250ms", "30s", "15m" or "8h", sizes "512B", "64KiB", "8MiB" or "1GiB". Relative
+/// paths are relative to the file.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    /// Access keys in a file of their own, with the same `[access_keys.AK]` tables. It is a secret
+    /// file: nobody but its owner may read it, and only there may `secret_key` stand inline.
+    pub(super) access_keys_file: Key<String>,
+    /// Inbound ports by name.
+    #[serde(default)]
+    pub(super) listeners: Named<Listener>,
+    /// Clusters of CC-FS nodes by name.
+    #[serde(default)]
+    pub(super) clusters: Named<Cluster>,
+    /// Developer accounts by access key (ak).
+    #[serde(default)]
+    pub(super) access_keys: Named<AccessKey>,
+    /// What every access key begins with; a key of its own table stands instead, as a whole.
+    #[serde(default)]
+    pub(super) access_key_defaults: AccessKey,
+    /// The cache of recording-URL answers.
+    #[serde(default)]
+    pub(super) cache: Cache,
+    /// Limits of the whole gateway.
+    #[serde(default)]
+    pub(super) limits: Limits,
+    /// A store shared by all replicas (not supported by this version yet).
+    pub(super) shared: Option<At<Shared>>,
+    /// The admin listener.
+    #[serde(default)]
+    pub(super) admin: Admin,
+    /// Log and access log.
+    #[serde(default)]
+    pub(super) telemetry: Telemetry,
+    /// Workers and the end.
+    #[serde(default)]
+    pub(super) server: Server,
+}
+
+/// A file of access keys.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AccessKeysFile {
+    /// Developer accounts by access key (ak).
+    #[serde(default)]
+    pub(super) access_keys: Named<AccessKey>,
+}
+
+/// An inbound port.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Listener {
+    /// Address and port, e.g. "0.0.0.0:28443" or "[::]:28443".
+    pub(super) bind: Key<String>,
+    /// The cluster behind every path. Give this or `routes`.
+    pub(super) cluster: Key<String>,
+    /// Path prefixes (ending in "/") and the cluster behind each; the longest wins.
+    pub(super) routes: Option<At<Named<At<String>>>>,
+    /// Certificates.
+    pub(super) tls: Option<At<ListenerTls>>,
+    /// What becomes of callers with an unknown ak or another scheme.
+    pub(super) unknown_clients: Key<UnknownClients>,
+    /// What becomes of paths that are no CC-FS interface known to the gateway.
+    pub(super) unknown_paths: Key<UnknownPaths>,
+    /// What becomes of request bodies that CC-FS would refuse.
+    pub(super) validation: Key<Validation>,
+    /// Connections begin with a PROXY header.
+    pub(super) proxy_protocol: Option<At<ProxyProtocol>>,
+}
+
+/// Certificates of a listener.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListenerTls {
+    /// PEM file: the certificate chain, leaf first.
+    pub(super) certificate: Key<String>,
+    /// PEM file: the private key.
+    pub(super) private_key: Key<String>,
+    /// Several certificates, chosen by SNI; the first for no or an unknown name.
+    pub(super) certificates: Option<At<Vec<At<CertificatePair>>>>,
+    /// PEM file: the authorities that client certificates are verified against.
+    pub(super) client_ca: Key<String>,
+    /// With `client_ca`: must a client have a certificate?
+    pub(super) client_auth: Key<ClientAuth>,
+}
+
+/// A certificate and its key.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CertificatePair {
+    /// PEM file: the certificate chain, leaf first.
+    pub(super) certificate: Key<String>,
+    /// PEM file: the private key.
+    pub(super) private_key: Key<String>,
+}
+
+/// PROXY protocol v1 and v2.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ProxyProtocol {
+    /// Networks that may send the header, e.g. "10.0.0.0/8".
+    pub(super) trusted: Option<At<Vec<At<String>>>>,
+}
+
+/// One developer account.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AccessKey {
+    /// File with the secret key; up to two for rotation, the first one signs.
+    pub(super) secret_key_file: Option<At<OneOrMany>>,
+    /// Environment variable with the secret key; up to two for rotation, the first one signs.
+    pub(super) secret_key_env: Option<At<OneOrMany>>,
+    /// The secret key itself; only in `access_keys_file`. Up to two for rotation.
+    pub(super) secret_key: Option<At<OneOrMany>>,
+    /// Zone of the tenant space, e.g. "Asia/Shanghai" or "GMT+8"; there is no default.
+    pub(super) time_zone: Key<String>,
+    /// How times without `version` are meant: "utc" in zones at +08:00, else "reject".
+    pub(super) versionless: Key<Versionless>,
+    /// Requests that make a node work; unlimited without it.
+    pub(super) rate_limit: Option<At<Rate>>,
+    /// All verified requests; 20 times `rate_limit`, at least 1,000 a second.
+    pub(super) ceiling: Option<At<Rate>>,
+    /// Requests at once.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(super) in_flight: Key<usize>,
+    /// False: answered like an unknown ak, and never forwarded.
+    pub(super) enabled: Key<bool>,
+}
+
+/// How times without `version` are meant.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Versionless {
+    Local,
+    Reject,
+    Utc,
+}
+
+/// A text, or a list of up to two.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(super) enum OneOrMany {
+    One(String),
+    Many(#[schemars(length(min = 1, max = 2))] Vec<String>),
+}
+
+impl OneOrMany {
+    /// The texts in order.
+    pub(super) fn as_slice(&self) -> &[String] {
+        match self {
+            Self::One(text) => std::slice::from_ref(text),
+            Self::Many(texts) => texts,
+        }
+    }
+}
+
+/// A rate with its burst.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Rate {
+    /// Requests a second, on the long run.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(super) per_second: Option<u32>,
+    /// Requests at once; the same as `per_second` if left out.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(super) burst: Option<u32>,
+}
+
+/// The cache of recording-URL answers.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Cache {
+    /// Memory for answers; "0B" is off.
+    pub(super) max_size: Key<Size>,
+    /// No cached answer has less life left than this.
+    pub(super) expiry_margin: Key<Time>,
+    /// What a URL must be good for to be given out while nodes fail.
+    pub(super) minimum_life: Key<Time>,
+    /// May an answer inside the margin be given out while nodes fail?
+    pub(super) stale_if_error: Key<bool>,
+    /// How long "no data yet" is held; "0s" is off.
+    pub(super) negative_ttl: Key<Time>,
+    /// The resultCodes that mean success.
+    pub(super) success_codes: Option<At<Vec<String>>>,
+}
+
+/// Limits of the whole gateway.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Limits {
+    /// How far the time of a signature may be off, each way; "0s" is unchecked.
+    pub(super) clock_window: Key<Time>,
+    /// Do answers from the cache cost nothing of `rate_limit`?
+    pub(super) hits_are_free: Key<bool>,
+    /// Failures and unauthenticated requests of one client address.
+    pub(super) per_address: Option<At<Rate>>,
+    /// Requests at once.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub(super) max_in_flight: Key<usize>,
+    /// Connections at once.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub(super) max_connections: Key<usize>,
+    /// Connections at once from one address (IPv6: one /64).
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub(super) max_connections_per_address: Key<usize>,
+    /// TLS handshakes at once.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub(super) max_handshakes: Key<usize>,
+    /// Body of a known interface; above is 413.
+    pub(super) max_body_size: Key<Size>,
+    /// Body of uploads and of unlisted paths; above is 413.
+    pub(super) max_upload_size: Key<Size>,
+    /// All request bodies in memory together; above is 503.
+    pub(super) max_buffered: Key<Size>,
+    /// A node's JSON answer; above is 502.
+    pub(super) max_answer: Key<Size>,
+    /// For a whole request body.
+    pub(super) body_timeout: Key<Time>,
+    /// For a whole request head.
+    pub(super) header_timeout: Key<Time>,
+    /// For a whole TLS handshake, with the PROXY header before it.
+    pub(super) handshake_timeout: Key<Time>,
+    /// Between two requests of a connection.
+    pub(super) idle_timeout: Key<Time>,
+    /// A connection takes no new request after this.
+    pub(super) max_connection_age: Key<Time>,
+    /// A client must read this much a second, over any 30 s.
+    pub(super) min_send_rate: Key<Size>,
+    /// A node must send this much a second, over any 30 s.
+    pub(super) min_receive_rate: Key<Size>,
+    /// A whole request head; above is 431.
+    pub(super) max_header_size: Key<Size>,
+    /// Fields of a request head; above is 431.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub(super) max_header_fields: Key<usize>,
+    /// Streams at once of one HTTP/2 connection.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub(super) max_concurrent_streams: Key<u32>,
+}
+
+/// A store shared by all replicas.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(
+    dead_code,
+    reason = "its form is checked; the store itself comes later"
+)]
+pub(super) struct Shared {
+    /// Where the store is, e.g. "rediss://10.0.0.7:6379"; any node of a cluster.
+    pub(super) url: Key<String>,
+    /// User of the store.
+    pub(super) username: Key<String>,
+    /// File with the password.
+    pub(super) password_file: Key<String>,
+    /// TLS to the store.
+    pub(super) tls: Option<At<ClusterTls>>,
+    /// How long a request may wait for the store.
+    pub(super) timeout: Key<Time>,
+    /// Files with the key that seals stored answers; up to two for rotation.
+    pub(super) seal_key_file: Option<At<OneOrMany>>,
+}
+
+/// The admin listener.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Admin {
+    /// Address and port, or "off".
+    pub(super) bind: Key<String>,
+    /// File with the bearer token; needed on any address but loopback.
+    pub(super) token_file: Key<String>,
+    /// Certificates; plain HTTP without them.
+    pub(super) tls: Option<At<ListenerTls>>,
+}
+
+/// Log and access log.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Telemetry {
+    /// What is logged.
+    pub(super) log_level: Key<LogLevel>,
+    /// "stderr", "off", or a file.
+    pub(super) access_log: Key<String>,
+    /// Where traces go (not supported by this version yet).
+    pub(super) otlp_endpoint: Key<String>,
+    /// The share of requests that is traced, 0.0 to 1.0 (not supported by this version yet).
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub(super) sample: Key<f64>,
+}
+
+/// What is logged.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// Workers and the end.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Server {
+    /// Threads that serve; all usable CPUs if left out.
+    #[schemars(range(min = 1, max = 1024))]
+    pub(super) workers: Key<usize>,
+    /// From "not ready" to the closing of the listeners.
+    pub(super) drain_delay: Key<Time>,
+    /// For requests in flight after that.
+    pub(super) grace: Key<Time>,
+}

@@ -1,0 +1,193 @@
+//! The effective configuration for people and scripts, without secrets.
+
+use serde_json::{Map, Value, json};
+
+use super::units::{Size, Time};
+use super::{AccessLog, Account, Cache, Config, Limits, Listener, ListenerTls, Rate};
+use crate::ccfs::Versionless;
+use crate::cluster;
+
+/// The configuration in the form of the file. Where a secret would stand, [`MASK`] does.
+pub(super) fn masked(config: &Config) -> Value {
+    let mut access_keys: Vec<_> = config.access_keys.iter().collect();
+    access_keys.sort_by_key(|(access_key, _)| access_key.as_str());
+    let server = &config.server;
+    json!({
+        "listeners": table(config.listeners.iter().map(|(name, it)| (name.as_ref(), listener(it)))),
+        "clusters": table(config.clusters.iter().map(|(name, it)| (name.as_ref(), cluster_table(it)))),
+        "access_keys": table(access_keys.into_iter().map(|(name, it)| (name.as_str(), account(it)))),
+        "cache": cache(&config.cache),
+        "limits": limits(&config.limits),
+        "admin": {
+            "bind": config.admin.bind.map_or("off".to_owned(), |bind| bind.to_string()),
+            "token": config.admin.token.as_ref().map(|_| MASK),
+            "tls": config.admin.tls.as_ref().map(listener_tls),
+        },
+        "telemetry": {
+            "log_level": config.telemetry.log_level.as_str().to_ascii_lowercase(),
+            "access_log": match &config.telemetry.access_log {
+                AccessLog::File(path) => path.to_string_lossy(),
+                AccessLog::Off => "off".into(),
+                AccessLog::Stderr => "stderr".into(),
+            },
+        },
+        "server": {
+            "workers": server.workers,
+            "drain_delay": Time::spell(server.drain_delay),
+            "grace": Time::spell(server.grace),
+        },
+    })
+}
+
+fn table<'a>(entries: impl Iterator<Item = (&'a str, Value)>) -> Value {
+    Value::Object(
+        entries
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect::<Map<_, _>>(),
+    )
+}
+
+fn listener(it: &Listener) -> Value {
+    json!({
+        "bind": it.bind.to_string(),
+        "routes": table(it.routes.iter().map(|(prefix, cluster)| (prefix.as_str(), json!(cluster.as_ref())))),
+        "tls": listener_tls(&it.tls),
+        "unknown_clients": it.unknown_clients,
+        "unknown_paths": it.unknown_paths,
+        "validation": it.validation,
+        "proxy_protocol": { "trusted": it.proxy_protocol.iter().map(ToString::to_string).collect::<Vec<_>>() },
+    })
+}
+
+fn listener_tls(it: &ListenerTls) -> Value {
+    let pairs = it.files.iter().map(|files| {
+        json!({
+            "certificate": files.certificate.to_string_lossy(),
+            "private_key": files.private_key.to_string_lossy(),
+        })
+    });
+    json!({
+        "certificates": pairs.collect::<Vec<_>>(),
+        "client_auth": it.client_ca.as_ref().map(|_| it.client_auth),
+    })
+}
+
+fn cluster_table(it: &cluster::Settings) -> Value {
+    let nodes = it
+        .nodes
+        .iter()
+        .map(|node| json!({ "url": format!("https://{}", node.address), "weight": node.weight }));
+    json!({
+        "nodes": nodes.collect::<Vec<_>>(),
+        "balance": it.balance,
+        "host": it.host,
+        "tls": {
+            "server_name": it.server_name.as_ref().map(rustls::pki_types::ServerName::to_str),
+            "insecure_skip_verify": it.insecure,
+        },
+        "health_check": health_check(it.health_check.as_ref()),
+        "ejection": {
+            "consecutive_failures": it.ejection.consecutive_failures,
+            "base_time": Time::spell(it.ejection.base_time),
+            "max_time": Time::spell(it.ejection.max_time),
+            "max_ejected": it.ejection.max_ejected,
+            "slow_start": Time::spell(it.ejection.slow_start),
+            "panic_threshold": it.ejection.panic_threshold,
+            "result_codes": it.ejection.result_codes,
+        },
+        "retries": { "budget": it.retries.budget, "floor": it.retries.floor },
+        "timeouts": {
+            "connect": Time::spell(it.timeouts.connect),
+            "per_try": Time::spell(it.timeouts.per_try),
+            "overall": Time::spell(it.timeouts.overall),
+            "fetch": Time::spell(it.timeouts.fetch),
+        },
+        "pool": {
+            "max_connections": it.pool.max_connections,
+            "max_idle": it.pool.max_idle,
+            "idle_timeout": Time::spell(it.pool.idle_timeout),
+            "max_age": Time::spell(it.pool.max_age),
+        },
+    })
+}
+
+fn health_check(it: Option<&cluster::HealthCheck>) -> Value {
+    let Some(it) = it else {
+        return json!({ "enabled": false });
+    };
+    let mut check = json!({
+        "enabled": true,
+        "interval": Time::spell(it.interval),
+        "timeout": Time::spell(it.timeout),
+        "unhealthy_after": it.unhealthy_after,
+        "healthy_after": it.healthy_after,
+    });
+    match &it.signed {
+        None => check["path"] = json!(it.path),
+        Some(signed) => {
+            check["access_key"] = json!(signed.access_key.as_ref());
+            check["call_id"] = json!(signed.call_id);
+            check["result_codes"] = json!(signed.result_codes);
+        }
+    }
+    check
+}
+
+fn account(it: &Account) -> Value {
+    json!({
+        "secret_key": vec![MASK; it.credential.secrets().len()],
+        "time_zone": it.tenant.zone.iana_name().map_or_else(|| format!("{:?}", it.tenant.zone), str::to_owned),
+        "versionless": it.tenant.versionless.map(|mode| match mode {
+            Versionless::Local => "local",
+            Versionless::Reject => "reject",
+            Versionless::Utc => "utc",
+        }),
+        "rate_limit": it.rate_limit.map(rate),
+        "ceiling": it.ceiling.map(rate),
+        "in_flight": it.in_flight,
+        "enabled": it.credential.enabled(),
+    })
+}
+
+fn rate(it: Rate) -> Value {
+    json!({ "per_second": it.per_second, "burst": it.burst })
+}
+
+fn cache(it: &Cache) -> Value {
+    json!({
+        "max_size": Size::spell(it.max_size),
+        "expiry_margin": Time::spell(it.expiry_margin),
+        "minimum_life": Time::spell(it.minimum_life),
+        "stale_if_error": it.stale_if_error,
+        "negative_ttl": Time::spell(it.negative_ttl),
+        "success_codes": it.success_codes,
+    })
+}
+
+fn limits(it: &Limits) -> Value {
+    json!({
+        "clock_window": Time::spell(it.clock_window.unwrap_or_default()),
+        "hits_are_free": it.hits_are_free,
+        "per_address": rate(it.per_address),
+        "max_in_flight": it.max_in_flight,
+        "max_connections": it.max_connections,
+        "max_connections_per_address": it.max_connections_per_address,
+        "max_handshakes": it.max_handshakes,
+        "max_body_size": Size::spell(it.max_body_size as u64),
+        "max_upload_size": Size::spell(it.max_upload_size as u64),
+        "max_buffered": Size::spell(it.max_buffered as u64),
+        "max_answer": Size::spell(it.max_answer as u64),
+        "body_timeout": Time::spell(it.body_timeout),
+        "header_timeout": Time::spell(it.header_timeout),
+        "handshake_timeout": Time::spell(it.handshake_timeout),
+        "idle_timeout": Time::spell(it.idle_timeout),
+        "max_connection_age": Time::spell(it.max_connection_age),
+        "min_send_rate": Size::spell(it.min_send_rate),
+        "min_receive_rate": Size::spell(it.min_receive_rate),
+        "max_header_size": Size::spell(it.max_header_size as u64),
+        "max_header_fields": it.max_header_fields,
+        "max_concurrent_streams": it.max_concurrent_streams,
+    })
+}
+
+const MASK: &str = "(secret)";

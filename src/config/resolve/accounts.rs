@@ -1,0 +1,329 @@
+//! Access keys: their secrets, zones and budgets.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use jiff::tz::TimeZone;
+
+use super::settings::rate;
+use super::{open_to_others, or};
+use crate::auth::{AccessKey, Credential, Secret};
+use crate::ccfs::{Tenant, Versionless, parse_zone};
+use crate::config::file::{self, Named};
+use crate::config::place::At;
+use crate::config::report::Report;
+use crate::config::{Account, Rate};
+
+/// Accounts of both files, resolved one after the other.
+pub(super) struct Accounts {
+    defaults: Given,
+    zones: HashMap<String, Option<TimeZone>>,
+    resolved: HashMap<AccessKey, Account>,
+}
+
+/// What a table of an account says, besides secrets.
+struct Given {
+    zone: Option<TimeZone>,
+    versionless: Option<Versionless>,
+    rate_limit: Option<Rate>,
+    ceiling: Option<Rate>,
+    in_flight: usize,
+    enabled: bool,
+}
+
+impl Accounts {
+    /// None yet; every account begins with `defaults`.
+    pub(super) fn new(defaults: &file::AccessKey, report: &mut Report) -> Self {
+        for place in [
+            &defaults.secret_key_file,
+            &defaults.secret_key_env,
+            &defaults.secret_key,
+        ]
+        .into_iter()
+        .flatten()
+        {
+            report.error(
+                place.span(),
+                "a secret cannot be a default",
+                "belongs to one [access_keys.AK]: it would be the same for all",
+            );
+        }
+        let mut accounts = Self {
+            defaults: Given {
+                zone: None,
+                versionless: None,
+                rate_limit: None,
+                ceiling: None,
+                in_flight: 256,
+                enabled: true,
+            },
+            zones: HashMap::new(),
+            resolved: HashMap::new(),
+        };
+        accounts.defaults = accounts.given(defaults, report);
+        accounts
+    }
+
+    /// Adds the accounts of one file. Only where `secret_file` may secrets stand inline.
+    pub(super) fn add(
+        &mut self,
+        file: &Named<file::AccessKey>,
+        secret_file: bool,
+        report: &mut Report,
+    ) {
+        self.resolved.reserve(file.len());
+        for (name, table) in file {
+            check_name(name, report);
+            let given = self.given(table, report);
+            let secrets = secrets(name, table, secret_file, report);
+            if given.zone.is_none() && table.time_zone.is_none() {
+                report.missing(
+                    &format!("access_keys.{}.time_zone", name.value),
+                    name.span(),
+                    "no time_zone",
+                    "needs time_zone, such as \"Asia/Shanghai\" or \"GMT+8\": a wrong zone fails silently, so there is no default",
+                );
+            }
+            let access_key = AccessKey::from(name.as_str());
+            if self.resolved.contains_key(&access_key) {
+                report.error(
+                    name.span(),
+                    "this access key is in the other file too",
+                    "must be in one of the two files",
+                );
+            }
+            if let (Some(zone), Some(secrets)) = (given.zone.clone(), secrets) {
+                let account = account(&access_key, secrets, zone, &given);
+                self.resolved.insert(access_key, account);
+            }
+        }
+    }
+
+    pub(super) fn into_map(self) -> HashMap<AccessKey, Account> {
+        self.resolved
+    }
+
+    /// The keys of a table; where it is silent, the defaults.
+    fn given(&mut self, table: &file::AccessKey, report: &mut Report) -> Given {
+        let zone = match &table.time_zone {
+            Some(written) => self.zone(written, report),
+            None => self.defaults.zone.clone(),
+        };
+        let versionless = table.versionless.as_ref().map(|key| match key.value {
+            file::Versionless::Local => Versionless::Local,
+            file::Versionless::Reject => Versionless::Reject,
+            file::Versionless::Utc => Versionless::Utc,
+        });
+        Given {
+            zone,
+            versionless: versionless.or(self.defaults.versionless),
+            rate_limit: rate(table.rate_limit.as_ref(), report).or(self.defaults.rate_limit),
+            ceiling: rate(table.ceiling.as_ref(), report).or(self.defaults.ceiling),
+            in_flight: or(&table.in_flight, self.defaults.in_flight),
+            enabled: or(&table.enabled, self.defaults.enabled),
+        }
+    }
+
+    /// Each distinct zone is looked up once: thousands of accounts share a few.
+    fn zone(&mut self, written: &At<String>, report: &mut Report) -> Option<TimeZone> {
+        if !self.zones.contains_key(written.as_str()) {
+            self.zones
+                .insert(written.value.clone(), parse_zone(written));
+        }
+        let zone = self.zones.get(written.as_str()).cloned().flatten();
+        if zone.is_none() {
+            report.error(
+                written.span(),
+                "unknown time zone",
+                "must be an IANA zone such as \"Asia/Shanghai\", or an offset such as \"GMT+8\"",
+            );
+        }
+        zone
+    }
+}
+
+fn account(access_key: &AccessKey, secrets: Vec<Secret>, zone: TimeZone, given: &Given) -> Account {
+    Account {
+        credential: Arc::new(Credential::new(access_key.clone(), secrets, given.enabled)),
+        tenant: Tenant {
+            zone,
+            versionless: given.versionless,
+        },
+        rate_limit: given.rate_limit,
+        ceiling: given.ceiling.or(given.rate_limit.map(default_ceiling)),
+        in_flight: given.in_flight,
+    }
+}
+
+/// High enough that nobody meets it who keeps to his rate and reads from the cache; low enough that
+/// no single account takes the processor from the others.
+fn default_ceiling(rate: Rate) -> Rate {
+    let per_second = rate.per_second.saturating_mul(20).max(1_000);
+    Rate {
+        per_second,
+        burst: per_second,
+    }
+}
+
+/// An ak stands in a header value between commas and slashes.
+fn check_name(name: &At<String>, report: &mut Report) {
+    let legal = |byte: u8| byte.is_ascii_graphic() && !b"/,=\"".contains(&byte);
+    if name.is_empty() || name.len() > 128 || !name.bytes().all(legal) {
+        report.error(
+            name.span(),
+            "not an access key",
+            "must be 1 to 128 visible ASCII characters without / , = and quotes",
+        );
+    }
+}
+
+/// The one or two secrets of an account.
+fn secrets(
+    name: &At<String>,
+    table: &file::AccessKey,
+    secret_file: bool,
+    report: &mut Report,
+) -> Option<Vec<Secret>> {
+    let mut found = Vec::with_capacity(1);
+    let mut sources: Vec<Range<usize>> = Vec::new();
+    if let Some(inline) = &table.secret_key {
+        sources.push(inline.span());
+        if secret_file {
+            take(
+                inline
+                    .as_slice()
+                    .iter()
+                    .map(|text| Some(text.clone().into_bytes())),
+                &inline.span,
+                &mut found,
+                report,
+            );
+        } else {
+            report.error(
+                inline.span(),
+                "a secret in the configuration itself",
+                "use secret_key_file or secret_key_env, or move the account to access_keys_file",
+            );
+        }
+    }
+    if let Some(files) = &table.secret_key_file {
+        sources.push(files.span());
+        let contents: Vec<_> = files
+            .as_slice()
+            .iter()
+            .map(|path| read_secret(path, &files.span, report))
+            .collect();
+        take(contents, &files.span, &mut found, report);
+    }
+    if let Some(variables) = &table.secret_key_env {
+        sources.push(variables.span());
+        let contents: Vec<_> = variables
+            .as_slice()
+            .iter()
+            .map(|variable| read_variable(variable, &variables.span, report))
+            .collect();
+        take(contents, &variables.span, &mut found, report);
+    }
+    match sources.as_slice() {
+        [] => {
+            for key in ["secret_key_file", "secret_key_env", "secret_key"] {
+                if report
+                    .judged
+                    .contains(&format!("access_keys.{}.{key}", name.value))
+                {
+                    return None;
+                }
+            }
+            report.error(
+                name.span(),
+                "no secret",
+                "needs secret_key_file or secret_key_env",
+            );
+        }
+        [_] => {}
+        [.., last] => report.error(
+            last.clone(),
+            "more than one source of secrets",
+            "must be one of secret_key_file and secret_key_env; two secrets are a list",
+        ),
+    }
+    (!found.is_empty()).then_some(found)
+}
+
+/// Keeps the contents that were readable; an empty one is an error.
+fn take(
+    contents: impl IntoIterator<Item = Option<Vec<u8>>>,
+    span: &Range<usize>,
+    found: &mut Vec<Secret>,
+    report: &mut Report,
+) {
+    for content in contents.into_iter().flatten() {
+        if content.is_empty() {
+            report.error(
+                span.clone(),
+                "the secret is empty",
+                "must hold at least one byte",
+            );
+        } else {
+            found.push(Secret::new(content));
+        }
+    }
+}
+
+/// The bytes of a secret file without the line end that editors add.
+fn read_secret(path: &str, span: &Range<usize>, report: &mut Report) -> Option<Vec<u8>> {
+    let mut bytes = report.read_at(path, span)?;
+    if let Some(mode) = open_to_others(&report.path(path)) {
+        let message = format!(
+            "{} can be read by others (mode {mode:o})",
+            report.path(path).display()
+        );
+        report.warn(
+            span.clone(),
+            message,
+            "should be readable by its owner only: chmod 600",
+        );
+    }
+    if bytes.last() == Some(&b'\n') {
+        bytes.pop();
+        if bytes.last() == Some(&b'\r') {
+            bytes.pop();
+        }
+    }
+    Some(bytes)
+}
+
+/// The value of an environment variable. What is no name of one is taken for a secret and not shown.
+fn read_variable(name: &str, span: &Range<usize>, report: &mut Report) -> Option<Vec<u8>> {
+    use std::os::unix::ffi::OsStringExt;
+    if !names_a_variable(name) {
+        report.hidden.push(span.clone());
+        report.error(
+            span.clone(),
+            "not the name of an environment variable",
+            "must be a name such as CCFS_SK; the secret itself does not belong here",
+        );
+        return None;
+    }
+    let value = std::env::var_os(name).map(OsStringExt::into_vec);
+    if value.is_none() {
+        report.error(
+            span.clone(),
+            format!("the environment variable {name} is not set"),
+            "must be set when the gateway starts",
+        );
+    }
+    value
+}
+
+/// Long runs of letters and digits without `_` are secrets that stand in the wrong place.
+fn names_a_variable(text: &str) -> bool {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    let has = |class: fn(&u8) -> bool| text.bytes().any(|byte| class(&byte));
+    let secret = text.len() >= 20 && !text.contains('_') && has(u8::is_ascii_digit);
+    !secret
+        && text.bytes().all(legal)
+        && !text.starts_with(|c: char| c.is_ascii_digit())
+        && !text.is_empty()
+}

@@ -1,0 +1,329 @@
+//! Clusters: nodes, TLS toward them, and how failures of nodes are met.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::settings::codes;
+use super::tls::Material;
+use super::{MINUTE, SECOND, or, shared, time_or, wait_or};
+use crate::auth::AccessKey;
+use crate::cluster::{
+    Ejection, HealthCheck, NodeAddress, NodeSettings, PoolLimits, Retries, Settings, SignedCheck,
+    Timeouts,
+};
+use crate::config::Account;
+use crate::config::file::{self, Named, Node};
+use crate::config::nearest::nearest;
+use crate::config::place::At;
+use crate::config::report::Report;
+use crate::config::units::Time;
+
+/// All clusters that can be resolved.
+pub(super) fn resolve(
+    file: &Named<file::Cluster>,
+    material: &mut Material,
+    report: &mut Report,
+) -> BTreeMap<Arc<str>, Settings> {
+    let mut clusters = BTreeMap::new();
+    for (name, table) in file {
+        if let Some(settings) = cluster(name, table, material, report) {
+            clusters.insert(Arc::clone(&settings.name), settings);
+        }
+    }
+    clusters
+}
+
+fn cluster(
+    name: &At<String>,
+    table: &file::Cluster,
+    material: &mut Material,
+    report: &mut Report,
+) -> Option<Settings> {
+    let nodes = nodes(name, table, report);
+    let tls = material.client(table.tls.as_ref(), &name.span, report);
+    let settings = Settings {
+        name: shared(name),
+        nodes,
+        balance: or(&table.balance, Default::default()),
+        host: or(&table.host, Default::default()),
+        health_check: health_check(&table.health_check, report),
+        ejection: ejection(&table.ejection, report),
+        retries: Retries {
+            budget: or(&table.retries.budget, 20),
+            floor: or(&table.retries.floor, 10),
+        },
+        timeouts: timeouts(&table.timeouts, report),
+        pool: PoolLimits {
+            max_connections: or(&table.pool.max_connections, 1_024),
+            max_idle: or(&table.pool.max_idle, 128),
+            idle_timeout: wait_or(&table.pool.idle_timeout, 30 * SECOND, report),
+            max_age: wait_or(&table.pool.max_age, 10 * MINUTE, report),
+        },
+        insecure: false,
+        server_name: None,
+        tls: tls.as_ref().map(|tls| Arc::clone(&tls.client))?,
+    };
+    let tls = tls?;
+    let verified_too = table.tls.as_ref().is_some_and(|tls| tls.ca.is_some());
+    if tls.insecure && !verified_too {
+        let place = table
+            .tls
+            .as_ref()
+            .and_then(|tls| tls.insecure_skip_verify.as_ref());
+        let message = format!(
+            "certificates of the nodes of cluster {} are not verified",
+            name.value
+        );
+        report.warn(
+            place.map_or(name.span(), At::span),
+            message,
+            "whoever is in between reads and changes everything; give a ca instead",
+        );
+    }
+    Some(Settings {
+        server_name: tls.server_name,
+        insecure: tls.insecure,
+        ..settings
+    })
+}
+
+fn nodes(name: &At<String>, table: &file::Cluster, report: &mut Report) -> Vec<NodeSettings> {
+    let key = format!("clusters.{}.nodes", name.value);
+    let example = "needs nodes = [\"https://10.0.0.1:8443\"]";
+    let Some(written) = &table.nodes else {
+        report.missing(&key, name.span(), "a cluster without nodes", example);
+        return Vec::new();
+    };
+    if written.is_empty() {
+        report.missing(&key, written.span(), "a cluster without nodes", example);
+    }
+    let mut nodes: Vec<NodeSettings> = Vec::new();
+    for node in &written.value {
+        let (url, weight) = match &node.value {
+            Node::Url(url) => (url.as_str(), 1),
+            Node::Weighted(node) => (
+                node.url.as_deref().unwrap_or_default(),
+                node.weight.unwrap_or(1),
+            ),
+        };
+        match node_address(url) {
+            Err(help) => {
+                if url.contains('@') {
+                    report.hidden.push(node.span());
+                }
+                report.error(node.span(), "not the URL of a node", help);
+            }
+            Ok(address) if nodes.iter().any(|other| other.address == address) => {
+                report.error(
+                    node.span(),
+                    "this node is listed twice",
+                    "must be listed once; weight gives it a larger share",
+                );
+            }
+            Ok(address) => nodes.push(NodeSettings { address, weight }),
+        }
+    }
+    nodes
+}
+
+/// `https://host:port` to its parts, or what would be right.
+fn node_address(url: &str) -> Result<NodeAddress, &'static str> {
+    const FORM: &str = "must be https://host:port";
+    let Some(rest) = url.strip_prefix("https://") else {
+        return Err(if url.starts_with("http://") {
+            "must be https://host:port: nodes are spoken to over TLS only"
+        } else {
+            FORM
+        });
+    };
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    if rest.contains(['/', '?', '#']) {
+        return Err(
+            "must be https://host:port without a path or a query: the path is the client's",
+        );
+    }
+    if rest.contains('@') {
+        return Err("must be https://host:port without a user");
+    }
+    let authority: http::uri::Authority = rest.parse().map_err(|_| FORM)?;
+    let port = match authority.port() {
+        Some(port) => port.as_str().parse().map_err(|_| FORM)?,
+        None if rest.ends_with(':') || !rest.ends_with(authority.host()) => return Err(FORM),
+        None => 443,
+    };
+    let host = authority
+        .host()
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .to_ascii_lowercase();
+    if port == 0 || rustls::pki_types::ServerName::try_from(host.as_str()).is_err() {
+        return Err(
+            "must be https://host:port with a DNS name or an IP address, and a port above 0",
+        );
+    }
+    Ok(NodeAddress {
+        host: host.into(),
+        port,
+    })
+}
+
+/// With these defaults a node that hangs is known to be down after less than 4.5 s, and known to be
+/// back 2.5 s after it is.
+fn health_check(file: &file::HealthCheck, report: &mut Report) -> Option<HealthCheck> {
+    let check = HealthCheck {
+        interval: wait_or(&file.interval, SECOND, report),
+        timeout: wait_or(&file.timeout, SECOND, report),
+        path: file
+            .path
+            .as_ref()
+            .map_or("/", |path| path.as_str())
+            .to_owned(),
+        unhealthy_after: or(&file.unhealthy_after, 2),
+        healthy_after: or(&file.healthy_after, 2),
+        signed: signed_check(file, report),
+    };
+    if let Some(path) = &file.path
+        && (!path.starts_with('/') || path.parse::<http::uri::PathAndQuery>().is_err())
+    {
+        report.error(path.span(), "not a path", "must begin with /");
+    }
+    or(&file.enabled, true).then_some(check)
+}
+
+fn signed_check(file: &file::HealthCheck, report: &mut Report) -> Option<SignedCheck> {
+    match (&file.access_key, &file.call_id) {
+        (Some(access_key), Some(call_id)) => {
+            if call_id.is_empty() || call_id.chars().count() > 25 {
+                report.error(call_id.span(), "not a callId", "must be 1 to 25 characters");
+            }
+            if let Some(path) = &file.path {
+                report.error(
+                    path.span(),
+                    "both a path and a signed request",
+                    "must be one of path, and access_key with call_id",
+                );
+            }
+            Some(SignedCheck {
+                access_key: shared(access_key),
+                call_id: call_id.value.clone(),
+                // 0300012 is "no data yet": the node looked.
+                result_codes: codes(&file.result_codes, &["0", "0300012"]),
+            })
+        }
+        (Some(one), None) | (None, Some(one)) => {
+            report.error(
+                one.span(),
+                "half of a signed request",
+                "needs both access_key and call_id",
+            );
+            None
+        }
+        (None, None) => {
+            if let Some(codes) = &file.result_codes {
+                report.error(
+                    codes.span(),
+                    "result_codes without a signed request",
+                    "needs access_key and call_id",
+                );
+            }
+            None
+        }
+    }
+}
+
+/// A signed health check needs an account that exists and is enabled.
+pub(super) fn check_signers(
+    file: &Named<file::Cluster>,
+    accounts: &HashMap<AccessKey, Account>,
+    report: &mut Report,
+) {
+    for signer in file
+        .values()
+        .filter_map(|table| table.health_check.access_key.as_ref())
+    {
+        match accounts.get(signer.as_str()) {
+            None => {
+                let help = match nearest(signer, accounts.keys().map(AccessKey::as_str)) {
+                    Some(meant) => format!("did you mean \"{meant}\"?"),
+                    None => "must be one of the access keys".to_owned(),
+                };
+                report.error(signer.span(), "unknown access key", help);
+            }
+            Some(account) if !account.credential.enabled() => {
+                report.error(
+                    signer.span(),
+                    "this access key is disabled",
+                    "must be an enabled one: health checks sign with it",
+                );
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+fn ejection(file: &file::Ejection, report: &mut Report) -> Ejection {
+    let ejection = Ejection {
+        consecutive_failures: or(&file.consecutive_failures, 3),
+        base_time: wait_or(&file.base_time, 5 * SECOND, report),
+        max_time: wait_or(&file.max_time, MINUTE, report),
+        max_ejected: or(&file.max_ejected, 50),
+        slow_start: time_or(&file.slow_start, 10 * SECOND),
+        panic_threshold: or(&file.panic_threshold, 50),
+        result_codes: codes(&file.result_codes, &[]),
+    };
+    let place = file.base_time.as_ref().or(file.max_time.as_ref());
+    if ejection.base_time > ejection.max_time
+        && let Some(place) = place
+    {
+        let most = Time::spell(ejection.max_time);
+        report.error(
+            place.span(),
+            "base_time is longer than max_time",
+            format!("base_time must be at most max_time, \"{most}\""),
+        );
+    }
+    ejection
+}
+
+/// Each deadline holds the one before it. Where only one of two was written, that one is at fault.
+fn timeouts(file: &file::Timeouts, report: &mut Report) -> Timeouts {
+    let timeouts = Timeouts {
+        connect: wait_or(&file.connect, SECOND, report),
+        per_try: wait_or(&file.per_try, 8 * SECOND, report),
+        overall: wait_or(&file.overall, 9 * SECOND, report),
+        fetch: wait_or(&file.fetch, MINUTE, report),
+    };
+    let place = |key: &file::Key<Time>| -> Option<Range<usize>> { key.as_ref().map(At::span) };
+    let steps = [
+        ("connect", timeouts.connect, place(&file.connect)),
+        ("per_try", timeouts.per_try, place(&file.per_try)),
+        ("overall", timeouts.overall, place(&file.overall)),
+        ("fetch", timeouts.fetch, place(&file.fetch)),
+    ];
+    for pair in steps.windows(2) {
+        let [(shorter, short, short_place), (longer, long, long_place)] = pair else {
+            continue;
+        };
+        if short > long
+            && let Some(place) = short_place.clone().or(long_place.clone())
+        {
+            let help = format!(
+                "{shorter} (\"{}\") must be at most {longer} (\"{}\")",
+                Time::spell(*short),
+                Time::spell(*long)
+            );
+            report.error(place, format!("{shorter} is longer than {longer}"), help);
+        }
+    }
+    if timeouts.overall >= 10 * SECOND
+        && let Some(overall) = &file.overall
+    {
+        report.warn(
+            overall.span(),
+            "most clients give up after 10 s",
+            "should be below \"10s\", so that clients get an answer",
+        );
+    }
+    timeouts
+}

@@ -1,0 +1,378 @@
+//! Inbound ports: addresses, routes, certificates; and the admin listener.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::Range;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use super::tls::Material;
+use super::{or, shared};
+use crate::config::file::{self, File, Named};
+use crate::config::nearest::nearest;
+use crate::config::place::At;
+use crate::config::report::Report;
+use crate::config::{Admin, AdminToken, CertificateFiles, Config, Listener, ListenerTls};
+
+/// All listeners that can be resolved; none at all is an error.
+pub(super) fn resolve(
+    file: &File,
+    material: &mut Material,
+    report: &mut Report,
+) -> BTreeMap<Arc<str>, Listener> {
+    if file.listeners.is_empty() {
+        report.missing(
+            "listeners",
+            0..0,
+            "no listener",
+            "needs at least one [listeners.NAME] with bind, cluster and tls",
+        );
+    }
+    let mut listeners = BTreeMap::new();
+    for (name, table) in &file.listeners {
+        let key = |key: &str| format!("listeners.{}.{key}", name.value);
+        if table.bind.is_none() {
+            report.missing(
+                &key("bind"),
+                name.span(),
+                "no bind",
+                "needs bind = \"0.0.0.0:28443\"",
+            );
+        }
+        if table.tls.is_none() {
+            report.missing(
+                &key("tls"),
+                name.span(),
+                "no tls",
+                "needs tls = { certificate = \"…\", private_key = \"…\" }",
+            );
+        }
+        let bind = table.bind.as_ref().and_then(|bind| address(bind, report));
+        let routes = routes(name, table, &file.clusters, report);
+        let tls = table
+            .tls
+            .as_ref()
+            .and_then(|tls| listener_tls(tls, material, report));
+        let proxy_protocol = proxy_protocol(table.proxy_protocol.as_ref(), report);
+        if let (Some(bind), Some(tls)) = (bind, tls) {
+            let listener = Listener {
+                bind,
+                routes,
+                tls,
+                unknown_clients: or(&table.unknown_clients, Default::default()),
+                unknown_paths: or(&table.unknown_paths, Default::default()),
+                validation: or(&table.validation, Default::default()),
+                proxy_protocol,
+            };
+            listeners.insert(shared(name), listener);
+        }
+    }
+    listeners
+}
+
+/// The admin listener; any address but loopback needs a token.
+pub(super) fn admin(file: &file::Admin, material: &mut Material, report: &mut Report) -> Admin {
+    let token = file
+        .token_file
+        .as_ref()
+        .and_then(|path| token(path, report));
+    let default = SocketAddr::from((Ipv4Addr::LOCALHOST, 9901));
+    let bind = match &file.bind {
+        None => Some(default),
+        Some(off) if off.as_str() == "off" => None,
+        Some(written) => address(written, report),
+    };
+    if let (Some(bind), Some(written), None) = (bind, &file.bind, &file.token_file)
+        && !bind.ip().is_loopback()
+    {
+        report.missing(
+            "admin.token_file",
+            written.span(),
+            "an admin address that others can reach, without a token",
+            "needs token_file, or a loopback address",
+        );
+    }
+    Admin {
+        bind,
+        token,
+        tls: file
+            .tls
+            .as_ref()
+            .and_then(|tls| listener_tls(tls, material, report)),
+    }
+}
+
+/// The second listener on an address would fail to start.
+pub(super) fn check_addresses(file: &File, config: &Config, report: &mut Report) {
+    let mut taken: Vec<(SocketAddr, String)> = Vec::new();
+    let listeners = file.listeners.iter().filter_map(|(name, table)| {
+        let bind = config.listeners.get(name.as_str())?.bind;
+        Some((
+            bind,
+            table.bind.as_ref()?.span(),
+            format!("listener {}", name.value),
+        ))
+    });
+    let admin_place = file.admin.bind.as_ref().map(At::span);
+    let admin = config.admin.bind.map(|bind| {
+        (
+            bind,
+            admin_place.unwrap_or(0..0),
+            "the admin listener".to_owned(),
+        )
+    });
+    let mut all: Vec<_> = listeners.chain(admin).collect();
+    all.sort_by_key(|(_, span, _)| span.start);
+    for (bind, span, who) in all {
+        match taken.iter().find(|(other, _)| collide(*other, bind)) {
+            Some((other, whose)) => {
+                report.error(
+                    span,
+                    format!("{who} on the address of {whose}"),
+                    format!("must be another address than {other}"),
+                );
+            }
+            None => taken.push((bind, who)),
+        }
+    }
+}
+
+fn collide(a: SocketAddr, b: SocketAddr) -> bool {
+    let same_host = a.ip() == b.ip()
+        || (a.is_ipv4() == b.is_ipv4() && (a.ip().is_unspecified() || b.ip().is_unspecified()));
+    a.port() != 0 && a.port() == b.port() && same_host
+}
+
+fn address(written: &At<String>, report: &mut Report) -> Option<SocketAddr> {
+    let parsed = written.parse().ok();
+    if parsed.is_none() {
+        report.error(
+            written.span(),
+            "not an address and port",
+            "must be such as \"0.0.0.0:28443\" or \"[::]:28443\"",
+        );
+    }
+    parsed
+}
+
+/// Prefixes with their clusters, longest first.
+fn routes(
+    name: &At<String>,
+    table: &file::Listener,
+    clusters: &Named<file::Cluster>,
+    report: &mut Report,
+) -> Vec<(String, Arc<str>)> {
+    let key = |key: &str| format!("listeners.{}.{key}", name.value);
+    let mut routes = Vec::new();
+    match (&table.cluster, &table.routes) {
+        (Some(_), Some(both)) => report.error(
+            both.span(),
+            "both cluster and routes",
+            "must be one of them: cluster is the one route \"/\"",
+        ),
+        (Some(cluster), None) => {
+            check_cluster(cluster, clusters, report);
+            routes.push(("/".to_owned(), shared(cluster)));
+        }
+        (None, Some(written)) => {
+            if written.is_empty() {
+                report.missing(
+                    &key("routes"),
+                    written.span(),
+                    "no routes",
+                    "needs at least one, such as \"/CCFS/\" = \"ccfs\"",
+                );
+            }
+            for (prefix, cluster) in &written.value {
+                check_prefix(prefix, report);
+                check_cluster(cluster, clusters, report);
+                routes.push((prefix.value.clone(), shared(cluster)));
+            }
+        }
+        (None, None) => {
+            if !report.judged.contains(&key("routes")) {
+                report.missing(
+                    &key("cluster"),
+                    name.span(),
+                    "no cluster",
+                    "needs cluster = \"…\", or routes = { \"/CCFS/\" = \"…\" }",
+                );
+            }
+        }
+    }
+    routes.sort_by(|(a, _), (b, _)| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+    routes
+}
+
+fn check_cluster(cluster: &At<String>, clusters: &Named<file::Cluster>, report: &mut Report) {
+    let names = || clusters.keys().map(|name| name.as_str());
+    if names().any(|name| name == cluster.as_str())
+        || report
+            .judged
+            .contains(&format!("clusters.{}", cluster.value))
+    {
+        return;
+    }
+    let help = match nearest(cluster, names()) {
+        Some(meant) => format!("did you mean \"{meant}\"?"),
+        None if clusters.is_empty() => format!("needs a [clusters.{}]", cluster.value),
+        None => format!("known are: {}", names().collect::<Vec<_>>().join(", ")),
+    };
+    report.error(cluster.span(), "unknown cluster", help);
+}
+
+/// Routes match the raw path: a prefix that could never match is a mistake.
+fn check_prefix(prefix: &At<String>, report: &mut Report) {
+    let help = if !prefix.starts_with('/') {
+        "must begin with /"
+    } else if !prefix.ends_with('/') {
+        "must end with /"
+    } else if !prefix.bytes().all(|byte| byte.is_ascii_graphic())
+        || prefix.contains(['?', '#', '\\', ';', '"', '<', '>'])
+    {
+        "must be a path of visible ASCII characters, without a query"
+    } else if prefix.contains("//") || prefix.split('/').any(|part| part == "." || part == "..") {
+        "must be without empty parts, . and .."
+    } else {
+        return;
+    };
+    report.error(prefix.span(), "not a path prefix", help);
+}
+
+fn listener_tls(
+    tls: &At<file::ListenerTls>,
+    material: &Material,
+    report: &mut Report,
+) -> Option<ListenerTls> {
+    let pairs = pairs(tls, report);
+    let mut certificates = Vec::new();
+    let mut files = Vec::new();
+    for (certificate, private_key) in &pairs {
+        if let Some(loaded) = material.certificate(certificate, private_key, report) {
+            certificates.push(loaded);
+            files.push(CertificateFiles {
+                certificate: report.path(certificate),
+                private_key: report.path(private_key),
+            });
+        }
+    }
+    if let (Some(client_auth), None) = (&tls.client_auth, &tls.client_ca) {
+        report.error(
+            client_auth.span(),
+            "client_auth without client_ca",
+            "needs client_ca, the authorities of client certificates",
+        );
+    }
+    let client_ca = tls.client_ca.as_ref().map(|ca| material.roots(ca, report));
+    // A listener whose client_ca cannot be read must not come up without it.
+    let client_ca = match client_ca {
+        Some(roots) => Some(roots?),
+        None => None,
+    };
+    (!certificates.is_empty()).then(|| ListenerTls {
+        certificates,
+        files,
+        client_ca,
+        client_auth: or(&tls.client_auth, Default::default()),
+    })
+}
+
+/// The pairs of files, from either spelling.
+fn pairs<'a>(
+    tls: &'a At<file::ListenerTls>,
+    report: &mut Report,
+) -> Vec<(&'a At<String>, &'a At<String>)> {
+    let mut pairs = Vec::new();
+    let mut add = |certificate: &'a file::Key<String>,
+                   private_key: &'a file::Key<String>,
+                   span: &Range<usize>,
+                   report: &mut Report| {
+        match (certificate, private_key) {
+            (Some(certificate), Some(private_key)) => pairs.push((certificate, private_key)),
+            (Some(one), None) | (None, Some(one)) => report.error(
+                one.span(),
+                "half of a certificate and its key",
+                "needs both certificate and private_key",
+            ),
+            (None, None) => report.error(
+                span.clone(),
+                "no certificate",
+                "needs certificate and private_key",
+            ),
+        }
+    };
+    match &tls.certificates {
+        Some(several) => {
+            if tls.certificate.is_some() || tls.private_key.is_some() {
+                report.error(
+                    several.span(),
+                    "both certificate and certificates",
+                    "must be one of them",
+                );
+            }
+            for pair in &several.value {
+                add(&pair.certificate, &pair.private_key, &pair.span, report);
+            }
+            if several.is_empty() {
+                report.error(
+                    several.span(),
+                    "no certificate",
+                    "needs at least one { certificate = \"…\", private_key = \"…\" }",
+                );
+            }
+        }
+        None => add(&tls.certificate, &tls.private_key, &tls.span, report),
+    }
+    pairs
+}
+
+fn proxy_protocol(table: Option<&At<file::ProxyProtocol>>, report: &mut Report) -> Vec<IpNet> {
+    let Some(table) = table else {
+        return Vec::new();
+    };
+    let trusted = table
+        .trusted
+        .as_ref()
+        .map_or(&[][..], |trusted| trusted.value.as_slice());
+    if trusted.is_empty() {
+        report.error(
+            table.span(),
+            "nobody may send a PROXY header",
+            "needs trusted = [\"10.0.0.0/8\"], or leave proxy_protocol out",
+        );
+    }
+    let mut networks = Vec::new();
+    for network in trusted {
+        // A single address is a network of one.
+        let parsed = network
+            .parse()
+            .ok()
+            .or_else(|| network.parse::<IpAddr>().ok().map(IpNet::from));
+        match parsed {
+            Some(network) => networks.push(network),
+            None => report.error(
+                network.span(),
+                "not a network",
+                "must be such as \"10.0.0.0/8\" or \"10.1.2.3\"",
+            ),
+        }
+    }
+    networks
+}
+
+/// The token of a file, without the line end that editors add.
+fn token(path: &At<String>, report: &mut Report) -> Option<Arc<AdminToken>> {
+    let bytes = report.read(path)?;
+    let text = String::from_utf8(bytes).unwrap_or_default();
+    let token = text.trim_end_matches(['\r', '\n']);
+    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        report.error(
+            path.span(),
+            "no token in this file",
+            "must hold one line of visible ASCII characters",
+        );
+        return None;
+    }
+    Some(Arc::new(AdminToken::new(token.to_owned())))
+}

@@ -1,0 +1,186 @@
+//! The tables without names: cache, limits, telemetry, server; and rates.
+
+use std::time::Duration;
+
+use super::{KIB, MIB, MINUTE, SECOND, or, size_or, space_or, time_or, wait_or};
+use crate::config::file;
+use crate::config::place::At;
+use crate::config::report::Report;
+use crate::config::units::{Size, Time};
+use crate::config::{AccessLog, Cache, Limits, Rate, Server, Telemetry};
+
+pub(super) fn cache(file: &file::Cache, report: &mut Report) -> Cache {
+    let cache = Cache {
+        max_size: size_or(&file.max_size, 64 * MIB),
+        expiry_margin: time_or(&file.expiry_margin, 10 * MINUTE),
+        minimum_life: time_or(&file.minimum_life, MINUTE),
+        stale_if_error: or(&file.stale_if_error, true),
+        negative_ttl: time_or(&file.negative_ttl, 2 * SECOND),
+        success_codes: codes(&file.success_codes, &["0"]),
+    };
+    if cache.minimum_life > cache.expiry_margin
+        && let Some(place) = file.minimum_life.as_ref().or(file.expiry_margin.as_ref())
+    {
+        let margin = Time::spell(cache.expiry_margin);
+        report.error(
+            place.span(),
+            "minimum_life is longer than expiry_margin",
+            format!("minimum_life must be at most expiry_margin, \"{margin}\""),
+        );
+    }
+    if let Some(place) = &file.success_codes
+        && place.is_empty()
+    {
+        report.error(
+            place.span(),
+            "no code means success",
+            "must name at least one resultCode, such as \"0\"",
+        );
+    }
+    cache
+}
+
+pub(super) fn limits(file: &file::Limits, report: &mut Report) -> Limits {
+    let clock_window = time_or(&file.clock_window, 15 * MINUTE);
+    let limits = Limits {
+        clock_window: (!clock_window.is_zero()).then_some(clock_window),
+        hits_are_free: or(&file.hits_are_free, true),
+        per_address: rate(file.per_address.as_ref(), report).unwrap_or(Rate {
+            per_second: 20,
+            burst: 200,
+        }),
+        max_in_flight: or(&file.max_in_flight, 10_000),
+        max_connections: or(&file.max_connections, 10_000),
+        max_connections_per_address: or(&file.max_connections_per_address, 1_024),
+        max_handshakes: or(&file.max_handshakes, 4_096),
+        max_body_size: space(&file.max_body_size, 64 * KIB, report),
+        max_upload_size: space(&file.max_upload_size, 8 * MIB, report),
+        max_buffered: space(&file.max_buffered, 256 * MIB, report),
+        max_answer: space(&file.max_answer, MIB, report),
+        body_timeout: wait_or(&file.body_timeout, 10 * SECOND, report),
+        header_timeout: wait_or(&file.header_timeout, 10 * SECOND, report),
+        handshake_timeout: wait_or(&file.handshake_timeout, 10 * SECOND, report),
+        idle_timeout: wait_or(&file.idle_timeout, MINUTE, report),
+        max_connection_age: wait_or(&file.max_connection_age, 60 * MINUTE, report),
+        min_send_rate: space_or(&file.min_send_rate, 4 * KIB, report),
+        min_receive_rate: space_or(&file.min_receive_rate, 4 * KIB, report),
+        max_header_size: space(&file.max_header_size, 32 * KIB, report),
+        max_header_fields: or(&file.max_header_fields, 100),
+        max_concurrent_streams: or(&file.max_concurrent_streams, 128),
+    };
+    check_limits(file, &limits, report);
+    limits
+}
+
+/// Relations between limits: a body that fits its own limit must fit the memory for all.
+fn check_limits(file: &file::Limits, limits: &Limits, report: &mut Report) {
+    for (name, size, key) in [
+        ("max_body_size", limits.max_body_size, &file.max_body_size),
+        (
+            "max_upload_size",
+            limits.max_upload_size,
+            &file.max_upload_size,
+        ),
+    ] {
+        if size > limits.max_buffered
+            && let Some(place) = key.as_ref().or(file.max_buffered.as_ref())
+        {
+            let most = Size::spell(limits.max_buffered as u64);
+            report.error(
+                place.span(),
+                format!("{name} is larger than max_buffered"),
+                format!("{name} must be at most max_buffered, \"{most}\""),
+            );
+        }
+    }
+    if limits.max_header_size < SMALLEST_HEAD
+        && let Some(place) = &file.max_header_size
+    {
+        report.error(
+            place.span(),
+            "too small for an ordinary request head",
+            "must be at least \"1KiB\"",
+        );
+    }
+    if limits.max_connections_per_address > limits.max_connections
+        && let Some(place) = &file.max_connections_per_address
+    {
+        report.warn(place.span(), "larger than max_connections", "has no effect");
+    }
+}
+
+pub(super) fn telemetry(file: &file::Telemetry, report: &mut Report) -> Telemetry {
+    if let Some(written) = &file.access_log
+        && !matches!(written.as_str(), "stderr" | "off")
+        && !report
+            .path(written)
+            .parent()
+            .is_some_and(|directory| directory.as_os_str().is_empty() || directory.is_dir())
+    {
+        report.error(
+            written.span(),
+            "the access log has no directory",
+            "must be \"stderr\", \"off\", or a file in a directory that is there",
+        );
+    }
+    Telemetry {
+        log_level: match file.log_level.as_ref().map(|key| key.value) {
+            Some(file::LogLevel::Error) => tracing::Level::ERROR,
+            Some(file::LogLevel::Warn) => tracing::Level::WARN,
+            Some(file::LogLevel::Info) | None => tracing::Level::INFO,
+            Some(file::LogLevel::Debug) => tracing::Level::DEBUG,
+            Some(file::LogLevel::Trace) => tracing::Level::TRACE,
+        },
+        access_log: match file.access_log.as_ref().map(|key| key.as_str()) {
+            Some("stderr") | None => AccessLog::Stderr,
+            Some("off") => AccessLog::Off,
+            Some(path) => AccessLog::File(report.path(path)),
+        },
+    }
+}
+
+pub(super) fn server(file: &file::Server) -> Server {
+    // Counts the quota of the cgroup too.
+    let usable_cpus = || std::thread::available_parallelism().map_or(1, usize::from);
+    Server {
+        workers: file
+            .workers
+            .as_ref()
+            .map_or_else(usable_cpus, |key| key.value),
+        drain_delay: time_or(&file.drain_delay, Duration::ZERO),
+        grace: time_or(&file.grace, 30 * SECOND),
+    }
+}
+
+/// A rate; its burst is one second's worth if left out.
+pub(super) fn rate(file: Option<&At<file::Rate>>, report: &mut Report) -> Option<Rate> {
+    let file = file?;
+    let Some(per_second) = file.per_second else {
+        report.error(
+            file.span(),
+            "a rate without per_second",
+            "must be { per_second = 50, burst = 100 }; burst may be left out",
+        );
+        return None;
+    };
+    Some(Rate {
+        per_second,
+        burst: file.burst.unwrap_or(per_second),
+    })
+}
+
+/// The listed codes, or the default ones.
+pub(super) fn codes(file: &Option<At<Vec<String>>>, default: &[&str]) -> Vec<String> {
+    match file {
+        Some(codes) => codes.value.clone(),
+        None => default.iter().map(|code| (*code).to_owned()).collect(),
+    }
+}
+
+/// A size in memory that cannot be zero.
+fn space(key: &Option<At<Size>>, default: u64, report: &mut Report) -> usize {
+    usize::try_from(space_or(key, default, report)).unwrap_or(usize::MAX)
+}
+
+// A request line, Host and an Authorization of auth-v2 need about half of it.
+const SMALLEST_HEAD: usize = 1 << 10;

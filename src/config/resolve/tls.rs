@@ -1,0 +1,263 @@
+//! Certificates, keys and roots: PEM files to what rustls takes.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, RootCertStore};
+
+use crate::config::file::{ClusterTls, Key};
+use crate::config::no_verification::NoVerification;
+use crate::config::place::At;
+use crate::config::report::Report;
+use crate::config::validity;
+
+/// Reads TLS material. One for a whole configuration: the roots of the system are loaded once.
+pub(super) struct Material {
+    provider: Arc<CryptoProvider>,
+    native_roots: Option<Arc<RootCertStore>>,
+    now: SystemTime,
+}
+
+/// How the nodes of a cluster are spoken to.
+pub(super) struct NodeTls {
+    pub(super) client: Arc<ClientConfig>,
+    pub(super) server_name: Option<ServerName<'static>>,
+    pub(super) insecure: bool,
+}
+
+impl Material {
+    /// Judges certificates at the time `now`.
+    pub(super) fn new(now: SystemTime) -> Self {
+        Self {
+            provider: Arc::new(aws_lc_rs::default_provider()),
+            native_roots: None,
+            now,
+        }
+    }
+
+    /// A certificate chain with its key, which must belong together.
+    pub(super) fn certificate(
+        &self,
+        chain: &At<String>,
+        key: &At<String>,
+        report: &mut Report,
+    ) -> Option<Arc<CertifiedKey>> {
+        let certificates = certificates(chain, report);
+        let private_key = private_key(key, report);
+        let (certificates, private_key) = (certificates?, private_key?);
+        let loaded = match CertifiedKey::from_der(certificates, private_key, &self.provider) {
+            Ok(loaded) => loaded,
+            Err(rustls::Error::InconsistentKeys(_)) => {
+                report.error(
+                    key.span(),
+                    "the key does not belong to the certificate",
+                    format!("must be the key of {}", chain.value),
+                );
+                return None;
+            }
+            Err(error) => {
+                report.error(
+                    key.span(),
+                    format!("the certificate or its key cannot be used: {error}"),
+                    "must be a certificate and its RSA, ECDSA or Ed25519 key",
+                );
+                return None;
+            }
+        };
+        match validity(&loaded) {
+            Some(validity) => {
+                if let Some(told) = validity.told_at(self.now) {
+                    report.warn(
+                        chain.span(),
+                        format!("the certificate {told}"),
+                        "clients will refuse it",
+                    );
+                }
+                Some(Arc::new(loaded))
+            }
+            None => {
+                report.error(
+                    chain.span(),
+                    "the certificate cannot be read",
+                    "must be an X.509 certificate, the leaf first",
+                );
+                None
+            }
+        }
+    }
+
+    /// The authorities of a PEM file.
+    pub(super) fn roots(
+        &self,
+        file: &At<String>,
+        report: &mut Report,
+    ) -> Option<Arc<RootCertStore>> {
+        let mut roots = RootCertStore::empty();
+        for certificate in certificates(file, report)? {
+            if let Err(error) = roots.add(certificate) {
+                report.error(
+                    file.span(),
+                    format!("not a certificate of an authority: {error}"),
+                    "must hold the authorities' certificates in PEM",
+                );
+                return None;
+            }
+        }
+        Some(Arc::new(roots))
+    }
+
+    /// The TLS side of a cluster; with nothing given, the roots of the system.
+    pub(super) fn client(
+        &mut self,
+        file: Option<&At<ClusterTls>>,
+        fallback: &std::ops::Range<usize>,
+        report: &mut Report,
+    ) -> Option<NodeTls> {
+        let none = ClusterTls::default();
+        let tls = file.map_or(&none, |file| &file.value);
+        let insecure = tls
+            .insecure_skip_verify
+            .as_ref()
+            .is_some_and(|key| key.value);
+        if insecure && let Some(ca) = &tls.ca {
+            report.error(
+                ca.span(),
+                "both ca and insecure_skip_verify",
+                "must be one of the two: without verification the ca has no use",
+            );
+        }
+        let verifier: Arc<dyn rustls::client::danger::ServerCertVerifier> = if insecure {
+            Arc::new(NoVerification::new(Arc::clone(&self.provider)))
+        } else {
+            let roots = match &tls.ca {
+                Some(ca) => self.roots(ca, report),
+                None => self.native_roots(file.map_or(fallback, |file| &file.span), report),
+            };
+            let builder =
+                WebPkiServerVerifier::builder_with_provider(roots?, Arc::clone(&self.provider));
+            match builder.build() {
+                Ok(verifier) => verifier,
+                Err(error) => {
+                    let place = tls.ca.as_ref().map_or(fallback.clone(), At::span);
+                    report.error(
+                        place,
+                        format!("no verification is possible: {error}"),
+                        "must hold the authorities' certificates in PEM",
+                    );
+                    return None;
+                }
+            }
+        };
+        let client = self.client_config(verifier, tls, report);
+        let server_name = server_name(&tls.server_name, report);
+        Some(NodeTls {
+            client: client?,
+            server_name,
+            insecure,
+        })
+    }
+
+    fn client_config(
+        &self,
+        verifier: Arc<dyn rustls::client::danger::ServerCertVerifier>,
+        tls: &ClusterTls,
+        report: &mut Report,
+    ) -> Option<Arc<ClientConfig>> {
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+            .ok()?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier);
+        let mut client = match (&tls.certificate, &tls.private_key) {
+            (Some(chain), Some(key)) => {
+                let own = self.certificate(chain, key, report)?;
+                builder
+                    .with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(own)))
+            }
+            (None, None) => builder.with_no_client_auth(),
+            (Some(one), None) | (None, Some(one)) => {
+                report.error(
+                    one.span(),
+                    "half of a certificate and its key",
+                    "needs both certificate and private_key",
+                );
+                return None;
+            }
+        };
+        client.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Some(Arc::new(client))
+    }
+
+    fn native_roots(
+        &mut self,
+        place: &std::ops::Range<usize>,
+        report: &mut Report,
+    ) -> Option<Arc<RootCertStore>> {
+        if self.native_roots.is_none() {
+            let mut roots = RootCertStore::empty();
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            self.native_roots = Some(Arc::new(roots));
+        }
+        let roots = self.native_roots.clone()?;
+        if roots.is_empty() {
+            report.error(
+                place.clone(),
+                "this system has no root certificates",
+                "needs tls = { ca = \"…\" }, the authority of the nodes' certificates",
+            );
+            return None;
+        }
+        Some(roots)
+    }
+}
+
+fn server_name(key: &Key<String>, report: &mut Report) -> Option<ServerName<'static>> {
+    let key = key.as_ref()?;
+    match ServerName::try_from(key.value.clone()) {
+        Ok(name) => Some(name),
+        Err(_) => {
+            report.error(
+                key.span(),
+                "not a name of a server",
+                "must be a DNS name or an IP address, without a port",
+            );
+            None
+        }
+    }
+}
+
+fn certificates(file: &At<String>, report: &mut Report) -> Option<Vec<CertificateDer<'static>>> {
+    let pem = report.read(file)?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    match found {
+        Ok(chain) if !chain.is_empty() => Some(chain),
+        _ => {
+            report.error(
+                file.span(),
+                "no certificate in this file",
+                "must hold -----BEGIN CERTIFICATE----- blocks",
+            );
+            None
+        }
+    }
+}
+
+fn private_key(file: &At<String>, report: &mut Report) -> Option<PrivateKeyDer<'static>> {
+    let pem = zeroize::Zeroizing::new(report.read(file)?);
+    match PrivateKeyDer::from_pem_slice(&pem) {
+        Ok(key) => Some(key),
+        Err(_) => {
+            report.error(
+                file.span(),
+                "no private key in this file",
+                "must hold a -----BEGIN PRIVATE KEY----- block without a password",
+            );
+            None
+        }
+    }
+}

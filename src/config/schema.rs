@@ -1,0 +1,83 @@
+//! The JSON Schema of the file, made from its types: for editors, and for the structure check.
+
+use std::sync::LazyLock;
+
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
+use schemars::transform::RecursiveTransform;
+use serde_json::{Map, Value, json};
+
+use super::file::{AccessKeysFile, File};
+
+/// The JSON Schema (draft 7) of the configuration file, as pretty-printed JSON.
+pub fn schema() -> String {
+    let mut text = serde_json::to_string_pretty(&*MAIN).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+/// The schema of the configuration file, without references.
+pub(super) static MAIN: LazyLock<Value> = LazyLock::new(|| {
+    let mut schema = generate::<File>();
+    schema["title"] = json!("ccfs-gateway configuration");
+    schema
+});
+
+/// The schema of a file of access keys, without references.
+pub(super) static ACCESS_KEYS: LazyLock<Value> = LazyLock::new(generate::<AccessKeysFile>);
+
+fn generate<T: JsonSchema>() -> Value {
+    let settings = SchemaSettings::draft07().with(|settings| {
+        settings.inline_subschemas = true;
+    });
+    settings
+        .with_transform(RecursiveTransform(as_of_toml))
+        .into_generator()
+        .into_root_schema_for::<T>()
+        .to_value()
+}
+
+/// TOML has no null: a key that may be left out is simply not there. Descriptions lose the line
+/// breaks of the source.
+fn as_of_toml(schema: &mut schemars::Schema) {
+    let Some(object) = schema.as_object_mut() else {
+        return;
+    };
+    object.remove("format");
+    if let Some(Value::String(description)) = object.get_mut("description") {
+        *description = description
+            .replace("\n\n", "\0")
+            .replace('\n', " ")
+            .replace('\0', "\n\n");
+    }
+    if object.get("default").is_some_and(Value::is_null) {
+        object.remove("default");
+    }
+    if let Some(Value::Array(types)) = object.get_mut("type") {
+        types.retain(|name| name != "null");
+        if let [only] = types.as_slice() {
+            let only = only.clone();
+            object.insert("type".into(), only);
+        }
+    }
+    if let Some(Value::Array(allowed)) = object.get_mut("enum") {
+        allowed.retain(|value| !value.is_null());
+    }
+    let Some(Value::Array(branches)) = object.get_mut("anyOf") else {
+        return;
+    };
+    branches.retain(|branch| branch["type"] != "null");
+    if branches.len() == 1
+        && let Some(Value::Object(only)) = branches.pop()
+    {
+        object.remove("anyOf");
+        merge_below(object, only);
+    }
+}
+
+/// Adds what `object` does not say itself.
+fn merge_below(object: &mut Map<String, Value>, below: Map<String, Value>) {
+    for (key, value) in below {
+        object.entry(key).or_insert(value);
+    }
+}

@@ -1,0 +1,144 @@
+//! What must never be shown of a file.
+
+use std::ops::Range;
+
+/// Does a value under this key hold a secret itself?
+pub(super) fn is_secret(key: &str) -> bool {
+    key == "secret_key"
+}
+
+/// Does the text hold a URL with a password (`https://user:password@host`)?
+pub(super) fn password_in_url(text: &str) -> bool {
+    text.match_indices("://").any(|(at, mark)| {
+        let rest = &text[at + mark.len()..];
+        // A password may hold any of `/?#` by mistake: only blanks and the next URL end the search.
+        let end = rest.find(|c: char| c.is_whitespace()).unwrap_or(rest.len());
+        let authority = rest[..end]
+            .split(['/', '?', '#'])
+            .next()
+            .unwrap_or_default();
+        match authority.rsplit_once('@') {
+            Some((user, _)) => user.contains(':'),
+            None => {
+                authority.contains(':') && !is_host_and_port(authority) && rest[..end].contains('@')
+            }
+        }
+    })
+}
+
+/// `host:443`, `[::1]:443`: what may stand before a path that holds an `@`.
+fn is_host_and_port(authority: &str) -> bool {
+    let port = authority.rsplit_once(':').map_or("", |(_, port)| port);
+    authority.starts_with('[') || port.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// What to hide of a text that is not TOML, by its lines alone: better too much. With
+/// `every_value`, all that stands right of a `=` or on a line without one.
+pub(super) fn in_broken_text(text: &str, every_value: bool) -> Vec<Range<usize>> {
+    let mut hidden = Vec::new();
+    let mut start = 0;
+    let mut closing: Option<&str> = None;
+    for line in text.split_inclusive('\n') {
+        let end = start + line.len();
+        let from = match (closing, line.split_once('=')) {
+            (Some(quotes), _) => {
+                if line.contains(quotes) {
+                    closing = None;
+                }
+                Some(0)
+            }
+            (None, Some((key, value))) => {
+                let sensitive = every_value
+                    || sounds_secret(key)
+                    || password_in_url(line)
+                    || sounds_secret(value);
+                if sensitive {
+                    closing = ["\"\"\"", "'''"]
+                        .into_iter()
+                        .find(|quotes| value.matches(quotes).count() == 1);
+                }
+                sensitive.then_some(key.len())
+            }
+            (None, None) => {
+                let heading = line.trim_start().starts_with('[') || line.trim().is_empty();
+                (!heading && (every_value || sounds_secret(line) || password_in_url(line)))
+                    .then_some(0)
+            }
+        };
+        if let Some(from) = from {
+            hidden.push(start + from..end);
+        }
+        start = end;
+    }
+    hidden
+}
+
+/// `secret_key`, `sk`, `password`, `token`, however it is mistyped further; names of files are none.
+fn sounds_secret(text: &str) -> bool {
+    let lower = text.to_ascii_lowercase();
+    let names = ["secret", "password", "passwd", "token"];
+    let named = names.iter().any(|name| lower.contains(name));
+    let by_reference = [
+        "secret_key_file",
+        "secret_key_env",
+        "password_file",
+        "token_file",
+    ];
+    let without_references = by_reference
+        .iter()
+        .fold(lower, |text, name| text.replace(name, ""));
+    named && names.iter().any(|name| without_references.contains(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_in_urls_are_found() {
+        for text in [
+            "https://u:p@h:1",
+            "redis://:p@h",
+            "see https://h and x://u:p@h",
+            "https://u:p/w@h",
+            "https://u:p@ss@h",
+        ] {
+            assert!(password_in_url(text), "{text}");
+        }
+        for text in [
+            "https://h:8443",
+            "https://[::1]:8443/a@b",
+            "https://u@h",
+            "u:p@h",
+            "https://h:8443/a@b",
+            "://",
+        ] {
+            assert!(!password_in_url(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn broken_texts_hide_what_may_be_secret() {
+        let shown = |text: &str, every| {
+            let mut bytes = text.as_bytes().to_vec();
+            for range in in_broken_text(text, every) {
+                bytes[range].fill(b'*');
+            }
+            String::from_utf8(bytes).unwrap()
+        };
+        for text in [
+            "secret_key = \"CANARY",
+            "a = { secret_key = \"CANARY\", b = }",
+            "\"secret_key\" = 'CANARY",
+            "secret_key = \"\"\"\nCANARY\n",
+            "secret_key_file = \"x\", secret_key = \"CANARY",
+            "url = \"redis://:CANARY@h",
+            "password = CANARY",
+        ] {
+            assert!(!shown(text, false).contains("CANARY"), "{text}");
+        }
+        assert_eq!(shown("bind = 0.0.0.0:1", false), "bind = 0.0.0.0:1");
+        assert_eq!(shown("secret_key_file = x", false), "secret_key_file = x");
+        assert!(!shown("anything = \"CANARY\nCANARY", true).contains("CANARY"));
+    }
+}

@@ -1,0 +1,132 @@
+//! Every kind of mistake: what is said, what is marked, and what would be right.
+//!
+//! A case of `cases/*.txt` replaces a part of the minimal file (`-`) by other lines (`+`), or adds
+//! them at its end. Then there is exactly one error; it marks the text at `^`, its message holds
+//! `!`, and what would be right holds `?`.
+
+use super::*;
+
+#[test]
+fn unknown_keys() {
+    all_refused(include_str!("cases/unknown_keys.txt"));
+}
+
+#[test]
+fn wrong_types_and_ranges() {
+    all_refused(include_str!("cases/wrong_types_and_ranges.txt"));
+}
+
+#[test]
+fn listeners() {
+    all_refused(include_str!("cases/listeners.txt"));
+}
+
+#[test]
+fn certificates() {
+    all_refused(include_str!("cases/certificates.txt"));
+}
+
+#[test]
+fn clusters() {
+    all_refused(include_str!("cases/clusters.txt"));
+}
+
+#[test]
+fn access_keys() {
+    all_refused(include_str!("cases/access_keys.txt"));
+}
+
+#[test]
+fn the_rest() {
+    all_refused(include_str!("cases/the_rest.txt"));
+}
+
+#[test]
+fn what_is_not_toml() {
+    all_refused(include_str!("cases/what_is_not_toml.txt"));
+}
+
+#[test]
+fn an_empty_file_has_no_listener() {
+    let diagnosis = Place::new().diagnosis("");
+    assert!(diagnosis.contains("no listener"), "{diagnosis}");
+}
+
+#[test]
+fn a_missing_file_is_told() {
+    let place = Place::new();
+    let loaded = Config::load(&place.path("nothing.toml"));
+    let diagnosis = loaded.map(|_| ()).unwrap_err();
+    let [problem] = diagnosis.problems() else {
+        panic!("{diagnosis}");
+    };
+    assert_eq!(problem.place(), None);
+    let shown = diagnosis.to_string();
+    assert!(shown.contains("nothing.toml"), "{shown}");
+    assert!(shown.contains("--config"), "{shown}");
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_in_order() {
+    let told = Place::new().diagnosis(include_str!("cases/all_at_once.toml"));
+    assert_eq!(told, include_str!("cases/all_at_once.told").trim_end());
+}
+
+#[test]
+fn one_line_tells_it_all() {
+    let text = MINIMAL.replace("\"ccfs\"\ntls", "\"cfs\"\ntls");
+    let diagnosis = Place::new().parse(&text).map(|_| ()).unwrap_err();
+    let line = diagnosis.problems()[0].line();
+    let expected = "gateway.toml:4:11: unknown cluster; did you mean \"ccfs\"?";
+    assert!(line.ends_with(expected), "{line}");
+}
+
+fn all_refused(cases: &str) {
+    let place = Place::new();
+    for case in cases.split("\n\n") {
+        let lines = |mark: &str| -> Vec<&str> {
+            case.lines()
+                .filter_map(|line| line.strip_prefix(mark))
+                .map(|line| line.trim_start_matches(' '))
+                .collect()
+        };
+        let instead = lines("+").join("\n");
+        let text = match lines("-").first() {
+            Some(part) => {
+                assert!(MINIMAL.contains(part), "{case}");
+                MINIMAL.replacen(part, &instead, 1)
+            }
+            None => format!("{MINIMAL}\n{instead}\n"),
+        };
+        refused(&place, &text, case, &|mark| lines(mark)[0].to_owned());
+    }
+}
+
+fn refused(place: &Place, text: &str, case: &str, expected: &dyn Fn(&str) -> String) {
+    let Err(diagnosis) = place.parse(text) else {
+        panic!("no mistake is found in\n{case}");
+    };
+    let [problem] = diagnosis.problems() else {
+        panic!("{case}\n{diagnosis}");
+    };
+    assert_eq!(problem.severity(), Severity::Error);
+    assert_eq!(marked(problem), expected("^"), "{case}\n{problem}");
+    assert!(
+        problem.message().contains(&expected("!")),
+        "{case}\n{problem}"
+    );
+    assert!(problem.help().contains(&expected("?")), "{case}\n{problem}");
+}
+
+/// What stands over the carets of the rendered text.
+fn marked(problem: &Problem) -> String {
+    let shown = problem.to_string();
+    let lines: Vec<&str> = shown.lines().collect();
+    let marks = |pair: &&[&str]| pair[1].contains('^');
+    let Some(pair) = lines.windows(2).find(marks) else {
+        return String::new();
+    };
+    let from = pair[1].find('^').unwrap();
+    let count = pair[1].matches('^').count();
+    pair[0].chars().skip(from).take(count).collect()
+}

@@ -1,0 +1,97 @@
+//! No message shows a secret, wherever it stands and whatever is wrong around it.
+
+use super::*;
+
+/// Nobody's secret.
+const CANARY: &str = "CANARY6f1d2c";
+
+#[track_caller]
+fn hidden(place: &Place, text: &str) {
+    let diagnosis = place.parse(text).map(|_| ()).unwrap_err();
+    let shown = format!("{diagnosis}\n{diagnosis:?}");
+    assert!(!shown.contains("CANARY"), "{shown}");
+    for problem in diagnosis.problems() {
+        assert!(!problem.line().contains("CANARY"), "{}", problem.line());
+    }
+}
+
+#[test]
+fn in_the_configuration() {
+    let place = Place::new();
+    for wrong in [
+        "[access_keys.B]\nsecret_key = \"CANARY6f1d2c\"",
+        "[access_keys.B]\nsecret_kye = \"CANARY6f1d2c\"",
+        "[access_keys.B]\nsecret_key = [\"CANARY6f1d2c\", 5]",
+        "[access_keys.B]\nsecret_key = { value = \"CANARY6f1d2c\" }",
+        "[access_keys]\nB = { secret_key = \"CANARY6f1d2c\", unknown = 1, in_flight = 0 }",
+        "[access_keys]\nB = \"x\"\nC = { secret_key = \"CANARY6f1d2c\", time_zone = \"nowhere\" }",
+        "[access_keys.B]\nsecret_key_env = \"CANARY6f1d2c+/==\"",
+        "[access_keys.B]\nsecret_key_env = \"CANARY6f1d2c0123456789ab\"",
+        "[access_keys.B.secret_key]\nx = \"CANARY6f1d2c\"",
+        "[access_keys.B]\nsecret_key = \"\"\"\nCANARY6f1d2c\n\"\"\"",
+        "[access_key_defaults]\nsecret_key = \"CANARY6f1d2c\"",
+        "[clusters.b]\nnodes = [\"https://user:CANARY6f1d2c@10.0.0.1:8443\"]",
+        "[clusters.b]\nnodes = [{ url = \"https://user:CANARY6f1d2c@10.0.0.1:8443\" }]",
+        "[clusters.b]\nnodes = [\"https://CANARY6f1d2c@10.0.0.1:8443\"]",
+        "[clusters.b]\nbalance = \"https://user:CANARY6f1d2c@10.0.0.1:8443\"",
+        "[shared]\nurl = \"redis://:CANARY6f1d2c@10.0.0.1:6379\"",
+        "[shared]\nurl = \"redis://:CANARY6f1d2c@10.0.0.1:6379\", tls = 5",
+        "[shared]\npassword = \"CANARY6f1d2c\"",
+        "[telemetry]\notlp_endpoint = \"http://u:CANARY6f1d2c@h:1\"",
+        "[admin]\ntoken = \"CANARY6f1d2c\"",
+        "secret_key = \"CANARY6f1d2c",
+        "secret_key = CANARY6f1d2c",
+        "x = { secret_key = \"CANARY6f1d2c\" y }",
+        "[x\nsecret_key = \"CANARY6f1d2c\" ]",
+    ] {
+        assert!(wrong.contains(CANARY));
+        hidden(&place, &format!("{MINIMAL}\n{wrong}\n"));
+    }
+}
+
+#[test]
+fn in_a_file_of_access_keys() {
+    let place = Place::new();
+    let main = format!("access_keys_file = \"keys.toml\"\n{MINIMAL}");
+    for wrong in [
+        "[access_keys.B]\nsecret_key = \"CANARY6f1d2c\"\ntime_zone = \"nowhere\"",
+        "[access_keys.B]\nsecret_kye = \"CANARY6f1d2c\"",
+        "[access_keys]\nB = { secret_key = \"CANARY6f1d2c\", in_flight = 0 }",
+        "[access_key.B]\nsecret_key = \"CANARY6f1d2c\"",
+        "[access_keys.B]\nsecret_key = \"CANARY6f1d2c",
+        "[access_keys.B]\nsecret = CANARY6f1d2c",
+        "[access_keys.B]\nsk = \"CANARY6f1d2c\" \"x\"",
+        "[access_keys.B]\nCANARY6f1d2c",
+        "[access_keys.B]\nx = '''\nCANARY6f1d2c",
+    ] {
+        place.write("keys.toml", wrong);
+        hidden(&place, &main);
+    }
+}
+
+#[test]
+fn in_the_effective_configuration() {
+    let place = Place::new();
+    place.write("sk", CANARY);
+    place.write("token", CANARY);
+    let config = place.config(&format!("{MINIMAL}\n[admin]\ntoken_file = \"token\""));
+    let shown = format!("{} {config:?}", config.masked());
+    assert!(!shown.contains(CANARY), "{shown}");
+    assert_eq!(
+        config.masked()["access_keys"]["AK"]["secret_key"][0],
+        "(secret)"
+    );
+}
+
+#[test]
+fn the_line_stays_readable_around_a_secret() {
+    let told = Place::new().diagnosis(&format!(
+        "{MINIMAL}\n[access_keys]\nB = {{ secret_key_file = \"sk\", secret_kei = \"CANARY\", time_zone = \"GMT+99\" }}"
+    ));
+    assert!(
+        told.contains(
+            "B = { secret_key_file = \"sk\", secret_kei = ********, time_zone = \"GMT+99\" }"
+        ),
+        "{told}"
+    );
+}

@@ -1,0 +1,161 @@
+//! The files that come with the program say what the program does.
+
+use serde_json::Value;
+
+use super::*;
+use crate::config::schema;
+
+/// The directory `config/` with the files that README.md tells how to make.
+fn shipped() -> Place {
+    let place = Place::new();
+    for directory in ["tls", "secrets"] {
+        std::fs::create_dir(place.path(directory)).unwrap();
+    }
+    for (from, to) in [
+        ("gateway.pem", "tls/gateway.pem"),
+        ("gateway.key", "tls/gateway.key"),
+        ("ca.pem", "tls/ccfs-ca.pem"),
+        ("sk", "secrets/279a08bbd8d949a0"),
+        ("sk", "secrets/5c1f0f7d2a6e4b3c"),
+    ] {
+        std::fs::copy(place.path(from), place.path(to)).unwrap();
+        place.allow(to, 0o600);
+    }
+    place
+}
+
+/// The reference with every key that stands behind a `#`.
+fn whole_reference() -> toml::Value {
+    let is_key = |line: &str| {
+        line.starts_with("#[")
+            || line
+                .split_once(" = ")
+                .is_some_and(|(key, _)| key.starts_with('#') && !key.contains(' '))
+    };
+    let text: Vec<_> = REFERENCE
+        .lines()
+        .map(|line| if is_key(line) { &line[1..] } else { line })
+        .collect();
+    toml::from_str(&text.join("\n")).unwrap()
+}
+
+#[test]
+fn the_example_is_valid() {
+    let (config, warnings) = shipped().parse(EXAMPLE).unwrap();
+    assert!(warnings.is_empty(), "{warnings:?}");
+    assert_eq!(config.clusters["ccfs"].nodes.len(), 3);
+}
+
+#[test]
+fn the_reference_states_the_defaults() {
+    let place = shipped();
+    let silent = r#"
+        [listeners.ccfs]
+        bind = "0.0.0.0:28443"
+        cluster = "ccfs"
+        tls = { certificate = "tls/gateway.pem", private_key = "tls/gateway.key" }
+        [clusters.ccfs]
+        nodes = ["https://10.0.0.1:8443", "https://10.0.0.2:8443"]
+        tls = { ca = "tls/ccfs-ca.pem" }
+        [access_keys.279a08bbd8d949a0]
+        secret_key_file = "secrets/279a08bbd8d949a0"
+        time_zone = "Asia/Shanghai"
+    "#;
+    assert_eq!(
+        place.config(REFERENCE).masked(),
+        place.config(silent).masked()
+    );
+}
+
+#[test]
+fn the_reference_shows_every_key() {
+    let reference = serde_json::to_value(whole_reference()).unwrap();
+    let mut missing = Vec::new();
+    missing_keys(&schema::MAIN, &reference, "", &mut missing);
+    assert!(
+        missing.is_empty(),
+        "not in config/reference.toml: {missing:?}"
+    );
+}
+
+/// Every key of `schema` that `shown` has not, below every table.
+fn missing_keys(schema: &Value, shown: &Value, path: &str, missing: &mut Vec<String>) {
+    let branches = schema["anyOf"]
+        .as_array()
+        .map_or(std::slice::from_ref(schema), Vec::as_slice);
+    let Some(schema) = branches.iter().find(|branch| branch["type"] == "object") else {
+        return;
+    };
+    for (key, below) in schema["properties"].as_object().into_iter().flatten() {
+        let path = format!("{path}{key}");
+        // Shown once, for clusters and listeners.
+        let shown_elsewhere = path == "shared.tls" || path == "admin.tls";
+        // Secrets are no defaults.
+        let refused = path.starts_with("access_key_defaults.secret_key");
+        match shown.get(key) {
+            Some(_) if shown_elsewhere => {}
+            Some(shown) => missing_keys(below, shown, &format!("{path}."), missing),
+            None if refused => {}
+            None => missing.push(path),
+        }
+    }
+    if schema["additionalProperties"].is_object() {
+        for (name, below) in shown.as_object().into_iter().flatten() {
+            missing_keys(
+                &schema["additionalProperties"],
+                below,
+                &format!("{path}{name}."),
+                missing,
+            );
+        }
+    }
+}
+
+#[test]
+fn the_schema_is_up_to_date() {
+    let same = crate::config::schema() == SCHEMA;
+    assert!(
+        same,
+        "run `ccfs-gateway schema > config/config.schema.json`"
+    );
+}
+
+#[test]
+fn the_shipped_files_satisfy_the_schema() {
+    let schema: Value = serde_json::from_str(SCHEMA).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let example: toml::Value = toml::from_str(EXAMPLE).unwrap();
+    for file in [example, whole_reference()] {
+        let file = serde_json::to_value(file).unwrap();
+        let errors: Vec<_> = validator
+            .iter_errors(&file)
+            .map(|error| error.to_string())
+            .collect();
+        assert!(errors.is_empty(), "{errors:?}");
+    }
+}
+
+#[test]
+fn the_schema_refuses_what_the_gateway_refuses() {
+    let schema: Value = serde_json::from_str(SCHEMA).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    for text in [
+        "unknown = 1",
+        "[limits]\nbody_timeout = 10",
+        "[limits]\nbody_timeout = \"10\"",
+        "[limits]\nmax_in_flight = 0",
+        "[listeners.x]\nvalidation = \"on\"",
+        "[clusters.x]\nnodes = [{ url = \"https://h\", weight = 0 }]",
+        "[access_keys.x]\nsecret_key_env = [\"A\", \"B\", \"C\"]",
+    ] {
+        let file: toml::Value = toml::from_str(text).unwrap();
+        assert!(
+            !validator.is_valid(&serde_json::to_value(file).unwrap()),
+            "{text}"
+        );
+    }
+}
+
+const EXAMPLE: &str = include_str!("../../../config/gateway.toml");
+const REFERENCE: &str = include_str!("../../../config/reference.toml");
+const SCHEMA: &str = include_str!("../../../config/config.schema.json");

@@ -1,0 +1,206 @@
+//! Durations (`"30s"`) and sizes (`"64KiB"`) as the file writes them: one whole number, one unit.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Deserialize;
+
+/// A duration of the file, at most a year.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd)]
+#[serde(try_from = "Cow<'_, str>")]
+pub(super) struct Time(pub(super) Duration);
+
+/// A size of the file in bytes.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd)]
+#[serde(try_from = "Cow<'_, str>")]
+pub(super) struct Size(pub(super) u64);
+
+impl Time {
+    /// What a duration looks like, for messages and the schema.
+    pub(super) const FORM: &str = r#"a duration such as "250ms", "30s", "15m" or "8h""#;
+
+    /// Reads `"250ms"`; `None` for any other form and above a year.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let (count, unit) = split(text)?;
+        let millis_per_unit = match unit {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            _ => return None,
+        };
+        let millis = count.checked_mul(millis_per_unit)?;
+        (millis <= A_YEAR_IN_MILLIS).then_some(Self(Duration::from_millis(millis)))
+    }
+
+    /// The shortest spelling that [`Time::parse`] reads back.
+    pub(super) fn spell(duration: Duration) -> String {
+        let millis = duration.as_millis();
+        match millis {
+            0 => "0s".into(),
+            _ if millis % 3_600_000 == 0 => format!("{}h", millis / 3_600_000),
+            _ if millis % 60_000 == 0 => format!("{}m", millis / 60_000),
+            _ if millis % 1_000 == 0 => format!("{}s", millis / 1_000),
+            _ => format!("{millis}ms"),
+        }
+    }
+}
+
+impl Size {
+    /// What a size looks like, for messages and the schema.
+    pub(super) const FORM: &str = r#"a size such as "512B", "64KiB", "8MiB" or "1GiB""#;
+
+    /// Reads `"64KiB"`; `None` for any other form and above a pebibyte.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let (count, unit) = split(text)?;
+        let bytes_per_unit = match unit {
+            "B" => 1,
+            "KiB" => 1 << 10,
+            "MiB" => 1 << 20,
+            "GiB" => 1 << 30,
+            _ => return None,
+        };
+        let bytes = count.checked_mul(bytes_per_unit)?;
+        (bytes <= A_PEBIBYTE).then_some(Self(bytes))
+    }
+
+    /// The shortest spelling that [`Size::parse`] reads back.
+    pub(super) fn spell(bytes: u64) -> String {
+        match bytes {
+            _ if bytes == 0 || bytes % (1 << 10) != 0 => format!("{bytes}B"),
+            _ if bytes % (1 << 30) == 0 => format!("{}GiB", bytes >> 30),
+            _ if bytes % (1 << 20) == 0 => format!("{}MiB", bytes >> 20),
+            _ => format!("{}KiB", bytes >> 10),
+        }
+    }
+}
+
+/// `"30s"` -> `(30, "s")`.
+fn split(text: &str) -> Option<(u64, &str)> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (count, unit) = text.split_at(digits);
+    Some((count.parse().ok()?, unit))
+}
+
+// Timers add a duration to "now": a bound keeps that sum away from overflow.
+const A_YEAR_IN_MILLIS: u64 = 365 * 24 * 3_600_000;
+const A_PEBIBYTE: u64 = 1 << 50;
+
+impl TryFrom<Cow<'_, str>> for Time {
+    type Error = String;
+
+    fn try_from(text: Cow<'_, str>) -> Result<Self, String> {
+        Self::parse(&text).ok_or_else(|| format!("expected {}", Self::FORM))
+    }
+}
+
+impl TryFrom<Cow<'_, str>> for Size {
+    type Error = String;
+
+    fn try_from(text: Cow<'_, str>) -> Result<Self, String> {
+        Self::parse(&text).ok_or_else(|| format!("expected {}", Self::FORM))
+    }
+}
+
+impl JsonSchema for Time {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Time".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "title": Self::FORM, "pattern": "^[0-9]+(ms|s|m|h)$" })
+    }
+}
+
+impl JsonSchema for Size {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Size".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "title": Self::FORM, "pattern": "^[0-9]+(B|KiB|MiB|GiB)$" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn durations_are_one_number_and_one_unit() {
+        for (text, millis) in [
+            ("250ms", 250),
+            ("30s", 30_000),
+            ("15m", 900_000),
+            ("8h", 28_800_000),
+            ("0s", 0),
+        ] {
+            assert_eq!(
+                Time::parse(text),
+                Some(Time(Duration::from_millis(millis))),
+                "{text}"
+            );
+        }
+        for text in [
+            "",
+            "30",
+            "s",
+            "1.5s",
+            "-1s",
+            "1 s",
+            "1d",
+            "1h30m",
+            "30S",
+            "8761h",
+            "99999999999999999999s",
+        ] {
+            assert_eq!(Time::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_one_number_and_one_unit() {
+        for (text, bytes) in [
+            ("0B", 0),
+            ("512B", 512),
+            ("64KiB", 65_536),
+            ("8MiB", 8 << 20),
+            ("1GiB", 1 << 30),
+        ] {
+            assert_eq!(Size::parse(text), Some(Size(bytes)), "{text}");
+        }
+        for text in [
+            "",
+            "64",
+            "64KB",
+            "64k",
+            "64 KiB",
+            "KiB",
+            "1.5MiB",
+            "-1B",
+            "18446744073709551615GiB",
+        ] {
+            assert_eq!(Size::parse(text), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_spelled_reads_back(millis in 0..=A_YEAR_IN_MILLIS, bytes in 0..=A_PEBIBYTE) {
+            let duration = Duration::from_millis(millis);
+            prop_assert_eq!(Time::parse(&Time::spell(duration)), Some(Time(duration)));
+            prop_assert_eq!(Size::parse(&Size::spell(bytes)), Some(Size(bytes)));
+        }
+    }
+}

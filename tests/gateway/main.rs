@@ -1,0 +1,6 @@
+//! The gateway from outside, over real TLS sockets, before stand-in nodes that verify signatures.
+//! One binary, so that it links once; each module is one table or topic of the contract.
+
+mod flow;
+mod layers;
+mod support;
