@@ -24,7 +24,7 @@ struct Walk<'a> {
 /// The keys down to a value; written out only when something is wrong there.
 enum Trail<'a> {
     Root,
-    Below(&'a Trail<'a>, &'a str),
+    Below(&'a Self, &'a str),
 }
 
 impl Trail<'_> {
