@@ -246,7 +246,7 @@ fn no_secret(name: &At<String>, report: &mut Report) {
             .contains(&format!("access_keys.{}.{key}", name.value))
     };
     let keys = ["secret_key", "secret_key_file", "secret_key_env"];
-    if !keys.iter().any(|key| judged(&key)) {
+    if !keys.iter().any(judged) {
         report.error(
             name.span(),
             "no secret",
