@@ -2,6 +2,7 @@
 //! certificates and secrets.
 
 mod handshake;
+mod hostile;
 mod mistakes;
 mod right;
 mod secrecy;
