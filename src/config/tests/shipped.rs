@@ -113,7 +113,7 @@ fn missing_keys(schema: &Value, shown: &Value, path: &str, missing: &mut Vec<Str
 
 #[test]
 fn the_schema_is_up_to_date() {
-    let same = crate::config::schema() == SCHEMA;
+    let same = schema() == SCHEMA;
     assert!(
         same,
         "run `ccfs-gateway schema > config/config.schema.json`"
