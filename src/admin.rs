@@ -25,10 +25,14 @@ mod status;
 /// What the app is asked to do.
 #[derive(Debug)]
 pub enum Order {
-    /// Begin the drain, and the end.
+    /// Begin the drain, and with it the end.
     Drain,
+    /// A signal: like [`Order::Drain`], and the second time end at once.
+    End,
     /// Read the configuration again; answers with the new generation, or with what is wrong.
     Reload(oneshot::Sender<Result<u64, String>>),
+    /// Open the access log anew, after a rotation.
+    ReopenLog,
 }
 
 /// The admin interface of one gateway.
@@ -228,6 +232,7 @@ impl Handler for Admin {
         let status = match violation {
             Violation::HeadTimeout => StatusCode::REQUEST_TIMEOUT,
             Violation::Malformed(_) => StatusCode::BAD_REQUEST,
+            Violation::Method => StatusCode::METHOD_NOT_ALLOWED,
             Violation::TooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         };
         let body = json!({ "status": status.as_u16(), "detail": violation.to_string() });

@@ -102,7 +102,7 @@ impl<'a> Claim<'a> {
         credential: Option<&Arc<Credential>>,
         request: &Signable<'_>,
     ) -> Result<Caller, AuthError> {
-        let request = CanonicalRequest::new(self.value.names, request)?;
+        let request = CanonicalRequest::of_checked(self.value.names, request)?;
         let credential =
             credential.filter(|credential| credential.access_key().as_str() == self.access_key());
         let enabled = credential.filter(|credential| credential.enabled());
@@ -125,7 +125,7 @@ impl<'a> Claim<'a> {
         secret: &Secret,
         request: &Signable<'_>,
     ) -> Result<Zeroizing<String>, AuthError> {
-        let request = CanonicalRequest::new(self.value.names, request)?;
+        let request = CanonicalRequest::of_checked(self.value.names, request)?;
         Ok(v2::signature(secret, self.value.prefix, &request))
     }
 }

@@ -1,4 +1,105 @@
-//! (to come)
+//! The commands. Each reads its own arguments, does its work and says how it ended; results go to
+//! stdout, diagnostics to stderr. Exit codes: 0 done, 1 failure at run time, 2 bad usage, 78 bad or
+//! missing configuration.
 
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use jiff::Timestamp;
+
+pub mod call;
 pub mod check;
+pub mod client;
+pub mod demo;
+pub mod run;
+mod secret_key;
 pub mod signature;
+pub mod stand_in;
+mod values;
+
+use crate::config::Diagnosis;
+use signature::Streams;
+
+/// A front for CC-FS clusters that understands the requests it carries: it verifies signatures,
+/// normalizes bodies, answers repeated playback requests from a cache, and balances over the nodes.
+#[derive(Debug, Parser)]
+#[command(name = "ccfs-gateway", version, max_term_width = 100, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Run),
+    Check(check::Check),
+    Demo(demo::Demo),
+    Call(Box<call::Call>),
+    Sign(signature::Sign),
+    Verify(signature::Verify),
+    Explain(signature::Explain),
+    StandIn(stand_in::StandInArgs),
+    Schema(check::Schema),
+}
+
+impl Cli {
+    /// Does what was asked.
+    pub fn run(self) -> ExitCode {
+        // A second provider in the tree would make rustls refuse to guess; say which one it is.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        self.command.run().unwrap_or_else(|error| {
+            let _ = writeln!(io::stderr(), "ccfs-gateway: {error:#}");
+            ExitCode::FAILURE
+        })
+    }
+}
+
+impl Command {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        let now = now();
+        let (mut input, mut out, mut err) = (io::stdin(), io::stdout(), io::stderr());
+        let mut streams = Streams {
+            input: &mut input,
+            out: &mut out,
+            err: &mut err,
+        };
+        match self {
+            Self::Sign(sign) => sign.run(now, &mut streams),
+            Self::Verify(verify) => verify.run(now, &mut streams),
+            Self::Explain(explain) => explain.run(now, &mut streams),
+            Self::Check(check) => Ok(check.run(streams.out, streams.err)?),
+            Self::Schema(schema) => Ok(schema.run(streams.out)?),
+            Self::Run(run) => block_on(run.run()),
+            Self::Demo(demo) => block_on(demo.run()),
+            Self::Call(call) => block_on(call::run(*call)),
+            Self::StandIn(args) => block_on(stand_in::run(args)),
+        }
+    }
+}
+
+/// Tells every mistake of a configuration; exit code 78 (`EX_CONFIG`).
+fn refuse(diagnosis: &Diagnosis) -> ExitCode {
+    let _ = writeln!(io::stderr(), "{diagnosis}");
+    ExitCode::from(78)
+}
+
+fn block_on(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let result = runtime.block_on(command);
+    runtime.shutdown_background();
+    result
+}
+
+#[expect(clippy::disallowed_methods, reason = "when the command was given")]
+fn now() -> Timestamp {
+    Timestamp::now()
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  ccfs-gateway demo                                   # the whole story on one screen
+  ccfs-gateway check --config config/gateway.toml
+  ccfs-gateway run --config config/gateway.toml";

@@ -1,6 +1,9 @@
 //! How things end: one [`Trigger`] moves through the phases of a shutdown, every connection and task
 //! holds a [`Watch`]. A drain is over when all watches are dropped; nobody counts. Knows nobody.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
 use tokio::sync::watch;
 
 /// The acts of a shutdown, in order; a drain never goes back.
@@ -18,21 +21,31 @@ pub enum Phase {
 
 /// Makes the two halves, in [`Phase::Serving`].
 pub fn channel() -> (Trigger, Watch) {
-    let (sender, receiver) = watch::channel(Phase::Serving);
-    (Trigger(sender), Watch(receiver))
+    let (sender, moved) = watch::channel(Phase::Serving);
+    let now = Arc::new(AtomicU8::new(Phase::Serving as u8));
+    let watch = Watch {
+        moved,
+        now: now.clone(),
+    };
+    (Trigger { sender, now }, watch)
 }
 
 /// Moves the drain on. Not `Clone`: one owner decides.
 #[derive(Debug)]
-pub struct Trigger(watch::Sender<Phase>);
+pub struct Trigger {
+    sender: watch::Sender<Phase>,
+    /// The same as the sender's value.
+    now: Arc<AtomicU8>,
+}
 
 impl Trigger {
     /// Moves to `phase`; an earlier phase than the current one changes nothing.
     pub fn advance(&self, phase: Phase) {
-        self.0.send_if_modified(|current| {
+        self.sender.send_if_modified(|current| {
             let moves = phase > *current;
             if moves {
                 *current = phase;
+                self.now.store(phase as u8, Ordering::Release);
             }
             moves
         });
@@ -40,29 +53,45 @@ impl Trigger {
 
     /// A further watch.
     pub fn watch(&self) -> Watch {
-        Watch(self.0.subscribe())
+        Watch {
+            moved: self.sender.subscribe(),
+            now: self.now.clone(),
+        }
+    }
+
+    /// Is every watch dropped?
+    pub fn is_over(&self) -> bool {
+        self.sender.is_closed()
     }
 
     /// Resolves when every watch is dropped.
     pub async fn all_gone(&self) {
-        self.0.closed().await;
+        self.sender.closed().await;
     }
 }
 
 /// Sees the phases; keeps the drain from being over while it lives.
 #[derive(Clone, Debug)]
-pub struct Watch(watch::Receiver<Phase>);
+pub struct Watch {
+    moved: watch::Receiver<Phase>,
+    now: Arc<AtomicU8>,
+}
 
 impl Watch {
-    /// Where the drain is now.
+    /// Where the drain is now. Asked for each request, so it is one load and no lock.
     pub fn phase(&self) -> Phase {
-        *self.0.borrow()
+        match self.now.load(Ordering::Acquire) {
+            0 => Phase::Serving,
+            1 => Phase::Announced,
+            2 => Phase::Closing,
+            _ => Phase::Forced,
+        }
     }
 
     /// Resolves when the drain has come to `phase` or beyond; a dropped trigger is [`Phase::Forced`].
     pub async fn reached(&mut self, phase: Phase) {
         // An error means that the trigger is gone: nobody will ever end this in order.
-        let _ = self.0.wait_for(|current| *current >= phase).await;
+        let _ = self.moved.wait_for(|current| *current >= phase).await;
     }
 }
 

@@ -10,24 +10,25 @@
 //!
 //! | layer | modules | knows |
 //! |---|---|---|
-//! | 8 commands | [`cli`], [`stand_in`] | the program from outside |
+//! | 9 commands | [`cli`] | the program from outside |
+//! | 8 stand-in | [`stand_in`] | what a CC-FS node does, and all the ways it can fail |
 //! | 7 shell | [`app`] | how all parts are wired, and in which order they end |
 //! | 6 edges | [`listener`], [`admin`] | sockets, TLS, deadlines; not what a request means |
 //! | 5 path | [`gateway`] | the stages of a request, and every refusal |
 //! | 4 services | [`cache`], [`flight`], [`limit`], [`upstream`] | one service each |
 //! | 3 waist | [`call`] | what is delivered, and what comes back |
 //! | 2 settings | [`config`] | the one file an operator writes |
-//! | 1 rules | [`auth`], [`ccfs`], [`cluster`], [`presigned`] | pure: no IO, no async, no clock |
-//! | 0 leaves | [`drain`], [`metrics`], [`telemetry`] | nobody |
+//! | 1 rules | [`auth`], [`ccfs`], [`cluster`] | pure: no IO, no async, no clock |
+//! | 0 leaves | [`drain`], [`metrics`], [`presigned`], [`telemetry`] | nobody |
 
 pub mod drain;
 pub mod metrics;
+pub mod presigned;
 pub mod telemetry;
 
 pub mod auth;
 pub mod ccfs;
 pub mod cluster;
-pub mod presigned;
 
 pub mod config;
 

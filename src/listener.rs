@@ -1,22 +1,55 @@
 //! Accepts, shakes hands, and serves one connection: HTTP/1.1 or HTTP/2 by ALPN, under total
 //! deadlines, closed gracefully. Generic over the handler: knows neither the gateway nor the admin
 //! interface.
+//!
+//! [`accept_loop`] admits connections under the [`Caps`] and hands each to a worker, where
+//! [`serve`] is its task. No handler ever sees a request that two parsers could read in two ways.
+
+mod accept;
+mod answer;
+mod body;
+mod caps;
+mod connection;
+mod deadline;
+mod exchange;
+mod frames;
+mod gate;
+mod head;
+mod http1;
+mod http2;
+mod linger;
+mod multiplex;
+mod pace;
+mod proxy;
+mod refusal;
+mod stream;
+mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
+
+pub use self::accept::{Accepted, accept_loop};
+pub use self::body::{BodyError, RequestBody};
+pub use self::caps::{CapLimits, Caps, Permit};
+pub use self::connection::{Front, serve};
+pub use self::head::HeadLimits;
+pub use self::tls::{TlsError, server_config};
 
 /// What serves requests.
 pub trait Handler: Send + Sync + 'static {
     /// The body of its answers.
     type Body: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>
         + Send
+        + Unpin
         + 'static;
 
-    /// Answers one request. Never panics on what a client sent; should it panic all the same, only
-    /// this connection ends.
+    /// Answers one request: its target is in origin form, and its one Host field is there in HTTP/2
+    /// too. Never panics on what a client sent; should it panic all the same, only this connection
+    /// ends.
     fn handle(
         &self,
         peer: &Arc<Peer>,
@@ -40,11 +73,6 @@ pub struct Peer {
     pub tls: Option<&'static str>,
 }
 
-/// A request body as the handler sees it. If it is dropped before its end, a small rest is read and
-/// thrown away, so that the connection lives and no left-over byte becomes the next request.
-#[derive(Debug)]
-pub struct RequestBody(());
-
 /// What is wrong with a head.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Violation {
@@ -54,7 +82,32 @@ pub enum Violation {
     /// 400: not legal HTTP; says which rule.
     #[error("{0}")]
     Malformed(&'static str),
+    /// 405: CONNECT or TRACE; nothing is ever tunnelled or echoed.
+    #[error("this method is not served on any path")]
+    Method,
     /// 431: larger than allowed.
     #[error("the request head is larger than allowed")]
     TooLarge,
 }
+
+/// Limits and deadlines of the connections of one listener.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Settings {
+    /// Size of a request head.
+    pub head: HeadLimits,
+    /// For a PROXY header and the TLS handshake, together.
+    pub handshake_timeout: Duration,
+    /// For a whole request head from its first byte; and for the first one from the handshake.
+    pub header_timeout: Duration,
+    /// Between two requests of a connection.
+    pub idle_timeout: Duration,
+    /// A connection takes no new request after this.
+    pub max_connection_age: Duration,
+    /// Bytes a second, over any 30 s in which there are bytes to send; 0 is off.
+    pub min_send_rate: u64,
+    /// Streams at once of one HTTP/2 connection.
+    pub max_concurrent_streams: u32,
+}
+
+#[cfg(test)]
+mod tests;

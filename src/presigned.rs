@@ -17,13 +17,7 @@ pub fn expires_at(url: &str) -> Option<Timestamp> {
     for pair in query.split('&') {
         // Cut first, decode afterwards: a decoded value may hold `&` and `=`.
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let name = decode(name)?;
-        if let Some(slot) = parameters.slot(&name)? {
-            let first = slot.replace(decode(value).filter(|value| !value.is_empty())?);
-            if first.is_some() {
-                return None;
-            }
-        }
+        parameters.put(&decode(name)?, value)?;
     }
     match parameters {
         Parameters {
@@ -96,10 +90,9 @@ struct Parameters<'a> {
 }
 
 impl<'a> Parameters<'a> {
-    /// Where a parameter is put: `Some(None)` if it is none of ours, `None` if it is one of ours in
-    /// another case.
-    #[expect(clippy::option_option, reason = "three outcomes, two of them ordinary")]
-    fn slot(&mut self, name: &str) -> Option<Option<&mut Option<Cow<'a, str>>>> {
+    /// Keeps a parameter if it is one of ours; `None` if that leaves a doubt: twice, in another case,
+    /// empty or broken.
+    fn put(&mut self, name: &str, value: &'a str) -> Option<()> {
         let slots = [
             ("AccessKeyId", &mut self.access_key_id),
             ("AWSAccessKeyId", &mut self.aws_access_key_id),
@@ -112,17 +105,19 @@ impl<'a> Parameters<'a> {
         let ours = slots
             .into_iter()
             .find(|(ours, _)| ours.eq_ignore_ascii_case(name));
-        match ours {
-            None => Some(None),
-            Some((ours, slot)) => (ours == name).then_some(Some(slot)),
-        }
+        let Some((ours, slot)) = ours else {
+            return Some(());
+        };
+        let value = decode(value).filter(|value| !value.is_empty())?;
+        let exact_and_once = ours == name && slot.is_none();
+        *slot = Some(value);
+        exact_and_once.then_some(())
     }
 }
 
 /// The raw query of an absolute http(s) URL that has a host and nothing dubious in it.
 fn query(url: &str) -> Option<&str> {
-    let legal = |byte: u8| byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte);
-    if !url.bytes().all(legal) {
+    if !url.bytes().all(is_legal) {
         return None;
     }
     let (scheme, rest) = url.split_once("://")?;
@@ -135,6 +130,11 @@ fn query(url: &str) -> Option<&str> {
     let authority = target.split('/').next()?;
     let plain = !authority.is_empty() && !authority.contains('@');
     plain.then_some(query)
+}
+
+/// May this byte stand in a URL? What RFC 3986 lists, no more.
+fn is_legal(byte: u8) -> bool {
+    matches!(byte, b'!' | b'#'..=b';' | b'=' | b'?'..=b'[' | b']' | b'_' | b'a'..=b'z' | b'~')
 }
 
 /// Percent-decodes; `+` stays what it is. `None` for a broken escape or what is not UTF-8.

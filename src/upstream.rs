@@ -1,16 +1,49 @@
 //! Delivers: picks a node, signs for it, tries, judges, and tries another within deadline and budget.
+//!
+//! What may be tried again, and when:
+//!
+//! | what happened | another node |
+//! |---|---|
+//! | no connection, or nothing was sent | any request |
+//! | sent, then no answer, a cut or a senseless one | a repeatable request |
+//! | 502, 503, 504, or a result code that means a broken node | a repeatable request |
+//! | flow control: nothing was done | any request |
+//!
+//! No node is tried twice. A node that is plainly gone costs no budget; all other repetitions do.
+//! When no node is left the last answer is passed on, if there was one.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::call::{Delivery, Failure, StreamReply, WholeReply};
-use crate::metrics::Shard;
+use http_body_util::{BodyExt, Full};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::call::{Cause, Delivery, Failure, StreamReply, Trail, WholeReply};
+use crate::ccfs::Repeat;
+use crate::cluster::{Change, Cluster, Fault, Node, NodeId, Outcome, Pick};
+use crate::metrics::{Retry, Shard, Try};
+
+mod answer;
+mod attempt;
+mod body;
+mod connect;
+mod names;
+mod outgoing;
+mod pool;
+mod probe;
+
+pub use probe::watch_cluster;
+
+use answer::{Answer, AnswerBody, Judgement};
+use attempt::{Progress, Trouble};
+use pool::Pool;
 
 /// One worker's way to all nodes: its own connections, no lock shared with other workers on the way.
 #[derive(Debug)]
 pub struct Upstream {
     settings: UpstreamSettings,
     metrics: Arc<Shard>,
+    pool: Arc<Pool>,
 }
 
 /// What holds for all deliveries.
@@ -25,27 +58,330 @@ pub struct UpstreamSettings {
 impl Upstream {
     /// An upstream without connections yet.
     pub fn new(settings: UpstreamSettings, metrics: Arc<Shard>) -> Self {
-        Self { settings, metrics }
+        Self {
+            settings,
+            metrics,
+            pool: Arc::default(),
+        }
     }
 
     /// Delivers and reads the JSON answer whole. `last_try` bounds everything: the per-try deadline
     /// ends a try only while another node is left.
+    ///
+    /// Dropped, it releases everything, and no node is blamed.
     pub async fn whole(
         &self,
         delivery: &Delivery,
         last_try: Duration,
     ) -> Result<WholeReply, Failure> {
-        let _ = (delivery, last_try, &self.settings, &self.metrics);
-        todo!()
+        let mut course = Course::new(delivery, last_try);
+        let answer = self.deliver(&mut course, Reading::Whole).await?;
+        let trail = course.trail();
+        match answer.body {
+            AnswerBody::Whole(body) => Ok(WholeReply {
+                status: answer.status,
+                headers: answer.headers,
+                body,
+                json: answer.json,
+                trail,
+            }),
+            // Not made by `Reading::Whole`; were it, it would be too large.
+            AnswerBody::Flowing(_) => Err(Failure {
+                cause: Cause::Garbage,
+                sent: true,
+                trail,
+            }),
+        }
     }
 
     /// Delivers and hands the answer on as it comes. `last_try` ends at the first body byte.
+    ///
+    /// Dropped, it releases everything, and no node is blamed; so does the answer's body.
     pub async fn stream(
         &self,
         delivery: &Delivery,
         last_try: Duration,
     ) -> Result<StreamReply, Failure> {
-        let _ = (delivery, last_try);
-        todo!()
+        let mut course = Course::new(delivery, last_try);
+        let answer = self.deliver(&mut course, Reading::Stream).await?;
+        let body = match answer.body {
+            AnswerBody::Whole(bytes) => Full::new(bytes).map_err(|never| match never {}).boxed(),
+            AnswerBody::Flowing(body) => body.boxed(),
+        };
+        Ok(StreamReply {
+            status: answer.status,
+            headers: answer.headers,
+            body,
+            trail: course.trail(),
+        })
+    }
+
+    async fn deliver(&self, course: &mut Course<'_>, reading: Reading) -> Result<Answer, Failure> {
+        let cluster = &course.delivery.cluster;
+        cluster.budget().deposit(course.started.into_std());
+        let mut timer = std::pin::pin!(sleep_until(course.end));
+        while let Some(pick) = course.pick() {
+            match self.run(course, pick, reading, timer.as_mut()).await {
+                Ok(answer) => {
+                    let may_repeat = match answer.judgement {
+                        Judgement::Busy => true,
+                        Judgement::Final => false,
+                        Judgement::Unable => course.is_repeatable(),
+                    };
+                    if !may_repeat || !course.has_another() || !self.may_spend(cluster) {
+                        return Ok(answer);
+                    }
+                    course.last_answer = Some(answer);
+                }
+                Err(trouble) => {
+                    course.fail(trouble);
+                    let may_repeat = course.is_repeatable() || !trouble.sent;
+                    if !may_repeat || course.is_over() || !(trouble.free || self.may_spend(cluster))
+                    {
+                        break;
+                    }
+                }
+            }
+        }
+        course.give_up()
+    }
+
+    /// One try under its deadline, counted, and told to the node's health.
+    async fn run(
+        &self,
+        course: &mut Course<'_>,
+        pick: Pick,
+        reading: Reading,
+        mut timer: std::pin::Pin<&mut Sleep>,
+    ) -> Result<Answer, Trouble> {
+        let delivery = course.delivery;
+        let node = pick.node().clone();
+        course.enter(&node);
+        if course.tries > 1 {
+            self.metrics.count(Retry::Made);
+        }
+        let began = Instant::now();
+        let per_try = delivery.cluster.settings().timeouts.per_try;
+        let mut counted = Counted::new(&self.metrics);
+        let progress = Progress::default();
+        let mut attempt = std::pin::pin!(self.attempt(delivery, pick, reading, &progress));
+        timer.as_mut().reset(course.end.min(began + per_try));
+        let result = loop {
+            tokio::select! {
+                biased;
+                result = &mut attempt => break result,
+                () = timer.as_mut() => {
+                    // Only while another node is left, and may be asked, is this one too slow.
+                    let sent = progress.sent();
+                    let leaves = course.may_leave(sent) && self.may_spend(&delivery.cluster);
+                    if !leaves && !course.is_over() {
+                        timer.as_mut().reset(course.end);
+                        continue;
+                    }
+                    break Err(Trouble { cause: Cause::Timeout, sent, free: leaves });
+                }
+            }
+        };
+        let outcome = match &result {
+            Ok(answer) => answer.outcome(),
+            // A try that got less than its time says nothing of the node.
+            Err(trouble) if trouble.cause == Cause::Timeout && began.elapsed() < per_try => None,
+            Err(trouble) => fault(trouble.cause).map(Outcome::Failure),
+        };
+        counted.end(label(&result));
+        if let Some(outcome) = outcome {
+            report(&delivery.cluster, &node, outcome);
+        }
+        result
+    }
+
+    /// Takes a repetition out of the budget.
+    fn may_spend(&self, cluster: &Cluster) -> bool {
+        let limits = &cluster.settings().retries;
+        let allowed = cluster.budget().withdraw(Instant::now().into_std(), limits);
+        if !allowed {
+            self.metrics.count(Retry::Exhausted);
+        }
+        allowed
     }
 }
+
+/// How much of an answer is read before it is handed on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Reading {
+    /// As much as it takes to judge it.
+    Stream,
+    /// All.
+    Whole,
+}
+
+/// The state of one delivery.
+#[derive(Debug)]
+struct Course<'a> {
+    delivery: &'a Delivery,
+    started: Instant,
+    end: Instant,
+    tried: Vec<NodeId>,
+    node: Option<Arc<str>>,
+    tries: u32,
+    /// A node may have acted on it.
+    sent: bool,
+    last_trouble: Option<Trouble>,
+    last_answer: Option<Answer>,
+}
+
+impl<'a> Course<'a> {
+    fn new(delivery: &'a Delivery, last_try: Duration) -> Self {
+        let started = Instant::now();
+        Self {
+            delivery,
+            started,
+            end: started + last_try,
+            tried: Vec::new(),
+            node: None,
+            tries: 0,
+            sent: false,
+            last_trouble: None,
+            last_answer: None,
+        }
+    }
+
+    fn pick(&self) -> Option<Pick> {
+        let cluster = &self.delivery.cluster;
+        let now = Instant::now().into_std();
+        // With an answer in hand it is not worth while to ask a node that looks dead.
+        if self.last_trouble.is_some() && self.last_answer.is_none() {
+            cluster.pick_any(self.delivery.affinity, &self.tried, now)
+        } else {
+            cluster.pick(self.delivery.affinity, &self.tried, now)
+        }
+    }
+
+    fn enter(&mut self, node: &Node) {
+        self.tries += 1;
+        self.tried.push(node.id());
+        self.node = Some(node.name().clone());
+    }
+
+    fn fail(&mut self, trouble: Trouble) {
+        self.sent |= trouble.sent;
+        // That the last node was full says less than what another one did.
+        if trouble.cause != Cause::NoNode || self.last_trouble.is_none() {
+            self.last_trouble = Some(trouble);
+        }
+    }
+
+    fn is_repeatable(&self) -> bool {
+        self.delivery.endpoint.repeat == Repeat::Always
+    }
+
+    fn is_over(&self) -> bool {
+        Instant::now() >= self.end
+    }
+
+    fn has_another(&self) -> bool {
+        let now = Instant::now().into_std();
+        !self.is_over() && self.delivery.cluster.has_another(&self.tried, now)
+    }
+
+    /// May a try be ended early in favour of another node?
+    fn may_leave(&self, sent: bool) -> bool {
+        (self.is_repeatable() || !sent) && self.has_another()
+    }
+
+    /// No further try: the last answer, unless a node may have acted on a request that is not
+    /// repeatable, of which that answer knows nothing.
+    fn give_up(&mut self) -> Result<Answer, Failure> {
+        if (self.is_repeatable() || !self.sent)
+            && let Some(answer) = self.last_answer.take()
+        {
+            return Ok(answer);
+        }
+        Err(Failure {
+            cause: self
+                .last_trouble
+                .map_or(Cause::NoNode, |trouble| trouble.cause),
+            sent: self.sent,
+            trail: self.trail(),
+        })
+    }
+
+    fn trail(&self) -> Trail {
+        Trail {
+            node: self.node.clone(),
+            tries: self.tries,
+            elapsed: self.started.elapsed(),
+        }
+    }
+}
+
+/// Counts a try once: as it ended, or as cancelled when it is dropped before.
+struct Counted<'a>(Option<&'a Shard>);
+
+impl<'a> Counted<'a> {
+    fn new(metrics: &'a Shard) -> Self {
+        Self(Some(metrics))
+    }
+
+    fn end(&mut self, label: Try) {
+        if let Some(metrics) = self.0.take() {
+            metrics.count(label);
+        }
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.end(Try::Cancelled);
+    }
+}
+
+/// Tells the cluster what a try or a probe showed, and the log what that changed.
+fn report(cluster: &Cluster, node: &Node, outcome: Outcome) {
+    let change = cluster.observe(node, outcome, Instant::now().into_std());
+    let cluster = &cluster.settings().name;
+    let node = node.name();
+    let fault = match outcome {
+        Outcome::Failure(fault) | Outcome::ProbeFailure(fault) => fault.as_str(),
+        Outcome::Busy | Outcome::ProbeSuccess | Outcome::Success => "",
+    };
+    match change {
+        Some(Change::Down) => tracing::warn!(%cluster, %node, fault, "node is down"),
+        Some(Change::Ejected(time)) => {
+            tracing::warn!(%cluster, %node, fault, seconds = time.as_secs(), "node is put aside");
+        }
+        Some(Change::Restored) => tracing::info!(%cluster, %node, "node answers again"),
+        Some(Change::Up) => tracing::info!(%cluster, %node, "node is up"),
+        None => {}
+    }
+}
+
+fn fault(cause: Cause) -> Option<Fault> {
+    match cause {
+        Cause::Broken => Some(Fault::Broken),
+        Cause::Garbage => Some(Fault::Garbage),
+        Cause::NoNode => None,
+        Cause::Timeout => Some(Fault::Timeout),
+        Cause::Unreachable => Some(Fault::Unreachable),
+    }
+}
+
+fn label(result: &Result<Answer, Trouble>) -> Try {
+    match result {
+        Ok(answer) => match answer.judgement {
+            Judgement::Busy => Try::Busy,
+            _ if answer.status.is_server_error() => Try::ServerError,
+            Judgement::Unable => Try::ServerError,
+            Judgement::Final => Try::Ok,
+        },
+        Err(trouble) => match trouble.cause {
+            Cause::Broken => Try::Broken,
+            Cause::Garbage => Try::Garbage,
+            Cause::NoNode | Cause::Unreachable => Try::Unreachable,
+            Cause::Timeout => Try::Timeout,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;

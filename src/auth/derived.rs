@@ -81,7 +81,7 @@ thread_local! {
     static TABLE: RefCell<Table> = RefCell::new(Table::new());
 }
 
-/// With four ways: 1,024 keys, about 1 MiB a thread. A key is of use for the second in which its
+/// With four ways: 1,024 keys, at most 1.5 MiB a thread. A key is of use for the second in which its
 /// prefix was written, so this is the number of callers that one thread serves in a second.
 const SETS: usize = 256;
 

@@ -64,6 +64,11 @@ pub(super) fn encode(bytes: &[u8]) -> impl Iterator<Item = u8> {
     })
 }
 
+/// The first byte of the encoded form of `byte`: itself or `%`.
+pub(super) fn first_of(byte: u8) -> u8 {
+    ENCODED[usize::from(byte)][0]
+}
+
 /// The bytes behind `text`; `None` if a `%` is not followed by two hex digits.
 pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
     let mut decoded = Vec::with_capacity(text.len());
@@ -101,4 +106,45 @@ const fn encoded_table() -> [[u8; ENTRY]; 256] {
         index += 1;
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_byte_stays_or_becomes_upper_case_hex() {
+        for byte in 0..=u8::MAX {
+            let stays = byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+            let expected = if stays {
+                char::from(byte).to_string()
+            } else {
+                format!("%{byte:02X}")
+            };
+            let text: String = encode(&[byte]).map(char::from).collect();
+            assert_eq!(text, expected);
+            assert_eq!(first_of(byte), expected.as_bytes()[0]);
+            assert_eq!(decode(&text).unwrap(), [byte]);
+        }
+    }
+
+    #[test]
+    fn chunks_hand_on_everything_in_order_at_any_fill() {
+        let raw: Vec<u8> = (0..=u8::MAX).cycle().take(3 * CHUNK).collect();
+        for length in (0..raw.len()).step_by(7).chain(CHUNK - 300..CHUNK + 300) {
+            let mut handed_on = Vec::new();
+            let mut chunks = Chunks::new(|chunk: &[u8]| handed_on.extend_from_slice(chunk));
+            chunks.raw(&raw[..length]);
+            chunks.encoded(&raw[..length / 2]);
+            chunks.raw(b"\n");
+            chunks.encoded(&raw[length..]);
+            chunks.finish();
+
+            let mut expected = raw[..length].to_vec();
+            expected.extend(encode(&raw[..length / 2]));
+            expected.push(b'\n');
+            expected.extend(encode(&raw[length..]));
+            assert_eq!(handed_on, expected, "{length}");
+        }
+    }
 }

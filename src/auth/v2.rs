@@ -90,31 +90,29 @@ pub(super) fn verify(
     request: &CanonicalRequest<'_>,
 ) -> bool {
     for slot in 0..secrets.len().max(SLOTS) {
-        let secret = secrets.get(slot);
-        let known = secret.and_then(|secret| derived::find(value.prefix, secret));
+        let real = secrets.get(slot);
+        let secret = real.unwrap_or(&DUMMY);
+        let known = derived::find(value.prefix, secret);
+        let was_known = known.is_some();
         let (context, fresh) = match known {
             Some(context) => (context, None),
             None => {
-                let key = signing_key(secret.unwrap_or(&DUMMY), value.prefix);
+                let key = signing_key(secret, value.prefix);
                 (hmac::Context::with_key(&key), Some(key))
             }
         };
-        let missed = fresh.is_none();
-        let matches = constant_time::verify_slices_are_equal(
-            tag(context, request).as_ref(),
-            &value.signature,
-        )
-        .is_ok();
-        if let (Some(secret), true) = (secret, matches) {
+        let tag = tag(context, request);
+        let matches = constant_time::verify_slices_are_equal(tag.as_ref(), &value.signature);
+        if real.is_some() && matches.is_ok() {
             if let Some(key) = fresh {
                 // Only now: a stranger must not be able to crowd out the keys of honest callers.
                 derived::keep(value.prefix, secret, key);
             }
             return true;
         }
-        if missed {
+        if was_known {
             // The time must not tell whether this ak was at work within the same second.
-            signing_key(&DUMMY, value.prefix);
+            signing_key(secret, value.prefix);
         }
     }
     false

@@ -113,9 +113,9 @@ impl<'a> Object<'a> {
         self.source
     }
 
-    /// Where a new last member can be written, and whether it needs a comma before it.
-    pub(super) fn tail(&self) -> (usize, bool) {
-        (self.tail, !self.members.is_empty())
+    /// Where a new last member can be written.
+    pub(super) fn tail(&self) -> usize {
+        self.tail
     }
 
     /// The members, sorted by name.

@@ -8,7 +8,7 @@ mod invalid;
 use bytes::Bytes;
 use jiff::tz::TimeZone;
 
-use super::json::Object;
+use super::json::{Member, Object};
 use super::{Body, Endpoint};
 pub use invalid::Invalid;
 
@@ -89,28 +89,45 @@ impl Endpoint {
 }
 
 /// One place of the source that goes out differently.
-struct Edit {
+struct Edit<'a> {
     /// Bytes of the source.
     start: usize,
     end: usize,
-    text: String,
+    text: &'a str,
 }
 
-impl Edit {
-    /// Adds a last member to an object that begins at `base` of the source.
-    fn append(base: usize, object: &Object<'_>, member: &str) -> Self {
-        let (tail, comma) = object.tail();
-        let comma = if comma { "," } else { "" };
+impl<'a> Edit<'a> {
+    /// Puts a value in the place of another.
+    fn replace(base: usize, value: &Member, text: &'a str) -> Self {
         Self {
-            start: base + tail,
-            end: base + tail,
-            text: format!("{comma}{member}"),
+            start: base + value.raw.start as usize,
+            end: base + value.raw.end as usize,
+            text,
+        }
+    }
+
+    /// Adds a last member, written with a comma before it, to an object that begins at `base`.
+    fn append(base: usize, object: &Object<'_>, member: &'a str) -> Self {
+        let first = member.strip_prefix(',').unwrap_or(member);
+        let text = if object.members().is_empty() {
+            first
+        } else {
+            member
+        };
+        let at = base + object.tail();
+        Self {
+            start: at,
+            end: at,
+            text,
         }
     }
 }
 
+/// What goes last into an object without a version.
+const VERSION_MEMBER: &str = r#","version":"2.0""#;
+
 /// The source with its edits made, all else byte for byte as it was.
-fn splice(raw: &Bytes, mut edits: Vec<Edit>) -> Bytes {
+fn splice(raw: &Bytes, mut edits: Vec<Edit<'_>>) -> Bytes {
     if edits.is_empty() {
         return raw.clone();
     }

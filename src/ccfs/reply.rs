@@ -86,8 +86,7 @@ fn earliest_expiry(canonical: &str) -> Option<Timestamp> {
     while let Some(scheme_end) = rest.find("://") {
         let start = scheme_start(rest, scheme_end)?;
         let (_, url) = rest.split_at_checked(start)?;
-        let length = url_length(url);
-        let (url, behind) = url.split_at_checked(length)?;
+        let (url, behind) = url.split_at_checked(url_length(url)?)?;
         let expiry = presigned::expires_at(url)?;
         earliest = Some(earliest.map_or(expiry, |other| other.min(expiry)));
         rest = behind;
@@ -109,19 +108,24 @@ fn scheme_start(text: &str, scheme_end: usize) -> Option<usize> {
 
 /// Where the URL that `text` begins with ends: at the end of its string, at a blank, at the next URL.
 /// A comma, semicolon or pipe belongs to it unless nothing but the next URL or the end follows.
-fn url_length(text: &str) -> usize {
-    // A canonical text holds no blank or control character outside its strings, and in them a
-    // quotation mark, a backslash and a control character each begin with a backslash.
-    let ends = |c: char| c == '"' || c == '\\' || c.is_whitespace();
-    let url = text.split(ends).next().unwrap_or_default();
-    let own_scheme = url.find("://").map_or(0, |at| at + 3);
-    let next = url.get(own_scheme..).and_then(|rest| {
-        let scheme_end = own_scheme + rest.find("://")?;
-        // Another scheme than ours: leave it in, which makes the URL unreadable.
-        scheme_start(url, scheme_end)
-    });
-    let url = next.and_then(|next| url.get(..next)).unwrap_or(url);
-    url.trim_end_matches([',', ';', '|']).len()
+/// `None` if it holds what may be a URL of another scheme.
+fn url_length(text: &str) -> Option<usize> {
+    // In a canonical text, quotation marks, backslashes and control characters of a string begin
+    // with a backslash.
+    let ends = |c: char| matches!(c, '"' | '\\') || c.is_whitespace();
+    let own = text.find("://")? + 3;
+    let behind = text.get(own..)?;
+    let scheme_ends = |at| behind.as_bytes().get(at..at + 3) == Some(b"://");
+    // Stops at whichever comes first, so that thousands of URLs cost no more than their length.
+    let stop = behind
+        .char_indices()
+        .find(|&(at, c)| ends(c) || c == ':' && scheme_ends(at));
+    let end = match stop {
+        None => text.len(),
+        Some((at, ':')) => scheme_start(text, own + at)?,
+        Some((at, _)) => own + at,
+    };
+    Some(text.get(..end)?.trim_end_matches([',', ';', '|']).len())
 }
 
 #[cfg(test)]

@@ -87,9 +87,30 @@ impl Local {
         })
     }
 
-    /// `yyyy-MM-dd HH:mm:ss`
-    pub(super) fn text(&self) -> String {
-        self.civil.strftime("%Y-%m-%d %H:%M:%S").to_string()
+    /// Itself, unless it stays as written.
+    pub(super) fn converted(&self) -> Option<&Self> {
+        self.instant.is_some().then_some(self)
+    }
+
+    /// `"yyyy-MM-dd HH:mm:ss"`, a JSON string.
+    pub(super) fn literal(&self) -> String {
+        let civil = self.civil;
+        let mut text = String::with_capacity(21);
+        text.push('"');
+        push_two_digits(&mut text, civil.year() / 100);
+        push_two_digits(&mut text, civil.year() % 100);
+        for (separator, number) in [
+            ('-', civil.month()),
+            ('-', civil.day()),
+            (' ', civil.hour()),
+            (':', civil.minute()),
+            (':', civil.second()),
+        ] {
+            text.push(separator);
+            push_two_digits(&mut text, number.into());
+        }
+        text.push('"');
+        text
     }
 
     /// The earliest and the latest instant that this may mean.
@@ -251,6 +272,12 @@ fn number(digits: &[u8]) -> Option<i16> {
         let digit = digit.is_ascii_digit().then(|| i16::from(digit - b'0'))?;
         Some(value * 10 + digit)
     })
+}
+
+fn push_two_digits(text: &mut String, number: i16) {
+    for digit in [number / 10, number % 10] {
+        text.push(char::from(b'0' + digit as u8));
+    }
 }
 
 /// Seconds since 1970 if the wall clock were in UTC.

@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn a_fifth_of_ten_seconds_and_a_floor() {
-        let start = Instant::now();
+        let start = tokio::time::Instant::now().into_std();
         let budget = Budget::default();
         for _ in 0..100 {
             budget.deposit(start);
@@ -114,7 +114,7 @@ mod tests {
             steps in prop::collection::vec((0u64..1500, any::<bool>()), 1..400),
             percent in 0u8..=100, floor in 0u32..5,
         ) {
-            let start = Instant::now();
+            let start = tokio::time::Instant::now().into_std();
             let budget = Budget::default();
             let limits = retries(percent, floor);
             let (mut millis, mut requests, mut granted) = (0, 0u64, 0u64);

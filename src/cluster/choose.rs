@@ -2,15 +2,15 @@
 
 /// One node as a choice sees it.
 #[derive(Clone, Copy, Debug)]
-pub struct View {
+pub(super) struct View {
     /// Requests in flight there.
-    pub in_flight: usize,
+    pub(super) in_flight: usize,
     /// Its configured weight.
-    pub weight: u32,
+    pub(super) weight: u32,
     /// The part of its weight that it carries now: less than 1 while it warms up or is busy.
-    pub share: f64,
+    pub(super) share: f64,
     /// What consistent hashing knows it by; the same in every replica and after every start.
-    pub seed: u64,
+    pub(super) seed: u64,
 }
 
 impl View {
@@ -25,7 +25,7 @@ impl View {
 
 /// Power of two choices: the better of two random nodes, each drawn by its weight. `None` without
 /// nodes.
-pub fn least_request(views: &[View], random: u64) -> Option<usize> {
+pub(super) fn least_request(views: &[View], random: u64) -> Option<usize> {
     if views.len() < 2 {
         return (!views.is_empty()).then_some(0);
     }
@@ -42,7 +42,7 @@ pub fn least_request(views: &[View], random: u64) -> Option<usize> {
 
 /// Smoothly weighted: each node gains its weight each turn, the richest is taken and pays for all.
 /// So five turns of weights 3 and 2 are a b a b a, not a a a b b. `credits` has one place per view.
-pub fn round_robin(views: &[View], credits: &mut [f64]) -> Option<usize> {
+pub(super) fn round_robin(views: &[View], credits: &mut [f64]) -> Option<usize> {
     let mut total = 0.0;
     let mut richest: Option<usize> = None;
     for (place, view) in views.iter().enumerate() {
@@ -60,7 +60,7 @@ pub fn round_robin(views: &[View], credits: &mut [f64]) -> Option<usize> {
 /// Consistent hashing by highest random weight, with bounded load: a key goes to the node that it
 /// scores highest with, unless that one has more than [`BOUND`] of its fair part of all requests in
 /// flight. A node that leaves moves only its own keys, and each of them by its own order.
-pub fn consistent_hash(views: &[View], key: u64) -> Option<usize> {
+pub(super) fn consistent_hash(views: &[View], key: u64) -> Option<usize> {
     let in_flight: usize = views.iter().map(|view| view.in_flight).sum();
     let capacity: f64 = views.iter().map(View::capacity).sum();
     let fair = BOUND * (in_flight as f64 + 1.0) / capacity;

@@ -63,16 +63,16 @@ pub enum Change {
 
 /// By which numbers a node is judged.
 #[derive(Clone, Copy, Debug)]
-pub struct Rules<'a> {
+pub(super) struct Rules<'a> {
     /// Passive ejection and slow start.
-    pub ejection: &'a Ejection,
+    pub(super) ejection: &'a Ejection,
     /// Active checks.
-    pub check: Option<&'a HealthCheck>,
+    pub(super) check: Option<&'a HealthCheck>,
 }
 
 /// The health of one node.
 #[derive(Debug, Default)]
-pub struct Health {
+pub(super) struct Health {
     /// Failures of real requests in a row.
     failures: u32,
     /// Times put aside in a row: since it was last well for as long as it had been away.
@@ -95,7 +95,7 @@ struct Away {
 
 impl Health {
     /// Takes one observation. `may_eject`: the cluster can spare the node.
-    pub fn observe(
+    pub(super) fn observe(
         &mut self,
         outcome: Outcome,
         now: Instant,
@@ -115,32 +115,32 @@ impl Health {
     }
 
     /// May it be given requests?
-    pub fn usable(&self, now: Instant) -> bool {
+    pub(super) fn usable(&self, now: Instant) -> bool {
         !self.down && !self.is_ejected(now)
     }
 
     /// Is it dead by its probes?
-    pub fn is_down(&self) -> bool {
+    pub(super) fn is_down(&self) -> bool {
         self.down
     }
 
     /// Is it put aside?
-    pub fn is_ejected(&self, now: Instant) -> bool {
+    pub(super) fn is_ejected(&self, now: Instant) -> bool {
         self.ejected_until().is_some_and(|until| now < until)
     }
 
     /// Until when it is, or was last, put aside.
-    pub fn ejected_until(&self) -> Option<Instant> {
+    pub(super) fn ejected_until(&self) -> Option<Instant> {
         self.away.map(|away| away.until)
     }
 
     /// Is it coming back slowly?
-    pub fn is_warming(&self, now: Instant, slow_start: Duration) -> bool {
+    pub(super) fn is_warming(&self, now: Instant, slow_start: Duration) -> bool {
         self.back_since.is_some_and(|back| now < back + slow_start)
     }
 
     /// The part of its weight that it carries now, above 0 and up to 1.
-    pub fn share(&self, now: Instant, slow_start: Duration) -> f64 {
+    pub(super) fn share(&self, now: Instant, slow_start: Duration) -> f64 {
         let warm = match self.back_since {
             Some(back) if now < back + slow_start => {
                 let elapsed = now.saturating_duration_since(back).as_secs_f64();
@@ -156,7 +156,7 @@ impl Health {
     }
 
     /// Nothing to remember: usable with its full share, and one more success changes nothing.
-    pub fn is_spotless(&self, now: Instant, slow_start: Duration) -> bool {
+    pub(super) fn is_spotless(&self, now: Instant, slow_start: Duration) -> bool {
         self.failures == 0
             && self.ejections == 0
             && !self.down

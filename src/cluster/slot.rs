@@ -1,7 +1,7 @@
 //! The connections that a node has, over all workers. Each worker keeps its own idle ones; this is
 //! only the count of all, and the way to take an idle one away from a worker that does not need it.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::Waker;
 
@@ -9,6 +9,7 @@ use std::task::Waker;
 #[derive(Debug, Default)]
 pub struct Slot {
     state: AtomicU8,
+    uses: AtomicU32,
     answered: AtomicBool,
     driver: OnceLock<Waker>,
 }
@@ -22,7 +23,17 @@ impl Slot {
 
     /// Has the connection to end?
     pub fn is_closed(&self) -> bool {
-        self.state.load(Ordering::Acquire) == CLOSED
+        self.state.load(Ordering::Acquire) >= CLOSED
+    }
+
+    /// Was it idle when it was closed, so that no answer is cut?
+    pub fn was_idle(&self) -> bool {
+        self.state.load(Ordering::Acquire) == CLOSED_IDLE
+    }
+
+    /// How often the connection was given back; unchanged for as long as it is idle.
+    pub fn uses(&self) -> u32 {
+        self.uses.load(Ordering::Relaxed)
     }
 
     /// From idle to busy; false if it was closed meanwhile.
@@ -33,12 +44,13 @@ impl Slot {
 
     /// From busy to idle; false if it was closed meanwhile.
     pub fn rest(&self) -> bool {
+        self.uses.fetch_add(1, Ordering::Relaxed);
         self.turn(BUSY, IDLE)
     }
 
     /// Ends the connection if it is idle; was it?
     pub fn close_idle(&self) -> bool {
-        let closed = self.turn(IDLE, CLOSED);
+        let closed = self.turn(IDLE, CLOSED_IDLE);
         if closed {
             self.wake();
         }
@@ -47,7 +59,7 @@ impl Slot {
 
     /// Ends the connection.
     pub fn close(&self) {
-        if self.state.swap(CLOSED, Ordering::AcqRel) != CLOSED {
+        if !self.close_idle() && self.turn(BUSY, CLOSED) {
             self.wake();
         }
     }
@@ -81,12 +93,12 @@ impl Slot {
 
 /// All slots of one node.
 #[derive(Debug, Default)]
-pub struct Slots(Mutex<Vec<Arc<Slot>>>);
+pub(super) struct Slots(Mutex<Vec<Arc<Slot>>>);
 
 impl Slots {
     /// A slot for a new connection, at most `cap` in all. At the cap an idle connection of another
     /// worker is closed for it; `None` if every one is busy.
-    pub fn open(&self, cap: usize) -> Option<Arc<Slot>> {
+    pub(super) fn open(&self, cap: usize) -> Option<Arc<Slot>> {
         let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         slots.retain(|slot| !slot.is_closed());
         if slots.len() >= cap {
@@ -99,7 +111,7 @@ impl Slots {
     }
 
     /// Connections now.
-    pub fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         let slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         slots.iter().filter(|slot| !slot.is_closed()).count()
     }
@@ -118,6 +130,7 @@ impl Drop for Slots {
 const BUSY: u8 = 0;
 const IDLE: u8 = 1;
 const CLOSED: u8 = 2;
+const CLOSED_IDLE: u8 = 3;
 
 #[cfg(test)]
 mod tests {

@@ -1,1 +1,216 @@
+use std::time::Duration;
 
+use proptest::prelude::*;
+
+use super::*;
+
+const FAILED: Outcome = Outcome::Failure(Fault::Unreachable);
+
+fn settings(nodes: &[&str]) -> Settings {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth();
+    Settings {
+        name: "c".into(),
+        nodes: nodes
+            .iter()
+            .map(|host| NodeSettings {
+                address: address(host),
+                weight: 1,
+            })
+            .collect(),
+        balance: Policy::LeastRequest,
+        host: HostPolicy::Preserve,
+        tls: Arc::new(tls),
+        server_name: None,
+        insecure: false,
+        health_check: None,
+        ejection: Ejection {
+            consecutive_failures: 1,
+            base_time: Duration::from_secs(10),
+            max_time: Duration::from_secs(300),
+            max_ejected: 50,
+            slow_start: Duration::ZERO,
+            panic_threshold: 50,
+            result_codes: Vec::new(),
+        },
+        retries: Retries {
+            budget: 20,
+            floor: 3,
+        },
+        timeouts: Timeouts {
+            connect: Duration::from_secs(1),
+            per_try: Duration::from_secs(8),
+            overall: Duration::from_secs(9),
+            fetch: Duration::from_secs(60),
+        },
+        pool: PoolLimits {
+            max_connections: 2,
+            max_idle: 2,
+            idle_timeout: Duration::from_secs(60),
+            max_age: Duration::from_secs(600),
+        },
+    }
+}
+
+fn address(host: &str) -> NodeAddress {
+    NodeAddress {
+        host: host.into(),
+        port: 8443,
+    }
+}
+
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+const THREE: [&str; 3] = ["10.0.0.1", "10.0.0.2", "10.0.0.3"];
+
+#[test]
+fn nobody_is_picked_twice_or_over_its_cap() {
+    for policy in [
+        Policy::LeastRequest,
+        Policy::RoundRobin,
+        Policy::ConsistentHash,
+    ] {
+        let mut settings = settings(&THREE);
+        settings.balance = policy;
+        let cluster = Cluster::new(settings);
+        let mut tried = Vec::new();
+        while let Some(pick) = cluster.pick(1, &tried, now()) {
+            assert!(!tried.contains(&pick.node().id()));
+            tried.push(pick.node().id());
+        }
+        assert_eq!(tried.len(), 3);
+        let picks: Vec<_> = (0..7).map_while(|_| cluster.pick(1, &[], now())).collect();
+        assert_eq!(picks.len(), 6, "two at each");
+        assert!(!cluster.has_another(&[], now()));
+        drop(picks);
+        assert!(cluster.nodes(now()).iter().all(|node| node.in_flight == 0));
+    }
+}
+
+#[test]
+fn in_turn_means_in_turn() {
+    let mut settings = settings(&THREE);
+    settings.balance = Policy::RoundRobin;
+    let cluster = Cluster::new(settings);
+    let turns: Vec<_> = (0..6)
+        .map(|_| cluster.pick(0, &[], now()).unwrap().node().socket().ip())
+        .collect();
+    assert_eq!(turns[..3], THREE.map(ip));
+    assert_eq!(turns[3..], THREE.map(ip));
+}
+
+#[test]
+fn most_dead_is_panic_and_all_are_tried_but_the_drained() {
+    let mut settings = settings(&THREE);
+    settings.ejection.max_ejected = 100;
+    let cluster = Cluster::new(settings);
+    let nodes = cluster.nodes_now();
+    cluster.observe(&nodes[0], FAILED, now());
+    assert!(!cluster.panic(now()));
+    for _ in 0..50 {
+        assert_ne!(
+            cluster.pick(0, &[], now()).unwrap().node().id(),
+            nodes[0].id()
+        );
+    }
+    // As a last resort only.
+    let well = [nodes[1].id(), nodes[2].id()];
+    assert!(cluster.pick(0, &well, now()).is_none());
+    assert!(cluster.pick_any(0, &well, now()).is_some());
+
+    cluster.observe(&nodes[1], FAILED, now());
+    assert!(cluster.panic(now()));
+    assert!(cluster.pick(0, &well, now()).is_some());
+    assert!(cluster.drain_node("10.0.0.1:8443"));
+    assert!(cluster.pick_any(0, &well, now()).is_none());
+    assert_eq!(cluster.nodes(now())[0].state, NodeState::Drained);
+    assert!(cluster.undrain_node("10.0.0.1:8443"));
+    let status = &cluster.nodes(now())[0];
+    assert_eq!(
+        (status.state, status.last_error),
+        (NodeState::Ejected, Some(Fault::Unreachable))
+    );
+    assert!(status.ejected_for.unwrap() <= Duration::from_secs(10));
+}
+
+#[test]
+fn a_new_configuration_keeps_what_did_not_change() {
+    let before = Cluster::new(settings(&["10.0.0.1", "10.0.0.2", "node.test"]));
+    before.resolve(&address("node.test"), &[ip("10.0.0.9")]);
+    before.drain_node("10.0.0.2:8443");
+    let node = before.nodes_now()[0].clone();
+    before.observe(&node, FAILED, now());
+    let mut changed = settings(&["10.0.0.2", "10.0.0.1", "10.0.0.4", "node.test"]);
+    changed.nodes[1].weight = 7;
+    let after = Cluster::next(changed, &before);
+    let status = after.nodes(now());
+    let states: Vec<_> = status
+        .iter()
+        .map(|node| (node.socket.ip(), node.state))
+        .collect();
+    let expected = [
+        (ip("10.0.0.2"), NodeState::Drained),
+        (ip("10.0.0.1"), NodeState::Ejected),
+        (ip("10.0.0.4"), NodeState::Up),
+        (ip("10.0.0.9"), NodeState::Up),
+    ];
+    assert_eq!(states, expected);
+    assert_eq!((status[1].weight, status[1].failures), (7, 1));
+    assert!(Arc::ptr_eq(&after.nodes_now()[1], &node));
+}
+
+#[test]
+fn a_name_is_as_many_nodes_as_it_has_addresses() {
+    let cluster = Cluster::new(settings(&["node.test", "10.0.0.1"]));
+    let name = address("node.test");
+    assert_eq!(cluster.names().collect::<Vec<_>>(), [&name]);
+    assert_eq!(cluster.nodes_now().len(), 1);
+    cluster.drain_node("node.test:8443");
+    assert!(cluster.resolve(&name, &[ip("10.0.0.7"), ip("10.0.0.8")]));
+    assert!(!cluster.resolve(&name, &[ip("10.0.0.8"), ip("10.0.0.7")]));
+    let states: Vec<_> = cluster.nodes(now()).iter().map(|node| node.state).collect();
+    assert_eq!(
+        states,
+        [NodeState::Up, NodeState::Drained, NodeState::Drained]
+    );
+    let kept = cluster.nodes_now()[2].clone();
+    assert!(cluster.resolve(&name, &[ip("10.0.0.8")]));
+    assert!(Arc::ptr_eq(&cluster.nodes_now()[1], &kept));
+    assert!(!cluster.resolve(&name, &[]), "the last good answer stays");
+}
+
+proptest! {
+    #[test]
+    fn never_more_are_put_aside_than_allowed(
+        count in 1usize..12, max_ejected in 0u8..=100,
+        steps in prop::collection::vec((0u64..8, 0usize..12, 0u8..5), 1..200),
+    ) {
+        let hosts: Vec<_> = (0..count).map(|n| format!("10.0.0.{n}")).collect();
+        let hosts: Vec<_> = hosts.iter().map(String::as_str).collect();
+        let mut settings = settings(&hosts);
+        settings.ejection.max_ejected = max_ejected;
+        let cluster = Cluster::new(settings);
+        let nodes = cluster.nodes_now();
+        let mut now = now();
+        let allowed = (count * usize::from(max_ejected) / 100).max(1);
+        for (pause, node, success) in steps {
+            now += Duration::from_secs(pause);
+            let outcome = if success == 0 { Outcome::Success } else { FAILED };
+            cluster.observe(&nodes[node % count], outcome, now);
+            let status = cluster.nodes(now);
+            let out = status.iter().filter(|node| node.state == NodeState::Ejected).count();
+            prop_assert!(out <= allowed, "{out} of {count}");
+            prop_assert!(cluster.pick(0, &[], now).is_some());
+        }
+    }
+}

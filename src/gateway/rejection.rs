@@ -32,6 +32,9 @@ pub enum Rejection {
     /// Not legal HTTP; says which rule.
     #[error("{0}")]
     Malformed(&'static str),
+    /// CONNECT or TRACE.
+    #[error("this method is not served on any path")]
+    MethodNeverAllowed,
     /// The path is known, the method is not.
     #[error("only {0} is allowed here")]
     MethodNotAllowed(Method),
@@ -82,6 +85,7 @@ pub struct Answer {
 
 impl Rejection {
     /// The table of `README.md`, "Errors".
+    #[expect(clippy::too_many_lines, reason = "one table, one line for each")]
     pub fn answer(&self) -> Answer {
         let (kind, status, code, outcome) = match self {
             Self::BodyTooLarge { .. } => (
@@ -120,7 +124,7 @@ impl Rejection {
                 "GW400",
                 Answered::Malformed,
             ),
-            Self::MethodNotAllowed(_) => (
+            Self::MethodNeverAllowed | Self::MethodNotAllowed(_) => (
                 "method-not-allowed",
                 StatusCode::METHOD_NOT_ALLOWED,
                 "GW405",
@@ -183,6 +187,7 @@ impl Rejection {
             | Self::HeadersTooLarge
             | Self::Internal
             | Self::Malformed(_)
+            | Self::MethodNeverAllowed
             | Self::MethodNotAllowed(_)
             | Self::Node(_)
             | Self::NotFound(_)
@@ -209,6 +214,7 @@ impl Rejection {
             Self::ClientGone
             | Self::HeadersTooLarge
             | Self::Malformed(_)
+            | Self::MethodNeverAllowed
             | Self::RequestTimeout
             | Self::RateLimited {
                 limiter: Limited::Address,

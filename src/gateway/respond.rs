@@ -196,6 +196,9 @@ fn reject(rejection: &Rejection, record: &mut Record) -> Response<Bytes> {
         headers.insert(header::RETRY_AFTER, seconds.into());
     }
     match rejection {
+        Rejection::MethodNeverAllowed => {
+            headers.insert(header::ALLOW, HeaderValue::from_static("GET, POST"));
+        }
         Rejection::MethodNotAllowed(method) => {
             if let Ok(allow) = HeaderValue::from_str(method.as_str()) {
                 headers.insert(header::ALLOW, allow);

@@ -3,13 +3,31 @@
 
 use bytes::Bytes;
 
-use super::super::json::{Fault, Keep, Kind, Object};
+use super::super::json::{Fault, Keep, Kind, Member, Object};
 use super::super::times::Written;
-use super::{Edit, Invalid, Payload, Tenant, splice};
+use super::{Edit, Invalid, Payload, Tenant, VERSION_MEMBER, splice};
 
 /// Adds a missing version and makes RFC 3339 times tenant-local.
 pub(super) fn normalize(raw: &Bytes, tenant: &Tenant) -> Result<Payload, Invalid> {
-    let (edits, call_id) = read(raw, tenant).map_err(Invalid::body)?;
+    let outer = Object::strict(raw, Keep::Names).map_err(Invalid::body)?;
+    let request = Part::of(&outer, "request").map_err(Invalid::body)?;
+    let message = Part::of(&outer, "msgBody").map_err(Invalid::body)?;
+    let (converted, call_id) = match &message {
+        Part::Object { base, object } => (times(*base, object, tenant), call_id(object)),
+        Part::Missing | Part::Other => (Vec::new(), None),
+    };
+
+    let mut edits: Vec<_> = converted
+        .iter()
+        .map(|(base, member, literal)| Edit::replace(*base, member, literal))
+        .collect();
+    match &request {
+        Part::Object { base, object } if object.member("version").is_none() => {
+            edits.push(Edit::append(*base, object, VERSION_MEMBER));
+        }
+        Part::Missing => edits.push(Edit::append(0, &outer, REQUEST_MEMBER)),
+        Part::Object { .. } | Part::Other => {}
+    }
     Ok(Payload {
         changed: !edits.is_empty(),
         outgoing: splice(raw, edits),
@@ -18,37 +36,24 @@ pub(super) fn normalize(raw: &Bytes, tenant: &Tenant) -> Result<Payload, Invalid
     })
 }
 
-fn read(raw: &Bytes, tenant: &Tenant) -> Result<(Vec<Edit>, Option<Box<str>>), Fault> {
-    let outer = Object::strict(raw, Keep::Names)?;
-    let mut edits = Vec::new();
-    match Part::of(&outer, "request")? {
-        Part::Object { base, object } if object.member("version").is_none() => {
-            edits.push(Edit::append(base, &object, r#""version":"2.0""#));
+/// The times that have an offset, and what becomes of them.
+fn times(base: usize, message: &Object<'_>, tenant: &Tenant) -> Vec<(usize, Member, String)> {
+    let converted = |name| {
+        let member = message.member(name)?;
+        match Written::read(&message.text(&member)?, &tenant.zone)? {
+            Written::Instant(local) => Some((base, member, local.literal())),
+            Written::Plain(_) => None,
         }
-        Part::Missing => {
-            edits.push(Edit::append(0, &outer, r#""request":{"version":"2.0"}"#));
-        }
-        Part::Object { .. } | Part::Other => {}
-    }
-    let Part::Object { base, object } = Part::of(&outer, "msgBody")? else {
-        return Ok((edits, None));
     };
-    for name in ["beginTime", "endTime"] {
-        let Some(member) = object.member(name) else {
-            continue;
-        };
-        let text = object.text(&member).unwrap_or_default();
-        if let Some(Written::Instant(local)) = Written::read(&text, &tenant.zone) {
-            edits.push(Edit {
-                start: base + member.raw.start as usize,
-                end: base + member.raw.end as usize,
-                text: format!("\"{}\"", local.text()),
-            });
-        }
-    }
-    let call_id = object.member("callId");
-    let call_id = call_id.and_then(|member| object.text(&member));
-    Ok((edits, call_id.map(Into::into)))
+    ["beginTime", "endTime"]
+        .into_iter()
+        .filter_map(converted)
+        .collect()
+}
+
+fn call_id(message: &Object<'_>) -> Option<Box<str>> {
+    let text = message.text(&message.member("callId")?)?;
+    Some(text.into())
 }
 
 /// One half of the envelope.
@@ -74,3 +79,5 @@ impl<'a> Part<'a> {
         })
     }
 }
+
+const REQUEST_MEMBER: &str = r#","request":{"version":"2.0"}"#;

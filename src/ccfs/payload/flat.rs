@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::super::json::{Keep, Kind, Member, Object};
 use super::super::times::{self, Local, WindowFault, Written};
 use super::invalid::shown;
-use super::{Edit, Invalid, Payload, Tenant, Versionless, splice};
+use super::{Edit, Invalid, Payload, Tenant, VERSION_MEMBER, Versionless, splice};
 
 /// Refuses what CC-FS would refuse, in the order of the product's table: each row of it looks at all
 /// fields before the next row does.
@@ -18,11 +18,16 @@ pub(super) fn normalize(raw: &Bytes, tenant: &Tenant) -> Result<Payload, Invalid
     let window = Window::convert(&fields, version, tenant)?;
     window.check(&fields, tenant)?;
 
-    let edits = window.edits(&fields, version, &object);
+    let changes = Changes {
+        begin: window.begin.converted().map(Local::literal),
+        end: window.end.converted().map(Local::literal),
+        add_version: version != Version::Given,
+    };
+    let edits = changes.edits(&fields, &object);
     Ok(Payload {
         changed: !edits.is_empty(),
         outgoing: splice(raw, edits),
-        key: Some(window.key(version, &object)),
+        key: Some(changes.key(&object)),
         call_id: Some(fields.call_id.into()),
     })
 }
@@ -61,18 +66,19 @@ impl<'a> Fields<'a> {
         {
             return Err(Invalid::too_long(CALL_ID, CALL_ID_CHARACTERS, call_id));
         }
-        let not_text = |name, member| Invalid::format(name, "a string", object.raw(member));
-        let [call_id_member, begin_member, end_member] = members;
+        let string = |name, member: &Member, text: Option<Cow<'a, str>>| {
+            text.ok_or_else(|| Invalid::format(name, "a string", object.raw(member)))
+        };
+        let [its_call_id, its_begin, its_end] = members;
+        let call_id = string(CALL_ID, &its_call_id, call_id)?;
+        let begin = string(BEGIN, &its_begin, begin)?;
+        let begin = Time::read(BEGIN, its_begin, begin, tenant)?;
+        let end = string(END, &its_end, end)?;
+        let end = Time::read(END, its_end, end, tenant)?;
         Ok(Self {
-            call_id: call_id.ok_or_else(|| not_text(CALL_ID, &call_id_member))?,
-            begin: {
-                let text = begin.ok_or_else(|| not_text(BEGIN, &begin_member))?;
-                Time::read(BEGIN, begin_member, text, tenant)?
-            },
-            end: {
-                let text = end.ok_or_else(|| not_text(END, &end_member))?;
-                Time::read(END, end_member, text, tenant)?
-            },
+            call_id,
+            begin,
+            end,
         })
     }
 }
@@ -175,78 +181,72 @@ impl Window {
                 "beginTime {begin} would go out as {}, later than endTime {end} as {}: the clocks of \
                  the tenant's zone change in between, and an hour that they repeat in autumn has no \
                  order; begin before that hour or end after it",
-                self.begin.text(),
-                self.end.text(),
+                self.begin.literal(),
+                self.end.literal(),
             )),
             WindowFault::TooLong => Invalid::span(format!(
                 "endTime {end} is more than three days after beginTime {begin}"
             )),
         }
     }
+}
 
-    fn edits(&self, fields: &Fields<'_>, version: Version, object: &Object<'_>) -> Vec<Edit> {
+/// What goes out differently: JSON strings in the place of the times, a member more.
+struct Changes {
+    begin: Option<String>,
+    end: Option<String>,
+    add_version: bool,
+}
+
+impl Changes {
+    fn edits<'a>(&'a self, fields: &Fields<'_>, object: &Object<'_>) -> Vec<Edit<'a>> {
         let mut edits = Vec::new();
-        for (local, time) in [(&self.begin, &fields.begin), (&self.end, &fields.end)] {
-            if local.instant.is_some() {
-                edits.push(Edit {
-                    start: time.member.raw.start as usize,
-                    end: time.member.raw.end as usize,
-                    text: literal(local),
-                });
-            }
+        if let Some(begin) = &self.begin {
+            edits.push(Edit::replace(0, &fields.begin.member, begin));
         }
-        if version != Version::Given {
+        if let Some(end) = &self.end {
+            edits.push(Edit::replace(0, &fields.end.member, end));
+        }
+        if self.add_version {
             edits.push(Edit::append(0, object, VERSION_MEMBER));
         }
         edits
     }
 
     /// The canonical outgoing object.
-    fn key(&self, version: Version, object: &Object<'_>) -> Bytes {
-        let mut key = String::with_capacity(object.source().len() + VERSION_MEMBER.len() + 1);
-        let mut missing_version = (version != Version::Given).then_some(VERSION_MEMBER);
-        for member in object.members() {
-            let name = object.name(member);
-            if name > VERSION
-                && let Some(version) = missing_version.take()
-            {
-                separate(&mut key);
-                key.push_str(version);
+    fn key(&self, object: &Object<'_>) -> Bytes {
+        let mut key = String::with_capacity(object.source().len() + VERSION_MEMBER.len());
+        let mut member = |name: &str, value: &str| {
+            key.push(if key.is_empty() { '{' } else { ',' });
+            for part in ["\"", name, "\":", value] {
+                key.push_str(part);
             }
-            separate(&mut key);
-            key.push('"');
-            key.push_str(name);
-            key.push_str("\":");
-            match name {
-                BEGIN if self.begin.instant.is_some() => key.push_str(&literal(&self.begin)),
-                END if self.end.instant.is_some() => key.push_str(&literal(&self.end)),
-                _ => key.push_str(object.value(member)),
+        };
+        let mut missing = self.add_version.then_some((VERSION, "\"2.0\""));
+        for it in object.members() {
+            let name = object.name(it);
+            if let Some((version, value)) = missing.take_if(|(version, _)| *version < name) {
+                member(version, value);
             }
+            let changed = match name {
+                BEGIN => self.begin.as_deref(),
+                END => self.end.as_deref(),
+                _ => None,
+            };
+            member(name, changed.unwrap_or_else(|| object.value(it)));
         }
-        if let Some(version) = missing_version {
-            separate(&mut key);
-            key.push_str(version);
+        if let Some((version, value)) = missing {
+            member(version, value);
         }
         key.push('}');
         key.into()
     }
 }
 
-/// Opens the object, or goes on in it.
-fn separate(key: &mut String) {
-    key.push(if key.is_empty() { '{' } else { ',' });
-}
-
-fn literal(local: &Local) -> String {
-    format!("\"{}\"", local.text())
-}
-
 const CALL_ID: &str = "callId";
 const BEGIN: &str = "beginTime";
 const END: &str = "endTime";
 const VERSION: &str = "version";
-
-const VERSION_MEMBER: &str = r#""version":"2.0""#;
 
 const CALL_ID_CHARACTERS: usize = 25;
 

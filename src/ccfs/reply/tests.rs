@@ -1,1 +1,198 @@
+use proptest::prelude::*;
+
 use super::*;
+
+fn url(expires: i64) -> String {
+    format!("https://b.obs.example.com:443/ccfs/r?AccessKeyId=A&Expires={expires}&Signature=S%3D")
+}
+
+fn expiry_of_data(data: &str) -> Option<i64> {
+    let body = format!(r#"{{"resultCode":"0","resultDesc":"ok","resultData":{data}}}"#);
+    let json = Json::read(body.as_bytes()).expect(data);
+    assert_eq!(json.result_code.as_deref(), Some("0"), "{data}");
+    json.expires_at.map(Timestamp::as_second)
+}
+
+fn expiry_of_text(text: &str) -> Option<i64> {
+    let mut data = String::new();
+    write_string(&mut data, text);
+    expiry_of_data(&format!(r#"{{"url":{data}}}"#))
+}
+
+#[test]
+fn one_url() {
+    assert_eq!(expiry_of_text(&url(7)), Some(7));
+    assert_eq!(expiry_of_text(&url(7).replace("https", "HTTP")), Some(7));
+    assert_eq!(expiry_of_text(&format!("  {}  ", url(7))), Some(7));
+    assert_eq!(expiry_of_data(&format!("\"{}\"", url(7))), Some(7));
+    let escaped = url(7)
+        .replace('/', "\\/")
+        .replace('&', "\\u0026")
+        .replace('=', "\\u003D");
+    assert_eq!(
+        expiry_of_data(&format!(r#"{{"url":"{escaped}"}}"#)),
+        Some(7)
+    );
+}
+
+#[test]
+fn several_urls_give_the_earliest() {
+    for separator in [
+        " ", ",", ", ", ";", "|", " | ", "\n", "\r\n", "\t", "", ",,", "\u{3000}",
+    ] {
+        let text = [url(9), url(7), url(8)].join(separator);
+        assert_eq!(expiry_of_text(&text), Some(7), "{separator:?}");
+        let text = format!("{text}{separator}");
+        assert_eq!(expiry_of_text(&text), Some(7), "{separator:?} at the end");
+    }
+    let (a, b) = (url(9), url(7));
+    for data in [
+        format!(r#"{{"url":["{a}","{b}"]}}"#),
+        format!(r#"{{"url1":"{a}","url2":"{b}"}}"#),
+        format!(r#"[{{"url":"{a}"}},{{"more":{{"url":[["{b}"]]}}}}]"#),
+        format!(r#""[\"{a}\",\"{b}\"]""#),
+    ] {
+        assert_eq!(expiry_of_data(&data), Some(7), "{data}");
+    }
+}
+
+#[test]
+fn a_doubtful_url_makes_all_unreadable() {
+    let good = url(9);
+    for bad in [
+        "https://lss.example.com/r",
+        "https://",
+        "obs://bucket/r",
+        "https://user@h/p?AccessKeyId=A&Expires=5&Signature=S",
+        "xhttps//: http://h",
+    ] {
+        for text in [
+            format!("{good},{bad}"),
+            format!("{bad} {good}"),
+            format!("{good}{bad}"),
+        ] {
+            assert_eq!(expiry_of_text(&text), None, "{text}");
+        }
+        assert_eq!(
+            expiry_of_data(&format!(r#"{{"a":"{good}","b":["{bad}"]}}"#)),
+            None
+        );
+        assert_eq!(
+            expiry_of_data(&format!(r#"{{"a":"{good}","{bad}":0}}"#)),
+            None
+        );
+    }
+    // What follows a separator and is no URL belongs to the URL before it.
+    assert_eq!(expiry_of_text(&format!("{good}&Expires=5")), None);
+    let expires_last = "https://h/p?AccessKeyId=A&Signature=S&Expires=9";
+    assert_eq!(expiry_of_text(&format!("{expires_last},x")), None);
+    assert_eq!(expiry_of_text(&format!("{expires_last}\u{3002}")), None);
+    assert_eq!(
+        expiry_of_text("https://h/a,b;c?AccessKeyId=A&Signature=S&Expires=9"),
+        Some(9)
+    );
+}
+
+#[test]
+fn thousands_of_urls_are_read_in_reasonable_time() {
+    assert_eq!(expiry_of_text(&url(7).repeat(10_000)), Some(7));
+}
+
+#[test]
+fn no_url_no_expiry() {
+    for data in [
+        "null",
+        "\"\"",
+        "{}",
+        "[]",
+        "{\"url\":null}",
+        "{\"url\":\"/r?Expires=1\"}",
+        "7",
+    ] {
+        assert_eq!(expiry_of_data(data), None, "{data}");
+    }
+    let elsewhere = format!(r#"{{"resultCode":"0","url":"{}"}}"#, url(7));
+    assert_eq!(Json::read(elsewhere.as_bytes()).unwrap().expires_at, None);
+}
+
+#[test]
+fn an_answer_is_one_object() {
+    for body in [
+        "",
+        " ",
+        "null",
+        "[]",
+        "\"\"",
+        "{",
+        "{}{}",
+        "{} x",
+        "{'a':1}",
+        "{\"a\":01}",
+        "\u{feff}{}",
+        "<html>",
+        "{\"resultCode\":\"0\"",
+        "{\"a\":1,}",
+    ] {
+        assert_eq!(Json::read(body.as_bytes()), None, "{body}");
+    }
+    assert_eq!(Json::read(b"{\"a\":\"\xff\"}"), None);
+    assert!(Json::read(b" {} \r\n").is_some());
+    let nested = |depth: usize| format!("{{\"a\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
+    assert!(Json::read(nested(127).as_bytes()).is_some());
+    assert_eq!(Json::read(nested(128).as_bytes()), None);
+    assert_eq!(Json::read("[".repeat(1 << 20).as_bytes()), None);
+}
+
+#[test]
+fn an_ambiguous_answer_is_not_believed() {
+    let url = url(7);
+    for body in [
+        format!(r#"{{"resultCode":"0","resultCode":"0300012","resultData":"{url}"}}"#),
+        format!(r#"{{"resultCode":"0","resultData":{{"url":"{url}","url":"{url}"}}}}"#),
+        format!(r#"{{"resultCode":"0","resultData":"{url}","x":"\ud800"}}"#),
+    ] {
+        let json = Json::read(body.as_bytes()).unwrap();
+        assert_eq!((json.result_code, json.expires_at), (None, None), "{body}");
+    }
+}
+
+#[test]
+fn result_codes() {
+    let read = |code: &str| Json::read(format!(r#"{{"resultCode":{code}}}"#).as_bytes()).unwrap();
+    assert_eq!(read("\"0300008\"").verdict(), Verdict::Busy);
+    assert_eq!(read("\"0300009\"").verdict(), Verdict::Busy);
+    assert_eq!(read("\"\\u0030300009\"").verdict(), Verdict::Busy);
+    assert_eq!(read("\"0300012\"").verdict(), Verdict::NoData);
+    for other in ["\"0\"", "\"0300011\"", "300012", "null", "{}"] {
+        assert_eq!(read(other).verdict(), Verdict::Other);
+    }
+    let codes = ["0".to_owned(), "0100000".to_owned()];
+    assert!(read("\"0\"").is_success(&codes) && read("\"0100000\"").is_success(&codes));
+    for failure in ["0", "null", "\"00\"", "\"\""] {
+        assert!(!read(failure).is_success(&codes), "{failure}");
+    }
+    assert_eq!(read("0").result_code, None);
+}
+
+#[test]
+fn our_envelope() {
+    assert_eq!(
+        envelope("GW404", "no \"route\"\n\u{1}"),
+        r#"{"resultData":null,"resultCode":"GW404","resultDesc":"no \"route\"\n\u0001"}"#
+    );
+}
+
+proptest! {
+    #[test]
+    fn never_panics(body in any::<Vec<u8>>(), text in "[a-z:/?&=,;| \"\\\\hHtTpPsS\u{3000}]*") {
+        Json::read(&body);
+        expiry_of_text(&text);
+        expiry_of_text(&format!("https://h/p?{text}"));
+    }
+
+    #[test]
+    fn our_envelope_is_json(code in any::<String>(), text in any::<String>()) {
+        let value: serde_json::Value = serde_json::from_slice(&envelope(&code, &text)).unwrap();
+        prop_assert_eq!(value, serde_json::json!({"resultData": null, "resultCode": code, "resultDesc": text}));
+    }
+}

@@ -1,1 +1,130 @@
+use proptest::prelude::*;
 
+use super::*;
+
+fn views(weights: &[u32]) -> Vec<View> {
+    let weights = weights.iter().enumerate();
+    weights
+        .map(|(place, &weight)| View {
+            in_flight: 0,
+            weight,
+            share: 1.0,
+            seed: stable_hash(&place.to_le_bytes()),
+        })
+        .collect()
+}
+
+/// How many of `turns` choices each node got, none of them staying in flight.
+fn counts(views: &[View], turns: u64, mut choose: impl FnMut(u64) -> Option<usize>) -> Vec<f64> {
+    let mut counts = vec![0.0; views.len()];
+    for turn in 0..turns {
+        counts[choose(mix(turn + 1)).unwrap()] += 1.0;
+    }
+    counts
+}
+
+/// Within 5 % of what the weights say?
+fn fair(views: &[View], counts: &[f64]) -> bool {
+    let weights: f64 = views.iter().map(View::capacity).sum();
+    let turns: f64 = counts.iter().sum();
+    views.iter().zip(counts).all(|(view, count)| {
+        let expected = turns * view.capacity() / weights;
+        (count - expected).abs() <= 0.05 * expected
+    })
+}
+
+#[test]
+fn an_idle_cluster_is_used_by_weight() {
+    for weights in [&[1, 1][..], &[1, 2], &[5, 1, 1], &[1, 2, 3, 4]] {
+        let views = views(weights);
+        let used = counts(&views, 100_000, |random| least_request(&views, random));
+        assert!(fair(&views, &used), "least-request {weights:?}: {used:?}");
+        let used = counts(&views, 100_000, |key| consistent_hash(&views, key));
+        assert!(fair(&views, &used), "consistent-hash {weights:?}: {used:?}");
+        let mut credits = vec![0.0; views.len()];
+        let used = counts(&views, 10_000, |_| round_robin(&views, &mut credits));
+        assert!(fair(&views, &used), "round-robin {weights:?}: {used:?}");
+    }
+}
+
+#[test]
+fn requests_in_flight_settle_by_weight() {
+    let mut views = views(&[1, 3]);
+    for random in 0..4000 {
+        let chosen = least_request(&views, mix(random)).unwrap();
+        views[chosen].in_flight += 1;
+    }
+    assert!(
+        (views[1].in_flight as f64 / 3000.0 - 1.0).abs() < 0.05,
+        "{views:?}"
+    );
+}
+
+#[test]
+fn turns_are_smooth() {
+    let views = views(&[5, 1, 1]);
+    let mut credits = vec![0.0; 3];
+    let turns: Vec<_> = (0..7)
+        .map(|_| round_robin(&views, &mut credits).unwrap())
+        .collect();
+    assert_eq!(turns, [0, 0, 1, 0, 2, 0, 0]);
+}
+
+#[test]
+fn a_busy_node_gets_a_tenth() {
+    let mut views = views(&[1, 1]);
+    views[0].share = 0.1;
+    let used = counts(&views, 100_000, |random| least_request(&views, random));
+    assert!(fair(&views, &used), "{used:?}");
+}
+
+#[test]
+fn a_node_that_leaves_moves_only_its_own_keys() {
+    let all = views(&[1, 2, 1, 3]);
+    for key in 0..2000 {
+        let before = consistent_hash(&all, key).unwrap();
+        let after = consistent_hash(&all[..3], key).unwrap();
+        assert!(before == 3 || before == after);
+    }
+}
+
+#[test]
+fn one_hot_key_does_not_fill_one_node() {
+    let mut views = views(&[1, 1, 1, 1]);
+    for _ in 0..1000 {
+        let chosen = consistent_hash(&views, 42).unwrap();
+        views[chosen].in_flight += 1;
+    }
+    let most = views.iter().map(|view| view.in_flight).max().unwrap();
+    assert!(most <= 313, "{views:?}");
+}
+
+#[test]
+fn without_nodes_there_is_no_choice() {
+    assert_eq!(least_request(&[], 1), None);
+    assert_eq!(consistent_hash(&[], 1), None);
+    assert_eq!(round_robin(&[], &mut []), None);
+}
+
+proptest! {
+    #[test]
+    fn every_policy_chooses_one_of_them(
+        nodes in prop::collection::vec((0usize..100, 1u32..1001, 1u8..=10), 1..20),
+        random in any::<u64>(),
+    ) {
+        let views: Vec<_> = nodes.iter().enumerate().map(|(place, &(in_flight, weight, share))| View {
+            in_flight,
+            weight,
+            share: f64::from(share) / 10.0,
+            seed: stable_hash(&place.to_le_bytes()),
+        }).collect();
+        let mut credits = vec![0.0; views.len()];
+        for chosen in [
+            least_request(&views, random),
+            consistent_hash(&views, random),
+            round_robin(&views, &mut credits),
+        ] {
+            prop_assert!(chosen.is_some_and(|chosen| chosen < views.len()));
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! One listening socket: accepted in one place, each connection handed to the worker with the fewest
+//! connections. One socket per listener and never SO_REUSEPORT, so that a second instance fails
+//! loudly and a closing socket loses nobody.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::StartError;
+use super::serving::Serving;
+use super::workers::{Worker, Workers};
+use crate::admin::Admin;
+use crate::drain::{self, Trigger, Watch};
+use crate::gateway::{Gateway, ReadError, Rejection, ReplyBody};
+use crate::listener::{self, BodyError, Caps, Front, Handler, Peer, RequestBody, Violation};
+use crate::telemetry::Origin;
+
+/// An open port and its own drain.
+#[derive(Debug)]
+pub(super) struct Port {
+    /// As configured; port 0 stays 0 here.
+    pub(super) bind: SocketAddr,
+    /// As bound.
+    pub(super) local: SocketAddr,
+    /// Ends it.
+    pub(super) drain: Trigger,
+    /// How its connections are served; a reload replaces it.
+    pub(super) serving: Arc<ArcSwap<Serving>>,
+}
+
+impl Port {
+    /// Binds and begins to accept. The accept loop runs on the first worker: with one worker, a
+    /// connection never changes threads.
+    pub(super) fn open(
+        name: &Arc<str>,
+        bind: SocketAddr,
+        serving: Serving,
+        caps: Arc<Caps>,
+        workers: &Workers,
+    ) -> Result<Self, StartError> {
+        let socket = listen(&format!("listener {name}"), bind)?;
+        let local = socket.local_addr().unwrap_or(bind);
+        let (drain, watch) = drain::channel();
+        let serving = Arc::new(ArcSwap::from_pointee(serving));
+        let all = workers.all();
+        if let Some(first) = all.first() {
+            let accept = accept(socket, serving.clone(), caps, all.clone(), watch);
+            first.runtime.spawn(accept);
+        }
+        Ok(Self {
+            bind,
+            local,
+            drain,
+            serving,
+        })
+    }
+}
+
+/// The admin interface's port, served on the current runtime until its drain ends it.
+#[derive(Debug)]
+pub(super) struct AdminPort {
+    /// As bound.
+    pub(super) local: SocketAddr,
+    /// Ends it.
+    pub(super) drain: Trigger,
+}
+
+impl AdminPort {
+    /// Begins to accept.
+    pub(super) fn open(socket: TcpListener, local: SocketAddr, front: Arc<Front<Admin>>) -> Self {
+        let (drain, watch) = drain::channel();
+        let caps = Caps::new(super::serving::admin_caps(), front.metrics.clone());
+        let accept = async move {
+            let socket = tokio::net::TcpListener::from_std(socket)?;
+            let connections = watch.clone();
+            let hand_over = |accepted| {
+                let serve = listener::serve(front.clone(), accepted, connections.clone());
+                #[expect(clippy::disallowed_methods, reason = "ends with the admin's drain")]
+                tokio::spawn(serve);
+            };
+            listener::accept_loop(socket, caps, |_| false, hand_over, watch).await
+        };
+        #[expect(clippy::disallowed_methods, reason = "ends with the admin's drain")]
+        tokio::spawn(async move {
+            if let Err(error) = accept.await {
+                tracing::error!(%error, "the admin interface ended");
+            }
+        });
+        Self { local, drain }
+    }
+}
+
+/// A socket of one listener, non-blocking, with a long queue.
+pub(super) fn listen(what: &str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    let bind = || {
+        let socket = Socket::new(
+            Domain::for_address(address),
+            Type::STREAM,
+            Some(Protocol::TCP),
+        )?;
+        // Only so that a restart does not wait for old connections; it shares no port.
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(TcpListener::from(socket))
+    };
+    bind().map_err(|source| StartError::Bind {
+        what: what.to_owned(),
+        address,
+        source,
+    })
+}
+
+/// Accepts on the current runtime, until the drain closes the port.
+async fn accept(
+    socket: TcpListener,
+    serving: Arc<ArcSwap<Serving>>,
+    caps: Arc<Caps>,
+    workers: Arc<[Worker]>,
+    watch: Watch,
+) {
+    let accept = async {
+        let socket = tokio::net::TcpListener::from_std(socket)?;
+        let connections = watch.clone();
+        let hand_over = |accepted| {
+            let serving = serving.load();
+            let chosen = Worker::least_loaded(&workers);
+            let front = chosen.and_then(|(index, _)| serving.fronts.get(index));
+            let (Some((_, worker)), Some(front)) = (chosen, front) else {
+                return;
+            };
+            let load = worker.take_one();
+            let serve = listener::serve(front.clone(), accepted, connections.clone());
+            worker.runtime.spawn(async move {
+                serve.await;
+                drop(load);
+            });
+        };
+        let is_proxy = |address| serving.load().trusts(address);
+        listener::accept_loop(socket, caps, is_proxy, hand_over, watch).await
+    };
+    if let Err(error) = accept.await {
+        tracing::error!(%error, "a listener ended");
+    }
+}
+
+/// The gateway as a listener sees it.
+#[derive(Debug)]
+pub(super) struct Adapter(pub(super) Gateway);
+
+impl Handler for Adapter {
+    type Body = ReplyBody;
+
+    async fn handle(&self, peer: &Arc<Peer>, request: Request<RequestBody>) -> Response<ReplyBody> {
+        let request = request.map(|body| {
+            body.map_err(|fault| match fault {
+                BodyError::Gone => ReadError::Gone,
+                BodyError::Malformed => ReadError::Malformed,
+            })
+        });
+        self.0.handle(origin(peer), request).await
+    }
+
+    fn refuse(&self, peer: &Arc<Peer>, violation: &Violation) -> Response<bytes::Bytes> {
+        let rejection = match violation {
+            Violation::HeadTimeout => Rejection::RequestTimeout,
+            Violation::Malformed(rule) => Rejection::Malformed(rule),
+            Violation::Method => Rejection::MethodNeverAllowed,
+            Violation::TooLarge => Rejection::HeadersTooLarge,
+        };
+        self.0.refuse(origin(peer), &rejection)
+    }
+}
+
+fn origin(peer: &Peer) -> Origin {
+    Origin {
+        listener: peer.listener.clone(),
+        port: peer.port,
+        client: peer.address.ip(),
+        tls: peer.tls,
+    }
+}
+
+/// As nginx and HAProxy would ask for; the system's own cap (`somaxconn`) holds besides.
+const BACKLOG: i32 = 4096;

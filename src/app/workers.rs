@@ -1,0 +1,133 @@
+//! One single-threaded runtime per worker: a connection stays on its worker, with a pool, counters
+//! and a log buffer that no other worker touches. No module below `app` knows of this layout.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::oneshot;
+
+use super::port::Adapter;
+use crate::config::Config;
+use crate::gateway::{Gateway, Shared};
+use crate::metrics::{Metrics, Shard};
+use crate::telemetry::{self, Sink};
+use crate::upstream::{Upstream, UpstreamSettings};
+
+/// All workers.
+#[derive(Debug)]
+pub(super) struct Workers {
+    all: Arc<[Worker]>,
+    threads: Vec<Thread>,
+}
+
+/// What is needed to hand a connection to a worker.
+#[derive(Debug)]
+pub(super) struct Worker {
+    /// Its runtime.
+    pub(super) runtime: Handle,
+    /// Its gateway.
+    pub(super) adapter: Arc<Adapter>,
+    /// Its counters.
+    pub(super) metrics: Arc<Shard>,
+    connections: Arc<AtomicUsize>,
+}
+
+#[derive(Debug)]
+struct Thread {
+    stop: oneshot::Sender<()>,
+    handle: JoinHandle<()>,
+}
+
+impl Workers {
+    /// Starts them.
+    pub(super) fn start(
+        config: &Config,
+        shared: &Arc<Shared>,
+        metrics: &Metrics,
+        log: Option<&telemetry::AccessLog>,
+    ) -> io::Result<Self> {
+        let settings = UpstreamSettings {
+            max_answer: config.limits.max_answer,
+            min_receive_rate: config.limits.min_receive_rate,
+        };
+        let (mut all, mut threads) = (Vec::new(), Vec::new());
+        for index in 0..config.server.workers {
+            let runtime = Builder::new_current_thread().enable_all().build()?;
+            let shard = metrics.shard();
+            let upstream = Arc::new(Upstream::new(settings, shard.clone()));
+            let sink = Sink {
+                lines: log.map(telemetry::AccessLog::lines),
+                metrics: shard.clone(),
+            };
+            all.push(Worker {
+                runtime: runtime.handle().clone(),
+                adapter: Arc::new(Adapter(Gateway::new(shared.clone(), upstream, sink))),
+                metrics: shard,
+                connections: Arc::default(),
+            });
+            threads.push(Thread::start(index, runtime)?);
+        }
+        Ok(Self {
+            all: all.into(),
+            threads,
+        })
+    }
+
+    /// The workers, to be handed connections.
+    pub(super) fn all(&self) -> Arc<[Worker]> {
+        self.all.clone()
+    }
+
+    /// Ends all threads; what still runs on them is dropped.
+    pub(super) fn stop(self) {
+        for thread in self.threads {
+            // Gone already if its runtime was lost to a panic.
+            let _ = thread.stop.send(());
+            let _ = thread.handle.join();
+        }
+    }
+}
+
+impl Thread {
+    fn start(index: usize, runtime: Runtime) -> io::Result<Self> {
+        let (stop, stopped) = oneshot::channel();
+        let handle = std::thread::Builder::new()
+            .name(format!("worker-{index}"))
+            .spawn(move || {
+                // A dropped sender ends the worker as well.
+                let _ = runtime.block_on(stopped);
+                runtime.shutdown_timeout(Duration::from_millis(100));
+            })?;
+        Ok(Self { stop, handle })
+    }
+}
+
+impl Worker {
+    /// Counts a connection here, until the guard is dropped.
+    pub(super) fn take_one(&self) -> Load {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        Load(self.connections.clone())
+    }
+
+    /// The worker with the fewest connections, and its place.
+    pub(super) fn least_loaded(all: &[Self]) -> Option<(usize, &Self)> {
+        let connections = |worker: &Self| worker.connections.load(Ordering::Relaxed);
+        all.iter()
+            .enumerate()
+            .min_by_key(|(_, worker)| connections(worker))
+    }
+}
+
+/// One connection of a worker.
+#[derive(Debug)]
+pub(super) struct Load(Arc<AtomicUsize>);
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

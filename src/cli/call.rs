@@ -1,0 +1,284 @@
+//! `call`: signs a request, sends it, shows what came back and how long it is good for.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use clap::Args;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::client::{Client, ClientError, NAMES, RecordingQuery, SignedRequest, Streaming, Trust};
+use super::secret_key::SecretKey;
+use super::values;
+
+mod download;
+mod life;
+
+/// Sign a request, send it and show the answer
+///
+/// The answer goes to stdout; status, cache verdict and the remaining life of the recording URL go
+/// to stderr. Exit code 0 only if the result code is "0", or the file was written.
+#[derive(Args, Clone, Debug)]
+#[command(disable_version_flag = true, after_help = EXAMPLES)]
+pub struct Call {
+    /// `https://host:port`; with a path for another interface than the recording URL
+    #[arg(value_parser = url)]
+    url: String,
+    /// Access key to sign with
+    #[arg(long, required_unless_present = "unsigned", requires = "SecretKey")]
+    ak: Option<String>,
+    #[command(flatten)]
+    secret_key: SecretKey,
+    /// Do not sign, as for playVoice
+    #[arg(long, conflicts_with = "ak")]
+    unsigned: bool,
+    /// Fields to sign, as `host` or `content-length;content-type;host`
+    #[arg(long, value_name = "NAMES", default_value = NAMES)]
+    sign: String,
+    /// Call whose recording is wanted
+    #[arg(
+        long,
+        requires_all = ["begin", "end"],
+        conflicts_with = "body",
+        required_unless_present_any = ["body", "path"]
+    )]
+    call_id: Option<String>,
+    /// Begin of the time window, `2021-11-24 08:00:00`
+    #[arg(long, requires = "call_id")]
+    begin: Option<String>,
+    /// End of the time window
+    #[arg(long, requires = "call_id")]
+    end: Option<String>,
+    /// Version to ask for: with 2.0 the times are those of the tenant
+    #[arg(long, default_value = "2.0", conflicts_with = "no_version")]
+    version: String,
+    /// Send no version: the times are UTC
+    #[arg(long)]
+    no_version: bool,
+    /// Path and query of another interface
+    #[arg(long, value_name = "PATH")]
+    path: Option<String>,
+    /// File with the request body, sent as it is
+    #[arg(long, value_name = "FILE")]
+    body: Option<PathBuf>,
+    /// Method; GET without a body, as for playVoice
+    #[arg(long, default_value = "POST")]
+    method: Method,
+    /// Further field, `name: value`; may be repeated
+    #[arg(long, value_name = "FIELD", value_parser = field)]
+    header: Vec<(HeaderName, HeaderValue)>,
+    /// Ask for a fresh answer, not one from a cache
+    #[arg(long)]
+    no_cache: bool,
+    /// Write a binary answer to this file
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Trust the authorities of this PEM file instead of the system's
+    #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
+    ca: Option<PathBuf>,
+    /// Trust any certificate
+    #[arg(long)]
+    insecure: bool,
+    /// Give up if nothing comes for so long
+    #[arg(long, default_value = "30s", value_parser = values::duration)]
+    timeout: Duration,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  ccfs-gateway call https://127.0.0.1:28443 --ca tls/ca.pem --ak 279a08bbd8d949a0 \\
+      --sk-file secrets/279a08bbd8d949a0 --call-id 1637742300-1234 \\
+      --begin '2021-11-24 16:00:00' --end '2021-11-24 17:00:00'
+  ccfs-gateway call https://127.0.0.1:28443 --insecure --ak AK --sk-env SK \\
+      --path /CCFS/resource/ccfs/downloadRecordFile --body request.json -o record.wav";
+
+/// Runs the command.
+pub async fn run(args: Call) -> anyhow::Result<ExitCode> {
+    let succeeded = call(&args, now(), &mut io::stdout(), &mut io::stderr()).await?;
+    Ok(if succeeded {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Did it what it should?
+async fn call(
+    args: &Call,
+    now: Timestamp,
+    out: &mut impl Write,
+    notes: &mut impl Write,
+) -> anyhow::Result<bool> {
+    let request = args.request(now)?;
+    let client = Client::new(&args.trust()?)?.within(args.timeout);
+    let answer = client.open(&request).await.map_err(explained)?;
+    note_head(answer.status, &answer.headers, notes)?;
+    let result = match &args.output {
+        Some(path) => download::save(answer, &client, path, args.timeout).await?,
+        None => download::Saved::No(whole(answer, &client, args.timeout).await?),
+    };
+    match result {
+        download::Saved::Bytes(size) => {
+            writeln!(notes, "{size} bytes written")?;
+            Ok(true)
+        }
+        download::Saved::No(answer) => {
+            out.write_all(&answer.body)?;
+            if !answer.body.ends_with(b"\n") && !is_file(&answer.headers) {
+                writeln!(out)?;
+            }
+            let body: Value = answer.json();
+            for note in life::notes(&body, now) {
+                writeln!(notes, "{note}")?;
+            }
+            let file = args.output.is_none() && is_file(&answer.headers) && !body.is_object();
+            let succeeded = file || body.get("resultCode").is_some_and(|code| code == "0");
+            Ok(succeeded && args.output.is_none() && answer.status == StatusCode::OK)
+        }
+    }
+}
+
+impl Call {
+    fn request(&self, now: Timestamp) -> anyhow::Result<SignedRequest> {
+        let mut request = match (&self.call_id, &self.body) {
+            (Some(call_id), None) => self.recording(call_id)?,
+            (_, Some(path)) => {
+                let body = fs::read(path)
+                    .with_context(|| format!("cannot read the body {}", path.display()))?;
+                SignedRequest::post(&self.url, body)?
+            }
+            (None, None) if self.method == Method::GET => SignedRequest::get(&self.url)?,
+            (None, None) => SignedRequest::post(&self.url, "")?,
+        };
+        request.method = self.method.clone();
+        if let Some(path) = &self.path {
+            request.target.clone_from(path);
+        }
+        if self.no_cache {
+            request = request.with(CACHE_CONTROL, "no-cache");
+        }
+        for (name, value) in &self.header {
+            request.headers.insert(name, value.clone());
+        }
+        let Some(access_key) = &self.ak else {
+            return Ok(request);
+        };
+        let credential = self.secret_key.credential(access_key)?;
+        request
+            .sign(&credential, &self.sign, now)
+            .with_context(|| format!("cannot sign over {}", self.sign))
+    }
+
+    fn recording(&self, call_id: &str) -> Result<SignedRequest, ClientError> {
+        let query = RecordingQuery {
+            call_id,
+            begin: self.begin.as_deref().unwrap_or_default(),
+            end: self.end.as_deref().unwrap_or_default(),
+            version: (!self.no_version).then_some(self.version.as_str()),
+        };
+        SignedRequest::recording(&self.url, &query)
+    }
+
+    fn trust(&self) -> Result<Trust, ClientError> {
+        match &self.ca {
+            _ if self.insecure => Ok(Trust::Anybody),
+            Some(path) => Trust::file(path),
+            None => Ok(Trust::system()),
+        }
+    }
+}
+
+async fn whole(
+    answer: Streaming,
+    client: &Client,
+    limit: Duration,
+) -> anyhow::Result<super::client::Answer> {
+    let whole = tokio::time::timeout(limit, answer.whole(client)).await;
+    Ok(whole.map_err(|_| ClientError::Timeout(limit))??)
+}
+
+fn note_head(status: StatusCode, fields: &HeaderMap, notes: &mut impl Write) -> io::Result<()> {
+    writeln!(notes, "HTTP {status}")?;
+    for name in [
+        "X-Gateway-Error",
+        "Cache-Status",
+        "Age",
+        "Retry-After",
+        "X-Request-Id",
+    ] {
+        if let Some(value) = fields.get(name) {
+            writeln!(notes, "{name}: {}", value.to_str().unwrap_or("?"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Says what to do about the failures that have an ordinary cause.
+fn explained(error: ClientError) -> anyhow::Error {
+    let hint = match &error {
+        ClientError::Certificate(_) => {
+            "give the authority that issued it with --ca FILE, or accept any with --insecure"
+        }
+        ClientError::Connect(_, error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            "nothing listens there: is it running, and is the port right?"
+        }
+        ClientError::Handshake(_) => "is this a port that speaks TLS?",
+        ClientError::Timeout(_) => "wait longer with --timeout",
+        _ => return error.into(),
+    };
+    anyhow!("{error}\n{hint}")
+}
+
+/// CC-FS writes the type with a capital letter.
+fn is_file(fields: &HeaderMap) -> bool {
+    let value = fields.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let file = b"application/octet-stream";
+    value
+        .and_then(|value| value.get(..file.len()))
+        .is_some_and(|value| value.eq_ignore_ascii_case(file))
+}
+
+fn url(text: &str) -> Result<String, &'static str> {
+    match SignedRequest::get(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err("a URL is written https://host:port or https://host:port/path"),
+    }
+}
+
+fn field(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let (name, value) = text
+        .split_once(':')
+        .ok_or("a field is written `name: value`")?;
+    let name = name
+        .parse()
+        .map_err(|_| format!("{name:?} is no field name"))?;
+    let value = value
+        .trim()
+        .parse()
+        .map_err(|_| "the value is no field value")?;
+    Ok((name, value))
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an edge: the command signs with the time of its start"
+)]
+fn now() -> Timestamp {
+    Timestamp::now()
+}
+
+/// The name of a file while it is not whole.
+fn partial(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".part");
+    path.with_file_name(name)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,60 @@
+//! What can go wrong between a client and a server, in words that say what to do about it.
+
+use std::error::Error;
+use std::io;
+use std::time::Duration;
+
+use http_body_util::LengthLimitError;
+
+/// Why there is no answer, or not all of one.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// What was given is not a place that a request can go to.
+    #[error("{0:?} is no address that a request can be sent to")]
+    Address(String),
+    /// The body broke off.
+    #[error("the answer broke off: {0}")]
+    Body(#[source] Box<dyn Error + Send + Sync>),
+    /// The server's certificate is not trusted, or not for this name.
+    #[error("the server's certificate is not accepted: {0}")]
+    Certificate(String),
+    /// No TCP connection.
+    #[error("cannot connect to {0}: {1}")]
+    Connect(String, #[source] io::Error),
+    /// No TLS connection, for another reason than the certificate.
+    #[error("the TLS handshake failed: {0}")]
+    Handshake(#[source] io::Error),
+    /// The server answered something that is not HTTP, or ended before it answered.
+    #[error("no proper answer: {0}")]
+    Http(#[from] hyper::Error),
+    /// Too late.
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
+    /// More than a whole answer may have.
+    #[error("the answer is larger than {} bytes", super::LARGEST_ANSWER)]
+    TooLarge,
+    /// The trusted certificates cannot be used.
+    #[error("cannot use the trusted certificates: {0}")]
+    Trust(String),
+}
+
+impl ClientError {
+    /// Tells a certificate that was not accepted from other failures of a handshake.
+    pub(super) fn of_handshake(error: io::Error) -> Self {
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+        match inner {
+            Some(rustls::Error::InvalidCertificate(reason)) => {
+                Self::Certificate(reason.to_string())
+            }
+            _ => Self::Handshake(error),
+        }
+    }
+
+    pub(super) fn of_body(error: Box<dyn Error + Send + Sync>) -> Self {
+        if error.is::<LengthLimitError>() {
+            Self::TooLarge
+        } else {
+            Self::Body(error)
+        }
+    }
+}

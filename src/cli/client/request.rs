@@ -1,0 +1,167 @@
+//! A request to CC-FS, signed or not, right or not.
+
+use std::fmt;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::ClientError;
+use crate::auth::{self, AuthError, Credential, Signable};
+
+/// A request as it will be sent. Its fields may be changed at will before it is signed, and after.
+#[derive(Clone)]
+pub struct SignedRequest {
+    /// The method.
+    pub method: Method,
+    /// The raw path and query.
+    pub target: String,
+    /// All fields; `Host` is among them, as are `Content-Type` and `Content-Length` for a body.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+    authority: Authority,
+}
+
+impl SignedRequest {
+    /// A POST of JSON to `https://host:port/path`; without a path to the recording-URL interface.
+    pub fn post(url: &str, body: impl Into<Bytes>) -> Result<Self, ClientError> {
+        let body = body.into();
+        let mut request = Self::new(Method::POST, url)?;
+        if request.target == "/" {
+            request.target = RECORDING_PATH.to_owned();
+        }
+        let length = HeaderValue::from(body.len());
+        request
+            .headers
+            .insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
+        request.headers.insert(CONTENT_LENGTH, length);
+        request.body = body;
+        Ok(request)
+    }
+
+    /// A GET.
+    pub fn get(url: &str) -> Result<Self, ClientError> {
+        Self::new(Method::GET, url)
+    }
+
+    /// The recording-URL request.
+    pub fn recording(url: &str, query: &RecordingQuery<'_>) -> Result<Self, ClientError> {
+        Self::post(url, query.to_json().to_string())
+    }
+
+    /// A request of any method, with a Host and no other field.
+    pub fn new(method: Method, url: &str) -> Result<Self, ClientError> {
+        // Neither a query nor what stands before an @ is shown: both may be secrets.
+        let shown = url.split('?').next().and_then(|url| url.rsplit('@').next());
+        let wrong = || ClientError::Address(shown.unwrap_or_default().to_owned());
+        let uri: Uri = url.parse().map_err(|_| wrong())?;
+        let authority = uri.authority().ok_or_else(wrong)?.clone();
+        if uri.scheme_str() != Some("https") || authority.as_str().contains('@') {
+            return Err(wrong());
+        }
+        let target = uri.path_and_query().map_or("/", |target| target.as_str());
+        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| wrong())?;
+        Ok(Self {
+            method,
+            target: target.to_owned(),
+            headers: HeaderMap::from_iter([(HOST, host)]),
+            body: Bytes::new(),
+            authority,
+        })
+    }
+
+    /// Sets a field, whatever was there.
+    #[must_use]
+    pub fn with(mut self, name: HeaderName, value: &'static str) -> Self {
+        self.headers.insert(name, HeaderValue::from_static(value));
+        self
+    }
+
+    /// Signs the request as it is now over the fields of `names`, e.g. [`NAMES`].
+    pub fn sign(
+        mut self,
+        credential: &Credential,
+        names: &str,
+        timestamp: Timestamp,
+    ) -> Result<Self, AuthError> {
+        let (path, query) = match self.target.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (self.target.as_str(), None),
+        };
+        let signable = Signable {
+            method: self.method.as_str(),
+            path,
+            query,
+            headers: &self.headers,
+            body: &self.body,
+        };
+        let authorization = auth::sign(credential, names, timestamp, &signable)?;
+        self.headers.insert(AUTHORIZATION, authorization);
+        Ok(self)
+    }
+
+    /// Takes this for the signature, right or wrong.
+    #[must_use]
+    pub fn authorized(mut self, mut authorization: HeaderValue) -> Self {
+        authorization.set_sensitive(true);
+        self.headers.insert(AUTHORIZATION, authorization);
+        self
+    }
+
+    /// Where the request goes, whatever its Host says.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// The target without its query.
+    pub fn path(&self) -> &str {
+        self.target.split('?').next().unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for SignedRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SignedRequest")
+            .field("method", &self.method)
+            .field("path", &self.path())
+            .field("headers", &self.headers)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the recording-URL interface is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct RecordingQuery<'a> {
+    /// Which call.
+    pub call_id: &'a str,
+    /// From when on.
+    pub begin: &'a str,
+    /// Until when.
+    pub end: &'a str,
+    /// `2.0`: the times are those of the tenant. `None`: not sent.
+    pub version: Option<&'a str>,
+}
+
+impl RecordingQuery<'_> {
+    fn to_json(self) -> Value {
+        let mut body = json!({
+            "callId": self.call_id, "beginTime": self.begin, "endTime": self.end,
+        });
+        if let Some(version) = self.version {
+            body["version"] = version.into();
+        }
+        body
+    }
+}
+
+/// The recording-URL interface.
+pub const RECORDING_PATH: &str = "/CCFS/resource/ccfs/getRecordFileUrlFromObs";
+
+/// The fields that Huawei's own sample signs.
+pub const NAMES: &str = "content-length;content-type;host";
+
+const JSON: &str = "application/json;charset=UTF-8";

@@ -1,0 +1,369 @@
+//! The client and the stand-in against each other.
+
+use http::header::{CONNECTION, CONTENT_TYPE, HOST};
+use jiff::{SignedDuration, Timestamp};
+use rustls::pki_types::ServerName;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::*;
+use crate::auth::{AccessKey, Credential, Secret};
+use crate::stand_in::certificates::{Authority as CertificateAuthority, NAMES as CERTIFIED};
+use crate::stand_in::{Admission, Fault, Settings, StandIn, UNLISTED, When, files};
+
+mod http2;
+
+const RECORDING: &str = "getRecordFileUrlFromObs";
+const LONG: Duration = Duration::from_secs(20);
+
+struct Scene {
+    node: StandIn,
+    client: Client,
+    credential: Arc<Credential>,
+}
+
+async fn scene() -> Scene {
+    let authority = CertificateAuthority::new().unwrap();
+    let tls = authority
+        .issue(&CERTIFIED)
+        .unwrap()
+        .server_config()
+        .unwrap();
+    let credential = credential("279a08bbd8d949a0", "secret");
+    let settings = Settings::new(tls, vec![Arc::clone(&credential)]);
+    let trust = Trust::Roots(authority.roots().unwrap());
+    Scene {
+        node: StandIn::start(settings).await.unwrap(),
+        client: Client::new(&trust).unwrap().keeping(8),
+        credential,
+    }
+}
+
+fn credential(access_key: &str, secret: &str) -> Arc<Credential> {
+    let secret = Secret::new(secret.into());
+    Arc::new(Credential::new(
+        AccessKey::from(access_key),
+        vec![secret],
+        true,
+    ))
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the stand-in looks at the true time"
+)]
+fn now() -> Timestamp {
+    Timestamp::now()
+}
+
+impl Scene {
+    fn recording(&self, call_id: &str) -> SignedRequest {
+        let query = RecordingQuery {
+            call_id,
+            begin: "2021-11-24 08:00:00",
+            end: "2021-11-24 09:00:00",
+            version: Some("2.0"),
+        };
+        let request = SignedRequest::recording(&self.node.url(), &query).unwrap();
+        request.sign(&self.credential, NAMES, now()).unwrap()
+    }
+
+    fn envelope(&self, tail: &str, message: &Value) -> SignedRequest {
+        let url = format!("{}/CCFS/resource/ccfs/{tail}", self.node.url());
+        let body = json!({"request": {"version": "2.0"}, "msgBody": message});
+        let request = SignedRequest::post(&url, body.to_string()).unwrap();
+        request.sign(&self.credential, "host", now()).unwrap()
+    }
+
+    async fn send(&self, request: &SignedRequest) -> Result<Answer, ClientError> {
+        self.client.send(request).await
+    }
+}
+
+#[tokio::test]
+async fn a_signed_request_is_answered_and_the_connection_kept() {
+    let scene = scene().await;
+    let mut urls = Vec::new();
+    for _ in 0..3 {
+        let answer = scene.send(&scene.recording("1637742300-1")).await.unwrap();
+        assert_eq!(
+            answer.header("content-type"),
+            Some("application/json;charset=UTF-8")
+        );
+        assert_eq!(answer.result_code().as_deref(), Some("0"));
+        urls.push(
+            answer.json()["resultData"]["url"]
+                .as_str()
+                .unwrap()
+                .to_owned(),
+        );
+    }
+    urls.dedup();
+    assert_eq!((urls.len(), scene.node.connections()), (3, 1));
+    let received = scene.node.requests();
+    assert_eq!(received[2].access_key.as_deref(), Some("279a08bbd8d949a0"));
+    assert_eq!(
+        received[2].header("host"),
+        Some(scene.node.address().to_string().as_str())
+    );
+    assert!(received[2].body.starts_with(br#"{"callId":"1637742300-1""#));
+    assert!(!format!("{received:?}").contains("auth-v2"));
+}
+
+#[tokio::test]
+async fn only_a_right_signature_in_time_is_believed() {
+    let scene = scene().await;
+    let unsigned = || SignedRequest::post(&scene.node.url(), "{}").unwrap();
+    let signed = |credential: &Credential, minutes| {
+        let time = now() - SignedDuration::from_mins(minutes);
+        unsigned().sign(credential, NAMES, time).unwrap()
+    };
+    let mut changed = signed(&scene.credential, 0);
+    changed.body = "[]".into();
+    for (request, status) in [
+        (signed(&scene.credential, 14), 200),
+        (signed(&scene.credential, 16), 401),
+        (signed(&credential("279a08bbd8d949a0", "wrong"), 0), 401),
+        (signed(&credential("other", "secret"), 0), 401),
+        (signed(&scene.credential, 0).with(HOST, "other:1"), 401),
+        (
+            signed(&scene.credential, 0).with(CONTENT_TYPE, "text/json"),
+            401,
+        ),
+        (changed, 401),
+        (unsigned(), 401),
+        (
+            signed(&scene.credential, 0).with(CONNECTION, "close, x-a"),
+            400,
+        ),
+    ] {
+        let answer = scene.send(&request).await.unwrap();
+        assert_eq!(answer.status, status, "{request:?}");
+        assert!(answer.result_code().is_some());
+    }
+    assert_eq!(scene.node.refused(), 8);
+}
+
+#[tokio::test]
+async fn a_download_streams_and_a_failed_one_says_so() {
+    let scene = scene().await;
+    let request = scene.envelope("downloadRecordFile", &json!({"fileName": "a/5MiB.wav"}));
+    let mut answer = scene.client.open(&request).await.unwrap();
+    let mut offset = 0;
+    while let Some(piece) = answer.piece().await.unwrap() {
+        assert!(files::matches(offset, &piece));
+        offset += piece.len() as u64;
+    }
+    assert_eq!(offset, 5 << 20);
+    let failing = scene.envelope(
+        "downloadRecordFile",
+        &json!({"fileName": "code-0300011.wav"}),
+    );
+    let answer = scene.send(&failing).await.unwrap();
+    assert_eq!(
+        (
+            answer.status.as_u16(),
+            answer.result_code().unwrap().as_str()
+        ),
+        (200, "0300011")
+    );
+}
+
+#[tokio::test]
+async fn other_paths_are_found_by_whoever_signs() {
+    let scene = scene().await;
+    let probe = SignedRequest::get(&format!("{}/", scene.node.url())).unwrap();
+    assert_eq!(scene.send(&probe).await.unwrap().status, 404);
+    let url = format!("{}/rest/cmsapp/v1/x?a=1", scene.node.url());
+    let request = SignedRequest::post(&url, "{}").unwrap();
+    let request = request.sign(&scene.credential, NAMES, now()).unwrap();
+    assert_eq!(scene.send(&request).await.unwrap().status, 200);
+    assert_eq!(scene.node.count(UNLISTED), 2);
+}
+
+#[tokio::test]
+async fn faults_of_content_come_as_proper_http() {
+    let scene = scene().await;
+    let faults = scene.node.faults();
+    for (fault, status, code) in [
+        (Fault::Status(503), 503, None),
+        (Fault::Status(401), 401, Some("401")),
+        (Fault::FlowControl, 200, Some("0300009")),
+        (Fault::ResultCode("0300028".into()), 200, Some("0300028")),
+        (Fault::GarbageJson, 200, None),
+        (Fault::BigAnswer(2 << 20), 200, Some("0")),
+        (Fault::Chunked, 200, Some("0")),
+        (Fault::HopByHopFields, 200, Some("0")),
+        (Fault::DelayHead(Duration::from_millis(1)), 200, Some("0")),
+        (Fault::Drip(50, Duration::from_millis(1)), 200, Some("0")),
+        (Fault::Interim, 200, Some("0")),
+        (Fault::UntilClose, 200, Some("0")),
+        (Fault::CloseAfterAnswer, 200, Some("0")),
+    ] {
+        faults.inject(fault.clone(), When::Next(1));
+        let answer = scene.send(&scene.recording("1-1")).await.unwrap();
+        assert_eq!(answer.status, status, "{fault:?}");
+        assert_eq!(answer.result_code().as_deref(), code, "{fault:?}");
+        scene.client.idle.lock().unwrap().clear();
+    }
+    let answer = scene.send(&scene.recording("1-1")).await.unwrap();
+    assert_eq!(answer.result_code().as_deref(), Some("0"));
+    assert_eq!(faults.injected(), 13);
+}
+
+#[tokio::test]
+async fn faults_of_the_wire_are_errors_and_the_node_lives_on() {
+    let scene = scene().await;
+    for fault in [
+        Fault::CloseBeforeAnswer,
+        Fault::CloseInHead,
+        Fault::CloseInBody,
+        Fault::Reset,
+        Fault::ResetInBody,
+        Fault::GarbageHttp,
+        Fault::NulInField,
+        Fault::TwoLengths,
+    ] {
+        scene.node.faults().inject(fault.clone(), When::Next(1));
+        let error = scene.send(&scene.recording("1-1")).await.unwrap_err();
+        assert!(
+            matches!(error, ClientError::Http(_) | ClientError::Body(_)),
+            "{fault:?}: {error}"
+        );
+    }
+    assert!(scene.send(&scene.recording("1-1")).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_node_that_hangs_does_not_answer_and_sees_who_gives_up() {
+    let scene = scene().await;
+    let request = scene.recording("1-1");
+    for (fault, count) in [(Fault::Hang, 1), (Fault::HangInBody, 2), (Fault::Hold, 3)] {
+        scene.node.faults().inject(fault, When::Next(1));
+        tokio::select! {
+            answer = scene.send(&request) => panic!("{answer:?}"),
+            came = scene.node.wait_for(RECORDING, count, LONG) => assert!(came),
+        }
+        assert!(scene.node.wait_for_connections(0, LONG).await);
+    }
+}
+
+#[tokio::test]
+async fn requests_can_be_held_until_all_are_there() {
+    let scene = scene().await;
+    scene.node.faults().inject(Fault::Hold, When::Always);
+    let request = scene.recording("1-1");
+    let release = async {
+        assert!(scene.node.wait_for(RECORDING, 64, LONG).await);
+        scene.node.faults().clear();
+    };
+    let sends = futures_all((0..64).map(|_| scene.send(&request)));
+    let (answers, ()) = tokio::join!(sends, release);
+    assert!(
+        answers
+            .iter()
+            .all(|answer| answer.as_ref().is_ok_and(|a| a.status == 200))
+    );
+    assert_eq!(scene.node.connections(), 64);
+}
+
+/// All outputs, in order; the futures run side by side.
+async fn futures_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut futures: Vec<_> = futures.map(|future| (Box::pin(future), None)).collect();
+    std::future::poll_fn(move |context| {
+        for (future, output) in &mut futures {
+            if output.is_none()
+                && let std::task::Poll::Ready(ready) = future.as_mut().poll(context)
+            {
+                *output = Some(ready);
+            }
+        }
+        if futures.iter().any(|(_, output)| output.is_none()) {
+            return std::task::Poll::Pending;
+        }
+        std::task::Poll::Ready(
+            futures
+                .iter_mut()
+                .filter_map(|(_, output)| output.take())
+                .collect(),
+        )
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_stopped_node_refuses_and_a_restarted_one_remembers() {
+    let mut scene = scene().await;
+    let request = scene.recording("1-1");
+    scene.send(&request).await.unwrap();
+    scene.node.stop().await;
+    assert_eq!(scene.node.open_connections(), 0);
+    scene.client.idle.lock().unwrap().clear();
+    let error = scene.send(&request).await.unwrap_err();
+    assert!(matches!(error, ClientError::Connect(..)), "{error}");
+    scene.node.restart().await.unwrap();
+    scene.send(&request).await.unwrap();
+    assert_eq!(
+        (scene.node.count(RECORDING), scene.node.connections()),
+        (2, 2)
+    );
+}
+
+#[tokio::test]
+async fn connections_can_be_turned_away_before_tls() {
+    let scene = scene().await;
+    scene.node.faults().admit(Admission::Reset);
+    let error = scene.send(&scene.recording("1-1")).await.unwrap_err();
+    assert!(matches!(error, ClientError::Handshake(_)), "{error}");
+    scene.node.faults().admit(Admission::Stall);
+    let hurried = Client {
+        timeout: Duration::from_millis(1),
+        ..scene.client
+    };
+    let request = SignedRequest::post(&scene.node.url(), "{}").unwrap();
+    let error = hurried.send(&request).await.unwrap_err();
+    assert!(matches!(error, ClientError::Timeout(_)), "{error}");
+}
+
+#[tokio::test]
+async fn a_connection_used_after_a_surplus_answer_is_noticed() {
+    let scene = scene().await;
+    scene
+        .node
+        .faults()
+        .inject_everywhere(Fault::Surplus, When::Next(1));
+    let stream = TcpStream::connect(scene.node.address()).await.unwrap();
+    let connector = TlsConnector::from(Arc::clone(&scene.client.tls));
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut stream = connector.connect(name, stream).await.unwrap();
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+        .await
+        .unwrap();
+    let mut seen = Vec::new();
+    while !String::from_utf8_lossy(&seen).contains("surplus") {
+        assert!(stream.read_buf(&mut seen).await.unwrap() > 0);
+    }
+    stream.write_all(b"GET").await.unwrap();
+    assert!(scene.node.wait_for_connections(0, LONG).await);
+    assert_eq!(scene.node.misused(), 1);
+}
+
+#[tokio::test]
+async fn a_strange_certificate_is_refused_unless_anybody_will_do() {
+    let scene = scene().await;
+    let request = scene.recording("1-1");
+    let strangers = CertificateAuthority::new().unwrap().roots().unwrap();
+    let error = Client::new(&Trust::Roots(strangers))
+        .unwrap()
+        .send(&request)
+        .await;
+    assert!(
+        matches!(error, Err(ClientError::Certificate(_))),
+        "{error:?}"
+    );
+    let credulous = Client::new(&Trust::Anybody).unwrap();
+    assert_eq!(credulous.send(&request).await.unwrap().status, 200);
+}

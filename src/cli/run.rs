@@ -1,0 +1,75 @@
+//! `run`: serves until a signal ends it.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::admin::Order;
+use crate::app::App;
+use crate::config::Config;
+use crate::telemetry;
+
+/// Serves until SIGTERM or SIGINT
+///
+/// SIGTERM and SIGINT drain: requests in flight finish within [server] grace; a second one ends at
+/// once. SIGHUP reloads the configuration. SIGUSR1 reopens the access-log file.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct Run {
+    /// The configuration (TOML)
+    #[arg(short, long)]
+    config: PathBuf,
+}
+
+impl Run {
+    /// Serves.
+    ///
+    /// # Errors
+    /// The gateway cannot start.
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        let (config, warnings) = match Config::load(&self.config) {
+            Ok(loaded) => loaded,
+            Err(diagnosis) => return Ok(super::refuse(&diagnosis)),
+        };
+        telemetry::install(config.telemetry.log_level);
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        let app = App::bind(config, Some(self.config))?;
+        follow_signals(app.orders())?;
+        app.run().await;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Turns signals into orders.
+fn follow_signals(orders: mpsc::Sender<Order>) -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut user = signal(SignalKind::user_defined1())?;
+    #[expect(clippy::disallowed_methods, reason = "ends with the process")]
+    tokio::spawn(async move {
+        loop {
+            let order = tokio::select! {
+                _ = terminate.recv() => Order::End,
+                _ = interrupt.recv() => Order::End,
+                // The result is logged by the reload itself.
+                _ = hangup.recv() => Order::Reload(oneshot::channel().0),
+                _ = user.recv() => Order::ReopenLog,
+            };
+            if orders.send(order).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(())
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  ccfs-gateway run --config config/gateway.toml
+  kill -HUP $(pidof ccfs-gateway)     # reload";

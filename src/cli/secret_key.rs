@@ -1,0 +1,99 @@
+//! Where a command takes a secret key from: a file or the environment, never the command line, which
+//! every process on the machine can read.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use clap::Args;
+
+use crate::auth::{AccessKey, Credential, Secret};
+
+/// One of the two places.
+#[derive(Args, Clone, Debug)]
+#[group(multiple = false)]
+pub(super) struct SecretKey {
+    /// File that holds the secret key; one line end behind it does not count
+    #[arg(long, value_name = "FILE")]
+    sk_file: Option<PathBuf>,
+    /// Environment variable that holds the secret key
+    #[arg(long, value_name = "NAME")]
+    sk_env: Option<String>,
+}
+
+impl SecretKey {
+    /// Reads the key.
+    pub(super) fn read(&self) -> anyhow::Result<Secret> {
+        match (&self.sk_file, &self.sk_env) {
+            (Some(path), _) => read_file(path),
+            (None, Some(name)) => read_environment(name),
+            (None, None) => bail!("where is the secret key? Give --sk-file FILE or --sk-env NAME"),
+        }
+    }
+
+    /// The credential of `access_key` with this secret.
+    pub(super) fn credential(&self, access_key: &str) -> anyhow::Result<Arc<Credential>> {
+        credential(access_key, self.read()?)
+    }
+}
+
+/// A credential of one secret.
+pub(super) fn credential(access_key: &str, secret: Secret) -> anyhow::Result<Arc<Credential>> {
+    if !AccessKey::is_well_formed(access_key) {
+        bail!("{access_key:?} is no access key");
+    }
+    Ok(Arc::new(Credential::new(
+        AccessKey::from(access_key),
+        vec![secret],
+        true,
+    )))
+}
+
+/// Reads the secret that a file holds.
+pub(super) fn read_file(path: &Path) -> anyhow::Result<Secret> {
+    let mut bytes = std::fs::read(path)
+        .with_context(|| format!("cannot read the secret key file {}", path.display()))?;
+    if bytes.ends_with(b"\n") {
+        bytes.pop();
+        if bytes.ends_with(b"\r") {
+            bytes.pop();
+        }
+    }
+    if bytes.is_empty() {
+        bail!("the secret key file {} is empty", path.display());
+    }
+    Ok(Secret::new(bytes))
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an edge: the variable is named on the command line"
+)]
+fn read_environment(name: &str) -> anyhow::Result<Secret> {
+    match std::env::var(name) {
+        Ok(secret) if !secret.is_empty() => Ok(Secret::new(secret.into_bytes())),
+        // The error of a variable that is no text would show its value.
+        _ => bail!("the environment variable {name} holds no secret key"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_end_is_not_part_of_the_secret() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for (content, secret) in [
+            ("a b", "a b"),
+            ("a\n", "a"),
+            ("a\r\n", "a"),
+            ("a\n\n", "a\n"),
+        ] {
+            std::fs::write(file.path(), content).unwrap();
+            assert!(read_file(file.path()).unwrap() == Secret::new(secret.into()));
+        }
+        std::fs::write(file.path(), "\n").unwrap();
+        assert!(read_file(file.path()).is_err());
+    }
+}

@@ -1,0 +1,180 @@
+//! `stand-in`: one stand-in CC-FS node, until a signal ends it.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use jiff::SignedDuration;
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::values;
+use crate::stand_in::certificates::{self, Authority};
+use crate::stand_in::{Packing, Settings, StandIn, UrlForm, UrlStyle};
+
+mod fault_flags;
+mod keys;
+
+use fault_flags::FaultFlags;
+use keys::Keys;
+
+/// Serve one stand-in CC-FS node over TLS
+///
+/// It verifies signatures, answers with pre-signed URLs of the real form (which open nothing), serves
+/// files of any size, and fails as it is told. The first line on stdout is the address it listens on.
+///
+/// A callId, or the name of a file, may hold wishes, joined by `_`: `code-0300009` this result code;
+/// `form-obs`, `form-s3v2`, `form-s3v4`, `form-lss` the form of the URLs; `urls-2`, `array-2`,
+/// `members-2` several URLs; `life-90` URLs good for 90 seconds; `size-1048576` or `1GiB` a file of
+/// this size. Calls that begin with `0000` are unknown (0300012).
+#[derive(Args, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct StandInArgs {
+    /// Address to listen on; port 0 takes a free one
+    #[arg(long, default_value = "127.0.0.1:0")]
+    bind: SocketAddr,
+    #[command(flatten)]
+    keys: Keys,
+    /// PEM file with the certificate chain; without one a throw-away certificate is made
+    #[arg(long, value_name = "FILE", requires = "private_key")]
+    certificate: Option<PathBuf>,
+    /// PEM file with the certificate's private key
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    private_key: Option<PathBuf>,
+    /// Write the throw-away certificate's authority here, instead of to stdout
+    #[arg(long, value_name = "FILE", conflicts_with = "certificate")]
+    ca_out: Option<PathBuf>,
+    /// How far a timestamp may be from the clock; 0s: any
+    #[arg(long, default_value = "15m", value_parser = values::duration)]
+    clock_window: Duration,
+    /// Form of the URLs: obs, s3v2, s3v4, or lss (which does not say when it ends)
+    #[arg(long, default_value = "obs", value_parser = form)]
+    url_form: UrlForm,
+    /// URLs per recording
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
+    urls: u8,
+    /// How several URLs are packed: joined, array or members
+    #[arg(long, default_value = "joined", value_parser = packing)]
+    packing: Packing,
+    /// How long the URLs are good for
+    #[arg(long, default_value = "8h", value_parser = values::duration)]
+    url_life: Duration,
+    #[command(flatten)]
+    faults: FaultFlags,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  ccfs-gateway stand-in --bind 127.0.0.1:8443 --ak 279a08bbd8d949a0 \\
+      --sk-file secrets/279a08bbd8d949a0 --ca-out tls/ccfs-ca.pem
+  ccfs-gateway stand-in --keys keys.toml --delay 200ms --fail-status 503 --fail-every 3
+  ccfs-gateway stand-in --keys keys.toml --flow-control-every 5 --fault close-in-body=10";
+
+/// Runs the command until SIGINT or SIGTERM.
+pub async fn run(args: StandInArgs) -> anyhow::Result<ExitCode> {
+    let (mut interrupt, mut terminate) = (
+        signal(SignalKind::interrupt())?,
+        signal(SignalKind::terminate())?,
+    );
+    let started = start(&args, &mut io::stdout(), &mut io::stderr()).await;
+    let mut stand_in = match started {
+        Err(error) if error.is::<clap::Error>() => {
+            write!(io::stderr(), "{error}")?;
+            return Ok(ExitCode::from(BAD_USAGE));
+        }
+        started => started?,
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    stand_in.stop().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+const BAD_USAGE: u8 = 2;
+
+async fn start(
+    args: &StandInArgs,
+    out: &mut impl Write,
+    notes: &mut impl Write,
+) -> anyhow::Result<StandIn> {
+    let credentials = args.keys.read()?;
+    let (tls, authority) = args.tls()?;
+    let settings = Settings {
+        bind: args.bind,
+        clock_window: (!args.clock_window.is_zero())
+            .then(|| SignedDuration::try_from(args.clock_window))
+            .transpose()?,
+        urls: UrlStyle {
+            form: args.url_form,
+            count: args.urls.into(),
+            packing: args.packing,
+            life: args.url_life,
+        },
+        keep: 0,
+        ..Settings::new(tls, credentials)
+    };
+    let started = StandIn::start(settings).await;
+    let stand_in = started.with_context(|| format!("cannot listen on {}", args.bind))?;
+    args.faults.inject(stand_in.faults());
+    writeln!(out, "{}", stand_in.address())?;
+    match (authority, &args.ca_out) {
+        (Some(authority), Some(path)) => {
+            let problem = || format!("cannot write {}", path.display());
+            authority.write(path).with_context(problem)?;
+            writeln!(
+                notes,
+                "its certificate's authority is in {}",
+                path.display()
+            )?;
+        }
+        (Some(authority), None) => write!(out, "{}", authority.certificate_pem())?,
+        (None, _) => {}
+    }
+    out.flush()?;
+    Ok(stand_in)
+}
+
+impl StandInArgs {
+    /// The certificate, and the authority that was made for it.
+    fn tls(&self) -> anyhow::Result<(Arc<ServerConfig>, Option<Authority>)> {
+        let (Some(certificate), Some(private_key)) = (&self.certificate, &self.private_key) else {
+            let authority = Authority::new()?;
+            let address = self.bind.ip().to_string();
+            let names: Vec<&str> = certificates::NAMES.into_iter().chain([&*address]).collect();
+            let issued = authority.issue(&names)?;
+            return Ok((issued.server_config()?, Some(authority)));
+        };
+        let problem = |path: &PathBuf| format!("cannot read {}", path.display());
+        let chain: Vec<_> = CertificateDer::pem_file_iter(certificate)
+            .and_then(Iterator::collect)
+            .with_context(|| problem(certificate))?;
+        if chain.is_empty() {
+            bail!("no certificate in {}", certificate.display());
+        }
+        let key =
+            PrivateKeyDer::from_pem_file(private_key).with_context(|| problem(private_key))?;
+        let config = certificates::server_config(chain, key)
+            .with_context(|| format!("{} and {}", certificate.display(), private_key.display()))?;
+        Ok((config, None))
+    }
+}
+
+fn form(name: &str) -> Result<UrlForm, &'static str> {
+    UrlForm::named(name).ok_or("one of obs, s3v2, s3v4, lss")
+}
+
+fn packing(name: &str) -> Result<Packing, &'static str> {
+    Packing::named(name).ok_or("one of joined, array, members")
+}
+
+#[cfg(test)]
+mod tests;

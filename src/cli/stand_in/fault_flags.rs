@@ -1,0 +1,127 @@
+//! What shall go wrong, from the command line.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::values;
+use crate::stand_in::{Fault, Faults, When};
+
+/// The faults of a stand-in.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Faults")]
+pub(super) struct FaultFlags {
+    /// Wait so long before every answer
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    delay: Option<Duration>,
+    /// Wait so long between the head and the body
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    delay_body: Option<Duration>,
+    /// Send bodies byte by byte with this pause
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    drip: Option<Duration>,
+    /// Answer with this HTTP status
+    #[arg(long, value_name = "STATUS", value_parser = clap::value_parser!(u16).range(200..=599))]
+    fail_status: Option<u16>,
+    /// ... only to every n-th request
+    #[arg(long, value_name = "N", requires = "fail_status")]
+    fail_every: Option<u64>,
+    /// Answer 0300008 or 0300009 to every n-th request; 1: to all
+    #[arg(long, value_name = "N")]
+    flow_control_every: Option<u64>,
+    /// Answer this result code
+    #[arg(long, value_name = "CODE")]
+    result_code: Option<String>,
+    /// Close the connection in the middle of every body
+    #[arg(long)]
+    close_mid_body: bool,
+    /// Fault by name, `NAME` or `NAME=N` for every n-th request; may be repeated: big-answer,
+    /// chunked, close-after-answer, close-before-answer, close-in-body, close-in-head, flow-control,
+    /// garbage-http, garbage-json, hang, hang-in-body, hop-by-hop-fields, interim,
+    /// length-and-chunked, nul-in-field, reset, reset-in-body, surplus, two-lengths, until-close
+    #[arg(long, value_name = "NAME", value_parser = named)]
+    fault: Vec<(Fault, When)>,
+    /// Know nothing of this callId (0300012); may be repeated
+    #[arg(long, value_name = "CALL_ID")]
+    unknown_call: Vec<String>,
+}
+
+impl FaultFlags {
+    pub(super) fn inject(&self, faults: &Faults) {
+        let every = |n: Option<u64>| n.map_or(When::Always, When::Every);
+        if let Some(delay) = self.delay {
+            faults.inject(Fault::DelayHead(delay), When::Always);
+        }
+        if let Some(delay) = self.delay_body {
+            faults.inject(Fault::DelayBody(delay), When::Always);
+        }
+        if let Some(pause) = self.drip {
+            faults.inject(Fault::Drip(1, pause), When::Always);
+        }
+        if let Some(status) = self.fail_status {
+            faults.inject(Fault::Status(status), every(self.fail_every));
+        }
+        if let Some(n) = self.flow_control_every {
+            faults.inject(Fault::FlowControl, When::Every(n));
+        }
+        if let Some(code) = &self.result_code {
+            faults.inject(Fault::ResultCode(code.clone()), When::Always);
+        }
+        if self.close_mid_body {
+            faults.inject(Fault::CloseInBody, When::Always);
+        }
+        for (fault, when) in &self.fault {
+            faults.inject(fault.clone(), *when);
+        }
+        for call_id in &self.unknown_call {
+            faults.forget(call_id);
+        }
+    }
+}
+
+fn named(text: &str) -> Result<(Fault, When), &'static str> {
+    let (name, when) = match text.split_once('=') {
+        Some((name, n)) => (
+            name,
+            When::Every(n.parse().map_err(|_| "NAME=N needs a number")?),
+        ),
+        None => (text, When::Always),
+    };
+    let fault = match name {
+        "big-answer" => Fault::BigAnswer(2 * 1024 * 1024),
+        "chunked" => Fault::Chunked,
+        "close-after-answer" => Fault::CloseAfterAnswer,
+        "close-before-answer" => Fault::CloseBeforeAnswer,
+        "close-in-body" => Fault::CloseInBody,
+        "close-in-head" => Fault::CloseInHead,
+        "flow-control" => Fault::FlowControl,
+        "garbage-http" => Fault::GarbageHttp,
+        "garbage-json" => Fault::GarbageJson,
+        "hang" => Fault::Hang,
+        "hang-in-body" => Fault::HangInBody,
+        "hop-by-hop-fields" => Fault::HopByHopFields,
+        "interim" => Fault::Interim,
+        "length-and-chunked" => Fault::LengthAndChunked,
+        "nul-in-field" => Fault::NulInField,
+        "reset" => Fault::Reset,
+        "reset-in-body" => Fault::ResetInBody,
+        "surplus" => Fault::Surplus,
+        "two-lengths" => Fault::TwoLengths,
+        "until-close" => Fault::UntilClose,
+        _ => return Err("no fault of this name; see --help"),
+    };
+    Ok((fault, when))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_has_a_name_and_a_rhythm() {
+        assert_eq!(named("hang"), Ok((Fault::Hang, When::Always)));
+        assert_eq!(named("reset=3"), Ok((Fault::Reset, When::Every(3))));
+        assert!(named("rest").is_err());
+        assert!(named("hang=x").is_err());
+    }
+}

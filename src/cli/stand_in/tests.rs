@@ -1,0 +1,128 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use clap::Parser;
+
+use super::*;
+
+#[derive(Parser)]
+struct Program {
+    #[command(flatten)]
+    args: StandInArgs,
+}
+
+struct Started {
+    stand_in: StandIn,
+    out: String,
+}
+
+async fn start_with(arguments: &[&str]) -> anyhow::Result<Started> {
+    let args = Program::try_parse_from([&["stand-in"], arguments].concat())?.args;
+    let mut out = Vec::new();
+    let stand_in = start(&args, &mut out, &mut io::sink()).await?;
+    let out = String::from_utf8(out)?;
+    Ok(Started { stand_in, out })
+}
+
+#[test]
+fn the_command_line_is_consistent() {
+    <Program as clap::CommandFactory>::command().debug_assert();
+}
+
+#[tokio::test]
+async fn the_address_comes_first_and_then_the_authority() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (sk, ca) = (path("sk"), path("ca.pem"));
+    fs::write(&sk, "secret").unwrap();
+    let started = start_with(&["--ak", "a", "--sk-file", &sk]).await.unwrap();
+    let (first, rest) = started.out.split_once('\n').unwrap();
+    assert_eq!(first.parse(), Ok(started.stand_in.address()));
+    assert!(rest.starts_with("-----BEGIN CERTIFICATE"));
+    let faulty = [
+        "--ak",
+        "a",
+        "--sk-file",
+        &sk,
+        "--ca-out",
+        &ca,
+        "--delay",
+        "1ms",
+        "--fault",
+        "hang=3",
+    ];
+    let started = start_with(&faulty).await.unwrap();
+    assert_eq!(started.out.lines().count(), 1);
+    assert!(fs::read_to_string(&ca).unwrap().contains("CERTIFICATE"));
+}
+
+#[tokio::test]
+async fn a_given_certificate_is_used_with_its_key_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    fs::write(path("sk"), "secret").unwrap();
+    let authority = Authority::new().unwrap();
+    for name in ["a", "b"] {
+        let issued = authority.issue(&["localhost"]).unwrap();
+        let (certificate, key) = (path(&format!("{name}.pem")), path(&format!("{name}.key")));
+        issued.write(certificate.as_ref(), key.as_ref()).unwrap();
+    }
+    let (sk, certificate) = (path("sk"), path("a.pem"));
+    let usual = [
+        "--ak",
+        "a",
+        "--sk-file",
+        &sk,
+        "--certificate",
+        &certificate,
+        "--private-key",
+    ];
+    let right = start_with(&[&usual[..], &[&path("a.key")]].concat())
+        .await
+        .unwrap();
+    assert_eq!(right.out.lines().count(), 1);
+    assert!(
+        start_with(&[&usual[..], &[&path("b.key")]].concat())
+            .await
+            .is_err()
+    );
+}
+
+#[tokio::test]
+async fn a_file_of_keys_is_its_owners_and_never_shown() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().to_str().unwrap();
+    let mode = |mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    for (text, fits) in [
+        ("a = \"hidden\"\nb = \"hidden\"", true),
+        ("{\"a\":\"hidden\"}", true),
+        ("a = hidden", false),
+        ("a = \"\"", false),
+        ("{\"a\":\"hidden\"", false),
+        ("", false),
+    ] {
+        fs::write(path, text).unwrap();
+        mode(0o600);
+        match start_with(&["--keys", path]).await {
+            Ok(_) => assert!(fits, "{text}"),
+            Err(error) => assert!(
+                !fits && !format!("{error:?}").contains("hidden"),
+                "{error:?}"
+            ),
+        }
+        mode(0o640);
+        assert!(start_with(&["--keys", path]).await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn keys_come_in_pairs() {
+    for wrong in [
+        &[][..],
+        &["--ak", "a"],
+        &["--ak", "a", "--ak", "b", "--sk-file", "c"],
+    ] {
+        let error = start_with(wrong).await.err().unwrap();
+        assert!(error.is::<clap::Error>(), "{error}");
+    }
+}

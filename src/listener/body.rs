@@ -1,0 +1,159 @@
+//! Request bodies as handlers see them, and what becomes of the part that a handler left unread.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::exchange::Exchange;
+
+/// A request body as the handler sees it. If it is dropped before its end, a small rest is read and
+/// thrown away, so that the connection lives and no left-over byte becomes the next request.
+#[derive(Debug)]
+pub struct RequestBody {
+    /// `None` once it has ended or failed.
+    incoming: Option<Incoming>,
+    /// Of HTTP/1; over HTTP/2 an unread rest is h2's to reset.
+    exchange: Option<Arc<Exchange>>,
+    /// The client waits for `100 Continue`, which hyper sends at the first poll.
+    waits: bool,
+}
+
+/// Why a request body did not come to its end.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum BodyError {
+    /// It is not legal HTTP: 400, and the connection closes.
+    #[error("the request body is malformed")]
+    Malformed,
+    /// The client went away.
+    #[error("the client closed the connection in the middle of the request body")]
+    Gone,
+}
+
+impl RequestBody {
+    pub(super) fn http1(incoming: Incoming, exchange: Arc<Exchange>, waits: bool) -> Self {
+        Self {
+            incoming: Some(incoming),
+            exchange: Some(exchange),
+            waits,
+        }
+    }
+
+    pub(super) fn http2(incoming: Incoming) -> Self {
+        Self {
+            incoming: Some(incoming),
+            exchange: None,
+            waits: false,
+        }
+    }
+
+    fn fault(&self) -> BodyError {
+        match &self.exchange {
+            Some(exchange) if exchange.is_body_broken() => BodyError::Malformed,
+            _ => BodyError::Gone,
+        }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let Some(incoming) = &mut this.incoming else {
+            return Poll::Ready(None);
+        };
+        this.waits = false;
+        match ready!(Pin::new(incoming).poll_frame(context)) {
+            Some(Ok(frame)) => Poll::Ready(Some(Ok(frame))),
+            Some(Err(_)) => {
+                this.incoming = None;
+                Poll::Ready(Some(Err(this.fault())))
+            }
+            None => {
+                this.incoming = None;
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming
+            .as_ref()
+            .map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        if let (Some(exchange), Some(incoming)) = (&self.exchange, self.incoming.take())
+            && !incoming.is_end_stream()
+        {
+            exchange.leave(Leftover {
+                incoming,
+                budget: LEFTOVER_BYTES,
+                waits: self.waits,
+            });
+        }
+    }
+}
+
+/// The unread rest of a request body.
+#[derive(Debug)]
+pub(super) struct Leftover {
+    incoming: Incoming,
+    budget: u64,
+    waits: bool,
+}
+
+/// What became of a rest.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Discarded {
+    /// Read to its end: the connection lives.
+    Whole,
+    /// Too much, or broken off: the connection cannot be used again.
+    Abandoned,
+}
+
+impl Leftover {
+    /// Is it plain already that the rest will not be read? Then the answer had better say so. A
+    /// client that waits for `100 Continue` may send the body after the answer, or may not (RFC 9110,
+    /// 10.1.1): what comes next could not be told apart.
+    pub(super) fn is_hopeless(&self) -> bool {
+        self.waits || self.incoming.size_hint().lower() > LEFTOVER_BYTES
+    }
+
+    /// Reads and throws away.
+    pub(super) fn poll_discard(&mut self, context: &mut Context<'_>) -> Poll<Discarded> {
+        if self.is_hopeless() {
+            return Poll::Ready(Discarded::Abandoned);
+        }
+        loop {
+            match ready!(Pin::new(&mut self.incoming).poll_frame(context)) {
+                None => return Poll::Ready(Discarded::Whole),
+                Some(Err(_)) => return Poll::Ready(Discarded::Abandoned),
+                Some(Ok(frame)) => {
+                    let read = frame.data_ref().map_or(0, |data| data.len() as u64);
+                    match self.budget.checked_sub(read) {
+                        Some(budget) => self.budget = budget,
+                        None => return Poll::Ready(Discarded::Abandoned),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// As much as the largest body of the usual interfaces: a refused one still keeps its connection.
+const LEFTOVER_BYTES: u64 = 64 * 1024;

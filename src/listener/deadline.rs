@@ -1,0 +1,106 @@
+//! Time on a connection: one sleep, reset lazily, and the least rate toward a client that reads.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::Context;
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep};
+
+/// The one timer of a connection. A later deadline costs nothing: the sleep is left where it is and
+/// looked at again when it fires; only an earlier one moves it.
+#[derive(Debug)]
+pub(super) struct Alarm<'a> {
+    sleep: Pin<&'a mut Sleep>,
+    armed: bool,
+}
+
+impl<'a> Alarm<'a> {
+    pub(super) fn new(sleep: Pin<&'a mut Sleep>) -> Self {
+        Self {
+            sleep,
+            armed: false,
+        }
+    }
+
+    /// Sees to it that the task is woken at `deadline` or before. `true` if that has passed already.
+    pub(super) fn set(
+        &mut self,
+        deadline: Instant,
+        now: Instant,
+        context: &mut Context<'_>,
+    ) -> bool {
+        let fires = self.sleep.deadline();
+        if self.armed && now < fires && fires <= deadline {
+            return false;
+        }
+        self.armed = true;
+        self.sleep.as_mut().reset(deadline);
+        self.sleep.as_mut().poll(context).is_ready()
+    }
+}
+
+/// Watches that bytes which wait to be sent do move. Time counts only while they wait.
+#[derive(Debug)]
+pub(super) struct SendRate {
+    /// Bytes a window.
+    least: u64,
+    /// While bytes wait.
+    waiting_since: Option<Instant>,
+    /// Waited in this window before that.
+    waited: Duration,
+    /// The count at the window's begin.
+    sent_before: u64,
+}
+
+/// Bytes have been too slow.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct TooSlow;
+
+impl SendRate {
+    /// `least` in bytes a second; 0 allows everything.
+    pub(super) fn new(least: u64) -> Self {
+        Self {
+            least: least.saturating_mul(WINDOW.as_secs()),
+            waiting_since: None,
+            waited: Duration::ZERO,
+            sent_before: 0,
+        }
+    }
+
+    /// Takes the state at `now`: the bytes sent so far, and whether more wait. The deadline to look
+    /// again, if any.
+    pub(super) fn observe(
+        &mut self,
+        now: Instant,
+        sent: u64,
+        waiting: bool,
+    ) -> Result<Option<Instant>, TooSlow> {
+        if self.least == 0 {
+            return Ok(None);
+        }
+        if let Some(since) = self.waiting_since.take() {
+            self.waited += now - since;
+        }
+        if self.waited >= WINDOW {
+            if sent - self.sent_before < self.least {
+                return Err(TooSlow);
+            }
+            self.begin(sent);
+        }
+        if !waiting {
+            return Ok(None);
+        }
+        self.waiting_since = Some(now);
+        Ok(Some(now + (WINDOW - self.waited)))
+    }
+
+    /// A new answer begins a new window.
+    pub(super) fn begin(&mut self, sent: u64) {
+        self.waited = Duration::ZERO;
+        self.sent_before = sent;
+    }
+}
+
+/// Over any so long time in which there were bytes to send, the rate must be kept.
+const WINDOW: Duration = Duration::from_secs(30);

@@ -1,0 +1,135 @@
+//! What the parts of one HTTP/1 connection tell each other: the gate below hyper, the service above
+//! it, and the driver that decides how the connection goes on. All of them run in one task; the
+//! atomics are there because hyper stands between them, and are never contended.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use super::body::Leftover;
+use super::head::Fault;
+
+/// The state of one HTTP/1 connection.
+#[derive(Debug, Default)]
+pub(super) struct Exchange {
+    /// Heads that were let through to hyper.
+    heads: AtomicU64,
+    /// Answers that hyper has taken whole.
+    answered: AtomicU64,
+    /// Bytes that the stream has taken.
+    sent: AtomicU64,
+    /// The stream takes no more for now.
+    blocked: AtomicBool,
+    /// Part of a head is here.
+    head_open: AtomicBool,
+    /// Part of a body is still to come.
+    body_open: AtomicBool,
+    /// The client has sent its last byte.
+    ended: AtomicBool,
+    /// The body's framing is broken.
+    body_broken: AtomicBool,
+    /// The next answer says `Connection: close`.
+    last: AtomicBool,
+    fault: OnceLock<Fault>,
+    leftover: Mutex<Option<Leftover>>,
+}
+
+impl Exchange {
+    pub(super) fn head_passed(&self) {
+        self.heads.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn answered(&self) {
+        self.answered.fetch_add(1, Relaxed);
+    }
+
+    /// Heads let through so far.
+    pub(super) fn heads(&self) -> u64 {
+        self.heads.load(Relaxed)
+    }
+
+    /// Every request that hyper saw is answered, and the answers have left.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.answered.load(Relaxed) >= self.heads() && !self.blocked.load(Relaxed)
+    }
+
+    /// Quiet, and nothing has begun to come.
+    pub(super) fn is_idle(&self) -> bool {
+        self.is_quiet() && !self.head_open.load(Relaxed) && !self.body_open.load(Relaxed)
+    }
+
+    pub(super) fn count_sent(&self, bytes: usize) {
+        self.sent.fetch_add(bytes as u64, Relaxed);
+    }
+
+    pub(super) fn sent(&self) -> u64 {
+        self.sent.load(Relaxed)
+    }
+
+    pub(super) fn set_blocked(&self, blocked: bool) {
+        self.blocked.store(blocked, Relaxed);
+    }
+
+    pub(super) fn is_blocked(&self) -> bool {
+        self.blocked.load(Relaxed)
+    }
+
+    pub(super) fn set_head_open(&self, open: bool) {
+        self.head_open.store(open, Relaxed);
+    }
+
+    pub(super) fn is_head_open(&self) -> bool {
+        self.head_open.load(Relaxed)
+    }
+
+    pub(super) fn set_body_open(&self, open: bool) {
+        self.body_open.store(open, Relaxed);
+    }
+
+    pub(super) fn is_body_open(&self) -> bool {
+        self.body_open.load(Relaxed)
+    }
+
+    pub(super) fn set_ended(&self) {
+        self.ended.store(true, Relaxed);
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.load(Relaxed)
+    }
+
+    pub(super) fn break_body(&self) {
+        self.body_broken.store(true, Relaxed);
+    }
+
+    pub(super) fn is_body_broken(&self) -> bool {
+        self.body_broken.load(Relaxed)
+    }
+
+    /// From now on every answer is the connection's last.
+    pub(super) fn set_last(&self) {
+        self.last.store(true, Relaxed);
+    }
+
+    pub(super) fn is_last(&self) -> bool {
+        self.last.load(Relaxed)
+    }
+
+    /// The first fault stays.
+    pub(super) fn refuse(&self, fault: Fault) {
+        let _ = self.fault.set(fault);
+    }
+
+    pub(super) fn fault(&self) -> Option<&Fault> {
+        self.fault.get()
+    }
+
+    /// Takes what a handler left unread of a request body.
+    pub(super) fn leave(&self, leftover: Leftover) {
+        *self.leftover() = Some(leftover);
+    }
+
+    /// What is left unread, to be looked at and put back.
+    pub(super) fn leftover(&self) -> std::sync::MutexGuard<'_, Option<Leftover>> {
+        self.leftover.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,131 @@
+//! HTTP/2 as the listener must see it from below: h2 tells nobody that a header block has begun, so
+//! its frames are walked here, to put a deadline on a block that never ends. Pure; nothing is judged
+//! or changed.
+
+/// Follows the frames of one direction.
+#[derive(Debug)]
+pub(super) struct Frames {
+    /// Bytes to pass over: the preface, then payloads.
+    skip: usize,
+    header: [u8; HEADER],
+    /// Bytes of `header` that are here.
+    filled: usize,
+    /// The frame whose payload is passed over completes its block.
+    completes: bool,
+    open: bool,
+}
+
+impl Frames {
+    /// Before the client's preface.
+    pub(super) fn new() -> Self {
+        Self {
+            skip: PREFACE,
+            header: [0; HEADER],
+            filled: 0,
+            completes: false,
+            open: false,
+        }
+    }
+
+    /// Has a header block begun that is not whole?
+    pub(super) fn is_block_open(&self) -> bool {
+        self.open
+    }
+
+    /// Walks on through `bytes`.
+    pub(super) fn advance(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let passed = self.skip.min(bytes.len());
+            self.skip -= passed;
+            bytes = bytes.get(passed..).unwrap_or_default();
+            if self.skip > 0 {
+                return;
+            }
+            if std::mem::take(&mut self.completes) {
+                self.open = false;
+            }
+            if bytes.is_empty() {
+                return;
+            }
+            for (&byte, slot) in bytes.iter().zip(self.header.iter_mut().skip(self.filled)) {
+                *slot = byte;
+            }
+            let taken = bytes.len().min(HEADER - self.filled);
+            self.filled += taken;
+            bytes = bytes.get(taken..).unwrap_or_default();
+            if self.filled == HEADER {
+                self.begin_frame();
+            }
+        }
+    }
+
+    fn begin_frame(&mut self) {
+        let [high, middle, low, kind, flags, ..] = self.header;
+        self.filled = 0;
+        self.skip = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
+        if matches!(kind, HEADERS | CONTINUATION) {
+            let whole = flags & END_HEADERS != 0;
+            self.completes = whole && self.skip > 0;
+            self.open = !whole || self.completes;
+        }
+    }
+}
+
+/// RFC 9113, 3.4.
+const PREFACE: usize = 24;
+
+/// RFC 9113, 4.1.
+const HEADER: usize = 9;
+
+const HEADERS: u8 = 0x1;
+const CONTINUATION: u8 = 0x9;
+const END_HEADERS: u8 = 0x4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u8, flags: u8, length: u8) -> Vec<u8> {
+        let mut frame = vec![0, 0, length, kind, flags, 0, 0, 0, 1];
+        frame.extend(std::iter::repeat_n(0, usize::from(length)));
+        frame
+    }
+
+    #[test]
+    fn a_block_is_open_until_its_last_byte() {
+        for (frames, open) in [
+            (vec![frame(4, 0, 6)], false),
+            (vec![frame(HEADERS, END_HEADERS, 5)], false),
+            (vec![frame(HEADERS, 0, 5)], true),
+            (vec![frame(HEADERS, 0, 5), frame(CONTINUATION, 0, 0)], true),
+            (
+                vec![frame(HEADERS, 0, 5), frame(CONTINUATION, END_HEADERS, 3)],
+                false,
+            ),
+            (
+                vec![frame(HEADERS, 0, 5), frame(CONTINUATION, END_HEADERS, 0)],
+                false,
+            ),
+        ] {
+            let mut bytes = vec![0; PREFACE];
+            bytes.extend(frames.concat());
+            let mut at_once = Frames::new();
+            at_once.advance(&bytes);
+            let mut bytewise = Frames::new();
+            bytes.iter().for_each(|&byte| bytewise.advance(&[byte]));
+            assert_eq!(at_once.is_block_open(), open, "{frames:?}");
+            assert_eq!(bytewise.is_block_open(), open, "{frames:?}");
+        }
+    }
+
+    #[test]
+    fn a_block_whose_bytes_are_still_to_come_is_open() {
+        let mut frames = Frames::new();
+        frames.advance(&[0; PREFACE]);
+        let block = frame(HEADERS, END_HEADERS, 8);
+        frames.advance(&block[..block.len() - 1]);
+        assert!(frames.is_block_open());
+        frames.advance(&block[block.len() - 1..]);
+        assert!(!frames.is_block_open());
+    }
+}

@@ -1,0 +1,85 @@
+//! Is this a legal request head? Pure and incremental: the HTTP/1 scanner judges raw bytes line by
+//! line before hyper sees one of them, and [`request`] holds HTTP/2 to the same rules. Stricter than
+//! the parser behind it on purpose: what two parsers could read in two ways is refused here.
+
+mod chunk;
+mod field;
+mod host;
+pub(super) mod request;
+mod scan;
+mod target;
+
+pub(super) use chunk::{BROKEN as BROKEN_BODY, Chunked};
+pub(super) use scan::{Head, Scanner};
+
+use crate::listener::Violation;
+use crate::metrics::Malformed;
+
+/// How much a head may be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct HeadLimits {
+    /// Bytes, with request line and the empty line at its end.
+    pub size: usize,
+    /// Fields.
+    pub fields: usize,
+}
+
+/// What follows a head.
+#[derive(Clone, Debug)]
+pub(super) enum Framing {
+    /// The next head.
+    Nothing,
+    /// So many bytes; not zero.
+    Length(u64),
+    /// Chunks and trailers.
+    Chunked(Chunked),
+}
+
+/// Why a request is refused: what is told, and what is counted.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Fault {
+    /// For the caller.
+    pub(super) violation: Violation,
+    /// For the metrics.
+    pub(super) reason: Malformed,
+}
+
+impl Fault {
+    const fn new(reason: Malformed, text: &'static str) -> Self {
+        Self {
+            violation: Violation::Malformed(text),
+            reason,
+        }
+    }
+
+    const fn too_large() -> Self {
+        Self {
+            violation: Violation::TooLarge,
+            reason: Malformed::TooLarge,
+        }
+    }
+
+    /// The head did not come in time; not counted as malformed by the driver.
+    pub(super) const fn head_timeout() -> Self {
+        Self {
+            violation: Violation::HeadTimeout,
+            reason: Malformed::RequestLine,
+        }
+    }
+
+    const fn method() -> Self {
+        Self {
+            violation: Violation::Method,
+            reason: Malformed::RequestLine,
+        }
+    }
+}
+
+/// RFC 9110, 5.6.2: the characters of methods and field names.
+fn is_token(byte: u8) -> bool {
+    matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~')
+        || byte.is_ascii_alphanumeric()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,231 @@
+//! Chunked bodies, RFC 9112, 7.1: strict line ends, bounded sizes, extensions and trailers. It only
+//! follows the framing, so that the gateway knows where the next head begins; hyper decodes.
+
+use super::{Fault, field, is_token};
+use crate::metrics::Malformed;
+
+/// Where in a chunked body the connection is.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Chunked {
+    state: State,
+    /// Bytes of extensions and trailers so far.
+    extra: usize,
+}
+
+/// What became of some bytes of a body.
+#[derive(Debug, Eq, PartialEq)]
+pub(crate) struct Step {
+    /// Bytes that belong to the body.
+    pub(crate) used: usize,
+    /// The body is over.
+    pub(crate) done: bool,
+    /// The byte after them is wrong.
+    pub(crate) broken: bool,
+}
+
+#[derive(Clone, Debug)]
+enum State {
+    Size { digits: u8, value: u64 },
+    Extension { value: u64, part: Part },
+    SizeEnd { value: u64 },
+    Data { left: u64 },
+    DataCr,
+    DataLf,
+    TrailerStart,
+    TrailerName { name: [u8; NAME], length: usize },
+    TrailerValue,
+    TrailerLf,
+    EndLf,
+}
+
+/// Of a chunk extension, `*( BWS ";" BWS name [ BWS "=" BWS ( token / quoted ) ] )`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Part {
+    /// After something whole: blanks, `;`, or the line's end.
+    After {
+        may_assign: bool,
+        seen: bool,
+    },
+    /// A name must come.
+    NameStart,
+    Name,
+    /// A value must come.
+    ValueStart,
+    Value,
+    Quoted,
+    Escaped,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::Size {
+            digits: 0,
+            value: 0,
+        }
+    }
+}
+
+impl Chunked {
+    /// Follows the body through `bytes`.
+    pub(crate) fn advance(&mut self, bytes: &[u8]) -> Step {
+        let mut used = 0;
+        while let Some(&byte) = bytes.get(used) {
+            if let State::Data { left } = &mut self.state {
+                let here = (bytes.len() - used).min(usize::try_from(*left).unwrap_or(usize::MAX));
+                used += here;
+                *left -= here as u64;
+                if *left == 0 {
+                    self.state = State::DataCr;
+                }
+                continue;
+            }
+            let done = matches!(self.state, State::EndLf) && byte == b'\n';
+            match self.step(byte) {
+                Some(next) => self.state = next,
+                None => {
+                    return Step {
+                        used,
+                        done: false,
+                        broken: true,
+                    };
+                }
+            }
+            used += 1;
+            if done {
+                return Step {
+                    used,
+                    done,
+                    broken: false,
+                };
+            }
+        }
+        Step {
+            used,
+            done: false,
+            broken: false,
+        }
+    }
+
+    fn step(&mut self, byte: u8) -> Option<State> {
+        let state = std::mem::take(&mut self.state);
+        if matches!(
+            state,
+            State::Extension { .. }
+                | State::TrailerName { .. }
+                | State::TrailerValue
+                | State::TrailerStart
+        ) {
+            self.extra += 1;
+            if self.extra > MAX_EXTRA {
+                return None;
+            }
+        }
+        match state {
+            State::Size { digits, value } => size(digits, value, byte),
+            State::Extension { value, part } => extension(value, part, byte),
+            State::SizeEnd { value: 0 } => (byte == b'\n').then_some(State::TrailerStart),
+            State::SizeEnd { value } => (byte == b'\n').then_some(State::Data { left: value }),
+            State::Data { left } => Some(State::Data { left }),
+            State::DataCr => (byte == b'\r').then_some(State::DataLf),
+            State::DataLf => (byte == b'\n').then(State::default),
+            State::TrailerStart if byte == b'\r' => Some(State::EndLf),
+            State::TrailerStart => trailer_name([0; NAME], 0, byte),
+            State::TrailerName { name, length } => trailer_name(name, length, byte),
+            State::TrailerValue => match byte {
+                b'\r' => Some(State::TrailerLf),
+                b'\t' => Some(State::TrailerValue),
+                _ => (!byte.is_ascii_control()).then_some(State::TrailerValue),
+            },
+            State::TrailerLf | State::EndLf => (byte == b'\n').then_some(State::TrailerStart),
+        }
+    }
+}
+
+/// What a broken body is refused with.
+pub(crate) const BROKEN: Fault = Fault::new(
+    Malformed::Body,
+    "the request body is not legal chunked coding",
+);
+
+fn size(digits: u8, value: u64, byte: u8) -> Option<State> {
+    let part = Part::After {
+        may_assign: false,
+        seen: false,
+    };
+    match byte {
+        _ if byte.is_ascii_hexdigit() => {
+            let digit = char::from(byte).to_digit(16)?;
+            let value = (value << 4) | u64::from(digit);
+            (digits < MAX_DIGITS && value <= field::MAX_LENGTH).then_some(State::Size {
+                digits: digits + 1,
+                value,
+            })
+        }
+        _ if digits == 0 => None,
+        b'\r' => Some(State::SizeEnd { value }),
+        b';' => Some(State::Extension {
+            value,
+            part: Part::NameStart,
+        }),
+        b' ' | b'\t' => Some(State::Extension { value, part }),
+        _ => None,
+    }
+}
+
+fn extension(value: u64, part: Part, byte: u8) -> Option<State> {
+    let after = |may_assign| Part::After {
+        may_assign,
+        seen: true,
+    };
+    let blank = matches!(byte, b' ' | b'\t');
+    let next = match (part, byte) {
+        (Part::Quoted, b'"') => after(false),
+        (Part::Quoted, b'\\') => Part::Escaped,
+        (Part::Quoted | Part::Escaped, _) if blank || !byte.is_ascii_control() => Part::Quoted,
+        (Part::Quoted | Part::Escaped, _) => return None,
+        (Part::Name | Part::Value, _) if is_token(byte) => part,
+        (Part::Name | Part::Value | Part::After { seen: true, .. }, b'\r') => {
+            return Some(State::SizeEnd { value });
+        }
+        (Part::Name | Part::Value | Part::After { .. }, b';') => Part::NameStart,
+        (
+            Part::Name
+            | Part::After {
+                may_assign: true, ..
+            },
+            b'=',
+        ) => Part::ValueStart,
+        (Part::Name, _) if blank => after(true),
+        (Part::Value, _) if blank => after(false),
+        (Part::After { .. } | Part::NameStart | Part::ValueStart, _) if blank => part,
+        (Part::NameStart, _) if is_token(byte) => Part::Name,
+        (Part::ValueStart, b'"') => Part::Quoted,
+        (Part::ValueStart, _) if is_token(byte) => Part::Value,
+        _ => return None,
+    };
+    Some(State::Extension { value, part: next })
+}
+
+fn trailer_name(mut name: [u8; NAME], length: usize, byte: u8) -> Option<State> {
+    if byte == b':' {
+        // A longer name than any that matters was only counted.
+        let whole = name.get(..length).unwrap_or(&name);
+        return (length > 0 && field::may_trail(whole)).then_some(State::TrailerValue);
+    }
+    if let Some(slot) = name.get_mut(length) {
+        *slot = byte;
+    }
+    is_token(byte).then_some(State::TrailerName {
+        name,
+        length: length + 1,
+    })
+}
+
+/// Longer than every field name that may not trail.
+const NAME: usize = 32;
+
+/// Sixteen hexadecimal digits fill 64 bits.
+const MAX_DIGITS: u8 = 16;
+
+/// Extensions and trailers of one body; nobody needs them, and hyper gives up at 16 KiB.
+const MAX_EXTRA: usize = 4096;

@@ -1,0 +1,139 @@
+//! Field names and values: one way to write each field that the gateway acts on.
+
+use super::{Fault, is_token};
+use crate::metrics::Malformed;
+
+/// The fields that decide about framing and routing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Name {
+    /// Host.
+    Host,
+    /// Content-Length.
+    ContentLength,
+    /// Transfer-Encoding.
+    TransferEncoding,
+    /// Any other.
+    Other,
+}
+
+/// Splits a field line into its name and its value without the blanks around it.
+pub(super) fn split(line: &[u8]) -> Result<(Name, &[u8]), Fault> {
+    if matches!(line.first(), Some(b' ' | b'\t')) {
+        return Err(Fault::new(
+            Malformed::FieldName,
+            "a field is folded over several lines",
+        ));
+    }
+    let Some(colon) = line.iter().position(|&byte| byte == b':') else {
+        return Err(Fault::new(
+            Malformed::FieldName,
+            "a field line has no colon",
+        ));
+    };
+    let (name, value) = line.split_at(colon);
+    if name.is_empty() || !name.iter().all(|&byte| is_token(byte)) {
+        return Err(Fault::new(
+            Malformed::FieldName,
+            "a field name is empty or holds a blank or another illegal character",
+        ));
+    }
+    no_look_alike(name)?;
+    Ok((known(name), value.get(1..).unwrap_or_default().trim_ascii()))
+}
+
+/// Refuses names that become one the gateway acts on when `_` is read as `-`, as CGI-like servers do.
+pub(super) fn no_look_alike(name: &[u8]) -> Result<(), Fault> {
+    if name.contains(&b'_') {
+        let reads_as = |acted: &str| name.len() == acted.len() && starts_as(name, acted);
+        if ACTED_ON.iter().any(|acted| reads_as(acted))
+            || ACTED_ON_PREFIXES
+                .iter()
+                .any(|prefix| starts_as(name, prefix))
+        {
+            return Err(Fault::new(
+                Malformed::FieldName,
+                "a field name looks like another one when its underscores are read as hyphens",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// May a field of this name stand in a trailer? RFC 9110, 6.5.1: not what decides about framing,
+/// routing, authentication or the content's form.
+pub(super) fn may_trail(name: &[u8]) -> bool {
+    !ACTED_ON
+        .iter()
+        .any(|acted| name.eq_ignore_ascii_case(acted.as_bytes()))
+        && !ACTED_ON_PREFIXES
+            .iter()
+            .any(|prefix| starts_as(name, prefix))
+        && no_look_alike(name).is_ok()
+}
+
+/// A Content-Length: decimal digits and nothing else, no list, no sign.
+pub(super) fn content_length(value: &[u8]) -> Result<u64, Fault> {
+    let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    std::str::from_utf8(value)
+        .ok()
+        .filter(|_| digits)
+        .and_then(|text| text.parse().ok())
+        .filter(|&length| length <= MAX_LENGTH)
+        .ok_or(Fault::new(
+            Malformed::Framing,
+            "Content-Length is not one decimal number",
+        ))
+}
+
+fn known(name: &[u8]) -> Name {
+    match name.len() {
+        4 if name.eq_ignore_ascii_case(b"host") => Name::Host,
+        14 if name.eq_ignore_ascii_case(b"content-length") => Name::ContentLength,
+        17 if name.eq_ignore_ascii_case(b"transfer-encoding") => Name::TransferEncoding,
+        _ => Name::Other,
+    }
+}
+
+/// Does `name` begin with `prefix`, read without case and with `_` as `-`?
+fn starts_as(name: &[u8], prefix: &str) -> bool {
+    name.len() >= prefix.len()
+        && name.iter().zip(prefix.as_bytes()).all(|(&byte, &wanted)| {
+            let read = if byte == b'_' {
+                b'-'
+            } else {
+                byte.to_ascii_lowercase()
+            };
+            read == wanted
+        })
+}
+
+/// Far above any body, far below where sums could overflow.
+pub(super) const MAX_LENGTH: u64 = 1 << 53;
+
+const ACTED_ON: &[&str] = &[
+    "accept-encoding",
+    "authorization",
+    "cache-control",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-range",
+    "content-type",
+    "cookie",
+    "expect",
+    "forwarded",
+    "host",
+    "keep-alive",
+    "max-forwards",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "traceparent",
+    "tracestate",
+    "upgrade",
+    "via",
+    "x-real-ip",
+    "x-request-id",
+];
+
+const ACTED_ON_PREFIXES: &[&str] = &["proxy-", "x-forwarded-", "x-gateway-"];

@@ -1,0 +1,75 @@
+//! Host and `:authority`: RFC 9110, 7.2 and RFC 3986, 3.2.2, without user information.
+
+use super::Fault;
+use crate::metrics::Malformed;
+
+/// Refuses what is not `host` or `host:port`.
+pub(super) fn judge(host: &[u8]) -> Result<(), Fault> {
+    if is_host_and_port(host) {
+        Ok(())
+    } else {
+        Err(Fault::new(
+            Malformed::Host,
+            "Host is empty or not of the form host or host:port",
+        ))
+    }
+}
+
+/// Do both name the same host? Case does not matter.
+pub(super) fn agree(one: &[u8], other: &[u8]) -> Result<(), Fault> {
+    if one.eq_ignore_ascii_case(other) {
+        Ok(())
+    } else {
+        Err(Fault::new(
+            Malformed::Host,
+            "the target's authority and Host differ",
+        ))
+    }
+}
+
+fn is_host_and_port(host: &[u8]) -> bool {
+    if host.len() > MAX_HOST {
+        return false;
+    }
+    if let Some(literal) = host.strip_prefix(b"[") {
+        let Some(end) = literal.iter().position(|&byte| byte == b']') else {
+            return false;
+        };
+        let (address, rest) = literal.split_at(end);
+        let is_address = std::str::from_utf8(address)
+            .is_ok_and(|text| text.parse::<std::net::Ipv6Addr>().is_ok());
+        return is_address && matches!(rest, [b']'] | [b']', b':', ..]) && is_port(rest.get(2..));
+    }
+    match host.iter().position(|&byte| byte == b':') {
+        Some(colon) => {
+            let (name, port) = host.split_at(colon);
+            is_name(name) && is_port(port.get(1..))
+        }
+        None => is_name(host),
+    }
+}
+
+fn is_name(name: &[u8]) -> bool {
+    !name.is_empty()
+        && name.iter().all(|&byte| {
+            byte.is_ascii_alphanumeric()
+                || matches!(byte, b'-' | b'.' | b'_' | b'~')
+                || matches!(
+                    byte,
+                    b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'='
+                )
+        })
+}
+
+/// An absent port, an empty one (RFC 3986 allows it), or a number.
+fn is_port(port: Option<&[u8]>) -> bool {
+    port.is_none_or(|digits| {
+        digits.is_empty()
+            || digits.len() <= 5
+                && digits.iter().all(u8::is_ascii_digit)
+                && std::str::from_utf8(digits).is_ok_and(|text| text.parse::<u16>().is_ok())
+    })
+}
+
+/// A DNS name is at most 253 characters; with brackets, zone or port a little more.
+const MAX_HOST: usize = 300;

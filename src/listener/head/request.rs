@@ -1,0 +1,100 @@
+//! The same rules for what no scanner saw: an HTTP/2 request, already parsed by h2. Afterwards both
+//! versions look alike: one Host field, a target in origin form.
+
+use http::header::{CONTENT_LENGTH, HOST};
+use http::request::Parts;
+use http::{HeaderValue, Method, Uri};
+
+use super::{Fault, HeadLimits, field, host, target};
+use crate::metrics::Malformed;
+
+/// Refuses what the HTTP/1 scanner would refuse; then writes `:authority` into Host.
+pub(in crate::listener) fn judge(head: &mut Parts, limits: HeadLimits) -> Result<(), Fault> {
+    if matches!(head.method, Method::CONNECT | Method::TRACE) {
+        return Err(Fault::method());
+    }
+    target::path_and_query(
+        head.uri
+            .path_and_query()
+            .map_or(&b""[..], |target| target.as_str().as_bytes()),
+    )?;
+    fields(head, limits)?;
+    let authority = authority(head)?;
+    if let Some(authority) = authority {
+        head.headers.insert(HOST, authority);
+    }
+    origin_form(head);
+    Ok(())
+}
+
+/// Leaves the path and the query of the target, as the HTTP/1 origin form has it.
+pub(in crate::listener) fn origin_form(head: &mut Parts) {
+    if head.uri.authority().is_some()
+        && let Some(target) = head.uri.path_and_query()
+    {
+        head.uri = Uri::from(target.clone());
+    }
+}
+
+fn fields(head: &Parts, limits: HeadLimits) -> Result<(), Fault> {
+    if head.headers.len() > limits.fields {
+        return Err(Fault::too_large());
+    }
+    let target = head
+        .uri
+        .path_and_query()
+        .map_or(0, |target| target.as_str().len());
+    let mut size = head.method.as_str().len() + target + FRAME;
+    for (name, value) in &head.headers {
+        size += name.as_str().len() + value.len() + FRAME;
+        field::no_look_alike(name.as_str().as_bytes())?;
+    }
+    if size > limits.size {
+        return Err(Fault::too_large());
+    }
+    let mut lengths = head.headers.get_all(CONTENT_LENGTH).iter();
+    if let Some(length) = lengths.next() {
+        field::content_length(length.as_bytes())?;
+    }
+    if lengths.next().is_some() {
+        return Err(Fault::new(
+            Malformed::Framing,
+            "there is more than one Content-Length",
+        ));
+    }
+    Ok(())
+}
+
+/// The authority, if Host does not say it already.
+fn authority(head: &Parts) -> Result<Option<HeaderValue>, Fault> {
+    let mut hosts = head.headers.get_all(HOST).iter();
+    let named = hosts.next();
+    if hosts.next().is_some() {
+        return Err(Fault::new(Malformed::Host, "there is more than one Host"));
+    }
+    if let Some(named) = named {
+        host::judge(named.as_bytes())?;
+    }
+    let Some(authority) = head.uri.authority() else {
+        return if named.is_some() {
+            Ok(None)
+        } else {
+            Err(Fault::new(
+                Malformed::Host,
+                "there is neither :authority nor Host",
+            ))
+        };
+    };
+    let authority = authority.as_str();
+    host::judge(authority.as_bytes())?;
+    if let Some(named) = named {
+        host::agree(authority.as_bytes(), named.as_bytes())?;
+        return Ok(None);
+    }
+    HeaderValue::from_str(authority)
+        .map(Some)
+        .map_err(|_| Fault::new(Malformed::Host, "the authority is not a legal field value"))
+}
+
+/// What HTTP/1 spends on a field besides name and value: colon, blank, line end.
+const FRAME: usize = 4;

@@ -1,0 +1,203 @@
+//! Serves one HTTP/1 connection: hyper reads and writes messages between the [`Gate`] and the
+//! handler; the driver here decides, after every step, whether the connection may go on.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::header::{CONNECTION, EXPECT};
+use http::{HeaderValue, Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::Service;
+use hyper_util::rt::TokioIo;
+
+use super::body::RequestBody;
+use super::connection::{Front, Life};
+use super::exchange::Exchange;
+use super::gate::Gate;
+use super::head::request::origin_form;
+use super::linger::{close, linger};
+use super::pace::{End, Pace};
+use super::stream::Stream;
+use super::{Handler, Peer, refusal};
+use crate::drain::{Phase, Watch};
+use crate::metrics::ConnectionEnded;
+
+/// Serves until the connection ends.
+pub(super) async fn serve<H: Handler>(stream: Stream, front: Arc<Front<H>>, life: Life) {
+    let exchange = Arc::new(Exchange::default());
+    let gate = Gate::new(stream, exchange.clone(), front.settings.head);
+    let exchanges = Exchanges {
+        front: front.clone(),
+        peer: life.peer.clone(),
+        exchange: exchange.clone(),
+        watch: life.watch.clone(),
+    };
+    let mut connection =
+        builder(front.settings.head.fields).serve_connection(TokioIo::new(gate), exchanges);
+    let end = drive(&mut connection, &front, &life, &exchange).await;
+    if let Some(fault) = exchange.fault() {
+        front.metrics.count(fault.reason);
+    }
+    if let End::By(reason) | End::Shut(reason) = end {
+        front.metrics.count(reason);
+    }
+    let stream = connection.into_parts().io.into_inner().into_stream();
+    match end {
+        End::By(_) => {}
+        End::Shut(_) => Box::pin(close(stream)).await,
+        // Nobody is left to read an answer.
+        End::Over if exchange.has_ended() => {}
+        End::Over => Box::pin(linger(stream)).await,
+        End::Refused => {
+            if let Some(fault) = exchange.fault() {
+                let answer = front.handler.refuse(&life.peer, &fault.violation);
+                Box::pin(refusal::send(stream, answer)).await;
+            }
+        }
+    }
+}
+
+fn builder(fields: usize) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    // Deadlines are the driver's, and it counts with a finer clock.
+    builder.header_read_timeout(None);
+    if fields > HYPERS_MAX_HEADERS {
+        builder.max_headers(fields);
+    }
+    builder
+}
+
+/// Polls the connection and asks the pace after each step.
+async fn drive<H: Handler>(
+    connection: &mut http1::Connection<TokioIo<Gate<Stream>>, Exchanges<H>>,
+    front: &Front<H>,
+    life: &Life,
+    exchange: &Arc<Exchange>,
+) -> End {
+    let mut sleep = pin!(tokio::time::sleep(front.settings.header_timeout));
+    let mut pace = Pace::new(exchange.clone(), &front.settings, life, sleep.as_mut());
+    let mut watch = life.watch.clone();
+    let mut acts = pin!(async move {
+        watch.reached(Phase::Closing).await;
+        watch.reached(Phase::Forced).await;
+    });
+    let mut seen = None;
+    std::future::poll_fn(|context| {
+        let phase = life.watch.phase();
+        if seen != Some(phase) {
+            // Polled only when the phase has moved: each poll takes a lock that all tasks share.
+            seen = Some(phase);
+            life.permit.pulse().wake(context.waker());
+            let _ = acts.as_mut().poll(context);
+        }
+        if phase == Phase::Forced {
+            return Poll::Ready(End::By(ConnectionEnded::Drain));
+        }
+        loop {
+            let polled = catch_unwind(AssertUnwindSafe(|| {
+                Pin::new(&mut *connection).poll(context)
+            }));
+            match polled {
+                Err(_) => return Poll::Ready(End::By(ConnectionEnded::Panic)),
+                Ok(Poll::Ready(_)) => return Poll::Ready(End::Over),
+                Ok(Poll::Pending) => {}
+            }
+            match pace.check(context) {
+                Poll::Ready(Some(end)) => return Poll::Ready(end),
+                Poll::Ready(None) => {}
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    })
+    .await
+}
+
+/// The service that hyper calls for each request.
+struct Exchanges<H> {
+    front: Arc<Front<H>>,
+    peer: Arc<Peer>,
+    exchange: Arc<Exchange>,
+    watch: Watch,
+}
+
+impl<H: Handler> Service<Request<Incoming>> for Exchanges<H> {
+    type Response = Response<Answer<H::Body>>;
+    type Error = Infallible;
+    /// Boxed, so that an idle connection does not keep room for a request in flight.
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let front = self.front.clone();
+        let peer = self.peer.clone();
+        let exchange = self.exchange.clone();
+        let watch = self.watch.clone();
+        let (mut head, incoming) = request.into_parts();
+        origin_form(&mut head);
+        let waits = head.headers.contains_key(EXPECT);
+        let body = RequestBody::http1(incoming, exchange.clone(), waits);
+        Box::pin(async move {
+            let request = Request::from_parts(head, body);
+            let mut response = front.handler.handle(&peer, request).await;
+            if is_last(&exchange, &watch) {
+                exchange.set_last();
+                response
+                    .headers_mut()
+                    .insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(response.map(|body| Answer { body, exchange }))
+        })
+    }
+}
+
+/// Will the connection take no request after this answer?
+fn is_last(exchange: &Exchange, watch: &Watch) -> bool {
+    exchange.is_last()
+        || exchange.is_body_broken()
+        || watch.phase() >= Phase::Announced
+        || exchange
+            .leftover()
+            .as_ref()
+            .is_some_and(super::body::Leftover::is_hopeless)
+}
+
+/// The body of an answer; tells when hyper has taken all of it.
+#[derive(Debug)]
+struct Answer<B> {
+    body: B,
+    exchange: Arc<Exchange>,
+}
+
+impl<B: Body + Unpin> Body for Answer<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl<B> Drop for Answer<B> {
+    fn drop(&mut self) {
+        self.exchange.answered();
+    }
+}
+
+/// Above it hyper needs to be told, and allocates for each request.
+const HYPERS_MAX_HEADERS: usize = 100;

@@ -1,0 +1,195 @@
+//! What the parts of one HTTP/2 connection tell each other: the stream below h2, the tasks of its
+//! streams, and the driver. They run on one thread; the atomics are never contended.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::frames::Frames;
+
+/// The state of one HTTP/2 connection.
+#[derive(Debug, Default)]
+pub(super) struct Multiplex {
+    /// Streams that are served now.
+    live: AtomicU64,
+    /// Streams so far.
+    opened: AtomicU64,
+    /// Bytes that the socket has taken.
+    sent: AtomicU64,
+    /// The socket takes no more for now.
+    blocked: AtomicBool,
+    /// A header block has begun and is not whole.
+    block_open: AtomicBool,
+    /// The connection takes no further stream.
+    last: AtomicBool,
+    /// hyper calls the service, then at once hands the stream's future to the executor: this is how
+    /// the two meet.
+    next: Mutex<Option<Arc<Progress>>>,
+}
+
+impl Multiplex {
+    /// A stream has come; its progress is picked up by [`Multiplex::enter`].
+    pub(super) fn announce(&self, progress: Arc<Progress>) {
+        self.opened.fetch_add(1, Relaxed);
+        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(progress);
+    }
+
+    /// The stream is served from now on, until the guard is dropped.
+    pub(super) fn enter(self: &Arc<Self>) -> (Live, Arc<Progress>) {
+        self.live.fetch_add(1, Relaxed);
+        let progress = self
+            .next
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        (Live(self.clone()), progress.unwrap_or_default())
+    }
+
+    pub(super) fn is_quiet(&self) -> bool {
+        self.live.load(Relaxed) == 0
+    }
+
+    pub(super) fn opened(&self) -> u64 {
+        self.opened.load(Relaxed)
+    }
+
+    pub(super) fn sent(&self) -> u64 {
+        self.sent.load(Relaxed)
+    }
+
+    pub(super) fn is_blocked(&self) -> bool {
+        self.blocked.load(Relaxed)
+    }
+
+    pub(super) fn is_block_open(&self) -> bool {
+        self.block_open.load(Relaxed)
+    }
+
+    pub(super) fn set_last(&self) {
+        self.last.store(true, Relaxed);
+    }
+
+    pub(super) fn is_last(&self) -> bool {
+        self.last.load(Relaxed)
+    }
+}
+
+/// Counts a stream as served while it lives.
+#[derive(Debug)]
+pub(super) struct Live(Arc<Multiplex>);
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.0.live.fetch_sub(1, Relaxed);
+    }
+}
+
+/// How the answer of one stream gets on.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    sent: AtomicU64,
+    /// There is something to send: only the client's window can be in the way.
+    waiting: AtomicBool,
+}
+
+impl Progress {
+    pub(super) fn count_sent(&self, bytes: usize) {
+        self.sent.fetch_add(bytes as u64, Relaxed);
+    }
+
+    pub(super) fn sent(&self) -> u64 {
+        self.sent.load(Relaxed)
+    }
+
+    pub(super) fn set_waiting(&self, waiting: bool) {
+        self.waiting.store(waiting, Relaxed);
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        self.waiting.load(Relaxed)
+    }
+}
+
+/// The stream below h2, watched.
+#[derive(Debug)]
+pub(super) struct Watched<S> {
+    stream: S,
+    frames: Frames,
+    multiplex: Arc<Multiplex>,
+}
+
+impl<S> Watched<S> {
+    pub(super) fn new(stream: S, multiplex: Arc<Multiplex>) -> Self {
+        Self {
+            stream,
+            frames: Frames::new(),
+            multiplex,
+        }
+    }
+
+    fn note(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = &written {
+            self.multiplex.sent.fetch_add(*bytes as u64, Relaxed);
+        }
+        self.multiplex.blocked.store(written.is_pending(), Relaxed);
+        written
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let start = buffer.filled().len();
+        ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
+        this.frames
+            .advance(buffer.filled().get(start..).unwrap_or_default());
+        let open = this.frames.is_block_open();
+        this.multiplex.block_open.store(open, Relaxed);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.stream).poll_write(context, bytes);
+        this.note(written)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.stream).poll_write_vectored(context, slices);
+        this.note(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let flushed = Pin::new(&mut this.stream).poll_flush(context);
+        this.multiplex.blocked.store(flushed.is_pending(), Relaxed);
+        flushed
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,4 @@
+//! The listener against real sockets, with a toy handler.
+
+mod http1;
+mod stage;

@@ -1,0 +1,318 @@
+//! A listener with a toy handler, and a client that speaks raw bytes to it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::config::{ClientAuth, ListenerTls};
+use crate::drain::{self, Trigger};
+use crate::listener::*;
+use crate::metrics::{Label, Metrics};
+
+/// Answers by path; `/wait` only when told to.
+#[derive(Debug, Default)]
+pub(super) struct Toy {
+    pub(super) go_on: Notify,
+    pub(super) arrived: Notify,
+}
+
+impl Handler for Toy {
+    type Body = ToyBody;
+
+    async fn handle(&self, peer: &Arc<Peer>, request: Request<RequestBody>) -> Response<ToyBody> {
+        let host = request.headers().get("host").cloned();
+        let host = host.as_ref().map_or("-", |host| host.to_str().unwrap());
+        let line = format!("{} {} {host}", request.method(), request.uri());
+        match request.uri().path() {
+            "/echo" => match request.into_body().collect().await {
+                Ok(body) => text(StatusCode::OK, body.to_bytes()),
+                Err(BodyError::Malformed) => text(StatusCode::BAD_REQUEST, "broken body"),
+                Err(BodyError::Gone) => panic!("nobody would read the answer"),
+            },
+            "/wait" => {
+                self.arrived.notify_one();
+                self.go_on.notified().await;
+                text(StatusCode::OK, line)
+            }
+            "/address" => text(StatusCode::OK, peer.address.ip().to_string()),
+            "/panic" => panic!("a bug"),
+            "/endless" => Response::new(ToyBody::Endless),
+            "/early" => text(StatusCode::UNAUTHORIZED, "no"),
+            _ => text(StatusCode::OK, line),
+        }
+    }
+
+    fn refuse(&self, _: &Arc<Peer>, violation: &Violation) -> Response<Bytes> {
+        let status = match violation {
+            Violation::HeadTimeout => StatusCode::REQUEST_TIMEOUT,
+            Violation::Malformed(_) => StatusCode::BAD_REQUEST,
+            Violation::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Violation::TooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        };
+        let mut answer = Response::new(violation.to_string().into());
+        *answer.status_mut() = status;
+        answer
+    }
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<ToyBody> {
+    let mut response = Response::new(ToyBody::Whole(Some(body.into())));
+    *response.status_mut() = status;
+    response
+}
+
+#[derive(Debug)]
+pub(super) enum ToyBody {
+    Whole(Option<Bytes>),
+    Endless,
+}
+
+impl Body for ToyBody {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Poll::Ready(match self.get_mut() {
+            Self::Whole(body) => body.take().map(|body| Ok(Frame::data(body))),
+            Self::Endless => Some(Ok(Frame::data(Bytes::from_static(&[0; 65536])))),
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Self::Whole(None))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(body) => {
+                SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64))
+            }
+            Self::Endless => SizeHint::default(),
+        }
+    }
+}
+
+/// A listener that serves.
+pub(super) struct Stage {
+    pub(super) address: SocketAddr,
+    pub(super) toy: Arc<Toy>,
+    pub(super) trigger: Trigger,
+    pub(super) caps: Arc<Caps>,
+    pub(super) metrics: Arc<Metrics>,
+    roots: Option<Arc<RootCertStore>>,
+}
+
+/// How a stage differs from the usual one.
+pub(super) struct Options {
+    pub(super) tls: bool,
+    pub(super) settings: Settings,
+    pub(super) caps: CapLimits,
+    pub(super) proxied: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let long = Duration::from_secs(30);
+        Self {
+            tls: false,
+            proxied: false,
+            settings: Settings {
+                head: HeadLimits {
+                    size: 32 * 1024,
+                    fields: 100,
+                },
+                handshake_timeout: long,
+                header_timeout: long,
+                idle_timeout: long,
+                max_connection_age: long,
+                min_send_rate: 4096,
+                max_concurrent_streams: 100,
+            },
+            caps: CapLimits {
+                connections: 100,
+                per_address: 100,
+                handshakes: 100,
+            },
+        }
+    }
+}
+
+impl Options {
+    pub(super) fn tls() -> Self {
+        Self {
+            tls: true,
+            ..Self::default()
+        }
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "each test's runtime ends its tasks"
+)]
+pub(super) fn spawn(future: impl Future<Output = ()> + Send + 'static) {
+    tokio::spawn(future);
+}
+
+impl Stage {
+    pub(super) async fn plain() -> Self {
+        Self::new(Options::default()).await
+    }
+
+    pub(super) async fn new(options: Options) -> Self {
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let (trigger, watch) = drain::channel();
+        let metrics = Arc::new(Metrics::default());
+        let shard = metrics.shard();
+        let caps = Caps::new(options.caps, shard.clone());
+        let toy = Arc::new(Toy::default());
+        let tls = options.tls.then(certificate);
+        let roots = tls.as_ref().map(|(_, roots)| roots.clone());
+        let front = Arc::new(Front {
+            listener: "test".into(),
+            tls: tls.map(|(tls, _)| tls),
+            handler: toy.clone(),
+            settings: Arc::new(options.settings),
+            metrics: shard,
+        });
+        let trusts = move |_: IpAddr| options.proxied;
+        let (loop_caps, loop_watch) = (caps.clone(), watch);
+        spawn(async move {
+            let watch = loop_watch.clone();
+            let hand_over = |accepted| spawn(serve(front.clone(), accepted, watch.clone()));
+            accept_loop(socket, loop_caps, trusts, hand_over, loop_watch)
+                .await
+                .unwrap();
+        });
+        Self {
+            address,
+            toy,
+            trigger,
+            caps,
+            metrics,
+            roots,
+        }
+    }
+
+    pub(super) async fn connect(&self) -> Client<TcpStream> {
+        Client(TcpStream::connect(self.address).await.unwrap())
+    }
+
+    pub(super) async fn connect_tls(&self, protocol: &str) -> Client<TlsStream<TcpStream>> {
+        let roots = self.roots.clone().expect("a stage with TLS");
+        let mut config = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+        let name = ServerName::try_from("localhost").unwrap();
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        Client(
+            TlsConnector::from(Arc::new(config))
+                .connect(name, stream)
+                .await
+                .unwrap(),
+        )
+    }
+
+    pub(super) fn count(&self, label: impl Label) -> u64 {
+        self.metrics.sum().get(label)
+    }
+}
+
+fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+fn certificate() -> (Arc<rustls::ServerConfig>, Arc<RootCertStore>) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let chain = vec![CertificateDer::from(made.cert.der().to_vec())];
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(chain[0].clone()).unwrap();
+    let certified = rustls::sign::CertifiedKey::from_der(chain, key, &provider()).unwrap();
+    let tls = ListenerTls {
+        certificates: vec![Arc::new(certified)],
+        files: Vec::new(),
+        client_ca: None,
+        client_auth: ClientAuth::default(),
+    };
+    let ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().unwrap();
+    (server_config(&tls, ticketer).unwrap(), Arc::new(roots))
+}
+
+/// Sends bytes, reads answers.
+pub(super) struct Client<S>(pub(super) S);
+
+impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Client<S> {
+    pub(super) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.0.write_all(bytes.as_ref()).await.unwrap();
+        self.0.flush().await.unwrap();
+    }
+
+    /// Reads one answer with a Content-Length.
+    pub(super) async fn answer(&mut self) -> Answered {
+        let mut bytes = Vec::new();
+        while !bytes.ends_with(b"\r\n\r\n") {
+            let byte = within(self.0.read_u8()).await;
+            bytes.push(byte.unwrap_or_else(|error| {
+                panic!("{error} after {:?}", String::from_utf8_lossy(&bytes))
+            }));
+        }
+        let head = String::from_utf8(bytes).unwrap().to_lowercase();
+        let length = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: "))
+            .map_or(0, |length| length.parse().unwrap());
+        let mut body = vec![0; length];
+        within(self.0.read_exact(&mut body)).await.unwrap();
+        Answered {
+            status: head[9..12].parse().unwrap(),
+            closes: head.contains("\r\nconnection: close\r\n"),
+            head,
+            body: String::from_utf8(body).unwrap(),
+        }
+    }
+
+    /// Everything until the server closes.
+    pub(super) async fn rest(&mut self) -> String {
+        let mut rest = Vec::new();
+        let _ = within(self.0.read_to_end(&mut rest)).await;
+        String::from_utf8_lossy(&rest).into_owned()
+    }
+}
+
+/// An answer, its head in lower case.
+#[derive(Debug)]
+pub(super) struct Answered {
+    pub(super) status: u16,
+    pub(super) closes: bool,
+    pub(super) head: String,
+    pub(super) body: String,
+}
+
+/// A test that hangs fails.
+pub(super) async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(20), future)
+        .await
+        .expect("done in time")
+}

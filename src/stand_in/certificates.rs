@@ -1,0 +1,253 @@
+//! Throw-away certificates: one authority made on the spot, leaf certificates signed by it. For the
+//! demo, the tests and a stand-in without certificates of its own; worth nothing anywhere else.
+
+use std::fmt;
+use std::fs::{OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{Span, Timestamp};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose,
+};
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::{RootCertStore, ServerConfig};
+use zeroize::Zeroizing;
+
+/// The names that the demo and the tests reach their servers by.
+pub const NAMES: [&str; 4] = ["cc-fs.example.com", "localhost", "127.0.0.1", "::1"];
+
+/// A certificate authority that lives as long as this value, with a P-256 key nobody else has.
+pub struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Authority {
+    /// Makes a new authority, valid from yesterday for a year.
+    pub fn new() -> Result<Self, CertificateError> {
+        let mut params = params(&[], "ccfs-gateway throw-away authority")?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
+        Ok(Self { issuer })
+    }
+
+    /// Issues a certificate for `names` (DNS names or IP addresses), good for both ends of TLS.
+    pub fn issue(&self, names: &[&str]) -> Result<Issued, CertificateError> {
+        let mut params = params(names, names.first().copied().unwrap_or("nobody"))?;
+        params.use_authority_key_identifier_extension = true;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        let key = KeyPair::generate()?;
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        Ok(Issued {
+            certificate_pem: certificate.pem(),
+            certificate: certificate.der().clone(),
+            key_pem: Zeroizing::new(key.serialize_pem()),
+            key: Zeroizing::new(key.serialize_der()),
+        })
+    }
+
+    /// The authority's own certificate, for whoever shall trust it.
+    pub fn certificate_pem(&self) -> String {
+        self.issuer.pem()
+    }
+
+    /// A root store that trusts this authority and nobody else.
+    pub fn roots(&self) -> Result<RootCertStore, CertificateError> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.issuer.der().clone())?;
+        Ok(roots)
+    }
+
+    /// Writes the authority's certificate (not its key, which never leaves the process).
+    pub fn write(&self, path: &Path) -> io::Result<()> {
+        std::fs::write(path, self.certificate_pem())
+    }
+}
+
+impl fmt::Debug for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Authority(..)")
+    }
+}
+
+/// A certificate and its key, as text for files and as objects for rustls.
+pub struct Issued {
+    certificate_pem: String,
+    certificate: CertificateDer<'static>,
+    key_pem: Zeroizing<String>,
+    key: Zeroizing<Vec<u8>>,
+}
+
+impl Issued {
+    /// The certificate as PEM.
+    pub fn certificate_pem(&self) -> &str {
+        &self.certificate_pem
+    }
+
+    /// The private key as PEM; a secret.
+    pub fn key_pem(&self) -> &str {
+        &self.key_pem
+    }
+
+    /// The chain to present: the leaf alone, since the authority is a root.
+    pub fn chain(&self) -> Vec<CertificateDer<'static>> {
+        vec![self.certificate.clone()]
+    }
+
+    /// The private key; a secret.
+    pub fn key(&self) -> PrivateKeyDer<'static> {
+        PrivatePkcs8KeyDer::from(self.key.to_vec()).into()
+    }
+
+    /// What a server needs to present this certificate: HTTP/1.1 only, no client certificates.
+    pub fn server_config(&self) -> Result<Arc<ServerConfig>, CertificateError> {
+        server_config(self.chain(), self.key())
+    }
+
+    /// Writes both files; the key is readable by its owner only.
+    pub fn write(&self, certificate: &Path, private_key: &Path) -> io::Result<()> {
+        std::fs::write(certificate, &self.certificate_pem)?;
+        write_secret(private_key, self.key_pem.as_bytes())
+    }
+}
+
+impl fmt::Debug for Issued {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Issued(..)")
+    }
+}
+
+/// A server configuration for HTTP/1.1 with one certificate and resumption by tickets.
+pub fn server_config(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<Arc<ServerConfig>, CertificateError> {
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.ticketer = aws_lc_rs::Ticketer::new()?;
+    Ok(Arc::new(config))
+}
+
+/// Writes a file that only its owner may read, also if it was there before with wider rights.
+pub fn write_secret(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?;
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    file.write_all(content)
+}
+
+/// Why a certificate could not be made or used.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateError {
+    /// The certificate could not be made, e.g. a name is none.
+    #[error("cannot make a certificate: {0}")]
+    Make(#[from] rcgen::Error),
+    /// The certificate and key could not be used for TLS, e.g. do not belong together.
+    #[error("cannot use a certificate: {0}")]
+    Use(#[from] rustls::Error),
+}
+
+/// The one crypto library of the program, named explicitly so that nothing depends on who installed
+/// a default first.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}
+
+fn params(names: &[&str], common_name: &str) -> Result<CertificateParams, CertificateError> {
+    let names: Vec<String> = names.iter().copied().map(str::to_owned).collect();
+    let mut params = CertificateParams::new(names)?;
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params
+        .distinguished_name
+        .push(DnType::CommonName, common_name);
+    let today = today();
+    let begin = today.yesterday().unwrap_or(today);
+    let end = today.saturating_add(Span::new().years(1));
+    params.not_before = rcgen::date_time_ymd(begin.year().into(), month(begin), day(begin));
+    params.not_after = rcgen::date_time_ymd(end.year().into(), month(end), day(end));
+    Ok(params)
+}
+
+fn month(date: Date) -> u8 {
+    date.month().unsigned_abs()
+}
+
+/// At most the 28th, so that a leap day never makes an impossible date.
+fn day(date: Date) -> u8 {
+    date.day().unsigned_abs().min(28)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an edge: a certificate begins to be valid when it is made"
+)]
+fn today() -> Date {
+    Timestamp::now().to_zoned(TimeZone::UTC).date()
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::client::WebPkiServerVerifier;
+    use rustls::pki_types::{ServerName, UnixTime};
+
+    use super::*;
+
+    #[test]
+    fn an_issued_certificate_is_trusted_for_its_names_by_its_authority_only() {
+        let authority = Authority::new().unwrap();
+        let stranger = Authority::new().unwrap();
+        let issued = authority.issue(&NAMES).unwrap();
+        for name in NAMES {
+            assert!(trusts(&authority, &issued, name), "{name}");
+            assert!(!trusts(&stranger, &issued, name), "{name}");
+        }
+        assert!(!trusts(&authority, &issued, "other.example.com"));
+        issued.server_config().unwrap();
+    }
+
+    fn trusts(authority: &Authority, issued: &Issued, name: &str) -> bool {
+        let roots = Arc::new(authority.roots().unwrap());
+        let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider())
+            .build()
+            .unwrap();
+        use rustls::client::danger::ServerCertVerifier;
+        let name = ServerName::try_from(name).unwrap();
+        verifier
+            .verify_server_cert(&issued.certificate, &[], &name, &[], UnixTime::now())
+            .is_ok()
+    }
+
+    #[test]
+    fn a_key_file_is_its_owners_also_if_it_was_open_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let (certificate, key) = (dir.path().join("a.pem"), dir.path().join("a.key"));
+        std::fs::write(&key, "old").unwrap();
+        std::fs::set_permissions(&key, Permissions::from_mode(0o644)).unwrap();
+        let issued = Authority::new().unwrap().issue(&["localhost"]).unwrap();
+        issued.write(&certificate, &key).unwrap();
+        let mode = std::fs::metadata(&key).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let text = std::fs::read_to_string(&key).unwrap();
+        assert!(text.starts_with("-----BEGIN PRIVATE KEY"));
+        assert!(!format!("{issued:?}").contains("BEGIN"));
+    }
+}

@@ -1,0 +1,93 @@
+//! One connection: TLS, then HTTP/1.1 by hyper, until a fault takes the stream away from it.
+
+use std::convert::Infallible;
+use std::future::pending;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
+
+use super::faults::Admission;
+use super::node::{Node, Outcome};
+use super::wire;
+
+/// Serves a connection to its end. What goes wrong on it is the peer's to notice.
+pub(super) async fn serve(node: Arc<Node>, mut stream: TcpStream, tls: TlsAcceptor) {
+    let open = Open::count(node);
+    match open.node.faults.admission() {
+        Admission::Serve => {}
+        Admission::Reset => {
+            let _ = wire::reset(&stream);
+            return;
+        }
+        Admission::Stall => {
+            let mut ignored = [0; 1024];
+            while stream.read(&mut ignored).await.is_ok_and(|read| read > 0) {}
+            return;
+        }
+    }
+    let _ = stream.set_nodelay(true);
+    let handshake = tokio::time::timeout(HANDSHAKE, tls.accept(stream));
+    let Ok(Ok(stream)) = handshake.await else {
+        return;
+    };
+
+    let (take_over, mut taken_over) = mpsc::channel(1);
+    let service = service_fn(|request| {
+        let (node, number, take_over) = (&open.node, open.number, take_over.clone());
+        async move {
+            match node.handle(number, request).await {
+                Outcome::Answer(response) => Ok::<_, Infallible>(response),
+                Outcome::Script(script) => {
+                    let _ = take_over.send(script).await;
+                    pending().await
+                }
+            }
+        }
+    });
+    let mut http = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(IDLE)
+        .serve_connection(TokioIo::new(stream), service);
+    let script = tokio::select! {
+        _ = pin!(&mut http) => None,
+        script = taken_over.recv() => script,
+    };
+    if let Some(script) = script {
+        let stream = http.into_parts().io.into_inner();
+        if script.play(stream).await.unwrap_or(false) {
+            open.node.recorder.misused();
+        }
+    }
+}
+
+/// Counts a connection as open while it lives.
+struct Open {
+    node: Arc<Node>,
+    number: u64,
+}
+
+impl Open {
+    fn count(node: Arc<Node>) -> Self {
+        let number = node.recorder.connected();
+        Self { node, number }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.node.recorder.disconnected();
+    }
+}
+
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// Longer than any pool should keep a connection, so that the stand-in is not the one who closes.
+const IDLE: Duration = Duration::from_secs(300);

@@ -1,0 +1,112 @@
+//! Is this a head that a node may be sent? Stricter than a server must be: whatever a front should
+//! have taken away or put right is refused, so that a test sees it.
+
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::{HeaderMap, Method, Request};
+
+/// Why a head is refused, if it is.
+pub(super) fn judge<B>(request: &Request<B>) -> Result<(), String> {
+    let (headers, uri) = (request.headers(), request.uri());
+    if uri.authority().is_some() || !uri.path().starts_with('/') {
+        return Err("the target is not a path".into());
+    }
+    let count = |name| headers.get_all(name).iter().count();
+    if count(HOST) != 1 || headers.get(HOST).is_some_and(|host| host.is_empty()) {
+        return Err("not exactly one Host".into());
+    }
+    if count(CONTENT_LENGTH) > 1 || headers.contains_key(TRANSFER_ENCODING) {
+        return Err("the body is not framed by one Content-Length".into());
+    }
+    if request.method() == Method::POST && count(CONTENT_LENGTH) == 0 {
+        return Err("no Content-Length".into());
+    }
+    left_over(headers)
+}
+
+fn left_over(headers: &HeaderMap) -> Result<(), String> {
+    for value in headers.get_all(CONNECTION) {
+        let ours = |word: &str| ["close", "keep-alive"].contains(&word.trim());
+        let value = value.to_str().unwrap_or("?").to_ascii_lowercase();
+        if !value.split(',').all(ours) {
+            return Err("Connection names a field".into());
+        }
+    }
+    for name in headers.keys().map(http::HeaderName::as_str) {
+        let plain = name.replace('_', "-");
+        if HOP_BY_HOP.contains(&plain.as_str())
+            || name != plain && ACTED_ON.contains(&plain.as_str())
+        {
+            return Err(format!("{name} must not reach a node"));
+        }
+    }
+    Ok(())
+}
+
+/// RFC 9110, section 7.6.1, and what older software adds.
+const HOP_BY_HOP: [&str; 8] = [
+    "http2-settings",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "upgrade",
+];
+
+/// Names whose look-alikes some servers take for them.
+const ACTED_ON: [&str; 6] = [
+    "authorization",
+    "connection",
+    "content-length",
+    "content-type",
+    "host",
+    "transfer-encoding",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(fields: &[(&str, &str)]) -> Result<(), String> {
+        let mut request = Request::post("/a")
+            .header("host", "a")
+            .header("content-length", "0");
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        judge(&request.body(()).unwrap())
+    }
+
+    #[test]
+    fn what_a_front_should_have_taken_away_is_refused() {
+        assert_eq!(
+            judged(&[("connection", "keep-alive"), ("x-a_b", "1")]),
+            Ok(())
+        );
+        for field in [
+            ("connection", "close, x-secret"),
+            ("te", "trailers"),
+            ("upgrade", "h2c"),
+            ("host", "b"),
+            ("content-length", "0"),
+            ("transfer-encoding", "chunked"),
+            ("transfer_encoding", "chunked"),
+            ("proxy_connection", "close"),
+        ] {
+            assert!(judged(&[field]).is_err(), "{field:?}");
+        }
+    }
+
+    #[test]
+    fn a_request_says_whom_it_wants_and_how_long_it_is() {
+        assert!(judge(&Request::get("/").header("host", "a").body(()).unwrap()).is_ok());
+        assert!(judge(&Request::get("/").body(()).unwrap()).is_err());
+        assert!(judge(&Request::post("/").header("host", "a").body(()).unwrap()).is_err());
+        let absolute = Request::get("https://a/")
+            .header("host", "a")
+            .body(())
+            .unwrap();
+        assert!(judge(&absolute).is_err());
+    }
+}

@@ -1,0 +1,298 @@
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http::uri::PathAndQuery;
+use http_body_util::BodyExt;
+
+use super::*;
+use crate::auth::{Claim, Credential, Secret};
+use crate::cluster::Cluster;
+use crate::upstream::tests::{DOWNLOAD, QUERY, delivery, toy};
+
+/// A delivery with these fields, and the node it goes to.
+fn given(name: &str, host: HostPolicy, fields: &[(&str, &str)]) -> (Delivery, Arc<Node>) {
+    let address: SocketAddr = "127.0.0.1:8443".parse().unwrap();
+    let mut settings = toy::settings(&[address]);
+    settings.host = host;
+    let cluster = Cluster::new(settings);
+    let mut delivery = delivery(name, &cluster);
+    delivery.headers = Arc::new(map(fields));
+    (delivery, cluster.nodes_now().remove(0))
+}
+
+fn map(fields: &[(&str, &str)]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in fields {
+        headers.append(
+            HeaderName::from_bytes(name.as_bytes()).unwrap(),
+            HeaderValue::from_bytes(value.as_bytes()).unwrap(),
+        );
+    }
+    headers
+}
+
+/// The fields as they go out, sorted, without those that the gateway always writes.
+fn outgoing(delivery: &Delivery, node: &Node) -> Vec<(String, String)> {
+    let request = request(delivery, node, NOW).unwrap();
+    let mut fields: Vec<_> = request
+        .headers()
+        .iter()
+        .map(|(name, value)| {
+            let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+            (name.to_string(), value)
+        })
+        .filter(|field| !ALWAYS.contains(&(field.0.as_str(), field.1.as_str())))
+        .collect();
+    fields.sort();
+    fields
+}
+
+fn names(fields: &[(String, String)]) -> Vec<&str> {
+    fields.iter().map(|(name, _)| name.as_str()).collect()
+}
+
+fn credential() -> Arc<Credential> {
+    let secret = Secret::new(b"secret".to_vec());
+    Arc::new(Credential::new("ak1".into(), vec![secret], true))
+}
+
+/// Signs a delivery as its client would have, and believes him.
+fn signed(delivery: &mut Delivery, names: &str) -> Caller {
+    let mut headers = (*delivery.headers).clone();
+    let value = auth::sign(&credential(), names, NOW, &signable(delivery, &headers)).unwrap();
+    headers.insert(AUTHORIZATION, value);
+    delivery.headers = Arc::new(headers);
+    verified(delivery, &delivery.headers).expect("just signed")
+}
+
+fn signable<'a>(delivery: &'a Delivery, headers: &'a HeaderMap) -> Signable<'a> {
+    Signable {
+        method: delivery.method.as_str(),
+        path: delivery.target.path(),
+        query: delivery.target.query(),
+        headers,
+        body: &delivery.body,
+    }
+}
+
+/// Who signed the fields, as a node sees them.
+fn verified(delivery: &Delivery, headers: &HeaderMap) -> Option<Caller> {
+    let claim = Claim::read(headers, NOW, None).ok()?;
+    let credential = credential();
+    claim
+        .verify(Some(&credential), &signable(delivery, headers))
+        .ok()
+}
+
+const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+const ALWAYS: [(&str, &str); 7] = [
+    ("content-length", "14"),
+    (
+        "traceparent",
+        "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    ),
+    ("via", "1.1 ccfs-gateway"),
+    ("x-forwarded-for", "192.0.2.7"),
+    ("x-forwarded-host", "gw:1"),
+    ("x-forwarded-proto", "https"),
+    ("x-request-id", "req-1"),
+];
+
+#[test]
+fn end_to_end_fields_pass_byte_for_byte_and_nothing_else() {
+    let (delivery, node) = given(
+        QUERY,
+        HostPolicy::Preserve,
+        &[
+            ("host", "gw:1"),
+            ("authorization", "Bearer x"),
+            ("content-length", "14"),
+            ("cookie", "a=\u{e9}"),
+            ("x-twice", "1"),
+            ("x-twice", "2"),
+            ("tracestate", "a=b"),
+            ("accept-encoding", "gzip"),
+            ("connection", "keep-alive, X-Mine,  Authorization, host"),
+            ("connection", "content-length"),
+            ("x-mine", "1"),
+            ("te", "trailers"),
+            ("trailer", "x"),
+            ("upgrade", "h2c"),
+            ("keep-alive", "1"),
+            ("transfer-encoding", "chunked"),
+            ("expect", "100-continue"),
+            ("proxy-authorization", "Basic x"),
+            ("proxy_magic", "1"),
+            ("x-forwarded-for", "6.6.6.6"),
+            ("x_forwarded_for", "6.6.6.6"),
+            ("x-forwarded-port", "1"),
+            ("forwarded", "for=6.6.6.6"),
+            ("x-real-ip", "6.6.6.6"),
+            ("x-request-id", "theirs"),
+            ("traceparent", "theirs"),
+        ],
+    );
+    let expected = [
+        ("authorization", "Bearer x"),
+        ("cookie", "a=\u{e9}"),
+        ("host", "gw:1"),
+        ("tracestate", "a=b"),
+        ("x-twice", "1"),
+        ("x-twice", "2"),
+    ];
+    let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(outgoing(&delivery, &node), expected);
+}
+
+#[test]
+fn a_via_is_continued_and_a_download_keeps_its_coding() {
+    let fields = [
+        ("host", "gw:1"),
+        ("via", "1.0 x"),
+        ("accept-encoding", "gzip"),
+    ];
+    let (delivery, node) = given(DOWNLOAD, HostPolicy::Preserve, &fields);
+    let request = request(&delivery, &node, NOW).unwrap();
+    let via: Vec<_> = request.headers().get_all(VIA).iter().collect();
+    assert_eq!(via, ["1.0 x", "1.1 ccfs-gateway"]);
+    assert_eq!(request.headers()[ACCEPT_ENCODING], "gzip");
+}
+
+#[test]
+fn what_is_signed_reaches_the_node_as_it_was_signed() {
+    let (mut delivery, node) = given(
+        QUERY,
+        HostPolicy::Preserve,
+        &[
+            ("host", "gw:1"),
+            ("content-length", "014"),
+            ("via", "mine"),
+            ("x-request-id", "mine"),
+            ("x-forwarded-for", "mine"),
+            ("accept-encoding", "gzip"),
+            ("connection", "x-own"),
+            ("x-own", "1"),
+            ("expect", "100-continue"),
+        ],
+    );
+    let all = "accept-encoding;content-length;expect;host;via;x-forwarded-for;x-own;x-request-id";
+    let caller = signed(&mut delivery, all);
+    delivery.authorization = Authorization::Kept(Some(caller));
+    let request = request(&delivery, &node, NOW).unwrap();
+    assert_eq!(
+        request.headers()[AUTHORIZATION],
+        delivery.headers[AUTHORIZATION]
+    );
+    assert!(verified(&delivery, request.headers()).is_some());
+    assert_eq!(request.headers()[CONTENT_LENGTH], "014");
+}
+
+#[test]
+fn what_must_change_is_signed_again_over_the_same_names() {
+    for (host, names, remaining) in [
+        (HostPolicy::Node, "host;x-a", "host;x-a"),
+        (
+            HostPolicy::Node,
+            "content-length;host",
+            "content-length;host",
+        ),
+        (HostPolicy::Preserve, "host;te;x-a", "host;x-a"),
+    ] {
+        let fields = [
+            ("host", "gw:1"),
+            ("content-length", "14"),
+            ("te", "trailers"),
+            ("x-a", "1"),
+        ];
+        let (mut delivery, node) = given(QUERY, host, &fields);
+        let caller = signed(&mut delivery, names);
+        delivery.authorization = Authorization::Kept(Some(caller));
+        let request = request(&delivery, &node, NOW).unwrap();
+        let headers = request.headers();
+        assert!(verified(&delivery, headers).is_some(), "{names}");
+        assert_eq!(signed_names(headers), remaining);
+        let expected = if host == HostPolicy::Node {
+            "127.0.0.1:8443"
+        } else {
+            "gw:1"
+        };
+        assert_eq!(headers[HOST], expected);
+        assert_eq!(headers["x-forwarded-host"], "gw:1");
+        assert_eq!(headers[CONTENT_TYPE], "application/json;charset=UTF-8");
+    }
+}
+
+#[test]
+fn a_changed_body_is_signed_with_its_own_length() {
+    let fields = [
+        ("host", "gw:1"),
+        ("content-length", "14"),
+        ("content-type", "a/json"),
+    ];
+    let (mut delivery, node) = given(QUERY, HostPolicy::Preserve, &fields);
+    let caller = signed(&mut delivery, "content-length;content-type;host");
+    delivery.body = Bytes::from_static(b"{\"callId\":\"1\",\"version\":\"2.0\"}");
+    delivery.authorization = Authorization::Sign(caller);
+    let request = request(&delivery, &node, NOW).unwrap();
+    assert_eq!(request.headers()[CONTENT_LENGTH], "30");
+    assert_eq!(request.headers()[CONTENT_TYPE], "a/json");
+    assert!(verified(&delivery, request.headers()).is_some());
+    assert_ne!(
+        request.headers()[AUTHORIZATION],
+        delivery.headers[AUTHORIZATION]
+    );
+}
+
+#[test]
+fn a_stranger_keeps_his_host_and_his_signature() {
+    let fields = [("host", "gw:1"), ("authorization", "auth-v2/x/y/host/z")];
+    let (delivery, node) = given(QUERY, HostPolicy::Node, &fields);
+    let out = outgoing(&delivery, &node);
+    assert_eq!(names(&out), ["authorization", "host"]);
+    assert_eq!(out[1].1, "gw:1");
+    // Without a signature nothing binds the Host.
+    let (delivery, node) = given(QUERY, HostPolicy::Node, &fields[..1]);
+    assert_eq!(outgoing(&delivery, &node)[0].1, "127.0.0.1:8443");
+}
+
+#[test]
+fn a_get_gets_a_length_only_if_it_had_one() {
+    for (field, expected) in [(None, None), (Some("0"), Some("0"))] {
+        let mut fields = vec![("host", "gw:1")];
+        fields.extend(field.map(|length| ("content-length", length)));
+        let (mut delivery, node) = given("playVoice", HostPolicy::Preserve, &fields);
+        delivery.method = Method::GET;
+        delivery.body = Bytes::new();
+        let request = request(&delivery, &node, NOW).unwrap();
+        let length = request.headers().get(CONTENT_LENGTH);
+        assert_eq!(length.map(|value| value.to_str().unwrap()), expected);
+    }
+}
+
+#[tokio::test]
+async fn target_and_body_go_out_byte_for_byte() {
+    let node = toy::Toy::answering(toy::ok()).await;
+    let cluster = toy::cluster(&[&node]);
+    let upstream = crate::upstream::tests::Sender::new();
+    for target in [
+        "/CCFS/resource/ccfs/playVoice?token=a%2fb+c&&=&x=%zz",
+        "/CCFS/resource/ccfs//a;b/~!$&'()*+,=:@%41?a?b/c|{}\"",
+        "/CCFS/?",
+        "/CCFS/é?ü",
+    ] {
+        let mut delivery = delivery(DOWNLOAD, &cluster);
+        let Ok(parsed) = PathAndQuery::try_from(target) else {
+            continue;
+        };
+        delivery.target = parsed;
+        let reply = upstream.stream(&delivery).await.unwrap();
+        reply.body.collect().await.unwrap();
+        let seen = node.seen().pop().unwrap();
+        let line = seen.head.lines().next().unwrap();
+        assert_eq!(line, format!("POST {target} HTTP/1.1"));
+        assert_eq!(seen.body, delivery.body);
+        assert_eq!(seen.field("host"), Some("gw.example:28443"));
+    }
+    assert!(node.count() >= 3);
+}

@@ -1,0 +1,186 @@
+//! The idle connections of one worker, a stack for each node: the one used last is taken first, so
+//! that no more stay open than are needed.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
+use hyper::client::conn::http1::SendRequest;
+use tokio::time::Instant;
+
+use crate::cluster::{NodeId, PoolLimits, Slot};
+
+/// Idle connections by node. Only its own worker uses it, so the lock is never waited for.
+#[derive(Debug, Default)]
+pub(super) struct Pool(Mutex<HashMap<NodeId, Vec<Idle>>>);
+
+#[derive(Debug)]
+struct Idle {
+    connection: Connection,
+    since: Instant,
+}
+
+#[derive(Debug)]
+struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    slot: Arc<Slot>,
+    opened: Instant,
+}
+
+impl Pool {
+    /// The connection used last, if it is still good, and not idle since before `fresh`.
+    pub(super) fn take(
+        self: &Arc<Self>,
+        node: NodeId,
+        limits: PoolLimits,
+        fresh: Option<Instant>,
+    ) -> Option<Lease> {
+        let mut stacks = self.lock();
+        let stack = stacks.get_mut(&node)?;
+        while let Some(idle) = stack.pop() {
+            if fresh.is_some_and(|fresh| idle.since < fresh) {
+                stack.push(idle);
+                return None;
+            }
+            let Connection {
+                sender,
+                slot,
+                opened,
+            } = &idle.connection;
+            let aged =
+                opened.elapsed() >= limits.max_age || idle.since.elapsed() >= limits.idle_timeout;
+            // Not ready though its answer is complete: it ended, or the node answered before it had
+            // read the whole request. Either way not one to rely on.
+            if aged || !sender.is_ready() || !slot.take() {
+                slot.close();
+                continue;
+            }
+            return Some(Lease {
+                connection: Some(idle.connection),
+                pool: self.clone(),
+                node,
+                max_idle: limits.max_idle,
+                reused: true,
+            });
+        }
+        None
+    }
+
+    /// A lease on a new connection.
+    pub(super) fn lease(
+        self: &Arc<Self>,
+        node: NodeId,
+        limits: PoolLimits,
+        sender: SendRequest<Full<Bytes>>,
+        slot: Arc<Slot>,
+    ) -> Lease {
+        Lease {
+            connection: Some(Connection {
+                sender,
+                slot,
+                opened: Instant::now(),
+            }),
+            pool: self.clone(),
+            node,
+            max_idle: limits.max_idle,
+            reused: false,
+        }
+    }
+
+    fn put(&self, node: NodeId, connection: Connection, max_idle: usize) {
+        if max_idle == 0 || !connection.slot.rest() {
+            connection.slot.close();
+            return;
+        }
+        let mut stacks = self.lock();
+        if !stacks.contains_key(&node) {
+            // A good moment to forget the nodes that are gone: their slots are closed with them.
+            stacks.retain(|_, stack| {
+                stack.retain(|idle| !idle.connection.slot.is_closed());
+                !stack.is_empty()
+            });
+        }
+        let stack = stacks.entry(node).or_default();
+        if stack.len() >= max_idle {
+            stack.retain(|idle| !idle.connection.slot.is_closed());
+        }
+        if stack.len() >= max_idle {
+            let oldest = stack.remove(0);
+            oldest.connection.slot.close();
+        }
+        stack.push(Idle {
+            connection,
+            since: Instant::now(),
+        });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<NodeId, Vec<Idle>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection in use. Dropped before [`Lease::give_back`], it is closed: whatever was under way
+/// on it must not become the answer to something else.
+#[derive(Debug)]
+pub(super) struct Lease {
+    connection: Option<Connection>,
+    pool: Arc<Pool>,
+    node: NodeId,
+    max_idle: usize,
+    reused: bool,
+}
+
+impl Lease {
+    /// Was it used before?
+    pub(super) fn reused(&self) -> bool {
+        self.reused
+    }
+
+    /// Has the node answered anything yet?
+    pub(super) fn has_answered(&self) -> bool {
+        self.connection
+            .as_ref()
+            .is_some_and(|connection| connection.slot.has_answered())
+    }
+
+    /// Has the node, or somebody who needed its place, closed it?
+    pub(super) fn is_closed(&self) -> bool {
+        self.connection
+            .as_ref()
+            .is_none_or(|connection| connection.sender.is_closed())
+    }
+
+    /// Sends a request; its head comes back. The error holds the request if nothing was written.
+    pub(super) async fn send(
+        &mut self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, Box<TrySendError<Request<Full<Bytes>>>>> {
+        let Some(connection) = &mut self.connection else {
+            unreachable!("a lease has its connection until it is given back, which consumes it");
+        };
+        connection
+            .sender
+            .try_send_request(request)
+            .await
+            .map_err(Box::new)
+    }
+
+    /// The answer is complete: the connection may serve another request.
+    pub(super) fn give_back(mut self) {
+        if let Some(connection) = self.connection.take() {
+            self.pool.put(self.node, connection, self.max_idle);
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(connection) = &self.connection {
+            connection.slot.close();
+        }
+    }
+}

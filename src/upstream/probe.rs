@@ -1,0 +1,190 @@
+//! Watches a cluster in the background: asks DNS where its nodes are, and the nodes whether they
+//! live.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue};
+use http::{HeaderMap, Method, Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Full, Limited};
+use jiff::{SignedDuration, Timestamp};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{sleep, timeout};
+
+use super::connect::connect;
+use super::{names, report};
+use crate::auth::{self, Credential, Signable};
+use crate::ccfs::Json;
+use crate::cluster::{Cluster, Fault, HealthCheck, Node, NodeId, Outcome, SignedCheck, Slot};
+
+/// Watches `cluster` for as long as it is polled; whoever drops it ends all of it. `credential`
+/// belongs to the ak of a signed check, and is not needed without one.
+pub async fn watch_cluster(cluster: Arc<Cluster>, credential: Option<Arc<Credential>>) {
+    let mut tasks = JoinSet::new();
+    let mut checks: HashMap<NodeId, AbortHandle> = HashMap::new();
+    loop {
+        let again = names::refresh(&cluster).await;
+        if let Some(check) = &cluster.settings().health_check {
+            let nodes = cluster.nodes_now();
+            checks.retain(|id, task| {
+                let stays = nodes.iter().any(|node| node.id() == *id);
+                if !stays {
+                    task.abort();
+                }
+                stays
+            });
+            for node in nodes {
+                checks.entry(node.id()).or_insert_with(|| {
+                    let (cluster, credential) = (cluster.clone(), credential.clone());
+                    tasks.spawn(check_node(cluster, check.clone(), node, credential))
+                });
+            }
+        }
+        while tasks.try_join_next().is_some() {}
+        if cluster.names().next().is_none() {
+            // The nodes stay who they are.
+            std::future::pending::<()>().await;
+        }
+        sleep(again).await;
+    }
+}
+
+/// Checks one node again and again; the first time soon, so that a dead one is known early.
+async fn check_node(
+    cluster: Arc<Cluster>,
+    check: HealthCheck,
+    node: Arc<Node>,
+    credential: Option<Arc<Credential>>,
+) {
+    sleep(check.interval.mul_f64(0.1 * rand::random::<f64>())).await;
+    loop {
+        let outcome =
+            match timeout(check.timeout, probe(&cluster, &check, &node, &credential)).await {
+                Ok(Ok(())) => Outcome::ProbeSuccess,
+                Ok(Err(fault)) => Outcome::ProbeFailure(fault),
+                Err(_elapsed) => Outcome::ProbeFailure(Fault::Timeout),
+            };
+        report(&cluster, &node, outcome);
+        sleep(jittered(check.interval)).await;
+    }
+}
+
+/// One check over a connection of its own, so that a node that takes no new ones is found out.
+async fn probe(
+    cluster: &Cluster,
+    check: &HealthCheck,
+    node: &Node,
+    credential: &Option<Arc<Credential>>,
+) -> Result<(), Fault> {
+    let settings = cluster.settings();
+    let slot = Arc::new(Slot::default());
+    let _ends = Ends(&slot);
+    let mut sender = connect(node, settings, slot.clone()).await?;
+    let signed = check.signed.as_ref().zip(credential.as_ref());
+    let request = match signed {
+        Some((signed, credential)) => signed_request(node, signed, credential, now()),
+        None => plain_request(node, &check.path),
+    };
+    let request = request.ok_or(Fault::Garbage)?;
+    let response = sender.send_request(request).await.map_err(|error| {
+        if error.is_parse() {
+            Fault::Garbage
+        } else {
+            Fault::Broken
+        }
+    })?;
+    let Some((signed, _)) = signed else {
+        let alive = response.status().as_u16() < 500;
+        return alive.then_some(()).ok_or(Fault::ServerError);
+    };
+    if response.status() != StatusCode::OK {
+        return Err(Fault::ServerError);
+    }
+    let body = Limited::new(response.into_body(), LARGEST).collect().await;
+    let body = body.map_err(|_error| Fault::Broken)?.to_bytes();
+    let code = Json::read(&body).ok_or(Fault::Garbage)?.result_code;
+    let alive = code.is_some_and(|code| signed.result_codes.contains(&code));
+    alive.then_some(()).ok_or(Fault::ServerError)
+}
+
+fn plain_request(node: &Node, path: &str) -> Option<Request<Full<Bytes>>> {
+    let mut request = Request::new(Full::default());
+    *request.uri_mut() = path.parse::<Uri>().ok()?;
+    let headers = request.headers_mut();
+    headers.insert(HOST, HeaderValue::try_from(&**node.name()).ok()?);
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    Some(request)
+}
+
+/// Asks for a recording of the last day, as a client would.
+fn signed_request(
+    node: &Node,
+    check: &SignedCheck,
+    credential: &Credential,
+    now: Timestamp,
+) -> Option<Request<Full<Bytes>>> {
+    let text = |time: Timestamp| time.strftime("%Y-%m-%d %H:%M:%S").to_string();
+    let day = SignedDuration::from_hours(24);
+    let body = serde_json::json!({
+        "callId": check.call_id,
+        "beginTime": text(now.checked_sub(day).ok()?),
+        "endTime": text(now),
+        "version": "2.0",
+    });
+    let body = Bytes::from(body.to_string());
+    let mut headers = HeaderMap::new();
+    headers.insert(HOST, HeaderValue::try_from(&**node.name()).ok()?);
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    let json = HeaderValue::from_static("application/json;charset=UTF-8");
+    headers.insert(CONTENT_TYPE, json);
+    let signable = Signable {
+        method: "POST",
+        path: SIGNED_PATH,
+        query: None,
+        headers: &headers,
+        body: &body,
+    };
+    let value = auth::sign(
+        credential,
+        "content-length;content-type;host",
+        now,
+        &signable,
+    )
+    .ok()?;
+    headers.insert(AUTHORIZATION, value);
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    let mut request = Request::new(Full::new(body));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = Uri::from_static(SIGNED_PATH);
+    *request.headers_mut() = headers;
+    Some(request)
+}
+
+/// Ends a probe's connection with the probe.
+struct Ends<'a>(&'a Slot);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// Within 10 % of `interval`, so that gateways that were started together do not ask together.
+fn jittered(interval: Duration) -> Duration {
+    interval.mul_f64(0.9 + 0.2 * rand::random::<f64>())
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a signature carries the time of the probe that it is made for"
+)]
+fn now() -> Timestamp {
+    Timestamp::now()
+}
+
+const SIGNED_PATH: &str = "/CCFS/resource/ccfs/getRecordFileUrlFromObs";
+
+/// Of an answer to a signed check.
+const LARGEST: usize = 1 << 20;

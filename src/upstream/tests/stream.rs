@@ -1,0 +1,99 @@
+//! Answers that stream through.
+
+use http_body_util::BodyExt;
+
+use super::toy::{Act, BUSY, Toy, cluster, json, settings};
+use super::*;
+use crate::call::BodyError;
+
+#[tokio::test]
+async fn a_large_answer_flows_and_its_connection_is_used_again() {
+    const LENGTH: usize = 64 << 20;
+    let node = Toy::start(|_| Act::Flood(LENGTH)).await;
+    let (sender, cluster) = (Sender::new(), cluster(&[&node]));
+    for place in 0..2 {
+        let reply = sender.stream(&delivery(DOWNLOAD, &cluster)).await.unwrap();
+        assert_eq!(reply.headers["content-length"], LENGTH.to_string());
+        let (mut body, mut length) = (reply.body, 0);
+        let busy = |cluster: &Cluster| cluster.nodes(Instant::now().into_std())[0].in_flight;
+        assert_eq!(busy(&cluster), 1);
+        while let Some(frame) = body.frame().await {
+            let piece = frame.unwrap().into_data().unwrap();
+            assert!(piece.len() <= 1 << 20, "pieces stay small");
+            length += piece.len();
+        }
+        assert_eq!((length, busy(&cluster)), (LENGTH, 0));
+        assert_eq!(node.seen().last().unwrap().place, place);
+    }
+}
+
+#[tokio::test]
+async fn nobody_reads_nothing_is_fetched() {
+    let node = Toy::start(|_| Act::Flood(1 << 30)).await;
+    let (sender, cluster) = (Sender::new(), cluster(&[&node]));
+    let reply = sender.stream(&delivery(DOWNLOAD, &cluster)).await.unwrap();
+    drop(reply);
+    until("the node sees him leave", || node.open() == 0).await;
+    let status = &cluster.nodes(Instant::now().into_std())[0];
+    assert_eq!((status.in_flight, status.failures), (0, 0));
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_ends_with_an_error() {
+    for act in [
+        Act::Cut(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc".to_vec()),
+        Act::AnswerAndClose(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc".to_vec()),
+        Act::Cut(b"HTTP/1.1 200 OK\r\n\r\nabc".to_vec()),
+        Act::Answer(
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\nzz".to_vec(),
+        ),
+    ] {
+        let node = Toy::start(move |_| act.clone()).await;
+        let (sender, cluster) = (Sender::new(), cluster(&[&node]));
+        let reply = sender.stream(&delivery(DOWNLOAD, &cluster)).await.unwrap();
+        let error = reply.body.collect().await.unwrap_err();
+        assert_eq!(error, BodyError::Broken);
+        assert_eq!(cluster.nodes(Instant::now().into_std())[0].failures, 1);
+    }
+    // Without a length, the end of the connection in order is the end of the answer.
+    let node = Toy::start(|_| Act::AnswerAndClose(b"HTTP/1.1 200 OK\r\n\r\nabc".to_vec())).await;
+    let (sender, cluster) = (Sender::new(), cluster(&[&node]));
+    let reply = sender.stream(&delivery(DOWNLOAD, &cluster)).await.unwrap();
+    assert_eq!(reply.body.collect().await.unwrap().to_bytes(), "abc");
+}
+
+#[tokio::test]
+async fn the_deadline_holds_until_the_first_byte_of_the_body() {
+    let stalling =
+        Toy::start(|_| Act::Stall(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n".to_vec())).await;
+    let well = Toy::answering(json("200 OK", "{}")).await;
+    let mut settings = settings(&[stalling.address, well.address]);
+    settings.timeouts.per_try = Duration::from_millis(60);
+    let cluster = Cluster::new(settings);
+    let sender = Sender::new();
+    let reply = sender.stream(&delivery(DOWNLOAD, &cluster)).await.unwrap();
+    assert_eq!(reply.trail.tries, 2);
+}
+
+#[tokio::test]
+async fn a_failure_in_json_is_seen_and_everything_else_passes() {
+    let busy = json("200 OK", &BUSY.replace("0300009", "0300008"));
+    let busy = Toy::answering(busy).await;
+    let other =
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n\
+        12\r\n{\"resultCode\":\"1\"}\r\n0\r\n\r\n";
+    let well = Toy::answering(other.to_vec()).await;
+    let (sender, cluster) = (Sender::new(), cluster(&[&busy, &well]));
+    let reply = sender.stream(&delivery(DOWNLOAD, &cluster)).await.unwrap();
+    assert_eq!(reply.trail.tries, 2);
+    let body = reply.body.collect().await.unwrap().to_bytes();
+    assert_eq!(body, r#"{"resultCode":"1"}"#);
+    // Labelled otherwise, it is a file like any other.
+    let text = String::from_utf8(json("200 OK", BUSY)).unwrap();
+    let file = text.replace("application/json", "application/octet-stream");
+    let node = Toy::answering(file.into_bytes()).await;
+    let cluster = toy::cluster(&[&node, &well]);
+    let reply = sender.stream(&delivery(DOWNLOAD, &cluster)).await.unwrap();
+    assert_eq!(reply.trail.tries, 1);
+    assert_eq!(reply.body.collect().await.unwrap().to_bytes(), BUSY);
+}

@@ -1,0 +1,143 @@
+//! Health checks and names, over real sockets.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::toy::{Act, Toy, json, nobody, ok, settings};
+use super::*;
+use crate::auth::{Claim, Credential, Secret, Signable};
+use crate::cluster::{HealthCheck, NodeAddress, SignedCheck};
+
+fn check() -> HealthCheck {
+    HealthCheck {
+        interval: Duration::from_millis(10),
+        timeout: Duration::from_secs(2),
+        path: "/health?a".into(),
+        unhealthy_after: 2,
+        healthy_after: 2,
+        signed: None,
+    }
+}
+
+fn states(cluster: &Cluster) -> Vec<&'static str> {
+    let nodes = cluster.nodes(Instant::now().into_std());
+    nodes.iter().map(|node| node.state.as_str()).collect()
+}
+
+/// Watches until `holds`.
+async fn watched(
+    cluster: &Arc<Cluster>,
+    credential: Option<Arc<Credential>>,
+    what: &str,
+    holds: impl FnMut() -> bool,
+) {
+    tokio::select! {
+        biased;
+        () = until(what, holds) => {}
+        () = watch_cluster(cluster.clone(), credential) => panic!("it never ends"),
+    }
+}
+
+#[tokio::test]
+async fn a_node_goes_down_and_comes_up_by_its_probes() {
+    let sick = Arc::new(AtomicBool::new(true));
+    let state = sick.clone();
+    let node = Toy::start(move |_| {
+        Act::Answer(if state.load(Ordering::SeqCst) {
+            json("500 Oops", "")
+        } else {
+            json("404 Not Found", "")
+        })
+    })
+    .await;
+    let well = Toy::answering(ok()).await;
+    let mut settings = settings(&[node.address, nobody().await, well.address]);
+    settings.health_check = Some(check());
+    let cluster = Cluster::new(settings);
+    watched(&cluster, None, "both are down", || {
+        states(&cluster) == ["down", "down", "up"]
+    })
+    .await;
+    let probe = node.seen().remove(0);
+    assert!(probe.head.starts_with("GET /health?a HTTP/1.1\r\n"));
+    assert_eq!(probe.field("host"), Some(&*node.address.to_string()));
+    sick.store(false, Ordering::SeqCst);
+    watched(&cluster, None, "it is up", || {
+        states(&cluster) == ["up", "down", "up"]
+    })
+    .await;
+    // Nothing of a watch outlives it.
+    until("its connections are closed", || node.open() == 0).await;
+}
+
+#[tokio::test]
+async fn a_signed_check_is_signed_and_its_code_decides() {
+    let credential = Arc::new(Credential::new(
+        "ak1".into(),
+        vec![Secret::new(b"secret".to_vec())],
+        true,
+    ));
+    let node = Toy::answering(json("200 OK", r#"{"resultCode":"0300012"}"#)).await;
+    let dead = Toy::answering(json("200 OK", r#"{"resultCode":"0399999"}"#)).await;
+    let mut settings = settings(&[node.address, dead.address]);
+    settings.health_check = Some(HealthCheck {
+        signed: Some(SignedCheck {
+            access_key: "ak1".into(),
+            call_id: "probe".into(),
+            result_codes: vec!["0".into(), "0300012".into()],
+        }),
+        ..check()
+    });
+    let cluster = Cluster::new(settings);
+    let asked = || node.count() > 2 && states(&cluster) == ["up", "down"];
+    watched(&cluster, Some(credential.clone()), "one is down", asked).await;
+
+    let seen = node.seen().remove(0);
+    let mut headers = HeaderMap::new();
+    for name in ["host", "authorization", "content-length", "content-type"] {
+        let value = HeaderValue::from_str(seen.field(name).unwrap()).unwrap();
+        headers.insert(name, value);
+    }
+    let claim = Claim::read(&headers, jiff::Timestamp::UNIX_EPOCH, None).unwrap();
+    let signable = Signable {
+        method: "POST",
+        path: "/CCFS/resource/ccfs/getRecordFileUrlFromObs",
+        query: None,
+        headers: &headers,
+        body: &seen.body,
+    };
+    claim.verify(Some(&credential), &signable).unwrap();
+    let body: serde_json::Value = serde_json::from_slice(&seen.body).unwrap();
+    assert_eq!(
+        (&body["callId"], &body["version"]),
+        (&"probe".into(), &"2.0".into())
+    );
+}
+
+#[tokio::test]
+async fn a_name_is_resolved_and_a_lost_one_keeps_its_nodes() {
+    let node = Toy::answering(ok()).await;
+    let mut settings = settings(&[node.address]);
+    let named = |host: &str| NodeAddress {
+        host: host.into(),
+        port: node.address.port(),
+    };
+    settings.nodes[0].address = named("localhost");
+    let cluster = Cluster::new(settings);
+    let sender = Sender::new();
+    let delivery = delivery(QUERY, &cluster);
+    let failure = sender.whole(&delivery).await.unwrap_err();
+    assert_eq!(failure.cause, Cause::NoNode, "not resolved yet");
+    watched(&cluster, None, "it is there", || {
+        !states(&cluster).is_empty()
+    })
+    .await;
+    sender.whole(&delivery).await.unwrap();
+    assert!(!cluster.resolve(&named("localhost"), &[]));
+    assert!(!cluster.resolve(&named("other"), &["127.0.0.1".parse().unwrap()]));
+    sender.whole(&delivery).await.unwrap();
+    assert_eq!(node.seen()[1].place, 1);
+    // It moved: the old node's connections go with it.
+    assert!(cluster.resolve(&named("localhost"), &["127.0.0.2".parse().unwrap()]));
+    until("the old connection is closed", || node.open() == 0).await;
+}

@@ -1,0 +1,19 @@
+//! The main job: miss, hit, what a client sees.
+
+use crate::support::{SHANGHAI, World, signed};
+
+#[tokio::test]
+async fn a_miss_is_stored_and_the_next_one_hits() {
+    let world = World::start().await;
+    let first = world.ask("1637742300-27").await;
+    assert_eq!(
+        first.header("cache-status"),
+        Some("ccfs-gateway; fwd=uri-miss; stored")
+    );
+    let second = world
+        .send(&signed(world.recording("1637742300-27"), SHANGHAI))
+        .await;
+    let status = second.header("cache-status").unwrap();
+    assert!(status.starts_with("ccfs-gateway; hit; ttl="), "{status}");
+    assert_eq!((first.body == second.body, world.fetched()), (true, 1));
+}

@@ -1,0 +1,118 @@
+//! The layering rule of `src/lib.rs`: a module uses only modules of a lower layer.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// From the ground up; `cli` and `stand_in` are both commands, but only the first uses the second.
+const LAYERS: &[&[&str]] = &[
+    &["drain", "metrics", "telemetry", "presigned"],
+    &["auth", "ccfs", "cluster"],
+    &["config"],
+    &["call"],
+    &["cache", "flight", "limit", "upstream"],
+    &["gateway"],
+    &["listener", "admin"],
+    &["app"],
+    &["stand_in"],
+    &["cli"],
+];
+
+/// `telemetry` counts what it writes, `admin` is served by `listener`: the one arrow inside a layer.
+const INSIDE: &[(&str, &str)] = &[("telemetry", "metrics"), ("admin", "listener")];
+
+#[test]
+fn no_module_looks_up_or_sideways() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut wrong = BTreeSet::new();
+    for file in rust_files(&source) {
+        let relative = file.strip_prefix(&source).unwrap();
+        let first = relative
+            .components()
+            .next()
+            .unwrap()
+            .as_os_str()
+            .to_str()
+            .unwrap();
+        let module = first.trim_end_matches(".rs");
+        if ["main", "lib"].contains(&module) {
+            continue;
+        }
+        let text = std::fs::read_to_string(&file).unwrap();
+        for used in uses(&text) {
+            let allowed =
+                used == module || INSIDE.contains(&(module, &used)) || layer(&used) < layer(module);
+            if !allowed {
+                wrong.insert(format!("{} uses {used}", relative.display()));
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "against the layers of src/lib.rs:\n{wrong:#?}"
+    );
+}
+
+fn layer(module: &str) -> usize {
+    LAYERS
+        .iter()
+        .position(|layer| layer.contains(&module))
+        .unwrap_or_else(|| panic!("{module} has no layer: give it one here and in src/lib.rs"))
+}
+
+/// Top-level modules that a source names as `crate::module`, also inside `use crate::{…}`.
+fn uses(text: &str) -> BTreeSet<String> {
+    let code = text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"));
+    let code: String = code.flat_map(|line| [line, "\n"]).collect();
+    let mut found = BTreeSet::new();
+    for after in code.split("crate::").skip(1) {
+        match after.strip_prefix('{') {
+            None => found.extend(name(after)),
+            Some(group) => {
+                let mut depth = 0;
+                let mut start = true;
+                for (at, c) in group.char_indices() {
+                    match c {
+                        '{' => depth += 1,
+                        '}' if depth == 0 => break,
+                        '}' => depth -= 1,
+                        ',' => start = depth == 0,
+                        c if c.is_whitespace() => {}
+                        _ => {
+                            if start && depth == 0 {
+                                found.extend(name(&group[at..]));
+                            }
+                            start = false;
+                        }
+                    }
+                }
+            }
+        }
+    }
+    found
+}
+
+fn name(text: &str) -> Option<String> {
+    let end = text
+        .find(|c: char| !c.is_alphanumeric() && c != '_')
+        .unwrap_or(text.len());
+    (end > 0).then(|| text[..end].to_owned())
+}
+
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    entries
+        .flat_map(|path| {
+            if path.is_dir() {
+                rust_files(&path)
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                vec![path]
+            } else {
+                vec![]
+            }
+        })
+        .collect()
+}

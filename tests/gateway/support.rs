@@ -1,0 +1,286 @@
+//! Real things for scenarios: stand-in nodes, a gateway as `run` would start it, signing clients.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ccfs_gateway::admin::Order;
+use ccfs_gateway::app::{App, Bound, Report};
+use ccfs_gateway::auth::{AccessKey, Credential, Secret};
+use ccfs_gateway::cli::client::{Answer, Client, NAMES, RecordingQuery, SignedRequest, Trust};
+use ccfs_gateway::config::Config;
+use ccfs_gateway::stand_in::certificates::{Authority, NAMES as HOSTS, write_secret};
+use ccfs_gateway::stand_in::{Settings, StandIn, UrlStyle};
+use jiff::Timestamp;
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// The tenant in China: version-less requests are UTC there.
+pub(crate) const SHANGHAI: &str = "ak-shanghai";
+/// The tenant in Berlin: version-less requests are refused unless a test says otherwise.
+pub(crate) const BERLIN: &str = "ak-berlin";
+/// Nobody knows this one.
+pub(crate) const STRANGER: &str = "ak-stranger";
+
+/// A window that is legal everywhere.
+pub(crate) const BEGIN: &str = "2021-11-24 16:25:03";
+/// Its end.
+pub(crate) const END: &str = "2021-11-24 17:25:11";
+
+/// What a scenario needs, as text of the configuration; each part is appended to its table.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    /// Number of nodes.
+    pub(crate) nodes: usize,
+    /// Keys of `[listeners.ccfs]`.
+    pub(crate) listener: String,
+    /// Keys of `[clusters.ccfs]`.
+    pub(crate) cluster: String,
+    /// Keys of `[access_keys.ak-shanghai]`.
+    pub(crate) shanghai: String,
+    /// Keys of `[access_keys.ak-berlin]`.
+    pub(crate) berlin: String,
+    /// Further tables: `[cache]`, `[limits]`, …
+    pub(crate) tables: String,
+    /// Which URLs the nodes answer.
+    pub(crate) urls: UrlStyle,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            nodes: 1,
+            listener: String::new(),
+            cluster: String::new(),
+            shanghai: String::new(),
+            berlin: String::new(),
+            tables: String::new(),
+            urls: UrlStyle::default(),
+        }
+    }
+}
+
+/// A running gateway before its nodes. Everything ends when it is dropped.
+#[derive(Debug)]
+pub(crate) struct World {
+    /// The nodes, in the order of the configuration.
+    pub(crate) nodes: Vec<StandIn>,
+    /// Trusts the gateway; keeps connections.
+    pub(crate) client: Client,
+    /// Where the gateway is.
+    pub(crate) bound: Bound,
+    /// Orders to the gateway.
+    pub(crate) orders: mpsc::Sender<Order>,
+    /// The gateway's end.
+    pub(crate) gateway: JoinHandle<Report>,
+    folder: TempDir,
+}
+
+impl Setup {
+    /// Starts nodes and gateway.
+    pub(crate) async fn start(&self) -> World {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let authority = Authority::new().unwrap();
+        authority.write(&path("ca.pem")).unwrap();
+        let leaf = authority.issue(&HOSTS).unwrap();
+        leaf.write(&path("leaf.pem"), &path("leaf.key")).unwrap();
+        for ak in [SHANGHAI, BERLIN] {
+            write_secret(&path(ak), secret(ak).as_bytes()).unwrap();
+        }
+        let mut nodes = Vec::new();
+        for _ in 0..self.nodes {
+            let accounts = vec![
+                credential(SHANGHAI),
+                credential(BERLIN),
+                credential(STRANGER),
+            ];
+            let mut settings = Settings::new(leaf.server_config().unwrap(), accounts);
+            settings.urls = self.urls;
+            nodes.push(StandIn::start(settings).await.unwrap());
+        }
+        let file = path("gateway.toml");
+        std::fs::write(&file, self.configuration(&nodes)).unwrap();
+        let (config, _) = Config::load(&file).unwrap_or_else(|wrong| panic!("{wrong}"));
+        let app = App::bind(config, Some(file)).unwrap();
+        let (bound, orders) = (app.bound(), app.orders());
+        let client = Client::new(&Trust::file(&path("ca.pem")).unwrap())
+            .unwrap()
+            .keeping(128);
+        let gateway = tokio::spawn(app.run());
+        World {
+            nodes,
+            client,
+            bound,
+            orders,
+            gateway,
+            folder,
+        }
+    }
+
+    /// The configuration as it is written to the file.
+    pub(crate) fn configuration(&self, nodes: &[StandIn]) -> String {
+        let urls: Vec<_> = nodes
+            .iter()
+            .map(|node| format!("{:?}", node.url()))
+            .collect();
+        let Self {
+            listener,
+            cluster,
+            shanghai,
+            berlin,
+            tables,
+            ..
+        } = self;
+        let admin = if tables.contains("[admin]") {
+            ""
+        } else {
+            "[admin]\nbind = \"127.0.0.1:0\""
+        };
+        let telemetry = if tables.contains("[telemetry]") {
+            ""
+        } else {
+            "[telemetry]\nlog_level = \"error\"\naccess_log = \"access.log\""
+        };
+        format!(
+            r#"
+[listeners.ccfs]
+bind = "127.0.0.1:0"
+cluster = "ccfs"
+tls = {{ certificate = "leaf.pem", private_key = "leaf.key" }}
+{listener}
+
+[clusters.ccfs]
+nodes = [{urls}]
+tls = {{ ca = "ca.pem" }}
+{cluster}
+
+[access_keys.{SHANGHAI}]
+secret_key_file = "{SHANGHAI}"
+time_zone = "Asia/Shanghai"
+{shanghai}
+
+[access_keys.{BERLIN}]
+secret_key_file = "{BERLIN}"
+time_zone = "Europe/Berlin"
+{berlin}
+
+{tables}
+{admin}
+{telemetry}
+"#,
+            urls = urls.join(", ")
+        )
+    }
+}
+
+impl World {
+    /// Nodes and gateway with nothing special.
+    pub(crate) async fn start() -> Self {
+        Setup::default().start().await
+    }
+
+    /// `https://127.0.0.1:port` of the gateway.
+    pub(crate) fn url(&self) -> String {
+        format!("https://{}", self.bound.listeners["ccfs"])
+    }
+
+    /// `http://127.0.0.1:port` of the admin interface.
+    pub(crate) fn admin(&self) -> String {
+        format!("http://{}", self.bound.admin.unwrap())
+    }
+
+    /// A file of the gateway's folder: `gateway.toml`, `ca.pem`, `access.log`, …
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// An unsigned recording-URL request with version 2.0.
+    pub(crate) fn recording(&self, call_id: &str) -> SignedRequest {
+        let query = RecordingQuery {
+            call_id,
+            begin: BEGIN,
+            end: END,
+            version: Some("2.0"),
+        };
+        SignedRequest::recording(&self.url(), &query).unwrap()
+    }
+
+    /// An unsigned POST of `body` to the recording-URL interface.
+    pub(crate) fn post(&self, body: impl Into<String>) -> SignedRequest {
+        SignedRequest::post(&self.url(), body.into()).unwrap()
+    }
+
+    /// An unsigned POST of `body` to another CC-FS interface, by the tail of its path.
+    pub(crate) fn post_to(&self, tail: &str, body: impl Into<String>) -> SignedRequest {
+        let url = format!("{}/CCFS/resource/ccfs/{tail}", self.url());
+        SignedRequest::post(&url, body.into()).unwrap()
+    }
+
+    /// Asks for a recording as [`SHANGHAI`], signed rightly.
+    pub(crate) async fn ask(&self, call_id: &str) -> Answer {
+        self.send(&signed(self.recording(call_id), SHANGHAI)).await
+    }
+
+    /// Sends.
+    pub(crate) async fn send(&self, request: &SignedRequest) -> Answer {
+        self.client.send(request).await.unwrap()
+    }
+
+    /// How many recording-URL requests have reached a node.
+    pub(crate) fn fetched(&self) -> u64 {
+        self.nodes
+            .iter()
+            .map(|node| node.count("getRecordFileUrlFromObs"))
+            .sum()
+    }
+
+    /// Ends the gateway in order.
+    pub(crate) async fn end(&mut self) -> Report {
+        self.orders.send(Order::End).await.unwrap();
+        (&mut self.gateway).await.unwrap()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.gateway.abort();
+    }
+}
+
+/// Signs rightly, over the names of Huawei's own sample, now.
+pub(crate) fn signed(request: SignedRequest, ak: &str) -> SignedRequest {
+    request
+        .sign(&credential(ak), NAMES, Timestamp::now())
+        .unwrap()
+}
+
+/// The credential of one of the three.
+pub(crate) fn credential(ak: &str) -> Arc<Credential> {
+    let secret = Secret::new(secret(ak).into_bytes());
+    Arc::new(Credential::new(AccessKey::from(ak), vec![secret], true))
+}
+
+/// The secret of an ak.
+pub(crate) fn secret(ak: &str) -> String {
+    format!("SECRET-of-{ak}-0123456789abcdef")
+}
+
+/// The whole text of a file.
+pub(crate) fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap()
+}
+
+/// Waits until `condition` holds; fails after ten seconds.
+pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    while !condition().await {
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "not within 10 s: {what}"
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
