@@ -1,7 +1,5 @@
 //! The configuration as an operator meets it: files, `check`, `schema`, exit codes.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
