@@ -10,7 +10,7 @@ mod scan;
 mod target;
 
 pub(super) use chunk::{BROKEN as BROKEN_BODY, Chunked};
-pub(super) use scan::{Head, Scanner};
+pub(super) use scan::Scanner;
 
 use crate::listener::Violation;
 use crate::metrics::Malformed;
