@@ -46,7 +46,7 @@ pub(super) async fn serve<H: Handler>(stream: Stream, front: Arc<Front<H>>, life
         builder(front.settings.head.fields).serve_connection(TokioIo::new(gate), exchanges);
     let end = drive(&mut connection, &front, &life, &exchange).await;
     if let Some(fault) = exchange.fault() {
-        front.metrics.count(fault.reason);
+        fault.count(&front.metrics);
     }
     if let End::By(reason) | End::Shut(reason) = end {
         front.metrics.count(reason);

@@ -75,7 +75,9 @@ pub(super) async fn serve<H: Handler>(stream: Stream, front: Arc<Front<H>>, life
             match pace.check(context) {
                 Step::Wait => return Poll::Pending,
                 Step::Leave(reason) => {
-                    front.metrics.count(reason);
+                    if let Some(reason) = reason {
+                        front.metrics.count(reason);
+                    }
                     connection.as_mut().graceful_shutdown();
                 }
                 Step::Drop(reason) => return Poll::Ready(reason),
@@ -123,8 +125,8 @@ impl<H: Handler> Service<Request<Incoming>> for Streams<H> {
         let peer = self.peer.clone();
         let (mut head, incoming) = request.into_parts();
         if let Err(fault) = request::judge(&mut head, front.settings.head) {
-            front.metrics.count(fault.reason);
-            self.multiplex.set_last();
+            fault.count(&front.metrics);
+            self.multiplex.leave();
             let answer = front.handler.refuse(&peer, &fault.violation);
             let answer = answer.map(|body| Answer::refused(body, progress));
             return Box::pin(std::future::ready(Ok(answer)));
@@ -172,7 +174,7 @@ async fn run(stream: impl Future<Output = ()>, tasks: Tasks) {
             Ok(Poll::Ready(())) => return Poll::Ready(()),
             Err(_) => {
                 tasks.metrics.count(ConnectionEnded::Panic);
-                tasks.multiplex.set_last();
+                tasks.multiplex.leave();
                 return Poll::Ready(());
             }
         }

@@ -55,7 +55,7 @@ fn what_two_parsers_could_read_in_two_ways_is_refused() {
             matches!(fault.violation, Violation::Malformed(_)),
             "{head:?}: {fault:?}"
         );
-        assert_eq!(fault.reason, reason, "{head:?}: {fault:?}");
+        assert_eq!(fault.reason, Some(reason), "{head:?}: {fault:?}");
     }
 }
 

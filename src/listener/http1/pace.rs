@@ -138,7 +138,7 @@ impl<'a> Pace<'a> {
             .observe(now, exchange.sent(), exchange.is_blocked())
             .map_err(|_| End::By(ConnectionEnded::SlowReader))?;
         let age = self.born + self.settings.max_connection_age;
-        if now >= age {
+        if now >= age || self.pulse.is_evicted() {
             exchange.set_last();
         }
         let state = match self.quiet_since {
@@ -163,13 +163,18 @@ impl<'a> Pace<'a> {
             // A head that came while its forerunner was served was not read on meanwhile.
             let deadline = head.max(since) + self.settings.header_timeout;
             if now >= deadline {
-                exchange.refuse(Fault::head_timeout());
+                exchange.refuse(Fault::HEAD_TIMEOUT);
                 return Err(End::Refused);
             }
             return Ok(deadline);
         }
         if exchange.is_body_open() {
-            return Ok(now + self.settings.idle_timeout);
+            // A rest that is being thrown away, or that hyper is about to close for.
+            return self.until(
+                since + self.settings.idle_timeout,
+                now,
+                ConnectionEnded::Idle,
+            );
         }
         if self.watch.phase() >= Phase::Closing {
             let greeted = self.born + GREETING;
@@ -189,10 +194,21 @@ impl<'a> Pace<'a> {
         } else {
             (self.settings.idle_timeout, ConnectionEnded::Idle)
         };
-        if now >= since + wait {
-            return Err(End::Shut(reason));
+        self.until(since + wait, now, reason)
+    }
+
+    /// The deadline, unless it has passed.
+    fn until(
+        &self,
+        deadline: Instant,
+        now: Instant,
+        reason: ConnectionEnded,
+    ) -> Result<Instant, End> {
+        if now >= deadline {
+            Err(End::Shut(reason))
+        } else {
+            Ok(deadline)
         }
-        Ok(since + wait)
     }
 }
 

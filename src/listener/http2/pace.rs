@@ -17,9 +17,9 @@ use crate::metrics::ConnectionEnded;
 /// What the driver does next.
 pub(super) enum Step {
     Wait,
-    /// GOAWAY; then poll again.
-    Leave(ConnectionEnded),
-    /// The reason, unless it was counted when the connection began to leave.
+    /// GOAWAY; then poll again. The reason, unless it is counted already.
+    Leave(Option<ConnectionEnded>),
+    /// The reason, unless it is counted already.
     Drop(Option<ConnectionEnded>),
 }
 
@@ -127,9 +127,9 @@ impl<'a> Pace<'a> {
             };
         }
         let (deadline, due) = self.due(now);
-        if let Some(reason) = due {
+        if due.is_some() || self.multiplex.is_leaving() {
             self.leaving = Some(now);
-            return Err(Step::Leave(reason));
+            return Err(Step::Leave(due));
         }
         Ok(deadline)
     }
@@ -147,8 +147,6 @@ impl<'a> Pace<'a> {
         let greeted = self.opened > 0 || phase >= Phase::Closing && now >= self.born + GREETING;
         let due = if phase >= Phase::Announced && greeted {
             Some(ConnectionEnded::Drain)
-        } else if self.multiplex.is_last() {
-            Some(ConnectionEnded::Malformed)
         } else if self.life.permit.pulse().is_evicted() {
             Some(ConnectionEnded::Cap)
         } else if now >= age {
