@@ -293,6 +293,13 @@ impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Client<S> {
         }
     }
 
+    /// The server closes without a reset.
+    pub(super) async fn ends_in_order(&mut self) {
+        let mut rest = Vec::new();
+        within(self.0.read_to_end(&mut rest)).await.unwrap();
+        assert_eq!(rest, b"");
+    }
+
     /// Everything until the server closes.
     pub(super) async fn rest(&mut self) -> String {
         let mut rest = Vec::new();
