@@ -293,11 +293,12 @@ impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Client<S> {
         }
     }
 
-    /// The server closes without a reset.
+    /// The server has ended its side without a reset, and still reads.
     pub(super) async fn ends_in_order(&mut self) {
         let mut rest = Vec::new();
         within(self.0.read_to_end(&mut rest)).await.unwrap();
         assert_eq!(rest, b"");
+        self.send("more").await;
     }
 
     /// Everything until the server closes.
