@@ -1,6 +1,14 @@
 //! The gateway from outside, over real TLS sockets, before stand-in nodes that verify signatures.
 //! One binary, so that it links once; each module is one table or topic of the contract.
 
+mod expect;
 mod flow;
+mod forward;
+mod http2;
+mod interfaces;
 mod layers;
+mod recording;
+mod refuse;
+mod signatures;
+mod strangers;
 mod support;
