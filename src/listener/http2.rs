@@ -20,7 +20,7 @@ use tokio::time::{Instant, Sleep};
 use super::answer::Answer;
 use super::body::RequestBody;
 use super::connection::{Front, Life};
-use super::deadline::{Alarm, SendRate};
+use super::deadline::{Alarm, GREETING, SendRate};
 use super::head::request;
 use super::multiplex::{Multiplex, Progress, Watched};
 use super::stream::Stream;
@@ -63,13 +63,16 @@ pub(super) async fn serve<H: Handler>(stream: Stream, front: Arc<Front<H>>, life
             let polled = catch_unwind(AssertUnwindSafe(|| connection.as_mut().poll(context)));
             match polled {
                 Err(_) => return Poll::Ready(Some(ConnectionEnded::Panic)),
-                Ok(Poll::Ready(_)) => return Poll::Ready(pace.leaving()),
+                Ok(Poll::Ready(_)) => return Poll::Ready(None),
                 Ok(Poll::Pending) => {}
             }
             match pace.check(context) {
                 Step::Wait => return Poll::Pending,
-                Step::Leave => connection.as_mut().graceful_shutdown(),
-                Step::Drop(reason) => return Poll::Ready(Some(reason)),
+                Step::Leave(reason) => {
+                    front.metrics.count(reason);
+                    connection.as_mut().graceful_shutdown();
+                }
+                Step::Drop(reason) => return Poll::Ready(reason),
             }
         }
     })
@@ -99,8 +102,9 @@ fn builder(executor: Tasks, settings: &Settings) -> http2::Builder<Tasks> {
 enum Step {
     Wait,
     /// GOAWAY; then poll again.
-    Leave,
-    Drop(ConnectionEnded),
+    Leave(ConnectionEnded),
+    /// The reason, unless it was counted when the connection began to leave.
+    Drop(Option<ConnectionEnded>),
 }
 
 /// The clock of one connection.
@@ -114,8 +118,8 @@ struct Pace<'a> {
     /// Since no stream is served.
     quiet_since: Option<Instant>,
     block_since: Option<Instant>,
-    /// GOAWAY was sent, and why.
-    leaving: Option<(Instant, ConnectionEnded)>,
+    /// When GOAWAY was sent.
+    leaving: Option<Instant>,
     opened: u64,
 }
 
@@ -140,11 +144,6 @@ impl<'a> Pace<'a> {
             leaving: None,
             opened: 0,
         }
-    }
-
-    /// Why the connection was told to end, if it was.
-    fn leaving(&self) -> Option<ConnectionEnded> {
-        self.leaving.map(|(_, reason)| reason)
     }
 
     fn check(&mut self, context: &mut Context<'_>) -> Step {
@@ -184,15 +183,15 @@ impl<'a> Pace<'a> {
         let moving = self
             .rate
             .observe(now, self.multiplex.sent(), self.multiplex.is_blocked())
-            .map_err(|_| Step::Drop(ConnectionEnded::SlowReader))?;
+            .map_err(|_| Step::Drop(Some(ConnectionEnded::SlowReader)))?;
         if self.life.watch.phase() == Phase::Forced {
-            return Err(Step::Drop(ConnectionEnded::Drain));
+            return Err(Step::Drop(Some(ConnectionEnded::Drain)));
         }
         let mut deadline = self.judge_leaving(now)?;
         if let Some(since) = self.block_since {
             let whole = since + self.settings.header_timeout;
             if now >= whole {
-                return Err(Step::Drop(ConnectionEnded::HeaderTimeout));
+                return Err(Step::Drop(Some(ConnectionEnded::HeaderTimeout)));
             }
             deadline = deadline.min(whole);
         }
@@ -200,19 +199,19 @@ impl<'a> Pace<'a> {
     }
 
     fn judge_leaving(&mut self, now: Instant) -> Result<Instant, Step> {
-        if let Some((since, reason)) = self.leaving {
+        if let Some(since) = self.leaving {
             // With a tiny window the tail of an answer stays in h2 although its stream is done here.
             let over = self.quiet_since.map(|quiet| quiet.max(since) + PARTING);
             return match over {
-                Some(over) if now >= over => Err(Step::Drop(reason)),
+                Some(over) if now >= over => Err(Step::Drop(None)),
                 Some(over) => Ok(over),
                 None => Ok(now + self.settings.idle_timeout),
             };
         }
         let (deadline, due) = self.due(now);
         if let Some(reason) = due {
-            self.leaving = Some((now, reason));
-            return Err(Step::Leave);
+            self.leaving = Some(now);
+            return Err(Step::Leave(reason));
         }
         Ok(deadline)
     }
@@ -369,6 +368,3 @@ const PING: Duration = Duration::from_secs(20);
 
 /// From GOAWAY, or the end of the last stream after it, to the end of the connection.
 const PARTING: Duration = Duration::from_secs(10);
-
-/// How long a connection that was accepted at the end of a drain may take to ask.
-const GREETING: Duration = Duration::from_secs(1);

@@ -12,7 +12,7 @@ use super::Settings;
 use super::body::Discarded;
 use super::caps::Pulse;
 use super::connection::Life;
-use super::deadline::{Alarm, SendRate};
+use super::deadline::{Alarm, GREETING, SendRate};
 use super::exchange::Exchange;
 use super::head::Fault;
 use crate::drain::{Phase, Watch};
@@ -176,12 +176,16 @@ impl<'a> Pace<'a> {
             return Ok(now + self.settings.idle_timeout);
         }
         if self.watch.phase() >= Phase::Closing {
-            return Err(End::Shut(ConnectionEnded::Drain));
+            let greeted = self.born + GREETING;
+            if self.heads > 0 || now >= greeted {
+                return Err(End::Shut(ConnectionEnded::Drain));
+            }
+            return Ok(greeted);
         }
         if self.pulse.is_evicted() {
             return Err(End::Shut(ConnectionEnded::Cap));
         }
-        if exchange.is_last() {
+        if exchange.is_last() && self.heads > 0 {
             return Err(End::Shut(ConnectionEnded::Age));
         }
         let (wait, reason) = if self.heads == 0 {
