@@ -43,6 +43,8 @@ pub(crate) struct Setup {
     pub(crate) berlin: String,
     /// Further accounts, known to the nodes too: the ak, and the keys of its table but for the secret.
     pub(crate) accounts: Vec<(&'static str, &'static str)>,
+    /// Aks that nodes know, and that have a file with their secret; their tables are in `tables`.
+    pub(crate) known: Vec<&'static str>,
     /// Further tables: `[cache]`, `[limits]`, … `{node0}` is the URL of the first node.
     pub(crate) tables: String,
     /// Which URLs the nodes answer.
@@ -58,6 +60,7 @@ impl Default for Setup {
             shanghai: String::new(),
             berlin: String::new(),
             accounts: Vec::new(),
+            known: Vec::new(),
             tables: String::new(),
             urls: UrlStyle::default(),
         }
@@ -122,7 +125,11 @@ impl Setup {
     /// Every ak that the nodes know.
     fn everybody(&self) -> impl Iterator<Item = &'static str> {
         let further = self.accounts.iter().map(|(ak, _)| *ak);
-        [SHANGHAI, BERLIN, STRANGER].into_iter().chain(further)
+        let known = self.known.iter().copied();
+        [SHANGHAI, BERLIN, STRANGER]
+            .into_iter()
+            .chain(further)
+            .chain(known)
     }
 
     /// The configuration as it is written to the file.
