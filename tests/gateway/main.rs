@@ -10,6 +10,14 @@
 )]
 
 mod config;
+mod expect;
 mod flow;
+mod forward;
+mod http2;
+mod interfaces;
 mod layers;
+mod recording;
+mod refuse;
+mod signatures;
+mod strangers;
 mod support;

@@ -41,7 +41,11 @@ pub(crate) struct Setup {
     pub(crate) shanghai: String,
     /// Keys of `[access_keys.ak-berlin]`.
     pub(crate) berlin: String,
-    /// Further tables: `[cache]`, `[limits]`, …
+    /// Further accounts, known to the nodes too: the ak, and the keys of its table but for the secret.
+    pub(crate) accounts: Vec<(&'static str, &'static str)>,
+    /// Aks that nodes know, and that have a file with their secret; their tables are in `tables`.
+    pub(crate) known: Vec<&'static str>,
+    /// Further tables: `[cache]`, `[limits]`, … `{node0}` is the URL of the first node.
     pub(crate) tables: String,
     /// Which URLs the nodes answer.
     pub(crate) urls: UrlStyle,
@@ -55,6 +59,8 @@ impl Default for Setup {
             cluster: String::new(),
             shanghai: String::new(),
             berlin: String::new(),
+            accounts: Vec::new(),
+            known: Vec::new(),
             tables: String::new(),
             urls: UrlStyle::default(),
         }
@@ -87,16 +93,12 @@ impl Setup {
         authority.write(&path("ca.pem")).unwrap();
         let leaf = authority.issue(&HOSTS).unwrap();
         leaf.write(&path("leaf.pem"), &path("leaf.key")).unwrap();
-        for ak in [SHANGHAI, BERLIN] {
+        for ak in self.everybody() {
             write_secret(&path(ak), secret(ak).as_bytes()).unwrap();
         }
         let mut nodes = Vec::new();
         for _ in 0..self.nodes {
-            let accounts = vec![
-                credential(SHANGHAI),
-                credential(BERLIN),
-                credential(STRANGER),
-            ];
+            let accounts = self.everybody().map(credential).collect();
             let mut settings = Settings::new(leaf.server_config().unwrap(), accounts);
             settings.urls = self.urls;
             nodes.push(StandIn::start(settings).await.unwrap());
@@ -120,6 +122,16 @@ impl Setup {
         }
     }
 
+    /// Every ak that the nodes know.
+    fn everybody(&self) -> impl Iterator<Item = &'static str> {
+        let further = self.accounts.iter().map(|(ak, _)| *ak);
+        let known = self.known.iter().copied();
+        [SHANGHAI, BERLIN, STRANGER]
+            .into_iter()
+            .chain(further)
+            .chain(known)
+    }
+
     /// The configuration as it is written to the file.
     pub(crate) fn configuration(&self, nodes: &[StandIn]) -> String {
         let urls: Vec<_> = nodes
@@ -131,9 +143,20 @@ impl Setup {
             cluster,
             shanghai,
             berlin,
-            tables,
             ..
         } = self;
+        let mut tables = self.tables.clone();
+        for (ak, keys) in &self.accounts {
+            tables += &format!("\n[access_keys.{ak}]\nsecret_key_file = \"{ak}\"\n{keys}\n");
+        }
+        for (number, url) in urls.iter().enumerate() {
+            tables = tables.replace(&format!("{{node{number}}}"), url.trim_matches('"'));
+        }
+        let routed = if listener.contains("routes") {
+            ""
+        } else {
+            "cluster = \"ccfs\""
+        };
         let admin = if tables.contains("[admin]") {
             ""
         } else {
@@ -148,7 +171,7 @@ impl Setup {
             r#"
 [listeners.ccfs]
 bind = "127.0.0.1:0"
-cluster = "ccfs"
+{routed}
 tls = {{ certificate = "leaf.pem", private_key = "leaf.key" }}
 {listener}
 
