@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
-use governor::clock::{Clock, DefaultClock, QuantaInstant, Reference};
+use governor::clock::{Clock, DefaultClock};
 
 use super::Exceeded;
 use crate::config::Rate;
@@ -22,7 +22,7 @@ use crate::config::Rate;
 pub struct Addresses {
     rate: Rate,
     clock: DefaultClock,
-    start: QuantaInstant,
+    start: <DefaultClock as Clock>::Instant,
     rows: [Row; 2],
 }
 
@@ -44,7 +44,7 @@ impl Addresses {
     /// The budget is used up.
     pub fn charge(&self, address: IpAddr) -> Result<(), Exceeded> {
         let network = network(address);
-        let now = self.clock.now().duration_since(self.start).as_u64();
+        let now = self.clock.now().duration_since(self.start).as_nanos() as u64;
         let charge = |row: &Row| {
             row.cell(network)
                 .map_or(Ok(()), |it| it.charge(self.rate, now))

@@ -13,6 +13,7 @@ mod config;
 mod expect;
 mod flow;
 mod forward;
+mod fuzz;
 mod http2;
 mod interfaces;
 mod layers;
