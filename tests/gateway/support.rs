@@ -61,6 +61,17 @@ impl Default for Setup {
     }
 }
 
+/// All that a gateway needs, before there is one.
+#[derive(Debug)]
+pub(crate) struct Site {
+    /// The nodes, in the order of the configuration.
+    pub(crate) nodes: Vec<StandIn>,
+    /// Where its files are.
+    pub(crate) folder: TempDir,
+    /// The configuration.
+    pub(crate) file: PathBuf,
+}
+
 /// A running gateway before its nodes. Everything ends when it is dropped.
 #[derive(Debug)]
 pub(crate) struct World {
@@ -80,6 +91,28 @@ pub(crate) struct World {
 impl Setup {
     /// Starts nodes and gateway.
     pub(crate) async fn start(&self) -> World {
+        let Site {
+            nodes,
+            folder,
+            file,
+        } = self.lay_out().await;
+        let (config, _) = Config::load(&file).unwrap_or_else(|wrong| panic!("{wrong}"));
+        let app = App::bind(config, Some(file)).unwrap();
+        let (bound, orders) = (app.bound(), app.orders());
+        let client = trusting(folder.path()).keeping(128);
+        let gateway = tokio::spawn(app.run());
+        World {
+            nodes,
+            client,
+            bound,
+            orders,
+            gateway,
+            folder,
+        }
+    }
+
+    /// Starts the nodes and writes every file that a gateway before them needs.
+    pub(crate) async fn lay_out(&self) -> Site {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
@@ -87,7 +120,7 @@ impl Setup {
         authority.write(&path("ca.pem")).unwrap();
         let leaf = authority.issue(&HOSTS).unwrap();
         leaf.write(&path("leaf.pem"), &path("leaf.key")).unwrap();
-        for ak in [SHANGHAI, BERLIN] {
+        for ak in [SHANGHAI, BERLIN, STRANGER] {
             write_secret(&path(ak), secret(ak).as_bytes()).unwrap();
         }
         let mut nodes = Vec::new();
@@ -103,20 +136,10 @@ impl Setup {
         }
         let file = path("gateway.toml");
         std::fs::write(&file, self.configuration(&nodes)).unwrap();
-        let (config, _) = Config::load(&file).unwrap_or_else(|wrong| panic!("{wrong}"));
-        let app = App::bind(config, Some(file)).unwrap();
-        let (bound, orders) = (app.bound(), app.orders());
-        let client = Client::new(&Trust::file(&path("ca.pem")).unwrap())
-            .unwrap()
-            .keeping(128);
-        let gateway = tokio::spawn(app.run());
-        World {
+        Site {
             nodes,
-            client,
-            bound,
-            orders,
-            gateway,
             folder,
+            file,
         }
     }
 
@@ -248,6 +271,11 @@ impl Drop for World {
     fn drop(&mut self) {
         self.gateway.abort();
     }
+}
+
+/// A client that trusts the authority of `folder`.
+pub(crate) fn trusting(folder: &Path) -> Client {
+    Client::new(&Trust::file(&folder.join("ca.pem")).unwrap()).unwrap()
 }
 
 /// Signs rightly, over the names of Huawei's own sample, now.
