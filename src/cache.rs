@@ -51,9 +51,12 @@ impl Cache {
         Some(Held { entry, freshness })
     }
 
-    /// Begins a fetch: what it brings is stored only if nothing was purged meanwhile.
-    pub fn ticket(&self) -> Ticket {
+    /// The right to store one answer: given before it is fetched, and void if anything is purged
+    /// meanwhile.
+    pub fn ticket(&self, key: CacheKey, call_id: Option<Box<str>>) -> Ticket {
         Ticket {
+            key,
+            call_id,
             purges: self.purges.load(Ordering::Acquire),
         }
     }
@@ -61,28 +64,31 @@ impl Cache {
     /// Stores an answer if the rules allow it; says what became of it.
     pub fn offer(
         &self,
-        key: &CacheKey,
-        call_id: Option<&str>,
+        ticket: &Ticket,
         reply: &WholeReply,
         rules: &Rules,
-        ticket: Ticket,
         now: Timestamp,
     ) -> Offered {
-        let Some(entry) = Entry::of(call_id, reply, rules, now) else {
+        let Some(mut entry) = Entry::of(reply, rules, now) else {
             return Offered::Passed;
         };
-        if rules.off || self.purged_since(ticket) {
+        if rules.off || self.is_void(ticket) {
             return Offered::Passed;
         }
         let negative = entry.negative;
         // "No data" never displaces an answer that is still good.
-        if negative && self.get(key, now).is_some_and(|held| !held.entry.negative) {
+        if negative
+            && self
+                .get(&ticket.key, now)
+                .is_some_and(|held| !held.entry.negative)
+        {
             return Offered::Passed;
         }
-        self.store.insert(key.clone(), Arc::new(entry));
+        entry.call_id.clone_from(&ticket.call_id);
+        self.store.insert(ticket.key.clone(), Arc::new(entry));
         // A purge between the look above and the insertion would have missed the entry.
-        if self.purged_since(ticket) {
-            self.store.invalidate(key);
+        if self.is_void(ticket) {
+            self.store.invalidate(&ticket.key);
             return Offered::Passed;
         }
         if negative {
@@ -122,7 +128,7 @@ impl Cache {
         (self.store.entry_count(), self.store.weighted_size())
     }
 
-    fn purged_since(&self, ticket: Ticket) -> bool {
+    fn is_void(&self, ticket: &Ticket) -> bool {
         ticket.purges != self.purges.load(Ordering::Acquire)
     }
 }
@@ -136,9 +142,11 @@ pub struct Purge {
     pub call_id: Option<Box<str>>,
 }
 
-/// The state of the purges when a fetch began.
-#[derive(Clone, Copy, Debug)]
+/// The right to store one answer under one key.
+#[derive(Clone, Debug)]
 pub struct Ticket {
+    key: CacheKey,
+    call_id: Option<Box<str>>,
     purges: u64,
 }
 
@@ -215,12 +223,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    fn of(
-        call_id: Option<&str>,
-        reply: &WholeReply,
-        rules: &Rules,
-        now: Timestamp,
-    ) -> Option<Self> {
+    fn of(reply: &WholeReply, rules: &Rules, now: Timestamp) -> Option<Self> {
         let json = reply
             .json
             .as_ref()
@@ -251,7 +254,7 @@ impl Entry {
             content_type: reply.headers.get(header::CONTENT_TYPE).cloned(),
             result_code: code.into(),
             negative,
-            call_id: call_id.map(Into::into),
+            call_id: None,
             stored_at: now,
             fresh_until,
             usable_until,

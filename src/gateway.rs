@@ -13,7 +13,6 @@ use crate::auth::{AuthError, Caller, Claim, Signable};
 use crate::cache::Cache;
 use crate::call::{Authorization, Call, Context, Delivery};
 use crate::ccfs::{Answer, Body, Endpoint, Payload};
-use crate::cluster::Cluster;
 use crate::config::Validation;
 use crate::flight::Flights;
 use crate::limit::{Addresses, Permit, Reservation};
@@ -31,7 +30,7 @@ mod snapshot;
 pub use intake::ReadError;
 pub use rejection::{Answer as ErrorAnswer, Rejection};
 pub use respond::ReplyBody;
-pub use snapshot::{Account, Front, Snapshot};
+pub use snapshot::{Account, Aim, Front, Snapshot};
 
 use recording::Fetched;
 use respond::Reply;
@@ -83,8 +82,8 @@ impl Gateway {
     }
 
     /// The answer to a head that the listener refused.
-    pub fn refuse(&self, origin: Origin, rejection: Rejection) -> Response<Bytes> {
-        respond::refusal(&rejection, &mut self.begin(origin, None).record)
+    pub fn refuse(&self, origin: Origin, rejection: &Rejection) -> Response<Bytes> {
+        respond::refusal(rejection, &mut self.begin(origin, None).record)
     }
 
     /// The stages, in order. What depends on our keys comes after the body is read, so that from
@@ -100,9 +99,9 @@ impl Gateway {
         let (head, incoming) = request.into_parts();
         let snapshot = exchange.snapshot.clone();
         let front = snapshot.front(&exchange.record.listener)?;
-        let cluster = front.route(head.uri.path())?;
-        exchange.record.cluster = Some(cluster.settings().name.clone());
-        let endpoint = front.endpoint(&head.method, head.uri.path())?;
+        let aim = front.aim(&head)?;
+        let endpoint = aim.endpoint;
+        exchange.record.cluster = Some(aim.cluster.settings().name.clone());
         exchange.enter()?;
 
         let intake = intake::Limits::of(&snapshot.limits, endpoint);
@@ -110,13 +109,11 @@ impl Gateway {
         if !endpoint.authenticated && !head.headers.contains_key(header::AUTHORIZATION) {
             self.charge_address(exchange)?;
             let body = intake.read(incoming, exchange).await?;
-            return self
-                .deliver_stranger(exchange, head, body, endpoint, cluster)
-                .await;
+            return self.deliver_stranger(exchange, head, body, &aim).await;
         }
         let claim = Claim::read(&head.headers, exchange.now, snapshot.clock_window);
         if let Err(error) = &claim
-            && !front.hears_out(error)
+            && !aim.hears_out(error)
         {
             return Err(self.refused(error, exchange));
         }
@@ -124,12 +121,10 @@ impl Gateway {
         let verified = claim.and_then(|claim| verify(&claim, &head, &body, &snapshot));
         let caller = match verified {
             Ok(caller) => caller,
-            Err(error) if front.forwards(&error, endpoint, &head, &snapshot) => {
+            Err(error) if aim.forwards(&error, &head, &snapshot) => {
                 exchange.record.metrics().count(Auth::Forwarded);
                 self.charge_address(exchange)?;
-                return self
-                    .deliver_stranger(exchange, head, body, endpoint, cluster)
-                    .await;
+                return self.deliver_stranger(exchange, head, body, &aim).await;
             }
             Err(error) => return Err(self.refused(&error, exchange)),
         };
@@ -138,13 +133,13 @@ impl Gateway {
         if !snapshot.limits.hits_are_free {
             exchange.charge(&account, endpoint)?;
         }
-        let payload = normalize(exchange, front.validation, endpoint, &head, body, &account)?;
+        let payload = normalize(exchange, &aim, &head, body, &account)?;
         exchange.record.call_id = payload.call_id().map(Into::into);
         let call = Call {
             caller,
             endpoint,
             payload,
-            cluster: cluster.clone(),
+            cluster: aim.cluster.clone(),
         };
         if endpoint.answer == Answer::SignedUrl {
             return self.recording(exchange, head, call, account).await;
@@ -204,12 +199,11 @@ impl Gateway {
         exchange: &mut Exchange,
         head: Parts,
         body: Bytes,
-        endpoint: &'static Endpoint,
-        cluster: &Arc<Cluster>,
+        aim: &Aim<'_>,
     ) -> Result<Reply, Rejection> {
         let delivery = Delivery {
-            endpoint,
-            cluster: cluster.clone(),
+            endpoint: aim.endpoint,
+            cluster: aim.cluster.clone(),
             affinity: 0,
             body,
             authorization: Authorization::Kept(None),
@@ -416,12 +410,12 @@ fn verify(
 /// Checks and normalizes a body as far as the listener's policy looks at it.
 fn normalize(
     exchange: &mut Exchange,
-    validation: Validation,
-    endpoint: &Endpoint,
+    aim: &Aim<'_>,
     head: &Parts,
     body: Bytes,
     account: &Account,
 ) -> Result<Payload, Rejection> {
+    let (endpoint, validation) = (aim.endpoint, aim.front.validation);
     if endpoint.body == Body::Opaque || validation == Validation::Off {
         return Ok(Payload::untouched(body));
     }

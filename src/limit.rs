@@ -1,10 +1,9 @@
 //! Budgets: per access key, after verification; per client address, for failures and strangers.
 //! A budget says "yes" or how long to wait; it never makes anybody wait.
 
-use std::sync::LazyLock;
 use std::time::Duration;
 
-use governor::clock::{Clock, DefaultClock};
+use governor::clock::{Clock, MonotonicClock};
 use governor::middleware::StateInformationMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
@@ -18,17 +17,18 @@ pub use in_flight::{InFlight, Permit, Reservation, Reserve};
 
 use crate::config::Rate;
 
-/// One budget: GCRA on one atomic.
+/// One budget: GCRA on one atomic. The system's monotonic clock has no state of its own: tens of
+/// thousands of budgets are made at start.
 #[derive(Debug)]
 pub struct Budget {
     rate: Rate,
-    limiter: RateLimiter<NotKeyed, InMemoryState, DefaultClock, StateInformationMiddleware>,
+    limiter: RateLimiter<NotKeyed, InMemoryState, MonotonicClock, StateInformationMiddleware>,
 }
 
 impl Budget {
     /// A full budget.
     pub fn new(rate: Rate) -> Self {
-        let limiter = RateLimiter::direct_with_clock(quota(rate), CLOCK.clone())
+        let limiter = RateLimiter::direct_with_clock(quota(rate), MonotonicClock)
             .with_middleware::<StateInformationMiddleware>();
         Self { rate, limiter }
     }
@@ -47,7 +47,7 @@ impl Budget {
             Ok(_) => Ok(()),
             Err(not_until) => Err(Exceeded {
                 rate: self.rate,
-                wait: not_until.wait_time_from(CLOCK.now()),
+                wait: not_until.wait_time_from(MonotonicClock.now()),
             }),
         }
     }
@@ -78,10 +78,6 @@ fn quota(rate: Rate) -> Quota {
     let at_least_one = |n| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
     Quota::per_second(at_least_one(rate.per_second)).allow_burst(at_least_one(rate.burst))
 }
-
-/// One clock for all budgets: making one asks the processor what it is (CPUID), which a virtual
-/// machine answers in tens of microseconds, and there are tens of thousands of budgets.
-static CLOCK: LazyLock<DefaultClock> = LazyLock::new(DefaultClock::default);
 
 #[cfg(test)]
 mod tests {

@@ -341,10 +341,14 @@ fn report(cluster: &Cluster, node: &Node, outcome: Outcome) {
     let change = cluster.observe(node, outcome, Instant::now().into_std());
     let cluster = &cluster.settings().name;
     let node = node.name();
+    let fault = match outcome {
+        Outcome::Failure(fault) | Outcome::ProbeFailure(fault) => fault.as_str(),
+        Outcome::Busy | Outcome::ProbeSuccess | Outcome::Success => "",
+    };
     match change {
-        Some(Change::Down) => tracing::warn!(%cluster, %node, "node is down"),
+        Some(Change::Down) => tracing::warn!(%cluster, %node, fault, "node is down"),
         Some(Change::Ejected(time)) => {
-            tracing::warn!(%cluster, %node, seconds = time.as_secs(), "node is put aside");
+            tracing::warn!(%cluster, %node, fault, seconds = time.as_secs(), "node is put aside");
         }
         Some(Change::Restored) => tracing::info!(%cluster, %node, "node answers again"),
         Some(Change::Up) => tracing::info!(%cluster, %node, "node is up"),

@@ -48,14 +48,7 @@ impl Port {
         let serving = Arc::new(ArcSwap::from_pointee(serving));
         let all = workers.all();
         if let Some(first) = all.first() {
-            let accept = accept(
-                socket,
-                name.clone(),
-                serving.clone(),
-                caps,
-                all.clone(),
-                watch,
-            );
+            let accept = accept(socket, serving.clone(), caps, all.clone(), watch);
             first.runtime.spawn(accept);
         }
         Ok(Self {
@@ -123,9 +116,9 @@ pub(super) fn listen(what: &str, address: SocketAddr) -> Result<TcpListener, Sta
     })
 }
 
+/// Accepts on the current runtime, until the drain closes the port.
 async fn accept(
     socket: TcpListener,
-    name: Arc<str>,
     serving: Arc<ArcSwap<Serving>>,
     caps: Arc<Caps>,
     workers: Arc<[Worker]>,
@@ -152,7 +145,7 @@ async fn accept(
         listener::accept_loop(socket, caps, is_proxy, hand_over, watch).await
     };
     if let Err(error) = accept.await {
-        tracing::error!(listener = %name, %error, "the listener ended");
+        tracing::error!(%error, "a listener ended");
     }
 }
 
@@ -180,7 +173,7 @@ impl Handler for Adapter {
             Violation::Method => Rejection::MethodNeverAllowed,
             Violation::TooLarge => Rejection::HeadersTooLarge,
         };
-        self.0.refuse(origin(peer), rejection)
+        self.0.refuse(origin(peer), &rejection)
     }
 }
 

@@ -51,10 +51,9 @@ impl Fixture {
     }
 
     fn offer(&self, ak: &str, call_id: &str, reply: &WholeReply, now: i64) -> Offered {
-        let ticket = self.cache.ticket();
         let key = CacheKey::for_test(ak, "{}");
-        self.cache
-            .offer(&key, Some(call_id), reply, &self.rules, ticket, at(now))
+        let ticket = self.cache.ticket(key, Some(call_id.into()));
+        self.cache.offer(&ticket, reply, &self.rules, at(now))
     }
 
     fn freshness(&self, ak: &str, now: i64) -> Option<Freshness> {
@@ -153,11 +152,10 @@ fn a_purge_takes_what_matches_and_what_is_under_way() {
         call_id: Some("2".into()),
     });
     assert_eq!(left(), [true, true]);
-    let ticket = f.cache.ticket();
+    let ticket = f.cache.ticket(CacheKey::for_test("a", "{}"), None);
     f.cache.purge(Purge::default());
     assert_eq!(left(), [false, false]);
-    let key = CacheKey::for_test("a", "{}");
-    let offered = f.cache.offer(&key, None, &answer, &f.rules, ticket, at(0));
+    let offered = f.cache.offer(&ticket, &answer, &f.rules, at(0));
     assert_eq!((offered, left()), (Offered::Passed, [false, false]));
 }
 

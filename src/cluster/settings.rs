@@ -70,7 +70,7 @@ impl fmt::Display for NodeAddress {
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Policy {
-    /// By ak and callId on a ring, with bounded load.
+    /// By ak and callId, with bounded load.
     ConsistentHash,
     /// The better of two random nodes by in-flight over weight.
     #[default]

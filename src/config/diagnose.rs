@@ -41,6 +41,8 @@ pub enum Severity {
 struct Source {
     path: PathBuf,
     masked: String,
+    /// Where each line begins; the first is 0.
+    starts: Vec<usize>,
 }
 
 impl Diagnosis {
@@ -114,12 +116,9 @@ impl Problem {
     /// Line and column (in characters), both from 1; nothing if the file as a whole is meant.
     pub fn place(&self) -> Option<(usize, usize)> {
         let start = self.span.as_ref()?.start;
-        let line = self.source.line(start);
-        let number = self.source.masked[..line.start].matches('\n').count() + 1;
-        Some((
-            number,
-            self.source.masked[line.start..start].chars().count() + 1,
-        ))
+        let (number, line) = self.source.line(start);
+        let column = self.source.masked[line.start..start].chars().count() + 1;
+        Some((number, column))
     }
 }
 
@@ -131,9 +130,9 @@ impl fmt::Display for Problem {
         };
         let title = level.primary_title(self.message.as_str());
         let path = self.source.path.to_string_lossy();
-        let group = match (&self.span, self.place()) {
-            (Some(span), Some((number, _))) => {
-                let line = self.source.line(span.start);
+        let group = match &self.span {
+            Some(span) => {
+                let (number, line) = self.source.line(span.start);
                 let end = span.end.min(line.end).max(span.start);
                 let mark = AnnotationKind::Primary
                     .span(span.start - line.start..end - line.start)
@@ -145,29 +144,34 @@ impl fmt::Display for Problem {
                         .annotation(mark),
                 )
             }
-            _ => {
-                let group = title.element(Origin::path(path));
-                if self.help.is_empty() {
-                    group
-                } else {
-                    group.element(Level::HELP.message(self.help.as_str()))
-                }
-            }
+            None if self.help.is_empty() => title.element(Origin::path(path)),
+            None => title
+                .element(Origin::path(path))
+                .element(Level::HELP.message(self.help.as_str())),
         };
         f.write_str(&Renderer::plain().render(&[group]))
     }
 }
 
 impl Source {
-    /// The line around a byte, without its end.
-    fn line(&self, at: usize) -> Range<usize> {
-        let start = self.masked[..at]
-            .rfind('\n')
-            .map_or(0, |newline| newline + 1);
-        let end = self.masked[at..]
-            .find('\n')
-            .map_or(self.masked.len(), |length| at + length);
-        start..end
+    fn new(path: &Path, masked: String) -> Self {
+        let after = masked.match_indices('\n').map(|(at, _)| at + 1);
+        Self {
+            path: path.to_owned(),
+            starts: std::iter::once(0).chain(after).collect(),
+            masked,
+        }
+    }
+
+    /// The number, from 1, and the bytes of the line around a byte, without its end.
+    fn line(&self, at: usize) -> (usize, Range<usize>) {
+        let number = self.starts.partition_point(|start| *start <= at);
+        let start = self.starts.get(number - 1).copied().unwrap_or(0);
+        let end = self
+            .starts
+            .get(number)
+            .map_or(self.masked.len(), |next| next - 1);
+        (number, start..end)
     }
 }
 
@@ -186,10 +190,7 @@ impl Report {
             return Vec::new();
         }
         faults.sort_by_key(|fault| fault.span.as_ref().map_or(0, |span| span.start));
-        let source = Arc::new(Source {
-            path: path.to_owned(),
-            masked: mask(text, &self.hidden),
-        });
+        let source = Arc::new(Source::new(path, mask(text, &self.hidden)));
         let problem = |fault: Fault| Problem {
             severity: fault.severity,
             span: fault.span.map(|span| on_characters(&source.masked, &span)),

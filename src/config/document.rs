@@ -1,11 +1,11 @@
 //! Text to the file's types: TOML, then the structure check, then serde on what is left.
 
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 use toml::de::{DeTable, Deserializer};
 
 use super::report::Report;
-use super::{schema, secrets, structure};
+use super::structure::{self, Form};
+use super::{schema, secrets};
 
 /// The two kinds of files.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -33,7 +33,7 @@ pub(super) fn read<T: DeserializeOwned>(text: &str, kind: Kind, report: &mut Rep
         }
         return None;
     }
-    structure::prune(table.get_mut(), kind.schema(), report);
+    structure::prune(table.get_mut(), kind.form(), report);
     match T::deserialize(Deserializer::from(table)) {
         Ok(file) => Some(file),
         // The structure check lets nothing pass that serde refuses. Should it, serde's own message
@@ -50,7 +50,7 @@ pub(super) fn read<T: DeserializeOwned>(text: &str, kind: Kind, report: &mut Rep
 }
 
 impl Kind {
-    fn schema(self) -> &'static Value {
+    fn form(self) -> &'static Form {
         match self {
             Self::AccessKeys => &schema::ACCESS_KEYS,
             Self::Main => &schema::MAIN,

@@ -83,6 +83,12 @@ impl Report {
         }
     }
 
+    /// Was any error found?
+    pub(super) fn has_errors(&self) -> bool {
+        let is_error = |fault: &Fault| fault.severity == Severity::Error;
+        self.faults.iter().any(is_error)
+    }
+
     /// The path as this file means it.
     pub(super) fn path(&self, written: &str) -> PathBuf {
         self.directory.join(written)
@@ -121,8 +127,17 @@ impl Report {
         self.faults.push(Fault {
             severity,
             span,
-            message,
-            help,
+            message: without_controls(message),
+            help: without_controls(help),
         });
+    }
+}
+
+/// Names of the file stand in messages, and messages stand in terminals and logs.
+fn without_controls(text: String) -> String {
+    if text.contains(char::is_control) {
+        text.escape_debug().to_string()
+    } else {
+        text
     }
 }

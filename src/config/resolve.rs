@@ -8,14 +8,18 @@ mod settings;
 mod tls;
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use accounts::Accounts;
+use zeroize::Zeroizing;
+
 use super::Config;
 use super::diagnose::{Diagnosis, Problem, Severity};
 use super::document::{self, Kind};
-use super::file::{AccessKeysFile, File, Key};
+use super::file::{AccessKey, AccessKeysFile, File, Key, Named};
 use super::report::Report;
 use super::units::{Size, Time};
 
@@ -29,18 +33,12 @@ pub(super) fn resolve(
     let Some(file) = document::read::<File>(text, Kind::Main, &mut report) else {
         return Err(Diagnosis::new(report.into_problems(path, text)));
     };
-    let keys_page = KeysPage::open(&file, &mut report);
-    let mut keys_report = Report::new(keys_page.as_ref().map_or(path, |page| &page.path));
-    let keys_file: Option<AccessKeysFile> = keys_page
-        .as_ref()
-        .and_then(|page| document::read(&page.text, Kind::AccessKeys, &mut keys_report));
-
-    let mut accounts = accounts::Accounts::new(&file.access_key_defaults, &mut report);
+    let mut keys = KeysPage::open(&file, &mut report);
+    let mut accounts = Accounts::new(&file.access_key_defaults, &mut report);
     accounts.add(&file.access_keys, false, &mut report);
-    if let Some(keys_file) = &keys_file {
-        accounts.add(&keys_file.access_keys, true, &mut keys_report);
+    if let Some(keys) = &mut keys {
+        accounts.add(&keys.tables, true, &mut keys.report);
     }
-    let all_accounts_read = keys_file.is_some() || file.access_keys_file.is_none();
     let mut config = Config {
         access_keys: accounts.into_map(),
         listeners: Default::default(),
@@ -54,23 +52,32 @@ pub(super) fn resolve(
     };
     let mut material = tls::Material::new(now);
     config.clusters = clusters::resolve(&file.clusters, &mut material, &mut report);
-    if all_accounts_read {
-        clusters::check_signers(&file.clusters, &config.access_keys, &mut report);
-    }
     config.listeners = listeners::resolve(&file, &mut material, &mut report);
     config.admin = listeners::admin(&file.admin, &mut material, &mut report);
     listeners::check_addresses(&file, &config, &mut report);
-    refuse_what_is_to_come(&file, &mut report);
-    config.files = files_of(path, [&report, &keys_report]);
-
-    let mut problems = report.into_problems(path, text);
-    if let Some(page) = keys_page {
-        problems.extend(keys_report.into_problems(&page.path, &page.text));
+    let all_declared = match &keys {
+        Some(keys) => !keys.report.has_errors(),
+        None => file.access_keys_file.is_none(),
+    };
+    if all_declared {
+        let tables = [
+            Some(&file.access_keys),
+            keys.as_ref().map(|keys| &keys.tables),
+        ];
+        clusters::check_signers(&file.clusters, &tables, &config.access_keys, &mut report);
     }
-    if problems
-        .iter()
-        .any(|problem| problem.severity() == Severity::Error)
-    {
+    refuse_what_is_to_come(&file, &mut report);
+
+    let mut files = BTreeSet::from([path.to_owned()]);
+    files.append(&mut report.files);
+    let mut problems = report.into_problems(path, text);
+    if let Some(mut keys) = keys {
+        files.append(&mut keys.report.files);
+        problems.extend(keys.report.into_problems(&keys.path, &keys.text));
+    }
+    config.files = files.into_iter().collect();
+    let is_error = |problem: &Problem| problem.severity() == Severity::Error;
+    if problems.iter().any(is_error) {
         return Err(Diagnosis::new(problems));
     }
     Ok((config, problems))
@@ -86,39 +93,52 @@ pub(super) fn unreadable(path: &Path, error: &std::io::Error) -> Diagnosis {
     Diagnosis::new(report.into_problems(path, ""))
 }
 
-/// The text of `access_keys_file`; wiped when dropped.
+/// `access_keys_file`, with findings of its own; its text is wiped when dropped.
 struct KeysPage {
     path: PathBuf,
-    text: zeroize::Zeroizing<String>,
+    text: Zeroizing<String>,
+    tables: Named<AccessKey>,
+    report: Report,
 }
 
 impl KeysPage {
-    fn open(file: &File, report: &mut Report) -> Option<Self> {
-        let written = file.access_keys_file.as_ref()?;
-        let path = report.path(written);
+    /// Reads the file that `main` names, if it names one.
+    fn open(main: &File, main_report: &mut Report) -> Option<Self> {
+        let written = main.access_keys_file.as_ref()?;
+        let path = main_report.path(written);
         if let Some(mode) = open_to_others(&path) {
             let message = format!("{} can be read by others (mode {mode:o})", path.display());
-            report.error(
-                written.span(),
-                message,
-                "must be readable by its owner only: chmod 600",
-            );
+            let help = "must be readable by its owner only: chmod 600";
+            main_report.error(written.span(), message, help);
             return None;
         }
-        match String::from_utf8(report.read(written)?) {
-            Ok(text) => Some(Self {
-                path,
-                text: text.into(),
-            }),
-            Err(_) => {
-                report.error(
-                    written.span(),
-                    format!("{} is not UTF-8", path.display()),
-                    "must be a TOML file",
-                );
-                None
-            }
-        }
+        let Ok(text) = String::from_utf8(main_report.read(written)?) else {
+            let message = format!("{} is not UTF-8", path.display());
+            main_report.error(written.span(), message, "must be a TOML file");
+            return None;
+        };
+        let text = Zeroizing::new(text);
+        let mut report = Report::new(&path);
+        let file: Option<AccessKeysFile> = document::read(&text, Kind::AccessKeys, &mut report);
+        Some(Self {
+            tables: file.unwrap_or_default().access_keys,
+            path,
+            text,
+            report,
+        })
+    }
+}
+
+/// Secrets should be their owner's only.
+fn warn_if_open(written: &str, span: &Range<usize>, report: &mut Report) {
+    let path = report.path(written);
+    if let Some(mode) = open_to_others(&path) {
+        let message = format!("{} can be read by others (mode {mode:o})", path.display());
+        report.warn(
+            span.clone(),
+            message,
+            "should be readable by its owner only: chmod 600",
+        );
     }
 }
 
@@ -127,15 +147,6 @@ fn open_to_others(path: &Path) -> Option<u32> {
     use std::os::unix::fs::PermissionsExt;
     let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;
     (mode & 0o044 != 0).then_some(mode)
-}
-
-/// Everything that was read, in order, without doubles.
-fn files_of(path: &Path, reports: [&Report; 2]) -> Vec<PathBuf> {
-    let mut files = BTreeSet::from([path.to_owned()]);
-    for report in reports {
-        files.extend(report.files.iter().cloned());
-    }
-    files.into_iter().collect()
 }
 
 /// What is part of the format but not of this version is refused, so that nothing is silently

@@ -8,23 +8,23 @@ use schemars::transform::RecursiveTransform;
 use serde_json::{Map, Value, json};
 
 use super::file::{AccessKeysFile, File};
+use super::structure::Form;
 
 /// The JSON Schema (draft 7) of the configuration file, as pretty-printed JSON.
 pub fn schema() -> String {
-    let mut text = serde_json::to_string_pretty(&*MAIN).unwrap_or_default();
+    let mut schema = generate::<File>();
+    schema["title"] = json!("ccfs-gateway configuration");
+    let mut text = serde_json::to_string_pretty(&schema).unwrap_or_default();
     text.push('\n');
     text
 }
 
-/// The schema of the configuration file, without references.
-pub(super) static MAIN: LazyLock<Value> = LazyLock::new(|| {
-    let mut schema = generate::<File>();
-    schema["title"] = json!("ccfs-gateway configuration");
-    schema
-});
+/// The form of the configuration file.
+pub(super) static MAIN: LazyLock<Form> = LazyLock::new(|| Form::of(&generate::<File>()));
 
-/// The schema of a file of access keys, without references.
-pub(super) static ACCESS_KEYS: LazyLock<Value> = LazyLock::new(generate::<AccessKeysFile>);
+/// The form of a file of access keys.
+pub(super) static ACCESS_KEYS: LazyLock<Form> =
+    LazyLock::new(|| Form::of(&generate::<AccessKeysFile>()));
 
 fn generate<T: JsonSchema>() -> Value {
     let settings = SchemaSettings::draft07().with(|settings| {

@@ -1,20 +1,27 @@
-//! Judges a parsed file against its schema: unknown keys, wrong types, values out of range, all at
-//! once. What is wrong is reported and taken out, so that the rest can be read and judged further.
+//! Judges a parsed file against the form of its schema: unknown keys, wrong types, values out of
+//! range, all at once. What is wrong is reported and taken out, so that the rest can be read and
+//! judged further.
+
+mod form;
 
 use std::ops::Range;
 
-use serde_json::Value;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
+
+pub(super) use form::Form;
+use form::{Keys, Text};
 
 use super::nearest::nearest;
 use super::report::Report;
 use super::secrets;
 use super::units::{Size, Time};
 
-/// Takes everything out of `table` that `schema` does not allow, and reports it.
-pub(super) fn prune(table: &mut DeTable<'_>, schema: &Value, report: &mut Report) {
-    Walk { report }.table(table, schema, &Trail::Root);
+/// Takes everything out of `table` that `form` does not allow, and reports it.
+pub(super) fn prune(table: &mut DeTable<'_>, form: &Form, report: &mut Report) {
+    if let Form::Table(keys) = form {
+        Walk { report }.table(table, keys, &Trail::Root);
+    }
 }
 
 struct Walk<'a> {
@@ -24,7 +31,7 @@ struct Walk<'a> {
 /// The keys down to a value; written out only when something is wrong there.
 enum Trail<'a> {
     Root,
-    Below(&'a Trail<'a>, &'a str),
+    Below(&'a Self, &'a str),
 }
 
 impl Trail<'_> {
@@ -38,23 +45,17 @@ impl Trail<'_> {
 }
 
 impl Walk<'_> {
-    fn table(&mut self, table: &mut DeTable<'_>, schema: &Value, trail: &Trail<'_>) {
-        let properties = &schema["properties"];
-        let others = &schema["additionalProperties"];
+    fn table(&mut self, table: &mut DeTable<'_>, keys: &Keys, trail: &Trail<'_>) {
         let mut out = Vec::new();
         for (key, value) in table.iter_mut() {
             let name: &str = key.get_ref();
             if secrets::is_secret(name) {
                 self.hide(value, &key.span());
             }
-            let below = match properties.get(name) {
-                Some(property) => property,
-                None if others.is_object() => others,
-                None => {
-                    self.unknown(name, &key.span(), value, properties);
-                    out.push(name.to_owned());
-                    continue;
-                }
+            let Some(below) = keys.below(name) else {
+                self.unknown(name, &key.span(), value, keys);
+                out.push(name.to_owned());
+                continue;
             };
             let trail = Trail::Below(trail, name);
             if !self.value(value, below, &key.span(), &trail) {
@@ -80,155 +81,128 @@ impl Walk<'_> {
         name: &str,
         span: &Range<usize>,
         value: &Spanned<DeValue<'_>>,
-        properties: &Value,
+        keys: &Keys,
     ) {
         // It may be a mistyped `secret_key`.
         self.hide(value, span);
-        let known = || {
-            properties
-                .as_object()
-                .into_iter()
-                .flat_map(|keys| keys.keys().map(String::as_str))
-        };
-        let help = match nearest(name, known()) {
+        let help = match nearest(name, keys.names()) {
             Some(meant) => format!("did you mean `{meant}`?"),
-            None => format!("known here: {}", known().collect::<Vec<_>>().join(", ")),
+            None => format!(
+                "known here: {}",
+                keys.names().collect::<Vec<_>>().join(", ")
+            ),
         };
-        self.report.error(
-            span.clone(),
-            format!("unknown key `{}`", name.escape_debug()),
-            help,
-        );
+        self.report
+            .error(span.clone(), format!("unknown key `{name}`"), help);
     }
 
     /// Does the value fit? If not, that was reported.
     fn value(
         &mut self,
         value: &mut Spanned<DeValue<'_>>,
-        schema: &Value,
+        form: &Form,
         key: &Range<usize>,
         trail: &Trail<'_>,
     ) -> bool {
-        let branches = schema["anyOf"]
-            .as_array()
-            .map_or(std::slice::from_ref(schema), Vec::as_slice);
-        let Some(schema) = branches
-            .iter()
-            .find(|branch| same_type(value.get_ref(), branch))
-        else {
-            self.wrong_type(value, branches, key, trail);
+        let Some(meant) = form.meant_by(value.get_ref()) else {
+            self.wrong_type(value, form, key, trail);
             return false;
         };
         let span = value.span();
-        match value.get_mut() {
-            DeValue::Table(table) => {
-                self.table(table, schema, trail);
+        match (value.get_mut(), meant) {
+            (DeValue::Table(table), Form::Table(keys)) => {
+                self.table(table, keys, trail);
                 true
             }
-            DeValue::Array(array) => self.array(array, schema, &span, trail),
-            DeValue::String(text) => self.text(text, schema, &span, trail),
-            DeValue::Integer(number) => {
+            (DeValue::Array(array), Form::List { .. }) => self.array(array, meant, &span, trail),
+            (DeValue::String(text), Form::Text(allowed)) => {
+                let fault = self.text_fault(text, allowed, &span, trail);
+                self.fits(fault, meant, span)
+            }
+            (DeValue::Integer(number), Form::Number { .. }) => {
                 let number = i64::from_str_radix(number.as_str(), number.radix()).ok();
-                self.range(number.map(|number| number as f64), schema, &span, trail)
+                let fault = out_of_range(number.map(|number| number as f64), meant, trail);
+                self.fits(fault, meant, span)
             }
-            DeValue::Float(number) => {
-                self.range(number.as_str().parse().ok(), schema, &span, trail)
+            (DeValue::Float(number), Form::Number { .. }) => {
+                let fault = out_of_range(number.as_str().parse().ok(), meant, trail);
+                self.fits(fault, meant, span)
             }
-            DeValue::Boolean(_) | DeValue::Datetime(_) => true,
+            _ => true,
         }
     }
 
+    /// Every item is judged; a single wrong one makes the list unreadable.
     fn array(
         &mut self,
         array: &mut DeArray<'_>,
-        schema: &Value,
+        form: &Form,
         span: &Range<usize>,
         trail: &Trail<'_>,
     ) -> bool {
-        let most = schema["maxItems"].as_u64().unwrap_or(u64::MAX);
-        let least = schema["minItems"].as_u64().unwrap_or(0);
+        let Form::List { items, least, most } = form else {
+            return true;
+        };
         let count = array.len() as u64;
-        if count < least || count > most {
-            self.report.error(
-                span.clone(),
-                format!("{} has {count} values", trail.path()),
-                format!("must be a list of {least} to {most}"),
-            );
+        if count < *least || count > *most {
+            let message = format!("{} has {count} values", trail.path());
+            self.report
+                .error(span.clone(), message, format!("must be {form}"));
             return false;
         }
         let mut all_fit = true;
         for item in array.iter_mut() {
             let place = item.span();
-            all_fit &= self.value(item, &schema["items"], &place, trail);
+            all_fit &= self.value(item, items, &place, trail);
         }
-        // One wrong item makes the list unreadable, but its tables were judged all the same.
         all_fit
     }
 
-    fn text(&mut self, text: &str, schema: &Value, span: &Range<usize>, trail: &Trail<'_>) -> bool {
-        if secrets::password_in_url(text) {
-            self.report.hidden.push(span.clone());
-            self.report.error(
-                span.clone(),
-                "a URL with a password",
-                "must not hold a password; secrets stand in files or in the environment",
-            );
-            return false;
-        }
-        if let Some(allowed) = allowed(schema)
-            && !allowed.contains(&text)
-        {
-            let help = match nearest(text, allowed.iter().copied()) {
-                Some(meant) => format!("did you mean \"{meant}\"?"),
-                None => format!("must be {}", describe(schema)),
-            };
-            self.report.error(
-                span.clone(),
-                format!("unknown value of {}", trail.path()),
-                help,
-            );
-            return false;
-        }
-        let form = schema["title"].as_str().unwrap_or_default();
-        let readable = match form {
-            Time::FORM => Time::parse(text).is_some(),
-            Size::FORM => Size::parse(text).is_some(),
-            _ => true,
-        };
-        if !readable {
-            self.report.error(
-                span.clone(),
-                format!("{} cannot be read", trail.path()),
-                format!("must be {form}"),
-            );
-        }
-        readable
-    }
-
-    fn range(
+    /// What is wrong with a text, and what would be right if its form does not say it.
+    fn text_fault(
         &mut self,
-        number: Option<f64>,
-        schema: &Value,
+        text: &str,
+        allowed: &Text,
         span: &Range<usize>,
         trail: &Trail<'_>,
-    ) -> bool {
-        let least = schema["minimum"].as_f64().unwrap_or(f64::NEG_INFINITY);
-        let most = schema["maximum"].as_f64().unwrap_or(f64::INFINITY);
-        let fits = number.is_some_and(|number| (least..=most).contains(&number));
-        if !fits {
-            self.report.error(
-                span.clone(),
-                format!("{} is out of range", trail.path()),
-                format!("must be {}", describe(schema)),
-            );
+    ) -> Option<Fault> {
+        if secrets::password_in_url(text) {
+            self.report.hidden.push(span.clone());
+            return Some(Fault {
+                message: format!("{} is a URL with a password", trail.path()),
+                help: Some(
+                    "must hold no password: secrets stand in files or in the environment".into(),
+                ),
+            });
         }
-        fits
+        let (fits, message) = match allowed {
+            Text::Any => return None,
+            Text::OneOf(values) => (values.iter().any(|value| value == text), "unknown value of"),
+            Text::Size => (Size::parse(text).is_some(), "cannot read"),
+            Text::Time => (Time::parse(text).is_some(), "cannot read"),
+        };
+        (!fits).then(|| Fault {
+            message: format!("{message} {}", trail.path()),
+            help: allowed
+                .meant(text)
+                .map(|meant| format!("did you mean \"{meant}\"?")),
+        })
+    }
+
+    /// Reports a fault, if there is one.
+    fn fits(&mut self, fault: Option<Fault>, form: &Form, span: Range<usize>) -> bool {
+        let Some(fault) = fault else {
+            return true;
+        };
+        let help = fault.help.unwrap_or_else(|| format!("must be {form}"));
+        self.report.error(span, fault.message, help);
+        false
     }
 
     fn wrong_type(
         &mut self,
         value: &Spanned<DeValue<'_>>,
-        branches: &[Value],
+        form: &Form,
         key: &Range<usize>,
         trail: &Trail<'_>,
     ) {
@@ -241,62 +215,27 @@ impl Walk<'_> {
             }
             _ => value.span(),
         };
-        let expected: Vec<_> = branches.iter().map(describe).collect();
         let message = format!("{} cannot be {}", trail.path(), name_of_type(found));
-        self.report
-            .error(place, message, format!("must be {}", expected.join(" or ")));
+        self.report.error(place, message, format!("must be {form}"));
     }
 }
 
-fn same_type(value: &DeValue<'_>, schema: &Value) -> bool {
-    let type_of_schema = match schema["type"].as_str() {
-        None if allowed(schema).is_some() => "string",
-        found => found.unwrap_or_default(),
+struct Fault {
+    message: String,
+    /// Without it: what the form says.
+    help: Option<String>,
+}
+
+/// No number is one that is too large to read.
+fn out_of_range(number: Option<f64>, form: &Form, trail: &Trail<'_>) -> Option<Fault> {
+    let Form::Number { least, most, .. } = form else {
+        return None;
     };
-    match value {
-        DeValue::Table(_) => type_of_schema == "object",
-        DeValue::Array(_) => type_of_schema == "array",
-        DeValue::String(_) => type_of_schema == "string",
-        DeValue::Integer(_) => matches!(type_of_schema, "integer" | "number"),
-        DeValue::Float(_) => type_of_schema == "number",
-        DeValue::Boolean(_) => type_of_schema == "boolean",
-        DeValue::Datetime(_) => false,
-    }
-}
-
-/// The values of a closed set: `enum`, or one described branch for each value.
-fn allowed(schema: &Value) -> Option<Vec<&str>> {
-    let values: Vec<_> = match schema["oneOf"].as_array() {
-        Some(branches) => branches.iter().flat_map(listed).collect(),
-        None => listed(schema).collect(),
-    };
-    (!values.is_empty()).then_some(values)
-}
-
-fn listed(schema: &Value) -> impl Iterator<Item = &str> {
-    let several = schema["enum"].as_array().into_iter().flatten();
-    several.chain([&schema["const"]]).filter_map(Value::as_str)
-}
-
-/// What a schema asks for, in words.
-fn describe(schema: &Value) -> String {
-    if let Some(values) = allowed(schema) {
-        let quoted: Vec<_> = values.iter().map(|value| format!("\"{value}\"")).collect();
-        return quoted.join(" or ");
-    }
-    let title = schema["title"].as_str();
-    let range = match (schema["minimum"].as_f64(), schema["maximum"].as_f64()) {
-        (Some(least), Some(most)) => format!(" from {least} to {most}"),
-        _ => String::new(),
-    };
-    match schema["type"].as_str().unwrap_or_default() {
-        "string" => title.unwrap_or("a text in quotes").to_owned(),
-        "integer" => format!("a whole number{range}"),
-        "number" => format!("a number{range}"),
-        "boolean" => "true or false".to_owned(),
-        "array" => "a list".to_owned(),
-        _ => "a table".to_owned(),
-    }
+    let fits = number.is_some_and(|number| (*least..=*most).contains(&number));
+    (!fits).then(|| Fault {
+        message: format!("{} is out of range", trail.path()),
+        help: None,
+    })
 }
 
 fn name_of_type(value: &DeValue<'_>) -> &'static str {

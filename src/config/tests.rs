@@ -1,6 +1,8 @@
 //! Configuration files with and without mistakes. Every test has a directory of its own with real
 //! certificates and secrets.
 
+mod handshake;
+mod hostile;
 mod mistakes;
 mod right;
 mod secrecy;

@@ -39,9 +39,9 @@ impl Time {
         let millis = duration.as_millis();
         match millis {
             0 => "0s".into(),
-            _ if millis % 3_600_000 == 0 => format!("{}h", millis / 3_600_000),
-            _ if millis % 60_000 == 0 => format!("{}m", millis / 60_000),
-            _ if millis % 1_000 == 0 => format!("{}s", millis / 1_000),
+            _ if millis.is_multiple_of(3_600_000) => format!("{}h", millis / 3_600_000),
+            _ if millis.is_multiple_of(60_000) => format!("{}m", millis / 60_000),
+            _ if millis.is_multiple_of(1_000) => format!("{}s", millis / 1_000),
             _ => format!("{millis}ms"),
         }
     }
@@ -68,9 +68,9 @@ impl Size {
     /// The shortest spelling that [`Size::parse`] reads back.
     pub(super) fn spell(bytes: u64) -> String {
         match bytes {
-            _ if bytes == 0 || bytes % (1 << 10) != 0 => format!("{bytes}B"),
-            _ if bytes % (1 << 30) == 0 => format!("{}GiB", bytes >> 30),
-            _ if bytes % (1 << 20) == 0 => format!("{}MiB", bytes >> 20),
+            _ if bytes == 0 || !bytes.is_multiple_of(1 << 10) => format!("{bytes}B"),
+            _ if bytes.is_multiple_of(1 << 30) => format!("{}GiB", bytes >> 30),
+            _ if bytes.is_multiple_of(1 << 20) => format!("{}MiB", bytes >> 20),
             _ => format!("{}KiB", bytes >> 10),
         }
     }

@@ -3,20 +3,18 @@
 //! brings is stored for whoever comes next.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, header};
 use jiff::Timestamp;
 
 use super::respond::Reply;
-use super::{Account, Exchange, Gateway, Rejection, Shared, Snapshot};
+use super::{Account, Exchange, Gateway, Rejection, Snapshot};
 use crate::cache::{Freshness, Held, Offered};
-use crate::call::{Authorization, CacheKey, Call, Cause, Delivery, Failure, WholeReply};
+use crate::call::{Authorization, CacheKey, Call, Cause, Delivery, Failure, Trail, WholeReply};
 use crate::ccfs::Verdict;
 use crate::limit::Exceeded;
 use crate::metrics::{Answered, CacheVerdict, Limited, Refresh};
-use crate::upstream::Upstream;
 
 /// What a fetch came to; shared with all who wait.
 #[derive(Clone, Debug)]
@@ -45,63 +43,55 @@ impl Gateway {
             return self.uncached(exchange, head, call, &account).await;
         };
         let no_cache = says_no_cache(&head.headers);
-        let held = self.shared.cache.get(&key, exchange.now);
-        let deadline = call.cluster.settings().timeouts.overall;
-        let call_id = call.payload.call_id().map(Into::into);
-        let fresh = held
-            .as_ref()
-            .filter(|held| held.freshness == Freshness::Fresh && !no_cache);
-        if let Some(held) = fresh {
+        if !no_cache
+            && let Some(held) = self.shared.cache.get(&key, exchange.now)
+            && held.freshness == Freshness::Fresh
+        {
             if held.entry.wants_renewal(exchange.now) {
-                let mut delivery = exchange.delivery(head, call);
-                if let Authorization::Kept(Some(caller)) = delivery.authorization {
-                    delivery.authorization = Authorization::Sign(caller);
-                }
-                self.renew(exchange, key, call_id, delivery);
+                self.renew(Fetch::renewing(exchange, head, call, key), exchange);
             }
-            return Ok(hit(exchange, held, None));
+            return Ok(hit(exchange, &held, None));
         }
-        let wait = Wait {
-            no_cache,
-            since: now_instant(),
-        };
         let charged = exchange.snapshot.limits.hits_are_free.then_some(account);
-        let delivery = exchange.delivery(head, call);
-        let seat = self.shared.flights.join(&key, || {
-            self.fetch(
-                exchange.snapshot.clone(),
-                key.clone(),
-                call_id,
-                delivery,
-                charged,
-            )
-        });
-        let started = seat.started();
-        let fetched = match tokio::time::timeout(deadline, seat.outcome()).await {
+        let fetch = Fetch::asked(exchange, head, call, key, charged);
+        self.fetched(exchange, fetch, no_cache).await
+    }
+
+    /// Waits for a fetch, at most as long as a client waits.
+    async fn fetched(
+        &self,
+        exchange: &mut Exchange,
+        fetch: Fetch,
+        no_cache: bool,
+    ) -> Result<Reply, Rejection> {
+        let key = fetch.key.clone();
+        let patience = fetch.delivery.cluster.settings().timeouts.overall;
+        let seat = self.shared.flights.join(&key, || self.bring(fetch));
+        let way = Way {
+            no_cache,
+            started: seat.started(),
+        };
+        let before = exchange.record.elapsed();
+        let fetched = match tokio::time::timeout(patience, seat.outcome()).await {
             Ok(Some(fetched)) => fetched,
             Ok(None) => return Err(Rejection::Internal),
             Err(_) => Fetched::Failed(Failure {
                 cause: Cause::Timeout,
                 sent: true,
-                trail: crate::call::Trail::default(),
+                trail: Trail::default(),
             }),
         };
-        if !started {
-            exchange.record.wait = Some(wait.since.elapsed());
+        if !way.started {
+            exchange.record.wait = Some(exchange.record.elapsed().saturating_sub(before));
         }
         if fetched.is_for_want_of_a_node() {
-            let now = wall_clock();
-            if let Some(held) = self
-                .shared
-                .cache
-                .get(&key, now)
-                .filter(|held| !held.entry.negative)
-            {
-                exchange.now = now;
+            exchange.now = wall_clock();
+            let held = self.shared.cache.get(&key, exchange.now);
+            if let Some(held) = held.filter(|held| !held.entry.negative) {
                 return Ok(hit(exchange, &held, Some("stale-if-error")));
             }
         }
-        landed(exchange, fetched, started, &wait)
+        landed(exchange, fetched, way)
     }
 
     /// With a query, or of a body that nobody looked into: never cached, never shared.
@@ -113,6 +103,7 @@ impl Gateway {
         account: &Account,
     ) -> Result<Reply, Rejection> {
         exchange.record.metrics().count(CacheVerdict::Bypass);
+        exchange.record.cache = Some("bypass");
         if exchange.snapshot.limits.hits_are_free {
             exchange.charge(account, call.endpoint)?;
         }
@@ -122,24 +113,16 @@ impl Gateway {
             &mut reply.headers,
             HeaderValue::from_static("ccfs-gateway; fwd=bypass"),
         );
-        exchange.record.cache = Some("bypass");
         Ok(reply)
     }
 
-    /// Renews an entry in the background, signed by the gateway, not charged.
-    fn renew(
-        &self,
-        exchange: &Exchange,
-        key: CacheKey,
-        call_id: Option<Box<str>>,
-        delivery: Delivery,
-    ) {
+    /// Renews an entry in the background; nobody waits for it, nobody is charged.
+    fn renew(&self, fetch: Fetch, exchange: &Exchange) {
         let metrics = exchange.record.metrics().clone();
-        let snapshot = exchange.snapshot.clone();
-        self.shared.flights.join(&key.clone(), || {
-            let fetch = self.fetch(snapshot, key, call_id, delivery, None);
+        self.shared.flights.join(&fetch.key.clone(), || {
+            let fetched = self.bring(fetch);
             async move {
-                let fetched = fetch.await;
+                let fetched = fetched.await;
                 let stored = matches!(fetched, Fetched::Answered(_, Offered::Stored));
                 metrics.count(if stored { Refresh::Ok } else { Refresh::Failed });
                 fetched
@@ -148,44 +131,62 @@ impl Gateway {
     }
 
     /// One fetch, from the budget to the store. Lazy: nothing begins before it is polled.
-    fn fetch(
-        &self,
-        snapshot: Arc<Snapshot>,
-        key: CacheKey,
-        call_id: Option<Box<str>>,
-        delivery: Delivery,
-        charged: Option<Arc<Account>>,
-    ) -> impl Future<Output = Fetched> + Send + 'static {
+    fn bring(&self, fetch: Fetch) -> impl Future<Output = Fetched> + Send + 'static {
         let (shared, upstream) = (self.shared.clone(), self.upstream.clone());
         async move {
-            if let Some(Err(exceeded)) = charged.map(|account| account.charge()) {
+            if let Some(Err(exceeded)) = fetch.charged.map(|account| account.charge()) {
                 return Fetched::Limited(exceeded);
             }
-            bring(&shared, &upstream, &snapshot, &key, call_id, delivery).await
+            let ticket = shared.cache.ticket(fetch.key, fetch.call_id);
+            let last_try = fetch.delivery.cluster.settings().timeouts.fetch;
+            match upstream.whole(&fetch.delivery, last_try).await {
+                Ok(reply) => {
+                    let rules = &fetch.snapshot.rules;
+                    let offered = shared.cache.offer(&ticket, &reply, rules, wall_clock());
+                    Fetched::Answered(Arc::new(reply), offered)
+                }
+                Err(failure) => Fetched::Failed(failure),
+            }
         }
     }
 }
 
-async fn bring(
-    shared: &Shared,
-    upstream: &Upstream,
-    snapshot: &Snapshot,
-    key: &CacheKey,
+/// What a fetch needs; owned, since it may outlive the request that started it.
+struct Fetch {
+    snapshot: Arc<Snapshot>,
+    key: CacheKey,
     call_id: Option<Box<str>>,
     delivery: Delivery,
-) -> Fetched {
-    let ticket = shared.cache.ticket();
-    let last_try = delivery.cluster.settings().timeouts.fetch;
-    match upstream.whole(&delivery, last_try).await {
-        Ok(reply) => {
-            let call_id = call_id.as_deref();
-            let offered =
-                shared
-                    .cache
-                    .offer(key, call_id, &reply, &snapshot.rules, ticket, wall_clock());
-            Fetched::Answered(Arc::new(reply), offered)
+    charged: Option<Arc<Account>>,
+}
+
+impl Fetch {
+    /// For a client who waits.
+    fn asked(
+        exchange: &Exchange,
+        head: Parts,
+        call: Call,
+        key: CacheKey,
+        charged: Option<Arc<Account>>,
+    ) -> Self {
+        let call_id = call.payload.call_id().map(Into::into);
+        let delivery = exchange.delivery(head, call);
+        Self {
+            snapshot: exchange.snapshot.clone(),
+            key,
+            call_id,
+            delivery,
+            charged,
         }
-        Err(failure) => Fetched::Failed(failure),
+    }
+
+    /// For an entry in its last tenth: signed by the gateway, charged to nobody.
+    fn renewing(exchange: &Exchange, head: Parts, call: Call, key: CacheKey) -> Self {
+        let mut fetch = Self::asked(exchange, head, call, key, None);
+        if let Authorization::Kept(Some(caller)) = fetch.delivery.authorization {
+            fetch.delivery.authorization = Authorization::Sign(caller);
+        }
+        fetch
     }
 }
 
@@ -204,9 +205,11 @@ impl Fetched {
     }
 }
 
-struct Wait {
+/// How a reply was come by.
+#[derive(Clone, Copy)]
+struct Way {
     no_cache: bool,
-    since: Instant,
+    started: bool,
 }
 
 /// The reply of an entry. `detail` overrides what the entry would say of itself.
@@ -239,12 +242,7 @@ fn hit(exchange: &mut Exchange, held: &Held, detail: Option<&'static str>) -> Re
 }
 
 /// The reply of a fetch, to whoever started it or waited for it.
-fn landed(
-    exchange: &mut Exchange,
-    fetched: Fetched,
-    started: bool,
-    wait: &Wait,
-) -> Result<Reply, Rejection> {
+fn landed(exchange: &mut Exchange, fetched: Fetched, way: Way) -> Result<Reply, Rejection> {
     let (reply, offered) = match fetched {
         Fetched::Answered(reply, offered) => (reply, offered),
         Fetched::Limited(exceeded) => {
@@ -259,7 +257,7 @@ fn landed(
             return Err(failure.into());
         }
     };
-    let (verdict, name, status) = match (wait.no_cache, started, offered) {
+    let (verdict, name, status) = match (way.no_cache, way.started, offered) {
         (true, true, _) => (
             CacheVerdict::NoCache,
             "no_cache",
@@ -287,7 +285,7 @@ fn landed(
     exchange.record.metrics().count(verdict);
     exchange.record.cache = Some(name);
     let whole = exchange.trail(Ok(WholeReply::clone(&reply)))?;
-    let mut reply = if started {
+    let mut reply = if way.started {
         Reply::whole(whole)
     } else {
         // Somebody else's request brought it: only what a later hit would get, too.
@@ -322,9 +320,4 @@ fn says_no_cache(headers: &HeaderMap) -> bool {
 )]
 fn wall_clock() -> Timestamp {
     Timestamp::now()
-}
-
-#[expect(clippy::disallowed_methods, reason = "a stopwatch")]
-fn now_instant() -> Instant {
-    Instant::now()
 }

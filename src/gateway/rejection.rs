@@ -85,6 +85,7 @@ pub struct Answer {
 
 impl Rejection {
     /// The table of `README.md`, "Errors".
+    #[expect(clippy::too_many_lines, reason = "one table, one line for each")]
     pub fn answer(&self) -> Answer {
         let (kind, status, code, outcome) = match self {
             Self::BodyTooLarge { .. } => (

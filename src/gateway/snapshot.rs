@@ -144,11 +144,23 @@ impl Front {
         }
     }
 
-    /// The cluster behind a raw path: the longest prefix wins.
+    /// Where a request goes.
     ///
     /// # Errors
-    /// No route covers the path.
-    pub fn route(&self, path: &str) -> Result<&Arc<Cluster>, Rejection> {
+    /// No route covers the path, another method is needed, or the path is outside the table where
+    /// that is refused.
+    pub fn aim(&self, head: &Parts) -> Result<Aim<'_>, Rejection> {
+        let cluster = self.route(head.uri.path())?;
+        let endpoint = self.endpoint(&head.method, head.uri.path())?;
+        Ok(Aim {
+            front: self,
+            cluster,
+            endpoint,
+        })
+    }
+
+    /// The cluster behind a raw path: the longest prefix wins.
+    fn route(&self, path: &str) -> Result<&Arc<Cluster>, Rejection> {
         self.routes
             .iter()
             .find(|(prefix, _)| path.starts_with(prefix.as_str()))
@@ -156,11 +168,7 @@ impl Front {
             .ok_or(Rejection::NotFound("no route covers this path"))
     }
 
-    /// The interface behind a method and a raw path.
-    ///
-    /// # Errors
-    /// Another method, or a path outside the table where that is refused.
-    pub fn endpoint(&self, method: &Method, path: &str) -> Result<&'static Endpoint, Rejection> {
+    fn endpoint(&self, method: &Method, path: &str) -> Result<&'static Endpoint, Rejection> {
         match ccfs::find(method, path) {
             Lookup::Found(endpoint) => Ok(endpoint),
             Lookup::OtherMethod(endpoint) => {
@@ -174,30 +182,36 @@ impl Front {
     }
 }
 
+/// Where a request goes, and under which policies.
+#[derive(Clone, Copy, Debug)]
+pub struct Aim<'a> {
+    /// The policies.
+    pub front: &'a Front,
+    /// Whose nodes answer.
+    pub cluster: &'a Arc<Cluster>,
+    /// The interface.
+    pub endpoint: &'static Endpoint,
+}
+
 /// Strangers: callers with an unknown ak, another scheme, or no Authorization at all.
-impl Front {
+impl Aim<'_> {
     /// May somebody without a readable claim still turn out to be a forwarded stranger, once the body
     /// is read?
     pub fn hears_out(&self, error: &AuthError) -> bool {
-        self.unknown_clients == UnknownClients::Forward
+        self.front.unknown_clients == UnknownClients::Forward
             && matches!(error, AuthError::Missing | AuthError::OtherScheme)
     }
 
     /// Is a caller who did not verify forwarded as a stranger? Only on interfaces of the table, and
     /// never with a value that names a configured ak: that one verifies or is refused.
-    pub fn forwards(
-        &self,
-        error: &AuthError,
-        endpoint: &Endpoint,
-        head: &Parts,
-        snapshot: &Snapshot,
-    ) -> bool {
+    pub fn forwards(&self, error: &AuthError, head: &Parts, snapshot: &Snapshot) -> bool {
+        let is_unknown = *error == AuthError::UnknownKey
+            && self.front.unknown_clients == UnknownClients::Forward;
         let names_an_account = |value: &HeaderValue| {
             auth::mentions(value.as_bytes(), |part| snapshot.account(part).is_some())
         };
-        (self.hears_out(error)
-            || (self.unknown_clients == UnknownClients::Forward && *error == AuthError::UnknownKey))
-            && !endpoint.is_unlisted()
+        (self.hears_out(error) || is_unknown)
+            && !self.endpoint.is_unlisted()
             && !head
                 .headers
                 .get_all(header::AUTHORIZATION)

@@ -97,6 +97,7 @@ impl SendRate {
 
     /// A new answer begins a new window.
     pub(super) fn begin(&mut self, sent: u64) {
+        self.waiting_since = None;
         self.waited = Duration::ZERO;
         self.sent_before = sent;
     }
@@ -104,3 +105,67 @@ impl SendRate {
 
 /// Over any so long time in which there were bytes to send, the rate must be kept.
 const WINDOW: Duration = Duration::from_secs(30);
+
+/// How long a connection that was accepted at the end of a drain may take to ask once.
+pub(super) const GREETING: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KIB: u64 = 1024;
+
+    fn rate() -> (SendRate, Instant) {
+        (SendRate::new(4 * KIB), Instant::now())
+    }
+
+    fn seconds(count: u64) -> Duration {
+        Duration::from_secs(count)
+    }
+
+    #[test]
+    fn a_reader_at_the_rate_goes_on_and_one_below_it_does_not() {
+        let (mut rate, start) = rate();
+        for window in 0..5 {
+            let now = start + seconds(30 * window);
+            assert!(rate.observe(now, 120 * KIB * window, true).is_ok());
+        }
+        assert_eq!(
+            rate.observe(start + seconds(150), 120 * KIB * 5 - 1, true),
+            Err(TooSlow)
+        );
+    }
+
+    #[test]
+    fn only_time_in_which_bytes_wait_counts() {
+        let (mut rate, start) = rate();
+        assert_eq!(rate.observe(start, 0, true), Ok(Some(start + seconds(30))));
+        assert_eq!(rate.observe(start + seconds(20), 1, false), Ok(None));
+        let later = start + seconds(1000);
+        assert_eq!(rate.observe(later, 1, true), Ok(Some(later + seconds(10))));
+        assert_eq!(
+            rate.observe(later + seconds(9), 1, true),
+            Ok(Some(later + seconds(10)))
+        );
+        assert_eq!(rate.observe(later + seconds(10), 1, true), Err(TooSlow));
+    }
+
+    #[test]
+    fn taking_a_little_now_and_then_does_not_help() {
+        let (mut rate, start) = rate();
+        let mut sent = 0;
+        let slow = (0..60).any(|second| {
+            sent += KIB;
+            let now = start + seconds(second);
+            let _ = rate.observe(now, sent, false);
+            rate.observe(now, sent, true) == Err(TooSlow)
+        });
+        assert!(slow);
+    }
+
+    #[test]
+    fn no_rate_asked_is_none_kept() {
+        let mut rate = SendRate::new(0);
+        assert_eq!(rate.observe(Instant::now(), 0, true), Ok(None));
+    }
+}

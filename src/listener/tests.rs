@@ -1,4 +1,6 @@
 //! The listener against real sockets, with a toy handler.
 
+mod drain;
 mod http1;
+mod http2;
 mod stage;

@@ -141,8 +141,8 @@ fn set_content_length(delivery: &Delivery, names: &str, headers: &mut HeaderMap)
         // Signed as text: `007` must stay `007`.
         return;
     }
-    let bodiless = matches!(delivery.method, Method::GET | Method::HEAD);
-    if length == 0 && claimed.is_none() && bodiless {
+    let has_body = matches!(delivery.method, Method::PATCH | Method::POST | Method::PUT);
+    if length == 0 && claimed.is_none() && !has_body {
         return;
     }
     headers.insert(CONTENT_LENGTH, HeaderValue::from(length));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 
 use super::settings::rate;
-use super::{open_to_others, or};
+use super::{or, warn_if_open};
 use crate::auth::{AccessKey, Credential, Secret};
 use crate::ccfs::{Tenant, Versionless, parse_zone};
 use crate::config::file::{self, Named};
@@ -18,6 +18,8 @@ use crate::config::{Account, Rate};
 /// Accounts of both files, resolved one after the other.
 pub(super) struct Accounts {
     defaults: Given,
+    /// Is there a default zone, right or wrong?
+    default_zone: bool,
     zones: HashMap<String, Option<TimeZone>>,
     resolved: HashMap<AccessKey, Account>,
 }
@@ -58,6 +60,7 @@ impl Accounts {
                 in_flight: 256,
                 enabled: true,
             },
+            default_zone: defaults.time_zone.is_some(),
             zones: HashMap::new(),
             resolved: HashMap::new(),
         };
@@ -77,7 +80,7 @@ impl Accounts {
             check_name(name, report);
             let given = self.given(table, report);
             let secrets = secrets(name, table, secret_file, report);
-            if given.zone.is_none() && table.time_zone.is_none() {
+            if table.time_zone.is_none() && !self.default_zone {
                 report.missing(
                     &format!("access_keys.{}.time_zone", name.value),
                     name.span(),
@@ -178,113 +181,84 @@ fn check_name(name: &At<String>, report: &mut Report) {
     }
 }
 
-/// The one or two secrets of an account.
+/// The one or two secrets of an account, from the one place that holds them.
 fn secrets(
     name: &At<String>,
     table: &file::AccessKey,
     secret_file: bool,
     report: &mut Report,
 ) -> Option<Vec<Secret>> {
-    let mut found = Vec::with_capacity(1);
-    let mut sources: Vec<Range<usize>> = Vec::new();
-    if let Some(inline) = &table.secret_key {
-        sources.push(inline.span());
-        if secret_file {
-            take(
-                inline
-                    .as_slice()
-                    .iter()
-                    .map(|text| Some(text.clone().into_bytes())),
-                &inline.span,
-                &mut found,
-                report,
-            );
-        } else {
-            report.error(
-                inline.span(),
-                "a secret in the configuration itself",
-                "use secret_key_file or secret_key_env, or move the account to access_keys_file",
-            );
+    if let Some(inline) = &table.secret_key
+        && !secret_file
+    {
+        report.error(
+            inline.span(),
+            "a secret in the configuration itself",
+            "use secret_key_file or secret_key_env, or move the account to access_keys_file",
+        );
+        return None;
+    }
+    let (place, read): (_, Reader) = match (
+        &table.secret_key,
+        &table.secret_key_file,
+        &table.secret_key_env,
+    ) {
+        (Some(inline), None, None) => (inline, |text, _, _| Some(text.as_bytes().to_vec())),
+        (None, Some(files), None) => (files, read_secret),
+        (None, None, Some(variables)) => (variables, read_variable),
+        (None, None, None) => {
+            no_secret(name, report);
+            return None;
         }
-    }
-    if let Some(files) = &table.secret_key_file {
-        sources.push(files.span());
-        let contents: Vec<_> = files
-            .as_slice()
-            .iter()
-            .map(|path| read_secret(path, &files.span, report))
-            .collect();
-        take(contents, &files.span, &mut found, report);
-    }
-    if let Some(variables) = &table.secret_key_env {
-        sources.push(variables.span());
-        let contents: Vec<_> = variables
-            .as_slice()
-            .iter()
-            .map(|variable| read_variable(variable, &variables.span, report))
-            .collect();
-        take(contents, &variables.span, &mut found, report);
-    }
-    match sources.as_slice() {
-        [] => {
-            for key in ["secret_key_file", "secret_key_env", "secret_key"] {
-                if report
-                    .judged
-                    .contains(&format!("access_keys.{}.{key}", name.value))
-                {
-                    return None;
-                }
-            }
+        (_, _, Some(another)) | (_, Some(another), None) => {
             report.error(
-                name.span(),
-                "no secret",
-                "needs secret_key_file or secret_key_env",
+                another.span(),
+                "more than one source of secrets",
+                "must be one of secret_key_file and secret_key_env; two secrets are a list",
             );
+            return None;
         }
-        [_] => {}
-        [.., last] => report.error(
-            last.clone(),
-            "more than one source of secrets",
-            "must be one of secret_key_file and secret_key_env; two secrets are a list",
-        ),
-    }
-    (!found.is_empty()).then_some(found)
-}
-
-/// Keeps the contents that were readable; an empty one is an error.
-fn take(
-    contents: impl IntoIterator<Item = Option<Vec<u8>>>,
-    span: &Range<usize>,
-    found: &mut Vec<Secret>,
-    report: &mut Report,
-) {
-    for content in contents.into_iter().flatten() {
-        if content.is_empty() {
+    };
+    let mut found = Vec::with_capacity(place.as_slice().len());
+    for written in place.as_slice() {
+        let secret = read(written, &place.span, report)?;
+        if secret.is_empty() {
             report.error(
-                span.clone(),
+                place.span(),
                 "the secret is empty",
                 "must hold at least one byte",
             );
         } else {
-            found.push(Secret::new(content));
+            found.push(Secret::new(secret));
         }
+    }
+    Some(found)
+}
+
+/// What is written, its place -> the bytes of the secret.
+type Reader = fn(&str, &Range<usize>, &mut Report) -> Option<Vec<u8>>;
+
+/// Says so, unless a wrong one was told of already.
+fn no_secret(name: &At<String>, report: &mut Report) {
+    let judged = |key: &&str| {
+        report
+            .judged
+            .contains(&format!("access_keys.{}.{key}", name.value))
+    };
+    let keys = ["secret_key", "secret_key_file", "secret_key_env"];
+    if !keys.iter().any(judged) {
+        report.error(
+            name.span(),
+            "no secret",
+            "needs secret_key_file or secret_key_env",
+        );
     }
 }
 
 /// The bytes of a secret file without the line end that editors add.
 fn read_secret(path: &str, span: &Range<usize>, report: &mut Report) -> Option<Vec<u8>> {
     let mut bytes = report.read_at(path, span)?;
-    if let Some(mode) = open_to_others(&report.path(path)) {
-        let message = format!(
-            "{} can be read by others (mode {mode:o})",
-            report.path(path).display()
-        );
-        report.warn(
-            span.clone(),
-            message,
-            "should be readable by its owner only: chmod 600",
-        );
-    }
+    warn_if_open(path, span, report);
     if bytes.last() == Some(&b'\n') {
         bytes.pop();
         if bytes.last() == Some(&b'\r') {

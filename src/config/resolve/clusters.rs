@@ -232,32 +232,40 @@ fn signed_check(file: &file::HealthCheck, report: &mut Report) -> Option<SignedC
     }
 }
 
-/// A signed health check needs an account that exists and is enabled.
+/// A signed health check needs an account of `tables` that is enabled. One that could not be
+/// resolved has an error of its own.
 pub(super) fn check_signers(
     file: &Named<file::Cluster>,
+    tables: &[Option<&Named<file::AccessKey>>],
     accounts: &HashMap<AccessKey, Account>,
     report: &mut Report,
 ) {
-    for signer in file
-        .values()
-        .filter_map(|table| table.health_check.access_key.as_ref())
-    {
-        match accounts.get(signer.as_str()) {
-            None => {
-                let help = match nearest(signer, accounts.keys().map(AccessKey::as_str)) {
-                    Some(meant) => format!("did you mean \"{meant}\"?"),
-                    None => "must be one of the access keys".to_owned(),
-                };
-                report.error(signer.span(), "unknown access key", help);
-            }
-            Some(account) if !account.credential.enabled() => {
-                report.error(
-                    signer.span(),
-                    "this access key is disabled",
-                    "must be an enabled one: health checks sign with it",
-                );
-            }
-            Some(_) => {}
+    let names = || {
+        tables
+            .iter()
+            .flatten()
+            .flat_map(|tables| tables.keys())
+            .map(|name| name.as_str())
+    };
+    for table in file.values() {
+        let Some(signer) = &table.health_check.access_key else {
+            continue;
+        };
+        if !names().any(|name| name == signer.as_str()) {
+            let help = match nearest(signer, names()) {
+                Some(meant) => format!("did you mean \"{meant}\"?"),
+                None => "must be one of the access keys".to_owned(),
+            };
+            report.error(signer.span(), "unknown access key", help);
+        } else if accounts
+            .get(signer.as_str())
+            .is_some_and(|account| !account.credential.enabled())
+        {
+            report.error(
+                signer.span(),
+                "this access key is disabled",
+                "must be an enabled one: health checks sign with it",
+            );
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::tls::Material;
-use super::{or, shared};
+use super::{or, shared, warn_if_open};
 use crate::config::file::{self, File, Named};
 use crate::config::nearest::nearest;
 use crate::config::place::At;
@@ -364,6 +364,7 @@ fn proxy_protocol(table: Option<&At<file::ProxyProtocol>>, report: &mut Report) 
 /// The token of a file, without the line end that editors add.
 fn token(path: &At<String>, report: &mut Report) -> Option<Arc<AdminToken>> {
     let bytes = report.read(path)?;
+    warn_if_open(path, &path.span, report);
     let text = String::from_utf8(bytes).unwrap_or_default();
     let token = text.trim_end_matches(['\r', '\n']);
     if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {

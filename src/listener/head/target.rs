@@ -119,7 +119,7 @@ fn is_path_byte(byte: u8) -> bool {
 
 /// RFC 3986: pchar, `/` and `?`; and the few that clients in the wild leave bare in a query.
 fn is_query_byte(byte: u8) -> bool {
-    is_path_byte(byte) || matches!(byte, b'?' | b'[' | b']' | b'{' | b'}' | b'|' | b'"' | b'^')
+    is_path_byte(byte) || matches!(byte, b'?' | b'[' | b']' | b'{' | b'}' | b'|' | b'^')
 }
 
 const NEITHER_FORM: Fault = Fault::new(

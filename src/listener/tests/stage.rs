@@ -265,7 +265,7 @@ pub(super) struct Client<S>(pub(super) S);
 
 impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Client<S> {
     pub(super) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.0.write_all(bytes.as_ref()).await.unwrap();
+        within(self.0.write_all(bytes.as_ref())).await.unwrap();
         self.0.flush().await.unwrap();
     }
 

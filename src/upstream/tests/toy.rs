@@ -24,6 +24,8 @@ pub(in crate::upstream) enum Act {
     Answer(Vec<u8>),
     /// Writes the bytes, then ends the connection in order.
     AnswerAndClose(Vec<u8>),
+    /// Writes the bytes, and ends the connection in order after a while.
+    AnswerAndCloseLater(Vec<u8>, Duration),
     /// Writes the bytes, then drops the connection without a goodbye.
     Cut(Vec<u8>),
     /// Writes the bytes after a while.
@@ -52,13 +54,14 @@ impl Seen {
     }
 }
 
-/// A running node; ends when it is dropped.
+/// A running node; ends when its last handle is dropped.
+#[derive(Clone)]
 pub(in crate::upstream) struct Toy {
     pub(in crate::upstream) address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
     open: Arc<AtomicUsize>,
     goodbyes: Arc<AtomicUsize>,
-    _tasks: JoinSet<()>,
+    _tasks: Arc<JoinSet<()>>,
 }
 
 impl Toy {
@@ -93,7 +96,7 @@ impl Toy {
             seen,
             open,
             goodbyes,
-            _tasks: tasks,
+            _tasks: Arc::new(tasks),
         }
     }
 
@@ -160,6 +163,12 @@ async fn serve(
             Act::Answer(bytes) => stream.write_all(&bytes).await?,
             Act::AnswerAndClose(bytes) => {
                 stream.write_all(&bytes).await?;
+                return stream.shutdown().await;
+            }
+            Act::AnswerAndCloseLater(bytes, pause) => {
+                stream.write_all(&bytes).await?;
+                stream.flush().await?;
+                tokio::time::sleep(pause).await;
                 return stream.shutdown().await;
             }
             Act::Cut(bytes) => {

@@ -85,15 +85,38 @@ async fn a_job_is_not_sent_twice_over_a_stale_connection() {
     assert_eq!(node.count(), 2);
 }
 
-#[tokio::test]
-async fn a_job_finds_a_connection_that_was_closed_meanwhile() {
-    let node = Toy::start(|_| Act::AnswerAndClose(ok())).await;
-    let (sender, cluster) = (Sender::new(), cluster(&[&node]));
-    for _ in 0..5 {
-        sender.whole(&delivery(JOB, &cluster)).await.unwrap();
-        until("the node has closed", || node.open() == 0).await;
-    }
+#[test]
+fn a_job_looks_whether_its_connection_was_closed() {
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+    };
+    // Lives elsewhere, so that it closes while this runtime looks away.
+    let (tell, told) = std::sync::mpsc::channel();
+    let (end, ended) = tokio::sync::oneshot::channel::<()>();
+    let elsewhere = std::thread::spawn(move || {
+        runtime().block_on(async {
+            let pause = Duration::from_millis(20);
+            let node = Toy::start(move |_| Act::AnswerAndCloseLater(ok(), pause)).await;
+            tell.send(node.clone()).unwrap();
+            let _ = ended.await;
+        });
+    });
+    let node = told.recv().unwrap();
+    runtime().block_on(async {
+        let (sender, cluster) = (Sender::new(), cluster(&[&node]));
+        for _ in 0..5 {
+            sender.whole(&delivery(JOB, &cluster)).await.unwrap();
+            while node.open() > 0 {
+                std::thread::yield_now();
+            }
+        }
+    });
     assert_eq!(node.count(), 5);
+    drop(end);
+    elsewhere.join().unwrap();
 }
 
 #[tokio::test]

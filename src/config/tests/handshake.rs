@@ -1,0 +1,84 @@
+//! What was loaded speaks TLS: a cluster's client side against a listener's certificate.
+
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::ServerName;
+use rustls::server::WebPkiClientVerifier;
+use rustls::sign::SingleCertAndKey;
+use rustls::{ClientConnection, ServerConfig, ServerConnection};
+
+use super::*;
+
+/// Shakes hands in memory; returns the protocol agreed on.
+fn shake(config: &Config, name: &'static str) -> Result<Vec<u8>, rustls::Error> {
+    let tls = &config.listeners["ccfs"].tls;
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let versions = rustls::ALL_VERSIONS;
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
+    let builder = builder.with_protocol_versions(versions).unwrap();
+    let builder = match &tls.client_ca {
+        None => builder.with_no_client_auth(),
+        Some(roots) => builder.with_client_cert_verifier(
+            WebPkiClientVerifier::builder_with_provider(Arc::clone(roots), provider)
+                .build()
+                .unwrap(),
+        ),
+    };
+    let certificate = SingleCertAndKey::from(Arc::clone(&tls.certificates[0]));
+    let mut server = builder.with_cert_resolver(Arc::new(certificate));
+    server.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let mut server = ServerConnection::new(Arc::new(server)).unwrap();
+    let name = ServerName::try_from(name).unwrap();
+    let client = Arc::clone(&config.clusters["ccfs"].tls);
+    let mut client = ClientConnection::new(client, name).unwrap();
+    while client.is_handshaking() || server.is_handshaking() {
+        let mut flight = Vec::new();
+        while client.wants_write() {
+            client.write_tls(&mut flight).unwrap();
+        }
+        server.read_tls(&mut flight.as_slice()).unwrap();
+        server.process_new_packets()?;
+        let mut flight = Vec::new();
+        while server.wants_write() {
+            server.write_tls(&mut flight).unwrap();
+        }
+        client.read_tls(&mut flight.as_slice()).unwrap();
+        client.process_new_packets()?;
+    }
+    Ok(client.alpn_protocol().unwrap_or_default().to_vec())
+}
+
+#[test]
+fn a_node_of_the_authority_is_believed() {
+    let config = Place::new().config(MINIMAL);
+    assert_eq!(shake(&config, "localhost").unwrap(), b"http/1.1");
+}
+
+#[test]
+fn another_name_or_authority_is_not() {
+    let place = Place::new();
+    let config = place.config(MINIMAL);
+    assert!(shake(&config, "elsewhere").is_err());
+    let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    place.write("ca.pem", &other.cert.pem());
+    assert!(shake(&place.config(MINIMAL), "localhost").is_err());
+}
+
+#[test]
+fn without_verification_any_certificate_is_taken() {
+    let text = MINIMAL.replace("ca = \"ca.pem\"", "insecure_skip_verify = true");
+    let config = Place::new().config(&text);
+    assert!(shake(&config, "elsewhere").is_ok());
+}
+
+#[test]
+fn a_client_certificate_is_shown_where_one_is_asked_for() {
+    let place = Place::new();
+    let asking = MINIMAL.replace("tls = { cert", "tls = { client_ca = \"ca.pem\", cert");
+    assert!(shake(&place.config(&asking), "localhost").is_err());
+    let showing = asking.replace(
+        "{ ca =",
+        "{ certificate = \"gateway.pem\", private_key = \"gateway.key\", ca =",
+    );
+    let shaken = shake(&place.config(&showing), "localhost");
+    assert!(shaken.is_ok(), "{shaken:?}");
+}

@@ -1,0 +1,149 @@
+//! HTTP/2 over TLS, with hyper's client and with raw frames.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, Version};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http2::SendRequest;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::sync::oneshot;
+
+use super::stage::*;
+use crate::drain::Phase;
+use crate::metrics::{ConnectionEnded, Malformed};
+
+/// A client, and the moment its connection ends.
+async fn connect(stage: &Stage) -> (SendRequest<Full<Bytes>>, oneshot::Receiver<()>) {
+    let client = stage.connect_tls("h2").await;
+    let (sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(client.0))
+            .await
+            .unwrap();
+    let (ended, end) = oneshot::channel();
+    spawn(async move {
+        let _ = connection.await;
+        let _ = ended.send(());
+    });
+    (sender, end)
+}
+
+fn get(uri: &str) -> Request<Full<Bytes>> {
+    post(uri, Bytes::new())
+}
+
+fn post(uri: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
+    Request::builder()
+        .version(Version::HTTP_2)
+        .method("POST")
+        .uri(uri)
+        .body(Full::new(body.into()))
+        .unwrap()
+}
+
+async fn read(response: Response<Incoming>) -> (StatusCode, String) {
+    let status = response.status();
+    let body = within(response.into_body().collect())
+        .await
+        .unwrap()
+        .to_bytes();
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn streams_are_served_with_host_and_origin_form() {
+    let stage = Stage::new(Options::tls()).await;
+    let (mut sender, _end) = connect(&stage).await;
+    let response = within(sender.send_request(get("https://localhost:1/a?b")))
+        .await
+        .unwrap();
+    assert!(response.headers().contains_key("date"));
+    assert_eq!(
+        read(response).await,
+        (StatusCode::OK, "POST /a?b localhost:1".into())
+    );
+    let large = "x".repeat(300_000);
+    let response = within(sender.send_request(post("https://localhost/echo", large.clone())))
+        .await
+        .unwrap();
+    assert_eq!(read(response).await, (StatusCode::OK, large));
+}
+
+#[tokio::test]
+async fn an_illegal_request_is_refused_and_the_connection_closes() {
+    let stage = Stage::new(Options::tls()).await;
+    let (mut sender, end) = connect(&stage).await;
+    let response = within(sender.send_request(get("https://localhost/a/../b")))
+        .await
+        .unwrap();
+    let answer = (
+        StatusCode::BAD_REQUEST,
+        "the path holds a dot segment".into(),
+    );
+    assert_eq!(read(response).await, answer);
+    within(end).await.unwrap();
+    assert_eq!(stage.count(Malformed::Target), 1);
+}
+
+#[tokio::test]
+async fn a_drain_says_goaway_and_lets_streams_finish() {
+    let stage = Stage::new(Options::tls()).await;
+    let (mut sender, end) = connect(&stage).await;
+    let waiting = sender.send_request(get("https://localhost/wait"));
+    let trigger = async {
+        within(stage.toy.arrived.notified()).await;
+        stage.trigger.advance(Phase::Announced);
+        stage.toy.go_on.notify_one();
+    };
+    let (response, ()) = within(async { tokio::join!(waiting, trigger) }).await;
+    assert_eq!(read(response.unwrap()).await.0, StatusCode::OK);
+    within(end).await.unwrap();
+    stage.trigger.advance(Phase::Closing);
+    within(stage.trigger.all_gone()).await;
+}
+
+#[tokio::test]
+async fn idle_and_silent_connections_end() {
+    let mut options = Options::tls();
+    options.settings.idle_timeout = Duration::from_millis(50);
+    options.settings.header_timeout = Duration::from_millis(50);
+    let stage = Stage::new(options).await;
+    let (mut sender, end) = connect(&stage).await;
+    let response = within(sender.send_request(get("https://localhost/")))
+        .await
+        .unwrap();
+    assert_eq!(read(response).await.0, StatusCode::OK);
+    within(end).await.unwrap();
+    assert_eq!(stage.count(ConnectionEnded::Idle), 1);
+    let (_sender, end) = connect(&stage).await;
+    within(end).await.unwrap();
+    assert_eq!(stage.count(ConnectionEnded::HeaderTimeout), 1);
+}
+
+#[tokio::test]
+async fn a_header_block_that_does_not_end_ends_the_connection() {
+    let mut options = Options::tls();
+    options.settings.header_timeout = Duration::from_millis(50);
+    let stage = Stage::new(options).await;
+    let mut client = stage.connect_tls("h2").await;
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+    // HEADERS without END_HEADERS.
+    bytes.extend(b"\0\0\x01\x01\x01\0\0\0\x01\x82");
+    client.send(bytes).await;
+    client.rest().await;
+    assert_eq!(stage.count(ConnectionEnded::HeaderTimeout), 1);
+}
+
+#[tokio::test]
+async fn a_panic_resets_its_stream_and_closes_the_connection() {
+    let stage = Stage::new(Options::tls()).await;
+    let (mut sender, end) = connect(&stage).await;
+    assert!(
+        within(sender.send_request(get("https://localhost/panic")))
+            .await
+            .is_err()
+    );
+    within(end).await.unwrap();
+    assert_eq!(stage.count(ConnectionEnded::Panic), 1);
+}
