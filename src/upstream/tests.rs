@@ -81,7 +81,7 @@ pub(super) fn delivery(name: &str, cluster: &Arc<Cluster>) -> Delivery {
 }
 
 /// Waits until a condition holds, at most a few seconds.
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(super) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(5);
     while !holds() {
         assert!(Instant::now() < deadline, "never: {what}");
