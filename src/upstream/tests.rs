@@ -13,6 +13,7 @@ use crate::ccfs::{self, Endpoint};
 use crate::metrics::{Metrics, Totals};
 
 mod failover;
+mod reload;
 mod stream;
 pub(super) mod toy;
 mod watch;
