@@ -68,6 +68,10 @@ pub(super) async fn serve<H: Handler>(stream: Stream, front: Arc<Front<H>>, life
             let polled = catch_unwind(AssertUnwindSafe(|| connection.as_mut().poll(context)));
             match polled {
                 Err(_) => return Poll::Ready(Some(ConnectionEnded::Panic)),
+                Ok(Poll::Ready(Err(error))) if !is_of_the_socket(&error) => {
+                    tracing::debug!(address = %life.peer.address, %error, "HTTP/2 was broken or abused");
+                    return Poll::Ready(Some(ConnectionEnded::Protocol));
+                }
                 Ok(Poll::Ready(_)) => return Poll::Ready(None),
                 Ok(Poll::Pending) => {}
             }
@@ -87,6 +91,12 @@ pub(super) async fn serve<H: Handler>(stream: Stream, front: Arc<Front<H>>, life
     if let Some(reason) = ended {
         front.metrics.count(reason);
     }
+}
+
+/// The client is gone; anything else is h2's verdict on what it sent.
+fn is_of_the_socket(error: &hyper::Error) -> bool {
+    let source = std::error::Error::source(error);
+    source.is_none_or(|source| source.is::<std::io::Error>())
 }
 
 fn builder(executor: Tasks, settings: &Settings) -> http2::Builder<Tasks> {

@@ -93,7 +93,9 @@ impl Bystander {
         let (end, mut ended) = tokio::sync::oneshot::channel();
         let task = tokio::spawn(async move {
             let mut waits = Vec::new();
-            while ended.try_recv().is_err() || waits.len() < 10 {
+            let mut over = false;
+            while !over || waits.len() < 10 {
+                over |= ended.try_recv().is_ok();
                 let start = Instant::now();
                 let mut line = target.connect().await;
                 line.send(&legal("1-1")).await;

@@ -25,7 +25,7 @@ async fn are_refused(world: &World, status: u16, reason: &str, cases: &[(&str, S
             all.starts_with(&format!("http/1.1 {status} ")),
             "{name}: {all}"
         );
-        assert_eq!(all.matches("http/1.1 ").count(), 1, "{name}: {all}");
+        assert_eq!(all.matches("\r\ndate: ").count(), 1, "{name}: {all}");
         assert!(all.contains("\r\nconnection: close\r\n"), "{name}: {all}");
         assert!(all.contains("\r\nx-gateway-error: "), "{name}: {all}");
         assert!(
@@ -40,7 +40,13 @@ async fn are_refused(world: &World, status: u16, reason: &str, cases: &[(&str, S
 
 fn cases(list: &[(&'static str, &str)]) -> Vec<(&'static str, String)> {
     list.iter()
-        .map(|&(name, text)| (name, text.replace("POST /x\n", POST).replace('\n', "\r\n")))
+        .map(|&(name, text)| {
+            (
+                name,
+                text.replace("POST /x\n", &POST.replace('\r', ""))
+                    .replace('\n', "\r\n"),
+            )
+        })
         .collect()
 }
 
@@ -177,6 +183,7 @@ async fn hosts() {
         ("no address in brackets", "GET /x HTTP/1.1\nHost: [h]\n\n"),
         ("another authority", "GET https://g/x HTTP/1.1\nHost: h\n\n"),
         ("another port", "GET https://h:1/x HTTP/1.1\nHost: h:2\n\n"),
+        ("no authority", "GET https:///x HTTP/1.1\nHost: h\n\n"),
         (
             "a user in the target",
             "GET https://u@h/x HTTP/1.1\nHost: h\n\n",
@@ -195,7 +202,6 @@ async fn targets() {
         "h:443",
         "ftp://h/x",
         "https://h",
-        "https:///x",
         "/a#b",
         "/./x",
         "/../x",
