@@ -165,13 +165,18 @@ where
         reason = "a spawn site: the task ends with its stream, which ends with its connection"
     )]
     fn execute(&self, stream: F) {
-        tokio::spawn(run(stream, self.clone()));
+        // At once: other streams of the same read are announced before the task first runs.
+        let (live, progress) = self.multiplex.enter();
+        let tasks = self.clone();
+        tokio::spawn(async move {
+            run(stream, &tasks, &progress).await;
+            drop(live);
+        });
     }
 }
 
 /// Runs a stream to its end, or drops it, which resets it.
-async fn run(stream: impl Future<Output = ()>, tasks: Tasks) {
-    let (_live, progress) = tasks.multiplex.enter();
+async fn run(stream: impl Future<Output = ()>, tasks: &Tasks, progress: &Progress) {
     let mut stream = pin!(stream);
     let mut rate = SendRate::new(&tasks.settings);
     // Made when an answer first has to wait, so that most streams have no timer.
