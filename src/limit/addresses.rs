@@ -8,33 +8,33 @@
 
 use std::hash::BuildHasher;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use foldhash::fast::RandomState;
-use governor::clock::{Clock, DefaultClock, QuantaInstant, Reference};
 
-use super::Exceeded;
+use super::{Budget, Exceeded};
 use crate::config::Rate;
 
 /// Budgets of all client addresses.
 #[derive(Debug)]
 pub struct Addresses {
-    rate: Rate,
-    clock: DefaultClock,
-    start: QuantaInstant,
     rows: [Row; 2],
+}
+
+#[derive(Debug)]
+struct Row {
+    hash: RandomState,
+    cells: Box<[Budget]>,
 }
 
 impl Addresses {
     /// Full budgets for everybody.
     pub fn new(rate: Rate) -> Self {
-        let clock = DefaultClock::default();
+        let row = || Row {
+            hash: RandomState::default(),
+            cells: (0..CELLS).map(|_| Budget::new(rate)).collect(),
+        };
         Self {
-            rate,
-            start: clock.now(),
-            clock,
-            rows: [Row::new(), Row::new()],
+            rows: [row(), row()],
         }
     }
 
@@ -44,63 +44,22 @@ impl Addresses {
     /// The budget is used up.
     pub fn charge(&self, address: IpAddr) -> Result<(), Exceeded> {
         let network = network(address);
-        let now = self.clock.now().duration_since(self.start).as_u64();
-        let charge = |row: &Row| {
-            row.cell(network)
-                .map_or(Ok(()), |it| it.charge(self.rate, now))
-        };
-        match self.rows.each_ref().map(charge) {
-            [Err(one), Err(other)] => Err(Exceeded {
-                rate: self.rate,
-                wait: Duration::from_nanos(one.min(other)),
-            }),
+        let [first, second] = self.rows.each_ref().map(|row| row.charge(network));
+        match (first, second) {
+            (Err(one), Err(other)) => Err(if one.wait < other.wait { one } else { other }),
             _ => Ok(()),
         }
     }
 }
 
-#[derive(Debug)]
-struct Row {
-    hash: RandomState,
-    cells: Box<[Cell]>,
-}
-
 impl Row {
-    fn new() -> Self {
-        Self {
-            hash: RandomState::default(),
-            cells: (0..CELLS).map(|_| Cell::default()).collect(),
-        }
-    }
-
-    fn cell(&self, network: u64) -> Option<&Cell> {
+    fn charge(&self, network: u64) -> Result<(), Exceeded> {
         #[expect(
             clippy::cast_possible_truncation,
             reason = "any bits of a hash will do"
         )]
         let index = self.hash.hash_one(network) as usize % CELLS;
-        self.cells.get(index)
-    }
-}
-
-/// A budget in eight bytes: GCRA's theoretical arrival time, in nanoseconds since the start. Made in
-/// no time, unlike 65,536 limiters with a clock each.
-#[derive(Debug, Default)]
-struct Cell(AtomicU64);
-
-impl Cell {
-    /// Takes one, or says in how many nanoseconds there is one.
-    fn charge(&self, rate: Rate, now: u64) -> Result<(), u64> {
-        let interval = SECOND / u64::from(rate.per_second.max(1));
-        let ahead = interval.saturating_mul(u64::from(rate.burst.max(1) - 1));
-        let charged = self
-            .0
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |arrival| {
-                let arrival = arrival.max(now);
-                (arrival - now <= ahead).then(|| arrival.saturating_add(interval))
-            });
-        // The earliest time at which it would have passed, as GCRA counts.
-        charged.map(drop).map_err(|arrival| arrival - now - ahead)
+        self.cells.get(index).map_or(Ok(()), Budget::charge)
     }
 }
 
@@ -114,18 +73,11 @@ fn network(address: IpAddr) -> u64 {
 }
 
 fn prefix64(v6: Ipv6Addr) -> u64 {
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the upper half of 128 bits"
-    )]
-    let upper = (v6.to_bits() >> 64) as u64;
-    upper
+    (v6.to_bits() >> 64) as u64
 }
 
-/// Per row. Two rows are 512 KiB; the bound of the contract is 64 MiB.
+/// Per row. Two rows of 32,768 budgets are about 6 MiB; the bound of the contract is 64 MiB.
 const CELLS: usize = 1 << 15;
-
-const SECOND: u64 = 1_000_000_000;
 
 #[cfg(test)]
 mod tests {
@@ -160,24 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_used_up_comes_back_at_its_rate() {
-        let rate = Rate {
-            per_second: 10,
-            burst: 2,
-        };
-        let cell = Cell::default();
-        let tenth = SECOND / 10;
-        assert_eq!([1, 1].map(|now| cell.charge(rate, now)), [Ok(()), Ok(())]);
-        assert_eq!(cell.charge(rate, 1), Err(tenth));
-        assert_eq!(cell.charge(rate, tenth), Err(1));
-        assert_eq!(cell.charge(rate, tenth + 1), Ok(()));
-        assert_eq!(cell.charge(rate, tenth + 1), Err(tenth));
-        let much_later = [100, 100, 100].map(|now| cell.charge(rate, now * SECOND));
-        assert_eq!(much_later, [Ok(()), Ok(()), Err(tenth)]);
-    }
-
-    #[test]
     fn the_table_costs_less_than_16_mib_whatever_comes() {
-        assert!(2 * CELLS * size_of::<Cell>() < 16 << 20);
+        assert!(2 * CELLS * size_of::<Budget>() < 16 << 20);
     }
 }

@@ -67,6 +67,17 @@ impl Default for Setup {
     }
 }
 
+/// All that a gateway needs, before there is one.
+#[derive(Debug)]
+pub(crate) struct Site {
+    /// The nodes, in the order of the configuration.
+    pub(crate) nodes: Vec<StandIn>,
+    /// Where its files are.
+    pub(crate) folder: TempDir,
+    /// The configuration.
+    pub(crate) file: PathBuf,
+}
+
 /// A running gateway before its nodes. Everything ends when it is dropped.
 #[derive(Debug)]
 pub(crate) struct World {
@@ -86,6 +97,28 @@ pub(crate) struct World {
 impl Setup {
     /// Starts nodes and gateway.
     pub(crate) async fn start(&self) -> World {
+        let Site {
+            nodes,
+            folder,
+            file,
+        } = self.lay_out().await;
+        let (config, _) = Config::load(&file).unwrap_or_else(|wrong| panic!("{wrong}"));
+        let app = App::bind(config, Some(file)).unwrap();
+        let (bound, orders) = (app.bound(), app.orders());
+        let client = trusting(folder.path()).keeping(128);
+        let gateway = tokio::spawn(app.run());
+        World {
+            nodes,
+            client,
+            bound,
+            orders,
+            gateway,
+            folder,
+        }
+    }
+
+    /// Starts the nodes and writes every file that a gateway before them needs.
+    pub(crate) async fn lay_out(&self) -> Site {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
@@ -105,20 +138,10 @@ impl Setup {
         }
         let file = path("gateway.toml");
         std::fs::write(&file, self.configuration(&nodes)).unwrap();
-        let (config, _) = Config::load(&file).unwrap_or_else(|wrong| panic!("{wrong}"));
-        let app = App::bind(config, Some(file)).unwrap();
-        let (bound, orders) = (app.bound(), app.orders());
-        let client = Client::new(&Trust::file(&path("ca.pem")).unwrap())
-            .unwrap()
-            .keeping(128);
-        let gateway = tokio::spawn(app.run());
-        World {
+        Site {
             nodes,
-            client,
-            bound,
-            orders,
-            gateway,
             folder,
+            file,
         }
     }
 
@@ -271,6 +294,11 @@ impl Drop for World {
     fn drop(&mut self) {
         self.gateway.abort();
     }
+}
+
+/// A client that trusts the authority of `folder`.
+pub(crate) fn trusting(folder: &Path) -> Client {
+    Client::new(&Trust::file(&folder.join("ca.pem")).unwrap()).unwrap()
 }
 
 /// Signs rightly, over the names of Huawei's own sample, now.
