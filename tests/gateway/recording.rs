@@ -65,7 +65,7 @@ enum Out {
 }
 
 /// An ak, whether it sends version 2.0, its times, and what becomes of them.
-type Row = (&'static str, bool, &'static str, &'static str, Out);
+type Row<'a> = (&'static str, bool, &'a str, &'a str, Out);
 
 /// Spaced, ordered and filled as no serializer would do it.
 fn odd_body(call_id: &str, version: bool, begin: &str, end: &str) -> String {
@@ -80,7 +80,7 @@ fn odd_body(call_id: &str, version: bool, begin: &str, end: &str) -> String {
     )
 }
 
-async fn check(world: &World, rows: &[Row]) {
+async fn check(world: &World, rows: &[Row<'_>]) {
     for (number, &(ak, version, begin, end, out)) in rows.iter().enumerate() {
         let call_id = format!("1637742300-{number}");
         let request = signed(world.post(odd_body(&call_id, version, begin, end)), ak);
@@ -316,131 +316,98 @@ async fn a_zone_is_plus_eight_in_some_years_only() {
 /// at 06:00 UTC.
 #[tokio::test]
 async fn when_the_clocks_change() {
-    let world = all_zones().await;
-    let autumn = Refused("0300013", "clocks");
-    check(
-        &world,
-        &[
-            // Conversions on both sides of a change.
-            (
-                BERLIN_UTC,
-                false,
-                "2022-03-27 00:30:00",
-                "2022-03-27 01:30:00",
-                Times("2022-03-27 01:30:00", "2022-03-27 03:30:00"),
-            ),
-            (
-                NEW_YORK,
-                false,
-                "2022-11-06 05:00:00",
-                "2022-11-06 07:30:00",
-                Times("2022-11-06 01:00:00", "2022-11-06 02:30:00"),
-            ),
-            // A plain time inside the gap is no fault.
-            (
-                BERLIN,
-                true,
-                "2022-03-27 02:30:00",
-                "2022-03-27 03:30:00",
-                Same,
-            ),
-            (
-                NEW_YORK,
-                true,
-                "2022-03-13 02:00:00",
-                "2022-03-13 02:59:59",
-                Same,
-            ),
-            // Three days of UTC that are 73, or 71, hours of wall clock.
-            (
-                BERLIN_UTC,
-                false,
-                "2022-03-26 12:00:00",
-                "2022-03-29 12:00:00",
-                Times("2022-03-26 13:00:00", "2022-03-29 14:00:00"),
-            ),
-            (
-                BERLIN_UTC,
-                false,
-                "2022-10-29 12:00:00",
-                "2022-11-01 12:00:00",
-                Times("2022-10-29 14:00:00", "2022-11-01 13:00:00"),
-            ),
-            (
-                BERLIN_UTC,
-                false,
-                "2022-10-29 12:00:00",
-                "2022-11-01 13:00:00",
-                Times("2022-10-29 14:00:00", "2022-11-01 14:00:00"),
-            ),
-            (
-                BERLIN_UTC,
-                false,
-                "2022-10-29 12:00:00",
-                "2022-11-01 13:00:01",
-                Refused("0300004", "three days"),
-            ),
-            (
-                BERLIN_UTC,
-                false,
-                "2022-03-26 12:00:00",
-                "2022-03-29 12:00:01",
-                Refused("0300004", "three days"),
-            ),
-            // Three days of wall clock that are 73, or 71, hours long.
-            (
-                BERLIN,
-                true,
-                "2022-10-29 12:00:00",
-                "2022-11-01 12:00:00",
-                Same,
-            ),
-            (
-                BERLIN,
-                true,
-                "2022-03-26 12:00:00",
-                "2022-03-29 13:00:00",
-                Same,
-            ),
-            (
-                BERLIN,
-                true,
-                "2022-03-26 12:00:00",
-                "2022-03-29 13:00:01",
-                Refused("0300004", "three days"),
-            ),
-            // The hour that autumn repeats.
-            (
-                BERLIN_UTC,
-                false,
-                "2022-10-30 00:30:00",
-                "2022-10-30 01:10:00",
-                autumn,
-            ),
-            (
-                BERLIN,
-                true,
-                "2022-10-30T02:30:00+02:00",
-                "2022-10-30T02:10:00+01:00",
-                autumn,
-            ),
-            (
-                NEW_YORK,
-                false,
-                "2022-11-06 05:30:00",
-                "2022-11-06 06:10:00",
-                autumn,
-            ),
-            (
-                BERLIN,
-                true,
-                "2022-10-30 02:30:00",
-                "2022-10-30 02:10:00",
-                Refused("0300013", "later than endTime"),
-            ),
-        ],
-    )
-    .await;
+    let rows = [
+        (
+            BERLIN_UTC,
+            "03-27 00:30:00",
+            "03-27 01:30:00",
+            Times("2022-03-27 01:30:00", "2022-03-27 03:30:00"),
+        ),
+        (
+            NEW_YORK,
+            "11-06 05:00:00",
+            "11-06 07:30:00",
+            Times("2022-11-06 01:00:00", "2022-11-06 02:30:00"),
+        ),
+        // A plain time inside the gap is no fault.
+        (BERLIN, "03-27 02:30:00", "03-27 03:30:00", Same),
+        (
+            BERLIN_LOCAL,
+            "03-27 02:30:00",
+            "03-27 02:40:00",
+            Times("2022-03-27 02:30:00", "2022-03-27 02:40:00"),
+        ),
+    ];
+    check_2022(&rows).await;
+}
+
+/// Three days by wall clock, or by elapsed time, are not too long.
+#[tokio::test]
+async fn three_days_over_a_change_of_the_clocks() {
+    let too_long = Refused("0300004", "three days");
+    let rows = [
+        (
+            BERLIN_UTC,
+            "03-26 12:00:00",
+            "03-29 12:00:00",
+            Times("2022-03-26 13:00:00", "2022-03-29 14:00:00"),
+        ),
+        (BERLIN_UTC, "03-26 12:00:00", "03-29 12:00:01", too_long),
+        (
+            BERLIN_UTC,
+            "10-29 12:00:00",
+            "11-01 12:00:00",
+            Times("2022-10-29 14:00:00", "2022-11-01 13:00:00"),
+        ),
+        (
+            BERLIN_UTC,
+            "10-29 12:00:00",
+            "11-01 13:00:00",
+            Times("2022-10-29 14:00:00", "2022-11-01 14:00:00"),
+        ),
+        (BERLIN_UTC, "10-29 12:00:00", "11-01 13:00:01", too_long),
+        (BERLIN, "10-29 12:00:00", "11-01 12:00:00", Same),
+        (BERLIN, "10-29 12:00:00", "11-01 12:00:01", too_long),
+        (BERLIN, "03-26 12:00:00", "03-29 13:00:00", Same),
+        (BERLIN, "03-26 12:00:00", "03-29 13:00:01", too_long),
+    ];
+    check_2022(&rows).await;
+}
+
+#[tokio::test]
+async fn a_window_over_the_hour_that_autumn_repeats() {
+    let explained = Refused("0300013", "clocks");
+    let rows = [
+        (BERLIN_UTC, "10-30 00:30:00", "10-30 01:10:00", explained),
+        (
+            BERLIN,
+            "10-30T02:30:00+02:00",
+            "10-30T02:10:00+01:00",
+            explained,
+        ),
+        (NEW_YORK, "11-06 05:30:00", "11-06 06:10:00", explained),
+        (
+            BERLIN,
+            "10-30 02:30:00",
+            "10-30 02:10:00",
+            Refused("0300013", "later than endTime"),
+        ),
+    ];
+    check_2022(&rows).await;
+}
+
+/// In 2022; Berlin sends version 2.0, the others do not.
+async fn check_2022(rows: &[(&'static str, &str, &str, Out)]) {
+    let times: Vec<_> = rows
+        .iter()
+        .map(|(_, begin, end, _)| (format!("2022-{begin}"), format!("2022-{end}")))
+        .collect();
+    let rows: Vec<Row<'_>> = rows
+        .iter()
+        .zip(&times)
+        .map(|(&(ak, _, _, out), (begin, end))| (ak, ak == BERLIN, &**begin, &**end, out))
+        .collect();
+    check(&all_zones().await, &rows).await;
 }
 
 #[tokio::test]
