@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ccfs_gateway::stand_in::{Fault, When};
+use ccfs_gateway::stand_in::{Fault, When, files};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::expect::{answered, carries_what_all_do, refused};
@@ -327,3 +327,23 @@ async fn without_a_node_that_may_be_asked_it_is_503() {
 }
 
 const RECORDING: &str = "getRecordFileUrlFromObs";
+
+#[tokio::test]
+async fn a_download_without_a_first_byte_in_time_is_504_and_later_it_may_take_longer() {
+    let world = one_node(SHORT).await;
+    let faults = world.nodes[0].faults();
+    for (name, chunked) in [("size-100000.wav", false), ("size-100001.wav", true)] {
+        let request = signed(download(&world, name), SHANGHAI);
+        if chunked {
+            faults.inject(Fault::Chunked, When::Always);
+        }
+        faults.inject(Fault::DelayBody(Duration::from_secs(2)), When::Always);
+        refused(&world.send(&request).await, 504, "node-timeout", "GW504");
+        faults.clear();
+        // Some 0.5 s in all, longer than any of the deadlines.
+        faults.inject(Fault::Drip(10_000, Duration::from_millis(50)), When::Always);
+        let answer = world.send(&request).await;
+        assert!(answer.body.len() >= 100_000 && files::matches(0, &answer.body));
+        faults.clear();
+    }
+}

@@ -3,10 +3,11 @@
 use ccfs_gateway::cli::client::SignedRequest;
 use http::header::ACCEPT_ENCODING;
 use http::{HeaderName, Method};
+use jiff::Timestamp;
 
-use crate::expect::{answered, refused};
+use crate::expect::{answered, carries_what_all_do, refused};
 use crate::strangers::is_as_sent;
-use crate::support::{SHANGHAI, STRANGER, Setup, World, signed};
+use crate::support::{SHANGHAI, STRANGER, Setup, World, credential, signed};
 
 #[tokio::test]
 async fn paths_outside_the_table_are_for_verified_callers() {
@@ -134,4 +135,30 @@ async fn unknown_paths_can_be_404() {
     }
     world.nobody_was_asked();
     answered(&world.ask("1-1").await, "0");
+}
+
+#[tokio::test]
+async fn an_unlisted_path_takes_head_and_bodiless_requests() {
+    let mut world = World::start().await;
+    for http2 in [false, true] {
+        if http2 {
+            world.client = world.another_client().over_http2();
+        }
+        for method in [Method::HEAD, Method::GET, Method::OPTIONS, Method::DELETE] {
+            let url = format!("{}/rest/cmsapp/v1/x?a=1", world.url());
+            let request = SignedRequest::new(method.clone(), &url).unwrap();
+            let request = request
+                .sign(&credential(SHANGHAI), "host", Timestamp::now())
+                .unwrap();
+            let answer = world.send(&request).await;
+            assert_eq!(answer.status, 200, "{method}");
+            carries_what_all_do(&answer);
+            assert_eq!(answer.body.is_empty(), method == Method::HEAD);
+            let length = answer.header("content-length").map(str::to_owned);
+            assert!(length.is_some_and(|length| length != "0"), "{method}");
+            let got = world.sole();
+            assert_eq!((&got.method, got.body_length), (&method, 0));
+            assert_eq!(got.access_key.as_deref(), Some(SHANGHAI));
+        }
+    }
 }

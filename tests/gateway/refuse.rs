@@ -307,3 +307,30 @@ async fn a_sane_request_id_is_echoed_and_any_other_replaced() {
     let ids = [world.ask("1-1").await, world.ask("1-1").await];
     assert_ne!(ids[0].header("x-request-id"), ids[1].header("x-request-id"));
 }
+
+#[tokio::test]
+async fn who_asks_before_sending_is_told_to_go_on_or_not_to() {
+    let world = World::start().await;
+    let head = |request: &SignedRequest| {
+        let mut head = format!("POST {} HTTP/1.1\r\n", request.target);
+        for (name, value) in &request.headers {
+            head += &format!("{name}: {}\r\n", value.to_str().unwrap());
+        }
+        head + "expect: 100-continue\r\nconnection: close\r\n\r\n"
+    };
+    let request = signed(world.recording("1-1"), SHANGHAI);
+    let mut tls = world.connect().await;
+    tls.write_all(head(&request).as_bytes()).await.unwrap();
+    let mut go_on = [0; 25];
+    tls.read_exact(&mut go_on).await.unwrap();
+    assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+    tls.write_all(&request.body).await.unwrap();
+    let mut answer = String::new();
+    let _ = tls.read_to_string(&mut answer).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert_eq!(world.sole().header("expect"), None);
+
+    let large = world.post("x".repeat(70_000));
+    let answer = world.raw(head(&large).as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+}
