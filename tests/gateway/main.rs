@@ -5,29 +5,39 @@
     clippy::disallowed_methods,
     clippy::expect_used,
     clippy::panic,
+    clippy::print_stdout,
     clippy::unwrap_used,
     reason = "a test fails by panicking, and is at the edge where clocks and tasks are"
 )]
 
 mod admin;
 mod cache;
+mod clocks;
 mod commands;
 mod config;
+mod covered;
 mod drain;
 mod expect;
 mod flow;
 mod forward;
 mod http2;
 mod interfaces;
+mod invalid;
 mod layers;
 mod limit;
 mod memory;
+mod nodes;
+mod outgoing;
 mod page;
+mod paths;
+mod play;
 mod process;
 mod recording;
 mod redaction;
 mod refuse;
 mod reload;
+mod repeat;
+mod shadow;
 mod signatures;
 mod strangers;
 mod support;
