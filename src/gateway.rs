@@ -113,7 +113,7 @@ impl Gateway {
         let intake = intake::Limits::of(&snapshot.limits, endpoint);
         intake.announced(&incoming)?;
         if !endpoint.authenticated && !head.headers.contains_key(header::AUTHORIZATION) {
-            self.charge_address(exchange)?;
+            self.charge_address(exchange, endpoint)?;
             let body = intake.read(incoming, exchange).await?;
             return self.deliver_stranger(exchange, head, body, &aim).await;
         }
@@ -121,7 +121,7 @@ impl Gateway {
         if let Err(error) = &claim
             && !aim.hears_out(error)
         {
-            return Err(self.refused(error, exchange));
+            return Err(self.refused(error, exchange, endpoint));
         }
         let body = intake.read(incoming, exchange).await?;
         let verified = claim.and_then(|claim| verify(&claim, &head, &body, &snapshot));
@@ -129,10 +129,10 @@ impl Gateway {
             Ok(caller) => caller,
             Err(error) if aim.forwards(&error, &head, &snapshot) => {
                 exchange.record.metrics().count(Auth::Forwarded);
-                self.charge_address(exchange)?;
+                self.charge_address(exchange, endpoint)?;
                 return self.deliver_stranger(exchange, head, body, &aim).await;
             }
-            Err(error) => return Err(self.refused(&error, exchange)),
+            Err(error) => return Err(self.refused(&error, exchange, endpoint)),
         };
         let account = exchange.admit(&caller, &head, endpoint)?;
 
@@ -179,15 +179,15 @@ impl Gateway {
     }
 
     /// Charges the address for a failure: 401 while its budget lasts, then 429.
-    fn refused(&self, error: &AuthError, exchange: &Exchange) -> Rejection {
+    fn refused(&self, error: &AuthError, exchange: &Exchange, endpoint: &Endpoint) -> Rejection {
         exchange.record.metrics().count(counted(error));
-        match self.charge_address(exchange) {
+        match self.charge_address(exchange, endpoint) {
             Ok(()) => Rejection::Unauthenticated(error.clone()),
             Err(limited) => limited,
         }
     }
 
-    fn charge_address(&self, exchange: &Exchange) -> Result<(), Rejection> {
+    fn charge_address(&self, exchange: &Exchange, endpoint: &Endpoint) -> Result<(), Rejection> {
         self.shared
             .addresses
             .load()
@@ -196,7 +196,7 @@ impl Gateway {
             .map_err(|exceeded| Rejection::RateLimited {
                 limiter: Limited::Address,
                 exceeded: Some(exceeded),
-                code: "0300009",
+                code: endpoint.flow_control_code,
             })
     }
 

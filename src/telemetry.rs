@@ -2,6 +2,7 @@
 //! request went, also when the client vanished. Knows nothing that it would have to hide: no query,
 //! no `Authorization`, no body ever enters a record.
 
+use std::io::IsTerminal;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,6 +24,7 @@ pub fn install(level: tracing::Level) {
     let _ = tracing_subscriber::fmt()
         .with_max_level(level)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .try_init();
 }

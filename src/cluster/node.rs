@@ -124,17 +124,25 @@ impl Node {
         if self.spotless.load(Ordering::Relaxed) {
             return Standing {
                 usable: true,
+                spotless: true,
                 share: 1.0,
             };
         }
         let health = self.health();
-        if health.is_spotless(now, slow_start) {
+        let spotless = health.is_spotless(now, slow_start);
+        if spotless {
             self.spotless.store(true, Ordering::Relaxed);
         }
         Standing {
             usable: health.usable(now),
+            spotless,
             share: health.share(now, slow_start),
         }
+    }
+
+    /// Is it dead by its probes?
+    pub fn is_down(&self) -> bool {
+        !self.spotless.load(Ordering::Relaxed) && self.health().is_down()
     }
 
     pub(super) fn is_ejected(&self, now: Instant) -> bool {
@@ -230,6 +238,8 @@ impl Node {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Standing {
     pub(super) usable: bool,
+    /// Nothing at all speaks against it.
+    pub(super) spotless: bool,
     pub(super) share: f64,
 }
 
