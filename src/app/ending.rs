@@ -1,6 +1,7 @@
 //! How things end, one listener or all of it: the word goes round, the socket closes once it is
 //! empty, idle connections go, what is in flight finishes, the rest is dropped.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +24,22 @@ pub(super) struct Retired {
     pub(super) listener: Arc<str>,
     /// Their end.
     pub(super) connections: Arc<Trigger>,
+    socket: Option<Socket>,
     task: JoinHandle<()>,
+}
+
+/// A socket that is to close, and what ends the accepting.
+#[derive(Clone, Debug)]
+pub(super) struct Socket {
+    pub(super) local: SocketAddr,
+    pub(super) accepting: Arc<Trigger>,
+}
+
+impl Socket {
+    async fn close(&self) {
+        self.accepting.advance(Phase::Closing);
+        self.accepting.all_gone().await;
+    }
 }
 
 impl Drop for Retired {
@@ -37,16 +53,16 @@ impl Retired {
     pub(super) fn begin(
         listener: Arc<str>,
         connections: Arc<Trigger>,
-        socket: Option<Trigger>,
+        socket: Option<Socket>,
         server: Server,
     ) -> Self {
         let all = [connections.clone()];
+        let closes = socket.clone();
         let drain = async move {
             all[0].advance(Phase::Announced);
             sleep(server.drain_delay).await;
-            if let Some(socket) = socket {
-                socket.advance(Phase::Closing);
-                socket.all_gone().await;
+            if let Some(socket) = closes {
+                socket.close().await;
             }
             finish(&all, server.grace).await;
         };
@@ -55,7 +71,18 @@ impl Retired {
         Self {
             listener,
             connections,
+            socket,
             task,
+        }
+    }
+
+    /// Gives up an address that somebody else is to have, now.
+    pub(super) async fn make_way(&self, address: SocketAddr) {
+        // A wildcard takes the port from every address.
+        if let Some(socket) = &self.socket
+            && socket.local.port() == address.port()
+        {
+            socket.close().await;
         }
     }
 

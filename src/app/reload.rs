@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::App;
-use super::ending::Retired;
+use super::ending::{Retired, Socket};
 use super::follow::Marks;
 use super::port::{Bound, Port};
 use super::serving::{self, Serving};
@@ -119,7 +119,7 @@ impl App {
             .map_err(|error| error.to_string())??;
         let before = self.config.load_full();
         unchangeable(&before, &loaded.config)?;
-        let plans = self.plan(&loaded.config)?;
+        let plans = self.plan(&loaded.config).await?;
         let admin = self.plan_admin(&before, &loaded.config)?;
 
         // Nothing below can fail.
@@ -169,7 +169,7 @@ impl App {
     }
 
     /// Opens the sockets that are new, and prepares how each will be served.
-    fn plan(&self, config: &Config) -> Result<Vec<Plan>, String> {
+    async fn plan(&self, config: &Config) -> Result<Vec<Plan>, String> {
         let keeps = |name: &Arc<str>| {
             let listener = config.listeners.get(name);
             let port = self.ports.get(name);
@@ -188,6 +188,9 @@ impl App {
             } else if let Some((other, _)) = left_by() {
                 Place::From(other.clone())
             } else {
+                for retired in &self.retired {
+                    retired.make_way(listener.bind).await;
+                }
                 let bound = self.socket(name, listener.bind);
                 Place::New(bound.map_err(|error| error.to_string())?)
             };
@@ -249,13 +252,13 @@ impl App {
         for (name, port) in old {
             self.manager.sockets.warn_if_kept(&name, port.local);
             let connections = port.serving.load().connections.clone();
-            let socket = Some(port.accepting);
-            self.retired.push(Retired::begin(
-                name,
-                connections,
-                socket,
-                config.server.clone(),
-            ));
+            let socket = Some(Socket {
+                local: port.local,
+                accepting: Arc::new(port.accepting),
+            });
+            let server = config.server.clone();
+            self.retired
+                .push(Retired::begin(name, connections, socket, server));
         }
     }
 }

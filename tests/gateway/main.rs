@@ -11,4 +11,6 @@
 
 mod flow;
 mod layers;
+mod load;
+mod operate;
 mod support;
