@@ -9,6 +9,7 @@
     reason = "a test fails by panicking, and is at the edge where clocks and tasks are"
 )]
 
+mod certificates;
 mod flow;
 mod layers;
 mod load;
