@@ -15,3 +15,4 @@ mod layers;
 mod load;
 mod operate;
 mod support;
+mod systemd;
