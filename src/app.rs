@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
-use crate::admin::{Admin, Order, Subject};
+use crate::admin::{Admin, Order, Ports, Reloads, Subject};
 use crate::cache::Cache;
 use crate::config::{self, AccessLog, Config};
 use crate::drain;
@@ -66,8 +66,9 @@ pub struct App {
     announced: (drain::Trigger, drain::Watch),
     probes: Probes,
     orders: (mpsc::Sender<Order>, mpsc::Receiver<Order>),
+    reloads: Arc<Reloads>,
+    open_ports: Arc<Ports>,
     log: Option<telemetry::AccessLog>,
-    started: Timestamp,
     manager: Manager,
     voice: Voice,
     watchdog: Option<Watchdog>,
@@ -171,8 +172,9 @@ impl App {
             announced: drain::channel(),
             probes: Probes::default(),
             orders: mpsc::channel(16),
+            reloads: Arc::default(),
+            open_ports: Arc::default(),
             log,
-            started: now(),
             voice: manager.voice(),
             manager,
             watchdog: None,
@@ -205,6 +207,7 @@ impl App {
             let port = Port::open(bound, serving, self.caps.clone(), &self.workers);
             self.ports.insert(name, port);
         }
+        self.show_ports();
         self.probes.follow(&self.shared.snapshot.load());
         self.manager.sockets.warn_of_unused(|name| {
             config.listeners.contains_key(name) || name == ADMIN && self.admin.is_some()
@@ -281,27 +284,32 @@ impl App {
             .map_err(|error| StartError::Tls(name.clone(), error))
     }
 
+    /// Tells the admin interface which ports are open.
+    fn show_ports(&self) {
+        let open = self.ports.iter().map(|(name, port)| port.shown(name));
+        self.open_ports.store(Arc::new(open.collect()));
+    }
+
     fn open_admin(&mut self, config: &Config) -> Result<(), StartError> {
         let Some(bind) = config.admin.bind else {
             return Ok(());
         };
         let what = "the admin interface";
         let bound = port::Bound::take(what, ADMIN, bind, &self.manager.sockets)?;
-        let front = self.admin_front(self.new_admin(bound.local, config), config)?;
-        self.admin = Some(AdminPort::open(bound, front));
-        Ok(())
-    }
-
-    fn new_admin(&self, local: SocketAddr, config: &Config) -> Arc<Admin> {
         let subject = Subject {
             shared: self.shared.clone(),
             metrics: self.metrics.clone(),
             config: self.config.clone(),
-            started: self.started,
+            started: now(),
             drain: self.announced.1.clone(),
             orders: self.orders(),
+            reloads: self.reloads.clone(),
+            ports: self.open_ports.clone(),
         };
-        Arc::new(Admin::new(local, config.admin.token.clone(), subject))
+        let admin = Admin::new(bound.local, config.admin.token.clone(), subject);
+        let front = self.admin_front(Arc::new(admin), config)?;
+        self.admin = Some(AdminPort::open(bound, front));
+        Ok(())
     }
 
     fn admin_front(

@@ -29,7 +29,7 @@ pub use settings::{
 };
 pub use slot::Slot;
 
-use choose::View;
+use choose::{Turns, View};
 use health::Rules;
 
 /// The nodes behind one service, with their live state.
@@ -65,8 +65,12 @@ impl Cluster {
     }
 
     /// The cluster after a change of configuration: nodes whose address did not change keep health,
-    /// counters, connections and drain. `previous` works on until it is dropped.
-    pub fn next(settings: Settings, previous: &Self) -> Arc<Self> {
+    /// counters, connections and drain. Where TLS did not change it stays the same value, so that
+    /// sessions are resumed and connections stay good. `previous` works on until it is dropped.
+    pub fn next(mut settings: Settings, previous: &Self) -> Arc<Self> {
+        if settings.tls_identity == previous.settings.tls_identity {
+            settings.tls = previous.settings.tls.clone();
+        }
         let nodes: Vec<_> = previous.nodes_now();
         let drained = previous.drained().clone();
         Self::build(settings, &nodes, drained, previous.budget.clone())
@@ -119,11 +123,28 @@ impl Cluster {
         self.pick_among(affinity, tried, now, Reach::Well)
     }
 
-    /// Like [`Cluster::pick`], but where no well node is left, one that looks dead: for a request
-    /// that would fail otherwise.
+    /// For a request that failed elsewhere: among the nodes that nothing speaks against, if there are
+    /// any, then like [`Cluster::pick`]. So panic costs one try at most while one node is well.
+    pub fn pick_again(&self, affinity: u64, tried: &[NodeId], now: Instant) -> Option<Pick> {
+        self.pick_among(affinity, tried, now, Reach::Spotless)
+            .or_else(|| self.pick_among(affinity, tried, now, Reach::Usable))
+            .or_else(|| self.pick(affinity, tried, now))
+    }
+
+    /// Like [`Cluster::pick_again`], but where no well node is left, one that looks dead: for a
+    /// request that would fail otherwise.
     pub fn pick_any(&self, affinity: u64, tried: &[NodeId], now: Instant) -> Option<Pick> {
-        self.pick(affinity, tried, now)
+        self.pick_again(affinity, tried, now)
             .or_else(|| self.pick_among(affinity, tried, now, Reach::Any))
+    }
+
+    /// Is there a node not tried yet that is well, whatever panic says?
+    pub fn has_well(&self, tried: &[NodeId], now: Instant) -> bool {
+        let members = self.members.load();
+        members.nodes.iter().any(|member| {
+            let node = &member.node;
+            may_enter(node, tried) && node.standing(now, self.slow_start()).usable
+        })
     }
 
     /// Is there a node that [`Cluster::pick`] could choose?
@@ -231,12 +252,17 @@ impl Cluster {
         reach: Reach,
     ) -> Option<Pick> {
         let members = self.members.load();
-        let all = reach == Reach::Any || self.panics(&members, now);
+        let all = match reach {
+            Reach::Any => true,
+            Reach::Spotless | Reach::Usable => false,
+            Reach::Well => self.panics(&members, now),
+        };
         let mut places = Vec::with_capacity(members.nodes.len());
         let mut views = Vec::with_capacity(members.nodes.len());
         for (place, member) in members.nodes.iter().enumerate() {
             let standing = member.node.standing(now, self.slow_start());
-            if may_enter(&member.node, tried) && (all || standing.usable) {
+            let well = standing.usable && (reach != Reach::Spotless || standing.spotless);
+            if may_enter(&member.node, tried) && (all || well) {
                 places.push(place);
                 views.push(View {
                     in_flight: member.node.in_flight(),
@@ -249,7 +275,10 @@ impl Cluster {
         loop {
             let chosen = match self.settings.balance {
                 Policy::ConsistentHash => choose::consistent_hash(&views, affinity),
-                Policy::LeastRequest => choose::least_request(&views, rand::random()),
+                Policy::LeastRequest => {
+                    let turn = TURNS.with(Turns::next);
+                    choose::least_request(&views, turn, rand::random())
+                }
                 Policy::RoundRobin => members.take_turn(&places, &views),
             }?;
             let node = &members.nodes[places[chosen]].node;
@@ -322,8 +351,19 @@ impl Members {
 /// How far a choice may reach.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Reach {
+    /// Whoever is there.
     Any,
+    /// Those that nothing speaks against: no failure in a row, not warming up, not busy.
+    Spotless,
+    /// Those that are neither down nor put aside.
+    Usable,
+    /// The usable ones, or in panic all.
     Well,
+}
+
+thread_local! {
+    /// One for each worker, so that no line is shared.
+    static TURNS: Turns = Turns::new();
 }
 
 fn may_enter(node: &Node, tried: &[NodeId]) -> bool {

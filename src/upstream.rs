@@ -12,21 +12,23 @@
 //! No node is tried twice. A node that is plainly gone costs no budget; all other repetitions do.
 //! When no node is left the last answer is passed on, if there was one.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::call::{Cause, Delivery, Failure, StreamReply, Trail, WholeReply};
-use crate::ccfs::Repeat;
-use crate::cluster::{Change, Cluster, Fault, Node, NodeId, Outcome, Pick};
-use crate::metrics::{Retry, Shard, Try};
+use crate::call::{Cause, Delivery, Failure, StreamReply, WholeReply};
+use crate::ccfs::Verdict;
+use crate::cluster::{Change, Cluster, Fault, Node, Outcome, Pick};
+use crate::metrics::{ResultClass, Retry, RetryBudget, Shard, Try};
 
 mod answer;
 mod attempt;
 mod body;
 mod connect;
+mod course;
 mod names;
 mod outgoing;
 mod pool;
@@ -36,6 +38,7 @@ pub use probe::watch_cluster;
 
 use answer::{Answer, AnswerBody, Judgement};
 use attempt::{Progress, Trouble};
+use course::Course;
 use pool::Pool;
 
 /// One worker's way to all nodes: its own connections, no lock shared with other workers on the way.
@@ -131,6 +134,10 @@ impl Upstream {
                     if !may_repeat || !course.has_another() || !self.may_spend(cluster) {
                         return Ok(answer);
                     }
+                    course.repeats = Some(match answer.judgement {
+                        Judgement::Busy => Retry::Busy,
+                        Judgement::Final | Judgement::Unable => Retry::ServerError,
+                    });
                     course.last_answer = Some(answer);
                 }
                 Err(trouble) => {
@@ -152,47 +159,73 @@ impl Upstream {
         course: &mut Course<'_>,
         pick: Pick,
         reading: Reading,
-        mut timer: std::pin::Pin<&mut Sleep>,
+        mut timer: Pin<&mut Sleep>,
     ) -> Result<Answer, Trouble> {
         let delivery = course.delivery;
         let node = pick.node().clone();
         course.enter(&node);
-        if course.tries > 1 {
-            self.metrics.count(Retry::Made);
+        if let Some(reason) = course.repeats.take() {
+            self.metrics.count(reason);
         }
         let began = Instant::now();
         let per_try = delivery.cluster.settings().timeouts.per_try;
-        let mut counted = Counted::new(&self.metrics);
+        let mut counted = Counted::new(&self.metrics, &node, began);
         let progress = Progress::default();
         let mut attempt = std::pin::pin!(self.attempt(delivery, pick, reading, &progress));
-        timer.as_mut().reset(course.end.min(began + per_try));
-        let result = loop {
-            tokio::select! {
-                biased;
-                result = &mut attempt => break result,
-                () = timer.as_mut() => {
-                    // Only while another node is left, and may be asked, is this one too slow.
-                    let sent = progress.sent();
-                    let leaves = course.may_leave(sent) && self.may_spend(&delivery.cluster);
-                    if !leaves && !course.is_over() {
-                        timer.as_mut().reset(course.end);
-                        continue;
-                    }
-                    break Err(Trouble { cause: Cause::Timeout, sent, free: leaves });
-                }
-            }
+        let waiting = Waiting {
+            node: &node,
+            progress: &progress,
+            patience: course.end.min(began + per_try),
         };
+        let result = self
+            .wait(course, &waiting, attempt.as_mut(), timer.as_mut())
+            .await;
         let outcome = match &result {
             Ok(answer) => answer.outcome(),
             // A try that got less than its time says nothing of the node.
             Err(trouble) if trouble.cause == Cause::Timeout && began.elapsed() < per_try => None,
             Err(trouble) => fault(trouble.cause).map(Outcome::Failure),
         };
-        counted.end(label(&result));
+        counted.end(label(&result), result.as_ref().ok().and_then(said));
         if let Some(outcome) = outcome {
             report(&delivery.cluster, &node, outcome);
         }
         result
+    }
+
+    /// Waits for a try until its time is up, or it is better to be elsewhere.
+    async fn wait(
+        &self,
+        course: &Course<'_>,
+        waiting: &Waiting<'_>,
+        mut attempt: Pin<&mut impl Future<Output = Result<Answer, Trouble>>>,
+        mut timer: Pin<&mut Sleep>,
+    ) -> Result<Answer, Trouble> {
+        let patience = waiting.patience;
+        timer.as_mut().reset(patience.min(Instant::now() + LOOK));
+        loop {
+            tokio::select! {
+                biased;
+                result = attempt.as_mut() => return result,
+                () = timer.as_mut() => {
+                    let (sent, now) = (waiting.progress.sent(), Instant::now());
+                    // Silent, and dead by its probes: plainly gone, while another one is well.
+                    let gone = course.may_abandon(waiting.node, sent);
+                    if !gone && now < patience {
+                        timer.as_mut().reset(patience.min(now + LOOK));
+                        continue;
+                    }
+                    // Only while another node is left, and may be asked, is this one too slow.
+                    let leaves = gone
+                        || (course.may_leave(sent) && self.may_spend(&course.delivery.cluster));
+                    if !leaves && !course.is_over() {
+                        timer.as_mut().reset(course.end.min(now + LOOK));
+                        continue;
+                    }
+                    return Err(Trouble { cause: Cause::Timeout, sent, free: leaves });
+                }
+            }
+        }
     }
 
     /// Takes a repetition out of the budget.
@@ -200,10 +233,18 @@ impl Upstream {
         let limits = &cluster.settings().retries;
         let allowed = cluster.budget().withdraw(Instant::now().into_std(), limits);
         if !allowed {
-            self.metrics.count(Retry::Exhausted);
+            self.metrics.count(RetryBudget::Exhausted);
         }
         allowed
     }
+}
+
+/// What a try is waited for with.
+struct Waiting<'a> {
+    node: &'a Node,
+    progress: &'a Progress,
+    /// So long, while another node is left.
+    patience: Instant,
 }
 
 /// How much of an answer is read before it is handed on.
@@ -215,125 +256,48 @@ enum Reading {
     Whole,
 }
 
-/// The state of one delivery.
-#[derive(Debug)]
-struct Course<'a> {
-    delivery: &'a Delivery,
-    started: Instant,
-    end: Instant,
-    tried: Vec<NodeId>,
-    node: Option<Arc<str>>,
-    tries: u32,
-    /// A node may have acted on it.
-    sent: bool,
-    last_trouble: Option<Trouble>,
-    last_answer: Option<Answer>,
-}
-
-impl<'a> Course<'a> {
-    fn new(delivery: &'a Delivery, last_try: Duration) -> Self {
-        let started = Instant::now();
-        Self {
-            delivery,
-            started,
-            end: started + last_try,
-            tried: Vec::new(),
-            node: None,
-            tries: 0,
-            sent: false,
-            last_trouble: None,
-            last_answer: None,
-        }
-    }
-
-    fn pick(&self) -> Option<Pick> {
-        let cluster = &self.delivery.cluster;
-        let now = Instant::now().into_std();
-        // With an answer in hand it is not worth while to ask a node that looks dead.
-        if self.last_trouble.is_some() && self.last_answer.is_none() {
-            cluster.pick_any(self.delivery.affinity, &self.tried, now)
-        } else {
-            cluster.pick(self.delivery.affinity, &self.tried, now)
-        }
-    }
-
-    fn enter(&mut self, node: &Node) {
-        self.tries += 1;
-        self.tried.push(node.id());
-        self.node = Some(node.name().clone());
-    }
-
-    fn fail(&mut self, trouble: Trouble) {
-        self.sent |= trouble.sent;
-        // That the last node was full says less than what another one did.
-        if trouble.cause != Cause::NoNode || self.last_trouble.is_none() {
-            self.last_trouble = Some(trouble);
-        }
-    }
-
-    fn is_repeatable(&self) -> bool {
-        self.delivery.endpoint.repeat == Repeat::Always
-    }
-
-    fn is_over(&self) -> bool {
-        Instant::now() >= self.end
-    }
-
-    fn has_another(&self) -> bool {
-        let now = Instant::now().into_std();
-        !self.is_over() && self.delivery.cluster.has_another(&self.tried, now)
-    }
-
-    /// May a try be ended early in favour of another node?
-    fn may_leave(&self, sent: bool) -> bool {
-        (self.is_repeatable() || !sent) && self.has_another()
-    }
-
-    /// No further try: the last answer, unless a node may have acted on a request that is not
-    /// repeatable, of which that answer knows nothing.
-    fn give_up(&mut self) -> Result<Answer, Failure> {
-        if (self.is_repeatable() || !self.sent)
-            && let Some(answer) = self.last_answer.take()
-        {
-            return Ok(answer);
-        }
-        Err(Failure {
-            cause: self
-                .last_trouble
-                .map_or(Cause::NoNode, |trouble| trouble.cause),
-            sent: self.sent,
-            trail: self.trail(),
-        })
-    }
-
-    fn trail(&self) -> Trail {
-        Trail {
-            node: self.node.clone(),
-            tries: self.tries,
-            elapsed: self.started.elapsed(),
-        }
-    }
-}
-
 /// Counts a try once: as it ended, or as cancelled when it is dropped before.
-struct Counted<'a>(Option<&'a Shard>);
+struct Counted<'a> {
+    metrics: &'a Shard,
+    node: &'a Node,
+    began: Instant,
+    done: bool,
+}
 
 impl<'a> Counted<'a> {
-    fn new(metrics: &'a Shard) -> Self {
-        Self(Some(metrics))
+    fn new(metrics: &'a Shard, node: &'a Node, began: Instant) -> Self {
+        Self {
+            metrics,
+            node,
+            began,
+            done: false,
+        }
     }
 
-    fn end(&mut self, label: Try) {
-        if let Some(metrics) = self.0.take() {
-            metrics.count(label);
+    fn end(&mut self, label: Try, said: Option<ResultClass>) {
+        if !std::mem::replace(&mut self.done, true) {
+            self.metrics.count(label);
+            let elapsed = self.began.elapsed();
+            self.node.tries().count(self.metrics, label, said, elapsed);
         }
     }
 }
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.end(Try::Cancelled);
+        self.end(Try::Cancelled, None);
     }
+}
+
+/// What the node said, where it is JSON and was read.
+fn said(answer: &Answer) -> Option<ResultClass> {
+    let json = answer.json.as_ref()?;
+    Some(match json.verdict() {
+        Verdict::Busy => ResultClass::FlowControl,
+        Verdict::NoData => ResultClass::NoData,
+        Verdict::Other if json.result_code.as_deref() == Some("0") => ResultClass::Success,
+        Verdict::Other => ResultClass::Other,
+    })
 }
 
 /// Tells the cluster what a try or a probe showed, and the log what that changed.
@@ -382,6 +346,9 @@ fn label(result: &Result<Answer, Trouble>) -> Try {
         },
     }
 }
+
+/// How often a try that waits asks whether its node is known to be dead by now.
+const LOOK: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests;

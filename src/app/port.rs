@@ -15,10 +15,12 @@ use super::StartError;
 use super::inherited::Inherited;
 use super::serving::Serving;
 use super::workers::{Worker, Workers};
-use crate::admin::Admin;
+use crate::admin::{Admin, Connections, OpenPort};
 use crate::drain::{self, Trigger, Watch};
 use crate::gateway::{Gateway, ReadError, Rejection, ReplyBody};
-use crate::listener::{self, BodyError, Caps, Front, Handler, Peer, RequestBody, Violation};
+use crate::listener::{
+    self, Accepted, BodyError, Caps, Front, Handler, Peer, RequestBody, Violation,
+};
 use crate::telemetry::Origin;
 
 /// An open port. The socket's end and the end of its connections are two things: the one may be
@@ -33,6 +35,7 @@ pub(super) struct Port {
     pub(super) accepting: Trigger,
     /// How its connections are served; a reload replaces it.
     pub(super) serving: Arc<ArcSwap<Serving>>,
+    connections: Connections,
 }
 
 /// A socket that listens, and nobody accepts from it yet.
@@ -79,9 +82,15 @@ impl Port {
     pub(super) fn open(bound: Bound, serving: Serving, caps: Arc<Caps>, workers: &Workers) -> Self {
         let (accepting, watch) = drain::channel();
         let serving = Arc::new(ArcSwap::from_pointee(serving));
+        let connections = Connections::default();
         let all = workers.all();
         if let Some(first) = all.first() {
-            let accept = accept(bound.socket, serving.clone(), caps, all.clone(), watch);
+            let hand_over = HandOver {
+                serving: serving.clone(),
+                workers: all.clone(),
+                connections: connections.clone(),
+            };
+            let accept = accept(bound.socket, caps, hand_over, watch);
             first.runtime.spawn(accept);
         }
         Self {
@@ -89,6 +98,16 @@ impl Port {
             local: bound.local,
             accepting,
             serving,
+            connections,
+        }
+    }
+
+    /// For the admin interface.
+    pub(super) fn shown(&self, name: &Arc<str>) -> OpenPort {
+        OpenPort {
+            name: name.clone(),
+            address: self.local,
+            connections: self.connections.clone(),
         }
     }
 
@@ -114,6 +133,7 @@ impl AdminPort {
     pub(super) fn open(bound: Bound, front: Front<Admin>) -> Self {
         let (drain, watch) = drain::channel();
         let caps = Caps::new(super::serving::admin_caps(), front.metrics.clone());
+        let admin = front.handler.clone();
         let front = Arc::new(ArcSwap::from_pointee(front));
         let fronts = front.clone();
         let accept = async move {
@@ -128,7 +148,11 @@ impl AdminPort {
         };
         #[expect(clippy::disallowed_methods, reason = "ends with the admin's drain")]
         tokio::spawn(async move {
-            if let Err(error) = accept.await {
+            let ended = tokio::select! {
+                ended = accept => ended,
+                () = admin.keep_history() => Ok(()),
+            };
+            if let Err(error) = ended {
                 tracing::error!(%error, "the admin interface ended");
             }
         });
@@ -154,32 +178,37 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(TcpListener::from(socket))
 }
 
-/// Accepts on the current runtime, until the drain closes the port.
-async fn accept(
-    socket: TcpListener,
+/// What a port needs to hand a connection over.
+struct HandOver {
     serving: Arc<ArcSwap<Serving>>,
-    caps: Arc<Caps>,
     workers: Arc<[Worker]>,
-    watch: Watch,
-) {
+    connections: Connections,
+}
+
+impl HandOver {
+    fn give(&self, accepted: Accepted) {
+        let serving = self.serving.load();
+        let chosen = Worker::least_loaded(&self.workers);
+        let front = chosen.and_then(|(index, _)| serving.fronts.get(index));
+        let (Some((_, worker)), Some(front)) = (chosen, front) else {
+            return;
+        };
+        let counted = (worker.take_one(), self.connections.enter());
+        let serve = listener::serve(front.clone(), accepted, serving.connections.watch());
+        worker.runtime.spawn(async move {
+            serve.await;
+            drop(counted);
+        });
+    }
+}
+
+/// Accepts on the current runtime, until the drain closes the port.
+async fn accept(socket: TcpListener, caps: Arc<Caps>, hand_over: HandOver, watch: Watch) {
     let accept = async {
         let socket = tokio::net::TcpListener::from_std(socket)?;
-        let hand_over = |accepted| {
-            let serving = serving.load();
-            let chosen = Worker::least_loaded(&workers);
-            let front = chosen.and_then(|(index, _)| serving.fronts.get(index));
-            let (Some((_, worker)), Some(front)) = (chosen, front) else {
-                return;
-            };
-            let load = worker.take_one();
-            let serve = listener::serve(front.clone(), accepted, serving.connections.watch());
-            worker.runtime.spawn(async move {
-                serve.await;
-                drop(load);
-            });
-        };
-        let is_proxy = |address| serving.load().trusts(address);
-        listener::accept_loop(socket, caps, is_proxy, hand_over, watch).await
+        let give = |accepted| hand_over.give(accepted);
+        let is_proxy = |address| hand_over.serving.load().trusts(address);
+        listener::accept_loop(socket, caps, is_proxy, give, watch).await
     };
     if let Err(error) = accept.await {
         tracing::error!(%error, "a listener ended");

@@ -85,6 +85,7 @@ impl App {
             tracing::info!(?files, "files of the configuration have changed");
         }
         let result = self.try_reload(&cause).await;
+        self.reloads.note(super::now(), &result);
         let in_force = self.shared.snapshot.load().generation;
         match &result {
             Ok(generation) => {
@@ -120,7 +121,7 @@ impl App {
         let before = self.config.load_full();
         unchangeable(&before, &loaded.config)?;
         let plans = self.plan(&loaded.config).await?;
-        let admin = self.plan_admin(&before, &loaded.config)?;
+        let admin = self.plan_admin(&loaded.config)?;
 
         // Nothing below can fail.
         if let Some(follower) = &mut self.follower {
@@ -153,7 +154,9 @@ impl App {
         }
         self.caps.set_limits(serving::cap_limits(&config.limits));
         self.replace_ports(&config, plans);
+        self.show_ports();
         if let (Some(port), Some(front)) = (&self.admin, admin) {
+            front.handler.set_token(config.admin.token.clone());
             port.front.store(Arc::new(front));
         }
         for access_key in no_longer_trusted(before, &config) {
@@ -204,16 +207,11 @@ impl App {
         Ok(plans)
     }
 
-    fn plan_admin(&self, before: &Config, config: &Config) -> Result<Option<Front<Admin>>, String> {
+    fn plan_admin(&self, config: &Config) -> Result<Option<Front<Admin>>, String> {
         let Some(port) = &self.admin else {
             return Ok(None);
         };
-        let admin = if before.admin.token == config.admin.token {
-            port.front.load().handler.clone()
-        } else {
-            self.new_admin(port.local, config)
-        };
-        let front = self.admin_front(admin, config);
+        let front = self.admin_front(port.front.load().handler.clone(), config);
         front.map(Some).map_err(|error| error.to_string())
     }
 

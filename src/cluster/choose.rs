@@ -1,5 +1,7 @@
 //! Which of the nodes that may be tried? Pure: views and a random number in, a place out.
 
+use std::cell::Cell;
+
 /// One node as a choice sees it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct View {
@@ -14,8 +16,9 @@ pub(super) struct View {
 }
 
 impl View {
-    fn load(&self) -> f64 {
-        self.in_flight as f64 / self.capacity()
+    /// Requests over capacity, with `more` of them.
+    fn load(&self, more: usize) -> f64 {
+        (self.in_flight + more) as f64 / self.capacity()
     }
 
     fn capacity(&self) -> f64 {
@@ -23,21 +26,42 @@ impl View {
     }
 }
 
-/// Power of two choices: the better of two random nodes, each drawn by its weight. `None` without
-/// nodes.
-pub(super) fn least_request(views: &[View], random: u64) -> Option<usize> {
+/// Power of two choices: the better of two random nodes, each drawn by its weight. `turn` draws the
+/// first and is best evenly spread, see [`Turns`]; `random` draws the second. `None` without nodes.
+///
+/// The first one stays unless the other would still be no busier for its size with this request, so
+/// that an idle cluster is used by weight exactly, and a busy one nearly.
+pub(super) fn least_request(views: &[View], turn: u32, random: u32) -> Option<usize> {
     if views.len() < 2 {
         return (!views.is_empty()).then_some(0);
     }
-    let first = draw(views, None, (random >> 32) as u32)?;
-    let second = draw(views, Some(first), random as u32)?;
-    // Equally busy for their size, the first stays: it was drawn by weight, so an idle cluster is
-    // used by weight too.
-    Some(if views[second].load() < views[first].load() {
+    let first = draw(views, None, turn)?;
+    let second = draw(views, Some(first), random)?;
+    Some(if views[second].load(1) <= views[first].load(0) {
         second
     } else {
         first
     })
+}
+
+/// Numbers that fill their range evenly, however few of them are taken: multiples of the golden
+/// ratio. Drawn with them, weights are met after tens of requests, with random numbers after tens of
+/// thousands.
+#[derive(Debug)]
+pub(super) struct Turns(Cell<u32>);
+
+impl Turns {
+    /// From anywhere, so that gateways and workers do not go in step.
+    pub(super) fn new() -> Self {
+        Self(Cell::new(rand::random()))
+    }
+
+    /// The next one.
+    pub(super) fn next(&self) -> u32 {
+        let turn = self.0.get().wrapping_add(GOLDEN);
+        self.0.set(turn);
+        turn
+    }
 }
 
 /// Smoothly weighted: each node gains its weight each turn, the richest is taken and pays for all.
@@ -121,6 +145,9 @@ fn mix(value: u64) -> u64 {
     let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     value ^ (value >> 31)
 }
+
+/// 2^32 over the golden ratio, odd.
+const GOLDEN: u32 = 0x9e37_79b9;
 
 /// How far above its fair part a node may be loaded before a key goes elsewhere.
 const BOUND: f64 = 1.25;

@@ -22,6 +22,9 @@ pub struct Settings {
     /// How nodes are spoken to: roots or no verification, client certificate, resumption. ALPN is
     /// `http/1.1`.
     pub tls: Arc<rustls::ClientConfig>,
+    /// Digest of all that `tls` and `server_name` were made of: equal after a reload that did not
+    /// change them.
+    pub tls_identity: [u8; 32],
     /// The name to verify instead of the node's own.
     pub server_name: Option<ServerName<'static>>,
     /// True if certificates of nodes are not verified: shown at start and in `/status`.

@@ -25,6 +25,7 @@ fn settings(nodes: &[&str]) -> Settings {
         balance: Policy::LeastRequest,
         host: HostPolicy::Preserve,
         tls: Arc::new(tls),
+        tls_identity: [0; 32],
         server_name: None,
         insecure: false,
         health_check: None,
@@ -141,6 +142,29 @@ fn most_dead_is_panic_and_all_are_tried_but_the_drained() {
         (NodeState::Ejected, Some(Fault::Unreachable))
     );
     assert!(status.ejected_for.unwrap() <= Duration::from_secs(10));
+}
+
+#[test]
+fn a_request_that_failed_goes_to_a_well_node_even_in_panic() {
+    let mut settings = settings(&THREE);
+    settings.ejection.max_ejected = 100;
+    let cluster = Cluster::new(settings);
+    let nodes = cluster.nodes_now();
+    for node in &nodes[..2] {
+        cluster.observe(node, FAILED, now());
+    }
+    assert!(cluster.panic(now()));
+    for _ in 0..50 {
+        let pick = cluster.pick_again(0, &[nodes[0].id()], now()).unwrap();
+        assert_eq!(pick.node().id(), nodes[2].id());
+    }
+    let all_but_one = [nodes[0].id(), nodes[2].id()];
+    assert!(cluster.has_well(&all_but_one[..1], now()));
+    assert!(!cluster.has_well(&all_but_one, now()));
+    assert!(
+        cluster.pick_again(0, &all_but_one, now()).is_some(),
+        "panic"
+    );
 }
 
 #[test]

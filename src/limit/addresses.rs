@@ -73,12 +73,7 @@ fn network(address: IpAddr) -> u64 {
 }
 
 fn prefix64(v6: Ipv6Addr) -> u64 {
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the upper half of 128 bits"
-    )]
-    let upper = (v6.to_bits() >> 64) as u64;
-    upper
+    (v6.to_bits() >> 64) as u64
 }
 
 /// Per row. Two rows of 32,768 budgets are about 6 MiB; the bound of the contract is 64 MiB.

@@ -1,6 +1,10 @@
 //! Serves one HTTP/1 connection: hyper reads and writes messages between the [`Gate`] and the
 //! handler; the driver here decides, after every step, whether the connection may go on.
 
+pub(super) mod exchange;
+mod gate;
+mod pace;
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,13 +20,13 @@ use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper_util::rt::TokioIo;
 
+use self::exchange::Exchange;
+use self::gate::Gate;
+use self::pace::{End, Pace};
 use super::body::RequestBody;
 use super::connection::{Front, Life};
-use super::exchange::Exchange;
-use super::gate::Gate;
 use super::head::request::origin_form;
 use super::linger::{close, linger};
-use super::pace::{End, Pace};
 use super::stream::Stream;
 use super::{Handler, Peer, refusal};
 use crate::drain::{Phase, Watch};
@@ -42,14 +46,14 @@ pub(super) async fn serve<H: Handler>(stream: Stream, front: Arc<Front<H>>, life
         builder(front.settings.head.fields).serve_connection(TokioIo::new(gate), exchanges);
     let end = drive(&mut connection, &front, &life, &exchange).await;
     if let Some(fault) = exchange.fault() {
-        front.metrics.count(fault.reason);
+        fault.count(&front.metrics);
     }
     if let End::By(reason) | End::Shut(reason) = end {
         front.metrics.count(reason);
     }
     let stream = connection.into_parts().io.into_inner().into_stream();
     match end {
-        End::By(_) => {}
+        End::By(_) | End::Cut => stream.abort(),
         End::Shut(_) => Box::pin(close(stream)).await,
         // Nobody is left to read an answer.
         End::Over if exchange.has_ended() => {}
@@ -105,6 +109,7 @@ async fn drive<H: Handler>(
             }));
             match polled {
                 Err(_) => return Poll::Ready(End::By(ConnectionEnded::Panic)),
+                Ok(Poll::Ready(Err(error))) if error.is_user() => return Poll::Ready(End::Cut),
                 Ok(Poll::Ready(_)) => return Poll::Ready(End::Over),
                 Ok(Poll::Pending) => {}
             }

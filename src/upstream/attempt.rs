@@ -137,7 +137,7 @@ impl Upstream {
         let fresh = careful
             .then(|| Instant::now().checked_sub(JUST_USED))
             .flatten();
-        if !only_new && let Some(lease) = self.pool.take(node.id(), settings.pool, fresh) {
+        if !only_new && let Some(lease) = self.pool.take(node.id(), settings, fresh) {
             if !careful {
                 return Ok(lease);
             }
@@ -160,7 +160,7 @@ impl Upstream {
                 ..not_sent(Cause::Unreachable)
             })?;
         opening.done();
-        Ok(self.pool.lease(node.id(), settings.pool, sender, slot))
+        Ok(self.pool.lease(node.id(), settings, sender, slot))
     }
 }
 

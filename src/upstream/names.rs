@@ -1,85 +1,166 @@
-//! Where the nodes of a DNS name are. Asked by the system's resolver, which tells no time to live, so
-//! every name is asked again after [`REFRESH`]; an answer that fails or is empty changes nothing.
+//! Where the nodes of a DNS name are: asked again when the answer's time to live is over, and at
+//! once known to whoever watches the cluster. The hosts file speaks first. An answer that fails or is
+//! empty changes nothing, so the last good one is kept, and a gateway can start before its DNS.
 
-use std::net::IpAddr;
-use std::time::Duration;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use tokio::net::lookup_host;
-use tokio::task::JoinSet;
-use tokio::time::timeout;
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{NameServerConfig, ResolverConfig};
+use hickory_resolver::lookup::Lookup;
+use hickory_resolver::net::NetError;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
 
 use crate::cluster::{Cluster, NodeAddress};
 
-/// Asks for all names of a cluster at once and says when to ask again.
-pub(super) async fn refresh(cluster: &Cluster) -> Duration {
-    let mut lookups = JoinSet::new();
-    for address in cluster.names().cloned() {
-        lookups.spawn(async move {
-            let found = timeout(PATIENCE, look_up(&address)).await;
-            (address, found.unwrap_or_default())
-        });
-    }
-    let mut again = REFRESH;
-    while let Some(lookup) = lookups.join_next().await {
-        let Ok((address, found)) = lookup else {
-            continue;
+/// Who is asked.
+#[derive(Clone, Debug)]
+pub(super) enum Servers {
+    /// Those of the system, by its `resolv.conf`; without one, the server of this machine.
+    OfTheSystem,
+    /// These.
+    #[cfg(test)]
+    These(Vec<SocketAddr>),
+}
+
+/// Follows one name for as long as it is polled, and says when its addresses changed.
+pub(super) async fn follow(
+    cluster: Arc<Cluster>,
+    address: NodeAddress,
+    servers: Servers,
+    changed: Arc<Notify>,
+) {
+    let mut failing = false;
+    loop {
+        let found = timeout(PATIENCE, look_up(&address, &servers)).await;
+        let again = match found {
+            Ok(Ok(found)) => {
+                failing = false;
+                if cluster.resolve(&address, &found.addresses) {
+                    tracing::info!(node = %address, addresses = ?found.addresses, "the addresses of a node changed");
+                    changed.notify_one();
+                }
+                found.again
+            }
+            failed => {
+                let error = failed.map_or_else(
+                    |_elapsed| "no answer in time".to_owned(),
+                    |answer| answer.map_or_else(|error| error.to_string(), |_| String::new()),
+                );
+                // Once, not at every try of a long night.
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!(node = %address, error, "the name of a node cannot be resolved");
+                }
+                SOON
+            }
         };
-        if found.is_empty() {
-            tracing::warn!(node = %address, "the name of a node cannot be resolved");
-            again = SOON;
-        }
-        if cluster.resolve(&address, &found) {
-            tracing::info!(node = %address, addresses = ?found, "the addresses of a node changed");
-        }
+        sleep(again).await;
     }
-    again
 }
 
-/// The addresses of a name: those of IPv4 if there are any, so that one machine is not two nodes.
-async fn look_up(address: &NodeAddress) -> Vec<IpAddr> {
-    let found = match lookup_host((&*address.host, address.port)).await {
-        Ok(found) => found.map(|found| found.ip()).collect(),
-        Err(error) => {
-            tracing::debug!(node = %address, %error, "no answer for a name");
-            Vec::new()
-        }
+/// What a name stands for now.
+#[derive(Debug)]
+struct Found {
+    /// At least one.
+    addresses: Vec<IpAddr>,
+    /// How long it is good.
+    again: Duration,
+}
+
+/// Asks for the addresses of IPv4, and for those of IPv6 where there are none, so that one machine
+/// with both is not two nodes. Only an answer that says "none" leads to the second question: a
+/// server that fails must not make a node change its family.
+async fn look_up(address: &NodeAddress, servers: &Servers) -> Result<Found, NetError> {
+    let resolver = resolver(servers)?;
+    let mut found = resolver.ipv4_lookup(&*address.host).await;
+    if found
+        .as_ref()
+        .map_or_else(NetError::is_no_records_found, |found| {
+            addresses(found).is_empty()
+        })
+    {
+        found = resolver.ipv6_lookup(&*address.host).await;
+    }
+    let found = found?;
+    let addresses = addresses(&found);
+    if addresses.is_empty() {
+        return Err(NetError::from("an answer without addresses"));
+    }
+    Ok(Found {
+        addresses,
+        again: life(found.valid_until(), now()),
+    })
+}
+
+/// Made for every question: the system's servers and its hosts file may have changed since the last
+/// one, and an answer that somebody cached says the rest of its life, not of ours.
+fn resolver(servers: &Servers) -> Result<TokioResolver, NetError> {
+    let provider = TokioRuntimeProvider::default();
+    let mut builder = match servers {
+        Servers::OfTheSystem => TokioResolver::builder(provider.clone()).unwrap_or_else(|_error| {
+            // As resolv.conf(5) says of a system without one.
+            let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 53));
+            TokioResolver::builder_with_config(asking(&[here]), provider)
+        }),
+        #[cfg(test)]
+        Servers::These(servers) => TokioResolver::builder_with_config(asking(servers), provider),
     };
-    one_family(found)
+    builder.options_mut().cache_size = 0;
+    builder.build()
 }
 
-fn one_family(mut found: Vec<IpAddr>) -> Vec<IpAddr> {
-    if found.iter().any(IpAddr::is_ipv4) {
-        found.retain(IpAddr::is_ipv4);
-    }
-    found.sort_unstable();
-    found.dedup();
-    found.truncate(MOST);
-    found
+fn asking(servers: &[SocketAddr]) -> ResolverConfig {
+    let servers = servers.iter().map(|server| {
+        let mut asked = NameServerConfig::udp_and_tcp(server.ip());
+        for way in &mut asked.connections {
+            way.port = server.port();
+        }
+        asked
+    });
+    ResolverConfig::from_parts(None, Vec::new(), servers.collect())
 }
 
-/// Between two questions for one name.
-const REFRESH: Duration = Duration::from_secs(30);
+fn addresses(found: &Lookup) -> Vec<IpAddr> {
+    let records = found.answers().iter();
+    let mut addresses: Vec<_> = records.filter_map(|record| record.data.ip_addr()).collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses.truncate(MOST);
+    addresses
+}
+
+/// How long an answer is believed.
+fn life(valid_until: Instant, now: Instant) -> Duration {
+    valid_until
+        .saturating_duration_since(now)
+        .clamp(SHORTEST, LONGEST)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a time to live ends at a time of the clock"
+)]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// However short the time to live.
+const SHORTEST: Duration = Duration::from_secs(1);
+
+/// However long the time to live.
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// After a question without an answer.
 const SOON: Duration = Duration::from_secs(2);
 
-/// For one question.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// For one name, with all repetitions.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Nodes behind one name.
 const MOST: usize = 64;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_machine_is_one_node() {
-        let parse = |list: &[&str]| -> Vec<IpAddr> {
-            list.iter().map(|text| text.parse().unwrap()).collect()
-        };
-        let both = parse(&["::1", "10.0.0.2", "10.0.0.1", "10.0.0.2"]);
-        assert_eq!(one_family(both), parse(&["10.0.0.1", "10.0.0.2"]));
-        assert_eq!(one_family(parse(&["::1"])), parse(&["::1"]));
-    }
-}
+mod tests;

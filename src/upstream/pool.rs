@@ -10,9 +10,10 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::SendRequest;
+use rustls::ClientConfig;
 use tokio::time::Instant;
 
-use crate::cluster::{NodeId, PoolLimits, Slot};
+use crate::cluster::{NodeId, Settings, Slot};
 
 /// Idle connections by node. Only its own worker uses it, so the lock is never waited for.
 #[derive(Debug, Default)]
@@ -29,6 +30,8 @@ struct Connection {
     sender: SendRequest<Full<Bytes>>,
     slot: Arc<Slot>,
     opened: Instant,
+    /// How it was opened: not one to use when TLS was configured anew since.
+    tls: Arc<ClientConfig>,
 }
 
 impl Pool {
@@ -36,9 +39,10 @@ impl Pool {
     pub(super) fn take(
         self: &Arc<Self>,
         node: NodeId,
-        limits: PoolLimits,
+        settings: &Settings,
         fresh: Option<Instant>,
     ) -> Option<Lease> {
+        let limits = settings.pool;
         let mut stacks = self.lock();
         let stack = stacks.get_mut(&node)?;
         while let Some(idle) = stack.pop() {
@@ -50,9 +54,11 @@ impl Pool {
                 sender,
                 slot,
                 opened,
+                tls,
             } = &idle.connection;
-            let aged =
-                opened.elapsed() >= limits.max_age || idle.since.elapsed() >= limits.idle_timeout;
+            let aged = opened.elapsed() >= limits.max_age
+                || idle.since.elapsed() >= limits.idle_timeout
+                || !Arc::ptr_eq(tls, &settings.tls);
             // Not ready though its answer is complete: it ended, or the node answered before it had
             // read the whole request. Either way not one to rely on.
             if aged || !sender.is_ready() || !slot.take() {
@@ -74,7 +80,7 @@ impl Pool {
     pub(super) fn lease(
         self: &Arc<Self>,
         node: NodeId,
-        limits: PoolLimits,
+        settings: &Settings,
         sender: SendRequest<Full<Bytes>>,
         slot: Arc<Slot>,
     ) -> Lease {
@@ -83,10 +89,11 @@ impl Pool {
                 sender,
                 slot,
                 opened: Instant::now(),
+                tls: settings.tls.clone(),
             }),
             pool: self.clone(),
             node,
-            max_idle: limits.max_idle,
+            max_idle: settings.pool.max_idle,
             reused: false,
         }
     }
@@ -116,6 +123,12 @@ impl Pool {
             connection,
             since: Instant::now(),
         });
+    }
+
+    /// Nodes that it knows connections of.
+    #[cfg(test)]
+    pub(super) fn nodes(&self) -> usize {
+        self.lock().len()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<NodeId, Vec<Idle>>> {

@@ -10,11 +10,13 @@ use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use jiff::{SignedDuration, Timestamp};
+use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use super::connect::connect;
-use super::{names, report};
+use super::names::{self, Servers};
+use super::report;
 use crate::auth::{self, Credential, Signable};
 use crate::ccfs::Json;
 use crate::cluster::{Cluster, Fault, HealthCheck, Node, NodeId, Outcome, SignedCheck, Slot};
@@ -22,10 +24,23 @@ use crate::cluster::{Cluster, Fault, HealthCheck, Node, NodeId, Outcome, SignedC
 /// Watches `cluster` for as long as it is polled; whoever drops it ends all of it. `credential`
 /// belongs to the ak of a signed check, and is not needed without one.
 pub async fn watch_cluster(cluster: Arc<Cluster>, credential: Option<Arc<Credential>>) {
+    watch(cluster, credential, Servers::OfTheSystem).await;
+}
+
+/// The same, with other name servers.
+pub(super) async fn watch(
+    cluster: Arc<Cluster>,
+    credential: Option<Arc<Credential>>,
+    servers: Servers,
+) {
+    let changed = Arc::new(Notify::new());
     let mut tasks = JoinSet::new();
+    for address in cluster.names().cloned() {
+        let (servers, changed) = (servers.clone(), changed.clone());
+        tasks.spawn(names::follow(cluster.clone(), address, servers, changed));
+    }
     let mut checks: HashMap<NodeId, AbortHandle> = HashMap::new();
     loop {
-        let again = names::refresh(&cluster).await;
         if let Some(check) = &cluster.settings().health_check {
             let nodes = cluster.nodes_now();
             checks.retain(|id, task| {
@@ -43,11 +58,8 @@ pub async fn watch_cluster(cluster: Arc<Cluster>, credential: Option<Arc<Credent
             }
         }
         while tasks.try_join_next().is_some() {}
-        if cluster.names().next().is_none() {
-            // The nodes stay who they are.
-            std::future::pending::<()>().await;
-        }
-        sleep(again).await;
+        // Never, where all nodes are given by address: they stay who they are.
+        changed.notified().await;
     }
 }
 

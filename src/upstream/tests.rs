@@ -13,6 +13,7 @@ use crate::ccfs::{self, Endpoint};
 use crate::metrics::{Metrics, Totals};
 
 mod failover;
+mod reload;
 mod stream;
 pub(super) mod toy;
 mod watch;
@@ -81,7 +82,7 @@ pub(super) fn delivery(name: &str, cluster: &Arc<Cluster>) -> Delivery {
 }
 
 /// Waits until a condition holds, at most a few seconds.
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(super) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(5);
     while !holds() {
         assert!(Instant::now() < deadline, "never: {what}");

@@ -9,10 +9,29 @@
     reason = "a test fails by panicking, and is at the edge where clocks and tasks are"
 )]
 
+mod admin;
+mod cache;
 mod certificates;
+mod commands;
+mod config;
+mod drain;
+mod expect;
 mod flow;
+mod forward;
+mod http2;
+mod interfaces;
 mod layers;
+mod limit;
 mod load;
+mod memory;
 mod operate;
+mod page;
+mod process;
+mod recording;
+mod redaction;
+mod refuse;
+mod reload;
+mod signatures;
+mod strangers;
 mod support;
 mod systemd;

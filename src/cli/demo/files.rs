@@ -5,25 +5,27 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use crate::stand_in::certificates::{Authority, write_secret};
+use crate::stand_in::certificates::{Authority, NAMES, write_secret};
 
 /// Access keys of the demo and of `config/gateway.toml`: the first in China, the second in Berlin.
 pub(super) const ACCESS_KEYS: [&str; 2] = ["279a08bbd8d949a0", "5c1f0f7d2a6e4b3c"];
 
-/// Writes certificates of gateway and nodes, their authorities, and a secret for each access key.
+/// The authority of all certificates, in the folder `tls`.
+pub(super) const AUTHORITY: &str = "ccfs-ca.pem";
+
+/// Writes certificates of gateway and nodes, their authority, and a secret for each access key.
 pub(super) fn write(directory: &Path) -> anyhow::Result<()> {
     let (tls, secrets) = (directory.join("tls"), directory.join("secrets"));
     for folder in [&tls, &secrets] {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
-    for (authority_name, name) in [("ca", "gateway"), ("ccfs-ca", "node")] {
-        let authority = Authority::new()?;
-        authority.write(&tls.join(format!("{authority_name}.pem")))?;
-        let names = ["cc-fs.example.com", "localhost", "127.0.0.1", "::1"];
+    let authority = Authority::new()?;
+    authority.write(&tls.join(AUTHORITY))?;
+    for name in ["gateway", "node"] {
         let certificate = tls.join(format!("{name}.pem"));
         authority
-            .issue(&names)?
+            .issue(&NAMES)?
             .write(&certificate, &certificate.with_extension("key"))?;
     }
     for access_key in ACCESS_KEYS {
@@ -56,7 +58,7 @@ pub(super) fn make(directory: &Path, out: &mut impl Write) -> anyhow::Result<()>
     writeln!(out, "ccfs-gateway run --config {dir}/gateway.toml &")?;
     writeln!(
         out,
-        "ccfs-gateway call https://127.0.0.1:28443 --ca {dir}/tls/ca.pem \\\n  \
+        "ccfs-gateway call https://127.0.0.1:28443 --ca {dir}/tls/{AUTHORITY} \\\n  \
          --ak {ak} --sk-file {dir}/secrets/{ak} \\\n  --call-id 1637742300-27 \
          --begin '2021-11-24 16:25:03' --end '2021-11-24 17:25:11'"
     )?;

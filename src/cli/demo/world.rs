@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::files::{self, ACCESS_KEYS};
+use super::files::{self, ACCESS_KEYS, AUTHORITY};
 use crate::admin::Order;
 use crate::app::{App, Bound, Report};
 use crate::auth::{AccessKey, Credential, Secret};
@@ -76,7 +76,8 @@ impl World {
             reason = "ends with `World::end`, or the process"
         )]
         let gateway = tokio::spawn(app.run());
-        let client = Client::new(&Trust::file(&folder.path().join("tls/ca.pem"))?)?.keeping(32);
+        let client =
+            Client::new(&Trust::file(&folder.path().join("tls").join(AUTHORITY))?)?.keeping(32);
         Ok(Self {
             folder,
             nodes,
@@ -135,7 +136,7 @@ impl World {
         let _ = write!(
             text,
             "ask yourself (twice, to see the cache):\n\n  \
-             {program} call {} --ca {folder}/tls/ca.pem --ak {ak} \\\n    \
+             {program} call {} --ca {folder}/tls/{AUTHORITY} --ak {ak} \\\n    \
              --sk-file {folder}/secrets/{ak} --call-id 1637742300-99 \\\n    \
              --begin '2021-11-24 16:25:03' --end '2021-11-24 17:25:11'\n\nCtrl-C ends.",
             self.url(),

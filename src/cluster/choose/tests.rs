@@ -37,7 +37,10 @@ fn fair(views: &[View], counts: &[f64]) -> bool {
 fn an_idle_cluster_is_used_by_weight() {
     for weights in [&[1, 1][..], &[1, 2], &[5, 1, 1], &[1, 2, 3, 4]] {
         let views = views(weights);
-        let used = counts(&views, 100_000, |random| least_request(&views, random));
+        let turns = Turns::new();
+        let used = counts(&views, 1000, |random| {
+            least_request(&views, turns.next(), random as u32)
+        });
         assert!(fair(&views, &used), "least-request {weights:?}: {used:?}");
         let used = counts(&views, 100_000, |key| consistent_hash(&views, key));
         assert!(fair(&views, &used), "consistent-hash {weights:?}: {used:?}");
@@ -51,13 +54,50 @@ fn an_idle_cluster_is_used_by_weight() {
 fn requests_in_flight_settle_by_weight() {
     let mut views = views(&[1, 3]);
     for random in 0..4000 {
-        let chosen = least_request(&views, mix(random)).unwrap();
+        let random = mix(random);
+        let chosen = least_request(&views, (random >> 32) as u32, random as u32).unwrap();
         views[chosen].in_flight += 1;
     }
     assert!(
         (views[1].in_flight as f64 / 3000.0 - 1.0).abs() < 0.05,
         "{views:?}"
     );
+}
+
+/// Sixteen at once, each as long as the others: every choice ends the oldest one.
+#[test]
+fn a_cluster_at_work_is_used_by_weight() {
+    for weights in [&[1, 2, 3][..], &[1, 1, 1], &[1, 1, 2]] {
+        let mut views = views(weights);
+        let mut under_way = std::collections::VecDeque::new();
+        let turns = Turns::new();
+        let used = counts(&views.clone(), 6000, |random| {
+            if under_way.len() == 16 {
+                let oldest: usize = under_way.pop_front().unwrap();
+                views[oldest].in_flight -= 1;
+            }
+            let chosen = least_request(&views, turns.next(), random as u32)?;
+            views[chosen].in_flight += 1;
+            under_way.push_back(chosen);
+            Some(chosen)
+        });
+        let total: u32 = weights.iter().sum();
+        for (&weight, used) in weights.iter().zip(&used) {
+            let part = used / 6000.0 - f64::from(weight) / f64::from(total);
+            assert!(part.abs() < 0.02, "{weights:?}: {used:?}");
+        }
+    }
+}
+
+#[test]
+fn who_holds_a_request_gets_the_next_one_last() {
+    let mut views = views(&[1, 1]);
+    views[0].in_flight = 1;
+    for random in 0..100 {
+        let random = mix(random);
+        let chosen = least_request(&views, (random >> 32) as u32, random as u32);
+        assert_eq!(chosen, Some(1));
+    }
 }
 
 #[test]
@@ -74,7 +114,9 @@ fn turns_are_smooth() {
 fn a_busy_node_gets_a_tenth() {
     let mut views = views(&[1, 1]);
     views[0].share = 0.1;
-    let used = counts(&views, 100_000, |random| least_request(&views, random));
+    let used = counts(&views, 100_000, |random| {
+        least_request(&views, (random >> 32) as u32, random as u32)
+    });
     assert!(fair(&views, &used), "{used:?}");
 }
 
@@ -101,7 +143,7 @@ fn one_hot_key_does_not_fill_one_node() {
 
 #[test]
 fn without_nodes_there_is_no_choice() {
-    assert_eq!(least_request(&[], 1), None);
+    assert_eq!(least_request(&[], 1, 1), None);
     assert_eq!(consistent_hash(&[], 1), None);
     assert_eq!(round_robin(&[], &mut []), None);
 }
@@ -120,7 +162,7 @@ proptest! {
         }).collect();
         let mut credits = vec![0.0; views.len()];
         for chosen in [
-            least_request(&views, random),
+            least_request(&views, (random >> 32) as u32, random as u32),
             consistent_hash(&views, random),
             round_robin(&views, &mut credits),
         ] {

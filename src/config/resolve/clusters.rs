@@ -62,6 +62,7 @@ fn cluster(
         },
         insecure: false,
         server_name: None,
+        tls_identity: [0; 32],
         tls: tls.as_ref().map(|tls| Arc::clone(&tls.client))?,
     };
     let tls = tls?;
@@ -83,6 +84,7 @@ fn cluster(
     }
     Some(Settings {
         server_name: tls.server_name,
+        tls_identity: tls.identity,
         insecure: tls.insecure,
         ..settings
     })

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use aws_lc_rs::digest;
 use rustls::client::WebPkiServerVerifier;
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::crypto::{self, CryptoProvider};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::sign::CertifiedKey;
@@ -28,13 +29,15 @@ pub(super) struct NodeTls {
     pub(super) client: Arc<ClientConfig>,
     pub(super) server_name: Option<ServerName<'static>>,
     pub(super) insecure: bool,
+    /// Digest of all of it, to know it again after a reload.
+    pub(super) identity: [u8; 32],
 }
 
 impl Material {
     /// Judges certificates at the time `now`.
     pub(super) fn new(now: SystemTime) -> Self {
         Self {
-            provider: Arc::new(aws_lc_rs::default_provider()),
+            provider: Arc::new(crypto::aws_lc_rs::default_provider()),
             native_roots: None,
             now,
         }
@@ -131,15 +134,19 @@ impl Material {
                 "must be one of the two: without verification the ca has no use",
             );
         }
+        let mut identity = Identity::new();
         let verifier: Arc<dyn rustls::client::danger::ServerCertVerifier> = if insecure {
+            identity.add(b"insecure");
             Arc::new(NoVerification::new(Arc::clone(&self.provider)))
         } else {
             let roots = match &tls.ca {
                 Some(ca) => self.roots(ca, report),
                 None => self.native_roots(file.map_or(fallback, |file| &file.span), report),
             };
+            let roots = roots?;
+            identity.add_roots(&roots);
             let builder =
-                WebPkiServerVerifier::builder_with_provider(roots?, Arc::clone(&self.provider));
+                WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&self.provider));
             match builder.build() {
                 Ok(verifier) => verifier,
                 Err(error) => {
@@ -153,12 +160,16 @@ impl Material {
                 }
             }
         };
-        let client = self.client_config(verifier, tls, report);
+        let client = self.client_config(verifier, tls, &mut identity, report);
         let server_name = server_name(&tls.server_name, report);
+        if let Some(name) = &server_name {
+            identity.add(name.to_str().as_bytes());
+        }
         Some(NodeTls {
             client: client?,
             server_name,
             insecure,
+            identity: identity.end(),
         })
     }
 
@@ -166,6 +177,7 @@ impl Material {
         &self,
         verifier: Arc<dyn rustls::client::danger::ServerCertVerifier>,
         tls: &ClusterTls,
+        identity: &mut Identity,
         report: &mut Report,
     ) -> Option<Arc<ClientConfig>> {
         let builder = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
@@ -176,6 +188,8 @@ impl Material {
         let mut client = match (&tls.certificate, &tls.private_key) {
             (Some(chain), Some(key)) => {
                 let own = self.certificate(chain, key, report)?;
+                // The key belongs to it, so it changes with it.
+                own.cert.iter().for_each(|part| identity.add(part));
                 builder
                     .with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(own)))
             }
@@ -213,6 +227,34 @@ impl Material {
             return None;
         }
         Some(roots)
+    }
+}
+
+/// A digest over parts, each with its length.
+struct Identity(digest::Context);
+
+impl Identity {
+    fn new() -> Self {
+        Self(digest::Context::new(&digest::SHA256))
+    }
+
+    fn add(&mut self, part: &[u8]) {
+        self.0.update(&part.len().to_be_bytes());
+        self.0.update(part);
+    }
+
+    fn add_roots(&mut self, roots: &RootCertStore) {
+        for root in &roots.roots {
+            self.add(&root.subject);
+            self.add(&root.subject_public_key_info);
+            self.add(root.name_constraints.as_deref().unwrap_or_default());
+        }
+    }
+
+    fn end(self) -> [u8; 32] {
+        let mut identity = [0; 32];
+        identity.copy_from_slice(self.0.finish().as_ref());
+        identity
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, HandshakeKind, RootCertStore, ServerConfig};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -45,6 +45,8 @@ pub(in crate::upstream) struct Seen {
     pub(in crate::upstream) body: Vec<u8>,
     /// The how many-th request of its connection, from 0.
     pub(in crate::upstream) place: usize,
+    /// Did its connection resume a session?
+    pub(in crate::upstream) resumed: bool,
 }
 
 impl Seen {
@@ -139,6 +141,7 @@ async fn serve(
     let tls = TlsAcceptor::from(CERTIFICATE.server.clone())
         .accept(tcp)
         .await?;
+    let resumed = tls.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
     let mut stream = BufReader::new(tls);
     for place in 0.. {
         let mut head = String::new();
@@ -151,6 +154,7 @@ async fn serve(
             head,
             body: Vec::new(),
             place,
+            resumed,
         };
         let length = seen
             .field("content-length")
@@ -242,6 +246,7 @@ pub(in crate::upstream) fn settings(nodes: &[SocketAddr]) -> Settings {
         balance: Policy::RoundRobin,
         host: HostPolicy::Preserve,
         tls: CERTIFICATE.client.clone(),
+        tls_identity: [0; 32],
         server_name: Some(ServerName::try_from("node.test").unwrap()),
         insecure: false,
         health_check: None,

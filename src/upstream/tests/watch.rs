@@ -141,3 +141,35 @@ async fn a_name_is_resolved_and_a_lost_one_keeps_its_nodes() {
     assert!(cluster.resolve(&named("localhost"), &["127.0.0.2".parse().unwrap()]));
     until("the old connection is closed", || node.open() == 0).await;
 }
+
+#[tokio::test]
+async fn a_try_at_a_node_that_turns_out_to_be_dead_moves_on_at_once_and_free() {
+    let dead = Toy::start(|_| Act::Hang).await;
+    let well = Toy::answering(ok()).await;
+    for name in [QUERY, JOB] {
+        let mut settings = settings(&[dead.address, well.address]);
+        settings.health_check = Some(HealthCheck {
+            timeout: Duration::from_millis(50),
+            ..check()
+        });
+        (settings.retries.budget, settings.retries.floor) = (0, 0);
+        let cluster = Cluster::new(settings);
+        let sender = Sender::new();
+        let delivery = delivery(name, &cluster);
+        let patience = Duration::from_millis(2500);
+        let answer = tokio::select! {
+            answer = sender.upstream.whole(&delivery, patience) => answer,
+            () = watch_cluster(cluster.clone(), None) => panic!("it never ends"),
+        };
+        if name == QUERY {
+            let trail = answer.unwrap().trail;
+            assert!(
+                trail.tries == 2 && trail.elapsed < Duration::from_secs(2),
+                "{trail:?}"
+            );
+        } else {
+            let failure = answer.unwrap_err();
+            assert_eq!((failure.cause, failure.sent), (Cause::Timeout, true));
+        }
+    }
+}
