@@ -5,13 +5,13 @@
     clippy::disallowed_methods,
     clippy::expect_used,
     clippy::panic,
-    clippy::print_stdout,
     clippy::unwrap_used,
     reason = "a test fails by panicking, and is at the edge where clocks and tasks are"
 )]
 
 mod admin;
 mod cache;
+mod certificates;
 mod clocks;
 mod commands;
 mod config;
@@ -25,8 +25,10 @@ mod interfaces;
 mod invalid;
 mod layers;
 mod limit;
+mod load;
 mod memory;
 mod nodes;
+mod operate;
 mod outgoing;
 mod page;
 mod paths;
@@ -41,3 +43,4 @@ mod shadow;
 mod signatures;
 mod strangers;
 mod support;
+mod systemd;
