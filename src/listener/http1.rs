@@ -67,6 +67,7 @@ fn builder(fields: usize) -> http1::Builder {
     let mut builder = http1::Builder::new();
     // Deadlines are the driver's, and it counts with a finer clock.
     builder.header_read_timeout(None);
+    builder.max_buf_size(BUFFER);
     if fields > HYPERS_MAX_HEADERS {
         builder.max_headers(fields);
     }

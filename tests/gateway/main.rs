@@ -9,7 +9,12 @@
     reason = "a test fails by panicking, and is at the edge where clocks and tasks are"
 )]
 
+mod balance;
 mod config;
 mod flow;
+mod health;
 mod layers;
+mod load;
+mod retries;
+mod streams;
 mod support;
