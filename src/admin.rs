@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::cache::Purge;
@@ -18,9 +18,22 @@ use crate::gateway::Shared;
 use crate::listener::{Handler, Peer, RequestBody, Violation};
 use crate::metrics::Metrics;
 
+mod certificates;
 mod exposition;
+mod gauges;
 mod guard;
+mod history;
+mod page;
+mod ports;
+mod reloads;
+mod respond;
 mod status;
+
+pub use ports::{Connected, Connections, OpenPort, Ports};
+pub use reloads::{Reload, Reloads};
+
+use history::{History, Sample};
+use respond::Answer;
 
 /// What the app is asked to do.
 #[derive(Debug)]
@@ -40,6 +53,7 @@ pub enum Order {
 pub struct Admin {
     guard: guard::Guard,
     subject: Subject,
+    history: History,
 }
 
 /// What the admin interface looks at.
@@ -57,6 +71,16 @@ pub struct Subject {
     pub drain: Watch,
     /// Takes orders.
     pub orders: mpsc::Sender<Order>,
+    /// What became of reloads.
+    pub reloads: Arc<Reloads>,
+    /// The ports that are open.
+    pub ports: Arc<Ports>,
+}
+
+impl Subject {
+    fn draining(&self) -> bool {
+        self.drain.phase() > Phase::Serving
+    }
 }
 
 impl Admin {
@@ -69,106 +93,110 @@ impl Admin {
         Self {
             guard: guard::Guard::new(bound, token),
             subject,
+            history: History::default(),
         }
     }
 
-    async fn answer(
-        &self,
-        method: &Method,
-        uri: &Uri,
-        headers: &HeaderMap,
-    ) -> Response<Full<Bytes>> {
+    /// Remembers the last quarter of an hour, for as long as it is polled.
+    pub async fn keep_history(&self) {
+        let mut ticks = tokio::time::interval(history::PERIOD);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        loop {
+            ticks.tick().await;
+            let sample = Sample::take(&self.subject.metrics.sum(), status::instant());
+            let snapshot = self.subject.shared.snapshot.load();
+            let keys = snapshot
+                .accounts()
+                .map(|account| (account.credential.access_key().shared(), account.admitted()));
+            self.history.push(sample, keys);
+        }
+    }
+
+    async fn answer(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Answer {
         if let Err((status, why)) = self.guard.check(method, uri, headers) {
-            let mut response = problem(status, why);
-            if status == StatusCode::UNAUTHORIZED {
-                let challenge = HeaderValue::from_static("Basic realm=\"ccfs-gateway\"");
-                response
-                    .headers_mut()
-                    .insert(header::WWW_AUTHENTICATE, challenge);
-            }
-            return response;
+            let answer = respond::problem(status, why);
+            return match status {
+                StatusCode::UNAUTHORIZED => respond::token_needed(answer),
+                _ => answer,
+            };
         }
         let read = *method == Method::GET || *method == Method::HEAD;
         match (uri.path(), read, *method == Method::POST) {
-            ("/livez", true, _) => plain(StatusCode::OK, "alive\n"),
+            ("/livez", true, _) => respond::plain(StatusCode::OK, "alive\n"),
             ("/readyz", true, _) => self.ready(),
             ("/metrics", true, _) => self.metrics(),
-            ("/status", true, _) => json_page(StatusCode::OK, &self.status()),
-            ("/config", true, _) => json_page(StatusCode::OK, &self.subject.config.load().masked()),
+            ("/status", true, _) => self.status(uri.query().unwrap_or_default()),
+            ("/config", true, _) => {
+                respond::json(StatusCode::OK, &self.subject.config.load().masked())
+            }
             ("/drain", _, true) => self.drain().await,
             ("/reload", _, true) => self.reload().await,
             ("/cache/purge", _, true) => self.purge(uri.query().unwrap_or_default()),
             (path, _, true) if path.starts_with("/nodes/") => self.node(path),
             ("/livez" | "/readyz" | "/metrics" | "/status" | "/config", ..) => {
-                method_not_allowed("GET, HEAD")
+                respond::method_not_allowed("GET, HEAD")
             }
-            ("/drain" | "/reload" | "/cache/purge", ..) => method_not_allowed("POST"),
-            _ => problem(StatusCode::NOT_FOUND, "no such page"),
+            ("/drain" | "/reload" | "/cache/purge", ..) => respond::method_not_allowed("POST"),
+            (path, ..) => match page::file(path) {
+                Some(file) if read => file,
+                Some(_) => respond::method_not_allowed("GET, HEAD"),
+                None => respond::problem(StatusCode::NOT_FOUND, "no such page"),
+            },
         }
-    }
-
-    fn draining(&self) -> bool {
-        self.subject.drain.phase() > Phase::Serving
     }
 
     /// Own ability, not the nodes': otherwise all gateways would leave their balancer together.
-    fn ready(&self) -> Response<Full<Bytes>> {
-        if self.draining() {
-            plain(StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+    fn ready(&self) -> Answer {
+        if self.subject.draining() {
+            respond::plain(StatusCode::SERVICE_UNAVAILABLE, "draining\n")
         } else {
-            plain(StatusCode::OK, "ready\n")
+            respond::plain(StatusCode::OK, "ready\n")
         }
     }
 
-    fn metrics(&self) -> Response<Full<Bytes>> {
-        let gauges = exposition::Gauges::read(&self.subject.shared, self.draining());
-        match exposition::write(self.subject.metrics.sum(), gauges) {
-            Ok(page) => page_of(StatusCode::OK, exposition::CONTENT_TYPE, page),
-            Err(_) => problem(
+    fn metrics(&self) -> Answer {
+        let totals = self.subject.metrics.sum();
+        let gauges = gauges::Gauges::read(&self.subject, totals.waiting);
+        match exposition::write(totals, gauges) {
+            Ok(page) => respond::page(StatusCode::OK, exposition::CONTENT_TYPE, page),
+            Err(_) => respond::problem(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "the metrics cannot be written",
             ),
         }
     }
 
-    fn status(&self) -> Value {
-        let Subject {
-            shared,
-            metrics,
-            config,
-            started,
-            ..
-        } = &self.subject;
-        status::write(
-            shared,
-            &config.load(),
-            &metrics.sum(),
-            *started,
-            self.draining(),
-        )
+    /// With `after=N` come the points of the charts after number N: what the page asks for.
+    fn status(&self, query: &str) -> Answer {
+        let after = query
+            .split('&')
+            .find_map(|pair| pair.strip_prefix("after="))
+            .and_then(|number| number.parse().ok());
+        let status = status::write(&self.subject, &self.history, after);
+        respond::json(StatusCode::OK, &status)
     }
 
-    async fn drain(&self) -> Response<Full<Bytes>> {
+    async fn drain(&self) -> Answer {
         // A full inbox holds the same order already.
         let _ = self.subject.orders.send(Order::Drain).await;
-        json_page(StatusCode::ACCEPTED, &json!({ "draining": true }))
+        respond::json(StatusCode::ACCEPTED, &json!({ "draining": true }))
     }
 
-    async fn reload(&self) -> Response<Full<Bytes>> {
+    async fn reload(&self) -> Answer {
         let (answer, result) = oneshot::channel();
         let _ = self.subject.orders.send(Order::Reload(answer)).await;
         match result.await {
-            Ok(Ok(generation)) => json_page(
+            Ok(Ok(generation)) => respond::json(
                 StatusCode::OK,
                 &json!({ "reloaded": true, "generation": generation }),
             ),
-            Ok(Err(why)) => problem(StatusCode::CONFLICT, &why),
-            Err(_) => problem(StatusCode::SERVICE_UNAVAILABLE, "the gateway is ending"),
+            Ok(Err(why)) => respond::problem(StatusCode::CONFLICT, &why),
+            Err(_) => respond::problem(StatusCode::SERVICE_UNAVAILABLE, "the gateway is ending"),
         }
     }
 
     /// By ak, by callId, by both, or everything.
-    fn purge(&self, query: &str) -> Response<Full<Bytes>> {
+    fn purge(&self, query: &str) -> Answer {
         let mut purge = Purge::default();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -178,7 +206,7 @@ impl Admin {
                 "call_id" if !value.is_empty() => purge.call_id = Some(value.into()),
                 // A slip must not become "everything".
                 _ => {
-                    return problem(
+                    return respond::problem(
                         StatusCode::BAD_REQUEST,
                         "purge takes ak=… and call_id=…, each not empty; neither purges everything",
                     );
@@ -186,32 +214,32 @@ impl Admin {
             }
         }
         self.subject.shared.cache.purge(purge);
-        json_page(StatusCode::OK, &json!({ "purged": true }))
+        respond::json(StatusCode::OK, &json!({ "purged": true }))
     }
 
     /// `/nodes/{cluster}/{host:port}/drain` and `…/undrain`.
-    fn node(&self, path: &str) -> Response<Full<Bytes>> {
+    fn node(&self, path: &str) -> Answer {
         let decoded = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
         let parts: Vec<_> = decoded.split('/').skip(2).collect();
         let [cluster, node, order] = parts[..] else {
-            return problem(
+            return respond::problem(
                 StatusCode::NOT_FOUND,
                 "expected /nodes/{cluster}/{host:port}/drain",
             );
         };
         let snapshot = self.subject.shared.snapshot.load();
         let Some(cluster) = snapshot.clusters().get(cluster) else {
-            return problem(StatusCode::NOT_FOUND, "no such cluster");
+            return respond::problem(StatusCode::NOT_FOUND, "no such cluster");
         };
         let known = match order {
             "drain" => cluster.drain_node(node),
             "undrain" => cluster.undrain_node(node),
-            _ => return problem(StatusCode::NOT_FOUND, "a node takes drain or undrain"),
+            _ => return respond::problem(StatusCode::NOT_FOUND, "a node takes drain or undrain"),
         };
         if known {
-            json_page(StatusCode::OK, &json!({ "node": node, "order": order }))
+            respond::json(StatusCode::OK, &json!({ "node": node, "order": order }))
         } else {
-            problem(StatusCode::NOT_FOUND, "no such node in this cluster")
+            respond::problem(StatusCode::NOT_FOUND, "no such node in this cluster")
         }
     }
 }
@@ -219,11 +247,7 @@ impl Admin {
 impl Handler for Admin {
     type Body = Full<Bytes>;
 
-    async fn handle(
-        &self,
-        _peer: &Arc<Peer>,
-        request: Request<RequestBody>,
-    ) -> Response<Full<Bytes>> {
+    async fn handle(&self, _peer: &Arc<Peer>, request: Request<RequestBody>) -> Answer {
         let (head, _body) = request.into_parts();
         self.answer(&head.method, &head.uri, &head.headers).await
     }
@@ -240,51 +264,4 @@ impl Handler for Admin {
         *response.status_mut() = status;
         response
     }
-}
-
-fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
-    page_of(status, "text/plain; charset=utf-8", text)
-}
-
-fn json_page(status: StatusCode, value: &Value) -> Response<Full<Bytes>> {
-    page_of(status, "application/json", format!("{value:#}\n"))
-}
-
-/// RFC 9457.
-fn problem(status: StatusCode, detail: &str) -> Response<Full<Bytes>> {
-    let body = json!({ "status": status.as_u16(), "detail": detail });
-    page_of(status, "application/problem+json", format!("{body}\n"))
-}
-
-fn method_not_allowed(allow: &'static str) -> Response<Full<Bytes>> {
-    let mut response = problem(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "another method is needed here",
-    );
-    response
-        .headers_mut()
-        .insert(header::ALLOW, HeaderValue::from_static(allow));
-    response
-}
-
-fn page_of(
-    status: StatusCode,
-    content_type: &'static str,
-    body: impl Into<Bytes>,
-) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    for (name, value) in [
-        (header::CONTENT_TYPE, content_type),
-        (header::CACHE_CONTROL, "no-store"),
-        (
-            header::CONTENT_SECURITY_POLICY,
-            "default-src 'none'; frame-ancestors 'none'",
-        ),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    ] {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
-    response
 }

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::admin::{Admin, Order, Subject};
+use crate::admin::{Admin, Order, Ports, Reloads, Subject};
 use crate::auth::Credential;
 use crate::cache::Cache;
 use crate::cluster::Cluster;
@@ -52,6 +52,8 @@ pub struct App {
     announced: (drain::Trigger, drain::Watch),
     probes: Vec<Probe>,
     orders: (mpsc::Sender<Order>, mpsc::Receiver<Order>),
+    reloads: Arc<Reloads>,
+    open_ports: Arc<Ports>,
     log: Option<telemetry::AccessLog>,
 }
 
@@ -147,6 +149,8 @@ impl App {
             announced,
             probes: Vec::new(),
             orders,
+            reloads: Arc::default(),
+            open_ports: Arc::default(),
             log,
         };
         let config = app.config.load_full();
@@ -154,6 +158,7 @@ impl App {
             let port = app.open(name, listener, &config.limits)?;
             app.ports.insert(name.clone(), port);
         }
+        app.show_ports();
         app.open_admin(&config, metrics, control)?;
         app.probe_clusters();
         for cluster in config.clusters.values().filter(|cluster| cluster.insecure) {
@@ -277,6 +282,12 @@ impl App {
         Serving::new(name, listener, limits, &self.tickets, &self.workers.all())
     }
 
+    /// Tells the admin interface which ports are open.
+    fn show_ports(&self) {
+        let open = self.ports.iter().map(|(name, port)| port.shown(name));
+        self.open_ports.store(Arc::new(open.collect()));
+    }
+
     fn open_admin(
         &mut self,
         config: &Config,
@@ -295,6 +306,8 @@ impl App {
             started: now(),
             drain: self.announced.1.clone(),
             orders: self.orders(),
+            reloads: self.reloads.clone(),
+            ports: self.open_ports.clone(),
         };
         let admin = Admin::new(local, config.admin.token.clone(), subject);
         let tls = config.admin.tls.as_ref();

@@ -16,7 +16,7 @@ use crate::ccfs::{Answer, Body, Endpoint, Payload};
 use crate::config::Validation;
 use crate::flight::Flights;
 use crate::limit::{Addresses, Permit, Reservation};
-use crate::metrics::{Auth, Limited, Shadow, Shed};
+use crate::metrics::{Auth, CacheVerdict, Decision, Limited, Shadow, Shed};
 use crate::telemetry::{Origin, Record, Sink, TraceContext};
 use crate::upstream::Upstream;
 
@@ -83,7 +83,11 @@ impl Gateway {
 
     /// The answer to a head that the listener refused.
     pub fn refuse(&self, origin: Origin, rejection: &Rejection) -> Response<Bytes> {
-        respond::refusal(rejection, &mut self.begin(origin, None).record)
+        let mut exchange = self.begin(origin, None);
+        if let Ok(front) = exchange.snapshot.front(&exchange.record.listener) {
+            exchange.record.route = front.unrouted;
+        }
+        respond::refusal(rejection, &mut exchange.record)
     }
 
     /// The stages, in order. What depends on our keys comes after the body is read, so that from
@@ -99,7 +103,9 @@ impl Gateway {
         let (head, incoming) = request.into_parts();
         let snapshot = exchange.snapshot.clone();
         let front = snapshot.front(&exchange.record.listener)?;
+        exchange.record.route = front.unrouted;
         let aim = front.aim(&head)?;
+        exchange.record.route = aim.route;
         let endpoint = aim.endpoint;
         exchange.record.cluster = Some(aim.cluster.settings().name.clone());
         exchange.enter()?;
@@ -107,7 +113,7 @@ impl Gateway {
         let intake = intake::Limits::of(&snapshot.limits, endpoint);
         intake.announced(&incoming)?;
         if !endpoint.authenticated && !head.headers.contains_key(header::AUTHORIZATION) {
-            self.charge_address(exchange)?;
+            self.charge_address(exchange, endpoint)?;
             let body = intake.read(incoming, exchange).await?;
             return self.deliver_stranger(exchange, head, body, &aim).await;
         }
@@ -115,7 +121,7 @@ impl Gateway {
         if let Err(error) = &claim
             && !aim.hears_out(error)
         {
-            return Err(self.refused(error, exchange));
+            return Err(self.refused(error, exchange, endpoint));
         }
         let body = intake.read(incoming, exchange).await?;
         let verified = claim.and_then(|claim| verify(&claim, &head, &body, &snapshot));
@@ -123,10 +129,10 @@ impl Gateway {
             Ok(caller) => caller,
             Err(error) if aim.forwards(&error, &head, &snapshot) => {
                 exchange.record.metrics().count(Auth::Forwarded);
-                self.charge_address(exchange)?;
+                self.charge_address(exchange, endpoint)?;
                 return self.deliver_stranger(exchange, head, body, &aim).await;
             }
-            Err(error) => return Err(self.refused(&error, exchange)),
+            Err(error) => return Err(self.refused(&error, exchange, endpoint)),
         };
         let account = exchange.admit(&caller, &head, endpoint)?;
 
@@ -173,23 +179,24 @@ impl Gateway {
     }
 
     /// Charges the address for a failure: 401 while its budget lasts, then 429.
-    fn refused(&self, error: &AuthError, exchange: &Exchange) -> Rejection {
+    fn refused(&self, error: &AuthError, exchange: &Exchange, endpoint: &Endpoint) -> Rejection {
         exchange.record.metrics().count(counted(error));
-        match self.charge_address(exchange) {
+        match self.charge_address(exchange, endpoint) {
             Ok(()) => Rejection::Unauthenticated(error.clone()),
             Err(limited) => limited,
         }
     }
 
-    fn charge_address(&self, exchange: &Exchange) -> Result<(), Rejection> {
+    fn charge_address(&self, exchange: &Exchange, endpoint: &Endpoint) -> Result<(), Rejection> {
         self.shared
             .addresses
             .load()
             .charge(exchange.record.client)
+            .inspect(|()| exchange.record.metrics().count(Decision::AddressAllowed))
             .map_err(|exceeded| Rejection::RateLimited {
                 limiter: Limited::Address,
                 exceeded: Some(exceeded),
-                code: "0300009",
+                code: endpoint.flow_control_code,
             })
     }
 
@@ -303,20 +310,33 @@ impl Exchange {
         account
             .charge_ceiling()
             .map_err(|exceeded| limited(Limited::Ceiling, Some(exceeded)))?;
+        record.metrics().count(Decision::CeilingAllowed);
         self.guards.account = account.in_flight.enter();
         if self.guards.account.is_none() {
             return Err(limited(Limited::InFlight, None));
         }
+        record.metrics().count(Decision::InFlightAllowed);
+        account.count();
         Ok(account)
     }
 
     /// Charges the ak's budget.
     fn charge(&self, account: &Account, endpoint: &Endpoint) -> Result<(), Rejection> {
-        account.charge().map_err(|exceeded| Rejection::RateLimited {
-            limiter: Limited::AccessKey,
-            exceeded: Some(exceeded),
-            code: endpoint.flow_control_code,
-        })
+        account
+            .charge()
+            .map_err(|exceeded| Rejection::RateLimited {
+                limiter: Limited::AccessKey,
+                exceeded: Some(exceeded),
+                code: endpoint.flow_control_code,
+            })?;
+        self.record.metrics().count(Decision::AccessKeyAllowed);
+        Ok(())
+    }
+
+    /// Notes and counts what the cache did.
+    fn cached(&mut self, verdict: CacheVerdict) {
+        self.record.metrics().count(verdict);
+        self.record.cache = Some(verdict);
     }
 
     /// What `upstream` needs to deliver a verified request.

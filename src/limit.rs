@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use governor::clock::{Clock, DefaultClock};
+use governor::clock::{Clock, MonotonicClock};
 use governor::middleware::StateInformationMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
@@ -17,18 +17,19 @@ pub use in_flight::{InFlight, Permit, Reservation, Reserve};
 
 use crate::config::Rate;
 
-/// One budget: GCRA on one atomic.
+/// One budget: GCRA on one atomic. The system's monotonic clock has no state of its own: tens of
+/// thousands of budgets are made at start.
 #[derive(Debug)]
 pub struct Budget {
     rate: Rate,
-    limiter: RateLimiter<NotKeyed, InMemoryState, DefaultClock, StateInformationMiddleware>,
+    limiter: RateLimiter<NotKeyed, InMemoryState, MonotonicClock, StateInformationMiddleware>,
 }
 
 impl Budget {
     /// A full budget.
     pub fn new(rate: Rate) -> Self {
-        let limiter =
-            RateLimiter::direct(quota(rate)).with_middleware::<StateInformationMiddleware>();
+        let limiter = RateLimiter::direct_with_clock(quota(rate), MonotonicClock)
+            .with_middleware::<StateInformationMiddleware>();
         Self { rate, limiter }
     }
 
@@ -46,7 +47,7 @@ impl Budget {
             Ok(_) => Ok(()),
             Err(not_until) => Err(Exceeded {
                 rate: self.rate,
-                wait: not_until.wait_time_from(DefaultClock::default().now()),
+                wait: not_until.wait_time_from(MonotonicClock.now()),
             }),
         }
     }

@@ -6,20 +6,14 @@
 //! [`serve`] is its task. No handler ever sees a request that two parsers could read in two ways.
 
 mod accept;
-mod answer;
 mod body;
 mod caps;
 mod connection;
 mod deadline;
-mod exchange;
-mod frames;
-mod gate;
 mod head;
 mod http1;
 mod http2;
 mod linger;
-mod multiplex;
-mod pace;
 mod proxy;
 mod refusal;
 mod stream;

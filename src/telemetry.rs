@@ -2,6 +2,7 @@
 //! request went, also when the client vanished. Knows nothing that it would have to hide: no query,
 //! no `Authorization`, no body ever enters a record.
 
+use std::io::IsTerminal;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,13 +17,14 @@ mod trace;
 pub use access_log::{AccessLog, Destination, Lines};
 pub use trace::TraceContext;
 
-use crate::metrics::{Answered, Shard};
+use crate::metrics::{Answered, CacheVerdict, Ended, Route, Shard};
 
 /// Sets up the diagnostics on standard error, once per process. Later calls change nothing.
 pub fn install(level: tracing::Level) {
     let _ = tracing_subscriber::fmt()
         .with_max_level(level)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .try_init();
 }
@@ -45,6 +47,8 @@ pub struct Record {
     pub started_at: Timestamp,
     /// Name of the listener.
     pub listener: Arc<str>,
+    /// Listener and cluster, as they are counted.
+    pub route: Route,
     /// The port it came to.
     pub port: u16,
     /// The client.
@@ -80,7 +84,7 @@ pub struct Record {
     /// What became of it.
     pub outcome: Answered,
     /// What the cache did.
-    pub cache: Option<&'static str>,
+    pub cache: Option<CacheVerdict>,
     /// Why it was refused, for the operator.
     pub reason: Option<Box<str>>,
     /// Bytes of the request body.
@@ -120,6 +124,7 @@ impl Record {
             started: Instant::now(),
             started_at,
             listener: origin.listener,
+            route: Route::default(),
             port: origin.port,
             client: origin.client,
             tls: origin.tls,
@@ -160,8 +165,13 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         let elapsed = self.elapsed();
-        self.sink.metrics.count(self.outcome);
-        self.sink.metrics.observe(elapsed);
+        self.sink.metrics.ended(&Ended {
+            route: self.route,
+            outcome: self.outcome,
+            status: self.status,
+            cache: self.cache,
+            duration: elapsed,
+        });
         if let Some(lines) = &self.sink.lines {
             let written = lines.write(|buffer| line::write(buffer, self, elapsed));
             self.sink.metrics.count(written);

@@ -20,8 +20,9 @@ use http_body_util::{BodyExt, Full};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::call::{Cause, Delivery, Failure, StreamReply, WholeReply};
+use crate::ccfs::Verdict;
 use crate::cluster::{Change, Cluster, Fault, Node, Outcome, Pick};
-use crate::metrics::{Retry, Shard, Try};
+use crate::metrics::{ResultClass, Retry, RetryBudget, Shard, Try};
 
 mod answer;
 mod attempt;
@@ -133,6 +134,10 @@ impl Upstream {
                     if !may_repeat || !course.has_another() || !self.may_spend(cluster) {
                         return Ok(answer);
                     }
+                    course.repeats = Some(match answer.judgement {
+                        Judgement::Busy => Retry::Busy,
+                        Judgement::Final | Judgement::Unable => Retry::ServerError,
+                    });
                     course.last_answer = Some(answer);
                 }
                 Err(trouble) => {
@@ -159,12 +164,12 @@ impl Upstream {
         let delivery = course.delivery;
         let node = pick.node().clone();
         course.enter(&node);
-        if course.tries > 1 {
-            self.metrics.count(Retry::Made);
+        if let Some(reason) = course.repeats.take() {
+            self.metrics.count(reason);
         }
         let began = Instant::now();
         let per_try = delivery.cluster.settings().timeouts.per_try;
-        let mut counted = Counted::new(&self.metrics);
+        let mut counted = Counted::new(&self.metrics, &node, began);
         let progress = Progress::default();
         let mut attempt = std::pin::pin!(self.attempt(delivery, pick, reading, &progress));
         let waiting = Waiting {
@@ -181,7 +186,7 @@ impl Upstream {
             Err(trouble) if trouble.cause == Cause::Timeout && began.elapsed() < per_try => None,
             Err(trouble) => fault(trouble.cause).map(Outcome::Failure),
         };
-        counted.end(label(&result));
+        counted.end(label(&result), result.as_ref().ok().and_then(said));
         if let Some(outcome) = outcome {
             report(&delivery.cluster, &node, outcome);
         }
@@ -228,7 +233,7 @@ impl Upstream {
         let limits = &cluster.settings().retries;
         let allowed = cluster.budget().withdraw(Instant::now().into_std(), limits);
         if !allowed {
-            self.metrics.count(Retry::Exhausted);
+            self.metrics.count(RetryBudget::Exhausted);
         }
         allowed
     }
@@ -252,24 +257,47 @@ enum Reading {
 }
 
 /// Counts a try once: as it ended, or as cancelled when it is dropped before.
-struct Counted<'a>(Option<&'a Shard>);
+struct Counted<'a> {
+    metrics: &'a Shard,
+    node: &'a Node,
+    began: Instant,
+    done: bool,
+}
 
 impl<'a> Counted<'a> {
-    fn new(metrics: &'a Shard) -> Self {
-        Self(Some(metrics))
+    fn new(metrics: &'a Shard, node: &'a Node, began: Instant) -> Self {
+        Self {
+            metrics,
+            node,
+            began,
+            done: false,
+        }
     }
 
-    fn end(&mut self, label: Try) {
-        if let Some(metrics) = self.0.take() {
-            metrics.count(label);
+    fn end(&mut self, label: Try, said: Option<ResultClass>) {
+        if !std::mem::replace(&mut self.done, true) {
+            self.metrics.count(label);
+            let elapsed = self.began.elapsed();
+            self.node.tries().count(self.metrics, label, said, elapsed);
         }
     }
 }
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.end(Try::Cancelled);
+        self.end(Try::Cancelled, None);
     }
+}
+
+/// What the node said, where it is JSON and was read.
+fn said(answer: &Answer) -> Option<ResultClass> {
+    let json = answer.json.as_ref()?;
+    Some(match json.verdict() {
+        Verdict::Busy => ResultClass::FlowControl,
+        Verdict::NoData => ResultClass::NoData,
+        Verdict::Other if json.result_code.as_deref() == Some("0") => ResultClass::Success,
+        Verdict::Other => ResultClass::Other,
+    })
 }
 
 /// Tells the cluster what a try or a probe showed, and the log what that changed.

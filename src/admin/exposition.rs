@@ -3,17 +3,16 @@
 use std::fmt;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet, text,
-};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::cluster::NodeState;
-use crate::gateway::Shared;
-use crate::metrics::{BUCKETS_MS, Histogram, Totals};
+use super::gauges::Gauges;
+use crate::metrics::{BUCKETS_MS, ConnectionEnded, Histogram, RouteTotals, Totals};
+
+mod nodes;
 
 /// What `GET /metrics` answers with.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -27,177 +26,143 @@ pub(super) fn write(totals: Totals, gauges: Gauges) -> Result<String, fmt::Error
     Ok(page)
 }
 
-/// Values that are read, not counted.
-#[derive(Debug)]
-pub(super) struct Gauges {
-    plain: Vec<(&'static str, &'static str, i64)>,
-    nodes: Vec<NodeRow>,
-}
-
-#[derive(Debug)]
-struct NodeRow {
-    cluster: String,
-    node: String,
-    up: bool,
-    ejected: bool,
-    in_flight: i64,
-    requests: u64,
-    failures: u64,
-}
-
-impl Gauges {
-    /// Reads them.
-    pub(super) fn read(shared: &Shared, draining: bool) -> Self {
-        let snapshot = shared.snapshot.load();
-        let (entries, weight) = shared.cache.size();
-        let plain = vec![
-            (
-                "inflight_requests",
-                "Requests in flight",
-                count(snapshot.in_flight.used()),
-            ),
-            (
-                "buffered_bytes",
-                "Bytes of request bodies held",
-                count(snapshot.buffered.used()),
-            ),
-            (
-                "cache_entries",
-                "Answers in the cache",
-                i64::try_from(entries).unwrap_or(i64::MAX),
-            ),
-            (
-                "cache_weight_bytes",
-                "Bytes in the cache",
-                i64::try_from(weight).unwrap_or(i64::MAX),
-            ),
-            (
-                "coalesced_fetches",
-                "Fetches under way",
-                count(shared.flights.len()),
-            ),
-            (
-                "access_keys",
-                "Access keys configured",
-                count(snapshot.accounts().len()),
-            ),
-            (
-                "config_generation",
-                "Generation of the configuration",
-                i64::try_from(snapshot.generation).unwrap_or(i64::MAX),
-            ),
-            (
-                "draining",
-                "1 from the beginning of a drain",
-                i64::from(draining),
-            ),
-        ];
-        let nodes = super::status::nodes(&snapshot)
-            .map(|(cluster, node)| NodeRow {
-                cluster: cluster.to_owned(),
-                up: matches!(node.state, NodeState::Up | NodeState::SlowStart),
-                ejected: node.state == NodeState::Ejected,
-                in_flight: count(node.in_flight),
-                requests: node.requests,
-                failures: node.failures,
-                node: node.address.to_string(),
-            })
-            .collect();
-        Self { plain, nodes }
-    }
-}
-
 #[derive(Debug)]
 struct Exposition {
     totals: Totals,
     gauges: Gauges,
 }
 
+/// Names and values of labels.
+type Labels<'a> = [(&'a str, &'a str)];
+
 impl Collector for Exposition {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        for (name, help, label, values) in self.totals.families() {
-            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-            for (value, count) in values {
-                let labels = [(label, value)];
-                ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+        self.closed_families(&mut encoder)?;
+        self.requests(&mut encoder)?;
+        self.durations(&mut encoder)?;
+        for gauge in &self.gauges.plain {
+            let mut family =
+                encoder.encode_descriptor(gauge.name, gauge.help, None, MetricType::Gauge)?;
+            for (labels, value) in &gauge.values {
+                let labels: &Labels<'_> = &borrowed(labels);
+                ConstGauge::new(*value).encode(family.encode_family(&labels)?)?;
             }
         }
-        durations(&mut encoder, &self.totals.durations)?;
-        for &(name, help, value) in &self.gauges.plain {
-            let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-            ConstGauge::new(value).encode(metric)?;
+        for counter in &self.gauges.counters {
+            let mut family =
+                encoder.encode_descriptor(counter.name, counter.help, None, MetricType::Counter)?;
+            for (labels, value) in &counter.values {
+                let labels: &Labels<'_> = &borrowed(labels);
+                let value = u64::try_from(*value).unwrap_or_default();
+                ConstCounter::new(value).encode(family.encode_family(&labels)?)?;
+            }
         }
-        self.nodes(&mut encoder)
+        nodes::encode(&mut encoder, &self.gauges.nodes)
     }
 }
 
 impl Exposition {
-    fn nodes(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        type Read = fn(&NodeRow) -> i64;
-        let gauges: [(&str, &str, Read); 3] = [
-            ("node_up", "1 if a node is taken to be well", |row| {
-                row.up.into()
-            }),
-            ("node_ejected", "1 while a node is put aside", |row| {
-                row.ejected.into()
-            }),
-            (
-                "upstream_in_flight",
-                "Requests in flight at a node",
-                |row| row.in_flight,
-            ),
-        ];
-        for (name, help, read) in gauges {
-            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-            for row in &self.gauges.nodes {
-                ConstGauge::new(read(row)).encode(family.encode_family(&row.labels())?)?;
+    fn closed_families(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        for (family, counts) in self.totals.families() {
+            let mut encoded =
+                encoder.encode_descriptor(family.name, family.help, None, MetricType::Counter)?;
+            for (values, &count) in family.values.iter().zip(counts) {
+                let labels: Vec<_> = family.labels.split(',').zip(values.split(',')).collect();
+                let labels: &Labels<'_> = if family.labels.is_empty() {
+                    &[]
+                } else {
+                    &labels
+                };
+                ConstCounter::new(count).encode(encoded.encode_family(&labels)?)?;
             }
         }
-        type Count = fn(&NodeRow) -> u64;
-        let counters: [(&str, &str, Count); 2] = [
-            ("node_requests", "Tries at a node", |row| row.requests),
-            ("node_failures", "Failed tries at a node", |row| {
-                row.failures
-            }),
-        ];
-        for (name, help, read) in counters {
-            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-            for row in &self.gauges.nodes {
-                ConstCounter::new(read(row)).encode(family.encode_family(&row.labels())?)?;
+        let panics = self.totals.get(ConnectionEnded::Panic);
+        let help = "Panics that were caught; each is a defect";
+        let metric = encoder.encode_descriptor("panics", help, None, MetricType::Counter)?;
+        ConstCounter::new(panics).encode(metric)
+    }
+
+    fn routes(&self) -> impl Iterator<Item = (&str, &str, &RouteTotals)> {
+        self.totals.routes(&self.gauges.routes)
+    }
+
+    fn requests(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let help = "Requests by where they came in, where they went, and what became of them";
+        let mut family = encoder.encode_descriptor("requests", help, None, MetricType::Counter)?;
+        for (listener, cluster, totals) in self.routes() {
+            for (outcome, class, count) in totals.requests() {
+                let labels = [
+                    ("listener", listener),
+                    ("cluster", cluster),
+                    ("outcome", outcome.as_str()),
+                    ("code_class", class.as_str()),
+                ];
+                ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
             }
         }
         Ok(())
     }
-}
 
-impl NodeRow {
-    fn labels(&self) -> [(&'static str, &str); 2] {
-        [("cluster", &self.cluster), ("node", &self.node)]
+    /// Of one cluster behind several listeners there is one series.
+    fn durations(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let mut clusters = std::collections::BTreeMap::<_, Histogram>::new();
+        for (_, cluster, totals) in self.routes() {
+            for (cache, durations) in totals.durations() {
+                let cache = cache.map_or("none", |verdict| verdict.as_str());
+                clusters
+                    .entry((cluster, cache))
+                    .or_default()
+                    .merge(durations);
+            }
+        }
+        let series = clusters
+            .iter()
+            .map(|(&(cluster, cache), seen)| ([("cluster", cluster), ("cache", cache)], seen));
+        histograms(
+            encoder,
+            "request_duration",
+            "From the request's head to the end of its answer",
+            series,
+        )
     }
 }
 
-fn durations(encoder: &mut DescriptorEncoder<'_>, seen: &Histogram) -> Result<(), fmt::Error> {
-    let mut metric: MetricEncoder<'_> = encoder.encode_descriptor(
-        "request_duration",
-        "From the request's head to the end of its answer",
-        Some(&Unit::Seconds),
-        MetricType::Histogram,
-    )?;
+/// A family of durations in seconds.
+fn histograms<'a, const N: usize>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    series: impl Iterator<Item = ([(&'a str, &'a str); N], &'a Histogram)>,
+) -> Result<(), fmt::Error> {
+    let mut family =
+        encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
     #[expect(
         clippy::cast_precision_loss,
         reason = "microseconds of a process's life fit"
     )]
     let seconds = |micros: u64| micros as f64 / 1e6;
-    let bounds = BUCKETS_MS
-        .iter()
-        .map(|ms| seconds(ms * 1000))
-        .chain([f64::MAX]);
-    let buckets: Vec<(f64, u64)> = bounds.zip(seen.buckets).collect();
-    let count = seen.buckets.iter().sum();
-    let no_exemplars: Option<&std::collections::HashMap<usize, _>> = None;
-    metric.encode_histogram::<NoLabelSet>(seconds(seen.sum_micros), count, &buckets, no_exemplars)
+    for (labels, seen) in series {
+        let bounds = BUCKETS_MS
+            .iter()
+            .map(|ms| seconds(ms * 1000))
+            .chain([f64::MAX]);
+        let buckets: Vec<(f64, u64)> = bounds.zip(seen.buckets).collect();
+        let no_exemplars: Option<&std::collections::HashMap<usize, _>> = None;
+        family
+            .encode_family(&labels)?
+            .encode_histogram::<[(&str, &str); 0]>(
+                seconds(seen.sum_micros),
+                seen.count(),
+                &buckets,
+                no_exemplars,
+            )?;
+    }
+    Ok(())
 }
 
-fn count(n: usize) -> i64 {
-    i64::try_from(n).unwrap_or(i64::MAX)
+fn borrowed<'a>(labels: &'a [(&'static str, String)]) -> Vec<(&'a str, &'a str)> {
+    labels
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect()
 }

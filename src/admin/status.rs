@@ -3,11 +3,13 @@
 use std::time::Instant;
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use crate::cluster::NodeStatus;
+use super::history::{History, Sample};
+use super::{Subject, certificates};
+use crate::cluster::{Cluster, NodeStatus};
 use crate::config::Config;
-use crate::gateway::{Shared, Snapshot};
+use crate::gateway::Snapshot;
 use crate::metrics::Totals;
 
 /// Every node of every cluster.
@@ -21,47 +23,91 @@ pub(super) fn nodes(snapshot: &Snapshot) -> impl Iterator<Item = (&str, NodeStat
     })
 }
 
-/// What `GET /status` answers with.
-pub(super) fn write(
-    shared: &Shared,
-    config: &Config,
-    totals: &Totals,
-    started: Timestamp,
-    draining: bool,
-) -> Value {
-    let snapshot = shared.snapshot.load();
-    let (entries, bytes) = shared.cache.size();
-    json!({
+/// What `GET /status` answers with; with the charts' points after number `after` if they are asked
+/// for.
+pub(super) fn write(subject: &Subject, history: &History, after: Option<u64>) -> Value {
+    let snapshot = subject.shared.snapshot.load();
+    let config = subject.config.load();
+    let totals = subject.metrics.sum();
+    let (entries, bytes) = subject.shared.cache.size();
+    let now = wall_clock();
+    let sample = Sample::take(&totals, instant());
+    let mut status = json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "started": started.to_string(),
-        "draining": draining,
+        "now": now.to_string(),
+        "started": subject.started.to_string(),
+        "uptime_seconds": now.duration_since(subject.started).as_secs(),
+        "draining": subject.draining(),
         "generation": snapshot.generation,
-        "listeners": config.listeners.iter().map(|(name, listener)| json!({
+        "reloads": subject.reloads.show(),
+        "listeners": listeners(subject, &config, now),
+        "clusters": snapshot.clusters().values().map(|it| cluster(it)).collect::<Vec<_>>(),
+        "access_keys": snapshot.accounts().len(),
+        "busiest_access_keys": history.busiest(BUSIEST),
+        "requests_in_flight": snapshot.in_flight.used(),
+        "buffered_bytes": snapshot.buffered.used(),
+        "cache": {
+            "entries": entries,
+            "bytes": bytes,
+            "max_bytes": config.cache.max_size,
+            "fetches": subject.shared.flights.len(),
+        },
+        "shared": Value::Null,
+        "rates": history.rates(&sample),
+        "latency": history.latency(&sample),
+        "counters": counters(&totals),
+    });
+    if let Some(after) = after {
+        status["history"] = history.after(after);
+    }
+    status
+}
+
+fn listeners(subject: &Subject, config: &Config, now: Timestamp) -> Vec<Value> {
+    let ports = subject.ports.load();
+    let shown = config.listeners.iter().map(|(name, listener)| {
+        let port = ports.iter().find(|port| port.name == *name);
+        let routes = listener.routes.iter();
+        json!({
             "name": name,
             "bind": listener.bind.to_string(),
-            "routes": listener.routes.iter().map(|(prefix, cluster)| json!({
+            "address": port.map(|port| port.address.to_string()),
+            "connections": port.map(|port| port.connections.count()),
+            "routes": routes.map(|(prefix, cluster)| json!({
                 "prefix": prefix,
                 "cluster": cluster,
             })).collect::<Vec<_>>(),
-        })).collect::<Vec<_>>(),
-        "clusters": snapshot.clusters().iter().map(|(name, cluster)| json!({
-            "name": name,
-            "panic": cluster.panic(instant()),
-            "insecure_skip_verify": cluster.settings().insecure,
-            "nodes": cluster.nodes(instant()).iter().map(node).collect::<Vec<_>>(),
-        })).collect::<Vec<_>>(),
-        "access_keys": snapshot.accounts().len(),
-        "requests_in_flight": snapshot.in_flight.used(),
-        "cache": { "entries": entries, "bytes": bytes, "fetches": shared.flights.len() },
-        "counters": totals.families().map(|(name, _, _, values)| {
-            let values: serde_json::Map<_, _> =
-                values.into_iter().map(|(value, count)| (value.to_owned(), count.into())).collect();
-            (name.to_owned(), Value::Object(values))
-        }).collect::<serde_json::Map<_, _>>(),
+            "certificates": certificates::all(config)
+                .filter(|shown| shown.listener == name.as_ref())
+                .map(|shown| certificate(&shown, now))
+                .collect::<Vec<_>>(),
+        })
+    });
+    shown.collect()
+}
+
+fn certificate(shown: &certificates::Shown<'_>, now: Timestamp) -> Value {
+    let not_after = shown.validity.map(|validity| validity.not_after);
+    json!({
+        "names": shown.names,
+        "not_after": not_after.map(|end| end.to_string()),
+        "days_left": not_after.map(|end| end.duration_since(now).as_secs().div_euclid(86_400)),
+    })
+}
+
+fn cluster(cluster: &Cluster) -> Value {
+    let settings = cluster.settings();
+    let nodes = cluster.nodes(instant());
+    json!({
+        "name": settings.name,
+        "panic": cluster.panic(instant()),
+        "insecure_skip_verify": settings.insecure,
+        "nodes": nodes.iter().map(node).collect::<Vec<_>>(),
     })
 }
 
 fn node(node: &NodeStatus) -> Value {
+    let p50 = node.tries.durations.quantile(0.5);
     json!({
         "address": node.address,
         "socket": node.socket.to_string(),
@@ -71,15 +117,47 @@ fn node(node: &NodeStatus) -> Value {
         "connections": node.connections,
         "requests": node.requests,
         "failures": node.failures,
+        "p50_ms": p50.map(|value| (value * 100.0).round() / 100.0),
         "last_error": node.last_error.map(|fault| fault.as_str()),
         "ejected_for_seconds": node.ejected_for.map(|left| left.as_secs_f64()),
     })
+}
+
+/// Every counter with closed labels, and the requests by outcome.
+fn counters(totals: &Totals) -> Value {
+    let mut counters = Map::new();
+    let mut requests = Map::new();
+    for (outcome, _, count) in totals.requests() {
+        let before = requests.get(outcome.as_str()).and_then(Value::as_u64);
+        let sum = before.unwrap_or_default() + count;
+        requests.insert(outcome.as_str().to_owned(), sum.into());
+    }
+    counters.insert("requests".to_owned(), Value::Object(requests));
+    for (family, counts) in totals.families() {
+        let shown = if family.labels.is_empty() {
+            counts.first().copied().unwrap_or_default().into()
+        } else {
+            let values = family.values.iter().zip(counts);
+            let values = values.map(|(value, &count)| ((*value).to_owned(), count.into()));
+            Value::Object(values.collect())
+        };
+        counters.insert(family.name.to_owned(), shown);
+    }
+    Value::Object(counters)
 }
 
 #[expect(
     clippy::disallowed_methods,
     reason = "how a node is depends on the time"
 )]
-fn instant() -> Instant {
+pub(super) fn instant() -> Instant {
     Instant::now()
 }
+
+#[expect(clippy::disallowed_methods, reason = "what a reader's clock says")]
+fn wall_clock() -> Timestamp {
+    Timestamp::now()
+}
+
+/// As many as the page has room for.
+const BUSIEST: usize = 8;

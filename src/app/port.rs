@@ -13,10 +13,12 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::StartError;
 use super::serving::Serving;
 use super::workers::{Worker, Workers};
-use crate::admin::Admin;
+use crate::admin::{Admin, Connections, OpenPort};
 use crate::drain::{self, Trigger, Watch};
 use crate::gateway::{Gateway, ReadError, Rejection, ReplyBody};
-use crate::listener::{self, BodyError, Caps, Front, Handler, Peer, RequestBody, Violation};
+use crate::listener::{
+    self, Accepted, BodyError, Caps, Front, Handler, Peer, RequestBody, Violation,
+};
 use crate::telemetry::Origin;
 
 /// An open port and its own drain.
@@ -30,6 +32,7 @@ pub(super) struct Port {
     pub(super) drain: Trigger,
     /// How its connections are served; a reload replaces it.
     pub(super) serving: Arc<ArcSwap<Serving>>,
+    connections: Connections,
 }
 
 impl Port {
@@ -46,17 +49,32 @@ impl Port {
         let local = socket.local_addr().unwrap_or(bind);
         let (drain, watch) = drain::channel();
         let serving = Arc::new(ArcSwap::from_pointee(serving));
+        let connections = Connections::default();
         let all = workers.all();
         if let Some(first) = all.first() {
-            let accept = accept(socket, serving.clone(), caps, all.clone(), watch);
-            first.runtime.spawn(accept);
+            let hand_over = HandOver {
+                serving: serving.clone(),
+                workers: all.clone(),
+                connections: connections.clone(),
+            };
+            first.runtime.spawn(accept(socket, caps, hand_over, watch));
         }
         Ok(Self {
             bind,
             local,
             drain,
             serving,
+            connections,
         })
+    }
+
+    /// For the admin interface.
+    pub(super) fn shown(&self, name: &Arc<str>) -> OpenPort {
+        OpenPort {
+            name: name.clone(),
+            address: self.local,
+            connections: self.connections.clone(),
+        }
     }
 }
 
@@ -74,6 +92,7 @@ impl AdminPort {
     pub(super) fn open(socket: TcpListener, local: SocketAddr, front: Arc<Front<Admin>>) -> Self {
         let (drain, watch) = drain::channel();
         let caps = Caps::new(super::serving::admin_caps(), front.metrics.clone());
+        let admin = front.handler.clone();
         let accept = async move {
             let socket = tokio::net::TcpListener::from_std(socket)?;
             let connections = watch.clone();
@@ -86,7 +105,11 @@ impl AdminPort {
         };
         #[expect(clippy::disallowed_methods, reason = "ends with the admin's drain")]
         tokio::spawn(async move {
-            if let Err(error) = accept.await {
+            let ended = tokio::select! {
+                ended = accept => ended,
+                () = admin.keep_history() => Ok(()),
+            };
+            if let Err(error) = ended {
                 tracing::error!(%error, "the admin interface ended");
             }
         });
@@ -116,33 +139,38 @@ pub(super) fn listen(what: &str, address: SocketAddr) -> Result<TcpListener, Sta
     })
 }
 
-/// Accepts on the current runtime, until the drain closes the port.
-async fn accept(
-    socket: TcpListener,
+/// What a port needs to hand a connection over.
+struct HandOver {
     serving: Arc<ArcSwap<Serving>>,
-    caps: Arc<Caps>,
     workers: Arc<[Worker]>,
-    watch: Watch,
-) {
+    connections: Connections,
+}
+
+impl HandOver {
+    fn give(&self, accepted: Accepted, watch: &Watch) {
+        let serving = self.serving.load();
+        let chosen = Worker::least_loaded(&self.workers);
+        let front = chosen.and_then(|(index, _)| serving.fronts.get(index));
+        let (Some((_, worker)), Some(front)) = (chosen, front) else {
+            return;
+        };
+        let counted = (worker.take_one(), self.connections.enter());
+        let serve = listener::serve(front.clone(), accepted, watch.clone());
+        worker.runtime.spawn(async move {
+            serve.await;
+            drop(counted);
+        });
+    }
+}
+
+/// Accepts on the current runtime, until the drain closes the port.
+async fn accept(socket: TcpListener, caps: Arc<Caps>, hand_over: HandOver, watch: Watch) {
     let accept = async {
         let socket = tokio::net::TcpListener::from_std(socket)?;
         let connections = watch.clone();
-        let hand_over = |accepted| {
-            let serving = serving.load();
-            let chosen = Worker::least_loaded(&workers);
-            let front = chosen.and_then(|(index, _)| serving.fronts.get(index));
-            let (Some((_, worker)), Some(front)) = (chosen, front) else {
-                return;
-            };
-            let load = worker.take_one();
-            let serve = listener::serve(front.clone(), accepted, connections.clone());
-            worker.runtime.spawn(async move {
-                serve.await;
-                drop(load);
-            });
-        };
-        let is_proxy = |address| serving.load().trusts(address);
-        listener::accept_loop(socket, caps, is_proxy, hand_over, watch).await
+        let give = |accepted| hand_over.give(accepted, &connections);
+        let is_proxy = |address| hand_over.serving.load().trusts(address);
+        listener::accept_loop(socket, caps, is_proxy, give, watch).await
     };
     if let Err(error) = accept.await {
         tracing::error!(%error, "a listener ended");

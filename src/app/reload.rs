@@ -19,6 +19,7 @@ impl App {
     /// What is wrong; the configuration in force stays.
     pub(super) fn reload(&mut self) -> Result<u64, String> {
         let result = self.try_reload();
+        self.reloads.note(super::now(), &result);
         match &result {
             Ok(generation) => tracing::info!(generation, "configuration reloaded"),
             Err(why) => tracing::error!("the new configuration is refused:\n{why}"),
@@ -52,6 +53,7 @@ impl App {
             port.store(Arc::new(serving));
         }
         self.replace_ports(&config, opened);
+        self.show_ports();
         for access_key in no_longer_trusted(&before, &config) {
             let purge = Purge {
                 access_key: Some(access_key.clone()),

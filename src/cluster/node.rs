@@ -9,6 +9,7 @@ use super::choose::stable_hash;
 use super::health::{Change, Fault, Health, Outcome, Rules};
 use super::slot::{Slot, Slots};
 use super::{NodeAddress, Settings};
+use crate::metrics::{Tries, TryTotals};
 
 /// Who a node is, as long as the program runs.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -26,6 +27,7 @@ pub struct Node {
     in_flight: AtomicUsize,
     requests: AtomicU64,
     failures: AtomicU64,
+    tries: Tries,
     /// One more than the place in [`FAULTS`]; 0 is none.
     last_fault: AtomicU8,
     drained: AtomicBool,
@@ -48,6 +50,7 @@ impl Node {
             in_flight: AtomicUsize::new(0),
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
+            tries: Tries::default(),
             last_fault: AtomicU8::new(0),
             drained: AtomicBool::new(false),
             spotless: AtomicBool::new(true),
@@ -79,6 +82,11 @@ impl Node {
     /// Requests in flight.
     pub fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Where tries at it are counted.
+    pub fn tries(&self) -> &Tries {
+        &self.tries
     }
 
     /// A slot for a new connection; `None` at the cap.
@@ -201,6 +209,7 @@ impl Node {
             connections: self.connections(),
             requests: self.requests.load(Ordering::Relaxed),
             failures: self.failures.load(Ordering::Relaxed),
+            tries: self.tries.sum(),
             last_error: self.last_fault(),
             ejected_for: health
                 .ejected_until()
@@ -272,10 +281,27 @@ pub struct NodeStatus {
     pub requests: u64,
     /// Failed ones.
     pub failures: u64,
+    /// Tries in detail.
+    pub tries: TryTotals,
     /// The last failure, of a request or a probe.
     pub last_error: Option<Fault>,
     /// How long it is still put aside.
     pub ejected_for: Option<Duration>,
+}
+
+impl NodeStatus {
+    /// Counts another address of the same name in: up if one of them is.
+    pub fn absorb(&mut self, other: &Self) {
+        let is_up = |state| matches!(state, NodeState::Up | NodeState::SlowStart);
+        if !is_up(self.state) && is_up(other.state) {
+            self.state = other.state;
+        }
+        self.in_flight += other.in_flight;
+        self.connections += other.connections;
+        self.requests += other.requests;
+        self.failures += other.failures;
+        self.tries.merge(&other.tries);
+    }
 }
 
 /// How a node is.

@@ -14,7 +14,7 @@ use crate::cache::{Freshness, Held, Offered};
 use crate::call::{Authorization, CacheKey, Call, Cause, Delivery, Failure, Trail, WholeReply};
 use crate::ccfs::Verdict;
 use crate::limit::Exceeded;
-use crate::metrics::{Answered, CacheVerdict, Limited, Refresh};
+use crate::metrics::{Answered, CacheVerdict, Decision, Limited, Refresh};
 
 /// What a fetch came to; shared with all who wait.
 #[derive(Clone, Debug)]
@@ -72,6 +72,7 @@ impl Gateway {
             started: seat.started(),
         };
         let before = exchange.record.elapsed();
+        let waiting = (!way.started).then(|| exchange.record.metrics().waits());
         let fetched = match tokio::time::timeout(patience, seat.outcome()).await {
             Ok(Some(fetched)) => fetched,
             Ok(None) => return Err(Rejection::Internal),
@@ -81,6 +82,7 @@ impl Gateway {
                 trail: Trail::default(),
             }),
         };
+        drop(waiting);
         if !way.started {
             exchange.record.wait = Some(exchange.record.elapsed().saturating_sub(before));
         }
@@ -102,8 +104,7 @@ impl Gateway {
         call: Call,
         account: &Account,
     ) -> Result<Reply, Rejection> {
-        exchange.record.metrics().count(CacheVerdict::Bypass);
-        exchange.record.cache = Some("bypass");
+        exchange.cached(CacheVerdict::Bypass);
         if exchange.snapshot.limits.hits_are_free {
             exchange.charge(account, call.endpoint)?;
         }
@@ -133,9 +134,13 @@ impl Gateway {
     /// One fetch, from the budget to the store. Lazy: nothing begins before it is polled.
     fn bring(&self, fetch: Fetch) -> impl Future<Output = Fetched> + Send + 'static {
         let (shared, upstream) = (self.shared.clone(), self.upstream.clone());
+        let metrics = self.sink.metrics.clone();
         async move {
-            if let Some(Err(exceeded)) = fetch.charged.map(|account| account.charge()) {
-                return Fetched::Limited(exceeded);
+            if let Some(account) = fetch.charged {
+                if let Err(exceeded) = account.charge() {
+                    return Fetched::Limited(exceeded);
+                }
+                metrics.count(Decision::AccessKeyAllowed);
             }
             let ticket = shared.cache.ticket(fetch.key, fetch.call_id);
             let last_try = fetch.delivery.cluster.settings().timeouts.fetch;
@@ -216,13 +221,11 @@ struct Way {
 fn hit(exchange: &mut Exchange, held: &Held, detail: Option<&'static str>) -> Reply {
     let entry = &held.entry;
     let now = exchange.now;
-    let (verdict, name) = match detail {
-        Some(_) => (CacheVerdict::Stale, "stale_if_error"),
-        None if entry.negative => (CacheVerdict::Negative, "negative"),
-        None => (CacheVerdict::Hit, "hit"),
-    };
-    exchange.record.metrics().count(verdict);
-    exchange.record.cache = Some(name);
+    exchange.cached(match detail {
+        Some(_) => CacheVerdict::Stale,
+        None if entry.negative => CacheVerdict::Negative,
+        None => CacheVerdict::Hit,
+    });
     exchange.record.result_code = Some(entry.result_code.clone());
     let detail = detail.or(entry.negative.then_some("negative"));
     let status = match detail {
@@ -257,33 +260,22 @@ fn landed(exchange: &mut Exchange, fetched: Fetched, way: Way) -> Result<Reply, 
             return Err(failure.into());
         }
     };
-    let (verdict, name, status) = match (way.no_cache, way.started, offered) {
-        (true, true, _) => (
-            CacheVerdict::NoCache,
-            "no_cache",
-            "ccfs-gateway; fwd=request",
-        ),
+    let (verdict, status) = match (way.no_cache, way.started, offered) {
+        (true, true, _) => (CacheVerdict::NoCache, "ccfs-gateway; fwd=request"),
         (true, false, _) => (
             CacheVerdict::NoCache,
-            "no_cache",
             "ccfs-gateway; fwd=request; collapsed",
         ),
         (false, false, _) => (
             CacheVerdict::Collapsed,
-            "collapsed",
             "ccfs-gateway; fwd=uri-miss; collapsed",
         ),
-        (false, true, Offered::Passed) => {
-            (CacheVerdict::Miss, "miss", "ccfs-gateway; fwd=uri-miss")
+        (false, true, Offered::Passed) => (CacheVerdict::Miss, "ccfs-gateway; fwd=uri-miss"),
+        (false, true, Offered::HeldNegative | Offered::Stored) => {
+            (CacheVerdict::Stored, "ccfs-gateway; fwd=uri-miss; stored")
         }
-        (false, true, Offered::HeldNegative | Offered::Stored) => (
-            CacheVerdict::Stored,
-            "stored",
-            "ccfs-gateway; fwd=uri-miss; stored",
-        ),
     };
-    exchange.record.metrics().count(verdict);
-    exchange.record.cache = Some(name);
+    exchange.cached(verdict);
     let whole = exchange.trail(Ok(WholeReply::clone(&reply)))?;
     let mut reply = if way.started {
         Reply::whole(whole)

@@ -14,7 +14,7 @@ use super::{Exchange, Guards, Rejection};
 use crate::call::{BodyError, StreamReply, WholeReply};
 use crate::ccfs;
 use crate::limit::Exceeded;
-use crate::metrics::{Answered, ValidationReject};
+use crate::metrics::{Answered, Decision, ValidationReject};
 use crate::telemetry::Record;
 
 /// What the stages came to.
@@ -207,7 +207,7 @@ fn reject(rejection: &Rejection, record: &mut Record) -> Response<Bytes> {
         Rejection::RateLimited {
             limiter, exceeded, ..
         } => {
-            record.metrics().count(*limiter);
+            record.metrics().count(Decision::of(*limiter, false));
             if let Some(exceeded) = exceeded {
                 rate_limit_fields(headers, limiter.as_str(), exceeded);
             }

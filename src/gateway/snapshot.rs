@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use foldhash::fast::RandomState;
 use http::request::Parts;
@@ -17,6 +18,7 @@ use crate::ccfs::{self, Endpoint, Lookup, Tenant};
 use crate::cluster::Cluster;
 use crate::config::{self, Config, Rate, UnknownClients, UnknownPaths, Validation};
 use crate::limit::{Budget, Exceeded, InFlight, Reserve};
+use crate::metrics::{Route, Routes};
 
 /// A complete and consistent generation.
 #[derive(Debug)]
@@ -33,6 +35,8 @@ pub struct Snapshot {
     pub limits: config::Limits,
     /// How far a signature's time may be off.
     pub clock_window: Option<SignedDuration>,
+    /// What its listeners and clusters are counted under.
+    pub routes: Routes,
     fronts: HashMap<Arc<str>, Front, RandomState>,
     accounts: HashMap<AccessKey, Arc<Account>, RandomState>,
     clusters: BTreeMap<Arc<str>, Arc<Cluster>>,
@@ -60,6 +64,15 @@ impl Snapshot {
                 Arc::new(Account::next(settings, before.map(AsRef::as_ref))),
             )
         });
+        let mut routes = previous.map_or_else(Routes::default, |before| before.routes.clone());
+        let fronts = config
+            .listeners
+            .iter()
+            .map(|(name, listener)| {
+                let front = Front::new(name, listener, &clusters, &mut routes);
+                (name.clone(), front)
+            })
+            .collect();
         let limits = config.limits.clone();
         let caps = (limits.max_in_flight, limits.max_buffered);
         let (in_flight, buffered) = previous.map_or_else(
@@ -80,11 +93,8 @@ impl Snapshot {
                 .clock_window
                 .map(|window| SignedDuration::try_from(window).unwrap_or(SignedDuration::MAX)),
             limits,
-            fronts: config
-                .listeners
-                .iter()
-                .map(|(name, listener)| (name.clone(), Front::new(listener, &clusters)))
-                .collect(),
+            routes,
+            fronts,
             accounts: accounts.collect(),
             clusters,
         }
@@ -125,21 +135,31 @@ pub struct Front {
     pub unknown_paths: UnknownPaths,
     /// Invalid bodies.
     pub validation: Validation,
-    routes: Vec<(String, Arc<Cluster>)>,
+    /// How requests that go nowhere are counted.
+    pub unrouted: Route,
+    routes: Vec<(String, Arc<Cluster>, Route)>,
 }
 
 impl Front {
-    fn new(listener: &config::Listener, clusters: &BTreeMap<Arc<str>, Arc<Cluster>>) -> Self {
+    fn new(
+        name: &str,
+        listener: &config::Listener,
+        clusters: &BTreeMap<Arc<str>, Arc<Cluster>>,
+        places: &mut Routes,
+    ) -> Self {
+        let unrouted = places.place(name, "");
         // A configuration names only clusters that it has, so nothing is lost in `filter_map`.
         let routes = listener.routes.iter().filter_map(|(prefix, cluster)| {
+            let place = places.place(name, cluster);
             clusters
                 .get(cluster)
-                .map(|cluster| (prefix.clone(), cluster.clone()))
+                .map(|cluster| (prefix.clone(), cluster.clone(), place))
         });
         Self {
             unknown_clients: listener.unknown_clients,
             unknown_paths: listener.unknown_paths,
             validation: listener.validation,
+            unrouted,
             routes: routes.collect(),
         }
     }
@@ -150,21 +170,22 @@ impl Front {
     /// No route covers the path, another method is needed, or the path is outside the table where
     /// that is refused.
     pub fn aim(&self, head: &Parts) -> Result<Aim<'_>, Rejection> {
-        let cluster = self.route(head.uri.path())?;
+        let (cluster, route) = self.route(head.uri.path())?;
         let endpoint = self.endpoint(&head.method, head.uri.path())?;
         Ok(Aim {
             front: self,
             cluster,
+            route,
             endpoint,
         })
     }
 
     /// The cluster behind a raw path: the longest prefix wins.
-    fn route(&self, path: &str) -> Result<&Arc<Cluster>, Rejection> {
+    fn route(&self, path: &str) -> Result<(&Arc<Cluster>, Route), Rejection> {
         self.routes
             .iter()
-            .find(|(prefix, _)| path.starts_with(prefix.as_str()))
-            .map(|(_, cluster)| cluster)
+            .find(|(prefix, ..)| path.starts_with(prefix.as_str()))
+            .map(|(_, cluster, route)| (cluster, *route))
             .ok_or(Rejection::NotFound("no route covers this path"))
     }
 
@@ -189,6 +210,8 @@ pub struct Aim<'a> {
     pub front: &'a Front,
     /// Whose nodes answer.
     pub cluster: &'a Arc<Cluster>,
+    /// How it is counted.
+    pub route: Route,
     /// The interface.
     pub endpoint: &'static Endpoint,
 }
@@ -229,6 +252,7 @@ pub struct Account {
     pub tenant: Tenant,
     /// Its requests at once.
     pub in_flight: InFlight,
+    admitted: Arc<AtomicU64>,
     rate: Option<Arc<Budget>>,
     ceiling: Option<Arc<Budget>>,
 }
@@ -243,6 +267,7 @@ impl Account {
             credential: settings.credential.clone(),
             tenant: settings.tenant.clone(),
             in_flight,
+            admitted: before.map_or_else(Arc::default, |before| before.admitted.clone()),
             rate: carry(
                 settings.rate_limit,
                 before.and_then(|account| account.rate.as_ref()),
@@ -252,6 +277,21 @@ impl Account {
                 before.and_then(|account| account.ceiling.as_ref()),
             ),
         }
+    }
+
+    /// Counts a request that was let in.
+    pub fn count(&self) {
+        self.admitted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many were let in since the ak is known.
+    pub fn admitted(&self) -> u64 {
+        self.admitted.load(Ordering::Relaxed)
+    }
+
+    /// Has it a rate?
+    pub fn is_limited(&self) -> bool {
+        self.rate.is_some()
     }
 
     /// Charges for making a node work.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::exchange::Exchange;
+use super::http1::exchange::Exchange;
 
 /// A request body as the handler sees it. If it is dropped before its end, a small rest is read and
 /// thrown away, so that the connection lives and no left-over byte becomes the next request.

@@ -76,7 +76,7 @@ impl Caps {
     }
 
     /// Lets a connection in, at the cost of the longest idle one if need be. Without an address only
-    /// the cap of all connections is asked (see [`Permit::charge`]).
+    /// the cap of all connections is asked: it is charged once its proxy has named it.
     pub fn admit(self: &Arc<Self>, address: Option<IpAddr>) -> Option<Permit> {
         let limits = self.limits();
         let key = address.map(AddressKey::of);

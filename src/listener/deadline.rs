@@ -97,6 +97,7 @@ impl SendRate {
 
     /// A new answer begins a new window.
     pub(super) fn begin(&mut self, sent: u64) {
+        self.waiting_since = None;
         self.waited = Duration::ZERO;
         self.sent_before = sent;
     }

@@ -10,10 +10,10 @@ mod scan;
 mod target;
 
 pub(super) use chunk::{BROKEN as BROKEN_BODY, Chunked};
-pub(super) use scan::{Head, Scanner};
+pub(super) use scan::Scanner;
 
 use crate::listener::Violation;
-use crate::metrics::Malformed;
+use crate::metrics::{ConnectionEnded, Malformed, Shard};
 
 /// How much a head may be.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -40,37 +40,46 @@ pub(super) enum Framing {
 pub(super) struct Fault {
     /// For the caller.
     pub(super) violation: Violation,
-    /// For the metrics.
-    pub(super) reason: Malformed,
+    /// For the metrics; a head that is late is not malformed.
+    pub(super) reason: Option<Malformed>,
 }
 
 impl Fault {
     const fn new(reason: Malformed, text: &'static str) -> Self {
         Self {
             violation: Violation::Malformed(text),
-            reason,
+            reason: Some(reason),
         }
     }
 
     const fn too_large() -> Self {
         Self {
             violation: Violation::TooLarge,
-            reason: Malformed::TooLarge,
+            reason: Some(Malformed::TooLarge),
         }
     }
 
-    /// The head did not come in time; not counted as malformed by the driver.
-    pub(super) const fn head_timeout() -> Self {
-        Self {
-            violation: Violation::HeadTimeout,
-            reason: Malformed::RequestLine,
+    /// The head did not come in time.
+    pub(super) const HEAD_TIMEOUT: Self = Self {
+        violation: Violation::HeadTimeout,
+        reason: None,
+    };
+
+    /// Counts it.
+    pub(super) fn count(&self, metrics: &Shard) {
+        match self.reason {
+            Some(reason) => {
+                metrics.count(reason);
+                metrics.count(ConnectionEnded::Malformed);
+            }
+            None => metrics.count(ConnectionEnded::HeaderTimeout),
         }
     }
 
     const fn method() -> Self {
         Self {
             violation: Violation::Method,
-            reason: Malformed::RequestLine,
+            reason: Some(Malformed::RequestLine),
         }
     }
 }

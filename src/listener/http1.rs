@@ -1,6 +1,10 @@
 //! Serves one HTTP/1 connection: hyper reads and writes messages between the [`Gate`] and the
 //! handler; the driver here decides, after every step, whether the connection may go on.
 
+pub(super) mod exchange;
+mod gate;
+mod pace;
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,15 +20,15 @@ use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper_util::rt::TokioIo;
 
+use self::exchange::Exchange;
+use self::gate::Gate;
+use self::pace::{End, Pace};
 use super::body::RequestBody;
 use super::connection::{Front, Life};
-use super::exchange::Exchange;
-use super::gate::Gate;
 use super::head::request::origin_form;
 use super::linger::{close, linger};
-use super::pace::{End, Pace};
 use super::stream::Stream;
-use super::{Handler, Peer, refusal};
+use super::{Handler, HeadLimits, Peer, refusal};
 use crate::drain::{Phase, Watch};
 use crate::metrics::ConnectionEnded;
 
@@ -39,17 +43,17 @@ pub(super) async fn serve<H: Handler>(stream: Stream, front: Arc<Front<H>>, life
         watch: life.watch.clone(),
     };
     let mut connection =
-        builder(front.settings.head.fields).serve_connection(TokioIo::new(gate), exchanges);
+        builder(front.settings.head).serve_connection(TokioIo::new(gate), exchanges);
     let end = drive(&mut connection, &front, &life, &exchange).await;
     if let Some(fault) = exchange.fault() {
-        front.metrics.count(fault.reason);
+        fault.count(&front.metrics);
     }
     if let End::By(reason) | End::Shut(reason) = end {
         front.metrics.count(reason);
     }
     let stream = connection.into_parts().io.into_inner().into_stream();
     match end {
-        End::By(_) => {}
+        End::By(_) | End::Cut => stream.abort(),
         End::Shut(_) => Box::pin(close(stream)).await,
         // Nobody is left to read an answer.
         End::Over if exchange.has_ended() => {}
@@ -63,13 +67,13 @@ pub(super) async fn serve<H: Handler>(stream: Stream, front: Arc<Front<H>>, life
     }
 }
 
-fn builder(fields: usize) -> http1::Builder {
+fn builder(head: HeadLimits) -> http1::Builder {
     let mut builder = http1::Builder::new();
     // Deadlines are the driver's, and it counts with a finer clock.
     builder.header_read_timeout(None);
-    builder.max_buf_size(BUFFER);
-    if fields > HYPERS_MAX_HEADERS {
-        builder.max_headers(fields);
+    builder.max_buf_size(head.size + BUFFER);
+    if head.fields > HYPERS_MAX_HEADERS {
+        builder.max_headers(head.fields);
     }
     builder
 }
@@ -106,6 +110,7 @@ async fn drive<H: Handler>(
             }));
             match polled {
                 Err(_) => return Poll::Ready(End::By(ConnectionEnded::Panic)),
+                Ok(Poll::Ready(Err(error))) if error.is_user() => return Poll::Ready(End::Cut),
                 Ok(Poll::Ready(_)) => return Poll::Ready(End::Over),
                 Ok(Poll::Pending) => {}
             }
@@ -199,6 +204,10 @@ impl<B> Drop for Answer<B> {
         self.exchange.answered();
     }
 }
+
+/// Of an answer that the client reads slowly, besides room for a head. hyper would hold 400 KiB, in
+/// pieces that keep several times as much alive.
+const BUFFER: usize = 32 * 1024;
 
 /// Above it hyper needs to be told, and allocates for each request.
 const HYPERS_MAX_HEADERS: usize = 100;

@@ -2,12 +2,17 @@
 //! the driver bounds what the connection as a whole may do: first request, header blocks, idle time,
 //! age, drains.
 
+mod answer;
+mod frames;
+mod multiplex;
+mod pace;
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -17,12 +22,13 @@ use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::{Instant, Sleep};
 
-use super::answer::Answer;
+use self::answer::Answer;
+use self::multiplex::{Multiplex, Progress, Watched};
+use self::pace::{Pace, Step};
 use super::body::RequestBody;
 use super::connection::{Front, Life};
-use super::deadline::{Alarm, GREETING, SendRate};
+use super::deadline::SendRate;
 use super::head::request;
-use super::multiplex::{Multiplex, Progress, Watched};
 use super::stream::Stream;
 use super::{Handler, Peer, Settings};
 use crate::drain::Phase;
@@ -69,7 +75,9 @@ pub(super) async fn serve<H: Handler>(stream: Stream, front: Arc<Front<H>>, life
             match pace.check(context) {
                 Step::Wait => return Poll::Pending,
                 Step::Leave(reason) => {
-                    front.metrics.count(reason);
+                    if let Some(reason) = reason {
+                        front.metrics.count(reason);
+                    }
                     connection.as_mut().graceful_shutdown();
                 }
                 Step::Drop(reason) => return Poll::Ready(reason),
@@ -98,159 +106,6 @@ fn builder(executor: Tasks, settings: &Settings) -> http2::Builder<Tasks> {
     builder
 }
 
-/// What the driver does next.
-enum Step {
-    Wait,
-    /// GOAWAY; then poll again.
-    Leave(ConnectionEnded),
-    /// The reason, unless it was counted when the connection began to leave.
-    Drop(Option<ConnectionEnded>),
-}
-
-/// The clock of one connection.
-struct Pace<'a> {
-    multiplex: &'a Multiplex,
-    settings: &'a Settings,
-    life: &'a Life,
-    alarm: Alarm<'a>,
-    rate: SendRate,
-    born: Instant,
-    /// Since no stream is served.
-    quiet_since: Option<Instant>,
-    block_since: Option<Instant>,
-    /// When GOAWAY was sent.
-    leaving: Option<Instant>,
-    opened: u64,
-}
-
-impl<'a> Pace<'a> {
-    fn new(
-        multiplex: &'a Multiplex,
-        settings: &'a Settings,
-        life: &'a Life,
-        sleep: Pin<&'a mut Sleep>,
-    ) -> Self {
-        let born = Instant::now();
-        life.permit.pulse().set_idle(born);
-        Self {
-            multiplex,
-            settings,
-            life,
-            alarm: Alarm::new(sleep),
-            rate: SendRate::new(settings.min_send_rate),
-            born,
-            quiet_since: Some(born),
-            block_since: None,
-            leaving: None,
-            opened: 0,
-        }
-    }
-
-    fn check(&mut self, context: &mut Context<'_>) -> Step {
-        loop {
-            let now = Instant::now();
-            self.note(now);
-            let deadline = match self.judge(now) {
-                Ok(deadline) => deadline,
-                Err(step) => return step,
-            };
-            if !self.alarm.set(deadline, now, context) {
-                return Step::Wait;
-            }
-        }
-    }
-
-    fn note(&mut self, now: Instant) {
-        let quiet = self.multiplex.is_quiet();
-        let opened = self.multiplex.opened();
-        if quiet != self.quiet_since.is_some() || opened != self.opened {
-            self.opened = opened;
-            self.quiet_since = quiet.then_some(now);
-            if quiet {
-                self.life.permit.pulse().set_idle(now);
-            } else {
-                self.life.permit.pulse().set_busy();
-            }
-        }
-        if !self.multiplex.is_block_open() {
-            self.block_since = None;
-        } else if self.block_since.is_none() {
-            self.block_since = Some(now);
-        }
-    }
-
-    fn judge(&mut self, now: Instant) -> Result<Instant, Step> {
-        let moving = self
-            .rate
-            .observe(now, self.multiplex.sent(), self.multiplex.is_blocked())
-            .map_err(|_| Step::Drop(Some(ConnectionEnded::SlowReader)))?;
-        if self.life.watch.phase() == Phase::Forced {
-            return Err(Step::Drop(Some(ConnectionEnded::Drain)));
-        }
-        let mut deadline = self.judge_leaving(now)?;
-        if let Some(since) = self.block_since {
-            let whole = since + self.settings.header_timeout;
-            if now >= whole {
-                return Err(Step::Drop(Some(ConnectionEnded::HeaderTimeout)));
-            }
-            deadline = deadline.min(whole);
-        }
-        Ok(moving.map_or(deadline, |moving| moving.min(deadline)))
-    }
-
-    fn judge_leaving(&mut self, now: Instant) -> Result<Instant, Step> {
-        if let Some(since) = self.leaving {
-            // With a tiny window the tail of an answer stays in h2 although its stream is done here.
-            let over = self.quiet_since.map(|quiet| quiet.max(since) + PARTING);
-            return match over {
-                Some(over) if now >= over => Err(Step::Drop(None)),
-                Some(over) => Ok(over),
-                None => Ok(now + self.settings.idle_timeout),
-            };
-        }
-        let (deadline, due) = self.due(now);
-        if let Some(reason) = due {
-            self.leaving = Some(now);
-            return Err(Step::Leave(reason));
-        }
-        Ok(deadline)
-    }
-
-    /// When to look again, and the reason to say GOAWAY now.
-    fn due(&self, now: Instant) -> (Instant, Option<ConnectionEnded>) {
-        let age = self.born + self.settings.max_connection_age;
-        let idle = match self.quiet_since {
-            None => now + self.settings.idle_timeout,
-            Some(since) if self.opened == 0 => since + self.settings.header_timeout,
-            Some(since) => since + self.settings.idle_timeout,
-        };
-        let phase = self.life.watch.phase();
-        // Who has just connected may ask once, even in a drain.
-        let greeted = self.opened > 0 || phase >= Phase::Closing && now >= self.born + GREETING;
-        let due = if phase >= Phase::Announced && greeted {
-            Some(ConnectionEnded::Drain)
-        } else if self.multiplex.is_last() {
-            Some(ConnectionEnded::Malformed)
-        } else if self.life.permit.pulse().is_evicted() {
-            Some(ConnectionEnded::Cap)
-        } else if now >= age {
-            Some(ConnectionEnded::Age)
-        } else if now >= idle && self.opened == 0 {
-            Some(ConnectionEnded::HeaderTimeout)
-        } else if now >= idle {
-            Some(ConnectionEnded::Idle)
-        } else {
-            None
-        };
-        let greeting = if phase >= Phase::Closing {
-            self.born + GREETING
-        } else {
-            idle
-        };
-        (idle.min(age).min(greeting.max(now)), due)
-    }
-}
-
 /// The service that hyper calls for each stream.
 struct Streams<H> {
     front: Arc<Front<H>>,
@@ -270,8 +125,8 @@ impl<H: Handler> Service<Request<Incoming>> for Streams<H> {
         let peer = self.peer.clone();
         let (mut head, incoming) = request.into_parts();
         if let Err(fault) = request::judge(&mut head, front.settings.head) {
-            front.metrics.count(fault.reason);
-            self.multiplex.set_last();
+            fault.count(&front.metrics);
+            self.multiplex.leave();
             let answer = front.handler.refuse(&peer, &fault.violation);
             let answer = answer.map(|body| Answer::refused(body, progress));
             return Box::pin(std::future::ready(Ok(answer)));
@@ -319,7 +174,7 @@ async fn run(stream: impl Future<Output = ()>, tasks: Tasks) {
             Ok(Poll::Ready(())) => return Poll::Ready(()),
             Err(_) => {
                 tasks.metrics.count(ConnectionEnded::Panic);
-                tasks.multiplex.set_last();
+                tasks.multiplex.leave();
                 return Poll::Ready(());
             }
         }
@@ -365,6 +220,3 @@ const SEND_BUFFER: usize = 64 * 1024;
 
 /// Asks whether the client is still there, and how long it may take to say so.
 const PING: Duration = Duration::from_secs(20);
-
-/// From GOAWAY, or the end of the last stream after it, to the end of the connection.
-const PARTING: Duration = Duration::from_secs(10);

@@ -3,7 +3,9 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -15,6 +17,19 @@ pub(super) enum Stream {
     Plain(TcpStream),
     /// Boxed: it is moved several times, and is large.
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    /// Ends the connection by a reset: no `close_notify`, no FIN, and what waits to be sent is thrown
+    /// away.
+    pub(super) fn abort(self) {
+        let socket = match &self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+        };
+        // Should it fail, the socket is closed all the same.
+        let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+    }
 }
 
 impl AsyncRead for Stream {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::Version;
 
 use super::Record;
+use crate::metrics::CacheVerdict;
 
 /// Appends the line of `record`, with its line feed.
 pub(super) fn write(buffer: &mut Vec<u8>, record: &Record, elapsed: Duration) {
@@ -34,7 +35,7 @@ pub(super) fn write(buffer: &mut Vec<u8>, record: &Record, elapsed: Duration) {
     line.optional("gw.ak", record.access_key.as_deref());
     line.optional("gw.call_id", record.call_id.as_deref());
     line.optional("gw.result_code", record.result_code.as_deref());
-    line.optional("gw.cache", record.cache);
+    line.optional("gw.cache", record.cache.map(CacheVerdict::as_str));
     line.optional("gw.cluster", record.cluster.as_deref());
     line.optional("gw.node", record.node.as_deref());
     line.number("gw.attempts", record.tries.into());

@@ -10,6 +10,7 @@ use super::attempt::Trouble;
 use crate::call::{Cause, Delivery, Failure, Trail};
 use crate::ccfs::Repeat;
 use crate::cluster::{Node, NodeId, Pick};
+use crate::metrics::Retry;
 
 /// The state of one delivery.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub(super) struct Course<'a> {
     pub(super) tries: u32,
     /// A node may have acted on it.
     sent: bool,
+    /// Why a further try would be one.
+    pub(super) repeats: Option<Retry>,
     last_trouble: Option<Trouble>,
     pub(super) last_answer: Option<Answer>,
 }
@@ -37,6 +40,7 @@ impl<'a> Course<'a> {
             node: None,
             tries: 0,
             sent: false,
+            repeats: None,
             last_trouble: None,
             last_answer: None,
         }
@@ -64,6 +68,12 @@ impl<'a> Course<'a> {
 
     pub(super) fn fail(&mut self, trouble: Trouble) {
         self.sent |= trouble.sent;
+        self.repeats = Some(match trouble.cause {
+            Cause::Broken => Retry::Broken,
+            Cause::Garbage => Retry::Garbage,
+            Cause::NoNode | Cause::Unreachable => Retry::Unreachable,
+            Cause::Timeout => Retry::Timeout,
+        });
         // That the last node was full says less than what another one did.
         if trouble.cause != Cause::NoNode || self.last_trouble.is_none() {
             self.last_trouble = Some(trouble);

@@ -118,6 +118,7 @@ async fn a_node_at_its_cap_gets_no_more() {
             .await
     );
     let refused = target.ask(Kind::Recording, "third").await.unwrap_err();
+    let refused = format!("{refused:?}");
     assert!(
         refused.contains("503") && refused.contains("no-healthy-node"),
         "{refused}"

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use ccfs_gateway::cli::client::{Client, RecordingQuery, SignedRequest, Trust};
+use ccfs_gateway::cli::client::{Client, ClientError, RecordingQuery, SignedRequest, Trust};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -53,6 +53,8 @@ struct Shared {
 pub(crate) struct Tally {
     /// Every answer that was not 200 with resultCode 0, or a whole file.
     pub(crate) failed: Vec<String>,
+    /// Downloads that broke off after they had begun, where their client could see it.
+    pub(crate) cut: usize,
     /// How long each answer took.
     pub(crate) took: Vec<Duration>,
 }
@@ -82,9 +84,13 @@ impl Load {
                     {
                         let mut tally = shared.tally.lock().unwrap();
                         tally.took.push(took);
-                        tally
-                            .failed
-                            .extend(failure.map(|what| format!("{what} after {took:?}")));
+                        match failure {
+                            Some(Failure::Cut) => tally.cut += 1,
+                            Some(Failure::Wrong(what)) => {
+                                tally.failed.push(format!("{what} after {took:?}"));
+                            }
+                            None => {}
+                        }
                     }
                     tokio::time::sleep(pause).await;
                 }
@@ -122,7 +128,23 @@ impl Tally {
     pub(crate) fn assert_nothing_lost(&self, what: &str) {
         let (failed, all) = (self.failed.len(), self.took.len());
         let first = &self.failed[..failed.min(5)];
+        assert_eq!(self.cut, 0, "{what}: downloads broke off");
         assert!(failed == 0, "{what}: {failed} of {all} failed: {first:#?}");
+    }
+}
+
+/// Why an answer was not good.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// A download had begun and broke off.
+    Cut,
+    /// This came instead.
+    Wrong(String),
+}
+
+impl Failure {
+    fn of(kind: Kind, error: &ClientError) -> Self {
+        Self::Wrong(format!("{kind:?}: {error:?}"))
     }
 }
 
@@ -149,25 +171,29 @@ impl Target {
     }
 
     /// Asks once; the error says what came instead of a good answer.
-    pub(crate) async fn ask(&self, kind: Kind, mark: &str) -> Result<(), String> {
+    pub(crate) async fn ask(&self, kind: Kind, mark: &str) -> Result<(), Failure> {
         let request = signed(self.request(kind, mark), SHANGHAI);
-        let answer = self.client.send(&request).await;
-        let answer = answer.map_err(|error| format!("{kind:?}: {error:?}"))?;
-        let good = match kind {
-            Kind::Download => answer.status == 200 && answer.body.len() == 64 * 1024,
-            Kind::Job(_) | Kind::Recording => {
-                answer.status == 200 && answer.result_code().as_deref() == Some("0")
-            }
+        let wrong = |error: ClientError| Failure::of(kind, &error);
+        let answer = if kind == Kind::Download {
+            let head = self.client.open(&request).await.map_err(wrong)?;
+            let whole = head.whole(&self.client).await;
+            whole.map_err(|_cut| Failure::Cut)?
+        } else {
+            self.client.send(&request).await.map_err(wrong)?
         };
-        if good {
+        let code = answer.result_code();
+        let good = match kind {
+            Kind::Download => answer.body.len() == 64 * 1024,
+            Kind::Job(_) | Kind::Recording => code.as_deref() == Some("0"),
+        };
+        if good && answer.status == 200 {
             return Ok(());
         }
         let said = answer.header("x-gateway-error").unwrap_or("node");
-        Err(format!(
-            "{kind:?}: {} {said} {:?}",
-            answer.status,
-            answer.result_code()
-        ))
+        let status = answer.status;
+        Err(Failure::Wrong(format!(
+            "{kind:?}: {status} {said} {code:?}"
+        )))
     }
 
     fn request(&self, kind: Kind, mark: &str) -> SignedRequest {
@@ -315,9 +341,9 @@ pub(crate) async fn ask_admin(world: &World, method: &'static str, path: &str) -
         .unwrap()
 }
 
-/// A counter of `/metrics`, by its whole line up to the value.
+/// A counter of `/metrics`, by its name and labels.
 pub(crate) fn counter(metrics: &str, name: &str) -> u64 {
     let line = metrics.lines().find_map(|line| line.strip_prefix(name));
-    let value = line.unwrap_or_else(|| panic!("no {name} in\n{metrics}"));
-    value.trim().parse().unwrap()
+    let value = line.unwrap_or_else(|| panic!("no {name} in the metrics"));
+    value.trim_start_matches("{}").trim().parse().unwrap()
 }

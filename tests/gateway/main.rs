@@ -9,12 +9,30 @@
     reason = "a test fails by panicking, and is at the edge where clocks and tasks are"
 )]
 
+mod admin;
 mod balance;
+mod cache;
+mod commands;
 mod config;
+mod drain;
+mod expect;
 mod flow;
+mod forward;
 mod health;
+mod http2;
+mod interfaces;
 mod layers;
+mod limit;
 mod load;
+mod memory;
+mod page;
+mod process;
+mod recording;
+mod redaction;
+mod refuse;
+mod reload;
 mod retries;
+mod signatures;
+mod strangers;
 mod streams;
 mod support;

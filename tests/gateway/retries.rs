@@ -142,7 +142,8 @@ async fn an_exhausted_budget_passes_the_answer_on_and_shows() {
             .all(|what| what.contains("503 Service Unavailable node"))
     );
     let metrics = ask_admin(&world, "GET", "/metrics").await;
-    let name = |result| format!("ccfs_gateway_upstream_retries_total{{result=\"{result}\"}}");
-    assert!(counter(&metrics, &name("budget_exhausted")) >= tally.failed.len() as u64);
-    assert!(counter(&metrics, &name("made")) >= 1, "the floor");
+    let refused = counter(&metrics, "ccfs_gateway_retry_budget_exhausted_total");
+    assert!(refused >= tally.failed.len() as u64);
+    let reason = "ccfs_gateway_upstream_retries_total{reason=\"server_error\"}";
+    assert!(counter(&metrics, reason) >= 1, "the floor");
 }

@@ -41,7 +41,11 @@ pub(crate) struct Setup {
     pub(crate) shanghai: String,
     /// Keys of `[access_keys.ak-berlin]`.
     pub(crate) berlin: String,
-    /// Further tables: `[cache]`, `[limits]`, …
+    /// Further accounts, known to the nodes too: the ak, and the keys of its table but for the secret.
+    pub(crate) accounts: Vec<(&'static str, &'static str)>,
+    /// Aks that nodes know, and that have a file with their secret; their tables are in `tables`.
+    pub(crate) known: Vec<&'static str>,
+    /// Further tables: `[cache]`, `[limits]`, … `{node0}` is the URL of the first node.
     pub(crate) tables: String,
     /// Which URLs the nodes answer.
     pub(crate) urls: UrlStyle,
@@ -55,10 +59,23 @@ impl Default for Setup {
             cluster: String::new(),
             shanghai: String::new(),
             berlin: String::new(),
+            accounts: Vec::new(),
+            known: Vec::new(),
             tables: String::new(),
             urls: UrlStyle::default(),
         }
     }
+}
+
+/// All that a gateway needs, before there is one.
+#[derive(Debug)]
+pub(crate) struct Site {
+    /// The nodes, in the order of the configuration.
+    pub(crate) nodes: Vec<StandIn>,
+    /// Where its files are.
+    pub(crate) folder: TempDir,
+    /// The configuration.
+    pub(crate) file: PathBuf,
 }
 
 /// A running gateway before its nodes. Everything ends when it is dropped.
@@ -80,35 +97,15 @@ pub(crate) struct World {
 impl Setup {
     /// Starts nodes and gateway.
     pub(crate) async fn start(&self) -> World {
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
-        let authority = Authority::new().unwrap();
-        authority.write(&path("ca.pem")).unwrap();
-        let leaf = authority.issue(&HOSTS).unwrap();
-        leaf.write(&path("leaf.pem"), &path("leaf.key")).unwrap();
-        for ak in [SHANGHAI, BERLIN] {
-            write_secret(&path(ak), secret(ak).as_bytes()).unwrap();
-        }
-        let mut nodes = Vec::new();
-        for _ in 0..self.nodes {
-            let accounts = vec![
-                credential(SHANGHAI),
-                credential(BERLIN),
-                credential(STRANGER),
-            ];
-            let mut settings = Settings::new(leaf.server_config().unwrap(), accounts);
-            settings.urls = self.urls;
-            nodes.push(StandIn::start(settings).await.unwrap());
-        }
-        let file = path("gateway.toml");
-        std::fs::write(&file, self.configuration(&nodes)).unwrap();
+        let Site {
+            nodes,
+            folder,
+            file,
+        } = self.lay_out().await;
         let (config, _) = Config::load(&file).unwrap_or_else(|wrong| panic!("{wrong}"));
         let app = App::bind(config, Some(file)).unwrap();
         let (bound, orders) = (app.bound(), app.orders());
-        let client = Client::new(&Trust::file(&path("ca.pem")).unwrap())
-            .unwrap()
-            .keeping(128);
+        let client = trusting(folder.path()).keeping(128);
         let gateway = tokio::spawn(app.run());
         World {
             nodes,
@@ -118,6 +115,44 @@ impl Setup {
             gateway,
             folder,
         }
+    }
+
+    /// Starts the nodes and writes every file that a gateway before them needs.
+    pub(crate) async fn lay_out(&self) -> Site {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let authority = Authority::new().unwrap();
+        authority.write(&path("ca.pem")).unwrap();
+        let leaf = authority.issue(&HOSTS).unwrap();
+        leaf.write(&path("leaf.pem"), &path("leaf.key")).unwrap();
+        for ak in self.everybody() {
+            write_secret(&path(ak), secret(ak).as_bytes()).unwrap();
+        }
+        let mut nodes = Vec::new();
+        for _ in 0..self.nodes {
+            let accounts = self.everybody().map(credential).collect();
+            let mut settings = Settings::new(leaf.server_config().unwrap(), accounts);
+            settings.urls = self.urls;
+            nodes.push(StandIn::start(settings).await.unwrap());
+        }
+        let file = path("gateway.toml");
+        std::fs::write(&file, self.configuration(&nodes)).unwrap();
+        Site {
+            nodes,
+            folder,
+            file,
+        }
+    }
+
+    /// Every ak that the nodes know.
+    fn everybody(&self) -> impl Iterator<Item = &'static str> {
+        let further = self.accounts.iter().map(|(ak, _)| *ak);
+        let known = self.known.iter().copied();
+        [SHANGHAI, BERLIN, STRANGER]
+            .into_iter()
+            .chain(further)
+            .chain(known)
     }
 
     /// The configuration as it is written to the file.
@@ -131,9 +166,20 @@ impl Setup {
             cluster,
             shanghai,
             berlin,
-            tables,
             ..
         } = self;
+        let mut tables = self.tables.clone();
+        for (ak, keys) in &self.accounts {
+            tables += &format!("\n[access_keys.{ak}]\nsecret_key_file = \"{ak}\"\n{keys}\n");
+        }
+        for (number, url) in urls.iter().enumerate() {
+            tables = tables.replace(&format!("{{node{number}}}"), url.trim_matches('"'));
+        }
+        let routed = if listener.contains("routes") {
+            ""
+        } else {
+            "cluster = \"ccfs\""
+        };
         let admin = if tables.contains("[admin]") {
             ""
         } else {
@@ -148,7 +194,7 @@ impl Setup {
             r#"
 [listeners.ccfs]
 bind = "127.0.0.1:0"
-cluster = "ccfs"
+{routed}
 tls = {{ certificate = "leaf.pem", private_key = "leaf.key" }}
 {listener}
 
@@ -248,6 +294,11 @@ impl Drop for World {
     fn drop(&mut self) {
         self.gateway.abort();
     }
+}
+
+/// A client that trusts the authority of `folder`.
+pub(crate) fn trusting(folder: &Path) -> Client {
+    Client::new(&Trust::file(&folder.join("ca.pem")).unwrap()).unwrap()
 }
 
 /// Signs rightly, over the names of Huawei's own sample, now.

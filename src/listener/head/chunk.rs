@@ -229,3 +229,6 @@ const MAX_DIGITS: u8 = 16;
 
 /// Extensions and trailers of one body; nobody needs them, and hyper gives up at 16 KiB.
 const MAX_EXTRA: usize = 4096;
+
+#[cfg(test)]
+mod tests;

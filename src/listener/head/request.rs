@@ -98,3 +98,6 @@ fn authority(head: &Parts) -> Result<Option<HeaderValue>, Fault> {
 
 /// What HTTP/1 spends on a field besides name and value: colon, blank, line end.
 const FRAME: usize = 4;
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,8 @@
 //! The head rules as tables, and the promise that cuts do not matter.
 
+mod ambiguous;
+
+use self::ambiguous::AMBIGUOUS;
 use super::*;
 use proptest::prelude::*;
 
@@ -46,153 +49,13 @@ fn legal_heads_pass() {
 
 #[test]
 fn what_two_parsers_could_read_in_two_ways_is_refused() {
-    use Malformed::*;
-    for (reason, head) in [
-        (
-            Framing,
-            "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
-        ),
-        (
-            Framing,
-            "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n",
-        ),
-        (
-            Framing,
-            "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
-        ),
-        (
-            Framing,
-            "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, identity\r\n\r\n",
-        ),
-        (
-            Framing,
-            "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
-        ),
-        (
-            Framing,
-            "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: identity\r\n\r\n",
-        ),
-        (
-            Framing,
-            "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding:\r\n\r\n",
-        ),
-        (
-            Framing,
-            "POST / HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n",
-        ),
-        (
-            Framing,
-            "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n",
-        ),
-        (
-            Framing,
-            "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1, 1\r\n\r\n",
-        ),
-        (
-            Framing,
-            "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: +1\r\n\r\n",
-        ),
-        (
-            Framing,
-            "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
-        ),
-        (
-            Framing,
-            "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0x1\r\n\r\n",
-        ),
-        (
-            Framing,
-            "POST / HTTP/1.1\r\nHost: x\r\nContent-Length:\r\n\r\n",
-        ),
-        (
-            Framing,
-            "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 18446744073709551616\r\n\r\n",
-        ),
-        (
-            FieldName,
-            "GET / HTTP/1.1\r\nHost: x\r\nA: b\r\n folded\r\n\r\n",
-        ),
-        (FieldName, "GET / HTTP/1.1\r\n Host: x\r\n\r\n"),
-        (FieldName, "GET / HTTP/1.1\r\nHost : x\r\n\r\n"),
-        (FieldName, "GET / HTTP/1.1\r\nHost: x\r\n: y\r\n\r\n"),
-        (FieldName, "GET / HTTP/1.1\r\nHost: x\r\nno colon\r\n\r\n"),
-        (
-            FieldName,
-            "GET / HTTP/1.1\r\nHost: x\r\nContent_Length: 1\r\n\r\n",
-        ),
-        (
-            FieldName,
-            "GET / HTTP/1.1\r\nHost: x\r\ntransfer_encoding: chunked\r\n\r\n",
-        ),
-        (
-            FieldName,
-            "GET / HTTP/1.1\r\nHost: x\r\nX_Forwarded_For: 1.1.1.1\r\n\r\n",
-        ),
-        (
-            FieldName,
-            "GET / HTTP/1.1\r\nHost: x\r\nProxy-Client_IP: 1.1.1.1\r\n\r\n",
-        ),
-        (FieldValue, "GET / HTTP/1.1\r\nHost: x\nX: y\r\n\r\n"),
-        (FieldValue, "GET / HTTP/1.1\nHost: x\n\n"),
-        (FieldValue, "GET / HTTP/1.1\r\nHost: x\r\nA: b\rc\r\n\r\n"),
-        (FieldValue, "GET / HTTP/1.1\r\nHost: x\r\nA: b\0\r\n\r\n"),
-        (FieldValue, "GET / HTTP/1.1\r\nHost: x\r\nA: b\x7f\r\n\r\n"),
-        (FieldValue, "GET\t/ HTTP/1.1\r\nHost: x\r\n\r\n"),
-        (RequestLine, "\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n"),
-        (RequestLine, "GET  / HTTP/1.1\r\nHost: x\r\n\r\n"),
-        (RequestLine, "GET / HTTP/1.1 \r\nHost: x\r\n\r\n"),
-        (RequestLine, "GET /\r\n\r\n"),
-        (RequestLine, "G@T / HTTP/1.1\r\nHost: x\r\n\r\n"),
-        (Version, "GET / HTTP/1.2\r\nHost: x\r\n\r\n"),
-        (Version, "GET / http/1.1\r\nHost: x\r\n\r\n"),
-        (Version, "PRI * HTTP/2.0\r\n\r\n"),
-        (Host, "GET / HTTP/1.1\r\n\r\n"),
-        (Host, "GET / HTTP/1.1\r\nHost:\r\n\r\n"),
-        (Host, "GET / HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n"),
-        (Host, "GET / HTTP/1.1\r\nHost: x, y\r\n\r\n"),
-        (Host, "GET / HTTP/1.1\r\nHost: a b\r\n\r\n"),
-        (Host, "GET / HTTP/1.1\r\nHost: user@x\r\n\r\n"),
-        (Host, "GET / HTTP/1.1\r\nHost: x/y\r\n\r\n"),
-        (Host, "GET / HTTP/1.1\r\nHost: x:99999\r\n\r\n"),
-        (Host, "GET / HTTP/1.1\r\nHost: x:1:2\r\n\r\n"),
-        (Host, "GET / HTTP/1.1\r\nHost: [::1\r\n\r\n"),
-        (Host, "GET / HTTP/1.1\r\nHost: [x]\r\n\r\n"),
-        (Host, "GET / HTTP/1.1\r\nHost: [::1]x\r\n\r\n"),
-        (Host, "GET https://a/ HTTP/1.1\r\nHost: b\r\n\r\n"),
-        (Host, "GET https://u@a/ HTTP/1.1\r\nHost: a\r\n\r\n"),
-        (Host, "GET https:///x HTTP/1.1\r\nHost: a\r\n\r\n"),
-        (Target, "GET * HTTP/1.1\r\nHost: x\r\n\r\n"),
-        (Target, "OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n"),
-        (Target, "GET a HTTP/1.1\r\nHost: x\r\n\r\n"),
-        (Target, "GET x:443 HTTP/1.1\r\nHost: x\r\n\r\n"),
-        (Target, "GET ftp://x/ HTTP/1.1\r\nHost: x\r\n\r\n"),
-        (Target, "GET https://x HTTP/1.1\r\nHost: x\r\n\r\n"),
-        (Target, "GET /a#b HTTP/1.1\r\nHost: x\r\n\r\n"),
-        (Target, "GET /a\\b HTTP/1.1\r\nHost: x\r\n\r\n"),
-        (Target, "GET /a?b#c HTTP/1.1\r\nHost: x\r\n\r\n"),
-        (Target, "GET /ä HTTP/1.1\r\nHost: x\r\n\r\n"),
-        (Target, "GET /?a=\"b\" HTTP/1.1\r\nHost: x\r\n\r\n"),
-        (Target, "GET /a<b HTTP/1.1\r\nHost: x\r\n\r\n"),
-        (Target, "GET /a/./b HTTP/1.1\r\nHost: x\r\n\r\n"),
-        (Target, "GET /a/.. HTTP/1.1\r\nHost: x\r\n\r\n"),
-        (Target, "GET /a/../b?c HTTP/1.1\r\nHost: x\r\n\r\n"),
-        (Target, "GET /a/%2e%2E/b HTTP/1.1\r\nHost: x\r\n\r\n"),
-        (Target, "GET /a/.%2e/b HTTP/1.1\r\nHost: x\r\n\r\n"),
-        (Target, "GET /a/..;p=q/b HTTP/1.1\r\nHost: x\r\n\r\n"),
-        (Target, "GET /a/%2e;/b HTTP/1.1\r\nHost: x\r\n\r\n"),
-        (Target, "GET /a%2Fb HTTP/1.1\r\nHost: x\r\n\r\n"),
-        (Target, "GET /a%5cb HTTP/1.1\r\nHost: x\r\n\r\n"),
-        (Target, "GET /a%00 HTTP/1.1\r\nHost: x\r\n\r\n"),
-        (Target, "GET /a%g0 HTTP/1.1\r\nHost: x\r\n\r\n"),
-        (Target, "GET /a% HTTP/1.1\r\nHost: x\r\n\r\n"),
-        (Target, "GET https://x/../a HTTP/1.1\r\nHost: x\r\n\r\n"),
-    ] {
+    for &(reason, head) in AMBIGUOUS {
         let fault = verdict(head.as_bytes(), &[]).expect_err(head);
         assert!(
             matches!(fault.violation, Violation::Malformed(_)),
             "{head:?}: {fault:?}"
         );
-        assert_eq!(fault.reason, reason, "{head:?}: {fault:?}");
+        assert_eq!(fault.reason, Some(reason), "{head:?}: {fault:?}");
     }
 }
 
@@ -229,7 +92,7 @@ fn size_and_number_of_fields_are_bounded() {
         Err(Fault::too_large())
     );
     assert_eq!(
-        verdict(sized(9000)[..4097].as_bytes(), &[]),
+        verdict(&sized(9000).as_bytes()[..4097], &[]),
         Err(Fault::too_large())
     );
 }
@@ -259,132 +122,6 @@ fn the_framing_is_what_the_fields_say() {
         framing("Transfer-Encoding: chunked\r\n"),
         Framing::Chunked(_)
     ));
-}
-
-/// What became of a chunked body, cut after each `step` bytes: how much was used, and how it ended.
-fn follow(body: &[u8], step: usize) -> (usize, bool, bool) {
-    let mut chunked = Chunked::default();
-    let mut used = 0;
-    for piece in body.chunks(step) {
-        let step = chunked.advance(piece);
-        used += step.used;
-        if step.done || step.broken {
-            return (used, step.done, step.broken);
-        }
-    }
-    (used, false, false)
-}
-
-#[test]
-fn chunked_bodies_are_followed_to_their_end() {
-    for body in [
-        "0\r\n\r\n",
-        "5\r\nhello\r\n0\r\n\r\n",
-        "00005\r\nhello\r\n000\r\n\r\n",
-        "5;a=b\r\nhello\r\n0;c\r\n\r\n",
-        "5 ; a = \"q;\\\"\" ;b\r\nhello\r\n0\r\n\r\n",
-        "0\r\nX-Sum: 1\r\nY:\r\n\r\n",
-        "A\r\n0123456789\r\n0\r\n\r\n",
-    ] {
-        let more = format!("{body}GET / HTTP/1.1");
-        for step in [1, 2, 3, 1000] {
-            assert_eq!(
-                follow(more.as_bytes(), step),
-                (body.len(), true, false),
-                "{body:?}"
-            );
-        }
-    }
-}
-
-#[test]
-fn broken_chunks_are_found() {
-    for body in [
-        "\r\n",
-        "g\r\n",
-        "5\nhello\r\n0\r\n\r\n",
-        "5\r\nhello0\r\n\r\n",
-        "5\r\nhello\n0\r\n\r\n",
-        "5\r\nhello\r\n0\r\n\n",
-        " 5\r\nhello\r\n",
-        "5 \r\nhello\r\n",
-        "0x5\r\nhello\r\n",
-        "-5\r\nhello\r\n",
-        "5;\r\nhello\r\n",
-        "5;a=\r\nhello\r\n",
-        "5;a\0\r\nhello\r\n",
-        "5;a b\r\nhello\r\n",
-        "5;a=\"b\r\nhello\r\n",
-        "5,5\r\nhello\r\n",
-        "ffffffffffffffff\r\nx",
-        "10000000000000005\r\nhello\r\n",
-        "0\r\nContent-Length: 5\r\n\r\n",
-        "0\r\nTransfer-Encoding: chunked\r\n\r\n",
-        "0\r\nHost: x\r\n\r\n",
-        "0\r\nAuthorization: x\r\n\r\n",
-        "0\r\nContent_Length: 5\r\n\r\n",
-        "0\r\nX-Forwarded-For: 5\r\n\r\n",
-        "0\r\nno colon\r\n\r\n",
-        "0\r\n folded: 1\r\n\r\n",
-        "0\r\nX: a\rb\r\n\r\n",
-    ] {
-        for step in [1, 2, 1000] {
-            let (_, done, broken) = follow(body.as_bytes(), step);
-            assert!(broken && !done, "{body:?} in steps of {step}");
-        }
-    }
-    let long = format!("5;a={}\r\n", "x".repeat(5000));
-    assert!(follow(long.as_bytes(), 100).2);
-}
-
-fn http2(uri: &str, fields: &[(&str, &str)]) -> Result<http::request::Parts, Fault> {
-    let mut request = http::Request::builder()
-        .version(http::Version::HTTP_2)
-        .uri(uri);
-    for (name, value) in fields {
-        request = request.header(*name, *value);
-    }
-    let (mut head, ()) = request.body(()).unwrap().into_parts();
-    request::judge(&mut head, LIMITS).map(|()| head)
-}
-
-#[test]
-fn http2_requests_obey_the_same_rules_and_get_a_host() {
-    let head = http2("https://x:8443/a?b", &[]).unwrap();
-    assert_eq!(head.headers["host"], "x:8443");
-    assert_eq!(head.uri, "/a?b");
-    assert!(http2("https://X/a", &[("host", "x")]).is_ok());
-    assert!(http2("/a", &[("host", "x")]).is_ok());
-
-    for (uri, fields) in [
-        ("/a", &[][..]),
-        ("https://x/a", &[("host", "y")]),
-        ("https://x/a", &[("host", "x"), ("host", "x")]),
-        ("/a", &[("host", "a b")]),
-        ("https://u@x/a", &[]),
-        ("https://x/a/../b", &[]),
-        ("https://x/a%2fb", &[]),
-        ("https://x/a", &[("content_length", "1")]),
-        (
-            "https://x/a",
-            &[("content-length", "1"), ("content-length", "1")],
-        ),
-        ("https://x/a", &[("content-length", "+1")]),
-    ] {
-        let fault = http2(uri, fields).expect_err(uri);
-        assert!(
-            matches!(fault.violation, Violation::Malformed(_)),
-            "{uri} {fields:?}"
-        );
-    }
-    let many: Vec<_> = (0..11).map(|_| ("x", "y")).collect();
-    assert_eq!(http2("https://x/a", &many).unwrap_err(), Fault::too_large());
-    let long = "y".repeat(5000);
-    let fields = [("x", long.as_str())];
-    assert_eq!(
-        http2("https://x/a", &fields).unwrap_err(),
-        Fault::too_large()
-    );
 }
 
 /// Heads that are nearly legal, so that both verdicts are common.
@@ -477,12 +214,5 @@ proptest! {
             prop_assert!(http::HeaderName::from_bytes(name.as_bytes()).is_ok(), "{}", name);
             prop_assert!(http::HeaderValue::from_bytes(value).is_ok());
         }
-    }
-
-    #[test]
-    fn any_chunked_body_gets_the_same_verdict_however_cut(
-        body in "([0-9a-f]{1,3}(;[a-z]=?[a-z\"]{0,3})?\r\n[a-z]{0,6}\r?\n?){0,3}(0\r\n)?([A-Za-z_]{1,6}: ?x\r\n)?(\r\n)?",
-    ) {
-        prop_assert_eq!(follow(body.as_bytes(), 1), follow(body.as_bytes(), 1000));
     }
 }

@@ -128,8 +128,10 @@ async fn a_header_block_that_does_not_end_ends_the_connection() {
     let stage = Stage::new(options).await;
     let mut client = stage.connect_tls("h2").await;
     let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
-    // HEADERS without END_HEADERS.
-    bytes.extend(b"\0\0\x01\x01\x01\0\0\0\x01\x82");
+    // A whole request first, so that the connection is not idle: /wait on stream 1.
+    bytes.extend(b"\0\0\x0c\x01\x05\0\0\0\x01\x82\x87\x04\x05/wait\x01\x01x");
+    // Then HEADERS without END_HEADERS on stream 3.
+    bytes.extend(b"\0\0\x01\x01\x01\0\0\0\x03\x82");
     client.send(bytes).await;
     client.rest().await;
     assert_eq!(stage.count(ConnectionEnded::HeaderTimeout), 1);

@@ -293,6 +293,14 @@ impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Client<S> {
         }
     }
 
+    /// The server has ended its side without a reset, and still reads.
+    pub(super) async fn ends_in_order(&mut self) {
+        let mut rest = Vec::new();
+        within(self.0.read_to_end(&mut rest)).await.unwrap();
+        assert_eq!(rest, b"");
+        self.send("more").await;
+    }
+
     /// Everything until the server closes.
     pub(super) async fn rest(&mut self) -> String {
         let mut rest = Vec::new();

@@ -110,7 +110,7 @@ fn certificates_are_chosen_by_name() {
     ] {
         assert!(Arc::ptr_eq(chosen.find(name), &expected.key), "{name:?}");
     }
-    let chosen = Certificates::new(&[second.key.clone(), first.key.clone()]).unwrap();
+    let chosen = Certificates::new(&[second.key.clone(), first.key]).unwrap();
     assert!(
         Arc::ptr_eq(chosen.find(Some("z.y.wild.example")), &second.key),
         "one label only"

@@ -89,7 +89,7 @@ async fn without_budget_the_answer_passes() {
     let reply = sender.whole(&delivery(QUERY, &cluster)).await.unwrap();
     assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(well.count(), 0);
-    assert_eq!(sender.totals().get(Retry::Exhausted), 1);
+    assert_eq!(sender.totals().get(RetryBudget::Exhausted), 1);
 }
 
 #[tokio::test]

@@ -25,7 +25,7 @@ pub(super) struct Multiplex {
     /// A header block has begun and is not whole.
     block_open: AtomicBool,
     /// The connection takes no further stream.
-    last: AtomicBool,
+    leaving: AtomicBool,
     /// hyper calls the service, then at once hands the stream's future to the executor: this is how
     /// the two meet.
     next: Mutex<Option<Arc<Progress>>>,
@@ -69,12 +69,13 @@ impl Multiplex {
         self.block_open.load(Relaxed)
     }
 
-    pub(super) fn set_last(&self) {
-        self.last.store(true, Relaxed);
+    /// The connection takes no further stream; why is counted already.
+    pub(super) fn leave(&self) {
+        self.leaving.store(true, Relaxed);
     }
 
-    pub(super) fn is_last(&self) -> bool {
-        self.last.load(Relaxed)
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving.load(Relaxed)
     }
 }
 

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::exchange::Exchange;
-use super::head::{BROKEN_BODY, Chunked, Fault, Framing, HeadLimits, Scanner};
+use crate::listener::head::{BROKEN_BODY, Chunked, Fault, Framing, HeadLimits, Scanner};
 
 /// Lets whole legal heads and well-framed bodies through.
 #[derive(Debug)]

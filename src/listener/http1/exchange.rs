@@ -5,12 +5,12 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use super::body::Leftover;
-use super::head::Fault;
+use crate::listener::body::Leftover;
+use crate::listener::head::Fault;
 
 /// The state of one HTTP/1 connection.
 #[derive(Debug, Default)]
-pub(super) struct Exchange {
+pub(in crate::listener) struct Exchange {
     /// Heads that were let through to hyper.
     heads: AtomicU64,
     /// Answers that hyper has taken whole.
@@ -34,102 +34,97 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    pub(super) fn head_passed(&self) {
+    pub(in crate::listener) fn head_passed(&self) {
         self.heads.fetch_add(1, Relaxed);
     }
 
-    pub(super) fn answered(&self) {
+    pub(in crate::listener) fn answered(&self) {
         self.answered.fetch_add(1, Relaxed);
     }
 
     /// Heads let through so far.
-    pub(super) fn heads(&self) -> u64 {
+    pub(in crate::listener) fn heads(&self) -> u64 {
         self.heads.load(Relaxed)
     }
 
     /// Every request that hyper saw is answered, and the answers have left.
-    pub(super) fn is_quiet(&self) -> bool {
+    pub(in crate::listener) fn is_quiet(&self) -> bool {
         self.answered.load(Relaxed) >= self.heads() && !self.blocked.load(Relaxed)
     }
 
-    /// Quiet, and nothing has begun to come.
-    pub(super) fn is_idle(&self) -> bool {
-        self.is_quiet() && !self.head_open.load(Relaxed) && !self.body_open.load(Relaxed)
-    }
-
-    pub(super) fn count_sent(&self, bytes: usize) {
+    pub(in crate::listener) fn count_sent(&self, bytes: usize) {
         self.sent.fetch_add(bytes as u64, Relaxed);
     }
 
-    pub(super) fn sent(&self) -> u64 {
+    pub(in crate::listener) fn sent(&self) -> u64 {
         self.sent.load(Relaxed)
     }
 
-    pub(super) fn set_blocked(&self, blocked: bool) {
+    pub(in crate::listener) fn set_blocked(&self, blocked: bool) {
         self.blocked.store(blocked, Relaxed);
     }
 
-    pub(super) fn is_blocked(&self) -> bool {
+    pub(in crate::listener) fn is_blocked(&self) -> bool {
         self.blocked.load(Relaxed)
     }
 
-    pub(super) fn set_head_open(&self, open: bool) {
+    pub(in crate::listener) fn set_head_open(&self, open: bool) {
         self.head_open.store(open, Relaxed);
     }
 
-    pub(super) fn is_head_open(&self) -> bool {
+    pub(in crate::listener) fn is_head_open(&self) -> bool {
         self.head_open.load(Relaxed)
     }
 
-    pub(super) fn set_body_open(&self, open: bool) {
+    pub(in crate::listener) fn set_body_open(&self, open: bool) {
         self.body_open.store(open, Relaxed);
     }
 
-    pub(super) fn is_body_open(&self) -> bool {
+    pub(in crate::listener) fn is_body_open(&self) -> bool {
         self.body_open.load(Relaxed)
     }
 
-    pub(super) fn set_ended(&self) {
+    pub(in crate::listener) fn set_ended(&self) {
         self.ended.store(true, Relaxed);
     }
 
-    pub(super) fn has_ended(&self) -> bool {
+    pub(in crate::listener) fn has_ended(&self) -> bool {
         self.ended.load(Relaxed)
     }
 
-    pub(super) fn break_body(&self) {
+    pub(in crate::listener) fn break_body(&self) {
         self.body_broken.store(true, Relaxed);
     }
 
-    pub(super) fn is_body_broken(&self) -> bool {
+    pub(in crate::listener) fn is_body_broken(&self) -> bool {
         self.body_broken.load(Relaxed)
     }
 
     /// From now on every answer is the connection's last.
-    pub(super) fn set_last(&self) {
+    pub(in crate::listener) fn set_last(&self) {
         self.last.store(true, Relaxed);
     }
 
-    pub(super) fn is_last(&self) -> bool {
+    pub(in crate::listener) fn is_last(&self) -> bool {
         self.last.load(Relaxed)
     }
 
     /// The first fault stays.
-    pub(super) fn refuse(&self, fault: Fault) {
+    pub(in crate::listener) fn refuse(&self, fault: Fault) {
         let _ = self.fault.set(fault);
     }
 
-    pub(super) fn fault(&self) -> Option<&Fault> {
+    pub(in crate::listener) fn fault(&self) -> Option<&Fault> {
         self.fault.get()
     }
 
     /// Takes what a handler left unread of a request body.
-    pub(super) fn leave(&self, leftover: Leftover) {
+    pub(in crate::listener) fn leave(&self, leftover: Leftover) {
         *self.leftover() = Some(leftover);
     }
 
     /// What is left unread, to be looked at and put back.
-    pub(super) fn leftover(&self) -> std::sync::MutexGuard<'_, Option<Leftover>> {
+    pub(in crate::listener) fn leftover(&self) -> std::sync::MutexGuard<'_, Option<Leftover>> {
         self.leftover.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

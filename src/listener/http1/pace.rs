@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
-use super::Settings;
-use super::body::Discarded;
-use super::caps::Pulse;
-use super::connection::Life;
-use super::deadline::{Alarm, GREETING, SendRate};
 use super::exchange::Exchange;
-use super::head::Fault;
 use crate::drain::{Phase, Watch};
+use crate::listener::Settings;
+use crate::listener::body::Discarded;
+use crate::listener::caps::Pulse;
+use crate::listener::connection::Life;
+use crate::listener::deadline::{Alarm, GREETING, SendRate};
+use crate::listener::head::Fault;
 use crate::metrics::ConnectionEnded;
 
 /// How a connection ends.
@@ -27,8 +27,10 @@ pub(super) enum End {
     Refused,
     /// Nothing is going on; it is closed in order.
     Shut(ConnectionEnded),
-    /// It is dropped.
+    /// It is aborted: nobody shall take what was sent for the whole.
     By(ConnectionEnded),
+    /// An answer broke off in its body, which is counted elsewhere; aborted too.
+    Cut,
 }
 
 /// The clock of one connection.
@@ -78,18 +80,12 @@ impl<'a> Pace<'a> {
     /// hyper again, `Pending` waits.
     pub(super) fn check(&mut self, context: &mut Context<'_>) -> Poll<Option<End>> {
         let again = self.discard(context);
-        loop {
-            let now = Instant::now();
-            self.note(now);
-            match self.judge(now) {
-                Err(end) => return Poll::Ready(Some(end)),
-                Ok(_) if again => return Poll::Ready(None),
-                Ok(deadline) => {
-                    if !self.alarm.set(deadline, now, context) {
-                        return Poll::Pending;
-                    }
-                }
-            }
+        let now = Instant::now();
+        self.note(now);
+        match self.judge(now) {
+            Err(end) => Poll::Ready(Some(end)),
+            Ok(deadline) if again || self.alarm.set(deadline, now, context) => Poll::Ready(None),
+            Ok(_) => Poll::Pending,
         }
     }
 
@@ -142,7 +138,7 @@ impl<'a> Pace<'a> {
             .observe(now, exchange.sent(), exchange.is_blocked())
             .map_err(|_| End::By(ConnectionEnded::SlowReader))?;
         let age = self.born + self.settings.max_connection_age;
-        if now >= age {
+        if now >= age || self.pulse.is_evicted() {
             exchange.set_last();
         }
         let state = match self.quiet_since {
@@ -167,13 +163,18 @@ impl<'a> Pace<'a> {
             // A head that came while its forerunner was served was not read on meanwhile.
             let deadline = head.max(since) + self.settings.header_timeout;
             if now >= deadline {
-                exchange.refuse(Fault::head_timeout());
+                exchange.refuse(Fault::HEAD_TIMEOUT);
                 return Err(End::Refused);
             }
             return Ok(deadline);
         }
         if exchange.is_body_open() {
-            return Ok(now + self.settings.idle_timeout);
+            // A rest that is being thrown away, or that hyper is about to close for.
+            return self.until(
+                since + self.settings.idle_timeout,
+                now,
+                ConnectionEnded::Idle,
+            );
         }
         if self.watch.phase() >= Phase::Closing {
             let greeted = self.born + GREETING;
@@ -193,10 +194,21 @@ impl<'a> Pace<'a> {
         } else {
             (self.settings.idle_timeout, ConnectionEnded::Idle)
         };
-        if now >= since + wait {
-            return Err(End::Shut(reason));
+        self.until(since + wait, now, reason)
+    }
+
+    /// The deadline, unless it has passed.
+    fn until(
+        &self,
+        deadline: Instant,
+        now: Instant,
+        reason: ConnectionEnded,
+    ) -> Result<Instant, End> {
+        if now >= deadline {
+            Err(End::Shut(reason))
+        } else {
+            Ok(deadline)
         }
-        Ok(since + wait)
     }
 }
 

@@ -1,0 +1,102 @@
+//! The families whose labels are nodes.
+
+use std::fmt;
+
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+
+use super::histograms;
+use crate::admin::gauges::NodeRow;
+use crate::cluster::NodeState;
+use crate::metrics::{ResultClass, TryTotals};
+
+pub(super) fn encode(
+    encoder: &mut DescriptorEncoder<'_>,
+    rows: &[NodeRow],
+) -> Result<(), fmt::Error> {
+    states(encoder, rows)?;
+    tries(encoder, rows)?;
+    result_codes(encoder, rows)?;
+    let series = rows
+        .iter()
+        .map(|row| (row.labels(), &row.status.tries.durations));
+    histograms(
+        encoder,
+        "upstream_duration",
+        "From the choice of a node to its answer",
+        series,
+    )
+}
+
+fn states(encoder: &mut DescriptorEncoder<'_>, rows: &[NodeRow]) -> Result<(), fmt::Error> {
+    type Read = fn(&NodeRow) -> i64;
+    let gauges: [(&str, &str, Read); 5] = [
+        ("node_up", "1 if a node is taken to be well", |row| {
+            matches!(row.status.state, NodeState::Up | NodeState::SlowStart).into()
+        }),
+        ("node_ejected", "1 while a node is put aside", |row| {
+            (row.status.state == NodeState::Ejected).into()
+        }),
+        (
+            "node_drained",
+            "1 while a node gets nothing new, by order",
+            |row| (row.status.state == NodeState::Drained).into(),
+        ),
+        (
+            "upstream_in_flight",
+            "Requests in flight at a node",
+            |row| i64::try_from(row.status.in_flight).unwrap_or(i64::MAX),
+        ),
+        (
+            "upstream_connections",
+            "Connections to a node, over all workers",
+            |row| i64::try_from(row.status.connections).unwrap_or(i64::MAX),
+        ),
+    ];
+    for (name, help, read) in gauges {
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for row in rows {
+            ConstGauge::new(read(row)).encode(family.encode_family(&row.labels())?)?;
+        }
+    }
+    Ok(())
+}
+
+fn tries(encoder: &mut DescriptorEncoder<'_>, rows: &[NodeRow]) -> Result<(), fmt::Error> {
+    let help = "Tries at a node by result";
+    let mut family =
+        encoder.encode_descriptor("upstream_requests", help, None, MetricType::Counter)?;
+    for row in rows {
+        let [cluster, node] = row.labels();
+        for (result, count) in row.status.tries.results() {
+            let labels = [cluster, node, ("result", result.as_str())];
+            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
+}
+
+/// Per cluster: rows of one cluster stand together.
+fn result_codes(encoder: &mut DescriptorEncoder<'_>, rows: &[NodeRow]) -> Result<(), fmt::Error> {
+    let help = "JSON answers of nodes by the class of their resultCode";
+    let mut family =
+        encoder.encode_descriptor("upstream_result_codes", help, None, MetricType::Counter)?;
+    for of_cluster in rows.chunk_by(|one, other| one.cluster == other.cluster) {
+        let cluster = of_cluster.first().map_or("", |row| &row.cluster);
+        for &class in ResultClass::ALL {
+            let of_class = |tries: &TryTotals| -> u64 {
+                let counts = tries.classes().filter(|(it, _)| *it == class);
+                counts.map(|(_, count)| count).sum()
+            };
+            let count = of_cluster
+                .iter()
+                .map(|row| of_class(&row.status.tries))
+                .sum::<u64>();
+            let labels = [("cluster", cluster), ("class", class.as_str())];
+            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,218 @@
+//! Values that are read at a scrape, not counted on the way.
+
+use super::{Subject, certificates, status};
+use crate::cluster::NodeStatus;
+use crate::gateway::Snapshot;
+use crate::metrics::Routes;
+
+/// All of them.
+#[derive(Debug)]
+pub(super) struct Gauges {
+    /// By their labels, names and values.
+    pub(super) plain: Vec<Family>,
+    /// Counts that are kept elsewhere.
+    pub(super) counters: Vec<Family>,
+    /// Every node. A name that stands for several addresses is one row.
+    pub(super) nodes: Vec<NodeRow>,
+    /// What the routes are called.
+    pub(super) routes: Routes,
+}
+
+/// One family.
+#[derive(Debug)]
+pub(super) struct Family {
+    pub(super) name: &'static str,
+    pub(super) help: &'static str,
+    pub(super) values: Vec<(Vec<(&'static str, String)>, i64)>,
+}
+
+/// One node of one cluster.
+#[derive(Debug)]
+pub(super) struct NodeRow {
+    pub(super) cluster: String,
+    node: String,
+    pub(super) status: NodeStatus,
+}
+
+impl NodeRow {
+    pub(super) fn labels(&self) -> [(&'static str, &str); 2] {
+        [("cluster", &self.cluster), ("node", &self.node)]
+    }
+}
+
+impl Gauges {
+    /// Reads them.
+    pub(super) fn read(subject: &Subject, waiting: i64) -> Self {
+        let snapshot = subject.shared.snapshot.load();
+        let mut plain = of_the_gateway(subject, &snapshot, waiting);
+        plain.extend(of_the_configuration(subject));
+        let reloads = &subject.reloads;
+        let result = |text: &str, count: u64| {
+            let labels = vec![("result", text.to_owned())];
+            (labels, i64::try_from(count).unwrap_or(i64::MAX))
+        };
+        Self {
+            plain,
+            counters: vec![Family {
+                name: "config_reloads",
+                help: "Reloads of the configuration by result",
+                values: vec![
+                    result("ok", reloads.done()),
+                    result("refused", reloads.refused()),
+                ],
+            }],
+            nodes: nodes(&snapshot),
+            routes: snapshot.routes.clone(),
+        }
+    }
+}
+
+/// One row for each name, however many addresses it stands for: their labels are the same.
+fn nodes(snapshot: &Snapshot) -> Vec<NodeRow> {
+    let mut rows: Vec<NodeRow> = Vec::new();
+    for (cluster, status) in status::nodes(snapshot) {
+        let known = rows
+            .iter_mut()
+            .find(|row| row.cluster == cluster && *row.node == *status.address);
+        match known {
+            None => rows.push(NodeRow {
+                cluster: cluster.to_owned(),
+                node: status.address.to_string(),
+                status,
+            }),
+            Some(row) => row.status.absorb(&status),
+        }
+    }
+    rows
+}
+
+fn of_the_gateway(subject: &Subject, snapshot: &Snapshot, waiting: i64) -> Vec<Family> {
+    let shared = &subject.shared;
+    let (entries, weight) = shared.cache.size();
+    let limited = snapshot
+        .accounts()
+        .filter(|account| account.is_limited())
+        .count();
+    vec![
+        one(
+            "inflight_requests",
+            "Requests in flight",
+            snapshot.in_flight.used(),
+        ),
+        one(
+            "buffered_bytes",
+            "Bytes of request bodies held",
+            snapshot.buffered.used(),
+        ),
+        one("cache_entries", "Answers in the cache", entries),
+        one("cache_weight_bytes", "Bytes in the cache", weight),
+        one(
+            "coalesced_fetches",
+            "Fetches under way",
+            shared.flights.len(),
+        ),
+        one(
+            "coalesced_waiters",
+            "Requests that wait for a fetch which another began",
+            waiting,
+        ),
+        one(
+            "access_keys",
+            "Access keys configured",
+            snapshot.accounts().len(),
+        ),
+        one("ratelimit_keys", "Access keys that have a rate", limited),
+        one(
+            "draining",
+            "1 from the beginning of a drain",
+            i64::from(subject.draining()),
+        ),
+        Family {
+            name: "connections",
+            help: "Connections by listener",
+            values: subject
+                .ports
+                .load()
+                .iter()
+                .map(|port| {
+                    let labels = vec![("listener", port.name.to_string())];
+                    (labels, number(port.connections.count()))
+                })
+                .collect(),
+        },
+        Family {
+            name: "cluster_panic",
+            help: "1 while so few nodes of a cluster look well that all are tried",
+            values: snapshot
+                .clusters()
+                .iter()
+                .map(|(name, cluster)| {
+                    let labels = vec![("cluster", name.to_string())];
+                    (labels, i64::from(cluster.panic(status::instant())))
+                })
+                .collect(),
+        },
+    ]
+}
+
+fn of_the_configuration(subject: &Subject) -> Vec<Family> {
+    let last = subject.reloads.last();
+    let at = last.as_ref().map_or(subject.started, |last| last.at);
+    let config = subject.config.load();
+    let certificates = certificates::all(&config).filter_map(|shown| {
+        let labels = vec![("name", shown.label())];
+        Some((labels, shown.validity?.not_after.as_second()))
+    });
+    let build = vec![
+        ("version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("arch", std::env::consts::ARCH.to_owned()),
+    ];
+    vec![
+        Family {
+            name: "build",
+            help: "What is running",
+            values: vec![(build, 1)],
+        },
+        one(
+            "config_generation",
+            "Generation of the configuration",
+            subject.shared.snapshot.load().generation,
+        ),
+        one(
+            "config_last_reload_success",
+            "0 if the last reload was refused; the start counts as one",
+            i64::from(last.is_none_or(|last| last.result.is_ok())),
+        ),
+        one(
+            "config_last_reload_timestamp_seconds",
+            "When the last reload ended",
+            at.as_second(),
+        ),
+        Family {
+            name: "tls_cert_not_after_timestamp_seconds",
+            help: "When a certificate of a listener ends to hold",
+            values: unique(certificates),
+        },
+    ]
+}
+
+/// Two certificates may be for one name, as RSA and ECDSA are: the earlier end counts.
+fn unique(
+    values: impl Iterator<Item = (Vec<(&'static str, String)>, i64)>,
+) -> Vec<(Vec<(&'static str, String)>, i64)> {
+    let mut kept = std::collections::BTreeMap::new();
+    for (labels, value) in values {
+        let least = kept.entry(labels).or_insert(value);
+        *least = value.min(*least);
+    }
+    kept.into_iter().collect()
+}
+
+fn one<T: TryInto<i64>>(name: &'static str, help: &'static str, value: T) -> Family {
+    let values = vec![(Vec::new(), number(value))];
+    Family { name, help, values }
+}
+
+fn number<T: TryInto<i64>>(value: T) -> i64 {
+    value.try_into().unwrap_or(i64::MAX)
+}

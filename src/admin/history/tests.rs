@@ -1,0 +1,120 @@
+use super::*;
+use crate::metrics::{Ended, Metrics, Route};
+
+struct World {
+    metrics: Metrics,
+    history: History,
+    now: Instant,
+}
+
+impl World {
+    fn new() -> Self {
+        let world = Self {
+            metrics: Metrics::default(),
+            history: History::default(),
+            now: tokio::time::Instant::now().into_std(),
+        };
+        world.history.push(world.sample(), std::iter::empty());
+        world
+    }
+
+    fn sample(&self) -> Sample {
+        Sample::take(&self.metrics.sum(), self.now)
+    }
+
+    /// `count` requests in the next five seconds.
+    fn passes(&mut self, count: u64, outcome: Answered, status: u16, cache: Option<CacheVerdict>) {
+        let shard = self.metrics.shard();
+        for _ in 0..count {
+            cache.iter().for_each(|&verdict| shard.count(verdict));
+            shard.ended(&Ended {
+                route: Route::default(),
+                outcome,
+                status,
+                cache,
+                duration: Duration::from_millis(4),
+            });
+        }
+        self.now += PERIOD;
+        self.history.push(self.sample(), std::iter::empty());
+    }
+
+    fn points(&self, after: u64) -> Vec<Value> {
+        let shown = self.history.after(after);
+        shown["points"].as_array().unwrap().clone()
+    }
+}
+
+#[test]
+fn a_point_tells_rates_and_percentiles() {
+    let mut world = World::new();
+    world.passes(50, Answered::Cached, 200, Some(CacheVerdict::Hit));
+    world.passes(10, Answered::NodeTimeout, 504, None);
+    world.passes(20, Answered::RateLimited, 429, None);
+    world.passes(5, Answered::Unauthenticated, 401, None);
+    let points = world.points(0);
+    let rates = |name: &str| -> Vec<f64> {
+        let values = points.iter().map(|point| point[name].as_f64().unwrap());
+        values.collect()
+    };
+    assert_eq!(rates("requests"), [10.0, 2.0, 4.0, 1.0]);
+    assert_eq!(rates("errors"), [0.0, 2.0, 0.0, 0.0]);
+    assert_eq!(rates("limited"), [0.0, 0.0, 4.0, 0.0]);
+    assert_eq!(rates("refused"), [0.0, 0.0, 0.0, 1.0]);
+    assert_eq!(points[0]["hit_ratio"], 1.0);
+    assert_eq!(points[1]["hit_ratio"], Value::Null);
+    let p50 = points[0]["p50_ms"].as_f64().unwrap();
+    assert!((3.0..5.0).contains(&p50), "{p50}");
+}
+
+#[test]
+fn only_what_is_new_is_told_and_the_ring_is_bounded() {
+    let mut world = World::new();
+    for _ in 0..POINTS + 20 {
+        world.passes(1, Answered::Node, 200, None);
+    }
+    let newest = world.history.after(0)["newest"].as_u64().unwrap();
+    assert_eq!(world.points(0).len(), POINTS);
+    assert_eq!(world.points(newest).len(), 0);
+    assert_eq!(world.points(newest - 3).len(), 3);
+    assert_eq!(
+        world.points(newest + 1).len(),
+        POINTS,
+        "a page of an earlier life of the gateway gets all"
+    );
+}
+
+#[test]
+fn rates_look_back_seconds_and_percentiles_a_minute() {
+    let mut world = World::new();
+    world.passes(100, Answered::Node, 200, Some(CacheVerdict::Stored));
+    for _ in 0..6 {
+        world.passes(0, Answered::Node, 200, None);
+    }
+    let now = world.sample();
+    assert_eq!(world.history.rates(&now)["requests"], 0.0);
+    assert_eq!(world.history.latency(&now)["node"]["count"], 100);
+    assert_eq!(world.history.latency(&now)["hit"]["count"], 0);
+    for _ in 0..12 {
+        world.passes(0, Answered::Node, 200, None);
+    }
+    let now = world.sample();
+    assert_eq!(world.history.latency(&now)["all"]["count"], 0);
+}
+
+#[test]
+fn the_busiest_of_late_come_first() {
+    let mut world = World::new();
+    let counts = |old: u64, new: u64| [("old", old), ("new", new), ("never", 0)];
+    for (old, new) in [(1000, 0), (1000, 0), (1000, 100)] {
+        world.now += PERIOD * 20;
+        let keys = counts(old, new).map(|(key, count)| (Arc::from(key), count));
+        world.history.push(world.sample(), keys.into_iter());
+    }
+    let busiest = world.history.busiest(5);
+    assert_eq!(busiest[0]["access_key"], "new");
+    assert_eq!(busiest[1]["access_key"], "old");
+    assert_eq!(busiest[1]["requests"], 1000);
+    assert_eq!(busiest.as_array().unwrap().len(), 2);
+    assert_eq!(world.history.busiest(1).as_array().unwrap().len(), 1);
+}

@@ -1,0 +1,83 @@
+//! What became of attempts to reload.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwapOption;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+/// Every attempt since the start, counted; the last one in words.
+#[derive(Debug, Default)]
+pub struct Reloads {
+    last: ArcSwapOption<Reload>,
+    done: AtomicU64,
+    refused: AtomicU64,
+}
+
+/// One attempt.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Reload {
+    /// When it ended.
+    pub at: Timestamp,
+    /// The generation in force since, or what was wrong.
+    pub result: Result<u64, String>,
+}
+
+impl Reloads {
+    /// Takes note of an attempt.
+    pub fn note(&self, at: Timestamp, result: &Result<u64, String>) {
+        let counter = match result {
+            Ok(_) => &self.done,
+            Err(_) => &self.refused,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        let result = result.clone();
+        self.last.store(Some(Arc::new(Reload { at, result })));
+    }
+
+    /// The last attempt.
+    pub fn last(&self) -> Option<Arc<Reload>> {
+        self.last.load_full()
+    }
+
+    /// Those that were put in force.
+    pub fn done(&self) -> u64 {
+        self.done.load(Ordering::Relaxed)
+    }
+
+    /// Those that were refused.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// For `/status`.
+    pub(super) fn show(&self) -> Value {
+        json!({
+            "done": self.done(),
+            "refused": self.refused(),
+            "last": self.last().map(|last| json!({
+                "at": last.at.to_string(),
+                "ok": last.result.is_ok(),
+                "error": last.result.as_ref().err(),
+            })),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_attempt_is_shown_and_all_are_counted() {
+        let reloads = Reloads::default();
+        assert_eq!(reloads.show()["last"], Value::Null);
+        reloads.note(Timestamp::UNIX_EPOCH, &Ok(2));
+        reloads.note(Timestamp::UNIX_EPOCH, &Err("a typing error".to_owned()));
+        assert_eq!((reloads.done(), reloads.refused()), (1, 1));
+        let shown = reloads.show();
+        assert_eq!(shown["last"]["ok"], false);
+        assert_eq!(shown["last"]["error"], "a typing error");
+    }
+}

@@ -1,0 +1,74 @@
+//! The answers of the admin interface: all of them say that nobody may keep, frame or sniff them.
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http_body_util::Full;
+use serde_json::{Value, json};
+
+pub(super) type Answer = Response<Full<Bytes>>;
+
+pub(super) fn plain(status: StatusCode, text: &'static str) -> Answer {
+    page(status, "text/plain; charset=utf-8", text)
+}
+
+pub(super) fn json(status: StatusCode, value: &Value) -> Answer {
+    page(status, "application/json", format!("{value:#}\n"))
+}
+
+/// RFC 9457.
+pub(super) fn problem(status: StatusCode, detail: &str) -> Answer {
+    let body = json!({ "status": status.as_u16(), "detail": detail });
+    page(status, "application/problem+json", format!("{body}\n"))
+}
+
+pub(super) fn method_not_allowed(allow: &'static str) -> Answer {
+    let mut answer = problem(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "another method is needed here",
+    );
+    let headers = answer.headers_mut();
+    headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+    answer
+}
+
+pub(super) fn token_needed(mut answer: Answer) -> Answer {
+    let challenge = HeaderValue::from_static("Basic realm=\"ccfs-gateway\", charset=\"UTF-8\"");
+    answer
+        .headers_mut()
+        .insert(header::WWW_AUTHENTICATE, challenge);
+    answer
+}
+
+pub(super) fn page(
+    status: StatusCode,
+    content_type: &'static str,
+    body: impl Into<Bytes>,
+) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    for (name, value) in [
+        (header::CONTENT_TYPE, content_type),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (
+            HeaderName::from_static("cross-origin-resource-policy"),
+            "same-origin",
+        ),
+        (
+            HeaderName::from_static("cross-origin-opener-policy"),
+            "same-origin",
+        ),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    answer
+}
+
+/// The status page's own files and `/status`, nothing else; no form, no frame, no base.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+                      connect-src 'self'; base-uri 'none'; form-action 'none'; \
+                      frame-ancestors 'none'";

@@ -1,0 +1,386 @@
+//! §8: the admin interface and the access log.
+
+use std::net::SocketAddr;
+
+use ccfs_gateway::stand_in::{Fault, When};
+use serde_json::Value;
+
+use crate::page;
+use crate::support::{BERLIN, SHANGHAI, STRANGER, Setup, World, eventually, read, signed};
+
+fn address(world: &World) -> SocketAddr {
+    world.bound.admin.unwrap()
+}
+
+// ---- Pages ----------------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn the_probes_answer_whatever_the_nodes_do() {
+    let mut world = World::start().await;
+    world.nodes[0].stop().await;
+    for path in ["/livez", "/readyz"] {
+        assert_eq!(page::get(address(&world), path).await.status, 200, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn the_metrics_are_openmetrics_with_one_prefix_and_no_ak() {
+    let world = World::start().await;
+    world.ask("metrics-1").await;
+    world.ask("metrics-1").await;
+    let page = page::get(address(&world), "/metrics").await;
+    assert_eq!(page.status, 200);
+    let content_type = page.header("content-type").unwrap();
+    assert!(
+        content_type.starts_with("application/openmetrics-text"),
+        "{content_type}"
+    );
+    assert!(page.body.ends_with("# EOF\n"));
+    assert_eq!(page.body.matches("# EOF").count(), 1);
+    let mut families = Vec::new();
+    for line in page.body.lines().filter(|line| *line != "# EOF") {
+        let words: Vec<_> = line.splitn(4, ' ').collect();
+        match words[..] {
+            ["#", "TYPE", name, kind] => {
+                assert!(name.starts_with("ccfs_gateway_"), "{line}");
+                assert!(
+                    ["counter", "gauge", "histogram", "info"].contains(&kind),
+                    "{line}"
+                );
+                assert!(
+                    !families.contains(&name),
+                    "{line}: a family stands together, once"
+                );
+                families.push(name);
+            }
+            ["#", "HELP" | "UNIT", name, _] => {
+                assert!(name.starts_with("ccfs_gateway_"), "{line}");
+            }
+            _ => {
+                let (sample, value) = line.rsplit_once(' ').unwrap();
+                assert!(value.parse::<f64>().is_ok(), "{line}");
+                let family = families.last().expect("a TYPE comes first");
+                assert!(sample.starts_with(family), "{line} stands under {family}");
+            }
+        }
+    }
+    assert!(!page.body.contains(SHANGHAI) && !page.body.contains("metrics-1"));
+    let count = |status: &str| {
+        let sample = format!("ccfs_gateway_cache_requests_total{{status=\"{status}\"}} 1");
+        page.body.lines().any(|line| line == sample)
+    };
+    assert!(count("hit") && count("stored"), "{}", page.body);
+}
+
+#[tokio::test]
+async fn the_status_tells_what_runs() {
+    let setup = Setup {
+        nodes: 2,
+        ..Setup::default()
+    };
+    let world = setup.start().await;
+    world.ask("status-1").await;
+    let page = page::get(address(&world), "/status").await;
+    assert_eq!(
+        (page.status, page.header("content-type")),
+        (200, Some("application/json"))
+    );
+    let status = page.json();
+    assert_eq!(status["draining"], false);
+    assert_eq!(status["access_keys"], 2);
+    assert_eq!(status["clusters"][0]["name"], "ccfs");
+    assert_eq!(status["clusters"][0]["insecure_skip_verify"], false);
+    assert_eq!(status["clusters"][0]["nodes"].as_array().unwrap().len(), 2);
+    assert_eq!(status["cache"]["entries"], 1);
+}
+
+#[tokio::test]
+async fn the_configuration_is_shown_without_secrets() {
+    let world = World::start().await;
+    let page = page::get(address(&world), "/config").await;
+    assert_eq!(page.status, 200);
+    assert!(page.body.contains(SHANGHAI) && page.body.contains("Europe/Berlin"));
+    assert!(!page.body.contains("SECRET"), "{}", page.body);
+}
+
+// ---- Who may ask ----------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn every_page_has_a_strict_policy_and_allows_no_other_origin() {
+    let world = World::start().await;
+    for path in ["/status", "/metrics", "/config", "/livez", "/nowhere"] {
+        let page = page::get(address(&world), path).await;
+        let policy = page.header("content-security-policy").unwrap_or_default();
+        assert!(policy.contains("default-src 'none'"), "{path}: {policy:?}");
+        assert_eq!(page.header("access-control-allow-origin"), None, "{path}");
+        assert_eq!(page.header("cache-control"), Some("no-store"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn only_the_names_of_this_machine_are_served() {
+    let world = World::start().await;
+    let admin = address(&world);
+    let port = admin.port();
+    for (host, status) in [
+        (format!("127.0.0.1:{port}"), 200),
+        (format!("localhost:{port}"), 200),
+        (format!("[::1]:{port}"), 200),
+        ("evil.example".to_owned(), 421),
+        (format!("evil.example:{port}"), 421),
+        (format!("127.0.0.1.evil.example:{port}"), 421),
+        (format!("localhost.evil.example:{port}"), 421),
+    ] {
+        for path in ["/status", "/readyz"] {
+            let head = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n");
+            assert_eq!(
+                page::ask(admin, &head).await.status,
+                status,
+                "{path} of {host}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_order_needs_its_marker_and_from_a_browser_the_same_origin() {
+    let world = World::start().await;
+    let admin = address(&world);
+    for (fields, served) in [
+        (String::new(), false),
+        ("X-Ccfs-Gateway: 0\r\n".to_owned(), false),
+        ("X-Ccfs-Gateway: 1\r\n".to_owned(), true),
+        (
+            format!("X-Ccfs-Gateway: 1\r\nOrigin: http://{admin}\r\n"),
+            true,
+        ),
+        (
+            "X-Ccfs-Gateway: 1\r\nOrigin: http://evil.example\r\n".to_owned(),
+            false,
+        ),
+        ("X-Ccfs-Gateway: 1\r\nOrigin: null\r\n".to_owned(), false),
+        (
+            "X-Ccfs-Gateway: 1\r\nSec-Fetch-Site: cross-site\r\n".to_owned(),
+            false,
+        ),
+        (
+            "X-Ccfs-Gateway: 1\r\nSec-Fetch-Site: same-origin\r\n".to_owned(),
+            true,
+        ),
+    ] {
+        let head = format!("POST /cache/purge HTTP/1.1\r\nHost: {admin}\r\n{fields}");
+        let page = page::ask(admin, &head).await;
+        assert_eq!(page.status == 200, served, "{fields:?}: {}", page.status);
+    }
+    for path in ["/cache/purge", "/reload", "/drain", "/nodes/ccfs/x/drain"] {
+        let status = page::get(admin, path).await.status;
+        assert!([404, 405].contains(&status), "GET {path}: {status}");
+    }
+    assert_eq!(
+        page::get(admin, "/readyz").await.status,
+        200,
+        "nothing was drained"
+    );
+    let post = page::post(admin, "/status").await;
+    assert_eq!(
+        (post.status, post.header("allow")),
+        (405, Some("GET, HEAD"))
+    );
+}
+
+#[tokio::test]
+async fn a_token_opens_everything_but_the_probes() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    ccfs_gateway::stand_in::certificates::write_secret(&file, b"s3cret-token\n").unwrap();
+    let setup = Setup {
+        tables: format!("[admin]\nbind = \"127.0.0.1:0\"\ntoken_file = {file:?}"),
+        ..Setup::default()
+    };
+    let world = setup.start().await;
+    let admin = address(&world);
+    let get = async |path: &str, fields: &str| {
+        page::ask(
+            admin,
+            &format!("GET {path} HTTP/1.1\r\nHost: {admin}\r\n{fields}"),
+        )
+        .await
+    };
+    for path in ["/livez", "/readyz"] {
+        assert_eq!(get(path, "").await.status, 200);
+    }
+    for path in ["/", "/status", "/metrics", "/config"] {
+        let refused = get(path, "").await;
+        assert_eq!(refused.status, 401, "{path}");
+        assert!(refused.header("www-authenticate").is_some());
+        for wrong in [
+            "Bearer s3cret-toke",
+            "Bearer S3CRET-TOKEN",
+            "Basic czNjcmV0LXRva2Vu",
+            "s3cret-token",
+        ] {
+            let answer = get(path, &format!("Authorization: {wrong}\r\n")).await;
+            assert_eq!(answer.status, 401, "{path} with {wrong}");
+        }
+    }
+    // `anybody:s3cret-token`
+    for right in [
+        "Bearer s3cret-token",
+        "bearer s3cret-token",
+        "Basic YW55Ym9keTpzM2NyZXQtdG9rZW4=",
+    ] {
+        let answer = get("/status", &format!("Authorization: {right}\r\n")).await;
+        assert_eq!(answer.status, 200, "{right}");
+    }
+    assert_eq!(page::post(admin, "/drain").await.status, 401);
+    assert_eq!(get("/readyz", "").await.status, 200, "nothing was drained");
+}
+
+// ---- Nodes ----------------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn a_drained_node_gets_nothing_new() {
+    let world = Setup {
+        nodes: 2,
+        ..Setup::default()
+    };
+    let world = world.start().await;
+    let order = async |node: usize, order: &str| {
+        let path = format!("/nodes/ccfs/{}/{order}", world.nodes[node].address());
+        page::post(address(&world), &path).await.status
+    };
+    let share = async |prefix: &str| {
+        world
+            .nodes
+            .iter()
+            .for_each(ccfs_gateway::stand_in::StandIn::clear);
+        for n in 0..20 {
+            assert_eq!(world.ask(&format!("{prefix}-{n}")).await.status, 200);
+        }
+        let count = |node: usize| world.nodes[node].count("getRecordFileUrlFromObs");
+        [count(0), count(1)]
+    };
+    assert_eq!(order(0, "drain").await, 200);
+    assert_eq!(share("drained").await, [0, 20]);
+    assert_eq!(order(0, "undrain").await, 200);
+    assert_eq!(order(1, "drain").await, 200);
+    assert_eq!(share("other").await, [20, 0]);
+    assert_eq!(order(1, "undrain").await, 200);
+    assert_eq!(order(1, "stop").await, 404);
+    for path in [
+        "/nodes/none/127.0.0.1:1/drain",
+        "/nodes/ccfs/127.0.0.1:1/drain",
+        "/nodes/ccfs",
+    ] {
+        assert_eq!(
+            page::post(address(&world), path).await.status,
+            404,
+            "{path}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn without_a_node_that_is_not_drained_there_is_none() {
+    let world = World::start().await;
+    let path = format!("/nodes/ccfs/{}/drain", world.nodes[0].address());
+    page::post(address(&world), &path).await;
+    let answer = world.ask("none-1").await;
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.header("x-gateway-error"), Some("no-healthy-node"));
+    assert!(answer.header("retry-after").is_some());
+    assert_eq!(world.fetched(), 0);
+}
+
+// ---- The access log -------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn every_request_is_one_line_of_json() {
+    let world = World::start().await;
+    let id = http::HeaderName::from_static("x-request-id");
+    let hit = world.recording("log-1").with(id, "the-second");
+    world.ask("log-1").await;
+    world.send(&signed(hit, SHANGHAI)).await;
+    world
+        .send(&signed(world.recording("log-1"), STRANGER))
+        .await;
+    world
+        .send(&signed(world.post("{\"callId\":null}"), BERLIN))
+        .await;
+    world.nodes[0]
+        .faults()
+        .inject(Fault::GarbageJson, When::Always);
+    world.send(&signed(world.recording("log-2"), BERLIN)).await;
+    let mut query = world.recording("log-3");
+    query.target.push_str("?secret=of-the-query");
+    world.send(&signed(query, BERLIN)).await;
+    let file = world.file("access.log");
+    eventually("six lines", async || read(&file).lines().count() == 6).await;
+    let text = read(&file);
+    assert!(!text.contains("of-the-query"));
+    let lines: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let node = world.nodes[0].address().to_string();
+    for line in &lines {
+        for field in [
+            "timestamp",
+            "request_id",
+            "trace_id",
+            "gw.listener",
+            "client.address",
+            "http.request.method",
+            "url.path",
+            "http.response.status_code",
+            "gw.attempts",
+            "gw.body_in",
+            "gw.body_out",
+            "gw.duration_ms",
+        ] {
+            assert!(!line[field].is_null(), "{field} in {line}");
+        }
+        assert_eq!(
+            line["url.path"],
+            "/CCFS/resource/ccfs/getRecordFileUrlFromObs"
+        );
+    }
+    let [miss, hit, stranger, invalid, failed, _] = &lines[..] else {
+        unreachable!("six lines");
+    };
+    let fields = ["gw.ak", "gw.cache", "gw.result_code", "gw.node"];
+    let of = |line: &Value| fields.map(|field| line[field].as_str().unwrap_or("-").to_owned());
+    assert_eq!(of(miss), [SHANGHAI, "stored", "0", &node]);
+    assert_eq!(of(hit), [SHANGHAI, "hit", "0", "-"]);
+    assert_eq!(
+        of(stranger),
+        ["-", "-", "GW401", "-"],
+        "not verified, so not named"
+    );
+    assert_eq!(of(invalid)[0..3], [BERLIN, "-", "0300001"]);
+    assert_eq!(of(failed)[0], BERLIN);
+    assert_eq!(failed["http.response.status_code"], 502);
+    assert_eq!(hit["request_id"], "the-second");
+    assert_eq!(
+        (miss["gw.attempts"].as_u64(), hit["gw.attempts"].as_u64()),
+        (Some(1), Some(0))
+    );
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_is_a_line_too() {
+    let world = World::start().await;
+    world.nodes[0].faults().inject(Fault::Hold, When::Always);
+    let request = signed(world.recording("left-1"), SHANGHAI);
+    let client = crate::support::trusting(&world.file(""));
+    let asking = tokio::spawn(async move { client.send(&request).await.is_ok() });
+    let node = &world.nodes[0];
+    let second = std::time::Duration::from_secs(10);
+    assert!(node.wait_for("getRecordFileUrlFromObs", 1, second).await);
+    asking.abort();
+    let file = world.file("access.log");
+    eventually("one line", async || read(&file).lines().count() == 1).await;
+    let line: Value = serde_json::from_str(read(&file).trim()).unwrap();
+    assert_eq!(line["gw.outcome"], "client_gone");
+    assert_eq!(line["gw.ak"], SHANGHAI);
+}

@@ -1,0 +1,178 @@
+//! §8: how the program ends. Real processes, real signals.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ccfs_gateway::stand_in::{Fault, When};
+use tokio::net::TcpStream;
+
+use crate::page;
+use crate::process::{Process, command};
+use crate::support::{SHANGHAI, Setup, eventually, signed, trusting};
+
+const LONG: Duration = Duration::from_secs(10);
+
+fn setup(server: &str) -> Setup {
+    Setup {
+        tables: format!(
+            "[server]\n{server}\n[telemetry]\nlog_level = \"info\"\naccess_log = \"access.log\""
+        ),
+        ..Setup::default()
+    }
+}
+
+/// Sends one request that the node holds, on a connection of its own.
+async fn hold_one(process: &Process) -> tokio::task::JoinHandle<Option<(u16, Option<String>)>> {
+    process.site.nodes[0]
+        .faults()
+        .inject(Fault::Hold, When::Always);
+    let client = trusting(process.site.folder.path());
+    let request = signed(process.recording("held-1"), SHANGHAI);
+    let held = tokio::spawn(async move {
+        let answer = client.send(&request).await.ok()?;
+        let connection = answer.header("connection").map(str::to_owned);
+        Some((answer.status.as_u16(), connection))
+    });
+    let node = &process.site.nodes[0];
+    assert!(node.wait_for("getRecordFileUrlFromObs", 1, LONG).await);
+    held
+}
+
+async fn ready(admin: SocketAddr) -> u16 {
+    page::get(admin, "/readyz").await.status
+}
+
+#[tokio::test]
+async fn a_signal_drains_and_loses_nothing() {
+    for signal in ["TERM", "INT"] {
+        let mut process = Process::start(&setup("drain_delay = \"2s\"")).await;
+        assert_eq!(process.ask("kept-1").await.header("connection"), None);
+        let held = hold_one(&process).await;
+        process.signal(signal);
+        eventually("it is not ready", async || {
+            ready(process.admin).await == 503
+        })
+        .await;
+        // Still served, on the old connection and on a new one, but told to go.
+        let kept = process.ask("kept-1").await;
+        assert_eq!(
+            (kept.status.as_u16(), kept.header("connection")),
+            (200, Some("close"))
+        );
+        let new = process.ask("kept-1").await;
+        assert_eq!(
+            (new.status.as_u16(), new.header("connection")),
+            (200, Some("close"))
+        );
+        assert_eq!(page::get(process.admin, "/livez").await.status, 200);
+        eventually("the port is closed", async || {
+            TcpStream::connect(process.listener).await.is_err()
+        })
+        .await;
+        assert!(process.is_running());
+        process.site.nodes[0].faults().clear();
+        assert_eq!(held.await.unwrap(), Some((200, Some("close".to_owned()))));
+        assert_eq!(process.ended().await.code(), Some(0));
+        let log = process.site.folder.path().join("access.log");
+        assert_eq!(
+            crate::support::read(&log).lines().count(),
+            4,
+            "no line is lost"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_order_drains_like_a_signal() {
+    let mut process = Process::start(&setup("drain_delay = \"0s\"")).await;
+    let held = hold_one(&process).await;
+    let page = page::post(process.admin, "/drain").await;
+    assert!((200..300).contains(&page.status));
+    eventually("it is not ready", async || {
+        ready(process.admin).await == 503
+    })
+    .await;
+    process.site.nodes[0].faults().clear();
+    assert_eq!(held.await.unwrap().map(|(status, _)| status), Some(200));
+    assert_eq!(process.ended().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn an_idle_connection_does_not_hold_up_the_end() {
+    let mut process = Process::start(&setup("grace = \"30s\"")).await;
+    process.ask("idle-1").await;
+    let http2 = trusting(process.site.folder.path()).over_http2().keeping(1);
+    let request = signed(process.recording("idle-1"), SHANGHAI);
+    assert_eq!(http2.send(&request).await.unwrap().status, 200);
+    process.signal("TERM");
+    assert_eq!(process.ended().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_at_once() {
+    let mut process = Process::start(&setup("grace = \"10m\"")).await;
+    let held = hold_one(&process).await;
+    process.signal("TERM");
+    eventually("it is not ready", async || {
+        ready(process.admin).await == 503
+    })
+    .await;
+    assert!(process.is_running());
+    process.signal("TERM");
+    process.ended().await;
+    assert_eq!(held.await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn what_is_in_flight_has_no_longer_than_the_grace() {
+    let mut process = Process::start(&setup("grace = \"200ms\"")).await;
+    let held = hold_one(&process).await;
+    process.signal("TERM");
+    process.ended().await;
+    assert_eq!(held.await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_second_instance_fails_loudly() {
+    let process = Process::start(&setup("")).await;
+    let folder = process.site.folder.path();
+    let text = crate::support::read(&process.site.file);
+    let taken = format!("bind = \"{}\"\ncluster", process.listener);
+    let second = text.replace("bind = \"127.0.0.1:0\"\ncluster", &taken);
+    assert_ne!(text, second);
+    std::fs::write(folder.join("second.toml"), second).unwrap();
+    let output = command(folder, &["run", "--config", "second.toml"]);
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains(&process.listener.to_string()), "{told}");
+    assert!(
+        told.contains("ccfs") && told.to_lowercase().contains("in use"),
+        "{told}"
+    );
+    assert_eq!(
+        process.ask("first-1").await.status,
+        200,
+        "the first one serves on"
+    );
+}
+
+#[tokio::test]
+async fn the_access_log_is_reopened_on_request() {
+    let process = Process::start(&setup("")).await;
+    let folder = process.site.folder.path();
+    let (log, rotated) = (folder.join("access.log"), folder.join("access.log.1"));
+    let lines = |path: &std::path::Path| {
+        std::fs::read_to_string(path)
+            .unwrap_or_default()
+            .lines()
+            .count()
+    };
+    process.ask("rotate-1").await;
+    eventually("the first line", async || lines(&log) == 1).await;
+    std::fs::rename(&log, &rotated).unwrap();
+    process.signal("USR1");
+    eventually("the new file", async || log.exists()).await;
+    process.ask("rotate-2").await;
+    eventually("the second line", async || lines(&log) == 1).await;
+    assert_eq!(lines(&rotated), 1);
+}

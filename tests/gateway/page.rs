@@ -1,0 +1,66 @@
+//! Pages of the admin interface, asked for by hand: every byte of the head is the test's own.
+
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// A page as it came.
+#[derive(Clone, Debug)]
+pub(crate) struct Page {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+impl Page {
+    /// The value of a field, by its name in lower case.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (given, value) = line.split_once(':')?;
+            given.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap_or_default()
+    }
+}
+
+/// `GET path`.
+pub(crate) async fn get(admin: SocketAddr, path: &str) -> Page {
+    ask(admin, &format!("GET {path} HTTP/1.1\r\nHost: {admin}\r\n")).await
+}
+
+/// `POST path`, as a script does it.
+pub(crate) async fn post(admin: SocketAddr, path: &str) -> Page {
+    let head = format!("POST {path} HTTP/1.1\r\nHost: {admin}\r\nX-Ccfs-Gateway: 1\r\n");
+    ask(admin, &head).await
+}
+
+/// Sends these lines of a head, and reads all that comes.
+pub(crate) async fn ask(admin: SocketAddr, lines: &str) -> Page {
+    let mut stream = TcpStream::connect(admin).await.unwrap();
+    let head = format!("{lines}Connection: close\r\nContent-Length: 0\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    let answer = String::from_utf8(answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a whole head");
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    Page {
+        status,
+        head: head.to_owned(),
+        body: body.to_owned(),
+    }
+}
+
+/// The value of a sample of `/metrics`, named with its labels; 0 if there is none.
+pub(crate) async fn metric(admin: SocketAddr, sample: &str) -> f64 {
+    let page = get(admin, "/metrics").await;
+    let value = page.body.lines().find_map(|line| {
+        let (name, value) = line.rsplit_once(' ')?;
+        (name == format!("ccfs_gateway_{sample}")).then(|| value.parse().unwrap())
+    });
+    value.unwrap_or_default()
+}

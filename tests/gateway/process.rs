@@ -1,0 +1,165 @@
+//! The program itself, as its users start it.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex};
+
+use ccfs_gateway::cli::client::{Answer, Client, RecordingQuery, SignedRequest};
+
+use crate::page;
+use crate::support::{BEGIN, END, SHANGHAI, Setup, Site, eventually, signed, trusting};
+
+/// `ccfs-gateway run`, killed when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(crate) site: Site,
+    pub(crate) client: Client,
+    /// Where `[listeners.ccfs]` is.
+    pub(crate) listener: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    child: Child,
+    diagnostics: Arc<Mutex<String>>,
+}
+
+impl Process {
+    /// Starts it and waits until it serves. The log level must be at least `info`.
+    pub(crate) async fn start(setup: &Setup) -> Self {
+        let site = setup.lay_out().await;
+        let mut child = Command::new(PROGRAM)
+            .args(["run", "--config"])
+            .arg(&site.file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let diagnostics = follow(child.stderr.take().unwrap());
+        let mut process = Self {
+            client: trusting(site.folder.path()).keeping(16),
+            site,
+            listener: SocketAddr::from(([127, 0, 0, 1], 0)),
+            admin: SocketAddr::from(([127, 0, 0, 1], 0)),
+            child,
+            diagnostics,
+        };
+        eventually("it serves", async || process.announced().is_some()).await;
+        (process.listener, process.admin) = process.announced().unwrap();
+        eventually("it is ready", async || {
+            page::get(process.admin, "/readyz").await.status == 200
+        })
+        .await;
+        process
+    }
+
+    /// The listener's and the admin interface's address, from the line that tells them.
+    fn announced(&self) -> Option<(SocketAddr, SocketAddr)> {
+        let text = self.diagnostics();
+        let line = text.lines().find(|line| line.contains("serving"))?;
+        let mut addresses = line.split("127.0.0.1:").skip(1).map(|rest| {
+            let port = rest.split(|c: char| !c.is_ascii_digit()).next().unwrap();
+            SocketAddr::from(([127, 0, 0, 1], port.parse().unwrap()))
+        });
+        Some((addresses.next()?, addresses.last()?))
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("https://{}", self.listener)
+    }
+
+    /// An unsigned recording-URL request.
+    pub(crate) fn recording(&self, call_id: &str) -> SignedRequest {
+        let query = RecordingQuery {
+            call_id,
+            begin: BEGIN,
+            end: END,
+            version: Some("2.0"),
+        };
+        SignedRequest::recording(&self.url(), &query).unwrap()
+    }
+
+    /// Asks for a recording as [`SHANGHAI`].
+    pub(crate) async fn ask(&self, call_id: &str) -> Answer {
+        let request = signed(self.recording(call_id), SHANGHAI);
+        self.client.send(&request).await.unwrap()
+    }
+
+    /// All that came on stderr so far.
+    pub(crate) fn diagnostics(&self) -> String {
+        self.diagnostics.lock().unwrap().clone()
+    }
+
+    /// Sends a signal by its name, e.g. `TERM`.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill")
+            .args([format!("-{name}"), pid])
+            .status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        let mut status = None;
+        eventually("it ends", async || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        })
+        .await;
+        status.unwrap()
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Resident memory in bytes.
+    pub(crate) fn resident(&self) -> u64 {
+        let path = format!("/proc/{}/statm", self.child.id());
+        let statm = std::fs::read_to_string(path).unwrap();
+        statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn follow(stderr: impl Read + Send + 'static) -> Arc<Mutex<String>> {
+    let text = Arc::<Mutex<String>>::default();
+    let shared = text.clone();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            let mut text = shared.lock().unwrap();
+            text.push_str(&line);
+            text.push('\n');
+        }
+    });
+    text
+}
+
+/// Runs a command to its end, in `folder`, with nothing on stdin.
+pub(crate) fn command(folder: &Path, arguments: &[&str]) -> Output {
+    command_with(folder, arguments, b"")
+}
+
+/// Runs a command to its end with `input` on stdin.
+pub(crate) fn command_with(folder: &Path, arguments: &[&str], input: &[u8]) -> Output {
+    let mut child = Command::new(PROGRAM)
+        .args(arguments)
+        .current_dir(folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A command that does not read its input may be gone before it is written.
+    let _ = child.stdin.take().unwrap().write_all(input);
+    child.wait_with_output().unwrap()
+}
+
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_ccfs-gateway");
