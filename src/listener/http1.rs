@@ -28,7 +28,7 @@ use super::connection::{Front, Life};
 use super::head::request::origin_form;
 use super::linger::{close, linger};
 use super::stream::Stream;
-use super::{Handler, Peer, refusal};
+use super::{Handler, HeadLimits, Peer, refusal};
 use crate::drain::{Phase, Watch};
 use crate::metrics::ConnectionEnded;
 
@@ -43,7 +43,7 @@ pub(super) async fn serve<H: Handler>(stream: Stream, front: Arc<Front<H>>, life
         watch: life.watch.clone(),
     };
     let mut connection =
-        builder(front.settings.head.fields).serve_connection(TokioIo::new(gate), exchanges);
+        builder(front.settings.head).serve_connection(TokioIo::new(gate), exchanges);
     let end = drive(&mut connection, &front, &life, &exchange).await;
     if let Some(fault) = exchange.fault() {
         fault.count(&front.metrics);
@@ -67,12 +67,13 @@ pub(super) async fn serve<H: Handler>(stream: Stream, front: Arc<Front<H>>, life
     }
 }
 
-fn builder(fields: usize) -> http1::Builder {
+fn builder(head: HeadLimits) -> http1::Builder {
     let mut builder = http1::Builder::new();
     // Deadlines are the driver's, and it counts with a finer clock.
     builder.header_read_timeout(None);
-    if fields > HYPERS_MAX_HEADERS {
-        builder.max_headers(fields);
+    builder.max_buf_size(head.size + BUFFER);
+    if head.fields > HYPERS_MAX_HEADERS {
+        builder.max_headers(head.fields);
     }
     builder
 }
@@ -203,6 +204,10 @@ impl<B> Drop for Answer<B> {
         self.exchange.answered();
     }
 }
+
+/// Of an answer that the client reads slowly, besides room for a head. hyper would hold 400 KiB, in
+/// pieces that keep several times as much alive.
+const BUFFER: usize = 32 * 1024;
 
 /// Above it hyper needs to be told, and allocates for each request.
 const HYPERS_MAX_HEADERS: usize = 100;

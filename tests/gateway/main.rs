@@ -10,6 +10,7 @@
 )]
 
 mod admin;
+mod balance;
 mod cache;
 mod certificates;
 mod clocks;
@@ -20,6 +21,7 @@ mod drain;
 mod expect;
 mod flow;
 mod forward;
+mod health;
 mod http2;
 mod interfaces;
 mod invalid;
@@ -39,8 +41,11 @@ mod redaction;
 mod refuse;
 mod reload;
 mod repeat;
+mod retries;
 mod shadow;
 mod signatures;
 mod strangers;
+mod streams;
 mod support;
 mod systemd;
+mod traffic;
