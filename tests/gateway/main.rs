@@ -21,6 +21,7 @@ mod drain;
 mod expect;
 mod flow;
 mod forward;
+mod fuzz;
 mod health;
 mod http2;
 mod interfaces;
