@@ -23,6 +23,7 @@ mod http2;
 mod interfaces;
 mod layers;
 mod limit;
+#[allow(dead_code, reason = "shared with the fault run, which uses all of it")]
 mod load;
 mod memory;
 mod page;
