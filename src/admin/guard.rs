@@ -90,7 +90,11 @@ impl Guard {
             return false;
         }
         match name.parse::<IpAddr>() {
-            Ok(address) => address.is_loopback() || address == self.bound.ip(),
+            // Only names can be rebound: whoever reaches a wildcard by an address reaches its own one.
+            Ok(address) => {
+                let bound = self.bound.ip();
+                address.is_loopback() || address == bound || bound.is_unspecified()
+            }
             Err(_) => name.eq_ignore_ascii_case("localhost"),
         }
     }
