@@ -3,7 +3,7 @@
 use std::fmt;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -41,21 +41,23 @@ impl Collector for Exposition {
         self.requests(&mut encoder)?;
         self.durations(&mut encoder)?;
         for gauge in &self.gauges.plain {
-            let mut family =
+            let family =
                 encoder.encode_descriptor(gauge.name, gauge.help, None, MetricType::Gauge)?;
-            for (labels, value) in &gauge.values {
-                let labels: &Labels<'_> = &borrowed(labels);
-                ConstGauge::new(*value).encode(family.encode_family(&labels)?)?;
-            }
+            let values = gauge.values.iter();
+            samples(
+                family,
+                values.map(|(labels, v)| (borrowed(labels), ConstGauge::new(*v))),
+            )?;
         }
         for counter in &self.gauges.counters {
-            let mut family =
+            let family =
                 encoder.encode_descriptor(counter.name, counter.help, None, MetricType::Counter)?;
-            for (labels, value) in &counter.values {
-                let labels: &Labels<'_> = &borrowed(labels);
-                let value = u64::try_from(*value).unwrap_or_default();
-                ConstCounter::new(value).encode(family.encode_family(&labels)?)?;
-            }
+            let count = |value: i64| u64::try_from(value).unwrap_or_default();
+            let values = counter.values.iter();
+            samples(
+                family,
+                values.map(|(labels, v)| (borrowed(labels), ConstCounter::new(count(*v)))),
+            )?;
         }
         nodes::encode(&mut encoder, &self.gauges.nodes)
     }
@@ -64,17 +66,16 @@ impl Collector for Exposition {
 impl Exposition {
     fn closed_families(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         for (family, counts) in self.totals.families() {
-            let mut encoded =
+            let encoded =
                 encoder.encode_descriptor(family.name, family.help, None, MetricType::Counter)?;
-            for (values, &count) in family.values.iter().zip(counts) {
-                let labels: Vec<_> = family.labels.split(',').zip(values.split(',')).collect();
-                let labels: &Labels<'_> = if family.labels.is_empty() {
-                    &[]
-                } else {
-                    &labels
-                };
-                ConstCounter::new(count).encode(encoded.encode_family(&labels)?)?;
-            }
+            let sample = |(values, &count): (&&'static str, &u64)| {
+                let names = family.labels.split(',').filter(|name| !name.is_empty());
+                (
+                    names.zip(values.split(',')).collect(),
+                    ConstCounter::new(count),
+                )
+            };
+            samples(encoded, family.values.iter().zip(counts).map(sample))?;
         }
         let panics = self.totals.get(ConnectionEnded::Panic);
         let help = "Panics that were caught; each is a defect";
@@ -165,4 +166,20 @@ fn borrowed<'a>(labels: &'a [(&'static str, String)]) -> Vec<(&'a str, &'a str)>
         .iter()
         .map(|(name, value)| (*name, value.as_str()))
         .collect()
+}
+/// The samples of one family; a lone one without labels has no empty braces, which some scrapers
+/// stumble over.
+fn samples<'a, V: EncodeMetric>(
+    mut family: MetricEncoder<'_>,
+    values: impl ExactSizeIterator<Item = (Vec<(&'a str, &'a str)>, V)>,
+) -> fmt::Result {
+    let lone = values.len() == 1;
+    for (labels, value) in values {
+        if lone && labels.is_empty() {
+            return value.encode(family);
+        }
+        let labels: &Labels<'_> = &labels;
+        value.encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
 }
