@@ -189,6 +189,19 @@ mod tests {
     }
 
     #[test]
+    fn a_wildcard_is_reached_by_any_address_and_by_no_name() {
+        let guard = Guard::new("0.0.0.0:9901".parse().unwrap(), None);
+        for (host, known) in [
+            ("10.0.0.1:9901", true),
+            ("[fd00::1]:9901", true),
+            ("10.0.0.1:80", false),
+            ("evil.example:9901", false),
+        ] {
+            assert_eq!(guard.knows(host), known, "{host}");
+        }
+    }
+
+    #[test]
     fn orders_need_the_marker_and_the_same_origin() {
         let host = ("host", "localhost:9901");
         let marker = ("x-ccfs-gateway", "1");

@@ -16,6 +16,7 @@ mod clocks;
 mod commands;
 mod config;
 mod covered;
+mod deploy;
 mod drain;
 mod expect;
 mod flow;
