@@ -1,6 +1,6 @@
 //! Values that are read at a scrape, not counted on the way.
 
-use super::{Subject, certificates, status};
+use super::{Subject, certificates, process, status};
 use crate::cluster::NodeStatus;
 use crate::gateway::Snapshot;
 use crate::metrics::Routes;
@@ -47,6 +47,7 @@ impl Gauges {
         let mut plain = of_the_gateway(subject, &snapshot, waiting);
         plain.extend(of_its_parts(subject, &snapshot));
         plain.extend(of_the_configuration(subject));
+        plain.extend(of_the_process());
         let reloads = &subject.reloads;
         let result = |text: &str, count: u64| {
             let labels = vec![("result", text.to_owned())];
@@ -191,6 +192,26 @@ fn of_the_configuration(subject: &Subject) -> Vec<Family> {
             values: unique(certificates),
         },
     ]
+}
+
+fn of_the_process() -> Vec<Family> {
+    let (open, most) = process::descriptors();
+    let open = open.map(|open| one("process_open_fds", "Open file descriptors", open));
+    let most = most.map(|most| {
+        one(
+            "process_max_fds",
+            "File descriptors that may be open at once",
+            most,
+        )
+    });
+    let memory = process::resident_memory().map(|bytes| {
+        one(
+            "process_resident_memory_bytes",
+            "Bytes of memory in use",
+            bytes,
+        )
+    });
+    [open, most, memory].into_iter().flatten().collect()
 }
 
 /// Two certificates may be for one name, as RSA and ECDSA are: the earlier end counts.

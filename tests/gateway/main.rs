@@ -17,6 +17,7 @@ mod clocks;
 mod commands;
 mod config;
 mod covered;
+mod deploy;
 mod drain;
 mod edge;
 mod expect;
