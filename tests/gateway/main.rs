@@ -10,9 +10,11 @@
 )]
 
 mod admin;
+mod browser;
 mod cache;
 mod commands;
 mod config;
+mod control;
 mod drain;
 mod expect;
 mod flow;
@@ -22,6 +24,7 @@ mod interfaces;
 mod layers;
 mod limit;
 mod memory;
+mod metrics;
 mod page;
 mod process;
 mod recording;
