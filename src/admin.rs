@@ -97,6 +97,11 @@ impl Admin {
         }
     }
 
+    /// From now on this token is needed.
+    pub fn set_token(&self, token: Option<Arc<AdminToken>>) {
+        self.guard.set_token(token);
+    }
+
     /// Remembers the last quarter of an hour, for as long as it is polled.
     pub async fn keep_history(&self) {
         let mut ticks = tokio::time::interval(history::PERIOD);

@@ -4,6 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use base64::Engine;
 use http::{HeaderMap, Method, StatusCode, Uri, header};
 
@@ -13,12 +14,18 @@ use crate::config::AdminToken;
 #[derive(Debug)]
 pub(super) struct Guard {
     bound: SocketAddr,
-    token: Option<Arc<AdminToken>>,
+    token: ArcSwapOption<AdminToken>,
 }
 
 impl Guard {
     pub(super) fn new(bound: SocketAddr, token: Option<Arc<AdminToken>>) -> Self {
+        let token = ArcSwapOption::from(token);
         Self { bound, token }
+    }
+
+    /// From now on this token is needed.
+    pub(super) fn set_token(&self, token: Option<Arc<AdminToken>>) {
+        self.token.store(token);
     }
 
     /// Lets a request in, or says how it is refused.
@@ -40,7 +47,7 @@ impl Guard {
             self.check_order(host, headers)?;
         }
         let open = matches!(uri.path(), "/livez" | "/readyz");
-        match &self.token {
+        match &*self.token.load() {
             Some(token) if !open && !presents(headers, token) => {
                 Err((StatusCode::UNAUTHORIZED, "the admin token is needed"))
             }

@@ -11,7 +11,8 @@ use super::port::Adapter;
 use super::workers::Worker;
 use crate::admin::Admin;
 use crate::config;
-use crate::listener::{self, CapLimits, Front, HeadLimits, Settings, TlsError};
+use crate::drain::{self, Trigger};
+use crate::listener::{self, CapLimits, Front, HeadLimits, Http2Settings, Settings, TlsError};
 use crate::metrics::Shard;
 
 /// How the connections of one listener are served, on each worker.
@@ -19,6 +20,8 @@ use crate::metrics::Shard;
 pub(super) struct Serving {
     /// One for each worker, in their order.
     pub(super) fronts: Vec<Arc<Front<Adapter>>>,
+    /// Ends the connections that are served under this listener's name.
+    pub(super) connections: Arc<Trigger>,
     proxies: Vec<IpNet>,
 }
 
@@ -44,8 +47,17 @@ impl Serving {
         };
         Ok(Self {
             fronts: workers.iter().map(front).collect(),
+            connections: Arc::new(drain::channel().0),
             proxies: listener.proxy_protocol.clone(),
         })
+    }
+
+    /// The same, with the connections of `before`: they are still one listener's.
+    pub(super) fn after(self, before: &Self) -> Self {
+        Self {
+            connections: before.connections.clone(),
+            ..self
+        }
     }
 
     /// Does a PROXY header come first from there?
@@ -58,18 +70,18 @@ impl Serving {
 
 /// For the admin interface.
 pub(super) fn admin_front(
-    admin: Admin,
+    admin: Arc<Admin>,
     tls: Option<Arc<ServerConfig>>,
     limits: &config::Limits,
     metrics: Arc<Shard>,
-) -> Arc<Front<Admin>> {
-    Arc::new(Front {
+) -> Front<Admin> {
+    Front {
         listener: "admin".into(),
         tls,
-        handler: Arc::new(admin),
+        handler: admin,
         settings: Arc::new(settings(limits)),
         metrics,
-    })
+    }
 }
 
 fn settings(limits: &config::Limits) -> Settings {
@@ -83,7 +95,17 @@ fn settings(limits: &config::Limits) -> Settings {
         idle_timeout: limits.idle_timeout,
         max_connection_age: limits.max_connection_age,
         min_send_rate: limits.min_send_rate,
-        max_concurrent_streams: limits.max_concurrent_streams,
+        send_rate_window: limits.send_rate_window,
+        max_discarded: limits.max_discarded,
+        linger_timeout: limits.linger_timeout,
+        http2: Http2Settings {
+            max_concurrent_streams: limits.max_concurrent_streams,
+            max_resets: limits.http2_max_resets,
+            stream_window: limits.http2_stream_window,
+            connection_window: limits.http2_connection_window,
+            ping_interval: limits.http2_ping_interval,
+            goaway_timeout: limits.http2_goaway_timeout,
+        },
     }
 }
 

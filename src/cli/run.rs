@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::admin::Order;
-use crate::app::App;
+use crate::app::{self, App, Manager};
 use crate::config::Config;
 use crate::telemetry;
 
@@ -30,6 +30,8 @@ impl Run {
     /// # Errors
     /// The gateway cannot start.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
+        let manager = Manager::from_environment()?;
+        app::set_resource_limits();
         let (config, warnings) = match Config::load(&self.config) {
             Ok(loaded) => loaded,
             Err(diagnosis) => return Ok(super::refuse(&diagnosis)),
@@ -38,7 +40,7 @@ impl Run {
         for warning in warnings {
             tracing::warn!("{warning}");
         }
-        let app = App::bind(config, Some(self.config))?;
+        let app = App::bind_under(manager, config, Some(self.config))?;
         follow_signals(app.orders())?;
         app.run().await;
         Ok(ExitCode::SUCCESS)

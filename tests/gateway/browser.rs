@@ -9,6 +9,8 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
+use ccfs_gateway::stand_in::certificates::write_secret;
+
 use crate::page;
 use crate::support::{Setup, World, eventually};
 
@@ -49,7 +51,7 @@ async fn an_operator_drains_a_node_by_keyboard() {
     let focused = "return document.activeElement.getAttribute('aria-label') ?? ''";
     let wanted = format!("Drain {node} of ccfs");
     let mut steps = 0;
-    while browser.run(focused).await != Value::from(wanted.as_str()) {
+    while browser.run(focused).await.as_str() != Some(wanted.as_str()) {
         steps += 1;
         assert!(steps < 40, "the button of {node} cannot be reached by Tab");
         browser.press(TAB).await;
@@ -77,7 +79,8 @@ async fn an_operator_drains_a_node_by_keyboard() {
         browser.prefer(scheme).await;
         keep(&browser, scheme).await;
     }
-    assert_eq!(browser.errors().await, Vec::<String>::new());
+    let errors = browser.errors().await;
+    assert!(errors.is_empty(), "{errors:?}");
 }
 
 #[tokio::test]
@@ -128,6 +131,40 @@ async fn the_page_says_when_the_gateway_is_gone() {
     let usable = "return [...document.querySelectorAll('button')].filter(b => !b.disabled).length";
     assert_eq!(browser.run(usable).await, 0);
     keep(&browser, "gone").await;
+}
+
+/// A browser sends the token as the password of Basic.
+#[tokio::test]
+#[ignore = "needs Debian's chromium and chromium-driver"]
+async fn a_token_is_a_password() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    write_secret(&file, b"s3cret-token").unwrap();
+    let setup = Setup {
+        tables: format!("[admin]\nbind = \"127.0.0.1:0\"\ntoken_file = {file:?}"),
+        ..Setup::default()
+    };
+    let world = setup.start().await;
+    let admin = world.bound.admin.unwrap();
+    let browser = Browser::start().await;
+    browser
+        .open(&format!("http://operator:s3cret-token@{admin}/"))
+        .await;
+    let said = "return document.getElementById('state').textContent";
+    eventually("it serves", async || browser.run(said).await == "serving").await;
+    browser
+        .run("document.getElementById('reload').click()")
+        .await;
+    let message = "return document.getElementById('message').textContent";
+    eventually("an order is taken", async || {
+        browser
+            .run(message)
+            .await
+            .as_str()
+            .unwrap()
+            .contains("in force")
+    })
+    .await;
 }
 
 /// Names and errors of strangers are text, whatever they look like.
