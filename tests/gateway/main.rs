@@ -11,11 +11,13 @@
 
 mod admin;
 mod balance;
+mod browser;
 mod cache;
 mod certificates;
 mod clocks;
 mod commands;
 mod config;
+mod control;
 mod covered;
 mod deploy;
 mod drain;
@@ -33,6 +35,7 @@ mod layers;
 mod limit;
 mod load;
 mod memory;
+mod metrics;
 mod nodes;
 mod operate;
 mod outgoing;
