@@ -256,6 +256,8 @@ pub struct Limits {
     pub max_connection_age: Duration,
     /// Toward a client that reads, bytes a second.
     pub min_send_rate: u64,
+    /// The time over which that is judged.
+    pub send_rate_window: Duration,
     /// From a node that streams, bytes a second.
     pub min_receive_rate: u64,
     /// Bytes of a request head; above is 431.
@@ -264,6 +266,20 @@ pub struct Limits {
     pub max_header_fields: usize,
     /// Streams at once of one HTTP/2 connection.
     pub max_concurrent_streams: u32,
+    /// Streams that were reset unserved, or for their own errors, of one HTTP/2 connection.
+    pub http2_max_resets: usize,
+    /// What a client may send ahead on one stream; at most 2³¹ − 1.
+    pub http2_stream_window: u32,
+    /// What a client may send ahead on one HTTP/2 connection; at most 2³¹ − 1.
+    pub http2_connection_window: u32,
+    /// Between two PINGs, and for the answer to one.
+    pub http2_ping_interval: Duration,
+    /// From GOAWAY, or the last answer after it, to the end of the connection.
+    pub http2_goaway_timeout: Duration,
+    /// Of a request body after an early answer.
+    pub max_discarded: u64,
+    /// For that, and for a client to take a connection's last answer.
+    pub linger_timeout: Duration,
 }
 
 /// The admin listener.

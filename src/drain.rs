@@ -22,7 +22,7 @@ pub enum Phase {
 /// Makes the two halves, in [`Phase::Serving`].
 pub fn channel() -> (Trigger, Watch) {
     let (sender, moved) = watch::channel(Phase::Serving);
-    let now = Arc::new(AtomicU8::new(Phase::Serving as u8));
+    let now = Arc::new(Now::default());
     let watch = Watch {
         moved,
         now: now.clone(),
@@ -34,8 +34,16 @@ pub fn channel() -> (Trigger, Watch) {
 #[derive(Debug)]
 pub struct Trigger {
     sender: watch::Sender<Phase>,
+    now: Arc<Now>,
+}
+
+/// The phase, to be looked at without a lock.
+#[derive(Debug, Default)]
+struct Now {
     /// The same as the sender's value.
-    now: Arc<AtomicU8>,
+    phase: AtomicU8,
+    /// The last phase that every watch has been woken for.
+    told: AtomicU8,
 }
 
 impl Trigger {
@@ -45,10 +53,11 @@ impl Trigger {
             let moves = phase > *current;
             if moves {
                 *current = phase;
-                self.now.store(phase as u8, Ordering::Release);
+                self.now.phase.store(phase as u8, Ordering::Release);
             }
             moves
         });
+        self.now.told.fetch_max(phase as u8, Ordering::Release);
     }
 
     /// A further watch.
@@ -74,18 +83,25 @@ impl Trigger {
 #[derive(Clone, Debug)]
 pub struct Watch {
     moved: watch::Receiver<Phase>,
-    now: Arc<AtomicU8>,
+    now: Arc<Now>,
 }
 
 impl Watch {
     /// Where the drain is now. Asked for each request, so it is one load and no lock.
     pub fn phase(&self) -> Phase {
-        match self.now.load(Ordering::Acquire) {
+        match self.now.phase.load(Ordering::Acquire) {
             0 => Phase::Serving,
             1 => Phase::Announced,
             2 => Phase::Closing,
             _ => Phase::Forced,
         }
+    }
+
+    /// Has every watch been woken for `phase`? For tasks that poll [`Watch::reached`] only when the
+    /// phase has moved: a poll between the move and the waking uses up the waking, and does not hear
+    /// of the next move. So a poll counts only if this was true before it.
+    pub fn is_told(&self, phase: Phase) -> bool {
+        self.now.told.load(Ordering::Acquire) >= phase as u8
     }
 
     /// Resolves when the drain has come to `phase` or beyond; a dropped trigger is [`Phase::Forced`].
@@ -97,6 +113,8 @@ impl Watch {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Poll;
+
     use super::*;
 
     #[tokio::test]
@@ -112,6 +130,51 @@ mod tests {
         assert!(futures_now(trigger.all_gone()).await.is_none());
         drop(second);
         trigger.all_gone().await;
+    }
+
+    /// What a connection does: it is woken for many reasons, and polls its watch only if the phase
+    /// has moved.
+    async fn until_closing(watch: Watch, mut busy: u32) {
+        let mut acts = watch.clone();
+        let mut acts = std::pin::pin!(async move { acts.reached(Phase::Closing).await });
+        let mut seen = None;
+        std::future::poll_fn(|context| {
+            let phase = watch.phase();
+            if seen != Some(phase) {
+                seen = watch.is_told(phase).then_some(phase);
+                let _ = acts.as_mut().poll(context);
+            }
+            if busy > 0 {
+                busy -= 1;
+                context.waker().wake_by_ref();
+            }
+            if phase >= Phase::Closing {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_task_that_rarely_polls_its_watch_misses_no_move() {
+        for round in 0..3000 {
+            let (trigger, watch) = channel();
+            #[expect(clippy::disallowed_methods, reason = "awaited below")]
+            let task = tokio::spawn(until_closing(watch, round % 300));
+            for _ in 0..round % 70 {
+                std::hint::spin_loop();
+            }
+            trigger.advance(Phase::Announced);
+            // The task is at rest again, or is not: both must do.
+            if round % 2 == 0 {
+                tokio::task::yield_now().await;
+            }
+            trigger.advance(Phase::Closing);
+            let deadline = std::time::Duration::from_secs(5);
+            tokio::time::timeout(deadline, task).await.unwrap().unwrap();
+        }
     }
 
     /// The future's output if it is ready at once.

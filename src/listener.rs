@@ -10,6 +10,8 @@ mod body;
 mod caps;
 mod connection;
 mod deadline;
+#[doc(hidden)]
+pub mod fuzzing;
 mod head;
 mod http1;
 mod http2;
@@ -97,10 +99,33 @@ pub struct Settings {
     pub idle_timeout: Duration,
     /// A connection takes no new request after this.
     pub max_connection_age: Duration,
-    /// Bytes a second, over any 30 s in which there are bytes to send; 0 is off.
+    /// Bytes a second, over any window in which there are bytes to send; 0 is off.
     pub min_send_rate: u64,
-    /// Streams at once of one HTTP/2 connection.
+    /// That window.
+    pub send_rate_window: Duration,
+    /// What is read and thrown away of a body that a handler left unread.
+    pub max_discarded: u64,
+    /// For that, and for a client to take a connection's last answer.
+    pub linger_timeout: Duration,
+    /// Of HTTP/2 connections.
+    pub http2: Http2Settings,
+}
+
+/// Limits and deadlines of HTTP/2 connections.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Http2Settings {
+    /// Streams at once of one connection.
     pub max_concurrent_streams: u32,
+    /// Streams that are reset before they were looked at, or because of their own errors.
+    pub max_resets: usize,
+    /// What a client may send ahead on one stream; below 2³¹.
+    pub stream_window: u32,
+    /// What a client may send ahead on all streams; below 2³¹.
+    pub connection_window: u32,
+    /// Between two PINGs, and for the answer to one.
+    pub ping_interval: Duration,
+    /// From GOAWAY, or the last answer after it, to the end of the connection.
+    pub goaway_timeout: Duration,
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use super::workers::Worker;
 use crate::admin::Admin;
 use crate::config;
 use crate::drain::{self, Trigger};
-use crate::listener::{self, CapLimits, Front, HeadLimits, Settings, TlsError};
+use crate::listener::{self, CapLimits, Front, HeadLimits, Http2Settings, Settings, TlsError};
 use crate::metrics::Shard;
 
 /// How the connections of one listener are served, on each worker.
@@ -95,7 +95,17 @@ fn settings(limits: &config::Limits) -> Settings {
         idle_timeout: limits.idle_timeout,
         max_connection_age: limits.max_connection_age,
         min_send_rate: limits.min_send_rate,
-        max_concurrent_streams: limits.max_concurrent_streams,
+        send_rate_window: limits.send_rate_window,
+        max_discarded: limits.max_discarded,
+        linger_timeout: limits.linger_timeout,
+        http2: Http2Settings {
+            max_concurrent_streams: limits.max_concurrent_streams,
+            max_resets: limits.http2_max_resets,
+            stream_window: limits.http2_stream_window,
+            connection_window: limits.http2_connection_window,
+            ping_interval: limits.http2_ping_interval,
+            goaway_timeout: limits.http2_goaway_timeout,
+        },
     }
 }
 

@@ -249,8 +249,10 @@ pub(super) struct Limits {
     pub(super) idle_timeout: Key<Time>,
     /// A connection takes no new request after this.
     pub(super) max_connection_age: Key<Time>,
-    /// A client must read this much a second, over any 30 s.
+    /// A client must read this much a second, over any `send_rate_window`.
     pub(super) min_send_rate: Key<Size>,
+    /// The time over which `min_send_rate` is judged.
+    pub(super) send_rate_window: Key<Time>,
     /// A node must send this much a second, over any 30 s.
     pub(super) min_receive_rate: Key<Size>,
     /// A whole request head; above is 431.
@@ -261,6 +263,23 @@ pub(super) struct Limits {
     /// Streams at once of one HTTP/2 connection.
     #[schemars(range(min = 1, max = 100_000))]
     pub(super) max_concurrent_streams: Key<u32>,
+    /// Streams of one HTTP/2 connection that were reset before they were served, or for their own
+    /// errors; above, the connection is closed.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub(super) http2_max_resets: Key<usize>,
+    /// What a client may send ahead on one HTTP/2 stream.
+    pub(super) http2_stream_window: Key<Size>,
+    /// What a client may send ahead on all streams of one HTTP/2 connection.
+    pub(super) http2_connection_window: Key<Size>,
+    /// Between two PINGs, and for the answer to one.
+    pub(super) http2_ping_interval: Key<Time>,
+    /// From GOAWAY, or the last answer after it, to the end of an HTTP/2 connection.
+    pub(super) http2_goaway_timeout: Key<Time>,
+    /// What is read and thrown away of a request body after an early answer; with more to come, the
+    /// connection closes.
+    pub(super) max_discarded: Key<Size>,
+    /// For that, and for a client to take the last answer of a connection.
+    pub(super) linger_timeout: Key<Time>,
 }
 
 /// A store shared by all replicas.

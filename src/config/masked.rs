@@ -183,10 +183,18 @@ fn limits(it: &Limits) -> Value {
         "idle_timeout": Time::spell(it.idle_timeout),
         "max_connection_age": Time::spell(it.max_connection_age),
         "min_send_rate": Size::spell(it.min_send_rate),
+        "send_rate_window": Time::spell(it.send_rate_window),
         "min_receive_rate": Size::spell(it.min_receive_rate),
         "max_header_size": Size::spell(it.max_header_size as u64),
         "max_header_fields": it.max_header_fields,
         "max_concurrent_streams": it.max_concurrent_streams,
+        "http2_max_resets": it.http2_max_resets,
+        "http2_stream_window": Size::spell(it.http2_stream_window.into()),
+        "http2_connection_window": Size::spell(it.http2_connection_window.into()),
+        "http2_ping_interval": Time::spell(it.http2_ping_interval),
+        "http2_goaway_timeout": Time::spell(it.http2_goaway_timeout),
+        "max_discarded": Size::spell(it.max_discarded),
+        "linger_timeout": Time::spell(it.linger_timeout),
     })
 }
 

@@ -102,7 +102,7 @@ impl Drop for RequestBody {
         {
             exchange.leave(Leftover {
                 incoming,
-                budget: LEFTOVER_BYTES,
+                budget: exchange.max_discarded(),
                 waits: self.waits,
             });
         }
@@ -131,7 +131,7 @@ impl Leftover {
     /// client that waits for `100 Continue` may send the body after the answer, or may not (RFC 9110,
     /// 10.1.1): what comes next could not be told apart.
     pub(super) fn is_hopeless(&self) -> bool {
-        self.waits || self.incoming.size_hint().lower() > LEFTOVER_BYTES
+        self.waits || self.incoming.size_hint().lower() > self.budget
     }
 
     /// Reads and throws away.
@@ -154,6 +154,3 @@ impl Leftover {
         }
     }
 }
-
-/// As much as the largest body of the usual interfaces: a refused one still keeps its connection.
-const LEFTOVER_BYTES: u64 = 64 * 1024;

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
+use super::Settings;
+
 /// The one timer of a connection. A later deadline costs nothing: the sleep is left where it is and
 /// looked at again when it fires; only an earlier one moves it.
 #[derive(Debug)]
@@ -45,6 +47,7 @@ impl<'a> Alarm<'a> {
 pub(super) struct SendRate {
     /// Bytes a window.
     least: u64,
+    window: Duration,
     /// While bytes wait.
     waiting_since: Option<Instant>,
     /// Waited in this window before that.
@@ -58,10 +61,18 @@ pub(super) struct SendRate {
 pub(super) struct TooSlow;
 
 impl SendRate {
-    /// `least` in bytes a second; 0 allows everything.
-    pub(super) fn new(least: u64) -> Self {
+    /// A rate of 0 allows everything.
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self::over(settings.min_send_rate, settings.send_rate_window)
+    }
+
+    /// `rate` in bytes a second.
+    fn over(rate: u64, window: Duration) -> Self {
+        let least = u128::from(rate) * window.as_millis() / 1000;
         Self {
-            least: least.saturating_mul(WINDOW.as_secs()),
+            // Less than a byte a window is one: only 0 is off.
+            least: u64::try_from(least).unwrap_or(u64::MAX).max(rate.min(1)),
+            window,
             waiting_since: None,
             waited: Duration::ZERO,
             sent_before: 0,
@@ -82,7 +93,7 @@ impl SendRate {
         if let Some(since) = self.waiting_since.take() {
             self.waited += now - since;
         }
-        if self.waited >= WINDOW {
+        if self.waited >= self.window {
             if sent - self.sent_before < self.least {
                 return Err(TooSlow);
             }
@@ -92,7 +103,7 @@ impl SendRate {
             return Ok(None);
         }
         self.waiting_since = Some(now);
-        Ok(Some(now + (WINDOW - self.waited)))
+        Ok(Some(now + (self.window - self.waited)))
     }
 
     /// A new answer begins a new window.
@@ -102,9 +113,6 @@ impl SendRate {
         self.sent_before = sent;
     }
 }
-
-/// Over any so long time in which there were bytes to send, the rate must be kept.
-const WINDOW: Duration = Duration::from_secs(30);
 
 /// How long a connection that was accepted at the end of a drain may take to ask once.
 pub(super) const GREETING: Duration = Duration::from_secs(1);
@@ -116,7 +124,7 @@ mod tests {
     const KIB: u64 = 1024;
 
     fn rate() -> (SendRate, Instant) {
-        (SendRate::new(4 * KIB), Instant::now())
+        (SendRate::over(4 * KIB, seconds(30)), Instant::now())
     }
 
     fn seconds(count: u64) -> Duration {
@@ -165,7 +173,7 @@ mod tests {
 
     #[test]
     fn no_rate_asked_is_none_kept() {
-        let mut rate = SendRate::new(0);
+        let mut rate = SendRate::over(0, seconds(30));
         assert_eq!(rate.observe(Instant::now(), 0, true), Ok(None));
     }
 }

@@ -10,7 +10,7 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use http::header::{CONNECTION, EXPECT};
 use http::{HeaderValue, Request, Response};
@@ -19,12 +19,15 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, ReadBuf};
 
 use self::exchange::Exchange;
 use self::gate::Gate;
 use self::pace::{End, Pace};
 use super::body::RequestBody;
 use super::connection::{Front, Life};
+use super::fuzzing::Judged;
+use super::head::HeadLimits;
 use super::head::request::origin_form;
 use super::linger::{close, linger};
 use super::stream::Stream;
@@ -34,7 +37,7 @@ use crate::metrics::ConnectionEnded;
 
 /// Serves until the connection ends.
 pub(super) async fn serve<H: Handler>(stream: Stream, front: Arc<Front<H>>, life: Life) {
-    let exchange = Arc::new(Exchange::default());
+    let exchange = Arc::new(Exchange::new(front.settings.max_discarded));
     let gate = Gate::new(stream, exchange.clone(), front.settings.head);
     let exchanges = Exchanges {
         front: front.clone(),
@@ -43,7 +46,7 @@ pub(super) async fn serve<H: Handler>(stream: Stream, front: Arc<Front<H>>, life
         watch: life.watch.clone(),
     };
     let mut connection =
-        builder(front.settings.head.fields).serve_connection(TokioIo::new(gate), exchanges);
+        builder(front.settings.head).serve_connection(TokioIo::new(gate), exchanges);
     let end = drive(&mut connection, &front, &life, &exchange).await;
     if let Some(fault) = exchange.fault() {
         fault.count(&front.metrics);
@@ -51,28 +54,30 @@ pub(super) async fn serve<H: Handler>(stream: Stream, front: Arc<Front<H>>, life
     if let End::By(reason) | End::Shut(reason) = end {
         front.metrics.count(reason);
     }
+    let time = front.settings.linger_timeout;
     let stream = connection.into_parts().io.into_inner().into_stream();
     match end {
         End::By(_) | End::Cut => stream.abort(),
-        End::Shut(_) => Box::pin(close(stream)).await,
+        End::Shut(_) => Box::pin(close(stream, time)).await,
         // Nobody is left to read an answer.
         End::Over if exchange.has_ended() => {}
-        End::Over => Box::pin(linger(stream)).await,
+        End::Over => Box::pin(linger(stream, time)).await,
         End::Refused => {
             if let Some(fault) = exchange.fault() {
                 let answer = front.handler.refuse(&life.peer, &fault.violation);
-                Box::pin(refusal::send(stream, answer)).await;
+                Box::pin(refusal::send(stream, answer, time)).await;
             }
         }
     }
 }
 
-fn builder(fields: usize) -> http1::Builder {
+fn builder(head: HeadLimits) -> http1::Builder {
     let mut builder = http1::Builder::new();
     // Deadlines are the driver's, and it counts with a finer clock.
     builder.header_read_timeout(None);
-    if fields > HYPERS_MAX_HEADERS {
-        builder.max_headers(fields);
+    builder.max_buf_size(head.size + BUFFER);
+    if head.fields > HYPERS_MAX_HEADERS {
+        builder.max_headers(head.fields);
     }
     builder
 }
@@ -96,7 +101,7 @@ async fn drive<H: Handler>(
         let phase = life.watch.phase();
         if seen != Some(phase) {
             // Polled only when the phase has moved: each poll takes a lock that all tasks share.
-            seen = Some(phase);
+            seen = life.watch.is_told(phase).then_some(phase);
             life.permit.pulse().wake(context.waker());
             let _ = acts.as_mut().poll(context);
         }
@@ -203,6 +208,31 @@ impl<B> Drop for Answer<B> {
         self.exchange.answered();
     }
 }
+
+/// All that the gate lets through of a stream that is never pending.
+pub(super) fn judge_all(stream: impl AsyncRead + Unpin, limits: HeadLimits) -> Judged {
+    let exchange = Arc::new(Exchange::new(0));
+    let mut gate = Gate::new(stream, exchange.clone(), limits);
+    let mut passed = Vec::new();
+    let mut room = [0; 512];
+    loop {
+        let mut buffer = ReadBuf::new(&mut room);
+        let mut context = Context::from_waker(Waker::noop());
+        let polled = Pin::new(&mut gate).poll_read(&mut context, &mut buffer);
+        passed.extend_from_slice(buffer.filled());
+        if !matches!(polled, Poll::Ready(Ok(()))) || buffer.filled().is_empty() {
+            return Judged {
+                passed,
+                heads: exchange.heads(),
+                violation: exchange.fault().map(|fault| fault.violation.clone()),
+            };
+        }
+    }
+}
+
+/// Of an answer that the client reads slowly, besides room for a head. hyper would hold 400 KiB, in
+/// pieces that keep several times as much alive.
+const BUFFER: usize = 32 * 1024;
 
 /// Above it hyper needs to be told, and allocates for each request.
 const HYPERS_MAX_HEADERS: usize = 100;

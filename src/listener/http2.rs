@@ -13,7 +13,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -45,7 +44,7 @@ pub(super) async fn serve<H: Handler>(stream: Stream, front: Arc<Front<H>>, life
     let executor = Tasks {
         multiplex: multiplex.clone(),
         metrics: front.metrics.clone(),
-        least_rate: front.settings.min_send_rate,
+        settings: front.settings.clone(),
     };
     let io = TokioIo::new(Watched::new(stream, multiplex.clone()));
     let mut connection = pin!(builder(executor, &front.settings).serve_connection(io, streams));
@@ -59,9 +58,10 @@ pub(super) async fn serve<H: Handler>(stream: Stream, front: Arc<Front<H>>, life
     let mut pace = Pace::new(&multiplex, &front.settings, &life, sleep.as_mut());
     let mut seen = None;
     let ended = std::future::poll_fn(|context| {
-        if seen != Some(life.watch.phase()) {
+        let phase = life.watch.phase();
+        if seen != Some(phase) {
             // Polled only when the phase has moved: each poll takes a lock that all tasks share.
-            seen = Some(life.watch.phase());
+            seen = life.watch.is_told(phase).then_some(phase);
             life.permit.pulse().wake(context.waker());
             let _ = acts.as_mut().poll(context);
         }
@@ -94,15 +94,15 @@ fn builder(executor: Tasks, settings: &Settings) -> http2::Builder<Tasks> {
     let mut builder = http2::Builder::new(executor);
     builder
         .timer(TokioTimer::new())
-        .max_concurrent_streams(settings.max_concurrent_streams)
+        .max_concurrent_streams(settings.http2.max_concurrent_streams)
         .max_header_list_size(HEADER_LIST)
-        .max_pending_accept_reset_streams(RESETS)
-        .max_local_error_reset_streams(RESETS)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_pending_accept_reset_streams(settings.http2.max_resets)
+        .max_local_error_reset_streams(settings.http2.max_resets)
+        .initial_stream_window_size(settings.http2.stream_window)
+        .initial_connection_window_size(settings.http2.connection_window)
         .max_send_buf_size(SEND_BUFFER)
-        .keep_alive_interval(PING)
-        .keep_alive_timeout(PING);
+        .keep_alive_interval(settings.http2.ping_interval)
+        .keep_alive_timeout(settings.http2.ping_interval);
     builder
 }
 
@@ -144,8 +144,7 @@ impl<H: Handler> Service<Request<Incoming>> for Streams<H> {
 struct Tasks {
     multiplex: Arc<Multiplex>,
     metrics: Arc<Shard>,
-    /// Bytes a second.
-    least_rate: u64,
+    settings: Arc<Settings>,
 }
 
 impl<F> hyper::rt::Executor<F> for Tasks
@@ -165,7 +164,7 @@ where
 async fn run(stream: impl Future<Output = ()>, tasks: Tasks) {
     let (_live, progress) = tasks.multiplex.enter();
     let mut stream = pin!(stream);
-    let mut rate = SendRate::new(tasks.least_rate);
+    let mut rate = SendRate::new(&tasks.settings);
     // Made when an answer first has to wait, so that most streams have no timer.
     let mut sleep: Option<Pin<Box<Sleep>>> = None;
     std::future::poll_fn(|context| {
@@ -208,15 +207,5 @@ async fn run(stream: impl Future<Output = ()>, tasks: Tasks) {
 /// Above our own limit of a head, since h2 refuses without an envelope.
 const HEADER_LIST: u32 = 64 * 1024;
 
-/// Streams that are reset before they were looked at, or because of their own errors.
-const RESETS: usize = 64;
-
-/// Request bodies are small; several at once fit into the connection's window.
-const STREAM_WINDOW: u32 = 128 * 1024;
-const CONNECTION_WINDOW: u32 = 512 * 1024;
-
 /// Of one stream's answer.
 const SEND_BUFFER: usize = 64 * 1024;
-
-/// Asks whether the client is still there, and how long it may take to say so.
-const PING: Duration = Duration::from_secs(20);

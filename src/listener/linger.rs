@@ -10,13 +10,13 @@ use tokio::time::timeout;
 use super::stream::Stream;
 
 /// Says goodbye (`close_notify`, FIN) and goes.
-pub(super) async fn close(mut stream: Stream) {
-    let _ = timeout(LINGER, stream.shutdown()).await;
+pub(super) async fn close(mut stream: Stream, time: Duration) {
+    let _ = timeout(time, stream.shutdown()).await;
 }
 
 /// Says goodbye, then reads on until the client has closed too or time is up.
-pub(super) async fn linger(mut stream: Stream) {
-    let _ = timeout(LINGER, async {
+pub(super) async fn linger(mut stream: Stream, time: Duration) {
+    let _ = timeout(time, async {
         stream.shutdown().await?;
         let mut scrap = [0; 1024];
         while stream.read(&mut scrap).await? > 0 {}
@@ -24,6 +24,3 @@ pub(super) async fn linger(mut stream: Stream) {
     })
     .await;
 }
-
-/// Enough for what is under way on a long line.
-const LINGER: Duration = Duration::from_secs(1);

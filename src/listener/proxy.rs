@@ -5,54 +5,57 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// Reads the header that must come first. `None`: the proxy speaks for itself (`LOCAL`, `UNKNOWN`).
 ///
 /// # Errors
 ///
 /// The stream's own, and `InvalidData` if what comes is no header.
-pub(super) async fn read(stream: &mut TcpStream) -> io::Result<Option<SocketAddr>> {
-    let mut start = [0; V2_SIGNATURE.len()];
-    stream.read_exact(&mut start).await?;
-    if &start == V2_SIGNATURE {
-        let mut fixed = [0; 4];
-        stream.read_exact(&mut fixed).await?;
-        let length = usize::from(u16::from_be_bytes([fixed[2], fixed[3]]));
-        if length > V2_MAX {
-            return Err(no_header());
+pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<SocketAddr>> {
+    let mut header = Vec::with_capacity(V1_MAX);
+    loop {
+        let begin = header.len();
+        let more = missing(&header).ok_or_else(no_header)?;
+        if more == 0 {
+            return parse(&header).ok_or_else(no_header);
         }
-        let mut rest = vec![0; length];
-        stream.read_exact(&mut rest).await?;
-        return parse_v2(fixed[0], fixed[1], &rest).ok_or_else(no_header);
-    }
-    if !start.starts_with(V1_START) {
-        return Err(no_header());
-    }
-    let mut line = start.to_vec();
-    while !line.ends_with(b"\n") {
-        if line.len() >= V1_MAX {
-            return Err(no_header());
-        }
-        let mut ahead = [0; V1_MAX];
-        let room = ahead.get_mut(..V1_MAX - line.len()).unwrap_or_default();
-        let seen = stream.peek(room).await?;
-        let seen = room.get(..seen).unwrap_or_default();
-        let wanted = seen
-            .iter()
-            .position(|&byte| byte == b'\n')
-            .map_or(seen.len(), |end| end + 1);
-        if wanted == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        let old = line.len();
-        line.resize(old + wanted, 0);
+        header.resize(begin + more, 0);
         stream
-            .read_exact(line.get_mut(old..).unwrap_or_default())
+            .read_exact(header.get_mut(begin..).unwrap_or_default())
             .await?;
     }
-    parse_v1(&line).ok_or_else(no_header)
+}
+
+/// How many bytes more belong to the header for certain: none if it is whole.
+fn missing(header: &[u8]) -> Option<usize> {
+    let length = header.len();
+    if length < V2_SIGNATURE.len() {
+        return Some(V2_SIGNATURE.len() - length);
+    }
+    if header.starts_with(V2_SIGNATURE) {
+        let Some(&[high, low]) = header.get(14..16) else {
+            return Some(16 - length);
+        };
+        let rest = usize::from(u16::from_be_bytes([high, low]));
+        return (rest <= V2_MAX).then(|| 16 + rest - length);
+    }
+    if !header.starts_with(V1_START) || length >= V1_MAX && !header.contains(&b'\n') {
+        return None;
+    }
+    Some(match header.last() {
+        _ if header.contains(&b'\n') => 0,
+        Some(b'\r') => 1,
+        _ => 2.min(V1_MAX - length),
+    })
+}
+
+fn parse(header: &[u8]) -> Option<Option<SocketAddr>> {
+    match header.strip_prefix(V2_SIGNATURE) {
+        Some([command, family, _, _, rest @ ..]) => parse_v2(*command, *family, rest),
+        Some(_) => None,
+        None => parse_v1(header),
+    }
 }
 
 /// `PROXY TCP4 source destination source-port destination-port CR LF`

@@ -12,11 +12,12 @@ use tokio::time::timeout;
 use super::linger::linger;
 use super::stream::Stream;
 
-/// Sends `answer` as the connection's last, lingers, closes.
-pub(super) async fn send(mut stream: Stream, answer: Response<Bytes>) {
+/// Sends `answer` as the connection's last, lingers for at most `time`, closes. A refusal fits into any
+/// socket buffer; who does not even take that is not waited for any longer.
+pub(super) async fn send(mut stream: Stream, answer: Response<Bytes>, time: Duration) {
     let text = serialize(&answer, &date());
-    if let Ok(Ok(())) = timeout(PATIENCE, stream.write_all(&text)).await {
-        linger(stream).await;
+    if let Ok(Ok(())) = timeout(time, stream.write_all(&text)).await {
+        linger(stream, time).await;
     }
 }
 
@@ -57,6 +58,3 @@ fn date() -> String {
         })
         .unwrap_or_default()
 }
-
-/// A refusal fits into any socket buffer; who does not even take that is not waited for.
-const PATIENCE: Duration = Duration::from_secs(1);

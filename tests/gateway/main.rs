@@ -10,6 +10,7 @@
 )]
 
 mod admin;
+mod balance;
 mod cache;
 mod certificates;
 mod clocks;
@@ -21,6 +22,8 @@ mod drain;
 mod expect;
 mod flow;
 mod forward;
+mod fuzz;
+mod health;
 mod http2;
 mod interfaces;
 mod invalid;
@@ -40,8 +43,11 @@ mod redaction;
 mod refuse;
 mod reload;
 mod repeat;
+mod retries;
 mod shadow;
 mod signatures;
 mod strangers;
+mod streams;
 mod support;
 mod systemd;
+mod traffic;

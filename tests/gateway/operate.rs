@@ -12,8 +12,8 @@ use ccfs_gateway::config::Config;
 use ccfs_gateway::stand_in::certificates::{Authority, Issued, NAMES as HOSTS, write_secret};
 use tokio::sync::oneshot;
 
-use crate::load::{Load, Manner};
 use crate::support::{BERLIN, SHANGHAI, Setup, World, eventually, read, secret, signed};
+use crate::traffic::{Load, Manner};
 
 /// Reads the configuration again.
 async fn reload(world: &World) -> Result<u64, String> {

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use ccfs_gateway::cli::client::{Client, Trust};
 
-use crate::load::{Load, Manner};
 use crate::support::{SHANGHAI, World, read};
+use crate::traffic::{Load, Manner};
 
 /// A unit with two sockets, `ccfs` and `admin`, and what its process said.
 struct Unit {

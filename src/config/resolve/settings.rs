@@ -63,10 +63,18 @@ pub(super) fn limits(file: &file::Limits, report: &mut Report) -> Limits {
         idle_timeout: wait_or(&file.idle_timeout, MINUTE, report),
         max_connection_age: wait_or(&file.max_connection_age, 60 * MINUTE, report),
         min_send_rate: space_or(&file.min_send_rate, 4 * KIB, report),
+        send_rate_window: wait_or(&file.send_rate_window, 30 * SECOND, report),
         min_receive_rate: space_or(&file.min_receive_rate, 4 * KIB, report),
         max_header_size: space(&file.max_header_size, 32 * KIB, report),
         max_header_fields: or(&file.max_header_fields, 100),
         max_concurrent_streams: or(&file.max_concurrent_streams, 128),
+        http2_max_resets: or(&file.http2_max_resets, 64),
+        http2_stream_window: window(&file.http2_stream_window, 128 * KIB, report),
+        http2_connection_window: window(&file.http2_connection_window, 512 * KIB, report),
+        http2_ping_interval: wait_or(&file.http2_ping_interval, 20 * SECOND, report),
+        http2_goaway_timeout: wait_or(&file.http2_goaway_timeout, 10 * SECOND, report),
+        max_discarded: space_or(&file.max_discarded, 64 * KIB, report),
+        linger_timeout: wait_or(&file.linger_timeout, SECOND, report),
     };
     check_limits(file, &limits, report);
     limits
@@ -100,6 +108,15 @@ fn check_limits(file: &file::Limits, limits: &Limits, report: &mut Report) {
             place.span(),
             "too small for an ordinary request head",
             "must be at least \"1KiB\"",
+        );
+    }
+    if limits.max_header_size > LARGEST_HEAD
+        && let Some(place) = &file.max_header_size
+    {
+        report.error(
+            place.span(),
+            "too large for an HTTP/2 request head",
+            "must be at most \"64KiB\"",
         );
     }
     if limits.max_connections_per_address > limits.max_connections
@@ -182,5 +199,24 @@ fn space(key: &Option<At<Size>>, default: u64, report: &mut Report) -> usize {
     usize::try_from(space_or(key, default, report)).unwrap_or(usize::MAX)
 }
 
+/// The window of HTTP/2; RFC 9113, 6.9.1: below 2³¹, and with less than its default of 64 KiB − 1 no
+/// ordinary request would get through at once.
+fn window(key: &Option<At<Size>>, default: u64, report: &mut Report) -> u32 {
+    let size = space_or(key, default, report);
+    if let Some(place) = key
+        && !(64 * KIB..=1 << 30).contains(&size)
+    {
+        report.error(
+            place.span(),
+            "out of range for an HTTP/2 window",
+            "must be from \"64KiB\" to \"1GiB\"",
+        );
+    }
+    u32::try_from(size).unwrap_or(u32::MAX >> 1)
+}
+
 // A request line, Host and an Authorization of auth-v2 need about half of it.
 const SMALLEST_HEAD: usize = 1 << 10;
+
+// Above it HTTP/2 refuses on its own, without our envelope.
+const LARGEST_HEAD: usize = 64 << 10;

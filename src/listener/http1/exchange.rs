@@ -9,7 +9,7 @@ use crate::listener::body::Leftover;
 use crate::listener::head::Fault;
 
 /// The state of one HTTP/1 connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::listener) struct Exchange {
     /// Heads that were let through to hyper.
     heads: AtomicU64,
@@ -31,9 +31,32 @@ pub(in crate::listener) struct Exchange {
     last: AtomicBool,
     fault: OnceLock<Fault>,
     leftover: Mutex<Option<Leftover>>,
+    /// Bytes that may be read and thrown away of one body.
+    max_discarded: u64,
 }
 
 impl Exchange {
+    pub(in crate::listener) fn new(max_discarded: u64) -> Self {
+        Self {
+            heads: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            blocked: AtomicBool::new(false),
+            head_open: AtomicBool::new(false),
+            body_open: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+            body_broken: AtomicBool::new(false),
+            last: AtomicBool::new(false),
+            fault: OnceLock::new(),
+            leftover: Mutex::new(None),
+            max_discarded,
+        }
+    }
+
+    pub(in crate::listener) fn max_discarded(&self) -> u64 {
+        self.max_discarded
+    }
+
     pub(in crate::listener) fn head_passed(&self) {
         self.heads.fetch_add(1, Relaxed);
     }

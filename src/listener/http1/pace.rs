@@ -4,7 +4,6 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
@@ -67,7 +66,7 @@ impl<'a> Pace<'a> {
             pulse: life.permit.pulse().clone(),
             watch: &life.watch,
             alarm: Alarm::new(sleep),
-            rate: SendRate::new(settings.min_send_rate),
+            rate: SendRate::new(settings),
             born,
             quiet_since: Some(born),
             head_since: None,
@@ -98,7 +97,7 @@ impl<'a> Pace<'a> {
         };
         let late = self
             .leftover_since
-            .is_some_and(|since| Instant::now() >= since + LEFTOVER_TIME);
+            .is_some_and(|since| Instant::now() >= since + self.settings.linger_timeout);
         let discarded = match leftover.poll_discard(context) {
             Poll::Ready(discarded) => discarded,
             Poll::Pending if late => Discarded::Abandoned,
@@ -148,7 +147,7 @@ impl<'a> Pace<'a> {
         let age = if now < age { age } else { state };
         let leftover = self
             .leftover_since
-            .map_or(state, |since| since + LEFTOVER_TIME);
+            .map_or(state, |since| since + self.settings.linger_timeout);
         let deadline = state.min(age).min(leftover);
         Ok(moving.map_or(deadline, |moving| moving.min(deadline)))
     }
@@ -220,6 +219,3 @@ fn since(moment: &mut Option<Instant>, holds: bool, now: Instant) {
         *moment = Some(now);
     }
 }
-
-/// How long an unread rest of a body may take to arrive.
-const LEFTOVER_TIME: Duration = Duration::from_secs(1);

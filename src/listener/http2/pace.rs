@@ -3,7 +3,6 @@
 
 use std::pin::Pin;
 use std::task::Context;
-use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
@@ -53,7 +52,7 @@ impl<'a> Pace<'a> {
             settings,
             life,
             alarm: Alarm::new(sleep),
-            rate: SendRate::new(settings.min_send_rate),
+            rate: SendRate::new(settings),
             born,
             quiet_since: Some(born),
             block_since: None,
@@ -119,7 +118,9 @@ impl<'a> Pace<'a> {
     fn judge_leaving(&mut self, now: Instant) -> Result<Instant, Step> {
         if let Some(since) = self.leaving {
             // With a tiny window the tail of an answer stays in h2 although its stream is done here.
-            let over = self.quiet_since.map(|quiet| quiet.max(since) + PARTING);
+            let over = self
+                .quiet_since
+                .map(|quiet| quiet.max(since) + self.settings.http2.goaway_timeout);
             return match over {
                 Some(over) if now >= over => Err(Step::Drop(None)),
                 Some(over) => Ok(over),
@@ -166,6 +167,3 @@ impl<'a> Pace<'a> {
         (idle.min(age).min(greeting.max(now)), due)
     }
 }
-
-/// From GOAWAY, or the end of the last stream after it, to the end of the connection.
-const PARTING: Duration = Duration::from_secs(10);

@@ -143,7 +143,17 @@ impl Default for Options {
                 idle_timeout: long,
                 max_connection_age: long,
                 min_send_rate: 4096,
-                max_concurrent_streams: 100,
+                send_rate_window: Duration::from_secs(30),
+                max_discarded: 64 * 1024,
+                linger_timeout: Duration::from_secs(1),
+                http2: Http2Settings {
+                    max_concurrent_streams: 100,
+                    max_resets: 64,
+                    stream_window: 128 * 1024,
+                    connection_window: 512 * 1024,
+                    ping_interval: Duration::from_secs(20),
+                    goaway_timeout: Duration::from_secs(10),
+                },
             },
             caps: CapLimits {
                 connections: 100,
