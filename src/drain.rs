@@ -136,7 +136,10 @@ mod tests {
     /// has moved.
     async fn until_closing(watch: Watch, mut busy: u32) {
         let mut acts = watch.clone();
-        let mut acts = std::pin::pin!(async move { acts.reached(Phase::Closing).await });
+        let mut acts = std::pin::pin!(async move {
+            acts.reached(Phase::Closing).await;
+            std::future::pending::<()>().await;
+        });
         let mut seen = None;
         std::future::poll_fn(|context| {
             let phase = watch.phase();

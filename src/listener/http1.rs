@@ -95,6 +95,8 @@ async fn drive<H: Handler>(
     let mut acts = pin!(async move {
         watch.reached(Phase::Closing).await;
         watch.reached(Phase::Forced).await;
+        // It may be polled once more, and a future that has ended must not be.
+        std::future::pending::<()>().await;
     });
     let mut seen = None;
     std::future::poll_fn(|context| {

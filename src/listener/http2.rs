@@ -54,6 +54,8 @@ pub(super) async fn serve<H: Handler>(stream: Stream, front: Arc<Front<H>>, life
         watch.reached(Phase::Announced).await;
         watch.reached(Phase::Closing).await;
         watch.reached(Phase::Forced).await;
+        // It may be polled once more, and a future that has ended must not be.
+        std::future::pending::<()>().await;
     });
     let mut pace = Pace::new(&multiplex, &front.settings, &life, sleep.as_mut());
     let mut seen = None;
