@@ -25,6 +25,7 @@ mod guard;
 mod history;
 mod page;
 mod ports;
+mod process;
 mod reloads;
 mod respond;
 mod status;
@@ -95,6 +96,11 @@ impl Admin {
             subject,
             history: History::default(),
         }
+    }
+
+    /// From now on this token is needed.
+    pub fn set_token(&self, token: Option<Arc<AdminToken>>) {
+        self.guard.set_token(token);
     }
 
     /// Remembers the last quarter of an hour, for as long as it is polled.

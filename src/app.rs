@@ -11,28 +11,39 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 
 use crate::admin::{Admin, Order, Ports, Reloads, Subject};
-use crate::auth::Credential;
 use crate::cache::Cache;
-use crate::cluster::Cluster;
 use crate::config::{self, AccessLog, Config};
-use crate::drain::{self, Phase};
+use crate::drain;
 use crate::flight::Flights;
 use crate::gateway::{Shared, Snapshot};
 use crate::limit::Addresses;
 use crate::listener::{Caps, TlsError};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Shard};
 use crate::telemetry;
-use crate::upstream::watch_cluster;
 
+mod adapter;
+mod ending;
+mod follow;
+mod inherited;
+mod manager;
 mod port;
+mod probes;
+mod process;
 mod reload;
 mod serving;
 mod workers;
 
+pub use manager::Manager;
+pub use process::set_resource_limits;
+
+use ending::Retired;
+use follow::Follower;
+use manager::{Voice, Watchdog};
 use port::{AdminPort, Port};
+use probes::Probes;
+use reload::{Cause, Source};
 use serving::Serving;
 use workers::Workers;
 
@@ -40,34 +51,28 @@ use workers::Workers;
 #[derive(Debug)]
 pub struct App {
     config: Arc<ArcSwap<Config>>,
-    source: Option<PathBuf>,
+    source: Option<Source>,
+    follower: Option<Follower>,
     shared: Arc<Shared>,
+    metrics: Arc<Metrics>,
+    /// Counters of what happens on no worker.
+    control: Arc<Shard>,
     workers: Workers,
     caps: Arc<Caps>,
     tickets: Arc<serving::Tickets>,
     ports: BTreeMap<Arc<str>, Port>,
     /// Taken out by a reload; their last connections may still live.
-    retired: Vec<Port>,
+    retired: Vec<Retired>,
     admin: Option<AdminPort>,
     announced: (drain::Trigger, drain::Watch),
-    probes: Vec<Probe>,
+    probes: Probes,
     orders: (mpsc::Sender<Order>, mpsc::Receiver<Order>),
     reloads: Arc<Reloads>,
     open_ports: Arc<Ports>,
     log: Option<telemetry::AccessLog>,
-}
-
-/// The background task of one cluster; ends when dropped.
-#[derive(Debug)]
-struct Probe {
-    cluster: Arc<Cluster>,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Probe {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+    manager: Manager,
+    voice: Voice,
+    watchdog: Option<Watchdog>,
 }
 
 /// Where the gateway can be reached; with port 0 in the configuration, the port that was free.
@@ -99,6 +104,9 @@ pub enum StartError {
         /// Why not.
         source: io::Error,
     },
+    /// The configuration file, a second time.
+    #[error("the configuration cannot be read: {0}")]
+    Source(io::Error),
     /// The access log.
     #[error("the access log cannot be opened: {0}")]
     AccessLog(io::Error),
@@ -118,6 +126,24 @@ impl App {
     /// # Errors
     /// A socket, file or thread that cannot be had; nothing stays bound then.
     pub fn bind(config: Config, source: Option<PathBuf>) -> Result<Self, StartError> {
+        Self::bind_under(Manager::default(), config, source)
+    }
+
+    /// The same under a service manager: sockets that it handed over are served on instead of own
+    /// ones, and it is told of what happens.
+    ///
+    /// # Errors
+    /// See [`App::bind`]; also a socket that was handed over for another address.
+    pub fn bind_under(
+        manager: Manager,
+        config: Config,
+        source: Option<PathBuf>,
+    ) -> Result<Self, StartError> {
+        let source = source.map(Source::read).transpose();
+        let source = source.map_err(StartError::Source)?;
+        let follower = source
+            .as_ref()
+            .map(|source| Follower::start(source.followed(&config), FOLLOW_EVERY));
         let metrics = Arc::new(Metrics::default());
         let log = open_log(&config.telemetry).map_err(StartError::AccessLog)?;
         let shared = Arc::new(Shared {
@@ -127,47 +153,73 @@ impl App {
             addresses: ArcSwap::from_pointee(Addresses::new(config.limits.per_address)),
         });
         let control = metrics.shard();
-        let caps = Caps::new(serving::cap_limits(&config.limits), control.clone());
-        let tickets = Arc::new(
-            serving::Tickets::new()
-                .map_err(|error| StartError::Tls("(any)".into(), error.into()))?,
-        );
-        let workers =
-            Workers::start(&config, &shared, &metrics, log.as_ref()).map_err(StartError::Worker)?;
-        let orders = mpsc::channel(16);
-        let announced = drain::channel();
+        let tickets = serving::Tickets::new();
         let mut app = Self {
+            follower,
+            caps: Caps::new(serving::cap_limits(&config.limits), control.clone()),
+            tickets: Arc::new(
+                tickets.map_err(|error| StartError::Tls("(any)".into(), error.into()))?,
+            ),
+            workers: Workers::start(&config, &shared, &metrics, log.as_ref())
+                .map_err(StartError::Worker)?,
             config: Arc::new(ArcSwap::from_pointee(config)),
             source,
             shared,
-            workers,
-            caps,
-            tickets,
+            metrics,
+            control,
             ports: BTreeMap::new(),
             retired: Vec::new(),
             admin: None,
-            announced,
-            probes: Vec::new(),
-            orders,
+            announced: drain::channel(),
+            probes: Probes::default(),
+            orders: mpsc::channel(16),
             reloads: Arc::default(),
             open_ports: Arc::default(),
             log,
+            voice: manager.voice(),
+            manager,
+            watchdog: None,
         };
-        let config = app.config.load_full();
+        app.open_all()?;
+        Ok(app)
+    }
+
+    /// How often files are looked at; ten seconds unless this is called.
+    #[must_use]
+    pub fn following_every(mut self, period: Duration) -> Self {
+        let config = self.config.load();
+        self.follower = self
+            .source
+            .as_ref()
+            .map(|source| Follower::start(source.followed(&config), period));
+        drop(config);
+        self
+    }
+
+    fn open_all(&mut self) -> Result<(), StartError> {
+        let config = self.config.load_full();
+        let mut ready = Vec::new();
         for (name, listener) in &config.listeners {
-            let port = app.open(name, listener, &config.limits)?;
-            app.ports.insert(name.clone(), port);
+            let serving = self.serving(name, listener, &config.limits)?;
+            ready.push((name.clone(), self.socket(name, listener.bind)?, serving));
         }
-        app.show_ports();
-        app.open_admin(&config, metrics, control)?;
-        app.probe_clusters();
+        self.open_admin(&config)?;
+        for (name, bound, serving) in ready {
+            let port = Port::open(bound, serving, self.caps.clone(), &self.workers);
+            self.ports.insert(name, port);
+        }
+        self.show_ports();
+        self.probes.follow(&self.shared.snapshot.load());
+        self.manager.sockets.warn_of_unused(|name| {
+            config.listeners.contains_key(name) || name == ADMIN && self.admin.is_some()
+        });
         for cluster in config.clusters.values().filter(|cluster| cluster.insecure) {
             tracing::warn!(
                 cluster = %cluster.name,
                 "INSECURE: certificates of this cluster's nodes are not verified (insecure_skip_verify)"
             );
         }
-        Ok(app)
+        Ok(())
     }
 
     /// Where it can be reached.
@@ -188,89 +240,39 @@ impl App {
     }
 
     /// Serves until an order ends it; then drains: first the word goes round, after `drain_delay`
-    /// the listeners close, and what is in flight has `grace` to finish. A second [`Order::End`]
-    /// ends at once.
+    /// the listeners close, and what is in flight has `grace` to finish. A second signal
+    /// ([`Order::End`]) ends at once.
     pub async fn run(mut self) -> Report {
         tracing::info!(listeners = ?self.bound().listeners, admin = ?self.bound().admin, "serving");
-        while let Some(order) = self.orders.1.recv().await {
+        self.watchdog = self.manager.watch(self.workers.all());
+        self.voice.ready("serving, generation 1");
+        let first = loop {
+            let order = tokio::select! {
+                biased;
+                order = self.orders.1.recv() => order,
+                changed = follow::changed(&mut self.follower) => {
+                    // Told of by the reload itself.
+                    let _ = self.reload(Cause::Files(changed)).await;
+                    continue;
+                }
+            };
             match order {
-                Order::Drain | Order::End => break,
-                Order::Reload(answer) => {
+                Some(order @ (Order::Drain | Order::End)) => break order,
+                // All senders are gone: nobody could ever end it in another way.
+                None => break Order::End,
+                Some(Order::Reload(answer)) => {
                     // Whoever asked may have left meanwhile.
-                    let _ = answer.send(self.reload());
+                    let _ = answer.send(self.reload(Cause::Asked).await);
                 }
-                Order::ReopenLog => self.log.iter().for_each(telemetry::AccessLog::reopen),
-            }
-        }
-        self.end().await
-    }
-
-    async fn end(mut self) -> Report {
-        let server = self.config.load().server.clone();
-        tracing::info!(?server.drain_delay, ?server.grace, "draining");
-        self.advance(Phase::Announced);
-        let mut orders = self.orders.1;
-        let mut at_once = std::pin::pin!(async move {
-            while let Some(order) = orders.recv().await {
-                if matches!(order, Order::End) {
-                    return;
-                }
-            }
-        });
-        let mut ports: Vec<_> = std::mem::take(&mut self.ports).into_values().collect();
-        ports.append(&mut self.retired);
-        let all = async {
-            for port in &ports {
-                port.drain.all_gone().await;
+                Some(Order::ReopenLog) => self.log.iter().for_each(telemetry::AccessLog::reopen),
             }
         };
-        let finished = async {
-            tokio::time::sleep(server.drain_delay).await;
-            ports
-                .iter()
-                .for_each(|port| port.drain.advance(Phase::Closing));
-            tokio::time::timeout(server.grace, all).await.is_ok()
-        };
-        let complete = tokio::select! {
-            complete = finished => complete,
-            () = &mut at_once => false,
-        };
-        ports
-            .iter()
-            .for_each(|port| port.drain.advance(Phase::Forced));
-        self.probes.clear();
-        if let Some(port) = self.admin.take() {
-            port.drain.advance(Phase::Closing);
-            let _ = tokio::time::timeout(FORCED, port.drain.all_gone()).await;
-        }
-        self.workers.stop();
-        tracing::info!(complete, "ended");
-        Report { complete }
+        self.end(&first).await
     }
 
-    fn advance(&self, phase: Phase) {
-        self.announced.0.advance(phase);
-        self.ports
-            .values()
-            .for_each(|port| port.drain.advance(phase));
-    }
-
-    fn open(
-        &self,
-        name: &Arc<str>,
-        listener: &config::Listener,
-        limits: &config::Limits,
-    ) -> Result<Port, StartError> {
-        let serving = self
-            .serving(name, listener, limits)
-            .map_err(|error| StartError::Tls(name.clone(), error))?;
-        Port::open(
-            name,
-            listener.bind,
-            serving,
-            self.caps.clone(),
-            &self.workers,
-        )
+    fn socket(&self, name: &str, bind: SocketAddr) -> Result<port::Bound, StartError> {
+        let what = format!("listener {name}");
+        port::Bound::take(&what, name, bind, &self.manager.sockets)
     }
 
     fn serving(
@@ -278,8 +280,9 @@ impl App {
         name: &Arc<str>,
         listener: &config::Listener,
         limits: &config::Limits,
-    ) -> Result<Serving, TlsError> {
+    ) -> Result<Serving, StartError> {
         Serving::new(name, listener, limits, &self.tickets, &self.workers.all())
+            .map_err(|error| StartError::Tls(name.clone(), error))
     }
 
     /// Tells the admin interface which ports are open.
@@ -288,20 +291,15 @@ impl App {
         self.open_ports.store(Arc::new(open.collect()));
     }
 
-    fn open_admin(
-        &mut self,
-        config: &Config,
-        metrics: Arc<Metrics>,
-        control: Arc<crate::metrics::Shard>,
-    ) -> Result<(), StartError> {
+    fn open_admin(&mut self, config: &Config) -> Result<(), StartError> {
         let Some(bind) = config.admin.bind else {
             return Ok(());
         };
-        let socket = port::listen("the admin interface", bind)?;
-        let local = socket.local_addr().unwrap_or(bind);
+        let what = "the admin interface";
+        let bound = port::Bound::take(what, ADMIN, bind, &self.manager.sockets)?;
         let subject = Subject {
             shared: self.shared.clone(),
-            metrics,
+            metrics: self.metrics.clone(),
             config: self.config.clone(),
             started: now(),
             drain: self.announced.1.clone(),
@@ -309,49 +307,29 @@ impl App {
             reloads: self.reloads.clone(),
             ports: self.open_ports.clone(),
         };
-        let admin = Admin::new(local, config.admin.token.clone(), subject);
+        let admin = Admin::new(bound.local, config.admin.token.clone(), subject);
+        let front = self.admin_front(Arc::new(admin), config)?;
+        self.admin = Some(AdminPort::open(bound, front));
+        Ok(())
+    }
+
+    fn admin_front(
+        &self,
+        admin: Arc<Admin>,
+        config: &Config,
+    ) -> Result<crate::listener::Front<Admin>, StartError> {
         let tls = config.admin.tls.as_ref();
         let tls = tls
             .map(|tls| self.tickets.server_config(tls))
             .transpose()
-            .map_err(|error| StartError::Tls("admin".into(), error))?;
-        let front = serving::admin_front(admin, tls, &config.limits, control);
-        self.admin = Some(AdminPort::open(socket, local, front));
-        Ok(())
+            .map_err(|error| StartError::Tls(ADMIN.into(), error))?;
+        Ok(serving::admin_front(
+            admin,
+            tls,
+            &config.limits,
+            self.control.clone(),
+        ))
     }
-
-    /// Starts the tasks of clusters that have none, and ends those of clusters that are gone.
-    fn probe_clusters(&mut self) {
-        let snapshot = self.shared.snapshot.load_full();
-        let is_current = |cluster: &Arc<_>| {
-            snapshot
-                .clusters()
-                .values()
-                .any(|current| Arc::ptr_eq(current, cluster))
-        };
-        self.probes.retain(|probe| is_current(&probe.cluster));
-        for cluster in snapshot.clusters().values() {
-            if !self
-                .probes
-                .iter()
-                .any(|probe| Arc::ptr_eq(&probe.cluster, cluster))
-            {
-                let watch = watch_cluster(cluster.clone(), signer(cluster, &snapshot));
-                #[expect(clippy::disallowed_methods, reason = "ends with its `Probe`")]
-                let task = tokio::spawn(watch);
-                self.probes.push(Probe {
-                    cluster: cluster.clone(),
-                    task,
-                });
-            }
-        }
-    }
-}
-
-/// Who signs the health checks of a cluster, where they are signed.
-fn signer(cluster: &Cluster, snapshot: &Snapshot) -> Option<Arc<Credential>> {
-    let check = cluster.settings().health_check.as_ref()?.signed.as_ref()?;
-    Some(snapshot.account(&check.access_key)?.credential.clone())
 }
 
 fn open_log(settings: &config::Telemetry) -> io::Result<Option<telemetry::AccessLog>> {
@@ -368,5 +346,8 @@ fn now() -> Timestamp {
     Timestamp::now()
 }
 
-/// How long dropping what is left may take.
-const FORCED: Duration = Duration::from_secs(1);
+/// The name of the admin interface where listeners have theirs.
+const ADMIN: &str = "admin";
+
+/// Soon enough for a certificate or a revoked key, seldom enough to cost nothing.
+const FOLLOW_EVERY: Duration = Duration::from_secs(10);

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 pub mod call;
 pub mod check;
 pub mod client;
+pub mod control;
 pub mod demo;
 pub mod run;
 mod secret_key;
@@ -41,6 +42,11 @@ enum Command {
     Explain(signature::Explain),
     StandIn(stand_in::StandInArgs),
     Schema(check::Schema),
+    Status(control::Status),
+    Nodes(control::Nodes),
+    Reload(control::Reload),
+    Drain(control::Drain),
+    Healthcheck(control::Healthcheck),
 }
 
 impl Cli {
@@ -70,6 +76,11 @@ impl Command {
             Self::Explain(explain) => explain.run(now, &mut streams),
             Self::Check(check) => Ok(check.run(streams.out, streams.err)?),
             Self::Schema(schema) => Ok(schema.run(streams.out)?),
+            Self::Status(status) => block_on(status.run(streams.out)),
+            Self::Nodes(nodes) => block_on(nodes.run(streams.out)),
+            Self::Reload(reload) => block_on(reload.run(streams.out)),
+            Self::Drain(drain) => block_on(drain.run(streams.out)),
+            Self::Healthcheck(check) => block_on(check.run(streams.out)),
             Self::Run(run) => block_on(run.run()),
             Self::Demo(demo) => block_on(demo.run()),
             Self::Call(call) => block_on(call::run(*call)),

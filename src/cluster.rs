@@ -3,7 +3,8 @@
 //! addresses are handed in.
 //!
 //! When most nodes look dead (`panic_threshold`), all are tried: it is likelier that the eyes are
-//! wrong than that all of them are. Only a drained node is never tried.
+//! wrong than that all of them are. Those that look well still get most, so that the budget for
+//! repetitions lasts if the eyes are right. Only a drained node is never tried.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -267,7 +268,11 @@ impl Cluster {
                 views.push(View {
                     in_flight: member.node.in_flight(),
                     weight: member.weight,
-                    share: standing.share,
+                    share: if standing.usable {
+                        standing.share
+                    } else {
+                        standing.share * SUSPECT_SHARE
+                    },
                     seed: member.node.seed(),
                 });
             }
@@ -365,6 +370,9 @@ thread_local! {
     /// One for each worker, so that no line is shared.
     static TURNS: Turns = Turns::new();
 }
+
+/// The part of its weight that a node carries in panic if it looks dead itself.
+const SUSPECT_SHARE: f64 = 0.1;
 
 fn may_enter(node: &Node, tried: &[NodeId]) -> bool {
     !node.is_drained() && !node.is_full() && !tried.contains(&node.id())

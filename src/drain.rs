@@ -1,8 +1,10 @@
 //! How things end: one [`Trigger`] moves through the phases of a shutdown, every connection and task
 //! holds a [`Watch`]. A drain is over when all watches are dropped; nobody counts. Knows nobody.
 
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::task::{Context, Wake, Waker};
 
 use tokio::sync::watch;
 
@@ -92,6 +94,67 @@ impl Watch {
     pub async fn reached(&mut self, phase: Phase) {
         // An error means that the trigger is gone: nobody will ever end this in order.
         let _ = self.moved.wait_for(|current| *current >= phase).await;
+    }
+}
+
+/// Has a task woken at every move, at no cost for all its other polls: `reached`, a
+/// [`Watch::reached`], is polled only when it was woken itself. One move may wake twice, the second
+/// time after the first was seen; so to poll it only when [`Watch::phase`] has moved would lose all
+/// later moves.
+#[derive(Debug)]
+pub struct Follower<'a, F> {
+    reached: Pin<&'a mut F>,
+    bell: Option<Arc<Bell>>,
+    over: bool,
+}
+
+impl<'a, F: Future<Output = ()>> Follower<'a, F> {
+    /// Not woken before the first [`Follower::follow`].
+    pub fn new(reached: Pin<&'a mut F>) -> Self {
+        Self {
+            reached,
+            bell: None,
+            over: false,
+        }
+    }
+
+    /// To be called in every poll, before the phase is looked at; `true` if the task's waker is new.
+    pub fn follow(&mut self, context: &Context<'_>) -> bool {
+        let known = self.bell.take();
+        let known = known.filter(|bell| bell.task.will_wake(context.waker()));
+        let is_new = known.is_none();
+        let bell = known.unwrap_or_else(|| Arc::new(Bell::rung(context.waker().clone())));
+        if bell.has_rung.load(Ordering::Acquire) && !self.over {
+            bell.has_rung.store(false, Ordering::Release);
+            let waker = Waker::from(bell.clone());
+            let polled = self.reached.as_mut().poll(&mut Context::from_waker(&waker));
+            self.over = polled.is_ready();
+        }
+        self.bell = Some(bell);
+        is_new
+    }
+}
+
+/// Wakes a task, and notes that it did.
+#[derive(Debug)]
+struct Bell {
+    has_rung: AtomicBool,
+    task: Waker,
+}
+
+impl Bell {
+    fn rung(task: Waker) -> Self {
+        Self {
+            has_rung: AtomicBool::new(true),
+            task,
+        }
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.has_rung.store(true, Ordering::Release);
+        self.task.wake_by_ref();
     }
 }
 

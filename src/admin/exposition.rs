@@ -3,13 +3,13 @@
 use std::fmt;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::gauges::Gauges;
+use super::gauges::{self, Gauges};
 use crate::metrics::{BUCKETS_MS, ConnectionEnded, Histogram, RouteTotals, Totals};
 
 mod nodes;
@@ -32,30 +32,22 @@ struct Exposition {
     gauges: Gauges,
 }
 
-/// Names and values of labels.
-type Labels<'a> = [(&'a str, &'a str)];
-
 impl Collector for Exposition {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         self.closed_families(&mut encoder)?;
         self.requests(&mut encoder)?;
         self.durations(&mut encoder)?;
-        for gauge in &self.gauges.plain {
-            let mut family =
-                encoder.encode_descriptor(gauge.name, gauge.help, None, MetricType::Gauge)?;
-            for (labels, value) in &gauge.values {
-                let labels: &Labels<'_> = &borrowed(labels);
-                ConstGauge::new(*value).encode(family.encode_family(&labels)?)?;
-            }
+        let build = "What is running";
+        let mut info = encoder.encode_descriptor("build", build, None, MetricType::Info)?;
+        info.encode_info(&[
+            ("version", env!("CARGO_PKG_VERSION")),
+            ("arch", std::env::consts::ARCH),
+        ])?;
+        for family in &self.gauges.plain {
+            read(&mut encoder, family, MetricType::Gauge)?;
         }
-        for counter in &self.gauges.counters {
-            let mut family =
-                encoder.encode_descriptor(counter.name, counter.help, None, MetricType::Counter)?;
-            for (labels, value) in &counter.values {
-                let labels: &Labels<'_> = &borrowed(labels);
-                let value = u64::try_from(*value).unwrap_or_default();
-                ConstCounter::new(value).encode(family.encode_family(&labels)?)?;
-            }
+        for family in &self.gauges.counters {
+            read(&mut encoder, family, MetricType::Counter)?;
         }
         nodes::encode(&mut encoder, &self.gauges.nodes)
     }
@@ -67,13 +59,13 @@ impl Exposition {
             let mut encoded =
                 encoder.encode_descriptor(family.name, family.help, None, MetricType::Counter)?;
             for (values, &count) in family.values.iter().zip(counts) {
+                let counter = ConstCounter::new(count);
+                if family.labels.is_empty() {
+                    counter.encode(encoded)?;
+                    break;
+                }
                 let labels: Vec<_> = family.labels.split(',').zip(values.split(',')).collect();
-                let labels: &Labels<'_> = if family.labels.is_empty() {
-                    &[]
-                } else {
-                    &labels
-                };
-                ConstCounter::new(count).encode(encoded.encode_family(&labels)?)?;
+                counter.encode(encoded.encode_family(&labels)?)?;
             }
         }
         let panics = self.totals.get(ConnectionEnded::Panic);
@@ -145,7 +137,7 @@ fn histograms<'a, const N: usize>(
         let bounds = BUCKETS_MS
             .iter()
             .map(|ms| seconds(ms * 1000))
-            .chain([f64::MAX]);
+            .chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds.zip(seen.buckets).collect();
         let no_exemplars: Option<&std::collections::HashMap<usize, _>> = None;
         family
@@ -160,9 +152,30 @@ fn histograms<'a, const N: usize>(
     Ok(())
 }
 
-fn borrowed<'a>(labels: &'a [(&'static str, String)]) -> Vec<(&'a str, &'a str)> {
-    labels
-        .iter()
-        .map(|(name, value)| (*name, value.as_str()))
-        .collect()
+/// A family of values that were read. Without labels a name stands alone.
+fn read(
+    encoder: &mut DescriptorEncoder<'_>,
+    family: &gauges::Family,
+    kind: MetricType,
+) -> Result<(), fmt::Error> {
+    let mut encoded = encoder.encode_descriptor(family.name, family.help, None, kind)?;
+    for (labels, value) in &family.values {
+        if labels.is_empty() {
+            return one(encoded, kind, *value);
+        }
+        let labels: Vec<_> = labels
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        one(encoded.encode_family(&labels)?, kind, *value)?;
+    }
+    Ok(())
+}
+
+fn one(encoder: MetricEncoder<'_>, kind: MetricType, value: i64) -> Result<(), fmt::Error> {
+    if let MetricType::Counter = kind {
+        ConstCounter::new(u64::try_from(value).unwrap_or_default()).encode(encoder)
+    } else {
+        ConstGauge::new(value).encode(encoder)
+    }
 }

@@ -4,6 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use base64::Engine;
 use http::{HeaderMap, Method, StatusCode, Uri, header};
 
@@ -13,12 +14,18 @@ use crate::config::AdminToken;
 #[derive(Debug)]
 pub(super) struct Guard {
     bound: SocketAddr,
-    token: Option<Arc<AdminToken>>,
+    token: ArcSwapOption<AdminToken>,
 }
 
 impl Guard {
     pub(super) fn new(bound: SocketAddr, token: Option<Arc<AdminToken>>) -> Self {
+        let token = ArcSwapOption::from(token);
         Self { bound, token }
+    }
+
+    /// From now on this token is needed.
+    pub(super) fn set_token(&self, token: Option<Arc<AdminToken>>) {
+        self.token.store(token);
     }
 
     /// Lets a request in, or says how it is refused.
@@ -40,7 +47,7 @@ impl Guard {
             self.check_order(host, headers)?;
         }
         let open = matches!(uri.path(), "/livez" | "/readyz");
-        match &self.token {
+        match &*self.token.load() {
             Some(token) if !open && !presents(headers, token) => {
                 Err((StatusCode::UNAUTHORIZED, "the admin token is needed"))
             }
@@ -83,7 +90,11 @@ impl Guard {
             return false;
         }
         match name.parse::<IpAddr>() {
-            Ok(address) => address.is_loopback() || address == self.bound.ip(),
+            // Only names can be rebound: whoever reaches a wildcard by an address reaches its own one.
+            Ok(address) => {
+                let bound = self.bound.ip();
+                address.is_loopback() || address == bound || bound.is_unspecified()
+            }
             Err(_) => name.eq_ignore_ascii_case("localhost"),
         }
     }
@@ -174,6 +185,19 @@ mod tests {
                 status,
                 "{host}"
             );
+        }
+    }
+
+    #[test]
+    fn a_wildcard_is_reached_by_any_address_and_by_no_name() {
+        let guard = Guard::new("0.0.0.0:9901".parse().unwrap(), None);
+        for (host, known) in [
+            ("10.0.0.1:9901", true),
+            ("[fd00::1]:9901", true),
+            ("10.0.0.1:80", false),
+            ("evil.example:9901", false),
+        ] {
+            assert_eq!(guard.knows(host), known, "{host}");
         }
     }
 

@@ -2,52 +2,79 @@
 //! connections. One socket per listener and never SO_REUSEPORT, so that a second instance fails
 //! loudly and a closing socket loses nobody.
 
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use http::{Request, Response};
-use http_body_util::BodyExt;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::StartError;
+use super::inherited::Inherited;
 use super::serving::Serving;
 use super::workers::{Worker, Workers};
 use crate::admin::{Admin, Connections, OpenPort};
 use crate::drain::{self, Trigger, Watch};
-use crate::gateway::{Gateway, ReadError, Rejection, ReplyBody};
-use crate::listener::{
-    self, Accepted, BodyError, Caps, Front, Handler, Peer, RequestBody, Violation,
-};
-use crate::telemetry::Origin;
+use crate::listener::{self, Accepted, Caps, Front};
 
-/// An open port and its own drain.
+/// An open port. The socket's end and the end of its connections are two things: the one may be
+/// served on under another name, the others go on after it.
 #[derive(Debug)]
 pub(super) struct Port {
     /// As configured; port 0 stays 0 here.
     pub(super) bind: SocketAddr,
     /// As bound.
     pub(super) local: SocketAddr,
-    /// Ends it.
-    pub(super) drain: Trigger,
+    /// Ends the accepting.
+    pub(super) accepting: Trigger,
     /// How its connections are served; a reload replaces it.
     pub(super) serving: Arc<ArcSwap<Serving>>,
     connections: Connections,
 }
 
-impl Port {
-    /// Binds and begins to accept. The accept loop runs on the first worker: with one worker, a
-    /// connection never changes threads.
-    pub(super) fn open(
-        name: &Arc<str>,
+/// A socket that listens, and nobody accepts from it yet.
+#[derive(Debug)]
+pub(super) struct Bound {
+    /// As configured.
+    pub(super) bind: SocketAddr,
+    /// As bound.
+    pub(super) local: SocketAddr,
+    socket: TcpListener,
+}
+
+impl Bound {
+    /// Takes the socket that was handed over for it, or opens one, non-blocking, with a long queue.
+    pub(super) fn take(
+        what: &str,
+        name: &str,
         bind: SocketAddr,
-        serving: Serving,
-        caps: Arc<Caps>,
-        workers: &Workers,
+        inherited: &Inherited,
     ) -> Result<Self, StartError> {
-        let socket = listen(&format!("listener {name}"), bind)?;
-        let local = socket.local_addr().unwrap_or(bind);
-        let (drain, watch) = drain::channel();
+        let taken = inherited.lend(name, bind).and_then(|lent| match lent {
+            Some(socket) => Ok(socket),
+            None => listen(bind),
+        });
+        let bound = taken.and_then(|socket| {
+            let local = socket.local_addr()?;
+            Ok(Self {
+                bind,
+                local,
+                socket,
+            })
+        });
+        bound.map_err(|source| StartError::Bind {
+            what: what.to_owned(),
+            address: bind,
+            source,
+        })
+    }
+}
+
+impl Port {
+    /// Begins to accept. The accept loop runs on the first worker: with one worker, a connection
+    /// never changes threads.
+    pub(super) fn open(bound: Bound, serving: Serving, caps: Arc<Caps>, workers: &Workers) -> Self {
+        let (accepting, watch) = drain::channel();
         let serving = Arc::new(ArcSwap::from_pointee(serving));
         let connections = Connections::default();
         let all = workers.all();
@@ -57,15 +84,16 @@ impl Port {
                 workers: all.clone(),
                 connections: connections.clone(),
             };
-            first.runtime.spawn(accept(socket, caps, hand_over, watch));
+            let accept = accept(bound.socket, caps, hand_over, watch);
+            first.runtime.spawn(accept);
         }
-        Ok(Self {
-            bind,
-            local,
-            drain,
+        Self {
+            bind: bound.bind,
+            local: bound.local,
+            accepting,
             serving,
             connections,
-        })
+        }
     }
 
     /// For the admin interface.
@@ -76,6 +104,11 @@ impl Port {
             connections: self.connections.clone(),
         }
     }
+
+    /// Is it what a configured address means?
+    pub(super) fn is_at(&self, address: SocketAddr) -> bool {
+        self.bind == address || self.local == address
+    }
 }
 
 /// The admin interface's port, served on the current runtime until its drain ends it.
@@ -85,19 +118,23 @@ pub(super) struct AdminPort {
     pub(super) local: SocketAddr,
     /// Ends it.
     pub(super) drain: Trigger,
+    /// How its connections are served; a reload replaces it.
+    pub(super) front: Arc<ArcSwap<Front<Admin>>>,
 }
 
 impl AdminPort {
     /// Begins to accept.
-    pub(super) fn open(socket: TcpListener, local: SocketAddr, front: Arc<Front<Admin>>) -> Self {
+    pub(super) fn open(bound: Bound, front: Front<Admin>) -> Self {
         let (drain, watch) = drain::channel();
         let caps = Caps::new(super::serving::admin_caps(), front.metrics.clone());
         let admin = front.handler.clone();
+        let front = Arc::new(ArcSwap::from_pointee(front));
+        let fronts = front.clone();
         let accept = async move {
-            let socket = tokio::net::TcpListener::from_std(socket)?;
+            let socket = tokio::net::TcpListener::from_std(bound.socket)?;
             let connections = watch.clone();
             let hand_over = |accepted| {
-                let serve = listener::serve(front.clone(), accepted, connections.clone());
+                let serve = listener::serve(fronts.load_full(), accepted, connections.clone());
                 #[expect(clippy::disallowed_methods, reason = "ends with the admin's drain")]
                 tokio::spawn(serve);
             };
@@ -113,30 +150,26 @@ impl AdminPort {
                 tracing::error!(%error, "the admin interface ended");
             }
         });
-        Self { local, drain }
+        Self {
+            local: bound.local,
+            drain,
+            front,
+        }
     }
 }
 
-/// A socket of one listener, non-blocking, with a long queue.
-pub(super) fn listen(what: &str, address: SocketAddr) -> Result<TcpListener, StartError> {
-    let bind = || {
-        let socket = Socket::new(
-            Domain::for_address(address),
-            Type::STREAM,
-            Some(Protocol::TCP),
-        )?;
-        // Only so that a restart does not wait for old connections; it shares no port.
-        socket.set_reuse_address(true)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        Ok(TcpListener::from(socket))
-    };
-    bind().map_err(|source| StartError::Bind {
-        what: what.to_owned(),
-        address,
-        source,
-    })
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    // Only so that a restart does not wait for old connections; it shares no port.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(TcpListener::from(socket))
 }
 
 /// What a port needs to hand a connection over.
@@ -147,7 +180,7 @@ struct HandOver {
 }
 
 impl HandOver {
-    fn give(&self, accepted: Accepted, watch: &Watch) {
+    fn give(&self, accepted: Accepted) {
         let serving = self.serving.load();
         let chosen = Worker::least_loaded(&self.workers);
         let front = chosen.and_then(|(index, _)| serving.fronts.get(index));
@@ -155,7 +188,7 @@ impl HandOver {
             return;
         };
         let counted = (worker.take_one(), self.connections.enter());
-        let serve = listener::serve(front.clone(), accepted, watch.clone());
+        let serve = listener::serve(front.clone(), accepted, serving.connections.watch());
         worker.runtime.spawn(async move {
             serve.await;
             drop(counted);
@@ -167,50 +200,12 @@ impl HandOver {
 async fn accept(socket: TcpListener, caps: Arc<Caps>, hand_over: HandOver, watch: Watch) {
     let accept = async {
         let socket = tokio::net::TcpListener::from_std(socket)?;
-        let connections = watch.clone();
-        let give = |accepted| hand_over.give(accepted, &connections);
+        let give = |accepted| hand_over.give(accepted);
         let is_proxy = |address| hand_over.serving.load().trusts(address);
         listener::accept_loop(socket, caps, is_proxy, give, watch).await
     };
     if let Err(error) = accept.await {
         tracing::error!(%error, "a listener ended");
-    }
-}
-
-/// The gateway as a listener sees it.
-#[derive(Debug)]
-pub(super) struct Adapter(pub(super) Gateway);
-
-impl Handler for Adapter {
-    type Body = ReplyBody;
-
-    async fn handle(&self, peer: &Arc<Peer>, request: Request<RequestBody>) -> Response<ReplyBody> {
-        let request = request.map(|body| {
-            body.map_err(|fault| match fault {
-                BodyError::Gone => ReadError::Gone,
-                BodyError::Malformed => ReadError::Malformed,
-            })
-        });
-        self.0.handle(origin(peer), request).await
-    }
-
-    fn refuse(&self, peer: &Arc<Peer>, violation: &Violation) -> Response<bytes::Bytes> {
-        let rejection = match violation {
-            Violation::HeadTimeout => Rejection::RequestTimeout,
-            Violation::Malformed(rule) => Rejection::Malformed(rule),
-            Violation::Method => Rejection::MethodNeverAllowed,
-            Violation::TooLarge => Rejection::HeadersTooLarge,
-        };
-        self.0.refuse(origin(peer), &rejection)
-    }
-}
-
-fn origin(peer: &Peer) -> Origin {
-    Origin {
-        listener: peer.listener.clone(),
-        port: peer.port,
-        client: peer.address.ip(),
-        tls: peer.tls,
     }
 }
 

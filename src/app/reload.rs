@@ -1,47 +1,151 @@
 //! A new configuration, all or nothing: everything that can fail comes before the first change that
 //! anybody can see. What cannot change while running is refused with a sentence, not ignored.
 
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::App;
+use super::ending::{Retired, Socket};
+use super::follow::Marks;
+use super::port::{Bound, Port};
 use super::serving::{self, Serving};
-use super::{App, Port};
+use crate::admin::Admin;
 use crate::auth::AccessKey;
 use crate::cache::Purge;
 use crate::config::{Account, Config};
-use crate::drain::Phase;
 use crate::gateway::Snapshot;
 use crate::limit::Addresses;
+use crate::listener::Front;
+
+/// The configuration file, and its text that is in force: when a key or a certificate changes, what
+/// somebody is writing into the file meanwhile is none of our business.
+#[derive(Debug)]
+pub(super) struct Source {
+    path: PathBuf,
+    text: Arc<str>,
+}
+
+impl Source {
+    pub(super) fn read(path: PathBuf) -> io::Result<Self> {
+        let text = std::fs::read_to_string(&path)?.into();
+        Ok(Self { path, text })
+    }
+
+    /// The files whose content is followed.
+    pub(super) fn followed(&self, config: &Config) -> Vec<PathBuf> {
+        let files = config.files.iter();
+        files.filter(|file| **file != self.path).cloned().collect()
+    }
+}
+
+/// Why there is a reload.
+#[derive(Debug)]
+pub(super) enum Cause {
+    /// By a signal, or at the admin interface: all is read again.
+    Asked,
+    /// The content of these files changed: the text in force is taken with what they hold now.
+    Files(Vec<PathBuf>),
+}
+
+/// A configuration that may be put in force.
+#[derive(Debug)]
+struct Loaded {
+    config: Config,
+    source: Source,
+    marks: Marks,
+}
+
+/// How a listener of the new configuration comes to its port.
+#[derive(Debug)]
+struct Plan {
+    listener: Arc<str>,
+    serving: Serving,
+    place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    /// It has it already.
+    Kept,
+    /// The other listener goes elsewhere, and leaves the open socket.
+    From(Arc<str>),
+    /// A new one.
+    New(Bound),
+}
 
 impl App {
     /// Reads the configuration again and puts it in force; returns the new generation.
     ///
     /// # Errors
     /// What is wrong; the configuration in force stays.
-    pub(super) fn reload(&mut self) -> Result<u64, String> {
-        let result = self.try_reload();
+    pub(super) async fn reload(&mut self, cause: Cause) -> Result<u64, String> {
+        self.voice.reloading();
+        if let Cause::Files(files) = &cause {
+            tracing::info!(?files, "files of the configuration have changed");
+        }
+        let result = self.try_reload(&cause).await;
         self.reloads.note(super::now(), &result);
+        let in_force = self.shared.snapshot.load().generation;
         match &result {
-            Ok(generation) => tracing::info!(generation, "configuration reloaded"),
-            Err(why) => tracing::error!("the new configuration is refused:\n{why}"),
+            Ok(generation) => {
+                tracing::info!(generation, "configuration reloaded");
+                self.voice.ready(&format!("serving, generation {in_force}"));
+            }
+            Err(why) => {
+                tracing::error!("the new configuration is refused:\n{why}");
+                let first = why.lines().next().unwrap_or_default();
+                self.voice.ready(&format!(
+                    "serving, generation {in_force}; the last reload was refused: {first}"
+                ));
+            }
         }
         result
     }
 
-    fn try_reload(&mut self) -> Result<u64, String> {
+    async fn try_reload(&mut self, cause: &Cause) -> Result<u64, String> {
         let source = self
             .source
             .as_ref()
             .ok_or("this gateway was not started from a file")?;
-        let (config, warnings) = Config::load(source).map_err(|wrong| wrong.to_string())?;
-        for warning in warnings {
-            tracing::warn!("{warning}");
-        }
+        let path = source.path.clone();
+        let text = match cause {
+            Cause::Asked => None,
+            Cause::Files(_) => Some(source.text.clone()),
+        };
+        let seen = self.follower.as_ref().map(super::Follower::seen);
+        let read = move || load(path, text, &seen.unwrap_or_default());
+        let loaded = tokio::task::spawn_blocking(read)
+            .await
+            .map_err(|error| error.to_string())??;
         let before = self.config.load_full();
-        unchangeable(&before, &config)?;
-        let (opened, served) = self.prepare(&config)?;
+        unchangeable(&before, &loaded.config)?;
+        let plans = self.plan(&loaded.config).await?;
+        let admin = self.plan_admin(&loaded.config)?;
 
         // Nothing below can fail.
-        let snapshot = Snapshot::next(&config, Some(&self.shared.snapshot.load()));
+        if let Some(follower) = &mut self.follower {
+            follower.follow(loaded.marks);
+        }
+        self.source = Some(loaded.source);
+        Ok(self.put_in_force(&before, loaded.config, plans, admin))
+    }
+
+    fn put_in_force(
+        &mut self,
+        before: &Config,
+        config: Config,
+        plans: Vec<Plan>,
+        admin: Option<Front<Admin>>,
+    ) -> u64 {
+        self.retired.retain(Retired::lives);
+        let current = self.shared.snapshot.load_full();
+        let mut snapshot = Snapshot::next(&config, Some(&current));
+        // Whoever is still connected to a listener that is gone may finish.
+        let gone = self.retired.iter().map(|retired| &retired.listener);
+        for listener in gone.chain(self.ports.keys()) {
+            snapshot.keep_front(listener, &current);
+        }
         let generation = snapshot.generation;
         self.shared.snapshot.store(Arc::new(snapshot));
         if before.limits.per_address != config.limits.per_address {
@@ -49,12 +153,13 @@ impl App {
             self.shared.addresses.store(Arc::new(addresses));
         }
         self.caps.set_limits(serving::cap_limits(&config.limits));
-        for (port, serving) in served {
-            port.store(Arc::new(serving));
-        }
-        self.replace_ports(&config, opened);
+        self.replace_ports(&config, plans);
         self.show_ports();
-        for access_key in no_longer_trusted(&before, &config) {
+        if let (Some(port), Some(front)) = (&self.admin, admin) {
+            front.handler.set_token(config.admin.token.clone());
+            port.front.store(Arc::new(front));
+        }
+        for access_key in no_longer_trusted(before, &config) {
             let purge = Purge {
                 access_key: Some(access_key.clone()),
                 call_id: None,
@@ -62,67 +167,120 @@ impl App {
             self.shared.cache.purge(purge);
         }
         self.config.store(Arc::new(config));
-        self.probe_clusters();
-        Ok(generation)
+        self.probes.follow(&self.shared.snapshot.load());
+        generation
     }
 
-    /// Opens the ports that are new, and prepares how the kept ones will be served.
-    #[expect(clippy::type_complexity, reason = "the two halves of one preparation")]
-    fn prepare(
-        &self,
-        config: &Config,
-    ) -> Result<
-        (
-            Vec<(Arc<str>, Port)>,
-            Vec<(Arc<arc_swap::ArcSwap<Serving>>, Serving)>,
-        ),
-        String,
-    > {
-        let (mut opened, mut served) = (Vec::new(), Vec::new());
+    /// Opens the sockets that are new, and prepares how each will be served.
+    async fn plan(&self, config: &Config) -> Result<Vec<Plan>, String> {
+        let keeps = |name: &Arc<str>| {
+            let listener = config.listeners.get(name);
+            let port = self.ports.get(name);
+            listener
+                .zip(port)
+                .is_some_and(|(listener, port)| port.is_at(listener.bind))
+        };
+        let mut plans = Vec::new();
         for (name, listener) in &config.listeners {
-            match self
-                .ports
-                .get(name)
-                .filter(|port| port.bind == listener.bind)
-            {
-                Some(port) => {
-                    let serving = self
-                        .serving(name, listener, &config.limits)
-                        .map_err(|error| format!("TLS of listener {name}: {error}"))?;
-                    served.push((port.serving.clone(), serving));
+            let left_by = || {
+                let mut left = self.ports.iter().filter(|(other, _)| !keeps(other));
+                left.find(|(_, port)| port.local == listener.bind)
+            };
+            let place = if keeps(name) {
+                Place::Kept
+            } else if let Some((other, _)) = left_by() {
+                Place::From(other.clone())
+            } else {
+                for retired in &self.retired {
+                    retired.make_way(listener.bind).await;
                 }
-                None => {
-                    let port = self
-                        .open(name, listener, &config.limits)
-                        .map_err(|error| error.to_string())?;
-                    opened.push((name.clone(), port));
-                }
-            }
+                let bound = self.socket(name, listener.bind);
+                Place::New(bound.map_err(|error| error.to_string())?)
+            };
+            let serving = self.serving(name, listener, &config.limits);
+            plans.push(Plan {
+                listener: name.clone(),
+                serving: serving.map_err(|error| error.to_string())?,
+                place,
+            });
         }
-        Ok((opened, served))
+        Ok(plans)
     }
 
-    /// Ports that are gone, or moved, drain by themselves.
-    fn replace_ports(&mut self, config: &Config, opened: Vec<(Arc<str>, Port)>) {
-        self.retired.retain(|port| !port.drain.is_over());
-        let gone: Vec<_> = self
-            .ports
-            .keys()
-            .filter(|name| !config.listeners.contains_key(*name))
-            .cloned()
-            .collect();
-        let mut old: Vec<_> = gone
-            .iter()
-            .filter_map(|name| self.ports.remove(name))
-            .collect();
-        for (name, port) in opened {
-            old.extend(self.ports.insert(name, port));
+    fn plan_admin(&self, config: &Config) -> Result<Option<Front<Admin>>, String> {
+        let Some(port) = &self.admin else {
+            return Ok(None);
+        };
+        let front = self.admin_front(port.front.load().handler.clone(), config);
+        front.map(Some).map_err(|error| error.to_string())
+    }
+
+    /// Ports that are gone drain by themselves.
+    fn replace_ports(&mut self, config: &Config, plans: Vec<Plan>) {
+        let mut old = std::mem::take(&mut self.ports);
+        for plan in plans {
+            let from = match &plan.place {
+                Place::Kept => Some(plan.listener.clone()),
+                Place::From(other) => Some(other.clone()),
+                Place::New(_) => None,
+            };
+            let port = from.and_then(|from| Some((old.remove(&from)?, from)));
+            let port = match (port, plan.place) {
+                (Some((port, _)), Place::Kept) => {
+                    let serving = plan.serving.after(&port.serving.load());
+                    port.serving.store(Arc::new(serving));
+                    port
+                }
+                (Some((port, from)), _) => {
+                    let before = port.serving.swap(Arc::new(plan.serving));
+                    let connections = before.connections.clone();
+                    let server = config.server.clone();
+                    self.retired
+                        .push(Retired::begin(from, connections, None, server));
+                    port
+                }
+                (None, Place::New(bound)) => {
+                    Port::open(bound, plan.serving, self.caps.clone(), &self.workers)
+                }
+                // Each port is planned for once.
+                (None, Place::Kept | Place::From(_)) => continue,
+            };
+            self.ports.insert(plan.listener, port);
         }
-        for port in old {
-            port.drain.advance(Phase::Closing);
-            self.retired.push(port);
+        for (name, port) in old {
+            self.manager.sockets.warn_if_kept(&name, port.local);
+            let connections = port.serving.load().connections.clone();
+            let socket = Some(Socket {
+                local: port.local,
+                accepting: Arc::new(port.accepting),
+            });
+            let server = config.server.clone();
+            self.retired
+                .push(Retired::begin(name, connections, socket, server));
         }
     }
+}
+
+/// Reads the configuration, or takes the text that is given, with all files that it names.
+fn load(path: PathBuf, text: Option<Arc<str>>, seen: &Marks) -> Result<Loaded, String> {
+    let earlier = seen.again();
+    let text = match text {
+        Some(text) => text,
+        None => std::fs::read_to_string(&path)
+            .map_err(|error| format!("{} cannot be read: {error}", path.display()))?
+            .into(),
+    };
+    let (config, warnings) = Config::parse(&text, &path).map_err(|wrong| wrong.to_string())?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    let source = Source { path, text };
+    let marks = Marks::take(&source.followed(&config)).or_earlier(&earlier);
+    Ok(Loaded {
+        config,
+        source,
+        marks,
+    })
 }
 
 /// What needs a restart.
@@ -138,8 +296,8 @@ fn unchangeable(before: &Config, after: &Config) -> Result<(), String> {
         ),
         (before.admin.bind != after.admin.bind, "[admin] bind"),
         (
-            before.admin.token != after.admin.token,
-            "[admin] token_file",
+            before.admin.tls.is_some() != after.admin.tls.is_some(),
+            "[admin] tls (its certificates can)",
         ),
         (before.telemetry != after.telemetry, "[telemetry]"),
         (

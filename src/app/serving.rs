@@ -7,10 +7,11 @@ use ipnet::IpNet;
 use rustls::ServerConfig;
 use rustls::server::ProducesTickets;
 
-use super::port::Adapter;
+use super::adapter::Adapter;
 use super::workers::Worker;
 use crate::admin::Admin;
 use crate::config;
+use crate::drain::{self, Trigger};
 use crate::listener::{self, CapLimits, Front, HeadLimits, Http2Settings, Settings, TlsError};
 use crate::metrics::Shard;
 
@@ -19,6 +20,8 @@ use crate::metrics::Shard;
 pub(super) struct Serving {
     /// One for each worker, in their order.
     pub(super) fronts: Vec<Arc<Front<Adapter>>>,
+    /// Ends the connections that are served under this listener's name.
+    pub(super) connections: Arc<Trigger>,
     proxies: Vec<IpNet>,
 }
 
@@ -44,8 +47,17 @@ impl Serving {
         };
         Ok(Self {
             fronts: workers.iter().map(front).collect(),
+            connections: Arc::new(drain::channel().0),
             proxies: listener.proxy_protocol.clone(),
         })
+    }
+
+    /// The same, with the connections of `before`: they are still one listener's.
+    pub(super) fn after(self, before: &Self) -> Self {
+        Self {
+            connections: before.connections.clone(),
+            ..self
+        }
     }
 
     /// Does a PROXY header come first from there?
@@ -58,18 +70,18 @@ impl Serving {
 
 /// For the admin interface.
 pub(super) fn admin_front(
-    admin: Admin,
+    admin: Arc<Admin>,
     tls: Option<Arc<ServerConfig>>,
     limits: &config::Limits,
     metrics: Arc<Shard>,
-) -> Arc<Front<Admin>> {
-    Arc::new(Front {
+) -> Front<Admin> {
+    Front {
         listener: "admin".into(),
         tls,
-        handler: Arc::new(admin),
+        handler: admin,
         settings: Arc::new(settings(limits)),
         metrics,
-    })
+    }
 }
 
 fn settings(limits: &config::Limits) -> Settings {

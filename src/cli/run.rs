@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::admin::Order;
-use crate::app::App;
+use crate::app::{self, App, Manager};
 use crate::config::Config;
 use crate::telemetry;
 
@@ -30,6 +30,9 @@ impl Run {
     /// # Errors
     /// The gateway cannot start.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
+        let manager = Manager::from_environment()?;
+        // Before the first secret is read.
+        let limited = app::set_resource_limits();
         let (config, warnings) = match Config::load(&self.config) {
             Ok(loaded) => loaded,
             Err(diagnosis) => return Ok(super::refuse(&diagnosis)),
@@ -38,7 +41,10 @@ impl Run {
         for warning in warnings {
             tracing::warn!("{warning}");
         }
-        let app = App::bind(config, Some(self.config))?;
+        if let Err(error) = limited {
+            tracing::warn!(%error, "core dumps or open files could not be limited as they should");
+        }
+        let app = App::bind_under(manager, config, Some(self.config))?;
         follow_signals(app.orders())?;
         app.run().await;
         Ok(ExitCode::SUCCESS)

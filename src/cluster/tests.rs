@@ -154,6 +154,10 @@ fn a_request_that_failed_goes_to_a_well_node_even_in_panic() {
         cluster.observe(node, FAILED, now());
     }
     assert!(cluster.panic(now()));
+    let picks = (0..1000).filter_map(|_| cluster.pick(0, &[], now()));
+    let well = picks.filter(|pick| pick.node().id() == nodes[2].id());
+    let well = well.count();
+    assert!((700..1000).contains(&well), "most, but not all: {well}");
     for _ in 0..50 {
         let pick = cluster.pick_again(0, &[nodes[0].id()], now()).unwrap();
         assert_eq!(pick.node().id(), nodes[2].id());

@@ -100,6 +100,17 @@ impl Snapshot {
         }
     }
 
+    /// Serves a listener that is gone as `previous` did, for those who are still connected to it. A
+    /// listener that is there stays as it is.
+    pub fn keep_front(&mut self, listener: &Arc<str>, previous: &Self) {
+        if let (false, Some(front)) = (
+            self.fronts.contains_key(listener),
+            previous.fronts.get(listener),
+        ) {
+            self.fronts.insert(listener.clone(), front.clone());
+        }
+    }
+
     /// The policies of a listener.
     ///
     /// # Errors
@@ -127,7 +138,7 @@ impl Snapshot {
 }
 
 /// What a listener does with what comes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Front {
     /// Callers with an unknown ak or another scheme.
     pub unknown_clients: UnknownClients,

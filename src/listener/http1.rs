@@ -32,7 +32,7 @@ use super::head::request::origin_form;
 use super::linger::{close, linger};
 use super::stream::Stream;
 use super::{Handler, Peer, refusal};
-use crate::drain::{Phase, Watch};
+use crate::drain::{Follower, Phase, Watch};
 use crate::metrics::ConnectionEnded;
 
 /// Serves until the connection ends.
@@ -46,7 +46,7 @@ pub(super) async fn serve<H: Handler>(stream: Stream, front: Arc<Front<H>>, life
         watch: life.watch.clone(),
     };
     let mut connection =
-        builder(front.settings.head.fields).serve_connection(TokioIo::new(gate), exchanges);
+        builder(front.settings.head).serve_connection(TokioIo::new(gate), exchanges);
     let end = drive(&mut connection, &front, &life, &exchange).await;
     if let Some(fault) = exchange.fault() {
         fault.count(&front.metrics);
@@ -71,12 +71,13 @@ pub(super) async fn serve<H: Handler>(stream: Stream, front: Arc<Front<H>>, life
     }
 }
 
-fn builder(fields: usize) -> http1::Builder {
+fn builder(head: HeadLimits) -> http1::Builder {
     let mut builder = http1::Builder::new();
     // Deadlines are the driver's, and it counts with a finer clock.
     builder.header_read_timeout(None);
-    if fields > HYPERS_MAX_HEADERS {
-        builder.max_headers(fields);
+    builder.max_buf_size(head.size + BUFFER);
+    if head.fields > HYPERS_MAX_HEADERS {
+        builder.max_headers(head.fields);
     }
     builder
 }
@@ -91,20 +92,13 @@ async fn drive<H: Handler>(
     let mut sleep = pin!(tokio::time::sleep(front.settings.header_timeout));
     let mut pace = Pace::new(exchange.clone(), &front.settings, life, sleep.as_mut());
     let mut watch = life.watch.clone();
-    let mut acts = pin!(async move {
-        watch.reached(Phase::Closing).await;
-        watch.reached(Phase::Forced).await;
-    });
-    let mut seen = None;
+    let forced = pin!(watch.reached(Phase::Forced));
+    let mut drain = Follower::new(forced);
     std::future::poll_fn(|context| {
-        let phase = life.watch.phase();
-        if seen != Some(phase) {
-            // Polled only when the phase has moved: each poll takes a lock that all tasks share.
-            seen = Some(phase);
+        if drain.follow(context) {
             life.permit.pulse().wake(context.waker());
-            let _ = acts.as_mut().poll(context);
         }
-        if phase == Phase::Forced {
+        if life.watch.phase() == Phase::Forced {
             return Poll::Ready(End::By(ConnectionEnded::Drain));
         }
         loop {
@@ -228,6 +222,10 @@ pub(super) fn judge_all(stream: impl AsyncRead + Unpin, limits: HeadLimits) -> J
         }
     }
 }
+
+/// Of an answer that the client reads slowly, besides room for a head. hyper would hold 400 KiB, in
+/// pieces that keep several times as much alive.
+const BUFFER: usize = 32 * 1024;
 
 /// Above it hyper needs to be told, and allocates for each request.
 const HYPERS_MAX_HEADERS: usize = 100;

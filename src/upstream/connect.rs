@@ -64,6 +64,7 @@ async fn open(
     });
     let (sender, connection) = http1::Builder::new()
         .max_header_size(MAX_HEAD)
+        .max_buf_size(MAX_HEAD)
         .handshake(io)
         .await
         .map_err(io::Error::other)?;

@@ -1,6 +1,6 @@
 //! What scenarios look at again and again: what reached the nodes, and what an error looks like.
 
-use ccfs_gateway::cli::client::{Answer, ClientError, SignedRequest, Trust};
+use ccfs_gateway::cli::client::{Answer, Client, ClientError, SignedRequest, Trust};
 use ccfs_gateway::stand_in::Received;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -30,6 +30,12 @@ impl World {
     pub(crate) fn nobody_was_asked(&self) {
         let received = self.received();
         assert!(received.is_empty(), "{received:#?}");
+    }
+
+    /// Another client that trusts the gateway and keeps connections.
+    pub(crate) fn another_client(&self) -> Client {
+        let trust = Trust::file(&self.file("ca.pem")).unwrap();
+        Client::new(&trust).unwrap().keeping(8)
     }
 
     /// Writes raw bytes on a connection of its own and reads to its end.

@@ -1,1 +1,360 @@
-//! x
+//! The interfaces beside the recording-URL one: envelopes, downloads, uploads, what may be repeated.
+
+use std::time::Duration;
+
+use ccfs_gateway::cli::client::{NAMES, SignedRequest};
+use ccfs_gateway::stand_in::{Fault, When, files};
+use http::header::CONTENT_TYPE;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use crate::expect::{answered, carries_what_all_do, desc, refused};
+use crate::support::{BERLIN, SHANGHAI, Setup, World, credential, signed};
+
+/// All that have an envelope, and a message that their node understands.
+pub(super) const ENVELOPES: [(&str, &str); 17] = [
+    ("queryBillData", JOB),
+    ("downloadBillFile", r#"{"billFileName":"a.zip"}"#),
+    ("downloadRecordFile", FILE),
+    ("downloadRecord", FILE),
+    ("queryAgentOprInfoData", JOB),
+    (
+        "downloadAgentOprInfoFile",
+        r#"{"agentOprInfoFileName":"a.zip"}"#,
+    ),
+    ("requestPlayVoice", FILE),
+    ("downloadOiapRecord", FILE),
+    ("downloadIVRRecordFile", FILE),
+    ("ivr/downloadFile", FILE),
+    ("ivr/uploadFile", r#"{"data":"UklGRg=="}"#),
+    ("ivr/getFileHash", FILE),
+    ("ivr/deleteFile", FILE),
+    ("downloadTransferFile", FILE),
+    ("requestRecordAnalysis", "{}"),
+    ("queryRecordAnalysisStatus", "{}"),
+    ("downloadRecordAnalysisFile", FILE),
+];
+
+const FILE: &str = r#"{"fileName":"a/size-17.wav"}"#;
+
+const JOB: &str = r#"{"beginTime":"2022-01-02 10:00:00","endTime":"2022-01-02 11:00:00","dataType":"call","callBackURL":"https://a"}"#;
+
+fn message(tail: &str) -> &'static str {
+    ENVELOPES.iter().find(|(name, _)| *name == tail).unwrap().1
+}
+
+pub(super) fn envelope(world: &World, tail: &str) -> SignedRequest {
+    let body = format!(
+        "{{\"request\":{{\"version\":\"2.0\"}},\"msgBody\":{}}}",
+        message(tail)
+    );
+    signed(world.post_to(tail, body), SHANGHAI)
+}
+
+#[tokio::test]
+async fn a_whole_envelope_goes_on_byte_for_byte() {
+    let world = World::start().await;
+    for (tail, message) in ENVELOPES {
+        let body = format!(
+            "{{ \"msgBody\": {message} ,\n\"request\" :{{\"version\":\"2.0\",\"x\":1.0}},\"y\":null}} "
+        );
+        let request = signed(world.post_to(tail, body), SHANGHAI);
+        let answer = world.send(&request).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.header("x-gateway-error")),
+            (200, None),
+            "{tail}"
+        );
+        carries_what_all_do(&answer);
+        let got = world.sole();
+        assert_eq!(got.body, request.body, "{tail}");
+        assert_eq!(
+            got.header("authorization"),
+            request.headers["authorization"].to_str().ok()
+        );
+        assert_eq!(got.access_key.as_deref(), Some(SHANGHAI));
+    }
+}
+
+#[tokio::test]
+async fn a_missing_version_is_added_and_the_request_signed_again() {
+    let world = World::start().await;
+    for (number, (tail, message)) in ENVELOPES.into_iter().enumerate() {
+        let head = ["", "\"request\":{},", "\"request\":{\"x\":[1.50]},"][number % 3];
+        let body = format!("{{{head}\"msgBody\":{message}}}");
+        let earlier = Timestamp::now() - SignedDuration::from_mins(5);
+        let request = world.post_to(tail, body);
+        let request = request.sign(&credential(SHANGHAI), NAMES, earlier).unwrap();
+        let answer = world.send(&request).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.header("x-gateway-error")),
+            (200, None),
+            "{tail}"
+        );
+        if answer
+            .header("content-type")
+            .unwrap()
+            .starts_with("application/json")
+        {
+            answered(&answer, "0");
+        }
+        let got = world.sole();
+        let mut expected: Value = serde_json::from_slice(&request.body).unwrap();
+        expected["request"]["version"] = "2.0".into();
+        assert_eq!(
+            serde_json::from_slice::<Value>(&got.body).unwrap(),
+            expected,
+            "{tail}"
+        );
+        assert_eq!(got.access_key.as_deref(), Some(SHANGHAI));
+        assert_eq!(
+            got.header("content-length"),
+            Some(&*got.body.len().to_string())
+        );
+        let age =
+            Timestamp::now().duration_since(parts(got.header("authorization"))[2].parse().unwrap());
+        assert!(age.abs() < SignedDuration::from_secs(30));
+    }
+}
+
+fn parts(authorization: Option<&str>) -> Vec<&str> {
+    authorization.unwrap().split('/').collect()
+}
+
+#[tokio::test]
+async fn times_with_offset_become_tenant_local() {
+    let world = World::start().await;
+    let both = |begin: &str, end: &str| {
+        json!({
+            "request": {"version": "2.0"},
+            "msgBody": {"beginTime": begin, "endTime": end, "dataType": "call", "callBackURL": "https://a", "x": begin},
+            "beginTime": begin,
+        })
+    };
+    let (utc, plain) = ("2022-07-02T23:00:00Z", "2022-07-03 12:00:00");
+    for tail in ["queryBillData", "queryAgentOprInfoData"] {
+        for (ak, begin, end, out) in [
+            (
+                SHANGHAI,
+                utc,
+                "2022-07-03T10:00:00+08:00",
+                ("2022-07-03 07:00:00", "2022-07-03 10:00:00"),
+            ),
+            (
+                BERLIN,
+                utc,
+                "2022-07-03T10:00:00+08:00",
+                ("2022-07-03 01:00:00", "2022-07-03 04:00:00"),
+            ),
+            (BERLIN, utc, plain, ("2022-07-03 01:00:00", plain)),
+            (SHANGHAI, plain, plain, (plain, plain)),
+        ] {
+            let sent = both(begin, end);
+            let request = signed(world.post_to(tail, sent.to_string()), ak);
+            answered(&world.send(&request).await, "0");
+            let got = world.sole();
+            let mut expected = sent;
+            expected["msgBody"]["beginTime"] = out.0.into();
+            expected["msgBody"]["endTime"] = out.1.into();
+            assert_eq!(
+                serde_json::from_slice::<Value>(&got.body).unwrap(),
+                expected
+            );
+            assert_eq!(got.access_key.as_deref(), Some(ak));
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_an_envelope_says_is_for_the_node_to_judge() {
+    let world = World::start().await;
+    for body in [
+        r#"{"request":{"version":"1.0"},"msgBody":{"fileName":"a"}}"#,
+        r#"{"request":{"version":null},"msgBody":{"fileName":"a"}}"#,
+        r#"{"request":{"version":"2.0"}}"#,
+        r#"{"request":5,"msgBody":{"fileName":"a"}}"#,
+        r#"{"request":{"version":"2.0"},"msgBody":{"fileName":""}}"#,
+        r#"{"request":{"version":"2.0"},"msgBody":{"beginTime":"x","fileName":"a","endTime":5}}"#,
+    ] {
+        let request = signed(world.post_to("ivr/getFileHash", body), SHANGHAI);
+        let answer = world.send(&request).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.header("x-gateway-error")),
+            (200, None),
+            "{body}"
+        );
+        assert_eq!(world.sole().body, body);
+    }
+    for body in [
+        "",
+        "no json",
+        "[]",
+        r#"{"request":{},"request":{}}"#,
+        r#"{"msgBody":{"a":1,"a":2}}"#,
+    ] {
+        let request = signed(world.post_to("ivr/getFileHash", body), SHANGHAI);
+        let answer = world.send(&request).await;
+        refused(&answer, 200, "invalid-request", "0300007");
+        println!("{}", desc(&answer));
+    }
+    let request = world
+        .post_to("downloadRecord", "{}")
+        .with(CONTENT_TYPE, "text/plain");
+    refused(
+        &world.send(&signed(request, SHANGHAI)).await,
+        415,
+        "unsupported-media-type",
+        "GW415",
+    );
+    world.nobody_was_asked();
+}
+
+#[tokio::test]
+async fn each_interface_has_its_method_and_wants_a_signature() {
+    let world = World::start().await;
+    for (tail, message) in ENVELOPES {
+        let body = format!("{{\"request\":{{\"version\":\"2.0\"}},\"msgBody\":{message}}}");
+        refused(
+            &world.send(&world.post_to(tail, body)).await,
+            401,
+            "unauthenticated",
+            "GW401",
+        );
+        let url = format!("{}/CCFS/resource/ccfs/{tail}", world.url());
+        let answer = world.send(&SignedRequest::get(&url).unwrap()).await;
+        refused(&answer, 405, "method-not-allowed", "GW405");
+        assert_eq!(answer.header("allow"), Some("POST"));
+    }
+    world.nobody_was_asked();
+}
+
+pub(super) fn download(world: &World, name: &str) -> SignedRequest {
+    let body = json!({"request": {"version": "2.0"}, "msgBody": {"fileName": name}});
+    signed(world.post_to("downloadRecord", body.to_string()), SHANGHAI)
+}
+
+#[tokio::test]
+async fn downloads_arrive_whole_whatever_their_size() {
+    let world = World::start().await;
+    for (size, chunked) in [
+        (0, false),
+        (1, false),
+        (65_536, false),
+        (65_537, true),
+        (5 << 20, false),
+        (300_000, true),
+    ] {
+        if chunked {
+            world.nodes[0]
+                .faults()
+                .inject(Fault::Chunked, When::Next(1));
+        }
+        let request = download(&world, &format!("a/size-{size}.wav"));
+        let answer = world.send(&request).await;
+        assert_eq!((answer.status.as_u16(), answer.body.len()), (200, size));
+        assert!(files::matches(0, &answer.body));
+        assert_eq!(
+            answer.header("content-type"),
+            Some("Application/Octet-stream;charset=UTF-8")
+        );
+        let length = (!chunked).then(|| size.to_string());
+        assert_eq!(answer.header("content-length"), length.as_deref());
+        carries_what_all_do(&answer);
+    }
+    let failed = world.send(&download(&world, "code-0300011.wav")).await;
+    answered(&failed, "0300011");
+}
+
+#[tokio::test]
+async fn nothing_but_recording_urls_is_cached() {
+    let world = World::start().await;
+    for (tail, _) in ENVELOPES {
+        for _ in 0..2 {
+            let answer = world.send(&envelope(&world, tail)).await;
+            assert_eq!(answer.header("age"), None);
+            assert_eq!(answer.header("cache-status"), None);
+            world.sole();
+        }
+    }
+}
+
+#[tokio::test]
+async fn uploads_have_a_limit_of_their_own() {
+    let tables = "[limits]\nmax_upload_size = \"512KiB\"".into();
+    let smaller = Setup {
+        tables,
+        ..Setup::default()
+    };
+    let (smaller, usual) = (smaller.start().await, World::start().await);
+    let upload = |world: &World, size: usize| {
+        let empty = r#"{"request":{"version":"2.0"},"msgBody":{"data":""}}"#;
+        let data = "A".repeat(size - empty.len());
+        let body = empty.replace("\"\"", &format!("\"{data}\""));
+        world.post_to("ivr/uploadFile?vdnId=5", body)
+    };
+    for size in [(64 << 10) + 1, 512 << 10] {
+        let request = signed(upload(&smaller, size), SHANGHAI);
+        answered(&smaller.send(&request).await, "0");
+        let got = smaller.sole();
+        assert_eq!(
+            (got.body_length, got.access_key.is_some()),
+            (size as u64, true)
+        );
+    }
+    for (world, tail, limit) in [
+        (&smaller, "ivr/uploadFile", 512 << 10),
+        (&usual, "ivr/uploadFile", 8 << 20),
+        (&usual, "unlisted", 8 << 20),
+        (&usual, "downloadRecord", 64 << 10),
+    ] {
+        // Not signed: a size comes first, so that one that is allowed is 401.
+        let request = world.post_to(tail, "x".repeat(limit + 1));
+        let answer = world.send(&request).await;
+        refused(&answer, 413, "body-too-large", "GW413");
+        let answer = world.send(&world.post_to(tail, "x".repeat(limit))).await;
+        refused(&answer, 401, "unauthenticated", "GW401");
+        world.nobody_was_asked();
+    }
+}
+
+#[tokio::test]
+async fn an_upload_without_version_is_signed_again_whole() {
+    let world = World::start().await;
+    let body = format!("{{\"msgBody\":{{\"data\":\"{}\"}}}}", "A".repeat(1 << 20));
+    let request = signed(world.post_to("ivr/uploadFile", body), SHANGHAI);
+    answered(&world.send(&request).await, "0");
+    let got = world.sole();
+    assert!(got.body_length > 1 << 20 && got.access_key.is_some());
+}
+
+#[tokio::test]
+async fn bodies_are_bounded_all_together() {
+    let tables = "[limits]\nmax_buffered = \"100KiB\"\nmax_upload_size = \"100KiB\"";
+    let setup = Setup {
+        tables: tables.into(),
+        ..Setup::default()
+    };
+    let world = setup.start().await;
+    let upload = |size: usize| {
+        let body = json!({"request": {"version": "2.0"}, "msgBody": {"data": "A".repeat(size)}});
+        signed(world.post_to("ivr/uploadFile", body.to_string()), SHANGHAI)
+    };
+    let (node, large, small) = (&world.nodes[0], upload(60 << 10), upload(10 << 10));
+    node.faults().inject(Fault::Hold, When::Next(1));
+    let held = world.send(&large);
+    let others = async {
+        let came = node.wait_for("ivr/uploadFile", 1, Duration::from_secs(10));
+        assert!(came.await);
+        let answer = world.send(&large).await;
+        refused(&answer, 503, "overloaded", "GW503");
+        assert!(answer.header("retry-after").is_some());
+        answered(&world.send(&small).await, "0");
+        node.faults().release();
+    };
+    let (held, ()) = tokio::join!(held, others);
+    answered(&held, "0");
+    // What was taken is given back.
+    for _ in 0..3 {
+        answered(&world.send(&large).await, "0");
+    }
+}

@@ -1,9 +1,10 @@
 //! The same rules for what no scanner saw: an HTTP/2 request, already parsed by h2. Afterwards both
 //! versions look alike: one Host field, a target in origin form.
 
-use http::header::{CONTENT_LENGTH, HOST};
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, COOKIE, HOST};
 use http::request::Parts;
-use http::{HeaderValue, Method, Uri};
+use http::{HeaderMap, HeaderValue, Method, Uri};
 
 use super::{Fault, HeadLimits, field, host, target};
 use crate::metrics::Malformed;
@@ -23,8 +24,26 @@ pub(in crate::listener) fn judge(head: &mut Parts, limits: HeadLimits) -> Result
     if let Some(authority) = authority {
         head.headers.insert(HOST, authority);
     }
+    join_cookies(&mut head.headers);
     origin_form(head);
     Ok(())
+}
+
+/// HTTP/2 may split Cookie; what goes on over HTTP/1.1 has one (RFC 9113, 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut pieces = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
+    let (Some(first), Some(second)) = (pieces.next(), pieces.next()) else {
+        return;
+    };
+    let mut joined = [first, second].join(&b"; "[..]);
+    for piece in pieces {
+        joined.extend_from_slice(b"; ");
+        joined.extend_from_slice(piece);
+    }
+    // Legal values joined by legal bytes are one.
+    if let Ok(joined) = HeaderValue::from_maybe_shared(Bytes::from(joined)) {
+        headers.insert(COOKIE, joined);
+    }
 }
 
 /// Leaves the path and the query of the target, as the HTTP/1 origin form has it.

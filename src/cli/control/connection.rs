@@ -1,0 +1,167 @@
+//! One request to an admin interface.
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, HOST};
+use http::uri::{Authority, Scheme};
+use http::{HeaderValue, Method, Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_util::task::AbortOnDropHandle;
+use zeroize::Zeroizing;
+
+use super::Target;
+use crate::cli::client::Trust;
+
+/// An admin interface.
+pub(super) struct Admin {
+    authority: Authority,
+    trust: Option<Trust>,
+    token: Option<HeaderValue>,
+}
+
+impl Admin {
+    pub(super) fn new(target: &Target) -> anyhow::Result<Self> {
+        let wrong = || {
+            let url = &target.admin;
+            format!(
+                "{url:?} is no URL of an admin interface: http://HOST:PORT or https://HOST:PORT"
+            )
+        };
+        let uri: Uri = target.admin.parse().with_context(wrong)?;
+        let is_bare = matches!(uri.path(), "" | "/") && uri.query().is_none();
+        let Some(authority) = uri.authority().filter(|_| is_bare).cloned() else {
+            bail!(wrong());
+        };
+        if authority.as_str().contains('@') {
+            bail!("a URL with a password in it is shown in process lists: use --token-file");
+        }
+        let trust = match uri.scheme() {
+            Some(scheme) if *scheme == Scheme::HTTP => None,
+            Some(scheme) if *scheme == Scheme::HTTPS => Some(match &target.ca {
+                Some(path) => Trust::file(path)?,
+                None if target.insecure => Trust::Anybody,
+                None => Trust::system(),
+            }),
+            _ => bail!(wrong()),
+        };
+        Ok(Self {
+            authority,
+            trust,
+            token: token(target)?,
+        })
+    }
+
+    pub(super) async fn ask(&self, method: Method, path: &str) -> anyhow::Result<Reply> {
+        let host = self.authority.host();
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let tls = self.trust.as_ref().map(Trust::client_config).transpose()?;
+        let default = if tls.is_some() { 443 } else { 80 };
+        let port = self.authority.port_u16().unwrap_or(default);
+        let stream = TcpStream::connect((host, port)).await?;
+        let request = self.request(method, path)?;
+        match tls {
+            None => exchange(stream, request).await,
+            Some(tls) => {
+                let name = ServerName::try_from(host.to_owned())?;
+                let stream = TlsConnector::from(tls).connect(name, stream).await?;
+                exchange(stream, request).await
+            }
+        }
+    }
+
+    fn request(&self, method: Method, path: &str) -> anyhow::Result<Request<Empty<Bytes>>> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, self.authority.as_str())
+            .header("x-ccfs-gateway", "1")
+            .body(Empty::new())?;
+        if let Some(token) = &self.token {
+            request.headers_mut().insert(AUTHORIZATION, token.clone());
+        }
+        Ok(request)
+    }
+}
+
+/// What an admin interface answered.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) status: StatusCode,
+    body: Bytes,
+}
+
+impl Reply {
+    /// The answer, if it is a yes.
+    pub(super) fn accept(&self) -> anyhow::Result<Value> {
+        if !self.status.is_success() {
+            bail!("{}", self.words());
+        }
+        serde_json::from_slice(&self.body)
+            .context("the answer is no JSON: is this the admin interface of a ccfs-gateway?")
+    }
+
+    /// The answer in words.
+    pub(super) fn words(&self) -> String {
+        let problem: Value = serde_json::from_slice(&self.body).unwrap_or_default();
+        match problem["detail"].as_str() {
+            Some(detail) => format!("{}: {detail}", self.status.as_u16()),
+            None => String::from_utf8_lossy(&self.body).trim().to_owned(),
+        }
+    }
+}
+
+async fn exchange<S>(stream: S, request: Request<Empty<Bytes>>) -> anyhow::Result<Reply>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut sender, driver) = http1::handshake(TokioIo::new(stream)).await?;
+    #[expect(clippy::disallowed_methods, reason = "ends with its handle, below")]
+    let _driver = AbortOnDropHandle::new(tokio::spawn(driver));
+    let (head, body) = sender.send_request(request).await?.into_parts();
+    let body = Limited::new(body, LARGEST).collect().await;
+    let body = body.map_err(|error| anyhow::anyhow!(error))?.to_bytes();
+    Ok(Reply {
+        status: head.status,
+        body,
+    })
+}
+
+/// As a `Bearer` value that is never printed.
+fn token(target: &Target) -> anyhow::Result<Option<HeaderValue>> {
+    let text = match &target.token_file {
+        Some(path) => Some(
+            std::fs::read_to_string(path)
+                .with_context(|| format!("cannot read the token file {}", path.display()))?,
+        ),
+        None => from_environment(),
+    };
+    let Some(text) = text.map(Zeroizing::new) else {
+        return Ok(None);
+    };
+    let bearer = Zeroizing::new(format!("Bearer {}", text.trim_end()));
+    // The error would show the token.
+    let Ok(mut value) = HeaderValue::from_str(&bearer) else {
+        bail!("the admin token holds characters that no field can carry");
+    };
+    value.set_sensitive(true);
+    Ok(Some(value))
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an edge: a token must not stand on the command line"
+)]
+fn from_environment() -> Option<String> {
+    std::env::var("CCFS_GATEWAY_ADMIN_TOKEN")
+        .ok()
+        .filter(|token| !token.is_empty())
+}
+
+const LARGEST: usize = 16 * 1024 * 1024;

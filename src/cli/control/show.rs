@@ -1,0 +1,160 @@
+//! `/status` in words and tables.
+
+use std::fmt::Write;
+
+use serde_json::Value;
+
+use super::table::Column::{Number, Text};
+use super::table::{Table, printable};
+
+/// All that fits on a screen.
+pub(super) fn status(status: &Value) -> String {
+    let rates = &status["rates"];
+    let latency = &status["latency"]["all"];
+    let cache = &status["cache"];
+    let state = if status["draining"] == true {
+        "draining"
+    } else {
+        "serving"
+    };
+    let mut text = format!(
+        "ccfs-gateway {}, {state}, up {}, generation {}, {} in flight\n\n",
+        string(&status["version"]),
+        span(status["uptime_seconds"].as_u64().unwrap_or_default()),
+        status["generation"],
+        status["requests_in_flight"],
+    );
+    // Writing to a `String` cannot fail.
+    let _ = write!(
+        text,
+        "requests  {}/s, errors {}/s, limited {}/s, refused {}/s, cache hits {}\n\
+         latency   p50 {} ms, p90 {} ms, p99 {} ms\n\
+         cache     {} answers, {} of {}, {} fetches under way\n\
+         reload    {}\n",
+        number(&rates["requests"]),
+        number(&rates["errors"]),
+        number(&rates["limited"]),
+        number(&rates["refused"]),
+        rates["hit_ratio"]
+            .as_f64()
+            .map_or("-".to_owned(), |ratio| format!("{:.0} %", ratio * 100.0)),
+        number(&latency["p50_ms"]),
+        number(&latency["p90_ms"]),
+        number(&latency["p99_ms"]),
+        cache["entries"],
+        mebibytes(&cache["bytes"]),
+        mebibytes(&cache["max_bytes"]),
+        cache["fetches"],
+        reload(&status["reloads"]["last"]),
+    );
+    format!("{text}\n{}\n{}", listeners(status), nodes(status))
+}
+
+/// One line for each node.
+pub(super) fn nodes(status: &Value) -> String {
+    let mut table = Table::new(&[
+        Text("CLUSTER"),
+        Text("NODE"),
+        Text("STATE"),
+        Number("IN FLIGHT"),
+        Number("TRIES"),
+        Number("FAILURES"),
+        Number("P50 MS"),
+        Text("LAST FAILURE"),
+    ]);
+    for cluster in list(&status["clusters"]) {
+        for node in list(&cluster["nodes"]) {
+            let (address, socket) = (string(&node["address"]), string(&node["socket"]));
+            table.push([
+                string(&cluster["name"]),
+                if address == socket {
+                    address
+                } else {
+                    format!("{address} ({socket})")
+                },
+                string(&node["state"]),
+                string(&node["in_flight"]),
+                string(&node["requests"]),
+                string(&node["failures"]),
+                number(&node["p50_ms"]),
+                string(&node["last_error"]),
+            ]);
+        }
+    }
+    table.write()
+}
+
+fn listeners(status: &Value) -> String {
+    let mut table = Table::new(&[
+        Text("LISTENER"),
+        Text("ADDRESS"),
+        Number("CONNECTIONS"),
+        Text("CERTIFICATE"),
+        Number("DAYS LEFT"),
+    ]);
+    for listener in list(&status["listeners"]) {
+        let mut head = ["name", "address", "connections"].map(|name| string(&listener[name]));
+        for certificate in list(&listener["certificates"]) {
+            let [name, address, connections] = std::mem::take(&mut head);
+            table.push([
+                name,
+                address,
+                connections,
+                string(&certificate["names"][0]),
+                string(&certificate["days_left"]),
+            ]);
+        }
+    }
+    table.write()
+}
+
+/// The error of a refused one is a diagnosis of several lines.
+fn reload(last: &Value) -> String {
+    let at = string(&last["at"]);
+    match last["error"].as_str() {
+        _ if last.is_null() => "none since the start".to_owned(),
+        None => format!("done at {at}"),
+        Some(error) => {
+            let lines = error
+                .lines()
+                .map(|line| format!("\n    {}", printable(line)));
+            format!("REFUSED at {at}:{}", lines.collect::<String>())
+        }
+    }
+}
+
+fn list(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+/// A value as a cell: `-` for what is not there.
+fn string(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => printable(text),
+        Value::Array(_) | Value::Bool(_) | Value::Number(_) | Value::Object(_) => value.to_string(),
+    }
+}
+
+fn number(value: &Value) -> String {
+    match value.as_f64() {
+        None => "-".to_owned(),
+        Some(number) if number != 0.0 && number < 10.0 => format!("{number:.1}"),
+        Some(number) => format!("{number:.0}"),
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "for the eye")]
+fn mebibytes(value: &Value) -> String {
+    let bytes = value.as_u64().unwrap_or_default();
+    format!("{:.1} MiB", bytes as f64 / (1024.0 * 1024.0))
+}
+
+fn span(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..86_400 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3600),
+    }
+}

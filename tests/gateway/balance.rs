@@ -1,0 +1,130 @@
+//! Who gets how much, and who gets nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use ccfs_gateway::stand_in::{Fault, When};
+use http::header::CACHE_CONTROL;
+
+use crate::load::{Kind, Load, Target, ask_admin};
+use crate::support::{SHANGHAI, Setup, World, eventually, read, signed};
+
+async fn before(nodes: usize, cluster: &str) -> World {
+    Setup {
+        nodes,
+        cluster: cluster.into(),
+        ..Setup::default()
+    }
+    .start()
+    .await
+}
+
+fn counts(world: &World) -> Vec<u64> {
+    let nodes = world.nodes.iter();
+    nodes
+        .map(|node| node.count("getRecordFileUrlFromObs"))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn traffic_is_spread_by_weight() {
+    for policy in ["least-request", "round-robin"] {
+        let world = before(3, &format!("balance = \"{policy}\"")).await;
+        let file = world.file("gateway.toml");
+        let mut text = read(&file);
+        for (node, weight) in world.nodes.iter().zip(1..) {
+            let url = format!("\"{}\"", node.url());
+            text = text.replace(&url, &format!("{{ url = {url}, weight = {weight} }}"));
+        }
+        std::fs::write(&file, text).unwrap();
+        ask_admin(&world, "POST", "/reload").await;
+        let load = Load::start(&Target::of(&world), Kind::Recording, 8, Duration::ZERO);
+        load.more(2400).await;
+        load.end().await.assert_nothing_lost(policy);
+        let counts = counts(&world);
+        let total: u64 = counts.iter().sum();
+        for (&count, weight) in counts.iter().zip(1u32..) {
+            let fair = total as f64 * f64::from(weight) / 6.0;
+            let off = (count as f64 - fair).abs() / total as f64;
+            assert!(off < 0.05, "{policy}: {counts:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drained_node_gets_nothing_new_until_it_is_undrained() {
+    for policy in ["least-request", "round-robin", "consistent-hash"] {
+        let world = before(2, &format!("balance = \"{policy}\"")).await;
+        let load = Load::start(&Target::of(&world), Kind::Recording, 4, Duration::ZERO);
+        load.more(60).await;
+        let path = format!("/nodes/ccfs/{}", world.nodes[0].address());
+        ask_admin(&world, "POST", &format!("{path}/drain")).await;
+        // What was under way when the order came.
+        load.more(8).await;
+        let at_drain = counts(&world);
+        load.more(100).await;
+        ask_admin(&world, "POST", "/reload").await;
+        load.more(100).await;
+        let drained = counts(&world);
+        assert_eq!(drained[0], at_drain[0], "{policy}, also after a reload");
+        assert!(drained[1] >= at_drain[1] + 200);
+        ask_admin(&world, "POST", &format!("{path}/undrain")).await;
+        eventually("it works again", async || counts(&world)[0] > drained[0]).await;
+        load.end().await.assert_nothing_lost(policy);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_stays_with_its_node() {
+    let world = before(3, "balance = \"consistent-hash\"").await;
+    for call in 0..30 {
+        for _ in 0..3 {
+            let request = world.recording(&format!("call-{call}"));
+            let answer = world
+                .send(&signed(request.with(CACHE_CONTROL, "no-cache"), SHANGHAI))
+                .await;
+            assert_eq!(answer.result_code().as_deref(), Some("0"));
+        }
+    }
+    let mut homes: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
+    for (place, node) in world.nodes.iter().enumerate() {
+        for request in node.requests() {
+            if let Ok(body) = serde_json::from_slice::<serde_json::Value>(&request.body) {
+                let call = body["callId"].as_str().unwrap().to_owned();
+                homes.entry(call).or_default().insert(place);
+            }
+        }
+    }
+    assert_eq!(homes.len(), 30);
+    assert!(homes.values().all(|nodes| nodes.len() == 1), "{homes:?}");
+    let used: BTreeSet<_> = homes.values().flatten().collect();
+    assert_eq!(used.len(), 3, "all are somebody's home");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_at_its_cap_gets_no_more() {
+    let world = before(
+        1,
+        "pool = { max_connections = 2 }\nhealth_check = { enabled = false }",
+    )
+    .await;
+    world.nodes[0].faults().inject(Fault::Hold, When::Always);
+    let target = Target::of(&world);
+    let held = Load::start(&target, Kind::Recording, 2, Duration::from_millis(100));
+    let name = "getRecordFileUrlFromObs";
+    assert!(
+        world.nodes[0]
+            .wait_for(name, 2, Duration::from_secs(10))
+            .await
+    );
+    let refused = target.ask(Kind::Recording, "third").await.unwrap_err();
+    let refused = format!("{refused:?}");
+    assert!(
+        refused.contains("503") && refused.contains("no-healthy-node"),
+        "{refused}"
+    );
+    assert_eq!(world.nodes[0].count(name), 2);
+    world.nodes[0].faults().clear();
+    held.end().await.assert_nothing_lost("held");
+    target.ask(Kind::Recording, "fourth").await.unwrap();
+}

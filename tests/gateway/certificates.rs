@@ -1,0 +1,228 @@
+//! Certificates, keys and secrets change under a running gateway.
+
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::time::Duration;
+
+use ccfs_gateway::admin::Order;
+use ccfs_gateway::app::App;
+use ccfs_gateway::auth::{AccessKey, Credential, Secret};
+use ccfs_gateway::cli::client::{Client, NAMES, RecordingQuery, SignedRequest, Trust};
+use ccfs_gateway::config::Config;
+use ccfs_gateway::stand_in::certificates::{Authority, NAMES as HOSTS, write_secret};
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+
+use crate::support::{BEGIN, BERLIN, END, SHANGHAI, World, eventually, read, secret};
+
+/// A second gateway in the folder of a world, from another file, which looks at its files often.
+struct Followed {
+    world: World,
+    url: String,
+    orders: mpsc::Sender<Order>,
+    gateway: tokio::task::JoinHandle<ccfs_gateway::app::Report>,
+}
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        self.gateway.abort();
+    }
+}
+
+impl Followed {
+    /// From the world's configuration, with replacements.
+    async fn start(prepare: impl FnOnce(&World, String) -> String) -> Self {
+        let world = World::start().await;
+        let text = prepare(&world, read(&world.file("gateway.toml")));
+        let file = world.file("followed.toml");
+        std::fs::write(&file, text).unwrap();
+        let (config, _) = Config::load(&file).unwrap_or_else(|wrong| panic!("{wrong}"));
+        let app = App::bind(config, Some(file)).unwrap();
+        let app = app.following_every(Duration::from_millis(20));
+        let url = format!("https://{}", app.bound().listeners["ccfs"]);
+        let orders = app.orders();
+        let gateway = tokio::spawn(app.run());
+        let followed = Self {
+            world,
+            url,
+            orders,
+            gateway,
+        };
+        // The first look has been taken once a change of a file that nobody needs is seen.
+        followed.settle().await;
+        followed
+    }
+
+    /// Waits until a change made now is in force, and with it every earlier one.
+    async fn settle(&self) {
+        let berlin = self.world.file(BERLIN);
+        // Again and again, for the first write may be what the first look sees.
+        for attempt in 0..20 {
+            let text = format!("secret-{attempt}-{}", Timestamp::now().as_nanosecond());
+            write_secret(&berlin.with_extension("new"), text.as_bytes()).unwrap();
+            std::fs::rename(berlin.with_extension("new"), &berlin).unwrap();
+            for _ in 0..50 {
+                if self.status(BERLIN, &text, "ca.pem").await == Some(200) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+        panic!("no change is ever in force");
+    }
+
+    /// Asks with a secret, trusting an authority; nothing if no connection can be had.
+    async fn status(&self, ak: &str, secret: &str, ca: &str) -> Option<u16> {
+        let client = Client::new(&Trust::file(&self.world.file(ca)).unwrap()).unwrap();
+        let secret = Secret::new(secret.as_bytes().to_vec());
+        let credential = Credential::new(AccessKey::from(ak), vec![secret], true);
+        let query = RecordingQuery {
+            call_id: "1637742300-1",
+            begin: BEGIN,
+            end: END,
+            // A node would refuse the changed secret: asked is only what the gateway answers.
+            version: Some("1.0"),
+        };
+        let request = SignedRequest::recording(&self.url, &query).unwrap();
+        let request = request.sign(&credential, NAMES, Timestamp::now()).unwrap();
+        Some(client.send(&request).await.ok()?.status.as_u16())
+    }
+
+    /// Is the gateway's certificate signed by that authority?
+    async fn shows(&self, ca: &str) -> bool {
+        self.status(SHANGHAI, &secret(SHANGHAI), ca).await.is_some()
+    }
+}
+
+/// Another authority, and a leaf of it.
+fn issue(folder: &Path, ca: &Path) {
+    let authority = Authority::new().unwrap();
+    authority.write(ca).unwrap();
+    let leaf = authority.issue(&HOSTS).unwrap();
+    leaf.write(&folder.join("tls.crt"), &folder.join("tls.key"))
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_secret_volume_that_swings_round_is_followed() {
+    // As Kubernetes mounts it: tls.crt -> ..data/tls.crt, ..data -> ..version.
+    let followed = Followed::start(|world, text| {
+        let mount = world.file("mount");
+        std::fs::create_dir_all(mount.join("..one")).unwrap();
+        for (from, to) in [("leaf.pem", "tls.crt"), ("leaf.key", "tls.key")] {
+            std::fs::copy(world.file(from), mount.join("..one").join(to)).unwrap();
+            symlink(Path::new("..data").join(to), mount.join(to)).unwrap();
+        }
+        symlink("..one", mount.join("..data")).unwrap();
+        text.replace("\"leaf.pem\"", "\"mount/tls.crt\"")
+            .replace("\"leaf.key\"", "\"mount/tls.key\"")
+    })
+    .await;
+    assert!(followed.shows("ca.pem").await);
+    let mount = followed.world.file("mount");
+    std::fs::create_dir(mount.join("..two")).unwrap();
+    issue(&mount.join("..two"), &followed.world.file("second.pem"));
+    symlink("..two", mount.join("..data_tmp")).unwrap();
+    std::fs::rename(mount.join("..data_tmp"), mount.join("..data")).unwrap();
+    eventually("the new certificate is shown", async || {
+        followed.shows("second.pem").await
+    })
+    .await;
+    assert!(!followed.shows("ca.pem").await);
+}
+
+#[tokio::test]
+async fn a_bad_certificate_keeps_the_last_good_one() {
+    let followed = Followed::start(|world, text| {
+        for (from, to) in [("leaf.pem", "tls.crt"), ("leaf.key", "tls.key")] {
+            std::fs::copy(world.file(from), world.file(to)).unwrap();
+        }
+        text.replace("\"leaf.pem\"", "\"tls.crt\"")
+            .replace("\"leaf.key\"", "\"tls.key\"")
+    })
+    .await;
+    let certificate = followed.world.file("tls.crt");
+    let good = read(&certificate);
+    for bad in ["", "no certificate", &read(&followed.world.file("ca.pem"))] {
+        std::fs::write(&certificate, bad).unwrap();
+        // Long enough to be looked at more than once: nothing must come of it.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(followed.shows("ca.pem").await, "{bad:?}");
+    }
+    std::fs::remove_file(&certificate).unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(followed.shows("ca.pem").await);
+    std::fs::write(&certificate, good).unwrap();
+    followed.settle().await;
+    issue(&followed.world.file(""), &followed.world.file("second.pem"));
+    eventually("a good one is taken", async || {
+        followed.shows("second.pem").await
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_secret_is_followed_and_the_file_that_somebody_edits_is_not() {
+    let followed = Followed::start(|_, text| text).await;
+    let file = followed.world.file("followed.toml");
+    std::fs::write(&file, "half a sentence, for somebody is still wri").unwrap();
+    let old = secret(SHANGHAI);
+    assert_eq!(
+        followed.status(SHANGHAI, &old, "ca.pem").await,
+        Some(200),
+        "nobody asked for a reload"
+    );
+    write_secret(&followed.world.file(SHANGHAI), b"another one").unwrap();
+    eventually("the new secret is in force", async || {
+        followed.status(SHANGHAI, "another one", "ca.pem").await == Some(200)
+    })
+    .await;
+    assert_eq!(followed.status(SHANGHAI, &old, "ca.pem").await, Some(401));
+    let (answer, result) = tokio::sync::oneshot::channel();
+    followed.orders.send(Order::Reload(answer)).await.unwrap();
+    assert!(result.await.unwrap().is_err(), "now it is read");
+}
+
+#[tokio::test]
+async fn the_admin_token_is_followed() {
+    let followed = Followed::start(|world, text| {
+        write_secret(&world.file("token"), b"the-first-token").unwrap();
+        text.replace(
+            "[admin]\nbind = \"127.0.0.1:0\"",
+            "[admin]\nbind = \"127.0.0.1:ADMIN\"\ntoken_file = \"token\"",
+        )
+        .replace("ADMIN", &free_port().to_string())
+    })
+    .await;
+    let text = read(&followed.world.file("followed.toml"));
+    let port = text.split("[admin]\nbind = \"127.0.0.1:").nth(1).unwrap();
+    let port = port.split('"').next().unwrap().to_owned();
+    let status = async |token: &str| admin_status(&port, token).await;
+    assert_eq!(status("the-first-token").await, 200);
+    write_secret(&followed.world.file("token"), b"the-second-token").unwrap();
+    eventually("the new token is in force", async || {
+        status("the-second-token").await == 200
+    })
+    .await;
+    assert_eq!(status("the-first-token").await, 401);
+}
+
+fn free_port() -> u16 {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    socket.local_addr().unwrap().port()
+}
+
+async fn admin_status(port: &str, token: &str) -> u16 {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(format!("127.0.0.1:{port}"))
+        .await
+        .unwrap();
+    let request = format!(
+        "GET /status HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {token}\r\n\
+         Connection: close\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer.split(' ').nth(1).unwrap().parse().unwrap()
+}

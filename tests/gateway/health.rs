@@ -1,0 +1,258 @@
+//! Nodes that die, hang, slow down and come back while clients are at work: as long as one is well,
+//! nobody notices.
+
+use std::time::{Duration, Instant};
+
+use ccfs_gateway::stand_in::{Admission, Fault, StandIn, When};
+use serde_json::Value;
+
+use crate::load::{Kind, Load, Target, ask_admin, cluster};
+use crate::support::{Setup, World, eventually};
+
+const PAUSE: Duration = Duration::from_millis(5);
+
+fn setup(nodes: usize) -> Setup {
+    Setup {
+        nodes,
+        ..Setup::default()
+    }
+}
+
+/// Recordings and downloads at once.
+struct Clients(Load, Load);
+
+impl Clients {
+    fn start(world: &World) -> Self {
+        let target = Target::of(world);
+        Self(
+            Load::start(&target, Kind::Recording, 6, PAUSE),
+            Load::start(&target, Kind::Download, 2, PAUSE),
+        )
+    }
+
+    async fn more(&self, answers: u64) {
+        self.0.more(answers).await;
+        self.1.more(answers / 5).await;
+    }
+
+    async fn end_without_loss(self, what: &str) {
+        self.0.end().await.assert_nothing_lost(what);
+        self.1.end().await.assert_nothing_lost(what);
+    }
+}
+
+async fn node_of(world: &World, node: &StandIn) -> Value {
+    let cluster = cluster(world).await;
+    let address = node.address().to_string();
+    let nodes = cluster["nodes"].as_array().unwrap();
+    let found = nodes.iter().find(|row| row["address"] == *address);
+    found.unwrap().clone()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killing_and_restarting_two_of_three_loses_nothing() {
+    let mut world = setup(3).start().await;
+    let target = Target::of(&world);
+    let recordings = Load::start(&target, Kind::Recording, 8, PAUSE);
+    for round in 0..6 {
+        let (one, other) = (round % 3, (round + 1) % 3);
+        world.nodes[one].stop().await;
+        recordings.more(30).await;
+        world.nodes[other].stop().await;
+        recordings.more(60).await;
+        for node in [one, other] {
+            world.nodes[node].restart().await.unwrap();
+        }
+        recordings.more(30).await;
+    }
+    recordings
+        .end()
+        .await
+        .assert_nothing_lost("kill and restart");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn downloads_that_have_not_begun_move_on() {
+    let mut world = setup(2).start().await;
+    for fault in [
+        Fault::CloseBeforeAnswer,
+        Fault::CloseInHead,
+        Fault::FlowControl,
+        Fault::GarbageHttp,
+        Fault::Reset,
+        Fault::Status(502),
+        Fault::Status(503),
+    ] {
+        let what = format!("{fault:?}");
+        world.nodes[0].faults().inject(fault, When::Next(2));
+        let downloads = Load::start(&Target::of(&world), Kind::Download, 1, PAUSE);
+        downloads.more(6).await;
+        downloads.end().await.assert_nothing_lost(&what);
+        world.nodes[0].faults().clear();
+    }
+    world.nodes[0].stop().await;
+    let downloads = Load::start(&Target::of(&world), Kind::Download, 2, PAUSE);
+    downloads.more(20).await;
+    downloads.end().await.assert_nothing_lost("stopped");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_of_three_that_hang_cost_time_but_no_request() {
+    let world = setup(3).start().await;
+    let clients = Clients::start(&world);
+    clients.more(50).await;
+    // One takes requests and never answers, probes neither; the other never begins a handshake.
+    world.nodes[0]
+        .faults()
+        .inject_everywhere(Fault::Hang, When::Always);
+    world.nodes[1]
+        .faults()
+        .inject_everywhere(Fault::Hang, When::Always);
+    world.nodes[1].faults().admit(Admission::Stall);
+    eventually("both are known to be dead", async || {
+        let mut dead = 0;
+        for node in &world.nodes {
+            dead += usize::from(node_of(&world, node).await["state"] == "down");
+        }
+        dead == 2
+    })
+    .await;
+    clients.more(50).await;
+    for node in &world.nodes {
+        node.faults().clear();
+    }
+    clients.more(50).await;
+    clients.end_without_loss("hang").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_node_is_waited_for() {
+    let world = setup(2).start().await;
+    let slow = Fault::DelayHead(Duration::from_millis(300));
+    world.nodes[0].faults().inject(slow, When::Always);
+    let clients = Clients::start(&world);
+    clients.more(100).await;
+    clients.end_without_loss("slow").await;
+    let counts: Vec<_> = world
+        .nodes
+        .iter()
+        .map(|node| node.requests().len())
+        .collect();
+    assert!(
+        counts[0] * 2 < counts[1],
+        "the quick one does more: {counts:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_way_to_fail_on_one_node_costs_nothing() {
+    let faults = [
+        Fault::CloseAfterAnswer,
+        Fault::CloseBeforeAnswer,
+        Fault::CloseInBody,
+        Fault::CloseInHead,
+        Fault::FlowControl,
+        Fault::GarbageHttp,
+        Fault::GarbageJson,
+        Fault::LengthAndChunked,
+        Fault::Reset,
+        Fault::ResetInBody,
+        Fault::Status(502),
+        Fault::Status(503),
+        Fault::Status(504),
+        Fault::Surplus,
+        Fault::TwoLengths,
+    ];
+    for fault in faults {
+        let world = setup(2).start().await;
+        let what = format!("{fault:?}");
+        world.nodes[0].faults().inject(fault, When::Always);
+        let recordings = Load::start(&Target::of(&world), Kind::Recording, 4, PAUSE);
+        recordings.more(60).await;
+        recordings.end().await.assert_nothing_lost(&what);
+        assert!(world.nodes[0].faults().injected() > 0, "{what}");
+        assert_eq!(world.nodes[0].misused(), 0, "{what}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_five_seconds_a_dead_node_is_only_probed() {
+    let mut world = setup(3).start().await;
+    let clients = Clients::start(&world);
+    clients.more(30).await;
+    world.nodes[1].stop().await;
+    let killed = Instant::now();
+    eventually("it is known to be dead", async || {
+        node_of(&world, &world.nodes[1]).await["state"] == "down"
+    })
+    .await;
+    assert!(
+        killed.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        killed.elapsed()
+    );
+    let tries = node_of(&world, &world.nodes[1]).await["requests"].clone();
+    clients.more(300).await;
+    assert_eq!(node_of(&world, &world.nodes[1]).await["requests"], tries);
+    clients.end_without_loss("one dead").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_the_first_of_all_is_back_so_is_the_service() {
+    let mut world = setup(3).start().await;
+    let recordings = Load::start(&Target::of(&world), Kind::Recording, 4, PAUSE);
+    recordings.more(20).await;
+    for node in &mut world.nodes {
+        node.stop().await;
+    }
+    eventually("all are known to be dead, and it shows", async || {
+        let cluster = cluster(&world).await;
+        let nodes = cluster["nodes"].as_array().unwrap();
+        nodes.iter().all(|node| node["state"] == "down") && cluster["panic"] == true
+    })
+    .await;
+    world.nodes[2].restart().await.unwrap();
+    let (back, good) = (Instant::now(), recordings.answers().1);
+    eventually("a good answer", async || recordings.answers().1 > good).await;
+    assert!(
+        back.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        back.elapsed()
+    );
+    // From here on nothing fails, though two are still dead.
+    let target = Target::of(&world);
+    recordings.end().await;
+    let recordings = Load::start(&target, Kind::Recording, 4, PAUSE);
+    recordings.more(100).await;
+    recordings.end().await.assert_nothing_lost("one is back");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_result_code_of_a_broken_node_puts_it_aside_and_a_reload_keeps_it_there() {
+    let world = Setup {
+        nodes: 2,
+        cluster: "ejection = { result_codes = [\"0399999\"], base_time = \"1m\" }".into(),
+        ..Setup::default()
+    }
+    .start()
+    .await;
+    let broken = Fault::ResultCode("0399999".into());
+    world.nodes[1].faults().inject(broken, When::Always);
+    let recordings = Load::start(&Target::of(&world), Kind::Recording, 2, PAUSE);
+    recordings.more(40).await;
+    recordings
+        .end()
+        .await
+        .assert_nothing_lost("a broken database");
+    let row = node_of(&world, &world.nodes[1]).await;
+    assert_eq!(
+        (&row["state"], &row["last_error"]),
+        (&"ejected".into(), &"server_error".into())
+    );
+    ask_admin(&world, "POST", "/reload").await;
+    let again = node_of(&world, &world.nodes[1]).await;
+    assert_eq!(
+        (&again["state"], &again["failures"]),
+        (&"ejected".into(), &row["failures"])
+    );
+}

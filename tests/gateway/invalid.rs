@@ -1,0 +1,316 @@
+//! The validation table of the recording-URL request, row by row: code, member, and no node asked.
+
+use ccfs_gateway::cli::client::SignedRequest;
+use serde_json::{Value, json};
+
+use crate::expect::{answered, desc, refused};
+use crate::refuse::RECORDING;
+use crate::support::{BERLIN, SHANGHAI, World, signed};
+
+/// A right request of version 2.0 with one member changed; null stays, `()` goes.
+pub(super) fn with(changes: &[(&str, Option<Value>)]) -> String {
+    let mut body = json!({
+        "callId": "1-1", "version": "2.0",
+        "beginTime": "2022-01-02 10:00:00", "endTime": "2022-01-02 11:00:00",
+    });
+    for (name, value) in changes {
+        match value {
+            Some(value) => body[*name] = value.clone(),
+            None => drop(body.as_object_mut().unwrap().remove(*name)),
+        }
+    }
+    body.to_string()
+}
+
+async fn post(
+    world: &World,
+    body: impl Into<Vec<u8>>,
+    ak: &str,
+) -> ccfs_gateway::cli::client::Answer {
+    let url = format!("{}/CCFS/resource/ccfs/{RECORDING}", world.url());
+    let request = SignedRequest::post(&url, body.into()).unwrap();
+    world.send(&signed(request, ak)).await
+}
+
+/// Refused with this code, by a text that holds this word, and no node was asked.
+async fn is_invalid(world: &World, body: impl Into<Vec<u8>>, code: &str, word: &str) {
+    let body = body.into();
+    println!("{} is {code} {word}", String::from_utf8_lossy(&body));
+    let answer = post(world, body, SHANGHAI).await;
+    refused(&answer, 200, "invalid-request", code);
+    assert!(desc(&answer).contains(word), "{}", desc(&answer));
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+    world.nobody_was_asked();
+}
+
+fn nested(depth: usize) -> String {
+    let arrays = depth - 1;
+    let deep = format!("{}{}", "[".repeat(arrays), "]".repeat(arrays));
+    with(&[]).replacen('{', &format!("{{\"deep\":{deep},"), 1)
+}
+
+#[tokio::test]
+async fn bodies_that_are_no_plain_json_object() {
+    let world = World::start().await;
+    let right = with(&[]);
+    let inside = |text: &str| right.replacen('{', &format!("{{{text},"), 1);
+    for body in [
+        String::new(),
+        " ".into(),
+        "null".into(),
+        "\"x\"".into(),
+        format!("[{right}]"),
+        right[..right.len() - 1].to_owned(),
+        format!("{right}x"),
+        format!("{right}{right}"),
+        format!("{right}\0"),
+        format!("\u{feff}{right}"),
+        inside("\"callId\":\"1-2\""),
+        inside("\"call\\u0049d\":\"1-2\""),
+        inside("\"x\":{\"a\":1,\"a\":1}"),
+        inside("\"x\":[{\"y\":{\"b\":1,\"\\u0062\":2}}]"),
+        inside("x:1"),
+        inside("'x':1"),
+        inside("\"x\":01"),
+        inside("\"x\":NaN"),
+        inside("\"x\":\"\n\""),
+        inside("\"x\":\"\\ud800\""),
+        inside("\"x\":1,"),
+        nested(33),
+        nested(20_000),
+    ] {
+        is_invalid(&world, body, "0300007", "").await;
+    }
+    let at = right.find("1-1").unwrap();
+    let broken = [&right.as_bytes()[..at], b"\xff", &right.as_bytes()[at..]].concat();
+    is_invalid(&world, broken, "0300007", "").await;
+    let surrogate = [
+        &right.as_bytes()[..at],
+        b"\xed\xa0\x80",
+        &right.as_bytes()[at..],
+    ]
+    .concat();
+    is_invalid(&world, surrogate, "0300007", "").await;
+
+    answered(&post(&world, nested(32), SHANGHAI).await, "0");
+    answered(
+        &post(&world, format!("\r\n\t {right}\n "), SHANGHAI).await,
+        "0",
+    );
+}
+
+const TIMES: [&str; 2] = ["beginTime", "endTime"];
+
+const NAMES: [&str; 3] = ["callId", "beginTime", "endTime"];
+
+#[tokio::test]
+async fn members_that_are_missing_null_or_empty() {
+    let world = World::start().await;
+    for name in NAMES {
+        is_invalid(&world, with(&[(name, None)]), "0300001", name).await;
+        is_invalid(&world, with(&[(name, Some(Value::Null))]), "0300001", name).await;
+        is_invalid(&world, with(&[(name, Some("".into()))]), "0300002", name).await;
+    }
+    is_invalid(&world, "{}", "0300001", "callId").await;
+    // A member of another spelling is another member.
+    is_invalid(
+        &world,
+        with(&[("callId", None), ("callid", Some("1".into()))]),
+        "0300001",
+        "callId",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_call_id_has_up_to_25_characters() {
+    let world = World::start().await;
+    for (letter, code) in [("9", "0"), ("\u{e4}", "0"), ("\u{1f600}", "0")] {
+        let body = with(&[("callId", Some(letter.repeat(25).into()))]);
+        answered(&post(&world, body, SHANGHAI).await, code);
+        world.sole();
+        let body = with(&[("callId", Some(letter.repeat(26).into()))]);
+        is_invalid(&world, body, "0300003", "callId").await;
+    }
+}
+
+#[tokio::test]
+async fn members_of_a_wrong_form() {
+    let world = World::start().await;
+    for name in NAMES {
+        for value in [
+            json!(5),
+            json!(true),
+            json!({}),
+            json!(["1-1"]),
+            json!(1.5e3),
+        ] {
+            is_invalid(&world, with(&[(name, Some(value))]), "0300004", name).await;
+        }
+    }
+    for name in TIMES {
+        for value in [
+            "2022-02-30 10:00:00",
+            "2022-13-01 10:00:00",
+            "2022-00-01 10:00:00",
+            "2022-01-00 10:00:00",
+            "2021-02-29 10:00:00",
+            "2022-01-02 24:00:00",
+            "2022-01-02 10:60:00",
+            "2022-01-02 10:00:60",
+            "2022-01-02 10:00",
+            "2022-1-2 10:00:00",
+            "22-01-02 10:00:00",
+            "2022/01/02 10:00:00",
+            "2022-01-02  10:00:00",
+            " 2022-01-02 10:00:00",
+            "2022-01-02 10:00:00 ",
+            "2022-01-02 10:00:00.000",
+            "20220102100000",
+            "+022-01-02 10:00:00",
+            "\u{0662}022-01-02 10:00:00",
+            "x",
+        ] {
+            is_invalid(&world, with(&[(name, Some(value.into()))]), "0300004", name).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_version_is_the_string_2_0_or_absent() {
+    let world = World::start().await;
+    for version in [
+        json!(null),
+        json!(2.0),
+        json!("2"),
+        json!("1.0"),
+        json!(""),
+        json!("2.0 "),
+        json!({}),
+    ] {
+        is_invalid(
+            &world,
+            with(&[("version", Some(version))]),
+            "0300006",
+            "version",
+        )
+        .await;
+    }
+    // What is written otherwise, but is the string 2.0, is right.
+    let escaped = with(&[]).replace("\"2.0\"", "\"\\u0032.0\"");
+    answered(&post(&world, escaped, SHANGHAI).await, "0");
+    let answer = post(&world, with(&[("version", None)]), BERLIN).await;
+    refused(&answer, 200, "invalid-request", "0300006");
+}
+
+#[tokio::test]
+async fn windows_that_are_reversed_or_too_long() {
+    let world = World::start().await;
+    let window = |begin: &str, end: &str| {
+        with(&[
+            ("beginTime", Some(begin.into())),
+            ("endTime", Some(end.into())),
+        ])
+    };
+    for (begin, end, code) in [
+        ("2022-01-02 10:00:01", "2022-01-02 10:00:00", "0300013"),
+        (
+            "2022-01-02T10:00:00+08:00",
+            "2022-01-02T01:59:59Z",
+            "0300013",
+        ),
+        ("2022-01-02 10:00:00", "2022-01-05 10:00:01", "0300004"),
+        (
+            "2022-01-02T10:00:00+08:00",
+            "2022-01-05 10:00:01",
+            "0300004",
+        ),
+        ("2012-01-02 10:00:00", "2022-01-02 10:00:00", "0300004"),
+        // Reversed and, the other way round, over three days.
+        ("2022-01-12 10:00:00", "2022-01-02 10:00:00", "0300013"),
+    ] {
+        is_invalid(&world, window(begin, end), code, "Time").await;
+    }
+    for (begin, end) in [
+        ("2022-01-02 10:00:00", "2022-01-02 10:00:00"),
+        ("2022-01-02 10:00:00", "2022-01-05 10:00:00"),
+        ("2022-01-02T10:00:00+08:00", "2022-01-05T02:00:00Z"),
+    ] {
+        answered(&post(&world, window(begin, end), SHANGHAI).await, "0");
+    }
+}
+
+/// Each request has the faults of several rows; the first row wins, and in it the first member.
+#[tokio::test]
+async fn the_first_fault_wins() {
+    let world = World::start().await;
+    let (long, late) = ("9".repeat(26), "2022-01-12 10:00:00");
+    for (changes, code, word) in [
+        (
+            json!({"callId": null, "beginTime": "", "endTime": "x"}),
+            "0300001",
+            "callId",
+        ),
+        (json!({"callId": "", "endTime": null}), "0300001", "endTime"),
+        (json!({"callId": long, "endTime": ""}), "0300002", "endTime"),
+        (
+            json!({"callId": "", "beginTime": "", "endTime": ""}),
+            "0300002",
+            "callId",
+        ),
+        (json!({"callId": long, "beginTime": 5}), "0300003", "callId"),
+        (json!({"callId": 5, "beginTime": "x"}), "0300004", "callId"),
+        (
+            json!({"beginTime": "x", "endTime": 5}),
+            "0300004",
+            "beginTime",
+        ),
+        (
+            json!({"endTime": "x", "version": "1.0"}),
+            "0300004",
+            "endTime",
+        ),
+        (
+            json!({"beginTime": late, "version": "1.0"}),
+            "0300006",
+            "version",
+        ),
+    ] {
+        let changes = changes.as_object().unwrap().iter();
+        let changes: Vec<_> = changes
+            .map(|(name, value)| (name.as_str(), Some(value.clone())))
+            .collect();
+        is_invalid(&world, with(&changes), code, word).await;
+    }
+    let twice = with(&[("callId", None)]).replacen('{', "{\"x\":1,\"x\":2,", 1);
+    is_invalid(&world, twice, "0300007", "").await;
+}
+
+#[tokio::test]
+async fn a_value_is_shown_shortened_and_escaped() {
+    let world = World::start().await;
+    for value in [
+        "9".repeat(5_000),
+        format!(
+            "{}\r\nX: y\u{1b}[2J\u{7f}\u{85}\u{2028}\u{202e}\0",
+            "8".repeat(20)
+        ),
+    ] {
+        for name in NAMES {
+            let answer = post(
+                &world,
+                with(&[(name, Some(value.clone().into()))]),
+                SHANGHAI,
+            )
+            .await;
+            let text = desc(&answer);
+            assert!(text.contains(name) && text.contains(&value[..20]), "{text}");
+            assert!(text.chars().count() < 300, "{text}");
+            assert!(
+                !text.contains(|c: char| c.is_control() || "\u{2028}\u{202e}".contains(c)),
+                "{text}"
+            );
+        }
+    }
+    world.nobody_was_asked();
+}

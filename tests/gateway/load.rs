@@ -1,0 +1,349 @@
+//! Constant load from many clients, a gateway as a process of its own, and its admin interface.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use ccfs_gateway::cli::client::{Client, ClientError, RecordingQuery, SignedRequest, Trust};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::support::{BEGIN, END, SHANGHAI, World, signed};
+
+/// What a client asks for, again and again.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Kind {
+    /// A file of 64 KiB.
+    Download,
+    /// What must not be sent twice, by the tail of its path.
+    Job(&'static str),
+    /// A recording's URL, each of another call.
+    Recording,
+}
+
+/// The interfaces that must not be sent twice.
+pub(crate) const JOBS: [&str; 5] = [
+    "queryBillData",
+    "queryAgentOprInfoData",
+    "ivr/uploadFile",
+    "ivr/deleteFile",
+    "requestRecordAnalysis",
+];
+
+/// Clients at work until they are told to end.
+pub(crate) struct Load {
+    stop: Arc<AtomicBool>,
+    shared: Arc<Shared>,
+    clients: JoinSet<()>,
+}
+
+#[derive(Default)]
+struct Shared {
+    done: AtomicU64,
+    good: AtomicU64,
+    tally: Mutex<Tally>,
+}
+
+/// What became of a load.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    /// Every answer that was not 200 with resultCode 0, or a whole file.
+    pub(crate) failed: Vec<String>,
+    /// Downloads that broke off after they had begun, where their client could see it.
+    pub(crate) cut: usize,
+    /// How long each answer took.
+    pub(crate) took: Vec<Duration>,
+}
+
+impl Load {
+    /// `clients` of them ask for `kind`, each `pause` after its last answer.
+    pub(crate) fn start(target: &Target, kind: Kind, clients: usize, pause: Duration) -> Self {
+        let mut load = Self {
+            stop: Arc::default(),
+            shared: Arc::default(),
+            clients: JoinSet::new(),
+        };
+        for client in 0..clients {
+            let (target, stop, shared) = (target.clone(), load.stop.clone(), load.shared.clone());
+            load.clients.spawn(async move {
+                for turn in 0.. {
+                    if stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let began = Instant::now();
+                    let failure = target.ask(kind, &format!("{client}-{turn}")).await.err();
+                    let took = began.elapsed();
+                    shared.done.fetch_add(1, Ordering::Relaxed);
+                    shared
+                        .good
+                        .fetch_add(u64::from(failure.is_none()), Ordering::Relaxed);
+                    {
+                        let mut tally = shared.tally.lock().unwrap();
+                        tally.took.push(took);
+                        match failure {
+                            Some(Failure::Cut) => tally.cut += 1,
+                            Some(Failure::Wrong(what)) => {
+                                tally.failed.push(format!("{what} after {took:?}"));
+                            }
+                            None => {}
+                        }
+                    }
+                    tokio::time::sleep(pause).await;
+                }
+            });
+        }
+        load
+    }
+
+    /// Answers so far, and the good ones among them.
+    pub(crate) fn answers(&self) -> (u64, u64) {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (read(&self.shared.done), read(&self.shared.good))
+    }
+
+    /// Waits for so many further answers.
+    pub(crate) async fn more(&self, answers: u64) {
+        let enough = self.answers().0 + answers;
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.answers().0 < enough {
+            assert!(Instant::now() < deadline, "the load stands still");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Lets every client finish what it is at.
+    pub(crate) async fn end(mut self) -> Tally {
+        self.stop.store(true, Ordering::Relaxed);
+        while self.clients.join_next().await.is_some() {}
+        std::mem::take(&mut *self.shared.tally.lock().unwrap())
+    }
+}
+
+impl Tally {
+    /// Fails if any request failed.
+    pub(crate) fn assert_nothing_lost(&self, what: &str) {
+        let (failed, all) = (self.failed.len(), self.took.len());
+        let first = &self.failed[..failed.min(5)];
+        assert_eq!(self.cut, 0, "{what}: downloads broke off");
+        assert!(failed == 0, "{what}: {failed} of {all} failed: {first:#?}");
+    }
+}
+
+/// Why an answer was not good.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// A download had begun and broke off.
+    Cut,
+    /// This came instead.
+    Wrong(String),
+}
+
+impl Failure {
+    fn of(kind: Kind, error: &ClientError) -> Self {
+        Self::Wrong(format!("{kind:?}: {error:?}"))
+    }
+}
+
+/// A gateway, and a client that keeps connections to it.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    url: String,
+    client: Arc<Client>,
+}
+
+impl Target {
+    /// The gateway of a world.
+    pub(crate) fn of(world: &World) -> Self {
+        Self::at(&world.url(), &world.file("ca.pem"))
+    }
+
+    /// A gateway by its URL, trusted by an authority.
+    pub(crate) fn at(url: &str, ca: &Path) -> Self {
+        let client = Client::new(&Trust::file(ca).unwrap()).unwrap().keeping(64);
+        Self {
+            url: url.to_owned(),
+            client: Arc::new(client),
+        }
+    }
+
+    /// Asks once; the error says what came instead of a good answer.
+    pub(crate) async fn ask(&self, kind: Kind, mark: &str) -> Result<(), Failure> {
+        let request = signed(self.request(kind, mark), SHANGHAI);
+        let wrong = |error: ClientError| Failure::of(kind, &error);
+        let answer = if kind == Kind::Download {
+            let head = self.client.open(&request).await.map_err(wrong)?;
+            let whole = head.whole(&self.client).await;
+            whole.map_err(|_cut| Failure::Cut)?
+        } else {
+            self.client.send(&request).await.map_err(wrong)?
+        };
+        let code = answer.result_code();
+        let good = match kind {
+            Kind::Download => answer.body.len() == 64 * 1024,
+            Kind::Job(_) | Kind::Recording => code.as_deref() == Some("0"),
+        };
+        if good && answer.status == 200 {
+            return Ok(());
+        }
+        let said = answer.header("x-gateway-error").unwrap_or("node");
+        let status = answer.status;
+        Err(Failure::Wrong(format!(
+            "{kind:?}: {status} {said} {code:?}"
+        )))
+    }
+
+    fn request(&self, kind: Kind, mark: &str) -> SignedRequest {
+        let tail = match kind {
+            Kind::Recording => {
+                let query = RecordingQuery {
+                    call_id: mark,
+                    begin: BEGIN,
+                    end: END,
+                    version: Some("2.0"),
+                };
+                return SignedRequest::recording(&self.url, &query).unwrap();
+            }
+            Kind::Download => "downloadRecordFile",
+            Kind::Job(tail) => tail,
+        };
+        self.envelope(tail, &message(kind, mark))
+    }
+
+    /// An unsigned POST of an enveloped message.
+    pub(crate) fn envelope(&self, tail: &str, message: &Value) -> SignedRequest {
+        let body = json!({"request": {"version": "2.0"}, "msgBody": message});
+        let url = format!("{}/CCFS/resource/ccfs/{tail}", self.url);
+        SignedRequest::post(&url, body.to_string()).unwrap()
+    }
+
+    /// The client.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+}
+
+/// What every enveloped interface is content with; the mark makes each request another one.
+fn message(kind: Kind, mark: &str) -> Value {
+    match kind {
+        Kind::Job("ivr/uploadFile") => json!({"data": "UklGRg==", "fileName": mark}),
+        Kind::Job("ivr/deleteFile") => json!({"fileName": format!("Y:/ivr/{mark}.wav")}),
+        Kind::Download => json!({"fileName": "Y:/record/size-65536.wav"}),
+        _ => json!({
+            "beginTime": BEGIN, "endTime": END, "dataType": "call",
+            "callBackURL": format!("https://client.example.com/{mark}"),
+        }),
+    }
+}
+
+/// A gateway as `run` starts it. Killed when it is dropped.
+pub(crate) struct Process {
+    child: Child,
+    /// `https://127.0.0.1:port`.
+    pub(crate) url: String,
+    /// Where its admin interface is.
+    pub(crate) admin: SocketAddr,
+}
+
+impl Process {
+    /// Starts one with the configuration of `world`, whose own gateway takes no part.
+    pub(crate) fn start(world: &World) -> Self {
+        let file = world.file("process.toml");
+        let text = std::fs::read_to_string(world.file("gateway.toml")).unwrap();
+        let text = text.replace("log_level = \"error\"", "log_level = \"info\"");
+        let text = text.replace("access_log = \"access.log\"", "access_log = \"off\"");
+        std::fs::write(&file, text).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_ccfs-gateway"))
+            .arg("run")
+            .arg("--config")
+            .arg(file)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        while !line.contains("serving") {
+            line.clear();
+            assert_ne!(log.read_line(&mut line).unwrap(), 0, "it ended");
+        }
+        // The log is read on, so that it never stands still.
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        let mut found = line
+            .split(|c: char| !(c.is_ascii_digit() || c == '.' || c == ':'))
+            .filter_map(|word| word.parse::<SocketAddr>().ok());
+        let (listener, admin) = (found.next().unwrap(), found.next().unwrap());
+        Self {
+            child,
+            url: format!("https://{listener}"),
+            admin,
+        }
+    }
+
+    /// Resident memory, in KiB.
+    pub(crate) fn memory(&self) -> u64 {
+        let status = format!("/proc/{}/status", self.child.id());
+        let text = std::fs::read_to_string(status).unwrap();
+        let line = text.lines().find(|line| line.starts_with("VmRSS:"));
+        let number = line.unwrap().split_whitespace().nth(1);
+        number.unwrap().parse().unwrap()
+    }
+
+    /// Open files.
+    pub(crate) fn files(&self) -> usize {
+        let folder = format!("/proc/{}/fd", self.child.id());
+        std::fs::read_dir(folder).unwrap().count()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// One request to an admin interface; the body of the answer.
+pub(crate) fn admin(address: SocketAddr, method: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nhost: {address}\r\nx-ccfs-gateway: 1\r\n\
+         accept: application/json\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    assert!(
+        answer.starts_with("HTTP/1.1 200"),
+        "{method} {path}: {answer}"
+    );
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(!head.to_ascii_lowercase().contains("chunked"), "{head}");
+    body.to_owned()
+}
+
+/// `/status` of the gateway of a world: its first cluster.
+pub(crate) async fn cluster(world: &World) -> Value {
+    let mut status: Value =
+        serde_json::from_str(&ask_admin(world, "GET", "/status").await).unwrap();
+    status["clusters"][0].take()
+}
+
+/// The same, off the threads that serve the nodes.
+pub(crate) async fn ask_admin(world: &World, method: &'static str, path: &str) -> String {
+    let (address, path) = (world.bound.admin.unwrap(), path.to_owned());
+    tokio::task::spawn_blocking(move || admin(address, method, &path))
+        .await
+        .unwrap()
+}
+
+/// A counter of `/metrics`, by its name and labels.
+pub(crate) fn counter(metrics: &str, name: &str) -> u64 {
+    let line = metrics.lines().find_map(|line| line.strip_prefix(name));
+    let value = line.unwrap_or_else(|| panic!("no {name} in the metrics"));
+    value.trim_start_matches("{}").trim().parse().unwrap()
+}

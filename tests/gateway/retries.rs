@@ -1,0 +1,149 @@
+//! What may be sent again, and what never is.
+
+use std::time::Duration;
+
+use ccfs_gateway::stand_in::{Admission, Fault, When};
+
+use crate::load::{JOBS, Kind, Load, Target, ask_admin, counter};
+use crate::support::{Setup, World};
+
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Two nodes that are never put aside, and deadlines that a test can wait for.
+async fn stubborn(retries: &str) -> World {
+    Setup {
+        nodes: 2,
+        cluster: format!(
+            "ejection = {{ consecutive_failures = 0 }}\nhealth_check = {{ enabled = false }}\n\
+             timeouts = {{ connect = \"500ms\", per_try = \"500ms\", overall = \"900ms\" }}\n{retries}"
+        ),
+        ..Setup::default()
+    }
+    .start()
+    .await
+}
+
+fn all_faults() -> Vec<Fault> {
+    vec![
+        Fault::CloseAfterAnswer,
+        Fault::CloseBeforeAnswer,
+        Fault::CloseInBody,
+        Fault::CloseInHead,
+        Fault::DelayHead(Duration::from_millis(700)),
+        Fault::DelayBody(Duration::from_millis(700)),
+        Fault::GarbageHttp,
+        Fault::GarbageJson,
+        Fault::Hang,
+        Fault::HangInBody,
+        Fault::Interim,
+        Fault::LengthAndChunked,
+        Fault::NulInField,
+        Fault::Reset,
+        Fault::ResetInBody,
+        Fault::ResultCode("0399999".into()),
+        Fault::Status(500),
+        Fault::Status(502),
+        Fault::Status(503),
+        Fault::Status(504),
+        Fault::Surplus,
+        Fault::TwoLengths,
+        Fault::UntilClose,
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_never_reaches_two_nodes_whatever_goes_wrong() {
+    let world = stubborn("").await;
+    let target = Target::of(&world);
+    let mut reached = 0;
+    let faults = all_faults();
+    let asked = faults.len() * JOBS.len();
+    for fault in faults {
+        for node in &world.nodes {
+            node.clear();
+            node.faults().inject(fault.clone(), When::Always);
+        }
+        let mut jobs = tokio::task::JoinSet::new();
+        for job in JOBS {
+            let target = target.clone();
+            jobs.spawn(async move { target.ask(Kind::Job(job), "once").await });
+        }
+        jobs.join_all().await;
+        for job in JOBS {
+            let counts: Vec<_> = world.nodes.iter().map(|node| node.count(job)).collect();
+            // None, where a busy machine could not even connect in time.
+            let sent = counts.iter().sum::<u64>();
+            assert!(sent <= 1, "{job} under {fault:?}: {counts:?}");
+            reached += sent;
+        }
+        world.nodes.iter().for_each(|node| node.faults().clear());
+    }
+    assert!(reached * 10 > asked as u64 * 9, "{reached} of {asked}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_moves_on_where_nothing_was_done() {
+    let mut world = stubborn("").await;
+    let target = Target::of(&world);
+    world.nodes[0]
+        .faults()
+        .inject(Fault::FlowControl, When::Always);
+    for job in JOBS {
+        target.ask(Kind::Job(job), "busy").await.unwrap();
+    }
+    world.nodes[0].faults().clear();
+    for admission in [Admission::Reset, Admission::Stall] {
+        let mut connected = world.nodes[0].connections();
+        world.nodes[0].stop().await;
+        world.nodes[0].restart().await.unwrap();
+        world.nodes[0].faults().admit(admission);
+        while world.nodes[0].connections() == connected {
+            target.ask(Kind::Job(JOBS[0]), "unreachable").await.unwrap();
+        }
+        connected = world.nodes[0].connections();
+        assert!(connected > 0);
+        world.nodes[0].faults().clear();
+    }
+    world.nodes[0].stop().await;
+    for _ in 0..10 {
+        for job in JOBS {
+            target.ask(Kind::Job(job), "stopped").await.unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stale_connections_cost_nothing() {
+    let world = stubborn("retries = { budget = 0, floor = 0 }").await;
+    for node in &world.nodes {
+        node.faults()
+            .inject(Fault::CloseAfterAnswer, When::Every(2));
+    }
+    let target = Target::of(&world);
+    let recordings = Load::start(&target, Kind::Recording, 4, PAUSE);
+    recordings.more(200).await;
+    recordings.end().await.assert_nothing_lost("stale");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_exhausted_budget_passes_the_answer_on_and_shows() {
+    let world = stubborn("retries = { budget = 0, floor = 1 }").await;
+    world.nodes[0]
+        .faults()
+        .inject(Fault::Status(503), When::Always);
+    let recordings = Load::start(&Target::of(&world), Kind::Recording, 4, PAUSE);
+    recordings.more(100).await;
+    let tally = recordings.end().await;
+    assert!(!tally.failed.is_empty());
+    assert!(
+        tally
+            .failed
+            .iter()
+            .all(|what| what.contains("503 Service Unavailable node"))
+    );
+    let metrics = ask_admin(&world, "GET", "/metrics").await;
+    let refused = counter(&metrics, "ccfs_gateway_retry_budget_exhausted_total");
+    assert!(refused >= tally.failed.len() as u64);
+    let reason = "ccfs_gateway_upstream_retries_total{reason=\"server_error\"}";
+    assert!(counter(&metrics, reason) >= 1, "the floor");
+}

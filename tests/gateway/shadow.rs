@@ -1,0 +1,90 @@
+//! `validation = "shadow"` and `"off"`.
+
+use http::header::CONTENT_TYPE;
+use serde_json::{Value, json};
+
+use crate::expect::refused;
+use crate::invalid::with;
+use crate::support::{SHANGHAI, STRANGER, Setup, signed};
+
+#[tokio::test]
+async fn shadow_refuses_nothing_and_treats_valid_requests_as_enforce() {
+    let setup = Setup {
+        listener: "validation = \"shadow\"".into(),
+        ..Setup::default()
+    };
+    let world = setup.start().await;
+    for (body, content_type) in [
+        (with(&[("callId", None)]), "application/json"),
+        (with(&[("beginTime", Some("x".into()))]), "application/json"),
+        ("no json".into(), "application/json"),
+        (with(&[("version", None)]), "text/plain"),
+    ] {
+        let request = world.post(body).with(CONTENT_TYPE, content_type);
+        let request = signed(request, SHANGHAI);
+        for _ in 0..2 {
+            let answer = world.send(&request).await;
+            assert_eq!(
+                (answer.status.as_u16(), answer.header("x-gateway-error")),
+                (200, None)
+            );
+            assert_eq!(answer.header("age"), None);
+            let got = world.sole();
+            assert_eq!(got.body, request.body);
+            assert_eq!(
+                got.header("authorization"),
+                request.headers["authorization"].to_str().ok()
+            );
+            assert_eq!(got.access_key.as_deref(), Some(SHANGHAI));
+        }
+    }
+    let versionless = signed(world.post(with(&[("version", None)])), SHANGHAI);
+    let first = world.send(&versionless).await;
+    let got: Value = serde_json::from_slice(&world.sole().body).unwrap();
+    assert_eq!(
+        (&got["version"], &got["beginTime"]),
+        (&json!("2.0"), &json!("2022-01-02 18:00:00"))
+    );
+    let second = world.send(&versionless).await;
+    assert_eq!(first.body, second.body);
+    world.nobody_was_asked();
+    // Who asks is not a matter of validation.
+    let answer = world.send(&signed(world.post("no json"), STRANGER)).await;
+    refused(&answer, 401, "unauthenticated", "GW401");
+}
+
+#[tokio::test]
+async fn off_looks_into_no_body() {
+    for host in ["preserve", "node"] {
+        let setup = Setup {
+            listener: "validation = \"off\"".into(),
+            cluster: format!("host = \"{host}\""),
+            ..Setup::default()
+        };
+        let world = setup.start().await;
+        for body in [
+            with(&[]),
+            with(&[("version", None)]),
+            "no json".into(),
+            String::new(),
+        ] {
+            let request = signed(world.post(body).with(CONTENT_TYPE, "text/plain"), SHANGHAI);
+            for _ in 0..2 {
+                let answer = world.send(&request).await;
+                assert_eq!(
+                    (answer.status.as_u16(), answer.header("x-gateway-error")),
+                    (200, None)
+                );
+                let got = world.sole();
+                assert_eq!(got.body, request.body);
+                assert_eq!(got.access_key.as_deref(), Some(SHANGHAI));
+                let kept =
+                    got.header("authorization") == request.headers["authorization"].to_str().ok();
+                assert_eq!(kept, host == "preserve");
+            }
+        }
+        let envelope = signed(world.post_to("queryBillData", "{\"msgBody\":{}}"), SHANGHAI);
+        world.send(&envelope).await;
+        assert_eq!(world.sole().body, envelope.body);
+    }
+}

@@ -1,0 +1,142 @@
+//! Answers of any size: constant memory, back-pressure, and an end that can be told from a cut.
+
+use std::time::Duration;
+
+use ccfs_gateway::cli::client::Streaming;
+use ccfs_gateway::stand_in::{Fault, When};
+use serde_json::json;
+
+use crate::load::{Process, Target};
+use crate::support::{SHANGHAI, Setup, World, signed};
+
+async fn open(target: &Target, size: u64) -> Streaming {
+    let name = format!("Y:/record/size-{size}.wav");
+    let request = target.envelope("downloadRecordFile", &json!({"fileName": name}));
+    let answer = target
+        .client()
+        .open(&signed(request, SHANGHAI))
+        .await
+        .unwrap();
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.headers["content-length"], size.to_string());
+    answer
+}
+
+/// Reads to the end, or to an error.
+async fn length(answer: &mut Streaming) -> Result<u64, String> {
+    let mut length = 0;
+    while let Some(piece) = answer.piece().await.map_err(|error| error.to_string())? {
+        length += piece.len() as u64;
+    }
+    Ok(length)
+}
+
+/// Nodes, and a gateway in a process of its own, where memory can be read.
+async fn world() -> (World, Process) {
+    let mut world = Setup {
+        nodes: 2,
+        ..Setup::default()
+    }
+    .start()
+    .await;
+    world.end().await;
+    let process = Process::start(&world);
+    (world, process)
+}
+
+/// Ten at once, of `size` each, read whole by clients of which one is slow: how much the gateway
+/// grew at most, in KiB.
+async fn growth_of_ten(size: u64) -> u64 {
+    let (world, process) = world().await;
+    let target = Target::at(&process.url, &world.file("ca.pem"));
+    // Whatever is made once is made.
+    for _ in 0..2 {
+        let mut answer = open(&target, 8 << 20).await;
+        assert_eq!(length(&mut answer).await, Ok(8 << 20));
+    }
+    let before = process.memory();
+    let mut readers = tokio::task::JoinSet::new();
+    for _ in 0..10 {
+        let target = target.clone();
+        readers.spawn(async move {
+            let mut answer = open(&target, size).await;
+            length(&mut answer).await
+        });
+    }
+    let mut most = before;
+    loop {
+        tokio::select! {
+            read = readers.join_next() => match read {
+                Some(read) => assert_eq!(read.unwrap(), Ok(size)),
+                None => break,
+            },
+            () = tokio::time::sleep(Duration::from_millis(20)) => most = most.max(process.memory()),
+        }
+    }
+    most - before
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_large_streams_leave_memory_flat() {
+    let growth = growth_of_ten(24 << 20).await;
+    assert!(growth < 10 * 1024, "{growth} KiB");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "10 GiB take minutes; `cargo test --release --test gateway ten_streams_of_a_gibibyte -- --ignored`"]
+async fn ten_streams_of_a_gibibyte_leave_memory_flat() {
+    let growth = growth_of_ten(1 << 30).await;
+    assert!(growth < 10 * 1024, "{growth} KiB");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_reader_costs_less_than_a_mebibyte() {
+    const READERS: u64 = 10;
+    let (world, process) = world().await;
+    let target = Target::at(&process.url, &world.file("ca.pem"));
+    let mut answer = open(&target, 8 << 20).await;
+    assert_eq!(length(&mut answer).await, Ok(8 << 20));
+    let before = process.memory();
+    let mut answers = Vec::new();
+    for _ in 0..READERS {
+        let mut answer = open(&target, 1 << 30).await;
+        answer.piece().await.unwrap();
+        answers.push(answer);
+    }
+    // Until every buffer on the way is full: memory stands still.
+    let (mut last, mut still) = (0, 0);
+    while still < 10 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let now = process.memory();
+        still = if now == last { still + 1 } else { 0 };
+        last = now;
+    }
+    let growth = last.saturating_sub(before);
+    assert!(
+        growth < READERS * 1024,
+        "{growth} KiB for {READERS} readers"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_dies_inside_an_answer_is_no_clean_end() {
+    let world = World::start().await;
+    let target = Target::of(&world);
+    for fault in [Fault::CloseInBody, Fault::ResetInBody] {
+        for chunked in [false, true] {
+            let faults = world.nodes[0].faults();
+            faults.inject(fault.clone(), When::Always);
+            if chunked {
+                faults.inject(Fault::Chunked, When::Always);
+            }
+            let request = target.envelope("downloadRecord", &json!({"fileName": "1MiB.wav"}));
+            let answer = target.client().open(&signed(request, SHANGHAI)).await;
+            let read = match answer {
+                Ok(mut answer) => length(&mut answer).await,
+                Err(error) => Err(error.to_string()),
+            };
+            assert!(read.is_err(), "{fault:?}: {read:?}");
+            faults.clear();
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Clients that never stop asking, and forgive nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use ccfs_gateway::cli::client::{Client, ClientError};
+use tokio::task::JoinHandle;
+
+use crate::support::{BEGIN, END, signed};
+
+/// How the clients ask.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Manner {
+    /// HTTP/1.1, one kept connection each.
+    Kept,
+    /// HTTP/1.1, a new connection for each request.
+    New,
+    /// HTTP/2, one kept connection each.
+    Http2,
+}
+
+/// Running clients.
+#[derive(Debug)]
+pub(crate) struct Load {
+    stop: Arc<AtomicBool>,
+    answered: Arc<AtomicU64>,
+    clients: Vec<JoinHandle<Vec<String>>>,
+}
+
+impl Load {
+    /// Clients of `url`, one per manner, asking as `ak`. A request that is answered by anything but
+    /// 200, or not at all, has failed; so has one whose connection was closed unannounced.
+    pub(crate) fn start(
+        client: impl Fn() -> Client,
+        url: &str,
+        ak: &'static str,
+        manners: &[Manner],
+    ) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let answered = Arc::new(AtomicU64::new(0));
+        let clients = manners
+            .iter()
+            .enumerate()
+            .map(|(index, &manner)| {
+                let client = match manner {
+                    Manner::Kept => client().keeping(1),
+                    Manner::New => client().keeping(0),
+                    Manner::Http2 => client().over_http2().keeping(1),
+                };
+                let (stop, answered, url) = (stop.clone(), answered.clone(), url.to_owned());
+                tokio::spawn(async move {
+                    let mut failed = Vec::new();
+                    for n in 0_u64.. {
+                        if stop.load(Ordering::Relaxed) {
+                            break;
+                        }
+                        // Every third one is new to the cache.
+                        let id = format!("{}-{index}", n / 3);
+                        let query = ccfs_gateway::cli::client::RecordingQuery {
+                            call_id: &id,
+                            begin: BEGIN,
+                            end: END,
+                            version: Some("2.0"),
+                        };
+                        let request =
+                            ccfs_gateway::cli::client::SignedRequest::recording(&url, &query);
+                        match client.send(&signed(request.unwrap(), ak)).await {
+                            Ok(answer) if answer.status == 200 => {
+                                answered.fetch_add(1, Ordering::Relaxed);
+                            }
+                            Ok(answer) => failed.push(format!(
+                                "{manner:?}: {} {}",
+                                answer.status,
+                                String::from_utf8_lossy(&answer.body)
+                            )),
+                            // Nothing of it had been sent when the connection was closed in order.
+                            Err(ClientError::Http(error)) if error.is_canceled() => {}
+                            Err(error) => {
+                                failed.push(format!("{manner:?}: {error:?}"));
+                            }
+                        }
+                        // Others want the processor as well; nothing depends on how long this is.
+                        tokio::time::sleep(Duration::from_millis(3)).await;
+                    }
+                    failed
+                })
+            })
+            .collect();
+        Self {
+            stop,
+            answered,
+            clients,
+        }
+    }
+
+    /// Requests answered so far.
+    pub(crate) fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    /// Waits for `more` answers.
+    pub(crate) async fn progress(&self, more: u64) {
+        let target = self.answered() + more;
+        crate::support::eventually("requests are answered", async || self.answered() >= target)
+            .await;
+    }
+
+    /// Ends the clients; every request must have been answered.
+    pub(crate) async fn end(self) -> u64 {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut failed = Vec::new();
+        for client in self.clients {
+            failed.extend(client.await.unwrap());
+        }
+        let answered = self.answered.load(Ordering::Relaxed);
+        failed.truncate(5);
+        assert!(failed.is_empty(), "beside {answered} answered: {failed:#?}");
+        answered
+    }
+}

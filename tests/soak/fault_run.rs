@@ -1,0 +1,325 @@
+//! The fault run: three stand-in nodes before a gateway process, under constant mixed load, while
+//! nodes are killed, hang, stall, answer garbage, break off, slow down and say they are busy. At
+//! every moment one of them is well, so no request that may be repeated may fail, and none that may
+//! not be repeated may reach a node twice.
+//!
+//! `cargo test --release --test fault_run -- --ignored --nocapture`; `CCFS_FAULT_MINUTES` (10) says
+//! how long, `CCFS_FAULT_SEED` (1) which faults.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, prints its figures, and is at the edge where clocks are"
+)]
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use ccfs_gateway::stand_in::{Admission, Fault, StandIn, When};
+
+#[path = "../gateway/load.rs"]
+#[allow(dead_code, reason = "shared with the scenarios, which use all of it")]
+mod load;
+#[path = "../gateway/support.rs"]
+#[allow(dead_code, reason = "shared with the scenarios, which use all of it")]
+mod support;
+
+use load::{JOBS, Kind, Load, Process, Tally, Target, admin};
+use support::Setup;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes; see the head of its file"]
+async fn nothing_is_lost_while_one_node_is_well() {
+    let minutes = number("CCFS_FAULT_MINUTES", 10.0);
+    let mut dice = Dice(number("CCFS_FAULT_SEED", 1.0) as u64);
+    let mut world = Setup {
+        nodes: 3,
+        // A try at a node that hangs leaves time for the two others.
+        cluster: "timeouts = { per_try = \"2s\" }".into(),
+        tables: "[cache]\nmax_size = \"4MiB\"".into(),
+        ..Setup::default()
+    }
+    .start()
+    .await;
+    world.end().await;
+    let process = Process::start(&world);
+    let target = Target::at(&process.url, &world.file("ca.pem"));
+
+    let work = Work::start(&target);
+    let mut ledger = Ledger::default();
+    ledger.watch(&world.nodes, WARM_UP).await;
+    let before = (process.memory(), process.files());
+    let mut log = HashMap::new();
+    let end = Instant::now() + Duration::from_secs_f64(minutes * 60.0);
+    while Instant::now() < end {
+        for what in round(&mut dice, &mut world.nodes, &mut ledger).await {
+            *log.entry(what).or_insert(0u32) += 1;
+        }
+    }
+    let (recordings, downloads, jobs) = work.end().await;
+    let after = (process.memory(), process.files());
+    let metrics = admin(process.admin, "GET", "/metrics");
+
+    println!("faults: {log:?}");
+    println!("memory: {} KiB, then {} KiB", before.0, after.0);
+    println!("open files: {}, then {}", before.1, after.1);
+    let (reached, twice) = (ledger.0.len(), ledger.twice());
+    println!("jobs that reached a node: {reached}, twice: {twice:?}");
+    show(&recordings, &downloads, &jobs, &metrics);
+    for tally in [&recordings, &downloads] {
+        let first = &tally.failed[..tally.failed.len().min(20)];
+        assert!(first.is_empty(), "{first:#?}");
+    }
+    assert!(twice.is_empty());
+    assert!(after.0 < before.0 + 32 * 1024, "memory grew");
+    assert!(after.1 < before.1 + 64, "files stay open");
+}
+
+/// A while of faults, and a while of peace.
+async fn round(dice: &mut Dice, nodes: &mut [StandIn], ledger: &mut Ledger) -> Vec<What> {
+    let well = dice.below(3);
+    let mut befell = Vec::new();
+    for (place, of) in [((well + 1) % 3, &GONE[..]), ((well + 2) % 3, &UNWELL)] {
+        if dice.often() {
+            let what = dice.pick(of);
+            what.befall(&mut nodes[place]).await;
+            befell.push(what);
+        }
+    }
+    let time = dice.between(500, 4000);
+    ledger.watch(nodes, time).await;
+    for node in &mut *nodes {
+        node.faults().clear();
+        node.restart().await.unwrap();
+    }
+    // A request that hung until now has another node to go to, whoever is well next.
+    let time = dice.between(2500, 3500);
+    ledger.watch(nodes, time).await;
+    befell
+}
+
+fn show(recordings: &Tally, downloads: &Tally, jobs: &Tally, metrics: &str) {
+    for (what, tally) in [
+        ("recordings", recordings),
+        ("downloads", downloads),
+        ("jobs", jobs),
+    ] {
+        println!("{what}: {}", figures(tally));
+    }
+    let names = ["upstream_retries", "retry_budget_exhausted", "panics"];
+    let names = names.map(|name| format!("ccfs_gateway_{name}_total"));
+    let told = metrics.lines();
+    for line in told.filter(|line| names.iter().any(|name| line.starts_with(name))) {
+        println!("{line}");
+    }
+}
+
+/// All clients.
+struct Work {
+    recordings: Load,
+    downloads: Load,
+    jobs: Vec<Load>,
+}
+
+impl Work {
+    fn start(target: &Target) -> Self {
+        let pause = Duration::from_millis;
+        Self {
+            recordings: Load::start(target, Kind::Recording, 16, pause(60)),
+            downloads: Load::start(target, Kind::Download, 4, pause(60)),
+            jobs: JOBS
+                .iter()
+                .map(|job| Load::start(target, Kind::Job(job), 1, pause(100)))
+                .collect(),
+        }
+    }
+
+    async fn end(self) -> (Tally, Tally, Tally) {
+        let (recordings, downloads) = (self.recordings.end().await, self.downloads.end().await);
+        let mut jobs = Tally::default();
+        for load in self.jobs {
+            let tally = load.end().await;
+            jobs.failed.extend(tally.failed);
+            jobs.took.extend(tally.took);
+        }
+        (recordings, downloads, jobs)
+    }
+}
+
+fn figures(tally: &Tally) -> String {
+    let mut took = tally.took.clone();
+    took.sort_unstable();
+    let at = |part: f64| took[((took.len() - 1) as f64 * part) as usize];
+    format!(
+        "{} requests, {} failed, {} cut after they had begun, p50 {:?}, p99 {:?}, p99.9 {:?}, longest {:?}",
+        took.len(),
+        tally.failed.len(),
+        tally.cut,
+        at(0.5),
+        at(0.99),
+        at(0.999),
+        at(1.0),
+    )
+}
+
+/// Something that goes wrong with one node.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+enum What {
+    Busy,
+    CloseAfterAnswer,
+    CloseBeforeAnswer,
+    CloseInBody,
+    CloseInHead,
+    GarbageHttp,
+    GarbageJson,
+    Hang,
+    Kill,
+    Refuse,
+    Reset,
+    ResetInBody,
+    SlowBody,
+    SlowHead,
+    Stall,
+    Unavailable,
+}
+
+/// Nobody is there.
+const GONE: [What; 4] = [What::Hang, What::Kill, What::Refuse, What::Stall];
+
+/// Somebody is there, and fails.
+const UNWELL: [What; 12] = [
+    What::Busy,
+    What::CloseAfterAnswer,
+    What::CloseBeforeAnswer,
+    What::CloseInBody,
+    What::CloseInHead,
+    What::GarbageHttp,
+    What::GarbageJson,
+    What::Reset,
+    What::ResetInBody,
+    What::SlowBody,
+    What::SlowHead,
+    What::Unavailable,
+];
+
+impl What {
+    async fn befall(self, node: &mut StandIn) {
+        let slow = Duration::from_millis(700);
+        let fault = match self {
+            Self::Busy => {
+                // Not on jobs: a busy answer lets them move on, which is no duplicate.
+                for name in ["getRecordFileUrlFromObs", "downloadRecordFile"] {
+                    node.faults()
+                        .inject_on(name, Fault::FlowControl, When::Always);
+                }
+                return;
+            }
+            Self::Hang => return node.faults().inject_everywhere(Fault::Hang, When::Always),
+            Self::Kill => return node.stop().await,
+            Self::Refuse => {
+                node.stop().await;
+                node.restart().await.unwrap();
+                return node.faults().admit(Admission::Reset);
+            }
+            Self::Stall => {
+                node.stop().await;
+                node.restart().await.unwrap();
+                return node.faults().admit(Admission::Stall);
+            }
+            Self::CloseAfterAnswer => Fault::CloseAfterAnswer,
+            Self::CloseBeforeAnswer => Fault::CloseBeforeAnswer,
+            Self::CloseInBody => Fault::CloseInBody,
+            Self::CloseInHead => Fault::CloseInHead,
+            Self::GarbageHttp => Fault::GarbageHttp,
+            Self::GarbageJson => Fault::GarbageJson,
+            Self::Reset => Fault::Reset,
+            Self::ResetInBody => Fault::ResetInBody,
+            Self::SlowBody => Fault::DelayBody(slow),
+            Self::SlowHead => Fault::DelayHead(slow),
+            Self::Unavailable => Fault::Status(503),
+        };
+        // Garbage instead of a file is a file to the gateway: only where it reads what it gets.
+        if self == Self::GarbageJson {
+            node.faults()
+                .inject_on("getRecordFileUrlFromObs", fault, When::Always);
+        } else {
+            node.faults().inject(fault, When::Always);
+        }
+    }
+}
+
+/// Which jobs came to which connections of which nodes.
+#[derive(Default)]
+struct Ledger(HashMap<String, HashSet<(usize, u64)>>);
+
+impl Ledger {
+    /// Reads again and again for so long.
+    async fn watch(&mut self, nodes: &[StandIn], time: Duration) {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            let left = end.saturating_duration_since(Instant::now());
+            tokio::time::sleep(left.min(Duration::from_secs(1))).await;
+            self.read(nodes);
+        }
+    }
+
+    /// Reads what the nodes remember: the last thousand requests, which is more than a second brings.
+    fn read(&mut self, nodes: &[StandIn]) {
+        for (place, node) in nodes.iter().enumerate() {
+            for request in node.requests() {
+                if JOBS.iter().any(|job| request.target.ends_with(job)) {
+                    let body = String::from_utf8_lossy(&request.body);
+                    let job = format!("{} {body}", request.target);
+                    self.0
+                        .entry(job)
+                        .or_default()
+                        .insert((place, request.connection));
+                }
+            }
+        }
+    }
+
+    fn twice(&self) -> Vec<&str> {
+        let twice = self.0.iter().filter(|(_, seen)| seen.len() > 1);
+        twice.map(|(job, _)| job.as_str()).collect()
+    }
+}
+
+/// The same throws for the same seed (xorshift).
+struct Dice(u64);
+
+impl Dice {
+    fn throw(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 >> 8
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        self.throw() as usize % end
+    }
+
+    fn pick(&mut self, of: &[What]) -> What {
+        of[self.below(of.len())]
+    }
+
+    /// Three times out of four.
+    fn often(&mut self) -> bool {
+        self.below(4) > 0
+    }
+
+    fn between(&mut self, from: u64, to: u64) -> Duration {
+        Duration::from_millis(from + self.throw() % (to - from))
+    }
+}
+
+fn number(variable: &str, usual: f64) -> f64 {
+    std::env::var(variable).map_or(usual, |text| text.parse().expect("a number"))
+}
+
+/// Until the cache is full and every worker has its connections.
+const WARM_UP: Duration = Duration::from_secs(30);
