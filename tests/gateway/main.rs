@@ -9,16 +9,19 @@
     reason = "a test fails by panicking, and is at the edge where clocks and tasks are"
 )]
 
+mod access_log;
 mod admin;
 mod balance;
 mod cache;
 mod certificates;
 mod clocks;
 mod commands;
+mod commands_at_work;
 mod config;
 mod covered;
 mod drain;
 mod expect;
+mod fetch;
 mod flow;
 mod forward;
 mod fuzz;
@@ -37,6 +40,7 @@ mod page;
 mod paths;
 mod play;
 mod process;
+mod purge;
 mod recording;
 mod redaction;
 mod refuse;
