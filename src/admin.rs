@@ -25,6 +25,7 @@ mod guard;
 mod history;
 mod page;
 mod ports;
+mod process;
 mod reloads;
 mod respond;
 mod status;

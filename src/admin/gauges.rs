@@ -1,6 +1,6 @@
 //! Values that are read at a scrape, not counted on the way.
 
-use super::{Subject, certificates, status};
+use super::{Subject, certificates, process, status};
 use crate::cluster::NodeStatus;
 use crate::gateway::Snapshot;
 use crate::metrics::Routes;
@@ -45,7 +45,9 @@ impl Gauges {
     pub(super) fn read(subject: &Subject, waiting: i64) -> Self {
         let snapshot = subject.shared.snapshot.load();
         let mut plain = of_the_gateway(subject, &snapshot, waiting);
+        plain.extend(of_its_parts(subject, &snapshot));
         plain.extend(of_the_configuration(subject));
+        plain.extend(of_the_process());
         let reloads = &subject.reloads;
         let result = |text: &str, count: u64| {
             let labels = vec![("result", text.to_owned())];
@@ -127,6 +129,11 @@ fn of_the_gateway(subject: &Subject, snapshot: &Snapshot, waiting: i64) -> Vec<F
             "1 from the beginning of a drain",
             i64::from(subject.draining()),
         ),
+    ]
+}
+
+fn of_its_parts(subject: &Subject, snapshot: &Snapshot) -> Vec<Family> {
+    vec![
         Family {
             name: "connections",
             help: "Connections by listener",
@@ -163,16 +170,7 @@ fn of_the_configuration(subject: &Subject) -> Vec<Family> {
         let labels = vec![("name", shown.label())];
         Some((labels, shown.validity?.not_after.as_second()))
     });
-    let build = vec![
-        ("version", env!("CARGO_PKG_VERSION").to_owned()),
-        ("arch", std::env::consts::ARCH.to_owned()),
-    ];
     vec![
-        Family {
-            name: "build",
-            help: "What is running",
-            values: vec![(build, 1)],
-        },
         one(
             "config_generation",
             "Generation of the configuration",
@@ -194,6 +192,26 @@ fn of_the_configuration(subject: &Subject) -> Vec<Family> {
             values: unique(certificates),
         },
     ]
+}
+
+fn of_the_process() -> Vec<Family> {
+    let (open, most) = process::descriptors();
+    let open = open.map(|open| one("process_open_fds", "Open file descriptors", open));
+    let most = most.map(|most| {
+        one(
+            "process_max_fds",
+            "File descriptors that may be open at once",
+            most,
+        )
+    });
+    let memory = process::resident_memory().map(|bytes| {
+        one(
+            "process_resident_memory_bytes",
+            "Bytes of memory in use",
+            bytes,
+        )
+    });
+    [open, most, memory].into_iter().flatten().collect()
 }
 
 /// Two certificates may be for one name, as RSA and ECDSA are: the earlier end counts.

@@ -90,7 +90,11 @@ impl Guard {
             return false;
         }
         match name.parse::<IpAddr>() {
-            Ok(address) => address.is_loopback() || address == self.bound.ip(),
+            // Only names can be rebound: whoever reaches a wildcard by an address reaches its own one.
+            Ok(address) => {
+                let bound = self.bound.ip();
+                address.is_loopback() || address == bound || bound.is_unspecified()
+            }
             Err(_) => name.eq_ignore_ascii_case("localhost"),
         }
     }
@@ -181,6 +185,19 @@ mod tests {
                 status,
                 "{host}"
             );
+        }
+    }
+
+    #[test]
+    fn a_wildcard_is_reached_by_any_address_and_by_no_name() {
+        let guard = Guard::new("0.0.0.0:9901".parse().unwrap(), None);
+        for (host, known) in [
+            ("10.0.0.1:9901", true),
+            ("[fd00::1]:9901", true),
+            ("10.0.0.1:80", false),
+            ("evil.example:9901", false),
+        ] {
+            assert_eq!(guard.knows(host), known, "{host}");
         }
     }
 

@@ -31,7 +31,8 @@ impl Run {
     /// The gateway cannot start.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         let manager = Manager::from_environment()?;
-        app::set_resource_limits();
+        // Before the first secret is read.
+        let limited = app::set_resource_limits();
         let (config, warnings) = match Config::load(&self.config) {
             Ok(loaded) => loaded,
             Err(diagnosis) => return Ok(super::refuse(&diagnosis)),
@@ -39,6 +40,9 @@ impl Run {
         telemetry::install(config.telemetry.log_level);
         for warning in warnings {
             tracing::warn!("{warning}");
+        }
+        if let Err(error) = limited {
+            tracing::warn!(%error, "core dumps or open files could not be limited as they should");
         }
         let app = App::bind_under(manager, config, Some(self.config))?;
         follow_signals(app.orders())?;

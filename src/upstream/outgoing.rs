@@ -27,10 +27,10 @@ pub(super) fn request(
     let mut headers = end_to_end(delivery, names);
     let replaced = set_host(delivery, node, &mut headers);
     set_content_length(delivery, names, &mut headers);
+    add_context(delivery, names, &mut headers);
     if let Some(caller) = signer(delivery, names, replaced) {
         sign(delivery, caller, names, now, &mut headers)?;
     }
-    add_context(delivery, names, &mut headers);
 
     let mut request = Request::new(Full::new(delivery.body.clone()));
     *request.method_mut() = delivery.method.clone();
@@ -76,13 +76,13 @@ fn end_to_end(delivery: &Delivery, names: &str) -> HeaderMap {
     let headers = &*delivery.headers;
     let readable = delivery.endpoint.answer != Answer::File;
     let passes = |name: &HeaderName| {
-        if is_hop_by_hop(name) {
+        if is_hop_by_hop(name) || is_identity(name.as_str()) {
             return false;
         }
         if KEPT.contains(name) || is_signed(names, name) {
             return true;
         }
-        !(is_of_a_proxy(name)
+        !(OURS.iter().any(|ours| reads_as(name.as_str(), ours))
             || *name == EXPECT
             || (readable && *name == ACCEPT_ENCODING)
             || nominated(headers).any(|nominated| nominated.eq_ignore_ascii_case(name.as_str())))
@@ -96,22 +96,24 @@ fn end_to_end(delivery: &Delivery, names: &str) -> HeaderMap {
     out
 }
 
-/// Does a field say who a client or a request is, so that only the gateway may write it? Read as a
-/// careless node may read it, with `_` for `-`.
-fn is_of_a_proxy(name: &HeaderName) -> bool {
-    let name = name.as_str();
-    let is = |prefix: &str| {
-        name.len() >= prefix.len()
-            && name
-                .bytes()
-                .zip(prefix.bytes())
-                .all(|(byte, wanted)| byte == wanted || (byte == b'_' && wanted == b'-'))
+/// Does a field say who a client is? Only the gateway may write it, whoever signed another value.
+fn is_identity(name: &str) -> bool {
+    let begins_as = |prefix: &str| {
+        name.get(..prefix.len())
+            .is_some_and(|start| reads_as(start, prefix))
     };
-    is("x-forwarded-")
-        || is("proxy-")
-        || OF_PROXIES
-            .iter()
-            .any(|field| field.len() == name.len() && is(field))
+    begins_as("x-forwarded-")
+        || begins_as("proxy-")
+        || reads_as(name, "forwarded")
+        || reads_as(name, "x-real-ip")
+}
+
+/// Is `name` this field, read as a careless node may read it, with `_` for `-`?
+fn reads_as(name: &str, field: &str) -> bool {
+    name.len() == field.len()
+        && name.bytes().zip(field.bytes()).all(|(byte, wanted)| {
+            byte.eq_ignore_ascii_case(&wanted) || (byte == b'_' && wanted == b'-')
+        })
 }
 
 /// Writes the Host that the cluster wants; true if it is another one than the client's. A stranger's
@@ -153,7 +155,11 @@ fn signer<'a>(delivery: &'a Delivery, names: &str, replaced: bool) -> Option<&'a
     match &delivery.authorization {
         Authorization::Sign(caller) => Some(caller),
         Authorization::Kept(Some(caller)) => {
-            let lost = || names.split(';').any(is_hop_by_hop_name);
+            let lost = || {
+                names
+                    .split(';')
+                    .any(|name| is_hop_by_hop_name(name) || is_identity(name))
+            };
             (replaced || lost()).then_some(caller)
         }
         Authorization::Kept(None) => None,
@@ -171,10 +177,11 @@ fn sign(
     if json && !headers.contains_key(CONTENT_TYPE) {
         headers.insert(CONTENT_TYPE, JSON);
     }
-    // What ends at this hop cannot stay signed.
+    // What ends at this hop cannot stay signed; what the gateway says of the client can.
     let remaining: Vec<&str> = names
         .split(';')
         .filter(|name| !is_hop_by_hop_name(name))
+        .filter(|name| !is_identity(name) || headers.contains_key(*name))
         .collect();
     let value = auth::sign(
         caller.credential(),
@@ -196,7 +203,8 @@ fn sign(
 fn add_context(delivery: &Delivery, names: &str, headers: &mut HeaderMap) {
     let context = &delivery.context;
     let mut set = |name: HeaderName, value: Option<HeaderValue>| {
-        if let Some(value) = value.filter(|_| !is_signed(names, &name)) {
+        let kept = is_signed(names, &name) && !is_identity(name.as_str());
+        if let Some(value) = value.filter(|_| !kept) {
             headers.insert(name, value);
         }
     };
@@ -234,8 +242,8 @@ const HOP_BY_HOP: [&str; 11] = [
 /// What a client cannot name away in Connection.
 const KEPT: [HeaderName; 3] = [AUTHORIZATION, CONTENT_LENGTH, HOST];
 
-/// Besides `x-forwarded-*` and `proxy-*`.
-const OF_PROXIES: [&str; 4] = ["forwarded", "traceparent", "x-real-ip", "x-request-id"];
+/// Written anew unless the client signed them.
+const OURS: [&str; 2] = ["traceparent", "x-request-id"];
 
 /// Fields the gateway writes.
 const ADDED: usize = 9;

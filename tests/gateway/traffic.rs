@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use ccfs_gateway::cli::client::Client;
+use ccfs_gateway::cli::client::{Client, ClientError};
 use tokio::task::JoinHandle;
 
 use crate::support::{BEGIN, END, signed};
@@ -74,6 +74,8 @@ impl Load {
                                 answer.status,
                                 String::from_utf8_lossy(&answer.body)
                             )),
+                            // Nothing of it had been sent when the connection was closed in order.
+                            Err(ClientError::Http(error)) if error.is_canceled() => {}
                             Err(error) => {
                                 failed.push(format!("{manner:?}: {error:?}"));
                             }

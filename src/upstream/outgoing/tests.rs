@@ -169,14 +169,13 @@ fn what_is_signed_reaches_the_node_as_it_was_signed() {
             ("content-length", "014"),
             ("via", "mine"),
             ("x-request-id", "mine"),
-            ("x-forwarded-for", "mine"),
             ("accept-encoding", "gzip"),
             ("connection", "x-own"),
             ("x-own", "1"),
             ("expect", "100-continue"),
         ],
     );
-    let all = "accept-encoding;content-length;expect;host;via;x-forwarded-for;x-own;x-request-id";
+    let all = "accept-encoding;content-length;expect;host;via;x-own;x-request-id";
     let caller = signed(&mut delivery, all);
     delivery.authorization = Authorization::Kept(Some(caller));
     let request = request(&delivery, &node, NOW).unwrap();
@@ -186,6 +185,35 @@ fn what_is_signed_reaches_the_node_as_it_was_signed() {
     );
     assert!(verified(&delivery, request.headers()).is_some());
     assert_eq!(request.headers()[CONTENT_LENGTH], "014");
+}
+
+#[test]
+fn who_the_client_is_says_the_gateway_whatever_was_signed() {
+    let (mut delivery, node) = given(
+        QUERY,
+        HostPolicy::Preserve,
+        &[
+            ("host", "gw:1"),
+            ("x-forwarded-for", "6.6.6.6"),
+            ("x-real-ip", "6.6.6.6"),
+            ("x_forwarded_for", "6.6.6.6"),
+        ],
+    );
+    let caller = signed(&mut delivery, "host;x-forwarded-for;x-real-ip");
+    delivery.authorization = Authorization::Kept(Some(caller));
+    let request = request(&delivery, &node, NOW).unwrap();
+    let said = |name: &str| request.headers().get_all(name).iter().count();
+    assert_eq!(request.headers()["x-forwarded-for"], "192.0.2.7");
+    assert_eq!(
+        (
+            said("x-forwarded-for"),
+            said("x-real-ip"),
+            said("x_forwarded_for")
+        ),
+        (1, 0, 0)
+    );
+    assert_eq!(signed_names(request.headers()), "host;x-forwarded-for");
+    assert!(verified(&delivery, request.headers()).is_some());
 }
 
 #[test]
