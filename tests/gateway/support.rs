@@ -233,6 +233,11 @@ impl World {
         format!("https://{}", self.bound.listeners["ccfs"])
     }
 
+    /// `http://127.0.0.1:port` of the admin interface.
+    pub(crate) fn admin(&self) -> String {
+        format!("http://{}", self.bound.admin.unwrap())
+    }
+
     /// A file of the gateway's folder: `gateway.toml`, `ca.pem`, `access.log`, …
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
