@@ -1,8 +1,10 @@
 //! How things end: one [`Trigger`] moves through the phases of a shutdown, every connection and task
 //! holds a [`Watch`]. A drain is over when all watches are dropped; nobody counts. Knows nobody.
 
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::task::{Context, Wake, Waker};
 
 use tokio::sync::watch;
 
@@ -22,7 +24,7 @@ pub enum Phase {
 /// Makes the two halves, in [`Phase::Serving`].
 pub fn channel() -> (Trigger, Watch) {
     let (sender, moved) = watch::channel(Phase::Serving);
-    let now = Arc::new(Now::default());
+    let now = Arc::new(AtomicU8::new(Phase::Serving as u8));
     let watch = Watch {
         moved,
         now: now.clone(),
@@ -34,16 +36,8 @@ pub fn channel() -> (Trigger, Watch) {
 #[derive(Debug)]
 pub struct Trigger {
     sender: watch::Sender<Phase>,
-    now: Arc<Now>,
-}
-
-/// The phase, to be looked at without a lock.
-#[derive(Debug, Default)]
-struct Now {
     /// The same as the sender's value.
-    phase: AtomicU8,
-    /// The last phase that every watch has been woken for.
-    told: AtomicU8,
+    now: Arc<AtomicU8>,
 }
 
 impl Trigger {
@@ -53,11 +47,10 @@ impl Trigger {
             let moves = phase > *current;
             if moves {
                 *current = phase;
-                self.now.phase.store(phase as u8, Ordering::Release);
+                self.now.store(phase as u8, Ordering::Release);
             }
             moves
         });
-        self.now.told.fetch_max(phase as u8, Ordering::Release);
     }
 
     /// A further watch.
@@ -83,13 +76,13 @@ impl Trigger {
 #[derive(Clone, Debug)]
 pub struct Watch {
     moved: watch::Receiver<Phase>,
-    now: Arc<Now>,
+    now: Arc<AtomicU8>,
 }
 
 impl Watch {
     /// Where the drain is now. Asked for each request, so it is one load and no lock.
     pub fn phase(&self) -> Phase {
-        match self.now.phase.load(Ordering::Acquire) {
+        match self.now.load(Ordering::Acquire) {
             0 => Phase::Serving,
             1 => Phase::Announced,
             2 => Phase::Closing,
@@ -97,17 +90,71 @@ impl Watch {
         }
     }
 
-    /// Has every watch been woken for `phase`? For tasks that poll [`Watch::reached`] only when the
-    /// phase has moved: a poll between the move and the waking uses up the waking, and does not hear
-    /// of the next move. So a poll counts only if this was true before it.
-    pub fn is_told(&self, phase: Phase) -> bool {
-        self.now.told.load(Ordering::Acquire) >= phase as u8
-    }
-
     /// Resolves when the drain has come to `phase` or beyond; a dropped trigger is [`Phase::Forced`].
     pub async fn reached(&mut self, phase: Phase) {
         // An error means that the trigger is gone: nobody will ever end this in order.
         let _ = self.moved.wait_for(|current| *current >= phase).await;
+    }
+}
+
+/// Has a task woken at every move, at no cost for all its other polls: `reached`, a
+/// [`Watch::reached`], is polled only when it was woken itself. One move may wake twice, the second
+/// time after the first was seen; so to poll it only when [`Watch::phase`] has moved would lose all
+/// later moves.
+#[derive(Debug)]
+pub struct Follower<'a, F> {
+    reached: Pin<&'a mut F>,
+    bell: Option<Arc<Bell>>,
+    over: bool,
+}
+
+impl<'a, F: Future<Output = ()>> Follower<'a, F> {
+    /// Not woken before the first [`Follower::follow`].
+    pub fn new(reached: Pin<&'a mut F>) -> Self {
+        Self {
+            reached,
+            bell: None,
+            over: false,
+        }
+    }
+
+    /// To be called in every poll, before the phase is looked at; `true` if the task's waker is new.
+    pub fn follow(&mut self, context: &Context<'_>) -> bool {
+        let known = self.bell.take();
+        let known = known.filter(|bell| bell.task.will_wake(context.waker()));
+        let is_new = known.is_none();
+        let bell = known.unwrap_or_else(|| Arc::new(Bell::rung(context.waker().clone())));
+        if bell.has_rung.load(Ordering::Acquire) && !self.over {
+            bell.has_rung.store(false, Ordering::Release);
+            let waker = Waker::from(bell.clone());
+            let polled = self.reached.as_mut().poll(&mut Context::from_waker(&waker));
+            self.over = polled.is_ready();
+        }
+        self.bell = Some(bell);
+        is_new
+    }
+}
+
+/// Wakes a task, and notes that it did.
+#[derive(Debug)]
+struct Bell {
+    has_rung: AtomicBool,
+    task: Waker,
+}
+
+impl Bell {
+    fn rung(task: Waker) -> Self {
+        Self {
+            has_rung: AtomicBool::new(true),
+            task,
+        }
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.has_rung.store(true, Ordering::Release);
+        self.task.wake_by_ref();
     }
 }
 
@@ -132,26 +179,18 @@ mod tests {
         trigger.all_gone().await;
     }
 
-    /// What a connection does: it is woken for many reasons, and polls its watch only if the phase
-    /// has moved.
+    /// What a connection does: it is woken for many reasons, and looks at the phase each time.
     async fn until_closing(watch: Watch, mut busy: u32) {
-        let mut acts = watch.clone();
-        let mut acts = std::pin::pin!(async move {
-            acts.reached(Phase::Closing).await;
-            std::future::pending::<()>().await;
-        });
-        let mut seen = None;
+        let mut moves = watch.clone();
+        let reached = std::pin::pin!(moves.reached(Phase::Forced));
+        let mut follower = Follower::new(reached);
         std::future::poll_fn(|context| {
-            let phase = watch.phase();
-            if seen != Some(phase) {
-                seen = watch.is_told(phase).then_some(phase);
-                let _ = acts.as_mut().poll(context);
-            }
+            follower.follow(context);
             if busy > 0 {
                 busy -= 1;
                 context.waker().wake_by_ref();
             }
-            if phase >= Phase::Closing {
+            if watch.phase() >= Phase::Closing {
                 Poll::Ready(())
             } else {
                 Poll::Pending
@@ -161,7 +200,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_task_that_rarely_polls_its_watch_misses_no_move() {
+    async fn a_follower_misses_no_move_however_often_it_is_polled() {
         for round in 0..3000 {
             let (trigger, watch) = channel();
             #[expect(clippy::disallowed_methods, reason = "awaited below")]

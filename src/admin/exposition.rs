@@ -9,7 +9,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::gauges::Gauges;
+use super::gauges::{self, Gauges};
 use crate::metrics::{BUCKETS_MS, ConnectionEnded, Histogram, RouteTotals, Totals};
 
 mod nodes;
@@ -32,32 +32,22 @@ struct Exposition {
     gauges: Gauges,
 }
 
-/// Names and values of labels.
-type Labels<'a> = [(&'a str, &'a str)];
-
 impl Collector for Exposition {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         self.closed_families(&mut encoder)?;
         self.requests(&mut encoder)?;
         self.durations(&mut encoder)?;
-        for gauge in &self.gauges.plain {
-            let family =
-                encoder.encode_descriptor(gauge.name, gauge.help, None, MetricType::Gauge)?;
-            let values = gauge.values.iter();
-            samples(
-                family,
-                values.map(|(labels, v)| (borrowed(labels), ConstGauge::new(*v))),
-            )?;
+        let build = "What is running";
+        let mut info = encoder.encode_descriptor("build", build, None, MetricType::Info)?;
+        info.encode_info(&[
+            ("version", env!("CARGO_PKG_VERSION")),
+            ("arch", std::env::consts::ARCH),
+        ])?;
+        for family in &self.gauges.plain {
+            read(&mut encoder, family, MetricType::Gauge)?;
         }
-        for counter in &self.gauges.counters {
-            let family =
-                encoder.encode_descriptor(counter.name, counter.help, None, MetricType::Counter)?;
-            let count = |value: i64| u64::try_from(value).unwrap_or_default();
-            let values = counter.values.iter();
-            samples(
-                family,
-                values.map(|(labels, v)| (borrowed(labels), ConstCounter::new(count(*v)))),
-            )?;
+        for family in &self.gauges.counters {
+            read(&mut encoder, family, MetricType::Counter)?;
         }
         nodes::encode(&mut encoder, &self.gauges.nodes)
     }
@@ -66,16 +56,17 @@ impl Collector for Exposition {
 impl Exposition {
     fn closed_families(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         for (family, counts) in self.totals.families() {
-            let encoded =
+            let mut encoded =
                 encoder.encode_descriptor(family.name, family.help, None, MetricType::Counter)?;
-            let sample = |(values, &count): (&&'static str, &u64)| {
-                let names = family.labels.split(',').filter(|name| !name.is_empty());
-                (
-                    names.zip(values.split(',')).collect(),
-                    ConstCounter::new(count),
-                )
-            };
-            samples(encoded, family.values.iter().zip(counts).map(sample))?;
+            for (values, &count) in family.values.iter().zip(counts) {
+                let counter = ConstCounter::new(count);
+                if family.labels.is_empty() {
+                    counter.encode(encoded)?;
+                    break;
+                }
+                let labels: Vec<_> = family.labels.split(',').zip(values.split(',')).collect();
+                counter.encode(encoded.encode_family(&labels)?)?;
+            }
         }
         let panics = self.totals.get(ConnectionEnded::Panic);
         let help = "Panics that were caught; each is a defect";
@@ -146,7 +137,7 @@ fn histograms<'a, const N: usize>(
         let bounds = BUCKETS_MS
             .iter()
             .map(|ms| seconds(ms * 1000))
-            .chain([f64::MAX]);
+            .chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds.zip(seen.buckets).collect();
         let no_exemplars: Option<&std::collections::HashMap<usize, _>> = None;
         family
@@ -161,25 +152,30 @@ fn histograms<'a, const N: usize>(
     Ok(())
 }
 
-fn borrowed<'a>(labels: &'a [(&'static str, String)]) -> Vec<(&'a str, &'a str)> {
-    labels
-        .iter()
-        .map(|(name, value)| (*name, value.as_str()))
-        .collect()
-}
-/// The samples of one family; a lone one without labels has no empty braces, which some scrapers
-/// stumble over.
-fn samples<'a, V: EncodeMetric>(
-    mut family: MetricEncoder<'_>,
-    values: impl ExactSizeIterator<Item = (Vec<(&'a str, &'a str)>, V)>,
-) -> fmt::Result {
-    let lone = values.len() == 1;
-    for (labels, value) in values {
-        if lone && labels.is_empty() {
-            return value.encode(family);
+/// A family of values that were read. Without labels a name stands alone.
+fn read(
+    encoder: &mut DescriptorEncoder<'_>,
+    family: &gauges::Family,
+    kind: MetricType,
+) -> Result<(), fmt::Error> {
+    let mut encoded = encoder.encode_descriptor(family.name, family.help, None, kind)?;
+    for (labels, value) in &family.values {
+        if labels.is_empty() {
+            return one(encoded, kind, *value);
         }
-        let labels: &Labels<'_> = &labels;
-        value.encode(family.encode_family(&labels)?)?;
+        let labels: Vec<_> = labels
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        one(encoded.encode_family(&labels)?, kind, *value)?;
     }
     Ok(())
+}
+
+fn one(encoder: MetricEncoder<'_>, kind: MetricType, value: i64) -> Result<(), fmt::Error> {
+    if let MetricType::Counter = kind {
+        ConstCounter::new(u64::try_from(value).unwrap_or_default()).encode(encoder)
+    } else {
+        ConstGauge::new(value).encode(encoder)
+    }
 }

@@ -45,6 +45,7 @@ impl Gauges {
     pub(super) fn read(subject: &Subject, waiting: i64) -> Self {
         let snapshot = subject.shared.snapshot.load();
         let mut plain = of_the_gateway(subject, &snapshot, waiting);
+        plain.extend(of_its_parts(subject, &snapshot));
         plain.extend(of_the_configuration(subject));
         plain.extend(of_the_process());
         let reloads = &subject.reloads;
@@ -128,6 +129,11 @@ fn of_the_gateway(subject: &Subject, snapshot: &Snapshot, waiting: i64) -> Vec<F
             "1 from the beginning of a drain",
             i64::from(subject.draining()),
         ),
+    ]
+}
+
+fn of_its_parts(subject: &Subject, snapshot: &Snapshot) -> Vec<Family> {
+    vec![
         Family {
             name: "connections",
             help: "Connections by listener",
@@ -164,16 +170,7 @@ fn of_the_configuration(subject: &Subject) -> Vec<Family> {
         let labels = vec![("name", shown.label())];
         Some((labels, shown.validity?.not_after.as_second()))
     });
-    let build = vec![
-        ("version", env!("CARGO_PKG_VERSION").to_owned()),
-        ("arch", std::env::consts::ARCH.to_owned()),
-    ];
     vec![
-        Family {
-            name: "build",
-            help: "What is running",
-            values: vec![(build, 1)],
-        },
         one(
             "config_generation",
             "Generation of the configuration",

@@ -32,7 +32,7 @@ use super::head::request::origin_form;
 use super::linger::{close, linger};
 use super::stream::Stream;
 use super::{Handler, Peer, refusal};
-use crate::drain::{Phase, Watch};
+use crate::drain::{Follower, Phase, Watch};
 use crate::metrics::ConnectionEnded;
 
 /// Serves until the connection ends.
@@ -92,22 +92,13 @@ async fn drive<H: Handler>(
     let mut sleep = pin!(tokio::time::sleep(front.settings.header_timeout));
     let mut pace = Pace::new(exchange.clone(), &front.settings, life, sleep.as_mut());
     let mut watch = life.watch.clone();
-    let mut acts = pin!(async move {
-        watch.reached(Phase::Closing).await;
-        watch.reached(Phase::Forced).await;
-        // It may be polled once more, and a future that has ended must not be.
-        std::future::pending::<()>().await;
-    });
-    let mut seen = None;
+    let forced = pin!(watch.reached(Phase::Forced));
+    let mut drain = Follower::new(forced);
     std::future::poll_fn(|context| {
-        let phase = life.watch.phase();
-        if seen != Some(phase) {
-            // Polled only when the phase has moved: each poll takes a lock that all tasks share.
-            seen = life.watch.is_told(phase).then_some(phase);
+        if drain.follow(context) {
             life.permit.pulse().wake(context.waker());
-            let _ = acts.as_mut().poll(context);
         }
-        if phase == Phase::Forced {
+        if life.watch.phase() == Phase::Forced {
             return Poll::Ready(End::By(ConnectionEnded::Drain));
         }
         loop {

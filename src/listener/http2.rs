@@ -30,7 +30,7 @@ use super::deadline::SendRate;
 use super::head::request;
 use super::stream::Stream;
 use super::{Handler, Peer, Settings};
-use crate::drain::Phase;
+use crate::drain::{Follower, Phase};
 use crate::metrics::{ConnectionEnded, Shard};
 
 /// Serves until the connection ends.
@@ -50,22 +50,12 @@ pub(super) async fn serve<H: Handler>(stream: Stream, front: Arc<Front<H>>, life
     let mut connection = pin!(builder(executor, &front.settings).serve_connection(io, streams));
     let mut sleep = pin!(tokio::time::sleep(front.settings.header_timeout));
     let mut watch = life.watch.clone();
-    let mut acts = pin!(async move {
-        watch.reached(Phase::Announced).await;
-        watch.reached(Phase::Closing).await;
-        watch.reached(Phase::Forced).await;
-        // It may be polled once more, and a future that has ended must not be.
-        std::future::pending::<()>().await;
-    });
+    let forced = pin!(watch.reached(Phase::Forced));
+    let mut drain = Follower::new(forced);
     let mut pace = Pace::new(&multiplex, &front.settings, &life, sleep.as_mut());
-    let mut seen = None;
     let ended = std::future::poll_fn(|context| {
-        let phase = life.watch.phase();
-        if seen != Some(phase) {
-            // Polled only when the phase has moved: each poll takes a lock that all tasks share.
-            seen = life.watch.is_told(phase).then_some(phase);
+        if drain.follow(context) {
             life.permit.pulse().wake(context.waker());
-            let _ = acts.as_mut().poll(context);
         }
         loop {
             let polled = catch_unwind(AssertUnwindSafe(|| connection.as_mut().poll(context)));

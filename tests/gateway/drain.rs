@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use crate::page;
 use crate::process::{Process, command};
-use crate::support::{SHANGHAI, Setup, eventually, signed, trusting};
+use crate::support::{SHANGHAI, Setup, World, eventually, signed, trusting};
 
 const LONG: Duration = Duration::from_secs(10);
 
@@ -175,4 +175,17 @@ async fn the_access_log_is_reopened_on_request() {
     process.ask("rotate-2").await;
     eventually("the second line", async || lines(&log) == 1).await;
     assert_eq!(lines(&rotated), 1);
+}
+
+/// An order may come at any moment of a connection's life, also right behind an answer.
+#[tokio::test]
+async fn no_kept_connection_misses_the_drain() {
+    for _ in 0..10 {
+        let mut world = World::start().await;
+        let client = trusting(&world.file("")).keeping(1);
+        let request = signed(world.recording("kept-1"), SHANGHAI);
+        assert_eq!(client.send(&request).await.unwrap().status, 200);
+        let end = tokio::time::timeout(LONG / 2, world.end()).await;
+        assert!(end.expect("it ends at once").complete);
+    }
 }

@@ -49,75 +49,72 @@ async fn nothing_is_lost_while_one_node_is_well() {
     let target = Target::at(&process.url, &world.file("ca.pem"));
 
     let work = Work::start(&target);
-    tokio::time::sleep(WARM_UP).await;
-    let before = (process.memory(), process.files());
     let mut ledger = Ledger::default();
+    ledger.watch(&world.nodes, WARM_UP).await;
+    let before = (process.memory(), process.files());
     let mut log = HashMap::new();
     let end = Instant::now() + Duration::from_secs_f64(minutes * 60.0);
     while Instant::now() < end {
-        let well = dice.below(3);
-        let (gone, unwell) = ((well + 1) % 3, (well + 2) % 3);
-        for what in [
-            dice.often().then(|| dice.pick(&GONE)),
-            dice.often().then(|| dice.pick(&UNWELL)),
-        ]
-        .into_iter()
-        .flatten()
-        {
-            let place = if GONE.contains(&what) { gone } else { unwell };
-            what.befall(&mut world.nodes[place]).await;
+        for what in round(&mut dice, &mut world.nodes, &mut ledger).await {
             *log.entry(what).or_insert(0u32) += 1;
         }
-        tokio::time::sleep(dice.between(500, 4000)).await;
-        ledger.read(&world.nodes);
-        for node in &mut world.nodes {
-            node.faults().clear();
-            node.restart().await.unwrap();
-        }
-        // A request that hung until now has another node to go to, whoever is well next.
-        tokio::time::sleep(dice.between(2500, 3500)).await;
-        ledger.read(&world.nodes);
     }
     let (recordings, downloads, jobs) = work.end().await;
     let after = (process.memory(), process.files());
     let metrics = admin(process.admin, "GET", "/metrics");
 
     println!("faults: {log:?}");
+    println!("memory: {} KiB, then {} KiB", before.0, after.0);
+    println!("open files: {}, then {}", before.1, after.1);
+    let (reached, twice) = (ledger.0.len(), ledger.twice());
+    println!("jobs that reached a node: {reached}, twice: {twice:?}");
+    show(&recordings, &downloads, &jobs, &metrics);
+    for tally in [&recordings, &downloads] {
+        let first = &tally.failed[..tally.failed.len().min(20)];
+        assert!(first.is_empty(), "{first:#?}");
+    }
+    assert!(twice.is_empty());
+    assert!(after.0 < before.0 + 32 * 1024, "memory grew");
+    assert!(after.1 < before.1 + 64, "files stay open");
+}
+
+/// A while of faults, and a while of peace.
+async fn round(dice: &mut Dice, nodes: &mut [StandIn], ledger: &mut Ledger) -> Vec<What> {
+    let well = dice.below(3);
+    let mut befell = Vec::new();
+    for (place, of) in [((well + 1) % 3, &GONE[..]), ((well + 2) % 3, &UNWELL)] {
+        if dice.often() {
+            let what = dice.pick(of);
+            what.befall(&mut nodes[place]).await;
+            befell.push(what);
+        }
+    }
+    let time = dice.between(500, 4000);
+    ledger.watch(nodes, time).await;
+    for node in &mut *nodes {
+        node.faults().clear();
+        node.restart().await.unwrap();
+    }
+    // A request that hung until now has another node to go to, whoever is well next.
+    let time = dice.between(2500, 3500);
+    ledger.watch(nodes, time).await;
+    befell
+}
+
+fn show(recordings: &Tally, downloads: &Tally, jobs: &Tally, metrics: &str) {
     for (what, tally) in [
-        ("recordings", &recordings),
-        ("downloads", &downloads),
-        ("jobs", &jobs),
+        ("recordings", recordings),
+        ("downloads", downloads),
+        ("jobs", jobs),
     ] {
         println!("{what}: {}", figures(tally));
     }
-    for line in metrics.lines().filter(|line| {
-        [
-            "ccfs_gateway_upstream_retries_total",
-            "ccfs_gateway_retry_budget_exhausted_total",
-            "ccfs_gateway_panics_total",
-        ]
-        .iter()
-        .any(|name| line.starts_with(name))
-    }) {
+    let names = ["upstream_retries", "retry_budget_exhausted", "panics"];
+    let names = names.map(|name| format!("ccfs_gateway_{name}_total"));
+    let told = metrics.lines();
+    for line in told.filter(|line| names.iter().any(|name| line.starts_with(name))) {
         println!("{line}");
     }
-    println!("memory: {} KiB, then {} KiB", before.0, after.0);
-    println!("open files: {}, then {}", before.1, after.1);
-    println!(
-        "jobs that reached a node: {}, twice: {:?}",
-        ledger.0.len(),
-        ledger.twice()
-    );
-    for tally in [&recordings, &downloads] {
-        assert!(
-            tally.failed.is_empty(),
-            "{:#?}",
-            &tally.failed[..tally.failed.len().min(20)]
-        );
-    }
-    assert!(ledger.twice().is_empty());
-    assert!(after.0 < before.0 + 32 * 1024, "memory grew");
-    assert!(after.1 < before.1 + 64, "files stay open");
 }
 
 /// All clients.
@@ -259,8 +256,17 @@ impl What {
 struct Ledger(HashMap<String, HashSet<(usize, u64)>>);
 
 impl Ledger {
-    /// Reads what the nodes remember: the last thousand requests, which is more than came since the
-    /// last reading.
+    /// Reads again and again for so long.
+    async fn watch(&mut self, nodes: &[StandIn], time: Duration) {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            let left = end.saturating_duration_since(Instant::now());
+            tokio::time::sleep(left.min(Duration::from_secs(1))).await;
+            self.read(nodes);
+        }
+    }
+
+    /// Reads what the nodes remember: the last thousand requests, which is more than a second brings.
     fn read(&mut self, nodes: &[StandIn]) {
         for (place, node) in nodes.iter().enumerate() {
             for request in node.requests() {

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::net::UdpSocket;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 use super::*;
 use crate::upstream::probe::watch;
@@ -25,7 +25,7 @@ struct Server {
     address: SocketAddr,
     says: Arc<Mutex<Says>>,
     asked: Arc<AtomicUsize>,
-    task: JoinHandle<()>,
+    _task: JoinSet<()>,
 }
 
 impl Server {
@@ -35,7 +35,8 @@ impl Server {
         let says = Arc::new(Mutex::new(says));
         let asked = Arc::new(AtomicUsize::new(0));
         let (said, counter) = (says.clone(), asked.clone());
-        let task = tokio::spawn(async move {
+        let mut task = JoinSet::new();
+        task.spawn(async move {
             let mut question = [0; 512];
             loop {
                 let (length, from) = socket.recv_from(&mut question).await.unwrap();
@@ -50,7 +51,7 @@ impl Server {
             address,
             says,
             asked,
-            task,
+            _task: task,
         }
     }
 
@@ -64,12 +65,6 @@ impl Server {
 
     fn servers(&self) -> Servers {
         Servers::These(vec![self.address])
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }
 

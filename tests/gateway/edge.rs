@@ -1,0 +1,137 @@
+//! The edge from outside: what is no legal request, what is too slow or too much, what is meant to
+//! harm; and that nobody else notices.
+
+mod early;
+mod floods;
+mod slow;
+mod smuggling;
+
+use std::time::Duration;
+
+use ccfs_gateway::auth::{self, Signable};
+use http::{HeaderMap, HeaderValue};
+use jiff::Timestamp;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::hostile::Target;
+use crate::support::{BEGIN, END, SHANGHAI, Setup, World, credential, signed};
+
+impl World {
+    /// Whom hostile clients attack.
+    pub(crate) fn target(&self) -> Target {
+        Target::new(self.bound.listeners["ccfs"], &self.file("ca.pem"))
+    }
+
+    /// The sum of all counters of this name whose labels hold `label`.
+    pub(crate) async fn counted(&self, name: &str, label: &str) -> u64 {
+        let mut stream = TcpStream::connect(self.bound.admin.unwrap()).await.unwrap();
+        let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        let name = format!("ccfs_gateway_{name}");
+        text.lines()
+            .filter(|line| line.starts_with(&name) && line.contains(label))
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+            .sum()
+    }
+}
+
+/// A gateway in a hurry: every deadline is a second.
+async fn hurried(limits: &str) -> World {
+    let tables = format!(
+        "[limits]\nheader_timeout = \"1s\"\nbody_timeout = \"1s\"\nhandshake_timeout = \"1s\"\n\
+         idle_timeout = \"1s\"\nsend_rate_window = \"1s\"\nhttp2_goaway_timeout = \"1s\"\n{limits}"
+    );
+    let setup = Setup {
+        tables,
+        ..Setup::default()
+    };
+    setup.start().await
+}
+
+/// The legal recording-URL request over HTTP/1.1, signed rightly.
+fn legal(call_id: &str) -> Vec<u8> {
+    let body = format!(
+        r#"{{"callId":"{call_id}","beginTime":"{BEGIN}","endTime":"{END}","version":"2.0"}}"#
+    );
+    post(
+        "/CCFS/resource/ccfs/getRecordFileUrlFromObs",
+        body.as_bytes(),
+    )
+}
+
+/// A POST, signed rightly.
+fn post(path: &str, body: &[u8]) -> Vec<u8> {
+    let mut headers = HeaderMap::new();
+    headers.insert("host", HeaderValue::from_static("127.0.0.1"));
+    let request = Signable {
+        method: "POST",
+        path,
+        query: None,
+        headers: &headers,
+        body,
+    };
+    let value = auth::sign(&credential(SHANGHAI), "host", Timestamp::now(), &request).unwrap();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {}\r\nAuthorization: {}\r\n\r\n",
+        body.len(),
+        value.to_str().unwrap()
+    );
+    [head.as_bytes(), body].concat()
+}
+
+/// Somebody who asks for a recording again and again, each time on a new connection.
+struct Bystander(JoinHandle<Vec<Duration>>, tokio::sync::oneshot::Sender<()>);
+
+impl Bystander {
+    fn of(world: &World) -> Self {
+        let target = world.target();
+        let (end, mut ended) = tokio::sync::oneshot::channel();
+        let task = tokio::spawn(async move {
+            let mut waits = Vec::new();
+            while ended.try_recv().is_err() || waits.len() < 10 {
+                let start = Instant::now();
+                let mut line = target.connect().await;
+                line.send(&legal("1-1")).await;
+                let reply = line.reply().await.expect("an answer");
+                waits.push(start.elapsed());
+                assert_eq!(reply.status, 200, "{reply:?}");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            waits
+        });
+        Self(task, end)
+    }
+
+    /// Nine of ten had their answers within a quarter of a second; the others had them too. What the
+    /// machine does besides these tests must not fail them.
+    async fn was_served(self, during: &str) {
+        let _ = self.1.send(());
+        let mut waits = self.0.await.unwrap();
+        waits.sort_unstable();
+        let usual = waits[waits.len() * 9 / 10];
+        let worst = waits[waits.len() - 1];
+        println!(
+            "during {during}: {} answers, {usual:?}, worst {worst:?}",
+            waits.len()
+        );
+        assert!(
+            usual < Duration::from_millis(250),
+            "during {during}: {usual:?}"
+        );
+    }
+}
+
+/// Is the gateway still whole?
+async fn is_well(world: &World) {
+    assert!(!world.gateway.is_finished());
+    let answer = world
+        .send(&signed(world.recording("is-well"), SHANGHAI))
+        .await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(world.counted("connections_ended", "panic").await, 0);
+}

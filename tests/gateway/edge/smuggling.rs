@@ -1,0 +1,464 @@
+//! Requests that two parsers could read in two ways, over HTTP/1.1 and HTTP/2: refused, the
+//! connection closed, and what stands behind them never read as a request.
+
+use crate::edge::{is_well, legal, post};
+use crate::hostile::{END_HEADERS, END_STREAM, HEADERS, block, frame};
+use crate::support::World;
+
+/// What follows each case: were it read as a request, there would be a second answer.
+const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
+
+const POST: &str = "POST /x HTTP/1.1\r\nHost: 127.0.0.1\r\n";
+
+/// Sends each case with a request behind it; one answer comes, which closes.
+async fn are_refused(world: &World, status: u16, reason: &str, cases: &[(&str, String)]) {
+    let before = world.counted("malformed_requests_total", reason).await;
+    for (name, case) in cases {
+        let mut line = world.target().connect().await;
+        line.send(format!("{case}{SMUGGLED}").as_bytes()).await;
+        let all = line
+            .rest()
+            .await
+            .unwrap_or_else(|| panic!("{name}: stays open"));
+        let all = String::from_utf8_lossy(&all).to_lowercase();
+        assert!(
+            all.starts_with(&format!("http/1.1 {status} ")),
+            "{name}: {all}"
+        );
+        assert_eq!(all.matches("http/1.1 ").count(), 1, "{name}: {all}");
+        assert!(all.contains("\r\nconnection: close\r\n"), "{name}: {all}");
+        assert!(all.contains("\r\nx-gateway-error: "), "{name}: {all}");
+        assert!(
+            all.contains("{\"resultdata\":null,\"resultcode\":\"gw"),
+            "{name}: {all}"
+        );
+    }
+    world.nobody_was_asked();
+    let counted = world.counted("malformed_requests_total", reason).await - before;
+    assert_eq!(counted, cases.len() as u64, "{reason}");
+}
+
+fn cases(list: &[(&'static str, &str)]) -> Vec<(&'static str, String)> {
+    list.iter()
+        .map(|&(name, text)| (name, text.replace("POST /x\n", POST).replace('\n', "\r\n")))
+        .collect()
+}
+
+#[tokio::test]
+async fn framing() {
+    let world = World::start().await;
+    let list = cases(&[
+        (
+            "a length and chunks",
+            "POST /x\nContent-Length: 5\nTransfer-Encoding: chunked\n\n0\n\n",
+        ),
+        (
+            "chunks and a length",
+            "POST /x\nTransfer-Encoding: chunked\nContent-Length: 5\n\n0\n\n",
+        ),
+        (
+            "two lengths",
+            "POST /x\nContent-Length: 0\nContent-Length: 43\n\n",
+        ),
+        (
+            "two equal lengths",
+            "POST /x\nContent-Length: 0\nContent-Length: 0\n\n",
+        ),
+        ("a list of lengths", "POST /x\nContent-Length: 0, 0\n\n"),
+        ("a signed length", "POST /x\nContent-Length: +0\n\n"),
+        ("a negative length", "POST /x\nContent-Length: -1\n\n"),
+        ("a hexadecimal length", "POST /x\nContent-Length: 0x10\n\n"),
+        ("an empty length", "POST /x\nContent-Length:\n\n"),
+        (
+            "a length with a blank inside",
+            "POST /x\nContent-Length: 1 0\n\n",
+        ),
+        (
+            "a length beyond 64 bits",
+            "POST /x\nContent-Length: 18446744073709551616\n\n",
+        ),
+        (
+            "chunked twice",
+            "POST /x\nTransfer-Encoding: chunked\nTransfer-Encoding: chunked\n\n0\n\n",
+        ),
+        (
+            "chunked twice in a list",
+            "POST /x\nTransfer-Encoding: chunked, chunked\n\n0\n\n",
+        ),
+        (
+            "another coding",
+            "POST /x\nTransfer-Encoding: gzip\n\n0\n\n",
+        ),
+        (
+            "another coding first",
+            "POST /x\nTransfer-Encoding: gzip, chunked\n\n0\n\n",
+        ),
+        ("identity", "POST /x\nTransfer-Encoding: identity\n\n"),
+        (
+            "an unknown coding",
+            "POST /x\nTransfer-Encoding: xchunked\n\n0\n\n",
+        ),
+        (
+            "a quoted coding",
+            "POST /x\nTransfer-Encoding: \"chunked\"\n\n0\n\n",
+        ),
+        ("an empty coding", "POST /x\nTransfer-Encoding:\n\n0\n\n"),
+        (
+            "a coding with a parameter",
+            "POST /x\nTransfer-Encoding: chunked;q=1\n\n0\n\n",
+        ),
+        (
+            "chunks in HTTP/1.0",
+            "POST /x HTTP/1.0\nHost: h\nTransfer-Encoding: chunked\n\n0\n\n",
+        ),
+    ]);
+    are_refused(&world, 400, "framing", &list).await;
+    is_well(&world).await;
+}
+
+#[tokio::test]
+async fn names_and_values() {
+    let world = World::start().await;
+    let list = cases(&[
+        (
+            "a blank before the colon",
+            "POST /x\nContent-Length : 43\n\n",
+        ),
+        (
+            "a tab before the colon",
+            "POST /x\nTransfer-Encoding\t: chunked\n\n",
+        ),
+        ("Content_Length", "POST /x\nContent_Length: 43\n\n"),
+        (
+            "Transfer_Encoding",
+            "POST /x\nTransfer_Encoding: chunked\n\n",
+        ),
+        ("X_Forwarded-For", "POST /x\nX_Forwarded-For: 1.2.3.4\n\n"),
+        ("Proxy_Connection", "POST /x\nProxy_Connection: close\n\n"),
+        ("a folded line", "POST /x\nX: a\n b\n\n"),
+        ("a folded first line", "POST /x HTTP/1.1\n Host: h\n\n"),
+        ("no colon", "POST /x\nContent-Length\n\n"),
+        ("no name", "POST /x\n: 43\n\n"),
+        ("a name in brackets", "POST /x\n(x): 43\n\n"),
+    ]);
+    are_refused(&world, 400, "field_name", &list).await;
+    let list = [
+        (
+            "a bare line feed",
+            format!("{POST}X: a\nContent-Length: 43\r\n\r\n"),
+        ),
+        (
+            "a bare carriage return",
+            format!("{POST}X: a\rContent-Length: 43\r\n\r\n"),
+        ),
+        ("NUL", format!("{POST}X: a\0b\r\n\r\n")),
+        ("DEL", format!("{POST}X: a\x7fb\r\n\r\n")),
+        ("line feeds only", "GET / HTTP/1.1\nHost: h\n\n".to_owned()),
+        ("a line feed at the end", format!("{POST}\n\r\n")),
+    ];
+    are_refused(&world, 400, "field_value", &list).await;
+    is_well(&world).await;
+}
+
+#[tokio::test]
+async fn hosts() {
+    let world = World::start().await;
+    let list = cases(&[
+        ("none", "GET /x HTTP/1.1\n\n"),
+        ("an empty one", "GET /x HTTP/1.1\nHost:\n\n"),
+        ("two", "GET /x HTTP/1.1\nHost: h\nHost: h\n\n"),
+        ("two in a list", "GET /x HTTP/1.1\nHost: h, h@g\n\n"),
+        ("a user", "GET /x HTTP/1.1\nHost: u@h\n\n"),
+        ("a path", "GET /x HTTP/1.1\nHost: h/x\n\n"),
+        ("a blank", "GET /x HTTP/1.1\nHost: h h\n\n"),
+        ("a port that is none", "GET /x HTTP/1.1\nHost: h:x\n\n"),
+        ("a port too large", "GET /x HTTP/1.1\nHost: h:65536\n\n"),
+        ("an open bracket", "GET /x HTTP/1.1\nHost: [::1\n\n"),
+        ("no address in brackets", "GET /x HTTP/1.1\nHost: [h]\n\n"),
+        ("another authority", "GET https://g/x HTTP/1.1\nHost: h\n\n"),
+        ("another port", "GET https://h:1/x HTTP/1.1\nHost: h:2\n\n"),
+        (
+            "a user in the target",
+            "GET https://u@h/x HTTP/1.1\nHost: h\n\n",
+        ),
+    ]);
+    are_refused(&world, 400, "host", &list).await;
+}
+
+#[tokio::test]
+async fn targets() {
+    let world = World::start().await;
+    let paths = [
+        "*",
+        "x",
+        "",
+        "h:443",
+        "ftp://h/x",
+        "https://h",
+        "https:///x",
+        "/a#b",
+        "/./x",
+        "/../x",
+        "/a/..",
+        "/a/.",
+        "/%2e/x",
+        "/%2E%2e/x",
+        "/.%2e/x",
+        "/..;a=b/x",
+        "/%2e%2e;/x",
+        "/a%2fb",
+        "/a%2Fb",
+        "/a%5cb",
+        "/a%5Cb",
+        "/a\\b",
+        "/a%00b",
+        "/%",
+        "/%1",
+        "/%zz",
+        "/a\"b",
+        "/a<b",
+        "/ä",
+    ];
+    let list: Vec<_> = paths
+        .iter()
+        .map(|&path| (path, format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n")))
+        .collect();
+    are_refused(&world, 400, "target", &list).await;
+    // Whatever the signature says.
+    let signed = post(
+        "/CCFS/resource/../resource/ccfs/getRecordFileUrlFromObs",
+        b"{}",
+    );
+    let signed = String::from_utf8(signed).unwrap();
+    are_refused(&world, 400, "target", &[("a signed one", signed)]).await;
+}
+
+#[tokio::test]
+async fn request_lines() {
+    let world = World::start().await;
+    let list = cases(&[
+        ("two blanks", "GET  / HTTP/1.1\nHost: h\n\n"),
+        ("a blank in front", " GET / HTTP/1.1\nHost: h\n\n"),
+        ("a blank behind", "GET / HTTP/1.1 \nHost: h\n\n"),
+        ("no version", "GET /\nHost: h\n\n"),
+        ("an illegal method", "G(T / HTTP/1.1\nHost: h\n\n"),
+        ("a response", "HTTP/1.1 200 OK\nHost: h\n\n"),
+        ("two empty lines first", "\n\nGET / HTTP/1.1\nHost: h\n\n"),
+    ]);
+    are_refused(&world, 400, "request_line", &list).await;
+    let list = cases(&[
+        ("HTTP/1.2", "GET / HTTP/1.2\nHost: h\n\n"),
+        ("HTTP/2.0", "GET / HTTP/2.0\nHost: h\n\n"),
+        ("HTTP/0.9", "GET / HTTP/0.9\nHost: h\n\n"),
+        ("http/1.1", "GET / http/1.1\nHost: h\n\n"),
+        ("HTTP/1.10", "GET / HTTP/1.10\nHost: h\n\n"),
+        ("the preface", "PRI * HTTP/2.0\n\nSM\n\n"),
+    ]);
+    are_refused(&world, 400, "version", &list).await;
+    let list = cases(&[
+        ("CONNECT", "CONNECT h:443 HTTP/1.1\nHost: h:443\n\n"),
+        ("TRACE", "TRACE / HTTP/1.1\nHost: h\n\n"),
+    ]);
+    are_refused(&world, 405, "request_line", &list).await;
+}
+
+#[tokio::test]
+async fn sizes() {
+    let world = World::start().await;
+    let list = [
+        (
+            "a long field",
+            format!("{POST}X: {}\r\n\r\n", "y".repeat(33_000)),
+        ),
+        (
+            "a long target",
+            format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "x".repeat(33_000)),
+        ),
+        (
+            "many fields",
+            format!("{POST}{}\r\n", "x: y\r\n".repeat(100)),
+        ),
+        (
+            "a head without end",
+            format!("{POST}{}", "x: y\r\n".repeat(8_000)),
+        ),
+    ];
+    are_refused(&world, 431, "too_large", &list).await;
+}
+
+#[tokio::test]
+async fn chunks() {
+    let world = World::start().await;
+    let chunked = |body: &str| {
+        let body = body.replace('\n', "\r\n");
+        format!(
+            "POST /CCFS/resource/ccfs/queryBillData HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nAuthorization: auth-v2/ak-shanghai/{}/host/{}\r\n\r\n{body}",
+            jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "0".repeat(64)
+        )
+    };
+    let list = [
+        ("no size", chunked("\n{}\n0\n\n")),
+        ("a size with a sign", chunked("+2\n{}\n0\n\n")),
+        ("0x", chunked("0x2\n{}\n0\n\n")),
+        ("a size too large", chunked("10000000000000002\n{}\n0\n\n")),
+        ("too much data", chunked("2\n{}x\n0\n\n")),
+        (
+            "a bare line feed",
+            chunked("2\n{}\n0\n\n").replace("2\r\n", "2\n"),
+        ),
+        ("a control in an extension", chunked("2;a\0\n{}\n0\n\n")),
+        (
+            "a forbidden trailer",
+            chunked("2\n{}\n0\nContent-Length: 5\n\n"),
+        ),
+        ("a trailer with a blank", chunked("2\n{}\n0\nX : 5\n\n")),
+    ];
+    are_refused(&world, 400, "body", &list).await;
+}
+
+#[tokio::test]
+async fn what_is_legal_though_odd_is_served() {
+    let world = World::start().await;
+    let legal = String::from_utf8(legal("1-1")).unwrap();
+    for (name, request) in [
+        ("plain", legal.clone()),
+        ("an empty line first", format!("\r\n{legal}")),
+        (
+            "names in any case",
+            legal
+                .replace("Host:", "hOST:")
+                .replace("Content-Length:", "CONTENT-LENGTH:"),
+        ),
+        (
+            "blanks around values",
+            legal.replace("Host: 127.0.0.1", "Host:\t 127.0.0.1 \t"),
+        ),
+        (
+            "an absolute target",
+            legal.replace("POST /", "POST https://127.0.0.1/"),
+        ),
+        (
+            "an unknown field",
+            legal.replace("Host:", "X_Y: z\r\nHost:"),
+        ),
+        ("an old version", legal.replace("HTTP/1.1", "HTTP/1.0")),
+    ] {
+        let mut line = world.target().connect().await;
+        line.send(request.as_bytes()).await;
+        let reply = line.reply().await.unwrap_or_else(|| panic!("{name}"));
+        assert_eq!(reply.status, 200, "{name}: {reply:?}");
+    }
+}
+
+#[tokio::test]
+async fn http2_is_held_to_the_same_rules() {
+    let world = World::start().await;
+    let path = "/CCFS/resource/ccfs/getRecordFileUrlFromObs";
+    let head = |method, path, authority, more: &[(&str, &str)]| {
+        let mut fields = vec![(":method", method), (":scheme", "https"), (":path", path)];
+        fields.extend((authority != "").then_some((":authority", authority)));
+        fields.extend(more);
+        block(&fields)
+    };
+    for (name, status, block) in [
+        ("no authority", "400", head("GET", path, "", &[])),
+        ("a user", "400", head("GET", path, "u@h", &[])),
+        (
+            "two hosts",
+            "400",
+            head("GET", path, "", &[("host", "h"), ("host", "h")]),
+        ),
+        (
+            "another host",
+            "400",
+            head("GET", path, "h", &[("host", "g")]),
+        ),
+        ("a dot segment", "400", head("GET", "/a/%2e%2e/b", "h", &[])),
+        ("an encoded slash", "400", head("GET", "/a%2fb", "h", &[])),
+        ("a backslash", "400", head("GET", "/a\\b", "h", &[])),
+        (
+            "a look-alike",
+            "400",
+            head("GET", path, "h", &[("content_length", "5")]),
+        ),
+        (
+            "two lengths",
+            "400",
+            head(
+                "POST",
+                path,
+                "h",
+                &[("content-length", "0"), ("content-length", "0")],
+            ),
+        ),
+        ("TRACE", "405", head("TRACE", path, "h", &[])),
+        (
+            "101 fields",
+            "431",
+            head("GET", path, "h", &[("x", "y"); 101]),
+        ),
+    ] {
+        let mut line = world.target().connect_http2(&[]).await;
+        line.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &block))
+            .await;
+        match line.frame(HEADERS, 1).await {
+            // h2 itself may be the one who refuses.
+            None => assert_ne!(status, "431", "{name}"),
+            Some((_, answer)) => {
+                let seen = status_of(&answer);
+                assert_eq!(seen, status, "{name}");
+            }
+        }
+    }
+    for (name, fields) in [
+        ("Connection", ("connection", "close")),
+        ("Transfer-Encoding", ("transfer-encoding", "chunked")),
+        ("an upper-case name", ("X-Y", "z")),
+        ("a line feed", ("x", "y\nz")),
+        ("NUL", ("x", "y\0z")),
+        ("a blank in a name", ("x y", "z")),
+        ("an unknown pseudo field", (":x", "y")),
+    ] {
+        let mut line = world.target().connect_http2(&[]).await;
+        let block = head("GET", path, "h", &[fields]);
+        line.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &block))
+            .await;
+        let answer = line.frame(HEADERS, 1).await;
+        assert!(
+            answer.is_none_or(|(_, block)| status_of(&block) == "400"),
+            "{name}"
+        );
+    }
+    world.nobody_was_asked();
+    is_well(&world).await;
+}
+
+/// The status of a header block: indexed, or literal behind the index of `:status`.
+fn status_of(block: &[u8]) -> String {
+    match block[0] {
+        0x88..=0x8e => {
+            ["200", "204", "206", "304", "400", "404", "500"][usize::from(block[0] - 0x88)].into()
+        }
+        _ if block[1] == 3 => String::from_utf8_lossy(&block[2..5]).into_owned(),
+        // Huffman, three digits in two bytes and a half: five bits each for 0 to 2, six above.
+        _ => huffman(&block[2..2 + usize::from(block[1] & 0x7f)]),
+    }
+}
+
+fn huffman(bytes: &[u8]) -> String {
+    let mut bits = bytes
+        .iter()
+        .flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1));
+    let mut text = String::new();
+    while text.len() < 3 {
+        let five = (0..5).fold(0, |code, _| code << 1 | bits.next().unwrap());
+        let digit = if five < 3 {
+            five
+        } else {
+            (five << 1 | bits.next().unwrap()) - 0x19 + 3
+        };
+        text.push(char::from(b'0' + digit));
+    }
+    text
+}

@@ -1,0 +1,295 @@
+//! Clients that mean harm, and the bytes they are made of: HTTP/1 by hand, HTTP/2 frame by frame.
+//! They know nothing of the gateway but its address; the soak uses them too.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ccfs_gateway::cli::client::Trust;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// Whom to attack.
+#[derive(Clone)]
+pub(crate) struct Target {
+    pub(crate) address: SocketAddr,
+    http1: TlsConnector,
+    http2: TlsConnector,
+}
+
+/// One connection.
+pub(crate) struct Line {
+    tls: TlsStream<TcpStream>,
+    /// Read, but not looked at.
+    read: Vec<u8>,
+}
+
+/// One HTTP/1 answer.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Target {
+    pub(crate) fn new(address: SocketAddr, ca: &Path) -> Self {
+        let config = Trust::file(ca).unwrap().client_config().unwrap();
+        let mut http2 = (*config).clone();
+        http2.alpn_protocols = vec![b"h2".to_vec()];
+        Self {
+            address,
+            http1: TlsConnector::from(config),
+            http2: TlsConnector::from(Arc::new(http2)),
+        }
+    }
+
+    /// A TLS connection for HTTP/1.1.
+    pub(crate) async fn connect(&self) -> Line {
+        self.open(&self.http1).await.unwrap()
+    }
+
+    /// One for HTTP/2: preface, SETTINGS with these values, and the gateway's own acknowledged.
+    pub(crate) async fn connect_http2(&self, settings: &[(u16, u32)]) -> Line {
+        let mut line = self.open(&self.http2).await.unwrap();
+        let values: Vec<u8> = settings
+            .iter()
+            .flat_map(|(name, value)| [&name.to_be_bytes()[..], &value.to_be_bytes()].concat())
+            .collect();
+        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+        let settings = frame(SETTINGS, 0, 0, &values);
+        line.send(&[&preface[..], &settings, &frame(SETTINGS, ACK, 0, &[])].concat())
+            .await;
+        line
+    }
+
+    async fn open(&self, connector: &TlsConnector) -> std::io::Result<Line> {
+        let stream = TcpStream::connect(self.address).await?;
+        stream.set_nodelay(true)?;
+        let name = ServerName::from(self.address.ip());
+        let tls = connector.connect(name, stream).await?;
+        let read = Vec::new();
+        Ok(Line { tls, read })
+    }
+}
+
+impl Line {
+    /// Writes as much as the gateway takes within two seconds; did it take all?
+    pub(crate) async fn send(&mut self, bytes: &[u8]) -> bool {
+        let sending = async {
+            self.tls.write_all(bytes).await?;
+            self.tls.flush().await
+        };
+        matches!(timeout(Duration::from_secs(2), sending).await, Ok(Ok(())))
+    }
+
+    /// The next answer, if one comes before the connection ends.
+    pub(crate) async fn reply(&mut self) -> Option<Reply> {
+        loop {
+            if let Some(reply) = self.parse() {
+                return Some(reply);
+            }
+            if !self.read_some(Instant::now() + PATIENCE).await {
+                return None;
+            }
+        }
+    }
+
+    /// Reads until the gateway closes; everything that came, unless it never closed.
+    pub(crate) async fn rest(&mut self) -> Option<Vec<u8>> {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if !self.read_some(deadline).await {
+                return (Instant::now() < deadline).then(|| std::mem::take(&mut self.read));
+            }
+        }
+        None
+    }
+
+    /// How long until the gateway has closed, at most ten seconds.
+    pub(crate) async fn ends(&mut self) -> Duration {
+        let start = Instant::now();
+        assert!(self.rest().await.is_some(), "the connection was not closed");
+        start.elapsed()
+    }
+
+    /// The next HTTP/2 frame of this kind and stream, others passed over: flags and payload.
+    pub(crate) async fn frame(&mut self, kind: u8, stream: u32) -> Option<(u8, Vec<u8>)> {
+        loop {
+            while self.read.len() < 9 || self.read.len() < 9 + self.length() {
+                if !self.read_some(Instant::now() + PATIENCE).await {
+                    return None;
+                }
+            }
+            let rest = self.read.split_off(9 + self.length());
+            let frame = std::mem::replace(&mut self.read, rest);
+            let on = u32::from_be_bytes(frame[5..9].try_into().unwrap());
+            if frame[3] == kind && on == stream {
+                return Some((frame[4], frame[9..].to_vec()));
+            }
+        }
+    }
+
+    fn length(&self) -> usize {
+        u32::from_be_bytes([0, self.read[0], self.read[1], self.read[2]]) as usize
+    }
+
+    /// Did more come before the end?
+    async fn read_some(&mut self, deadline: Instant) -> bool {
+        let more = timeout_at(deadline, self.tls.read_buf(&mut self.read)).await;
+        matches!(more, Ok(Ok(1..)))
+    }
+
+    fn parse(&mut self) -> Option<Reply> {
+        let end = self
+            .read
+            .windows(4)
+            .position(|bytes| bytes == b"\r\n\r\n")?
+            + 4;
+        let head = String::from_utf8_lossy(&self.read[..end]).to_lowercase();
+        let status = head.get(9..12)?.parse().ok()?;
+        let length = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: "))
+            .map_or(0, |length| length.parse().unwrap());
+        if status == 100 || self.read.len() < end + length {
+            return None;
+        }
+        let rest = self.read.split_off(end + length);
+        let body = std::mem::replace(&mut self.read, rest).split_off(end);
+        Some(Reply { status, head, body })
+    }
+}
+
+/// One HTTP/2 frame.
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let mut frame = length[1..].to_vec();
+    frame.extend([kind, flags]);
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+/// A header block without compression.
+pub(crate) fn block(fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut block = Vec::new();
+    for (name, value) in fields {
+        block.push(0);
+        for text in [name, value] {
+            assert!(text.len() < 127);
+            block.push(text.len() as u8);
+            block.extend(text.as_bytes());
+        }
+    }
+    block
+}
+
+/// An ordinary request head that nobody signed.
+pub(crate) fn unsigned(method: &str) -> Vec<u8> {
+    block(&[
+        (":method", method),
+        (":scheme", "https"),
+        (":path", "/CCFS/resource/ccfs/getRecordFileUrlFromObs"),
+        (":authority", "127.0.0.1"),
+    ])
+}
+
+pub(crate) const DATA: u8 = 0;
+pub(crate) const HEADERS: u8 = 1;
+pub(crate) const PRIORITY: u8 = 2;
+pub(crate) const RST_STREAM: u8 = 3;
+pub(crate) const SETTINGS: u8 = 4;
+pub(crate) const PING: u8 = 6;
+pub(crate) const GOAWAY: u8 = 7;
+pub(crate) const WINDOW_UPDATE: u8 = 8;
+pub(crate) const CONTINUATION: u8 = 9;
+
+pub(crate) const ACK: u8 = 1;
+pub(crate) const END_STREAM: u8 = 1;
+pub(crate) const END_HEADERS: u8 = 4;
+
+/// Floods of HTTP/2, each by its name: what is sent again and again, on ever new streams, without
+/// reading what comes back.
+pub(crate) const FLOODS: &[(&str, fn(u32) -> Vec<u8>)] = &[
+    ("rapid reset", |stream| {
+        [
+            frame(HEADERS, END_HEADERS | END_STREAM, stream, &unsigned("POST")),
+            frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes()),
+        ]
+        .concat()
+    }),
+    ("made you reset", |stream| {
+        [
+            frame(HEADERS, END_HEADERS, stream, &unsigned("POST")),
+            frame(WINDOW_UPDATE, 0, stream, &0_u32.to_be_bytes()),
+        ]
+        .concat()
+    }),
+    ("streams that never end", |stream| {
+        frame(HEADERS, END_HEADERS, stream, &unsigned("POST"))
+    }),
+    ("CONTINUATION", |stream| match stream {
+        1 => frame(HEADERS, 0, 1, &unsigned("GET")),
+        _ => frame(CONTINUATION, 0, 1, &block(&[("x", "y")])),
+    }),
+    ("empty CONTINUATION", |stream| match stream {
+        1 => frame(HEADERS, 0, 1, &unsigned("GET")),
+        _ => frame(CONTINUATION, 0, 1, &[]),
+    }),
+    ("empty DATA", |stream| match stream {
+        1 => frame(HEADERS, END_HEADERS, 1, &unsigned("POST")),
+        _ => frame(DATA, 0, 1, &[]),
+    }),
+    ("PING", |stream| {
+        frame(PING, 0, 0, &u64::from(stream).to_be_bytes())
+    }),
+    ("SETTINGS", |stream| {
+        let value = [&4_u16.to_be_bytes()[..], &(65_535 + stream).to_be_bytes()].concat();
+        frame(SETTINGS, 0, 0, &value)
+    }),
+    ("PRIORITY", |stream| {
+        frame(PRIORITY, 0, stream, &[0, 0, 0, 0, 1])
+    }),
+    ("frames of no known type", |_| frame(0xbe, 0, 0, &[0; 64])),
+    ("header lists that grow when unpacked", |stream| {
+        let mut list = unsigned("POST");
+        if stream == 1 {
+            // With incremental indexing: one field of 3,900 bytes, which later blocks name by one.
+            list.extend([0x40, 1, b'x', 0x7f, 0xbd, 0x1d]);
+            list.extend([b'y'; 3_900]);
+        }
+        list.extend([0xbe; 4_000]);
+        frame(HEADERS, END_HEADERS | END_STREAM, stream, &list)
+    }),
+    ("requests that no window lets be answered", |stream| {
+        frame(HEADERS, END_HEADERS | END_STREAM, stream, &unsigned("POST"))
+    }),
+];
+
+/// Sends a flood of about so many frames on one connection, as far as the gateway takes it.
+pub(crate) async fn flood(target: &Target, name: &str, frames: u32) -> Line {
+    let (_, make) = FLOODS.iter().find(|(known, _)| *known == name).unwrap();
+    let window = if name.contains("window") { 0 } else { 65_535 };
+    let mut line = target.connect_http2(&[(4, window)]).await;
+    let mut bytes = Vec::new();
+    for number in 0..frames {
+        bytes.extend(make(number * 2 + 1));
+        if bytes.len() > 16 * 1024 {
+            if !line.send(&bytes).await {
+                return line;
+            }
+            bytes.clear();
+        }
+    }
+    line.send(&bytes).await;
+    line
+}
+
+/// No test waits longer for the gateway.
+const PATIENCE: Duration = Duration::from_secs(10);
