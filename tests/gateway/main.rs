@@ -36,7 +36,6 @@ mod interfaces;
 mod invalid;
 mod layers;
 mod limit;
-#[allow(dead_code, reason = "shared with the fault run, which uses all of it")]
 mod load;
 mod memory;
 mod metrics;
