@@ -9,6 +9,7 @@
     reason = "a test fails by panicking, and is at the edge where clocks and tasks are"
 )]
 
+mod access_log;
 mod admin;
 mod balance;
 mod browser;
@@ -16,6 +17,7 @@ mod cache;
 mod certificates;
 mod clocks;
 mod commands;
+mod commands_at_work;
 mod config;
 mod control;
 mod covered;
@@ -23,6 +25,7 @@ mod deploy;
 mod drain;
 mod edge;
 mod expect;
+mod fetch;
 mod flow;
 mod forward;
 mod fuzz;
@@ -43,6 +46,7 @@ mod page;
 mod paths;
 mod play;
 mod process;
+mod purge;
 mod recording;
 mod redaction;
 mod refuse;

@@ -1,5 +1,6 @@
 //! §8, last paragraph: what must never be in a log, a metric, a page, an error or an output.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use ccfs_gateway::cli::client::SignedRequest;
@@ -57,15 +58,7 @@ async fn told_nowhere(level: &str) {
     let folder = tempfile::tempdir().unwrap();
     let token = folder.path().join("token");
     write_secret(&token, TOKEN.as_bytes()).unwrap();
-    let process = Process::start(&Setup {
-        listener: "unknown_clients = \"forward\"".to_owned(),
-        tables: format!(
-            "[admin]\nbind = \"127.0.0.1:0\"\ntoken_file = {token:?}\n\
-             [telemetry]\nlog_level = {level:?}\naccess_log = \"access.log\""
-        ),
-        ..Setup::default()
-    })
-    .await;
+    let process = outspoken(level, &token).await;
     let mut canaries: Canaries = vec![
         ("a secret key", secret(SHANGHAI)),
         ("a secret key", secret(BERLIN)),
@@ -74,6 +67,90 @@ async fn told_nowhere(level: &str) {
         ("another scheme's Authorization", BEARER.to_owned()),
     ];
 
+    let mut sent = requests(&process);
+    let mut answers = Vec::new();
+    for request in &sent {
+        answers.push(process.client.send(request).await.unwrap());
+    }
+    for fault in [
+        Fault::GarbageHttp,
+        Fault::GarbageJson,
+        Fault::CloseInBody,
+        Fault::Status(500),
+    ] {
+        process.site.nodes[0].faults().inject(fault, When::Always);
+        let request = signed(process.recording("canary-5"), BERLIN);
+        answers.push(process.client.send(&request).await.unwrap());
+        sent.push(request);
+        process.site.nodes[0].faults().clear();
+    }
+    canaries.extend(signatures(&process, &sent));
+    for answer in answers
+        .iter()
+        .filter(|it| it.result_code().as_deref() == Some("0"))
+    {
+        canaries.push(("the query of a URL", presigned(answer)));
+    }
+    for answer in answers
+        .iter()
+        .filter(|it| it.headers.contains_key("x-gateway-error"))
+    {
+        let text = String::from_utf8_lossy(&answer.body);
+        assert_silent("an error", &text, &canaries);
+    }
+
+    assert_pages_are_silent(process.admin, &canaries).await;
+    let log = process.site.folder.path().join("access.log");
+    eventually("every line", async || {
+        read(&log).lines().count() >= sent.len()
+    })
+    .await;
+    assert_silent("the access log", &read(&log), &canaries);
+    assert_silent(
+        &format!("stderr at {level}"),
+        &process.diagnostics(),
+        &canaries,
+    );
+    assert!(
+        process.diagnostics().contains("serving"),
+        "there is something to look at"
+    );
+}
+
+/// The clients' signatures, and those that the gateway made.
+fn signatures(process: &Process, sent: &[SignedRequest]) -> Canaries {
+    let mut found = Canaries::new();
+    for request in sent
+        .iter()
+        .filter(|request| request.headers.contains_key("authorization"))
+    {
+        found.push(("a signature", signature(request)));
+    }
+    for node in process.site.nodes[0].requests() {
+        let value = node.header("authorization").unwrap_or("/none of it");
+        found.push((
+            "our signature",
+            value.rsplit('/').next().unwrap().to_owned(),
+        ));
+    }
+    found
+}
+
+/// A gateway that logs at `level`, and takes every kind of caller.
+async fn outspoken(level: &str, token: &Path) -> Process {
+    Process::start(&Setup {
+        listener: "unknown_clients = \"forward\"".to_owned(),
+        tables: format!(
+            "[admin]\nbind = \"127.0.0.1:0\"\ntoken_file = {token:?}\n\
+             [telemetry]\nlog_level = {level:?}\naccess_log = \"access.log\""
+        ),
+        ..Setup::default()
+    })
+    .await
+}
+
+/// All ways to be served, and to be refused.
+fn requests(process: &Process) -> Vec<SignedRequest> {
     // Served: a miss, a hit, one that is signed anew, a stranger, a play token, a bearer.
     let mut sent = vec![
         signed(process.recording("canary-1"), SHANGHAI),
@@ -107,74 +184,19 @@ async fn told_nowhere(level: &str) {
         SignedRequest::post(&process.url(), "{}").unwrap(),
         BERLIN,
     ));
-    let mut answers = Vec::new();
-    for request in &sent {
-        answers.push(process.client.send(request).await.unwrap());
-    }
-    for fault in [
-        Fault::GarbageHttp,
-        Fault::GarbageJson,
-        Fault::CloseInBody,
-        Fault::Status(500),
-    ] {
-        process.site.nodes[0].faults().inject(fault, When::Always);
-        let request = signed(process.recording("canary-5"), BERLIN);
-        answers.push(process.client.send(&request).await.unwrap());
-        sent.push(request);
-        process.site.nodes[0].faults().clear();
-    }
-    for request in sent
-        .iter()
-        .filter(|request| request.headers.contains_key("authorization"))
-    {
-        canaries.push(("a signature", signature(request)));
-    }
-    for node in process.site.nodes[0].requests() {
-        let value = node.header("authorization").unwrap_or("/none of it");
-        canaries.push((
-            "our signature",
-            value.rsplit('/').next().unwrap().to_owned(),
-        ));
-    }
-    for answer in answers
-        .iter()
-        .filter(|it| it.result_code().as_deref() == Some("0"))
-    {
-        canaries.push(("the query of a URL", presigned(answer)));
-    }
-    for answer in answers
-        .iter()
-        .filter(|it| it.headers.contains_key("x-gateway-error"))
-    {
-        let text = String::from_utf8_lossy(&answer.body);
-        assert_silent("an error", &text, &canaries);
-    }
+    sent
+}
 
+async fn assert_pages_are_silent(admin: SocketAddr, canaries: &Canaries) {
     for path in ["/", "/status", "/metrics", "/config", "/livez", "/nowhere"] {
         for authorization in [format!("Bearer {TOKEN}"), format!("Bearer {TOKEN}x")] {
-            let admin = process.admin;
             let head = format!(
                 "GET {path} HTTP/1.1\r\nHost: {admin}\r\nAuthorization: {authorization}\r\n"
             );
             let page = page::ask(admin, &head).await;
-            assert_silent(path, &(page.head + &page.body), &canaries);
+            assert_silent(path, &(page.head + &page.body), canaries);
         }
     }
-    let log = process.site.folder.path().join("access.log");
-    eventually("every line", async || {
-        read(&log).lines().count() >= sent.len()
-    })
-    .await;
-    assert_silent("the access log", &read(&log), &canaries);
-    assert_silent(
-        &format!("stderr at {level}"),
-        &process.diagnostics(),
-        &canaries,
-    );
-    assert!(
-        process.diagnostics().contains("serving"),
-        "there is something to look at"
-    );
 }
 
 #[tokio::test]
