@@ -1,6 +1,7 @@
 //! The edge from outside: what is no legal request, what is too slow or too much, what is meant to
 //! harm; and that nobody else notices.
 
+mod descriptors;
 mod downgrade;
 mod early;
 mod floods;
