@@ -23,6 +23,7 @@ use crate::listener::{Caps, TlsError};
 use crate::metrics::{Metrics, Shard};
 use crate::telemetry;
 
+mod adapter;
 mod ending;
 mod follow;
 mod inherited;

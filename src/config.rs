@@ -29,6 +29,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use diagnose::{Diagnosis, Problem, Severity};
+pub(crate) use no_verification::NoVerification;
 pub use schema::schema;
 pub use validity::{Validity, validity};
 

@@ -137,7 +137,7 @@ fn histograms<'a, const N: usize>(
         let bounds = BUCKETS_MS
             .iter()
             .map(|ms| seconds(ms * 1000))
-            .chain([f64::MAX]);
+            .chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds.zip(seen.buckets).collect();
         let no_exemplars: Option<&std::collections::HashMap<usize, _>> = None;
         family

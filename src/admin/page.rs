@@ -1,4 +1,4 @@
-//! The status page for people: three files, nothing from outside.
+//! The status page for people: a few files, nothing from outside.
 
 use http::StatusCode;
 
@@ -7,14 +7,18 @@ use super::respond::{self, Answer};
 /// A file of the page, if `path` is one.
 pub(super) fn file(path: &str) -> Option<Answer> {
     let (content_type, text) = match path {
-        "/" => ("text/html; charset=utf-8", include_str!("page/page.html")),
-        "/page.css" => ("text/css; charset=utf-8", include_str!("page/page.css")),
-        "/page.js" => (
-            "text/javascript; charset=utf-8",
-            include_str!("page/page.js"),
-        ),
+        "/" => (HTML, include_str!("page/page.html")),
+        "/page.css" => (CSS, include_str!("page/page.css")),
+        "/page.js" => (SCRIPT, include_str!("page/page.js")),
+        "/charts.js" => (SCRIPT, include_str!("page/charts.js")),
+        "/elements.js" => (SCRIPT, include_str!("page/elements.js")),
+        "/numbers.js" => (SCRIPT, include_str!("page/numbers.js")),
         "/icon.svg" => ("image/svg+xml", include_str!("page/icon.svg")),
         _ => return None,
     };
     Some(respond::page(StatusCode::OK, content_type, text))
 }
+
+const CSS: &str = "text/css; charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";

@@ -54,17 +54,18 @@ impl Retired {
         listener: Arc<str>,
         connections: Arc<Trigger>,
         socket: Option<Socket>,
-        server: Server,
+        server: &Server,
     ) -> Self {
+        let (delay, grace) = (server.drain_delay, server.grace);
         let all = [connections.clone()];
         let closes = socket.clone();
         let drain = async move {
             all[0].advance(Phase::Announced);
-            sleep(server.drain_delay).await;
+            sleep(delay).await;
             if let Some(socket) = closes {
                 socket.close().await;
             }
-            finish(&all, server.grace).await;
+            finish(&all, grace).await;
         };
         #[expect(clippy::disallowed_methods, reason = "ends with its `Retired`")]
         let task = tokio::spawn(drain);
@@ -94,7 +95,7 @@ impl Retired {
 
 /// After the word went round and the sockets are closed: false if `grace` was not enough.
 async fn finish(all: &[Arc<Trigger>], grace: Duration) -> bool {
-    let begun = now();
+    let begun = Instant::now();
     let gone = async {
         for connections in all {
             connections.all_gone().await;
@@ -187,11 +188,6 @@ async fn tell(voice: Voice, shared: &Shared) {
         );
         sleep(TELL_EVERY).await;
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "deadlines of a drain")]
-fn now() -> Instant {
-    Instant::now()
 }
 
 /// How long connections that look idle stay after sockets are closed, within `grace`.

@@ -7,8 +7,6 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use http::{Request, Response};
-use http_body_util::BodyExt;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::StartError;
@@ -17,11 +15,7 @@ use super::serving::Serving;
 use super::workers::{Worker, Workers};
 use crate::admin::{Admin, Connections, OpenPort};
 use crate::drain::{self, Trigger, Watch};
-use crate::gateway::{Gateway, ReadError, Rejection, ReplyBody};
-use crate::listener::{
-    self, Accepted, BodyError, Caps, Front, Handler, Peer, RequestBody, Violation,
-};
-use crate::telemetry::Origin;
+use crate::listener::{self, Accepted, Caps, Front};
 
 /// An open port. The socket's end and the end of its connections are two things: the one may be
 /// served on under another name, the others go on after it.
@@ -212,43 +206,6 @@ async fn accept(socket: TcpListener, caps: Arc<Caps>, hand_over: HandOver, watch
     };
     if let Err(error) = accept.await {
         tracing::error!(%error, "a listener ended");
-    }
-}
-
-/// The gateway as a listener sees it.
-#[derive(Debug)]
-pub(super) struct Adapter(pub(super) Gateway);
-
-impl Handler for Adapter {
-    type Body = ReplyBody;
-
-    async fn handle(&self, peer: &Arc<Peer>, request: Request<RequestBody>) -> Response<ReplyBody> {
-        let request = request.map(|body| {
-            body.map_err(|fault| match fault {
-                BodyError::Gone => ReadError::Gone,
-                BodyError::Malformed => ReadError::Malformed,
-            })
-        });
-        self.0.handle(origin(peer), request).await
-    }
-
-    fn refuse(&self, peer: &Arc<Peer>, violation: &Violation) -> Response<bytes::Bytes> {
-        let rejection = match violation {
-            Violation::HeadTimeout => Rejection::RequestTimeout,
-            Violation::Malformed(rule) => Rejection::Malformed(rule),
-            Violation::Method => Rejection::MethodNeverAllowed,
-            Violation::TooLarge => Rejection::HeadersTooLarge,
-        };
-        self.0.refuse(origin(peer), &rejection)
-    }
-}
-
-fn origin(peer: &Peer) -> Origin {
-    Origin {
-        listener: peer.listener.clone(),
-        port: peer.port,
-        client: peer.address.ip(),
-        tls: peer.tls,
     }
 }
 

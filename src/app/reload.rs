@@ -234,9 +234,8 @@ impl App {
                 (Some((port, from)), _) => {
                     let before = port.serving.swap(Arc::new(plan.serving));
                     let connections = before.connections.clone();
-                    let server = config.server.clone();
                     self.retired
-                        .push(Retired::begin(from, connections, None, server));
+                        .push(Retired::begin(from, connections, None, &config.server));
                     port
                 }
                 (None, Place::New(bound)) => {
@@ -254,9 +253,8 @@ impl App {
                 local: port.local,
                 accepting: Arc::new(port.accepting),
             });
-            let server = config.server.clone();
             self.retired
-                .push(Retired::begin(name, connections, socket, server));
+                .push(Retired::begin(name, connections, socket, &config.server));
         }
     }
 }

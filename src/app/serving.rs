@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use rustls::ServerConfig;
 use rustls::server::ProducesTickets;
 
-use super::port::Adapter;
+use super::adapter::Adapter;
 use super::workers::Worker;
 use crate::admin::Admin;
 use crate::config;

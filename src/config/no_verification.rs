@@ -9,12 +9,12 @@ use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 
 /// Believes every certificate. Who presents one must still hold its key.
 #[derive(Debug)]
-pub(super) struct NoVerification {
+pub(crate) struct NoVerification {
     provider: Arc<CryptoProvider>,
 }
 
 impl NoVerification {
-    pub(super) fn new(provider: Arc<CryptoProvider>) -> Self {
+    pub(crate) fn new(provider: Arc<CryptoProvider>) -> Self {
         Self { provider }
     }
 }

@@ -91,7 +91,12 @@ struct Trouble {
 
 impl Trouble {
     fn report(&mut self, error: &io::Error, caps: &Caps) {
-        caps.evict_one();
+        // Several: who waits in the queue behind a flood must not wait for each of its connections.
+        for _ in 0..EVICTIONS {
+            if !caps.evict_one() {
+                break;
+            }
+        }
         let now = Instant::now();
         if self.logged.is_none_or(|last| now - last >= LOG_EVERY) {
             self.logged = Some(now);
@@ -115,6 +120,9 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// Long enough not to spin, short enough not to be felt once there is room.
-const BACKOFF: Duration = Duration::from_millis(50);
+const BACKOFF: Duration = Duration::from_millis(5);
+
+/// Idle connections that make room at once.
+const EVICTIONS: usize = 32;
 
 const LOG_EVERY: Duration = Duration::from_secs(1);

@@ -61,6 +61,10 @@ pub(super) async fn serve<H: Handler>(stream: Stream, front: Arc<Front<H>>, life
             let polled = catch_unwind(AssertUnwindSafe(|| connection.as_mut().poll(context)));
             match polled {
                 Err(_) => return Poll::Ready(Some(ConnectionEnded::Panic)),
+                Ok(Poll::Ready(Err(error))) if !is_of_the_socket(&error) => {
+                    tracing::debug!(address = %life.peer.address, %error, "HTTP/2 was broken or abused");
+                    return Poll::Ready(Some(ConnectionEnded::Protocol));
+                }
                 Ok(Poll::Ready(_)) => return Poll::Ready(None),
                 Ok(Poll::Pending) => {}
             }
@@ -80,6 +84,12 @@ pub(super) async fn serve<H: Handler>(stream: Stream, front: Arc<Front<H>>, life
     if let Some(reason) = ended {
         front.metrics.count(reason);
     }
+}
+
+/// The client is gone; anything else is h2's verdict on what it sent.
+fn is_of_the_socket(error: &hyper::Error) -> bool {
+    let source = std::error::Error::source(error);
+    source.is_none_or(|source| source.is::<std::io::Error>())
 }
 
 fn builder(executor: Tasks, settings: &Settings) -> http2::Builder<Tasks> {
@@ -148,13 +158,18 @@ where
         reason = "a spawn site: the task ends with its stream, which ends with its connection"
     )]
     fn execute(&self, stream: F) {
-        tokio::spawn(run(stream, self.clone()));
+        // At once: other streams of the same read are announced before the task first runs.
+        let (live, progress) = self.multiplex.enter();
+        let tasks = self.clone();
+        tokio::spawn(async move {
+            run(stream, &tasks, &progress).await;
+            drop(live);
+        });
     }
 }
 
 /// Runs a stream to its end, or drops it, which resets it.
-async fn run(stream: impl Future<Output = ()>, tasks: Tasks) {
-    let (_live, progress) = tasks.multiplex.enter();
+async fn run(stream: impl Future<Output = ()>, tasks: &Tasks, progress: &Progress) {
     let mut stream = pin!(stream);
     let mut rate = SendRate::new(&tasks.settings);
     // Made when an answer first has to wait, so that most streams have no timer.

@@ -96,6 +96,8 @@ families! {
         Age = "age",
         /// Not legal HTTP.
         Malformed = "malformed",
+        /// HTTP/2 that breaks a rule of the protocol, or floods.
+        Protocol = "protocol",
         /// Reads too slowly.
         SlowReader = "slow_reader",
         /// A drain.

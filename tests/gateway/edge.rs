@@ -1,6 +1,8 @@
 //! The edge from outside: what is no legal request, what is too slow or too much, what is meant to
 //! harm; and that nobody else notices.
 
+mod descriptors;
+mod downgrade;
 mod early;
 mod floods;
 mod slow;
@@ -93,7 +95,9 @@ impl Bystander {
         let (end, mut ended) = tokio::sync::oneshot::channel();
         let task = tokio::spawn(async move {
             let mut waits = Vec::new();
-            while ended.try_recv().is_err() || waits.len() < 10 {
+            let mut over = false;
+            while !over || waits.len() < 10 {
+                over |= ended.try_recv().is_ok();
                 let start = Instant::now();
                 let mut line = target.connect().await;
                 line.send(&legal("1-1")).await;
@@ -134,4 +138,25 @@ async fn is_well(world: &World) {
         .await;
     assert_eq!(answer.status, 200);
     assert_eq!(world.counted("connections_ended", "panic").await, 0);
+}
+
+/// What the README says of the limits is what the reference says.
+#[test]
+fn the_readme_tells_every_limit() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let reference = std::fs::read_to_string(root.join("config/reference.toml")).unwrap();
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let (_, limits) = reference.split_once("\n[limits]\n").unwrap();
+    let limits = limits
+        .lines()
+        .take_while(|line| !line.starts_with("# ----"))
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split_once(" = "));
+    let (_, security) = readme.split_once("\n## Security\n").unwrap();
+    let told = security
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.rsplit_once(" |"))
+        .filter_map(|(row, _)| row.split_once("` | `"))
+        .filter_map(|(key, rest)| Some((key, rest.split_once("` | ")?.0)));
+    assert_eq!(told.collect::<Vec<_>>(), limits.collect::<Vec<_>>());
 }

@@ -9,18 +9,23 @@
     reason = "a test fails by panicking, and is at the edge where clocks and tasks are"
 )]
 
+mod access_log;
 mod admin;
 mod balance;
+mod browser;
 mod cache;
 mod certificates;
 mod clocks;
 mod commands;
+mod commands_at_work;
 mod config;
+mod control;
 mod covered;
 mod deploy;
 mod drain;
 mod edge;
 mod expect;
+mod fetch;
 mod flow;
 mod forward;
 mod fuzz;
@@ -31,9 +36,9 @@ mod interfaces;
 mod invalid;
 mod layers;
 mod limit;
-#[allow(dead_code, reason = "shared with the fault run, which uses all of it")]
 mod load;
 mod memory;
+mod metrics;
 mod nodes;
 mod operate;
 mod outgoing;
@@ -41,6 +46,7 @@ mod page;
 mod paths;
 mod play;
 mod process;
+mod purge;
 mod recording;
 mod redaction;
 mod refuse;

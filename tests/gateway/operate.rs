@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use ccfs_gateway::admin::Order;
@@ -27,12 +28,20 @@ fn trusting(world: &World) -> impl Fn() -> Client + use<> {
     move || Client::new(&Trust::file(&ca).unwrap()).unwrap()
 }
 
-/// Ports that are free now.
+/// Ports that are free now, and below those that the system gives to outgoing connections: nobody
+/// takes one while no listener has it.
 fn free_ports(count: usize) -> Vec<SocketAddr> {
-    let sockets: Vec<_> = (0..count)
-        .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
-        .collect();
-    sockets.iter().map(|it| it.local_addr().unwrap()).collect()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let free = std::iter::repeat_with(|| {
+        let next =
+            std::process::id().wrapping_mul(50) % 12_000 + NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = u16::try_from(20_000 + next % 12_000).unwrap();
+        TcpListener::bind(("127.0.0.1", port))
+    });
+    let sockets = free.take(1000).filter_map(Result::ok).take(count);
+    let ports: Vec<_> = sockets.map(|it| it.local_addr().unwrap()).collect();
+    assert_eq!(ports.len(), count);
+    ports
 }
 
 /// A listener whose path decides who answers: `/CCFS/` is there, everything else is 404.

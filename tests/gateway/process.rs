@@ -27,7 +27,8 @@ impl Process {
     /// Starts it and waits until it serves. The log level must be at least `info`.
     pub(crate) async fn start(setup: &Setup) -> Self {
         let site = setup.lay_out().await;
-        let mut child = Command::new(PROGRAM)
+        let program = std::env::var_os("CCFS_GATEWAY_BIN").unwrap_or_else(|| PROGRAM.into());
+        let mut child = Command::new(program)
             .args(["run", "--config"])
             .arg(&site.file)
             .stdin(Stdio::null())
@@ -112,6 +113,10 @@ impl Process {
 
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Resident memory in bytes.

@@ -1,1 +1,276 @@
+//! §8, last paragraph: what must never be in a log, a metric, a page, an error or an output.
 
+use std::net::SocketAddr;
+use std::path::Path;
+
+use ccfs_gateway::cli::client::SignedRequest;
+use ccfs_gateway::stand_in::certificates::write_secret;
+use ccfs_gateway::stand_in::{Fault, When};
+
+use crate::page;
+use crate::process::{Process, command};
+use crate::support::{BERLIN, SHANGHAI, STRANGER, Setup, eventually, read, secret, signed};
+
+const TOKEN: &str = "CANARY-of-the-admin-token";
+const PLAY: &str = "CANARY-of-the-play-token";
+const BEARER: &str = "CANARY-of-another-scheme";
+const PASSWORD: &str = "CANARY-of-a-password";
+
+/// What is secret, and where it would have come from.
+type Canaries = Vec<(&'static str, String)>;
+
+#[track_caller]
+fn assert_silent(place: &str, text: &str, canaries: &Canaries) {
+    for (what, canary) in canaries {
+        assert!(
+            !text.contains(canary.as_str()),
+            "{what} is in {place}:\n{text}"
+        );
+    }
+}
+
+fn signature(request: &SignedRequest) -> String {
+    let value = request.headers["authorization"].to_str().unwrap();
+    value.rsplit('/').next().unwrap().to_owned()
+}
+
+/// The query of the URL in an answer.
+fn presigned(answer: &ccfs_gateway::cli::client::Answer) -> String {
+    let json = answer.json();
+    let url = json["resultData"]["url"].as_str().unwrap();
+    url.split("Signature=")
+        .nth(1)
+        .unwrap()
+        .split('&')
+        .next()
+        .unwrap()
+        .to_owned()
+}
+
+#[tokio::test]
+async fn no_secret_is_told_at_any_level() {
+    for level in ["trace", "debug"] {
+        told_nowhere(level).await;
+    }
+}
+
+async fn told_nowhere(level: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    write_secret(&token, TOKEN.as_bytes()).unwrap();
+    let process = outspoken(level, &token).await;
+    let mut canaries: Canaries = vec![
+        ("a secret key", secret(SHANGHAI)),
+        ("a secret key", secret(BERLIN)),
+        ("the admin token", TOKEN.to_owned()),
+        ("a play token", PLAY.to_owned()),
+        ("another scheme's Authorization", BEARER.to_owned()),
+    ];
+
+    let mut sent = requests(&process);
+    let mut answers = Vec::new();
+    for request in &sent {
+        answers.push(process.client.send(request).await.unwrap());
+    }
+    for fault in [
+        Fault::GarbageHttp,
+        Fault::GarbageJson,
+        Fault::CloseInBody,
+        Fault::Status(500),
+    ] {
+        process.site.nodes[0].faults().inject(fault, When::Always);
+        let request = signed(process.recording("canary-5"), BERLIN);
+        answers.push(process.client.send(&request).await.unwrap());
+        sent.push(request);
+        process.site.nodes[0].faults().clear();
+    }
+    canaries.extend(signatures(&process, &sent));
+    for answer in answers
+        .iter()
+        .filter(|it| it.result_code().as_deref() == Some("0"))
+    {
+        canaries.push(("the query of a URL", presigned(answer)));
+    }
+    for answer in answers
+        .iter()
+        .filter(|it| it.headers.contains_key("x-gateway-error"))
+    {
+        let text = String::from_utf8_lossy(&answer.body);
+        assert_silent("an error", &text, &canaries);
+    }
+
+    assert_pages_are_silent(process.admin, &canaries).await;
+    let log = process.site.folder.path().join("access.log");
+    eventually("every line", async || {
+        read(&log).lines().count() >= sent.len()
+    })
+    .await;
+    assert_silent("the access log", &read(&log), &canaries);
+    assert_silent(
+        &format!("stderr at {level}"),
+        &process.diagnostics(),
+        &canaries,
+    );
+    assert!(
+        process.diagnostics().contains("serving"),
+        "there is something to look at"
+    );
+}
+
+/// The clients' signatures, and those that the gateway made.
+fn signatures(process: &Process, sent: &[SignedRequest]) -> Canaries {
+    let mut found = Canaries::new();
+    for request in sent
+        .iter()
+        .filter(|request| request.headers.contains_key("authorization"))
+    {
+        found.push(("a signature", signature(request)));
+    }
+    for node in process.site.nodes[0].requests() {
+        let value = node.header("authorization").unwrap_or("/none of it");
+        found.push((
+            "our signature",
+            value.rsplit('/').next().unwrap().to_owned(),
+        ));
+    }
+    found
+}
+
+/// A gateway that logs at `level`, and takes every kind of caller.
+async fn outspoken(level: &str, token: &Path) -> Process {
+    Process::start(&Setup {
+        listener: "unknown_clients = \"forward\"".to_owned(),
+        tables: format!(
+            "[admin]\nbind = \"127.0.0.1:0\"\ntoken_file = {token:?}\n\
+             [telemetry]\nlog_level = {level:?}\naccess_log = \"access.log\""
+        ),
+        ..Setup::default()
+    })
+    .await
+}
+
+/// All ways to be served, and to be refused.
+fn requests(process: &Process) -> Vec<SignedRequest> {
+    // Served: a miss, a hit, one that is signed anew, a stranger, a play token, a bearer.
+    let mut sent = vec![
+        signed(process.recording("canary-1"), SHANGHAI),
+        signed(process.recording("canary-1"), SHANGHAI),
+        signed(process.recording("canary-2"), STRANGER),
+    ];
+    let utc = r#"{"callId":"canary-3","beginTime":"2021-11-24 08:25:03","endTime":"2021-11-24 09:25:11"}"#;
+    sent.push(signed(
+        SignedRequest::post(&process.url(), utc).unwrap(),
+        SHANGHAI,
+    ));
+    let play = format!(
+        "{}/CCFS/resource/ccfs/playVoice?t=1&version=2.0&st={PLAY}",
+        process.url()
+    );
+    sent.push(SignedRequest::get(&play).unwrap());
+    let bearer = format!("Bearer {BEARER}");
+    sent.push(
+        process
+            .recording("canary-4")
+            .authorized(bearer.parse().unwrap()),
+    );
+    // Refused: a wrong signature, a wrong body, a node that fails in several ways.
+    let right = signed(process.recording("canary-1"), SHANGHAI);
+    let wrong = right.headers["authorization"]
+        .to_str()
+        .unwrap()
+        .replace("/content", "/x;content");
+    sent.push(right.authorized(wrong.parse().unwrap()));
+    sent.push(signed(
+        SignedRequest::post(&process.url(), "{}").unwrap(),
+        BERLIN,
+    ));
+    sent
+}
+
+async fn assert_pages_are_silent(admin: SocketAddr, canaries: &Canaries) {
+    for path in ["/", "/status", "/metrics", "/config", "/livez", "/nowhere"] {
+        for authorization in [format!("Bearer {TOKEN}"), format!("Bearer {TOKEN}x")] {
+            let head = format!(
+                "GET {path} HTTP/1.1\r\nHost: {admin}\r\nAuthorization: {authorization}\r\n"
+            );
+            let page = page::ask(admin, &head).await;
+            assert_silent(path, &(page.head + &page.body), canaries);
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_secret_is_told_about_a_configuration_that_is_wrong() {
+    let site = Setup::default().lay_out().await;
+    let folder = site.folder.path();
+    let good = read(&site.file);
+    std::fs::write(
+        folder.join("keys.toml"),
+        format!("[access_keys.x]\nsecret_key = \"{PASSWORD}\nwrong"),
+    )
+    .unwrap();
+    let private = std::process::Command::new("chmod")
+        .args(["600", "keys.toml"])
+        .current_dir(folder)
+        .status();
+    assert!(private.unwrap().success());
+    let canaries = vec![
+        ("a password", PASSWORD.to_owned()),
+        ("a secret key", secret(SHANGHAI)),
+    ];
+    for bad in [
+        good.replace(
+            "nodes = [\"https://",
+            &format!("nodes = [\"https://user:{PASSWORD}@"),
+        ),
+        good.replace(
+            "nodes = [\"https://",
+            &format!("nodes = [\"ftp://user:{PASSWORD}@"),
+        ),
+        format!("{good}\n[shared]\nurl = \"redis://:{PASSWORD}@127.0.0.1\"\n"),
+        format!("{good}\n[access_keys.more]\nsecret_key = \"{PASSWORD}\"\n"),
+        format!("{good}\n[access_keys.more]\nsecret_key = \"{PASSWORD}\n"),
+        format!("{good}\n[access_keys.more]\nsecret_kay = \"{PASSWORD}\"\n"),
+        format!("access_keys_file = \"keys.toml\"\n{good}"),
+    ] {
+        std::fs::write(folder.join("bad.toml"), &bad).unwrap();
+        for name in ["check", "run"] {
+            let output = command(folder, &[name, "--config", "bad.toml"]);
+            assert_eq!(output.status.code(), Some(78), "{bad}");
+            let told = [output.stdout, output.stderr].concat();
+            assert_silent(name, &String::from_utf8_lossy(&told), &canaries);
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_secret_key_is_told_by_a_command() {
+    let site = Setup::default().lay_out().await;
+    let folder = site.folder.path();
+    std::fs::write(folder.join("body"), "{}").unwrap();
+    let canaries = vec![("a secret key", secret(SHANGHAI))];
+    let request = ["--path", "/a", "--header", "host: h", "--body", "body"];
+    let told = |arguments: &[&str]| {
+        let output = command(folder, &[arguments, &request].concat());
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8(text).unwrap();
+        assert_silent(arguments[0], &text, &canaries);
+        text
+    };
+    let value = told(&["sign", "--ak", SHANGHAI, "--sk-file", SHANGHAI]);
+    let value = value
+        .lines()
+        .find(|line| line.starts_with("auth-v2/"))
+        .unwrap();
+    for name in ["verify", "explain"] {
+        told(&[name, "--authorization", value, "--sk-file", SHANGHAI]);
+        told(&[
+            name,
+            "--authorization",
+            &value[..value.len() - 1],
+            "--sk-file",
+            SHANGHAI,
+        ]);
+    }
+    assert!(Path::new(folder).exists());
+}

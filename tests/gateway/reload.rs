@@ -188,6 +188,27 @@ async fn a_bad_configuration_is_refused_and_the_old_one_stays() {
 }
 
 #[tokio::test]
+async fn a_refused_configuration_is_counted_and_shown() {
+    let world = World::start().await;
+    edit(&world.file("gateway.toml"), |_| {
+        "this is no TOML".to_owned()
+    });
+    reload(&world).await;
+    let admin = world.bound.admin.unwrap();
+    let metrics = page::get(admin, "/metrics").await.body;
+    let counted = metrics.lines().any(|line| {
+        let reload = line.starts_with("ccfs_gateway_") && line.contains("reload");
+        reload && !line.contains("result=\"ok\"") && line.ends_with(" 1")
+    });
+    assert!(counted, "{metrics}");
+    let status = page::get(admin, "/status").await.body;
+    assert!(
+        status.contains("TOML") || status.contains("gateway.toml"),
+        "{status}"
+    );
+}
+
+#[tokio::test]
 async fn listeners_come_and_go() {
     let world = World::start().await;
     let further = r#"

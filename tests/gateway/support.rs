@@ -326,7 +326,7 @@ pub(crate) fn read(path: &Path) -> String {
 
 /// Waits until `condition` holds; fails after ten seconds.
 pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(45);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
     while !condition().await {
         assert!(
             tokio::time::Instant::now() < deadline,

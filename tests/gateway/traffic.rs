@@ -20,6 +20,12 @@ pub(crate) enum Manner {
     Http2,
 }
 
+/// Was nothing done for the request when the connection was closed in order? It had not been sent,
+/// or GOAWAY says that it was not looked at (RFC 9113, 6.8): every client may send it again.
+fn is_untouched(error: &hyper::Error) -> bool {
+    error.is_canceled() || format!("{error:?}").contains("GoAway(b\"\", NO_ERROR, Remote)")
+}
+
 /// Running clients.
 #[derive(Debug)]
 pub(crate) struct Load {
@@ -74,8 +80,7 @@ impl Load {
                                 answer.status,
                                 String::from_utf8_lossy(&answer.body)
                             )),
-                            // Nothing of it had been sent when the connection was closed in order.
-                            Err(ClientError::Http(error)) if error.is_canceled() => {}
+                            Err(ClientError::Http(error)) if is_untouched(&error) => {}
                             Err(error) => {
                                 failed.push(format!("{manner:?}: {error:?}"));
                             }

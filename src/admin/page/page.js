@@ -1,6 +1,9 @@
 // The status page: asks /status every two seconds and changes only what changed, so that focus,
-// selection and scrolling stay where they are. Whatever comes from the gateway is set as text.
-"use strict";
+// selection and scrolling stay where they are. Addresses are made from the origin, since a page that
+// was opened with a password in its address may not ask relative to that.
+import { chart, draw } from "./charts.js";
+import { cells, make, rows, style, text } from "./elements.js";
+import { bytes, count, milliseconds, rate, span, whole } from "./numbers.js";
 
 const PERIOD_MS = 2000;
 const PATIENCE_MS = 4000;
@@ -8,204 +11,6 @@ const ARMED_MS = 4000;
 
 const byId = (id) => document.getElementById(id);
 const page = { started: null, newest: 0, points: [], capacity: 180, period: 5, seen: null, nodes: new Map(), status: null };
-
-function text(element, value) {
-  const shown = String(value);
-  if (element.textContent !== shown) element.textContent = shown;
-}
-
-function style(element, name) {
-  if (element.className !== name) element.className = name;
-}
-
-function make(tag, className, content) {
-  const element = document.createElement(tag);
-  if (className) element.className = className;
-  if (content !== undefined) element.textContent = content;
-  return element;
-}
-
-// ---- numbers for people
-
-const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
-const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
-
-function rate(value) {
-  if (value === null || value === undefined) return "–";
-  if (value === 0) return "0";
-  if (value < 0.1) return "<0.1";
-  return value < 10 ? value.toFixed(1) : whole.format(value);
-}
-
-function milliseconds(value) {
-  if (value === null || value === undefined) return "–";
-  return value < 10 ? value.toFixed(1) : whole.format(value);
-}
-
-function count(value) {
-  return value < 100000 ? whole.format(value) : compact.format(value);
-}
-
-function bytes(value) {
-  const units = ["B", "KiB", "MiB", "GiB"];
-  let unit = 0;
-  while (value >= 1024 && unit < units.length - 1) { value /= 1024; unit += 1; }
-  return `${unit === 0 || value >= 100 ? whole.format(value) : value.toFixed(1)} ${units[unit]}`;
-}
-
-function span(seconds) {
-  if (seconds < 60) return `${Math.max(0, Math.floor(seconds))} s`;
-  if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
-  if (seconds < 86400) return `${Math.floor(seconds / 3600)} h ${Math.floor(seconds % 3600 / 60)} min`;
-  return `${Math.floor(seconds / 86400)} d ${Math.floor(seconds % 86400 / 3600)} h`;
-}
-
-// ---- tables whose rows live on
-
-/** Makes `body` hold one row per item, in their order, by key; `fill` changes what changed. */
-function rows(body, items, key, create, fill, nothing) {
-  const known = body.rowsByKey ?? (body.rowsByKey = new Map());
-  const wanted = new Set(items.map(key));
-  for (const [name, row] of known) {
-    if (!wanted.has(name)) { row.remove(); known.delete(name); }
-  }
-  let place = body.firstElementChild;
-  if (place?.classList.contains("nothing")) { place.remove(); place = body.firstElementChild; }
-  for (const item of items) {
-    let row = known.get(key(item));
-    if (!row) { row = create(item); known.set(key(item), row); }
-    if (row === place) place = place.nextElementSibling;
-    else body.insertBefore(row, place);
-    fill(row, item);
-  }
-  if (items.length === 0 && nothing) {
-    const row = make("tr", "nothing");
-    const cell = make("td", "empty", nothing);
-    cell.colSpan = 10;
-    row.append(cell);
-    body.replaceChildren(row);
-  }
-}
-
-function cells(...classes) {
-  const row = make("tr");
-  for (const name of classes) row.append(make("td", name));
-  return row;
-}
-
-// ---- charts
-
-const SVG = "http://www.w3.org/2000/svg";
-const WIDTH = 180;
-const HEIGHT = 100;
-const CHARTS = {
-  requests: { line: "requests", least: 1, show: rate, unit: "/s" },
-  errors: { line: "errors", least: 1, show: rate, unit: "/s", alarm: (v) => v > 0 },
-  limited: { line: "limited", least: 1, show: rate, unit: "/s", alarm: (v) => v > 0 },
-  hit_ratio: { line: "hit_ratio", least: 1, most: 1, show: (v) => v === null || v === undefined ? "–" : whole.format(v * 100), unit: " %" },
-  latency: { line: "p99_ms", second: "p50_ms", least: 5, show: milliseconds, unit: " ms" },
-};
-
-function part(svg, tag, name) {
-  const element = document.createElementNS(SVG, tag);
-  element.setAttribute("class", name);
-  svg.append(element);
-  return element;
-}
-
-function chart(article) {
-  const kind = CHARTS[article.dataset.chart];
-  const svg = document.createElementNS(SVG, "svg");
-  svg.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
-  svg.setAttribute("preserveAspectRatio", "none");
-  svg.setAttribute("role", "img");
-  svg.setAttribute("tabindex", "0");
-  for (const y of [0, HEIGHT / 2, HEIGHT]) {
-    const line = part(svg, "line", "grid");
-    for (const [name, value] of Object.entries({ x1: 0, x2: WIDTH, y1: y, y2: y })) line.setAttribute(name, value);
-  }
-  const drawn = { kind, article, svg, at: null };
-  drawn.area = part(svg, "path", "area");
-  drawn.second = part(svg, "path", "second");
-  drawn.line = part(svg, "path", "line");
-  drawn.cursor = part(svg, "line", "cursor");
-  drawn.cursor.setAttribute("visibility", "hidden");
-  drawn.value = article.querySelector("b");
-  drawn.scale = make("p", "scale");
-  drawn.low = make("span", "", "15 min ago");
-  drawn.top = make("span");
-  drawn.scale.append(drawn.low, drawn.top);
-  article.append(svg, drawn.scale);
-  const point = (at) => { drawn.at = at; draw(drawn); };
-  svg.addEventListener("pointermove", (event) => {
-    const box = svg.getBoundingClientRect();
-    const share = (event.clientX - box.left) / box.width;
-    point(Math.max(0, Math.min(page.capacity - 1, Math.floor(page.capacity * (1 - share)))));
-  });
-  svg.addEventListener("pointerleave", () => point(null));
-  svg.addEventListener("blur", () => point(null));
-  svg.addEventListener("keydown", (event) => {
-    const step = { ArrowLeft: 1, ArrowRight: -1 }[event.key];
-    if (!step) return;
-    event.preventDefault();
-    point(Math.max(0, Math.min(page.points.length - 1, (drawn.at ?? -1) + step)));
-  });
-  return drawn;
-}
-
-/** A round number that is not less. */
-function ceiling(value) {
-  const power = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= value * 0.999);
-}
-
-/** The path of a series, newest point at the right edge; gaps where nothing is known. */
-function path(values, top) {
-  let drawn = "";
-  let pen = false;
-  values.forEach((value, index) => {
-    if (value === null || value === undefined) { pen = false; return; }
-    const x = WIDTH - (values.length - 1 - index) * WIDTH / (page.capacity - 1);
-    const y = HEIGHT - Math.min(1, value / top) * HEIGHT;
-    drawn += `${pen ? "L" : "M"}${x.toFixed(2)} ${y.toFixed(2)}`;
-    pen = true;
-  });
-  return drawn;
-}
-
-/** The path of a series down to the ground, one piece for each stretch without gaps. */
-function area(values, top) {
-  const pieces = path(values, top).split("M").filter(Boolean);
-  return pieces.map((piece) => {
-    const xs = piece.split("L").map((point) => point.split(" ")[0]);
-    return `M${piece}L${xs[xs.length - 1]} ${HEIGHT}L${xs[0]} ${HEIGHT}Z`;
-  }).join("");
-}
-
-function draw(drawn) {
-  const { kind } = drawn;
-  const values = page.points.map((point) => point[kind.line]);
-  const known = values.filter((value) => value !== null && value !== undefined);
-  const top = kind.most ?? ceiling(Math.max(kind.least, ...known));
-  drawn.line.setAttribute("d", path(values, top));
-  drawn.area.setAttribute("d", area(values, top));
-  if (kind.second) drawn.second.setAttribute("d", path(page.points.map((point) => point[kind.second]), top));
-  const at = drawn.at === null ? null : page.points[page.points.length - 1 - drawn.at];
-  const now = kind.second ? page.status?.latency.all.p99_ms : page.status?.rates[kind.line];
-  const value = at ? at[kind.line] : now;
-  text(drawn.value, kind.show(value));
-  drawn.article.classList.toggle("alarm", Boolean(kind.alarm?.(value)));
-  drawn.article.classList.toggle("quiet", Boolean(kind.alarm) && !known.some((it) => it > 0));
-  text(drawn.low, at ? `${span(drawn.at * page.period)} ago` : "15 min ago");
-  text(drawn.top, `max ${known.length ? kind.show(Math.max(...known)) : "–"}${kind.unit}`);
-  if (at) {
-    const x = WIDTH - drawn.at * WIDTH / (page.capacity - 1);
-    for (const [name, place] of Object.entries({ x1: x, x2: x, y1: 0, y2: HEIGHT })) drawn.cursor.setAttribute(name, place);
-  }
-  drawn.cursor.setAttribute("visibility", at ? "visible" : "hidden");
-  const title = drawn.article.querySelector("h2").firstChild.textContent.trim();
-  drawn.svg.setAttribute("aria-label", `${title}: ${kind.show(value)}${kind.unit}${at ? `, ${drawn.low.textContent}` : " now"}; ${drawn.top.textContent} in 15 minutes. Left and right arrow keys look back.`);
-}
 
 // ---- orders
 
@@ -215,7 +20,7 @@ function say(message) {
 
 async function order(path, done) {
   try {
-    const answer = await fetch(path, { method: "POST", headers: { "X-Ccfs-Gateway": "1" }, signal: AbortSignal.timeout(30000) });
+    const answer = await fetch(location.origin + path, { method: "POST", headers: { "X-Ccfs-Gateway": "1" }, signal: AbortSignal.timeout(30000) });
     if (answer.ok) say(done);
     else say(`refused: ${(await answer.json().catch(() => null))?.detail ?? answer.status}`);
   } catch {
@@ -452,7 +257,7 @@ async function poll() {
   if (asking) return;
   asking = true;
   try {
-    const answer = await fetch(`/status?after=${page.newest}`, { cache: "no-store", signal: AbortSignal.timeout(PATIENCE_MS) });
+    const answer = await fetch(`${location.origin}/status?after=${page.newest}`, { cache: "no-store", signal: AbortSignal.timeout(PATIENCE_MS) });
     if (!answer.ok) {
       lost(answer.status === 401 ? "token needed: load the page again" : `refused: ${answer.status}`);
       return;
@@ -473,7 +278,7 @@ async function poll() {
   }
 }
 
-page.charts = [...document.querySelectorAll(".chart")].map(chart);
+page.charts = [...document.querySelectorAll(".chart")].map((article) => chart(article, page));
 byId("reload").addEventListener("click", () => order("/reload", "the configuration was read again and is in force"));
 document.addEventListener("visibilitychange", () => { if (!document.hidden) poll(); });
 setInterval(() => { if (!document.hidden) poll(); }, PERIOD_MS);

@@ -1,8 +1,9 @@
 //! What the demo plays on: files in a temporary folder, three stand-in nodes, the gateway.
 
 use std::fmt::Write;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
@@ -15,7 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::files::{self, ACCESS_KEYS, AUTHORITY};
 use crate::admin::Order;
-use crate::app::{App, Bound, Report};
+use crate::app::{App, Bound, Report, StartError};
 use crate::auth::{AccessKey, Credential, Secret};
 use crate::cli::client::{Client, Trust};
 use crate::config::Config;
@@ -62,14 +63,8 @@ impl World {
             let settings = stand_in::Settings::new(tls, accounts.clone());
             nodes.push(StandIn::start(settings).await?);
         }
-        let port = port.unwrap_or_else(|| free_or_any(DEFAULT_PORT));
         let path = folder.path().join("gateway.toml");
-        std::fs::write(&path, configuration(port, &nodes)?)?;
-        let (config, _) = match Config::load(&path) {
-            Ok(loaded) => loaded,
-            Err(diagnosis) => bail!("the demo's own configuration is wrong:\n{diagnosis}"),
-        };
-        let app = App::bind(config, Some(path))?;
+        let app = bind(port, &path, &nodes)?;
         let (bound, orders) = (app.bound(), app.orders());
         #[expect(
             clippy::disallowed_methods,
@@ -163,12 +158,36 @@ pub(super) fn now() -> Timestamp {
     Timestamp::now()
 }
 
-fn configuration(port: u16, nodes: &[StandIn]) -> anyhow::Result<String> {
+/// Binds the gateway, with any free port for one of its own that somebody else has. `port` was asked
+/// for, and is not exchanged.
+fn bind(port: Option<u16>, path: &Path, nodes: &[StandIn]) -> anyhow::Result<App> {
+    let mut ports = [port.unwrap_or(DEFAULT_PORT), ADMIN_PORT];
+    loop {
+        std::fs::write(path, configuration(ports, nodes)?)?;
+        let (config, _) = match Config::load(path) {
+            Ok(loaded) => loaded,
+            Err(diagnosis) => bail!("the demo's own configuration is wrong:\n{diagnosis}"),
+        };
+        match App::bind(config, Some(path.to_owned())) {
+            Err(StartError::Bind {
+                address, source, ..
+            }) if source.kind() == io::ErrorKind::AddrInUse
+                && address.port() != 0
+                && Some(address.port()) != port =>
+            {
+                let taken = ports.iter_mut().filter(|port| **port == address.port());
+                taken.for_each(|port| *port = 0);
+            }
+            bound => return Ok(bound?),
+        }
+    }
+}
+
+fn configuration([port, admin]: [u16; 2], nodes: &[StandIn]) -> anyhow::Result<String> {
     let nodes: Vec<_> = nodes
         .iter()
         .map(|node| format!("{:?}", node.url()))
         .collect();
-    let admin = free_or_any(9901);
     let [shanghai, berlin] = ACCESS_KEYS;
     let mut text = String::new();
     write!(
@@ -206,10 +225,6 @@ access_log = "off"
     Ok(text)
 }
 
-/// `port`, or 0 (any free one) if somebody else has it.
-fn free_or_any(port: u16) -> u16 {
-    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
-    if free { port } else { 0 }
-}
-
 const DEFAULT_PORT: u16 = 28443;
+
+const ADMIN_PORT: u16 = 9901;

@@ -72,6 +72,12 @@ async fn a_large_rest_closes_the_connection() {
                 "Content-Length: 300000" => body.clone(),
                 _ => format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len()),
             };
+            // Without a length, who it is comes before how much.
+            let status = if status == 413 && framing.starts_with('T') {
+                401
+            } else {
+                status
+            };
             let mut line = world.target().connect().await;
             line.send(
                 format!("POST {path} HTTP/1.1\r\nHost: h\r\n{framing}\r\n\r\n{body}{SMUGGLED}")
@@ -85,7 +91,7 @@ async fn a_large_rest_closes_the_connection() {
                 "{path} {framing}: {all}"
             );
             assert_eq!(
-                all.matches("http/1.1 ").count(),
+                all.matches("\r\ndate: ").count(),
                 1,
                 "{path} {framing}: {all}"
             );

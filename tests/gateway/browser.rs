@@ -1,0 +1,298 @@
+//! The status page in a real browser, as an operator and as an attacker use it.
+//!
+//! `cargo test --test gateway browser:: -- --ignored`; with `SCREENSHOTS=DIR` pictures are left there.
+
+use std::path::Path;
+
+use base64::Engine;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use ccfs_gateway::stand_in::certificates::write_secret;
+
+use crate::page;
+use crate::support::{Setup, World, eventually};
+
+mod driver;
+
+use driver::{Browser, ENTER, TAB};
+
+#[tokio::test]
+#[ignore = "needs Debian's chromium and chromium-driver"]
+async fn an_operator_drains_a_node_by_keyboard() {
+    let setup = Setup {
+        nodes: 3,
+        ..Setup::default()
+    };
+    let world = setup.start().await;
+    world.ask("1637742300-27").await;
+    let browser = Browser::start().await;
+    browser.open(&world.admin()).await;
+    eventually("all nodes are shown", async || {
+        browser
+            .run("return document.querySelectorAll('#nodes button').length")
+            .await
+            == 3
+    })
+    .await;
+    let node = world.nodes[0].address().to_string();
+    assert_eq!(state(&browser, &node).await, "up");
+    let sizes = browser
+        .run("return [document.documentElement.scrollHeight, document.documentElement.scrollWidth]")
+        .await;
+    assert_eq!(
+        sizes,
+        serde_json::json!([800, 1280]),
+        "no scrolling at 1280x800"
+    );
+
+    // Tab by tab, as one does without a mouse.
+    let focused = "return document.activeElement.getAttribute('aria-label') ?? ''";
+    let wanted = format!("Drain {node} of ccfs");
+    let mut steps = 0;
+    while browser.run(focused).await.as_str() != Some(wanted.as_str()) {
+        steps += 1;
+        assert!(steps < 40, "the button of {node} cannot be reached by Tab");
+        browser.press(TAB).await;
+    }
+    browser.press(ENTER).await;
+    eventually("the page shows the drain", async || {
+        state(&browser, &node).await == "drained"
+    })
+    .await;
+    let status = page::get(world.bound.admin.unwrap(), "/status")
+        .await
+        .json();
+    assert_eq!(status["clusters"][0]["nodes"][0]["state"], "drained");
+    assert_eq!(
+        browser.run(focused).await,
+        format!("Undrain {node} of ccfs"),
+        "the focus stays where it is"
+    );
+    browser.press(ENTER).await;
+    eventually("the page shows the undrain", async || {
+        state(&browser, &node).await == "up"
+    })
+    .await;
+    for scheme in ["light", "dark"] {
+        browser.prefer(scheme).await;
+        keep(&browser, scheme).await;
+    }
+    let errors = browser.errors().await;
+    assert!(errors.is_empty(), "{errors:?}");
+}
+
+#[tokio::test]
+#[ignore = "needs Debian's chromium and chromium-driver"]
+async fn the_last_node_is_asked_for_twice() {
+    let world = World::start().await;
+    let browser = Browser::start().await;
+    browser.open(&world.admin()).await;
+    let node = world.nodes[0].address().to_string();
+    eventually("the node is shown", async || {
+        state(&browser, &node).await == "up"
+    })
+    .await;
+    let click = "document.querySelector('#nodes button').click()";
+    browser.run(click).await;
+    let word = browser
+        .run("return document.querySelector('#nodes button').textContent")
+        .await;
+    assert_eq!(
+        (word, state(&browser, &node).await.as_str()),
+        (Value::from("Last one!"), "up")
+    );
+    browser.run(click).await;
+    eventually("it is drained", async || {
+        state(&browser, &node).await == "drained"
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs Debian's chromium and chromium-driver"]
+async fn the_page_says_when_the_gateway_is_gone() {
+    let mut world = World::start().await;
+    let browser = Browser::start().await;
+    browser.open(&world.admin()).await;
+    let said = "return document.getElementById('state').textContent";
+    eventually("it serves", async || browser.run(said).await == "serving").await;
+    world.end().await;
+    eventually("it is gone", async || {
+        browser
+            .run(said)
+            .await
+            .as_str()
+            .unwrap()
+            .starts_with("disconnected, last seen")
+    })
+    .await;
+    let usable = "return [...document.querySelectorAll('button')].filter(b => !b.disabled).length";
+    assert_eq!(browser.run(usable).await, 0);
+    keep(&browser, "gone").await;
+}
+
+/// A browser sends the token as the password of Basic.
+#[tokio::test]
+#[ignore = "needs Debian's chromium and chromium-driver"]
+async fn a_token_is_a_password() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    write_secret(&file, b"s3cret-token").unwrap();
+    let setup = Setup {
+        tables: format!("[admin]\nbind = \"127.0.0.1:0\"\ntoken_file = {file:?}"),
+        ..Setup::default()
+    };
+    let world = setup.start().await;
+    let admin = world.bound.admin.unwrap();
+    let browser = Browser::start().await;
+    browser
+        .open(&format!("http://operator:s3cret-token@{admin}/"))
+        .await;
+    let said = "return document.getElementById('state').textContent";
+    eventually("it serves", async || browser.run(said).await == "serving").await;
+    browser
+        .run("document.getElementById('reload').click()")
+        .await;
+    let message = "return document.getElementById('message').textContent";
+    eventually("an order is taken", async || {
+        browser
+            .run(message)
+            .await
+            .as_str()
+            .unwrap()
+            .contains("in force")
+    })
+    .await;
+}
+
+/// Names and errors of strangers are text, whatever they look like.
+#[tokio::test]
+#[ignore = "needs Debian's chromium and chromium-driver"]
+async fn nothing_that_is_shown_becomes_markup() {
+    let world = World::start().await;
+    let evil = "\"<img src=x onerror='document.title=1'>\" = 1\n";
+    std::fs::write(world.file("gateway.toml"), evil).unwrap();
+    let browser = Browser::start().await;
+    assert_eq!(
+        page::post(world.bound.admin.unwrap(), "/reload")
+            .await
+            .status,
+        409
+    );
+    browser.open(&world.admin()).await;
+    let alert = "return document.getElementById('alerts').textContent";
+    eventually("the error is shown", async || {
+        browser.run(alert).await.as_str().unwrap().contains("<img")
+    })
+    .await;
+    assert_eq!(browser.run("return document.images.length").await, 0);
+    assert_eq!(browser.run("return document.title").await, "ccfs-gateway");
+    keep(&browser, "refused").await;
+}
+
+#[tokio::test]
+#[ignore = "needs Debian's chromium and chromium-driver"]
+async fn a_hostile_page_can_order_nothing() {
+    let world = World::start().await;
+    let admin = world.bound.admin.unwrap();
+    let browser = Browser::start().await;
+    let script = ATTACK.replace("ADMIN", &format!("http://{admin}"));
+    let hostile = serve(format!("<!doctype html><title>begun</title><body>{script}")).await;
+    for host in ["127.0.0.1", "localhost", "evil.example"] {
+        browser.open(&format!("http://{host}:{hostile}/")).await;
+        eventually("the attack is over", async || {
+            browser
+                .run("return document.title")
+                .await
+                .as_str()
+                .unwrap()
+                .starts_with("done")
+        })
+        .await;
+        let title = browser.run("return document.title").await;
+        assert_eq!(
+            title, "done 0",
+            "answers that the hostile page could read, from {host}"
+        );
+        still_serving(&world).await;
+    }
+    // A name of the attacker's that resolves to us: the same origin for the browser, not for us.
+    browser
+        .open(&format!("http://evil.example:{}/", admin.port()))
+        .await;
+    let status = browser
+        .run(
+            "return fetch('/drain', { method: 'POST', headers: { 'X-Ccfs-Gateway': '1' } })
+                 .then((answer) => answer.status)",
+        )
+        .await;
+    assert_eq!(status, 421);
+    still_serving(&world).await;
+}
+
+/// A cross-origin order with and without the marker, a form, and a page in a frame.
+const ATTACK: &str = r#"
+<form id=form method=post action="ADMIN/drain" target=frame enctype="text/plain"><input name=a value=b></form>
+<iframe name=frame></iframe><iframe src="ADMIN/"></iframe>
+<script>
+(async () => {
+  let read = 0;
+  const attempt = (path, options) => fetch("ADMIN" + path, options).then((a) => { if (a.type !== "opaque") read += 1; }).catch(() => {});
+  await attempt("/drain", { method: "POST", mode: "no-cors" });
+  await attempt("/drain", { method: "POST", mode: "no-cors", credentials: "include", body: "x" });
+  await attempt("/drain", { method: "POST", headers: { "X-Ccfs-Gateway": "1" } });
+  await attempt("/status", {});
+  await attempt("/config", { mode: "no-cors" });
+  document.getElementById("form").submit();
+  await new Promise((landed) => { document.querySelector("iframe").onload = landed; setTimeout(landed, 2000); });
+  document.title = "done " + read;
+})();
+</script>"#;
+
+async fn still_serving(world: &World) {
+    let admin = world.bound.admin.unwrap();
+    assert_eq!(page::get(admin, "/readyz").await.status, 200);
+    let status = page::get(admin, "/status").await.json();
+    assert_eq!(status["draining"], false);
+}
+
+async fn state(browser: &Browser, node: &str) -> String {
+    let script = format!(
+        "const row = [...document.querySelectorAll('#nodes tr')].find((row) => row.firstChild.textContent === '{node}');
+         return row ? row.children[1].textContent : ''"
+    );
+    browser.run(&script).await.as_str().unwrap().to_owned()
+}
+
+/// Serves one page to everybody; returns its port.
+async fn serve(page: String) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let length = page.len();
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{page}"
+    );
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let answer = answer.clone();
+            // A browser opens connections that it may never use.
+            tokio::spawn(async move {
+                let mut head = [0; 4096];
+                let _ = stream.read(&mut head).await;
+                let _ = stream.write_all(answer.as_bytes()).await;
+            });
+        }
+    });
+    port
+}
+
+/// Leaves a picture where it is wanted.
+async fn keep(browser: &Browser, name: &str) {
+    if let Some(folder) = std::env::var_os("SCREENSHOTS") {
+        let engine = base64::engine::general_purpose::STANDARD;
+        let picture = engine.decode(browser.screenshot().await).unwrap();
+        std::fs::write(Path::new(&folder).join(format!("{name}.png")), picture).unwrap();
+    }
+}

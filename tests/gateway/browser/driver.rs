@@ -1,0 +1,178 @@
+//! Chromium, driven by the WebDriver protocol.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+
+/// One browser window of 1280x800; closed when it is dropped.
+#[derive(Debug)]
+pub(super) struct Browser {
+    driver: Child,
+    authority: String,
+    session: String,
+    _profile: TempDir,
+}
+
+impl Browser {
+    /// Starts it; `evil.example` is this machine there.
+    pub(super) async fn start() -> Self {
+        let mut driver = Command::new("chromedriver")
+            .arg("--port=0")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("Debian's chromium-driver");
+        let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
+        let port = lines
+            .find_map(|line| {
+                let line = line.unwrap();
+                let (_, port) = line.split_once("started successfully on port ")?;
+                Some(port.trim_end_matches('.').to_owned())
+            })
+            .expect("chromedriver says its port");
+        let profile = tempfile::tempdir().unwrap();
+        let mut browser = Self {
+            driver,
+            authority: format!("127.0.0.1:{port}"),
+            session: String::new(),
+            _profile: profile,
+        };
+        let folder = format!("--user-data-dir={}", browser._profile.path().display());
+        let mut arguments = ARGUMENTS.to_vec();
+        arguments.push(&folder);
+        let capabilities = json!({ "capabilities": { "alwaysMatch": {
+            "browserName": "chrome",
+            "goog:loggingPrefs": { "browser": "ALL" },
+            "goog:chromeOptions": { "args": arguments },
+        } } });
+        let session = browser.ask("POST", "/session", Some(capabilities)).await;
+        browser.session = format!("/session/{}", session["sessionId"].as_str().unwrap());
+        let metrics =
+            json!({ "width": 1280, "height": 800, "deviceScaleFactor": 1, "mobile": false });
+        browser
+            .devtools("Emulation.setDeviceMetricsOverride", metrics)
+            .await;
+        browser
+    }
+
+    /// Loads a page.
+    pub(super) async fn open(&self, url: &str) {
+        self.post("/url", json!({ "url": url })).await;
+    }
+
+    /// Runs a script, the body of a function, and returns what it returns.
+    pub(super) async fn run(&self, script: &str) -> Value {
+        self.post("/execute/sync", json!({ "script": script, "args": [] }))
+            .await
+    }
+
+    /// Presses keys, as a person at the keyboard.
+    pub(super) async fn press(&self, keys: &str) {
+        let strokes = keys.chars().flat_map(|key| {
+            let key = key.to_string();
+            [
+                json!({ "type": "keyDown", "value": key }),
+                json!({ "type": "keyUp", "value": key }),
+            ]
+        });
+        let actions =
+            json!([{ "type": "key", "id": "keyboard", "actions": strokes.collect::<Vec<_>>() }]);
+        self.post("/actions", json!({ "actions": actions })).await;
+    }
+
+    /// Says which colours the person prefers.
+    pub(super) async fn prefer(&self, scheme: &str) {
+        let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
+        self.devtools(
+            "Emulation.setEmulatedMedia",
+            json!({ "features": features }),
+        )
+        .await;
+    }
+
+    /// Errors of the console since the last time.
+    pub(super) async fn errors(&self) -> Vec<String> {
+        let log = self.post("/se/log", json!({ "type": "browser" })).await;
+        let entries = log.as_array().unwrap().iter();
+        let severe = entries.filter(|entry| entry["level"] == "SEVERE");
+        severe
+            .map(|entry| entry["message"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    /// What is seen, as a PNG in base64.
+    pub(super) async fn screenshot(&self) -> String {
+        let shot = self
+            .ask("GET", &format!("{}/screenshot", self.session), None)
+            .await;
+        shot.as_str().unwrap().to_owned()
+    }
+
+    async fn devtools(&self, command: &str, parameters: Value) {
+        self.post(
+            "/goog/cdp/execute",
+            json!({ "cmd": command, "params": parameters }),
+        )
+        .await;
+    }
+
+    async fn post(&self, path: &str, body: Value) -> Value {
+        self.ask("POST", &format!("{}{path}", self.session), Some(body))
+            .await
+    }
+
+    async fn ask(&self, method: &str, path: &str, body: Option<Value>) -> Value {
+        let stream = TcpStream::connect(&self.authority).await.unwrap();
+        let (mut sender, driver) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .unwrap();
+        let driver = tokio::spawn(driver);
+        let body = body
+            .map(|body| Bytes::from(body.to_string()))
+            .unwrap_or_default();
+        let request = http::Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", &self.authority)
+            .header("content-type", "application/json")
+            .body(Full::new(body))
+            .unwrap();
+        let answer = sender.send_request(request).await.unwrap();
+        let status = answer.status();
+        let bytes = answer.into_body().collect().await.unwrap().to_bytes();
+        driver.abort();
+        let mut answer: Value = serde_json::from_slice(&bytes).unwrap();
+        assert!(status.is_success(), "{method} {path}: {answer:#}");
+        answer["value"].take()
+    }
+}
+
+impl Drop for Browser {
+    /// The driver takes its browser along when it is asked to end.
+    fn drop(&mut self) {
+        let pid = self.driver.id().to_string();
+        let _ = Command::new("kill").args(["-TERM", &pid]).status();
+        let _ = self.driver.wait();
+    }
+}
+
+pub(super) const TAB: &str = "\u{e004}";
+pub(super) const ENTER: &str = "\u{e007}";
+
+const ARGUMENTS: [&str; 9] = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP evil.example 127.0.0.1",
+];

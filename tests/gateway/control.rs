@@ -1,0 +1,161 @@
+//! `status`, `nodes`, `reload`, `drain`, `healthcheck` as a user types them.
+
+use std::process::Output;
+
+use serde_json::Value;
+
+use crate::process;
+use crate::support::{Setup, World};
+
+#[tokio::test]
+async fn status_and_nodes_are_tables_or_json() {
+    let world = World::start().await;
+    world.ask("1637742300-27").await;
+    let node = world.nodes[0].address().to_string();
+    let status = ask(&world, &["status"]).await;
+    assert_eq!(status.code, Some(0), "{status:?}");
+    for part in ["serving", "generation 1", "LISTENER", &node] {
+        assert!(
+            status.out.contains(part),
+            "{part} is missing in\n{}",
+            status.out
+        );
+    }
+    assert_eq!(
+        ask(&world, &["status", "--json"]).await.json()["draining"],
+        false
+    );
+
+    let nodes = ask(&world, &["nodes"]).await;
+    let row = nodes.out.lines().nth(1).unwrap();
+    assert!(
+        row.starts_with("ccfs") && row.contains(&node) && row.contains(" up "),
+        "{row}"
+    );
+    let nodes = ask(&world, &["nodes", "--json"]).await.json();
+    assert_eq!(nodes[0]["nodes"][0]["requests"], 1);
+}
+
+#[tokio::test]
+async fn a_node_is_drained_and_taken_back() {
+    let world = World::start().await;
+    let name = format!("ccfs/{}", world.nodes[0].address());
+    let drained = ask(&world, &["nodes", "--json", "--drain", &name]).await;
+    assert_eq!(drained.json()[0]["nodes"][0]["state"], "drained");
+    let back = ask(&world, &["nodes", "--json", "--undrain", &name]).await;
+    assert_eq!(back.json()[0]["nodes"][0]["state"], "up");
+    let unknown = ask(&world, &["nodes", "--drain", "ccfs/10.0.0.1:1"]).await;
+    assert_eq!(unknown.code, Some(1));
+    assert!(unknown.err.contains("no such node"), "{}", unknown.err);
+}
+
+#[tokio::test]
+async fn a_reload_tells_what_became_of_it() {
+    let world = World::start().await;
+    let done = ask(&world, &["reload"]).await;
+    assert_eq!(
+        (done.code, done.out.as_str()),
+        (Some(0), "generation 2 is in force\n")
+    );
+    std::fs::write(world.file("gateway.toml"), "nonsense = 1").unwrap();
+    let refused = ask(&world, &["reload"]).await;
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.err.contains("nonsense"), "{}", refused.err);
+    let status = ask(&world, &["status"]).await;
+    assert!(status.out.contains("REFUSED"), "{}", status.out);
+}
+
+#[tokio::test]
+async fn a_drain_ends_readiness() {
+    let setup = Setup {
+        tables: "[server]\ndrain_delay = \"60s\"".to_owned(),
+        ..Setup::default()
+    };
+    let world = setup.start().await;
+    assert_eq!(ask(&world, &["healthcheck"]).await.code, Some(0));
+    assert_eq!(ask(&world, &["drain"]).await.out, "draining\n");
+    let unready = ask(&world, &["healthcheck"]).await;
+    assert_eq!(
+        (unready.code, unready.out.as_str()),
+        (Some(1), "draining\n")
+    );
+}
+
+#[tokio::test]
+async fn a_token_comes_from_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "s3cret-token\n").unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(&file, mode).unwrap();
+    let file = file.to_str().unwrap();
+    let setup = Setup {
+        tables: format!("[admin]\nbind = \"127.0.0.1:0\"\ntoken_file = {file:?}"),
+        ..Setup::default()
+    };
+    let world = setup.start().await;
+    let without = ask(&world, &["status"]).await;
+    assert_eq!(without.code, Some(1));
+    assert!(without.err.contains("token"), "{}", without.err);
+    assert_eq!(
+        ask(&world, &["status", "--token-file", file]).await.code,
+        Some(0)
+    );
+    assert_eq!(
+        ask(&world, &["healthcheck"]).await.code,
+        Some(0),
+        "needs none"
+    );
+}
+
+#[tokio::test]
+async fn nobody_there_is_one() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", free.local_addr().unwrap());
+    drop(free);
+    for command in ["status", "nodes", "reload", "drain", "healthcheck"] {
+        let said = run(vec![command.to_owned(), "--admin".to_owned(), url.clone()]).await;
+        assert_eq!(said.code, Some(1), "{command}: {said:?}");
+        assert!(
+            format!("{}{}", said.out, said.err).contains("cannot speak"),
+            "{said:?}"
+        );
+    }
+}
+
+#[derive(Debug)]
+struct Said {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl Said {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|_| panic!("{self:?}"))
+    }
+}
+
+async fn ask(world: &World, arguments: &[&str]) -> Said {
+    let mut all: Vec<_> = arguments.iter().map(|&it| it.to_owned()).collect();
+    all.extend(["--admin".to_owned(), world.admin()]);
+    run(all).await
+}
+
+/// On a thread of its own: the gateway that is asked runs on this one.
+async fn run(arguments: Vec<String>) -> Said {
+    let work = move || {
+        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+        process::command(&std::env::temp_dir(), &arguments)
+    };
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = tokio::task::spawn_blocking(work).await.unwrap();
+    Said {
+        code: status.code(),
+        out: String::from_utf8(stdout).unwrap(),
+        err: String::from_utf8(stderr).unwrap(),
+    }
+}

@@ -1,0 +1,117 @@
+//! HTTP/2 requests that would be no legal HTTP/1.1 toward a node.
+
+use crate::edge::is_well;
+use crate::hostile::{END_HEADERS, END_STREAM, HEADERS, block, frame};
+use crate::support::World;
+
+#[tokio::test]
+async fn they_are_held_to_the_same_rules() {
+    let world = World::start().await;
+    let path = "/CCFS/resource/ccfs/getRecordFileUrlFromObs";
+    let head = |method, path, authority, more: &[(&str, &str)]| {
+        let mut fields = vec![(":method", method), (":scheme", "https"), (":path", path)];
+        fields.extend((authority != "").then_some((":authority", authority)));
+        fields.extend(more);
+        block(&fields)
+    };
+    for (name, status, block) in [
+        ("no authority", "400", head("GET", path, "", &[])),
+        ("a user", "400", head("GET", path, "u@h", &[])),
+        (
+            "two hosts",
+            "400",
+            head("GET", path, "", &[("host", "h"), ("host", "h")]),
+        ),
+        (
+            "another host",
+            "400",
+            head("GET", path, "h", &[("host", "g")]),
+        ),
+        ("a dot segment", "400", head("GET", "/a/%2e%2e/b", "h", &[])),
+        ("an encoded slash", "400", head("GET", "/a%2fb", "h", &[])),
+        ("a backslash", "400", head("GET", "/a\\b", "h", &[])),
+        (
+            "a look-alike",
+            "400",
+            head("GET", path, "h", &[("content_length", "5")]),
+        ),
+        (
+            "two lengths",
+            "400",
+            head(
+                "POST",
+                path,
+                "h",
+                &[("content-length", "0"), ("content-length", "0")],
+            ),
+        ),
+        ("TRACE", "405", head("TRACE", path, "h", &[])),
+        (
+            "101 fields",
+            "431",
+            head("GET", path, "h", &[("x", "y"); 101]),
+        ),
+    ] {
+        let mut line = world.target().connect_http2(&[]).await;
+        line.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &block))
+            .await;
+        match line.frame(HEADERS, 1).await {
+            // h2 itself may be the one who refuses.
+            None => assert_ne!(status, "431", "{name}"),
+            Some((_, answer)) => {
+                let seen = status_of(&answer);
+                assert_eq!(seen, status, "{name}");
+            }
+        }
+    }
+    for (name, fields) in [
+        ("Connection", ("connection", "close")),
+        ("Transfer-Encoding", ("transfer-encoding", "chunked")),
+        ("an upper-case name", ("X-Y", "z")),
+        ("a line feed", ("x", "y\nz")),
+        ("NUL", ("x", "y\0z")),
+        ("a blank in a name", ("x y", "z")),
+        ("an unknown pseudo field", (":x", "y")),
+    ] {
+        let mut line = world.target().connect_http2(&[]).await;
+        let block = head("GET", path, "h", &[fields]);
+        line.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &block))
+            .await;
+        let answer = line.frame(HEADERS, 1).await;
+        assert!(
+            answer.is_none_or(|(_, block)| status_of(&block) == "400"),
+            "{name}"
+        );
+    }
+    world.nobody_was_asked();
+    is_well(&world).await;
+}
+
+/// The status of a header block: indexed, or literal behind the index of `:status`.
+fn status_of(block: &[u8]) -> String {
+    match block[0] {
+        0x88..=0x8e => {
+            ["200", "204", "206", "304", "400", "404", "500"][usize::from(block[0] - 0x88)].into()
+        }
+        _ if block[1] == 3 => String::from_utf8_lossy(&block[2..5]).into_owned(),
+        // Huffman, three digits in two bytes and a half: five bits each for 0 to 2, six above.
+        _ => huffman(&block[2..2 + usize::from(block[1] & 0x7f)]),
+    }
+}
+
+fn huffman(bytes: &[u8]) -> String {
+    let mut bits = bytes
+        .iter()
+        .flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1));
+    let mut text = String::new();
+    while text.len() < 3 {
+        let five = (0..5).fold(0, |code, _| code << 1 | bits.next().unwrap());
+        let digit = if five < 3 {
+            five
+        } else {
+            (five << 1 | bits.next().unwrap()) - 0x19 + 3
+        };
+        text.push(char::from(b'0' + digit));
+    }
+    text
+}
