@@ -67,6 +67,7 @@ impl Load {
             shared: Arc::default(),
             clients: JoinSet::new(),
         };
+        let started = Instant::now();
         for client in 0..clients {
             let (target, stop, shared) = (target.clone(), load.stop.clone(), load.shared.clone());
             load.clients.spawn(async move {
@@ -87,7 +88,10 @@ impl Load {
                         match failure {
                             Some(Failure::Cut) => tally.cut += 1,
                             Some(Failure::Wrong(what)) => {
-                                tally.failed.push(format!("{what} after {took:?}"));
+                                let at = started.elapsed();
+                                tally
+                                    .failed
+                                    .push(format!("{what} after {took:?}, at {at:.1?}"));
                             }
                             None => {}
                         }
