@@ -31,7 +31,7 @@ pub use settings::{
 pub use slot::Slot;
 
 use choose::{Turns, View};
-use health::Rules;
+use health::{Rules, SUSPECT_SHARE};
 
 /// The nodes behind one service, with their live state.
 #[derive(Debug)]
@@ -271,7 +271,7 @@ impl Cluster {
                     share: if standing.usable {
                         standing.share
                     } else {
-                        standing.share * SUSPECT_SHARE
+                        SUSPECT_SHARE
                     },
                     seed: member.node.seed(),
                 });
@@ -297,15 +297,17 @@ impl Cluster {
     }
 
     fn panics(&self, members: &Members, now: Instant) -> bool {
-        let (mut enabled, mut usable) = (0, 0);
+        let (mut enabled, mut usable, mut well) = (0, 0, 0);
         for member in &members.nodes {
             if !member.node.is_drained() {
+                let standing = member.node.standing(now, self.slow_start());
                 enabled += 1;
-                usable += usize::from(member.node.standing(now, self.slow_start()).usable);
+                usable += usize::from(standing.usable);
+                well += usize::from(standing.usable && !standing.suspect);
             }
         }
         let threshold = usize::from(self.settings.ejection.panic_threshold);
-        enabled > 0 && (usable == 0 || usable * 100 < enabled * threshold)
+        enabled > 0 && (usable == 0 || well * 100 < enabled * threshold)
     }
 
     fn set_drained(&self, address: &str, drain: bool) -> bool {
@@ -370,9 +372,6 @@ thread_local! {
     /// One for each worker, so that no line is shared.
     static TURNS: Turns = Turns::new();
 }
-
-/// The part of its weight that a node carries in panic if it looks dead itself.
-const SUSPECT_SHARE: f64 = 0.1;
 
 fn may_enter(node: &Node, tried: &[NodeId]) -> bool {
     !node.is_drained() && !node.is_full() && !tried.contains(&node.id())

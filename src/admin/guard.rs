@@ -147,6 +147,7 @@ fn text(headers: &HeaderMap, name: impl header::AsHeaderName) -> Option<&str> {
 mod tests {
     use super::*;
 
+    #[expect(clippy::needless_pass_by_value, reason = "methods are constants here")]
     fn check(method: Method, path: &str, fields: &[(&'static str, &str)], token: bool) -> u16 {
         let guard = Guard::new(
             "127.0.0.1:9901".parse().unwrap(),

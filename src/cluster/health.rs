@@ -84,6 +84,8 @@ pub(super) struct Health {
     /// Since when it is back; its share grows from then on.
     back_since: Option<Instant>,
     busy_until: Option<Instant>,
+    /// It fails, and would be put aside if the cluster could spare it.
+    suspect: bool,
 }
 
 /// A time out.
@@ -119,6 +121,11 @@ impl Health {
         !self.down && !self.is_ejected(now)
     }
 
+    /// Usable, but only because too many others are put aside?
+    pub(super) fn is_suspect(&self) -> bool {
+        self.suspect
+    }
+
     /// Is it dead by its probes?
     pub(super) fn is_down(&self) -> bool {
         self.down
@@ -148,6 +155,11 @@ impl Health {
             }
             _ => 1.0,
         };
+        let warm = if self.suspect {
+            warm * SUSPECT_SHARE
+        } else {
+            warm
+        };
         if self.busy_until.is_some_and(|until| now < until) {
             warm * BUSY_SHARE
         } else {
@@ -167,6 +179,7 @@ impl Health {
 
     fn succeed(&mut self, now: Instant) -> Option<Change> {
         self.failures = 0;
+        self.suspect = false;
         let away = self.away?;
         if now < away.until {
             // Only in panic, or by a request that was under way: it answers, so it is well.
@@ -189,11 +202,11 @@ impl Health {
         } else {
             ejection.consecutive_failures
         };
-        if ejection.consecutive_failures == 0
-            || self.failures < threshold
-            || self.is_ejected(now)
-            || !may_eject
-        {
+        if ejection.consecutive_failures == 0 || self.failures < threshold || self.is_ejected(now) {
+            return None;
+        }
+        self.suspect = !may_eject;
+        if self.suspect {
             return None;
         }
         let length = 2u32
@@ -239,6 +252,9 @@ const BUSY: Duration = Duration::from_secs(1);
 
 /// The share of a busy node.
 const BUSY_SHARE: f64 = 0.1;
+
+/// The share of a node that fails but cannot be spared.
+pub(super) const SUSPECT_SHARE: f64 = 0.1;
 
 /// The share with which a node begins its slow start.
 const LEAST_SHARE: f64 = 0.1;

@@ -124,6 +124,7 @@ impl Node {
         if self.spotless.load(Ordering::Relaxed) {
             return Standing {
                 usable: true,
+                suspect: false,
                 spotless: true,
                 share: 1.0,
             };
@@ -135,6 +136,7 @@ impl Node {
         }
         Standing {
             usable: health.usable(now),
+            suspect: health.is_suspect(),
             spotless,
             share: health.share(now, slow_start),
         }
@@ -238,6 +240,8 @@ impl Node {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Standing {
     pub(super) usable: bool,
+    /// It fails, and is usable only because too many others are put aside.
+    pub(super) suspect: bool,
     /// Nothing at all speaks against it.
     pub(super) spotless: bool,
     pub(super) share: f64,

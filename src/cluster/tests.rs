@@ -171,6 +171,30 @@ fn a_request_that_failed_goes_to_a_well_node_even_in_panic() {
     );
 }
 
+/// One was put aside and is well again, another begins to fail while it is away.
+#[test]
+fn who_fails_but_cannot_be_spared_gets_little_and_the_one_away_is_tried() {
+    let cluster = Cluster::new(settings(&THREE));
+    let nodes = cluster.nodes_now();
+    cluster.observe(&nodes[0], FAILED, now());
+    cluster.observe(&nodes[1], FAILED, now());
+    let states: Vec<_> = cluster.nodes(now()).iter().map(|node| node.state).collect();
+    assert_eq!(states, [NodeState::Ejected, NodeState::Up, NodeState::Up]);
+    assert!(cluster.panic(now()), "two of three look dead");
+    let of = |place: usize, count: usize| {
+        let picks = (0..count).filter_map(|_| cluster.pick(0, &[], now()));
+        picks
+            .filter(|pick| pick.node().id() == nodes[place].id())
+            .count()
+    };
+    let (failing, away) = (of(1, 1000), of(0, 1000));
+    assert!(failing < 150 && away > 10, "{failing} {away}");
+    cluster.observe(&nodes[0], Outcome::Success, now());
+    assert!(!cluster.panic(now()), "it is back");
+    cluster.observe(&nodes[1], Outcome::Success, now());
+    assert!(of(1, 1000) > 150, "a success clears it");
+}
+
 #[test]
 fn a_new_configuration_keeps_what_did_not_change() {
     let before = Cluster::new(settings(&["10.0.0.1", "10.0.0.2", "node.test"]));

@@ -198,6 +198,15 @@ impl Rejection {
         }
     }
 
+    /// The text for the operator: also which limit it was, and what is wrong with a signature.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::RateLimited { limiter, .. } => format!("too many requests: {}", limiter.as_str()),
+            Self::Overloaded(cap) => format!("the gateway is at its limit: {}", cap.as_str()),
+            other => other.to_string(),
+        }
+    }
+
     /// `Retry-After` in seconds, where the table has one.
     pub fn retry_after(&self) -> Option<u64> {
         match self {
@@ -272,6 +281,7 @@ mod tests {
 
     /// The whole table as it stands in the contract and in the README.
     #[test]
+    #[expect(clippy::too_many_lines, reason = "one table")]
     fn every_error_has_its_line() {
         let node = |cause| {
             Rejection::Node(Failure {

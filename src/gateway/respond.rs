@@ -179,9 +179,7 @@ impl Body for ReplyBody {
 fn reject(rejection: &Rejection, record: &mut Record) -> Response<Bytes> {
     let answer = rejection.answer();
     record.outcome = answer.outcome;
-    if !matches!(rejection, Rejection::Invalid(_)) {
-        record.reason = Some(rejection.to_string().into());
-    }
+    record.reason = Some(rejection.reason().into());
     record.result_code = Some(answer.code.into());
     let mut response = Response::new(ccfs::envelope(answer.code, &rejection.text()));
     *response.status_mut() = answer.status;

@@ -48,14 +48,18 @@ async fn nothing_is_lost_while_one_node_is_well() {
     let process = Process::start(&world);
     let target = Target::at(&process.url, &world.file("ca.pem"));
 
+    let began = Instant::now();
     let work = Work::start(&target);
     let mut ledger = Ledger::default();
     ledger.watch(&world.nodes, WARM_UP).await;
     let before = (process.memory(), process.files());
-    let mut log = HashMap::new();
+    let (mut log, mut rounds) = (HashMap::new(), Vec::new());
     let end = Instant::now() + Duration::from_secs_f64(minutes * 60.0);
     while Instant::now() < end {
-        for what in round(&mut dice, &mut world.nodes, &mut ledger).await {
+        let at = began.elapsed();
+        let befell = round(&mut dice, &mut world.nodes, &mut ledger).await;
+        rounds.push(format!("{at:.1?} {befell:?}"));
+        for (_, what) in befell {
             *log.entry(what).or_insert(0u32) += 1;
         }
     }
@@ -71,7 +75,7 @@ async fn nothing_is_lost_while_one_node_is_well() {
     show(&recordings, &downloads, &jobs, &metrics);
     for tally in [&recordings, &downloads] {
         let first = &tally.failed[..tally.failed.len().min(20)];
-        assert!(first.is_empty(), "{first:#?}");
+        assert!(first.is_empty(), "{first:#?} in {rounds:#?}");
     }
     assert!(twice.is_empty());
     assert!(after.0 < before.0 + 32 * 1024, "memory grew");
@@ -79,14 +83,14 @@ async fn nothing_is_lost_while_one_node_is_well() {
 }
 
 /// A while of faults, and a while of peace.
-async fn round(dice: &mut Dice, nodes: &mut [StandIn], ledger: &mut Ledger) -> Vec<What> {
+async fn round(dice: &mut Dice, nodes: &mut [StandIn], ledger: &mut Ledger) -> Vec<(usize, What)> {
     let well = dice.below(3);
     let mut befell = Vec::new();
     for (place, of) in [((well + 1) % 3, &GONE[..]), ((well + 2) % 3, &UNWELL)] {
         if dice.often() {
             let what = dice.pick(of);
             what.befall(&mut nodes[place]).await;
-            befell.push(what);
+            befell.push((place, what));
         }
     }
     let time = dice.between(500, 4000);

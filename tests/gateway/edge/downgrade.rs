@@ -10,7 +10,7 @@ async fn they_are_held_to_the_same_rules() {
     let path = "/CCFS/resource/ccfs/getRecordFileUrlFromObs";
     let head = |method, path, authority, more: &[(&str, &str)]| {
         let mut fields = vec![(":method", method), (":scheme", "https"), (":path", path)];
-        fields.extend((authority != "").then_some((":authority", authority)));
+        fields.extend((!authority.is_empty()).then_some((":authority", authority)));
         fields.extend(more);
         block(&fields)
     };
