@@ -47,7 +47,7 @@ fn cluster(
         nodes,
         balance: or(&table.balance, Default::default()),
         host: or(&table.host, Default::default()),
-        health_check: health_check(&table.health_check, report),
+        health_check: health_check(name, &table.health_check, report),
         ejection: ejection(&table.ejection, report),
         retries: Retries {
             budget: or(&table.retries.budget, 20),
@@ -172,7 +172,11 @@ fn node_address(url: &str) -> Result<NodeAddress, &'static str> {
 
 /// With these defaults a node that hangs is known to be down after less than 4.5 s, and known to be
 /// back 2.5 s after it is.
-fn health_check(file: &file::HealthCheck, report: &mut Report) -> Option<HealthCheck> {
+fn health_check(
+    cluster: &str,
+    file: &file::HealthCheck,
+    report: &mut Report,
+) -> Option<HealthCheck> {
     let check = HealthCheck {
         interval: wait_or(&file.interval, SECOND, report),
         timeout: wait_or(&file.timeout, SECOND, report),
@@ -183,7 +187,7 @@ fn health_check(file: &file::HealthCheck, report: &mut Report) -> Option<HealthC
             .to_owned(),
         unhealthy_after: or(&file.unhealthy_after, 2),
         healthy_after: or(&file.healthy_after, 2),
-        signed: signed_check(file, report),
+        signed: signed_check(cluster, file, report),
     };
     if let Some(path) = &file.path
         && (!path.starts_with('/') || path.parse::<http::uri::PathAndQuery>().is_err())
@@ -193,7 +197,12 @@ fn health_check(file: &file::HealthCheck, report: &mut Report) -> Option<HealthC
     or(&file.enabled, true).then_some(check)
 }
 
-fn signed_check(file: &file::HealthCheck, report: &mut Report) -> Option<SignedCheck> {
+fn signed_check(
+    cluster: &str,
+    file: &file::HealthCheck,
+    report: &mut Report,
+) -> Option<SignedCheck> {
+    let key = |key: &str| format!("clusters.{cluster}.health_check.{key}");
     match (&file.access_key, &file.call_id) {
         (Some(access_key), Some(call_id)) => {
             if call_id.is_empty() || call_id.chars().count() > 25 {
@@ -214,7 +223,13 @@ fn signed_check(file: &file::HealthCheck, report: &mut Report) -> Option<SignedC
             })
         }
         (Some(one), None) | (None, Some(one)) => {
-            report.error(
+            let other = if file.access_key.is_some() {
+                "call_id"
+            } else {
+                "access_key"
+            };
+            report.missing(
+                &key(other),
                 one.span(),
                 "half of a signed request",
                 "needs both access_key and call_id",
@@ -223,7 +238,8 @@ fn signed_check(file: &file::HealthCheck, report: &mut Report) -> Option<SignedC
         }
         (None, None) => {
             if let Some(codes) = &file.result_codes {
-                report.error(
+                report.missing(
+                    &key("access_key"),
                     codes.span(),
                     "result_codes without a signed request",
                     "needs access_key and call_id",
