@@ -134,8 +134,11 @@ impl Accounts {
     /// Each distinct zone is looked up once: thousands of accounts share a few.
     fn zone(&mut self, written: &At<String>, report: &mut Report) -> Option<TimeZone> {
         if !self.zones.contains_key(written.as_str()) {
-            self.zones
-                .insert(written.value.clone(), parse_zone(written));
+            let zone = parse_zone(written);
+            if zone.is_some() {
+                warn_if_reversed(written, report);
+            }
+            self.zones.insert(written.value.clone(), zone);
         }
         let zone = self.zones.get(written.as_str()).cloned().flatten();
         if zone.is_none() {
@@ -146,6 +149,22 @@ impl Accounts {
             );
         }
         zone
+    }
+}
+
+/// The signs of these zones are those of POSIX, west of Greenwich; nearly nobody means them so.
+fn warn_if_reversed(zone: &At<String>, report: &mut Report) {
+    let reversed = zone
+        .split_at_checked("Etc/".len())
+        .filter(|(area, _)| area.eq_ignore_ascii_case("Etc/"))
+        .and_then(|(_, place)| place.split_once('+'))
+        .filter(|(name, hours)| name.eq_ignore_ascii_case("GMT") && *hours != "0");
+    if let Some((_, hours)) = reversed {
+        report.warn(
+            zone.span(),
+            format!("{} is UTC-{hours}, west of Greenwich", zone.value),
+            format!("did you mean \"GMT+{hours}\"?"),
+        );
     }
 }
 
@@ -264,7 +283,7 @@ fn no_secret(name: &At<String>, secret_file: bool, report: &mut Report) {
 
 /// The bytes of a secret file without the line end that editors add.
 fn read_secret(path: &str, span: &Range<usize>, report: &mut Report) -> Option<Vec<u8>> {
-    let mut bytes = report.read_at(path, span)?;
+    let mut bytes = report.read_secret_at(path, span)?;
     warn_if_open(path, span, report);
     if bytes.last() == Some(&b'\n') {
         bytes.pop();
