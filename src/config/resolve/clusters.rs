@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::settings::codes;
 use super::tls::Material;
@@ -312,13 +313,21 @@ fn ejection(file: &file::Ejection, report: &mut Report) -> Ejection {
     ejection
 }
 
-/// Each deadline holds the one before it. Where only one of two was written, that one is at fault.
+/// Each deadline holds the one before it: those that are written must, and the others give way.
 fn timeouts(file: &file::Timeouts, report: &mut Report) -> Timeouts {
+    let written = |key: &file::Key<Time>| key.as_ref().map(|key| key.0);
+    let connect = written(&file.connect).unwrap_or(Duration::ZERO);
+    let fetch = written(&file.fetch).unwrap_or(Duration::MAX);
+    let longest_try = written(&file.overall).unwrap_or(fetch);
+    let per_try_or = (8 * SECOND).max(connect).min(longest_try);
+    let per_try = wait_or(&file.per_try, per_try_or, report);
+    let overall_or = (9 * SECOND).min(fetch).max(per_try);
+    let overall = wait_or(&file.overall, overall_or, report);
     let timeouts = Timeouts {
-        connect: wait_or(&file.connect, SECOND, report),
-        per_try: wait_or(&file.per_try, 8 * SECOND, report),
-        overall: wait_or(&file.overall, 9 * SECOND, report),
-        fetch: wait_or(&file.fetch, MINUTE, report),
+        connect: wait_or(&file.connect, SECOND.min(per_try), report),
+        per_try,
+        overall,
+        fetch: wait_or(&file.fetch, MINUTE.max(overall), report),
     };
     let place = |key: &file::Key<Time>| -> Option<Range<usize>> { key.as_ref().map(At::span) };
     let steps = [
@@ -343,10 +352,10 @@ fn timeouts(file: &file::Timeouts, report: &mut Report) -> Timeouts {
         }
     }
     if timeouts.overall >= 10 * SECOND
-        && let Some(overall) = &file.overall
+        && let Some(written) = file.overall.as_ref().or(file.per_try.as_ref())
     {
         report.warn(
-            overall.span(),
+            written.span(),
             "most clients give up after 10 s",
             "should be below \"10s\", so that clients get an answer",
         );
