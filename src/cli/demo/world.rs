@@ -169,11 +169,10 @@ fn bind(port: Option<u16>, path: &Path, nodes: &[StandIn]) -> anyhow::Result<App
             Err(diagnosis) => bail!("the demo's own configuration is wrong:\n{diagnosis}"),
         };
         match App::bind(config, Some(path.to_owned())) {
-            Err(StartError::Bind {
-                address, source, ..
-            }) if source.kind() == io::ErrorKind::AddrInUse
-                && address.port() != 0
-                && Some(address.port()) != port =>
+            Err(StartError::Bind { address, error, .. })
+                if error.kind() == io::ErrorKind::AddrInUse
+                    && address.port() != 0
+                    && Some(address.port()) != port =>
             {
                 let taken = ports.iter_mut().filter(|port| **port == address.port());
                 taken.for_each(|port| *port = 0);
