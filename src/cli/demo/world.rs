@@ -123,10 +123,7 @@ impl World {
         let ak = ACCESS_KEYS[0];
         let mut text = String::new();
         if let Some(admin) = self.bound.admin {
-            let _ = writeln!(
-                text,
-                "status and metrics: http://{admin}/status  http://{admin}/metrics"
-            );
+            let _ = writeln!(text, "look: http://{admin}/  (also /status and /metrics)");
         }
         let _ = write!(
             text,
