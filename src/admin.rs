@@ -1,5 +1,5 @@
 //! The admin interface: is it alive, is it ready, how is it, and a few orders. Safe to have a browser
-//! near: see [`guard`]. Knows nothing of how orders are carried out; they go to the app.
+//! near: see `guard`. Knows nothing of how orders are carried out; they go to the app.
 
 use std::sync::Arc;
 

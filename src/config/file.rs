@@ -75,7 +75,7 @@ pub(super) struct AccessKeysFile {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Listener {
-    /// Address and port, e.g. "0.0.0.0:28443" or "[::]:28443".
+    /// Address and port, e.g. `0.0.0.0:28443` or `[::]:28443`.
     pub(super) bind: Key<String>,
     /// The cluster behind every path. Give this or `routes`.
     pub(super) cluster: Key<String>,

@@ -226,7 +226,9 @@ async fn the_gateway_has_so_many_requests_at_once() {
 
 #[tokio::test]
 async fn who_does_not_verify_keeps_nobody_out() {
-    let world = limits("max_in_flight = 1\nclock_window = \"0s\"").start().await;
+    let world = limits("max_in_flight = 1\nclock_window = \"0s\"")
+        .start()
+        .await;
     let mut strangers = Vec::new();
     for _ in 0..4 {
         let mut stranger = Connection::open(&world).await.unwrap();

@@ -43,7 +43,7 @@ pub(super) fn write(directory: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// All files that [`write`] makes.
+/// All files that `write` makes.
 fn names() -> impl Iterator<Item = String> {
     let tls = [
         AUTHORITY,
