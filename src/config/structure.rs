@@ -64,7 +64,7 @@ impl Walk<'_> {
                 self.hide(value, &key.span());
             }
             let Some(below) = keys.below(name) else {
-                self.unknown(name, &key.span(), value, keys, trail);
+                self.unknown((name, &key.span()), value, keys, trail);
                 out.push(name.to_owned());
                 continue;
             };
@@ -89,8 +89,7 @@ impl Walk<'_> {
 
     fn unknown(
         &mut self,
-        name: &str,
-        span: &Range<usize>,
+        (name, span): (&str, &Range<usize>),
         value: &Spanned<DeValue<'_>>,
         keys: &Keys,
         trail: &Trail<'_>,
