@@ -64,7 +64,9 @@ impl Walk<'_> {
                 self.hide(value, &key.span());
             }
             let Some(below) = keys.below(name) else {
-                self.unknown((name, &key.span()), value, keys, trail);
+                // It may be a mistyped `secret_key`.
+                self.hide(value, &key.span());
+                self.unknown(name, &key.span(), keys, trail);
                 out.push(name.to_owned());
                 continue;
             };
@@ -87,15 +89,7 @@ impl Walk<'_> {
         }
     }
 
-    fn unknown(
-        &mut self,
-        (name, span): (&str, &Range<usize>),
-        value: &Spanned<DeValue<'_>>,
-        keys: &Keys,
-        trail: &Trail<'_>,
-    ) {
-        // It may be a mistyped `secret_key`.
-        self.hide(value, span);
+    fn unknown(&mut self, name: &str, span: &Range<usize>, keys: &Keys, trail: &Trail<'_>) {
         let advised = |key: &str| self.secrets_inline || !secrets::is_secret(key);
         let help = match nearest(name, keys.names()) {
             Some(meant) => {

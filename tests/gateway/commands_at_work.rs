@@ -289,7 +289,10 @@ fn the_demo_takes_another_port_if_its_own_is_taken() {
     let folder = tempfile::tempdir().unwrap();
     let output = command(folder.path(), &["demo", "--once"]);
     assert_eq!(code(&output), 0, "{}\n{}", out(&output), err(&output));
-    let asked = command(folder.path(), &["demo", "--once", "--port", "28443"]);
+    // Another demo may have had that one, and have ended meanwhile.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let asked = command(folder.path(), &["demo", "--once", "--port", &port]);
     assert_eq!(
         code(&asked),
         1,
