@@ -1,5 +1,5 @@
 //! The admin interface: is it alive, is it ready, how is it, and a few orders. Safe to have a browser
-//! near: see [`guard`]. Knows nothing of how orders are carried out; they go to the app.
+//! near: see `guard`. Knows nothing of how orders are carried out; they go to the app.
 
 use std::sync::Arc;
 
@@ -208,13 +208,17 @@ impl Admin {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let value = percent_encoding::percent_decode_str(value).decode_utf8_lossy();
             match name {
-                "ak" if !value.is_empty() => purge.access_key = Some(value.as_ref().into()),
-                "call_id" if !value.is_empty() => purge.call_id = Some(value.into()),
-                // A slip must not become "everything".
+                "ak" if !value.is_empty() && purge.access_key.is_none() => {
+                    purge.access_key = Some(value.as_ref().into());
+                }
+                "call_id" if !value.is_empty() && purge.call_id.is_none() => {
+                    purge.call_id = Some(value.into());
+                }
+                // A slip must not become "everything", nor something else than was meant.
                 _ => {
                     return respond::problem(
                         StatusCode::BAD_REQUEST,
-                        "purge takes ak=… and call_id=…, each not empty; neither purges everything",
+                        "purge takes ak=… and call_id=…, each once and not empty; neither purges everything",
                     );
                 }
             }

@@ -95,14 +95,14 @@ pub struct Report {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A socket.
-    #[error("{what} cannot listen on {address}: {source}")]
+    #[error("{what} cannot listen on {address}: {error}")]
     Bind {
         /// Whose socket.
         what: String,
         /// Where.
         address: SocketAddr,
-        /// Why not.
-        source: io::Error,
+        /// Why not. Its text stands in this one's: it is not its source.
+        error: io::Error,
     },
     /// The configuration file, a second time.
     #[error("the configuration cannot be read: {0}")]

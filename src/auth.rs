@@ -62,7 +62,7 @@ impl<'a> Claim<'a> {
         let text = value
             .to_str()
             .map_err(|_| AuthError::Malformed("not ASCII"))?;
-        let value = v2::Value::parse(text.trim_ascii())?;
+        let value = v2::Value::parse(text)?;
         for name in value.names.split(';') {
             canonical::only_value(headers, name)?;
         }
@@ -196,6 +196,9 @@ pub fn mentions(value: &[u8], is_access_key: impl Fn(&str) -> bool) -> bool {
             is_mentioned(part)
                 || part
                     .split(|byte| matches!(byte, b',' | b'='))
+                    .any(is_mentioned)
+                || part
+                    .split(|byte| b",=:;'\"()".contains(byte))
                     .any(is_mentioned)
         })
 }

@@ -249,9 +249,12 @@ impl Entry {
             return None;
         };
         (fresh_until > now).then(|| Self {
-            // A copy of its own size: the node's buffer may be a slice of a larger one.
+            // Copies of their own size: both are slices of the buffer that the node was read into.
             body: Bytes::copy_from_slice(&reply.body),
-            content_type: reply.headers.get(header::CONTENT_TYPE).cloned(),
+            content_type: reply
+                .headers
+                .get(header::CONTENT_TYPE)
+                .and_then(|value| HeaderValue::from_bytes(value.as_bytes()).ok()),
             result_code: code.into(),
             negative,
             call_id: None,

@@ -54,10 +54,7 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         // A second provider in the tree would make rustls refuse to guess; say which one it is.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        self.command.run().unwrap_or_else(|error| {
-            let _ = writeln!(io::stderr(), "ccfs-gateway: {error:#}");
-            ExitCode::FAILURE
-        })
+        self.command.run().unwrap_or_else(|error| ended_by(&error))
     }
 }
 
@@ -87,6 +84,21 @@ impl Command {
             Self::StandIn(args) => block_on(stand_in::run(args)),
         }
     }
+}
+
+/// Says why a command could not do its work.
+fn ended_by(error: &anyhow::Error) -> ExitCode {
+    if let Some(usage) = error.downcast_ref::<clap::Error>() {
+        let _ = usage.print();
+        return ExitCode::from(2);
+    }
+    let is_io = error.downcast_ref::<io::Error>();
+    if is_io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+        // Whoever read the output has seen enough.
+        return ExitCode::SUCCESS;
+    }
+    let _ = writeln!(io::stderr(), "ccfs-gateway: {error:#}");
+    ExitCode::FAILURE
 }
 
 /// Tells every mistake of a configuration; exit code 78 (`EX_CONFIG`).

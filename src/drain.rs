@@ -158,6 +158,11 @@ impl Wake for Bell {
     }
 }
 
+/// An extension of a response: it is the last one of its connection. In HTTP/1.1 the field
+/// `Connection: close` says so too; HTTP/2 has no such field, there it becomes a GOAWAY.
+#[derive(Clone, Copy, Debug)]
+pub struct LastAnswer;
+
 #[cfg(test)]
 mod tests {
     use super::*;

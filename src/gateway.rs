@@ -110,13 +110,13 @@ impl Gateway {
         exchange.record.route = aim.route;
         let endpoint = aim.endpoint;
         exchange.record.cluster = Some(aim.cluster.settings().name.clone());
-        exchange.enter()?;
 
         let intake = intake::Limits::of(&snapshot.limits, endpoint);
         intake.announced(&incoming)?;
         if !endpoint.authenticated && !head.headers.contains_key(header::AUTHORIZATION) {
             self.charge_address(exchange, endpoint)?;
             let body = intake.read(incoming, exchange).await?;
+            exchange.enter_unverified(&aim)?;
             return self.deliver_stranger(exchange, head, body, &aim).await;
         }
         let claim = Claim::read(&head.headers, exchange.now, snapshot.clock_window);
@@ -132,10 +132,12 @@ impl Gateway {
             Err(error) if aim.forwards(&error, &head, &snapshot) => {
                 exchange.record.metrics().count(Auth::Forwarded);
                 self.charge_address(exchange, endpoint)?;
+                exchange.enter_unverified(&aim)?;
                 return self.deliver_stranger(exchange, head, body, &aim).await;
             }
             Err(error) => return Err(self.refused(&error, exchange, endpoint)),
         };
+        exchange.enter()?;
         let account = exchange.admit(&caller, &head, endpoint)?;
 
         if !snapshot.limits.hits_are_free {

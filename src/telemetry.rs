@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Method, Uri, Version};
 use jiff::Timestamp;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
 
 mod access_log;
 mod line;
@@ -21,11 +24,19 @@ use crate::metrics::{Answered, CacheVerdict, Ended, Route, Shard};
 
 /// Sets up the diagnostics on standard error, once per process. Later calls change nothing.
 pub fn install(level: tracing::Level) {
-    let _ = tracing_subscriber::fmt()
-        .with_max_level(level)
+    // Libraries speak in the operator's log only when something is wrong; h2 warns of each attacker.
+    let filter = Targets::new()
+        .with_default(level)
+        .with_target("h2", tracing::Level::ERROR)
+        .with_target("rustls", tracing::Level::WARN.min(level))
+        .with_target("hickory_resolver", tracing::Level::WARN.min(level))
+        .with_target("hickory_net", tracing::Level::WARN.min(level));
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
+        .with_target(false);
+    let _ = tracing_subscriber::registry()
+        .with(lines.with_filter(filter))
         .try_init();
 }
 

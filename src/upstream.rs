@@ -31,6 +31,8 @@ mod connect;
 mod course;
 mod names;
 mod outgoing;
+
+pub(crate) use outgoing::is_conditional;
 mod pool;
 mod probe;
 

@@ -62,10 +62,10 @@ impl Bound {
                 socket,
             })
         });
-        bound.map_err(|source| StartError::Bind {
+        bound.map_err(|error| StartError::Bind {
             what: what.to_owned(),
             address: bind,
-            source,
+            error,
         })
     }
 }

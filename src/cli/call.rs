@@ -8,12 +8,15 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use clap::Args;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use clap::error::ErrorKind;
+use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::client::{Client, ClientError, NAMES, RecordingQuery, SignedRequest, Streaming, Trust};
+use super::client::{
+    Client, ClientError, NAMES, RECORDING_PATH, RecordingQuery, SignedRequest, Streaming, Trust,
+};
 use super::secret_key::SecretKey;
 use super::values;
 
@@ -23,12 +26,12 @@ mod life;
 /// Sign a request, send it and show the answer
 ///
 /// The answer goes to stdout; status, cache verdict and the remaining life of the recording URL go
-/// to stderr. Exit code 0 only if the result code is "0", or the file was written.
+/// to stderr. Exit code 0 only if the result code is "0", or a file came.
 #[derive(Args, Clone, Debug)]
 #[command(disable_version_flag = true, after_help = EXAMPLES)]
 pub struct Call {
     /// `https://host:port`; with a path for another interface than the recording URL
-    #[arg(value_parser = url)]
+    // Judged by `check`: clap would show what it refuses, and with it a password.
     url: String,
     /// Access key to sign with
     #[arg(long, required_unless_present = "unsigned", requires = "SecretKey")]
@@ -38,16 +41,11 @@ pub struct Call {
     /// Do not sign, as for playVoice
     #[arg(long, conflicts_with = "ak")]
     unsigned: bool,
-    /// Fields to sign, as `host` or `content-length;content-type;host`
-    #[arg(long, value_name = "NAMES", default_value = NAMES)]
-    sign: String,
+    /// Fields to sign [default: content-length;content-type;host, without a body host]
+    #[arg(long, value_name = "NAMES")]
+    sign: Option<String>,
     /// Call whose recording is wanted
-    #[arg(
-        long,
-        requires_all = ["begin", "end"],
-        conflicts_with = "body",
-        required_unless_present_any = ["body", "path"]
-    )]
+    #[arg(long, requires_all = ["begin", "end"], conflicts_with = "body")]
     call_id: Option<String>,
     /// Begin of the time window, `2021-11-24 08:00:00`
     #[arg(long, requires = "call_id")]
@@ -86,7 +84,7 @@ pub struct Call {
     #[arg(long)]
     insecure: bool,
     /// Give up if nothing comes for so long
-    #[arg(long, default_value = "30s", value_parser = values::duration)]
+    #[arg(long, default_value = "30s", value_parser = values::wait)]
     timeout: Duration,
 }
 
@@ -115,10 +113,14 @@ async fn call(
     out: &mut impl Write,
     notes: &mut impl Write,
 ) -> anyhow::Result<bool> {
+    args.check()?;
     let request = args.request(now)?;
     let client = Client::new(&args.trust()?)?.within(args.timeout);
     let answer = client.open(&request).await.map_err(explained)?;
     note_head(answer.status, &answer.headers, notes)?;
+    if answer.status == StatusCode::UNAUTHORIZED {
+        writeln!(notes, "{}", args.advice_for_401())?;
+    }
     let result = match &args.output {
         Some(path) => download::save(answer, &client, path, args.timeout).await?,
         None => download::Saved::No(whole(answer, &client, args.timeout).await?),
@@ -134,17 +136,55 @@ async fn call(
                 writeln!(out)?;
             }
             let body: Value = answer.json();
+            if let Some(path) = &args.output {
+                let what = if body.is_null() { "no file" } else { "JSON" };
+                let path = path.display();
+                writeln!(notes, "the answer is {what}: nothing was written to {path}")?;
+            }
             for note in life::notes(&body, now) {
                 writeln!(notes, "{note}")?;
             }
             let file = args.output.is_none() && is_file(&answer.headers) && !body.is_object();
             let succeeded = file || body.get("resultCode").is_some_and(|code| code == "0");
-            Ok(succeeded && args.output.is_none() && answer.status == StatusCode::OK)
+            Ok(succeeded && answer.status == StatusCode::OK)
         }
     }
 }
 
 impl Call {
+    /// What clap cannot see, or would show.
+    fn check(&self) -> Result<(), clap::Error> {
+        let usage = |text: &str| {
+            let text = format!("{text}\n\nFor more information, try '--help'.\n");
+            Err(clap::Error::raw(ErrorKind::ValueValidation, text))
+        };
+        let Ok(bare) = SignedRequest::get(&self.url) else {
+            return usage("a URL is written https://host:port or https://host:port/path");
+        };
+        let recording = matches!(bare.path(), "/" | RECORDING_PATH) && self.path.is_none();
+        if recording && self.call_id.is_none() && self.body.is_none() {
+            return usage(
+                "which recording? Give --call-id, --begin and --end, or another interface \
+                 with --path or --body",
+            );
+        }
+        if self.ak.is_some() && self.header.iter().any(|(name, _)| name == AUTHORIZATION) {
+            return usage(
+                "two signatures: leave out --ak (and say --unsigned), or the Authorization field",
+            );
+        }
+        Ok(())
+    }
+
+    fn advice_for_401(&self) -> &'static str {
+        if self.ak.is_some() {
+            "the signature is not accepted: compare what was signed with `ccfs-gateway explain`"
+        } else {
+            "not accepted unsigned: give --ak with --sk-file or --sk-env, or compare the \
+             Authorization that was given with `ccfs-gateway explain`"
+        }
+    }
+
     fn request(&self, now: Timestamp) -> anyhow::Result<SignedRequest> {
         let mut request = match (&self.call_id, &self.body) {
             (Some(call_id), None) => self.recording(call_id)?,
@@ -170,9 +210,15 @@ impl Call {
             return Ok(request);
         };
         let credential = self.secret_key.credential(access_key)?;
+        let has_body = request.headers.contains_key(CONTENT_LENGTH);
+        let names = match &self.sign {
+            Some(names) => names.as_str(),
+            None if has_body => NAMES,
+            None => "host",
+        };
         request
-            .sign(&credential, &self.sign, now)
-            .with_context(|| format!("cannot sign over {}", self.sign))
+            .sign(&credential, names, now)
+            .with_context(|| format!("cannot sign over {names}"))
     }
 
     fn recording(&self, call_id: &str) -> Result<SignedRequest, ClientError> {
@@ -242,13 +288,6 @@ fn is_file(fields: &HeaderMap) -> bool {
     value
         .and_then(|value| value.get(..file.len()))
         .is_some_and(|value| value.eq_ignore_ascii_case(file))
-}
-
-fn url(text: &str) -> Result<String, &'static str> {
-    match SignedRequest::get(text) {
-        Ok(_) => Ok(text.to_owned()),
-        Err(_) => Err("a URL is written https://host:port or https://host:port/path"),
-    }
 }
 
 fn field(text: &str) -> Result<(HeaderName, HeaderValue), String> {

@@ -1,10 +1,12 @@
 //! `check` reads and judges all that `run` would; `schema` prints what editors need.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use jiff::Zoned;
 use serde_json::Value;
 
 use crate::config::{self, Config, Listener, ListenerTls, validity};
@@ -85,6 +87,7 @@ fn summary(config: &Config, out: &mut dyn Write) -> io::Result<()> {
         }
     }
     access_keys_line(config, out)?;
+    zone_lines(config, out)?;
     let cache = &effective["cache"];
     let limits = &effective["limits"];
     match config.cache.max_size {
@@ -155,6 +158,26 @@ fn access_keys_line(config: &Config, out: &mut dyn Write) -> io::Result<()> {
     )
 }
 
+/// A wrong zone fails silently: its offset is what tells.
+fn zone_lines(config: &Config, out: &mut dyn Write) -> io::Result<()> {
+    let now = super::now();
+    let mut zones: BTreeMap<_, usize> = BTreeMap::new();
+    for account in config.access_keys.values() {
+        let zone = &account.tenant.zone;
+        let offset = zone.to_offset(now);
+        let name = zone.iana_name().unwrap_or("fixed offset").to_owned();
+        *zones.entry((name, offset)).or_default() += 1;
+    }
+    for ((name, offset), count) in zones {
+        let plural = if count == 1 { "" } else { "s" };
+        let offset = Zoned::new(now, offset.to_time_zone())
+            .strftime("%:z")
+            .to_string();
+        writeln!(out, "  {name}, now at {offset}: {count} access key{plural}")?;
+    }
+    Ok(())
+}
+
 /// The text of a JSON string.
 fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
@@ -162,3 +185,43 @@ fn text(value: &Value) -> &str {
 
 /// EX_CONFIG of sysexits.h.
 const BAD_CONFIGURATION: u8 = 78;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_tells_zones_with_their_offsets() {
+        let folder = tempfile::tempdir().unwrap();
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let write =
+            |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        write("g.pem", &made.cert.pem());
+        write("g.key", &made.signing_key.serialize_pem());
+        write("sk", "secret");
+        let account = |ak: &str, zone: &str| {
+            format!("[access_keys.{ak}]\nsecret_key_file = \"sk\"\ntime_zone = \"{zone}\"\n")
+        };
+        let accounts = [
+            account("A", "Asia/Shanghai"),
+            account("B", "Asia/Shanghai"),
+            account("C", "GMT-3:30"),
+        ];
+        let file = format!(
+            "[listeners.l]\nbind = \"127.0.0.1:0\"\ncluster = \"c\"\n\
+             tls = {{ certificate = \"g.pem\", private_key = \"g.key\" }}\n\
+             [clusters.c]\nnodes = [\"https://h:1\"]\ntls = {{ ca = \"g.pem\" }}\n{}",
+            accounts.concat()
+        );
+        write("gateway.toml", &file);
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let check = Check::new(folder.path().join("gateway.toml"));
+        check.run(&mut out, &mut err).unwrap();
+        let out = String::from_utf8(out).unwrap();
+        assert!(
+            out.contains("Asia/Shanghai, now at +08:00: 2 access keys\n"),
+            "{out}"
+        );
+        assert!(out.contains("now at -03:30: 1 access key\n"), "{out}");
+    }
+}

@@ -75,8 +75,8 @@ pub struct Reload {
 
 /// Tells a running gateway to finish what it is doing and end
 ///
-/// It says "not ready" at once, closes its listeners after [server] drain_delay, and gives requests in
-/// flight [server] grace to finish. This does not wait for the end.
+/// It says "not ready" at once, closes its listeners after drain_delay, and gives requests in
+/// flight grace to finish. This does not wait for the end.
 #[derive(Args, Debug)]
 #[command(after_help = DRAIN_EXAMPLES)]
 pub struct Drain {

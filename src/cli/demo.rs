@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin::Order;
 use crate::telemetry;
@@ -17,7 +18,7 @@ mod world;
 use scenes::Scene;
 use world::World;
 
-/// Shows the whole story on one screen, then serves until Ctrl-C
+/// Shows the whole story on one screen, then serves until Ctrl-C or SIGTERM
 ///
 /// Three stand-in CC-FS nodes and the gateway before them, with throw-away certificates and keys;
 /// sample requests, and what became of each of them.
@@ -33,6 +34,9 @@ pub struct Demo {
     /// Only write the files that DIR/gateway.toml names (throw-away certificates and secrets)
     #[arg(long, value_name = "DIR", conflicts_with_all = ["once", "port"])]
     make_files: Option<PathBuf>,
+    /// With --make-files: overwrite files that are there
+    #[arg(long, requires = "make_files")]
+    force: bool,
 }
 
 impl Demo {
@@ -42,38 +46,70 @@ impl Demo {
     /// The gateway or a stand-in cannot start.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         let mut out = io::stdout();
-        if let Some(directory) = self.make_files {
-            files::make(&directory, &mut out)?;
+        if let Some(directory) = &self.make_files {
+            files::make(directory, self.force, &mut out)?;
             return Ok(ExitCode::SUCCESS);
         }
         telemetry::install(tracing::Level::ERROR);
+        let ended = asked_to_end()?;
         let mut world = World::start(self.port).await?;
-        writeln!(out, "{}\n", world.introduction())?;
-        let mut failed = 0;
-        for scene in Scene::ALL {
-            let shown = scene.play(&mut world).await;
-            failed += usize::from(!shown.good);
-            writeln!(out, "{shown}")?;
-        }
-        if failed > 0 {
-            writeln!(
-                out,
-                "\n{failed} of {} did not do what they should",
-                Scene::ALL.len()
-            )?;
-        }
-        if !self.once {
-            writeln!(out, "\n{}", world.invitation())?;
-            tokio::signal::ctrl_c().await?;
-            writeln!(out, "\nending")?;
-        }
+        let good = self.tell(&mut world, ended, &mut out).await;
+        // Whatever ended it: the temporary folder goes with the world.
         world.end(Order::End).await;
-        Ok(if failed == 0 {
+        Ok(if good? {
             ExitCode::SUCCESS
         } else {
             ExitCode::FAILURE
         })
     }
+
+    /// Until all is told, or `ended`: did each scene do what it should?
+    async fn tell(
+        &self,
+        world: &mut World,
+        ended: impl Future<Output = ()>,
+        out: &mut impl Write,
+    ) -> anyhow::Result<bool> {
+        let mut ended = std::pin::pin!(ended);
+        let good = tokio::select! {
+            good = play(world, out) => good?,
+            () = &mut ended => return Ok(true),
+        };
+        if !self.once {
+            writeln!(out, "\n{}", world.invitation())?;
+            ended.await;
+            writeln!(out, "\nending")?;
+        }
+        Ok(good)
+    }
+}
+
+/// Plays all scenes: did each do what it should?
+async fn play(world: &mut World, out: &mut impl Write) -> anyhow::Result<bool> {
+    writeln!(out, "{}\n", world.introduction())?;
+    let mut failed = 0;
+    for scene in Scene::ALL {
+        let shown = scene.play(world).await;
+        failed += usize::from(!shown.good);
+        writeln!(out, "{shown}")?;
+    }
+    if failed > 0 {
+        let all = Scene::ALL.len();
+        writeln!(out, "\n{failed} of {all} did not do what they should")?;
+    }
+    Ok(failed == 0)
+}
+
+/// SIGINT or SIGTERM, from now on.
+fn asked_to_end() -> io::Result<impl Future<Output = ()>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
 }
 
 const EXAMPLES: &str = "\

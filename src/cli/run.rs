@@ -14,7 +14,7 @@ use crate::telemetry;
 
 /// Serves until SIGTERM or SIGINT
 ///
-/// SIGTERM and SIGINT drain: requests in flight finish within [server] grace; a second one ends at
+/// SIGTERM and SIGINT drain: requests in flight finish within the grace; a second one ends at
 /// once. SIGHUP reloads the configuration. SIGUSR1 reopens the access-log file.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::Args;
+use clap::error::ErrorKind;
 
 use crate::auth::{AccessKey, Credential, Secret};
 
@@ -22,12 +23,19 @@ pub(super) struct SecretKey {
 }
 
 impl SecretKey {
-    /// Reads the key.
+    /// Reads the key; none of the flags is a mistake of usage.
     pub(super) fn read(&self) -> anyhow::Result<Secret> {
+        let text = "no secret key: give --sk-file FILE or --sk-env NAME\n";
+        let missing = || clap::Error::raw(ErrorKind::MissingRequiredArgument, text);
+        Ok(self.read_if_given()?.ok_or_else(missing)?)
+    }
+
+    /// Reads the key, if one of the flags is given.
+    pub(super) fn read_if_given(&self) -> anyhow::Result<Option<Secret>> {
         match (&self.sk_file, &self.sk_env) {
-            (Some(path), _) => read_file(path),
-            (None, Some(name)) => read_environment(name),
-            (None, None) => bail!("where is the secret key? Give --sk-file FILE or --sk-env NAME"),
+            (Some(path), _) => read_file(path).map(Some),
+            (None, Some(name)) => read_environment(name).map(Some),
+            (None, None) => Ok(None),
         }
     }
 

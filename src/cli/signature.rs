@@ -18,7 +18,8 @@ mod inputs;
 #[cfg(test)]
 mod tests;
 
-use inputs::{Request, RequestArgs, SecretArgs, Usage};
+use super::secret_key::SecretKey;
+use inputs::{Request, RequestArgs, Usage};
 
 /// Where a command reads a body named `-`, and where it writes.
 #[expect(missing_debug_implementations, reason = "three borrowed streams")]
@@ -41,7 +42,7 @@ pub struct Sign {
     #[arg(long)]
     ak: String,
     #[command(flatten)]
-    secret: SecretArgs,
+    secret: SecretKey,
     #[command(flatten)]
     request: RequestArgs,
     /// When it is signed, e.g. 2021-11-24T06:25:03Z [default: now]
@@ -59,7 +60,7 @@ pub struct Verify {
     #[arg(long, value_parser = inputs::authorization)]
     authorization: HeaderValue,
     #[command(flatten)]
-    secret: SecretArgs,
+    secret: SecretKey,
     #[command(flatten)]
     request: RequestArgs,
     /// How far the timestamp may be from now, each way, e.g. 15m; 0s is any
@@ -78,7 +79,7 @@ pub struct Explain {
     #[arg(long, value_parser = inputs::authorization)]
     authorization: HeaderValue,
     #[command(flatten)]
-    secret: SecretArgs,
+    secret: SecretKey,
     #[command(flatten)]
     request: RequestArgs,
     /// File with the canonical request that the other side signed, to the byte
@@ -94,7 +95,7 @@ impl Sign {
     }
 
     fn print(&self, now: Timestamp, streams: &mut Streams<'_>) -> anyhow::Result<ExitCode> {
-        let secret = self.secret.required()?;
+        let secret = self.secret.read()?;
         let request = self.request.read(streams.input)?;
         let names = request.sorted_names();
         let credential = Credential::new(AccessKey::from(self.ak.as_str()), vec![secret], true);
@@ -117,7 +118,7 @@ impl Verify {
     }
 
     fn print(&self, now: Timestamp, streams: &mut Streams<'_>) -> anyhow::Result<ExitCode> {
-        let secret = self.secret.required()?;
+        let secret = self.secret.read()?;
         let mut request = self.request.read(streams.input)?;
         request
             .headers
@@ -155,7 +156,7 @@ impl Explain {
     }
 
     fn print(&self, now: Timestamp, streams: &mut Streams<'_>) -> anyhow::Result<ExitCode> {
-        let secret = self.secret.optional()?;
+        let secret = self.secret.read_if_given()?;
         let mut request = self.request.read(streams.input)?;
         request
             .headers

@@ -83,14 +83,7 @@ pub async fn run(args: StandInArgs) -> anyhow::Result<ExitCode> {
         signal(SignalKind::interrupt())?,
         signal(SignalKind::terminate())?,
     );
-    let started = start(&args, &mut io::stdout(), &mut io::stderr()).await;
-    let mut stand_in = match started {
-        Err(error) if error.is::<clap::Error>() => {
-            write!(io::stderr(), "{error}")?;
-            return Ok(ExitCode::from(BAD_USAGE));
-        }
-        started => started?,
-    };
+    let mut stand_in = start(&args, &mut io::stdout(), &mut io::stderr()).await?;
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
@@ -98,8 +91,6 @@ pub async fn run(args: StandInArgs) -> anyhow::Result<ExitCode> {
     stand_in.stop().await;
     Ok(ExitCode::SUCCESS)
 }
-
-const BAD_USAGE: u8 = 2;
 
 async fn start(
     args: &StandInArgs,

@@ -33,7 +33,8 @@ pub(super) fn read<T: DeserializeOwned>(text: &str, kind: Kind, report: &mut Rep
         }
         return None;
     }
-    structure::prune(table.get_mut(), kind.form(), report);
+    let secrets_inline = kind == Kind::AccessKeys;
+    structure::prune(table.get_mut(), kind.form(), secrets_inline, report);
     match T::deserialize(Deserializer::from(table)) {
         Ok(file) => Some(file),
         // The structure check lets nothing pass that serde refuses. Should it, serde's own message

@@ -75,7 +75,7 @@ pub(super) struct AccessKeysFile {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Listener {
-    /// Address and port, e.g. "0.0.0.0:28443" or "[::]:28443".
+    /// Address and port, e.g. `0.0.0.0:28443` or `[::]:28443`.
     pub(super) bind: Key<String>,
     /// The cluster behind every path. Give this or `routes`.
     pub(super) cluster: Key<String>,
@@ -195,7 +195,7 @@ pub(super) struct Rate {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Cache {
-    /// Memory for answers; "0B" is off.
+    /// Memory for answers; "0B" is off. Needs a restart.
     pub(super) max_size: Key<Size>,
     /// No cached answer has less life left than this.
     pub(super) expiry_margin: Key<Time>,
@@ -237,7 +237,7 @@ pub(super) struct Limits {
     pub(super) max_upload_size: Key<Size>,
     /// All request bodies in memory together; above is 503.
     pub(super) max_buffered: Key<Size>,
-    /// A node's JSON answer; above is 502.
+    /// A node's JSON answer; above is 502. Needs a restart.
     pub(super) max_answer: Key<Size>,
     /// For a whole request body.
     pub(super) body_timeout: Key<Time>,
@@ -253,7 +253,7 @@ pub(super) struct Limits {
     pub(super) min_send_rate: Key<Size>,
     /// The time over which `min_send_rate` is judged.
     pub(super) send_rate_window: Key<Time>,
-    /// A node must send this much a second, over any 30 s.
+    /// A node must send this much a second, over any 30 s. Needs a restart.
     pub(super) min_receive_rate: Key<Size>,
     /// A whole request head; above is 431.
     pub(super) max_header_size: Key<Size>,
@@ -308,11 +308,11 @@ pub(super) struct Shared {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Admin {
-    /// Address and port, or "off".
+    /// Address and port, or "off". Needs a restart.
     pub(super) bind: Key<String>,
     /// File with the bearer token; needed on any address but loopback.
     pub(super) token_file: Key<String>,
-    /// Certificates; plain HTTP without them.
+    /// Certificates; plain HTTP without them. On or off needs a restart; new files do not.
     pub(super) tls: Option<At<ListenerTls>>,
 }
 
@@ -320,9 +320,9 @@ pub(super) struct Admin {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Telemetry {
-    /// What is logged.
+    /// What is logged. Needs a restart.
     pub(super) log_level: Key<LogLevel>,
-    /// "stderr", "off", or a file.
+    /// "stderr", "off", or a file. Needs a restart.
     pub(super) access_log: Key<String>,
     /// Where traces go (not supported by this version yet).
     pub(super) otlp_endpoint: Key<String>,
@@ -346,7 +346,7 @@ pub(super) enum LogLevel {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Server {
-    /// Threads that serve; all usable CPUs if left out.
+    /// Threads that serve; all usable CPUs if left out. Needs a restart.
     #[schemars(range(min = 1, max = 1024))]
     pub(super) workers: Key<usize>,
     /// From "not ready" to the closing of the listeners.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::diagnose::Severity;
 use super::place::At;
+use super::secrets;
 
 /// The findings of one file, and the files that it names.
 #[derive(Debug)]
@@ -68,6 +69,11 @@ impl Report {
         self.add(Severity::Warning, Some(span), message.into(), help.into());
     }
 
+    /// A warning of the file as a whole.
+    pub(super) fn warn_of_file(&mut self, message: impl Into<String>, help: impl Into<String>) {
+        self.add(Severity::Warning, None, message.into(), help.into());
+    }
+
     /// An error at `span` unless `key` is there and was judged wrong already.
     pub(super) fn missing(
         &mut self,
@@ -115,6 +121,21 @@ impl Report {
                 None
             }
         }
+    }
+
+    /// Reads a secret from a file that is named at a place. What names no file and looks like no
+    /// path is taken for the secret itself, and not shown.
+    pub(super) fn read_secret_at(&mut self, written: &str, span: &Range<usize>) -> Option<Vec<u8>> {
+        if secrets::looks_like_a_path(written) || self.path(written).exists() {
+            return self.read_at(written, span);
+        }
+        self.hidden.push(span.clone());
+        self.error(
+            span.clone(),
+            "there is no file of this name",
+            "must be the path of a file; the secret itself does not belong here",
+        );
+        None
     }
 
     fn add(

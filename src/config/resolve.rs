@@ -67,6 +67,9 @@ pub(super) fn resolve(
         clusters::check_signers(&file.clusters, &tables, &config.access_keys, &mut report);
     }
     refuse_what_is_to_come(&file, &mut report);
+    if !report.has_errors() && keys.as_ref().is_none_or(|keys| !keys.report.has_errors()) {
+        warn_of_what_has_no_use(&file, &config, &mut report);
+    }
 
     let mut files = BTreeSet::from([path.to_owned()]);
     files.append(&mut report.files);
@@ -179,6 +182,26 @@ fn refuse_what_is_to_come(file: &File, report: &mut Report) {
             sample.span(),
             format!("sample is {to_come}"),
             "leave it out",
+        );
+    }
+}
+
+/// What starts, and does not do what is most probably wanted.
+fn warn_of_what_has_no_use(file: &File, config: &Config, report: &mut Report) {
+    let routes = config.listeners.values().flat_map(|it| &it.routes);
+    for name in file.clusters.keys() {
+        if !routes.clone().any(|(_, cluster)| **cluster == *name.value) {
+            report.warn(
+                name.span(),
+                format!("no listener uses cluster {}", name.value),
+                "needs a listener with this cluster, or a route to it",
+            );
+        }
+    }
+    if config.access_keys.is_empty() {
+        report.warn_of_file(
+            "no access keys: no request can be verified",
+            "needs [access_keys.AK], or access_keys_file",
         );
     }
 }

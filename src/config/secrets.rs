@@ -7,6 +7,11 @@ pub(super) fn is_secret(key: &str) -> bool {
     key == "secret_key"
 }
 
+/// Could the name of a file that is not there be the path of one, rather than a secret in its place?
+pub(super) fn looks_like_a_path(text: &str) -> bool {
+    text.contains(['/', '.']) && !text.contains(['+', '='])
+}
+
 /// Does the text hold a URL with a password (`https://user:password@host`)?
 pub(super) fn password_in_url(text: &str) -> bool {
     text.match_indices("://").any(|(at, mark)| {
@@ -51,11 +56,16 @@ pub(super) fn in_broken_text(text: &str, every_value: bool) -> Vec<Range<usize>>
                 let sensitive = every_value
                     || sounds_secret(key)
                     || password_in_url(line)
-                    || sounds_secret(value);
+                    || sounds_secret(value)
+                    || refers_to_no_file(line);
                 if sensitive {
-                    closing = ["\"\"\"", "'''"]
-                        .into_iter()
-                        .find(|quotes| value.matches(quotes).count() == 1);
+                    closing = if value.trim_start().starts_with('[') && !value.contains(']') {
+                        Some("]")
+                    } else {
+                        ["\"\"\"", "'''"]
+                            .into_iter()
+                            .find(|quotes| value.matches(quotes).count() == 1)
+                    };
                 }
                 sensitive.then_some(key.len())
             }
@@ -73,18 +83,36 @@ pub(super) fn in_broken_text(text: &str, every_value: bool) -> Vec<Range<usize>>
     hidden
 }
 
+/// Does a key that names where a secret is (`secret_key_file`) seem to have the secret as its value?
+fn refers_to_no_file(line: &str) -> bool {
+    REFERENCES.iter().any(|name| {
+        line.match_indices(name).any(|(at, _)| {
+            let rest = &line[at + name.len()..];
+            let value = rest.split_once('=').map_or("", |(_, value)| value).trim();
+            let (value, ends) = match value.strip_prefix('[') {
+                Some(list) => (list, "]"),
+                None => (value, ",}"),
+            };
+            let value = value.split(|c| ends.contains(c)).next().unwrap_or_default();
+            !value.split(',').all(looks_like_a_path)
+        })
+    })
+}
+
+/// Keys whose value is no secret.
+const REFERENCES: [&str; 4] = [
+    "secret_key_file",
+    "secret_key_env",
+    "password_file",
+    "token_file",
+];
+
 /// `secret_key`, `sk`, `password`, `token`, however it is mistyped further; names of files are none.
 fn sounds_secret(text: &str) -> bool {
     let lower = text.to_ascii_lowercase();
     let names = ["secret", "password", "passwd", "token"];
     let named = names.iter().any(|name| lower.contains(name));
-    let by_reference = [
-        "secret_key_file",
-        "secret_key_env",
-        "password_file",
-        "token_file",
-    ];
-    let without_references = by_reference
+    let without_references = REFERENCES
         .iter()
         .fold(lower, |text, name| text.replace(name, ""));
     named && names.iter().any(|name| without_references.contains(name))
@@ -134,11 +162,21 @@ mod tests {
             "secret_key_file = \"x\", secret_key = \"CANARY",
             "url = \"redis://:CANARY@h",
             "password = CANARY",
+            "secret_key_file = \"CANARY\"",
+            "secret_key_file = [\"a/b\", \"CANARY\"]",
+            "secret_key_file = [\n\"CANARY\",",
+            "secret_key_env = 'CANARY'",
+            "B = { in_flight = 1, token_file = \"CANARY\" }",
         ] {
             assert!(!shown(text, false).contains("CANARY"), "{text}");
         }
         assert_eq!(shown("bind = 0.0.0.0:1", false), "bind = 0.0.0.0:1");
-        assert_eq!(shown("secret_key_file = x", false), "secret_key_file = x");
+        for clear in [
+            "secret_key_file = \"keys/x\"",
+            "B = { secret_key_file = [\"a.1\", \"a.2\"], x = 1 }",
+        ] {
+            assert_eq!(shown(clear, false), clear);
+        }
         assert!(!shown("anything = \"CANARY\nCANARY", true).contains("CANARY"));
     }
 }

@@ -17,15 +17,26 @@ use super::report::Report;
 use super::secrets;
 use super::units::{Size, Time};
 
-/// Takes everything out of `table` that `form` does not allow, and reports it.
-pub(super) fn prune(table: &mut DeTable<'_>, form: &Form, report: &mut Report) {
+/// Takes everything out of `table` that `form` does not allow, and reports it. Unless
+/// `secrets_inline`, nobody is advised to write a secret.
+pub(super) fn prune(
+    table: &mut DeTable<'_>,
+    form: &Form,
+    secrets_inline: bool,
+    report: &mut Report,
+) {
+    let mut walk = Walk {
+        report,
+        secrets_inline,
+    };
     if let Form::Table(keys) = form {
-        Walk { report }.table(table, keys, &Trail::Root);
+        walk.table(table, keys, &Trail::Root);
     }
 }
 
 struct Walk<'a> {
     report: &'a mut Report,
+    secrets_inline: bool,
 }
 
 /// The keys down to a value; written out only when something is wrong there.
@@ -53,7 +64,7 @@ impl Walk<'_> {
                 self.hide(value, &key.span());
             }
             let Some(below) = keys.below(name) else {
-                self.unknown(name, &key.span(), value, keys);
+                self.unknown(name, &key.span(), value, keys, trail);
                 out.push(name.to_owned());
                 continue;
             };
@@ -82,15 +93,25 @@ impl Walk<'_> {
         span: &Range<usize>,
         value: &Spanned<DeValue<'_>>,
         keys: &Keys,
+        trail: &Trail<'_>,
     ) {
         // It may be a mistyped `secret_key`.
         self.hide(value, span);
+        let advised = |key: &str| self.secrets_inline || !secrets::is_secret(key);
         let help = match nearest(name, keys.names()) {
-            Some(meant) => format!("did you mean `{meant}`?"),
-            None => format!(
-                "known here: {}",
-                keys.names().collect::<Vec<_>>().join(", ")
-            ),
+            Some(meant) => {
+                self.report.judged.insert(Trail::Below(trail, meant).path());
+                let meant = if advised(meant) {
+                    meant
+                } else {
+                    "secret_key_file"
+                };
+                format!("did you mean `{meant}`?")
+            }
+            None => {
+                let known: Vec<_> = keys.names().filter(|key| advised(key)).collect();
+                format!("known here: {}", known.join(", "))
+            }
         };
         self.report
             .error(span.clone(), format!("unknown key `{name}`"), help);

@@ -30,11 +30,16 @@ impl Validity {
             ))
         } else if now > self.not_after.as_second() {
             Some(format!("expired at {}", self.not_after))
+        } else if self.not_after.as_second() - now < SOON {
+            Some(format!("expires at {}", self.not_after))
         } else {
             None
         }
     }
 }
+
+/// Two weeks, in seconds: time to renew it on a working day.
+const SOON: i64 = 14 * 24 * 3_600;
 
 /// The validity of the leaf of `key`; `None` if it cannot be parsed.
 pub fn validity(key: &CertifiedKey) -> Option<Validity> {

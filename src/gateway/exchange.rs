@@ -8,7 +8,7 @@ use http::request::Parts;
 use http::uri::PathAndQuery;
 use jiff::Timestamp;
 
-use super::{Account, Rejection, Snapshot};
+use super::{Account, Aim, Rejection, Snapshot};
 use crate::auth::Caller;
 use crate::call::{Authorization, Call, Context, Delivery, Failure, Trail, WholeReply};
 use crate::ccfs::Endpoint;
@@ -29,7 +29,9 @@ pub(super) struct Exchange {
 #[derive(Debug)]
 pub(super) struct Guards {
     pub(super) gateway: Option<Permit>,
-    pub(super) account: Option<Permit>,
+    /// Shared with the fetch that the request starts, which may outlive it.
+    pub(super) account: Option<Arc<Permit>>,
+    pub(super) unverified: Option<Permit>,
     pub(super) buffered: Reservation,
 }
 
@@ -38,13 +40,15 @@ impl Guards {
         Self {
             gateway: None,
             account: None,
+            unverified: None,
             buffered,
         }
     }
 }
 
 impl Exchange {
-    /// One more request of the whole gateway.
+    /// One more request of the whole gateway. Only those who are verified come so far, and strangers
+    /// who are delivered: nobody else can fill it.
     pub(super) fn enter(&mut self) -> Result<(), Rejection> {
         self.guards.gateway = self.snapshot.in_flight.enter();
         if self.guards.gateway.is_some() {
@@ -52,6 +56,15 @@ impl Exchange {
         } else {
             Err(Rejection::Overloaded(Shed::InFlight))
         }
+    }
+
+    /// The same for somebody who did not verify: all of them together get a share of the cluster.
+    pub(super) fn enter_unverified(&mut self, aim: &Aim<'_>) -> Result<(), Rejection> {
+        self.guards.unverified = aim.unverified.enter();
+        if self.guards.unverified.is_none() {
+            return Err(Rejection::Overloaded(Shed::InFlight));
+        }
+        self.enter()
     }
 
     /// A verified caller comes in: from here on he may be named, counted and charged.
@@ -84,7 +97,7 @@ impl Exchange {
             .charge_ceiling()
             .map_err(|exceeded| limited(Limited::Ceiling, Some(exceeded)))?;
         record.metrics().count(Decision::CeilingAllowed);
-        self.guards.account = account.in_flight.enter();
+        self.guards.account = account.in_flight.enter().map(Arc::new);
         if self.guards.account.is_none() {
             return Err(limited(Limited::InFlight, None));
         }

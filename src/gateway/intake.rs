@@ -28,6 +28,7 @@ pub enum ReadError {
 pub(super) struct Limits {
     size: usize,
     time: Duration,
+    upload: bool,
 }
 
 impl Limits {
@@ -40,6 +41,7 @@ impl Limits {
         Self {
             size,
             time: limits.body_timeout,
+            upload: endpoint.upload,
         }
     }
 
@@ -58,6 +60,11 @@ impl Limits {
     where
         B: Body<Data = Bytes, Error = ReadError> + Unpin,
     {
+        if self.upload {
+            // Nobody is verified before his body is read: strangers' uploads must not keep out the
+            // small bodies of the main job.
+            exchange.guards.buffered.leave_a_quarter();
+        }
         let mut whole = std::pin::pin!(self.collect(body, exchange));
         let at_once = std::future::poll_fn(|cx| match whole.as_mut().poll(cx) {
             Poll::Ready(done) => Poll::Ready(Some(done)),

@@ -13,8 +13,9 @@ use super::{Account, Exchange, Gateway, Rejection, Snapshot};
 use crate::cache::{Freshness, Held, Offered};
 use crate::call::{Authorization, CacheKey, Call, Cause, Delivery, Failure, Trail, WholeReply};
 use crate::ccfs::Verdict;
-use crate::limit::Exceeded;
+use crate::limit::{Exceeded, Permit};
 use crate::metrics::{Answered, CacheVerdict, Decision, Limited, Refresh};
+use crate::upstream::is_conditional;
 
 /// What a fetch came to; shared with all who wait.
 #[derive(Clone, Debug)]
@@ -36,9 +37,7 @@ impl Gateway {
         call: Call,
         account: Arc<Account>,
     ) -> Result<Reply, Rejection> {
-        let key = call
-            .cache_key()
-            .filter(|_| head.uri.query().is_none_or(str::is_empty));
+        let key = call.cache_key().filter(|_| is_shareable(&head));
         let Some(key) = key else {
             return self.uncached(exchange, head, call, &account).await;
         };
@@ -136,6 +135,7 @@ impl Gateway {
         let (shared, upstream) = (self.shared.clone(), self.upstream.clone());
         let metrics = self.sink.metrics.clone();
         async move {
+            let _in_flight = fetch.permit;
             if let Some(account) = fetch.charged {
                 if let Err(exceeded) = account.charge() {
                     return Fetched::Limited(exceeded);
@@ -163,6 +163,8 @@ struct Fetch {
     call_id: Option<Box<str>>,
     delivery: Delivery,
     charged: Option<Arc<Account>>,
+    /// The caller's place in flight: a fetch whose client has left still counts as his.
+    permit: Option<Arc<Permit>>,
 }
 
 impl Fetch {
@@ -182,6 +184,7 @@ impl Fetch {
             call_id,
             delivery,
             charged,
+            permit: exchange.guards.account.clone(),
         }
     }
 
@@ -288,6 +291,15 @@ fn landed(exchange: &mut Exchange, fetched: Fetched, way: Way) -> Result<Reply, 
     };
     say(&mut reply.headers, HeaderValue::from_static(status));
     Ok(reply)
+}
+
+/// May the answer be another request's, too? Not with a query, nor where the signature names a field
+/// that asks for a part of the answer (such fields reach a node only if they were signed).
+fn is_shareable(head: &Parts) -> bool {
+    let names = head.headers.get(header::AUTHORIZATION);
+    let names = names.and_then(|value| value.to_str().ok()?.rsplit('/').nth(1));
+    head.uri.query().is_none_or(str::is_empty)
+        && !names.unwrap_or_default().split(';').any(is_conditional)
 }
 
 /// Every answer of this interface names what the cache did and may be kept by nobody else.

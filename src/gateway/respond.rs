@@ -13,6 +13,7 @@ use http_body_util::combinators::BoxBody;
 use super::{Exchange, Guards, Rejection};
 use crate::call::{BodyError, StreamReply, WholeReply};
 use crate::ccfs;
+use crate::drain::LastAnswer;
 use crate::limit::Exceeded;
 use crate::metrics::{Answered, Decision, ValidationReject};
 use crate::telemetry::Record;
@@ -84,6 +85,9 @@ pub(super) fn finish(
     dress(response.headers_mut(), record);
     record.status = response.status().as_u16();
     let Exchange { record, guards, .. } = exchange;
+    // Made whole, an answer holds nothing of the gateway's: a client may read it as slowly as the
+    // listener lets him.
+    let guards = matches!(content, Content::Stream(_)).then_some(guards);
     response.map(|()| ReplyBody {
         content,
         record,
@@ -124,7 +128,7 @@ pub(super) fn request_id(headers: Option<&HeaderMap>) -> HeaderValue {
 pub struct ReplyBody {
     content: Content,
     record: Box<Record>,
-    _guards: Guards,
+    _guards: Option<Guards>,
 }
 
 #[derive(Debug)]
@@ -219,8 +223,11 @@ fn reject(rejection: &Rejection, record: &mut Record) -> Response<Bytes> {
         }
         _ => {}
     }
-    if answer.closes && record.version < Version::HTTP_2 {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    if answer.closes {
+        if record.version < Version::HTTP_2 {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response.extensions_mut().insert(LastAnswer);
     }
     response
 }

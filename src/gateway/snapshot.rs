@@ -148,7 +148,7 @@ pub struct Front {
     pub validation: Validation,
     /// How requests that go nowhere are counted.
     pub unrouted: Route,
-    routes: Vec<(String, Arc<Cluster>, Route)>,
+    routes: Vec<(String, Arc<Cluster>, InFlight, Route)>,
 }
 
 impl Front {
@@ -164,7 +164,7 @@ impl Front {
             let place = places.place(name, cluster);
             clusters
                 .get(cluster)
-                .map(|cluster| (prefix.clone(), cluster.clone(), place))
+                .map(|cluster| (prefix.clone(), cluster.clone(), unverified(cluster), place))
         });
         Self {
             unknown_clients: listener.unknown_clients,
@@ -181,22 +181,23 @@ impl Front {
     /// No route covers the path, another method is needed, or the path is outside the table where
     /// that is refused.
     pub fn aim(&self, head: &Parts) -> Result<Aim<'_>, Rejection> {
-        let (cluster, route) = self.route(head.uri.path())?;
+        let (cluster, unverified, route) = self.route(head.uri.path())?;
         let endpoint = self.endpoint(&head.method, head.uri.path())?;
         Ok(Aim {
             front: self,
             cluster,
+            unverified,
             route,
             endpoint,
         })
     }
 
     /// The cluster behind a raw path: the longest prefix wins.
-    fn route(&self, path: &str) -> Result<(&Arc<Cluster>, Route), Rejection> {
+    fn route(&self, path: &str) -> Result<(&Arc<Cluster>, &InFlight, Route), Rejection> {
         self.routes
             .iter()
             .find(|(prefix, ..)| path.starts_with(prefix.as_str()))
-            .map(|(_, cluster, route)| (cluster, *route))
+            .map(|(_, cluster, unverified, route)| (cluster, unverified, *route))
             .ok_or(Rejection::NotFound("no route covers this path"))
     }
 
@@ -214,6 +215,11 @@ impl Front {
     }
 }
 
+fn unverified(cluster: &Cluster) -> InFlight {
+    let settings = cluster.settings();
+    InFlight::new((settings.nodes.len() * settings.pool.max_connections / 4).max(1))
+}
+
 /// Where a request goes, and under which policies.
 #[derive(Clone, Copy, Debug)]
 pub struct Aim<'a> {
@@ -221,6 +227,9 @@ pub struct Aim<'a> {
     pub front: &'a Front,
     /// Whose nodes answer.
     pub cluster: &'a Arc<Cluster>,
+    /// What all who did not verify may have in flight there: a quarter of its connections, so that
+    /// slow readers without a name cannot take it from those who have one.
+    pub unverified: &'a InFlight,
     /// How it is counted.
     pub route: Route,
     /// The interface.

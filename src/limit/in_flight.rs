@@ -96,6 +96,12 @@ pub struct Reservation {
 }
 
 impl Reservation {
+    /// From now on this one grows only while a quarter of the cap is left: large things must not keep
+    /// out the small ones.
+    pub fn leave_a_quarter(&mut self) {
+        self.cap -= self.cap / 4;
+    }
+
     /// Takes `bytes` more; false, and nothing taken, if that goes over the cap.
     #[must_use]
     pub fn grow(&mut self, bytes: usize) -> bool {
@@ -138,6 +144,15 @@ mod tests {
         drop(first);
         assert_eq!(in_flight.used(), 1);
         assert!(in_flight.enter().is_some());
+    }
+
+    #[test]
+    fn large_things_leave_a_quarter_to_the_small_ones() {
+        let reserve = Reserve::new(100);
+        let (mut upload, mut small) = (reserve.begin(), reserve.begin());
+        upload.leave_a_quarter();
+        assert!(upload.grow(75) && !upload.grow(1));
+        assert!(small.grow(25) && !small.grow(1));
     }
 
     #[test]

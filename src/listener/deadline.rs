@@ -66,6 +66,12 @@ impl SendRate {
         Self::over(settings.min_send_rate, settings.send_rate_window)
     }
 
+    /// For an answer that ends its connection: who does not take it soon goes without.
+    pub(super) fn of_last(settings: &Settings) -> Self {
+        let window = settings.send_rate_window.min(settings.linger_timeout);
+        Self::over(settings.min_send_rate, window)
+    }
+
     /// `rate` in bytes a second.
     fn over(rate: u64, window: Duration) -> Self {
         let least = u128::from(rate) * window.as_millis() / 1000;

@@ -32,7 +32,7 @@ use super::head::request::origin_form;
 use super::linger::{close, linger};
 use super::stream::Stream;
 use super::{Handler, Peer, refusal};
-use crate::drain::{Follower, Phase, Watch};
+use crate::drain::{Follower, LastAnswer, Phase, Watch};
 use crate::metrics::ConnectionEnded;
 
 /// Serves until the connection ends.
@@ -147,7 +147,8 @@ impl<H: Handler> Service<Request<Incoming>> for Exchanges<H> {
         Box::pin(async move {
             let request = Request::from_parts(head, body);
             let mut response = front.handler.handle(&peer, request).await;
-            if is_last(&exchange, &watch) {
+            let ends = response.extensions().get::<LastAnswer>().is_some();
+            if ends || is_last(&exchange, &watch) {
                 exchange.set_last();
                 response
                     .headers_mut()

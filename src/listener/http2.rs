@@ -7,7 +7,6 @@ mod frames;
 mod multiplex;
 mod pace;
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
@@ -30,7 +29,7 @@ use super::deadline::SendRate;
 use super::head::request;
 use super::stream::Stream;
 use super::{Handler, Peer, Settings};
-use crate::drain::{Follower, Phase};
+use crate::drain::{Follower, LastAnswer, Phase};
 use crate::metrics::{ConnectionEnded, Shard};
 
 /// Serves until the connection ends.
@@ -117,10 +116,15 @@ struct Streams<H> {
 
 impl<H: Handler> Service<Request<Incoming>> for Streams<H> {
     type Response = Response<Answer<H::Body>>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+    type Error = h2::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, h2::Error>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
+        if self.multiplex.is_leaving() {
+            self.multiplex.refuse();
+            let refused = h2::Error::from(h2::Reason::REFUSED_STREAM);
+            return Box::pin(std::future::ready(Err(refused)));
+        }
         let progress = Arc::new(Progress::default());
         self.multiplex.announce(progress.clone());
         let front = self.front.clone();
@@ -129,13 +133,19 @@ impl<H: Handler> Service<Request<Incoming>> for Streams<H> {
         if let Err(fault) = request::judge(&mut head, front.settings.head) {
             fault.count(&front.metrics);
             self.multiplex.leave();
+            progress.set_last();
             let answer = front.handler.refuse(&peer, &fault.violation);
             let answer = answer.map(|body| Answer::refused(body, progress));
             return Box::pin(std::future::ready(Ok(answer)));
         }
         let request = Request::from_parts(head, RequestBody::http2(incoming));
+        let multiplex = self.multiplex.clone();
         Box::pin(async move {
             let response = front.handler.handle(&peer, request).await;
+            if response.extensions().get::<LastAnswer>().is_some() {
+                multiplex.leave();
+                progress.set_last();
+            }
             Ok(response.map(|body| Answer::handled(body, progress)))
         })
     }
@@ -172,6 +182,7 @@ where
 async fn run(stream: impl Future<Output = ()>, tasks: &Tasks, progress: &Progress) {
     let mut stream = pin!(stream);
     let mut rate = SendRate::new(&tasks.settings);
+    let mut hurries = false;
     // Made when an answer first has to wait, so that most streams have no timer.
     let mut sleep: Option<Pin<Box<Sleep>>> = None;
     std::future::poll_fn(|context| {
@@ -188,6 +199,10 @@ async fn run(stream: impl Future<Output = ()>, tasks: &Tasks, progress: &Progres
             let waits = progress.is_waiting();
             if !waits && sleep.is_none() {
                 return Poll::Pending;
+            }
+            if progress.is_last() && !hurries {
+                hurries = true;
+                rate = SendRate::of_last(&tasks.settings);
             }
             match rate.observe(Instant::now(), progress.sent(), waits) {
                 Err(_) => {

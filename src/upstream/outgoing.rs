@@ -75,6 +75,7 @@ fn is_signed(names: &str, field: &HeaderName) -> bool {
 fn end_to_end(delivery: &Delivery, names: &str) -> HeaderMap {
     let headers = &*delivery.headers;
     let readable = delivery.endpoint.answer != Answer::File;
+    let shared = delivery.endpoint.answer == Answer::SignedUrl;
     let passes = |name: &HeaderName| {
         if is_hop_by_hop(name) || is_identity(name.as_str()) {
             return false;
@@ -84,6 +85,7 @@ fn end_to_end(delivery: &Delivery, names: &str) -> HeaderMap {
         }
         !(OURS.iter().any(|ours| reads_as(name.as_str(), ours))
             || *name == EXPECT
+            || (shared && is_conditional(name.as_str()))
             || (readable && *name == ACCEPT_ENCODING)
             || nominated(headers).any(|nominated| nominated.eq_ignore_ascii_case(name.as_str())))
     };
@@ -96,6 +98,15 @@ fn end_to_end(delivery: &Delivery, names: &str) -> HeaderMap {
     out
 }
 
+/// Does a field ask for a part of an answer, or for none if it is known already (RFC 9110, 13 and 14)?
+/// An answer that others share must be whole.
+pub(crate) fn is_conditional(name: &str) -> bool {
+    name.eq_ignore_ascii_case("range")
+        || name
+            .get(..3)
+            .is_some_and(|start| start.eq_ignore_ascii_case("if-"))
+}
+
 /// Does a field say who a client is? Only the gateway may write it, whoever signed another value.
 fn is_identity(name: &str) -> bool {
     let begins_as = |prefix: &str| {
@@ -104,8 +115,7 @@ fn is_identity(name: &str) -> bool {
     };
     begins_as("x-forwarded-")
         || begins_as("proxy-")
-        || reads_as(name, "forwarded")
-        || reads_as(name, "x-real-ip")
+        || IDENTITY.iter().any(|field| reads_as(name, field))
 }
 
 /// Is `name` this field, read as a careless node may read it, with `_` for `-`?
@@ -241,6 +251,18 @@ const HOP_BY_HOP: [&str; 11] = [
 
 /// What a client cannot name away in Connection.
 const KEPT: [HeaderName; 3] = [AUTHORIZATION, CONTENT_LENGTH, HOST];
+
+/// Besides `x-forwarded-*` and `proxy-*`: what servers and frameworks in the wild take for the client.
+const IDENTITY: [&str; 8] = [
+    "cf-connecting-ip",
+    "client-ip",
+    "forwarded",
+    "true-client-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-forwarded",
+    "x-real-ip",
+];
 
 /// Written anew unless the client signed them.
 const OURS: [&str; 2] = ["traceparent", "x-request-id"];

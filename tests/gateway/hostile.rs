@@ -212,9 +212,12 @@ pub(crate) const ACK: u8 = 1;
 pub(crate) const END_STREAM: u8 = 1;
 pub(crate) const END_HEADERS: u8 = 4;
 
+/// What a flood sends on a stream.
+type Frames = fn(u32) -> Vec<u8>;
+
 /// Floods of HTTP/2, each by its name: what is sent again and again, on ever new streams, without
 /// reading what comes back.
-pub(crate) const FLOODS: &[(&str, fn(u32) -> Vec<u8>)] = &[
+pub(crate) const FLOODS: &[(&str, Frames)] = &[
     ("rapid reset", |stream| {
         [
             frame(HEADERS, END_HEADERS | END_STREAM, stream, &unsigned("POST")),

@@ -213,13 +213,53 @@ async fn an_account_has_so_many_requests_at_once() {
 async fn the_gateway_has_so_many_requests_at_once() {
     let world = Arc::new(limits("max_in_flight = 1").start().await);
     let busy = hold_one(&world).await;
-    for ak in [SHANGHAI, BERLIN, STRANGER] {
+    for ak in [SHANGHAI, BERLIN] {
         let second = signed(world.recording("second-1"), ak);
         assert_overloaded(&world.send(&second).await);
     }
+    let stranger = signed(world.recording("second-1"), STRANGER);
+    assert_eq!(world.send(&stranger).await.status, 401, "he takes no place");
     world.nodes[0].faults().clear();
     assert_eq!(busy.await.unwrap().status, 200);
     assert_eq!(world.ask("second-1").await.status, 200);
+}
+
+#[tokio::test]
+async fn who_does_not_verify_keeps_nobody_out() {
+    let world = limits("max_in_flight = 1\nclock_window = \"0s\"")
+        .start()
+        .await;
+    let mut strangers = Vec::new();
+    for _ in 0..4 {
+        let mut stranger = Connection::open(&world).await.unwrap();
+        let body_to_come = b"POST /CCFS/resource/ccfs/getRecordFileUrlFromObs HTTP/1.1\r\n\
+            Host: h\r\nContent-Length: 1000\r\n\
+            Authorization: auth-v2/nobody/2026-01-01T00:00:00Z/host/";
+        stranger.0.write_all(body_to_come).await.unwrap();
+        stranger.0.write_all(&[b'0'; 64]).await.unwrap();
+        stranger.0.write_all(b"\r\n\r\n").await.unwrap();
+        strangers.push(stranger);
+    }
+    assert_eq!(world.ask("served-1").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_fetch_counts_for_its_caller_until_it_ends() {
+    let world = Arc::new(shanghai("in_flight = 1").start().await);
+    world.nodes[0].faults().inject(Fault::Hold, When::Always);
+    let asking = world.clone();
+    let gone = tokio::spawn(async move { asking.ask("abandoned-1").await });
+    let node = &world.nodes[0];
+    assert!(node.wait_for("getRecordFileUrlFromObs", 1, LONG).await);
+    gone.abort();
+    let _ = gone.await;
+    inside(&world, 0.0).await;
+    assert_limited(&world.ask("second-1").await, "0300009");
+    node.faults().clear();
+    eventually("the fetch has ended", async || {
+        world.ask("second-1").await.status == 200
+    })
+    .await;
 }
 
 #[tokio::test]

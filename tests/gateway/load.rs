@@ -246,6 +246,10 @@ fn message(kind: Kind, mark: &str) -> Value {
 }
 
 /// A gateway as `run` starts it. Killed when it is dropped.
+#[allow(
+    dead_code,
+    reason = "the fault run, which shares this file, asks for more"
+)]
 pub(crate) struct Process {
     child: Child,
     /// `https://127.0.0.1:port`.
@@ -254,6 +258,10 @@ pub(crate) struct Process {
     pub(crate) admin: SocketAddr,
 }
 
+#[allow(
+    dead_code,
+    reason = "the fault run, which shares this file, asks for more"
+)]
 impl Process {
     /// Starts one with the configuration of `world`, whose own gateway takes no part.
     pub(crate) fn start(world: &World) -> Self {

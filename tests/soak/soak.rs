@@ -164,7 +164,7 @@ async fn ask(url: String, client: ccfs_gateway::cli::client::Client, seed: u64, 
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1 + seed);
         let choice = number >> 33;
-        let call_id = if choice % 4 == 0 {
+        let call_id = if choice.is_multiple_of(4) {
             choice
         } else {
             choice % 100

@@ -100,6 +100,72 @@ async fn a_recording_is_asked_for_and_shown() {
 }
 
 #[tokio::test]
+async fn json_is_no_file_and_its_code_decides() {
+    let scene = Scene::new().await;
+    let output = scene.path("out.json");
+    let arguments = [&RECORDING[..], &["-o", &output]].concat();
+    let (succeeded, out, notes) = scene.call(&arguments).await.unwrap();
+    assert!(succeeded && out.contains("\"resultCode\":\"0\""), "{out}");
+    let told = format!("the answer is JSON: nothing was written to {output}");
+    assert!(notes.contains(&told), "{notes}");
+    assert!(!Path::new(&output).exists());
+
+    let fault = Fault::ResultCode("0300012".into());
+    scene.node.faults().inject(fault, When::Next(1));
+    assert!(!scene.call(&arguments).await.unwrap().0);
+}
+
+#[tokio::test]
+async fn a_get_is_signed_over_its_host() {
+    let scene = Scene::new().await;
+    let path = "/CCFS/resource/ccfs/x";
+    let (_, _, notes) = scene
+        .call(&["--method", "GET", "--path", path])
+        .await
+        .unwrap();
+    assert!(!notes.contains("401"), "{notes}");
+    let received = &scene.node.requests()[0];
+    let authorization = received.header("authorization").unwrap();
+    assert!(authorization.contains("Z/host/"), "{authorization}");
+}
+
+#[tokio::test]
+async fn a_url_with_another_path_needs_no_call() {
+    let scene = Scene::new().await;
+    let url = format!("{}/CCFS/resource/ccfs/playVoice?st=1", scene.node.url());
+    let arguments = ["call", &url, "--insecure", "--unsigned", "--method", "GET"];
+    let args = parse(arguments.iter()).unwrap();
+    let (mut out, mut notes) = (Vec::new(), Vec::new());
+    call(&args, now(), &mut out, &mut notes).await.unwrap();
+    assert_eq!(scene.node.requests()[0].method, "GET");
+}
+
+#[tokio::test]
+async fn a_refused_signature_is_advised_about() {
+    let scene = Scene::new().await;
+    fs::write(scene.path("sk"), "another").unwrap();
+    let (succeeded, _, notes) = scene.call(&RECORDING).await.unwrap();
+    assert!(
+        !succeeded && notes.contains("`ccfs-gateway explain`"),
+        "{notes}"
+    );
+}
+
+#[tokio::test]
+async fn no_password_of_a_url_is_shown() {
+    let url = "https://u:SECRETPW@127.0.0.1:1";
+    let arguments = ["call", url, "--unsigned", "--path", "/"];
+    let args = parse(arguments.iter()).unwrap();
+    let done = call(&args, now(), &mut Vec::new(), &mut Vec::new()).await;
+    let error = done.unwrap_err();
+    assert!(error.is::<clap::Error>());
+    assert!(
+        !format!("{error:#} {error:?}").contains("SECRETPW"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
 async fn a_failure_is_shown_and_is_a_failure() {
     let scene = Scene::new().await;
     for fault in [
@@ -177,6 +243,9 @@ async fn ordinary_mistakes_are_explained() {
         &["--call-id", "1"],
         &["--sk-env", "SK"],
         &["--begin", "x"],
+        &["--path", "/", "--header", "Authorization: mine"],
+        &["--path", "/", "--timeout", "0s"],
+        &[&RECORDING[..], &["--body", "b"]].concat(),
     ] {
         let error = scene.call(wrong).await.unwrap_err();
         assert!(error.is::<clap::Error>(), "{error}");

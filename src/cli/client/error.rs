@@ -6,29 +6,32 @@ use std::time::Duration;
 
 use http_body_util::LengthLimitError;
 
-/// Why there is no answer, or not all of one.
+use crate::cli::values;
+
+/// Why there is no answer, or not all of one. The text tells the causes too: they are no sources, so
+/// that nobody tells them twice.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// What was given is not a place that a request can go to.
     #[error("{0:?} is no address that a request can be sent to")]
     Address(String),
     /// The body broke off.
-    #[error("the answer broke off: {0}")]
-    Body(#[source] Box<dyn Error + Send + Sync>),
+    #[error("the answer broke off: {}", with_causes(.0.as_ref()))]
+    Body(Box<dyn Error + Send + Sync>),
     /// The server's certificate is not trusted, or not for this name.
     #[error("the server's certificate is not accepted: {0}")]
     Certificate(String),
     /// No TCP connection.
     #[error("cannot connect to {0}: {1}")]
-    Connect(String, #[source] io::Error),
+    Connect(String, io::Error),
     /// No TLS connection, for another reason than the certificate.
     #[error("the TLS handshake failed: {0}")]
-    Handshake(#[source] io::Error),
+    Handshake(io::Error),
     /// The server answered something that is not HTTP, or ended before it answered.
-    #[error("no proper answer: {0}")]
-    Http(#[from] hyper::Error),
+    #[error("no proper answer: {}", with_causes(.0))]
+    Http(hyper::Error),
     /// Too late.
-    #[error("no answer within {0:?}")]
+    #[error("no answer within {}", values::spell(*.0))]
     Timeout(Duration),
     /// More than a whole answer may have.
     #[error("the answer is larger than {} bytes", super::LARGEST_ANSWER)]
@@ -36,6 +39,12 @@ pub enum ClientError {
     /// The trusted certificates cannot be used.
     #[error("cannot use the trusted certificates: {0}")]
     Trust(String),
+}
+
+impl From<hyper::Error> for ClientError {
+    fn from(error: hyper::Error) -> Self {
+        Self::Http(error)
+    }
 }
 
 impl ClientError {
@@ -57,4 +66,15 @@ impl ClientError {
             Self::Body(error)
         }
     }
+}
+
+fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
 }

@@ -1,9 +1,11 @@
 //! The files that a configuration names, thrown away afterwards: certificates and secrets.
 
+use std::fs::{self, Permissions};
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
 use crate::stand_in::certificates::{Authority, NAMES, write_secret};
 
@@ -17,9 +19,11 @@ pub(super) const AUTHORITY: &str = "ccfs-ca.pem";
 pub(super) fn write(directory: &Path) -> anyhow::Result<()> {
     let (tls, secrets) = (directory.join("tls"), directory.join("secrets"));
     for folder in [&tls, &secrets] {
-        std::fs::create_dir_all(folder)
+        fs::create_dir_all(folder)
             .with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
+    fs::set_permissions(&secrets, Permissions::from_mode(0o700))
+        .with_context(|| format!("cannot close the folder {}", secrets.display()))?;
     let authority = Authority::new()?;
     authority.write(&tls.join(AUTHORITY))?;
     for name in ["gateway", "node"] {
@@ -39,8 +43,32 @@ pub(super) fn write(directory: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// All files that `write` makes.
+fn names() -> impl Iterator<Item = String> {
+    let tls = [
+        AUTHORITY,
+        "gateway.pem",
+        "gateway.key",
+        "node.pem",
+        "node.key",
+    ];
+    let tls = tls.into_iter().map(|name| format!("tls/{name}"));
+    tls.chain(ACCESS_KEYS.map(|ak| format!("secrets/{ak}")))
+}
+
 /// `demo --make-files`: writes them where `config/gateway.toml` looks for them, and says how to go on.
-pub(super) fn make(directory: &Path, out: &mut impl Write) -> anyhow::Result<()> {
+pub(super) fn make(directory: &Path, force: bool, out: &mut impl Write) -> anyhow::Result<()> {
+    let there: Vec<_> = names()
+        .map(|name| directory.join(name))
+        .filter(|path| path.exists())
+        .map(|path| path.display().to_string())
+        .collect();
+    if !there.is_empty() && !force {
+        bail!(
+            "nothing was written: there is {} already; --force overwrites",
+            there.join(", ")
+        );
+    }
     write(directory)?;
     let dir = directory.display();
     let ak = ACCESS_KEYS[0];
@@ -55,7 +83,15 @@ pub(super) fn make(directory: &Path, out: &mut impl Write) -> anyhow::Result<()>
          {one} \\\n  {two} \\\n  \
          --certificate {dir}/tls/node.pem --private-key {dir}/tls/node.key & done"
     )?;
-    writeln!(out, "ccfs-gateway run --config {dir}/gateway.toml &")?;
+    if directory.join("gateway.toml").exists() {
+        writeln!(out, "ccfs-gateway run --config {dir}/gateway.toml &")?;
+    } else {
+        writeln!(
+            out,
+            "# there is no {dir}/gateway.toml: put the project's config/gateway.toml there,\n\
+             # and start the gateway with it"
+        )?;
+    }
     writeln!(
         out,
         "ccfs-gateway call https://127.0.0.1:28443 --ca {dir}/tls/{AUTHORITY} \\\n  \
@@ -63,4 +99,44 @@ pub(super) fn make(directory: &Path, out: &mut impl Write) -> anyhow::Result<()>
          --begin '2021-11-24 16:25:03' --end '2021-11-24 17:25:11'"
     )?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_are_there_are_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let secret = folder.path().join("secrets").join(ACCESS_KEYS[0]);
+        let mut out = Vec::new();
+        make(folder.path(), false, &mut out).unwrap();
+        let told = String::from_utf8(out).unwrap();
+        assert!(
+            !told.contains("run --config") && told.contains("there is no"),
+            "{told}"
+        );
+        assert!(names().all(|name| folder.path().join(name).exists()));
+        let mode = fs::metadata(folder.path().join("secrets"))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o700);
+
+        let before = fs::read(&secret).unwrap();
+        let error = make(folder.path(), false, &mut Vec::new())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("tls/gateway.key") && error.contains(ACCESS_KEYS[1]),
+            "{error}"
+        );
+        assert_eq!(fs::read(&secret).unwrap(), before);
+
+        fs::write(folder.path().join("gateway.toml"), "").unwrap();
+        let mut out = Vec::new();
+        make(folder.path(), true, &mut out).unwrap();
+        assert!(String::from_utf8(out).unwrap().contains("run --config"));
+        assert_ne!(fs::read(&secret).unwrap(), before);
+    }
 }

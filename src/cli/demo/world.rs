@@ -123,10 +123,7 @@ impl World {
         let ak = ACCESS_KEYS[0];
         let mut text = String::new();
         if let Some(admin) = self.bound.admin {
-            let _ = writeln!(
-                text,
-                "status and metrics: http://{admin}/status  http://{admin}/metrics"
-            );
+            let _ = writeln!(text, "look: http://{admin}/  (also /status and /metrics)");
         }
         let _ = write!(
             text,
@@ -169,11 +166,10 @@ fn bind(port: Option<u16>, path: &Path, nodes: &[StandIn]) -> anyhow::Result<App
             Err(diagnosis) => bail!("the demo's own configuration is wrong:\n{diagnosis}"),
         };
         match App::bind(config, Some(path.to_owned())) {
-            Err(StartError::Bind {
-                address, source, ..
-            }) if source.kind() == io::ErrorKind::AddrInUse
-                && address.port() != 0
-                && Some(address.port()) != port =>
+            Err(StartError::Bind { address, error, .. })
+                if error.kind() == io::ErrorKind::AddrInUse
+                    && address.port() != 0
+                    && Some(address.port()) != port =>
             {
                 let taken = ports.iter_mut().filter(|port| **port == address.port());
                 taken.for_each(|port| *port = 0);

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use jiff::Timestamp;
 
 use super::Streams;
-use crate::auth::{Secret, Signable};
+use crate::auth::Signable;
 
 /// The request as it is on the wire.
 #[derive(Args, Debug)]
@@ -123,46 +123,6 @@ pub(super) fn line_labels(request: &Request, names: &str) -> Vec<&'static str> {
     labels
 }
 
-/// Never the secret itself: a command line is seen by everybody on the machine.
-#[derive(Args, Debug)]
-pub(super) struct SecretArgs {
-    /// File with the secret key; one line end at its end is not part of it
-    #[arg(long, value_name = "FILE", conflicts_with = "sk_env")]
-    sk_file: Option<PathBuf>,
-    /// Environment variable with the secret key
-    #[arg(long, value_name = "NAME")]
-    sk_env: Option<String>,
-}
-
-impl SecretArgs {
-    pub(super) fn required(&self) -> anyhow::Result<Secret> {
-        let missing = || Usage::new("no secret key: give --sk-file FILE or --sk-env NAME");
-        Ok(self.optional()?.ok_or_else(missing)?)
-    }
-
-    pub(super) fn optional(&self) -> anyhow::Result<Option<Secret>> {
-        let bytes = match (&self.sk_file, &self.sk_env) {
-            (Some(path), _) => {
-                let mut bytes = read_file(path)?;
-                for end in [b'\n', b'\r'] {
-                    if bytes.last() == Some(&end) {
-                        bytes.pop();
-                    } else {
-                        break;
-                    }
-                }
-                bytes
-            }
-            (None, Some(name)) => std::env::var_os(name)
-                .with_context(|| format!("no environment variable {name:?}"))?
-                .into_encoded_bytes(),
-            (None, None) => return Ok(None),
-        };
-        anyhow::ensure!(!bytes.is_empty(), "the secret key is empty");
-        Ok(Some(Secret::new(bytes)))
-    }
-}
-
 /// A mistake in the flags that clap cannot see: exit code 2.
 #[derive(Debug)]
 pub(super) struct Usage(String);
@@ -181,7 +141,7 @@ impl fmt::Display for Usage {
 
 impl std::error::Error for Usage {}
 
-/// Turns a [`Usage`] error into its text on stderr and exit code 2.
+/// Turns a [`Usage`] error, or one of clap's, into its text on stderr and exit code 2.
 pub(super) fn report_usage(
     done: anyhow::Result<ExitCode>,
     streams: &mut Streams<'_>,
@@ -192,6 +152,10 @@ pub(super) fn report_usage(
                 streams.err,
                 "error: {error}\n\nFor more information, try '--help'."
             )?;
+            Ok(ExitCode::from(2))
+        }
+        Err(error) if error.is::<clap::Error>() => {
+            write!(streams.err, "{error}")?;
             Ok(ExitCode::from(2))
         }
         done => done,

@@ -64,7 +64,7 @@ impl Accounts {
             zones: HashMap::new(),
             resolved: HashMap::new(),
         };
-        accounts.defaults = accounts.given(defaults, report);
+        accounts.defaults = accounts.given("access_key_defaults", defaults, report);
         accounts
     }
 
@@ -78,7 +78,7 @@ impl Accounts {
         self.resolved.reserve(file.len());
         for (name, table) in file {
             check_name(name, report);
-            let given = self.given(table, report);
+            let given = self.given(&format!("access_keys.{}", name.value), table, report);
             let secrets = secrets(name, table, secret_file, report);
             if table.time_zone.is_none() && !self.default_zone {
                 report.missing(
@@ -107,8 +107,8 @@ impl Accounts {
         self.resolved
     }
 
-    /// The keys of a table; where it is silent, the defaults.
-    fn given(&mut self, table: &file::AccessKey, report: &mut Report) -> Given {
+    /// The keys of the table at `key`; where it is silent, the defaults.
+    fn given(&mut self, key: &str, table: &file::AccessKey, report: &mut Report) -> Given {
         let zone = match &table.time_zone {
             Some(written) => self.zone(written, report),
             None => self.defaults.zone.clone(),
@@ -118,11 +118,14 @@ impl Accounts {
             file::Versionless::Reject => Versionless::Reject,
             file::Versionless::Utc => Versionless::Utc,
         });
+        let mut rate = |name: &str, written: &Option<At<file::Rate>>| {
+            rate(&format!("{key}.{name}"), written.as_ref(), report)
+        };
         Given {
             zone,
             versionless: versionless.or(self.defaults.versionless),
-            rate_limit: rate(table.rate_limit.as_ref(), report).or(self.defaults.rate_limit),
-            ceiling: rate(table.ceiling.as_ref(), report).or(self.defaults.ceiling),
+            rate_limit: rate("rate_limit", &table.rate_limit).or(self.defaults.rate_limit),
+            ceiling: rate("ceiling", &table.ceiling).or(self.defaults.ceiling),
             in_flight: or(&table.in_flight, self.defaults.in_flight),
             enabled: or(&table.enabled, self.defaults.enabled),
         }
@@ -131,8 +134,11 @@ impl Accounts {
     /// Each distinct zone is looked up once: thousands of accounts share a few.
     fn zone(&mut self, written: &At<String>, report: &mut Report) -> Option<TimeZone> {
         if !self.zones.contains_key(written.as_str()) {
-            self.zones
-                .insert(written.value.clone(), parse_zone(written));
+            let zone = parse_zone(written);
+            if zone.is_some() {
+                warn_if_reversed(written, report);
+            }
+            self.zones.insert(written.value.clone(), zone);
         }
         let zone = self.zones.get(written.as_str()).cloned().flatten();
         if zone.is_none() {
@@ -143,6 +149,22 @@ impl Accounts {
             );
         }
         zone
+    }
+}
+
+/// The signs of these zones are those of POSIX, west of Greenwich; nearly nobody means them so.
+fn warn_if_reversed(zone: &At<String>, report: &mut Report) {
+    let reversed = zone
+        .split_at_checked("Etc/".len())
+        .filter(|(area, _)| area.eq_ignore_ascii_case("Etc/"))
+        .and_then(|(_, place)| place.split_once('+'))
+        .filter(|(name, hours)| name.eq_ignore_ascii_case("GMT") && *hours != "0");
+    if let Some((_, hours)) = reversed {
+        report.warn(
+            zone.span(),
+            format!("{} is UTC-{hours}, west of Greenwich", zone.value),
+            format!("did you mean \"GMT+{hours}\"?"),
+        );
     }
 }
 
@@ -207,7 +229,7 @@ fn secrets(
         (None, Some(files), None) => (files, read_secret),
         (None, None, Some(variables)) => (variables, read_variable),
         (None, None, None) => {
-            no_secret(name, report);
+            no_secret(name, secret_file, report);
             return None;
         }
         (_, _, Some(another)) | (_, Some(another), None) => {
@@ -239,7 +261,7 @@ fn secrets(
 type Reader = fn(&str, &Range<usize>, &mut Report) -> Option<Vec<u8>>;
 
 /// Says so, unless a wrong one was told of already.
-fn no_secret(name: &At<String>, report: &mut Report) {
+fn no_secret(name: &At<String>, secret_file: bool, report: &mut Report) {
     let judged = |key: &&str| {
         report
             .judged
@@ -250,14 +272,18 @@ fn no_secret(name: &At<String>, report: &mut Report) {
         report.error(
             name.span(),
             "no secret",
-            "needs secret_key_file or secret_key_env",
+            if secret_file {
+                "needs secret_key, secret_key_file or secret_key_env"
+            } else {
+                "needs secret_key_file or secret_key_env"
+            },
         );
     }
 }
 
 /// The bytes of a secret file without the line end that editors add.
 fn read_secret(path: &str, span: &Range<usize>, report: &mut Report) -> Option<Vec<u8>> {
-    let mut bytes = report.read_at(path, span)?;
+    let mut bytes = report.read_secret_at(path, span)?;
     warn_if_open(path, span, report);
     if bytes.last() == Some(&b'\n') {
         bytes.pop();

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::settings::codes;
 use super::tls::Material;
@@ -47,7 +48,7 @@ fn cluster(
         nodes,
         balance: or(&table.balance, Default::default()),
         host: or(&table.host, Default::default()),
-        health_check: health_check(&table.health_check, report),
+        health_check: health_check(name, &table.health_check, report),
         ejection: ejection(&table.ejection, report),
         retries: Retries {
             budget: or(&table.retries.budget, 20),
@@ -172,7 +173,11 @@ fn node_address(url: &str) -> Result<NodeAddress, &'static str> {
 
 /// With these defaults a node that hangs is known to be down after less than 4.5 s, and known to be
 /// back 2.5 s after it is.
-fn health_check(file: &file::HealthCheck, report: &mut Report) -> Option<HealthCheck> {
+fn health_check(
+    cluster: &str,
+    file: &file::HealthCheck,
+    report: &mut Report,
+) -> Option<HealthCheck> {
     let check = HealthCheck {
         interval: wait_or(&file.interval, SECOND, report),
         timeout: wait_or(&file.timeout, SECOND, report),
@@ -183,7 +188,7 @@ fn health_check(file: &file::HealthCheck, report: &mut Report) -> Option<HealthC
             .to_owned(),
         unhealthy_after: or(&file.unhealthy_after, 2),
         healthy_after: or(&file.healthy_after, 2),
-        signed: signed_check(file, report),
+        signed: signed_check(cluster, file, report),
     };
     if let Some(path) = &file.path
         && (!path.starts_with('/') || path.parse::<http::uri::PathAndQuery>().is_err())
@@ -193,7 +198,12 @@ fn health_check(file: &file::HealthCheck, report: &mut Report) -> Option<HealthC
     or(&file.enabled, true).then_some(check)
 }
 
-fn signed_check(file: &file::HealthCheck, report: &mut Report) -> Option<SignedCheck> {
+fn signed_check(
+    cluster: &str,
+    file: &file::HealthCheck,
+    report: &mut Report,
+) -> Option<SignedCheck> {
+    let key = |key: &str| format!("clusters.{cluster}.health_check.{key}");
     match (&file.access_key, &file.call_id) {
         (Some(access_key), Some(call_id)) => {
             if call_id.is_empty() || call_id.chars().count() > 25 {
@@ -214,7 +224,13 @@ fn signed_check(file: &file::HealthCheck, report: &mut Report) -> Option<SignedC
             })
         }
         (Some(one), None) | (None, Some(one)) => {
-            report.error(
+            let other = if file.access_key.is_some() {
+                "call_id"
+            } else {
+                "access_key"
+            };
+            report.missing(
+                &key(other),
                 one.span(),
                 "half of a signed request",
                 "needs both access_key and call_id",
@@ -223,7 +239,8 @@ fn signed_check(file: &file::HealthCheck, report: &mut Report) -> Option<SignedC
         }
         (None, None) => {
             if let Some(codes) = &file.result_codes {
-                report.error(
+                report.missing(
+                    &key("access_key"),
                     codes.span(),
                     "result_codes without a signed request",
                     "needs access_key and call_id",
@@ -296,13 +313,21 @@ fn ejection(file: &file::Ejection, report: &mut Report) -> Ejection {
     ejection
 }
 
-/// Each deadline holds the one before it. Where only one of two was written, that one is at fault.
+/// Each deadline holds the one before it: those that are written must, and the others give way.
 fn timeouts(file: &file::Timeouts, report: &mut Report) -> Timeouts {
+    let written = |key: &file::Key<Time>| key.as_ref().map(|key| key.0);
+    let connect = written(&file.connect).unwrap_or(Duration::ZERO);
+    let fetch = written(&file.fetch).unwrap_or(Duration::MAX);
+    let longest_try = written(&file.overall).unwrap_or(fetch);
+    let per_try_or = (8 * SECOND).max(connect).min(longest_try);
+    let per_try = wait_or(&file.per_try, per_try_or, report);
+    let overall_or = (9 * SECOND).min(fetch).max(per_try);
+    let overall = wait_or(&file.overall, overall_or, report);
     let timeouts = Timeouts {
-        connect: wait_or(&file.connect, SECOND, report),
-        per_try: wait_or(&file.per_try, 8 * SECOND, report),
-        overall: wait_or(&file.overall, 9 * SECOND, report),
-        fetch: wait_or(&file.fetch, MINUTE, report),
+        connect: wait_or(&file.connect, SECOND.min(per_try), report),
+        per_try,
+        overall,
+        fetch: wait_or(&file.fetch, MINUTE.max(overall), report),
     };
     let place = |key: &file::Key<Time>| -> Option<Range<usize>> { key.as_ref().map(At::span) };
     let steps = [
@@ -327,10 +352,10 @@ fn timeouts(file: &file::Timeouts, report: &mut Report) -> Timeouts {
         }
     }
     if timeouts.overall >= 10 * SECOND
-        && let Some(overall) = &file.overall
+        && let Some(written) = file.overall.as_ref().or(file.per_try.as_ref())
     {
         report.warn(
-            overall.span(),
+            written.span(),
             "most clients give up after 10 s",
             "should be below \"10s\", so that clients get an answer",
         );

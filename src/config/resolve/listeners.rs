@@ -363,7 +363,7 @@ fn proxy_protocol(table: Option<&At<file::ProxyProtocol>>, report: &mut Report) 
 
 /// The token of a file, without the line end that editors add.
 fn token(path: &At<String>, report: &mut Report) -> Option<Arc<AdminToken>> {
-    let bytes = report.read(path)?;
+    let bytes = report.read_secret_at(path, &path.span)?;
     warn_if_open(path, &path.span, report);
     let text = String::from_utf8(bytes).unwrap_or_default();
     let token = text.trim_end_matches(['\r', '\n']);

@@ -45,10 +45,12 @@ pub(super) fn limits(file: &file::Limits, report: &mut Report) -> Limits {
     let limits = Limits {
         clock_window: (!clock_window.is_zero()).then_some(clock_window),
         hits_are_free: or(&file.hits_are_free, true),
-        per_address: rate(file.per_address.as_ref(), report).unwrap_or(Rate {
-            per_second: 20,
-            burst: 200,
-        }),
+        per_address: rate("limits.per_address", file.per_address.as_ref(), report).unwrap_or(
+            Rate {
+                per_second: 20,
+                burst: 200,
+            },
+        ),
         max_in_flight: or(&file.max_in_flight, 10_000),
         max_connections: or(&file.max_connections, 10_000),
         max_connections_per_address: or(&file.max_connections_per_address, 1_024),
@@ -169,11 +171,12 @@ pub(super) fn server(file: &file::Server) -> Server {
     }
 }
 
-/// A rate; its burst is one second's worth if left out.
-pub(super) fn rate(file: Option<&At<file::Rate>>, report: &mut Report) -> Option<Rate> {
+/// The rate under `key`; its burst is one second's worth if left out.
+pub(super) fn rate(key: &str, file: Option<&At<file::Rate>>, report: &mut Report) -> Option<Rate> {
     let file = file?;
     let Some(per_second) = file.per_second else {
-        report.error(
+        report.missing(
+            &format!("{key}.per_second"),
             file.span(),
             "a rate without per_second",
             "must be { per_second = 50, burst = 100 }; burst may be left out",

@@ -78,7 +78,7 @@ impl Material {
                     report.warn(
                         chain.span(),
                         format!("the certificate {told}"),
-                        "clients will refuse it",
+                        "must be renewed: out of its time it is refused",
                     );
                 }
                 Some(Arc::new(loaded))

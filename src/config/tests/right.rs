@@ -109,6 +109,67 @@ fn a_certificate_that_is_over_or_to_come_is_a_warning() {
 }
 
 #[test]
+fn a_certificate_that_ends_soon_is_a_warning() {
+    let certificate = Validity {
+        not_before: "2026-01-01T00:00:00Z".parse().unwrap(),
+        not_after: "2026-03-31T00:00:00Z".parse().unwrap(),
+    };
+    let told = |now: &str| {
+        let now: jiff::Timestamp = now.parse().unwrap();
+        certificate.told_at(now.into())
+    };
+    assert_eq!(told("2026-03-16T23:59:59Z"), None);
+    let soon = told("2026-03-17T00:00:01Z").unwrap();
+    assert!(soon.contains("expires at 2026-03-31"), "{soon}");
+    let over = told("2026-03-31T00:00:01Z").unwrap();
+    assert!(over.contains("expired at"), "{over}");
+}
+
+#[test]
+fn deadlines_that_are_not_written_give_way() {
+    let place = Place::new();
+    for (written, told) in [
+        ("per_try = \"200ms\"", ["200ms", "200ms", "9s", "1m"]),
+        ("per_try = \"9500ms\"", ["1s", "9500ms", "9500ms", "1m"]),
+        ("overall = \"5s\"", ["1s", "5s", "5s", "1m"]),
+        ("overall = \"2m\"", ["1s", "8s", "2m", "2m"]),
+        ("fetch = \"5s\"", ["1s", "5s", "5s", "5s"]),
+        ("connect = \"9s\"", ["9s", "9s", "9s", "1m"]),
+        ("overall = \"500ms\"", ["500ms", "500ms", "500ms", "1m"]),
+    ] {
+        let timeouts = format!("timeouts = {{ {written} }}\nnodes =");
+        let config = place.config(&MINIMAL.replace("nodes =", &timeouts));
+        let shown = &config.masked()["clusters"]["ccfs"]["timeouts"];
+        let shown = ["connect", "per_try", "overall", "fetch"].map(|key| &shown[key]);
+        assert_eq!(shown, told, "{written}");
+    }
+}
+
+#[test]
+fn risks_are_warnings() {
+    let place = Place::new();
+    let another = "[clusters.other]\nnodes = [\"https://h:1\"]\ntls = { ca = \"ca.pem\" }\n";
+    let (keyless, _) = MINIMAL.split_once("[access_keys.AK]").unwrap();
+    for (text, marked, help) in [
+        (
+            MINIMAL.replace("Asia/Shanghai", "Etc/GMT+8"),
+            "Etc/GMT+8 is UTC-8",
+            "\"GMT+8\"",
+        ),
+        (format!("{another}{MINIMAL}"), "no listener uses", "route"),
+        (keyless.to_owned(), "no access keys", "[access_keys.AK]"),
+    ] {
+        let (_, warnings) = place.parse(&text).unwrap();
+        let [warning] = warnings.as_slice() else {
+            panic!("{warnings:?}");
+        };
+        assert_eq!(warning.severity(), Severity::Warning);
+        assert!(warning.message().contains(marked), "{warning}");
+        assert!(warning.help().contains(help), "{warning}");
+    }
+}
+
+#[test]
 fn skipping_verification_shouts() {
     let text = MINIMAL.replace("ca = \"ca.pem\"", "insecure_skip_verify = true");
     let (config, warnings) = Place::new().parse(&text).unwrap();

@@ -67,6 +67,13 @@ fn fields(head: &Parts, limits: HeadLimits) -> Result<(), Fault> {
     for (name, value) in &head.headers {
         size += name.as_str().len() + value.len() + FRAME;
         field::no_look_alike(name.as_str().as_bytes())?;
+        // RFC 9113, 8.2.1. HTTP/1 trims them instead: what a node sees would differ from what came.
+        if let [b' ' | b'\t', ..] | [.., b' ' | b'\t'] = value.as_bytes() {
+            return Err(Fault::new(
+                Malformed::FieldValue,
+                "a field value begins or ends with a blank",
+            ));
+        }
     }
     if size > limits.size {
         return Err(Fault::too_large());

@@ -26,6 +26,8 @@ pub(super) struct Multiplex {
     block_open: AtomicBool,
     /// The connection takes no further stream.
     leaving: AtomicBool,
+    /// Streams that came after that.
+    refused: AtomicU64,
     /// hyper calls the service, then at once hands the stream's future to the executor: this is how
     /// the two meet.
     next: Mutex<Option<Arc<Progress>>>,
@@ -69,13 +71,23 @@ impl Multiplex {
         self.block_open.load(Relaxed)
     }
 
-    /// The connection takes no further stream; why is counted already.
+    /// The connection takes no further stream, whether or not the client heeds GOAWAY; why is counted
+    /// already.
     pub(super) fn leave(&self) {
         self.leaving.store(true, Relaxed);
     }
 
     pub(super) fn is_leaving(&self) -> bool {
         self.leaving.load(Relaxed)
+    }
+
+    /// A stream has come to a connection that takes none.
+    pub(super) fn refuse(&self) {
+        self.refused.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn refused(&self) -> u64 {
+        self.refused.load(Relaxed)
     }
 }
 
@@ -95,6 +107,8 @@ pub(super) struct Progress {
     sent: AtomicU64,
     /// There is something to send: only the client's window can be in the way.
     waiting: AtomicBool,
+    /// The connection ends with this answer.
+    last: AtomicBool,
 }
 
 impl Progress {
@@ -112,6 +126,14 @@ impl Progress {
 
     pub(super) fn is_waiting(&self) -> bool {
         self.waiting.load(Relaxed)
+    }
+
+    pub(super) fn set_last(&self) {
+        self.last.store(true, Relaxed);
+    }
+
+    pub(super) fn is_last(&self) -> bool {
+        self.last.load(Relaxed)
     }
 }
 

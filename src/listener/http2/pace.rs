@@ -117,6 +117,14 @@ impl<'a> Pace<'a> {
 
     fn judge_leaving(&mut self, now: Instant) -> Result<Instant, Step> {
         if let Some(since) = self.leaving {
+            if self.multiplex.refused() > u64::from(self.settings.http2.max_concurrent_streams) {
+                return Err(Step::Drop(Some(ConnectionEnded::Protocol)));
+            }
+            let patience = since + self.settings.http2.goaway_timeout;
+            if now >= patience {
+                // Who does not answer the first GOAWAY with the PING it asks for never gets the second.
+                self.multiplex.leave();
+            }
             // With a tiny window the tail of an answer stays in h2 although its stream is done here.
             let over = self
                 .quiet_since
@@ -124,6 +132,7 @@ impl<'a> Pace<'a> {
             return match over {
                 Some(over) if now >= over => Err(Step::Drop(None)),
                 Some(over) => Ok(over),
+                None if now < patience => Ok(patience),
                 None => Ok(now + self.settings.idle_timeout),
             };
         }

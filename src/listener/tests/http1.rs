@@ -279,3 +279,13 @@ async fn unusual_but_legal_heads_reach_the_handler() {
         assert_eq!(client.answer().await.status, 200, "{head:?}");
     }
 }
+
+#[tokio::test]
+async fn a_last_answer_says_close() {
+    let stage = Stage::plain().await;
+    let mut client = stage.connect().await;
+    client.send("GET /last HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let answer = client.answer().await;
+    assert_eq!((answer.status, answer.closes), (429, true));
+    client.ends_in_order().await;
+}

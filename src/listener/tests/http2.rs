@@ -87,6 +87,67 @@ async fn an_illegal_request_is_refused_and_the_connection_closes() {
 }
 
 #[tokio::test]
+async fn a_last_answer_ends_the_connection() {
+    let stage = Stage::new(Options::tls()).await;
+    let (mut sender, end) = connect(&stage).await;
+    let response = within(sender.send_request(get("https://localhost/last")))
+        .await
+        .unwrap();
+    let (status, _) = read(response).await;
+    assert_eq!(status, StatusCode::TOO_MANY_REQUESTS);
+    within(end).await.unwrap();
+}
+
+/// HEADERS of a whole request for a path of five bytes.
+fn headers(stream: u8, path: &[u8; 5]) -> Vec<u8> {
+    let mut frame = b"\0\0\x0c\x01\x05\0\0\0".to_vec();
+    frame.push(stream);
+    frame.extend(b"\x82\x87\x04\x05");
+    frame.extend(path);
+    frame.extend(b"\x01\x01x");
+    frame
+}
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+#[tokio::test]
+async fn who_ignores_goaway_is_not_served_any_more() {
+    let stage = Stage::new(Options::tls()).await;
+    let mut client = stage.connect_tls("h2").await;
+    client
+        .send([PREFACE, b"\0\0\0\x04\0\0\0\0\0"].concat())
+        .await;
+    client.send(headers(1, b"/last")).await;
+    client.frame_of(GOAWAY).await;
+    client.send(headers(3, b"/wait")).await;
+    // REFUSED_STREAM.
+    assert_eq!(client.frame_of(RST_STREAM).await, [0, 0, 0, 7]);
+    // Nor does it keep that up for long.
+    let more = (5..=251)
+        .step_by(2)
+        .flat_map(|stream| headers(stream, b"/wait"));
+    client.send(more.collect::<Vec<_>>()).await;
+    client.rest().await;
+    assert_eq!(stage.count(ConnectionEnded::Protocol), 1);
+}
+
+#[tokio::test]
+async fn a_last_answer_does_not_wait_long_for_a_window() {
+    let mut options = Options::tls();
+    options.settings.linger_timeout = Duration::from_millis(50);
+    options.settings.http2.goaway_timeout = Duration::from_millis(50);
+    let stage = Stage::new(options).await;
+    let mut client = stage.connect_tls("h2").await;
+    // SETTINGS_INITIAL_WINDOW_SIZE of 0.
+    let settings = b"\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\0";
+    client.send([PREFACE, settings].concat()).await;
+    client.send(headers(1, b"/last")).await;
+    client.frame_of(RST_STREAM).await;
+    client.rest().await;
+    assert_eq!(stage.count(ConnectionEnded::SlowReader), 1);
+}
+
+#[tokio::test]
 async fn a_drain_says_goaway_and_lets_streams_finish() {
     let stage = Stage::new(Options::tls()).await;
     let (mut sender, end) = connect(&stage).await;

@@ -19,7 +19,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::config::{ClientAuth, ListenerTls};
-use crate::drain::{self, Trigger};
+use crate::drain::{self, LastAnswer, Trigger};
 use crate::listener::*;
 use crate::metrics::{Label, Metrics};
 
@@ -51,6 +51,11 @@ impl Handler for Toy {
             "/address" => text(StatusCode::OK, peer.address.ip().to_string()),
             "/panic" => panic!("a bug"),
             "/endless" => Response::new(ToyBody::Endless),
+            "/last" => {
+                let mut response = text(StatusCode::TOO_MANY_REQUESTS, line);
+                response.extensions_mut().insert(LastAnswer);
+                response
+            }
             "/early" => text(StatusCode::UNAUTHORIZED, "no"),
             _ => text(StatusCode::OK, line),
         }
@@ -311,6 +316,20 @@ impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Client<S> {
         self.send("more").await;
     }
 
+    /// The payload of the next HTTP/2 frame of this type.
+    pub(super) async fn frame_of(&mut self, wanted: u8) -> Vec<u8> {
+        loop {
+            let mut header = [0; 9];
+            within(self.0.read_exact(&mut header)).await.unwrap();
+            let [high, middle, low, kind, ..] = header.map(usize::from);
+            let mut payload = vec![0; high << 16 | middle << 8 | low];
+            within(self.0.read_exact(&mut payload)).await.unwrap();
+            if kind == usize::from(wanted) {
+                return payload;
+            }
+        }
+    }
+
     /// Everything until the server closes.
     pub(super) async fn rest(&mut self) -> String {
         let mut rest = Vec::new();
@@ -318,6 +337,9 @@ impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Client<S> {
         String::from_utf8_lossy(&rest).into_owned()
     }
 }
+
+pub(super) const RST_STREAM: u8 = 3;
+pub(super) const GOAWAY: u8 = 7;
 
 /// An answer, its head in lower case.
 #[derive(Debug)]

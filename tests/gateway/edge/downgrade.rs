@@ -8,9 +8,9 @@ use crate::support::World;
 async fn they_are_held_to_the_same_rules() {
     let world = World::start().await;
     let path = "/CCFS/resource/ccfs/getRecordFileUrlFromObs";
-    let head = |method, path, authority, more: &[(&str, &str)]| {
+    let head = |method: &str, path: &str, authority: &str, more: &[(&str, &str)]| {
         let mut fields = vec![(":method", method), (":scheme", "https"), (":path", path)];
-        fields.extend((authority != "").then_some((":authority", authority)));
+        fields.extend((!authority.is_empty()).then_some((":authority", authority)));
         fields.extend(more);
         block(&fields)
     };

@@ -24,6 +24,7 @@ fn http2_requests_obey_the_same_rules_and_get_a_host() {
     assert_eq!(head.uri, "/a?b");
     assert!(http2("https://X/a", &[("host", "x")]).is_ok());
     assert!(http2("/a", &[("host", "x")]).is_ok());
+    assert!(http2("https://x/a", &[("x", "a b"), ("y", "")]).is_ok());
 
     for (uri, fields) in [
         ("/a", &[][..]),
@@ -39,6 +40,9 @@ fn http2_requests_obey_the_same_rules_and_get_a_host() {
             &[("content-length", "1"), ("content-length", "1")],
         ),
         ("https://x/a", &[("content-length", "+1")]),
+        ("https://x/a", &[("authorization", " x")]),
+        ("https://x/a", &[("authorization", "x\t")]),
+        ("https://x/a", &[("authorization", " ")]),
     ] {
         let fault = http2(uri, fields).expect_err(uri);
         assert!(
