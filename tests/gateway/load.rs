@@ -1,5 +1,7 @@
 //! Constant load from many clients, a gateway as a process of its own, and its admin interface.
 
+#![allow(dead_code, reason = "shared with the fault run; nobody uses all of it")]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;

@@ -21,7 +21,6 @@ use std::time::{Duration, Instant};
 use ccfs_gateway::stand_in::{Admission, Fault, StandIn, When};
 
 #[path = "../gateway/load.rs"]
-#[allow(dead_code, reason = "shared with the scenarios, which use all of it")]
 mod load;
 #[path = "../gateway/support.rs"]
 #[allow(dead_code, reason = "shared with the scenarios, which use all of it")]
