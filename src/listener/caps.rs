@@ -1,15 +1,19 @@
 //! How many connections there may be: in all, of one address, in handshake. At a cap the connection
 //! that has been idle longest makes room; if none is idle, the new one goes. A busy connection touches
-//! only its own [`Pulse`]: the table is locked when connections come and go, and searched at a cap.
+//! only its own [`Pulse`]: the table is locked when connections come and go, and searched at a cap, once
+//! for many that come.
 
+mod pulse;
+
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Poll, Waker};
 
 use tokio::time::Instant;
 
+pub(super) use self::pulse::Pulse;
 use crate::metrics::{ConnectionEnded, Shard};
 
 /// The caps.
@@ -36,8 +40,18 @@ pub struct Caps {
 #[derive(Debug, Default)]
 struct Table {
     next: u64,
-    connections: HashMap<u64, Entry, foldhash::fast::RandomState>,
-    addresses: HashMap<AddressKey, usize, foldhash::fast::RandomState>,
+    connections: Connections,
+    addresses: HashMap<AddressKey, Address, foldhash::fast::RandomState>,
+    idle: Oldest,
+    handshakes: Oldest,
+}
+
+type Connections = HashMap<u64, Entry, foldhash::fast::RandomState>;
+
+#[derive(Debug, Default)]
+struct Address {
+    open: usize,
+    idle: Oldest,
 }
 
 #[derive(Debug)]
@@ -113,7 +127,7 @@ impl Caps {
 
     fn has_room_for(&self, table: &mut Table, key: Option<AddressKey>, cap: usize) -> bool {
         let Some(key) = key else { return true };
-        let open = table.addresses.get(&key).copied().unwrap_or_default();
+        let open = table.addresses.get(&key).map_or(0, |address| address.open);
         let room = open < cap || table.evict_idle(Some(key));
         if !room {
             self.metrics.count(ConnectionEnded::AddressCap);
@@ -133,7 +147,7 @@ impl Caps {
 impl Table {
     fn insert(&mut self, id: u64, entry: Entry) {
         if let Some(key) = entry.address {
-            *self.addresses.entry(key).or_default() += 1;
+            self.addresses.entry(key).or_default().open += 1;
         }
         self.connections.insert(id, entry);
     }
@@ -141,10 +155,10 @@ impl Table {
     fn remove(&mut self, id: u64) -> Option<Arc<Pulse>> {
         let entry = self.connections.remove(&id)?;
         if let Some(key) = entry.address
-            && let Some(open) = self.addresses.get_mut(&key)
+            && let Some(address) = self.addresses.get_mut(&key)
         {
-            *open -= 1;
-            if *open == 0 {
+            address.open -= 1;
+            if address.open == 0 {
                 self.addresses.remove(&key);
             }
         }
@@ -154,26 +168,84 @@ impl Table {
     /// Evicts the longest idle connection, of one address if one is given. It counts no more from
     /// now on; should a request have just come, it ends after the answer.
     fn evict_idle(&mut self, of: Option<AddressKey>) -> bool {
-        self.evict(|entry| {
-            let counts = of.is_none_or(|key| entry.address == Some(key));
-            counts.then(|| entry.pulse.idle_since()).flatten()
-        })
+        let idle = match of {
+            None => Some(&mut self.idle),
+            Some(key) => self
+                .addresses
+                .get_mut(&key)
+                .map(|address| &mut address.idle),
+        };
+        let oldest = idle.and_then(|idle| {
+            idle.next(&self.connections, |entry| {
+                let counts = of.is_none_or(|key| entry.address == Some(key));
+                counts.then(|| entry.pulse.idle_since()).flatten()
+            })
+        });
+        self.evict(oldest)
     }
 
-    /// Evicts the connection for which `since` is least.
-    fn evict(&mut self, since: impl Fn(&Entry) -> Option<u64>) -> bool {
+    /// Evicts the oldest handshake.
+    fn evict_handshake(&mut self) -> bool {
         let oldest = self
-            .connections
-            .iter()
-            .filter_map(|(&id, entry)| Some((since(entry)?, id)))
-            .min();
-        let evicted = oldest.and_then(|(_, id)| self.remove(id));
+            .handshakes
+            .next(&self.connections, |entry| entry.pulse.handshaking_since());
+        self.evict(oldest)
+    }
+
+    fn evict(&mut self, id: Option<u64>) -> bool {
+        let evicted = id.and_then(|id| self.remove(id));
         if let Some(pulse) = &evicted {
             pulse.evict();
         }
         evicted.is_some()
     }
 }
+
+/// Who is evicted next, as a search has found them: since when, and the id; the oldest is last. A
+/// connection's time only ever moves on, so as long as one of them still has the time it was found
+/// with, none of the others can be older.
+#[derive(Debug, Default)]
+struct Oldest(Vec<(u64, u64)>);
+
+impl Oldest {
+    /// The connection for which `since` is least.
+    fn next(
+        &mut self,
+        connections: &Connections,
+        since: impl Fn(&Entry) -> Option<u64>,
+    ) -> Option<u64> {
+        self.known(connections, &since).or_else(|| {
+            self.0.extend(
+                connections
+                    .iter()
+                    .filter_map(|(&id, entry)| Some((since(entry)?, id))),
+            );
+            if self.0.len() > FOUND {
+                self.0.select_nth_unstable(FOUND);
+                self.0.truncate(FOUND);
+                self.0.shrink_to_fit();
+            }
+            self.0.sort_unstable_by_key(|&found| Reverse(found));
+            self.known(connections, &since)
+        })
+    }
+
+    fn known(
+        &mut self,
+        connections: &Connections,
+        since: impl Fn(&Entry) -> Option<u64>,
+    ) -> Option<u64> {
+        while let Some((then, id)) = self.0.pop() {
+            if connections.get(&id).and_then(&since) == Some(then) {
+                return Some(id);
+            }
+        }
+        None
+    }
+}
+
+/// As many are kept of one search.
+const FOUND: usize = 64;
 
 impl AddressKey {
     fn of(address: IpAddr) -> Self {
@@ -222,12 +294,7 @@ impl Permit {
     /// keep others out.
     pub(super) fn handshake(&self) -> Handshaking<'_> {
         let running = self.caps.handshaking.fetch_add(1, Relaxed) + 1;
-        if running > self.caps.limits().handshakes
-            && self
-                .caps
-                .table()
-                .evict(|entry| entry.pulse.handshaking_since())
-        {
+        if running > self.caps.limits().handshakes && self.caps.table().evict_handshake() {
             self.caps.metrics.count(ConnectionEnded::Cap);
         }
         Handshaking(&self.caps.handshaking)
@@ -255,89 +322,5 @@ impl Drop for Handshaking<'_> {
     }
 }
 
-/// What one connection is doing, for those who look for a connection to close.
-#[derive(Debug)]
-pub(super) struct Pulse {
-    /// Milliseconds since the epoch, and a [`State`] in the two lowest bits.
-    state: AtomicU64,
-    evicted: AtomicBool,
-    waker: Mutex<Option<Waker>>,
-    epoch: Instant,
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[repr(u64)]
-enum State {
-    Handshaking = 0,
-    Idle = 1,
-    Busy = 2,
-}
-
-impl Pulse {
-    fn new(epoch: Instant) -> Self {
-        let pulse = Self {
-            state: AtomicU64::new(0),
-            evicted: AtomicBool::new(false),
-            waker: Mutex::new(None),
-            epoch,
-        };
-        pulse.set(State::Handshaking, Instant::now());
-        pulse
-    }
-
-    /// Nothing is asked since `now`.
-    pub(super) fn set_idle(&self, now: Instant) {
-        self.set(State::Idle, now);
-    }
-
-    /// A request has come.
-    pub(super) fn set_busy(&self) {
-        self.state.store(State::Busy as u64, Relaxed);
-    }
-
-    /// Must the connection end as soon as it is idle?
-    pub(super) fn is_evicted(&self) -> bool {
-        self.evicted.load(Relaxed)
-    }
-
-    /// Who is to be woken when the connection is evicted.
-    pub(super) fn wake(&self, waker: &Waker) {
-        *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker.clone());
-    }
-
-    /// Resolves when the connection is evicted.
-    pub(super) async fn evicted(&self) {
-        std::future::poll_fn(|context| {
-            self.wake(context.waker());
-            if self.is_evicted() {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
-            }
-        })
-        .await;
-    }
-
-    fn evict(&self) {
-        self.evicted.store(true, Relaxed);
-        if let Some(waker) = &*self.waker.lock().unwrap_or_else(PoisonError::into_inner) {
-            waker.wake_by_ref();
-        }
-    }
-
-    fn set(&self, state: State, now: Instant) {
-        let millis = now.saturating_duration_since(self.epoch).as_millis() as u64;
-        self.state.store(millis << 2 | state as u64, Relaxed);
-    }
-
-    /// Since when nobody is served here; connections that have not asked yet are idle too.
-    fn idle_since(&self) -> Option<u64> {
-        let state = self.state.load(Relaxed);
-        (state & 3 != State::Busy as u64).then_some(state >> 2)
-    }
-
-    fn handshaking_since(&self) -> Option<u64> {
-        let state = self.state.load(Relaxed);
-        (state & 3 == State::Handshaking as u64).then_some(state >> 2)
-    }
-}
+#[cfg(test)]
+mod tests;

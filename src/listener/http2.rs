@@ -3,6 +3,7 @@
 //! age, drains.
 
 mod answer;
+mod flood;
 mod frames;
 mod multiplex;
 mod pace;
@@ -60,6 +61,10 @@ pub(super) async fn serve<H: Handler>(stream: Stream, front: Arc<Front<H>>, life
             let polled = catch_unwind(AssertUnwindSafe(|| connection.as_mut().poll(context)));
             match polled {
                 Err(_) => return Poll::Ready(Some(ConnectionEnded::Panic)),
+                Ok(Poll::Ready(_)) if multiplex.is_flooded() => {
+                    tracing::debug!(address = %life.peer.address, "a flood of HTTP/2 control frames");
+                    return Poll::Ready(Some(ConnectionEnded::ControlFlood));
+                }
                 Ok(Poll::Ready(Err(error))) if !is_of_the_socket(&error) => {
                     tracing::debug!(address = %life.peer.address, %error, "HTTP/2 was broken or abused");
                     return Poll::Ready(Some(ConnectionEnded::Protocol));
@@ -125,8 +130,7 @@ impl<H: Handler> Service<Request<Incoming>> for Streams<H> {
             let refused = h2::Error::from(h2::Reason::REFUSED_STREAM);
             return Box::pin(std::future::ready(Err(refused)));
         }
-        let progress = Arc::new(Progress::default());
-        self.multiplex.announce(progress.clone());
+        let progress = self.multiplex.announce();
         let front = self.front.clone();
         let peer = self.peer.clone();
         let (mut head, incoming) = request.into_parts();

@@ -98,6 +98,8 @@ families! {
         Malformed = "malformed",
         /// HTTP/2 that breaks a rule of the protocol, or floods.
         Protocol = "protocol",
+        /// HTTP/2 control frames beyond what an honest client sends.
+        ControlFlood = "control_flood",
         /// Reads too slowly.
         SlowReader = "slow_reader",
         /// A drain.

@@ -1,6 +1,6 @@
-//! HTTP/2 as the listener must see it from below: h2 tells nobody that a header block has begun, so
-//! its frames are walked here, to put a deadline on a block that never ends. Pure; nothing is judged
-//! or changed.
+//! HTTP/2 as the listener must see it from below: h2 tells nobody that a header block has begun, nor
+//! how many frames have come, so they are walked here: to put a deadline on a block that never ends,
+//! and to notice floods. Pure; nothing is judged or changed.
 
 /// Follows the frames of one direction.
 #[derive(Debug)]
@@ -13,6 +13,15 @@ pub(super) struct Frames {
     /// The frame whose payload is passed over completes its block.
     completes: bool,
     open: bool,
+    count: Count,
+}
+
+/// Frames that have begun.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Count {
+    pub(super) all: u64,
+    /// Neither part of a request's head nor any body worth a frame, nor the end of one.
+    pub(super) control: u64,
 }
 
 impl Frames {
@@ -24,7 +33,13 @@ impl Frames {
             filled: 0,
             completes: false,
             open: false,
+            count: Count::default(),
         }
+    }
+
+    /// Since this was last asked.
+    pub(super) fn take_count(&mut self) -> Count {
+        std::mem::take(&mut self.count)
     }
 
     /// Has a header block begun that is not whole?
@@ -63,10 +78,16 @@ impl Frames {
         let [high, middle, low, kind, flags, ..] = self.header;
         self.filled = 0;
         self.skip = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
-        if matches!(kind, HEADERS | CONTINUATION) {
-            let whole = flags & END_HEADERS != 0;
-            self.completes = whole && self.skip > 0;
-            self.open = !whole || self.completes;
+        self.count.all += 1;
+        match kind {
+            HEADERS | CONTINUATION => {
+                let whole = flags & END_HEADERS != 0;
+                self.completes = whole && self.skip > 0;
+                self.open = !whole || self.completes;
+            }
+            // Padding may be all there is in it.
+            DATA if flags & END_STREAM != 0 || self.skip >= TINY && flags & PADDED == 0 => {}
+            _ => self.count.control += 1,
         }
     }
 }
@@ -77,9 +98,15 @@ const PREFACE: usize = 24;
 /// RFC 9113, 4.1.
 const HEADER: usize = 9;
 
+/// Less of a body is not worth a frame.
+const TINY: usize = 16;
+
+const DATA: u8 = 0x0;
 const HEADERS: u8 = 0x1;
 const CONTINUATION: u8 = 0x9;
+const END_STREAM: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
+const PADDED: u8 = 0x8;
 
 #[cfg(test)]
 mod tests {
@@ -115,6 +142,32 @@ mod tests {
             bytes.iter().for_each(|&byte| bytewise.advance(&[byte]));
             assert_eq!(at_once.is_block_open(), open, "{frames:?}");
             assert_eq!(bytewise.is_block_open(), open, "{frames:?}");
+        }
+    }
+
+    #[test]
+    fn frames_that_carry_nothing_are_counted() {
+        for (frame, control) in [
+            (frame(HEADERS, END_HEADERS, 5), 0),
+            (frame(CONTINUATION, END_HEADERS, 0), 0),
+            (frame(DATA, 0, 16), 0),
+            (frame(DATA, 0, 15), 1),
+            (frame(DATA, PADDED, 100), 1),
+            (frame(DATA, END_STREAM, 0), 0),
+            (frame(2, 0, 5), 1),
+            (frame(6, 0, 8), 1),
+            (frame(8, 0, 4), 1),
+            (frame(77, 0, 100), 1),
+        ] {
+            let mut frames = Frames::new();
+            frames.advance(&[0; PREFACE]);
+            frames.advance(&frame.repeat(3));
+            let expected = Count {
+                all: 3,
+                control: control * 3,
+            };
+            assert_eq!(frames.take_count(), expected, "{frame:?}");
+            assert_eq!(frames.take_count(), Count::default());
         }
     }
 

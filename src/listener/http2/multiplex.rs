@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
 
+use super::flood::{Allowance, Work};
 use super::frames::Frames;
 
 /// The state of one HTTP/2 connection.
@@ -20,6 +22,10 @@ pub(super) struct Multiplex {
     opened: AtomicU64,
     /// Bytes that the socket has taken.
     sent: AtomicU64,
+    /// Frames of answers that h2 was given.
+    pieces: Arc<AtomicU64>,
+    /// There were more control frames than any honest client sends.
+    flooded: AtomicBool,
     /// The socket takes no more for now.
     blocked: AtomicBool,
     /// A header block has begun and is not whole.
@@ -35,9 +41,14 @@ pub(super) struct Multiplex {
 
 impl Multiplex {
     /// A stream has come; its progress is picked up by [`Multiplex::enter`].
-    pub(super) fn announce(&self, progress: Arc<Progress>) {
+    pub(super) fn announce(&self) -> Arc<Progress> {
         self.opened.fetch_add(1, Relaxed);
-        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(progress);
+        let progress = Arc::new(Progress {
+            pieces: self.pieces.clone(),
+            ..Progress::default()
+        });
+        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(progress.clone());
+        progress
     }
 
     /// The stream is served from now on, until the guard is dropped.
@@ -61,6 +72,10 @@ impl Multiplex {
 
     pub(super) fn sent(&self) -> u64 {
         self.sent.load(Relaxed)
+    }
+
+    pub(super) fn is_flooded(&self) -> bool {
+        self.flooded.load(Relaxed)
     }
 
     pub(super) fn is_blocked(&self) -> bool {
@@ -105,6 +120,8 @@ impl Drop for Live {
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     sent: AtomicU64,
+    /// The connection's.
+    pieces: Arc<AtomicU64>,
     /// There is something to send: only the client's window can be in the way.
     waiting: AtomicBool,
     /// The connection ends with this answer.
@@ -114,6 +131,7 @@ pub(super) struct Progress {
 impl Progress {
     pub(super) fn count_sent(&self, bytes: usize) {
         self.sent.fetch_add(bytes as u64, Relaxed);
+        self.pieces.fetch_add(1, Relaxed);
     }
 
     pub(super) fn sent(&self) -> u64 {
@@ -142,6 +160,11 @@ impl Progress {
 pub(super) struct Watched<S> {
     stream: S,
     frames: Frames,
+    allowance: Allowance,
+    /// Bytes that were read.
+    received: u64,
+    /// Frames since others had their turn.
+    turn: u64,
     multiplex: Arc<Multiplex>,
 }
 
@@ -150,8 +173,35 @@ impl<S> Watched<S> {
         Self {
             stream,
             frames: Frames::new(),
+            allowance: Allowance::new(Instant::now()),
+            received: 0,
+            turn: 0,
             multiplex,
         }
+    }
+
+    /// Follows what was read.
+    fn follow(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.received += bytes.len() as u64;
+        self.frames.advance(bytes);
+        let open = self.frames.is_block_open();
+        self.multiplex.block_open.store(open, Relaxed);
+        let count = self.frames.take_count();
+        self.turn += count.all;
+        if count.control == 0 {
+            return Ok(());
+        }
+        let work = Work {
+            streams: self.multiplex.opened(),
+            pieces: self.multiplex.pieces.load(Relaxed),
+            bytes: self.received + self.multiplex.sent(),
+        };
+        self.allowance
+            .charge(Instant::now(), count.control, work)
+            .map_err(|_| {
+                self.multiplex.flooded.store(true, Relaxed);
+                io::ErrorKind::QuotaExceeded.into()
+            })
     }
 
     fn note(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -170,13 +220,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.turn >= TURN {
+            this.turn = 0;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let start = buffer.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
-        this.frames
-            .advance(buffer.filled().get(start..).unwrap_or_default());
-        let open = this.frames.is_block_open();
-        this.multiplex.block_open.store(open, Relaxed);
-        Poll::Ready(Ok(()))
+        let read = buffer.filled().get(start..).unwrap_or_default();
+        Poll::Ready(this.follow(read))
     }
 }
 
@@ -216,3 +268,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
     }
 }
+
+/// Frames that h2 may take before the other tasks of the worker have their turn. The runtime counts
+/// reads of the socket only, and one of them may hold thousands.
+const TURN: u64 = 256;

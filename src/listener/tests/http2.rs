@@ -132,6 +132,30 @@ async fn who_ignores_goaway_is_not_served_any_more() {
 }
 
 #[tokio::test]
+async fn a_flood_of_control_frames_ends_the_connection() {
+    let stage = Stage::new(Options::tls()).await;
+    for frame in [
+        &b"\0\0\x08\x06\0\0\0\0\0pingping"[..],
+        b"\0\0\0\x04\0\0\0\0\0",
+        b"\0\0\x04\x08\0\0\0\0\0\0\0\0\x01",
+        b"\0\0\x05\x02\0\0\0\0\x01\0\0\0\0\x01",
+        b"\0\0\x01\x4d\0\0\0\0\0x",
+    ] {
+        let before = stage.count(ConnectionEnded::ControlFlood);
+        let mut client = stage.connect_tls("h2").await;
+        client
+            .send([PREFACE, b"\0\0\0\x04\0\0\0\0\0"].concat())
+            .await;
+        client.send(frame.repeat(900)).await;
+        client.send(headers(1, b"/last")).await;
+        client.frame_of(GOAWAY).await;
+        client.send(frame.repeat(900)).await;
+        client.rest().await;
+        assert_eq!(stage.count(ConnectionEnded::ControlFlood), before + 1);
+    }
+}
+
+#[tokio::test]
 async fn a_last_answer_does_not_wait_long_for_a_window() {
     let mut options = Options::tls();
     options.settings.linger_timeout = Duration::from_millis(50);
