@@ -116,11 +116,14 @@ async fn start(
     let started = StandIn::start(settings).await;
     let stand_in = started.with_context(|| format!("cannot listen on {}", args.bind))?;
     args.faults.inject(stand_in.faults());
+    if let (Some(authority), Some(path)) = (&authority, &args.ca_out) {
+        let problem = || format!("cannot write {}", path.display());
+        authority.write(path).with_context(problem)?;
+    }
+    // Whoever reads the address may go on: everything is there.
     writeln!(out, "{}", stand_in.address())?;
     match (authority, &args.ca_out) {
-        (Some(authority), Some(path)) => {
-            let problem = || format!("cannot write {}", path.display());
-            authority.write(path).with_context(problem)?;
+        (Some(_), Some(path)) => {
             writeln!(
                 notes,
                 "its certificate's authority is in {}",
