@@ -1,13 +1,19 @@
-//! One fetch per key at a time. The first comer starts it, everybody, the first included, awaits it
-//! with his own deadline; it survives whoever leaves. Miss, no-cache and renewal all go through here.
-//! Knows neither the cache nor the nodes: the fetch is handed in.
+//! One fetch per key at a time. Who comes first flies it: the fetch runs inside his own task, so a
+//! miss that nobody shares costs no task and no channel. Everybody, he included, waits with his own
+//! deadline; if he leaves, the fetch goes on as a task of its own. Miss, no-cache and renewal all go
+//! through here. Knows neither the cache nor the nodes: the fetch is handed in.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::hash::BuildHasher;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll};
 
 use foldhash::fast::RandomState;
-use tokio::sync::watch;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
 
 use crate::call::CacheKey;
 
@@ -18,7 +24,7 @@ pub struct Flights<T> {
     hash: RandomState,
 }
 
-type Shard<T> = Mutex<HashMap<CacheKey, watch::Receiver<Option<T>>, RandomState>>;
+type Shard<T> = Mutex<HashMap<CacheKey, Arc<Flight<T>>, RandomState>>;
 
 impl<T: Clone + Send + Sync + 'static> Flights<T> {
     /// Nothing in the air.
@@ -29,7 +35,8 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
         }
     }
 
-    /// Joins the fetch of `key`, or starts `fetch` as a task of its own.
+    /// Joins the fetch of `key`, or starts `fetch`, which runs as the seat is waited on, and by itself
+    /// once the seat is dropped.
     ///
     /// `fetch` is called under no lock but must be cheap: it only builds the future.
     pub fn join<F>(&self, key: &CacheKey, fetch: impl FnOnce() -> F) -> Seat<T>
@@ -39,37 +46,23 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
         let index = self.index(key);
         let landing = {
             let mut shard = lock(self.shard(index));
-            if let Some(receiver) = shard.get(key) {
-                return Seat {
-                    started: false,
-                    receiver: receiver.clone(),
-                };
+            if let Some(flight) = shard.get(key) {
+                return Seat::Passenger(flight.clone());
             }
-            let (sender, receiver) = watch::channel(None);
-            shard.insert(key.clone(), receiver.clone());
+            let flight = Arc::new(Flight::default());
+            shard.insert(key.clone(), flight.clone());
             Landing {
                 shards: self.shards.clone(),
                 index,
                 key: key.clone(),
-                sender,
-                receiver,
+                flight,
+                freed: false,
             }
         };
-        let receiver = landing.receiver.clone();
-        let fetch = fetch();
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "the fetch must survive its first client"
-        )]
-        tokio::spawn(async move {
-            let landing = landing;
-            let outcome = fetch.await;
-            landing.sender.send_replace(Some(outcome));
-        });
-        Seat {
-            started: true,
-            receiver,
-        }
+        Seat::Pilot(Pilot {
+            fetch: Some(Box::pin(fetch())),
+            landing: Some(landing),
+        })
     }
 
     /// How many fetches are in the air.
@@ -104,44 +97,150 @@ impl<T: Clone + Send + Sync + 'static> Default for Flights<T> {
 
 /// A place on a fetch.
 #[derive(Debug)]
-pub struct Seat<T> {
-    started: bool,
-    receiver: watch::Receiver<Option<T>>,
+pub enum Seat<T: Clone + Send + Sync + 'static> {
+    /// Of whoever started it.
+    Pilot(Pilot<T>),
+    /// Of whoever came while it was under way.
+    Passenger(Arc<Flight<T>>),
 }
 
-impl<T: Clone> Seat<T> {
+impl<T: Clone + Send + Sync + 'static> Seat<T> {
     /// Did this call start the fetch?
     pub fn started(&self) -> bool {
-        self.started
+        matches!(self, Self::Pilot(_))
     }
 
     /// The outcome; `None` if the fetch ended without one, by panic or because its worker ended.
-    pub async fn outcome(mut self) -> Option<T> {
-        let landed = self.receiver.wait_for(Option::is_some).await.ok()?;
-        landed.clone()
+    pub async fn outcome(self) -> Option<T> {
+        match self {
+            Self::Pilot(mut pilot) => poll_fn(|cx| pilot.poll(cx)).await,
+            Self::Passenger(flight) => flight.outcome().await,
+        }
+    }
+}
+
+/// Flies the fetch; dropped before its end, he leaves it to a task of its own.
+pub struct Pilot<T: Clone + Send + Sync + 'static> {
+    fetch: Option<Fetch<T>>,
+    landing: Option<Landing<T>>,
+}
+
+type Fetch<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+impl<T: Clone + Send + Sync + 'static> Pilot<T> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<T>> {
+        // Taken out, so that a fetch that panics is not flown on.
+        let Some(mut fetch) = self.fetch.take() else {
+            return Poll::Ready(None);
+        };
+        match catch_unwind(AssertUnwindSafe(|| fetch.as_mut().poll(context))) {
+            Ok(Poll::Pending) => {
+                self.fetch = Some(fetch);
+                Poll::Pending
+            }
+            Ok(Poll::Ready(outcome)) => Poll::Ready(Some(match self.landing.take() {
+                Some(landing) => landing.with(outcome),
+                None => outcome,
+            })),
+            Err(_) => {
+                self.landing = None;
+                Poll::Ready(None)
+            }
+        }
+    }
+}
+
+impl<T: Clone + Send + Sync + 'static> Drop for Pilot<T> {
+    fn drop(&mut self) {
+        let (Some(fetch), Some(landing)) = (self.fetch.take(), self.landing.take()) else {
+            return;
+        };
+        // Without a runtime the worker has ended, and the fetch with it.
+        if let Ok(runtime) = Handle::try_current() {
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "the fetch must survive its first client"
+            )]
+            runtime.spawn(async move {
+                let (landing, fetch) = (landing, fetch);
+                let outcome = fetch.await;
+                landing.with(outcome);
+            });
+        }
+    }
+}
+
+impl<T: Clone + Send + Sync + 'static> std::fmt::Debug for Pilot<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pilot").finish_non_exhaustive()
+    }
+}
+
+/// A fetch under way, as those see it who wait for it.
+#[derive(Debug)]
+pub struct Flight<T> {
+    /// `None` inside: it ended without an outcome.
+    outcome: OnceLock<Option<T>>,
+    landed: Notify,
+}
+
+impl<T: Clone> Flight<T> {
+    async fn outcome(&self) -> Option<T> {
+        let mut landed = pin!(self.landed.notified());
+        // Enlisted before the look, so that a landing in between is not missed.
+        landed.as_mut().enable();
+        if self.outcome.get().is_none() {
+            landed.await;
+        }
+        self.outcome.get().cloned().flatten()
+    }
+}
+
+impl<T> Default for Flight<T> {
+    fn default() -> Self {
+        Self {
+            outcome: OnceLock::new(),
+            landed: Notify::new(),
+        }
     }
 }
 
 /// Frees the key when the fetch ends, also by panic: with the slot removed first, whoever comes later
-/// starts anew, and whoever sits already still sees the outcome (or the sender gone).
+/// starts anew, and whoever sits already still sees the outcome.
 struct Landing<T> {
     shards: Arc<[Shard<T>; SHARDS]>,
     index: usize,
     key: CacheKey,
-    sender: watch::Sender<Option<T>>,
-    receiver: watch::Receiver<Option<T>>,
+    flight: Arc<Flight<T>>,
+    freed: bool,
+}
+
+impl<T: Clone> Landing<T> {
+    /// Shares the outcome with the passengers, if there are any, and hands it back.
+    fn with(mut self, outcome: T) -> T {
+        self.free();
+        // Only passengers hold the flight besides this and, until it was freed, the slot.
+        if Arc::strong_count(&self.flight) > 1 {
+            let _ = self.flight.outcome.set(Some(outcome.clone()));
+        }
+        outcome
+    }
+}
+
+impl<T> Landing<T> {
+    fn free(&mut self) {
+        if !std::mem::replace(&mut self.freed, true) {
+            // The slot is ours: nobody takes one that is there.
+            lock(&self.shards[self.index % SHARDS]).remove(&self.key);
+        }
+    }
 }
 
 impl<T> Drop for Landing<T> {
     fn drop(&mut self) {
-        let mut shard = lock(&self.shards[self.index % SHARDS]);
-        // Only our own slot: nobody can have replaced it while it was there, but be sure.
-        if shard
-            .get(&self.key)
-            .is_some_and(|seat| seat.same_channel(&self.receiver))
-        {
-            shard.remove(&self.key);
-        }
+        self.free();
+        let _ = self.flight.outcome.set(None);
+        self.flight.landed.notify_waiters();
     }
 }
 

@@ -279,7 +279,7 @@ fn landed(exchange: &mut Exchange, fetched: Fetched, way: Way) -> Result<Reply, 
         }
     };
     exchange.cached(verdict);
-    let whole = exchange.trail(Ok(WholeReply::clone(&reply)))?;
+    let whole = exchange.trail(Ok(Arc::unwrap_or_clone(reply)))?;
     let mut reply = if way.started {
         Reply::whole(whole)
     } else {
