@@ -107,6 +107,9 @@ impl Limits {
                 rest.extend_from_slice(&std::mem::take(&mut first));
                 rest.extend_from_slice(&data);
             }
+            if body.is_end_stream() {
+                break;
+            }
         }
         Ok(if rest.is_empty() {
             first

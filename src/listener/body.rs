@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -18,9 +18,13 @@ pub struct RequestBody {
     incoming: Option<Incoming>,
     /// Of HTTP/1; over HTTP/2 an unread rest is h2's to reset.
     exchange: Option<Arc<Exchange>>,
+    /// What came of asking early.
+    early: Option<Polled>,
     /// The client waits for `100 Continue`, which hyper sends at the first poll.
     waits: bool,
 }
+
+type Polled = Option<Result<Frame<Bytes>, hyper::Error>>;
 
 /// Why a request body did not come to its end.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -34,10 +38,20 @@ pub enum BodyError {
 }
 
 impl RequestBody {
-    pub(super) fn http1(incoming: Incoming, exchange: Arc<Exchange>, waits: bool) -> Self {
+    pub(super) fn http1(mut incoming: Incoming, exchange: Arc<Exchange>, waits: bool) -> Self {
+        let mut early = None;
+        if !waits && !incoming.is_end_stream() {
+            // hyper hands on no byte of a body before it was asked for one. Asked now, it has a small
+            // body ready when the handler first asks, which saves a turn and a timer for each request.
+            let mut context = Context::from_waker(Waker::noop());
+            if let Poll::Ready(polled) = Pin::new(&mut incoming).poll_frame(&mut context) {
+                early = Some(polled);
+            }
+        }
         Self {
             incoming: Some(incoming),
             exchange: Some(exchange),
+            early,
             waits,
         }
     }
@@ -46,6 +60,7 @@ impl RequestBody {
         Self {
             incoming: Some(incoming),
             exchange: None,
+            early: None,
             waits: false,
         }
     }
@@ -71,7 +86,11 @@ impl Body for RequestBody {
             return Poll::Ready(None);
         };
         this.waits = false;
-        match ready!(Pin::new(incoming).poll_frame(context)) {
+        let polled = match this.early.take() {
+            Some(polled) => polled,
+            None => ready!(Pin::new(incoming).poll_frame(context)),
+        };
+        match polled {
             Some(Ok(frame)) => Poll::Ready(Some(Ok(frame))),
             Some(Err(_)) => {
                 this.incoming = None;
@@ -85,7 +104,7 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.as_ref().is_none_or(Body::is_end_stream)
+        self.early.is_none() && self.incoming.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
