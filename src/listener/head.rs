@@ -86,9 +86,44 @@ impl Fault {
 
 /// RFC 9110, 5.6.2: the characters of methods and field names.
 fn is_token(byte: u8) -> bool {
-    matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~')
-        || byte.is_ascii_alphanumeric()
+    all_of(&[byte], TOKEN)
 }
+
+/// Is every byte of one of the kinds?
+fn all_of(bytes: &[u8], kinds: u8) -> bool {
+    bytes
+        .iter()
+        .all(|&byte| KINDS[usize::from(byte)] & kinds != 0)
+}
+
+/// A character of methods and field names.
+const TOKEN: u8 = 1;
+/// RFC 3986: pchar and `/`. A backslash is not among them.
+const PATH: u8 = 2;
+/// What clients in the wild leave bare in a query besides.
+const QUERY: u8 = 4;
+
+/// What each byte may be: looked up, since every byte of every head is judged.
+static KINDS: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        let kinds = match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => TOKEN | PATH,
+            b'!' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'_' | b'~' => {
+                TOKEN | PATH
+            }
+            b'#' | b'`' => TOKEN,
+            b'^' | b'|' => TOKEN | QUERY,
+            b'(' | b')' | b',' | b'/' | b':' | b';' | b'=' | b'@' => PATH,
+            b'?' | b'[' | b']' | b'{' | b'}' => QUERY,
+            _ => 0,
+        };
+        table[byte as usize] = kinds;
+        byte += 1;
+    }
+    table
+};
 
 #[cfg(test)]
 mod tests;

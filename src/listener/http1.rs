@@ -39,12 +39,12 @@ use crate::metrics::ConnectionEnded;
 pub(super) async fn serve<H: Handler>(stream: Stream, front: Arc<Front<H>>, life: Life) {
     let exchange = Arc::new(Exchange::new(front.settings.max_discarded));
     let gate = Gate::new(stream, exchange.clone(), front.settings.head);
-    let exchanges = Exchanges {
+    let exchanges = Exchanges(Arc::new(Ends {
         front: front.clone(),
         peer: life.peer.clone(),
         exchange: exchange.clone(),
         watch: life.watch.clone(),
-    };
+    }));
     let mut connection =
         builder(front.settings.head).serve_connection(TokioIo::new(gate), exchanges);
     let end = drive(&mut connection, &front, &life, &exchange).await;
@@ -122,7 +122,10 @@ async fn drive<H: Handler>(
 }
 
 /// The service that hyper calls for each request.
-struct Exchanges<H> {
+struct Exchanges<H>(Arc<Ends<H>>);
+
+/// What the requests of a connection share.
+struct Ends<H> {
     front: Arc<Front<H>>,
     peer: Arc<Peer>,
     exchange: Arc<Exchange>,
@@ -136,19 +139,17 @@ impl<H: Handler> Service<Request<Incoming>> for Exchanges<H> {
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let front = self.front.clone();
-        let peer = self.peer.clone();
-        let exchange = self.exchange.clone();
-        let watch = self.watch.clone();
+        let ends = self.0.clone();
         let (mut head, incoming) = request.into_parts();
         origin_form(&mut head);
         let waits = head.headers.contains_key(EXPECT);
-        let body = RequestBody::http1(incoming, exchange.clone(), waits);
+        let body = RequestBody::http1(incoming, ends.exchange.clone(), waits);
         Box::pin(async move {
             let request = Request::from_parts(head, body);
-            let mut response = front.handler.handle(&peer, request).await;
-            let ends = response.extensions().get::<LastAnswer>().is_some();
-            if ends || is_last(&exchange, &watch) {
+            let mut response = ends.front.handler.handle(&ends.peer, request).await;
+            let exchange = ends.exchange.clone();
+            let said = response.extensions().get::<LastAnswer>().is_some();
+            if said || is_last(&exchange, &ends.watch) {
                 exchange.set_last();
                 response
                     .headers_mut()
@@ -164,10 +165,7 @@ fn is_last(exchange: &Exchange, watch: &Watch) -> bool {
     exchange.is_last()
         || exchange.is_body_broken()
         || watch.phase() >= Phase::Announced
-        || exchange
-            .leftover()
-            .as_ref()
-            .is_some_and(super::body::Leftover::is_hopeless)
+        || exchange.is_leftover_hopeless()
 }
 
 /// The body of an answer; tells when hyper has taken all of it.

@@ -1,6 +1,6 @@
 //! Field names and values: one way to write each field that the gateway acts on.
 
-use super::{Fault, is_token};
+use super::{Fault, TOKEN, all_of};
 use crate::metrics::Malformed;
 
 /// The fields that decide about framing and routing.
@@ -31,7 +31,7 @@ pub(super) fn split(line: &[u8]) -> Result<(Name, &[u8]), Fault> {
         ));
     };
     let (name, value) = line.split_at(colon);
-    if name.is_empty() || !name.iter().all(|&byte| is_token(byte)) {
+    if name.is_empty() || !all_of(name, TOKEN) {
         return Err(Fault::new(
             Malformed::FieldName,
             "a field name is empty or holds a blank or another illegal character",

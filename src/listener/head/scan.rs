@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use super::field::Name;
-use super::{Chunked, Fault, Framing, HeadLimits, field, host, is_token, target};
+use super::{Chunked, Fault, Framing, HeadLimits, TOKEN, all_of, field, host, target};
 use crate::metrics::Malformed;
 
 /// A legal head.
@@ -163,8 +163,7 @@ fn request_line(line: &[u8], start: usize) -> Result<RequestLine, Fault> {
             "the request line is not method, target and version",
         ));
     };
-    if method.is_empty() || method.len() > MAX_METHOD || !method.iter().all(|&byte| is_token(byte))
-    {
+    if method.is_empty() || method.len() > MAX_METHOD || !all_of(method, TOKEN) {
         return Err(Fault::new(
             Malformed::RequestLine,
             "the method is not a token",

@@ -1,7 +1,7 @@
 //! Request targets. The raw path is what is signed and routed, and nothing is decoded twice; so a
 //! path that another server could read as a different one is refused whatever its signature says.
 
-use super::Fault;
+use super::{Fault, PATH, QUERY, all_of};
 use crate::metrics::Malformed;
 
 /// A target as it stands in a request line.
@@ -42,18 +42,18 @@ pub(super) fn path_and_query(target: &[u8]) -> Result<(), Fault> {
     if path.first() != Some(&b'/') {
         return Err(NEITHER_FORM);
     }
-    if !path.iter().all(|&byte| is_path_byte(byte))
-        || !query.iter().all(|&byte| is_query_byte(byte))
-    {
+    if !all_of(path, PATH) || !all_of(query, PATH | QUERY) {
         return Err(Fault::new(
             Malformed::Target,
             "the target holds a character that a URI may not hold",
         ));
     }
-    if path.contains(&b'%') {
+    let escaped = path.contains(&b'%');
+    if escaped {
         escapes(path)?;
     }
-    if path.split(|&byte| byte == b'/').any(is_dot_segment) {
+    let dotted = escaped || path.contains(&b'.');
+    if dotted && path.split(|&byte| byte == b'/').any(is_dot_segment) {
         return Err(Fault::new(
             Malformed::Target,
             "the path holds a dot segment",
@@ -109,17 +109,6 @@ fn strip_scheme(target: &[u8]) -> Option<&[u8]> {
             let (head, rest) = target.split_at_checked(scheme.len())?;
             head.eq_ignore_ascii_case(scheme).then_some(rest)
         })
-}
-
-/// RFC 3986: pchar and `/`. A backslash is not among them.
-fn is_path_byte(byte: u8) -> bool {
-    matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'&'..=b'9' | b':' | b';' | b'='
-        | b'!' | b'$' | b'%' | b'@' | b'_' | b'~')
-}
-
-/// RFC 3986: pchar, `/` and `?`; and the few that clients in the wild leave bare in a query.
-fn is_query_byte(byte: u8) -> bool {
-    is_path_byte(byte) || matches!(byte, b'?' | b'[' | b']' | b'{' | b'}' | b'|' | b'^')
 }
 
 const NEITHER_FORM: Fault = Fault::new(

@@ -4,8 +4,9 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll};
 
-use crate::listener::body::Leftover;
+use crate::listener::body::{Discarded, Leftover};
 use crate::listener::head::Fault;
 
 /// The state of one HTTP/1 connection.
@@ -30,6 +31,8 @@ pub(in crate::listener) struct Exchange {
     /// The next answer says `Connection: close`.
     last: AtomicBool,
     fault: OnceLock<Fault>,
+    /// Is there a leftover? Asked several times for each request, when there mostly is none.
+    left: AtomicBool,
     leftover: Mutex<Option<Leftover>>,
     /// Bytes that may be read and thrown away of one body.
     max_discarded: u64,
@@ -48,6 +51,7 @@ impl Exchange {
             body_broken: AtomicBool::new(false),
             last: AtomicBool::new(false),
             fault: OnceLock::new(),
+            left: AtomicBool::new(false),
             leftover: Mutex::new(None),
             max_discarded,
         }
@@ -143,11 +147,40 @@ impl Exchange {
 
     /// Takes what a handler left unread of a request body.
     pub(in crate::listener) fn leave(&self, leftover: Leftover) {
-        *self.leftover() = Some(leftover);
+        *self.lock() = Some(leftover);
+        self.left.store(true, Relaxed);
     }
 
-    /// What is left unread, to be looked at and put back.
-    pub(in crate::listener) fn leftover(&self) -> std::sync::MutexGuard<'_, Option<Leftover>> {
+    /// Is anything left unread?
+    pub(in crate::listener) fn has_leftover(&self) -> bool {
+        self.left.load(Relaxed)
+    }
+
+    /// Will what is left unread not be read?
+    pub(in crate::listener) fn is_leftover_hopeless(&self) -> bool {
+        self.has_leftover() && self.lock().as_ref().is_some_and(Leftover::is_hopeless)
+    }
+
+    /// Throws away what is left unread, as far as it is here; `None` if nothing is left.
+    pub(in crate::listener) fn discard(
+        &self,
+        context: &mut Context<'_>,
+    ) -> Option<Poll<Discarded>> {
+        if !self.has_leftover() {
+            return None;
+        }
+        self.lock()
+            .as_mut()
+            .map(|leftover| leftover.poll_discard(context))
+    }
+
+    /// Nothing is left unread any more.
+    pub(in crate::listener) fn clear_leftover(&self) {
+        *self.lock() = None;
+        self.left.store(false, Relaxed);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Leftover>> {
         self.leftover.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -90,20 +90,19 @@ impl<'a> Pace<'a> {
 
     /// Reads what a handler left; `true` if that has come to an end.
     fn discard(&mut self, context: &mut Context<'_>) -> bool {
-        let mut slot = self.exchange.leftover();
-        let Some(leftover) = slot.as_mut() else {
+        let Some(polled) = self.exchange.discard(context) else {
             self.leftover_since = None;
             return false;
         };
         let late = self
             .leftover_since
             .is_some_and(|since| Instant::now() >= since + self.settings.linger_timeout);
-        let discarded = match leftover.poll_discard(context) {
+        let discarded = match polled {
             Poll::Ready(discarded) => discarded,
             Poll::Pending if late => Discarded::Abandoned,
             Poll::Pending => return false,
         };
-        *slot = None;
+        self.exchange.clear_leftover();
         if discarded == Discarded::Abandoned {
             self.exchange.set_last();
         }
@@ -125,7 +124,7 @@ impl<'a> Pace<'a> {
             }
         }
         since(&mut self.head_since, self.exchange.is_head_open(), now);
-        let left = self.exchange.leftover().is_some();
+        let left = self.exchange.has_leftover();
         since(&mut self.leftover_since, left, now);
     }
 
