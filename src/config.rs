@@ -23,7 +23,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
+use jiff::Timestamp;
 use rustls::RootCertStore;
+use rustls::pki_types::CertificateRevocationListDer;
 use rustls::sign::CertifiedKey;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -120,8 +122,19 @@ pub struct ListenerTls {
     pub files: Vec<CertificateFiles>,
     /// Roots for client certificates.
     pub client_ca: Option<Arc<RootCertStore>>,
+    /// What they revoked; with any, a client certificate whose revocation is unknown is refused.
+    pub client_crls: Vec<Crl>,
     /// With `client_ca`: must a client have a certificate?
     pub client_auth: ClientAuth,
+}
+
+/// A certificate revocation list.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Crl {
+    /// As it was signed.
+    pub der: CertificateRevocationListDer<'static>,
+    /// When it ends to hold; `None` if it does not say it, or the year is beyond all reckoning.
+    pub next_update: Option<Timestamp>,
 }
 
 /// The two files of one certificate.

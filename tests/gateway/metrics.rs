@@ -155,6 +155,7 @@ const FAMILIES: &[(&str, &str)] = &[
     ("config_last_reload_success", "gauge"),
     ("config_last_reload_timestamp_seconds", "gauge"),
     ("tls_cert_not_after_timestamp_seconds", "gauge"),
+    ("tls_crl_next_update_timestamp_seconds", "gauge"),
     ("connections", "gauge"),
     ("handshakes", "counter"),
     ("requests", "counter"),
