@@ -125,7 +125,9 @@ function showNodes(status, now) {
     text(row.children[5], count(node.requests));
     text(row.children[6], count(node.failures));
     text(row.children[7], milliseconds(node.p50_ms));
-    text(row.children[8], node.last_error ? node.last_error.replace("_", " ") : "–");
+    const failure = node.last_error ? node.last_error.replace("_", " ") : "–";
+    text(row.children[8], node.last_cause ? `${failure}: ${node.last_cause}` : failure);
+    row.children[8].title = row.children[8].textContent;
     label(row);
     row.button.disabled = document.body.classList.contains("stale");
   };

@@ -77,7 +77,7 @@ pub(super) fn nodes(status: &Value) -> String {
                 string(&node["requests"]),
                 string(&node["failures"]),
                 number(&node["p50_ms"]),
-                string(&node["last_error"]),
+                failure(node),
             ]);
         }
     }
@@ -120,6 +120,15 @@ fn reload(last: &Value) -> String {
                 .map(|line| format!("\n    {}", printable(line)));
             format!("REFUSED at {at}:{}", lines.collect::<String>())
         }
+    }
+}
+
+/// Its class, and why.
+fn failure(node: &Value) -> String {
+    let class = string(&node["last_error"]);
+    match node["last_cause"].as_str() {
+        None => class,
+        Some(cause) => format!("{class}: {cause}"),
     }
 }
 

@@ -37,7 +37,10 @@ fn who_did_not_verify_has_one_share_of_a_cluster_over_all_routes_and_reloads() {
     let first = Snapshot::next(&config(8), None);
     let slow = share(&first, "one", "/a/x").enter().unwrap();
     let slower = share(&first, "one", "/b/x").enter().unwrap();
-    assert!(share(&first, "two", "/").enter().is_none(), "a quarter of 8");
+    assert!(
+        share(&first, "two", "/").enter().is_none(),
+        "a quarter of 8"
+    );
     let second = Snapshot::next(&config(8), Some(&first));
     assert!(share(&second, "two", "/").enter().is_none(), "still there");
     let third = Snapshot::next(&config(16), Some(&second));
