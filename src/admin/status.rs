@@ -110,7 +110,7 @@ fn node(node: &NodeStatus) -> Value {
     let p50 = node.tries.durations.quantile(0.5);
     json!({
         "address": node.address,
-        "socket": node.socket.to_string(),
+        "socket": node.socket.map(|socket| socket.to_string()),
         "weight": node.weight,
         "state": node.state.as_str(),
         "in_flight": node.in_flight,

@@ -223,7 +223,7 @@ impl Node {
         };
         NodeStatus {
             address: self.name.clone(),
-            socket: self.socket,
+            socket: Some(self.socket),
             weight,
             state,
             in_flight: self.in_flight(),
@@ -303,8 +303,8 @@ impl Drop for Pick {
 pub struct NodeStatus {
     /// `host:port`, as configured.
     pub address: Arc<str>,
-    /// Where it is: another address for each one behind a DNS name.
-    pub socket: SocketAddr,
+    /// Where it is: another address for each one behind a DNS name; nowhere until one is known.
+    pub socket: Option<SocketAddr>,
     /// Its share of the traffic.
     pub weight: u32,
     /// How it is.
@@ -321,7 +321,7 @@ pub struct NodeStatus {
     pub tries: TryTotals,
     /// The last failure, of a request or a probe.
     pub last_error: Option<Fault>,
-    /// The same in words.
+    /// The same in words; or why its name cannot be resolved.
     pub last_cause: Option<Arc<str>>,
     /// How long it is still put aside.
     pub ejected_for: Option<Duration>,
@@ -353,6 +353,8 @@ pub enum NodeState {
     Ejected,
     /// Coming back.
     SlowStart,
+    /// Its name was never resolved.
+    Unresolved,
     /// Well.
     Up,
 }
@@ -365,6 +367,7 @@ impl NodeState {
             Self::Drained => "drained",
             Self::Ejected => "ejected",
             Self::SlowStart => "slow-start",
+            Self::Unresolved => "unresolved",
             Self::Up => "up",
         }
     }

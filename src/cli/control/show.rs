@@ -67,7 +67,7 @@ pub(super) fn nodes(status: &Value) -> String {
             let (address, socket) = (string(&node["address"]), string(&node["socket"]));
             table.push([
                 string(&cluster["name"]),
-                if address == socket {
+                if address == socket || node["socket"].is_null() {
                     address
                 } else {
                     format!("{address} ({socket})")
@@ -125,10 +125,10 @@ fn reload(last: &Value) -> String {
 
 /// Its class, and why.
 fn failure(node: &Value) -> String {
-    let class = string(&node["last_error"]);
-    match node["last_cause"].as_str() {
-        None => class,
-        Some(cause) => format!("{class}: {cause}"),
+    match (node["last_error"].as_str(), node["last_cause"].as_str()) {
+        (Some(class), Some(cause)) => format!("{class}: {cause}"),
+        (Some(one), None) | (None, Some(one)) => one.to_owned(),
+        (None, None) => "-".to_owned(),
     }
 }
 

@@ -129,7 +129,7 @@ async fn a_name_is_resolved_and_a_lost_one_keeps_its_nodes() {
     let failure = sender.whole(&delivery).await.unwrap_err();
     assert_eq!(failure.cause, Cause::NoNode, "not resolved yet");
     watched(&cluster, None, "it is there", || {
-        !states(&cluster).is_empty()
+        states(&cluster) == ["up"]
     })
     .await;
     sender.whole(&delivery).await.unwrap();
