@@ -223,8 +223,10 @@ impl Admin {
                 }
             }
         }
-        self.subject.shared.cache.purge(purge);
-        respond::json(StatusCode::OK, &json!({ "purged": true }))
+        let entries = self.subject.shared.cache.purge(purge);
+        tracing::info!(entries, "the cache is purged");
+        let answer = json!({ "purged": true, "entries": entries });
+        respond::json(StatusCode::OK, &answer)
     }
 
     /// `/nodes/{cluster}/{host:port}/drain` and `…/undrain`.
