@@ -5,6 +5,7 @@ mod diagnose;
 mod document;
 mod file;
 mod masked;
+mod named_file;
 mod nearest;
 mod no_verification;
 mod place;
@@ -31,6 +32,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use diagnose::{Diagnosis, Problem, Severity};
+pub use named_file::read_named_file;
 pub(crate) use no_verification::NoVerification;
 pub use schema::schema;
 pub use validity::{Validity, validity};
