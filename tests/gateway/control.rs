@@ -96,7 +96,17 @@ async fn a_token_comes_from_a_file() {
     let world = setup.start().await;
     let without = ask(&world, &["status"]).await;
     assert_eq!(without.code, Some(1));
-    assert!(without.err.contains("token"), "{}", without.err);
+    for part in ["needed", "[admin] token_file", "--token-file"] {
+        assert!(without.err.contains(part), "{}", without.err);
+    }
+    let other = folder.path().join("other");
+    std::fs::write(&other, "another-token").unwrap();
+    let wrong = ask(&world, &["status", "--token-file", other.to_str().unwrap()]).await;
+    assert_eq!(wrong.code, Some(1));
+    for part in ["refused", "[admin] token_file", "--token-file"] {
+        assert!(wrong.err.contains(part), "{}", wrong.err);
+    }
+    assert!(!wrong.err.contains("another-token"), "{}", wrong.err);
     assert_eq!(
         ask(&world, &["status", "--token-file", file]).await.code,
         Some(0)
