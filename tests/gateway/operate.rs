@@ -20,7 +20,7 @@ use crate::traffic::{Load, Manner};
 async fn reload(world: &World) -> Result<u64, String> {
     let (answer, result) = oneshot::channel();
     world.orders.send(Order::Reload(answer)).await.unwrap();
-    result.await.unwrap()
+    result.await.unwrap().map(|done| done.generation)
 }
 
 fn trusting(world: &World) -> impl Fn() -> Client + use<> {
