@@ -31,7 +31,7 @@ mod respond;
 mod status;
 
 pub use ports::{Connected, Connections, OpenPort, Ports};
-pub use reloads::{Reload, Reloads};
+pub use reloads::{Reload, Reloaded, Reloads};
 
 use history::{History, Sample};
 use respond::Answer;
@@ -43,8 +43,8 @@ pub enum Order {
     Drain,
     /// A signal: like [`Order::Drain`], and the second time end at once.
     End,
-    /// Read the configuration again; answers with the new generation, or with what is wrong.
-    Reload(oneshot::Sender<Result<u64, String>>),
+    /// Read the configuration again; answers with what is in force now, or with what is wrong.
+    Reload(oneshot::Sender<Result<Reloaded, String>>),
     /// Open the access log anew, after a rotation.
     ReopenLog,
 }
@@ -192,9 +192,13 @@ impl Admin {
         let (answer, result) = oneshot::channel();
         let _ = self.subject.orders.send(Order::Reload(answer)).await;
         match result.await {
-            Ok(Ok(generation)) => respond::json(
+            Ok(Ok(done)) => respond::json(
                 StatusCode::OK,
-                &json!({ "reloaded": true, "generation": generation }),
+                &json!({
+                    "reloaded": true,
+                    "generation": done.generation,
+                    "warnings": done.warnings,
+                }),
             ),
             Ok(Err(why)) => respond::problem(StatusCode::CONFLICT, &why),
             Err(_) => respond::problem(StatusCode::SERVICE_UNAVAILABLE, "the gateway is ending"),
@@ -223,8 +227,10 @@ impl Admin {
                 }
             }
         }
-        self.subject.shared.cache.purge(purge);
-        respond::json(StatusCode::OK, &json!({ "purged": true }))
+        let entries = self.subject.shared.cache.purge(purge);
+        tracing::info!(entries, "the cache is purged");
+        let answer = json!({ "purged": true, "entries": entries });
+        respond::json(StatusCode::OK, &answer)
     }
 
     /// `/nodes/{cluster}/{host:port}/drain` and `…/undrain`.

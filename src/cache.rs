@@ -99,12 +99,13 @@ impl Cache {
     }
 
     /// Forgets all that matches; an empty purge forgets everything. What is being fetched now will
-    /// not be stored either.
-    pub fn purge(&self, purge: Purge) {
+    /// not be stored either. Returns how many entries are gone.
+    pub fn purge(&self, purge: Purge) -> usize {
         self.purges.fetch_add(1, Ordering::AcqRel);
         if purge.access_key.is_none() && purge.call_id.is_none() {
+            let gone = self.store.iter().count();
             self.store.invalidate_all();
-            return;
+            return gone;
         }
         let matches = move |key: &CacheKey, entry: &Arc<Entry>| {
             purge
@@ -116,10 +117,13 @@ impl Cache {
                     .as_deref()
                     .is_none_or(|id| entry.call_id.as_deref() == Some(id))
         };
+        let gone = self.store.iter().filter(|(key, entry)| matches(key, entry));
+        let gone = gone.count();
         // Fails only without `support_invalidation_closures`, which is set above.
         if self.store.invalidate_entries_if(matches).is_err() {
             self.store.invalidate_all();
         }
+        gone
     }
 
     /// Number of entries and their weight in bytes, both settled.

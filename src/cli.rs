@@ -75,7 +75,7 @@ impl Command {
             Self::Schema(schema) => Ok(schema.run(streams.out)?),
             Self::Status(status) => block_on(status.run(streams.out)),
             Self::Nodes(nodes) => block_on(nodes.run(streams.out)),
-            Self::Reload(reload) => block_on(reload.run(streams.out)),
+            Self::Reload(reload) => block_on(reload.run(streams.out, streams.err)),
             Self::Drain(drain) => block_on(drain.run(streams.out)),
             Self::Healthcheck(check) => block_on(check.run(streams.out)),
             Self::Run(run) => block_on(run.run()),

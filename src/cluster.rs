@@ -6,7 +6,7 @@
 //! wrong than that all of them are. Those that look well still get most, so that the budget for
 //! repetitions lasts if the eyes are right. Only a drained node is never tried.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -16,6 +16,7 @@ use arc_swap::ArcSwap;
 mod budget;
 mod choose;
 mod health;
+mod names;
 mod node;
 mod settings;
 mod slot;
@@ -40,6 +41,8 @@ pub struct Cluster {
     members: ArcSwap<Members>,
     /// Held while somebody changes who is a member, who is drained or who is put aside.
     drained: Mutex<BTreeSet<String>>,
+    /// Why names stand for no address.
+    unresolved: Mutex<BTreeMap<NodeAddress, Arc<str>>>,
     budget: Arc<Budget>,
 }
 
@@ -104,6 +107,7 @@ impl Cluster {
             settings,
             members: ArcSwap::from_pointee(Members::of(nodes)),
             drained: Mutex::new(drained),
+            unresolved: Mutex::default(),
             budget,
         })
     }
@@ -181,13 +185,14 @@ impl Cluster {
         self.panics(&self.members.load(), now)
     }
 
-    /// All nodes, as the admin interface shows them.
+    /// All nodes, as the admin interface shows them; also a name that was never resolved.
     pub fn nodes(&self, now: Instant) -> Vec<NodeStatus> {
         let members = self.members.load();
         members
             .nodes
             .iter()
             .map(|member| member.node.status(member.weight, &self.settings, now))
+            .chain(self.nowhere(&members))
             .collect()
     }
 
@@ -205,44 +210,6 @@ impl Cluster {
     /// Takes a drain back; false if there is no such node.
     pub fn undrain_node(&self, address: &str) -> bool {
         self.set_drained(address, false)
-    }
-
-    /// The addresses that DNS has to resolve.
-    pub fn names(&self) -> impl Iterator<Item = &NodeAddress> {
-        self.settings
-            .nodes
-            .iter()
-            .map(|node| &node.address)
-            .filter(|address| address.host.parse::<IpAddr>().is_err())
-    }
-
-    /// Says where the nodes of a name are now. Those that stay keep their state; an empty answer
-    /// changes nothing, the last good one is kept. True if something changed.
-    pub fn resolve(&self, address: &NodeAddress, found: &[IpAddr]) -> bool {
-        let configured = self.settings.nodes.iter().find(|n| n.address == *address);
-        let Some(configured) = configured.filter(|_| !found.is_empty()) else {
-            return false;
-        };
-        let drained = self.drained();
-        let members = self.members.load();
-        let stays =
-            |m: &&Member| m.node.address() != address || found.contains(&m.node.socket().ip());
-        let mut nodes: Vec<Member> = members.nodes.iter().filter(stays).cloned().collect();
-        let left = nodes.len() < members.nodes.len();
-        let mut joined = false;
-        for &ip in found {
-            let there = |m: &Member| m.node.address() == address && m.node.socket().ip() == ip;
-            if !nodes.iter().any(there) {
-                joined = true;
-                let node = join(address, ip, self.settings.pool.max_connections, &drained);
-                let weight = configured.weight;
-                nodes.push(Member { node, weight });
-            }
-        }
-        if left || joined {
-            self.members.store(Arc::new(Members::of(nodes)));
-        }
-        left || joined
     }
 
     fn pick_among(

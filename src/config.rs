@@ -5,6 +5,7 @@ mod diagnose;
 mod document;
 mod file;
 mod masked;
+mod named_file;
 mod nearest;
 mod no_verification;
 mod place;
@@ -23,12 +24,15 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
+use jiff::Timestamp;
 use rustls::RootCertStore;
+use rustls::pki_types::CertificateRevocationListDer;
 use rustls::sign::CertifiedKey;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use diagnose::{Diagnosis, Problem, Severity};
+pub use named_file::read_named_file;
 pub(crate) use no_verification::NoVerification;
 pub use schema::schema;
 pub use validity::{Validity, validity};
@@ -120,8 +124,19 @@ pub struct ListenerTls {
     pub files: Vec<CertificateFiles>,
     /// Roots for client certificates.
     pub client_ca: Option<Arc<RootCertStore>>,
+    /// What they revoked; with any, a client certificate whose revocation is unknown is refused.
+    pub client_crls: Vec<Crl>,
     /// With `client_ca`: must a client have a certificate?
     pub client_auth: ClientAuth,
+}
+
+/// A certificate revocation list.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Crl {
+    /// As it was signed.
+    pub der: CertificateRevocationListDer<'static>,
+    /// When it ends to hold; `None` if it does not say it, or the year is beyond all reckoning.
+    pub next_update: Option<Timestamp>,
 }
 
 /// The two files of one certificate.

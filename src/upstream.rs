@@ -35,6 +35,7 @@ mod outgoing;
 pub(crate) use outgoing::is_conditional;
 mod pool;
 mod probe;
+mod why;
 
 pub use probe::watch_cluster;
 
@@ -42,6 +43,7 @@ use answer::{Answer, AnswerBody, Judgement};
 use attempt::{Progress, Trouble};
 use course::Course;
 use pool::Pool;
+use why::Why;
 
 /// One worker's way to all nodes: its own connections, no lock shared with other workers on the way.
 #[derive(Debug)]
@@ -190,7 +192,12 @@ impl Upstream {
         };
         counted.end(label(&result), result.as_ref().ok().and_then(said));
         if let Some(outcome) = outcome {
-            report(&delivery.cluster, &node, outcome);
+            report(&delivery.cluster, &node, outcome, || match &result {
+                Ok(answer) => why::of_answer(answer.status, answer.json.as_deref()),
+                Err(trouble) => progress
+                    .why()
+                    .unwrap_or_else(|| why::of_cause(trouble.cause, began.elapsed())),
+            });
         }
         result
     }
@@ -302,20 +309,24 @@ fn said(answer: &Answer) -> Option<ResultClass> {
     })
 }
 
-/// Tells the cluster what a try or a probe showed, and the log what that changed.
-fn report(cluster: &Cluster, node: &Node, outcome: Outcome) {
-    let change = cluster.observe(node, outcome, Instant::now().into_std());
-    let cluster = &cluster.settings().name;
-    let node = node.name();
-    let fault = match outcome {
-        Outcome::Failure(fault) | Outcome::ProbeFailure(fault) => fault.as_str(),
-        Outcome::Busy | Outcome::ProbeSuccess | Outcome::Success => "",
+/// Tells the cluster what a try or a probe showed, and the log what that changed. `why` is asked for
+/// failures only.
+fn report(cluster: &Cluster, node: &Node, outcome: Outcome, why: impl FnOnce() -> Why) {
+    let now = Instant::now().into_std();
+    let change = cluster.observe(node, outcome, now);
+    let (fault, cause) = match outcome {
+        Outcome::Failure(fault) | Outcome::ProbeFailure(fault) => (fault.as_str(), why()),
+        Outcome::Busy | Outcome::ProbeSuccess | Outcome::Success => ("", Why::default()),
     };
+    let is_news = !fault.is_empty() && node.explain(&cause, now);
+    let (cluster, node, cause) = (&cluster.settings().name, node.name(), &*cause);
     match change {
-        Some(Change::Down) => tracing::warn!(%cluster, %node, fault, "node is down"),
+        Some(Change::Down) => tracing::warn!(%cluster, %node, fault, cause, "node is down"),
         Some(Change::Ejected(time)) => {
-            tracing::warn!(%cluster, %node, fault, seconds = time.as_secs(), "node is put aside");
+            let seconds = time.as_secs();
+            tracing::warn!(%cluster, %node, fault, cause, seconds, "node is put aside");
         }
+        None if is_news => tracing::warn!(%cluster, %node, fault, cause, "node fails"),
         Some(Change::Restored) => tracing::info!(%cluster, %node, "node answers again"),
         Some(Change::Up) => tracing::info!(%cluster, %node, "node is up"),
         None => {}

@@ -28,20 +28,31 @@ impl Shown<'_> {
 
 /// All certificates in force, in the order of the configuration.
 pub(super) fn all(config: &Config) -> impl Iterator<Item = Shown<'_>> {
+    listeners(config).flat_map(|(listener, tls)| {
+        tls.certificates.iter().map(move |key| Shown {
+            listener,
+            names: names(key),
+            validity: validity(key),
+        })
+    })
+}
+
+/// When the lists of revoked client certificates end to hold, by listener.
+pub(super) fn crls(config: &Config) -> impl Iterator<Item = (Vec<(&'static str, String)>, i64)> {
+    listeners(config).flat_map(|(listener, tls)| {
+        tls.client_crls.iter().filter_map(move |crl| {
+            let labels = vec![("listener", listener.to_owned())];
+            Some((labels, crl.next_update?.as_second()))
+        })
+    })
+}
+
+fn listeners(config: &Config) -> impl Iterator<Item = (&str, &ListenerTls)> {
     let listeners = config
         .listeners
         .iter()
         .map(|(name, listener)| (name.as_ref(), &listener.tls));
-    let admin = config.admin.tls.iter().map(|tls| ("admin", tls));
-    listeners
-        .chain(admin)
-        .flat_map(|(listener, tls): (_, &ListenerTls)| {
-            tls.certificates.iter().map(move |key| Shown {
-                listener,
-                names: names(key),
-                validity: validity(key),
-            })
-        })
+    listeners.chain(config.admin.tls.iter().map(|tls| ("admin", tls)))
 }
 
 fn names(key: &CertifiedKey) -> Vec<String> {

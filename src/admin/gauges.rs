@@ -191,6 +191,11 @@ fn of_the_configuration(subject: &Subject) -> Vec<Family> {
             help: "When a certificate of a listener ends to hold",
             values: unique(certificates),
         },
+        Family {
+            name: "tls_crl_next_update_timestamp_seconds",
+            help: "When the first list of revoked client certificates of a listener ends to hold",
+            values: unique(certificates::crls(&config)),
+        },
     ]
 }
 

@@ -49,7 +49,12 @@ impl Guard {
         let open = matches!(uri.path(), "/livez" | "/readyz");
         match &*self.token.load() {
             Some(token) if !open && !presents(headers, token) => {
-                Err((StatusCode::UNAUTHORIZED, "the admin token is needed"))
+                let why = if headers.contains_key(header::AUTHORIZATION) {
+                    "the admin token was refused: it is not the one in the file of [admin] token_file"
+                } else {
+                    "an admin token is needed: the one in the file of [admin] token_file"
+                };
+                Err((StatusCode::UNAUTHORIZED, why))
             }
             _ => Ok(()),
         }

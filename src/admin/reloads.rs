@@ -15,18 +15,27 @@ pub struct Reloads {
     refused: AtomicU64,
 }
 
+/// A configuration that was put in force.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Reloaded {
+    /// Its generation.
+    pub generation: u64,
+    /// What `check` would warn of, each with its place.
+    pub warnings: Vec<String>,
+}
+
 /// One attempt.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Reload {
     /// When it ended.
     pub at: Timestamp,
-    /// The generation in force since, or what was wrong.
-    pub result: Result<u64, String>,
+    /// What is in force since, or what was wrong.
+    pub result: Result<Reloaded, String>,
 }
 
 impl Reloads {
     /// Takes note of an attempt.
-    pub fn note(&self, at: Timestamp, result: &Result<u64, String>) {
+    pub fn note(&self, at: Timestamp, result: &Result<Reloaded, String>) {
         let counter = match result {
             Ok(_) => &self.done,
             Err(_) => &self.refused,
@@ -60,6 +69,7 @@ impl Reloads {
                 "at": last.at.to_string(),
                 "ok": last.result.is_ok(),
                 "error": last.result.as_ref().err(),
+                "warnings": last.result.as_ref().map_or(&[][..], |done| &done.warnings),
             })),
         })
     }
@@ -73,7 +83,7 @@ mod tests {
     fn the_last_attempt_is_shown_and_all_are_counted() {
         let reloads = Reloads::default();
         assert_eq!(reloads.show()["last"], Value::Null);
-        reloads.note(Timestamp::UNIX_EPOCH, &Ok(2));
+        reloads.note(Timestamp::UNIX_EPOCH, &Ok(Reloaded::default()));
         reloads.note(Timestamp::UNIX_EPOCH, &Err("a typing error".to_owned()));
         assert_eq!((reloads.done(), reloads.refused()), (1, 1));
         let shown = reloads.show();

@@ -110,7 +110,7 @@ fn node(node: &NodeStatus) -> Value {
     let p50 = node.tries.durations.quantile(0.5);
     json!({
         "address": node.address,
-        "socket": node.socket.to_string(),
+        "socket": node.socket.map(|socket| socket.to_string()),
         "weight": node.weight,
         "state": node.state.as_str(),
         "in_flight": node.in_flight,
@@ -119,6 +119,7 @@ fn node(node: &NodeStatus) -> Value {
         "failures": node.failures,
         "p50_ms": p50.map(|value| (value * 100.0).round() / 100.0),
         "last_error": node.last_error.map(|fault| fault.as_str()),
+        "last_cause": node.last_cause,
         "ejected_for_seconds": node.ejected_for.map(|left| left.as_secs_f64()),
     })
 }

@@ -59,13 +59,17 @@ impl Retired {
         let (delay, grace) = (server.drain_delay, server.grace);
         let all = [connections.clone()];
         let closes = socket.clone();
+        let name = listener.clone();
         let drain = async move {
             all[0].advance(Phase::Announced);
             sleep(delay).await;
             if let Some(socket) = closes {
                 socket.close().await;
             }
-            finish(&all, grace).await;
+            if !finish(&all, grace).await {
+                tracing::warn!(listener = %name, ?grace, "its last connections are cut: grace was not enough");
+            }
+            all[0].advance(Phase::Forced);
         };
         #[expect(clippy::disallowed_methods, reason = "ends with its `Retired`")]
         let task = tokio::spawn(drain);
@@ -93,7 +97,8 @@ impl Retired {
     }
 }
 
-/// After the word went round and the sockets are closed: false if `grace` was not enough.
+/// After the word went round and the sockets are closed: false if `grace` was not enough, and
+/// connections are left.
 async fn finish(all: &[Arc<Trigger>], grace: Duration) -> bool {
     let begun = Instant::now();
     let gone = async {
@@ -110,7 +115,6 @@ async fn finish(all: &[Arc<Trigger>], grace: Duration) -> bool {
         all.iter().for_each(|one| one.advance(Phase::Closing));
         complete = timeout_at(begun + grace, gone).await.is_ok();
     }
-    all.iter().for_each(|one| one.advance(Phase::Forced));
     complete
 }
 
@@ -143,6 +147,10 @@ impl App {
             () = second_signal(&mut self.orders.1, self.log.as_ref(), first) => false,
             () = tell(self.voice, &self.shared) => false,
         };
+        if !complete {
+            let connections = self.workers.connections();
+            tracing::warn!(connections, ?server.grace, "connections are cut: there is no more time");
+        }
         for port in &ports {
             port.accepting.advance(Phase::Forced);
         }

@@ -10,6 +10,8 @@ use aws_lc_rs::digest::{self, SHA256};
 use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
+use crate::config::read_named_file;
+
 /// Looks at files again and again, on a thread that may wait for a disk.
 #[derive(Debug)]
 pub(super) struct Follower {
@@ -131,7 +133,7 @@ impl Marks {
 }
 
 fn mark(file: &Path) -> Mark {
-    let content = Zeroizing::new(std::fs::read(file).ok()?);
+    let content = Zeroizing::new(read_named_file(file).ok()?);
     digest::digest(&SHA256, &content).as_ref().try_into().ok()
 }
 

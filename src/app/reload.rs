@@ -10,7 +10,7 @@ use super::ending::{Retired, Socket};
 use super::follow::Marks;
 use super::port::{Bound, Port};
 use super::serving::{self, Serving};
-use crate::admin::Admin;
+use crate::admin::{Admin, Reloaded};
 use crate::auth::AccessKey;
 use crate::cache::Purge;
 use crate::config::{Account, Config};
@@ -54,6 +54,7 @@ struct Loaded {
     config: Config,
     source: Source,
     marks: Marks,
+    warnings: Vec<String>,
 }
 
 /// How a listener of the new configuration comes to its port.
@@ -75,11 +76,11 @@ enum Place {
 }
 
 impl App {
-    /// Reads the configuration again and puts it in force; returns the new generation.
+    /// Reads the configuration again and puts it in force.
     ///
     /// # Errors
     /// What is wrong; the configuration in force stays.
-    pub(super) async fn reload(&mut self, cause: Cause) -> Result<u64, String> {
+    pub(super) async fn reload(&mut self, cause: Cause) -> Result<Reloaded, String> {
         self.voice.reloading();
         if let Cause::Files(files) = &cause {
             tracing::info!(?files, "files of the configuration have changed");
@@ -88,7 +89,7 @@ impl App {
         self.reloads.note(super::now(), &result);
         let in_force = self.shared.snapshot.load().generation;
         match &result {
-            Ok(generation) => {
+            Ok(Reloaded { generation, .. }) => {
                 tracing::info!(generation, "configuration reloaded");
                 self.voice.ready(&format!("serving, generation {in_force}"));
             }
@@ -103,7 +104,7 @@ impl App {
         result
     }
 
-    async fn try_reload(&mut self, cause: &Cause) -> Result<u64, String> {
+    async fn try_reload(&mut self, cause: &Cause) -> Result<Reloaded, String> {
         let source = self
             .source
             .as_ref()
@@ -128,7 +129,10 @@ impl App {
             follower.follow(loaded.marks);
         }
         self.source = Some(loaded.source);
-        Ok(self.put_in_force(&before, loaded.config, plans, admin))
+        Ok(Reloaded {
+            generation: self.put_in_force(&before, loaded.config, plans, admin),
+            warnings: loaded.warnings,
+        })
     }
 
     fn put_in_force(
@@ -269,7 +273,8 @@ fn load(path: PathBuf, text: Option<Arc<str>>, seen: &Marks) -> Result<Loaded, S
             .into(),
     };
     let (config, warnings) = Config::parse(&text, &path).map_err(|wrong| wrong.to_string())?;
-    for warning in warnings {
+    let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+    for warning in &warnings {
         tracing::warn!("{warning}");
     }
     let source = Source { path, text };
@@ -278,6 +283,7 @@ fn load(path: PathBuf, text: Option<Arc<str>>, seen: &Marks) -> Result<Loaded, S
         config,
         source,
         marks,
+        warnings,
     })
 }
 

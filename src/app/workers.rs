@@ -82,6 +82,15 @@ impl Workers {
         self.all.clone()
     }
 
+    /// Connections, over all workers.
+    pub(super) fn connections(&self) -> usize {
+        let of_each = self
+            .all
+            .iter()
+            .map(|it| it.connections.load(Ordering::Relaxed));
+        of_each.sum()
+    }
+
     /// Ends all threads; what still runs on them is dropped.
     pub(super) fn stop(self) {
         for thread in self.threads {

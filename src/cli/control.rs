@@ -17,6 +17,7 @@ mod show;
 mod table;
 
 use connection::{Admin, Reply};
+use table::printable;
 
 /// Which gateway, and how it is told.
 #[derive(Args, Clone, Debug)]
@@ -144,16 +145,22 @@ impl Nodes {
 }
 
 impl Reload {
-    /// Orders it and waits for what becomes of it.
+    /// Orders it and waits for what becomes of it. Warnings go to `err`, as those of `check`.
     ///
     /// # Errors
     /// The gateway cannot be reached, or refuses the configuration.
-    pub async fn run(&self, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+    pub async fn run(&self, out: &mut dyn Write, err: &mut dyn Write) -> anyhow::Result<ExitCode> {
         let reply = self.target.ask(Method::POST, "/reload", LONG).await?;
         let answer = reply.accept()?;
         if self.target.json {
             writeln!(out, "{answer:#}")?;
         } else {
+            for warning in answer["warnings"].as_array().into_iter().flatten() {
+                for line in warning.as_str().unwrap_or_default().lines() {
+                    writeln!(err, "{}", printable(line))?;
+                }
+                writeln!(err)?;
+            }
             writeln!(out, "generation {} is in force", answer["generation"])?;
         }
         Ok(ExitCode::SUCCESS)

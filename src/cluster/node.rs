@@ -30,6 +30,7 @@ pub struct Node {
     tries: Tries,
     /// One more than the place in [`FAULTS`]; 0 is none.
     last_fault: AtomicU8,
+    reason: Mutex<Reason>,
     drained: AtomicBool,
     /// True while [`Health`] has nothing to say, so that picks and successes need no lock.
     spotless: AtomicBool,
@@ -52,6 +53,7 @@ impl Node {
             failures: AtomicU64::new(0),
             tries: Tries::default(),
             last_fault: AtomicU8::new(0),
+            reason: Mutex::default(),
             drained: AtomicBool::new(false),
             spotless: AtomicBool::new(true),
             health: Mutex::default(),
@@ -87,6 +89,23 @@ impl Node {
     /// Where tries at it are counted.
     pub fn tries(&self) -> &Tries {
         &self.tries
+    }
+
+    /// Remembers why it failed, in words. True if that is worth a line in the log: it is another
+    /// reason than the last line gave, and that one is no news any more.
+    pub fn explain(&self, why: &str, now: Instant) -> bool {
+        let mut reason = self.reason();
+        if reason.last.as_deref() != Some(why) {
+            reason.last = Some(why.into());
+        }
+        let is_news = reason
+            .told
+            .as_ref()
+            .is_none_or(|(told, at)| **told != *why && now.saturating_duration_since(*at) >= NEWS);
+        if is_news {
+            reason.told = reason.last.clone().map(|why| (why, now));
+        }
+        is_news
     }
 
     /// A slot for a new connection; `None` at the cap.
@@ -204,7 +223,7 @@ impl Node {
         };
         NodeStatus {
             address: self.name.clone(),
-            socket: self.socket,
+            socket: Some(self.socket),
             weight,
             state,
             in_flight: self.in_flight(),
@@ -213,6 +232,7 @@ impl Node {
             failures: self.failures.load(Ordering::Relaxed),
             tries: self.tries.sum(),
             last_error: self.last_fault(),
+            last_cause: self.reason().last.clone(),
             ejected_for: health
                 .ejected_until()
                 .filter(|_| ejected)
@@ -231,9 +251,21 @@ impl Node {
         FAULTS.get(code.checked_sub(1)?).copied()
     }
 
+    fn reason(&self) -> MutexGuard<'_, Reason> {
+        self.reason.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn health(&self) -> MutexGuard<'_, Health> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Why it failed.
+#[derive(Debug, Default)]
+struct Reason {
+    last: Option<Arc<str>>,
+    /// What the last line in the log gave, and when.
+    told: Option<(Arc<str>, Instant)>,
 }
 
 /// May a node be given requests, and which part of its weight?
@@ -271,8 +303,8 @@ impl Drop for Pick {
 pub struct NodeStatus {
     /// `host:port`, as configured.
     pub address: Arc<str>,
-    /// Where it is: another address for each one behind a DNS name.
-    pub socket: SocketAddr,
+    /// Where it is: another address for each one behind a DNS name; nowhere until one is known.
+    pub socket: Option<SocketAddr>,
     /// Its share of the traffic.
     pub weight: u32,
     /// How it is.
@@ -289,6 +321,8 @@ pub struct NodeStatus {
     pub tries: TryTotals,
     /// The last failure, of a request or a probe.
     pub last_error: Option<Fault>,
+    /// The same in words; or why its name cannot be resolved.
+    pub last_cause: Option<Arc<str>>,
     /// How long it is still put aside.
     pub ejected_for: Option<Duration>,
 }
@@ -319,6 +353,8 @@ pub enum NodeState {
     Ejected,
     /// Coming back.
     SlowStart,
+    /// Its name was never resolved.
+    Unresolved,
     /// Well.
     Up,
 }
@@ -331,10 +367,14 @@ impl NodeState {
             Self::Drained => "drained",
             Self::Ejected => "ejected",
             Self::SlowStart => "slow-start",
+            Self::Unresolved => "unresolved",
             Self::Up => "up",
         }
     }
 }
+
+/// A node that fails now in this way and now in that one must not fill the log.
+const NEWS: Duration = Duration::from_secs(10);
 
 const FAULTS: [Fault; 5] = [
     Fault::Broken,

@@ -208,7 +208,7 @@ fn a_new_configuration_keeps_what_did_not_change() {
     let status = after.nodes(now());
     let states: Vec<_> = status
         .iter()
-        .map(|node| (node.socket.ip(), node.state))
+        .map(|node| (node.socket.unwrap().ip(), node.state))
         .collect();
     let expected = [
         (ip("10.0.0.2"), NodeState::Drained),
@@ -227,6 +227,13 @@ fn a_name_is_as_many_nodes_as_it_has_addresses() {
     let name = address("node.test");
     assert_eq!(cluster.names().collect::<Vec<_>>(), [&name]);
     assert_eq!(cluster.nodes_now().len(), 1);
+    let unknown = &cluster.nodes(now())[1];
+    let shown = (&*unknown.address, unknown.socket, unknown.state);
+    assert_eq!(shown, ("node.test:8443", None, NodeState::Unresolved));
+    assert_eq!(unknown.last_cause, None);
+    cluster.cannot_resolve(&name, "no such name");
+    let unknown = cluster.nodes(now()).pop().unwrap();
+    assert_eq!(unknown.last_cause.as_deref(), Some("no such name"));
     cluster.drain_node("node.test:8443");
     assert!(cluster.resolve(&name, &[ip("10.0.0.7"), ip("10.0.0.8")]));
     assert!(!cluster.resolve(&name, &[ip("10.0.0.8"), ip("10.0.0.7")]));

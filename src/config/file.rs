@@ -105,6 +105,9 @@ pub(super) struct ListenerTls {
     pub(super) certificates: Option<At<Vec<At<CertificatePair>>>>,
     /// PEM file: the authorities that client certificates are verified against.
     pub(super) client_ca: Key<String>,
+    /// PEM file: what those authorities revoked. With it a client certificate is refused if it, or one
+    /// that it was signed by, is revoked, or if no CRL in force says that it is not.
+    pub(super) client_crl: Key<String>,
     /// With `client_ca`: must a client have a certificate?
     pub(super) client_auth: Key<ClientAuth>,
 }

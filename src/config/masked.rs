@@ -68,6 +68,7 @@ fn listener_tls(it: &ListenerTls) -> Value {
     });
     json!({
         "certificates": pairs.collect::<Vec<_>>(),
+        "client_crls": it.client_crls.len(),
         "client_auth": it.client_ca.as_ref().map(|_| it.client_auth),
     })
 }

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::diagnose::Severity;
+use super::named_file::read_named_file;
 use super::place::At;
 use super::secrets;
 
@@ -109,7 +110,7 @@ impl Report {
     pub(super) fn read_at(&mut self, written: &str, span: &Range<usize>) -> Option<Vec<u8>> {
         let path = self.path(written);
         self.files.insert(path.clone());
-        match std::fs::read(&path) {
+        match read_named_file(&path) {
             Ok(bytes) => Some(bytes),
             Err(error) => {
                 let message = format!("cannot read {}: {error}", path.display());

@@ -3,6 +3,7 @@
 
 mod accounts;
 mod clusters;
+mod crls;
 mod listeners;
 mod settings;
 mod tls;

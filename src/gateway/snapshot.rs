@@ -40,6 +40,8 @@ pub struct Snapshot {
     fronts: HashMap<Arc<str>, Front, RandomState>,
     accounts: HashMap<AccessKey, Arc<Account>, RandomState>,
     clusters: BTreeMap<Arc<str>, Arc<Cluster>>,
+    /// What all who did not verify may have in flight, by cluster.
+    unverified: BTreeMap<Arc<str>, InFlight>,
 }
 
 impl Snapshot {
@@ -57,6 +59,7 @@ impl Snapshot {
                 (name.clone(), cluster)
             })
             .collect();
+        let unverified = shares(&clusters, previous);
         let accounts = config.access_keys.iter().map(|(access_key, settings)| {
             let before = previous.and_then(|snapshot| snapshot.accounts.get(access_key));
             (
@@ -69,7 +72,7 @@ impl Snapshot {
             .listeners
             .iter()
             .map(|(name, listener)| {
-                let front = Front::new(name, listener, &clusters, &mut routes);
+                let front = Front::new(name, listener, &clusters, &unverified, &mut routes);
                 (name.clone(), front)
             })
             .collect();
@@ -97,6 +100,7 @@ impl Snapshot {
             fronts,
             accounts: accounts.collect(),
             clusters,
+            unverified,
         }
     }
 
@@ -156,15 +160,15 @@ impl Front {
         name: &str,
         listener: &config::Listener,
         clusters: &BTreeMap<Arc<str>, Arc<Cluster>>,
+        unverified: &BTreeMap<Arc<str>, InFlight>,
         places: &mut Routes,
     ) -> Self {
         let unrouted = places.place(name, "");
         // A configuration names only clusters that it has, so nothing is lost in `filter_map`.
         let routes = listener.routes.iter().filter_map(|(prefix, cluster)| {
             let place = places.place(name, cluster);
-            clusters
-                .get(cluster)
-                .map(|cluster| (prefix.clone(), cluster.clone(), unverified(cluster), place))
+            let (live, share) = clusters.get(cluster).zip(unverified.get(cluster))?;
+            Some((prefix.clone(), live.clone(), share.clone(), place))
         });
         Self {
             unknown_clients: listener.unknown_clients,
@@ -215,9 +219,20 @@ impl Front {
     }
 }
 
-fn unverified(cluster: &Cluster) -> InFlight {
-    let settings = cluster.settings();
-    InFlight::new((settings.nodes.len() * settings.pool.max_connections / 4).max(1))
+/// For those who did not verify, a quarter of the connections of each cluster, and one count of it
+/// over all routes and reloads.
+fn shares(
+    clusters: &BTreeMap<Arc<str>, Arc<Cluster>>,
+    previous: Option<&Snapshot>,
+) -> BTreeMap<Arc<str>, InFlight> {
+    let share = |(name, cluster): (&Arc<str>, &Arc<Cluster>)| {
+        let settings = cluster.settings();
+        let cap = (settings.nodes.len() * settings.pool.max_connections / 4).max(1);
+        let before = previous.and_then(|snapshot| snapshot.unverified.get(name));
+        let share = before.map_or_else(|| InFlight::new(cap), |it| it.with_cap(cap));
+        (name.clone(), share)
+    };
+    clusters.iter().map(share).collect()
 }
 
 /// Where a request goes, and under which policies.
@@ -339,3 +354,6 @@ fn carry(rate: Option<Rate>, before: Option<&Arc<Budget>>) -> Option<Arc<Budget>
     let kept = before.filter(|budget| budget.rate() == rate).cloned();
     Some(kept.unwrap_or_else(|| Arc::new(Budget::new(rate))))
 }
+
+#[cfg(test)]
+mod tests;

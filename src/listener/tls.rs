@@ -24,8 +24,8 @@ pub enum TlsError {
     /// The provider lacks TLS 1.2 or 1.3.
     #[error("the TLS provider cannot be used: {0}")]
     Provider(#[from] rustls::Error),
-    /// The roots for client certificates are of no use.
-    #[error("the client CA cannot be used: {0}")]
+    /// The roots for client certificates, or the lists of revoked ones, are of no use.
+    #[error("the client CA or its CRL cannot be used: {0}")]
     ClientCa(#[from] VerifierBuilderError),
 }
 
@@ -45,9 +45,7 @@ pub fn server_config(
         .with_protocol_versions(&[&version::TLS13, &version::TLS12])?;
     let builder = match &tls.client_ca {
         None => builder.with_no_client_auth(),
-        Some(roots) => {
-            builder.with_client_cert_verifier(verifier(roots, tls.client_auth, provider)?)
-        }
+        Some(roots) => builder.with_client_cert_verifier(verifier(roots, tls, provider)?),
     };
     let certificates = Certificates::new(&tls.certificates).ok_or(TlsError::NoCertificate)?;
     let mut config = builder.with_cert_resolver(Arc::new(certificates));
@@ -65,11 +63,17 @@ pub fn server_config(
 
 fn verifier(
     roots: &Arc<rustls::RootCertStore>,
-    auth: ClientAuth,
+    tls: &ListenerTls,
     provider: Arc<CryptoProvider>,
 ) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, VerifierBuilderError> {
-    let builder = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider);
-    match auth {
+    let lists = tls.client_crls.iter().map(|crl| crl.der.clone());
+    // The rest is rustls' default, and what OpenSSL does: the whole chain is looked up, and what no
+    // list tells is refused. So must be what only an old list tells: whoever can hold back the new
+    // one could undo a revocation.
+    let builder = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider)
+        .with_crls(lists)
+        .enforce_revocation_expiration();
+    match tls.client_auth {
         ClientAuth::Required => builder.build(),
         ClientAuth::Optional => builder.allow_unauthenticated().build(),
     }

@@ -2,6 +2,7 @@
 //! only: a kept connection turned out to be stale.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use http::Response;
 use hyper::body::Incoming;
@@ -12,10 +13,11 @@ use super::answer::{self, Answer};
 use super::connect::connect;
 use super::outgoing;
 use super::pool::Lease;
+use super::why::{self, Why};
 use super::{Reading, Upstream};
 use crate::call::{Cause, Delivery};
 use crate::ccfs::Repeat;
-use crate::cluster::{Fault, Node, Pick};
+use crate::cluster::{Node, Pick};
 use crate::metrics::Retry;
 
 /// A try that brought no answer.
@@ -33,12 +35,24 @@ pub(super) struct Trouble {
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     sent: AtomicBool,
+    /// Why it failed, where more is known than the [`Cause`].
+    why: Mutex<Option<Why>>,
 }
 
 impl Progress {
     /// May the node have got the request?
     pub(super) fn sent(&self) -> bool {
         self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Why it failed, if that is known.
+    pub(super) fn why(&self) -> Option<Why> {
+        let mut why = self.why.lock().unwrap_or_else(PoisonError::into_inner);
+        why.take()
+    }
+
+    fn explain(&self, why: Why) {
+        *self.why.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
     }
 
     fn set_sent(&self, sent: bool) {
@@ -81,7 +95,7 @@ impl Upstream {
     ) -> Result<(Response<Incoming>, Lease), Trouble> {
         let mut stale = false;
         loop {
-            let mut lease = self.checkout(delivery, node, stale).await?;
+            let mut lease = self.checkout(delivery, node, stale, progress).await?;
             let request = outgoing::request(delivery, node, now()).map_err(|error| {
                 tracing::error!(%error, "a request could not be signed");
                 not_sent(Cause::NoNode)
@@ -97,6 +111,7 @@ impl Upstream {
                 if lease.reused() {
                     continue;
                 }
+                progress.explain(why::of_http(&error.into_error()));
                 return Err(Trouble {
                     free: true,
                     ..not_sent(Cause::Unreachable)
@@ -112,6 +127,7 @@ impl Upstream {
             }
             let error = error.into_error();
             tracing::debug!(node = %node.name(), %error, "a try failed");
+            progress.explain(why::of_http(&error));
             let cause = if error.is_parse() {
                 Cause::Garbage
             } else {
@@ -131,6 +147,7 @@ impl Upstream {
         delivery: &Delivery,
         node: &Node,
         only_new: bool,
+        progress: &Progress,
     ) -> Result<Lease, Trouble> {
         let settings = delivery.cluster.settings();
         let careful = delivery.endpoint.repeat == Repeat::UnlessSent;
@@ -153,12 +170,13 @@ impl Upstream {
             ..not_sent(Cause::NoNode)
         })?;
         let opening = Opening(Some(&slot));
-        let sender = connect(node, settings, slot.clone())
-            .await
-            .map_err(|_fault: Fault| Trouble {
+        let sender = connect(node, settings, slot.clone()).await.map_err(|why| {
+            progress.explain(why);
+            Trouble {
                 free: true,
                 ..not_sent(Cause::Unreachable)
-            })?;
+            }
+        })?;
         opening.done();
         Ok(self.pool.lease(node.id(), settings, sender, slot))
     }

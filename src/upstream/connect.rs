@@ -4,6 +4,7 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -18,25 +19,32 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::cluster::{Fault, Node, PoolLimits, Settings, Slot};
+use super::why::{self, Why};
+use crate::cluster::{Node, PoolLimits, Settings, Slot};
 
-/// Connects to `node` within the connect deadline. The connection ends when `slot` is closed, when
+/// Connects to `node` within the connect deadline, or says why not. The connection ends when `slot` is closed, when
 /// it was idle or lived for too long, or when the node ends it.
 pub(super) async fn connect(
     node: &Node,
     settings: &Settings,
     slot: Arc<Slot>,
-) -> Result<SendRequest<Full<Bytes>>, Fault> {
-    let opening = open(node, settings, &slot);
-    match timeout(settings.timeouts.connect, opening).await {
+) -> Result<SendRequest<Full<Bytes>>, Why> {
+    let connected = AtomicBool::new(false);
+    let opening = open(node, settings, &slot, &connected);
+    let patience = settings.timeouts.connect;
+    match timeout(patience, opening).await {
         Ok(Ok(sender)) => Ok(sender),
         Ok(Err(error)) => {
             tracing::debug!(node = %node.name(), %error, "no connection");
-            Err(Fault::Unreachable)
+            Err(why::of_io(&error))
         }
         Err(_elapsed) => {
             tracing::debug!(node = %node.name(), "no connection in time");
-            Err(Fault::Unreachable)
+            Err(if connected.load(Ordering::Relaxed) {
+                format!("no TLS handshake in {patience:?}").into()
+            } else {
+                format!("no connection in {patience:?}").into()
+            })
         }
     }
 }
@@ -45,12 +53,14 @@ async fn open(
     node: &Node,
     settings: &Settings,
     slot: &Arc<Slot>,
+    connected: &AtomicBool,
 ) -> io::Result<SendRequest<Full<Bytes>>> {
     let name = match &settings.server_name {
         Some(name) => name.clone(),
         None => ServerName::try_from(node.address().host.to_string()).map_err(io::Error::other)?,
     };
     let tcp = TcpStream::connect(node.socket()).await?;
+    connected.store(true, Ordering::Relaxed);
     tcp.set_nodelay(true)?;
     // rustls reads 4 KiB at a time; this makes one read of many when a body is large.
     let tcp = BufReader::with_capacity(READ_BUFFER, tcp);

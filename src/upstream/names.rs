@@ -33,12 +33,12 @@ pub(super) async fn follow(
     servers: Servers,
     changed: Arc<Notify>,
 ) {
-    let mut failing = false;
+    let mut failing = None;
     loop {
         let found = timeout(PATIENCE, look_up(&address, &servers)).await;
         let again = match found {
             Ok(Ok(found)) => {
-                failing = false;
+                failing = None;
                 if cluster.resolve(&address, &found.addresses) {
                     tracing::info!(node = %address, addresses = ?found.addresses, "the addresses of a node changed");
                     changed.notify_one();
@@ -46,18 +46,32 @@ pub(super) async fn follow(
                 found.again
             }
             failed => {
-                let error = failed.map_or_else(
-                    |_elapsed| "no answer in time".to_owned(),
-                    |answer| answer.map_or_else(|error| error.to_string(), |_| String::new()),
+                let cause = failed.map_or_else(
+                    |_elapsed| LATE.into(),
+                    |answer| answer.map_or_else(|error| why(&error), |_| String::new()),
                 );
+                cluster.cannot_resolve(&address, &cause);
                 // Once, not at every try of a long night.
-                if !std::mem::replace(&mut failing, true) {
-                    tracing::warn!(node = %address, error, "the name of a node cannot be resolved");
+                if failing.as_ref() != Some(&cause) {
+                    tracing::warn!(node = %address, cause, "the name of a node cannot be resolved");
+                    failing = Some(cause);
                 }
                 SOON
             }
         };
         sleep(again).await;
+    }
+}
+
+fn why(error: &NetError) -> String {
+    if error.is_nx_domain() {
+        "no such name in DNS (NXDOMAIN)".to_owned()
+    } else if error.is_no_records_found() {
+        "the name has no address in DNS".to_owned()
+    } else if matches!(error, NetError::Timeout) {
+        LATE.to_owned()
+    } else {
+        format!("DNS fails: {error}")
     }
 }
 
@@ -158,6 +172,8 @@ const SOON: Duration = Duration::from_secs(2);
 
 /// For one name, with all repetitions.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+const LATE: &str = "no answer from the name servers in time";
 
 /// Nodes behind one name.
 const MOST: usize = 64;

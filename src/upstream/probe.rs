@@ -17,6 +17,7 @@ use tokio::time::{sleep, timeout};
 use super::connect::connect;
 use super::names::{self, Servers};
 use super::report;
+use super::why::{self, Why};
 use crate::auth::{self, Credential, Signable};
 use crate::ccfs::Json;
 use crate::cluster::{Cluster, Fault, HealthCheck, Node, NodeId, Outcome, SignedCheck, Slot};
@@ -72,13 +73,22 @@ async fn check_node(
 ) {
     sleep(check.interval.mul_f64(0.1 * rand::random::<f64>())).await;
     loop {
-        let outcome =
-            match timeout(check.timeout, probe(&cluster, &check, &node, &credential)).await {
-                Ok(Ok(())) => Outcome::ProbeSuccess,
-                Ok(Err(fault)) => Outcome::ProbeFailure(fault),
-                Err(_elapsed) => Outcome::ProbeFailure(Fault::Timeout),
-            };
-        report(&cluster, &node, outcome);
+        let answer = timeout(check.timeout, probe(&cluster, &check, &node, &credential)).await;
+        let failed = match answer {
+            Ok(Ok(())) => None,
+            Ok(Err(failed)) => Some(failed),
+            Err(_elapsed) => {
+                let why = format!("no answer in {:?}", check.timeout);
+                Some((Fault::Timeout, why.into()))
+            }
+        };
+        match failed {
+            None => report(&cluster, &node, Outcome::ProbeSuccess, Why::default),
+            Some((fault, why)) => {
+                let why = || format!("health check: {why}").into();
+                report(&cluster, &node, Outcome::ProbeFailure(fault), why);
+            }
+        }
         sleep(jittered(check.interval)).await;
     }
 }
@@ -89,36 +99,45 @@ async fn probe(
     check: &HealthCheck,
     node: &Node,
     credential: &Option<Arc<Credential>>,
-) -> Result<(), Fault> {
+) -> Result<(), (Fault, Why)> {
     let settings = cluster.settings();
     let slot = Arc::new(Slot::default());
     let _ends = Ends(&slot);
-    let mut sender = connect(node, settings, slot.clone()).await?;
+    let mut sender = connect(node, settings, slot.clone())
+        .await
+        .map_err(|why| (Fault::Unreachable, why))?;
     let signed = check.signed.as_ref().zip(credential.as_ref());
     let request = match signed {
         Some((signed, credential)) => signed_request(node, signed, credential, now()),
         None => plain_request(node, &check.path),
     };
-    let request = request.ok_or(Fault::Garbage)?;
+    let request = request.ok_or((Fault::Garbage, "it cannot be written".into()))?;
     let response = sender.send_request(request).await.map_err(|error| {
-        if error.is_parse() {
+        let fault = if error.is_parse() {
             Fault::Garbage
         } else {
             Fault::Broken
-        }
+        };
+        (fault, why::of_http(&error))
     })?;
+    let status = response.status();
     let Some((signed, _)) = signed else {
-        let alive = response.status().as_u16() < 500;
-        return alive.then_some(()).ok_or(Fault::ServerError);
+        let alive = status.as_u16() < 500;
+        let wrong = || (Fault::ServerError, why::of_answer(status, None));
+        return alive.then_some(()).ok_or_else(wrong);
     };
-    if response.status() != StatusCode::OK {
-        return Err(Fault::ServerError);
+    if status != StatusCode::OK {
+        return Err((Fault::ServerError, why::of_answer(status, None)));
     }
     let body = Limited::new(response.into_body(), LARGEST).collect().await;
-    let body = body.map_err(|_error| Fault::Broken)?.to_bytes();
-    let code = Json::read(&body).ok_or(Fault::Garbage)?.result_code;
-    let alive = code.is_some_and(|code| signed.result_codes.contains(&code));
-    alive.then_some(()).ok_or(Fault::ServerError)
+    let broken = |_error| (Fault::Broken, "connection closed inside the answer".into());
+    let body = body.map_err(broken)?.to_bytes();
+    let no_json = || (Fault::Garbage, "the answer is no JSON object".into());
+    let json = Json::read(&body).ok_or_else(no_json)?;
+    let expected = |code: &String| signed.result_codes.contains(code);
+    let wrong = || (Fault::ServerError, why::of_answer(status, Some(&json)));
+    let alive = json.result_code.as_ref().is_some_and(expected);
+    alive.then_some(()).ok_or_else(wrong)
 }
 
 fn plain_request(node: &Node, path: &str) -> Option<Request<Full<Bytes>>> {

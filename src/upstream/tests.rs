@@ -12,6 +12,7 @@ use crate::call::{Authorization, Context, Delivery};
 use crate::ccfs::{self, Endpoint};
 use crate::metrics::{Metrics, Totals};
 
+mod causes;
 mod failover;
 mod reload;
 mod stream;

@@ -16,7 +16,24 @@ use crate::support::{Setup, World, eventually};
 
 mod driver;
 
-use driver::{Browser, ENTER, TAB};
+use driver::{Browser, ENTER, TAB, processes_of};
+
+#[tokio::test]
+#[ignore = "needs Debian's chromium and chromium-driver"]
+async fn a_test_that_fails_leaves_no_browser_behind() {
+    let (tell, folder) = tokio::sync::oneshot::channel();
+    let failing = tokio::spawn(async {
+        let browser = Browser::start().await;
+        browser.open("about:blank").await;
+        assert!(!processes_of(browser.folder()).is_empty());
+        tell.send(browser.folder().to_owned()).unwrap();
+        panic!("on purpose");
+    });
+    assert!(failing.await.unwrap_err().is_panic());
+    let folder = folder.await.unwrap();
+    assert_eq!(processes_of(&folder), Vec::<String>::new());
+    assert!(!folder.exists(), "{}", folder.display());
+}
 
 #[tokio::test]
 #[ignore = "needs Debian's chromium and chromium-driver"]

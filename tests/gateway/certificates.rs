@@ -16,9 +16,9 @@ use tokio::sync::mpsc;
 use crate::support::{BEGIN, BERLIN, END, SHANGHAI, World, eventually, read, secret};
 
 /// A second gateway in the folder of a world, from another file, which looks at its files often.
-struct Followed {
-    world: World,
-    url: String,
+pub(crate) struct Followed {
+    pub(crate) world: World,
+    pub(crate) url: String,
     orders: mpsc::Sender<Order>,
     gateway: tokio::task::JoinHandle<ccfs_gateway::app::Report>,
 }
@@ -31,7 +31,7 @@ impl Drop for Followed {
 
 impl Followed {
     /// From the world's configuration, with replacements.
-    async fn start(prepare: impl FnOnce(&World, String) -> String) -> Self {
+    pub(crate) async fn start(prepare: impl FnOnce(&World, String) -> String) -> Self {
         let world = World::start().await;
         let text = prepare(&world, read(&world.file("gateway.toml")));
         let file = world.file("followed.toml");

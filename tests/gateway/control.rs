@@ -52,10 +52,26 @@ async fn a_node_is_drained_and_taken_back() {
 #[tokio::test]
 async fn a_reload_tells_what_became_of_it() {
     let world = World::start().await;
+    let file = world.file("gateway.toml");
+    let text = crate::support::read(&file);
+    let risky = text.replace("{ ca = \"ca.pem\" }", "{ insecure_skip_verify = true }");
+    std::fs::write(&file, risky).unwrap();
+    let warned = ask(&world, &["reload"]).await;
+    assert_eq!(warned.out, "generation 2 is in force\n");
+    assert!(
+        warned.err.contains("insecure_skip_verify = true"),
+        "{}",
+        warned.err
+    );
+    let warned = ask(&world, &["reload", "--json"]).await;
+    let text_of_it = warned.json()["warnings"][0].as_str().unwrap().to_owned();
+    assert!(text_of_it.contains("gateway.toml"), "{text_of_it}");
+    std::fs::write(&file, text).unwrap();
     let done = ask(&world, &["reload"]).await;
+    assert_eq!(done.err, "");
     assert_eq!(
         (done.code, done.out.as_str()),
-        (Some(0), "generation 2 is in force\n")
+        (Some(0), "generation 4 is in force\n")
     );
     std::fs::write(world.file("gateway.toml"), "nonsense = 1").unwrap();
     let refused = ask(&world, &["reload"]).await;
@@ -96,7 +112,17 @@ async fn a_token_comes_from_a_file() {
     let world = setup.start().await;
     let without = ask(&world, &["status"]).await;
     assert_eq!(without.code, Some(1));
-    assert!(without.err.contains("token"), "{}", without.err);
+    for part in ["needed", "[admin] token_file", "--token-file"] {
+        assert!(without.err.contains(part), "{}", without.err);
+    }
+    let other = folder.path().join("other");
+    std::fs::write(&other, "another-token").unwrap();
+    let wrong = ask(&world, &["status", "--token-file", other.to_str().unwrap()]).await;
+    assert_eq!(wrong.code, Some(1));
+    for part in ["refused", "[admin] token_file", "--token-file"] {
+        assert!(wrong.err.contains(part), "{}", wrong.err);
+    }
+    assert!(!wrong.err.contains("another-token"), "{}", wrong.err);
     assert_eq!(
         ask(&world, &["status", "--token-file", file]).await.code,
         Some(0)

@@ -130,6 +130,15 @@ async fn what_is_in_flight_has_no_longer_than_the_grace() {
     process.signal("TERM");
     process.ended().await;
     assert_eq!(held.await.unwrap(), None);
+    let told = process.diagnostics();
+    let line = told
+        .lines()
+        .find(|line| line.contains("connections are cut"));
+    let line = line.unwrap_or_else(|| panic!("{told}"));
+    assert!(
+        line.contains("WARN") && line.contains("connections=1"),
+        "{line}"
+    );
 }
 
 #[tokio::test]

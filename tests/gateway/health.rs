@@ -249,6 +249,7 @@ async fn a_result_code_of_a_broken_node_puts_it_aside_and_a_reload_keeps_it_ther
         (&row["state"], &row["last_error"]),
         (&"ejected".into(), &"server_error".into())
     );
+    assert_eq!(row["last_cause"], "resultCode \"0399999\"");
     ask_admin(&world, "POST", "/reload").await;
     let again = node_of(&world, &world.nodes[1]).await;
     assert_eq!(

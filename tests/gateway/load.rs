@@ -1,11 +1,10 @@
-//! Constant load from many clients, a gateway as a process of its own, and its admin interface.
+//! Constant load from many clients on a gateway, and its admin interface.
 
 #![allow(dead_code, reason = "shared with the fault run; nobody uses all of it")]
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -242,80 +241,6 @@ fn message(kind: Kind, mark: &str) -> Value {
             "beginTime": BEGIN, "endTime": END, "dataType": "call",
             "callBackURL": format!("https://client.example.com/{mark}"),
         }),
-    }
-}
-
-/// A gateway as `run` starts it. Killed when it is dropped.
-#[allow(
-    dead_code,
-    reason = "the fault run, which shares this file, asks for more"
-)]
-pub(crate) struct Process {
-    child: Child,
-    /// `https://127.0.0.1:port`.
-    pub(crate) url: String,
-    /// Where its admin interface is.
-    pub(crate) admin: SocketAddr,
-}
-
-#[allow(
-    dead_code,
-    reason = "the fault run, which shares this file, asks for more"
-)]
-impl Process {
-    /// Starts one with the configuration of `world`, whose own gateway takes no part.
-    pub(crate) fn start(world: &World) -> Self {
-        let file = world.file("process.toml");
-        let text = std::fs::read_to_string(world.file("gateway.toml")).unwrap();
-        let text = text.replace("log_level = \"error\"", "log_level = \"info\"");
-        let text = text.replace("access_log = \"access.log\"", "access_log = \"off\"");
-        std::fs::write(&file, text).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_ccfs-gateway"))
-            .arg("run")
-            .arg("--config")
-            .arg(file)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap());
-        let mut line = String::new();
-        while !line.contains("serving") {
-            line.clear();
-            assert_ne!(log.read_line(&mut line).unwrap(), 0, "it ended");
-        }
-        // The log is read on, so that it never stands still.
-        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        let mut found = line
-            .split(|c: char| !(c.is_ascii_digit() || c == '.' || c == ':'))
-            .filter_map(|word| word.parse::<SocketAddr>().ok());
-        let (listener, admin) = (found.next().unwrap(), found.next().unwrap());
-        Self {
-            child,
-            url: format!("https://{listener}"),
-            admin,
-        }
-    }
-
-    /// Resident memory, in KiB.
-    pub(crate) fn memory(&self) -> u64 {
-        let status = format!("/proc/{}/status", self.child.id());
-        let text = std::fs::read_to_string(status).unwrap();
-        let line = text.lines().find(|line| line.starts_with("VmRSS:"));
-        let number = line.unwrap().split_whitespace().nth(1);
-        number.unwrap().parse().unwrap()
-    }
-
-    /// Open files.
-    pub(crate) fn files(&self) -> usize {
-        let folder = format!("/proc/{}/fd", self.child.id());
-        std::fs::read_dir(folder).unwrap().count()
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

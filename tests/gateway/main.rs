@@ -56,6 +56,7 @@ mod refuse;
 mod reload;
 mod repeat;
 mod retries;
+mod revoked;
 mod shadow;
 mod signatures;
 mod strangers;

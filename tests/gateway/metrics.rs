@@ -148,6 +148,27 @@ async fn traffic() -> World {
     world
 }
 
+/// An alert on `node_up == 0` must not be silent because there is no such series.
+#[tokio::test]
+async fn a_node_whose_name_was_never_resolved_is_not_up() {
+    let setup = Setup {
+        tables:
+            "[clusters.named]\nnodes = [\"https://nobody.invalid:8443\"]\ntls = { ca = \"ca.pem\" }"
+                .to_owned(),
+        ..Setup::default()
+    };
+    let world = setup.start().await;
+    let admin = world.bound.admin.unwrap();
+    let status = page::get(admin, "/status").await;
+    let status: serde_json::Value = serde_json::from_str(&status.body).unwrap();
+    let node = &status["clusters"][1]["nodes"][0];
+    assert_eq!(node["state"], "unresolved", "{status:#}");
+    assert!(node["socket"].is_null());
+    let metrics = page::get(admin, "/metrics").await.body;
+    let expected = "ccfs_gateway_node_up{cluster=\"named\",node=\"nobody.invalid:8443\"} 0\n";
+    assert!(metrics.contains(expected), "{metrics}");
+}
+
 /// What the contract names, with its type.
 const FAMILIES: &[(&str, &str)] = &[
     ("build", "info"),
@@ -155,6 +176,7 @@ const FAMILIES: &[(&str, &str)] = &[
     ("config_last_reload_success", "gauge"),
     ("config_last_reload_timestamp_seconds", "gauge"),
     ("tls_cert_not_after_timestamp_seconds", "gauge"),
+    ("tls_crl_next_update_timestamp_seconds", "gauge"),
     ("connections", "gauge"),
     ("handshakes", "counter"),
     ("requests", "counter"),

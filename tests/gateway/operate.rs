@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use ccfs_gateway::admin::Order;
@@ -20,7 +21,7 @@ use crate::traffic::{Load, Manner};
 async fn reload(world: &World) -> Result<u64, String> {
     let (answer, result) = oneshot::channel();
     world.orders.send(Order::Reload(answer)).await.unwrap();
-    result.await.unwrap()
+    result.await.unwrap().map(|done| done.generation)
 }
 
 fn trusting(world: &World) -> impl Fn() -> Client + use<> {
@@ -28,20 +29,37 @@ fn trusting(world: &World) -> impl Fn() -> Client + use<> {
     move || Client::new(&Trust::file(&ca).unwrap()).unwrap()
 }
 
-/// Ports that are free now, and below those that the system gives to outgoing connections: nobody
-/// takes one while no listener has it.
+/// Ports that are free now, and stay so while no listener has one: they are below those that the
+/// system gives to outgoing connections, and in a block that no other run of the tests has.
 fn free_ports(count: usize) -> Vec<SocketAddr> {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
+    static BLOCK: LazyLock<TcpListener> = LazyLock::new(block);
+    static NEXT: AtomicU16 = AtomicU16::new(1);
+    let first = BLOCK.local_addr().unwrap().port();
     let free = std::iter::repeat_with(|| {
-        let next =
-            std::process::id().wrapping_mul(50) % 12_000 + NEXT.fetch_add(1, Ordering::Relaxed);
-        let port = u16::try_from(20_000 + next % 12_000).unwrap();
-        TcpListener::bind(("127.0.0.1", port))
+        let next = NEXT.fetch_add(1, Ordering::Relaxed);
+        assert!(next < BLOCK_SIZE, "there are no more in this block");
+        TcpListener::bind(("127.0.0.1", first + next))
     });
-    let sockets = free.take(1000).filter_map(Result::ok).take(count);
+    let sockets = free.filter_map(Result::ok).take(count);
     let ports: Vec<_> = sockets.map(|it| it.local_addr().unwrap()).collect();
     assert_eq!(ports.len(), count);
     ports
+}
+
+/// A block of ports: it is whose who listens on its first one.
+fn block() -> TcpListener {
+    let mut firsts = (20_000..32_000).step_by(BLOCK_SIZE.into());
+    let mine = firsts.find_map(|first: u16| TcpListener::bind(("127.0.0.1", first)).ok());
+    mine.expect("a block that nobody has")
+}
+
+const BLOCK_SIZE: u16 = 100;
+
+#[test]
+fn two_runs_have_two_blocks() {
+    let (one, other) = (block(), block());
+    let first = |it: &TcpListener| it.local_addr().unwrap().port();
+    assert!(first(&one).abs_diff(first(&other)) >= BLOCK_SIZE);
 }
 
 /// A listener whose path decides who answers: `/CCFS/` is there, everything else is 404.

@@ -28,6 +28,9 @@ async fn entries_are_purged_by_ak_by_call_and_all() {
         }
         let page = page::post(admin, &format!("/cache/purge{query}")).await;
         assert_eq!(page.status, 200, "{}", page.body);
+        let answer: serde_json::Value = serde_json::from_str(&page.body).unwrap();
+        let gone = kept.iter().filter(|kept| !**kept).count();
+        assert_eq!(answer["entries"], gone, "{query}");
         for (request, kept) in requests.iter().zip(kept) {
             assert_eq!(ttl(&world.send(request).await).is_some(), kept, "{query}");
         }

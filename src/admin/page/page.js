@@ -100,7 +100,7 @@ function showNodes(status, now) {
       row.append(cell);
       return row;
     }
-    const row = cells("mono cut", "", "n", "n", "n", "n", "n", "n", "dim", "");
+    const row = cells("mono cut", "", "n", "n", "n", "n", "n", "n", "dim why", "");
     row.stateCell = row.children[1].appendChild(make("span", "state"));
     row.item = item;
     row.button = row.children[9].appendChild(drainButton(row));
@@ -113,7 +113,7 @@ function showNodes(status, now) {
     }
     const { node } = row.item = item;
     const now_ = speed(item.key, node, now);
-    const sameHost = node.socket === node.address;
+    const sameHost = !node.socket || node.socket === node.address;
     text(row.children[0], sameHost ? node.address : `${node.address} (${node.socket})`);
     row.children[0].title = row.children[0].textContent;
     style(row.stateCell, `state ${node.state}`);
@@ -125,7 +125,9 @@ function showNodes(status, now) {
     text(row.children[5], count(node.requests));
     text(row.children[6], count(node.failures));
     text(row.children[7], milliseconds(node.p50_ms));
-    text(row.children[8], node.last_error ? node.last_error.replace("_", " ") : "–");
+    const said = [node.last_error && node.last_error.replace("_", " "), node.last_cause].filter(Boolean).join(": ");
+    text(row.children[8], said || "–");
+    row.children[8].title = row.children[8].textContent;
     label(row);
     row.button.disabled = document.body.classList.contains("stale");
   };
@@ -209,7 +211,7 @@ function showAlerts(status) {
   rows(byId("alerts"), alerts, (alert) => alert.text, (alert) => make("li", "", alert.text), (item, alert) => style(item, [alert.bad && "bad", alert.text.includes("\n") && "long mono"].filter(Boolean).join(" ")));
 }
 
-const isUnwell = (node) => node.state === "down" || node.state === "ejected";
+const isUnwell = (node) => ["down", "ejected", "unresolved"].includes(node.state);
 
 function unwell(status) {
   return status.clusters.flatMap((cluster) => cluster.nodes).filter(isUnwell).length;

@@ -100,6 +100,9 @@ pub(super) struct Reply {
 impl Reply {
     /// The answer, if it is a yes.
     pub(super) fn accept(&self) -> anyhow::Result<Value> {
+        if self.status == StatusCode::UNAUTHORIZED {
+            bail!("{}\n{TOKEN_HELP}", self.words());
+        }
         if !self.status.is_success() {
             bail!("{}", self.words());
         }
@@ -163,5 +166,7 @@ fn from_environment() -> Option<String> {
         .ok()
         .filter(|token| !token.is_empty())
 }
+
+const TOKEN_HELP: &str = "give it with --token-file, or in CCFS_GATEWAY_ADMIN_TOKEN";
 
 const LARGEST: usize = 16 * 1024 * 1024;

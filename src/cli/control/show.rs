@@ -50,8 +50,32 @@ pub(super) fn status(status: &Value) -> String {
     format!("{text}\n{}\n{}", listeners(status), nodes(status))
 }
 
-/// One line for each node.
+/// What is wrong with whole clusters, then one line for each node.
 pub(super) fn nodes(status: &Value) -> String {
+    let mut warnings = String::new();
+    for cluster in list(&status["clusters"]) {
+        let name = string(&cluster["name"]);
+        // Writing to a `String` cannot fail.
+        if cluster["panic"] == true {
+            let _ = writeln!(
+                warnings,
+                "PANIC     {name}: most nodes look dead, all are tried"
+            );
+        }
+        if cluster["insecure_skip_verify"] == true {
+            let _ = writeln!(
+                warnings,
+                "INSECURE  {name}: certificates of its nodes are not verified (insecure_skip_verify)"
+            );
+        }
+    }
+    if !warnings.is_empty() {
+        warnings.push('\n');
+    }
+    warnings + &table_of_nodes(status)
+}
+
+fn table_of_nodes(status: &Value) -> String {
     let mut table = Table::new(&[
         Text("CLUSTER"),
         Text("NODE"),
@@ -67,7 +91,7 @@ pub(super) fn nodes(status: &Value) -> String {
             let (address, socket) = (string(&node["address"]), string(&node["socket"]));
             table.push([
                 string(&cluster["name"]),
-                if address == socket {
+                if address == socket || node["socket"].is_null() {
                     address
                 } else {
                     format!("{address} ({socket})")
@@ -77,7 +101,7 @@ pub(super) fn nodes(status: &Value) -> String {
                 string(&node["requests"]),
                 string(&node["failures"]),
                 number(&node["p50_ms"]),
-                string(&node["last_error"]),
+                failure(node),
             ]);
         }
     }
@@ -123,6 +147,15 @@ fn reload(last: &Value) -> String {
     }
 }
 
+/// Its class, and why.
+fn failure(node: &Value) -> String {
+    match (node["last_error"].as_str(), node["last_cause"].as_str()) {
+        (Some(class), Some(cause)) => format!("{class}: {cause}"),
+        (Some(one), None) | (None, Some(one)) => one.to_owned(),
+        (None, None) => "-".to_owned(),
+    }
+}
+
 fn list(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
@@ -156,5 +189,34 @@ fn span(seconds: u64) -> String {
         60..3600 => format!("{} min", seconds / 60),
         3600..86_400 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
         _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3600),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn trouble_of_a_whole_cluster_and_the_cause_of_a_node_are_shown() {
+        let status = json!({ "clusters": [{
+            "name": "ccfs", "panic": true, "insecure_skip_verify": true,
+            "nodes": [{
+                "address": "node.test:1", "socket": null, "state": "unresolved",
+                "last_error": "unreachable", "last_cause": "connection refused",
+            }],
+        }] });
+        let shown = nodes(&status);
+        for part in [
+            "PANIC     ccfs: ",
+            "INSECURE  ccfs: ",
+            "node.test:1  unresolved",
+            "unreachable: connection refused",
+        ] {
+            assert!(shown.contains(part), "{part}\n{shown}");
+        }
+        let well = json!({ "clusters": [{ "name": "ccfs", "panic": false, "nodes": [] }] });
+        assert!(nodes(&well).starts_with("CLUSTER"), "{}", nodes(&well));
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::tls::Material;
-use super::{or, shared, warn_if_open};
+use super::{crls, or, shared, warn_if_open};
 use crate::config::file::{self, File, Named};
 use crate::config::nearest::nearest;
 use crate::config::place::At;
@@ -264,16 +264,27 @@ fn listener_tls(
             "needs client_ca, the authorities of client certificates",
         );
     }
-    let client_ca = tls.client_ca.as_ref().map(|ca| material.roots(ca, report));
-    // A listener whose client_ca cannot be read must not come up without it.
-    let client_ca = match client_ca {
-        Some(roots) => Some(roots?),
-        None => None,
-    };
+    if let (Some(crl), None) = (&tls.client_crl, &tls.client_ca) {
+        report.error(
+            crl.span(),
+            "client_crl without client_ca",
+            "needs client_ca, the authorities whose certificates it revokes",
+        );
+    }
+    // A listener whose client_ca or client_crl cannot be read must not come up without it.
+    let (mut client_ca, mut client_crls) = (None, Vec::new());
+    if let Some(ca) = &tls.client_ca {
+        let authorities = material.roots(ca, report)?;
+        if let Some(crl) = &tls.client_crl {
+            client_crls = crls::read(crl, ca, &authorities, material.now, report)?;
+        }
+        client_ca = Some(authorities.0);
+    }
     (!certificates.is_empty()).then(|| ListenerTls {
         certificates,
         files,
         client_ca,
+        client_crls,
         client_auth: or(&tls.client_auth, Default::default()),
     })
 }

@@ -21,7 +21,7 @@ use crate::config::validity;
 pub(super) struct Material {
     provider: Arc<CryptoProvider>,
     native_roots: Option<Arc<RootCertStore>>,
-    now: SystemTime,
+    pub(super) now: SystemTime,
 }
 
 /// How the nodes of a cluster are spoken to.
@@ -94,15 +94,16 @@ impl Material {
         }
     }
 
-    /// The authorities of a PEM file.
+    /// The authorities of a PEM file, and their certificates.
     pub(super) fn roots(
         &self,
         file: &At<String>,
         report: &mut Report,
-    ) -> Option<Arc<RootCertStore>> {
+    ) -> Option<(Arc<RootCertStore>, Vec<CertificateDer<'static>>)> {
         let mut roots = RootCertStore::empty();
-        for certificate in certificates(file, report)? {
-            if let Err(error) = roots.add(certificate) {
+        let certificates = certificates(file, report)?;
+        for certificate in &certificates {
+            if let Err(error) = roots.add(certificate.clone()) {
                 report.error(
                     file.span(),
                     format!("not a certificate of an authority: {error}"),
@@ -111,7 +112,7 @@ impl Material {
                 return None;
             }
         }
-        Some(Arc::new(roots))
+        Some((Arc::new(roots), certificates))
     }
 
     /// The TLS side of a cluster; with nothing given, the roots of the system.
@@ -140,7 +141,7 @@ impl Material {
             Arc::new(NoVerification::new(Arc::clone(&self.provider)))
         } else {
             let roots = match &tls.ca {
-                Some(ca) => self.roots(ca, report),
+                Some(ca) => self.roots(ca, report).map(|(roots, _)| roots),
                 None => self.native_roots(file.map_or(fallback, |file| &file.span), report),
             };
             let roots = roots?;

@@ -115,7 +115,7 @@ fn a_certificate_that_ends_soon_is_a_warning() {
         not_after: "2026-03-31T00:00:00Z".parse().unwrap(),
     };
     let told = |now: &str| {
-        let now: jiff::Timestamp = now.parse().unwrap();
+        let now: Timestamp = now.parse().unwrap();
         certificate.told_at(now.into())
     };
     assert_eq!(told("2026-03-16T23:59:59Z"), None);

@@ -269,6 +269,7 @@ fn certificate() -> (Arc<rustls::ServerConfig>, Arc<RootCertStore>) {
         certificates: vec![Arc::new(certified)],
         files: Vec::new(),
         client_ca: None,
+        client_crls: Vec::new(),
         client_auth: ClientAuth::default(),
     };
     let ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().unwrap();

@@ -37,6 +37,7 @@ fn listener(certificates: &[&Made], client: Option<(&Made, ClientAuth)>) -> List
         certificates: certificates.iter().map(|made| made.key.clone()).collect(),
         files: Vec::new(),
         client_ca,
+        client_crls: Vec::new(),
         client_auth: client.map(|(_, auth)| auth).unwrap_or_default(),
     }
 }

@@ -159,6 +159,28 @@ async fn a_name_is_asked_again_when_its_time_is_over_and_the_last_good_answer_st
 }
 
 #[tokio::test]
+async fn a_name_that_was_never_resolved_is_shown_with_its_cause() {
+    let server = Server::start(Says::NoSuchName).await;
+    let cluster = named("nodes.test");
+    let shown = || {
+        let node = cluster.nodes(now()).remove(0);
+        let cause = node.last_cause.as_deref().unwrap_or_default().to_owned();
+        (node.state.as_str(), cause)
+    };
+    let story = async {
+        let unknown = "no such name in DNS (NXDOMAIN)".to_owned();
+        until("its cause", || shown() == ("unresolved", unknown.clone())).await;
+        server.say(Says::Addresses(ips(&[1]), 3600));
+        until("it is there", || shown() == ("up", String::new())).await;
+        assert_eq!(cluster.nodes(now()).len(), 1);
+    };
+    tokio::select! {
+        () = story => {}
+        () = watch(cluster.clone(), None, server.servers()) => unreachable!("it never ends"),
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_is_silent_is_no_answer() {
     let server = Server::start(Says::Nothing).await;
     let address = NodeAddress {

@@ -128,10 +128,7 @@ async fn a_name_is_resolved_and_a_lost_one_keeps_its_nodes() {
     let delivery = delivery(QUERY, &cluster);
     let failure = sender.whole(&delivery).await.unwrap_err();
     assert_eq!(failure.cause, Cause::NoNode, "not resolved yet");
-    watched(&cluster, None, "it is there", || {
-        !states(&cluster).is_empty()
-    })
-    .await;
+    watched(&cluster, None, "it is there", || states(&cluster) == ["up"]).await;
     sender.whole(&delivery).await.unwrap();
     assert!(!cluster.resolve(&named("localhost"), &[]));
     assert!(!cluster.resolve(&named("other"), &["127.0.0.1".parse().unwrap()]));

@@ -1,7 +1,9 @@
 //! Chromium, driven by the WebDriver protocol.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -10,25 +12,35 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
-/// One browser window of 1280x800; closed when it is dropped.
+/// One browser window of 1280x800. Closed when it is dropped, also by a panic; nothing of it stays.
 #[derive(Debug)]
 pub(super) struct Browser {
     driver: Child,
     authority: String,
+    /// Empty until there is one.
     session: String,
-    _profile: TempDir,
+    /// The profile, and whatever else the browser and its driver write.
+    folder: TempDir,
 }
 
 impl Browser {
     /// Starts it; `evil.example` is this machine there.
     pub(super) async fn start() -> Self {
-        let mut driver = Command::new("chromedriver")
+        let folder = tempfile::tempdir().unwrap();
+        let driver = Command::new("chromedriver")
             .arg("--port=0")
+            .env("TMPDIR", folder.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .expect("Debian's chromium-driver");
-        let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
+        let mut browser = Self {
+            driver,
+            authority: String::new(),
+            session: String::new(),
+            folder,
+        };
+        let mut lines = BufReader::new(browser.driver.stdout.take().unwrap()).lines();
         let port = lines
             .find_map(|line| {
                 let line = line.unwrap();
@@ -36,16 +48,11 @@ impl Browser {
                 Some(port.trim_end_matches('.').to_owned())
             })
             .expect("chromedriver says its port");
-        let profile = tempfile::tempdir().unwrap();
-        let mut browser = Self {
-            driver,
-            authority: format!("127.0.0.1:{port}"),
-            session: String::new(),
-            _profile: profile,
-        };
-        let folder = format!("--user-data-dir={}", browser._profile.path().display());
+        browser.authority = format!("127.0.0.1:{port}");
+        let profile = browser.folder.path().join("profile");
+        let profile = format!("--user-data-dir={}", profile.display());
         let mut arguments = ARGUMENTS.to_vec();
-        arguments.push(&folder);
+        arguments.push(&profile);
         let capabilities = json!({ "capabilities": { "alwaysMatch": {
             "browserName": "chrome",
             "goog:loggingPrefs": { "browser": "ALL" },
@@ -154,13 +161,60 @@ impl Browser {
 }
 
 impl Drop for Browser {
-    /// The driver takes its browser along when it is asked to end.
+    /// Only the end of its session ends a browser for sure; one whose session never came to be is
+    /// known by its folder.
     fn drop(&mut self) {
-        let pid = self.driver.id().to_string();
-        let _ = Command::new("kill").args(["-TERM", &pid]).status();
+        if !self.session.is_empty() {
+            let _ = self.end_session();
+        }
+        let _ = self.driver.kill();
         let _ = self.driver.wait();
+        let deadline = Instant::now() + PATIENCE;
+        while let left = processes_of(self.folder.path())
+            && !left.is_empty()
+        {
+            if Instant::now() > deadline {
+                let _ = Command::new("kill").arg("-KILL").args(left).status();
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }
+
+impl Browser {
+    /// Where all its files are.
+    pub(super) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Without the runtime, which may be ending too.
+    fn end_session(&self) -> std::io::Result<usize> {
+        let mut stream = std::net::TcpStream::connect(&self.authority)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        write!(
+            stream,
+            "DELETE {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+            self.session, self.authority
+        )?;
+        stream.read(&mut [0; 256])
+    }
+}
+
+/// The ids of processes that were started with this folder.
+pub(super) fn processes_of(folder: &Path) -> Vec<String> {
+    let folder = folder.to_str().unwrap().as_bytes();
+    let all = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    let names_it = |process: &std::fs::DirEntry| {
+        let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+        line.windows(folder.len()).any(|part| part == folder)
+    };
+    all.filter(names_it)
+        .map(|process| process.file_name().into_string().unwrap())
+        .collect()
+}
+
+/// For a browser to end by itself.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) const TAB: &str = "\u{e004}";
 pub(super) const ENTER: &str = "\u{e007}";

@@ -1,0 +1,97 @@
+//! Nodes that are given by a DNS name: where they are is handed in, also that nobody knows it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+use super::{Cluster, Member, Members, NodeAddress, NodeState, NodeStatus, join};
+
+impl Cluster {
+    /// The addresses that DNS has to resolve.
+    pub fn names(&self) -> impl Iterator<Item = &NodeAddress> {
+        self.settings
+            .nodes
+            .iter()
+            .map(|node| &node.address)
+            .filter(|address| address.host.parse::<IpAddr>().is_err())
+    }
+
+    /// Says where the nodes of a name are now. Those that stay keep their state; an empty answer
+    /// changes nothing, the last good one is kept. True if something changed.
+    pub fn resolve(&self, address: &NodeAddress, found: &[IpAddr]) -> bool {
+        let configured = self.settings.nodes.iter().find(|n| n.address == *address);
+        let Some(configured) = configured.filter(|_| !found.is_empty()) else {
+            return false;
+        };
+        self.unresolved().remove(address);
+        let drained = self.drained();
+        let members = self.members.load();
+        let stays =
+            |m: &&Member| m.node.address() != address || found.contains(&m.node.socket().ip());
+        let mut nodes: Vec<Member> = members.nodes.iter().filter(stays).cloned().collect();
+        let left = nodes.len() < members.nodes.len();
+        let mut joined = false;
+        for &ip in found {
+            let there = |m: &Member| m.node.address() == address && m.node.socket().ip() == ip;
+            if !nodes.iter().any(there) {
+                joined = true;
+                let node = join(address, ip, self.settings.pool.max_connections, &drained);
+                let weight = configured.weight;
+                nodes.push(Member { node, weight });
+            }
+        }
+        if left || joined {
+            self.members.store(Arc::new(Members::of(nodes)));
+        }
+        left || joined
+    }
+
+    /// Says why a name cannot be resolved. It is shown as long as no address of it is known.
+    pub fn cannot_resolve(&self, address: &NodeAddress, why: &str) {
+        self.unresolved().insert(address.clone(), why.into());
+    }
+
+    /// The names that stand for no address yet, as if they were nodes.
+    pub(super) fn nowhere(&self, members: &Members) -> Vec<NodeStatus> {
+        let is_there = |address: &NodeAddress| {
+            let mut nodes = members.nodes.iter();
+            nodes.any(|member| member.node.address() == address)
+        };
+        let absent = self
+            .settings
+            .nodes
+            .iter()
+            .filter(|node| !is_there(&node.address));
+        let drained = self.drained();
+        let reasons = self.unresolved();
+        absent
+            .map(|node| {
+                let name = node.address.to_string();
+                NodeStatus {
+                    socket: None,
+                    weight: node.weight,
+                    state: if drained.contains(&name) {
+                        NodeState::Drained
+                    } else {
+                        NodeState::Unresolved
+                    },
+                    in_flight: 0,
+                    connections: 0,
+                    requests: 0,
+                    failures: 0,
+                    tries: Default::default(),
+                    last_error: None,
+                    last_cause: reasons.get(&node.address).cloned(),
+                    ejected_for: None,
+                    address: name.into(),
+                }
+            })
+            .collect()
+    }
+
+    fn unresolved(&self) -> MutexGuard<'_, BTreeMap<NodeAddress, Arc<str>>> {
+        self.unresolved
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}

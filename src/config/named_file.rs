@@ -1,0 +1,69 @@
+//! Files that the configuration names: read whole, so nothing that has no end, and nothing that waits.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+/// Reads a regular file; links are followed.
+///
+/// # Errors
+/// It cannot be read, is no regular file (a pipe or a device could hang whoever reads it), or is too
+/// large to be a key, a certificate or a list of them.
+pub fn read_named_file(path: &Path) -> io::Result<Vec<u8>> {
+    let refused = |why: &str| io::Error::new(io::ErrorKind::InvalidInput, why);
+    // Before it is opened: to open a pipe is to wait for its other end.
+    let metadata = std::fs::metadata(path)?;
+    if metadata.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    if !metadata.is_file() {
+        return Err(refused("it is no regular file"));
+    }
+    // At once as large as it gets: what grows leaves copies of a secret behind.
+    let expected = metadata.len().min(LARGEST) + 1;
+    let mut bytes = Vec::with_capacity(usize::try_from(expected).unwrap_or_default());
+    // One more, to see that there is more: it may grow while it is read.
+    File::open(path)?
+        .take(LARGEST + 1)
+        .read_to_end(&mut bytes)?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > LARGEST) {
+        return Err(refused("it is larger than 16 MiB"));
+    }
+    Ok(bytes)
+}
+
+/// A hundred thousand access keys, or as many revoked certificates, have room.
+const LARGEST: u64 = 16 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_regular_files_of_a_sane_size_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("plain"), "text").unwrap();
+        std::os::unix::fs::symlink("plain", path("link")).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", path("endless")).unwrap();
+        let made = std::process::Command::new("mkfifo")
+            .arg(path("pipe"))
+            .status();
+        assert!(made.unwrap().success());
+        let large = File::create(path("large")).unwrap();
+        large.set_len(LARGEST + 1).unwrap();
+        assert_eq!(read_named_file(&path("link")).unwrap(), b"text");
+        for (name, told) in [
+            ("pipe", "no regular file"),
+            ("endless", "no regular file"),
+            ("large", "larger than 16 MiB"),
+            (".", "directory"),
+            ("nothing", "No such file"),
+        ] {
+            let error = read_named_file(&path(name)).unwrap_err().to_string();
+            assert!(error.contains(told), "{name}: {error}");
+        }
+        large.set_len(LARGEST).unwrap();
+        assert!(read_named_file(&path("large")).is_ok());
+    }
+}

@@ -1,0 +1,176 @@
+//! What the authorities of client certificates have revoked: PEM files to what rustls takes.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use jiff::Timestamp;
+use rustls::RootCertStore;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
+use rustls::server::WebPkiClientVerifier;
+use x509_parser::error::X509Error;
+use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::revocation_list::CertificateRevocationList;
+
+use crate::config::Crl;
+use crate::config::place::At;
+use crate::config::report::Report;
+
+/// The lists of `file`, for certificates of the `authorities`, which stand in `ca`.
+pub(super) fn read(
+    file: &At<String>,
+    ca: &At<String>,
+    authorities: &(Arc<RootCertStore>, Vec<CertificateDer<'static>>),
+    now: SystemTime,
+    report: &mut Report,
+) -> Option<Vec<Crl>> {
+    let lists = lists(file, report)?;
+    let (roots, certificates) = authorities;
+    let authorities: Vec<X509Certificate<'_>> = certificates
+        .iter()
+        .filter_map(|certificate| Some(X509Certificate::from_der(certificate).ok()?.1))
+        .collect();
+    let mut crls = Vec::new();
+    let mut covered = vec![false; authorities.len()];
+    for der in lists {
+        let Some(crl) = parse(&der) else {
+            report.error(file.span(), "not a certificate revocation list", HELP);
+            return None;
+        };
+        match issuer(&crl, &authorities) {
+            Issuer::Is(place) => covered[place] = true,
+            Issuer::Pretended => {
+                report.error(
+                    file.span(),
+                    format!("the signature of the CRL of {} is wrong", crl.issuer()),
+                    format!("must be signed by the authority of {}", ca.value),
+                );
+                return None;
+            }
+            Issuer::Unknown => report.warn(
+                file.span(),
+                format!("the CRL of {} is of no authority in client_ca", crl.issuer()),
+                "counts only for certificates under an authority of this name that clients send along",
+            ),
+        }
+        let next_update = next_update(&crl);
+        warn_if_over(file, &crl, next_update, now, report);
+        crls.push(Crl { next_update, der });
+    }
+    if !covered.contains(&true) {
+        report.error(
+            file.span(),
+            "every CRL is of another authority than client_ca",
+            format!("must hold the CRLs of the authorities in {}", ca.value),
+        );
+        return None;
+    }
+    for (authority, _) in authorities.iter().zip(&covered).filter(|(_, has)| !**has) {
+        report.warn(
+            file.span(),
+            format!(
+                "no CRL of {}, an authority in client_ca",
+                authority.subject()
+            ),
+            "needs its CRL: certificates whose revocation is unknown are refused",
+        );
+    }
+    usable(file, roots, &crls, report).then_some(crls)
+}
+
+/// Will the verifier take them? It knows no delta and no indirect lists.
+fn usable(
+    file: &At<String>,
+    roots: &Arc<RootCertStore>,
+    crls: &[Crl],
+    report: &mut Report,
+) -> bool {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider)
+        .with_crls(crls.iter().map(|crl| crl.der.clone()))
+        .build();
+    if let Err(error) = &verifier {
+        report.error(
+            file.span(),
+            format!("the CRL cannot be used: {error}"),
+            "must hold complete CRLs, version 2 (RFC 5280, 5)",
+        );
+    }
+    verifier.is_ok()
+}
+
+fn lists(
+    file: &At<String>,
+    report: &mut Report,
+) -> Option<Vec<CertificateRevocationListDer<'static>>> {
+    let pem = report.read(file)?;
+    let found: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&pem).collect();
+    match found {
+        Ok(lists) if !lists.is_empty() => Some(lists),
+        _ => {
+            report.error(file.span(), "no CRL in this file", HELP);
+            None
+        }
+    }
+}
+
+fn parse<'a>(
+    der: &'a CertificateRevocationListDer<'static>,
+) -> Option<CertificateRevocationList<'a>> {
+    let (rest, crl) = CertificateRevocationList::from_der(der).ok()?;
+    rest.is_empty().then_some(crl)
+}
+
+/// Whose list it is.
+enum Issuer {
+    /// Of the authority at this place.
+    Is(usize),
+    /// It has the name of one of them, and another's signature.
+    Pretended,
+    /// Of none of them.
+    Unknown,
+}
+
+fn issuer(crl: &CertificateRevocationList<'_>, authorities: &[X509Certificate<'_>]) -> Issuer {
+    let mut issuer = Issuer::Unknown;
+    for (place, authority) in authorities.iter().enumerate() {
+        if authority.subject().as_raw() != crl.issuer().as_raw() {
+            continue;
+        }
+        match crl.verify_signature(authority.public_key()) {
+            // Whether an unknown algorithm is right only the handshake can tell.
+            Ok(()) | Err(X509Error::SignatureUnsupportedAlgorithm) => return Issuer::Is(place),
+            // Another one of the same name, as while a key is changed, may have signed it.
+            Err(_) => issuer = Issuer::Pretended,
+        }
+    }
+    issuer
+}
+
+fn next_update(crl: &CertificateRevocationList<'_>) -> Option<Timestamp> {
+    Timestamp::from_second(crl.next_update()?.timestamp()).ok()
+}
+
+fn warn_if_over(
+    file: &At<String>,
+    crl: &CertificateRevocationList<'_>,
+    next_update: Option<Timestamp>,
+    now: SystemTime,
+    report: &mut Report,
+) {
+    let now = now
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or(Duration::ZERO)
+        .as_secs();
+    let is_over = |end: &Timestamp| i64::try_from(now).is_ok_and(|now| end.as_second() <= now);
+    if let Some(end) = next_update.filter(is_over) {
+        report.warn(
+            file.span(),
+            format!("the CRL of {} expired at {end}", crl.issuer()),
+            "must be renewed: until then its authority's certificates are refused",
+        );
+    }
+}
+
+const HELP: &str = "must hold -----BEGIN X509 CRL----- blocks, each a whole CRL";

@@ -1,0 +1,150 @@
+//! Revoked client certificates, with real handshakes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rcgen::{
+    CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType, IsCa, KeyIdMethod,
+    KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
+};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+
+use crate::certificates::Followed;
+use crate::support::{eventually, read};
+
+/// Whoever gives certificates to clients, and takes them back.
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+/// A client's certificate.
+struct Identity {
+    serial: u64,
+    certificate: CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "clients");
+        params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    fn issue(&self, serial: u64) -> Identity {
+        let mut params = CertificateParams::new(["client".to_owned()]).unwrap();
+        params.serial_number = Some(SerialNumber::from(serial));
+        let key = KeyPair::generate().unwrap();
+        Identity {
+            serial,
+            certificate: params.signed_by(&key, &self.0).unwrap().der().clone(),
+            key: PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+        }
+    }
+
+    /// The list of the revoked ones, good to the end of a year.
+    fn crl(&self, revoked: &[&Identity], year: i32) -> String {
+        let revoked = revoked.iter().map(|identity| RevokedCertParams {
+            serial_number: SerialNumber::from(identity.serial),
+            revocation_time: date_time_ymd(2024, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2024, 1, 1),
+            next_update: date_time_ymd(year, 12, 31),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.0).unwrap().pem().unwrap()
+    }
+}
+
+/// A gateway that asks for certificates of the authority, and knows what it revoked.
+async fn start(authority: &Authority, crl: &str) -> Followed {
+    Followed::start(|world, text| {
+        std::fs::write(world.file("clients.pem"), authority.0.pem()).unwrap();
+        std::fs::write(world.file("clients.crl"), crl).unwrap();
+        text.replacen(
+            "tls = { certificate = \"leaf.pem\"",
+            "tls = { client_ca = \"clients.pem\", client_crl = \"clients.crl\", \
+             client_auth = \"optional\", certificate = \"leaf.pem\"",
+            1,
+        )
+    })
+    .await
+}
+
+/// Is it let in? In TLS 1.2 the end of the handshake tells.
+async fn enters(gateway: &Followed, identity: &Identity) -> bool {
+    let mut roots = RootCertStore::empty();
+    let ca = read(&gateway.world.file("ca.pem"));
+    roots
+        .add(CertificateDer::from_pem_slice(ca.as_bytes()).unwrap())
+        .unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let client = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS12])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(vec![identity.certificate.clone()], identity.key.clone_key())
+        .unwrap();
+    let address = gateway.url.strip_prefix("https://").unwrap();
+    let tcp = tokio::net::TcpStream::connect(address).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    tokio_rustls::TlsConnector::from(Arc::new(client))
+        .connect(name, tcp)
+        .await
+        .is_ok()
+}
+
+#[tokio::test]
+async fn a_revoked_client_is_refused_and_others_are_not() {
+    let authority = Authority::new();
+    let (good, bad) = (authority.issue(1), authority.issue(2));
+    let gateway = start(&authority, &authority.crl(&[&bad], 2900)).await;
+    assert!(enters(&gateway, &good).await);
+    assert!(!enters(&gateway, &bad).await);
+}
+
+#[tokio::test]
+async fn what_only_an_old_list_tells_is_refused() {
+    let authority = Authority::new();
+    let good = authority.issue(1);
+    let gateway = start(&authority, &authority.crl(&[], 2025)).await;
+    assert!(!enters(&gateway, &good).await);
+}
+
+#[tokio::test]
+async fn a_new_list_is_followed_and_a_bad_one_keeps_the_last_good_one() {
+    let authority = Authority::new();
+    let (one, two) = (authority.issue(1), authority.issue(2));
+    let gateway = start(&authority, &authority.crl(&[], 2900)).await;
+    let file = gateway.world.file("clients.crl");
+    assert!(enters(&gateway, &one).await && enters(&gateway, &two).await);
+    std::fs::write(&file, authority.crl(&[&one], 2900)).unwrap();
+    eventually("the revocation is in force", async || {
+        !enters(&gateway, &one).await
+    })
+    .await;
+    assert!(enters(&gateway, &two).await);
+    let stranger = Authority::new();
+    for bad in ["", "no list", &stranger.crl(&[&two], 2900)] {
+        std::fs::write(&file, bad).unwrap();
+        // Long enough to be looked at more than once: nothing must come of it.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(!enters(&gateway, &one).await, "{bad:?}");
+        assert!(enters(&gateway, &two).await, "{bad:?}");
+    }
+    std::fs::write(&file, authority.crl(&[&one, &two], 2900)).unwrap();
+    eventually("a good one is taken", async || {
+        !enters(&gateway, &two).await
+    })
+    .await;
+}
