@@ -17,6 +17,7 @@ use crate::call::{Cause, Delivery};
 use crate::ccfs::Repeat;
 use crate::cluster::{Fault, Node, Pick};
 use crate::metrics::Retry;
+use crate::telemetry::TraceContext;
 
 /// A try that brought no answer.
 #[derive(Clone, Copy, Debug)]
@@ -29,13 +30,22 @@ pub(super) struct Trouble {
     pub(super) free: bool,
 }
 
-/// How far a try has come; read from outside when its time is up.
-#[derive(Debug, Default)]
+/// A try as it is seen from outside: its span, and how far it has come when its time is up.
+#[derive(Debug)]
 pub(super) struct Progress {
+    trace: TraceContext,
     sent: AtomicBool,
 }
 
 impl Progress {
+    /// Nothing is sent yet.
+    pub(super) fn begin(trace: TraceContext) -> Self {
+        Self {
+            trace,
+            sent: AtomicBool::new(false),
+        }
+    }
+
     /// May the node have got the request?
     pub(super) fn sent(&self) -> bool {
         self.sent.load(Ordering::Relaxed)
@@ -82,7 +92,8 @@ impl Upstream {
         let mut stale = false;
         loop {
             let mut lease = self.checkout(delivery, node, stale).await?;
-            let request = outgoing::request(delivery, node, now()).map_err(|error| {
+            let request = outgoing::request(delivery, node, progress.trace, now());
+            let request = request.map_err(|error| {
                 tracing::error!(%error, "a request could not be signed");
                 not_sent(Cause::NoNode)
             })?;
