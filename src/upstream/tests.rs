@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use super::*;
 use crate::call::{Authorization, Context, Delivery};
 use crate::ccfs::{self, Endpoint};
-use crate::metrics::{Metrics, Totals};
+use crate::metrics::{Metrics, Totals, Try};
 use crate::telemetry::TraceContext;
 
 mod failover;

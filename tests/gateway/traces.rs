@@ -32,7 +32,7 @@ async fn world(collector: &Collector, sample: &str) -> World {
 
 /// The `traceparent` that each request to a node carried: trace, span, flags.
 fn told(world: &World) -> Vec<(String, String, String)> {
-    let requests = world.nodes.iter().flat_map(|node| node.requests());
+    let requests = world.received().into_iter();
     let values = requests.map(|request| request.header("traceparent").unwrap().to_owned());
     let split = |value: String| {
         let parts: Vec<_> = value.split('-').map(str::to_owned).collect();
