@@ -54,7 +54,7 @@ pub(super) struct File {
     /// The admin listener.
     #[serde(default)]
     pub(super) admin: Admin,
-    /// Log and access log.
+    /// Log, access log, traces.
     #[serde(default)]
     pub(super) telemetry: Telemetry,
     /// Workers and the end.

@@ -33,7 +33,7 @@ pub(super) fn resolve(file: &file::Telemetry, report: &mut Report) -> Telemetry 
             Some(path) => AccessLog::File(report.path(path)),
         },
         otlp_endpoint: collector(&file.otlp_endpoint, report),
-        sample: share(&file.sample, report),
+        sample: or(&file.sample, 0.01),
     }
 }
 
@@ -78,17 +78,4 @@ fn check_endpoint(url: &str) -> Result<(), &'static str> {
     } else {
         Err(FORM)
     }
-}
-
-fn share(file: &Key<f64>, report: &mut Report) -> f64 {
-    if let Some(written) = file
-        && !(0.0..=1.0).contains(&written.value)
-    {
-        report.error(
-            written.span(),
-            "not a share",
-            "must be from 0.0 (none) to 1.0 (every request)",
-        );
-    }
-    or(file, 0.01)
 }
