@@ -9,7 +9,7 @@ use http::HeaderName;
 use crate::collector::{Collector, Manner, Place, Seen};
 use crate::page;
 use crate::process::{Process, command};
-use crate::support::{SHANGHAI, STRANGER, Setup, World, eventually, read, signed};
+use crate::support::{SHANGHAI, STRANGER, Setup, World, eventually, read, signed, trusting};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CALLER: &str = "b7ad6b7169203331";
@@ -263,12 +263,23 @@ async fn a_share_of_1_records_all_but_what_its_caller_does_not() {
     let unrecorded = traced(world.recording("trace-10"), false);
     world.send(&signed(unrecorded, SHANGHAI)).await;
     assert_eq!(told(&world)[0].2, "01");
-    assert!(world.end().await.complete);
-    // Nobody waited: what had not set out yet was carried at the end.
+    world.end().await;
     let seen = collector.seen();
     let ids: Vec<_> = seen.iter().map(|it| it.get("gw.call_id")).collect();
     assert_eq!(ids, ["", "trace-9"]);
     assert_eq!(seen[1].parent(), "");
+}
+
+#[tokio::test]
+async fn what_has_not_set_out_is_carried_at_the_end() {
+    let collector = Collector::start();
+    let mut world = world(&collector, "1.0").await;
+    // It keeps no connection, so that the end has nothing to wait for.
+    let client = trusting(&world.file(""));
+    let request = signed(world.recording("trace-14"), SHANGHAI);
+    assert_eq!(client.send(&request).await.unwrap().status, 200);
+    assert!(world.end().await.complete);
+    assert_eq!(collector.seen().len(), 2);
 }
 
 #[tokio::test]
