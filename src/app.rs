@@ -70,6 +70,7 @@ pub struct App {
     reloads: Arc<Reloads>,
     open_ports: Arc<Ports>,
     log: Option<telemetry::AccessLog>,
+    traces: Option<telemetry::Exporter>,
     manager: Manager,
     voice: Voice,
     watchdog: Option<Watchdog>,
@@ -110,6 +111,9 @@ pub enum StartError {
     /// The access log.
     #[error("the access log cannot be opened: {0}")]
     AccessLog(io::Error),
+    /// The collector of traces.
+    #[error("traces cannot be exported: {0}")]
+    Traces(telemetry::CollectorError),
     /// TLS.
     #[error("TLS of listener {0} cannot be set up: {1}")]
     Tls(Arc<str>, TlsError),
@@ -153,6 +157,7 @@ impl App {
             addresses: ArcSwap::from_pointee(Addresses::new(config.limits.per_address)),
         });
         let control = metrics.shard();
+        let traces = open_traces(&config.telemetry, &control).map_err(StartError::Traces)?;
         let tickets = serving::Tickets::new();
         let mut app = Self {
             follower,
@@ -160,7 +165,7 @@ impl App {
             tickets: Arc::new(
                 tickets.map_err(|error| StartError::Tls("(any)".into(), error.into()))?,
             ),
-            workers: Workers::start(&config, &shared, &metrics, log.as_ref())
+            workers: Workers::start(&config, &shared, &metrics, log.as_ref(), traces.as_ref())
                 .map_err(StartError::Worker)?,
             config: Arc::new(ArcSwap::from_pointee(config)),
             source,
@@ -176,6 +181,7 @@ impl App {
             reloads: Arc::default(),
             open_ports: Arc::default(),
             log,
+            traces,
             voice: manager.voice(),
             manager,
             watchdog: None,
@@ -339,6 +345,17 @@ fn open_log(settings: &config::Telemetry) -> io::Result<Option<telemetry::Access
         AccessLog::Stderr => telemetry::Destination::Stderr,
     };
     telemetry::AccessLog::open(destination).map(Some)
+}
+
+fn open_traces(
+    settings: &config::Telemetry,
+    metrics: &Arc<Shard>,
+) -> Result<Option<telemetry::Exporter>, telemetry::CollectorError> {
+    let endpoint = settings.otlp_endpoint.as_deref();
+    let share = telemetry::Share::of(settings.sample);
+    endpoint
+        .map(|endpoint| telemetry::Exporter::start(endpoint, share, metrics.clone()))
+        .transpose()
 }
 
 #[expect(clippy::disallowed_methods, reason = "when the program started")]

@@ -13,6 +13,7 @@ use http_body_util::combinators::BoxBody;
 use crate::auth::{AccessKey, Caller};
 use crate::ccfs::{Endpoint, Json, Payload};
 use crate::cluster::Cluster;
+use crate::telemetry::TraceContext;
 
 /// A verified, normalized request: it may be delivered, and its answer may be cached for its caller.
 #[derive(Debug)]
@@ -112,8 +113,8 @@ pub struct Context {
     pub client: IpAddr,
     /// `X-Request-Id`, as answered to the client.
     pub request_id: Arc<str>,
-    /// The `traceparent` of the gateway's own span.
-    pub traceparent: Arc<str>,
+    /// The gateway's own span.
+    pub trace: TraceContext,
 }
 
 /// A JSON answer, read whole.

@@ -56,7 +56,7 @@ pub struct Config {
     pub limits: Limits,
     /// The admin listener.
     pub admin: Admin,
-    /// Log, access log.
+    /// Log, access log, traces.
     pub telemetry: Telemetry,
     /// Workers and the end.
     pub server: Server,
@@ -331,13 +331,18 @@ impl std::fmt::Debug for AdminToken {
     }
 }
 
-/// Log and access log.
-#[derive(Clone, Debug, Eq, PartialEq)]
+/// Log, access log, traces.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Telemetry {
     /// `error` to `trace`.
     pub log_level: tracing::Level,
     /// Where the access log goes.
     pub access_log: AccessLog,
+    /// The collector of OpenTelemetry traces, `http://host:port` or `https://host:port`; `None`
+    /// records no trace.
+    pub otlp_endpoint: Option<String>,
+    /// The share of the traces begun here that is recorded, from 0 to 1.
+    pub sample: f64,
 }
 
 /// Where the access log goes.

@@ -109,6 +109,7 @@ impl Gateway {
         let aim = front.aim(&head)?;
         exchange.record.route = aim.route;
         let endpoint = aim.endpoint;
+        exchange.record.interface = (!endpoint.is_unlisted()).then_some(endpoint.name);
         exchange.record.cluster = Some(aim.cluster.settings().name.clone());
 
         let intake = intake::Limits::of(&snapshot.limits, endpoint);

@@ -16,7 +16,7 @@ mod tries;
 pub use families::{
     AccessLogLines, Answered, Auth, CacheVerdict, CodeClass, ConnectionEnded, Decision, Family,
     Handshake, Label, Limited, Malformed, Refresh, ResultClass, Retry, RetryBudget, Shadow, Shed,
-    Try, ValidationReject,
+    TraceSpans, Try, ValidationReject,
 };
 pub use histogram::{BUCKETS_MS, Histogram};
 pub use routes::{Ended, Route, RouteTotals, Routes};
@@ -82,8 +82,13 @@ impl Shard {
 
     /// Counts one.
     pub fn count(&self, label: impl Label) {
+        self.count_many(label, 1);
+    }
+
+    /// Counts `many` at once.
+    pub fn count_many(&self, label: impl Label, many: u64) {
         if let Some(counter) = self.counters.get(label.slot()) {
-            counter.fetch_add(1, Ordering::Relaxed);
+            counter.fetch_add(many, Ordering::Relaxed);
         }
     }
 

@@ -14,11 +14,22 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
 mod access_log;
+mod exporter;
 mod line;
+#[cfg(feature = "otlp")]
+mod otlp;
+#[cfg(not(feature = "otlp"))]
+#[path = "telemetry/no_otlp.rs"]
+mod otlp;
+mod request_span;
+mod span;
 mod trace;
 
 pub use access_log::{AccessLog, Destination, Lines};
-pub use trace::TraceContext;
+pub use exporter::Exporter;
+pub use otlp::CollectorError;
+pub use span::{Attributes, Kind, Span, Spans, Value, method_name};
+pub use trace::{Share, TraceContext};
 
 use crate::metrics::{Answered, CacheVerdict, Ended, Route, Shard};
 
@@ -45,6 +56,8 @@ pub fn install(level: tracing::Level) {
 pub struct Sink {
     /// Lines of the access log; `None` if it is off.
     pub lines: Option<Arc<Lines>>,
+    /// Spans of recorded traces; `None` if they go nowhere.
+    pub spans: Option<Arc<Spans>>,
     /// The worker's counters.
     pub metrics: Arc<Shard>,
 }
@@ -66,6 +79,8 @@ pub struct Record {
     pub client: IpAddr,
     /// TLS version.
     pub tls: Option<&'static str>,
+    /// The CC-FS interface, by the tail of its path; nothing for a path that is none's.
+    pub interface: Option<&'static str>,
     /// As asked; nothing when the head was not legal.
     pub method: Option<Method>,
     /// Only its path is ever written.
@@ -130,6 +145,7 @@ impl Record {
         started_at: Timestamp,
         request_id: HeaderValue,
     ) -> Self {
+        let share = sink.spans.as_ref().map_or(Share::NONE, |it| it.share());
         Self {
             sink,
             started: Instant::now(),
@@ -139,12 +155,13 @@ impl Record {
             port: origin.port,
             client: origin.client,
             tls: origin.tls,
+            interface: None,
             method: None,
             uri: None,
             version: Version::HTTP_11,
             user_agent: None,
             request_id,
-            trace: TraceContext::begin(),
+            trace: TraceContext::begin(share),
             access_key: None,
             call_id: None,
             cluster: None,
@@ -186,6 +203,11 @@ impl Drop for Record {
         if let Some(lines) = &self.sink.lines {
             let written = lines.write(|buffer| line::write(buffer, self, elapsed));
             self.sink.metrics.count(written);
+        }
+        if let Some(spans) = &self.sink.spans
+            && self.trace.is_sampled()
+        {
+            spans.push(request_span::of(self, elapsed));
         }
     }
 }

@@ -20,14 +20,15 @@ use http_body_util::{BodyExt, Full};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::call::{Cause, Delivery, Failure, StreamReply, WholeReply};
-use crate::ccfs::Verdict;
 use crate::cluster::{Change, Cluster, Fault, Node, Outcome, Pick};
-use crate::metrics::{ResultClass, Retry, RetryBudget, Shard, Try};
+use crate::metrics::{Retry, RetryBudget, Shard};
+use crate::telemetry::Spans;
 
 mod answer;
 mod attempt;
 mod body;
 mod connect;
+mod counted;
 mod course;
 mod names;
 mod outgoing;
@@ -41,6 +42,7 @@ pub use probe::watch_cluster;
 
 use answer::{Answer, AnswerBody, Judgement};
 use attempt::{Progress, Trouble};
+use counted::Counted;
 use course::Course;
 use pool::Pool;
 use why::Why;
@@ -50,6 +52,7 @@ use why::Why;
 pub struct Upstream {
     settings: UpstreamSettings,
     metrics: Arc<Shard>,
+    spans: Option<Arc<Spans>>,
     pool: Arc<Pool>,
 }
 
@@ -63,11 +66,12 @@ pub struct UpstreamSettings {
 }
 
 impl Upstream {
-    /// An upstream without connections yet.
-    pub fn new(settings: UpstreamSettings, metrics: Arc<Shard>) -> Self {
+    /// An upstream without connections yet. `spans` takes a span for each try of a recorded trace.
+    pub fn new(settings: UpstreamSettings, metrics: Arc<Shard>, spans: Option<Arc<Spans>>) -> Self {
         Self {
             settings,
             metrics,
+            spans,
             pool: Arc::default(),
         }
     }
@@ -173,8 +177,8 @@ impl Upstream {
         }
         let began = Instant::now();
         let per_try = delivery.cluster.settings().timeouts.per_try;
-        let mut counted = Counted::new(&self.metrics, &node, began);
-        let progress = Progress::default();
+        let mut counted = Counted::begin(self, course, &node, began);
+        let progress = Progress::begin(counted.trace());
         let mut attempt = std::pin::pin!(self.attempt(delivery, pick, reading, &progress));
         let waiting = Waiting {
             node: &node,
@@ -190,7 +194,7 @@ impl Upstream {
             Err(trouble) if trouble.cause == Cause::Timeout && began.elapsed() < per_try => None,
             Err(trouble) => fault(trouble.cause).map(Outcome::Failure),
         };
-        counted.end(label(&result), result.as_ref().ok().and_then(said));
+        counted.end(&result);
         if let Some(outcome) = outcome {
             report(&delivery.cluster, &node, outcome, || match &result {
                 Ok(answer) => why::of_answer(answer.status, answer.json.as_deref()),
@@ -265,50 +269,6 @@ enum Reading {
     Whole,
 }
 
-/// Counts a try once: as it ended, or as cancelled when it is dropped before.
-struct Counted<'a> {
-    metrics: &'a Shard,
-    node: &'a Node,
-    began: Instant,
-    done: bool,
-}
-
-impl<'a> Counted<'a> {
-    fn new(metrics: &'a Shard, node: &'a Node, began: Instant) -> Self {
-        Self {
-            metrics,
-            node,
-            began,
-            done: false,
-        }
-    }
-
-    fn end(&mut self, label: Try, said: Option<ResultClass>) {
-        if !std::mem::replace(&mut self.done, true) {
-            self.metrics.count(label);
-            let elapsed = self.began.elapsed();
-            self.node.tries().count(self.metrics, label, said, elapsed);
-        }
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.end(Try::Cancelled, None);
-    }
-}
-
-/// What the node said, where it is JSON and was read.
-fn said(answer: &Answer) -> Option<ResultClass> {
-    let json = answer.json.as_ref()?;
-    Some(match json.verdict() {
-        Verdict::Busy => ResultClass::FlowControl,
-        Verdict::NoData => ResultClass::NoData,
-        Verdict::Other if json.result_code.as_deref() == Some("0") => ResultClass::Success,
-        Verdict::Other => ResultClass::Other,
-    })
-}
-
 /// Tells the cluster what a try or a probe showed, and the log what that changed. `why` is asked for
 /// failures only.
 fn report(cluster: &Cluster, node: &Node, outcome: Outcome, why: impl FnOnce() -> Why) {
@@ -340,23 +300,6 @@ fn fault(cause: Cause) -> Option<Fault> {
         Cause::NoNode => None,
         Cause::Timeout => Some(Fault::Timeout),
         Cause::Unreachable => Some(Fault::Unreachable),
-    }
-}
-
-fn label(result: &Result<Answer, Trouble>) -> Try {
-    match result {
-        Ok(answer) => match answer.judgement {
-            Judgement::Busy => Try::Busy,
-            _ if answer.status.is_server_error() => Try::ServerError,
-            Judgement::Unable => Try::ServerError,
-            Judgement::Final => Try::Ok,
-        },
-        Err(trouble) => match trouble.cause {
-            Cause::Broken => Try::Broken,
-            Cause::Garbage => Try::Garbage,
-            Cause::NoNode | Cause::Unreachable => Try::Unreachable,
-            Cause::Timeout => Try::Timeout,
-        },
     }
 }
 

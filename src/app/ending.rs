@@ -142,10 +142,11 @@ impl App {
             }
             finish(&all, server.grace).await
         };
-        let complete = tokio::select! {
-            complete = finished => complete,
-            () = second_signal(&mut self.orders.1, self.log.as_ref(), first) => false,
-            () = tell(self.voice, &self.shared) => false,
+        let grace_ends = Instant::now() + server.drain_delay + server.grace;
+        let (complete, in_a_hurry) = tokio::select! {
+            complete = finished => (complete, false),
+            () = second_signal(&mut self.orders.1, self.log.as_ref(), first) => (false, true),
+            () = tell(self.voice, &self.shared) => (false, false),
         };
         if !complete {
             let connections = self.workers.connections();
@@ -162,6 +163,12 @@ impl App {
         }
         self.watchdog = None;
         self.workers.stop();
+        if let Some(traces) = self.traces.take()
+            && !in_a_hurry
+        {
+            let left = grace_ends.saturating_duration_since(Instant::now());
+            traces.finish(left.clamp(FORCED, FLUSH)).await;
+        }
         tracing::info!(complete, "ended");
         Report { complete }
     }
@@ -203,6 +210,9 @@ const NOTICE: Duration = Duration::from_millis(500);
 
 /// How long dropping what is left may take.
 const FORCED: Duration = Duration::from_secs(1);
+
+/// How long the last spans may be on their way to a collector, within what is left of `grace`.
+const FLUSH: Duration = Duration::from_secs(5);
 
 /// Between two words to the service manager.
 const TELL_EVERY: Duration = Duration::from_secs(5);

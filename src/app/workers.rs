@@ -49,6 +49,7 @@ impl Workers {
         shared: &Arc<Shared>,
         metrics: &Metrics,
         log: Option<&telemetry::AccessLog>,
+        traces: Option<&telemetry::Exporter>,
     ) -> io::Result<Self> {
         let settings = UpstreamSettings {
             max_answer: config.limits.max_answer,
@@ -58,9 +59,11 @@ impl Workers {
         for index in 0..config.server.workers {
             let runtime = Builder::new_current_thread().enable_all().build()?;
             let shard = metrics.shard();
-            let upstream = Arc::new(Upstream::new(settings, shard.clone()));
+            let spans = traces.map(|traces| traces.spans(shard.clone()));
+            let upstream = Arc::new(Upstream::new(settings, shard.clone(), spans.clone()));
             let sink = Sink {
                 lines: log.map(telemetry::AccessLog::lines),
+                spans,
                 metrics: shard.clone(),
             };
             all.push(Worker {

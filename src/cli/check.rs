@@ -107,6 +107,15 @@ fn summary(config: &Config, out: &mut dyn Write) -> io::Result<()> {
         text(&limits["max_body_size"]),
         text(&limits["max_upload_size"])
     )?;
+    admin_lines(config, out)?;
+    if let Some(endpoint) = &config.telemetry.otlp_endpoint {
+        let sample = config.telemetry.sample;
+        writeln!(out, "traces to {endpoint}, share {sample}")?;
+    }
+    writeln!(out, "server: {} workers", config.server.workers)
+}
+
+fn admin_lines(config: &Config, out: &mut dyn Write) -> io::Result<()> {
     match config.admin.bind {
         Some(bind) => writeln!(
             out,
@@ -122,7 +131,7 @@ fn summary(config: &Config, out: &mut dyn Write) -> io::Result<()> {
     if let Some(tls) = &config.admin.tls {
         certificate_lines(tls, out)?;
     }
-    writeln!(out, "server: {} workers", config.server.workers)
+    Ok(())
 }
 
 fn listener_lines(listener: &Listener, out: &mut dyn Write) -> io::Result<()> {

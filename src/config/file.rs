@@ -54,7 +54,7 @@ pub(super) struct File {
     /// The admin listener.
     #[serde(default)]
     pub(super) admin: Admin,
-    /// Log and access log.
+    /// Log, access log, traces.
     #[serde(default)]
     pub(super) telemetry: Telemetry,
     /// Workers and the end.
@@ -319,7 +319,7 @@ pub(super) struct Admin {
     pub(super) tls: Option<At<ListenerTls>>,
 }
 
-/// Log and access log.
+/// Log, access log, traces.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Telemetry {
@@ -327,9 +327,10 @@ pub(super) struct Telemetry {
     pub(super) log_level: Key<LogLevel>,
     /// "stderr", "off", or a file. Needs a restart.
     pub(super) access_log: Key<String>,
-    /// Where traces go (not supported by this version yet).
+    /// The collector of OpenTelemetry traces (OTLP over gRPC), e.g. `http://127.0.0.1:4317`. Needs a
+    /// restart.
     pub(super) otlp_endpoint: Key<String>,
-    /// The share of requests that is traced, 0.0 to 1.0 (not supported by this version yet).
+    /// The share of the traces begun here that is recorded, 0.0 to 1.0. Needs a restart.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub(super) sample: Key<f64>,
 }

@@ -30,6 +30,8 @@ pub(super) fn masked(config: &Config) -> Value {
                 AccessLog::Off => "off".into(),
                 AccessLog::Stderr => "stderr".into(),
             },
+            "otlp_endpoint": config.telemetry.otlp_endpoint,
+            "sample": config.telemetry.sample,
         },
         "server": {
             "workers": server.workers,

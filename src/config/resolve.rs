@@ -6,6 +6,7 @@ mod clusters;
 mod crls;
 mod listeners;
 mod settings;
+mod telemetry;
 mod tls;
 
 use std::collections::BTreeSet;
@@ -47,7 +48,7 @@ pub(super) fn resolve(
         cache: settings::cache(&file.cache, &mut report),
         limits: settings::limits(&file.limits, &mut report),
         admin: Default::default(),
-        telemetry: settings::telemetry(&file.telemetry, &mut report),
+        telemetry: telemetry::resolve(&file.telemetry, &mut report),
         server: settings::server(&file.server),
         files: Vec::new(),
     };
@@ -162,27 +163,6 @@ fn refuse_what_is_to_come(file: &File, report: &mut Report) {
             shared.span(),
             format!("[shared] is {to_come}"),
             "leave it out: every replica has its own cache and limits",
-        );
-    }
-    if let Some(endpoint) = &file.telemetry.otlp_endpoint {
-        report.error(
-            endpoint.span(),
-            format!("otlp_endpoint is {to_come}"),
-            "leave it out",
-        );
-        if !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
-            report.error(
-                endpoint.span(),
-                "not a URL of a collector",
-                "must begin with http:// or https://",
-            );
-        }
-    }
-    if let Some(sample) = &file.telemetry.sample {
-        report.error(
-            sample.span(),
-            format!("sample is {to_come}"),
-            "leave it out",
         );
     }
 }

@@ -150,7 +150,7 @@ impl Exchange {
         Context {
             client: self.record.client.to_canonical(),
             request_id: self.record.request_id.to_str().unwrap_or_default().into(),
-            traceparent: self.record.trace.to_string().into(),
+            trace: self.record.trace,
         }
     }
 

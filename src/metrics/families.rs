@@ -234,6 +234,15 @@ families! {
         /// Dropped because the writer could not keep up.
         Dropped = "dropped",
     }
+    /// Spans of recorded traces.
+    TraceSpans("trace_spans", "Spans of recorded traces by what became of them", "result") {
+        /// Taken by the collector.
+        Exported = "exported",
+        /// Dropped because too many were waiting.
+        Dropped = "dropped",
+        /// Lost because the collector did not take them.
+        Failed = "failed",
+    }
     /// Retries.
     Retry("upstream_retries", "Repetitions of a request, by what had become of the try before", "reason") {
         /// The connection ended before the answer did.

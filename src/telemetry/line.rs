@@ -103,7 +103,8 @@ impl<'a> Line<'a> {
     }
 }
 
-fn version(version: Version) -> &'static str {
+/// The version of HTTP, as OpenTelemetry writes it.
+pub(super) fn version(version: Version) -> &'static str {
     match version {
         Version::HTTP_10 => "1.0",
         Version::HTTP_2 => "2",

@@ -1,23 +1,28 @@
-//! W3C trace context: continued from a valid `traceparent`, or begun.
+//! W3C trace context: continued from a valid `traceparent`, or begun; and which traces are recorded.
 
 use std::fmt;
 
-/// Trace id, span id and flags of the gateway's part of a trace (W3C Trace Context, level 1).
+/// Trace id, span id and flags of one span of the gateway's part of a trace (W3C Trace Context,
+/// level 1), and which span it came from.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct TraceContext {
     trace: u128,
     span: u64,
+    /// 0 if the trace begins here.
+    parent: u64,
     flags: u8,
 }
 
 impl TraceContext {
-    /// A new trace.
-    pub fn begin() -> Self {
+    /// A new trace, recorded if `share` says so.
+    pub fn begin(share: Share) -> Self {
         // Zero is the one invalid value of both ids.
+        let trace = rand::random::<u128>().max(1);
         Self {
-            trace: rand::random::<u128>().max(1),
+            trace,
             span: rand::random::<u64>().max(1),
-            flags: 0,
+            parent: 0,
+            flags: u8::from(share.holds(trace)),
         }
     }
 
@@ -33,13 +38,43 @@ impl TraceContext {
         }
         lower_hex(version, 2)?;
         let trace = lower_hex(trace, 32).filter(|&id| id != 0)?;
-        lower_hex(parent, 16).filter(|&id| id != 0)?;
+        let parent = lower_hex(parent, 16).filter(|&id| id != 0)?;
         let flags = u8::try_from(lower_hex(flags, 2)?).ok()?;
         Some(Self {
             trace,
             span: rand::random::<u64>().max(1),
-            flags: flags & 1,
+            parent: u64::try_from(parent).ok()?,
+            flags: flags & SAMPLED,
         })
+    }
+
+    /// A span that tests know.
+    #[cfg(test)]
+    pub(crate) const FOR_TEST: Self = Self {
+        trace: 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736,
+        span: 0x00f0_67aa_0ba9_02b7,
+        parent: 0,
+        flags: SAMPLED,
+    };
+
+    /// A new span below this one.
+    #[must_use]
+    pub fn child(&self) -> Self {
+        Self {
+            span: rand::random::<u64>().max(1),
+            parent: self.span,
+            ..*self
+        }
+    }
+
+    /// Is the trace recorded?
+    pub fn is_sampled(&self) -> bool {
+        self.flags & SAMPLED != 0
+    }
+
+    /// Trace, span and the span it came from, which is 0 where a trace begins.
+    pub fn ids(&self) -> (u128, u64, u64) {
+        (self.trace, self.span, self.parent)
     }
 
     /// The trace id, 32 hex digits.
@@ -52,6 +87,34 @@ impl TraceContext {
     pub fn span_id(&self) -> impl fmt::Display + use<> {
         let span = self.span;
         fmt::from_fn(move |f| write!(f, "{span:016x}"))
+    }
+}
+
+/// The share of the traces begun here that is recorded. Judged by the trace id alone, so that all who
+/// know the share agree on a trace.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Share(u64);
+
+impl Share {
+    /// No trace.
+    pub const NONE: Self = Self(0);
+
+    /// From 0.0, none, to 1.0, all; what lies outside is taken for the nearer end.
+    pub fn of(share: f64) -> Self {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "from 0 to 2^63 by then"
+        )]
+        let bound = (share.clamp(0.0, 1.0) * RANDOM_RANGE) as u64;
+        Self(bound)
+    }
+
+    fn holds(self, trace: u128) -> bool {
+        // The right half of a trace id is the one that is sure to be random.
+        #[expect(clippy::cast_possible_truncation, reason = "the right half")]
+        let random = trace as u64 >> 1;
+        random < self.0
     }
 }
 
@@ -73,6 +136,12 @@ fn lower_hex(text: &str, digits: usize) -> Option<u128> {
     hex.then(|| u128::from_str_radix(text, 16).ok())?
 }
 
+/// The one flag of level 1 that we know.
+const SAMPLED: u8 = 1;
+
+/// How many values the random part of a trace id has that is looked at.
+const RANDOM_RANGE: f64 = (1_u64 << 63) as f64;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,6 +159,26 @@ mod tests {
             text.ends_with("-01") && !text.contains("00f067aa0ba902b7"),
             "{text}"
         );
+        assert!(context.is_sampled());
+        let (trace, span, from) = context.ids();
+        assert_eq!(from, 0x00f0_67aa_0ba9_02b7);
+        let child = context.child();
+        assert!(child.is_sampled());
+        assert_eq!((child.ids().0, child.ids().2), (trace, span));
+        assert_ne!(child.ids().1, span);
+    }
+
+    #[test]
+    fn the_share_of_recorded_traces_is_as_configured() {
+        let recorded = |share| {
+            let begun = (0..10_000).map(|_| TraceContext::begin(Share::of(share)));
+            begun.filter(TraceContext::is_sampled).count()
+        };
+        assert_eq!(recorded(0.0), 0);
+        assert_eq!(recorded(1.0), 10_000);
+        // Ten standard deviations.
+        assert!((2_000..3_000).contains(&recorded(0.25)));
+        assert!(!TraceContext::begin(Share::NONE).is_sampled());
     }
 
     #[test]

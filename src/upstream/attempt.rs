@@ -19,6 +19,7 @@ use crate::call::{Cause, Delivery};
 use crate::ccfs::Repeat;
 use crate::cluster::{Node, Pick};
 use crate::metrics::Retry;
+use crate::telemetry::TraceContext;
 
 /// A try that brought no answer.
 #[derive(Clone, Copy, Debug)]
@@ -31,15 +32,25 @@ pub(super) struct Trouble {
     pub(super) free: bool,
 }
 
-/// How far a try has come; read from outside when its time is up.
-#[derive(Debug, Default)]
+/// A try as it is seen from outside: its span, and how far it has come when its time is up.
+#[derive(Debug)]
 pub(super) struct Progress {
+    trace: TraceContext,
     sent: AtomicBool,
     /// Why it failed, where more is known than the [`Cause`].
     why: Mutex<Option<Why>>,
 }
 
 impl Progress {
+    /// Nothing is sent yet.
+    pub(super) fn begin(trace: TraceContext) -> Self {
+        Self {
+            trace,
+            sent: AtomicBool::new(false),
+            why: Mutex::new(None),
+        }
+    }
+
     /// May the node have got the request?
     pub(super) fn sent(&self) -> bool {
         self.sent.load(Ordering::Relaxed)
@@ -96,7 +107,8 @@ impl Upstream {
         let mut stale = false;
         loop {
             let mut lease = self.checkout(delivery, node, stale, progress).await?;
-            let request = outgoing::request(delivery, node, now()).map_err(|error| {
+            let request = outgoing::request(delivery, node, progress.trace, now());
+            let request = request.map_err(|error| {
                 tracing::error!(%error, "a request could not be signed");
                 not_sent(Cause::NoNode)
             })?;

@@ -16,18 +16,21 @@ use crate::auth::{self, AuthError, Caller, Signable};
 use crate::call::{Authorization, Delivery};
 use crate::ccfs::{Answer, Body};
 use crate::cluster::{HostPolicy, Node};
+use crate::telemetry::TraceContext;
 
-/// The request as `node` gets it, signed at `now` if it has to be signed again.
+/// The request as `node` gets it, as a part of the span `trace`, signed at `now` if it has to be
+/// signed again.
 pub(super) fn request(
     delivery: &Delivery,
     node: &Node,
+    trace: TraceContext,
     now: Timestamp,
 ) -> Result<Request<Full<Bytes>>, AuthError> {
     let names = signed_names(&delivery.headers);
     let mut headers = end_to_end(delivery, names);
     let replaced = set_host(delivery, node, &mut headers);
     set_content_length(delivery, names, &mut headers);
-    add_context(delivery, names, &mut headers);
+    add_context(delivery, names, trace, &mut headers);
     if let Some(caller) = signer(delivery, names, replaced) {
         sign(delivery, caller, names, now, &mut headers)?;
     }
@@ -210,7 +213,7 @@ fn sign(
 }
 
 /// What the gateway says of the request, except where the client signed something else.
-fn add_context(delivery: &Delivery, names: &str, headers: &mut HeaderMap) {
+fn add_context(delivery: &Delivery, names: &str, trace: TraceContext, headers: &mut HeaderMap) {
     let context = &delivery.context;
     let mut set = |name: HeaderName, value: Option<HeaderValue>| {
         let kept = is_signed(names, &name) && !is_identity(name.as_str());
@@ -223,7 +226,7 @@ fn add_context(delivery: &Delivery, names: &str, headers: &mut HeaderMap) {
     set(X_FORWARDED_PROTO, Some(HeaderValue::from_static("https")));
     set(X_FORWARDED_HOST, delivery.headers.get(HOST).cloned());
     set(X_REQUEST_ID, text(&context.request_id));
-    set(TRACEPARENT, text(&context.traceparent));
+    set(TRACEPARENT, text(&trace.to_string()));
     if !is_signed(names, &VIA) {
         headers.append(VIA, HeaderValue::from_static("1.1 ccfs-gateway"));
     }

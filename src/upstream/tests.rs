@@ -10,7 +10,8 @@ use http::{HeaderMap, HeaderValue, Method};
 use super::*;
 use crate::call::{Authorization, Context, Delivery};
 use crate::ccfs::{self, Endpoint};
-use crate::metrics::{Metrics, Totals};
+use crate::metrics::{Metrics, Totals, Try};
+use crate::telemetry::TraceContext;
 
 mod causes;
 mod failover;
@@ -33,7 +34,7 @@ impl Sender {
             max_answer: 64 * 1024,
             min_receive_rate: 4096,
         };
-        let upstream = Upstream::new(settings, metrics.shard());
+        let upstream = Upstream::new(settings, metrics.shard(), None);
         Self { upstream, metrics }
     }
 
@@ -77,7 +78,7 @@ pub(super) fn delivery(name: &str, cluster: &Arc<Cluster>) -> Delivery {
         context: Context {
             client: "192.0.2.7".parse().unwrap(),
             request_id: "req-1".into(),
-            traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into(),
+            trace: TraceContext::FOR_TEST,
         },
     }
 }

@@ -19,6 +19,8 @@ mod browser;
 mod cache;
 mod certificates;
 mod clocks;
+#[cfg(feature = "otlp")]
+mod collector;
 mod commands;
 mod commands_at_work;
 mod config;
@@ -63,4 +65,6 @@ mod strangers;
 mod streams;
 mod support;
 mod systemd;
+#[cfg(feature = "otlp")]
+mod traces;
 mod traffic;

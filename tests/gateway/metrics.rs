@@ -203,6 +203,7 @@ const FAMILIES: &[(&str, &str)] = &[
     ("shed", "counter"),
     ("panics", "counter"),
     ("draining", "gauge"),
+    ("trace_spans", "counter"),
 ];
 
 /// An exposition that was checked against the OpenMetrics text format, 1.0.0.

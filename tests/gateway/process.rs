@@ -31,6 +31,8 @@ impl Process {
         let mut child = Command::new(program)
             .args(["run", "--config"])
             .arg(&site.file)
+            // A system that trusts the authority of the site.
+            .env("SSL_CERT_FILE", site.folder.path().join("ca.pem"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

@@ -58,7 +58,13 @@ async fn told_nowhere(level: &str) {
     let folder = tempfile::tempdir().unwrap();
     let token = folder.path().join("token");
     write_secret(&token, TOKEN.as_bytes()).unwrap();
-    let process = outspoken(level, &token).await;
+    #[cfg(feature = "otlp")]
+    let collector = crate::collector::Collector::start();
+    #[cfg(feature = "otlp")]
+    let traces = collector.keys("1.0");
+    #[cfg(not(feature = "otlp"))]
+    let traces = String::new();
+    let process = outspoken(level, &token, &traces).await;
     let mut canaries: Canaries = vec![
         ("a secret key", secret(SHANGHAI)),
         ("a secret key", secret(BERLIN)),
@@ -111,6 +117,15 @@ async fn told_nowhere(level: &str) {
         &process.diagnostics(),
         &canaries,
     );
+    #[cfg(feature = "otlp")]
+    {
+        let told = || collector.seen();
+        eventually("every span", async || {
+            told().iter().filter(|it| it.span.kind == 2).count() == sent.len()
+        })
+        .await;
+        assert_silent("the traces", &format!("{:#?}", told()), &canaries);
+    }
     assert!(
         process.diagnostics().contains("serving"),
         "there is something to look at"
@@ -136,13 +151,13 @@ fn signatures(process: &Process, sent: &[SignedRequest]) -> Canaries {
     found
 }
 
-/// A gateway that logs at `level`, and takes every kind of caller.
-async fn outspoken(level: &str, token: &Path) -> Process {
+/// A gateway that logs at `level`, tells of `traces`, and takes every kind of caller.
+async fn outspoken(level: &str, token: &Path, traces: &str) -> Process {
     Process::start(&Setup {
         listener: "unknown_clients = \"forward\"".to_owned(),
         tables: format!(
             "[admin]\nbind = \"127.0.0.1:0\"\ntoken_file = {token:?}\n\
-             [telemetry]\nlog_level = {level:?}\naccess_log = \"access.log\""
+             [telemetry]\nlog_level = {level:?}\naccess_log = \"access.log\"\n{traces}"
         ),
         ..Setup::default()
     })

@@ -1,4 +1,4 @@
-//! The tables without names: cache, limits, telemetry, server; and rates.
+//! The tables without names: cache, limits, server; and rates.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::config::file;
 use crate::config::place::At;
 use crate::config::report::Report;
 use crate::config::units::{Size, Time};
-use crate::config::{AccessLog, Cache, Limits, Rate, Server, Telemetry};
+use crate::config::{Cache, Limits, Rate, Server};
 
 pub(super) fn cache(file: &file::Cache, report: &mut Report) -> Cache {
     let cache = Cache {
@@ -125,36 +125,6 @@ fn check_limits(file: &file::Limits, limits: &Limits, report: &mut Report) {
         && let Some(place) = &file.max_connections_per_address
     {
         report.warn(place.span(), "larger than max_connections", "has no effect");
-    }
-}
-
-pub(super) fn telemetry(file: &file::Telemetry, report: &mut Report) -> Telemetry {
-    if let Some(written) = &file.access_log
-        && !matches!(written.as_str(), "stderr" | "off")
-        && !report
-            .path(written)
-            .parent()
-            .is_some_and(|directory| directory.as_os_str().is_empty() || directory.is_dir())
-    {
-        report.error(
-            written.span(),
-            "the access log has no directory",
-            "must be \"stderr\", \"off\", or a file in a directory that is there",
-        );
-    }
-    Telemetry {
-        log_level: match file.log_level.as_ref().map(|key| key.value) {
-            Some(file::LogLevel::Error) => tracing::Level::ERROR,
-            Some(file::LogLevel::Warn) => tracing::Level::WARN,
-            Some(file::LogLevel::Info) | None => tracing::Level::INFO,
-            Some(file::LogLevel::Debug) => tracing::Level::DEBUG,
-            Some(file::LogLevel::Trace) => tracing::Level::TRACE,
-        },
-        access_log: match file.access_log.as_ref().map(|key| key.as_str()) {
-            Some("stderr") | None => AccessLog::Stderr,
-            Some("off") => AccessLog::Off,
-            Some(path) => AccessLog::File(report.path(path)),
-        },
     }
 }
 

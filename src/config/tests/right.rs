@@ -332,3 +332,26 @@ fn access_keys_may_have_a_file_of_their_own() {
         "{told}"
     );
 }
+
+#[test]
+fn traces_go_nowhere_unless_there_is_a_collector() {
+    let place = Place::new();
+    let telemetry = place.config(MINIMAL).telemetry;
+    assert_eq!((telemetry.otlp_endpoint, telemetry.sample), (None, 0.01));
+    for endpoint in [
+        "http://127.0.0.1:4317",
+        "https://[::1]:4317/",
+        "http://collector",
+    ] {
+        let keys = format!("[telemetry]\notlp_endpoint = {endpoint:?}\nsample = 1.0");
+        let written = format!("{MINIMAL}\n{keys}\n");
+        if cfg!(feature = "otlp") {
+            let telemetry = place.config(&written).telemetry;
+            assert_eq!(telemetry.otlp_endpoint.as_deref(), Some(endpoint));
+            assert!((telemetry.sample - 1.0).abs() < f64::EPSILON);
+        } else {
+            let told = place.diagnosis(&written);
+            assert!(told.contains("built without the feature otlp"), "{told}");
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! The protocol between us and a collector: OTLP over gRPC.
+
+use std::time::{Duration, SystemTime};
+
+use opentelemetry::trace::{
+    SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState,
+};
+use opentelemetry::{InstrumentationScope, KeyValue};
+use opentelemetry_otlp::tonic_types::transport::ClientTlsConfig;
+use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig, WithTonicConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanExporter as _, SpanLinks};
+
+use super::span::{Kind, Span, Value};
+
+/// A collector, reached when there is something to tell.
+#[derive(Debug)]
+pub(super) struct Collector {
+    exporter: SpanExporter,
+    scope: InstrumentationScope,
+}
+
+/// Why there can be no way to a collector.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct CollectorError(ExporterBuildError);
+
+impl Collector {
+    /// The collector at `endpoint`. Needs a tokio runtime around it.
+    ///
+    /// # Errors
+    /// See [`super::Exporter::start`].
+    pub(super) fn new(endpoint: &str) -> Result<Self, CollectorError> {
+        let mut builder = SpanExporter::builder()
+            .with_tonic()
+            .with_endpoint(endpoint)
+            .with_timeout(TIMEOUT);
+        if endpoint.starts_with("https://") {
+            builder = builder.with_tls_config(ClientTlsConfig::new().with_enabled_roots());
+        }
+        let mut exporter = builder.build().map_err(CollectorError)?;
+        exporter.set_resource(&resource());
+        Ok(Self {
+            exporter,
+            scope: InstrumentationScope::builder(NAME)
+                .with_version(VERSION)
+                .build(),
+        })
+    }
+
+    /// Gives spans to the collector; tries again for a while where that may help.
+    ///
+    /// # Errors
+    /// What went wrong, in words for an operator.
+    pub(super) async fn take(&self, spans: Vec<Span>) -> Result<(), String> {
+        let spans = spans.into_iter().map(|span| self.data(span)).collect();
+        let exported = self.exporter.export(spans).await;
+        exported.map_err(|error| error.to_string())
+    }
+
+    fn data(&self, span: Span) -> SpanData {
+        let (trace, id, parent) = span.context.ids();
+        SpanData {
+            span_context: SpanContext::new(
+                TraceId::from_bytes(trace.to_be_bytes()),
+                SpanId::from_bytes(id.to_be_bytes()),
+                TraceFlags::SAMPLED,
+                false,
+                TraceState::NONE,
+            ),
+            parent_span_id: SpanId::from_bytes(parent.to_be_bytes()),
+            // A try has a request of ours above it; a request, if any, a client's.
+            parent_span_is_remote: parent != 0 && span.kind == Kind::Server,
+            span_kind: match span.kind {
+                Kind::Client => SpanKind::Client,
+                Kind::Server => SpanKind::Server,
+            },
+            name: span.name,
+            start_time: SystemTime::from(span.started_at),
+            end_time: SystemTime::from(span.ended_at),
+            attributes: span.attributes.into_iter().map(attribute).collect(),
+            dropped_attributes_count: 0,
+            events: SpanEvents::default(),
+            links: SpanLinks::default(),
+            status: if span.failed {
+                Status::error("")
+            } else {
+                Status::Unset
+            },
+            instrumentation_scope: self.scope.clone(),
+        }
+    }
+}
+
+fn attribute((name, value): (&'static str, Value)) -> KeyValue {
+    match value {
+        Value::Fixed(text) => KeyValue::new(name, text),
+        Value::Number(number) => KeyValue::new(name, number),
+        Value::Shared(text) => KeyValue::new(name, text),
+        Value::Text(text) => KeyValue::new(name, text),
+    }
+}
+
+/// Who speaks: this very run of the program.
+fn resource() -> Resource {
+    let instance = format!("{:032x}", rand::random::<u128>());
+    Resource::builder_empty()
+        .with_service_name(NAME)
+        .with_attribute(KeyValue::new("service.version", VERSION))
+        .with_attribute(KeyValue::new("service.instance.id", instance))
+        .build()
+}
+
+const NAME: &str = env!("CARGO_PKG_NAME");
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// For one message.
+const TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,0 +1,75 @@
+//! A record as a span: HTTP attributes by OpenTelemetry's semantic conventions, ours by the names
+//! they have in the access log.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use super::Record;
+use super::line::version;
+use super::span::{Attributes, Kind, Span, method_name};
+use crate::metrics::{Answered, CacheVerdict};
+
+/// The span of a request that has ended.
+pub(super) fn of(record: &Record, elapsed: Duration) -> Span {
+    let method = record.method.as_ref().map(method_name);
+    let name: Cow<'static, str> = match (method, record.interface) {
+        (Some(method), Some(interface)) => format!("{method} {interface}").into(),
+        (Some(method), None) if method != "_OTHER" => method.into(),
+        _ => "HTTP".into(),
+    };
+    let failed = has_failed(record);
+    let mut attributes = Attributes::default();
+    attributes.fixed("http.request.method", method);
+    attributes.fixed("url.scheme", "https");
+    attributes.text("url.path", record.uri.as_ref().map(http::Uri::path));
+    let status = (record.status > 0).then_some(record.status.into());
+    attributes.number("http.response.status_code", status);
+    attributes.number("server.port", i64::from(record.port));
+    attributes.text("client.address", &*record.client.to_string());
+    attributes.fixed("network.protocol.name", "http");
+    attributes.fixed("network.protocol.version", version(record.version));
+    attributes.fixed("tls.protocol.version", record.tls);
+    let agent = record.user_agent.as_ref();
+    let agent = agent.map(|value| String::from_utf8_lossy(value.as_bytes()));
+    attributes.text("user_agent.original", agent.as_deref());
+    if failed {
+        match record.outcome {
+            Answered::Node => attributes.text("error.type", &*record.status.to_string()),
+            ours => attributes.fixed("error.type", ours.as_str()),
+        }
+    }
+    attributes.text("request_id", record.request_id.to_str().ok());
+    attributes.shared("gw.listener", &record.listener);
+    attributes.fixed("gw.outcome", record.outcome.as_str());
+    attributes.shared("gw.ak", record.access_key.as_ref());
+    attributes.text("gw.call_id", record.call_id.as_deref());
+    attributes.text("gw.result_code", record.result_code.as_deref());
+    attributes.fixed("gw.cache", record.cache.map(CacheVerdict::as_str));
+    attributes.shared("gw.cluster", record.cluster.as_ref());
+    attributes.shared("gw.node", record.node.as_ref());
+    attributes.number("gw.attempts", i64::from(record.tries));
+    attributes.text("gw.reject_reason", record.reason.as_deref());
+    attributes.number("gw.body_in", bytes(record.body_in));
+    attributes.number("gw.body_out", bytes(record.body_out));
+    Span::new(record.trace, record.started_at, elapsed, Kind::Server, name)
+        .with(attributes)
+        .failed(failed)
+}
+
+/// Was it the gateway's fault, or a node's, and not the client's?
+fn has_failed(record: &Record) -> bool {
+    let ours = matches!(
+        record.outcome,
+        Answered::Internal
+            | Answered::NoHealthyNode
+            | Answered::NodeFailed
+            | Answered::NodeTimeout
+            | Answered::Overloaded
+    );
+    // An answer may have begun well, and broken off.
+    ours || record.status >= 500
+}
+
+fn bytes(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,257 @@
+//! A collector of OpenTelemetry traces: the gRPC service itself, over a real socket.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use bytes::{Buf, Bytes};
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::KeyValue;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::trace::v1::Span;
+use prost::Message;
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use socket2::{Domain, Socket, Type};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+
+use crate::support::eventually;
+
+/// A collector; gone when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Collector {
+    address: SocketAddr,
+    seen: Arc<Mutex<Vec<Seen>>>,
+    task: JoinHandle<()>,
+}
+
+/// A place where a collector may come to be; until then nobody answers there.
+#[derive(Debug)]
+pub(crate) struct Place {
+    socket: Socket,
+    address: SocketAddr,
+}
+
+/// A span that was received.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) span: Span,
+    resource: Vec<KeyValue>,
+}
+
+/// What a collector does with what it gets.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Manner {
+    /// Takes it.
+    Good,
+    /// Never answers.
+    Silent,
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket
+            .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+            .unwrap();
+        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        Self { socket, address }
+    }
+
+    pub(crate) fn url(&self, scheme: &str) -> String {
+        format!("{scheme}://{}", self.address)
+    }
+
+    /// `[telemetry]` that records `sample` of the traces.
+    pub(crate) fn telemetry(&self, scheme: &str, sample: &str) -> String {
+        format!(
+            "[telemetry]\nlog_level = \"info\"\naccess_log = \"access.log\"\n\
+             otlp_endpoint = \"{}\"\nsample = {sample}",
+            self.url(scheme)
+        )
+    }
+
+    /// A collector comes; with `tls`, the folder of `leaf.pem` and `leaf.key`, over TLS.
+    pub(crate) fn open(self, manner: Manner, tls: Option<&Path>) -> Collector {
+        self.socket.listen(16).unwrap();
+        self.socket.set_nonblocking(true).unwrap();
+        let listener = tokio::net::TcpListener::from_std(self.socket.into()).unwrap();
+        let tls = tls.map(|folder| TlsAcceptor::from(Arc::new(server_config(folder))));
+        let seen = Arc::<Mutex<Vec<Seen>>>::default();
+        let into = seen.clone();
+        let task = tokio::spawn(async move {
+            let mut connections = tokio::task::JoinSet::new();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let (into, tls) = (into.clone(), tls.clone());
+                connections.spawn(async move {
+                    match tls {
+                        None => serve(stream, manner, into).await,
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                serve(stream, manner, into).await;
+                            }
+                        }
+                    }
+                });
+            }
+        });
+        Collector {
+            address: self.address,
+            seen,
+            task,
+        }
+    }
+}
+
+impl Collector {
+    /// A good one, over plain TCP.
+    pub(crate) fn start() -> Self {
+        Place::new().open(Manner::Good, None)
+    }
+
+    /// Keys of `[telemetry]` that record `sample` of the traces.
+    pub(crate) fn keys(&self, sample: &str) -> String {
+        let address = self.address;
+        format!("otlp_endpoint = \"http://{address}\"\nsample = {sample}")
+    }
+
+    /// The same with the rest of the table.
+    pub(crate) fn telemetry(&self, sample: &str) -> String {
+        let keys = self.keys(sample);
+        format!("[telemetry]\nlog_level = \"error\"\naccess_log = \"access.log\"\n{keys}")
+    }
+
+    /// What came so far, in the order in which the spans ended.
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        let mut seen = self.seen.lock().unwrap().clone();
+        seen.sort_by_key(|it| it.span.end_time_unix_nano);
+        seen
+    }
+
+    /// Waits until so many spans came.
+    pub(crate) async fn wait_for(&self, count: usize) -> Vec<Seen> {
+        eventually("the spans come", async || self.seen().len() >= count).await;
+        let seen = self.seen();
+        assert_eq!(seen.len(), count, "{seen:#?}");
+        seen
+    }
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Seen {
+    /// An attribute of the span, as text; empty if there is none.
+    pub(crate) fn get(&self, name: &str) -> String {
+        get(&self.span.attributes, name)
+    }
+
+    /// An attribute of who speaks.
+    pub(crate) fn speaker(&self, name: &str) -> String {
+        get(&self.resource, name)
+    }
+
+    pub(crate) fn trace(&self) -> String {
+        hex(&self.span.trace_id)
+    }
+
+    pub(crate) fn id(&self) -> String {
+        hex(&self.span.span_id)
+    }
+
+    /// The span above it; empty if there is none.
+    pub(crate) fn parent(&self) -> String {
+        hex(&self.span.parent_span_id)
+    }
+
+    /// Is its status an error?
+    pub(crate) fn has_failed(&self) -> bool {
+        self.span.status.as_ref().is_some_and(|it| it.code == 2)
+    }
+}
+
+fn get(attributes: &[KeyValue], name: &str) -> String {
+    let found = attributes.iter().find(|it| it.key == name);
+    let value = found.and_then(|it| it.value.as_ref()?.value.as_ref());
+    match value {
+        None => String::new(),
+        Some(Value::StringValue(text)) => text.clone(),
+        Some(Value::IntValue(number)) => number.to_string(),
+        Some(other) => panic!("{name} is {other:?}"),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn server_config(folder: &Path) -> ServerConfig {
+    let chain = CertificateDer::pem_file_iter(folder.join("leaf.pem")).unwrap();
+    let chain = chain.map(Result::unwrap).collect();
+    let key = PrivateKeyDer::from_pem_file(folder.join("leaf.key")).unwrap();
+    let mut config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    config
+}
+
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+    manner: Manner,
+    into: Arc<Mutex<Vec<Seen>>>,
+) {
+    let service = service_fn(|request| answer(request, manner, into.clone()));
+    // Ends with the gateway's connection, whichever way that ends.
+    let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    manner: Manner,
+    into: Arc<Mutex<Vec<Seen>>>,
+) -> Result<Response<impl hyper::body::Body<Data = Bytes, Error = Infallible>>, Infallible> {
+    if manner == Manner::Silent {
+        std::future::pending::<()>().await;
+    }
+    let path = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+    assert_eq!(request.uri().path(), path);
+    let mut message = request.into_body().collect().await.unwrap().to_bytes();
+    // gRPC: not compressed, the length of the message, the message.
+    assert_eq!(message.get_u8(), 0);
+    assert_eq!(message.get_u32() as usize, message.len());
+    let message = ExportTraceServiceRequest::decode(message).unwrap();
+    for of_one in message.resource_spans {
+        let resource = of_one.resource.unwrap().attributes;
+        for span in of_one.scope_spans.into_iter().flat_map(|it| it.spans) {
+            into.lock().unwrap().push(Seen {
+                span,
+                resource: resource.clone(),
+            });
+        }
+    }
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    let body =
+        Full::new(Bytes::from_static(&[0; 5])).with_trailers(async move { Some(Ok(trailers)) });
+    let mut response = Response::new(body);
+    let kind = HeaderValue::from_static("application/grpc");
+    response.headers_mut().insert("content-type", kind);
+    Ok(response)
+}
