@@ -53,7 +53,7 @@ impl Cache {
 
     /// The right to store one answer: given before it is fetched, and void if anything is purged
     /// meanwhile.
-    pub fn ticket(&self, key: CacheKey, call_id: Option<Box<str>>) -> Ticket {
+    pub fn ticket(&self, key: CacheKey, call_id: Option<Arc<str>>) -> Ticket {
         Ticket {
             key,
             call_id,
@@ -150,7 +150,7 @@ pub struct Purge {
 #[derive(Clone, Debug)]
 pub struct Ticket {
     key: CacheKey,
-    call_id: Option<Box<str>>,
+    call_id: Option<Arc<str>>,
     purges: u64,
 }
 
@@ -216,10 +216,10 @@ pub struct Entry {
     /// The node's Content-Type.
     pub content_type: Option<HeaderValue>,
     /// The resultCode inside.
-    pub result_code: Box<str>,
+    pub result_code: Arc<str>,
     /// "No data yet": held for a moment, never renewed.
     pub negative: bool,
-    call_id: Option<Box<str>>,
+    call_id: Option<Arc<str>>,
     stored_at: Timestamp,
     fresh_until: Timestamp,
     usable_until: Timestamp,

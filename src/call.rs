@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::combinators::BoxBody;
 
 use crate::auth::{AccessKey, Caller};
@@ -112,7 +112,7 @@ pub struct Context {
     /// The client's address, for `X-Forwarded-For`.
     pub client: IpAddr,
     /// `X-Request-Id`, as answered to the client.
-    pub request_id: Arc<str>,
+    pub request_id: HeaderValue,
     /// The gateway's own span.
     pub trace: TraceContext,
 }

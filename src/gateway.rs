@@ -128,8 +128,8 @@ impl Gateway {
         }
         let body = intake.read(incoming, exchange).await?;
         let verified = claim.and_then(|claim| verify(&claim, &head, &body, &snapshot));
-        let caller = match verified {
-            Ok(caller) => caller,
+        let (caller, account) = match verified {
+            Ok(both) => both,
             Err(error) if aim.forwards(&error, &head, &snapshot) => {
                 exchange.record.metrics().count(Auth::Forwarded);
                 self.charge_address(exchange, endpoint)?;
@@ -139,13 +139,13 @@ impl Gateway {
             Err(error) => return Err(self.refused(&error, exchange, endpoint)),
         };
         exchange.enter()?;
-        let account = exchange.admit(&caller, &head, endpoint)?;
+        exchange.admit(&caller, &account, &head, endpoint)?;
 
         if !snapshot.limits.hits_are_free {
             exchange.charge(&account, endpoint)?;
         }
         let payload = normalize(exchange, &aim, &head, body, &account)?;
-        exchange.record.call_id = payload.call_id().map(Into::into);
+        exchange.record.call_id = payload.shared_call_id();
         let call = Call {
             caller,
             endpoint,
@@ -254,7 +254,7 @@ fn verify(
     head: &Parts,
     body: &Bytes,
     snapshot: &Snapshot,
-) -> Result<Caller, AuthError> {
+) -> Result<(Caller, Arc<Account>), AuthError> {
     let account = snapshot.account(claim.access_key());
     let request = Signable {
         method: head.method.as_str(),
@@ -263,7 +263,10 @@ fn verify(
         headers: &head.headers,
         body,
     };
-    claim.verify(account.map(|account| &account.credential), &request)
+    let caller = claim.verify(account.map(|account| &account.credential), &request)?;
+    // Nobody verifies without an account.
+    let account = account.ok_or(AuthError::UnknownKey)?;
+    Ok((caller, account.clone()))
 }
 
 /// Checks and normalizes a body as far as the listener's policy looks at it.

@@ -93,6 +93,12 @@ impl<'a> Parameters<'a> {
     /// Keeps a parameter if it is one of ours; `None` if that leaves a doubt: twice, in another case,
     /// empty or broken.
     fn put(&mut self, name: &str, value: &'a str) -> Option<()> {
+        if !matches!(
+            name.as_bytes().first(),
+            Some(b'A' | b'E' | b'S' | b'X' | b'a' | b'e' | b's' | b'x')
+        ) {
+            return Some(());
+        }
         let slots = [
             ("AccessKeyId", &mut self.access_key_id),
             ("AWSAccessKeyId", &mut self.aws_access_key_id),
@@ -117,7 +123,7 @@ impl<'a> Parameters<'a> {
 
 /// The raw query of an absolute http(s) URL that has a host and nothing dubious in it.
 fn query(url: &str) -> Option<&str> {
-    if !url.bytes().all(is_legal) {
+    if !url.bytes().all(|byte| LEGAL[usize::from(byte)]) {
         return None;
     }
     let (scheme, rest) = url.split_once("://")?;
@@ -132,10 +138,17 @@ fn query(url: &str) -> Option<&str> {
     plain.then_some(query)
 }
 
-/// May this byte stand in a URL? What RFC 3986 lists, no more.
-fn is_legal(byte: u8) -> bool {
-    matches!(byte, b'!' | b'#'..=b';' | b'=' | b'?'..=b'[' | b']' | b'_' | b'a'..=b'z' | b'~')
-}
+/// The bytes that may stand in a URL: what RFC 3986 lists, no more.
+static LEGAL: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        table[byte as usize] = matches!(byte, b'!' | b'#'..=b';' | b'=' | b'?'..=b'[' | b']' | b'_'
+            | b'a'..=b'z' | b'~');
+        byte += 1;
+    }
+    table
+};
 
 /// Percent-decodes; `+` stays what it is. `None` for a broken escape or what is not UTF-8.
 fn decode(text: &str) -> Option<Cow<'_, str>> {

@@ -96,7 +96,7 @@ pub struct Record {
     /// The ak, once verified.
     pub access_key: Option<Arc<str>>,
     /// The callId of a verified request.
-    pub call_id: Option<Box<str>>,
+    pub call_id: Option<Arc<str>>,
     /// The cluster.
     pub cluster: Option<Arc<str>>,
     /// `host:port` that answered.
@@ -106,7 +106,7 @@ pub struct Record {
     /// The status of the answer; 0 if none was given.
     pub status: u16,
     /// resultCode of the answer, where it was read.
-    pub result_code: Option<Box<str>>,
+    pub result_code: Option<Arc<str>>,
     /// What became of it.
     pub outcome: Answered,
     /// What the cache did.

@@ -5,6 +5,8 @@ mod envelope;
 mod flat;
 mod invalid;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use jiff::tz::TimeZone;
 
@@ -39,7 +41,7 @@ pub struct Payload {
     outgoing: Bytes,
     changed: bool,
     key: Option<Bytes>,
-    call_id: Option<Box<str>>,
+    call_id: Option<Arc<str>>,
 }
 
 impl Payload {
@@ -72,6 +74,11 @@ impl Payload {
     /// The callId, where the interface has one (flat, or in `msgBody`).
     pub fn call_id(&self) -> Option<&str> {
         self.call_id.as_deref()
+    }
+
+    /// The same, to be kept.
+    pub fn shared_call_id(&self) -> Option<Arc<str>> {
+        self.call_id.clone()
     }
 }
 

@@ -112,17 +112,22 @@ fn scheme_start(text: &str, scheme_end: usize) -> Option<usize> {
 fn url_length(text: &str) -> Option<usize> {
     // In a canonical text, quotation marks, backslashes and control characters of a string begin
     // with a backslash.
-    let ends = |c: char| matches!(c, '"' | '\\') || c.is_whitespace();
     let own = text.find("://")? + 3;
     let behind = text.get(own..)?;
+    let ends = |at: usize, byte: u8| match byte {
+        b'"' | b'\\' | b'\t'..=b'\r' | b' ' => true,
+        0x80.. => behind
+            .get(at..)
+            .is_some_and(|rest| rest.starts_with(char::is_whitespace)),
+        _ => false,
+    };
     let scheme_ends = |at| behind.as_bytes().get(at..at + 3) == Some(b"://");
     // Stops at whichever comes first, so that thousands of URLs cost no more than their length.
-    let stop = behind
-        .char_indices()
-        .find(|&(at, c)| ends(c) || c == ':' && scheme_ends(at));
+    let mut bytes = behind.bytes().enumerate();
+    let stop = bytes.find(|&(at, byte)| ends(at, byte) || byte == b':' && scheme_ends(at));
     let end = match stop {
         None => text.len(),
-        Some((at, ':')) => scheme_start(text, own + at)?,
+        Some((at, b':')) => scheme_start(text, own + at)?,
         Some((at, _)) => own + at,
     };
     Some(text.get(..end)?.trim_end_matches([',', ';', '|']).len())

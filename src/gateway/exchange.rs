@@ -3,9 +3,9 @@
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use http::StatusCode;
 use http::request::Parts;
 use http::uri::PathAndQuery;
+use http::{HeaderName, StatusCode};
 use jiff::Timestamp;
 
 use super::{Account, Aim, Rejection, Snapshot};
@@ -29,10 +29,19 @@ pub(super) struct Exchange {
 #[derive(Debug)]
 pub(super) struct Guards {
     pub(super) gateway: Option<Permit>,
-    /// Shared with the fetch that the request starts, which may outlive it.
-    pub(super) account: Option<Arc<Permit>>,
+    pub(super) account: Option<Place>,
     pub(super) unverified: Option<Permit>,
     pub(super) buffered: Reservation,
+}
+
+/// A caller's place in flight. A fetch that he starts may outlive his request, and counts as his:
+/// only then is it shared, since most requests start none.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// Of the request alone.
+    Own(Permit),
+    /// Of a fetch, too.
+    Shared(Arc<Permit>),
 }
 
 impl Guards {
@@ -71,22 +80,17 @@ impl Exchange {
     pub(super) fn admit(
         &mut self,
         caller: &Caller,
+        account: &Account,
         head: &Parts,
         endpoint: &Endpoint,
-    ) -> Result<Arc<Account>, Rejection> {
+    ) -> Result<(), Rejection> {
         let record = &mut self.record;
         record.metrics().count(Auth::Ok);
         record.access_key = Some(caller.access_key().shared());
-        let parent = head.headers.get("traceparent");
+        let parent = head.headers.get(TRACEPARENT);
         if let Some(trace) = parent.and_then(|value| TraceContext::follow(value.as_bytes())) {
             record.trace = trace;
         }
-        // The account that verified the caller is in this very snapshot.
-        let account = self
-            .snapshot
-            .account(caller.access_key().as_str())
-            .ok_or(Rejection::Internal)?
-            .clone();
         let code = endpoint.flow_control_code;
         let limited = |limiter, exceeded| Rejection::RateLimited {
             limiter,
@@ -97,13 +101,23 @@ impl Exchange {
             .charge_ceiling()
             .map_err(|exceeded| limited(Limited::Ceiling, Some(exceeded)))?;
         record.metrics().count(Decision::CeilingAllowed);
-        self.guards.account = account.in_flight.enter().map(Arc::new);
+        self.guards.account = account.in_flight.enter().map(Place::Own);
         if self.guards.account.is_none() {
             return Err(limited(Limited::InFlight, None));
         }
         record.metrics().count(Decision::InFlightAllowed);
         account.count();
-        Ok(account)
+        Ok(())
+    }
+
+    /// The caller's place in flight, for a fetch.
+    pub(super) fn share_place(&mut self) -> Option<Arc<Permit>> {
+        let shared = match self.guards.account.take()? {
+            Place::Own(permit) => Arc::new(permit),
+            Place::Shared(permit) => permit,
+        };
+        self.guards.account = Some(Place::Shared(shared.clone()));
+        Some(shared)
     }
 
     /// Charges the ak's budget.
@@ -149,7 +163,7 @@ impl Exchange {
     pub(super) fn context(&self) -> Context {
         Context {
             client: self.record.client.to_canonical(),
-            request_id: self.record.request_id.to_str().unwrap_or_default().into(),
+            request_id: self.record.request_id.clone(),
             trace: self.record.trace,
         }
     }
@@ -209,3 +223,5 @@ pub(super) fn target(head: &Parts) -> PathAndQuery {
     let slash = || PathAndQuery::from_static("/");
     head.uri.path_and_query().cloned().unwrap_or_else(slash)
 }
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");

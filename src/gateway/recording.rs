@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use jiff::Timestamp;
 
 use super::respond::Reply;
@@ -160,7 +160,7 @@ impl Gateway {
 struct Fetch {
     snapshot: Arc<Snapshot>,
     key: CacheKey,
-    call_id: Option<Box<str>>,
+    call_id: Option<Arc<str>>,
     delivery: Delivery,
     charged: Option<Arc<Account>>,
     /// The caller's place in flight: a fetch whose client has left still counts as his.
@@ -170,13 +170,13 @@ struct Fetch {
 impl Fetch {
     /// For a client who waits.
     fn asked(
-        exchange: &Exchange,
+        exchange: &mut Exchange,
         head: Parts,
         call: Call,
         key: CacheKey,
         charged: Option<Arc<Account>>,
     ) -> Self {
-        let call_id = call.payload.call_id().map(Into::into);
+        let call_id = call.payload.shared_call_id();
         let delivery = exchange.delivery(head, call);
         Self {
             snapshot: exchange.snapshot.clone(),
@@ -184,12 +184,12 @@ impl Fetch {
             call_id,
             delivery,
             charged,
-            permit: exchange.guards.account.clone(),
+            permit: exchange.share_place(),
         }
     }
 
     /// For an entry in its last tenth: signed by the gateway, charged to nobody.
-    fn renewing(exchange: &Exchange, head: Parts, call: Call, key: CacheKey) -> Self {
+    fn renewing(exchange: &mut Exchange, head: Parts, call: Call, key: CacheKey) -> Self {
         let mut fetch = Self::asked(exchange, head, call, key, None);
         if let Authorization::Kept(Some(caller)) = fetch.delivery.authorization {
             fetch.delivery.authorization = Authorization::Sign(caller);
@@ -230,10 +230,9 @@ fn hit(exchange: &mut Exchange, held: &Held, detail: Option<&'static str>) -> Re
         None => CacheVerdict::Hit,
     });
     exchange.record.result_code = Some(entry.result_code.clone());
-    let detail = detail.or(entry.negative.then_some("negative"));
-    let status = match detail {
-        Some(detail) => format!("ccfs-gateway; hit; detail={detail}"),
-        None => format!("ccfs-gateway; hit; ttl={}", entry.ttl(now)),
+    let status = match detail.or(entry.negative.then_some("negative")) {
+        Some(detail) => HeaderValue::try_from(format!("ccfs-gateway; hit; detail={detail}")),
+        None => HeaderValue::try_from(format!("ccfs-gateway; hit; ttl={}", entry.ttl(now))),
     };
     let mut reply = Reply::held(
         http::StatusCode::OK,
@@ -241,7 +240,7 @@ fn hit(exchange: &mut Exchange, held: &Held, detail: Option<&'static str>) -> Re
         entry.body.clone(),
     );
     reply.headers.insert(header::AGE, entry.age(now).into());
-    if let Ok(status) = HeaderValue::from_maybe_shared(bytes::Bytes::from(status)) {
+    if let Ok(status) = status {
         say(&mut reply.headers, status);
     }
     reply
@@ -304,7 +303,7 @@ fn is_shareable(head: &Parts) -> bool {
 
 /// Every answer of this interface names what the cache did and may be kept by nobody else.
 fn say(headers: &mut HeaderMap, status: HeaderValue) {
-    headers.insert("cache-status", status);
+    headers.insert(CACHE_STATUS, status);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
 }
 
@@ -317,6 +316,9 @@ fn says_no_cache(headers: &HeaderMap) -> bool {
         })
     })
 }
+
+/// RFC 9211.
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
 #[expect(
     clippy::disallowed_methods,

@@ -117,9 +117,11 @@ pub(super) fn request_id(headers: Option<&HeaderMap>) -> HeaderValue {
         .and_then(|fields| fields.get(&X_REQUEST_ID))
         .filter(sane);
     sent.cloned().unwrap_or_else(|| {
-        let id = format!("{:016x}", rand::random::<u64>());
-        // Hex digits are always a legal value.
-        HeaderValue::from_maybe_shared(Bytes::from(id)).unwrap_or(HeaderValue::from_static("0"))
+        let random = rand::random::<u64>();
+        // Hex digits, which are always a legal value.
+        let id: [u8; 16] =
+            std::array::from_fn(|at| b"0123456789abcdef"[(random >> (4 * at)) as usize & 15]);
+        HeaderValue::from_bytes(&id).unwrap_or(HeaderValue::from_static("0"))
     })
 }
 

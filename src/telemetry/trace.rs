@@ -1,6 +1,6 @@
 //! W3C trace context: continued from a valid `traceparent`, or begun; and which traces are recorded.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 /// Trace id, span id and flags of one span of the gateway's part of a trace (W3C Trace Context,
 /// level 1), and which span it came from.
@@ -77,6 +77,20 @@ impl TraceContext {
         (self.trace, self.span, self.parent)
     }
 
+    /// The value of a `traceparent` field. Written for every try, so without the machinery of `fmt`.
+    pub fn traceparent(&self) -> [u8; 55] {
+        let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+        let mut hex = |at: usize, digits: usize, number: u128| {
+            for (index, digit) in text.iter_mut().skip(at).take(digits).enumerate() {
+                *digit = DIGITS[(number >> (4 * (digits - 1 - index))) as usize & 15];
+            }
+        };
+        hex(3, 32, self.trace);
+        hex(36, 16, self.span.into());
+        hex(53, 2, self.flags.into());
+        text
+    }
+
     /// The trace id, 32 hex digits.
     pub fn trace_id(&self) -> impl fmt::Display + use<> {
         let trace = self.trace;
@@ -120,13 +134,13 @@ impl Share {
 
 impl fmt::Display for TraceContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "00-{:032x}-{:016x}-{:02x}",
-            self.trace, self.span, self.flags
-        )
+        self.traceparent()
+            .iter()
+            .try_for_each(|&byte| f.write_char(char::from(byte)))
     }
 }
+
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 fn lower_hex(text: &str, digits: usize) -> Option<u128> {
     let hex = text.len() == digits

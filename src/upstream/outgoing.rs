@@ -221,12 +221,15 @@ fn add_context(delivery: &Delivery, names: &str, trace: TraceContext, headers: &
             headers.insert(name, value);
         }
     };
-    let text = |text: &str| HeaderValue::try_from(text).ok();
-    set(X_FORWARDED_FOR, text(&context.client.to_string()));
+    let client = context.client.to_string();
+    set(X_FORWARDED_FOR, HeaderValue::try_from(client).ok());
     set(X_FORWARDED_PROTO, Some(HeaderValue::from_static("https")));
     set(X_FORWARDED_HOST, delivery.headers.get(HOST).cloned());
-    set(X_REQUEST_ID, text(&context.request_id));
-    set(TRACEPARENT, text(&trace.to_string()));
+    set(X_REQUEST_ID, Some(context.request_id.clone()));
+    set(
+        TRACEPARENT,
+        HeaderValue::from_bytes(&trace.traceparent()).ok(),
+    );
     if !is_signed(names, &VIA) {
         headers.append(VIA, HeaderValue::from_static("1.1 ccfs-gateway"));
     }

@@ -77,7 +77,7 @@ pub(super) fn delivery(name: &str, cluster: &Arc<Cluster>) -> Delivery {
         affinity: 7,
         context: Context {
             client: "192.0.2.7".parse().unwrap(),
-            request_id: "req-1".into(),
+            request_id: HeaderValue::from_static("req-1"),
             trace: TraceContext::FOR_TEST,
         },
     }

@@ -1,6 +1,8 @@
 //! Interfaces with the `{"request":{…},"msgBody":{…}}` envelope: helped along, never judged. Only what
 //! is no JSON object is refused.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::super::json::{Fault, Keep, Kind, Member, Object};
@@ -51,7 +53,7 @@ fn times(base: usize, message: &Object<'_>, tenant: &Tenant) -> Vec<(usize, Memb
         .collect()
 }
 
-fn call_id(message: &Object<'_>) -> Option<Box<str>> {
+fn call_id(message: &Object<'_>) -> Option<Arc<str>> {
     let text = message.text(&message.member("callId")?)?;
     Some(text.into())
 }
