@@ -76,6 +76,16 @@ pub(crate) fn resident(process: u32) -> u64 {
     kibibytes.parse::<u64>().unwrap() * 1024
 }
 
+/// What the processors call themselves.
+pub(crate) fn model() -> String {
+    let told = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let line = told.lines().find(|line| line.starts_with("model name"));
+    let model = line.and_then(|line| line.split_once(": "));
+    model
+        .map_or("an unnamed processor", |(_, model)| model)
+        .to_owned()
+}
+
 fn time_of_task(task: &Path) -> Option<Duration> {
     let schedstat = std::fs::read_to_string(task.join("schedstat")).ok()?;
     let nanoseconds = schedstat.split(' ').next()?.parse().ok()?;

@@ -3,7 +3,7 @@
 //! kernel's figures. Rounds are short and interleaved, and the best of each is shown: other work on
 //! the machine only ever adds.
 //!
-//! `cargo bench --bench growth`, about four minutes; `-- --quick` shows only that it works.
+//! `cargo bench --bench growth`, about two minutes; `-- --quick` shows only that it works.
 
 #![allow(
     clippy::disallowed_methods,
@@ -39,6 +39,7 @@ use site::Site;
 fn main() {
     let Some(effort) = asked() else { return };
     let stage = Stage::new(effort);
+    println!("One worker; {}\n", cpu::model());
     println!("| cost | with | is |\n|---|---|---|");
     stage.cpus.runtime().block_on(async {
         accounts::measure(&stage).await;
@@ -73,7 +74,7 @@ impl Stage {
     /// The least CPU per request that each lane needed in any of several rounds, after one round
     /// that warms it up; in microseconds.
     async fn best(&self, lanes: &mut [Lane]) -> Vec<f64> {
-        let (rounds, time) = self.effort.choose((8, 700), (1, 100));
+        let (rounds, time) = self.effort.choose((30, 300), (1, 100));
         let time = std::time::Duration::from_millis(time);
         for lane in lanes.iter_mut() {
             lane.round(time).await;

@@ -68,6 +68,7 @@ impl Dialer {
 /// A connection that is kept.
 pub(crate) struct Connection {
     stream: TlsStream<TcpStream>,
+    /// Begins with the head of the last answer, if its body was small.
     buffer: Box<[u8]>,
 }
 
@@ -159,17 +160,18 @@ impl Feed {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum End {
     At(Instant),
+    Never,
     /// When every request was sent once.
     Once,
 }
 
 /// A server, and the load that it gets.
 pub(crate) struct Lane {
-    /// What is measured.
-    pub(crate) server: Server,
-    dialer: Dialer,
     connections: Vec<Connection>,
+    dialer: Dialer,
     feed: Arc<Feed>,
+    /// What is measured. Ends last.
+    pub(crate) server: Server,
 }
 
 impl Lane {
@@ -197,6 +199,17 @@ impl Lane {
     pub(crate) async fn once(&mut self) {
         self.feed.next.store(0, Ordering::Relaxed);
         self.work(End::Once).await;
+    }
+
+    /// Sends one request, and fails unless `words` stand in the head of its answer: so that what is
+    /// measured is what is said.
+    pub(crate) async fn must_say(&mut self, words: &str) {
+        let connection = &mut self.connections[0];
+        let request = self.feed.next(End::Never).unwrap();
+        connection.exchange(request).await.unwrap();
+        let answer = String::from_utf8_lossy(&connection.buffer);
+        let (head, _) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(words), "{words}: {head}");
     }
 
     /// Sends requests for so long.

@@ -51,7 +51,10 @@ fn main() {
     };
     // Before any thread is started, so that all are kept to their processors.
     let cpus = Cpus::share_out();
-    println!("ccfs-gateway and {version}, one worker each\n");
+    println!(
+        "ccfs-gateway and {version}, one worker each; {}\n",
+        cpu::model()
+    );
     cpus.runtime().block_on(compare(&cpus, effort));
 }
 
@@ -71,6 +74,7 @@ async fn compare(cpus: &Cpus, effort: Effort) {
     let mut pair = stage
         .pair(&expired, peer::Job::Forward, CLIENTS, calls())
         .await;
+    pair[1].must_say("ccfs-gateway; fwd=uri-miss\r\n").await;
     let rounds = stage.rounds(&mut pair, Work::Requests).await;
     table::print(&Row::of("small POST, forwarded to a node", &rounds));
     drop(pair);
@@ -80,6 +84,8 @@ async fn compare(cpus: &Cpus, effort: Effort) {
     for lane in &mut pair {
         lane.once().await;
     }
+    pair[0].must_say("X-Cache: HIT").await;
+    pair[1].must_say("ccfs-gateway; hit").await;
     let rounds = stage.rounds(&mut pair, Work::Requests).await;
     table::print(&Row::of("small POST, answered from the cache", &rounds));
     let rounds = stage.rounds(&mut pair, Work::Connections).await;
@@ -96,7 +102,7 @@ async fn compare(cpus: &Cpus, effort: Effort) {
         .await;
     let rounds = stage.rounds(&mut pair, Work::Requests).await;
     table::print(&Row::per_mebibyte(
-        "download of 64 MiB, streamed, per MiB",
+        "streamed download of 64 MiB, per MiB",
         &rounds,
     ));
     println!("{}", table::NOTES);
@@ -136,7 +142,7 @@ impl Stage<'_> {
 
     /// One round of each in turn, several times, after a round of each that does not count.
     async fn rounds(&self, pair: &mut [Lane; 2], work: Work) -> Vec<[Round; 2]> {
-        let (rounds, time) = self.effort.choose((10, 1_000), (1, 200));
+        let (rounds, time) = self.effort.choose((24, 400), (1, 200));
         let time = Duration::from_millis(time);
         let [nginx, gateway] = pair;
         let mut all = Vec::new();

@@ -40,6 +40,7 @@ async fn lane(stage: &Stage, nodes: &[Node], configured: usize, asking: usize) -
     let feed = Feed::new((0..asking).map(|account| recording(account, "1637742300-27")));
     let mut lane = Lane::new(server, &stage.dialer, CLIENTS, feed).await;
     lane.once().await;
+    lane.must_say("ccfs-gateway; hit").await;
     lane
 }
 

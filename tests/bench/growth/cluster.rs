@@ -9,9 +9,9 @@ use crate::site::{Gateway, recording};
 use crate::{Stage, row};
 
 pub(crate) async fn measure(stage: &Stage) {
-    let most = stage.effort.choose(200, 20);
+    let cases = stage.effort.choose([1, 10, 200], [1, 2, 4]);
+    let [.., most] = cases;
     let nodes = Node::start_expired(&stage.site.leaf, most).await;
-    let cases = [1, most / 20, most];
     let mut lanes = Vec::new();
     for number in cases {
         lanes.push(lane(stage, &nodes[..number]).await);
@@ -53,7 +53,9 @@ async fn lane(stage: &Stage, nodes: &[Node]) -> Lane {
     let file = stage.site.configure("cluster", &gateway);
     let server = Server::gateway(&stage.cpus, &file);
     let calls = (0..1_000).map(|call| recording(0, &format!("16377-{call}")));
-    Lane::new(server, &stage.dialer, CLIENTS, Feed::new(calls)).await
+    let mut lane = Lane::new(server, &stage.dialer, CLIENTS, Feed::new(calls)).await;
+    lane.must_say(FORWARDED).await;
+    lane
 }
 
 /// The part of a processor that a gateway without load uses for looking after its nodes.
@@ -71,5 +73,8 @@ async fn checks(stage: &Stage, nodes: &[Node]) -> f64 {
     tokio::time::sleep(Duration::from_secs(window)).await;
     (server.cpu_time() - before).as_secs_f64() / window as f64
 }
+
+/// And not stored.
+const FORWARDED: &str = "ccfs-gateway; fwd=uri-miss\r\n";
 
 const CLIENTS: usize = 48;

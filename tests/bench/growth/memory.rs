@@ -60,6 +60,7 @@ pub(crate) async fn entries(stage: &Stage) {
     let before = lane.server.settled().await;
     lane.feed(Feed::new((0..number).map(ask(1))));
     lane.once().await;
+    lane.must_say("ccfs-gateway; hit").await;
     let grown = lane.server.settled().await.saturating_sub(before);
     row(
         "memory per answer in the cache",

@@ -87,6 +87,7 @@ const CACHE: &str = "proxy_cache_path @PREFIX@/cache keys_zone=answers:10m inact
 const CACHED: &str = r#"proxy_cache answers;
       proxy_cache_methods POST;
       proxy_cache_key "$request_uri|$request_body";
-      proxy_cache_valid 200 1h;"#;
+      proxy_cache_valid 200 1h;
+      add_header X-Cache $upstream_cache_status;"#;
 
 const TRIES: usize = 3;
