@@ -1,6 +1,7 @@
 //! Who runs where, and what it has used: the scheduler's own figures, from `/proc`.
 
-use std::path::Path;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -59,13 +60,40 @@ impl Cpus {
     }
 }
 
-/// The processor time that a process and its children have used, in all their threads.
-pub(crate) fn time_of(process: u32) -> Duration {
-    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
-    // A thread may end between being listed and being read.
-    let own = tasks.filter_map(|task| time_of_task(&task.ok()?.path()));
-    let children = children_of(process).into_iter().map(time_of);
-    own.chain(children).sum()
+/// The processor time that each thread of a process and of its children has used so far.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Usage(HashMap<PathBuf, Duration>);
+
+impl Usage {
+    /// As of now.
+    pub(crate) fn of(process: u32) -> Self {
+        let mut usage = Self::default();
+        usage.add(process);
+        usage
+    }
+
+    /// What was used since `earlier`. Helper threads that ended in between do not count: the kernel
+    /// keeps no figure of theirs.
+    pub(crate) fn since(&self, earlier: &Self) -> Duration {
+        let used = |(thread, time): (&PathBuf, &Duration)| {
+            let before = earlier.0.get(thread).copied().unwrap_or_default();
+            time.saturating_sub(before)
+        };
+        self.0.iter().map(used).sum()
+    }
+
+    fn add(&mut self, process: u32) {
+        for task in std::fs::read_dir(format!("/proc/{process}/task")).unwrap() {
+            let task = task.unwrap().path();
+            // It may end between being listed and being read.
+            if let Some(time) = time_of(&task) {
+                self.0.insert(task, time);
+            }
+        }
+        for child in children_of(process) {
+            self.add(child);
+        }
+    }
 }
 
 /// Resident memory of a process, in bytes.
@@ -86,7 +114,7 @@ pub(crate) fn model() -> String {
         .to_owned()
 }
 
-fn time_of_task(task: &Path) -> Option<Duration> {
+fn time_of(task: &Path) -> Option<Duration> {
     let schedstat = std::fs::read_to_string(task.join("schedstat")).ok()?;
     let nanoseconds = schedstat.split(' ').next()?.parse().ok()?;
     Some(Duration::from_nanos(nanoseconds))

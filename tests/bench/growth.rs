@@ -33,7 +33,7 @@ mod start;
 
 use asked::{Effort, asked};
 use cpu::Cpus;
-use load::{Dialer, Lane};
+use load::{Dialer, Lane, Round};
 use site::Site;
 
 fn main() {
@@ -79,15 +79,16 @@ impl Stage {
         for lane in lanes.iter_mut() {
             lane.round(time).await;
         }
-        let mut best = vec![f64::INFINITY; lanes.len()];
+        let mut all = vec![Vec::new(); lanes.len()];
         for round in 0..rounds {
             for place in 0..lanes.len() {
                 let place = (place + round) % lanes.len();
-                let cost = lanes[place].round(time).await.per_request();
-                best[place] = best[place].min(cost);
+                all[place].push(lanes[place].round(time).await);
             }
         }
-        best
+        all.iter()
+            .map(|rounds| load::best(rounds.iter(), Round::per_request).per_request())
+            .collect()
     }
 }
 

@@ -229,9 +229,9 @@ impl Lane {
         work: impl AsyncFnOnce(&mut Self, End) -> (Vec<u32>, u64),
         time: Duration,
     ) -> Round {
-        let (began, before) = (Instant::now(), self.server.cpu_time());
+        let (began, before) = (Instant::now(), self.server.usage());
         let (mut latencies, bytes) = work(self, End::At(began + time)).await;
-        let cpu = self.server.cpu_time().saturating_sub(before);
+        let cpu = self.server.usage().since(&before);
         latencies.sort_unstable();
         Round {
             cpu,
@@ -328,6 +328,19 @@ impl Round {
             .copied()
             .unwrap_or_default()
     }
+}
+
+/// The round that cost least by `cost`, among those in which nothing kept the server from its
+/// processor for long: a round of few answers measures something else.
+pub(crate) fn best<'a>(
+    rounds: impl Iterator<Item = &'a Round> + Clone,
+    cost: fn(&Round) -> f64,
+) -> &'a Round {
+    let fastest = rounds.clone().map(Round::rate).fold(0.0, f64::max);
+    rounds
+        .filter(|round| round.rate() * 2.0 >= fastest)
+        .min_by(|one, other| cost(one).total_cmp(&cost(other)))
+        .unwrap()
 }
 
 /// A whole record of TLS.

@@ -188,4 +188,4 @@ fn download(size: u64) -> SignedRequest {
 const CLIENTS: usize = 48;
 
 /// At once.
-const DOWNLOADS: usize = 4;
+const DOWNLOADS: usize = 2;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::cpu::{self, Cpus};
+use crate::cpu::{self, Cpus, Usage};
 
 /// A running server.
 #[derive(Debug)]
@@ -48,8 +48,8 @@ impl Server {
     }
 
     /// The processor time it has used.
-    pub(crate) fn cpu_time(&self) -> Duration {
-        cpu::time_of(self.child.id())
+    pub(crate) fn usage(&self) -> Usage {
+        Usage::of(self.child.id())
     }
 
     /// Its resident memory in bytes, once it is done with giving back what it does not need.

@@ -69,9 +69,9 @@ async fn checks(stage: &Stage, nodes: &[Node]) -> f64 {
     let server = Server::gateway(&stage.cpus, &file);
     let (before, window) = stage.effort.choose((3, 4), (1, 1));
     tokio::time::sleep(Duration::from_secs(before)).await;
-    let before = server.cpu_time();
+    let before = server.usage();
     tokio::time::sleep(Duration::from_secs(window)).await;
-    (server.cpu_time() - before).as_secs_f64() / window as f64
+    server.usage().since(&before).as_secs_f64() / window as f64
 }
 
 /// And not stored.

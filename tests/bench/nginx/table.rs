@@ -1,6 +1,6 @@
 //! What came out, as a Markdown table.
 
-use crate::load::Round;
+use crate::load::{self, Round};
 
 /// One comparison.
 #[derive(Clone, Debug)]
@@ -34,8 +34,7 @@ impl Row {
     fn by(name: &'static str, rounds: &[[Round; 2]], cost: fn(&Round) -> f64) -> Self {
         let best = |which: usize| {
             let all = rounds.iter().map(|both| &both[which]);
-            let best = all.min_by(|one, other| cost(one).total_cmp(&cost(other)));
-            let best = best.unwrap().clone();
+            let best = load::best(all, cost).clone();
             Figures {
                 cpu: cost(&best),
                 best,
