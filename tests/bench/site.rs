@@ -46,9 +46,7 @@ impl Site {
         self.folder.path().join(name)
     }
 
-    /// Writes the configuration `name` of a gateway with one worker and no access log before `nodes`
-    /// (URLs), where [`access_key`] of every number below `keys` may ask. `cluster` is more text of
-    /// the cluster's table, `tables` is more tables.
+    /// Writes a configuration, `name`.toml, with its accounts beside it.
     pub(crate) fn configure(&self, name: &str, gateway: &Gateway<'_>) -> PathBuf {
         let keys = self.path(&format!("{name}.keys.toml"));
         write_secret(&keys, accounts(gateway.keys).as_bytes()).unwrap();
@@ -58,14 +56,14 @@ impl Site {
     }
 }
 
-/// A gateway to be configured.
+/// A gateway to be configured: one worker, no access log, no admin interface.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Gateway<'a> {
     /// URLs of the nodes.
     pub(crate) nodes: &'a [String],
-    /// Number of accounts.
+    /// Number of accounts: [`access_key`] of every number below it.
     pub(crate) keys: usize,
-    /// More keys of `[clusters.ccfs]`, without a table of their own.
+    /// More keys of `[clusters.ccfs]`.
     pub(crate) cluster: &'a str,
     /// More keys of `[limits]`.
     pub(crate) limits: &'a str,
