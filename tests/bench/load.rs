@@ -19,7 +19,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::process::Server;
-use crate::site::{HOST, Site};
+use crate::site::{HOST, Site, wire};
 
 /// How connections are made: TLS 1.3 with X25519, which every server can, and without resumption.
 #[derive(Clone)]
@@ -113,20 +113,6 @@ fn framing(answer: &[u8]) -> io::Result<Option<(u64, usize)>> {
     let length = fields.find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
     let length = length.and_then(|(_, value)| value.parse().ok());
     Ok(Some((length.ok_or_else(wrong)?, end + 4)))
-}
-
-/// A request as it goes over the wire.
-pub(crate) fn wire(request: &SignedRequest) -> Vec<u8> {
-    let mut bytes = format!("{} {} HTTP/1.1\r\n", request.method, request.target).into_bytes();
-    for (name, value) in &request.headers {
-        bytes.extend_from_slice(name.as_str().as_bytes());
-        bytes.extend_from_slice(b": ");
-        bytes.extend_from_slice(value.as_bytes());
-        bytes.extend_from_slice(b"\r\n");
-    }
-    bytes.extend_from_slice(b"\r\n");
-    bytes.extend_from_slice(&request.body);
-    bytes
 }
 
 /// Requests, handed out in turn: with more of them than connections no two are under way at once

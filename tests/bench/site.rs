@@ -165,3 +165,17 @@ pub(crate) fn recording(account: usize, call_id: &str) -> SignedRequest {
         .sign(&credential(account), NAMES, Timestamp::now())
         .unwrap()
 }
+
+/// A request as it goes over the wire.
+pub(crate) fn wire(request: &SignedRequest) -> Vec<u8> {
+    let mut bytes = format!("{} {} HTTP/1.1\r\n", request.method, request.target).into_bytes();
+    for (name, value) in &request.headers {
+        bytes.extend_from_slice(name.as_str().as_bytes());
+        bytes.extend_from_slice(b": ");
+        bytes.extend_from_slice(value.as_bytes());
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes.extend_from_slice(b"\r\n");
+    bytes.extend_from_slice(&request.body);
+    bytes
+}

@@ -2,10 +2,10 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::load::{Connection, Feed, Lane, wire};
+use crate::load::{Connection, Feed, Lane};
 use crate::node::{Node, urls};
 use crate::process::Server;
-use crate::site::{Gateway, recording};
+use crate::site::{Gateway, recording, wire};
 use crate::{Stage, grouped, row};
 
 /// Connections that have done one request each, and wait.

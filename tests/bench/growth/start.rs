@@ -3,10 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::load::wire;
 use crate::node::{Node, urls};
 use crate::process::Server;
-use crate::site::{Gateway, recording};
+use crate::site::{Gateway, recording, wire};
 use crate::{Stage, grouped, row};
 
 pub(crate) async fn measure(stage: &Stage) {

@@ -17,7 +17,7 @@ use http::Method;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::site::{Gateway, Site, credential, recording};
+use crate::site::{Gateway, Site, credential, recording, wire};
 
 /// The first request of a caller in this second: the signing key is derived, and kept.
 #[divan::bench]
@@ -101,19 +101,6 @@ fn judge_a_request(bencher: Bencher<'_, '_>) {
     };
     assert_eq!(fuzzing::requests(&bytes, bytes.len(), limits).heads, 1);
     bencher.bench_local(|| fuzzing::requests(black_box(&bytes), bytes.len(), limits));
-}
-
-fn wire(request: &SignedRequest) -> Vec<u8> {
-    let mut bytes = format!("{} {} HTTP/1.1\r\n", request.method, request.target).into_bytes();
-    for (name, value) in &request.headers {
-        bytes.extend_from_slice(name.as_str().as_bytes());
-        bytes.extend_from_slice(b": ");
-        bytes.extend_from_slice(value.as_bytes());
-        bytes.extend_from_slice(b"\r\n");
-    }
-    bytes.extend_from_slice(b"\r\n");
-    bytes.extend_from_slice(&request.body);
-    bytes
 }
 
 fn recording_url() -> &'static Endpoint {
