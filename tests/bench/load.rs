@@ -1,0 +1,336 @@
+//! Load: ready-made requests over persistent TLS connections, each sent when its predecessor on the
+//! connection was answered.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use ccfs_gateway::cli::client::SignedRequest;
+use rustls::client::Resumption;
+use rustls::crypto::aws_lc_rs::{self, kx_group};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore, version};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::process::Server;
+use crate::site::{HOST, Site, wire};
+
+/// How connections are made: TLS 1.3 with X25519, which every server can, and without resumption.
+#[derive(Clone)]
+pub(crate) struct Dialer(TlsConnector);
+
+impl Dialer {
+    /// Trusts the servers of `site`.
+    pub(crate) fn new(site: &Site) -> Self {
+        Self(Self::config(site.authority.roots().unwrap()).into())
+    }
+
+    fn config(roots: RootCertStore) -> Arc<ClientConfig> {
+        let mut provider = aws_lc_rs::default_provider();
+        provider.kx_groups = vec![kx_group::X25519];
+        let mut config = ClientConfig::builder_with_provider(provider.into())
+            .with_protocol_versions(&[&version::TLS13])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.resumption = Resumption::disabled();
+        config.into()
+    }
+
+    /// One connection.
+    pub(crate) async fn connect(&self, address: SocketAddr) -> io::Result<Connection> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let name = ServerName::try_from(HOST).unwrap();
+        Ok(Connection {
+            stream: self.0.connect(name, stream).await?,
+            buffer: vec![0; BUFFER].into(),
+        })
+    }
+
+    /// So many connections at once.
+    pub(crate) async fn connect_many(&self, address: SocketAddr, number: usize) -> Vec<Connection> {
+        let mut connections = Vec::with_capacity(number);
+        for _ in 0..number {
+            connections.push(self.connect(address).await.unwrap());
+        }
+        connections
+    }
+}
+
+/// A connection that is kept.
+pub(crate) struct Connection {
+    stream: TlsStream<TcpStream>,
+    /// Begins with the head of the last answer, if its body was small.
+    buffer: Box<[u8]>,
+}
+
+impl Connection {
+    /// Sends a request and reads its answer, which must be a 200 with a length; the body's length.
+    pub(crate) async fn exchange(&mut self, request: &[u8]) -> io::Result<u64> {
+        self.stream.write_all(request).await?;
+        self.stream.flush().await?;
+        let mut filled = 0;
+        let (length, head) = loop {
+            let read = self.stream.read(&mut self.buffer[filled..]).await?;
+            if read == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            filled += read;
+            if let Some(found) = framing(&self.buffer[..filled])? {
+                break found;
+            }
+        };
+        let mut left = length.saturating_sub((filled - head) as u64);
+        while left > 0 {
+            match self.stream.read(&mut self.buffer).await? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                read => left = left.saturating_sub(read as u64),
+            }
+        }
+        Ok(length)
+    }
+}
+
+/// The lengths of body and head, once the head is whole.
+fn framing(answer: &[u8]) -> io::Result<Option<(u64, usize)>> {
+    let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") else {
+        return Ok(None);
+    };
+    let head = String::from_utf8_lossy(&answer[..end]);
+    let wrong = || io::Error::other(format!("not a 200 with a length: {head}"));
+    if !head.starts_with("HTTP/1.1 200") {
+        return Err(wrong());
+    }
+    let mut fields = head.lines().filter_map(|line| line.split_once(": "));
+    let length = fields.find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    let length = length.and_then(|(_, value)| value.parse().ok());
+    Ok(Some((length.ok_or_else(wrong)?, end + 4)))
+}
+
+/// Requests, handed out in turn: with more of them than connections no two are under way at once
+/// that are the same.
+#[derive(Debug)]
+pub(crate) struct Feed {
+    requests: Vec<Vec<u8>>,
+    next: AtomicUsize,
+}
+
+impl Feed {
+    /// These requests, over and over.
+    pub(crate) fn new(requests: impl IntoIterator<Item = SignedRequest>) -> Arc<Self> {
+        Arc::new(Self {
+            requests: requests.into_iter().map(|request| wire(&request)).collect(),
+            next: AtomicUsize::new(0),
+        })
+    }
+
+    /// The next one, until `end`.
+    fn next(&self, end: End) -> Option<&[u8]> {
+        if matches!(end, End::At(time) if Instant::now() >= time) {
+            return None;
+        }
+        let turn = self.next.fetch_add(1, Ordering::Relaxed);
+        let over = end == End::Once && turn >= self.requests.len();
+        (!over).then(|| self.requests[turn % self.requests.len()].as_slice())
+    }
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum End {
+    At(Instant),
+    Never,
+    /// When every request was sent once.
+    Once,
+}
+
+/// A server, and the load that it gets.
+pub(crate) struct Lane {
+    connections: Vec<Connection>,
+    dialer: Dialer,
+    feed: Arc<Feed>,
+    /// What is measured. Ends last.
+    pub(crate) server: Server,
+}
+
+impl Lane {
+    /// Connects `clients` times.
+    pub(crate) async fn new(
+        server: Server,
+        dialer: &Dialer,
+        clients: usize,
+        feed: Arc<Feed>,
+    ) -> Self {
+        Self {
+            connections: dialer.connect_many(server.address, clients).await,
+            dialer: dialer.clone(),
+            feed,
+            server,
+        }
+    }
+
+    /// From now on it gets other requests.
+    pub(crate) fn feed(&mut self, feed: Arc<Feed>) {
+        self.feed = feed;
+    }
+
+    /// Sends every request once.
+    pub(crate) async fn once(&mut self) {
+        self.feed.next.store(0, Ordering::Relaxed);
+        self.work(End::Once).await;
+    }
+
+    /// Sends one request, and fails unless `words` stand in the head of its answer: so that what is
+    /// measured is what is said.
+    pub(crate) async fn must_say(&mut self, words: &str) {
+        let connection = &mut self.connections[0];
+        let request = self.feed.next(End::Never).unwrap();
+        connection.exchange(request).await.unwrap();
+        let answer = String::from_utf8_lossy(&connection.buffer);
+        let (head, _) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(words), "{words}: {head}");
+    }
+
+    /// Sends requests for so long.
+    pub(crate) async fn round(&mut self, time: Duration) -> Round {
+        self.measure(async |lane, end| lane.work(end).await, time)
+            .await
+    }
+
+    /// Sends requests for so long, each on a connection of its own, one per client at a time.
+    pub(crate) async fn round_of_connections(&mut self, time: Duration) -> Round {
+        self.measure(async |lane, end| lane.come_and_go(end).await, time)
+            .await
+    }
+
+    async fn measure(
+        &mut self,
+        work: impl AsyncFnOnce(&mut Self, End) -> (Vec<u32>, u64),
+        time: Duration,
+    ) -> Round {
+        let (began, before) = (Instant::now(), self.server.usage());
+        let (mut latencies, bytes) = work(self, End::At(began + time)).await;
+        let cpu = self.server.usage().since(&before);
+        latencies.sort_unstable();
+        Round {
+            cpu,
+            elapsed: began.elapsed(),
+            bytes,
+            latencies,
+        }
+    }
+
+    /// All connections at once.
+    async fn work(&mut self, end: End) -> (Vec<u32>, u64) {
+        let mut tasks = JoinSet::new();
+        for mut connection in self.connections.drain(..) {
+            let feed = self.feed.clone();
+            tasks.spawn(async move {
+                let (mut latencies, mut bytes) = (Vec::new(), 0);
+                while let Some(request) = feed.next(end) {
+                    let began = Instant::now();
+                    bytes += connection.exchange(request).await.unwrap();
+                    latencies.push(microseconds(began));
+                }
+                (connection, latencies, bytes)
+            });
+        }
+        let (mut all, mut bytes) = (Vec::new(), 0);
+        for (connection, latencies, read) in tasks.join_all().await {
+            self.connections.push(connection);
+            all.extend(latencies);
+            bytes += read;
+        }
+        (all, bytes)
+    }
+
+    async fn come_and_go(&self, end: End) -> (Vec<u32>, u64) {
+        let mut tasks = JoinSet::new();
+        for _ in 0..NEW_AT_ONCE {
+            let (feed, dialer) = (self.feed.clone(), self.dialer.clone());
+            let address = self.server.address;
+            tasks.spawn(async move {
+                let (mut latencies, mut bytes) = (Vec::new(), 0);
+                while let Some(request) = feed.next(end) {
+                    let began = Instant::now();
+                    let mut connection = dialer.connect(address).await.unwrap();
+                    bytes += connection.exchange(request).await.unwrap();
+                    latencies.push(microseconds(began));
+                }
+                (latencies, bytes)
+            });
+        }
+        let (latencies, bytes): (Vec<_>, Vec<_>) = tasks.join_all().await.into_iter().unzip();
+        (latencies.concat(), bytes.iter().sum())
+    }
+}
+
+fn microseconds(since: Instant) -> u32 {
+    u32::try_from(since.elapsed().as_micros()).unwrap_or(u32::MAX)
+}
+
+/// What one round showed.
+#[derive(Clone, Debug)]
+pub(crate) struct Round {
+    /// The server's processor time.
+    pub(crate) cpu: Duration,
+    /// By the clock.
+    pub(crate) elapsed: Duration,
+    /// Bytes of all answers' bodies.
+    pub(crate) bytes: u64,
+    /// In microseconds, sorted.
+    pub(crate) latencies: Vec<u32>,
+}
+
+impl Round {
+    /// Microseconds of the server's processor for one request.
+    pub(crate) fn per_request(&self) -> f64 {
+        self.cpu.as_secs_f64() * 1e6 / self.latencies.len() as f64
+    }
+
+    /// Microseconds of the server's processor for one MiB of answers.
+    pub(crate) fn per_mebibyte(&self) -> f64 {
+        self.cpu.as_secs_f64() * 1e6 / (self.bytes as f64 / f64::from(1 << 20))
+    }
+
+    /// Answers a second.
+    pub(crate) fn rate(&self) -> f64 {
+        self.latencies.len() as f64 / self.elapsed.as_secs_f64()
+    }
+
+    /// The latency that this part of the answers, 0 to 1, is not above; in microseconds.
+    pub(crate) fn quantile(&self, part: f64) -> u32 {
+        let place = (self.latencies.len() as f64 * part) as usize;
+        self.latencies
+            .get(place)
+            .or(self.latencies.last())
+            .copied()
+            .unwrap_or_default()
+    }
+}
+
+/// The round that cost least by `cost`, among those in which nothing kept the server from its
+/// processor for long: a round of few answers measures something else.
+pub(crate) fn best<'a>(
+    rounds: impl Iterator<Item = &'a Round> + Clone,
+    cost: fn(&Round) -> f64,
+) -> &'a Round {
+    let fastest = rounds.clone().map(Round::rate).fold(0.0, f64::max);
+    rounds
+        .filter(|round| round.rate() * 2.0 >= fastest)
+        .min_by(|one, other| cost(one).total_cmp(&cost(other)))
+        .unwrap()
+}
+
+/// A whole record of TLS.
+const BUFFER: usize = 16 * 1024;
+
+/// New connections under way at once.
+const NEW_AT_ONCE: usize = 16;

@@ -1,0 +1,115 @@
+//! Servers in processes of their own. Each ends when its value is dropped; nothing else is ended.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, ChildStderr, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::cpu::{self, Cpus, Usage};
+
+/// A running server.
+#[derive(Debug)]
+pub(crate) struct Server {
+    child: Child,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+}
+
+impl Server {
+    /// `ccfs-gateway run`; serves when this returns.
+    pub(crate) fn gateway(cpus: &Cpus, configuration: &Path) -> Self {
+        let mut child = cpus
+            .server(env!("CARGO_BIN_EXE_ccfs-gateway"))
+            .args(["run", "--config"])
+            .arg(configuration)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let address = announced(child.stderr.take().unwrap());
+        Self { child, address }
+    }
+
+    /// A process that was told to listen at `address`. `None` if it ended instead.
+    pub(crate) fn listening(mut child: Child, address: SocketAddr) -> Option<Self> {
+        let deadline = Instant::now() + PATIENCE;
+        while std::net::TcpStream::connect(address).is_err() {
+            if child.try_wait().unwrap().is_some() {
+                return None;
+            }
+            assert!(Instant::now() < deadline, "it does not listen");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Some(Self { child, address })
+    }
+
+    /// The processor time it has used.
+    pub(crate) fn usage(&self) -> Usage {
+        Usage::of(self.child.id())
+    }
+
+    /// Its resident memory in bytes, once it is done with giving back what it does not need.
+    pub(crate) async fn settled(&self) -> u64 {
+        let (mut resident, mut steady) = (cpu::resident(self.child.id()), 0);
+        for _ in 0..LONGEST_SETTLING {
+            tokio::time::sleep(Duration::from_millis(250)).await;
+            let now = cpu::resident(self.child.id());
+            steady = if now < resident { 0 } else { steady + 1 };
+            resident = now;
+            if steady == STEADY {
+                break;
+            }
+        }
+        resident
+    }
+}
+
+/// Asks it to end, since a killed nginx would leave its workers behind.
+impl Drop for Server {
+    fn drop(&mut self) {
+        let asked = Pid::from_raw(self.child.id().cast_signed())
+            .is_some_and(|id| kill_process(id, Signal::TERM).is_ok());
+        let deadline = Instant::now() + PATIENCE;
+        while asked && Instant::now() < deadline {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The address in the line by which a gateway says that it serves.
+fn announced(log: ChildStderr) -> SocketAddr {
+    let (mut log, mut told) = (BufReader::new(log), String::new());
+    let address = loop {
+        let before = told.len();
+        assert_ne!(log.read_line(&mut told).unwrap(), 0, "it ended: {told}");
+        let line = &told[before..];
+        if let Some((_, rest)) = line
+            .split_once("127.0.0.1:")
+            .filter(|_| line.contains("serving"))
+        {
+            let port = rest.split(|c: char| !c.is_ascii_digit()).next().unwrap();
+            break SocketAddr::from(([127, 0, 0, 1], port.parse().unwrap()));
+        }
+    };
+    // Read on, so that it never waits for a reader.
+    std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+    address
+}
+
+/// For a server to come, or to go.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Quarters of a second: jemalloc gives unused memory back within ten seconds.
+const LONGEST_SETTLING: u32 = 44;
+
+/// Quarters of a second without giving anything back.
+const STEADY: u32 = 8;

@@ -1,0 +1,181 @@
+//! What every gateway under measurement needs: throw-away certificates, accounts, a configuration.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ccfs_gateway::auth::{AccessKey, Credential, Secret};
+use ccfs_gateway::cli::client::{NAMES, RecordingQuery, SignedRequest};
+use ccfs_gateway::stand_in::certificates::{Authority, Issued, NAMES as HOSTS, write_secret};
+use jiff::Timestamp;
+use tempfile::TempDir;
+
+/// The name in the certificate of every server, and the Host of every request: the same bytes go to
+/// all of them.
+pub(crate) const HOST: &str = "cc-fs.example.com";
+
+/// A folder with certificates, and the authority that they are of. It goes with this value.
+#[derive(Debug)]
+pub(crate) struct Site {
+    folder: TempDir,
+    /// Who signed `leaf.pem`.
+    pub(crate) authority: Authority,
+    /// `leaf.pem`, which every server presents.
+    pub(crate) leaf: Issued,
+}
+
+impl Site {
+    /// Writes `ca.pem`, `leaf.pem` and `leaf.key`.
+    pub(crate) fn new() -> Self {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let folder = tempfile::tempdir().unwrap();
+        let authority = Authority::new().unwrap();
+        let leaf = authority.issue(&HOSTS).unwrap();
+        let path = |name: &str| folder.path().join(name);
+        authority.write(&path("ca.pem")).unwrap();
+        leaf.write(&path("leaf.pem"), &path("leaf.key")).unwrap();
+        Self {
+            folder,
+            authority,
+            leaf,
+        }
+    }
+
+    /// A file or folder of it.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes a configuration, `name`.toml, with its accounts beside it.
+    pub(crate) fn configure(&self, name: &str, gateway: &Gateway<'_>) -> PathBuf {
+        let keys = self.path(&format!("{name}.keys.toml"));
+        write_secret(&keys, accounts(gateway.keys).as_bytes()).unwrap();
+        let file = self.path(&format!("{name}.toml"));
+        std::fs::write(&file, gateway.configuration(&keys)).unwrap();
+        file
+    }
+}
+
+/// A gateway to be configured: one worker, no access log, no admin interface.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Gateway<'a> {
+    /// URLs of the nodes.
+    pub(crate) nodes: &'a [String],
+    /// Number of accounts: [`access_key`] of every number below it.
+    pub(crate) keys: usize,
+    /// More keys of `[clusters.ccfs]`.
+    pub(crate) cluster: &'a str,
+    /// More keys of `[limits]`.
+    pub(crate) limits: &'a str,
+    /// `max_size` of the cache.
+    pub(crate) cache: &'a str,
+}
+
+impl Default for Gateway<'_> {
+    fn default() -> Self {
+        Self {
+            nodes: &[],
+            keys: 10,
+            cluster: "health_check = { enabled = false }",
+            limits: "",
+            cache: "64MiB",
+        }
+    }
+}
+
+impl Gateway<'_> {
+    fn configuration(&self, keys: &Path) -> String {
+        let Self {
+            nodes,
+            cluster,
+            limits,
+            cache,
+            ..
+        } = self;
+        format!(
+            r#"access_keys_file = {keys:?}
+
+[listeners.ccfs]
+bind = "127.0.0.1:0"
+cluster = "ccfs"
+tls = {{ certificate = "leaf.pem", private_key = "leaf.key" }}
+
+[clusters.ccfs]
+nodes = {nodes:?}
+tls = {{ ca = "ca.pem" }}
+{cluster}
+
+[access_key_defaults]
+time_zone = "Asia/Shanghai"
+
+[cache]
+max_size = "{cache}"
+
+[limits]
+{limits}
+
+[admin]
+bind = "off"
+
+[telemetry]
+access_log = "off"
+
+[server]
+workers = 1
+"#
+        )
+    }
+}
+
+fn accounts(number: usize) -> String {
+    let mut text = String::new();
+    for key in 0..number {
+        let (key, secret) = (access_key(key), secret(key));
+        writeln!(text, "[access_keys.{key}]\nsecret_key = \"{secret}\"").unwrap();
+    }
+    text
+}
+
+/// The name of an account.
+pub(crate) fn access_key(number: usize) -> String {
+    format!("ak-{number:06}")
+}
+
+fn secret(number: usize) -> String {
+    format!("SECRET-of-{number:06}-0123456789abcdef")
+}
+
+/// An account, as its owner knows it.
+pub(crate) fn credential(number: usize) -> Arc<Credential> {
+    let secret = Secret::new(secret(number).into_bytes());
+    let access_key = AccessKey::from(access_key(number).as_str());
+    Arc::new(Credential::new(access_key, vec![secret], true))
+}
+
+/// A recording-URL request, signed now by an account.
+pub(crate) fn recording(account: usize, call_id: &str) -> SignedRequest {
+    let query = RecordingQuery {
+        call_id,
+        begin: "2021-11-24 16:25:03",
+        end: "2021-11-24 17:25:11",
+        version: Some("2.0"),
+    };
+    let request = SignedRequest::recording(&format!("https://{HOST}"), &query).unwrap();
+    request
+        .sign(&credential(account), NAMES, Timestamp::now())
+        .unwrap()
+}
+
+/// A request as it goes over the wire.
+pub(crate) fn wire(request: &SignedRequest) -> Vec<u8> {
+    let mut bytes = format!("{} {} HTTP/1.1\r\n", request.method, request.target).into_bytes();
+    for (name, value) in &request.headers {
+        bytes.extend_from_slice(name.as_str().as_bytes());
+        bytes.extend_from_slice(b": ");
+        bytes.extend_from_slice(value.as_bytes());
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes.extend_from_slice(b"\r\n");
+    bytes.extend_from_slice(&request.body);
+    bytes
+}

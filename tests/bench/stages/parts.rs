@@ -1,0 +1,124 @@
+//! Single stages: pure functions.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use ccfs_gateway::auth::{Claim, Credential, Signable};
+use ccfs_gateway::ccfs::{Endpoint, Lookup, Tenant, find, parse_zone};
+use ccfs_gateway::cli::client::{RECORDING_PATH, SignedRequest};
+use ccfs_gateway::config::Config;
+use ccfs_gateway::gateway::Snapshot;
+use ccfs_gateway::listener::{HeadLimits, fuzzing};
+use ccfs_gateway::presigned;
+use divan::Bencher;
+use http::Method;
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::site::{Gateway, Site, credential, recording, wire};
+
+/// The first request of a caller in this second: the signing key is derived, and kept.
+#[divan::bench]
+fn verify_with_a_cold_key(bencher: Bencher<'_, '_>) {
+    let request = recording(0, CALL_ID);
+    // What was derived from one secret is never used for another, though their bytes are equal.
+    bencher
+        .with_inputs(|| credential(0))
+        .bench_refs(|credential| verify(&request, credential));
+}
+
+/// Every other request of a caller in this second.
+#[divan::bench]
+fn verify_with_the_key_at_hand(bencher: Bencher<'_, '_>) {
+    let (request, credential) = (recording(0, CALL_ID), credential(0));
+    bencher.bench_local(|| verify(&request, &credential));
+}
+
+fn verify(request: &SignedRequest, credential: &Arc<Credential>) {
+    let claim = Claim::read(&request.headers, Timestamp::now(), None).unwrap();
+    let signable = Signable {
+        method: request.method.as_str(),
+        path: request.path(),
+        query: None,
+        headers: &request.headers,
+        body: &request.body,
+    };
+    black_box(claim.verify(Some(credential), &signable).unwrap());
+}
+
+/// A body as it should be, one without version (UTC), and one with offsets.
+#[divan::bench(args = ["as it should be", "without version", "with offsets"])]
+fn normalize(bencher: Bencher<'_, '_>, body: &str) {
+    let (endpoint, tenant) = (recording_url(), tenant());
+    let body = Bytes::from_static(match body {
+        "without version" => WITHOUT_VERSION,
+        "with offsets" => WITH_OFFSETS,
+        _ => AS_IT_SHOULD_BE,
+    });
+    bencher.bench_local(|| endpoint.normalize(black_box(&body), &tenant).unwrap());
+}
+
+/// Which of so many nodes that are well.
+#[divan::bench(args = [2, 10, 200])]
+fn choose_a_node(bencher: Bencher<'_, '_>, nodes: usize) {
+    let nodes: Vec<_> = (0..nodes)
+        .map(|number| format!("https://127.0.0.1:{}", 1024 + number))
+        .collect();
+    let site = Site::new();
+    let gateway = Gateway {
+        nodes: &nodes,
+        ..Gateway::default()
+    };
+    let (config, _) = Config::load(&site.configure("gateway", &gateway)).unwrap();
+    let snapshot = Snapshot::next(&config, None);
+    let cluster = &snapshot.clusters()["ccfs"];
+    let now = Instant::now();
+    bencher.bench_local(|| drop(cluster.pick(0, &[], now).unwrap()));
+}
+
+/// When a pre-signed URL expires, by its form.
+#[divan::bench(args = ["obs-default-8h", "s3v2-default-8h", "s3v4-default-8h"])]
+fn read_the_expiry(bencher: Bencher<'_, '_>, name: &str) {
+    let samples: Value = serde_json::from_str(include_str!("../../vectors/obs-urls.json")).unwrap();
+    let sample = samples
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|sample| sample["name"] == name);
+    let url = sample.unwrap()["url"].as_str().unwrap();
+    bencher.bench_local(|| presigned::expires_at(black_box(url)).unwrap());
+}
+
+/// Is this a legal request, head and framing? With the copy of what is passed on.
+#[divan::bench]
+fn judge_a_request(bencher: Bencher<'_, '_>) {
+    let bytes = wire(&recording(0, CALL_ID));
+    let limits = HeadLimits {
+        size: 32 * 1024,
+        fields: 100,
+    };
+    assert_eq!(fuzzing::requests(&bytes, bytes.len(), limits).heads, 1);
+    bencher.bench_local(|| fuzzing::requests(black_box(&bytes), bytes.len(), limits));
+}
+
+fn recording_url() -> &'static Endpoint {
+    match find(&Method::POST, RECORDING_PATH) {
+        Lookup::Found(endpoint) => endpoint,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn tenant() -> Tenant {
+    Tenant {
+        zone: parse_zone("Asia/Shanghai").unwrap(),
+        versionless: None,
+    }
+}
+
+const CALL_ID: &str = "1637742300-27";
+
+const AS_IT_SHOULD_BE: &[u8] = br#"{"callId":"1637742300-27","beginTime":"2021-11-24 16:25:03","endTime":"2021-11-24 17:25:11","version":"2.0"}"#;
+const WITHOUT_VERSION: &[u8] = br#"{"callId":"1637742300-27","beginTime":"2021-11-24 08:25:03","endTime":"2021-11-24 09:25:11"}"#;
+const WITH_OFFSETS: &[u8] = br#"{"callId":"1637742300-27","beginTime":"2021-11-24T16:25:03+08:00","endTime":"2021-11-24T17:25:11+08:00"}"#;

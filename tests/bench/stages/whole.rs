@@ -1,0 +1,125 @@
+//! The whole way of a request that the cache answers, from the parsed head to the last byte of the
+//! answer: without sockets, TLS and HTTP framing.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use ccfs_gateway::cache::Cache;
+use ccfs_gateway::cli::client::SignedRequest;
+use ccfs_gateway::config::Config;
+use ccfs_gateway::flight::Flights;
+use ccfs_gateway::gateway::{Gateway, ReadError, ReplyBody, Shared, Snapshot};
+use ccfs_gateway::limit::Addresses;
+use ccfs_gateway::metrics::Metrics;
+use ccfs_gateway::stand_in::{Settings, StandIn};
+use ccfs_gateway::telemetry::{Origin, Sink};
+use ccfs_gateway::upstream::{Upstream, UpstreamSettings};
+use divan::Bencher;
+use http::{Request, Response};
+use http_body::Body;
+use http_body_util::combinators::MapErr;
+use http_body_util::{BodyExt, Full};
+
+use crate::site::{self, Site, credential, recording};
+
+/// Verify, normalize, find, answer.
+#[divan::bench]
+fn hit(bencher: Bencher<'_, '_>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let (gateway, listener) = runtime.block_on(filled());
+    let signed = recording(0, CALL_ID);
+    let _inside = runtime.enter();
+    let answered = at_once(gateway.handle(origin(&listener), incoming(&signed)));
+    assert!(cache_status(&answered).contains("; hit"));
+    drain(answered);
+    bencher
+        .with_inputs(|| (origin(&listener), incoming(&signed)))
+        .bench_local_values(|(origin, request)| drain(at_once(gateway.handle(origin, request))));
+}
+
+/// A gateway that holds one answer, which it has fetched from a node.
+async fn filled() -> (Gateway, Arc<str>) {
+    let site = Site::new();
+    let tls = site.leaf.server_config().unwrap();
+    let node = StandIn::start(Settings::new(tls, vec![credential(0)]))
+        .await
+        .unwrap();
+    let nodes = [node.url()];
+    let setup = site::Gateway {
+        nodes: &nodes,
+        ..site::Gateway::default()
+    };
+    let (config, _) = Config::load(&site.configure("gateway", &setup)).unwrap();
+    let metrics = Metrics::default().shard();
+    let settings = UpstreamSettings {
+        max_answer: config.limits.max_answer,
+        min_receive_rate: config.limits.min_receive_rate,
+    };
+    let shared = Arc::new(Shared {
+        snapshot: ArcSwap::from_pointee(Snapshot::next(&config, None)),
+        cache: Cache::new(config.cache.max_size),
+        flights: Flights::new(),
+        addresses: ArcSwap::from_pointee(Addresses::new(config.limits.per_address)),
+    });
+    let upstream = Arc::new(Upstream::new(settings, metrics.clone()));
+    let sink = Sink {
+        lines: None,
+        metrics,
+    };
+    let gateway = Gateway::new(shared, upstream, sink);
+    let listener: Arc<str> = "ccfs".into();
+    let request = incoming(&recording(0, CALL_ID));
+    let answered = gateway.handle(origin(&listener), request).await;
+    assert!(cache_status(&answered).contains("; stored"));
+    drain(answered);
+    (gateway, listener)
+}
+
+type Incoming = MapErr<Full<Bytes>, fn(std::convert::Infallible) -> ReadError>;
+
+fn incoming(signed: &SignedRequest) -> Request<Incoming> {
+    let body: Incoming = Full::new(signed.body.clone()).map_err(|never| match never {});
+    let mut request = Request::new(body);
+    *request.method_mut() = signed.method.clone();
+    *request.uri_mut() = signed.target.parse().unwrap();
+    *request.headers_mut() = signed.headers.clone();
+    request
+}
+
+fn origin(listener: &Arc<str>) -> Origin {
+    Origin {
+        listener: listener.clone(),
+        port: 28_443,
+        client: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        tls: Some("1.3"),
+    }
+}
+
+/// What a future comes to that waits for nothing.
+fn at_once<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("a hit had to wait"),
+    }
+}
+
+/// Takes an answer to its end, where its record is written.
+fn drain(mut answer: Response<ReplyBody>) {
+    let mut context = Context::from_waker(Waker::noop());
+    while let Poll::Ready(Some(frame)) = Pin::new(answer.body_mut()).poll_frame(&mut context) {
+        drop(frame.unwrap());
+    }
+}
+
+fn cache_status(answer: &Response<ReplyBody>) -> &str {
+    answer.headers()["cache-status"].to_str().unwrap()
+}
+
+const CALL_ID: &str = "1637742300-27";
