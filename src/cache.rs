@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use moka::Expiry;
 use moka::policy::EvictionPolicy;
 
-use crate::auth::AccessKey;
+pub use crate::call::Purge;
 use crate::call::{CacheKey, WholeReply};
 use crate::ccfs::Verdict;
 use crate::config;
@@ -98,6 +98,34 @@ impl Cache {
         }
     }
 
+    /// Takes in an answer that another replica fetched at `fetched_at`, by the same rules; `None` if
+    /// they do not allow it, or no longer, or if what is held is as good.
+    pub fn adopt(
+        &self,
+        ticket: &Ticket,
+        reply: &WholeReply,
+        rules: &Rules,
+        (fetched_at, now): (Timestamp, Timestamp),
+    ) -> Option<Held> {
+        // The other's clock may be ahead.
+        let mut entry = Entry::of(reply, rules, fetched_at.min(now))?;
+        let freshness = entry.freshness(now)?;
+        let displaces = self.get(&ticket.key, now).is_some_and(|held| {
+            held.entry.negative < entry.negative || held.entry.fresh_until >= entry.fresh_until
+        });
+        if rules.off || displaces || self.is_void(ticket) {
+            return None;
+        }
+        entry.call_id.clone_from(&ticket.call_id);
+        let entry = Arc::new(entry);
+        self.store.insert(ticket.key.clone(), entry.clone());
+        if self.is_void(ticket) {
+            self.store.invalidate(&ticket.key);
+            return None;
+        }
+        Some(Held { entry, freshness })
+    }
+
     /// Forgets all that matches; an empty purge forgets everything. What is being fetched now will
     /// not be stored either.
     pub fn purge(&self, purge: Purge) {
@@ -107,14 +135,7 @@ impl Cache {
             return;
         }
         let matches = move |key: &CacheKey, entry: &Arc<Entry>| {
-            purge
-                .access_key
-                .as_ref()
-                .is_none_or(|ak| ak == key.access_key())
-                && purge
-                    .call_id
-                    .as_deref()
-                    .is_none_or(|id| entry.call_id.as_deref() == Some(id))
+            purge.covers(key.access_key(), entry.call_id.as_deref())
         };
         // Fails only without `support_invalidation_closures`, which is set above.
         if self.store.invalidate_entries_if(matches).is_err() {
@@ -131,15 +152,6 @@ impl Cache {
     fn is_void(&self, ticket: &Ticket) -> bool {
         ticket.purges != self.purges.load(Ordering::Acquire)
     }
-}
-
-/// What to forget: entries that match all that is given.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Purge {
-    /// Of this ak.
-    pub access_key: Option<AccessKey>,
-    /// Of this call.
-    pub call_id: Option<Box<str>>,
 }
 
 /// The right to store one answer under one key.
@@ -263,6 +275,11 @@ impl Entry {
             usable_until,
             renew_at: AtomicI64::new(renewal(now, fresh_until)),
         })
+    }
+
+    /// From `now` until it is good for nothing at all.
+    pub fn life(&self, now: Timestamp) -> Duration {
+        Duration::try_from(self.usable_until.duration_since(now)).unwrap_or_default()
     }
 
     /// Seconds since it was stored.

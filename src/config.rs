@@ -12,6 +12,7 @@ mod report;
 mod resolve;
 mod schema;
 mod secrets;
+mod shared_store;
 mod structure;
 mod units;
 mod validity;
@@ -31,6 +32,7 @@ use serde::{Deserialize, Serialize};
 pub use diagnose::{Diagnosis, Problem, Severity};
 pub(crate) use no_verification::NoVerification;
 pub use schema::schema;
+pub use shared_store::{Shared, SharedTls, StoreSecret};
 pub use validity::{Validity, validity};
 
 use crate::auth::{AccessKey, Credential};
@@ -50,6 +52,8 @@ pub struct Config {
     pub cache: Cache,
     /// Limits of the whole gateway.
     pub limits: Limits,
+    /// The store that replicas share, if there is one.
+    pub shared: Option<Shared>,
     /// The admin listener.
     pub admin: Admin,
     /// Log, access log.

@@ -4,6 +4,7 @@ use super::{Subject, certificates, process, status};
 use crate::cluster::NodeStatus;
 use crate::gateway::Snapshot;
 use crate::metrics::Routes;
+use crate::shared::Status;
 
 /// All of them.
 #[derive(Debug)]
@@ -46,6 +47,7 @@ impl Gauges {
         let snapshot = subject.shared.snapshot.load();
         let mut plain = of_the_gateway(subject, &snapshot, waiting);
         plain.extend(of_its_parts(subject, &snapshot));
+        plain.extend(of_the_store(subject));
         plain.extend(of_the_configuration(subject));
         plain.extend(of_the_process());
         let reloads = &subject.reloads;
@@ -160,6 +162,24 @@ fn of_its_parts(subject: &Subject, snapshot: &Snapshot) -> Vec<Family> {
                 .collect(),
         },
     ]
+}
+
+/// Nothing without `[shared]`.
+fn of_the_store(subject: &Subject) -> Vec<Family> {
+    let store = subject.shared.store.load();
+    let store = store.as_deref().map(|store| {
+        let up = i64::from(store.status() == Status::Connected);
+        let untold = store.untold();
+        [
+            one("shared_up", "1 while the shared store is at work", up),
+            one(
+                "shared_untold_purges",
+                "Purges that the shared store is yet to be told of",
+                untold,
+            ),
+        ]
+    });
+    store.into_iter().flatten().collect()
 }
 
 fn of_the_configuration(subject: &Subject) -> Vec<Family> {

@@ -5,6 +5,7 @@ mod accounts;
 mod clusters;
 mod listeners;
 mod settings;
+mod shared_store;
 mod tls;
 
 use std::collections::BTreeSet;
@@ -45,6 +46,7 @@ pub(super) fn resolve(
         clusters: Default::default(),
         cache: settings::cache(&file.cache, &mut report),
         limits: settings::limits(&file.limits, &mut report),
+        shared: None,
         admin: Default::default(),
         telemetry: settings::telemetry(&file.telemetry, &mut report),
         server: settings::server(&file.server),
@@ -52,6 +54,8 @@ pub(super) fn resolve(
     };
     let mut material = tls::Material::new(now);
     config.clusters = clusters::resolve(&file.clusters, &mut material, &mut report);
+    let store = file.shared.as_ref();
+    config.shared = store.and_then(|it| shared_store::resolve(it, &mut material, &mut report));
     config.listeners = listeners::resolve(&file, &mut material, &mut report);
     config.admin = listeners::admin(&file.admin, &mut material, &mut report);
     listeners::check_addresses(&file, &config, &mut report);
@@ -156,13 +160,6 @@ fn open_to_others(path: &Path) -> Option<u32> {
 /// ignored.
 fn refuse_what_is_to_come(file: &File, report: &mut Report) {
     let to_come = "not supported by this version yet";
-    if let Some(shared) = &file.shared {
-        report.error(
-            shared.span(),
-            format!("[shared] is {to_come}"),
-            "leave it out: every replica has its own cache and limits",
-        );
-    }
     if let Some(endpoint) = &file.telemetry.otlp_endpoint {
         report.error(
             endpoint.span(),

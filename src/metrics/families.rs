@@ -262,6 +262,10 @@ families! {
         AccessKeyAllowed = "access_key,allowed,local",
         /// The ak's rate: no.
         AccessKeyRefused = "access_key,refused,local",
+        /// The ak's rate over all replicas: yes.
+        SharedAllowed = "access_key,allowed,shared",
+        /// The ak's rate over all replicas: no.
+        SharedRefused = "access_key,refused,shared",
         /// The ak's ceiling: yes.
         CeilingAllowed = "ceiling,allowed,local",
         /// The ak's ceiling: no.
@@ -274,6 +278,33 @@ families! {
         AddressAllowed = "address,allowed,local",
         /// The client address: no.
         AddressRefused = "address,refused,local",
+    }
+    /// The store that replicas share.
+    SharedUse("shared_requests", "What was asked of the store that replicas share, and what became of it", "operation,result") {
+        /// An answer was there, and was good.
+        LookUpHit = "look_up,hit",
+        /// None was there.
+        LookUpMiss = "look_up,miss",
+        /// What was there was not sealed by us for this key, or was purged or too old.
+        LookUpUnusable = "look_up,unusable",
+        /// Another replica was fetching it: waited for.
+        LookUpWaited = "look_up,waited",
+        /// The store did not answer, or refused.
+        LookUpFailed = "look_up,failed",
+        /// Not asked: the store is away.
+        LookUpSkipped = "look_up,skipped",
+        /// An answer was written.
+        StoreOk = "store,ok",
+        /// The store did not answer, or refused.
+        StoreFailed = "store,failed",
+        /// Not asked: the store is away.
+        StoreSkipped = "store,skipped",
+        /// The shared budget answered.
+        BudgetOk = "budget,ok",
+        /// It did not, or refused: the local one decided.
+        BudgetFailed = "budget,failed",
+        /// Not asked: the store is away, and the local one decided.
+        BudgetSkipped = "budget,skipped",
     }
 }
 
@@ -336,6 +367,8 @@ closed! {
     Limited {
         /// The ak's rate.
         AccessKey = "access_key",
+        /// The ak's rate over all replicas.
+        Shared = "access_key",
         /// The ak's ceiling.
         Ceiling = "ceiling",
         /// The ak's requests in flight.
@@ -370,6 +403,8 @@ impl Decision {
         match (limiter, allowed) {
             (Limited::AccessKey, true) => Self::AccessKeyAllowed,
             (Limited::AccessKey, false) => Self::AccessKeyRefused,
+            (Limited::Shared, true) => Self::SharedAllowed,
+            (Limited::Shared, false) => Self::SharedRefused,
             (Limited::Ceiling, true) => Self::CeilingAllowed,
             (Limited::Ceiling, false) => Self::CeilingRefused,
             (Limited::InFlight, true) => Self::InFlightAllowed,

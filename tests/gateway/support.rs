@@ -228,6 +228,22 @@ impl World {
         Setup::default().start().await
     }
 
+    /// A further gateway of the same configuration, before the same nodes.
+    pub(crate) fn replica(&self) -> Self {
+        let file = self.file("gateway.toml");
+        let (config, _) = Config::load(&file).unwrap_or_else(|wrong| panic!("{wrong}"));
+        let app = App::bind(config, Some(file)).unwrap();
+        let (bound, orders) = (app.bound(), app.orders());
+        Self {
+            nodes: Vec::new(),
+            client: trusting(self.folder.path()).keeping(128),
+            bound,
+            orders,
+            gateway: tokio::spawn(app.run()),
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
     /// `https://127.0.0.1:port` of the gateway.
     pub(crate) fn url(&self) -> String {
         format!("https://{}", self.bound.listeners["ccfs"])
