@@ -57,6 +57,7 @@ mod reload;
 mod repeat;
 mod retries;
 mod shadow;
+mod shared;
 mod signatures;
 mod strangers;
 mod streams;
