@@ -260,15 +260,11 @@ async fn an_ak_has_one_budget_over_all() {
 #[tokio::test]
 #[ignore = "needs Debian's package redis-server"]
 async fn a_user_with_a_password_and_little_rights_is_enough() {
-    let user = [
-        "--user",
-        "gateway on >pass-word ~ccfs-gateway:* &ccfs-gateway:* -@all +hello +auth +ping +client|setinfo \
-         +select +getrange +get +set +del +pexpire +expire +time +eval +evalsha +script|load +lrange \
-         +rpush +multi +exec +publish +subscribe",
-        "--user",
-        "default on nopass ~* &* +@all",
-    ];
-    let redis = Redis::with(&user).await;
+    let users = "--user default on nopass ~* &* +@all --user gateway on >pass-word \
+         ~ccfs-gateway:* &ccfs-gateway:* -@all +hello +auth +ping +client +select \
+         +getrange +get +set +del +pexpire +expire +time +eval +evalsha +script|load +lrange \
+         +rpush +multi +exec +publish +subscribe";
+    let redis = Redis::with(&users.split_whitespace().collect::<Vec<_>>()).await;
     let keys = format!("{PATIENT}\nusername = \"gateway\"\npassword_file = \"password\"");
     let one = first(&redis, &keys, "rate_limit = { per_second = 50 }").await;
     let two = another(&one).await;
