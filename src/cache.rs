@@ -184,6 +184,13 @@ pub struct Rules {
     success_codes: Vec<String>,
 }
 
+impl Rules {
+    /// Is nothing kept at all?
+    pub fn is_off(&self) -> bool {
+        self.off
+    }
+}
+
 impl From<&config::Cache> for Rules {
     fn from(settings: &config::Cache) -> Self {
         let signed = |d: Duration| SignedDuration::try_from(d).unwrap_or(SignedDuration::MAX);

@@ -4,7 +4,7 @@ use super::{Subject, certificates, process, status};
 use crate::cluster::NodeStatus;
 use crate::gateway::Snapshot;
 use crate::metrics::Routes;
-use crate::shared::Status;
+use crate::shared::{Status, Store};
 
 /// All of them.
 #[derive(Debug)]
@@ -164,22 +164,30 @@ fn of_its_parts(subject: &Subject, snapshot: &Snapshot) -> Vec<Family> {
     ]
 }
 
-/// Nothing without `[shared]`.
+/// No values without `[shared]`.
 fn of_the_store(subject: &Subject) -> Vec<Family> {
     let store = subject.shared.store.load();
-    let store = store.as_deref().map(|store| {
-        let up = i64::from(store.status() == Status::Connected);
-        let untold = store.untold();
-        [
-            one("shared_up", "1 while the shared store is at work", up),
-            one(
-                "shared_untold_purges",
-                "Purges that the shared store is yet to be told of",
-                untold,
-            ),
-        ]
-    });
-    store.into_iter().flatten().collect()
+    let family = |name, help, value: fn(&Store) -> i64| Family {
+        name,
+        help,
+        values: store
+            .as_deref()
+            .map(|store| (Vec::new(), value(store)))
+            .into_iter()
+            .collect(),
+    };
+    vec![
+        family(
+            "shared_up",
+            "1 while the store that replicas share is at work",
+            |store| i64::from(store.status() == Status::Connected),
+        ),
+        family(
+            "shared_untold_purges",
+            "Purges that the store which replicas share is yet to be told of",
+            |store| number(store.untold()),
+        ),
+    ]
 }
 
 fn of_the_configuration(subject: &Subject) -> Vec<Family> {

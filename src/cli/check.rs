@@ -107,6 +107,14 @@ fn summary(config: &Config, out: &mut dyn Write) -> io::Result<()> {
         text(&limits["max_body_size"]),
         text(&limits["max_upload_size"])
     )?;
+    if let Some(store) = &config.shared {
+        writeln!(
+            out,
+            "shared store: {}, waited for at most {}",
+            store.url(),
+            text(&effective["shared"]["timeout"])
+        )?;
+    }
     match config.admin.bind {
         Some(bind) => writeln!(
             out,

@@ -167,6 +167,7 @@ impl Gateway {
                     longest: replicas::longest_wait(timeouts.overall),
                 };
                 if !fetch.no_cache
+                    && !rules.is_off()
                     && let Some(held) = replicas
                         .find(&shared, sought, (&ticket, rules), &metrics)
                         .await

@@ -234,7 +234,8 @@ mod tests {
             prop_assert_eq!(read_time, time);
             prop_assert_eq!(found.headers, headers);
             prop_assert_eq!(&found.body, &body);
-            prop_assert_eq!(found.json.unwrap().result_code.as_deref(), Some(code.as_str()));
+            let json = found.json.unwrap();
+            prop_assert_eq!(json.result_code.as_deref(), Some(code.as_str()));
         }
 
         #[test]

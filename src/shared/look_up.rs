@@ -93,7 +93,7 @@ impl Store {
                         && let Some(answer) = read(&answer)
                     {
                         metrics.count(SharedUse::LookUpHit);
-                        self.end(lease, false, patience).await;
+                        self.end(lease, true, patience).await;
                         return Found::Answer(answer);
                     }
                     metrics.count(SharedUse::LookUpMiss);

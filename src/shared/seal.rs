@@ -199,11 +199,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_change_closes_it(text: Vec<u8>, at: prop::sample::Index, bit in 0..8) {
+        fn any_change_closes_it(text: Vec<u8>, at: prop::sample::Index, bit in 0u8..8) {
             let seals = seals(&[1]);
             let sealed = seals.seal(b"s", &text).unwrap();
             let mut changed = sealed.clone();
-            changed[at.index(sealed.len())] ^= 1 << bit;
+            changed[at.index(sealed.len())] ^= 1u8 << bit;
             prop_assert_eq!(seals.open(b"s", &sealed).map(|it| it.to_vec()), Some(text));
             prop_assert!(seals.open(b"s", &changed).is_none());
             prop_assert!(seals.open(b"s", &sealed[..at.index(sealed.len())]).is_none());

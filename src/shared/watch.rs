@@ -2,9 +2,10 @@
 //! was purged here, and listens. While it has no session, nobody asks the store anything, so that a
 //! replica which may have missed a purge reads no answers.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
-use redis::{PushInfo, PushKind, RedisResult, Value};
+use redis::{PushInfo, PushKind, RedisResult, Script, Value};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
@@ -73,9 +74,9 @@ impl Store {
     async fn begin(&self, connection: &Connection, forget: &impl Fn(Purge)) -> Result<(), String> {
         let mut store = connection.clone();
         within(OPENING, store.subscribe(CHANNEL)).await?;
-        let mut all = redis::cmd("LRANGE");
-        all.arg(list()).arg(0).arg(2 * MOST);
-        let records: Vec<Vec<u8>> = within(OPENING, all.query_async(&mut store)).await?;
+        let mut all = LIST.key(list());
+        let all = all.arg(2 * MOST).arg(LONGEST_RECORD);
+        let records: Vec<Vec<u8>> = within(OPENING, all.invoke_async(&mut store)).await?;
         for record in &records {
             self.learn(record, forget);
         }
@@ -198,6 +199,22 @@ async fn within<T>(
 fn list() -> String {
     format!("{PREFIX}purges")
 }
+
+/// The newest records, none of them longer than ours are.
+static LIST: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+local records = {}
+for _, record in ipairs(redis.call('LRANGE', KEYS[1], -ARGV[1], -1)) do
+  if #record <= tonumber(ARGV[2]) then records[#records + 1] = record end
+end
+return records
+",
+    )
+});
+
+/// An ak and a callId have room in it many times over.
+const LONGEST_RECORD: usize = 4096;
 
 const CHANNEL: &str = "ccfs-gateway:purged";
 
