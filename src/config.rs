@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 pub use diagnose::{Diagnosis, Problem, Severity};
 pub(crate) use no_verification::NoVerification;
 pub use schema::schema;
-pub use shared_store::{Shared, SharedTls, StoreSecret};
+pub use shared_store::{Shared, SharedPem, SharedTls, StoreSecret};
 pub use validity::{Validity, validity};
 
 use crate::auth::{AccessKey, Credential};

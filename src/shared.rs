@@ -4,6 +4,7 @@
 //! sealed by one of us for the very question. Knows neither what an answer is nor how one is fetched.
 
 mod budget;
+mod cluster;
 mod connection;
 mod lease;
 mod link;

@@ -287,7 +287,7 @@ pub(super) struct Limits {
 #[serde(deny_unknown_fields)]
 pub(super) struct Shared {
     /// Where the store is: `redis://host:port`, or `rediss://host:port` over TLS, with `/1` for
-    /// another database than 0.
+    /// another database than 0. Any node of a cluster will do.
     pub(super) url: Key<String>,
     /// User of the store; goes with `password_file`.
     pub(super) username: Key<String>,

@@ -54,6 +54,17 @@ pub struct SharedTls {
     pub insecure: bool,
     /// Digest of all that it was made of.
     pub identity: [u8; 32],
+    /// The same as PEM, for the connections that a cluster's client makes by itself.
+    pub pem: SharedPem,
+}
+
+/// What TLS to the store is made of, as it stands in the files.
+#[derive(Clone, Debug, Default)]
+pub struct SharedPem {
+    /// The authorities; those of the system if left out.
+    pub ca: Option<Vec<u8>>,
+    /// The own certificate and its key.
+    pub own: Option<(Vec<u8>, StoreSecret)>,
 }
 
 /// Equal is what was made of the same.

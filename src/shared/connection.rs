@@ -1,22 +1,80 @@
 //! One connection to the store, its own TLS and log-in, shared by all who ask.
 
-use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fmt, io};
 
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, ProtocolVersion, PushInfo, RedisConnectionInfo, RedisError};
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::cluster_async::ClusterConnection;
+use redis::{
+    AsyncConnectionConfig, Cmd, Pipeline, ProtocolVersion, PushInfo, RedisConnectionInfo,
+    RedisError, RedisFuture, RedisResult, Value,
+};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
 use tokio_rustls::TlsConnector;
 
+use super::cluster;
 use crate::config;
 
 /// Asks the store; cheap to clone.
-pub(super) type Connection = MultiplexedConnection;
+#[derive(Clone)]
+pub(super) enum Connection {
+    /// All nodes of a cluster.
+    Cluster(ClusterConnection),
+    /// One server.
+    Server(MultiplexedConnection),
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cluster(_) => "Cluster(..)",
+            Self::Server(_) => "Server(..)",
+        })
+    }
+}
+
+impl Connection {
+    /// From now on, what is published there is pushed.
+    pub(super) async fn subscribe(&mut self, channel: &str) -> RedisResult<()> {
+        match self {
+            Self::Cluster(cluster) => cluster.subscribe(channel).await,
+            Self::Server(server) => server.subscribe(channel).await,
+        }
+    }
+}
+
+impl ConnectionLike for Connection {
+    fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
+        match self {
+            Self::Cluster(cluster) => cluster.req_packed_command(cmd),
+            Self::Server(server) => server.req_packed_command(cmd),
+        }
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        pipeline: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        match self {
+            Self::Cluster(cluster) => cluster.req_packed_commands(pipeline, offset, count),
+            Self::Server(server) => server.req_packed_commands(pipeline, offset, count),
+        }
+    }
+
+    fn get_db(&self) -> i64 {
+        match self {
+            Self::Cluster(cluster) => cluster.get_db(),
+            Self::Server(server) => server.get_db(),
+        }
+    }
+}
 
 /// A connection that was just made.
 pub(super) struct Opened {
@@ -29,7 +87,7 @@ pub(super) struct Opened {
     pub(super) lost: Arc<Notify>,
 }
 
-/// Connects and logs in. Has no deadline.
+/// Connects and logs in; to all nodes if it is a cluster. Has no deadline.
 ///
 /// # Errors
 /// Why not, in words for the log and `/status`: none that the store wrote itself.
@@ -38,21 +96,35 @@ pub(super) async fn open(settings: &config::Shared) -> Result<Opened, String> {
     let (sender, pushes) = mpsc::channel(PUSHES);
     let lost = Arc::new(Notify::new());
     let losing = lost.clone();
+    let push = move |push| {
+        sender.try_send(push).map_err(|_| {
+            losing.notify_one();
+            redis::aio::SendError
+        })
+    };
     let options = AsyncConnectionConfig::new()
         .set_response_timeout(None)
         .set_pipeline_buffer_size(PIPELINE)
-        .set_push_sender(move |push| {
-            sender.try_send(push).map_err(|_| {
-                losing.notify_one();
-                redis::aio::SendError
-            })
-        });
+        .set_push_sender(push.clone());
     let info = log_in(settings);
     let opened = MultiplexedConnection::new_with_config(&info, stream, options).await;
-    let (connection, driver) = opened.map_err(|error| told(&error))?;
+    let (mut server, driver) = opened.map_err(|error| told(&error))?;
+    let mut driver: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(driver);
+    let is_cluster = tokio::select! {
+        is_cluster = cluster::is_one(&mut server) => is_cluster.map_err(|error| told(&error))?,
+        () = &mut driver => return Err("it closed the connection".to_owned()),
+    };
+    let connection = if is_cluster {
+        // The first connection is of no more use; the cluster's own are moved on by their own tasks,
+        // which end with it.
+        driver = Box::pin(std::future::pending());
+        Connection::Cluster(cluster::open(settings, info, push).await?)
+    } else {
+        Connection::Server(server)
+    };
     Ok(Opened {
         connection,
-        driver: Box::pin(driver),
+        driver,
         pushes,
         lost,
     })

@@ -15,7 +15,7 @@ use self::redis::{Redis, ask};
 use crate::cache::{STORED, ttl, verdict};
 use crate::fetch::{held, hold, release};
 use crate::page;
-use crate::support::{SHANGHAI, Setup, World, eventually, signed};
+use crate::support::{SHANGHAI, Setup, Site, World, eventually, signed};
 
 const KEY: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 const OTHER_KEY: &str = "fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210";
@@ -25,29 +25,31 @@ const PATIENT: &str = "timeout = \"1s\"\nseal_key_file = \"seal\"";
 
 /// Nodes, and a first gateway that has found the store.
 async fn first(redis: &Redis, keys: &str, shanghai: &str) -> World {
-    first_with(redis, keys, shanghai, "").await
+    let site = site(shanghai).await;
+    start(site, &format!("redis://127.0.0.1:{}", redis.port), keys).await
 }
 
-async fn first_with(redis: &Redis, keys: &str, shanghai: &str, tables: &str) -> World {
+/// Nodes, and all files.
+async fn site(shanghai: &str) -> Site {
     let setup = Setup {
         shanghai: shanghai.to_owned(),
         ..Setup::default()
     };
     let site = setup.lay_out().await;
-    let path = |name: &str| site.folder.path().join(name);
     for (name, key) in [
         ("seal", KEY),
         ("seal-2", OTHER_KEY),
         ("password", "pass-word"),
     ] {
-        write_secret(&path(name), key.as_bytes()).unwrap();
+        write_secret(&site.folder.path().join(name), key.as_bytes()).unwrap();
     }
+    site
+}
+
+async fn start(site: Site, url: &str, keys: &str) -> World {
     let text = std::fs::read_to_string(&site.file).unwrap();
-    let table = format!(
-        "{text}\n{tables}\n[shared]\nurl = \"redis://127.0.0.1:{}\"\n{keys}\n",
-        redis.port
-    );
-    std::fs::write(&site.file, table).unwrap();
+    let text = format!("{text}\n[shared]\nurl = \"{url}\"\n{keys}\n");
+    std::fs::write(&site.file, text).unwrap();
     let world = World::before(site);
     connected(&world).await;
     world
@@ -273,6 +275,86 @@ async fn a_user_with_a_password_and_little_rights_is_enough() {
     assert_eq!(used(&one, "budget", "ok").await, 1.0);
     assert_eq!(purge(&one, "").await.json()["shared"], true);
     assert_eq!(verdict(&two.ask("user-2").await), STORED);
+}
+
+#[tokio::test]
+#[ignore = "needs Debian's package redis-server"]
+async fn the_store_is_spoken_to_over_tls_and_verified() {
+    let site = site("").await;
+    let path = |name: &str| site.folder.path().join(name).display().to_string();
+    let (certificate, key, ca) = (path("leaf.pem"), path("leaf.key"), path("ca.pem"));
+    let redis = Redis::with(&[
+        "--tls-port",
+        "{port}",
+        "--tls-cert-file",
+        &certificate,
+        "--tls-key-file",
+        &key,
+        "--tls-ca-cert-file",
+        &ca,
+        // The gateway has to show a certificate, too.
+        "--tls-auth-clients",
+        "yes",
+    ])
+    .await;
+    let url = format!("rediss://127.0.0.1:{}", redis.port);
+    let own = "ca = \"ca.pem\", certificate = \"leaf.pem\", private_key = \"leaf.key\"";
+    let one = start(site, &url, &format!("{PATIENT}\ntls = {{ {own} }}")).await;
+    let two = another(&one).await;
+    one.ask("tls-1").await;
+    assert!(ttl(&two.ask("tls-1").await).is_some());
+    // Somebody else's authority, or a name that the certificate has not.
+    let file = one.file("gateway.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let wrong = own.replace("ca = ", "server_name = \"redis.example\", ca = ");
+    std::fs::write(&file, text.replace(own, &wrong)).unwrap();
+    let three = one.replica();
+    let admin = three.bound.admin.unwrap();
+    eventually("it is away", async || {
+        let status = page::get(admin, "/status").await.json();
+        let reason = status["shared"]["reason"].as_str();
+        reason.is_some_and(|reason| reason.contains("certificate"))
+    })
+    .await;
+    assert_eq!(verdict(&three.ask("tls-1").await), STORED);
+}
+
+#[tokio::test]
+#[ignore = "needs Debian's package redis-server"]
+async fn a_cluster_is_found_from_any_of_its_nodes() {
+    let mut nodes = redis::cluster().await;
+    let one = first(
+        &nodes[0],
+        PATIENT,
+        "rate_limit = { per_second = 1, burst = 40 }",
+    )
+    .await;
+    let two = another(&one).await;
+    for n in 0..12 {
+        let call_id = format!("cluster-{n}");
+        assert_eq!(verdict(&one.ask(&call_id).await), STORED);
+        assert!(ttl(&two.ask(&call_id).await).is_some(), "{call_id}");
+    }
+    for node in &nodes {
+        assert!(!node.answers().await.is_empty(), "they are spread");
+    }
+    assert_eq!(used(&one, "budget", "ok").await, 12.0);
+    assert_eq!(
+        purge(&one, "?call_id=cluster-1").await.json()["shared"],
+        true
+    );
+    let before = one.fetched();
+    eventually("the other has heard of it", async || {
+        two.ask("cluster-1").await;
+        one.fetched() > before
+    })
+    .await;
+    // A node dies: each works on alone.
+    nodes[2].kill();
+    for n in 12..24 {
+        let answer = one.ask(&format!("cluster-{n}")).await;
+        assert_eq!(answer.result_code().as_deref(), Some("0"));
+    }
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use crate::cluster::NodeAddress;
 use crate::config::file;
 use crate::config::place::At;
 use crate::config::report::Report;
-use crate::config::{Shared, SharedTls, StoreSecret};
+use crate::config::{Shared, SharedPem, SharedTls, StoreSecret};
 
 pub(super) fn resolve(
     table: &At<file::Shared>,
@@ -158,7 +158,21 @@ fn tls(
         server_name: tls.server_name,
         insecure: tls.insecure,
         identity: tls.identity,
+        pem: pem(table.tls.as_ref(), report),
     }))
+}
+
+/// The files were found good a moment ago.
+fn pem(table: Option<&At<file::ClusterTls>>, report: &mut Report) -> SharedPem {
+    let Some(table) = table else {
+        return SharedPem::default();
+    };
+    let mut read = |key: &file::Key<String>| key.as_ref().and_then(|file| report.read(file));
+    let own = read(&table.certificate).zip(read(&table.private_key));
+    SharedPem {
+        ca: read(&table.ca),
+        own: own.map(|(certificate, key)| (certificate, StoreSecret::new(key))),
+    }
 }
 
 /// The password of a file, without the line end that editors add.

@@ -8,6 +8,8 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use tempfile::TempDir;
 
+use crate::support::eventually;
+
 /// Ends when dropped.
 #[derive(Debug)]
 pub(super) struct Redis {
@@ -102,6 +104,37 @@ impl Drop for Redis {
     }
 }
 
+/// Three nodes of one cluster, at work.
+pub(super) async fn cluster() -> [Redis; 3] {
+    let mut nodes = Vec::new();
+    for _ in 0..3 {
+        let bus = TcpListener::bind("127.0.0.1:0").unwrap();
+        let bus = bus.local_addr().unwrap().port().to_string();
+        let options = ["--cluster-enabled", "yes", "--cluster-port", &bus];
+        nodes.push((Redis::with(&options).await, bus));
+    }
+    let slots = [("0", "5460"), ("5461", "10922"), ("10923", "16383")];
+    for ((node, _), (from, to)) in nodes.iter().zip(slots) {
+        let mut node = node.connect().await;
+        let _: () = ask(&mut node, &["CLUSTER", "ADDSLOTSRANGE", from, to]).await;
+    }
+    let mut first = nodes[0].0.connect().await;
+    for (node, bus) in &nodes[1..] {
+        let port = node.port.to_string();
+        let _: () = ask(&mut first, &["CLUSTER", "MEET", "127.0.0.1", &port, bus]).await;
+    }
+    for (node, _) in &nodes {
+        let mut node = node.connect().await;
+        eventually("the cluster is at work", async || {
+            let info: String = ask(&mut node, &["CLUSTER", "INFO"]).await;
+            info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3")
+        })
+        .await;
+    }
+    let nodes: Vec<_> = nodes.into_iter().map(|(node, _)| node).collect();
+    nodes.try_into().unwrap()
+}
+
 /// One command, of text alone.
 pub(super) async fn ask<T: redis::FromRedisValue>(
     store: &mut MultiplexedConnection,
@@ -112,10 +145,16 @@ pub(super) async fn ask<T: redis::FromRedisValue>(
     command.query_async(store).await.unwrap()
 }
 
+/// `{port}` in an option is the port; one that is for TLS is for nothing else.
 fn spawn(port: u16, folder: &Path, options: &[String]) -> Child {
+    let tls = options.iter().any(|option| option == "--tls-port");
+    let plain = if tls { 0 } else { port };
+    let options = options
+        .iter()
+        .map(|it| it.replace("{port}", &port.to_string()));
     Command::new("redis-server")
         .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
-        .args(["--port", &port.to_string()])
+        .args(["--port", &plain.to_string()])
         .args(options)
         .current_dir(folder)
         .stdout(Stdio::null())
