@@ -30,9 +30,7 @@ impl Redis {
         let options: Vec<_> = options.iter().map(|&option| option.to_owned()).collect();
         // The port may be taken by another before the store has it.
         for _ in 0..5 {
-            let free = TcpListener::bind("127.0.0.1:0").unwrap();
-            let port = free.local_addr().unwrap().port();
-            drop(free);
+            let port = free_port();
             let mut child = spawn(port, folder.path(), &options);
             if is_there(&mut child, port).await {
                 return Self {
@@ -45,7 +43,8 @@ impl Redis {
             let _ = child.kill();
             let _ = child.wait();
         }
-        panic!("redis-server does not start");
+        let log = std::fs::read_to_string(folder.path().join("log"));
+        panic!("redis-server does not start: {log:?}");
     }
 
     /// Its last word is lost.
@@ -108,8 +107,7 @@ impl Drop for Redis {
 pub(super) async fn cluster() -> [Redis; 3] {
     let mut nodes = Vec::new();
     for _ in 0..3 {
-        let bus = TcpListener::bind("127.0.0.1:0").unwrap();
-        let bus = bus.local_addr().unwrap().port().to_string();
+        let bus = free_port().to_string();
         let options = ["--cluster-enabled", "yes", "--cluster-port", &bus];
         nodes.push((Redis::with(&options).await, bus));
     }
@@ -145,6 +143,11 @@ pub(super) async fn ask<T: redis::FromRedisValue>(
     command.query_async(store).await.unwrap()
 }
 
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
 /// `{port}` in an option is the port; one that is for TLS is for nothing else.
 fn spawn(port: u16, folder: &Path, options: &[String]) -> Child {
     let tls = options.iter().any(|option| option == "--tls-port");
@@ -157,7 +160,7 @@ fn spawn(port: u16, folder: &Path, options: &[String]) -> Child {
         .args(["--port", &plain.to_string()])
         .args(options)
         .current_dir(folder)
-        .stdout(Stdio::null())
+        .stdout(std::fs::File::create(folder.join("log")).unwrap())
         .stderr(Stdio::null())
         .spawn()
         .expect("redis-server is installed")
