@@ -111,7 +111,7 @@ impl Cache {
         let mut entry = Entry::of(reply, rules, fetched_at.min(now))?;
         let freshness = entry.freshness(now)?;
         let displaces = self.get(&ticket.key, now).is_some_and(|held| {
-            held.entry.negative < entry.negative || held.entry.fresh_until >= entry.fresh_until
+            (!held.entry.negative && entry.negative) || held.entry.fresh_until >= entry.fresh_until
         });
         if rules.off || displaces || self.is_void(ticket) {
             return None;

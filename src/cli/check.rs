@@ -107,14 +107,7 @@ fn summary(config: &Config, out: &mut dyn Write) -> io::Result<()> {
         text(&limits["max_body_size"]),
         text(&limits["max_upload_size"])
     )?;
-    if let Some(store) = &config.shared {
-        writeln!(
-            out,
-            "shared store: {}, waited for at most {}",
-            store.url(),
-            text(&effective["shared"]["timeout"])
-        )?;
-    }
+    store_line(config, &effective["shared"], out)?;
     match config.admin.bind {
         Some(bind) => writeln!(
             out,
@@ -164,6 +157,18 @@ fn access_keys_line(config: &Config, out: &mut dyn Write) -> io::Result<()> {
         out,
         "access keys: {count}, of which {disabled} disabled, {unlimited} without a rate limit"
     )
+}
+
+fn store_line(config: &Config, shown: &Value, out: &mut dyn Write) -> io::Result<()> {
+    match &config.shared {
+        Some(store) => writeln!(
+            out,
+            "shared store: {}, waited for at most {}",
+            store.url(),
+            text(&shown["timeout"])
+        ),
+        None => Ok(()),
+    }
 }
 
 /// A wrong zone fails silently: its offset is what tells.

@@ -85,29 +85,18 @@ impl Store {
             match state {
                 State::Free => over_all = true,
                 State::Ours => {
-                    let lease = Lease {
-                        name: names[1].clone(),
-                    };
-                    if self.seals.rotating()
-                        && let Some(answer) = self.older(&subject, patience).await
-                        && let Some(answer) = read(&answer)
-                    {
-                        metrics.count(SharedUse::LookUpHit);
-                        self.end(lease, true, patience).await;
-                        return Found::Answer(answer);
-                    }
-                    metrics.count(SharedUse::LookUpMiss);
-                    return Found::Lease(lease);
+                    let [_, name] = names;
+                    let older = self.older(&subject, patience).await;
+                    return self
+                        .ours(
+                            Lease { name },
+                            older.as_deref().and_then(read),
+                            metrics,
+                            patience,
+                        )
+                        .await;
                 }
-                State::Passed => {
-                    metrics.count(SharedUse::LookUpMiss);
-                    return Found::Nothing;
-                }
-                State::Fetching if Instant::now() + pause > end => {
-                    metrics.count(SharedUse::LookUpMiss);
-                    return Found::Nothing;
-                }
-                State::Fetching => {
+                State::Fetching if Instant::now() + pause < end => {
                     if !waited {
                         metrics.count(SharedUse::LookUpWaited);
                     }
@@ -115,12 +104,40 @@ impl Store {
                     sleep(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
+                State::Fetching | State::Passed => {
+                    metrics.count(SharedUse::LookUpMiss);
+                    return Found::Nothing;
+                }
+            }
+        }
+    }
+
+    /// The lease, unless something good stands under an older name.
+    async fn ours<T>(
+        &self,
+        lease: Lease,
+        older: Option<T>,
+        metrics: &Shard,
+        patience: &mut Patience,
+    ) -> Found<T> {
+        match older {
+            Some(answer) => {
+                metrics.count(SharedUse::LookUpHit);
+                self.end(lease, true, patience).await;
+                Found::Answer(answer)
+            }
+            None => {
+                metrics.count(SharedUse::LookUpMiss);
+                Found::Lease(lease)
             }
         }
     }
 
     /// What stands under the name of the second key, which is about to go.
     async fn older(&self, subject: &[u8], patience: &mut Patience) -> Option<Vec<u8>> {
+        if !self.seals.rotating() {
+            return None;
+        }
         let mut get = redis::cmd("GETRANGE");
         get.arg(self.seals.name(ANSWER, subject, true))
             .arg(0)
