@@ -63,15 +63,8 @@ impl Store {
             let asked = self
                 .ask(if waited { &mut one } else { patience }, question)
                 .await;
-            let (sealed, state) = match asked {
-                Ok(answer) => answer,
-                Err(unanswered) => {
-                    metrics.count(match unanswered {
-                        Unanswered::Away => SharedUse::LookUpSkipped,
-                        Unanswered::Failed => SharedUse::LookUpFailed,
-                    });
-                    return Found::Nothing;
-                }
+            let Ok((sealed, state)) = asked.inspect_err(|why| metrics.count(counted(*why))) else {
+                return Found::Nothing;
             };
             if !sealed.is_empty() {
                 if let Some(answer) = read(&sealed) {
@@ -158,6 +151,13 @@ impl Store {
         let access_key = sought.key.access_key();
         let void = lock(&self.purges).void(access_key, sought.call_id, &knew.0);
         (!void).then_some(text)
+    }
+}
+
+fn counted(unanswered: Unanswered) -> SharedUse {
+    match unanswered {
+        Unanswered::Away => SharedUse::LookUpSkipped,
+        Unanswered::Failed => SharedUse::LookUpFailed,
     }
 }
 
