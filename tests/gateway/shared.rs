@@ -4,6 +4,7 @@
 mod away;
 mod hostile;
 mod redis;
+mod rules;
 
 use std::sync::Arc;
 
