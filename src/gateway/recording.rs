@@ -2,6 +2,7 @@
 //! from a node. A fetch belongs to nobody: it survives its first client, is charged once, and what it
 //! brings is stored for whoever comes next.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use http::request::Parts;
@@ -70,7 +71,7 @@ impl Gateway {
     ) -> Result<Reply, Rejection> {
         let key = fetch.key.clone();
         let patience = fetch.delivery.cluster.settings().timeouts.overall;
-        let again = no_cache.then(|| fetch.clone());
+        let again = no_cache.then(|| Box::new(fetch.clone()));
         let seat = self.shared.flights.join(&key, || self.bring(fetch));
         let mut way = Way {
             no_cache,
@@ -82,7 +83,7 @@ impl Gateway {
         let mut landed_in_time = tokio::time::timeout_at(end, seat.outcome()).await;
         if let (Some(again), Ok(Some(Fetched::Held(_)))) = (again, &landed_in_time) {
             // Joined somebody who was content with another replica's answer; this client is not.
-            let seat = self.shared.flights.join(&key, || self.bring(again));
+            let seat = self.shared.flights.join(&key, || self.bring(*again));
             way.started = seat.started();
             landed_in_time = tokio::time::timeout_at(end, seat.outcome()).await;
         }
@@ -184,9 +185,9 @@ impl Gateway {
                 }
                 return Fetched::Limited(limiter, exceeded);
             }
-            let delivered = upstream.whole(&fetch.delivery, timeouts.fetch);
+            let mut delivered = pin!(upstream.whole(&fetch.delivery, timeouts.fetch));
             let delivered = match &replicas {
-                Some(replicas) => replicas.hold(delivered).await,
+                Some(replicas) => replicas.hold(delivered.as_mut()).await,
                 None => delivered.await,
             };
             let fetched = match delivered {

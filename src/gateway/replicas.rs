@@ -1,6 +1,7 @@
 //! What the path of a request has to do with the other replicas: a fetch looks into the store that
 //! they share before it troubles a node, and leaves there what it brought; and the budget of an ak is
-//! one for all. Without `[shared]`, and on a hit, nothing of this runs.
+//! one for all. Without `[shared]`, and on a hit, nothing of this runs; what waits for the store is
+//! boxed, so that nobody else carries it along.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,10 +60,9 @@ impl Replicas {
             let held = shared.cache.adopt(ticket, &reply, rules, times)?;
             (held.freshness == Freshness::Fresh).then_some(held)
         };
-        let found = self
-            .store
-            .find(sought, &mut self.patience, metrics, accept)
-            .await;
+        let patience = &mut self.patience;
+        let found = self.store.find(sought, patience, metrics, accept);
+        let found = Box::pin(found).await;
         match found {
             Found::Answer(held) => return Some(held),
             Found::Lease(lease) => self.lease = Some(lease),
@@ -79,7 +79,7 @@ impl Replicas {
         tokio::select! {
             biased;
             brought = fetch => brought,
-            () = self.store.hold(lease) => std::future::pending().await,
+            () = Box::pin(self.store.hold(lease)) => std::future::pending().await,
         }
     }
 
@@ -106,10 +106,10 @@ impl Replicas {
                 provisional: held.entry.negative,
                 knowledge,
             };
-            store.write(key, &answer, patience, metrics).await;
+            Box::pin(store.write(key, &answer, patience, metrics)).await;
         }
         if let Some(lease) = lease.take() {
-            store.end(lease, brought, patience).await;
+            Box::pin(store.end(lease, brought, patience)).await;
         }
     }
 
@@ -117,8 +117,8 @@ impl Replicas {
         let rate = account.rate()?;
         let access_key = account.credential.access_key();
         let patience = &mut self.patience;
-        let answer = self.store.charge(access_key, rate, patience, metrics).await;
-        Some(match answer.ok()? {
+        let answer = self.store.charge(access_key, rate, patience, metrics);
+        Some(match Box::pin(answer).await.ok()? {
             None => Ok(()),
             Some(wait) => Err(Exceeded { rate, wait }),
         })
