@@ -137,7 +137,7 @@ impl Admin {
             }
             ("/drain", _, true) => self.drain().await,
             ("/reload", _, true) => self.reload().await,
-            ("/cache/purge", _, true) => self.purge(uri.query().unwrap_or_default()),
+            ("/cache/purge", _, true) => self.purge(uri.query().unwrap_or_default()).await,
             (path, _, true) if path.starts_with("/nodes/") => self.node(path),
             ("/livez" | "/readyz" | "/metrics" | "/status" | "/config", ..) => {
                 respond::method_not_allowed("GET, HEAD")
@@ -206,7 +206,7 @@ impl Admin {
     }
 
     /// By ak, by callId, by both, or everything.
-    fn purge(&self, query: &str) -> Answer {
+    async fn purge(&self, query: &str) -> Answer {
         let mut purge = Purge::default();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -227,9 +227,17 @@ impl Admin {
                 }
             }
         }
+        let store = self.subject.shared.store.load_full();
+        if let Some(store) = &store {
+            store.purge(purge.clone());
+        }
         let entries = self.subject.shared.cache.purge(purge);
         tracing::info!(entries, "the cache is purged");
-        let answer = json!({ "purged": true, "entries": entries });
+        let mut answer = json!({ "purged": true, "entries": entries });
+        if let Some(store) = store {
+            // Without it, the other replicas are told when the store is back.
+            answer["shared"] = store.purged(TELLING).await.into();
+        }
         respond::json(StatusCode::OK, &answer)
     }
 
@@ -259,6 +267,9 @@ impl Admin {
         }
     }
 }
+
+/// So long a purge waits for the store to know of it.
+const TELLING: std::time::Duration = std::time::Duration::from_secs(1);
 
 impl Handler for Admin {
     type Body = Full<Bytes>;

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
@@ -33,6 +33,7 @@ mod probes;
 mod process;
 mod reload;
 mod serving;
+mod store;
 mod workers;
 
 pub use manager::Manager;
@@ -45,6 +46,7 @@ use port::{AdminPort, Port};
 use probes::Probes;
 use reload::{Cause, Source};
 use serving::Serving;
+use store::Keeper;
 use workers::Workers;
 
 /// A gateway whose sockets are bound; it serves once [`App::run`] is called.
@@ -66,6 +68,7 @@ pub struct App {
     admin: Option<AdminPort>,
     announced: (drain::Trigger, drain::Watch),
     probes: Probes,
+    keeper: Option<Keeper>,
     orders: (mpsc::Sender<Order>, mpsc::Receiver<Order>),
     reloads: Arc<Reloads>,
     open_ports: Arc<Ports>,
@@ -155,6 +158,7 @@ impl App {
             cache: Cache::new(config.cache.max_size),
             flights: Flights::new(),
             addresses: ArcSwap::from_pointee(Addresses::new(config.limits.per_address)),
+            store: ArcSwapOption::empty(),
         });
         let control = metrics.shard();
         let traces = open_traces(&config.telemetry, &control).map_err(StartError::Traces)?;
@@ -177,6 +181,7 @@ impl App {
             admin: None,
             announced: drain::channel(),
             probes: Probes::default(),
+            keeper: None,
             orders: mpsc::channel(16),
             reloads: Arc::default(),
             open_ports: Arc::default(),
@@ -216,6 +221,7 @@ impl App {
         }
         self.show_ports();
         self.probes.follow(&self.shared.snapshot.load());
+        self.keeper = Keeper::start(&self.shared, config.shared.as_ref());
         self.manager.sockets.warn_of_unused(|name| {
             config.listeners.contains_key(name) || name == ADMIN && self.admin.is_some()
         });

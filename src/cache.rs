@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use moka::Expiry;
 use moka::policy::EvictionPolicy;
 
-use crate::auth::AccessKey;
+pub use crate::call::Purge;
 use crate::call::{CacheKey, WholeReply};
 use crate::ccfs::Verdict;
 use crate::config;
@@ -98,6 +98,34 @@ impl Cache {
         }
     }
 
+    /// Takes in an answer that another replica fetched at `fetched_at`, by the same rules; `None` if
+    /// they do not allow it, or no longer, or if what is held is as good.
+    pub fn adopt(
+        &self,
+        ticket: &Ticket,
+        reply: &WholeReply,
+        rules: &Rules,
+        (fetched_at, now): (Timestamp, Timestamp),
+    ) -> Option<Held> {
+        // The other's clock may be ahead.
+        let mut entry = Entry::of(reply, rules, fetched_at.min(now))?;
+        let freshness = entry.freshness(now)?;
+        let displaces = self.get(&ticket.key, now).is_some_and(|held| {
+            (!held.entry.negative && entry.negative) || held.entry.fresh_until >= entry.fresh_until
+        });
+        if rules.off || displaces || self.is_void(ticket) {
+            return None;
+        }
+        entry.call_id.clone_from(&ticket.call_id);
+        let entry = Arc::new(entry);
+        self.store.insert(ticket.key.clone(), entry.clone());
+        if self.is_void(ticket) {
+            self.store.invalidate(&ticket.key);
+            return None;
+        }
+        Some(Held { entry, freshness })
+    }
+
     /// Forgets all that matches; an empty purge forgets everything. What is being fetched now will
     /// not be stored either. Returns how many entries are gone.
     pub fn purge(&self, purge: Purge) -> usize {
@@ -108,14 +136,7 @@ impl Cache {
             return gone;
         }
         let matches = move |key: &CacheKey, entry: &Arc<Entry>| {
-            purge
-                .access_key
-                .as_ref()
-                .is_none_or(|ak| ak == key.access_key())
-                && purge
-                    .call_id
-                    .as_deref()
-                    .is_none_or(|id| entry.call_id.as_deref() == Some(id))
+            purge.covers(key.access_key(), entry.call_id.as_deref())
         };
         let gone = self.store.iter().filter(|(key, entry)| matches(key, entry));
         let gone = gone.count();
@@ -135,15 +156,6 @@ impl Cache {
     fn is_void(&self, ticket: &Ticket) -> bool {
         ticket.purges != self.purges.load(Ordering::Acquire)
     }
-}
-
-/// What to forget: entries that match all that is given.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Purge {
-    /// Of this ak.
-    pub access_key: Option<AccessKey>,
-    /// Of this call.
-    pub call_id: Option<Box<str>>,
 }
 
 /// The right to store one answer under one key.
@@ -174,6 +186,13 @@ pub struct Rules {
     stale_if_error: bool,
     negative_ttl: SignedDuration,
     success_codes: Vec<String>,
+}
+
+impl Rules {
+    /// Is nothing kept at all?
+    pub fn is_off(&self) -> bool {
+        self.off
+    }
 }
 
 impl From<&config::Cache> for Rules {
@@ -267,6 +286,11 @@ impl Entry {
             usable_until,
             renew_at: AtomicI64::new(renewal(now, fresh_until)),
         })
+    }
+
+    /// From `now` until it is good for nothing at all.
+    pub fn life(&self, now: Timestamp) -> Duration {
+        Duration::try_from(self.usable_until.duration_since(now)).unwrap_or_default()
     }
 
     /// Seconds since it was stored.

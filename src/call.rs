@@ -65,9 +65,46 @@ impl CacheKey {
         &self.access_key
     }
 
+    /// All of it as bytes, from which nothing but this very key can be read.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let parts = [
+            self.cluster.as_bytes(),
+            self.access_key.as_str().as_bytes(),
+            &self.payload,
+        ];
+        let mut bytes = Vec::with_capacity(parts.iter().map(|part| 8 + part.len()).sum());
+        for part in parts {
+            bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
+            bytes.extend_from_slice(part);
+        }
+        bytes
+    }
+
     /// What it weighs in memory, in bytes.
     pub fn weight(&self) -> usize {
         size_of::<Self>() + self.payload.len()
+    }
+}
+
+/// What to forget: answers that match all that is given.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Purge {
+    /// Of this ak.
+    pub access_key: Option<AccessKey>,
+    /// Of this call.
+    pub call_id: Option<Box<str>>,
+}
+
+impl Purge {
+    /// Is an answer of this ak, to a request for this call, among what is to be forgotten?
+    pub fn covers(&self, access_key: &AccessKey, call_id: Option<&str>) -> bool {
+        self.access_key.as_ref().is_none_or(|ak| ak == access_key)
+            && self.call_id.as_deref().is_none_or(|id| call_id == Some(id))
+    }
+
+    /// Is it everything?
+    pub fn is_everything(&self) -> bool {
+        self.access_key.is_none() && self.call_id.is_none()
     }
 }
 

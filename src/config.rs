@@ -13,6 +13,7 @@ mod report;
 mod resolve;
 mod schema;
 mod secrets;
+mod shared_store;
 mod structure;
 mod units;
 mod validity;
@@ -35,6 +36,7 @@ pub use diagnose::{Diagnosis, Problem, Severity};
 pub use named_file::read_named_file;
 pub(crate) use no_verification::NoVerification;
 pub use schema::schema;
+pub use shared_store::{Shared, SharedPem, SharedTls, StoreSecret};
 pub use validity::{Validity, validity};
 
 use crate::auth::{AccessKey, Credential};
@@ -54,6 +56,8 @@ pub struct Config {
     pub cache: Cache,
     /// Limits of the whole gateway.
     pub limits: Limits,
+    /// The store that replicas share, if there is one.
+    pub shared: Option<Shared>,
     /// The admin listener.
     pub admin: Admin,
     /// Log, access log, traces.

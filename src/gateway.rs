@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Request, Response, header};
@@ -17,6 +17,7 @@ use crate::config::Validation;
 use crate::flight::Flights;
 use crate::limit::Addresses;
 use crate::metrics::{Auth, Decision, Limited, Shadow};
+use crate::shared::Store;
 use crate::telemetry::{Origin, Record, Sink};
 use crate::upstream::Upstream;
 
@@ -25,6 +26,7 @@ mod intake;
 mod media;
 mod recording;
 mod rejection;
+mod replicas;
 mod respond;
 mod snapshot;
 
@@ -49,6 +51,8 @@ pub struct Shared {
     pub flights: Flights<Fetched>,
     /// Budgets of client addresses.
     pub addresses: ArcSwap<Addresses>,
+    /// The store that replicas share, if there is one.
+    pub store: ArcSwapOption<Store>,
 }
 
 /// One worker's gateway.
@@ -142,7 +146,7 @@ impl Gateway {
         exchange.admit(&caller, &account, &head, endpoint)?;
 
         if !snapshot.limits.hits_are_free {
-            exchange.charge(&account, endpoint)?;
+            self.charge(exchange, &account, endpoint).await?;
         }
         let payload = normalize(exchange, &aim, &head, body, &account)?;
         exchange.record.call_id = payload.shared_call_id();
@@ -156,7 +160,7 @@ impl Gateway {
             return self.recording(exchange, head, call, account).await;
         }
         if snapshot.limits.hits_are_free {
-            exchange.charge(&account, endpoint)?;
+            self.charge(exchange, &account, endpoint).await?;
         }
         let delivery = exchange.delivery(head, call);
         self.deliver(exchange, delivery).await
@@ -180,6 +184,7 @@ impl Gateway {
             snapshot,
             record: Box::new(record),
             guards: Guards::new(buffered),
+            patience: None,
         }
     }
 

@@ -15,7 +15,7 @@
 //! | 7 shell | [`app`] | how all parts are wired, and in which order they end |
 //! | 6 edges | [`listener`], [`admin`] | sockets, TLS, deadlines; not what a request means |
 //! | 5 path | [`gateway`] | the stages of a request, and every refusal |
-//! | 4 services | [`cache`], [`flight`], [`limit`], [`upstream`] | one service each |
+//! | 4 services | [`cache`], [`flight`], [`limit`], [`shared`], [`upstream`] | one service each |
 //! | 3 waist | [`call`] | what is delivered, and what comes back |
 //! | 2 settings | [`config`] | the one file an operator writes |
 //! | 1 rules | [`auth`], [`ccfs`], [`cluster`] | pure: no IO, no async, no clock |
@@ -37,6 +37,7 @@ pub mod call;
 pub mod cache;
 pub mod flight;
 pub mod limit;
+pub mod shared;
 pub mod upstream;
 
 pub mod gateway;

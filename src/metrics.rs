@@ -15,8 +15,8 @@ mod tries;
 
 pub use families::{
     AccessLogLines, Answered, Auth, CacheVerdict, CodeClass, ConnectionEnded, Decision, Family,
-    Handshake, Label, Limited, Malformed, Refresh, ResultClass, Retry, RetryBudget, Shadow, Shed,
-    TraceSpans, Try, ValidationReject,
+    Handshake, Label, Limited, Malformed, Refresh, ResultClass, Retry, RetryBudget, Shadow,
+    SharedUse, Shed, TraceSpans, Try, ValidationReject,
 };
 pub use histogram::{BUCKETS_MS, Histogram};
 pub use routes::{Ended, Route, RouteTotals, Routes};

@@ -4,6 +4,7 @@ use super::{Subject, certificates, process, status};
 use crate::cluster::NodeStatus;
 use crate::gateway::Snapshot;
 use crate::metrics::Routes;
+use crate::shared::{Status, Store};
 
 /// All of them.
 #[derive(Debug)]
@@ -46,6 +47,7 @@ impl Gauges {
         let snapshot = subject.shared.snapshot.load();
         let mut plain = of_the_gateway(subject, &snapshot, waiting);
         plain.extend(of_its_parts(subject, &snapshot));
+        plain.extend(of_the_store(subject));
         plain.extend(of_the_configuration(subject));
         plain.extend(of_the_process());
         let reloads = &subject.reloads;
@@ -159,6 +161,32 @@ fn of_its_parts(subject: &Subject, snapshot: &Snapshot) -> Vec<Family> {
                 })
                 .collect(),
         },
+    ]
+}
+
+/// No values without `[shared]`.
+fn of_the_store(subject: &Subject) -> Vec<Family> {
+    let store = subject.shared.store.load();
+    let family = |name, help, value: fn(&Store) -> i64| Family {
+        name,
+        help,
+        values: store
+            .as_deref()
+            .map(|store| (Vec::new(), value(store)))
+            .into_iter()
+            .collect(),
+    };
+    vec![
+        family(
+            "shared_up",
+            "1 while the store that replicas share is at work",
+            |store| i64::from(store.status() == Status::Connected),
+        ),
+        family(
+            "shared_untold_purges",
+            "Purges that the store which replicas share is yet to be told of",
+            |store| number(store.untold()),
+        ),
     ]
 }
 

@@ -11,6 +11,7 @@ use crate::cluster::{Cluster, NodeStatus};
 use crate::config::Config;
 use crate::gateway::Snapshot;
 use crate::metrics::Totals;
+use crate::shared::{Status, Store};
 
 /// Every node of every cluster.
 pub(super) fn nodes(snapshot: &Snapshot) -> impl Iterator<Item = (&str, NodeStatus)> {
@@ -52,7 +53,7 @@ pub(super) fn write(subject: &Subject, history: &History, after: Option<u64>) ->
             "max_bytes": config.cache.max_size,
             "fetches": subject.shared.flights.len(),
         },
-        "shared": Value::Null,
+        "shared": subject.shared.store.load().as_deref().map(shared),
         "rates": history.rates(&sample),
         "latency": history.latency(&sample),
         "counters": counters(&totals),
@@ -61,6 +62,25 @@ pub(super) fn write(subject: &Subject, history: &History, after: Option<u64>) ->
         status["history"] = history.after(after);
     }
     status
+}
+
+fn shared(store: &Store) -> Value {
+    let status = store.status();
+    json!({
+        "url": store.settings().url(),
+        "connected": status == Status::Connected,
+        "state": match &status {
+            Status::Sought => "sought",
+            Status::Connected => "connected",
+            Status::Away(_) => "away",
+        },
+        "reason": match &status {
+            Status::Sought | Status::Connected => None,
+            Status::Away(why) => Some(why),
+        },
+        "untold_purges": store.untold(),
+        "insecure_skip_verify": store.settings().tls.as_ref().is_some_and(|tls| tls.insecure),
+    })
 }
 
 fn listeners(subject: &Subject, config: &Config, now: Timestamp) -> Vec<Value> {

@@ -10,6 +10,7 @@ use super::ending::{Retired, Socket};
 use super::follow::Marks;
 use super::port::{Bound, Port};
 use super::serving::{self, Serving};
+use super::store::Keeper;
 use crate::admin::{Admin, Reloaded};
 use crate::auth::AccessKey;
 use crate::cache::Purge;
@@ -163,11 +164,17 @@ impl App {
             front.handler.set_token(config.admin.token.clone());
             port.front.store(Arc::new(front));
         }
+        if before.shared != config.shared {
+            self.keeper = Keeper::start(&self.shared, config.shared.as_ref());
+        }
         for access_key in no_longer_trusted(before, &config) {
             let purge = Purge {
                 access_key: Some(access_key.clone()),
                 call_id: None,
             };
+            if let Some(store) = self.shared.store.load_full() {
+                store.purge(purge.clone());
+            }
             self.shared.cache.purge(purge);
         }
         self.config.store(Arc::new(config));

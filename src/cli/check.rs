@@ -107,6 +107,7 @@ fn summary(config: &Config, out: &mut dyn Write) -> io::Result<()> {
         text(&limits["max_body_size"]),
         text(&limits["max_upload_size"])
     )?;
+    store_line(config, &effective["shared"], out)?;
     admin_lines(config, out)?;
     if let Some(endpoint) = &config.telemetry.otlp_endpoint {
         let sample = config.telemetry.sample;
@@ -165,6 +166,18 @@ fn access_keys_line(config: &Config, out: &mut dyn Write) -> io::Result<()> {
         out,
         "access keys: {count}, of which {disabled} disabled, {unlimited} without a rate limit"
     )
+}
+
+fn store_line(config: &Config, shown: &Value, out: &mut dyn Write) -> io::Result<()> {
+    match &config.shared {
+        Some(store) => writeln!(
+            out,
+            "shared store: {}, waited for at most {}",
+            store.url(),
+            text(&shown["timeout"])
+        ),
+        None => Ok(()),
+    }
 }
 
 /// A wrong zone fails silently: its offset is what tells.

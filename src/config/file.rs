@@ -49,7 +49,7 @@ pub(super) struct File {
     /// Limits of the whole gateway.
     #[serde(default)]
     pub(super) limits: Limits,
-    /// A store shared by all replicas (not supported by this version yet).
+    /// A store shared by all replicas: a second level of the cache, and one budget for each ak.
     pub(super) shared: Option<At<Shared>>,
     /// The admin listener.
     #[serde(default)]
@@ -288,22 +288,20 @@ pub(super) struct Limits {
 /// A store shared by all replicas.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[expect(
-    dead_code,
-    reason = "its form is checked; the store itself comes later"
-)]
 pub(super) struct Shared {
-    /// Where the store is, e.g. "rediss://10.0.0.7:6379"; any node of a cluster.
+    /// Where the store is: `redis://host:port`, or `rediss://host:port` over TLS, with `/1` for
+    /// another database than 0. Any node of a cluster will do.
     pub(super) url: Key<String>,
-    /// User of the store.
+    /// User of the store; goes with `password_file`.
     pub(super) username: Key<String>,
     /// File with the password.
     pub(super) password_file: Key<String>,
-    /// TLS to the store.
+    /// TLS to the store; goes with `rediss://`.
     pub(super) tls: Option<At<ClusterTls>>,
     /// How long a request may wait for the store.
     pub(super) timeout: Key<Time>,
-    /// Files with the key that seals stored answers; up to two for rotation.
+    /// Files with the key that seals stored answers, at least 32 random bytes; up to two for
+    /// rotation: the first one seals, both open.
     pub(super) seal_key_file: Option<At<OneOrMany>>,
 }
 

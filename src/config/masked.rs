@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::units::{Size, Time};
-use super::{AccessLog, Account, Cache, Config, Limits, Listener, ListenerTls, Rate};
+use super::{AccessLog, Account, Cache, Config, Limits, Listener, ListenerTls, Rate, Shared};
 use crate::ccfs::Versionless;
 use crate::cluster;
 
@@ -18,6 +18,7 @@ pub(super) fn masked(config: &Config) -> Value {
         "access_keys": table(access_keys.into_iter().map(|(name, it)| (name.as_str(), account(it)))),
         "cache": cache(&config.cache),
         "limits": limits(&config.limits),
+        "shared": config.shared.as_ref().map(shared),
         "admin": {
             "bind": config.admin.bind.map_or("off".to_owned(), |bind| bind.to_string()),
             "token": config.admin.token.as_ref().map(|_| MASK),
@@ -164,6 +165,17 @@ fn cache(it: &Cache) -> Value {
         "stale_if_error": it.stale_if_error,
         "negative_ttl": Time::spell(it.negative_ttl),
         "success_codes": it.success_codes,
+    })
+}
+
+fn shared(it: &Shared) -> Value {
+    json!({
+        "url": it.url(),
+        "username": it.username,
+        "password": it.password.as_ref().map(|_| MASK),
+        "tls": it.tls.as_ref().map(|tls| json!({ "insecure_skip_verify": tls.insecure })),
+        "timeout": Time::spell(it.timeout),
+        "seal_key": vec![MASK; it.seal_keys.len()],
     })
 }
 

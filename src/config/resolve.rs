@@ -6,6 +6,7 @@ mod clusters;
 mod crls;
 mod listeners;
 mod settings;
+mod shared_store;
 mod telemetry;
 mod tls;
 
@@ -47,6 +48,7 @@ pub(super) fn resolve(
         clusters: Default::default(),
         cache: settings::cache(&file.cache, &mut report),
         limits: settings::limits(&file.limits, &mut report),
+        shared: None,
         admin: Default::default(),
         telemetry: telemetry::resolve(&file.telemetry, &mut report),
         server: settings::server(&file.server),
@@ -54,6 +56,8 @@ pub(super) fn resolve(
     };
     let mut material = tls::Material::new(now);
     config.clusters = clusters::resolve(&file.clusters, &mut material, &mut report);
+    let store = file.shared.as_ref();
+    config.shared = store.and_then(|it| shared_store::resolve(it, &mut material, &mut report));
     config.listeners = listeners::resolve(&file, &mut material, &mut report);
     config.admin = listeners::admin(&file.admin, &mut material, &mut report);
     listeners::check_addresses(&file, &config, &mut report);
@@ -68,7 +72,6 @@ pub(super) fn resolve(
         ];
         clusters::check_signers(&file.clusters, &tables, &config.access_keys, &mut report);
     }
-    refuse_what_is_to_come(&file, &mut report);
     if !report.has_errors() && keys.as_ref().is_none_or(|keys| !keys.report.has_errors()) {
         warn_of_what_has_no_use(&file, &config, &mut report);
     }
@@ -152,19 +155,6 @@ fn open_to_others(path: &Path) -> Option<u32> {
     use std::os::unix::fs::PermissionsExt;
     let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;
     (mode & 0o044 != 0).then_some(mode)
-}
-
-/// What is part of the format but not of this version is refused, so that nothing is silently
-/// ignored.
-fn refuse_what_is_to_come(file: &File, report: &mut Report) {
-    let to_come = "not supported by this version yet";
-    if let Some(shared) = &file.shared {
-        report.error(
-            shared.span(),
-            format!("[shared] is {to_come}"),
-            "leave it out: every replica has its own cache and limits",
-        );
-    }
 }
 
 /// What starts, and does not do what is most probably wanted.

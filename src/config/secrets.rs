@@ -100,7 +100,8 @@ fn refers_to_no_file(line: &str) -> bool {
 }
 
 /// Keys whose value is no secret.
-const REFERENCES: [&str; 4] = [
+const REFERENCES: [&str; 5] = [
+    "seal_key_file",
     "secret_key_file",
     "secret_key_env",
     "password_file",

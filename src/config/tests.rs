@@ -7,6 +7,7 @@ mod hostile;
 mod mistakes;
 mod right;
 mod secrecy;
+mod shared_store;
 mod shipped;
 
 use std::os::unix::fs::PermissionsExt;

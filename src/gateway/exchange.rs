@@ -14,6 +14,7 @@ use crate::call::{Authorization, Call, Context, Delivery, Failure, Trail, WholeR
 use crate::ccfs::Endpoint;
 use crate::limit::{Permit, Reservation};
 use crate::metrics::{Auth, CacheVerdict, Decision, Limited, Shed};
+use crate::shared::Patience;
 use crate::telemetry::{Record, TraceContext};
 
 /// One request on its way: what is known of it, and what it holds until its answer has ended.
@@ -23,6 +24,8 @@ pub(super) struct Exchange {
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) record: Box<Record>,
     pub(super) guards: Guards,
+    /// With the store that replicas share; none before it was asked.
+    pub(super) patience: Option<Patience>,
 }
 
 /// Given back when the answer has ended.
@@ -118,19 +121,6 @@ impl Exchange {
         };
         self.guards.account = Some(Place::Shared(shared.clone()));
         Some(shared)
-    }
-
-    /// Charges the ak's budget.
-    pub(super) fn charge(&self, account: &Account, endpoint: &Endpoint) -> Result<(), Rejection> {
-        account
-            .charge()
-            .map_err(|exceeded| Rejection::RateLimited {
-                limiter: Limited::AccessKey,
-                exceeded: Some(exceeded),
-                code: endpoint.flow_control_code,
-            })?;
-        self.record.metrics().count(Decision::AccessKeyAllowed);
-        Ok(())
     }
 
     /// Notes and counts what the cache did.

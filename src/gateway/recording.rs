@@ -2,19 +2,22 @@
 //! from a node. A fetch belongs to nobody: it survives its first client, is charged once, and what it
 //! brings is stored for whoever comes next.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use jiff::Timestamp;
 
+use super::replicas::{self, Replicas};
 use super::respond::Reply;
 use super::{Account, Exchange, Gateway, Rejection, Snapshot};
 use crate::cache::{Freshness, Held, Offered};
 use crate::call::{Authorization, CacheKey, Call, Cause, Delivery, Failure, Trail, WholeReply};
 use crate::ccfs::Verdict;
 use crate::limit::{Exceeded, Permit};
-use crate::metrics::{Answered, CacheVerdict, Decision, Limited, Refresh};
+use crate::metrics::{Answered, CacheVerdict, Limited, Refresh};
+use crate::shared::{Patience, Sought};
 use crate::upstream::is_conditional;
 
 /// What a fetch came to; shared with all who wait.
@@ -23,7 +26,9 @@ pub enum Fetched {
     /// A node answered.
     Answered(Arc<WholeReply>, Offered),
     /// The budget of the ak is used up.
-    Limited(Exceeded),
+    Limited(Limited, Exceeded),
+    /// Another replica had fetched it.
+    Held(Held),
     /// No node did.
     Failed(Failure),
 }
@@ -52,7 +57,8 @@ impl Gateway {
             return Ok(hit(exchange, &held, None));
         }
         let charged = exchange.snapshot.limits.hits_are_free.then_some(account);
-        let fetch = Fetch::asked(exchange, head, call, key, charged);
+        let mut fetch = Fetch::asked(exchange, head, call, key, charged);
+        fetch.no_cache = no_cache;
         self.fetched(exchange, fetch, no_cache).await
     }
 
@@ -65,14 +71,23 @@ impl Gateway {
     ) -> Result<Reply, Rejection> {
         let key = fetch.key.clone();
         let patience = fetch.delivery.cluster.settings().timeouts.overall;
+        let again = no_cache.then(|| Box::new(fetch.clone()));
         let seat = self.shared.flights.join(&key, || self.bring(fetch));
-        let way = Way {
+        let mut way = Way {
             no_cache,
             started: seat.started(),
         };
         let before = exchange.record.elapsed();
         let waiting = (!way.started).then(|| exchange.record.metrics().waits());
-        let fetched = match tokio::time::timeout(patience, seat.outcome()).await {
+        let end = tokio::time::Instant::now() + patience;
+        let mut landed_in_time = tokio::time::timeout_at(end, seat.outcome()).await;
+        if let (Some(again), Ok(Some(Fetched::Held(_)))) = (again, &landed_in_time) {
+            // Joined somebody who was content with another replica's answer; this client is not.
+            let seat = self.shared.flights.join(&key, || self.bring(*again));
+            way.started = seat.started();
+            landed_in_time = tokio::time::timeout_at(end, seat.outcome()).await;
+        }
+        let fetched = match landed_in_time {
             Ok(Some(fetched)) => fetched,
             Ok(None) => return Err(Rejection::Internal),
             Err(_) => Fetched::Failed(Failure {
@@ -105,7 +120,7 @@ impl Gateway {
     ) -> Result<Reply, Rejection> {
         exchange.cached(CacheVerdict::Bypass);
         if exchange.snapshot.limits.hits_are_free {
-            exchange.charge(account, call.endpoint)?;
+            self.charge(exchange, account, call.endpoint).await?;
         }
         let delivery = exchange.delivery(head, call);
         let mut reply = self.deliver(exchange, delivery).await?;
@@ -123,7 +138,10 @@ impl Gateway {
             let fetched = self.bring(fetch);
             async move {
                 let fetched = fetched.await;
-                let stored = matches!(fetched, Fetched::Answered(_, Offered::Stored));
+                let stored = matches!(
+                    fetched,
+                    Fetched::Answered(_, Offered::Stored) | Fetched::Held(_)
+                );
                 metrics.count(if stored { Refresh::Ok } else { Refresh::Failed });
                 fetched
             }
@@ -135,28 +153,64 @@ impl Gateway {
         let (shared, upstream) = (self.shared.clone(), self.upstream.clone());
         let metrics = self.sink.metrics.clone();
         async move {
-            let _in_flight = fetch.permit;
-            if let Some(account) = fetch.charged {
-                if let Err(exceeded) = account.charge() {
-                    return Fetched::Limited(exceeded);
+            let _in_flight = fetch.permit.as_ref();
+            let (call_id, rules) = (fetch.call_id.as_deref(), &fetch.snapshot.rules);
+            let timeouts = &fetch.delivery.cluster.settings().timeouts;
+            let ticket = shared
+                .cache
+                .ticket(fetch.key.clone(), fetch.call_id.clone());
+            let mut replicas = Replicas::of(&shared, fetch.patience);
+            if let Some(replicas) = &mut replicas {
+                replicas.begin(&fetch.key, call_id);
+                let sought = Sought {
+                    key: &fetch.key,
+                    call_id,
+                    longest: replicas::longest_wait(timeouts.overall),
+                };
+                if !fetch.no_cache
+                    && !rules.is_off()
+                    && let Some(held) = replicas
+                        .find(&shared, sought, (&ticket, rules), &metrics)
+                        .await
+                {
+                    return Fetched::Held(held);
                 }
-                metrics.count(Decision::AccessKeyAllowed);
             }
-            let ticket = shared.cache.ticket(fetch.key, fetch.call_id);
-            let last_try = fetch.delivery.cluster.settings().timeouts.fetch;
-            match upstream.whole(&fetch.delivery, last_try).await {
+            if let Some(account) = &fetch.charged
+                && let Err((limiter, exceeded)) =
+                    replicas::charge(account, replicas.as_mut(), &metrics).await
+            {
+                if let Some(replicas) = replicas {
+                    replicas.leave(&fetch.key, None, &metrics).await;
+                }
+                return Fetched::Limited(limiter, exceeded);
+            }
+            let mut delivered = pin!(upstream.whole(&fetch.delivery, timeouts.fetch));
+            let delivered = match &replicas {
+                Some(replicas) => replicas.hold(delivered.as_mut()).await,
+                None => delivered.await,
+            };
+            let fetched = match delivered {
                 Ok(reply) => {
-                    let rules = &fetch.snapshot.rules;
                     let offered = shared.cache.offer(&ticket, &reply, rules, wall_clock());
                     Fetched::Answered(Arc::new(reply), offered)
                 }
                 Err(failure) => Fetched::Failed(failure),
+            };
+            if let Some(replicas) = replicas {
+                let held = fetched.stored().and_then(|reply| {
+                    let held = shared.cache.get(&fetch.key, wall_clock())?;
+                    Some((held, reply))
+                });
+                replicas.leave(&fetch.key, held, &metrics).await;
             }
+            fetched
         }
     }
 }
 
 /// What a fetch needs; owned, since it may outlive the request that started it.
+#[derive(Clone)]
 struct Fetch {
     snapshot: Arc<Snapshot>,
     key: CacheKey,
@@ -165,6 +219,10 @@ struct Fetch {
     charged: Option<Arc<Account>>,
     /// The caller's place in flight: a fetch whose client has left still counts as his.
     permit: Option<Arc<Permit>>,
+    /// Only a node will do.
+    no_cache: bool,
+    /// What is left of it.
+    patience: Option<Patience>,
 }
 
 impl Fetch {
@@ -185,6 +243,8 @@ impl Fetch {
             delivery,
             charged,
             permit: exchange.share_place(),
+            no_cache: false,
+            patience: exchange.patience,
         }
     }
 
@@ -208,7 +268,16 @@ impl Fetched {
                 .as_ref()
                 .is_some_and(|json| json.verdict() == Verdict::Busy),
             Self::Failed(_) => true,
-            Self::Limited(_) => false,
+            Self::Held(_) | Self::Limited(..) => false,
+        }
+    }
+
+    /// The answer, if it was stored.
+    fn stored(&self) -> Option<&WholeReply> {
+        match self {
+            Self::Answered(reply, Offered::Stored | Offered::HeldNegative) => Some(reply),
+            Self::Answered(_, Offered::Passed) | Self::Failed(_) | Self::Held(_) => None,
+            Self::Limited(..) => None,
         }
     }
 }
@@ -250,9 +319,10 @@ fn hit(exchange: &mut Exchange, held: &Held, detail: Option<&'static str>) -> Re
 fn landed(exchange: &mut Exchange, fetched: Fetched, way: Way) -> Result<Reply, Rejection> {
     let (reply, offered) = match fetched {
         Fetched::Answered(reply, offered) => (reply, offered),
-        Fetched::Limited(exceeded) => {
+        Fetched::Held(held) => return Ok(hit(exchange, &held, None)),
+        Fetched::Limited(limiter, exceeded) => {
             return Err(Rejection::RateLimited {
-                limiter: Limited::AccessKey,
+                limiter,
                 exceeded: Some(exceeded),
                 code: "0300009",
             });
@@ -324,6 +394,6 @@ const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
     clippy::disallowed_methods,
     reason = "time has passed since the request began"
 )]
-fn wall_clock() -> Timestamp {
+pub(super) fn wall_clock() -> Timestamp {
     Timestamp::now()
 }

@@ -329,6 +329,11 @@ impl Account {
         self.rate.is_some()
     }
 
+    /// What it may make nodes do; `None` is unlimited.
+    pub fn rate(&self) -> Option<Rate> {
+        self.rate.as_ref().map(|budget| budget.rate())
+    }
+
     /// Charges for making a node work.
     ///
     /// # Errors

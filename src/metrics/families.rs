@@ -71,6 +71,10 @@ macro_rules! families {
     };
 }
 
+mod sets;
+
+pub use sets::{Answered, CodeClass, Limited, ResultClass};
+
 /// How many counters a shard has.
 pub(super) const TOTAL: usize = LAYOUT.total;
 
@@ -271,6 +275,10 @@ families! {
         AccessKeyAllowed = "access_key,allowed,local",
         /// The ak's rate: no.
         AccessKeyRefused = "access_key,refused,local",
+        /// The ak's rate over all replicas: yes.
+        SharedAllowed = "access_key,allowed,shared",
+        /// The ak's rate over all replicas: no.
+        SharedRefused = "access_key,refused,shared",
         /// The ak's ceiling: yes.
         CeilingAllowed = "ceiling,allowed,local",
         /// The ak's ceiling: no.
@@ -284,107 +292,31 @@ families! {
         /// The client address: no.
         AddressRefused = "address,refused,local",
     }
-}
-
-closed! {
-    /// Every answer, by kind.
-    Answered {
-        /// A node's answer, passed through.
-        Node = "node",
-        /// From the cache.
-        Cached = "cached",
-        /// The validation table.
-        InvalidRequest = "invalid_request",
-        /// 400.
-        Malformed = "malformed",
-        /// 401.
-        Unauthenticated = "unauthenticated",
-        /// 404.
-        NotFound = "not_found",
-        /// 405.
-        MethodNotAllowed = "method_not_allowed",
-        /// 408.
-        RequestTimeout = "request_timeout",
-        /// 413.
-        BodyTooLarge = "body_too_large",
-        /// 415.
-        UnsupportedMediaType = "unsupported_media_type",
-        /// 431.
-        HeadersTooLarge = "headers_too_large",
-        /// 429.
-        RateLimited = "rate_limited",
-        /// 503.
-        NoHealthyNode = "no_healthy_node",
-        /// 503.
-        Overloaded = "overloaded",
-        /// 502.
-        NodeFailed = "node_failed",
-        /// 504.
-        NodeTimeout = "node_timeout",
-        /// 500.
-        Internal = "internal",
-        /// The client left before an answer.
-        ClientGone = "client_gone",
-    }
-    /// The status of an answer.
-    CodeClass {
-        /// No answer was given.
-        None = "none",
-        /// 1xx.
-        Informational = "1xx",
-        /// 2xx.
-        Success = "2xx",
-        /// 3xx.
-        Redirect = "3xx",
-        /// 4xx.
-        ClientError = "4xx",
-        /// 5xx.
-        ServerError = "5xx",
-    }
-    /// Limits.
-    Limited {
-        /// The ak's rate.
-        AccessKey = "access_key",
-        /// The ak's ceiling.
-        Ceiling = "ceiling",
-        /// The ak's requests in flight.
-        InFlight = "access_key_in_flight",
-        /// The client address.
-        Address = "address",
-    }
-    /// What a node said in a JSON answer, by its resultCode.
-    ResultClass {
-        /// 0.
-        Success = "success",
-        /// 0300008, 0300009.
-        FlowControl = "flow_control",
-        /// 0300012.
-        NoData = "no_data",
-        /// Any other code, or none that can be read.
-        Other = "other",
-    }
-}
-
-impl CodeClass {
-    /// The class of a status; 0 is none.
-    pub fn of(status: u16) -> Self {
-        let class = usize::from(status / 100);
-        Self::ALL.get(class).copied().unwrap_or(Self::None)
-    }
-}
-
-impl Decision {
-    /// What a limiter said.
-    pub fn of(limiter: Limited, allowed: bool) -> Self {
-        match (limiter, allowed) {
-            (Limited::AccessKey, true) => Self::AccessKeyAllowed,
-            (Limited::AccessKey, false) => Self::AccessKeyRefused,
-            (Limited::Ceiling, true) => Self::CeilingAllowed,
-            (Limited::Ceiling, false) => Self::CeilingRefused,
-            (Limited::InFlight, true) => Self::InFlightAllowed,
-            (Limited::InFlight, false) => Self::InFlightRefused,
-            (Limited::Address, true) => Self::AddressAllowed,
-            (Limited::Address, false) => Self::AddressRefused,
-        }
+    /// The store that replicas share.
+    SharedUse("shared_requests", "What was asked of the store that replicas share, and what became of it", "operation,result") {
+        /// An answer was there, and was good.
+        LookUpHit = "look_up,hit",
+        /// None was there.
+        LookUpMiss = "look_up,miss",
+        /// What was there was not sealed by us for this key, or was purged or too old.
+        LookUpUnusable = "look_up,unusable",
+        /// Another replica was fetching it: waited for.
+        LookUpWaited = "look_up,waited",
+        /// The store did not answer, or refused.
+        LookUpFailed = "look_up,failed",
+        /// Not asked: the store is away.
+        LookUpSkipped = "look_up,skipped",
+        /// An answer was written.
+        StoreOk = "store,ok",
+        /// The store did not answer, or refused.
+        StoreFailed = "store,failed",
+        /// Not asked: the store is away.
+        StoreSkipped = "store,skipped",
+        /// The shared budget answered.
+        BudgetOk = "budget,ok",
+        /// It did not, or refused: the local one decided.
+        BudgetFailed = "budget,failed",
+        /// Not asked: the store is away, and the local one decided.
+        BudgetSkipped = "budget,skipped",
     }
 }

@@ -9,7 +9,7 @@ const LAYERS: &[&[&str]] = &[
     &["auth", "ccfs", "cluster"],
     &["config"],
     &["call"],
-    &["cache", "flight", "limit", "upstream"],
+    &["cache", "flight", "limit", "shared", "upstream"],
     &["gateway"],
     &["listener", "admin"],
     &["app"],

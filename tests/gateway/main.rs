@@ -60,6 +60,7 @@ mod repeat;
 mod retries;
 mod revoked;
 mod shadow;
+mod shared;
 mod signatures;
 mod strangers;
 mod streams;

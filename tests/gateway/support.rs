@@ -97,24 +97,7 @@ pub(crate) struct World {
 impl Setup {
     /// Starts nodes and gateway.
     pub(crate) async fn start(&self) -> World {
-        let Site {
-            nodes,
-            folder,
-            file,
-        } = self.lay_out().await;
-        let (config, _) = Config::load(&file).unwrap_or_else(|wrong| panic!("{wrong}"));
-        let app = App::bind(config, Some(file)).unwrap();
-        let (bound, orders) = (app.bound(), app.orders());
-        let client = trusting(folder.path()).keeping(128);
-        let gateway = tokio::spawn(app.run());
-        World {
-            nodes,
-            client,
-            bound,
-            orders,
-            gateway,
-            folder,
-        }
+        World::before(self.lay_out().await)
     }
 
     /// Starts the nodes and writes every file that a gateway before them needs.
@@ -226,6 +209,42 @@ impl World {
     /// Nodes and gateway with nothing special.
     pub(crate) async fn start() -> Self {
         Setup::default().start().await
+    }
+
+    /// A gateway where everything is laid out.
+    pub(crate) fn before(site: Site) -> Self {
+        let Site {
+            nodes,
+            folder,
+            file,
+        } = site;
+        let (config, _) = Config::load(&file).unwrap_or_else(|wrong| panic!("{wrong}"));
+        let app = App::bind(config, Some(file)).unwrap();
+        let (bound, orders) = (app.bound(), app.orders());
+        Self {
+            nodes,
+            client: trusting(folder.path()).keeping(128),
+            bound,
+            orders,
+            gateway: tokio::spawn(app.run()),
+            folder,
+        }
+    }
+
+    /// A further gateway of the same configuration, before the same nodes.
+    pub(crate) fn replica(&self) -> Self {
+        let file = self.file("gateway.toml");
+        let (config, _) = Config::load(&file).unwrap_or_else(|wrong| panic!("{wrong}"));
+        let app = App::bind(config, Some(file)).unwrap();
+        let (bound, orders) = (app.bound(), app.orders());
+        Self {
+            nodes: Vec::new(),
+            client: trusting(self.folder.path()).keeping(128),
+            bound,
+            orders,
+            gateway: tokio::spawn(app.run()),
+            folder: tempfile::tempdir().unwrap(),
+        }
     }
 
     /// `https://127.0.0.1:port` of the gateway.

@@ -190,7 +190,9 @@ function showConfiguration(status) {
   const { cache } = status;
   text(byId("cache"), `${count(cache.entries)} · ${bytes(cache.bytes)} of ${bytes(cache.max_bytes)}`);
   const { shared } = status;
-  text(byId("shared"), shared ? shared.state ?? "configured" : "not configured");
+  text(byId("shared"), shared ? shared.state : "not configured");
+  byId("shared").title = shared ? shared.url : "";
+  style(byId("shared"), shared?.state === "away" ? "amber" : "");
 }
 
 function showAlerts(status) {
@@ -201,6 +203,9 @@ function showAlerts(status) {
     if (cluster.panic) alerts.push({ bad: true, text: `Cluster ${cluster.name}: most nodes look dead, so all are tried` });
     if (cluster.insecure_skip_verify) alerts.push({ text: `Cluster ${cluster.name}: certificates of nodes are not verified (insecure_skip_verify)` });
   }
+  const { shared } = status;
+  if (shared?.state === "away") alerts.push({ text: `The shared store is away (${shared.reason}): this gateway works on alone` });
+  if (shared?.insecure_skip_verify) alerts.push({ text: "Shared store: its certificate is not verified (insecure_skip_verify)" });
   for (const listener of status.listeners) {
     for (const certificate of listener.certificates) {
       const days = certificate.days_left;

@@ -30,7 +30,7 @@ pub(super) fn status(status: &Value) -> String {
         "requests  {}/s, errors {}/s, limited {}/s, refused {}/s, cache hits {}\n\
          latency   p50 {} ms, p90 {} ms, p99 {} ms\n\
          cache     {} answers, {} of {}, {} fetches under way\n\
-         reload    {}\n",
+         {}reload    {}\n",
         number(&rates["requests"]),
         number(&rates["errors"]),
         number(&rates["limited"]),
@@ -45,6 +45,7 @@ pub(super) fn status(status: &Value) -> String {
         mebibytes(&cache["bytes"]),
         mebibytes(&cache["max_bytes"]),
         cache["fetches"],
+        shared(&status["shared"]),
         reload(&status["reloads"]["last"]),
     );
     format!("{text}\n{}\n{}", listeners(status), nodes(status))
@@ -130,6 +131,17 @@ fn listeners(status: &Value) -> String {
         }
     }
     table.write()
+}
+
+/// A line of its own, where there is one.
+fn shared(store: &Value) -> String {
+    if store.is_null() {
+        return String::new();
+    }
+    let reason = store["reason"].as_str();
+    let reason = reason.map_or_else(String::new, |why| format!(" ({})", printable(why)));
+    let (url, state) = (string(&store["url"]), string(&store["state"]));
+    format!("shared    {url}, {state}{reason}\n")
 }
 
 /// The error of a refused one is a diagnosis of several lines.

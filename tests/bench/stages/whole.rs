@@ -6,7 +6,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use ccfs_gateway::cache::Cache;
 use ccfs_gateway::cli::client::SignedRequest;
@@ -67,11 +67,13 @@ async fn filled() -> (Gateway, Arc<str>) {
         cache: Cache::new(config.cache.max_size),
         flights: Flights::new(),
         addresses: ArcSwap::from_pointee(Addresses::new(config.limits.per_address)),
+        store: ArcSwapOption::empty(),
     });
-    let upstream = Arc::new(Upstream::new(settings, metrics.clone()));
+    let upstream = Arc::new(Upstream::new(settings, metrics.clone(), None));
     let sink = Sink {
         lines: None,
         metrics,
+        spans: None,
     };
     let gateway = Gateway::new(shared, upstream, sink);
     let listener: Arc<str> = "ccfs".into();

@@ -1,0 +1,154 @@
+//! `[shared]`.
+
+use std::time::Duration;
+
+use super::*;
+
+/// A directory with keys to seal with, too.
+fn place() -> Place {
+    let place = Place::new();
+    place.write("seal", "0123456789abcdef0123456789abcdef\n");
+    place.write("seal-2", "fedcba9876543210fedcba9876543210");
+    place.write("short", "0123456789abcdef0123456789abcde\n");
+    place.write("password", "pass-word\n");
+    place.write("empty", "\n");
+    place
+}
+
+fn with(table: &str) -> String {
+    format!("{MINIMAL}\n[shared]\n{table}\n")
+}
+
+#[test]
+fn a_store_has_defaults() {
+    let text = with("url = \"redis://Redis.example\"\nseal_key_file = \"seal\"");
+    let (config, warnings) = place().parse(&text).unwrap();
+    assert!(warnings.is_empty(), "{warnings:?}");
+    let shared = config.shared.as_ref().unwrap();
+    assert_eq!(shared.url(), "redis://redis.example:6379");
+    assert_eq!(shared.timeout, Duration::from_millis(20));
+    assert_eq!(shared.tls, None);
+    assert_eq!((&shared.username, &shared.password), (&None, &None));
+    assert_eq!(
+        shared.seal_keys[0].expose(),
+        b"0123456789abcdef0123456789abcdef"
+    );
+    assert_eq!(place().config(MINIMAL).shared, None);
+}
+
+#[test]
+fn a_store_has_all_of_it_and_shows_no_secret() {
+    let text = with(
+        "url = \"rediss://[::1]:7000/3\"\nusername = \"gateway\"\npassword_file = \"password\"\n\
+         tls = { ca = \"ca.pem\", server_name = \"redis.example\" }\ntimeout = \"5ms\"\n\
+         seal_key_file = [\"seal\", \"seal-2\"]",
+    );
+    let config = place().config(&text);
+    let shared = config.shared.as_ref().unwrap();
+    assert_eq!(shared.url(), "rediss://[::1]:7000/3");
+    assert_eq!(shared.password.as_ref().unwrap().expose(), b"pass-word");
+    assert_eq!(shared.seal_keys.len(), 2);
+    let tls = shared.tls.as_ref().unwrap();
+    assert!(tls.client.alpn_protocols.is_empty() && !tls.insecure);
+    let shown = format!("{config:?} {}", config.masked());
+    for secret in ["pass-word", "0123456789abcdef", "fedcba"] {
+        assert!(!shown.contains(secret), "{secret} in {shown}");
+    }
+    for file in ["seal", "seal-2", "password"] {
+        assert!(config.files.iter().any(|it| it.ends_with(file)), "{file}");
+    }
+}
+
+#[test]
+fn another_key_makes_another_store() {
+    let place = place();
+    let store = |keys: &str| {
+        let text = with(&format!("url = \"redis://h\"\nseal_key_file = {keys}"));
+        place.config(&text).shared
+    };
+    assert_eq!(store("\"seal\""), store("[\"seal\"]"));
+    assert_ne!(store("\"seal\""), store("\"seal-2\""));
+    assert_ne!(
+        store("[\"seal\", \"seal-2\"]"),
+        store("[\"seal-2\", \"seal\"]")
+    );
+}
+
+#[test]
+fn mistakes_are_told_with_what_would_be_right() {
+    let seal = "seal_key_file = \"seal\"";
+    for (table, told) in [
+        ("", "a store without a url"),
+        ("url = \"redis://h\"", "a store without a key to seal with"),
+        (
+            "url = \"http://h\"",
+            "must be redis://host:port or rediss://host:port",
+        ),
+        (
+            "url = \"redis://user@h\"",
+            "must hold no user: that is username",
+        ),
+        ("url = \"redis://:pw@h\"", "is a URL with a password"),
+        (
+            "url = \"redis://h\"\ntls = { ca = \"ca.pem\" }",
+            "needs a url that begins with rediss://",
+        ),
+        (
+            "url = \"rediss://h\"\ntls = { ca = \"sk\" }",
+            "no certificate in this file",
+        ),
+        (
+            "url = \"redis://h\"\nusername = \"u\"",
+            "a user without a password",
+        ),
+        (
+            "url = \"redis://h\"\npassword_file = \"empty\"",
+            "no password in this file",
+        ),
+        (
+            "url = \"redis://h\"\npassword_file = \"gone/x\"",
+            "cannot read gone/x",
+        ),
+        (
+            "url = \"redis://h\"\ntimeout = \"0s\"",
+            "must be longer than \"0s\"",
+        ),
+        ("url = \"redis://h\"\ntimeout = 20", "timeout"),
+        ("url = \"redis://h\"\nurI = \"x\"", "did you mean `url`?"),
+    ] {
+        let table = if table == "url = \"redis://h\"" {
+            table.to_owned()
+        } else {
+            format!("{table}\n{seal}")
+        };
+        let diagnosis = place().diagnosis(&with(&table));
+        assert!(diagnosis.contains(told), "{table}:\n{diagnosis}");
+        assert!(!diagnosis.contains(":pw@"), "{diagnosis}");
+    }
+}
+
+#[test]
+fn a_key_has_a_length_and_an_owner() {
+    let url = "url = \"redis://h\"";
+    for (keys, told) in [
+        ("\"short\"", "the key to seal with has 31 bytes"),
+        ("[\"seal\", \"seal\"]", "the same key twice"),
+        ("\"none/such\"", "cannot read none/such"),
+        (
+            "\"fedcba9876543210\"",
+            "the secret itself does not belong here",
+        ),
+    ] {
+        let diagnosis = place().diagnosis(&with(&format!("{url}\nseal_key_file = {keys}")));
+        assert!(diagnosis.contains(told), "{keys}:\n{diagnosis}");
+        assert!(!diagnosis.contains("fedcba"), "{diagnosis}");
+    }
+    let place = place();
+    place.allow("seal", 0o644);
+    let text = with(&format!("{url}\nseal_key_file = \"seal\""));
+    let (_, warnings) = place.parse(&text).unwrap();
+    assert!(
+        warnings[0].to_string().contains("can be read by others"),
+        "{warnings:?}"
+    );
+}

@@ -1,0 +1,127 @@
+//! The store hangs, dies, was never there: every request is answered in its time.
+
+use std::time::{Duration, Instant};
+
+use super::*;
+
+/// What a request waits at most for a store that hangs.
+const TIMEOUT: Duration = Duration::from_millis(200);
+const SHORT: &str = "timeout = \"200ms\"\nseal_key_file = \"seal\"";
+
+#[tokio::test]
+#[ignore = "needs Debian's package redis-server"]
+async fn a_store_that_hangs_is_waited_for_once_and_comes_back() {
+    let redis = Redis::start().await;
+    let one = Arc::new(first(&redis, SHORT, "rate_limit = { per_second = 1000 }").await);
+    one.ask("hangs-0").await;
+    redis.hang(true);
+    let begun = Instant::now();
+    let mut asks = JoinSet::new();
+    for n in 0..20 {
+        let world = one.clone();
+        asks.spawn(async move { world.ask(&format!("hangs-{}", n + 1)).await });
+    }
+    while let Some(answer) = asks.join_next().await {
+        assert_eq!(answer.unwrap().result_code().as_deref(), Some("0"));
+    }
+    let together = begun.elapsed();
+    assert!(together < Duration::from_secs(3), "{together:?}");
+    up(&one, 0.0).await;
+    // Known to hang: nobody waits for it any more.
+    let begun = Instant::now();
+    assert_eq!(verdict(&one.ask("hangs-21").await), STORED);
+    assert!(begun.elapsed() < TIMEOUT, "{:?}", begun.elapsed());
+    assert!(used(&one, "look_up", "skipped").await >= 1.0);
+    // A purge that it cannot be told of is not lost.
+    let page = purge(&one, "?call_id=hangs-0").await;
+    assert_eq!(page.json()["shared"], false);
+    let status = page::get(one.bound.admin.unwrap(), "/status").await.json();
+    assert_eq!(status["shared"]["state"], "away", "{status}");
+    assert_eq!(status["shared"]["untold_purges"], 1, "{status}");
+    redis.hang(false);
+    connected(&one).await;
+    let two = another(&one).await;
+    assert_eq!(verdict(&two.ask("hangs-0").await), STORED);
+    assert!(ttl(&one.ask("hangs-0").await).is_some());
+}
+
+#[tokio::test]
+#[ignore = "needs Debian's package redis-server"]
+async fn a_store_that_dies_is_missed_by_nobody_and_comes_back() {
+    let mut redis = Redis::start().await;
+    let one = first(&redis, SHORT, "rate_limit = { per_second = 1, burst = 3 }").await;
+    one.ask("dies-0").await;
+    redis.kill();
+    // The local budget goes on where it was.
+    let mut statuses = Vec::new();
+    for n in 1..5 {
+        statuses.push(one.ask(&format!("dies-{n}")).await.status.as_u16());
+    }
+    assert_eq!(statuses[..2], [200, 200]);
+    assert!(statuses.contains(&429), "{statuses:?}");
+    up(&one, 0.0).await;
+    assert!(ttl(&one.ask("dies-0").await).is_some());
+    redis.start_again().await;
+    connected(&one).await;
+}
+
+#[tokio::test]
+#[ignore = "needs Debian's package redis-server"]
+async fn a_replica_that_missed_a_purge_learns_of_it_when_it_is_back() {
+    let redis = Redis::start().await;
+    let one = first(&redis, PATIENT, "").await;
+    let two = another(&one).await;
+    two.ask("missed-1").await;
+    one.ask("missed-1").await;
+    // The second one loses its connection and cannot come back for a moment.
+    let mut store = redis.connect().await;
+    let _: () = ask(&mut store, &["CLIENT", "KILL", "TYPE", "pubsub"]).await;
+    purge(&one, "?call_id=missed-1").await;
+    let before = one.fetched();
+    eventually("the other one has learnt of it", async || {
+        two.ask("missed-1").await;
+        one.fetched() > before
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_a_store_at_the_place_the_gateway_works_alone() {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = closed.local_addr().unwrap().port();
+    drop(closed);
+    let setup = Setup {
+        tables: format!(
+            "[shared]\nurl = \"redis://127.0.0.1:{port}\"\nseal_key_file = \"{SHANGHAI}\""
+        ),
+        ..Setup::default()
+    };
+    let world = setup.start().await;
+    up(&world, 0.0).await;
+    assert_eq!(verdict(&world.ask("alone-1").await), STORED);
+    assert!(ttl(&world.ask("alone-1").await).is_some());
+    let admin = world.bound.admin.unwrap();
+    eventually("it says why", async || {
+        let status = page::get(admin, "/status").await.json();
+        status["shared"]["reason"].is_string()
+    })
+    .await;
+    assert_eq!(purge(&world, "").await.json()["shared"], false);
+    assert_eq!(verdict(&world.ask("alone-1").await), STORED);
+}
+
+/// It accepts, and then says nothing.
+#[tokio::test]
+async fn something_else_at_the_place_stops_nobody() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let setup = Setup {
+        tables: format!(
+            "[shared]\nurl = \"redis://127.0.0.1:{port}\"\nseal_key_file = \"{SHANGHAI}\""
+        ),
+        ..Setup::default()
+    };
+    let world = setup.start().await;
+    assert_eq!(verdict(&world.ask("silent-1").await), STORED);
+    assert!(ttl(&world.ask("silent-1").await).is_some());
+}

@@ -1,0 +1,150 @@
+//! What stands in the store tells nothing, and nothing that stands there is believed.
+
+use super::*;
+
+#[tokio::test]
+#[ignore = "needs Debian's package redis-server"]
+async fn the_store_sees_no_url_no_call_and_no_ak() {
+    let redis = Redis::start().await;
+    let one = first(&redis, PATIENT, "rate_limit = { per_second = 50 }").await;
+    let answer = one.ask("call-that-nobody-sees").await;
+    purge(&one, &format!("?ak={SHANGHAI}&call_id=another-call")).await;
+    let body = String::from_utf8(answer.body.to_vec()).unwrap();
+    let url = body.split('"').find(|part| part.starts_with("https://"));
+    let url = url.unwrap();
+    let all = redis.dump().await;
+    assert!(
+        all.len() >= 3,
+        "an answer, a budget, a purge: {}",
+        all.len()
+    );
+    let secrets = [
+        url,
+        &url[..20],
+        "call-that-nobody-sees",
+        "another-call",
+        SHANGHAI,
+        "resultCode",
+    ];
+    for (key, value) in &all {
+        for secret in secrets {
+            for bytes in [key, value] {
+                let shown = bytes
+                    .windows(secret.len())
+                    .any(|part| part == secret.as_bytes());
+                assert!(!shown, "{secret} in {}", String::from_utf8_lossy(key));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs Debian's package redis-server"]
+async fn what_was_tampered_with_or_stands_elsewhere_is_a_miss() {
+    let redis = Redis::start().await;
+    let one = first(&redis, PATIENT, "").await;
+    let mut store = redis.connect().await;
+    let mine = one.ask("mine").await;
+    let names = redis.answers().await;
+    let [first_name] = names.as_slice() else {
+        panic!("{names:?}");
+    };
+    one.ask("other").await;
+    let names = redis.answers().await;
+    let other_name = names.iter().find(|name| *name != first_name).unwrap();
+    let get =
+        async |name: &str| -> Vec<u8> { ask(&mut redis.connect().await, &["GET", name]).await };
+    let (sealed, other) = (get(first_name).await, get(other_name).await);
+    let mut flipped = sealed.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    let cases = [
+        flipped,
+        other,
+        sealed[..sealed.len() - 1].to_vec(),
+        b"garbage".to_vec(),
+        vec![0],
+        vec![1; 5 << 20],
+    ];
+    for (n, value) in cases.into_iter().enumerate() {
+        let mut set = redis_cmd("SET");
+        let set = set.arg(first_name).arg(value);
+        let _: () = set.query_async(&mut store).await.unwrap();
+        let replica = another(&one).await;
+        let before = one.fetched();
+        let answer = replica.ask("mine").await;
+        assert_eq!(verdict(&answer), STORED, "case {n}");
+        assert_eq!(one.fetched(), before + 1);
+        assert_ne!(answer.body, mine.body);
+        assert_eq!(used(&replica, "look_up", "unusable").await, 1.0, "case {n}");
+    }
+    // Things of another type: the store refuses, the gateway goes on.
+    for words in [["LPUSH", first_name, "x"], ["SADD", first_name, "x"]] {
+        let _: i64 = ask(&mut store, &["DEL", first_name]).await;
+        let _: i64 = ask(&mut store, &words).await;
+        let replica = another(&one).await;
+        assert_eq!(verdict(&replica.ask("mine").await), STORED);
+        connected(&replica).await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs Debian's package redis-server"]
+async fn a_lease_that_never_ends_costs_time_and_no_request() {
+    let redis = Redis::start().await;
+    let one = first(&redis, PATIENT, "").await;
+    one.ask("leased").await;
+    let names = redis.answers().await;
+    let name = names[0].replace(":answer:", ":fetch:");
+    purge(&one, "").await;
+    let mut store = redis.connect().await;
+    let _: () = ask(&mut store, &["SET", &name, "fetching"]).await;
+    let answer = one.ask("leased").await;
+    assert_eq!(answer.result_code().as_deref(), Some("0"));
+}
+
+#[tokio::test]
+#[ignore = "needs Debian's package redis-server"]
+async fn a_budget_of_garbage_is_a_budget() {
+    let redis = Redis::start().await;
+    let one = first(
+        &redis,
+        PATIENT,
+        "rate_limit = { per_second = 50, burst = 50 }",
+    )
+    .await;
+    one.ask("garbage-0").await;
+    let mut store = redis.connect().await;
+    let names: Vec<String> = ask(&mut store, &["KEYS", "ccfs-gateway:budget:*"]).await;
+    for (n, garbage) in ["x", "-1", "nan", "1e999", "-1e999", ""].iter().enumerate() {
+        let _: () = ask(&mut store, &["SET", &names[0], garbage]).await;
+        let answer = one.ask(&format!("garbage-{}", n + 1)).await;
+        let refused = answer.status == 429;
+        // A budget that claims to be used up far into the future is used up now, and not longer.
+        assert_eq!(refused, *garbage == "1e999", "{garbage}: {}", answer.status);
+        if refused {
+            let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+            assert_eq!(wait, 1);
+        }
+    }
+    assert_eq!(used(&one, "budget", "failed").await, 0.0);
+}
+
+#[tokio::test]
+#[ignore = "needs Debian's package redis-server"]
+async fn a_purge_that_none_of_us_sealed_purges_nothing() {
+    let redis = Redis::start().await;
+    let one = first(&redis, PATIENT, "").await;
+    one.ask("kept-1").await;
+    let mut store = redis.connect().await;
+    for garbage in ["", "x", "\u{1}0123456789012345678901234567890123456789"] {
+        let heard: i64 = ask(&mut store, &["PUBLISH", "ccfs-gateway:purged", garbage]).await;
+        assert_eq!(heard, 1);
+        let _: i64 = ask(&mut store, &["RPUSH", "ccfs-gateway:purges", garbage]).await;
+    }
+    let two = another(&one).await;
+    for world in [&one, &two] {
+        assert!(ttl(&world.ask("kept-1").await).is_some());
+    }
+}
+
+use ::redis::cmd as redis_cmd;
