@@ -39,7 +39,8 @@ pub fn install(level: tracing::Level) {
     let filter = Targets::new()
         .with_default(level)
         .with_target("h2", tracing::Level::ERROR)
-        .with_target("rustls", tracing::Level::WARN.min(level))
+        // It warns of every client that puts an address into SNI.
+        .with_target("rustls", tracing::Level::ERROR)
         .with_target("hickory_resolver", tracing::Level::WARN.min(level))
         .with_target("hickory_net", tracing::Level::WARN.min(level));
     let lines = tracing_subscriber::fmt::layer()

@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use http::header::HOST;
+
 use super::{AuthError, Signable, percent};
 
 /// The exact text that is signed, in pieces: nothing is copied until it is hashed or shown.
@@ -179,7 +181,11 @@ pub(super) fn only_value<'a>(
     headers: &'a http::HeaderMap,
     name: &str,
 ) -> Result<&'a [u8], AuthError> {
-    let mut values = headers.get_all(name).iter();
+    // The one that is always signed is found without being parsed as a name.
+    let mut values = match name {
+        "host" => headers.get_all(HOST).iter(),
+        name => headers.get_all(name).iter(),
+    };
     match (values.next(), values.next()) {
         (Some(value), None) => Ok(value.as_bytes().trim_ascii()),
         _ => Err(AuthError::FieldNotSent(name.to_owned())),
