@@ -57,7 +57,7 @@ async fn hurried(limits: &str) -> World {
 }
 
 /// The legal recording-URL request over HTTP/1.1, signed rightly.
-fn legal(call_id: &str) -> Vec<u8> {
+pub(crate) fn legal(call_id: &str) -> Vec<u8> {
     let body = format!(
         r#"{{"callId":"{call_id}","beginTime":"{BEGIN}","endTime":"{END}","version":"2.0"}}"#
     );

@@ -65,6 +65,7 @@ mod signatures;
 mod strangers;
 mod streams;
 mod support;
+mod syscalls;
 mod systemd;
 #[cfg(feature = "otlp")]
 mod traces;

@@ -1,0 +1,168 @@
+//! How often the gateway asks the kernel for something, per request (the bounds are the contract's).
+//!
+//! Counted is every system call of every thread of the program: reads and writes of both sides, waits
+//! for events, futexes, clocks and timers, whatever the allocator wants; by `strace -f -c`, attached
+//! while nothing is asked, detached when all is answered. The program is as users start it, with one
+//! worker and all deadlines armed; only health checks are off, which no request pays for. 64 clients
+//! each wait for an answer before they ask again, so that the worker is always busy. Traced calls are
+//! slow, which makes batches larger and leaves what each request costs by itself. That holds while
+//! clients and nodes, which are this process, keep up: the program must be of the same profile.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use ccfs_gateway::stand_in::UrlStyle;
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+
+use crate::edge::legal;
+use crate::hostile::{Line, Target};
+use crate::process::Process;
+use crate::support::Setup;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Debian's package strace"]
+async fn a_hit_takes_a_read_and_a_write() {
+    let calls = per_request(UrlStyle::default(), "; hit; ").await;
+    assert!(calls <= 2.1, "{calls:.3} system calls per hit");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Debian's package strace"]
+async fn a_forwarded_request_takes_two_of_each() {
+    let expired = UrlStyle {
+        life: Duration::ZERO,
+        ..UrlStyle::default()
+    };
+    let calls = per_request(expired, "; fwd=uri-miss\r\n").await;
+    assert!(
+        calls <= 4.2,
+        "{calls:.3} system calls per forwarded request"
+    );
+}
+
+/// The calls for each of many requests whose answers all say `verdict`.
+async fn per_request(urls: UrlStyle, verdict: &'static str) -> f64 {
+    let setup = Setup {
+        cluster: "health_check = { enabled = false }".into(),
+        shanghai: "ceiling = { per_second = 1000000, burst = 1000000 }".into(),
+        tables: "[telemetry]\nlog_level = \"info\"\naccess_log = \"off\"\n[server]\nworkers = 1"
+            .into(),
+        urls,
+        ..Setup::default()
+    };
+    let gateway = Process::start(&setup).await;
+    let target = Target::new(gateway.listener, &gateway.site.folder.path().join("ca.pem"));
+    let mut clients = Vec::new();
+    for number in 0..CLIENTS {
+        clients.push(Client {
+            line: target.connect().await,
+            request: legal(&format!("1-{number}")),
+        });
+    }
+    // The first answer of each may be one that is stored.
+    let clients = ask(clients, 1, "; fwd=").await;
+    let clients = ask(clients, WARM_UP, verdict).await;
+    let trace = Trace::attach(gateway.id());
+    let _connected = ask(clients, TURNS, verdict).await;
+    let summary = trace.detach();
+    println!("{summary}");
+    let requests = CLIENTS * TURNS;
+    total(&summary) as f64 / requests as f64
+}
+
+/// A connection, and what is asked on it.
+struct Client {
+    line: Line,
+    request: Vec<u8>,
+}
+
+/// Each client asks so often, all at once.
+async fn ask(clients: Vec<Client>, turns: usize, verdict: &'static str) -> Vec<Client> {
+    let mut tasks = JoinSet::new();
+    for mut client in clients {
+        tasks.spawn(async move {
+            for _ in 0..turns {
+                assert!(client.line.send(&client.request).await);
+                let reply = client.line.reply().await.unwrap();
+                assert!(
+                    reply.status == 200 && reply.head.contains(verdict),
+                    "{reply:?}"
+                );
+            }
+            client
+        });
+    }
+    tasks.join_all().await
+}
+
+/// `strace` at work on a process; killed, which detaches it, if it is dropped before its end.
+struct Trace {
+    child: Child,
+    folder: TempDir,
+}
+
+impl Trace {
+    /// Counts from now on.
+    fn attach(process: u32) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let child = Command::new("strace")
+            .args(["-f", "-c", "-p", &process.to_string(), "-o"])
+            .arg(folder.path().join("summary"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("there is no strace here: {error}"));
+        let mut trace = Self { child, folder };
+        let mut said = BufReader::new(trace.child.stderr.take().unwrap());
+        let mut line = String::new();
+        said.read_line(&mut line).unwrap();
+        // «Process 1 attached with 2 threads» comes when all of them are.
+        assert!(
+            line.contains(" attached"),
+            "strace may not trace here (ptrace is forbidden?): {line}"
+        );
+        // Read on, so that it never waits for a reader.
+        std::thread::spawn(move || said.read_to_end(&mut Vec::new()));
+        trace
+    }
+
+    /// The summary of all that was counted.
+    fn detach(mut self) -> String {
+        let id = Pid::from_raw(self.child.id().cast_signed()).unwrap();
+        kill_process(id, Signal::INT).unwrap();
+        self.child.wait().unwrap();
+        std::fs::read_to_string(self.summary()).unwrap()
+    }
+
+    fn summary(&self) -> PathBuf {
+        self.folder.path().join("summary")
+    }
+}
+
+impl Drop for Trace {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The calls in the last line of a summary: `100.00    0.012345           1     12345        67 total`.
+fn total(summary: &str) -> u64 {
+    let line = summary.lines().find(|line| line.ends_with(" total"));
+    let line = line.unwrap_or_else(|| panic!("no total: {summary}"));
+    line.split_whitespace().nth(3).unwrap().parse().unwrap()
+}
+
+/// Busy connections.
+const CLIENTS: usize = 64;
+
+/// Requests of each before anything is counted: all connections to the node are there then.
+const WARM_UP: usize = 5;
+
+/// Requests of each that are counted.
+const TURNS: usize = 100;
