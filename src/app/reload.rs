@@ -317,12 +317,17 @@ fn unchangeable(before: &Config, after: &Config) -> Result<(), String> {
             "[limits] max_answer and min_receive_rate",
         ),
     ];
-    match changes.into_iter().find(|(changed, _)| *changed) {
-        Some((_, key)) => Err(format!(
-            "{key} cannot change while running: restart the gateway"
-        )),
-        None => Ok(()),
+    let changed: Vec<_> = changes
+        .into_iter()
+        .filter_map(|(changed, key)| changed.then_some(key))
+        .collect();
+    if changed.is_empty() {
+        return Ok(());
     }
+    let keys = changed.join(", ");
+    Err(format!(
+        "{keys} cannot change while running: restart the gateway"
+    ))
 }
 
 /// Access keys that are gone, switched off, or have lost one of their secrets.

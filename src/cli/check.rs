@@ -9,7 +9,7 @@ use clap::Args;
 use jiff::Zoned;
 use serde_json::Value;
 
-use crate::config::{self, Config, Listener, ListenerTls, validity};
+use crate::config::{self, ClientAuth, Config, Listener, ListenerTls, UnknownClients, validity};
 
 /// Reads and validates a configuration with all its files, and prints a summary.
 ///
@@ -138,6 +138,29 @@ fn admin_lines(config: &Config, out: &mut dyn Write) -> io::Result<()> {
 fn listener_lines(listener: &Listener, out: &mut dyn Write) -> io::Result<()> {
     for (prefix, cluster) in &listener.routes {
         writeln!(out, "  {prefix} -> {cluster}")?;
+    }
+    if listener.unknown_clients == UnknownClients::Forward {
+        writeln!(out, "  unknown clients are FORWARDED, unverified")?;
+    }
+    if !listener.proxy_protocol.is_empty() {
+        let networks: Vec<_> = listener
+            .proxy_protocol
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        writeln!(out, "  PROXY header from {}", networks.join(", "))?;
+    }
+    if listener.tls.client_ca.is_some() {
+        let wanted = match listener.tls.client_auth {
+            ClientAuth::Optional => "optional",
+            ClientAuth::Required => "required",
+        };
+        let lists = match listener.tls.client_crls.len() {
+            0 => "no CRL".to_owned(),
+            1 => "1 CRL".to_owned(),
+            count => format!("{count} CRLs"),
+        };
+        writeln!(out, "  client certificates are {wanted}, {lists}")?;
     }
     certificate_lines(&listener.tls, out)
 }

@@ -291,6 +291,13 @@ fn read_secret(path: &str, span: &Range<usize>, report: &mut Report) -> Option<V
             bytes.pop();
         }
     }
+    if bytes.trim_ascii().len() != bytes.len() {
+        report.warn(
+            span.clone(),
+            "a secret that begins or ends with white space",
+            "it is part of the secret; if it should not be, remove it",
+        );
+    }
     Some(bytes)
 }
 

@@ -290,6 +290,17 @@ fn a_secret_that_others_can_read_is_a_warning() {
 }
 
 #[test]
+fn white_space_around_a_secret_is_a_warning() {
+    let place = Place::new();
+    for secret in [" one\n", "one \r\n", "one\n\n"] {
+        place.write("sk", secret);
+        let (_, warnings) = place.parse(MINIMAL).unwrap();
+        let warned = warnings[0].message().contains("white space");
+        assert!(warned, "{secret:?}: {warnings:?}");
+    }
+}
+
+#[test]
 fn an_empty_secret_is_refused() {
     let place = Place::new();
     place.write("sk", "\n");
