@@ -261,9 +261,13 @@ impl Admin {
             _ => return respond::problem(StatusCode::NOT_FOUND, "a node takes drain or undrain"),
         };
         if known {
+            tracing::info!(cluster = parts[0], node, "node is {order}ed");
             respond::json(StatusCode::OK, &json!({ "node": node, "order": order }))
         } else {
-            respond::problem(StatusCode::NOT_FOUND, "no such node in this cluster")
+            respond::problem(
+                StatusCode::NOT_FOUND,
+                "no such node in this cluster: /status lists them",
+            )
         }
     }
 }

@@ -255,7 +255,9 @@ impl App {
     /// the listeners close, and what is in flight has `grace` to finish. A second signal
     /// ([`Order::End`]) ends at once.
     pub async fn run(mut self) -> Report {
-        tracing::info!(listeners = ?self.bound().listeners, admin = ?self.bound().admin, "serving");
+        let Bound { listeners, admin } = self.bound();
+        let admin = admin.map(tracing::field::display);
+        tracing::info!(?listeners, admin, "serving");
         self.watchdog = self.manager.watch(self.workers.all());
         self.voice.ready("serving, generation 1");
         let first = loop {

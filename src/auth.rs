@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 mod canonical;
 mod derived;
 mod keys;
+mod mac;
 mod percent;
 mod v2;
 

@@ -202,7 +202,7 @@ impl Drop for Record {
             duration: elapsed,
         });
         if let Some(lines) = &self.sink.lines {
-            let written = lines.write(|buffer| line::write(buffer, self, elapsed));
+            let written = lines.write(|buffer, second| line::write(buffer, second, self, elapsed));
             self.sink.metrics.count(written);
         }
         if let Some(spans) = &self.sink.spans

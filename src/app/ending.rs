@@ -167,7 +167,10 @@ impl App {
             && !in_a_hurry
         {
             let left = grace_ends.saturating_duration_since(Instant::now());
-            traces.finish(left.clamp(FORCED, FLUSH)).await;
+            tokio::select! {
+                () = traces.finish(left.clamp(FORCED, FLUSH)) => {}
+                () = second_signal(&mut self.orders.1, self.log.as_ref(), first) => {}
+            }
         }
         tracing::info!(complete, "ended");
         Report { complete }

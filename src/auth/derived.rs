@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::hash::BuildHasher;
 
 use super::Secret;
-use super::v2::Mac;
+use super::mac::Mac;
 
 /// The start of a signature with the key derived from `secret` for `prefix`, if it was kept.
 pub(super) fn find(prefix: &str, secret: &Secret) -> Option<Mac> {

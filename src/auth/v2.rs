@@ -8,20 +8,16 @@
 //! ```
 
 use aws_lc_rs::constant_time;
-use hmac::{Hmac, KeyInit, Mac as _};
+use hmac::Mac as _;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::Offset;
-use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use super::canonical::{CanonicalRequest, check_names};
 use super::derived;
+use super::mac::{Mac, keyed};
 use super::{AccessKey, AuthError, Secret};
-
-/// HMAC-SHA256 that has taken its key in. 144 bytes, wiped when dropped, and copied for each signature
-/// where aws-lc's context has 1,232; a signature over a usual request takes 0.27 us instead of 0.37.
-pub(super) type Mac = Hmac<Sha256>;
 
 /// An Authorization value taken apart.
 pub(super) struct Value<'a> {
@@ -125,12 +121,6 @@ fn signing_key(secret: &Secret, prefix: &str) -> Mac {
     let mut mac = keyed(secret.bytes());
     mac.update(prefix.as_bytes());
     keyed(to_hex(&mac.finalize().into_bytes()).as_ref())
-}
-
-/// A key of any length.
-pub(super) fn keyed(key: &[u8]) -> Mac {
-    // RFC 2104: longer keys are hashed, shorter ones padded; none is refused.
-    Mac::new_from_slice(key).unwrap_or_else(|_| unreachable!("HMAC takes keys of any length"))
 }
 
 fn to_hex(bytes: &[u8]) -> Zeroizing<[u8; 64]> {

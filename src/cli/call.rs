@@ -23,7 +23,7 @@ use super::values;
 mod download;
 mod life;
 
-/// Sign a request, send it and show the answer
+/// Signs a request, sends it and shows the answer
 ///
 /// The answer goes to stdout; status, cache verdict and the remaining life of the recording URL go
 /// to stderr. Exit code 0 only if the result code is "0", or a file came.

@@ -20,7 +20,7 @@ use crate::telemetry;
 #[command(after_help = EXAMPLES)]
 pub struct Run {
     /// The configuration (TOML)
-    #[arg(short, long)]
+    #[arg(short, long, value_name = "FILE")]
     config: PathBuf,
 }
 

@@ -25,7 +25,7 @@ mod keys;
 use fault_flags::FaultFlags;
 use keys::Keys;
 
-/// Serve one stand-in CC-FS node over TLS
+/// Serves one stand-in CC-FS node over TLS
 ///
 /// It verifies signatures, answers with pre-signed URLs of the real form (which open nothing), serves
 /// files of any size, and fails as it is told. The first line on stdout is the address it listens on.

@@ -55,6 +55,46 @@ async fn the_fetch_survives_whoever_started_it() {
 }
 
 #[tokio::test]
+async fn a_fetch_that_is_half_flown_goes_on_and_wakes_its_passengers() {
+    let flights = Flights::new();
+    let started = Arc::new(AtomicUsize::new(0));
+    let (go, gate) = oneshot::channel::<()>();
+    let (fetch, times) = (async { gate.await.map(|()| "done") }, started.clone());
+    let pilot = flights.join(&key(), || async move {
+        times.fetch_add(1, Ordering::Relaxed);
+        fetch.await
+    });
+    let mut pilot = Box::pin(pilot.outcome());
+    let mut passenger = Box::pin(flights.join(&key(), || async { Ok("never") }).outcome());
+    let mut context = Context::from_waker(std::task::Waker::noop());
+    assert!(pilot.as_mut().poll(&mut context).is_pending());
+    assert!(passenger.as_mut().poll(&mut context).is_pending());
+    drop(pilot);
+    // What the pilot's own task was promised wakes nobody any more: the new task must ask anew.
+    tokio::task::yield_now().await;
+    go.send(()).unwrap();
+    assert_eq!(passenger.await, Some(Ok("done")));
+    assert_eq!(started.load(Ordering::Relaxed), 1);
+    assert!(flights.is_empty());
+}
+
+#[tokio::test]
+async fn a_panic_under_way_tells_those_who_wait() {
+    let flights = Flights::new();
+    let (go, gate) = oneshot::channel::<()>();
+    let pilot = flights.join(&key(), || async move {
+        let _ = gate.await;
+        panic!("as in a bug")
+    });
+    let passenger = flights.join(&key(), || async { 1 });
+    let (pilot, passenger, ()) = tokio::join!(pilot.outcome(), passenger.outcome(), async {
+        go.send(()).unwrap();
+    });
+    assert_eq!((pilot, passenger), (None, None));
+    assert!(flights.is_empty());
+}
+
+#[tokio::test]
 async fn a_panic_frees_the_key_and_tells_the_waiting() {
     let flights = Flights::new();
     let seat = flights.join(&key(), || async { panic!("as in a bug") });

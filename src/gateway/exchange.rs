@@ -214,4 +214,13 @@ pub(super) fn target(head: &Parts) -> PathAndQuery {
     head.uri.path_and_query().cloned().unwrap_or_else(slash)
 }
 
+/// The clock, when time has passed since the request began.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "time has passed since the request began"
+)]
+pub(super) fn wall_clock() -> Timestamp {
+    Timestamp::now()
+}
+
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");

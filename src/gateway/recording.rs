@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use jiff::Timestamp;
 
+use super::exchange::wall_clock;
 use super::replicas::{self, Replicas};
 use super::respond::Reply;
 use super::{Account, Exchange, Gateway, Rejection, Snapshot};
@@ -389,11 +389,3 @@ fn says_no_cache(headers: &HeaderMap) -> bool {
 
 /// RFC 9211.
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "time has passed since the request began"
-)]
-pub(super) fn wall_clock() -> Timestamp {
-    Timestamp::now()
-}

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use jiff::Timestamp;
 
-use super::recording::wall_clock;
+use super::exchange::wall_clock;
 use super::{Account, Exchange, Gateway, Rejection, Shared};
 use crate::cache::{Freshness, Held, Rules, Ticket};
 use crate::call::{CacheKey, Trail, WholeReply};

@@ -73,7 +73,7 @@ impl Link {
             self.suspect(session);
         } else if !session.refused.swap(true, Ordering::Relaxed) {
             let why = connection::told(error);
-            tracing::warn!(%why, "the shared store refuses a command; working on without it");
+            tracing::warn!(%why, "the shared store refuses a command; working on without it (README.md lists what its user needs)");
         }
     }
 

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::line::Second;
 use crate::metrics::AccessLogLines;
 
 /// Where the log goes.
@@ -78,16 +79,23 @@ impl Drop for AccessLog {
 
 /// The buffer of one worker.
 #[derive(Debug, Default)]
-pub struct Lines(Mutex<Vec<u8>>);
+pub struct Lines(Mutex<Buffer>);
+
+#[derive(Debug, Default)]
+struct Buffer {
+    bytes: Vec<u8>,
+    second: Second,
+}
 
 impl Lines {
     /// Appends what `write` writes; drops it if the buffer is full.
-    pub fn write(&self, write: impl FnOnce(&mut Vec<u8>)) -> AccessLogLines {
+    pub(super) fn write(&self, write: impl FnOnce(&mut Vec<u8>, &mut Second)) -> AccessLogLines {
         let mut buffer = lock(&self.0);
-        if buffer.len() >= BUFFER_LIMIT {
+        let Buffer { bytes, second } = &mut *buffer;
+        if bytes.len() >= BUFFER_LIMIT {
             return AccessLogLines::Dropped;
         }
-        write(&mut buffer);
+        write(bytes, second);
         AccessLogLines::Written
     }
 }
@@ -130,7 +138,7 @@ fn carry(
         let order = inbox.recv_timeout(PERIOD);
         let all: Vec<_> = lock(buffers).clone();
         for lines in all {
-            std::mem::swap(&mut batch, &mut lock(&lines.0));
+            std::mem::swap(&mut batch, &mut lock(&lines.0).bytes);
             if let Err(error) = target.write(&batch) {
                 tracing::error!(%error, "the access log cannot be written");
             }
@@ -168,7 +176,7 @@ mod tests {
         let log = AccessLog::open(Destination::File(path.clone())).unwrap();
         let lines = log.lines();
         for n in 0..1000 {
-            lines.write(|buffer| writeln!(buffer, "line {n}").unwrap());
+            lines.write(|buffer, _| writeln!(buffer, "line {n}").unwrap());
         }
         drop(log);
         assert_eq!(std::fs::read_to_string(path).unwrap().lines().count(), 1000);
@@ -177,9 +185,9 @@ mod tests {
     #[test]
     fn a_full_buffer_drops_and_says_so() {
         let lines = Lines::default();
-        lines.write(|buffer| buffer.resize(BUFFER_LIMIT, b'x'));
+        lines.write(|buffer, _| buffer.resize(BUFFER_LIMIT, b'x'));
         assert_eq!(
-            lines.write(|buffer| buffer.push(b'y')),
+            lines.write(|buffer, _| buffer.push(b'y')),
             AccessLogLines::Dropped
         );
     }

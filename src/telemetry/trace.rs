@@ -90,18 +90,6 @@ impl TraceContext {
         hex(53, 2, self.flags.into());
         text
     }
-
-    /// The trace id, 32 hex digits.
-    pub fn trace_id(&self) -> impl fmt::Display + use<> {
-        let trace = self.trace;
-        fmt::from_fn(move |f| write!(f, "{trace:032x}"))
-    }
-
-    /// The span id, 16 hex digits.
-    pub fn span_id(&self) -> impl fmt::Display + use<> {
-        let span = self.span;
-        fmt::from_fn(move |f| write!(f, "{span:016x}"))
-    }
 }
 
 /// The share of the traces begun here that is recorded. Judged by the trace id alone, so that all who

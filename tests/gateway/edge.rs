@@ -4,6 +4,7 @@
 mod descriptors;
 mod downgrade;
 mod early;
+mod fairness;
 mod floods;
 mod slow;
 mod smuggling;

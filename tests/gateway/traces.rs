@@ -316,6 +316,31 @@ async fn a_collector_that_is_away_costs_spans_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_second_signal_waits_for_no_collector() {
+    let place = Place::new();
+    let tables = place.telemetry("http", "1.0");
+    let _collector = place.open(Manner::Silent, None);
+    let mut process = Process::start(&Setup {
+        tables,
+        ..Setup::default()
+    })
+    .await;
+    let client = trusting(process.site.folder.path());
+    let request = signed(process.recording("trace-15"), SHANGHAI);
+    assert_eq!(client.send(&request).await.unwrap().status, 200);
+    process.signal("TERM");
+    eventually("only the spans are left", async || {
+        tokio::net::TcpStream::connect(process.admin).await.is_err()
+    })
+    .await;
+    process.signal("TERM");
+    process.ended().await;
+    let told = process.diagnostics();
+    assert!(told.contains("a second signal"), "{told}");
+    assert!(!told.contains("the last spans"), "{told}");
+}
+
+#[tokio::test]
 async fn a_collector_that_hangs_holds_nothing_up() {
     let place = Place::new();
     let telemetry = place.telemetry("http", "1.0");

@@ -1,6 +1,6 @@
 use hmac::Mac as _;
 
-use super::super::v2::keyed;
+use super::super::mac::keyed;
 use super::*;
 
 fn key(text: &str) -> Mac {

@@ -114,7 +114,11 @@ impl Reply {
     pub(super) fn words(&self) -> String {
         let problem: Value = serde_json::from_slice(&self.body).unwrap_or_default();
         match problem["detail"].as_str() {
-            Some(detail) => format!("{}: {detail}", self.status.as_u16()),
+            Some(detail) => {
+                // What `check` would say stands in lines of its own, to keep its columns.
+                let gap = if detail.contains('\n') { '\n' } else { ' ' };
+                format!("{}:{gap}{detail}", self.status.as_u16())
+            }
             None => String::from_utf8_lossy(&self.body).trim().to_owned(),
         }
     }
@@ -167,6 +171,6 @@ fn from_environment() -> Option<String> {
         .filter(|token| !token.is_empty())
 }
 
-const TOKEN_HELP: &str = "give it with --token-file, or in CCFS_GATEWAY_ADMIN_TOKEN";
+const TOKEN_HELP: &str = "give the admin token with --token-file, or in CCFS_GATEWAY_ADMIN_TOKEN";
 
 const LARGEST: usize = 16 * 1024 * 1024;

@@ -94,7 +94,7 @@ fn usable(
         report.error(
             file.span(),
             format!("the CRL cannot be used: {error}"),
-            "must hold complete CRLs, version 2 (RFC 5280, 5)",
+            "must hold complete CRLs, version 2 (RFC 5280, 5); `openssl ca` needs a crlnumber for that",
         );
     }
     verifier.is_ok()

@@ -150,7 +150,15 @@ impl fmt::Display for Form {
                 f.write_str(if *whole { "a whole number" } else { "a number" })?;
                 write!(f, " from {least} to {most}")
             }
-            Self::Table(_) => f.write_str("a table"),
+            Self::Table(keys) => {
+                f.write_str("a table")?;
+                // A short one is shown: `rate_limit = 50` is a natural guess.
+                match (&keys.known[..], &keys.others) {
+                    ([(one, _)], None) => write!(f, " {{ {one} = … }}"),
+                    ([(one, _), (two, _)], None) => write!(f, " {{ {one} = …, {two} = … }}"),
+                    _ => Ok(()),
+                }
+            }
             Self::Text(Text::Any) => f.write_str("a text in quotes"),
             Self::Text(Text::OneOf(values)) => {
                 let quoted: Vec<_> = values.iter().map(|value| format!("\"{value}\"")).collect();
