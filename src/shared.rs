@@ -160,9 +160,15 @@ impl Store {
     /// Has answers forgotten in the store and by all other replicas: at once, or when the store is
     /// back. The own cache is the caller's business.
     pub fn purge(&self, purge: Purge) {
-        let record = Record::new(purge);
+        let mut record = Record::new(purge);
         // From now on nothing counts here that was written before.
-        lock(&self.purges).learn(record.clone());
+        let mut purges = lock(&self.purges);
+        purges.learn(record.clone());
+        if purges.is_full() {
+            record = Record::new(Purge::default());
+            purges.learn(record.clone());
+        }
+        drop(purges);
         self.pending.push(record);
     }
 
@@ -270,6 +276,34 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::cluster::NodeAddress;
+    use crate::config::StoreSecret;
+
+    #[test]
+    fn a_store_that_stays_away_costs_no_more_for_each_purge() {
+        let store = Store::new(config::Shared {
+            address: NodeAddress {
+                host: "store.test".into(),
+                port: 6379,
+            },
+            database: 0,
+            tls: None,
+            username: None,
+            password: None,
+            timeout: Duration::from_millis(20),
+            seal_keys: vec![StoreSecret::new(vec![1; 32])],
+        });
+        let key = CacheKey::for_test("ak", "{}");
+        for _ in 0..4 * purges::MOST {
+            store.purge(Purge {
+                access_key: Some(key.access_key().clone()),
+                call_id: None,
+            });
+            assert!(store.untold() <= purges::MOST);
+            let Knowledge(known) = store.knowledge(&key, None);
+            assert!((1..=purges::MOST).contains(&known.len()), "{}", known.len());
+        }
+    }
 
     proptest! {
         #[test]

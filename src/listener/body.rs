@@ -9,15 +9,16 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::http1::exchange::Exchange;
+use super::http2::multiplex::Progress;
 
 /// A request body as the handler sees it. If it is dropped before its end, a small rest is read and
-/// thrown away, so that the connection lives and no left-over byte becomes the next request.
+/// thrown away: over HTTP/1 so that the connection lives and no left-over byte becomes the next
+/// request, over HTTP/2 so that the stream ends without a reset.
 #[derive(Debug)]
 pub struct RequestBody {
     /// `None` once it has ended or failed.
     incoming: Option<Incoming>,
-    /// Of HTTP/1; over HTTP/2 an unread rest is h2's to reset.
-    exchange: Option<Arc<Exchange>>,
+    owner: Owner,
     /// What came of asking early.
     early: Option<Polled>,
     /// The client waits for `100 Continue`, which hyper sends at the first poll.
@@ -25,6 +26,16 @@ pub struct RequestBody {
 }
 
 type Polled = Option<Result<Frame<Bytes>, hyper::Error>>;
+
+/// Who takes what a handler leaves unread.
+#[derive(Debug)]
+enum Owner {
+    Http1(Arc<Exchange>),
+    Http2 {
+        stream: Arc<Progress>,
+        max_discarded: u64,
+    },
+}
 
 /// Why a request body did not come to its end.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -50,24 +61,32 @@ impl RequestBody {
         }
         Self {
             incoming: Some(incoming),
-            exchange: Some(exchange),
+            owner: Owner::Http1(exchange),
             early,
             waits,
         }
     }
 
-    pub(super) fn http2(incoming: Incoming) -> Self {
+    pub(super) fn http2(
+        incoming: Incoming,
+        stream: Arc<Progress>,
+        max_discarded: u64,
+        waits: bool,
+    ) -> Self {
         Self {
             incoming: Some(incoming),
-            exchange: None,
+            owner: Owner::Http2 {
+                stream,
+                max_discarded,
+            },
             early: None,
-            waits: false,
+            waits,
         }
     }
 
     fn fault(&self) -> BodyError {
-        match &self.exchange {
-            Some(exchange) if exchange.is_body_broken() => BodyError::Malformed,
+        match &self.owner {
+            Owner::Http1(exchange) if exchange.is_body_broken() => BodyError::Malformed,
             _ => BodyError::Gone,
         }
     }
@@ -116,14 +135,23 @@ impl Body for RequestBody {
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        if let (Some(exchange), Some(incoming)) = (&self.exchange, self.incoming.take())
-            && !incoming.is_end_stream()
-        {
-            exchange.leave(Leftover {
-                incoming,
-                budget: exchange.max_discarded(),
-                waits: self.waits,
-            });
+        let Some(incoming) = self.incoming.take() else {
+            return;
+        };
+        if incoming.is_end_stream() {
+            return;
+        }
+        let leftover = |budget| Leftover {
+            incoming,
+            budget,
+            waits: self.waits,
+        };
+        match &self.owner {
+            Owner::Http1(exchange) => exchange.leave(leftover(exchange.max_discarded())),
+            Owner::Http2 {
+                stream,
+                max_discarded,
+            } => stream.leave(leftover(*max_discarded)),
         }
     }
 }

@@ -5,7 +5,7 @@
 mod answer;
 mod flood;
 mod frames;
-mod multiplex;
+pub(super) mod multiplex;
 mod pace;
 
 use std::future::Future;
@@ -14,17 +14,18 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 
+use http::header::EXPECT;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::time::{Instant, Sleep};
+use tokio::time::{Duration, Instant, Sleep, timeout};
 
 use self::answer::Answer;
 use self::multiplex::{Multiplex, Progress, Watched};
 use self::pace::{Pace, Step};
-use super::body::RequestBody;
+use super::body::{Leftover, RequestBody};
 use super::connection::{Front, Life};
 use super::deadline::SendRate;
 use super::head::request;
@@ -142,7 +143,10 @@ impl<H: Handler> Service<Request<Incoming>> for Streams<H> {
             let answer = answer.map(|body| Answer::refused(body, progress));
             return Box::pin(std::future::ready(Ok(answer)));
         }
-        let request = Request::from_parts(head, RequestBody::http2(incoming));
+        let waits = head.headers.contains_key(EXPECT);
+        let max_discarded = front.settings.max_discarded;
+        let body = RequestBody::http2(incoming, progress.clone(), max_discarded, waits);
+        let request = Request::from_parts(head, body);
         let multiplex = self.multiplex.clone();
         Box::pin(async move {
             let response = front.handler.handle(&peer, request).await;
@@ -150,9 +154,20 @@ impl<H: Handler> Service<Request<Incoming>> for Streams<H> {
                 multiplex.leave();
                 progress.set_last();
             }
+            if let Some(leftover) = progress.take_leftover() {
+                Box::pin(discard(leftover)).await;
+            }
             Ok(response.map(|body| Answer::handled(body, progress)))
         })
     }
+}
+
+/// Reads what is on its way of a body that the handler did not want. Else the answer would race with
+/// it: a stream that is reset for an unread rest (RFC 9113, 8.1) looks failed to many clients, and what
+/// is wrong with the rest would be noticed or not, as it happens.
+async fn discard(mut leftover: Leftover) {
+    let discarded = std::future::poll_fn(|context| leftover.poll_discard(context));
+    let _ = timeout(ON_ITS_WAY, discarded).await;
 }
 
 /// Runs each stream as a task of its own, with its deadline.
@@ -232,6 +247,9 @@ async fn run(stream: impl Future<Output = ()>, tasks: &Tasks, progress: &Progres
 
 /// Above our own limit of a head, since h2 refuses without an envelope.
 const HEADER_LIST: u32 = 64 * 1024;
+
+/// A client sends a small body right behind its head; who has not ended by then waits for an answer.
+const ON_ITS_WAY: Duration = Duration::from_millis(100);
 
 /// Of one stream's answer.
 const SEND_BUFFER: usize = 64 * 1024;

@@ -31,6 +31,10 @@ impl Pending {
     /// One more. Too many become one that covers all.
     pub(super) fn push(&self, record: Record) {
         let mut queue = lock(&self.queue);
+        if record.purge.is_everything() {
+            // Who is told of it need not be told of those before.
+            queue.clear();
+        }
         queue.push_back(record);
         if queue.len() > MOST {
             queue.clear();

@@ -36,6 +36,15 @@ pub(crate) struct Reply {
     pub(crate) head: String,
 }
 
+/// One HTTP/2 frame of the gateway.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
+    pub(crate) stream: u32,
+    pub(crate) payload: Vec<u8>,
+}
+
 impl Target {
     pub(crate) fn new(address: SocketAddr, ca: &Path) -> Self {
         let config = Trust::file(ca).unwrap().client_config().unwrap();
@@ -120,18 +129,28 @@ impl Line {
     /// The next HTTP/2 frame of this kind and stream, others passed over: flags and payload.
     pub(crate) async fn frame(&mut self, kind: u8, stream: u32) -> Option<(u8, Vec<u8>)> {
         loop {
-            while self.read.len() < 9 || self.read.len() < 9 + self.length() {
-                if !self.read_some(Instant::now() + PATIENCE).await {
-                    return None;
-                }
-            }
-            let rest = self.read.split_off(9 + self.length());
-            let frame = std::mem::replace(&mut self.read, rest);
-            let on = u32::from_be_bytes(frame[5..9].try_into().unwrap());
-            if frame[3] == kind && on == stream {
-                return Some((frame[4], frame[9..].to_vec()));
+            let frame = self.next_frame().await?;
+            if (frame.kind, frame.stream) == (kind, stream) {
+                return Some((frame.flags, frame.payload));
             }
         }
+    }
+
+    /// The next HTTP/2 frame, unless the connection ends.
+    pub(crate) async fn next_frame(&mut self) -> Option<Frame> {
+        while self.read.len() < 9 || self.read.len() < 9 + self.length() {
+            if !self.read_some(Instant::now() + PATIENCE).await {
+                return None;
+            }
+        }
+        let rest = self.read.split_off(9 + self.length());
+        let frame = std::mem::replace(&mut self.read, rest);
+        Some(Frame {
+            kind: frame[3],
+            flags: frame[4],
+            stream: u32::from_be_bytes(frame[5..9].try_into().unwrap()),
+            payload: frame[9..].to_vec(),
+        })
     }
 
     fn length(&self) -> usize {

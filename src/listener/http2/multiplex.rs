@@ -4,7 +4,7 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::flood::{Allowance, Work};
 use super::frames::Frames;
+use crate::listener::body::Leftover;
 
 /// The state of one HTTP/2 connection.
 #[derive(Debug, Default)]
@@ -118,7 +119,7 @@ impl Drop for Live {
 
 /// How the answer of one stream gets on.
 #[derive(Debug, Default)]
-pub(super) struct Progress {
+pub(in crate::listener) struct Progress {
     sent: AtomicU64,
     /// The connection's.
     pieces: Arc<AtomicU64>,
@@ -126,9 +127,25 @@ pub(super) struct Progress {
     waiting: AtomicBool,
     /// The connection ends with this answer.
     last: AtomicBool,
+    /// What the handler left unread of the request.
+    leftover: Mutex<Option<Leftover>>,
 }
 
 impl Progress {
+    /// Takes what a handler left unread of a request body.
+    pub(in crate::listener) fn leave(&self, leftover: Leftover) {
+        *self.leftover() = Some(leftover);
+    }
+
+    /// What was left unread.
+    pub(super) fn take_leftover(&self) -> Option<Leftover> {
+        self.leftover().take()
+    }
+
+    fn leftover(&self) -> MutexGuard<'_, Option<Leftover>> {
+        self.leftover.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn count_sent(&self, bytes: usize) {
         self.sent.fetch_add(bytes as u64, Relaxed);
         self.pieces.fetch_add(1, Relaxed);

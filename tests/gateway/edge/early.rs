@@ -1,6 +1,10 @@
 //! Answers before the end of a request body: what is left of it never becomes the next request.
 
 use crate::edge::{hurried, legal};
+use crate::hostile::{
+    DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, Line, PING, RST_STREAM, WINDOW_UPDATE,
+    block, frame,
+};
 use crate::support::{Setup, World};
 
 const SMUGGLED: &str = "POST /smuggled HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\n\r\n";
@@ -123,4 +127,103 @@ async fn who_waits_for_100_continue_and_is_refused_is_not_listened_to() {
     assert!(reply.head.contains("connection: close"), "{reply:?}");
     line.send(SMUGGLED.as_bytes()).await;
     assert_eq!(line.rest().await, Some(Vec::new()));
+}
+
+/// The head of a stream that is refused at once, so far as the gateway has taken it.
+async fn refused_head(world: &World) -> Line {
+    let mut line = world.target().connect_http2(&[]).await;
+    let head = block(&[
+        (":method", "POST"),
+        (":scheme", "https"),
+        (":path", "/nowhere"),
+        (":authority", "h"),
+        ("content-length", "4"),
+    ]);
+    line.send(&frame(HEADERS, END_HEADERS, 1, &head)).await;
+    line.send(&frame(PING, 0, 0, &[1; 8])).await;
+    line
+}
+
+#[tokio::test]
+async fn an_http2_stream_whose_body_is_on_its_way_ends_without_a_reset() {
+    let world = strict().await;
+    let mut attempts = 0;
+    loop {
+        let mut line = refused_head(&world).await;
+        assert!(line.frame(PING, 0).await.is_some());
+        line.send(&frame(DATA, END_STREAM, 1, b"body")).await;
+        line.send(&frame(PING, 0, 0, &[2; 8])).await;
+        let mut ended = false;
+        let mut reset = false;
+        while !ended {
+            let Frame { kind, flags, .. } = line.next_frame().await.unwrap();
+            ended = kind == DATA && flags & END_STREAM != 0;
+        }
+        line.send(&frame(PING, 0, 0, &[3; 8])).await;
+        loop {
+            let Frame { kind, payload, .. } = line.next_frame().await.unwrap();
+            reset |= kind == RST_STREAM;
+            if kind == PING && payload == [3; 8] {
+                break;
+            }
+        }
+        if !reset {
+            return;
+        }
+        // A machine that is busy with other things may not be in time.
+        attempts += 1;
+        assert!(attempts < 10);
+    }
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_the_rest_of_a_refused_http2_stream_is_told() {
+    let world = strict().await;
+    let too_much = frame(WINDOW_UPDATE, 0, 1, &0x7fff_ffff_u32.to_be_bytes());
+    let gone = frame(RST_STREAM, 0, 1, &8_u32.to_be_bytes());
+    for (name, rest, code) in [
+        (
+            "a second head",
+            frame(HEADERS, END_HEADERS, 1, &block(&[("x", "y")])),
+            1,
+        ),
+        ("too short a body", frame(DATA, END_STREAM, 1, b"bod"), 1),
+        ("too long a body", frame(DATA, END_STREAM, 1, b"bodyy"), 1),
+        ("too large a window", too_much, 3),
+        (
+            "data after a reset",
+            [gone, frame(DATA, END_STREAM, 1, b"body")].concat(),
+            5,
+        ),
+    ] {
+        let mut attempts = 0;
+        loop {
+            let mut line = refused_head(&world).await;
+            assert!(line.frame(PING, 0).await.is_some());
+            line.send(&rest).await;
+            let told = loop {
+                let Frame { kind, payload, .. } = line.next_frame().await.unwrap();
+                match kind {
+                    RST_STREAM => break payload[3],
+                    GOAWAY => break payload[7],
+                    _ => {}
+                }
+            };
+            if told == code {
+                break;
+            }
+            attempts += 1;
+            assert!(attempts < 10, "{name}: {told}");
+        }
+    }
+    world.nobody_was_asked();
+}
+
+#[tokio::test]
+async fn an_http2_stream_whose_body_does_not_come_is_answered_and_reset() {
+    let world = strict().await;
+    let mut line = refused_head(&world).await;
+    assert!(line.frame(HEADERS, 1).await.is_some());
+    let (_, code) = line.frame(RST_STREAM, 1).await.unwrap();
+    assert_eq!(code, [0; 4]);
 }
