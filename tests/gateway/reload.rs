@@ -188,6 +188,25 @@ async fn a_bad_configuration_is_refused_and_the_old_one_stays() {
 }
 
 #[tokio::test]
+async fn every_key_that_needs_a_restart_is_named() {
+    let world = World::start().await;
+    edit(&world.file("gateway.toml"), |text| {
+        text.replace("log_level = \"error\"", "log_level = \"warn\"")
+            + "\n[server]\nworkers = 7\n[cache]\nmax_size = \"1MiB\"\n"
+    });
+    let page = reload(&world).await;
+    assert!((400..500).contains(&page.status), "{}", page.status);
+    for key in [
+        "[server] workers",
+        "[cache] max_size",
+        "[telemetry]",
+        "restart",
+    ] {
+        assert!(page.body.contains(key), "{key}: {}", page.body);
+    }
+}
+
+#[tokio::test]
 async fn a_refused_configuration_is_counted_and_shown() {
     let world = World::start().await;
     edit(&world.file("gateway.toml"), |_| {
