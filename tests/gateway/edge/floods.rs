@@ -86,7 +86,7 @@ async fn each_is_ended_at_once_and_counted_and_costs_no_memory() {
             let mut floods = tokio::task::JoinSet::new();
             for _ in 0..CONNECTIONS {
                 let target = target.clone();
-                floods.spawn(async move { flood(&target, name, 20_000).await.ends().await });
+                floods.spawn(async move { flood(&target, name, 4_000).await.ends().await });
             }
             while let Some(took) = floods.join_next().await {
                 let took = took.unwrap();
