@@ -6,6 +6,7 @@ mod downgrade;
 mod early;
 mod fairness;
 mod floods;
+mod one_of_two;
 mod slow;
 mod smuggling;
 
