@@ -7,6 +7,7 @@ mod early;
 mod fairness;
 mod floods;
 mod one_of_two;
+mod refusals;
 mod slow;
 mod smuggling;
 

@@ -108,6 +108,36 @@ async fn each_is_ended_at_once_and_counted_and_costs_no_memory() {
     assert_eq!(ended(&gateway, &["panic"]).await, 0);
 }
 
+/// What no rule ends at once is bounded by what a connection may hold.
+#[tokio::test]
+async fn what_is_borne_costs_no_memory() {
+    let gateway = Process::start(&Setup {
+        tables: "[telemetry]\nlog_level = \"info\"\naccess_log = \"off\"".into(),
+        ..Setup::default()
+    })
+    .await;
+    let target = Target::new(gateway.listener, &gateway.site.folder.path().join("ca.pem"));
+    let mut resident = 0;
+    for round in 0..4 {
+        for (name, _) in FLOODS.iter().filter(|(name, _)| !ENDED.contains(name)) {
+            let mut floods = tokio::task::JoinSet::new();
+            for _ in 0..CONNECTIONS {
+                let target = target.clone();
+                floods.spawn(async move { flood(&target, name, 500).await });
+            }
+            // All are there at once, then all go.
+            floods.join_all().await;
+        }
+        if round == 0 {
+            resident = gateway.resident();
+        }
+    }
+    let grown = gateway.resident().saturating_sub(resident);
+    println!("grown by {} KiB from {} KiB", grown >> 10, resident >> 10);
+    assert!(resident < 128 << 20, "{resident} bytes");
+    assert!(grown < 8 << 20, "{grown} bytes");
+}
+
 /// Connections that the gateway has ended for one of these reasons.
 async fn ended(gateway: &Process, reasons: &[&str]) -> u64 {
     let metrics = page::get(gateway.admin, "/metrics").await.body;
