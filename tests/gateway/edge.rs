@@ -6,6 +6,8 @@ mod downgrade;
 mod early;
 mod fairness;
 mod floods;
+mod one_of_two;
+mod refusals;
 mod slow;
 mod smuggling;
 

@@ -273,6 +273,21 @@ pub(crate) const FLOODS: &[(&str, Frames)] = &[
         let value = [&4_u16.to_be_bytes()[..], &(65_535 + stream).to_be_bytes()].concat();
         frame(SETTINGS, 0, 0, &value)
     }),
+    ("empty SETTINGS", |_| frame(SETTINGS, 0, 0, &[])),
+    ("SETTINGS that confirm nothing", |_| {
+        frame(SETTINGS, ACK, 0, &[])
+    }),
+    ("DATA of one byte", |stream| match stream {
+        1 => frame(HEADERS, END_HEADERS, 1, &unsigned("POST")),
+        _ => frame(DATA, 0, 1, b" "),
+    }),
+    ("WINDOW_UPDATE", |_| {
+        frame(WINDOW_UPDATE, 0, 0, &1_u32.to_be_bytes())
+    }),
+    ("RST_STREAM", |stream| match stream {
+        1 => frame(HEADERS, END_HEADERS, 1, &unsigned("POST")),
+        _ => frame(RST_STREAM, 0, 1, &8_u32.to_be_bytes()),
+    }),
     ("PRIORITY", |stream| {
         frame(PRIORITY, 0, stream, &[0, 0, 0, 0, 1])
     }),

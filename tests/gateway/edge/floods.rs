@@ -1,8 +1,12 @@
 //! Floods of HTTP/2, frame by frame: each ends or is borne, and nobody else notices.
 
-use crate::edge::{Bystander, hurried, is_well};
-use crate::hostile::{FLOODS, GOAWAY, flood};
-use crate::support::World;
+use std::time::Duration;
+
+use crate::edge::{Bystander, hurried, is_well, legal};
+use crate::hostile::{FLOODS, GOAWAY, Target, flood};
+use crate::page;
+use crate::process::Process;
+use crate::support::{Setup, World};
 
 /// Floods that a connection cannot go on after.
 const DEADLY: &[&str] = &[
@@ -46,3 +50,109 @@ async fn many_at_once_are_borne() {
     bystander.was_served("all floods at once").await;
     is_well(&world).await;
 }
+
+/// Floods that end their connection, though no deadline has passed.
+const ENDED: &[&str] = &[
+    "rapid reset",
+    "made you reset",
+    "CONTINUATION",
+    "empty CONTINUATION",
+    "RST_STREAM",
+    "empty DATA",
+    "DATA of one byte",
+    "PING",
+    "SETTINGS",
+    "empty SETTINGS",
+    "SETTINGS that confirm nothing",
+    "WINDOW_UPDATE",
+    "PRIORITY",
+    "frames of no known type",
+];
+
+#[tokio::test]
+async fn each_is_ended_at_once_and_counted_and_costs_no_memory() {
+    let gateway = Process::start(&Setup {
+        tables: "[telemetry]\nlog_level = \"info\"\naccess_log = \"off\"".into(),
+        ..Setup::default()
+    })
+    .await;
+    let target = Target::new(gateway.listener, &gateway.site.folder.path().join("ca.pem"));
+    // Kept all the while.
+    let mut neighbour = target.connect().await;
+    let mut resident = 0;
+    for round in 0..3 {
+        for name in ENDED {
+            let before = ended(&gateway, FLOOD).await;
+            let mut floods = tokio::task::JoinSet::new();
+            for _ in 0..CONNECTIONS {
+                let target = target.clone();
+                floods.spawn(async move { flood(&target, name, 4_000).await.ends().await });
+            }
+            while let Some(took) = floods.join_next().await {
+                let took = took.unwrap();
+                assert!(took < Duration::from_secs(5), "{name}: {took:?}");
+                neighbour.send(&legal("1-1")).await;
+                let reply = neighbour.reply().await.unwrap_or_else(|| panic!("{name}"));
+                assert_eq!(reply.status, 200, "{name}");
+            }
+            let counted = ended(&gateway, FLOOD).await - before;
+            assert_eq!(counted, CONNECTIONS, "{name}");
+        }
+        if round == 0 {
+            resident = gateway.resident();
+        }
+    }
+    let grown = gateway.resident().saturating_sub(resident);
+    println!("grown by {} KiB from {} KiB", grown >> 10, resident >> 10);
+    assert!(grown < 8 << 20, "{grown} bytes");
+    assert_eq!(ended(&gateway, &["panic"]).await, 0);
+}
+
+/// What no rule ends at once is bounded by what a connection may hold.
+#[tokio::test]
+async fn what_is_borne_costs_no_memory() {
+    let gateway = Process::start(&Setup {
+        tables: "[telemetry]\nlog_level = \"info\"\naccess_log = \"off\"".into(),
+        ..Setup::default()
+    })
+    .await;
+    let target = Target::new(gateway.listener, &gateway.site.folder.path().join("ca.pem"));
+    let mut resident = 0;
+    for round in 0..4 {
+        for (name, _) in FLOODS.iter().filter(|(name, _)| !ENDED.contains(name)) {
+            let mut floods = tokio::task::JoinSet::new();
+            for _ in 0..CONNECTIONS {
+                let target = target.clone();
+                floods.spawn(async move { flood(&target, name, 500).await });
+            }
+            // All are there at once, then all go.
+            floods.join_all().await;
+        }
+        if round == 0 {
+            resident = gateway.resident();
+        }
+    }
+    let grown = gateway.resident().saturating_sub(resident);
+    println!("grown by {} KiB from {} KiB", grown >> 10, resident >> 10);
+    assert!(resident < 128 << 20, "{resident} bytes");
+    assert!(grown < 8 << 20, "{grown} bytes");
+}
+
+/// Connections that the gateway has ended for one of these reasons.
+async fn ended(gateway: &Process, reasons: &[&str]) -> u64 {
+    let metrics = page::get(gateway.admin, "/metrics").await.body;
+    let counters = metrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("ccfs_gateway_connections_ended_total{reason=\""))
+        .filter_map(|line| line.split_once("\"} "));
+    counters
+        .filter(|(reason, _)| reasons.contains(reason))
+        .map(|(_, count)| count.parse::<u64>().unwrap())
+        .sum()
+}
+
+/// What h2 notices, and what we do.
+const FLOOD: &[&str] = &["protocol", "control_flood"];
+
+/// Floods of one kind at once.
+const CONNECTIONS: u64 = 4;

@@ -1,0 +1,71 @@
+//! One of two nodes is dead or hangs: requests for a recording's URL do not fail, and five seconds
+//! later nobody but the prober goes there.
+
+use std::time::{Duration, Instant};
+
+use ccfs_gateway::stand_in::{Admission, Fault, When};
+use serde_json::Value;
+
+use crate::load::{Kind, Load, Target, cluster};
+use crate::support::{Setup, World, eventually};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_one() {
+    is_left_alone("dead", async |world| world.nodes[0].stop().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_takes_requests_and_never_answers() {
+    is_left_alone("without an answer", async |world| {
+        let faults = world.nodes[0].faults();
+        faults.inject_everywhere(Fault::Hang, When::Always);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_never_begins_a_handshake() {
+    is_left_alone("without a handshake", async |world| {
+        let faults = world.nodes[0].faults();
+        faults.inject_everywhere(Fault::Hang, When::Always);
+        faults.admit(Admission::Stall);
+    })
+    .await;
+}
+
+async fn is_left_alone(what: &str, harm: impl AsyncFnOnce(&mut World)) {
+    let setup = Setup {
+        nodes: 2,
+        ..Setup::default()
+    };
+    let mut world = setup.start().await;
+    let address = world.nodes[0].address().to_string();
+    let clients = Load::start(
+        &Target::of(&world),
+        Kind::Recording,
+        6,
+        Duration::from_millis(5),
+    );
+    clients.more(100).await;
+    harm(&mut world).await;
+    let harmed = Instant::now();
+    eventually("it is known", async || {
+        node(&world, &address).await["state"] == "down"
+    })
+    .await;
+    let took = harmed.elapsed();
+    println!("{what}: known after {took:.1?}");
+    assert!(took < Duration::from_secs(5), "{what}: {took:?}");
+    let tries = node(&world, &address).await["requests"].clone();
+    clients.more(300).await;
+    assert_eq!(node(&world, &address).await["requests"], tries, "{what}");
+    clients.end().await.assert_nothing_lost(what);
+}
+
+/// A node of the first cluster, as `/status` shows it.
+async fn node(world: &World, address: &str) -> Value {
+    let mut cluster = cluster(world).await;
+    let nodes = cluster["nodes"].as_array_mut().unwrap();
+    let found = nodes.iter_mut().find(|node| node["address"] == address);
+    found.unwrap().take()
+}
