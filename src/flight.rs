@@ -156,12 +156,12 @@ impl<T: Clone + Send + Sync + 'static> Drop for Pilot<T> {
             return;
         };
         // Without a runtime the worker has ended, and the fetch with it.
-        if let Ok(runtime) = Handle::try_current() {
+        if Handle::try_current().is_ok() {
             #[expect(
                 clippy::disallowed_methods,
                 reason = "the fetch must survive its first client"
             )]
-            runtime.spawn(async move {
+            tokio::spawn(async move {
                 let (landing, fetch) = (landing, fetch);
                 let outcome = fetch.await;
                 landing.with(outcome);
