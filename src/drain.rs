@@ -163,6 +163,11 @@ impl Wake for Bell {
 #[derive(Clone, Copy, Debug)]
 pub struct LastAnswer;
 
+/// Extension of an answer that nobody waits for: the client gave its request up half-way. Over HTTP/2
+/// the connection lives on, unless that happens again and again.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct GivenUp;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,7 +13,7 @@ use http_body_util::combinators::BoxBody;
 use super::{Exchange, Guards, Rejection};
 use crate::call::{BodyError, StreamReply, WholeReply};
 use crate::ccfs;
-use crate::drain::LastAnswer;
+use crate::drain::{GivenUp, LastAnswer};
 use crate::limit::Exceeded;
 use crate::metrics::{Answered, Decision, ValidationReject};
 use crate::telemetry::Record;
@@ -226,10 +226,16 @@ fn reject(rejection: &Rejection, record: &mut Record) -> Response<Bytes> {
         _ => {}
     }
     if answer.closes {
-        if record.version < Version::HTTP_2 {
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        let extensions = response.extensions_mut();
+        if record.version >= Version::HTTP_2 && matches!(rejection, Rejection::ClientGone) {
+            extensions.insert(GivenUp);
+        } else {
+            extensions.insert(LastAnswer);
         }
-        response.extensions_mut().insert(LastAnswer);
+        if record.version < Version::HTTP_2 {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
     }
     response
 }

@@ -31,7 +31,7 @@ use super::deadline::SendRate;
 use super::head::request;
 use super::stream::Stream;
 use super::{Handler, Peer, Settings};
-use crate::drain::{Follower, LastAnswer, Phase};
+use crate::drain::{Follower, GivenUp, LastAnswer, Phase};
 use crate::metrics::{ConnectionEnded, Shard};
 
 /// Serves until the connection ends.
@@ -150,7 +150,11 @@ impl<H: Handler> Service<Request<Incoming>> for Streams<H> {
         let multiplex = self.multiplex.clone();
         Box::pin(async move {
             let response = front.handler.handle(&peer, request).await;
-            if response.extensions().get::<LastAnswer>().is_some() {
+            let extensions = response.extensions();
+            let most = front.settings.http2.max_resets as u64;
+            if extensions.get::<LastAnswer>().is_some()
+                || extensions.get::<GivenUp>().is_some() && multiplex.give_up() > most
+            {
                 multiplex.leave();
                 progress.set_last();
             }

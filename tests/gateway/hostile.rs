@@ -199,8 +199,12 @@ pub(crate) fn block(fields: &[(&str, &str)]) -> Vec<u8> {
     for (name, value) in fields {
         block.push(0);
         for text in [name, value] {
-            assert!(text.len() < 127);
-            block.push(text.len() as u8);
+            // RFC 7541, 5.1: seven bits, and then what is beyond them.
+            match text.len().checked_sub(127) {
+                None => block.push(text.len() as u8),
+                Some(more) => block.extend([127, u8::try_from(more).unwrap() & 127]),
+            }
+            assert!(text.len() < 255);
             block.extend(text.as_bytes());
         }
     }

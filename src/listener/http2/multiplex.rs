@@ -35,6 +35,8 @@ pub(super) struct Multiplex {
     leaving: AtomicBool,
     /// Streams that came after that.
     refused: AtomicU64,
+    /// Requests that the client gave up before they were whole.
+    given_up: AtomicU64,
     /// hyper calls the service, then at once hands the stream's future to the executor: this is how
     /// the two meet.
     next: Mutex<Option<Arc<Progress>>>,
@@ -95,6 +97,12 @@ impl Multiplex {
 
     pub(super) fn is_leaving(&self) -> bool {
         self.leaving.load(Relaxed)
+    }
+
+    /// The client has given a request up half-way; how many there were so far. Such a request costs it
+    /// nothing, not even of its address' budget.
+    pub(super) fn give_up(&self) -> u64 {
+        self.given_up.fetch_add(1, Relaxed) + 1
     }
 
     /// A stream has come to a connection that takes none.

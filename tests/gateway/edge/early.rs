@@ -3,9 +3,9 @@
 use crate::edge::{hurried, legal};
 use crate::hostile::{
     DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, Line, PING, RST_STREAM, WINDOW_UPDATE,
-    block, frame,
+    block, frame, unsigned,
 };
-use crate::support::{Setup, World};
+use crate::support::{SHANGHAI, Setup, World, eventually};
 
 const SMUGGLED: &str = "POST /smuggled HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\n\r\n";
 
@@ -226,4 +226,36 @@ async fn an_http2_stream_whose_body_does_not_come_is_answered_and_reset() {
     assert!(line.frame(HEADERS, 1).await.is_some());
     let (_, code) = line.frame(RST_STREAM, 1).await.unwrap();
     assert_eq!(code, [0; 4]);
+}
+
+#[tokio::test]
+async fn an_http2_request_that_is_given_up_in_its_body_ends_alone() {
+    let world = hurried("http2_max_resets = 2").await;
+    let mut line = world.target().connect_http2(&[]).await;
+    // Who he is can be told only when the whole body is here.
+    let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ");
+    let claim = format!("auth-v2/{SHANGHAI}/{now}/host/{}", "0".repeat(64));
+    let head = block(&[
+        (":method", "POST"),
+        (":scheme", "https"),
+        (":path", "/CCFS/resource/ccfs/getRecordFileUrlFromObs"),
+        (":authority", "127.0.0.1"),
+        ("authorization", &claim),
+    ]);
+    let ask = |stream| frame(HEADERS, END_HEADERS | END_STREAM, stream, &unsigned("POST"));
+    for (count, stream) in [(1, 1), (2, 5), (3, 9)] {
+        line.send(&frame(HEADERS, END_HEADERS, stream, &head)).await;
+        line.send(&frame(DATA, 0, stream, b"{")).await;
+        // The one before it is at work when this one is answered.
+        line.send(&ask(stream + 2)).await;
+        assert!(line.frame(HEADERS, stream + 2).await.is_some());
+        line.send(&frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes()))
+            .await;
+        eventually("it is noticed", async || {
+            world.counted("requests_total", "client_gone").await == count
+        })
+        .await;
+    }
+    // That was once too often.
+    assert!(line.frame(GOAWAY, 0).await.is_some());
 }
