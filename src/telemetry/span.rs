@@ -144,7 +144,7 @@ impl Span {
     }
 }
 
-/// Names and values. A text from outside is cut to [`TEXT_LIMIT`] bytes.
+/// Names and values. A text from outside is cut to `TEXT_LIMIT` bytes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Attributes(Vec<(&'static str, Value)>);
 
