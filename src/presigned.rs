@@ -93,12 +93,6 @@ impl<'a> Parameters<'a> {
     /// Keeps a parameter if it is one of ours; `None` if that leaves a doubt: twice, in another case,
     /// empty or broken.
     fn put(&mut self, name: &str, value: &'a str) -> Option<()> {
-        if !matches!(
-            name.as_bytes().first(),
-            Some(b'A' | b'E' | b'S' | b'X' | b'a' | b'e' | b's' | b'x')
-        ) {
-            return Some(());
-        }
         let slots = [
             ("AccessKeyId", &mut self.access_key_id),
             ("AWSAccessKeyId", &mut self.aws_access_key_id),

@@ -3,9 +3,9 @@
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use http::StatusCode;
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderName, StatusCode};
 use jiff::Timestamp;
 
 use super::{Account, Aim, Rejection, Snapshot};
@@ -90,7 +90,7 @@ impl Exchange {
         let record = &mut self.record;
         record.metrics().count(Auth::Ok);
         record.access_key = Some(caller.access_key().shared());
-        let parent = head.headers.get(TRACEPARENT);
+        let parent = head.headers.get(TraceContext::FIELD);
         if let Some(trace) = parent.and_then(|value| TraceContext::follow(value.as_bytes())) {
             record.trace = trace;
         }
@@ -222,5 +222,3 @@ pub(super) fn target(head: &Parts) -> PathAndQuery {
 pub(super) fn wall_clock() -> Timestamp {
     Timestamp::now()
 }
-
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");

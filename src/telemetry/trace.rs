@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Write};
 
+use http::HeaderName;
+
 /// Trace id, span id and flags of one span of the gateway's part of a trace (W3C Trace Context,
 /// level 1), and which span it came from.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -14,6 +16,9 @@ pub struct TraceContext {
 }
 
 impl TraceContext {
+    /// The field that it travels in.
+    pub const FIELD: HeaderName = HeaderName::from_static("traceparent");
+
     /// A new trace, recorded if `share` says so.
     pub fn begin(share: Share) -> Self {
         // Zero is the one invalid value of both ids.

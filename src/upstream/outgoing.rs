@@ -227,7 +227,7 @@ fn add_context(delivery: &Delivery, names: &str, trace: TraceContext, headers: &
     set(X_FORWARDED_HOST, delivery.headers.get(HOST).cloned());
     set(X_REQUEST_ID, Some(context.request_id.clone()));
     set(
-        TRACEPARENT,
+        TraceContext::FIELD,
         HeaderValue::from_bytes(&trace.traceparent()).ok(),
     );
     if !is_signed(names, &VIA) {
@@ -277,7 +277,6 @@ const OURS: [&str; 2] = ["traceparent", "x-request-id"];
 const ADDED: usize = 9;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json;charset=UTF-8");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
