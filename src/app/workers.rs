@@ -68,7 +68,11 @@ impl Workers {
             };
             all.push(Worker {
                 runtime: runtime.handle().clone(),
-                adapter: Arc::new(Adapter(Gateway::new(shared.clone(), upstream, sink))),
+                adapter: Arc::new(Adapter(Arc::new(Gateway::new(
+                    shared.clone(),
+                    upstream,
+                    sink,
+                )))),
                 metrics: shard,
                 connections: Arc::default(),
             });

@@ -52,7 +52,8 @@ impl Fixture {
 
     fn offer(&self, ak: &str, call_id: &str, reply: &WholeReply, now: i64) -> Offered {
         let key = CacheKey::for_test(ak, "{}");
-        let ticket = self.cache.ticket(key, Some(call_id.into()));
+        let call_id = call_id.into();
+        let ticket = self.cache.ticket(&key, Some(&call_id));
         self.cache.offer(&ticket, reply, &self.rules, at(now))
     }
 
@@ -152,7 +153,8 @@ fn a_purge_takes_what_matches_and_what_is_under_way() {
         call_id: Some("2".into()),
     });
     assert_eq!(left(), [true, true]);
-    let ticket = f.cache.ticket(CacheKey::for_test("a", "{}"), None);
+    let key = CacheKey::for_test("a", "{}");
+    let ticket = f.cache.ticket(&key, None);
     f.cache.purge(Purge::default());
     assert_eq!(left(), [false, false]);
     let offered = f.cache.offer(&ticket, &answer, &f.rules, at(0));

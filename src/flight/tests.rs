@@ -30,7 +30,7 @@ async fn a_hundred_comers_make_one_fetch() {
         .collect();
     assert_eq!(seats.iter().filter(|seat| seat.started()).count(), 1);
     go.send(()).unwrap();
-    for seat in seats {
+    for mut seat in seats {
         assert_eq!(seat.outcome().await, Some(7));
     }
     assert_eq!(started.load(Ordering::Relaxed), 1);
@@ -48,7 +48,7 @@ async fn the_fetch_survives_whoever_started_it() {
         let _ = gate.await;
         "done"
     });
-    let second = flights.join(&key(), || async { "never" });
+    let mut second = flights.join(&key(), || async { "never" });
     drop(first);
     go.send(()).unwrap();
     assert_eq!(second.outcome().await, Some("done"));
@@ -60,12 +60,13 @@ async fn a_fetch_that_is_half_flown_goes_on_and_wakes_its_passengers() {
     let started = Arc::new(AtomicUsize::new(0));
     let (go, gate) = oneshot::channel::<()>();
     let (fetch, times) = (async { gate.await.map(|()| "done") }, started.clone());
-    let pilot = flights.join(&key(), || async move {
+    let mut pilot = flights.join(&key(), || async move {
         times.fetch_add(1, Ordering::Relaxed);
         fetch.await
     });
-    let mut pilot = Box::pin(pilot.outcome());
-    let mut passenger = Box::pin(flights.join(&key(), || async { Ok("never") }).outcome());
+    let mut pilot = Box::pin(async move { pilot.outcome().await });
+    let mut passenger = flights.join(&key(), || async { Ok("never") });
+    let mut passenger = Box::pin(passenger.outcome());
     let mut context = Context::from_waker(std::task::Waker::noop());
     assert!(pilot.as_mut().poll(&mut context).is_pending());
     assert!(passenger.as_mut().poll(&mut context).is_pending());
@@ -82,11 +83,11 @@ async fn a_fetch_that_is_half_flown_goes_on_and_wakes_its_passengers() {
 async fn a_panic_under_way_tells_those_who_wait() {
     let flights = Flights::new();
     let (go, gate) = oneshot::channel::<()>();
-    let pilot = flights.join(&key(), || async move {
+    let mut pilot = flights.join(&key(), || async move {
         let _ = gate.await;
         panic!("as in a bug")
     });
-    let passenger = flights.join(&key(), || async { 1 });
+    let mut passenger = flights.join(&key(), || async { 1 });
     let (pilot, passenger, ()) = tokio::join!(pilot.outcome(), passenger.outcome(), async {
         go.send(()).unwrap();
     });
@@ -97,8 +98,8 @@ async fn a_panic_under_way_tells_those_who_wait() {
 #[tokio::test]
 async fn a_panic_frees_the_key_and_tells_the_waiting() {
     let flights = Flights::new();
-    let seat = flights.join(&key(), || async { panic!("as in a bug") });
+    let mut seat = flights.join(&key(), || async { panic!("as in a bug") });
     assert_eq!(seat.outcome().await, None::<u8>);
-    let next = flights.join(&key(), || async { 1 });
+    let mut next = flights.join(&key(), || async { 1 });
     assert_eq!(next.outcome().await, Some(1));
 }

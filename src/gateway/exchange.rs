@@ -129,8 +129,8 @@ impl Exchange {
         self.record.cache = Some(verdict);
     }
 
-    /// What `upstream` needs to deliver a verified request.
-    pub(super) fn delivery(&self, head: Parts, call: Call) -> Delivery {
+    /// What `upstream` needs to deliver a verified request; takes the fields out of its head.
+    pub(super) fn delivery(&self, head: &mut Parts, call: Call) -> Delivery {
         let affinity = affinity(&call);
         let authorization = if call.payload.changed() {
             Authorization::Sign(call.caller)
@@ -144,9 +144,9 @@ impl Exchange {
             affinity,
             authorization,
             context: self.context(),
-            target: target(&head),
-            method: head.method,
-            headers: Arc::new(head.headers),
+            target: target(head),
+            method: head.method.clone(),
+            headers: Arc::new(std::mem::take(&mut head.headers)),
         }
     }
 

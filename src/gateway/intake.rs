@@ -56,7 +56,11 @@ impl Limits {
     }
 
     /// Reads all of it. A body that came with its head costs no timer and no copy.
-    pub(super) async fn read<B>(&self, body: B, exchange: &mut Exchange) -> Result<Bytes, Rejection>
+    pub(super) async fn read<B>(
+        &self,
+        body: &mut B,
+        exchange: &mut Exchange,
+    ) -> Result<Bytes, Rejection>
     where
         B: Body<Data = Bytes, Error = ReadError> + Unpin,
     {
@@ -78,13 +82,13 @@ impl Limits {
             .unwrap_or(Err(Rejection::RequestTimeout))
     }
 
-    async fn collect<B>(&self, mut body: B, exchange: &mut Exchange) -> Result<Bytes, Rejection>
+    async fn collect<B>(&self, body: &mut B, exchange: &mut Exchange) -> Result<Bytes, Rejection>
     where
         B: Body<Data = Bytes, Error = ReadError> + Unpin,
     {
         let mut first = Bytes::new();
         let mut rest = BytesMut::new();
-        while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await
+        while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await
         {
             let frame = frame.map_err(|error| match error {
                 ReadError::Gone => Rejection::ClientGone,

@@ -16,7 +16,7 @@ use crate::cache::{Freshness, Held, Offered};
 use crate::call::{Authorization, CacheKey, Call, Cause, Delivery, Failure, Trail, WholeReply};
 use crate::ccfs::Verdict;
 use crate::limit::{Exceeded, Permit};
-use crate::metrics::{Answered, CacheVerdict, Limited, Refresh};
+use crate::metrics::{Answered, CacheVerdict, Limited, Refresh, Shard};
 use crate::shared::{Patience, Sought};
 use crate::upstream::is_conditional;
 
@@ -36,15 +36,15 @@ pub enum Fetched {
 impl Gateway {
     /// Answers from the cache, joins a fetch, or starts one.
     pub(super) async fn recording(
-        &self,
+        self: &Arc<Self>,
         exchange: &mut Exchange,
-        head: Parts,
+        head: &mut Parts,
         call: Call,
         account: Arc<Account>,
     ) -> Result<Reply, Rejection> {
-        let key = call.cache_key().filter(|_| is_shareable(&head));
+        let key = call.cache_key().filter(|_| is_shareable(head));
         let Some(key) = key else {
-            return self.uncached(exchange, head, call, &account).await;
+            return Box::pin(self.uncached(exchange, head, call, &account)).await;
         };
         let no_cache = says_no_cache(&head.headers);
         if !no_cache
@@ -52,38 +52,40 @@ impl Gateway {
             && held.freshness == Freshness::Fresh
         {
             if held.entry.wants_renewal(exchange.now) {
-                self.renew(Fetch::renewing(exchange, head, call, key), exchange);
+                self.renew(Fetch::renewing(exchange, head, call, key));
             }
             return Ok(hit(exchange, &held, None));
         }
         let charged = exchange.snapshot.limits.hits_are_free.then_some(account);
         let mut fetch = Fetch::asked(exchange, head, call, key, charged);
         fetch.no_cache = no_cache;
-        self.fetched(exchange, fetch, no_cache).await
+        self.fetched(exchange, Arc::new(fetch)).await
     }
 
     /// Waits for a fetch, at most as long as a client waits.
     async fn fetched(
-        &self,
+        self: &Arc<Self>,
         exchange: &mut Exchange,
-        fetch: Fetch,
-        no_cache: bool,
+        fetch: Arc<Fetch>,
     ) -> Result<Reply, Rejection> {
-        let key = fetch.key.clone();
+        let key = &fetch.key;
         let patience = fetch.delivery.cluster.settings().timeouts.overall;
-        let again = no_cache.then(|| Box::new(fetch.clone()));
-        let seat = self.shared.flights.join(&key, || self.bring(fetch));
+        let join = || {
+            let flights = &self.shared.flights;
+            flights.join(key, || self.clone().bring(fetch.clone()))
+        };
+        let mut seat = join();
         let mut way = Way {
-            no_cache,
+            no_cache: fetch.no_cache,
             started: seat.started(),
         };
         let before = exchange.record.elapsed();
         let waiting = (!way.started).then(|| exchange.record.metrics().waits());
         let end = tokio::time::Instant::now() + patience;
         let mut landed_in_time = tokio::time::timeout_at(end, seat.outcome()).await;
-        if let (Some(again), Ok(Some(Fetched::Held(_)))) = (again, &landed_in_time) {
+        if fetch.no_cache && matches!(landed_in_time, Ok(Some(Fetched::Held(_)))) {
             // Joined somebody who was content with another replica's answer; this client is not.
-            let seat = self.shared.flights.join(&key, || self.bring(*again));
+            seat = join();
             way.started = seat.started();
             landed_in_time = tokio::time::timeout_at(end, seat.outcome()).await;
         }
@@ -96,13 +98,15 @@ impl Gateway {
                 trail: Trail::default(),
             }),
         };
+        // A fetch that is not over goes on without him.
+        drop(seat);
         drop(waiting);
         if !way.started {
             exchange.record.wait = Some(exchange.record.elapsed().saturating_sub(before));
         }
         if fetched.is_for_want_of_a_node() {
             exchange.now = wall_clock();
-            let held = self.shared.cache.get(&key, exchange.now);
+            let held = self.shared.cache.get(key, exchange.now);
             if let Some(held) = held.filter(|held| !held.entry.negative) {
                 return Ok(hit(exchange, &held, Some("stale-if-error")));
             }
@@ -114,7 +118,7 @@ impl Gateway {
     async fn uncached(
         &self,
         exchange: &mut Exchange,
-        head: Parts,
+        head: &mut Parts,
         call: Call,
         account: &Account,
     ) -> Result<Reply, Rejection> {
@@ -132,85 +136,69 @@ impl Gateway {
     }
 
     /// Renews an entry in the background; nobody waits for it, nobody is charged.
-    fn renew(&self, fetch: Fetch, exchange: &Exchange) {
-        let metrics = exchange.record.metrics().clone();
-        self.shared.flights.join(&fetch.key.clone(), || {
-            let fetched = self.bring(fetch);
-            async move {
-                let fetched = fetched.await;
-                let stored = matches!(
-                    fetched,
-                    Fetched::Answered(_, Offered::Stored) | Fetched::Held(_)
-                );
-                metrics.count(if stored { Refresh::Ok } else { Refresh::Failed });
-                fetched
-            }
-        });
+    fn renew(self: &Arc<Self>, fetch: Fetch) {
+        let fetch = Arc::new(fetch);
+        let flights = &self.shared.flights;
+        flights.join(&fetch.key, || self.clone().bring(fetch.clone()));
     }
 
-    /// One fetch, from the budget to the store. Lazy: nothing begins before it is polled.
-    fn bring(&self, fetch: Fetch) -> impl Future<Output = Fetched> + Send + 'static {
-        let (shared, upstream) = (self.shared.clone(), self.upstream.clone());
-        let metrics = self.sink.metrics.clone();
-        async move {
-            let _in_flight = fetch.permit.as_ref();
-            let (call_id, rules) = (fetch.call_id.as_deref(), &fetch.snapshot.rules);
-            let timeouts = &fetch.delivery.cluster.settings().timeouts;
-            let ticket = shared
-                .cache
-                .ticket(fetch.key.clone(), fetch.call_id.clone());
-            let mut replicas = Replicas::of(&shared, fetch.patience);
-            if let Some(replicas) = &mut replicas {
-                replicas.begin(&fetch.key, call_id);
-                let sought = Sought {
-                    key: &fetch.key,
-                    call_id,
-                    longest: replicas::longest_wait(timeouts.overall),
-                };
-                if !fetch.no_cache
-                    && !rules.is_off()
-                    && let Some(held) = replicas
-                        .find(&shared, sought, (&ticket, rules), &metrics)
-                        .await
-                {
-                    return Fetched::Held(held);
-                }
-            }
-            if let Some(account) = &fetch.charged
-                && let Err((limiter, exceeded)) =
-                    replicas::charge(account, replicas.as_mut(), &metrics).await
+    /// One fetch, from the budget to the store. Nothing begins before it is polled.
+    async fn bring(self: Arc<Self>, fetch: Arc<Fetch>) -> Fetched {
+        let (shared, metrics) = (&*self.shared, &*self.sink.metrics);
+        let (call_id, rules) = (fetch.call_id.as_ref(), &fetch.snapshot.rules);
+        let timeouts = &fetch.delivery.cluster.settings().timeouts;
+        let ticket = shared.cache.ticket(&fetch.key, call_id);
+        let mut replicas = Replicas::of(shared, fetch.patience);
+        if let Some(replicas) = &mut replicas {
+            let call_id = call_id.map(|it| &**it);
+            replicas.begin(&fetch.key, call_id);
+            let sought = Sought {
+                key: &fetch.key,
+                call_id,
+                longest: replicas::longest_wait(timeouts.overall),
+            };
+            if !fetch.no_cache
+                && !rules.is_off()
+                && let Some(held) = replicas
+                    .find(shared, sought, (&ticket, rules), metrics)
+                    .await
             {
-                if let Some(replicas) = replicas {
-                    replicas.leave(&fetch.key, None, &metrics).await;
-                }
-                return Fetched::Limited(limiter, exceeded);
+                return fetch.count(Fetched::Held(held), metrics);
             }
-            let mut delivered = pin!(upstream.whole(&fetch.delivery, timeouts.fetch));
-            let delivered = match &replicas {
-                Some(replicas) => replicas.hold(delivered.as_mut()).await,
-                None => delivered.await,
-            };
-            let fetched = match delivered {
-                Ok(reply) => {
-                    let offered = shared.cache.offer(&ticket, &reply, rules, wall_clock());
-                    Fetched::Answered(Arc::new(reply), offered)
-                }
-                Err(failure) => Fetched::Failed(failure),
-            };
-            if let Some(replicas) = replicas {
-                let held = fetched.stored().and_then(|reply| {
-                    let held = shared.cache.get(&fetch.key, wall_clock())?;
-                    Some((held, reply))
-                });
-                replicas.leave(&fetch.key, held, &metrics).await;
-            }
-            fetched
         }
+        if let Some(account) = &fetch.charged
+            && let Err((limiter, exceeded)) =
+                replicas::charge(account, replicas.as_mut(), metrics).await
+        {
+            if let Some(replicas) = replicas {
+                replicas.leave(&fetch.key, None, metrics).await;
+            }
+            return Fetched::Limited(limiter, exceeded);
+        }
+        let mut delivered = pin!(self.upstream.whole(&fetch.delivery, timeouts.fetch));
+        let delivered = match &replicas {
+            Some(replicas) => replicas.hold(delivered.as_mut()).await,
+            None => delivered.await,
+        };
+        let fetched = match delivered {
+            Ok(reply) => {
+                let offered = shared.cache.offer(&ticket, &reply, rules, wall_clock());
+                Fetched::Answered(Arc::new(reply), offered)
+            }
+            Err(failure) => Fetched::Failed(failure),
+        };
+        if let Some(replicas) = replicas {
+            let held = fetched.stored().and_then(|reply| {
+                let held = shared.cache.get(&fetch.key, wall_clock())?;
+                Some((held, reply))
+            });
+            replicas.leave(&fetch.key, held, metrics).await;
+        }
+        fetch.count(fetched, metrics)
     }
 }
 
 /// What a fetch needs; owned, since it may outlive the request that started it.
-#[derive(Clone)]
 struct Fetch {
     snapshot: Arc<Snapshot>,
     key: CacheKey,
@@ -218,9 +206,11 @@ struct Fetch {
     delivery: Delivery,
     charged: Option<Arc<Account>>,
     /// The caller's place in flight: a fetch whose client has left still counts as his.
-    permit: Option<Arc<Permit>>,
+    _permit: Option<Arc<Permit>>,
     /// Only a node will do.
     no_cache: bool,
+    /// For an entry that is about to end; nobody waits.
+    renews: bool,
     /// What is left of it.
     patience: Option<Patience>,
 }
@@ -229,7 +219,7 @@ impl Fetch {
     /// For a client who waits.
     fn asked(
         exchange: &mut Exchange,
-        head: Parts,
+        head: &mut Parts,
         call: Call,
         key: CacheKey,
         charged: Option<Arc<Account>>,
@@ -242,19 +232,33 @@ impl Fetch {
             call_id,
             delivery,
             charged,
-            permit: exchange.share_place(),
+            _permit: exchange.share_place(),
             no_cache: false,
+            renews: false,
             patience: exchange.patience,
         }
     }
 
     /// For an entry in its last tenth: signed by the gateway, charged to nobody.
-    fn renewing(exchange: &mut Exchange, head: Parts, call: Call, key: CacheKey) -> Self {
+    fn renewing(exchange: &mut Exchange, head: &mut Parts, call: Call, key: CacheKey) -> Self {
         let mut fetch = Self::asked(exchange, head, call, key, None);
+        fetch.renews = true;
         if let Authorization::Kept(Some(caller)) = fetch.delivery.authorization {
             fetch.delivery.authorization = Authorization::Sign(caller);
         }
         fetch
+    }
+
+    /// Counts what came of a renewal.
+    fn count(&self, fetched: Fetched, metrics: &Shard) -> Fetched {
+        if self.renews {
+            let stored = matches!(
+                fetched,
+                Fetched::Answered(_, Offered::Stored) | Fetched::Held(_)
+            );
+            metrics.count(if stored { Refresh::Ok } else { Refresh::Failed });
+        }
+        fetched
     }
 }
 

@@ -51,7 +51,7 @@ impl Replicas {
         &mut self,
         shared: &Shared,
         sought: Sought<'_>,
-        (ticket, rules): (&Ticket, &Rules),
+        (ticket, rules): (&Ticket<'_>, &Rules),
         metrics: &Shard,
     ) -> Option<Held> {
         let accept = |text: &[u8]| {

@@ -10,7 +10,7 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use http::header::{CONNECTION, EXPECT};
 use http::{HeaderValue, Request, Response};
@@ -135,8 +135,7 @@ struct Ends<H> {
 impl<H: Handler> Service<Request<Incoming>> for Exchanges<H> {
     type Response = Response<Answer<H::Body>>;
     type Error = Infallible;
-    /// Boxed, so that an idle connection does not keep room for a request in flight.
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+    type Future = Handling<H>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let ends = self.0.clone();
@@ -144,19 +143,35 @@ impl<H: Handler> Service<Request<Incoming>> for Exchanges<H> {
         origin_form(&mut head);
         let waits = head.headers.contains_key(EXPECT);
         let body = RequestBody::http1(incoming, ends.exchange.clone(), waits);
-        Box::pin(async move {
-            let request = Request::from_parts(head, body);
-            let mut response = ends.front.handler.handle(&ends.peer, request).await;
-            let exchange = ends.exchange.clone();
-            let said = response.extensions().get::<LastAnswer>().is_some();
-            if said || is_last(&exchange, &ends.watch) {
-                exchange.set_last();
-                response
-                    .headers_mut()
-                    .insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            Ok(response.map(|body| Answer { body, exchange }))
-        })
+        let request = Request::from_parts(head, body);
+        Handling {
+            response: Box::pin(ends.front.handler.handle(&ends.peer, request)),
+            ends,
+        }
+    }
+}
+
+/// A request that is being answered.
+struct Handling<H: Handler> {
+    /// Boxed, so that an idle connection does not keep room for a request in flight.
+    response: Pin<Box<dyn Future<Output = Response<H::Body>> + Send>>,
+    ends: Arc<Ends<H>>,
+}
+
+impl<H: Handler> Future for Handling<H> {
+    type Output = Result<Response<Answer<H::Body>>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut response = ready!(self.response.as_mut().poll(context));
+        let exchange = self.ends.exchange.clone();
+        let said = response.extensions().get::<LastAnswer>().is_some();
+        if said || is_last(&exchange, &self.ends.watch) {
+            exchange.set_last();
+            response
+                .headers_mut()
+                .insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        Poll::Ready(Ok(response.map(|body| Answer { body, exchange })))
     }
 }
 

@@ -133,13 +133,13 @@ impl<H: Handler> Service<Request<Incoming>> for Streams<H> {
         }
         let progress = self.multiplex.announce();
         let front = self.front.clone();
-        let peer = self.peer.clone();
+        let peer = &self.peer;
         let (mut head, incoming) = request.into_parts();
         if let Err(fault) = request::judge(&mut head, front.settings.head) {
             fault.count(&front.metrics);
             self.multiplex.leave();
             progress.set_last();
-            let answer = front.handler.refuse(&peer, &fault.violation);
+            let answer = front.handler.refuse(peer, &fault.violation);
             let answer = answer.map(|body| Answer::refused(body, progress));
             return Box::pin(std::future::ready(Ok(answer)));
         }
@@ -148,8 +148,10 @@ impl<H: Handler> Service<Request<Incoming>> for Streams<H> {
         let body = RequestBody::http2(incoming, progress.clone(), max_discarded, waits);
         let request = Request::from_parts(head, body);
         let multiplex = self.multiplex.clone();
+        // In a box of its own: moved into the other one, it would take its room twice.
+        let handling = Box::pin(front.handler.handle(peer, request));
         Box::pin(async move {
-            let response = front.handler.handle(&peer, request).await;
+            let response = handling.await;
             let extensions = response.extensions();
             let most = front.settings.http2.max_resets as u64;
             if extensions.get::<LastAnswer>().is_some()

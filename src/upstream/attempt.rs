@@ -182,7 +182,9 @@ impl Upstream {
             ..not_sent(Cause::NoNode)
         })?;
         let opening = Opening(Some(&slot));
-        let sender = connect(node, settings, slot.clone()).await.map_err(|why| {
+        // Boxed: the future of a request is small, since most need no new connection.
+        let connecting = Box::pin(connect(node, settings, slot.clone()));
+        let sender = connecting.await.map_err(|why| {
             progress.explain(why);
             Trouble {
                 free: true,

@@ -168,18 +168,15 @@ impl Lease {
     }
 
     /// Sends a request; its head comes back. The error holds the request if nothing was written.
-    pub(super) async fn send(
+    pub(super) fn send(
         &mut self,
         request: Request<Full<Bytes>>,
-    ) -> Result<Response<Incoming>, Box<TrySendError<Request<Full<Bytes>>>>> {
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Full<Bytes>>>>> + use<>
+    {
         let Some(connection) = &mut self.connection else {
             unreachable!("a lease has its connection until it is given back, which consumes it");
         };
-        connection
-            .sender
-            .try_send_request(request)
-            .await
-            .map_err(Box::new)
+        connection.sender.try_send_request(request)
     }
 
     /// The answer is complete: the connection may serve another request.

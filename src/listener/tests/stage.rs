@@ -33,7 +33,30 @@ pub(super) struct Toy {
 impl Handler for Toy {
     type Body = ToyBody;
 
-    async fn handle(&self, peer: &Arc<Peer>, request: Request<RequestBody>) -> Response<ToyBody> {
+    fn handle(
+        self: &Arc<Self>,
+        peer: &Arc<Peer>,
+        request: Request<RequestBody>,
+    ) -> impl Future<Output = Response<ToyBody>> + Send + 'static {
+        let (toy, peer) = (self.clone(), peer.clone());
+        async move { toy.answer(&peer, request).await }
+    }
+
+    fn refuse(&self, _: &Arc<Peer>, violation: &Violation) -> Response<Bytes> {
+        let status = match violation {
+            Violation::HeadTimeout => StatusCode::REQUEST_TIMEOUT,
+            Violation::Malformed(_) => StatusCode::BAD_REQUEST,
+            Violation::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Violation::TooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        };
+        let mut answer = Response::new(violation.to_string().into());
+        *answer.status_mut() = status;
+        answer
+    }
+}
+
+impl Toy {
+    async fn answer(&self, peer: &Peer, request: Request<RequestBody>) -> Response<ToyBody> {
         let host = request.headers().get("host").cloned();
         let host = host.as_ref().map_or("-", |host| host.to_str().unwrap());
         let line = format!("{} {} {host}", request.method(), request.uri());
@@ -59,18 +82,6 @@ impl Handler for Toy {
             "/early" => text(StatusCode::UNAUTHORIZED, "no"),
             _ => text(StatusCode::OK, line),
         }
-    }
-
-    fn refuse(&self, _: &Arc<Peer>, violation: &Violation) -> Response<Bytes> {
-        let status = match violation {
-            Violation::HeadTimeout => StatusCode::REQUEST_TIMEOUT,
-            Violation::Malformed(_) => StatusCode::BAD_REQUEST,
-            Violation::Method => StatusCode::METHOD_NOT_ALLOWED,
-            Violation::TooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-        };
-        let mut answer = Response::new(violation.to_string().into());
-        *answer.status_mut() = status;
-        answer
     }
 }
 

@@ -45,7 +45,7 @@ fn hit(bencher: Bencher<'_, '_>) {
 }
 
 /// A gateway that holds one answer, which it has fetched from a node.
-async fn filled() -> (Gateway, Arc<str>) {
+async fn filled() -> (Arc<Gateway>, Arc<str>) {
     let site = Site::new();
     let tls = site.leaf.server_config().unwrap();
     let node = StandIn::start(Settings::new(tls, vec![credential(0)]))
@@ -75,7 +75,7 @@ async fn filled() -> (Gateway, Arc<str>) {
         metrics,
         spans: None,
     };
-    let gateway = Gateway::new(shared, upstream, sink);
+    let gateway = Arc::new(Gateway::new(shared, upstream, sink));
     let listener: Arc<str> = "ccfs".into();
     let request = incoming(&recording(0, CALL_ID));
     let answered = gateway.handle(origin(&listener), request).await;
