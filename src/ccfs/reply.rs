@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use memchr::{memchr_iter, memchr2};
 
 use super::json::{Object, write_string};
 use crate::presigned;
@@ -83,7 +84,7 @@ pub fn envelope(code: &str, text: &str) -> Bytes {
 fn earliest_expiry(canonical: &str) -> Option<Timestamp> {
     let mut earliest: Option<Timestamp> = None;
     let mut rest = canonical;
-    while let Some(scheme_end) = rest.find("://") {
+    while let Some(scheme_end) = find_scheme_end(rest.as_bytes()) {
         let start = scheme_start(rest, scheme_end)?;
         let (_, url) = rest.split_at_checked(start)?;
         let (url, behind) = url.split_at_checked(url_length(url)?)?;
@@ -92,6 +93,11 @@ fn earliest_expiry(canonical: &str) -> Option<Timestamp> {
         rest = behind;
     }
     earliest
+}
+
+/// Where the first `://` is.
+fn find_scheme_end(text: &[u8]) -> Option<usize> {
+    memchr_iter(b':', text).find(|&at| text.get(at..at + 3) == Some(b"://"))
 }
 
 /// Where the scheme before `://` begins, if it is one whose URLs can be read.
@@ -112,8 +118,15 @@ fn scheme_start(text: &str, scheme_end: usize) -> Option<usize> {
 fn url_length(text: &str) -> Option<usize> {
     // In a canonical text, quotation marks, backslashes and control characters of a string begin
     // with a backslash.
-    let own = text.find("://")? + 3;
+    let own = find_scheme_end(text.as_bytes())? + 3;
     let behind = text.get(own..)?;
+    // Nearly always the only one of its string: many bytes at a time then, not one.
+    let string = memchr2(b'"', b'\\', behind.as_bytes()).unwrap_or(behind.len());
+    let string = behind.as_bytes().get(..string)?;
+    let graphic = |all, byte: &u8| all & byte.is_ascii_graphic();
+    if string.iter().fold(true, graphic) && find_scheme_end(string).is_none() {
+        return Some(trimmed_length(text.get(..own + string.len())?));
+    }
     let ends = |at: usize, byte: u8| match byte {
         b'"' | b'\\' | b'\t'..=b'\r' | b' ' => true,
         0x80.. => behind
@@ -130,7 +143,12 @@ fn url_length(text: &str) -> Option<usize> {
         Some((at, b':')) => scheme_start(text, own + at)?,
         Some((at, _)) => own + at,
     };
-    Some(text.get(..end)?.trim_end_matches([',', ';', '|']).len())
+    Some(trimmed_length(text.get(..end)?))
+}
+
+/// The length without what separates a URL from the next one.
+fn trimmed_length(url: &str) -> usize {
+    url.trim_end_matches([',', ';', '|']).len()
 }
 
 #[cfg(test)]
