@@ -175,33 +175,37 @@ impl Upstream {
         if let Some(reason) = course.repeats.take() {
             self.metrics.count(reason);
         }
-        let began = Instant::now();
+        let began = course.now;
         let per_try = delivery.cluster.settings().timeouts.per_try;
         let mut counted = Counted::begin(self, course, &node, began);
-        let progress = Progress::begin(counted.trace());
+        let progress = Progress::begin(counted.trace(), began);
         let mut attempt = std::pin::pin!(self.attempt(delivery, pick, reading, &progress));
         let waiting = Waiting {
             node: &node,
             progress: &progress,
+            began,
             patience: course.end.min(began + per_try),
         };
         let result = self
             .wait(course, &waiting, attempt.as_mut(), timer.as_mut())
             .await;
+        course.now = Instant::now();
+        let elapsed = course.now - began;
         let outcome = match &result {
             Ok(answer) => answer.outcome(),
             // A try that got less than its time says nothing of the node.
-            Err(trouble) if trouble.cause == Cause::Timeout && began.elapsed() < per_try => None,
+            Err(trouble) if trouble.cause == Cause::Timeout && elapsed < per_try => None,
             Err(trouble) => fault(trouble.cause).map(Outcome::Failure),
         };
-        counted.end(&result);
+        counted.end(&result, elapsed);
         if let Some(outcome) = outcome {
-            report(&delivery.cluster, &node, outcome, || match &result {
+            let why = || match &result {
                 Ok(answer) => why::of_answer(answer.status, answer.json.as_deref()),
                 Err(trouble) => progress
                     .why()
-                    .unwrap_or_else(|| why::of_cause(trouble.cause, began.elapsed())),
-            });
+                    .unwrap_or_else(|| why::of_cause(trouble.cause, elapsed)),
+            };
+            report(&delivery.cluster, &node, outcome, course.now, why);
         }
         result
     }
@@ -215,7 +219,7 @@ impl Upstream {
         mut timer: Pin<&mut Sleep>,
     ) -> Result<Answer, Trouble> {
         let patience = waiting.patience;
-        timer.as_mut().reset(patience.min(Instant::now() + LOOK));
+        timer.as_mut().reset(patience.min(waiting.began + LOOK));
         loop {
             tokio::select! {
                 biased;
@@ -256,6 +260,7 @@ impl Upstream {
 struct Waiting<'a> {
     node: &'a Node,
     progress: &'a Progress,
+    began: Instant,
     /// So long, while another node is left.
     patience: Instant,
 }
@@ -271,8 +276,14 @@ enum Reading {
 
 /// Tells the cluster what a try or a probe showed, and the log what that changed. `why` is asked for
 /// failures only.
-fn report(cluster: &Cluster, node: &Node, outcome: Outcome, why: impl FnOnce() -> Why) {
-    let now = Instant::now().into_std();
+fn report(
+    cluster: &Cluster,
+    node: &Node,
+    outcome: Outcome,
+    now: Instant,
+    why: impl FnOnce() -> Why,
+) {
+    let now = now.into_std();
     let change = cluster.observe(node, outcome, now);
     let (fault, cause) = match outcome {
         Outcome::Failure(fault) | Outcome::ProbeFailure(fault) => (fault.as_str(), why()),

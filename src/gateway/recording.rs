@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
+use tokio::time::{Instant, timeout_at};
 
 use super::exchange::wall_clock;
 use super::replicas::{self, Replicas};
@@ -79,15 +80,15 @@ impl Gateway {
             no_cache: fetch.no_cache,
             started: seat.started(),
         };
-        let before = exchange.record.elapsed();
         let waiting = (!way.started).then(|| exchange.record.metrics().waits());
-        let end = tokio::time::Instant::now() + patience;
-        let mut landed_in_time = tokio::time::timeout_at(end, seat.outcome()).await;
+        let began = Instant::now();
+        let end = began + patience;
+        let mut landed_in_time = timeout_at(end, seat.outcome()).await;
         if fetch.no_cache && matches!(landed_in_time, Ok(Some(Fetched::Held(_)))) {
             // Joined somebody who was content with another replica's answer; this client is not.
             seat = join();
             way.started = seat.started();
-            landed_in_time = tokio::time::timeout_at(end, seat.outcome()).await;
+            landed_in_time = timeout_at(end, seat.outcome()).await;
         }
         let fetched = match landed_in_time {
             Ok(Some(fetched)) => fetched,
@@ -102,7 +103,7 @@ impl Gateway {
         drop(seat);
         drop(waiting);
         if !way.started {
-            exchange.record.wait = Some(exchange.record.elapsed().saturating_sub(before));
+            exchange.record.wait = Some(began.elapsed());
         }
         if fetched.is_for_want_of_a_node() {
             exchange.now = wall_clock();

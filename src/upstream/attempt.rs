@@ -36,6 +36,7 @@ pub(super) struct Trouble {
 #[derive(Debug)]
 pub(super) struct Progress {
     trace: TraceContext,
+    began: Instant,
     sent: AtomicBool,
     /// Why it failed, where more is known than the [`Cause`].
     why: Mutex<Option<Why>>,
@@ -43,9 +44,10 @@ pub(super) struct Progress {
 
 impl Progress {
     /// Nothing is sent yet.
-    pub(super) fn begin(trace: TraceContext) -> Self {
+    pub(super) fn begin(trace: TraceContext, began: Instant) -> Self {
         Self {
             trace,
+            began,
             sent: AtomicBool::new(false),
             why: Mutex::new(None),
         }
@@ -107,7 +109,7 @@ impl Upstream {
         let mut stale = false;
         loop {
             let mut lease = self.checkout(delivery, node, stale, progress).await?;
-            let request = outgoing::request(delivery, node, progress.trace, now());
+            let request = outgoing::request(delivery, node, progress.trace, now);
             let request = request.map_err(|error| {
                 tracing::error!(%error, "a request could not be signed");
                 not_sent(Cause::NoNode)
@@ -163,10 +165,9 @@ impl Upstream {
     ) -> Result<Lease, Trouble> {
         let settings = delivery.cluster.settings();
         let careful = delivery.endpoint.repeat == Repeat::UnlessSent;
-        let fresh = careful
-            .then(|| Instant::now().checked_sub(JUST_USED))
-            .flatten();
-        if !only_new && let Some(lease) = self.pool.take(node.id(), settings, fresh) {
+        let now = progress.began;
+        let fresh = careful.then(|| now.checked_sub(JUST_USED)).flatten();
+        if !only_new && let Some(lease) = self.pool.take(node.id(), settings, now, fresh) {
             if !careful {
                 return Ok(lease);
             }

@@ -89,10 +89,11 @@ impl NodeBody {
 impl Held {
     fn tell(&self, outcome: Outcome) {
         if let Some(cluster) = &self.judge {
-            report(cluster, self.pick.node(), outcome, || match outcome {
+            let why = || match outcome {
                 Outcome::Failure(Fault::Timeout) => "slower than min_receive_rate".into(),
                 _ => "connection closed inside the answer".into(),
-            });
+            };
+            report(cluster, self.pick.node(), outcome, Instant::now(), why);
         }
     }
 }

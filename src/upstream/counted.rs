@@ -1,5 +1,7 @@
 //! What is told of a try: a count in the metrics and, where the trace is recorded, a span.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::Upstream;
@@ -53,27 +55,26 @@ impl<'a> Counted<'a> {
     }
 
     /// Tells how it ended.
-    pub(super) fn end(&mut self, result: &Result<Answer, Trouble>) {
-        self.tell(label(result), result.as_ref().ok());
+    pub(super) fn end(&mut self, result: &Result<Answer, Trouble>, elapsed: Duration) {
+        self.tell(label(result), result.as_ref().ok(), elapsed);
     }
 
-    fn tell(&mut self, label: Try, answer: Option<&Answer>) {
+    fn tell(&mut self, label: Try, answer: Option<&Answer>, elapsed: Duration) {
         if std::mem::replace(&mut self.done, true) {
             return;
         }
         let metrics = &*self.upstream.metrics;
         metrics.count(label);
-        let elapsed = self.began.elapsed();
         let said = answer.and_then(said);
         self.node.tries().count(metrics, label, said, elapsed);
         if let Some(spans) = &self.upstream.spans
             && self.trace.is_sampled()
         {
-            spans.push(self.span(label, answer));
+            spans.push(self.span(label, answer, elapsed));
         }
     }
 
-    fn span(&self, label: Try, answer: Option<&Answer>) -> Span {
+    fn span(&self, label: Try, answer: Option<&Answer>, elapsed: Duration) -> Span {
         let delivery = self.delivery;
         let method = method_name(&delivery.method);
         let (host, port) = host_and_port(self.node.name());
@@ -105,7 +106,7 @@ impl<'a> Counted<'a> {
             }
             _ => attributes.fixed("error.type", failed.then_some(label.as_str())),
         }
-        Span::ended_now(self.trace, self.began.elapsed(), Kind::Client, method)
+        Span::ended_now(self.trace, elapsed, Kind::Client, method)
             .with(attributes)
             .failed(failed)
     }
@@ -113,7 +114,9 @@ impl<'a> Counted<'a> {
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.tell(Try::Cancelled, None);
+        if !self.done {
+            self.tell(Try::Cancelled, None, self.began.elapsed());
+        }
     }
 }
 

@@ -18,6 +18,8 @@ pub(super) struct Course<'a> {
     pub(super) delivery: &'a Delivery,
     pub(super) started: Instant,
     pub(super) end: Instant,
+    /// The clock when the last try ended, or the delivery began: read once for all that asks then.
+    pub(super) now: Instant,
     tried: Vec<NodeId>,
     node: Option<Arc<str>>,
     pub(super) tries: u32,
@@ -36,6 +38,7 @@ impl<'a> Course<'a> {
             delivery,
             started,
             end: started + last_try,
+            now: started,
             tried: Vec::new(),
             node: None,
             tries: 0,
@@ -48,7 +51,7 @@ impl<'a> Course<'a> {
 
     pub(super) fn pick(&self) -> Option<Pick> {
         let cluster = &self.delivery.cluster;
-        let now = Instant::now().into_std();
+        let now = self.now.into_std();
         let affinity = self.delivery.affinity;
         if self.tries == 0 {
             cluster.pick(affinity, &self.tried, now)
@@ -128,7 +131,7 @@ impl<'a> Course<'a> {
         Trail {
             node: self.node.clone(),
             tries: self.tries,
-            elapsed: self.started.elapsed(),
+            elapsed: self.now - self.started,
         }
     }
 }

@@ -35,11 +35,12 @@ struct Connection {
 }
 
 impl Pool {
-    /// The connection used last, if it is still good, and not idle since before `fresh`.
+    /// The connection used last, if it is still good at `now`, and not idle since before `fresh`.
     pub(super) fn take(
         self: &Arc<Self>,
         node: NodeId,
         settings: &Settings,
+        now: Instant,
         fresh: Option<Instant>,
     ) -> Option<Lease> {
         let limits = settings.pool;
@@ -56,8 +57,8 @@ impl Pool {
                 opened,
                 tls,
             } = &idle.connection;
-            let aged = opened.elapsed() >= limits.max_age
-                || idle.since.elapsed() >= limits.idle_timeout
+            let aged = now.saturating_duration_since(*opened) >= limits.max_age
+                || now.saturating_duration_since(idle.since) >= limits.idle_timeout
                 || !Arc::ptr_eq(tls, &settings.tls);
             // Not ready though its answer is complete: it ended, or the node answered before it had
             // read the whole request. Either way not one to rely on.

@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::connect::connect;
 use super::names::{self, Servers};
@@ -82,11 +82,12 @@ async fn check_node(
                 Some((Fault::Timeout, why.into()))
             }
         };
+        let now = Instant::now();
         match failed {
-            None => report(&cluster, &node, Outcome::ProbeSuccess, Why::default),
+            None => report(&cluster, &node, Outcome::ProbeSuccess, now, Why::default),
             Some((fault, why)) => {
                 let why = || format!("health check: {why}").into();
-                report(&cluster, &node, Outcome::ProbeFailure(fault), why);
+                report(&cluster, &node, Outcome::ProbeFailure(fault), now, why);
             }
         }
         sleep(jittered(check.interval)).await;

@@ -33,7 +33,7 @@ fn map(fields: &[(&str, &str)]) -> HeaderMap {
 
 /// The fields as they go out, sorted, without those that the gateway always writes.
 fn outgoing(delivery: &Delivery, node: &Node) -> Vec<(String, String)> {
-    let request = request(delivery, node, delivery.context.trace, NOW).unwrap();
+    let request = request(delivery, node, delivery.context.trace, || NOW).unwrap();
     let mut fields: Vec<_> = request
         .headers()
         .iter()
@@ -153,7 +153,7 @@ fn a_via_is_continued_and_a_download_keeps_its_coding() {
         ("accept-encoding", "gzip"),
     ];
     let (delivery, node) = given(DOWNLOAD, HostPolicy::Preserve, &fields);
-    let request = request(&delivery, &node, delivery.context.trace, NOW).unwrap();
+    let request = request(&delivery, &node, delivery.context.trace, || NOW).unwrap();
     let via: Vec<_> = request.headers().get_all(VIA).iter().collect();
     assert_eq!(via, ["1.0 x", "1.1 ccfs-gateway"]);
     assert_eq!(request.headers()[ACCEPT_ENCODING], "gzip");
@@ -178,7 +178,7 @@ fn what_is_signed_reaches_the_node_as_it_was_signed() {
     let all = "accept-encoding;content-length;expect;host;via;x-own;x-request-id";
     let caller = signed(&mut delivery, all);
     delivery.authorization = Authorization::Kept(Some(caller));
-    let request = request(&delivery, &node, delivery.context.trace, NOW).unwrap();
+    let request = request(&delivery, &node, delivery.context.trace, || NOW).unwrap();
     assert_eq!(
         request.headers()[AUTHORIZATION],
         delivery.headers[AUTHORIZATION]
@@ -201,7 +201,7 @@ fn who_the_client_is_says_the_gateway_whatever_was_signed() {
     );
     let caller = signed(&mut delivery, "host;x-forwarded-for;x-real-ip");
     delivery.authorization = Authorization::Kept(Some(caller));
-    let request = request(&delivery, &node, delivery.context.trace, NOW).unwrap();
+    let request = request(&delivery, &node, delivery.context.trace, || NOW).unwrap();
     let said = |name: &str| request.headers().get_all(name).iter().count();
     assert_eq!(request.headers()["x-forwarded-for"], "192.0.2.7");
     assert_eq!(
@@ -236,7 +236,7 @@ fn what_must_change_is_signed_again_over_the_same_names() {
         let (mut delivery, node) = given(QUERY, host, &fields);
         let caller = signed(&mut delivery, names);
         delivery.authorization = Authorization::Kept(Some(caller));
-        let request = request(&delivery, &node, delivery.context.trace, NOW).unwrap();
+        let request = request(&delivery, &node, delivery.context.trace, || NOW).unwrap();
         let headers = request.headers();
         assert!(verified(&delivery, headers).is_some(), "{names}");
         assert_eq!(signed_names(headers), remaining);
@@ -262,7 +262,7 @@ fn a_changed_body_is_signed_with_its_own_length() {
     let caller = signed(&mut delivery, "content-length;content-type;host");
     delivery.body = Bytes::from_static(b"{\"callId\":\"1\",\"version\":\"2.0\"}");
     delivery.authorization = Authorization::Sign(caller);
-    let request = request(&delivery, &node, delivery.context.trace, NOW).unwrap();
+    let request = request(&delivery, &node, delivery.context.trace, || NOW).unwrap();
     assert_eq!(request.headers()[CONTENT_LENGTH], "30");
     assert_eq!(request.headers()[CONTENT_TYPE], "a/json");
     assert!(verified(&delivery, request.headers()).is_some());
@@ -292,7 +292,7 @@ fn a_get_gets_a_length_only_if_it_had_one() {
         let (mut delivery, node) = given("playVoice", HostPolicy::Preserve, &fields);
         delivery.method = Method::GET;
         delivery.body = Bytes::new();
-        let request = request(&delivery, &node, delivery.context.trace, NOW).unwrap();
+        let request = request(&delivery, &node, delivery.context.trace, || NOW).unwrap();
         let length = request.headers().get(CONTENT_LENGTH);
         assert_eq!(length.map(|value| value.to_str().unwrap()), expected);
     }
