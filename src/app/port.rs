@@ -134,7 +134,7 @@ impl AdminPort {
             let socket = tokio::net::TcpListener::from_std(bound.socket)?;
             let connections = watch.clone();
             let hand_over = |accepted| {
-                let serve = listener::serve(fronts.load_full(), accepted, connections.clone());
+                let serve = listener::serve(fronts.load_full(), accepted, connections.clone(), ());
                 #[expect(clippy::disallowed_methods, reason = "ends with the admin's drain")]
                 tokio::spawn(serve);
             };
@@ -188,11 +188,9 @@ impl HandOver {
             return;
         };
         let counted = (worker.take_one(), self.connections.enter());
-        let serve = listener::serve(front.clone(), accepted, serving.connections.watch());
-        worker.runtime.spawn(async move {
-            serve.await;
-            drop(counted);
-        });
+        let watch = serving.connections.watch();
+        let serve = listener::serve(front.clone(), accepted, watch, counted);
+        worker.runtime.spawn(serve);
     }
 }
 

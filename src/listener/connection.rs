@@ -39,39 +39,49 @@ pub(super) struct Life {
     pub(super) watch: Watch,
 }
 
-/// Serves one connection to its end. Run it as a task of its own on the worker that serves it.
-pub async fn serve<H: Handler>(front: Arc<Front<H>>, accepted: Accepted, mut watch: Watch) {
-    let ready = tokio::select! {
-        biased;
-        () = watch.reached(Phase::Forced) => None,
-        ready = Box::pin(open(&front, accepted)) => ready,
-    };
-    let Some((stream, peer, permit)) = ready else {
-        return;
-    };
-    let is_http2 = match &stream {
-        Stream::Plain(_) => false,
-        Stream::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
-    };
-    let life = Life {
-        peer,
-        permit,
-        watch,
-    };
-    if is_http2 {
-        Box::pin(http2::serve(stream, front, life)).await;
-    } else {
-        Box::pin(http1::serve(stream, front, life)).await;
+/// Serves one connection to its end, and drops `held` then. Run it as a task of its own on the worker
+/// that serves it; awaited in another future, it would take its room twice for every idle connection.
+pub fn serve<H: Handler>(
+    front: Arc<Front<H>>,
+    accepted: Accepted,
+    mut watch: Watch,
+    held: impl Send + 'static,
+) -> impl Future<Output = ()> + Send {
+    let opening = Box::pin(open(front.clone(), accepted));
+    async move {
+        let ready = tokio::select! {
+            biased;
+            () = watch.reached(Phase::Forced) => None,
+            ready = opening => ready,
+        };
+        let Some((stream, peer, permit)) = ready else {
+            return;
+        };
+        let is_http2 = match &stream {
+            Stream::Plain(_) => false,
+            Stream::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
+        };
+        let life = Life {
+            peer,
+            permit,
+            watch,
+        };
+        if is_http2 {
+            Box::pin(http2::serve(stream, front, life)).await;
+        } else {
+            Box::pin(http1::serve(stream, front, life)).await;
+        }
+        drop(held);
     }
 }
 
 /// Everything before the first request, in one deadline.
-async fn open<H>(front: &Front<H>, accepted: Accepted) -> Option<(Stream, Arc<Peer>, Permit)> {
+async fn open<H>(front: Arc<Front<H>>, accepted: Accepted) -> Option<(Stream, Arc<Peer>, Permit)> {
     let permit = accepted.permit;
     let opened = {
         let _handshaking = permit.handshake();
         let hello = hello(
-            front,
+            &front,
             accepted.stream,
             accepted.address,
             accepted.proxied.then_some(&permit),

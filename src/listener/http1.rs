@@ -35,8 +35,13 @@ use super::{Handler, Peer, refusal};
 use crate::drain::{Follower, LastAnswer, Phase, Watch};
 use crate::metrics::ConnectionEnded;
 
-/// Serves until the connection ends.
-pub(super) async fn serve<H: Handler>(stream: Stream, front: Arc<Front<H>>, life: Life) {
+/// Serves until the connection ends. No async function, whose future would keep room for what it was
+/// given beside what it makes of it: this one is what an idle connection costs.
+pub(super) fn serve<H: Handler>(
+    stream: Stream,
+    front: Arc<Front<H>>,
+    life: Life,
+) -> impl Future<Output = ()> + Send {
     let exchange = Arc::new(Exchange::new(front.settings.max_discarded));
     let gate = Gate::new(stream, exchange.clone(), front.settings.head);
     let exchanges = Exchanges(Arc::new(Ends {
@@ -47,25 +52,27 @@ pub(super) async fn serve<H: Handler>(stream: Stream, front: Arc<Front<H>>, life
     }));
     let mut connection =
         builder(front.settings.head).serve_connection(TokioIo::new(gate), exchanges);
-    let end = drive(&mut connection, &front, &life, &exchange).await;
-    if let Some(fault) = exchange.fault() {
-        fault.count(&front.metrics);
-    }
-    if let End::By(reason) | End::Shut(reason) = end {
-        front.metrics.count(reason);
-    }
-    let time = front.settings.linger_timeout;
-    let stream = connection.into_parts().io.into_inner().into_stream();
-    match end {
-        End::By(_) | End::Cut => stream.abort(),
-        End::Shut(_) => Box::pin(close(stream, time)).await,
-        // Nobody is left to read an answer.
-        End::Over if exchange.has_ended() => {}
-        End::Over => Box::pin(linger(stream, time)).await,
-        End::Refused => {
-            if let Some(fault) = exchange.fault() {
-                let answer = front.handler.refuse(&life.peer, &fault.violation);
-                Box::pin(refusal::send(stream, answer, time)).await;
+    async move {
+        let end = drive(&mut connection, &front, &life, &exchange).await;
+        if let Some(fault) = exchange.fault() {
+            fault.count(&front.metrics);
+        }
+        if let End::By(reason) | End::Shut(reason) = end {
+            front.metrics.count(reason);
+        }
+        let time = front.settings.linger_timeout;
+        let stream = connection.into_parts().io.into_inner().into_stream();
+        match end {
+            End::By(_) | End::Cut => stream.abort(),
+            End::Shut(_) => Box::pin(close(stream, time)).await,
+            // Nobody is left to read an answer.
+            End::Over if exchange.has_ended() => {}
+            End::Over => Box::pin(linger(stream, time)).await,
+            End::Refused => {
+                if let Some(fault) = exchange.fault() {
+                    let answer = front.handler.refuse(&life.peer, &fault.violation);
+                    Box::pin(refusal::send(stream, answer, time)).await;
+                }
             }
         }
     }

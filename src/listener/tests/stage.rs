@@ -223,7 +223,7 @@ impl Stage {
         let (loop_caps, loop_watch) = (caps.clone(), watch);
         spawn(async move {
             let watch = loop_watch.clone();
-            let hand_over = |accepted| spawn(serve(front.clone(), accepted, watch.clone()));
+            let hand_over = |accepted| spawn(serve(front.clone(), accepted, watch.clone(), ()));
             accept_loop(socket, loop_caps, trusts, hand_over, loop_watch)
                 .await
                 .unwrap();
