@@ -4,18 +4,19 @@
 //! expire on a wall clock.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http::{HeaderValue, StatusCode, header};
 use jiff::{SignedDuration, Timestamp};
 use moka::Expiry;
 use moka::policy::EvictionPolicy;
 
+mod entry;
+
+pub use entry::Entry;
+
 pub use crate::call::Purge;
 use crate::call::{CacheKey, WholeReply};
-use crate::ccfs::Verdict;
 use crate::config;
 
 /// The answers of all callers, shared by all workers.
@@ -53,7 +54,7 @@ impl Cache {
 
     /// The right to store one answer: given before it is fetched, and void if anything is purged
     /// meanwhile.
-    pub fn ticket<'a>(&self, key: &'a CacheKey, call_id: Option<&'a Arc<str>>) -> Ticket<'a> {
+    pub fn ticket<'a>(&self, key: &'a CacheKey, call_id: Option<&'a str>) -> Ticket<'a> {
         Ticket {
             key,
             call_id,
@@ -84,7 +85,7 @@ impl Cache {
         {
             return Offered::Passed;
         }
-        entry.call_id = ticket.call_id.cloned();
+        entry.call_id = ticket.call_id.map(Into::into);
         self.store.insert(ticket.key.clone(), Arc::new(entry));
         // A purge between the look above and the insertion would have missed the entry.
         if self.is_void(ticket) {
@@ -116,7 +117,7 @@ impl Cache {
         if rules.off || displaces || self.is_void(ticket) {
             return None;
         }
-        entry.call_id = ticket.call_id.cloned();
+        entry.call_id = ticket.call_id.map(Into::into);
         let entry = Arc::new(entry);
         self.store.insert(ticket.key.clone(), entry.clone());
         if self.is_void(ticket) {
@@ -162,7 +163,7 @@ impl Cache {
 #[derive(Clone, Debug)]
 pub struct Ticket<'a> {
     key: &'a CacheKey,
-    call_id: Option<&'a Arc<str>>,
+    call_id: Option<&'a str>,
     purges: u64,
 }
 
@@ -227,134 +228,6 @@ pub enum Freshness {
     OnlyOnError,
 }
 
-/// One answer. Body and Content-Type are the node's own.
-#[derive(Debug)]
-pub struct Entry {
-    /// The node's bytes.
-    pub body: Bytes,
-    /// The node's Content-Type.
-    pub content_type: Option<HeaderValue>,
-    /// The resultCode inside.
-    pub result_code: Arc<str>,
-    /// "No data yet": held for a moment, never renewed.
-    pub negative: bool,
-    call_id: Option<Arc<str>>,
-    stored_at: Timestamp,
-    fresh_until: Timestamp,
-    usable_until: Timestamp,
-    renew_at: AtomicI64,
-}
-
-impl Entry {
-    fn of(reply: &WholeReply, rules: &Rules, now: Timestamp) -> Option<Self> {
-        let json = reply
-            .json
-            .as_ref()
-            .filter(|_| reply.status == StatusCode::OK)?;
-        let code = json.result_code.as_deref()?;
-        let negative = json.verdict() == Verdict::NoData;
-        let (fresh_until, usable_until) = if negative {
-            let until = now.checked_add(rules.negative_ttl).ok()?;
-            (until, until)
-        } else if rules.success_codes.iter().any(|success| success == code) {
-            let expiry = json.expires_at?;
-            let fresh_until = expiry.checked_sub(rules.margin).ok()?;
-            let last = expiry.checked_sub(rules.minimum_life).ok()?;
-            (
-                fresh_until,
-                if rules.stale_if_error {
-                    last.max(fresh_until)
-                } else {
-                    fresh_until
-                },
-            )
-        } else {
-            return None;
-        };
-        (fresh_until > now).then(|| Self {
-            // Copies of their own size: both are slices of the buffer that the node was read into.
-            body: Bytes::copy_from_slice(&reply.body),
-            content_type: reply
-                .headers
-                .get(header::CONTENT_TYPE)
-                .and_then(|value| HeaderValue::from_bytes(value.as_bytes()).ok()),
-            result_code: code.into(),
-            negative,
-            call_id: None,
-            stored_at: now,
-            fresh_until,
-            usable_until,
-            renew_at: AtomicI64::new(renewal(now, fresh_until)),
-        })
-    }
-
-    /// From `now` until it is good for nothing at all.
-    pub fn life(&self, now: Timestamp) -> Duration {
-        Duration::try_from(self.usable_until.duration_since(now)).unwrap_or_default()
-    }
-
-    /// Seconds since it was stored.
-    pub fn age(&self, now: Timestamp) -> i64 {
-        now.duration_since(self.stored_at).as_secs().max(0)
-    }
-
-    /// Seconds until it is no longer given out as fresh.
-    pub fn ttl(&self, now: Timestamp) -> i64 {
-        self.fresh_until.duration_since(now).as_secs().max(0)
-    }
-
-    /// True once, for whoever hits it first in its last tenth; again only after a pause, so that
-    /// failing renewals do not follow each other as fast as the hits.
-    pub fn wants_renewal(&self, now: Timestamp) -> bool {
-        let due = self.renew_at.load(Ordering::Relaxed);
-        if self.negative || now.as_millisecond() < due {
-            return false;
-        }
-        let rest = self
-            .fresh_until
-            .as_millisecond()
-            .saturating_sub(now.as_millisecond());
-        let next = now
-            .as_millisecond()
-            .saturating_add((rest / 4).max(RENEWAL_PAUSE_MS));
-        self.renew_at
-            .compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed)
-            .is_ok()
-    }
-
-    fn freshness(&self, now: Timestamp) -> Option<Freshness> {
-        if now < self.fresh_until {
-            Some(Freshness::Fresh)
-        } else {
-            (now < self.usable_until).then_some(Freshness::OnlyOnError)
-        }
-    }
-
-    fn weight(&self) -> usize {
-        let content_type = self.content_type.as_ref().map_or(0, HeaderValue::len);
-        let call_id = self.call_id.as_ref().map_or(0, |id| id.len());
-        STORE_OVERHEAD + size_of::<Self>() + self.body.len() + content_type + call_id
-    }
-}
-
-/// When an entry is due for renewal: somewhere in the first quarter of its last tenth, so that
-/// entries stored together are not renewed together.
-fn renewal(now: Timestamp, fresh_until: Timestamp) -> i64 {
-    let life = fresh_until
-        .as_millisecond()
-        .saturating_sub(now.as_millisecond());
-    let tenth = life / 10;
-    let jitter = if tenth >= 4 {
-        rand::random_range(0..tenth / 4)
-    } else {
-        0
-    };
-    fresh_until
-        .as_millisecond()
-        .saturating_sub(tenth)
-        .saturating_add(jitter)
-}
-
 /// Garbage collection only; what may be given out is decided against the wall clock.
 struct Life;
 
@@ -380,13 +253,6 @@ impl Expiry<CacheKey, Arc<Entry>> for Life {
         self.expire_after_create(key, entry, updated_at)
     }
 }
-
-/// What the store itself needs for an entry (nodes of its map, its queue and its timer wheel), as
-/// measured with small entries.
-const STORE_OVERHEAD: usize = 400;
-
-/// The least pause between two attempts to renew one entry.
-const RENEWAL_PAUSE_MS: i64 = 1_000;
 
 #[cfg(test)]
 mod tests;

@@ -162,7 +162,7 @@ impl Gateway {
             self.charge(exchange, &account, endpoint).await?;
         }
         let payload = normalize(exchange, &aim, head, body, &account)?;
-        exchange.record.call_id = payload.shared_call_id();
+        exchange.record.call_id = payload.owned_call_id();
         let call = Call {
             caller,
             endpoint,

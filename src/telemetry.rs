@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use compact_str::CompactString;
 use http::{HeaderValue, Method, Uri, Version};
 use jiff::Timestamp;
 use tracing_subscriber::filter::Targets;
@@ -97,7 +98,7 @@ pub struct Record {
     /// The ak, once verified.
     pub access_key: Option<Arc<str>>,
     /// The callId of a verified request.
-    pub call_id: Option<Arc<str>>,
+    pub call_id: Option<CompactString>,
     /// The cluster.
     pub cluster: Option<Arc<str>>,
     /// `host:port` that answered.
@@ -107,7 +108,7 @@ pub struct Record {
     /// The status of the answer; 0 if none was given.
     pub status: u16,
     /// resultCode of the answer, where it was read.
-    pub result_code: Option<Arc<str>>,
+    pub result_code: Option<CompactString>,
     /// What became of it.
     pub outcome: Answered,
     /// What the cache did.

@@ -1,4 +1,5 @@
-use http::HeaderMap;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::*;
 use crate::call::Trail;
@@ -30,7 +31,7 @@ fn reply(code: &str, expires_at: Option<i64>) -> WholeReply {
         headers,
         body: Bytes::from_static(b"{}"),
         json: Some(Arc::new(Json {
-            result_code: Some(code.to_owned()),
+            result_code: Some(code.into()),
             expires_at: expires_at.map(at),
         })),
         trail: Trail::default(),
@@ -52,8 +53,7 @@ impl Fixture {
 
     fn offer(&self, ak: &str, call_id: &str, reply: &WholeReply, now: i64) -> Offered {
         let key = CacheKey::for_test(ak, "{}");
-        let call_id = call_id.into();
-        let ticket = self.cache.ticket(&key, Some(&call_id));
+        let ticket = self.cache.ticket(&key, Some(call_id));
         self.cache.offer(&ticket, reply, &self.rules, at(now))
     }
 

@@ -5,9 +5,8 @@ mod envelope;
 mod flat;
 mod invalid;
 
-use std::sync::Arc;
-
 use bytes::Bytes;
+use compact_str::CompactString;
 use jiff::tz::TimeZone;
 
 use super::json::{Member, Object};
@@ -41,7 +40,7 @@ pub struct Payload {
     outgoing: Bytes,
     changed: bool,
     key: Option<Bytes>,
-    call_id: Option<Arc<str>>,
+    call_id: Option<CompactString>,
 }
 
 impl Payload {
@@ -77,7 +76,7 @@ impl Payload {
     }
 
     /// The same, to be kept.
-    pub fn shared_call_id(&self) -> Option<Arc<str>> {
+    pub fn owned_call_id(&self) -> Option<CompactString> {
         self.call_id.clone()
     }
 }

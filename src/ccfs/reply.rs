@@ -1,6 +1,7 @@
 //! Reading a node's JSON answer, and writing our own in the same shape.
 
 use bytes::Bytes;
+use compact_str::CompactString;
 use jiff::Timestamp;
 use memchr::{memchr_iter, memchr2};
 
@@ -14,7 +15,7 @@ use crate::presigned;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Json {
     /// `resultCode`, if it is a string.
-    pub result_code: Option<String>,
+    pub result_code: Option<CompactString>,
     /// The earliest expiry of the URLs in `resultData`; `None` if there is no URL or any of them has
     /// no readable expiry.
     pub expires_at: Option<Timestamp>,
@@ -62,7 +63,7 @@ impl Json {
     pub fn is_success(&self, codes: &[String]) -> bool {
         self.result_code
             .as_ref()
-            .is_some_and(|code| codes.contains(code))
+            .is_some_and(|code| codes.iter().any(|one| code == one))
     }
 }
 

@@ -166,11 +166,8 @@ impl Exchange {
         match reply {
             Ok(reply) => {
                 self.followed(&reply.trail);
-                let code = reply
-                    .json
-                    .as_ref()
-                    .and_then(|json| json.result_code.as_deref());
-                self.record.result_code = code.map(Into::into);
+                let json = reply.json.as_ref();
+                self.record.result_code = json.and_then(|json| json.result_code.clone());
                 self.suspicious(reply.status);
                 Ok(reply)
             }

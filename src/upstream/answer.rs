@@ -280,7 +280,7 @@ fn judge(status: StatusCode, json: Option<&Json>, delivery: &Delivery) -> Judgem
     if json
         .result_code
         .as_ref()
-        .is_some_and(|code| broken.contains(code))
+        .is_some_and(|code| broken.iter().any(|one| code == one))
     {
         return Judgement::Unable;
     }

@@ -135,9 +135,8 @@ async fn probe(
     let body = body.map_err(broken)?.to_bytes();
     let no_json = || (Fault::Garbage, "the answer is no JSON object".into());
     let json = Json::read(&body).ok_or_else(no_json)?;
-    let expected = |code: &String| signed.result_codes.contains(code);
     let wrong = || (Fault::ServerError, why::of_answer(status, Some(&json)));
-    let alive = json.result_code.as_ref().is_some_and(expected);
+    let alive = json.is_success(&signed.result_codes);
     alive.then_some(()).ok_or_else(wrong)
 }
 

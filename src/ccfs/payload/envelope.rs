@@ -1,9 +1,8 @@
 //! Interfaces with the `{"request":{…},"msgBody":{…}}` envelope: helped along, never judged. Only what
 //! is no JSON object is refused.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
+use compact_str::CompactString;
 
 use super::super::json::{Fault, Keep, Kind, Member, Object};
 use super::super::times::Written;
@@ -53,7 +52,7 @@ fn times(base: usize, message: &Object<'_>, tenant: &Tenant) -> Vec<(usize, Memb
         .collect()
 }
 
-fn call_id(message: &Object<'_>) -> Option<Arc<str>> {
+fn call_id(message: &Object<'_>) -> Option<CompactString> {
     let text = message.text(&message.member("callId")?)?;
     Some(text.into())
 }
