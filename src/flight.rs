@@ -110,7 +110,8 @@ impl<T: Clone + Send + Sync + 'static> Seat<T> {
         matches!(self, Self::Pilot(_))
     }
 
-    /// The outcome; `None` if the fetch ended without one, by panic or because its worker ended.
+    /// The outcome, to be asked for once; `None` if the fetch ended without one, by panic or because
+    /// its worker ended.
     pub async fn outcome(&mut self) -> Option<T> {
         match self {
             Self::Pilot(pilot) => poll_fn(|cx| pilot.poll(cx)).await,

@@ -77,9 +77,8 @@ impl Gateway {
     /// dropped because the client left.
     ///
     /// The future is what a request costs in memory while it is under way, and every one is allocated
-    /// anew. So it keeps the request in one place, which the stages borrow; and what few requests come
-    /// by has a box of its own. (1.8 KiB
-    /// instead of 7.5, and with a fetch 4.2 instead of 15, made a miss 1 us cheaper and a hit 0.5.)
+    /// anew. So it keeps the request in one place, which the stages borrow, and what few requests come
+    /// by has a box of its own: 1.8 KiB, and 2.4 more for a fetch.
     pub fn handle<B>(
         self: &Arc<Self>,
         origin: Origin,
@@ -96,6 +95,8 @@ impl Gateway {
         exchange.record.version = head.version;
         async move {
             let answered = gateway.answer(&mut head, &mut body, &mut exchange).await;
+            // What is left of it is looked at when this future is ready.
+            drop(body);
             respond::finish(answered, exchange)
         }
     }

@@ -47,8 +47,9 @@ pub trait Handler: Send + Sync + 'static {
     /// too. Never panics on what a client sent; should it panic all the same, only this connection
     /// ends.
     ///
-    /// The future owns what it needs: it is stored as it is, and a future around it would double what
-    /// it was given.
+    /// No async function, whose future would hold the request twice. What is left of the body when the
+    /// future is ready must have been dropped by then: it is read and thrown away, or the connection
+    /// closes.
     fn handle(
         self: &Arc<Self>,
         peer: &Arc<Peer>,

@@ -18,7 +18,8 @@ pub(super) struct Course<'a> {
     pub(super) delivery: &'a Delivery,
     pub(super) started: Instant,
     pub(super) end: Instant,
-    /// The clock when the last try ended, or the delivery began: read once for all that asks then.
+    /// The clock when the last try ended, or the delivery began: what begins the next try needs no
+    /// reading of its own.
     pub(super) now: Instant,
     tried: Vec<NodeId>,
     node: Option<Arc<str>>,

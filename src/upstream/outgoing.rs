@@ -263,7 +263,8 @@ const HOP_BY_HOP: [&str; 11] = [
     "upgrade",
 ];
 
-/// What a client cannot name away in Connection; neither between hops nor of who he is.
+/// What a client cannot name away in Connection. None of them ends at a hop or says who a client is,
+/// so these are asked for first.
 const KEPT: [HeaderName; 3] = [AUTHORIZATION, CONTENT_LENGTH, HOST];
 
 /// Besides `x-forwarded-*` and `proxy-*`: what servers and frameworks in the wild take for the client.

@@ -51,7 +51,9 @@ impl Gateway {
                     .find(shared, sought, (&ticket, rules), metrics)
                     .await
             {
-                return fetch.count(Fetched::Held(held), metrics);
+                let fetched = Fetched::Held(held);
+                fetch.count(&fetched, metrics);
+                return fetched;
             }
         }
         if let Some(account) = &fetch.charged
@@ -82,7 +84,8 @@ impl Gateway {
             });
             replicas.leave(&fetch.key, held, metrics).await;
         }
-        fetch.count(fetched, metrics)
+        fetch.count(&fetched, metrics);
+        fetched
     }
 }
 
@@ -143,7 +146,7 @@ impl Fetch {
     }
 
     /// Counts what came of a renewal.
-    fn count(&self, fetched: Fetched, metrics: &Shard) -> Fetched {
+    fn count(&self, fetched: &Fetched, metrics: &Shard) {
         if self.renews {
             let stored = matches!(
                 fetched,
@@ -151,7 +154,6 @@ impl Fetch {
             );
             metrics.count(if stored { Refresh::Ok } else { Refresh::Failed });
         }
-        fetched
     }
 }
 
