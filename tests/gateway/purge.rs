@@ -96,7 +96,11 @@ async fn a_forged_signature_reads_nothing_costs_nothing_and_names_nobody() {
     })
     .await;
     let refused = crate::support::read(&log);
-    for line in refused.lines().filter(|line| line.contains("401")) {
+    let unauthenticated = "\"http.response.status_code\":401";
+    for line in refused
+        .lines()
+        .filter(|line| line.contains(unauthenticated))
+    {
         assert!(
             !line.contains(SHANGHAI) && !line.contains("forged-1"),
             "{line}"
