@@ -77,8 +77,8 @@ impl Gateway {
     /// dropped because the client left.
     ///
     /// The future is what a request costs in memory while it is under way, and every one is allocated
-    /// anew. So it keeps the request in one place, which the stages borrow, and what few requests come
-    /// by has a box of its own: 1.8 KiB, and 2.4 more for a fetch.
+    /// anew: 1.8 KiB, and 2.4 more for a fetch. So it keeps the request in one place, which the stages
+    /// borrow, and what few requests come by has a box of its own.
     pub fn handle<B>(
         self: &Arc<Self>,
         origin: Origin,
@@ -95,7 +95,7 @@ impl Gateway {
         exchange.record.version = head.version;
         async move {
             let answered = gateway.answer(&mut head, &mut body, &mut exchange).await;
-            // What is left of it is looked at when this future is ready.
+            // The listener looks at what is left of it as soon as this is ready.
             drop(body);
             respond::finish(answered, exchange)
         }
@@ -261,7 +261,9 @@ impl Gateway {
             Answer::File => {
                 let reply = self.upstream.stream(&delivery, overall).await;
                 exchange.followed(reply.as_ref().map_or_else(|f| &f.trail, |r| &r.trail));
-                Reply::stream(reply?)
+                let reply = reply?;
+                exchange.suspicious(reply.status);
+                Reply::stream(reply)
             }
         })
     }

@@ -70,7 +70,7 @@ impl Gateway {
         let began = Instant::now();
         let end = began + patience;
         let mut landed_in_time = timeout_at(end, seat.outcome()).await;
-        if fetch.no_cache && matches!(landed_in_time, Ok(Some(Fetched::Held(_)))) {
+        while fetch.no_cache && matches!(landed_in_time, Ok(Some(Fetched::Held(_)))) {
             // Joined somebody who was content with another replica's answer; this client is not.
             seat = join();
             way.started = seat.started();
@@ -87,14 +87,17 @@ impl Gateway {
         };
         // A fetch that is not over goes on without him.
         drop(seat);
-        drop(waiting);
-        if !way.started {
+        if waiting.is_some() {
             exchange.record.wait = Some(began.elapsed());
         }
+        drop(waiting);
         if fetched.is_for_want_of_a_node() {
             exchange.now = wall_clock();
             let held = self.shared.cache.get(key, exchange.now);
             if let Some(held) = held.filter(|held| !held.entry.negative) {
+                if let Some(trail) = fetched.trail() {
+                    exchange.followed(trail);
+                }
                 return Ok(hit(exchange, &held, Some("stale-if-error")));
             }
         }
@@ -126,7 +129,9 @@ impl Gateway {
     fn renew(self: &Arc<Self>, fetch: Fetch) {
         let fetch = Arc::new(fetch);
         let flights = &self.shared.flights;
-        flights.join(&fetch.key, || self.clone().bring(fetch.clone()));
+        let seat = flights.join(&fetch.key, || self.clone().bring(fetch.clone()));
+        // Left at once, a fetch flies by itself.
+        drop(seat);
     }
 }
 

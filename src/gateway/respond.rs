@@ -125,7 +125,7 @@ pub(super) fn request_id(headers: Option<&HeaderMap>) -> HeaderValue {
     })
 }
 
-/// The body of an answer: holds what its request held, until it has ended or was dropped.
+/// The body of an answer. One that streams holds what its request held until it is dropped.
 #[derive(Debug)]
 pub struct ReplyBody {
     content: Content,

@@ -97,10 +97,12 @@ async fn a_forged_signature_reads_nothing_costs_nothing_and_names_nobody() {
     .await;
     let refused = crate::support::read(&log);
     let unauthenticated = "\"http.response.status_code\":401";
-    for line in refused
+    let refused: Vec<_> = refused
         .lines()
         .filter(|line| line.contains(unauthenticated))
-    {
+        .collect();
+    assert_eq!(refused.len(), 20);
+    for line in refused {
         assert!(
             !line.contains(SHANGHAI) && !line.contains("forged-1"),
             "{line}"

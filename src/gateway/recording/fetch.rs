@@ -11,7 +11,7 @@ use super::super::exchange::wall_clock;
 use super::super::replicas::{self, Replicas};
 use super::super::{Account, Exchange, Gateway, Snapshot};
 use crate::cache::{Held, Offered};
-use crate::call::{Authorization, CacheKey, Call, Delivery, Failure, WholeReply};
+use crate::call::{Authorization, CacheKey, Call, Delivery, Failure, Trail, WholeReply};
 use crate::ccfs::Verdict;
 use crate::limit::{Exceeded, Permit};
 use crate::metrics::{Limited, Refresh, Shard};
@@ -26,7 +26,7 @@ pub enum Fetched {
     Limited(Limited, Exceeded),
     /// Another replica had fetched it.
     Held(Held),
-    /// No node did.
+    /// No node answered.
     Failed(Failure),
 }
 
@@ -63,6 +63,7 @@ impl Gateway {
             if let Some(replicas) = replicas {
                 replicas.leave(&fetch.key, None, metrics).await;
             }
+            // Nothing to count: what renews is not charged.
             return Fetched::Limited(limiter, exceeded);
         }
         let mut delivered = pin!(self.upstream.whole(&fetch.delivery, timeouts.fetch));
@@ -102,7 +103,7 @@ pub(super) struct Fetch {
     pub(super) no_cache: bool,
     /// For an entry that is about to end; nobody waits.
     renews: bool,
-    /// What is left of it.
+    /// Time left for the store that replicas share.
     patience: Option<Patience>,
 }
 
@@ -130,7 +131,7 @@ impl Fetch {
         }
     }
 
-    /// For an entry in its last tenth: signed by the gateway, charged to nobody.
+    /// For an entry in its last tenth: signed by the gateway, charged to no budget.
     pub(super) fn renewing(
         exchange: &mut Exchange,
         head: &mut Parts,
@@ -171,12 +172,23 @@ impl Fetched {
         }
     }
 
+    /// Which way it took to the nodes, if it went there.
+    pub(super) fn trail(&self) -> Option<&Trail> {
+        match self {
+            Self::Answered(reply, _) => Some(&reply.trail),
+            Self::Failed(failure) => Some(&failure.trail),
+            Self::Held(_) | Self::Limited(..) => None,
+        }
+    }
+
     /// The answer, if it was stored.
     fn stored(&self) -> Option<&WholeReply> {
         match self {
             Self::Answered(reply, Offered::Stored | Offered::HeldNegative) => Some(reply),
-            Self::Answered(_, Offered::Passed) | Self::Failed(_) | Self::Held(_) => None,
-            Self::Limited(..) => None,
+            Self::Answered(_, Offered::Passed)
+            | Self::Failed(_)
+            | Self::Held(_)
+            | Self::Limited(..) => None,
         }
     }
 }
