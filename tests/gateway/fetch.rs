@@ -284,6 +284,19 @@ async fn a_stale_answer_is_better_than_none() {
         STALE,
         "nobody is there"
     );
+    // The operator sees which node failed behind an answer that looks well.
+    let log = world.file("access.log");
+    let lines = || crate::support::read(&log);
+    eventually("all lines are written", async || {
+        lines().lines().count() == 6
+    })
+    .await;
+    for line in lines().lines().skip(1).take(3) {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(line["gw.cache"], "stale_if_error", "{line}");
+        assert!(line["gw.node"].is_string(), "{line}");
+        assert!(line["gw.attempts"].as_u64() > Some(0), "{line}");
+    }
 }
 
 #[tokio::test]
