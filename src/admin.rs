@@ -293,12 +293,7 @@ impl Handler for Admin {
     }
 
     fn refuse(&self, _peer: &Arc<Peer>, violation: &Violation) -> Response<Bytes> {
-        let status = match violation {
-            Violation::HeadTimeout => StatusCode::REQUEST_TIMEOUT,
-            Violation::Malformed(_) => StatusCode::BAD_REQUEST,
-            Violation::Method => StatusCode::METHOD_NOT_ALLOWED,
-            Violation::TooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-        };
+        let status = violation.status();
         let body = json!({ "status": status.as_u16(), "detail": violation.to_string() });
         let mut response = Response::new(Bytes::from(body.to_string()));
         *response.status_mut() = status;

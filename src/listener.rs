@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 
 pub use self::accept::{Accepted, accept_loop};
 pub use self::body::{BodyError, RequestBody};
@@ -88,6 +88,18 @@ pub enum Violation {
     /// 431: larger than allowed.
     #[error("the request head is larger than allowed")]
     TooLarge,
+}
+
+impl Violation {
+    /// The status of the answer to it.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::HeadTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::Malformed(_) => StatusCode::BAD_REQUEST,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::TooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        }
+    }
 }
 
 /// Limits and deadlines of the connections of one listener.

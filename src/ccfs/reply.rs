@@ -88,7 +88,8 @@ fn earliest_expiry(canonical: &str) -> Option<Timestamp> {
     while let Some(scheme_end) = find_scheme_end(rest.as_bytes()) {
         let start = scheme_start(rest, scheme_end)?;
         let (_, url) = rest.split_at_checked(start)?;
-        let (url, behind) = url.split_at_checked(url_length(url)?)?;
+        let own = scheme_end - start + 3;
+        let (url, behind) = url.split_at_checked(url_length(url, own)?)?;
         let expiry = presigned::expires_at(url)?;
         earliest = Some(earliest.map_or(expiry, |other| other.min(expiry)));
         rest = behind;
@@ -98,7 +99,11 @@ fn earliest_expiry(canonical: &str) -> Option<Timestamp> {
 
 /// Where the first `://` is.
 fn find_scheme_end(text: &[u8]) -> Option<usize> {
-    memchr_iter(b':', text).find(|&at| text.get(at..at + 3) == Some(b"://"))
+    memchr_iter(b':', text).find(|&at| is_scheme_end(text, at))
+}
+
+fn is_scheme_end(text: &[u8], at: usize) -> bool {
+    text.get(at..at + 3) == Some(b"://")
 }
 
 /// Where the scheme before `://` begins, if it is one whose URLs can be read.
@@ -113,19 +118,18 @@ fn scheme_start(text: &str, scheme_end: usize) -> Option<usize> {
     })
 }
 
-/// Where the URL that `text` begins with ends: at the end of its string, at a blank, at the next URL.
+/// Where the URL that `text` begins with ends, whose own `://` ends at `own`: at the end of its string,
+/// at a blank, at the next URL.
 /// A comma, semicolon or pipe belongs to it unless nothing but the next URL or the end follows.
 /// `None` if it holds what may be a URL of another scheme.
-fn url_length(text: &str) -> Option<usize> {
+fn url_length(text: &str, own: usize) -> Option<usize> {
     // In a canonical text, quotation marks, backslashes and control characters of a string begin
     // with a backslash.
-    let own = find_scheme_end(text.as_bytes())? + 3;
     let behind = text.get(own..)?;
     let bytes = behind.as_bytes();
-    let is_scheme_end = |at: usize| bytes.get(at..at + 3) == Some(b"://");
     // Looks no further than the next URL, so that thousands of them cost no more than their length.
     let stop = memchr3_iter(b'"', b'\\', b':', bytes)
-        .find(|&at| bytes.get(at) != Some(&b':') || is_scheme_end(at))
+        .find(|&at| bytes.get(at) != Some(&b':') || is_scheme_end(bytes, at))
         .unwrap_or(bytes.len());
     let run = behind.get(..stop)?;
     // Nearly always without a blank; without a way out, many bytes are looked at at a time.
@@ -139,7 +143,7 @@ fn url_length(text: &str) -> Option<usize> {
     };
     let end = match blank {
         Some(blank) => own + blank,
-        None if is_scheme_end(stop) => scheme_start(text, own + stop)?,
+        None if is_scheme_end(bytes, stop) => scheme_start(text, own + stop)?,
         None => own + stop,
     };
     Some(text.get(..end)?.trim_end_matches([',', ';', '|']).len())

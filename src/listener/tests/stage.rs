@@ -43,14 +43,8 @@ impl Handler for Toy {
     }
 
     fn refuse(&self, _: &Arc<Peer>, violation: &Violation) -> Response<Bytes> {
-        let status = match violation {
-            Violation::HeadTimeout => StatusCode::REQUEST_TIMEOUT,
-            Violation::Malformed(_) => StatusCode::BAD_REQUEST,
-            Violation::Method => StatusCode::METHOD_NOT_ALLOWED,
-            Violation::TooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-        };
         let mut answer = Response::new(violation.to_string().into());
-        *answer.status_mut() = status;
+        *answer.status_mut() = violation.status();
         answer
     }
 }

@@ -69,14 +69,20 @@ const ENDED: &[&str] = &[
     "frames of no known type",
 ];
 
-#[tokio::test]
-async fn each_is_ended_at_once_and_counted_and_costs_no_memory() {
+/// A gateway without an access log, and the way to it.
+async fn start() -> (Process, Target) {
     let gateway = Process::start(&Setup {
         tables: "[telemetry]\nlog_level = \"info\"\naccess_log = \"off\"".into(),
         ..Setup::default()
     })
     .await;
     let target = Target::new(gateway.listener, &gateway.site.folder.path().join("ca.pem"));
+    (gateway, target)
+}
+
+#[tokio::test]
+async fn each_is_ended_at_once_and_counted_and_costs_no_memory() {
+    let (gateway, target) = start().await;
     // Kept all the while.
     let mut neighbour = target.connect().await;
     let mut resident = 0;
@@ -111,12 +117,7 @@ async fn each_is_ended_at_once_and_counted_and_costs_no_memory() {
 /// What no rule ends at once is bounded by what a connection may hold.
 #[tokio::test]
 async fn what_is_borne_costs_no_memory() {
-    let gateway = Process::start(&Setup {
-        tables: "[telemetry]\nlog_level = \"info\"\naccess_log = \"off\"".into(),
-        ..Setup::default()
-    })
-    .await;
-    let target = Target::new(gateway.listener, &gateway.site.folder.path().join("ca.pem"));
+    let (gateway, target) = start().await;
     let mut resident = 0;
     for round in 0..4 {
         for (name, _) in FLOODS.iter().filter(|(name, _)| !ENDED.contains(name)) {
