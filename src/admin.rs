@@ -19,10 +19,10 @@ use crate::listener::{Handler, Peer, RequestBody, Violation};
 use crate::metrics::Metrics;
 
 mod certificates;
-mod exposition;
 mod gauges;
 mod guard;
 mod history;
+mod openmetrics;
 mod page;
 mod ports;
 mod process;
@@ -163,8 +163,8 @@ impl Admin {
     fn metrics(&self) -> Answer {
         let totals = self.subject.metrics.sum();
         let gauges = gauges::Gauges::read(&self.subject, totals.waiting);
-        match exposition::write(totals, gauges) {
-            Ok(page) => respond::page(StatusCode::OK, exposition::CONTENT_TYPE, page),
+        match openmetrics::write(totals, gauges) {
+            Ok(page) => respond::page(StatusCode::OK, openmetrics::CONTENT_TYPE, page),
             Err(_) => respond::problem(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "the metrics cannot be written",

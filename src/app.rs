@@ -14,39 +14,39 @@ use tokio::sync::mpsc;
 
 use crate::admin::{Admin, Order, Ports, Reloads, Subject};
 use crate::cache::Cache;
+use crate::cache::singleflight::Flights;
 use crate::config::{self, AccessLog, Config};
 use crate::drain;
-use crate::flight::Flights;
 use crate::gateway::{Shared, Snapshot};
 use crate::limit::Addresses;
 use crate::listener::{Caps, TlsError};
 use crate::metrics::{Metrics, Shard};
 use crate::telemetry;
 
-mod adapter;
-mod ending;
-mod follow;
-mod inherited;
-mod manager;
+mod cluster_tasks;
+mod file_watcher;
+mod handler;
+mod listener_setup;
 mod port;
-mod probes;
-mod process;
 mod reload;
-mod serving;
-mod store;
+mod rlimits;
+mod shared_store_task;
+mod shutdown;
+mod socket_activation;
+mod systemd;
 mod workers;
 
-pub use manager::Manager;
-pub use process::set_resource_limits;
+pub use rlimits::set_resource_limits;
+pub use systemd::Manager;
 
-use ending::Retired;
-use follow::Follower;
-use manager::{Voice, Watchdog};
+use cluster_tasks::Probes;
+use file_watcher::Follower;
+use listener_setup::Serving;
 use port::{AdminPort, Port};
-use probes::Probes;
 use reload::{Cause, Source};
-use serving::Serving;
-use store::Keeper;
+use shared_store_task::Keeper;
+use shutdown::Retired;
+use systemd::{Voice, Watchdog};
 use workers::Workers;
 
 /// A gateway whose sockets are bound; it serves once [`App::run`] is called.
@@ -61,7 +61,7 @@ pub struct App {
     control: Arc<Shard>,
     workers: Workers,
     caps: Arc<Caps>,
-    tickets: Arc<serving::Tickets>,
+    tickets: Arc<listener_setup::Tickets>,
     ports: BTreeMap<Arc<str>, Port>,
     /// Taken out by a reload; their last connections may still live.
     retired: Vec<Retired>,
@@ -162,10 +162,10 @@ impl App {
         });
         let control = metrics.shard();
         let traces = open_traces(&config.telemetry, &control).map_err(StartError::Traces)?;
-        let tickets = serving::Tickets::new();
+        let tickets = listener_setup::Tickets::new();
         let mut app = Self {
             follower,
-            caps: Caps::new(serving::cap_limits(&config.limits), control.clone()),
+            caps: Caps::new(listener_setup::cap_limits(&config.limits), control.clone()),
             tickets: Arc::new(
                 tickets.map_err(|error| StartError::Tls("(any)".into(), error.into()))?,
             ),
@@ -264,7 +264,7 @@ impl App {
             let order = tokio::select! {
                 biased;
                 order = self.orders.1.recv() => order,
-                changed = follow::changed(&mut self.follower) => {
+                changed = file_watcher::changed(&mut self.follower) => {
                     // Told of by the reload itself.
                     let _ = self.reload(Cause::Files(changed)).await;
                     continue;
@@ -337,7 +337,7 @@ impl App {
             .map(|tls| self.tickets.server_config(tls))
             .transpose()
             .map_err(|error| StartError::Tls(ADMIN.into(), error))?;
-        Ok(serving::admin_front(
+        Ok(listener_setup::admin_front(
             admin,
             tls,
             &config.limits,

@@ -1,5 +1,5 @@
 //! Whole answers until shortly before their URLs expire. A store and the rules of what may be given
-//! out; fetching is [`crate::flight`]'s and `upstream`'s business. Reads no clock: `now` is handed in,
+//! out; fetching is [`crate::cache::singleflight`]'s and `upstream`'s business. Reads no clock: `now` is handed in,
 //! and compared with each entry on every hit, because the store's own clock is monotonic and URLs
 //! expire on a wall clock.
 
@@ -12,12 +12,13 @@ use moka::Expiry;
 use moka::policy::EvictionPolicy;
 
 mod entry;
+pub mod singleflight;
 
 pub use entry::Entry;
 
-pub use crate::call::Purge;
-use crate::call::{CacheKey, WholeReply};
 use crate::config;
+pub use crate::message::Purge;
+use crate::message::{CacheKey, WholeReply};
 
 /// The answers of all callers, shared by all workers.
 #[derive(Debug)]

@@ -3,6 +3,7 @@
 mod endpoint;
 mod json;
 mod payload;
+pub mod presigned_url;
 mod reply;
 mod times;
 

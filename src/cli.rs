@@ -10,7 +10,6 @@ use jiff::Timestamp;
 
 pub mod call;
 pub mod check;
-pub mod client;
 pub mod control;
 pub mod demo;
 pub mod run;

@@ -13,26 +13,26 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 
-mod budget;
-mod choose;
+mod connection_slot;
 mod health;
-mod names;
+mod load_balancing;
 mod node;
+mod resolution;
+mod retry_budget;
 mod settings;
-mod slot;
 
-pub use budget::Budget;
-pub use choose::stable_hash;
+pub use connection_slot::Slot;
 pub use health::{Change, Fault, Outcome};
+pub use load_balancing::stable_hash;
 pub use node::{Node, NodeId, NodeState, NodeStatus, Pick};
+pub use retry_budget::Budget;
 pub use settings::{
     Ejection, HealthCheck, HostPolicy, NodeAddress, NodeSettings, Policy, PoolLimits, Retries,
     Settings, SignedCheck, Timeouts,
 };
-pub use slot::Slot;
 
-use choose::{Turns, View};
 use health::{Rules, SUSPECT_SHARE};
+use load_balancing::{Turns, View};
 
 /// The nodes behind one service, with their live state.
 #[derive(Debug)]
@@ -246,10 +246,10 @@ impl Cluster {
         }
         loop {
             let chosen = match self.settings.balance {
-                Policy::ConsistentHash => choose::consistent_hash(&views, affinity),
+                Policy::ConsistentHash => load_balancing::consistent_hash(&views, affinity),
                 Policy::LeastRequest => {
                     let turn = TURNS.with(Turns::next);
-                    choose::least_request(&views, turn, rand::random())
+                    load_balancing::least_request(&views, turn, rand::random())
                 }
                 Policy::RoundRobin => members.take_turn(&places, &views),
             }?;
@@ -314,7 +314,7 @@ impl Members {
     fn take_turn(&self, places: &[usize], views: &[View]) -> Option<usize> {
         let mut credits = self.credits.lock().unwrap_or_else(PoisonError::into_inner);
         let mut of_them: Vec<f64> = places.iter().map(|&place| credits[place]).collect();
-        let chosen = choose::round_robin(views, &mut of_them);
+        let chosen = load_balancing::round_robin(views, &mut of_them);
         for (&place, credit) in places.iter().zip(of_them) {
             credits[place] = credit;
         }

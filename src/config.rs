@@ -4,19 +4,17 @@
 mod diagnose;
 mod document;
 mod file;
-mod masked;
 mod named_file;
 mod nearest;
-mod no_verification;
-mod place;
+mod redacted;
 mod report;
 mod resolve;
 mod schema;
 mod secrets;
 mod shared_store;
+mod spanned;
 mod structure;
 mod units;
-mod validity;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -34,10 +32,8 @@ use serde::{Deserialize, Serialize};
 
 pub use diagnose::{Diagnosis, Problem, Severity};
 pub use named_file::read_named_file;
-pub(crate) use no_verification::NoVerification;
 pub use schema::schema;
 pub use shared_store::{Shared, SharedPem, SharedTls, StoreSecret};
-pub use validity::{Validity, validity};
 
 use crate::auth::{AccessKey, Credential};
 use crate::ccfs::Tenant;
@@ -95,7 +91,7 @@ impl Config {
     /// The effective configuration, defaults included, as JSON in the form of the file; where a
     /// secret would stand it says only that there is one.
     pub fn masked(&self) -> serde_json::Value {
-        masked::masked(self)
+        redacted::masked(self)
     }
 }
 

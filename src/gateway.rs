@@ -11,33 +11,33 @@ use jiff::Timestamp;
 
 use crate::auth::{AuthError, Caller, Claim, Signable};
 use crate::cache::Cache;
-use crate::call::{Authorization, Call, Delivery};
+use crate::cache::singleflight::Flights;
 use crate::ccfs::{Answer, Body, Endpoint, Payload};
 use crate::config::Validation;
-use crate::flight::Flights;
 use crate::limit::Addresses;
+use crate::message::{Authorization, Call, Delivery};
 use crate::metrics::{Auth, Decision, Limited, Shadow};
-use crate::shared::Store;
+use crate::shared_store::Store;
 use crate::telemetry::{Origin, Record, Sink};
 use crate::upstream::Upstream;
 
-mod exchange;
-mod intake;
-mod media;
+mod content_type;
+mod context;
 mod recording;
 mod rejection;
-mod replicas;
-mod respond;
+mod request_body;
+mod response;
+mod shared_cache;
 mod snapshot;
 
-pub use intake::ReadError;
 pub use rejection::{Answer as ErrorAnswer, Rejection};
-pub use respond::ReplyBody;
+pub use request_body::ReadError;
+pub use response::ReplyBody;
 pub use snapshot::{Account, Aim, Front, Snapshot};
 
-use exchange::{Exchange, Guards, target};
+use context::{Exchange, Guards, target};
 use recording::Fetched;
-use respond::Reply;
+use response::Reply;
 
 /// What all workers share: the current snapshot, the cache, what is being fetched, budgets of
 /// addresses.
@@ -97,7 +97,7 @@ impl Gateway {
             let answered = gateway.answer(&mut head, &mut body, &mut exchange).await;
             // The listener looks at what is left of it as soon as this is ready.
             drop(body);
-            respond::finish(answered, exchange)
+            response::finish(answered, exchange)
         }
     }
 
@@ -107,7 +107,7 @@ impl Gateway {
         if let Ok(front) = exchange.snapshot.front(&exchange.record.listener) {
             exchange.record.route = front.unrouted;
         }
-        respond::refusal(rejection, &mut exchange.record)
+        response::refusal(rejection, &mut exchange.record)
     }
 
     /// The stages, in order. What depends on our keys comes after the body is read, so that from
@@ -130,7 +130,7 @@ impl Gateway {
         exchange.record.interface = (!endpoint.is_unlisted()).then_some(endpoint.name);
         exchange.record.cluster = Some(aim.cluster.settings().name.clone());
 
-        let intake = intake::Limits::of(&snapshot.limits, endpoint);
+        let intake = request_body::Limits::of(&snapshot.limits, endpoint);
         intake.announced(incoming)?;
         if !endpoint.authenticated && !head.headers.contains_key(header::AUTHORIZATION) {
             self.charge_address(exchange, endpoint)?;
@@ -186,7 +186,7 @@ impl Gateway {
             reason = "the one clock reading of a request"
         )]
         let now = Timestamp::now();
-        let request_id = respond::request_id(headers);
+        let request_id = response::request_id(headers);
         let mut record = Record::begin(self.sink.clone(), origin, now, request_id);
         record.user_agent = headers
             .and_then(|fields| fields.get(header::USER_AGENT))
@@ -302,7 +302,7 @@ fn normalize(
     if endpoint.body == Body::Opaque || validation == Validation::Off {
         return Ok(Payload::untouched(body));
     }
-    let checked = media::check(&head.headers)
+    let checked = content_type::check(&head.headers)
         .map_err(Rejection::UnsupportedMediaType)
         .and_then(|()| Ok(endpoint.normalize(&body, &account.tenant)?));
     match checked {

@@ -7,8 +7,8 @@
 
 mod accept;
 mod body;
-mod caps;
 mod connection;
+mod connection_limits;
 mod deadline;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -16,8 +16,8 @@ mod head;
 mod http1;
 mod http2;
 mod linger;
-mod proxy;
-mod refusal;
+mod proxy_protocol;
+mod raw_response;
 mod stream;
 mod tls;
 
@@ -30,8 +30,8 @@ use http::{Request, Response, StatusCode};
 
 pub use self::accept::{Accepted, accept_loop};
 pub use self::body::{BodyError, RequestBody};
-pub use self::caps::{CapLimits, Caps, Permit};
 pub use self::connection::{Front, serve};
+pub use self::connection_limits::{CapLimits, Caps, Permit};
 pub use self::head::HeadLimits;
 pub use self::tls::{TlsError, server_config};
 

@@ -8,11 +8,12 @@
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+mod attempts;
 mod families;
 mod histogram;
 mod routes;
-mod tries;
 
+pub use attempts::{Tries, TryTotals};
 pub use families::{
     AccessLogLines, Answered, Auth, CacheVerdict, CodeClass, ConnectionEnded, Decision, Family,
     Handshake, Label, Limited, Malformed, Refresh, ResultClass, Retry, RetryBudget, Shadow,
@@ -20,7 +21,6 @@ pub use families::{
 };
 pub use histogram::{BUCKETS_MS, Histogram};
 pub use routes::{Ended, Route, RouteTotals, Routes};
-pub use tries::{Tries, TryTotals};
 
 /// All shards of the program.
 #[derive(Debug, Default)]

@@ -19,7 +19,6 @@ use tokio_util::task::TaskTracker;
 
 use crate::auth::Credential;
 
-mod answer;
 pub mod certificates;
 mod connection;
 pub mod faults;
@@ -29,11 +28,12 @@ mod head;
 mod interfaces;
 mod lock;
 mod node;
-mod play;
+mod play_token;
 mod presign;
 mod record;
+mod requested;
+mod response;
 mod wire;
-mod wishes;
 
 pub use faults::{Admission, Fault, Faults, When};
 pub use node::UNLISTED;

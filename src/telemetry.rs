@@ -16,7 +16,6 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 mod access_log;
 mod exporter;
-mod line;
 #[cfg(feature = "otlp")]
 mod otlp;
 #[cfg(not(feature = "otlp"))]
@@ -203,7 +202,8 @@ impl Drop for Record {
             duration: elapsed,
         });
         if let Some(lines) = &self.sink.lines {
-            let written = lines.write(|buffer, second| line::write(buffer, second, self, elapsed));
+            let written =
+                lines.write(|buffer, second| access_log::write(buffer, second, self, elapsed));
             self.sink.metrics.count(written);
         }
         if let Some(spans) = &self.sink.spans

@@ -19,33 +19,33 @@ use std::time::Duration;
 use http_body_util::{BodyExt, Full};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::call::{Cause, Delivery, Failure, StreamReply, WholeReply};
 use crate::cluster::{Change, Cluster, Fault, Node, Outcome, Pick};
+use crate::message::{Cause, Delivery, Failure, StreamReply, WholeReply};
 use crate::metrics::{Retry, RetryBudget, Shard};
 use crate::telemetry::Spans;
 
-mod answer;
 mod attempt;
-mod body;
+mod attempt_telemetry;
 mod connect;
-mod counted;
-mod course;
-mod names;
-mod outgoing;
+mod dns;
+mod request;
+mod response;
+mod response_body;
+mod retry;
 
-pub(crate) use outgoing::is_conditional;
+pub(crate) use request::is_conditional;
+mod failure_reason;
+mod health_check;
 mod pool;
-mod probe;
-mod why;
 
-pub use probe::watch_cluster;
+pub use health_check::watch_cluster;
 
-use answer::{Answer, AnswerBody, Judgement};
 use attempt::{Progress, Trouble};
-use counted::Counted;
-use course::Course;
+use attempt_telemetry::Counted;
+use failure_reason::Why;
 use pool::Pool;
-use why::Why;
+use response::{Answer, AnswerBody, Judgement};
+use retry::Course;
 
 /// One worker's way to all nodes: its own connections, no lock shared with other workers on the way.
 #[derive(Debug)]
@@ -200,10 +200,10 @@ impl Upstream {
         counted.end(&result, elapsed);
         if let Some(outcome) = outcome {
             let why = || match &result {
-                Ok(answer) => why::of_answer(answer.status, answer.json.as_deref()),
+                Ok(answer) => failure_reason::of_answer(answer.status, answer.json.as_deref()),
                 Err(trouble) => progress
                     .why()
-                    .unwrap_or_else(|| why::of_cause(trouble.cause, elapsed)),
+                    .unwrap_or_else(|| failure_reason::of_cause(trouble.cause, elapsed)),
             };
             report(&delivery.cluster, &node, outcome, course.now, why);
         }

@@ -1,11 +1,7 @@
 //! The certificates that listeners show, as far as an operator asks for them.
 
-use rustls::sign::CertifiedKey;
-use x509_parser::extensions::GeneralName;
-use x509_parser::parse_x509_certificate;
-use x509_parser::prelude::X509Certificate;
-
-use crate::config::{Config, ListenerTls, Validity, validity};
+use crate::config::{Config, ListenerTls};
+use crate::tls::{Validity, names, validity};
 
 /// A certificate of a listener.
 #[derive(Clone, Debug)]
@@ -53,37 +49,4 @@ fn listeners(config: &Config) -> impl Iterator<Item = (&str, &ListenerTls)> {
         .iter()
         .map(|(name, listener)| (name.as_ref(), &listener.tls));
     listeners.chain(config.admin.tls.iter().map(|tls| ("admin", tls)))
-}
-
-fn names(key: &CertifiedKey) -> Vec<String> {
-    let leaf = key.cert.first().map(|leaf| parse_x509_certificate(leaf));
-    let Some(Ok((_, leaf))) = leaf else {
-        return Vec::new();
-    };
-    let names = alternative_names(&leaf);
-    if names.is_empty() {
-        vec![leaf.subject().to_string()]
-    } else {
-        names
-    }
-}
-
-fn alternative_names(leaf: &X509Certificate<'_>) -> Vec<String> {
-    let Ok(Some(names)) = leaf.subject_alternative_name() else {
-        return Vec::new();
-    };
-    let text = |name: &GeneralName<'_>| match name {
-        GeneralName::DNSName(name) => Some((*name).to_owned()),
-        GeneralName::IPAddress(bytes) => address(bytes),
-        _ => None,
-    };
-    names.value.general_names.iter().filter_map(text).collect()
-}
-
-fn address(bytes: &[u8]) -> Option<String> {
-    if let Ok(v4) = <[u8; 4]>::try_from(bytes) {
-        return Some(std::net::Ipv4Addr::from(v4).to_string());
-    }
-    let v6 = <[u8; 16]>::try_from(bytes).ok()?;
-    Some(std::net::Ipv6Addr::from(v6).to_string())
 }

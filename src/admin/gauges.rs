@@ -4,7 +4,7 @@ use super::{Subject, certificates, process, status};
 use crate::cluster::NodeStatus;
 use crate::gateway::Snapshot;
 use crate::metrics::Routes;
-use crate::shared::{Status, Store};
+use crate::shared_store::{Status, Store};
 
 /// All of them.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use crate::cluster::{Cluster, NodeStatus};
 use crate::config::Config;
 use crate::gateway::Snapshot;
 use crate::metrics::Totals;
-use crate::shared::{Status, Store};
+use crate::shared_store::{Status, Store};
 
 /// Every node of every cluster.
 pub(super) fn nodes(snapshot: &Snapshot) -> impl Iterator<Item = (&str, NodeStatus)> {

@@ -10,8 +10,8 @@ use arc_swap::ArcSwap;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::StartError;
-use super::inherited::Inherited;
-use super::serving::Serving;
+use super::listener_setup::Serving;
+use super::socket_activation::Inherited;
 use super::workers::{Worker, Workers};
 use crate::admin::{Admin, Connections, OpenPort};
 use crate::drain::{self, Trigger, Watch};
@@ -126,7 +126,7 @@ impl AdminPort {
     /// Begins to accept.
     pub(super) fn open(bound: Bound, front: Front<Admin>) -> Self {
         let (drain, watch) = drain::channel();
-        let caps = Caps::new(super::serving::admin_caps(), front.metrics.clone());
+        let caps = Caps::new(super::listener_setup::admin_caps(), front.metrics.clone());
         let admin = front.handler.clone();
         let front = Arc::new(ArcSwap::from_pointee(front));
         let fronts = front.clone();

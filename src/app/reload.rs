@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::App;
-use super::ending::{Retired, Socket};
-use super::follow::Marks;
+use super::file_watcher::Marks;
+use super::listener_setup::{self, Serving};
 use super::port::{Bound, Port};
-use super::serving::{self, Serving};
-use super::store::Keeper;
+use super::shared_store_task::Keeper;
+use super::shutdown::{Retired, Socket};
 use crate::admin::{Admin, Reloaded};
 use crate::auth::AccessKey;
 use crate::cache::Purge;
@@ -157,7 +157,8 @@ impl App {
             let addresses = Addresses::new(config.limits.per_address);
             self.shared.addresses.store(Arc::new(addresses));
         }
-        self.caps.set_limits(serving::cap_limits(&config.limits));
+        self.caps
+            .set_limits(listener_setup::cap_limits(&config.limits));
         self.replace_ports(&config, plans);
         self.show_ports();
         if let (Some(port), Some(front)) = (&self.admin, admin) {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
 
-use super::adapter::Adapter;
+use super::handler::Adapter;
 use crate::config::Config;
 use crate::gateway::{Gateway, Shared};
 use crate::metrics::{Metrics, Shard};

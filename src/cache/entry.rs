@@ -9,8 +9,8 @@ use http::{HeaderValue, StatusCode, header};
 use jiff::Timestamp;
 
 use super::{Freshness, Rules};
-use crate::call::WholeReply;
 use crate::ccfs::Verdict;
+use crate::message::WholeReply;
 
 /// One answer. Body and Content-Type are the node's own.
 #[derive(Debug)]

@@ -2,8 +2,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::*;
-use crate::call::Trail;
 use crate::ccfs::Json;
+use crate::message::Trail;
 
 fn settings() -> config::Cache {
     config::Cache {

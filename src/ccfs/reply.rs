@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use memchr::{memchr_iter, memchr3_iter};
 
 use super::json::{Object, write_string};
-use crate::presigned;
+use crate::ccfs::presigned_url;
 
 /// A whole JSON answer of CC-FS: one JSON object, nothing behind it.
 ///
@@ -90,7 +90,7 @@ fn earliest_expiry(canonical: &str) -> Option<Timestamp> {
         let (_, url) = rest.split_at_checked(start)?;
         let own = scheme_end - start + 3;
         let (url, behind) = url.split_at_checked(url_length(url, own)?)?;
-        let expiry = presigned::expires_at(url)?;
+        let expiry = presigned_url::expires_at(url)?;
         earliest = Some(earliest.map_or(expiry, |other| other.min(expiry)));
         rest = behind;
     }

@@ -14,14 +14,14 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::client::{
-    Client, ClientError, NAMES, RECORDING_PATH, RecordingQuery, SignedRequest, Streaming, Trust,
-};
 use super::secret_key::SecretKey;
 use super::values;
+use crate::client::{
+    Client, ClientError, NAMES, RECORDING_PATH, RecordingQuery, SignedRequest, Streaming, Trust,
+};
 
 mod download;
-mod life;
+mod url_validity;
 
 /// Signs a request, sends it and shows the answer
 ///
@@ -141,7 +141,7 @@ async fn call(
                 let path = path.display();
                 writeln!(notes, "the answer is {what}: nothing was written to {path}")?;
             }
-            for note in life::notes(&body, now) {
+            for note in url_validity::notes(&body, now) {
                 writeln!(notes, "{note}")?;
             }
             let file = args.output.is_none() && is_file(&answer.headers) && !body.is_object();
@@ -244,7 +244,7 @@ async fn whole(
     answer: Streaming,
     client: &Client,
     limit: Duration,
-) -> anyhow::Result<super::client::Answer> {
+) -> anyhow::Result<crate::client::Answer> {
     let whole = tokio::time::timeout(limit, answer.whole(client)).await;
     Ok(whole.map_err(|_| ClientError::Timeout(limit))??)
 }

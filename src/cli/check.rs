@@ -9,7 +9,8 @@ use clap::Args;
 use jiff::Zoned;
 use serde_json::Value;
 
-use crate::config::{self, ClientAuth, Config, Listener, ListenerTls, UnknownClients, validity};
+use crate::config::{self, ClientAuth, Config, Listener, ListenerTls, UnknownClients};
+use crate::tls::validity;
 
 /// Reads and validates a configuration with all its files, and prints a summary.
 ///

@@ -11,12 +11,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::admin::Order;
 use crate::telemetry;
 
+mod environment;
 mod files;
-mod scenes;
-mod world;
+mod steps;
 
-use scenes::Scene;
-use world::World;
+use environment::World;
+use steps::Scene;
 
 /// Shows the whole story on one screen, then serves until Ctrl-C or SIGTERM
 ///

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::choose::stable_hash;
+use super::connection_slot::{Slot, Slots};
 use super::health::{Change, Fault, Health, Outcome, Rules};
-use super::slot::{Slot, Slots};
+use super::load_balancing::stable_hash;
 use super::{NodeAddress, Settings};
 use crate::metrics::{Tries, TryTotals};
 

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 pub(super) use cluster::{Cluster, ClusterTls, Ejection, HealthCheck, Node, Timeouts};
 
-use super::place::At;
+use super::spanned::At;
 use super::units::{Size, Time};
 use super::{ClientAuth, UnknownClients, UnknownPaths, Validation};
 

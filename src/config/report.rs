@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::diagnose::Severity;
 use super::named_file::read_named_file;
-use super::place::At;
 use super::secrets;
+use super::spanned::At;
 
 /// The findings of one file, and the files that it names.
 #[derive(Debug)]

@@ -2,15 +2,15 @@
 //! range, all at once. What is wrong is reported and taken out, so that the rest can be read and
 //! judged further.
 
-mod form;
+mod schema_node;
 
 use std::ops::Range;
 
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
-pub(super) use form::Form;
-use form::{Keys, Text};
+pub(super) use schema_node::Form;
+use schema_node::{Keys, Text};
 
 use super::nearest::nearest;
 use super::report::Report;

@@ -10,11 +10,11 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use tokio::time::{Instant, timeout_at};
 
-use super::exchange::wall_clock;
-use super::respond::Reply;
+use super::context::wall_clock;
+use super::response::Reply;
 use super::{Account, Exchange, Gateway, Rejection};
 use crate::cache::{Freshness, Held, Offered};
-use crate::call::{Call, Cause, Failure, Trail};
+use crate::message::{Call, Cause, Failure, Trail};
 use crate::metrics::{Answered, CacheVerdict};
 use crate::upstream::is_conditional;
 use fetch::Fetch;

@@ -3,9 +3,9 @@
 use http::{Method, StatusCode};
 
 use crate::auth::AuthError;
-use crate::call::{Cause, Failure};
 use crate::ccfs::Invalid;
 use crate::limit::Exceeded;
+use crate::message::{Cause, Failure};
 use crate::metrics::{Answered, Limited, Shed};
 
 /// Why a request is not answered with what it asked for.
@@ -276,8 +276,8 @@ fn node(cause: Cause) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::call::Trail;
     use crate::config::Rate;
+    use crate::message::Trail;
 
     /// The whole table as it stands in the contract and in the README.
     #[test]

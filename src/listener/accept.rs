@@ -10,7 +10,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
-use super::caps::{Caps, Permit};
+use super::connection_limits::{Caps, Permit};
 use crate::drain::{Phase, Watch};
 
 /// A connection on its way to the worker that will serve it.

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::http1::exchange::Exchange;
-use super::http2::multiplex::Progress;
+use super::http1::state::Exchange;
+use super::http2::state::Progress;
 
 /// A request body as the handler sees it. If it is dropped before its end, a small rest is read and
 /// thrown away: over HTTP/1 so that the connection lives and no left-over byte becomes the next

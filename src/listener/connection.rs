@@ -10,9 +10,9 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::accept::Accepted;
-use super::caps::Permit;
+use super::connection_limits::Permit;
 use super::stream::Stream;
-use super::{Handler, Peer, Settings, http1, http2, proxy};
+use super::{Handler, Peer, Settings, http1, http2, proxy_protocol};
 use crate::drain::{Phase, Watch};
 use crate::metrics::{ConnectionEnded, Handshake, Shard};
 
@@ -123,7 +123,7 @@ async fn hello<H>(
     let mut stream = TcpStream::from_std(stream)?;
     let port = stream.local_addr()?.port();
     if let Some(permit) = proxied {
-        address = proxy::read(&mut stream).await?.unwrap_or(address);
+        address = proxy_protocol::read(&mut stream).await?.unwrap_or(address);
         if !permit.charge(address.ip()) {
             return Err(io::Error::other("the address has too many connections"));
         }

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::{HeadLimits, Violation, http1, proxy};
+use super::{HeadLimits, Violation, http1, proxy_protocol};
 
 /// What became of the bytes of one connection.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -30,7 +30,7 @@ pub fn requests(bytes: &[u8], piece: usize, limits: HeadLimits) -> Judged {
 pub fn proxy_header(bytes: &[u8]) -> Option<(Option<SocketAddr>, usize)> {
     let mut stream = Pieces { bytes, piece: 1 };
     let address = {
-        let reading = std::pin::pin!(proxy::read(&mut stream));
+        let reading = std::pin::pin!(proxy_protocol::read(&mut stream));
         match reading.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(read) => read.ok()?,
             Poll::Pending => return None,

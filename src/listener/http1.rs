@@ -1,9 +1,9 @@
 //! Serves one HTTP/1 connection: hyper reads and writes messages between the [`Gate`] and the
 //! handler; the driver here decides, after every step, whether the connection may go on.
 
-pub(super) mod exchange;
-mod gate;
-mod pace;
+pub(super) mod state;
+mod timeouts;
+mod validating_io;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -21,9 +21,9 @@ use hyper::service::Service;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, ReadBuf};
 
-use self::exchange::Exchange;
-use self::gate::Gate;
-use self::pace::{End, Pace};
+use self::state::Exchange;
+use self::timeouts::{End, Pace};
+use self::validating_io::Gate;
 use super::body::RequestBody;
 use super::connection::{Front, Life};
 use super::fuzzing::Judged;
@@ -31,7 +31,7 @@ use super::head::HeadLimits;
 use super::head::request::origin_form;
 use super::linger::{close, linger};
 use super::stream::Stream;
-use super::{Handler, Peer, refusal};
+use super::{Handler, Peer, raw_response};
 use crate::drain::{Follower, LastAnswer, Phase, Watch};
 use crate::metrics::ConnectionEnded;
 
@@ -71,7 +71,7 @@ pub(super) fn serve<H: Handler>(
             End::Refused => {
                 if let Some(fault) = exchange.fault() {
                     let answer = front.handler.refuse(&life.peer, &fault.violation);
-                    Box::pin(refusal::send(stream, answer, time)).await;
+                    Box::pin(raw_response::send(stream, answer, time)).await;
                 }
             }
         }

@@ -2,11 +2,11 @@
 //! the driver bounds what the connection as a whole may do: first request, header blocks, idle time,
 //! age, drains.
 
-mod answer;
-mod flood;
-mod frames;
-pub(super) mod multiplex;
-mod pace;
+mod control_frame_budget;
+mod frame_counter;
+mod response_body;
+pub(super) mod state;
+mod timeouts;
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,9 +22,9 @@ use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::{Duration, Instant, Sleep, timeout};
 
-use self::answer::Answer;
-use self::multiplex::{Multiplex, Progress, Watched};
-use self::pace::{Pace, Step};
+use self::response_body::Answer;
+use self::state::{Multiplex, Progress, Watched};
+use self::timeouts::{Pace, Step};
 use super::body::{Leftover, RequestBody};
 use super::connection::{Front, Life};
 use super::deadline::SendRate;

@@ -10,10 +10,9 @@ use rustls::server::{
 };
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, version};
-use x509_parser::extensions::GeneralName;
-use x509_parser::parse_x509_certificate;
 
 use crate::config::{ClientAuth, ListenerTls};
+use crate::tls::dns_names;
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
@@ -95,7 +94,7 @@ impl Certificates {
         let mut wildcard = HashMap::new();
         // Where two certificates are for one name, the earlier one is meant.
         for certificate in certificates.iter().rev() {
-            for name in names(certificate) {
+            for name in dns_names(certificate) {
                 match name.strip_prefix("*.") {
                     Some(parent) => wildcard.insert(parent.to_owned(), certificate.clone()),
                     None => exact.insert(name, certificate.clone()),
@@ -124,29 +123,6 @@ impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.find(hello.server_name()).clone())
     }
-}
-
-/// The DNS names of the leaf, in lower case. A leaf that cannot be read has none, and is served as
-/// the first certificate only.
-fn names(certificate: &CertifiedKey) -> Vec<String> {
-    let Some(leaf) = certificate.cert.first() else {
-        return Vec::new();
-    };
-    let Ok((_, leaf)) = parse_x509_certificate(leaf) else {
-        return Vec::new();
-    };
-    let Ok(Some(names)) = leaf.subject_alternative_name() else {
-        return Vec::new();
-    };
-    let dns = names
-        .value
-        .general_names
-        .iter()
-        .filter_map(|name| match name {
-            GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
-            _ => None,
-        });
-    dns.collect()
 }
 
 /// Two, as browsers and curl use; each costs an encryption.

@@ -5,12 +5,12 @@ use http::Method;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::answer::{Answer, FILE};
 use super::faults::Faults;
 use super::fields::{Field, Refusal, check};
-use super::play;
+use super::play_token;
 use super::presign::{Presigner, UrlStyle};
-use super::wishes::Wishes;
+use super::requested::Wishes;
+use super::response::{Answer, FILE};
 
 /// One interface.
 #[derive(Debug)]
@@ -88,7 +88,9 @@ impl Desk<'_> {
             }),
             Work::RequestPlay => message(body).and_then(|message| {
                 let name = named(&[FILE_NAME], &message)?;
-                Ok(success(&json!({"token": play::token(name, self.now)})))
+                Ok(success(
+                    &json!({"token": play_token::token(name, self.now)}),
+                ))
             }),
             Work::Upload => message(body).and_then(|message| {
                 check(&message, &[Field::text("data", usize::MAX)])?;
@@ -137,7 +139,7 @@ impl Desk<'_> {
             let refusal = Refusal::new("0300006", "wrong version, the current one is 2.0");
             return as_file(refused(&refusal));
         }
-        match play::file_name(value("st").unwrap_or_default(), self.now) {
+        match play_token::file_name(value("st").unwrap_or_default(), self.now) {
             Some(name) => send(&name),
             None => as_file(refused(&Refusal::new(
                 "010106",

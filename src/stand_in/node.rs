@@ -13,12 +13,12 @@ use hyper::body::Incoming;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use super::answer::{Answer, AnswerBody, Content, Pace};
 use super::faults::{Drawn, Fault, Faults};
 use super::head;
 use super::interfaces::{Desk, Interface, code_answer};
 use super::presign::{Presigner, UrlStyle};
 use super::record::{Received, Recorder};
+use super::response::{Answer, AnswerBody, Content, Pace};
 use super::wire::{self, Script};
 use crate::auth::{AuthError, Claim, Credential, Signable};
 

@@ -9,8 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-use super::answer::{Answer, Content};
 use super::faults::Fault;
+use super::response::{Answer, Content};
 
 /// What is written instead of an orderly answer.
 #[derive(Debug)]

@@ -10,8 +10,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::line::Second;
 use crate::metrics::AccessLogLines;
+
+mod format;
+
+use format::Second;
+pub(super) use format::{version, write};
 
 /// Where the log goes.
 #[derive(Clone, Debug, Eq, PartialEq)]

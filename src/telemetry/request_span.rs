@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use super::Record;
-use super::line::version;
+use super::access_log::version;
 use super::span::{Attributes, Kind, Span, method_name};
 use crate::metrics::{Answered, CacheVerdict};
 

@@ -9,15 +9,15 @@ use hyper::body::Incoming;
 use jiff::Timestamp;
 use tokio::time::{Duration, Instant};
 
-use super::answer::{self, Answer};
 use super::connect::connect;
-use super::outgoing;
+use super::failure_reason::{self, Why};
 use super::pool::Lease;
-use super::why::{self, Why};
+use super::request;
+use super::response::{self, Answer};
 use super::{Reading, Upstream};
-use crate::call::{Cause, Delivery};
 use crate::ccfs::Repeat;
 use crate::cluster::{Node, Pick};
+use crate::message::{Cause, Delivery};
 use crate::metrics::Retry;
 use crate::telemetry::TraceContext;
 
@@ -85,11 +85,11 @@ impl Upstream {
         let (response, lease) = self.exchange(delivery, pick.node(), progress).await?;
         let answer = match reading {
             Reading::Whole => {
-                answer::read_whole(response, lease, delivery, self.settings.max_answer).await
+                response::read_whole(response, lease, delivery, self.settings.max_answer).await
             }
             Reading::Stream => {
                 let rate = self.settings.min_receive_rate;
-                answer::read_start(response, lease, pick, delivery, rate).await
+                response::read_start(response, lease, pick, delivery, rate).await
             }
         };
         answer.map_err(|cause| Trouble {
@@ -109,7 +109,7 @@ impl Upstream {
         let mut stale = false;
         loop {
             let mut lease = self.checkout(delivery, node, stale, progress).await?;
-            let request = outgoing::request(delivery, node, progress.trace, now);
+            let request = request::request(delivery, node, progress.trace, now);
             let request = request.map_err(|error| {
                 tracing::error!(%error, "a request could not be signed");
                 not_sent(Cause::NoNode)
@@ -125,7 +125,7 @@ impl Upstream {
                 if lease.reused() {
                     continue;
                 }
-                progress.explain(why::of_http(&error.into_error()));
+                progress.explain(failure_reason::of_http(&error.into_error()));
                 return Err(Trouble {
                     free: true,
                     ..not_sent(Cause::Unreachable)
@@ -141,7 +141,7 @@ impl Upstream {
             }
             let error = error.into_error();
             tracing::debug!(node = %node.name(), %error, "a try failed");
-            progress.explain(why::of_http(&error));
+            progress.explain(failure_reason::of_http(&error));
             let cause = if error.is_parse() {
                 Cause::Garbage
             } else {

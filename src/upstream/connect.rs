@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::why::{self, Why};
+use super::failure_reason::{self, Why};
 use crate::cluster::{Node, PoolLimits, Settings, Slot};
 
 /// Connects to `node` within the connect deadline, or says why not. The connection ends when `slot` is closed, when
@@ -36,7 +36,7 @@ pub(super) async fn connect(
         Ok(Ok(sender)) => Ok(sender),
         Ok(Err(error)) => {
             tracing::debug!(node = %node.name(), %error, "no connection");
-            Err(why::of_io(&error))
+            Err(failure_reason::of_io(&error))
         }
         Err(_elapsed) => {
             tracing::debug!(node = %node.name(), "no connection in time");

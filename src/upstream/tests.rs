@@ -8,8 +8,8 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method};
 
 use super::*;
-use crate::call::{Authorization, Context, Delivery};
 use crate::ccfs::{self, Endpoint};
+use crate::message::{Authorization, Context, Delivery};
 use crate::metrics::{Metrics, Totals, Try};
 use crate::telemetry::TraceContext;
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use ccfs_gateway::cli::client::SignedRequest;
+use ccfs_gateway::client::SignedRequest;
 use rustls::client::Resumption;
 use rustls::crypto::aws_lc_rs::{self, kx_group};
 use rustls::pki_types::ServerName;

@@ -34,7 +34,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use asked::{Effort, asked};
-use ccfs_gateway::cli::client::SignedRequest;
+use ccfs_gateway::client::SignedRequest;
 use cpu::Cpus;
 use jiff::Timestamp;
 use load::{Dialer, Feed, Lane, Round};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ccfs_gateway::auth::{AccessKey, Credential, Secret};
-use ccfs_gateway::cli::client::{NAMES, RecordingQuery, SignedRequest};
+use ccfs_gateway::client::{NAMES, RecordingQuery, SignedRequest};
 use ccfs_gateway::stand_in::certificates::{Authority, Issued, NAMES as HOSTS, write_secret};
 use jiff::Timestamp;
 use tempfile::TempDir;

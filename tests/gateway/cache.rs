@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use ccfs_gateway::cli::client::Answer;
+use ccfs_gateway::client::Answer;
 use ccfs_gateway::stand_in::{Fault, When};
 
 use crate::page;

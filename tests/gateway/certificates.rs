@@ -7,7 +7,7 @@ use std::time::Duration;
 use ccfs_gateway::admin::Order;
 use ccfs_gateway::app::App;
 use ccfs_gateway::auth::{AccessKey, Credential, Secret};
-use ccfs_gateway::cli::client::{Client, NAMES, RecordingQuery, SignedRequest, Trust};
+use ccfs_gateway::client::{Client, NAMES, RecordingQuery, SignedRequest, Trust};
 use ccfs_gateway::config::Config;
 use ccfs_gateway::stand_in::certificates::{Authority, NAMES as HOSTS, write_secret};
 use jiff::Timestamp;

@@ -3,13 +3,13 @@
 
 mod descriptors;
 mod downgrade;
-mod early;
+mod early_response;
 mod fairness;
 mod floods;
-mod one_of_two;
-mod refusals;
+mod rejections;
 mod slow;
 mod smuggling;
+mod unresponsive_node;
 
 use std::time::Duration;
 

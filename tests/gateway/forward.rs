@@ -1,11 +1,11 @@
 //! The fields of requests and answers: what nodes see, and what clients see of nodes.
 
-use ccfs_gateway::cli::client::{NAMES, SignedRequest};
+use ccfs_gateway::client::{NAMES, SignedRequest};
 use ccfs_gateway::stand_in::{Fault, Received, When};
 use http::HeaderName;
 use jiff::Timestamp;
 
-use crate::expect::{answered, carries_what_all_do};
+use crate::assertions::{answered, carries_what_all_do};
 use crate::support::{SHANGHAI, Setup, World, credential, signed};
 
 fn values(got: &Received, name: &str) -> Vec<String> {

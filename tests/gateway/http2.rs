@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use ccfs_gateway::cli::client::{Client, NAMES, SignedRequest};
+use ccfs_gateway::client::{Client, NAMES, SignedRequest};
 use ccfs_gateway::stand_in::{Fault, When, files};
 use http::header::{AUTHORIZATION, HOST};
 use http::{HeaderName, Method};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::expect::{answered, refused};
+use crate::assertions::{answered, refused};
 use crate::support::{BERLIN, SHANGHAI, STRANGER, Setup, World, credential, signed};
 
 async fn world() -> World {

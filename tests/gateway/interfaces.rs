@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use ccfs_gateway::cli::client::{NAMES, SignedRequest};
+use ccfs_gateway::client::{NAMES, SignedRequest};
 use ccfs_gateway::stand_in::{Fault, When, files};
 use http::header::CONTENT_TYPE;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use crate::expect::{answered, carries_what_all_do, desc, refused};
+use crate::assertions::{answered, carries_what_all_do, desc, refused};
 use crate::support::{BERLIN, SHANGHAI, Setup, World, credential, signed};
 
 /// All that have an envelope, and a message that their node understands.

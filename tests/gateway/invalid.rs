@@ -1,10 +1,10 @@
 //! The validation table of the recording-URL request, row by row: code, member, and no node asked.
 
-use ccfs_gateway::cli::client::SignedRequest;
+use ccfs_gateway::client::SignedRequest;
 use serde_json::{Value, json};
 
-use crate::expect::{answered, desc, refused};
-use crate::refuse::RECORDING;
+use crate::assertions::{answered, desc, refused};
+use crate::errors::RECORDING;
 use crate::support::{BERLIN, SHANGHAI, World, signed};
 
 /// A right request of version 2.0 with one member changed; null stays, `()` goes.
@@ -22,11 +22,7 @@ pub(super) fn with(changes: &[(&str, Option<Value>)]) -> String {
     body.to_string()
 }
 
-async fn post(
-    world: &World,
-    body: impl Into<Vec<u8>>,
-    ak: &str,
-) -> ccfs_gateway::cli::client::Answer {
+async fn post(world: &World, body: impl Into<Vec<u8>>, ak: &str) -> ccfs_gateway::client::Answer {
     let url = format!("{}/CCFS/resource/ccfs/{RECORDING}", world.url());
     let request = SignedRequest::post(&url, body.into()).unwrap();
     world.send(&signed(request, ak)).await

@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 
 /// From the ground up; `cli` and `stand_in` are both commands, but only the first uses the second.
 const LAYERS: &[&[&str]] = &[
-    &["drain", "metrics", "telemetry", "presigned"],
+    &["drain", "metrics", "telemetry", "tls"],
     &["auth", "ccfs", "cluster"],
     &["config"],
-    &["call"],
-    &["cache", "flight", "limit", "shared", "upstream"],
+    &["message"],
+    &["cache", "limit", "shared_store", "upstream"],
     &["gateway"],
     &["listener", "admin"],
     &["app"],
     &["stand_in"],
+    &["client"],
     &["cli"],
 ];
 

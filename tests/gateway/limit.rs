@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ccfs_gateway::cli::client::{Answer, Client, SignedRequest, Trust};
+use ccfs_gateway::client::{Answer, Client, SignedRequest, Trust};
 use ccfs_gateway::stand_in::{Fault, When};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use ccfs_gateway::cli::client::{Client, ClientError, RecordingQuery, SignedRequest, Trust};
+use ccfs_gateway::client::{Client, ClientError, RecordingQuery, SignedRequest, Trust};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 

@@ -65,7 +65,7 @@ async fn invented_access_keys_are_not_remembered() {
         let invented = ccfs_gateway::auth::AccessKey::from(format!("invented-{n}").as_str());
         let secrets = credential("any").secrets().to_vec();
         let stranger = ccfs_gateway::auth::Credential::new(invented, secrets, true);
-        let names = ccfs_gateway::cli::client::NAMES;
+        let names = ccfs_gateway::client::NAMES;
         let request = process.recording("memory-1");
         let request = request.sign(&stranger, names, Timestamp::now()).unwrap();
         assert_eq!(client.send(&request).await.unwrap().status, 401);

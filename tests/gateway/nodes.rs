@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use ccfs_gateway::stand_in::{Fault, When, files};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::expect::{answered, carries_what_all_do, refused};
+use crate::assertions::{answered, carries_what_all_do, refused};
 use crate::forward::download;
 use crate::support::{SHANGHAI, Setup, World, eventually, signed};
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
-use ccfs_gateway::cli::client::{Answer, Client, RecordingQuery, SignedRequest};
+use ccfs_gateway::client::{Answer, Client, RecordingQuery, SignedRequest};
 
 use crate::page;
 use crate::support::{BEGIN, END, SHANGHAI, Setup, Site, eventually, signed, trusting};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ccfs_gateway::cli::client::SignedRequest;
+use ccfs_gateway::client::SignedRequest;
 
 use crate::cache::{MISS, STORED, ttl, verdict};
 use crate::fetch::{held, hold, release, spawn_asks};

@@ -1,13 +1,13 @@
 //! The decision table of the recording-URL request: what goes out, and under whose signature.
 
-use ccfs_gateway::cli::client::SignedRequest;
+use ccfs_gateway::client::SignedRequest;
 use ccfs_gateway::stand_in::Received;
 use http::HeaderName;
 use http::header::{AUTHORIZATION, HOST};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use crate::expect::{answered, refused};
+use crate::assertions::{answered, refused};
 use crate::support::{BERLIN, SHANGHAI, Setup, World, signed};
 
 use Out::{Refused, Same, Times};
@@ -94,7 +94,7 @@ pub(super) async fn check(world: &World, rows: &[Row<'_>]) {
         println!("{ak} {version} {begin} {end}: {out:?}");
         if let Refused(code, word) = out {
             refused(&answer, 200, "invalid-request", code);
-            let text = crate::expect::desc(&answer);
+            let text = crate::assertions::desc(&answer);
             assert!(text.contains(word), "{text}");
             world.nobody_was_asked();
             continue;

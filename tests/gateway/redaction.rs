@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use ccfs_gateway::cli::client::SignedRequest;
+use ccfs_gateway::client::SignedRequest;
 use ccfs_gateway::stand_in::certificates::write_secret;
 use ccfs_gateway::stand_in::{Fault, When};
 
@@ -35,7 +35,7 @@ fn signature(request: &SignedRequest) -> String {
 }
 
 /// The query of the URL in an answer.
-fn presigned(answer: &ccfs_gateway::cli::client::Answer) -> String {
+fn presigned(answer: &ccfs_gateway::client::Answer) -> String {
     let json = answer.json();
     let url = json["resultData"]["url"].as_str().unwrap();
     url.split("Signature=")

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use ccfs_gateway::cli::client::SignedRequest;
+use ccfs_gateway::client::SignedRequest;
 use ccfs_gateway::stand_in::certificates::write_secret;
 use ccfs_gateway::stand_in::{Fault, When};
 
@@ -86,7 +86,7 @@ async fn a_secret_that_goes_takes_the_entries_with_it_and_one_that_comes_does_no
     let other =
         ccfs_gateway::auth::Credential::new(SHANGHAI.into(), other.secrets().to_vec(), true);
     let by_other = |world: &World| {
-        let names = ccfs_gateway::cli::client::NAMES;
+        let names = ccfs_gateway::client::NAMES;
         let now = jiff::Timestamp::now();
         world
             .recording("rotate-1")

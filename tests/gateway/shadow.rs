@@ -3,7 +3,7 @@
 use http::header::CONTENT_TYPE;
 use serde_json::{Value, json};
 
-use crate::expect::refused;
+use crate::assertions::refused;
 use crate::invalid::with;
 use crate::support::{SHANGHAI, STRANGER, Setup, signed};
 

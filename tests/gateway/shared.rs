@@ -1,10 +1,10 @@
 //! §5 and §6: what replicas share, over a real store; and that nobody notices when it is away.
 //! `cargo test --test gateway shared:: -- --ignored`.
 
-mod away;
 mod hostile;
 mod redis;
 mod rules;
+mod unavailable;
 
 use std::sync::Arc;
 

@@ -1,12 +1,12 @@
 //! Who is believed: signatures that are wrong, old, doubled, over other things, or by another secret.
 
 use ccfs_gateway::auth::{AccessKey, Credential, Secret};
-use ccfs_gateway::cli::client::{Answer, NAMES};
+use ccfs_gateway::client::{Answer, NAMES};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::expect::{answered, refused};
+use crate::assertions::{answered, refused};
 use crate::support::{BERLIN, SHANGHAI, STRANGER, Setup, World, credential, secret, signed};
 
 pub(super) fn is_401(answer: &Answer) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ccfs_gateway::cli::client::Streaming;
+use ccfs_gateway::client::Streaming;
 use ccfs_gateway::stand_in::{Fault, When};
 use serde_json::json;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ccfs_gateway::admin::Order;
 use ccfs_gateway::app::{App, Bound, Report};
 use ccfs_gateway::auth::{AccessKey, Credential, Secret};
-use ccfs_gateway::cli::client::{Answer, Client, NAMES, RecordingQuery, SignedRequest, Trust};
+use ccfs_gateway::client::{Answer, Client, NAMES, RecordingQuery, SignedRequest, Trust};
 use ccfs_gateway::config::Config;
 use ccfs_gateway::stand_in::certificates::{Authority, NAMES as HOSTS, write_secret};
 use ccfs_gateway::stand_in::{Settings, StandIn, UrlStyle};

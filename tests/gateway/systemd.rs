@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use ccfs_gateway::cli::client::{Client, Trust};
+use ccfs_gateway::client::{Client, Trust};
 
 use crate::support::{SHANGHAI, World, read};
 use crate::traffic::{Load, Manner};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ccfs_gateway::cli::client::SignedRequest;
+use ccfs_gateway::client::SignedRequest;
 use ccfs_gateway::stand_in::{Fault, When};
 use http::HeaderName;
 

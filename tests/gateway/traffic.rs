@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use ccfs_gateway::cli::client::{Client, ClientError};
+use ccfs_gateway::client::{Client, ClientError};
 use tokio::task::JoinHandle;
 
 use crate::support::{BEGIN, END, signed};
@@ -63,14 +63,13 @@ impl Load {
                         }
                         // Every third one is new to the cache.
                         let id = format!("{}-{index}", n / 3);
-                        let query = ccfs_gateway::cli::client::RecordingQuery {
+                        let query = ccfs_gateway::client::RecordingQuery {
                             call_id: &id,
                             begin: BEGIN,
                             end: END,
                             version: Some("2.0"),
                         };
-                        let request =
-                            ccfs_gateway::cli::client::SignedRequest::recording(&url, &query);
+                        let request = ccfs_gateway::client::SignedRequest::recording(&url, &query);
                         match client.send(&signed(request.unwrap(), ak)).await {
                             Ok(answer) if answer.status == 200 => {
                                 answered.fetch_add(1, Ordering::Relaxed);

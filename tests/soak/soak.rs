@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use ccfs_gateway::cli::client::SignedRequest;
+use ccfs_gateway::client::SignedRequest;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
@@ -157,7 +157,7 @@ async fn run(gateway: &Process, target: &Target, time: Duration) -> Arc<Done> {
 }
 
 /// Asks for recordings, some of them again and again, with pauses.
-async fn ask(url: String, client: ccfs_gateway::cli::client::Client, seed: u64, done: Arc<Done>) {
+async fn ask(url: String, client: ccfs_gateway::client::Client, seed: u64, done: Arc<Done>) {
     let mut number = seed;
     while !done.over.load(Relaxed) {
         number = number
@@ -169,7 +169,7 @@ async fn ask(url: String, client: ccfs_gateway::cli::client::Client, seed: u64, 
         } else {
             choice % 100
         };
-        let query = ccfs_gateway::cli::client::RecordingQuery {
+        let query = ccfs_gateway::client::RecordingQuery {
             call_id: &call_id.to_string(),
             begin: support::BEGIN,
             end: support::END,
@@ -188,7 +188,7 @@ async fn ask(url: String, client: ccfs_gateway::cli::client::Client, seed: u64, 
 }
 
 /// Downloads; every second time it goes away in the middle.
-async fn download(url: String, client: ccfs_gateway::cli::client::Client, done: Arc<Done>) {
+async fn download(url: String, client: ccfs_gateway::client::Client, done: Arc<Done>) {
     let path = format!("{url}/CCFS/resource/ccfs/downloadRecord");
     let body = r#"{"request":{"version":"2.0"},"msgBody":{"fileName":"size-4194304.wav"}}"#;
     let mut whole = false;
@@ -210,7 +210,7 @@ async fn download(url: String, client: ccfs_gateway::cli::client::Client, done: 
 }
 
 /// Comes with invented keys and wrong signatures.
-async fn pretend(url: String, client: ccfs_gateway::cli::client::Client, done: Arc<Done>) {
+async fn pretend(url: String, client: ccfs_gateway::client::Client, done: Arc<Done>) {
     let path = format!("{url}/CCFS/resource/ccfs/getRecordFileUrlFromObs");
     while !done.over.load(Relaxed) {
         let request = SignedRequest::post(&path, "{}").unwrap();
@@ -259,7 +259,7 @@ async fn inundate(target: Target, done: Arc<Done>) {
 
 impl Process {
     /// A client of its own.
-    fn client(&self) -> ccfs_gateway::cli::client::Client {
+    fn client(&self) -> ccfs_gateway::client::Client {
         trusting(self.site.folder.path()).keeping(4)
     }
 }

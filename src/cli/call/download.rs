@@ -10,8 +10,8 @@ use anyhow::{Context, bail};
 use bytes::Bytes;
 use http::StatusCode;
 
-use super::super::client::{Answer, Client, ClientError, Streaming};
 use super::{is_file, partial, whole};
+use crate::client::{Answer, Client, ClientError, Streaming};
 
 /// What became of an answer.
 #[derive(Debug)]

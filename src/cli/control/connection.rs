@@ -17,7 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 use zeroize::Zeroizing;
 
 use super::Target;
-use crate::cli::client::Trust;
+use crate::client::Trust;
 
 /// An admin interface.
 pub(super) struct Admin {

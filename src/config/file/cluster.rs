@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::Key;
 use crate::cluster::{HostPolicy, Policy};
-use crate::config::place::At;
+use crate::config::spanned::At;
 use crate::config::units::Time;
 
 /// CC-FS nodes behind one service.

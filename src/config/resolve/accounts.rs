@@ -11,8 +11,8 @@ use super::{or, warn_if_open};
 use crate::auth::{AccessKey, Credential, Secret};
 use crate::ccfs::{Tenant, Versionless, parse_zone};
 use crate::config::file::{self, Named};
-use crate::config::place::At;
 use crate::config::report::Report;
+use crate::config::spanned::At;
 use crate::config::{Account, Rate};
 
 /// Accounts of both files, resolved one after the other.

@@ -16,8 +16,8 @@ use crate::cluster::{
 use crate::config::Account;
 use crate::config::file::{self, Named, Node};
 use crate::config::nearest::nearest;
-use crate::config::place::At;
 use crate::config::report::Report;
+use crate::config::spanned::At;
 use crate::config::units::Time;
 
 /// All clusters that can be resolved.

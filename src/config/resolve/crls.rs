@@ -14,8 +14,8 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::revocation_list::CertificateRevocationList;
 
 use crate::config::Crl;
-use crate::config::place::At;
 use crate::config::report::Report;
+use crate::config::spanned::At;
 
 /// The lists of `file`, for certificates of the `authorities`, which stand in `ca`.
 pub(super) fn read(

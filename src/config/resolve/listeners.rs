@@ -11,8 +11,8 @@ use super::tls::Material;
 use super::{crls, or, shared, warn_if_open};
 use crate::config::file::{self, File, Named};
 use crate::config::nearest::nearest;
-use crate::config::place::At;
 use crate::config::report::Report;
+use crate::config::spanned::At;
 use crate::config::{Admin, AdminToken, CertificateFiles, Config, Listener, ListenerTls};
 
 /// All listeners that can be resolved; none at all is an error.

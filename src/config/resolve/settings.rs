@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{KIB, MIB, MINUTE, SECOND, or, size_or, space_or, time_or, wait_or};
 use crate::config::file;
-use crate::config::place::At;
 use crate::config::report::Report;
+use crate::config::spanned::At;
 use crate::config::units::{Size, Time};
 use crate::config::{Cache, Limits, Rate, Server};
 

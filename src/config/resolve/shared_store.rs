@@ -6,8 +6,8 @@ use super::tls::Material;
 use super::{wait_or, warn_if_open};
 use crate::cluster::NodeAddress;
 use crate::config::file;
-use crate::config::place::At;
 use crate::config::report::Report;
+use crate::config::spanned::At;
 use crate::config::{Shared, SharedPem, SharedTls, StoreSecret};
 
 pub(super) fn resolve(

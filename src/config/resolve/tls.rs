@@ -12,10 +12,9 @@ use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore};
 
 use crate::config::file::{ClusterTls, Key};
-use crate::config::no_verification::NoVerification;
-use crate::config::place::At;
 use crate::config::report::Report;
-use crate::config::validity;
+use crate::config::spanned::At;
+use crate::tls::{NoVerification, validity};
 
 /// Reads TLS material. One for a whole configuration: the roots of the system are loaded once.
 pub(super) struct Material {

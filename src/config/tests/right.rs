@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::cluster::{HostPolicy, NodeAddress, Policy};
+use crate::tls::Validity;
 
 #[test]
 fn a_minimal_file_is_enough() {

@@ -7,15 +7,15 @@ use std::sync::Arc;
 use compact_str::CompactString;
 use http::request::Parts;
 
-use super::super::exchange::wall_clock;
-use super::super::replicas::{self, Replicas};
+use super::super::context::wall_clock;
+use super::super::shared_cache::{self, Replicas};
 use super::super::{Account, Exchange, Gateway, Snapshot};
 use crate::cache::{Held, Offered};
-use crate::call::{Authorization, CacheKey, Call, Delivery, Failure, Trail, WholeReply};
 use crate::ccfs::Verdict;
 use crate::limit::{Exceeded, Permit};
+use crate::message::{Authorization, CacheKey, Call, Delivery, Failure, Trail, WholeReply};
 use crate::metrics::{Limited, Refresh, Shard};
-use crate::shared::{Patience, Sought};
+use crate::shared_store::{Patience, Sought};
 
 /// What a fetch came to; shared with all who wait.
 #[derive(Clone, Debug)]
@@ -43,7 +43,7 @@ impl Gateway {
             let sought = Sought {
                 key: &fetch.key,
                 call_id,
-                longest: replicas::longest_wait(timeouts.overall),
+                longest: shared_cache::longest_wait(timeouts.overall),
             };
             if !fetch.no_cache
                 && !rules.is_off()
@@ -58,7 +58,7 @@ impl Gateway {
         }
         if let Some(account) = &fetch.charged
             && let Err((limiter, exceeded)) =
-                replicas::charge(account, replicas.as_mut(), metrics).await
+                shared_cache::charge(account, replicas.as_mut(), metrics).await
         {
             if let Some(replicas) = replicas {
                 replicas.leave(&fetch.key, None, metrics).await;

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::stand_in::answer::{Content, JSON};
+use crate::stand_in::response::{Content, JSON};
 
 fn ask(tail: &str, query: Option<&str>, body: &Value) -> Answer {
     ask_raw(tail, query, body.to_string().as_bytes())

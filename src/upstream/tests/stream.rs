@@ -4,7 +4,7 @@ use http_body_util::BodyExt;
 
 use super::toy::{Act, BUSY, Toy, cluster, json, settings};
 use super::*;
-use crate::call::BodyError;
+use crate::message::BodyError;
 
 #[tokio::test]
 async fn a_large_answer_flows_and_its_connection_is_used_again() {

@@ -6,12 +6,12 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use ccfs_gateway::auth::{Claim, Credential, Signable};
+use ccfs_gateway::ccfs::presigned_url;
 use ccfs_gateway::ccfs::{Endpoint, Lookup, Tenant, find, parse_zone};
-use ccfs_gateway::cli::client::{RECORDING_PATH, SignedRequest};
+use ccfs_gateway::client::{RECORDING_PATH, SignedRequest};
 use ccfs_gateway::config::Config;
 use ccfs_gateway::gateway::Snapshot;
 use ccfs_gateway::listener::{HeadLimits, fuzzing};
-use ccfs_gateway::presigned;
 use divan::Bencher;
 use http::Method;
 use jiff::Timestamp;
@@ -88,7 +88,7 @@ fn read_the_expiry(bencher: Bencher<'_, '_>, name: &str) {
         .iter()
         .find(|sample| sample["name"] == name);
     let url = sample.unwrap()["url"].as_str().unwrap();
-    bencher.bench_local(|| presigned::expires_at(black_box(url)).unwrap());
+    bencher.bench_local(|| presigned_url::expires_at(black_box(url)).unwrap());
 }
 
 /// Is this a legal request, head and framing? With the copy of what is passed on.

@@ -1,0 +1,146 @@
+//! From configuration to what a listener needs: TLS, limits, trusted proxies.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use rustls::ServerConfig;
+use rustls::server::ProducesTickets;
+
+use super::handler::Adapter;
+use super::workers::Worker;
+use crate::admin::Admin;
+use crate::config;
+use crate::drain::{self, Trigger};
+use crate::listener::{self, CapLimits, Front, HeadLimits, Http2Settings, Settings, TlsError};
+use crate::metrics::Shard;
+
+/// How the connections of one listener are served, on each worker.
+#[derive(Debug)]
+pub(super) struct Serving {
+    /// One for each worker, in their order.
+    pub(super) fronts: Vec<Arc<Front<Adapter>>>,
+    /// Ends the connections that are served under this listener's name.
+    pub(super) connections: Arc<Trigger>,
+    proxies: Vec<IpNet>,
+}
+
+impl Serving {
+    /// For one generation of the configuration.
+    pub(super) fn new(
+        name: &Arc<str>,
+        listener: &config::Listener,
+        limits: &config::Limits,
+        tickets: &Tickets,
+        workers: &[Worker],
+    ) -> Result<Self, TlsError> {
+        let tls = tickets.server_config(&listener.tls)?;
+        let settings = Arc::new(settings(limits));
+        let front = |worker: &Worker| {
+            Arc::new(Front {
+                listener: name.clone(),
+                tls: Some(tls.clone()),
+                handler: worker.adapter.clone(),
+                settings: settings.clone(),
+                metrics: worker.metrics.clone(),
+            })
+        };
+        Ok(Self {
+            fronts: workers.iter().map(front).collect(),
+            connections: Arc::new(drain::channel().0),
+            proxies: listener.proxy_protocol.clone(),
+        })
+    }
+
+    /// The same, with the connections of `before`: they are still one listener's.
+    pub(super) fn after(self, before: &Self) -> Self {
+        Self {
+            connections: before.connections.clone(),
+            ..self
+        }
+    }
+
+    /// Does a PROXY header come first from there?
+    pub(super) fn trusts(&self, address: IpAddr) -> bool {
+        self.proxies
+            .iter()
+            .any(|network| network.contains(&address))
+    }
+}
+
+/// For the admin interface.
+pub(super) fn admin_front(
+    admin: Arc<Admin>,
+    tls: Option<Arc<ServerConfig>>,
+    limits: &config::Limits,
+    metrics: Arc<Shard>,
+) -> Front<Admin> {
+    Front {
+        listener: "admin".into(),
+        tls,
+        handler: admin,
+        settings: Arc::new(settings(limits)),
+        metrics,
+    }
+}
+
+fn settings(limits: &config::Limits) -> Settings {
+    Settings {
+        head: HeadLimits {
+            size: limits.max_header_size,
+            fields: limits.max_header_fields,
+        },
+        handshake_timeout: limits.handshake_timeout,
+        header_timeout: limits.header_timeout,
+        idle_timeout: limits.idle_timeout,
+        max_connection_age: limits.max_connection_age,
+        min_send_rate: limits.min_send_rate,
+        send_rate_window: limits.send_rate_window,
+        max_discarded: limits.max_discarded,
+        linger_timeout: limits.linger_timeout,
+        http2: Http2Settings {
+            max_concurrent_streams: limits.max_concurrent_streams,
+            max_resets: limits.http2_max_resets,
+            stream_window: limits.http2_stream_window,
+            connection_window: limits.http2_connection_window,
+            ping_interval: limits.http2_ping_interval,
+            goaway_timeout: limits.http2_goaway_timeout,
+        },
+    }
+}
+
+/// The one source of session tickets: sessions survive reloads.
+#[derive(Debug)]
+pub(super) struct Tickets(Arc<dyn ProducesTickets>);
+
+impl Tickets {
+    pub(super) fn new() -> Result<Self, rustls::Error> {
+        Ok(Self(rustls::crypto::aws_lc_rs::Ticketer::new()?))
+    }
+
+    /// TLS of a listener.
+    pub(super) fn server_config(
+        &self,
+        tls: &config::ListenerTls,
+    ) -> Result<Arc<ServerConfig>, TlsError> {
+        listener::server_config(tls, self.0.clone())
+    }
+}
+
+/// Caps of all listeners together.
+pub(super) fn cap_limits(limits: &config::Limits) -> CapLimits {
+    CapLimits {
+        connections: limits.max_connections,
+        per_address: limits.max_connections_per_address,
+        handshakes: limits.max_handshakes,
+    }
+}
+
+/// Caps of the admin interface: few people, some scrapers.
+pub(super) fn admin_caps() -> CapLimits {
+    CapLimits {
+        connections: 256,
+        per_address: 256,
+        handshakes: 64,
+    }
+}

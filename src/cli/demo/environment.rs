@@ -1,0 +1,226 @@
+//! What the demo plays on: files in a temporary folder, three stand-in nodes, the gateway.
+
+use std::fmt::Write;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use jiff::Timestamp;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::files::{self, ACCESS_KEYS, AUTHORITY};
+use crate::admin::Order;
+use crate::app::{App, Bound, Report, StartError};
+use crate::auth::{AccessKey, Credential, Secret};
+use crate::client::{Client, Trust};
+use crate::config::Config;
+use crate::stand_in::{self, StandIn, certificates};
+
+/// Everything that runs; gone, with its files, when dropped.
+#[derive(Debug)]
+pub(super) struct World {
+    folder: TempDir,
+    /// The three nodes.
+    pub(super) nodes: Vec<StandIn>,
+    /// The accounts, in the order of [`ACCESS_KEYS`].
+    pub(super) accounts: Vec<Arc<Credential>>,
+    /// Trusts the gateway.
+    pub(super) client: Client,
+    bound: Bound,
+    orders: mpsc::Sender<Order>,
+    gateway: JoinHandle<Report>,
+}
+
+impl World {
+    /// Starts it. Without a port 28443 is taken, or a free one if somebody else has that.
+    pub(super) async fn start(port: Option<u16>) -> anyhow::Result<Self> {
+        let folder = tempfile::Builder::new()
+            .prefix("ccfs-gateway-demo-")
+            .tempdir()?;
+        files::write(folder.path())?;
+        let mut accounts = Vec::new();
+        for access_key in ACCESS_KEYS {
+            let secret = std::fs::read(folder.path().join("secrets").join(access_key))?;
+            let access_key = AccessKey::from(access_key);
+            accounts.push(Arc::new(Credential::new(
+                access_key,
+                vec![Secret::new(secret)],
+                true,
+            )));
+        }
+        let mut nodes = Vec::new();
+        for _ in 0..3 {
+            let chain = CertificateDer::pem_file_iter(folder.path().join("tls/node.pem"))?
+                .collect::<Result<_, _>>()?;
+            let key = PrivateKeyDer::from_pem_file(folder.path().join("tls/node.key"))?;
+            let tls = certificates::server_config(chain, key)?;
+            let settings = stand_in::Settings::new(tls, accounts.clone());
+            nodes.push(StandIn::start(settings).await?);
+        }
+        let path = folder.path().join("gateway.toml");
+        let app = bind(port, &path, &nodes)?;
+        let (bound, orders) = (app.bound(), app.orders());
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "ends with `World::end`, or the process"
+        )]
+        let gateway = tokio::spawn(app.run());
+        let client =
+            Client::new(&Trust::file(&folder.path().join("tls").join(AUTHORITY))?)?.keeping(32);
+        Ok(Self {
+            folder,
+            nodes,
+            accounts,
+            client,
+            bound,
+            orders,
+            gateway,
+        })
+    }
+
+    /// The gateway's URL.
+    pub(super) fn url(&self) -> String {
+        format!("https://{}", self.address())
+    }
+
+    /// All requests that all nodes have had for the recording URL.
+    pub(super) fn fetched(&self) -> u64 {
+        self.nodes
+            .iter()
+            .map(|node| node.count("getRecordFileUrlFromObs"))
+            .sum()
+    }
+
+    /// What runs, in one line each.
+    pub(super) fn introduction(&self) -> String {
+        let nodes: Vec<_> = self
+            .nodes
+            .iter()
+            .map(|node| node.address().to_string())
+            .collect();
+        format!(
+            "ccfs-gateway on {}  ->  stand-in CC-FS nodes {}\n\
+             ak {} is a tenant in Asia/Shanghai, ak {} in Europe/Berlin",
+            self.url(),
+            nodes.join(", "),
+            ACCESS_KEYS[0],
+            ACCESS_KEYS[1],
+        )
+    }
+
+    /// What to try now.
+    pub(super) fn invitation(&self) -> String {
+        let folder = self.folder.path().display();
+        let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("ccfs-gateway"));
+        let here = std::env::current_dir().unwrap_or_default();
+        let program = program.strip_prefix(&here).unwrap_or(&program).display();
+        let ak = ACCESS_KEYS[0];
+        let mut text = String::new();
+        if let Some(admin) = self.bound.admin {
+            let _ = writeln!(text, "look: http://{admin}/  (also /status and /metrics)");
+        }
+        let _ = write!(
+            text,
+            "ask yourself (twice, to see the cache):\n\n  \
+             {program} call {} --ca {folder}/tls/{AUTHORITY} --ak {ak} \\\n    \
+             --sk-file {folder}/secrets/{ak} --call-id 1637742300-99 \\\n    \
+             --begin '2021-11-24 16:25:03' --end '2021-11-24 17:25:11'\n\nCtrl-C ends.",
+            self.url(),
+        );
+        text
+    }
+
+    /// Ends the gateway in order.
+    pub(super) async fn end(self, order: Order) {
+        // Either may have ended before.
+        let _ = self.orders.send(order).await;
+        let _ = self.gateway.await;
+    }
+
+    fn address(&self) -> SocketAddr {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT));
+        self.bound.listeners.values().next().copied().unwrap_or(any)
+    }
+}
+
+/// The clock that requests are signed by.
+#[expect(clippy::disallowed_methods, reason = "the demo's client signs now")]
+pub(super) fn now() -> Timestamp {
+    Timestamp::now()
+}
+
+/// Binds the gateway, with any free port for one of its own that somebody else has. `port` was asked
+/// for, and is not exchanged.
+fn bind(port: Option<u16>, path: &Path, nodes: &[StandIn]) -> anyhow::Result<App> {
+    let mut ports = [port.unwrap_or(DEFAULT_PORT), ADMIN_PORT];
+    loop {
+        std::fs::write(path, configuration(ports, nodes)?)?;
+        let (config, _) = match Config::load(path) {
+            Ok(loaded) => loaded,
+            Err(diagnosis) => bail!("the demo's own configuration is wrong:\n{diagnosis}"),
+        };
+        match App::bind(config, Some(path.to_owned())) {
+            Err(StartError::Bind { address, error, .. })
+                if error.kind() == io::ErrorKind::AddrInUse
+                    && address.port() != 0
+                    && Some(address.port()) != port =>
+            {
+                let taken = ports.iter_mut().filter(|port| **port == address.port());
+                taken.for_each(|port| *port = 0);
+            }
+            bound => return Ok(bound?),
+        }
+    }
+}
+
+fn configuration([port, admin]: [u16; 2], nodes: &[StandIn]) -> anyhow::Result<String> {
+    let nodes: Vec<_> = nodes
+        .iter()
+        .map(|node| format!("{:?}", node.url()))
+        .collect();
+    let [shanghai, berlin] = ACCESS_KEYS;
+    let mut text = String::new();
+    write!(
+        text,
+        r#"
+[listeners.ccfs]
+bind = "127.0.0.1:{port}"
+cluster = "ccfs"
+tls = {{ certificate = "tls/gateway.pem", private_key = "tls/gateway.key" }}
+
+[clusters.ccfs]
+nodes = [{nodes}]
+tls = {{ ca = "tls/ccfs-ca.pem" }}
+
+[access_keys.{shanghai}]
+secret_key_file = "secrets/{shanghai}"
+time_zone = "Asia/Shanghai"
+
+[access_keys.{berlin}]
+secret_key_file = "secrets/{berlin}"
+time_zone = "Europe/Berlin"
+versionless = "utc"
+rate_limit = {{ per_second = 1, burst = 2 }}
+
+[admin]
+bind = "127.0.0.1:{admin}"
+
+[telemetry]
+log_level = "error"
+access_log = "off"
+"#,
+        nodes = nodes.join(", ")
+    )
+    .context("the configuration cannot be written")?;
+    Ok(text)
+}
+
+const DEFAULT_PORT: u16 = 28443;
+
+const ADMIN_PORT: u16 = 9901;

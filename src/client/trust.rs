@@ -1,0 +1,65 @@
+//! Whom a client takes for the server.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+
+use super::ClientError;
+use crate::tls::NoVerification;
+
+/// Whom a client takes for the server.
+#[derive(Clone, Debug)]
+pub enum Trust {
+    /// Anybody: the connection is encrypted, nobody knows to whom.
+    Anybody,
+    /// Whoever has a certificate for the name from one of these authorities.
+    Roots(RootCertStore),
+}
+
+impl Trust {
+    /// The authorities of a PEM file.
+    pub fn file(path: &Path) -> Result<Self, ClientError> {
+        let problem = |error: &dyn std::fmt::Display| {
+            ClientError::Trust(format!("{}: {error}", path.display()))
+        };
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_file_iter(path).map_err(|error| problem(&error))? {
+            let certificate = certificate.map_err(|error| problem(&error))?;
+            roots.add(certificate).map_err(|error| problem(&error))?;
+        }
+        if roots.is_empty() {
+            return Err(problem(&"no certificate in it"));
+        }
+        Ok(Self::Roots(roots))
+    }
+
+    /// The authorities that this machine trusts.
+    pub fn system() -> Self {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        Self::Roots(roots)
+    }
+
+    /// A client configuration for HTTP/1.1.
+    pub fn client_config(&self) -> Result<Arc<ClientConfig>, ClientError> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| ClientError::Trust(error.to_string()))?;
+        let mut config = match self {
+            Self::Anybody => builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(NoVerification::new(provider)))
+                .with_no_client_auth(),
+            Self::Roots(roots) => builder
+                .with_root_certificates(roots.clone())
+                .with_no_client_auth(),
+        };
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Arc::new(config))
+    }
+}

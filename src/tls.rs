@@ -1,0 +1,8 @@
+//! TLS knowledge that several layers share: what a certificate says about itself, and the verifier
+//! behind `insecure_skip_verify`. No dependencies inside the crate.
+
+mod certificate;
+mod no_verification;
+
+pub use certificate::{Validity, dns_names, names, validity};
+pub(crate) use no_verification::NoVerification;

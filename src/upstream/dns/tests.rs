@@ -1,0 +1,214 @@
+//! A name server of our own on a free port, and what the answers make of a cluster.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::net::UdpSocket;
+use tokio::task::JoinSet;
+
+use super::*;
+use crate::upstream::health_check::watch;
+use crate::upstream::tests::toy::settings;
+use crate::upstream::tests::until;
+
+/// What the server says to a question for addresses of IPv4; to others it says "none".
+#[derive(Clone, Debug)]
+enum Says {
+    Addresses(Vec<Ipv4Addr>, u32),
+    Failure,
+    NoSuchName,
+    Nothing,
+}
+
+/// A name server. Ends with its last handle.
+struct Server {
+    address: SocketAddr,
+    says: Arc<Mutex<Says>>,
+    asked: Arc<AtomicUsize>,
+    _task: JoinSet<()>,
+}
+
+impl Server {
+    async fn start(says: Says) -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let says = Arc::new(Mutex::new(says));
+        let asked = Arc::new(AtomicUsize::new(0));
+        let (said, counter) = (says.clone(), asked.clone());
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            let mut question = [0; 512];
+            loop {
+                let (length, from) = socket.recv_from(&mut question).await.unwrap();
+                let says = said.lock().unwrap().clone();
+                counter.fetch_add(1, Ordering::SeqCst);
+                if let Some(answer) = answer(&question[..length], &says) {
+                    socket.send_to(&answer, from).await.unwrap();
+                }
+            }
+        });
+        Self {
+            address,
+            says,
+            asked,
+            _task: task,
+        }
+    }
+
+    fn say(&self, says: Says) {
+        *self.says.lock().unwrap() = says;
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    fn servers(&self) -> Servers {
+        Servers::These(vec![self.address])
+    }
+}
+
+/// RFC 1035, section 4: the question comes back, with records that point to its name.
+fn answer(question: &[u8], says: &Says) -> Option<Vec<u8>> {
+    let name = question[12..].iter().position(|&byte| byte == 0)? + 13;
+    let kind = question[name + 1];
+    let (code, addresses, life) = match says {
+        Says::Nothing => return None,
+        Says::Failure => (2, &[][..], 0),
+        Says::NoSuchName => (3, &[][..], 0),
+        Says::Addresses(addresses, life) if kind == 1 => (0, &addresses[..], *life),
+        Says::Addresses(..) => (0, &[][..], 0),
+    };
+    let mut answer = question[..2].to_vec();
+    answer.extend([
+        0x81,
+        0x80 | code,
+        0,
+        1,
+        0,
+        addresses.len() as u8,
+        0,
+        0,
+        0,
+        0,
+    ]);
+    answer.extend(&question[12..name + 4]);
+    for address in addresses {
+        answer.extend([0xc0, 12, 0, 1, 0, 1]);
+        answer.extend(life.to_be_bytes());
+        answer.extend([0, 4]);
+        answer.extend(address.octets());
+    }
+    Some(answer)
+}
+
+fn addresses_of(cluster: &Cluster) -> Vec<String> {
+    let mut found: Vec<_> = cluster
+        .nodes_now()
+        .iter()
+        .map(|node| node.socket().ip().to_string())
+        .collect();
+    found.sort_unstable();
+    found
+}
+
+fn named(host: &str) -> Arc<Cluster> {
+    let mut settings = settings(&["127.0.0.1:8443".parse().unwrap()]);
+    settings.nodes[0].address.host = host.into();
+    Cluster::new(settings)
+}
+
+fn ips(of: &[u8]) -> Vec<Ipv4Addr> {
+    of.iter()
+        .map(|&last| Ipv4Addr::new(10, 0, 0, last))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_name_is_asked_again_when_its_time_is_over_and_the_last_good_answer_stays() {
+    let server = Server::start(Says::Failure).await;
+    let cluster = named("nodes.test");
+    let watching = watch(cluster.clone(), None, server.servers());
+    let story = async {
+        until("it was asked", || server.asked() > 0).await;
+        assert!(addresses_of(&cluster).is_empty(), "no DNS, and it started");
+        server.say(Says::Addresses(ips(&[1, 2]), 1));
+        until("all addresses", || addresses_of(&cluster).len() == 2).await;
+        assert_eq!(addresses_of(&cluster), ["10.0.0.1", "10.0.0.2"]);
+        let kept = cluster.nodes_now();
+        server.say(Says::Addresses(ips(&[2, 3]), 1));
+        until("others", || {
+            addresses_of(&cluster) == ["10.0.0.2", "10.0.0.3"]
+        })
+        .await;
+        let again = cluster.nodes_now();
+        assert!(again.iter().any(|node| node.id() == kept[1].id()));
+        for bad in [Says::Failure, Says::NoSuchName, Says::Addresses(vec![], 1)] {
+            server.say(bad);
+            let before = server.asked();
+            until("asked again", || server.asked() > before + 1).await;
+            assert_eq!(addresses_of(&cluster), ["10.0.0.2", "10.0.0.3"]);
+        }
+        server.say(Says::Addresses(ips(&[4]), 3600));
+        until("good again", || addresses_of(&cluster) == ["10.0.0.4"]).await;
+    };
+    tokio::select! {
+        () = story => {}
+        () = watching => unreachable!("it never ends"),
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_was_never_resolved_is_shown_with_its_cause() {
+    let server = Server::start(Says::NoSuchName).await;
+    let cluster = named("nodes.test");
+    let shown = || {
+        let node = cluster.nodes(now()).remove(0);
+        let cause = node.last_cause.as_deref().unwrap_or_default().to_owned();
+        (node.state.as_str(), cause)
+    };
+    let story = async {
+        let unknown = "no such name in DNS (NXDOMAIN)".to_owned();
+        until("its cause", || shown() == ("unresolved", unknown.clone())).await;
+        server.say(Says::Addresses(ips(&[1]), 3600));
+        until("it is there", || shown() == ("up", String::new())).await;
+        assert_eq!(cluster.nodes(now()).len(), 1);
+    };
+    tokio::select! {
+        () = story => {}
+        () = watch(cluster.clone(), None, server.servers()) => unreachable!("it never ends"),
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_silent_is_no_answer() {
+    let server = Server::start(Says::Nothing).await;
+    let address = NodeAddress {
+        host: "nodes.test".into(),
+        port: 1,
+    };
+    let servers = server.servers();
+    let asking = timeout(Duration::from_millis(200), look_up(&address, &servers));
+    assert!(asking.await.is_err(), "still waiting");
+    assert!(server.asked() > 0);
+}
+
+#[tokio::test]
+async fn the_hosts_file_and_localhost_need_no_server() {
+    let nobody = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let servers = Servers::These(vec![nobody.local_addr().unwrap()]);
+    let address = NodeAddress {
+        host: "localhost".into(),
+        port: 1,
+    };
+    let found = look_up(&address, &servers).await.unwrap();
+    assert_eq!(found.addresses, [IpAddr::from([127, 0, 0, 1])]);
+    assert_eq!(found.again, LONGEST, "it is looked into again");
+}
+
+#[test]
+fn an_answer_is_good_for_a_second_to_a_minute() {
+    let now = tokio::time::Instant::now().into_std();
+    let life = |seconds| life(now + Duration::from_secs(seconds), now).as_secs();
+    assert_eq!([life(0), life(7), life(86_400)], [1, 7, 60]);
+}

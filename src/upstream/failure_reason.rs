@@ -1,0 +1,187 @@
+//! Why a node failed, in plain words, for the log and the admin interface. Nothing in them comes from
+//! a request or from the body of an answer.
+
+use std::borrow::Cow;
+use std::error::Error;
+use std::io;
+use std::time::Duration;
+
+use http::StatusCode;
+use rustls::CertificateError;
+
+use crate::ccfs::Json;
+use crate::message::Cause;
+
+/// A reason in plain words.
+pub(super) type Why = Cow<'static, str>;
+
+/// Why there is no connection, or none any more.
+pub(super) fn of_io(error: &io::Error) -> Why {
+    let inner = error.get_ref();
+    if let Some(tls) = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        return of_tls(tls);
+    }
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connection refused".into(),
+        io::ErrorKind::ConnectionReset => "connection reset".into(),
+        io::ErrorKind::HostUnreachable => "no route to the host".into(),
+        io::ErrorKind::NetworkUnreachable => "no route to the network".into(),
+        io::ErrorKind::TimedOut => "connection timed out".into(),
+        io::ErrorKind::UnexpectedEof => "connection closed in the TLS handshake".into(),
+        _ => error.to_string().into(),
+    }
+}
+
+/// Why HTTP on a connection failed.
+pub(super) fn of_http(error: &hyper::Error) -> Why {
+    let mut source = error.source();
+    while let Some(inner) = source {
+        if let Some(io) = inner.downcast_ref::<io::Error>() {
+            return of_io(io);
+        }
+        source = inner.source();
+    }
+    if error.is_parse() {
+        format!("bad HTTP: {error}").into()
+    } else if error.is_incomplete_message() {
+        "connection closed before the answer".into()
+    } else {
+        error.to_string().into()
+    }
+}
+
+/// Why an answer speaks against its node.
+pub(super) fn of_answer(status: StatusCode, json: Option<&Json>) -> Why {
+    let code = json.and_then(|json| json.result_code.as_deref());
+    match code.filter(|_| status == StatusCode::OK) {
+        // A node may write anything there.
+        Some(code) => {
+            let code: String = code.chars().take(LONGEST_CODE).collect();
+            format!("resultCode {code:?}").into()
+        }
+        None => format!("status {}", status.as_u16()).into(),
+    }
+}
+
+/// What is known where nothing was noted.
+pub(super) fn of_cause(cause: Cause, waited: Duration) -> Why {
+    match cause {
+        Cause::Broken => "connection closed inside the answer".into(),
+        Cause::Garbage => "the answer was no JSON object, cut, or larger than max_answer".into(),
+        Cause::NoNode => "no connection was free".into(),
+        Cause::Timeout => format!("no answer in {waited:.1?}").into(),
+        Cause::Unreachable => "no connection".into(),
+    }
+}
+
+fn of_tls(error: &rustls::Error) -> Why {
+    match error {
+        rustls::Error::InvalidCertificate(wrong) => of_certificate(wrong),
+        rustls::Error::AlertReceived(alert) => {
+            format!("TLS refused by the node: alert {alert:?}").into()
+        }
+        rustls::Error::InvalidMessage(_) => "what answers does not speak TLS".into(),
+        rustls::Error::PeerIncompatible(reason) => {
+            format!("no TLS that both sides speak: {reason:?}").into()
+        }
+        other => format!("TLS: {other}").into(),
+    }
+}
+
+fn of_certificate(wrong: &CertificateError) -> Why {
+    match wrong {
+        CertificateError::UnknownIssuer => {
+            "certificate not trusted: signed by no authority in ca".into()
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "certificate not trusted: expired".into()
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "certificate not trusted: not yet valid".into()
+        }
+        CertificateError::NotValidForName => {
+            "certificate not trusted: it is for another name".into()
+        }
+        CertificateError::NotValidForNameContext {
+            expected,
+            presented,
+        } => format!(
+            "certificate not trusted: it is for {}, not for {}",
+            names(presented),
+            expected.to_str()
+        )
+        .into(),
+        other => format!("certificate not trusted: {other}").into(),
+    }
+}
+
+/// `DnsName("a.example")` as rustls presents it; the first few are enough to see what it is.
+fn names(presented: &[String]) -> String {
+    let names = presented.iter().take(MOST_NAMES).map(|name| {
+        let inside = name.split_once('(').map_or(name.as_str(), |(_, rest)| rest);
+        let name = inside.trim_end_matches(')').trim_matches('"');
+        name.chars().take(LONGEST_NAME).collect::<String>()
+    });
+    let names: Vec<_> = names.collect();
+    match names.len() {
+        0 => "no name".to_owned(),
+        _ if presented.len() > MOST_NAMES => format!("{} and others", names.join(", ")),
+        _ => names.join(", "),
+    }
+}
+
+/// CC-FS has codes of seven digits.
+const LONGEST_CODE: usize = 16;
+
+/// RFC 1035, 2.3.4.
+const LONGEST_NAME: usize = 255;
+
+const MOST_NAMES: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_are_told_in_plain_words() {
+        let tls = |error: rustls::Error| of_io(&io::Error::new(io::ErrorKind::InvalidData, error));
+        let name = CertificateError::NotValidForNameContext {
+            expected: "node.test".try_into().unwrap(),
+            presented: vec!["DnsName(\"other.test\")".to_owned()],
+        };
+        for (told, expected) in [
+            (
+                of_io(&io::ErrorKind::ConnectionRefused.into()),
+                "connection refused",
+            ),
+            (
+                tls(CertificateError::UnknownIssuer.into()),
+                "certificate not trusted: signed by no authority in ca",
+            ),
+            (
+                tls(CertificateError::Expired.into()),
+                "certificate not trusted: expired",
+            ),
+            (
+                tls(name.into()),
+                "certificate not trusted: it is for other.test, not for node.test",
+            ),
+            (
+                tls(rustls::Error::AlertReceived(
+                    rustls::AlertDescription::HandshakeFailure,
+                )),
+                "TLS refused by the node: alert HandshakeFailure",
+            ),
+            (
+                of_cause(Cause::Timeout, Duration::from_secs(8)),
+                "no answer in 8.0s",
+            ),
+            (
+                of_answer(StatusCode::SERVICE_UNAVAILABLE, None),
+                "status 503",
+            ),
+        ] {
+            assert_eq!(told, expected);
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Watches a cluster in the background: asks DNS where its nodes are, and the nodes whether they
+//! live.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue};
+use http::{HeaderMap, Method, Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Full, Limited};
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::Notify;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::connect::connect;
+use super::dns::{self, Servers};
+use super::failure_reason::{self, Why};
+use super::report;
+use crate::auth::{self, Credential, Signable};
+use crate::ccfs::Json;
+use crate::cluster::{Cluster, Fault, HealthCheck, Node, NodeId, Outcome, SignedCheck, Slot};
+
+/// Watches `cluster` for as long as it is polled; whoever drops it ends all of it. `credential`
+/// belongs to the ak of a signed check, and is not needed without one.
+pub async fn watch_cluster(cluster: Arc<Cluster>, credential: Option<Arc<Credential>>) {
+    watch(cluster, credential, Servers::OfTheSystem).await;
+}
+
+/// The same, with other name servers.
+pub(super) async fn watch(
+    cluster: Arc<Cluster>,
+    credential: Option<Arc<Credential>>,
+    servers: Servers,
+) {
+    let changed = Arc::new(Notify::new());
+    let mut tasks = JoinSet::new();
+    for address in cluster.names().cloned() {
+        let (servers, changed) = (servers.clone(), changed.clone());
+        tasks.spawn(dns::follow(cluster.clone(), address, servers, changed));
+    }
+    let mut checks: HashMap<NodeId, AbortHandle> = HashMap::new();
+    loop {
+        if let Some(check) = &cluster.settings().health_check {
+            let nodes = cluster.nodes_now();
+            checks.retain(|id, task| {
+                let stays = nodes.iter().any(|node| node.id() == *id);
+                if !stays {
+                    task.abort();
+                }
+                stays
+            });
+            for node in nodes {
+                checks.entry(node.id()).or_insert_with(|| {
+                    let (cluster, credential) = (cluster.clone(), credential.clone());
+                    tasks.spawn(check_node(cluster, check.clone(), node, credential))
+                });
+            }
+        }
+        while tasks.try_join_next().is_some() {}
+        // Never, where all nodes are given by address: they stay who they are.
+        changed.notified().await;
+    }
+}
+
+/// Checks one node again and again; the first time soon, so that a dead one is known early.
+async fn check_node(
+    cluster: Arc<Cluster>,
+    check: HealthCheck,
+    node: Arc<Node>,
+    credential: Option<Arc<Credential>>,
+) {
+    sleep(check.interval.mul_f64(0.1 * rand::random::<f64>())).await;
+    loop {
+        let answer = timeout(check.timeout, probe(&cluster, &check, &node, &credential)).await;
+        let failed = match answer {
+            Ok(Ok(())) => None,
+            Ok(Err(failed)) => Some(failed),
+            Err(_elapsed) => {
+                let why = format!("no answer in {:?}", check.timeout);
+                Some((Fault::Timeout, why.into()))
+            }
+        };
+        let now = Instant::now();
+        match failed {
+            None => report(&cluster, &node, Outcome::ProbeSuccess, now, Why::default),
+            Some((fault, why)) => {
+                let why = || format!("health check: {why}").into();
+                report(&cluster, &node, Outcome::ProbeFailure(fault), now, why);
+            }
+        }
+        sleep(jittered(check.interval)).await;
+    }
+}
+
+/// One check over a connection of its own, so that a node that takes no new ones is found out.
+async fn probe(
+    cluster: &Cluster,
+    check: &HealthCheck,
+    node: &Node,
+    credential: &Option<Arc<Credential>>,
+) -> Result<(), (Fault, Why)> {
+    let settings = cluster.settings();
+    let slot = Arc::new(Slot::default());
+    let _ends = Ends(&slot);
+    let mut sender = connect(node, settings, slot.clone())
+        .await
+        .map_err(|why| (Fault::Unreachable, why))?;
+    let signed = check.signed.as_ref().zip(credential.as_ref());
+    let request = match signed {
+        Some((signed, credential)) => signed_request(node, signed, credential, now()),
+        None => plain_request(node, &check.path),
+    };
+    let request = request.ok_or((Fault::Garbage, "it cannot be written".into()))?;
+    let response = sender.send_request(request).await.map_err(|error| {
+        let fault = if error.is_parse() {
+            Fault::Garbage
+        } else {
+            Fault::Broken
+        };
+        (fault, failure_reason::of_http(&error))
+    })?;
+    let status = response.status();
+    let Some((signed, _)) = signed else {
+        let alive = status.as_u16() < 500;
+        let wrong = || (Fault::ServerError, failure_reason::of_answer(status, None));
+        return alive.then_some(()).ok_or_else(wrong);
+    };
+    if status != StatusCode::OK {
+        return Err((Fault::ServerError, failure_reason::of_answer(status, None)));
+    }
+    let body = Limited::new(response.into_body(), LARGEST).collect().await;
+    let broken = |_error| (Fault::Broken, "connection closed inside the answer".into());
+    let body = body.map_err(broken)?.to_bytes();
+    let no_json = || (Fault::Garbage, "the answer is no JSON object".into());
+    let json = Json::read(&body).ok_or_else(no_json)?;
+    let wrong = || {
+        (
+            Fault::ServerError,
+            failure_reason::of_answer(status, Some(&json)),
+        )
+    };
+    let alive = json.is_success(&signed.result_codes);
+    alive.then_some(()).ok_or_else(wrong)
+}
+
+fn plain_request(node: &Node, path: &str) -> Option<Request<Full<Bytes>>> {
+    let mut request = Request::new(Full::default());
+    *request.uri_mut() = path.parse::<Uri>().ok()?;
+    let headers = request.headers_mut();
+    headers.insert(HOST, HeaderValue::try_from(&**node.name()).ok()?);
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    Some(request)
+}
+
+/// Asks for a recording of the last day, as a client would.
+fn signed_request(
+    node: &Node,
+    check: &SignedCheck,
+    credential: &Credential,
+    now: Timestamp,
+) -> Option<Request<Full<Bytes>>> {
+    let text = |time: Timestamp| time.strftime("%Y-%m-%d %H:%M:%S").to_string();
+    let day = SignedDuration::from_hours(24);
+    let body = serde_json::json!({
+        "callId": check.call_id,
+        "beginTime": text(now.checked_sub(day).ok()?),
+        "endTime": text(now),
+        "version": "2.0",
+    });
+    let body = Bytes::from(body.to_string());
+    let mut headers = HeaderMap::new();
+    headers.insert(HOST, HeaderValue::try_from(&**node.name()).ok()?);
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    let json = HeaderValue::from_static("application/json;charset=UTF-8");
+    headers.insert(CONTENT_TYPE, json);
+    let signable = Signable {
+        method: "POST",
+        path: SIGNED_PATH,
+        query: None,
+        headers: &headers,
+        body: &body,
+    };
+    let value = auth::sign(
+        credential,
+        "content-length;content-type;host",
+        now,
+        &signable,
+    )
+    .ok()?;
+    headers.insert(AUTHORIZATION, value);
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    let mut request = Request::new(Full::new(body));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = Uri::from_static(SIGNED_PATH);
+    *request.headers_mut() = headers;
+    Some(request)
+}
+
+/// Ends a probe's connection with the probe.
+struct Ends<'a>(&'a Slot);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// Within 10 % of `interval`, so that gateways that were started together do not ask together.
+fn jittered(interval: Duration) -> Duration {
+    interval.mul_f64(0.9 + 0.2 * rand::random::<f64>())
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a signature carries the time of the probe that it is made for"
+)]
+fn now() -> Timestamp {
+    Timestamp::now()
+}
+
+const SIGNED_PATH: &str = "/CCFS/resource/ccfs/getRecordFileUrlFromObs";
+
+/// Of an answer to a signed check.
+const LARGEST: usize = 1 << 20;

@@ -1,0 +1,295 @@
+//! The one place that builds a head toward a node. What goes on are the client's end-to-end fields,
+//! byte for byte, without framing and without what proxies say of each other; those the gateway
+//! writes itself. A field that the client signed reaches the node as it was signed, or the request
+//! is signed again.
+
+use bytes::Bytes;
+use http::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST,
+    HeaderName, HeaderValue, VIA,
+};
+use http::{HeaderMap, Method, Request, Uri};
+use http_body_util::Full;
+use jiff::Timestamp;
+
+use crate::auth::{self, AuthError, Caller, Signable};
+use crate::ccfs::{Answer, Body};
+use crate::cluster::{HostPolicy, Node};
+use crate::message::{Authorization, Delivery};
+use crate::telemetry::TraceContext;
+
+/// The request as `node` gets it, as a part of the span `trace`, signed at `now()` if it has to be
+/// signed again.
+pub(super) fn request(
+    delivery: &Delivery,
+    node: &Node,
+    trace: TraceContext,
+    now: impl FnOnce() -> Timestamp,
+) -> Result<Request<Full<Bytes>>, AuthError> {
+    let names = signed_names(&delivery.headers);
+    let mut headers = end_to_end(delivery, names);
+    let replaced = set_host(delivery, node, &mut headers);
+    set_content_length(delivery, names, &mut headers);
+    add_context(delivery, names, trace, &mut headers);
+    if let Some(caller) = signer(delivery, names, replaced) {
+        sign(delivery, caller, names, now(), &mut headers)?;
+    }
+
+    let mut request = Request::new(Full::new(delivery.body.clone()));
+    *request.method_mut() = delivery.method.clone();
+    *request.uri_mut() = Uri::from(delivery.target.clone());
+    *request.headers_mut() = headers;
+    Ok(request)
+}
+
+/// Is a field between one hop and the next, so that it ends here? RFC 9110, section 7.6.1, and the
+/// framing, which is made anew.
+pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
+    HOP_BY_HOP.contains(&name.as_str())
+}
+
+/// The fields that `Connection` names, in the client's spelling.
+pub(super) fn nominated(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+}
+
+/// The list of signed fields out of an auth-v2 value, verbatim: what stands before the signature.
+fn signed_names(headers: &HeaderMap) -> &str {
+    headers
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .filter(|value| value.starts_with("auth-v2/"))
+        .and_then(|value| value.rsplit('/').nth(1))
+        .unwrap_or_default()
+}
+
+fn is_signed(names: &str, field: &HeaderName) -> bool {
+    // By bytes: asked a dozen times for each request, of a text of a few bytes.
+    names
+        .as_bytes()
+        .split(|&byte| byte == b';')
+        .any(|name| name.eq_ignore_ascii_case(field.as_str().as_bytes()))
+}
+
+/// The client's fields that reach the node.
+fn end_to_end(delivery: &Delivery, names: &str) -> HeaderMap {
+    let headers = &*delivery.headers;
+    let readable = delivery.endpoint.answer != Answer::File;
+    let shared = delivery.endpoint.answer == Answer::SignedUrl;
+    let nominates = headers.contains_key(CONNECTION);
+    let passes = |name: &HeaderName| {
+        if KEPT.contains(name) {
+            return true;
+        }
+        if is_hop_by_hop(name) || is_identity(name.as_str()) {
+            return false;
+        }
+        if is_signed(names, name) {
+            return true;
+        }
+        !(OURS.iter().any(|ours| reads_as(name.as_str(), ours))
+            || *name == EXPECT
+            || (shared && is_conditional(name.as_str()))
+            || (readable && *name == ACCEPT_ENCODING)
+            || (nominates
+                && nominated(headers)
+                    .any(|nominated| nominated.eq_ignore_ascii_case(name.as_str()))))
+    };
+    let mut out = HeaderMap::with_capacity(headers.len() + ADDED);
+    for name in headers.keys().filter(|name| passes(name)) {
+        for value in headers.get_all(name) {
+            out.append(name.clone(), value.clone());
+        }
+    }
+    out
+}
+
+/// Does a field ask for a part of an answer, or for none if it is known already (RFC 9110, 13 and 14)?
+/// An answer that others share must be whole.
+pub(crate) fn is_conditional(name: &str) -> bool {
+    name.eq_ignore_ascii_case("range")
+        || name
+            .get(..3)
+            .is_some_and(|start| start.eq_ignore_ascii_case("if-"))
+}
+
+/// Does a field say who a client is? Only the gateway may write it, whoever signed another value.
+fn is_identity(name: &str) -> bool {
+    let begins_as = |prefix: &str| {
+        name.get(..prefix.len())
+            .is_some_and(|start| reads_as(start, prefix))
+    };
+    begins_as("x-forwarded-")
+        || begins_as("proxy-")
+        || IDENTITY.iter().any(|field| reads_as(name, field))
+}
+
+/// Is `name` this field, read as a careless node may read it, with `_` for `-`?
+fn reads_as(name: &str, field: &str) -> bool {
+    name.len() == field.len()
+        && name.bytes().zip(field.bytes()).all(|(byte, wanted)| {
+            byte.eq_ignore_ascii_case(&wanted) || (byte == b'_' && wanted == b'-')
+        })
+}
+
+/// Writes the Host that the cluster wants; true if it is another one than the client's. A stranger's
+/// is never touched.
+fn set_host(delivery: &Delivery, node: &Node, headers: &mut HeaderMap) -> bool {
+    let stranger = matches!(delivery.authorization, Authorization::Kept(None))
+        && delivery.headers.contains_key(AUTHORIZATION);
+    if delivery.cluster.settings().host == HostPolicy::Preserve || stranger {
+        return false;
+    }
+    // `host:port` of a configured URL is made of characters that a field value may have.
+    let Ok(host) = HeaderValue::try_from(&**node.name()) else {
+        return false;
+    };
+    headers.insert(HOST, host.clone()) != Some(host)
+}
+
+/// One Content-Length, true and never chunked; none for a request that never had a body.
+fn set_content_length(delivery: &Delivery, names: &str, headers: &mut HeaderMap) {
+    let length = delivery.body.len();
+    let claimed = headers.get(CONTENT_LENGTH).cloned();
+    let as_claimed = claimed
+        .as_ref()
+        .and_then(|value| value.to_str().ok()?.parse().ok())
+        == Some(length);
+    if as_claimed && is_signed(names, &CONTENT_LENGTH) {
+        // Signed as text: `007` must stay `007`.
+        return;
+    }
+    let has_body = matches!(delivery.method, Method::PATCH | Method::POST | Method::PUT);
+    if length == 0 && claimed.is_none() && !has_body {
+        return;
+    }
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+}
+
+/// Who signs again, if somebody has to.
+fn signer<'a>(delivery: &'a Delivery, names: &str, replaced: bool) -> Option<&'a Caller> {
+    match &delivery.authorization {
+        Authorization::Sign(caller) => Some(caller),
+        Authorization::Kept(Some(caller)) => {
+            let lost = || {
+                names
+                    .split(';')
+                    .any(|name| is_hop_by_hop_name(name) || is_identity(name))
+            };
+            (replaced || lost()).then_some(caller)
+        }
+        Authorization::Kept(None) => None,
+    }
+}
+
+fn sign(
+    delivery: &Delivery,
+    caller: &Caller,
+    names: &str,
+    now: Timestamp,
+    headers: &mut HeaderMap,
+) -> Result<(), AuthError> {
+    let json = delivery.endpoint.body != Body::Opaque;
+    if json && !headers.contains_key(CONTENT_TYPE) {
+        headers.insert(CONTENT_TYPE, JSON);
+    }
+    // What ends at this hop cannot stay signed; what the gateway says of the client can.
+    let remaining: Vec<&str> = names
+        .split(';')
+        .filter(|name| !is_hop_by_hop_name(name))
+        .filter(|name| !is_identity(name) || headers.contains_key(*name))
+        .collect();
+    let value = auth::sign(
+        caller.credential(),
+        &remaining.join(";"),
+        now,
+        &Signable {
+            method: delivery.method.as_str(),
+            path: delivery.target.path(),
+            query: delivery.target.query(),
+            headers,
+            body: &delivery.body,
+        },
+    )?;
+    headers.insert(AUTHORIZATION, value);
+    Ok(())
+}
+
+/// What the gateway says of the request, except where the client signed something else.
+fn add_context(delivery: &Delivery, names: &str, trace: TraceContext, headers: &mut HeaderMap) {
+    let context = &delivery.context;
+    let mut set = |name: HeaderName, value: Option<HeaderValue>| {
+        let kept = is_signed(names, &name) && !is_identity(name.as_str());
+        if let Some(value) = value.filter(|_| !kept) {
+            headers.insert(name, value);
+        }
+    };
+    let client = context.client.to_string();
+    set(X_FORWARDED_FOR, HeaderValue::try_from(client).ok());
+    set(X_FORWARDED_PROTO, Some(HeaderValue::from_static("https")));
+    set(X_FORWARDED_HOST, delivery.headers.get(HOST).cloned());
+    set(X_REQUEST_ID, Some(context.request_id.clone()));
+    set(
+        TraceContext::FIELD,
+        HeaderValue::from_bytes(&trace.traceparent()).ok(),
+    );
+    if !is_signed(names, &VIA) {
+        headers.append(VIA, HeaderValue::from_static("1.1 ccfs-gateway"));
+    }
+}
+
+fn is_hop_by_hop_name(name: &str) -> bool {
+    HOP_BY_HOP
+        .iter()
+        .any(|field| field.eq_ignore_ascii_case(name))
+}
+
+const HOP_BY_HOP: [&str; 11] = [
+    "connection",
+    "http2-settings",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "trailers",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// What a client cannot name away in Connection. None of them ends at a hop or says who a client is,
+/// so these are asked for first.
+const KEPT: [HeaderName; 3] = [AUTHORIZATION, CONTENT_LENGTH, HOST];
+
+/// Besides `x-forwarded-*` and `proxy-*`: what servers and frameworks in the wild take for the client.
+const IDENTITY: [&str; 8] = [
+    "cf-connecting-ip",
+    "client-ip",
+    "forwarded",
+    "true-client-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-forwarded",
+    "x-real-ip",
+];
+
+/// Written anew unless the client signed them.
+const OURS: [&str; 2] = ["traceparent", "x-request-id"];
+
+/// Fields the gateway writes.
+const ADDED: usize = 9;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json;charset=UTF-8");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,136 @@
+//! What scenarios look at again and again: what reached the nodes, and what an error looks like.
+
+use ccfs_gateway::client::{Answer, Client, ClientError, SignedRequest, Trust};
+use ccfs_gateway::stand_in::Received;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::support::World;
+
+impl World {
+    /// What reached the nodes, health probes left out.
+    pub(crate) fn received(&self) -> Vec<Received> {
+        let all = self.nodes.iter().flat_map(|node| node.requests());
+        all.filter(|request| request.target != "/").collect()
+    }
+
+    /// The only request that reached a node since the last look.
+    #[track_caller]
+    pub(crate) fn sole(&self) -> Received {
+        let mut received = self.received();
+        assert_eq!(received.len(), 1, "{received:#?}");
+        self.nodes.iter().for_each(|node| node.clear());
+        received.remove(0)
+    }
+
+    /// Says that no node was asked since the last look.
+    #[track_caller]
+    pub(crate) fn nobody_was_asked(&self) {
+        let received = self.received();
+        assert!(received.is_empty(), "{received:#?}");
+    }
+
+    /// Another client that trusts the gateway and keeps connections.
+    pub(crate) fn another_client(&self) -> Client {
+        let trust = Trust::file(&self.file("ca.pem")).unwrap();
+        Client::new(&trust).unwrap().keeping(8)
+    }
+
+    /// Writes raw bytes on a connection of its own and reads to its end.
+    pub(crate) async fn raw(&self, bytes: &[u8]) -> String {
+        let mut tls = self.connect().await;
+        tls.write_all(bytes).await.unwrap();
+        let mut answer = Vec::new();
+        let _ = tls.read_to_end(&mut answer).await;
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    /// A TLS connection to the gateway on which nothing was said yet.
+    pub(crate) async fn connect(&self) -> tokio_rustls::client::TlsStream<TcpStream> {
+        let trust = Trust::file(&self.file("ca.pem")).unwrap();
+        let connector = TlsConnector::from(trust.client_config().unwrap());
+        let stream = TcpStream::connect(self.bound.listeners["ccfs"])
+            .await
+            .unwrap();
+        let name = ServerName::try_from("127.0.0.1").unwrap();
+        connector.connect(name, stream).await.unwrap()
+    }
+
+    /// Reads a streamed answer as far as it comes: its bytes, and how it ended.
+    pub(crate) async fn stream(&self, request: &SignedRequest) -> (Vec<u8>, Option<ClientError>) {
+        let mut answer = self.client.open(request).await.unwrap();
+        let mut bytes = Vec::new();
+        loop {
+            match answer.piece().await {
+                Ok(Some(piece)) => bytes.extend_from_slice(&piece),
+                Ok(None) => return (bytes, None),
+                Err(error) => return (bytes, Some(error)),
+            }
+        }
+    }
+}
+
+/// An error of the gateway's own: status, kind and code, in the one form that all errors have.
+#[track_caller]
+pub(crate) fn refused(answer: &Answer, status: u16, kind: &str, code: &str) {
+    let seen = (
+        answer.status.as_u16(),
+        answer.header("x-gateway-error").unwrap_or("(a node's)"),
+        answer.result_code().unwrap_or_default(),
+    );
+    let text = String::from_utf8_lossy(&answer.body);
+    assert_eq!(seen, (status, kind, code.to_owned()), "{text}");
+    let json = answer.json();
+    let envelope = json.as_object().unwrap();
+    let names: Vec<_> = envelope.keys().map(String::as_str).collect();
+    assert!(
+        names.len() == 3 && json["resultData"].is_null() && json["resultDesc"].is_string(),
+        "{text}"
+    );
+    assert_eq!(
+        answer.header("content-type"),
+        Some("application/json;charset=UTF-8")
+    );
+    carries_what_all_do(answer);
+}
+
+/// What the text of an error says.
+pub(crate) fn desc(answer: &Answer) -> String {
+    answer.json()["resultDesc"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned()
+}
+
+/// A node's own answer, with this resultCode.
+#[track_caller]
+pub(crate) fn answered(answer: &Answer, code: &str) {
+    let text = String::from_utf8_lossy(&answer.body);
+    assert_eq!(
+        answer.header("x-gateway-error"),
+        None,
+        "{} {text}",
+        answer.status
+    );
+    assert_eq!(
+        (answer.status.as_u16(), answer.result_code().as_deref()),
+        (200, Some(code)),
+        "{text}"
+    );
+    carries_what_all_do(answer);
+}
+
+/// The fields that every answer carries.
+#[track_caller]
+pub(crate) fn carries_what_all_do(answer: &Answer) {
+    let id = answer.header("x-request-id").unwrap_or_default();
+    let sane = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    assert!(
+        (1..=64).contains(&id.len()) && id.bytes().all(sane),
+        "{id:?}"
+    );
+    let via: Vec<_> = answer.headers.get_all("via").iter().collect();
+    assert_eq!(via, ["1.1 ccfs-gateway"]);
+}

@@ -1,0 +1,336 @@
+//! What the gateway refuses by itself: the validation table, the order of precedence, the table of
+//! errors.
+
+use std::time::Duration;
+
+use ccfs_gateway::client::SignedRequest;
+use ccfs_gateway::stand_in::{Fault, When};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue, Method};
+use jiff::Timestamp;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::assertions::{answered, refused};
+use crate::invalid::with;
+use crate::support::{SHANGHAI, STRANGER, Setup, World, credential, signed};
+
+pub(super) const RECORDING: &str = "getRecordFileUrlFromObs";
+
+#[tokio::test]
+async fn other_media_types_are_415_after_the_signature_and_before_the_body() {
+    let world = World::start().await;
+    let content_type = |value: &'static str| {
+        move |world: &World, body: &str| world.post(body).with(CONTENT_TYPE, value)
+    };
+    for wrong in [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "application/json;charset=GBK",
+        "application/json;charset=UTF-8;charset=GBK",
+        "application/jsonx",
+        "multipart/form-data;boundary=x",
+        "",
+    ] {
+        let request = content_type(wrong);
+        println!("{wrong}");
+        let answer = world
+            .send(&signed(request(&world, &with(&[])), SHANGHAI))
+            .await;
+        refused(&answer, 415, "unsupported-media-type", "GW415");
+        let answer = world
+            .send(&signed(request(&world, "no json"), SHANGHAI))
+            .await;
+        refused(&answer, 415, "unsupported-media-type", "GW415");
+        let answer = world
+            .send(&signed(request(&world, &with(&[])), STRANGER))
+            .await;
+        refused(&answer, 401, "unauthenticated", "GW401");
+    }
+    for encoding in ["gzip", "br", "identity"] {
+        let request = world.post(with(&[])).with(CONTENT_ENCODING, encoding);
+        let answer = world.send(&signed(request, SHANGHAI)).await;
+        refused(&answer, 415, "unsupported-media-type", "GW415");
+    }
+    world.nobody_was_asked();
+    for right in [
+        "application/json",
+        "application/json; charset=utf-8",
+        "APPLICATION/JSON;CHARSET=UTF-8",
+        "application/json ; charset=\"utf-8\"",
+        "application/json;charset=UTF-8;x=y",
+    ] {
+        let answer = world
+            .send(&signed(content_type(right)(&world, &with(&[])), SHANGHAI))
+            .await;
+        answered(&answer, "0");
+    }
+}
+
+#[tokio::test]
+async fn paths_methods_and_sizes_come_before_the_signature() {
+    let setup = Setup {
+        listener: "routes = { \"/CCFS/\" = \"ccfs\" }\nunknown_paths = \"reject\"".into(),
+        ..Setup::default()
+    };
+    let world = setup.start().await;
+    let at = |method: Method, path: &str| {
+        SignedRequest::new(method, &format!("{}{path}", world.url())).unwrap()
+    };
+    for path in [
+        "/",
+        "/rest/cmsapp/x",
+        "/CCFS",
+        "/ccfs/resource/ccfs/downloadRecord",
+        "/CCFS/x",
+    ] {
+        for request in [
+            at(Method::GET, path),
+            signed(world.post_to("x", "{}"), SHANGHAI),
+        ] {
+            refused(&world.send(&request).await, 404, "not-found", "GW404");
+        }
+    }
+    for (method, tail, allow) in [
+        (Method::GET, RECORDING, "POST"),
+        (Method::PUT, RECORDING, "POST"),
+        (Method::OPTIONS, "downloadRecord", "POST"),
+        (Method::DELETE, "ivr/deleteFile", "POST"),
+        (Method::POST, "playVoice", "GET"),
+    ] {
+        let mut request = at(method, &format!("/CCFS/resource/ccfs/{tail}"));
+        request.headers.insert("content-length", 0.into());
+        let answer = world.send(&request).await;
+        refused(&answer, 405, "method-not-allowed", "GW405");
+        assert_eq!(answer.header("allow"), Some(allow));
+    }
+    let large = world.post("x".repeat(64 * 1024 + 1));
+    refused(&world.send(&large).await, 413, "body-too-large", "GW413");
+    refused(
+        &world.send(&signed(large, SHANGHAI)).await,
+        413,
+        "body-too-large",
+        "GW413",
+    );
+    let largest = world.post("x".repeat(64 * 1024));
+    refused(&world.send(&largest).await, 401, "unauthenticated", "GW401");
+    world.nobody_was_asked();
+}
+
+#[tokio::test]
+async fn head_of_a_method_that_is_not_allowed_has_no_body() {
+    let world = World::start().await;
+    let url = format!("{}/CCFS/resource/ccfs/{RECORDING}", world.url());
+    let answer = world
+        .send(&SignedRequest::new(Method::HEAD, &url).unwrap())
+        .await;
+    assert_eq!((answer.status.as_u16(), answer.body.len()), (405, 0));
+    assert_eq!(answer.header("allow"), Some("POST"));
+}
+
+#[tokio::test]
+async fn a_chunked_body_over_the_limit_is_413() {
+    let world = World::start().await;
+    let request = world.post("");
+    let request = request
+        .sign(&credential(SHANGHAI), "host", Timestamp::now())
+        .unwrap();
+    let field = |name: &str| request.headers[name].to_str().unwrap();
+    let head = format!(
+        "POST {} HTTP/1.1\r\nHost: {}\r\nAuthorization: {}\r\nTransfer-Encoding: chunked\r\n\
+         Connection: close\r\n\r\n10001\r\n",
+        request.target,
+        field("host"),
+        field("authorization"),
+    );
+    let body = "x".repeat(0x10001);
+    let answer = world
+        .raw(format!("{head}{body}\r\n0\r\n\r\n").as_bytes())
+        .await;
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    assert!(
+        answer.contains("x-gateway-error: body-too-large"),
+        "{answer}"
+    );
+    world.nobody_was_asked();
+}
+
+#[tokio::test]
+async fn what_is_no_legal_http_is_400_and_closes() {
+    let world = World::start().await;
+    let post = format!("POST /CCFS/resource/ccfs/{RECORDING} HTTP/1.1\r\n");
+    for head in [
+        post.clone(),
+        post.clone() + "Host: a\r\nHost: a\r\n",
+        post.clone() + "Host: a b\r\n",
+        post.clone() + "Host: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n",
+        post.clone() + "Host: a\r\nTransfer_Encoding: chunked\r\n",
+        post.clone() + "Host: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n",
+        post.clone() + "Host: a\r\nx y: z\r\n",
+        "GET /CCFS/../x HTTP/1.1\r\nHost: a\r\n".into(),
+        "GET /CCFS/%2e%2E/x HTTP/1.1\r\nHost: a\r\n".into(),
+        "GET /CCFS/a%2fb HTTP/1.1\r\nHost: a\r\n".into(),
+        "GET /CCFS/a%5cb HTTP/1.1\r\nHost: a\r\n".into(),
+        "GET /CCFS/a%00b HTTP/1.1\r\nHost: a\r\n".into(),
+        "GET /CCFS/..;x/b HTTP/1.1\r\nHost: a\r\n".into(),
+        "GET * HTTP/1.1\r\nHost: a\r\n".into(),
+    ] {
+        let answer = world
+            .raw(format!("{head}\r\n").as_bytes())
+            .await
+            .to_ascii_lowercase();
+        assert!(answer.starts_with("http/1.1 400 "), "{head}{answer}");
+        for field in [
+            "x-gateway-error: malformed",
+            "connection: close",
+            "via: 1.1 ccfs-gateway",
+            "x-request-id: ",
+            "\"gw400\"",
+        ] {
+            assert!(answer.contains(field), "{head}{answer}");
+        }
+    }
+    for method in ["TRACE / HTTP/1.1", "CONNECT a:1 HTTP/1.1"] {
+        let answer = world
+            .raw(format!("{method}\r\nHost: a:1\r\n\r\n").as_bytes())
+            .await;
+        assert!(
+            answer.starts_with("HTTP/1.1 405 ") || answer.starts_with("HTTP/1.1 400 "),
+            "{answer}"
+        );
+    }
+    world.nobody_was_asked();
+}
+
+#[tokio::test]
+async fn large_heads_are_431() {
+    let world = World::start().await;
+    for (fields, size) in [(1, 33_000), (101, 1)] {
+        let mut request = world.recording("1-1");
+        for number in 0..fields {
+            let name: HeaderName = format!("x-{number}").parse().unwrap();
+            request
+                .headers
+                .insert(name, "y".repeat(size).parse().unwrap());
+        }
+        let answer = world.send(&signed(request, SHANGHAI)).await;
+        refused(&answer, 431, "headers-too-large", "GW431");
+    }
+    let mut request = world.recording("1-1");
+    request.target += &format!("?x={}", "y".repeat(33_000));
+    refused(
+        &world.send(&request).await,
+        431,
+        "headers-too-large",
+        "GW431",
+    );
+    world.nobody_was_asked();
+}
+
+#[tokio::test]
+async fn a_request_that_does_not_come_in_time_is_408() {
+    let setup = Setup {
+        tables: "[limits]\nbody_timeout = \"50ms\"\nheader_timeout = \"50ms\"".into(),
+        ..Setup::default()
+    };
+    let world = setup.start().await;
+    let request = signed(world.recording("1-1"), SHANGHAI);
+    let mut head = format!("POST {} HTTP/1.1\r\n", request.target);
+    for (name, value) in &request.headers {
+        head += &format!("{name}: {}\r\n", value.to_str().unwrap());
+    }
+    for begun in [head.clone(), format!("{head}\r\n{{")] {
+        let mut tls = world.connect().await;
+        tls.write_all(begun.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        tls.read_to_end(&mut answer).await.unwrap();
+        let answer = String::from_utf8_lossy(&answer).to_ascii_lowercase();
+        assert!(answer.starts_with("http/1.1 408 "), "{answer}");
+        for field in [
+            "x-gateway-error: request-timeout",
+            "connection: close",
+            "\"gw408\"",
+        ] {
+            assert!(answer.contains(field), "{answer}");
+        }
+    }
+    world.nobody_was_asked();
+}
+
+#[tokio::test]
+async fn a_gateway_at_its_cap_is_503() {
+    let setup = Setup {
+        tables: "[limits]\nmax_in_flight = 1".into(),
+        ..Setup::default()
+    };
+    let world = setup.start().await;
+    world.nodes[0].faults().inject(Fault::Hold, When::Next(1));
+    let held = world.ask("1-1");
+    let other = async {
+        assert!(
+            world.nodes[0]
+                .wait_for(RECORDING, 1, Duration::from_secs(10))
+                .await
+        );
+        let answer = world.ask("1-2").await;
+        world.nodes[0].faults().release();
+        answer
+    };
+    let (held, other) = tokio::join!(held, other);
+    answered(&held, "0");
+    refused(&other, 503, "overloaded", "GW503");
+    assert_eq!(other.header("retry-after"), Some("1"));
+}
+
+#[tokio::test]
+async fn a_sane_request_id_is_echoed_and_any_other_replaced() {
+    let world = World::start().await;
+    let id = HeaderName::from_static("x-request-id");
+    let longest = "x".repeat(64);
+    for sane in ["a", "A.b_c-9", &longest] {
+        let mut request = world.recording("1-1");
+        request.headers.insert(&id, sane.parse().unwrap());
+        let wrong = world.send(&request).await;
+        let right = world.send(&signed(request, SHANGHAI)).await;
+        for answer in [wrong, right] {
+            assert_eq!(answer.header("x-request-id"), Some(sane));
+        }
+    }
+    let too_long = "x".repeat(65);
+    for insane in ["", "a b", "a/b", "\u{e4}", "a\"", &too_long] {
+        let mut request = world.recording("1-1");
+        let value = HeaderValue::from_bytes(insane.as_bytes()).unwrap();
+        request.headers.insert(&id, value);
+        let answer = world.send(&signed(request, SHANGHAI)).await;
+        assert_ne!(answer.header("x-request-id"), Some(insane));
+        answered(&answer, "0");
+    }
+    let ids = [world.ask("1-1").await, world.ask("1-1").await];
+    assert_ne!(ids[0].header("x-request-id"), ids[1].header("x-request-id"));
+}
+
+#[tokio::test]
+async fn who_asks_before_sending_is_told_to_go_on_or_not_to() {
+    let world = World::start().await;
+    let head = |request: &SignedRequest| {
+        let mut head = format!("POST {} HTTP/1.1\r\n", request.target);
+        for (name, value) in &request.headers {
+            head += &format!("{name}: {}\r\n", value.to_str().unwrap());
+        }
+        head + "expect: 100-continue\r\nconnection: close\r\n\r\n"
+    };
+    let request = signed(world.recording("1-1"), SHANGHAI);
+    let mut tls = world.connect().await;
+    tls.write_all(head(&request).as_bytes()).await.unwrap();
+    let mut go_on = [0; 25];
+    tls.read_exact(&mut go_on).await.unwrap();
+    assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+    tls.write_all(&request.body).await.unwrap();
+    let mut answer = String::new();
+    let _ = tls.read_to_string(&mut answer).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert_eq!(world.sole().header("expect"), None);
+
+    let large = world.post("x".repeat(70_000));
+    let answer = world.raw(head(&large).as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+}

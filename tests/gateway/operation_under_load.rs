@@ -1,0 +1,334 @@
+//! Reloads and ends under load: nobody may notice.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use ccfs_gateway::admin::Order;
+use ccfs_gateway::app::App;
+use ccfs_gateway::client::{Client, Trust};
+use ccfs_gateway::config::Config;
+use ccfs_gateway::stand_in::certificates::{Authority, Issued, NAMES as HOSTS, write_secret};
+use tokio::sync::oneshot;
+
+use crate::support::{BERLIN, SHANGHAI, Setup, World, eventually, read, secret, signed};
+use crate::traffic::{Load, Manner};
+
+/// Reads the configuration again.
+async fn reload(world: &World) -> Result<u64, String> {
+    let (answer, result) = oneshot::channel();
+    world.orders.send(Order::Reload(answer)).await.unwrap();
+    result.await.unwrap().map(|done| done.generation)
+}
+
+fn trusting(world: &World) -> impl Fn() -> Client + use<> {
+    let ca = world.file("ca.pem");
+    move || Client::new(&Trust::file(&ca).unwrap()).unwrap()
+}
+
+/// Ports that are free now, and stay so while no listener has one: they are below those that the
+/// system gives to outgoing connections, and in a block that no other run of the tests has.
+fn free_ports(count: usize) -> Vec<SocketAddr> {
+    static BLOCK: LazyLock<TcpListener> = LazyLock::new(block);
+    static NEXT: AtomicU16 = AtomicU16::new(1);
+    let first = BLOCK.local_addr().unwrap().port();
+    let free = std::iter::repeat_with(|| {
+        let next = NEXT.fetch_add(1, Ordering::Relaxed);
+        assert!(next < BLOCK_SIZE, "there are no more in this block");
+        TcpListener::bind(("127.0.0.1", first + next))
+    });
+    let sockets = free.filter_map(Result::ok).take(count);
+    let ports: Vec<_> = sockets.map(|it| it.local_addr().unwrap()).collect();
+    assert_eq!(ports.len(), count);
+    ports
+}
+
+/// A block of ports: it is whose who listens on its first one.
+fn block() -> TcpListener {
+    let mut firsts = (20_000..32_000).step_by(BLOCK_SIZE.into());
+    let mine = firsts.find_map(|first: u16| TcpListener::bind(("127.0.0.1", first)).ok());
+    mine.expect("a block that nobody has")
+}
+
+const BLOCK_SIZE: u16 = 100;
+
+#[test]
+fn two_runs_have_two_blocks() {
+    let (one, other) = (block(), block());
+    let first = |it: &TcpListener| it.local_addr().unwrap().port();
+    assert!(first(&one).abs_diff(first(&other)) >= BLOCK_SIZE);
+}
+
+/// A listener whose path decides who answers: `/CCFS/` is there, everything else is 404.
+fn listener(name: &str, bind: SocketAddr, prefix: &str) -> String {
+    format!(
+        "[listeners.{name}]\nbind = \"{bind}\"\nroutes = {{ \"{prefix}\" = \"ccfs\" }}\n\
+         tls = {{ certificate = \"leaf.pem\", private_key = \"leaf.key\" }}\n"
+    )
+}
+
+/// Puts further listeners into the file and reloads.
+async fn with_listeners(world: &World, base: &str, further: &[String]) -> Result<u64, String> {
+    let text = format!("{base}\n{}", further.join("\n"));
+    std::fs::write(world.file("gateway.toml"), text).unwrap();
+    reload(world).await
+}
+
+async fn status_at(world: &World, address: SocketAddr) -> Option<u16> {
+    let query = ccfs_gateway::client::RecordingQuery {
+        call_id: "1637742300-1",
+        begin: crate::support::BEGIN,
+        end: crate::support::END,
+        version: Some("2.0"),
+    };
+    let url = format!("https://{address}");
+    let request = ccfs_gateway::client::SignedRequest::recording(&url, &query).unwrap();
+    let answer = trusting(world)().send(&signed(request, SHANGHAI)).await;
+    answer.ok().map(|answer| answer.status.as_u16())
+}
+
+#[tokio::test]
+async fn two_hundred_reloads_under_load_fail_no_request() {
+    let setup = Setup {
+        nodes: 2,
+        ..Setup::default()
+    };
+    let world = setup.start().await;
+    let base = read(&world.file("gateway.toml"));
+    // The clients trust one authority; each reload has another leaf of it.
+    let authority = Authority::new().unwrap();
+    let ca = read(&world.file("ca.pem"));
+    authority.write(&world.file("other-ca.pem")).unwrap();
+    let both = ca + &read(&world.file("other-ca.pem"));
+    std::fs::write(world.file("trusted.pem"), both).unwrap();
+    let trusted = world.file("trusted.pem");
+    let client = move || Client::new(&Trust::file(&trusted).unwrap()).unwrap();
+    // Nodes keep their certificate, the gateway gets others.
+    let base = base.replace("\"leaf.pem\"", "\"front.pem\"");
+    let base = base.replace("\"leaf.key\"", "\"front.key\"");
+    let manners = [Manner::Kept, Manner::New, Manner::Http2];
+    let load = Load::start(client, &world.url(), SHANGHAI, &manners);
+    let ports = free_ports(2);
+    for round in 0..200 {
+        if round % 10 == 0 {
+            let leaf: Issued = authority.issue(&HOSTS).unwrap();
+            let (certificate, key) = (world.file("front.pem"), world.file("front.key"));
+            leaf.write(&certificate, &key).unwrap();
+        }
+        let berlin = format!("{}-{round}", secret(BERLIN));
+        write_secret(&world.file(BERLIN), berlin.as_bytes()).unwrap();
+        let further = match round % 4 {
+            0 => vec![],
+            1 => vec![
+                listener("one", ports[0], "/CCFS/"),
+                listener("two", ports[1], "/none/"),
+            ],
+            2 => vec![
+                listener("one", ports[1], "/CCFS/"),
+                listener("two", ports[0], "/none/"),
+            ],
+            _ => vec![listener("three", ports[1], "/CCFS/")],
+        };
+        let generation = with_listeners(&world, &base, &further).await.unwrap();
+        assert_eq!(generation, round + 2);
+        if round % 20 == 0 {
+            load.progress(10).await;
+        }
+    }
+    load.progress(10).await;
+    load.end().await;
+}
+
+#[tokio::test]
+async fn listeners_swap_their_addresses_and_keep_those_who_are_connected() {
+    let world = World::start().await;
+    let base = read(&world.file("gateway.toml"));
+    let ports = free_ports(2);
+    let pair = |one: usize, two: usize| {
+        [
+            listener("one", ports[one], "/CCFS/"),
+            listener("two", ports[two], "/none/"),
+        ]
+    };
+    with_listeners(&world, &base, &pair(0, 1)).await.unwrap();
+    assert_eq!(status_at(&world, ports[0]).await, Some(200));
+    assert_eq!(status_at(&world, ports[1]).await, Some(404));
+    let url = format!("https://{}", ports[1]);
+    for (one, two) in [(1, 0), (0, 1), (1, 0)] {
+        with_listeners(&world, &base, &pair(one, two))
+            .await
+            .unwrap();
+        assert_eq!(status_at(&world, ports[one]).await, Some(200));
+        assert_eq!(status_at(&world, ports[two]).await, Some(404));
+    }
+    // A third one takes over the address of one that is gone, under load.
+    let manners = [Manner::Kept, Manner::New, Manner::Http2];
+    let load = Load::start(trusting(&world), &url, SHANGHAI, &manners);
+    for name in ["three", "four", "one"] {
+        load.progress(20).await;
+        let heir = [listener(name, ports[1], "/CCFS/")];
+        with_listeners(&world, &base, &heir).await.unwrap();
+    }
+    load.progress(20).await;
+    load.end().await;
+}
+
+#[tokio::test]
+async fn a_listener_that_is_gone_serves_who_is_connected_and_nobody_else() {
+    let world = World::start().await;
+    let base = read(&world.file("gateway.toml")) + "\n[server]\ndrain_delay = \"0s\"\n";
+    let port = free_ports(1)[0];
+    with_listeners(&world, &base, &[listener("further", port, "/CCFS/")])
+        .await
+        .unwrap();
+    let url = format!("https://{port}");
+    let client = trusting(&world)().keeping(1);
+    let ask = async || {
+        let query = ccfs_gateway::client::RecordingQuery {
+            call_id: "1637742300-1",
+            begin: crate::support::BEGIN,
+            end: crate::support::END,
+            version: Some("2.0"),
+        };
+        let request = ccfs_gateway::client::SignedRequest::recording(&url, &query).unwrap();
+        client.send(&signed(request, SHANGHAI)).await.unwrap()
+    };
+    assert_eq!(ask().await.header("connection"), None);
+    with_listeners(&world, &base, &[]).await.unwrap();
+    let last = ask().await;
+    assert_eq!(
+        (last.status.as_u16(), last.header("connection")),
+        (200, Some("close"))
+    );
+    eventually("the socket is closed", async || {
+        tokio::net::TcpStream::connect(port).await.is_err()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_address_that_is_taken_refuses_the_whole_reload() {
+    let world = World::start().await;
+    let base = read(&world.file("gateway.toml"));
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let further = [
+        listener("free", free_ports(1)[0], "/CCFS/"),
+        listener("taken", taken.local_addr().unwrap(), "/CCFS/"),
+    ];
+    let why = with_listeners(&world, &base, &further).await.unwrap_err();
+    assert!(
+        why.contains("listener taken cannot listen on 127.0.0.1"),
+        "{why}"
+    );
+    assert_eq!(world.ask("1637742300-1").await.status, 200);
+    assert_eq!(with_listeners(&world, &base, &[]).await, Ok(2));
+}
+
+#[tokio::test]
+async fn a_drain_under_load_fails_no_request() {
+    for manner in [Manner::Kept, Manner::New, Manner::Http2] {
+        // Two gateways before the same nodes, on one address after each other, as behind a balancer.
+        let world = Setup {
+            tables: "[server]\ndrain_delay = \"300ms\"\n".to_owned(),
+            ..Setup::default()
+        }
+        .start()
+        .await;
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let front = socket.local_addr().unwrap();
+        let second = second_gateway(&world.file("gateway.toml"));
+        let balancer = Balancer::start(socket, world.bound.listeners["ccfs"]);
+        let url = format!("https://{front}");
+        let load = Load::start(trusting(&world), &url, SHANGHAI, &[manner; 3]);
+        load.progress(30).await;
+        balancer.point_to(second.bound().listeners["ccfs"]);
+        let orders = second.orders();
+        let running = tokio::spawn(second.run());
+        world.orders.send(Order::End).await.unwrap();
+        let mut world = world;
+        let report = (&mut world.gateway).await.unwrap();
+        assert!(report.complete, "{manner:?}");
+        load.progress(30).await;
+        load.end().await;
+        orders.send(Order::End).await.unwrap();
+        assert!(running.await.unwrap().complete);
+    }
+}
+
+/// Another gateway from the same file.
+fn second_gateway(file: &Path) -> App {
+    let (config, _) = Config::load(file).unwrap();
+    App::bind(config, Some(file.to_owned())).unwrap()
+}
+
+/// Passes connections on, byte by byte; new ones where it points to.
+#[derive(Debug)]
+struct Balancer {
+    target: tokio::sync::watch::Sender<SocketAddr>,
+    accepting: tokio::task::JoinHandle<()>,
+}
+
+impl Balancer {
+    fn start(socket: TcpListener, to: SocketAddr) -> Self {
+        socket.set_nonblocking(true).unwrap();
+        let (target, seen) = tokio::sync::watch::channel(to);
+        let accepting = tokio::spawn(async move {
+            let socket = tokio::net::TcpListener::from_std(socket).unwrap();
+            loop {
+                let (mut client, _) = socket.accept().await.unwrap();
+                let target = *seen.borrow();
+                tokio::spawn(async move {
+                    let mut server = tokio::net::TcpStream::connect(target).await.unwrap();
+                    let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+                });
+            }
+        });
+        Self { target, accepting }
+    }
+
+    fn point_to(&self, target: SocketAddr) {
+        self.target.send_replace(target);
+    }
+}
+
+impl Drop for Balancer {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+#[tokio::test]
+async fn a_signal_after_an_order_to_drain_is_the_first_signal() {
+    let world = Setup {
+        tables: "[server]\ndrain_delay = \"1s\"\ngrace = \"10s\"\n".to_owned(),
+        ..Setup::default()
+    }
+    .start()
+    .await;
+    let started = tokio::time::Instant::now();
+    world.orders.send(Order::Drain).await.unwrap();
+    world.orders.send(Order::End).await.unwrap();
+    assert_eq!(
+        world.ask("1637742300-1").await.header("connection"),
+        Some("close")
+    );
+    let mut world = world;
+    let report = (&mut world.gateway).await.unwrap();
+    assert!(report.complete);
+    assert!(started.elapsed() >= Duration::from_secs(1));
+}
+
+/// A reload changes nothing of what it does not name.
+#[tokio::test]
+async fn a_reload_is_repeatable() {
+    let world = World::start().await;
+    let before: BTreeMap<_, _> = world.bound.listeners.clone();
+    for generation in 2..5 {
+        assert_eq!(reload(&world).await, Ok(generation));
+    }
+    assert_eq!(before, world.bound.listeners);
+    assert_eq!(world.ask("1637742300-1").await.status, 200);
+}

@@ -1,0 +1,253 @@
+//! Under whose signature a recording-URL request goes out, and what of it stays as it came.
+
+use ccfs_gateway::client::{NAMES, SignedRequest};
+use http::HeaderName;
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use crate::assertions::answered;
+use crate::recording::{ELEVEN, TEN, is_identical, is_signed_again, odd_body, parts, text};
+use crate::support::{SHANGHAI, Setup, World, credential, signed};
+
+#[tokio::test]
+async fn a_request_is_signed_again_over_the_names_that_its_client_signed() {
+    let world = World::start().await;
+    for (number, names) in ["host", "host;content-type", NAMES, "x-b;x-a;host;x-a-b"]
+        .into_iter()
+        .enumerate()
+    {
+        let mut request = world.post(odd_body(&format!("1-{number}"), false, TEN, ELEVEN));
+        for name in ["x-a", "x-b", "x-a-b"] {
+            let value = "a  b/\u{e9}:\"%41+".parse().unwrap();
+            request.headers.insert(HeaderName::from_static(name), value);
+        }
+        let request = request
+            .sign(&credential(SHANGHAI), names, Timestamp::now())
+            .unwrap();
+        answered(&world.send(&request).await, "0");
+        let got = world.sole();
+        is_signed_again(&got, &request);
+        let sent = request.headers.get("x-a").map(|value| value.as_bytes());
+        let field = got.headers.iter().find(|(name, _)| name == "x-a");
+        assert_eq!(field.map(|(_, value)| value.as_bytes()), sent);
+    }
+}
+
+#[tokio::test]
+async fn what_goes_on_under_its_own_signature_keeps_its_time_and_text() {
+    let world = World::start().await;
+    let earlier = Timestamp::now() - SignedDuration::from_mins(9);
+    let body = odd_body("1-1", true, TEN, ELEVEN);
+    let request = world
+        .post(body)
+        .with(CONTENT_TYPE, "Application/JSON ; Charset=\"utf-8\"")
+        .sign(&credential(SHANGHAI), NAMES, earlier)
+        .unwrap();
+    answered(&world.send(&request).await, "0");
+    is_identical(&world.sole(), &request);
+
+    let request = world
+        .post(odd_body("1-2", false, TEN, ELEVEN))
+        .with(CONTENT_TYPE, "Application/JSON ; Charset=\"utf-8\"")
+        .sign(&credential(SHANGHAI), NAMES, earlier)
+        .unwrap();
+    answered(&world.send(&request).await, "0");
+    let got = world.sole();
+    is_signed_again(&got, &request);
+    assert_eq!(got.header("content-type"), text(&request, &CONTENT_TYPE));
+}
+
+#[tokio::test]
+async fn a_missing_content_type_is_added_only_to_what_is_signed_again() {
+    let world = World::start().await;
+    for (version, content_type) in [
+        (true, None),
+        (false, Some("application/json;charset=UTF-8")),
+    ] {
+        let mut request = world.post(odd_body("1-1", version, TEN, ELEVEN));
+        request.headers.remove(CONTENT_TYPE);
+        let names = "content-length;host";
+        let request = request
+            .sign(&credential(SHANGHAI), names, Timestamp::now())
+            .unwrap();
+        answered(&world.send(&request).await, "0");
+        let got = world.sole();
+        assert_eq!(
+            got.header("content-type"),
+            content_type,
+            "version {version}"
+        );
+        assert_eq!(parts(got.header("authorization"))[3], names);
+    }
+}
+
+#[tokio::test]
+async fn a_chunked_body_goes_on_with_its_length() {
+    let world = World::start().await;
+    for version in [true, false] {
+        let body = odd_body("1-1", version, TEN, ELEVEN);
+        let request = world.post(body.clone());
+        let request = request
+            .sign(&credential(SHANGHAI), "host", Timestamp::now())
+            .unwrap();
+        let head = format!(
+            "POST {} HTTP/1.1\r\nHost: {}\r\nAuthorization: {}\r\nTransfer-Encoding: chunked\r\n\
+             Connection: close\r\n\r\n",
+            request.target,
+            text(&request, &HOST).unwrap(),
+            text(&request, &AUTHORIZATION).unwrap(),
+        );
+        let (first, second) = body.split_at(7);
+        let chunks = format!(
+            "7\r\n{first}\r\n{:x}\r\n{second}\r\n0\r\n\r\n",
+            second.len()
+        );
+        let answer = world.raw((head + &chunks).as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        let got = world.sole();
+        assert_eq!(
+            got.header("content-length"),
+            Some(&*got.body.len().to_string())
+        );
+        assert_eq!(
+            (got.access_key.is_some(), got.body == *body),
+            (true, version)
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_query_goes_on_as_it_came_and_nothing_is_cached() {
+    let world = World::start().await;
+    for version in [true, false] {
+        let url = format!(
+            "{}/CCFS/resource/ccfs/getRecordFileUrlFromObs?b=1+2&a=%2f&c&d=%e4%bd%a0",
+            world.url()
+        );
+        let body = odd_body("1-1", version, TEN, ELEVEN);
+        let request = signed(SignedRequest::post(&url, body).unwrap(), SHANGHAI);
+        for _ in 0..2 {
+            let answer = world.send(&request).await;
+            answered(&answer, "0");
+            assert_eq!(answer.header("cache-control"), Some("no-store"));
+            assert_eq!(answer.header("age"), None);
+            let status = answer.header("cache-status").unwrap_or_default();
+            assert!(
+                !status.contains("hit") && !status.contains("stored"),
+                "{status}"
+            );
+            let got = world.sole();
+            assert_eq!(got.target, request.target);
+            match version {
+                true => is_identical(&got, &request),
+                false => is_signed_again(&got, &request),
+            }
+        }
+    }
+    // Neither did they fill the entry of the request without a query.
+    let plain = signed(world.post(odd_body("1-1", true, TEN, ELEVEN)), SHANGHAI);
+    world.send(&plain).await;
+    world.sole();
+}
+
+#[tokio::test]
+async fn the_answer_is_the_nodes_own_bytes() {
+    let world = World::start().await;
+    for call_id in [
+        "1-1",
+        "array-3",
+        "members-2",
+        "code-0300012",
+        "code-0300028",
+        "form-lss",
+    ] {
+        let first = world.ask(call_id).await;
+        assert_eq!(first.header("cache-control"), Some("no-store"), "{call_id}");
+        assert_eq!(first.header("server"), Some("ccfs-stand-in"));
+        assert_eq!(
+            first.header("content-type"),
+            Some("application/json;charset=UTF-8")
+        );
+        let text = String::from_utf8_lossy(&first.body);
+        // The nodes write the members in this order, which no sorted map would keep.
+        assert!(text.starts_with("{\"resultData\""), "{text}");
+        carries(&first.json());
+    }
+}
+
+fn carries(json: &Value) {
+    let members = json.as_object().unwrap();
+    assert_eq!(members.len(), 3, "{json}");
+    assert!(members.contains_key("resultData") && json["resultCode"] != json!(null));
+}
+
+#[tokio::test]
+async fn host_node_is_signed_again_for_each_node() {
+    let world = Setup {
+        nodes: 2,
+        cluster: "host = \"node\"\nbalance = \"round-robin\"".into(),
+        ..Setup::default()
+    }
+    .start()
+    .await;
+    for number in 0..4 {
+        let body = odd_body(&format!("1-{number}"), true, TEN, ELEVEN);
+        let request = signed(world.post(body), SHANGHAI);
+        answered(&world.send(&request).await, "0");
+    }
+    for node in &world.nodes {
+        assert!(node.count("getRecordFileUrlFromObs") > 0);
+        let host = node.address().to_string();
+        for got in node.requests().iter().filter(|got| got.target != "/") {
+            assert_eq!(got.header("host"), Some(&*host));
+            assert_eq!(got.access_key.as_deref(), Some(SHANGHAI));
+            let outside = world.bound.listeners["ccfs"].to_string();
+            assert_eq!(got.header("x-forwarded-host"), Some(&*outside));
+            assert_eq!(
+                got.header("content-length"),
+                Some(&*got.body.len().to_string())
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn host_stays_as_the_client_wrote_it() {
+    let world = World::start().await;
+    for host in [
+        "records.example.com",
+        "10.154.198.164",
+        "CCFS.example.com:28443",
+    ] {
+        for version in [true, false] {
+            let mut request =
+                world.post(odd_body(&format!("1-{}", host.len()), version, TEN, ELEVEN));
+            request.headers.insert(HOST, host.parse().unwrap());
+            answered(&world.send(&signed(request, SHANGHAI)).await, "0");
+            let got = world.sole();
+            assert_eq!(got.header("host"), Some(host));
+            assert_eq!(got.access_key.as_deref(), Some(SHANGHAI));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_length_that_is_signed_with_zeros_in_front_stays_so() {
+    let world = World::start().await;
+    let mut request = world.post(odd_body("1-1", true, TEN, ELEVEN));
+    let length = format!("00{}", request.body.len());
+    request
+        .headers
+        .insert(CONTENT_LENGTH, length.parse().unwrap());
+    let request = signed(request, SHANGHAI);
+    let mut raw = format!("POST {} HTTP/1.1\r\nconnection: close\r\n", request.target);
+    for (name, value) in &request.headers {
+        raw += &format!("{name}: {}\r\n", value.to_str().unwrap());
+    }
+    raw += "\r\n";
+    let raw = [raw.as_bytes(), &request.body].concat();
+    let answer = world.raw(&raw).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert_eq!(world.sole().access_key.as_deref(), Some(SHANGHAI));
+}
