@@ -14,8 +14,8 @@ use tokio::sync::{mpsc, oneshot};
 use crate::cache::Purge;
 use crate::config::{AdminToken, Config};
 use crate::drain::{Phase, Watch};
-use crate::gateway::Shared;
-use crate::listener::{Handler, Peer, RequestBody, Violation};
+use crate::gateway::GatewayState;
+use crate::listener::{ConnectionInfo, Handler, ProtocolError, RequestBody};
 use crate::metrics::Metrics;
 
 mod certificates;
@@ -31,18 +31,18 @@ mod respond;
 mod status;
 
 pub use ports::{Connected, Connections, OpenPort, Ports};
-pub use reloads::{Reload, Reloaded, Reloads};
+pub use reloads::{ReloadAttempt, Reloaded, Reloads};
 
 use history::{History, Sample};
-use respond::Answer;
+use respond::AdminResponse;
 
 /// What the app is asked to do.
 #[derive(Debug)]
-pub enum Order {
+pub enum AdminCommand {
     /// Begin the drain, and with it the end.
     Drain,
     /// A signal: like [`Order::Drain`], and the second time end at once.
-    End,
+    Terminate,
     /// Read the configuration again; answers with what is in force now, or with what is wrong.
     Reload(oneshot::Sender<Result<Reloaded, String>>),
     /// Open the access log anew, after a rotation.
@@ -53,15 +53,15 @@ pub enum Order {
 #[derive(Debug)]
 pub struct Admin {
     guard: guard::Guard,
-    subject: Subject,
+    state: AdminState,
     history: History,
 }
 
 /// What the admin interface looks at.
 #[derive(Debug)]
-pub struct Subject {
+pub struct AdminState {
     /// What the workers share.
-    pub shared: Arc<Shared>,
+    pub shared: Arc<GatewayState>,
     /// All counters.
     pub metrics: Arc<Metrics>,
     /// The configuration in force.
@@ -71,15 +71,15 @@ pub struct Subject {
     /// Not ready once this is past [`Phase::Serving`].
     pub drain: Watch,
     /// Takes orders.
-    pub orders: mpsc::Sender<Order>,
+    pub commands: mpsc::Sender<AdminCommand>,
     /// What became of reloads.
     pub reloads: Arc<Reloads>,
     /// The ports that are open.
     pub ports: Arc<Ports>,
 }
 
-impl Subject {
-    fn draining(&self) -> bool {
+impl AdminState {
+    fn is_draining(&self) -> bool {
         self.drain.phase() > Phase::Serving
     }
 }
@@ -89,11 +89,11 @@ impl Admin {
     pub fn new(
         bound: std::net::SocketAddr,
         token: Option<Arc<AdminToken>>,
-        subject: Subject,
+        subject: AdminState,
     ) -> Self {
         Self {
             guard: guard::Guard::new(bound, token),
-            subject,
+            state: subject,
             history: History::default(),
         }
     }
@@ -109,8 +109,8 @@ impl Admin {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {
             ticks.tick().await;
-            let sample = Sample::take(&self.subject.metrics.sum(), status::instant());
-            let snapshot = self.subject.shared.snapshot.load();
+            let sample = Sample::take(&self.state.metrics.sum(), status::instant());
+            let snapshot = self.state.shared.snapshot.load();
             let keys = snapshot
                 .accounts()
                 .map(|account| (account.credential.access_key().shared(), account.admitted()));
@@ -118,32 +118,32 @@ impl Admin {
         }
     }
 
-    async fn answer(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Answer {
+    async fn respond(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> AdminResponse {
         if let Err((status, why)) = self.guard.check(method, uri, headers) {
             let answer = respond::problem(status, why);
             return match status {
-                StatusCode::UNAUTHORIZED => respond::token_needed(answer),
+                StatusCode::UNAUTHORIZED => respond::with_basic_challenge(answer),
                 _ => answer,
             };
         }
         let read = *method == Method::GET || *method == Method::HEAD;
         match (uri.path(), read, *method == Method::POST) {
             ("/livez", true, _) => respond::plain(StatusCode::OK, "alive\n"),
-            ("/readyz", true, _) => self.ready(),
+            ("/readyz", true, _) => self.readiness(),
             ("/metrics", true, _) => self.metrics(),
             ("/status", true, _) => self.status(uri.query().unwrap_or_default()),
             ("/config", true, _) => {
-                respond::json(StatusCode::OK, &self.subject.config.load().masked())
+                respond::json(StatusCode::OK, &self.state.config.load().redacted())
             }
             ("/drain", _, true) => self.drain().await,
             ("/reload", _, true) => self.reload().await,
             ("/cache/purge", _, true) => self.purge(uri.query().unwrap_or_default()).await,
-            (path, _, true) if path.starts_with("/nodes/") => self.node(path),
+            (path, _, true) if path.starts_with("/nodes/") => self.node_command(path),
             ("/livez" | "/readyz" | "/metrics" | "/status" | "/config", ..) => {
                 respond::method_not_allowed("GET, HEAD")
             }
             ("/drain" | "/reload" | "/cache/purge", ..) => respond::method_not_allowed("POST"),
-            (path, ..) => match page::file(path) {
+            (path, ..) => match page::asset(path) {
                 Some(file) if read => file,
                 Some(_) => respond::method_not_allowed("GET, HEAD"),
                 None => respond::problem(StatusCode::NOT_FOUND, "no such page"),
@@ -152,19 +152,19 @@ impl Admin {
     }
 
     /// Own ability, not the nodes': otherwise all gateways would leave their balancer together.
-    fn ready(&self) -> Answer {
-        if self.subject.draining() {
+    fn readiness(&self) -> AdminResponse {
+        if self.state.is_draining() {
             respond::plain(StatusCode::SERVICE_UNAVAILABLE, "draining\n")
         } else {
             respond::plain(StatusCode::OK, "ready\n")
         }
     }
 
-    fn metrics(&self) -> Answer {
-        let totals = self.subject.metrics.sum();
-        let gauges = gauges::Gauges::read(&self.subject, totals.waiting);
+    fn metrics(&self) -> AdminResponse {
+        let totals = self.state.metrics.sum();
+        let gauges = gauges::Gauges::read(&self.state, totals.waiters);
         match openmetrics::write(totals, gauges) {
-            Ok(page) => respond::page(StatusCode::OK, openmetrics::CONTENT_TYPE, page),
+            Ok(page) => respond::with_content_type(StatusCode::OK, openmetrics::CONTENT_TYPE, page),
             Err(_) => respond::problem(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "the metrics cannot be written",
@@ -173,24 +173,24 @@ impl Admin {
     }
 
     /// With `after=N` come the points of the charts after number N: what the page asks for.
-    fn status(&self, query: &str) -> Answer {
+    fn status(&self, query: &str) -> AdminResponse {
         let after = query
             .split('&')
             .find_map(|pair| pair.strip_prefix("after="))
             .and_then(|number| number.parse().ok());
-        let status = status::write(&self.subject, &self.history, after);
+        let status = status::write(&self.state, &self.history, after);
         respond::json(StatusCode::OK, &status)
     }
 
-    async fn drain(&self) -> Answer {
+    async fn drain(&self) -> AdminResponse {
         // A full inbox holds the same order already.
-        let _ = self.subject.orders.send(Order::Drain).await;
+        let _ = self.state.commands.send(AdminCommand::Drain).await;
         respond::json(StatusCode::ACCEPTED, &json!({ "draining": true }))
     }
 
-    async fn reload(&self) -> Answer {
+    async fn reload(&self) -> AdminResponse {
         let (answer, result) = oneshot::channel();
-        let _ = self.subject.orders.send(Order::Reload(answer)).await;
+        let _ = self.state.commands.send(AdminCommand::Reload(answer)).await;
         match result.await {
             Ok(Ok(done)) => respond::json(
                 StatusCode::OK,
@@ -206,7 +206,7 @@ impl Admin {
     }
 
     /// By ak, by callId, by both, or everything.
-    async fn purge(&self, query: &str) -> Answer {
+    async fn purge(&self, query: &str) -> AdminResponse {
         let mut purge = Purge::default();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -227,22 +227,25 @@ impl Admin {
                 }
             }
         }
-        let store = self.subject.shared.store.load_full();
+        let store = self.state.shared.store.load_full();
         if let Some(store) = &store {
             store.purge(purge.clone());
         }
-        let entries = self.subject.shared.cache.purge(purge);
+        let entries = self.state.shared.cache.purge(purge);
         tracing::info!(entries, "the cache is purged");
         let mut answer = json!({ "purged": true, "entries": entries });
         if let Some(store) = store {
             // Without it, the other replicas are told when the store is back.
-            answer["shared"] = store.purged(TELLING).await.into();
+            answer["shared"] = store
+                .wait_until_published(PURGE_PUBLISH_TIMEOUT)
+                .await
+                .into();
         }
         respond::json(StatusCode::OK, &answer)
     }
 
     /// `/nodes/{cluster}/{host:port}/drain` and `…/undrain`.
-    fn node(&self, path: &str) -> Answer {
+    fn node_command(&self, path: &str) -> AdminResponse {
         let decoded = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
         let parts: Vec<_> = decoded.split('/').skip(2).collect();
         let [cluster, node, order] = parts[..] else {
@@ -251,7 +254,7 @@ impl Admin {
                 "expected /nodes/{cluster}/{host:port}/drain",
             );
         };
-        let snapshot = self.subject.shared.snapshot.load();
+        let snapshot = self.state.shared.snapshot.load();
         let Some(cluster) = snapshot.clusters().get(cluster) else {
             return respond::problem(StatusCode::NOT_FOUND, "no such cluster");
         };
@@ -273,26 +276,26 @@ impl Admin {
 }
 
 /// So long a purge waits for the store to know of it.
-const TELLING: std::time::Duration = std::time::Duration::from_secs(1);
+const PURGE_PUBLISH_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(1);
 
 impl Handler for Admin {
     type Body = Full<Bytes>;
 
     fn handle(
         self: &Arc<Self>,
-        _peer: &Arc<Peer>,
+        _peer: &Arc<ConnectionInfo>,
         request: Request<RequestBody>,
-    ) -> impl Future<Output = Answer> + Send + 'static {
+    ) -> impl Future<Output = AdminResponse> + Send + 'static {
         let admin = self.clone();
         let (head, body) = request.into_parts();
         async move {
             let _unread = body;
             let (method, uri) = (&head.method, &head.uri);
-            admin.answer(method, uri, &head.headers).await
+            admin.respond(method, uri, &head.headers).await
         }
     }
 
-    fn refuse(&self, _peer: &Arc<Peer>, violation: &Violation) -> Response<Bytes> {
+    fn reject(&self, _peer: &Arc<ConnectionInfo>, violation: &ProtocolError) -> Response<Bytes> {
         let status = violation.status();
         let body = json!({ "status": status.as_u16(), "detail": violation.to_string() });
         let mut response = Response::new(Bytes::from(body.to_string()));

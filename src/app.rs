@@ -12,14 +12,14 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
-use crate::admin::{Admin, Order, Ports, Reloads, Subject};
+use crate::admin::{Admin, AdminCommand, AdminState, Ports, Reloads};
 use crate::cache::Cache;
-use crate::cache::singleflight::Flights;
+use crate::cache::singleflight::SingleFlight;
 use crate::config::{self, AccessLog, Config};
 use crate::drain;
-use crate::gateway::{Shared, Snapshot};
-use crate::limit::Addresses;
-use crate::listener::{Caps, TlsError};
+use crate::gateway::{GatewayState, Snapshot};
+use crate::limit::AddressRateLimiter;
+use crate::listener::{ConnectionLimits, TlsError};
 use crate::metrics::{Metrics, Shard};
 use crate::telemetry;
 
@@ -37,51 +37,51 @@ mod systemd;
 mod workers;
 
 pub use rlimits::set_resource_limits;
-pub use systemd::Manager;
+pub use systemd::ServiceManager;
 
-use cluster_tasks::Probes;
-use file_watcher::Follower;
-use listener_setup::Serving;
+use cluster_tasks::ClusterTasks;
+use file_watcher::FileWatcher;
+use listener_setup::ListenerSetup;
 use port::{AdminPort, Port};
-use reload::{Cause, Source};
-use shared_store_task::Keeper;
-use shutdown::Retired;
-use systemd::{Voice, Watchdog};
+use reload::{ConfigSource, ReloadCause};
+use shared_store_task::SharedStoreTask;
+use shutdown::DrainingListener;
+use systemd::{Notifier, Watchdog};
 use workers::Workers;
 
 /// A gateway whose sockets are bound; it serves once [`App::run`] is called.
 #[derive(Debug)]
 pub struct App {
     config: Arc<ArcSwap<Config>>,
-    source: Option<Source>,
-    follower: Option<Follower>,
-    shared: Arc<Shared>,
+    source: Option<ConfigSource>,
+    file_watcher: Option<FileWatcher>,
+    shared: Arc<GatewayState>,
     metrics: Arc<Metrics>,
     /// Counters of what happens on no worker.
     control: Arc<Shard>,
     workers: Workers,
-    caps: Arc<Caps>,
-    tickets: Arc<listener_setup::Tickets>,
+    connection_limits: Arc<ConnectionLimits>,
+    session_tickets: Arc<listener_setup::SessionTickets>,
     ports: BTreeMap<Arc<str>, Port>,
     /// Taken out by a reload; their last connections may still live.
-    retired: Vec<Retired>,
+    draining_listeners: Vec<DrainingListener>,
     admin: Option<AdminPort>,
-    announced: (drain::Trigger, drain::Watch),
-    probes: Probes,
-    keeper: Option<Keeper>,
-    orders: (mpsc::Sender<Order>, mpsc::Receiver<Order>),
+    drain_state: (drain::Trigger, drain::Watch),
+    cluster_tasks: ClusterTasks,
+    shared_store_task: Option<SharedStoreTask>,
+    commands: (mpsc::Sender<AdminCommand>, mpsc::Receiver<AdminCommand>),
     reloads: Arc<Reloads>,
     open_ports: Arc<Ports>,
-    log: Option<telemetry::AccessLog>,
-    traces: Option<telemetry::Exporter>,
-    manager: Manager,
-    voice: Voice,
+    access_log: Option<telemetry::AccessLog>,
+    trace_exporter: Option<telemetry::TraceExporter>,
+    service_manager: ServiceManager,
+    notifier: Notifier,
     watchdog: Option<Watchdog>,
 }
 
 /// Where the gateway can be reached; with port 0 in the configuration, the port that was free.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Bound {
+pub struct BoundAddresses {
     /// Listeners by name.
     pub listeners: BTreeMap<Arc<str>, SocketAddr>,
     /// The admin interface.
@@ -90,7 +90,7 @@ pub struct Bound {
 
 /// How it ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Report {
+pub struct ShutdownReport {
     /// False if connections had to be dropped when their time was over.
     pub complete: bool,
 }
@@ -133,7 +133,7 @@ impl App {
     /// # Errors
     /// A socket, file or thread that cannot be had; nothing stays bound then.
     pub fn bind(config: Config, source: Option<PathBuf>) -> Result<Self, StartError> {
-        Self::bind_under(Manager::default(), config, source)
+        Self::bind_with_service_manager(ServiceManager::default(), config, source)
     }
 
     /// The same under a service manager: sockets that it handed over are served on instead of own
@@ -141,32 +141,38 @@ impl App {
     ///
     /// # Errors
     /// See [`App::bind`]; also a socket that was handed over for another address.
-    pub fn bind_under(
-        manager: Manager,
+    pub fn bind_with_service_manager(
+        manager: ServiceManager,
         config: Config,
         source: Option<PathBuf>,
     ) -> Result<Self, StartError> {
-        let source = source.map(Source::read).transpose();
+        let source = source.map(ConfigSource::read).transpose();
         let source = source.map_err(StartError::Source)?;
         let follower = source
             .as_ref()
-            .map(|source| Follower::start(source.followed(&config), FOLLOW_EVERY));
+            .map(|source| FileWatcher::start(source.watched_files(&config), WATCH_INTERVAL));
         let metrics = Arc::new(Metrics::default());
-        let log = open_log(&config.telemetry).map_err(StartError::AccessLog)?;
-        let shared = Arc::new(Shared {
+        let log = open_access_log(&config.telemetry).map_err(StartError::AccessLog)?;
+        let shared = Arc::new(GatewayState {
             snapshot: ArcSwap::from_pointee(Snapshot::next(&config, None)),
             cache: Cache::new(config.cache.max_size),
-            flights: Flights::new(),
-            addresses: ArcSwap::from_pointee(Addresses::new(config.limits.per_address)),
+            fetches: SingleFlight::new(),
+            address_limiter: ArcSwap::from_pointee(AddressRateLimiter::new(
+                config.limits.per_address,
+            )),
             store: ArcSwapOption::empty(),
         });
-        let control = metrics.shard();
-        let traces = open_traces(&config.telemetry, &control).map_err(StartError::Traces)?;
-        let tickets = listener_setup::Tickets::new();
+        let control = metrics.add_shard();
+        let traces =
+            start_trace_exporter(&config.telemetry, &control).map_err(StartError::Traces)?;
+        let tickets = listener_setup::SessionTickets::new();
         let mut app = Self {
-            follower,
-            caps: Caps::new(listener_setup::cap_limits(&config.limits), control.clone()),
-            tickets: Arc::new(
+            file_watcher: follower,
+            connection_limits: ConnectionLimits::new(
+                listener_setup::listener_limits(&config.limits),
+                control.clone(),
+            ),
+            session_tickets: Arc::new(
                 tickets.map_err(|error| StartError::Tls("(any)".into(), error.into()))?,
             ),
             workers: Workers::start(&config, &shared, &metrics, log.as_ref(), traces.as_ref())
@@ -177,55 +183,68 @@ impl App {
             metrics,
             control,
             ports: BTreeMap::new(),
-            retired: Vec::new(),
+            draining_listeners: Vec::new(),
             admin: None,
-            announced: drain::channel(),
-            probes: Probes::default(),
-            keeper: None,
-            orders: mpsc::channel(16),
+            drain_state: drain::channel(),
+            cluster_tasks: ClusterTasks::default(),
+            shared_store_task: None,
+            commands: mpsc::channel(16),
             reloads: Arc::default(),
             open_ports: Arc::default(),
-            log,
-            traces,
-            voice: manager.voice(),
-            manager,
+            access_log: log,
+            trace_exporter: traces,
+            notifier: manager.notifier(),
+            service_manager: manager,
             watchdog: None,
         };
-        app.open_all()?;
+        app.start_listeners()?;
         Ok(app)
     }
 
     /// How often files are looked at; ten seconds unless this is called.
     #[must_use]
-    pub fn following_every(mut self, period: Duration) -> Self {
+    pub fn with_watch_interval(mut self, period: Duration) -> Self {
         let config = self.config.load();
-        self.follower = self
+        self.file_watcher = self
             .source
             .as_ref()
-            .map(|source| Follower::start(source.followed(&config), period));
+            .map(|source| FileWatcher::start(source.watched_files(&config), period));
         drop(config);
         self
     }
 
-    fn open_all(&mut self) -> Result<(), StartError> {
+    fn start_listeners(&mut self) -> Result<(), StartError> {
         let config = self.config.load_full();
         let mut ready = Vec::new();
         for (name, listener) in &config.listeners {
-            let serving = self.serving(name, listener, &config.limits)?;
-            ready.push((name.clone(), self.socket(name, listener.bind)?, serving));
+            let serving = self.setup_listener(name, listener, &config.limits)?;
+            ready.push((
+                name.clone(),
+                self.bind_listener(name, listener.bind)?,
+                serving,
+            ));
         }
         self.open_admin(&config)?;
         for (name, bound, serving) in ready {
-            let port = Port::open(bound, serving, self.caps.clone(), &self.workers);
+            let port = Port::open(
+                bound,
+                serving,
+                self.connection_limits.clone(),
+                &self.workers,
+            );
             self.ports.insert(name, port);
         }
-        self.show_ports();
-        self.probes.follow(&self.shared.snapshot.load());
-        self.keeper = Keeper::start(&self.shared, config.shared.as_ref());
-        self.manager.sockets.warn_of_unused(|name| {
+        self.publish_ports();
+        self.cluster_tasks.reconcile(&self.shared.snapshot.load());
+        self.shared_store_task = SharedStoreTask::start(&self.shared, config.shared.as_ref());
+        self.service_manager.sockets.warn_unused(|name| {
             config.listeners.contains_key(name) || name == ADMIN && self.admin.is_some()
         });
-        for cluster in config.clusters.values().filter(|cluster| cluster.insecure) {
+        for cluster in config
+            .clusters
+            .values()
+            .filter(|cluster| cluster.insecure_skip_verify)
+        {
             tracing::warn!(
                 cluster = %cluster.name,
                 "INSECURE: certificates of this cluster's nodes are not verified (insecure_skip_verify)"
@@ -235,73 +254,85 @@ impl App {
     }
 
     /// Where it can be reached.
-    pub fn bound(&self) -> Bound {
-        Bound {
+    pub fn bound_addresses(&self) -> BoundAddresses {
+        BoundAddresses {
             listeners: self
                 .ports
                 .iter()
-                .map(|(name, port)| (name.clone(), port.local))
+                .map(|(name, port)| (name.clone(), port.local_address))
                 .collect(),
-            admin: self.admin.as_ref().map(|port| port.local),
+            admin: self.admin.as_ref().map(|port| port.local_address),
         }
     }
 
     /// Takes orders, as the admin interface and signals give them.
-    pub fn orders(&self) -> mpsc::Sender<Order> {
-        self.orders.0.clone()
+    pub fn commands(&self) -> mpsc::Sender<AdminCommand> {
+        self.commands.0.clone()
     }
 
     /// Serves until an order ends it; then drains: first the word goes round, after `drain_delay`
     /// the listeners close, and what is in flight has `grace` to finish. A second signal
     /// ([`Order::End`]) ends at once.
-    pub async fn run(mut self) -> Report {
-        let Bound { listeners, admin } = self.bound();
+    pub async fn run(mut self) -> ShutdownReport {
+        let BoundAddresses { listeners, admin } = self.bound_addresses();
         let admin = admin.map(tracing::field::display);
         tracing::info!(?listeners, admin, "serving");
-        self.watchdog = self.manager.watch(self.workers.all());
-        self.voice.ready("serving, generation 1");
+        self.watchdog = self.service_manager.start_watchdog(self.workers.all());
+        self.notifier.ready("serving, generation 1");
         let first = loop {
             let order = tokio::select! {
                 biased;
-                order = self.orders.1.recv() => order,
-                changed = file_watcher::changed(&mut self.follower) => {
+                order = self.commands.1.recv() => order,
+                changed = file_watcher::changed_files(&mut self.file_watcher) => {
                     // Told of by the reload itself.
-                    let _ = self.reload(Cause::Files(changed)).await;
+                    let _ = self.reload(ReloadCause::FilesChanged(changed)).await;
                     continue;
                 }
             };
             match order {
-                Some(order @ (Order::Drain | Order::End)) => break order,
+                Some(order @ (AdminCommand::Drain | AdminCommand::Terminate)) => break order,
                 // All senders are gone: nobody could ever end it in another way.
-                None => break Order::End,
-                Some(Order::Reload(answer)) => {
+                None => break AdminCommand::Terminate,
+                Some(AdminCommand::Reload(answer)) => {
                     // Whoever asked may have left meanwhile.
-                    let _ = answer.send(self.reload(Cause::Asked).await);
+                    let _ = answer.send(self.reload(ReloadCause::Requested).await);
                 }
-                Some(Order::ReopenLog) => self.log.iter().for_each(telemetry::AccessLog::reopen),
+                Some(AdminCommand::ReopenLog) => self
+                    .access_log
+                    .iter()
+                    .for_each(telemetry::AccessLog::reopen),
             }
         };
-        self.end(&first).await
+        self.shut_down(&first).await
     }
 
-    fn socket(&self, name: &str, bind: SocketAddr) -> Result<port::Bound, StartError> {
+    fn bind_listener(&self, name: &str, bind: SocketAddr) -> Result<port::BoundSocket, StartError> {
         let what = format!("listener {name}");
-        port::Bound::take(&what, name, bind, &self.manager.sockets)
+        port::BoundSocket::inherit_or_bind(&what, name, bind, &self.service_manager.sockets)
     }
 
-    fn serving(
+    fn setup_listener(
         &self,
         name: &Arc<str>,
         listener: &config::Listener,
         limits: &config::Limits,
-    ) -> Result<Serving, StartError> {
-        Serving::new(name, listener, limits, &self.tickets, &self.workers.all())
-            .map_err(|error| StartError::Tls(name.clone(), error))
+    ) -> Result<ListenerSetup, StartError> {
+        ListenerSetup::new(
+            name,
+            listener,
+            limits,
+            &self.session_tickets,
+            &self.workers.all(),
+        )
+        .map_err(|error| StartError::Tls(name.clone(), error))
     }
 
     /// Tells the admin interface which ports are open.
-    fn show_ports(&self) {
-        let open = self.ports.iter().map(|(name, port)| port.shown(name));
+    fn publish_ports(&self) {
+        let open = self
+            .ports
+            .iter()
+            .map(|(name, port)| port.to_open_port(name));
         self.open_ports.store(Arc::new(open.collect()));
     }
 
@@ -310,34 +341,35 @@ impl App {
             return Ok(());
         };
         let what = "the admin interface";
-        let bound = port::Bound::take(what, ADMIN, bind, &self.manager.sockets)?;
-        let subject = Subject {
+        let bound =
+            port::BoundSocket::inherit_or_bind(what, ADMIN, bind, &self.service_manager.sockets)?;
+        let subject = AdminState {
             shared: self.shared.clone(),
             metrics: self.metrics.clone(),
             config: self.config.clone(),
             started: now(),
-            drain: self.announced.1.clone(),
-            orders: self.orders(),
+            drain: self.drain_state.1.clone(),
+            commands: self.commands(),
             reloads: self.reloads.clone(),
             ports: self.open_ports.clone(),
         };
-        let admin = Admin::new(bound.local, config.admin.token.clone(), subject);
-        let front = self.admin_front(Arc::new(admin), config)?;
+        let admin = Admin::new(bound.local_address, config.admin.token.clone(), subject);
+        let front = self.admin_context(Arc::new(admin), config)?;
         self.admin = Some(AdminPort::open(bound, front));
         Ok(())
     }
 
-    fn admin_front(
+    fn admin_context(
         &self,
         admin: Arc<Admin>,
         config: &Config,
-    ) -> Result<crate::listener::Front<Admin>, StartError> {
+    ) -> Result<crate::listener::ListenerContext<Admin>, StartError> {
         let tls = config.admin.tls.as_ref();
         let tls = tls
-            .map(|tls| self.tickets.server_config(tls))
+            .map(|tls| self.session_tickets.server_config(tls))
             .transpose()
             .map_err(|error| StartError::Tls(ADMIN.into(), error))?;
-        Ok(listener_setup::admin_front(
+        Ok(listener_setup::admin_context(
             admin,
             tls,
             &config.limits,
@@ -346,7 +378,7 @@ impl App {
     }
 }
 
-fn open_log(settings: &config::Telemetry) -> io::Result<Option<telemetry::AccessLog>> {
+fn open_access_log(settings: &config::Telemetry) -> io::Result<Option<telemetry::AccessLog>> {
     let destination = match &settings.access_log {
         AccessLog::File(path) => telemetry::Destination::File(path.clone()),
         AccessLog::Off => return Ok(None),
@@ -355,14 +387,14 @@ fn open_log(settings: &config::Telemetry) -> io::Result<Option<telemetry::Access
     telemetry::AccessLog::open(destination).map(Some)
 }
 
-fn open_traces(
+fn start_trace_exporter(
     settings: &config::Telemetry,
     metrics: &Arc<Shard>,
-) -> Result<Option<telemetry::Exporter>, telemetry::CollectorError> {
+) -> Result<Option<telemetry::TraceExporter>, telemetry::CollectorError> {
     let endpoint = settings.otlp_endpoint.as_deref();
-    let share = telemetry::Share::of(settings.sample);
+    let share = telemetry::SampleRatio::new(settings.sample);
     endpoint
-        .map(|endpoint| telemetry::Exporter::start(endpoint, share, metrics.clone()))
+        .map(|endpoint| telemetry::TraceExporter::start(endpoint, share, metrics.clone()))
         .transpose()
 }
 
@@ -375,4 +407,4 @@ fn now() -> Timestamp {
 const ADMIN: &str = "admin";
 
 /// Soon enough for a certificate or a revoked key, seldom enough to cost nothing.
-const FOLLOW_EVERY: Duration = Duration::from_secs(10);
+const WATCH_INTERVAL: Duration = Duration::from_secs(10);

@@ -43,14 +43,14 @@ pub struct Signable<'a> {
 /// What a caller says of himself: well-formed, within the clock window, `host` signed, and all named
 /// fields present. Not yet believed.
 pub struct Claim<'a> {
-    value: v2::Value<'a>,
+    value: v2::AuthorizationValue<'a>,
 }
 
 impl<'a> Claim<'a> {
     /// Reads the one `Authorization` field of a head. Refuses only what does not depend on our keys.
     ///
     /// `window`: how far the timestamp may be from `now`, each way; `None` is unchecked.
-    pub fn read(
+    pub fn parse(
         headers: &'a HeaderMap,
         now: Timestamp,
         window: Option<SignedDuration>,
@@ -58,14 +58,14 @@ impl<'a> Claim<'a> {
         let mut values = headers.get_all(AUTHORIZATION).iter();
         let value = values.next().ok_or(AuthError::Missing)?;
         if values.next().is_some() {
-            return Err(AuthError::Repeated);
+            return Err(AuthError::RepeatedAuthorization);
         }
         let text = value
             .to_str()
             .map_err(|_| AuthError::Malformed("not ASCII"))?;
-        let value = v2::Value::parse(text)?;
+        let value = v2::AuthorizationValue::parse(text)?;
         for name in value.names.split(';') {
-            canonical::only_value(headers, name)?;
+            canonical::single_value(headers, name)?;
         }
         let distance = value.timestamp.duration_since(now);
         if window.is_some_and(|window| distance.unsigned_abs() > window.unsigned_abs()) {
@@ -103,7 +103,7 @@ impl<'a> Claim<'a> {
         credential: Option<&Arc<Credential>>,
         request: &Signable<'_>,
     ) -> Result<Caller, AuthError> {
-        let request = CanonicalRequest::of_checked(self.value.names, request)?;
+        let request = CanonicalRequest::with_checked_names(self.value.names, request)?;
         let credential =
             credential.filter(|credential| credential.access_key().as_str() == self.access_key());
         let enabled = credential.filter(|credential| credential.enabled());
@@ -126,7 +126,7 @@ impl<'a> Claim<'a> {
         secret: &Secret,
         request: &Signable<'_>,
     ) -> Result<Zeroizing<String>, AuthError> {
-        let request = CanonicalRequest::of_checked(self.value.names, request)?;
+        let request = CanonicalRequest::with_checked_names(self.value.names, request)?;
         Ok(v2::signature(secret, self.value.prefix, &request))
     }
 }
@@ -185,7 +185,7 @@ pub fn sign(
 /// Does any part of an `Authorization` value, between slashes, commas, `=` or blanks, satisfy
 /// `is_access_key`? Such a value is never forwarded as a stranger's. Double quotes around a part do
 /// not hide it.
-pub fn mentions(value: &[u8], is_access_key: impl Fn(&str) -> bool) -> bool {
+pub fn mentions_access_key(value: &[u8], is_access_key: impl Fn(&str) -> bool) -> bool {
     let is_mentioned = |part: &[u8]| {
         std::str::from_utf8(part)
             .is_ok_and(|part| is_access_key(part) || is_access_key(part.trim_matches('"')))
@@ -212,7 +212,7 @@ pub enum AuthError {
     Disabled,
     /// A signed field does not stand in the head exactly once.
     #[error("the signed field {0:?} does not stand in the request exactly once")]
-    FieldNotSent(String),
+    SignedFieldMissing(String),
     /// `auth-v2/` stands in front, but the rest has not its form, or the query has a broken escape.
     #[error("malformed auth-v2 request: {0}")]
     Malformed(&'static str),
@@ -224,7 +224,7 @@ pub enum AuthError {
     OtherScheme,
     /// More than one `Authorization` field.
     #[error("more than one Authorization field")]
-    Repeated,
+    RepeatedAuthorization,
     /// The query repeats a key, which the signature rules cannot represent.
     #[error("the query repeats a key")]
     RepeatedQueryKey,

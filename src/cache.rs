@@ -18,13 +18,13 @@ pub use entry::Entry;
 
 use crate::config;
 pub use crate::message::Purge;
-use crate::message::{CacheKey, WholeReply};
+use crate::message::{BufferedResponse, CacheKey};
 
 /// The answers of all callers, shared by all workers.
 #[derive(Debug)]
 pub struct Cache {
-    store: moka::sync::Cache<CacheKey, Arc<Entry>, foldhash::fast::RandomState>,
-    purges: AtomicU64,
+    entries: moka::sync::Cache<CacheKey, Arc<Entry>, foldhash::fast::RandomState>,
+    purge_epoch: AtomicU64,
 }
 
 impl Cache {
@@ -37,172 +37,176 @@ impl Cache {
             })
             // The default policy may throw out the very entry that was announced as stored.
             .eviction_policy(EvictionPolicy::lru())
-            .expire_after(Life)
+            .expire_after(EntryExpiry)
             .support_invalidation_closures()
             .build_with_hasher(foldhash::fast::RandomState::default());
         Self {
-            store,
-            purges: AtomicU64::new(0),
+            entries: store,
+            purge_epoch: AtomicU64::new(0),
         }
     }
 
     /// What is held for `key`, and what it is good for now.
-    pub fn get(&self, key: &CacheKey, now: Timestamp) -> Option<Held> {
-        let entry = self.store.get(key)?;
+    pub fn get(&self, key: &CacheKey, now: Timestamp) -> Option<CacheHit> {
+        let entry = self.entries.get(key)?;
         let freshness = entry.freshness(now)?;
-        Some(Held { entry, freshness })
+        Some(CacheHit { entry, freshness })
     }
 
     /// The right to store one answer: given before it is fetched, and void if anything is purged
     /// meanwhile.
-    pub fn ticket<'a>(&self, key: &'a CacheKey, call_id: Option<&'a str>) -> Ticket<'a> {
-        Ticket {
+    pub fn begin_insert<'a>(&self, key: &'a CacheKey, call_id: Option<&'a str>) -> InsertToken<'a> {
+        InsertToken {
             key,
             call_id,
-            purges: self.purges.load(Ordering::Acquire),
+            purge_epoch: self.purge_epoch.load(Ordering::Acquire),
         }
     }
 
     /// Stores an answer if the rules allow it; says what became of it.
-    pub fn offer(
+    pub fn insert(
         &self,
-        ticket: &Ticket<'_>,
-        reply: &WholeReply,
-        rules: &Rules,
+        ticket: &InsertToken<'_>,
+        reply: &BufferedResponse,
+        rules: &CachePolicy,
         now: Timestamp,
-    ) -> Offered {
-        let Some(mut entry) = Entry::of(reply, rules, now) else {
-            return Offered::Passed;
+    ) -> InsertOutcome {
+        let Some(mut entry) = Entry::from_response(reply, rules, now) else {
+            return InsertOutcome::NotStored;
         };
-        if rules.off || self.is_void(ticket) {
-            return Offered::Passed;
+        if rules.is_disabled || self.is_invalidated(ticket) {
+            return InsertOutcome::NotStored;
         }
-        let negative = entry.negative;
+        let negative = entry.is_negative;
         // "No data" never displaces an answer that is still good.
         if negative
             && self
                 .get(ticket.key, now)
-                .is_some_and(|held| !held.entry.negative)
+                .is_some_and(|held| !held.entry.is_negative)
         {
-            return Offered::Passed;
+            return InsertOutcome::NotStored;
         }
         entry.call_id = ticket.call_id.map(Into::into);
-        self.store.insert(ticket.key.clone(), Arc::new(entry));
+        self.entries.insert(ticket.key.clone(), Arc::new(entry));
         // A purge between the look above and the insertion would have missed the entry.
-        if self.is_void(ticket) {
-            self.store.invalidate(ticket.key);
-            return Offered::Passed;
+        if self.is_invalidated(ticket) {
+            self.entries.invalidate(ticket.key);
+            return InsertOutcome::NotStored;
         }
         if negative {
-            Offered::HeldNegative
+            InsertOutcome::StoredNegative
         } else {
-            Offered::Stored
+            InsertOutcome::Stored
         }
     }
 
     /// Takes in an answer that another replica fetched at `fetched_at`, by the same rules; `None` if
     /// they do not allow it, or no longer, or if what is held is as good.
-    pub fn adopt(
+    pub fn insert_remote(
         &self,
-        ticket: &Ticket<'_>,
-        reply: &WholeReply,
-        rules: &Rules,
+        ticket: &InsertToken<'_>,
+        reply: &BufferedResponse,
+        rules: &CachePolicy,
         (fetched_at, now): (Timestamp, Timestamp),
-    ) -> Option<Held> {
+    ) -> Option<CacheHit> {
         // The other's clock may be ahead.
-        let mut entry = Entry::of(reply, rules, fetched_at.min(now))?;
+        let mut entry = Entry::from_response(reply, rules, fetched_at.min(now))?;
         let freshness = entry.freshness(now)?;
         let displaces = self.get(ticket.key, now).is_some_and(|held| {
-            (!held.entry.negative && entry.negative) || held.entry.fresh_until >= entry.fresh_until
+            (!held.entry.is_negative && entry.is_negative)
+                || held.entry.fresh_until >= entry.fresh_until
         });
-        if rules.off || displaces || self.is_void(ticket) {
+        if rules.is_disabled || displaces || self.is_invalidated(ticket) {
             return None;
         }
         entry.call_id = ticket.call_id.map(Into::into);
         let entry = Arc::new(entry);
-        self.store.insert(ticket.key.clone(), entry.clone());
-        if self.is_void(ticket) {
-            self.store.invalidate(ticket.key);
+        self.entries.insert(ticket.key.clone(), entry.clone());
+        if self.is_invalidated(ticket) {
+            self.entries.invalidate(ticket.key);
             return None;
         }
-        Some(Held { entry, freshness })
+        Some(CacheHit { entry, freshness })
     }
 
     /// Forgets all that matches; an empty purge forgets everything. What is being fetched now will
     /// not be stored either. Returns how many entries are gone.
     pub fn purge(&self, purge: Purge) -> usize {
-        self.purges.fetch_add(1, Ordering::AcqRel);
+        self.purge_epoch.fetch_add(1, Ordering::AcqRel);
         if purge.access_key.is_none() && purge.call_id.is_none() {
-            let gone = self.store.iter().count();
-            self.store.invalidate_all();
+            let gone = self.entries.iter().count();
+            self.entries.invalidate_all();
             return gone;
         }
         let matches = move |key: &CacheKey, entry: &Arc<Entry>| {
-            purge.covers(key.access_key(), entry.call_id.as_deref())
+            purge.matches(key.access_key(), entry.call_id.as_deref())
         };
-        let gone = self.store.iter().filter(|(key, entry)| matches(key, entry));
+        let gone = self
+            .entries
+            .iter()
+            .filter(|(key, entry)| matches(key, entry));
         let gone = gone.count();
         // Fails only without `support_invalidation_closures`, which is set above.
-        if self.store.invalidate_entries_if(matches).is_err() {
-            self.store.invalidate_all();
+        if self.entries.invalidate_entries_if(matches).is_err() {
+            self.entries.invalidate_all();
         }
         gone
     }
 
     /// Number of entries and their weight in bytes, both settled.
     pub fn size(&self) -> (u64, u64) {
-        self.store.run_pending_tasks();
-        (self.store.entry_count(), self.store.weighted_size())
+        self.entries.run_pending_tasks();
+        (self.entries.entry_count(), self.entries.weighted_size())
     }
 
-    fn is_void(&self, ticket: &Ticket<'_>) -> bool {
-        ticket.purges != self.purges.load(Ordering::Acquire)
+    fn is_invalidated(&self, ticket: &InsertToken<'_>) -> bool {
+        ticket.purge_epoch != self.purge_epoch.load(Ordering::Acquire)
     }
 }
 
 /// The right to store one answer under one key.
 #[derive(Clone, Debug)]
-pub struct Ticket<'a> {
+pub struct InsertToken<'a> {
     key: &'a CacheKey,
     call_id: Option<&'a str>,
-    purges: u64,
+    purge_epoch: u64,
 }
 
 /// What became of an answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Offered {
+pub enum InsertOutcome {
     /// "No data yet", held for a moment.
-    HeldNegative,
+    StoredNegative,
     /// Not stored.
-    Passed,
+    NotStored,
     /// Stored.
     Stored,
 }
 
 /// The rules of a generation of the configuration.
 #[derive(Clone, Debug)]
-pub struct Rules {
-    off: bool,
-    margin: SignedDuration,
+pub struct CachePolicy {
+    is_disabled: bool,
+    expiry_margin: SignedDuration,
     minimum_life: SignedDuration,
     stale_if_error: bool,
     negative_ttl: SignedDuration,
     success_codes: Vec<String>,
 }
 
-impl Rules {
+impl CachePolicy {
     /// Is nothing kept at all?
-    pub fn is_off(&self) -> bool {
-        self.off
+    pub fn is_disabled(&self) -> bool {
+        self.is_disabled
     }
 }
 
-impl From<&config::Cache> for Rules {
+impl From<&config::Cache> for CachePolicy {
     fn from(settings: &config::Cache) -> Self {
         let signed = |d: Duration| SignedDuration::try_from(d).unwrap_or(SignedDuration::MAX);
         Self {
-            off: settings.max_size == 0,
-            margin: signed(settings.expiry_margin),
+            is_disabled: settings.max_size == 0,
+            expiry_margin: signed(settings.expiry_margin),
             minimum_life: signed(settings.minimum_life),
             stale_if_error: settings.stale_if_error,
             negative_ttl: signed(settings.negative_ttl),
@@ -213,7 +217,7 @@ impl From<&config::Cache> for Rules {
 
 /// An answer that was found.
 #[derive(Clone, Debug)]
-pub struct Held {
+pub struct CacheHit {
     /// The answer.
     pub entry: Arc<Entry>,
     /// What it is good for.
@@ -226,13 +230,13 @@ pub enum Freshness {
     /// To be given out.
     Fresh,
     /// Inside the margin: only where a node would have failed the client.
-    OnlyOnError,
+    StaleIfError,
 }
 
 /// Garbage collection only; what may be given out is decided against the wall clock.
-struct Life;
+struct EntryExpiry;
 
-impl Expiry<CacheKey, Arc<Entry>> for Life {
+impl Expiry<CacheKey, Arc<Entry>> for EntryExpiry {
     fn expire_after_create(
         &self,
         _: &CacheKey,

@@ -7,7 +7,9 @@ pub mod presigned_url;
 mod reply;
 mod times;
 
-pub use endpoint::{Answer, Body, Endpoint, Lookup, Repeat, TABLE, find};
-pub use payload::{Invalid, Payload, Tenant, Versionless};
-pub use reply::{Json, Verdict, envelope};
+pub use endpoint::{
+    BodyKind, ENDPOINTS, Endpoint, Lookup, ResponseKind, RetrySafety, find_endpoint,
+};
+pub use payload::{InvalidRequest, Payload, Tenant, Versionless};
+pub use reply::{ParsedResponse, ResultKind, envelope};
 pub use times::parse_zone;

@@ -18,7 +18,7 @@ pub mod signature;
 pub mod stand_in;
 mod values;
 
-use crate::config::Diagnosis;
+use crate::config::ConfigError;
 use signature::Streams;
 
 /// A front for CC-FS clusters that understands the requests it carries: it verifies signatures,
@@ -53,7 +53,9 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         // A second provider in the tree would make rustls refuse to guess; say which one it is.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        self.command.run().unwrap_or_else(|error| ended_by(&error))
+        self.command
+            .run()
+            .unwrap_or_else(|error| report_error(&error))
     }
 }
 
@@ -62,21 +64,21 @@ impl Command {
         let now = now();
         let (mut input, mut out, mut err) = (io::stdin(), io::stdout(), io::stderr());
         let mut streams = Streams {
-            input: &mut input,
-            out: &mut out,
-            err: &mut err,
+            stdin: &mut input,
+            stdout: &mut out,
+            stderr: &mut err,
         };
         match self {
             Self::Sign(sign) => sign.run(now, &mut streams),
             Self::Verify(verify) => verify.run(now, &mut streams),
             Self::Explain(explain) => explain.run(now, &mut streams),
-            Self::Check(check) => Ok(check.run(streams.out, streams.err)?),
-            Self::Schema(schema) => Ok(schema.run(streams.out)?),
-            Self::Status(status) => block_on(status.run(streams.out)),
-            Self::Nodes(nodes) => block_on(nodes.run(streams.out)),
-            Self::Reload(reload) => block_on(reload.run(streams.out, streams.err)),
-            Self::Drain(drain) => block_on(drain.run(streams.out)),
-            Self::Healthcheck(check) => block_on(check.run(streams.out)),
+            Self::Check(check) => Ok(check.run(streams.stdout, streams.stderr)?),
+            Self::Schema(schema) => Ok(schema.run(streams.stdout)?),
+            Self::Status(status) => block_on(status.run(streams.stdout)),
+            Self::Nodes(nodes) => block_on(nodes.run(streams.stdout)),
+            Self::Reload(reload) => block_on(reload.run(streams.stdout, streams.stderr)),
+            Self::Drain(drain) => block_on(drain.run(streams.stdout)),
+            Self::Healthcheck(check) => block_on(check.run(streams.stdout)),
             Self::Run(run) => block_on(run.run()),
             Self::Demo(demo) => block_on(demo.run()),
             Self::Call(call) => block_on(call::run(*call)),
@@ -86,7 +88,7 @@ impl Command {
 }
 
 /// Says why a command could not do its work.
-fn ended_by(error: &anyhow::Error) -> ExitCode {
+fn report_error(error: &anyhow::Error) -> ExitCode {
     if let Some(usage) = error.downcast_ref::<clap::Error>() {
         let _ = usage.print();
         return ExitCode::from(2);
@@ -101,7 +103,7 @@ fn ended_by(error: &anyhow::Error) -> ExitCode {
 }
 
 /// Tells every mistake of a configuration; exit code 78 (`EX_CONFIG`).
-fn refuse(diagnosis: &Diagnosis) -> ExitCode {
+fn report_invalid_config(diagnosis: &ConfigError) -> ExitCode {
     let _ = writeln!(io::stderr(), "{diagnosis}");
     ExitCode::from(78)
 }

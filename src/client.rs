@@ -19,7 +19,7 @@ mod trust;
 use connection::Connection;
 
 pub use error::ClientError;
-pub use request::{NAMES, RECORDING_PATH, RecordingQuery, SignedRequest};
+pub use request::{ClientRequest, DEFAULT_SIGNED_FIELDS, RECORDING_PATH, RecordingQuery};
 pub use trust::Trust;
 
 /// Sends requests; keeps connections for the next ones if it is told to.
@@ -28,7 +28,7 @@ pub struct Client {
     tls: Arc<ClientConfig>,
     timeout: Duration,
     /// At most this many idle connections are kept.
-    keep: usize,
+    max_idle: usize,
     idle: Mutex<Vec<Connection>>,
 }
 
@@ -38,59 +38,65 @@ impl Client {
         Ok(Self {
             tls: trust.client_config()?,
             timeout: Duration::from_secs(30),
-            keep: 0,
+            max_idle: 0,
             idle: Mutex::default(),
         })
     }
 
     /// Keeps up to `idle` connections for later requests.
     #[must_use]
-    pub fn keeping(mut self, idle: usize) -> Self {
-        self.keep = idle;
+    pub fn with_idle_connections(mut self, idle: usize) -> Self {
+        self.max_idle = idle;
         self
     }
 
     /// Waits so long for a whole answer, and for the head of one that streams.
     #[must_use]
-    pub fn within(mut self, timeout: Duration) -> Self {
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
     /// Speaks HTTP/2, and nothing else; with [`Client::keeping`] many requests share a connection.
     #[must_use]
-    pub fn over_http2(mut self) -> Self {
+    pub fn http2_only(mut self) -> Self {
         let config = Arc::make_mut(&mut self.tls);
         config.alpn_protocols = vec![b"h2".to_vec()];
         self
     }
 
     /// Sends a request and reads its whole answer, at most [`LARGEST_ANSWER`].
-    pub async fn send(&self, request: &SignedRequest) -> Result<Answer, ClientError> {
-        let whole = async { self.exchange(request).await?.whole(self).await };
+    pub async fn send(&self, request: &ClientRequest) -> Result<ClientResponse, ClientError> {
+        let whole = async { self.dispatch(request).await?.collect(self).await };
         tokio::time::timeout(self.timeout, whole)
             .await
             .map_err(|_| ClientError::Timeout(self.timeout))?
     }
 
     /// Sends a request and reads the head of its answer.
-    pub async fn open(&self, request: &SignedRequest) -> Result<Streaming, ClientError> {
-        tokio::time::timeout(self.timeout, self.exchange(request))
+    pub async fn send_streaming(
+        &self,
+        request: &ClientRequest,
+    ) -> Result<StreamingClientResponse, ClientError> {
+        tokio::time::timeout(self.timeout, self.dispatch(request))
             .await
             .map_err(|_| ClientError::Timeout(self.timeout))?
     }
 
-    async fn exchange(&self, request: &SignedRequest) -> Result<Streaming, ClientError> {
-        let mut connection = match self.take(request.authority()) {
+    async fn dispatch(
+        &self,
+        request: &ClientRequest,
+    ) -> Result<StreamingClientResponse, ClientError> {
+        let mut connection = match self.checkout(request.authority()) {
             Some(connection) => connection,
             None => {
-                let connection = Connection::open(&self.tls, request.authority()).await?;
-                self.keep(connection.sibling());
+                let connection = Connection::connect(&self.tls, request.authority()).await?;
+                self.store_idle(connection.try_share());
                 connection
             }
         };
         let (head, body) = connection.send(request).await?.into_parts();
-        Ok(Streaming {
+        Ok(StreamingClientResponse {
             status: head.status,
             headers: head.headers,
             body,
@@ -99,34 +105,34 @@ impl Client {
     }
 
     /// A kept connection: alone, or beside others over HTTP/2.
-    fn take(&self, authority: &Authority) -> Option<Connection> {
+    fn checkout(&self, authority: &Authority) -> Option<Connection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.retain(Connection::is_ready);
         let place = idle
             .iter()
             .rposition(|connection| connection.authority() == authority)?;
-        let sibling = idle[place].sibling();
+        let sibling = idle[place].try_share();
         sibling.or_else(|| Some(idle.swap_remove(place)))
     }
 
-    fn keep(&self, connection: Option<Connection>) {
+    fn store_idle(&self, connection: Option<Connection>) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < self.keep {
+        if idle.len() < self.max_idle {
             idle.extend(connection);
         }
     }
 
     /// Keeps a connection that is not shared, once it can take another request.
-    async fn put(&self, mut connection: Connection) {
-        if self.keep > 0 && connection.sibling().is_none() && connection.ready().await {
-            self.keep(Some(connection));
+    async fn checkin(&self, mut connection: Connection) {
+        if self.max_idle > 0 && connection.try_share().is_none() && connection.ready().await {
+            self.store_idle(Some(connection));
         }
     }
 }
 
 /// A whole answer.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct ClientResponse {
     /// The status.
     pub status: StatusCode,
     /// The fields.
@@ -135,7 +141,7 @@ pub struct Answer {
     pub body: Bytes,
 }
 
-impl Answer {
+impl ClientResponse {
     /// The value of the first field of this name, if it is text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
@@ -155,7 +161,7 @@ impl Answer {
 /// An answer whose body is still to be read. Its connection ends with it, unless it is read to the
 /// end by [`Streaming::whole`].
 #[derive(Debug)]
-pub struct Streaming {
+pub struct StreamingClientResponse {
     /// The status.
     pub status: StatusCode,
     /// The fields.
@@ -164,9 +170,9 @@ pub struct Streaming {
     connection: Connection,
 }
 
-impl Streaming {
+impl StreamingClientResponse {
     /// The next piece of the body; `None` at its end. A body that breaks off is an error.
-    pub async fn piece(&mut self) -> Result<Option<Bytes>, ClientError> {
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, ClientError> {
         while let Some(frame) = self.body.frame().await {
             if let Ok(data) = frame?.into_data() {
                 return Ok(Some(data));
@@ -176,11 +182,11 @@ impl Streaming {
     }
 
     /// Reads the rest, at most [`LARGEST_ANSWER`], and gives the connection back to `client`.
-    pub async fn whole(self, client: &Client) -> Result<Answer, ClientError> {
-        let body = Limited::new(self.body, LARGEST_ANSWER).collect().await;
-        let body = body.map_err(ClientError::of_body)?.to_bytes();
-        client.put(self.connection).await;
-        Ok(Answer {
+    pub async fn collect(self, client: &Client) -> Result<ClientResponse, ClientError> {
+        let body = Limited::new(self.body, MAX_BUFFERED_BODY).collect().await;
+        let body = body.map_err(ClientError::from_body)?.to_bytes();
+        client.checkin(self.connection).await;
+        Ok(ClientResponse {
             status: self.status,
             headers: self.headers,
             body,
@@ -189,7 +195,7 @@ impl Streaming {
 }
 
 /// No answer that is read whole is larger: 64 MiB.
-pub const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
+pub const MAX_BUFFERED_BODY: usize = 64 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests;

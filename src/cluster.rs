@@ -21,29 +21,29 @@ mod resolution;
 mod retry_budget;
 mod settings;
 
-pub use connection_slot::Slot;
-pub use health::{Change, Fault, Outcome};
+pub use connection_slot::ConnectionSlot;
+pub use health::{FailureKind, HealthChange, NodeOutcome};
 pub use load_balancing::stable_hash;
-pub use node::{Node, NodeId, NodeState, NodeStatus, Pick};
-pub use retry_budget::Budget;
+pub use node::{Node, NodeGuard, NodeId, NodeState, NodeStatus};
+pub use retry_budget::RetryBudget;
 pub use settings::{
-    Ejection, HealthCheck, HostPolicy, NodeAddress, NodeSettings, Policy, PoolLimits, Retries,
-    Settings, SignedCheck, Timeouts,
+    ClusterSettings, EjectionSettings, HealthCheck, HostPolicy, NodeAddress, NodeSettings, Policy,
+    PoolLimits, RetrySettings, SignedCheck, Timeouts,
 };
 
-use health::{Rules, SUSPECT_SHARE};
-use load_balancing::{Turns, View};
+use health::{EJECTION_PENDING_SHARE, HealthPolicy};
+use load_balancing::{LowDiscrepancySequence, NodeView};
 
 /// The nodes behind one service, with their live state.
 #[derive(Debug)]
 pub struct Cluster {
-    settings: Settings,
+    settings: ClusterSettings,
     members: ArcSwap<Members>,
     /// Held while somebody changes who is a member, who is drained or who is put aside.
     drained: Mutex<BTreeSet<String>>,
     /// Why names stand for no address.
     unresolved: Mutex<BTreeMap<NodeAddress, Arc<str>>>,
-    budget: Arc<Budget>,
+    retry_budget: Arc<RetryBudget>,
 }
 
 /// Who is there now.
@@ -52,7 +52,7 @@ struct Members {
     nodes: Vec<Member>,
     /// The turns of round-robin are one order for all workers, so they need a lock; no other policy
     /// does.
-    credits: Mutex<Vec<f64>>,
+    current_weights: Mutex<Vec<f64>>,
 }
 
 #[derive(Clone, Debug)]
@@ -64,27 +64,27 @@ struct Member {
 impl Cluster {
     /// A cluster as configured. Nodes given by an IP address are there at once, those given by a
     /// name when [`Cluster::resolve`] says where they are.
-    pub fn new(settings: Settings) -> Arc<Self> {
+    pub fn new(settings: ClusterSettings) -> Arc<Self> {
         Self::build(settings, &[], BTreeSet::new(), Arc::default())
     }
 
     /// The cluster after a change of configuration: nodes whose address did not change keep health,
     /// counters, connections and drain. Where TLS did not change it stays the same value, so that
     /// sessions are resumed and connections stay good. `previous` works on until it is dropped.
-    pub fn next(mut settings: Settings, previous: &Self) -> Arc<Self> {
-        if settings.tls_identity == previous.settings.tls_identity {
+    pub fn from_previous(mut settings: ClusterSettings, previous: &Self) -> Arc<Self> {
+        if settings.tls_digest == previous.settings.tls_digest {
             settings.tls = previous.settings.tls.clone();
         }
-        let nodes: Vec<_> = previous.nodes_now();
+        let nodes: Vec<_> = previous.nodes();
         let drained = previous.drained().clone();
-        Self::build(settings, &nodes, drained, previous.budget.clone())
+        Self::build(settings, &nodes, drained, previous.retry_budget.clone())
     }
 
     fn build(
-        settings: Settings,
+        settings: ClusterSettings,
         known: &[Arc<Node>],
         drained: BTreeSet<String>,
-        budget: Arc<Budget>,
+        budget: Arc<RetryBudget>,
     ) -> Arc<Self> {
         let cap = settings.pool.max_connections;
         let mut nodes = Vec::new();
@@ -96,80 +96,91 @@ impl Cluster {
                 .cloned()
                 .collect();
             if let (true, Ok(ip)) = (of_it.is_empty(), configured.address.host.parse()) {
-                of_it.push(join(&configured.address, ip, cap, &drained));
+                of_it.push(new_node(&configured.address, ip, cap, &drained));
             }
             nodes.extend(of_it.into_iter().map(|node| Member { node, weight }));
         }
         for member in &nodes {
-            member.node.set_cap(cap);
+            member.node.set_max_connections(cap);
         }
         Arc::new(Self {
             settings,
-            members: ArcSwap::from_pointee(Members::of(nodes)),
+            members: ArcSwap::from_pointee(Members::new(nodes)),
             drained: Mutex::new(drained),
             unresolved: Mutex::default(),
-            budget,
+            retry_budget: budget,
         })
     }
 
     /// What the configuration says of it.
-    pub fn settings(&self) -> &Settings {
+    pub fn settings(&self) -> &ClusterSettings {
         &self.settings
     }
 
     /// How many requests may be repeated.
-    pub fn budget(&self) -> &Budget {
-        &self.budget
+    pub fn retry_budget(&self) -> &RetryBudget {
+        &self.retry_budget
     }
 
     /// Chooses among the nodes that were not tried, are not drained and not at their cap: the well
     /// ones, or in panic any. `affinity` is the key of consistent hashing.
-    pub fn pick(&self, affinity: u64, tried: &[NodeId], now: Instant) -> Option<Pick> {
-        self.pick_among(affinity, tried, now, Reach::Well)
+    pub fn pick_first(&self, affinity: u64, tried: &[NodeId], now: Instant) -> Option<NodeGuard> {
+        self.pick_among(affinity, tried, now, Candidates::HealthyOrPanic)
     }
 
     /// For a request that failed elsewhere: among the nodes that nothing speaks against, if there are
     /// any, then like [`Cluster::pick`]. So panic costs one try at most while one node is well.
-    pub fn pick_again(&self, affinity: u64, tried: &[NodeId], now: Instant) -> Option<Pick> {
-        self.pick_among(affinity, tried, now, Reach::Spotless)
-            .or_else(|| self.pick_among(affinity, tried, now, Reach::Usable))
-            .or_else(|| self.pick(affinity, tried, now))
+    pub fn pick_for_retry(
+        &self,
+        affinity: u64,
+        tried: &[NodeId],
+        now: Instant,
+    ) -> Option<NodeGuard> {
+        self.pick_among(affinity, tried, now, Candidates::Untroubled)
+            .or_else(|| self.pick_among(affinity, tried, now, Candidates::Usable))
+            .or_else(|| self.pick_first(affinity, tried, now))
     }
 
     /// Like [`Cluster::pick_again`], but where no well node is left, one that looks dead: for a
     /// request that would fail otherwise.
-    pub fn pick_any(&self, affinity: u64, tried: &[NodeId], now: Instant) -> Option<Pick> {
-        self.pick_again(affinity, tried, now)
-            .or_else(|| self.pick_among(affinity, tried, now, Reach::Any))
+    pub fn pick_any(&self, affinity: u64, tried: &[NodeId], now: Instant) -> Option<NodeGuard> {
+        self.pick_for_retry(affinity, tried, now)
+            .or_else(|| self.pick_among(affinity, tried, now, Candidates::All))
     }
 
     /// Is there a node not tried yet that is well, whatever panic says?
-    pub fn has_well(&self, tried: &[NodeId], now: Instant) -> bool {
+    pub fn has_usable_node(&self, tried: &[NodeId], now: Instant) -> bool {
         let members = self.members.load();
         members.nodes.iter().any(|member| {
             let node = &member.node;
-            may_enter(node, tried) && node.standing(now, self.slow_start()).usable
+            is_eligible(node, tried) && node.current_health(now, self.slow_start()).usable
         })
     }
 
     /// Is there a node that [`Cluster::pick`] could choose?
-    pub fn has_another(&self, tried: &[NodeId], now: Instant) -> bool {
+    pub fn has_candidate(&self, tried: &[NodeId], now: Instant) -> bool {
         let members = self.members.load();
-        let panic = self.panics(&members, now);
+        let panic = self.is_panicking_among(&members, now);
         members.nodes.iter().any(|member| {
             let node = &member.node;
-            may_enter(node, tried) && (panic || node.standing(now, self.slow_start()).usable)
+            is_eligible(node, tried)
+                && (panic || node.current_health(now, self.slow_start()).usable)
         })
     }
 
     /// Takes what a try or a probe showed of a node, and says what that changed.
-    pub fn observe(&self, node: &Node, outcome: Outcome, now: Instant) -> Option<Change> {
-        let rules = Rules {
+    pub fn record_outcome(
+        &self,
+        node: &Node,
+        outcome: NodeOutcome,
+        now: Instant,
+    ) -> Option<HealthChange> {
+        let rules = HealthPolicy {
             ejection: &self.settings.ejection,
-            check: self.settings.health_check.as_ref(),
+            health_check: self.settings.health_check.as_ref(),
         };
-        if !matches!(outcome, Outcome::Failure(_)) {
-            return node.observe(outcome, now, rules, false);
+        if !matches!(outcome, NodeOutcome::Failure(_)) {
+            return node.record_outcome(outcome, now, rules, false);
         }
         // Two nodes must not be put aside at once, each counting the other as there.
         let _changing = self.drained();
@@ -177,27 +188,27 @@ impl Cluster {
         let others = members.nodes.iter().filter(|m| m.node.id() != node.id());
         let ejected = others.filter(|m| m.node.is_ejected(now)).count();
         let share = members.nodes.len() * usize::from(self.settings.ejection.max_ejected) / 100;
-        node.observe(outcome, now, rules, ejected < share.max(1))
+        node.record_outcome(outcome, now, rules, ejected < share.max(1))
     }
 
     /// Do so many nodes look dead that all are tried?
-    pub fn panic(&self, now: Instant) -> bool {
-        self.panics(&self.members.load(), now)
+    pub fn is_panicking(&self, now: Instant) -> bool {
+        self.is_panicking_among(&self.members.load(), now)
     }
 
     /// All nodes, as the admin interface shows them; also a name that was never resolved.
-    pub fn nodes(&self, now: Instant) -> Vec<NodeStatus> {
+    pub fn node_statuses(&self, now: Instant) -> Vec<NodeStatus> {
         let members = self.members.load();
         members
             .nodes
             .iter()
             .map(|member| member.node.status(member.weight, &self.settings, now))
-            .chain(self.nowhere(&members))
+            .chain(self.unresolved_statuses(&members))
             .collect()
     }
 
     /// Every node there is now.
-    pub fn nodes_now(&self) -> Vec<Arc<Node>> {
+    pub fn nodes(&self) -> Vec<Arc<Node>> {
         let members = self.members.load();
         members.nodes.iter().map(|m| m.node.clone()).collect()
     }
@@ -217,30 +228,30 @@ impl Cluster {
         affinity: u64,
         tried: &[NodeId],
         now: Instant,
-        reach: Reach,
-    ) -> Option<Pick> {
+        reach: Candidates,
+    ) -> Option<NodeGuard> {
         let members = self.members.load();
         let all = match reach {
-            Reach::Any => true,
-            Reach::Spotless | Reach::Usable => false,
-            Reach::Well => self.panics(&members, now),
+            Candidates::All => true,
+            Candidates::Untroubled | Candidates::Usable => false,
+            Candidates::HealthyOrPanic => self.is_panicking_among(&members, now),
         };
         let mut places = Vec::with_capacity(members.nodes.len());
         let mut views = Vec::with_capacity(members.nodes.len());
         for (place, member) in members.nodes.iter().enumerate() {
-            let standing = member.node.standing(now, self.slow_start());
-            let well = standing.usable && (reach != Reach::Spotless || standing.spotless);
-            if may_enter(&member.node, tried) && (all || well) {
+            let standing = member.node.current_health(now, self.slow_start());
+            let well = standing.usable && (reach != Candidates::Untroubled || standing.untroubled);
+            if is_eligible(&member.node, tried) && (all || well) {
                 places.push(place);
-                views.push(View {
+                views.push(NodeView {
                     in_flight: member.node.in_flight(),
                     weight: member.weight,
-                    share: if standing.usable {
-                        standing.share
+                    weight_share: if standing.usable {
+                        standing.weight_share
                     } else {
-                        SUSPECT_SHARE
+                        EJECTION_PENDING_SHARE
                     },
-                    seed: member.node.seed(),
+                    hash_seed: member.node.hash_seed(),
                 });
             }
         }
@@ -248,13 +259,13 @@ impl Cluster {
             let chosen = match self.settings.balance {
                 Policy::ConsistentHash => load_balancing::consistent_hash(&views, affinity),
                 Policy::LeastRequest => {
-                    let turn = TURNS.with(Turns::next);
+                    let turn = SEQUENCE.with(LowDiscrepancySequence::next);
                     load_balancing::least_request(&views, turn, rand::random())
                 }
-                Policy::RoundRobin => members.take_turn(&places, &views),
+                Policy::RoundRobin => members.pick_round_robin(&places, &views),
             }?;
             let node = &members.nodes[places[chosen]].node;
-            if let Some(pick) = node.enter() {
+            if let Some(pick) = node.acquire() {
                 return Some(pick);
             }
             // Another worker was faster and filled it.
@@ -263,14 +274,14 @@ impl Cluster {
         }
     }
 
-    fn panics(&self, members: &Members, now: Instant) -> bool {
+    fn is_panicking_among(&self, members: &Members, now: Instant) -> bool {
         let (mut enabled, mut usable, mut well) = (0, 0, 0);
         for member in &members.nodes {
             if !member.node.is_drained() {
-                let standing = member.node.standing(now, self.slow_start());
+                let standing = member.node.current_health(now, self.slow_start());
                 enabled += 1;
                 usable += usize::from(standing.usable);
-                well += usize::from(standing.usable && !standing.suspect);
+                well += usize::from(standing.usable && !standing.ejection_pending);
             }
         }
         let threshold = usize::from(self.settings.ejection.panic_threshold);
@@ -306,13 +317,19 @@ impl Cluster {
 }
 
 impl Members {
-    fn of(nodes: Vec<Member>) -> Self {
+    fn new(nodes: Vec<Member>) -> Self {
         let credits = Mutex::new(vec![0.0; nodes.len()]);
-        Self { nodes, credits }
+        Self {
+            nodes,
+            current_weights: credits,
+        }
     }
 
-    fn take_turn(&self, places: &[usize], views: &[View]) -> Option<usize> {
-        let mut credits = self.credits.lock().unwrap_or_else(PoisonError::into_inner);
+    fn pick_round_robin(&self, places: &[usize], views: &[NodeView]) -> Option<usize> {
+        let mut credits = self
+            .current_weights
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let mut of_them: Vec<f64> = places.iter().map(|&place| credits[place]).collect();
         let chosen = load_balancing::round_robin(views, &mut of_them);
         for (&place, credit) in places.iter().zip(of_them) {
@@ -324,27 +341,32 @@ impl Members {
 
 /// How far a choice may reach.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Reach {
+enum Candidates {
     /// Whoever is there.
-    Any,
+    All,
     /// Those that nothing speaks against: no failure in a row, not warming up, not busy.
-    Spotless,
+    Untroubled,
     /// Those that are neither down nor put aside.
     Usable,
     /// The usable ones, or in panic all.
-    Well,
+    HealthyOrPanic,
 }
 
 thread_local! {
     /// One for each worker, so that no line is shared.
-    static TURNS: Turns = Turns::new();
+    static SEQUENCE: LowDiscrepancySequence = LowDiscrepancySequence::new();
 }
 
-fn may_enter(node: &Node, tried: &[NodeId]) -> bool {
-    !node.is_drained() && !node.is_full() && !tried.contains(&node.id())
+fn is_eligible(node: &Node, tried: &[NodeId]) -> bool {
+    !node.is_drained() && !node.is_at_capacity() && !tried.contains(&node.id())
 }
 
-fn join(address: &NodeAddress, ip: IpAddr, cap: usize, drained: &BTreeSet<String>) -> Arc<Node> {
+fn new_node(
+    address: &NodeAddress,
+    ip: IpAddr,
+    cap: usize,
+    drained: &BTreeSet<String>,
+) -> Arc<Node> {
     let node = Node::new(address.clone(), SocketAddr::new(ip, address.port), cap);
     node.set_drained(drained.contains(&**node.name()));
     Arc::new(node)

@@ -30,10 +30,10 @@ use rustls::sign::CertifiedKey;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use diagnose::{Diagnosis, Problem, Severity};
+pub use diagnose::{ConfigError, Problem, Severity};
 pub use named_file::read_named_file;
 pub use schema::schema;
-pub use shared_store::{Shared, SharedPem, SharedTls, StoreSecret};
+pub use shared_store::{SharedStore, StorePem, StoreSecret, StoreTls};
 
 use crate::auth::{AccessKey, Credential};
 use crate::ccfs::Tenant;
@@ -45,15 +45,15 @@ pub struct Config {
     /// Inbound ports by name; at least one.
     pub listeners: BTreeMap<Arc<str>, Listener>,
     /// Clusters by name; every name that a route uses is here.
-    pub clusters: BTreeMap<Arc<str>, cluster::Settings>,
+    pub clusters: BTreeMap<Arc<str>, cluster::ClusterSettings>,
     /// Developer accounts.
-    pub access_keys: HashMap<AccessKey, Account>,
+    pub access_keys: HashMap<AccessKey, AccountSettings>,
     /// The answer cache.
     pub cache: Cache,
     /// Limits of the whole gateway.
     pub limits: Limits,
     /// The store that replicas share, if there is one.
-    pub shared: Option<Shared>,
+    pub shared: Option<SharedStore>,
     /// The admin listener.
     pub admin: Admin,
     /// Log, access log, traces.
@@ -72,10 +72,10 @@ impl Config {
         clippy::disallowed_methods,
         reason = "certificates are judged as of now, when the files are read"
     )]
-    pub fn load(path: &Path) -> Result<(Self, Vec<Problem>), Diagnosis> {
+    pub fn load(path: &Path) -> Result<(Self, Vec<Problem>), ConfigError> {
         match std::fs::read_to_string(path) {
             Ok(text) => resolve::resolve(&text, path, SystemTime::now()),
-            Err(error) => Err(resolve::unreadable(path, &error)),
+            Err(error) => Err(resolve::unreadable_file(path, &error)),
         }
     }
 
@@ -84,14 +84,14 @@ impl Config {
         clippy::disallowed_methods,
         reason = "certificates are judged as of now, when the files are read"
     )]
-    pub fn parse(text: &str, path: &Path) -> Result<(Self, Vec<Problem>), Diagnosis> {
+    pub fn parse(text: &str, path: &Path) -> Result<(Self, Vec<Problem>), ConfigError> {
         resolve::resolve(text, path, SystemTime::now())
     }
 
     /// The effective configuration, defaults included, as JSON in the form of the file; where a
     /// secret would stand it says only that there is one.
-    pub fn masked(&self) -> serde_json::Value {
-        redacted::masked(self)
+    pub fn redacted(&self) -> serde_json::Value {
+        redacted::redact(self)
     }
 }
 
@@ -121,7 +121,7 @@ pub struct ListenerTls {
     /// Chosen by SNI, the first for no or an unknown name; at least one.
     pub certificates: Vec<Arc<CertifiedKey>>,
     /// The files they came from, in the same order.
-    pub files: Vec<CertificateFiles>,
+    pub certificate_files: Vec<CertificateFiles>,
     /// Roots for client certificates.
     pub client_ca: Option<Arc<RootCertStore>>,
     /// What they revoked; with any, a client certificate whose revocation is unknown is refused.
@@ -196,7 +196,7 @@ pub enum Validation {
 
 /// One developer account.
 #[derive(Clone, Debug)]
-pub struct Account {
+pub struct AccountSettings {
     /// The ak and its secrets.
     pub credential: Arc<Credential>,
     /// Zone, and how versionless requests are meant.

@@ -14,7 +14,7 @@ pub enum Phase {
     /// Business as usual.
     Serving,
     /// Every answer says `Connection: close` (HTTP/2: GOAWAY); idle connections may stay.
-    Announced,
+    Notified,
     /// Idle connections are closed, what is in flight may finish.
     Closing,
     /// Whatever is left is dropped.
@@ -26,10 +26,16 @@ pub fn channel() -> (Trigger, Watch) {
     let (sender, moved) = watch::channel(Phase::Serving);
     let now = Arc::new(AtomicU8::new(Phase::Serving as u8));
     let watch = Watch {
-        moved,
-        now: now.clone(),
+        changed: moved,
+        current: now.clone(),
     };
-    (Trigger { sender, now }, watch)
+    (
+        Trigger {
+            sender,
+            current: now,
+        },
+        watch,
+    )
 }
 
 /// Moves the drain on. Not `Clone`: one owner decides.
@@ -37,7 +43,7 @@ pub fn channel() -> (Trigger, Watch) {
 pub struct Trigger {
     sender: watch::Sender<Phase>,
     /// The same as the sender's value.
-    now: Arc<AtomicU8>,
+    current: Arc<AtomicU8>,
 }
 
 impl Trigger {
@@ -47,7 +53,7 @@ impl Trigger {
             let moves = phase > *current;
             if moves {
                 *current = phase;
-                self.now.store(phase as u8, Ordering::Release);
+                self.current.store(phase as u8, Ordering::Release);
             }
             moves
         });
@@ -56,18 +62,18 @@ impl Trigger {
     /// A further watch.
     pub fn watch(&self) -> Watch {
         Watch {
-            moved: self.sender.subscribe(),
-            now: self.now.clone(),
+            changed: self.sender.subscribe(),
+            current: self.current.clone(),
         }
     }
 
     /// Is every watch dropped?
-    pub fn is_over(&self) -> bool {
+    pub fn is_complete(&self) -> bool {
         self.sender.is_closed()
     }
 
     /// Resolves when every watch is dropped.
-    pub async fn all_gone(&self) {
+    pub async fn completed(&self) {
         self.sender.closed().await;
     }
 }
@@ -75,16 +81,16 @@ impl Trigger {
 /// Sees the phases; keeps the drain from being over while it lives.
 #[derive(Clone, Debug)]
 pub struct Watch {
-    moved: watch::Receiver<Phase>,
-    now: Arc<AtomicU8>,
+    changed: watch::Receiver<Phase>,
+    current: Arc<AtomicU8>,
 }
 
 impl Watch {
     /// Where the drain is now. Asked for each request, so it is one load and no lock.
     pub fn phase(&self) -> Phase {
-        match self.now.load(Ordering::Acquire) {
+        match self.current.load(Ordering::Acquire) {
             0 => Phase::Serving,
-            1 => Phase::Announced,
+            1 => Phase::Notified,
             2 => Phase::Closing,
             _ => Phase::Forced,
         }
@@ -93,7 +99,7 @@ impl Watch {
     /// Resolves when the drain has come to `phase` or beyond; a dropped trigger is [`Phase::Forced`].
     pub async fn reached(&mut self, phase: Phase) {
         // An error means that the trigger is gone: nobody will ever end this in order.
-        let _ = self.moved.wait_for(|current| *current >= phase).await;
+        let _ = self.changed.wait_for(|current| *current >= phase).await;
     }
 }
 
@@ -102,71 +108,71 @@ impl Watch {
 /// time after the first was seen; so to poll it only when [`Watch::phase`] has moved would lose all
 /// later moves.
 #[derive(Debug)]
-pub struct Follower<'a, F> {
+pub struct PhaseListener<'a, F> {
     reached: Pin<&'a mut F>,
-    bell: Option<Arc<Bell>>,
-    over: bool,
+    wake_flag: Option<Arc<WakeFlag>>,
+    is_done: bool,
 }
 
-impl<'a, F: Future<Output = ()>> Follower<'a, F> {
+impl<'a, F: Future<Output = ()>> PhaseListener<'a, F> {
     /// Not woken before the first [`Follower::follow`].
     pub fn new(reached: Pin<&'a mut F>) -> Self {
         Self {
             reached,
-            bell: None,
-            over: false,
+            wake_flag: None,
+            is_done: false,
         }
     }
 
     /// To be called in every poll, before the phase is looked at; `true` if the task's waker is new.
-    pub fn follow(&mut self, context: &Context<'_>) -> bool {
-        let known = self.bell.take();
-        let known = known.filter(|bell| bell.task.will_wake(context.waker()));
+    pub fn poll_phase(&mut self, context: &Context<'_>) -> bool {
+        let known = self.wake_flag.take();
+        let known = known.filter(|bell| bell.waker.will_wake(context.waker()));
         let is_new = known.is_none();
-        let bell = known.unwrap_or_else(|| Arc::new(Bell::rung(context.waker().clone())));
-        if bell.has_rung.load(Ordering::Acquire) && !self.over {
-            bell.has_rung.store(false, Ordering::Release);
+        let bell = known.unwrap_or_else(|| Arc::new(WakeFlag::new_set(context.waker().clone())));
+        if bell.is_set.load(Ordering::Acquire) && !self.is_done {
+            bell.is_set.store(false, Ordering::Release);
             let waker = Waker::from(bell.clone());
             let polled = self.reached.as_mut().poll(&mut Context::from_waker(&waker));
-            self.over = polled.is_ready();
+            self.is_done = polled.is_ready();
         }
-        self.bell = Some(bell);
+        self.wake_flag = Some(bell);
         is_new
     }
 }
 
 /// Wakes a task, and notes that it did.
 #[derive(Debug)]
-struct Bell {
-    has_rung: AtomicBool,
-    task: Waker,
+struct WakeFlag {
+    is_set: AtomicBool,
+    waker: Waker,
 }
 
-impl Bell {
-    fn rung(task: Waker) -> Self {
+impl WakeFlag {
+    fn new_set(task: Waker) -> Self {
         Self {
-            has_rung: AtomicBool::new(true),
-            task,
+            is_set: AtomicBool::new(true),
+            waker: task,
         }
     }
 }
 
-impl Wake for Bell {
+impl Wake for WakeFlag {
     fn wake(self: Arc<Self>) {
-        self.has_rung.store(true, Ordering::Release);
-        self.task.wake_by_ref();
+        self.is_set.store(true, Ordering::Release);
+        self.waker.wake_by_ref();
     }
 }
 
 /// An extension of a response: it is the last one of its connection. In HTTP/1.1 the field
 /// `Connection: close` says so too; HTTP/2 has no such field, there it becomes a GOAWAY.
 #[derive(Clone, Copy, Debug)]
-pub struct LastAnswer;
+pub struct CloseAfterResponse;
 
 /// Extension of an answer that nobody waits for: the client gave its request up half-way. Over HTTP/2
 /// the connection lives on, unless that happens again and again.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct GivenUp;
+pub struct ClientAborted;
 
 #[cfg(test)]
 mod tests {
@@ -177,14 +183,14 @@ mod tests {
         let (trigger, mut watch) = channel();
         assert_eq!(watch.phase(), Phase::Serving);
         trigger.advance(Phase::Closing);
-        trigger.advance(Phase::Announced);
-        watch.reached(Phase::Announced).await;
+        trigger.advance(Phase::Notified);
+        watch.reached(Phase::Notified).await;
         assert_eq!(watch.phase(), Phase::Closing);
         let second = trigger.watch();
         drop(watch);
-        assert!(futures_now(trigger.all_gone()).await.is_none());
+        assert!(futures_now(trigger.completed()).await.is_none());
         drop(second);
-        trigger.all_gone().await;
+        trigger.completed().await;
     }
 
     /// The future's output if it is ready at once.

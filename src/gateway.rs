@@ -11,14 +11,14 @@ use jiff::Timestamp;
 
 use crate::auth::{AuthError, Caller, Claim, Signable};
 use crate::cache::Cache;
-use crate::cache::singleflight::Flights;
-use crate::ccfs::{Answer, Body, Endpoint, Payload};
+use crate::cache::singleflight::SingleFlight;
+use crate::ccfs::{BodyKind, Endpoint, Payload, ResponseKind};
 use crate::config::Validation;
-use crate::limit::Addresses;
-use crate::message::{Authorization, Call, Delivery};
-use crate::metrics::{Auth, Decision, Limited, Shadow};
+use crate::limit::AddressRateLimiter;
+use crate::message::{Authorization, UpstreamRequest, VerifiedRequest};
+use crate::metrics::{AuthResult, Decision, Limiter, Shadow};
 use crate::shared_store::Store;
-use crate::telemetry::{Origin, Record, Sink};
+use crate::telemetry::{RequestOrigin, RequestRecord, Sink};
 use crate::upstream::Upstream;
 
 mod content_type;
@@ -30,27 +30,27 @@ mod response;
 mod shared_cache;
 mod snapshot;
 
-pub use rejection::{Answer as ErrorAnswer, Rejection};
-pub use request_body::ReadError;
-pub use response::ReplyBody;
-pub use snapshot::{Account, Aim, Front, Snapshot};
+pub use rejection::{ErrorResponse as ErrorAnswer, Rejection};
+pub use request_body::BodyReadError;
+pub use response::ResponseBody;
+pub use snapshot::{Account, ListenerPolicy, RouteMatch, Snapshot};
 
-use context::{Exchange, Guards, target};
-use recording::Fetched;
-use response::Reply;
+use context::{Guards, RequestContext, path_and_query};
+use recording::FetchOutcome;
+use response::GatewayResponse;
 
 /// What all workers share: the current snapshot, the cache, what is being fetched, budgets of
 /// addresses.
 #[derive(Debug)]
-pub struct Shared {
+pub struct GatewayState {
     /// The current generation.
     pub snapshot: ArcSwap<Snapshot>,
     /// Answers.
     pub cache: Cache,
     /// Fetches in the air.
-    pub flights: Flights<Fetched>,
+    pub fetches: SingleFlight<FetchOutcome>,
     /// Budgets of client addresses.
-    pub addresses: ArcSwap<Addresses>,
+    pub address_limiter: ArcSwap<AddressRateLimiter>,
     /// The store that replicas share, if there is one.
     pub store: ArcSwapOption<Store>,
 }
@@ -58,16 +58,16 @@ pub struct Shared {
 /// One worker's gateway.
 #[derive(Debug)]
 pub struct Gateway {
-    shared: Arc<Shared>,
+    state: Arc<GatewayState>,
     upstream: Arc<Upstream>,
     sink: Sink,
 }
 
 impl Gateway {
     /// A gateway over what all share, with connections and counters of its own.
-    pub fn new(shared: Arc<Shared>, upstream: Arc<Upstream>, sink: Sink) -> Self {
+    pub fn new(shared: Arc<GatewayState>, upstream: Arc<Upstream>, sink: Sink) -> Self {
         Self {
-            shared,
+            state: shared,
             upstream,
             sink,
         }
@@ -81,82 +81,82 @@ impl Gateway {
     /// borrow, and what few requests come by has a box of its own.
     pub fn handle<B>(
         self: &Arc<Self>,
-        origin: Origin,
+        origin: RequestOrigin,
         request: Request<B>,
-    ) -> impl Future<Output = Response<ReplyBody>> + use<B>
+    ) -> impl Future<Output = Response<ResponseBody>> + use<B>
     where
-        B: http_body::Body<Data = Bytes, Error = ReadError> + Unpin,
+        B: http_body::Body<Data = Bytes, Error = BodyReadError> + Unpin,
     {
         let gateway = self.clone();
-        let mut exchange = self.begin(origin, Some(request.headers()));
+        let mut exchange = self.begin_request(origin, Some(request.headers()));
         let (mut head, mut body) = request.into_parts();
         exchange.record.method = Some(head.method.clone());
         exchange.record.uri = Some(head.uri.clone());
         exchange.record.version = head.version;
         async move {
-            let answered = gateway.answer(&mut head, &mut body, &mut exchange).await;
+            let answered = gateway.process(&mut head, &mut body, &mut exchange).await;
             // The listener looks at what is left of it as soon as this is ready.
             drop(body);
-            response::finish(answered, exchange)
+            response::into_response(answered, exchange)
         }
     }
 
     /// The answer to a head that the listener refused.
-    pub fn refuse(&self, origin: Origin, rejection: &Rejection) -> Response<Bytes> {
-        let mut exchange = self.begin(origin, None);
-        if let Ok(front) = exchange.snapshot.front(&exchange.record.listener) {
-            exchange.record.route = front.unrouted;
+    pub fn reject(&self, origin: RequestOrigin, rejection: &Rejection) -> Response<Bytes> {
+        let mut exchange = self.begin_request(origin, None);
+        if let Ok(front) = exchange.snapshot.listener_policy(&exchange.record.listener) {
+            exchange.record.route = front.unrouted_label;
         }
-        response::refusal(rejection, &mut exchange.record)
+        response::rejected_head_response(rejection, &mut exchange.record)
     }
 
     /// The stages, in order. What depends on our keys comes after the body is read, so that from
     /// outside an unknown ak and a wrong signature take the same way.
-    async fn answer<B>(
+    async fn process<B>(
         self: &Arc<Self>,
         head: &mut Parts,
         incoming: &mut B,
-        exchange: &mut Exchange,
-    ) -> Result<Reply, Rejection>
+        exchange: &mut RequestContext,
+    ) -> Result<GatewayResponse, Rejection>
     where
-        B: http_body::Body<Data = Bytes, Error = ReadError> + Unpin,
+        B: http_body::Body<Data = Bytes, Error = BodyReadError> + Unpin,
     {
         let snapshot = exchange.snapshot.clone();
-        let front = snapshot.front(&exchange.record.listener)?;
-        exchange.record.route = front.unrouted;
-        let aim = front.aim(head)?;
-        exchange.record.route = aim.route;
+        let front = snapshot.listener_policy(&exchange.record.listener)?;
+        exchange.record.route = front.unrouted_label;
+        let aim = front.route(head)?;
+        exchange.record.route = aim.label;
         let endpoint = aim.endpoint;
         exchange.record.interface = (!endpoint.is_unlisted()).then_some(endpoint.name);
         exchange.record.cluster = Some(aim.cluster.settings().name.clone());
 
-        let intake = request_body::Limits::of(&snapshot.limits, endpoint);
-        intake.announced(incoming)?;
+        let intake = request_body::Limits::new(&snapshot.limits, endpoint);
+        intake.check_content_length(incoming)?;
         if !endpoint.authenticated && !head.headers.contains_key(header::AUTHORIZATION) {
             self.charge_address(exchange, endpoint)?;
             let body = intake.read(incoming, exchange).await?;
-            exchange.enter_unverified(&aim)?;
-            return Box::pin(self.deliver_stranger(exchange, head, body, &aim)).await;
+            exchange.acquire_unverified_slot(&aim)?;
+            return Box::pin(self.forward_unverified(exchange, head, body, &aim)).await;
         }
-        let claim = Claim::read(&head.headers, exchange.now, snapshot.clock_window);
+        let claim = Claim::parse(&head.headers, exchange.now, snapshot.clock_window);
         if let Err(error) = &claim
-            && !aim.hears_out(error)
+            && !aim.may_forward_unverified(error)
         {
-            return Err(self.refused(error, exchange, endpoint));
+            return Err(self.authentication_failed(error, exchange, endpoint));
         }
         let body = intake.read(incoming, exchange).await?;
         let verified = claim.and_then(|claim| verify(&claim, head, &body, &snapshot));
         let (caller, account) = match verified {
             Ok(both) => both,
-            Err(error) if aim.forwards(&error, head, &snapshot) => {
-                exchange.record.metrics().count(Auth::Forwarded);
+            Err(error) if aim.forwards_unverified(&error, head, &snapshot) => {
+                exchange.record.metrics().count(AuthResult::Forwarded);
                 self.charge_address(exchange, endpoint)?;
-                exchange.enter_unverified(&aim)?;
-                return Box::pin(self.deliver_stranger(exchange, head, body, &aim)).await;
+                exchange.acquire_unverified_slot(&aim)?;
+                return Box::pin(self.forward_unverified(exchange, head, body, &aim)).await;
             }
-            Err(error) => return Err(self.refused(&error, exchange, endpoint)),
+            Err(error) => return Err(self.authentication_failed(&error, exchange, endpoint)),
         };
-        exchange.enter()?;
+        exchange.acquire_slot()?;
         exchange.admit(&caller, &account, head, endpoint)?;
 
         if !snapshot.limits.hits_are_free {
@@ -164,106 +164,120 @@ impl Gateway {
         }
         let payload = normalize(exchange, &aim, head, body, &account)?;
         exchange.record.call_id = payload.owned_call_id();
-        let call = Call {
+        let call = VerifiedRequest {
             caller,
             endpoint,
             payload,
             cluster: aim.cluster.clone(),
         };
-        if endpoint.answer == Answer::SignedUrl {
+        if endpoint.response == ResponseKind::SignedUrl {
             return self.recording(exchange, head, call, account).await;
         }
         if snapshot.limits.hits_are_free {
             self.charge(exchange, &account, endpoint).await?;
         }
-        let delivery = exchange.delivery(head, call);
-        Box::pin(self.deliver(exchange, delivery)).await
+        let delivery = exchange.upstream_request(head, call);
+        Box::pin(self.forward(exchange, delivery)).await
     }
 
-    fn begin(&self, origin: Origin, headers: Option<&http::HeaderMap>) -> Exchange {
+    fn begin_request(
+        &self,
+        origin: RequestOrigin,
+        headers: Option<&http::HeaderMap>,
+    ) -> RequestContext {
         #[expect(
             clippy::disallowed_methods,
             reason = "the one clock reading of a request"
         )]
         let now = Timestamp::now();
         let request_id = response::request_id(headers);
-        let mut record = Record::begin(self.sink.clone(), origin, now, request_id);
+        let mut record = RequestRecord::begin(self.sink.clone(), origin, now, request_id);
         record.user_agent = headers
             .and_then(|fields| fields.get(header::USER_AGENT))
             .cloned();
-        let snapshot = self.shared.snapshot.load_full();
-        let buffered = snapshot.buffered.begin();
-        Exchange {
+        let snapshot = self.state.snapshot.load_full();
+        let buffered = snapshot.buffered.permit();
+        RequestContext {
             now,
             snapshot,
             record: Box::new(record),
             guards: Guards::new(buffered),
-            patience: None,
+            wait_budget: None,
         }
     }
 
     /// Charges the address for a failure: 401 while its budget lasts, then 429.
-    fn refused(&self, error: &AuthError, exchange: &Exchange, endpoint: &Endpoint) -> Rejection {
-        exchange.record.metrics().count(counted(error));
+    fn authentication_failed(
+        &self,
+        error: &AuthError,
+        exchange: &RequestContext,
+        endpoint: &Endpoint,
+    ) -> Rejection {
+        exchange.record.metrics().count(auth_label(error));
         match self.charge_address(exchange, endpoint) {
             Ok(()) => Rejection::Unauthenticated(error.clone()),
             Err(limited) => limited,
         }
     }
 
-    fn charge_address(&self, exchange: &Exchange, endpoint: &Endpoint) -> Result<(), Rejection> {
-        self.shared
-            .addresses
+    fn charge_address(
+        &self,
+        exchange: &RequestContext,
+        endpoint: &Endpoint,
+    ) -> Result<(), Rejection> {
+        self.state
+            .address_limiter
             .load()
-            .charge(exchange.record.client)
+            .try_acquire(exchange.record.client)
             .inspect(|()| exchange.record.metrics().count(Decision::AddressAllowed))
             .map_err(|exceeded| Rejection::RateLimited {
-                limiter: Limited::Address,
+                limiter: Limiter::Address,
                 exceeded: Some(exceeded),
                 code: endpoint.flow_control_code,
             })
     }
 
     /// Byte-identical, original Host, never cached, never rewritten.
-    async fn deliver_stranger(
+    async fn forward_unverified(
         &self,
-        exchange: &mut Exchange,
+        exchange: &mut RequestContext,
         head: &mut Parts,
         body: Bytes,
-        aim: &Aim<'_>,
-    ) -> Result<Reply, Rejection> {
-        let delivery = Delivery {
+        aim: &RouteMatch<'_>,
+    ) -> Result<GatewayResponse, Rejection> {
+        let delivery = UpstreamRequest {
             endpoint: aim.endpoint,
             cluster: aim.cluster.clone(),
-            affinity: 0,
+            hash_key: 0,
             body,
-            authorization: Authorization::Kept(None),
-            context: exchange.context(),
-            target: target(head),
+            authorization: Authorization::PassThrough(None),
+            metadata: exchange.metadata(),
+            target: path_and_query(head),
             method: head.method.clone(),
             headers: Arc::new(std::mem::take(&mut head.headers)),
         };
-        self.deliver(exchange, delivery).await
+        self.forward(exchange, delivery).await
     }
 
     /// To a node, and back as it comes.
-    async fn deliver(
+    async fn forward(
         &self,
-        exchange: &mut Exchange,
-        delivery: Delivery,
-    ) -> Result<Reply, Rejection> {
+        exchange: &mut RequestContext,
+        delivery: UpstreamRequest,
+    ) -> Result<GatewayResponse, Rejection> {
         let overall = delivery.cluster.settings().timeouts.overall;
-        Ok(match delivery.endpoint.answer {
-            Answer::Json | Answer::SignedUrl => {
-                let reply = self.upstream.whole(&delivery, overall).await;
-                Reply::whole(exchange.trail(reply)?)
+        Ok(match delivery.endpoint.response {
+            ResponseKind::Json | ResponseKind::SignedUrl => {
+                let reply = self.upstream.send_buffered(&delivery, overall).await;
+                GatewayResponse::buffered(exchange.record_upstream(reply)?)
             }
-            Answer::File => {
-                let reply = self.upstream.stream(&delivery, overall).await;
-                exchange.followed(reply.as_ref().map_or_else(|f| &f.trail, |r| &r.trail));
+            ResponseKind::File => {
+                let reply = self.upstream.send_streaming(&delivery, overall).await;
+                exchange
+                    .record_attempts(reply.as_ref().map_or_else(|f| &f.attempts, |r| &r.attempts));
                 let reply = reply?;
-                exchange.suspicious(reply.status);
-                Reply::stream(reply)
+                exchange.warn_if_signature_refused(reply.status);
+                GatewayResponse::streaming(reply)
             }
         })
     }
@@ -292,17 +306,17 @@ fn verify(
 
 /// Checks and normalizes a body as far as the listener's policy looks at it.
 fn normalize(
-    exchange: &mut Exchange,
-    aim: &Aim<'_>,
+    exchange: &mut RequestContext,
+    aim: &RouteMatch<'_>,
     head: &Parts,
     body: Bytes,
     account: &Account,
 ) -> Result<Payload, Rejection> {
-    let (endpoint, validation) = (aim.endpoint, aim.front.validation);
-    if endpoint.body == Body::Opaque || validation == Validation::Off {
-        return Ok(Payload::untouched(body));
+    let (endpoint, validation) = (aim.endpoint, aim.policy.validation);
+    if endpoint.body == BodyKind::Opaque || validation == Validation::Off {
+        return Ok(Payload::unparsed(body));
     }
-    let checked = content_type::check(&head.headers)
+    let checked = content_type::check_json(&head.headers)
         .map_err(Rejection::UnsupportedMediaType)
         .and_then(|()| Ok(endpoint.normalize(&body, &account.tenant)?));
     match checked {
@@ -315,23 +329,23 @@ fn normalize(
                 %rejection,
                 "shadow mode let an invalid request through"
             );
-            Ok(Payload::untouched(body))
+            Ok(Payload::unparsed(body))
         }
         checked => checked,
     }
 }
 
-fn counted(error: &AuthError) -> Auth {
+fn auth_label(error: &AuthError) -> AuthResult {
     match error {
-        AuthError::Disabled => Auth::Disabled,
-        AuthError::Missing => Auth::Missing,
-        AuthError::OtherScheme => Auth::OtherScheme,
-        AuthError::Stale(_) => Auth::Stale,
-        AuthError::UnknownKey => Auth::UnknownKey,
-        AuthError::WrongSignature => Auth::WrongSignature,
-        AuthError::FieldNotSent(_)
+        AuthError::Disabled => AuthResult::Disabled,
+        AuthError::Missing => AuthResult::Missing,
+        AuthError::OtherScheme => AuthResult::OtherScheme,
+        AuthError::Stale(_) => AuthResult::Stale,
+        AuthError::UnknownKey => AuthResult::UnknownKey,
+        AuthError::WrongSignature => AuthResult::WrongSignature,
+        AuthError::SignedFieldMissing(_)
         | AuthError::Malformed(_)
-        | AuthError::Repeated
-        | AuthError::RepeatedQueryKey => Auth::Malformed,
+        | AuthError::RepeatedAuthorization
+        | AuthError::RepeatedQueryKey => AuthResult::Malformed,
     }
 }

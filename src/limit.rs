@@ -3,32 +3,33 @@
 
 use std::time::Duration;
 
+use governor::Quota;
 use governor::clock::{Clock, MonotonicClock};
 use governor::middleware::StateInformationMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
-use governor::{Quota, RateLimiter};
 use std::num::NonZeroU32;
 
 mod addresses;
 mod in_flight;
 
-pub use addresses::Addresses;
-pub use in_flight::{InFlight, Permit, Reservation, Reserve};
+pub use addresses::AddressRateLimiter;
+pub use in_flight::{ByteBudget, BytePermit, InFlight, Permit};
 
 use crate::config::Rate;
 
 /// One budget: GCRA on one atomic. The system's monotonic clock has no state of its own: tens of
 /// thousands of budgets are made at start.
 #[derive(Debug)]
-pub struct Budget {
+pub struct RateLimiter {
     rate: Rate,
-    limiter: RateLimiter<NotKeyed, InMemoryState, MonotonicClock, StateInformationMiddleware>,
+    limiter:
+        governor::RateLimiter<NotKeyed, InMemoryState, MonotonicClock, StateInformationMiddleware>,
 }
 
-impl Budget {
+impl RateLimiter {
     /// A full budget.
     pub fn new(rate: Rate) -> Self {
-        let limiter = RateLimiter::direct_with_clock(quota(rate), MonotonicClock)
+        let limiter = governor::RateLimiter::direct_with_clock(quota(rate), MonotonicClock)
             .with_middleware::<StateInformationMiddleware>();
         Self { rate, limiter }
     }
@@ -42,10 +43,10 @@ impl Budget {
     ///
     /// # Errors
     /// Says when the next one is there.
-    pub fn charge(&self) -> Result<(), Exceeded> {
+    pub fn try_acquire(&self) -> Result<(), RateLimited> {
         match self.limiter.check() {
             Ok(_) => Ok(()),
-            Err(not_until) => Err(Exceeded {
+            Err(not_until) => Err(RateLimited {
                 rate: self.rate,
                 wait: not_until.wait_time_from(MonotonicClock.now()),
             }),
@@ -55,14 +56,14 @@ impl Budget {
 
 /// A budget that is used up.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Exceeded {
+pub struct RateLimited {
     /// What the budget is.
     pub rate: Rate,
     /// When one more request would pass.
     pub wait: Duration,
 }
 
-impl Exceeded {
+impl RateLimited {
     /// `Retry-After`: whole seconds, rounded up, at least one (RFC 9110, 10.2.3).
     pub fn retry_after(&self) -> u64 {
         (self.wait.as_secs() + u64::from(self.wait.subsec_nanos() > 0)).max(1)
@@ -85,14 +86,14 @@ mod tests {
 
     #[test]
     fn a_burst_passes_and_the_next_one_learns_when() {
-        let budget = Budget::new(Rate {
+        let budget = RateLimiter::new(Rate {
             per_second: 1,
             burst: 3,
         });
         for _ in 0..3 {
-            assert_eq!(budget.charge(), Ok(()));
+            assert_eq!(budget.try_acquire(), Ok(()));
         }
-        let exceeded = budget.charge().unwrap_err();
+        let exceeded = budget.try_acquire().unwrap_err();
         assert_eq!(exceeded.retry_after(), 1);
         assert_eq!(exceeded.window(), 3);
     }
@@ -104,7 +105,7 @@ mod tests {
             burst: 1,
         };
         let seconds = |millis| {
-            Exceeded {
+            RateLimited {
                 rate,
                 wait: Duration::from_millis(millis),
             }

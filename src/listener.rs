@@ -28,10 +28,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 
-pub use self::accept::{Accepted, accept_loop};
+pub use self::accept::{AcceptedConnection, accept_loop};
 pub use self::body::{BodyError, RequestBody};
-pub use self::connection::{Front, serve};
-pub use self::connection_limits::{CapLimits, Caps, Permit};
+pub use self::connection::{ListenerContext, serve};
+pub use self::connection_limits::{ConnectionLimitSettings, ConnectionLimits, ConnectionPermit};
 pub use self::head::HeadLimits;
 pub use self::tls::{TlsError, server_config};
 
@@ -52,30 +52,30 @@ pub trait Handler: Send + Sync + 'static {
     /// closes.
     fn handle(
         self: &Arc<Self>,
-        peer: &Arc<Peer>,
+        peer: &Arc<ConnectionInfo>,
         request: Request<RequestBody>,
     ) -> impl Future<Output = Response<Self::Body>> + Send + 'static;
 
     /// The envelope for what is not legal HTTP, or too large, or too slow; logged and counted there.
-    fn refuse(&self, peer: &Arc<Peer>, violation: &Violation) -> Response<Bytes>;
+    fn reject(&self, peer: &Arc<ConnectionInfo>, violation: &ProtocolError) -> Response<Bytes>;
 }
 
 /// Facts about one connection.
 #[derive(Debug)]
-pub struct Peer {
+pub struct ConnectionInfo {
     /// The client's address (from the PROXY header, where that is trusted).
-    pub address: SocketAddr,
+    pub client_address: SocketAddr,
     /// The name of the listener.
     pub listener: Arc<str>,
     /// The port it came to.
-    pub port: u16,
+    pub local_port: u16,
     /// `"1.2"`, `"1.3"`, or nothing for plain text.
-    pub tls: Option<&'static str>,
+    pub tls_version: Option<&'static str>,
 }
 
 /// What is wrong with a head.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum Violation {
+pub enum ProtocolError {
     /// 408: the head did not come in time.
     #[error("the request head did not arrive in time")]
     HeadTimeout,
@@ -84,20 +84,20 @@ pub enum Violation {
     Malformed(&'static str),
     /// 405: CONNECT or TRACE; nothing is ever tunnelled or echoed.
     #[error("this method is not served on any path")]
-    Method,
+    MethodNotAllowed,
     /// 431: larger than allowed.
     #[error("the request head is larger than allowed")]
-    TooLarge,
+    HeadTooLarge,
 }
 
-impl Violation {
+impl ProtocolError {
     /// The status of the answer to it.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::HeadTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
-            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
-            Self::TooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         }
     }
 }

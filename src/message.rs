@@ -11,13 +11,13 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::combinators::BoxBody;
 
 use crate::auth::{AccessKey, Caller};
-use crate::ccfs::{Endpoint, Json, Payload};
+use crate::ccfs::{Endpoint, ParsedResponse, Payload};
 use crate::cluster::Cluster;
 use crate::telemetry::TraceContext;
 
 /// A verified, normalized request: it may be delivered, and its answer may be cached for its caller.
 #[derive(Debug)]
-pub struct Call {
+pub struct VerifiedRequest {
     /// Who asks, proved.
     pub caller: Caller,
     /// What to.
@@ -28,14 +28,14 @@ pub struct Call {
     pub cluster: Arc<Cluster>,
 }
 
-impl Call {
+impl VerifiedRequest {
     /// The key under which the answer may be shared: with this caller only, from this cluster only.
     /// `None` if the payload has no canonical form.
     pub fn cache_key(&self) -> Option<CacheKey> {
         Some(CacheKey {
             cluster: self.cluster.settings().name.clone(),
             access_key: self.caller.access_key().clone(),
-            payload: self.payload.key()?.clone(),
+            payload: self.payload.cache_key()?.clone(),
         })
     }
 }
@@ -97,7 +97,7 @@ pub struct Purge {
 
 impl Purge {
     /// Is an answer of this ak, to a request for this call, among what is to be forgotten?
-    pub fn covers(&self, access_key: &AccessKey, call_id: Option<&str>) -> bool {
+    pub fn matches(&self, access_key: &AccessKey, call_id: Option<&str>) -> bool {
         self.access_key.as_ref().is_none_or(|ak| ak == access_key)
             && self.call_id.as_deref().is_none_or(|id| call_id == Some(id))
     }
@@ -110,7 +110,7 @@ impl Purge {
 
 /// What `upstream` delivers: a request that is allowed to reach a node.
 #[derive(Clone, Debug)]
-pub struct Delivery {
+pub struct UpstreamRequest {
     /// The interface; says what may be repeated and how the answer is read.
     pub endpoint: &'static Endpoint,
     /// Who answers.
@@ -127,9 +127,9 @@ pub struct Delivery {
     /// How the outgoing request is authorized.
     pub authorization: Authorization,
     /// For `consistent-hash`: from ak and callId.
-    pub affinity: u64,
+    pub hash_key: u64,
     /// What the gateway tells the node about the request.
-    pub context: Context,
+    pub metadata: RequestMetadata,
 }
 
 /// How the outgoing request is authorized.
@@ -138,16 +138,16 @@ pub enum Authorization {
     /// The client's own value goes on, if there is one: nothing that it signed was changed. With a
     /// caller (verified), the request can be signed again where the gateway must change a signed
     /// part, e.g. for `host = "node"`; a stranger's is never touched.
-    Kept(Option<Caller>),
+    PassThrough(Option<Caller>),
     /// The body was changed: sign inside the attempt, over the names the client signed.
-    Sign(Caller),
+    Resign(Caller),
 }
 
 /// What the gateway tells the node about the request.
 #[derive(Clone, Debug)]
-pub struct Context {
+pub struct RequestMetadata {
     /// The client's address, for `X-Forwarded-For`.
-    pub client: IpAddr,
+    pub client_ip: IpAddr,
     /// `X-Request-Id`, as answered to the client.
     pub request_id: HeaderValue,
     /// The gateway's own span.
@@ -156,7 +156,7 @@ pub struct Context {
 
 /// A JSON answer, read whole.
 #[derive(Clone, Debug)]
-pub struct WholeReply {
+pub struct BufferedResponse {
     /// As the node said.
     pub status: StatusCode,
     /// End-to-end fields only; framing is not among them.
@@ -164,14 +164,14 @@ pub struct WholeReply {
     /// The node's own bytes.
     pub body: Bytes,
     /// What was read in it; `None` for a status other than 200 whose body is no JSON object.
-    pub json: Option<Arc<Json>>,
+    pub parsed: Option<Arc<ParsedResponse>>,
     /// Which way it took.
-    pub trail: Trail,
+    pub attempts: AttemptSummary,
 }
 
 /// An answer that streams through.
 #[derive(Debug)]
-pub struct StreamReply {
+pub struct StreamingResponse {
     /// As the node said.
     pub status: StatusCode,
     /// End-to-end fields only. `Content-Length` is among them if the node sent one.
@@ -180,7 +180,7 @@ pub struct StreamReply {
     /// connection visibly.
     pub body: BoxBody<Bytes, BodyError>,
     /// Which way it took.
-    pub trail: Trail,
+    pub attempts: AttemptSummary,
 }
 
 /// The node broke off in the middle of a body, or fell below the minimum rate.
@@ -188,51 +188,51 @@ pub struct StreamReply {
 pub enum BodyError {
     /// The connection ended before the body did, or the framing was wrong.
     #[error("the node broke off inside the answer")]
-    Broken,
+    ConnectionClosed,
     /// Too few bytes for too long.
     #[error("the node fell below the minimum rate")]
-    Slow,
+    TooSlow,
 }
 
 /// Which way a delivery took.
 #[derive(Clone, Debug, Default)]
-pub struct Trail {
+pub struct AttemptSummary {
     /// `host:port` of the node that answered, or was tried last.
     pub node: Option<Arc<str>>,
     /// Tries made.
-    pub tries: u32,
+    pub count: u32,
     /// From the first try to the answer's head (whole replies: to its end).
     pub elapsed: Duration,
 }
 
 /// A delivery that came to nothing.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("{cause}")]
-pub struct Failure {
+#[error("{kind}")]
+pub struct UpstreamError {
     /// What happened last.
-    pub cause: Cause,
+    pub kind: UpstreamErrorKind,
     /// May a node have acted on the request?
-    pub sent: bool,
+    pub request_sent: bool,
     /// Which way it took.
-    pub trail: Trail,
+    pub attempts: AttemptSummary,
 }
 
 /// What happened last.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum Cause {
+pub enum UpstreamErrorKind {
     /// Answered, but not with what the interface answers: no JSON object, cut, too large.
     #[error("the node answered garbage")]
-    Garbage,
+    InvalidResponse,
     /// The connection ended before the answer did.
     #[error("the node broke off")]
-    Broken,
+    ConnectionClosed,
     /// No node may be tried, or every one is at its cap.
     #[error("no node can take the request")]
-    NoNode,
+    NoNodeAvailable,
     /// No answer in time.
     #[error("no node answered in time")]
     Timeout,
     /// No connection.
     #[error("the node cannot be reached")]
-    Unreachable,
+    ConnectFailed,
 }

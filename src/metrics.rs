@@ -13,14 +13,15 @@ mod families;
 mod histogram;
 mod routes;
 
-pub use attempts::{Tries, TryTotals};
+pub use attempts::{AttemptTotals, NodeAttempts};
 pub use families::{
-    AccessLogLines, Answered, Auth, CacheVerdict, CodeClass, ConnectionEnded, Decision, Family,
-    Handshake, Label, Limited, Malformed, Refresh, ResultClass, Retry, RetryBudget, Shadow,
-    SharedUse, Shed, TraceSpans, Try, ValidationReject,
+    AccessLogLines, Attempt, AuthResult, CacheStatus, ConnectionEndReason, Decision, Family,
+    HandshakeResult, Label, Limiter, MalformedReason, RefreshResult, RequestOutcome, ResultClass,
+    RetryOverflow, RetryReason, Shadow, SharedStoreUse, ShedReason, StatusClass, TraceSpans,
+    ValidationReject,
 };
 pub use histogram::{BUCKETS_MS, Histogram};
-pub use routes::{Ended, Route, RouteTotals, Routes};
+pub use routes::{CompletedRequest, RouteLabel, RouteLabels, RouteTotals};
 
 /// All shards of the program.
 #[derive(Debug, Default)]
@@ -30,7 +31,7 @@ pub struct Metrics {
 
 impl Metrics {
     /// A further shard, for one worker.
-    pub fn shard(&self) -> Arc<Shard> {
+    pub fn add_shard(&self) -> Arc<Shard> {
         let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
         let shard = Arc::new(Shard {
             index: shards.len(),
@@ -46,14 +47,14 @@ impl Metrics {
         let mut totals = Totals {
             counters: vec![0; families::TOTAL],
             routes: Vec::new(),
-            waiting: 0,
+            waiters: 0,
         };
         for shard in shards.iter() {
             for (sum, counter) in totals.counters.iter_mut().zip(&shard.counters) {
                 *sum += counter.load(Ordering::Relaxed);
             }
             shard.routes.add_to(&mut totals.routes);
-            totals.waiting += shard.waiting.load(Ordering::Relaxed);
+            totals.waiters += shard.waiters.load(Ordering::Relaxed);
         }
         totals
     }
@@ -65,8 +66,8 @@ pub struct Shard {
     /// Its place among all shards.
     index: usize,
     counters: Box<[AtomicU64]>,
-    routes: routes::Table,
-    waiting: AtomicI64,
+    routes: routes::RouteTable,
+    waiters: AtomicI64,
 }
 
 impl Shard {
@@ -75,8 +76,8 @@ impl Shard {
         Self {
             index: 0,
             counters: (0..families::TOTAL).map(|_| AtomicU64::new(0)).collect(),
-            routes: routes::Table::new(),
-            waiting: AtomicI64::new(0),
+            routes: routes::RouteTable::new(),
+            waiters: AtomicI64::new(0),
         }
     }
 
@@ -93,14 +94,14 @@ impl Shard {
     }
 
     /// Counts one request at its end.
-    pub fn ended(&self, ended: &Ended) {
+    pub fn count_request(&self, ended: &CompletedRequest) {
         self.routes.count(ended);
     }
 
     /// One more who waits for a fetch that somebody else began, until the guard is dropped.
-    pub fn waits(self: &Arc<Self>) -> Waiting {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        Waiting(self.clone())
+    pub fn track_waiter(self: &Arc<Self>) -> WaiterGuard {
+        self.waiters.fetch_add(1, Ordering::Relaxed);
+        WaiterGuard(self.clone())
     }
 }
 
@@ -112,11 +113,11 @@ impl Default for Shard {
 
 /// Somebody who waits.
 #[derive(Debug)]
-pub struct Waiting(Arc<Shard>);
+pub struct WaiterGuard(Arc<Shard>);
 
-impl Drop for Waiting {
+impl Drop for WaiterGuard {
     fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.0.waiters.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -126,7 +127,7 @@ pub struct Totals {
     counters: Vec<u64>,
     routes: Vec<RouteTotals>,
     /// Who waits now for a fetch that somebody else began.
-    pub waiting: i64,
+    pub waiters: i64,
 }
 
 impl Totals {
@@ -146,7 +147,7 @@ impl Totals {
     /// Every route that was used, with its names.
     pub fn routes<'a>(
         &'a self,
-        names: &'a Routes,
+        names: &'a RouteLabels,
     ) -> impl Iterator<Item = (&'a str, &'a str, &'a RouteTotals)> {
         names
             .iter()
@@ -155,12 +156,12 @@ impl Totals {
     }
 
     /// Requests over all routes, by outcome and class of status.
-    pub fn requests(&self) -> impl Iterator<Item = (Answered, CodeClass, u64)> {
+    pub fn requests(&self) -> impl Iterator<Item = (RequestOutcome, StatusClass, u64)> {
         self.routes.iter().flat_map(RouteTotals::requests)
     }
 
     /// Durations over all routes of the requests that `which` chooses by what the cache did.
-    pub fn durations(&self, which: impl Fn(Option<CacheVerdict>) -> bool) -> Histogram {
+    pub fn durations(&self, which: impl Fn(Option<CacheStatus>) -> bool) -> Histogram {
         let mut sum = Histogram::default();
         for (cache, durations) in self.routes.iter().flat_map(RouteTotals::durations) {
             if which(cache) {
@@ -178,18 +179,18 @@ mod tests {
     #[test]
     fn shards_are_summed_by_label() {
         let metrics = Metrics::default();
-        let (one, two) = (metrics.shard(), metrics.shard());
-        one.count(Auth::Ok);
-        two.count(Auth::Ok);
-        two.count(Auth::Stale);
-        let waiting = two.waits();
+        let (one, two) = (metrics.add_shard(), metrics.add_shard());
+        one.count(AuthResult::Ok);
+        two.count(AuthResult::Ok);
+        two.count(AuthResult::Stale);
+        let waiting = two.track_waiter();
         let totals = metrics.sum();
-        assert_eq!(totals.get(Auth::Ok), 2);
-        assert_eq!(totals.get(Auth::Stale), 1);
-        assert_eq!(totals.get(Auth::Missing), 0);
-        assert_eq!(totals.waiting, 1);
+        assert_eq!(totals.get(AuthResult::Ok), 2);
+        assert_eq!(totals.get(AuthResult::Stale), 1);
+        assert_eq!(totals.get(AuthResult::Missing), 0);
+        assert_eq!(totals.waiters, 1);
         drop(waiting);
-        assert_eq!(metrics.sum().waiting, 0);
+        assert_eq!(metrics.sum().waiters, 0);
         let (family, counts) = totals
             .families()
             .find(|(family, _)| family.name == "auth")

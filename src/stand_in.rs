@@ -35,10 +35,10 @@ mod requested;
 mod response;
 mod wire;
 
-pub use faults::{Admission, Fault, Faults, When};
+pub use faults::{AcceptBehavior, Fault, Faults, When};
 pub use node::UNLISTED;
 pub use presign::{Packing, UrlForm, UrlStyle};
-pub use record::Received;
+pub use record::RecordedRequest;
 
 use node::Node;
 use presign::Presigner;
@@ -59,7 +59,7 @@ pub struct Settings {
     pub urls: UrlStyle,
     /// How many of the last requests [`StandIn::requests`] shows, each with at most 64 KiB of its
     /// body. Default: 1,000.
-    pub keep: usize,
+    pub max_recorded: usize,
 }
 
 impl Settings {
@@ -71,7 +71,7 @@ impl Settings {
             credentials,
             clock_window: Some(SignedDuration::from_mins(15)),
             urls: UrlStyle::default(),
-            keep: 1_000,
+            max_recorded: 1_000,
         }
     }
 }
@@ -101,7 +101,7 @@ impl StandIn {
             clock_window: settings.clock_window,
             urls: settings.urls,
             presigner: Presigner::new(address.port()),
-            recorder: Recorder::new(settings.keep),
+            recorder: Recorder::new(settings.max_recorded),
             faults: Faults::new(),
         };
         let mut stand_in = Self {
@@ -130,60 +130,66 @@ impl StandIn {
     }
 
     /// The last requests, at most [`Settings::keep`], the latest last.
-    pub fn requests(&self) -> Vec<Received> {
+    pub fn requests(&self) -> Vec<RecordedRequest> {
         self.node
             .recorder
-            .read(|state| state.last.iter().cloned().collect())
+            .with_state(|state| state.requests.iter().cloned().collect())
     }
 
     /// How many requests came to an interface, named by the tail of its path, or to [`UNLISTED`].
     pub fn count(&self, interface: &str) -> u64 {
-        self.node.recorder.read(|state| state.count(interface))
+        self.node
+            .recorder
+            .with_state(|state| state.count(interface))
     }
 
     /// How many requests were refused for their head or their signature.
-    pub fn refused(&self) -> u64 {
-        self.node.recorder.read(|state| state.refused)
+    pub fn rejected(&self) -> u64 {
+        self.node.recorder.with_state(|state| state.rejected)
     }
 
     /// How many connections were used again after an answer that forbids it ([`Fault::Surplus`] and
     /// its like).
-    pub fn misused(&self) -> u64 {
-        self.node.recorder.read(|state| state.misused)
+    pub fn forbidden_reuses(&self) -> u64 {
+        self.node
+            .recorder
+            .with_state(|state| state.forbidden_reuses)
     }
 
     /// How many connections were accepted so far.
     pub fn connections(&self) -> u64 {
-        self.node.recorder.read(|state| state.connections)
+        self.node.recorder.with_state(|state| state.connections)
     }
 
     /// How many connections are open.
     pub fn open_connections(&self) -> u64 {
-        self.node.recorder.read(|state| state.open)
+        self.node
+            .recorder
+            .with_state(|state| state.open_connections)
     }
 
     /// Forgets the requests and their counts.
-    pub fn clear(&self) {
+    pub fn clear_record(&self) {
         self.node.recorder.clear();
     }
 
     /// Waits until at least `count` requests came to an interface; false if they did not by the
     /// deadline. They have come, and their faults are drawn; they need not be answered.
-    pub async fn wait_for(&self, interface: &str, count: u64, deadline: Duration) -> bool {
-        let done = |state: &record::State| state.count(interface) >= count;
+    pub async fn wait_for_requests(&self, interface: &str, count: u64, deadline: Duration) -> bool {
+        let done = |state: &record::RecorderState| state.count(interface) >= count;
         self.node.recorder.wait(done, deadline).await
     }
 
     /// Waits until exactly `open` connections are open; false if that was not so by the deadline.
     pub async fn wait_for_connections(&self, open: u64, deadline: Duration) -> bool {
-        let done = |state: &record::State| state.open == open;
+        let done = |state: &record::RecorderState| state.open_connections == open;
         self.node.recorder.wait(done, deadline).await
     }
 
     /// Closes the port and every connection, as a process that is killed: from here on connections
     /// are refused. What does not run stays as it is.
     pub async fn stop(&mut self) {
-        if let Some(Running { tasks, end }) = self.running.take() {
+        if let Some(Running { tasks, cancel: end }) = self.running.take() {
             drop(end);
             tasks.wait().await;
         }
@@ -205,12 +211,12 @@ impl StandIn {
             tls: Arc::clone(&self.tls).into(),
             node: Arc::clone(&self.node),
             tasks: tasks.clone(),
-            end: end.clone(),
+            cancel: end.clone(),
         };
         tasks.spawn(acceptor.accept());
         tasks.close();
         let end = end.drop_guard();
-        self.running = Some(Running { tasks, end });
+        self.running = Some(Running { tasks, cancel: end });
     }
 }
 
@@ -218,7 +224,7 @@ impl StandIn {
 #[derive(Debug)]
 struct Running {
     tasks: TaskTracker,
-    end: DropGuard,
+    cancel: DropGuard,
 }
 
 struct Acceptor {
@@ -226,7 +232,7 @@ struct Acceptor {
     tls: TlsAcceptor,
     node: Arc<Node>,
     tasks: TaskTracker,
-    end: CancellationToken,
+    cancel: CancellationToken,
 }
 
 impl Acceptor {
@@ -234,7 +240,7 @@ impl Acceptor {
         loop {
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
-                () = self.end.cancelled() => return,
+                () = self.cancel.cancelled() => return,
             };
             // Out of descriptors, mostly: some will be free soon.
             let Ok((stream, _)) = accepted else {
@@ -242,7 +248,7 @@ impl Acceptor {
                 continue;
             };
             let serving = connection::serve(Arc::clone(&self.node), stream, self.tls.clone());
-            let end = self.end.clone();
+            let end = self.cancel.clone();
             self.tasks.spawn(async move {
                 let _ = end.run_until_cancelled(serving).await;
             });

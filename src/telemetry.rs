@@ -25,16 +25,16 @@ mod request_span;
 mod span;
 mod trace;
 
-pub use access_log::{AccessLog, Destination, Lines};
-pub use exporter::Exporter;
+pub use access_log::{AccessLog, Destination, LogBuffer};
+pub use exporter::TraceExporter;
 pub use otlp::CollectorError;
-pub use span::{Attributes, Kind, Span, Spans, Value, method_name};
-pub use trace::{Share, TraceContext};
+pub use span::{Attributes, Kind, Span, SpanQueue, Value, method_name};
+pub use trace::{SampleRatio, TraceContext};
 
-use crate::metrics::{Answered, CacheVerdict, Ended, Route, Shard};
+use crate::metrics::{CacheStatus, CompletedRequest, RequestOutcome, RouteLabel, Shard};
 
 /// Sets up the diagnostics on standard error, once per process. Later calls change nothing.
-pub fn install(level: tracing::Level) {
+pub fn init_diagnostics(level: tracing::Level) {
     // Libraries speak in the operator's log only when something is wrong; h2 warns of each attacker.
     let filter = Targets::new()
         .with_default(level)
@@ -56,16 +56,16 @@ pub fn install(level: tracing::Level) {
 #[derive(Clone, Debug)]
 pub struct Sink {
     /// Lines of the access log; `None` if it is off.
-    pub lines: Option<Arc<Lines>>,
+    pub access_log: Option<Arc<LogBuffer>>,
     /// Spans of recorded traces; `None` if they go nowhere.
-    pub spans: Option<Arc<Spans>>,
+    pub spans: Option<Arc<SpanQueue>>,
     /// The worker's counters.
     pub metrics: Arc<Shard>,
 }
 
 /// One request: what is known of it grows along the path.
 #[derive(Debug)]
-pub struct Record {
+pub struct RequestRecord {
     sink: Sink,
     started: Instant,
     /// When the request came.
@@ -73,7 +73,7 @@ pub struct Record {
     /// Name of the listener.
     pub listener: Arc<str>,
     /// Listener and cluster, as they are counted.
-    pub route: Route,
+    pub route: RouteLabel,
     /// The port it came to.
     pub port: u16,
     /// The client.
@@ -103,15 +103,15 @@ pub struct Record {
     /// `host:port` that answered.
     pub node: Option<Arc<str>>,
     /// Tries made.
-    pub tries: u32,
+    pub attempts: u32,
     /// The status of the answer; 0 if none was given.
     pub status: u16,
     /// resultCode of the answer, where it was read.
     pub result_code: Option<CompactString>,
     /// What became of it.
-    pub outcome: Answered,
+    pub outcome: RequestOutcome,
     /// What the cache did.
-    pub cache: Option<CacheVerdict>,
+    pub cache: Option<CacheStatus>,
     /// Why it was refused, for the operator.
     pub reason: Option<Box<str>>,
     /// Bytes of the request body.
@@ -119,14 +119,14 @@ pub struct Record {
     /// Bytes of the answer's body that were handed over.
     pub body_out: u64,
     /// Time at nodes.
-    pub upstream: Option<Duration>,
+    pub upstream_time: Option<Duration>,
     /// Waiting for a fetch that somebody else had begun.
-    pub wait: Option<Duration>,
+    pub wait_time: Option<Duration>,
 }
 
 /// Facts of a connection that every record carries.
 #[derive(Debug)]
-pub struct Origin {
+pub struct RequestOrigin {
     /// Name of the listener.
     pub listener: Arc<str>,
     /// The port it came to.
@@ -137,22 +137,25 @@ pub struct Origin {
     pub tls: Option<&'static str>,
 }
 
-impl Record {
+impl RequestRecord {
     /// Begins a record. Until something else is known, the client is taken to have left.
     #[expect(clippy::disallowed_methods, reason = "the stopwatch of a request")]
     pub fn begin(
         sink: Sink,
-        origin: Origin,
+        origin: RequestOrigin,
         started_at: Timestamp,
         request_id: HeaderValue,
     ) -> Self {
-        let share = sink.spans.as_ref().map_or(Share::NONE, |it| it.share());
+        let share = sink
+            .spans
+            .as_ref()
+            .map_or(SampleRatio::NONE, |it| it.sample_ratio());
         Self {
             sink,
             started: Instant::now(),
             started_at,
             listener: origin.listener,
-            route: Route::default(),
+            route: RouteLabel::default(),
             port: origin.port,
             client: origin.client,
             tls: origin.tls,
@@ -162,21 +165,21 @@ impl Record {
             version: Version::HTTP_11,
             user_agent: None,
             request_id,
-            trace: TraceContext::begin(share),
+            trace: TraceContext::new_root(share),
             access_key: None,
             call_id: None,
             cluster: None,
             node: None,
-            tries: 0,
+            attempts: 0,
             status: 0,
             result_code: None,
-            outcome: Answered::ClientGone,
+            outcome: RequestOutcome::ClientDisconnected,
             cache: None,
             reason: None,
             body_in: 0,
             body_out: 0,
-            upstream: None,
-            wait: None,
+            upstream_time: None,
+            wait_time: None,
         }
     }
 
@@ -191,17 +194,17 @@ impl Record {
     }
 }
 
-impl Drop for Record {
+impl Drop for RequestRecord {
     fn drop(&mut self) {
         let elapsed = self.elapsed();
-        self.sink.metrics.ended(&Ended {
+        self.sink.metrics.count_request(&CompletedRequest {
             route: self.route,
             outcome: self.outcome,
             status: self.status,
             cache: self.cache,
             duration: elapsed,
         });
-        if let Some(lines) = &self.sink.lines {
+        if let Some(lines) = &self.sink.access_log {
             let written =
                 lines.write(|buffer, second| access_log::write(buffer, second, self, elapsed));
             self.sink.metrics.count(written);
@@ -209,7 +212,7 @@ impl Drop for Record {
         if let Some(spans) = &self.sink.spans
             && self.trace.is_sampled()
         {
-            spans.push(request_span::of(self, elapsed));
+            spans.push(request_span::request_span(self, elapsed));
         }
     }
 }

@@ -4,5 +4,5 @@
 mod certificate;
 mod no_verification;
 
-pub use certificate::{Validity, dns_names, names, validity};
+pub use certificate::{Validity, display_names, dns_names, validity};
 pub(crate) use no_verification::NoVerification;

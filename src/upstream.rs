@@ -19,10 +19,12 @@ use std::time::Duration;
 use http_body_util::{BodyExt, Full};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::cluster::{Change, Cluster, Fault, Node, Outcome, Pick};
-use crate::message::{Cause, Delivery, Failure, StreamReply, WholeReply};
-use crate::metrics::{Retry, RetryBudget, Shard};
-use crate::telemetry::Spans;
+use crate::cluster::{Cluster, FailureKind, HealthChange, Node, NodeGuard, NodeOutcome};
+use crate::message::{
+    BufferedResponse, StreamingResponse, UpstreamError, UpstreamErrorKind, UpstreamRequest,
+};
+use crate::metrics::{RetryOverflow, RetryReason, Shard};
+use crate::telemetry::SpanQueue;
 
 mod attempt;
 mod attempt_telemetry;
@@ -40,19 +42,19 @@ mod pool;
 
 pub use health_check::watch_cluster;
 
-use attempt::{Progress, Trouble};
-use attempt_telemetry::Counted;
-use failure_reason::Why;
+use attempt::{AttemptError, AttemptProgress};
+use attempt_telemetry::AttemptTelemetry;
+use failure_reason::FailureReason;
 use pool::Pool;
-use response::{Answer, AnswerBody, Judgement};
-use retry::Course;
+use response::{NodeResponse, NodeResponseBody, RetryDecision};
+use retry::RetryState;
 
 /// One worker's way to all nodes: its own connections, no lock shared with other workers on the way.
 #[derive(Debug)]
 pub struct Upstream {
     settings: UpstreamSettings,
     metrics: Arc<Shard>,
-    spans: Option<Arc<Spans>>,
+    spans: Option<Arc<SpanQueue>>,
     pool: Arc<Pool>,
 }
 
@@ -67,7 +69,11 @@ pub struct UpstreamSettings {
 
 impl Upstream {
     /// An upstream without connections yet. `spans` takes a span for each try of a recorded trace.
-    pub fn new(settings: UpstreamSettings, metrics: Arc<Shard>, spans: Option<Arc<Spans>>) -> Self {
+    pub fn new(
+        settings: UpstreamSettings,
+        metrics: Arc<Shard>,
+        spans: Option<Arc<SpanQueue>>,
+    ) -> Self {
         Self {
             settings,
             metrics,
@@ -80,27 +86,29 @@ impl Upstream {
     /// ends a try only while another node is left.
     ///
     /// Dropped, it releases everything, and no node is blamed.
-    pub async fn whole(
+    pub async fn send_buffered(
         &self,
-        delivery: &Delivery,
+        delivery: &UpstreamRequest,
         last_try: Duration,
-    ) -> Result<WholeReply, Failure> {
-        let mut course = Course::new(delivery, last_try);
-        let answer = self.deliver(&mut course, Reading::Whole).await?;
-        let trail = course.trail();
+    ) -> Result<BufferedResponse, UpstreamError> {
+        let mut course = RetryState::new(delivery, last_try);
+        let answer = self
+            .send_with_retries(&mut course, ResponseMode::Buffered)
+            .await?;
+        let trail = course.summary();
         match answer.body {
-            AnswerBody::Whole(body) => Ok(WholeReply {
+            NodeResponseBody::Buffered(body) => Ok(BufferedResponse {
                 status: answer.status,
                 headers: answer.headers,
                 body,
-                json: answer.json,
-                trail,
+                parsed: answer.json,
+                attempts: trail,
             }),
             // Not made by `Reading::Whole`; were it, it would be too large.
-            AnswerBody::Flowing(_) => Err(Failure {
-                cause: Cause::Garbage,
-                sent: true,
-                trail,
+            NodeResponseBody::Streaming(_) => Err(UpstreamError {
+                kind: UpstreamErrorKind::InvalidResponse,
+                request_sent: true,
+                attempts: trail,
             }),
         }
     }
@@ -108,102 +116,119 @@ impl Upstream {
     /// Delivers and hands the answer on as it comes. `last_try` ends at the first body byte.
     ///
     /// Dropped, it releases everything, and no node is blamed; so does the answer's body.
-    pub async fn stream(
+    pub async fn send_streaming(
         &self,
-        delivery: &Delivery,
+        delivery: &UpstreamRequest,
         last_try: Duration,
-    ) -> Result<StreamReply, Failure> {
-        let mut course = Course::new(delivery, last_try);
-        let answer = self.deliver(&mut course, Reading::Stream).await?;
+    ) -> Result<StreamingResponse, UpstreamError> {
+        let mut course = RetryState::new(delivery, last_try);
+        let answer = self
+            .send_with_retries(&mut course, ResponseMode::Streaming)
+            .await?;
         let body = match answer.body {
-            AnswerBody::Whole(bytes) => Full::new(bytes).map_err(|never| match never {}).boxed(),
-            AnswerBody::Flowing(body) => body.boxed(),
+            NodeResponseBody::Buffered(bytes) => {
+                Full::new(bytes).map_err(|never| match never {}).boxed()
+            }
+            NodeResponseBody::Streaming(body) => body.boxed(),
         };
-        Ok(StreamReply {
+        Ok(StreamingResponse {
             status: answer.status,
             headers: answer.headers,
             body,
-            trail: course.trail(),
+            attempts: course.summary(),
         })
     }
 
-    async fn deliver(&self, course: &mut Course<'_>, reading: Reading) -> Result<Answer, Failure> {
-        let cluster = &course.delivery.cluster;
-        cluster.budget().deposit(course.started.into_std());
-        let mut timer = std::pin::pin!(sleep_until(course.end));
-        while let Some(pick) = course.pick() {
-            match self.run(course, pick, reading, timer.as_mut()).await {
+    async fn send_with_retries(
+        &self,
+        course: &mut RetryState<'_>,
+        reading: ResponseMode,
+    ) -> Result<NodeResponse, UpstreamError> {
+        let cluster = &course.request.cluster;
+        cluster
+            .retry_budget()
+            .record_request(course.started.into_std());
+        let mut timer = std::pin::pin!(sleep_until(course.overall_deadline));
+        while let Some(pick) = course.next_node() {
+            match self
+                .run_attempt(course, pick, reading, timer.as_mut())
+                .await
+            {
                 Ok(answer) => {
-                    let may_repeat = match answer.judgement {
-                        Judgement::Busy => true,
-                        Judgement::Final => false,
-                        Judgement::Unable => course.is_repeatable(),
+                    let may_repeat = match answer.decision {
+                        RetryDecision::RetryAlways => true,
+                        RetryDecision::PassOn => false,
+                        RetryDecision::RetryIfIdempotent => course.is_idempotent(),
                     };
-                    if !may_repeat || !course.has_another() || !self.may_spend(cluster) {
+                    if !may_repeat || !course.has_untried_node() || !self.withdraw_retry(cluster) {
                         return Ok(answer);
                     }
-                    course.repeats = Some(match answer.judgement {
-                        Judgement::Busy => Retry::Busy,
-                        Judgement::Final | Judgement::Unable => Retry::ServerError,
+                    course.retry_reason = Some(match answer.decision {
+                        RetryDecision::RetryAlways => RetryReason::FlowControl,
+                        RetryDecision::PassOn | RetryDecision::RetryIfIdempotent => {
+                            RetryReason::ServerError
+                        }
                     });
-                    course.last_answer = Some(answer);
+                    course.last_response = Some(answer);
                 }
                 Err(trouble) => {
-                    course.fail(trouble);
-                    let may_repeat = course.is_repeatable() || !trouble.sent;
-                    if !may_repeat || course.is_over() || !(trouble.free || self.may_spend(cluster))
+                    course.record_failure(trouble);
+                    let may_repeat = course.is_idempotent() || !trouble.request_sent;
+                    if !may_repeat
+                        || course.is_past_deadline()
+                        || !(trouble.outside_retry_budget || self.withdraw_retry(cluster))
                     {
                         break;
                     }
                 }
             }
         }
-        course.give_up()
+        course.into_result()
     }
 
     /// One try under its deadline, counted, and told to the node's health.
-    async fn run(
+    async fn run_attempt(
         &self,
-        course: &mut Course<'_>,
-        pick: Pick,
-        reading: Reading,
+        course: &mut RetryState<'_>,
+        pick: NodeGuard,
+        reading: ResponseMode,
         mut timer: Pin<&mut Sleep>,
-    ) -> Result<Answer, Trouble> {
-        let delivery = course.delivery;
+    ) -> Result<NodeResponse, AttemptError> {
+        let delivery = course.request;
         let node = pick.node().clone();
-        course.enter(&node);
-        if let Some(reason) = course.repeats.take() {
+        course.begin_attempt(&node);
+        if let Some(reason) = course.retry_reason.take() {
             self.metrics.count(reason);
         }
         let began = course.now;
         let per_try = delivery.cluster.settings().timeouts.per_try;
-        let mut counted = Counted::begin(self, course, &node, began);
-        let progress = Progress::begin(counted.trace(), began);
+        let mut counted = AttemptTelemetry::start(self, course, &node, began);
+        let progress = AttemptProgress::start(counted.trace(), began);
         let mut attempt = std::pin::pin!(self.attempt(delivery, pick, reading, &progress));
-        let waiting = Waiting {
+        let waiting = AttemptDeadline {
             node: &node,
             progress: &progress,
-            began,
-            patience: course.end.min(began + per_try),
+            started: began,
+            until: course.overall_deadline.min(began + per_try),
         };
         let result = self
-            .wait(course, &waiting, attempt.as_mut(), timer.as_mut())
+            .await_attempt(course, &waiting, attempt.as_mut(), timer.as_mut())
             .await;
         course.now = Instant::now();
         let elapsed = course.now - began;
         let outcome = match &result {
-            Ok(answer) => answer.outcome(),
+            Ok(answer) => answer.health_outcome(),
             // A try that got less than its time says nothing of the node.
-            Err(trouble) if trouble.cause == Cause::Timeout && elapsed < per_try => None,
-            Err(trouble) => fault(trouble.cause).map(Outcome::Failure),
+            Err(trouble) if trouble.kind == UpstreamErrorKind::Timeout && elapsed < per_try => None,
+            Err(trouble) => failure_kind(trouble.kind).map(NodeOutcome::Failure),
         };
-        counted.end(&result, elapsed);
+        counted.record_result(&result, elapsed);
         if let Some(outcome) = outcome {
             let why = || match &result {
-                Ok(answer) => failure_reason::of_answer(answer.status, answer.json.as_deref()),
+                Ok(answer) => failure_reason::from_response(answer.status, answer.json.as_deref()),
                 Err(trouble) => progress
-                    .why()
-                    .unwrap_or_else(|| failure_reason::of_cause(trouble.cause, elapsed)),
+                    .take_reason()
+                    .unwrap_or_else(|| failure_reason::from_kind(trouble.kind, elapsed)),
             };
             report(&delivery.cluster, &node, outcome, course.now, why);
         }
@@ -211,67 +236,71 @@ impl Upstream {
     }
 
     /// Waits for a try until its time is up, or it is better to be elsewhere.
-    async fn wait(
+    async fn await_attempt(
         &self,
-        course: &Course<'_>,
-        waiting: &Waiting<'_>,
-        mut attempt: Pin<&mut impl Future<Output = Result<Answer, Trouble>>>,
+        course: &RetryState<'_>,
+        waiting: &AttemptDeadline<'_>,
+        mut attempt: Pin<&mut impl Future<Output = Result<NodeResponse, AttemptError>>>,
         mut timer: Pin<&mut Sleep>,
-    ) -> Result<Answer, Trouble> {
-        let patience = waiting.patience;
-        timer.as_mut().reset(patience.min(waiting.began + LOOK));
+    ) -> Result<NodeResponse, AttemptError> {
+        let patience = waiting.until;
+        timer
+            .as_mut()
+            .reset(patience.min(waiting.started + PROGRESS_CHECK_INTERVAL));
         loop {
             tokio::select! {
                 biased;
                 result = attempt.as_mut() => return result,
                 () = timer.as_mut() => {
-                    let (sent, now) = (waiting.progress.sent(), Instant::now());
+                    let (sent, now) = (waiting.progress.is_request_sent(), Instant::now());
                     // Silent, and dead by its probes: plainly gone, while another one is well.
-                    let gone = course.may_abandon(waiting.node, sent);
+                    let gone = course.may_fail_over_from_dead(waiting.node, sent);
                     if !gone && now < patience {
-                        timer.as_mut().reset(patience.min(now + LOOK));
+                        timer.as_mut().reset(patience.min(now + PROGRESS_CHECK_INTERVAL));
                         continue;
                     }
                     // Only while another node is left, and may be asked, is this one too slow.
                     let leaves = gone
-                        || (course.may_leave(sent) && self.may_spend(&course.delivery.cluster));
-                    if !leaves && !course.is_over() {
-                        timer.as_mut().reset(course.end.min(now + LOOK));
+                        || (course.may_fail_over(sent) && self.withdraw_retry(&course.request.cluster));
+                    if !leaves && !course.is_past_deadline() {
+                        timer.as_mut().reset(course.overall_deadline.min(now + PROGRESS_CHECK_INTERVAL));
                         continue;
                     }
-                    return Err(Trouble { cause: Cause::Timeout, sent, free: leaves });
+                    return Err(AttemptError { kind: UpstreamErrorKind::Timeout, request_sent: sent, outside_retry_budget: leaves });
                 }
             }
         }
     }
 
     /// Takes a repetition out of the budget.
-    fn may_spend(&self, cluster: &Cluster) -> bool {
+    fn withdraw_retry(&self, cluster: &Cluster) -> bool {
         let limits = &cluster.settings().retries;
-        let allowed = cluster.budget().withdraw(Instant::now().into_std(), limits);
+        let allowed = cluster
+            .retry_budget()
+            .try_withdraw(Instant::now().into_std(), limits);
         if !allowed {
-            self.metrics.count(RetryBudget::Exhausted);
+            self.metrics.count(RetryOverflow::BudgetExhausted);
         }
         allowed
     }
 }
 
 /// What a try is waited for with.
-struct Waiting<'a> {
+struct AttemptDeadline<'a> {
     node: &'a Node,
-    progress: &'a Progress,
-    began: Instant,
+    progress: &'a AttemptProgress,
+    started: Instant,
     /// So long, while another node is left.
-    patience: Instant,
+    until: Instant,
 }
 
 /// How much of an answer is read before it is handed on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Reading {
+enum ResponseMode {
     /// As much as it takes to judge it.
-    Stream,
+    Streaming,
     /// All.
-    Whole,
+    Buffered,
 }
 
 /// Tells the cluster what a try or a probe showed, and the log what that changed. `why` is asked for
@@ -279,43 +308,45 @@ enum Reading {
 fn report(
     cluster: &Cluster,
     node: &Node,
-    outcome: Outcome,
+    outcome: NodeOutcome,
     now: Instant,
-    why: impl FnOnce() -> Why,
+    why: impl FnOnce() -> FailureReason,
 ) {
     let now = now.into_std();
-    let change = cluster.observe(node, outcome, now);
+    let change = cluster.record_outcome(node, outcome, now);
     let (fault, cause) = match outcome {
-        Outcome::Failure(fault) | Outcome::ProbeFailure(fault) => (fault.as_str(), why()),
-        Outcome::Busy | Outcome::ProbeSuccess | Outcome::Success => ("", Why::default()),
+        NodeOutcome::Failure(fault) | NodeOutcome::ProbeFailure(fault) => (fault.as_str(), why()),
+        NodeOutcome::FlowControlled | NodeOutcome::ProbeSuccess | NodeOutcome::Success => {
+            ("", FailureReason::default())
+        }
     };
-    let is_news = !fault.is_empty() && node.explain(&cause, now);
+    let is_news = !fault.is_empty() && node.record_failure_reason(&cause, now);
     let (cluster, node, cause) = (&cluster.settings().name, node.name(), &*cause);
     match change {
-        Some(Change::Down) => tracing::warn!(%cluster, %node, fault, cause, "node is down"),
-        Some(Change::Ejected(time)) => {
+        Some(HealthChange::Down) => tracing::warn!(%cluster, %node, fault, cause, "node is down"),
+        Some(HealthChange::Ejected(time)) => {
             let seconds = time.as_secs();
             tracing::warn!(%cluster, %node, fault, cause, seconds, "node is put aside");
         }
         None if is_news => tracing::warn!(%cluster, %node, fault, cause, "node fails"),
-        Some(Change::Restored) => tracing::info!(%cluster, %node, "node answers again"),
-        Some(Change::Up) => tracing::info!(%cluster, %node, "node is up"),
+        Some(HealthChange::Returned) => tracing::info!(%cluster, %node, "node answers again"),
+        Some(HealthChange::Up) => tracing::info!(%cluster, %node, "node is up"),
         None => {}
     }
 }
 
-fn fault(cause: Cause) -> Option<Fault> {
+fn failure_kind(cause: UpstreamErrorKind) -> Option<FailureKind> {
     match cause {
-        Cause::Broken => Some(Fault::Broken),
-        Cause::Garbage => Some(Fault::Garbage),
-        Cause::NoNode => None,
-        Cause::Timeout => Some(Fault::Timeout),
-        Cause::Unreachable => Some(Fault::Unreachable),
+        UpstreamErrorKind::ConnectionClosed => Some(FailureKind::ConnectionClosed),
+        UpstreamErrorKind::InvalidResponse => Some(FailureKind::InvalidResponse),
+        UpstreamErrorKind::NoNodeAvailable => None,
+        UpstreamErrorKind::Timeout => Some(FailureKind::Timeout),
+        UpstreamErrorKind::ConnectFailed => Some(FailureKind::ConnectFailed),
     }
 }
 
 /// How often a try that waits asks whether its node is known to be dead by now.
-const LOOK: Duration = Duration::from_secs(1);
+const PROGRESS_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests;

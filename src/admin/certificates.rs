@@ -1,11 +1,11 @@
 //! The certificates that listeners show, as far as an operator asks for them.
 
 use crate::config::{Config, ListenerTls};
-use crate::tls::{Validity, names, validity};
+use crate::tls::{Validity, display_names, validity};
 
 /// A certificate of a listener.
 #[derive(Clone, Debug)]
-pub(super) struct Shown<'a> {
+pub(super) struct CertificateInfo<'a> {
     /// The listener; the admin interface's own is `admin`.
     pub(super) listener: &'a str,
     /// The names it is for, or its subject where it has none.
@@ -14,7 +14,7 @@ pub(super) struct Shown<'a> {
     pub(super) validity: Option<Validity>,
 }
 
-impl Shown<'_> {
+impl CertificateInfo<'_> {
     /// What it is called in metrics: its listener and the first of its names.
     pub(super) fn label(&self) -> String {
         let name = self.names.first().map_or("", String::as_str);
@@ -23,18 +23,20 @@ impl Shown<'_> {
 }
 
 /// All certificates in force, in the order of the configuration.
-pub(super) fn all(config: &Config) -> impl Iterator<Item = Shown<'_>> {
+pub(super) fn all(config: &Config) -> impl Iterator<Item = CertificateInfo<'_>> {
     listeners(config).flat_map(|(listener, tls)| {
-        tls.certificates.iter().map(move |key| Shown {
+        tls.certificates.iter().map(move |key| CertificateInfo {
             listener,
-            names: names(key),
+            names: display_names(key),
             validity: validity(key),
         })
     })
 }
 
 /// When the lists of revoked client certificates end to hold, by listener.
-pub(super) fn crls(config: &Config) -> impl Iterator<Item = (Vec<(&'static str, String)>, i64)> {
+pub(super) fn crl_expiries(
+    config: &Config,
+) -> impl Iterator<Item = (Vec<(&'static str, String)>, i64)> {
     listeners(config).flat_map(|(listener, tls)| {
         tls.client_crls.iter().filter_map(move |crl| {
             let labels = vec![("listener", listener.to_owned())];

@@ -1,22 +1,22 @@
 //! Values that are read at a scrape, not counted on the way.
 
-use super::{Subject, certificates, process, status};
+use super::{AdminState, certificates, process, status};
 use crate::cluster::NodeStatus;
 use crate::gateway::Snapshot;
-use crate::metrics::Routes;
+use crate::metrics::RouteLabels;
 use crate::shared_store::{Status, Store};
 
 /// All of them.
 #[derive(Debug)]
 pub(super) struct Gauges {
     /// By their labels, names and values.
-    pub(super) plain: Vec<Family>,
+    pub(super) gauges: Vec<Family>,
     /// Counts that are kept elsewhere.
     pub(super) counters: Vec<Family>,
     /// Every node. A name that stands for several addresses is one row.
     pub(super) nodes: Vec<NodeRow>,
     /// What the routes are called.
-    pub(super) routes: Routes,
+    pub(super) routes: RouteLabels,
 }
 
 /// One family.
@@ -43,25 +43,25 @@ impl NodeRow {
 
 impl Gauges {
     /// Reads them.
-    pub(super) fn read(subject: &Subject, waiting: i64) -> Self {
+    pub(super) fn read(subject: &AdminState, waiting: i64) -> Self {
         let snapshot = subject.shared.snapshot.load();
-        let mut plain = of_the_gateway(subject, &snapshot, waiting);
-        plain.extend(of_its_parts(subject, &snapshot));
-        plain.extend(of_the_store(subject));
-        plain.extend(of_the_configuration(subject));
-        plain.extend(of_the_process());
+        let mut plain = gateway_gauges(subject, &snapshot, waiting);
+        plain.extend(listener_and_cluster_gauges(subject, &snapshot));
+        plain.extend(shared_store_gauges(subject));
+        plain.extend(config_gauges(subject));
+        plain.extend(process_gauges());
         let reloads = &subject.reloads;
         let result = |text: &str, count: u64| {
             let labels = vec![("result", text.to_owned())];
             (labels, i64::try_from(count).unwrap_or(i64::MAX))
         };
         Self {
-            plain,
+            gauges: plain,
             counters: vec![Family {
                 name: "config_reloads",
                 help: "Reloads of the configuration by result",
                 values: vec![
-                    result("ok", reloads.done()),
+                    result("ok", reloads.succeeded()),
                     result("refused", reloads.refused()),
                 ],
             }],
@@ -84,13 +84,13 @@ fn nodes(snapshot: &Snapshot) -> Vec<NodeRow> {
                 node: status.address.to_string(),
                 status,
             }),
-            Some(row) => row.status.absorb(&status),
+            Some(row) => row.status.merge(&status),
         }
     }
     rows
 }
 
-fn of_the_gateway(subject: &Subject, snapshot: &Snapshot, waiting: i64) -> Vec<Family> {
+fn gateway_gauges(subject: &AdminState, snapshot: &Snapshot, waiting: i64) -> Vec<Family> {
     let shared = &subject.shared;
     let (entries, weight) = shared.cache.size();
     let limited = snapshot
@@ -98,43 +98,43 @@ fn of_the_gateway(subject: &Subject, snapshot: &Snapshot, waiting: i64) -> Vec<F
         .filter(|account| account.is_limited())
         .count();
     vec![
-        one(
+        unlabelled(
             "inflight_requests",
             "Requests in flight",
-            snapshot.in_flight.used(),
+            snapshot.in_flight.in_use(),
         ),
-        one(
+        unlabelled(
             "buffered_bytes",
             "Bytes of request bodies held",
-            snapshot.buffered.used(),
+            snapshot.buffered.in_use(),
         ),
-        one("cache_entries", "Answers in the cache", entries),
-        one("cache_weight_bytes", "Bytes in the cache", weight),
-        one(
+        unlabelled("cache_entries", "Answers in the cache", entries),
+        unlabelled("cache_weight_bytes", "Bytes in the cache", weight),
+        unlabelled(
             "coalesced_fetches",
             "Fetches under way",
-            shared.flights.len(),
+            shared.fetches.len(),
         ),
-        one(
+        unlabelled(
             "coalesced_waiters",
             "Requests that wait for a fetch which another began",
             waiting,
         ),
-        one(
+        unlabelled(
             "access_keys",
             "Access keys configured",
             snapshot.accounts().len(),
         ),
-        one("ratelimit_keys", "Access keys that have a rate", limited),
-        one(
+        unlabelled("ratelimit_keys", "Access keys that have a rate", limited),
+        unlabelled(
             "draining",
             "1 from the beginning of a drain",
-            i64::from(subject.draining()),
+            i64::from(subject.is_draining()),
         ),
     ]
 }
 
-fn of_its_parts(subject: &Subject, snapshot: &Snapshot) -> Vec<Family> {
+fn listener_and_cluster_gauges(subject: &AdminState, snapshot: &Snapshot) -> Vec<Family> {
     vec![
         Family {
             name: "connections",
@@ -145,7 +145,7 @@ fn of_its_parts(subject: &Subject, snapshot: &Snapshot) -> Vec<Family> {
                 .iter()
                 .map(|port| {
                     let labels = vec![("listener", port.name.to_string())];
-                    (labels, number(port.connections.count()))
+                    (labels, saturating_i64(port.connections.count()))
                 })
                 .collect(),
         },
@@ -157,7 +157,7 @@ fn of_its_parts(subject: &Subject, snapshot: &Snapshot) -> Vec<Family> {
                 .iter()
                 .map(|(name, cluster)| {
                     let labels = vec![("cluster", name.to_string())];
-                    (labels, i64::from(cluster.panic(status::instant())))
+                    (labels, i64::from(cluster.is_panicking(status::instant())))
                 })
                 .collect(),
         },
@@ -165,7 +165,7 @@ fn of_its_parts(subject: &Subject, snapshot: &Snapshot) -> Vec<Family> {
 }
 
 /// No values without `[shared]`.
-fn of_the_store(subject: &Subject) -> Vec<Family> {
+fn shared_store_gauges(subject: &AdminState) -> Vec<Family> {
     let store = subject.shared.store.load();
     let family = |name, help, value: fn(&Store) -> i64| Family {
         name,
@@ -185,12 +185,12 @@ fn of_the_store(subject: &Subject) -> Vec<Family> {
         family(
             "shared_untold_purges",
             "Purges that the store which replicas share is yet to be told of",
-            |store| number(store.untold()),
+            |store| saturating_i64(store.unpublished_purges()),
         ),
     ]
 }
 
-fn of_the_configuration(subject: &Subject) -> Vec<Family> {
+fn config_gauges(subject: &AdminState) -> Vec<Family> {
     let last = subject.reloads.last();
     let at = last.as_ref().map_or(subject.started, |last| last.at);
     let config = subject.config.load();
@@ -199,17 +199,17 @@ fn of_the_configuration(subject: &Subject) -> Vec<Family> {
         Some((labels, shown.validity?.not_after.as_second()))
     });
     vec![
-        one(
+        unlabelled(
             "config_generation",
             "Generation of the configuration",
             subject.shared.snapshot.load().generation,
         ),
-        one(
+        unlabelled(
             "config_last_reload_success",
             "0 if the last reload was refused; the start counts as one",
             i64::from(last.is_none_or(|last| last.result.is_ok())),
         ),
-        one(
+        unlabelled(
             "config_last_reload_timestamp_seconds",
             "When the last reload ended",
             at.as_second(),
@@ -217,28 +217,28 @@ fn of_the_configuration(subject: &Subject) -> Vec<Family> {
         Family {
             name: "tls_cert_not_after_timestamp_seconds",
             help: "When a certificate of a listener ends to hold",
-            values: unique(certificates),
+            values: earliest_by_labels(certificates),
         },
         Family {
             name: "tls_crl_next_update_timestamp_seconds",
             help: "When the first list of revoked client certificates of a listener ends to hold",
-            values: unique(certificates::crls(&config)),
+            values: earliest_by_labels(certificates::crl_expiries(&config)),
         },
     ]
 }
 
-fn of_the_process() -> Vec<Family> {
+fn process_gauges() -> Vec<Family> {
     let (open, most) = process::descriptors();
-    let open = open.map(|open| one("process_open_fds", "Open file descriptors", open));
+    let open = open.map(|open| unlabelled("process_open_fds", "Open file descriptors", open));
     let most = most.map(|most| {
-        one(
+        unlabelled(
             "process_max_fds",
             "File descriptors that may be open at once",
             most,
         )
     });
     let memory = process::resident_memory().map(|bytes| {
-        one(
+        unlabelled(
             "process_resident_memory_bytes",
             "Bytes of memory in use",
             bytes,
@@ -248,7 +248,7 @@ fn of_the_process() -> Vec<Family> {
 }
 
 /// Two certificates may be for one name, as RSA and ECDSA are: the earlier end counts.
-fn unique(
+fn earliest_by_labels(
     values: impl Iterator<Item = (Vec<(&'static str, String)>, i64)>,
 ) -> Vec<(Vec<(&'static str, String)>, i64)> {
     let mut kept = std::collections::BTreeMap::new();
@@ -259,11 +259,11 @@ fn unique(
     kept.into_iter().collect()
 }
 
-fn one<T: TryInto<i64>>(name: &'static str, help: &'static str, value: T) -> Family {
-    let values = vec![(Vec::new(), number(value))];
+fn unlabelled<T: TryInto<i64>>(name: &'static str, help: &'static str, value: T) -> Family {
+    let values = vec![(Vec::new(), saturating_i64(value))];
     Family { name, help, values }
 }
 
-fn number<T: TryInto<i64>>(value: T) -> i64 {
+fn saturating_i64<T: TryInto<i64>>(value: T) -> i64 {
     value.try_into().unwrap_or(i64::MAX)
 }

@@ -35,8 +35,8 @@ impl Guard {
         uri: &Uri,
         headers: &HeaderMap,
     ) -> Result<(), (StatusCode, &'static str)> {
-        let host = text(headers, header::HOST).unwrap_or_default();
-        if !self.knows(host) {
+        let host = single_value(headers, header::HOST).unwrap_or_default();
+        if !self.is_known_host(host) {
             // A page on another name that resolves to this address (DNS rebinding) ends here.
             return Err((
                 StatusCode::MISDIRECTED_REQUEST,
@@ -44,11 +44,11 @@ impl Guard {
             ));
         }
         if method != Method::GET && method != Method::HEAD {
-            self.check_order(host, headers)?;
+            self.check_command(host, headers)?;
         }
         let open = matches!(uri.path(), "/livez" | "/readyz");
         match &*self.token.load() {
-            Some(token) if !open && !presents(headers, token) => {
+            Some(token) if !open && !has_token(headers, token) => {
                 let why = if headers.contains_key(header::AUTHORIZATION) {
                     "the admin token was refused: it is not the one in the file of [admin] token_file"
                 } else {
@@ -61,12 +61,12 @@ impl Guard {
     }
 
     /// No form and no foreign script can send the marker without a preflight, which is refused.
-    fn check_order(
+    fn check_command(
         &self,
         host: &str,
         headers: &HeaderMap,
     ) -> Result<(), (StatusCode, &'static str)> {
-        if text(headers, "x-ccfs-gateway") != Some("1") {
+        if single_value(headers, "x-ccfs-gateway") != Some("1") {
             return Err((
                 StatusCode::FORBIDDEN,
                 "an order needs the field X-Ccfs-Gateway: 1",
@@ -74,7 +74,7 @@ impl Guard {
         }
         // What is there must be readable and stand there once.
         let agrees = |name: header::HeaderName, is_ours: &dyn Fn(&str) -> bool| {
-            !headers.contains_key(&name) || text(headers, name).is_some_and(is_ours)
+            !headers.contains_key(&name) || single_value(headers, name).is_some_and(is_ours)
         };
         let origin_is_ours = agrees(header::ORIGIN, &|origin| {
             let authority = origin
@@ -94,8 +94,8 @@ impl Guard {
         }
     }
 
-    fn knows(&self, host: &str) -> bool {
-        let (name, port) = split(host);
+    fn is_known_host(&self, host: &str) -> bool {
+        let (name, port) = split_host_port(host);
         if port.is_some_and(|port| port.parse() != Ok(self.bound.port())) {
             return false;
         }
@@ -111,8 +111,8 @@ impl Guard {
 }
 
 /// Bearer for programs, Basic with the token as password for browsers.
-fn presents(headers: &HeaderMap, token: &AdminToken) -> bool {
-    let Some(value) = text(headers, header::AUTHORIZATION) else {
+fn has_token(headers: &HeaderMap, token: &AdminToken) -> bool {
+    let Some(value) = single_value(headers, header::AUTHORIZATION) else {
         return false;
     };
     let Some((scheme, rest)) = value.split_once(' ') else {
@@ -136,7 +136,7 @@ fn presents(headers: &HeaderMap, token: &AdminToken) -> bool {
 }
 
 /// Name (without brackets) and port of a Host value.
-fn split(host: &str) -> (&str, Option<&str>) {
+fn split_host_port(host: &str) -> (&str, Option<&str>) {
     if let Some((address, rest)) = host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         return (address, rest.strip_prefix(':'));
     }
@@ -147,7 +147,7 @@ fn split(host: &str) -> (&str, Option<&str>) {
 }
 
 /// The one value of a field, if it stands there once and is text.
-fn text(headers: &HeaderMap, name: impl header::AsHeaderName) -> Option<&str> {
+fn single_value(headers: &HeaderMap, name: impl header::AsHeaderName) -> Option<&str> {
     let mut values = headers.get_all(name).iter();
     let value = values.next()?.to_str().ok()?;
     values.next().is_none().then_some(value)
@@ -208,7 +208,7 @@ mod tests {
             ("10.0.0.1:80", false),
             ("evil.example:9901", false),
         ] {
-            assert_eq!(guard.knows(host), known, "{host}");
+            assert_eq!(guard.is_known_host(host), known, "{host}");
         }
     }
 

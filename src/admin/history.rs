@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::metrics::{Answered, CacheVerdict, CodeClass, Histogram, Totals};
+use crate::metrics::{CacheStatus, Histogram, RequestOutcome, StatusClass, Totals};
 
 /// How often a sample is taken.
 pub(super) const PERIOD: Duration = Duration::from_secs(5);
@@ -21,7 +21,7 @@ struct Ring {
     samples: VecDeque<Sample>,
     /// The number of the newest sample, counted from 1.
     newest: u64,
-    keys: HashMap<Arc<str>, Use>,
+    keys: HashMap<Arc<str>, KeyUsage>,
 }
 
 /// Counters at one moment.
@@ -40,17 +40,17 @@ struct Counts {
     /// 5xx, of the gateway or a node, and answers that broke off.
     errors: u64,
     /// What the caller did wrong, limits excepted.
-    refused: u64,
-    limited: u64,
+    rejected: u64,
+    rate_limited: u64,
     /// Answered from the cache.
     hits: u64,
     /// All that the cache could have answered.
-    asked: u64,
+    cacheable: u64,
 }
 
 /// The use of one access key.
 #[derive(Clone, Copy, Debug)]
-struct Use {
+struct KeyUsage {
     count: u64,
     /// Requests a second, of late.
     rate: f64,
@@ -62,30 +62,31 @@ impl Sample {
         let mut counts = Counts::default();
         for (outcome, class, count) in totals.requests() {
             counts.requests += count;
-            if outcome == Answered::RateLimited {
-                counts.limited += count;
-            } else if class == CodeClass::ServerError || outcome == Answered::NodeFailed {
+            if outcome == RequestOutcome::RateLimited {
+                counts.rate_limited += count;
+            } else if class == StatusClass::ServerError || outcome == RequestOutcome::NodeFailed {
                 counts.errors += count;
-            } else if class == CodeClass::ClientError || outcome == Answered::InvalidRequest {
-                counts.refused += count;
+            } else if class == StatusClass::ClientError || outcome == RequestOutcome::InvalidRequest
+            {
+                counts.rejected += count;
             }
         }
-        for &verdict in CacheVerdict::ALL {
+        for &verdict in CacheStatus::ALL {
             let count = totals.get(verdict);
             match verdict {
-                CacheVerdict::Hit | CacheVerdict::Negative | CacheVerdict::Stale => {
+                CacheStatus::Hit | CacheStatus::Negative | CacheStatus::StaleIfError => {
                     counts.hits += count;
-                    counts.asked += count;
+                    counts.cacheable += count;
                 }
-                CacheVerdict::Stored
-                | CacheVerdict::Miss
-                | CacheVerdict::Collapsed
-                | CacheVerdict::NoCache => counts.asked += count,
-                CacheVerdict::Bypass => {}
+                CacheStatus::Stored
+                | CacheStatus::Miss
+                | CacheStatus::Collapsed
+                | CacheStatus::NoCache => counts.cacheable += count,
+                CacheStatus::Bypass => {}
             }
         }
         let fetched = |cache| {
-            use CacheVerdict as V;
+            use CacheStatus as V;
             matches!(cache, Some(V::Stored | V::Miss | V::NoCache | V::Bypass))
         };
         Self {
@@ -93,7 +94,7 @@ impl Sample {
             counts,
             durations: [
                 totals.durations(|_| true),
-                totals.durations(|cache| cache == Some(CacheVerdict::Hit)),
+                totals.durations(|cache| cache == Some(CacheStatus::Hit)),
                 totals.durations(fetched),
             ],
         }
@@ -108,18 +109,18 @@ impl Sample {
             let per_second = now.saturating_sub(before) as f64 / seconds.max(0.001);
             (per_second * 100.0).round() / 100.0
         };
-        let asked = now.asked.saturating_sub(before.asked);
+        let asked = now.cacheable.saturating_sub(before.cacheable);
         let hits = now.hits.saturating_sub(before.hits);
-        let all = self.durations[0].since(&earlier.durations[0]);
+        let all = self.durations[0].delta_since(&earlier.durations[0]);
         json!({
             "seconds": seconds,
             "requests": rate(now.requests, before.requests),
             "errors": rate(now.errors, before.errors),
-            "refused": rate(now.refused, before.refused),
-            "limited": rate(now.limited, before.limited),
+            "refused": rate(now.rejected, before.rejected),
+            "limited": rate(now.rate_limited, before.rate_limited),
             "hit_ratio": (asked > 0).then(|| (hits as f64 / asked as f64 * 1000.0).round() / 1000.0),
-            "p50_ms": milliseconds(&all, 0.5),
-            "p99_ms": milliseconds(&all, 0.99),
+            "p50_ms": quantile_ms(&all, 0.5),
+            "p99_ms": quantile_ms(&all, 0.99),
         })
     }
 }
@@ -136,7 +137,7 @@ impl History {
             .filter(|&(_, count)| count > 0)
             .map(|(key, count)| {
                 let used = ring.keys.get(&key).copied();
-                (key, Use::after(used, count, elapsed))
+                (key, KeyUsage::updated(used, count, elapsed))
             })
             .collect();
         if ring.samples.len() > POINTS {
@@ -148,7 +149,7 @@ impl History {
 
     /// What came after sample number `after`, oldest first; all that is remembered if that is longer
     /// ago or was never.
-    pub(super) fn after(&self, after: u64) -> Value {
+    pub(super) fn points_after(&self, after: u64) -> Value {
         let ring = self.ring();
         let points = ring.samples.len().saturating_sub(1);
         let missed = ring.newest.checked_sub(after);
@@ -170,28 +171,28 @@ impl History {
 
     /// Rates of the last seconds before `now`.
     pub(super) fn rates(&self, now: &Sample) -> Value {
-        now.since(&self.before(now, PERIOD))
+        now.since(&self.sample_before(now, PERIOD))
     }
 
     /// Percentiles of the last minute before `now`.
     pub(super) fn latency(&self, now: &Sample) -> Value {
-        let earlier = self.before(now, MINUTE);
+        let earlier = self.sample_before(now, LATENCY_WINDOW);
         let seconds = now.at.saturating_duration_since(earlier.at).as_secs_f64();
         let mut shown = json!({ "seconds": seconds });
         for (name, place) in [("all", 0), ("hit", 1), ("node", 2)] {
-            let seen = now.durations[place].since(&earlier.durations[place]);
+            let seen = now.durations[place].delta_since(&earlier.durations[place]);
             shown[name] = json!({
                 "count": seen.count(),
-                "p50_ms": milliseconds(&seen, 0.5),
-                "p90_ms": milliseconds(&seen, 0.9),
-                "p99_ms": milliseconds(&seen, 0.99),
+                "p50_ms": quantile_ms(&seen, 0.5),
+                "p90_ms": quantile_ms(&seen, 0.9),
+                "p99_ms": quantile_ms(&seen, 0.99),
             });
         }
         shown
     }
 
     /// The access keys with most requests of late, at most `most`.
-    pub(super) fn busiest(&self, most: usize) -> Value {
+    pub(super) fn top_keys(&self, most: usize) -> Value {
         let ring = self.ring();
         let mut keys: Vec<_> = ring.keys.iter().collect();
         keys.sort_by(|(one, a), (other, b)| {
@@ -209,10 +210,11 @@ impl History {
     }
 
     /// The youngest sample that is at least `age` older than `now`, else the oldest there is.
-    fn before(&self, now: &Sample, age: Duration) -> Sample {
+    fn sample_before(&self, now: &Sample, age: Duration) -> Sample {
         let ring = self.ring();
-        let old_enough =
-            |sample: &&Sample| now.at.saturating_duration_since(sample.at) + SLACK >= age;
+        let old_enough = |sample: &&Sample| {
+            now.at.saturating_duration_since(sample.at) + SAMPLE_TOLERANCE >= age
+        };
         let found = ring.samples.iter().rev().find(old_enough);
         found.or(ring.samples.front()).unwrap_or(now).clone()
     }
@@ -222,10 +224,10 @@ impl History {
     }
 }
 
-impl Use {
+impl KeyUsage {
     /// A rate that forgets half of the past in half a minute.
     #[expect(clippy::cast_precision_loss, reason = "rates for the eye")]
-    fn after(before: Option<Self>, count: u64, elapsed: Duration) -> Self {
+    fn updated(before: Option<Self>, count: u64, elapsed: Duration) -> Self {
         let seconds = elapsed.as_secs_f64();
         let before = before.unwrap_or(Self {
             count: 0,
@@ -235,7 +237,7 @@ impl Use {
             return Self { count, ..before };
         }
         let now = count.saturating_sub(before.count) as f64 / seconds;
-        let kept = 0.5_f64.powf(seconds / HALF_LIFE);
+        let kept = 0.5_f64.powf(seconds / HALF_LIFE_SECONDS);
         Self {
             count,
             rate: before.rate * kept + now * (1.0 - kept),
@@ -243,17 +245,17 @@ impl Use {
     }
 }
 
-fn milliseconds(seen: &Histogram, share: f64) -> Option<f64> {
+fn quantile_ms(seen: &Histogram, share: f64) -> Option<f64> {
     seen.quantile(share)
         .map(|value| (value * 100.0).round() / 100.0)
 }
 
 /// Fifteen minutes.
 const POINTS: usize = 180;
-const MINUTE: Duration = Duration::from_secs(60);
+const LATENCY_WINDOW: Duration = Duration::from_secs(60);
 /// A sample that was taken a moment late is old enough all the same.
-const SLACK: Duration = Duration::from_millis(500);
-const HALF_LIFE: f64 = 30.0;
+const SAMPLE_TOLERANCE: Duration = Duration::from_millis(500);
+const HALF_LIFE_SECONDS: f64 = 30.0;
 
 #[cfg(test)]
 mod tests;

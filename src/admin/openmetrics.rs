@@ -10,7 +10,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::gauges::{self, Gauges};
-use crate::metrics::{BUCKETS_MS, ConnectionEnded, Histogram, RouteTotals, Totals};
+use crate::metrics::{BUCKETS_MS, ConnectionEndReason, Histogram, RouteTotals, Totals};
 
 mod nodes;
 
@@ -20,19 +20,19 @@ pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0
 /// All metrics at this moment.
 pub(super) fn write(totals: Totals, gauges: Gauges) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("ccfs_gateway");
-    registry.register_collector(Box::new(Exposition { totals, gauges }));
+    registry.register_collector(Box::new(MetricsCollector { totals, gauges }));
     let mut page = String::new();
     text::encode(&mut page, &registry)?;
     Ok(page)
 }
 
 #[derive(Debug)]
-struct Exposition {
+struct MetricsCollector {
     totals: Totals,
     gauges: Gauges,
 }
 
-impl Collector for Exposition {
+impl Collector for MetricsCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         self.closed_families(&mut encoder)?;
         self.requests(&mut encoder)?;
@@ -43,17 +43,17 @@ impl Collector for Exposition {
             ("version", env!("CARGO_PKG_VERSION")),
             ("arch", std::env::consts::ARCH),
         ])?;
-        for family in &self.gauges.plain {
-            read(&mut encoder, family, MetricType::Gauge)?;
+        for family in &self.gauges.gauges {
+            encode_values(&mut encoder, family, MetricType::Gauge)?;
         }
         for family in &self.gauges.counters {
-            read(&mut encoder, family, MetricType::Counter)?;
+            encode_values(&mut encoder, family, MetricType::Counter)?;
         }
         nodes::encode(&mut encoder, &self.gauges.nodes)
     }
 }
 
-impl Exposition {
+impl MetricsCollector {
     fn closed_families(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         for (family, counts) in self.totals.families() {
             let mut encoded =
@@ -68,7 +68,7 @@ impl Exposition {
                 counter.encode(encoded.encode_family(&labels)?)?;
             }
         }
-        let panics = self.totals.get(ConnectionEnded::Panic);
+        let panics = self.totals.get(ConnectionEndReason::Panic);
         let help = "Panics that were caught; each is a defect";
         let metric = encoder.encode_descriptor("panics", help, None, MetricType::Counter)?;
         ConstCounter::new(panics).encode(metric)
@@ -153,7 +153,7 @@ fn histograms<'a, const N: usize>(
 }
 
 /// A family of values that were read. Without labels a name stands alone.
-fn read(
+fn encode_values(
     encoder: &mut DescriptorEncoder<'_>,
     family: &gauges::Family,
     kind: MetricType,
@@ -161,18 +161,22 @@ fn read(
     let mut encoded = encoder.encode_descriptor(family.name, family.help, None, kind)?;
     for (labels, value) in &family.values {
         if labels.is_empty() {
-            return one(encoded, kind, *value);
+            return encode_value(encoded, kind, *value);
         }
         let labels: Vec<_> = labels
             .iter()
             .map(|(name, value)| (*name, value.as_str()))
             .collect();
-        one(encoded.encode_family(&labels)?, kind, *value)?;
+        encode_value(encoded.encode_family(&labels)?, kind, *value)?;
     }
     Ok(())
 }
 
-fn one(encoder: MetricEncoder<'_>, kind: MetricType, value: i64) -> Result<(), fmt::Error> {
+fn encode_value(
+    encoder: MetricEncoder<'_>,
+    kind: MetricType,
+    value: i64,
+) -> Result<(), fmt::Error> {
     if let MetricType::Counter = kind {
         ConstCounter::new(u64::try_from(value).unwrap_or_default()).encode(encoder)
     } else {

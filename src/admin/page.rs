@@ -2,10 +2,10 @@
 
 use http::StatusCode;
 
-use super::respond::{self, Answer};
+use super::respond::{self, AdminResponse};
 
 /// A file of the page, if `path` is one.
-pub(super) fn file(path: &str) -> Option<Answer> {
+pub(super) fn asset(path: &str) -> Option<AdminResponse> {
     let (content_type, text) = match path {
         "/" => (HTML, include_str!("page/page.html")),
         "/page.css" => (CSS, include_str!("page/page.css")),
@@ -16,7 +16,11 @@ pub(super) fn file(path: &str) -> Option<Answer> {
         "/icon.svg" => ("image/svg+xml", include_str!("page/icon.svg")),
         _ => return None,
     };
-    Some(respond::page(StatusCode::OK, content_type, text))
+    Some(respond::with_content_type(
+        StatusCode::OK,
+        content_type,
+        text,
+    ))
 }
 
 const CSS: &str = "text/css; charset=utf-8";

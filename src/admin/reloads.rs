@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 /// Every attempt since the start, counted; the last one in words.
 #[derive(Debug, Default)]
 pub struct Reloads {
-    last: ArcSwapOption<Reload>,
-    done: AtomicU64,
+    last: ArcSwapOption<ReloadAttempt>,
+    succeeded: AtomicU64,
     refused: AtomicU64,
 }
 
@@ -26,7 +26,7 @@ pub struct Reloaded {
 
 /// One attempt.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Reload {
+pub struct ReloadAttempt {
     /// When it ended.
     pub at: Timestamp,
     /// What is in force since, or what was wrong.
@@ -35,24 +35,25 @@ pub struct Reload {
 
 impl Reloads {
     /// Takes note of an attempt.
-    pub fn note(&self, at: Timestamp, result: &Result<Reloaded, String>) {
+    pub fn record(&self, at: Timestamp, result: &Result<Reloaded, String>) {
         let counter = match result {
-            Ok(_) => &self.done,
+            Ok(_) => &self.succeeded,
             Err(_) => &self.refused,
         };
         counter.fetch_add(1, Ordering::Relaxed);
         let result = result.clone();
-        self.last.store(Some(Arc::new(Reload { at, result })));
+        self.last
+            .store(Some(Arc::new(ReloadAttempt { at, result })));
     }
 
     /// The last attempt.
-    pub fn last(&self) -> Option<Arc<Reload>> {
+    pub fn last(&self) -> Option<Arc<ReloadAttempt>> {
         self.last.load_full()
     }
 
     /// Those that were put in force.
-    pub fn done(&self) -> u64 {
-        self.done.load(Ordering::Relaxed)
+    pub fn succeeded(&self) -> u64 {
+        self.succeeded.load(Ordering::Relaxed)
     }
 
     /// Those that were refused.
@@ -61,9 +62,9 @@ impl Reloads {
     }
 
     /// For `/status`.
-    pub(super) fn show(&self) -> Value {
+    pub(super) fn to_json(&self) -> Value {
         json!({
-            "done": self.done(),
+            "done": self.succeeded(),
             "refused": self.refused(),
             "last": self.last().map(|last| json!({
                 "at": last.at.to_string(),
@@ -82,11 +83,11 @@ mod tests {
     #[test]
     fn the_last_attempt_is_shown_and_all_are_counted() {
         let reloads = Reloads::default();
-        assert_eq!(reloads.show()["last"], Value::Null);
-        reloads.note(Timestamp::UNIX_EPOCH, &Ok(Reloaded::default()));
-        reloads.note(Timestamp::UNIX_EPOCH, &Err("a typing error".to_owned()));
-        assert_eq!((reloads.done(), reloads.refused()), (1, 1));
-        let shown = reloads.show();
+        assert_eq!(reloads.to_json()["last"], Value::Null);
+        reloads.record(Timestamp::UNIX_EPOCH, &Ok(Reloaded::default()));
+        reloads.record(Timestamp::UNIX_EPOCH, &Err("a typing error".to_owned()));
+        assert_eq!((reloads.succeeded(), reloads.refused()), (1, 1));
+        let shown = reloads.to_json();
         assert_eq!(shown["last"]["ok"], false);
         assert_eq!(shown["last"]["error"], "a typing error");
     }

@@ -5,23 +5,23 @@ use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 use serde_json::{Value, json};
 
-pub(super) type Answer = Response<Full<Bytes>>;
+pub(super) type AdminResponse = Response<Full<Bytes>>;
 
-pub(super) fn plain(status: StatusCode, text: &'static str) -> Answer {
-    page(status, "text/plain; charset=utf-8", text)
+pub(super) fn plain(status: StatusCode, text: &'static str) -> AdminResponse {
+    with_content_type(status, "text/plain; charset=utf-8", text)
 }
 
-pub(super) fn json(status: StatusCode, value: &Value) -> Answer {
-    page(status, "application/json", format!("{value:#}\n"))
+pub(super) fn json(status: StatusCode, value: &Value) -> AdminResponse {
+    with_content_type(status, "application/json", format!("{value:#}\n"))
 }
 
 /// RFC 9457.
-pub(super) fn problem(status: StatusCode, detail: &str) -> Answer {
+pub(super) fn problem(status: StatusCode, detail: &str) -> AdminResponse {
     let body = json!({ "status": status.as_u16(), "detail": detail });
-    page(status, "application/problem+json", format!("{body}\n"))
+    with_content_type(status, "application/problem+json", format!("{body}\n"))
 }
 
-pub(super) fn method_not_allowed(allow: &'static str) -> Answer {
+pub(super) fn method_not_allowed(allow: &'static str) -> AdminResponse {
     let mut answer = problem(
         StatusCode::METHOD_NOT_ALLOWED,
         "another method is needed here",
@@ -31,7 +31,7 @@ pub(super) fn method_not_allowed(allow: &'static str) -> Answer {
     answer
 }
 
-pub(super) fn token_needed(mut answer: Answer) -> Answer {
+pub(super) fn with_basic_challenge(mut answer: AdminResponse) -> AdminResponse {
     let challenge = HeaderValue::from_static("Basic realm=\"ccfs-gateway\", charset=\"UTF-8\"");
     answer
         .headers_mut()
@@ -39,11 +39,11 @@ pub(super) fn token_needed(mut answer: Answer) -> Answer {
     answer
 }
 
-pub(super) fn page(
+pub(super) fn with_content_type(
     status: StatusCode,
     content_type: &'static str,
     body: impl Into<Bytes>,
-) -> Answer {
+) -> AdminResponse {
     let mut answer = Response::new(Full::new(body.into()));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::history::{History, Sample};
-use super::{Subject, certificates};
+use super::{AdminState, certificates};
 use crate::cluster::{Cluster, NodeStatus};
 use crate::config::Config;
 use crate::gateway::Snapshot;
@@ -18,7 +18,7 @@ pub(super) fn nodes(snapshot: &Snapshot) -> impl Iterator<Item = (&str, NodeStat
     let now = instant();
     snapshot.clusters().iter().flat_map(move |(name, cluster)| {
         cluster
-            .nodes(now)
+            .node_statuses(now)
             .into_iter()
             .map(move |node| (name.as_ref(), node))
     })
@@ -26,7 +26,7 @@ pub(super) fn nodes(snapshot: &Snapshot) -> impl Iterator<Item = (&str, NodeStat
 
 /// What `GET /status` answers with; with the charts' points after number `after` if they are asked
 /// for.
-pub(super) fn write(subject: &Subject, history: &History, after: Option<u64>) -> Value {
+pub(super) fn write(subject: &AdminState, history: &History, after: Option<u64>) -> Value {
     let snapshot = subject.shared.snapshot.load();
     let config = subject.config.load();
     let totals = subject.metrics.sum();
@@ -38,52 +38,52 @@ pub(super) fn write(subject: &Subject, history: &History, after: Option<u64>) ->
         "now": now.to_string(),
         "started": subject.started.to_string(),
         "uptime_seconds": now.duration_since(subject.started).as_secs(),
-        "draining": subject.draining(),
+        "draining": subject.is_draining(),
         "generation": snapshot.generation,
-        "reloads": subject.reloads.show(),
+        "reloads": subject.reloads.to_json(),
         "listeners": listeners(subject, &config, now),
         "clusters": snapshot.clusters().values().map(|it| cluster(it)).collect::<Vec<_>>(),
         "access_keys": snapshot.accounts().len(),
-        "busiest_access_keys": history.busiest(BUSIEST),
-        "requests_in_flight": snapshot.in_flight.used(),
-        "buffered_bytes": snapshot.buffered.used(),
+        "busiest_access_keys": history.top_keys(TOP_KEYS),
+        "requests_in_flight": snapshot.in_flight.in_use(),
+        "buffered_bytes": snapshot.buffered.in_use(),
         "cache": {
             "entries": entries,
             "bytes": bytes,
             "max_bytes": config.cache.max_size,
-            "fetches": subject.shared.flights.len(),
+            "fetches": subject.shared.fetches.len(),
         },
-        "shared": subject.shared.store.load().as_deref().map(shared),
+        "shared": subject.shared.store.load().as_deref().map(shared_store),
         "rates": history.rates(&sample),
         "latency": history.latency(&sample),
         "counters": counters(&totals),
     });
     if let Some(after) = after {
-        status["history"] = history.after(after);
+        status["history"] = history.points_after(after);
     }
     status
 }
 
-fn shared(store: &Store) -> Value {
+fn shared_store(store: &Store) -> Value {
     let status = store.status();
     json!({
         "url": store.settings().url(),
         "connected": status == Status::Connected,
         "state": match &status {
-            Status::Sought => "sought",
+            Status::Connecting => "sought",
             Status::Connected => "connected",
-            Status::Away(_) => "away",
+            Status::Unavailable(_) => "away",
         },
         "reason": match &status {
-            Status::Sought | Status::Connected => None,
-            Status::Away(why) => Some(why),
+            Status::Connecting | Status::Connected => None,
+            Status::Unavailable(why) => Some(why),
         },
-        "untold_purges": store.untold(),
+        "untold_purges": store.unpublished_purges(),
         "insecure_skip_verify": store.settings().tls.as_ref().is_some_and(|tls| tls.insecure),
     })
 }
 
-fn listeners(subject: &Subject, config: &Config, now: Timestamp) -> Vec<Value> {
+fn listeners(subject: &AdminState, config: &Config, now: Timestamp) -> Vec<Value> {
     let ports = subject.ports.load();
     let shown = config.listeners.iter().map(|(name, listener)| {
         let port = ports.iter().find(|port| port.name == *name);
@@ -106,7 +106,7 @@ fn listeners(subject: &Subject, config: &Config, now: Timestamp) -> Vec<Value> {
     shown.collect()
 }
 
-fn certificate(shown: &certificates::Shown<'_>, now: Timestamp) -> Value {
+fn certificate(shown: &certificates::CertificateInfo<'_>, now: Timestamp) -> Value {
     let not_after = shown.validity.map(|validity| validity.not_after);
     json!({
         "names": shown.names,
@@ -117,17 +117,17 @@ fn certificate(shown: &certificates::Shown<'_>, now: Timestamp) -> Value {
 
 fn cluster(cluster: &Cluster) -> Value {
     let settings = cluster.settings();
-    let nodes = cluster.nodes(instant());
+    let nodes = cluster.node_statuses(instant());
     json!({
         "name": settings.name,
-        "panic": cluster.panic(instant()),
-        "insecure_skip_verify": settings.insecure,
+        "panic": cluster.is_panicking(instant()),
+        "insecure_skip_verify": settings.insecure_skip_verify,
         "nodes": nodes.iter().map(node).collect::<Vec<_>>(),
     })
 }
 
 fn node(node: &NodeStatus) -> Value {
-    let p50 = node.tries.durations.quantile(0.5);
+    let p50 = node.attempts.durations.quantile(0.5);
     json!({
         "address": node.address,
         "socket": node.socket.map(|socket| socket.to_string()),
@@ -138,8 +138,8 @@ fn node(node: &NodeStatus) -> Value {
         "requests": node.requests,
         "failures": node.failures,
         "p50_ms": p50.map(|value| (value * 100.0).round() / 100.0),
-        "last_error": node.last_error.map(|fault| fault.as_str()),
-        "last_cause": node.last_cause,
+        "last_error": node.last_failure.map(|fault| fault.as_str()),
+        "last_cause": node.last_failure_reason,
         "ejected_for_seconds": node.ejected_for.map(|left| left.as_secs_f64()),
     })
 }
@@ -181,4 +181,4 @@ fn wall_clock() -> Timestamp {
 }
 
 /// As many as the page has room for.
-const BUSIEST: usize = 8;
+const TOP_KEYS: usize = 8;

@@ -14,54 +14,54 @@ use crate::config::read_named_file;
 
 /// Looks at files again and again, on a thread that may wait for a disk.
 #[derive(Debug)]
-pub(super) struct Follower {
+pub(super) struct FileWatcher {
     /// What is in force, or was refused; nothing before the first look.
-    seen: Option<Marks>,
-    every: Duration,
-    look: JoinHandle<Marks>,
+    known: Option<FileDigests>,
+    interval: Duration,
+    next_read: JoinHandle<FileDigests>,
 }
 
-impl Drop for Follower {
+impl Drop for FileWatcher {
     fn drop(&mut self) {
-        self.look.abort();
+        self.next_read.abort();
     }
 }
 
-impl Follower {
+impl FileWatcher {
     /// Begins with what the files hold now.
     pub(super) fn start(files: Vec<PathBuf>, every: Duration) -> Self {
         Self {
-            seen: None,
-            every,
-            look: look(Duration::ZERO, move || Marks::take(&files)),
+            known: None,
+            interval: every,
+            next_read: read_after(Duration::ZERO, move || FileDigests::read(&files)),
         }
     }
 
     /// What the files held when their last change was seen.
-    pub(super) fn seen(&self) -> Marks {
-        self.seen.clone().unwrap_or_default()
+    pub(super) fn known_digests(&self) -> FileDigests {
+        self.known.clone().unwrap_or_default()
     }
 
     /// Goes on with other files.
-    pub(super) fn follow(&mut self, marks: Marks) {
-        self.look.abort();
-        self.look_later(marks);
+    pub(super) fn reset(&mut self, marks: FileDigests) {
+        self.next_read.abort();
+        self.schedule_read(marks);
     }
 
-    fn look_later(&mut self, marks: Marks) {
-        self.seen = Some(marks.clone());
-        self.look = look(self.every, move || marks.again());
+    fn schedule_read(&mut self, marks: FileDigests) {
+        self.known = Some(marks.clone());
+        self.next_read = read_after(self.interval, move || marks.reread());
     }
 
-    async fn changed(&mut self) -> Vec<PathBuf> {
+    async fn changed_files(&mut self) -> Vec<PathBuf> {
         loop {
-            let Ok(marks) = (&mut self.look).await else {
+            let Ok(marks) = (&mut self.next_read).await else {
                 // Only a runtime that ends, ends a look.
                 return std::future::pending().await;
             };
-            let before = self.seen.take();
-            let changed = before.map_or_else(Vec::new, |before| marks.changed(&before));
-            self.look_later(marks);
+            let before = self.known.take();
+            let changed = before.map_or_else(Vec::new, |before| marks.changed_since(&before));
+            self.schedule_read(marks);
             if !changed.is_empty() {
                 return changed;
             }
@@ -71,15 +71,18 @@ impl Follower {
 
 /// Resolves when files have changed, once for each change; never without a follower. May be dropped
 /// and asked again.
-pub(super) async fn changed(follower: &mut Option<Follower>) -> Vec<PathBuf> {
+pub(super) async fn changed_files(follower: &mut Option<FileWatcher>) -> Vec<PathBuf> {
     match follower {
-        Some(follower) => follower.changed().await,
+        Some(follower) => follower.changed_files().await,
         None => std::future::pending().await,
     }
 }
 
 #[expect(clippy::disallowed_methods, reason = "ends with its `Follower`")]
-fn look(after: Duration, read: impl FnOnce() -> Marks + Send + 'static) -> JoinHandle<Marks> {
+fn read_after(
+    after: Duration,
+    read: impl FnOnce() -> FileDigests + Send + 'static,
+) -> JoinHandle<FileDigests> {
     tokio::spawn(async move {
         tokio::time::sleep(after).await;
         let marks = tokio::task::spawn_blocking(read).await;
@@ -90,29 +93,29 @@ fn look(after: Duration, read: impl FnOnce() -> Marks + Send + 'static) -> JoinH
 
 /// What the files held when they were looked at.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(super) struct Marks(BTreeMap<PathBuf, Mark>);
+pub(super) struct FileDigests(BTreeMap<PathBuf, Digest>);
 
 /// The SHA-256 of a file, or nothing if it cannot be read.
-type Mark = Option<[u8; 32]>;
+type Digest = Option<[u8; 32]>;
 
-impl Marks {
+impl FileDigests {
     /// Reads all of the files.
-    pub(super) fn take<'a>(files: impl IntoIterator<Item = &'a PathBuf>) -> Self {
+    pub(super) fn read<'a>(files: impl IntoIterator<Item = &'a PathBuf>) -> Self {
         Self(
             files
                 .into_iter()
-                .map(|file| (file.clone(), mark(file)))
+                .map(|file| (file.clone(), digest_of(file)))
                 .collect(),
         )
     }
 
     /// Reads the same files again.
-    pub(super) fn again(&self) -> Self {
-        Self::take(self.0.keys())
+    pub(super) fn reread(&self) -> Self {
+        Self::read(self.0.keys())
     }
 
     /// What `before` and this know differently.
-    fn changed(&self, before: &Self) -> Vec<PathBuf> {
+    fn changed_since(&self, before: &Self) -> Vec<PathBuf> {
         self.0
             .iter()
             .filter(|(file, mark)| before.0.get(*file) != Some(*mark))
@@ -122,7 +125,7 @@ impl Marks {
 
     /// For files that both know, what `earlier` knew: a change between the two looks is seen by the
     /// next one.
-    pub(super) fn or_earlier(mut self, earlier: &Self) -> Self {
+    pub(super) fn prefer_earlier(mut self, earlier: &Self) -> Self {
         for (file, mark) in &mut self.0 {
             if let Some(before) = earlier.0.get(file) {
                 *mark = *before;
@@ -132,7 +135,7 @@ impl Marks {
     }
 }
 
-fn mark(file: &Path) -> Mark {
+fn digest_of(file: &Path) -> Digest {
     let content = Zeroizing::new(read_named_file(file).ok()?);
     digest::digest(&SHA256, &content).as_ref().try_into().ok()
 }
@@ -156,13 +159,13 @@ mod tests {
         point_to("one");
         std::os::unix::fs::symlink("..data/key", path("key")).unwrap();
         let files = [path("key")];
-        let first = Marks::take(&files);
+        let first = FileDigests::read(&files);
         point_to("two");
-        assert!(first.again().changed(&first).is_empty());
+        assert!(first.reread().changed_since(&first).is_empty());
         point_to("three");
-        assert_eq!(first.again().changed(&first), [path("key")]);
+        assert_eq!(first.reread().changed_since(&first), [path("key")]);
         std::fs::remove_file(path("..data")).unwrap();
-        assert_eq!(first.again().changed(&first), [path("key")]);
+        assert_eq!(first.reread().changed_since(&first), [path("key")]);
     }
 
     #[test]
@@ -170,9 +173,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("key");
         std::fs::write(&file, "1").unwrap();
-        let before = Marks::take([&file]);
+        let before = FileDigests::read([&file]);
         std::fs::write(&file, "2").unwrap();
-        let after = before.again().or_earlier(&before);
-        assert_eq!(after.again().changed(&after), [file]);
+        let after = before.reread().prefer_earlier(&before);
+        assert_eq!(after.reread().changed_since(&after), [file]);
     }
 }

@@ -5,47 +5,51 @@ use std::sync::Arc;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 
-use crate::gateway::{Gateway, ReadError, Rejection, ReplyBody};
-use crate::listener::{BodyError, Handler, Peer, RequestBody, Violation};
-use crate::telemetry::Origin;
+use crate::gateway::{BodyReadError, Gateway, Rejection, ResponseBody};
+use crate::listener::{BodyError, ConnectionInfo, Handler, ProtocolError, RequestBody};
+use crate::telemetry::RequestOrigin;
 
 /// The gateway as a listener sees it.
 #[derive(Debug)]
-pub(super) struct Adapter(pub(super) Arc<Gateway>);
+pub(super) struct GatewayHandler(pub(super) Arc<Gateway>);
 
-impl Handler for Adapter {
-    type Body = ReplyBody;
+impl Handler for GatewayHandler {
+    type Body = ResponseBody;
 
     fn handle(
         self: &Arc<Self>,
-        peer: &Arc<Peer>,
+        peer: &Arc<ConnectionInfo>,
         request: Request<RequestBody>,
-    ) -> impl Future<Output = Response<ReplyBody>> + Send + 'static {
+    ) -> impl Future<Output = Response<ResponseBody>> + Send + 'static {
         let request = request.map(|body| {
             body.map_err(|fault| match fault {
-                BodyError::Gone => ReadError::Gone,
-                BodyError::Malformed => ReadError::Malformed,
+                BodyError::ConnectionClosed => BodyReadError::ClientGone,
+                BodyError::Malformed => BodyReadError::Malformed,
             })
         });
         self.0.handle(origin(peer), request)
     }
 
-    fn refuse(&self, peer: &Arc<Peer>, violation: &Violation) -> Response<bytes::Bytes> {
+    fn reject(
+        &self,
+        peer: &Arc<ConnectionInfo>,
+        violation: &ProtocolError,
+    ) -> Response<bytes::Bytes> {
         let rejection = match violation {
-            Violation::HeadTimeout => Rejection::RequestTimeout,
-            Violation::Malformed(rule) => Rejection::Malformed(rule),
-            Violation::Method => Rejection::MethodNeverAllowed,
-            Violation::TooLarge => Rejection::HeadersTooLarge,
+            ProtocolError::HeadTimeout => Rejection::RequestTimeout,
+            ProtocolError::Malformed(rule) => Rejection::Malformed(rule),
+            ProtocolError::MethodNotAllowed => Rejection::MethodNeverAllowed,
+            ProtocolError::HeadTooLarge => Rejection::HeadersTooLarge,
         };
-        self.0.refuse(origin(peer), &rejection)
+        self.0.reject(origin(peer), &rejection)
     }
 }
 
-fn origin(peer: &Peer) -> Origin {
-    Origin {
+fn origin(peer: &ConnectionInfo) -> RequestOrigin {
+    RequestOrigin {
         listener: peer.listener.clone(),
-        port: peer.port,
-        client: peer.address.ip(),
-        tls: peer.tls,
+        port: peer.local_port,
+        client: peer.client_address.ip(),
+        tls: peer.tls_version,
     }
 }

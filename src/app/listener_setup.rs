@@ -7,84 +7,86 @@ use ipnet::IpNet;
 use rustls::ServerConfig;
 use rustls::server::ProducesTickets;
 
-use super::handler::Adapter;
+use super::handler::GatewayHandler;
 use super::workers::Worker;
 use crate::admin::Admin;
 use crate::config;
 use crate::drain::{self, Trigger};
-use crate::listener::{self, CapLimits, Front, HeadLimits, Http2Settings, Settings, TlsError};
+use crate::listener::{
+    self, ConnectionLimitSettings, HeadLimits, Http2Settings, ListenerContext, Settings, TlsError,
+};
 use crate::metrics::Shard;
 
 /// How the connections of one listener are served, on each worker.
 #[derive(Debug)]
-pub(super) struct Serving {
+pub(super) struct ListenerSetup {
     /// One for each worker, in their order.
-    pub(super) fronts: Vec<Arc<Front<Adapter>>>,
+    pub(super) contexts: Vec<Arc<ListenerContext<GatewayHandler>>>,
     /// Ends the connections that are served under this listener's name.
-    pub(super) connections: Arc<Trigger>,
-    proxies: Vec<IpNet>,
+    pub(super) connection_drain: Arc<Trigger>,
+    trusted_proxies: Vec<IpNet>,
 }
 
-impl Serving {
+impl ListenerSetup {
     /// For one generation of the configuration.
     pub(super) fn new(
         name: &Arc<str>,
         listener: &config::Listener,
         limits: &config::Limits,
-        tickets: &Tickets,
+        tickets: &SessionTickets,
         workers: &[Worker],
     ) -> Result<Self, TlsError> {
         let tls = tickets.server_config(&listener.tls)?;
-        let settings = Arc::new(settings(limits));
+        let settings = Arc::new(listener_settings(limits));
         let front = |worker: &Worker| {
-            Arc::new(Front {
-                listener: name.clone(),
+            Arc::new(ListenerContext {
+                name: name.clone(),
                 tls: Some(tls.clone()),
-                handler: worker.adapter.clone(),
+                handler: worker.handler.clone(),
                 settings: settings.clone(),
                 metrics: worker.metrics.clone(),
             })
         };
         Ok(Self {
-            fronts: workers.iter().map(front).collect(),
-            connections: Arc::new(drain::channel().0),
-            proxies: listener.proxy_protocol.clone(),
+            contexts: workers.iter().map(front).collect(),
+            connection_drain: Arc::new(drain::channel().0),
+            trusted_proxies: listener.proxy_protocol.clone(),
         })
     }
 
     /// The same, with the connections of `before`: they are still one listener's.
-    pub(super) fn after(self, before: &Self) -> Self {
+    pub(super) fn with_connections_of(self, before: &Self) -> Self {
         Self {
-            connections: before.connections.clone(),
+            connection_drain: before.connection_drain.clone(),
             ..self
         }
     }
 
     /// Does a PROXY header come first from there?
-    pub(super) fn trusts(&self, address: IpAddr) -> bool {
-        self.proxies
+    pub(super) fn trusts_proxy(&self, address: IpAddr) -> bool {
+        self.trusted_proxies
             .iter()
             .any(|network| network.contains(&address))
     }
 }
 
 /// For the admin interface.
-pub(super) fn admin_front(
+pub(super) fn admin_context(
     admin: Arc<Admin>,
     tls: Option<Arc<ServerConfig>>,
     limits: &config::Limits,
     metrics: Arc<Shard>,
-) -> Front<Admin> {
-    Front {
-        listener: "admin".into(),
+) -> ListenerContext<Admin> {
+    ListenerContext {
+        name: "admin".into(),
         tls,
         handler: admin,
-        settings: Arc::new(settings(limits)),
+        settings: Arc::new(listener_settings(limits)),
         metrics,
     }
 }
 
-fn settings(limits: &config::Limits) -> Settings {
+fn listener_settings(limits: &config::Limits) -> Settings {
     Settings {
         head: HeadLimits {
             size: limits.max_header_size,
@@ -111,9 +113,9 @@ fn settings(limits: &config::Limits) -> Settings {
 
 /// The one source of session tickets: sessions survive reloads.
 #[derive(Debug)]
-pub(super) struct Tickets(Arc<dyn ProducesTickets>);
+pub(super) struct SessionTickets(Arc<dyn ProducesTickets>);
 
-impl Tickets {
+impl SessionTickets {
     pub(super) fn new() -> Result<Self, rustls::Error> {
         Ok(Self(rustls::crypto::aws_lc_rs::Ticketer::new()?))
     }
@@ -128,8 +130,8 @@ impl Tickets {
 }
 
 /// Caps of all listeners together.
-pub(super) fn cap_limits(limits: &config::Limits) -> CapLimits {
-    CapLimits {
+pub(super) fn listener_limits(limits: &config::Limits) -> ConnectionLimitSettings {
+    ConnectionLimitSettings {
         connections: limits.max_connections,
         per_address: limits.max_connections_per_address,
         handshakes: limits.max_handshakes,
@@ -137,8 +139,8 @@ pub(super) fn cap_limits(limits: &config::Limits) -> CapLimits {
 }
 
 /// Caps of the admin interface: few people, some scrapers.
-pub(super) fn admin_caps() -> CapLimits {
-    CapLimits {
+pub(super) fn admin_limits() -> ConnectionLimitSettings {
+    ConnectionLimitSettings {
         connections: 256,
         per_address: 256,
         handshakes: 64,

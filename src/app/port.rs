@@ -10,12 +10,12 @@ use arc_swap::ArcSwap;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::StartError;
-use super::listener_setup::Serving;
-use super::socket_activation::Inherited;
+use super::listener_setup::ListenerSetup;
+use super::socket_activation::InheritedSockets;
 use super::workers::{Worker, Workers};
 use crate::admin::{Admin, Connections, OpenPort};
 use crate::drain::{self, Trigger, Watch};
-use crate::listener::{self, Accepted, Caps, Front};
+use crate::listener::{self, AcceptedConnection, ConnectionLimits, ListenerContext};
 
 /// An open port. The socket's end and the end of its connections are two things: the one may be
 /// served on under another name, the others go on after it.
@@ -24,33 +24,33 @@ pub(super) struct Port {
     /// As configured; port 0 stays 0 here.
     pub(super) bind: SocketAddr,
     /// As bound.
-    pub(super) local: SocketAddr,
+    pub(super) local_address: SocketAddr,
     /// Ends the accepting.
-    pub(super) accepting: Trigger,
+    pub(super) accept_drain: Trigger,
     /// How its connections are served; a reload replaces it.
-    pub(super) serving: Arc<ArcSwap<Serving>>,
+    pub(super) setup: Arc<ArcSwap<ListenerSetup>>,
     connections: Connections,
 }
 
 /// A socket that listens, and nobody accepts from it yet.
 #[derive(Debug)]
-pub(super) struct Bound {
+pub(super) struct BoundSocket {
     /// As configured.
     pub(super) bind: SocketAddr,
     /// As bound.
-    pub(super) local: SocketAddr,
+    pub(super) local_address: SocketAddr,
     socket: TcpListener,
 }
 
-impl Bound {
+impl BoundSocket {
     /// Takes the socket that was handed over for it, or opens one, non-blocking, with a long queue.
-    pub(super) fn take(
+    pub(super) fn inherit_or_bind(
         what: &str,
         name: &str,
         bind: SocketAddr,
-        inherited: &Inherited,
+        inherited: &InheritedSockets,
     ) -> Result<Self, StartError> {
-        let taken = inherited.lend(name, bind).and_then(|lent| match lent {
+        let taken = inherited.try_clone(name, bind).and_then(|lent| match lent {
             Some(socket) => Ok(socket),
             None => listen(bind),
         });
@@ -58,7 +58,7 @@ impl Bound {
             let local = socket.local_addr()?;
             Ok(Self {
                 bind,
-                local,
+                local_address: local,
                 socket,
             })
         });
@@ -73,14 +73,19 @@ impl Bound {
 impl Port {
     /// Begins to accept. The accept loop runs on the first worker: with one worker, a connection
     /// never changes threads.
-    pub(super) fn open(bound: Bound, serving: Serving, caps: Arc<Caps>, workers: &Workers) -> Self {
+    pub(super) fn open(
+        bound: BoundSocket,
+        serving: ListenerSetup,
+        caps: Arc<ConnectionLimits>,
+        workers: &Workers,
+    ) -> Self {
         let (accepting, watch) = drain::channel();
         let serving = Arc::new(ArcSwap::from_pointee(serving));
         let connections = Connections::default();
         let all = workers.all();
         if let Some(first) = all.first() {
-            let hand_over = HandOver {
-                serving: serving.clone(),
+            let hand_over = Dispatcher {
+                setup: serving.clone(),
                 workers: all.clone(),
                 connections: connections.clone(),
             };
@@ -89,25 +94,25 @@ impl Port {
         }
         Self {
             bind: bound.bind,
-            local: bound.local,
-            accepting,
-            serving,
+            local_address: bound.local_address,
+            accept_drain: accepting,
+            setup: serving,
             connections,
         }
     }
 
     /// For the admin interface.
-    pub(super) fn shown(&self, name: &Arc<str>) -> OpenPort {
+    pub(super) fn to_open_port(&self, name: &Arc<str>) -> OpenPort {
         OpenPort {
             name: name.clone(),
-            address: self.local,
+            address: self.local_address,
             connections: self.connections.clone(),
         }
     }
 
     /// Is it what a configured address means?
-    pub(super) fn is_at(&self, address: SocketAddr) -> bool {
-        self.bind == address || self.local == address
+    pub(super) fn matches_bind(&self, address: SocketAddr) -> bool {
+        self.bind == address || self.local_address == address
     }
 }
 
@@ -115,18 +120,19 @@ impl Port {
 #[derive(Debug)]
 pub(super) struct AdminPort {
     /// As bound.
-    pub(super) local: SocketAddr,
+    pub(super) local_address: SocketAddr,
     /// Ends it.
     pub(super) drain: Trigger,
     /// How its connections are served; a reload replaces it.
-    pub(super) front: Arc<ArcSwap<Front<Admin>>>,
+    pub(super) context: Arc<ArcSwap<ListenerContext<Admin>>>,
 }
 
 impl AdminPort {
     /// Begins to accept.
-    pub(super) fn open(bound: Bound, front: Front<Admin>) -> Self {
+    pub(super) fn open(bound: BoundSocket, front: ListenerContext<Admin>) -> Self {
         let (drain, watch) = drain::channel();
-        let caps = Caps::new(super::listener_setup::admin_caps(), front.metrics.clone());
+        let caps =
+            ConnectionLimits::new(super::listener_setup::admin_limits(), front.metrics.clone());
         let admin = front.handler.clone();
         let front = Arc::new(ArcSwap::from_pointee(front));
         let fronts = front.clone();
@@ -151,9 +157,9 @@ impl AdminPort {
             }
         });
         Self {
-            local: bound.local,
+            local_address: bound.local_address,
             drain,
-            front,
+            context: front,
         }
     }
 }
@@ -173,33 +179,38 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// What a port needs to hand a connection over.
-struct HandOver {
-    serving: Arc<ArcSwap<Serving>>,
+struct Dispatcher {
+    setup: Arc<ArcSwap<ListenerSetup>>,
     workers: Arc<[Worker]>,
     connections: Connections,
 }
 
-impl HandOver {
-    fn give(&self, accepted: Accepted) {
-        let serving = self.serving.load();
+impl Dispatcher {
+    fn dispatch(&self, accepted: AcceptedConnection) {
+        let serving = self.setup.load();
         let chosen = Worker::least_loaded(&self.workers);
-        let front = chosen.and_then(|(index, _)| serving.fronts.get(index));
+        let front = chosen.and_then(|(index, _)| serving.contexts.get(index));
         let (Some((_, worker)), Some(front)) = (chosen, front) else {
             return;
         };
-        let counted = (worker.take_one(), self.connections.enter());
-        let watch = serving.connections.watch();
+        let counted = (worker.track_connection(), self.connections.enter());
+        let watch = serving.connection_drain.watch();
         let serve = listener::serve(front.clone(), accepted, watch, counted);
         worker.runtime.spawn(serve);
     }
 }
 
 /// Accepts on the current runtime, until the drain closes the port.
-async fn accept(socket: TcpListener, caps: Arc<Caps>, hand_over: HandOver, watch: Watch) {
+async fn accept(
+    socket: TcpListener,
+    caps: Arc<ConnectionLimits>,
+    hand_over: Dispatcher,
+    watch: Watch,
+) {
     let accept = async {
         let socket = tokio::net::TcpListener::from_std(socket)?;
-        let give = |accepted| hand_over.give(accepted);
-        let is_proxy = |address| hand_over.serving.load().trusts(address);
+        let give = |accepted| hand_over.dispatch(accepted);
+        let is_proxy = |address| hand_over.setup.load().trusts_proxy(address);
         listener::accept_loop(socket, caps, is_proxy, give, watch).await
     };
     if let Err(error) = accept.await {

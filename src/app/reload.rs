@@ -6,35 +6,35 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::App;
-use super::file_watcher::Marks;
-use super::listener_setup::{self, Serving};
-use super::port::{Bound, Port};
-use super::shared_store_task::Keeper;
-use super::shutdown::{Retired, Socket};
+use super::file_watcher::FileDigests;
+use super::listener_setup::{self, ListenerSetup};
+use super::port::{BoundSocket, Port};
+use super::shared_store_task::SharedStoreTask;
+use super::shutdown::{ClosingSocket, DrainingListener};
 use crate::admin::{Admin, Reloaded};
 use crate::auth::AccessKey;
 use crate::cache::Purge;
-use crate::config::{Account, Config};
+use crate::config::{AccountSettings, Config};
 use crate::gateway::Snapshot;
-use crate::limit::Addresses;
-use crate::listener::Front;
+use crate::limit::AddressRateLimiter;
+use crate::listener::ListenerContext;
 
 /// The configuration file, and its text that is in force: when a key or a certificate changes, what
 /// somebody is writing into the file meanwhile is none of our business.
 #[derive(Debug)]
-pub(super) struct Source {
+pub(super) struct ConfigSource {
     path: PathBuf,
     text: Arc<str>,
 }
 
-impl Source {
+impl ConfigSource {
     pub(super) fn read(path: PathBuf) -> io::Result<Self> {
         let text = std::fs::read_to_string(&path)?.into();
         Ok(Self { path, text })
     }
 
     /// The files whose content is followed.
-    pub(super) fn followed(&self, config: &Config) -> Vec<PathBuf> {
+    pub(super) fn watched_files(&self, config: &Config) -> Vec<PathBuf> {
         let files = config.files.iter();
         files.filter(|file| **file != self.path).cloned().collect()
     }
@@ -42,38 +42,38 @@ impl Source {
 
 /// Why there is a reload.
 #[derive(Debug)]
-pub(super) enum Cause {
+pub(super) enum ReloadCause {
     /// By a signal, or at the admin interface: all is read again.
-    Asked,
+    Requested,
     /// The content of these files changed: the text in force is taken with what they hold now.
-    Files(Vec<PathBuf>),
+    FilesChanged(Vec<PathBuf>),
 }
 
 /// A configuration that may be put in force.
 #[derive(Debug)]
-struct Loaded {
+struct LoadedConfig {
     config: Config,
-    source: Source,
-    marks: Marks,
+    source: ConfigSource,
+    digests: FileDigests,
     warnings: Vec<String>,
 }
 
 /// How a listener of the new configuration comes to its port.
 #[derive(Debug)]
-struct Plan {
+struct ListenerPlan {
     listener: Arc<str>,
-    serving: Serving,
-    place: Place,
+    setup: ListenerSetup,
+    socket: SocketSource,
 }
 
 #[derive(Debug)]
-enum Place {
+enum SocketSource {
     /// It has it already.
     Kept,
     /// The other listener goes elsewhere, and leaves the open socket.
-    From(Arc<str>),
+    TakenFrom(Arc<str>),
     /// A new one.
-    New(Bound),
+    New(BoundSocket),
 }
 
 impl App {
@@ -81,23 +81,24 @@ impl App {
     ///
     /// # Errors
     /// What is wrong; the configuration in force stays.
-    pub(super) async fn reload(&mut self, cause: Cause) -> Result<Reloaded, String> {
-        self.voice.reloading();
-        if let Cause::Files(files) = &cause {
+    pub(super) async fn reload(&mut self, cause: ReloadCause) -> Result<Reloaded, String> {
+        self.notifier.reloading();
+        if let ReloadCause::FilesChanged(files) = &cause {
             tracing::info!(?files, "files of the configuration have changed");
         }
         let result = self.try_reload(&cause).await;
-        self.reloads.note(super::now(), &result);
+        self.reloads.record(super::now(), &result);
         let in_force = self.shared.snapshot.load().generation;
         match &result {
             Ok(Reloaded { generation, .. }) => {
                 tracing::info!(generation, "configuration reloaded");
-                self.voice.ready(&format!("serving, generation {in_force}"));
+                self.notifier
+                    .ready(&format!("serving, generation {in_force}"));
             }
             Err(why) => {
                 tracing::error!("the new configuration is refused:\n{why}");
                 let first = why.lines().next().unwrap_or_default();
-                self.voice.ready(&format!(
+                self.notifier.ready(&format!(
                     "serving, generation {in_force}; the last reload was refused: {first}"
                 ));
             }
@@ -105,70 +106,76 @@ impl App {
         result
     }
 
-    async fn try_reload(&mut self, cause: &Cause) -> Result<Reloaded, String> {
+    async fn try_reload(&mut self, cause: &ReloadCause) -> Result<Reloaded, String> {
         let source = self
             .source
             .as_ref()
             .ok_or("this gateway was not started from a file")?;
         let path = source.path.clone();
         let text = match cause {
-            Cause::Asked => None,
-            Cause::Files(_) => Some(source.text.clone()),
+            ReloadCause::Requested => None,
+            ReloadCause::FilesChanged(_) => Some(source.text.clone()),
         };
-        let seen = self.follower.as_ref().map(super::Follower::seen);
+        let seen = self
+            .file_watcher
+            .as_ref()
+            .map(super::FileWatcher::known_digests);
         let read = move || load(path, text, &seen.unwrap_or_default());
         let loaded = tokio::task::spawn_blocking(read)
             .await
             .map_err(|error| error.to_string())??;
         let before = self.config.load_full();
-        unchangeable(&before, &loaded.config)?;
-        let plans = self.plan(&loaded.config).await?;
+        require_unchanged(&before, &loaded.config)?;
+        let plans = self.plan_listeners(&loaded.config).await?;
         let admin = self.plan_admin(&loaded.config)?;
 
         // Nothing below can fail.
-        if let Some(follower) = &mut self.follower {
-            follower.follow(loaded.marks);
+        if let Some(follower) = &mut self.file_watcher {
+            follower.reset(loaded.digests);
         }
         self.source = Some(loaded.source);
         Ok(Reloaded {
-            generation: self.put_in_force(&before, loaded.config, plans, admin),
+            generation: self.apply_config(&before, loaded.config, plans, admin),
             warnings: loaded.warnings,
         })
     }
 
-    fn put_in_force(
+    fn apply_config(
         &mut self,
         before: &Config,
         config: Config,
-        plans: Vec<Plan>,
-        admin: Option<Front<Admin>>,
+        plans: Vec<ListenerPlan>,
+        admin: Option<ListenerContext<Admin>>,
     ) -> u64 {
-        self.retired.retain(Retired::lives);
+        self.draining_listeners.retain(DrainingListener::is_active);
         let current = self.shared.snapshot.load_full();
         let mut snapshot = Snapshot::next(&config, Some(&current));
         // Whoever is still connected to a listener that is gone may finish.
-        let gone = self.retired.iter().map(|retired| &retired.listener);
+        let gone = self
+            .draining_listeners
+            .iter()
+            .map(|retired| &retired.listener);
         for listener in gone.chain(self.ports.keys()) {
-            snapshot.keep_front(listener, &current);
+            snapshot.retain_listener_policy(listener, &current);
         }
         let generation = snapshot.generation;
         self.shared.snapshot.store(Arc::new(snapshot));
         if before.limits.per_address != config.limits.per_address {
-            let addresses = Addresses::new(config.limits.per_address);
-            self.shared.addresses.store(Arc::new(addresses));
+            let addresses = AddressRateLimiter::new(config.limits.per_address);
+            self.shared.address_limiter.store(Arc::new(addresses));
         }
-        self.caps
-            .set_limits(listener_setup::cap_limits(&config.limits));
+        self.connection_limits
+            .set_settings(listener_setup::listener_limits(&config.limits));
         self.replace_ports(&config, plans);
-        self.show_ports();
+        self.publish_ports();
         if let (Some(port), Some(front)) = (&self.admin, admin) {
             front.handler.set_token(config.admin.token.clone());
-            port.front.store(Arc::new(front));
+            port.context.store(Arc::new(front));
         }
         if before.shared != config.shared {
-            self.keeper = Keeper::start(&self.shared, config.shared.as_ref());
+            self.shared_store_task = SharedStoreTask::start(&self.shared, config.shared.as_ref());
         }
-        for access_key in no_longer_trusted(before, &config) {
+        for access_key in revoked_access_keys(before, &config) {
             let purge = Purge {
                 access_key: Some(access_key.clone()),
                 call_id: None,
@@ -179,101 +186,114 @@ impl App {
             self.shared.cache.purge(purge);
         }
         self.config.store(Arc::new(config));
-        self.probes.follow(&self.shared.snapshot.load());
+        self.cluster_tasks.reconcile(&self.shared.snapshot.load());
         generation
     }
 
     /// Opens the sockets that are new, and prepares how each will be served.
-    async fn plan(&self, config: &Config) -> Result<Vec<Plan>, String> {
+    async fn plan_listeners(&self, config: &Config) -> Result<Vec<ListenerPlan>, String> {
         let keeps = |name: &Arc<str>| {
             let listener = config.listeners.get(name);
             let port = self.ports.get(name);
             listener
                 .zip(port)
-                .is_some_and(|(listener, port)| port.is_at(listener.bind))
+                .is_some_and(|(listener, port)| port.matches_bind(listener.bind))
         };
         let mut plans = Vec::new();
         for (name, listener) in &config.listeners {
             let left_by = || {
                 let mut left = self.ports.iter().filter(|(other, _)| !keeps(other));
-                left.find(|(_, port)| port.local == listener.bind)
+                left.find(|(_, port)| port.local_address == listener.bind)
             };
             let place = if keeps(name) {
-                Place::Kept
+                SocketSource::Kept
             } else if let Some((other, _)) = left_by() {
-                Place::From(other.clone())
+                SocketSource::TakenFrom(other.clone())
             } else {
-                for retired in &self.retired {
-                    retired.make_way(listener.bind).await;
+                for retired in &self.draining_listeners {
+                    retired.release_address(listener.bind).await;
                 }
-                let bound = self.socket(name, listener.bind);
-                Place::New(bound.map_err(|error| error.to_string())?)
+                let bound = self.bind_listener(name, listener.bind);
+                SocketSource::New(bound.map_err(|error| error.to_string())?)
             };
-            let serving = self.serving(name, listener, &config.limits);
-            plans.push(Plan {
+            let serving = self.setup_listener(name, listener, &config.limits);
+            plans.push(ListenerPlan {
                 listener: name.clone(),
-                serving: serving.map_err(|error| error.to_string())?,
-                place,
+                setup: serving.map_err(|error| error.to_string())?,
+                socket: place,
             });
         }
         Ok(plans)
     }
 
-    fn plan_admin(&self, config: &Config) -> Result<Option<Front<Admin>>, String> {
+    fn plan_admin(&self, config: &Config) -> Result<Option<ListenerContext<Admin>>, String> {
         let Some(port) = &self.admin else {
             return Ok(None);
         };
-        let front = self.admin_front(port.front.load().handler.clone(), config);
+        let front = self.admin_context(port.context.load().handler.clone(), config);
         front.map(Some).map_err(|error| error.to_string())
     }
 
     /// Ports that are gone drain by themselves.
-    fn replace_ports(&mut self, config: &Config, plans: Vec<Plan>) {
+    fn replace_ports(&mut self, config: &Config, plans: Vec<ListenerPlan>) {
         let mut old = std::mem::take(&mut self.ports);
         for plan in plans {
-            let from = match &plan.place {
-                Place::Kept => Some(plan.listener.clone()),
-                Place::From(other) => Some(other.clone()),
-                Place::New(_) => None,
+            let from = match &plan.socket {
+                SocketSource::Kept => Some(plan.listener.clone()),
+                SocketSource::TakenFrom(other) => Some(other.clone()),
+                SocketSource::New(_) => None,
             };
             let port = from.and_then(|from| Some((old.remove(&from)?, from)));
-            let port = match (port, plan.place) {
-                (Some((port, _)), Place::Kept) => {
-                    let serving = plan.serving.after(&port.serving.load());
-                    port.serving.store(Arc::new(serving));
+            let port = match (port, plan.socket) {
+                (Some((port, _)), SocketSource::Kept) => {
+                    let serving = plan.setup.with_connections_of(&port.setup.load());
+                    port.setup.store(Arc::new(serving));
                     port
                 }
                 (Some((port, from)), _) => {
-                    let before = port.serving.swap(Arc::new(plan.serving));
-                    let connections = before.connections.clone();
-                    self.retired
-                        .push(Retired::begin(from, connections, None, &config.server));
+                    let before = port.setup.swap(Arc::new(plan.setup));
+                    let connections = before.connection_drain.clone();
+                    self.draining_listeners.push(DrainingListener::start(
+                        from,
+                        connections,
+                        None,
+                        &config.server,
+                    ));
                     port
                 }
-                (None, Place::New(bound)) => {
-                    Port::open(bound, plan.serving, self.caps.clone(), &self.workers)
-                }
+                (None, SocketSource::New(bound)) => Port::open(
+                    bound,
+                    plan.setup,
+                    self.connection_limits.clone(),
+                    &self.workers,
+                ),
                 // Each port is planned for once.
-                (None, Place::Kept | Place::From(_)) => continue,
+                (None, SocketSource::Kept | SocketSource::TakenFrom(_)) => continue,
             };
             self.ports.insert(plan.listener, port);
         }
         for (name, port) in old {
-            self.manager.sockets.warn_if_kept(&name, port.local);
-            let connections = port.serving.load().connections.clone();
-            let socket = Some(Socket {
-                local: port.local,
-                accepting: Arc::new(port.accepting),
+            self.service_manager
+                .sockets
+                .warn_if_still_open(&name, port.local_address);
+            let connections = port.setup.load().connection_drain.clone();
+            let socket = Some(ClosingSocket {
+                local_address: port.local_address,
+                accept_drain: Arc::new(port.accept_drain),
             });
-            self.retired
-                .push(Retired::begin(name, connections, socket, &config.server));
+            self.draining_listeners.push(DrainingListener::start(
+                name,
+                connections,
+                socket,
+                &config.server,
+            ));
         }
     }
 }
 
 /// Reads the configuration, or takes the text that is given, with all files that it names.
-fn load(path: PathBuf, text: Option<Arc<str>>, seen: &Marks) -> Result<Loaded, String> {
-    let earlier = seen.again();
+fn load(path: PathBuf, text: Option<Arc<str>>, seen: &FileDigests) -> Result<LoadedConfig, String> {
+    let earlier = seen.reread();
     let text = match text {
         Some(text) => text,
         None => std::fs::read_to_string(&path)
@@ -285,18 +305,18 @@ fn load(path: PathBuf, text: Option<Arc<str>>, seen: &Marks) -> Result<Loaded, S
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    let source = Source { path, text };
-    let marks = Marks::take(&source.followed(&config)).or_earlier(&earlier);
-    Ok(Loaded {
+    let source = ConfigSource { path, text };
+    let marks = FileDigests::read(&source.watched_files(&config)).prefer_earlier(&earlier);
+    Ok(LoadedConfig {
         config,
         source,
-        marks,
+        digests: marks,
         warnings,
     })
 }
 
 /// What needs a restart.
-fn unchangeable(before: &Config, after: &Config) -> Result<(), String> {
+fn require_unchanged(before: &Config, after: &Config) -> Result<(), String> {
     let changes = [
         (
             before.server.workers != after.server.workers,
@@ -332,11 +352,11 @@ fn unchangeable(before: &Config, after: &Config) -> Result<(), String> {
 }
 
 /// Access keys that are gone, switched off, or have lost one of their secrets.
-fn no_longer_trusted<'a>(
+fn revoked_access_keys<'a>(
     before: &'a Config,
     after: &'a Config,
 ) -> impl Iterator<Item = &'a AccessKey> {
-    let lost = |old: &Account, new: &Account| {
+    let lost = |old: &AccountSettings, new: &AccountSettings| {
         !new.credential.enabled()
             || old
                 .credential

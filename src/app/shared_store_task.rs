@@ -5,25 +5,28 @@ use std::sync::Arc;
 use tokio::task::JoinHandle;
 
 use crate::config;
-use crate::gateway::Shared;
+use crate::gateway::GatewayState;
 use crate::shared_store::Store;
 
 /// The task; ends when dropped.
 #[derive(Debug)]
-pub(super) struct Keeper(JoinHandle<()>);
+pub(super) struct SharedStoreTask(JoinHandle<()>);
 
-impl Drop for Keeper {
+impl Drop for SharedStoreTask {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
-impl Keeper {
+impl SharedStoreTask {
     /// Puts the store that is configured in place of the one before, which it succeeds.
-    pub(super) fn start(shared: &Arc<Shared>, settings: Option<&config::Shared>) -> Option<Self> {
+    pub(super) fn start(
+        shared: &Arc<GatewayState>,
+        settings: Option<&config::SharedStore>,
+    ) -> Option<Self> {
         let before = shared.store.load_full();
         let store = settings.map(|settings| {
-            let store = Store::next(settings.clone(), before.as_deref());
+            let store = Store::after_reload(settings.clone(), before.as_deref());
             Arc::new(store)
         });
         shared.store.store(store.clone());
@@ -33,7 +36,7 @@ impl Keeper {
             let forget = |purge| {
                 shared.cache.purge(purge);
             };
-            store.watch(forget).await;
+            store.supervise(forget).await;
         });
         Some(Self(task))
     }

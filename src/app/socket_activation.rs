@@ -12,27 +12,27 @@ use socket2::SockRef;
 /// They are kept for the life of the process and lent out as duplicates: what a reload gave back, the
 /// next one can take again.
 #[derive(Debug, Default)]
-pub(super) struct Inherited(Vec<Handed>);
+pub(super) struct InheritedSockets(Vec<InheritedSocket>);
 
 #[derive(Debug)]
-struct Handed {
+struct InheritedSocket {
     name: String,
-    local: SocketAddr,
+    local_address: SocketAddr,
     socket: TcpListener,
 }
 
 /// A socket was handed over under the right name, but for another address.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the service manager handed over a socket on {handed}, the configuration says {configured}; \
+    "the service manager handed over a socket on {inherited}, the configuration says {configured}; \
      make ListenStream= of the socket unit and the configuration agree"
 )]
-pub(super) struct Mismatch {
-    handed: SocketAddr,
+pub(super) struct AddressMismatch {
+    inherited: SocketAddr,
     configured: SocketAddr,
 }
 
-impl Inherited {
+impl InheritedSockets {
     /// Takes the sockets that are meant for this process.
     pub(super) fn from_environment() -> io::Result<Self> {
         // Checks that they are for this process (LISTEN_PID); the next line would not insist.
@@ -59,9 +59,9 @@ impl Inherited {
             }
             socket.set_nonblocking(true).map_err(said)?;
             let local = socket.local_addr().map_err(said)?;
-            all.push(Handed {
+            all.push(InheritedSocket {
                 name,
-                local,
+                local_address: local,
                 socket,
             });
         }
@@ -72,21 +72,25 @@ impl Inherited {
     ///
     /// # Errors
     /// Only one for another address was; or it cannot be duplicated.
-    pub(super) fn lend(&self, name: &str, address: SocketAddr) -> io::Result<Option<TcpListener>> {
+    pub(super) fn try_clone(
+        &self,
+        name: &str,
+        address: SocketAddr,
+    ) -> io::Result<Option<TcpListener>> {
         let mut named = self
             .0
             .iter()
             .filter(|handed| handed.name == name)
             .peekable();
-        let Some(first) = named.peek().map(|handed| handed.local) else {
+        let Some(first) = named.peek().map(|handed| handed.local_address) else {
             return Ok(None);
         };
-        match named.find(|handed| covers(handed.local, address)) {
+        match named.find(|handed| covers(handed.local_address, address)) {
             Some(handed) => handed.socket.try_clone().map(Some),
             None => Err(io::Error::new(
                 io::ErrorKind::AddrNotAvailable,
-                Mismatch {
-                    handed: first,
+                AddressMismatch {
+                    inherited: first,
                     configured: address,
                 },
             )),
@@ -94,11 +98,11 @@ impl Inherited {
     }
 
     /// Names that `is_used` does not know: their clients wait for nobody.
-    pub(super) fn warn_of_unused(&self, is_used: impl Fn(&str) -> bool) {
+    pub(super) fn warn_unused(&self, is_used: impl Fn(&str) -> bool) {
         for handed in self.0.iter().filter(|handed| !is_used(&handed.name)) {
             tracing::warn!(
                 name = handed.name,
-                address = %handed.local,
+                address = %handed.local_address,
                 "a socket was handed over that belongs to no listener: connections to it will hang; \
                  FileDescriptorName= must be the name of a listener, or \"admin\""
             );
@@ -106,8 +110,8 @@ impl Inherited {
     }
 
     /// Says that a socket which is no longer served cannot be closed by us.
-    pub(super) fn warn_if_kept(&self, listener: &str, local: SocketAddr) {
-        if self.0.iter().any(|handed| handed.local == local) {
+    pub(super) fn warn_if_still_open(&self, listener: &str, local: SocketAddr) {
+        if self.0.iter().any(|handed| handed.local_address == local) {
             tracing::warn!(
                 listener,
                 address = %local,
@@ -130,32 +134,35 @@ fn covers(handed: SocketAddr, configured: SocketAddr) -> bool {
 mod tests {
     use super::*;
 
-    fn handed(name: &str) -> (Inherited, SocketAddr) {
+    fn handed(name: &str) -> (InheritedSockets, SocketAddr) {
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let local = socket.local_addr().unwrap();
-        let handed = Handed {
+        let handed = InheritedSocket {
             name: name.to_owned(),
-            local,
+            local_address: local,
             socket,
         };
-        (Inherited(vec![handed]), local)
+        (InheritedSockets(vec![handed]), local)
     }
 
     #[test]
     fn a_socket_is_lent_by_name_and_address_again_and_again() {
         let (sockets, local) = handed("ccfs");
         for _ in 0..2 {
-            let lent = sockets.lend("ccfs", local).unwrap().unwrap();
+            let lent = sockets.try_clone("ccfs", local).unwrap().unwrap();
             assert_eq!(lent.local_addr().unwrap(), local);
         }
-        assert!(sockets.lend("other", local).unwrap().is_none());
+        assert!(sockets.try_clone("other", local).unwrap().is_none());
     }
 
     #[test]
     fn another_address_under_the_name_is_refused_with_both_addresses() {
         let (sockets, local) = handed("ccfs");
         let configured: SocketAddr = "127.0.0.1:1".parse().unwrap();
-        let error = sockets.lend("ccfs", configured).unwrap_err().to_string();
+        let error = sockets
+            .try_clone("ccfs", configured)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(&local.to_string()), "{error}");
         assert!(error.contains("127.0.0.1:1"), "{error}");
     }

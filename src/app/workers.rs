@@ -10,9 +10,9 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
 
-use super::handler::Adapter;
+use super::handler::GatewayHandler;
 use crate::config::Config;
-use crate::gateway::{Gateway, Shared};
+use crate::gateway::{Gateway, GatewayState};
 use crate::metrics::{Metrics, Shard};
 use crate::telemetry::{self, Sink};
 use crate::upstream::{Upstream, UpstreamSettings};
@@ -21,7 +21,7 @@ use crate::upstream::{Upstream, UpstreamSettings};
 #[derive(Debug)]
 pub(super) struct Workers {
     all: Arc<[Worker]>,
-    threads: Vec<Thread>,
+    threads: Vec<WorkerThread>,
 }
 
 /// What is needed to hand a connection to a worker.
@@ -30,14 +30,14 @@ pub(super) struct Worker {
     /// Its runtime.
     pub(super) runtime: Handle,
     /// Its gateway.
-    pub(super) adapter: Arc<Adapter>,
+    pub(super) handler: Arc<GatewayHandler>,
     /// Its counters.
     pub(super) metrics: Arc<Shard>,
     connections: Arc<AtomicUsize>,
 }
 
 #[derive(Debug)]
-struct Thread {
+struct WorkerThread {
     stop: oneshot::Sender<()>,
     handle: JoinHandle<()>,
 }
@@ -46,10 +46,10 @@ impl Workers {
     /// Starts them.
     pub(super) fn start(
         config: &Config,
-        shared: &Arc<Shared>,
+        shared: &Arc<GatewayState>,
         metrics: &Metrics,
         log: Option<&telemetry::AccessLog>,
-        traces: Option<&telemetry::Exporter>,
+        traces: Option<&telemetry::TraceExporter>,
     ) -> io::Result<Self> {
         let settings = UpstreamSettings {
             max_answer: config.limits.max_answer,
@@ -58,17 +58,17 @@ impl Workers {
         let (mut all, mut threads) = (Vec::new(), Vec::new());
         for index in 0..config.server.workers {
             let runtime = Builder::new_current_thread().enable_all().build()?;
-            let shard = metrics.shard();
-            let spans = traces.map(|traces| traces.spans(shard.clone()));
+            let shard = metrics.add_shard();
+            let spans = traces.map(|traces| traces.new_queue(shard.clone()));
             let upstream = Arc::new(Upstream::new(settings, shard.clone(), spans.clone()));
             let sink = Sink {
-                lines: log.map(telemetry::AccessLog::lines),
+                access_log: log.map(telemetry::AccessLog::new_buffer),
                 spans,
                 metrics: shard.clone(),
             };
             all.push(Worker {
                 runtime: runtime.handle().clone(),
-                adapter: Arc::new(Adapter(Arc::new(Gateway::new(
+                handler: Arc::new(GatewayHandler(Arc::new(Gateway::new(
                     shared.clone(),
                     upstream,
                     sink,
@@ -76,7 +76,7 @@ impl Workers {
                 metrics: shard,
                 connections: Arc::default(),
             });
-            threads.push(Thread::start(index, runtime)?);
+            threads.push(WorkerThread::start(index, runtime)?);
         }
         Ok(Self {
             all: all.into(),
@@ -108,7 +108,7 @@ impl Workers {
     }
 }
 
-impl Thread {
+impl WorkerThread {
     fn start(index: usize, runtime: Runtime) -> io::Result<Self> {
         let (stop, stopped) = oneshot::channel();
         let handle = std::thread::Builder::new()
@@ -124,7 +124,7 @@ impl Thread {
 
 impl Worker {
     /// Counts a connection here, until the guard is dropped.
-    pub(super) fn take_one(&self) -> Load {
+    pub(super) fn track_connection(&self) -> Load {
         self.connections.fetch_add(1, Ordering::Relaxed);
         Load(self.connections.clone())
     }

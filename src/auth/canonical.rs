@@ -17,7 +17,7 @@ pub struct CanonicalRequest<'a> {
     /// Encoded, sorted, joined; empty without parameters.
     query: Vec<u8>,
     names: &'a str,
-    fields: Fields<'a>,
+    fields: SignedFields<'a>,
     body: &'a [u8],
 }
 
@@ -28,17 +28,20 @@ impl<'a> CanonicalRequest<'a> {
     /// head does not hold exactly once, and a query that repeats a key or has a broken escape.
     pub fn new(names: &'a str, request: &Signable<'a>) -> Result<Self, AuthError> {
         check_names(names)?;
-        Self::of_checked(names, request)
+        Self::with_checked_names(names, request)
     }
 
     /// `names` has passed [`check_names`].
-    pub(super) fn of_checked(names: &'a str, request: &Signable<'a>) -> Result<Self, AuthError> {
+    pub(super) fn with_checked_names(
+        names: &'a str,
+        request: &Signable<'a>,
+    ) -> Result<Self, AuthError> {
         Ok(Self {
             method: request.method,
             path: request.path,
-            query: query_line(request.query.unwrap_or_default())?,
+            query: canonical_query(request.query.unwrap_or_default())?,
             names,
-            fields: Fields::find(names, request.headers)?,
+            fields: SignedFields::find(names, request.headers)?,
             body: request.body,
         })
     }
@@ -46,29 +49,29 @@ impl<'a> CanonicalRequest<'a> {
     /// The exact bytes that are signed.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(512 + 3 * self.body.len());
-        self.each_chunk(|chunk| bytes.extend_from_slice(chunk));
+        self.for_each_chunk(|chunk| bytes.extend_from_slice(chunk));
         bytes
     }
 
     /// Hands the exact bytes to `take`, in as few pieces as a small fixed buffer allows.
-    pub(super) fn each_chunk(&self, take: impl FnMut(&[u8])) {
-        let mut chunks = percent::Chunks::new(take);
+    pub(super) fn for_each_chunk(&self, take: impl FnMut(&[u8])) {
+        let mut chunks = percent::ChunkWriter::new(take);
         for line in [self.method.as_bytes(), self.path.as_bytes(), &self.query] {
             // A request without parameters has no query line at all.
             if !line.is_empty() {
-                chunks.raw(line);
-                chunks.raw(b"\n");
+                chunks.write_raw(line);
+                chunks.write_raw(b"\n");
             }
         }
-        chunks.raw(self.names.as_bytes());
+        chunks.write_raw(self.names.as_bytes());
         for field in self.fields.as_slice() {
-            chunks.raw(b"\n");
-            chunks.encoded(field.name.as_bytes());
-            chunks.raw(b":");
-            chunks.encoded(field.value);
+            chunks.write_raw(b"\n");
+            chunks.write_encoded(field.name.as_bytes());
+            chunks.write_raw(b":");
+            chunks.write_encoded(field.value);
         }
-        chunks.raw(b"\n");
-        chunks.encoded(self.body);
+        chunks.write_raw(b"\n");
+        chunks.write_encoded(self.body);
         chunks.finish();
     }
 }
@@ -89,7 +92,7 @@ impl fmt::Debug for CanonicalRequest<'_> {
 pub(super) fn check_names(names: &str) -> Result<(), AuthError> {
     let mut host = false;
     for (index, name) in names.split(';').enumerate() {
-        if index == MOST_NAMES {
+        if index == MAX_SIGNED_NAMES {
             return Err(AuthError::Malformed("too many signed fields"));
         }
         if name.is_empty() || !name.bytes().all(is_lower_token) {
@@ -111,11 +114,11 @@ pub(super) fn check_names(names: &str) -> Result<(), AuthError> {
 
 /// The signed fields in the order of their finished lines, which is not the order of their names:
 /// `x-trace-id:` stands before `x-trace:`.
-struct Fields<'a> {
+struct SignedFields<'a> {
     /// Real clients sign one to three fields: those are not worth an allocation.
-    few: [Field<'a>; FEW],
+    inline: [Field<'a>; INLINE_FIELDS],
     /// Holds all fields if they are more than a few.
-    many: Vec<Field<'a>>,
+    heap: Vec<Field<'a>>,
     count: usize,
 }
 
@@ -125,20 +128,20 @@ struct Field<'a> {
     value: &'a [u8],
 }
 
-impl<'a> Fields<'a> {
+impl<'a> SignedFields<'a> {
     fn find(names: &'a str, headers: &'a http::HeaderMap) -> Result<Self, AuthError> {
         let mut fields = Self {
-            few: [Field::default(); FEW],
-            many: Vec::new(),
+            inline: [Field::default(); INLINE_FIELDS],
+            heap: Vec::new(),
             count: names.split(';').count(),
         };
-        if fields.count > FEW {
-            fields.many.resize(fields.count, Field::default());
+        if fields.count > INLINE_FIELDS {
+            fields.heap.resize(fields.count, Field::default());
         }
         for (field, name) in fields.as_mut_slice().iter_mut().zip(names.split(';')) {
             *field = Field {
                 name,
-                value: only_value(headers, name)?,
+                value: single_value(headers, name)?,
             };
         }
         fields.as_mut_slice().sort_unstable_by(|a, b| a.cmp_line(b));
@@ -146,18 +149,18 @@ impl<'a> Fields<'a> {
     }
 
     fn as_slice(&self) -> &[Field<'a>] {
-        if self.many.is_empty() {
-            &self.few[..self.count]
+        if self.heap.is_empty() {
+            &self.inline[..self.count]
         } else {
-            &self.many
+            &self.heap
         }
     }
 
     fn as_mut_slice(&mut self) -> &mut [Field<'a>] {
-        if self.many.is_empty() {
-            &mut self.few[..self.count]
+        if self.heap.is_empty() {
+            &mut self.inline[..self.count]
         } else {
-            &mut self.many
+            &mut self.heap
         }
     }
 }
@@ -169,7 +172,7 @@ impl Field<'_> {
         let same = a.iter().zip(b).take_while(|(a, b)| a == b).count();
         // Upper-case hex digits are in the order of the bytes they stand for.
         let rank = |name: &[u8]| match name.get(same) {
-            Some(byte) => (percent::first_of(*byte), *byte),
+            Some(byte) => (percent::first_encoded_byte(*byte), *byte),
             None => (b':', b':'),
         };
         rank(a).cmp(&rank(b))
@@ -177,7 +180,7 @@ impl Field<'_> {
 }
 
 /// The one value of a field, without the blanks around it, which HTTP drops on the way.
-pub(super) fn only_value<'a>(
+pub(super) fn single_value<'a>(
     headers: &'a http::HeaderMap,
     name: &str,
 ) -> Result<&'a [u8], AuthError> {
@@ -188,7 +191,7 @@ pub(super) fn only_value<'a>(
     };
     match (values.next(), values.next()) {
         (Some(value), None) => Ok(value.as_bytes().trim_ascii()),
-        _ => Err(AuthError::FieldNotSent(name.to_owned())),
+        _ => Err(AuthError::SignedFieldMissing(name.to_owned())),
     }
 }
 
@@ -196,15 +199,15 @@ pub(super) fn only_value<'a>(
 ///
 /// A broken escape is refused rather than read as a literal `%`: nodes and clients would not agree on
 /// it. A plus is a plus. Empty pieces (`a=1&&b=2`) are no parameters.
-fn query_line(query: &str) -> Result<Vec<u8>, AuthError> {
+fn canonical_query(query: &str) -> Result<Vec<u8>, AuthError> {
     let mut pairs = Vec::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         let mut encoded = Vec::with_capacity(pair.len() + 1);
-        recode(key, &mut encoded)?;
+        reencode(key, &mut encoded)?;
         encoded.push(b'=');
         let key_length = encoded.len();
-        recode(value, &mut encoded)?;
+        reencode(value, &mut encoded)?;
         pairs.push((encoded, key_length));
     }
     pairs.sort_unstable();
@@ -220,7 +223,7 @@ fn query_line(query: &str) -> Result<Vec<u8>, AuthError> {
     Ok(pairs.join(&b'&'))
 }
 
-fn recode(text: &str, out: &mut Vec<u8>) -> Result<(), AuthError> {
+fn reencode(text: &str, out: &mut Vec<u8>) -> Result<(), AuthError> {
     let decoded =
         percent::decode(text).ok_or(AuthError::Malformed("a broken escape in the query"))?;
     out.extend(percent::encode(&decoded));
@@ -235,7 +238,7 @@ fn is_lower_token(byte: u8) -> bool {
     )
 }
 
-const FEW: usize = 8;
+const INLINE_FIELDS: usize = 8;
 
 /// Far above what any client signs; bounds the work a stranger can ask for.
-const MOST_NAMES: usize = 64;
+const MAX_SIGNED_NAMES: usize = 64;

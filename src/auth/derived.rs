@@ -8,13 +8,13 @@ use super::Secret;
 use super::mac::Mac;
 
 /// The start of a signature with the key derived from `secret` for `prefix`, if it was kept.
-pub(super) fn find(prefix: &str, secret: &Secret) -> Option<Mac> {
-    TABLE.with_borrow_mut(|table| table.find(prefix, secret.id()).cloned())
+pub(super) fn get(prefix: &str, secret: &Secret) -> Option<Mac> {
+    TABLE.with_borrow_mut(|table| table.get(prefix, secret.id()).cloned())
 }
 
 /// Keeps the start of signatures with the key derived from `secret` for `prefix`.
-pub(super) fn keep(prefix: &str, secret: &Secret, key: Mac) {
-    TABLE.with_borrow_mut(|table| table.keep(prefix, secret.id(), key));
+pub(super) fn insert(prefix: &str, secret: &Secret, key: Mac) {
+    TABLE.with_borrow_mut(|table| table.insert(prefix, secret.id(), key));
 }
 
 /// Many small sets, each in the order of last use: as quick to search as a hash map, and bounded
@@ -36,11 +36,11 @@ struct Entry {
     key: Mac,
     length: usize,
     /// Beside the key, so that a look-up touches one place and not two.
-    prefix: [u8; LONGEST_PREFIX],
+    prefix: [u8; MAX_PREFIX],
 }
 
 impl Entry {
-    fn is_of(&self, prefix: &str, secret_id: u64) -> bool {
+    fn matches(&self, prefix: &str, secret_id: u64) -> bool {
         self.secret_id == secret_id && self.prefix.get(..self.length) == Some(prefix.as_bytes())
     }
 }
@@ -55,10 +55,10 @@ impl Table {
         }
     }
 
-    fn find(&mut self, prefix: &str, secret_id: u64) -> Option<&Mac> {
+    fn get(&mut self, prefix: &str, secret_id: u64) -> Option<&Mac> {
         let hash = self.hash(prefix, secret_id);
         let set = self.set(hash);
-        let is_it = |slot: &Slot| slot.hash == hash && slot.entry.is_of(prefix, secret_id);
+        let is_it = |slot: &Slot| slot.hash == hash && slot.entry.matches(prefix, secret_id);
         let way = set
             .iter()
             .position(|slot| slot.as_ref().is_some_and(is_it))?;
@@ -66,8 +66,8 @@ impl Table {
         set[0].as_ref().map(|slot| &slot.entry.key)
     }
 
-    fn keep(&mut self, prefix: &str, secret_id: u64, key: Mac) {
-        let mut kept = [0; LONGEST_PREFIX];
+    fn insert(&mut self, prefix: &str, secret_id: u64, key: Mac) {
+        let mut kept = [0; MAX_PREFIX];
         let Some(room) = kept.get_mut(..prefix.len()) else {
             return;
         };
@@ -106,7 +106,7 @@ const WAYS: usize = 8;
 
 /// Holds what clients write, with an ak of 48 characters, and makes an entry 256 bytes. The key of a
 /// longer prefix is derived anew each time.
-const LONGEST_PREFIX: usize = 96;
+const MAX_PREFIX: usize = 96;
 
 #[cfg(test)]
 mod tests;

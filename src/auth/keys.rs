@@ -25,7 +25,7 @@ impl AccessKey {
     /// May `text` be an ak at all? 1 to 128 visible ASCII characters, none of them a slash, since
     /// slashes part the fields of an Authorization value.
     pub fn is_well_formed(text: &str) -> bool {
-        (1..=LONGEST_ACCESS_KEY).contains(&text.len())
+        (1..=MAX_ACCESS_KEY_LENGTH).contains(&text.len())
             && text
                 .bytes()
                 .all(|byte| byte.is_ascii_graphic() && byte != b'/')
@@ -122,6 +122,6 @@ impl Credential {
 }
 
 /// Those seen have 32 characters and fewer.
-const LONGEST_ACCESS_KEY: usize = 128;
+const MAX_ACCESS_KEY_LENGTH: usize = 128;
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);

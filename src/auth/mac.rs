@@ -8,7 +8,7 @@ use sha2::Sha256;
 pub(super) type Mac = Hmac<Sha256>;
 
 /// Takes a key in.
-pub(super) fn keyed(key: &[u8]) -> Mac {
+pub(super) fn new_mac(key: &[u8]) -> Mac {
     // RFC 2104: longer keys are hashed, shorter ones padded; none is refused.
     Mac::new_from_slice(key).unwrap_or_else(|_| unreachable!("HMAC takes keys of any length"))
 }

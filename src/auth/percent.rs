@@ -3,24 +3,24 @@
 
 /// Gathers text in a small fixed buffer and hands it on when that is full: an HMAC behind a foreign
 /// call is best fed in few large pieces, and a body of any size needs no copy of its encoded form.
-pub(super) struct Chunks<F: FnMut(&[u8])> {
-    buffer: [u8; CHUNK],
+pub(super) struct ChunkWriter<F: FnMut(&[u8])> {
+    buffer: [u8; CHUNK_SIZE],
     filled: usize,
-    take: F,
+    sink: F,
 }
 
-impl<F: FnMut(&[u8])> Chunks<F> {
+impl<F: FnMut(&[u8])> ChunkWriter<F> {
     pub(super) fn new(take: F) -> Self {
         Self {
-            buffer: [0; CHUNK],
+            buffer: [0; CHUNK_SIZE],
             filled: 0,
-            take,
+            sink: take,
         }
     }
 
     /// Adds `bytes` as they are.
-    pub(super) fn raw(&mut self, bytes: &[u8]) {
-        for piece in bytes.chunks(CHUNK) {
+    pub(super) fn write_raw(&mut self, bytes: &[u8]) {
+        for piece in bytes.chunks(CHUNK_SIZE) {
             self.make_room(piece.len());
             self.buffer[self.filled..self.filled + piece.len()].copy_from_slice(piece);
             self.filled += piece.len();
@@ -28,16 +28,16 @@ impl<F: FnMut(&[u8])> Chunks<F> {
     }
 
     /// Adds `bytes` percent-encoded.
-    pub(super) fn encoded(&mut self, bytes: &[u8]) {
-        for piece in bytes.chunks(CHUNK / ENTRY) {
-            self.make_room(piece.len() * ENTRY);
+    pub(super) fn write_encoded(&mut self, bytes: &[u8]) {
+        for piece in bytes.chunks(CHUNK_SIZE / ENTRY_SIZE) {
+            self.make_room(piece.len() * ENTRY_SIZE);
             let mut filled = self.filled;
             for &byte in piece {
                 let entry = &ENCODED[usize::from(byte)];
                 // Always the whole entry: the next one overwrites what does not count, and no branch
                 // has to guess which bytes of a body are letters.
-                self.buffer[filled..filled + ENTRY].copy_from_slice(entry);
-                filled += usize::from(entry[ENTRY - 1]);
+                self.buffer[filled..filled + ENTRY_SIZE].copy_from_slice(entry);
+                filled += usize::from(entry[ENTRY_SIZE - 1]);
             }
             self.filled = filled;
         }
@@ -45,12 +45,12 @@ impl<F: FnMut(&[u8])> Chunks<F> {
 
     /// Hands on what is left.
     pub(super) fn finish(mut self) {
-        (self.take)(&self.buffer[..self.filled]);
+        (self.sink)(&self.buffer[..self.filled]);
     }
 
     fn make_room(&mut self, length: usize) {
-        if self.filled + length > CHUNK {
-            (self.take)(&self.buffer[..self.filled]);
+        if self.filled + length > CHUNK_SIZE {
+            (self.sink)(&self.buffer[..self.filled]);
             self.filled = 0;
         }
     }
@@ -60,12 +60,15 @@ impl<F: FnMut(&[u8])> Chunks<F> {
 pub(super) fn encode(bytes: &[u8]) -> impl Iterator<Item = u8> {
     bytes.iter().flat_map(|&byte| {
         let entry = &ENCODED[usize::from(byte)];
-        entry.iter().copied().take(usize::from(entry[ENTRY - 1]))
+        entry
+            .iter()
+            .copied()
+            .take(usize::from(entry[ENTRY_SIZE - 1]))
     })
 }
 
 /// The first byte of the encoded form of `byte`: itself or `%`.
-pub(super) fn first_of(byte: u8) -> u8 {
+pub(super) fn first_encoded_byte(byte: u8) -> u8 {
     ENCODED[usize::from(byte)][0]
 }
 
@@ -86,16 +89,16 @@ pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
 }
 
 /// Holds the canonical form of a usual recording request whole.
-const CHUNK: usize = 1024;
+const CHUNK_SIZE: usize = 1024;
 
 /// Three bytes of text, then how many of them count.
-const ENTRY: usize = 4;
+const ENTRY_SIZE: usize = 4;
 
-static ENCODED: [[u8; ENTRY]; 256] = encoded_table();
+static ENCODED: [[u8; ENTRY_SIZE]; 256] = encoded_table();
 
-const fn encoded_table() -> [[u8; ENTRY]; 256] {
+const fn encoded_table() -> [[u8; ENTRY_SIZE]; 256] {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    let mut table = [[0; ENTRY]; 256];
+    let mut table = [[0; ENTRY_SIZE]; 256];
     let mut index = 0;
     while index < 256 {
         let byte = index as u8;
@@ -123,21 +126,24 @@ mod tests {
             };
             let text: String = encode(&[byte]).map(char::from).collect();
             assert_eq!(text, expected);
-            assert_eq!(first_of(byte), expected.as_bytes()[0]);
+            assert_eq!(first_encoded_byte(byte), expected.as_bytes()[0]);
             assert_eq!(decode(&text).unwrap(), [byte]);
         }
     }
 
     #[test]
     fn chunks_hand_on_everything_in_order_at_any_fill() {
-        let raw: Vec<u8> = (0..=u8::MAX).cycle().take(3 * CHUNK).collect();
-        for length in (0..raw.len()).step_by(7).chain(CHUNK - 300..CHUNK + 300) {
+        let raw: Vec<u8> = (0..=u8::MAX).cycle().take(3 * CHUNK_SIZE).collect();
+        for length in (0..raw.len())
+            .step_by(7)
+            .chain(CHUNK_SIZE - 300..CHUNK_SIZE + 300)
+        {
             let mut handed_on = Vec::new();
-            let mut chunks = Chunks::new(|chunk: &[u8]| handed_on.extend_from_slice(chunk));
-            chunks.raw(&raw[..length]);
-            chunks.encoded(&raw[..length / 2]);
-            chunks.raw(b"\n");
-            chunks.encoded(&raw[length..]);
+            let mut chunks = ChunkWriter::new(|chunk: &[u8]| handed_on.extend_from_slice(chunk));
+            chunks.write_raw(&raw[..length]);
+            chunks.write_encoded(&raw[..length / 2]);
+            chunks.write_raw(b"\n");
+            chunks.write_encoded(&raw[length..]);
             chunks.finish();
 
             let mut expected = raw[..length].to_vec();

@@ -56,7 +56,7 @@ impl Request {
     }
 
     fn verify(&self, credential: Option<&Arc<Credential>>) -> Result<Caller, AuthError> {
-        Claim::read(&self.headers, Timestamp::UNIX_EPOCH, None)?
+        Claim::parse(&self.headers, Timestamp::UNIX_EPOCH, None)?
             .verify(credential, &self.signable())
     }
 }

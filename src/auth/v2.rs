@@ -16,11 +16,11 @@ use zeroize::Zeroizing;
 
 use super::canonical::{CanonicalRequest, check_names};
 use super::derived;
-use super::mac::{Mac, keyed};
+use super::mac::{Mac, new_mac};
 use super::{AccessKey, AuthError, Secret};
 
 /// An Authorization value taken apart.
-pub(super) struct Value<'a> {
+pub(super) struct AuthorizationValue<'a> {
     /// Verbatim, because that is what was signed.
     pub(super) prefix: &'a str,
     pub(super) access_key: &'a str,
@@ -29,12 +29,12 @@ pub(super) struct Value<'a> {
     pub(super) signature: [u8; 32],
 }
 
-impl<'a> Value<'a> {
+impl<'a> AuthorizationValue<'a> {
     pub(super) fn parse(text: &'a str) -> Result<Self, AuthError> {
         if !text.starts_with(SCHEME) {
             return Err(AuthError::OtherScheme);
         }
-        if text.len() > LONGEST_VALUE {
+        if text.len() > MAX_VALUE_LENGTH {
             return Err(AuthError::Malformed("too long"));
         }
         let (prefix, signature) = text.rsplit_once('/').ok_or(NOT_FIVE_PARTS)?;
@@ -79,13 +79,13 @@ pub(super) fn signature(
 /// one or two, and whether a derived key was at hand or not; a success may be faster.
 pub(super) fn verify(
     secrets: &[Secret],
-    value: &Value<'_>,
+    value: &AuthorizationValue<'_>,
     request: &CanonicalRequest<'_>,
 ) -> bool {
-    for slot in 0..secrets.len().max(SLOTS) {
+    for slot in 0..secrets.len().max(MIN_SECRETS_TRIED) {
         let real = secrets.get(slot);
-        let secret = real.unwrap_or(&DUMMY);
-        let known = derived::find(value.prefix, secret);
+        let secret = real.unwrap_or(&DUMMY_SECRET);
+        let known = derived::get(value.prefix, secret);
         let was_known = known.is_some();
         let (mac, fresh) = match known {
             Some(mac) => (mac, None),
@@ -99,7 +99,7 @@ pub(super) fn verify(
         if real.is_some() && matches.is_ok() {
             if let Some(key) = fresh {
                 // Only now: a stranger must not be able to crowd out the keys of honest callers.
-                derived::keep(value.prefix, secret, key);
+                derived::insert(value.prefix, secret, key);
             }
             return true;
         }
@@ -112,15 +112,15 @@ pub(super) fn verify(
 }
 
 fn tag(mut mac: Mac, request: &CanonicalRequest<'_>) -> [u8; 32] {
-    request.each_chunk(|chunk| mac.update(chunk));
+    request.for_each_chunk(|chunk| mac.update(chunk));
     mac.finalize().into_bytes().into()
 }
 
 /// The key of the second stage is the hex *text* of the first stage's result, not its bytes.
 fn signing_key(secret: &Secret, prefix: &str) -> Mac {
-    let mut mac = keyed(secret.bytes());
+    let mut mac = new_mac(secret.bytes());
     mac.update(prefix.as_bytes());
-    keyed(to_hex(&mac.finalize().into_bytes()).as_ref())
+    new_mac(to_hex(&mac.finalize().into_bytes()).as_ref())
 }
 
 fn to_hex(bytes: &[u8]) -> Zeroizing<[u8; 64]> {
@@ -192,13 +192,13 @@ static NIBBLES: [u8; 256] = {
 const SCHEME: &str = "auth-v2/";
 
 /// Longer than any real value by far.
-const LONGEST_VALUE: usize = 4096;
+const MAX_VALUE_LENGTH: usize = 4096;
 
 /// Secrets tried before a signature is called wrong, real or not.
-const SLOTS: usize = 2;
+const MIN_SECRETS_TRIED: usize = 2;
 
 const NOT_FIVE_PARTS: AuthError = AuthError::Malformed("not five parts between slashes");
 
 /// Stands in for secrets that are not there. What it signs is never believed.
-static DUMMY: std::sync::LazyLock<Secret> =
+static DUMMY_SECRET: std::sync::LazyLock<Secret> =
     std::sync::LazyLock::new(|| Secret::new(vec![b'-'; 32]));

@@ -8,9 +8,9 @@ use compact_str::CompactString;
 use http::{HeaderValue, StatusCode, header};
 use jiff::Timestamp;
 
-use super::{Freshness, Rules};
-use crate::ccfs::Verdict;
-use crate::message::WholeReply;
+use super::{CachePolicy, Freshness};
+use crate::ccfs::ResultKind;
+use crate::message::BufferedResponse;
 
 /// One answer. Body and Content-Type are the node's own.
 #[derive(Debug)]
@@ -22,28 +22,32 @@ pub struct Entry {
     /// The resultCode inside.
     pub result_code: CompactString,
     /// "No data yet": held for a moment, never renewed.
-    pub negative: bool,
+    pub is_negative: bool,
     pub(super) call_id: Option<CompactString>,
     pub(super) stored_at: Timestamp,
     pub(super) fresh_until: Timestamp,
     pub(super) usable_until: Timestamp,
-    renew_at: AtomicI64,
+    refresh_at: AtomicI64,
 }
 
 impl Entry {
-    pub(super) fn of(reply: &WholeReply, rules: &Rules, now: Timestamp) -> Option<Self> {
+    pub(super) fn from_response(
+        reply: &BufferedResponse,
+        rules: &CachePolicy,
+        now: Timestamp,
+    ) -> Option<Self> {
         let json = reply
-            .json
+            .parsed
             .as_ref()
             .filter(|_| reply.status == StatusCode::OK)?;
         let code = json.result_code.as_ref()?;
-        let negative = json.verdict() == Verdict::NoData;
+        let negative = json.result_kind() == ResultKind::NoData;
         let (fresh_until, usable_until) = if negative {
             let until = now.checked_add(rules.negative_ttl).ok()?;
             (until, until)
         } else if rules.success_codes.iter().any(|success| code == success) {
             let expiry = json.expires_at?;
-            let fresh_until = expiry.checked_sub(rules.margin).ok()?;
+            let fresh_until = expiry.checked_sub(rules.expiry_margin).ok()?;
             let last = expiry.checked_sub(rules.minimum_life).ok()?;
             (
                 fresh_until,
@@ -62,19 +66,19 @@ impl Entry {
             content_type: reply
                 .headers
                 .get(header::CONTENT_TYPE)
-                .and_then(own_content_type),
+                .and_then(copy_content_type),
             result_code: code.clone(),
-            negative,
+            is_negative: negative,
             call_id: None,
             stored_at: now,
             fresh_until,
             usable_until,
-            renew_at: AtomicI64::new(renewal(now, fresh_until)),
+            refresh_at: AtomicI64::new(refresh_time(now, fresh_until)),
         })
     }
 
     /// From `now` until it is good for nothing at all.
-    pub fn life(&self, now: Timestamp) -> Duration {
+    pub fn remaining_lifetime(&self, now: Timestamp) -> Duration {
         Duration::try_from(self.usable_until.duration_since(now)).unwrap_or_default()
     }
 
@@ -90,9 +94,9 @@ impl Entry {
 
     /// True once, for whoever hits it first in its last tenth; again only after a pause, so that
     /// failing renewals do not follow each other as fast as the hits.
-    pub fn wants_renewal(&self, now: Timestamp) -> bool {
-        let due = self.renew_at.load(Ordering::Relaxed);
-        if self.negative || now.as_millisecond() < due {
+    pub fn should_refresh(&self, now: Timestamp) -> bool {
+        let due = self.refresh_at.load(Ordering::Relaxed);
+        if self.is_negative || now.as_millisecond() < due {
             return false;
         }
         let rest = self
@@ -101,8 +105,8 @@ impl Entry {
             .saturating_sub(now.as_millisecond());
         let next = now
             .as_millisecond()
-            .saturating_add((rest / 4).max(RENEWAL_PAUSE_MS));
-        self.renew_at
+            .saturating_add((rest / 4).max(MIN_REFRESH_INTERVAL_MS));
+        self.refresh_at
             .compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed)
             .is_ok()
     }
@@ -111,7 +115,7 @@ impl Entry {
         if now < self.fresh_until {
             Some(Freshness::Fresh)
         } else {
-            (now < self.usable_until).then_some(Freshness::OnlyOnError)
+            (now < self.usable_until).then_some(Freshness::StaleIfError)
         }
     }
 
@@ -120,14 +124,14 @@ impl Entry {
         let content_type = self.content_type.as_ref().map_or(0, HeaderValue::len);
         let call_id = self.call_id.as_ref();
         let call_id = call_id.map_or(0, |id| if id.is_heap_allocated() { id.len() } else { 0 });
-        STORE_OVERHEAD + size_of::<Self>() + self.body.len() + content_type + call_id
+        ENTRY_OVERHEAD + size_of::<Self>() + self.body.len() + content_type + call_id
     }
 }
 
 /// A copy of its own size: the value is a slice of the buffer that the node was read into. The usual
 /// ones are not even copied, so that a hit, which clones it, touches a place in memory less.
-fn own_content_type(value: &HeaderValue) -> Option<HeaderValue> {
-    let usual = USUAL_TYPES.iter().find(|usual| value == *usual);
+fn copy_content_type(value: &HeaderValue) -> Option<HeaderValue> {
+    let usual = COMMON_CONTENT_TYPES.iter().find(|usual| value == *usual);
     match usual {
         Some(usual) => Some(HeaderValue::from_static(usual)),
         None => HeaderValue::from_bytes(value.as_bytes()).ok(),
@@ -136,7 +140,7 @@ fn own_content_type(value: &HeaderValue) -> Option<HeaderValue> {
 
 /// When an entry is due for renewal: somewhere in the first quarter of its last tenth, so that
 /// entries stored together are not renewed together.
-fn renewal(now: Timestamp, fresh_until: Timestamp) -> i64 {
+fn refresh_time(now: Timestamp, fresh_until: Timestamp) -> i64 {
     let life = fresh_until
         .as_millisecond()
         .saturating_sub(now.as_millisecond());
@@ -153,7 +157,7 @@ fn renewal(now: Timestamp, fresh_until: Timestamp) -> i64 {
 }
 
 /// As CC-FS and what stands in front of it write it.
-const USUAL_TYPES: [&str; 4] = [
+const COMMON_CONTENT_TYPES: [&str; 4] = [
     "application/json",
     "application/json;charset=UTF-8",
     "application/json; charset=utf-8",
@@ -162,7 +166,7 @@ const USUAL_TYPES: [&str; 4] = [
 
 /// What the store itself needs for an entry (nodes of its map, its queue and its timer wheel), as
 /// measured with small entries.
-const STORE_OVERHEAD: usize = 400;
+const ENTRY_OVERHEAD: usize = 400;
 
 /// The least pause between two attempts to renew one entry.
-const RENEWAL_PAUSE_MS: i64 = 1_000;
+const MIN_REFRESH_INTERVAL_MS: i64 = 1_000;

@@ -19,19 +19,19 @@ use crate::message::CacheKey;
 
 /// What is being fetched now. `T` is the outcome, shared with all who wait.
 #[derive(Debug)]
-pub struct Flights<T> {
+pub struct SingleFlight<T> {
     shards: Arc<[Shard<T>; SHARDS]>,
-    hash: RandomState,
+    hasher: RandomState,
 }
 
-type Shard<T> = Mutex<HashMap<CacheKey, Arc<Flight<T>>, RandomState>>;
+type Shard<T> = Mutex<HashMap<CacheKey, Arc<InFlightFetch<T>>, RandomState>>;
 
-impl<T: Clone + Send + Sync + 'static> Flights<T> {
+impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
     /// Nothing in the air.
     pub fn new() -> Self {
         Self {
             shards: Arc::new(std::array::from_fn(|_| Mutex::default())),
-            hash: RandomState::default(),
+            hasher: RandomState::default(),
         }
     }
 
@@ -39,7 +39,7 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
     /// once the seat is dropped.
     ///
     /// `fetch` is called under no lock but must be cheap: it only builds the future.
-    pub fn join<F>(&self, key: &CacheKey, fetch: impl FnOnce() -> F) -> Seat<T>
+    pub fn join<F>(&self, key: &CacheKey, fetch: impl FnOnce() -> F) -> Role<T>
     where
         F: Future<Output = T> + Send + 'static,
     {
@@ -47,21 +47,21 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
         let landing = {
             let mut shard = lock(self.shard(index));
             if let Some(flight) = shard.get(key) {
-                return Seat::Passenger(flight.clone());
+                return Role::Follower(flight.clone());
             }
-            let flight = Arc::new(Flight::default());
+            let flight = Arc::new(InFlightFetch::default());
             shard.insert(key.clone(), flight.clone());
-            Landing {
+            CompletionGuard {
                 shards: self.shards.clone(),
                 index,
                 key: key.clone(),
-                flight,
-                freed: false,
+                fetch: flight,
+                is_removed: false,
             }
         };
-        Seat::Pilot(Pilot {
+        Role::Leader(Leader {
             fetch: Some(Box::pin(fetch())),
-            landing: Some(landing),
+            guard: Some(landing),
         })
     }
 
@@ -80,7 +80,7 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
             clippy::cast_possible_truncation,
             reason = "any bits of a hash will do"
         )]
-        let index = self.hash.hash_one(key) as usize % SHARDS;
+        let index = self.hasher.hash_one(key) as usize % SHARDS;
         index
     }
 
@@ -89,7 +89,7 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
     }
 }
 
-impl<T: Clone + Send + Sync + 'static> Default for Flights<T> {
+impl<T: Clone + Send + Sync + 'static> Default for SingleFlight<T> {
     fn default() -> Self {
         Self::new()
     }
@@ -97,38 +97,38 @@ impl<T: Clone + Send + Sync + 'static> Default for Flights<T> {
 
 /// A place on a fetch.
 #[derive(Debug)]
-pub enum Seat<T: Clone + Send + Sync + 'static> {
+pub enum Role<T: Clone + Send + Sync + 'static> {
     /// Of whoever started it.
-    Pilot(Pilot<T>),
+    Leader(Leader<T>),
     /// Of whoever came while it was under way.
-    Passenger(Arc<Flight<T>>),
+    Follower(Arc<InFlightFetch<T>>),
 }
 
-impl<T: Clone + Send + Sync + 'static> Seat<T> {
+impl<T: Clone + Send + Sync + 'static> Role<T> {
     /// Did this call start the fetch?
-    pub fn started(&self) -> bool {
-        matches!(self, Self::Pilot(_))
+    pub fn is_leader(&self) -> bool {
+        matches!(self, Self::Leader(_))
     }
 
     /// The outcome, to be asked for once; `None` if the fetch ended without one, by panic or because
     /// its worker ended.
     pub async fn outcome(&mut self) -> Option<T> {
         match self {
-            Self::Pilot(pilot) => poll_fn(|cx| pilot.poll(cx)).await,
-            Self::Passenger(flight) => flight.outcome().await,
+            Self::Leader(pilot) => poll_fn(|cx| pilot.poll(cx)).await,
+            Self::Follower(flight) => flight.outcome().await,
         }
     }
 }
 
 /// Flies the fetch; dropped before its end, he leaves it to a task of its own.
-pub struct Pilot<T: Clone + Send + Sync + 'static> {
-    fetch: Option<Fetch<T>>,
-    landing: Option<Landing<T>>,
+pub struct Leader<T: Clone + Send + Sync + 'static> {
+    fetch: Option<BoxedFetch<T>>,
+    guard: Option<CompletionGuard<T>>,
 }
 
-type Fetch<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+type BoxedFetch<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-impl<T: Clone + Send + Sync + 'static> Pilot<T> {
+impl<T: Clone + Send + Sync + 'static> Leader<T> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<T>> {
         // Taken out, so that a fetch that panics is not flown on.
         let Some(mut fetch) = self.fetch.take() else {
@@ -139,21 +139,21 @@ impl<T: Clone + Send + Sync + 'static> Pilot<T> {
                 self.fetch = Some(fetch);
                 Poll::Pending
             }
-            Ok(Poll::Ready(outcome)) => Poll::Ready(Some(match self.landing.take() {
-                Some(landing) => landing.with(outcome),
+            Ok(Poll::Ready(outcome)) => Poll::Ready(Some(match self.guard.take() {
+                Some(landing) => landing.complete(outcome),
                 None => outcome,
             })),
             Err(_) => {
-                self.landing = None;
+                self.guard = None;
                 Poll::Ready(None)
             }
         }
     }
 }
 
-impl<T: Clone + Send + Sync + 'static> Drop for Pilot<T> {
+impl<T: Clone + Send + Sync + 'static> Drop for Leader<T> {
     fn drop(&mut self) {
-        let (Some(fetch), Some(landing)) = (self.fetch.take(), self.landing.take()) else {
+        let (Some(fetch), Some(landing)) = (self.fetch.take(), self.guard.take()) else {
             return;
         };
         // Without a runtime the worker has ended, and the fetch with it.
@@ -165,13 +165,13 @@ impl<T: Clone + Send + Sync + 'static> Drop for Pilot<T> {
             tokio::spawn(async move {
                 let (landing, fetch) = (landing, fetch);
                 let outcome = fetch.await;
-                landing.with(outcome);
+                landing.complete(outcome);
             });
         }
     }
 }
 
-impl<T: Clone + Send + Sync + 'static> std::fmt::Debug for Pilot<T> {
+impl<T: Clone + Send + Sync + 'static> std::fmt::Debug for Leader<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Pilot").finish_non_exhaustive()
     }
@@ -179,15 +179,15 @@ impl<T: Clone + Send + Sync + 'static> std::fmt::Debug for Pilot<T> {
 
 /// A fetch under way, as those see it who wait for it.
 #[derive(Debug)]
-pub struct Flight<T> {
+pub struct InFlightFetch<T> {
     /// `None` inside: it ended without an outcome.
     outcome: OnceLock<Option<T>>,
-    landed: Notify,
+    completed: Notify,
 }
 
-impl<T: Clone> Flight<T> {
+impl<T: Clone> InFlightFetch<T> {
     async fn outcome(&self) -> Option<T> {
-        let mut landed = pin!(self.landed.notified());
+        let mut landed = pin!(self.completed.notified());
         // Enlisted before the look, so that a landing in between is not missed.
         landed.as_mut().enable();
         if self.outcome.get().is_none() {
@@ -197,51 +197,51 @@ impl<T: Clone> Flight<T> {
     }
 }
 
-impl<T> Default for Flight<T> {
+impl<T> Default for InFlightFetch<T> {
     fn default() -> Self {
         Self {
             outcome: OnceLock::new(),
-            landed: Notify::new(),
+            completed: Notify::new(),
         }
     }
 }
 
 /// Frees the key when the fetch ends, also by panic: with the slot removed first, whoever comes later
 /// starts anew, and whoever sits already still sees the outcome.
-struct Landing<T> {
+struct CompletionGuard<T> {
     shards: Arc<[Shard<T>; SHARDS]>,
     index: usize,
     key: CacheKey,
-    flight: Arc<Flight<T>>,
-    freed: bool,
+    fetch: Arc<InFlightFetch<T>>,
+    is_removed: bool,
 }
 
-impl<T: Clone> Landing<T> {
+impl<T: Clone> CompletionGuard<T> {
     /// Shares the outcome with the passengers, if there are any, and hands it back.
-    fn with(mut self, outcome: T) -> T {
-        self.free();
+    fn complete(mut self, outcome: T) -> T {
+        self.remove_key();
         // Only passengers hold the flight besides this and, until it was freed, the slot.
-        if Arc::strong_count(&self.flight) > 1 {
-            let _ = self.flight.outcome.set(Some(outcome.clone()));
+        if Arc::strong_count(&self.fetch) > 1 {
+            let _ = self.fetch.outcome.set(Some(outcome.clone()));
         }
         outcome
     }
 }
 
-impl<T> Landing<T> {
-    fn free(&mut self) {
-        if !std::mem::replace(&mut self.freed, true) {
+impl<T> CompletionGuard<T> {
+    fn remove_key(&mut self) {
+        if !std::mem::replace(&mut self.is_removed, true) {
             // The slot is ours: nobody takes one that is there.
             lock(&self.shards[self.index % SHARDS]).remove(&self.key);
         }
     }
 }
 
-impl<T> Drop for Landing<T> {
+impl<T> Drop for CompletionGuard<T> {
     fn drop(&mut self) {
-        self.free();
-        let _ = self.flight.outcome.set(None);
-        self.flight.landed.notify_waiters();
+        self.remove_key();
+        let _ = self.fetch.outcome.set(None);
+        self.fetch.completed.notify_waiters();
     }
 }
 

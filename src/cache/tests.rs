@@ -2,8 +2,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::*;
-use crate::ccfs::Json;
-use crate::message::Trail;
+use crate::ccfs::ParsedResponse;
+use crate::message::AttemptSummary;
 
 fn settings() -> config::Cache {
     config::Cache {
@@ -20,41 +20,41 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_700_000_000 + second).unwrap()
 }
 
-fn reply(code: &str, expires_at: Option<i64>) -> WholeReply {
+fn response(code: &str, expires_at: Option<i64>) -> BufferedResponse {
     let mut headers = HeaderMap::new();
     headers.insert(
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/json"),
     );
-    WholeReply {
+    BufferedResponse {
         status: StatusCode::OK,
         headers,
         body: Bytes::from_static(b"{}"),
-        json: Some(Arc::new(Json {
+        parsed: Some(Arc::new(ParsedResponse {
             result_code: Some(code.into()),
             expires_at: expires_at.map(at),
         })),
-        trail: Trail::default(),
+        attempts: AttemptSummary::default(),
     }
 }
 
 struct Fixture {
     cache: Cache,
-    rules: Rules,
+    rules: CachePolicy,
 }
 
 impl Fixture {
     fn new(settings: &config::Cache) -> Self {
         Self {
             cache: Cache::new(settings.max_size),
-            rules: Rules::from(settings),
+            rules: CachePolicy::from(settings),
         }
     }
 
-    fn offer(&self, ak: &str, call_id: &str, reply: &WholeReply, now: i64) -> Offered {
+    fn insert(&self, ak: &str, call_id: &str, reply: &BufferedResponse, now: i64) -> InsertOutcome {
         let key = CacheKey::for_test(ak, "{}");
-        let ticket = self.cache.ticket(&key, Some(call_id));
-        self.cache.offer(&ticket, reply, &self.rules, at(now))
+        let ticket = self.cache.begin_insert(&key, Some(call_id));
+        self.cache.insert(&ticket, reply, &self.rules, at(now))
     }
 
     fn freshness(&self, ak: &str, now: i64) -> Option<Freshness> {
@@ -68,12 +68,12 @@ impl Fixture {
 fn an_answer_is_fresh_until_the_margin_and_usable_until_the_minimum_life() {
     let f = Fixture::new(&settings());
     assert_eq!(
-        f.offer("a", "1", &reply("0", Some(28_800)), 0),
-        Offered::Stored
+        f.insert("a", "1", &response("0", Some(28_800)), 0),
+        InsertOutcome::Stored
     );
     assert_eq!(f.freshness("a", 28_199), Some(Freshness::Fresh));
-    assert_eq!(f.freshness("a", 28_200), Some(Freshness::OnlyOnError));
-    assert_eq!(f.freshness("a", 28_739), Some(Freshness::OnlyOnError));
+    assert_eq!(f.freshness("a", 28_200), Some(Freshness::StaleIfError));
+    assert_eq!(f.freshness("a", 28_739), Some(Freshness::StaleIfError));
     assert_eq!(f.freshness("a", 28_740), None);
     assert_eq!(f.freshness("b", 0), None);
     let held = f
@@ -92,7 +92,7 @@ fn without_stale_if_error_nothing_outlives_the_margin() {
         stale_if_error: false,
         ..settings()
     });
-    f.offer("a", "1", &reply("0", Some(28_800)), 0);
+    f.insert("a", "1", &response("0", Some(28_800)), 0);
     assert_eq!(f.freshness("a", 28_200), None);
 }
 
@@ -100,39 +100,39 @@ fn without_stale_if_error_nothing_outlives_the_margin() {
 fn only_successes_with_a_known_and_far_expiry_are_stored() {
     let f = Fixture::new(&settings());
     for refused in [
-        reply("0", None),
-        reply("0", Some(600)),
-        reply("0", Some(-1)),
-        reply("0100000", Some(28_800)),
-        reply("0300009", Some(28_800)),
-        WholeReply {
+        response("0", None),
+        response("0", Some(600)),
+        response("0", Some(-1)),
+        response("0100000", Some(28_800)),
+        response("0300009", Some(28_800)),
+        BufferedResponse {
             status: StatusCode::CREATED,
-            ..reply("0", Some(28_800))
+            ..response("0", Some(28_800))
         },
-        WholeReply {
-            json: None,
-            ..reply("0", Some(28_800))
+        BufferedResponse {
+            parsed: None,
+            ..response("0", Some(28_800))
         },
     ] {
         assert_eq!(
-            f.offer("a", "1", &refused, 0),
-            Offered::Passed,
+            f.insert("a", "1", &refused, 0),
+            InsertOutcome::NotStored,
             "{refused:?}"
         );
     }
     assert_eq!(
-        f.offer("a", "1", &reply("0", Some(602)), 0),
-        Offered::Stored
+        f.insert("a", "1", &response("0", Some(602)), 0),
+        InsertOutcome::Stored
     );
 }
 
 #[test]
 fn a_purge_takes_what_matches_and_what_is_under_way() {
     let f = Fixture::new(&settings());
-    let answer = reply("0", Some(28_800));
+    let answer = response("0", Some(28_800));
     let store_all = || {
-        f.offer("a", "1", &answer, 0);
-        f.offer("b", "2", &answer, 0);
+        f.insert("a", "1", &answer, 0);
+        f.insert("b", "2", &answer, 0);
     };
     let left = || ["a", "b"].map(|ak| f.freshness(ak, 1).is_some());
     store_all();
@@ -154,34 +154,37 @@ fn a_purge_takes_what_matches_and_what_is_under_way() {
     });
     assert_eq!(left(), [true, true]);
     let key = CacheKey::for_test("a", "{}");
-    let ticket = f.cache.ticket(&key, None);
+    let ticket = f.cache.begin_insert(&key, None);
     f.cache.purge(Purge::default());
     assert_eq!(left(), [false, false]);
-    let offered = f.cache.offer(&ticket, &answer, &f.rules, at(0));
-    assert_eq!((offered, left()), (Offered::Passed, [false, false]));
+    let offered = f.cache.insert(&ticket, &answer, &f.rules, at(0));
+    assert_eq!(
+        (offered, left()),
+        (InsertOutcome::NotStored, [false, false])
+    );
 }
 
 #[test]
 fn a_replaced_entry_lives_by_its_own_expiry() {
     let f = Fixture::new(&settings());
-    f.offer("a", "1", &reply("0", Some(700)), 0);
-    f.offer("a", "1", &reply("0", Some(28_800)), 1);
+    f.insert("a", "1", &response("0", Some(700)), 0);
+    f.insert("a", "1", &response("0", Some(28_800)), 1);
     assert_eq!(f.freshness("a", 20_000), Some(Freshness::Fresh));
 }
 
 #[test]
 fn one_renewal_is_asked_for_in_the_last_tenth_and_again_after_a_pause() {
     let f = Fixture::new(&settings());
-    f.offer("a", "1", &reply("0", Some(10_600)), 0);
+    f.insert("a", "1", &response("0", Some(10_600)), 0);
     let entry = f
         .cache
         .get(&CacheKey::for_test("a", "{}"), at(0))
         .unwrap()
         .entry;
-    assert!(!entry.wants_renewal(at(8_999)));
-    assert!(entry.wants_renewal(at(9_250)));
-    assert!(!entry.wants_renewal(at(9_250)) && !entry.wants_renewal(at(9_400)));
-    assert!(entry.wants_renewal(at(9_500)));
+    assert!(!entry.should_refresh(at(8_999)));
+    assert!(entry.should_refresh(at(9_250)));
+    assert!(!entry.should_refresh(at(9_250)) && !entry.should_refresh(at(9_400)));
+    assert!(entry.should_refresh(at(9_500)));
 }
 
 #[test]
@@ -190,10 +193,10 @@ fn the_store_is_bounded_in_bytes() {
         max_size: 100_000,
         ..settings()
     });
-    let mut answer = reply("0", Some(28_800));
+    let mut answer = response("0", Some(28_800));
     answer.body = Bytes::from(vec![b'x'; 10_000]);
     for ak in 0..50 {
-        f.offer(&ak.to_string(), "1", &answer, 0);
+        f.insert(&ak.to_string(), "1", &answer, 0);
     }
     let (entries, weight) = f.cache.size();
     assert!(
@@ -204,5 +207,5 @@ fn the_store_is_bounded_in_bytes() {
         max_size: 0,
         ..settings()
     });
-    assert_eq!(off.offer("a", "1", &answer, 0), Offered::Passed);
+    assert_eq!(off.insert("a", "1", &answer, 0), InsertOutcome::NotStored);
 }

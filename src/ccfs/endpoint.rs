@@ -2,9 +2,9 @@
 
 use http::Method;
 
-use Answer::{File, Json, SignedUrl};
-use Body::{Envelope, Flat, Opaque};
-use Repeat::{Always, UnlessSent};
+use BodyKind::{Envelope, Flat, Opaque};
+use ResponseKind::{File, Json, SignedUrl};
+use RetrySafety::{Idempotent, OnlyIfUnsent};
 
 /// One interface of CC-FS.
 #[derive(Debug)]
@@ -16,13 +16,13 @@ pub struct Endpoint {
     /// False for `playVoice`, which carries no Authorization.
     pub authenticated: bool,
     /// The shape of its body, and so what normalization may change.
-    pub body: Body,
+    pub body: BodyKind,
     /// Which limit holds for its body: uploads have their own.
-    pub upload: bool,
+    pub is_upload: bool,
     /// What comes back.
-    pub answer: Answer,
+    pub response: ResponseKind,
     /// May a request be sent again when a node may already have acted on it?
-    pub repeat: Repeat,
+    pub retry_safety: RetrySafety,
     /// The resultCode of "too many requests" on this interface: 0300008 downloads, 0300009 queries.
     pub flow_control_code: &'static str,
 }
@@ -36,7 +36,7 @@ impl Endpoint {
 
 /// The shape of a request body.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Body {
+pub enum BodyKind {
     /// `{"request":{"version":"2.0"},"msgBody":{…}}`: a missing version is added, RFC 3339 times in
     /// `msgBody.beginTime` and `msgBody.endTime` become tenant-local, the rest is CC-FS's to judge.
     Envelope,
@@ -48,7 +48,7 @@ pub enum Body {
 
 /// What comes back.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Answer {
+pub enum ResponseKind {
     /// Bytes of any size, streamed; failures are JSON all the same.
     File,
     /// One JSON object, read whole.
@@ -59,11 +59,11 @@ pub enum Answer {
 
 /// May a request be repeated on another node?
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Repeat {
+pub enum RetrySafety {
     /// It only reads.
-    Always,
+    Idempotent,
     /// It starts a job, uploads or deletes: only when nothing was sent.
-    UnlessSent,
+    OnlyIfUnsent,
 }
 
 /// What a path and method lead to.
@@ -72,19 +72,19 @@ pub enum Lookup {
     /// A row of the table.
     Found(&'static Endpoint),
     /// The path is a row's, the method is not; the one allowed is inside.
-    OtherMethod(&'static Endpoint),
+    MethodMismatch(&'static Endpoint),
     /// Not in the table: [`Endpoint`] of unlisted paths (forwarded untouched, streamed, any method).
     Unlisted(&'static Endpoint),
 }
 
 /// Finds the row for a raw path: matched byte by byte, nothing is decoded.
-pub fn find(method: &Method, path: &str) -> Lookup {
+pub fn find_endpoint(method: &Method, path: &str) -> Lookup {
     let row = path
         .strip_prefix(PREFIX)
-        .and_then(|tail| TABLE.iter().find(|row| row.name == tail));
+        .and_then(|tail| ENDPOINTS.iter().find(|row| row.name == tail));
     match row {
         Some(row) if row.method == *method => Lookup::Found(row),
-        Some(row) => Lookup::OtherMethod(row),
+        Some(row) => Lookup::MethodMismatch(row),
         None => Lookup::Unlisted(&UNLISTED),
     }
 }
@@ -97,37 +97,37 @@ const DOWNLOADS: &str = "0300008";
 const QUERIES: &str = "0300009";
 
 /// All rows; the one that is asked most stands first.
-pub static TABLE: &[Endpoint] = &[
-    row("getRecordFileUrlFromObs", Flat, SignedUrl, Always),
-    row("queryBillData", Envelope, Json, UnlessSent),
-    row("downloadBillFile", Envelope, File, Always),
-    row("downloadRecordFile", Envelope, File, Always),
-    row("downloadRecord", Envelope, File, Always),
-    row("queryAgentOprInfoData", Envelope, Json, UnlessSent),
-    row("downloadAgentOprInfoFile", Envelope, File, Always),
+pub static ENDPOINTS: &[Endpoint] = &[
+    row("getRecordFileUrlFromObs", Flat, SignedUrl, Idempotent),
+    row("queryBillData", Envelope, Json, OnlyIfUnsent),
+    row("downloadBillFile", Envelope, File, Idempotent),
+    row("downloadRecordFile", Envelope, File, Idempotent),
+    row("downloadRecord", Envelope, File, Idempotent),
+    row("queryAgentOprInfoData", Envelope, Json, OnlyIfUnsent),
+    row("downloadAgentOprInfoFile", Envelope, File, Idempotent),
     // Hands out a token; asked again, it hands out another.
-    row("requestPlayVoice", Envelope, Json, Always),
+    row("requestPlayVoice", Envelope, Json, Idempotent),
     Endpoint {
         name: "playVoice",
         method: Method::GET,
         authenticated: false,
         body: Opaque,
-        upload: false,
-        answer: File,
-        repeat: Always,
+        is_upload: false,
+        response: File,
+        retry_safety: Idempotent,
         flow_control_code: DOWNLOADS,
     },
-    row("downloadOiapRecord", Envelope, File, Always),
-    row("downloadIVRRecordFile", Envelope, File, Always),
-    row("ivr/downloadFile", Envelope, File, Always),
-    row("ivr/uploadFile", Envelope, Json, UnlessSent).with_upload(),
-    row("ivr/getFileHash", Envelope, Json, Always),
-    row("ivr/deleteFile", Envelope, Json, UnlessSent),
+    row("downloadOiapRecord", Envelope, File, Idempotent),
+    row("downloadIVRRecordFile", Envelope, File, Idempotent),
+    row("ivr/downloadFile", Envelope, File, Idempotent),
+    row("ivr/uploadFile", Envelope, Json, OnlyIfUnsent).with_upload(),
+    row("ivr/getFileHash", Envelope, Json, Idempotent),
+    row("ivr/deleteFile", Envelope, Json, OnlyIfUnsent),
     // These four are not in the current documents; clients use them.
-    row("downloadTransferFile", Envelope, File, Always),
-    row("requestRecordAnalysis", Envelope, Json, UnlessSent),
-    row("queryRecordAnalysisStatus", Envelope, Json, Always),
-    row("downloadRecordAnalysisFile", Envelope, File, Always),
+    row("downloadTransferFile", Envelope, File, Idempotent),
+    row("requestRecordAnalysis", Envelope, Json, OnlyIfUnsent),
+    row("queryRecordAnalysisStatus", Envelope, Json, Idempotent),
+    row("downloadRecordAnalysisFile", Envelope, File, Idempotent),
 ];
 
 /// What holds for paths that the table does not know: nothing is assumed.
@@ -136,22 +136,27 @@ static UNLISTED: Endpoint = Endpoint {
     method: Method::POST,
     authenticated: true,
     body: Opaque,
-    upload: true,
-    answer: File,
-    repeat: UnlessSent,
+    is_upload: true,
+    response: File,
+    retry_safety: OnlyIfUnsent,
     flow_control_code: QUERIES,
 };
 
 /// An interface as nearly all are: a POST with Authorization.
-const fn row(name: &'static str, body: Body, answer: Answer, repeat: Repeat) -> Endpoint {
+const fn row(
+    name: &'static str,
+    body: BodyKind,
+    answer: ResponseKind,
+    repeat: RetrySafety,
+) -> Endpoint {
     Endpoint {
         name,
         method: Method::POST,
         authenticated: true,
         body,
-        upload: false,
-        answer,
-        repeat,
+        is_upload: false,
+        response: answer,
+        retry_safety: repeat,
         flow_control_code: match answer {
             File => DOWNLOADS,
             Json | SignedUrl => QUERIES,
@@ -161,7 +166,7 @@ const fn row(name: &'static str, body: Body, answer: Answer, repeat: Repeat) -> 
 
 impl Endpoint {
     const fn with_upload(mut self) -> Self {
-        self.upload = true;
+        self.is_upload = true;
         self
     }
 }
@@ -171,20 +176,20 @@ mod tests {
     use super::*;
 
     fn row(name: &str) -> &'static Endpoint {
-        TABLE.iter().find(|row| row.name == name).unwrap()
+        ENDPOINTS.iter().find(|row| row.name == name).unwrap()
     }
 
     #[test]
     fn every_row_is_found_by_its_own_method_and_path_only() {
-        for row in TABLE {
+        for row in ENDPOINTS {
             let path = format!("/CCFS/resource/ccfs/{}", row.name);
-            let Lookup::Found(found) = find(&row.method, &path) else {
+            let Lookup::Found(found) = find_endpoint(&row.method, &path) else {
                 panic!("{} not found", row.name);
             };
             assert_eq!(found.name, row.name);
             for method in [Method::HEAD, Method::OPTIONS, Method::PUT] {
                 assert!(
-                    matches!(find(&method, &path), Lookup::OtherMethod(r) if r.name == row.name)
+                    matches!(find_endpoint(&method, &path), Lookup::MethodMismatch(r) if r.name == row.name)
                 );
             }
         }
@@ -203,29 +208,29 @@ mod tests {
             "/rest/cmsapp/v1/ping",
             "",
         ] {
-            let Lookup::Unlisted(row) = find(&Method::POST, path) else {
+            let Lookup::Unlisted(row) = find_endpoint(&Method::POST, path) else {
                 panic!("{path} is in the table");
             };
-            assert!(row.authenticated && row.upload);
+            assert!(row.authenticated && row.is_upload);
             assert_eq!(row.body, Opaque);
-            assert_eq!(row.answer, File);
-            assert_eq!(row.repeat, UnlessSent);
+            assert_eq!(row.response, File);
+            assert_eq!(row.retry_safety, OnlyIfUnsent);
         }
     }
 
     #[test]
     fn names_are_unique() {
-        let mut names: Vec<_> = TABLE.iter().map(|row| row.name).collect();
+        let mut names: Vec<_> = ENDPOINTS.iter().map(|row| row.name).collect();
         names.sort_unstable();
         names.dedup();
-        assert_eq!((names.len(), TABLE.len()), (19, 19));
+        assert_eq!((names.len(), ENDPOINTS.len()), (19, 19));
     }
 
     #[test]
     fn what_starts_a_job_uploads_or_deletes_is_not_repeated() {
-        let jobs: Vec<_> = TABLE
+        let jobs: Vec<_> = ENDPOINTS
             .iter()
-            .filter(|row| row.repeat == UnlessSent)
+            .filter(|row| row.retry_safety == OnlyIfUnsent)
             .map(|row| row.name)
             .collect();
         let expected = [
@@ -240,9 +245,9 @@ mod tests {
 
     #[test]
     fn files_are_the_downloads() {
-        for row in TABLE {
+        for row in ENDPOINTS {
             let file = row.name.contains("download") || row.name == "playVoice";
-            assert_eq!(row.answer == File, file, "{}", row.name);
+            assert_eq!(row.response == File, file, "{}", row.name);
             assert_eq!(row.flow_control_code == "0300008", file, "{}", row.name);
         }
     }
@@ -250,18 +255,18 @@ mod tests {
     #[test]
     fn the_odd_rows() {
         let url = row("getRecordFileUrlFromObs");
-        assert_eq!((url.body, url.answer), (Flat, SignedUrl));
+        assert_eq!((url.body, url.response), (Flat, SignedUrl));
         let play = row("playVoice");
         assert_eq!((&play.method, play.authenticated), (&Method::GET, false));
         assert_eq!(play.body, Opaque);
-        let uploads: Vec<_> = TABLE
+        let uploads: Vec<_> = ENDPOINTS
             .iter()
-            .filter(|row| row.upload)
+            .filter(|row| row.is_upload)
             .map(|row| row.name)
             .collect();
         assert_eq!(uploads, ["ivr/uploadFile"]);
-        let flat = TABLE.iter().filter(|row| row.body == Flat).count();
-        let envelopes = TABLE.iter().filter(|row| row.body == Envelope).count();
+        let flat = ENDPOINTS.iter().filter(|row| row.body == Flat).count();
+        let envelopes = ENDPOINTS.iter().filter(|row| row.body == Envelope).count();
         assert_eq!((flat, envelopes), (1, 17));
     }
 }

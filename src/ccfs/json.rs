@@ -21,15 +21,15 @@ pub(super) struct Object<'a> {
     /// Sorted by name; twins in their order in the source.
     members: Vec<Member>,
     /// Behind the last value; behind the opening brace if there is none.
-    tail: usize,
-    doubt: Option<Fault>,
+    append_offset: usize,
+    ambiguity: Option<JsonError>,
 }
 
 /// One member of an [`Object`].
 #[derive(Clone, Copy)]
 pub(super) struct Member {
     /// What the value is.
-    pub(super) kind: Kind,
+    pub(super) kind: ValueKind,
     /// The value as written, in the source.
     pub(super) raw: Span,
     /// In the canonical text, without quotation marks.
@@ -47,7 +47,7 @@ pub(super) struct Span {
 
 /// What a value is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Kind {
+pub(super) enum ValueKind {
     Array,
     Bool,
     Null,
@@ -58,16 +58,16 @@ pub(super) enum Kind {
 
 /// Which canonical texts are wanted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Keep {
+pub(super) enum Canonicalize {
     /// Only names, which finding twins needs anyway.
     Names,
     /// All.
-    Values,
+    All,
 }
 
 /// Why bytes are not an object that everybody reads alike.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub(super) enum Fault {
+pub(super) enum JsonError {
     #[error("is empty")]
     Empty,
     #[error("is not UTF-8")]
@@ -77,35 +77,35 @@ pub(super) enum Fault {
     #[error("is not a JSON object")]
     NotAnObject,
     #[error("is nested too deep")]
-    Deep,
+    TooDeep,
     #[error("has something behind the JSON object")]
-    Trailing,
+    TrailingData,
     #[error("has a member twice")]
-    Twice,
+    DuplicateMember,
     #[error("has half of a surrogate pair in a string")]
-    Surrogate,
+    LoneSurrogate,
 }
 
 impl<'a> Object<'a> {
     /// Reads what a client sent: whatever two readers might take differently is a fault.
-    pub(super) fn strict(source: &'a [u8], keep: Keep) -> Result<Self, Fault> {
-        let object = Self::read(source, keep, REQUEST_DEPTH)?;
-        object.doubt.map_or(Ok(object), Err)
+    pub(super) fn strict(source: &'a [u8], keep: Canonicalize) -> Result<Self, JsonError> {
+        let object = Self::read(source, keep, MAX_REQUEST_DEPTH)?;
+        object.ambiguity.map_or(Ok(object), Err)
     }
 
     /// Reads what a node sent: a doubt is only noted.
-    pub(super) fn lenient(source: &'a [u8]) -> Result<Self, Fault> {
-        Self::read(source, Keep::Values, REPLY_DEPTH)
+    pub(super) fn lenient(source: &'a [u8]) -> Result<Self, JsonError> {
+        Self::read(source, Canonicalize::All, MAX_RESPONSE_DEPTH)
     }
 
-    fn read(source: &'a [u8], keep: Keep, depth: u32) -> Result<Self, Fault> {
-        let source = str::from_utf8(source).map_err(|_| Fault::NotUtf8)?;
+    fn read(source: &'a [u8], keep: Canonicalize, depth: u32) -> Result<Self, JsonError> {
+        let source = str::from_utf8(source).map_err(|_| JsonError::NotUtf8)?;
         Scanner::new(source, keep).document(depth)
     }
 
     /// Might another reader understand something else?
-    pub(super) fn doubtful(&self) -> bool {
-        self.doubt.is_some()
+    pub(super) fn is_ambiguous(&self) -> bool {
+        self.ambiguity.is_some()
     }
 
     /// The source.
@@ -114,8 +114,8 @@ impl<'a> Object<'a> {
     }
 
     /// Where a new last member can be written.
-    pub(super) fn tail(&self) -> usize {
-        self.tail
+    pub(super) fn append_offset(&self) -> usize {
+        self.append_offset
     }
 
     /// The members, sorted by name.
@@ -131,23 +131,23 @@ impl<'a> Object<'a> {
 
     /// A member's name in its canonical form, without quotation marks.
     pub(super) fn name(&self, member: &Member) -> &str {
-        member.name.of(&self.canonical)
+        member.name.slice(&self.canonical)
     }
 
     /// A member's value in its canonical form: members sorted, strings unescaped as far as JSON
     /// allows, numbers as written, no blanks.
     pub(super) fn value(&self, member: &Member) -> &str {
-        member.value.of(&self.canonical)
+        member.value.slice(&self.canonical)
     }
 
     /// A member's value as written.
     pub(super) fn raw(&self, member: &Member) -> &'a str {
-        member.raw.of(self.source)
+        member.raw.slice(self.source)
     }
 
     /// A member's value, unescaped, if it is a string.
     pub(super) fn text(&self, member: &Member) -> Option<Cow<'a, str>> {
-        if member.kind != Kind::String {
+        if member.kind != ValueKind::String {
             return None;
         }
         let raw = self.raw(member);
@@ -160,7 +160,7 @@ impl<'a> Object<'a> {
 }
 
 impl Span {
-    fn of(self, text: &str) -> &str {
+    fn slice(self, text: &str) -> &str {
         // Spans begin and end beside ASCII bytes of the text they were made for.
         text.get(self.start as usize..self.end as usize)
             .unwrap_or_default()
@@ -168,10 +168,10 @@ impl Span {
 }
 
 /// How deep a request may be nested, the object itself included.
-const REQUEST_DEPTH: u32 = 32;
+const MAX_REQUEST_DEPTH: u32 = 32;
 
 /// How deep an answer may be nested; bounds the recursion.
-const REPLY_DEPTH: u32 = 128;
+const MAX_RESPONSE_DEPTH: u32 = 128;
 
 #[cfg(test)]
 mod tests;

@@ -10,8 +10,8 @@ use compact_str::CompactString;
 use jiff::tz::TimeZone;
 
 use super::json::{Member, Object};
-use super::{Body, Endpoint};
-pub use invalid::Invalid;
+use super::{BodyKind, Endpoint};
+pub use invalid::InvalidRequest;
 
 /// What must be known of a tenant to read its times.
 #[derive(Clone, Debug)]
@@ -38,18 +38,18 @@ pub enum Versionless {
 #[derive(Clone, Debug)]
 pub struct Payload {
     outgoing: Bytes,
-    changed: bool,
-    key: Option<Bytes>,
+    is_changed: bool,
+    cache_key: Option<Bytes>,
     call_id: Option<CompactString>,
 }
 
 impl Payload {
     /// A body that nobody looked into: goes out as it came, and is never a cache key.
-    pub fn untouched(raw: Bytes) -> Self {
+    pub fn unparsed(raw: Bytes) -> Self {
         Self {
             outgoing: raw,
-            changed: false,
-            key: None,
+            is_changed: false,
+            cache_key: None,
             call_id: None,
         }
     }
@@ -60,14 +60,14 @@ impl Payload {
     }
 
     /// Do they differ from what came? Then the request must be signed again.
-    pub fn changed(&self) -> bool {
-        self.changed
+    pub fn is_changed(&self) -> bool {
+        self.is_changed
     }
 
     /// The outgoing object with members sorted at every depth, strings unescaped, numbers as
     /// written, no blanks; only for [`super::Answer::SignedUrl`] endpoints. Equal meaning, equal bytes.
-    pub fn key(&self) -> Option<&Bytes> {
-        self.key.as_ref()
+    pub fn cache_key(&self) -> Option<&Bytes> {
+        self.cache_key.as_ref()
     }
 
     /// The callId, where the interface has one (flat, or in `msgBody`).
@@ -85,11 +85,11 @@ impl Endpoint {
     /// Checks a body by the rules of this endpoint and brings it into the one form that is always
     /// legal: tenant-local times and version "2.0". A body in that form goes out as it came, and of
     /// any other only the members that must change do.
-    pub fn normalize(&self, raw: &Bytes, tenant: &Tenant) -> Result<Payload, Invalid> {
+    pub fn normalize(&self, raw: &Bytes, tenant: &Tenant) -> Result<Payload, InvalidRequest> {
         match self.body {
-            Body::Envelope => envelope::normalize(raw, tenant),
-            Body::Flat => flat::normalize(raw, tenant),
-            Body::Opaque => Ok(Payload::untouched(raw.clone())),
+            BodyKind::Envelope => envelope::normalize(raw, tenant),
+            BodyKind::Flat => flat::normalize(raw, tenant),
+            BodyKind::Opaque => Ok(Payload::unparsed(raw.clone())),
         }
     }
 }
@@ -120,7 +120,7 @@ impl<'a> Edit<'a> {
         } else {
             member
         };
-        let at = base + object.tail();
+        let at = base + object.append_offset();
         Self {
             start: at,
             end: at,

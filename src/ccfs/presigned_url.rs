@@ -17,7 +17,7 @@ pub fn expires_at(url: &str) -> Option<Timestamp> {
     for pair in query.split('&') {
         // Cut first, decode afterwards: a decoded value may hold `&` and `=`.
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        parameters.put(&decode(name)?, value)?;
+        parameters.insert(&decode(name)?, value)?;
     }
     match parameters {
         Parameters {
@@ -37,7 +37,7 @@ pub fn expires_at(url: &str) -> Option<Timestamp> {
             amz_date: None,
             amz_expires: None,
             amz_signature: None,
-        } => epoch(&expires),
+        } => from_epoch(&expires),
         Parameters {
             amz_date: Some(date),
             amz_expires: Some(lifetime),
@@ -46,23 +46,23 @@ pub fn expires_at(url: &str) -> Option<Timestamp> {
             aws_access_key_id: None,
             expires: None,
             signature: None,
-        } => date_and_lifetime(&date, &lifetime),
+        } => from_date_and_lifetime(&date, &lifetime),
         _ => None,
     }
 }
 
 /// OBS and S3 version 2: `Expires` is the instant, in seconds since 1970.
-fn epoch(expires: &str) -> Option<Timestamp> {
-    Timestamp::from_second(digits(expires)?).ok()
+fn from_epoch(expires: &str) -> Option<Timestamp> {
+    Timestamp::from_second(parse_digits(expires)?).ok()
 }
 
 /// S3 version 4: signed at `X-Amz-Date` (UTC, `yyyyMMddTHHmmssZ`), good for `X-Amz-Expires` seconds.
-fn date_and_lifetime(date: &str, lifetime: &str) -> Option<Timestamp> {
+fn from_date_and_lifetime(date: &str, lifetime: &str) -> Option<Timestamp> {
     let (day, time) = date.strip_suffix('Z')?.split_once('T')?;
     if (day.len(), time.len()) != (8, 6) {
         return None;
     }
-    let (day, time) = (digits(day)?, digits(time)?);
+    let (day, time) = (parse_digits(day)?, parse_digits(time)?);
     let signed_at = DateTime::new(
         i16::try_from(day / 10_000).ok()?,
         i8::try_from(day / 100 % 100).ok()?,
@@ -73,7 +73,7 @@ fn date_and_lifetime(date: &str, lifetime: &str) -> Option<Timestamp> {
         0,
     );
     let signed_at = Offset::UTC.to_timestamp(signed_at.ok()?).ok()?;
-    let lifetime = digits(lifetime).filter(|seconds| *seconds <= LONGEST_LIFETIME)?;
+    let lifetime = parse_digits(lifetime).filter(|seconds| *seconds <= MAX_LIFETIME)?;
     Timestamp::from_second(signed_at.as_second() + lifetime).ok()
 }
 
@@ -92,7 +92,7 @@ struct Parameters<'a> {
 impl<'a> Parameters<'a> {
     /// Keeps a parameter if it is one of ours; `None` if that leaves a doubt: twice, in another case,
     /// empty or broken.
-    fn put(&mut self, name: &str, value: &'a str) -> Option<()> {
+    fn insert(&mut self, name: &str, value: &'a str) -> Option<()> {
         let slots = [
             ("AccessKeyId", &mut self.access_key_id),
             ("AWSAccessKeyId", &mut self.aws_access_key_id),
@@ -118,7 +118,7 @@ impl<'a> Parameters<'a> {
 /// The raw query of an absolute http(s) URL that has a host and nothing dubious in it.
 fn query(url: &str) -> Option<&str> {
     // To the end, whatever it finds: without a way out, many bytes are looked at at a time.
-    if !url.bytes().fold(true, |all, byte| all & is_legal(byte)) {
+    if !url.bytes().fold(true, |all, byte| all & is_url_byte(byte)) {
         return None;
     }
     let (scheme, rest) = url.split_once("://")?;
@@ -134,7 +134,7 @@ fn query(url: &str) -> Option<&str> {
 }
 
 /// May this byte stand in a URL? What RFC 3986 lists, no more.
-fn is_legal(byte: u8) -> bool {
+fn is_url_byte(byte: u8) -> bool {
     let dubious = matches!(
         byte,
         b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}'
@@ -162,13 +162,13 @@ fn decode(text: &str) -> Option<Cow<'_, str>> {
 }
 
 /// A number of nothing but digits; a dozen is enough for every year with four digits.
-fn digits(text: &str) -> Option<i64> {
+fn parse_digits(text: &str) -> Option<i64> {
     let plain = (1..=12).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
     plain.then(|| text.parse().ok())?
 }
 
 /// Seven days, in seconds: the store refuses a longer `X-Amz-Expires`.
-const LONGEST_LIFETIME: i64 = 604_800;
+const MAX_LIFETIME: i64 = 604_800;
 
 #[cfg(test)]
 mod tests;

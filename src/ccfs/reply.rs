@@ -13,7 +13,7 @@ use crate::ccfs::presigned_url;
 /// An answer that readers may understand differently (a member twice, half a surrogate pair) is one,
 /// but nothing in it is believed: no result code, no expiry.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Json {
+pub struct ParsedResponse {
     /// `resultCode`, if it is a string.
     pub result_code: Option<CompactString>,
     /// The earliest expiry of the URLs in `resultData`; `None` if there is no URL or any of them has
@@ -23,20 +23,20 @@ pub struct Json {
 
 /// What a result code says about the node and the request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Verdict {
+pub enum ResultKind {
     /// 0300008 or 0300009: nothing was done; another node may be tried.
-    Busy,
+    FlowControlled,
     /// 0300012: no data (yet).
     NoData,
     /// Anything else.
     Other,
 }
 
-impl Json {
+impl ParsedResponse {
     /// Reads an answer; `None` if it is not exactly one JSON object in UTF-8, nested at most 128 deep.
-    pub fn read(body: &[u8]) -> Option<Self> {
+    pub fn parse(body: &[u8]) -> Option<Self> {
         let object = Object::lenient(body).ok()?;
-        if object.doubtful() {
+        if object.is_ambiguous() {
             return Some(Self {
                 result_code: None,
                 expires_at: None,
@@ -51,11 +51,11 @@ impl Json {
     }
 
     /// What the result code says.
-    pub fn verdict(&self) -> Verdict {
+    pub fn result_kind(&self) -> ResultKind {
         match self.result_code.as_deref() {
-            Some("0300008" | "0300009") => Verdict::Busy,
-            Some("0300012") => Verdict::NoData,
-            _ => Verdict::Other,
+            Some("0300008" | "0300009") => ResultKind::FlowControlled,
+            Some("0300012") => ResultKind::NoData,
+            _ => ResultKind::Other,
         }
     }
 

@@ -13,16 +13,16 @@ use jiff::{SignedDuration, Timestamp};
 
 /// A time as written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Written {
+pub(super) enum ParsedTime {
     /// `yyyy-MM-dd HH:mm:ss`: what it means depends on more than itself.
-    Plain(DateTime),
+    Civil(DateTime),
     /// RFC 3339 with an offset: an instant, and what the tenant's clocks show at it.
-    Instant(Local),
+    Instant(LocalTime),
 }
 
 /// A time as it goes out.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Local {
+pub(super) struct LocalTime {
     /// The wall clock of the tenant, within the years 0001 to 9999.
     pub(super) civil: DateTime,
     /// The instant it was made from, in seconds since 1970, if it was converted.
@@ -31,7 +31,7 @@ pub(super) struct Local {
 
 /// What is wrong with a window.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum WindowFault {
+pub(super) enum WindowError {
     /// It ends before it begins.
     Reversed,
     /// Only the wall clock runs backwards, over a change of the clocks.
@@ -40,31 +40,31 @@ pub(super) enum WindowFault {
     TooLong,
 }
 
-impl Written {
+impl ParsedTime {
     /// Reads exactly `yyyy-MM-dd HH:mm:ss` or RFC 3339's `yyyy-MM-ddTHH:mm:ss` with `Z` or `±hh:mm`
     /// (upper case, no fractions; `-00:00` is UTC, as RFC 3339 section 4.3 says). Years 0001 to 9999,
     /// as written and in the zone.
-    pub(super) fn read(text: &str, zone: &TimeZone) -> Option<Self> {
+    pub(super) fn parse(text: &str, zone: &TimeZone) -> Option<Self> {
         let (civil, offset) = text.as_bytes().split_first_chunk::<19>()?;
         if offset.is_empty() {
-            return read_civil(civil, b' ').map(Self::Plain);
+            return parse_civil(civil, b' ').map(Self::Civil);
         }
-        let instant = seconds(read_civil(civil, b'T')?) - read_offset(offset)?;
-        Local::at(instant, zone).map(Self::Instant)
+        let instant = to_seconds(parse_civil(civil, b'T')?) - parse_offset(offset)?;
+        LocalTime::from_instant(instant, zone).map(Self::Instant)
     }
 
     /// The calendar years it falls in if it is in UTC, in UTC and in +08:00.
     fn years(&self) -> [i16; 2] {
         match self {
-            Self::Plain(utc) => [utc.year(), utc.saturating_add(PLUS_EIGHT).year()],
+            Self::Civil(utc) => [utc.year(), utc.saturating_add(PLUS_EIGHT).year()],
             Self::Instant(local) => [local.civil.year(); 2],
         }
     }
 }
 
-impl Local {
+impl LocalTime {
     /// A wall clock that stays as written.
-    pub(super) fn kept(civil: DateTime) -> Self {
+    pub(super) fn as_written(civil: DateTime) -> Self {
         Self {
             civil,
             instant: None,
@@ -73,12 +73,12 @@ impl Local {
 
     /// A wall clock in UTC, as the zone's clocks show it; `None` outside the years 0001 to 9999.
     pub(super) fn from_utc(utc: DateTime, zone: &TimeZone) -> Option<Self> {
-        Self::at(seconds(utc), zone)
+        Self::from_instant(to_seconds(utc), zone)
     }
 
     /// An instant, as the zone's clocks show it; `None` outside the years 0001 to 9999.
-    pub(super) fn at(instant: i64, zone: &TimeZone) -> Option<Self> {
-        let offset = zone.to_offset(timestamp(instant));
+    pub(super) fn from_instant(instant: i64, zone: &TimeZone) -> Option<Self> {
+        let offset = zone.to_offset(to_timestamp(instant));
         let since_1970 = SignedDuration::from_secs(instant + i64::from(offset.seconds()));
         let civil = EPOCH.checked_add(since_1970).ok()?;
         (civil.year() >= 1).then_some(Self {
@@ -93,7 +93,7 @@ impl Local {
     }
 
     /// `"yyyy-MM-dd HH:mm:ss"`, a JSON string.
-    pub(super) fn literal(&self) -> String {
+    pub(super) fn to_json(&self) -> String {
         let civil = self.civil;
         let mut text = String::with_capacity(21);
         text.push('"');
@@ -114,11 +114,11 @@ impl Local {
     }
 
     /// The earliest and the latest instant that this may mean.
-    fn readings(&self, zone: &TimeZone) -> (i64, i64) {
+    fn possible_instants(&self, zone: &TimeZone) -> (i64, i64) {
         if let Some(instant) = self.instant {
             return (instant, instant);
         }
-        let with = |offset: Offset| seconds(self.civil) - i64::from(offset.seconds());
+        let with = |offset: Offset| to_seconds(self.civil) - i64::from(offset.seconds());
         match zone.to_ambiguous_timestamp(self.civil).offset() {
             AmbiguousOffset::Unambiguous { offset } => (with(offset), with(offset)),
             AmbiguousOffset::Gap { before, after } | AmbiguousOffset::Fold { before, after } => {
@@ -130,45 +130,53 @@ impl Local {
 }
 
 /// Is begin not later than end, as written and as it goes out?
-pub(super) fn check_order(begin: &Local, end: &Local, zone: &TimeZone) -> Result<(), WindowFault> {
+pub(super) fn check_order(
+    begin: &LocalTime,
+    end: &LocalTime,
+    zone: &TimeZone,
+) -> Result<(), WindowError> {
     let reversed = begin.civil > end.civil;
     let as_written = begin.instant.is_none() && end.instant.is_none();
     if as_written && !reversed {
         return Ok(());
     }
-    if begin.readings(zone).0 > end.readings(zone).1 {
-        Err(WindowFault::Reversed)
+    if begin.possible_instants(zone).0 > end.possible_instants(zone).1 {
+        Err(WindowError::Reversed)
     } else if reversed {
-        Err(WindowFault::ReversedByClockChange)
+        Err(WindowError::ReversedByClockChange)
     } else {
         Ok(())
     }
 }
 
 /// Is the window at most three days, by wall clock or by elapsed time?
-pub(super) fn check_span(begin: &Local, end: &Local, zone: &TimeZone) -> Result<(), WindowFault> {
-    let wall_clock = seconds(end.civil) - seconds(begin.civil);
-    if wall_clock <= LONGEST_WINDOW {
+pub(super) fn check_span(
+    begin: &LocalTime,
+    end: &LocalTime,
+    zone: &TimeZone,
+) -> Result<(), WindowError> {
+    let wall_clock = to_seconds(end.civil) - to_seconds(begin.civil);
+    if wall_clock <= MAX_WINDOW {
         return Ok(());
     }
-    let elapsed = end.readings(zone).0 - begin.readings(zone).1;
-    if elapsed <= LONGEST_WINDOW {
+    let elapsed = end.possible_instants(zone).0 - begin.possible_instants(zone).1;
+    if elapsed <= MAX_WINDOW {
         Ok(())
     } else {
-        Err(WindowFault::TooLong)
+        Err(WindowError::TooLong)
     }
 }
 
 /// Is the zone at +08:00 throughout the calendar years of a window? A plain time counts as UTC, which
 /// it is meant to be if the answer is yes, and at the turn of a year with both its years.
-pub(super) fn is_plus_eight(zone: &TimeZone, [begin, end]: [Written; 2]) -> bool {
+pub(super) fn is_plus_eight(zone: &TimeZone, [begin, end]: [ParsedTime; 2]) -> bool {
     let [[a, b], [c, d]] = [begin.years(), end.years()];
     let (first, last) = (a.min(c), b.max(d));
-    let new_year = |year| seconds(date(year, 1, 1).at(0, 0, 0, 0)) - PLUS_EIGHT.as_secs();
-    let start = timestamp(new_year(first));
+    let new_year = |year| to_seconds(date(year, 1, 1).at(0, 0, 0, 0)) - PLUS_EIGHT.as_secs();
+    let start = to_timestamp(new_year(first));
     let end = match last {
         9999 => Timestamp::MAX,
-        year => timestamp(new_year(year + 1)),
+        year => to_timestamp(new_year(year + 1)),
     };
     let plus_eight = |offset: Offset| i64::from(offset.seconds()) == PLUS_EIGHT.as_secs();
     let mut changes = zone
@@ -202,10 +210,10 @@ fn parse_fixed(text: &str) -> Option<Offset> {
         Some(_) => return None,
     };
     let (hours, minutes) = match rest {
-        [h] => (number(&[*h])?, 0),
-        [h1, h2] => (number(&[*h1, *h2])?, 0),
-        [h, b':', m1, m2] => (number(&[*h])?, number(&[*m1, *m2])?),
-        [h1, h2, b':', m1, m2] => (number(&[*h1, *h2])?, number(&[*m1, *m2])?),
+        [h] => (parse_digits(&[*h])?, 0),
+        [h1, h2] => (parse_digits(&[*h1, *h2])?, 0),
+        [h, b':', m1, m2] => (parse_digits(&[*h])?, parse_digits(&[*m1, *m2])?),
+        [h1, h2, b':', m1, m2] => (parse_digits(&[*h1, *h2])?, parse_digits(&[*m1, *m2])?),
         _ => return None,
     };
     let seconds = sign * (i32::from(hours) * 3600 + i32::from(minutes) * 60);
@@ -216,7 +224,7 @@ fn parse_fixed(text: &str) -> Option<Offset> {
 }
 
 /// `yyyy-MM-dd`, a separator, `HH:mm:ss`; a date and a time of day that exist.
-fn read_civil(bytes: &[u8; 19], separator: u8) -> Option<DateTime> {
+fn parse_civil(bytes: &[u8; 19], separator: u8) -> Option<DateTime> {
     let [
         y1,
         y2,
@@ -244,8 +252,8 @@ fn read_civil(bytes: &[u8; 19], separator: u8) -> Option<DateTime> {
     if between != separator {
         return None;
     }
-    let year = number(&[y1, y2, y3, y4])?;
-    let small = |tens, ones| number(&[tens, ones]).map(|value| value as i8);
+    let year = parse_digits(&[y1, y2, y3, y4])?;
+    let small = |tens, ones| parse_digits(&[tens, ones]).map(|value| value as i8);
     let day = (small(mo1, mo2)?, small(d1, d2)?);
     let time = (small(h1, h2)?, small(mi1, mi2)?, small(s1, s2)?);
     if year == 0 {
@@ -255,11 +263,11 @@ fn read_civil(bytes: &[u8; 19], separator: u8) -> Option<DateTime> {
 }
 
 /// `Z` or `±hh:mm`, in seconds east of Greenwich.
-fn read_offset(bytes: &[u8]) -> Option<i64> {
+fn parse_offset(bytes: &[u8]) -> Option<i64> {
     let (sign, hours, minutes) = match *bytes {
         [b'Z'] => return Some(0),
-        [b'+', h1, h2, b':', m1, m2] => (1, number(&[h1, h2])?, number(&[m1, m2])?),
-        [b'-', h1, h2, b':', m1, m2] => (-1, number(&[h1, h2])?, number(&[m1, m2])?),
+        [b'+', h1, h2, b':', m1, m2] => (1, parse_digits(&[h1, h2])?, parse_digits(&[m1, m2])?),
+        [b'-', h1, h2, b':', m1, m2] => (-1, parse_digits(&[h1, h2])?, parse_digits(&[m1, m2])?),
         _ => return None,
     };
     let in_range = hours < 24 && minutes < 60;
@@ -267,7 +275,7 @@ fn read_offset(bytes: &[u8]) -> Option<i64> {
 }
 
 /// At most four ASCII digits.
-fn number(digits: &[u8]) -> Option<i16> {
+fn parse_digits(digits: &[u8]) -> Option<i16> {
     digits.iter().try_fold(0, |value, digit| {
         let digit = digit.is_ascii_digit().then(|| i16::from(digit - b'0'))?;
         Some(value * 10 + digit)
@@ -281,13 +289,13 @@ fn push_two_digits(text: &mut String, number: i16) {
 }
 
 /// Seconds since 1970 if the wall clock were in UTC.
-fn seconds(civil: DateTime) -> i64 {
+fn to_seconds(civil: DateTime) -> i64 {
     civil.duration_since(EPOCH).as_secs()
 }
 
 /// The same instant for the zone rules; jiff's end one day before the year 10000, which no rule cares
 /// about.
-fn timestamp(instant: i64) -> Timestamp {
+fn to_timestamp(instant: i64) -> Timestamp {
     let nearest = if instant < 0 {
         Timestamp::MIN
     } else {
@@ -303,7 +311,7 @@ const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
 const PLUS_EIGHT: SignedDuration = SignedDuration::from_hours(8);
 
 /// Three days, in seconds; exactly three days are allowed.
-const LONGEST_WINDOW: i64 = 3 * 24 * 3600;
+const MAX_WINDOW: i64 = 3 * 24 * 3600;
 
 #[cfg(test)]
 mod tests;

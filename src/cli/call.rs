@@ -17,7 +17,8 @@ use serde_json::Value;
 use super::secret_key::SecretKey;
 use super::values;
 use crate::client::{
-    Client, ClientError, NAMES, RECORDING_PATH, RecordingQuery, SignedRequest, Streaming, Trust,
+    Client, ClientError, ClientRequest, DEFAULT_SIGNED_FIELDS, RECORDING_PATH, RecordingQuery,
+    StreamingClientResponse, Trust,
 };
 
 mod download;
@@ -113,26 +114,28 @@ async fn call(
     out: &mut impl Write,
     notes: &mut impl Write,
 ) -> anyhow::Result<bool> {
-    args.check()?;
+    args.validate()?;
     let request = args.request(now)?;
-    let client = Client::new(&args.trust()?)?.within(args.timeout);
-    let answer = client.open(&request).await.map_err(explained)?;
-    note_head(answer.status, &answer.headers, notes)?;
+    let client = Client::new(&args.trust()?)?.with_timeout(args.timeout);
+    let answer = client.send_streaming(&request).await.map_err(with_hint)?;
+    print_head(answer.status, &answer.headers, notes)?;
     if answer.status == StatusCode::UNAUTHORIZED {
-        writeln!(notes, "{}", args.advice_for_401())?;
+        writeln!(notes, "{}", args.unauthorized_hint())?;
     }
     let result = match &args.output {
         Some(path) => download::save(answer, &client, path, args.timeout).await?,
-        None => download::Saved::No(whole(answer, &client, args.timeout).await?),
+        None => download::DownloadOutcome::NotBinary(
+            collect_within(answer, &client, args.timeout).await?,
+        ),
     };
     match result {
-        download::Saved::Bytes(size) => {
+        download::DownloadOutcome::Written(size) => {
             writeln!(notes, "{size} bytes written")?;
             Ok(true)
         }
-        download::Saved::No(answer) => {
+        download::DownloadOutcome::NotBinary(answer) => {
             out.write_all(&answer.body)?;
-            if !answer.body.ends_with(b"\n") && !is_file(&answer.headers) {
+            if !answer.body.ends_with(b"\n") && !is_binary(&answer.headers) {
                 writeln!(out)?;
             }
             let body: Value = answer.json();
@@ -141,10 +144,10 @@ async fn call(
                 let path = path.display();
                 writeln!(notes, "the answer is {what}: nothing was written to {path}")?;
             }
-            for note in url_validity::notes(&body, now) {
+            for note in url_validity::validity_lines(&body, now) {
                 writeln!(notes, "{note}")?;
             }
-            let file = args.output.is_none() && is_file(&answer.headers) && !body.is_object();
+            let file = args.output.is_none() && is_binary(&answer.headers) && !body.is_object();
             let succeeded = file || body.get("resultCode").is_some_and(|code| code == "0");
             Ok(succeeded && answer.status == StatusCode::OK)
         }
@@ -153,12 +156,12 @@ async fn call(
 
 impl Call {
     /// What clap cannot see, or would show.
-    fn check(&self) -> Result<(), clap::Error> {
+    fn validate(&self) -> Result<(), clap::Error> {
         let usage = |text: &str| {
             let text = format!("{text}\n\nFor more information, try '--help'.\n");
             Err(clap::Error::raw(ErrorKind::ValueValidation, text))
         };
-        let Ok(bare) = SignedRequest::get(&self.url) else {
+        let Ok(bare) = ClientRequest::get(&self.url) else {
             return usage("a URL is written https://host:port or https://host:port/path");
         };
         let recording = matches!(bare.path(), "/" | RECORDING_PATH) && self.path.is_none();
@@ -176,7 +179,7 @@ impl Call {
         Ok(())
     }
 
-    fn advice_for_401(&self) -> &'static str {
+    fn unauthorized_hint(&self) -> &'static str {
         if self.ak.is_some() {
             "the signature is not accepted: compare what was signed with `ccfs-gateway explain`"
         } else {
@@ -185,23 +188,23 @@ impl Call {
         }
     }
 
-    fn request(&self, now: Timestamp) -> anyhow::Result<SignedRequest> {
+    fn request(&self, now: Timestamp) -> anyhow::Result<ClientRequest> {
         let mut request = match (&self.call_id, &self.body) {
-            (Some(call_id), None) => self.recording(call_id)?,
+            (Some(call_id), None) => self.recording_request(call_id)?,
             (_, Some(path)) => {
                 let body = fs::read(path)
                     .with_context(|| format!("cannot read the body {}", path.display()))?;
-                SignedRequest::post(&self.url, body)?
+                ClientRequest::post(&self.url, body)?
             }
-            (None, None) if self.method == Method::GET => SignedRequest::get(&self.url)?,
-            (None, None) => SignedRequest::post(&self.url, "")?,
+            (None, None) if self.method == Method::GET => ClientRequest::get(&self.url)?,
+            (None, None) => ClientRequest::post(&self.url, "")?,
         };
         request.method = self.method.clone();
         if let Some(path) = &self.path {
             request.target.clone_from(path);
         }
         if self.no_cache {
-            request = request.with(CACHE_CONTROL, "no-cache");
+            request = request.with_header(CACHE_CONTROL, "no-cache");
         }
         for (name, value) in &self.header {
             request.headers.insert(name, value.clone());
@@ -213,7 +216,7 @@ impl Call {
         let has_body = request.headers.contains_key(CONTENT_LENGTH);
         let names = match &self.sign {
             Some(names) => names.as_str(),
-            None if has_body => NAMES,
+            None if has_body => DEFAULT_SIGNED_FIELDS,
             None => "host",
         };
         request
@@ -221,35 +224,35 @@ impl Call {
             .with_context(|| format!("cannot sign over {names}"))
     }
 
-    fn recording(&self, call_id: &str) -> Result<SignedRequest, ClientError> {
+    fn recording_request(&self, call_id: &str) -> Result<ClientRequest, ClientError> {
         let query = RecordingQuery {
             call_id,
             begin: self.begin.as_deref().unwrap_or_default(),
             end: self.end.as_deref().unwrap_or_default(),
             version: (!self.no_version).then_some(self.version.as_str()),
         };
-        SignedRequest::recording(&self.url, &query)
+        ClientRequest::recording(&self.url, &query)
     }
 
     fn trust(&self) -> Result<Trust, ClientError> {
         match &self.ca {
-            _ if self.insecure => Ok(Trust::Anybody),
-            Some(path) => Trust::file(path),
+            _ if self.insecure => Ok(Trust::AnyCertificate),
+            Some(path) => Trust::from_pem_file(path),
             None => Ok(Trust::system()),
         }
     }
 }
 
-async fn whole(
-    answer: Streaming,
+async fn collect_within(
+    answer: StreamingClientResponse,
     client: &Client,
     limit: Duration,
-) -> anyhow::Result<crate::client::Answer> {
-    let whole = tokio::time::timeout(limit, answer.whole(client)).await;
+) -> anyhow::Result<crate::client::ClientResponse> {
+    let whole = tokio::time::timeout(limit, answer.collect(client)).await;
     Ok(whole.map_err(|_| ClientError::Timeout(limit))??)
 }
 
-fn note_head(status: StatusCode, fields: &HeaderMap, notes: &mut impl Write) -> io::Result<()> {
+fn print_head(status: StatusCode, fields: &HeaderMap, notes: &mut impl Write) -> io::Result<()> {
     writeln!(notes, "HTTP {status}")?;
     for name in [
         "X-Gateway-Error",
@@ -266,7 +269,7 @@ fn note_head(status: StatusCode, fields: &HeaderMap, notes: &mut impl Write) -> 
 }
 
 /// Says what to do about the failures that have an ordinary cause.
-fn explained(error: ClientError) -> anyhow::Error {
+fn with_hint(error: ClientError) -> anyhow::Error {
     let hint = match &error {
         ClientError::Certificate(_) => {
             "give the authority that issued it with --ca FILE, or accept any with --insecure"
@@ -282,7 +285,7 @@ fn explained(error: ClientError) -> anyhow::Error {
 }
 
 /// CC-FS writes the type with a capital letter.
-fn is_file(fields: &HeaderMap) -> bool {
+fn is_binary(fields: &HeaderMap) -> bool {
     let value = fields.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
     let file = b"application/octet-stream";
     value
@@ -313,7 +316,7 @@ fn now() -> Timestamp {
 }
 
 /// The name of a file while it is not whole.
-fn partial(path: &Path) -> PathBuf {
+fn partial_path(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".part");
     path.with_file_name(name)

@@ -44,13 +44,13 @@ impl Check {
                 for warning in warnings {
                     writeln!(err, "{warning}\n")?;
                 }
-                summary(&config, out)?;
+                write_summary(&config, out)?;
                 writeln!(out, "configuration is valid")?;
                 Ok(ExitCode::SUCCESS)
             }
             Err(diagnosis) => {
                 writeln!(err, "{diagnosis}")?;
-                Ok(ExitCode::from(BAD_CONFIGURATION))
+                Ok(ExitCode::from(EX_CONFIG))
             }
         }
     }
@@ -64,20 +64,20 @@ impl Schema {
     }
 }
 
-fn summary(config: &Config, out: &mut dyn Write) -> io::Result<()> {
-    let effective = config.masked();
+fn write_summary(config: &Config, out: &mut dyn Write) -> io::Result<()> {
+    let effective = config.redacted();
     for (name, listener) in &config.listeners {
         writeln!(out, "listener {name} on {}", listener.bind)?;
-        listener_lines(listener, out)?;
+        write_listener(listener, out)?;
     }
     for (name, cluster) in &config.clusters {
         let table = &effective["clusters"][name.as_ref()];
-        let unverified = if cluster.insecure {
+        let unverified = if cluster.insecure_skip_verify {
             ", NOT VERIFIED"
         } else {
             ""
         };
-        let balance = text(&table["balance"]);
+        let balance = json_str(&table["balance"]);
         writeln!(out, "cluster {name}: {balance}{unverified}")?;
         for node in &cluster.nodes {
             let weight = match node.weight {
@@ -87,8 +87,8 @@ fn summary(config: &Config, out: &mut dyn Write) -> io::Result<()> {
             writeln!(out, "  https://{}{weight}", node.address)?;
         }
     }
-    access_keys_line(config, out)?;
-    zone_lines(config, out)?;
+    write_access_keys(config, out)?;
+    write_time_zones(config, out)?;
     let cache = &effective["cache"];
     let limits = &effective["limits"];
     match config.cache.max_size {
@@ -96,8 +96,8 @@ fn summary(config: &Config, out: &mut dyn Write) -> io::Result<()> {
         _ => writeln!(
             out,
             "cache: {}, answers that are good for {} and longer",
-            text(&cache["max_size"]),
-            text(&cache["expiry_margin"])
+            json_str(&cache["max_size"]),
+            json_str(&cache["expiry_margin"])
         )?,
     }
     writeln!(
@@ -105,11 +105,11 @@ fn summary(config: &Config, out: &mut dyn Write) -> io::Result<()> {
         "limits: {} connections, {} requests at once, bodies up to {} ({} for uploads)",
         config.limits.max_connections,
         config.limits.max_in_flight,
-        text(&limits["max_body_size"]),
-        text(&limits["max_upload_size"])
+        json_str(&limits["max_body_size"]),
+        json_str(&limits["max_upload_size"])
     )?;
-    store_line(config, &effective["shared"], out)?;
-    admin_lines(config, out)?;
+    write_shared_store(config, &effective["shared"], out)?;
+    write_admin(config, out)?;
     if let Some(endpoint) = &config.telemetry.otlp_endpoint {
         let sample = config.telemetry.sample;
         writeln!(out, "traces to {endpoint}, share {sample}")?;
@@ -117,7 +117,7 @@ fn summary(config: &Config, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "server: {} workers", config.server.workers)
 }
 
-fn admin_lines(config: &Config, out: &mut dyn Write) -> io::Result<()> {
+fn write_admin(config: &Config, out: &mut dyn Write) -> io::Result<()> {
     match config.admin.bind {
         Some(bind) => writeln!(
             out,
@@ -131,12 +131,12 @@ fn admin_lines(config: &Config, out: &mut dyn Write) -> io::Result<()> {
         None => writeln!(out, "admin: off")?,
     }
     if let Some(tls) = &config.admin.tls {
-        certificate_lines(tls, out)?;
+        write_certificates(tls, out)?;
     }
     Ok(())
 }
 
-fn listener_lines(listener: &Listener, out: &mut dyn Write) -> io::Result<()> {
+fn write_listener(listener: &Listener, out: &mut dyn Write) -> io::Result<()> {
     for (prefix, cluster) in &listener.routes {
         writeln!(out, "  {prefix} -> {cluster}")?;
     }
@@ -163,11 +163,11 @@ fn listener_lines(listener: &Listener, out: &mut dyn Write) -> io::Result<()> {
         };
         writeln!(out, "  client certificates are {wanted}, {lists}")?;
     }
-    certificate_lines(&listener.tls, out)
+    write_certificates(&listener.tls, out)
 }
 
-fn certificate_lines(tls: &ListenerTls, out: &mut dyn Write) -> io::Result<()> {
-    for (files, certificate) in tls.files.iter().zip(&tls.certificates) {
+fn write_certificates(tls: &ListenerTls, out: &mut dyn Write) -> io::Result<()> {
+    for (files, certificate) in tls.certificate_files.iter().zip(&tls.certificates) {
         write!(out, "  certificate {}", files.certificate.display())?;
         match validity(certificate) {
             Some(validity) => writeln!(out, ", valid until {}", validity.not_after)?,
@@ -177,7 +177,7 @@ fn certificate_lines(tls: &ListenerTls, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-fn access_keys_line(config: &Config, out: &mut dyn Write) -> io::Result<()> {
+fn write_access_keys(config: &Config, out: &mut dyn Write) -> io::Result<()> {
     let accounts = || config.access_keys.values();
     let disabled = accounts()
         .filter(|account| !account.credential.enabled())
@@ -192,20 +192,20 @@ fn access_keys_line(config: &Config, out: &mut dyn Write) -> io::Result<()> {
     )
 }
 
-fn store_line(config: &Config, shown: &Value, out: &mut dyn Write) -> io::Result<()> {
+fn write_shared_store(config: &Config, shown: &Value, out: &mut dyn Write) -> io::Result<()> {
     match &config.shared {
         Some(store) => writeln!(
             out,
             "shared store: {}, waited for at most {}",
             store.url(),
-            text(&shown["timeout"])
+            json_str(&shown["timeout"])
         ),
         None => Ok(()),
     }
 }
 
 /// A wrong zone fails silently: its offset is what tells.
-fn zone_lines(config: &Config, out: &mut dyn Write) -> io::Result<()> {
+fn write_time_zones(config: &Config, out: &mut dyn Write) -> io::Result<()> {
     let now = super::now();
     let mut zones: BTreeMap<_, usize> = BTreeMap::new();
     for account in config.access_keys.values() {
@@ -225,12 +225,12 @@ fn zone_lines(config: &Config, out: &mut dyn Write) -> io::Result<()> {
 }
 
 /// The text of a JSON string.
-fn text(value: &Value) -> &str {
+fn json_str(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
 /// EX_CONFIG of sysexits.h.
-const BAD_CONFIGURATION: u8 = 78;
+const EX_CONFIG: u8 = 78;
 
 #[cfg(test)]
 mod tests {

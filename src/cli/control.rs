@@ -16,12 +16,12 @@ mod connection;
 mod show;
 mod table;
 
-use connection::{Admin, Reply};
-use table::printable;
+use connection::{AdminClient, AdminResponse};
+use table::replace_control_chars;
 
 /// Which gateway, and how it is told.
 #[derive(Args, Clone, Debug)]
-pub struct Target {
+pub struct AdminArgs {
     /// The gateway's admin interface
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9901")]
     admin: String,
@@ -44,7 +44,7 @@ pub struct Target {
 #[command(after_help = STATUS_EXAMPLES)]
 pub struct Status {
     #[command(flatten)]
-    target: Target,
+    target: AdminArgs,
 }
 
 /// Shows the nodes of a running gateway; drains one, or takes that back
@@ -54,7 +54,7 @@ pub struct Status {
 #[command(after_help = NODES_EXAMPLES)]
 pub struct Nodes {
     #[command(flatten)]
-    target: Target,
+    target: AdminArgs,
     /// Give nothing new to this node
     #[arg(long, value_name = "CLUSTER/HOST:PORT", conflicts_with = "undrain")]
     drain: Option<String>,
@@ -71,7 +71,7 @@ pub struct Nodes {
 #[command(after_help = RELOAD_EXAMPLES)]
 pub struct Reload {
     #[command(flatten)]
-    target: Target,
+    target: AdminArgs,
 }
 
 /// Tells a running gateway to finish what it is doing and end
@@ -82,7 +82,7 @@ pub struct Reload {
 #[command(after_help = DRAIN_EXAMPLES)]
 pub struct Drain {
     #[command(flatten)]
-    target: Target,
+    target: AdminArgs,
 }
 
 /// Exit code 0 if a running gateway is ready, else 1: for containers without a shell
@@ -90,7 +90,7 @@ pub struct Drain {
 #[command(after_help = HEALTHCHECK_EXAMPLES)]
 pub struct Healthcheck {
     #[command(flatten)]
-    target: Target,
+    target: AdminArgs,
 }
 
 impl Status {
@@ -118,7 +118,7 @@ impl Nodes {
         let orders = [(&self.drain, "drain"), (&self.undrain, "undrain")];
         for (node, order) in orders {
             if let Some(node) = node {
-                self.order(node, order).await?;
+                self.send_command(node, order).await?;
             }
         }
         let status = self.target.status().await?;
@@ -130,16 +130,16 @@ impl Nodes {
         Ok(ExitCode::SUCCESS)
     }
 
-    async fn order(&self, node: &str, order: &str) -> anyhow::Result<()> {
+    async fn send_command(&self, node: &str, order: &str) -> anyhow::Result<()> {
         let Some((cluster, address)) = node.split_once('/') else {
             bail!("{node:?} is no node: write it as CLUSTER/HOST:PORT");
         };
         let encode = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
         let path = format!("/nodes/{}/{}/{order}", encode(cluster), encode(address));
         self.target
-            .ask(Method::POST, &path, QUICK)
+            .send(Method::POST, &path, COMMAND_TIMEOUT)
             .await?
-            .accept()?;
+            .success_json()?;
         Ok(())
     }
 }
@@ -150,14 +150,17 @@ impl Reload {
     /// # Errors
     /// The gateway cannot be reached, or refuses the configuration.
     pub async fn run(&self, out: &mut dyn Write, err: &mut dyn Write) -> anyhow::Result<ExitCode> {
-        let reply = self.target.ask(Method::POST, "/reload", LONG).await?;
-        let answer = reply.accept()?;
+        let reply = self
+            .target
+            .send(Method::POST, "/reload", RELOAD_TIMEOUT)
+            .await?;
+        let answer = reply.success_json()?;
         if self.target.json {
             writeln!(out, "{answer:#}")?;
         } else {
             for warning in answer["warnings"].as_array().into_iter().flatten() {
                 for line in warning.as_str().unwrap_or_default().lines() {
-                    writeln!(err, "{}", printable(line))?;
+                    writeln!(err, "{}", replace_control_chars(line))?;
                 }
                 writeln!(err)?;
             }
@@ -173,8 +176,11 @@ impl Drain {
     /// # Errors
     /// The gateway cannot be reached or says no.
     pub async fn run(&self, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
-        let reply = self.target.ask(Method::POST, "/drain", QUICK).await?;
-        let answer = reply.accept()?;
+        let reply = self
+            .target
+            .send(Method::POST, "/drain", COMMAND_TIMEOUT)
+            .await?;
+        let answer = reply.success_json()?;
         if self.target.json {
             writeln!(out, "{answer:#}")?;
         } else {
@@ -190,10 +196,13 @@ impl Healthcheck {
     /// # Errors
     /// The output cannot be written; that nobody answers is none.
     pub async fn run(&self, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
-        let reply = self.target.ask(Method::GET, "/readyz", BRIEF).await;
+        let reply = self
+            .target
+            .send(Method::GET, "/readyz", HEALTHCHECK_TIMEOUT)
+            .await;
         let (ready, why) = match reply {
             Ok(reply) if reply.status == StatusCode::OK => (true, "ready".to_owned()),
-            Ok(reply) => (false, reply.words()),
+            Ok(reply) => (false, reply.message()),
             Err(error) => (false, format!("{error:#}")),
         };
         if self.target.json {
@@ -209,24 +218,31 @@ impl Healthcheck {
     }
 }
 
-impl Target {
+impl AdminArgs {
     async fn status(&self) -> anyhow::Result<Value> {
-        self.ask(Method::GET, "/status", QUICK).await?.accept()
+        self.send(Method::GET, "/status", COMMAND_TIMEOUT)
+            .await?
+            .success_json()
     }
 
-    async fn ask(&self, method: Method, path: &str, within: Duration) -> anyhow::Result<Reply> {
-        let admin = Admin::new(self)?;
-        tokio::time::timeout(within, admin.ask(method, path))
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        within: Duration,
+    ) -> anyhow::Result<AdminResponse> {
+        let admin = AdminClient::new(self)?;
+        tokio::time::timeout(within, admin.send(method, path))
             .await
             .with_context(|| format!("{} did not answer in {within:?}", self.admin))?
             .with_context(|| format!("cannot speak to the admin interface at {}", self.admin))
     }
 }
 
-const BRIEF: Duration = Duration::from_secs(2);
-const QUICK: Duration = Duration::from_secs(10);
+const HEALTHCHECK_TIMEOUT: Duration = Duration::from_secs(2);
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
 /// Ten thousand keys and their files are read and checked.
-const LONG: Duration = Duration::from_secs(60);
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(60);
 
 const STATUS_EXAMPLES: &str = "\
 Examples:

@@ -8,15 +8,15 @@ use std::process::ExitCode;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::admin::Order;
+use crate::admin::AdminCommand;
 use crate::telemetry;
 
 mod environment;
 mod files;
 mod steps;
 
-use environment::World;
-use steps::Scene;
+use environment::DemoEnv;
+use steps::DemoStep;
 
 /// Shows the whole story on one screen, then serves until Ctrl-C or SIGTERM
 ///
@@ -47,15 +47,15 @@ impl Demo {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         let mut out = io::stdout();
         if let Some(directory) = &self.make_files {
-            files::make(directory, self.force, &mut out)?;
+            files::make_files(directory, self.force, &mut out)?;
             return Ok(ExitCode::SUCCESS);
         }
-        telemetry::install(tracing::Level::ERROR);
-        let ended = asked_to_end()?;
-        let mut world = World::start(self.port).await?;
-        let good = self.tell(&mut world, ended, &mut out).await;
+        telemetry::init_diagnostics(tracing::Level::ERROR);
+        let ended = shutdown_signal()?;
+        let mut world = DemoEnv::start(self.port).await?;
+        let good = self.run_steps_and_serve(&mut world, ended, &mut out).await;
         // Whatever ended it: the temporary folder goes with the world.
-        world.end(Order::End).await;
+        world.shut_down(AdminCommand::Terminate).await;
         Ok(if good? {
             ExitCode::SUCCESS
         } else {
@@ -64,19 +64,19 @@ impl Demo {
     }
 
     /// Until all is told, or `ended`: did each scene do what it should?
-    async fn tell(
+    async fn run_steps_and_serve(
         &self,
-        world: &mut World,
+        world: &mut DemoEnv,
         ended: impl Future<Output = ()>,
         out: &mut impl Write,
     ) -> anyhow::Result<bool> {
         let mut ended = std::pin::pin!(ended);
         let good = tokio::select! {
-            good = play(world, out) => good?,
+            good = run_steps(world, out) => good?,
             () = &mut ended => return Ok(true),
         };
         if !self.once {
-            writeln!(out, "\n{}", world.invitation())?;
+            writeln!(out, "\n{}", world.instructions())?;
             ended.await;
             writeln!(out, "\nending")?;
         }
@@ -85,23 +85,23 @@ impl Demo {
 }
 
 /// Plays all scenes: did each do what it should?
-async fn play(world: &mut World, out: &mut impl Write) -> anyhow::Result<bool> {
-    writeln!(out, "{}\n", world.introduction())?;
+async fn run_steps(world: &mut DemoEnv, out: &mut impl Write) -> anyhow::Result<bool> {
+    writeln!(out, "{}\n", world.describe())?;
     let mut failed = 0;
-    for scene in Scene::ALL {
-        let shown = scene.play(world).await;
-        failed += usize::from(!shown.good);
+    for scene in DemoStep::ALL {
+        let shown = scene.run(world).await;
+        failed += usize::from(!shown.passed);
         writeln!(out, "{shown}")?;
     }
     if failed > 0 {
-        let all = Scene::ALL.len();
+        let all = DemoStep::ALL.len();
         writeln!(out, "\n{failed} of {all} did not do what they should")?;
     }
     Ok(failed == 0)
 }
 
 /// SIGINT or SIGTERM, from now on.
-fn asked_to_end() -> io::Result<impl Future<Output = ()>> {
+fn shutdown_signal() -> io::Result<impl Future<Output = ()>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     Ok(async move {

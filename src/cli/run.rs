@@ -7,8 +7,8 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::admin::Order;
-use crate::app::{self, App, Manager};
+use crate::admin::AdminCommand;
+use crate::app::{self, App, ServiceManager};
 use crate::config::Config;
 use crate::telemetry;
 
@@ -30,29 +30,29 @@ impl Run {
     /// # Errors
     /// The gateway cannot start.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
-        let manager = Manager::from_environment()?;
+        let manager = ServiceManager::from_environment()?;
         // Before the first secret is read.
         let limited = app::set_resource_limits();
         let (config, warnings) = match Config::load(&self.config) {
             Ok(loaded) => loaded,
-            Err(diagnosis) => return Ok(super::refuse(&diagnosis)),
+            Err(diagnosis) => return Ok(super::report_invalid_config(&diagnosis)),
         };
-        telemetry::install(config.telemetry.log_level);
+        telemetry::init_diagnostics(config.telemetry.log_level);
         for warning in warnings {
             tracing::warn!("{warning}");
         }
         if let Err(error) = limited {
             tracing::warn!(%error, "core dumps or open files could not be limited as they should");
         }
-        let app = App::bind_under(manager, config, Some(self.config))?;
-        follow_signals(app.orders())?;
+        let app = App::bind_with_service_manager(manager, config, Some(self.config))?;
+        forward_signals(app.commands())?;
         app.run().await;
         Ok(ExitCode::SUCCESS)
     }
 }
 
 /// Turns signals into orders.
-fn follow_signals(orders: mpsc::Sender<Order>) -> std::io::Result<()> {
+fn forward_signals(orders: mpsc::Sender<AdminCommand>) -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -61,11 +61,11 @@ fn follow_signals(orders: mpsc::Sender<Order>) -> std::io::Result<()> {
     tokio::spawn(async move {
         loop {
             let order = tokio::select! {
-                _ = terminate.recv() => Order::End,
-                _ = interrupt.recv() => Order::End,
+                _ = terminate.recv() => AdminCommand::Terminate,
+                _ = interrupt.recv() => AdminCommand::Terminate,
                 // The result is logged by the reload itself.
-                _ = hangup.recv() => Order::Reload(oneshot::channel().0),
-                _ = user.recv() => Order::ReopenLog,
+                _ = hangup.recv() => AdminCommand::Reload(oneshot::channel().0),
+                _ = user.recv() => AdminCommand::ReopenLog,
             };
             if orders.send(order).await.is_err() {
                 return;

@@ -27,13 +27,13 @@ impl SecretKey {
     pub(super) fn read(&self) -> anyhow::Result<Secret> {
         let text = "no secret key: give --sk-file FILE or --sk-env NAME\n";
         let missing = || clap::Error::raw(ErrorKind::MissingRequiredArgument, text);
-        Ok(self.read_if_given()?.ok_or_else(missing)?)
+        Ok(self.read_optional()?.ok_or_else(missing)?)
     }
 
     /// Reads the key, if one of the flags is given.
-    pub(super) fn read_if_given(&self) -> anyhow::Result<Option<Secret>> {
+    pub(super) fn read_optional(&self) -> anyhow::Result<Option<Secret>> {
         match (&self.sk_file, &self.sk_env) {
-            (Some(path), _) => read_file(path).map(Some),
+            (Some(path), _) => read_secret_file(path).map(Some),
             (None, Some(name)) => read_environment(name).map(Some),
             (None, None) => Ok(None),
         }
@@ -58,7 +58,7 @@ pub(super) fn credential(access_key: &str, secret: Secret) -> anyhow::Result<Arc
 }
 
 /// Reads the secret that a file holds.
-pub(super) fn read_file(path: &Path) -> anyhow::Result<Secret> {
+pub(super) fn read_secret_file(path: &Path) -> anyhow::Result<Secret> {
     let mut bytes = std::fs::read(path)
         .with_context(|| format!("cannot read the secret key file {}", path.display()))?;
     if bytes.ends_with(b"\n") {
@@ -99,9 +99,9 @@ mod tests {
             ("a\n\n", "a\n"),
         ] {
             std::fs::write(file.path(), content).unwrap();
-            assert!(read_file(file.path()).unwrap() == Secret::new(secret.into()));
+            assert!(read_secret_file(file.path()).unwrap() == Secret::new(secret.into()));
         }
         std::fs::write(file.path(), "\n").unwrap();
-        assert!(read_file(file.path()).is_err());
+        assert!(read_secret_file(file.path()).is_err());
     }
 }

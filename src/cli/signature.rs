@@ -19,17 +19,17 @@ mod inputs;
 mod tests;
 
 use super::secret_key::SecretKey;
-use inputs::{Request, RequestArgs, Usage};
+use inputs::{Request, RequestArgs, UsageError};
 
 /// Where a command reads a body named `-`, and where it writes.
 #[expect(missing_debug_implementations, reason = "three borrowed streams")]
 pub struct Streams<'a> {
     /// Stdin.
-    pub input: &'a mut dyn Read,
+    pub stdin: &'a mut dyn Read,
     /// Stdout: results.
-    pub out: &'a mut dyn Write,
+    pub stdout: &'a mut dyn Write,
     /// Stderr: diagnostics.
-    pub err: &'a mut dyn Write,
+    pub stderr: &'a mut dyn Write,
 }
 
 /// Makes the Authorization value of a request.
@@ -96,16 +96,18 @@ impl Sign {
 
     fn print(&self, now: Timestamp, streams: &mut Streams<'_>) -> anyhow::Result<ExitCode> {
         let secret = self.secret.read()?;
-        let request = self.request.read(streams.input)?;
+        let request = self.request.read(streams.stdin)?;
         let names = request.sorted_names();
         let credential = Credential::new(AccessKey::from(self.ak.as_str()), vec![secret], true);
         let timestamp = self.timestamp.unwrap_or(now);
         // Whatever cannot be signed is a matter of the flags given.
         let value = crate::auth::sign(&credential, &names, timestamp, &request.signable())
-            .map_err(|error| Usage::new(format!("cannot sign: {error}{}", advice(&error))))?;
-        hint(&request, streams)?;
-        streams.out.write_all(value.as_bytes())?;
-        writeln!(streams.out)?;
+            .map_err(|error| {
+                UsageError::new(format!("cannot sign: {error}{}", error_hint(&error)))
+            })?;
+        print_notes(&request, streams)?;
+        streams.stdout.write_all(value.as_bytes())?;
+        writeln!(streams.stdout)?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -119,12 +121,12 @@ impl Verify {
 
     fn print(&self, now: Timestamp, streams: &mut Streams<'_>) -> anyhow::Result<ExitCode> {
         let secret = self.secret.read()?;
-        let mut request = self.request.read(streams.input)?;
+        let mut request = self.request.read(streams.stdin)?;
         request
             .headers
             .append(AUTHORIZATION, self.authorization.clone());
         let window = self.window.filter(|window| !window.is_zero());
-        let verdict = Claim::read(&request.headers, now, window).and_then(|claim| {
+        let verdict = Claim::parse(&request.headers, now, window).and_then(|claim| {
             let access_key = AccessKey::from(claim.access_key());
             let credential = Arc::new(Credential::new(access_key, vec![secret], true));
             claim.verify(Some(&credential), &request.signable())?;
@@ -132,16 +134,16 @@ impl Verify {
         });
         match verdict {
             Ok(signed_at) => {
-                writeln!(streams.out, "valid")?;
-                writeln!(streams.err, "{}", age(signed_at, now))?;
+                writeln!(streams.stdout, "valid")?;
+                writeln!(streams.stderr, "{}", format_age(signed_at, now))?;
                 Ok(ExitCode::SUCCESS)
             }
             Err(error) => {
-                writeln!(streams.out, "invalid: {error}{}", advice(&error))?;
-                if let Ok(claim) = Claim::read(&request.headers, now, None) {
-                    writeln!(streams.err, "{}", age(claim.signed_at(), now))?;
+                writeln!(streams.stdout, "invalid: {error}{}", error_hint(&error))?;
+                if let Ok(claim) = Claim::parse(&request.headers, now, None) {
+                    writeln!(streams.stderr, "{}", format_age(claim.signed_at(), now))?;
                 }
-                hint(&request, streams)?;
+                print_notes(&request, streams)?;
                 Ok(ExitCode::FAILURE)
             }
         }
@@ -156,14 +158,14 @@ impl Explain {
     }
 
     fn print(&self, now: Timestamp, streams: &mut Streams<'_>) -> anyhow::Result<ExitCode> {
-        let secret = self.secret.read_if_given()?;
-        let mut request = self.request.read(streams.input)?;
+        let secret = self.secret.read_optional()?;
+        let mut request = self.request.read(streams.stdin)?;
         request
             .headers
             .append(AUTHORIZATION, self.authorization.clone());
-        let claim = match Claim::read(&request.headers, now, None) {
+        let claim = match Claim::parse(&request.headers, now, None) {
             Ok(claim) => claim,
-            Err(error) => anyhow::bail!("nothing to explain: {error}{}", advice(&error)),
+            Err(error) => anyhow::bail!("nothing to explain: {error}{}", error_hint(&error)),
         };
         let signable = request.signable();
         let canonical = match CanonicalRequest::new(claim.signed_names(), &signable) {
@@ -172,10 +174,10 @@ impl Explain {
         };
         let labels = inputs::line_labels(&request, claim.signed_names());
 
-        let out = &mut *streams.out;
+        let out = &mut *streams.stdout;
         writeln!(out, "prefix (the signing key is derived from it):")?;
         writeln!(out, "  {}", claim.prefix())?;
-        writeln!(out, "  {}", age(claim.signed_at(), now))?;
+        writeln!(out, "  {}", format_age(claim.signed_at(), now))?;
         writeln!(out, "canonical request ({} bytes):", canonical.len())?;
         difference::write_lines(out, &canonical, &labels)?;
         if let Some(secret) = secret {
@@ -190,14 +192,14 @@ impl Explain {
         }
         if let Some(path) = &self.theirs {
             let theirs = inputs::read_file(path)?;
-            difference::write_first(out, &canonical, &theirs, &labels)?;
+            difference::write_first_difference(out, &canonical, &theirs, &labels)?;
         }
-        hint(&request, streams)?;
+        print_notes(&request, streams)?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn age(signed_at: Timestamp, now: Timestamp) -> String {
+fn format_age(signed_at: Timestamp, now: Timestamp) -> String {
     let age = now.duration_since(signed_at);
     let side = if age.is_negative() {
         "ahead of"
@@ -210,16 +212,16 @@ fn age(signed_at: Timestamp, now: Timestamp) -> String {
     )
 }
 
-fn advice(error: &AuthError) -> &'static str {
+fn error_hint(error: &AuthError) -> &'static str {
     match error {
-        AuthError::FieldNotSent(_) => " (give each field with one --header 'name: value')",
+        AuthError::SignedFieldMissing(_) => " (give each field with one --header 'name: value')",
         AuthError::Malformed("host is not signed") => " (give it with --header 'host: …')",
         AuthError::WrongSignature => " (`explain` shows what was to be signed)",
         AuthError::Disabled
         | AuthError::Malformed(_)
         | AuthError::Missing
         | AuthError::OtherScheme
-        | AuthError::Repeated
+        | AuthError::RepeatedAuthorization
         | AuthError::RepeatedQueryKey
         | AuthError::Stale(_)
         | AuthError::UnknownKey => "",
@@ -227,20 +229,20 @@ fn advice(error: &AuthError) -> &'static str {
 }
 
 /// What is most often wrong when a request was copied by hand.
-fn hint(request: &Request, streams: &mut Streams<'_>) -> std::io::Result<()> {
+fn print_notes(request: &Request, streams: &mut Streams<'_>) -> std::io::Result<()> {
     let length = request.body.len();
     let declared = request.headers.get(http::header::CONTENT_LENGTH);
     if let Some(declared) = declared.and_then(|value| value.to_str().ok())
         && declared.trim().parse() != Ok(length)
     {
         writeln!(
-            streams.err,
+            streams.stderr,
             "note: content-length says {declared:?}, the body has {length} bytes"
         )?;
     }
     if request.body.ends_with(b"\n") {
         writeln!(
-            streams.err,
+            streams.stderr,
             "note: the body ends in a line feed, which is signed too"
         )?;
     }

@@ -16,14 +16,14 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::values;
-use crate::stand_in::certificates::{self, Authority};
+use crate::stand_in::certificates::{self, CertificateAuthority};
 use crate::stand_in::{Packing, Settings, StandIn, UrlForm, UrlStyle};
 
 mod fault_flags;
 mod keys;
 
 use fault_flags::FaultFlags;
-use keys::Keys;
+use keys::KeyArgs;
 
 /// Serves one stand-in CC-FS node over TLS
 ///
@@ -41,7 +41,7 @@ pub struct StandInArgs {
     #[arg(long, default_value = "127.0.0.1:0")]
     bind: SocketAddr,
     #[command(flatten)]
-    keys: Keys,
+    keys: KeyArgs,
     /// PEM file with the certificate chain; without one a throw-away certificate is made
     #[arg(long, value_name = "FILE", requires = "private_key")]
     certificate: Option<PathBuf>,
@@ -108,9 +108,9 @@ async fn start(
             form: args.url_form,
             count: args.urls.into(),
             packing: args.packing,
-            life: args.url_life,
+            lifetime: args.url_life,
         },
-        keep: 0,
+        max_recorded: 0,
         ..Settings::new(tls, credentials)
     };
     let started = StandIn::start(settings).await;
@@ -118,7 +118,7 @@ async fn start(
     args.faults.inject(stand_in.faults());
     if let (Some(authority), Some(path)) = (&authority, &args.ca_out) {
         let problem = || format!("cannot write {}", path.display());
-        authority.write(path).with_context(problem)?;
+        authority.write_certificate(path).with_context(problem)?;
     }
     // Whoever reads the address may go on: everything is there.
     writeln!(out, "{}", stand_in.address())?;
@@ -139,11 +139,14 @@ async fn start(
 
 impl StandInArgs {
     /// The certificate, and the authority that was made for it.
-    fn tls(&self) -> anyhow::Result<(Arc<ServerConfig>, Option<Authority>)> {
+    fn tls(&self) -> anyhow::Result<(Arc<ServerConfig>, Option<CertificateAuthority>)> {
         let (Some(certificate), Some(private_key)) = (&self.certificate, &self.private_key) else {
-            let authority = Authority::new()?;
+            let authority = CertificateAuthority::new()?;
             let address = self.bind.ip().to_string();
-            let names: Vec<&str> = certificates::NAMES.into_iter().chain([&*address]).collect();
+            let names: Vec<&str> = certificates::SERVER_NAMES
+                .into_iter()
+                .chain([&*address])
+                .collect();
             let issued = authority.issue(&names)?;
             return Ok((issued.server_config()?, Some(authority)));
         };
@@ -163,11 +166,11 @@ impl StandInArgs {
 }
 
 fn form(name: &str) -> Result<UrlForm, &'static str> {
-    UrlForm::named(name).ok_or("one of obs, s3v2, s3v4, lss")
+    UrlForm::from_name(name).ok_or("one of obs, s3v2, s3v4, lss")
 }
 
 fn packing(name: &str) -> Result<Packing, &'static str> {
-    Packing::named(name).ok_or("one of joined, array, members")
+    Packing::from_name(name).ok_or("one of joined, array, members")
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use super::{ClientError, SignedRequest};
+use super::{ClientError, ClientRequest};
 
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -34,14 +34,14 @@ enum Sender {
 
 impl Connection {
     /// Connects, and speaks what both sides can.
-    pub(super) async fn open(
+    pub(super) async fn connect(
         tls: &Arc<ClientConfig>,
         authority: &Authority,
     ) -> Result<Self, ClientError> {
         let (host, port) = (authority.host(), authority.port_u16().unwrap_or(443));
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let name = ServerName::try_from(host.to_owned())
-            .map_err(|_| ClientError::Address(authority.to_string()))?;
+            .map_err(|_| ClientError::InvalidUrl(authority.to_string()))?;
         let stream = TcpStream::connect((host, port))
             .await
             .map_err(|error| ClientError::Connect(authority.to_string(), error))?;
@@ -49,7 +49,7 @@ impl Connection {
         let stream = TlsConnector::from(Arc::clone(tls))
             .connect(name, stream)
             .await
-            .map_err(ClientError::of_handshake)?;
+            .map_err(ClientError::from_handshake)?;
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let io = TokioIo::new(stream);
         // What goes wrong with a connection is what its requests see.
@@ -74,7 +74,7 @@ impl Connection {
     }
 
     /// Another handle of the same connection, where requests can share one.
-    pub(super) fn sibling(&self) -> Option<Self> {
+    pub(super) fn try_share(&self) -> Option<Self> {
         match &self.sender {
             Sender::Http1(_) => None,
             Sender::Http2(sender) => Some(Self {
@@ -102,9 +102,9 @@ impl Connection {
 
     pub(super) async fn send(
         &mut self,
-        request: &SignedRequest,
+        request: &ClientRequest,
     ) -> Result<Response<Incoming>, ClientError> {
-        let wrong = || ClientError::Address(request.path().to_owned());
+        let wrong = || ClientError::InvalidUrl(request.path().to_owned());
         let target: PathAndQuery = request.target.parse().map_err(|_| wrong())?;
         let mut http = Request::new(Full::new(request.body.clone()));
         *http.method_mut() = request.method.clone();

@@ -12,9 +12,9 @@ use http_body_util::LengthLimitError;
 pub enum ClientError {
     /// What was given is not a place that a request can go to.
     #[error("{0:?} is no address that a request can be sent to")]
-    Address(String),
+    InvalidUrl(String),
     /// The body broke off.
-    #[error("the answer broke off: {}", with_causes(.0.as_ref()))]
+    #[error("the answer broke off: {}", error_chain(.0.as_ref()))]
     Body(Box<dyn Error + Send + Sync>),
     /// The server's certificate is not trusted, or not for this name.
     #[error("the server's certificate is not accepted: {0}")]
@@ -26,17 +26,17 @@ pub enum ClientError {
     #[error("the TLS handshake failed: {0}")]
     Handshake(io::Error),
     /// The server answered something that is not HTTP, or ended before it answered.
-    #[error("no proper answer: {}", with_causes(.0))]
+    #[error("no proper answer: {}", error_chain(.0))]
     Http(hyper::Error),
     /// Too late.
     #[error("no answer within {}", spell(*.0))]
     Timeout(Duration),
     /// More than a whole answer may have.
-    #[error("the answer is larger than {} bytes", super::LARGEST_ANSWER)]
-    TooLarge,
+    #[error("the answer is larger than {} bytes", super::MAX_BUFFERED_BODY)]
+    ResponseTooLarge,
     /// The trusted certificates cannot be used.
     #[error("cannot use the trusted certificates: {0}")]
-    Trust(String),
+    TrustStore(String),
 }
 
 impl From<hyper::Error> for ClientError {
@@ -47,7 +47,7 @@ impl From<hyper::Error> for ClientError {
 
 impl ClientError {
     /// Tells a certificate that was not accepted from other failures of a handshake.
-    pub(super) fn of_handshake(error: io::Error) -> Self {
+    pub(super) fn from_handshake(error: io::Error) -> Self {
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
         match inner {
             Some(rustls::Error::InvalidCertificate(reason)) => {
@@ -57,16 +57,16 @@ impl ClientError {
         }
     }
 
-    pub(super) fn of_body(error: Box<dyn Error + Send + Sync>) -> Self {
+    pub(super) fn from_body(error: Box<dyn Error + Send + Sync>) -> Self {
         if error.is::<LengthLimitError>() {
-            Self::TooLarge
+            Self::ResponseTooLarge
         } else {
             Self::Body(error)
         }
     }
 }
 
-fn with_causes(error: &(dyn Error + 'static)) -> String {
+fn error_chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -14,7 +14,7 @@ use crate::auth::{self, AuthError, Credential, Signable};
 
 /// A request as it will be sent. Its fields may be changed at will before it is signed, and after.
 #[derive(Clone)]
-pub struct SignedRequest {
+pub struct ClientRequest {
     /// The method.
     pub method: Method,
     /// The raw path and query.
@@ -26,7 +26,7 @@ pub struct SignedRequest {
     authority: Authority,
 }
 
-impl SignedRequest {
+impl ClientRequest {
     /// A POST of JSON to `https://host:port/path`; without a path to the recording-URL interface.
     pub fn post(url: &str, body: impl Into<Bytes>) -> Result<Self, ClientError> {
         let body = body.into();
@@ -37,7 +37,7 @@ impl SignedRequest {
         let length = HeaderValue::from(body.len());
         request
             .headers
-            .insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
+            .insert(CONTENT_TYPE, HeaderValue::from_static(JSON_CONTENT_TYPE));
         request.headers.insert(CONTENT_LENGTH, length);
         request.body = body;
         Ok(request)
@@ -57,7 +57,7 @@ impl SignedRequest {
     pub fn new(method: Method, url: &str) -> Result<Self, ClientError> {
         // Neither a query nor what stands before an @ is shown: both may be secrets.
         let shown = url.split('?').next().and_then(|url| url.rsplit('@').next());
-        let wrong = || ClientError::Address(shown.unwrap_or_default().to_owned());
+        let wrong = || ClientError::InvalidUrl(shown.unwrap_or_default().to_owned());
         let uri: Uri = url.parse().map_err(|_| wrong())?;
         let authority = uri.authority().ok_or_else(wrong)?.clone();
         if uri.scheme_str() != Some("https") || authority.as_str().contains('@') {
@@ -76,7 +76,7 @@ impl SignedRequest {
 
     /// Sets a field, whatever was there.
     #[must_use]
-    pub fn with(mut self, name: HeaderName, value: &'static str) -> Self {
+    pub fn with_header(mut self, name: HeaderName, value: &'static str) -> Self {
         self.headers.insert(name, HeaderValue::from_static(value));
         self
     }
@@ -106,7 +106,7 @@ impl SignedRequest {
 
     /// Takes this for the signature, right or wrong.
     #[must_use]
-    pub fn authorized(mut self, mut authorization: HeaderValue) -> Self {
+    pub fn with_authorization(mut self, mut authorization: HeaderValue) -> Self {
         authorization.set_sensitive(true);
         self.headers.insert(AUTHORIZATION, authorization);
         self
@@ -123,7 +123,7 @@ impl SignedRequest {
     }
 }
 
-impl fmt::Debug for SignedRequest {
+impl fmt::Debug for ClientRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SignedRequest")
             .field("method", &self.method)
@@ -162,6 +162,6 @@ impl RecordingQuery<'_> {
 pub const RECORDING_PATH: &str = "/CCFS/resource/ccfs/getRecordFileUrlFromObs";
 
 /// The fields that Huawei's own sample signs.
-pub const NAMES: &str = "content-length;content-type;host";
+pub const DEFAULT_SIGNED_FIELDS: &str = "content-length;content-type;host";
 
-const JSON: &str = "application/json;charset=UTF-8";
+const JSON_CONTENT_TYPE: &str = "application/json;charset=UTF-8";

@@ -10,21 +10,21 @@ use tokio_rustls::TlsConnector;
 
 use super::*;
 use crate::auth::{AccessKey, Credential, Secret};
-use crate::stand_in::certificates::{Authority as CertificateAuthority, NAMES as CERTIFIED};
-use crate::stand_in::{Admission, Fault, Settings, StandIn, UNLISTED, When, files};
+use crate::stand_in::certificates::{CertificateAuthority, SERVER_NAMES as CERTIFIED};
+use crate::stand_in::{AcceptBehavior, Fault, Settings, StandIn, UNLISTED, When, files};
 
 mod http2;
 
 const RECORDING: &str = "getRecordFileUrlFromObs";
 const LONG: Duration = Duration::from_secs(20);
 
-struct Scene {
+struct TestEnv {
     node: StandIn,
     client: Client,
     credential: Arc<Credential>,
 }
 
-async fn scene() -> Scene {
+async fn test_env() -> TestEnv {
     let authority = CertificateAuthority::new().unwrap();
     let tls = authority
         .issue(&CERTIFIED)
@@ -34,9 +34,9 @@ async fn scene() -> Scene {
     let credential = credential("279a08bbd8d949a0", "secret");
     let settings = Settings::new(tls, vec![Arc::clone(&credential)]);
     let trust = Trust::Roots(authority.roots().unwrap());
-    Scene {
+    TestEnv {
         node: StandIn::start(settings).await.unwrap(),
-        client: Client::new(&trust).unwrap().keeping(8),
+        client: Client::new(&trust).unwrap().with_idle_connections(8),
         credential,
     }
 }
@@ -58,33 +58,35 @@ fn now() -> Timestamp {
     Timestamp::now()
 }
 
-impl Scene {
-    fn recording(&self, call_id: &str) -> SignedRequest {
+impl TestEnv {
+    fn recording(&self, call_id: &str) -> ClientRequest {
         let query = RecordingQuery {
             call_id,
             begin: "2021-11-24 08:00:00",
             end: "2021-11-24 09:00:00",
             version: Some("2.0"),
         };
-        let request = SignedRequest::recording(&self.node.url(), &query).unwrap();
-        request.sign(&self.credential, NAMES, now()).unwrap()
+        let request = ClientRequest::recording(&self.node.url(), &query).unwrap();
+        request
+            .sign(&self.credential, DEFAULT_SIGNED_FIELDS, now())
+            .unwrap()
     }
 
-    fn envelope(&self, tail: &str, message: &Value) -> SignedRequest {
+    fn envelope(&self, tail: &str, message: &Value) -> ClientRequest {
         let url = format!("{}/CCFS/resource/ccfs/{tail}", self.node.url());
         let body = json!({"request": {"version": "2.0"}, "msgBody": message});
-        let request = SignedRequest::post(&url, body.to_string()).unwrap();
+        let request = ClientRequest::post(&url, body.to_string()).unwrap();
         request.sign(&self.credential, "host", now()).unwrap()
     }
 
-    async fn send(&self, request: &SignedRequest) -> Result<Answer, ClientError> {
+    async fn send(&self, request: &ClientRequest) -> Result<ClientResponse, ClientError> {
         self.client.send(request).await
     }
 }
 
 #[tokio::test]
 async fn a_signed_request_is_answered_and_the_connection_kept() {
-    let scene = scene().await;
+    let scene = test_env().await;
     let mut urls = Vec::new();
     for _ in 0..3 {
         let answer = scene.send(&scene.recording("1637742300-1")).await.unwrap();
@@ -114,11 +116,13 @@ async fn a_signed_request_is_answered_and_the_connection_kept() {
 
 #[tokio::test]
 async fn only_a_right_signature_in_time_is_believed() {
-    let scene = scene().await;
-    let unsigned = || SignedRequest::post(&scene.node.url(), "{}").unwrap();
+    let scene = test_env().await;
+    let unsigned = || ClientRequest::post(&scene.node.url(), "{}").unwrap();
     let signed = |credential: &Credential, minutes| {
         let time = now() - SignedDuration::from_mins(minutes);
-        unsigned().sign(credential, NAMES, time).unwrap()
+        unsigned()
+            .sign(credential, DEFAULT_SIGNED_FIELDS, time)
+            .unwrap()
     };
     let mut changed = signed(&scene.credential, 0);
     changed.body = "[]".into();
@@ -127,15 +131,18 @@ async fn only_a_right_signature_in_time_is_believed() {
         (signed(&scene.credential, 16), 401),
         (signed(&credential("279a08bbd8d949a0", "wrong"), 0), 401),
         (signed(&credential("other", "secret"), 0), 401),
-        (signed(&scene.credential, 0).with(HOST, "other:1"), 401),
         (
-            signed(&scene.credential, 0).with(CONTENT_TYPE, "text/json"),
+            signed(&scene.credential, 0).with_header(HOST, "other:1"),
+            401,
+        ),
+        (
+            signed(&scene.credential, 0).with_header(CONTENT_TYPE, "text/json"),
             401,
         ),
         (changed, 401),
         (unsigned(), 401),
         (
-            signed(&scene.credential, 0).with(CONNECTION, "close, x-a"),
+            signed(&scene.credential, 0).with_header(CONNECTION, "close, x-a"),
             400,
         ),
     ] {
@@ -143,16 +150,16 @@ async fn only_a_right_signature_in_time_is_believed() {
         assert_eq!(answer.status, status, "{request:?}");
         assert!(answer.result_code().is_some());
     }
-    assert_eq!(scene.node.refused(), 8);
+    assert_eq!(scene.node.rejected(), 8);
 }
 
 #[tokio::test]
 async fn a_download_streams_and_a_failed_one_says_so() {
-    let scene = scene().await;
+    let scene = test_env().await;
     let request = scene.envelope("downloadRecordFile", &json!({"fileName": "a/5MiB.wav"}));
-    let mut answer = scene.client.open(&request).await.unwrap();
+    let mut answer = scene.client.send_streaming(&request).await.unwrap();
     let mut offset = 0;
-    while let Some(piece) = answer.piece().await.unwrap() {
+    while let Some(piece) = answer.chunk().await.unwrap() {
         assert!(files::matches(offset, &piece));
         offset += piece.len() as u64;
     }
@@ -173,19 +180,21 @@ async fn a_download_streams_and_a_failed_one_says_so() {
 
 #[tokio::test]
 async fn other_paths_are_found_by_whoever_signs() {
-    let scene = scene().await;
-    let probe = SignedRequest::get(&format!("{}/", scene.node.url())).unwrap();
+    let scene = test_env().await;
+    let probe = ClientRequest::get(&format!("{}/", scene.node.url())).unwrap();
     assert_eq!(scene.send(&probe).await.unwrap().status, 404);
     let url = format!("{}/rest/cmsapp/v1/x?a=1", scene.node.url());
-    let request = SignedRequest::post(&url, "{}").unwrap();
-    let request = request.sign(&scene.credential, NAMES, now()).unwrap();
+    let request = ClientRequest::post(&url, "{}").unwrap();
+    let request = request
+        .sign(&scene.credential, DEFAULT_SIGNED_FIELDS, now())
+        .unwrap();
     assert_eq!(scene.send(&request).await.unwrap().status, 200);
     assert_eq!(scene.node.count(UNLISTED), 2);
 }
 
 #[tokio::test]
 async fn faults_of_content_come_as_proper_http() {
-    let scene = scene().await;
+    let scene = test_env().await;
     let faults = scene.node.faults();
     for (fault, status, code) in [
         (Fault::Status(503), 503, None),
@@ -193,14 +202,14 @@ async fn faults_of_content_come_as_proper_http() {
         (Fault::FlowControl, 200, Some("0300009")),
         (Fault::ResultCode("0300028".into()), 200, Some("0300028")),
         (Fault::GarbageJson, 200, None),
-        (Fault::BigAnswer(2 << 20), 200, Some("0")),
+        (Fault::BigResponse(2 << 20), 200, Some("0")),
         (Fault::Chunked, 200, Some("0")),
-        (Fault::HopByHopFields, 200, Some("0")),
+        (Fault::HopByHopHeaders, 200, Some("0")),
         (Fault::DelayHead(Duration::from_millis(1)), 200, Some("0")),
         (Fault::Drip(50, Duration::from_millis(1)), 200, Some("0")),
         (Fault::Interim, 200, Some("0")),
         (Fault::UntilClose, 200, Some("0")),
-        (Fault::CloseAfterAnswer, 200, Some("0")),
+        (Fault::CloseAfterResponse, 200, Some("0")),
     ] {
         faults.inject(fault.clone(), When::Next(1));
         let answer = scene.send(&scene.recording("1-1")).await.unwrap();
@@ -215,16 +224,16 @@ async fn faults_of_content_come_as_proper_http() {
 
 #[tokio::test]
 async fn faults_of_the_wire_are_errors_and_the_node_lives_on() {
-    let scene = scene().await;
+    let scene = test_env().await;
     for fault in [
-        Fault::CloseBeforeAnswer,
+        Fault::CloseBeforeResponse,
         Fault::CloseInHead,
         Fault::CloseInBody,
         Fault::Reset,
         Fault::ResetInBody,
         Fault::GarbageHttp,
-        Fault::NulInField,
-        Fault::TwoLengths,
+        Fault::NulInHeaderValue,
+        Fault::ConflictingContentLengths,
     ] {
         scene.node.faults().inject(fault.clone(), When::Next(1));
         let error = scene.send(&scene.recording("1-1")).await.unwrap_err();
@@ -238,13 +247,13 @@ async fn faults_of_the_wire_are_errors_and_the_node_lives_on() {
 
 #[tokio::test]
 async fn a_node_that_hangs_does_not_answer_and_sees_who_gives_up() {
-    let scene = scene().await;
+    let scene = test_env().await;
     let request = scene.recording("1-1");
     for (fault, count) in [(Fault::Hang, 1), (Fault::HangInBody, 2), (Fault::Hold, 3)] {
         scene.node.faults().inject(fault, When::Next(1));
         tokio::select! {
             answer = scene.send(&request) => panic!("{answer:?}"),
-            came = scene.node.wait_for(RECORDING, count, LONG) => assert!(came),
+            came = scene.node.wait_for_requests(RECORDING, count, LONG) => assert!(came),
         }
         assert!(scene.node.wait_for_connections(0, LONG).await);
     }
@@ -252,14 +261,14 @@ async fn a_node_that_hangs_does_not_answer_and_sees_who_gives_up() {
 
 #[tokio::test]
 async fn requests_can_be_held_until_all_are_there() {
-    let scene = scene().await;
+    let scene = test_env().await;
     scene.node.faults().inject(Fault::Hold, When::Always);
     let request = scene.recording("1-1");
     let release = async {
-        assert!(scene.node.wait_for(RECORDING, 64, LONG).await);
+        assert!(scene.node.wait_for_requests(RECORDING, 64, LONG).await);
         scene.node.faults().clear();
     };
-    let sends = futures_all((0..64).map(|_| scene.send(&request)));
+    let sends = join_all((0..64).map(|_| scene.send(&request)));
     let (answers, ()) = tokio::join!(sends, release);
     assert!(
         answers
@@ -270,7 +279,7 @@ async fn requests_can_be_held_until_all_are_there() {
 }
 
 /// All outputs, in order; the futures run side by side.
-async fn futures_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+async fn join_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
     let mut futures: Vec<_> = futures.map(|future| (Box::pin(future), None)).collect();
     std::future::poll_fn(move |context| {
         for (future, output) in &mut futures {
@@ -295,7 +304,7 @@ async fn futures_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Outp
 
 #[tokio::test]
 async fn a_stopped_node_refuses_and_a_restarted_one_remembers() {
-    let mut scene = scene().await;
+    let mut scene = test_env().await;
     let request = scene.recording("1-1");
     scene.send(&request).await.unwrap();
     scene.node.stop().await;
@@ -313,27 +322,33 @@ async fn a_stopped_node_refuses_and_a_restarted_one_remembers() {
 
 #[tokio::test]
 async fn connections_can_be_turned_away_before_tls() {
-    let scene = scene().await;
-    scene.node.faults().admit(Admission::Reset);
+    let scene = test_env().await;
+    scene
+        .node
+        .faults()
+        .set_accept_behavior(AcceptBehavior::Reset);
     let error = scene.send(&scene.recording("1-1")).await.unwrap_err();
     assert!(matches!(error, ClientError::Handshake(_)), "{error}");
-    scene.node.faults().admit(Admission::Stall);
+    scene
+        .node
+        .faults()
+        .set_accept_behavior(AcceptBehavior::Stall);
     let hurried = Client {
         timeout: Duration::from_millis(1),
         ..scene.client
     };
-    let request = SignedRequest::post(&scene.node.url(), "{}").unwrap();
+    let request = ClientRequest::post(&scene.node.url(), "{}").unwrap();
     let error = hurried.send(&request).await.unwrap_err();
     assert!(matches!(error, ClientError::Timeout(_)), "{error}");
 }
 
 #[tokio::test]
 async fn a_connection_used_after_a_surplus_answer_is_noticed() {
-    let scene = scene().await;
+    let scene = test_env().await;
     scene
         .node
         .faults()
-        .inject_everywhere(Fault::Surplus, When::Next(1));
+        .inject_everywhere(Fault::ExtraResponse, When::Next(1));
     let stream = TcpStream::connect(scene.node.address()).await.unwrap();
     let connector = TlsConnector::from(Arc::clone(&scene.client.tls));
     let name = ServerName::try_from("localhost").unwrap();
@@ -348,12 +363,12 @@ async fn a_connection_used_after_a_surplus_answer_is_noticed() {
     }
     stream.write_all(b"GET").await.unwrap();
     assert!(scene.node.wait_for_connections(0, LONG).await);
-    assert_eq!(scene.node.misused(), 1);
+    assert_eq!(scene.node.forbidden_reuses(), 1);
 }
 
 #[tokio::test]
 async fn a_strange_certificate_is_refused_unless_anybody_will_do() {
-    let scene = scene().await;
+    let scene = test_env().await;
     let request = scene.recording("1-1");
     let strangers = CertificateAuthority::new().unwrap().roots().unwrap();
     let error = Client::new(&Trust::Roots(strangers))
@@ -364,6 +379,6 @@ async fn a_strange_certificate_is_refused_unless_anybody_will_do() {
         matches!(error, Err(ClientError::Certificate(_))),
         "{error:?}"
     );
-    let credulous = Client::new(&Trust::Anybody).unwrap();
+    let credulous = Client::new(&Trust::AnyCertificate).unwrap();
     assert_eq!(credulous.send(&request).await.unwrap().status, 200);
 }

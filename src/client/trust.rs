@@ -15,16 +15,16 @@ use crate::tls::NoVerification;
 #[derive(Clone, Debug)]
 pub enum Trust {
     /// Anybody: the connection is encrypted, nobody knows to whom.
-    Anybody,
+    AnyCertificate,
     /// Whoever has a certificate for the name from one of these authorities.
     Roots(RootCertStore),
 }
 
 impl Trust {
     /// The authorities of a PEM file.
-    pub fn file(path: &Path) -> Result<Self, ClientError> {
+    pub fn from_pem_file(path: &Path) -> Result<Self, ClientError> {
         let problem = |error: &dyn std::fmt::Display| {
-            ClientError::Trust(format!("{}: {error}", path.display()))
+            ClientError::TrustStore(format!("{}: {error}", path.display()))
         };
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_file_iter(path).map_err(|error| problem(&error))? {
@@ -49,9 +49,9 @@ impl Trust {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
-            .map_err(|error| ClientError::Trust(error.to_string()))?;
+            .map_err(|error| ClientError::TrustStore(error.to_string()))?;
         let mut config = match self {
-            Self::Anybody => builder
+            Self::AnyCertificate => builder
                 .dangerous()
                 .with_custom_certificate_verifier(Arc::new(NoVerification::new(provider)))
                 .with_no_client_auth(),

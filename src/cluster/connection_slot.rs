@@ -7,17 +7,17 @@ use std::task::Waker;
 
 /// One connection's place in its node's count.
 #[derive(Debug, Default)]
-pub struct Slot {
+pub struct ConnectionSlot {
     state: AtomicU8,
-    uses: AtomicU32,
-    answered: AtomicBool,
+    use_count: AtomicU32,
+    response_started: AtomicBool,
     driver: OnceLock<Waker>,
 }
 
-impl Slot {
+impl ConnectionSlot {
     /// Says which task drives the connection; it is woken when the slot is closed. A task's waker
     /// stays the same, so once is enough.
-    pub fn driven_by(&self, waker: &Waker) {
+    pub fn set_driver(&self, waker: &Waker) {
         self.driver.get_or_init(|| waker.clone());
     }
 
@@ -32,58 +32,58 @@ impl Slot {
     }
 
     /// How often the connection was given back; unchanged for as long as it is idle.
-    pub fn uses(&self) -> u32 {
-        self.uses.load(Ordering::Relaxed)
+    pub fn use_count(&self) -> u32 {
+        self.use_count.load(Ordering::Relaxed)
     }
 
     /// From idle to busy; false if it was closed meanwhile.
-    pub fn take(&self) -> bool {
-        self.answered.store(false, Ordering::Relaxed);
-        self.turn(IDLE, BUSY)
+    pub fn acquire(&self) -> bool {
+        self.response_started.store(false, Ordering::Relaxed);
+        self.transition(IDLE, BUSY)
     }
 
     /// From busy to idle; false if it was closed meanwhile.
-    pub fn rest(&self) -> bool {
-        self.uses.fetch_add(1, Ordering::Relaxed);
-        self.turn(BUSY, IDLE)
+    pub fn release(&self) -> bool {
+        self.use_count.fetch_add(1, Ordering::Relaxed);
+        self.transition(BUSY, IDLE)
     }
 
     /// Ends the connection if it is idle; was it?
     pub fn close_idle(&self) -> bool {
-        let closed = self.turn(IDLE, CLOSED_IDLE);
+        let closed = self.transition(IDLE, CLOSED_IDLE);
         if closed {
-            self.wake();
+            self.wake_driver();
         }
         closed
     }
 
     /// Ends the connection.
     pub fn close(&self) {
-        if !self.close_idle() && self.turn(BUSY, CLOSED) {
-            self.wake();
+        if !self.close_idle() && self.transition(BUSY, CLOSED) {
+            self.wake_driver();
         }
     }
 
     /// A byte came from the node since the connection was last taken.
-    pub fn mark_answered(&self) {
+    pub fn mark_response_started(&self) {
         // Read first: a store for every read of a long body would dirty the line for nothing.
-        if !self.has_answered() {
-            self.answered.store(true, Ordering::Relaxed);
+        if !self.has_response_started() {
+            self.response_started.store(true, Ordering::Relaxed);
         }
     }
 
     /// Did a byte come from the node since the connection was last taken?
-    pub fn has_answered(&self) -> bool {
-        self.answered.load(Ordering::Relaxed)
+    pub fn has_response_started(&self) -> bool {
+        self.response_started.load(Ordering::Relaxed)
     }
 
-    fn turn(&self, from: u8, to: u8) -> bool {
+    fn transition(&self, from: u8, to: u8) -> bool {
         self.state
             .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
     }
 
-    fn wake(&self) {
+    fn wake_driver(&self) {
         // A connection is driven before it is ever idle, so an idle one has its waker.
         if let Some(driver) = self.driver.get() {
             driver.wake_by_ref();
@@ -93,19 +93,19 @@ impl Slot {
 
 /// All slots of one node.
 #[derive(Debug, Default)]
-pub(super) struct Slots(Mutex<Vec<Arc<Slot>>>);
+pub(super) struct ConnectionSlots(Mutex<Vec<Arc<ConnectionSlot>>>);
 
-impl Slots {
+impl ConnectionSlots {
     /// A slot for a new connection, at most `cap` in all. At the cap an idle connection of another
     /// worker is closed for it; `None` if every one is busy.
-    pub(super) fn open(&self, cap: usize) -> Option<Arc<Slot>> {
+    pub(super) fn open(&self, cap: usize) -> Option<Arc<ConnectionSlot>> {
         let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         slots.retain(|slot| !slot.is_closed());
         if slots.len() >= cap {
             let idle = slots.iter().position(|slot| slot.close_idle())?;
             slots.swap_remove(idle);
         }
-        let slot = Arc::new(Slot::default());
+        let slot = Arc::new(ConnectionSlot::default());
         slots.push(slot.clone());
         Some(slot)
     }
@@ -117,7 +117,7 @@ impl Slots {
     }
 }
 
-impl Drop for Slots {
+impl Drop for ConnectionSlots {
     /// The node is gone: nobody can need its idle connections again.
     fn drop(&mut self) {
         let slots = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
@@ -138,12 +138,12 @@ mod tests {
 
     #[test]
     fn at_the_cap_an_idle_connection_makes_room() {
-        let slots = Slots::default();
+        let slots = ConnectionSlots::default();
         let (one, two) = (slots.open(2).unwrap(), slots.open(2).unwrap());
         assert!(slots.open(2).is_none(), "both are busy");
-        assert!(two.rest());
+        assert!(two.release());
         let three = slots.open(2).expect("an idle one makes room");
-        assert!(two.is_closed() && !two.take() && !one.is_closed());
+        assert!(two.is_closed() && !two.acquire() && !one.is_closed());
         assert_eq!(slots.count(), 2);
         three.close();
         assert_eq!(slots.count(), 1);

@@ -4,25 +4,25 @@ use std::cell::Cell;
 
 /// One node as a choice sees it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct View {
+pub(super) struct NodeView {
     /// Requests in flight there.
     pub(super) in_flight: usize,
     /// Its configured weight.
     pub(super) weight: u32,
     /// The part of its weight that it carries now: less than 1 while it warms up or is busy.
-    pub(super) share: f64,
+    pub(super) weight_share: f64,
     /// What consistent hashing knows it by; the same in every replica and after every start.
-    pub(super) seed: u64,
+    pub(super) hash_seed: u64,
 }
 
-impl View {
+impl NodeView {
     /// Requests over capacity, with `more` of them.
     fn load(&self, more: usize) -> f64 {
         (self.in_flight + more) as f64 / self.capacity()
     }
 
     fn capacity(&self) -> f64 {
-        f64::from(self.weight) * self.share
+        f64::from(self.weight) * self.weight_share
     }
 }
 
@@ -31,12 +31,12 @@ impl View {
 ///
 /// The first one stays unless the other would still be no busier for its size with this request, so
 /// that an idle cluster is used by weight exactly, and a busy one nearly.
-pub(super) fn least_request(views: &[View], turn: u32, random: u32) -> Option<usize> {
+pub(super) fn least_request(views: &[NodeView], turn: u32, random: u32) -> Option<usize> {
     if views.len() < 2 {
         return (!views.is_empty()).then_some(0);
     }
-    let first = draw(views, None, turn)?;
-    let second = draw(views, Some(first), random)?;
+    let first = draw_weighted(views, None, turn)?;
+    let second = draw_weighted(views, Some(first), random)?;
     Some(if views[second].load(1) <= views[first].load(0) {
         second
     } else {
@@ -48,9 +48,9 @@ pub(super) fn least_request(views: &[View], turn: u32, random: u32) -> Option<us
 /// ratio. Drawn with them, weights are met after tens of requests, with random numbers after tens of
 /// thousands.
 #[derive(Debug)]
-pub(super) struct Turns(Cell<u32>);
+pub(super) struct LowDiscrepancySequence(Cell<u32>);
 
-impl Turns {
+impl LowDiscrepancySequence {
     /// From anywhere, so that gateways and workers do not go in step.
     pub(super) fn new() -> Self {
         Self(Cell::new(rand::random()))
@@ -58,7 +58,7 @@ impl Turns {
 
     /// The next one.
     pub(super) fn next(&self) -> u32 {
-        let turn = self.0.get().wrapping_add(GOLDEN);
+        let turn = self.0.get().wrapping_add(GOLDEN_RATIO_STEP);
         self.0.set(turn);
         turn
     }
@@ -66,7 +66,7 @@ impl Turns {
 
 /// Smoothly weighted: each node gains its weight each turn, the richest is taken and pays for all.
 /// So five turns of weights 3 and 2 are a b a b a, not a a a b b. `credits` has one place per view.
-pub(super) fn round_robin(views: &[View], credits: &mut [f64]) -> Option<usize> {
+pub(super) fn round_robin(views: &[NodeView], credits: &mut [f64]) -> Option<usize> {
     let mut total = 0.0;
     let mut richest: Option<usize> = None;
     for (place, view) in views.iter().enumerate() {
@@ -84,12 +84,12 @@ pub(super) fn round_robin(views: &[View], credits: &mut [f64]) -> Option<usize> 
 /// Consistent hashing by highest random weight, with bounded load: a key goes to the node that it
 /// scores highest with, unless that one has more than [`BOUND`] of its fair part of all requests in
 /// flight. A node that leaves moves only its own keys, and each of them by its own order.
-pub(super) fn consistent_hash(views: &[View], key: u64) -> Option<usize> {
+pub(super) fn consistent_hash(views: &[NodeView], key: u64) -> Option<usize> {
     let in_flight: usize = views.iter().map(|view| view.in_flight).sum();
-    let capacity: f64 = views.iter().map(View::capacity).sum();
-    let fair = BOUND * (in_flight as f64 + 1.0) / capacity;
-    let within = |view: &View| (view.in_flight as f64) < (fair * view.capacity()).ceil();
-    let best = |among: &dyn Fn(&View) -> bool| {
+    let capacity: f64 = views.iter().map(NodeView::capacity).sum();
+    let fair = LOAD_BOUND * (in_flight as f64 + 1.0) / capacity;
+    let within = |view: &NodeView| (view.in_flight as f64) < (fair * view.capacity()).ceil();
+    let best = |among: &dyn Fn(&NodeView) -> bool| {
         let scored = views
             .iter()
             .enumerate()
@@ -107,11 +107,11 @@ pub fn stable_hash(bytes: &[u8]) -> u64 {
     let fnv = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });
-    mix(fnv)
+    splitmix64_finalizer(fnv)
 }
 
 /// A random place by weight, `except` left out.
-fn draw(views: &[View], except: Option<usize>, random: u32) -> Option<usize> {
+fn draw_weighted(views: &[NodeView], except: Option<usize>, random: u32) -> Option<usize> {
     let others = || {
         views
             .iter()
@@ -133,24 +133,24 @@ fn draw(views: &[View], except: Option<usize>, random: u32) -> Option<usize> {
 
 /// `-weight / ln(u)` with u uniform in (0, 1) by node and key: the highest wins with a probability
 /// that is its weight's part.
-fn score(view: &View, key: u64) -> f64 {
-    let hash = mix(view.seed ^ mix(key));
+fn score(view: &NodeView, key: u64) -> f64 {
+    let hash = splitmix64_finalizer(view.hash_seed ^ splitmix64_finalizer(key));
     let uniform = ((hash >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
     -f64::from(view.weight) / uniform.ln()
 }
 
 /// The finalizer of splitmix64.
-fn mix(value: u64) -> u64 {
+fn splitmix64_finalizer(value: u64) -> u64 {
     let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     value ^ (value >> 31)
 }
 
 /// 2^32 over the golden ratio, odd.
-const GOLDEN: u32 = 0x9e37_79b9;
+const GOLDEN_RATIO_STEP: u32 = 0x9e37_79b9;
 
 /// How far above its fair part a node may be loaded before a key goes elsewhere.
-const BOUND: f64 = 1.25;
+const LOAD_BOUND: f64 = 1.25;
 
 #[cfg(test)]
 mod tests;

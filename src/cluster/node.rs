@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::connection_slot::{Slot, Slots};
-use super::health::{Change, Fault, Health, Outcome, Rules};
+use super::connection_slot::{ConnectionSlot, ConnectionSlots};
+use super::health::{FailureKind, Health, HealthChange, HealthPolicy, NodeOutcome};
 use super::load_balancing::stable_hash;
-use super::{NodeAddress, Settings};
-use crate::metrics::{Tries, TryTotals};
+use super::{ClusterSettings, NodeAddress};
+use crate::metrics::{AttemptTotals, NodeAttempts};
 
 /// Who a node is, as long as the program runs.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -22,20 +22,20 @@ pub struct Node {
     address: NodeAddress,
     socket: SocketAddr,
     name: Arc<str>,
-    seed: u64,
-    cap: AtomicUsize,
+    hash_seed: u64,
+    max_connections: AtomicUsize,
     in_flight: AtomicUsize,
     requests: AtomicU64,
     failures: AtomicU64,
-    tries: Tries,
+    attempts: NodeAttempts,
     /// One more than the place in [`FAULTS`]; 0 is none.
-    last_fault: AtomicU8,
-    reason: Mutex<Reason>,
+    last_failure: AtomicU8,
+    failure_log: Mutex<FailureLog>,
     drained: AtomicBool,
     /// True while [`Health`] has nothing to say, so that picks and successes need no lock.
-    spotless: AtomicBool,
+    untroubled: AtomicBool,
     health: Mutex<Health>,
-    slots: Slots,
+    slots: ConnectionSlots,
 }
 
 impl Node {
@@ -44,20 +44,20 @@ impl Node {
         Self {
             id: NodeId(NEXT.fetch_add(1, Ordering::Relaxed)),
             name: address.to_string().into(),
-            seed: stable_hash(format!("{address} {}", socket.ip()).as_bytes()),
+            hash_seed: stable_hash(format!("{address} {}", socket.ip()).as_bytes()),
             address,
             socket,
-            cap: AtomicUsize::new(cap),
+            max_connections: AtomicUsize::new(cap),
             in_flight: AtomicUsize::new(0),
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
-            tries: Tries::default(),
-            last_fault: AtomicU8::new(0),
-            reason: Mutex::default(),
+            attempts: NodeAttempts::default(),
+            last_failure: AtomicU8::new(0),
+            failure_log: Mutex::default(),
             drained: AtomicBool::new(false),
-            spotless: AtomicBool::new(true),
+            untroubled: AtomicBool::new(true),
             health: Mutex::default(),
-            slots: Slots::default(),
+            slots: ConnectionSlots::default(),
         }
     }
 
@@ -87,30 +87,30 @@ impl Node {
     }
 
     /// Where tries at it are counted.
-    pub fn tries(&self) -> &Tries {
-        &self.tries
+    pub fn attempts(&self) -> &NodeAttempts {
+        &self.attempts
     }
 
     /// Remembers why it failed, in words. True if that is worth a line in the log: it is another
     /// reason than the last line gave, and that one is no news any more.
-    pub fn explain(&self, why: &str, now: Instant) -> bool {
+    pub fn record_failure_reason(&self, why: &str, now: Instant) -> bool {
         let mut reason = self.reason();
         if reason.last.as_deref() != Some(why) {
             reason.last = Some(why.into());
         }
-        let is_news = reason
-            .told
-            .as_ref()
-            .is_none_or(|(told, at)| **told != *why && now.saturating_duration_since(*at) >= NEWS);
+        let is_news = reason.last_logged.as_ref().is_none_or(|(told, at)| {
+            **told != *why && now.saturating_duration_since(*at) >= FAILURE_LOG_INTERVAL
+        });
         if is_news {
-            reason.told = reason.last.clone().map(|why| (why, now));
+            reason.last_logged = reason.last.clone().map(|why| (why, now));
         }
         is_news
     }
 
     /// A slot for a new connection; `None` at the cap.
-    pub fn open_slot(&self) -> Option<Arc<Slot>> {
-        self.slots.open(self.cap.load(Ordering::Relaxed))
+    pub fn open_slot(&self) -> Option<Arc<ConnectionSlot>> {
+        self.slots
+            .open(self.max_connections.load(Ordering::Relaxed))
     }
 
     /// Connections, over all workers.
@@ -118,16 +118,16 @@ impl Node {
         self.slots.count()
     }
 
-    pub(super) fn seed(&self) -> u64 {
-        self.seed
+    pub(super) fn hash_seed(&self) -> u64 {
+        self.hash_seed
     }
 
-    pub(super) fn set_cap(&self, cap: usize) {
-        self.cap.store(cap, Ordering::Relaxed);
+    pub(super) fn set_max_connections(&self, cap: usize) {
+        self.max_connections.store(cap, Ordering::Relaxed);
     }
 
-    pub(super) fn is_full(&self) -> bool {
-        self.in_flight() >= self.cap.load(Ordering::Relaxed)
+    pub(super) fn is_at_capacity(&self) -> bool {
+        self.in_flight() >= self.max_connections.load(Ordering::Relaxed)
     }
 
     pub(super) fn is_drained(&self) -> bool {
@@ -139,75 +139,82 @@ impl Node {
     }
 
     /// May it be given requests, and which part of its weight?
-    pub(super) fn standing(&self, now: Instant, slow_start: Duration) -> Standing {
-        if self.spotless.load(Ordering::Relaxed) {
-            return Standing {
+    pub(super) fn current_health(&self, now: Instant, slow_start: Duration) -> NodeHealth {
+        if self.untroubled.load(Ordering::Relaxed) {
+            return NodeHealth {
                 usable: true,
-                suspect: false,
-                spotless: true,
-                share: 1.0,
+                ejection_pending: false,
+                untroubled: true,
+                weight_share: 1.0,
             };
         }
         let health = self.health();
-        let spotless = health.is_spotless(now, slow_start);
+        let spotless = health.is_untroubled(now, slow_start);
         if spotless {
-            self.spotless.store(true, Ordering::Relaxed);
+            self.untroubled.store(true, Ordering::Relaxed);
         }
-        Standing {
-            usable: health.usable(now),
-            suspect: health.is_suspect(),
-            spotless,
-            share: health.share(now, slow_start),
+        NodeHealth {
+            usable: health.is_usable(now),
+            ejection_pending: health.is_ejection_pending(),
+            untroubled: spotless,
+            weight_share: health.weight_share(now, slow_start),
         }
     }
 
     /// Is it dead by its probes?
     pub fn is_down(&self) -> bool {
-        !self.spotless.load(Ordering::Relaxed) && self.health().is_down()
+        !self.untroubled.load(Ordering::Relaxed) && self.health().is_down()
     }
 
     pub(super) fn is_ejected(&self, now: Instant) -> bool {
-        !self.spotless.load(Ordering::Relaxed) && self.health().is_ejected(now)
+        !self.untroubled.load(Ordering::Relaxed) && self.health().is_ejected(now)
     }
 
-    pub(super) fn observe(
+    pub(super) fn record_outcome(
         &self,
-        outcome: Outcome,
+        outcome: NodeOutcome,
         now: Instant,
-        rules: Rules<'_>,
+        rules: HealthPolicy<'_>,
         may_eject: bool,
-    ) -> Option<Change> {
+    ) -> Option<HealthChange> {
         match outcome {
-            Outcome::Success | Outcome::ProbeSuccess if self.spotless.load(Ordering::Relaxed) => {
+            NodeOutcome::Success | NodeOutcome::ProbeSuccess
+                if self.untroubled.load(Ordering::Relaxed) =>
+            {
                 return None;
             }
-            Outcome::Failure(fault) => {
+            NodeOutcome::Failure(fault) => {
                 self.failures.fetch_add(1, Ordering::Relaxed);
-                self.remember(fault);
+                self.set_last_failure(fault);
             }
-            Outcome::ProbeFailure(fault) => self.remember(fault),
-            Outcome::Success | Outcome::ProbeSuccess | Outcome::Busy => {}
+            NodeOutcome::ProbeFailure(fault) => self.set_last_failure(fault),
+            NodeOutcome::Success | NodeOutcome::ProbeSuccess | NodeOutcome::FlowControlled => {}
         }
         let mut health = self.health();
-        let change = health.observe(outcome, now, rules, may_eject);
-        let spotless = health.is_spotless(now, rules.ejection.slow_start);
-        self.spotless.store(spotless, Ordering::Relaxed);
+        let change = health.record(outcome, now, rules, may_eject);
+        let spotless = health.is_untroubled(now, rules.ejection.slow_start);
+        self.untroubled.store(spotless, Ordering::Relaxed);
         change
     }
 
     /// Counts a request in, unless the node is at its cap.
-    pub(super) fn enter(self: &Arc<Self>) -> Option<Pick> {
-        let cap = self.cap.load(Ordering::Relaxed);
+    pub(super) fn acquire(self: &Arc<Self>) -> Option<NodeGuard> {
+        let cap = self.max_connections.load(Ordering::Relaxed);
         self.in_flight
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
                 (count < cap).then_some(count + 1)
             })
             .ok()?;
         self.requests.fetch_add(1, Ordering::Relaxed);
-        Some(Pick { node: self.clone() })
+        Some(NodeGuard { node: self.clone() })
     }
 
-    pub(super) fn status(&self, weight: u32, settings: &Settings, now: Instant) -> NodeStatus {
+    pub(super) fn status(
+        &self,
+        weight: u32,
+        settings: &ClusterSettings,
+        now: Instant,
+    ) -> NodeStatus {
         let health = self.health();
         let ejected = health.is_ejected(now);
         let state = if self.is_drained() {
@@ -216,7 +223,7 @@ impl Node {
             NodeState::Down
         } else if ejected {
             NodeState::Ejected
-        } else if health.is_warming(now, settings.ejection.slow_start) {
+        } else if health.is_in_slow_start(now, settings.ejection.slow_start) {
             NodeState::SlowStart
         } else {
             NodeState::Up
@@ -230,9 +237,9 @@ impl Node {
             connections: self.connections(),
             requests: self.requests.load(Ordering::Relaxed),
             failures: self.failures.load(Ordering::Relaxed),
-            tries: self.tries.sum(),
-            last_error: self.last_fault(),
-            last_cause: self.reason().last.clone(),
+            attempts: self.attempts.sum(),
+            last_failure: self.last_failure(),
+            last_failure_reason: self.reason().last.clone(),
             ejected_for: health
                 .ejected_until()
                 .filter(|_| ejected)
@@ -240,19 +247,22 @@ impl Node {
         }
     }
 
-    fn remember(&self, fault: Fault) {
-        let place = FAULTS.iter().position(|&known| known == fault);
+    fn set_last_failure(&self, fault: FailureKind) {
+        let place = FAILURE_KINDS.iter().position(|&known| known == fault);
         let code = place.and_then(|place| u8::try_from(place + 1).ok());
-        self.last_fault.store(code.unwrap_or(0), Ordering::Relaxed);
+        self.last_failure
+            .store(code.unwrap_or(0), Ordering::Relaxed);
     }
 
-    fn last_fault(&self) -> Option<Fault> {
-        let code = usize::from(self.last_fault.load(Ordering::Relaxed));
-        FAULTS.get(code.checked_sub(1)?).copied()
+    fn last_failure(&self) -> Option<FailureKind> {
+        let code = usize::from(self.last_failure.load(Ordering::Relaxed));
+        FAILURE_KINDS.get(code.checked_sub(1)?).copied()
     }
 
-    fn reason(&self) -> MutexGuard<'_, Reason> {
-        self.reason.lock().unwrap_or_else(PoisonError::into_inner)
+    fn reason(&self) -> MutexGuard<'_, FailureLog> {
+        self.failure_log
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn health(&self) -> MutexGuard<'_, Health> {
@@ -262,37 +272,37 @@ impl Node {
 
 /// Why it failed.
 #[derive(Debug, Default)]
-struct Reason {
+struct FailureLog {
     last: Option<Arc<str>>,
     /// What the last line in the log gave, and when.
-    told: Option<(Arc<str>, Instant)>,
+    last_logged: Option<(Arc<str>, Instant)>,
 }
 
 /// May a node be given requests, and which part of its weight?
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Standing {
+pub(super) struct NodeHealth {
     pub(super) usable: bool,
     /// It fails, and is usable only because too many others are put aside.
-    pub(super) suspect: bool,
+    pub(super) ejection_pending: bool,
     /// Nothing at all speaks against it.
-    pub(super) spotless: bool,
-    pub(super) share: f64,
+    pub(super) untroubled: bool,
+    pub(super) weight_share: f64,
 }
 
 /// A node that was chosen: its request counts as in flight there until this is dropped.
 #[derive(Debug)]
-pub struct Pick {
+pub struct NodeGuard {
     node: Arc<Node>,
 }
 
-impl Pick {
+impl NodeGuard {
     /// The chosen node.
     pub fn node(&self) -> &Arc<Node> {
         &self.node
     }
 }
 
-impl Drop for Pick {
+impl Drop for NodeGuard {
     fn drop(&mut self) {
         self.node.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
@@ -318,18 +328,18 @@ pub struct NodeStatus {
     /// Failed ones.
     pub failures: u64,
     /// Tries in detail.
-    pub tries: TryTotals,
+    pub attempts: AttemptTotals,
     /// The last failure, of a request or a probe.
-    pub last_error: Option<Fault>,
+    pub last_failure: Option<FailureKind>,
     /// The same in words; or why its name cannot be resolved.
-    pub last_cause: Option<Arc<str>>,
+    pub last_failure_reason: Option<Arc<str>>,
     /// How long it is still put aside.
     pub ejected_for: Option<Duration>,
 }
 
 impl NodeStatus {
     /// Counts another address of the same name in: up if one of them is.
-    pub fn absorb(&mut self, other: &Self) {
+    pub fn merge(&mut self, other: &Self) {
         let is_up = |state| matches!(state, NodeState::Up | NodeState::SlowStart);
         if !is_up(self.state) && is_up(other.state) {
             self.state = other.state;
@@ -338,7 +348,7 @@ impl NodeStatus {
         self.connections += other.connections;
         self.requests += other.requests;
         self.failures += other.failures;
-        self.tries.merge(&other.tries);
+        self.attempts.merge(&other.attempts);
     }
 }
 
@@ -374,12 +384,12 @@ impl NodeState {
 }
 
 /// A node that fails now in this way and now in that one must not fill the log.
-const NEWS: Duration = Duration::from_secs(10);
+const FAILURE_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-const FAULTS: [Fault; 5] = [
-    Fault::Broken,
-    Fault::Garbage,
-    Fault::ServerError,
-    Fault::Timeout,
-    Fault::Unreachable,
+const FAILURE_KINDS: [FailureKind; 5] = [
+    FailureKind::ConnectionClosed,
+    FailureKind::InvalidResponse,
+    FailureKind::ServerError,
+    FailureKind::Timeout,
+    FailureKind::ConnectFailed,
 ];

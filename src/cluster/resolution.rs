@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
-use super::{Cluster, Member, Members, NodeAddress, NodeState, NodeStatus, join};
+use super::{Cluster, Member, Members, NodeAddress, NodeState, NodeStatus, new_node};
 
 impl Cluster {
     /// The addresses that DNS has to resolve.
-    pub fn names(&self) -> impl Iterator<Item = &NodeAddress> {
+    pub fn dns_names(&self) -> impl Iterator<Item = &NodeAddress> {
         self.settings
             .nodes
             .iter()
@@ -18,7 +18,7 @@ impl Cluster {
 
     /// Says where the nodes of a name are now. Those that stay keep their state; an empty answer
     /// changes nothing, the last good one is kept. True if something changed.
-    pub fn resolve(&self, address: &NodeAddress, found: &[IpAddr]) -> bool {
+    pub fn set_addresses(&self, address: &NodeAddress, found: &[IpAddr]) -> bool {
         let configured = self.settings.nodes.iter().find(|n| n.address == *address);
         let Some(configured) = configured.filter(|_| !found.is_empty()) else {
             return false;
@@ -35,24 +35,24 @@ impl Cluster {
             let there = |m: &Member| m.node.address() == address && m.node.socket().ip() == ip;
             if !nodes.iter().any(there) {
                 joined = true;
-                let node = join(address, ip, self.settings.pool.max_connections, &drained);
+                let node = new_node(address, ip, self.settings.pool.max_connections, &drained);
                 let weight = configured.weight;
                 nodes.push(Member { node, weight });
             }
         }
         if left || joined {
-            self.members.store(Arc::new(Members::of(nodes)));
+            self.members.store(Arc::new(Members::new(nodes)));
         }
         left || joined
     }
 
     /// Says why a name cannot be resolved. It is shown as long as no address of it is known.
-    pub fn cannot_resolve(&self, address: &NodeAddress, why: &str) {
+    pub fn set_resolution_error(&self, address: &NodeAddress, why: &str) {
         self.unresolved().insert(address.clone(), why.into());
     }
 
     /// The names that stand for no address yet, as if they were nodes.
-    pub(super) fn nowhere(&self, members: &Members) -> Vec<NodeStatus> {
+    pub(super) fn unresolved_statuses(&self, members: &Members) -> Vec<NodeStatus> {
         let is_there = |address: &NodeAddress| {
             let mut nodes = members.nodes.iter();
             nodes.any(|member| member.node.address() == address)
@@ -79,9 +79,9 @@ impl Cluster {
                     connections: 0,
                     requests: 0,
                     failures: 0,
-                    tries: Default::default(),
-                    last_error: None,
-                    last_cause: reasons.get(&node.address).cloned(),
+                    attempts: Default::default(),
+                    last_failure: None,
+                    last_failure_reason: reasons.get(&node.address).cloned(),
                     ejected_for: None,
                     address: name.into(),
                 }

@@ -5,28 +5,28 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use super::Retries;
+use super::RetrySettings;
 
 /// The traffic of the last ten seconds, and what was repeated of it.
 #[derive(Debug, Default)]
-pub struct Budget {
+pub struct RetryBudget {
     epoch: OnceLock<Instant>,
-    requests: Window,
-    retries: Window,
+    requests: SlidingWindow,
+    retries: SlidingWindow,
 }
 
-impl Budget {
+impl RetryBudget {
     /// Counts a request.
-    pub fn deposit(&self, now: Instant) {
+    pub fn record_request(&self, now: Instant) {
         self.requests.add(self.second(now));
     }
 
     /// Takes one retry out of the budget; false if there is none.
-    pub fn withdraw(&self, now: Instant, limits: &Retries) -> bool {
+    pub fn try_withdraw(&self, now: Instant, limits: &RetrySettings) -> bool {
         let second = self.second(now);
-        let share = self.requests.sum(second) * u64::from(limits.budget) / 100;
-        let allowed =
-            self.retries.sum(second) < share || self.retries.at(second) < u64::from(limits.floor);
+        let share = self.requests.sum(second) * u64::from(limits.budget_percent) / 100;
+        let allowed = self.retries.sum(second) < share
+            || self.retries.at(second) < u64::from(limits.min_per_second);
         if allowed {
             self.retries.add(second);
         }
@@ -42,11 +42,11 @@ impl Budget {
 
 /// Ten buckets of one second; each holds its second above and its count below.
 #[derive(Debug, Default)]
-struct Window([AtomicU64; SECONDS]);
+struct SlidingWindow([AtomicU64; WINDOW_SECONDS]);
 
-impl Window {
+impl SlidingWindow {
     fn add(&self, second: u32) {
-        let bucket = &self.0[second as usize % SECONDS];
+        let bucket = &self.0[second as usize % WINDOW_SECONDS];
         let fresh = u64::from(second) << 32;
         let counted = bucket.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
             Some(if held >> 32 == u64::from(second) {
@@ -60,7 +60,7 @@ impl Window {
     }
 
     fn at(&self, second: u32) -> u64 {
-        let held = self.0[second as usize % SECONDS].load(Ordering::Relaxed);
+        let held = self.0[second as usize % WINDOW_SECONDS].load(Ordering::Relaxed);
         if held >> 32 == u64::from(second) {
             u64::from(held as u32)
         } else {
@@ -69,13 +69,13 @@ impl Window {
     }
 
     fn sum(&self, second: u32) -> u64 {
-        let oldest = second.saturating_sub(SECONDS as u32 - 1);
+        let oldest = second.saturating_sub(WINDOW_SECONDS as u32 - 1);
         (oldest..=second).map(|second| self.at(second)).sum()
     }
 }
 
 /// How far back traffic counts.
-const SECONDS: usize = 10;
+const WINDOW_SECONDS: usize = 10;
 
 #[cfg(test)]
 mod tests {
@@ -85,22 +85,25 @@ mod tests {
 
     use super::*;
 
-    fn retries(budget: u8, floor: u32) -> Retries {
-        Retries { budget, floor }
+    fn retries(budget: u8, floor: u32) -> RetrySettings {
+        RetrySettings {
+            budget_percent: budget,
+            min_per_second: floor,
+        }
     }
 
     #[test]
     fn a_fifth_of_ten_seconds_and_a_floor() {
         let start = tokio::time::Instant::now().into_std();
-        let budget = Budget::default();
+        let budget = RetryBudget::default();
         for _ in 0..100 {
-            budget.deposit(start);
+            budget.record_request(start);
         }
         let now = start + Duration::from_secs(9);
-        let granted = (0..1000).filter(|_| budget.withdraw(now, &retries(20, 3)));
+        let granted = (0..1000).filter(|_| budget.try_withdraw(now, &retries(20, 3)));
         assert_eq!(granted.count(), 20);
         let later = start + Duration::from_secs(10);
-        let granted = (0..1000).filter(|_| budget.withdraw(later, &retries(20, 3)));
+        let granted = (0..1000).filter(|_| budget.try_withdraw(later, &retries(20, 3)));
         assert_eq!(
             granted.count(),
             3,
@@ -115,17 +118,17 @@ mod tests {
             percent in 0u8..=100, floor in 0u32..5,
         ) {
             let start = tokio::time::Instant::now().into_std();
-            let budget = Budget::default();
+            let budget = RetryBudget::default();
             let limits = retries(percent, floor);
             let (mut millis, mut requests, mut granted) = (0, 0u64, 0u64);
             for (pause, request) in steps {
                 millis += pause;
                 let now = start + Duration::from_millis(millis);
                 if request {
-                    budget.deposit(now);
+                    budget.record_request(now);
                     requests += 1;
                 } else {
-                    granted += u64::from(budget.withdraw(now, &limits));
+                    granted += u64::from(budget.try_withdraw(now, &limits));
                 }
             }
             let seconds = millis / 1000 + 1;

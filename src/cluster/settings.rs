@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 /// One cluster as configured.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct ClusterSettings {
     /// Its name in the file, unique.
     pub name: Arc<str>,
     /// At least one node; no two have the same address.
@@ -24,17 +24,17 @@ pub struct Settings {
     pub tls: Arc<rustls::ClientConfig>,
     /// Digest of all that `tls` and `server_name` were made of: equal after a reload that did not
     /// change them.
-    pub tls_identity: [u8; 32],
+    pub tls_digest: [u8; 32],
     /// The name to verify instead of the node's own.
     pub server_name: Option<ServerName<'static>>,
     /// True if certificates of nodes are not verified: shown at start and in `/status`.
-    pub insecure: bool,
+    pub insecure_skip_verify: bool,
     /// Active health checks; `None` is off.
     pub health_check: Option<HealthCheck>,
     /// Passive ejection.
-    pub ejection: Ejection,
+    pub ejection: EjectionSettings,
     /// The retry budget.
-    pub retries: Retries,
+    pub retries: RetrySettings,
     /// Deadlines toward nodes.
     pub timeouts: Timeouts,
     /// Connection pool of one node.
@@ -123,7 +123,7 @@ pub struct SignedCheck {
 
 /// When a node is put aside because real requests fail on it.
 #[derive(Clone, Debug)]
-pub struct Ejection {
+pub struct EjectionSettings {
     /// Consecutive failures that eject; 0 is off.
     pub consecutive_failures: u32,
     /// First time out; doubles with each ejection in a row.
@@ -142,11 +142,11 @@ pub struct Ejection {
 
 /// How many requests may be repeated.
 #[derive(Clone, Debug)]
-pub struct Retries {
+pub struct RetrySettings {
     /// Percent of the traffic of the last ten seconds.
-    pub budget: u8,
+    pub budget_percent: u8,
     /// Retries a second that are always allowed.
-    pub floor: u32,
+    pub min_per_second: u32,
 }
 
 /// Deadlines toward nodes.

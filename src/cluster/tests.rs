@@ -4,16 +4,16 @@ use proptest::prelude::*;
 
 use super::*;
 
-const FAILED: Outcome = Outcome::Failure(Fault::Unreachable);
+const FAILED: NodeOutcome = NodeOutcome::Failure(FailureKind::ConnectFailed);
 
-fn settings(nodes: &[&str]) -> Settings {
+fn settings(nodes: &[&str]) -> ClusterSettings {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(rustls::RootCertStore::empty())
         .with_no_client_auth();
-    Settings {
+    ClusterSettings {
         name: "c".into(),
         nodes: nodes
             .iter()
@@ -25,11 +25,11 @@ fn settings(nodes: &[&str]) -> Settings {
         balance: Policy::LeastRequest,
         host: HostPolicy::Preserve,
         tls: Arc::new(tls),
-        tls_identity: [0; 32],
+        tls_digest: [0; 32],
         server_name: None,
-        insecure: false,
+        insecure_skip_verify: false,
         health_check: None,
-        ejection: Ejection {
+        ejection: EjectionSettings {
             consecutive_failures: 1,
             base_time: Duration::from_secs(10),
             max_time: Duration::from_secs(300),
@@ -38,9 +38,9 @@ fn settings(nodes: &[&str]) -> Settings {
             panic_threshold: 50,
             result_codes: Vec::new(),
         },
-        retries: Retries {
-            budget: 20,
-            floor: 3,
+        retries: RetrySettings {
+            budget_percent: 20,
+            min_per_second: 3,
         },
         timeouts: Timeouts {
             connect: Duration::from_secs(1),
@@ -85,16 +85,23 @@ fn nobody_is_picked_twice_or_over_its_cap() {
         settings.balance = policy;
         let cluster = Cluster::new(settings);
         let mut tried = Vec::new();
-        while let Some(pick) = cluster.pick(1, &tried, now()) {
+        while let Some(pick) = cluster.pick_first(1, &tried, now()) {
             assert!(!tried.contains(&pick.node().id()));
             tried.push(pick.node().id());
         }
         assert_eq!(tried.len(), 3);
-        let picks: Vec<_> = (0..7).map_while(|_| cluster.pick(1, &[], now())).collect();
+        let picks: Vec<_> = (0..7)
+            .map_while(|_| cluster.pick_first(1, &[], now()))
+            .collect();
         assert_eq!(picks.len(), 6, "two at each");
-        assert!(!cluster.has_another(&[], now()));
+        assert!(!cluster.has_candidate(&[], now()));
         drop(picks);
-        assert!(cluster.nodes(now()).iter().all(|node| node.in_flight == 0));
+        assert!(
+            cluster
+                .node_statuses(now())
+                .iter()
+                .all(|node| node.in_flight == 0)
+        );
     }
 }
 
@@ -104,7 +111,14 @@ fn in_turn_means_in_turn() {
     settings.balance = Policy::RoundRobin;
     let cluster = Cluster::new(settings);
     let turns: Vec<_> = (0..6)
-        .map(|_| cluster.pick(0, &[], now()).unwrap().node().socket().ip())
+        .map(|_| {
+            cluster
+                .pick_first(0, &[], now())
+                .unwrap()
+                .node()
+                .socket()
+                .ip()
+        })
         .collect();
     assert_eq!(turns[..3], THREE.map(ip));
     assert_eq!(turns[3..], THREE.map(ip));
@@ -115,31 +129,31 @@ fn most_dead_is_panic_and_all_are_tried_but_the_drained() {
     let mut settings = settings(&THREE);
     settings.ejection.max_ejected = 100;
     let cluster = Cluster::new(settings);
-    let nodes = cluster.nodes_now();
-    cluster.observe(&nodes[0], FAILED, now());
-    assert!(!cluster.panic(now()));
+    let nodes = cluster.nodes();
+    cluster.record_outcome(&nodes[0], FAILED, now());
+    assert!(!cluster.is_panicking(now()));
     for _ in 0..50 {
         assert_ne!(
-            cluster.pick(0, &[], now()).unwrap().node().id(),
+            cluster.pick_first(0, &[], now()).unwrap().node().id(),
             nodes[0].id()
         );
     }
     // As a last resort only.
     let well = [nodes[1].id(), nodes[2].id()];
-    assert!(cluster.pick(0, &well, now()).is_none());
+    assert!(cluster.pick_first(0, &well, now()).is_none());
     assert!(cluster.pick_any(0, &well, now()).is_some());
 
-    cluster.observe(&nodes[1], FAILED, now());
-    assert!(cluster.panic(now()));
-    assert!(cluster.pick(0, &well, now()).is_some());
+    cluster.record_outcome(&nodes[1], FAILED, now());
+    assert!(cluster.is_panicking(now()));
+    assert!(cluster.pick_first(0, &well, now()).is_some());
     assert!(cluster.drain_node("10.0.0.1:8443"));
     assert!(cluster.pick_any(0, &well, now()).is_none());
-    assert_eq!(cluster.nodes(now())[0].state, NodeState::Drained);
+    assert_eq!(cluster.node_statuses(now())[0].state, NodeState::Drained);
     assert!(cluster.undrain_node("10.0.0.1:8443"));
-    let status = &cluster.nodes(now())[0];
+    let status = &cluster.node_statuses(now())[0];
     assert_eq!(
-        (status.state, status.last_error),
-        (NodeState::Ejected, Some(Fault::Unreachable))
+        (status.state, status.last_failure),
+        (NodeState::Ejected, Some(FailureKind::ConnectFailed))
     );
     assert!(status.ejected_for.unwrap() <= Duration::from_secs(10));
 }
@@ -149,24 +163,24 @@ fn a_request_that_failed_goes_to_a_well_node_even_in_panic() {
     let mut settings = settings(&THREE);
     settings.ejection.max_ejected = 100;
     let cluster = Cluster::new(settings);
-    let nodes = cluster.nodes_now();
+    let nodes = cluster.nodes();
     for node in &nodes[..2] {
-        cluster.observe(node, FAILED, now());
+        cluster.record_outcome(node, FAILED, now());
     }
-    assert!(cluster.panic(now()));
-    let picks = (0..1000).filter_map(|_| cluster.pick(0, &[], now()));
+    assert!(cluster.is_panicking(now()));
+    let picks = (0..1000).filter_map(|_| cluster.pick_first(0, &[], now()));
     let well = picks.filter(|pick| pick.node().id() == nodes[2].id());
     let well = well.count();
     assert!((700..1000).contains(&well), "most, but not all: {well}");
     for _ in 0..50 {
-        let pick = cluster.pick_again(0, &[nodes[0].id()], now()).unwrap();
+        let pick = cluster.pick_for_retry(0, &[nodes[0].id()], now()).unwrap();
         assert_eq!(pick.node().id(), nodes[2].id());
     }
     let all_but_one = [nodes[0].id(), nodes[2].id()];
-    assert!(cluster.has_well(&all_but_one[..1], now()));
-    assert!(!cluster.has_well(&all_but_one, now()));
+    assert!(cluster.has_usable_node(&all_but_one[..1], now()));
+    assert!(!cluster.has_usable_node(&all_but_one, now()));
     assert!(
-        cluster.pick_again(0, &all_but_one, now()).is_some(),
+        cluster.pick_for_retry(0, &all_but_one, now()).is_some(),
         "panic"
     );
 }
@@ -175,37 +189,41 @@ fn a_request_that_failed_goes_to_a_well_node_even_in_panic() {
 #[test]
 fn who_fails_but_cannot_be_spared_gets_little_and_the_one_away_is_tried() {
     let cluster = Cluster::new(settings(&THREE));
-    let nodes = cluster.nodes_now();
-    cluster.observe(&nodes[0], FAILED, now());
-    cluster.observe(&nodes[1], FAILED, now());
-    let states: Vec<_> = cluster.nodes(now()).iter().map(|node| node.state).collect();
+    let nodes = cluster.nodes();
+    cluster.record_outcome(&nodes[0], FAILED, now());
+    cluster.record_outcome(&nodes[1], FAILED, now());
+    let states: Vec<_> = cluster
+        .node_statuses(now())
+        .iter()
+        .map(|node| node.state)
+        .collect();
     assert_eq!(states, [NodeState::Ejected, NodeState::Up, NodeState::Up]);
-    assert!(cluster.panic(now()), "two of three look dead");
+    assert!(cluster.is_panicking(now()), "two of three look dead");
     let of = |place: usize, count: usize| {
-        let picks = (0..count).filter_map(|_| cluster.pick(0, &[], now()));
+        let picks = (0..count).filter_map(|_| cluster.pick_first(0, &[], now()));
         picks
             .filter(|pick| pick.node().id() == nodes[place].id())
             .count()
     };
     let (failing, away) = (of(1, 1000), of(0, 1000));
     assert!(failing < 150 && away > 10, "{failing} {away}");
-    cluster.observe(&nodes[0], Outcome::Success, now());
-    assert!(!cluster.panic(now()), "it is back");
-    cluster.observe(&nodes[1], Outcome::Success, now());
+    cluster.record_outcome(&nodes[0], NodeOutcome::Success, now());
+    assert!(!cluster.is_panicking(now()), "it is back");
+    cluster.record_outcome(&nodes[1], NodeOutcome::Success, now());
     assert!(of(1, 1000) > 150, "a success clears it");
 }
 
 #[test]
 fn a_new_configuration_keeps_what_did_not_change() {
     let before = Cluster::new(settings(&["10.0.0.1", "10.0.0.2", "node.test"]));
-    before.resolve(&address("node.test"), &[ip("10.0.0.9")]);
+    before.set_addresses(&address("node.test"), &[ip("10.0.0.9")]);
     before.drain_node("10.0.0.2:8443");
-    let node = before.nodes_now()[0].clone();
-    before.observe(&node, FAILED, now());
+    let node = before.nodes()[0].clone();
+    before.record_outcome(&node, FAILED, now());
     let mut changed = settings(&["10.0.0.2", "10.0.0.1", "10.0.0.4", "node.test"]);
     changed.nodes[1].weight = 7;
-    let after = Cluster::next(changed, &before);
-    let status = after.nodes(now());
+    let after = Cluster::from_previous(changed, &before);
+    let status = after.node_statuses(now());
     let states: Vec<_> = status
         .iter()
         .map(|node| (node.socket.unwrap().ip(), node.state))
@@ -218,34 +236,41 @@ fn a_new_configuration_keeps_what_did_not_change() {
     ];
     assert_eq!(states, expected);
     assert_eq!((status[1].weight, status[1].failures), (7, 1));
-    assert!(Arc::ptr_eq(&after.nodes_now()[1], &node));
+    assert!(Arc::ptr_eq(&after.nodes()[1], &node));
 }
 
 #[test]
 fn a_name_is_as_many_nodes_as_it_has_addresses() {
     let cluster = Cluster::new(settings(&["node.test", "10.0.0.1"]));
     let name = address("node.test");
-    assert_eq!(cluster.names().collect::<Vec<_>>(), [&name]);
-    assert_eq!(cluster.nodes_now().len(), 1);
-    let unknown = &cluster.nodes(now())[1];
+    assert_eq!(cluster.dns_names().collect::<Vec<_>>(), [&name]);
+    assert_eq!(cluster.nodes().len(), 1);
+    let unknown = &cluster.node_statuses(now())[1];
     let shown = (&*unknown.address, unknown.socket, unknown.state);
     assert_eq!(shown, ("node.test:8443", None, NodeState::Unresolved));
-    assert_eq!(unknown.last_cause, None);
-    cluster.cannot_resolve(&name, "no such name");
-    let unknown = cluster.nodes(now()).pop().unwrap();
-    assert_eq!(unknown.last_cause.as_deref(), Some("no such name"));
+    assert_eq!(unknown.last_failure_reason, None);
+    cluster.set_resolution_error(&name, "no such name");
+    let unknown = cluster.node_statuses(now()).pop().unwrap();
+    assert_eq!(unknown.last_failure_reason.as_deref(), Some("no such name"));
     cluster.drain_node("node.test:8443");
-    assert!(cluster.resolve(&name, &[ip("10.0.0.7"), ip("10.0.0.8")]));
-    assert!(!cluster.resolve(&name, &[ip("10.0.0.8"), ip("10.0.0.7")]));
-    let states: Vec<_> = cluster.nodes(now()).iter().map(|node| node.state).collect();
+    assert!(cluster.set_addresses(&name, &[ip("10.0.0.7"), ip("10.0.0.8")]));
+    assert!(!cluster.set_addresses(&name, &[ip("10.0.0.8"), ip("10.0.0.7")]));
+    let states: Vec<_> = cluster
+        .node_statuses(now())
+        .iter()
+        .map(|node| node.state)
+        .collect();
     assert_eq!(
         states,
         [NodeState::Up, NodeState::Drained, NodeState::Drained]
     );
-    let kept = cluster.nodes_now()[2].clone();
-    assert!(cluster.resolve(&name, &[ip("10.0.0.8")]));
-    assert!(Arc::ptr_eq(&cluster.nodes_now()[1], &kept));
-    assert!(!cluster.resolve(&name, &[]), "the last good answer stays");
+    let kept = cluster.nodes()[2].clone();
+    assert!(cluster.set_addresses(&name, &[ip("10.0.0.8")]));
+    assert!(Arc::ptr_eq(&cluster.nodes()[1], &kept));
+    assert!(
+        !cluster.set_addresses(&name, &[]),
+        "the last good answer stays"
+    );
 }
 
 proptest! {
@@ -259,17 +284,17 @@ proptest! {
         let mut settings = settings(&hosts);
         settings.ejection.max_ejected = max_ejected;
         let cluster = Cluster::new(settings);
-        let nodes = cluster.nodes_now();
+        let nodes = cluster.nodes();
         let mut now = now();
         let allowed = (count * usize::from(max_ejected) / 100).max(1);
         for (pause, node, success) in steps {
             now += Duration::from_secs(pause);
-            let outcome = if success == 0 { Outcome::Success } else { FAILED };
-            cluster.observe(&nodes[node % count], outcome, now);
-            let status = cluster.nodes(now);
+            let outcome = if success == 0 { NodeOutcome::Success } else { FAILED };
+            cluster.record_outcome(&nodes[node % count], outcome, now);
+            let status = cluster.node_statuses(now);
             let out = status.iter().filter(|node| node.state == NodeState::Ejected).count();
             prop_assert!(out <= allowed, "{out} of {count}");
-            prop_assert!(cluster.pick(0, &[], now).is_some());
+            prop_assert!(cluster.pick_first(0, &[], now).is_some());
         }
     }
 }

@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
 
-use super::report::{Fault, Report};
+use super::report::{Diagnostic, Diagnostics};
 
 /// Everything that is wrong with a configuration, in the order of the file; at least one error.
 #[derive(Clone, Debug)]
-pub struct Diagnosis {
+pub struct ConfigError {
     problems: Vec<Problem>,
 }
 
@@ -40,12 +40,12 @@ pub enum Severity {
 /// A file whose secrets were overwritten.
 struct Source {
     path: PathBuf,
-    masked: String,
+    redacted: String,
     /// Where each line begins; the first is 0.
-    starts: Vec<usize>,
+    line_starts: Vec<usize>,
 }
 
-impl Diagnosis {
+impl ConfigError {
     /// Takes problems of which at least one is an error.
     pub(super) fn new(problems: Vec<Problem>) -> Self {
         Self { problems }
@@ -57,7 +57,7 @@ impl Diagnosis {
     }
 }
 
-impl fmt::Display for Diagnosis {
+impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for problem in &self.problems {
             writeln!(f, "{problem}\n")?;
@@ -75,7 +75,7 @@ impl fmt::Display for Diagnosis {
     }
 }
 
-impl std::error::Error for Diagnosis {}
+impl std::error::Error for ConfigError {}
 
 impl Problem {
     /// Error or warning.
@@ -99,9 +99,9 @@ impl Problem {
     }
 
     /// All of it in one line: `gateway.toml:3:1: what is wrong; what would be right`.
-    pub fn line(&self) -> String {
+    pub fn one_line(&self) -> String {
         let mut line = self.source.path.to_string_lossy().into_owned();
-        if let Some((number, column)) = self.place() {
+        if let Some((number, column)) = self.location() {
             line.push_str(&format!(":{number}:{column}"));
         }
         line.push_str(": ");
@@ -114,10 +114,10 @@ impl Problem {
     }
 
     /// Line and column (in characters), both from 1; nothing if the file as a whole is meant.
-    pub fn place(&self) -> Option<(usize, usize)> {
+    pub fn location(&self) -> Option<(usize, usize)> {
         let start = self.span.as_ref()?.start;
-        let (number, line) = self.source.line(start);
-        let column = self.source.masked[line.start..start].chars().count() + 1;
+        let (number, line) = self.source.line_at(start);
+        let column = self.source.redacted[line.start..start].chars().count() + 1;
         Some((number, column))
     }
 }
@@ -132,13 +132,13 @@ impl fmt::Display for Problem {
         let path = self.source.path.to_string_lossy();
         let group = match &self.span {
             Some(span) => {
-                let (number, line) = self.source.line(span.start);
+                let (number, line) = self.source.line_at(span.start);
                 let end = span.end.min(line.end).max(span.start);
                 let mark = AnnotationKind::Primary
                     .span(span.start - line.start..end - line.start)
                     .label(self.help.as_str());
                 title.element(
-                    Snippet::source(&self.source.masked[line])
+                    Snippet::source(&self.source.redacted[line])
                         .line_start(number)
                         .path(path)
                         .annotation(mark),
@@ -158,19 +158,19 @@ impl Source {
         let after = masked.match_indices('\n').map(|(at, _)| at + 1);
         Self {
             path: path.to_owned(),
-            starts: std::iter::once(0).chain(after).collect(),
-            masked,
+            line_starts: std::iter::once(0).chain(after).collect(),
+            redacted: masked,
         }
     }
 
     /// The number, from 1, and the bytes of the line around a byte, without its end.
-    fn line(&self, at: usize) -> (usize, Range<usize>) {
-        let number = self.starts.partition_point(|start| *start <= at);
-        let start = self.starts.get(number - 1).copied().unwrap_or(0);
+    fn line_at(&self, at: usize) -> (usize, Range<usize>) {
+        let number = self.line_starts.partition_point(|start| *start <= at);
+        let start = self.line_starts.get(number - 1).copied().unwrap_or(0);
         let end = self
-            .starts
+            .line_starts
             .get(number)
-            .map_or(self.masked.len(), |next| next - 1);
+            .map_or(self.redacted.len(), |next| next - 1);
         (number, start..end)
     }
 }
@@ -182,18 +182,20 @@ impl fmt::Debug for Source {
     }
 }
 
-impl Report {
+impl Diagnostics {
     /// What was found in the file `text`, in its order, with all secrets overwritten.
     pub(super) fn into_problems(self, path: &Path, text: &str) -> Vec<Problem> {
-        let mut faults = self.faults;
+        let mut faults = self.items;
         if faults.is_empty() {
             return Vec::new();
         }
         faults.sort_by_key(|fault| fault.span.as_ref().map_or(0, |span| span.start));
-        let source = Arc::new(Source::new(path, mask(text, &self.hidden)));
-        let problem = |fault: Fault| Problem {
+        let source = Arc::new(Source::new(path, redact(text, &self.secret_spans)));
+        let problem = |fault: Diagnostic| Problem {
             severity: fault.severity,
-            span: fault.span.map(|span| on_characters(&source.masked, &span)),
+            span: fault
+                .span
+                .map(|span| clamp_to_char_boundaries(&source.redacted, &span)),
             source: Arc::clone(&source),
             message: fault.message,
             help: fault.help,
@@ -203,7 +205,7 @@ impl Report {
 }
 
 /// Overwrites the hidden ranges byte by byte, so that all places stay what they are.
-fn mask(text: &str, hidden: &[Range<usize>]) -> String {
+fn redact(text: &str, hidden: &[Range<usize>]) -> String {
     let mut bytes = text.as_bytes().to_vec();
     for range in hidden {
         if let Some(secret) = bytes.get_mut(range.clone()) {
@@ -217,7 +219,7 @@ fn mask(text: &str, hidden: &[Range<usize>]) -> String {
 }
 
 /// The span inside the text and on borders of characters, whatever a parser says.
-fn on_characters(text: &str, span: &Range<usize>) -> Range<usize> {
+fn clamp_to_char_boundaries(text: &str, span: &Range<usize>) -> Range<usize> {
     let start = text.floor_char_boundary(span.start.min(text.len()));
     let end = text.ceil_char_boundary(span.end.clamp(start, text.len()));
     start..end

@@ -3,13 +3,13 @@
 use serde::de::DeserializeOwned;
 use toml::de::{DeTable, Deserializer};
 
-use super::report::Report;
-use super::structure::{self, Form};
+use super::report::Diagnostics;
+use super::structure::{self, SchemaNode};
 use super::{schema, secrets};
 
 /// The two kinds of files.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Kind {
+pub(super) enum FileKind {
     /// A file of access keys: holds secrets.
     AccessKeys,
     /// The configuration.
@@ -18,10 +18,14 @@ pub(super) enum Kind {
 
 /// Reads a file as far as it can be understood; `None` if it is not TOML at all. Whatever is wrong
 /// is in the report.
-pub(super) fn read<T: DeserializeOwned>(text: &str, kind: Kind, report: &mut Report) -> Option<T> {
+pub(super) fn read<T: DeserializeOwned>(
+    text: &str,
+    kind: FileKind,
+    report: &mut Diagnostics,
+) -> Option<T> {
     let (mut table, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
-        report.hidden = secrets::in_broken_text(text, kind == Kind::AccessKeys);
+        report.secret_spans = secrets::spans_in_invalid_toml(text, kind == FileKind::AccessKeys);
         for error in errors {
             let span = error.span().unwrap_or(0..0);
             let help = match error.message() {
@@ -33,8 +37,8 @@ pub(super) fn read<T: DeserializeOwned>(text: &str, kind: Kind, report: &mut Rep
         }
         return None;
     }
-    let secrets_inline = kind == Kind::AccessKeys;
-    structure::prune(table.get_mut(), kind.form(), secrets_inline, report);
+    let secrets_inline = kind == FileKind::AccessKeys;
+    structure::prune(table.get_mut(), kind.schema(), secrets_inline, report);
     match T::deserialize(Deserializer::from(table)) {
         Ok(file) => Some(file),
         // The structure check lets nothing pass that serde refuses. Should it, serde's own message
@@ -50,11 +54,11 @@ pub(super) fn read<T: DeserializeOwned>(text: &str, kind: Kind, report: &mut Rep
     }
 }
 
-impl Kind {
-    fn form(self) -> &'static Form {
+impl FileKind {
+    fn schema(self) -> &'static SchemaNode {
         match self {
-            Self::AccessKeys => &schema::ACCESS_KEYS,
-            Self::Main => &schema::MAIN,
+            Self::AccessKeys => &schema::ACCESS_KEYS_FILE,
+            Self::Main => &schema::MAIN_FILE,
         }
     }
 }

@@ -20,20 +20,20 @@ pub fn read_named_file(path: &Path) -> io::Result<Vec<u8>> {
         return Err(refused("it is no regular file"));
     }
     // At once as large as it gets: what grows leaves copies of a secret behind.
-    let expected = metadata.len().min(LARGEST) + 1;
+    let expected = metadata.len().min(MAX_FILE_SIZE) + 1;
     let mut bytes = Vec::with_capacity(usize::try_from(expected).unwrap_or_default());
     // One more, to see that there is more: it may grow while it is read.
     File::open(path)?
-        .take(LARGEST + 1)
+        .take(MAX_FILE_SIZE + 1)
         .read_to_end(&mut bytes)?;
-    if u64::try_from(bytes.len()).is_ok_and(|length| length > LARGEST) {
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > MAX_FILE_SIZE) {
         return Err(refused("it is larger than 16 MiB"));
     }
     Ok(bytes)
 }
 
 /// A hundred thousand access keys, or as many revoked certificates, have room.
-const LARGEST: u64 = 16 * 1024 * 1024;
+const MAX_FILE_SIZE: u64 = 16 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -51,7 +51,7 @@ mod tests {
             .status();
         assert!(made.unwrap().success());
         let large = File::create(path("large")).unwrap();
-        large.set_len(LARGEST + 1).unwrap();
+        large.set_len(MAX_FILE_SIZE + 1).unwrap();
         assert_eq!(read_named_file(&path("link")).unwrap(), b"text");
         for (name, told) in [
             ("pipe", "no regular file"),
@@ -63,7 +63,7 @@ mod tests {
             let error = read_named_file(&path(name)).unwrap_err().to_string();
             assert!(error.contains(told), "{name}: {error}");
         }
-        large.set_len(LARGEST).unwrap();
+        large.set_len(MAX_FILE_SIZE).unwrap();
         assert!(read_named_file(&path("large")).is_ok());
     }
 }

@@ -1,22 +1,22 @@
 //! "Did you mean": the name that a mistyped one is closest to.
 
 /// The nearest of `known` to `typed`, if it is near enough to be meant.
-pub(super) fn nearest<'a>(
+pub(super) fn suggest<'a>(
     typed: &str,
     known: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
-    let typed: Vec<char> = typed.chars().take(LONGEST).collect();
+    let typed: Vec<char> = typed.chars().take(MAX_NAME_LENGTH).collect();
     let enough = (typed.len() / 3).max(1);
     known
         .into_iter()
         .map(|name| (distance(&typed, &name.chars().collect::<Vec<_>>()), name))
-        .filter(|(distance, name)| *distance <= enough || shares_a_part(&typed, name))
+        .filter(|(distance, name)| *distance <= enough || is_prefix_match(&typed, name))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, name)| name)
 }
 
 /// `max_body` is meant as `max_body_size` although five letters are missing.
-fn shares_a_part(typed: &[char], name: &str) -> bool {
+fn is_prefix_match(typed: &[char], name: &str) -> bool {
     typed.len() >= 4 && {
         let typed: String = typed.iter().collect();
         name.starts_with(&typed) || (name.len() >= 4 && typed.starts_with(name))
@@ -42,7 +42,7 @@ fn distance(a: &[char], b: &[char]) -> usize {
 }
 
 // No key is longer; a name of megabytes would cost a second here.
-const LONGEST: usize = 64;
+const MAX_NAME_LENGTH: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -60,7 +60,7 @@ mod tests {
             ("tls", None),
             ("", None),
         ] {
-            assert_eq!(nearest(typed, known), meant, "{typed}");
+            assert_eq!(suggest(typed, known), meant, "{typed}");
         }
     }
 

@@ -2,13 +2,15 @@
 
 use serde_json::{Map, Value, json};
 
-use super::units::{Size, Time};
-use super::{AccessLog, Account, Cache, Config, Limits, Listener, ListenerTls, Rate, Shared};
+use super::units::{ByteSize, ConfigDuration};
+use super::{
+    AccessLog, AccountSettings, Cache, Config, Limits, Listener, ListenerTls, Rate, SharedStore,
+};
 use crate::ccfs::Versionless;
 use crate::cluster;
 
 /// The configuration in the form of the file. Where a secret would stand, [`MASK`] does.
-pub(super) fn masked(config: &Config) -> Value {
+pub(super) fn redact(config: &Config) -> Value {
     let mut access_keys: Vec<_> = config.access_keys.iter().collect();
     access_keys.sort_by_key(|(access_key, _)| access_key.as_str());
     let server = &config.server;
@@ -21,7 +23,7 @@ pub(super) fn masked(config: &Config) -> Value {
         "shared": config.shared.as_ref().map(shared),
         "admin": {
             "bind": config.admin.bind.map_or("off".to_owned(), |bind| bind.to_string()),
-            "token": config.admin.token.as_ref().map(|_| MASK),
+            "token": config.admin.token.as_ref().map(|_| REDACTED),
             "tls": config.admin.tls.as_ref().map(listener_tls),
         },
         "telemetry": {
@@ -36,8 +38,8 @@ pub(super) fn masked(config: &Config) -> Value {
         },
         "server": {
             "workers": server.workers,
-            "drain_delay": Time::spell(server.drain_delay),
-            "grace": Time::spell(server.grace),
+            "drain_delay": ConfigDuration::format(server.drain_delay),
+            "grace": ConfigDuration::format(server.grace),
         },
     })
 }
@@ -63,7 +65,7 @@ fn listener(it: &Listener) -> Value {
 }
 
 fn listener_tls(it: &ListenerTls) -> Value {
-    let pairs = it.files.iter().map(|files| {
+    let pairs = it.certificate_files.iter().map(|files| {
         json!({
             "certificate": files.certificate.to_string_lossy(),
             "private_key": files.private_key.to_string_lossy(),
@@ -76,7 +78,7 @@ fn listener_tls(it: &ListenerTls) -> Value {
     })
 }
 
-fn cluster_table(it: &cluster::Settings) -> Value {
+fn cluster_table(it: &cluster::ClusterSettings) -> Value {
     let nodes = it
         .nodes
         .iter()
@@ -87,30 +89,30 @@ fn cluster_table(it: &cluster::Settings) -> Value {
         "host": it.host,
         "tls": {
             "server_name": it.server_name.as_ref().map(rustls::pki_types::ServerName::to_str),
-            "insecure_skip_verify": it.insecure,
+            "insecure_skip_verify": it.insecure_skip_verify,
         },
         "health_check": health_check(it.health_check.as_ref()),
         "ejection": {
             "consecutive_failures": it.ejection.consecutive_failures,
-            "base_time": Time::spell(it.ejection.base_time),
-            "max_time": Time::spell(it.ejection.max_time),
+            "base_time": ConfigDuration::format(it.ejection.base_time),
+            "max_time": ConfigDuration::format(it.ejection.max_time),
             "max_ejected": it.ejection.max_ejected,
-            "slow_start": Time::spell(it.ejection.slow_start),
+            "slow_start": ConfigDuration::format(it.ejection.slow_start),
             "panic_threshold": it.ejection.panic_threshold,
             "result_codes": it.ejection.result_codes,
         },
-        "retries": { "budget": it.retries.budget, "floor": it.retries.floor },
+        "retries": { "budget": it.retries.budget_percent, "floor": it.retries.min_per_second },
         "timeouts": {
-            "connect": Time::spell(it.timeouts.connect),
-            "per_try": Time::spell(it.timeouts.per_try),
-            "overall": Time::spell(it.timeouts.overall),
-            "fetch": Time::spell(it.timeouts.fetch),
+            "connect": ConfigDuration::format(it.timeouts.connect),
+            "per_try": ConfigDuration::format(it.timeouts.per_try),
+            "overall": ConfigDuration::format(it.timeouts.overall),
+            "fetch": ConfigDuration::format(it.timeouts.fetch),
         },
         "pool": {
             "max_connections": it.pool.max_connections,
             "max_idle": it.pool.max_idle,
-            "idle_timeout": Time::spell(it.pool.idle_timeout),
-            "max_age": Time::spell(it.pool.max_age),
+            "idle_timeout": ConfigDuration::format(it.pool.idle_timeout),
+            "max_age": ConfigDuration::format(it.pool.max_age),
         },
     })
 }
@@ -121,8 +123,8 @@ fn health_check(it: Option<&cluster::HealthCheck>) -> Value {
     };
     let mut check = json!({
         "enabled": true,
-        "interval": Time::spell(it.interval),
-        "timeout": Time::spell(it.timeout),
+        "interval": ConfigDuration::format(it.interval),
+        "timeout": ConfigDuration::format(it.timeout),
         "unhealthy_after": it.unhealthy_after,
         "healthy_after": it.healthy_after,
     });
@@ -137,9 +139,9 @@ fn health_check(it: Option<&cluster::HealthCheck>) -> Value {
     check
 }
 
-fn account(it: &Account) -> Value {
+fn account(it: &AccountSettings) -> Value {
     json!({
-        "secret_key": vec![MASK; it.credential.secrets().len()],
+        "secret_key": vec![REDACTED; it.credential.secrets().len()],
         "time_zone": it.tenant.zone.iana_name().map_or_else(|| format!("{:?}", it.tenant.zone), str::to_owned),
         "versionless": it.tenant.versionless.map(|mode| match mode {
             Versionless::Local => "local",
@@ -159,58 +161,58 @@ fn rate(it: Rate) -> Value {
 
 fn cache(it: &Cache) -> Value {
     json!({
-        "max_size": Size::spell(it.max_size),
-        "expiry_margin": Time::spell(it.expiry_margin),
-        "minimum_life": Time::spell(it.minimum_life),
+        "max_size": ByteSize::format(it.max_size),
+        "expiry_margin": ConfigDuration::format(it.expiry_margin),
+        "minimum_life": ConfigDuration::format(it.minimum_life),
         "stale_if_error": it.stale_if_error,
-        "negative_ttl": Time::spell(it.negative_ttl),
+        "negative_ttl": ConfigDuration::format(it.negative_ttl),
         "success_codes": it.success_codes,
     })
 }
 
-fn shared(it: &Shared) -> Value {
+fn shared(it: &SharedStore) -> Value {
     json!({
         "url": it.url(),
         "username": it.username,
-        "password": it.password.as_ref().map(|_| MASK),
+        "password": it.password.as_ref().map(|_| REDACTED),
         "tls": it.tls.as_ref().map(|tls| json!({ "insecure_skip_verify": tls.insecure })),
-        "timeout": Time::spell(it.timeout),
-        "seal_key": vec![MASK; it.seal_keys.len()],
+        "timeout": ConfigDuration::format(it.timeout),
+        "seal_key": vec![REDACTED; it.seal_keys.len()],
     })
 }
 
 fn limits(it: &Limits) -> Value {
     json!({
-        "clock_window": Time::spell(it.clock_window.unwrap_or_default()),
+        "clock_window": ConfigDuration::format(it.clock_window.unwrap_or_default()),
         "hits_are_free": it.hits_are_free,
         "per_address": rate(it.per_address),
         "max_in_flight": it.max_in_flight,
         "max_connections": it.max_connections,
         "max_connections_per_address": it.max_connections_per_address,
         "max_handshakes": it.max_handshakes,
-        "max_body_size": Size::spell(it.max_body_size as u64),
-        "max_upload_size": Size::spell(it.max_upload_size as u64),
-        "max_buffered": Size::spell(it.max_buffered as u64),
-        "max_answer": Size::spell(it.max_answer as u64),
-        "body_timeout": Time::spell(it.body_timeout),
-        "header_timeout": Time::spell(it.header_timeout),
-        "handshake_timeout": Time::spell(it.handshake_timeout),
-        "idle_timeout": Time::spell(it.idle_timeout),
-        "max_connection_age": Time::spell(it.max_connection_age),
-        "min_send_rate": Size::spell(it.min_send_rate),
-        "send_rate_window": Time::spell(it.send_rate_window),
-        "min_receive_rate": Size::spell(it.min_receive_rate),
-        "max_header_size": Size::spell(it.max_header_size as u64),
+        "max_body_size": ByteSize::format(it.max_body_size as u64),
+        "max_upload_size": ByteSize::format(it.max_upload_size as u64),
+        "max_buffered": ByteSize::format(it.max_buffered as u64),
+        "max_answer": ByteSize::format(it.max_answer as u64),
+        "body_timeout": ConfigDuration::format(it.body_timeout),
+        "header_timeout": ConfigDuration::format(it.header_timeout),
+        "handshake_timeout": ConfigDuration::format(it.handshake_timeout),
+        "idle_timeout": ConfigDuration::format(it.idle_timeout),
+        "max_connection_age": ConfigDuration::format(it.max_connection_age),
+        "min_send_rate": ByteSize::format(it.min_send_rate),
+        "send_rate_window": ConfigDuration::format(it.send_rate_window),
+        "min_receive_rate": ByteSize::format(it.min_receive_rate),
+        "max_header_size": ByteSize::format(it.max_header_size as u64),
         "max_header_fields": it.max_header_fields,
         "max_concurrent_streams": it.max_concurrent_streams,
         "http2_max_resets": it.http2_max_resets,
-        "http2_stream_window": Size::spell(it.http2_stream_window.into()),
-        "http2_connection_window": Size::spell(it.http2_connection_window.into()),
-        "http2_ping_interval": Time::spell(it.http2_ping_interval),
-        "http2_goaway_timeout": Time::spell(it.http2_goaway_timeout),
-        "max_discarded": Size::spell(it.max_discarded),
-        "linger_timeout": Time::spell(it.linger_timeout),
+        "http2_stream_window": ByteSize::format(it.http2_stream_window.into()),
+        "http2_connection_window": ByteSize::format(it.http2_connection_window.into()),
+        "http2_ping_interval": ConfigDuration::format(it.http2_ping_interval),
+        "http2_goaway_timeout": ConfigDuration::format(it.http2_goaway_timeout),
+        "max_discarded": ByteSize::format(it.max_discarded),
+        "linger_timeout": ConfigDuration::format(it.linger_timeout),
     })
 }
 
-const MASK: &str = "(secret)";
+const REDACTED: &str = "(secret)";

@@ -20,23 +20,23 @@ use accounts::Accounts;
 use zeroize::Zeroizing;
 
 use super::Config;
-use super::diagnose::{Diagnosis, Problem, Severity};
-use super::document::{self, Kind};
-use super::file::{AccessKey, AccessKeysFile, File, Key, Named};
-use super::report::Report;
-use super::units::{Size, Time};
+use super::diagnose::{ConfigError, Problem, Severity};
+use super::document::{self, FileKind};
+use super::file::{AccessKey, AccessKeysFile, ByName, File, Setting};
+use super::report::Diagnostics;
+use super::units::{ByteSize, ConfigDuration};
 
 /// Resolves the text of the file at `path`. Certificates are judged at the time `now`.
 pub(super) fn resolve(
     text: &str,
     path: &Path,
     now: SystemTime,
-) -> Result<(Config, Vec<Problem>), Diagnosis> {
-    let mut report = Report::new(path);
-    let Some(file) = document::read::<File>(text, Kind::Main, &mut report) else {
-        return Err(Diagnosis::new(report.into_problems(path, text)));
+) -> Result<(Config, Vec<Problem>), ConfigError> {
+    let mut report = Diagnostics::new(path);
+    let Some(file) = document::read::<File>(text, FileKind::Main, &mut report) else {
+        return Err(ConfigError::new(report.into_problems(path, text)));
     };
-    let mut keys = KeysPage::open(&file, &mut report);
+    let mut keys = KeysFile::read(&file, &mut report);
     let mut accounts = Accounts::new(&file.access_key_defaults, &mut report);
     accounts.add(&file.access_keys, false, &mut report);
     if let Some(keys) = &mut keys {
@@ -54,7 +54,7 @@ pub(super) fn resolve(
         server: settings::server(&file.server),
         files: Vec::new(),
     };
-    let mut material = tls::Material::new(now);
+    let mut material = tls::TlsFiles::new(now);
     config.clusters = clusters::resolve(&file.clusters, &mut material, &mut report);
     let store = file.shared.as_ref();
     config.shared = store.and_then(|it| shared_store::resolve(it, &mut material, &mut report));
@@ -70,10 +70,15 @@ pub(super) fn resolve(
             Some(&file.access_keys),
             keys.as_ref().map(|keys| &keys.tables),
         ];
-        clusters::check_signers(&file.clusters, &tables, &config.access_keys, &mut report);
+        clusters::check_health_check_keys(
+            &file.clusters,
+            &tables,
+            &config.access_keys,
+            &mut report,
+        );
     }
     if !report.has_errors() && keys.as_ref().is_none_or(|keys| !keys.report.has_errors()) {
-        warn_of_what_has_no_use(&file, &config, &mut report);
+        warn_of_unused(&file, &config, &mut report);
     }
 
     let mut files = BTreeSet::from([path.to_owned()]);
@@ -86,48 +91,48 @@ pub(super) fn resolve(
     config.files = files.into_iter().collect();
     let is_error = |problem: &Problem| problem.severity() == Severity::Error;
     if problems.iter().any(is_error) {
-        return Err(Diagnosis::new(problems));
+        return Err(ConfigError::new(problems));
     }
     Ok((config, problems))
 }
 
 /// The diagnosis for a configuration file that is not there.
-pub(super) fn unreadable(path: &Path, error: &std::io::Error) -> Diagnosis {
-    let mut report = Report::new(path);
-    report.error_of_file(
+pub(super) fn unreadable_file(path: &Path, error: &std::io::Error) -> ConfigError {
+    let mut report = Diagnostics::new(path);
+    report.file_error(
         format!("cannot read the configuration: {error}"),
         "give the path of a readable TOML file with --config",
     );
-    Diagnosis::new(report.into_problems(path, ""))
+    ConfigError::new(report.into_problems(path, ""))
 }
 
 /// `access_keys_file`, with findings of its own; its text is wiped when dropped.
-struct KeysPage {
+struct KeysFile {
     path: PathBuf,
     text: Zeroizing<String>,
-    tables: Named<AccessKey>,
-    report: Report,
+    tables: ByName<AccessKey>,
+    report: Diagnostics,
 }
 
-impl KeysPage {
+impl KeysFile {
     /// Reads the file that `main` names, if it names one.
-    fn open(main: &File, main_report: &mut Report) -> Option<Self> {
+    fn read(main: &File, main_report: &mut Diagnostics) -> Option<Self> {
         let written = main.access_keys_file.as_ref()?;
-        let path = main_report.path(written);
-        if let Some(mode) = open_to_others(&path) {
+        let path = main_report.resolve_path(written);
+        if let Some(mode) = mode_if_readable_by_others(&path) {
             let message = format!("{} can be read by others (mode {mode:o})", path.display());
             let help = "must be readable by its owner only: chmod 600";
             main_report.error(written.span(), message, help);
             return None;
         }
-        let Ok(text) = String::from_utf8(main_report.read(written)?) else {
+        let Ok(text) = String::from_utf8(main_report.read_file(written)?) else {
             let message = format!("{} is not UTF-8", path.display());
             main_report.error(written.span(), message, "must be a TOML file");
             return None;
         };
         let text = Zeroizing::new(text);
-        let mut report = Report::new(&path);
-        let file: Option<AccessKeysFile> = document::read(&text, Kind::AccessKeys, &mut report);
+        let mut report = Diagnostics::new(&path);
+        let file: Option<AccessKeysFile> = document::read(&text, FileKind::AccessKeys, &mut report);
         Some(Self {
             tables: file.unwrap_or_default().access_keys,
             path,
@@ -138,11 +143,11 @@ impl KeysPage {
 }
 
 /// Secrets should be their owner's only.
-fn warn_if_open(written: &str, span: &Range<usize>, report: &mut Report) {
-    let path = report.path(written);
-    if let Some(mode) = open_to_others(&path) {
+fn warn_if_readable_by_others(written: &str, span: &Range<usize>, report: &mut Diagnostics) {
+    let path = report.resolve_path(written);
+    if let Some(mode) = mode_if_readable_by_others(&path) {
         let message = format!("{} can be read by others (mode {mode:o})", path.display());
-        report.warn(
+        report.warning(
             span.clone(),
             message,
             "should be readable by its owner only: chmod 600",
@@ -151,18 +156,18 @@ fn warn_if_open(written: &str, span: &Range<usize>, report: &mut Report) {
 }
 
 /// The mode of a file that its group or others can read.
-fn open_to_others(path: &Path) -> Option<u32> {
+fn mode_if_readable_by_others(path: &Path) -> Option<u32> {
     use std::os::unix::fs::PermissionsExt;
     let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;
     (mode & 0o044 != 0).then_some(mode)
 }
 
 /// What starts, and does not do what is most probably wanted.
-fn warn_of_what_has_no_use(file: &File, config: &Config, report: &mut Report) {
+fn warn_of_unused(file: &File, config: &Config, report: &mut Diagnostics) {
     let routes = config.listeners.values().flat_map(|it| &it.routes);
     for name in file.clusters.keys() {
         if !routes.clone().any(|(_, cluster)| **cluster == *name.value) {
-            report.warn(
+            report.warning(
                 name.span(),
                 format!("no listener uses cluster {}", name.value),
                 "needs a listener with this cluster, or a route to it",
@@ -170,37 +175,41 @@ fn warn_of_what_has_no_use(file: &File, config: &Config, report: &mut Report) {
         }
     }
     if config.access_keys.is_empty() {
-        report.warn_of_file(
+        report.file_warning(
             "no access keys: no request can be verified",
             "needs [access_keys.AK], or access_keys_file",
         );
     }
 }
 
-fn or<T: Copy>(key: &Key<T>, default: T) -> T {
+fn value_or<T: Copy>(key: &Setting<T>, default: T) -> T {
     key.as_ref().map_or(default, |key| key.value)
 }
 
-fn time_or(key: &Key<Time>, default: Duration) -> Duration {
+fn duration_or(key: &Setting<ConfigDuration>, default: Duration) -> Duration {
     key.as_ref().map_or(default, |key| key.0)
 }
 
 /// A duration that cannot be zero.
-fn wait_or(key: &Key<Time>, default: Duration, report: &mut Report) -> Duration {
+fn nonzero_duration_or(
+    key: &Setting<ConfigDuration>,
+    default: Duration,
+    report: &mut Diagnostics,
+) -> Duration {
     if let Some(key) = key
         && key.0.is_zero()
     {
         report.error(key.span(), "cannot be zero", "must be longer than \"0s\"");
     }
-    time_or(key, default)
+    duration_or(key, default)
 }
 
-fn size_or(key: &Key<Size>, default: u64) -> u64 {
+fn size_or(key: &Setting<ByteSize>, default: u64) -> u64 {
     key.as_ref().map_or(default, |key| key.0)
 }
 
 /// A size that cannot be zero.
-fn space_or(key: &Key<Size>, default: u64, report: &mut Report) -> u64 {
+fn nonzero_size_or(key: &Setting<ByteSize>, default: u64, report: &mut Diagnostics) -> u64 {
     if let Some(key) = key
         && key.0 == 0
     {
@@ -209,7 +218,7 @@ fn space_or(key: &Key<Size>, default: u64, report: &mut Report) -> u64 {
     size_or(key, default)
 }
 
-fn shared(text: &str) -> Arc<str> {
+fn arc_str(text: &str) -> Arc<str> {
     Arc::from(text)
 }
 

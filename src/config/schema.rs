@@ -8,7 +8,7 @@ use schemars::transform::RecursiveTransform;
 use serde_json::{Map, Value, json};
 
 use super::file::{AccessKeysFile, File};
-use super::structure::Form;
+use super::structure::SchemaNode;
 
 /// The JSON Schema (draft 7) of the configuration file, as pretty-printed JSON.
 pub fn schema() -> String {
@@ -20,18 +20,19 @@ pub fn schema() -> String {
 }
 
 /// The form of the configuration file.
-pub(super) static MAIN: LazyLock<Form> = LazyLock::new(|| Form::of(&generate::<File>()));
+pub(super) static MAIN_FILE: LazyLock<SchemaNode> =
+    LazyLock::new(|| SchemaNode::from_schema(&generate::<File>()));
 
 /// The form of a file of access keys.
-pub(super) static ACCESS_KEYS: LazyLock<Form> =
-    LazyLock::new(|| Form::of(&generate::<AccessKeysFile>()));
+pub(super) static ACCESS_KEYS_FILE: LazyLock<SchemaNode> =
+    LazyLock::new(|| SchemaNode::from_schema(&generate::<AccessKeysFile>()));
 
 fn generate<T: JsonSchema>() -> Value {
     let settings = SchemaSettings::draft07().with(|settings| {
         settings.inline_subschemas = true;
     });
     settings
-        .with_transform(RecursiveTransform(as_of_toml))
+        .with_transform(RecursiveTransform(adapt_to_toml))
         .into_generator()
         .into_root_schema_for::<T>()
         .to_value()
@@ -39,7 +40,7 @@ fn generate<T: JsonSchema>() -> Value {
 
 /// TOML has no null: a key that may be left out is simply not there. Descriptions lose the line
 /// breaks of the source.
-fn as_of_toml(schema: &mut schemars::Schema) {
+fn adapt_to_toml(schema: &mut schemars::Schema) {
     let Some(object) = schema.as_object_mut() else {
         return;
     };
@@ -71,12 +72,12 @@ fn as_of_toml(schema: &mut schemars::Schema) {
         && let Some(Value::Object(only)) = branches.pop()
     {
         object.remove("anyOf");
-        merge_below(object, only);
+        merge_missing(object, only);
     }
 }
 
 /// Adds what `object` does not say itself.
-fn merge_below(object: &mut Map<String, Value>, below: Map<String, Value>) {
+fn merge_missing(object: &mut Map<String, Value>, below: Map<String, Value>) {
     for (key, value) in below {
         object.entry(key).or_insert(value);
     }

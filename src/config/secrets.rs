@@ -3,17 +3,17 @@
 use std::ops::Range;
 
 /// Does a value under this key hold a secret itself?
-pub(super) fn is_secret(key: &str) -> bool {
+pub(super) fn is_secret_key(key: &str) -> bool {
     key == "secret_key"
 }
 
 /// Could the name of a file that is not there be the path of one, rather than a secret in its place?
-pub(super) fn looks_like_a_path(text: &str) -> bool {
+pub(super) fn looks_like_path(text: &str) -> bool {
     text.contains(['/', '.']) && !text.contains(['+', '='])
 }
 
 /// Does the text hold a URL with a password (`https://user:password@host`)?
-pub(super) fn password_in_url(text: &str) -> bool {
+pub(super) fn has_url_password(text: &str) -> bool {
     text.match_indices("://").any(|(at, mark)| {
         let rest = &text[at + mark.len()..];
         // A password may hold any of `/?#` by mistake: only blanks and the next URL end the search.
@@ -39,7 +39,7 @@ fn is_host_and_port(authority: &str) -> bool {
 
 /// What to hide of a text that is not TOML, by its lines alone: better too much. With
 /// `every_value`, all that stands right of a `=` or on a line without one.
-pub(super) fn in_broken_text(text: &str, every_value: bool) -> Vec<Range<usize>> {
+pub(super) fn spans_in_invalid_toml(text: &str, every_value: bool) -> Vec<Range<usize>> {
     let mut hidden = Vec::new();
     let mut start = 0;
     let mut closing: Option<&str> = None;
@@ -54,10 +54,10 @@ pub(super) fn in_broken_text(text: &str, every_value: bool) -> Vec<Range<usize>>
             }
             (None, Some((key, value))) => {
                 let sensitive = every_value
-                    || sounds_secret(key)
-                    || password_in_url(line)
-                    || sounds_secret(value)
-                    || refers_to_no_file(line);
+                    || is_secret_like(key)
+                    || has_url_password(line)
+                    || is_secret_like(value)
+                    || reference_holds_secret(line);
                 if sensitive {
                     closing = if value.trim_start().starts_with('[') && !value.contains(']') {
                         Some("]")
@@ -71,7 +71,7 @@ pub(super) fn in_broken_text(text: &str, every_value: bool) -> Vec<Range<usize>>
             }
             (None, None) => {
                 let heading = line.trim_start().starts_with('[') || line.trim().is_empty();
-                (!heading && (every_value || sounds_secret(line) || password_in_url(line)))
+                (!heading && (every_value || is_secret_like(line) || has_url_password(line)))
                     .then_some(0)
             }
         };
@@ -84,8 +84,8 @@ pub(super) fn in_broken_text(text: &str, every_value: bool) -> Vec<Range<usize>>
 }
 
 /// Does a key that names where a secret is (`secret_key_file`) seem to have the secret as its value?
-fn refers_to_no_file(line: &str) -> bool {
-    REFERENCES.iter().any(|name| {
+fn reference_holds_secret(line: &str) -> bool {
+    REFERENCE_KEYS.iter().any(|name| {
         line.match_indices(name).any(|(at, _)| {
             let rest = &line[at + name.len()..];
             let value = rest.split_once('=').map_or("", |(_, value)| value).trim();
@@ -94,13 +94,13 @@ fn refers_to_no_file(line: &str) -> bool {
                 None => (value, ",}"),
             };
             let value = value.split(|c| ends.contains(c)).next().unwrap_or_default();
-            !value.split(',').all(looks_like_a_path)
+            !value.split(',').all(looks_like_path)
         })
     })
 }
 
 /// Keys whose value is no secret.
-const REFERENCES: [&str; 5] = [
+const REFERENCE_KEYS: [&str; 5] = [
     "seal_key_file",
     "secret_key_file",
     "secret_key_env",
@@ -109,11 +109,11 @@ const REFERENCES: [&str; 5] = [
 ];
 
 /// `secret_key`, `sk`, `password`, `token`, however it is mistyped further; names of files are none.
-fn sounds_secret(text: &str) -> bool {
+fn is_secret_like(text: &str) -> bool {
     let lower = text.to_ascii_lowercase();
     let names = ["secret", "password", "passwd", "token"];
     let named = names.iter().any(|name| lower.contains(name));
-    let without_references = REFERENCES
+    let without_references = REFERENCE_KEYS
         .iter()
         .fold(lower, |text, name| text.replace(name, ""));
     named && names.iter().any(|name| without_references.contains(name))
@@ -132,7 +132,7 @@ mod tests {
             "https://u:p/w@h",
             "https://u:p@ss@h",
         ] {
-            assert!(password_in_url(text), "{text}");
+            assert!(has_url_password(text), "{text}");
         }
         for text in [
             "https://h:8443",
@@ -142,7 +142,7 @@ mod tests {
             "https://h:8443/a@b",
             "://",
         ] {
-            assert!(!password_in_url(text), "{text}");
+            assert!(!has_url_password(text), "{text}");
         }
     }
 
@@ -150,7 +150,7 @@ mod tests {
     fn broken_texts_hide_what_may_be_secret() {
         let shown = |text: &str, every| {
             let mut bytes = text.as_bytes().to_vec();
-            for range in in_broken_text(text, every) {
+            for range in spans_in_invalid_toml(text, every) {
                 bytes[range].fill(b'*');
             }
             String::from_utf8(bytes).unwrap()

@@ -11,13 +11,13 @@ use crate::cluster::NodeAddress;
 
 /// Where the store is, and how it is spoken to.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Shared {
+pub struct SharedStore {
     /// The server.
     pub address: NodeAddress,
     /// The number of the database there.
     pub database: u32,
     /// `None` is plain TCP.
-    pub tls: Option<SharedTls>,
+    pub tls: Option<StoreTls>,
     /// A user of the server's access list; `None` is its default user.
     pub username: Option<String>,
     /// That user's password.
@@ -28,7 +28,7 @@ pub struct Shared {
     pub seal_keys: Vec<StoreSecret>,
 }
 
-impl Shared {
+impl SharedStore {
     /// The URL without any secret.
     pub fn url(&self) -> String {
         let scheme = if self.tls.is_some() {
@@ -45,7 +45,7 @@ impl Shared {
 
 /// TLS to the store.
 #[derive(Clone, Debug)]
-pub struct SharedTls {
+pub struct StoreTls {
     /// Roots or no verification, client certificate. No ALPN.
     pub client: Arc<rustls::ClientConfig>,
     /// The name to verify instead of the server's own.
@@ -55,26 +55,26 @@ pub struct SharedTls {
     /// Digest of all that it was made of.
     pub identity: [u8; 32],
     /// The same as PEM, for the connections that a cluster's client makes by itself.
-    pub pem: SharedPem,
+    pub pem: StorePem,
 }
 
 /// What TLS to the store is made of, as it stands in the files.
 #[derive(Clone, Debug, Default)]
-pub struct SharedPem {
+pub struct StorePem {
     /// The authorities; those of the system if left out.
     pub ca: Option<Vec<u8>>,
     /// The own certificate and its key.
-    pub own: Option<(Vec<u8>, StoreSecret)>,
+    pub client_certificate: Option<(Vec<u8>, StoreSecret)>,
 }
 
 /// Equal is what was made of the same.
-impl PartialEq for SharedTls {
+impl PartialEq for StoreTls {
     fn eq(&self, other: &Self) -> bool {
         self.identity == other.identity && self.insecure == other.insecure
     }
 }
 
-impl Eq for SharedTls {}
+impl Eq for StoreTls {}
 
 /// A password or a key of the store: never printed, wiped when dropped.
 #[derive(Clone)]

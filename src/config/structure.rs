@@ -9,70 +9,70 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
-pub(super) use schema_node::Form;
-use schema_node::{Keys, Text};
+pub(super) use schema_node::SchemaNode;
+use schema_node::{TableKeys, TextRule};
 
-use super::nearest::nearest;
-use super::report::Report;
+use super::nearest::suggest;
+use super::report::Diagnostics;
 use super::secrets;
-use super::units::{Size, Time};
+use super::units::{ByteSize, ConfigDuration};
 
 /// Takes everything out of `table` that `form` does not allow, and reports it. Unless
 /// `secrets_inline`, nobody is advised to write a secret.
 pub(super) fn prune(
     table: &mut DeTable<'_>,
-    form: &Form,
+    form: &SchemaNode,
     secrets_inline: bool,
-    report: &mut Report,
+    report: &mut Diagnostics,
 ) {
-    let mut walk = Walk {
+    let mut walk = Validator {
         report,
         secrets_inline,
     };
-    if let Form::Table(keys) = form {
-        walk.table(table, keys, &Trail::Root);
+    if let SchemaNode::Table(keys) = form {
+        walk.check_table(table, keys, &KeyPath::Root);
     }
 }
 
-struct Walk<'a> {
-    report: &'a mut Report,
+struct Validator<'a> {
+    report: &'a mut Diagnostics,
     secrets_inline: bool,
 }
 
 /// The keys down to a value; written out only when something is wrong there.
-enum Trail<'a> {
+enum KeyPath<'a> {
     Root,
-    Below(&'a Self, &'a str),
+    Child(&'a Self, &'a str),
 }
 
-impl Trail<'_> {
-    fn path(&self) -> String {
+impl KeyPath<'_> {
+    fn dotted(&self) -> String {
         match self {
             Self::Root => String::new(),
-            Self::Below(Trail::Root, key) => (*key).to_owned(),
-            Self::Below(above, key) => format!("{}.{key}", above.path()),
+            Self::Child(KeyPath::Root, key) => (*key).to_owned(),
+            Self::Child(above, key) => format!("{}.{key}", above.dotted()),
         }
     }
 }
 
-impl Walk<'_> {
-    fn table(&mut self, table: &mut DeTable<'_>, keys: &Keys, trail: &Trail<'_>) {
+impl Validator<'_> {
+    fn check_table(&mut self, table: &mut DeTable<'_>, keys: &TableKeys, trail: &KeyPath<'_>) {
         let mut out = Vec::new();
         for (key, value) in table.iter_mut() {
             let name: &str = key.get_ref();
-            if secrets::is_secret(name) {
-                self.hide(value, &key.span());
+            if secrets::is_secret_key(name) {
+                self.redact(value, &key.span());
             }
-            let Some(below) = keys.below(name) else {
+            let Some(below) = keys.get(name) else {
                 // It may be a mistyped `secret_key`.
-                self.hide(value, &key.span());
-                self.unknown(name, &key.span(), keys, trail);
+                self.redact(value, &key.span());
+                self.report_unknown_key(name, &key.span(), keys, trail);
                 out.push(name.to_owned());
                 continue;
             };
-            let trail = Trail::Below(trail, name);
-            if !self.value(value, below, &key.span(), &trail) {
-                self.report.judged.insert(trail.path());
+            let trail = KeyPath::Child(trail, name);
+            if !self.check_value(value, below, &key.span(), &trail) {
+                self.report.already_reported.insert(trail.dotted());
                 out.push(name.to_owned());
             }
         }
@@ -82,18 +82,26 @@ impl Walk<'_> {
     }
 
     /// The value is never shown. A `[table]` stands at its key; what is below it is not shown anyway.
-    fn hide(&mut self, value: &Spanned<DeValue<'_>>, key: &Range<usize>) {
+    fn redact(&mut self, value: &Spanned<DeValue<'_>>, key: &Range<usize>) {
         let span = value.span();
         if !span.contains(&key.start) {
-            self.report.hidden.push(span);
+            self.report.secret_spans.push(span);
         }
     }
 
-    fn unknown(&mut self, name: &str, span: &Range<usize>, keys: &Keys, trail: &Trail<'_>) {
-        let advised = |key: &str| self.secrets_inline || !secrets::is_secret(key);
-        let help = match nearest(name, keys.names()) {
+    fn report_unknown_key(
+        &mut self,
+        name: &str,
+        span: &Range<usize>,
+        keys: &TableKeys,
+        trail: &KeyPath<'_>,
+    ) {
+        let advised = |key: &str| self.secrets_inline || !secrets::is_secret_key(key);
+        let help = match suggest(name, keys.names()) {
             Some(meant) => {
-                self.report.judged.insert(Trail::Below(trail, meant).path());
+                self.report
+                    .already_reported
+                    .insert(KeyPath::Child(trail, meant).dotted());
                 let meant = if advised(meant) {
                     meant
                 } else {
@@ -111,55 +119,57 @@ impl Walk<'_> {
     }
 
     /// Does the value fit? If not, that was reported.
-    fn value(
+    fn check_value(
         &mut self,
         value: &mut Spanned<DeValue<'_>>,
-        form: &Form,
+        form: &SchemaNode,
         key: &Range<usize>,
-        trail: &Trail<'_>,
+        trail: &KeyPath<'_>,
     ) -> bool {
-        let Some(meant) = form.meant_by(value.get_ref()) else {
-            self.wrong_type(value, form, key, trail);
+        let Some(meant) = form.matching(value.get_ref()) else {
+            self.report_wrong_type(value, form, key, trail);
             return false;
         };
         let span = value.span();
         match (value.get_mut(), meant) {
-            (DeValue::Table(table), Form::Table(keys)) => {
-                self.table(table, keys, trail);
+            (DeValue::Table(table), SchemaNode::Table(keys)) => {
+                self.check_table(table, keys, trail);
                 true
             }
-            (DeValue::Array(array), Form::List { .. }) => self.array(array, meant, &span, trail),
-            (DeValue::String(text), Form::Text(allowed)) => {
-                let fault = self.text_fault(text, allowed, &span, trail);
-                self.fits(fault, meant, span)
+            (DeValue::Array(array), SchemaNode::List { .. }) => {
+                self.check_array(array, meant, &span, trail)
             }
-            (DeValue::Integer(number), Form::Number { .. }) => {
+            (DeValue::String(text), SchemaNode::Text(allowed)) => {
+                let fault = self.check_text(text, allowed, &span, trail);
+                self.report_mismatch(fault, meant, span)
+            }
+            (DeValue::Integer(number), SchemaNode::Number { .. }) => {
                 let number = i64::from_str_radix(number.as_str(), number.radix()).ok();
-                let fault = out_of_range(number.map(|number| number as f64), meant, trail);
-                self.fits(fault, meant, span)
+                let fault = check_range(number.map(|number| number as f64), meant, trail);
+                self.report_mismatch(fault, meant, span)
             }
-            (DeValue::Float(number), Form::Number { .. }) => {
-                let fault = out_of_range(number.as_str().parse().ok(), meant, trail);
-                self.fits(fault, meant, span)
+            (DeValue::Float(number), SchemaNode::Number { .. }) => {
+                let fault = check_range(number.as_str().parse().ok(), meant, trail);
+                self.report_mismatch(fault, meant, span)
             }
             _ => true,
         }
     }
 
     /// Every item is judged; a single wrong one makes the list unreadable.
-    fn array(
+    fn check_array(
         &mut self,
         array: &mut DeArray<'_>,
-        form: &Form,
+        form: &SchemaNode,
         span: &Range<usize>,
-        trail: &Trail<'_>,
+        trail: &KeyPath<'_>,
     ) -> bool {
-        let Form::List { items, least, most } = form else {
+        let SchemaNode::List { items, least, most } = form else {
             return true;
         };
         let count = array.len() as u64;
         if count < *least || count > *most {
-            let message = format!("{} has {count} values", trail.path());
+            let message = format!("{} has {count} values", trail.dotted());
             self.report
                 .error(span.clone(), message, format!("must be {form}"));
             return false;
@@ -167,44 +177,51 @@ impl Walk<'_> {
         let mut all_fit = true;
         for item in array.iter_mut() {
             let place = item.span();
-            all_fit &= self.value(item, items, &place, trail);
+            all_fit &= self.check_value(item, items, &place, trail);
         }
         all_fit
     }
 
     /// What is wrong with a text, and what would be right if its form does not say it.
-    fn text_fault(
+    fn check_text(
         &mut self,
         text: &str,
-        allowed: &Text,
+        allowed: &TextRule,
         span: &Range<usize>,
-        trail: &Trail<'_>,
-    ) -> Option<Fault> {
-        if secrets::password_in_url(text) {
-            self.report.hidden.push(span.clone());
-            return Some(Fault {
-                message: format!("{} is a URL with a password", trail.path()),
+        trail: &KeyPath<'_>,
+    ) -> Option<Mismatch> {
+        if secrets::has_url_password(text) {
+            self.report.secret_spans.push(span.clone());
+            return Some(Mismatch {
+                message: format!("{} is a URL with a password", trail.dotted()),
                 help: Some(
                     "must hold no password: secrets stand in files or in the environment".into(),
                 ),
             });
         }
         let (fits, message) = match allowed {
-            Text::Any => return None,
-            Text::OneOf(values) => (values.iter().any(|value| value == text), "unknown value of"),
-            Text::Size => (Size::parse(text).is_some(), "cannot read"),
-            Text::Time => (Time::parse(text).is_some(), "cannot read"),
+            TextRule::Any => return None,
+            TextRule::OneOf(values) => {
+                (values.iter().any(|value| value == text), "unknown value of")
+            }
+            TextRule::Size => (ByteSize::parse(text).is_some(), "cannot read"),
+            TextRule::Duration => (ConfigDuration::parse(text).is_some(), "cannot read"),
         };
-        (!fits).then(|| Fault {
-            message: format!("{message} {}", trail.path()),
+        (!fits).then(|| Mismatch {
+            message: format!("{message} {}", trail.dotted()),
             help: allowed
-                .meant(text)
+                .suggestion(text)
                 .map(|meant| format!("did you mean \"{meant}\"?")),
         })
     }
 
     /// Reports a fault, if there is one.
-    fn fits(&mut self, fault: Option<Fault>, form: &Form, span: Range<usize>) -> bool {
+    fn report_mismatch(
+        &mut self,
+        fault: Option<Mismatch>,
+        form: &SchemaNode,
+        span: Range<usize>,
+    ) -> bool {
         let Some(fault) = fault else {
             return true;
         };
@@ -213,46 +230,46 @@ impl Walk<'_> {
         false
     }
 
-    fn wrong_type(
+    fn report_wrong_type(
         &mut self,
         value: &Spanned<DeValue<'_>>,
-        form: &Form,
+        form: &SchemaNode,
         key: &Range<usize>,
-        trail: &Trail<'_>,
+        trail: &KeyPath<'_>,
     ) {
         let found = value.get_ref();
         let place = match found {
             // Could span lines, and hold anything.
             DeValue::Table(_) | DeValue::Array(_) => {
-                self.hide(value, key);
+                self.redact(value, key);
                 key.clone()
             }
             _ => value.span(),
         };
-        let message = format!("{} cannot be {}", trail.path(), name_of_type(found));
+        let message = format!("{} cannot be {}", trail.dotted(), type_name(found));
         self.report.error(place, message, format!("must be {form}"));
     }
 }
 
-struct Fault {
+struct Mismatch {
     message: String,
     /// Without it: what the form says.
     help: Option<String>,
 }
 
 /// No number is one that is too large to read.
-fn out_of_range(number: Option<f64>, form: &Form, trail: &Trail<'_>) -> Option<Fault> {
-    let Form::Number { least, most, .. } = form else {
+fn check_range(number: Option<f64>, form: &SchemaNode, trail: &KeyPath<'_>) -> Option<Mismatch> {
+    let SchemaNode::Number { least, most, .. } = form else {
         return None;
     };
     let fits = number.is_some_and(|number| (*least..=*most).contains(&number));
-    (!fits).then(|| Fault {
-        message: format!("{} is out of range", trail.path()),
+    (!fits).then(|| Mismatch {
+        message: format!("{} is out of range", trail.dotted()),
         help: None,
     })
 }
 
-fn name_of_type(value: &DeValue<'_>) -> &'static str {
+fn type_name(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::Table(_) => "a table",
         DeValue::Array(_) => "a list",

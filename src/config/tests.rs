@@ -18,11 +18,11 @@ use tempfile::TempDir;
 use super::*;
 
 /// A directory with `gateway.pem`, `gateway.key`, `ca.pem`, `other.key` and the secret `sk`.
-struct Place {
+struct TestDir {
     directory: TempDir,
 }
 
-impl Place {
+impl TestDir {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let place = Self { directory };
@@ -52,7 +52,7 @@ impl Place {
         std::fs::set_permissions(self.path(name), std::fs::Permissions::from_mode(mode)).unwrap();
     }
 
-    fn parse(&self, text: &str) -> Result<(Config, Vec<Problem>), Diagnosis> {
+    fn parse(&self, text: &str) -> Result<(Config, Vec<Problem>), ConfigError> {
         Config::parse(text, &self.path("gateway.toml"))
     }
 
@@ -65,7 +65,7 @@ impl Place {
     }
 
     /// The whole diagnosis of a text with mistakes, without the directory's name.
-    fn diagnosis(&self, text: &str) -> String {
+    fn error_text(&self, text: &str) -> String {
         let diagnosis = self.parse(text).map(|_| ()).unwrap_err().to_string();
         diagnosis.replace(&format!("{}/", self.directory.path().display()), "")
     }

@@ -9,20 +9,20 @@ use serde::Deserialize;
 /// A duration of the file, at most a year.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd)]
 #[serde(try_from = "Cow<'_, str>")]
-pub(super) struct Time(pub(super) Duration);
+pub(super) struct ConfigDuration(pub(super) Duration);
 
 /// A size of the file in bytes.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd)]
 #[serde(try_from = "Cow<'_, str>")]
-pub(super) struct Size(pub(super) u64);
+pub(super) struct ByteSize(pub(super) u64);
 
-impl Time {
+impl ConfigDuration {
     /// What a duration looks like, for messages and the schema.
-    pub(super) const FORM: &str = r#"a duration such as "250ms", "30s", "15m" or "8h""#;
+    pub(super) const SYNTAX: &str = r#"a duration such as "250ms", "30s", "15m" or "8h""#;
 
     /// Reads `"250ms"`; `None` for any other form and above a year.
     pub(super) fn parse(text: &str) -> Option<Self> {
-        let (count, unit) = split(text)?;
+        let (count, unit) = split_unit(text)?;
         let millis_per_unit = match unit {
             "ms" => 1,
             "s" => 1_000,
@@ -31,11 +31,11 @@ impl Time {
             _ => return None,
         };
         let millis = count.checked_mul(millis_per_unit)?;
-        (millis <= A_YEAR_IN_MILLIS).then_some(Self(Duration::from_millis(millis)))
+        (millis <= MAX_MILLIS).then_some(Self(Duration::from_millis(millis)))
     }
 
     /// The shortest spelling that [`Time::parse`] reads back.
-    pub(super) fn spell(duration: Duration) -> String {
+    pub(super) fn format(duration: Duration) -> String {
         let millis = duration.as_millis();
         match millis {
             0 => "0s".into(),
@@ -47,13 +47,13 @@ impl Time {
     }
 }
 
-impl Size {
+impl ByteSize {
     /// What a size looks like, for messages and the schema.
-    pub(super) const FORM: &str = r#"a size such as "512B", "64KiB", "8MiB" or "1GiB""#;
+    pub(super) const SYNTAX: &str = r#"a size such as "512B", "64KiB", "8MiB" or "1GiB""#;
 
     /// Reads `"64KiB"`; `None` for any other form and above a pebibyte.
     pub(super) fn parse(text: &str) -> Option<Self> {
-        let (count, unit) = split(text)?;
+        let (count, unit) = split_unit(text)?;
         let bytes_per_unit = match unit {
             "B" => 1,
             "KiB" => 1 << 10,
@@ -62,11 +62,11 @@ impl Size {
             _ => return None,
         };
         let bytes = count.checked_mul(bytes_per_unit)?;
-        (bytes <= A_PEBIBYTE).then_some(Self(bytes))
+        (bytes <= MAX_BYTES).then_some(Self(bytes))
     }
 
     /// The shortest spelling that [`Size::parse`] reads back.
-    pub(super) fn spell(bytes: u64) -> String {
+    pub(super) fn format(bytes: u64) -> String {
         match bytes {
             _ if bytes == 0 || !bytes.is_multiple_of(1 << 10) => format!("{bytes}B"),
             _ if bytes.is_multiple_of(1 << 30) => format!("{}GiB", bytes >> 30),
@@ -77,33 +77,33 @@ impl Size {
 }
 
 /// `"30s"` -> `(30, "s")`.
-fn split(text: &str) -> Option<(u64, &str)> {
+fn split_unit(text: &str) -> Option<(u64, &str)> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (count, unit) = text.split_at(digits);
     Some((count.parse().ok()?, unit))
 }
 
 // Timers add a duration to "now": a bound keeps that sum away from overflow.
-const A_YEAR_IN_MILLIS: u64 = 365 * 24 * 3_600_000;
-const A_PEBIBYTE: u64 = 1 << 50;
+const MAX_MILLIS: u64 = 365 * 24 * 3_600_000;
+const MAX_BYTES: u64 = 1 << 50;
 
-impl TryFrom<Cow<'_, str>> for Time {
+impl TryFrom<Cow<'_, str>> for ConfigDuration {
     type Error = String;
 
     fn try_from(text: Cow<'_, str>) -> Result<Self, String> {
-        Self::parse(&text).ok_or_else(|| format!("expected {}", Self::FORM))
+        Self::parse(&text).ok_or_else(|| format!("expected {}", Self::SYNTAX))
     }
 }
 
-impl TryFrom<Cow<'_, str>> for Size {
+impl TryFrom<Cow<'_, str>> for ByteSize {
     type Error = String;
 
     fn try_from(text: Cow<'_, str>) -> Result<Self, String> {
-        Self::parse(&text).ok_or_else(|| format!("expected {}", Self::FORM))
+        Self::parse(&text).ok_or_else(|| format!("expected {}", Self::SYNTAX))
     }
 }
 
-impl JsonSchema for Time {
+impl JsonSchema for ConfigDuration {
     fn inline_schema() -> bool {
         true
     }
@@ -113,11 +113,11 @@ impl JsonSchema for Time {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "title": Self::FORM, "pattern": "^[0-9]+(ms|s|m|h)$" })
+        json_schema!({ "type": "string", "title": Self::SYNTAX, "pattern": "^[0-9]+(ms|s|m|h)$" })
     }
 }
 
-impl JsonSchema for Size {
+impl JsonSchema for ByteSize {
     fn inline_schema() -> bool {
         true
     }
@@ -127,7 +127,7 @@ impl JsonSchema for Size {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "title": Self::FORM, "pattern": "^[0-9]+(B|KiB|MiB|GiB)$" })
+        json_schema!({ "type": "string", "title": Self::SYNTAX, "pattern": "^[0-9]+(B|KiB|MiB|GiB)$" })
     }
 }
 
@@ -147,8 +147,8 @@ mod tests {
             ("0s", 0),
         ] {
             assert_eq!(
-                Time::parse(text),
-                Some(Time(Duration::from_millis(millis))),
+                ConfigDuration::parse(text),
+                Some(ConfigDuration(Duration::from_millis(millis))),
                 "{text}"
             );
         }
@@ -165,7 +165,7 @@ mod tests {
             "8761h",
             "99999999999999999999s",
         ] {
-            assert_eq!(Time::parse(text), None, "{text}");
+            assert_eq!(ConfigDuration::parse(text), None, "{text}");
         }
     }
 
@@ -178,7 +178,7 @@ mod tests {
             ("8MiB", 8 << 20),
             ("1GiB", 1 << 30),
         ] {
-            assert_eq!(Size::parse(text), Some(Size(bytes)), "{text}");
+            assert_eq!(ByteSize::parse(text), Some(ByteSize(bytes)), "{text}");
         }
         for text in [
             "",
@@ -191,16 +191,16 @@ mod tests {
             "-1B",
             "18446744073709551615GiB",
         ] {
-            assert_eq!(Size::parse(text), None, "{text}");
+            assert_eq!(ByteSize::parse(text), None, "{text}");
         }
     }
 
     proptest! {
         #[test]
-        fn what_is_spelled_reads_back(millis in 0..=A_YEAR_IN_MILLIS, bytes in 0..=A_PEBIBYTE) {
+        fn what_is_spelled_reads_back(millis in 0..=MAX_MILLIS, bytes in 0..=MAX_BYTES) {
             let duration = Duration::from_millis(millis);
-            prop_assert_eq!(Time::parse(&Time::spell(duration)), Some(Time(duration)));
-            prop_assert_eq!(Size::parse(&Size::spell(bytes)), Some(Size(bytes)));
+            prop_assert_eq!(ConfigDuration::parse(&ConfigDuration::format(duration)), Some(ConfigDuration(duration)));
+            prop_assert_eq!(ByteSize::parse(&ByteSize::format(bytes)), Some(ByteSize(bytes)));
         }
     }
 }

@@ -6,7 +6,7 @@ use http::{HeaderMap, header};
 ///
 /// # Errors
 /// What is wrong and what would be right.
-pub(super) fn check(headers: &HeaderMap) -> Result<(), &'static str> {
+pub(super) fn check_json(headers: &HeaderMap) -> Result<(), &'static str> {
     if headers.contains_key(header::CONTENT_ENCODING) {
         return Err("a Content-Encoding is not supported on requests");
     }

@@ -3,10 +3,10 @@
 use http::{Method, StatusCode};
 
 use crate::auth::AuthError;
-use crate::ccfs::Invalid;
-use crate::limit::Exceeded;
-use crate::message::{Cause, Failure};
-use crate::metrics::{Answered, Limited, Shed};
+use crate::ccfs::InvalidRequest;
+use crate::limit::RateLimited;
+use crate::message::{UpstreamError, UpstreamErrorKind};
+use crate::metrics::{Limiter, RequestOutcome, ShedReason};
 
 /// Why a request is not answered with what it asked for.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -28,7 +28,7 @@ pub enum Rejection {
     Internal,
     /// What CC-FS itself would refuse.
     #[error(transparent)]
-    Invalid(#[from] Invalid),
+    InvalidRequest(#[from] InvalidRequest),
     /// Not legal HTTP; says which rule.
     #[error("{0}")]
     Malformed(&'static str),
@@ -43,17 +43,17 @@ pub enum Rejection {
     NotFound(&'static str),
     /// Nobody delivered.
     #[error(transparent)]
-    Node(#[from] Failure),
+    Upstream(#[from] UpstreamError),
     /// The gateway is at one of its own caps.
     #[error("the gateway is at its limit")]
-    Overloaded(Shed),
+    Overloaded(ShedReason),
     /// A limit of this caller or address.
     #[error("too many requests")]
     RateLimited {
         /// Which limiter.
-        limiter: Limited,
+        limiter: Limiter,
         /// The budget, where it is one.
-        exceeded: Option<Exceeded>,
+        exceeded: Option<RateLimited>,
         /// 0300008 on downloads, 0300009 elsewhere.
         code: &'static str,
     },
@@ -70,7 +70,7 @@ pub enum Rejection {
 
 /// One line of the table.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Answer {
+pub struct ErrorResponse {
     /// `X-Gateway-Error`.
     pub kind: &'static str,
     /// HTTP status.
@@ -78,109 +78,109 @@ pub struct Answer {
     /// resultCode.
     pub code: &'static str,
     /// How it is counted.
-    pub outcome: Answered,
+    pub outcome: RequestOutcome,
     /// Must the connection end?
-    pub closes: bool,
+    pub closes_connection: bool,
 }
 
 impl Rejection {
     /// The table of `README.md`, "Errors".
     #[expect(clippy::too_many_lines, reason = "one table, one line for each")]
-    pub fn answer(&self) -> Answer {
+    pub fn error_response(&self) -> ErrorResponse {
         let (kind, status, code, outcome) = match self {
             Self::BodyTooLarge { .. } => (
                 "body-too-large",
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "GW413",
-                Answered::BodyTooLarge,
+                RequestOutcome::BodyTooLarge,
             ),
             Self::ClientGone => (
                 "client-gone",
                 StatusCode::BAD_REQUEST,
                 "GW400",
-                Answered::ClientGone,
+                RequestOutcome::ClientDisconnected,
             ),
             Self::HeadersTooLarge => (
                 "headers-too-large",
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 "GW431",
-                Answered::HeadersTooLarge,
+                RequestOutcome::HeadersTooLarge,
             ),
             Self::Internal => (
                 "internal",
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "GW500",
-                Answered::Internal,
+                RequestOutcome::Internal,
             ),
-            Self::Invalid(invalid) => (
+            Self::InvalidRequest(invalid) => (
                 "invalid-request",
                 StatusCode::OK,
                 invalid.code,
-                Answered::InvalidRequest,
+                RequestOutcome::InvalidRequest,
             ),
             Self::Malformed(_) => (
                 "malformed",
                 StatusCode::BAD_REQUEST,
                 "GW400",
-                Answered::Malformed,
+                RequestOutcome::Malformed,
             ),
             Self::MethodNeverAllowed | Self::MethodNotAllowed(_) => (
                 "method-not-allowed",
                 StatusCode::METHOD_NOT_ALLOWED,
                 "GW405",
-                Answered::MethodNotAllowed,
+                RequestOutcome::MethodNotAllowed,
             ),
             Self::NotFound(_) => (
                 "not-found",
                 StatusCode::NOT_FOUND,
                 "GW404",
-                Answered::NotFound,
+                RequestOutcome::NotFound,
             ),
-            Self::Node(failure) => return node(failure.cause),
+            Self::Upstream(failure) => return upstream_error_response(failure.kind),
             Self::Overloaded(_) => (
                 "overloaded",
                 StatusCode::SERVICE_UNAVAILABLE,
                 "GW503",
-                Answered::Overloaded,
+                RequestOutcome::Overloaded,
             ),
             Self::RateLimited { code, .. } => (
                 "rate-limited",
                 StatusCode::TOO_MANY_REQUESTS,
                 *code,
-                Answered::RateLimited,
+                RequestOutcome::RateLimited,
             ),
             Self::RequestTimeout => (
                 "request-timeout",
                 StatusCode::REQUEST_TIMEOUT,
                 "GW408",
-                Answered::RequestTimeout,
+                RequestOutcome::RequestTimeout,
             ),
             Self::Unauthenticated(_) => (
                 "unauthenticated",
                 StatusCode::UNAUTHORIZED,
                 "GW401",
-                Answered::Unauthenticated,
+                RequestOutcome::Unauthenticated,
             ),
             Self::UnsupportedMediaType(_) => (
                 "unsupported-media-type",
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "GW415",
-                Answered::UnsupportedMediaType,
+                RequestOutcome::UnsupportedMediaType,
             ),
         };
-        Answer {
+        ErrorResponse {
             kind,
             status,
             code,
             outcome,
-            closes: self.closes(),
+            closes_connection: self.closes_connection(),
         }
     }
 
     /// The text a client sees: which rule, never which part of a signature.
-    pub fn text(&self) -> String {
+    pub fn public_message(&self) -> String {
         match self {
-            Self::Invalid(invalid) => invalid.text.clone(),
+            Self::InvalidRequest(invalid) => invalid.text.clone(),
             Self::Unauthenticated(_) => "authentication failed".to_owned(),
             Self::BodyTooLarge { .. }
             | Self::ClientGone
@@ -189,7 +189,7 @@ impl Rejection {
             | Self::Malformed(_)
             | Self::MethodNeverAllowed
             | Self::MethodNotAllowed(_)
-            | Self::Node(_)
+            | Self::Upstream(_)
             | Self::NotFound(_)
             | Self::Overloaded(_)
             | Self::RateLimited { .. }
@@ -212,13 +212,15 @@ impl Rejection {
         match self {
             Self::RateLimited { exceeded, .. } => Some(exceeded.map_or(1, |e| e.retry_after())),
             Self::Overloaded(_) => Some(1),
-            Self::Node(failure) if failure.cause == Cause::NoNode => Some(1),
+            Self::Upstream(failure) if failure.kind == UpstreamErrorKind::NoNodeAvailable => {
+                Some(1)
+            }
             _ => None,
         }
     }
 
     /// Where bytes of an illegal or unfinished request, or a flood, may follow.
-    fn closes(&self) -> bool {
+    fn closes_connection(&self) -> bool {
         match self {
             Self::ClientGone
             | Self::HeadersTooLarge
@@ -226,14 +228,14 @@ impl Rejection {
             | Self::MethodNeverAllowed
             | Self::RequestTimeout
             | Self::RateLimited {
-                limiter: Limited::Address,
+                limiter: Limiter::Address,
                 ..
             } => true,
             Self::BodyTooLarge { .. }
             | Self::Internal
-            | Self::Invalid(_)
+            | Self::InvalidRequest(_)
             | Self::MethodNotAllowed(_)
-            | Self::Node(_)
+            | Self::Upstream(_)
             | Self::NotFound(_)
             | Self::Overloaded(_)
             | Self::RateLimited { .. }
@@ -243,33 +245,35 @@ impl Rejection {
     }
 }
 
-fn node(cause: Cause) -> Answer {
+fn upstream_error_response(cause: UpstreamErrorKind) -> ErrorResponse {
     let (kind, status, code, outcome) = match cause {
-        Cause::Broken | Cause::Garbage | Cause::Unreachable => (
+        UpstreamErrorKind::ConnectionClosed
+        | UpstreamErrorKind::InvalidResponse
+        | UpstreamErrorKind::ConnectFailed => (
             "node-failed",
             StatusCode::BAD_GATEWAY,
             "GW502",
-            Answered::NodeFailed,
+            RequestOutcome::NodeFailed,
         ),
-        Cause::NoNode => (
+        UpstreamErrorKind::NoNodeAvailable => (
             "no-healthy-node",
             StatusCode::SERVICE_UNAVAILABLE,
             "GW503",
-            Answered::NoHealthyNode,
+            RequestOutcome::NoHealthyNode,
         ),
-        Cause::Timeout => (
+        UpstreamErrorKind::Timeout => (
             "node-timeout",
             StatusCode::GATEWAY_TIMEOUT,
             "GW504",
-            Answered::NodeTimeout,
+            RequestOutcome::NodeTimeout,
         ),
     };
-    Answer {
+    ErrorResponse {
         kind,
         status,
         code,
         outcome,
-        closes: false,
+        closes_connection: false,
     }
 }
 
@@ -277,22 +281,22 @@ fn node(cause: Cause) -> Answer {
 mod tests {
     use super::*;
     use crate::config::Rate;
-    use crate::message::Trail;
+    use crate::message::AttemptSummary;
 
     /// The whole table as it stands in the contract and in the README.
     #[test]
     #[expect(clippy::too_many_lines, reason = "one table")]
     fn every_error_has_its_line() {
         let node = |cause| {
-            Rejection::Node(Failure {
-                cause,
-                sent: false,
-                trail: Trail::default(),
+            Rejection::Upstream(UpstreamError {
+                kind: cause,
+                request_sent: false,
+                attempts: AttemptSummary::default(),
             })
         };
         let limited = |code| Rejection::RateLimited {
-            limiter: Limited::AccessKey,
-            exceeded: Some(Exceeded {
+            limiter: Limiter::AccessKey,
+            exceeded: Some(RateLimited {
                 rate: Rate {
                     per_second: 1,
                     burst: 1,
@@ -301,13 +305,16 @@ mod tests {
             }),
             code,
         };
-        let invalid = Invalid {
+        let invalid = InvalidRequest {
             code: "0300001",
             text: "callId is null".to_owned(),
             reason: "null",
         };
         let table = [
-            (Rejection::Invalid(invalid), "invalid-request 200 0300001"),
+            (
+                Rejection::InvalidRequest(invalid),
+                "invalid-request 200 0300001",
+            ),
             (Rejection::Malformed("x"), "malformed 400 GW400 close"),
             (
                 Rejection::Unauthenticated(AuthError::UnknownKey),
@@ -338,23 +345,32 @@ mod tests {
             (limited("0300009"), "rate-limited 429 0300009 retry-after 2"),
             (limited("0300008"), "rate-limited 429 0300008 retry-after 2"),
             (
-                node(Cause::NoNode),
+                node(UpstreamErrorKind::NoNodeAvailable),
                 "no-healthy-node 503 GW503 retry-after 1",
             ),
             (
-                Rejection::Overloaded(Shed::InFlight),
+                Rejection::Overloaded(ShedReason::InFlight),
                 "overloaded 503 GW503 retry-after 1",
             ),
-            (node(Cause::Unreachable), "node-failed 502 GW502"),
-            (node(Cause::Broken), "node-failed 502 GW502"),
-            (node(Cause::Garbage), "node-failed 502 GW502"),
-            (node(Cause::Timeout), "node-timeout 504 GW504"),
+            (
+                node(UpstreamErrorKind::ConnectFailed),
+                "node-failed 502 GW502",
+            ),
+            (
+                node(UpstreamErrorKind::ConnectionClosed),
+                "node-failed 502 GW502",
+            ),
+            (
+                node(UpstreamErrorKind::InvalidResponse),
+                "node-failed 502 GW502",
+            ),
+            (node(UpstreamErrorKind::Timeout), "node-timeout 504 GW504"),
             (Rejection::Internal, "internal 500 GW500"),
         ];
         for (rejection, expected) in table {
-            let answer = rejection.answer();
+            let answer = rejection.error_response();
             let mut line = format!("{} {} {}", answer.kind, answer.status.as_u16(), answer.code);
-            if answer.closes {
+            if answer.closes_connection {
                 line += " close";
             }
             if let Some(seconds) = rejection.retry_after() {
@@ -372,7 +388,7 @@ mod tests {
             AuthError::WrongSignature,
             AuthError::Disabled,
         ]
-        .map(|error| Rejection::from(error).text());
+        .map(|error| Rejection::from(error).public_message());
         assert!(texts.iter().all(|text| *text == texts[0]));
     }
 }

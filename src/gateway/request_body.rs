@@ -7,17 +7,17 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http_body::Body;
 
-use super::{Exchange, Rejection};
+use super::{Rejection, RequestContext};
 use crate::ccfs::Endpoint;
 use crate::config;
-use crate::metrics::Shed;
+use crate::metrics::ShedReason;
 
 /// Why a body did not come whole.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum ReadError {
+pub enum BodyReadError {
     /// The client is gone.
     #[error("the client left")]
-    Gone,
+    ClientGone,
     /// Its framing is broken.
     #[error("the framing of the body is broken")]
     Malformed,
@@ -26,32 +26,34 @@ pub enum ReadError {
 /// What holds for one body.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    size: usize,
-    time: Duration,
-    upload: bool,
+    max_size: usize,
+    timeout: Duration,
+    is_upload: bool,
 }
 
 impl Limits {
-    pub(super) fn of(limits: &config::Limits, endpoint: &Endpoint) -> Self {
-        let size = if endpoint.upload {
+    pub(super) fn new(limits: &config::Limits, endpoint: &Endpoint) -> Self {
+        let size = if endpoint.is_upload {
             limits.max_upload_size
         } else {
             limits.max_body_size
         };
         Self {
-            size,
-            time: limits.body_timeout,
-            upload: endpoint.upload,
+            max_size: size,
+            timeout: limits.body_timeout,
+            is_upload: endpoint.is_upload,
         }
     }
 
     /// Refuses a body whose announced length is over the limit, before a byte of it is read.
-    pub(super) fn announced(&self, body: &impl Body) -> Result<(), Rejection> {
+    pub(super) fn check_content_length(&self, body: &impl Body) -> Result<(), Rejection> {
         let announced = body.size_hint().lower();
-        if usize::try_from(announced).is_ok_and(|size| size <= self.size) {
+        if usize::try_from(announced).is_ok_and(|size| size <= self.max_size) {
             Ok(())
         } else {
-            Err(Rejection::BodyTooLarge { limit: self.size })
+            Err(Rejection::BodyTooLarge {
+                limit: self.max_size,
+            })
         }
     }
 
@@ -59,15 +61,15 @@ impl Limits {
     pub(super) async fn read<B>(
         &self,
         body: &mut B,
-        exchange: &mut Exchange,
+        exchange: &mut RequestContext,
     ) -> Result<Bytes, Rejection>
     where
-        B: Body<Data = Bytes, Error = ReadError> + Unpin,
+        B: Body<Data = Bytes, Error = BodyReadError> + Unpin,
     {
-        if self.upload {
+        if self.is_upload {
             // Nobody is verified before his body is read: strangers' uploads must not keep out the
             // small bodies of the main job.
-            exchange.guards.buffered.leave_a_quarter();
+            exchange.guards.buffered.leave_quarter_free();
         }
         let mut whole = std::pin::pin!(self.collect(body, exchange));
         let at_once = std::future::poll_fn(|cx| match whole.as_mut().poll(cx) {
@@ -77,32 +79,38 @@ impl Limits {
         if let Some(done) = at_once.await {
             return done;
         }
-        tokio::time::timeout(self.time, whole)
+        tokio::time::timeout(self.timeout, whole)
             .await
             .unwrap_or(Err(Rejection::RequestTimeout))
     }
 
-    async fn collect<B>(&self, body: &mut B, exchange: &mut Exchange) -> Result<Bytes, Rejection>
+    async fn collect<B>(
+        &self,
+        body: &mut B,
+        exchange: &mut RequestContext,
+    ) -> Result<Bytes, Rejection>
     where
-        B: Body<Data = Bytes, Error = ReadError> + Unpin,
+        B: Body<Data = Bytes, Error = BodyReadError> + Unpin,
     {
         let mut first = Bytes::new();
         let mut rest = BytesMut::new();
         while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await
         {
             let frame = frame.map_err(|error| match error {
-                ReadError::Gone => Rejection::ClientGone,
-                ReadError::Malformed => Rejection::Malformed("the body's framing is broken"),
+                BodyReadError::ClientGone => Rejection::ClientGone,
+                BodyReadError::Malformed => Rejection::Malformed("the body's framing is broken"),
             })?;
             // Trailers carry nothing that is signed: they end here.
             let Ok(data) = frame.into_data() else {
                 continue;
             };
-            if first.len() + rest.len() + data.len() > self.size {
-                return Err(Rejection::BodyTooLarge { limit: self.size });
+            if first.len() + rest.len() + data.len() > self.max_size {
+                return Err(Rejection::BodyTooLarge {
+                    limit: self.max_size,
+                });
             }
-            if !exchange.guards.buffered.grow(data.len()) {
-                return Err(Rejection::Overloaded(Shed::Buffered));
+            if !exchange.guards.buffered.try_grow(data.len()) {
+                return Err(Rejection::Overloaded(ShedReason::Buffered));
             }
             exchange.record.body_in += data.len() as u64;
             if first.is_empty() && rest.is_empty() {

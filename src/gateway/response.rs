@@ -10,46 +10,50 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::BoxBody;
 
-use super::{Exchange, Guards, Rejection};
+use super::{Guards, Rejection, RequestContext};
 use crate::ccfs;
-use crate::drain::{GivenUp, LastAnswer};
-use crate::limit::Exceeded;
-use crate::message::{BodyError, StreamReply, WholeReply};
-use crate::metrics::{Answered, Decision, ValidationReject};
-use crate::telemetry::Record;
+use crate::drain::{ClientAborted, CloseAfterResponse};
+use crate::limit::RateLimited;
+use crate::message::{BodyError, BufferedResponse, StreamingResponse};
+use crate::metrics::{Decision, RequestOutcome, ValidationReject};
+use crate::telemetry::RequestRecord;
 
 /// What the stages came to.
 #[derive(Debug)]
-pub(super) struct Reply {
+pub(super) struct GatewayResponse {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
-    pub(super) outcome: Answered,
+    pub(super) outcome: RequestOutcome,
     content: Content,
 }
 
-impl Reply {
+impl GatewayResponse {
     /// A node's answer, whole.
-    pub(super) fn whole(reply: WholeReply) -> Self {
+    pub(super) fn buffered(reply: BufferedResponse) -> Self {
         Self {
             status: reply.status,
-            headers: from_node(reply.headers),
-            outcome: Answered::Node,
-            content: Content::Whole(Some(reply.body)),
+            headers: strip_reserved_headers(reply.headers),
+            outcome: RequestOutcome::Node,
+            content: Content::Buffered(Some(reply.body)),
         }
     }
 
     /// A node's answer, as it comes.
-    pub(super) fn stream(reply: StreamReply) -> Self {
+    pub(super) fn streaming(reply: StreamingResponse) -> Self {
         Self {
             status: reply.status,
-            headers: from_node(reply.headers),
-            outcome: Answered::Node,
-            content: Content::Stream(reply.body),
+            headers: strip_reserved_headers(reply.headers),
+            outcome: RequestOutcome::Node,
+            content: Content::Streaming(reply.body),
         }
     }
 
     /// A node's bytes under fields of our own.
-    pub(super) fn held(status: StatusCode, content_type: Option<HeaderValue>, body: Bytes) -> Self {
+    pub(super) fn from_cached(
+        status: StatusCode,
+        content_type: Option<HeaderValue>,
+        body: Bytes,
+    ) -> Self {
         let mut headers = HeaderMap::with_capacity(8);
         if let Some(content_type) = content_type {
             headers.insert(header::CONTENT_TYPE, content_type);
@@ -57,17 +61,17 @@ impl Reply {
         Self {
             status,
             headers,
-            outcome: Answered::Cached,
-            content: Content::Whole(Some(body)),
+            outcome: RequestOutcome::Cached,
+            content: Content::Buffered(Some(body)),
         }
     }
 }
 
 /// Turns either side into the response, and hands record and guards to its body.
-pub(super) fn finish(
-    answered: Result<Reply, Rejection>,
-    mut exchange: Exchange,
-) -> Response<ReplyBody> {
+pub(super) fn into_response(
+    answered: Result<GatewayResponse, Rejection>,
+    mut exchange: RequestContext,
+) -> Response<ResponseBody> {
     let record = &mut exchange.record;
     let (mut response, content) = match answered {
         Ok(reply) => {
@@ -78,17 +82,20 @@ pub(super) fn finish(
             (response, reply.content)
         }
         Err(rejection) => {
-            let (head, body) = reject(&rejection, record).into_parts();
-            (Response::from_parts(head, ()), Content::Whole(Some(body)))
+            let (head, body) = rejection_response(&rejection, record).into_parts();
+            (
+                Response::from_parts(head, ()),
+                Content::Buffered(Some(body)),
+            )
         }
     };
-    dress(response.headers_mut(), record);
+    add_common_headers(response.headers_mut(), record);
     record.status = response.status().as_u16();
-    let Exchange { record, guards, .. } = exchange;
+    let RequestContext { record, guards, .. } = exchange;
     // Made whole, an answer holds nothing of the gateway's: a client may read it as slowly as the
     // listener lets him.
-    let guards = matches!(content, Content::Stream(_)).then_some(guards);
-    response.map(|()| ReplyBody {
+    let guards = matches!(content, Content::Streaming(_)).then_some(guards);
+    response.map(|()| ResponseBody {
         content,
         record,
         _guards: guards,
@@ -96,9 +103,12 @@ pub(super) fn finish(
 }
 
 /// The answer to a head that never became a request.
-pub(super) fn refusal(rejection: &Rejection, record: &mut Record) -> Response<Bytes> {
-    let mut response = reject(rejection, record);
-    dress(response.headers_mut(), record);
+pub(super) fn rejected_head_response(
+    rejection: &Rejection,
+    record: &mut RequestRecord,
+) -> Response<Bytes> {
+    let mut response = rejection_response(rejection, record);
+    add_common_headers(response.headers_mut(), record);
     record.status = response.status().as_u16();
     record.body_out = response.body().len() as u64;
     response
@@ -127,19 +137,19 @@ pub(super) fn request_id(headers: Option<&HeaderMap>) -> HeaderValue {
 
 /// The body of an answer. One that streams holds what its request held until it is dropped.
 #[derive(Debug)]
-pub struct ReplyBody {
+pub struct ResponseBody {
     content: Content,
-    record: Box<Record>,
+    record: Box<RequestRecord>,
     _guards: Option<Guards>,
 }
 
 #[derive(Debug)]
 enum Content {
-    Whole(Option<Bytes>),
-    Stream(BoxBody<Bytes, BodyError>),
+    Buffered(Option<Bytes>),
+    Streaming(BoxBody<Bytes, BodyError>),
 }
 
-impl Body for ReplyBody {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = BodyError;
 
@@ -149,15 +159,15 @@ impl Body for ReplyBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
         let frame = match &mut this.content {
-            Content::Whole(body) => body.take().map(|body| Ok(Frame::data(body))),
-            Content::Stream(body) => std::task::ready!(Pin::new(body).poll_frame(cx)),
+            Content::Buffered(body) => body.take().map(|body| Ok(Frame::data(body))),
+            Content::Streaming(body) => std::task::ready!(Pin::new(body).poll_frame(cx)),
         };
         match &frame {
             Some(Ok(frame)) => {
                 this.record.body_out += frame.data_ref().map_or(0, Bytes::len) as u64;
             }
             Some(Err(error)) => {
-                this.record.outcome = Answered::NodeFailed;
+                this.record.outcome = RequestOutcome::NodeFailed;
                 this.record.reason = Some(error.to_string().into());
             }
             None => {}
@@ -167,27 +177,27 @@ impl Body for ReplyBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.content {
-            Content::Whole(body) => body.as_ref().is_none_or(Bytes::is_empty),
-            Content::Stream(body) => body.is_end_stream(),
+            Content::Buffered(body) => body.as_ref().is_none_or(Bytes::is_empty),
+            Content::Streaming(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
-            Content::Whole(body) => {
+            Content::Buffered(body) => {
                 SizeHint::with_exact(body.as_ref().map_or(0, Bytes::len) as u64)
             }
-            Content::Stream(body) => body.size_hint(),
+            Content::Streaming(body) => body.size_hint(),
         }
     }
 }
 
-fn reject(rejection: &Rejection, record: &mut Record) -> Response<Bytes> {
-    let answer = rejection.answer();
+fn rejection_response(rejection: &Rejection, record: &mut RequestRecord) -> Response<Bytes> {
+    let answer = rejection.error_response();
     record.outcome = answer.outcome;
     record.reason = Some(rejection.reason().into());
     record.result_code = Some(answer.code.into());
-    let mut response = Response::new(ccfs::envelope(answer.code, &rejection.text()));
+    let mut response = Response::new(ccfs::envelope(answer.code, &rejection.public_message()));
     *response.status_mut() = answer.status;
     let headers = response.headers_mut();
     headers.insert(
@@ -213,11 +223,11 @@ fn reject(rejection: &Rejection, record: &mut Record) -> Response<Bytes> {
         } => {
             record.metrics().count(Decision::of(*limiter, false));
             if let Some(exceeded) = exceeded {
-                rate_limit_fields(headers, limiter.as_str(), exceeded);
+                rate_limit_headers(headers, limiter.as_str(), exceeded);
             }
         }
         Rejection::Overloaded(reason) => record.metrics().count(*reason),
-        Rejection::Invalid(invalid) => {
+        Rejection::InvalidRequest(invalid) => {
             let mut reasons = ValidationReject::ALL.iter();
             if let Some(&reason) = reasons.find(|label| label.as_str() == invalid.reason) {
                 record.metrics().count(reason);
@@ -225,12 +235,12 @@ fn reject(rejection: &Rejection, record: &mut Record) -> Response<Bytes> {
         }
         _ => {}
     }
-    if answer.closes {
+    if answer.closes_connection {
         let extensions = response.extensions_mut();
         if record.version >= Version::HTTP_2 && matches!(rejection, Rejection::ClientGone) {
-            extensions.insert(GivenUp);
+            extensions.insert(ClientAborted);
         } else {
-            extensions.insert(LastAnswer);
+            extensions.insert(CloseAfterResponse);
         }
         if record.version < Version::HTTP_2 {
             let close = HeaderValue::from_static("close");
@@ -241,7 +251,7 @@ fn reject(rejection: &Rejection, record: &mut Record) -> Response<Bytes> {
 }
 
 /// draft-ietf-httpapi-ratelimit-headers: the budget is empty, and full again after its window.
-fn rate_limit_fields(headers: &mut HeaderMap, name: &str, exceeded: &Exceeded) {
+fn rate_limit_headers(headers: &mut HeaderMap, name: &str, exceeded: &RateLimited) {
     let (burst, window) = (exceeded.rate.burst, exceeded.window());
     let policy = format!("\"{name}\";q={burst};w={window}");
     let state = format!("\"{name}\";r=0;t={}", exceeded.retry_after());
@@ -253,13 +263,13 @@ fn rate_limit_fields(headers: &mut HeaderMap, name: &str, exceeded: &Exceeded) {
 }
 
 /// A node cannot speak in the gateway's name.
-fn from_node(mut headers: HeaderMap) -> HeaderMap {
+fn strip_reserved_headers(mut headers: HeaderMap) -> HeaderMap {
     headers.remove(X_GATEWAY_ERROR);
     headers
 }
 
 /// What every answer carries.
-fn dress(headers: &mut HeaderMap, record: &Record) {
+fn add_common_headers(headers: &mut HeaderMap, record: &RequestRecord) {
     headers.insert(X_REQUEST_ID, record.request_id.clone());
     headers.append(header::VIA, HeaderValue::from_static("1.1 ccfs-gateway"));
 }

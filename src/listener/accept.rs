@@ -10,19 +10,19 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
-use super::connection_limits::{Caps, Permit};
+use super::connection_limits::{ConnectionLimits, ConnectionPermit};
 use crate::drain::{Phase, Watch};
 
 /// A connection on its way to the worker that will serve it.
 #[derive(Debug)]
-pub struct Accepted {
+pub struct AcceptedConnection {
     /// Non-blocking.
     pub(super) stream: std::net::TcpStream,
     /// Who connected: the client, or a proxy before it.
-    pub(super) address: SocketAddr,
+    pub(super) peer_address: SocketAddr,
     /// `address` is a proxy whose PROXY header comes first.
-    pub(super) proxied: bool,
-    pub(super) permit: Permit,
+    pub(super) expects_proxy_header: bool,
+    pub(super) permit: ConnectionPermit,
 }
 
 /// Accepts and hands over until the drain closes the listener; then accepts what is queued already,
@@ -34,9 +34,9 @@ pub struct Accepted {
 /// When the socket cannot be prepared. Errors of single connections are survived.
 pub async fn accept_loop(
     listener: TcpListener,
-    caps: Arc<Caps>,
+    caps: Arc<ConnectionLimits>,
     is_proxy: impl Fn(IpAddr) -> bool,
-    hand_over: impl Fn(Accepted),
+    hand_over: impl Fn(AcceptedConnection),
     mut watch: Watch,
 ) -> io::Result<()> {
     // Linux hands these on to accepted sockets: no system call for each connection.
@@ -44,22 +44,22 @@ pub async fn accept_loop(
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(
         &TcpKeepalive::new()
-            .with_time(KEEPALIVE)
-            .with_interval(KEEPALIVE),
+            .with_time(KEEPALIVE_INTERVAL)
+            .with_interval(KEEPALIVE_INTERVAL),
     )?;
     let take = |stream: std::net::TcpStream, address: SocketAddr| {
         let proxied = is_proxy(address.ip().to_canonical());
         let counted = (!proxied).then(|| address.ip());
         if let Some(permit) = caps.admit(counted) {
-            hand_over(Accepted {
+            hand_over(AcceptedConnection {
                 stream,
-                address,
-                proxied,
+                peer_address: address,
+                expects_proxy_header: proxied,
                 permit,
             });
         }
     };
-    let mut trouble = Trouble::default();
+    let mut trouble = AcceptErrorLog::default();
     loop {
         let accepted = tokio::select! {
             biased;
@@ -68,10 +68,10 @@ pub async fn accept_loop(
         };
         match accepted.and_then(|(stream, address)| Ok((stream.into_std()?, address))) {
             Ok((stream, address)) => take(stream, address),
-            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) if is_per_connection(&error) => {}
             Err(error) => {
                 trouble.report(&error, &caps);
-                tokio::time::sleep(BACKOFF).await;
+                tokio::time::sleep(ACCEPT_BACKOFF).await;
             }
         }
     }
@@ -85,28 +85,31 @@ pub async fn accept_loop(
 
 /// Accept errors that repeat: no descriptors, no memory.
 #[derive(Debug, Default)]
-struct Trouble {
-    logged: Option<Instant>,
+struct AcceptErrorLog {
+    last_logged: Option<Instant>,
 }
 
-impl Trouble {
-    fn report(&mut self, error: &io::Error, caps: &Caps) {
+impl AcceptErrorLog {
+    fn report(&mut self, error: &io::Error, caps: &ConnectionLimits) {
         // Several: who waits in the queue behind a flood must not wait for each of its connections.
-        for _ in 0..EVICTIONS {
-            if !caps.evict_one() {
+        for _ in 0..EVICTIONS_PER_ERROR {
+            if !caps.evict_longest_idle() {
                 break;
             }
         }
         let now = Instant::now();
-        if self.logged.is_none_or(|last| now - last >= LOG_EVERY) {
-            self.logged = Some(now);
+        if self
+            .last_logged
+            .is_none_or(|last| now - last >= LOG_INTERVAL)
+        {
+            self.last_logged = Some(now);
             tracing::warn!(%error, "connections cannot be accepted");
         }
     }
 }
 
 /// The client gave up before it was accepted: says nothing about the next one.
-fn is_of_one_connection(error: &io::Error) -> bool {
+fn is_per_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted
@@ -117,12 +120,12 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 /// A client that vanished is found out after a few of these.
-const KEEPALIVE: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Long enough not to spin, short enough not to be felt once there is room.
-const BACKOFF: Duration = Duration::from_millis(5);
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(5);
 
 /// Idle connections that make room at once.
-const EVICTIONS: usize = 32;
+const EVICTIONS_PER_ERROR: usize = 32;
 
-const LOG_EVERY: Duration = Duration::from_secs(1);
+const LOG_INTERVAL: Duration = Duration::from_secs(1);

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::http1::state::Exchange;
-use super::http2::state::Progress;
+use super::http1::state::Http1State;
+use super::http2::state::StreamProgress;
 
 /// A request body as the handler sees it. If it is dropped before its end, a small rest is read and
 /// thrown away: over HTTP/1 so that the connection lives and no left-over byte becomes the next
@@ -18,21 +18,21 @@ use super::http2::state::Progress;
 pub struct RequestBody {
     /// `None` once it has ended or failed.
     incoming: Option<Incoming>,
-    owner: Owner,
+    unread_sink: UnreadSink,
     /// What came of asking early.
-    early: Option<Polled>,
+    prefetched: Option<PolledFrame>,
     /// The client waits for `100 Continue`, which hyper sends at the first poll.
-    waits: bool,
+    expects_continue: bool,
 }
 
-type Polled = Option<Result<Frame<Bytes>, hyper::Error>>;
+type PolledFrame = Option<Result<Frame<Bytes>, hyper::Error>>;
 
 /// Who takes what a handler leaves unread.
 #[derive(Debug)]
-enum Owner {
-    Http1(Arc<Exchange>),
+enum UnreadSink {
+    Http1(Arc<Http1State>),
     Http2 {
-        stream: Arc<Progress>,
+        stream: Arc<StreamProgress>,
         max_discarded: u64,
     },
 }
@@ -45,11 +45,11 @@ pub enum BodyError {
     Malformed,
     /// The client went away.
     #[error("the client closed the connection in the middle of the request body")]
-    Gone,
+    ConnectionClosed,
 }
 
 impl RequestBody {
-    pub(super) fn http1(mut incoming: Incoming, exchange: Arc<Exchange>, waits: bool) -> Self {
+    pub(super) fn http1(mut incoming: Incoming, exchange: Arc<Http1State>, waits: bool) -> Self {
         let mut early = None;
         if !waits && !incoming.is_end_stream() {
             // hyper hands on no byte of a body before it was asked for one. Asked now, it has a small
@@ -61,33 +61,33 @@ impl RequestBody {
         }
         Self {
             incoming: Some(incoming),
-            owner: Owner::Http1(exchange),
-            early,
-            waits,
+            unread_sink: UnreadSink::Http1(exchange),
+            prefetched: early,
+            expects_continue: waits,
         }
     }
 
     pub(super) fn http2(
         incoming: Incoming,
-        stream: Arc<Progress>,
+        stream: Arc<StreamProgress>,
         max_discarded: u64,
         waits: bool,
     ) -> Self {
         Self {
             incoming: Some(incoming),
-            owner: Owner::Http2 {
+            unread_sink: UnreadSink::Http2 {
                 stream,
                 max_discarded,
             },
-            early: None,
-            waits,
+            prefetched: None,
+            expects_continue: waits,
         }
     }
 
-    fn fault(&self) -> BodyError {
-        match &self.owner {
-            Owner::Http1(exchange) if exchange.is_body_broken() => BodyError::Malformed,
-            _ => BodyError::Gone,
+    fn read_error(&self) -> BodyError {
+        match &self.unread_sink {
+            UnreadSink::Http1(exchange) if exchange.is_body_broken() => BodyError::Malformed,
+            _ => BodyError::ConnectionClosed,
         }
     }
 }
@@ -104,8 +104,8 @@ impl Body for RequestBody {
         let Some(incoming) = &mut this.incoming else {
             return Poll::Ready(None);
         };
-        this.waits = false;
-        let polled = match this.early.take() {
+        this.expects_continue = false;
+        let polled = match this.prefetched.take() {
             Some(polled) => polled,
             None => ready!(Pin::new(incoming).poll_frame(context)),
         };
@@ -113,7 +113,7 @@ impl Body for RequestBody {
             Some(Ok(frame)) => Poll::Ready(Some(Ok(frame))),
             Some(Err(_)) => {
                 this.incoming = None;
-                Poll::Ready(Some(Err(this.fault())))
+                Poll::Ready(Some(Err(this.read_error())))
             }
             None => {
                 this.incoming = None;
@@ -123,7 +123,7 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.early.is_none() && self.incoming.as_ref().is_none_or(Body::is_end_stream)
+        self.prefetched.is_none() && self.incoming.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -141,60 +141,62 @@ impl Drop for RequestBody {
         if incoming.is_end_stream() {
             return;
         }
-        let leftover = |budget| Leftover {
+        let leftover = |budget| UnreadBody {
             incoming,
-            budget,
-            waits: self.waits,
+            remaining: budget,
+            expects_continue: self.expects_continue,
         };
-        match &self.owner {
-            Owner::Http1(exchange) => exchange.leave(leftover(exchange.max_discarded())),
-            Owner::Http2 {
+        match &self.unread_sink {
+            UnreadSink::Http1(exchange) => {
+                exchange.set_unread_body(leftover(exchange.max_discarded()))
+            }
+            UnreadSink::Http2 {
                 stream,
                 max_discarded,
-            } => stream.leave(leftover(*max_discarded)),
+            } => stream.set_unread_body(leftover(*max_discarded)),
         }
     }
 }
 
 /// The unread rest of a request body.
 #[derive(Debug)]
-pub(super) struct Leftover {
+pub(super) struct UnreadBody {
     incoming: Incoming,
-    budget: u64,
-    waits: bool,
+    remaining: u64,
+    expects_continue: bool,
 }
 
 /// What became of a rest.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Discarded {
+pub(super) enum DiscardOutcome {
     /// Read to its end: the connection lives.
-    Whole,
+    Complete,
     /// Too much, or broken off: the connection cannot be used again.
-    Abandoned,
+    Incomplete,
 }
 
-impl Leftover {
+impl UnreadBody {
     /// Is it plain already that the rest will not be read? Then the answer had better say so. A
     /// client that waits for `100 Continue` may send the body after the answer, or may not (RFC 9110,
     /// 10.1.1): what comes next could not be told apart.
-    pub(super) fn is_hopeless(&self) -> bool {
-        self.waits || self.incoming.size_hint().lower() > self.budget
+    pub(super) fn cannot_be_discarded(&self) -> bool {
+        self.expects_continue || self.incoming.size_hint().lower() > self.remaining
     }
 
     /// Reads and throws away.
-    pub(super) fn poll_discard(&mut self, context: &mut Context<'_>) -> Poll<Discarded> {
-        if self.is_hopeless() {
-            return Poll::Ready(Discarded::Abandoned);
+    pub(super) fn poll_discard(&mut self, context: &mut Context<'_>) -> Poll<DiscardOutcome> {
+        if self.cannot_be_discarded() {
+            return Poll::Ready(DiscardOutcome::Incomplete);
         }
         loop {
             match ready!(Pin::new(&mut self.incoming).poll_frame(context)) {
-                None => return Poll::Ready(Discarded::Whole),
-                Some(Err(_)) => return Poll::Ready(Discarded::Abandoned),
+                None => return Poll::Ready(DiscardOutcome::Complete),
+                Some(Err(_)) => return Poll::Ready(DiscardOutcome::Incomplete),
                 Some(Ok(frame)) => {
                     let read = frame.data_ref().map_or(0, |data| data.len() as u64);
-                    match self.budget.checked_sub(read) {
-                        Some(budget) => self.budget = budget,
-                        None => return Poll::Ready(Discarded::Abandoned),
+                    match self.remaining.checked_sub(read) {
+                        Some(budget) => self.remaining = budget,
+                        None => return Poll::Ready(DiscardOutcome::Incomplete),
                     }
                 }
             }

@@ -9,18 +9,18 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use super::accept::Accepted;
-use super::connection_limits::Permit;
+use super::accept::AcceptedConnection;
+use super::connection_limits::ConnectionPermit;
 use super::stream::Stream;
-use super::{Handler, Peer, Settings, http1, http2, proxy_protocol};
+use super::{ConnectionInfo, Handler, Settings, http1, http2, proxy_protocol};
 use crate::drain::{Phase, Watch};
-use crate::metrics::{ConnectionEnded, Handshake, Shard};
+use crate::metrics::{ConnectionEndReason, HandshakeResult, Shard};
 
 /// What the connections of one listener share on one worker.
 #[derive(Debug)]
-pub struct Front<H> {
+pub struct ListenerContext<H> {
     /// The listener's name.
-    pub listener: Arc<str>,
+    pub name: Arc<str>,
     /// `None` serves plain HTTP/1.1.
     pub tls: Option<Arc<ServerConfig>>,
     /// Who answers.
@@ -33,21 +33,21 @@ pub struct Front<H> {
 
 /// What one connection has for as long as it lives.
 #[derive(Debug)]
-pub(super) struct Life {
-    pub(super) peer: Arc<Peer>,
-    pub(super) permit: Permit,
-    pub(super) watch: Watch,
+pub(super) struct ConnectionContext {
+    pub(super) info: Arc<ConnectionInfo>,
+    pub(super) permit: ConnectionPermit,
+    pub(super) drain: Watch,
 }
 
 /// Serves one connection to its end, and drops `held` then. Run it as a task of its own on the worker
 /// that serves it; awaited in another future, it would take its room twice for every idle connection.
 pub fn serve<H: Handler>(
-    front: Arc<Front<H>>,
-    accepted: Accepted,
+    front: Arc<ListenerContext<H>>,
+    accepted: AcceptedConnection,
     mut watch: Watch,
     held: impl Send + 'static,
 ) -> impl Future<Output = ()> + Send {
-    let opening = Box::pin(open(front.clone(), accepted));
+    let opening = Box::pin(establish(front.clone(), accepted));
     async move {
         let ready = tokio::select! {
             biased;
@@ -61,10 +61,10 @@ pub fn serve<H: Handler>(
             Stream::Plain(_) => false,
             Stream::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
         };
-        let life = Life {
-            peer,
+        let life = ConnectionContext {
+            info: peer,
             permit,
-            watch,
+            drain: watch,
         };
         if is_http2 {
             Box::pin(http2::serve(stream, front, life)).await;
@@ -76,20 +76,23 @@ pub fn serve<H: Handler>(
 }
 
 /// Everything before the first request, in one deadline.
-async fn open<H>(front: Arc<Front<H>>, accepted: Accepted) -> Option<(Stream, Arc<Peer>, Permit)> {
+async fn establish<H>(
+    front: Arc<ListenerContext<H>>,
+    accepted: AcceptedConnection,
+) -> Option<(Stream, Arc<ConnectionInfo>, ConnectionPermit)> {
     let permit = accepted.permit;
     let opened = {
-        let _handshaking = permit.handshake();
-        let hello = hello(
+        let _handshaking = permit.begin_handshake();
+        let hello = negotiate(
             &front,
             accepted.stream,
-            accepted.address,
-            accepted.proxied.then_some(&permit),
+            accepted.peer_address,
+            accepted.expects_proxy_header.then_some(&permit),
         );
         tokio::select! {
             biased;
-            () = permit.pulse().evicted() => {
-                front.metrics.count(ConnectionEnded::Cap);
+            () = permit.activity().evicted() => {
+                front.metrics.count(ConnectionEndReason::ConnectionLimit);
                 return None;
             }
             opened = timeout(front.settings.handshake_timeout, hello) => opened,
@@ -97,34 +100,34 @@ async fn open<H>(front: Arc<Front<H>>, accepted: Accepted) -> Option<(Stream, Ar
     };
     match opened {
         Ok(Ok((stream, peer))) => {
-            if peer.tls.is_some() {
-                front.metrics.count(Handshake::Ok);
+            if peer.tls_version.is_some() {
+                front.metrics.count(HandshakeResult::Ok);
             }
             Some((stream, Arc::new(peer), permit))
         }
         Ok(Err(error)) => {
-            tracing::debug!(address = %accepted.address, %error, "the handshake failed");
-            front.metrics.count(Handshake::Failed);
+            tracing::debug!(address = %accepted.peer_address, %error, "the handshake failed");
+            front.metrics.count(HandshakeResult::Failed);
             None
         }
         Err(_) => {
-            front.metrics.count(Handshake::Timeout);
+            front.metrics.count(HandshakeResult::Timeout);
             None
         }
     }
 }
 
-async fn hello<H>(
-    front: &Front<H>,
+async fn negotiate<H>(
+    front: &ListenerContext<H>,
     stream: std::net::TcpStream,
     mut address: SocketAddr,
-    proxied: Option<&Permit>,
-) -> io::Result<(Stream, Peer)> {
+    proxied: Option<&ConnectionPermit>,
+) -> io::Result<(Stream, ConnectionInfo)> {
     let mut stream = TcpStream::from_std(stream)?;
     let port = stream.local_addr()?.port();
     if let Some(permit) = proxied {
         address = proxy_protocol::read(&mut stream).await?.unwrap_or(address);
-        if !permit.charge(address.ip()) {
+        if !permit.count_for_address(address.ip()) {
             return Err(io::Error::other("the address has too many connections"));
         }
     }
@@ -139,11 +142,11 @@ async fn hello<H>(
             (Stream::Tls(Box::new(stream)), Some(tls))
         }
     };
-    let peer = Peer {
-        address,
-        listener: front.listener.clone(),
-        port,
-        tls,
+    let peer = ConnectionInfo {
+        client_address: address,
+        listener: front.name.clone(),
+        local_port: port,
+        tls_version: tls,
     };
     Ok((stream, peer))
 }

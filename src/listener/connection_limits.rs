@@ -13,12 +13,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
-pub(super) use self::activity::Pulse;
-use crate::metrics::{ConnectionEnded, Shard};
+pub(super) use self::activity::Activity;
+use crate::metrics::{ConnectionEndReason, Shard};
 
 /// The caps.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct CapLimits {
+pub struct ConnectionLimitSettings {
     /// Connections at once.
     pub connections: usize,
     /// Connections at once of one address; IPv6 counts by /64, mapped IPv4 as IPv4.
@@ -29,34 +29,34 @@ pub struct CapLimits {
 
 /// All connections of the process.
 #[derive(Debug)]
-pub struct Caps {
-    limits: Mutex<CapLimits>,
-    table: Mutex<Table>,
-    handshaking: AtomicUsize,
+pub struct ConnectionLimits {
+    settings: Mutex<ConnectionLimitSettings>,
+    table: Mutex<ConnectionTable>,
+    active_handshakes: AtomicUsize,
     epoch: Instant,
     metrics: Arc<Shard>,
 }
 
 #[derive(Debug, Default)]
-struct Table {
-    next: u64,
-    connections: Connections,
-    addresses: HashMap<AddressKey, Address, foldhash::fast::RandomState>,
-    idle: Oldest,
-    handshakes: Oldest,
+struct ConnectionTable {
+    next_id: u64,
+    connections: ConnectionMap,
+    addresses: HashMap<AddressKey, AddressEntry, foldhash::fast::RandomState>,
+    idle: EvictionQueue,
+    handshakes: EvictionQueue,
 }
 
-type Connections = HashMap<u64, Entry, foldhash::fast::RandomState>;
+type ConnectionMap = HashMap<u64, ConnectionEntry, foldhash::fast::RandomState>;
 
 #[derive(Debug, Default)]
-struct Address {
+struct AddressEntry {
     open: usize,
-    idle: Oldest,
+    idle: EvictionQueue,
 }
 
 #[derive(Debug)]
-struct Entry {
-    pulse: Arc<Pulse>,
+struct ConnectionEntry {
+    activity: Arc<Activity>,
     address: Option<AddressKey>,
 }
 
@@ -67,92 +67,97 @@ enum AddressKey {
     V6(u64),
 }
 
-impl Caps {
+impl ConnectionLimits {
     /// Nothing is connected yet.
-    pub fn new(limits: CapLimits, metrics: Arc<Shard>) -> Arc<Self> {
+    pub fn new(limits: ConnectionLimitSettings, metrics: Arc<Shard>) -> Arc<Self> {
         Arc::new(Self {
-            limits: Mutex::new(limits),
+            settings: Mutex::new(limits),
             table: Mutex::default(),
-            handshaking: AtomicUsize::new(0),
+            active_handshakes: AtomicUsize::new(0),
             epoch: Instant::now(),
             metrics,
         })
     }
 
     /// Other limits from now on; nobody is closed for them.
-    pub fn set_limits(&self, limits: CapLimits) {
-        *self.limits.lock().unwrap_or_else(PoisonError::into_inner) = limits;
+    pub fn set_settings(&self, limits: ConnectionLimitSettings) {
+        *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = limits;
     }
 
     /// Connections that count at this moment.
-    pub fn connections(&self) -> usize {
+    pub fn connection_count(&self) -> usize {
         self.table().connections.len()
     }
 
     /// Lets a connection in, at the cost of the longest idle one if need be. Without an address only
     /// the cap of all connections is asked: it is charged once its proxy has named it.
-    pub fn admit(self: &Arc<Self>, address: Option<IpAddr>) -> Option<Permit> {
-        let limits = self.limits();
-        let key = address.map(AddressKey::of);
+    pub fn admit(self: &Arc<Self>, address: Option<IpAddr>) -> Option<ConnectionPermit> {
+        let limits = self.settings();
+        let key = address.map(AddressKey::from_ip);
         let mut table = self.table();
-        if !self.has_room_for(&mut table, key, limits.per_address) {
+        if !self.make_room_for_address(&mut table, key, limits.per_address) {
             return None;
         }
         if table.connections.len() >= limits.connections && !table.evict_idle(None) {
-            self.metrics.count(ConnectionEnded::Cap);
+            self.metrics.count(ConnectionEndReason::ConnectionLimit);
             return None;
         }
-        let id = table.next;
-        table.next += 1;
-        let pulse = Arc::new(Pulse::new(self.epoch));
+        let id = table.next_id;
+        table.next_id += 1;
+        let pulse = Arc::new(Activity::new(self.epoch));
         table.insert(
             id,
-            Entry {
-                pulse: pulse.clone(),
+            ConnectionEntry {
+                activity: pulse.clone(),
                 address: key,
             },
         );
         drop(table);
-        Some(Permit {
-            caps: self.clone(),
+        Some(ConnectionPermit {
+            limits: self.clone(),
             id,
-            pulse,
+            activity: pulse,
         })
     }
 
     /// Closes the connection that has been idle longest, for its descriptor.
-    pub(super) fn evict_one(&self) -> bool {
+    pub(super) fn evict_longest_idle(&self) -> bool {
         self.table().evict_idle(None)
     }
 
-    fn has_room_for(&self, table: &mut Table, key: Option<AddressKey>, cap: usize) -> bool {
+    fn make_room_for_address(
+        &self,
+        table: &mut ConnectionTable,
+        key: Option<AddressKey>,
+        cap: usize,
+    ) -> bool {
         let Some(key) = key else { return true };
         let open = table.addresses.get(&key).map_or(0, |address| address.open);
         let room = open < cap || table.evict_idle(Some(key));
         if !room {
-            self.metrics.count(ConnectionEnded::AddressCap);
+            self.metrics.count(ConnectionEndReason::AddressLimit);
         }
         room
     }
 
-    fn limits(&self) -> CapLimits {
-        *self.limits.lock().unwrap_or_else(PoisonError::into_inner)
+    fn settings(&self) -> ConnectionLimitSettings {
+        *self.settings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn table(&self) -> MutexGuard<'_, Table> {
+    fn table(&self) -> MutexGuard<'_, ConnectionTable> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Table {
-    fn insert(&mut self, id: u64, entry: Entry) {
+impl ConnectionTable {
+    fn insert(&mut self, id: u64, entry: ConnectionEntry) {
         if let Some(key) = entry.address {
             self.addresses.entry(key).or_default().open += 1;
         }
         self.connections.insert(id, entry);
     }
 
-    fn remove(&mut self, id: u64) -> Option<Arc<Pulse>> {
+    fn remove(&mut self, id: u64) -> Option<Arc<Activity>> {
         let entry = self.connections.remove(&id)?;
         if let Some(key) = entry.address
             && let Some(address) = self.addresses.get_mut(&key)
@@ -162,7 +167,7 @@ impl Table {
                 self.addresses.remove(&key);
             }
         }
-        Some(entry.pulse)
+        Some(entry.activity)
     }
 
     /// Evicts the longest idle connection, of one address if one is given. It counts no more from
@@ -176,9 +181,9 @@ impl Table {
                 .map(|address| &mut address.idle),
         };
         let oldest = idle.and_then(|idle| {
-            idle.next(&self.connections, |entry| {
+            idle.pop_oldest(&self.connections, |entry| {
                 let counts = of.is_none_or(|key| entry.address == Some(key));
-                counts.then(|| entry.pulse.idle_since()).flatten()
+                counts.then(|| entry.activity.idle_since()).flatten()
             })
         });
         self.evict(oldest)
@@ -186,9 +191,9 @@ impl Table {
 
     /// Evicts the oldest handshake.
     fn evict_handshake(&mut self) -> bool {
-        let oldest = self
-            .handshakes
-            .next(&self.connections, |entry| entry.pulse.handshaking_since());
+        let oldest = self.handshakes.pop_oldest(&self.connections, |entry| {
+            entry.activity.handshaking_since()
+        });
         self.evict(oldest)
     }
 
@@ -205,35 +210,35 @@ impl Table {
 /// connection's time only ever moves on, so as long as one of them still has the time it was found
 /// with, none of the others can be older.
 #[derive(Debug, Default)]
-struct Oldest(Vec<(u64, u64)>);
+struct EvictionQueue(Vec<(u64, u64)>);
 
-impl Oldest {
+impl EvictionQueue {
     /// The connection for which `since` is least.
-    fn next(
+    fn pop_oldest(
         &mut self,
-        connections: &Connections,
-        since: impl Fn(&Entry) -> Option<u64>,
+        connections: &ConnectionMap,
+        since: impl Fn(&ConnectionEntry) -> Option<u64>,
     ) -> Option<u64> {
-        self.known(connections, &since).or_else(|| {
+        self.pop_queued(connections, &since).or_else(|| {
             self.0.extend(
                 connections
                     .iter()
                     .filter_map(|(&id, entry)| Some((since(entry)?, id))),
             );
-            if self.0.len() > FOUND {
-                self.0.select_nth_unstable(FOUND);
-                self.0.truncate(FOUND);
+            if self.0.len() > QUEUE_CAPACITY {
+                self.0.select_nth_unstable(QUEUE_CAPACITY);
+                self.0.truncate(QUEUE_CAPACITY);
                 self.0.shrink_to_fit();
             }
             self.0.sort_unstable_by_key(|&found| Reverse(found));
-            self.known(connections, &since)
+            self.pop_queued(connections, &since)
         })
     }
 
-    fn known(
+    fn pop_queued(
         &mut self,
-        connections: &Connections,
-        since: impl Fn(&Entry) -> Option<u64>,
+        connections: &ConnectionMap,
+        since: impl Fn(&ConnectionEntry) -> Option<u64>,
     ) -> Option<u64> {
         while let Some((then, id)) = self.0.pop() {
             if connections.get(&id).and_then(&since) == Some(then) {
@@ -245,10 +250,10 @@ impl Oldest {
 }
 
 /// As many are kept of one search.
-const FOUND: usize = 64;
+const QUEUE_CAPACITY: usize = 64;
 
 impl AddressKey {
-    fn of(address: IpAddr) -> Self {
+    fn from_ip(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(address) => Self::V4(address.to_bits()),
             // The upper half is the network a client was given.
@@ -259,21 +264,21 @@ impl AddressKey {
 
 /// The right of one connection to be; given back when dropped.
 #[derive(Debug)]
-pub struct Permit {
-    caps: Arc<Caps>,
+pub struct ConnectionPermit {
+    limits: Arc<ConnectionLimits>,
     id: u64,
-    pulse: Arc<Pulse>,
+    activity: Arc<Activity>,
 }
 
-impl Permit {
+impl ConnectionPermit {
     /// Counts the connection for the address that a proxy named; `false` if that is over its cap.
-    pub(super) fn charge(&self, address: IpAddr) -> bool {
-        let key = AddressKey::of(address);
-        let limits = self.caps.limits();
-        let mut table = self.caps.table();
+    pub(super) fn count_for_address(&self, address: IpAddr) -> bool {
+        let key = AddressKey::from_ip(address);
+        let limits = self.limits.settings();
+        let mut table = self.limits.table();
         if !self
-            .caps
-            .has_room_for(&mut table, Some(key), limits.per_address)
+            .limits
+            .make_room_for_address(&mut table, Some(key), limits.per_address)
         {
             return false;
         }
@@ -282,8 +287,8 @@ impl Permit {
         };
         table.insert(
             self.id,
-            Entry {
-                pulse,
+            ConnectionEntry {
+                activity: pulse,
                 address: Some(key),
             },
         );
@@ -292,31 +297,33 @@ impl Permit {
 
     /// Begins the handshake; over the cap the oldest handshake makes room, so that idle ones cannot
     /// keep others out.
-    pub(super) fn handshake(&self) -> Handshaking<'_> {
-        let running = self.caps.handshaking.fetch_add(1, Relaxed) + 1;
-        if running > self.caps.limits().handshakes && self.caps.table().evict_handshake() {
-            self.caps.metrics.count(ConnectionEnded::Cap);
+    pub(super) fn begin_handshake(&self) -> HandshakeGuard<'_> {
+        let running = self.limits.active_handshakes.fetch_add(1, Relaxed) + 1;
+        if running > self.limits.settings().handshakes && self.limits.table().evict_handshake() {
+            self.limits
+                .metrics
+                .count(ConnectionEndReason::ConnectionLimit);
         }
-        Handshaking(&self.caps.handshaking)
+        HandshakeGuard(&self.limits.active_handshakes)
     }
 
     /// The connection's sign of life.
-    pub(super) fn pulse(&self) -> &Arc<Pulse> {
-        &self.pulse
+    pub(super) fn activity(&self) -> &Arc<Activity> {
+        &self.activity
     }
 }
 
-impl Drop for Permit {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        self.caps.table().remove(self.id);
+        self.limits.table().remove(self.id);
     }
 }
 
 /// Counts as a handshake while it lives.
 #[derive(Debug)]
-pub(super) struct Handshaking<'a>(&'a AtomicUsize);
+pub(super) struct HandshakeGuard<'a>(&'a AtomicUsize);
 
-impl Drop for Handshaking<'_> {
+impl Drop for HandshakeGuard<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
     }

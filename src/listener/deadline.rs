@@ -12,31 +12,31 @@ use super::Settings;
 /// The one timer of a connection. A later deadline costs nothing: the sleep is left where it is and
 /// looked at again when it fires; only an earlier one moves it.
 #[derive(Debug)]
-pub(super) struct Alarm<'a> {
+pub(super) struct LazyTimer<'a> {
     sleep: Pin<&'a mut Sleep>,
-    armed: bool,
+    is_armed: bool,
 }
 
-impl<'a> Alarm<'a> {
+impl<'a> LazyTimer<'a> {
     pub(super) fn new(sleep: Pin<&'a mut Sleep>) -> Self {
         Self {
             sleep,
-            armed: false,
+            is_armed: false,
         }
     }
 
     /// Sees to it that the task is woken at `deadline` or before. `true` if that has passed already.
-    pub(super) fn set(
+    pub(super) fn arm(
         &mut self,
         deadline: Instant,
         now: Instant,
         context: &mut Context<'_>,
     ) -> bool {
         let fires = self.sleep.deadline();
-        if self.armed && now < fires && fires <= deadline {
+        if self.is_armed && now < fires && fires <= deadline {
             return false;
         }
-        self.armed = true;
+        self.is_armed = true;
         self.sleep.as_mut().reset(deadline);
         self.sleep.as_mut().poll(context).is_ready()
     }
@@ -44,44 +44,44 @@ impl<'a> Alarm<'a> {
 
 /// Watches that bytes which wait to be sent do move. Time counts only while they wait.
 #[derive(Debug)]
-pub(super) struct SendRate {
+pub(super) struct SendRateMonitor {
     /// Bytes a window.
-    least: u64,
+    min_bytes: u64,
     window: Duration,
     /// While bytes wait.
-    waiting_since: Option<Instant>,
+    pending_since: Option<Instant>,
     /// Waited in this window before that.
-    waited: Duration,
+    pending_time: Duration,
     /// The count at the window's begin.
-    sent_before: u64,
+    sent_at_window_start: u64,
 }
 
 /// Bytes have been too slow.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct TooSlow;
 
-impl SendRate {
+impl SendRateMonitor {
     /// A rate of 0 allows everything.
     pub(super) fn new(settings: &Settings) -> Self {
-        Self::over(settings.min_send_rate, settings.send_rate_window)
+        Self::with_rate(settings.min_send_rate, settings.send_rate_window)
     }
 
     /// For an answer that ends its connection: who does not take it soon goes without.
-    pub(super) fn of_last(settings: &Settings) -> Self {
+    pub(super) fn for_last_response(settings: &Settings) -> Self {
         let window = settings.send_rate_window.min(settings.linger_timeout);
-        Self::over(settings.min_send_rate, window)
+        Self::with_rate(settings.min_send_rate, window)
     }
 
     /// `rate` in bytes a second.
-    fn over(rate: u64, window: Duration) -> Self {
+    fn with_rate(rate: u64, window: Duration) -> Self {
         let least = u128::from(rate) * window.as_millis() / 1000;
         Self {
             // Less than a byte a window is one: only 0 is off.
-            least: u64::try_from(least).unwrap_or(u64::MAX).max(rate.min(1)),
+            min_bytes: u64::try_from(least).unwrap_or(u64::MAX).max(rate.min(1)),
             window,
-            waiting_since: None,
-            waited: Duration::ZERO,
-            sent_before: 0,
+            pending_since: None,
+            pending_time: Duration::ZERO,
+            sent_at_window_start: 0,
         }
     }
 
@@ -93,35 +93,35 @@ impl SendRate {
         sent: u64,
         waiting: bool,
     ) -> Result<Option<Instant>, TooSlow> {
-        if self.least == 0 {
+        if self.min_bytes == 0 {
             return Ok(None);
         }
-        if let Some(since) = self.waiting_since.take() {
-            self.waited += now - since;
+        if let Some(since) = self.pending_since.take() {
+            self.pending_time += now - since;
         }
-        if self.waited >= self.window {
-            if sent - self.sent_before < self.least {
+        if self.pending_time >= self.window {
+            if sent - self.sent_at_window_start < self.min_bytes {
                 return Err(TooSlow);
             }
-            self.begin(sent);
+            self.start_window(sent);
         }
         if !waiting {
             return Ok(None);
         }
-        self.waiting_since = Some(now);
-        Ok(Some(now + (self.window - self.waited)))
+        self.pending_since = Some(now);
+        Ok(Some(now + (self.window - self.pending_time)))
     }
 
     /// A new answer begins a new window.
-    pub(super) fn begin(&mut self, sent: u64) {
-        self.waiting_since = None;
-        self.waited = Duration::ZERO;
-        self.sent_before = sent;
+    pub(super) fn start_window(&mut self, sent: u64) {
+        self.pending_since = None;
+        self.pending_time = Duration::ZERO;
+        self.sent_at_window_start = sent;
     }
 }
 
 /// How long a connection that was accepted at the end of a drain may take to ask once.
-pub(super) const GREETING: Duration = Duration::from_secs(1);
+pub(super) const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -129,8 +129,11 @@ mod tests {
 
     const KIB: u64 = 1024;
 
-    fn rate() -> (SendRate, Instant) {
-        (SendRate::over(4 * KIB, seconds(30)), Instant::now())
+    fn rate() -> (SendRateMonitor, Instant) {
+        (
+            SendRateMonitor::with_rate(4 * KIB, seconds(30)),
+            Instant::now(),
+        )
     }
 
     fn seconds(count: u64) -> Duration {
@@ -179,7 +182,7 @@ mod tests {
 
     #[test]
     fn no_rate_asked_is_none_kept() {
-        let mut rate = SendRate::over(0, seconds(30));
+        let mut rate = SendRateMonitor::with_rate(0, seconds(30));
         assert_eq!(rate.observe(Instant::now(), 0, true), Ok(None));
     }
 }

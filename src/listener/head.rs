@@ -9,11 +9,11 @@ pub(super) mod request;
 mod scan;
 mod target;
 
-pub(super) use chunk::{BROKEN as BROKEN_BODY, Chunked};
-pub(super) use scan::Scanner;
+pub(super) use chunk::{BROKEN as BROKEN_BODY, ChunkedScanner};
+pub(super) use scan::HeadScanner;
 
-use crate::listener::Violation;
-use crate::metrics::{ConnectionEnded, Malformed, Shard};
+use crate::listener::ProtocolError;
+use crate::metrics::{ConnectionEndReason, MalformedReason, Shard};
 
 /// How much a head may be.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -28,40 +28,40 @@ pub struct HeadLimits {
 #[derive(Clone, Debug)]
 pub(super) enum Framing {
     /// The next head.
-    Nothing,
+    NoBody,
     /// So many bytes; not zero.
     Length(u64),
     /// Chunks and trailers.
-    Chunked(Chunked),
+    Chunked(ChunkedScanner),
 }
 
 /// Why a request is refused: what is told, and what is counted.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Fault {
+pub(super) struct HeadError {
     /// For the caller.
-    pub(super) violation: Violation,
+    pub(super) error: ProtocolError,
     /// For the metrics; a head that is late is not malformed.
-    pub(super) reason: Option<Malformed>,
+    pub(super) reason: Option<MalformedReason>,
 }
 
-impl Fault {
-    const fn new(reason: Malformed, text: &'static str) -> Self {
+impl HeadError {
+    const fn new(reason: MalformedReason, text: &'static str) -> Self {
         Self {
-            violation: Violation::Malformed(text),
+            error: ProtocolError::Malformed(text),
             reason: Some(reason),
         }
     }
 
     const fn too_large() -> Self {
         Self {
-            violation: Violation::TooLarge,
-            reason: Some(Malformed::TooLarge),
+            error: ProtocolError::HeadTooLarge,
+            reason: Some(MalformedReason::TooLarge),
         }
     }
 
     /// The head did not come in time.
     pub(super) const HEAD_TIMEOUT: Self = Self {
-        violation: Violation::HeadTimeout,
+        error: ProtocolError::HeadTimeout,
         reason: None,
     };
 
@@ -70,30 +70,30 @@ impl Fault {
         match self.reason {
             Some(reason) => {
                 metrics.count(reason);
-                metrics.count(ConnectionEnded::Malformed);
+                metrics.count(ConnectionEndReason::Malformed);
             }
-            None => metrics.count(ConnectionEnded::HeaderTimeout),
+            None => metrics.count(ConnectionEndReason::HeaderTimeout),
         }
     }
 
-    const fn method() -> Self {
+    const fn method_not_allowed() -> Self {
         Self {
-            violation: Violation::Method,
-            reason: Some(Malformed::RequestLine),
+            error: ProtocolError::MethodNotAllowed,
+            reason: Some(MalformedReason::RequestLine),
         }
     }
 }
 
 /// RFC 9110, 5.6.2: the characters of methods and field names.
-fn is_token(byte: u8) -> bool {
-    all_of(&[byte], TOKEN)
+fn is_token_byte(byte: u8) -> bool {
+    all_in_class(&[byte], TOKEN)
 }
 
 /// Is every byte of one of the kinds?
-fn all_of(bytes: &[u8], kinds: u8) -> bool {
+fn all_in_class(bytes: &[u8], kinds: u8) -> bool {
     bytes
         .iter()
-        .all(|&byte| KINDS[usize::from(byte)] & kinds != 0)
+        .all(|&byte| BYTE_CLASSES[usize::from(byte)] & kinds != 0)
 }
 
 /// A character of methods and field names.
@@ -104,7 +104,7 @@ const PATH: u8 = 2;
 const QUERY: u8 = 4;
 
 /// What each byte may be: looked up, since every byte of every head is judged.
-static KINDS: [u8; 256] = {
+static BYTE_CLASSES: [u8; 256] = {
     let mut table = [0; 256];
     let mut byte = 0_u8;
     while byte < 128 {

@@ -13,12 +13,12 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 ///
 /// The stream's own, and `InvalidData` if what comes is no header.
 pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<SocketAddr>> {
-    let mut header = Vec::with_capacity(V1_MAX);
+    let mut header = Vec::with_capacity(V1_MAX_LENGTH);
     loop {
         let begin = header.len();
-        let more = missing(&header).ok_or_else(no_header)?;
+        let more = bytes_needed(&header).ok_or_else(invalid_header)?;
         if more == 0 {
-            return parse(&header).ok_or_else(no_header);
+            return parse(&header).ok_or_else(invalid_header);
         }
         header.resize(begin + more, 0);
         stream
@@ -28,7 +28,7 @@ pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Op
 }
 
 /// How many bytes more belong to the header for certain: none if it is whole.
-fn missing(header: &[u8]) -> Option<usize> {
+fn bytes_needed(header: &[u8]) -> Option<usize> {
     let length = header.len();
     if length < V2_SIGNATURE.len() {
         return Some(V2_SIGNATURE.len() - length);
@@ -38,15 +38,15 @@ fn missing(header: &[u8]) -> Option<usize> {
             return Some(16 - length);
         };
         let rest = usize::from(u16::from_be_bytes([high, low]));
-        return (rest <= V2_MAX).then(|| 16 + rest - length);
+        return (rest <= V2_MAX_LENGTH).then(|| 16 + rest - length);
     }
-    if !header.starts_with(V1_START) || length >= V1_MAX && !header.contains(&b'\n') {
+    if !header.starts_with(V1_PREFIX) || length >= V1_MAX_LENGTH && !header.contains(&b'\n') {
         return None;
     }
     Some(match header.last() {
         _ if header.contains(&b'\n') => 0,
         Some(b'\r') => 1,
-        _ => 2.min(V1_MAX - length),
+        _ => 2.min(V1_MAX_LENGTH - length),
     })
 }
 
@@ -79,8 +79,8 @@ fn parse_v1(line: &[u8]) -> Option<Option<SocketAddr>> {
         "TCP6" => source.is_ipv6() && destination.is_ipv6(),
         _ => false,
     };
-    decimal(to_port)?;
-    right.then_some(Some(SocketAddr::new(source, decimal(port)?)))
+    parse_port(to_port)?;
+    right.then_some(Some(SocketAddr::new(source, parse_port(port)?)))
 }
 
 /// What follows the signature: version and command, family and transport, the addresses and TLVs.
@@ -107,25 +107,25 @@ fn parse_v2(command: u8, family: u8, rest: &[u8]) -> Option<Option<SocketAddr>> 
 }
 
 /// A port without sign or leading zero.
-fn decimal(text: &str) -> Option<u16> {
+fn parse_port(text: &str) -> Option<u16> {
     let plain =
         text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
     plain.then(|| text.parse().ok()).flatten()
 }
 
-fn no_header() -> io::Error {
+fn invalid_header() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "no PROXY header")
 }
 
-const V1_START: &[u8] = b"PROXY ";
+const V1_PREFIX: &[u8] = b"PROXY ";
 
 /// "a 108-byte buffer is always enough", the terminating zero included.
-const V1_MAX: usize = 107;
+const V1_MAX_LENGTH: usize = 107;
 
 const V2_SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 
 /// Addresses and a few TLVs; the length field could say 65,535.
-const V2_MAX: usize = 4096;
+const V2_MAX_LENGTH: usize = 4096;
 
 #[cfg(test)]
 mod tests;

@@ -44,9 +44,10 @@ pub fn server_config(
         .with_protocol_versions(&[&version::TLS13, &version::TLS12])?;
     let builder = match &tls.client_ca {
         None => builder.with_no_client_auth(),
-        Some(roots) => builder.with_client_cert_verifier(verifier(roots, tls, provider)?),
+        Some(roots) => builder.with_client_cert_verifier(client_verifier(roots, tls, provider)?),
     };
-    let certificates = Certificates::new(&tls.certificates).ok_or(TlsError::NoCertificate)?;
+    let certificates =
+        CertificateResolver::new(&tls.certificates).ok_or(TlsError::NoCertificate)?;
     let mut config = builder.with_cert_resolver(Arc::new(certificates));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config.max_early_data_size = 0;
@@ -55,12 +56,12 @@ pub fn server_config(
         config.send_tls13_tickets = 0;
     } else {
         config.ticketer = ticketer;
-        config.send_tls13_tickets = TICKETS;
+        config.send_tls13_tickets = TICKETS_PER_HANDSHAKE;
     }
     Ok(Arc::new(config))
 }
 
-fn verifier(
+fn client_verifier(
     roots: &Arc<rustls::RootCertStore>,
     tls: &ListenerTls,
     provider: Arc<CryptoProvider>,
@@ -80,15 +81,15 @@ fn verifier(
 
 /// Certificates by the names they are for.
 #[derive(Debug)]
-struct Certificates {
+struct CertificateResolver {
     /// For no name and for unknown ones.
-    first: Arc<CertifiedKey>,
+    default: Arc<CertifiedKey>,
     exact: HashMap<String, Arc<CertifiedKey>>,
     /// By what follows the `*.`; it stands for one label (RFC 6125, 6.4.3).
     wildcard: HashMap<String, Arc<CertifiedKey>>,
 }
 
-impl Certificates {
+impl CertificateResolver {
     fn new(certificates: &[Arc<CertifiedKey>]) -> Option<Self> {
         let mut exact = HashMap::new();
         let mut wildcard = HashMap::new();
@@ -102,7 +103,7 @@ impl Certificates {
             }
         }
         Some(Self {
-            first: certificates.first()?.clone(),
+            default: certificates.first()?.clone(),
             exact,
             wildcard,
         })
@@ -115,18 +116,18 @@ impl Certificates {
             let by_parent = || self.wildcard.get(name.split_once('.')?.1);
             self.exact.get(&name).or_else(by_parent)
         });
-        named.unwrap_or(&self.first)
+        named.unwrap_or(&self.default)
     }
 }
 
-impl ResolvesServerCert for Certificates {
+impl ResolvesServerCert for CertificateResolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.find(hello.server_name()).clone())
     }
 }
 
 /// Two, as browsers and curl use; each costs an encryption.
-const TICKETS: usize = 2;
+const TICKETS_PER_HANDSHAKE: usize = 2;
 
 #[cfg(test)]
 mod tests;

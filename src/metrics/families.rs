@@ -73,14 +73,14 @@ macro_rules! families {
 
 mod sets;
 
-pub use sets::{Answered, CodeClass, Limited, ResultClass};
+pub use sets::{Limiter, RequestOutcome, ResultClass, StatusClass};
 
 /// How many counters a shard has.
 pub(super) const TOTAL: usize = LAYOUT.total;
 
 families! {
     /// TLS handshakes.
-    Handshake("handshakes", "TLS handshakes by result", "result") {
+    HandshakeResult("handshakes", "TLS handshakes by result", "result") {
         /// Done.
         Ok = "ok",
         /// Refused or broken off.
@@ -89,19 +89,19 @@ families! {
         Timeout = "timeout",
     }
     /// What ended a connection before its peer did.
-    ConnectionEnded("connections_ended", "Connections that the gateway ended, by reason", "reason") {
+    ConnectionEndReason("connections_ended", "Connections that the gateway ended, by reason", "reason") {
         /// Over the cap of all connections or of one address.
-        Cap = "cap",
+        ConnectionLimit = "cap",
         /// Head not in time.
         HeaderTimeout = "header_timeout",
         /// Nothing asked for too long.
-        Idle = "idle",
+        IdleTimeout = "idle",
         /// Older than allowed.
-        Age = "age",
+        MaxAge = "age",
         /// Not legal HTTP.
         Malformed = "malformed",
         /// HTTP/2 that breaks a rule of the protocol, or floods.
-        Protocol = "protocol",
+        ProtocolError = "protocol",
         /// HTTP/2 control frames beyond what an honest client sends.
         ControlFlood = "control_flood",
         /// Reads too slowly.
@@ -109,12 +109,12 @@ families! {
         /// A drain.
         Drain = "drain",
         /// The cap of one address.
-        AddressCap = "address_cap",
+        AddressLimit = "address_cap",
         /// A panic was caught.
         Panic = "panic",
     }
     /// Why a head was refused.
-    Malformed("malformed_requests", "Requests refused because their head was not legal HTTP, by reason", "reason") {
+    MalformedReason("malformed_requests", "Requests refused because their head was not legal HTTP, by reason", "reason") {
         /// The request line.
         RequestLine = "request_line",
         /// The target, path games included.
@@ -135,7 +135,7 @@ families! {
         Version = "version",
     }
     /// Verification of callers.
-    Auth("auth", "Verification of callers by result", "result") {
+    AuthResult("auth", "Verification of callers by result", "result") {
         /// Verified.
         Ok = "ok",
         /// Without Authorization.
@@ -156,7 +156,7 @@ families! {
         Forwarded = "forwarded",
     }
     /// What the cache did.
-    CacheVerdict("cache_requests", "Recording-URL requests by what the cache did", "status") {
+    CacheStatus("cache_requests", "Recording-URL requests by what the cache did", "status") {
         /// Answered from the cache.
         Hit = "hit",
         /// Fetched and stored.
@@ -168,40 +168,40 @@ families! {
         /// The client said no-cache.
         NoCache = "no_cache",
         /// Inside the margin, given out because nodes failed.
-        Stale = "stale_if_error",
+        StaleIfError = "stale_if_error",
         /// "No data yet", held for a moment.
         Negative = "negative",
         /// Not cacheable at all.
         Bypass = "bypass",
     }
     /// Renewals in the background.
-    Refresh("cache_refresh", "Background renewals of cache entries by result", "result") {
+    RefreshResult("cache_refresh", "Background renewals of cache entries by result", "result") {
         /// Stored anew.
         Ok = "ok",
         /// The old entry stays.
         Failed = "failed",
     }
     /// Load that was shed.
-    Shed("shed", "Requests refused because the gateway is at a cap, by cap", "reason") {
+    ShedReason("shed", "Requests refused because the gateway is at a cap, by cap", "reason") {
         /// Requests in flight.
         InFlight = "in_flight",
         /// Buffered request bodies.
         Buffered = "buffered",
     }
     /// Tries at nodes.
-    Try("upstream_tries", "Tries at nodes by result", "result") {
+    Attempt("upstream_tries", "Tries at nodes by result", "result") {
         /// Answered.
         Ok = "ok",
         /// 5xx.
         ServerError = "server_error",
         /// Flow control.
-        Busy = "busy",
+        FlowControl = "busy",
         /// No connection.
-        Unreachable = "unreachable",
+        ConnectFailed = "unreachable",
         /// Broke off.
-        Broken = "broken",
+        ConnectionClosed = "broken",
         /// Garbage.
-        Garbage = "garbage",
+        InvalidResponse = "garbage",
         /// Too late.
         Timeout = "timeout",
         /// The client left.
@@ -248,13 +248,13 @@ families! {
         Failed = "failed",
     }
     /// Retries.
-    Retry("upstream_retries", "Repetitions of a request, by what had become of the try before", "reason") {
+    RetryReason("upstream_retries", "Repetitions of a request, by what had become of the try before", "reason") {
         /// The connection ended before the answer did.
-        Broken = "broken",
+        ConnectionClosed = "broken",
         /// Flow control.
-        Busy = "busy",
+        FlowControl = "busy",
         /// Not what the interface answers.
-        Garbage = "garbage",
+        InvalidResponse = "garbage",
         /// A stale keep-alive connection, replaced by a new one to the same node.
         Reconnected = "reconnected",
         /// 5xx, or a result code that means a broken node.
@@ -262,12 +262,12 @@ families! {
         /// Too late.
         Timeout = "timeout",
         /// No connection.
-        Unreachable = "unreachable",
+        ConnectFailed = "unreachable",
     }
     /// Retries that were not made.
-    RetryBudget("retry_budget_exhausted", "Retries that the budget refused", "") {
+    RetryOverflow("retry_budget_exhausted", "Retries that the budget refused", "") {
         /// No budget left.
-        Exhausted = "",
+        BudgetExhausted = "",
     }
     /// What limiters said.
     Decision("ratelimit_decisions", "What the limiters said, and by whose budget", "limiter,decision,source") {
@@ -293,30 +293,30 @@ families! {
         AddressRefused = "address,refused,local",
     }
     /// The store that replicas share.
-    SharedUse("shared_requests", "What was asked of the store that replicas share, and what became of it", "operation,result") {
+    SharedStoreUse("shared_requests", "What was asked of the store that replicas share, and what became of it", "operation,result") {
         /// An answer was there, and was good.
-        LookUpHit = "look_up,hit",
+        LookupHit = "look_up,hit",
         /// None was there.
-        LookUpMiss = "look_up,miss",
+        LookupMiss = "look_up,miss",
         /// What was there was not sealed by us for this key, or was purged or too old.
-        LookUpUnusable = "look_up,unusable",
+        LookupUnusable = "look_up,unusable",
         /// Another replica was fetching it: waited for.
-        LookUpWaited = "look_up,waited",
+        LookupWaited = "look_up,waited",
         /// The store did not answer, or refused.
-        LookUpFailed = "look_up,failed",
+        LookupFailed = "look_up,failed",
         /// Not asked: the store is away.
-        LookUpSkipped = "look_up,skipped",
+        LookupSkipped = "look_up,skipped",
         /// An answer was written.
-        StoreOk = "store,ok",
+        WriteOk = "store,ok",
         /// The store did not answer, or refused.
-        StoreFailed = "store,failed",
+        WriteFailed = "store,failed",
         /// Not asked: the store is away.
-        StoreSkipped = "store,skipped",
+        WriteSkipped = "store,skipped",
         /// The shared budget answered.
-        BudgetOk = "budget,ok",
+        RateLimitOk = "budget,ok",
         /// It did not, or refused: the local one decided.
-        BudgetFailed = "budget,failed",
+        RateLimitFailed = "budget,failed",
         /// Not asked: the store is away, and the local one decided.
-        BudgetSkipped = "budget,skipped",
+        RateLimitSkipped = "budget,skipped",
     }
 }

@@ -32,7 +32,7 @@ impl Histogram {
     }
 
     /// What came since `earlier`.
-    pub fn since(&self, earlier: &Self) -> Self {
+    pub fn delta_since(&self, earlier: &Self) -> Self {
         let mut grown = self.clone();
         for (now, before) in grown.buckets.iter_mut().zip(&earlier.buckets) {
             *now = now.saturating_sub(*before);
@@ -88,7 +88,7 @@ impl AtomicHistogram {
         self.sum_micros.fetch_add(micros, Ordering::Relaxed);
     }
 
-    pub(super) fn read(&self) -> Histogram {
+    pub(super) fn snapshot(&self) -> Histogram {
         Histogram {
             buckets: self.buckets.each_ref().map(|it| it.load(Ordering::Relaxed)),
             sum_micros: self.sum_micros.load(Ordering::Relaxed),
@@ -103,14 +103,14 @@ mod tests {
     #[test]
     fn quantiles_lie_inside_their_bucket() {
         let durations = AtomicHistogram::default();
-        assert_eq!(durations.read().quantile(0.5), None);
+        assert_eq!(durations.snapshot().quantile(0.5), None);
         for _ in 0..90 {
             durations.observe(Duration::from_micros(900));
         }
         for _ in 0..10 {
             durations.observe(Duration::from_millis(300));
         }
-        let seen = durations.read();
+        let seen = durations.snapshot();
         let within = |share: f64, low: f64, high: f64| {
             let value = seen.quantile(share).unwrap();
             assert!((low..=high).contains(&value), "{share}: {value}");
@@ -126,16 +126,16 @@ mod tests {
     fn what_is_above_all_bounds_is_told_as_the_last_bound() {
         let durations = AtomicHistogram::default();
         durations.observe(Duration::from_secs(3600));
-        assert_eq!(durations.read().quantile(0.5), Some(30_000.0));
+        assert_eq!(durations.snapshot().quantile(0.5), Some(30_000.0));
     }
 
     #[test]
     fn the_difference_is_what_came_between() {
         let durations = AtomicHistogram::default();
         durations.observe(Duration::from_millis(1));
-        let before = durations.read();
+        let before = durations.snapshot();
         durations.observe(Duration::from_millis(40));
-        let grown = durations.read().since(&before);
+        let grown = durations.snapshot().delta_since(&before);
         assert_eq!((grown.count(), grown.sum_micros), (1, 40_000));
     }
 }

@@ -11,11 +11,11 @@ use redis::{
     TlsCertificates, Value,
 };
 
-use super::connection::{OPENING, told};
+use super::connection::{CONNECT_TIMEOUT, describe_error};
 use crate::config;
 
 /// Is the server a node of a cluster?
-pub(super) async fn is_one(server: &mut MultiplexedConnection) -> RedisResult<bool> {
+pub(super) async fn is_cluster_node(server: &mut MultiplexedConnection) -> RedisResult<bool> {
     let said: HashMap<String, Value> = redis::cmd("HELLO").query_async(server).await?;
     let mode = said.get("mode");
     Ok(match mode {
@@ -29,8 +29,8 @@ pub(super) async fn is_one(server: &mut MultiplexedConnection) -> RedisResult<bo
 ///
 /// # Errors
 /// Why not, in words for the log and `/status`.
-pub(super) async fn open(
-    settings: &config::Shared,
+pub(super) async fn connect_cluster(
+    settings: &config::SharedStore,
     log_in: RedisConnectionInfo,
     push: impl AsyncPushSender,
 ) -> Result<ClusterConnection, String> {
@@ -46,18 +46,18 @@ pub(super) async fn open(
     };
     let node = address.into_connection_info();
     let node = node
-        .map_err(|error| told(&error))?
+        .map_err(|error| describe_error(&error))?
         .set_redis_settings(log_in);
     let mut cluster = ClusterClientBuilder::new([node])
-        .connection_timeout(OPENING)
-        .response_timeout(OPENING)
-        .retries(RETRIES)
+        .connection_timeout(CONNECT_TIMEOUT)
+        .response_timeout(CONNECT_TIMEOUT)
+        .retries(CLUSTER_RETRIES)
         .push_sender(push);
     if let Some(tls) = &settings.tls {
         if tls.insecure || tls.server_name.is_some() {
-            return Err(UNSUPPORTED.to_owned());
+            return Err(TLS_UNSUPPORTED.to_owned());
         }
-        let own = tls.pem.own.as_ref();
+        let own = tls.pem.client_certificate.as_ref();
         cluster = cluster.certs(TlsCertificates {
             client_tls: own.map(|(certificate, key)| ClientTlsConfig {
                 client_cert: certificate.clone(),
@@ -66,13 +66,13 @@ pub(super) async fn open(
             root_cert: tls.pem.ca.clone(),
         });
     }
-    let cluster = cluster.build().map_err(|error| told(&error))?;
+    let cluster = cluster.build().map_err(|error| describe_error(&error))?;
     let connection = cluster.get_async_connection().await;
-    connection.map_err(|error| told(&error))
+    connection.map_err(|error| describe_error(&error))
 }
 
-const UNSUPPORTED: &str =
+const TLS_UNSUPPORTED: &str =
     "it is a cluster: insecure_skip_verify and server_name are not supported there";
 
 /// To follow what has moved; the patience of whoever asks is shorter.
-const RETRIES: u32 = 3;
+const CLUSTER_RETRIES: u32 = 3;

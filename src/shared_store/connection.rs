@@ -77,23 +77,25 @@ impl ConnectionLike for Connection {
 }
 
 /// A connection that was just made.
-pub(super) struct Opened {
+pub(super) struct OpenedConnection {
     pub(super) connection: Connection,
     /// Moves the connection on; ends with it.
     pub(super) driver: Pin<Box<dyn Future<Output = ()> + Send>>,
     /// What the store says unasked.
     pub(super) pushes: mpsc::Receiver<PushInfo>,
     /// Some of it could not be taken: what was purged is no longer known.
-    pub(super) lost: Arc<Notify>,
+    pub(super) push_overflow: Arc<Notify>,
 }
 
 /// Connects and logs in; to all nodes if it is a cluster. Has no deadline.
 ///
 /// # Errors
 /// Why not, in words for the log and `/status`: none that the store wrote itself.
-pub(super) async fn open(settings: &config::Shared) -> Result<Opened, String> {
-    let stream = dial(settings).await.map_err(|error| error.to_string())?;
-    let (sender, pushes) = mpsc::channel(PUSHES);
+pub(super) async fn connect(settings: &config::SharedStore) -> Result<OpenedConnection, String> {
+    let stream = connect_stream(settings)
+        .await
+        .map_err(|error| error.to_string())?;
+    let (sender, pushes) = mpsc::channel(PUSH_QUEUE_SIZE);
     let lost = Arc::new(Notify::new());
     let losing = lost.clone();
     let push = move |push| {
@@ -104,33 +106,33 @@ pub(super) async fn open(settings: &config::Shared) -> Result<Opened, String> {
     };
     let options = AsyncConnectionConfig::new()
         .set_response_timeout(None)
-        .set_pipeline_buffer_size(PIPELINE)
+        .set_pipeline_buffer_size(PIPELINE_SIZE)
         .set_push_sender(push.clone());
-    let info = log_in(settings);
+    let info = connection_info(settings);
     let opened = MultiplexedConnection::new_with_config(&info, stream, options).await;
-    let (mut server, driver) = opened.map_err(|error| told(&error))?;
+    let (mut server, driver) = opened.map_err(|error| describe_error(&error))?;
     let mut driver: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(driver);
     let is_cluster = tokio::select! {
-        is_cluster = cluster::is_one(&mut server) => is_cluster.map_err(|error| told(&error))?,
+        is_cluster = cluster::is_cluster_node(&mut server) => is_cluster.map_err(|error| describe_error(&error))?,
         () = &mut driver => return Err("it closed the connection".to_owned()),
     };
     let connection = if is_cluster {
         // The first connection is of no more use; the cluster's own are moved on by their own tasks,
         // which end with it.
         driver = Box::pin(std::future::pending());
-        Connection::Cluster(cluster::open(settings, info, push).await?)
+        Connection::Cluster(cluster::connect_cluster(settings, info, push).await?)
     } else {
         Connection::Server(server)
     };
-    Ok(Opened {
+    Ok(OpenedConnection {
         connection,
         driver,
         pushes,
-        lost,
+        push_overflow: lost,
     })
 }
 
-fn log_in(settings: &config::Shared) -> RedisConnectionInfo {
+fn connection_info(settings: &config::SharedStore) -> RedisConnectionInfo {
     let mut info = RedisConnectionInfo::default()
         .set_protocol(ProtocolVersion::RESP3)
         .set_db(settings.database.into())
@@ -145,7 +147,7 @@ fn log_in(settings: &config::Shared) -> RedisConnectionInfo {
     info
 }
 
-async fn dial(settings: &config::Shared) -> io::Result<Box<dyn Stream>> {
+async fn connect_stream(settings: &config::SharedStore) -> io::Result<Box<dyn Stream>> {
     let address = &settings.address;
     let tcp = TcpStream::connect((address.host.as_ref(), address.port)).await?;
     tcp.set_nodelay(true)?;
@@ -167,7 +169,7 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// A fault in words for the log and `/status`: none that the store wrote itself, but for its code.
-pub(super) fn told(error: &RedisError) -> String {
+pub(super) fn describe_error(error: &RedisError) -> String {
     let plain = |code: &&str| code.len() <= 16 && code.bytes().all(|it| it.is_ascii_uppercase());
     match error.code().filter(plain) {
         Some(code) => format!("it refuses: {code}"),
@@ -176,10 +178,10 @@ pub(super) fn told(error: &RedisError) -> String {
 }
 
 /// For connecting and logging in, and for each word when a connection begins.
-pub(super) const OPENING: Duration = Duration::from_secs(1);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Purges that were told and not yet carried out.
-const PUSHES: usize = 1024;
+const PUSH_QUEUE_SIZE: usize = 1024;
 
 /// Questions that were not yet written; who comes then waits, as long as his patience lasts.
-const PIPELINE: usize = 1024;
+const PIPELINE_SIZE: usize = 1024;

@@ -10,27 +10,27 @@ use crate::config::StoreSecret;
 /// Seals with the first of the operator's keys, opens with any of them, and makes the names under
 /// which things stand in the store, so that these tell nothing either.
 #[derive(Debug)]
-pub(super) struct Seals {
-    keys: Vec<Derived>,
+pub(super) struct Sealer {
+    keys: Vec<DerivedKeys>,
 }
 
 /// What is derived from one of the operator's keys.
 #[derive(Debug)]
-struct Derived {
+struct DerivedKeys {
     /// Makes the key of each subject: one random nonce in 2⁹⁶ is seldom enough under a key that
     /// seals one subject again and again, not under one that seals all there is.
-    seal: hmac::Key,
-    name: hmac::Key,
+    seal_key: hmac::Key,
+    name_key: hmac::Key,
 }
 
-impl Seals {
+impl Sealer {
     /// From one or two keys.
     pub(super) fn new(keys: &[StoreSecret]) -> Self {
         let derive = |key: &StoreSecret| {
             let root = mac(SALT, &[key.expose()]);
-            Derived {
-                seal: expand(root.as_ref(), b"seal"),
-                name: expand(root.as_ref(), b"name"),
+            DerivedKeys {
+                seal_key: expand(root.as_ref(), b"seal"),
+                name_key: expand(root.as_ref(), b"name"),
             }
         };
         Self {
@@ -39,21 +39,21 @@ impl Seals {
     }
 
     /// Is there a second key, under whose names older things stand?
-    pub(super) fn rotating(&self) -> bool {
+    pub(super) fn is_rotating(&self) -> bool {
         self.keys.len() > 1
     }
 
     /// The name of a subject in the store, under the first key or, if `older`, under the second.
-    pub(super) fn name(&self, kind: &str, subject: &[u8], older: bool) -> String {
+    pub(super) fn storage_key(&self, kind: &str, subject: &[u8], older: bool) -> String {
         let Some(key) = self.keys.get(usize::from(older)) else {
             return String::new();
         };
-        let mut context = hmac::Context::with_key(&key.name);
+        let mut context = hmac::Context::with_key(&key.name_key);
         context.update(subject);
         let tag = context.sign();
         let mut name =
-            String::with_capacity(PREFIX.len() + kind.len() + 3 + 2 * tag.as_ref().len());
-        name.push_str(PREFIX);
+            String::with_capacity(KEY_PREFIX.len() + kind.len() + 3 + 2 * tag.as_ref().len());
+        name.push_str(KEY_PREFIX);
         name.push_str(kind);
         // In a cluster, what is in braces decides where it stands: with all else of its subject.
         name.push_str(":{");
@@ -68,10 +68,10 @@ impl Seals {
 
     /// Seals a text for this subject; `None` only if there is no randomness.
     pub(super) fn seal(&self, subject: &[u8], text: &[u8]) -> Option<Vec<u8>> {
-        let key = self.keys.first()?.of(subject)?;
-        let mut nonce = [0; NONCE];
+        let key = self.keys.first()?.subject_key(subject)?;
+        let mut nonce = [0; NONCE_LEN];
         aws_lc_rs::rand::fill(&mut nonce).ok()?;
-        let mut inside = Zeroizing::new(Vec::with_capacity(text.len() + TAG));
+        let mut inside = Zeroizing::new(Vec::with_capacity(text.len() + TAG_LEN));
         inside.extend_from_slice(text);
         let tag = key
             .seal_in_place_separate_tag(
@@ -80,8 +80,8 @@ impl Seals {
                 &mut inside,
             )
             .ok()?;
-        let mut sealed = Vec::with_capacity(1 + NONCE + inside.len() + TAG);
-        sealed.push(VERSION);
+        let mut sealed = Vec::with_capacity(1 + NONCE_LEN + inside.len() + TAG_LEN);
+        sealed.push(FORMAT_VERSION);
         sealed.extend_from_slice(&nonce);
         sealed.extend_from_slice(&inside);
         sealed.extend_from_slice(tag.as_ref());
@@ -90,12 +90,12 @@ impl Seals {
 
     /// The text that was sealed for this very subject with one of the keys; `None` for anything else.
     pub(super) fn open(&self, subject: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-        let (&VERSION, rest) = sealed.split_first()? else {
+        let (&FORMAT_VERSION, rest) = sealed.split_first()? else {
             return None;
         };
-        let (nonce, inside) = rest.split_first_chunk::<NONCE>()?;
+        let (nonce, inside) = rest.split_first_chunk::<NONCE_LEN>()?;
         self.keys.iter().find_map(|key| {
-            let key = key.of(subject)?;
+            let key = key.subject_key(subject)?;
             let mut inside = Zeroizing::new(inside.to_vec());
             let nonce = Nonce::assume_unique_for_key(*nonce);
             let length = key
@@ -108,10 +108,10 @@ impl Seals {
     }
 }
 
-impl Derived {
+impl DerivedKeys {
     /// The key of one subject.
-    fn of(&self, subject: &[u8]) -> Option<LessSafeKey> {
-        let key = hmac::sign(&self.seal, subject);
+    fn subject_key(&self, subject: &[u8]) -> Option<LessSafeKey> {
+        let key = hmac::sign(&self.seal_key, subject);
         let key = UnboundKey::new(&AES_256_GCM, key.as_ref()).ok()?;
         Some(LessSafeKey::new(key))
     }
@@ -129,15 +129,15 @@ fn mac(key: &[u8], parts: &[&[u8]]) -> hmac::Tag {
 }
 
 /// Before the name of everything that the gateway keeps in the store.
-pub(super) const PREFIX: &str = "ccfs-gateway:";
+pub(super) const KEY_PREFIX: &str = "ccfs-gateway:";
 
 const SALT: &[u8] = b"ccfs-gateway shared store";
 
 /// The form of what is sealed.
-const VERSION: u8 = 1;
+const FORMAT_VERSION: u8 = 1;
 
-const NONCE: usize = 12;
-const TAG: usize = 16;
+const NONCE_LEN: usize = 12;
+const TAG_LEN: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -145,17 +145,17 @@ mod tests {
 
     use super::*;
 
-    fn seals(keys: &[u8]) -> Seals {
+    fn sealer(keys: &[u8]) -> Sealer {
         let keys: Vec<_> = keys
             .iter()
             .map(|&byte| StoreSecret::new(vec![byte; 32]))
             .collect();
-        Seals::new(&keys)
+        Sealer::new(&keys)
     }
 
     #[test]
     fn the_subject_is_part_of_the_seal() {
-        let seals = seals(&[1]);
+        let seals = sealer(&[1]);
         let sealed = seals.seal(b"one", b"text").unwrap();
         assert_eq!(*seals.open(b"one", &sealed).unwrap(), b"text");
         assert!(seals.open(b"two", &sealed).is_none());
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn nothing_of_the_text_is_seen_and_no_two_are_alike() {
-        let seals = seals(&[1]);
+        let seals = sealer(&[1]);
         let (one, two) = (seals.seal(b"s", b"secret"), seals.seal(b"s", b"secret"));
         assert_ne!(one, two);
         assert!(!one.unwrap().windows(6).any(|part| part == b"secret"));
@@ -171,28 +171,34 @@ mod tests {
 
     #[test]
     fn the_first_key_seals_and_both_open() {
-        let (old, both, new) = (seals(&[1]), seals(&[2, 1]), seals(&[2]));
+        let (old, both, new) = (sealer(&[1]), sealer(&[2, 1]), sealer(&[2]));
         let by_old = old.seal(b"s", b"text").unwrap();
         let by_both = both.seal(b"s", b"text").unwrap();
         assert!(both.open(b"s", &by_old).is_some());
         assert!(new.open(b"s", &by_old).is_none());
         assert!(new.open(b"s", &by_both).is_some());
         assert!(old.open(b"s", &by_both).is_none());
-        assert_eq!(both.name("a", b"s", false), new.name("a", b"s", false));
-        assert_eq!(both.name("a", b"s", true), old.name("a", b"s", false));
-        assert!(both.rotating() && !new.rotating());
+        assert_eq!(
+            both.storage_key("a", b"s", false),
+            new.storage_key("a", b"s", false)
+        );
+        assert_eq!(
+            both.storage_key("a", b"s", true),
+            old.storage_key("a", b"s", false)
+        );
+        assert!(both.is_rotating() && !new.is_rotating());
     }
 
     #[test]
     fn names_differ_by_kind_subject_and_key() {
         let names = [
-            seals(&[1]).name("a", b"s", false),
-            seals(&[1]).name("b", b"s", false),
-            seals(&[1]).name("a", b"t", false),
-            seals(&[2]).name("a", b"s", false),
+            sealer(&[1]).storage_key("a", b"s", false),
+            sealer(&[1]).storage_key("b", b"s", false),
+            sealer(&[1]).storage_key("a", b"t", false),
+            sealer(&[2]).storage_key("a", b"s", false),
         ];
         for (n, name) in names.iter().enumerate() {
-            assert_eq!(name.len(), PREFIX.len() + 1 + 3 + 64, "{name}");
+            assert_eq!(name.len(), KEY_PREFIX.len() + 1 + 3 + 64, "{name}");
             assert!(!names[..n].contains(name));
         }
     }
@@ -200,7 +206,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_change_closes_it(text: Vec<u8>, at: prop::sample::Index, bit in 0u8..8) {
-            let seals = seals(&[1]);
+            let seals = sealer(&[1]);
             let sealed = seals.seal(b"s", &text).unwrap();
             let mut changed = sealed.clone();
             changed[at.index(sealed.len())] ^= 1u8 << bit;
@@ -211,7 +217,7 @@ mod tests {
 
         #[test]
         fn garbage_is_none(garbage: Vec<u8>) {
-            prop_assert!(seals(&[1, 2]).open(b"s", &garbage).is_none());
+            prop_assert!(sealer(&[1, 2]).open(b"s", &garbage).is_none());
         }
     }
 }

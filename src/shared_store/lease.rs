@@ -6,40 +6,40 @@ use std::time::Duration;
 use redis::aio::ConnectionLike;
 use tokio::time::sleep;
 
-use super::{Patience, Store};
+use super::{Store, WaitBudget};
 
 /// Held by the replica that fetches; expires by itself with the replica.
 #[derive(Debug)]
 pub struct Lease {
-    pub(super) name: String,
+    pub(super) key: String,
 }
 
 impl Store {
     /// Keeps a lease from expiring, for as long as this is polled.
-    pub async fn hold(&self, lease: &Lease) {
+    pub async fn keep_lease_alive(&self, lease: &Lease) {
         loop {
-            sleep(LIFE / 4).await;
-            let mut patience = self.patience();
+            sleep(LEASE_TTL / 4).await;
+            let mut patience = self.wait_budget();
             let mut renew = redis::cmd("PEXPIRE");
-            renew.arg(&lease.name).arg(millis(LIFE));
-            self.say(&renew, &mut patience).await;
+            renew.arg(&lease.key).arg(millis(LEASE_TTL));
+            self.send(&renew, &mut patience).await;
         }
     }
 
     /// Ends a lease. Who waits finds what was `written`, or goes on his own at once.
-    pub async fn end(&self, lease: Lease, written: bool, patience: &mut Patience) {
+    pub async fn release_lease(&self, lease: Lease, written: bool, patience: &mut WaitBudget) {
         let mut end = redis::cmd(if written { "DEL" } else { "SET" });
-        end.arg(lease.name);
+        end.arg(lease.key);
         if !written {
-            end.arg(NOTHING).arg("PX").arg(millis(REMEMBERED));
+            end.arg(NO_RESULT).arg("PX").arg(millis(NO_RESULT_TTL));
         }
-        self.say(&end, patience).await;
+        self.send(&end, patience).await;
     }
 
-    async fn say(&self, command: &redis::Cmd, patience: &mut Patience) {
+    async fn send(&self, command: &redis::Cmd, patience: &mut WaitBudget) {
         // Told in vain, it expires.
         let _ = self
-            .ask(patience, async move |mut store| {
+            .query(patience, async move |mut store| {
                 store.req_packed_command(command).await.map(drop)
             })
             .await;
@@ -51,10 +51,10 @@ fn millis(time: Duration) -> u64 {
 }
 
 /// So long others wait for a replica that has died.
-pub(super) const LIFE: Duration = Duration::from_secs(2);
+pub(super) const LEASE_TTL: Duration = Duration::from_secs(2);
 
 /// Stands in place of a lease when the fetch brought nothing to share.
-pub(super) const NOTHING: &str = "nothing";
+pub(super) const NO_RESULT: &str = "nothing";
 
 /// So long nobody tries to be the only one again.
-const REMEMBERED: Duration = Duration::from_millis(500);
+const NO_RESULT_TTL: Duration = Duration::from_millis(500);

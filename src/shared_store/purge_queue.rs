@@ -6,79 +6,79 @@ use std::sync::Mutex;
 use tokio::sync::{Notify, watch};
 
 use super::lock;
-use super::purge_log::{MOST, Record};
+use super::purge_log::{MAX_PURGES, PurgeRecord};
 use crate::message::Purge;
 
 /// In the order in which they were ordered.
 #[derive(Debug)]
-pub(super) struct Pending {
-    queue: Mutex<VecDeque<Record>>,
-    more: Notify,
-    left: watch::Sender<usize>,
+pub(super) struct PurgeQueue {
+    queue: Mutex<VecDeque<PurgeRecord>>,
+    pushed: Notify,
+    length: watch::Sender<usize>,
 }
 
-impl Default for Pending {
+impl Default for PurgeQueue {
     fn default() -> Self {
         Self {
             queue: Mutex::default(),
-            more: Notify::new(),
-            left: watch::Sender::new(0),
+            pushed: Notify::new(),
+            length: watch::Sender::new(0),
         }
     }
 }
 
-impl Pending {
+impl PurgeQueue {
     /// One more. Too many become one that covers all.
-    pub(super) fn push(&self, record: Record) {
+    pub(super) fn push(&self, record: PurgeRecord) {
         let mut queue = lock(&self.queue);
         if record.purge.is_everything() {
             // Who is told of it need not be told of those before.
             queue.clear();
         }
         queue.push_back(record);
-        if queue.len() > MOST {
+        if queue.len() > MAX_PURGES {
             queue.clear();
-            queue.push_back(Record::new(Purge::default()));
+            queue.push_back(PurgeRecord::new(Purge::default()));
         }
-        self.left.send_replace(queue.len());
-        self.more.notify_one();
+        self.length.send_replace(queue.len());
+        self.pushed.notify_one();
     }
 
     /// The oldest; stays until it is [`Pending::done`].
-    pub(super) fn first(&self) -> Option<Record> {
+    pub(super) fn first(&self) -> Option<PurgeRecord> {
         lock(&self.queue).front().cloned()
     }
 
     /// The store knows this one.
-    pub(super) fn done(&self, record: &Record) {
+    pub(super) fn acknowledge(&self, record: &PurgeRecord) {
         let mut queue = lock(&self.queue);
         // It may have become part of one that covers all.
         if queue.front() == Some(record) {
             queue.pop_front();
         }
-        self.left.send_replace(queue.len());
+        self.length.send_replace(queue.len());
     }
 
     /// Leaves all to another.
-    pub(super) fn hand_over(&self, other: &Self) {
+    pub(super) fn move_to(&self, other: &Self) {
         let records = std::mem::take(&mut *lock(&self.queue));
         records.into_iter().for_each(|record| other.push(record));
     }
 
     /// Resolves when there may be more.
-    pub(super) async fn more(&self) {
-        self.more.notified().await;
+    pub(super) async fn wait_for_push(&self) {
+        self.pushed.notified().await;
     }
 
     /// Resolves when none is left.
-    pub(super) async fn told(&self) {
+    pub(super) async fn wait_until_empty(&self) {
         // The sender lives as long as this.
-        let _ = self.left.subscribe().wait_for(|left| *left == 0).await;
+        let _ = self.length.subscribe().wait_for(|left| *left == 0).await;
     }
 
     /// How many are left.
     pub(super) fn len(&self) -> usize {
-        *self.left.borrow()
+        *self.length.borrow()
     }
 }
 
@@ -88,23 +88,23 @@ mod tests {
 
     #[test]
     fn too_many_become_one() {
-        let pending = Pending::default();
+        let pending = PurgeQueue::default();
         let one = || {
-            Record::new(Purge {
+            PurgeRecord::new(Purge {
                 call_id: Some("c".into()),
                 ..Purge::default()
             })
         };
         let first = one();
         pending.push(first.clone());
-        for _ in 0..MOST {
+        for _ in 0..MAX_PURGES {
             pending.push(one());
         }
         assert_eq!(pending.len(), 1);
         assert!(pending.first().unwrap().purge.is_everything());
-        pending.done(&first);
+        pending.acknowledge(&first);
         assert_eq!(pending.len(), 1, "is another one");
-        pending.done(&pending.first().unwrap());
+        pending.acknowledge(&pending.first().unwrap());
         assert_eq!(pending.len(), 0);
     }
 }

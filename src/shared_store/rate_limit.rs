@@ -9,14 +9,14 @@ use super::connection::Connection;
 use crate::config::Rate;
 
 /// Takes one of the budget that stands under `name`: `None`, or when one more would pass.
-pub(super) async fn take(
+pub(super) async fn acquire(
     mut connection: Connection,
     name: String,
     rate: Rate,
 ) -> redis::RedisResult<Option<Duration>> {
     let interval = 1e6 / f64::from(rate.per_second.max(1));
     let window = interval * f64::from(rate.burst.max(1));
-    let wait: i64 = TAKE
+    let wait: i64 = GCRA
         .key(name)
         .arg(interval)
         .arg(window)
@@ -35,7 +35,7 @@ pub(super) async fn take(
 /// rate or a clock that was set back, are an empty budget at most.
 ///
 /// Answers with 0, or with the microseconds until one more would pass.
-static TAKE: LazyLock<Script> = LazyLock::new(|| {
+static GCRA: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
 local interval, window = tonumber(ARGV[1]), tonumber(ARGV[2])

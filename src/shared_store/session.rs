@@ -11,10 +11,10 @@ use super::connection::{self, Connection};
 
 /// What is between a replica and the store.
 #[derive(Debug, Default)]
-pub(super) struct Link {
+pub(super) struct SessionHandle {
     /// Somebody to ask; none while the store is away or suspected to be.
-    session: ArcSwapOption<Session>,
-    trouble: Notify,
+    current: ArcSwapOption<Session>,
+    failure: Notify,
     status: ArcSwap<Status>,
 }
 
@@ -23,7 +23,7 @@ pub(super) struct Link {
 pub(super) struct Session {
     pub(super) connection: Connection,
     /// One line in the log for each session that refuses something.
-    refused: AtomicBool,
+    has_logged_rejection: AtomicBool,
 }
 
 /// How the store is.
@@ -31,55 +31,56 @@ pub(super) struct Session {
 pub enum Status {
     /// Not found yet.
     #[default]
-    Sought,
+    Connecting,
     /// At work.
     Connected,
     /// Why it is away.
-    Away(String),
+    Unavailable(String),
 }
 
-impl Link {
+impl SessionHandle {
     /// Whom to ask.
-    pub(super) fn session(&self) -> Option<Arc<Session>> {
-        self.session.load_full()
+    pub(super) fn current(&self) -> Option<Arc<Session>> {
+        self.current.load_full()
     }
 
     /// From now on, this one is asked.
-    pub(super) fn open(&self, connection: &Connection) {
+    pub(super) fn set_connected(&self, connection: &Connection) {
         let session = Session {
             connection: connection.clone(),
-            refused: AtomicBool::new(false),
+            has_logged_rejection: AtomicBool::new(false),
         };
-        self.session.store(Some(Arc::new(session)));
+        self.current.store(Some(Arc::new(session)));
         self.status.store(Arc::new(Status::Connected));
     }
 
     /// Nobody is asked any more.
-    pub(super) fn close(&self, why: &str) {
-        self.session.store(None);
-        self.status.store(Arc::new(Status::Away(why.to_owned())));
+    pub(super) fn set_unavailable(&self, why: &str) {
+        self.current.store(None);
+        self.status
+            .store(Arc::new(Status::Unavailable(why.to_owned())));
     }
 
     /// Did not answer in time: nobody else shall wait for it before it was looked at.
-    pub(super) fn suspect(&self, session: &Arc<Session>) {
+    pub(super) fn mark_unresponsive(&self, session: &Arc<Session>) {
         // Only the session that was asked: a new one may be there already.
-        self.session.compare_and_swap(session, None);
-        self.trouble.notify_one();
+        self.current.compare_and_swap(session, None);
+        self.failure.notify_one();
     }
 
     /// Answered with an error. A refusal says nothing about others; a broken connection does.
-    pub(super) fn failed(&self, session: &Arc<Session>, error: &RedisError) {
+    pub(super) fn on_error(&self, session: &Arc<Session>, error: &RedisError) {
         if error.code().is_none() {
-            self.suspect(session);
-        } else if !session.refused.swap(true, Ordering::Relaxed) {
-            let why = connection::told(error);
+            self.mark_unresponsive(session);
+        } else if !session.has_logged_rejection.swap(true, Ordering::Relaxed) {
+            let why = connection::describe_error(error);
             tracing::warn!(%why, "the shared store refuses a command; working on without it (README.md lists what its user needs)");
         }
     }
 
     /// Resolves when somebody has lost his patience with the store.
-    pub(super) async fn trouble(&self) {
-        self.trouble.notified().await;
+    pub(super) async fn session_failed(&self) {
+        self.failure.notified().await;
     }
 
     /// How it is.

@@ -9,58 +9,58 @@ use redis::{PushInfo, PushKind, RedisResult, Script, Value};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
-use super::connection::{self, Connection, OPENING, Opened};
-use super::encryption::PREFIX;
-use super::purge_log::{MOST, Record};
-use super::{LONGEST_LIFE, Store, lock};
+use super::connection::{self, CONNECT_TIMEOUT, Connection, OpenedConnection};
+use super::encryption::KEY_PREFIX;
+use super::purge_log::{MAX_PURGES, PurgeRecord};
+use super::{MAX_TTL, Store, lock};
 use crate::message::Purge;
 
 impl Store {
     /// Keeps the store at hand until dropped. `forget` is told what other replicas purged.
-    pub async fn watch(&self, forget: impl Fn(Purge)) {
-        let mut pause = SHORTEST_PAUSE;
+    pub async fn supervise(&self, forget: impl Fn(Purge)) {
+        let mut pause = MIN_RECONNECT_DELAY;
         let mut known_to_be_away = false;
         loop {
             let begun = Instant::now();
-            let (why, was_open) = match self.session(&forget, &mut known_to_be_away).await {
+            let (why, was_open) = match self.run_session(&forget, &mut known_to_be_away).await {
                 Ok(why) => (why, true),
                 Err(why) => (why, false),
             };
-            self.link.close(&why);
+            self.session.set_unavailable(&why);
             if !known_to_be_away {
                 tracing::warn!(store = %self.settings.url(), %why, "the shared store is away: working on without it");
                 known_to_be_away = true;
             }
-            if was_open && begun.elapsed() > STEADY {
-                pause = SHORTEST_PAUSE;
+            if was_open && begun.elapsed() > STABLE_SESSION {
+                pause = MIN_RECONNECT_DELAY;
             }
             // All replicas lose it at once and shall not come back at once.
             sleep(pause.mul_f64(rand::random_range(0.75..1.25))).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause = (pause * 2).min(MAX_RECONNECT_DELAY);
         }
     }
 
     /// One connection from its beginning to its end: says why it ended, or (`Err`) why it never was.
-    async fn session(
+    async fn run_session(
         &self,
         forget: &impl Fn(Purge),
         known_to_be_away: &mut bool,
     ) -> Result<String, String> {
-        let opened = timeout(OPENING, connection::open(&self.settings));
-        let Opened {
+        let opened = timeout(CONNECT_TIMEOUT, connection::connect(&self.settings));
+        let OpenedConnection {
             connection,
             driver,
             mut pushes,
-            lost,
-        } = opened.await.map_err(|_| SILENT.to_owned())??;
+            push_overflow: lost,
+        } = opened.await.map_err(|_| TIMED_OUT.to_owned())??;
         let attend = async {
-            self.begin(&connection, forget).await?;
+            self.synchronize(&connection, forget).await?;
             if *known_to_be_away {
                 tracing::info!(store = %self.settings.url(), "the shared store is back");
             }
             *known_to_be_away = false;
-            self.link.open(&connection);
-            Ok(self.attend(&connection, &mut pushes, forget).await)
+            self.session.set_connected(&connection);
+            Ok(self.serve_session(&connection, &mut pushes, forget).await)
         };
         tokio::select! {
             biased;
@@ -71,43 +71,48 @@ impl Store {
     }
 
     /// Listens first and reads then, so that no purge falls in between.
-    async fn begin(&self, connection: &Connection, forget: &impl Fn(Purge)) -> Result<(), String> {
+    async fn synchronize(
+        &self,
+        connection: &Connection,
+        forget: &impl Fn(Purge),
+    ) -> Result<(), String> {
         let mut store = connection.clone();
-        within(OPENING, store.subscribe(CHANNEL)).await?;
-        let mut all = LIST.key(list());
-        let all = all.arg(2 * MOST).arg(LONGEST_RECORD);
-        let records: Vec<Vec<u8>> = within(OPENING, all.invoke_async(&mut store)).await?;
+        with_timeout(CONNECT_TIMEOUT, store.subscribe(PURGE_CHANNEL)).await?;
+        let mut all = READ_PURGES.key(purge_list_key());
+        let all = all.arg(2 * MAX_PURGES).arg(MAX_RECORD_SIZE);
+        let records: Vec<Vec<u8>> =
+            with_timeout(CONNECT_TIMEOUT, all.invoke_async(&mut store)).await?;
         for record in &records {
-            self.learn(record, forget);
+            self.apply(record, forget);
         }
-        self.tell(connection).await?;
+        self.publish(connection).await?;
         // One that is slower than requests may wait for is no help.
-        within(self.settings.timeout, ping(connection)).await
+        with_timeout(self.settings.timeout, ping(connection)).await
     }
 
     /// Until something is wrong; says what.
-    async fn attend(
+    async fn serve_session(
         &self,
         connection: &Connection,
         pushes: &mut mpsc::Receiver<PushInfo>,
         forget: &impl Fn(Purge),
     ) -> String {
-        let mut looks = interval(LOOK_EVERY);
+        let mut looks = interval(PING_INTERVAL);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let fault = tokio::select! {
                 biased;
                 push = pushes.recv() => match push {
-                    Some(push) => self.heard(&push, forget),
+                    Some(push) => self.on_message(&push, forget),
                     None => Err("it closed the connection".to_owned()),
                 },
-                () = self.pending.more() => self.tell(connection).await,
-                () = self.link.trouble() => {
-                    let well = within(self.settings.timeout, ping(connection)).await;
+                () = self.purge_queue.wait_for_push() => self.publish(connection).await,
+                () = self.session.session_failed() => {
+                    let well = with_timeout(self.settings.timeout, ping(connection)).await;
                     // It was a hiccup, here or there.
-                    well.map(|()| self.link.open(connection))
+                    well.map(|()| self.session.set_connected(connection))
                 }
-                _ = looks.tick() => within(OPENING, ping(connection)).await,
+                _ = looks.tick() => with_timeout(CONNECT_TIMEOUT, ping(connection)).await,
             };
             if let Err(why) = fault {
                 return why;
@@ -115,10 +120,10 @@ impl Store {
         }
     }
 
-    fn heard(&self, push: &PushInfo, forget: &impl Fn(Purge)) -> Result<(), String> {
+    fn on_message(&self, push: &PushInfo, forget: &impl Fn(Purge)) -> Result<(), String> {
         match (&push.kind, push.data.as_slice()) {
             (PushKind::Message, [_channel, Value::BulkString(record)]) => {
-                self.learn(record, forget);
+                self.apply(record, forget);
                 Ok(())
             }
             (PushKind::Disconnection | PushKind::Unsubscribe, _) => {
@@ -129,15 +134,15 @@ impl Store {
     }
 
     /// Takes in a purge, wherever it came from, once. What none of us sealed says nothing.
-    fn learn(&self, sealed: &[u8], forget: &impl Fn(Purge)) {
-        let text = self.seals.open(SUBJECT, sealed);
-        let Some(record) = text.and_then(|text| Record::from_bytes(&text)) else {
+    fn apply(&self, sealed: &[u8], forget: &impl Fn(Purge)) {
+        let text = self.sealer.open(PURGE_SUBJECT, sealed);
+        let Some(record) = text.and_then(|text| PurgeRecord::from_bytes(&text)) else {
             tracing::debug!("a purge that none of our keys has sealed");
             return;
         };
         let purge = record.purge.clone();
-        let mut purges = lock(&self.purges);
-        let new = purges.learn(record);
+        let mut purges = lock(&self.purge_log);
+        let new = purges.add(record);
         let full = purges.is_full();
         drop(purges);
         if new {
@@ -149,33 +154,41 @@ impl Store {
     }
 
     /// Tells the store of all purges that were ordered here; each stays until it is told.
-    async fn tell(&self, connection: &Connection) -> Result<(), String> {
-        while let Some(record) = self.pending.first() {
-            let sealed = self.seals.seal(SUBJECT, &record.to_bytes());
+    async fn publish(&self, connection: &Connection) -> Result<(), String> {
+        while let Some(record) = self.purge_queue.first() {
+            let sealed = self.sealer.seal(PURGE_SUBJECT, &record.to_bytes());
             let sealed = sealed.ok_or_else(|| "no randomness".to_owned())?;
             let everything = record.purge.is_everything();
-            within(OPENING, publish(connection, &sealed, everything)).await?;
-            self.pending.done(&record);
+            with_timeout(
+                CONNECT_TIMEOUT,
+                publish_record(connection, &sealed, everything),
+            )
+            .await?;
+            self.purge_queue.acknowledge(&record);
         }
         Ok(())
     }
 }
 
 /// All of it or nothing: a purge of everything stands for all before it.
-async fn publish(connection: &Connection, sealed: &[u8], everything: bool) -> RedisResult<()> {
+async fn publish_record(
+    connection: &Connection,
+    sealed: &[u8],
+    everything: bool,
+) -> RedisResult<()> {
     let mut store = connection.clone();
     let mut pipe = redis::pipe();
     pipe.atomic();
     if everything {
-        pipe.cmd("DEL").arg(list()).ignore();
+        pipe.cmd("DEL").arg(purge_list_key()).ignore();
     }
-    pipe.cmd("RPUSH").arg(list()).arg(sealed).ignore();
+    pipe.cmd("RPUSH").arg(purge_list_key()).arg(sealed).ignore();
     // Twice as long as any answer lives that it covers.
-    let life = 2 * LONGEST_LIFE.as_secs();
-    pipe.cmd("EXPIRE").arg(list()).arg(life).ignore();
+    let life = 2 * MAX_TTL.as_secs();
+    pipe.cmd("EXPIRE").arg(purge_list_key()).arg(life).ignore();
     pipe.exec_async(&mut store).await?;
     redis::cmd("PUBLISH")
-        .arg(CHANNEL)
+        .arg(PURGE_CHANNEL)
         .arg(sealed)
         .exec_async(&mut store)
         .await
@@ -186,22 +199,22 @@ async fn ping(connection: &Connection) -> RedisResult<()> {
     redis::cmd("PING").exec_async(&mut store).await
 }
 
-async fn within<T>(
+async fn with_timeout<T>(
     longest: Duration,
     answer: impl Future<Output = RedisResult<T>>,
 ) -> Result<T, String> {
     match timeout(longest, answer).await {
-        Ok(answer) => answer.map_err(|error| connection::told(&error)),
-        Err(_elapsed) => Err(SILENT.to_owned()),
+        Ok(answer) => answer.map_err(|error| connection::describe_error(&error)),
+        Err(_elapsed) => Err(TIMED_OUT.to_owned()),
     }
 }
 
-fn list() -> String {
-    format!("{PREFIX}purges")
+fn purge_list_key() -> String {
+    format!("{KEY_PREFIX}purges")
 }
 
 /// The newest records, none of them longer than ours are.
-static LIST: LazyLock<Script> = LazyLock::new(|| {
+static READ_PURGES: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
 local records = {}
@@ -214,21 +227,21 @@ return records
 });
 
 /// An ak and a callId have room in it many times over.
-const LONGEST_RECORD: usize = 4096;
+const MAX_RECORD_SIZE: usize = 4096;
 
-const CHANNEL: &str = "ccfs-gateway:purged";
+const PURGE_CHANNEL: &str = "ccfs-gateway:purged";
 
 /// What purges are sealed for.
-const SUBJECT: &[u8] = b"purge";
+const PURGE_SUBJECT: &[u8] = b"purge";
 
-const SILENT: &str = "it does not answer in time";
+const TIMED_OUT: &str = "it does not answer in time";
 
 /// A connection that dies without a word is found out so soon, also where nobody asks.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+const PING_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Between two attempts to reach it.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+const MIN_RECONNECT_DELAY: Duration = Duration::from_millis(250);
+const MAX_RECONNECT_DELAY: Duration = Duration::from_secs(2);
 
 /// A session of this length was a good one: the next attempt follows soon.
-const STEADY: Duration = Duration::from_secs(10);
+const STABLE_SESSION: Duration = Duration::from_secs(10);

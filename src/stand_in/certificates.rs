@@ -22,17 +22,17 @@ use rustls::{RootCertStore, ServerConfig};
 use zeroize::Zeroizing;
 
 /// The names that the demo and the tests reach their servers by.
-pub const NAMES: [&str; 4] = ["cc-fs.example.com", "localhost", "127.0.0.1", "::1"];
+pub const SERVER_NAMES: [&str; 4] = ["cc-fs.example.com", "localhost", "127.0.0.1", "::1"];
 
 /// A certificate authority that lives as long as this value, with a P-256 key nobody else has.
-pub struct Authority {
+pub struct CertificateAuthority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
-impl Authority {
+impl CertificateAuthority {
     /// Makes a new authority, valid from yesterday for a year.
     pub fn new() -> Result<Self, CertificateError> {
-        let mut params = params(&[], "ccfs-gateway throw-away authority")?;
+        let mut params = certificate_params(&[], "ccfs-gateway throw-away authority")?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
@@ -40,8 +40,8 @@ impl Authority {
     }
 
     /// Issues a certificate for `names` (DNS names or IP addresses), good for both ends of TLS.
-    pub fn issue(&self, names: &[&str]) -> Result<Issued, CertificateError> {
-        let mut params = params(names, names.first().copied().unwrap_or("nobody"))?;
+    pub fn issue(&self, names: &[&str]) -> Result<IssuedCertificate, CertificateError> {
+        let mut params = certificate_params(names, names.first().copied().unwrap_or("nobody"))?;
         params.use_authority_key_identifier_extension = true;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![
@@ -50,7 +50,7 @@ impl Authority {
         ];
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.issuer)?;
-        Ok(Issued {
+        Ok(IssuedCertificate {
             certificate_pem: certificate.pem(),
             certificate: certificate.der().clone(),
             key_pem: Zeroizing::new(key.serialize_pem()),
@@ -71,26 +71,26 @@ impl Authority {
     }
 
     /// Writes the authority's certificate (not its key, which never leaves the process).
-    pub fn write(&self, path: &Path) -> io::Result<()> {
+    pub fn write_certificate(&self, path: &Path) -> io::Result<()> {
         std::fs::write(path, self.certificate_pem())
     }
 }
 
-impl fmt::Debug for Authority {
+impl fmt::Debug for CertificateAuthority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Authority(..)")
     }
 }
 
 /// A certificate and its key, as text for files and as objects for rustls.
-pub struct Issued {
+pub struct IssuedCertificate {
     certificate_pem: String,
     certificate: CertificateDer<'static>,
     key_pem: Zeroizing<String>,
     key: Zeroizing<Vec<u8>>,
 }
 
-impl Issued {
+impl IssuedCertificate {
     /// The certificate as PEM.
     pub fn certificate_pem(&self) -> &str {
         &self.certificate_pem
@@ -119,11 +119,11 @@ impl Issued {
     /// Writes both files; the key is readable by its owner only.
     pub fn write(&self, certificate: &Path, private_key: &Path) -> io::Result<()> {
         std::fs::write(certificate, &self.certificate_pem)?;
-        write_secret(private_key, self.key_pem.as_bytes())
+        write_private_file(private_key, self.key_pem.as_bytes())
     }
 }
 
-impl fmt::Debug for Issued {
+impl fmt::Debug for IssuedCertificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Issued(..)")
     }
@@ -144,7 +144,7 @@ pub fn server_config(
 }
 
 /// Writes a file that only its owner may read, also if it was there before with wider rights.
-pub fn write_secret(path: &Path, content: &[u8]) -> io::Result<()> {
+pub fn write_private_file(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new()
         .write(true)
         .create(true)
@@ -160,7 +160,7 @@ pub fn write_secret(path: &Path, content: &[u8]) -> io::Result<()> {
 pub enum CertificateError {
     /// The certificate could not be made, e.g. a name is none.
     #[error("cannot make a certificate: {0}")]
-    Make(#[from] rcgen::Error),
+    Generate(#[from] rcgen::Error),
     /// The certificate and key could not be used for TLS, e.g. do not belong together.
     #[error("cannot use a certificate: {0}")]
     Use(#[from] rustls::Error),
@@ -172,7 +172,10 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-fn params(names: &[&str], common_name: &str) -> Result<CertificateParams, CertificateError> {
+fn certificate_params(
+    names: &[&str],
+    common_name: &str,
+) -> Result<CertificateParams, CertificateError> {
     let names: Vec<String> = names.iter().copied().map(str::to_owned).collect();
     let mut params = CertificateParams::new(names)?;
     params.distinguished_name = rcgen::DistinguishedName::new();
@@ -213,10 +216,10 @@ mod tests {
 
     #[test]
     fn an_issued_certificate_is_trusted_for_its_names_by_its_authority_only() {
-        let authority = Authority::new().unwrap();
-        let stranger = Authority::new().unwrap();
-        let issued = authority.issue(&NAMES).unwrap();
-        for name in NAMES {
+        let authority = CertificateAuthority::new().unwrap();
+        let stranger = CertificateAuthority::new().unwrap();
+        let issued = authority.issue(&SERVER_NAMES).unwrap();
+        for name in SERVER_NAMES {
             assert!(trusts(&authority, &issued, name), "{name}");
             assert!(!trusts(&stranger, &issued, name), "{name}");
         }
@@ -224,7 +227,7 @@ mod tests {
         issued.server_config().unwrap();
     }
 
-    fn trusts(authority: &Authority, issued: &Issued, name: &str) -> bool {
+    fn trusts(authority: &CertificateAuthority, issued: &IssuedCertificate, name: &str) -> bool {
         let roots = Arc::new(authority.roots().unwrap());
         let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider())
             .build()
@@ -242,7 +245,10 @@ mod tests {
         let (certificate, key) = (dir.path().join("a.pem"), dir.path().join("a.key"));
         std::fs::write(&key, "old").unwrap();
         std::fs::set_permissions(&key, Permissions::from_mode(0o644)).unwrap();
-        let issued = Authority::new().unwrap().issue(&["localhost"]).unwrap();
+        let issued = CertificateAuthority::new()
+            .unwrap()
+            .issue(&["localhost"])
+            .unwrap();
         issued.write(&certificate, &key).unwrap();
         let mode = std::fs::metadata(&key).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);

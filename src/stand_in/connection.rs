@@ -14,27 +14,27 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 
-use super::faults::Admission;
-use super::node::{Node, Outcome};
+use super::faults::AcceptBehavior;
+use super::node::{Node, NodeAction};
 use super::wire;
 
 /// Serves a connection to its end. What goes wrong on it is the peer's to notice.
 pub(super) async fn serve(node: Arc<Node>, mut stream: TcpStream, tls: TlsAcceptor) {
-    let open = Open::count(node);
-    match open.node.faults.admission() {
-        Admission::Serve => {}
-        Admission::Reset => {
-            let _ = wire::reset(&stream);
+    let open = ConnectionGuard::new(node);
+    match open.node.faults.accept_behavior() {
+        AcceptBehavior::Serve => {}
+        AcceptBehavior::Reset => {
+            let _ = wire::reset_on_drop(&stream);
             return;
         }
-        Admission::Stall => {
+        AcceptBehavior::Stall => {
             let mut ignored = [0; 1024];
             while stream.read(&mut ignored).await.is_ok_and(|read| read > 0) {}
             return;
         }
     }
     let _ = stream.set_nodelay(true);
-    let handshake = tokio::time::timeout(HANDSHAKE, tls.accept(stream));
+    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream));
     let Ok(Ok(stream)) = handshake.await else {
         return;
     };
@@ -44,8 +44,8 @@ pub(super) async fn serve(node: Arc<Node>, mut stream: TcpStream, tls: TlsAccept
         let (node, number, take_over) = (&open.node, open.number, take_over.clone());
         async move {
             match node.handle(number, request).await {
-                Outcome::Answer(response) => Ok::<_, Infallible>(response),
-                Outcome::Script(script) => {
+                NodeAction::Respond(response) => Ok::<_, Infallible>(response),
+                NodeAction::RunScript(script) => {
                     let _ = take_over.send(script).await;
                     pending().await
                 }
@@ -54,7 +54,7 @@ pub(super) async fn serve(node: Arc<Node>, mut stream: TcpStream, tls: TlsAccept
     });
     let mut http = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(IDLE)
+        .header_read_timeout(IDLE_TIMEOUT)
         .serve_connection(TokioIo::new(stream), service);
     let script = tokio::select! {
         _ = pin!(&mut http) => None,
@@ -62,32 +62,32 @@ pub(super) async fn serve(node: Arc<Node>, mut stream: TcpStream, tls: TlsAccept
     };
     if let Some(script) = script {
         let stream = http.into_parts().io.into_inner();
-        if script.play(stream).await.unwrap_or(false) {
-            open.node.recorder.misused();
+        if script.run(stream).await.unwrap_or(false) {
+            open.node.recorder.count_forbidden_reuse();
         }
     }
 }
 
 /// Counts a connection as open while it lives.
-struct Open {
+struct ConnectionGuard {
     node: Arc<Node>,
     number: u64,
 }
 
-impl Open {
-    fn count(node: Arc<Node>) -> Self {
+impl ConnectionGuard {
+    fn new(node: Arc<Node>) -> Self {
         let number = node.recorder.connected();
         Self { node, number }
     }
 }
 
-impl Drop for Open {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         self.node.recorder.disconnected();
     }
 }
 
-const HANDSHAKE: Duration = Duration::from_secs(10);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Longer than any pool should keep a connection, so that the stand-in is not the one who closes.
-const IDLE: Duration = Duration::from_secs(300);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(300);

@@ -12,12 +12,12 @@ use tokio::sync::watch;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Fault {
     /// Content: so many bytes of JSON, which is otherwise right.
-    BigAnswer(usize),
+    BigResponse(usize),
     /// Wire: an orderly end before the first byte.
-    CloseBeforeAnswer,
+    CloseBeforeResponse,
     /// Wire: an orderly end after a whole answer that did not announce it: a kept connection that
     /// is stale when it is used again.
-    CloseAfterAnswer,
+    CloseAfterResponse,
     /// Wire: an orderly end in the middle of the body, whose length was announced.
     CloseInBody,
     /// Wire: an orderly end in the middle of the head.
@@ -43,13 +43,13 @@ pub enum Fault {
     /// Time: wait until [`Faults::release`] or [`Faults::clear`].
     Hold,
     /// Shape: fields that a proxy must not pass on, one of them named in `Connection`.
-    HopByHopFields,
+    HopByHopHeaders,
     /// Wire: an interim answer (103) before the true one.
     Interim,
     /// Wire: both `Content-Length` and `Transfer-Encoding: chunked`.
-    LengthAndChunked,
+    ContentLengthAndChunked,
     /// Wire: a NUL in a field's value.
-    NulInField,
+    NulInHeaderValue,
     /// Wire: a TCP reset before the first byte.
     Reset,
     /// Wire: a TCP reset in the middle of the body.
@@ -59,9 +59,9 @@ pub enum Fault {
     /// Content: this HTTP status, with a page that is no JSON; 401 comes as CC-FS says it.
     Status(u16),
     /// Wire: a second answer behind the first that nobody asked for; the connection stays.
-    Surplus,
+    ExtraResponse,
     /// Wire: two different `Content-Length` fields.
-    TwoLengths,
+    ConflictingContentLengths,
     /// Wire: a right answer whose end is the end of the connection.
     UntilClose,
 }
@@ -79,7 +79,7 @@ pub enum When {
 
 /// What a connection finds before TLS.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Admission {
+pub enum AcceptBehavior {
     /// It is served.
     #[default]
     Serve,
@@ -92,15 +92,15 @@ pub enum Admission {
 /// The faults of one stand-in, and the calls it does not know.
 #[derive(Debug)]
 pub struct Faults {
-    state: Mutex<State>,
-    gate: watch::Sender<u64>,
+    state: Mutex<FaultState>,
+    release_generation: watch::Sender<u64>,
 }
 
 impl Faults {
     pub(super) fn new() -> Self {
         Self {
             state: Mutex::default(),
-            gate: watch::channel(0).0,
+            release_generation: watch::channel(0).0,
         }
     }
 
@@ -116,27 +116,28 @@ impl Faults {
 
     /// Befalls every request, probes too.
     pub fn inject_everywhere(&self, fault: Fault, when: When) {
-        self.add(fault, when, Scope::Everything);
+        self.add(fault, when, Scope::AllRequests);
     }
 
     /// What connections find before TLS, from the next one on.
-    pub fn admit(&self, admission: Admission) {
-        self.state.lock().admission = admission;
+    pub fn set_accept_behavior(&self, admission: AcceptBehavior) {
+        self.state.lock().accept_behavior = admission;
     }
 
     /// Answers 0300012 for this callId, as for a recording that is not yet synchronised.
-    pub fn forget(&self, call_id: &str) {
+    pub fn add_unknown_call(&self, call_id: &str) {
         self.state.lock().unknown_calls.insert(call_id.to_owned());
     }
 
     /// Takes a [`Faults::forget`] back.
-    pub fn learn(&self, call_id: &str) {
+    pub fn remove_unknown_call(&self, call_id: &str) {
         self.state.lock().unknown_calls.remove(call_id);
     }
 
     /// Lets the requests go on that wait now because of [`Fault::Hold`].
     pub fn release(&self) {
-        self.gate.send_modify(|generation| *generation += 1);
+        self.release_generation
+            .send_modify(|generation| *generation += 1);
     }
 
     /// Ends all faults, and lets go on what they hold. Unknown calls stay unknown.
@@ -144,7 +145,7 @@ impl Faults {
         {
             let mut state = self.state.lock();
             state.rules.clear();
-            state.admission = Admission::Serve;
+            state.accept_behavior = AcceptBehavior::Serve;
         }
         self.release();
     }
@@ -154,8 +155,8 @@ impl Faults {
         self.state.lock().injected
     }
 
-    pub(super) fn admission(&self) -> Admission {
-        self.state.lock().admission
+    pub(super) fn accept_behavior(&self) -> AcceptBehavior {
+        self.state.lock().accept_behavior
     }
 
     pub(super) fn is_unknown(&self, call_id: &str) -> bool {
@@ -163,20 +164,23 @@ impl Faults {
     }
 
     /// The faults of one request to `interface` (`None`: no interface of CC-FS).
-    pub(super) fn draw(&self, interface: Option<&str>) -> Drawn {
+    pub(super) fn activate(&self, interface: Option<&str>) -> ActiveFaults {
         let mut state = self.state.lock();
         let faults: Vec<Fault> = state
             .rules
             .iter_mut()
-            .filter_map(|rule| rule.draw(interface))
+            .filter_map(|rule| rule.activate(interface))
             .collect();
         state
             .rules
-            .retain(|rule| rule.when != When::Next(rule.seen));
+            .retain(|rule| rule.when != When::Next(rule.requests_seen));
         state.injected += faults.len() as u64;
         // Subscribed under the lock: a release after this draw is seen by this request.
-        let gate = self.gate.subscribe();
-        Drawn { faults, gate }
+        let gate = self.release_generation.subscribe();
+        ActiveFaults {
+            faults,
+            release_generation: gate,
+        }
     }
 
     fn add(&self, fault: Fault, when: When, scope: Scope) {
@@ -187,26 +191,26 @@ impl Faults {
             fault,
             when,
             scope,
-            seen: 0,
+            requests_seen: 0,
         });
     }
 }
 
 /// What befalls one request.
 #[derive(Debug)]
-pub(super) struct Drawn {
+pub(super) struct ActiveFaults {
     pub(super) faults: Vec<Fault>,
-    gate: watch::Receiver<u64>,
+    release_generation: watch::Receiver<u64>,
 }
 
-impl Drawn {
+impl ActiveFaults {
     /// Waits as long as the faults about time say, before the head of the answer.
-    pub(super) async fn wait(&mut self) {
+    pub(super) async fn delay_head(&mut self) {
         for fault in &self.faults {
             match fault {
                 Fault::DelayHead(delay) => tokio::time::sleep(*delay).await,
                 // An error means that the stand-in is gone: nobody will release this.
-                Fault::Hold => drop(self.gate.changed().await),
+                Fault::Hold => drop(self.release_generation.changed().await),
                 _ => {}
             }
         }
@@ -214,9 +218,9 @@ impl Drawn {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct FaultState {
     rules: Vec<Rule>,
-    admission: Admission,
+    accept_behavior: AcceptBehavior,
     unknown_calls: HashSet<String>,
     injected: u64,
 }
@@ -227,23 +231,23 @@ struct Rule {
     when: When,
     scope: Scope,
     /// Requests of the scope so far.
-    seen: u64,
+    requests_seen: u64,
 }
 
 impl Rule {
-    fn draw(&mut self, interface: Option<&str>) -> Option<Fault> {
+    fn activate(&mut self, interface: Option<&str>) -> Option<Fault> {
         let in_scope = match &self.scope {
-            Scope::Everything => true,
+            Scope::AllRequests => true,
             Scope::Interfaces => interface.is_some(),
             Scope::Only(name) => interface == Some(name),
         };
         if !in_scope {
             return None;
         }
-        self.seen += 1;
+        self.requests_seen += 1;
         let befalls = match self.when {
             When::Always | When::Next(_) => true,
-            When::Every(n) => self.seen.is_multiple_of(n),
+            When::Every(n) => self.requests_seen.is_multiple_of(n),
         };
         befalls.then(|| self.fault.clone())
     }
@@ -251,7 +255,7 @@ impl Rule {
 
 #[derive(Debug)]
 enum Scope {
-    Everything,
+    AllRequests,
     Interfaces,
     Only(String),
 }
@@ -262,7 +266,7 @@ mod tests {
 
     fn draws(faults: &Faults, interface: Option<&str>, times: usize) -> Vec<usize> {
         (0..times)
-            .map(|_| faults.draw(interface).faults.len())
+            .map(|_| faults.activate(interface).faults.len())
             .collect()
     }
 
@@ -287,15 +291,15 @@ mod tests {
         let faults = Faults::new();
         faults.inject(Fault::Hold, When::Always);
         faults.release();
-        let mut held = faults.draw(Some("a"));
-        let mut other = faults.draw(Some("a"));
+        let mut held = faults.activate(Some("a"));
+        let mut other = faults.activate(Some("a"));
         tokio::select! {
             biased;
-            () = held.wait() => panic!("an earlier release must not count"),
+            () = held.delay_head() => panic!("an earlier release must not count"),
             () = std::future::ready(()) => faults.release(),
         }
-        held.wait().await;
-        other.wait().await;
+        held.delay_head().await;
+        other.delay_head().await;
     }
 
     #[test]
@@ -303,9 +307,9 @@ mod tests {
         let faults = Faults::new();
         assert!(faults.is_unknown("0000-1"));
         assert!(!faults.is_unknown("1-1"));
-        faults.forget("1-1");
+        faults.add_unknown_call("1-1");
         assert!(faults.is_unknown("1-1"));
-        faults.learn("1-1");
+        faults.remove_unknown_call("1-1");
         assert!(!faults.is_unknown("1-1"));
     }
 }

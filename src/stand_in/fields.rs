@@ -6,28 +6,28 @@ use serde_json::{Map, Value};
 
 /// One parameter of an interface.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Field {
+pub(super) struct Parameter {
     pub(super) name: &'static str,
     /// In characters.
-    pub(super) longest: usize,
+    pub(super) max_length: usize,
     pub(super) required: bool,
     /// Is it a `yyyy-MM-dd HH:mm:ss`?
-    pub(super) time: bool,
+    pub(super) is_time: bool,
 }
 
-impl Field {
+impl Parameter {
     pub(super) const fn text(name: &'static str, longest: usize) -> Self {
         Self {
             name,
-            longest,
+            max_length: longest,
             required: true,
-            time: false,
+            is_time: false,
         }
     }
 
     pub(super) const fn time(name: &'static str) -> Self {
         Self {
-            time: true,
+            is_time: true,
             ..Self::text(name, 19)
         }
     }
@@ -42,12 +42,12 @@ impl Field {
 
 /// What CC-FS refuses: with HTTP 200, a code of its own, and a text that names the parameter.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Refusal {
+pub(super) struct ParameterError {
     pub(super) code: &'static str,
     pub(super) text: String,
 }
 
-impl Refusal {
+impl ParameterError {
     pub(super) fn new(code: &'static str, text: impl Into<String>) -> Self {
         Self {
             code,
@@ -57,22 +57,31 @@ impl Refusal {
 }
 
 /// Checks parameters: for each rule all of them, in the order of the codes.
-pub(super) fn check(given: &Map<String, Value>, fields: &[Field]) -> Result<(), Refusal> {
-    let value = |field: &Field| given.get(field.name).filter(|value| !value.is_null());
-    let text = |field: &Field| value(field).and_then(Value::as_str);
+pub(super) fn validate(
+    given: &Map<String, Value>,
+    fields: &[Parameter],
+) -> Result<(), ParameterError> {
+    let value = |field: &Parameter| given.get(field.name).filter(|value| !value.is_null());
+    let text = |field: &Parameter| value(field).and_then(Value::as_str);
     for field in fields.iter().filter(|field| field.required) {
         if value(field).is_none() {
-            return Err(Refusal::new("0300001", format!("{} is null", field.name)));
+            return Err(ParameterError::new(
+                "0300001",
+                format!("{} is null", field.name),
+            ));
         }
     }
     for field in fields.iter().filter(|field| field.required) {
         if text(field) == Some("") {
-            return Err(Refusal::new("0300002", format!("{} is empty", field.name)));
+            return Err(ParameterError::new(
+                "0300002",
+                format!("{} is empty", field.name),
+            ));
         }
     }
-    for field in fields.iter().filter(|field| !field.time) {
-        if text(field).is_some_and(|text| text.chars().count() > field.longest) {
-            return Err(Refusal::new(
+    for field in fields.iter().filter(|field| !field.is_time) {
+        if text(field).is_some_and(|text| text.chars().count() > field.max_length) {
+            return Err(ParameterError::new(
                 "0300003",
                 format!("{} is too long", field.name),
             ));
@@ -82,20 +91,20 @@ pub(super) fn check(given: &Map<String, Value>, fields: &[Field]) -> Result<(), 
         let Some(value) = value(field) else { continue };
         let form = value
             .as_str()
-            .is_some_and(|text| !field.time || time(text).is_some());
+            .is_some_and(|text| !field.is_time || parse_time(text).is_some());
         if !form {
             let text = format!("the format of {} is incorrect", field.name);
-            return Err(Refusal::new("0300004", text));
+            return Err(ParameterError::new("0300004", text));
         }
     }
-    window(
-        text(&Field::time("beginTime")),
-        text(&Field::time("endTime")),
+    check_time_window(
+        text(&Parameter::time("beginTime")),
+        text(&Parameter::time("endTime")),
     )
 }
 
 /// Reads exactly `yyyy-MM-dd HH:mm:ss`.
-pub(super) fn time(text: &str) -> Option<DateTime> {
+pub(super) fn parse_time(text: &str) -> Option<DateTime> {
     let form = b"dddd-dd-dd dd:dd:dd";
     let fits = |(given, wanted): (u8, &u8)| match wanted {
         b'd' => given.is_ascii_digit(),
@@ -108,15 +117,18 @@ pub(super) fn time(text: &str) -> Option<DateTime> {
 }
 
 /// At most three days; an hour more may be the one that autumn repeats.
-fn window(begin: Option<&str>, end: Option<&str>) -> Result<(), Refusal> {
-    let (Some(begin), Some(end)) = (begin.and_then(time), end.and_then(time)) else {
+fn check_time_window(begin: Option<&str>, end: Option<&str>) -> Result<(), ParameterError> {
+    let (Some(begin), Some(end)) = (begin.and_then(parse_time), end.and_then(parse_time)) else {
         return Ok(());
     };
     if begin > end {
-        return Err(Refusal::new("0300013", "beginTime is later than endTime"));
+        return Err(ParameterError::new(
+            "0300013",
+            "beginTime is later than endTime",
+        ));
     }
     if end.duration_since(begin).as_hours() > 73 {
-        return Err(Refusal::new(
+        return Err(ParameterError::new(
             "0300004",
             "the time window exceeds three days",
         ));
@@ -132,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_time_has_exactly_one_form() {
-        assert!(time("2021-11-24 08:25:00").is_some());
+        assert!(parse_time("2021-11-24 08:25:00").is_some());
         for wrong in [
             "2021-11-24T08:25:00",
             "2021-11-24 8:25:00",
@@ -142,16 +154,16 @@ mod tests {
             "2021-11-24 08:25:00Z",
             "",
         ] {
-            assert!(time(wrong).is_none(), "{wrong}");
+            assert!(parse_time(wrong).is_none(), "{wrong}");
         }
     }
 
     #[test]
     fn each_rule_has_its_code() {
-        const FIELDS: [Field; 3] = [
-            Field::text("callId", 3),
-            Field::time("beginTime"),
-            Field::time("endTime").optional(),
+        const FIELDS: [Parameter; 3] = [
+            Parameter::text("callId", 3),
+            Parameter::time("beginTime"),
+            Parameter::time("endTime").optional(),
         ];
         let (early, late) = ("2021-11-24 08:25:00", "2021-11-27 08:25:00");
         for (given, code) in [
@@ -168,7 +180,7 @@ mod tests {
                 "0300013",
             ),
         ] {
-            let result = check(given.as_object().unwrap(), &FIELDS);
+            let result = validate(given.as_object().unwrap(), &FIELDS);
             assert_eq!(
                 result.err().map_or("", |refusal| refusal.code),
                 code,

@@ -6,16 +6,16 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 
 /// The piece of the file that begins at `offset`, at most `longest` bytes of it. Does not copy.
-pub(super) fn piece(offset: u64, longest: usize) -> Bytes {
-    let (from, longest) = (place(offset), longest.min(PERIOD));
-    PATTERN.slice(from..PERIOD.min(from + longest))
+pub(super) fn chunk(offset: u64, longest: usize) -> Bytes {
+    let (from, longest) = (pattern_offset(offset), longest.min(PATTERN_LENGTH));
+    PATTERN.slice(from..PATTERN_LENGTH.min(from + longest))
 }
 
 /// Do these bytes stand at `offset` of every file that a stand-in serves?
 pub fn matches(offset: u64, bytes: &[u8]) -> bool {
     let (mut offset, mut rest) = (offset, bytes);
     while !rest.is_empty() {
-        let expected = piece(offset, rest.len());
+        let expected = chunk(offset, rest.len());
         let (now, later) = rest.split_at(expected.len());
         if now != expected {
             return false;
@@ -27,21 +27,21 @@ pub fn matches(offset: u64, bytes: &[u8]) -> bool {
 }
 
 /// A prime, so that a lost or doubled buffer of any usual size shifts the pattern.
-const PERIOD: usize = 65_521;
+const PATTERN_LENGTH: usize = 65_521;
 
 /// `RIFF` and then bytes without any short repetition (a linear congruential generator).
 static PATTERN: LazyLock<Bytes> = LazyLock::new(|| {
     let mut state = 1_u32;
     let mut pattern = b"RIFF".to_vec();
-    pattern.resize_with(PERIOD, || {
+    pattern.resize_with(PATTERN_LENGTH, || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         state.to_be_bytes()[0]
     });
     pattern.into()
 });
 
-fn place(offset: u64) -> usize {
-    usize::try_from(offset % PERIOD as u64).unwrap_or_default()
+fn pattern_offset(offset: u64) -> usize {
+    usize::try_from(offset % PATTERN_LENGTH as u64).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -52,7 +52,7 @@ mod tests {
     fn pieces_of_any_length_make_the_same_file() {
         let mut whole = Vec::new();
         while whole.len() < 200_000 {
-            whole.extend_from_slice(&piece(whole.len() as u64, 7_777));
+            whole.extend_from_slice(&chunk(whole.len() as u64, 7_777));
         }
         assert!(whole.starts_with(b"RIFF"));
         assert!(matches(0, &whole));

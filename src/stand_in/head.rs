@@ -5,7 +5,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, Request};
 
 /// Why a head is refused, if it is.
-pub(super) fn judge<B>(request: &Request<B>) -> Result<(), String> {
+pub(super) fn validate<B>(request: &Request<B>) -> Result<(), String> {
     let (headers, uri) = (request.headers(), request.uri());
     if uri.authority().is_some() || !uri.path().starts_with('/') {
         return Err("the target is not a path".into());
@@ -20,10 +20,10 @@ pub(super) fn judge<B>(request: &Request<B>) -> Result<(), String> {
     if request.method() == Method::POST && count(CONTENT_LENGTH) == 0 {
         return Err("no Content-Length".into());
     }
-    left_over(headers)
+    check_hop_by_hop(headers)
 }
 
-fn left_over(headers: &HeaderMap) -> Result<(), String> {
+fn check_hop_by_hop(headers: &HeaderMap) -> Result<(), String> {
     for value in headers.get_all(CONNECTION) {
         let ours = |word: &str| ["close", "keep-alive"].contains(&word.trim());
         let value = value.to_str().unwrap_or("?").to_ascii_lowercase();
@@ -34,7 +34,7 @@ fn left_over(headers: &HeaderMap) -> Result<(), String> {
     for name in headers.keys().map(http::HeaderName::as_str) {
         let plain = name.replace('_', "-");
         if HOP_BY_HOP.contains(&plain.as_str())
-            || name != plain && ACTED_ON.contains(&plain.as_str())
+            || name != plain && LOOKALIKE_TARGETS.contains(&plain.as_str())
         {
             return Err(format!("{name} must not reach a node"));
         }
@@ -55,7 +55,7 @@ const HOP_BY_HOP: [&str; 8] = [
 ];
 
 /// Names whose look-alikes some servers take for them.
-const ACTED_ON: [&str; 6] = [
+const LOOKALIKE_TARGETS: [&str; 6] = [
     "authorization",
     "connection",
     "content-length",
@@ -75,7 +75,7 @@ mod tests {
         for (name, value) in fields {
             request = request.header(*name, *value);
         }
-        judge(&request.body(()).unwrap())
+        validate(&request.body(()).unwrap())
     }
 
     #[test]
@@ -100,13 +100,13 @@ mod tests {
 
     #[test]
     fn a_request_says_whom_it_wants_and_how_long_it_is() {
-        assert!(judge(&Request::get("/").header("host", "a").body(()).unwrap()).is_ok());
-        assert!(judge(&Request::get("/").body(()).unwrap()).is_err());
-        assert!(judge(&Request::post("/").header("host", "a").body(()).unwrap()).is_err());
+        assert!(validate(&Request::get("/").header("host", "a").body(()).unwrap()).is_ok());
+        assert!(validate(&Request::get("/").body(()).unwrap()).is_err());
+        assert!(validate(&Request::post("/").header("host", "a").body(()).unwrap()).is_err());
         let absolute = Request::get("https://a/")
             .header("host", "a")
             .body(())
             .unwrap();
-        assert!(judge(&absolute).is_err());
+        assert!(validate(&absolute).is_err());
     }
 }

@@ -6,33 +6,33 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::faults::Faults;
-use super::fields::{Field, Refusal, check};
+use super::fields::{Parameter, ParameterError, validate};
 use super::play_token;
 use super::presign::{Presigner, UrlStyle};
-use super::requested::Wishes;
-use super::response::{Answer, FILE};
+use super::requested::RequestedBehavior;
+use super::response::{FILE_CONTENT_TYPE, StandInResponse};
 
 /// One interface.
 #[derive(Debug)]
 pub(super) struct Interface {
     /// The tail of its path.
     pub(super) name: &'static str,
-    pub(super) work: Work,
+    pub(super) kind: InterfaceKind,
 }
 
 /// What an interface does.
 #[derive(Debug)]
-pub(super) enum Work {
+pub(super) enum InterfaceKind {
     /// Sends a file; the first of these fields that is given names it.
-    File(&'static [Field]),
+    File(&'static [Parameter]),
     /// Starts something, answers its number.
-    Job(&'static [Field]),
+    Job(&'static [Parameter]),
     /// Plays a file by a token; the only GET, and the only one that nobody signs.
-    Play,
+    PlayVoice,
     /// The flat one: a recording's URLs.
     RecordingUrl,
     /// Answers a token.
-    RequestPlay,
+    PlayToken,
     /// Takes a file.
     Upload,
 }
@@ -46,89 +46,105 @@ impl Interface {
 
     /// The only method it takes.
     pub(super) fn method(&self) -> Method {
-        match self.work {
-            Work::Play => Method::GET,
+        match self.kind {
+            InterfaceKind::PlayVoice => Method::GET,
             _ => Method::POST,
         }
     }
 
     /// Does it want to see who asks?
     pub(super) fn is_signed(&self) -> bool {
-        !matches!(self.work, Work::Play)
+        !matches!(self.kind, InterfaceKind::PlayVoice)
     }
 
     /// "Too many requests" of this interface.
-    pub(super) fn flow_control(&self) -> &'static str {
-        match self.work {
-            Work::File(_) | Work::Play => "0300008",
-            Work::Job(_) | Work::RecordingUrl | Work::RequestPlay | Work::Upload => "0300009",
+    pub(super) fn flow_control_code(&self) -> &'static str {
+        match self.kind {
+            InterfaceKind::File(_) | InterfaceKind::PlayVoice => "0300008",
+            InterfaceKind::Job(_)
+            | InterfaceKind::RecordingUrl
+            | InterfaceKind::PlayToken
+            | InterfaceKind::Upload => "0300009",
         }
     }
 }
 
 /// What the interfaces need to answer.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Desk<'a> {
+pub(super) struct Responder<'a> {
     pub(super) presigner: &'a Presigner,
     pub(super) style: &'a UrlStyle,
     pub(super) faults: &'a Faults,
     pub(super) now: Timestamp,
 }
 
-impl Desk<'_> {
+impl Responder<'_> {
     /// The right answer to a request.
-    pub(super) fn answer(&self, interface: &Interface, query: Option<&str>, body: &[u8]) -> Answer {
-        let answer = match interface.work {
-            Work::Play => return self.play(query.unwrap_or_default()),
-            Work::RecordingUrl => object(body).and_then(|body| self.recording_url(&body)),
-            Work::File(names) => message(body).and_then(|message| file(names, &message)),
-            Work::Job(fields) => message(body).and_then(|message| {
-                check(&message, fields)?;
-                Ok(success(&json!({"responseId": "20260101000000001"})))
-            }),
-            Work::RequestPlay => message(body).and_then(|message| {
-                let name = named(&[FILE_NAME], &message)?;
-                Ok(success(
-                    &json!({"token": play_token::token(name, self.now)}),
+    pub(super) fn respond(
+        &self,
+        interface: &Interface,
+        query: Option<&str>,
+        body: &[u8],
+    ) -> StandInResponse {
+        let answer = match interface.kind {
+            InterfaceKind::PlayVoice => return self.play_voice(query.unwrap_or_default()),
+            InterfaceKind::RecordingUrl => {
+                parse_object(body).and_then(|body| self.recording_url(&body))
+            }
+            InterfaceKind::File(names) => {
+                parse_envelope(body).and_then(|message| file_response(names, &message))
+            }
+            InterfaceKind::Job(fields) => parse_envelope(body).and_then(|message| {
+                validate(&message, fields)?;
+                Ok(success_response(
+                    &json!({"responseId": "20260101000000001"}),
                 ))
             }),
-            Work::Upload => message(body).and_then(|message| {
-                check(&message, &[Field::text("data", usize::MAX)])?;
-                Ok(success(&json!({"fileName": "Y:/ivr/uploaded.wav"})))
+            InterfaceKind::PlayToken => parse_envelope(body).and_then(|message| {
+                let name = requested_name(&[FILE_NAME], &message)?;
+                Ok(success_response(
+                    &json!({"token": play_token::issue(name, self.now)}),
+                ))
+            }),
+            InterfaceKind::Upload => parse_envelope(body).and_then(|message| {
+                validate(&message, &[Parameter::text("data", usize::MAX)])?;
+                Ok(success_response(
+                    &json!({"fileName": "Y:/ivr/uploaded.wav"}),
+                ))
             }),
         };
-        answer.unwrap_or_else(|refusal| refused(&refusal))
+        answer.unwrap_or_else(|refusal| error_response(&refusal))
     }
 
-    fn recording_url(&self, body: &Map<String, Value>) -> Result<Answer, Refusal> {
-        check(body, &RECORDING)?;
-        version(body)?;
+    fn recording_url(&self, body: &Map<String, Value>) -> Result<StandInResponse, ParameterError> {
+        validate(body, &RECORDING)?;
+        check_version(body)?;
         let call_id = body.get("callId").and_then(Value::as_str);
         let call_id = call_id.unwrap_or_default();
-        let wishes = Wishes::read(call_id);
-        if let Some(code) = wishes.code {
-            return Ok(code_answer(code));
+        let wishes = RequestedBehavior::parse(call_id);
+        if let Some(code) = wishes.result_code {
+            return Ok(result_code_response(code));
         }
         if self.faults.is_unknown(call_id) {
-            return Err(Refusal::new("0300012", "no data found"));
+            return Err(ParameterError::new("0300012", "no data found"));
         }
         let (packing, count) = wishes
             .urls
             .unwrap_or((self.style.packing, self.style.count));
         let style = UrlStyle {
-            form: wishes.form.unwrap_or(self.style.form),
-            life: wishes.life.unwrap_or(self.style.life),
+            form: wishes.url_form.unwrap_or(self.style.form),
+            lifetime: wishes.url_lifetime.unwrap_or(self.style.lifetime),
             packing,
             count,
         };
         let data = self.presigner.result_data(call_id, &style, self.now);
-        Ok(Answer::json(
+        Ok(StandInResponse::json(
             &json!({"resultData": data, "resultCode": "0", "resultDesc": "success"}),
         ))
     }
 
     /// Failures of this interface are labelled as files, too.
-    fn play(&self, query: &str) -> Answer {
+    fn play_voice(&self, query: &str) -> StandInResponse {
         let values = || query.split('&').filter_map(|pair| pair.split_once('='));
         let value = |name| {
             values()
@@ -136,12 +152,12 @@ impl Desk<'_> {
                 .map(|(_, value)| value)
         };
         if value("version") != Some("2.0") {
-            let refusal = Refusal::new("0300006", "wrong version, the current one is 2.0");
-            return as_file(refused(&refusal));
+            let refusal = ParameterError::new("0300006", "wrong version, the current one is 2.0");
+            return labelled_as_file(error_response(&refusal));
         }
-        match play_token::file_name(value("st").unwrap_or_default(), self.now) {
-            Some(name) => send(&name),
-            None => as_file(refused(&Refusal::new(
+        match play_token::verify(value("st").unwrap_or_default(), self.now) {
+            Some(name) => named_file_response(&name),
+            None => labelled_as_file(error_response(&ParameterError::new(
                 "010106",
                 "token is empty or invalid",
             ))),
@@ -150,7 +166,7 @@ impl Desk<'_> {
 }
 
 /// An answer that says only a code, with the meaning that the error code table gives it.
-pub(super) fn code_answer(code: &str) -> Answer {
+pub(super) fn result_code_response(code: &str) -> StandInResponse {
     let text = match code {
         "0" => "success",
         "0300001" => "a parameter is null",
@@ -168,23 +184,23 @@ pub(super) fn code_answer(code: &str) -> Answer {
         "0300013" => "beginTime is later than endTime",
         _ => "as asked for",
     };
-    Answer::failure(http::StatusCode::OK, code, text)
+    StandInResponse::failure(http::StatusCode::OK, code, text)
 }
 
-fn refused(refusal: &Refusal) -> Answer {
-    Answer::failure(http::StatusCode::OK, refusal.code, &refusal.text)
+fn error_response(refusal: &ParameterError) -> StandInResponse {
+    StandInResponse::failure(http::StatusCode::OK, refusal.code, &refusal.text)
 }
 
-fn as_file(answer: Answer) -> Answer {
-    Answer {
-        content_type: FILE,
+fn labelled_as_file(answer: StandInResponse) -> StandInResponse {
+    StandInResponse {
+        content_type: FILE_CONTENT_TYPE,
         ..answer
     }
 }
 
 /// The enveloped interfaces still carry the older object beside the result.
-fn success(data: &Value) -> Answer {
-    Answer::json(&json!({
+fn success_response(data: &Value) -> StandInResponse {
+    StandInResponse::json(&json!({
         "resultData": data,
         "resultCode": "0",
         "resultDesc": "success",
@@ -192,127 +208,139 @@ fn success(data: &Value) -> Answer {
     }))
 }
 
-fn file(names: &[Field], message: &Map<String, Value>) -> Result<Answer, Refusal> {
-    named(names, message).map(send)
+fn file_response(
+    names: &[Parameter],
+    message: &Map<String, Value>,
+) -> Result<StandInResponse, ParameterError> {
+    requested_name(names, message).map(named_file_response)
 }
 
 /// The first of these fields that is given.
-fn named<'a>(names: &[Field], message: &'a Map<String, Value>) -> Result<&'a str, Refusal> {
-    let given = |field: &&Field| {
+fn requested_name<'a>(
+    names: &[Parameter],
+    message: &'a Map<String, Value>,
+) -> Result<&'a str, ParameterError> {
+    let given = |field: &&Parameter| {
         message
             .get(field.name)
             .is_some_and(|value| !value.is_null())
     };
     let field = names.iter().find(given).or(names.first());
     let Some(field) = field else {
-        return Err(Refusal::new("0300007", "no file named"));
+        return Err(ParameterError::new("0300007", "no file named"));
     };
-    check(message, &[*field])?;
+    validate(message, &[*field])?;
     let name = message.get(field.name).and_then(Value::as_str);
     Ok(name.unwrap_or_default())
 }
 
-fn send(name: &str) -> Answer {
-    let wishes = Wishes::read(name);
-    match wishes.code {
-        Some(code) => code_answer(code),
-        None => Answer::file(wishes.size.unwrap_or(USUAL_SIZE)),
+fn named_file_response(name: &str) -> StandInResponse {
+    let wishes = RequestedBehavior::parse(name);
+    match wishes.result_code {
+        Some(code) => result_code_response(code),
+        None => StandInResponse::file(wishes.file_size.unwrap_or(DEFAULT_FILE_SIZE)),
     }
 }
 
-fn object(body: &[u8]) -> Result<Map<String, Value>, Refusal> {
+fn parse_object(body: &[u8]) -> Result<Map<String, Value>, ParameterError> {
     serde_json::from_slice(body)
-        .map_err(|_| Refusal::new("0300007", "the request body is no JSON object"))
+        .map_err(|_| ParameterError::new("0300007", "the request body is no JSON object"))
 }
 
 /// Opens the envelope `{"request":{"version":"2.0"},"msgBody":{…}}`.
-fn message(body: &[u8]) -> Result<Map<String, Value>, Refusal> {
-    let mut body = object(body)?;
+fn parse_envelope(body: &[u8]) -> Result<Map<String, Value>, ParameterError> {
+    let mut body = parse_object(body)?;
     let (request, message) = (body.remove("request"), body.remove("msgBody"));
     let (Some(Value::Object(request)), Some(Value::Object(message))) = (request, message) else {
-        return Err(Refusal::new("0300007", "request or msgBody is missing"));
+        return Err(ParameterError::new(
+            "0300007",
+            "request or msgBody is missing",
+        ));
     };
     if !request.contains_key("version") {
-        return Err(Refusal::new("0300001", "version is null"));
+        return Err(ParameterError::new("0300001", "version is null"));
     }
-    version(&request).map(|()| message)
+    check_version(&request).map(|()| message)
 }
 
-fn version(object: &Map<String, Value>) -> Result<(), Refusal> {
+fn check_version(object: &Map<String, Value>) -> Result<(), ParameterError> {
     match object.get("version") {
         None => Ok(()),
         Some(version) if version == "2.0" => Ok(()),
-        Some(_) => Err(Refusal::new(
+        Some(_) => Err(ParameterError::new(
             "0300006",
             "wrong version, the current one is 2.0",
         )),
     }
 }
 
-const FILE_NAME: Field = Field::text("fileName", 225);
+const FILE_NAME: Parameter = Parameter::text("fileName", 225);
 
-const RECORDING: [Field; 3] = [
-    Field::text("callId", 25),
-    Field::time("beginTime"),
-    Field::time("endTime"),
+const RECORDING: [Parameter; 3] = [
+    Parameter::text("callId", 25),
+    Parameter::time("beginTime"),
+    Parameter::time("endTime"),
 ];
 
-const USUAL_SIZE: u64 = 64 * 1024;
+const DEFAULT_FILE_SIZE: u64 = 64 * 1024;
 
 /// All interfaces below `/CCFS/resource/ccfs/`; lengths are those of the pages of the CC-FS
 /// reference, 225 where a page gives none.
 static TABLE: [Interface; 19] = {
-    const fn row(name: &'static str, work: Work) -> Interface {
-        Interface { name, work }
+    const fn row(name: &'static str, work: InterfaceKind) -> Interface {
+        Interface { name, kind: work }
     }
     [
-        row("getRecordFileUrlFromObs", Work::RecordingUrl),
+        row("getRecordFileUrlFromObs", InterfaceKind::RecordingUrl),
         row(
             "queryBillData",
-            Work::Job(&[
-                Field::time("beginTime"),
-                Field::time("endTime"),
-                Field::text("dataType", 11),
-                Field::text("callId", 25).optional(),
-                Field::text("callBackURL", 2_048),
+            InterfaceKind::Job(&[
+                Parameter::time("beginTime"),
+                Parameter::time("endTime"),
+                Parameter::text("dataType", 11),
+                Parameter::text("callId", 25).optional(),
+                Parameter::text("callBackURL", 2_048),
             ]),
         ),
         row(
             "downloadBillFile",
-            Work::File(&[Field::text("billFileName", 49)]),
+            InterfaceKind::File(&[Parameter::text("billFileName", 49)]),
         ),
-        row("downloadRecordFile", Work::File(&[FILE_NAME])),
+        row("downloadRecordFile", InterfaceKind::File(&[FILE_NAME])),
         row(
             "downloadRecord",
-            Work::File(&[FILE_NAME, Field::text("callId", 25)]),
+            InterfaceKind::File(&[FILE_NAME, Parameter::text("callId", 25)]),
         ),
         row(
             "queryAgentOprInfoData",
-            Work::Job(&[
-                Field::time("beginTime"),
-                Field::time("endTime"),
-                Field::text("callBackURL", 2_048),
+            InterfaceKind::Job(&[
+                Parameter::time("beginTime"),
+                Parameter::time("endTime"),
+                Parameter::text("callBackURL", 2_048),
             ]),
         ),
         row(
             "downloadAgentOprInfoFile",
-            Work::File(&[Field::text("agentOprInfoFileName", 49)]),
+            InterfaceKind::File(&[Parameter::text("agentOprInfoFileName", 49)]),
         ),
-        row("requestPlayVoice", Work::RequestPlay),
-        row("playVoice", Work::Play),
+        row("requestPlayVoice", InterfaceKind::PlayToken),
+        row("playVoice", InterfaceKind::PlayVoice),
         row(
             "downloadOiapRecord",
-            Work::File(&[Field::text("fileName", 127)]),
+            InterfaceKind::File(&[Parameter::text("fileName", 127)]),
         ),
-        row("downloadIVRRecordFile", Work::File(&[FILE_NAME])),
-        row("ivr/downloadFile", Work::File(&[FILE_NAME])),
-        row("ivr/uploadFile", Work::Upload),
-        row("ivr/getFileHash", Work::Job(&[FILE_NAME])),
-        row("ivr/deleteFile", Work::Job(&[FILE_NAME])),
-        row("downloadTransferFile", Work::File(&[FILE_NAME])),
-        row("requestRecordAnalysis", Work::Job(&[])),
-        row("queryRecordAnalysisStatus", Work::Job(&[])),
-        row("downloadRecordAnalysisFile", Work::File(&[FILE_NAME])),
+        row("downloadIVRRecordFile", InterfaceKind::File(&[FILE_NAME])),
+        row("ivr/downloadFile", InterfaceKind::File(&[FILE_NAME])),
+        row("ivr/uploadFile", InterfaceKind::Upload),
+        row("ivr/getFileHash", InterfaceKind::Job(&[FILE_NAME])),
+        row("ivr/deleteFile", InterfaceKind::Job(&[FILE_NAME])),
+        row("downloadTransferFile", InterfaceKind::File(&[FILE_NAME])),
+        row("requestRecordAnalysis", InterfaceKind::Job(&[])),
+        row("queryRecordAnalysisStatus", InterfaceKind::Job(&[])),
+        row(
+            "downloadRecordAnalysisFile",
+            InterfaceKind::File(&[FILE_NAME]),
+        ),
     ]
 };
 

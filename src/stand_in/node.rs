@@ -13,13 +13,13 @@ use hyper::body::Incoming;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use super::faults::{Drawn, Fault, Faults};
+use super::faults::{ActiveFaults, Fault, Faults};
 use super::head;
-use super::interfaces::{Desk, Interface, code_answer};
+use super::interfaces::{Interface, Responder, result_code_response};
 use super::presign::{Presigner, UrlStyle};
-use super::record::{Received, Recorder};
-use super::response::{Answer, AnswerBody, Content, Pace};
-use super::wire::{self, Script};
+use super::record::{RecordedRequest, Recorder};
+use super::response::{BodyPacing, Content, PacedBody, StandInResponse};
+use super::wire::{self, WireScript};
 use crate::auth::{AuthError, Claim, Credential, Signable};
 
 /// What a node knows; lives through restarts.
@@ -35,23 +35,23 @@ pub(super) struct Node {
 
 /// What becomes of a request.
 #[derive(Debug)]
-pub(super) enum Outcome {
-    Answer(Response<AnswerBody>),
+pub(super) enum NodeAction {
+    Respond(Response<PacedBody>),
     /// Something that ends the connection.
-    Script(Script),
+    RunScript(WireScript),
 }
 
 impl Node {
-    pub(super) async fn handle(&self, connection: u64, request: Request<Incoming>) -> Outcome {
-        let judged = head::judge(&request);
+    pub(super) async fn handle(&self, connection: u64, request: Request<Incoming>) -> NodeAction {
+        let judged = head::validate(&request);
         let (head, body) = request.into_parts();
-        let body = Limited::new(body, LARGEST_BODY).collect().await;
+        let body = Limited::new(body, MAX_REQUEST_BODY).collect().await;
         let Ok(body) = body.map(|body| body.to_bytes()) else {
             let text = "the request body is cut or too large";
-            let answer = Answer::failure(StatusCode::BAD_REQUEST, "400", text);
-            return Outcome::Answer(respond(answer, Pace::default(), false));
+            let answer = StandInResponse::failure(StatusCode::BAD_REQUEST, "400", text);
+            return NodeAction::Respond(http_response(answer, BodyPacing::default(), false));
         };
-        let asked = Asked {
+        let asked = ReceivedRequest {
             connection,
             interface: Interface::find(head.uri.path()),
             head,
@@ -65,17 +65,17 @@ impl Node {
             Err(text) => Err((StatusCode::BAD_REQUEST, text)),
         };
         // Drawn before it is recorded: who saw the record may rely on the faults being drawn.
-        let drawn = self.faults.draw(asked.interface.map(|it| it.name));
+        let drawn = self.faults.activate(asked.interface.map(|it| it.name));
         self.record(&asked, &caller);
         let answer = match caller {
-            Err((status, text)) => Answer::failure(status, status.as_str(), &text),
-            Ok(access_key) => self.answer(&asked, access_key.is_some()),
+            Err((status, text)) => StandInResponse::failure(status, status.as_str(), &text),
+            Ok(access_key) => self.respond(&asked, access_key.is_some()),
         };
-        befall(drawn, asked.interface, answer).await
+        apply_faults(drawn, asked.interface, answer).await
     }
 
     /// Who signed; `None` where nobody has to.
-    fn authenticate(&self, asked: &Asked) -> Result<Option<String>, AuthError> {
+    fn authenticate(&self, asked: &ReceivedRequest) -> Result<Option<String>, AuthError> {
         let (head, signed) = (
             &asked.head,
             asked.interface.is_some_and(Interface::is_signed),
@@ -83,7 +83,7 @@ impl Node {
         if !signed && !head.headers.contains_key(AUTHORIZATION) {
             return Ok(None);
         }
-        let claim = Claim::read(&head.headers, asked.now, self.clock_window)?;
+        let claim = Claim::parse(&head.headers, asked.now, self.clock_window)?;
         let signable = Signable {
             method: head.method.as_str(),
             path: head.uri.path(),
@@ -95,47 +95,51 @@ impl Node {
         Ok(Some(caller.access_key().as_str().to_owned()))
     }
 
-    fn answer(&self, asked: &Asked, signed: bool) -> Answer {
-        let (Asked { head, body, .. }, Some(interface)) = (asked, asked.interface) else {
-            return unlisted(asked.head.uri.path(), signed);
+    fn respond(&self, asked: &ReceivedRequest, signed: bool) -> StandInResponse {
+        let (ReceivedRequest { head, body, .. }, Some(interface)) = (asked, asked.interface) else {
+            return unlisted_response(asked.head.uri.path(), signed);
         };
         if head.method != interface.method() {
             let status = StatusCode::METHOD_NOT_ALLOWED;
-            return Answer::failure(status, status.as_str(), "another method, please");
+            return StandInResponse::failure(status, status.as_str(), "another method, please");
         }
-        let desk = Desk {
+        let desk = Responder {
             presigner: &self.presigner,
             style: &self.urls,
             faults: &self.faults,
             now: asked.now,
         };
-        desk.answer(interface, head.uri.query(), body)
+        desk.respond(interface, head.uri.query(), body)
     }
 
-    fn record(&self, asked: &Asked, caller: &Result<Option<String>, (StatusCode, String)>) {
-        let Asked { head, body, .. } = asked;
+    fn record(
+        &self,
+        asked: &ReceivedRequest,
+        caller: &Result<Option<String>, (StatusCode, String)>,
+    ) {
+        let ReceivedRequest { head, body, .. } = asked;
         let field = |(name, value): (&HeaderName, &HeaderValue)| {
             let mut value = value.clone();
             value.set_sensitive(name == AUTHORIZATION);
             (name.clone(), value)
         };
-        let received = || Received {
+        let received = || RecordedRequest {
             connection: asked.connection,
             method: head.method.clone(),
             target: head.uri.to_string(),
             headers: head.headers.iter().map(field).collect(),
-            body: body.slice(..body.len().min(KEPT_BODY)),
+            body: body.slice(..body.len().min(MAX_RECORDED_BODY)),
             body_length: body.len() as u64,
             access_key: caller.as_ref().ok().cloned().flatten(),
-            refused: caller.as_ref().err().map(|(_, text)| text.clone()),
+            rejection: caller.as_ref().err().map(|(_, text)| text.clone()),
         };
         let name = asked.interface.map_or(UNLISTED, |interface| interface.name);
-        self.recorder.add(name, caller.is_err(), received);
+        self.recorder.record(name, caller.is_err(), received);
     }
 }
 
 /// A request, read whole.
-struct Asked {
+struct ReceivedRequest {
     connection: u64,
     interface: Option<&'static Interface>,
     head: request::Parts,
@@ -147,44 +151,54 @@ struct Asked {
 pub const UNLISTED: &str = "(unlisted)";
 
 /// Lets the faults have their way with a right answer.
-async fn befall(mut drawn: Drawn, interface: Option<&Interface>, mut answer: Answer) -> Outcome {
-    let mut pace = Pace::default();
+async fn apply_faults(
+    mut drawn: ActiveFaults,
+    interface: Option<&Interface>,
+    mut answer: StandInResponse,
+) -> NodeAction {
+    let mut pace = BodyPacing::default();
     let mut hop_by_hop = false;
     for fault in &drawn.faults {
         match fault {
-            Fault::BigAnswer(size) => answer = big(*size),
+            Fault::BigResponse(size) => answer = big_response(*size),
             Fault::GarbageJson => {
-                answer.content = Content::Whole(r#"{"resultCode":"0","resultData":{"#.into());
+                answer.content = Content::Full(r#"{"resultCode":"0","resultData":{"#.into());
             }
             Fault::FlowControl => {
-                let code = interface.map_or("0300009", Interface::flow_control);
-                answer = code_answer(code);
+                let code = interface.map_or("0300009", Interface::flow_control_code);
+                answer = result_code_response(code);
             }
-            Fault::ResultCode(code) => answer = code_answer(code),
-            Fault::Status(code) => answer = wire::status(*code),
+            Fault::ResultCode(code) => answer = result_code_response(code),
+            Fault::Status(code) => answer = wire::status_response(*code),
             Fault::Chunked => {
-                pace.sized = false;
-                pace.piece = pace.piece.min(CHUNK);
+                pace.has_content_length = false;
+                pace.chunk_size = pace.chunk_size.min(MAX_CHUNK_SIZE);
             }
-            Fault::DelayBody(delay) => pace.before = *delay,
-            Fault::Drip(piece, pause) => (pace.piece, pace.between) = ((*piece).max(1), *pause),
-            Fault::HopByHopFields => hop_by_hop = true,
+            Fault::DelayBody(delay) => pace.initial_delay = *delay,
+            Fault::Drip(piece, pause) => {
+                (pace.chunk_size, pace.chunk_interval) = ((*piece).max(1), *pause)
+            }
+            Fault::HopByHopHeaders => hop_by_hop = true,
             _ => {}
         }
     }
-    drawn.wait().await;
+    drawn.delay_head().await;
     let script = drawn
         .faults
         .iter()
-        .find_map(|fault| Script::of(fault, &answer));
+        .find_map(|fault| WireScript::for_fault(fault, &answer));
     match script {
-        Some(script) => Outcome::Script(script),
-        None => Outcome::Answer(respond(answer, pace, hop_by_hop)),
+        Some(script) => NodeAction::RunScript(script),
+        None => NodeAction::Respond(http_response(answer, pace, hop_by_hop)),
     }
 }
 
-fn respond(answer: Answer, pace: Pace, hop_by_hop: bool) -> Response<AnswerBody> {
-    let mut response = Response::new(AnswerBody::new(answer.content, pace));
+fn http_response(
+    answer: StandInResponse,
+    pace: BodyPacing,
+    hop_by_hop: bool,
+) -> Response<PacedBody> {
+    let mut response = Response::new(PacedBody::new(answer.content, pace));
     *response.status_mut() = answer.status;
     let fields = response.headers_mut();
     fields.insert(CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
@@ -200,9 +214,9 @@ fn respond(answer: Answer, pace: Pace, hop_by_hop: bool) -> Response<AnswerBody>
     response
 }
 
-fn big(size: usize) -> Answer {
+fn big_response(size: usize) -> StandInResponse {
     let filling = "x".repeat(size);
-    Answer::json(&json!({
+    StandInResponse::json(&json!({
         "resultData": {"url": "https://big.example.com/a", "filling": filling},
         "resultCode": "0",
         "resultDesc": "success",
@@ -210,14 +224,14 @@ fn big(size: usize) -> Answer {
 }
 
 /// Other services live at the same address; whoever signs rightly is let in.
-fn unlisted(path: &str, signed: bool) -> Answer {
+fn unlisted_response(path: &str, signed: bool) -> StandInResponse {
     if signed {
-        return Answer::json(&json!({
+        return StandInResponse::json(&json!({
             "resultData": {"path": path}, "resultCode": "0", "resultDesc": "success",
         }));
     }
     let status = StatusCode::NOT_FOUND;
-    Answer::failure(status, status.as_str(), "no such interface")
+    StandInResponse::failure(status, status.as_str(), "no such interface")
 }
 
 #[expect(
@@ -229,9 +243,9 @@ fn now() -> Timestamp {
 }
 
 /// An upload of 5 MB is 7 MB as base64; twice that.
-const LARGEST_BODY: usize = 16 * 1024 * 1024;
+const MAX_REQUEST_BODY: usize = 16 * 1024 * 1024;
 
-const KEPT_BODY: usize = 64 * 1024;
+const MAX_RECORDED_BODY: usize = 64 * 1024;
 
 /// Small enough that every answer has several.
-const CHUNK: usize = 32;
+const MAX_CHUNK_SIZE: usize = 32;

@@ -26,7 +26,7 @@ pub enum UrlForm {
 
 impl UrlForm {
     /// The form of this name: `lss`, `obs`, `s3v2`, `s3v4`.
-    pub fn named(name: &str) -> Option<Self> {
+    pub fn from_name(name: &str) -> Option<Self> {
         Some(match name {
             "lss" => Self::Lss,
             "obs" => Self::Obs,
@@ -51,7 +51,7 @@ pub enum Packing {
 
 impl Packing {
     /// The packing of this name: `array`, `joined`, `members`.
-    pub fn named(name: &str) -> Option<Self> {
+    pub fn from_name(name: &str) -> Option<Self> {
         Some(match name {
             "array" => Self::Array,
             "joined" => Self::Joined,
@@ -71,7 +71,7 @@ pub struct UrlStyle {
     /// How several are packed.
     pub packing: Packing,
     /// How long they are good for.
-    pub life: Duration,
+    pub lifetime: Duration,
 }
 
 impl Default for UrlStyle {
@@ -81,7 +81,7 @@ impl Default for UrlStyle {
             form: UrlForm::default(),
             count: 1,
             packing: Packing::default(),
-            life: Duration::from_secs(8 * 3600),
+            lifetime: Duration::from_secs(8 * 3600),
         }
     }
 }
@@ -127,34 +127,34 @@ impl Presigner {
 
     fn url(&self, call_id: &str, style: &UrlStyle, now: Timestamp) -> String {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let name: String = call_id.chars().map(safe).collect();
+        let name: String = call_id.chars().map(path_safe).collect();
         let path = format!("/voice/{}/{number}/{name}.V3", self.node);
-        let life = i64::try_from(style.life.as_secs()).unwrap_or(i64::MAX);
+        let life = i64::try_from(style.lifetime.as_secs()).unwrap_or(i64::MAX);
         let expires = now.as_second().saturating_add(life);
         match style.form {
-            UrlForm::Lss => format!("https://lss.example.com{path}?token={}", hex(&path)),
+            UrlForm::Lss => format!("https://lss.example.com{path}?token={}", hmac_hex(&path)),
             UrlForm::Obs => format!(
                 "https://record-bucket.obs.example.com:443{path}\
                  ?AccessKeyId={KEY_ID}&Expires={expires}&Signature={}",
-                v2(&path, expires)
+                signature_v2(&path, expires)
             ),
             UrlForm::S3V2 => format!(
                 "https://obs.example.com/record-bucket{path}\
                  ?Signature={}&AWSAccessKeyId={KEY_ID}&Expires={expires}",
-                v2(&path, expires)
+                signature_v2(&path, expires)
             ),
-            UrlForm::S3V4 => v4(&path, life, now),
+            UrlForm::S3V4 => url_v4(&path, life, now),
         }
     }
 }
 
-fn v2(path: &str, expires: i64) -> String {
-    let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, KEY);
+fn signature_v2(path: &str, expires: i64) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, SIGNING_KEY);
     let text = format!("GET\n\n\n{expires}\n/record-bucket{path}");
     percent(&base64(hmac::sign(&key, text.as_bytes()).as_ref()))
 }
 
-fn v4(path: &str, life: i64, now: Timestamp) -> String {
+fn url_v4(path: &str, life: i64, now: Timestamp) -> String {
     let instant = now
         .to_zoned(TimeZone::UTC)
         .strftime("%Y%m%dT%H%M%SZ")
@@ -165,13 +165,16 @@ fn v4(path: &str, life: i64, now: Timestamp) -> String {
          &X-Amz-Credential={KEY_ID}%2F{day}%2Fregion%2Fs3%2Faws4_request\
          &X-Amz-Date={instant}&X-Amz-Expires={life}&X-Amz-SignedHeaders=host\
          &X-Amz-Signature={}",
-        hex(&format!("{instant}{life}{path}"))
+        hmac_hex(&format!("{instant}{life}{path}"))
     )
 }
 
 /// The lower-case hex of a keyed hash; also what play tokens are sealed with.
-pub(super) fn hex(text: &str) -> String {
-    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, KEY), text.as_bytes());
+pub(super) fn hmac_hex(text: &str) -> String {
+    let tag = hmac::sign(
+        &hmac::Key::new(hmac::HMAC_SHA256, SIGNING_KEY),
+        text.as_bytes(),
+    );
     tag.as_ref()
         .iter()
         .map(|byte| format!("{byte:02x}"))
@@ -203,7 +206,7 @@ fn percent(text: &str) -> String {
         .replace('=', "%3D")
 }
 
-fn safe(c: char) -> char {
+fn path_safe(c: char) -> char {
     if c.is_ascii_alphanumeric() || c == '-' {
         c
     } else {
@@ -212,7 +215,7 @@ fn safe(c: char) -> char {
 }
 
 const KEY_ID: &str = "STANDINEXAMPLEKEY000";
-const KEY: &[u8] = b"no door has this key";
+const SIGNING_KEY: &[u8] = b"no door has this key";
 
 #[cfg(test)]
 mod tests {

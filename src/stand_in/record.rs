@@ -13,7 +13,7 @@ use super::lock::Mutex;
 
 /// One request as it came.
 #[derive(Clone)]
-pub struct Received {
+pub struct RecordedRequest {
     /// The number of its connection, from 1 in the order of acceptance.
     pub connection: u64,
     /// The method.
@@ -29,10 +29,10 @@ pub struct Received {
     /// Who signed it, if the signature was right.
     pub access_key: Option<String>,
     /// Why it was refused, if it was: what is wrong with the head, or with the signature.
-    pub refused: Option<String>,
+    pub rejection: Option<String>,
 }
 
-impl Received {
+impl RecordedRequest {
     /// The value of the only field of this name; `None` if there is none, or several.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.iter().filter(|(given, _)| given == name);
@@ -46,7 +46,7 @@ impl Received {
     }
 }
 
-impl fmt::Debug for Received {
+impl fmt::Debug for RecordedRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Received")
             .field("connection", &self.connection)
@@ -55,7 +55,7 @@ impl fmt::Debug for Received {
             .field("headers", &self.headers)
             .field("body_length", &self.body_length)
             .field("access_key", &self.access_key)
-            .field("refused", &self.refused)
+            .field("refused", &self.rejection)
             .finish_non_exhaustive()
     }
 }
@@ -63,36 +63,36 @@ impl fmt::Debug for Received {
 /// Keeps the record. Bounded: a closed set of names, and so many of the last requests.
 #[derive(Debug)]
 pub(super) struct Recorder {
-    keep: usize,
-    state: Mutex<State>,
+    max_requests: usize,
+    state: Mutex<RecorderState>,
     changes: watch::Sender<u64>,
 }
 
 impl Recorder {
     pub(super) fn new(keep: usize) -> Self {
         Self {
-            keep,
+            max_requests: keep,
             state: Mutex::default(),
             changes: watch::channel(0).0,
         }
     }
 
     /// Counts a request; `received` is asked for only if it is kept.
-    pub(super) fn add(
+    pub(super) fn record(
         &self,
         interface: &'static str,
         refused: bool,
-        received: impl FnOnce() -> Received,
+        received: impl FnOnce() -> RecordedRequest,
     ) {
-        let received = (self.keep > 0).then(received);
+        let received = (self.max_requests > 0).then(received);
         {
             let mut state = self.state.lock();
             *state.counts.entry(interface).or_default() += 1;
-            state.refused += u64::from(refused);
-            if state.last.len() >= self.keep {
-                state.last.pop_front();
+            state.rejected += u64::from(refused);
+            if state.requests.len() >= self.max_requests {
+                state.requests.pop_front();
             }
-            state.last.extend(received);
+            state.requests.extend(received);
         }
         self.changes.send_modify(|changes| *changes += 1);
     }
@@ -102,7 +102,7 @@ impl Recorder {
         let number = {
             let mut state = self.state.lock();
             state.connections += 1;
-            state.open += 1;
+            state.open_connections += 1;
             state.connections
         };
         self.changes.send_modify(|changes| *changes += 1);
@@ -110,47 +110,51 @@ impl Recorder {
     }
 
     pub(super) fn disconnected(&self) {
-        self.state.lock().open -= 1;
+        self.state.lock().open_connections -= 1;
         self.changes.send_modify(|changes| *changes += 1);
     }
 
     /// A request came on a connection that was not fit for another one.
-    pub(super) fn misused(&self) {
-        self.state.lock().misused += 1;
+    pub(super) fn count_forbidden_reuse(&self) {
+        self.state.lock().forbidden_reuses += 1;
     }
 
-    pub(super) fn read<T>(&self, read: impl FnOnce(&State) -> T) -> T {
+    pub(super) fn with_state<T>(&self, read: impl FnOnce(&RecorderState) -> T) -> T {
         read(&self.state.lock())
     }
 
     pub(super) fn clear(&self) {
         let mut state = self.state.lock();
-        *state = State {
+        *state = RecorderState {
             connections: state.connections,
-            open: state.open,
-            ..State::default()
+            open_connections: state.open_connections,
+            ..RecorderState::default()
         };
     }
 
     /// Waits until `done`, at most `deadline`; says whether it came to that.
-    pub(super) async fn wait(&self, done: impl Fn(&State) -> bool, deadline: Duration) -> bool {
+    pub(super) async fn wait(
+        &self,
+        done: impl Fn(&RecorderState) -> bool,
+        deadline: Duration,
+    ) -> bool {
         let mut changes = self.changes.subscribe();
-        let waiting = changes.wait_for(|_| self.read(&done));
+        let waiting = changes.wait_for(|_| self.with_state(&done));
         matches!(tokio::time::timeout(deadline, waiting).await, Ok(Ok(_)))
     }
 }
 
 #[derive(Debug, Default)]
-pub(super) struct State {
+pub(super) struct RecorderState {
     pub(super) counts: BTreeMap<&'static str, u64>,
-    pub(super) last: VecDeque<Received>,
+    pub(super) requests: VecDeque<RecordedRequest>,
     pub(super) connections: u64,
-    pub(super) open: u64,
-    pub(super) refused: u64,
-    pub(super) misused: u64,
+    pub(super) open_connections: u64,
+    pub(super) rejected: u64,
+    pub(super) forbidden_reuses: u64,
 }
 
-impl State {
+impl RecorderState {
     pub(super) fn count(&self, interface: &str) -> u64 {
         self.counts.get(interface).copied().unwrap_or_default()
     }
@@ -160,8 +164,8 @@ impl State {
 mod tests {
     use super::*;
 
-    fn received(target: &str) -> Received {
-        Received {
+    fn received(target: &str) -> RecordedRequest {
+        RecordedRequest {
             connection: 1,
             method: Method::POST,
             target: target.into(),
@@ -169,7 +173,7 @@ mod tests {
             body: Bytes::new(),
             body_length: 0,
             access_key: None,
-            refused: None,
+            rejection: None,
         }
     }
 
@@ -177,11 +181,11 @@ mod tests {
     async fn the_record_counts_all_and_keeps_the_last() {
         let recorder = Recorder::new(1_000);
         for number in 0..=1_000 {
-            recorder.add("a", false, || received(&number.to_string()));
+            recorder.record("a", false, || received(&number.to_string()));
         }
-        let first = recorder.read(|state| state.last[0].target.clone());
+        let first = recorder.with_state(|state| state.requests[0].target.clone());
         assert_eq!(
-            (first.as_str(), recorder.read(|s| s.count("a"))),
+            (first.as_str(), recorder.with_state(|s| s.count("a"))),
             ("1", 1001)
         );
         assert!(
@@ -191,7 +195,7 @@ mod tests {
         );
         assert!(!recorder.wait(|s| s.count("b") > 0, Duration::ZERO).await);
         recorder.clear();
-        assert_eq!(recorder.read(|s| s.count("a")), 0);
+        assert_eq!(recorder.with_state(|s| s.count("a")), 0);
     }
 
     #[test]

@@ -17,48 +17,48 @@ use super::presign::{Packing, UrlForm};
 
 /// What a name wishes for.
 #[derive(Debug, Default, Eq, PartialEq)]
-pub(super) struct Wishes<'a> {
-    pub(super) code: Option<&'a str>,
-    pub(super) form: Option<UrlForm>,
+pub(super) struct RequestedBehavior<'a> {
+    pub(super) result_code: Option<&'a str>,
+    pub(super) url_form: Option<UrlForm>,
     pub(super) urls: Option<(Packing, usize)>,
-    pub(super) life: Option<Duration>,
-    pub(super) size: Option<u64>,
+    pub(super) url_lifetime: Option<Duration>,
+    pub(super) file_size: Option<u64>,
 }
 
-impl<'a> Wishes<'a> {
+impl<'a> RequestedBehavior<'a> {
     /// Reads a callId or a fileName.
-    pub(super) fn read(name: &'a str) -> Self {
+    pub(super) fn parse(name: &'a str) -> Self {
         let name = name.rsplit(['/', '\\']).next().unwrap_or(name);
         let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
         let mut wishes = Self::default();
         for word in stem.split('_') {
-            wishes.add(word);
+            wishes.apply_word(word);
         }
         wishes
     }
 
-    fn add(&mut self, word: &'a str) {
+    fn apply_word(&mut self, word: &'a str) {
         let Some((kind, value)) = word.split_once('-') else {
-            self.size = size(word).or(self.size);
+            self.file_size = parse_size(word).or(self.file_size);
             return;
         };
         let number = || value.parse::<u64>().ok();
-        let count = || value.parse().ok().filter(|count| *count <= MOST_URLS);
+        let count = || value.parse().ok().filter(|count| *count <= MAX_URLS);
         match kind {
-            "code" if is_code(value) => self.code = Some(value),
-            "form" => self.form = UrlForm::named(value).or(self.form),
+            "code" if is_result_code(value) => self.result_code = Some(value),
+            "form" => self.url_form = UrlForm::from_name(value).or(self.url_form),
             "urls" => self.urls = count().map(|count| (Packing::Joined, count)),
             "array" => self.urls = count().map(|count| (Packing::Array, count)),
             "members" => self.urls = count().map(|count| (Packing::Members, count)),
-            "life" => self.life = number().map(Duration::from_secs),
-            "size" => self.size = number(),
+            "life" => self.url_lifetime = number().map(Duration::from_secs),
+            "size" => self.file_size = number(),
             _ => {}
         }
     }
 }
 
 /// Reads `17B`, `64KiB`, `5MiB`, `1GiB`, or a bare number of bytes behind `size-`.
-pub(super) fn size(text: &str) -> Option<u64> {
+pub(super) fn parse_size(text: &str) -> Option<u64> {
     let digits = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = text.split_at(digits);
     let shift = match unit {
@@ -72,9 +72,9 @@ pub(super) fn size(text: &str) -> Option<u64> {
 }
 
 /// Enough for every test, and not a way to make a stand-in build a large answer.
-pub(super) const MOST_URLS: usize = 64;
+pub(super) const MAX_URLS: usize = 64;
 
-fn is_code(text: &str) -> bool {
+fn is_result_code(text: &str) -> bool {
     (1..=10).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
@@ -84,13 +84,22 @@ mod tests {
 
     #[test]
     fn words_are_wishes() {
-        let wishes = Wishes::read("urls-2_form-s3v4_life-90");
+        let wishes = RequestedBehavior::parse("urls-2_form-s3v4_life-90");
         assert_eq!(wishes.urls, Some((Packing::Joined, 2)));
-        assert_eq!(wishes.form, Some(UrlForm::S3V4));
-        assert_eq!(wishes.life, Some(Duration::from_secs(90)));
-        assert_eq!(Wishes::read("code-0300009_b").code, Some("0300009"));
-        assert_eq!(Wishes::read("a/b/size-17.wav").size, Some(17));
-        assert_eq!(Wishes::read("2026/1GiB.wav").size, Some(1 << 30));
+        assert_eq!(wishes.url_form, Some(UrlForm::S3V4));
+        assert_eq!(wishes.url_lifetime, Some(Duration::from_secs(90)));
+        assert_eq!(
+            RequestedBehavior::parse("code-0300009_b").result_code,
+            Some("0300009")
+        );
+        assert_eq!(
+            RequestedBehavior::parse("a/b/size-17.wav").file_size,
+            Some(17)
+        );
+        assert_eq!(
+            RequestedBehavior::parse("2026/1GiB.wav").file_size,
+            Some(1 << 30)
+        );
     }
 
     #[test]
@@ -103,7 +112,11 @@ mod tests {
             "form-",
             "urls-9999",
         ] {
-            assert_eq!(Wishes::read(name), Wishes::default(), "{name}");
+            assert_eq!(
+                RequestedBehavior::parse(name),
+                RequestedBehavior::default(),
+                "{name}"
+            );
         }
     }
 }

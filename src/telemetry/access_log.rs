@@ -14,7 +14,7 @@ use crate::metrics::AccessLogLines;
 
 mod format;
 
-use format::Second;
+use format::CachedTimestamp;
 pub(super) use format::{version, write};
 
 /// Where the log goes.
@@ -29,8 +29,8 @@ pub enum Destination {
 /// The writing end: ends its thread, after everything is written, when dropped.
 #[derive(Debug)]
 pub struct AccessLog {
-    shared: Arc<Mutex<Vec<Arc<Lines>>>>,
-    orders: Option<SyncSender<Order>>,
+    buffers: Arc<Mutex<Vec<Arc<LogBuffer>>>>,
+    commands: Option<SyncSender<Command>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -41,40 +41,40 @@ impl AccessLog {
     /// The file cannot be opened, or no thread can be started.
     pub fn open(destination: Destination) -> io::Result<Self> {
         let target = Target::open(&destination)?;
-        let shared = Arc::<Mutex<Vec<Arc<Lines>>>>::default();
+        let shared = Arc::<Mutex<Vec<Arc<LogBuffer>>>>::default();
         let (orders, inbox) = sync_channel(8);
         let buffers = shared.clone();
         let thread = std::thread::Builder::new()
             .name("access-log".to_owned())
-            .spawn(move || carry(target, &destination, &buffers, &inbox))?;
+            .spawn(move || flush_loop(target, &destination, &buffers, &inbox))?;
         Ok(Self {
-            shared,
-            orders: Some(orders),
+            buffers: shared,
+            commands: Some(orders),
             thread: Some(thread),
         })
     }
 
     /// A further buffer, for one worker.
-    pub fn lines(&self) -> Arc<Lines> {
-        let lines = Arc::new(Lines::default());
-        lock(&self.shared).push(lines.clone());
+    pub fn new_buffer(&self) -> Arc<LogBuffer> {
+        let lines = Arc::new(LogBuffer::default());
+        lock(&self.buffers).push(lines.clone());
         lines
     }
 
     /// Opens the file anew, after a rotation.
     pub fn reopen(&self) {
-        self.order(Order::Reopen);
+        self.send(Command::Reopen);
     }
 
-    fn order(&self, order: Order) {
+    fn send(&self, order: Command) {
         // A full inbox holds the same order already.
-        let _ = self.orders.as_ref().map(|orders| orders.try_send(order));
+        let _ = self.commands.as_ref().map(|orders| orders.try_send(order));
     }
 }
 
 impl Drop for AccessLog {
     fn drop(&mut self) {
-        self.orders = None;
+        self.commands = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -83,19 +83,25 @@ impl Drop for AccessLog {
 
 /// The buffer of one worker.
 #[derive(Debug, Default)]
-pub struct Lines(Mutex<Buffer>);
+pub struct LogBuffer(Mutex<Buffer>);
 
 #[derive(Debug, Default)]
 struct Buffer {
     bytes: Vec<u8>,
-    second: Second,
+    timestamp: CachedTimestamp,
 }
 
-impl Lines {
+impl LogBuffer {
     /// Appends what `write` writes; drops it if the buffer is full.
-    pub(super) fn write(&self, write: impl FnOnce(&mut Vec<u8>, &mut Second)) -> AccessLogLines {
+    pub(super) fn write(
+        &self,
+        write: impl FnOnce(&mut Vec<u8>, &mut CachedTimestamp),
+    ) -> AccessLogLines {
         let mut buffer = lock(&self.0);
-        let Buffer { bytes, second } = &mut *buffer;
+        let Buffer {
+            bytes,
+            timestamp: second,
+        } = &mut *buffer;
         if bytes.len() >= BUFFER_LIMIT {
             return AccessLogLines::Dropped;
         }
@@ -104,7 +110,7 @@ impl Lines {
     }
 }
 
-enum Order {
+enum Command {
     Reopen,
 }
 
@@ -131,15 +137,15 @@ impl Target {
     }
 }
 
-fn carry(
+fn flush_loop(
     mut target: Target,
     destination: &Destination,
-    buffers: &Mutex<Vec<Arc<Lines>>>,
-    inbox: &Receiver<Order>,
+    buffers: &Mutex<Vec<Arc<LogBuffer>>>,
+    inbox: &Receiver<Command>,
 ) {
     let mut batch = Vec::new();
     loop {
-        let order = inbox.recv_timeout(PERIOD);
+        let order = inbox.recv_timeout(FLUSH_INTERVAL);
         let all: Vec<_> = lock(buffers).clone();
         for lines in all {
             std::mem::swap(&mut batch, &mut lock(&lines.0).bytes);
@@ -149,7 +155,7 @@ fn carry(
             batch.clear();
         }
         match order {
-            Ok(Order::Reopen) => match Target::open(destination) {
+            Ok(Command::Reopen) => match Target::open(destination) {
                 Ok(opened) => target = opened,
                 Err(error) => tracing::error!(%error, "the access log cannot be reopened"),
             },
@@ -164,7 +170,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// How late a line may stand in the file. Longer only makes buffers larger; shorter wakes more often.
-const PERIOD: Duration = Duration::from_millis(100);
+const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Per worker: a tenth of a second at 30,000 lines a second of 400 bytes fits well.
 const BUFFER_LIMIT: usize = 4 << 20;
@@ -178,7 +184,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("access.log");
         let log = AccessLog::open(Destination::File(path.clone())).unwrap();
-        let lines = log.lines();
+        let lines = log.new_buffer();
         for n in 0..1000 {
             lines.write(|buffer, _| writeln!(buffer, "line {n}").unwrap());
         }
@@ -188,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_full_buffer_drops_and_says_so() {
-        let lines = Lines::default();
+        let lines = LogBuffer::default();
         lines.write(|buffer, _| buffer.resize(BUFFER_LIMIT, b'x'));
         assert_eq!(
             lines.write(|buffer, _| buffer.push(b'y')),

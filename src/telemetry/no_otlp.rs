@@ -18,7 +18,7 @@ impl Collector {
         Err(CollectorError)
     }
 
-    pub(super) async fn take(&self, _spans: Vec<Span>) -> Result<(), String> {
+    pub(super) async fn export(&self, _spans: Vec<Span>) -> Result<(), String> {
         match *self {}
     }
 }

@@ -52,13 +52,13 @@ impl Collector {
     ///
     /// # Errors
     /// What went wrong, in words for an operator.
-    pub(super) async fn take(&self, spans: Vec<Span>) -> Result<(), String> {
-        let spans = spans.into_iter().map(|span| self.data(span)).collect();
+    pub(super) async fn export(&self, spans: Vec<Span>) -> Result<(), String> {
+        let spans = spans.into_iter().map(|span| self.span_data(span)).collect();
         let exported = self.exporter.export(spans).await;
         exported.map_err(|error| error.to_string())
     }
 
-    fn data(&self, span: Span) -> SpanData {
+    fn span_data(&self, span: Span) -> SpanData {
         let (trace, id, parent) = span.context.ids();
         SpanData {
             span_context: SpanContext::new(
@@ -94,7 +94,7 @@ impl Collector {
 
 fn attribute((name, value): (&'static str, Value)) -> KeyValue {
     match value {
-        Value::Fixed(text) => KeyValue::new(name, text),
+        Value::Static(text) => KeyValue::new(name, text),
         Value::Number(number) => KeyValue::new(name, number),
         Value::Shared(text) => KeyValue::new(name, text),
         Value::Text(text) => KeyValue::new(name, text),

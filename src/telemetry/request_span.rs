@@ -4,13 +4,13 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use super::Record;
+use super::RequestRecord;
 use super::access_log::version;
 use super::span::{Attributes, Kind, Span, method_name};
-use crate::metrics::{Answered, CacheVerdict};
+use crate::metrics::{CacheStatus, RequestOutcome};
 
 /// The span of a request that has ended.
-pub(super) fn of(record: &Record, elapsed: Duration) -> Span {
+pub(super) fn request_span(record: &RequestRecord, elapsed: Duration) -> Span {
     let method = record.method.as_ref().map(method_name);
     let name: Cow<'static, str> = match (method, record.interface) {
         (Some(method), Some(interface)) => format!("{method} {interface}").into(),
@@ -34,7 +34,7 @@ pub(super) fn of(record: &Record, elapsed: Duration) -> Span {
     attributes.text("user_agent.original", agent.as_deref());
     if failed {
         match record.outcome {
-            Answered::Node => attributes.text("error.type", &*record.status.to_string()),
+            RequestOutcome::Node => attributes.text("error.type", &*record.status.to_string()),
             ours => attributes.fixed("error.type", ours.as_str()),
         }
     }
@@ -44,10 +44,10 @@ pub(super) fn of(record: &Record, elapsed: Duration) -> Span {
     attributes.shared("gw.ak", record.access_key.as_ref());
     attributes.text("gw.call_id", record.call_id.as_deref());
     attributes.text("gw.result_code", record.result_code.as_deref());
-    attributes.fixed("gw.cache", record.cache.map(CacheVerdict::as_str));
+    attributes.fixed("gw.cache", record.cache.map(CacheStatus::as_str));
     attributes.shared("gw.cluster", record.cluster.as_ref());
     attributes.shared("gw.node", record.node.as_ref());
-    attributes.number("gw.attempts", i64::from(record.tries));
+    attributes.number("gw.attempts", i64::from(record.attempts));
     attributes.text("gw.reject_reason", record.reason.as_deref());
     attributes.number("gw.body_in", bytes(record.body_in));
     attributes.number("gw.body_out", bytes(record.body_out));
@@ -57,14 +57,14 @@ pub(super) fn of(record: &Record, elapsed: Duration) -> Span {
 }
 
 /// Was it the gateway's fault, or a node's, and not the client's?
-fn has_failed(record: &Record) -> bool {
+fn has_failed(record: &RequestRecord) -> bool {
     let ours = matches!(
         record.outcome,
-        Answered::Internal
-            | Answered::NoHealthyNode
-            | Answered::NodeFailed
-            | Answered::NodeTimeout
-            | Answered::Overloaded
+        RequestOutcome::Internal
+            | RequestOutcome::NoHealthyNode
+            | RequestOutcome::NodeFailed
+            | RequestOutcome::NodeTimeout
+            | RequestOutcome::Overloaded
     );
     // An answer may have begun well, and broken off.
     ours || record.status >= 500

@@ -11,34 +11,34 @@ use std::time::Duration;
 use http::Method;
 use jiff::Timestamp;
 
-use super::{Share, TraceContext};
+use super::{SampleRatio, TraceContext};
 use crate::metrics::{Shard, TraceSpans};
 
 /// The finished spans of one worker.
 #[derive(Debug)]
-pub struct Spans {
+pub struct SpanQueue {
     queue: Mutex<VecDeque<Span>>,
-    share: Share,
+    sample_ratio: SampleRatio,
     /// Since somebody last asked.
     dropped: AtomicU64,
     metrics: Arc<Shard>,
 }
 
-impl Spans {
+impl SpanQueue {
     /// An empty queue; `share` of the traces that begin here are recorded, and `metrics` counts what
     /// is dropped.
-    pub fn new(share: Share, metrics: Arc<Shard>) -> Self {
+    pub fn new(share: SampleRatio, metrics: Arc<Shard>) -> Self {
         Self {
             queue: Mutex::default(),
-            share,
+            sample_ratio: share,
             dropped: AtomicU64::new(0),
             metrics,
         }
     }
 
     /// The share of the traces begun here that is recorded.
-    pub fn share(&self) -> Share {
-        self.share
+    pub fn sample_ratio(&self) -> SampleRatio {
+        self.sample_ratio
     }
 
     /// Puts a span in; drops it if the queue is full.
@@ -152,7 +152,7 @@ pub struct Attributes(Vec<(&'static str, Value)>);
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     /// A label.
-    Fixed(&'static str),
+    Static(&'static str),
     /// A number.
     Number(i64),
     /// A name of the configuration, or one that was verified.
@@ -165,7 +165,7 @@ pub enum Value {
 impl Attributes {
     /// A label.
     pub fn fixed(&mut self, name: &'static str, value: impl Into<Option<&'static str>>) {
-        self.add(name, value.into().map(Value::Fixed));
+        self.add(name, value.into().map(Value::Static));
     }
 
     /// A number.
@@ -226,7 +226,7 @@ mod tests {
     use crate::metrics::Metrics;
 
     fn span() -> Span {
-        let context = TraceContext::begin(Share::of(1.0));
+        let context = TraceContext::new_root(SampleRatio::new(1.0));
         Span::new(
             context,
             Timestamp::UNIX_EPOCH,
@@ -239,7 +239,7 @@ mod tests {
     #[test]
     fn a_full_queue_drops_and_counts() {
         let metrics = Metrics::default();
-        let spans = Spans::new(Share::NONE, metrics.shard());
+        let spans = SpanQueue::new(SampleRatio::NONE, metrics.add_shard());
         for _ in 0..QUEUE_LIMIT + 3 {
             spans.push(span());
         }

@@ -17,22 +17,22 @@ pub struct TraceContext {
 
 impl TraceContext {
     /// The field that it travels in.
-    pub const FIELD: HeaderName = HeaderName::from_static("traceparent");
+    pub const HEADER: HeaderName = HeaderName::from_static("traceparent");
 
     /// A new trace, recorded if `share` says so.
-    pub fn begin(share: Share) -> Self {
+    pub fn new_root(share: SampleRatio) -> Self {
         // Zero is the one invalid value of both ids.
         let trace = rand::random::<u128>().max(1);
         Self {
             trace,
             span: rand::random::<u64>().max(1),
             parent: 0,
-            flags: u8::from(share.holds(trace)),
+            flags: u8::from(share.includes(trace)),
         }
     }
 
     /// A new span in the trace of `traceparent`; `None` if that is not of its form.
-    pub fn follow(traceparent: &[u8]) -> Option<Self> {
+    pub fn from_traceparent(traceparent: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(traceparent).ok()?;
         let mut parts = text.split('-');
         let (version, trace, parent, flags) =
@@ -100,14 +100,14 @@ impl TraceContext {
 /// The share of the traces begun here that is recorded. Judged by the trace id alone, so that all who
 /// know the share agree on a trace.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Share(u64);
+pub struct SampleRatio(u64);
 
-impl Share {
+impl SampleRatio {
     /// No trace.
     pub const NONE: Self = Self(0);
 
     /// From 0.0, none, to 1.0, all; what lies outside is taken for the nearer end.
-    pub fn of(share: f64) -> Self {
+    pub fn new(share: f64) -> Self {
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -117,7 +117,7 @@ impl Share {
         Self(bound)
     }
 
-    fn holds(self, trace: u128) -> bool {
+    fn includes(self, trace: u128) -> bool {
         // The right half of a trace id is the one that is sure to be random.
         #[expect(clippy::cast_possible_truncation, reason = "the right half")]
         let random = trace as u64 >> 1;
@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn a_valid_parent_is_followed_with_a_new_span() {
         let parent = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        let context = TraceContext::follow(parent).expect("valid");
+        let context = TraceContext::from_traceparent(parent).expect("valid");
         let text = context.to_string();
         assert!(
             text.starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-"),
@@ -178,14 +178,14 @@ mod tests {
     #[test]
     fn the_share_of_recorded_traces_is_as_configured() {
         let recorded = |share| {
-            let begun = (0..10_000).map(|_| TraceContext::begin(Share::of(share)));
+            let begun = (0..10_000).map(|_| TraceContext::new_root(SampleRatio::new(share)));
             begun.filter(TraceContext::is_sampled).count()
         };
         assert_eq!(recorded(0.0), 0);
         assert_eq!(recorded(1.0), 10_000);
         // Ten standard deviations.
         assert!((2_000..3_000).contains(&recorded(0.25)));
-        assert!(!TraceContext::begin(Share::NONE).is_sampled());
+        assert!(!TraceContext::new_root(SampleRatio::NONE).is_sampled());
     }
 
     #[test]
@@ -198,7 +198,11 @@ mod tests {
             "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x",
         ] {
-            assert_eq!(TraceContext::follow(bad.as_bytes()), None, "{bad}");
+            assert_eq!(
+                TraceContext::from_traceparent(bad.as_bytes()),
+                None,
+                "{bad}"
+            );
         }
     }
 }

@@ -18,7 +18,7 @@ pub struct Validity {
 
 impl Validity {
     /// What is to be said about it at the time `now`; nothing if all is well.
-    pub(crate) fn told_at(&self, now: SystemTime) -> Option<String> {
+    pub(crate) fn warning_at(&self, now: SystemTime) -> Option<String> {
         let now = now
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or(Duration::ZERO)
@@ -31,7 +31,7 @@ impl Validity {
             ))
         } else if now > self.not_after.as_second() {
             Some(format!("expired at {}", self.not_after))
-        } else if self.not_after.as_second() - now < SOON {
+        } else if self.not_after.as_second() - now < EXPIRY_NOTICE_SECONDS {
             Some(format!("expires at {}", self.not_after))
         } else {
             None
@@ -40,7 +40,7 @@ impl Validity {
 }
 
 /// Two weeks, in seconds: time to renew it on a working day.
-const SOON: i64 = 14 * 24 * 3_600;
+const EXPIRY_NOTICE_SECONDS: i64 = 14 * 24 * 3_600;
 
 /// The validity of the leaf of `key`; `None` if it cannot be parsed.
 pub fn validity(key: &CertifiedKey) -> Option<Validity> {
@@ -54,13 +54,13 @@ pub fn validity(key: &CertifiedKey) -> Option<Validity> {
 
 /// Returns the names of the leaf of `key` for people: its DNS and IP alternative names, or its
 /// subject if it has none. Empty if the leaf cannot be parsed.
-pub fn names(key: &CertifiedKey) -> Vec<String> {
+pub fn display_names(key: &CertifiedKey) -> Vec<String> {
     let Some(leaf) = leaf(key) else {
         return Vec::new();
     };
     let names = alternative_names(&leaf, |name| match name {
         GeneralName::DNSName(name) => Some((*name).to_owned()),
-        GeneralName::IPAddress(bytes) => address(bytes),
+        GeneralName::IPAddress(bytes) => format_ip(bytes),
         _ => None,
     });
     if names.is_empty() {
@@ -97,7 +97,7 @@ fn alternative_names(
     names.value.general_names.iter().filter_map(text).collect()
 }
 
-fn address(bytes: &[u8]) -> Option<String> {
+fn format_ip(bytes: &[u8]) -> Option<String> {
     if let Ok(v4) = <[u8; 4]>::try_from(bytes) {
         return Some(std::net::Ipv4Addr::from(v4).to_string());
     }

@@ -10,66 +10,66 @@ use jiff::Timestamp;
 use tokio::time::{Duration, Instant};
 
 use super::connect::connect;
-use super::failure_reason::{self, Why};
-use super::pool::Lease;
+use super::failure_reason::{self, FailureReason};
+use super::pool::PooledConnection;
 use super::request;
-use super::response::{self, Answer};
-use super::{Reading, Upstream};
-use crate::ccfs::Repeat;
-use crate::cluster::{Node, Pick};
-use crate::message::{Cause, Delivery};
-use crate::metrics::Retry;
+use super::response::{self, NodeResponse};
+use super::{ResponseMode, Upstream};
+use crate::ccfs::RetrySafety;
+use crate::cluster::{Node, NodeGuard};
+use crate::message::{UpstreamErrorKind, UpstreamRequest};
+use crate::metrics::RetryReason;
 use crate::telemetry::TraceContext;
 
 /// A try that brought no answer.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Trouble {
-    pub(super) cause: Cause,
+pub(super) struct AttemptError {
+    pub(super) kind: UpstreamErrorKind,
     /// May the node have acted on the request?
-    pub(super) sent: bool,
+    pub(super) request_sent: bool,
     /// Another try needs nothing from the budget: the node is plainly not there (refused, or ended
     /// before it answered anything), or at its cap, or the try was paid for already.
-    pub(super) free: bool,
+    pub(super) outside_retry_budget: bool,
 }
 
 /// A try as it is seen from outside: its span, and how far it has come when its time is up.
 #[derive(Debug)]
-pub(super) struct Progress {
+pub(super) struct AttemptProgress {
     trace: TraceContext,
-    began: Instant,
-    sent: AtomicBool,
+    started: Instant,
+    request_sent: AtomicBool,
     /// Why it failed, where more is known than the [`Cause`].
-    why: Mutex<Option<Why>>,
+    reason: Mutex<Option<FailureReason>>,
 }
 
-impl Progress {
+impl AttemptProgress {
     /// Nothing is sent yet.
-    pub(super) fn begin(trace: TraceContext, began: Instant) -> Self {
+    pub(super) fn start(trace: TraceContext, began: Instant) -> Self {
         Self {
             trace,
-            began,
-            sent: AtomicBool::new(false),
-            why: Mutex::new(None),
+            started: began,
+            request_sent: AtomicBool::new(false),
+            reason: Mutex::new(None),
         }
     }
 
     /// May the node have got the request?
-    pub(super) fn sent(&self) -> bool {
-        self.sent.load(Ordering::Relaxed)
+    pub(super) fn is_request_sent(&self) -> bool {
+        self.request_sent.load(Ordering::Relaxed)
     }
 
     /// Why it failed, if that is known.
-    pub(super) fn why(&self) -> Option<Why> {
-        let mut why = self.why.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn take_reason(&self) -> Option<FailureReason> {
+        let mut why = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
         why.take()
     }
 
-    fn explain(&self, why: Why) {
-        *self.why.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+    fn set_reason(&self, why: FailureReason) {
+        *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
     }
 
-    fn set_sent(&self, sent: bool) {
-        self.sent.store(sent, Ordering::Relaxed);
+    fn set_request_sent(&self, sent: bool) {
+        self.request_sent.store(sent, Ordering::Relaxed);
     }
 }
 
@@ -77,80 +77,80 @@ impl Upstream {
     /// Tries the picked node.
     pub(super) async fn attempt(
         &self,
-        delivery: &Delivery,
-        pick: Pick,
-        reading: Reading,
-        progress: &Progress,
-    ) -> Result<Answer, Trouble> {
+        delivery: &UpstreamRequest,
+        pick: NodeGuard,
+        reading: ResponseMode,
+        progress: &AttemptProgress,
+    ) -> Result<NodeResponse, AttemptError> {
         let (response, lease) = self.exchange(delivery, pick.node(), progress).await?;
         let answer = match reading {
-            Reading::Whole => {
-                response::read_whole(response, lease, delivery, self.settings.max_answer).await
+            ResponseMode::Buffered => {
+                response::read_buffered(response, lease, delivery, self.settings.max_answer).await
             }
-            Reading::Stream => {
+            ResponseMode::Streaming => {
                 let rate = self.settings.min_receive_rate;
-                response::read_start(response, lease, pick, delivery, rate).await
+                response::read_streaming(response, lease, pick, delivery, rate).await
             }
         };
-        answer.map_err(|cause| Trouble {
-            cause,
-            sent: true,
-            free: false,
+        answer.map_err(|cause| AttemptError {
+            kind: cause,
+            request_sent: true,
+            outside_retry_budget: false,
         })
     }
 
     /// Sends the request and waits for the head of the answer.
     async fn exchange(
         &self,
-        delivery: &Delivery,
+        delivery: &UpstreamRequest,
         node: &Node,
-        progress: &Progress,
-    ) -> Result<(Response<Incoming>, Lease), Trouble> {
+        progress: &AttemptProgress,
+    ) -> Result<(Response<Incoming>, PooledConnection), AttemptError> {
         let mut stale = false;
         loop {
             let mut lease = self.checkout(delivery, node, stale, progress).await?;
             let request = request::request(delivery, node, progress.trace, now);
             let request = request.map_err(|error| {
                 tracing::error!(%error, "a request could not be signed");
-                not_sent(Cause::NoNode)
+                not_sent(UpstreamErrorKind::NoNodeAvailable)
             })?;
-            progress.set_sent(true);
+            progress.set_request_sent(true);
             let mut error = match lease.send(request).await {
                 Ok(response) => return Ok((response, lease)),
                 Err(error) => error,
             };
             // Handed back: not a byte of it was written.
             if error.take_message().is_some() {
-                progress.set_sent(false);
-                if lease.reused() {
+                progress.set_request_sent(false);
+                if lease.is_reused() {
                     continue;
                 }
-                progress.explain(failure_reason::of_http(&error.into_error()));
-                return Err(Trouble {
-                    free: true,
-                    ..not_sent(Cause::Unreachable)
+                progress.set_reason(failure_reason::from_hyper(&error.into_error()));
+                return Err(AttemptError {
+                    outside_retry_budget: true,
+                    ..not_sent(UpstreamErrorKind::ConnectFailed)
                 });
             }
-            let answered = lease.has_answered();
-            let repeatable = delivery.endpoint.repeat == Repeat::Always;
-            if lease.reused() && !answered && repeatable && !stale {
+            let answered = lease.has_response_started();
+            let repeatable = delivery.endpoint.retry_safety == RetrySafety::Idempotent;
+            if lease.is_reused() && !answered && repeatable && !stale {
                 // The node closed a kept connection while our request was on its way.
-                self.metrics.count(Retry::Reconnected);
+                self.metrics.count(RetryReason::Reconnected);
                 stale = true;
                 continue;
             }
             let error = error.into_error();
             tracing::debug!(node = %node.name(), %error, "a try failed");
-            progress.explain(failure_reason::of_http(&error));
+            progress.set_reason(failure_reason::from_hyper(&error));
             let cause = if error.is_parse() {
-                Cause::Garbage
+                UpstreamErrorKind::InvalidResponse
             } else {
-                Cause::Broken
+                UpstreamErrorKind::ConnectionClosed
             };
-            return Err(Trouble {
-                cause,
-                sent: true,
-                free: !answered,
+            return Err(AttemptError {
+                kind: cause,
+                request_sent: true,
+                outside_retry_budget: !answered,
             });
         }
     }
@@ -158,15 +158,15 @@ impl Upstream {
     /// An idle connection that can be relied on, else a new one.
     async fn checkout(
         &self,
-        delivery: &Delivery,
+        delivery: &UpstreamRequest,
         node: &Node,
         only_new: bool,
-        progress: &Progress,
-    ) -> Result<Lease, Trouble> {
+        progress: &AttemptProgress,
+    ) -> Result<PooledConnection, AttemptError> {
         let settings = delivery.cluster.settings();
-        let careful = delivery.endpoint.repeat == Repeat::UnlessSent;
-        let now = progress.began;
-        let fresh = careful.then(|| now.checked_sub(JUST_USED)).flatten();
+        let careful = delivery.endpoint.retry_safety == RetrySafety::OnlyIfUnsent;
+        let now = progress.started;
+        let fresh = careful.then(|| now.checked_sub(RECENTLY_USED)).flatten();
         if !only_new && let Some(lease) = self.pool.take(node.id(), settings, now, fresh) {
             if !careful {
                 return Ok(lease);
@@ -178,35 +178,35 @@ impl Upstream {
                 return Ok(lease);
             }
         }
-        let slot = node.open_slot().ok_or(Trouble {
-            free: true,
-            ..not_sent(Cause::NoNode)
+        let slot = node.open_slot().ok_or(AttemptError {
+            outside_retry_budget: true,
+            ..not_sent(UpstreamErrorKind::NoNodeAvailable)
         })?;
-        let opening = Opening(Some(&slot));
+        let opening = SlotGuard(Some(&slot));
         // Boxed: the future of a request is small, since most need no new connection.
         let connecting = Box::pin(connect(node, settings, slot.clone()));
         let sender = connecting.await.map_err(|why| {
-            progress.explain(why);
-            Trouble {
-                free: true,
-                ..not_sent(Cause::Unreachable)
+            progress.set_reason(why);
+            AttemptError {
+                outside_retry_budget: true,
+                ..not_sent(UpstreamErrorKind::ConnectFailed)
             }
         })?;
-        opening.done();
-        Ok(self.pool.lease(node.id(), settings, sender, slot))
+        opening.disarm();
+        Ok(self.pool.add_new(node.id(), settings, sender, slot))
     }
 }
 
 /// Gives the place of a connection back if it never comes to be.
-struct Opening<'a>(Option<&'a crate::cluster::Slot>);
+struct SlotGuard<'a>(Option<&'a crate::cluster::ConnectionSlot>);
 
-impl Opening<'_> {
-    fn done(mut self) {
+impl SlotGuard<'_> {
+    fn disarm(mut self) {
         self.0 = None;
     }
 }
 
-impl Drop for Opening<'_> {
+impl Drop for SlotGuard<'_> {
     fn drop(&mut self) {
         if let Some(slot) = self.0 {
             slot.close();
@@ -214,11 +214,11 @@ impl Drop for Opening<'_> {
     }
 }
 
-fn not_sent(cause: Cause) -> Trouble {
-    Trouble {
-        cause,
-        sent: false,
-        free: false,
+fn not_sent(cause: UpstreamErrorKind) -> AttemptError {
+    AttemptError {
+        kind: cause,
+        request_sent: false,
+        outside_retry_budget: false,
     }
 }
 
@@ -231,4 +231,4 @@ fn now() -> Timestamp {
 }
 
 /// For requests that may not be repeated: a connection this fresh was open just now.
-const JUST_USED: Duration = Duration::from_secs(1);
+const RECENTLY_USED: Duration = Duration::from_secs(1);

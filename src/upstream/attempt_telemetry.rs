@@ -5,47 +5,47 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Upstream;
-use super::attempt::Trouble;
-use super::response::{Answer, Judgement};
-use super::retry::Course;
-use crate::ccfs::Verdict;
+use super::attempt::AttemptError;
+use super::response::{NodeResponse, RetryDecision};
+use super::retry::RetryState;
+use crate::ccfs::ResultKind;
 use crate::cluster::Node;
-use crate::message::{Cause, Delivery};
-use crate::metrics::{ResultClass, Try};
+use crate::message::{UpstreamErrorKind, UpstreamRequest};
+use crate::metrics::{Attempt, ResultClass};
 use crate::telemetry::{Attributes, Kind, Span, TraceContext, method_name};
 
 /// Tells of a try once: as it ended, or as cancelled when it is dropped before.
-pub(super) struct Counted<'a> {
+pub(super) struct AttemptTelemetry<'a> {
     upstream: &'a Upstream,
-    delivery: &'a Delivery,
+    request: &'a UpstreamRequest,
     node: &'a Node,
-    began: Instant,
+    started: Instant,
     trace: TraceContext,
     /// Tries of the delivery before this one.
-    before: u32,
-    done: bool,
+    previous_attempts: u32,
+    recorded: bool,
 }
 
-impl<'a> Counted<'a> {
+impl<'a> AttemptTelemetry<'a> {
     /// A try that begins; the course knows of it already.
-    pub(super) fn begin(
+    pub(super) fn start(
         upstream: &'a Upstream,
-        course: &Course<'a>,
+        course: &RetryState<'a>,
         node: &'a Node,
         began: Instant,
     ) -> Self {
-        let delivery = course.delivery;
-        let trace = delivery.context.trace;
+        let delivery = course.request;
+        let trace = delivery.metadata.trace;
         // A span that nobody exports must not be named to a node.
         let exported = upstream.spans.is_some() && trace.is_sampled();
         Self {
             upstream,
-            delivery,
+            request: delivery,
             node,
-            began,
+            started: began,
             trace: if exported { trace.child() } else { trace },
-            before: course.tries.saturating_sub(1),
-            done: false,
+            previous_attempts: course.attempts.saturating_sub(1),
+            recorded: false,
         }
     }
 
@@ -55,18 +55,22 @@ impl<'a> Counted<'a> {
     }
 
     /// Tells how it ended.
-    pub(super) fn end(&mut self, result: &Result<Answer, Trouble>, elapsed: Duration) {
-        self.tell(label(result), result.as_ref().ok(), elapsed);
+    pub(super) fn record_result(
+        &mut self,
+        result: &Result<NodeResponse, AttemptError>,
+        elapsed: Duration,
+    ) {
+        self.record(result_label(result), result.as_ref().ok(), elapsed);
     }
 
-    fn tell(&mut self, label: Try, answer: Option<&Answer>, elapsed: Duration) {
-        if std::mem::replace(&mut self.done, true) {
+    fn record(&mut self, label: Attempt, answer: Option<&NodeResponse>, elapsed: Duration) {
+        if std::mem::replace(&mut self.recorded, true) {
             return;
         }
         let metrics = &*self.upstream.metrics;
         metrics.count(label);
-        let said = answer.and_then(said);
-        self.node.tries().count(metrics, label, said, elapsed);
+        let said = answer.and_then(result_class);
+        self.node.attempts().count(metrics, label, said, elapsed);
         if let Some(spans) = &self.upstream.spans
             && self.trace.is_sampled()
         {
@@ -74,8 +78,8 @@ impl<'a> Counted<'a> {
         }
     }
 
-    fn span(&self, label: Try, answer: Option<&Answer>, elapsed: Duration) -> Span {
-        let delivery = self.delivery;
+    fn span(&self, label: Attempt, answer: Option<&NodeResponse>, elapsed: Duration) -> Span {
+        let delivery = self.request;
         let method = method_name(&delivery.method);
         let (host, port) = host_and_port(self.node.name());
         let mut attributes = Attributes::default();
@@ -84,7 +88,7 @@ impl<'a> Counted<'a> {
         attributes.text("url.path", delivery.target.path());
         attributes.text("server.address", host);
         attributes.number("server.port", port);
-        let repeated = (self.before > 0).then_some(self.before.into());
+        let repeated = (self.previous_attempts > 0).then_some(self.previous_attempts.into());
         attributes.number("http.request.resend_count", repeated);
         attributes.shared("gw.cluster", &delivery.cluster.settings().name);
         attributes.shared("gw.node", self.node.name());
@@ -99,7 +103,7 @@ impl<'a> Counted<'a> {
             "gw.result_code",
             json.and_then(|json| json.result_code.as_deref()),
         );
-        let failed = !matches!(label, Try::Busy | Try::Ok);
+        let failed = !matches!(label, Attempt::FlowControl | Attempt::Ok);
         match status {
             Some(status) if status.is_server_error() => {
                 attributes.text("error.type", status.as_str())
@@ -112,38 +116,40 @@ impl<'a> Counted<'a> {
     }
 }
 
-impl Drop for Counted<'_> {
+impl Drop for AttemptTelemetry<'_> {
     fn drop(&mut self) {
-        if !self.done {
-            self.tell(Try::Cancelled, None, self.began.elapsed());
+        if !self.recorded {
+            self.record(Attempt::Cancelled, None, self.started.elapsed());
         }
     }
 }
 
 /// What the node said, where it is JSON and was read.
-fn said(answer: &Answer) -> Option<ResultClass> {
+fn result_class(answer: &NodeResponse) -> Option<ResultClass> {
     let json = answer.json.as_ref()?;
-    Some(match json.verdict() {
-        Verdict::Busy => ResultClass::FlowControl,
-        Verdict::NoData => ResultClass::NoData,
-        Verdict::Other if json.result_code.as_deref() == Some("0") => ResultClass::Success,
-        Verdict::Other => ResultClass::Other,
+    Some(match json.result_kind() {
+        ResultKind::FlowControlled => ResultClass::FlowControl,
+        ResultKind::NoData => ResultClass::NoData,
+        ResultKind::Other if json.result_code.as_deref() == Some("0") => ResultClass::Success,
+        ResultKind::Other => ResultClass::Other,
     })
 }
 
-fn label(result: &Result<Answer, Trouble>) -> Try {
+fn result_label(result: &Result<NodeResponse, AttemptError>) -> Attempt {
     match result {
-        Ok(answer) => match answer.judgement {
-            Judgement::Busy => Try::Busy,
-            _ if answer.status.is_server_error() => Try::ServerError,
-            Judgement::Unable => Try::ServerError,
-            Judgement::Final => Try::Ok,
+        Ok(answer) => match answer.decision {
+            RetryDecision::RetryAlways => Attempt::FlowControl,
+            _ if answer.status.is_server_error() => Attempt::ServerError,
+            RetryDecision::RetryIfIdempotent => Attempt::ServerError,
+            RetryDecision::PassOn => Attempt::Ok,
         },
-        Err(trouble) => match trouble.cause {
-            Cause::Broken => Try::Broken,
-            Cause::Garbage => Try::Garbage,
-            Cause::NoNode | Cause::Unreachable => Try::Unreachable,
-            Cause::Timeout => Try::Timeout,
+        Err(trouble) => match trouble.kind {
+            UpstreamErrorKind::ConnectionClosed => Attempt::ConnectionClosed,
+            UpstreamErrorKind::InvalidResponse => Attempt::InvalidResponse,
+            UpstreamErrorKind::NoNodeAvailable | UpstreamErrorKind::ConnectFailed => {
+                Attempt::ConnectFailed
+            }
+            UpstreamErrorKind::Timeout => Attempt::Timeout,
         },
     }
 }

@@ -19,16 +19,16 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::failure_reason::{self, Why};
-use crate::cluster::{Node, PoolLimits, Settings, Slot};
+use super::failure_reason::{self, FailureReason};
+use crate::cluster::{ClusterSettings, ConnectionSlot, Node, PoolLimits};
 
 /// Connects to `node` within the connect deadline, or says why not. The connection ends when `slot` is closed, when
 /// it was idle or lived for too long, or when the node ends it.
 pub(super) async fn connect(
     node: &Node,
-    settings: &Settings,
-    slot: Arc<Slot>,
-) -> Result<SendRequest<Full<Bytes>>, Why> {
+    settings: &ClusterSettings,
+    slot: Arc<ConnectionSlot>,
+) -> Result<SendRequest<Full<Bytes>>, FailureReason> {
     let connected = AtomicBool::new(false);
     let opening = open(node, settings, &slot, &connected);
     let patience = settings.timeouts.connect;
@@ -36,7 +36,7 @@ pub(super) async fn connect(
         Ok(Ok(sender)) => Ok(sender),
         Ok(Err(error)) => {
             tracing::debug!(node = %node.name(), %error, "no connection");
-            Err(failure_reason::of_io(&error))
+            Err(failure_reason::from_io(&error))
         }
         Err(_elapsed) => {
             tracing::debug!(node = %node.name(), "no connection in time");
@@ -51,8 +51,8 @@ pub(super) async fn connect(
 
 async fn open(
     node: &Node,
-    settings: &Settings,
-    slot: &Arc<Slot>,
+    settings: &ClusterSettings,
+    slot: &Arc<ConnectionSlot>,
     connected: &AtomicBool,
 ) -> io::Result<SendRequest<Full<Bytes>>> {
     let name = match &settings.server_name {
@@ -63,18 +63,18 @@ async fn open(
     connected.store(true, Ordering::Relaxed);
     tcp.set_nodelay(true)?;
     // rustls reads 4 KiB at a time; this makes one read of many when a body is large.
-    let tcp = BufReader::with_capacity(READ_BUFFER, tcp);
+    let tcp = BufReader::with_capacity(READ_BUFFER_SIZE, tcp);
     let tls = TlsConnector::from(settings.tls.clone())
         .connect(name, tcp)
         .await?;
     let slot = slot.clone();
-    let io = TokioIo::new(Watched {
+    let io = TokioIo::new(ObservedStream {
         tls,
         slot: slot.clone(),
     });
     let (sender, connection) = http1::Builder::new()
-        .max_header_size(MAX_HEAD)
-        .max_buf_size(MAX_HEAD)
+        .max_header_size(MAX_HEAD_SIZE)
+        .max_buf_size(MAX_HEAD_SIZE)
         .handshake(io)
         .await
         .map_err(io::Error::other)?;
@@ -86,17 +86,17 @@ async fn open(
     Ok(sender)
 }
 
-type Connection = http1::Connection<TokioIo<Watched>, Full<Bytes>>;
+type Connection = http1::Connection<TokioIo<ObservedStream>, Full<Bytes>>;
 
 /// Moves a connection on until it ends. One timer for its whole life, which looks every quarter of
 /// the idle timeout whether the connection was used: no request has to move it.
-async fn drive(mut connection: Connection, slot: Arc<Slot>, limits: PoolLimits) {
+async fn drive(mut connection: Connection, slot: Arc<ConnectionSlot>, limits: PoolLimits) {
     let oldest = Instant::now() + limits.max_age;
-    let pause = limits.idle_timeout / LOOKS;
+    let pause = limits.idle_timeout / CHECKS_PER_IDLE_TIMEOUT;
     let mut look = std::pin::pin!(sleep(pause));
-    let (mut uses, mut unused) = (slot.uses(), 0);
+    let (mut uses, mut unused) = (slot.use_count(), 0);
     let ended_by_node = std::future::poll_fn(|cx| {
-        slot.driven_by(cx.waker());
+        slot.set_driver(cx.waker());
         loop {
             if slot.is_closed() {
                 return Poll::Ready(false);
@@ -105,9 +105,14 @@ async fn drive(mut connection: Connection, slot: Arc<Slot>, limits: PoolLimits) 
                 return Poll::Ready(true);
             }
             ready!(look.as_mut().poll(cx));
-            unused = if slot.uses() == uses { unused + 1 } else { 0 };
-            uses = slot.uses();
-            if (unused >= LOOKS || Instant::now() >= oldest) && slot.close_idle() {
+            unused = if slot.use_count() == uses {
+                unused + 1
+            } else {
+                0
+            };
+            uses = slot.use_count();
+            if (unused >= CHECKS_PER_IDLE_TIMEOUT || Instant::now() >= oldest) && slot.close_idle()
+            {
                 return Poll::Ready(false);
             }
             look.as_mut().reset(Instant::now() + pause);
@@ -118,17 +123,17 @@ async fn drive(mut connection: Connection, slot: Arc<Slot>, limits: PoolLimits) 
     if !ended_by_node && slot.was_idle() {
         // Told properly, so that the node has no broken connection in its log.
         let mut io = connection.into_parts().io.into_inner();
-        let _ = timeout(CLOSING, io.shutdown()).await;
+        let _ = timeout(CLOSE_NOTIFY_TIMEOUT, io.shutdown()).await;
     }
 }
 
 /// The stream under HTTP: tells the slot that the node has answered something.
-struct Watched {
+struct ObservedStream {
     tls: TlsStream<BufReader<TcpStream>>,
-    slot: Arc<Slot>,
+    slot: Arc<ConnectionSlot>,
 }
 
-impl AsyncRead for Watched {
+impl AsyncRead for ObservedStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -137,13 +142,13 @@ impl AsyncRead for Watched {
         let before = buffer.filled().len();
         let result = ready!(Pin::new(&mut self.tls).poll_read(cx, buffer));
         if buffer.filled().len() > before {
-            self.slot.mark_answered();
+            self.slot.mark_response_started();
         }
         Poll::Ready(result)
     }
 }
 
-impl AsyncWrite for Watched {
+impl AsyncWrite for ObservedStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -173,13 +178,13 @@ impl AsyncWrite for Watched {
     }
 }
 
-const READ_BUFFER: usize = 64 * 1024;
+const READ_BUFFER_SIZE: usize = 64 * 1024;
 
 /// The largest head of a node's answer.
-const MAX_HEAD: usize = 64 * 1024;
+const MAX_HEAD_SIZE: usize = 64 * 1024;
 
 /// How often a connection is looked at within the idle timeout.
-const LOOKS: u32 = 4;
+const CHECKS_PER_IDLE_TIMEOUT: u32 = 4;
 
 /// How long a goodbye may take.
-const CLOSING: Duration = Duration::from_secs(1);
+const CLOSE_NOTIFY_TIMEOUT: Duration = Duration::from_secs(1);

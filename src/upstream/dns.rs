@@ -18,58 +18,58 @@ use crate::cluster::{Cluster, NodeAddress};
 
 /// Who is asked.
 #[derive(Clone, Debug)]
-pub(super) enum Servers {
+pub(super) enum NameServers {
     /// Those of the system, by its `resolv.conf`; without one, the server of this machine.
-    OfTheSystem,
+    System,
     /// These.
     #[cfg(test)]
-    These(Vec<SocketAddr>),
+    Fixed(Vec<SocketAddr>),
 }
 
 /// Follows one name for as long as it is polled, and says when its addresses changed.
-pub(super) async fn follow(
+pub(super) async fn track_name(
     cluster: Arc<Cluster>,
     address: NodeAddress,
-    servers: Servers,
+    servers: NameServers,
     changed: Arc<Notify>,
 ) {
     let mut failing = None;
     loop {
-        let found = timeout(PATIENCE, look_up(&address, &servers)).await;
+        let found = timeout(LOOKUP_TIMEOUT, lookup(&address, &servers)).await;
         let again = match found {
             Ok(Ok(found)) => {
                 failing = None;
-                if cluster.resolve(&address, &found.addresses) {
+                if cluster.set_addresses(&address, &found.addresses) {
                     tracing::info!(node = %address, addresses = ?found.addresses, "the addresses of a node changed");
                     changed.notify_one();
                 }
-                found.again
+                found.valid_for
             }
             failed => {
                 let cause = failed.map_or_else(
-                    |_elapsed| LATE.into(),
-                    |answer| answer.map_or_else(|error| why(&error), |_| String::new()),
+                    |_elapsed| TIMED_OUT.into(),
+                    |answer| answer.map_or_else(|error| describe(&error), |_| String::new()),
                 );
-                cluster.cannot_resolve(&address, &cause);
+                cluster.set_resolution_error(&address, &cause);
                 // Once, not at every try of a long night.
                 if failing.as_ref() != Some(&cause) {
                     tracing::warn!(node = %address, cause, "the name of a node cannot be resolved");
                     failing = Some(cause);
                 }
-                SOON
+                RETRY_INTERVAL
             }
         };
         sleep(again).await;
     }
 }
 
-fn why(error: &NetError) -> String {
+fn describe(error: &NetError) -> String {
     if error.is_nx_domain() {
         "no such name in DNS (NXDOMAIN)".to_owned()
     } else if error.is_no_records_found() {
         "the name has no address in DNS".to_owned()
     } else if matches!(error, NetError::Timeout) {
-        LATE.to_owned()
+        TIMED_OUT.to_owned()
     } else {
         format!("DNS fails: {error}")
     }
@@ -77,17 +77,17 @@ fn why(error: &NetError) -> String {
 
 /// What a name stands for now.
 #[derive(Debug)]
-struct Found {
+struct Resolution {
     /// At least one.
     addresses: Vec<IpAddr>,
     /// How long it is good.
-    again: Duration,
+    valid_for: Duration,
 }
 
 /// Asks for the addresses of IPv4, and for those of IPv6 where there are none, so that one machine
 /// with both is not two nodes. Only an answer that says "none" leads to the second question: a
 /// server that fails must not make a node change its family.
-async fn look_up(address: &NodeAddress, servers: &Servers) -> Result<Found, NetError> {
+async fn lookup(address: &NodeAddress, servers: &NameServers) -> Result<Resolution, NetError> {
     let resolver = resolver(servers)?;
     let mut found = resolver.ipv4_lookup(&*address.host).await;
     if found
@@ -103,30 +103,32 @@ async fn look_up(address: &NodeAddress, servers: &Servers) -> Result<Found, NetE
     if addresses.is_empty() {
         return Err(NetError::from("an answer without addresses"));
     }
-    Ok(Found {
+    Ok(Resolution {
         addresses,
-        again: life(found.valid_until(), now()),
+        valid_for: clamp_ttl(found.valid_until(), now()),
     })
 }
 
 /// Made for every question: the system's servers and its hosts file may have changed since the last
 /// one, and an answer that somebody cached says the rest of its life, not of ours.
-fn resolver(servers: &Servers) -> Result<TokioResolver, NetError> {
+fn resolver(servers: &NameServers) -> Result<TokioResolver, NetError> {
     let provider = TokioRuntimeProvider::default();
     let mut builder = match servers {
-        Servers::OfTheSystem => TokioResolver::builder(provider.clone()).unwrap_or_else(|_error| {
+        NameServers::System => TokioResolver::builder(provider.clone()).unwrap_or_else(|_error| {
             // As resolv.conf(5) says of a system without one.
             let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 53));
-            TokioResolver::builder_with_config(asking(&[here]), provider)
+            TokioResolver::builder_with_config(resolver_config(&[here]), provider)
         }),
         #[cfg(test)]
-        Servers::These(servers) => TokioResolver::builder_with_config(asking(servers), provider),
+        NameServers::Fixed(servers) => {
+            TokioResolver::builder_with_config(resolver_config(servers), provider)
+        }
     };
     builder.options_mut().cache_size = 0;
     builder.build()
 }
 
-fn asking(servers: &[SocketAddr]) -> ResolverConfig {
+fn resolver_config(servers: &[SocketAddr]) -> ResolverConfig {
     let servers = servers.iter().map(|server| {
         let mut asked = NameServerConfig::udp_and_tcp(server.ip());
         for way in &mut asked.connections {
@@ -142,15 +144,15 @@ fn addresses(found: &Lookup) -> Vec<IpAddr> {
     let mut addresses: Vec<_> = records.filter_map(|record| record.data.ip_addr()).collect();
     addresses.sort_unstable();
     addresses.dedup();
-    addresses.truncate(MOST);
+    addresses.truncate(MAX_ADDRESSES);
     addresses
 }
 
 /// How long an answer is believed.
-fn life(valid_until: Instant, now: Instant) -> Duration {
+fn clamp_ttl(valid_until: Instant, now: Instant) -> Duration {
     valid_until
         .saturating_duration_since(now)
-        .clamp(SHORTEST, LONGEST)
+        .clamp(MIN_TTL, MAX_TTL)
 }
 
 #[expect(
@@ -162,21 +164,21 @@ fn now() -> Instant {
 }
 
 /// However short the time to live.
-const SHORTEST: Duration = Duration::from_secs(1);
+const MIN_TTL: Duration = Duration::from_secs(1);
 
 /// However long the time to live.
-const LONGEST: Duration = Duration::from_secs(60);
+const MAX_TTL: Duration = Duration::from_secs(60);
 
 /// After a question without an answer.
-const SOON: Duration = Duration::from_secs(2);
+const RETRY_INTERVAL: Duration = Duration::from_secs(2);
 
 /// For one name, with all repetitions.
-const PATIENCE: Duration = Duration::from_secs(10);
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
 
-const LATE: &str = "no answer from the name servers in time";
+const TIMED_OUT: &str = "no answer from the name servers in time";
 
 /// Nodes behind one name.
-const MOST: usize = 64;
+const MAX_ADDRESSES: usize = 64;
 
 #[cfg(test)]
 mod tests;

@@ -9,17 +9,17 @@ use std::time::Duration;
 use http::StatusCode;
 use rustls::CertificateError;
 
-use crate::ccfs::Json;
-use crate::message::Cause;
+use crate::ccfs::ParsedResponse;
+use crate::message::UpstreamErrorKind;
 
 /// A reason in plain words.
-pub(super) type Why = Cow<'static, str>;
+pub(super) type FailureReason = Cow<'static, str>;
 
 /// Why there is no connection, or none any more.
-pub(super) fn of_io(error: &io::Error) -> Why {
+pub(super) fn from_io(error: &io::Error) -> FailureReason {
     let inner = error.get_ref();
     if let Some(tls) = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        return of_tls(tls);
+        return from_tls(tls);
     }
     match error.kind() {
         io::ErrorKind::ConnectionRefused => "connection refused".into(),
@@ -33,11 +33,11 @@ pub(super) fn of_io(error: &io::Error) -> Why {
 }
 
 /// Why HTTP on a connection failed.
-pub(super) fn of_http(error: &hyper::Error) -> Why {
+pub(super) fn from_hyper(error: &hyper::Error) -> FailureReason {
     let mut source = error.source();
     while let Some(inner) = source {
         if let Some(io) = inner.downcast_ref::<io::Error>() {
-            return of_io(io);
+            return from_io(io);
         }
         source = inner.source();
     }
@@ -51,12 +51,12 @@ pub(super) fn of_http(error: &hyper::Error) -> Why {
 }
 
 /// Why an answer speaks against its node.
-pub(super) fn of_answer(status: StatusCode, json: Option<&Json>) -> Why {
+pub(super) fn from_response(status: StatusCode, json: Option<&ParsedResponse>) -> FailureReason {
     let code = json.and_then(|json| json.result_code.as_deref());
     match code.filter(|_| status == StatusCode::OK) {
         // A node may write anything there.
         Some(code) => {
-            let code: String = code.chars().take(LONGEST_CODE).collect();
+            let code: String = code.chars().take(MAX_CODE_LENGTH).collect();
             format!("resultCode {code:?}").into()
         }
         None => format!("status {}", status.as_u16()).into(),
@@ -64,19 +64,21 @@ pub(super) fn of_answer(status: StatusCode, json: Option<&Json>) -> Why {
 }
 
 /// What is known where nothing was noted.
-pub(super) fn of_cause(cause: Cause, waited: Duration) -> Why {
+pub(super) fn from_kind(cause: UpstreamErrorKind, waited: Duration) -> FailureReason {
     match cause {
-        Cause::Broken => "connection closed inside the answer".into(),
-        Cause::Garbage => "the answer was no JSON object, cut, or larger than max_answer".into(),
-        Cause::NoNode => "no connection was free".into(),
-        Cause::Timeout => format!("no answer in {waited:.1?}").into(),
-        Cause::Unreachable => "no connection".into(),
+        UpstreamErrorKind::ConnectionClosed => "connection closed inside the answer".into(),
+        UpstreamErrorKind::InvalidResponse => {
+            "the answer was no JSON object, cut, or larger than max_answer".into()
+        }
+        UpstreamErrorKind::NoNodeAvailable => "no connection was free".into(),
+        UpstreamErrorKind::Timeout => format!("no answer in {waited:.1?}").into(),
+        UpstreamErrorKind::ConnectFailed => "no connection".into(),
     }
 }
 
-fn of_tls(error: &rustls::Error) -> Why {
+fn from_tls(error: &rustls::Error) -> FailureReason {
     match error {
-        rustls::Error::InvalidCertificate(wrong) => of_certificate(wrong),
+        rustls::Error::InvalidCertificate(wrong) => from_certificate_error(wrong),
         rustls::Error::AlertReceived(alert) => {
             format!("TLS refused by the node: alert {alert:?}").into()
         }
@@ -88,7 +90,7 @@ fn of_tls(error: &rustls::Error) -> Why {
     }
 }
 
-fn of_certificate(wrong: &CertificateError) -> Why {
+fn from_certificate_error(wrong: &CertificateError) -> FailureReason {
     match wrong {
         CertificateError::UnknownIssuer => {
             "certificate not trusted: signed by no authority in ca".into()
@@ -107,7 +109,7 @@ fn of_certificate(wrong: &CertificateError) -> Why {
             presented,
         } => format!(
             "certificate not trusted: it is for {}, not for {}",
-            names(presented),
+            presented_names(presented),
             expected.to_str()
         )
         .into(),
@@ -116,27 +118,27 @@ fn of_certificate(wrong: &CertificateError) -> Why {
 }
 
 /// `DnsName("a.example")` as rustls presents it; the first few are enough to see what it is.
-fn names(presented: &[String]) -> String {
-    let names = presented.iter().take(MOST_NAMES).map(|name| {
+fn presented_names(presented: &[String]) -> String {
+    let names = presented.iter().take(MAX_NAMES).map(|name| {
         let inside = name.split_once('(').map_or(name.as_str(), |(_, rest)| rest);
         let name = inside.trim_end_matches(')').trim_matches('"');
-        name.chars().take(LONGEST_NAME).collect::<String>()
+        name.chars().take(MAX_NAME_LENGTH).collect::<String>()
     });
     let names: Vec<_> = names.collect();
     match names.len() {
         0 => "no name".to_owned(),
-        _ if presented.len() > MOST_NAMES => format!("{} and others", names.join(", ")),
+        _ if presented.len() > MAX_NAMES => format!("{} and others", names.join(", ")),
         _ => names.join(", "),
     }
 }
 
 /// CC-FS has codes of seven digits.
-const LONGEST_CODE: usize = 16;
+const MAX_CODE_LENGTH: usize = 16;
 
 /// RFC 1035, 2.3.4.
-const LONGEST_NAME: usize = 255;
+const MAX_NAME_LENGTH: usize = 255;
 
-const MOST_NAMES: usize = 3;
+const MAX_NAMES: usize = 3;
 
 #[cfg(test)]
 mod tests {
@@ -144,14 +146,15 @@ mod tests {
 
     #[test]
     fn causes_are_told_in_plain_words() {
-        let tls = |error: rustls::Error| of_io(&io::Error::new(io::ErrorKind::InvalidData, error));
+        let tls =
+            |error: rustls::Error| from_io(&io::Error::new(io::ErrorKind::InvalidData, error));
         let name = CertificateError::NotValidForNameContext {
             expected: "node.test".try_into().unwrap(),
             presented: vec!["DnsName(\"other.test\")".to_owned()],
         };
         for (told, expected) in [
             (
-                of_io(&io::ErrorKind::ConnectionRefused.into()),
+                from_io(&io::ErrorKind::ConnectionRefused.into()),
                 "connection refused",
             ),
             (
@@ -173,11 +176,11 @@ mod tests {
                 "TLS refused by the node: alert HandshakeFailure",
             ),
             (
-                of_cause(Cause::Timeout, Duration::from_secs(8)),
+                from_kind(UpstreamErrorKind::Timeout, Duration::from_secs(8)),
                 "no answer in 8.0s",
             ),
             (
-                of_answer(StatusCode::SERVICE_UNAVAILABLE, None),
+                from_response(StatusCode::SERVICE_UNAVAILABLE, None),
                 "status 503",
             ),
         ] {

@@ -15,35 +15,37 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::connect::connect;
-use super::dns::{self, Servers};
-use super::failure_reason::{self, Why};
+use super::dns::{self, NameServers};
+use super::failure_reason::{self, FailureReason};
 use super::report;
 use crate::auth::{self, Credential, Signable};
-use crate::ccfs::Json;
-use crate::cluster::{Cluster, Fault, HealthCheck, Node, NodeId, Outcome, SignedCheck, Slot};
+use crate::ccfs::ParsedResponse;
+use crate::cluster::{
+    Cluster, ConnectionSlot, FailureKind, HealthCheck, Node, NodeId, NodeOutcome, SignedCheck,
+};
 
 /// Watches `cluster` for as long as it is polled; whoever drops it ends all of it. `credential`
 /// belongs to the ak of a signed check, and is not needed without one.
 pub async fn watch_cluster(cluster: Arc<Cluster>, credential: Option<Arc<Credential>>) {
-    watch(cluster, credential, Servers::OfTheSystem).await;
+    watch_with(cluster, credential, NameServers::System).await;
 }
 
 /// The same, with other name servers.
-pub(super) async fn watch(
+pub(super) async fn watch_with(
     cluster: Arc<Cluster>,
     credential: Option<Arc<Credential>>,
-    servers: Servers,
+    servers: NameServers,
 ) {
     let changed = Arc::new(Notify::new());
     let mut tasks = JoinSet::new();
-    for address in cluster.names().cloned() {
+    for address in cluster.dns_names().cloned() {
         let (servers, changed) = (servers.clone(), changed.clone());
-        tasks.spawn(dns::follow(cluster.clone(), address, servers, changed));
+        tasks.spawn(dns::track_name(cluster.clone(), address, servers, changed));
     }
     let mut checks: HashMap<NodeId, AbortHandle> = HashMap::new();
     loop {
         if let Some(check) = &cluster.settings().health_check {
-            let nodes = cluster.nodes_now();
+            let nodes = cluster.nodes();
             checks.retain(|id, task| {
                 let stays = nodes.iter().any(|node| node.id() == *id);
                 if !stays {
@@ -79,18 +81,24 @@ async fn check_node(
             Ok(Err(failed)) => Some(failed),
             Err(_elapsed) => {
                 let why = format!("no answer in {:?}", check.timeout);
-                Some((Fault::Timeout, why.into()))
+                Some((FailureKind::Timeout, why.into()))
             }
         };
         let now = Instant::now();
         match failed {
-            None => report(&cluster, &node, Outcome::ProbeSuccess, now, Why::default),
+            None => report(
+                &cluster,
+                &node,
+                NodeOutcome::ProbeSuccess,
+                now,
+                FailureReason::default,
+            ),
             Some((fault, why)) => {
                 let why = || format!("health check: {why}").into();
-                report(&cluster, &node, Outcome::ProbeFailure(fault), now, why);
+                report(&cluster, &node, NodeOutcome::ProbeFailure(fault), now, why);
             }
         }
-        sleep(jittered(check.interval)).await;
+        sleep(with_jitter(check.interval)).await;
     }
 }
 
@@ -100,45 +108,65 @@ async fn probe(
     check: &HealthCheck,
     node: &Node,
     credential: &Option<Arc<Credential>>,
-) -> Result<(), (Fault, Why)> {
+) -> Result<(), (FailureKind, FailureReason)> {
     let settings = cluster.settings();
-    let slot = Arc::new(Slot::default());
-    let _ends = Ends(&slot);
+    let slot = Arc::new(ConnectionSlot::default());
+    let _ends = CloseOnDrop(&slot);
     let mut sender = connect(node, settings, slot.clone())
         .await
-        .map_err(|why| (Fault::Unreachable, why))?;
+        .map_err(|why| (FailureKind::ConnectFailed, why))?;
     let signed = check.signed.as_ref().zip(credential.as_ref());
     let request = match signed {
         Some((signed, credential)) => signed_request(node, signed, credential, now()),
         None => plain_request(node, &check.path),
     };
-    let request = request.ok_or((Fault::Garbage, "it cannot be written".into()))?;
+    let request = request.ok_or((FailureKind::InvalidResponse, "it cannot be written".into()))?;
     let response = sender.send_request(request).await.map_err(|error| {
         let fault = if error.is_parse() {
-            Fault::Garbage
+            FailureKind::InvalidResponse
         } else {
-            Fault::Broken
+            FailureKind::ConnectionClosed
         };
-        (fault, failure_reason::of_http(&error))
+        (fault, failure_reason::from_hyper(&error))
     })?;
     let status = response.status();
     let Some((signed, _)) = signed else {
         let alive = status.as_u16() < 500;
-        let wrong = || (Fault::ServerError, failure_reason::of_answer(status, None));
+        let wrong = || {
+            (
+                FailureKind::ServerError,
+                failure_reason::from_response(status, None),
+            )
+        };
         return alive.then_some(()).ok_or_else(wrong);
     };
     if status != StatusCode::OK {
-        return Err((Fault::ServerError, failure_reason::of_answer(status, None)));
+        return Err((
+            FailureKind::ServerError,
+            failure_reason::from_response(status, None),
+        ));
     }
-    let body = Limited::new(response.into_body(), LARGEST).collect().await;
-    let broken = |_error| (Fault::Broken, "connection closed inside the answer".into());
+    let body = Limited::new(response.into_body(), MAX_RESPONSE_SIZE)
+        .collect()
+        .await;
+    let broken = |_error| {
+        (
+            FailureKind::ConnectionClosed,
+            "connection closed inside the answer".into(),
+        )
+    };
     let body = body.map_err(broken)?.to_bytes();
-    let no_json = || (Fault::Garbage, "the answer is no JSON object".into());
-    let json = Json::read(&body).ok_or_else(no_json)?;
+    let no_json = || {
+        (
+            FailureKind::InvalidResponse,
+            "the answer is no JSON object".into(),
+        )
+    };
+    let json = ParsedResponse::parse(&body).ok_or_else(no_json)?;
     let wrong = || {
         (
-            Fault::ServerError,
-            failure_reason::of_answer(status, Some(&json)),
+            FailureKind::ServerError,
+            failure_reason::from_response(status, Some(&json)),
         )
     };
     let alive = json.is_success(&signed.result_codes);
@@ -199,16 +227,16 @@ fn signed_request(
 }
 
 /// Ends a probe's connection with the probe.
-struct Ends<'a>(&'a Slot);
+struct CloseOnDrop<'a>(&'a ConnectionSlot);
 
-impl Drop for Ends<'_> {
+impl Drop for CloseOnDrop<'_> {
     fn drop(&mut self) {
         self.0.close();
     }
 }
 
 /// Within 10 % of `interval`, so that gateways that were started together do not ask together.
-fn jittered(interval: Duration) -> Duration {
+fn with_jitter(interval: Duration) -> Duration {
     interval.mul_f64(0.9 + 0.2 * rand::random::<f64>())
 }
 
@@ -223,4 +251,4 @@ fn now() -> Timestamp {
 const SIGNED_PATH: &str = "/CCFS/resource/ccfs/getRecordFileUrlFromObs";
 
 /// Of an answer to a signed check.
-const LARGEST: usize = 1 << 20;
+const MAX_RESPONSE_SIZE: usize = 1 << 20;

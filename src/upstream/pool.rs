@@ -13,22 +13,22 @@ use hyper::client::conn::http1::SendRequest;
 use rustls::ClientConfig;
 use tokio::time::Instant;
 
-use crate::cluster::{NodeId, Settings, Slot};
+use crate::cluster::{ClusterSettings, ConnectionSlot, NodeId};
 
 /// Idle connections by node. Only its own worker uses it, so the lock is never waited for.
 #[derive(Debug, Default)]
-pub(super) struct Pool(Mutex<HashMap<NodeId, Vec<Idle>>>);
+pub(super) struct Pool(Mutex<HashMap<NodeId, Vec<IdleConnection>>>);
 
 #[derive(Debug)]
-struct Idle {
+struct IdleConnection {
     connection: Connection,
-    since: Instant,
+    idle_since: Instant,
 }
 
 #[derive(Debug)]
 struct Connection {
     sender: SendRequest<Full<Bytes>>,
-    slot: Arc<Slot>,
+    slot: Arc<ConnectionSlot>,
     opened: Instant,
     /// How it was opened: not one to use when TLS was configured anew since.
     tls: Arc<ClientConfig>,
@@ -39,15 +39,15 @@ impl Pool {
     pub(super) fn take(
         self: &Arc<Self>,
         node: NodeId,
-        settings: &Settings,
+        settings: &ClusterSettings,
         now: Instant,
         fresh: Option<Instant>,
-    ) -> Option<Lease> {
+    ) -> Option<PooledConnection> {
         let limits = settings.pool;
         let mut stacks = self.lock();
         let stack = stacks.get_mut(&node)?;
         while let Some(idle) = stack.pop() {
-            if fresh.is_some_and(|fresh| idle.since < fresh) {
+            if fresh.is_some_and(|fresh| idle.idle_since < fresh) {
                 stack.push(idle);
                 return None;
             }
@@ -58,15 +58,15 @@ impl Pool {
                 tls,
             } = &idle.connection;
             let aged = now.saturating_duration_since(*opened) >= limits.max_age
-                || now.saturating_duration_since(idle.since) >= limits.idle_timeout
+                || now.saturating_duration_since(idle.idle_since) >= limits.idle_timeout
                 || !Arc::ptr_eq(tls, &settings.tls);
             // Not ready though its answer is complete: it ended, or the node answered before it had
             // read the whole request. Either way not one to rely on.
-            if aged || !sender.is_ready() || !slot.take() {
+            if aged || !sender.is_ready() || !slot.acquire() {
                 slot.close();
                 continue;
             }
-            return Some(Lease {
+            return Some(PooledConnection {
                 connection: Some(idle.connection),
                 pool: self.clone(),
                 node,
@@ -78,14 +78,14 @@ impl Pool {
     }
 
     /// A lease on a new connection.
-    pub(super) fn lease(
+    pub(super) fn add_new(
         self: &Arc<Self>,
         node: NodeId,
-        settings: &Settings,
+        settings: &ClusterSettings,
         sender: SendRequest<Full<Bytes>>,
-        slot: Arc<Slot>,
-    ) -> Lease {
-        Lease {
+        slot: Arc<ConnectionSlot>,
+    ) -> PooledConnection {
+        PooledConnection {
             connection: Some(Connection {
                 sender,
                 slot,
@@ -100,7 +100,7 @@ impl Pool {
     }
 
     fn put(&self, node: NodeId, connection: Connection, max_idle: usize) {
-        if max_idle == 0 || !connection.slot.rest() {
+        if max_idle == 0 || !connection.slot.release() {
             connection.slot.close();
             return;
         }
@@ -120,19 +120,19 @@ impl Pool {
             let oldest = stack.remove(0);
             oldest.connection.slot.close();
         }
-        stack.push(Idle {
+        stack.push(IdleConnection {
             connection,
-            since: Instant::now(),
+            idle_since: Instant::now(),
         });
     }
 
     /// Nodes that it knows connections of.
     #[cfg(test)]
-    pub(super) fn nodes(&self) -> usize {
+    pub(super) fn node_count(&self) -> usize {
         self.lock().len()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<NodeId, Vec<Idle>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<NodeId, Vec<IdleConnection>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -140,7 +140,7 @@ impl Pool {
 /// A connection in use. Dropped before [`Lease::give_back`], it is closed: whatever was under way
 /// on it must not become the answer to something else.
 #[derive(Debug)]
-pub(super) struct Lease {
+pub(super) struct PooledConnection {
     connection: Option<Connection>,
     pool: Arc<Pool>,
     node: NodeId,
@@ -148,17 +148,17 @@ pub(super) struct Lease {
     reused: bool,
 }
 
-impl Lease {
+impl PooledConnection {
     /// Was it used before?
-    pub(super) fn reused(&self) -> bool {
+    pub(super) fn is_reused(&self) -> bool {
         self.reused
     }
 
     /// Has the node answered anything yet?
-    pub(super) fn has_answered(&self) -> bool {
+    pub(super) fn has_response_started(&self) -> bool {
         self.connection
             .as_ref()
-            .is_some_and(|connection| connection.slot.has_answered())
+            .is_some_and(|connection| connection.slot.has_response_started())
     }
 
     /// Has the node, or somebody who needed its place, closed it?
@@ -181,14 +181,14 @@ impl Lease {
     }
 
     /// The answer is complete: the connection may serve another request.
-    pub(super) fn give_back(mut self) {
+    pub(super) fn release(mut self) {
         if let Some(connection) = self.connection.take() {
             self.pool.put(self.node, connection, self.max_idle);
         }
     }
 }
 
-impl Drop for Lease {
+impl Drop for PooledConnection {
     fn drop(&mut self) {
         if let Some(connection) = &self.connection {
             connection.slot.close();

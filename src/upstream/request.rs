@@ -13,15 +13,15 @@ use http_body_util::Full;
 use jiff::Timestamp;
 
 use crate::auth::{self, AuthError, Caller, Signable};
-use crate::ccfs::{Answer, Body};
+use crate::ccfs::{BodyKind, ResponseKind};
 use crate::cluster::{HostPolicy, Node};
-use crate::message::{Authorization, Delivery};
+use crate::message::{Authorization, UpstreamRequest};
 use crate::telemetry::TraceContext;
 
 /// The request as `node` gets it, as a part of the span `trace`, signed at `now()` if it has to be
 /// signed again.
 pub(super) fn request(
-    delivery: &Delivery,
+    delivery: &UpstreamRequest,
     node: &Node,
     trace: TraceContext,
     now: impl FnOnce() -> Timestamp,
@@ -30,7 +30,7 @@ pub(super) fn request(
     let mut headers = end_to_end(delivery, names);
     let replaced = set_host(delivery, node, &mut headers);
     set_content_length(delivery, names, &mut headers);
-    add_context(delivery, names, trace, &mut headers);
+    set_forwarding_fields(delivery, names, trace, &mut headers);
     if let Some(caller) = signer(delivery, names, replaced) {
         sign(delivery, caller, names, now(), &mut headers)?;
     }
@@ -77,13 +77,13 @@ fn is_signed(names: &str, field: &HeaderName) -> bool {
 }
 
 /// The client's fields that reach the node.
-fn end_to_end(delivery: &Delivery, names: &str) -> HeaderMap {
+fn end_to_end(delivery: &UpstreamRequest, names: &str) -> HeaderMap {
     let headers = &*delivery.headers;
-    let readable = delivery.endpoint.answer != Answer::File;
-    let shared = delivery.endpoint.answer == Answer::SignedUrl;
+    let readable = delivery.endpoint.response != ResponseKind::File;
+    let shared = delivery.endpoint.response == ResponseKind::SignedUrl;
     let nominates = headers.contains_key(CONNECTION);
     let passes = |name: &HeaderName| {
-        if KEPT.contains(name) {
+        if NEVER_NOMINATED.contains(name) {
             return true;
         }
         if is_hop_by_hop(name) || is_identity(name.as_str()) {
@@ -92,7 +92,9 @@ fn end_to_end(delivery: &Delivery, names: &str) -> HeaderMap {
         if is_signed(names, name) {
             return true;
         }
-        !(OURS.iter().any(|ours| reads_as(name.as_str(), ours))
+        !(GATEWAY_FIELDS
+            .iter()
+            .any(|ours| reads_as(name.as_str(), ours))
             || *name == EXPECT
             || (shared && is_conditional(name.as_str()))
             || (readable && *name == ACCEPT_ENCODING)
@@ -100,7 +102,7 @@ fn end_to_end(delivery: &Delivery, names: &str) -> HeaderMap {
                 && nominated(headers)
                     .any(|nominated| nominated.eq_ignore_ascii_case(name.as_str()))))
     };
-    let mut out = HeaderMap::with_capacity(headers.len() + ADDED);
+    let mut out = HeaderMap::with_capacity(headers.len() + MAX_ADDED_FIELDS);
     for name in headers.keys().filter(|name| passes(name)) {
         for value in headers.get_all(name) {
             out.append(name.clone(), value.clone());
@@ -126,7 +128,7 @@ fn is_identity(name: &str) -> bool {
     };
     begins_as("x-forwarded-")
         || begins_as("proxy-")
-        || IDENTITY.iter().any(|field| reads_as(name, field))
+        || IDENTITY_FIELDS.iter().any(|field| reads_as(name, field))
 }
 
 /// Is `name` this field, read as a careless node may read it, with `_` for `-`?
@@ -139,8 +141,8 @@ fn reads_as(name: &str, field: &str) -> bool {
 
 /// Writes the Host that the cluster wants; true if it is another one than the client's. A stranger's
 /// is never touched.
-fn set_host(delivery: &Delivery, node: &Node, headers: &mut HeaderMap) -> bool {
-    let stranger = matches!(delivery.authorization, Authorization::Kept(None))
+fn set_host(delivery: &UpstreamRequest, node: &Node, headers: &mut HeaderMap) -> bool {
+    let stranger = matches!(delivery.authorization, Authorization::PassThrough(None))
         && delivery.headers.contains_key(AUTHORIZATION);
     if delivery.cluster.settings().host == HostPolicy::Preserve || stranger {
         return false;
@@ -153,7 +155,7 @@ fn set_host(delivery: &Delivery, node: &Node, headers: &mut HeaderMap) -> bool {
 }
 
 /// One Content-Length, true and never chunked; none for a request that never had a body.
-fn set_content_length(delivery: &Delivery, names: &str, headers: &mut HeaderMap) {
+fn set_content_length(delivery: &UpstreamRequest, names: &str, headers: &mut HeaderMap) {
     let length = delivery.body.len();
     let claimed = headers.get(CONTENT_LENGTH).cloned();
     let as_claimed = claimed
@@ -172,10 +174,10 @@ fn set_content_length(delivery: &Delivery, names: &str, headers: &mut HeaderMap)
 }
 
 /// Who signs again, if somebody has to.
-fn signer<'a>(delivery: &'a Delivery, names: &str, replaced: bool) -> Option<&'a Caller> {
+fn signer<'a>(delivery: &'a UpstreamRequest, names: &str, replaced: bool) -> Option<&'a Caller> {
     match &delivery.authorization {
-        Authorization::Sign(caller) => Some(caller),
-        Authorization::Kept(Some(caller)) => {
+        Authorization::Resign(caller) => Some(caller),
+        Authorization::PassThrough(Some(caller)) => {
             let lost = || {
                 names
                     .split(';')
@@ -183,20 +185,20 @@ fn signer<'a>(delivery: &'a Delivery, names: &str, replaced: bool) -> Option<&'a
             };
             (replaced || lost()).then_some(caller)
         }
-        Authorization::Kept(None) => None,
+        Authorization::PassThrough(None) => None,
     }
 }
 
 fn sign(
-    delivery: &Delivery,
+    delivery: &UpstreamRequest,
     caller: &Caller,
     names: &str,
     now: Timestamp,
     headers: &mut HeaderMap,
 ) -> Result<(), AuthError> {
-    let json = delivery.endpoint.body != Body::Opaque;
+    let json = delivery.endpoint.body != BodyKind::Opaque;
     if json && !headers.contains_key(CONTENT_TYPE) {
-        headers.insert(CONTENT_TYPE, JSON);
+        headers.insert(CONTENT_TYPE, JSON_CONTENT_TYPE);
     }
     // What ends at this hop cannot stay signed; what the gateway says of the client can.
     let remaining: Vec<&str> = names
@@ -221,21 +223,26 @@ fn sign(
 }
 
 /// What the gateway says of the request, except where the client signed something else.
-fn add_context(delivery: &Delivery, names: &str, trace: TraceContext, headers: &mut HeaderMap) {
-    let context = &delivery.context;
+fn set_forwarding_fields(
+    delivery: &UpstreamRequest,
+    names: &str,
+    trace: TraceContext,
+    headers: &mut HeaderMap,
+) {
+    let context = &delivery.metadata;
     let mut set = |name: HeaderName, value: Option<HeaderValue>| {
         let kept = is_signed(names, &name) && !is_identity(name.as_str());
         if let Some(value) = value.filter(|_| !kept) {
             headers.insert(name, value);
         }
     };
-    let client = context.client.to_string();
+    let client = context.client_ip.to_string();
     set(X_FORWARDED_FOR, HeaderValue::try_from(client).ok());
     set(X_FORWARDED_PROTO, Some(HeaderValue::from_static("https")));
     set(X_FORWARDED_HOST, delivery.headers.get(HOST).cloned());
     set(X_REQUEST_ID, Some(context.request_id.clone()));
     set(
-        TraceContext::FIELD,
+        TraceContext::HEADER,
         HeaderValue::from_bytes(&trace.traceparent()).ok(),
     );
     if !is_signed(names, &VIA) {
@@ -265,10 +272,10 @@ const HOP_BY_HOP: [&str; 11] = [
 
 /// What a client cannot name away in Connection. None of them ends at a hop or says who a client is,
 /// so these are asked for first.
-const KEPT: [HeaderName; 3] = [AUTHORIZATION, CONTENT_LENGTH, HOST];
+const NEVER_NOMINATED: [HeaderName; 3] = [AUTHORIZATION, CONTENT_LENGTH, HOST];
 
 /// Besides `x-forwarded-*` and `proxy-*`: what servers and frameworks in the wild take for the client.
-const IDENTITY: [&str; 8] = [
+const IDENTITY_FIELDS: [&str; 8] = [
     "cf-connecting-ip",
     "client-ip",
     "forwarded",
@@ -280,12 +287,12 @@ const IDENTITY: [&str; 8] = [
 ];
 
 /// Written anew unless the client signed them.
-const OURS: [&str; 2] = ["traceparent", "x-request-id"];
+const GATEWAY_FIELDS: [&str; 2] = ["traceparent", "x-request-id"];
 
 /// Fields the gateway writes.
-const ADDED: usize = 9;
+const MAX_ADDED_FIELDS: usize = 9;
 
-const JSON: HeaderValue = HeaderValue::from_static("application/json;charset=UTF-8");
+const JSON_CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/json;charset=UTF-8");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");

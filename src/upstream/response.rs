@@ -13,145 +13,152 @@ use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-use super::pool::Lease;
+use super::pool::PooledConnection;
 use super::request::{is_hop_by_hop, nominated};
-use super::response_body::{Held, NodeBody};
-use crate::ccfs::{Json, Verdict};
-use crate::cluster::{Fault, Outcome, Pick};
-use crate::message::{Cause, Delivery};
+use super::response_body::{ResponseGuard, StreamingBody};
+use crate::ccfs::{ParsedResponse, ResultKind};
+use crate::cluster::{FailureKind, NodeGuard, NodeOutcome};
+use crate::message::{UpstreamErrorKind, UpstreamRequest};
 
 /// A node's answer, as far as it has to be read.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct NodeResponse {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
-    pub(super) body: AnswerBody,
-    pub(super) json: Option<Arc<Json>>,
-    pub(super) judgement: Judgement,
+    pub(super) body: NodeResponseBody,
+    pub(super) json: Option<Arc<ParsedResponse>>,
+    pub(super) decision: RetryDecision,
 }
 
 /// How much of the body is there.
 #[derive(Debug)]
-pub(super) enum AnswerBody {
+pub(super) enum NodeResponseBody {
     /// Still coming.
-    Flowing(Box<NodeBody>),
+    Streaming(Box<StreamingBody>),
     /// All of it.
-    Whole(Bytes),
+    Buffered(Bytes),
 }
 
 /// What an answer means for the delivery.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Judgement {
+pub(super) enum RetryDecision {
     /// Flow control: nothing was done, any request may go to another node.
-    Busy,
+    RetryAlways,
     /// To be passed on.
-    Final,
+    PassOn,
     /// The node is unable: a repeatable request may go to another.
-    Unable,
+    RetryIfIdempotent,
 }
 
 /// Reads an answer whole, at most `limit` bytes. A 200 that is no JSON object is none.
-pub(super) async fn read_whole(
+pub(super) async fn read_buffered(
     response: Response<Incoming>,
-    lease: Lease,
-    delivery: &Delivery,
+    lease: PooledConnection,
+    delivery: &UpstreamRequest,
     limit: usize,
-) -> Result<Answer, Cause> {
+) -> Result<NodeResponse, UpstreamErrorKind> {
     let (head, mut body) = response.into_parts();
-    let head = Head::read(head)?;
+    let head = ResponseHead::from_parts(head)?;
     if body.size_hint().lower() > limit as u64 {
-        return Err(Cause::Garbage);
+        return Err(UpstreamErrorKind::InvalidResponse);
     }
-    let Read::All(bytes) = read_up_to(&mut body, limit).await? else {
-        return Err(Cause::Garbage);
+    let BodyRead::Complete(bytes) = read_up_to(&mut body, limit).await? else {
+        return Err(UpstreamErrorKind::InvalidResponse);
     };
-    lease.give_back();
+    lease.release();
     let json = head.json(&bytes);
-    if head.status == StatusCode::OK && json.is_none() && !head.encoded {
-        return Err(Cause::Garbage);
+    if head.status == StatusCode::OK && json.is_none() && !head.has_content_encoding {
+        return Err(UpstreamErrorKind::InvalidResponse);
     }
-    let judgement = judge(head.status, json.as_deref(), delivery);
+    let judgement = decide(head.status, json.as_deref(), delivery);
     let mut headers = head.headers;
     headers.remove(CONTENT_LENGTH);
-    Ok(Answer {
+    Ok(NodeResponse {
         status: head.status,
         headers,
-        body: AnswerBody::Whole(bytes),
+        body: NodeResponseBody::Buffered(bytes),
         json,
-        judgement,
+        decision: judgement,
     })
 }
 
 /// Reads an answer up to its first bytes; or whole, if it may be one that another node answers
 /// better, and is small.
-pub(super) async fn read_start(
+pub(super) async fn read_streaming(
     response: Response<Incoming>,
-    lease: Lease,
-    pick: Pick,
-    delivery: &Delivery,
+    lease: PooledConnection,
+    pick: NodeGuard,
+    delivery: &UpstreamRequest,
     min_receive_rate: u64,
-) -> Result<Answer, Cause> {
+) -> Result<NodeResponse, UpstreamErrorKind> {
     let (head, mut body) = response.into_parts();
-    let head = Head::read(head)?;
+    let head = ResponseHead::from_parts(head)?;
     let status = head.status;
-    let peeks = is_unable(status) || (status == StatusCode::OK && head.is_json());
-    let limit = if peeks && body.size_hint().lower() <= PEEK as u64 {
-        PEEK
+    let peeks =
+        is_retriable_status(status) || (status == StatusCode::OK && head.has_json_content_type());
+    let limit = if peeks && body.size_hint().lower() <= MAX_PEEK as u64 {
+        MAX_PEEK
     } else {
         // The first bytes only: with them the deadlines of the delivery end.
         0
     };
     let first = match read_up_to(&mut body, limit).await? {
-        Read::All(bytes) => {
-            lease.give_back();
+        BodyRead::Complete(bytes) => {
+            lease.release();
             let json = if peeks { head.json(&bytes) } else { None };
-            return Ok(Answer {
+            return Ok(NodeResponse {
                 status,
-                judgement: judge(status, json.as_deref(), delivery),
+                decision: decide(status, json.as_deref(), delivery),
                 headers: head.headers,
-                body: AnswerBody::Whole(bytes),
+                body: NodeResponseBody::Buffered(bytes),
                 json,
             });
         }
-        Read::Part(first) => first,
+        BodyRead::Partial(first) => first,
     };
-    let judge = (!is_fault(status)).then(|| delivery.cluster.clone());
-    let held = Held { lease, pick, judge };
-    let flow = NodeBody::new(first, body, min_receive_rate, held);
-    Ok(Answer {
+    let judge = (!is_failure_status(status)).then(|| delivery.cluster.clone());
+    let held = ResponseGuard {
+        connection: lease,
+        node: pick,
+        report_to: judge,
+    };
+    let flow = StreamingBody::new(first, body, min_receive_rate, held);
+    Ok(NodeResponse {
         status,
         headers: head.headers,
-        body: AnswerBody::Flowing(Box::new(flow)),
+        body: NodeResponseBody::Streaming(Box::new(flow)),
         json: None,
-        judgement: Judgement::Final,
+        decision: RetryDecision::PassOn,
     })
 }
 
-impl Answer {
+impl NodeResponse {
     /// What it says of the node; `None` if the body is still to tell.
-    pub(super) fn outcome(&self) -> Option<Outcome> {
-        match (self.judgement, &self.body) {
-            (Judgement::Busy, _) => Some(Outcome::Busy),
-            (Judgement::Unable, _) => Some(Outcome::Failure(Fault::ServerError)),
-            (Judgement::Final, _) if is_fault(self.status) => {
-                Some(Outcome::Failure(Fault::ServerError))
+    pub(super) fn health_outcome(&self) -> Option<NodeOutcome> {
+        match (self.decision, &self.body) {
+            (RetryDecision::RetryAlways, _) => Some(NodeOutcome::FlowControlled),
+            (RetryDecision::RetryIfIdempotent, _) => {
+                Some(NodeOutcome::Failure(FailureKind::ServerError))
             }
-            (Judgement::Final, AnswerBody::Whole(_)) => Some(Outcome::Success),
-            (Judgement::Final, AnswerBody::Flowing(_)) => None,
+            (RetryDecision::PassOn, _) if is_failure_status(self.status) => {
+                Some(NodeOutcome::Failure(FailureKind::ServerError))
+            }
+            (RetryDecision::PassOn, NodeResponseBody::Buffered(_)) => Some(NodeOutcome::Success),
+            (RetryDecision::PassOn, NodeResponseBody::Streaming(_)) => None,
         }
     }
 }
 
 /// The end-to-end part of a node's head.
-struct Head {
+struct ResponseHead {
     status: StatusCode,
     headers: HeaderMap,
-    encoded: bool,
+    has_content_encoding: bool,
 }
 
-impl Head {
+impl ResponseHead {
     /// Refuses a head whose framing can be read in two ways.
-    fn read(parts: Parts) -> Result<Self, Cause> {
+    fn from_parts(parts: Parts) -> Result<Self, UpstreamErrorKind> {
         let Parts {
             status,
             mut headers,
@@ -161,44 +168,44 @@ impl Head {
         if let Some(encoding) = encodings.next() {
             let chunked = encoding.as_bytes().eq_ignore_ascii_case(b"chunked");
             if !chunked || encodings.next().is_some() || headers.contains_key(CONTENT_LENGTH) {
-                return Err(Cause::Garbage);
+                return Err(UpstreamErrorKind::InvalidResponse);
             }
         }
         // We never ask for another protocol.
         if status == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(Cause::Garbage);
+            return Err(UpstreamErrorKind::InvalidResponse);
         }
         if let Some(length) = headers.get(CONTENT_LENGTH).cloned() {
             // Equal ones only: hyper refused others.
             headers.insert(CONTENT_LENGTH, length);
         }
-        strip(&mut headers);
+        strip_hop_by_hop(&mut headers);
         let encoded = headers
             .get(CONTENT_ENCODING)
             .is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"));
         Ok(Self {
             status,
             headers,
-            encoded,
+            has_content_encoding: encoded,
         })
     }
 
-    fn is_json(&self) -> bool {
+    fn has_json_content_type(&self) -> bool {
         let kind = self.headers.get(CONTENT_TYPE).map(|kind| kind.as_bytes());
-        kind.and_then(|kind| kind.get(..JSON.len()))
-            .is_some_and(|kind| kind.eq_ignore_ascii_case(JSON))
+        kind.and_then(|kind| kind.get(..JSON_MEDIA_TYPE.len()))
+            .is_some_and(|kind| kind.eq_ignore_ascii_case(JSON_MEDIA_TYPE))
     }
 
-    fn json(&self, body: &[u8]) -> Option<Arc<Json>> {
-        if self.encoded {
+    fn json(&self, body: &[u8]) -> Option<Arc<ParsedResponse>> {
+        if self.has_content_encoding {
             return None;
         }
-        Json::read(body).map(Arc::new)
+        ParsedResponse::parse(body).map(Arc::new)
     }
 }
 
 /// Takes out what ends at this hop, and what only the gateway may say.
-fn strip(headers: &mut HeaderMap) {
+fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
         let named: Vec<HeaderName> = nominated(headers)
             .filter_map(|name| name.parse().ok())
@@ -218,18 +225,18 @@ fn strip(headers: &mut HeaderMap) {
     }
 }
 
-enum Read {
-    All(Bytes),
+enum BodyRead {
+    Complete(Bytes),
     /// More is to come.
-    Part(Bytes),
+    Partial(Bytes),
 }
 
 /// Reads until the end, or until there are more than `limit` bytes.
-async fn read_up_to(body: &mut Incoming, limit: usize) -> Result<Read, Cause> {
+async fn read_up_to(body: &mut Incoming, limit: usize) -> Result<BodyRead, UpstreamErrorKind> {
     // Most answers are one piece, which needs no copy.
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
-    while let Some(data) = next_piece(body).await? {
+    while let Some(data) = next_data(body).await? {
         if all.is_empty() && first.is_empty() {
             first = data;
         } else {
@@ -237,25 +244,25 @@ async fn read_up_to(body: &mut Incoming, limit: usize) -> Result<Read, Cause> {
             all.extend_from_slice(&data);
         }
         if first.len() + all.len() > limit {
-            return Ok(Read::Part(one(first, all)));
+            return Ok(BodyRead::Partial(join(first, all)));
         }
     }
-    Ok(Read::All(one(first, all)))
+    Ok(BodyRead::Complete(join(first, all)))
 }
 
-fn one(first: Bytes, all: BytesMut) -> Bytes {
+fn join(first: Bytes, all: BytesMut) -> Bytes {
     if all.is_empty() { first } else { all.freeze() }
 }
 
 /// The next bytes that are not none; `None` at the end. Trailers end at this hop.
-async fn next_piece(body: &mut Incoming) -> Result<Option<Bytes>, Cause> {
+async fn next_data(body: &mut Incoming) -> Result<Option<Bytes>, UpstreamErrorKind> {
     while !body.is_end_stream() {
         let Some(frame) = body.frame().await else {
             break;
         };
         let frame = frame.map_err(|error| {
             tracing::debug!(%error, "a node broke off inside an answer");
-            Cause::Broken
+            UpstreamErrorKind::ConnectionClosed
         })?;
         if let Ok(data) = frame.into_data()
             && !data.is_empty()
@@ -266,15 +273,19 @@ async fn next_piece(body: &mut Incoming) -> Result<Option<Bytes>, Cause> {
     Ok(None)
 }
 
-fn judge(status: StatusCode, json: Option<&Json>, delivery: &Delivery) -> Judgement {
-    if is_unable(status) {
-        return Judgement::Unable;
+fn decide(
+    status: StatusCode,
+    json: Option<&ParsedResponse>,
+    delivery: &UpstreamRequest,
+) -> RetryDecision {
+    if is_retriable_status(status) {
+        return RetryDecision::RetryIfIdempotent;
     }
     let Some(json) = json.filter(|_| status == StatusCode::OK) else {
-        return Judgement::Final;
+        return RetryDecision::PassOn;
     };
-    if json.verdict() == Verdict::Busy {
-        return Judgement::Busy;
+    if json.result_kind() == ResultKind::FlowControlled {
+        return RetryDecision::RetryAlways;
     }
     let broken = &delivery.cluster.settings().ejection.result_codes;
     if json
@@ -282,23 +293,23 @@ fn judge(status: StatusCode, json: Option<&Json>, delivery: &Delivery) -> Judgem
         .as_ref()
         .is_some_and(|code| broken.iter().any(|one| code == one))
     {
-        return Judgement::Unable;
+        return RetryDecision::RetryIfIdempotent;
     }
-    Judgement::Final
+    RetryDecision::PassOn
 }
 
 /// Statuses that another node may answer better.
-fn is_unable(status: StatusCode) -> bool {
+fn is_retriable_status(status: StatusCode) -> bool {
     matches!(status.as_u16(), 502..=504)
 }
 
 /// Statuses that speak against the node; 501 and 505 speak of the request.
-fn is_fault(status: StatusCode) -> bool {
+fn is_failure_status(status: StatusCode) -> bool {
     status.as_u16() >= 500 && !matches!(status.as_u16(), 501 | 505)
 }
 
 /// How much of an answer that streams is read to see what it is; flow-control and error answers
 /// have a few hundred bytes.
-const PEEK: usize = 64 * 1024;
+const MAX_PEEK: usize = 64 * 1024;
 
-const JSON: &[u8] = b"application/json";
+const JSON_MEDIA_TYPE: &[u8] = b"application/json";

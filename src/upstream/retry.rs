@@ -5,133 +5,135 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::attempt::Trouble;
-use super::response::Answer;
-use crate::ccfs::Repeat;
-use crate::cluster::{Node, NodeId, Pick};
-use crate::message::{Cause, Delivery, Failure, Trail};
-use crate::metrics::Retry;
+use super::attempt::AttemptError;
+use super::response::NodeResponse;
+use crate::ccfs::RetrySafety;
+use crate::cluster::{Node, NodeGuard, NodeId};
+use crate::message::{AttemptSummary, UpstreamError, UpstreamErrorKind, UpstreamRequest};
+use crate::metrics::RetryReason;
 
 /// The state of one delivery.
 #[derive(Debug)]
-pub(super) struct Course<'a> {
-    pub(super) delivery: &'a Delivery,
+pub(super) struct RetryState<'a> {
+    pub(super) request: &'a UpstreamRequest,
     pub(super) started: Instant,
-    pub(super) end: Instant,
+    pub(super) overall_deadline: Instant,
     /// The clock when the last try ended, or the delivery began: what begins the next try needs no
     /// reading of its own.
     pub(super) now: Instant,
     tried: Vec<NodeId>,
-    node: Option<Arc<str>>,
-    pub(super) tries: u32,
+    last_node: Option<Arc<str>>,
+    pub(super) attempts: u32,
     /// A node may have acted on it.
-    sent: bool,
+    request_sent: bool,
     /// Why a further try would be one.
-    pub(super) repeats: Option<Retry>,
-    last_trouble: Option<Trouble>,
-    pub(super) last_answer: Option<Answer>,
+    pub(super) retry_reason: Option<RetryReason>,
+    last_error: Option<AttemptError>,
+    pub(super) last_response: Option<NodeResponse>,
 }
 
-impl<'a> Course<'a> {
-    pub(super) fn new(delivery: &'a Delivery, last_try: Duration) -> Self {
+impl<'a> RetryState<'a> {
+    pub(super) fn new(delivery: &'a UpstreamRequest, last_try: Duration) -> Self {
         let started = Instant::now();
         Self {
-            delivery,
+            request: delivery,
             started,
-            end: started + last_try,
+            overall_deadline: started + last_try,
             now: started,
             tried: Vec::new(),
-            node: None,
-            tries: 0,
-            sent: false,
-            repeats: None,
-            last_trouble: None,
-            last_answer: None,
+            last_node: None,
+            attempts: 0,
+            request_sent: false,
+            retry_reason: None,
+            last_error: None,
+            last_response: None,
         }
     }
 
-    pub(super) fn pick(&self) -> Option<Pick> {
-        let cluster = &self.delivery.cluster;
+    pub(super) fn next_node(&self) -> Option<NodeGuard> {
+        let cluster = &self.request.cluster;
         let now = self.now.into_std();
-        let affinity = self.delivery.affinity;
-        if self.tries == 0 {
-            cluster.pick(affinity, &self.tried, now)
-        } else if self.last_answer.is_some() {
+        let affinity = self.request.hash_key;
+        if self.attempts == 0 {
+            cluster.pick_first(affinity, &self.tried, now)
+        } else if self.last_response.is_some() {
             // It is not worth while to ask a node that looks dead.
-            cluster.pick_again(affinity, &self.tried, now)
+            cluster.pick_for_retry(affinity, &self.tried, now)
         } else {
             cluster.pick_any(affinity, &self.tried, now)
         }
     }
 
-    pub(super) fn enter(&mut self, node: &Node) {
-        self.tries += 1;
+    pub(super) fn begin_attempt(&mut self, node: &Node) {
+        self.attempts += 1;
         self.tried.push(node.id());
-        self.node = Some(node.name().clone());
+        self.last_node = Some(node.name().clone());
     }
 
-    pub(super) fn fail(&mut self, trouble: Trouble) {
-        self.sent |= trouble.sent;
-        self.repeats = Some(match trouble.cause {
-            Cause::Broken => Retry::Broken,
-            Cause::Garbage => Retry::Garbage,
-            Cause::NoNode | Cause::Unreachable => Retry::Unreachable,
-            Cause::Timeout => Retry::Timeout,
+    pub(super) fn record_failure(&mut self, trouble: AttemptError) {
+        self.request_sent |= trouble.request_sent;
+        self.retry_reason = Some(match trouble.kind {
+            UpstreamErrorKind::ConnectionClosed => RetryReason::ConnectionClosed,
+            UpstreamErrorKind::InvalidResponse => RetryReason::InvalidResponse,
+            UpstreamErrorKind::NoNodeAvailable | UpstreamErrorKind::ConnectFailed => {
+                RetryReason::ConnectFailed
+            }
+            UpstreamErrorKind::Timeout => RetryReason::Timeout,
         });
         // That the last node was full says less than what another one did.
-        if trouble.cause != Cause::NoNode || self.last_trouble.is_none() {
-            self.last_trouble = Some(trouble);
+        if trouble.kind != UpstreamErrorKind::NoNodeAvailable || self.last_error.is_none() {
+            self.last_error = Some(trouble);
         }
     }
 
-    pub(super) fn is_repeatable(&self) -> bool {
-        self.delivery.endpoint.repeat == Repeat::Always
+    pub(super) fn is_idempotent(&self) -> bool {
+        self.request.endpoint.retry_safety == RetrySafety::Idempotent
     }
 
-    pub(super) fn is_over(&self) -> bool {
-        Instant::now() >= self.end
+    pub(super) fn is_past_deadline(&self) -> bool {
+        Instant::now() >= self.overall_deadline
     }
 
-    pub(super) fn has_another(&self) -> bool {
+    pub(super) fn has_untried_node(&self) -> bool {
         let now = Instant::now().into_std();
-        !self.is_over() && self.delivery.cluster.has_another(&self.tried, now)
+        !self.is_past_deadline() && self.request.cluster.has_candidate(&self.tried, now)
     }
 
     /// May a try be ended early in favour of another node?
-    pub(super) fn may_leave(&self, sent: bool) -> bool {
-        (self.is_repeatable() || !sent) && self.has_another()
+    pub(super) fn may_fail_over(&self, sent: bool) -> bool {
+        (self.is_idempotent() || !sent) && self.has_untried_node()
     }
 
     /// May a try at a node that turned out to be dead be ended for one that is well?
-    pub(super) fn may_abandon(&self, node: &Node, sent: bool) -> bool {
+    pub(super) fn may_fail_over_from_dead(&self, node: &Node, sent: bool) -> bool {
         let now = Instant::now().into_std();
-        (self.is_repeatable() || !sent)
-            && !self.is_over()
+        (self.is_idempotent() || !sent)
+            && !self.is_past_deadline()
             && node.is_down()
-            && self.delivery.cluster.has_well(&self.tried, now)
+            && self.request.cluster.has_usable_node(&self.tried, now)
     }
 
     /// No further try: the last answer, unless a node may have acted on a request that is not
     /// repeatable, of which that answer knows nothing.
-    pub(super) fn give_up(&mut self) -> Result<Answer, Failure> {
-        if (self.is_repeatable() || !self.sent)
-            && let Some(answer) = self.last_answer.take()
+    pub(super) fn into_result(&mut self) -> Result<NodeResponse, UpstreamError> {
+        if (self.is_idempotent() || !self.request_sent)
+            && let Some(answer) = self.last_response.take()
         {
             return Ok(answer);
         }
-        Err(Failure {
-            cause: self
-                .last_trouble
-                .map_or(Cause::NoNode, |trouble| trouble.cause),
-            sent: self.sent,
-            trail: self.trail(),
+        Err(UpstreamError {
+            kind: self
+                .last_error
+                .map_or(UpstreamErrorKind::NoNodeAvailable, |trouble| trouble.kind),
+            request_sent: self.request_sent,
+            attempts: self.summary(),
         })
     }
 
-    pub(super) fn trail(&self) -> Trail {
-        Trail {
-            node: self.node.clone(),
-            tries: self.tries,
+    pub(super) fn summary(&self) -> AttemptSummary {
+        AttemptSummary {
+            node: self.last_node.clone(),
+            count: self.attempts,
             elapsed: self.now - self.started,
         }
     }

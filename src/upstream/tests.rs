@@ -9,8 +9,8 @@ use http::{HeaderMap, HeaderValue, Method};
 
 use super::*;
 use crate::ccfs::{self, Endpoint};
-use crate::message::{Authorization, Context, Delivery};
-use crate::metrics::{Metrics, Totals, Try};
+use crate::message::{Authorization, RequestMetadata, UpstreamRequest};
+use crate::metrics::{Attempt, Metrics, Totals};
 use crate::telemetry::TraceContext;
 
 mod causes;
@@ -22,28 +22,36 @@ mod watch;
 mod whole;
 
 /// An upstream with counters that can be read.
-pub(super) struct Sender {
+pub(super) struct TestUpstream {
     upstream: Upstream,
     metrics: Metrics,
 }
 
-impl Sender {
+impl TestUpstream {
     pub(super) fn new() -> Self {
         let metrics = Metrics::default();
         let settings = UpstreamSettings {
             max_answer: 64 * 1024,
             min_receive_rate: 4096,
         };
-        let upstream = Upstream::new(settings, metrics.shard(), None);
+        let upstream = Upstream::new(settings, metrics.add_shard(), None);
         Self { upstream, metrics }
     }
 
-    async fn whole(&self, delivery: &Delivery) -> Result<WholeReply, Failure> {
-        self.upstream.whole(delivery, LAST_TRY).await
+    async fn send_buffered(
+        &self,
+        delivery: &UpstreamRequest,
+    ) -> Result<BufferedResponse, UpstreamError> {
+        self.upstream.send_buffered(delivery, OVERALL_TIMEOUT).await
     }
 
-    pub(super) async fn stream(&self, delivery: &Delivery) -> Result<StreamReply, Failure> {
-        self.upstream.stream(delivery, LAST_TRY).await
+    pub(super) async fn send_streaming(
+        &self,
+        delivery: &UpstreamRequest,
+    ) -> Result<StreamingResponse, UpstreamError> {
+        self.upstream
+            .send_streaming(delivery, OVERALL_TIMEOUT)
+            .await
     }
 
     fn totals(&self) -> Totals {
@@ -58,25 +66,25 @@ const JOB: &str = "requestRecordAnalysis";
 /// Streams.
 pub(super) const DOWNLOAD: &str = "downloadRecord";
 
-pub(super) fn delivery(name: &str, cluster: &Arc<Cluster>) -> Delivery {
+pub(super) fn request_to(name: &str, cluster: &Arc<Cluster>) -> UpstreamRequest {
     let mut headers = HeaderMap::new();
     headers.insert("host", HeaderValue::from_static("gw.example:28443"));
     headers.insert("content-type", HeaderValue::from_static("application/json"));
-    let endpoint: &'static Endpoint = ccfs::TABLE
+    let endpoint: &'static Endpoint = ccfs::ENDPOINTS
         .iter()
         .find(|row| row.name == name)
         .expect("a row of the table");
-    Delivery {
+    UpstreamRequest {
         endpoint,
         cluster: cluster.clone(),
         method: Method::POST,
         target: PathAndQuery::try_from(format!("/CCFS/resource/ccfs/{name}")).unwrap(),
         headers: Arc::new(headers),
         body: Bytes::from_static(br#"{"callId":"1"}"#),
-        authorization: Authorization::Kept(None),
-        affinity: 7,
-        context: Context {
-            client: "192.0.2.7".parse().unwrap(),
+        authorization: Authorization::PassThrough(None),
+        hash_key: 7,
+        metadata: RequestMetadata {
+            client_ip: "192.0.2.7".parse().unwrap(),
             request_id: HeaderValue::from_static("req-1"),
             trace: TraceContext::FOR_TEST,
         },
@@ -84,7 +92,7 @@ pub(super) fn delivery(name: &str, cluster: &Arc<Cluster>) -> Delivery {
 }
 
 /// Waits until a condition holds, at most a few seconds.
-pub(super) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(super) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(5);
     while !holds() {
         assert!(Instant::now() < deadline, "never: {what}");
@@ -92,4 +100,4 @@ pub(super) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-const LAST_TRY: Duration = Duration::from_secs(10);
+const OVERALL_TIMEOUT: Duration = Duration::from_secs(10);

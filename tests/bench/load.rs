@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use ccfs_gateway::client::SignedRequest;
+use ccfs_gateway::client::ClientRequest;
 use rustls::client::Resumption;
 use rustls::crypto::aws_lc_rs::{self, kx_group};
 use rustls::pki_types::ServerName;
@@ -125,7 +125,7 @@ pub(crate) struct Feed {
 
 impl Feed {
     /// These requests, over and over.
-    pub(crate) fn new(requests: impl IntoIterator<Item = SignedRequest>) -> Arc<Self> {
+    pub(crate) fn new(requests: impl IntoIterator<Item = ClientRequest>) -> Arc<Self> {
         Arc::new(Self {
             requests: requests.into_iter().map(|request| wire(&request)).collect(),
             next: AtomicUsize::new(0),

@@ -34,7 +34,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use asked::{Effort, asked};
-use ccfs_gateway::client::SignedRequest;
+use ccfs_gateway::client::ClientRequest;
 use cpu::Cpus;
 use jiff::Timestamp;
 use load::{Dialer, Feed, Lane, Round};
@@ -123,7 +123,7 @@ impl Stage<'_> {
         nodes: &[Node],
         job: peer::Job,
         clients: usize,
-        requests: impl IntoIterator<Item = SignedRequest>,
+        requests: impl IntoIterator<Item = ClientRequest>,
     ) -> [Lane; 2] {
         let gateway = Gateway {
             nodes: &urls(nodes),
@@ -178,8 +178,8 @@ impl Work {
 }
 
 /// A path that CC-FS does not have: passed on for verified callers, and streamed.
-fn download(size: u64) -> SignedRequest {
-    let request = SignedRequest::get(&format!("https://{HOST}{DOWNLOAD}{size}")).unwrap();
+fn download(size: u64) -> ClientRequest {
+    let request = ClientRequest::get(&format!("https://{HOST}{DOWNLOAD}{size}")).unwrap();
     request
         .sign(&credential(0), "host", Timestamp::now())
         .unwrap()

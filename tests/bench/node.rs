@@ -4,7 +4,7 @@
 use std::io;
 use std::sync::Arc;
 
-use ccfs_gateway::stand_in::certificates::Issued;
+use ccfs_gateway::stand_in::certificates::IssuedCertificate;
 use jiff::Timestamp;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -25,7 +25,7 @@ pub(crate) struct Node {
 impl Node {
     /// Serves URLs that expire at `expiry`, in seconds since 1970; and below [`DOWNLOAD`] so many
     /// bytes as the path says.
-    pub(crate) async fn start(leaf: &Issued, expiry: i64) -> Self {
+    pub(crate) async fn start(leaf: &IssuedCertificate, expiry: i64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let acceptor = TlsAcceptor::from(leaf.server_config().unwrap());
@@ -37,7 +37,7 @@ impl Node {
     }
 
     /// So many nodes whose URLs live for eight hours, as those of CC-FS do.
-    pub(crate) async fn start_many(leaf: &Issued, number: usize) -> Vec<Self> {
+    pub(crate) async fn start_many(leaf: &IssuedCertificate, number: usize) -> Vec<Self> {
         let mut nodes = Vec::new();
         for _ in 0..number {
             nodes.push(Self::start(leaf, Timestamp::now().as_second() + 8 * 3600).await);
@@ -46,7 +46,7 @@ impl Node {
     }
 
     /// So many nodes whose URLs have expired: nothing of theirs can be kept, all is forwarded.
-    pub(crate) async fn start_expired(leaf: &Issued, number: usize) -> Vec<Self> {
+    pub(crate) async fn start_expired(leaf: &IssuedCertificate, number: usize) -> Vec<Self> {
         let mut nodes = Vec::new();
         for _ in 0..number {
             nodes.push(Self::start(leaf, Timestamp::now().as_second() - 3600).await);

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ccfs_gateway::auth::{AccessKey, Credential, Secret};
-use ccfs_gateway::client::{NAMES, RecordingQuery, SignedRequest};
-use ccfs_gateway::stand_in::certificates::{Authority, Issued, NAMES as HOSTS, write_secret};
+use ccfs_gateway::client::{ClientRequest, DEFAULT_SIGNED_FIELDS, RecordingQuery};
+use ccfs_gateway::stand_in::certificates::{
+    CertificateAuthority, IssuedCertificate, SERVER_NAMES as HOSTS, write_private_file,
+};
 use jiff::Timestamp;
 use tempfile::TempDir;
 
@@ -19,9 +21,9 @@ pub(crate) const HOST: &str = "cc-fs.example.com";
 pub(crate) struct Site {
     folder: TempDir,
     /// Who signed `leaf.pem`.
-    pub(crate) authority: Authority,
+    pub(crate) authority: CertificateAuthority,
     /// `leaf.pem`, which every server presents.
-    pub(crate) leaf: Issued,
+    pub(crate) leaf: IssuedCertificate,
 }
 
 impl Site {
@@ -29,10 +31,10 @@ impl Site {
     pub(crate) fn new() -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
-        let authority = Authority::new().unwrap();
+        let authority = CertificateAuthority::new().unwrap();
         let leaf = authority.issue(&HOSTS).unwrap();
         let path = |name: &str| folder.path().join(name);
-        authority.write(&path("ca.pem")).unwrap();
+        authority.write_certificate(&path("ca.pem")).unwrap();
         leaf.write(&path("leaf.pem"), &path("leaf.key")).unwrap();
         Self {
             folder,
@@ -49,7 +51,7 @@ impl Site {
     /// Writes a configuration, `name`.toml, with its accounts beside it.
     pub(crate) fn configure(&self, name: &str, gateway: &Gateway<'_>) -> PathBuf {
         let keys = self.path(&format!("{name}.keys.toml"));
-        write_secret(&keys, accounts(gateway.keys).as_bytes()).unwrap();
+        write_private_file(&keys, accounts(gateway.keys).as_bytes()).unwrap();
         let file = self.path(&format!("{name}.toml"));
         std::fs::write(&file, gateway.configuration(&keys)).unwrap();
         file
@@ -153,21 +155,25 @@ pub(crate) fn credential(number: usize) -> Arc<Credential> {
 }
 
 /// A recording-URL request, signed now by an account.
-pub(crate) fn recording(account: usize, call_id: &str) -> SignedRequest {
+pub(crate) fn recording(account: usize, call_id: &str) -> ClientRequest {
     let query = RecordingQuery {
         call_id,
         begin: "2021-11-24 16:25:03",
         end: "2021-11-24 17:25:11",
         version: Some("2.0"),
     };
-    let request = SignedRequest::recording(&format!("https://{HOST}"), &query).unwrap();
+    let request = ClientRequest::recording(&format!("https://{HOST}"), &query).unwrap();
     request
-        .sign(&credential(account), NAMES, Timestamp::now())
+        .sign(
+            &credential(account),
+            DEFAULT_SIGNED_FIELDS,
+            Timestamp::now(),
+        )
         .unwrap()
 }
 
 /// A request as it goes over the wire.
-pub(crate) fn wire(request: &SignedRequest) -> Vec<u8> {
+pub(crate) fn wire(request: &ClientRequest) -> Vec<u8> {
     let mut bytes = format!("{} {} HTTP/1.1\r\n", request.method, request.target).into_bytes();
     for (name, value) in &request.headers {
         bytes.extend_from_slice(name.as_str().as_bytes());

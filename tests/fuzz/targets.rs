@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ccfs_gateway::auth::{AccessKey, Claim, Credential, Secret, Signable};
 use ccfs_gateway::ccfs::presigned_url;
-use ccfs_gateway::ccfs::{Endpoint, Json, TABLE, Tenant, Versionless};
+use ccfs_gateway::ccfs::{ENDPOINTS, Endpoint, ParsedResponse, Tenant, Versionless};
 use ccfs_gateway::config::Config;
 use ccfs_gateway::listener::{HeadLimits, fuzzing};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -38,7 +38,7 @@ pub(crate) fn authorization(data: &[u8]) {
     let (path, query) = (text(), text());
     let body: Vec<u8> = lines.flatten().copied().collect();
     let now = Timestamp::UNIX_EPOCH;
-    let Ok(claim) = Claim::read(&headers, now, None) else {
+    let Ok(claim) = Claim::parse(&headers, now, None) else {
         return;
     };
     let request = Signable {
@@ -62,14 +62,14 @@ pub(crate) fn request_head(data: &[u8]) {
         size: 4096,
         fields: 20,
     };
-    let whole = fuzzing::requests(data, usize::MAX, limits);
-    assert!(data.starts_with(&whole.passed));
-    assert_eq!(whole.heads > 0, !whole.passed.is_empty());
+    let whole = fuzzing::scan_requests(data, usize::MAX, limits);
+    assert!(data.starts_with(&whole.forwarded));
+    assert_eq!(whole.heads > 0, !whole.forwarded.is_empty());
     for piece in [1, 7] {
-        assert_eq!(fuzzing::requests(data, piece, limits), whole);
+        assert_eq!(fuzzing::scan_requests(data, piece, limits), whole);
     }
-    let again = fuzzing::requests(&whole.passed, usize::MAX, limits);
-    assert_eq!((again.heads, again.violation), (whole.heads, None));
+    let again = fuzzing::scan_requests(&whole.forwarded, usize::MAX, limits);
+    assert_eq!((again.heads, again.error), (whole.heads, None));
 }
 
 /// Interface, zone and rule for requests without version, then a body. What was normalized is legal,
@@ -78,7 +78,7 @@ pub(crate) fn body(data: &[u8]) {
     let [interface, tenant, body @ ..] = data else {
         return;
     };
-    let endpoint: &Endpoint = &TABLE[usize::from(*interface) % TABLE.len()];
+    let endpoint: &Endpoint = &ENDPOINTS[usize::from(*interface) % ENDPOINTS.len()];
     let zones = [
         "Asia/Shanghai",
         "Europe/Berlin",
@@ -98,12 +98,12 @@ pub(crate) fn body(data: &[u8]) {
     let Ok(once) = endpoint.normalize(&body, &tenant) else {
         return;
     };
-    assert!(once.changed() || *once.outgoing() == body);
+    assert!(once.is_changed() || *once.outgoing() == body);
     match endpoint.normalize(once.outgoing(), &tenant) {
         Ok(twice) => {
-            assert!(!twice.changed());
+            assert!(!twice.is_changed());
             assert_eq!(once.outgoing(), twice.outgoing());
-            assert_eq!(once.key(), twice.key());
+            assert_eq!(once.cache_key(), twice.cache_key());
             assert_eq!(once.call_id(), twice.call_id());
         }
         Err(invalid) => panic!("normalized to what is refused: {invalid:?}"),
@@ -129,7 +129,7 @@ pub(crate) fn presigned_url(data: &[u8]) {
 
 /// A node's answer. It is read if it is one JSON object, in the eyes of another parser too.
 pub(crate) fn node_answer(data: &[u8]) {
-    let read = Json::read(data);
+    let read = ParsedResponse::parse(data);
     let blank = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
     let object = data.iter().find(|byte| !blank(byte)) == Some(&b'{')
         && std::str::from_utf8(data)
@@ -150,12 +150,12 @@ pub(crate) fn node_answer(data: &[u8]) {
 
 /// A PROXY header and what follows it. It ends where it says, whatever follows.
 pub(crate) fn proxy_header(data: &[u8]) {
-    let Some((address, length)) = fuzzing::proxy_header(data) else {
+    let Some((address, length)) = fuzzing::parse_proxy_header(data) else {
         return;
     };
     let header = &data[..length];
-    assert_eq!(fuzzing::proxy_header(header), Some((address, length)));
-    assert_eq!(fuzzing::proxy_header(&header[..length - 1]), None);
+    assert_eq!(fuzzing::parse_proxy_header(header), Some((address, length)));
+    assert_eq!(fuzzing::parse_proxy_header(&header[..length - 1]), None);
 }
 
 /// A configuration, into which two secrets are planted. Whatever else is wrong, they are not shown.
@@ -185,7 +185,7 @@ fn show(text: &str, path: &Path) -> String {
     match Config::parse(text, path) {
         Ok((config, warnings)) => {
             let warnings: Vec<_> = warnings.iter().map(ToString::to_string).collect();
-            format!("{config:?}\n{}\n{}", config.masked(), warnings.join("\n"))
+            format!("{config:?}\n{}\n{}", config.redacted(), warnings.join("\n"))
         }
         Err(diagnosis) => format!("{diagnosis:?}\n{diagnosis}"),
     }

@@ -3,18 +3,16 @@
 use ccfs_gateway::stand_in::{Fault, When};
 use serde_json::Value;
 
-use crate::support::{BERLIN, SHANGHAI, STRANGER, World, eventually, read, signed};
+use crate::support::{BERLIN, SHANGHAI, TestEnv, UNKNOWN, eventually, read, signed};
 
 #[tokio::test]
 async fn every_request_is_one_line_of_json() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let id = http::HeaderName::from_static("x-request-id");
-    let hit = world.recording("log-1").with(id, "the-second");
-    world.ask("log-1").await;
+    let hit = world.recording("log-1").with_header(id, "the-second");
+    world.get_recording("log-1").await;
     world.send(&signed(hit, SHANGHAI)).await;
-    world
-        .send(&signed(world.recording("log-1"), STRANGER))
-        .await;
+    world.send(&signed(world.recording("log-1"), UNKNOWN)).await;
     world
         .send(&signed(world.post("{\"callId\":null}"), BERLIN))
         .await;
@@ -83,14 +81,17 @@ fn assert_complete(line: &Value) {
 
 #[tokio::test]
 async fn a_client_that_leaves_is_a_line_too() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     world.nodes[0].faults().inject(Fault::Hold, When::Always);
     let request = signed(world.recording("left-1"), SHANGHAI);
-    let client = crate::support::trusting(&world.file(""));
+    let client = crate::support::client_trusting(&world.file(""));
     let asking = tokio::spawn(async move { client.send(&request).await.is_ok() });
     let node = &world.nodes[0];
     let second = std::time::Duration::from_secs(10);
-    assert!(node.wait_for("getRecordFileUrlFromObs", 1, second).await);
+    assert!(
+        node.wait_for_requests("getRecordFileUrlFromObs", 1, second)
+            .await
+    );
     asking.abort();
     let file = world.file("access.log");
     eventually("one line", async || read(&file).lines().count() == 1).await;

@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use serde_json::Value;
 
 use crate::page;
-use crate::support::{SHANGHAI, Setup, World, eventually};
+use crate::support::{SHANGHAI, Setup, TestEnv, eventually};
 
-fn address(world: &World) -> SocketAddr {
+fn address(world: &TestEnv) -> SocketAddr {
     world.bound.admin.unwrap()
 }
 
@@ -15,7 +15,7 @@ fn address(world: &World) -> SocketAddr {
 
 #[tokio::test]
 async fn the_probes_answer_whatever_the_nodes_do() {
-    let mut world = World::start().await;
+    let mut world = TestEnv::start().await;
     world.nodes[0].stop().await;
     for path in ["/livez", "/readyz"] {
         assert_eq!(page::get(address(&world), path).await.status, 200, "{path}");
@@ -24,9 +24,9 @@ async fn the_probes_answer_whatever_the_nodes_do() {
 
 #[tokio::test]
 async fn the_metrics_are_openmetrics_with_one_prefix_and_no_ak() {
-    let world = World::start().await;
-    world.ask("metrics-1").await;
-    world.ask("metrics-1").await;
+    let world = TestEnv::start().await;
+    world.get_recording("metrics-1").await;
+    world.get_recording("metrics-1").await;
     let page = page::get(address(&world), "/metrics").await;
     assert_eq!(page.status, 200);
     let content_type = page.header("content-type").unwrap();
@@ -78,7 +78,7 @@ async fn the_status_tells_what_runs() {
         ..Setup::default()
     };
     let world = setup.start().await;
-    world.ask("status-1").await;
+    world.get_recording("status-1").await;
     let page = page::get(address(&world), "/status").await;
     assert_eq!(
         (page.status, page.header("content-type")),
@@ -95,7 +95,7 @@ async fn the_status_tells_what_runs() {
 
 #[tokio::test]
 async fn the_configuration_is_shown_without_secrets() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let page = page::get(address(&world), "/config").await;
     assert_eq!(page.status, 200);
     assert!(page.body.contains(SHANGHAI) && page.body.contains("Europe/Berlin"));
@@ -106,7 +106,7 @@ async fn the_configuration_is_shown_without_secrets() {
 
 #[tokio::test]
 async fn every_page_has_a_strict_policy_and_allows_no_other_origin() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     for path in ["/status", "/metrics", "/config", "/livez", "/nowhere"] {
         let page = page::get(address(&world), path).await;
         let policy = page.header("content-security-policy").unwrap_or_default();
@@ -118,7 +118,7 @@ async fn every_page_has_a_strict_policy_and_allows_no_other_origin() {
 
 #[tokio::test]
 async fn only_the_names_of_this_machine_are_served() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let admin = address(&world);
     let port = admin.port();
     for (host, status) in [
@@ -133,7 +133,7 @@ async fn only_the_names_of_this_machine_are_served() {
         for path in ["/status", "/readyz"] {
             let head = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n");
             assert_eq!(
-                page::ask(admin, &head).await.status,
+                page::exchange(admin, &head).await.status,
                 status,
                 "{path} of {host}"
             );
@@ -143,7 +143,7 @@ async fn only_the_names_of_this_machine_are_served() {
 
 #[tokio::test]
 async fn an_order_needs_its_marker_and_from_a_browser_the_same_origin() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let admin = address(&world);
     for (fields, served) in [
         (String::new(), false),
@@ -168,7 +168,7 @@ async fn an_order_needs_its_marker_and_from_a_browser_the_same_origin() {
         ),
     ] {
         let head = format!("POST /cache/purge HTTP/1.1\r\nHost: {admin}\r\n{fields}");
-        let page = page::ask(admin, &head).await;
+        let page = page::exchange(admin, &head).await;
         assert_eq!(page.status == 200, served, "{fields:?}: {}", page.status);
     }
     for path in ["/cache/purge", "/reload", "/drain", "/nodes/ccfs/x/drain"] {
@@ -191,7 +191,7 @@ async fn an_order_needs_its_marker_and_from_a_browser_the_same_origin() {
 async fn a_token_opens_everything_but_the_probes() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
-    ccfs_gateway::stand_in::certificates::write_secret(&file, b"s3cret-token\n").unwrap();
+    ccfs_gateway::stand_in::certificates::write_private_file(&file, b"s3cret-token\n").unwrap();
     let setup = Setup {
         tables: format!("[admin]\nbind = \"127.0.0.1:0\"\ntoken_file = {file:?}"),
         ..Setup::default()
@@ -199,7 +199,7 @@ async fn a_token_opens_everything_but_the_probes() {
     let world = setup.start().await;
     let admin = address(&world);
     let get = async |path: &str, fields: &str| {
-        page::ask(
+        page::exchange(
             admin,
             &format!("GET {path} HTTP/1.1\r\nHost: {admin}\r\n{fields}"),
         )
@@ -252,9 +252,12 @@ async fn a_drained_node_gets_nothing_new() {
         world
             .nodes
             .iter()
-            .for_each(ccfs_gateway::stand_in::StandIn::clear);
+            .for_each(ccfs_gateway::stand_in::StandIn::clear_record);
         for n in 0..20 {
-            assert_eq!(world.ask(&format!("{prefix}-{n}")).await.status, 200);
+            assert_eq!(
+                world.get_recording(&format!("{prefix}-{n}")).await.status,
+                200
+            );
         }
         let count = |node: usize| world.nodes[node].count("getRecordFileUrlFromObs");
         [count(0), count(1)]
@@ -281,21 +284,21 @@ async fn a_drained_node_gets_nothing_new() {
 
 #[tokio::test]
 async fn without_a_node_that_is_not_drained_there_is_none() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let path = format!("/nodes/ccfs/{}/drain", world.nodes[0].address());
     page::post(address(&world), &path).await;
-    let answer = world.ask("none-1").await;
+    let answer = world.get_recording("none-1").await;
     assert_eq!(answer.status, 503);
     assert_eq!(answer.header("x-gateway-error"), Some("no-healthy-node"));
     assert!(answer.header("retry-after").is_some());
-    assert_eq!(world.fetched(), 0);
+    assert_eq!(world.recording_fetches(), 0);
 }
 
 // ---- The commands that speak to it ----------------------------------------------------------------
 
 #[tokio::test]
 async fn the_commands_speak_to_a_running_gateway() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let admin = format!("http://{}", address(&world));
     let folder = world.file("");
     let run = async |arguments: &[&str], admin: &str| {
@@ -304,7 +307,7 @@ async fn the_commands_speak_to_a_running_gateway() {
         let running = tokio::task::spawn_blocking(move || {
             let mut all: Vec<&str> = arguments.iter().map(String::as_str).collect();
             all.extend(["--admin", &admin]);
-            crate::process::command(&folder, &all)
+            crate::process::run_command(&folder, &all)
         });
         let output = running.await.unwrap();
         let text = String::from_utf8(output.stdout).unwrap();

@@ -1,45 +1,45 @@
 //! What scenarios look at again and again: what reached the nodes, and what an error looks like.
 
-use ccfs_gateway::client::{Answer, Client, ClientError, SignedRequest, Trust};
-use ccfs_gateway::stand_in::Received;
+use ccfs_gateway::client::{Client, ClientError, ClientRequest, ClientResponse, Trust};
+use ccfs_gateway::stand_in::RecordedRequest;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::support::World;
+use crate::support::TestEnv;
 
-impl World {
+impl TestEnv {
     /// What reached the nodes, health probes left out.
-    pub(crate) fn received(&self) -> Vec<Received> {
+    pub(crate) fn upstream_requests(&self) -> Vec<RecordedRequest> {
         let all = self.nodes.iter().flat_map(|node| node.requests());
         all.filter(|request| request.target != "/").collect()
     }
 
     /// The only request that reached a node since the last look.
     #[track_caller]
-    pub(crate) fn sole(&self) -> Received {
-        let mut received = self.received();
+    pub(crate) fn sole_upstream_request(&self) -> RecordedRequest {
+        let mut received = self.upstream_requests();
         assert_eq!(received.len(), 1, "{received:#?}");
-        self.nodes.iter().for_each(|node| node.clear());
+        self.nodes.iter().for_each(|node| node.clear_record());
         received.remove(0)
     }
 
     /// Says that no node was asked since the last look.
     #[track_caller]
-    pub(crate) fn nobody_was_asked(&self) {
-        let received = self.received();
+    pub(crate) fn assert_no_upstream_request(&self) {
+        let received = self.upstream_requests();
         assert!(received.is_empty(), "{received:#?}");
     }
 
     /// Another client that trusts the gateway and keeps connections.
-    pub(crate) fn another_client(&self) -> Client {
-        let trust = Trust::file(&self.file("ca.pem")).unwrap();
-        Client::new(&trust).unwrap().keeping(8)
+    pub(crate) fn new_client(&self) -> Client {
+        let trust = Trust::from_pem_file(&self.file("ca.pem")).unwrap();
+        Client::new(&trust).unwrap().with_idle_connections(8)
     }
 
     /// Writes raw bytes on a connection of its own and reads to its end.
-    pub(crate) async fn raw(&self, bytes: &[u8]) -> String {
+    pub(crate) async fn exchange_raw(&self, bytes: &[u8]) -> String {
         let mut tls = self.connect().await;
         tls.write_all(bytes).await.unwrap();
         let mut answer = Vec::new();
@@ -49,7 +49,7 @@ impl World {
 
     /// A TLS connection to the gateway on which nothing was said yet.
     pub(crate) async fn connect(&self) -> tokio_rustls::client::TlsStream<TcpStream> {
-        let trust = Trust::file(&self.file("ca.pem")).unwrap();
+        let trust = Trust::from_pem_file(&self.file("ca.pem")).unwrap();
         let connector = TlsConnector::from(trust.client_config().unwrap());
         let stream = TcpStream::connect(self.bound.listeners["ccfs"])
             .await
@@ -59,11 +59,14 @@ impl World {
     }
 
     /// Reads a streamed answer as far as it comes: its bytes, and how it ended.
-    pub(crate) async fn stream(&self, request: &SignedRequest) -> (Vec<u8>, Option<ClientError>) {
-        let mut answer = self.client.open(request).await.unwrap();
+    pub(crate) async fn read_stream(
+        &self,
+        request: &ClientRequest,
+    ) -> (Vec<u8>, Option<ClientError>) {
+        let mut answer = self.client.send_streaming(request).await.unwrap();
         let mut bytes = Vec::new();
         loop {
-            match answer.piece().await {
+            match answer.chunk().await {
                 Ok(Some(piece)) => bytes.extend_from_slice(&piece),
                 Ok(None) => return (bytes, None),
                 Err(error) => return (bytes, Some(error)),
@@ -74,7 +77,7 @@ impl World {
 
 /// An error of the gateway's own: status, kind and code, in the one form that all errors have.
 #[track_caller]
-pub(crate) fn refused(answer: &Answer, status: u16, kind: &str, code: &str) {
+pub(crate) fn assert_gateway_error(answer: &ClientResponse, status: u16, kind: &str, code: &str) {
     let seen = (
         answer.status.as_u16(),
         answer.header("x-gateway-error").unwrap_or("(a node's)"),
@@ -93,11 +96,11 @@ pub(crate) fn refused(answer: &Answer, status: u16, kind: &str, code: &str) {
         answer.header("content-type"),
         Some("application/json;charset=UTF-8")
     );
-    carries_what_all_do(answer);
+    assert_common_headers(answer);
 }
 
 /// What the text of an error says.
-pub(crate) fn desc(answer: &Answer) -> String {
+pub(crate) fn result_desc(answer: &ClientResponse) -> String {
     answer.json()["resultDesc"]
         .as_str()
         .unwrap_or_default()
@@ -106,7 +109,7 @@ pub(crate) fn desc(answer: &Answer) -> String {
 
 /// A node's own answer, with this resultCode.
 #[track_caller]
-pub(crate) fn answered(answer: &Answer, code: &str) {
+pub(crate) fn assert_node_response(answer: &ClientResponse, code: &str) {
     let text = String::from_utf8_lossy(&answer.body);
     assert_eq!(
         answer.header("x-gateway-error"),
@@ -119,12 +122,12 @@ pub(crate) fn answered(answer: &Answer, code: &str) {
         (200, Some(code)),
         "{text}"
     );
-    carries_what_all_do(answer);
+    assert_common_headers(answer);
 }
 
 /// The fields that every answer carries.
 #[track_caller]
-pub(crate) fn carries_what_all_do(answer: &Answer) {
+pub(crate) fn assert_common_headers(answer: &ClientResponse) {
     let id = answer.header("x-request-id").unwrap_or_default();
     let sane = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     assert!(

@@ -6,10 +6,10 @@ use std::time::Duration;
 use ccfs_gateway::stand_in::{Fault, When};
 use http::header::CACHE_CONTROL;
 
-use crate::load::{Kind, Load, Target, ask_admin};
-use crate::support::{SHANGHAI, Setup, World, eventually, read, signed};
+use crate::load::{Kind, Load, Target, env_admin_request};
+use crate::support::{SHANGHAI, Setup, TestEnv, eventually, read, signed};
 
-async fn before(nodes: usize, cluster: &str) -> World {
+async fn before(nodes: usize, cluster: &str) -> TestEnv {
     Setup {
         nodes,
         cluster: cluster.into(),
@@ -19,7 +19,7 @@ async fn before(nodes: usize, cluster: &str) -> World {
     .await
 }
 
-fn counts(world: &World) -> Vec<u64> {
+fn counts(world: &TestEnv) -> Vec<u64> {
     let nodes = world.nodes.iter();
     nodes
         .map(|node| node.count("getRecordFileUrlFromObs"))
@@ -37,10 +37,10 @@ async fn traffic_is_spread_by_weight() {
             text = text.replace(&url, &format!("{{ url = {url}, weight = {weight} }}"));
         }
         std::fs::write(&file, text).unwrap();
-        ask_admin(&world, "POST", "/reload").await;
+        env_admin_request(&world, "POST", "/reload").await;
         let load = Load::start(&Target::of(&world), Kind::Recording, 8, Duration::ZERO);
-        load.more(2400).await;
-        load.end().await.assert_nothing_lost(policy);
+        load.wait_for_responses(2400).await;
+        load.stop().await.assert_nothing_lost(policy);
         let counts = counts(&world);
         let total: u64 = counts.iter().sum();
         for (&count, weight) in counts.iter().zip(1u32..) {
@@ -56,22 +56,22 @@ async fn a_drained_node_gets_nothing_new_until_it_is_undrained() {
     for policy in ["least-request", "round-robin", "consistent-hash"] {
         let world = before(2, &format!("balance = \"{policy}\"")).await;
         let load = Load::start(&Target::of(&world), Kind::Recording, 4, Duration::ZERO);
-        load.more(60).await;
+        load.wait_for_responses(60).await;
         let path = format!("/nodes/ccfs/{}", world.nodes[0].address());
-        ask_admin(&world, "POST", &format!("{path}/drain")).await;
+        env_admin_request(&world, "POST", &format!("{path}/drain")).await;
         // What was under way when the order came.
-        load.more(8).await;
+        load.wait_for_responses(8).await;
         let at_drain = counts(&world);
-        load.more(100).await;
-        ask_admin(&world, "POST", "/reload").await;
-        load.more(100).await;
+        load.wait_for_responses(100).await;
+        env_admin_request(&world, "POST", "/reload").await;
+        load.wait_for_responses(100).await;
         let drained = counts(&world);
         assert_eq!(drained[0], at_drain[0], "{policy}, also after a reload");
         // The node had counted what the four clients had asked already; their answers count as more.
         assert!(drained[1] + 4 >= at_drain[1] + 200, "{drained:?}");
-        ask_admin(&world, "POST", &format!("{path}/undrain")).await;
+        env_admin_request(&world, "POST", &format!("{path}/undrain")).await;
         eventually("it works again", async || counts(&world)[0] > drained[0]).await;
-        load.end().await.assert_nothing_lost(policy);
+        load.stop().await.assert_nothing_lost(policy);
     }
 }
 
@@ -82,7 +82,10 @@ async fn a_call_stays_with_its_node() {
         for _ in 0..3 {
             let request = world.recording(&format!("call-{call}"));
             let answer = world
-                .send(&signed(request.with(CACHE_CONTROL, "no-cache"), SHANGHAI))
+                .send(&signed(
+                    request.with_header(CACHE_CONTROL, "no-cache"),
+                    SHANGHAI,
+                ))
                 .await;
             assert_eq!(answer.result_code().as_deref(), Some("0"));
         }
@@ -115,10 +118,10 @@ async fn a_node_at_its_cap_gets_no_more() {
     let name = "getRecordFileUrlFromObs";
     assert!(
         world.nodes[0]
-            .wait_for(name, 2, Duration::from_secs(10))
+            .wait_for_requests(name, 2, Duration::from_secs(10))
             .await
     );
-    let refused = target.ask(Kind::Recording, "third").await.unwrap_err();
+    let refused = target.send(Kind::Recording, "third").await.unwrap_err();
     let refused = format!("{refused:?}");
     assert!(
         refused.contains("503") && refused.contains("no-healthy-node"),
@@ -126,6 +129,6 @@ async fn a_node_at_its_cap_gets_no_more() {
     );
     assert_eq!(world.nodes[0].count(name), 2);
     world.nodes[0].faults().clear();
-    held.end().await.assert_nothing_lost("held");
-    target.ask(Kind::Recording, "fourth").await.unwrap();
+    held.stop().await.assert_nothing_lost("held");
+    target.send(Kind::Recording, "fourth").await.unwrap();
 }

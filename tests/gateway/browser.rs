@@ -9,10 +9,10 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use ccfs_gateway::stand_in::certificates::write_secret;
+use ccfs_gateway::stand_in::certificates::write_private_file;
 
 use crate::page;
-use crate::support::{Setup, World, eventually};
+use crate::support::{Setup, TestEnv, eventually};
 
 mod driver;
 
@@ -43,7 +43,7 @@ async fn an_operator_drains_a_node_by_keyboard() {
         ..Setup::default()
     };
     let world = setup.start().await;
-    world.ask("1637742300-27").await;
+    world.get_recording("1637742300-27").await;
     let browser = Browser::start().await;
     browser.open(&world.admin()).await;
     eventually("all nodes are shown", async || {
@@ -103,7 +103,7 @@ async fn an_operator_drains_a_node_by_keyboard() {
 #[tokio::test]
 #[ignore = "needs Debian's chromium and chromium-driver"]
 async fn the_last_node_is_asked_for_twice() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let browser = Browser::start().await;
     browser.open(&world.admin()).await;
     let node = world.nodes[0].address().to_string();
@@ -130,12 +130,12 @@ async fn the_last_node_is_asked_for_twice() {
 #[tokio::test]
 #[ignore = "needs Debian's chromium and chromium-driver"]
 async fn the_page_says_when_the_gateway_is_gone() {
-    let mut world = World::start().await;
+    let mut world = TestEnv::start().await;
     let browser = Browser::start().await;
     browser.open(&world.admin()).await;
     let said = "return document.getElementById('state').textContent";
     eventually("it serves", async || browser.run(said).await == "serving").await;
-    world.end().await;
+    world.shut_down().await;
     eventually("it is gone", async || {
         browser
             .run(said)
@@ -156,7 +156,7 @@ async fn the_page_says_when_the_gateway_is_gone() {
 async fn a_token_is_a_password() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
-    write_secret(&file, b"s3cret-token").unwrap();
+    write_private_file(&file, b"s3cret-token").unwrap();
     let setup = Setup {
         tables: format!("[admin]\nbind = \"127.0.0.1:0\"\ntoken_file = {file:?}"),
         ..Setup::default()
@@ -188,7 +188,7 @@ async fn a_token_is_a_password() {
 #[tokio::test]
 #[ignore = "needs Debian's chromium and chromium-driver"]
 async fn nothing_that_is_shown_becomes_markup() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let evil = "\"<img src=x onerror='document.title=1'>\" = 1\n";
     std::fs::write(world.file("gateway.toml"), evil).unwrap();
     let browser = Browser::start().await;
@@ -212,7 +212,7 @@ async fn nothing_that_is_shown_becomes_markup() {
 #[tokio::test]
 #[ignore = "needs Debian's chromium and chromium-driver"]
 async fn a_hostile_page_can_order_nothing() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let admin = world.bound.admin.unwrap();
     let browser = Browser::start().await;
     let script = ATTACK.replace("ADMIN", &format!("http://{admin}"));
@@ -268,7 +268,7 @@ const ATTACK: &str = r#"
 })();
 </script>"#;
 
-async fn still_serving(world: &World) {
+async fn still_serving(world: &TestEnv) {
     let admin = world.bound.admin.unwrap();
     assert_eq!(page::get(admin, "/readyz").await.status, 200);
     let status = page::get(admin, "/status").await.json();

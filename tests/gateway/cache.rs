@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use ccfs_gateway::client::Answer;
+use ccfs_gateway::client::ClientResponse;
 use ccfs_gateway::stand_in::{Fault, When};
 
 use crate::page;
-use crate::support::{BERLIN, END, SHANGHAI, Setup, World, signed};
+use crate::support::{BERLIN, END, SHANGHAI, Setup, TestEnv, signed};
 
 pub(crate) const MISS: &str = "ccfs-gateway; fwd=uri-miss";
 pub(crate) const STORED: &str = "ccfs-gateway; fwd=uri-miss; stored";
@@ -19,13 +19,13 @@ pub(crate) fn with_cache(keys: &str) -> Setup {
     }
 }
 
-pub(crate) fn verdict(answer: &Answer) -> &str {
+pub(crate) fn cache_status(answer: &ClientResponse) -> &str {
     answer.header("cache-status").unwrap_or("none")
 }
 
 /// The seconds of `hit; ttl=…`.
-pub(crate) fn ttl(answer: &Answer) -> Option<i64> {
-    verdict(answer)
+pub(crate) fn ttl(answer: &ClientResponse) -> Option<i64> {
+    cache_status(answer)
         .strip_prefix("ccfs-gateway; hit; ttl=")?
         .parse()
         .ok()
@@ -35,7 +35,7 @@ pub(crate) fn ttl(answer: &Answer) -> Option<i64> {
 
 #[tokio::test]
 async fn spellings_of_one_request_share_an_entry() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let spellings = [
         r#"{"callId":"key-1","beginTime":"2021-11-24 16:25:03","endTime":"2021-11-24 17:25:11","version":"2.0"}"#,
         "{ \"version\" : \"2.0\",\r\n\t\"endTime\":\"2021-11-24 17:25:11\" , \"callId\":\"key-1\",\"beginTime\":\"2021-11-24 16:25:03\" }",
@@ -51,15 +51,15 @@ async fn spellings_of_one_request_share_an_entry() {
             ttl(&answer).is_some(),
             n > 0,
             "{body}: {}",
-            verdict(&answer)
+            cache_status(&answer)
         );
     }
-    assert_eq!(world.fetched(), 1);
+    assert_eq!(world.recording_fetches(), 1);
 }
 
 #[tokio::test]
 async fn members_that_nobody_knows_are_part_of_the_key() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let body = |more: &str| {
         format!(
             r#"{{"callId":"key-2","beginTime":"2021-11-24 16:25:03","endTime":"{END}","version":"2.0"{more}}}"#
@@ -81,43 +81,47 @@ async fn members_that_nobody_knows_are_part_of_the_key() {
         for (m, more) in row.iter().enumerate() {
             let answer = world.send(&signed(world.post(body(more)), SHANGHAI)).await;
             assert_eq!(ttl(&answer).is_some(), m > 0, "{more}");
-            assert_eq!(world.fetched(), n as u64 + 1, "{more}");
+            assert_eq!(world.recording_fetches(), n as u64 + 1, "{more}");
         }
     }
 }
 
 #[tokio::test]
 async fn two_accounts_never_share_an_entry() {
-    let world = World::start().await;
-    let as_shanghai = world.ask("key-3").await;
+    let world = TestEnv::start().await;
+    let as_shanghai = world.get_recording("key-3").await;
     let as_berlin = world.send(&signed(world.recording("key-3"), BERLIN)).await;
     assert_eq!(
-        (verdict(&as_shanghai), verdict(&as_berlin)),
+        (cache_status(&as_shanghai), cache_status(&as_berlin)),
         (STORED, STORED)
     );
     assert_ne!(as_shanghai.body, as_berlin.body);
-    assert_eq!(world.fetched(), 2);
+    assert_eq!(world.recording_fetches(), 2);
 }
 
 #[tokio::test]
 async fn a_query_is_forwarded_and_never_cached() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     for _ in 0..2 {
         let mut request = world.recording("key-4");
         request.target.push_str("?a=1");
         let answer = world.send(&signed(request, SHANGHAI)).await;
         assert_eq!(answer.result_code().as_deref(), Some("0"));
         assert_eq!(answer.header("cache-control"), Some("no-store"));
-        assert!(!verdict(&answer).contains("stored"), "{}", verdict(&answer));
+        assert!(
+            !cache_status(&answer).contains("stored"),
+            "{}",
+            cache_status(&answer)
+        );
     }
-    assert_eq!(world.fetched(), 2);
+    assert_eq!(world.recording_fetches(), 2);
 }
 
 // ---- What is stored -------------------------------------------------------------------------------
 
 #[tokio::test]
 async fn stored_is_what_has_a_code_of_success_and_an_expiry_far_enough() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     for (call_id, stored) in [
         ("form-obs", true),
         ("form-s3v2", true),
@@ -134,13 +138,13 @@ async fn stored_is_what_has_a_code_of_success_and_an_expiry_far_enough() {
         ("code-0300011", false),
         ("code-0100000", false),
     ] {
-        let first = world.ask(call_id).await;
+        let first = world.get_recording(call_id).await;
         assert_eq!(
-            verdict(&first),
+            cache_status(&first),
             if stored { STORED } else { MISS },
             "{call_id}"
         );
-        let second = world.ask(call_id).await;
+        let second = world.get_recording(call_id).await;
         assert_eq!(ttl(&second).is_some(), stored, "{call_id}");
     }
 }
@@ -151,8 +155,8 @@ async fn further_codes_of_success_can_be_configured() {
         .start()
         .await;
     for call_id in ["plain-1", "code-0100000"] {
-        world.ask(call_id).await;
-        let again = world.ask(call_id).await;
+        world.get_recording(call_id).await;
+        let again = world.get_recording(call_id).await;
         let has_url = again.json()["resultData"]["url"].is_string();
         assert_eq!(ttl(&again).is_some(), has_url, "{call_id}");
     }
@@ -160,28 +164,31 @@ async fn further_codes_of_success_can_be_configured() {
 
 #[tokio::test]
 async fn another_status_than_200_passes_and_is_not_stored() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     for status in [404, 500] {
         let node = world.nodes[0].faults();
         node.inject(Fault::Status(status), When::Next(1));
-        let answer = world.ask("status-1").await;
-        assert_eq!((answer.status.as_u16(), verdict(&answer)), (status, MISS));
+        let answer = world.get_recording("status-1").await;
+        assert_eq!(
+            (answer.status.as_u16(), cache_status(&answer)),
+            (status, MISS)
+        );
         assert_eq!(answer.header("cache-control"), Some("no-store"));
     }
-    assert_eq!(verdict(&world.ask("status-1").await), STORED);
+    assert_eq!(cache_status(&world.get_recording("status-1").await), STORED);
 }
 
 #[tokio::test]
 async fn nothing_is_held_where_the_cache_is_off() {
     let world = with_cache(r#"max_size = "0B""#).start().await;
     for _ in 0..2 {
-        assert_eq!(verdict(&world.ask("off-1").await), MISS);
+        assert_eq!(cache_status(&world.get_recording("off-1").await), MISS);
         assert_eq!(
-            world.ask("0000-1").await.result_code().as_deref(),
+            world.get_recording("0000-1").await.result_code().as_deref(),
             Some("0300012")
         );
     }
-    assert_eq!(world.fetched(), 4);
+    assert_eq!(world.recording_fetches(), 4);
 }
 
 #[tokio::test]
@@ -189,18 +196,18 @@ async fn the_cache_is_bounded_in_bytes() {
     let world = with_cache(r#"max_size = "32KiB""#).start().await;
     let admin = world.bound.admin.unwrap();
     for n in 0..100 {
-        world.ask(&format!("bytes-{n}")).await;
+        world.get_recording(&format!("bytes-{n}")).await;
     }
     let bytes = page::metric(admin, "cache_weight_bytes").await;
     let entries = page::metric(admin, "cache_entries").await;
     assert!(bytes <= 32.0 * 1024.0, "{bytes}");
     assert!((1.0..100.0).contains(&entries), "{entries}");
     assert!(
-        ttl(&world.ask("bytes-99").await).is_some(),
+        ttl(&world.get_recording("bytes-99").await).is_some(),
         "the latest stays"
     );
     assert!(
-        ttl(&world.ask("bytes-0").await).is_none(),
+        ttl(&world.get_recording("bytes-0").await).is_none(),
         "the oldest went"
     );
 }
@@ -209,10 +216,10 @@ async fn the_cache_is_bounded_in_bytes() {
 
 #[tokio::test]
 async fn an_entry_lives_until_the_margin_before_the_expiry() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     for (call_id, most) in [("life-700", 100), ("long-1", 8 * 3600 - 600)] {
-        world.ask(call_id).await;
-        let hit = world.ask(call_id).await;
+        world.get_recording(call_id).await;
+        let hit = world.get_recording(call_id).await;
         let left = ttl(&hit).unwrap();
         assert!((most - 10..=most).contains(&left), "{call_id}: {left}");
         let age: i64 = hit.header("age").unwrap().parse().unwrap();
@@ -225,11 +232,11 @@ async fn an_entry_is_gone_when_its_life_is_over() {
     let world = with_cache("expiry_margin = \"1s\"\nminimum_life = \"1s\"")
         .start()
         .await;
-    assert_eq!(verdict(&world.ask("life-2").await), STORED);
+    assert_eq!(cache_status(&world.get_recording("life-2").await), STORED);
     // Fresh for one second at most, since an expiry is a whole second.
     tokio::time::sleep(Duration::from_millis(1050)).await;
-    assert_eq!(verdict(&world.ask("life-2").await), STORED);
-    assert_eq!(world.fetched(), 2);
+    assert_eq!(cache_status(&world.get_recording("life-2").await), STORED);
+    assert_eq!(world.recording_fetches(), 2);
 }
 
 #[tokio::test]
@@ -239,13 +246,16 @@ async fn every_answer_of_the_interface_forbids_to_store_it() {
         ..Setup::default()
     };
     let world = setup.start().await;
-    let mut answers = vec![world.ask("store-1").await, world.ask("store-1").await];
+    let mut answers = vec![
+        world.get_recording("store-1").await,
+        world.get_recording("store-1").await,
+    ];
     answers.push(world.send(&world.recording("store-1")).await);
     answers.push(world.send(&signed(world.post("{}"), SHANGHAI)).await);
     let mut get = world.recording("store-1");
     get.method = http::Method::GET;
     answers.push(world.send(&signed(get, SHANGHAI)).await);
-    let limited = async || world.ask("store-2").await.status == 429;
+    let limited = async || world.get_recording("store-2").await.status == 429;
     assert!(limited().await || limited().await || limited().await);
     answers.push(world.send(&signed(world.recording("0000-2"), BERLIN)).await);
     answers.push(world.send(&signed(world.recording("0000-2"), BERLIN)).await);
@@ -271,12 +281,12 @@ async fn every_answer_of_the_interface_forbids_to_store_it() {
 
 #[tokio::test]
 async fn a_hit_has_the_nodes_body_and_type_and_the_gateways_other_fields() {
-    let world = World::start().await;
-    let first = world.ask("bytes-1").await;
+    let world = TestEnv::start().await;
+    let first = world.get_recording("bytes-1").await;
     let request = world.recording("bytes-1");
     let id = http::HeaderName::from_static("x-request-id");
     let hit = world
-        .send(&signed(request.with(id, "mine-1"), SHANGHAI))
+        .send(&signed(request.with_header(id, "mine-1"), SHANGHAI))
         .await;
     assert_eq!(hit.body, first.body);
     assert_eq!(hit.header("content-type"), first.header("content-type"));

@@ -4,43 +4,45 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::Duration;
 
-use ccfs_gateway::admin::Order;
+use ccfs_gateway::admin::AdminCommand;
 use ccfs_gateway::app::App;
 use ccfs_gateway::auth::{AccessKey, Credential, Secret};
-use ccfs_gateway::client::{Client, NAMES, RecordingQuery, SignedRequest, Trust};
+use ccfs_gateway::client::{Client, ClientRequest, DEFAULT_SIGNED_FIELDS, RecordingQuery, Trust};
 use ccfs_gateway::config::Config;
-use ccfs_gateway::stand_in::certificates::{Authority, NAMES as HOSTS, write_secret};
+use ccfs_gateway::stand_in::certificates::{
+    CertificateAuthority, SERVER_NAMES as HOSTS, write_private_file,
+};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
-use crate::support::{BEGIN, BERLIN, END, SHANGHAI, World, eventually, read, secret};
+use crate::support::{BEGIN, BERLIN, END, SHANGHAI, TestEnv, eventually, read, secret};
 
 /// A second gateway in the folder of a world, from another file, which looks at its files often.
-pub(crate) struct Followed {
-    pub(crate) world: World,
+pub(crate) struct WatchedGateway {
+    pub(crate) world: TestEnv,
     pub(crate) url: String,
-    orders: mpsc::Sender<Order>,
-    gateway: tokio::task::JoinHandle<ccfs_gateway::app::Report>,
+    orders: mpsc::Sender<AdminCommand>,
+    gateway: tokio::task::JoinHandle<ccfs_gateway::app::ShutdownReport>,
 }
 
-impl Drop for Followed {
+impl Drop for WatchedGateway {
     fn drop(&mut self) {
         self.gateway.abort();
     }
 }
 
-impl Followed {
+impl WatchedGateway {
     /// From the world's configuration, with replacements.
-    pub(crate) async fn start(prepare: impl FnOnce(&World, String) -> String) -> Self {
-        let world = World::start().await;
+    pub(crate) async fn start(prepare: impl FnOnce(&TestEnv, String) -> String) -> Self {
+        let world = TestEnv::start().await;
         let text = prepare(&world, read(&world.file("gateway.toml")));
         let file = world.file("followed.toml");
         std::fs::write(&file, text).unwrap();
         let (config, _) = Config::load(&file).unwrap_or_else(|wrong| panic!("{wrong}"));
         let app = App::bind(config, Some(file)).unwrap();
-        let app = app.following_every(Duration::from_millis(20));
-        let url = format!("https://{}", app.bound().listeners["ccfs"]);
-        let orders = app.orders();
+        let app = app.with_watch_interval(Duration::from_millis(20));
+        let url = format!("https://{}", app.bound_addresses().listeners["ccfs"]);
+        let orders = app.commands();
         let gateway = tokio::spawn(app.run());
         let followed = Self {
             world,
@@ -49,17 +51,17 @@ impl Followed {
             gateway,
         };
         // The first look has been taken once a change of a file that nobody needs is seen.
-        followed.settle().await;
+        followed.wait_until_applied().await;
         followed
     }
 
     /// Waits until a change made now is in force, and with it every earlier one.
-    async fn settle(&self) {
+    async fn wait_until_applied(&self) {
         let berlin = self.world.file(BERLIN);
         // Again and again, for the first write may be what the first look sees.
         for attempt in 0..20 {
             let text = format!("secret-{attempt}-{}", Timestamp::now().as_nanosecond());
-            write_secret(&berlin.with_extension("new"), text.as_bytes()).unwrap();
+            write_private_file(&berlin.with_extension("new"), text.as_bytes()).unwrap();
             std::fs::rename(berlin.with_extension("new"), &berlin).unwrap();
             for _ in 0..50 {
                 if self.status(BERLIN, &text, "ca.pem").await == Some(200) {
@@ -73,7 +75,7 @@ impl Followed {
 
     /// Asks with a secret, trusting an authority; nothing if no connection can be had.
     async fn status(&self, ak: &str, secret: &str, ca: &str) -> Option<u16> {
-        let client = Client::new(&Trust::file(&self.world.file(ca)).unwrap()).unwrap();
+        let client = Client::new(&Trust::from_pem_file(&self.world.file(ca)).unwrap()).unwrap();
         let secret = Secret::new(secret.as_bytes().to_vec());
         let credential = Credential::new(AccessKey::from(ak), vec![secret], true);
         let query = RecordingQuery {
@@ -83,8 +85,10 @@ impl Followed {
             // A node would refuse the changed secret: asked is only what the gateway answers.
             version: Some("1.0"),
         };
-        let request = SignedRequest::recording(&self.url, &query).unwrap();
-        let request = request.sign(&credential, NAMES, Timestamp::now()).unwrap();
+        let request = ClientRequest::recording(&self.url, &query).unwrap();
+        let request = request
+            .sign(&credential, DEFAULT_SIGNED_FIELDS, Timestamp::now())
+            .unwrap();
         Some(client.send(&request).await.ok()?.status.as_u16())
     }
 
@@ -96,8 +100,8 @@ impl Followed {
 
 /// Another authority, and a leaf of it.
 fn issue(folder: &Path, ca: &Path) {
-    let authority = Authority::new().unwrap();
-    authority.write(ca).unwrap();
+    let authority = CertificateAuthority::new().unwrap();
+    authority.write_certificate(ca).unwrap();
     let leaf = authority.issue(&HOSTS).unwrap();
     leaf.write(&folder.join("tls.crt"), &folder.join("tls.key"))
         .unwrap();
@@ -106,7 +110,7 @@ fn issue(folder: &Path, ca: &Path) {
 #[tokio::test]
 async fn a_secret_volume_that_swings_round_is_followed() {
     // As Kubernetes mounts it: tls.crt -> ..data/tls.crt, ..data -> ..version.
-    let followed = Followed::start(|world, text| {
+    let followed = WatchedGateway::start(|world, text| {
         let mount = world.file("mount");
         std::fs::create_dir_all(mount.join("..one")).unwrap();
         for (from, to) in [("leaf.pem", "tls.crt"), ("leaf.key", "tls.key")] {
@@ -133,7 +137,7 @@ async fn a_secret_volume_that_swings_round_is_followed() {
 
 #[tokio::test]
 async fn a_bad_certificate_keeps_the_last_good_one() {
-    let followed = Followed::start(|world, text| {
+    let followed = WatchedGateway::start(|world, text| {
         for (from, to) in [("leaf.pem", "tls.crt"), ("leaf.key", "tls.key")] {
             std::fs::copy(world.file(from), world.file(to)).unwrap();
         }
@@ -153,7 +157,7 @@ async fn a_bad_certificate_keeps_the_last_good_one() {
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert!(followed.shows("ca.pem").await);
     std::fs::write(&certificate, good).unwrap();
-    followed.settle().await;
+    followed.wait_until_applied().await;
     issue(&followed.world.file(""), &followed.world.file("second.pem"));
     eventually("a good one is taken", async || {
         followed.shows("second.pem").await
@@ -163,7 +167,7 @@ async fn a_bad_certificate_keeps_the_last_good_one() {
 
 #[tokio::test]
 async fn a_secret_is_followed_and_the_file_that_somebody_edits_is_not() {
-    let followed = Followed::start(|_, text| text).await;
+    let followed = WatchedGateway::start(|_, text| text).await;
     let file = followed.world.file("followed.toml");
     std::fs::write(&file, "half a sentence, for somebody is still wri").unwrap();
     let old = secret(SHANGHAI);
@@ -172,21 +176,25 @@ async fn a_secret_is_followed_and_the_file_that_somebody_edits_is_not() {
         Some(200),
         "nobody asked for a reload"
     );
-    write_secret(&followed.world.file(SHANGHAI), b"another one").unwrap();
+    write_private_file(&followed.world.file(SHANGHAI), b"another one").unwrap();
     eventually("the new secret is in force", async || {
         followed.status(SHANGHAI, "another one", "ca.pem").await == Some(200)
     })
     .await;
     assert_eq!(followed.status(SHANGHAI, &old, "ca.pem").await, Some(401));
     let (answer, result) = tokio::sync::oneshot::channel();
-    followed.orders.send(Order::Reload(answer)).await.unwrap();
+    followed
+        .orders
+        .send(AdminCommand::Reload(answer))
+        .await
+        .unwrap();
     assert!(result.await.unwrap().is_err(), "now it is read");
 }
 
 #[tokio::test]
 async fn the_admin_token_is_followed() {
-    let followed = Followed::start(|world, text| {
-        write_secret(&world.file("token"), b"the-first-token").unwrap();
+    let followed = WatchedGateway::start(|world, text| {
+        write_private_file(&world.file("token"), b"the-first-token").unwrap();
         text.replace(
             "[admin]\nbind = \"127.0.0.1:0\"",
             "[admin]\nbind = \"127.0.0.1:ADMIN\"\ntoken_file = \"token\"",
@@ -199,7 +207,7 @@ async fn the_admin_token_is_followed() {
     let port = port.split('"').next().unwrap().to_owned();
     let status = async |token: &str| admin_status(&port, token).await;
     assert_eq!(status("the-first-token").await, 200);
-    write_secret(&followed.world.file("token"), b"the-second-token").unwrap();
+    write_private_file(&followed.world.file("token"), b"the-second-token").unwrap();
     eventually("the new token is in force", async || {
         status("the-second-token").await == 200
     })

@@ -30,34 +30,34 @@ use crate::support::eventually;
 #[derive(Debug)]
 pub(crate) struct Collector {
     address: SocketAddr,
-    seen: Arc<Mutex<Vec<Seen>>>,
+    seen: Arc<Mutex<Vec<ReceivedSpan>>>,
     task: JoinHandle<()>,
 }
 
 /// A place where a collector may come to be; until then nobody answers there.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct CollectorAddress {
     socket: Socket,
     address: SocketAddr,
 }
 
 /// A span that was received.
 #[derive(Clone, Debug)]
-pub(crate) struct Seen {
+pub(crate) struct ReceivedSpan {
     pub(crate) span: Span,
     resource: Vec<KeyValue>,
 }
 
 /// What a collector does with what it gets.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Manner {
+pub(crate) enum CollectorBehavior {
     /// Takes it.
     Good,
     /// Never answers.
     Silent,
 }
 
-impl Place {
+impl CollectorAddress {
     pub(crate) fn new() -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket
@@ -81,12 +81,12 @@ impl Place {
     }
 
     /// A collector comes; with `tls`, the folder of `leaf.pem` and `leaf.key`, over TLS.
-    pub(crate) fn open(self, manner: Manner, tls: Option<&Path>) -> Collector {
+    pub(crate) fn open(self, manner: CollectorBehavior, tls: Option<&Path>) -> Collector {
         self.socket.listen(16).unwrap();
         self.socket.set_nonblocking(true).unwrap();
         let listener = tokio::net::TcpListener::from_std(self.socket.into()).unwrap();
         let tls = tls.map(|folder| TlsAcceptor::from(Arc::new(server_config(folder))));
-        let seen = Arc::<Mutex<Vec<Seen>>>::default();
+        let seen = Arc::<Mutex<Vec<ReceivedSpan>>>::default();
         let into = seen.clone();
         let task = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
@@ -116,7 +116,7 @@ impl Place {
 impl Collector {
     /// A good one, over plain TCP.
     pub(crate) fn start() -> Self {
-        Place::new().open(Manner::Good, None)
+        CollectorAddress::new().open(CollectorBehavior::Good, None)
     }
 
     /// Keys of `[telemetry]` that record `sample` of the traces.
@@ -132,16 +132,16 @@ impl Collector {
     }
 
     /// What came so far, in the order in which the spans ended.
-    pub(crate) fn seen(&self) -> Vec<Seen> {
+    pub(crate) fn spans(&self) -> Vec<ReceivedSpan> {
         let mut seen = self.seen.lock().unwrap().clone();
         seen.sort_by_key(|it| it.span.end_time_unix_nano);
         seen
     }
 
     /// Waits until so many spans came.
-    pub(crate) async fn wait_for(&self, count: usize) -> Vec<Seen> {
-        eventually("the spans come", async || self.seen().len() >= count).await;
-        let seen = self.seen();
+    pub(crate) async fn wait_for(&self, count: usize) -> Vec<ReceivedSpan> {
+        eventually("the spans come", async || self.spans().len() >= count).await;
+        let seen = self.spans();
         assert_eq!(seen.len(), count, "{seen:#?}");
         seen
     }
@@ -153,7 +153,7 @@ impl Drop for Collector {
     }
 }
 
-impl Seen {
+impl ReceivedSpan {
     /// An attribute of the span, as text; empty if there is none.
     pub(crate) fn get(&self, name: &str) -> String {
         get(&self.span.attributes, name)
@@ -212,8 +212,8 @@ fn server_config(folder: &Path) -> ServerConfig {
 
 async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
-    manner: Manner,
-    into: Arc<Mutex<Vec<Seen>>>,
+    manner: CollectorBehavior,
+    into: Arc<Mutex<Vec<ReceivedSpan>>>,
 ) {
     let service = service_fn(|request| answer(request, manner, into.clone()));
     // Ends with the gateway's connection, whichever way that ends.
@@ -224,10 +224,10 @@ async fn serve(
 
 async fn answer(
     request: Request<Incoming>,
-    manner: Manner,
-    into: Arc<Mutex<Vec<Seen>>>,
+    manner: CollectorBehavior,
+    into: Arc<Mutex<Vec<ReceivedSpan>>>,
 ) -> Result<Response<impl hyper::body::Body<Data = Bytes, Error = Infallible>>, Infallible> {
-    if manner == Manner::Silent {
+    if manner == CollectorBehavior::Silent {
         std::future::pending::<()>().await;
     }
     let path = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
@@ -240,7 +240,7 @@ async fn answer(
     for of_one in message.resource_spans {
         let resource = of_one.resource.unwrap().attributes;
         for span in of_one.scope_spans.into_iter().flat_map(|it| it.spans) {
-            into.lock().unwrap().push(Seen {
+            into.lock().unwrap().push(ReceivedSpan {
                 span,
                 resource: resource.clone(),
             });

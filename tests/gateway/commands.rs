@@ -5,7 +5,7 @@ use std::process::Output;
 
 use tempfile::TempDir;
 
-use crate::process::command;
+use crate::process::run_command;
 use crate::support::{SHANGHAI, Setup, read, secret};
 
 pub(crate) fn code(output: &Output) -> i32 {
@@ -53,7 +53,7 @@ fn bad_usage_is_2_and_told_on_stderr() {
         &["stand-in", "--bind", "nowhere"],
         &["demo", "--port", "x"],
     ] {
-        let output = command(folder.path(), arguments);
+        let output = run_command(folder.path(), arguments);
         assert_eq!(
             (code(&output), out(&output)),
             (2, String::new()),
@@ -70,7 +70,7 @@ fn help_is_on_stdout_with_examples() {
         "run", "check", "demo", "call", "sign", "verify", "explain", "stand-in", "schema",
     ];
     for name in commands {
-        let output = command(folder.path(), &[name, "--help"]);
+        let output = run_command(folder.path(), &[name, "--help"]);
         assert_eq!(code(&output), 0, "{name}");
         assert!(
             out(&output).contains("Examples:"),
@@ -79,9 +79,9 @@ fn help_is_on_stdout_with_examples() {
         );
         assert_eq!(err(&output), "", "{name}");
     }
-    let output = command(folder.path(), &["--help"]);
+    let output = run_command(folder.path(), &["--help"]);
     assert!(commands.iter().all(|name| out(&output).contains(name)));
-    let version = command(folder.path(), &["--version"]);
+    let version = run_command(folder.path(), &["--version"]);
     assert_eq!(
         out(&version).trim(),
         concat!("ccfs-gateway ", env!("CARGO_PKG_VERSION"))
@@ -92,8 +92,8 @@ fn help_is_on_stdout_with_examples() {
 
 #[tokio::test]
 async fn a_good_configuration_is_summarized() {
-    let site = Setup::default().lay_out().await;
-    let output = command(site.folder.path(), &["check", "--config", "gateway.toml"]);
+    let site = Setup::default().prepare().await;
+    let output = run_command(site.folder.path(), &["check", "--config", "gateway.toml"]);
     assert_eq!(code(&output), 0, "{}", err(&output));
     assert!(out(&output).contains("ccfs") && !out(&output).contains("SECRET"));
 }
@@ -106,10 +106,10 @@ async fn a_bad_configuration_is_78_with_every_mistake_at_once() {
         tables: "[cache]\nmax_size = \"much\"".to_owned(),
         ..Setup::default()
     };
-    let site = setup.lay_out().await;
+    let site = setup.prepare().await;
     let folder = site.folder.path();
-    let run = command(folder, &["run", "--config", "gateway.toml"]);
-    let check = command(folder, &["check", "--config", "gateway.toml"]);
+    let run = run_command(folder, &["run", "--config", "gateway.toml"]);
+    let check = run_command(folder, &["check", "--config", "gateway.toml"]);
     for output in [&run, &check] {
         assert_eq!((code(output), out(output)), (78, String::new()));
         let told = err(output);
@@ -131,17 +131,17 @@ async fn a_bad_configuration_is_78_with_every_mistake_at_once() {
 fn a_missing_configuration_is_78() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["run", "check"] {
-        let output = command(folder.path(), &[name, "--config", "nowhere.toml"]);
+        let output = run_command(folder.path(), &[name, "--config", "nowhere.toml"]);
         assert_eq!((code(&output), out(&output)), (78, String::new()), "{name}");
         assert!(err(&output).contains("nowhere.toml"), "{}", err(&output));
     }
-    let output = command(folder.path(), &["check", "--config", "."]);
+    let output = run_command(folder.path(), &["check", "--config", "."]);
     assert_eq!(code(&output), 78, "a directory");
 }
 
 #[test]
 fn the_schema_is_json() {
-    let output = command(Path::new("."), &["schema"]);
+    let output = run_command(Path::new("."), &["schema"]);
     let schema: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(code(&output), 0);
     assert!(schema["properties"]["listeners"].is_object());

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use crate::commands::{code, err, folder_with_secret, out};
-use crate::process::{PROGRAM, command, command_with};
-use crate::support::{SHANGHAI, World, secret};
+use crate::process::{PROGRAM, run_command, run_command_with};
+use crate::support::{SHANGHAI, TestEnv, secret};
 
 // ---- Signatures -----------------------------------------------------------------------------------
 
@@ -23,7 +23,7 @@ const REQUEST: [&str; 8] = [
 
 fn sign(folder: &Path, secret: &[&str]) -> Output {
     let request = [&["sign", "--ak", SHANGHAI][..], secret, &REQUEST].concat();
-    command(folder, &request)
+    run_command(folder, &request)
 }
 
 #[test]
@@ -39,7 +39,7 @@ fn what_sign_makes_verify_accepts_and_explain_shows() {
         "{value}"
     );
     let with = |name, value, secret: &[&'static str]| {
-        command(
+        run_command(
             folder,
             &[&[name, "--authorization", value][..], secret, &REQUEST].concat(),
         )
@@ -84,7 +84,7 @@ fn explain_finds_the_first_byte_that_differs() {
         "--theirs",
         "theirs",
     ];
-    let output = command(folder, &[&explain[..], &REQUEST].concat());
+    let output = run_command(folder, &[&explain[..], &REQUEST].concat());
     let text = out(&output);
     assert!(text.contains("callId") && text.contains("callid"), "{text}");
 }
@@ -108,7 +108,11 @@ fn a_secret_comes_from_a_file_or_the_environment_and_a_body_from_stdin() {
         .output()
         .unwrap();
     assert_eq!(out(&by_file), out(&by_environment));
-    assert_eq!(code(&command(folder, &environment)), 1, "no such variable");
+    assert_eq!(
+        code(&run_command(folder, &environment)),
+        1,
+        "no such variable"
+    );
     let mut piped = REQUEST;
     piped[7] = "-";
     let piped = [
@@ -117,7 +121,7 @@ fn a_secret_comes_from_a_file_or_the_environment_and_a_body_from_stdin() {
         &piped,
     ]
     .concat();
-    let by_stdin = command_with(folder, &piped, br#"{"callId":"1"}"#);
+    let by_stdin = run_command_with(folder, &piped, br#"{"callId":"1"}"#);
     assert_eq!(out(&by_file), out(&by_stdin));
     assert_eq!(code(&sign(folder, &["--sk-file", "nowhere"])), 1);
     assert_eq!(code(&sign(folder, &[])), 2, "no secret at all");
@@ -126,14 +130,14 @@ fn a_secret_comes_from_a_file_or_the_environment_and_a_body_from_stdin() {
 // ---- A client and a node --------------------------------------------------------------------------
 
 /// `call` with what every call needs.
-fn call(world: &World, url: &str, more: &[&str]) -> std::thread::JoinHandle<Output> {
+fn call(world: &TestEnv, url: &str, more: &[&str]) -> std::thread::JoinHandle<Output> {
     let folder = world.file("");
     let mut arguments = vec!["call", url, "--ak", SHANGHAI, "--sk-file", SHANGHAI];
     arguments.extend(more);
     let arguments: Vec<String> = arguments.into_iter().map(str::to_owned).collect();
     std::thread::spawn(move || {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        command(&folder, &arguments)
+        run_command(&folder, &arguments)
     })
 }
 
@@ -153,7 +157,7 @@ const WINDOW: [&str; 4] = [
 
 #[tokio::test]
 async fn call_prints_the_answer_and_the_life_of_its_url() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let with =
         |call_id: &'static str| [&["--ca", "ca.pem", "--call-id", call_id][..], &WINDOW].concat();
     let output = done(call(&world, &world.url(), &with("call-1"))).await;
@@ -168,7 +172,7 @@ async fn call_prints_the_answer_and_the_life_of_its_url() {
 
 #[tokio::test]
 async fn call_trusts_nobody_by_itself() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let request = [&["--call-id", "call-2"][..], &WINDOW].concat();
     let output = done(call(&world, &world.url(), &request)).await;
     assert_eq!((code(&output), out(&output)), (1, String::new()));
@@ -181,7 +185,7 @@ async fn call_trusts_nobody_by_itself() {
 
 #[tokio::test]
 async fn call_downloads_to_a_file() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let body = r#"{"request":{"version":"2.0"},"msgBody":{"fileName":"a/64KiB.wav"}}"#;
     std::fs::write(world.file("body"), body).unwrap();
     let path = "/CCFS/resource/ccfs/downloadRecordFile";
@@ -231,7 +235,7 @@ fn a_stand_in_serves_until_it_is_told_to_end() {
         "--call-id",
         "1-1",
     ];
-    let output = command(folder.path(), &[&request[..], &WINDOW].concat());
+    let output = run_command(folder.path(), &[&request[..], &WINDOW].concat());
     let sent = Command::new("kill").arg(child.id().to_string()).status();
     assert!(sent.unwrap().success());
     assert_eq!(child.wait().unwrap().code(), Some(0));
@@ -252,7 +256,7 @@ fn a_stand_in_that_cannot_listen_is_1() {
         "--sk-file",
         "sk",
     ];
-    assert_eq!(code(&command(folder.path(), &arguments)), 1);
+    assert_eq!(code(&run_command(folder.path(), &arguments)), 1);
 }
 
 // ---- The demo -------------------------------------------------------------------------------------
@@ -260,7 +264,7 @@ fn a_stand_in_that_cannot_listen_is_1() {
 #[test]
 fn the_demo_does_what_it_should() {
     let folder = tempfile::tempdir().unwrap();
-    let output = command(folder.path(), &["demo", "--once"]);
+    let output = run_command(folder.path(), &["demo", "--once"]);
     assert_eq!(code(&output), 0, "{}\n{}", out(&output), err(&output));
     let shown = out(&output).to_lowercase();
     for what in [
@@ -287,12 +291,12 @@ fn the_demo_takes_another_port_if_its_own_is_taken() {
     // Whoever has it, this test or somebody else: it is taken.
     let _taken = std::net::TcpListener::bind("127.0.0.1:28443");
     let folder = tempfile::tempdir().unwrap();
-    let output = command(folder.path(), &["demo", "--once"]);
+    let output = run_command(folder.path(), &["demo", "--once"]);
     assert_eq!(code(&output), 0, "{}\n{}", out(&output), err(&output));
     // Another demo may have had that one, and have ended meanwhile.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
-    let asked = command(folder.path(), &["demo", "--once", "--port", &port]);
+    let asked = run_command(folder.path(), &["demo", "--once", "--port", &port]);
     assert_eq!(
         code(&asked),
         1,

@@ -48,11 +48,11 @@ impl Files {
         self.write("gateway.toml", &format!("{example}\n{lines}\n"));
     }
 
-    fn check(&self) -> Checked {
+    fn check(&self) -> CheckOutput {
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let check = Check::new(self.path("gateway.toml"));
         let code = check.run(&mut out, &mut err).unwrap();
-        Checked {
+        CheckOutput {
             code,
             out: String::from_utf8(out).unwrap(),
             err: String::from_utf8(err).unwrap(),
@@ -61,7 +61,7 @@ impl Files {
 }
 
 #[derive(Debug)]
-struct Checked {
+struct CheckOutput {
     code: ExitCode,
     out: String,
     err: String,

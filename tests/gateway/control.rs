@@ -5,12 +5,12 @@ use std::process::Output;
 use serde_json::Value;
 
 use crate::process;
-use crate::support::{Setup, World};
+use crate::support::{Setup, TestEnv};
 
 #[tokio::test]
 async fn status_and_nodes_are_tables_or_json() {
-    let world = World::start().await;
-    world.ask("1637742300-27").await;
+    let world = TestEnv::start().await;
+    world.get_recording("1637742300-27").await;
     let node = world.nodes[0].address().to_string();
     let status = ask(&world, &["status"]).await;
     assert_eq!(status.code, Some(0), "{status:?}");
@@ -38,7 +38,7 @@ async fn status_and_nodes_are_tables_or_json() {
 
 #[tokio::test]
 async fn a_node_is_drained_and_taken_back() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let name = format!("ccfs/{}", world.nodes[0].address());
     let drained = ask(&world, &["nodes", "--json", "--drain", &name]).await;
     assert_eq!(drained.json()[0]["nodes"][0]["state"], "drained");
@@ -51,7 +51,7 @@ async fn a_node_is_drained_and_taken_back() {
 
 #[tokio::test]
 async fn a_reload_tells_what_became_of_it() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let file = world.file("gateway.toml");
     let text = crate::support::read(&file);
     let risky = text.replace("{ ca = \"ca.pem\" }", "{ insecure_skip_verify = true }");
@@ -150,36 +150,36 @@ async fn nobody_there_is_one() {
 }
 
 #[derive(Debug)]
-struct Said {
+struct CommandOutput {
     code: Option<i32>,
     out: String,
     err: String,
 }
 
-impl Said {
+impl CommandOutput {
     fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|_| panic!("{self:?}"))
     }
 }
 
-async fn ask(world: &World, arguments: &[&str]) -> Said {
+async fn ask(world: &TestEnv, arguments: &[&str]) -> CommandOutput {
     let mut all: Vec<_> = arguments.iter().map(|&it| it.to_owned()).collect();
     all.extend(["--admin".to_owned(), world.admin()]);
     run(all).await
 }
 
 /// On a thread of its own: the gateway that is asked runs on this one.
-async fn run(arguments: Vec<String>) -> Said {
+async fn run(arguments: Vec<String>) -> CommandOutput {
     let work = move || {
         let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-        process::command(&std::env::temp_dir(), &arguments)
+        process::run_command(&std::env::temp_dir(), &arguments)
     };
     let Output {
         status,
         stdout,
         stderr,
     } = tokio::task::spawn_blocking(work).await.unwrap();
-    Said {
+    CommandOutput {
         code: status.code(),
         out: String::from_utf8(stdout).unwrap(),
         err: String::from_utf8(stderr).unwrap(),

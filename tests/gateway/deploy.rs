@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use ccfs_gateway::config::Config;
-use ccfs_gateway::stand_in::certificates::{Authority, NAMES as HOSTS, write_secret};
+use ccfs_gateway::stand_in::certificates::{
+    CertificateAuthority, SERVER_NAMES as HOSTS, write_private_file,
+};
 
 use crate::page;
-use crate::support::{World, read};
+use crate::support::{TestEnv, read};
 
 fn deploy(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -20,11 +22,11 @@ fn deploy(path: &str) -> PathBuf {
 fn check(name: &str, files: &[(&str, &str)]) -> Config {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
-    let authority = Authority::new().unwrap();
-    authority.write(&path("ca")).unwrap();
+    let authority = CertificateAuthority::new().unwrap();
+    authority.write_certificate(&path("ca")).unwrap();
     let leaf = authority.issue(&HOSTS).unwrap();
     leaf.write(&path("certificate"), &path("key")).unwrap();
-    write_secret(&path("secret"), b"SECRET-0123456789").unwrap();
+    write_private_file(&path("secret"), b"SECRET-0123456789").unwrap();
     let mut text = read(&deploy(name));
     for (named, kind) in files {
         assert!(text.contains(named), "{name} does not name {named}");
@@ -108,8 +110,8 @@ fn the_migration_page_is_true() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("tls")).unwrap();
     let path = |name: &str| folder.path().join("tls").join(name);
-    let authority = Authority::new().unwrap();
-    authority.write(&path("ccfs-ca.pem")).unwrap();
+    let authority = CertificateAuthority::new().unwrap();
+    authority.write_certificate(&path("ccfs-ca.pem")).unwrap();
     let leaf = authority.issue(&HOSTS).unwrap();
     leaf.write(&path("gateway.pem"), &path("gateway.key"))
         .unwrap();
@@ -161,8 +163,8 @@ fn metrics(text: &str) -> BTreeSet<String> {
 
 #[tokio::test]
 async fn alerts_and_dashboard_name_metrics_that_there_are() {
-    let world = World::start().await;
-    world.ask("1637742300-27").await;
+    let world = TestEnv::start().await;
+    world.get_recording("1637742300-27").await;
     let page = page::get(world.bound.admin.unwrap(), "/metrics").await;
     let known = metrics(&page.body);
     let declared: BTreeSet<_> = page

@@ -7,8 +7,8 @@ use ccfs_gateway::stand_in::{Fault, When};
 use tokio::net::TcpStream;
 
 use crate::page;
-use crate::process::{Process, command};
-use crate::support::{SHANGHAI, Setup, World, eventually, signed, trusting};
+use crate::process::{Process, run_command};
+use crate::support::{SHANGHAI, Setup, TestEnv, client_trusting, eventually, signed};
 
 const LONG: Duration = Duration::from_secs(10);
 
@@ -26,7 +26,7 @@ async fn hold_one(process: &Process) -> tokio::task::JoinHandle<Option<(u16, Opt
     process.site.nodes[0]
         .faults()
         .inject(Fault::Hold, When::Always);
-    let client = trusting(process.site.folder.path());
+    let client = client_trusting(process.site.folder.path());
     let request = signed(process.recording("held-1"), SHANGHAI);
     let held = tokio::spawn(async move {
         let answer = client.send(&request).await.ok()?;
@@ -34,7 +34,10 @@ async fn hold_one(process: &Process) -> tokio::task::JoinHandle<Option<(u16, Opt
         Some((answer.status.as_u16(), connection))
     });
     let node = &process.site.nodes[0];
-    assert!(node.wait_for("getRecordFileUrlFromObs", 1, LONG).await);
+    assert!(
+        node.wait_for_requests("getRecordFileUrlFromObs", 1, LONG)
+            .await
+    );
     held
 }
 
@@ -46,7 +49,10 @@ async fn ready(admin: SocketAddr) -> u16 {
 async fn a_signal_drains_and_loses_nothing() {
     for signal in ["TERM", "INT"] {
         let mut process = Process::start(&setup("drain_delay = \"2s\"")).await;
-        assert_eq!(process.ask("kept-1").await.header("connection"), None);
+        assert_eq!(
+            process.get_recording("kept-1").await.header("connection"),
+            None
+        );
         let held = hold_one(&process).await;
         process.signal(signal);
         eventually("it is not ready", async || {
@@ -54,12 +60,12 @@ async fn a_signal_drains_and_loses_nothing() {
         })
         .await;
         // Still served, on the old connection and on a new one, but told to go.
-        let kept = process.ask("kept-1").await;
+        let kept = process.get_recording("kept-1").await;
         assert_eq!(
             (kept.status.as_u16(), kept.header("connection")),
             (200, Some("close"))
         );
-        let new = process.ask("kept-1").await;
+        let new = process.get_recording("kept-1").await;
         assert_eq!(
             (new.status.as_u16(), new.header("connection")),
             (200, Some("close"))
@@ -72,7 +78,7 @@ async fn a_signal_drains_and_loses_nothing() {
         assert!(process.is_running());
         process.site.nodes[0].faults().clear();
         assert_eq!(held.await.unwrap(), Some((200, Some("close".to_owned()))));
-        assert_eq!(process.ended().await.code(), Some(0));
+        assert_eq!(process.wait_for_exit().await.code(), Some(0));
         let log = process.site.folder.path().join("access.log");
         assert_eq!(
             crate::support::read(&log).lines().count(),
@@ -94,18 +100,20 @@ async fn an_order_drains_like_a_signal() {
     .await;
     process.site.nodes[0].faults().clear();
     assert_eq!(held.await.unwrap().map(|(status, _)| status), Some(200));
-    assert_eq!(process.ended().await.code(), Some(0));
+    assert_eq!(process.wait_for_exit().await.code(), Some(0));
 }
 
 #[tokio::test]
 async fn an_idle_connection_does_not_hold_up_the_end() {
     let mut process = Process::start(&setup("grace = \"30s\"")).await;
-    process.ask("idle-1").await;
-    let http2 = trusting(process.site.folder.path()).over_http2().keeping(1);
+    process.get_recording("idle-1").await;
+    let http2 = client_trusting(process.site.folder.path())
+        .http2_only()
+        .with_idle_connections(1);
     let request = signed(process.recording("idle-1"), SHANGHAI);
     assert_eq!(http2.send(&request).await.unwrap().status, 200);
     process.signal("TERM");
-    assert_eq!(process.ended().await.code(), Some(0));
+    assert_eq!(process.wait_for_exit().await.code(), Some(0));
 }
 
 #[tokio::test]
@@ -119,7 +127,7 @@ async fn a_second_signal_ends_at_once() {
     .await;
     assert!(process.is_running());
     process.signal("TERM");
-    process.ended().await;
+    process.wait_for_exit().await;
     assert_eq!(held.await.unwrap(), None);
 }
 
@@ -128,7 +136,7 @@ async fn what_is_in_flight_has_no_longer_than_the_grace() {
     let mut process = Process::start(&setup("grace = \"200ms\"")).await;
     let held = hold_one(&process).await;
     process.signal("TERM");
-    process.ended().await;
+    process.wait_for_exit().await;
     assert_eq!(held.await.unwrap(), None);
     let told = process.diagnostics();
     let line = told
@@ -150,7 +158,7 @@ async fn a_second_instance_fails_loudly() {
     let second = text.replace("bind = \"127.0.0.1:0\"\ncluster", &taken);
     assert_ne!(text, second);
     std::fs::write(folder.join("second.toml"), second).unwrap();
-    let output = command(folder, &["run", "--config", "second.toml"]);
+    let output = run_command(folder, &["run", "--config", "second.toml"]);
     assert_eq!(output.status.code(), Some(1));
     let told = String::from_utf8(output.stderr).unwrap();
     assert!(told.contains(&process.listener.to_string()), "{told}");
@@ -159,7 +167,7 @@ async fn a_second_instance_fails_loudly() {
         "{told}"
     );
     assert_eq!(
-        process.ask("first-1").await.status,
+        process.get_recording("first-1").await.status,
         200,
         "the first one serves on"
     );
@@ -176,12 +184,12 @@ async fn the_access_log_is_reopened_on_request() {
             .lines()
             .count()
     };
-    process.ask("rotate-1").await;
+    process.get_recording("rotate-1").await;
     eventually("the first line", async || lines(&log) == 1).await;
     std::fs::rename(&log, &rotated).unwrap();
     process.signal("USR1");
     eventually("the new file", async || log.exists()).await;
-    process.ask("rotate-2").await;
+    process.get_recording("rotate-2").await;
     eventually("the second line", async || lines(&log) == 1).await;
     assert_eq!(lines(&rotated), 1);
 }
@@ -190,11 +198,11 @@ async fn the_access_log_is_reopened_on_request() {
 #[tokio::test]
 async fn no_kept_connection_misses_the_drain() {
     for _ in 0..10 {
-        let mut world = World::start().await;
-        let client = trusting(&world.file("")).keeping(1);
+        let mut world = TestEnv::start().await;
+        let client = client_trusting(&world.file("")).with_idle_connections(1);
         let request = signed(world.recording("kept-1"), SHANGHAI);
         assert_eq!(client.send(&request).await.unwrap().status, 200);
-        let end = tokio::time::timeout(LONG / 2, world.end()).await;
+        let end = tokio::time::timeout(LONG / 2, world.shut_down()).await;
         assert!(end.expect("it ends at once").complete);
     }
 }

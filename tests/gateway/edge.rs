@@ -22,16 +22,16 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::hostile::Target;
-use crate::support::{BEGIN, END, SHANGHAI, Setup, World, credential, signed};
+use crate::support::{BEGIN, END, SHANGHAI, Setup, TestEnv, credential, signed};
 
-impl World {
+impl TestEnv {
     /// Whom hostile clients attack.
     pub(crate) fn target(&self) -> Target {
         Target::new(self.bound.listeners["ccfs"], &self.file("ca.pem"))
     }
 
     /// The sum of all counters of this name whose labels hold `label`.
-    pub(crate) async fn counted(&self, name: &str, label: &str) -> u64 {
+    pub(crate) async fn metric_sum(&self, name: &str, label: &str) -> u64 {
         let mut stream = TcpStream::connect(self.bound.admin.unwrap()).await.unwrap();
         let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
         stream.write_all(request.as_bytes()).await.unwrap();
@@ -46,7 +46,7 @@ impl World {
 }
 
 /// A gateway in a hurry: every deadline is a second.
-async fn hurried(limits: &str) -> World {
+async fn with_short_timeouts(limits: &str) -> TestEnv {
     let tables = format!(
         "[limits]\nheader_timeout = \"1s\"\nbody_timeout = \"1s\"\nhandshake_timeout = \"1s\"\n\
          idle_timeout = \"1s\"\nsend_rate_window = \"1s\"\nhttp2_goaway_timeout = \"1s\"\n{limits}"
@@ -59,7 +59,7 @@ async fn hurried(limits: &str) -> World {
 }
 
 /// The legal recording-URL request over HTTP/1.1, signed rightly.
-pub(crate) fn legal(call_id: &str) -> Vec<u8> {
+pub(crate) fn valid_request(call_id: &str) -> Vec<u8> {
     let body = format!(
         r#"{{"callId":"{call_id}","beginTime":"{BEGIN}","endTime":"{END}","version":"2.0"}}"#
     );
@@ -93,7 +93,7 @@ fn post(path: &str, body: &[u8]) -> Vec<u8> {
 struct Bystander(JoinHandle<Vec<Duration>>, tokio::sync::oneshot::Sender<()>);
 
 impl Bystander {
-    fn of(world: &World) -> Self {
+    fn start(world: &TestEnv) -> Self {
         let target = world.target();
         let (end, mut ended) = tokio::sync::oneshot::channel();
         let task = tokio::spawn(async move {
@@ -103,8 +103,8 @@ impl Bystander {
                 over |= ended.try_recv().is_ok();
                 let start = Instant::now();
                 let mut line = target.connect().await;
-                line.send(&legal("1-1")).await;
-                let reply = line.reply().await.expect("an answer");
+                line.send(&valid_request("1-1")).await;
+                let reply = line.response().await.expect("an answer");
                 waits.push(start.elapsed());
                 assert_eq!(reply.status, 200, "{reply:?}");
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -116,7 +116,7 @@ impl Bystander {
 
     /// Nine of ten had their answers within a quarter of a second; the others had them too. What the
     /// machine does besides these tests must not fail them.
-    async fn was_served(self, during: &str) {
+    async fn assert_served(self, during: &str) {
         let _ = self.1.send(());
         let mut waits = self.0.await.unwrap();
         waits.sort_unstable();
@@ -134,13 +134,13 @@ impl Bystander {
 }
 
 /// Is the gateway still whole?
-async fn is_well(world: &World) {
+async fn assert_healthy(world: &TestEnv) {
     assert!(!world.gateway.is_finished());
     let answer = world
         .send(&signed(world.recording("is-well"), SHANGHAI))
         .await;
     assert_eq!(answer.status, 200);
-    assert_eq!(world.counted("connections_ended", "panic").await, 0);
+    assert_eq!(world.metric_sum("connections_ended", "panic").await, 0);
 }
 
 /// What the README says of the limits is what the reference says.

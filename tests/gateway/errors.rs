@@ -3,24 +3,24 @@
 
 use std::time::Duration;
 
-use ccfs_gateway::client::SignedRequest;
+use ccfs_gateway::client::ClientRequest;
 use ccfs_gateway::stand_in::{Fault, When};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Method};
 use jiff::Timestamp;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::assertions::{answered, refused};
+use crate::assertions::{assert_gateway_error, assert_node_response};
 use crate::invalid::with;
-use crate::support::{SHANGHAI, STRANGER, Setup, World, credential, signed};
+use crate::support::{SHANGHAI, Setup, TestEnv, UNKNOWN, credential, signed};
 
 pub(super) const RECORDING: &str = "getRecordFileUrlFromObs";
 
 #[tokio::test]
 async fn other_media_types_are_415_after_the_signature_and_before_the_body() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let content_type = |value: &'static str| {
-        move |world: &World, body: &str| world.post(body).with(CONTENT_TYPE, value)
+        move |world: &TestEnv, body: &str| world.post(body).with_header(CONTENT_TYPE, value)
     };
     for wrong in [
         "text/plain",
@@ -36,22 +36,24 @@ async fn other_media_types_are_415_after_the_signature_and_before_the_body() {
         let answer = world
             .send(&signed(request(&world, &with(&[])), SHANGHAI))
             .await;
-        refused(&answer, 415, "unsupported-media-type", "GW415");
+        assert_gateway_error(&answer, 415, "unsupported-media-type", "GW415");
         let answer = world
             .send(&signed(request(&world, "no json"), SHANGHAI))
             .await;
-        refused(&answer, 415, "unsupported-media-type", "GW415");
+        assert_gateway_error(&answer, 415, "unsupported-media-type", "GW415");
         let answer = world
-            .send(&signed(request(&world, &with(&[])), STRANGER))
+            .send(&signed(request(&world, &with(&[])), UNKNOWN))
             .await;
-        refused(&answer, 401, "unauthenticated", "GW401");
+        assert_gateway_error(&answer, 401, "unauthenticated", "GW401");
     }
     for encoding in ["gzip", "br", "identity"] {
-        let request = world.post(with(&[])).with(CONTENT_ENCODING, encoding);
+        let request = world
+            .post(with(&[]))
+            .with_header(CONTENT_ENCODING, encoding);
         let answer = world.send(&signed(request, SHANGHAI)).await;
-        refused(&answer, 415, "unsupported-media-type", "GW415");
+        assert_gateway_error(&answer, 415, "unsupported-media-type", "GW415");
     }
-    world.nobody_was_asked();
+    world.assert_no_upstream_request();
     for right in [
         "application/json",
         "application/json; charset=utf-8",
@@ -62,7 +64,7 @@ async fn other_media_types_are_415_after_the_signature_and_before_the_body() {
         let answer = world
             .send(&signed(content_type(right)(&world, &with(&[])), SHANGHAI))
             .await;
-        answered(&answer, "0");
+        assert_node_response(&answer, "0");
     }
 }
 
@@ -74,7 +76,7 @@ async fn paths_methods_and_sizes_come_before_the_signature() {
     };
     let world = setup.start().await;
     let at = |method: Method, path: &str| {
-        SignedRequest::new(method, &format!("{}{path}", world.url())).unwrap()
+        ClientRequest::new(method, &format!("{}{path}", world.url())).unwrap()
     };
     for path in [
         "/",
@@ -87,7 +89,7 @@ async fn paths_methods_and_sizes_come_before_the_signature() {
             at(Method::GET, path),
             signed(world.post_to("x", "{}"), SHANGHAI),
         ] {
-            refused(&world.send(&request).await, 404, "not-found", "GW404");
+            assert_gateway_error(&world.send(&request).await, 404, "not-found", "GW404");
         }
     }
     for (method, tail, allow) in [
@@ -100,28 +102,28 @@ async fn paths_methods_and_sizes_come_before_the_signature() {
         let mut request = at(method, &format!("/CCFS/resource/ccfs/{tail}"));
         request.headers.insert("content-length", 0.into());
         let answer = world.send(&request).await;
-        refused(&answer, 405, "method-not-allowed", "GW405");
+        assert_gateway_error(&answer, 405, "method-not-allowed", "GW405");
         assert_eq!(answer.header("allow"), Some(allow));
     }
     let large = world.post("x".repeat(64 * 1024 + 1));
-    refused(&world.send(&large).await, 413, "body-too-large", "GW413");
-    refused(
+    assert_gateway_error(&world.send(&large).await, 413, "body-too-large", "GW413");
+    assert_gateway_error(
         &world.send(&signed(large, SHANGHAI)).await,
         413,
         "body-too-large",
         "GW413",
     );
     let largest = world.post("x".repeat(64 * 1024));
-    refused(&world.send(&largest).await, 401, "unauthenticated", "GW401");
-    world.nobody_was_asked();
+    assert_gateway_error(&world.send(&largest).await, 401, "unauthenticated", "GW401");
+    world.assert_no_upstream_request();
 }
 
 #[tokio::test]
 async fn head_of_a_method_that_is_not_allowed_has_no_body() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let url = format!("{}/CCFS/resource/ccfs/{RECORDING}", world.url());
     let answer = world
-        .send(&SignedRequest::new(Method::HEAD, &url).unwrap())
+        .send(&ClientRequest::new(Method::HEAD, &url).unwrap())
         .await;
     assert_eq!((answer.status.as_u16(), answer.body.len()), (405, 0));
     assert_eq!(answer.header("allow"), Some("POST"));
@@ -129,7 +131,7 @@ async fn head_of_a_method_that_is_not_allowed_has_no_body() {
 
 #[tokio::test]
 async fn a_chunked_body_over_the_limit_is_413() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let request = world.post("");
     let request = request
         .sign(&credential(SHANGHAI), "host", Timestamp::now())
@@ -144,19 +146,19 @@ async fn a_chunked_body_over_the_limit_is_413() {
     );
     let body = "x".repeat(0x10001);
     let answer = world
-        .raw(format!("{head}{body}\r\n0\r\n\r\n").as_bytes())
+        .exchange_raw(format!("{head}{body}\r\n0\r\n\r\n").as_bytes())
         .await;
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
     assert!(
         answer.contains("x-gateway-error: body-too-large"),
         "{answer}"
     );
-    world.nobody_was_asked();
+    world.assert_no_upstream_request();
 }
 
 #[tokio::test]
 async fn what_is_no_legal_http_is_400_and_closes() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let post = format!("POST /CCFS/resource/ccfs/{RECORDING} HTTP/1.1\r\n");
     for head in [
         post.clone(),
@@ -175,7 +177,7 @@ async fn what_is_no_legal_http_is_400_and_closes() {
         "GET * HTTP/1.1\r\nHost: a\r\n".into(),
     ] {
         let answer = world
-            .raw(format!("{head}\r\n").as_bytes())
+            .exchange_raw(format!("{head}\r\n").as_bytes())
             .await
             .to_ascii_lowercase();
         assert!(answer.starts_with("http/1.1 400 "), "{head}{answer}");
@@ -191,19 +193,19 @@ async fn what_is_no_legal_http_is_400_and_closes() {
     }
     for method in ["TRACE / HTTP/1.1", "CONNECT a:1 HTTP/1.1"] {
         let answer = world
-            .raw(format!("{method}\r\nHost: a:1\r\n\r\n").as_bytes())
+            .exchange_raw(format!("{method}\r\nHost: a:1\r\n\r\n").as_bytes())
             .await;
         assert!(
             answer.starts_with("HTTP/1.1 405 ") || answer.starts_with("HTTP/1.1 400 "),
             "{answer}"
         );
     }
-    world.nobody_was_asked();
+    world.assert_no_upstream_request();
 }
 
 #[tokio::test]
 async fn large_heads_are_431() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     for (fields, size) in [(1, 33_000), (101, 1)] {
         let mut request = world.recording("1-1");
         for number in 0..fields {
@@ -213,17 +215,17 @@ async fn large_heads_are_431() {
                 .insert(name, "y".repeat(size).parse().unwrap());
         }
         let answer = world.send(&signed(request, SHANGHAI)).await;
-        refused(&answer, 431, "headers-too-large", "GW431");
+        assert_gateway_error(&answer, 431, "headers-too-large", "GW431");
     }
     let mut request = world.recording("1-1");
     request.target += &format!("?x={}", "y".repeat(33_000));
-    refused(
+    assert_gateway_error(
         &world.send(&request).await,
         431,
         "headers-too-large",
         "GW431",
     );
-    world.nobody_was_asked();
+    world.assert_no_upstream_request();
 }
 
 #[tokio::test]
@@ -253,7 +255,7 @@ async fn a_request_that_does_not_come_in_time_is_408() {
             assert!(answer.contains(field), "{answer}");
         }
     }
-    world.nobody_was_asked();
+    world.assert_no_upstream_request();
 }
 
 #[tokio::test]
@@ -264,26 +266,26 @@ async fn a_gateway_at_its_cap_is_503() {
     };
     let world = setup.start().await;
     world.nodes[0].faults().inject(Fault::Hold, When::Next(1));
-    let held = world.ask("1-1");
+    let held = world.get_recording("1-1");
     let other = async {
         assert!(
             world.nodes[0]
-                .wait_for(RECORDING, 1, Duration::from_secs(10))
+                .wait_for_requests(RECORDING, 1, Duration::from_secs(10))
                 .await
         );
-        let answer = world.ask("1-2").await;
+        let answer = world.get_recording("1-2").await;
         world.nodes[0].faults().release();
         answer
     };
     let (held, other) = tokio::join!(held, other);
-    answered(&held, "0");
-    refused(&other, 503, "overloaded", "GW503");
+    assert_node_response(&held, "0");
+    assert_gateway_error(&other, 503, "overloaded", "GW503");
     assert_eq!(other.header("retry-after"), Some("1"));
 }
 
 #[tokio::test]
 async fn a_sane_request_id_is_echoed_and_any_other_replaced() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let id = HeaderName::from_static("x-request-id");
     let longest = "x".repeat(64);
     for sane in ["a", "A.b_c-9", &longest] {
@@ -302,16 +304,19 @@ async fn a_sane_request_id_is_echoed_and_any_other_replaced() {
         request.headers.insert(&id, value);
         let answer = world.send(&signed(request, SHANGHAI)).await;
         assert_ne!(answer.header("x-request-id"), Some(insane));
-        answered(&answer, "0");
+        assert_node_response(&answer, "0");
     }
-    let ids = [world.ask("1-1").await, world.ask("1-1").await];
+    let ids = [
+        world.get_recording("1-1").await,
+        world.get_recording("1-1").await,
+    ];
     assert_ne!(ids[0].header("x-request-id"), ids[1].header("x-request-id"));
 }
 
 #[tokio::test]
 async fn who_asks_before_sending_is_told_to_go_on_or_not_to() {
-    let world = World::start().await;
-    let head = |request: &SignedRequest| {
+    let world = TestEnv::start().await;
+    let head = |request: &ClientRequest| {
         let mut head = format!("POST {} HTTP/1.1\r\n", request.target);
         for (name, value) in &request.headers {
             head += &format!("{name}: {}\r\n", value.to_str().unwrap());
@@ -328,9 +333,9 @@ async fn who_asks_before_sending_is_told_to_go_on_or_not_to() {
     let mut answer = String::new();
     let _ = tls.read_to_string(&mut answer).await;
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-    assert_eq!(world.sole().header("expect"), None);
+    assert_eq!(world.sole_upstream_request().header("expect"), None);
 
     let large = world.post("x".repeat(70_000));
-    let answer = world.raw(head(&large).as_bytes()).await;
+    let answer = world.exchange_raw(head(&large).as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
 }

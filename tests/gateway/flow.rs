@@ -1,11 +1,11 @@
 //! The main job: miss, hit, what a client sees.
 
-use crate::support::{SHANGHAI, World, signed};
+use crate::support::{SHANGHAI, TestEnv, signed};
 
 #[tokio::test]
 async fn a_miss_is_stored_and_the_next_one_hits() {
-    let world = World::start().await;
-    let first = world.ask("1637742300-27").await;
+    let world = TestEnv::start().await;
+    let first = world.get_recording("1637742300-27").await;
     assert_eq!(
         first.header("cache-status"),
         Some("ccfs-gateway; fwd=uri-miss; stored")
@@ -15,5 +15,8 @@ async fn a_miss_is_stored_and_the_next_one_hits() {
         .await;
     let status = second.header("cache-status").unwrap();
     assert!(status.starts_with("ccfs-gateway; hit; ttl="), "{status}");
-    assert_eq!((first.body == second.body, world.fetched()), (true, 1));
+    assert_eq!(
+        (first.body == second.body, world.recording_fetches()),
+        (true, 1)
+    );
 }

@@ -1,28 +1,28 @@
 //! The fields of requests and answers: what nodes see, and what clients see of nodes.
 
-use ccfs_gateway::client::{NAMES, SignedRequest};
-use ccfs_gateway::stand_in::{Fault, Received, When};
+use ccfs_gateway::client::{ClientRequest, DEFAULT_SIGNED_FIELDS};
+use ccfs_gateway::stand_in::{Fault, RecordedRequest, When};
 use http::HeaderName;
 use jiff::Timestamp;
 
-use crate::assertions::{answered, carries_what_all_do};
-use crate::support::{SHANGHAI, Setup, World, credential, signed};
+use crate::assertions::{assert_common_headers, assert_node_response};
+use crate::support::{SHANGHAI, Setup, TestEnv, credential, signed};
 
-fn values(got: &Received, name: &str) -> Vec<String> {
+fn values(got: &RecordedRequest, name: &str) -> Vec<String> {
     let fields = got.headers.iter().filter(|(given, _)| given == name);
     fields
         .map(|(_, value)| value.to_str().unwrap().to_owned())
         .collect()
 }
 
-fn add(request: &mut SignedRequest, fields: &[(&'static str, &'static str)]) {
+fn add(request: &mut ClientRequest, fields: &[(&'static str, &'static str)]) {
     for (name, value) in fields {
         let name = HeaderName::from_static(name);
         request.headers.append(name, value.parse().unwrap());
     }
 }
 
-pub(super) fn download(world: &World, file: &str) -> SignedRequest {
+pub(super) fn download(world: &TestEnv, file: &str) -> ClientRequest {
     let body =
         format!("{{\"request\":{{\"version\":\"2.0\"}},\"msgBody\":{{\"fileName\":\"{file}\"}}}}");
     world.post_to("downloadRecord", body)
@@ -30,7 +30,7 @@ pub(super) fn download(world: &World, file: &str) -> SignedRequest {
 
 #[tokio::test]
 async fn a_node_sees_who_asked_from_the_gateway_only() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     for mut request in [
         world.recording("1-1"),
         download(&world, "a.wav"),
@@ -51,7 +51,7 @@ async fn a_node_sees_who_asked_from_the_gateway_only() {
             ],
         );
         world.send(&signed(request.clone(), SHANGHAI)).await;
-        let got = world.sole();
+        let got = world.sole_upstream_request();
         let host = request.headers["host"].to_str().unwrap();
         for (name, value) in [
             ("x-forwarded-for", "127.0.0.1"),
@@ -72,7 +72,7 @@ async fn a_node_sees_who_asked_from_the_gateway_only() {
 
 #[tokio::test]
 async fn what_belongs_to_one_hop_ends_here() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     for mut request in [world.recording("1-1"), download(&world, "a.wav")] {
         add(
             &mut request,
@@ -95,7 +95,7 @@ async fn what_belongs_to_one_hop_ends_here() {
         let request = signed(request, SHANGHAI);
         let answer = world.send(&request).await;
         assert_eq!(answer.status, 200);
-        let got = world.sole();
+        let got = world.sole_upstream_request();
         for gone in [
             "x-client-secret",
             "keep-alive",
@@ -117,7 +117,7 @@ async fn what_belongs_to_one_hop_ends_here() {
 
 #[tokio::test]
 async fn signed_fields_arrive_as_they_were_signed() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let mut request = world.recording("1-1");
     add(
         &mut request,
@@ -134,9 +134,9 @@ async fn signed_fields_arrive_as_they_were_signed() {
         .unwrap();
     let answer = world.send(&request).await;
     assert_eq!(answer.status, 200);
-    let got = world.sole();
+    let got = world.sole_upstream_request();
     assert_eq!(
-        (got.access_key.as_deref(), &got.refused),
+        (got.access_key.as_deref(), &got.rejection),
         (Some(SHANGHAI), &None)
     );
     for name in names.split(';') {
@@ -147,7 +147,7 @@ async fn signed_fields_arrive_as_they_were_signed() {
 
 #[tokio::test]
 async fn what_must_end_here_although_it_is_signed_is_signed_again_without() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let mut request = world.recording("1-1");
     add(
         &mut request,
@@ -157,28 +157,31 @@ async fn what_must_end_here_although_it_is_signed_is_signed_again_without() {
     let request = request
         .sign(&credential(SHANGHAI), names, Timestamp::now())
         .unwrap();
-    answered(&world.send(&request).await, "0");
-    let got = world.sole();
+    assert_node_response(&world.send(&request).await, "0");
+    let got = world.sole_upstream_request();
     assert_eq!(got.access_key.as_deref(), Some(SHANGHAI));
     assert_eq!(got.header("te"), None);
 }
 
 #[tokio::test]
 async fn unsigned_accept_encoding_goes_to_downloads_only() {
-    let world = World::start().await;
-    let gzip = |mut request: SignedRequest| {
+    let world = TestEnv::start().await;
+    let gzip = |mut request: ClientRequest| {
         add(&mut request, &[("accept-encoding", "gzip")]);
         signed(request, SHANGHAI)
     };
     world.send(&gzip(world.recording("1-1"))).await;
-    assert_eq!(world.sole().header("accept-encoding"), None);
+    assert_eq!(
+        world.sole_upstream_request().header("accept-encoding"),
+        None
+    );
     world.send(&gzip(download(&world, "a.wav"))).await;
-    world.sole();
+    world.sole_upstream_request();
 }
 
 #[tokio::test]
 async fn a_trace_is_continued_for_verified_callers_or_begun() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let seen = async |traceparent: Option<&'static str>| {
         let mut request = world.recording("1-1");
@@ -187,7 +190,7 @@ async fn a_trace_is_continued_for_verified_callers_or_begun() {
             add(&mut request, &[("traceparent", traceparent)]);
         }
         world.send(&signed(request, SHANGHAI)).await;
-        let value = values(&world.sole(), "traceparent");
+        let value = values(&world.sole_upstream_request(), "traceparent");
         assert_eq!(value.len(), 1);
         let parts: Vec<String> = value[0].split('-').map(Into::into).collect();
         assert_eq!(
@@ -214,10 +217,10 @@ async fn a_trace_is_continued_for_verified_callers_or_begun() {
 
 #[tokio::test]
 async fn a_nodes_fields_reach_the_client_but_for_those_of_the_hop() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     world.nodes[0]
         .faults()
-        .inject(Fault::HopByHopFields, When::Always);
+        .inject(Fault::HopByHopHeaders, When::Always);
     for request in [
         world.recording("1-1"),
         download(&world, "a.wav"),
@@ -234,7 +237,7 @@ async fn a_nodes_fields_reach_the_client_but_for_those_of_the_hop() {
             assert_eq!(answer.header(gone), None, "{gone}");
         }
         assert_eq!(answer.headers.get_all("date").iter().count(), 1);
-        carries_what_all_do(&answer);
+        assert_common_headers(&answer);
     }
 }
 
@@ -246,14 +249,18 @@ async fn host_node_is_signed_over_the_names_that_the_client_signed() {
     }
     .start()
     .await;
-    for names in [NAMES, "host", "host;content-type;content-length"] {
+    for names in [
+        DEFAULT_SIGNED_FIELDS,
+        "host",
+        "host;content-type;content-length",
+    ] {
         let mut request = world.recording("1-1");
         request.target += "?uncached";
         let request = request
             .sign(&credential(SHANGHAI), names, Timestamp::now())
             .unwrap();
-        answered(&world.send(&request).await, "0");
-        let got = world.sole();
+        assert_node_response(&world.send(&request).await, "0");
+        let got = world.sole_upstream_request();
         let authorization = got.header("authorization").unwrap();
         assert_eq!(authorization.split('/').nth(3), Some(names));
     }

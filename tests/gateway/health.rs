@@ -3,11 +3,11 @@
 
 use std::time::{Duration, Instant};
 
-use ccfs_gateway::stand_in::{Admission, Fault, StandIn, When};
+use ccfs_gateway::stand_in::{AcceptBehavior, Fault, StandIn, When};
 use serde_json::Value;
 
-use crate::load::{Kind, Load, Target, ask_admin, cluster};
-use crate::support::{Setup, World, eventually};
+use crate::load::{Kind, Load, Target, cluster, env_admin_request};
+use crate::support::{Setup, TestEnv, eventually};
 
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -22,7 +22,7 @@ fn setup(nodes: usize) -> Setup {
 struct Clients(Load, Load);
 
 impl Clients {
-    fn start(world: &World) -> Self {
+    fn start(world: &TestEnv) -> Self {
         let target = Target::of(world);
         Self(
             Load::start(&target, Kind::Recording, 6, PAUSE),
@@ -31,17 +31,17 @@ impl Clients {
     }
 
     async fn more(&self, answers: u64) {
-        self.0.more(answers).await;
-        self.1.more(answers / 5).await;
+        self.0.wait_for_responses(answers).await;
+        self.1.wait_for_responses(answers / 5).await;
     }
 
     async fn end_without_loss(self, what: &str) {
-        self.0.end().await.assert_nothing_lost(what);
-        self.1.end().await.assert_nothing_lost(what);
+        self.0.stop().await.assert_nothing_lost(what);
+        self.1.stop().await.assert_nothing_lost(what);
     }
 }
 
-async fn node_of(world: &World, node: &StandIn) -> Value {
+async fn node_of(world: &TestEnv, node: &StandIn) -> Value {
     let cluster = cluster(world).await;
     let address = node.address().to_string();
     let nodes = cluster["nodes"].as_array().unwrap();
@@ -57,16 +57,16 @@ async fn killing_and_restarting_two_of_three_loses_nothing() {
     for round in 0..6 {
         let (one, other) = (round % 3, (round + 1) % 3);
         world.nodes[one].stop().await;
-        recordings.more(30).await;
+        recordings.wait_for_responses(30).await;
         world.nodes[other].stop().await;
-        recordings.more(60).await;
+        recordings.wait_for_responses(60).await;
         for node in [one, other] {
             world.nodes[node].restart().await.unwrap();
         }
-        recordings.more(30).await;
+        recordings.wait_for_responses(30).await;
     }
     recordings
-        .end()
+        .stop()
         .await
         .assert_nothing_lost("kill and restart");
 }
@@ -75,7 +75,7 @@ async fn killing_and_restarting_two_of_three_loses_nothing() {
 async fn downloads_that_have_not_begun_move_on() {
     let mut world = setup(2).start().await;
     for fault in [
-        Fault::CloseBeforeAnswer,
+        Fault::CloseBeforeResponse,
         Fault::CloseInHead,
         Fault::FlowControl,
         Fault::GarbageHttp,
@@ -86,14 +86,14 @@ async fn downloads_that_have_not_begun_move_on() {
         let what = format!("{fault:?}");
         world.nodes[0].faults().inject(fault, When::Next(2));
         let downloads = Load::start(&Target::of(&world), Kind::Download, 1, PAUSE);
-        downloads.more(6).await;
-        downloads.end().await.assert_nothing_lost(&what);
+        downloads.wait_for_responses(6).await;
+        downloads.stop().await.assert_nothing_lost(&what);
         world.nodes[0].faults().clear();
     }
     world.nodes[0].stop().await;
     let downloads = Load::start(&Target::of(&world), Kind::Download, 2, PAUSE);
-    downloads.more(20).await;
-    downloads.end().await.assert_nothing_lost("stopped");
+    downloads.wait_for_responses(20).await;
+    downloads.stop().await.assert_nothing_lost("stopped");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -108,7 +108,9 @@ async fn two_of_three_that_hang_cost_time_but_no_request() {
     world.nodes[1]
         .faults()
         .inject_everywhere(Fault::Hang, When::Always);
-    world.nodes[1].faults().admit(Admission::Stall);
+    world.nodes[1]
+        .faults()
+        .set_accept_behavior(AcceptBehavior::Stall);
     eventually("both are known to be dead", async || {
         let mut dead = 0;
         for node in &world.nodes {
@@ -147,31 +149,31 @@ async fn a_slow_node_is_waited_for() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_way_to_fail_on_one_node_costs_nothing() {
     let faults = [
-        Fault::CloseAfterAnswer,
-        Fault::CloseBeforeAnswer,
+        Fault::CloseAfterResponse,
+        Fault::CloseBeforeResponse,
         Fault::CloseInBody,
         Fault::CloseInHead,
         Fault::FlowControl,
         Fault::GarbageHttp,
         Fault::GarbageJson,
-        Fault::LengthAndChunked,
+        Fault::ContentLengthAndChunked,
         Fault::Reset,
         Fault::ResetInBody,
         Fault::Status(502),
         Fault::Status(503),
         Fault::Status(504),
-        Fault::Surplus,
-        Fault::TwoLengths,
+        Fault::ExtraResponse,
+        Fault::ConflictingContentLengths,
     ];
     for fault in faults {
         let world = setup(2).start().await;
         let what = format!("{fault:?}");
         world.nodes[0].faults().inject(fault, When::Always);
         let recordings = Load::start(&Target::of(&world), Kind::Recording, 4, PAUSE);
-        recordings.more(60).await;
-        recordings.end().await.assert_nothing_lost(&what);
+        recordings.wait_for_responses(60).await;
+        recordings.stop().await.assert_nothing_lost(&what);
         assert!(world.nodes[0].faults().injected() > 0, "{what}");
-        assert_eq!(world.nodes[0].misused(), 0, "{what}");
+        assert_eq!(world.nodes[0].forbidden_reuses(), 0, "{what}");
     }
 }
 
@@ -201,7 +203,7 @@ async fn after_five_seconds_a_dead_node_is_only_probed() {
 async fn when_the_first_of_all_is_back_so_is_the_service() {
     let mut world = setup(3).start().await;
     let recordings = Load::start(&Target::of(&world), Kind::Recording, 4, PAUSE);
-    recordings.more(20).await;
+    recordings.wait_for_responses(20).await;
     for node in &mut world.nodes {
         node.stop().await;
     }
@@ -212,8 +214,11 @@ async fn when_the_first_of_all_is_back_so_is_the_service() {
     })
     .await;
     world.nodes[2].restart().await.unwrap();
-    let (back, good) = (Instant::now(), recordings.answers().1);
-    eventually("a good answer", async || recordings.answers().1 > good).await;
+    let (back, good) = (Instant::now(), recordings.response_counts().1);
+    eventually("a good answer", async || {
+        recordings.response_counts().1 > good
+    })
+    .await;
     assert!(
         back.elapsed() < Duration::from_secs(5),
         "{:?}",
@@ -221,10 +226,10 @@ async fn when_the_first_of_all_is_back_so_is_the_service() {
     );
     // From here on nothing fails, though two are still dead.
     let target = Target::of(&world);
-    recordings.end().await;
+    recordings.stop().await;
     let recordings = Load::start(&target, Kind::Recording, 4, PAUSE);
-    recordings.more(100).await;
-    recordings.end().await.assert_nothing_lost("one is back");
+    recordings.wait_for_responses(100).await;
+    recordings.stop().await.assert_nothing_lost("one is back");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -239,9 +244,9 @@ async fn a_result_code_of_a_broken_node_puts_it_aside_and_a_reload_keeps_it_ther
     let broken = Fault::ResultCode("0399999".into());
     world.nodes[1].faults().inject(broken, When::Always);
     let recordings = Load::start(&Target::of(&world), Kind::Recording, 2, PAUSE);
-    recordings.more(40).await;
+    recordings.wait_for_responses(40).await;
     recordings
-        .end()
+        .stop()
         .await
         .assert_nothing_lost("a broken database");
     let row = node_of(&world, &world.nodes[1]).await;
@@ -250,7 +255,7 @@ async fn a_result_code_of_a_broken_node_puts_it_aside_and_a_reload_keeps_it_ther
         (&"ejected".into(), &"server_error".into())
     );
     assert_eq!(row["last_cause"], "resultCode \"0399999\"");
-    ask_admin(&world, "POST", "/reload").await;
+    env_admin_request(&world, "POST", "/reload").await;
     let again = node_of(&world, &world.nodes[1]).await;
     assert_eq!(
         (&again["state"], &again["failures"]),

@@ -23,7 +23,7 @@ pub(crate) struct Target {
 }
 
 /// One connection.
-pub(crate) struct Line {
+pub(crate) struct RawConnection {
     tls: TlsStream<TcpStream>,
     /// Read, but not looked at.
     read: Vec<u8>,
@@ -31,7 +31,7 @@ pub(crate) struct Line {
 
 /// One HTTP/1 answer.
 #[derive(Debug)]
-pub(crate) struct Reply {
+pub(crate) struct RawResponse {
     pub(crate) status: u16,
     pub(crate) head: String,
 }
@@ -47,7 +47,7 @@ pub(crate) struct Frame {
 
 impl Target {
     pub(crate) fn new(address: SocketAddr, ca: &Path) -> Self {
-        let config = Trust::file(ca).unwrap().client_config().unwrap();
+        let config = Trust::from_pem_file(ca).unwrap().client_config().unwrap();
         let mut http2 = (*config).clone();
         http2.alpn_protocols = vec![b"h2".to_vec()];
         Self {
@@ -58,12 +58,12 @@ impl Target {
     }
 
     /// A TLS connection for HTTP/1.1.
-    pub(crate) async fn connect(&self) -> Line {
+    pub(crate) async fn connect(&self) -> RawConnection {
         self.open(&self.http1).await.unwrap()
     }
 
     /// One for HTTP/2: preface, SETTINGS with these values, and the gateway's own acknowledged.
-    pub(crate) async fn connect_http2(&self, settings: &[(u16, u32)]) -> Line {
+    pub(crate) async fn connect_http2(&self, settings: &[(u16, u32)]) -> RawConnection {
         let mut line = self.open(&self.http2).await.unwrap();
         let values: Vec<u8> = settings
             .iter()
@@ -76,17 +76,17 @@ impl Target {
         line
     }
 
-    async fn open(&self, connector: &TlsConnector) -> std::io::Result<Line> {
+    async fn open(&self, connector: &TlsConnector) -> std::io::Result<RawConnection> {
         let stream = TcpStream::connect(self.address).await?;
         stream.set_nodelay(true)?;
         let name = ServerName::from(self.address.ip());
         let tls = connector.connect(name, stream).await?;
         let read = Vec::new();
-        Ok(Line { tls, read })
+        Ok(RawConnection { tls, read })
     }
 }
 
-impl Line {
+impl RawConnection {
     /// Writes as much as the gateway takes within two seconds; did it take all?
     pub(crate) async fn send(&mut self, bytes: &[u8]) -> bool {
         let sending = async {
@@ -97,20 +97,20 @@ impl Line {
     }
 
     /// The next answer, if one comes before the connection ends.
-    pub(crate) async fn reply(&mut self) -> Option<Reply> {
+    pub(crate) async fn response(&mut self) -> Option<RawResponse> {
         loop {
             if let Some(reply) = self.parse() {
                 return Some(reply);
             }
-            if !self.read_some(Instant::now() + PATIENCE).await {
+            if !self.read_some(Instant::now() + READ_TIMEOUT).await {
                 return None;
             }
         }
     }
 
     /// Reads until the gateway closes; everything that came, unless it never closed.
-    pub(crate) async fn rest(&mut self) -> Option<Vec<u8>> {
-        let deadline = Instant::now() + PATIENCE;
+    pub(crate) async fn read_to_end(&mut self) -> Option<Vec<u8>> {
+        let deadline = Instant::now() + READ_TIMEOUT;
         while Instant::now() < deadline {
             if !self.read_some(deadline).await {
                 return (Instant::now() < deadline).then(|| std::mem::take(&mut self.read));
@@ -120,9 +120,12 @@ impl Line {
     }
 
     /// How long until the gateway has closed, at most ten seconds.
-    pub(crate) async fn ends(&mut self) -> Duration {
+    pub(crate) async fn time_until_closed(&mut self) -> Duration {
         let start = Instant::now();
-        assert!(self.rest().await.is_some(), "the connection was not closed");
+        assert!(
+            self.read_to_end().await.is_some(),
+            "the connection was not closed"
+        );
         start.elapsed()
     }
 
@@ -139,7 +142,7 @@ impl Line {
     /// The next HTTP/2 frame, unless the connection ends.
     pub(crate) async fn next_frame(&mut self) -> Option<Frame> {
         while self.read.len() < 9 || self.read.len() < 9 + self.length() {
-            if !self.read_some(Instant::now() + PATIENCE).await {
+            if !self.read_some(Instant::now() + READ_TIMEOUT).await {
                 return None;
             }
         }
@@ -163,7 +166,7 @@ impl Line {
         matches!(more, Ok(Ok(1..)))
     }
 
-    fn parse(&mut self) -> Option<Reply> {
+    fn parse(&mut self) -> Option<RawResponse> {
         let end = self
             .read
             .windows(4)
@@ -179,7 +182,7 @@ impl Line {
             return None;
         }
         self.read.drain(..end + length);
-        Some(Reply { status, head })
+        Some(RawResponse { status, head })
     }
 }
 
@@ -194,7 +197,7 @@ pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
 }
 
 /// A header block without compression.
-pub(crate) fn block(fields: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn header_block(fields: &[(&str, &str)]) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in fields {
         block.push(0);
@@ -213,7 +216,7 @@ pub(crate) fn block(fields: &[(&str, &str)]) -> Vec<u8> {
 
 /// An ordinary request head that nobody signed.
 pub(crate) fn unsigned(method: &str) -> Vec<u8> {
-    block(&[
+    header_block(&[
         (":method", method),
         (":scheme", "https"),
         (":path", "/CCFS/resource/ccfs/getRecordFileUrlFromObs"),
@@ -260,7 +263,7 @@ pub(crate) const FLOODS: &[(&str, Frames)] = &[
     }),
     ("CONTINUATION", |stream| match stream {
         1 => frame(HEADERS, 0, 1, &unsigned("GET")),
-        _ => frame(CONTINUATION, 0, 1, &block(&[("x", "y")])),
+        _ => frame(CONTINUATION, 0, 1, &header_block(&[("x", "y")])),
     }),
     ("empty CONTINUATION", |stream| match stream {
         1 => frame(HEADERS, 0, 1, &unsigned("GET")),
@@ -312,7 +315,7 @@ pub(crate) const FLOODS: &[(&str, Frames)] = &[
 ];
 
 /// Sends a flood of about so many frames on one connection, as far as the gateway takes it.
-pub(crate) async fn flood(target: &Target, name: &str, frames: u32) -> Line {
+pub(crate) async fn flood(target: &Target, name: &str, frames: u32) -> RawConnection {
     let (_, make) = FLOODS.iter().find(|(known, _)| *known == name).unwrap();
     let window = if name.contains("window") { 0 } else { 65_535 };
     let mut line = target.connect_http2(&[(4, window)]).await;
@@ -331,4 +334,4 @@ pub(crate) async fn flood(target: &Target, name: &str, frames: u32) -> Line {
 }
 
 /// No test waits longer for the gateway.
-const PATIENCE: Duration = Duration::from_secs(10);
+const READ_TIMEOUT: Duration = Duration::from_secs(10);

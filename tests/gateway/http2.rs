@@ -2,23 +2,23 @@
 
 use std::time::Duration;
 
-use ccfs_gateway::client::{Client, NAMES, SignedRequest};
+use ccfs_gateway::client::{Client, ClientRequest, DEFAULT_SIGNED_FIELDS};
 use ccfs_gateway::stand_in::{Fault, When, files};
 use http::header::{AUTHORIZATION, HOST};
 use http::{HeaderName, Method};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::assertions::{answered, refused};
-use crate::support::{BERLIN, SHANGHAI, STRANGER, Setup, World, credential, signed};
+use crate::assertions::{assert_gateway_error, assert_node_response};
+use crate::support::{BERLIN, SHANGHAI, Setup, TestEnv, UNKNOWN, credential, signed};
 
-async fn world() -> World {
+async fn world() -> TestEnv {
     speaking(Setup::default()).await
 }
 
-async fn speaking(setup: Setup) -> World {
+async fn speaking(setup: Setup) -> TestEnv {
     let mut world = setup.start().await;
-    world.client = world.another_client().over_http2();
+    world.client = world.new_client().http2_only();
     world
 }
 
@@ -34,8 +34,8 @@ async fn a_recording_url_is_missed_stored_and_hit() {
     let world = world().await;
     let request = signed(world.recording("1-1"), SHANGHAI);
     let first = world.send(&request).await;
-    answered(&first, "0");
-    let got = world.sole();
+    assert_node_response(&first, "0");
+    let got = world.sole_upstream_request();
     assert_eq!(got.body, request.body);
     for name in ["authorization", "host", "content-type", "content-length"] {
         assert_eq!(
@@ -52,20 +52,20 @@ async fn a_recording_url_is_missed_stored_and_hit() {
             .unwrap()
             .starts_with("ccfs-gateway; hit")
     );
-    world.nobody_was_asked();
+    world.assert_no_upstream_request();
     // One protocol's entry is the other's.
     let mut other = world;
-    other.client = other.another_client();
+    other.client = other.new_client();
     assert_eq!(other.send(&request).await.body, first.body);
-    other.nobody_was_asked();
+    other.assert_no_upstream_request();
 }
 
 #[tokio::test]
 async fn a_versionless_request_is_converted() {
     let world = world().await;
     let request = signed(world.post(versionless("1-1")), SHANGHAI);
-    answered(&world.send(&request).await, "0");
-    let got = world.sole();
+    assert_node_response(&world.send(&request).await, "0");
+    let got = world.sole_upstream_request();
     let body: Value = serde_json::from_slice(&got.body).unwrap();
     assert_eq!(
         (&body["version"], &body["beginTime"]),
@@ -76,7 +76,7 @@ async fn a_versionless_request_is_converted() {
     let answer = world
         .send(&signed(world.post(versionless("1-1")), BERLIN))
         .await;
-    refused(&answer, 200, "invalid-request", "0300006");
+    assert_gateway_error(&answer, 200, "invalid-request", "0300006");
 }
 
 /// The stream has a Host only in its pseudo field: that is what was signed, and what the node gets.
@@ -88,15 +88,15 @@ async fn the_authority_is_the_host_that_was_signed() {
         .headers
         .insert(HOST, "records.example.com:28443".parse().unwrap());
     let request = signed(request, SHANGHAI);
-    answered(&world.send(&request).await, "0");
-    let got = world.sole();
+    assert_node_response(&world.send(&request).await, "0");
+    let got = world.sole_upstream_request();
     assert_eq!(got.header("host"), Some("records.example.com:28443"));
     assert_eq!(
         got.header("x-forwarded-host"),
         Some("records.example.com:28443")
     );
-    let moved = request.with(HOST, "other.example.com");
-    refused(&world.send(&moved).await, 401, "unauthenticated", "GW401");
+    let moved = request.with_header(HOST, "other.example.com");
+    assert_gateway_error(&world.send(&moved).await, 401, "unauthenticated", "GW401");
 }
 
 #[tokio::test]
@@ -108,8 +108,8 @@ async fn a_request_without_length_is_framed_by_one_for_the_node() {
     let request = request
         .sign(&credential(SHANGHAI), names, Timestamp::now())
         .unwrap();
-    answered(&world.send(&request).await, "0");
-    let got = world.sole();
+    assert_node_response(&world.send(&request).await, "0");
+    let got = world.sole_upstream_request();
     assert_eq!(
         got.header("content-length"),
         Some(&*got.body.len().to_string())
@@ -125,7 +125,7 @@ async fn refusals_are_the_same() {
     let world = world().await;
     let url = |path: &str| format!("{}{path}", world.url());
     let recording = "/CCFS/resource/ccfs/getRecordFileUrlFromObs";
-    let get = SignedRequest::new(Method::GET, &url(recording)).unwrap();
+    let get = ClientRequest::new(Method::GET, &url(recording)).unwrap();
     let mut wide = world.recording("1-1");
     wide.headers
         .insert("x-wide", "y".repeat(33_000).parse().unwrap());
@@ -134,7 +134,7 @@ async fn refusals_are_the_same() {
     for (request, status, kind, code) in [
         (world.recording("1-1"), 401, "unauthenticated", "GW401"),
         (
-            signed(world.recording("1-1"), STRANGER),
+            signed(world.recording("1-1"), UNKNOWN),
             401,
             "unauthenticated",
             "GW401",
@@ -151,7 +151,7 @@ async fn refusals_are_the_same() {
             signed(
                 world
                     .post("{}")
-                    .with(http::header::CONTENT_ENCODING, "gzip"),
+                    .with_header(http::header::CONTENT_ENCODING, "gzip"),
                 SHANGHAI,
             ),
             415,
@@ -165,7 +165,7 @@ async fn refusals_are_the_same() {
             "0300001",
         ),
         (
-            SignedRequest::get(&url("/CCFS/%2e%2e/x")).unwrap(),
+            ClientRequest::get(&url("/CCFS/%2e%2e/x")).unwrap(),
             400,
             "malformed",
             "GW400",
@@ -173,9 +173,9 @@ async fn refusals_are_the_same() {
         (wide, 431, "headers-too-large", "GW431"),
     ] {
         println!("{kind}");
-        refused(&world.send(&request).await, status, kind, code);
+        assert_gateway_error(&world.send(&request).await, status, kind, code);
     }
-    world.nobody_was_asked();
+    world.assert_no_upstream_request();
 }
 
 #[tokio::test]
@@ -194,18 +194,18 @@ async fn failures_of_nodes_are_the_same() {
         (Fault::Hang, 504, "node-timeout", "GW504"),
     ] {
         world.nodes[0].faults().inject(fault, When::Always);
-        refused(&world.ask(kind).await, status, kind, code);
+        assert_gateway_error(&world.get_recording(kind).await, status, kind, code);
         world.nodes[0].faults().clear();
     }
     world.nodes[0]
         .faults()
         .inject(Fault::Status(503), When::Next(1));
-    let answer = world.ask("1-1").await;
+    let answer = world.get_recording("1-1").await;
     assert_eq!(
         (answer.status.as_u16(), answer.header("x-gateway-error")),
         (503, None)
     );
-    answered(&world.ask("1-1").await, "0");
+    assert_node_response(&world.get_recording("1-1").await, "0");
 }
 
 #[tokio::test]
@@ -213,10 +213,10 @@ async fn fields_of_one_hop_of_a_node_do_not_break_a_stream() {
     let world = world().await;
     world.nodes[0]
         .faults()
-        .inject(Fault::HopByHopFields, When::Always);
+        .inject(Fault::HopByHopHeaders, When::Always);
     for number in 0..3 {
-        let answer = world.ask(&format!("1-{number}")).await;
-        answered(&answer, "0");
+        let answer = world.get_recording(&format!("1-{number}")).await;
+        assert_node_response(&answer, "0");
         for gone in [
             "connection",
             "keep-alive",
@@ -238,9 +238,12 @@ async fn cookies_in_pieces_reach_the_node_as_one() {
             .headers
             .append(HeaderName::from_static("cookie"), piece.parse().unwrap());
     }
-    answered(&world.send(&signed(request, SHANGHAI)).await, "0");
+    assert_node_response(&world.send(&signed(request, SHANGHAI)).await, "0");
     // RFC 9113, 8.2.3.
-    assert_eq!(world.sole().header("cookie"), Some("a=1; b=2"));
+    assert_eq!(
+        world.sole_upstream_request().header("cookie"),
+        Some("a=1; b=2")
+    );
 }
 
 #[tokio::test]
@@ -248,8 +251,11 @@ async fn large_bodies_pass_both_ways() {
     let world = world().await;
     let body = json!({"request": {"version": "2.0"}, "msgBody": {"data": "A".repeat(2 << 20)}});
     let request = signed(world.post_to("ivr/uploadFile", body.to_string()), SHANGHAI);
-    answered(&world.send(&request).await, "0");
-    assert_eq!(world.sole().body_length, request.body.len() as u64);
+    assert_node_response(&world.send(&request).await, "0");
+    assert_eq!(
+        world.sole_upstream_request().body_length,
+        request.body.len() as u64
+    );
     let body = json!({"request": {"version": "2.0"}, "msgBody": {"fileName": "5MiB.wav"}});
     let request = signed(world.post_to("downloadRecord", body.to_string()), SHANGHAI);
     let answer = world.send(&request).await;
@@ -261,31 +267,36 @@ async fn large_bodies_pass_both_ways() {
 #[tokio::test]
 async fn streams_of_one_connection_do_not_wait_for_each_other() {
     let world = world().await;
-    answered(&world.ask("0-0").await, "0");
-    world.nodes[0].clear();
+    assert_node_response(&world.get_recording("0-0").await, "0");
+    world.nodes[0].clear_record();
     world.nodes[0].faults().inject(Fault::Hold, When::Next(1));
-    let held = world.ask("1-1");
+    let held = world.get_recording("1-1");
     let others = async {
-        let came = world.nodes[0].wait_for("getRecordFileUrlFromObs", 1, Duration::from_secs(10));
+        let came =
+            world.nodes[0].wait_for_requests("getRecordFileUrlFromObs", 1, Duration::from_secs(10));
         assert!(came.await);
         for number in 0..3 {
-            answered(&world.ask(&format!("2-{number}")).await, "0");
+            assert_node_response(&world.get_recording(&format!("2-{number}")).await, "0");
         }
         world.nodes[0].faults().release();
     };
     let (held, ()) = tokio::join!(held, others);
-    answered(&held, "0");
+    assert_node_response(&held, "0");
 }
 
 #[tokio::test]
 async fn both_protocols_are_offered_and_the_client_chooses() {
-    let world = World::start().await;
-    let clients: [Client; 2] = [world.another_client(), world.another_client().over_http2()];
+    let world = TestEnv::start().await;
+    let clients: [Client; 2] = [world.new_client(), world.new_client().http2_only()];
     for (number, client) in clients.into_iter().enumerate() {
         let request = world.recording(&format!("1-{number}"));
         let request = request
-            .sign(&credential(SHANGHAI), NAMES, Timestamp::now())
+            .sign(
+                &credential(SHANGHAI),
+                DEFAULT_SIGNED_FIELDS,
+                Timestamp::now(),
+            )
             .unwrap();
-        answered(&client.send(&request).await.unwrap(), "0");
+        assert_node_response(&client.send(&request).await.unwrap(), "0");
     }
 }

@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use ccfs_gateway::client::{NAMES, SignedRequest};
+use ccfs_gateway::client::{ClientRequest, DEFAULT_SIGNED_FIELDS};
 use ccfs_gateway::stand_in::{Fault, When, files};
 use http::header::CONTENT_TYPE;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use crate::assertions::{answered, carries_what_all_do, desc, refused};
-use crate::support::{BERLIN, SHANGHAI, Setup, World, credential, signed};
+use crate::assertions::{
+    assert_common_headers, assert_gateway_error, assert_node_response, result_desc,
+};
+use crate::support::{BERLIN, SHANGHAI, Setup, TestEnv, credential, signed};
 
 /// All that have an envelope, and a message that their node understands.
 pub(super) const ENVELOPES: [(&str, &str); 17] = [
@@ -43,7 +45,7 @@ fn message(tail: &str) -> &'static str {
     ENVELOPES.iter().find(|(name, _)| *name == tail).unwrap().1
 }
 
-pub(super) fn envelope(world: &World, tail: &str) -> SignedRequest {
+pub(super) fn envelope(world: &TestEnv, tail: &str) -> ClientRequest {
     let body = format!(
         "{{\"request\":{{\"version\":\"2.0\"}},\"msgBody\":{}}}",
         message(tail)
@@ -53,7 +55,7 @@ pub(super) fn envelope(world: &World, tail: &str) -> SignedRequest {
 
 #[tokio::test]
 async fn a_whole_envelope_goes_on_byte_for_byte() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     for (tail, message) in ENVELOPES {
         let body = format!(
             "{{ \"msgBody\": {message} ,\n\"request\" :{{\"version\":\"2.0\",\"x\":1.0}},\"y\":null}} "
@@ -65,8 +67,8 @@ async fn a_whole_envelope_goes_on_byte_for_byte() {
             (200, None),
             "{tail}"
         );
-        carries_what_all_do(&answer);
-        let got = world.sole();
+        assert_common_headers(&answer);
+        let got = world.sole_upstream_request();
         assert_eq!(got.body, request.body, "{tail}");
         assert_eq!(
             got.header("authorization"),
@@ -78,13 +80,15 @@ async fn a_whole_envelope_goes_on_byte_for_byte() {
 
 #[tokio::test]
 async fn a_missing_version_is_added_and_the_request_signed_again() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     for (number, (tail, message)) in ENVELOPES.into_iter().enumerate() {
         let head = ["", "\"request\":{},", "\"request\":{\"x\":[1.50]},"][number % 3];
         let body = format!("{{{head}\"msgBody\":{message}}}");
         let earlier = Timestamp::now() - SignedDuration::from_mins(5);
         let request = world.post_to(tail, body);
-        let request = request.sign(&credential(SHANGHAI), NAMES, earlier).unwrap();
+        let request = request
+            .sign(&credential(SHANGHAI), DEFAULT_SIGNED_FIELDS, earlier)
+            .unwrap();
         let answer = world.send(&request).await;
         assert_eq!(
             (answer.status.as_u16(), answer.header("x-gateway-error")),
@@ -96,9 +100,9 @@ async fn a_missing_version_is_added_and_the_request_signed_again() {
             .unwrap()
             .starts_with("application/json")
         {
-            answered(&answer, "0");
+            assert_node_response(&answer, "0");
         }
-        let got = world.sole();
+        let got = world.sole_upstream_request();
         let mut expected: Value = serde_json::from_slice(&request.body).unwrap();
         expected["request"]["version"] = "2.0".into();
         assert_eq!(
@@ -123,7 +127,7 @@ fn parts(authorization: Option<&str>) -> Vec<&str> {
 
 #[tokio::test]
 async fn times_with_offset_become_tenant_local() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let both = |begin: &str, end: &str| {
         json!({
             "request": {"version": "2.0"},
@@ -151,8 +155,8 @@ async fn times_with_offset_become_tenant_local() {
         ] {
             let sent = both(begin, end);
             let request = signed(world.post_to(tail, sent.to_string()), ak);
-            answered(&world.send(&request).await, "0");
-            let got = world.sole();
+            assert_node_response(&world.send(&request).await, "0");
+            let got = world.sole_upstream_request();
             let mut expected = sent;
             expected["msgBody"]["beginTime"] = out.0.into();
             expected["msgBody"]["endTime"] = out.1.into();
@@ -167,7 +171,7 @@ async fn times_with_offset_become_tenant_local() {
 
 #[tokio::test]
 async fn what_an_envelope_says_is_for_the_node_to_judge() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     for body in [
         r#"{"request":{"version":"1.0"},"msgBody":{"fileName":"a"}}"#,
         r#"{"request":{"version":null},"msgBody":{"fileName":"a"}}"#,
@@ -183,7 +187,7 @@ async fn what_an_envelope_says_is_for_the_node_to_judge() {
             (200, None),
             "{body}"
         );
-        assert_eq!(world.sole().body, body);
+        assert_eq!(world.sole_upstream_request().body, body);
     }
     for body in [
         "",
@@ -194,48 +198,48 @@ async fn what_an_envelope_says_is_for_the_node_to_judge() {
     ] {
         let request = signed(world.post_to("ivr/getFileHash", body), SHANGHAI);
         let answer = world.send(&request).await;
-        refused(&answer, 200, "invalid-request", "0300007");
-        println!("{}", desc(&answer));
+        assert_gateway_error(&answer, 200, "invalid-request", "0300007");
+        println!("{}", result_desc(&answer));
     }
     let request = world
         .post_to("downloadRecord", "{}")
-        .with(CONTENT_TYPE, "text/plain");
-    refused(
+        .with_header(CONTENT_TYPE, "text/plain");
+    assert_gateway_error(
         &world.send(&signed(request, SHANGHAI)).await,
         415,
         "unsupported-media-type",
         "GW415",
     );
-    world.nobody_was_asked();
+    world.assert_no_upstream_request();
 }
 
 #[tokio::test]
 async fn each_interface_has_its_method_and_wants_a_signature() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     for (tail, message) in ENVELOPES {
         let body = format!("{{\"request\":{{\"version\":\"2.0\"}},\"msgBody\":{message}}}");
-        refused(
+        assert_gateway_error(
             &world.send(&world.post_to(tail, body)).await,
             401,
             "unauthenticated",
             "GW401",
         );
         let url = format!("{}/CCFS/resource/ccfs/{tail}", world.url());
-        let answer = world.send(&SignedRequest::get(&url).unwrap()).await;
-        refused(&answer, 405, "method-not-allowed", "GW405");
+        let answer = world.send(&ClientRequest::get(&url).unwrap()).await;
+        assert_gateway_error(&answer, 405, "method-not-allowed", "GW405");
         assert_eq!(answer.header("allow"), Some("POST"));
     }
-    world.nobody_was_asked();
+    world.assert_no_upstream_request();
 }
 
-pub(super) fn download(world: &World, name: &str) -> SignedRequest {
+pub(super) fn download(world: &TestEnv, name: &str) -> ClientRequest {
     let body = json!({"request": {"version": "2.0"}, "msgBody": {"fileName": name}});
     signed(world.post_to("downloadRecord", body.to_string()), SHANGHAI)
 }
 
 #[tokio::test]
 async fn downloads_arrive_whole_whatever_their_size() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     for (size, chunked) in [
         (0, false),
         (1, false),
@@ -259,21 +263,21 @@ async fn downloads_arrive_whole_whatever_their_size() {
         );
         let length = (!chunked).then(|| size.to_string());
         assert_eq!(answer.header("content-length"), length.as_deref());
-        carries_what_all_do(&answer);
+        assert_common_headers(&answer);
     }
     let failed = world.send(&download(&world, "code-0300011.wav")).await;
-    answered(&failed, "0300011");
+    assert_node_response(&failed, "0300011");
 }
 
 #[tokio::test]
 async fn nothing_but_recording_urls_is_cached() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     for (tail, _) in ENVELOPES {
         for _ in 0..2 {
             let answer = world.send(&envelope(&world, tail)).await;
             assert_eq!(answer.header("age"), None);
             assert_eq!(answer.header("cache-status"), None);
-            world.sole();
+            world.sole_upstream_request();
         }
     }
 }
@@ -285,8 +289,8 @@ async fn uploads_have_a_limit_of_their_own() {
         tables,
         ..Setup::default()
     };
-    let (smaller, usual) = (smaller.start().await, World::start().await);
-    let upload = |world: &World, size: usize| {
+    let (smaller, usual) = (smaller.start().await, TestEnv::start().await);
+    let upload = |world: &TestEnv, size: usize| {
         let empty = r#"{"request":{"version":"2.0"},"msgBody":{"data":""}}"#;
         let data = "A".repeat(size - empty.len());
         let body = empty.replace("\"\"", &format!("\"{data}\""));
@@ -294,8 +298,8 @@ async fn uploads_have_a_limit_of_their_own() {
     };
     for size in [(64 << 10) + 1, 512 << 10] {
         let request = signed(upload(&smaller, size), SHANGHAI);
-        answered(&smaller.send(&request).await, "0");
-        let got = smaller.sole();
+        assert_node_response(&smaller.send(&request).await, "0");
+        let got = smaller.sole_upstream_request();
         assert_eq!(
             (got.body_length, got.access_key.is_some()),
             (size as u64, true)
@@ -310,20 +314,20 @@ async fn uploads_have_a_limit_of_their_own() {
         // Not signed: a size comes first, so that one that is allowed is 401.
         let request = world.post_to(tail, "x".repeat(limit + 1));
         let answer = world.send(&request).await;
-        refused(&answer, 413, "body-too-large", "GW413");
+        assert_gateway_error(&answer, 413, "body-too-large", "GW413");
         let answer = world.send(&world.post_to(tail, "x".repeat(limit))).await;
-        refused(&answer, 401, "unauthenticated", "GW401");
-        world.nobody_was_asked();
+        assert_gateway_error(&answer, 401, "unauthenticated", "GW401");
+        world.assert_no_upstream_request();
     }
 }
 
 #[tokio::test]
 async fn an_upload_without_version_is_signed_again_whole() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let body = format!("{{\"msgBody\":{{\"data\":\"{}\"}}}}", "A".repeat(1 << 20));
     let request = signed(world.post_to("ivr/uploadFile", body), SHANGHAI);
-    answered(&world.send(&request).await, "0");
-    let got = world.sole();
+    assert_node_response(&world.send(&request).await, "0");
+    let got = world.sole_upstream_request();
     assert!(got.body_length > 1 << 20 && got.access_key.is_some());
 }
 
@@ -343,18 +347,18 @@ async fn bodies_are_bounded_all_together() {
     node.faults().inject(Fault::Hold, When::Next(1));
     let held = world.send(&large);
     let others = async {
-        let came = node.wait_for("ivr/uploadFile", 1, Duration::from_secs(10));
+        let came = node.wait_for_requests("ivr/uploadFile", 1, Duration::from_secs(10));
         assert!(came.await);
         let answer = world.send(&large).await;
-        refused(&answer, 503, "overloaded", "GW503");
+        assert_gateway_error(&answer, 503, "overloaded", "GW503");
         assert!(answer.header("retry-after").is_some());
-        answered(&world.send(&small).await, "0");
+        assert_node_response(&world.send(&small).await, "0");
         node.faults().release();
     };
     let (held, ()) = tokio::join!(held, others);
-    answered(&held, "0");
+    assert_node_response(&held, "0");
     // What was taken is given back.
     for _ in 0..3 {
-        answered(&world.send(&large).await, "0");
+        assert_node_response(&world.send(&large).await, "0");
     }
 }

@@ -1,11 +1,11 @@
 //! The validation table of the recording-URL request, row by row: code, member, and no node asked.
 
-use ccfs_gateway::client::SignedRequest;
+use ccfs_gateway::client::ClientRequest;
 use serde_json::{Value, json};
 
-use crate::assertions::{answered, desc, refused};
+use crate::assertions::{assert_gateway_error, assert_node_response, result_desc};
 use crate::errors::RECORDING;
-use crate::support::{BERLIN, SHANGHAI, World, signed};
+use crate::support::{BERLIN, SHANGHAI, TestEnv, signed};
 
 /// A right request of version 2.0 with one member changed; null stays, `()` goes.
 pub(super) fn with(changes: &[(&str, Option<Value>)]) -> String {
@@ -22,21 +22,29 @@ pub(super) fn with(changes: &[(&str, Option<Value>)]) -> String {
     body.to_string()
 }
 
-async fn post(world: &World, body: impl Into<Vec<u8>>, ak: &str) -> ccfs_gateway::client::Answer {
+async fn post(
+    world: &TestEnv,
+    body: impl Into<Vec<u8>>,
+    ak: &str,
+) -> ccfs_gateway::client::ClientResponse {
     let url = format!("{}/CCFS/resource/ccfs/{RECORDING}", world.url());
-    let request = SignedRequest::post(&url, body.into()).unwrap();
+    let request = ClientRequest::post(&url, body.into()).unwrap();
     world.send(&signed(request, ak)).await
 }
 
 /// Refused with this code, by a text that holds this word, and no node was asked.
-async fn is_invalid(world: &World, body: impl Into<Vec<u8>>, code: &str, word: &str) {
+async fn is_invalid(world: &TestEnv, body: impl Into<Vec<u8>>, code: &str, word: &str) {
     let body = body.into();
     println!("{} is {code} {word}", String::from_utf8_lossy(&body));
     let answer = post(world, body, SHANGHAI).await;
-    refused(&answer, 200, "invalid-request", code);
-    assert!(desc(&answer).contains(word), "{}", desc(&answer));
+    assert_gateway_error(&answer, 200, "invalid-request", code);
+    assert!(
+        result_desc(&answer).contains(word),
+        "{}",
+        result_desc(&answer)
+    );
     assert_eq!(answer.header("cache-control"), Some("no-store"));
-    world.nobody_was_asked();
+    world.assert_no_upstream_request();
 }
 
 fn nested(depth: usize) -> String {
@@ -47,7 +55,7 @@ fn nested(depth: usize) -> String {
 
 #[tokio::test]
 async fn bodies_that_are_no_plain_json_object() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let right = with(&[]);
     let inside = |text: &str| right.replacen('{', &format!("{{{text},"), 1);
     for body in [
@@ -88,8 +96,8 @@ async fn bodies_that_are_no_plain_json_object() {
     .concat();
     is_invalid(&world, surrogate, "0300007", "").await;
 
-    answered(&post(&world, nested(32), SHANGHAI).await, "0");
-    answered(
+    assert_node_response(&post(&world, nested(32), SHANGHAI).await, "0");
+    assert_node_response(
         &post(&world, format!("\r\n\t {right}\n "), SHANGHAI).await,
         "0",
     );
@@ -101,7 +109,7 @@ const NAMES: [&str; 3] = ["callId", "beginTime", "endTime"];
 
 #[tokio::test]
 async fn members_that_are_missing_null_or_empty() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     for name in NAMES {
         is_invalid(&world, with(&[(name, None)]), "0300001", name).await;
         is_invalid(&world, with(&[(name, Some(Value::Null))]), "0300001", name).await;
@@ -120,11 +128,11 @@ async fn members_that_are_missing_null_or_empty() {
 
 #[tokio::test]
 async fn a_call_id_has_up_to_25_characters() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     for (letter, code) in [("9", "0"), ("\u{e4}", "0"), ("\u{1f600}", "0")] {
         let body = with(&[("callId", Some(letter.repeat(25).into()))]);
-        answered(&post(&world, body, SHANGHAI).await, code);
-        world.sole();
+        assert_node_response(&post(&world, body, SHANGHAI).await, code);
+        world.sole_upstream_request();
         let body = with(&[("callId", Some(letter.repeat(26).into()))]);
         is_invalid(&world, body, "0300003", "callId").await;
     }
@@ -132,7 +140,7 @@ async fn a_call_id_has_up_to_25_characters() {
 
 #[tokio::test]
 async fn members_of_a_wrong_form() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     for name in NAMES {
         for value in [
             json!(5),
@@ -174,7 +182,7 @@ async fn members_of_a_wrong_form() {
 
 #[tokio::test]
 async fn a_version_is_the_string_2_0_or_absent() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     for version in [
         json!(null),
         json!(2.0),
@@ -194,14 +202,14 @@ async fn a_version_is_the_string_2_0_or_absent() {
     }
     // What is written otherwise, but is the string 2.0, is right.
     let escaped = with(&[]).replace("\"2.0\"", "\"\\u0032.0\"");
-    answered(&post(&world, escaped, SHANGHAI).await, "0");
+    assert_node_response(&post(&world, escaped, SHANGHAI).await, "0");
     let answer = post(&world, with(&[("version", None)]), BERLIN).await;
-    refused(&answer, 200, "invalid-request", "0300006");
+    assert_gateway_error(&answer, 200, "invalid-request", "0300006");
 }
 
 #[tokio::test]
 async fn windows_that_are_reversed_or_too_long() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let window = |begin: &str, end: &str| {
         with(&[
             ("beginTime", Some(begin.into())),
@@ -232,14 +240,14 @@ async fn windows_that_are_reversed_or_too_long() {
         ("2022-01-02 10:00:00", "2022-01-05 10:00:00"),
         ("2022-01-02T10:00:00+08:00", "2022-01-05T02:00:00Z"),
     ] {
-        answered(&post(&world, window(begin, end), SHANGHAI).await, "0");
+        assert_node_response(&post(&world, window(begin, end), SHANGHAI).await, "0");
     }
 }
 
 /// Each request has the faults of several rows; the first row wins, and in it the first member.
 #[tokio::test]
 async fn the_first_fault_wins() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let (long, late) = ("9".repeat(26), "2022-01-12 10:00:00");
     for (changes, code, word) in [
         (
@@ -284,7 +292,7 @@ async fn the_first_fault_wins() {
 
 #[tokio::test]
 async fn a_value_is_shown_shortened_and_escaped() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     for value in [
         "9".repeat(5_000),
         format!(
@@ -299,7 +307,7 @@ async fn a_value_is_shown_shortened_and_escaped() {
                 SHANGHAI,
             )
             .await;
-            let text = desc(&answer);
+            let text = result_desc(&answer);
             assert!(text.contains(name) && text.contains(&value[..20]), "{text}");
             assert!(text.chars().count() < 300, "{text}");
             assert!(
@@ -308,5 +316,5 @@ async fn a_value_is_shown_shortened_and_escaped() {
             );
         }
     }
-    world.nobody_was_asked();
+    world.assert_no_upstream_request();
 }

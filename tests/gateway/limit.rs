@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ccfs_gateway::client::{Answer, Client, SignedRequest, Trust};
+use ccfs_gateway::client::{Client, ClientRequest, ClientResponse, Trust};
 use ccfs_gateway::stand_in::{Fault, When};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -14,7 +14,9 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::page;
-use crate::support::{BERLIN, SHANGHAI, STRANGER, Setup, World, eventually, signed, trusting};
+use crate::support::{
+    BERLIN, SHANGHAI, Setup, TestEnv, UNKNOWN, client_trusting, eventually, signed,
+};
 
 const LONG: Duration = Duration::from_secs(10);
 const FILE: &str = r#"{"request":{"version":"2.0"},"msgBody":{"fileName":"a/17B.wav"}}"#;
@@ -34,7 +36,10 @@ fn limits(keys: &str) -> Setup {
 }
 
 /// Sends what `next` makes until it is refused; gives back how many were served, and the refusal.
-async fn until_refused(world: &World, next: impl Fn(usize) -> SignedRequest) -> (usize, Answer) {
+async fn until_refused(
+    world: &TestEnv,
+    next: impl Fn(usize) -> ClientRequest,
+) -> (usize, ClientResponse) {
     for n in 0..50 {
         let answer = world.send(&next(n)).await;
         if ![200, 401].contains(&answer.status.as_u16()) {
@@ -45,7 +50,7 @@ async fn until_refused(world: &World, next: impl Fn(usize) -> SignedRequest) -> 
 }
 
 #[track_caller]
-fn assert_limited(answer: &Answer, code: &str) {
+fn assert_limited(answer: &ClientResponse, code: &str) {
     assert_eq!(answer.status, 429);
     assert_eq!(answer.header("x-gateway-error"), Some("rate-limited"));
     assert_eq!(answer.result_code().as_deref(), Some(code));
@@ -54,7 +59,7 @@ fn assert_limited(answer: &Answer, code: &str) {
 }
 
 #[track_caller]
-fn assert_overloaded(answer: &Answer) {
+fn assert_overloaded(answer: &ClientResponse) {
     assert_eq!(answer.status, 503);
     assert_eq!(answer.header("x-gateway-error"), Some("overloaded"));
     assert_eq!(answer.result_code().as_deref(), Some("GW503"));
@@ -62,11 +67,11 @@ fn assert_overloaded(answer: &Answer) {
     assert!(seconds >= 1);
 }
 
-fn forged(world: &World, call_id: &str) -> SignedRequest {
+fn forged(world: &TestEnv, call_id: &str) -> ClientRequest {
     let right = signed(world.recording(call_id), SHANGHAI);
     let value = right.headers["authorization"].to_str().unwrap();
     let wrong = format!("{}{}", &value[..value.len() - 4], "0000");
-    right.clone().authorized(wrong.parse().unwrap())
+    right.clone().with_authorization(wrong.parse().unwrap())
 }
 
 // ---- The budget of an ak --------------------------------------------------------------------------
@@ -85,7 +90,11 @@ async fn misses_are_charged_and_hits_are_not() {
     let state = refused.header("ratelimit").unwrap();
     assert!(state.contains("r=0") && state.contains("t=1"), "{state}");
     for _ in 0..20 {
-        assert_eq!(world.ask("miss-0").await.status, 200, "hits are free");
+        assert_eq!(
+            world.get_recording("miss-0").await.status,
+            200,
+            "hits are free"
+        );
     }
     let other = signed(world.recording("miss-0"), BERLIN);
     assert_eq!(
@@ -94,7 +103,7 @@ async fn misses_are_charged_and_hits_are_not() {
         "another ak has its own"
     );
     assert_eq!(
-        world.fetched(),
+        world.recording_fetches(),
         served as u64 + 1,
         "no node saw the refused one"
     );
@@ -109,8 +118,8 @@ async fn refusals_of_the_validation_table_are_not_charged() {
         let answer = world.send(&signed(world.post("{}"), SHANGHAI)).await;
         assert_eq!(answer.result_code().as_deref(), Some("0300001"));
     }
-    assert_eq!(world.ask("valid-1").await.status, 200);
-    assert_eq!(world.ask("valid-2").await.status, 200);
+    assert_eq!(world.get_recording("valid-1").await.status, 200);
+    assert_eq!(world.get_recording("valid-2").await.status, 200);
 }
 
 #[tokio::test]
@@ -124,14 +133,14 @@ async fn one_fetch_is_charged_once_for_all_who_wait() {
     let mut asks = JoinSet::new();
     for _ in 0..10 {
         let world = world.clone();
-        asks.spawn(async move { world.ask("wait-1").await });
+        asks.spawn(async move { world.get_recording("wait-1").await });
     }
-    inside(&world, 10.0).await;
+    wait_for_in_flight(&world, 10.0).await;
     world.nodes[0].faults().clear();
     for answer in asks.join_all().await {
         assert_eq!(answer.status, 200);
     }
-    assert_eq!(world.fetched(), 1);
+    assert_eq!(world.recording_fetches(), 1);
 }
 
 #[tokio::test]
@@ -190,7 +199,7 @@ async fn the_ceiling_counts_every_verified_request() {
 async fn an_account_has_so_many_requests_at_once() {
     let world = Arc::new(shanghai("in_flight = 1").start().await);
     let busy = hold_one(&world).await;
-    let refused = world.ask("second-1").await;
+    let refused = world.get_recording("second-1").await;
     assert_limited(&refused, "0300009");
     let download = signed(world.post_to("downloadRecordFile", FILE), SHANGHAI);
     assert_limited(&world.send(&download).await, "0300008");
@@ -203,7 +212,7 @@ async fn an_account_has_so_many_requests_at_once() {
     world.nodes[0].faults().clear();
     assert_eq!(busy.await.unwrap().status, 200);
     assert_eq!(
-        world.ask("second-1").await.status,
+        world.get_recording("second-1").await.status,
         200,
         "the place is free again"
     );
@@ -217,11 +226,11 @@ async fn the_gateway_has_so_many_requests_at_once() {
         let second = signed(world.recording("second-1"), ak);
         assert_overloaded(&world.send(&second).await);
     }
-    let stranger = signed(world.recording("second-1"), STRANGER);
+    let stranger = signed(world.recording("second-1"), UNKNOWN);
     assert_eq!(world.send(&stranger).await.status, 401, "he takes no place");
     world.nodes[0].faults().clear();
     assert_eq!(busy.await.unwrap().status, 200);
-    assert_eq!(world.ask("second-1").await.status, 200);
+    assert_eq!(world.get_recording("second-1").await.status, 200);
 }
 
 #[tokio::test]
@@ -240,7 +249,7 @@ async fn who_does_not_verify_keeps_nobody_out() {
         stranger.0.write_all(b"\r\n\r\n").await.unwrap();
         strangers.push(stranger);
     }
-    assert_eq!(world.ask("served-1").await.status, 200);
+    assert_eq!(world.get_recording("served-1").await.status, 200);
 }
 
 #[tokio::test]
@@ -248,16 +257,19 @@ async fn a_fetch_counts_for_its_caller_until_it_ends() {
     let world = Arc::new(shanghai("in_flight = 1").start().await);
     world.nodes[0].faults().inject(Fault::Hold, When::Always);
     let asking = world.clone();
-    let gone = tokio::spawn(async move { asking.ask("abandoned-1").await });
+    let gone = tokio::spawn(async move { asking.get_recording("abandoned-1").await });
     let node = &world.nodes[0];
-    assert!(node.wait_for("getRecordFileUrlFromObs", 1, LONG).await);
+    assert!(
+        node.wait_for_requests("getRecordFileUrlFromObs", 1, LONG)
+            .await
+    );
     gone.abort();
     let _ = gone.await;
-    inside(&world, 0.0).await;
-    assert_limited(&world.ask("second-1").await, "0300009");
+    wait_for_in_flight(&world, 0.0).await;
+    assert_limited(&world.get_recording("second-1").await, "0300009");
     node.faults().clear();
     eventually("the fetch has ended", async || {
-        world.ask("second-1").await.status == 200
+        world.get_recording("second-1").await.status == 200
     })
     .await;
 }
@@ -282,7 +294,7 @@ async fn bodies_have_so_much_memory_together() {
     });
     assert!(
         world.nodes[0]
-            .wait_for("getRecordFileUrlFromObs", 1, LONG)
+            .wait_for_requests("getRecordFileUrlFromObs", 1, LONG)
             .await
     );
     assert_overloaded(&world.send(&second).await);
@@ -295,19 +307,19 @@ async fn bodies_have_so_much_memory_together() {
 }
 
 /// One request of [`SHANGHAI`] that its node holds.
-async fn hold_one(world: &Arc<World>) -> tokio::task::JoinHandle<Answer> {
+async fn hold_one(world: &Arc<TestEnv>) -> tokio::task::JoinHandle<ClientResponse> {
     world.nodes[0].faults().inject(Fault::Hold, When::Always);
     let asking = world.clone();
-    let busy = tokio::spawn(async move { asking.ask("busy-1").await });
+    let busy = tokio::spawn(async move { asking.get_recording("busy-1").await });
     assert!(
         world.nodes[0]
-            .wait_for("getRecordFileUrlFromObs", 1, LONG)
+            .wait_for_requests("getRecordFileUrlFromObs", 1, LONG)
             .await
     );
     busy
 }
 
-async fn inside(world: &World, count: f64) {
+async fn wait_for_in_flight(world: &TestEnv, count: f64) {
     let admin = world.bound.admin.unwrap();
     eventually("so many are inside", async || {
         page::metric(admin, "inflight_requests").await == count
@@ -322,14 +334,14 @@ const TIGHT: &str = "per_address = { per_second = 1, burst = 3 }";
 #[tokio::test]
 async fn failures_use_up_the_address_and_nothing_that_verifies_is_refused() {
     let world = limits(TIGHT).start().await;
-    world.ask("nat-1").await;
+    world.get_recording("nat-1").await;
     let wrong = |n: usize| match n % 4 {
         0 => forged(&world, "nat-1"),
-        1 => signed(world.recording("nat-1"), STRANGER),
+        1 => signed(world.recording("nat-1"), UNKNOWN),
         2 => world.recording("nat-1"),
         _ => world
             .recording("nat-1")
-            .authorized("Bearer abc".parse().unwrap()),
+            .with_authorization("Bearer abc".parse().unwrap()),
     };
     let (failures, refused) = until_refused(&world, wrong).await;
     assert!((3..=5).contains(&failures), "{failures}");
@@ -338,7 +350,7 @@ async fn failures_use_up_the_address_and_nothing_that_verifies_is_refused() {
     for n in 0..4 {
         let again = world.send(&wrong(n)).await;
         assert_eq!(again.status, 429, "however it is wrong");
-        let right = world.ask(&format!("nat-{n}")).await;
+        let right = world.get_recording(&format!("nat-{n}")).await;
         assert_eq!(
             right.status, 200,
             "a neighbour behind the same address is served"
@@ -350,7 +362,7 @@ async fn failures_use_up_the_address_and_nothing_that_verifies_is_refused() {
 async fn what_verifies_is_not_charged_to_its_address() {
     let world = limits(TIGHT).start().await;
     for n in 0..10 {
-        assert_eq!(world.ask(&format!("right-{n}")).await.status, 200);
+        assert_eq!(world.get_recording(&format!("right-{n}")).await.status, 200);
     }
     assert_eq!(world.send(&forged(&world, "right-1")).await.status, 401);
 }
@@ -362,7 +374,7 @@ async fn unauthenticated_interfaces_are_charged_to_the_address() {
         "{}/CCFS/resource/ccfs/playVoice?t=1&version=2.0&st=abc",
         world.url()
     );
-    let (served, refused) = until_refused(&world, |_| SignedRequest::get(&url).unwrap()).await;
+    let (served, refused) = until_refused(&world, |_| ClientRequest::get(&url).unwrap()).await;
     assert!((3..=5).contains(&served), "{served}");
     assert_limited(&refused, "0300008");
 }
@@ -373,8 +385,8 @@ async fn unauthenticated_interfaces_are_charged_to_the_address() {
 struct Connection(TlsStream<TcpStream>);
 
 impl Connection {
-    async fn open(world: &World) -> std::io::Result<Self> {
-        let trust = Trust::file(&world.file("ca.pem")).unwrap();
+    async fn open(world: &TestEnv) -> std::io::Result<Self> {
+        let trust = Trust::from_pem_file(&world.file("ca.pem")).unwrap();
         let tls = TlsConnector::from(trust.client_config().unwrap());
         let address: SocketAddr = world.bound.listeners["ccfs"];
         let stream = TcpStream::connect(address).await?;
@@ -427,7 +439,7 @@ async fn over_a_cap_of_busy_connections_the_new_one_goes() {
         assert!(refused.await, "{cap}");
         world.nodes[0].faults().clear();
         assert_eq!(busy.await.unwrap().status, 200, "{cap}");
-        let other: Client = trusting(&world.file(""));
+        let other: Client = client_trusting(&world.file(""));
         let answer = other
             .send(&signed(world.recording("busy-1"), SHANGHAI))
             .await;

@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use ccfs_gateway::client::{Client, ClientError, RecordingQuery, SignedRequest, Trust};
+use ccfs_gateway::client::{Client, ClientError, ClientRequest, RecordingQuery, Trust};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::support::{BEGIN, END, SHANGHAI, World, signed};
+use crate::support::{BEGIN, END, SHANGHAI, TestEnv, signed};
 
 /// What a client asks for, again and again.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -46,12 +46,12 @@ pub(crate) struct Load {
 struct Shared {
     done: AtomicU64,
     good: AtomicU64,
-    tally: Mutex<Tally>,
+    tally: Mutex<LoadResult>,
 }
 
 /// What became of a load.
 #[derive(Debug, Default)]
-pub(crate) struct Tally {
+pub(crate) struct LoadResult {
     /// Every answer that was not 200 with resultCode 0, or a whole file.
     pub(crate) failed: Vec<String>,
     /// Downloads that broke off after they had begun, where their client could see it.
@@ -77,7 +77,7 @@ impl Load {
                         return;
                     }
                     let began = Instant::now();
-                    let failure = target.ask(kind, &format!("{client}-{turn}")).await.err();
+                    let failure = target.send(kind, &format!("{client}-{turn}")).await.err();
                     let took = began.elapsed();
                     shared.done.fetch_add(1, Ordering::Relaxed);
                     shared
@@ -88,7 +88,7 @@ impl Load {
                         tally.took.push(took);
                         match failure {
                             Some(Failure::Cut) => tally.cut += 1,
-                            Some(Failure::Wrong(what)) => {
+                            Some(Failure::Unexpected(what)) => {
                                 let at = started.elapsed();
                                 tally
                                     .failed
@@ -105,30 +105,30 @@ impl Load {
     }
 
     /// Answers so far, and the good ones among them.
-    pub(crate) fn answers(&self) -> (u64, u64) {
+    pub(crate) fn response_counts(&self) -> (u64, u64) {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         (read(&self.shared.done), read(&self.shared.good))
     }
 
     /// Waits for so many further answers.
-    pub(crate) async fn more(&self, answers: u64) {
-        let enough = self.answers().0 + answers;
+    pub(crate) async fn wait_for_responses(&self, answers: u64) {
+        let enough = self.response_counts().0 + answers;
         let deadline = Instant::now() + Duration::from_secs(60);
-        while self.answers().0 < enough {
+        while self.response_counts().0 < enough {
             assert!(Instant::now() < deadline, "the load stands still");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
     /// Lets every client finish what it is at.
-    pub(crate) async fn end(mut self) -> Tally {
+    pub(crate) async fn stop(mut self) -> LoadResult {
         self.stop.store(true, Ordering::Relaxed);
         while self.clients.join_next().await.is_some() {}
         std::mem::take(&mut *self.shared.tally.lock().unwrap())
     }
 }
 
-impl Tally {
+impl LoadResult {
     /// Fails if any request failed.
     pub(crate) fn assert_nothing_lost(&self, what: &str) {
         let (failed, all) = (self.failed.len(), self.took.len());
@@ -144,12 +144,12 @@ pub(crate) enum Failure {
     /// A download had begun and broke off.
     Cut,
     /// This came instead.
-    Wrong(String),
+    Unexpected(String),
 }
 
 impl Failure {
     fn of(kind: Kind, error: &ClientError) -> Self {
-        Self::Wrong(format!("{kind:?}: {error:?}"))
+        Self::Unexpected(format!("{kind:?}: {error:?}"))
     }
 }
 
@@ -162,13 +162,15 @@ pub(crate) struct Target {
 
 impl Target {
     /// The gateway of a world.
-    pub(crate) fn of(world: &World) -> Self {
+    pub(crate) fn of(world: &TestEnv) -> Self {
         Self::at(&world.url(), &world.file("ca.pem"))
     }
 
     /// A gateway by its URL, trusted by an authority.
     pub(crate) fn at(url: &str, ca: &Path) -> Self {
-        let client = Client::new(&Trust::file(ca).unwrap()).unwrap().keeping(64);
+        let client = Client::new(&Trust::from_pem_file(ca).unwrap())
+            .unwrap()
+            .with_idle_connections(64);
         Self {
             url: url.to_owned(),
             client: Arc::new(client),
@@ -176,12 +178,12 @@ impl Target {
     }
 
     /// Asks once; the error says what came instead of a good answer.
-    pub(crate) async fn ask(&self, kind: Kind, mark: &str) -> Result<(), Failure> {
+    pub(crate) async fn send(&self, kind: Kind, mark: &str) -> Result<(), Failure> {
         let request = signed(self.request(kind, mark), SHANGHAI);
         let wrong = |error: ClientError| Failure::of(kind, &error);
         let answer = if kind == Kind::Download {
-            let head = self.client.open(&request).await.map_err(wrong)?;
-            let whole = head.whole(&self.client).await;
+            let head = self.client.send_streaming(&request).await.map_err(wrong)?;
+            let whole = head.collect(&self.client).await;
             whole.map_err(|_cut| Failure::Cut)?
         } else {
             self.client.send(&request).await.map_err(wrong)?
@@ -196,12 +198,12 @@ impl Target {
         }
         let said = answer.header("x-gateway-error").unwrap_or("node");
         let status = answer.status;
-        Err(Failure::Wrong(format!(
+        Err(Failure::Unexpected(format!(
             "{kind:?}: {status} {said} {code:?}"
         )))
     }
 
-    fn request(&self, kind: Kind, mark: &str) -> SignedRequest {
+    fn request(&self, kind: Kind, mark: &str) -> ClientRequest {
         let tail = match kind {
             Kind::Recording => {
                 let query = RecordingQuery {
@@ -210,7 +212,7 @@ impl Target {
                     end: END,
                     version: Some("2.0"),
                 };
-                return SignedRequest::recording(&self.url, &query).unwrap();
+                return ClientRequest::recording(&self.url, &query).unwrap();
             }
             Kind::Download => "downloadRecordFile",
             Kind::Job(tail) => tail,
@@ -219,10 +221,10 @@ impl Target {
     }
 
     /// An unsigned POST of an enveloped message.
-    pub(crate) fn envelope(&self, tail: &str, message: &Value) -> SignedRequest {
+    pub(crate) fn envelope(&self, tail: &str, message: &Value) -> ClientRequest {
         let body = json!({"request": {"version": "2.0"}, "msgBody": message});
         let url = format!("{}/CCFS/resource/ccfs/{tail}", self.url);
-        SignedRequest::post(&url, body.to_string()).unwrap()
+        ClientRequest::post(&url, body.to_string()).unwrap()
     }
 
     /// The client.
@@ -245,7 +247,7 @@ fn message(kind: Kind, mark: &str) -> Value {
 }
 
 /// One request to an admin interface; the body of the answer.
-pub(crate) fn admin(address: SocketAddr, method: &str, path: &str) -> String {
+pub(crate) fn admin_request(address: SocketAddr, method: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     write!(
         stream,
@@ -266,16 +268,16 @@ pub(crate) fn admin(address: SocketAddr, method: &str, path: &str) -> String {
 }
 
 /// `/status` of the gateway of a world: its first cluster.
-pub(crate) async fn cluster(world: &World) -> Value {
+pub(crate) async fn cluster(world: &TestEnv) -> Value {
     let mut status: Value =
-        serde_json::from_str(&ask_admin(world, "GET", "/status").await).unwrap();
+        serde_json::from_str(&env_admin_request(world, "GET", "/status").await).unwrap();
     status["clusters"][0].take()
 }
 
 /// The same, off the threads that serve the nodes.
-pub(crate) async fn ask_admin(world: &World, method: &'static str, path: &str) -> String {
+pub(crate) async fn env_admin_request(world: &TestEnv, method: &'static str, path: &str) -> String {
     let (address, path) = (world.bound.admin.unwrap(), path.to_owned());
-    tokio::task::spawn_blocking(move || admin(address, method, &path))
+    tokio::task::spawn_blocking(move || admin_request(address, method, &path))
         .await
         .unwrap()
 }

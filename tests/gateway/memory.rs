@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::Command;
 
 use ccfs_gateway::config::Rate;
-use ccfs_gateway::limit::Addresses;
+use ccfs_gateway::limit::AddressRateLimiter;
 use jiff::Timestamp;
 
 use crate::process::Process;
@@ -35,15 +35,15 @@ fn a_million_addresses_cost_less_than_64_mib() {
 #[ignore = "measures its own process; run by a_million_addresses_cost_less_than_64_mib"]
 fn child() {
     let before = resident();
-    let addresses = Addresses::new(Rate {
+    let addresses = AddressRateLimiter::new(Rate {
         per_second: 20,
         burst: 200,
     });
     for n in 0..500_000_u32 {
         let v4 = Ipv4Addr::from_bits(n.wrapping_mul(2_654_435_761));
         let v6 = Ipv6Addr::from_bits(u128::from(n) << 64 | 0x2001 << 112);
-        let _ = addresses.charge(IpAddr::V4(v4));
-        let _ = addresses.charge(IpAddr::V6(v6));
+        let _ = addresses.try_acquire(IpAddr::V4(v4));
+        let _ = addresses.try_acquire(IpAddr::V6(v6));
     }
     let grown = resident().saturating_sub(before);
     assert!(grown < 64 * MIB, "{grown} bytes");
@@ -60,12 +60,13 @@ async fn invented_access_keys_are_not_remembered() {
         ..Setup::default()
     })
     .await;
-    let client = crate::support::trusting(process.site.folder.path()).keeping(1);
+    let client =
+        crate::support::client_trusting(process.site.folder.path()).with_idle_connections(1);
     let ask = async |n: u32| {
         let invented = ccfs_gateway::auth::AccessKey::from(format!("invented-{n}").as_str());
         let secrets = credential("any").secrets().to_vec();
         let stranger = ccfs_gateway::auth::Credential::new(invented, secrets, true);
-        let names = ccfs_gateway::client::NAMES;
+        let names = ccfs_gateway::client::DEFAULT_SIGNED_FIELDS;
         let request = process.recording("memory-1");
         let request = request.sign(&stranger, names, Timestamp::now()).unwrap();
         assert_eq!(client.send(&request).await.unwrap().status, 401);

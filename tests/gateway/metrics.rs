@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::page;
-use crate::support::{Setup, World, eventually};
+use crate::support::{Setup, TestEnv, eventually};
 
 #[tokio::test]
 async fn the_page_is_legal_and_has_every_family() {
@@ -77,7 +77,7 @@ async fn a_request_is_counted_by_listener_cluster_and_node() {
 
 #[tokio::test]
 async fn a_refused_reload_is_counted_and_a_good_one_heals() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let admin = world.bound.admin.unwrap();
     let file = world.file("gateway.toml");
     let good = std::fs::read_to_string(&file).unwrap();
@@ -133,14 +133,14 @@ async fn prometheus_itself_scrapes_it() {
 }
 
 /// One fetch, two hits, one illegal head.
-async fn traffic() -> World {
+async fn traffic() -> TestEnv {
     let setup = Setup {
         shanghai: "rate_limit = { per_second = 50, burst = 100 }".to_owned(),
         ..Setup::default()
     };
     let world = setup.start().await;
     for _ in 0..3 {
-        world.ask("1637742300-27").await;
+        world.get_recording("1637742300-27").await;
     }
     let mut twice = world.post("{}");
     twice.target = "/a/../b".to_owned();

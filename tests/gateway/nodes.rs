@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 use ccfs_gateway::stand_in::{Fault, When, files};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::assertions::{answered, carries_what_all_do, refused};
+use crate::assertions::{assert_common_headers, assert_gateway_error, assert_node_response};
 use crate::forward::download;
-use crate::support::{SHANGHAI, Setup, World, eventually, signed};
+use crate::support::{SHANGHAI, Setup, TestEnv, eventually, signed};
 
 /// Two nodes that are asked in turn.
-async fn two_nodes(cluster: &str) -> World {
+async fn two_nodes(cluster: &str) -> TestEnv {
     let cluster = format!("balance = \"round-robin\"\n{cluster}");
     Setup {
         nodes: 2,
@@ -22,7 +22,7 @@ async fn two_nodes(cluster: &str) -> World {
 }
 
 /// One node that is never put aside, so that each request of a table is tried there.
-async fn one_node(cluster: &str) -> World {
+async fn one_node(cluster: &str) -> TestEnv {
     let cluster = format!("ejection = {{ consecutive_failures = 0 }}\n{cluster}");
     Setup {
         cluster,
@@ -38,15 +38,15 @@ async fn answers_that_are_none_are_node_failed() {
     for (number, fault) in [
         Fault::GarbageJson,
         Fault::GarbageHttp,
-        Fault::CloseBeforeAnswer,
+        Fault::CloseBeforeResponse,
         Fault::CloseInHead,
         Fault::CloseInBody,
         Fault::Reset,
         Fault::ResetInBody,
-        Fault::TwoLengths,
-        Fault::LengthAndChunked,
-        Fault::NulInField,
-        Fault::BigAnswer(1 << 20),
+        Fault::ConflictingContentLengths,
+        Fault::ContentLengthAndChunked,
+        Fault::NulInHeaderValue,
+        Fault::BigResponse(1 << 20),
     ]
     .into_iter()
     .enumerate()
@@ -63,7 +63,7 @@ async fn answers_that_are_none_are_node_failed() {
             ),
         ] {
             let answer = world.send(&signed(request, SHANGHAI)).await;
-            refused(&answer, 502, "node-failed", "GW502");
+            assert_gateway_error(&answer, 502, "node-failed", "GW502");
             let cached = answer
                 .header("cache-status")
                 .unwrap_or_default()
@@ -71,7 +71,7 @@ async fn answers_that_are_none_are_node_failed() {
             assert!(!cached);
         }
         faults.clear();
-        answered(&world.ask(&call_id).await, "0");
+        assert_node_response(&world.get_recording(&call_id).await, "0");
     }
 }
 
@@ -81,27 +81,27 @@ async fn odd_but_whole_answers_are_answers() {
     for (number, fault) in [
         Fault::Chunked,
         Fault::UntilClose,
-        Fault::CloseAfterAnswer,
-        Fault::Surplus,
-        Fault::BigAnswer(900_000),
+        Fault::CloseAfterResponse,
+        Fault::ExtraResponse,
+        Fault::BigResponse(900_000),
     ]
     .into_iter()
     .enumerate()
     {
         println!("{fault:?}");
         world.nodes[0].faults().inject(fault, When::Next(1));
-        let answer = world.ask(&format!("1-{number}")).await;
-        answered(&answer, "0");
+        let answer = world.get_recording(&format!("1-{number}")).await;
+        assert_node_response(&answer, "0");
         assert!(!String::from_utf8_lossy(&answer.body).contains("surplus"));
-        answered(&world.ask(&format!("2-{number}")).await, "0");
+        assert_node_response(&world.get_recording(&format!("2-{number}")).await, "0");
     }
-    assert_eq!(world.nodes[0].misused(), 0);
+    assert_eq!(world.nodes[0].forbidden_reuses(), 0);
     // After this one the connection is as good as any other.
     world.nodes[0]
         .faults()
         .inject(Fault::Interim, When::Next(1));
-    answered(&world.ask("3-1").await, "0");
-    answered(&world.ask("3-2").await, "0");
+    assert_node_response(&world.get_recording("3-1").await, "0");
+    assert_node_response(&world.get_recording("3-2").await, "0");
 }
 
 #[tokio::test]
@@ -110,7 +110,7 @@ async fn a_nodes_own_status_passes_through_uncached() {
     for status in [
         201, 301, 400, 401, 403, 404, 418, 429, 500, 501, 502, 503, 504,
     ] {
-        world.nodes[0].clear();
+        world.nodes[0].clear_record();
         world.nodes[0]
             .faults()
             .inject(Fault::Status(status), When::Always);
@@ -128,11 +128,11 @@ async fn a_nodes_own_status_passes_through_uncached() {
                     String::from_utf8_lossy(&answer.body).contains(node),
                     "{status}"
                 );
-                carries_what_all_do(&answer);
+                assert_common_headers(&answer);
             }
         }
         assert_eq!(
-            world.received().len(),
+            world.upstream_requests().len(),
             4,
             "nothing is cached, nothing is repeated"
         );
@@ -157,10 +157,10 @@ async fn another_node_is_asked_for_502_503_504_and_no_other_status() {
         }
         // The first of the two that is asked fails, then the second; with both at fault the last
         // answer passes through.
-        let answer = world.ask("1-1").await;
+        let answer = world.get_recording("1-1").await;
         assert_eq!(answer.status, status);
         assert_eq!(
-            world.received().len(),
+            world.upstream_requests().len(),
             if moves { 2 } else { 1 },
             "{status}"
         );
@@ -170,7 +170,13 @@ async fn another_node_is_asked_for_502_503_504_and_no_other_status() {
             .inject(Fault::Status(status), When::Always);
         let mut statuses = Vec::new();
         for number in 0..6 {
-            statuses.push(world.ask(&format!("2-{number}")).await.status.as_u16());
+            statuses.push(
+                world
+                    .get_recording(&format!("2-{number}"))
+                    .await
+                    .status
+                    .as_u16(),
+            );
         }
         assert_eq!(
             statuses.iter().all(|seen| *seen == 200),
@@ -193,9 +199,9 @@ async fn a_node_that_breaks_off_costs_no_request_while_another_is_left() {
         let world = two_nodes("").await;
         world.nodes[0].faults().inject(fault.clone(), When::Always);
         for number in 0..6 {
-            let answer = world.ask(&format!("1-{number}")).await;
+            let answer = world.get_recording(&format!("1-{number}")).await;
             println!("{fault:?}");
-            answered(&answer, "0");
+            assert_node_response(&answer, "0");
         }
         assert!(world.nodes[0].faults().injected() > 0);
     }
@@ -207,8 +213,8 @@ async fn flow_control_from_every_node_passes_through() {
     for node in &world.nodes {
         node.faults().inject(Fault::FlowControl, When::Always);
     }
-    let answer = world.ask("1-1").await;
-    answered(&answer, "0300009");
+    let answer = world.get_recording("1-1").await;
+    assert_node_response(&answer, "0300009");
     let asked: Vec<_> = world
         .nodes
         .iter()
@@ -218,15 +224,15 @@ async fn flow_control_from_every_node_passes_through() {
     let answer = world
         .send(&signed(download(&world, "a.wav"), SHANGHAI))
         .await;
-    answered(&answer, "0300008");
+    assert_node_response(&answer, "0300008");
 }
 
 #[tokio::test]
 async fn a_parameter_error_is_an_answer() {
     let world = two_nodes("").await;
     for code in ["0300001", "0300012", "0300028", "0300011"] {
-        answered(&world.ask(&format!("code-{code}")).await, code);
-        world.sole();
+        assert_node_response(&world.get_recording(&format!("code-{code}")).await, code);
+        world.sole_upstream_request();
     }
 }
 
@@ -246,7 +252,7 @@ async fn no_answer_in_time_is_504() {
         ] {
             let began = Instant::now();
             let answer = world.send(&signed(request, SHANGHAI)).await;
-            refused(&answer, 504, "node-timeout", "GW504");
+            assert_gateway_error(&answer, 504, "node-timeout", "GW504");
             assert!(began.elapsed() < Duration::from_secs(3));
         }
         world.nodes[0].faults().clear();
@@ -255,7 +261,7 @@ async fn no_answer_in_time_is_504() {
     let answer = world
         .send(&signed(download(&world, "a.wav"), SHANGHAI))
         .await;
-    refused(&answer, 504, "node-timeout", "GW504");
+    assert_gateway_error(&answer, 504, "node-timeout", "GW504");
 }
 
 #[tokio::test]
@@ -264,7 +270,7 @@ async fn a_node_that_hangs_is_left_for_another_after_its_time() {
     let world = two_nodes(timeouts).await;
     world.nodes[0].faults().inject(Fault::Hang, When::Always);
     for number in 0..4 {
-        answered(&world.ask(&format!("1-{number}")).await, "0");
+        assert_node_response(&world.get_recording(&format!("1-{number}")).await, "0");
     }
     assert!(world.nodes[0].faults().injected() > 0);
 }
@@ -275,7 +281,7 @@ async fn a_slow_last_node_may_take_longer_than_a_try() {
     world.nodes[0]
         .faults()
         .inject(Fault::DelayHead(Duration::from_millis(200)), When::Always);
-    answered(&world.ask("1-1").await, "0");
+    assert_node_response(&world.get_recording("1-1").await, "0");
 }
 
 #[tokio::test]
@@ -295,18 +301,18 @@ async fn nodes_that_refuse_connections_are_node_failed() {
         world.post_to("queryBillData", "{}"),
     ] {
         let answer = world.send(&signed(request, SHANGHAI)).await;
-        refused(&answer, 502, "node-failed", "GW502");
+        assert_gateway_error(&answer, 502, "node-failed", "GW502");
     }
     world.nodes[1].restart().await.unwrap();
     eventually("the gateway finds the node again", async || {
-        world.ask("1-1").await.status == 200
+        world.get_recording("1-1").await.status == 200
     })
     .await;
 }
 
 #[tokio::test]
 async fn without_a_node_that_may_be_asked_it_is_503() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let address = world.bound.admin.unwrap();
     let mut admin = tokio::net::TcpStream::connect(address).await.unwrap();
     let order = format!(
@@ -320,10 +326,10 @@ async fn without_a_node_that_may_be_asked_it_is_503() {
     assert!(done.starts_with("HTTP/1.1 2"), "{done}");
     for request in [world.recording("1-1"), download(&world, "a.wav")] {
         let answer = world.send(&signed(request, SHANGHAI)).await;
-        refused(&answer, 503, "no-healthy-node", "GW503");
+        assert_gateway_error(&answer, 503, "no-healthy-node", "GW503");
         assert!(answer.header("retry-after").is_some());
     }
-    world.nobody_was_asked();
+    world.assert_no_upstream_request();
 }
 
 const RECORDING: &str = "getRecordFileUrlFromObs";
@@ -338,7 +344,7 @@ async fn a_download_without_a_first_byte_in_time_is_504_and_later_it_may_take_lo
             faults.inject(Fault::Chunked, When::Always);
         }
         faults.inject(Fault::DelayBody(Duration::from_secs(2)), When::Always);
-        refused(&world.send(&request).await, 504, "node-timeout", "GW504");
+        assert_gateway_error(&world.send(&request).await, 504, "node-timeout", "GW504");
         faults.clear();
         // Some 0.5 s in all, longer than any of the deadlines.
         faults.inject(Fault::Drip(10_000, Duration::from_millis(50)), When::Always);

@@ -7,26 +7,32 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use ccfs_gateway::admin::Order;
+use ccfs_gateway::admin::AdminCommand;
 use ccfs_gateway::app::App;
 use ccfs_gateway::client::{Client, Trust};
 use ccfs_gateway::config::Config;
-use ccfs_gateway::stand_in::certificates::{Authority, Issued, NAMES as HOSTS, write_secret};
+use ccfs_gateway::stand_in::certificates::{
+    CertificateAuthority, IssuedCertificate, SERVER_NAMES as HOSTS, write_private_file,
+};
 use tokio::sync::oneshot;
 
-use crate::support::{BERLIN, SHANGHAI, Setup, World, eventually, read, secret, signed};
-use crate::traffic::{Load, Manner};
+use crate::support::{BERLIN, SHANGHAI, Setup, TestEnv, eventually, read, secret, signed};
+use crate::traffic::{ConnectionMode, ContinuousLoad};
 
 /// Reads the configuration again.
-async fn reload(world: &World) -> Result<u64, String> {
+async fn reload(world: &TestEnv) -> Result<u64, String> {
     let (answer, result) = oneshot::channel();
-    world.orders.send(Order::Reload(answer)).await.unwrap();
+    world
+        .commands
+        .send(AdminCommand::Reload(answer))
+        .await
+        .unwrap();
     result.await.unwrap().map(|done| done.generation)
 }
 
-fn trusting(world: &World) -> impl Fn() -> Client + use<> {
+fn trusting(world: &TestEnv) -> impl Fn() -> Client + use<> {
     let ca = world.file("ca.pem");
-    move || Client::new(&Trust::file(&ca).unwrap()).unwrap()
+    move || Client::new(&Trust::from_pem_file(&ca).unwrap()).unwrap()
 }
 
 /// Ports that are free now, and stay so while no listener has one: they are below those that the
@@ -71,13 +77,13 @@ fn listener(name: &str, bind: SocketAddr, prefix: &str) -> String {
 }
 
 /// Puts further listeners into the file and reloads.
-async fn with_listeners(world: &World, base: &str, further: &[String]) -> Result<u64, String> {
+async fn with_listeners(world: &TestEnv, base: &str, further: &[String]) -> Result<u64, String> {
     let text = format!("{base}\n{}", further.join("\n"));
     std::fs::write(world.file("gateway.toml"), text).unwrap();
     reload(world).await
 }
 
-async fn status_at(world: &World, address: SocketAddr) -> Option<u16> {
+async fn status_at(world: &TestEnv, address: SocketAddr) -> Option<u16> {
     let query = ccfs_gateway::client::RecordingQuery {
         call_id: "1637742300-1",
         begin: crate::support::BEGIN,
@@ -85,7 +91,7 @@ async fn status_at(world: &World, address: SocketAddr) -> Option<u16> {
         version: Some("2.0"),
     };
     let url = format!("https://{address}");
-    let request = ccfs_gateway::client::SignedRequest::recording(&url, &query).unwrap();
+    let request = ccfs_gateway::client::ClientRequest::recording(&url, &query).unwrap();
     let answer = trusting(world)().send(&signed(request, SHANGHAI)).await;
     answer.ok().map(|answer| answer.status.as_u16())
 }
@@ -99,27 +105,33 @@ async fn two_hundred_reloads_under_load_fail_no_request() {
     let world = setup.start().await;
     let base = read(&world.file("gateway.toml"));
     // The clients trust one authority; each reload has another leaf of it.
-    let authority = Authority::new().unwrap();
+    let authority = CertificateAuthority::new().unwrap();
     let ca = read(&world.file("ca.pem"));
-    authority.write(&world.file("other-ca.pem")).unwrap();
+    authority
+        .write_certificate(&world.file("other-ca.pem"))
+        .unwrap();
     let both = ca + &read(&world.file("other-ca.pem"));
     std::fs::write(world.file("trusted.pem"), both).unwrap();
     let trusted = world.file("trusted.pem");
-    let client = move || Client::new(&Trust::file(&trusted).unwrap()).unwrap();
+    let client = move || Client::new(&Trust::from_pem_file(&trusted).unwrap()).unwrap();
     // Nodes keep their certificate, the gateway gets others.
     let base = base.replace("\"leaf.pem\"", "\"front.pem\"");
     let base = base.replace("\"leaf.key\"", "\"front.key\"");
-    let manners = [Manner::Kept, Manner::New, Manner::Http2];
-    let load = Load::start(client, &world.url(), SHANGHAI, &manners);
+    let manners = [
+        ConnectionMode::KeepAlive,
+        ConnectionMode::NewConnection,
+        ConnectionMode::Http2,
+    ];
+    let load = ContinuousLoad::start(client, &world.url(), SHANGHAI, &manners);
     let ports = free_ports(2);
     for round in 0..200 {
         if round % 10 == 0 {
-            let leaf: Issued = authority.issue(&HOSTS).unwrap();
+            let leaf: IssuedCertificate = authority.issue(&HOSTS).unwrap();
             let (certificate, key) = (world.file("front.pem"), world.file("front.key"));
             leaf.write(&certificate, &key).unwrap();
         }
         let berlin = format!("{}-{round}", secret(BERLIN));
-        write_secret(&world.file(BERLIN), berlin.as_bytes()).unwrap();
+        write_private_file(&world.file(BERLIN), berlin.as_bytes()).unwrap();
         let further = match round % 4 {
             0 => vec![],
             1 => vec![
@@ -144,7 +156,7 @@ async fn two_hundred_reloads_under_load_fail_no_request() {
 
 #[tokio::test]
 async fn listeners_swap_their_addresses_and_keep_those_who_are_connected() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let base = read(&world.file("gateway.toml"));
     let ports = free_ports(2);
     let pair = |one: usize, two: usize| {
@@ -165,8 +177,12 @@ async fn listeners_swap_their_addresses_and_keep_those_who_are_connected() {
         assert_eq!(status_at(&world, ports[two]).await, Some(404));
     }
     // A third one takes over the address of one that is gone, under load.
-    let manners = [Manner::Kept, Manner::New, Manner::Http2];
-    let load = Load::start(trusting(&world), &url, SHANGHAI, &manners);
+    let manners = [
+        ConnectionMode::KeepAlive,
+        ConnectionMode::NewConnection,
+        ConnectionMode::Http2,
+    ];
+    let load = ContinuousLoad::start(trusting(&world), &url, SHANGHAI, &manners);
     for name in ["three", "four", "one"] {
         load.progress(20).await;
         let heir = [listener(name, ports[1], "/CCFS/")];
@@ -178,14 +194,14 @@ async fn listeners_swap_their_addresses_and_keep_those_who_are_connected() {
 
 #[tokio::test]
 async fn a_listener_that_is_gone_serves_who_is_connected_and_nobody_else() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let base = read(&world.file("gateway.toml")) + "\n[server]\ndrain_delay = \"0s\"\n";
     let port = free_ports(1)[0];
     with_listeners(&world, &base, &[listener("further", port, "/CCFS/")])
         .await
         .unwrap();
     let url = format!("https://{port}");
-    let client = trusting(&world)().keeping(1);
+    let client = trusting(&world)().with_idle_connections(1);
     let ask = async || {
         let query = ccfs_gateway::client::RecordingQuery {
             call_id: "1637742300-1",
@@ -193,7 +209,7 @@ async fn a_listener_that_is_gone_serves_who_is_connected_and_nobody_else() {
             end: crate::support::END,
             version: Some("2.0"),
         };
-        let request = ccfs_gateway::client::SignedRequest::recording(&url, &query).unwrap();
+        let request = ccfs_gateway::client::ClientRequest::recording(&url, &query).unwrap();
         client.send(&signed(request, SHANGHAI)).await.unwrap()
     };
     assert_eq!(ask().await.header("connection"), None);
@@ -211,7 +227,7 @@ async fn a_listener_that_is_gone_serves_who_is_connected_and_nobody_else() {
 
 #[tokio::test]
 async fn an_address_that_is_taken_refuses_the_whole_reload() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let base = read(&world.file("gateway.toml"));
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let further = [
@@ -223,13 +239,17 @@ async fn an_address_that_is_taken_refuses_the_whole_reload() {
         why.contains("listener taken cannot listen on 127.0.0.1"),
         "{why}"
     );
-    assert_eq!(world.ask("1637742300-1").await.status, 200);
+    assert_eq!(world.get_recording("1637742300-1").await.status, 200);
     assert_eq!(with_listeners(&world, &base, &[]).await, Ok(2));
 }
 
 #[tokio::test]
 async fn a_drain_under_load_fails_no_request() {
-    for manner in [Manner::Kept, Manner::New, Manner::Http2] {
+    for manner in [
+        ConnectionMode::KeepAlive,
+        ConnectionMode::NewConnection,
+        ConnectionMode::Http2,
+    ] {
         // Two gateways before the same nodes, on one address after each other, as behind a balancer.
         let world = Setup {
             tables: "[server]\ndrain_delay = \"300ms\"\n".to_owned(),
@@ -242,18 +262,18 @@ async fn a_drain_under_load_fails_no_request() {
         let second = second_gateway(&world.file("gateway.toml"));
         let balancer = Balancer::start(socket, world.bound.listeners["ccfs"]);
         let url = format!("https://{front}");
-        let load = Load::start(trusting(&world), &url, SHANGHAI, &[manner; 3]);
+        let load = ContinuousLoad::start(trusting(&world), &url, SHANGHAI, &[manner; 3]);
         load.progress(30).await;
-        balancer.point_to(second.bound().listeners["ccfs"]);
-        let orders = second.orders();
+        balancer.point_to(second.bound_addresses().listeners["ccfs"]);
+        let orders = second.commands();
         let running = tokio::spawn(second.run());
-        world.orders.send(Order::End).await.unwrap();
+        world.commands.send(AdminCommand::Terminate).await.unwrap();
         let mut world = world;
         let report = (&mut world.gateway).await.unwrap();
         assert!(report.complete, "{manner:?}");
         load.progress(30).await;
         load.end().await;
-        orders.send(Order::End).await.unwrap();
+        orders.send(AdminCommand::Terminate).await.unwrap();
         assert!(running.await.unwrap().complete);
     }
 }
@@ -309,10 +329,13 @@ async fn a_signal_after_an_order_to_drain_is_the_first_signal() {
     .start()
     .await;
     let started = tokio::time::Instant::now();
-    world.orders.send(Order::Drain).await.unwrap();
-    world.orders.send(Order::End).await.unwrap();
+    world.commands.send(AdminCommand::Drain).await.unwrap();
+    world.commands.send(AdminCommand::Terminate).await.unwrap();
     assert_eq!(
-        world.ask("1637742300-1").await.header("connection"),
+        world
+            .get_recording("1637742300-1")
+            .await
+            .header("connection"),
         Some("close")
     );
     let mut world = world;
@@ -324,11 +347,11 @@ async fn a_signal_after_an_order_to_drain_is_the_first_signal() {
 /// A reload changes nothing of what it does not name.
 #[tokio::test]
 async fn a_reload_is_repeatable() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let before: BTreeMap<_, _> = world.bound.listeners.clone();
     for generation in 2..5 {
         assert_eq!(reload(&world).await, Ok(generation));
     }
     assert_eq!(before, world.bound.listeners);
-    assert_eq!(world.ask("1637742300-1").await.status, 200);
+    assert_eq!(world.get_recording("1637742300-1").await.status, 200);
 }

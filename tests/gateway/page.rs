@@ -7,13 +7,13 @@ use tokio::net::TcpStream;
 
 /// A page as it came.
 #[derive(Clone, Debug)]
-pub(crate) struct Page {
+pub(crate) struct AdminResponse {
     pub(crate) status: u16,
     pub(crate) head: String,
     pub(crate) body: String,
 }
 
-impl Page {
+impl AdminResponse {
     /// The value of a field, by its name in lower case.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().find_map(|line| {
@@ -28,18 +28,18 @@ impl Page {
 }
 
 /// `GET path`.
-pub(crate) async fn get(admin: SocketAddr, path: &str) -> Page {
-    ask(admin, &format!("GET {path} HTTP/1.1\r\nHost: {admin}\r\n")).await
+pub(crate) async fn get(admin: SocketAddr, path: &str) -> AdminResponse {
+    exchange(admin, &format!("GET {path} HTTP/1.1\r\nHost: {admin}\r\n")).await
 }
 
 /// `POST path`, as a script does it.
-pub(crate) async fn post(admin: SocketAddr, path: &str) -> Page {
+pub(crate) async fn post(admin: SocketAddr, path: &str) -> AdminResponse {
     let head = format!("POST {path} HTTP/1.1\r\nHost: {admin}\r\nX-Ccfs-Gateway: 1\r\n");
-    ask(admin, &head).await
+    exchange(admin, &head).await
 }
 
 /// Sends these lines of a head, and reads all that comes.
-pub(crate) async fn ask(admin: SocketAddr, lines: &str) -> Page {
+pub(crate) async fn exchange(admin: SocketAddr, lines: &str) -> AdminResponse {
     let mut stream = TcpStream::connect(admin).await.unwrap();
     let head = format!("{lines}Connection: close\r\nContent-Length: 0\r\n\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
@@ -48,7 +48,7 @@ pub(crate) async fn ask(admin: SocketAddr, lines: &str) -> Page {
     let answer = String::from_utf8(answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").expect("a whole head");
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    Page {
+    AdminResponse {
         status,
         head: head.to_owned(),
         body: body.to_owned(),

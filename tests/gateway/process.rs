@@ -6,10 +6,10 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
-use ccfs_gateway::client::{Answer, Client, RecordingQuery, SignedRequest};
+use ccfs_gateway::client::{Client, ClientRequest, ClientResponse, RecordingQuery};
 
 use crate::page;
-use crate::support::{BEGIN, END, SHANGHAI, Setup, Site, eventually, signed, trusting};
+use crate::support::{BEGIN, END, SHANGHAI, Setup, Site, client_trusting, eventually, signed};
 
 /// `ccfs-gateway run`, killed when it is dropped.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub(crate) struct Process {
 impl Process {
     /// Starts it and waits until it serves. The log level must be at least `info`.
     pub(crate) async fn start(setup: &Setup) -> Self {
-        let site = setup.lay_out().await;
+        let site = setup.prepare().await;
         let program = std::env::var_os("CCFS_GATEWAY_BIN").unwrap_or_else(|| PROGRAM.into());
         let mut child = Command::new(program)
             .args(["run", "--config"])
@@ -38,17 +38,17 @@ impl Process {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let diagnostics = follow(child.stderr.take().unwrap());
+        let diagnostics = collect_lines(child.stderr.take().unwrap());
         let mut process = Self {
-            client: trusting(site.folder.path()).keeping(16),
+            client: client_trusting(site.folder.path()).with_idle_connections(16),
             site,
             listener: SocketAddr::from(([127, 0, 0, 1], 0)),
             admin: SocketAddr::from(([127, 0, 0, 1], 0)),
             child,
             diagnostics,
         };
-        eventually("it serves", async || process.announced().is_some()).await;
-        (process.listener, process.admin) = process.announced().unwrap();
+        eventually("it serves", async || process.logged_addresses().is_some()).await;
+        (process.listener, process.admin) = process.logged_addresses().unwrap();
         eventually("it is ready", async || {
             page::get(process.admin, "/readyz").await.status == 200
         })
@@ -57,7 +57,7 @@ impl Process {
     }
 
     /// The listener's and the admin interface's address, from the line that tells them.
-    fn announced(&self) -> Option<(SocketAddr, SocketAddr)> {
+    fn logged_addresses(&self) -> Option<(SocketAddr, SocketAddr)> {
         let text = self.diagnostics();
         let line = text.lines().find(|line| line.contains("serving"))?;
         let mut addresses = line.split("127.0.0.1:").skip(1).map(|rest| {
@@ -72,18 +72,18 @@ impl Process {
     }
 
     /// An unsigned recording-URL request.
-    pub(crate) fn recording(&self, call_id: &str) -> SignedRequest {
+    pub(crate) fn recording(&self, call_id: &str) -> ClientRequest {
         let query = RecordingQuery {
             call_id,
             begin: BEGIN,
             end: END,
             version: Some("2.0"),
         };
-        SignedRequest::recording(&self.url(), &query).unwrap()
+        ClientRequest::recording(&self.url(), &query).unwrap()
     }
 
     /// Asks for a recording as [`SHANGHAI`].
-    pub(crate) async fn ask(&self, call_id: &str) -> Answer {
+    pub(crate) async fn get_recording(&self, call_id: &str) -> ClientResponse {
         let request = signed(self.recording(call_id), SHANGHAI);
         self.client.send(&request).await.unwrap()
     }
@@ -103,7 +103,7 @@ impl Process {
     }
 
     /// Waits for its end.
-    pub(crate) async fn ended(&mut self) -> ExitStatus {
+    pub(crate) async fn wait_for_exit(&mut self) -> ExitStatus {
         let mut status = None;
         eventually("it ends", async || {
             status = self.child.try_wait().unwrap();
@@ -136,7 +136,7 @@ impl Drop for Process {
     }
 }
 
-fn follow(stderr: impl Read + Send + 'static) -> Arc<Mutex<String>> {
+fn collect_lines(stderr: impl Read + Send + 'static) -> Arc<Mutex<String>> {
     let text = Arc::<Mutex<String>>::default();
     let shared = text.clone();
     std::thread::spawn(move || {
@@ -150,12 +150,12 @@ fn follow(stderr: impl Read + Send + 'static) -> Arc<Mutex<String>> {
 }
 
 /// Runs a command to its end, in `folder`, with nothing on stdin.
-pub(crate) fn command(folder: &Path, arguments: &[&str]) -> Output {
-    command_with(folder, arguments, b"")
+pub(crate) fn run_command(folder: &Path, arguments: &[&str]) -> Output {
+    run_command_with(folder, arguments, b"")
 }
 
 /// Runs a command to its end with `input` on stdin.
-pub(crate) fn command_with(folder: &Path, arguments: &[&str], input: &[u8]) -> Output {
+pub(crate) fn run_command_with(folder: &Path, arguments: &[&str], input: &[u8]) -> Output {
     let mut child = Command::new(PROGRAM)
         .args(arguments)
         .current_dir(folder)

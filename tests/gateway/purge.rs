@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
-use ccfs_gateway::client::SignedRequest;
+use ccfs_gateway::client::ClientRequest;
 
-use crate::cache::{MISS, STORED, ttl, verdict};
-use crate::fetch::{held, hold, release, spawn_asks};
+use crate::cache::{MISS, STORED, cache_status, ttl};
+use crate::fetch::{hold_responses, release_responses, spawn_requests, wait_until_held};
 use crate::page;
-use crate::support::{BERLIN, SHANGHAI, Setup, World, eventually, signed};
+use crate::support::{BERLIN, SHANGHAI, Setup, TestEnv, eventually, signed};
 
 #[tokio::test]
 async fn entries_are_purged_by_ak_by_call_and_all() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let admin = world.bound.admin.unwrap();
-    let requests: Vec<SignedRequest> = [(SHANGHAI, "p-1"), (SHANGHAI, "p-2"), (BERLIN, "p-1")]
+    let requests: Vec<ClientRequest> = [(SHANGHAI, "p-1"), (SHANGHAI, "p-2"), (BERLIN, "p-1")]
         .map(|(ak, call_id)| signed(world.recording(call_id), ak))
         .into();
     for (query, kept) in [
@@ -43,19 +43,19 @@ async fn entries_are_purged_by_ak_by_call_and_all() {
 
 #[tokio::test]
 async fn what_was_under_way_during_a_purge_is_not_stored() {
-    let world = Arc::new(World::start().await);
-    hold(&world);
-    let mut ask = spawn_asks(&world, "purged-1", 1);
-    held(&world, 1).await;
+    let world = Arc::new(TestEnv::start().await);
+    hold_responses(&world);
+    let mut ask = spawn_requests(&world, "purged-1", 1);
+    wait_until_held(&world, 1).await;
     page::post(
         world.bound.admin.unwrap(),
         &format!("/cache/purge?ak={SHANGHAI}"),
     )
     .await;
-    release(&world);
+    release_responses(&world);
     let answer = ask.join_next().await.unwrap().unwrap();
-    assert_eq!((answer.status.as_u16(), verdict(&answer)), (200, MISS));
-    assert_eq!(verdict(&world.ask("purged-1").await), STORED);
+    assert_eq!((answer.status.as_u16(), cache_status(&answer)), (200, MISS));
+    assert_eq!(cache_status(&world.get_recording("purged-1").await), STORED);
 }
 
 // ---- Forged signatures ----------------------------------------------------------------------------
@@ -67,12 +67,12 @@ async fn a_forged_signature_reads_nothing_costs_nothing_and_names_nobody() {
         ..Setup::default()
     };
     let world = setup.start().await;
-    let stored = world.ask("forged-1").await;
+    let stored = world.get_recording("forged-1").await;
     let mut forged = signed(world.recording("forged-1"), SHANGHAI);
     let value = forged.headers["authorization"].to_str().unwrap();
     let (rest, last) = value.split_at(value.len() - 1);
     let value = format!("{rest}{}", if last == "0" { '1' } else { '0' });
-    forged = forged.authorized(value.parse().unwrap());
+    forged = forged.with_authorization(value.parse().unwrap());
     for _ in 0..20 {
         let answer = world.send(&forged).await;
         assert_eq!(answer.status, 401);
@@ -82,7 +82,7 @@ async fn a_forged_signature_reads_nothing_costs_nothing_and_names_nobody() {
     }
     // What is left of the burst is still there.
     for call_id in ["forged-2", "forged-3"] {
-        assert_eq!(world.ask(call_id).await.status, 200);
+        assert_eq!(world.get_recording(call_id).await.status, 200);
     }
     let admin = world.bound.admin.unwrap();
     assert_eq!(page::metric(admin, r#"auth_total{result="ok"}"#).await, 3.0);

@@ -1,14 +1,14 @@
 //! The decision table of the recording-URL request: what goes out, and under whose signature.
 
-use ccfs_gateway::client::SignedRequest;
-use ccfs_gateway::stand_in::Received;
+use ccfs_gateway::client::ClientRequest;
+use ccfs_gateway::stand_in::RecordedRequest;
 use http::HeaderName;
 use http::header::{AUTHORIZATION, HOST};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use crate::assertions::{answered, refused};
-use crate::support::{BERLIN, SHANGHAI, Setup, World, signed};
+use crate::assertions::{assert_gateway_error, assert_node_response};
+use crate::support::{BERLIN, SHANGHAI, Setup, TestEnv, signed};
 
 use Out::{Refused, Same, Times};
 
@@ -26,7 +26,7 @@ pub(super) const NEW_YORK: &str = "ak-new-york";
 
 pub(super) const SINGAPORE: &str = "ak-singapore";
 
-pub(super) async fn all_zones() -> World {
+pub(super) async fn all_zones() -> TestEnv {
     let accounts = vec![
         (
             LOCAL,
@@ -86,21 +86,21 @@ pub(super) fn odd_body(call_id: &str, version: bool, begin: &str, end: &str) -> 
     )
 }
 
-pub(super) async fn check(world: &World, rows: &[Row<'_>]) {
+pub(super) async fn check(world: &TestEnv, rows: &[Row<'_>]) {
     for (number, &(ak, version, begin, end, out)) in rows.iter().enumerate() {
         let call_id = format!("1637742300-{number}");
         let request = signed(world.post(odd_body(&call_id, version, begin, end)), ak);
         let answer = world.send(&request).await;
         println!("{ak} {version} {begin} {end}: {out:?}");
         if let Refused(code, word) = out {
-            refused(&answer, 200, "invalid-request", code);
-            let text = crate::assertions::desc(&answer);
+            assert_gateway_error(&answer, 200, "invalid-request", code);
+            let text = crate::assertions::result_desc(&answer);
             assert!(text.contains(word), "{text}");
-            world.nobody_was_asked();
+            world.assert_no_upstream_request();
             continue;
         }
-        answered(&answer, "0");
-        let got = world.sole();
+        assert_node_response(&answer, "0");
+        let got = world.sole_upstream_request();
         assert_eq!(got.access_key.as_deref(), Some(ak));
         match out {
             Times(begin, end) => {
@@ -109,15 +109,15 @@ pub(super) async fn check(world: &World, rows: &[Row<'_>]) {
                     serde_json::from_slice::<Value>(&got.body).unwrap(),
                     expected
                 );
-                is_signed_again(&got, &request);
+                assert_resigned(&got, &request);
             }
-            _ => is_identical(&got, &request),
+            _ => assert_forwarded_unchanged(&got, &request),
         }
     }
 }
 
 /// The client's object with other times, and the version.
-fn changed(request: &SignedRequest, begin: &str, end: &str) -> Value {
+fn changed(request: &ClientRequest, begin: &str, end: &str) -> Value {
     let mut object: Value = serde_json::from_slice(&request.body).unwrap();
     for (name, value) in [("beginTime", begin), ("endTime", end), ("version", "2.0")] {
         object[name] = value.into();
@@ -125,7 +125,7 @@ fn changed(request: &SignedRequest, begin: &str, end: &str) -> Value {
     object
 }
 
-pub(super) fn is_identical(got: &Received, sent: &SignedRequest) {
+pub(super) fn assert_forwarded_unchanged(got: &RecordedRequest, sent: &ClientRequest) {
     assert_eq!(got.body, sent.body);
     for name in sent.headers.keys() {
         assert_eq!(got.header(name.as_str()), text(sent, name), "{name}");
@@ -137,7 +137,7 @@ pub(super) fn is_identical(got: &Received, sent: &SignedRequest) {
 }
 
 /// Signed now, by the ak that asked, over the names that the client signed.
-pub(super) fn is_signed_again(got: &Received, sent: &SignedRequest) {
+pub(super) fn assert_resigned(got: &RecordedRequest, sent: &ClientRequest) {
     let (new, old) = (
         parts(got.header("authorization")),
         parts(text(sent, &AUTHORIZATION)),
@@ -157,7 +157,7 @@ pub(super) fn parts(authorization: Option<&str>) -> Vec<&str> {
     authorization.unwrap().split('/').collect()
 }
 
-pub(super) fn text<'a>(request: &'a SignedRequest, name: &HeaderName) -> Option<&'a str> {
+pub(super) fn text<'a>(request: &'a ClientRequest, name: &HeaderName) -> Option<&'a str> {
     request.headers.get(name)?.to_str().ok()
 }
 

@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use ccfs_gateway::client::SignedRequest;
-use ccfs_gateway::stand_in::certificates::write_secret;
+use ccfs_gateway::client::ClientRequest;
+use ccfs_gateway::stand_in::certificates::write_private_file;
 use ccfs_gateway::stand_in::{Fault, When};
 
 use crate::page;
-use crate::process::{Process, command};
-use crate::support::{BERLIN, SHANGHAI, STRANGER, Setup, eventually, read, secret, signed};
+use crate::process::{Process, run_command};
+use crate::support::{BERLIN, SHANGHAI, Setup, UNKNOWN, eventually, read, secret, signed};
 
 const TOKEN: &str = "CANARY-of-the-admin-token";
 const PLAY: &str = "CANARY-of-the-play-token";
@@ -29,13 +29,13 @@ fn assert_silent(place: &str, text: &str, canaries: &Canaries) {
     }
 }
 
-fn signature(request: &SignedRequest) -> String {
+fn signature(request: &ClientRequest) -> String {
     let value = request.headers["authorization"].to_str().unwrap();
     value.rsplit('/').next().unwrap().to_owned()
 }
 
 /// The query of the URL in an answer.
-fn presigned(answer: &ccfs_gateway::client::Answer) -> String {
+fn presigned(answer: &ccfs_gateway::client::ClientResponse) -> String {
     let json = answer.json();
     let url = json["resultData"]["url"].as_str().unwrap();
     url.split("Signature=")
@@ -57,7 +57,7 @@ async fn no_secret_is_told_at_any_level() {
 async fn told_nowhere(level: &str) {
     let folder = tempfile::tempdir().unwrap();
     let token = folder.path().join("token");
-    write_secret(&token, TOKEN.as_bytes()).unwrap();
+    write_private_file(&token, TOKEN.as_bytes()).unwrap();
     #[cfg(feature = "otlp")]
     let collector = crate::collector::Collector::start();
     #[cfg(feature = "otlp")]
@@ -119,7 +119,7 @@ async fn told_nowhere(level: &str) {
     );
     #[cfg(feature = "otlp")]
     {
-        let told = || collector.seen();
+        let told = || collector.spans();
         eventually("every span", async || {
             told().iter().filter(|it| it.span.kind == 2).count() == sent.len()
         })
@@ -133,7 +133,7 @@ async fn told_nowhere(level: &str) {
 }
 
 /// The clients' signatures, and those that the gateway made.
-fn signatures(process: &Process, sent: &[SignedRequest]) -> Canaries {
+fn signatures(process: &Process, sent: &[ClientRequest]) -> Canaries {
     let mut found = Canaries::new();
     for request in sent
         .iter()
@@ -165,28 +165,28 @@ async fn outspoken(level: &str, token: &Path, traces: &str) -> Process {
 }
 
 /// All ways to be served, and to be refused.
-fn requests(process: &Process) -> Vec<SignedRequest> {
+fn requests(process: &Process) -> Vec<ClientRequest> {
     // Served: a miss, a hit, one that is signed anew, a stranger, a play token, a bearer.
     let mut sent = vec![
         signed(process.recording("canary-1"), SHANGHAI),
         signed(process.recording("canary-1"), SHANGHAI),
-        signed(process.recording("canary-2"), STRANGER),
+        signed(process.recording("canary-2"), UNKNOWN),
     ];
     let utc = r#"{"callId":"canary-3","beginTime":"2021-11-24 08:25:03","endTime":"2021-11-24 09:25:11"}"#;
     sent.push(signed(
-        SignedRequest::post(&process.url(), utc).unwrap(),
+        ClientRequest::post(&process.url(), utc).unwrap(),
         SHANGHAI,
     ));
     let play = format!(
         "{}/CCFS/resource/ccfs/playVoice?t=1&version=2.0&st={PLAY}",
         process.url()
     );
-    sent.push(SignedRequest::get(&play).unwrap());
+    sent.push(ClientRequest::get(&play).unwrap());
     let bearer = format!("Bearer {BEARER}");
     sent.push(
         process
             .recording("canary-4")
-            .authorized(bearer.parse().unwrap()),
+            .with_authorization(bearer.parse().unwrap()),
     );
     // Refused: a wrong signature, a wrong body, a node that fails in several ways.
     let right = signed(process.recording("canary-1"), SHANGHAI);
@@ -194,9 +194,9 @@ fn requests(process: &Process) -> Vec<SignedRequest> {
         .to_str()
         .unwrap()
         .replace("/content", "/x;content");
-    sent.push(right.authorized(wrong.parse().unwrap()));
+    sent.push(right.with_authorization(wrong.parse().unwrap()));
     sent.push(signed(
-        SignedRequest::post(&process.url(), "{}").unwrap(),
+        ClientRequest::post(&process.url(), "{}").unwrap(),
         BERLIN,
     ));
     sent
@@ -208,7 +208,7 @@ async fn assert_pages_are_silent(admin: SocketAddr, canaries: &Canaries) {
             let head = format!(
                 "GET {path} HTTP/1.1\r\nHost: {admin}\r\nAuthorization: {authorization}\r\n"
             );
-            let page = page::ask(admin, &head).await;
+            let page = page::exchange(admin, &head).await;
             assert_silent(path, &(page.head + &page.body), canaries);
         }
     }
@@ -216,7 +216,7 @@ async fn assert_pages_are_silent(admin: SocketAddr, canaries: &Canaries) {
 
 #[tokio::test]
 async fn no_secret_is_told_about_a_configuration_that_is_wrong() {
-    let site = Setup::default().lay_out().await;
+    let site = Setup::default().prepare().await;
     let folder = site.folder.path();
     let good = read(&site.file);
     std::fs::write(
@@ -250,7 +250,7 @@ async fn no_secret_is_told_about_a_configuration_that_is_wrong() {
     ] {
         std::fs::write(folder.join("bad.toml"), &bad).unwrap();
         for name in ["check", "run"] {
-            let output = command(folder, &[name, "--config", "bad.toml"]);
+            let output = run_command(folder, &[name, "--config", "bad.toml"]);
             assert_eq!(output.status.code(), Some(78), "{bad}");
             let told = [output.stdout, output.stderr].concat();
             assert_silent(name, &String::from_utf8_lossy(&told), &canaries);
@@ -260,13 +260,13 @@ async fn no_secret_is_told_about_a_configuration_that_is_wrong() {
 
 #[tokio::test]
 async fn no_secret_key_is_told_by_a_command() {
-    let site = Setup::default().lay_out().await;
+    let site = Setup::default().prepare().await;
     let folder = site.folder.path();
     std::fs::write(folder.join("body"), "{}").unwrap();
     let canaries = vec![("a secret key", secret(SHANGHAI))];
     let request = ["--path", "/a", "--header", "host: h", "--body", "body"];
     let told = |arguments: &[&str]| {
-        let output = command(folder, &[arguments, &request].concat());
+        let output = run_command(folder, &[arguments, &request].concat());
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8(text).unwrap();
         assert_silent(arguments[0], &text, &canaries);

@@ -3,15 +3,15 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use ccfs_gateway::client::SignedRequest;
-use ccfs_gateway::stand_in::certificates::write_secret;
+use ccfs_gateway::client::ClientRequest;
+use ccfs_gateway::stand_in::certificates::write_private_file;
 use ccfs_gateway::stand_in::{Fault, When};
 
-use crate::page::{self, Page};
+use crate::page::{self, AdminResponse};
 use crate::process::Process;
 use crate::support::{
-    BERLIN, SHANGHAI, STRANGER, Setup, World, credential, eventually, read, secret, signed,
-    trusting,
+    BERLIN, SHANGHAI, Setup, TestEnv, UNKNOWN, client_trusting, credential, eventually, read,
+    secret, signed,
 };
 
 /// Rewrites the configuration.
@@ -19,11 +19,11 @@ fn edit(file: &Path, change: impl FnOnce(String) -> String) {
     std::fs::write(file, change(read(file))).unwrap();
 }
 
-async fn reload(world: &World) -> Page {
+async fn reload(world: &TestEnv) -> AdminResponse {
     page::post(world.bound.admin.unwrap(), "/reload").await
 }
 
-async fn edited(world: &World, change: impl FnOnce(String) -> String) -> Page {
+async fn edited(world: &TestEnv, change: impl FnOnce(String) -> String) -> AdminResponse {
     edit(&world.file("gateway.toml"), change);
     let page = reload(world).await;
     assert_eq!(page.status, 200, "{}", page.body);
@@ -33,7 +33,7 @@ async fn edited(world: &World, change: impl FnOnce(String) -> String) -> Page {
 /// A further account, behind everything else.
 fn with_stranger(text: String) -> String {
     text + &format!(
-        "\n[access_keys.{STRANGER}]\nsecret_key_file = \"{STRANGER}\"\ntime_zone = \"Asia/Shanghai\"\n"
+        "\n[access_keys.{UNKNOWN}]\nsecret_key_file = \"{UNKNOWN}\"\ntime_zone = \"Asia/Shanghai\"\n"
     )
 }
 
@@ -47,16 +47,16 @@ fn without(table: &'static str) -> impl FnOnce(String) -> String {
     }
 }
 
-async fn status(world: &World, ak: &str) -> u16 {
+async fn status(world: &TestEnv, ak: &str) -> u16 {
     let request = signed(world.recording("reload-1"), ak);
     world.send(&request).await.status.as_u16()
 }
 
 #[tokio::test]
 async fn keys_come_and_go_and_take_their_entries_with_them() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     assert_eq!(
-        [status(&world, BERLIN).await, status(&world, STRANGER).await],
+        [status(&world, BERLIN).await, status(&world, UNKNOWN).await],
         [200, 401]
     );
     let before = read(&world.file("gateway.toml"));
@@ -65,7 +65,7 @@ async fn keys_come_and_go_and_take_their_entries_with_them() {
     })
     .await;
     assert_eq!(
-        [status(&world, BERLIN).await, status(&world, STRANGER).await],
+        [status(&world, BERLIN).await, status(&world, UNKNOWN).await],
         [401, 200]
     );
     edited(&world, |_| before).await;
@@ -81,19 +81,19 @@ async fn keys_come_and_go_and_take_their_entries_with_them() {
 
 #[tokio::test]
 async fn a_secret_that_goes_takes_the_entries_with_it_and_one_that_comes_does_not() {
-    let world = World::start().await;
-    let other = credential(STRANGER);
+    let world = TestEnv::start().await;
+    let other = credential(UNKNOWN);
     let other =
         ccfs_gateway::auth::Credential::new(SHANGHAI.into(), other.secrets().to_vec(), true);
-    let by_other = |world: &World| {
-        let names = ccfs_gateway::client::NAMES;
+    let by_other = |world: &TestEnv| {
+        let names = ccfs_gateway::client::DEFAULT_SIGNED_FIELDS;
         let now = jiff::Timestamp::now();
         world
             .recording("rotate-1")
             .sign(&other, names, now)
             .unwrap()
     };
-    let hit = async |request: &SignedRequest| {
+    let hit = async |request: &ClientRequest| {
         let answer = world.send(request).await;
         assert_eq!(answer.status, 200);
         answer.header("cache-status").unwrap().contains("hit")
@@ -103,56 +103,56 @@ async fn a_secret_that_goes_takes_the_entries_with_it_and_one_that_comes_does_no
     assert_eq!(world.send(&by_other(&world)).await.status, 401);
 
     // The new secret comes second: both verify, the first one signs, the entries stay.
-    let both = format!("secret_key_file = [\"{SHANGHAI}\", \"{STRANGER}\"]");
+    let both = format!("secret_key_file = [\"{SHANGHAI}\", \"{UNKNOWN}\"]");
     let first = format!("secret_key_file = \"{SHANGHAI}\"");
     edited(&world, |text| text.replace(&first, &both)).await;
     assert!(hit(&by_first).await && hit(&by_other(&world)).await);
 
     // The old one goes.
-    let second = format!("secret_key_file = \"{STRANGER}\"");
+    let second = format!("secret_key_file = \"{UNKNOWN}\"");
     edited(&world, |text| text.replace(&both, &second)).await;
     assert_eq!(world.send(&by_first).await.status, 401);
-    let requests = world.fetched();
+    let requests = world.recording_fetches();
     let answer = world.send(&by_other(&world)).await;
     assert!(!answer.header("cache-status").unwrap().contains("hit"));
-    assert_eq!(world.fetched(), requests + 1);
+    assert_eq!(world.recording_fetches(), requests + 1);
 }
 
 #[tokio::test]
 async fn a_key_file_is_read_again() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     assert_eq!(status(&world, SHANGHAI).await, 200);
-    write_secret(&world.file(SHANGHAI), b"another secret, for the same ak").unwrap();
+    write_private_file(&world.file(SHANGHAI), b"another secret, for the same ak").unwrap();
     assert_eq!(reload(&world).await.status, 200);
     assert_eq!(status(&world, SHANGHAI).await, 401);
-    write_secret(&world.file(SHANGHAI), secret(SHANGHAI).as_bytes()).unwrap();
+    write_private_file(&world.file(SHANGHAI), secret(SHANGHAI).as_bytes()).unwrap();
     assert_eq!(reload(&world).await.status, 200);
     assert_eq!(status(&world, SHANGHAI).await, 200);
 }
 
 #[tokio::test]
 async fn a_disabled_key_is_like_an_unknown_one() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     assert_eq!(status(&world, SHANGHAI).await, 200);
     let table = format!("[access_keys.{SHANGHAI}]\n");
     edited(&world, |text| {
         text.replace(&table, &format!("{table}enabled = false\n"))
     })
     .await;
-    let disabled = world.ask("reload-1").await;
+    let disabled = world.get_recording("reload-1").await;
     let unknown = world
-        .send(&signed(world.recording("reload-1"), STRANGER))
+        .send(&signed(world.recording("reload-1"), UNKNOWN))
         .await;
     assert_eq!(
         (disabled.status.as_u16(), &disabled.body),
         (401, &unknown.body)
     );
-    assert_eq!(world.fetched(), 1);
+    assert_eq!(world.recording_fetches(), 1);
 }
 
 #[tokio::test]
 async fn a_bad_configuration_is_refused_and_the_old_one_stays() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let file = world.file("gateway.toml");
     let good = read(&file);
     let admin = world.bound.admin.unwrap();
@@ -189,7 +189,7 @@ async fn a_bad_configuration_is_refused_and_the_old_one_stays() {
 
 #[tokio::test]
 async fn every_key_that_needs_a_restart_is_named() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     edit(&world.file("gateway.toml"), |text| {
         text.replace("log_level = \"error\"", "log_level = \"warn\"")
             + "\n[server]\nworkers = 7\n[cache]\nmax_size = \"1MiB\"\n"
@@ -208,7 +208,7 @@ async fn every_key_that_needs_a_restart_is_named() {
 
 #[tokio::test]
 async fn a_refused_configuration_is_counted_and_shown() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     edit(&world.file("gateway.toml"), |_| {
         "this is no TOML".to_owned()
     });
@@ -229,7 +229,7 @@ async fn a_refused_configuration_is_counted_and_shown() {
 
 #[tokio::test]
 async fn listeners_come_and_go() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let further = r#"
 [listeners.further]
 bind = "127.0.0.1:PORT"
@@ -256,8 +256,8 @@ tls = { certificate = "leaf.pem", private_key = "leaf.key" }
     request
         .headers
         .insert("host", url["https://".len()..].parse().unwrap());
-    let further = SignedRequest::post(&url, request.body.clone()).unwrap();
-    let client = trusting(&world.file("")).keeping(1);
+    let further = ClientRequest::post(&url, request.body.clone()).unwrap();
+    let client = client_trusting(&world.file("")).with_idle_connections(1);
     let answer = client
         .send(&signed(further.clone(), SHANGHAI))
         .await
@@ -280,18 +280,18 @@ async fn what_is_in_flight_and_what_is_kept_lives_on() {
         ..Setup::default()
     };
     let world = std::sync::Arc::new(setup.start().await);
-    world.ask("kept-1").await;
+    world.get_recording("kept-1").await;
     world.nodes[0].faults().inject(Fault::Hold, When::Always);
     let asking = world.clone();
-    let held = tokio::spawn(async move { asking.ask("kept-2").await });
+    let held = tokio::spawn(async move { asking.get_recording("kept-2").await });
     let ten = std::time::Duration::from_secs(10);
     assert!(
         world.nodes[0]
-            .wait_for("getRecordFileUrlFromObs", 2, ten)
+            .wait_for_requests("getRecordFileUrlFromObs", 2, ten)
             .await
     );
     edited(&world, |text| text + "\n[cache]\nnegative_ttl = \"1s\"\n").await;
-    let hit = world.ask("kept-1").await;
+    let hit = world.get_recording("kept-1").await;
     assert!(
         hit.header("cache-status").unwrap().contains("hit"),
         "the cache lives on"
@@ -311,14 +311,14 @@ async fn connections_survive_and_budgets_are_not_refilled() {
     let handshakes = async || page::metric(admin, r#"handshakes_total{result="ok"}"#).await;
     let mut limited = false;
     for n in 0..10 {
-        limited |= world.ask(&format!("spent-{n}")).await.status == 429;
+        limited |= world.get_recording(&format!("spent-{n}")).await.status == 429;
     }
     assert!(limited);
     let before = handshakes().await;
     assert_eq!(reload(&world).await.status, 200);
     let mut limited = false;
     for n in 10..13 {
-        limited |= world.ask(&format!("spent-{n}")).await.status == 429;
+        limited |= world.get_recording(&format!("spent-{n}")).await.status == 429;
     }
     assert!(limited, "a reload is no free refill");
     assert_eq!(
@@ -336,7 +336,7 @@ async fn hangup_reloads() {
     })
     .await;
     let ask = async || {
-        let request = signed(process.recording("hup-1"), STRANGER);
+        let request = signed(process.recording("hup-1"), UNKNOWN);
         process.client.send(&request).await.unwrap().status.as_u16()
     };
     assert_eq!(ask().await, 401);

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use ccfs_gateway::stand_in::{Admission, Fault, When};
+use ccfs_gateway::stand_in::{AcceptBehavior, Fault, When};
 
-use crate::load::{JOBS, Kind, Load, Target, ask_admin, counter};
-use crate::support::{Setup, World};
+use crate::load::{JOBS, Kind, Load, Target, counter, env_admin_request};
+use crate::support::{Setup, TestEnv};
 
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Two nodes that are never put aside, and deadlines that a test can wait for.
-async fn stubborn(retries: &str) -> World {
+async fn stubborn(retries: &str) -> TestEnv {
     Setup {
         nodes: 2,
         cluster: format!(
@@ -25,8 +25,8 @@ async fn stubborn(retries: &str) -> World {
 
 fn all_faults() -> Vec<Fault> {
     vec![
-        Fault::CloseAfterAnswer,
-        Fault::CloseBeforeAnswer,
+        Fault::CloseAfterResponse,
+        Fault::CloseBeforeResponse,
         Fault::CloseInBody,
         Fault::CloseInHead,
         Fault::DelayHead(Duration::from_millis(700)),
@@ -36,8 +36,8 @@ fn all_faults() -> Vec<Fault> {
         Fault::Hang,
         Fault::HangInBody,
         Fault::Interim,
-        Fault::LengthAndChunked,
-        Fault::NulInField,
+        Fault::ContentLengthAndChunked,
+        Fault::NulInHeaderValue,
         Fault::Reset,
         Fault::ResetInBody,
         Fault::ResultCode("0399999".into()),
@@ -45,8 +45,8 @@ fn all_faults() -> Vec<Fault> {
         Fault::Status(502),
         Fault::Status(503),
         Fault::Status(504),
-        Fault::Surplus,
-        Fault::TwoLengths,
+        Fault::ExtraResponse,
+        Fault::ConflictingContentLengths,
         Fault::UntilClose,
     ]
 }
@@ -60,13 +60,13 @@ async fn a_job_never_reaches_two_nodes_whatever_goes_wrong() {
     let asked = faults.len() * JOBS.len();
     for fault in faults {
         for node in &world.nodes {
-            node.clear();
+            node.clear_record();
             node.faults().inject(fault.clone(), When::Always);
         }
         let mut jobs = tokio::task::JoinSet::new();
         for job in JOBS {
             let target = target.clone();
-            jobs.spawn(async move { target.ask(Kind::Job(job), "once").await });
+            jobs.spawn(async move { target.send(Kind::Job(job), "once").await });
         }
         jobs.join_all().await;
         for job in JOBS {
@@ -89,16 +89,19 @@ async fn a_job_moves_on_where_nothing_was_done() {
         .faults()
         .inject(Fault::FlowControl, When::Always);
     for job in JOBS {
-        target.ask(Kind::Job(job), "busy").await.unwrap();
+        target.send(Kind::Job(job), "busy").await.unwrap();
     }
     world.nodes[0].faults().clear();
-    for admission in [Admission::Reset, Admission::Stall] {
+    for admission in [AcceptBehavior::Reset, AcceptBehavior::Stall] {
         let mut connected = world.nodes[0].connections();
         world.nodes[0].stop().await;
         world.nodes[0].restart().await.unwrap();
-        world.nodes[0].faults().admit(admission);
+        world.nodes[0].faults().set_accept_behavior(admission);
         while world.nodes[0].connections() == connected {
-            target.ask(Kind::Job(JOBS[0]), "unreachable").await.unwrap();
+            target
+                .send(Kind::Job(JOBS[0]), "unreachable")
+                .await
+                .unwrap();
         }
         connected = world.nodes[0].connections();
         assert!(connected > 0);
@@ -107,7 +110,7 @@ async fn a_job_moves_on_where_nothing_was_done() {
     world.nodes[0].stop().await;
     for _ in 0..10 {
         for job in JOBS {
-            target.ask(Kind::Job(job), "stopped").await.unwrap();
+            target.send(Kind::Job(job), "stopped").await.unwrap();
         }
     }
 }
@@ -117,12 +120,12 @@ async fn stale_connections_cost_nothing() {
     let world = stubborn("retries = { budget = 0, floor = 0 }").await;
     for node in &world.nodes {
         node.faults()
-            .inject(Fault::CloseAfterAnswer, When::Every(2));
+            .inject(Fault::CloseAfterResponse, When::Every(2));
     }
     let target = Target::of(&world);
     let recordings = Load::start(&target, Kind::Recording, 4, PAUSE);
-    recordings.more(200).await;
-    recordings.end().await.assert_nothing_lost("stale");
+    recordings.wait_for_responses(200).await;
+    recordings.stop().await.assert_nothing_lost("stale");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -132,8 +135,8 @@ async fn an_exhausted_budget_passes_the_answer_on_and_shows() {
         .faults()
         .inject(Fault::Status(503), When::Always);
     let recordings = Load::start(&Target::of(&world), Kind::Recording, 4, PAUSE);
-    recordings.more(100).await;
-    let tally = recordings.end().await;
+    recordings.wait_for_responses(100).await;
+    let tally = recordings.stop().await;
     assert!(!tally.failed.is_empty());
     assert!(
         tally
@@ -141,7 +144,7 @@ async fn an_exhausted_budget_passes_the_answer_on_and_shows() {
             .iter()
             .all(|what| what.contains("503 Service Unavailable node"))
     );
-    let metrics = ask_admin(&world, "GET", "/metrics").await;
+    let metrics = env_admin_request(&world, "GET", "/metrics").await;
     let refused = counter(&metrics, "ccfs_gateway_retry_budget_exhausted_total");
     assert!(refused >= tally.failed.len() as u64);
     let reason = "ccfs_gateway_upstream_retries_total{reason=\"server_error\"}";

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use ccfs_gateway::stand_in::{Fault, When, files};
 
-use crate::assertions::{answered, refused};
+use crate::assertions::{assert_gateway_error, assert_node_response};
 use crate::interfaces::{ENVELOPES, download, envelope};
-use crate::support::{Setup, World};
+use crate::support::{Setup, TestEnv};
 
 /// These start a job, upload or delete.
 const NOT_REPEATABLE: [&str; 5] = [
@@ -18,7 +18,7 @@ const NOT_REPEATABLE: [&str; 5] = [
 ];
 
 /// Two nodes that are asked in turn, and are never put aside.
-async fn two_nodes() -> World {
+async fn two_nodes() -> TestEnv {
     let cluster = "balance = \"round-robin\"\nejection = { consecutive_failures = 0 }\n\
                    retries = { budget = 100, floor = 1000 }";
     let setup = Setup {
@@ -29,7 +29,7 @@ async fn two_nodes() -> World {
     setup.start().await
 }
 
-fn asked(world: &World, tail: &str) -> u64 {
+fn asked(world: &TestEnv, tail: &str) -> u64 {
     world.nodes.iter().map(|node| node.count(tail)).sum()
 }
 
@@ -39,17 +39,17 @@ async fn what_may_have_been_done_is_not_done_again() {
     for (tail, _) in ENVELOPES {
         let repeatable = !NOT_REPEATABLE.contains(&tail);
         for fault in [
-            Fault::CloseBeforeAnswer,
+            Fault::CloseBeforeResponse,
             Fault::Reset,
             Fault::CloseInHead,
             Fault::GarbageHttp,
         ] {
             world.nodes.iter().for_each(|node| {
-                node.clear();
+                node.clear_record();
                 node.faults().inject(fault.clone(), When::Always);
             });
             let answer = world.send(&envelope(&world, tail)).await;
-            refused(&answer, 502, "node-failed", "GW502");
+            assert_gateway_error(&answer, 502, "node-failed", "GW502");
             let times = asked(&world, tail);
             assert_eq!(times > 1, repeatable, "{tail} {fault:?} {times}");
             world.nodes.iter().for_each(|node| node.faults().clear());
@@ -63,17 +63,17 @@ async fn an_answer_that_is_cut_is_a_502_and_no_second_try_of_a_job() {
     for tail in NOT_REPEATABLE {
         for fault in [Fault::CloseInBody, Fault::ResetInBody, Fault::GarbageJson] {
             world.nodes.iter().for_each(|node| {
-                node.clear();
+                node.clear_record();
                 node.faults().inject(fault.clone(), When::Always);
             });
             let answer = world.send(&envelope(&world, tail)).await;
-            refused(&answer, 502, "node-failed", "GW502");
+            assert_gateway_error(&answer, 502, "node-failed", "GW502");
             assert_eq!(asked(&world, tail), 1, "{tail} {fault:?}");
             world.nodes.iter().for_each(|node| node.faults().clear());
         }
         for status in [502, 503, 504] {
             world.nodes.iter().for_each(|node| {
-                node.clear();
+                node.clear_record();
                 node.faults().inject(Fault::Status(status), When::Always);
             });
             let answer = world.send(&envelope(&world, tail)).await;
@@ -103,7 +103,7 @@ async fn a_job_that_gets_no_answer_in_time_is_not_started_again() {
         .for_each(|node| node.faults().inject(Fault::Hang, When::Always));
     for tail in ["queryBillData", "ivr/deleteFile"] {
         let answer = world.send(&envelope(&world, tail)).await;
-        refused(&answer, 504, "node-timeout", "GW504");
+        assert_gateway_error(&answer, 504, "node-timeout", "GW504");
         assert_eq!(asked(&world, tail), 1);
     }
 }
@@ -131,7 +131,7 @@ async fn a_job_goes_to_another_node_while_nothing_was_sent() {
     world.nodes[0].stop().await;
     for _ in 0..4 {
         for tail in NOT_REPEATABLE {
-            answered(&world.send(&envelope(&world, tail)).await, "0");
+            assert_node_response(&world.send(&envelope(&world, tail)).await, "0");
         }
     }
     assert_eq!(asked(&world, "queryBillData"), 4);
@@ -147,11 +147,12 @@ async fn a_job_survives_kept_connections_that_its_node_has_closed() {
     let world = setup.start().await;
     let node = &world.nodes[0];
     for _ in 0..5 {
-        node.faults().inject(Fault::CloseAfterAnswer, When::Next(1));
-        answered(&world.send(&envelope(&world, "queryBillData")).await, "0");
+        node.faults()
+            .inject(Fault::CloseAfterResponse, When::Next(1));
+        assert_node_response(&world.send(&envelope(&world, "queryBillData")).await, "0");
         let closed = node.wait_for_connections(0, Duration::from_secs(10));
         assert!(closed.await);
-        answered(&world.send(&envelope(&world, "ivr/deleteFile")).await, "0");
+        assert_node_response(&world.send(&envelope(&world, "ivr/deleteFile")).await, "0");
     }
     let counts = (
         asked(&world, "queryBillData"),
@@ -188,14 +189,14 @@ async fn a_node_that_dies_inside_a_download_ends_the_clients_connection_visibly(
     for http2 in [false, true] {
         let mut world = two_nodes().await;
         if http2 {
-            world.client = world.another_client().over_http2();
+            world.client = world.new_client().http2_only();
         }
         for fault in [Fault::CloseInBody, Fault::ResetInBody] {
             world.nodes.iter().for_each(|node| {
-                node.clear();
+                node.clear_record();
                 node.faults().inject(fault.clone(), When::Always);
             });
-            let (bytes, error) = world.stream(&download(&world, "a/5MiB.wav")).await;
+            let (bytes, error) = world.read_stream(&download(&world, "a/5MiB.wav")).await;
             assert!(
                 error.is_some(),
                 "{fault:?} looked like an end, {} bytes",
@@ -212,16 +213,16 @@ async fn a_node_that_dies_inside_a_download_ends_the_clients_connection_visibly(
 
 #[tokio::test]
 async fn a_client_that_leaves_a_download_sets_the_node_free() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     world.nodes[0]
         .faults()
         .inject(Fault::Drip(1024, Duration::from_millis(5)), When::Always);
     let mut streaming = world
         .client
-        .open(&download(&world, "a/1GiB.wav"))
+        .send_streaming(&download(&world, "a/1GiB.wav"))
         .await
         .unwrap();
-    assert!(streaming.piece().await.unwrap().is_some());
+    assert!(streaming.chunk().await.unwrap().is_some());
     drop(streaming);
     let left = world.nodes[0].wait_for_connections(0, Duration::from_secs(10));
     assert!(left.await);

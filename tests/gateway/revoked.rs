@@ -11,7 +11,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::certificates::Followed;
+use crate::certificates::WatchedGateway;
 use crate::support::{eventually, read};
 
 /// Whoever gives certificates to clients, and takes them back.
@@ -67,8 +67,8 @@ impl Authority {
 }
 
 /// A gateway that asks for certificates of the authority, and knows what it revoked.
-async fn start(authority: &Authority, crl: &str) -> Followed {
-    Followed::start(|world, text| {
+async fn start(authority: &Authority, crl: &str) -> WatchedGateway {
+    WatchedGateway::start(|world, text| {
         std::fs::write(world.file("clients.pem"), authority.0.pem()).unwrap();
         std::fs::write(world.file("clients.crl"), crl).unwrap();
         text.replacen(
@@ -82,7 +82,7 @@ async fn start(authority: &Authority, crl: &str) -> Followed {
 }
 
 /// Is it let in? In TLS 1.2 the end of the handshake tells.
-async fn enters(gateway: &Followed, identity: &Identity) -> bool {
+async fn enters(gateway: &WatchedGateway, identity: &Identity) -> bool {
     let mut roots = RootCertStore::empty();
     let ca = read(&gateway.world.file("ca.pem"));
     roots

@@ -1,17 +1,17 @@
 //! Paths outside the table, and routes.
 
-use ccfs_gateway::client::SignedRequest;
+use ccfs_gateway::client::ClientRequest;
 use http::header::ACCEPT_ENCODING;
 use http::{HeaderName, Method};
 use jiff::Timestamp;
 
-use crate::assertions::{answered, carries_what_all_do, refused};
-use crate::support::{SHANGHAI, STRANGER, Setup, World, credential, signed};
-use crate::unverified_clients::is_as_sent;
+use crate::assertions::{assert_common_headers, assert_gateway_error, assert_node_response};
+use crate::support::{SHANGHAI, Setup, TestEnv, UNKNOWN, credential, signed};
+use crate::unverified_clients::assert_forwarded_unchanged;
 
 #[tokio::test]
 async fn paths_outside_the_table_are_for_verified_callers() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     for (method, path, body) in [
         (
             Method::POST,
@@ -27,38 +27,38 @@ async fn paths_outside_the_table_are_for_verified_callers() {
         (Method::PATCH, "/a//b/", "x"),
     ] {
         let url = format!("{}{path}", world.url());
-        let mut request = SignedRequest::post(&url, body).unwrap();
+        let mut request = ClientRequest::post(&url, body).unwrap();
         request.method = method;
         let request = request
-            .with(ACCEPT_ENCODING, "gzip")
-            .with(HeaderName::from_static("x-other"), "a  b");
-        refused(&world.send(&request).await, 401, "unauthenticated", "GW401");
-        let stranger = signed(request.clone(), STRANGER);
-        refused(
+            .with_header(ACCEPT_ENCODING, "gzip")
+            .with_header(HeaderName::from_static("x-other"), "a  b");
+        assert_gateway_error(&world.send(&request).await, 401, "unauthenticated", "GW401");
+        let stranger = signed(request.clone(), UNKNOWN);
+        assert_gateway_error(
             &world.send(&stranger).await,
             401,
             "unauthenticated",
             "GW401",
         );
-        world.nobody_was_asked();
+        world.assert_no_upstream_request();
         let request = signed(request, SHANGHAI);
         let answer = world.send(&request).await;
-        answered(&answer, "0");
-        is_as_sent(&world.sole(), &request);
+        assert_node_response(&answer, "0");
+        assert_forwarded_unchanged(&world.sole_upstream_request(), &request);
     }
 }
 
 #[tokio::test]
 async fn unlisted_paths_take_uploads() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let request = signed(world.post_to("unlisted", "x".repeat(1 << 20)), SHANGHAI);
-    answered(&world.send(&request).await, "0");
-    assert_eq!(world.sole().body_length, 1 << 20);
+    assert_node_response(&world.send(&request).await, "0");
+    assert_eq!(world.sole_upstream_request().body_length, 1 << 20);
     let request = signed(
         world.post_to("unlisted", "x".repeat((8 << 20) + 1)),
         SHANGHAI,
     );
-    refused(&world.send(&request).await, 413, "body-too-large", "GW413");
+    assert_gateway_error(&world.send(&request).await, 413, "body-too-large", "GW413");
 }
 
 #[tokio::test]
@@ -94,18 +94,18 @@ async fn the_longest_route_wins_and_no_route_is_404() {
         ("/x/CCFS/y", None),
     ] {
         let url = format!("{}{path}", world.url());
-        let request = signed(SignedRequest::post(&url, "{}").unwrap(), SHANGHAI);
+        let request = signed(ClientRequest::post(&url, "{}").unwrap(), SHANGHAI);
         let answer = world.send(&request).await;
         match node {
             Some(node) => {
-                answered(&answer, "0");
+                assert_node_response(&answer, "0");
                 let here = world.nodes[node].requests();
                 assert!(here.iter().any(|got| got.target == path), "{path}");
-                world.sole();
+                world.sole_upstream_request();
             }
             None => {
-                refused(&answer, 404, "not-found", "GW404");
-                world.nobody_was_asked();
+                assert_gateway_error(&answer, 404, "not-found", "GW404");
+                world.assert_no_upstream_request();
             }
         }
     }
@@ -129,34 +129,34 @@ async fn unknown_paths_can_be_404() {
         let answer = world
             .send(&signed(world.post_to(tail, "{}"), SHANGHAI))
             .await;
-        refused(&answer, 404, "not-found", "GW404");
+        assert_gateway_error(&answer, 404, "not-found", "GW404");
         let answer = world.send(&world.post_to(tail, "{}")).await;
-        refused(&answer, 404, "not-found", "GW404");
+        assert_gateway_error(&answer, 404, "not-found", "GW404");
     }
-    world.nobody_was_asked();
-    answered(&world.ask("1-1").await, "0");
+    world.assert_no_upstream_request();
+    assert_node_response(&world.get_recording("1-1").await, "0");
 }
 
 #[tokio::test]
 async fn an_unlisted_path_takes_head_and_bodiless_requests() {
-    let mut world = World::start().await;
+    let mut world = TestEnv::start().await;
     for http2 in [false, true] {
         if http2 {
-            world.client = world.another_client().over_http2();
+            world.client = world.new_client().http2_only();
         }
         for method in [Method::HEAD, Method::GET, Method::OPTIONS, Method::DELETE] {
             let url = format!("{}/rest/cmsapp/v1/x?a=1", world.url());
-            let request = SignedRequest::new(method.clone(), &url).unwrap();
+            let request = ClientRequest::new(method.clone(), &url).unwrap();
             let request = request
                 .sign(&credential(SHANGHAI), "host", Timestamp::now())
                 .unwrap();
             let answer = world.send(&request).await;
             assert_eq!(answer.status, 200, "{method}");
-            carries_what_all_do(&answer);
+            assert_common_headers(&answer);
             assert_eq!(answer.body.is_empty(), method == Method::HEAD);
             let length = answer.header("content-length").map(str::to_owned);
             assert!(length.is_some_and(|length| length != "0"), "{method}");
-            let got = world.sole();
+            let got = world.sole_upstream_request();
             assert_eq!((&got.method, got.body_length), (&method, 0));
             assert_eq!(got.access_key.as_deref(), Some(SHANGHAI));
         }

@@ -3,9 +3,9 @@
 use http::header::CONTENT_TYPE;
 use serde_json::{Value, json};
 
-use crate::assertions::refused;
+use crate::assertions::assert_gateway_error;
 use crate::invalid::with;
-use crate::support::{SHANGHAI, STRANGER, Setup, signed};
+use crate::support::{SHANGHAI, Setup, UNKNOWN, signed};
 
 #[tokio::test]
 async fn shadow_refuses_nothing_and_treats_valid_requests_as_enforce() {
@@ -20,7 +20,7 @@ async fn shadow_refuses_nothing_and_treats_valid_requests_as_enforce() {
         ("no json".into(), "application/json"),
         (with(&[("version", None)]), "text/plain"),
     ] {
-        let request = world.post(body).with(CONTENT_TYPE, content_type);
+        let request = world.post(body).with_header(CONTENT_TYPE, content_type);
         let request = signed(request, SHANGHAI);
         for _ in 0..2 {
             let answer = world.send(&request).await;
@@ -29,7 +29,7 @@ async fn shadow_refuses_nothing_and_treats_valid_requests_as_enforce() {
                 (200, None)
             );
             assert_eq!(answer.header("age"), None);
-            let got = world.sole();
+            let got = world.sole_upstream_request();
             assert_eq!(got.body, request.body);
             assert_eq!(
                 got.header("authorization"),
@@ -40,17 +40,17 @@ async fn shadow_refuses_nothing_and_treats_valid_requests_as_enforce() {
     }
     let versionless = signed(world.post(with(&[("version", None)])), SHANGHAI);
     let first = world.send(&versionless).await;
-    let got: Value = serde_json::from_slice(&world.sole().body).unwrap();
+    let got: Value = serde_json::from_slice(&world.sole_upstream_request().body).unwrap();
     assert_eq!(
         (&got["version"], &got["beginTime"]),
         (&json!("2.0"), &json!("2022-01-02 18:00:00"))
     );
     let second = world.send(&versionless).await;
     assert_eq!(first.body, second.body);
-    world.nobody_was_asked();
+    world.assert_no_upstream_request();
     // Who asks is not a matter of validation.
-    let answer = world.send(&signed(world.post("no json"), STRANGER)).await;
-    refused(&answer, 401, "unauthenticated", "GW401");
+    let answer = world.send(&signed(world.post("no json"), UNKNOWN)).await;
+    assert_gateway_error(&answer, 401, "unauthenticated", "GW401");
 }
 
 #[tokio::test]
@@ -68,14 +68,17 @@ async fn off_looks_into_no_body() {
             "no json".into(),
             String::new(),
         ] {
-            let request = signed(world.post(body).with(CONTENT_TYPE, "text/plain"), SHANGHAI);
+            let request = signed(
+                world.post(body).with_header(CONTENT_TYPE, "text/plain"),
+                SHANGHAI,
+            );
             for _ in 0..2 {
                 let answer = world.send(&request).await;
                 assert_eq!(
                     (answer.status.as_u16(), answer.header("x-gateway-error")),
                     (200, None)
                 );
-                let got = world.sole();
+                let got = world.sole_upstream_request();
                 assert_eq!(got.body, request.body);
                 assert_eq!(got.access_key.as_deref(), Some(SHANGHAI));
                 let kept =
@@ -85,6 +88,6 @@ async fn off_looks_into_no_body() {
         }
         let envelope = signed(world.post_to("queryBillData", "{\"msgBody\":{}}"), SHANGHAI);
         world.send(&envelope).await;
-        assert_eq!(world.sole().body, envelope.body);
+        assert_eq!(world.sole_upstream_request().body, envelope.body);
     }
 }

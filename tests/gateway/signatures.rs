@@ -1,16 +1,16 @@
 //! Who is believed: signatures that are wrong, old, doubled, over other things, or by another secret.
 
 use ccfs_gateway::auth::{AccessKey, Credential, Secret};
-use ccfs_gateway::client::{Answer, NAMES};
+use ccfs_gateway::client::{ClientResponse, DEFAULT_SIGNED_FIELDS};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::assertions::{answered, refused};
-use crate::support::{BERLIN, SHANGHAI, STRANGER, Setup, World, credential, secret, signed};
+use crate::assertions::{assert_gateway_error, assert_node_response};
+use crate::support::{BERLIN, SHANGHAI, Setup, TestEnv, UNKNOWN, credential, secret, signed};
 
-pub(super) fn is_401(answer: &Answer) {
-    refused(answer, 401, "unauthenticated", "GW401");
+pub(super) fn is_401(answer: &ClientResponse) {
+    assert_gateway_error(answer, 401, "unauthenticated", "GW401");
 }
 
 /// A credential of this ak with the secret of another.
@@ -21,11 +21,11 @@ fn with_secret_of(ak: &str, other: &str) -> Credential {
 
 #[tokio::test]
 async fn what_was_changed_after_it_was_signed_is_401() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let right = || signed(world.recording("1-1"), SHANGHAI);
     let mut changed = vec![
-        right().with(http::header::CONTENT_TYPE, "application/json"),
-        right().with(http::header::HOST, "other.example.com"),
+        right().with_header(http::header::CONTENT_TYPE, "application/json"),
+        right().with_header(http::header::HOST, "other.example.com"),
     ];
     let mut body = right();
     body.body = String::from_utf8(body.body.to_vec())
@@ -51,18 +51,18 @@ async fn what_was_changed_after_it_was_signed_is_401() {
             2 => "host".into(),
             _ => parts[4].chars().rev().collect(),
         };
-        changed.push(right().authorized(parts.join("/").parse().unwrap()));
+        changed.push(right().with_authorization(parts.join("/").parse().unwrap()));
     }
     for request in changed {
         is_401(&world.send(&request).await);
     }
-    world.nobody_was_asked();
-    answered(&world.send(&right()).await, "0");
+    world.assert_no_upstream_request();
+    assert_node_response(&world.send(&right()).await, "0");
 }
 
 #[tokio::test]
 async fn values_that_are_no_auth_v2_are_401() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let right = signed(world.recording("1-1"), SHANGHAI);
     let value = right.headers[AUTHORIZATION].to_str().unwrap().to_owned();
     let (prefix, signature) = value.rsplit_once('/').unwrap();
@@ -86,20 +86,24 @@ async fn values_that_are_no_auth_v2_are_401() {
         ),
     ] {
         println!("{value}");
-        let request = right.clone().authorized(value.parse().unwrap());
+        let request = right.clone().with_authorization(value.parse().unwrap());
         is_401(&world.send(&request).await);
     }
     let mut without = right.clone();
     without.headers.remove(AUTHORIZATION);
     is_401(&world.send(&without).await);
     let not_text = HeaderValue::from_bytes(b"auth-v2/\xff").unwrap();
-    is_401(&world.send(&right.clone().authorized(not_text)).await);
-    world.nobody_was_asked();
+    is_401(
+        &world
+            .send(&right.clone().with_authorization(not_text))
+            .await,
+    );
+    world.assert_no_upstream_request();
 }
 
 #[tokio::test]
 async fn more_than_one_authorization_is_401() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     for second in ["same", "", "Bearer x"] {
         let mut request = signed(world.recording("1-1"), SHANGHAI);
         let value = match second {
@@ -109,7 +113,7 @@ async fn more_than_one_authorization_is_401() {
         request.headers.append(AUTHORIZATION, value);
         is_401(&world.send(&request).await);
     }
-    world.nobody_was_asked();
+    world.assert_no_upstream_request();
 }
 
 #[tokio::test]
@@ -141,22 +145,24 @@ async fn a_signature_is_good_for_a_quarter_of_an_hour_each_way() {
             );
             let at = Timestamp::now() + SignedDuration::from_mins(minutes);
             let request = world.post(body);
-            let request = request.sign(&credential(SHANGHAI), NAMES, at).unwrap();
+            let request = request
+                .sign(&credential(SHANGHAI), DEFAULT_SIGNED_FIELDS, at)
+                .unwrap();
             let answer = world.send(&request).await;
             println!("{window} {minutes}");
             if good {
-                answered(&answer, "0");
-                world.sole();
+                assert_node_response(&answer, "0");
+                world.sole_upstream_request();
             } else {
                 is_401(&answer);
-                world.nobody_was_asked();
+                world.assert_no_upstream_request();
             }
         }
     }
 }
 
 /// The fields of an answer, but for those that differ between any two.
-fn shape(answer: &Answer) -> (u16, HeaderMap, Vec<u8>) {
+fn shape(answer: &ClientResponse) -> (u16, HeaderMap, Vec<u8>) {
     let mut headers = answer.headers.clone();
     for name in ["x-request-id", "date"] {
         assert!(headers.remove(name).is_some());
@@ -177,19 +183,21 @@ async fn all_who_are_not_believed_look_the_same() {
         .await;
         let by = |credential: &Credential| {
             let request = world.recording("1-1");
-            request.sign(credential, NAMES, Timestamp::now()).unwrap()
+            request
+                .sign(credential, DEFAULT_SIGNED_FIELDS, Timestamp::now())
+                .unwrap()
         };
         let wrong = world.send(&by(&with_secret_of(SHANGHAI, BERLIN))).await;
         is_401(&wrong);
         let mut others = vec![by(&credential(OFF)), by(&with_secret_of(OFF, BERLIN))];
         if listener.is_empty() {
-            others.push(by(&credential(STRANGER)));
+            others.push(by(&credential(UNKNOWN)));
             others.push(world.recording("1-1"));
         }
         for request in others {
             assert_eq!(shape(&world.send(&request).await), shape(&wrong));
         }
-        world.nobody_was_asked();
+        world.assert_no_upstream_request();
     }
 }
 
@@ -201,7 +209,7 @@ async fn both_secrets_verify_and_the_first_one_signs() {
          secret_key_file = [\"{ROTATING}\", \"{SHANGHAI}\"]"
     );
     let world = Setup {
-        known: vec![ROTATING],
+        unconfigured: vec![ROTATING],
         tables,
         ..Setup::default()
     }
@@ -214,13 +222,20 @@ async fn both_secrets_verify_and_the_first_one_signs() {
         );
         let request = world.post(body);
         let credential = with_secret_of(ROTATING, other);
-        let request = request.sign(&credential, NAMES, Timestamp::now()).unwrap();
-        answered(&world.send(&request).await, "0");
+        let request = request
+            .sign(&credential, DEFAULT_SIGNED_FIELDS, Timestamp::now())
+            .unwrap();
+        assert_node_response(&world.send(&request).await, "0");
         // The node knows the first one only.
-        assert_eq!(world.sole().access_key.as_deref(), Some(ROTATING));
+        assert_eq!(
+            world.sole_upstream_request().access_key.as_deref(),
+            Some(ROTATING)
+        );
     }
     let request = world.recording("1-1");
     let credential = with_secret_of(ROTATING, BERLIN);
-    let request = request.sign(&credential, NAMES, Timestamp::now()).unwrap();
+    let request = request
+        .sign(&credential, DEFAULT_SIGNED_FIELDS, Timestamp::now())
+        .unwrap();
     is_401(&world.send(&request).await);
 }

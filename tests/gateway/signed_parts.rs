@@ -1,15 +1,15 @@
 //! What a signature covers: method, query, fields, and its own time, as they are on the wire.
 
-use ccfs_gateway::client::{NAMES, SignedRequest};
+use ccfs_gateway::client::{ClientRequest, DEFAULT_SIGNED_FIELDS};
 use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue, Method};
 use jiff::Timestamp;
 
-use crate::assertions::answered;
+use crate::assertions::assert_node_response;
 use crate::signatures::is_401;
-use crate::support::{SHANGHAI, World, credential, secret, signed};
+use crate::support::{SHANGHAI, TestEnv, credential, secret, signed};
 
-fn sign(request: SignedRequest, names: &str) -> SignedRequest {
+fn sign(request: ClientRequest, names: &str) -> ClientRequest {
     request
         .sign(&credential(SHANGHAI), names, Timestamp::now())
         .unwrap()
@@ -17,7 +17,7 @@ fn sign(request: SignedRequest, names: &str) -> SignedRequest {
 
 #[tokio::test]
 async fn the_query_is_signed_as_it_is_sent() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let at = |query: &str| {
         let mut request = world.recording("1-1");
         request.target += query;
@@ -37,8 +37,8 @@ async fn the_query_is_signed_as_it_is_sent() {
     ] {
         println!("{query}");
         let request = signed(at(query), SHANGHAI);
-        answered(&world.send(&request).await, "0");
-        let got = world.sole();
+        assert_node_response(&world.send(&request).await, "0");
+        let got = world.sole_upstream_request();
         assert_eq!(
             got.header("authorization"),
             request.headers[AUTHORIZATION].to_str().ok()
@@ -53,8 +53,8 @@ async fn the_query_is_signed_as_it_is_sent() {
     // And what was signed as one spelling of a byte is the same in another.
     let mut request = signed(at("?a=1+2"), SHANGHAI);
     request.target = at("?%61=1%2b2").target;
-    answered(&world.send(&request).await, "0");
-    world.sole();
+    assert_node_response(&world.send(&request).await, "0");
+    world.sole_upstream_request();
     // Repeated keys have no signature: one over either part is wrong.
     for repeated in ["?a=1&a=2", "?a=1&a=1", "?a=1&%61=2", "?a&a"] {
         for part in ["?a=1", "?a=2", "?a", ""] {
@@ -63,12 +63,12 @@ async fn the_query_is_signed_as_it_is_sent() {
             is_401(&world.send(&request).await);
         }
     }
-    world.nobody_was_asked();
+    world.assert_no_upstream_request();
 }
 
 #[tokio::test]
 async fn any_set_of_fields_with_host_may_be_signed() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let with_fields = || {
         let mut request = world.recording("1-1");
         request.target += "?uncached";
@@ -87,14 +87,14 @@ async fn any_set_of_fields_with_host_may_be_signed() {
     };
     for names in [
         "host",
-        NAMES,
+        DEFAULT_SIGNED_FIELDS,
         "host;content-type;content-length",
         "x-trace;x-trace-id;host",
         "x-trace-id;host;x-trace;user-agent;accept-encoding;content-type;content-length",
     ] {
         let request = sign(with_fields(), names);
-        answered(&world.send(&request).await, "0");
-        let got = world.sole();
+        assert_node_response(&world.send(&request).await, "0");
+        let got = world.sole_upstream_request();
         assert_eq!(
             got.header("authorization"),
             request.headers[AUTHORIZATION].to_str().ok()
@@ -111,8 +111,8 @@ async fn any_set_of_fields_with_host_may_be_signed() {
     let signed = sign(with_fields(), "host;x-trace");
     let other = signed
         .clone()
-        .with(HeaderName::from_static("x-trace-id"), "other");
-    answered(&world.send(&other).await, "0");
+        .with_header(HeaderName::from_static("x-trace-id"), "other");
+    assert_node_response(&world.send(&other).await, "0");
     let mut missing = signed.clone();
     missing.headers.remove("x-trace");
     let mut doubled = signed.clone();
@@ -120,7 +120,7 @@ async fn any_set_of_fields_with_host_may_be_signed() {
         .headers
         .append("x-trace", HeaderValue::from_static("1"));
     for wrong in [
-        signed.with(HeaderName::from_static("x-trace"), "2"),
+        signed.with_header(HeaderName::from_static("x-trace"), "2"),
         missing,
         doubled,
     ] {
@@ -130,7 +130,7 @@ async fn any_set_of_fields_with_host_may_be_signed() {
 
 #[tokio::test]
 async fn names_that_cannot_be_right_are_401() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let right = signed(world.recording("1-1"), SHANGHAI);
     let value = right.headers[AUTHORIZATION].to_str().unwrap().to_owned();
     for names in [
@@ -145,14 +145,14 @@ async fn names_that_cannot_be_right_are_401() {
     ] {
         let request = right
             .clone()
-            .authorized(value.replace(NAMES, names).parse().unwrap());
+            .with_authorization(value.replace(DEFAULT_SIGNED_FIELDS, names).parse().unwrap());
         is_401(&world.send(&request).await);
     }
 }
 
 #[tokio::test]
 async fn a_time_with_milliseconds_is_taken_verbatim() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let now = Timestamp::now();
     let prefix = format!(
         "auth-v2/{SHANGHAI}/{}/host",
@@ -189,27 +189,30 @@ async fn a_time_with_milliseconds_is_taken_verbatim() {
         &canonical,
     );
     let value = format!("{prefix}/{signature}");
-    answered(
+    assert_node_response(
         &world
-            .send(&request.authorized(value.parse().unwrap()))
+            .send(&request.with_authorization(value.parse().unwrap()))
             .await,
         "0",
     );
-    assert_eq!(world.sole().header("authorization"), Some(&*value));
+    assert_eq!(
+        world.sole_upstream_request().header("authorization"),
+        Some(&*value)
+    );
 }
 
 #[tokio::test]
 async fn the_method_is_signed_and_unlisted_paths_take_any() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     for method in [Method::GET, Method::PUT, Method::DELETE, Method::PATCH] {
         let url = format!("{}/rest/cmsapp/v1/x", world.url());
-        let mut request = SignedRequest::new(method.clone(), &url).unwrap();
+        let mut request = ClientRequest::new(method.clone(), &url).unwrap();
         if method != Method::GET {
             request.headers.insert("content-length", 0.into());
         }
         let request = sign(request, "host");
-        answered(&world.send(&request).await, "0");
-        assert_eq!(world.sole().method, method);
+        assert_node_response(&world.send(&request).await, "0");
+        assert_eq!(world.sole_upstream_request().method, method);
         let mut other = request.clone();
         other.method = Method::OPTIONS;
         is_401(&world.send(&other).await);

@@ -2,20 +2,20 @@
 
 use std::time::Duration;
 
-use ccfs_gateway::client::Streaming;
+use ccfs_gateway::client::StreamingClientResponse;
 use ccfs_gateway::stand_in::{Fault, When};
 use serde_json::json;
 
 use crate::load::Target;
 use crate::process::Process;
-use crate::support::{SHANGHAI, Setup, World, signed};
+use crate::support::{SHANGHAI, Setup, TestEnv, signed};
 
-async fn open(target: &Target, size: u64) -> Streaming {
+async fn open(target: &Target, size: u64) -> StreamingClientResponse {
     let name = format!("Y:/record/size-{size}.wav");
     let request = target.envelope("downloadRecordFile", &json!({"fileName": name}));
     let answer = target
         .client()
-        .open(&signed(request, SHANGHAI))
+        .send_streaming(&signed(request, SHANGHAI))
         .await
         .unwrap();
     assert_eq!(answer.status, 200);
@@ -24,9 +24,9 @@ async fn open(target: &Target, size: u64) -> Streaming {
 }
 
 /// Reads to the end, or to an error.
-async fn length(answer: &mut Streaming) -> Result<u64, String> {
+async fn length(answer: &mut StreamingClientResponse) -> Result<u64, String> {
     let mut length = 0;
-    while let Some(piece) = answer.piece().await.map_err(|error| error.to_string())? {
+    while let Some(piece) = answer.chunk().await.map_err(|error| error.to_string())? {
         length += piece.len() as u64;
     }
     Ok(length)
@@ -99,7 +99,7 @@ async fn a_slow_reader_costs_less_than_a_mebibyte() {
     let mut answers = Vec::new();
     for _ in 0..READERS {
         let mut answer = open(&target, 1 << 30).await;
-        answer.piece().await.unwrap();
+        answer.chunk().await.unwrap();
         answers.push(answer);
     }
     // Until every buffer on the way is full: memory stands still.
@@ -119,7 +119,7 @@ async fn a_slow_reader_costs_less_than_a_mebibyte() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_dies_inside_an_answer_is_no_clean_end() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let target = Target::of(&world);
     for fault in [Fault::CloseInBody, Fault::ResetInBody] {
         for chunked in [false, true] {
@@ -129,7 +129,10 @@ async fn a_node_that_dies_inside_an_answer_is_no_clean_end() {
                 faults.inject(Fault::Chunked, When::Always);
             }
             let request = target.envelope("downloadRecord", &json!({"fileName": "1MiB.wav"}));
-            let answer = target.client().open(&signed(request, SHANGHAI)).await;
+            let answer = target
+                .client()
+                .send_streaming(&signed(request, SHANGHAI))
+                .await;
             let read = match answer {
                 Ok(mut answer) => length(&mut answer).await,
                 Err(error) => Err(error.to_string()),

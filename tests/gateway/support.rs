@@ -4,12 +4,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ccfs_gateway::admin::Order;
-use ccfs_gateway::app::{App, Bound, Report};
+use ccfs_gateway::admin::AdminCommand;
+use ccfs_gateway::app::{App, BoundAddresses, ShutdownReport};
 use ccfs_gateway::auth::{AccessKey, Credential, Secret};
-use ccfs_gateway::client::{Answer, Client, NAMES, RecordingQuery, SignedRequest, Trust};
+use ccfs_gateway::client::{
+    Client, ClientRequest, ClientResponse, DEFAULT_SIGNED_FIELDS, RecordingQuery, Trust,
+};
 use ccfs_gateway::config::Config;
-use ccfs_gateway::stand_in::certificates::{Authority, NAMES as HOSTS, write_secret};
+use ccfs_gateway::stand_in::certificates::{
+    CertificateAuthority, SERVER_NAMES as HOSTS, write_private_file,
+};
 use ccfs_gateway::stand_in::{Settings, StandIn, UrlStyle};
 use jiff::Timestamp;
 use tempfile::TempDir;
@@ -21,7 +25,7 @@ pub(crate) const SHANGHAI: &str = "ak-shanghai";
 /// The tenant in Berlin: version-less requests are refused unless a test says otherwise.
 pub(crate) const BERLIN: &str = "ak-berlin";
 /// Nobody knows this one.
-pub(crate) const STRANGER: &str = "ak-stranger";
+pub(crate) const UNKNOWN: &str = "ak-stranger";
 
 /// A window that is legal everywhere.
 pub(crate) const BEGIN: &str = "2021-11-24 16:25:03";
@@ -44,7 +48,7 @@ pub(crate) struct Setup {
     /// Further accounts, known to the nodes too: the ak, and the keys of its table but for the secret.
     pub(crate) accounts: Vec<(&'static str, &'static str)>,
     /// Aks that nodes know, and that have a file with their secret; their tables are in `tables`.
-    pub(crate) known: Vec<&'static str>,
+    pub(crate) unconfigured: Vec<&'static str>,
     /// Further tables: `[cache]`, `[limits]`, … `{node0}` is the URL of the first node.
     pub(crate) tables: String,
     /// Which URLs the nodes answer.
@@ -60,7 +64,7 @@ impl Default for Setup {
             shanghai: String::new(),
             berlin: String::new(),
             accounts: Vec::new(),
-            known: Vec::new(),
+            unconfigured: Vec::new(),
             tables: String::new(),
             urls: UrlStyle::default(),
         }
@@ -80,41 +84,41 @@ pub(crate) struct Site {
 
 /// A running gateway before its nodes. Everything ends when it is dropped.
 #[derive(Debug)]
-pub(crate) struct World {
+pub(crate) struct TestEnv {
     /// The nodes, in the order of the configuration.
     pub(crate) nodes: Vec<StandIn>,
     /// Trusts the gateway; keeps connections.
     pub(crate) client: Client,
     /// Where the gateway is.
-    pub(crate) bound: Bound,
+    pub(crate) bound: BoundAddresses,
     /// Orders to the gateway.
-    pub(crate) orders: mpsc::Sender<Order>,
+    pub(crate) commands: mpsc::Sender<AdminCommand>,
     /// The gateway's end.
-    pub(crate) gateway: JoinHandle<Report>,
+    pub(crate) gateway: JoinHandle<ShutdownReport>,
     folder: TempDir,
 }
 
 impl Setup {
     /// Starts nodes and gateway.
-    pub(crate) async fn start(&self) -> World {
-        World::before(self.lay_out().await)
+    pub(crate) async fn start(&self) -> TestEnv {
+        TestEnv::with_site(self.prepare().await)
     }
 
     /// Starts the nodes and writes every file that a gateway before them needs.
-    pub(crate) async fn lay_out(&self) -> Site {
+    pub(crate) async fn prepare(&self) -> Site {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
-        let authority = Authority::new().unwrap();
-        authority.write(&path("ca.pem")).unwrap();
+        let authority = CertificateAuthority::new().unwrap();
+        authority.write_certificate(&path("ca.pem")).unwrap();
         let leaf = authority.issue(&HOSTS).unwrap();
         leaf.write(&path("leaf.pem"), &path("leaf.key")).unwrap();
-        for ak in self.everybody() {
-            write_secret(&path(ak), secret(ak).as_bytes()).unwrap();
+        for ak in self.all_access_keys() {
+            write_private_file(&path(ak), secret(ak).as_bytes()).unwrap();
         }
         let mut nodes = Vec::new();
         for _ in 0..self.nodes {
-            let accounts = self.everybody().map(credential).collect();
+            let accounts = self.all_access_keys().map(credential).collect();
             let mut settings = Settings::new(leaf.server_config().unwrap(), accounts);
             settings.urls = self.urls;
             nodes.push(StandIn::start(settings).await.unwrap());
@@ -129,10 +133,10 @@ impl Setup {
     }
 
     /// Every ak that the nodes know.
-    fn everybody(&self) -> impl Iterator<Item = &'static str> {
+    fn all_access_keys(&self) -> impl Iterator<Item = &'static str> {
         let further = self.accounts.iter().map(|(ak, _)| *ak);
-        let known = self.known.iter().copied();
-        [SHANGHAI, BERLIN, STRANGER]
+        let known = self.unconfigured.iter().copied();
+        [SHANGHAI, BERLIN, UNKNOWN]
             .into_iter()
             .chain(further)
             .chain(known)
@@ -205,14 +209,14 @@ time_zone = "Europe/Berlin"
     }
 }
 
-impl World {
+impl TestEnv {
     /// Nodes and gateway with nothing special.
     pub(crate) async fn start() -> Self {
         Setup::default().start().await
     }
 
     /// A gateway where everything is laid out.
-    pub(crate) fn before(site: Site) -> Self {
+    pub(crate) fn with_site(site: Site) -> Self {
         let Site {
             nodes,
             folder,
@@ -220,12 +224,12 @@ impl World {
         } = site;
         let (config, _) = Config::load(&file).unwrap_or_else(|wrong| panic!("{wrong}"));
         let app = App::bind(config, Some(file)).unwrap();
-        let (bound, orders) = (app.bound(), app.orders());
+        let (bound, orders) = (app.bound_addresses(), app.commands());
         Self {
             nodes,
-            client: trusting(folder.path()).keeping(128),
+            client: client_trusting(folder.path()).with_idle_connections(128),
             bound,
-            orders,
+            commands: orders,
             gateway: tokio::spawn(app.run()),
             folder,
         }
@@ -236,12 +240,12 @@ impl World {
         let file = self.file("gateway.toml");
         let (config, _) = Config::load(&file).unwrap_or_else(|wrong| panic!("{wrong}"));
         let app = App::bind(config, Some(file)).unwrap();
-        let (bound, orders) = (app.bound(), app.orders());
+        let (bound, orders) = (app.bound_addresses(), app.commands());
         Self {
             nodes: Vec::new(),
-            client: trusting(self.folder.path()).keeping(128),
+            client: client_trusting(self.folder.path()).with_idle_connections(128),
             bound,
-            orders,
+            commands: orders,
             gateway: tokio::spawn(app.run()),
             folder: tempfile::tempdir().unwrap(),
         }
@@ -263,39 +267,39 @@ impl World {
     }
 
     /// An unsigned recording-URL request with version 2.0.
-    pub(crate) fn recording(&self, call_id: &str) -> SignedRequest {
+    pub(crate) fn recording(&self, call_id: &str) -> ClientRequest {
         let query = RecordingQuery {
             call_id,
             begin: BEGIN,
             end: END,
             version: Some("2.0"),
         };
-        SignedRequest::recording(&self.url(), &query).unwrap()
+        ClientRequest::recording(&self.url(), &query).unwrap()
     }
 
     /// An unsigned POST of `body` to the recording-URL interface.
-    pub(crate) fn post(&self, body: impl Into<String>) -> SignedRequest {
-        SignedRequest::post(&self.url(), body.into()).unwrap()
+    pub(crate) fn post(&self, body: impl Into<String>) -> ClientRequest {
+        ClientRequest::post(&self.url(), body.into()).unwrap()
     }
 
     /// An unsigned POST of `body` to another CC-FS interface, by the tail of its path.
-    pub(crate) fn post_to(&self, tail: &str, body: impl Into<String>) -> SignedRequest {
+    pub(crate) fn post_to(&self, tail: &str, body: impl Into<String>) -> ClientRequest {
         let url = format!("{}/CCFS/resource/ccfs/{tail}", self.url());
-        SignedRequest::post(&url, body.into()).unwrap()
+        ClientRequest::post(&url, body.into()).unwrap()
     }
 
     /// Asks for a recording as [`SHANGHAI`], signed rightly.
-    pub(crate) async fn ask(&self, call_id: &str) -> Answer {
+    pub(crate) async fn get_recording(&self, call_id: &str) -> ClientResponse {
         self.send(&signed(self.recording(call_id), SHANGHAI)).await
     }
 
     /// Sends.
-    pub(crate) async fn send(&self, request: &SignedRequest) -> Answer {
+    pub(crate) async fn send(&self, request: &ClientRequest) -> ClientResponse {
         self.client.send(request).await.unwrap()
     }
 
     /// How many recording-URL requests have reached a node.
-    pub(crate) fn fetched(&self) -> u64 {
+    pub(crate) fn recording_fetches(&self) -> u64 {
         self.nodes
             .iter()
             .map(|node| node.count("getRecordFileUrlFromObs"))
@@ -303,27 +307,27 @@ impl World {
     }
 
     /// Ends the gateway in order.
-    pub(crate) async fn end(&mut self) -> Report {
-        self.orders.send(Order::End).await.unwrap();
+    pub(crate) async fn shut_down(&mut self) -> ShutdownReport {
+        self.commands.send(AdminCommand::Terminate).await.unwrap();
         (&mut self.gateway).await.unwrap()
     }
 }
 
-impl Drop for World {
+impl Drop for TestEnv {
     fn drop(&mut self) {
         self.gateway.abort();
     }
 }
 
 /// A client that trusts the authority of `folder`.
-pub(crate) fn trusting(folder: &Path) -> Client {
-    Client::new(&Trust::file(&folder.join("ca.pem")).unwrap()).unwrap()
+pub(crate) fn client_trusting(folder: &Path) -> Client {
+    Client::new(&Trust::from_pem_file(&folder.join("ca.pem")).unwrap()).unwrap()
 }
 
 /// Signs rightly, over the names of Huawei's own sample, now.
-pub(crate) fn signed(request: SignedRequest, ak: &str) -> SignedRequest {
+pub(crate) fn signed(request: ClientRequest, ak: &str) -> ClientRequest {
     request
-        .sign(&credential(ak), NAMES, Timestamp::now())
+        .sign(&credential(ak), DEFAULT_SIGNED_FIELDS, Timestamp::now())
         .unwrap()
 }
 

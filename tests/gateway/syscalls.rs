@@ -19,8 +19,8 @@ use tempfile::TempDir;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
-use crate::edge::legal;
-use crate::hostile::{Line, Target};
+use crate::edge::valid_request;
+use crate::hostile::{RawConnection, Target};
 use crate::process::Process;
 use crate::support::Setup;
 
@@ -35,7 +35,7 @@ async fn a_hit_takes_a_read_and_a_write() {
 #[ignore = "needs Debian's package strace"]
 async fn a_forwarded_request_takes_two_of_each() {
     let expired = UrlStyle {
-        life: Duration::ZERO,
+        lifetime: Duration::ZERO,
         ..UrlStyle::default()
     };
     let calls = per_request(expired, "; fwd=uri-miss\r\n", 4.2).await;
@@ -63,7 +63,7 @@ async fn per_request(urls: UrlStyle, verdict: &'static str, bound: f64) -> f64 {
     for number in 0..CLIENTS {
         clients.push(Client {
             line: target.connect().await,
-            request: legal(&format!("1-{number}")),
+            request: valid_request(&format!("1-{number}")),
         });
     }
     // The first answer of each may be one that is stored.
@@ -86,7 +86,7 @@ async fn per_request(urls: UrlStyle, verdict: &'static str, bound: f64) -> f64 {
 
 /// A connection, and what is asked on it.
 struct Client {
-    line: Line,
+    line: RawConnection,
     request: Vec<u8>,
 }
 
@@ -97,7 +97,7 @@ async fn ask(clients: Vec<Client>, turns: usize, verdict: &'static str) -> Vec<C
         tasks.spawn(async move {
             for _ in 0..turns {
                 assert!(client.line.send(&client.request).await);
-                let reply = client.line.reply().await.unwrap();
+                let reply = client.line.response().await.unwrap();
                 assert!(
                     reply.status == 200 && reply.head.contains(verdict),
                     "{reply:?}"

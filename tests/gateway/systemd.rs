@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 
 use ccfs_gateway::client::{Client, Trust};
 
-use crate::support::{SHANGHAI, World, read};
-use crate::traffic::{Load, Manner};
+use crate::support::{SHANGHAI, TestEnv, read};
+use crate::traffic::{ConnectionMode, ContinuousLoad};
 
 /// A unit with two sockets, `ccfs` and `admin`, and what its process said.
 struct Unit {
-    world: World,
+    world: TestEnv,
     ccfs: TcpListener,
     admin: TcpListener,
     notify: UnixDatagram,
@@ -23,7 +23,7 @@ struct Unit {
 
 impl Unit {
     async fn new() -> Self {
-        let world = World::start().await;
+        let world = TestEnv::start().await;
         let notify = UnixDatagram::bind(world.file("notify")).unwrap();
         notify
             .set_read_timeout(Some(Duration::from_secs(20)))
@@ -84,7 +84,7 @@ impl Unit {
     }
 
     /// Waits for a notification with that line; returns all of that notification.
-    fn hear(&self, line: &str) -> String {
+    fn notification(&self, line: &str) -> String {
         let mut buffer = [0; 4096];
         loop {
             let length = self.notify.recv(&mut buffer).unwrap_or_else(|error| {
@@ -100,7 +100,7 @@ impl Unit {
 
     fn client(&self) -> impl Fn() -> Client + use<> {
         let ca = self.world.file("ca.pem");
-        move || Client::new(&Trust::file(&ca).unwrap()).unwrap()
+        move || Client::new(&Trust::from_pem_file(&ca).unwrap()).unwrap()
     }
 }
 
@@ -116,7 +116,7 @@ impl Process {
         assert!(sent.unwrap().success());
     }
 
-    async fn ended(mut self) -> ExitStatus {
+    async fn wait_for_exit(mut self) -> ExitStatus {
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
             if let Some(status) = self.0.try_wait().unwrap() {
@@ -144,16 +144,21 @@ fn off_thread<T>(wait: impl FnOnce() -> T) -> T {
 async fn a_restart_refuses_no_connection() {
     let unit = Unit::new().await;
     let mut process = unit.start("ccfs:admin", &[]);
-    off_thread(|| unit.hear("READY=1"));
+    off_thread(|| unit.notification("READY=1"));
     let url = format!("https://{}", unit.address());
-    let manners = [Manner::Kept, Manner::New, Manner::New, Manner::Http2];
-    let load = Load::start(unit.client(), &url, SHANGHAI, &manners);
+    let manners = [
+        ConnectionMode::KeepAlive,
+        ConnectionMode::NewConnection,
+        ConnectionMode::NewConnection,
+        ConnectionMode::Http2,
+    ];
+    let load = ContinuousLoad::start(unit.client(), &url, SHANGHAI, &manners);
     for _ in 0..3 {
         load.progress(30).await;
         process.signal("TERM");
-        assert_eq!(process.ended().await.code(), Some(0));
+        assert_eq!(process.wait_for_exit().await.code(), Some(0));
         process = unit.start("ccfs:admin", &[]);
-        off_thread(|| unit.hear("READY=1"));
+        off_thread(|| unit.notification("READY=1"));
     }
     load.progress(30).await;
     load.end().await;
@@ -165,37 +170,37 @@ async fn the_manager_hears_of_everything() {
     let process = unit.start("ccfs:admin", &[("WATCHDOG_USEC", "200000")]);
     off_thread(|| {
         assert!(
-            unit.hear("READY=1")
+            unit.notification("READY=1")
                 .contains("\nSTATUS=serving, generation 1")
         );
         for _ in 0..3 {
-            unit.hear("WATCHDOG=1");
+            unit.notification("WATCHDOG=1");
         }
         process.signal("HUP");
-        let reloading = unit.hear("RELOADING=1");
+        let reloading = unit.notification("RELOADING=1");
         let said = reloading
             .lines()
             .find_map(|it| it.strip_prefix("MONOTONIC_USEC="));
         assert!(said.unwrap().parse::<u64>().unwrap() > 0);
         assert!(
-            unit.hear("READY=1")
+            unit.notification("READY=1")
                 .contains("\nSTATUS=serving, generation 2")
         );
 
         unit.write("this is wrong");
         process.signal("HUP");
-        unit.hear("RELOADING=1");
-        let refused = unit.hear("READY=1");
+        unit.notification("RELOADING=1");
+        let refused = unit.notification("READY=1");
         assert!(
             refused.contains("generation 2; the last reload was refused"),
             "{refused}"
         );
 
         process.signal("TERM");
-        unit.hear("STOPPING=1");
-        unit.hear("EXTEND_TIMEOUT_USEC=");
+        unit.notification("STOPPING=1");
+        unit.notification("EXTEND_TIMEOUT_USEC=");
     });
-    assert_eq!(process.ended().await.code(), Some(0));
+    assert_eq!(process.wait_for_exit().await.code(), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -203,7 +208,7 @@ async fn a_socket_for_another_address_is_refused_with_both() {
     let unit = Unit::new().await;
     // The names are in the wrong order.
     let process = unit.start("admin:ccfs", &[]);
-    assert_eq!(process.ended().await.code(), Some(1));
+    assert_eq!(process.wait_for_exit().await.code(), Some(1));
     let said = read(&unit.world.file("stderr"));
     assert!(said.contains(&unit.address().to_string()), "{said}");
     assert!(said.contains("the service manager handed over"), "{said}");
@@ -216,7 +221,7 @@ async fn a_socket_under_a_name_that_no_listener_has_is_not_used() {
     unit.write(&text.replace("[listeners.ccfs]", "[listeners.other]"));
     // The address is held by the manager, under a name that no listener has.
     let process = unit.start("ccfs:admin", &[]);
-    assert_eq!(process.ended().await.code(), Some(1));
+    assert_eq!(process.wait_for_exit().await.code(), Some(1));
     let said = read(&unit.world.file("stderr"));
     assert!(said.contains("listener other cannot listen on"), "{said}");
 }
@@ -225,7 +230,7 @@ async fn a_socket_under_a_name_that_no_listener_has_is_not_used() {
 async fn the_process_dumps_no_core_and_has_all_descriptors_it_may_have() {
     let unit = Unit::new().await;
     let process = unit.start("ccfs:admin", &[]);
-    off_thread(|| unit.hear("READY=1"));
+    off_thread(|| unit.notification("READY=1"));
     let limits = read(Path::new(&format!("/proc/{}/limits", process.0.id())));
     let limit = |name: &str| {
         let line = limits.lines().find(|line| line.starts_with(name)).unwrap();
@@ -264,9 +269,14 @@ async fn the_real_socket_activation_starts_it() {
     })
     .await;
     let url = format!("https://{address}");
-    let load = Load::start(unit.client(), &url, SHANGHAI, &[Manner::New]);
+    let load = ContinuousLoad::start(
+        unit.client(),
+        &url,
+        SHANGHAI,
+        &[ConnectionMode::NewConnection],
+    );
     load.progress(5).await;
     load.end().await;
     process.signal("TERM");
-    assert_eq!(process.ended().await.code(), Some(0));
+    assert_eq!(process.wait_for_exit().await.code(), Some(0));
 }

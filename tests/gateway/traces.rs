@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use ccfs_gateway::client::SignedRequest;
+use ccfs_gateway::client::ClientRequest;
 use ccfs_gateway::stand_in::{Fault, When};
 use http::HeaderName;
 
-use crate::collector::{Collector, Manner, Place, Seen};
+use crate::collector::{Collector, CollectorAddress, CollectorBehavior, ReceivedSpan};
 use crate::page;
-use crate::process::{Process, command};
-use crate::support::{SHANGHAI, STRANGER, Setup, World, eventually, read, signed, trusting};
+use crate::process::{Process, run_command};
+use crate::support::{
+    SHANGHAI, Setup, TestEnv, UNKNOWN, client_trusting, eventually, read, signed,
+};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CALLER: &str = "b7ad6b7169203331";
@@ -17,12 +19,12 @@ const RECORDED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 const UNRECORDED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
 
 /// A request in the trace of its caller, who records it or does not.
-fn traced(request: SignedRequest, recorded: bool) -> SignedRequest {
+fn traced(request: ClientRequest, recorded: bool) -> ClientRequest {
     let value = if recorded { RECORDED } else { UNRECORDED };
-    request.with(HeaderName::from_static("traceparent"), value)
+    request.with_header(HeaderName::from_static("traceparent"), value)
 }
 
-async fn world(collector: &Collector, sample: &str) -> World {
+async fn world(collector: &Collector, sample: &str) -> TestEnv {
     let setup = Setup {
         tables: collector.telemetry(sample),
         ..Setup::default()
@@ -31,8 +33,8 @@ async fn world(collector: &Collector, sample: &str) -> World {
 }
 
 /// The `traceparent` that each request to a node carried: trace, span, flags.
-fn told(world: &World) -> Vec<(String, String, String)> {
-    let requests = world.received().into_iter();
+fn told(world: &TestEnv) -> Vec<(String, String, String)> {
+    let requests = world.upstream_requests().into_iter();
     let values = requests.map(|request| request.header("traceparent").unwrap().to_owned());
     let split = |value: String| {
         let parts: Vec<_> = value.split('-').map(str::to_owned).collect();
@@ -42,7 +44,7 @@ fn told(world: &World) -> Vec<(String, String, String)> {
 }
 
 #[track_caller]
-fn assert_has(seen: &Seen, expected: &[(&str, &str)]) {
+fn assert_has(seen: &ReceivedSpan, expected: &[(&str, &str)]) {
     for (name, value) in expected {
         assert_eq!(seen.get(name), *value, "{name} of {seen:#?}");
     }
@@ -54,7 +56,7 @@ async fn a_request_and_its_try_are_spans_of_the_callers_trace() {
     let world = world(&collector, "0.0").await;
     let ask = || async {
         let request = traced(world.recording("trace-1"), true);
-        let request = request.with(HeaderName::from_static("x-request-id"), "id-1");
+        let request = request.with_header(HeaderName::from_static("x-request-id"), "id-1");
         assert_eq!(world.send(&signed(request, SHANGHAI)).await.status, 200);
     };
     ask().await;
@@ -146,12 +148,12 @@ async fn each_try_is_a_span_and_a_failure_is_an_error() {
     for node in &world.nodes {
         node.faults().inject(Fault::GarbageJson, When::Always);
     }
-    assert_eq!(world.ask("trace-2").await.status, 502);
+    assert_eq!(world.get_recording("trace-2").await.status, 502);
     let seen = collector.wait_for(3).await;
     let [first, second, request] = &seen[..] else {
         unreachable!("three spans");
     };
-    assert!(seen.iter().all(Seen::has_failed));
+    assert!(seen.iter().all(ReceivedSpan::has_failed));
     assert_eq!(request.parent(), "", "the trace begins here");
     let failed = ("error.type", "node_failed");
     assert_has(
@@ -186,7 +188,7 @@ async fn each_try_is_a_span_and_a_failure_is_an_error() {
         node.faults().clear();
         node.faults().inject(Fault::Status(500), When::Always);
     }
-    assert_eq!(world.ask("trace-3").await.status, 500);
+    assert_eq!(world.get_recording("trace-3").await.status, 500);
     let seen = collector.wait_for(5).await;
     for span in &seen[3..] {
         assert!(span.has_failed());
@@ -202,7 +204,7 @@ async fn a_refused_request_is_no_error_and_names_nobody() {
     let collector = Collector::start();
     let mut world = world(&collector, "1.0").await;
     let request = traced(world.recording("trace-4"), true);
-    let mut request = signed(request, STRANGER);
+    let mut request = signed(request, UNKNOWN);
     request.target += "?secret=of-the-query";
     assert_eq!(world.send(&request).await.status, 401);
     let invalid = signed(world.post("{\"callId\":null}"), SHANGHAI);
@@ -210,12 +212,12 @@ async fn a_refused_request_is_no_error_and_names_nobody() {
     let mut malformed = world.recording("trace-5");
     malformed.target = "/a/../b".to_owned();
     assert_eq!(world.send(&malformed).await.status, 400);
-    world.end().await;
+    world.shut_down().await;
     let seen = collector.wait_for(3).await;
     let [stranger, invalid, malformed] = &seen[..] else {
         unreachable!("three spans");
     };
-    assert!(!seen.iter().any(Seen::has_failed));
+    assert!(!seen.iter().any(ReceivedSpan::has_failed));
     assert_ne!(
         stranger.trace(),
         TRACE,
@@ -242,15 +244,15 @@ async fn a_refused_request_is_no_error_and_names_nobody() {
 async fn a_share_of_0_records_nothing_but_follows_its_callers() {
     let collector = Collector::start();
     let mut world = world(&collector, "0.0").await;
-    world.ask("trace-6").await;
+    world.get_recording("trace-6").await;
     let unrecorded = traced(world.recording("trace-7"), false);
     world.send(&signed(unrecorded, SHANGHAI)).await;
     let flags = told(&world).into_iter().map(|(_, _, flags)| flags);
     assert_eq!(flags.collect::<Vec<_>>(), ["00", "00"]);
     let recorded = traced(world.recording("trace-8"), true);
     world.send(&signed(recorded, SHANGHAI)).await;
-    world.end().await;
-    let seen = collector.seen();
+    world.shut_down().await;
+    let seen = collector.spans();
     let ids: Vec<_> = seen.iter().map(|it| it.get("gw.call_id")).collect();
     assert_eq!(ids, ["", "trace-8"], "a try and its request");
 }
@@ -259,12 +261,12 @@ async fn a_share_of_0_records_nothing_but_follows_its_callers() {
 async fn a_share_of_1_records_all_but_what_its_caller_does_not() {
     let collector = Collector::start();
     let mut world = world(&collector, "1.0").await;
-    world.ask("trace-9").await;
+    world.get_recording("trace-9").await;
     let unrecorded = traced(world.recording("trace-10"), false);
     world.send(&signed(unrecorded, SHANGHAI)).await;
     assert_eq!(told(&world)[0].2, "01");
-    world.end().await;
-    let seen = collector.seen();
+    world.shut_down().await;
+    let seen = collector.spans();
     let ids: Vec<_> = seen.iter().map(|it| it.get("gw.call_id")).collect();
     assert_eq!(ids, ["", "trace-9"]);
     assert_eq!(seen[1].parent(), "");
@@ -275,16 +277,16 @@ async fn what_has_not_set_out_is_carried_at_the_end() {
     let collector = Collector::start();
     let mut world = world(&collector, "1.0").await;
     // It keeps no connection, so that the end has nothing to wait for.
-    let client = trusting(&world.file(""));
+    let client = client_trusting(&world.file(""));
     let request = signed(world.recording("trace-14"), SHANGHAI);
     assert_eq!(client.send(&request).await.unwrap().status, 200);
-    assert!(world.end().await.complete);
-    assert_eq!(collector.seen().len(), 2);
+    assert!(world.shut_down().await.complete);
+    assert_eq!(collector.spans().len(), 2);
 }
 
 #[tokio::test]
 async fn a_collector_that_is_away_costs_spans_and_nothing_else() {
-    let place = Place::new();
+    let place = CollectorAddress::new();
     let process = Process::start(&Setup {
         tables: place.telemetry("http", "1.0"),
         ..Setup::default()
@@ -293,7 +295,7 @@ async fn a_collector_that_is_away_costs_spans_and_nothing_else() {
     let lost = r#"trace_spans_total{result="failed"}"#;
     for round in 0..3 {
         for _ in 0..10 {
-            assert_eq!(process.ask("trace-11").await.status, 200);
+            assert_eq!(process.get_recording("trace-11").await.status, 200);
         }
         eventually("they are lost", async || {
             page::metric(process.admin, lost).await >= f64::from(round * 10 + 10)
@@ -304,9 +306,9 @@ async fn a_collector_that_is_away_costs_spans_and_nothing_else() {
     assert_eq!(told("spans are lost"), 1, "{}", process.diagnostics());
     assert_eq!(told("the collector takes all spans again"), 0);
 
-    let collector = place.open(Manner::Good, None);
-    assert_eq!(process.ask("trace-11").await.status, 200);
-    eventually("it comes", async || !collector.seen().is_empty()).await;
+    let collector = place.open(CollectorBehavior::Good, None);
+    assert_eq!(process.get_recording("trace-11").await.status, 200);
+    eventually("it comes", async || !collector.spans().is_empty()).await;
     eventually("it is told", async || {
         told("the collector takes all spans again") == 1
     })
@@ -317,15 +319,15 @@ async fn a_collector_that_is_away_costs_spans_and_nothing_else() {
 
 #[tokio::test]
 async fn a_second_signal_waits_for_no_collector() {
-    let place = Place::new();
+    let place = CollectorAddress::new();
     let tables = place.telemetry("http", "1.0");
-    let _collector = place.open(Manner::Silent, None);
+    let _collector = place.open(CollectorBehavior::Silent, None);
     let mut process = Process::start(&Setup {
         tables,
         ..Setup::default()
     })
     .await;
-    let client = trusting(process.site.folder.path());
+    let client = client_trusting(process.site.folder.path());
     let request = signed(process.recording("trace-15"), SHANGHAI);
     assert_eq!(client.send(&request).await.unwrap().status, 200);
     process.signal("TERM");
@@ -334,7 +336,7 @@ async fn a_second_signal_waits_for_no_collector() {
     })
     .await;
     process.signal("TERM");
-    process.ended().await;
+    process.wait_for_exit().await;
     let told = process.diagnostics();
     assert!(told.contains("a second signal"), "{told}");
     assert!(!told.contains("the last spans"), "{told}");
@@ -342,31 +344,31 @@ async fn a_second_signal_waits_for_no_collector() {
 
 #[tokio::test]
 async fn a_collector_that_hangs_holds_nothing_up() {
-    let place = Place::new();
+    let place = CollectorAddress::new();
     let telemetry = place.telemetry("http", "1.0");
-    let _collector = place.open(Manner::Silent, None);
+    let _collector = place.open(CollectorBehavior::Silent, None);
     let setup = Setup {
         tables: format!("{telemetry}\n[server]\ngrace = \"1s\""),
         ..Setup::default()
     };
     let mut world = setup.start().await;
     for _ in 0..100 {
-        assert_eq!(world.ask("trace-12").await.status, 200);
+        assert_eq!(world.get_recording("trace-12").await.status, 200);
     }
-    let ending = tokio::time::timeout(Duration::from_secs(4), world.end());
+    let ending = tokio::time::timeout(Duration::from_secs(4), world.shut_down());
     assert!(ending.await.expect("within its grace").complete);
 }
 
 #[tokio::test]
 async fn spans_go_over_tls_if_the_system_trusts_the_collector() {
-    let place = Place::new();
+    let place = CollectorAddress::new();
     let process = Process::start(&Setup {
         tables: place.telemetry("https", "1.0"),
         ..Setup::default()
     })
     .await;
-    let collector = place.open(Manner::Good, Some(process.site.folder.path()));
-    assert_eq!(process.ask("trace-13").await.status, 200);
+    let collector = place.open(CollectorBehavior::Good, Some(process.site.folder.path()));
+    assert_eq!(process.get_recording("trace-13").await.status, 200);
     collector.wait_for(2).await;
 }
 
@@ -376,10 +378,10 @@ async fn a_wrong_endpoint_is_told_by_check() {
         tables: "[telemetry]\notlp_endpoint = \"127.0.0.1:4317\"".to_owned(),
         ..Setup::default()
     }
-    .lay_out()
+    .prepare()
     .await;
     let file = site.file.to_str().unwrap();
-    let output = command(site.folder.path(), &["check", "--config", file]);
+    let output = run_command(site.folder.path(), &["check", "--config", file]);
     assert_eq!(output.status.code(), Some(78));
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(told.contains("not the URL of a collector"), "{told}");

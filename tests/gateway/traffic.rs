@@ -11,37 +11,37 @@ use crate::support::{BEGIN, END, signed};
 
 /// How the clients ask.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Manner {
+pub(crate) enum ConnectionMode {
     /// HTTP/1.1, one kept connection each.
-    Kept,
+    KeepAlive,
     /// HTTP/1.1, a new connection for each request.
-    New,
+    NewConnection,
     /// HTTP/2, one kept connection each.
     Http2,
 }
 
 /// Was nothing done for the request when the connection was closed in order? It had not been sent,
 /// or GOAWAY says that it was not looked at (RFC 9113, 6.8): every client may send it again.
-fn is_untouched(error: &hyper::Error) -> bool {
+fn is_unprocessed(error: &hyper::Error) -> bool {
     error.is_canceled() || format!("{error:?}").contains("GoAway(b\"\", NO_ERROR, Remote)")
 }
 
 /// Running clients.
 #[derive(Debug)]
-pub(crate) struct Load {
+pub(crate) struct ContinuousLoad {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicU64>,
     clients: Vec<JoinHandle<Vec<String>>>,
 }
 
-impl Load {
+impl ContinuousLoad {
     /// Clients of `url`, one per manner, asking as `ak`. A request that is answered by anything but
     /// 200, or not at all, has failed; so has one whose connection was closed unannounced.
     pub(crate) fn start(
         client: impl Fn() -> Client,
         url: &str,
         ak: &'static str,
-        manners: &[Manner],
+        manners: &[ConnectionMode],
     ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let answered = Arc::new(AtomicU64::new(0));
@@ -50,9 +50,9 @@ impl Load {
             .enumerate()
             .map(|(index, &manner)| {
                 let client = match manner {
-                    Manner::Kept => client().keeping(1),
-                    Manner::New => client().keeping(0),
-                    Manner::Http2 => client().over_http2().keeping(1),
+                    ConnectionMode::KeepAlive => client().with_idle_connections(1),
+                    ConnectionMode::NewConnection => client().with_idle_connections(0),
+                    ConnectionMode::Http2 => client().http2_only().with_idle_connections(1),
                 };
                 let (stop, answered, url) = (stop.clone(), answered.clone(), url.to_owned());
                 tokio::spawn(async move {
@@ -69,7 +69,7 @@ impl Load {
                             end: END,
                             version: Some("2.0"),
                         };
-                        let request = ccfs_gateway::client::SignedRequest::recording(&url, &query);
+                        let request = ccfs_gateway::client::ClientRequest::recording(&url, &query);
                         match client.send(&signed(request.unwrap(), ak)).await {
                             Ok(answer) if answer.status == 200 => {
                                 answered.fetch_add(1, Ordering::Relaxed);
@@ -79,7 +79,7 @@ impl Load {
                                 answer.status,
                                 String::from_utf8_lossy(&answer.body)
                             )),
-                            Err(ClientError::Http(error)) if is_untouched(&error) => {}
+                            Err(ClientError::Http(error)) if is_unprocessed(&error) => {}
                             Err(error) => {
                                 failed.push(format!("{manner:?}: {error:?}"));
                             }

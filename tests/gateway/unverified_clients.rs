@@ -1,18 +1,18 @@
 //! Callers whom the gateway does not know.
 
 use ccfs_gateway::auth::{AccessKey, Credential, Secret};
-use ccfs_gateway::client::{NAMES, SignedRequest};
-use ccfs_gateway::stand_in::Received;
+use ccfs_gateway::client::{ClientRequest, DEFAULT_SIGNED_FIELDS};
+use ccfs_gateway::stand_in::RecordedRequest;
 use http::header::{AUTHORIZATION, HOST};
 use jiff::Timestamp;
 use serde_json::json;
 
-use crate::assertions::{answered, carries_what_all_do, refused};
-use crate::support::{BERLIN, SHANGHAI, STRANGER, Setup, World, secret, signed};
+use crate::assertions::{assert_common_headers, assert_gateway_error, assert_node_response};
+use crate::support::{BERLIN, SHANGHAI, Setup, TestEnv, UNKNOWN, secret, signed};
 
 const OFF: &str = "ak-switched-off";
 
-async fn hospitable(tables: &str) -> World {
+async fn forwarding_env(tables: &str) -> TestEnv {
     let setup = Setup {
         listener: "unknown_clients = \"forward\"".into(),
         accounts: vec![(OFF, "time_zone = \"Asia/Shanghai\"\nenabled = false")],
@@ -22,7 +22,7 @@ async fn hospitable(tables: &str) -> World {
     setup.start().await
 }
 
-pub(super) fn is_as_sent(got: &Received, sent: &SignedRequest) {
+pub(super) fn assert_forwarded_unchanged(got: &RecordedRequest, sent: &ClientRequest) {
     assert_eq!(
         (got.target.as_str(), &got.body),
         (sent.target.as_str(), &sent.body)
@@ -34,7 +34,7 @@ pub(super) fn is_as_sent(got: &Received, sent: &SignedRequest) {
 
 #[tokio::test]
 async fn a_stranger_goes_on_byte_for_byte_and_is_never_cached() {
-    let world = hospitable("").await;
+    let world = forwarding_env("").await;
     let versionless = json!({
         "callId": "1-1", "beginTime": "2022-01-02 10:00:00", "endTime": "2022-01-02 11:00:00",
     });
@@ -47,55 +47,59 @@ async fn a_stranger_goes_on_byte_for_byte_and_is_never_cached() {
         request
             .headers
             .insert(HOST, "records.example.com".parse().unwrap());
-        let request = signed(request, STRANGER);
+        let request = signed(request, UNKNOWN);
         for _ in 0..2 {
             let answer = world.send(&request).await;
             assert_eq!(answer.header("x-gateway-error"), None);
             assert_eq!(answer.header("age"), None);
-            carries_what_all_do(&answer);
-            let got = world.sole();
-            is_as_sent(&got, &request);
-            assert_eq!(got.access_key.as_deref(), Some(STRANGER));
+            assert_common_headers(&answer);
+            let got = world.sole_upstream_request();
+            assert_forwarded_unchanged(&got, &request);
+            assert_eq!(got.access_key.as_deref(), Some(UNKNOWN));
         }
     }
     // What a known caller has in the cache is not for a stranger, nor the other way round.
-    answered(&world.ask("1-2").await, "0");
-    world.sole();
-    let request = signed(world.recording("1-2"), STRANGER);
+    assert_node_response(&world.get_recording("1-2").await, "0");
+    world.sole_upstream_request();
+    let request = signed(world.recording("1-2"), UNKNOWN);
     world.send(&request).await;
-    world.sole();
+    world.sole_upstream_request();
 }
 
 #[tokio::test]
 async fn other_schemes_go_on_and_the_node_judges_them() {
-    let world = hospitable("").await;
+    let world = forwarding_env("").await;
     for value in [
         "Bearer abc.def",
         "SDK-HMAC-SHA256 Access=x, SignedHeaders=host, Signature=y",
         "Basic eDp5",
     ] {
-        let request = world.recording("1-1").authorized(value.parse().unwrap());
+        let request = world
+            .recording("1-1")
+            .with_authorization(value.parse().unwrap());
         let answer = world.send(&request).await;
         assert_eq!(
             (answer.status.as_u16(), answer.header("x-gateway-error")),
             (401, None)
         );
-        is_as_sent(&world.sole(), &request);
+        assert_forwarded_unchanged(&world.sole_upstream_request(), &request);
     }
     let mut without = world.recording("1-1");
     without.headers.remove(AUTHORIZATION);
     assert_eq!(world.send(&without).await.header("x-gateway-error"), None);
-    is_as_sent(&world.sole(), &without);
+    assert_forwarded_unchanged(&world.sole_upstream_request(), &without);
 }
 
 #[tokio::test]
 async fn who_names_a_configured_ak_verifies_or_is_401() {
-    let world = hospitable("").await;
+    let world = forwarding_env("").await;
     let forged = |ak: &str| {
-        let secret = Secret::new(secret(STRANGER).into_bytes());
+        let secret = Secret::new(secret(UNKNOWN).into_bytes());
         let credential = Credential::new(AccessKey::from(ak), vec![secret], true);
         let request = world.recording("1-1");
-        request.sign(&credential, NAMES, Timestamp::now()).unwrap()
+        request
+            .sign(&credential, DEFAULT_SIGNED_FIELDS, Timestamp::now())
+            .unwrap()
     };
     let mut requests = vec![
         forged(SHANGHAI),
@@ -110,27 +114,31 @@ async fn who_names_a_configured_ak_verifies_or_is_401() {
         format!("auth-v3/{SHANGHAI}/2022-01-02T10:00:00Z/host/00"),
         format!("AUTH-V2/{OFF}/2022-01-02T10:00:00Z/host/00"),
         format!("Bearer\t{SHANGHAI}"),
-        format!("auth-v2/{STRANGER}/2022-01-02T10:00:00Z/{SHANGHAI}/00"),
+        format!("auth-v2/{UNKNOWN}/2022-01-02T10:00:00Z/{SHANGHAI}/00"),
         SHANGHAI.into(),
     ] {
-        requests.push(world.recording("1-1").authorized(value.parse().unwrap()));
+        requests.push(
+            world
+                .recording("1-1")
+                .with_authorization(value.parse().unwrap()),
+        );
     }
     for request in requests {
         let answer = world.send(&request).await;
-        refused(&answer, 401, "unauthenticated", "GW401");
+        assert_gateway_error(&answer, 401, "unauthenticated", "GW401");
     }
     // Two values are nobody's, whoever they name.
-    let mut doubled = signed(world.recording("1-1"), STRANGER);
+    let mut doubled = signed(world.recording("1-1"), UNKNOWN);
     doubled
         .headers
         .append(AUTHORIZATION, "Bearer x".parse().unwrap());
-    refused(&world.send(&doubled).await, 401, "unauthenticated", "GW401");
-    world.nobody_was_asked();
+    assert_gateway_error(&world.send(&doubled).await, 401, "unauthenticated", "GW401");
+    world.assert_no_upstream_request();
 }
 
 #[tokio::test]
 async fn a_stranger_stays_within_the_table() {
-    let world = hospitable("").await;
+    let world = forwarding_env("").await;
     for (tail, expected) in [
         ("downloadRecord", 200),
         ("nothing", 401),
@@ -138,20 +146,20 @@ async fn a_stranger_stays_within_the_table() {
     ] {
         let body = "{\"request\":{\"version\":\"2.0\"},\"msgBody\":{\"fileName\":\"a.wav\"}}";
         let answer = world
-            .send(&signed(world.post_to(tail, body), STRANGER))
+            .send(&signed(world.post_to(tail, body), UNKNOWN))
             .await;
         assert_eq!(answer.status.as_u16(), expected, "{tail}");
     }
-    assert_eq!(world.received().len(), 1);
+    assert_eq!(world.upstream_requests().len(), 1);
     let url = format!("{}/rest/cmsapp/x", world.url());
     let outside = signed(
-        SignedRequest::get(&url)
+        ClientRequest::get(&url)
             .unwrap()
-            .with(http::header::CONTENT_LENGTH, "0")
-            .with(http::header::CONTENT_TYPE, "a/b"),
-        STRANGER,
+            .with_header(http::header::CONTENT_LENGTH, "0")
+            .with_header(http::header::CONTENT_TYPE, "a/b"),
+        UNKNOWN,
     );
-    refused(&world.send(&outside).await, 401, "unauthenticated", "GW401");
+    assert_gateway_error(&world.send(&outside).await, 401, "unauthenticated", "GW401");
 }
 
 #[tokio::test]
@@ -162,26 +170,26 @@ async fn host_node_does_not_touch_a_stranger() {
         ..Setup::default()
     };
     let world = setup.start().await;
-    let request = signed(world.recording("1-1"), STRANGER);
-    answered(&world.send(&request).await, "0");
-    is_as_sent(&world.sole(), &request);
+    let request = signed(world.recording("1-1"), UNKNOWN);
+    assert_node_response(&world.send(&request).await, "0");
+    assert_forwarded_unchanged(&world.sole_upstream_request(), &request);
 }
 
 #[tokio::test]
 async fn strangers_are_limited_by_address_and_known_callers_are_not() {
-    let world = hospitable("[limits]\nper_address = { per_second = 1, burst = 3 }").await;
+    let world = forwarding_env("[limits]\nper_address = { per_second = 1, burst = 3 }").await;
     let mut statuses = Vec::new();
     for _ in 0..5 {
-        let answer = world.send(&signed(world.recording("1-1"), STRANGER)).await;
+        let answer = world.send(&signed(world.recording("1-1"), UNKNOWN)).await;
         statuses.push(answer.status.as_u16());
         if answer.status == 429 {
-            refused(&answer, 429, "rate-limited", "0300009");
+            assert_gateway_error(&answer, 429, "rate-limited", "0300009");
             assert!(answer.header("retry-after").is_some());
             assert_eq!(answer.header("connection"), Some("close"));
         }
     }
     assert_eq!(statuses, [200, 200, 200, 429, 429]);
     for _ in 0..5 {
-        answered(&world.ask("1-1").await, "0");
+        assert_node_response(&world.get_recording("1-1").await, "0");
     }
 }

@@ -1,21 +1,28 @@
 //! Under whose signature a recording-URL request goes out, and what of it stays as it came.
 
-use ccfs_gateway::client::{NAMES, SignedRequest};
+use ccfs_gateway::client::{ClientRequest, DEFAULT_SIGNED_FIELDS};
 use http::HeaderName;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use crate::assertions::answered;
-use crate::recording::{ELEVEN, TEN, is_identical, is_signed_again, odd_body, parts, text};
-use crate::support::{SHANGHAI, Setup, World, credential, signed};
+use crate::assertions::assert_node_response;
+use crate::recording::{
+    ELEVEN, TEN, assert_forwarded_unchanged, assert_resigned, odd_body, parts, text,
+};
+use crate::support::{SHANGHAI, Setup, TestEnv, credential, signed};
 
 #[tokio::test]
 async fn a_request_is_signed_again_over_the_names_that_its_client_signed() {
-    let world = World::start().await;
-    for (number, names) in ["host", "host;content-type", NAMES, "x-b;x-a;host;x-a-b"]
-        .into_iter()
-        .enumerate()
+    let world = TestEnv::start().await;
+    for (number, names) in [
+        "host",
+        "host;content-type",
+        DEFAULT_SIGNED_FIELDS,
+        "x-b;x-a;host;x-a-b",
+    ]
+    .into_iter()
+    .enumerate()
     {
         let mut request = world.post(odd_body(&format!("1-{number}"), false, TEN, ELEVEN));
         for name in ["x-a", "x-b", "x-a-b"] {
@@ -25,9 +32,9 @@ async fn a_request_is_signed_again_over_the_names_that_its_client_signed() {
         let request = request
             .sign(&credential(SHANGHAI), names, Timestamp::now())
             .unwrap();
-        answered(&world.send(&request).await, "0");
-        let got = world.sole();
-        is_signed_again(&got, &request);
+        assert_node_response(&world.send(&request).await, "0");
+        let got = world.sole_upstream_request();
+        assert_resigned(&got, &request);
         let sent = request.headers.get("x-a").map(|value| value.as_bytes());
         let field = got.headers.iter().find(|(name, _)| name == "x-a");
         assert_eq!(field.map(|(_, value)| value.as_bytes()), sent);
@@ -36,31 +43,31 @@ async fn a_request_is_signed_again_over_the_names_that_its_client_signed() {
 
 #[tokio::test]
 async fn what_goes_on_under_its_own_signature_keeps_its_time_and_text() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let earlier = Timestamp::now() - SignedDuration::from_mins(9);
     let body = odd_body("1-1", true, TEN, ELEVEN);
     let request = world
         .post(body)
-        .with(CONTENT_TYPE, "Application/JSON ; Charset=\"utf-8\"")
-        .sign(&credential(SHANGHAI), NAMES, earlier)
+        .with_header(CONTENT_TYPE, "Application/JSON ; Charset=\"utf-8\"")
+        .sign(&credential(SHANGHAI), DEFAULT_SIGNED_FIELDS, earlier)
         .unwrap();
-    answered(&world.send(&request).await, "0");
-    is_identical(&world.sole(), &request);
+    assert_node_response(&world.send(&request).await, "0");
+    assert_forwarded_unchanged(&world.sole_upstream_request(), &request);
 
     let request = world
         .post(odd_body("1-2", false, TEN, ELEVEN))
-        .with(CONTENT_TYPE, "Application/JSON ; Charset=\"utf-8\"")
-        .sign(&credential(SHANGHAI), NAMES, earlier)
+        .with_header(CONTENT_TYPE, "Application/JSON ; Charset=\"utf-8\"")
+        .sign(&credential(SHANGHAI), DEFAULT_SIGNED_FIELDS, earlier)
         .unwrap();
-    answered(&world.send(&request).await, "0");
-    let got = world.sole();
-    is_signed_again(&got, &request);
+    assert_node_response(&world.send(&request).await, "0");
+    let got = world.sole_upstream_request();
+    assert_resigned(&got, &request);
     assert_eq!(got.header("content-type"), text(&request, &CONTENT_TYPE));
 }
 
 #[tokio::test]
 async fn a_missing_content_type_is_added_only_to_what_is_signed_again() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     for (version, content_type) in [
         (true, None),
         (false, Some("application/json;charset=UTF-8")),
@@ -71,8 +78,8 @@ async fn a_missing_content_type_is_added_only_to_what_is_signed_again() {
         let request = request
             .sign(&credential(SHANGHAI), names, Timestamp::now())
             .unwrap();
-        answered(&world.send(&request).await, "0");
-        let got = world.sole();
+        assert_node_response(&world.send(&request).await, "0");
+        let got = world.sole_upstream_request();
         assert_eq!(
             got.header("content-type"),
             content_type,
@@ -84,7 +91,7 @@ async fn a_missing_content_type_is_added_only_to_what_is_signed_again() {
 
 #[tokio::test]
 async fn a_chunked_body_goes_on_with_its_length() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     for version in [true, false] {
         let body = odd_body("1-1", version, TEN, ELEVEN);
         let request = world.post(body.clone());
@@ -103,9 +110,9 @@ async fn a_chunked_body_goes_on_with_its_length() {
             "7\r\n{first}\r\n{:x}\r\n{second}\r\n0\r\n\r\n",
             second.len()
         );
-        let answer = world.raw((head + &chunks).as_bytes()).await;
+        let answer = world.exchange_raw((head + &chunks).as_bytes()).await;
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-        let got = world.sole();
+        let got = world.sole_upstream_request();
         assert_eq!(
             got.header("content-length"),
             Some(&*got.body.len().to_string())
@@ -119,17 +126,17 @@ async fn a_chunked_body_goes_on_with_its_length() {
 
 #[tokio::test]
 async fn a_query_goes_on_as_it_came_and_nothing_is_cached() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     for version in [true, false] {
         let url = format!(
             "{}/CCFS/resource/ccfs/getRecordFileUrlFromObs?b=1+2&a=%2f&c&d=%e4%bd%a0",
             world.url()
         );
         let body = odd_body("1-1", version, TEN, ELEVEN);
-        let request = signed(SignedRequest::post(&url, body).unwrap(), SHANGHAI);
+        let request = signed(ClientRequest::post(&url, body).unwrap(), SHANGHAI);
         for _ in 0..2 {
             let answer = world.send(&request).await;
-            answered(&answer, "0");
+            assert_node_response(&answer, "0");
             assert_eq!(answer.header("cache-control"), Some("no-store"));
             assert_eq!(answer.header("age"), None);
             let status = answer.header("cache-status").unwrap_or_default();
@@ -137,23 +144,23 @@ async fn a_query_goes_on_as_it_came_and_nothing_is_cached() {
                 !status.contains("hit") && !status.contains("stored"),
                 "{status}"
             );
-            let got = world.sole();
+            let got = world.sole_upstream_request();
             assert_eq!(got.target, request.target);
             match version {
-                true => is_identical(&got, &request),
-                false => is_signed_again(&got, &request),
+                true => assert_forwarded_unchanged(&got, &request),
+                false => assert_resigned(&got, &request),
             }
         }
     }
     // Neither did they fill the entry of the request without a query.
     let plain = signed(world.post(odd_body("1-1", true, TEN, ELEVEN)), SHANGHAI);
     world.send(&plain).await;
-    world.sole();
+    world.sole_upstream_request();
 }
 
 #[tokio::test]
 async fn the_answer_is_the_nodes_own_bytes() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     for call_id in [
         "1-1",
         "array-3",
@@ -162,7 +169,7 @@ async fn the_answer_is_the_nodes_own_bytes() {
         "code-0300028",
         "form-lss",
     ] {
-        let first = world.ask(call_id).await;
+        let first = world.get_recording(call_id).await;
         assert_eq!(first.header("cache-control"), Some("no-store"), "{call_id}");
         assert_eq!(first.header("server"), Some("ccfs-stand-in"));
         assert_eq!(
@@ -194,7 +201,7 @@ async fn host_node_is_signed_again_for_each_node() {
     for number in 0..4 {
         let body = odd_body(&format!("1-{number}"), true, TEN, ELEVEN);
         let request = signed(world.post(body), SHANGHAI);
-        answered(&world.send(&request).await, "0");
+        assert_node_response(&world.send(&request).await, "0");
     }
     for node in &world.nodes {
         assert!(node.count("getRecordFileUrlFromObs") > 0);
@@ -214,7 +221,7 @@ async fn host_node_is_signed_again_for_each_node() {
 
 #[tokio::test]
 async fn host_stays_as_the_client_wrote_it() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     for host in [
         "records.example.com",
         "10.154.198.164",
@@ -224,8 +231,8 @@ async fn host_stays_as_the_client_wrote_it() {
             let mut request =
                 world.post(odd_body(&format!("1-{}", host.len()), version, TEN, ELEVEN));
             request.headers.insert(HOST, host.parse().unwrap());
-            answered(&world.send(&signed(request, SHANGHAI)).await, "0");
-            let got = world.sole();
+            assert_node_response(&world.send(&signed(request, SHANGHAI)).await, "0");
+            let got = world.sole_upstream_request();
             assert_eq!(got.header("host"), Some(host));
             assert_eq!(got.access_key.as_deref(), Some(SHANGHAI));
         }
@@ -234,7 +241,7 @@ async fn host_stays_as_the_client_wrote_it() {
 
 #[tokio::test]
 async fn a_length_that_is_signed_with_zeros_in_front_stays_so() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let mut request = world.post(odd_body("1-1", true, TEN, ELEVEN));
     let length = format!("00{}", request.body.len());
     request
@@ -247,7 +254,10 @@ async fn a_length_that_is_signed_with_zeros_in_front_stays_so() {
     }
     raw += "\r\n";
     let raw = [raw.as_bytes(), &request.body].concat();
-    let answer = world.raw(&raw).await;
+    let answer = world.exchange_raw(&raw).await;
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-    assert_eq!(world.sole().access_key.as_deref(), Some(SHANGHAI));
+    assert_eq!(
+        world.sole_upstream_request().access_key.as_deref(),
+        Some(SHANGHAI)
+    );
 }

@@ -18,7 +18,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use ccfs_gateway::stand_in::{Admission, Fault, StandIn, When};
+use ccfs_gateway::stand_in::{AcceptBehavior, Fault, StandIn, When};
 
 #[path = "../gateway/load.rs"]
 mod load;
@@ -32,7 +32,7 @@ mod process;
 #[allow(dead_code, reason = "shared with the scenarios, which use all of it")]
 mod support;
 
-use load::{JOBS, Kind, Load, Tally, Target, admin};
+use load::{JOBS, Kind, Load, LoadResult, Target, admin_request};
 use process::Process;
 use support::Setup;
 
@@ -71,7 +71,7 @@ async fn nothing_is_lost_while_one_node_is_well() {
     }
     let (recordings, downloads, jobs) = work.end().await;
     let after = (process.resident(), files(&process));
-    let metrics = admin(process.admin, "GET", "/metrics");
+    let metrics = admin_request(process.admin, "GET", "/metrics");
 
     println!("faults: {log:?}");
     println!("memory: {} KiB, then {} KiB", before.0 >> 10, after.0 >> 10);
@@ -117,7 +117,7 @@ async fn round(dice: &mut Dice, nodes: &mut [StandIn], ledger: &mut Ledger) -> V
     befell
 }
 
-fn show(recordings: &Tally, downloads: &Tally, jobs: &Tally, metrics: &str) {
+fn show(recordings: &LoadResult, downloads: &LoadResult, jobs: &LoadResult, metrics: &str) {
     for (what, tally) in [
         ("recordings", recordings),
         ("downloads", downloads),
@@ -153,11 +153,11 @@ impl Work {
         }
     }
 
-    async fn end(self) -> (Tally, Tally, Tally) {
-        let (recordings, downloads) = (self.recordings.end().await, self.downloads.end().await);
-        let mut jobs = Tally::default();
+    async fn end(self) -> (LoadResult, LoadResult, LoadResult) {
+        let (recordings, downloads) = (self.recordings.stop().await, self.downloads.stop().await);
+        let mut jobs = LoadResult::default();
         for load in self.jobs {
-            let tally = load.end().await;
+            let tally = load.stop().await;
             jobs.failed.extend(tally.failed);
             jobs.took.extend(tally.took);
         }
@@ -165,7 +165,7 @@ impl Work {
     }
 }
 
-fn figures(tally: &Tally) -> String {
+fn figures(tally: &LoadResult) -> String {
     let mut took = tally.took.clone();
     took.sort_unstable();
     let at = |part: f64| took[((took.len() - 1) as f64 * part) as usize];
@@ -238,15 +238,15 @@ impl What {
             Self::Refuse => {
                 node.stop().await;
                 node.restart().await.unwrap();
-                return node.faults().admit(Admission::Reset);
+                return node.faults().set_accept_behavior(AcceptBehavior::Reset);
             }
             Self::Stall => {
                 node.stop().await;
                 node.restart().await.unwrap();
-                return node.faults().admit(Admission::Stall);
+                return node.faults().set_accept_behavior(AcceptBehavior::Stall);
             }
-            Self::CloseAfterAnswer => Fault::CloseAfterAnswer,
-            Self::CloseBeforeAnswer => Fault::CloseBeforeAnswer,
+            Self::CloseAfterAnswer => Fault::CloseAfterResponse,
+            Self::CloseBeforeAnswer => Fault::CloseBeforeResponse,
             Self::CloseInBody => Fault::CloseInBody,
             Self::CloseInHead => Fault::CloseInHead,
             Self::GarbageHttp => Fault::GarbageHttp,

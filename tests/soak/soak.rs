@@ -27,14 +27,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use ccfs_gateway::client::SignedRequest;
+use ccfs_gateway::client::ClientRequest;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use self::hostile::{FLOODS, Target, flood};
 use self::process::Process;
-use self::support::{SHANGHAI, STRANGER, Setup, signed, trusting};
+use self::support::{SHANGHAI, Setup, UNKNOWN, client_trusting, signed};
 
 /// What the process has.
 #[derive(Clone, Copy, Debug)]
@@ -130,7 +130,7 @@ fn setup() -> Setup {
 /// Waits until no deadline of a connection can be left.
 async fn calm(gateway: &Process) {
     sleep(Duration::from_secs(12)).await;
-    assert_eq!(gateway.ask("after-all").await.status, 200);
+    assert_eq!(gateway.get_recording("after-all").await.status, 200);
 }
 
 /// All at once for so long.
@@ -175,7 +175,7 @@ async fn ask(url: String, client: ccfs_gateway::client::Client, seed: u64, done:
             end: support::END,
             version: Some("2.0"),
         };
-        let request = signed(SignedRequest::recording(&url, &query).unwrap(), SHANGHAI);
+        let request = signed(ClientRequest::recording(&url, &query).unwrap(), SHANGHAI);
         match client.send(&request).await {
             Ok(answer) if answer.status == 200 => done.answered.fetch_add(1, Relaxed),
             other => {
@@ -194,11 +194,11 @@ async fn download(url: String, client: ccfs_gateway::client::Client, done: Arc<D
     let mut whole = false;
     while !done.over.load(Relaxed) {
         whole = !whole;
-        let request = signed(SignedRequest::post(&path, body).unwrap(), SHANGHAI);
-        let mut answer = client.open(&request).await.unwrap();
+        let request = signed(ClientRequest::post(&path, body).unwrap(), SHANGHAI);
+        let mut answer = client.send_streaming(&request).await.unwrap();
         let mut bytes = 0;
         while whole || bytes < 1 << 20 {
-            match answer.piece().await {
+            match answer.chunk().await {
                 Ok(Some(piece)) => bytes += piece.len() as u64,
                 Ok(None) => break,
                 Err(error) => panic!("{error}"),
@@ -213,8 +213,8 @@ async fn download(url: String, client: ccfs_gateway::client::Client, done: Arc<D
 async fn pretend(url: String, client: ccfs_gateway::client::Client, done: Arc<Done>) {
     let path = format!("{url}/CCFS/resource/ccfs/getRecordFileUrlFromObs");
     while !done.over.load(Relaxed) {
-        let request = SignedRequest::post(&path, "{}").unwrap();
-        match client.send(&signed(request, STRANGER)).await {
+        let request = ClientRequest::post(&path, "{}").unwrap();
+        match client.send(&signed(request, UNKNOWN)).await {
             Ok(answer) => assert!([401, 429].contains(&answer.status.as_u16())),
             Err(error) => println!("{error}"),
         }
@@ -260,6 +260,6 @@ async fn inundate(target: Target, done: Arc<Done>) {
 impl Process {
     /// A client of its own.
     fn client(&self) -> ccfs_gateway::client::Client {
-        trusting(self.site.folder.path()).keeping(4)
+        client_trusting(self.site.folder.path()).with_idle_connections(4)
     }
 }

@@ -1,13 +1,13 @@
 use super::*;
-use crate::metrics::{Ended, Metrics, Route};
+use crate::metrics::{CompletedRequest, Metrics, RouteLabel};
 
-struct World {
+struct TestHistory {
     metrics: Metrics,
     history: History,
     now: Instant,
 }
 
-impl World {
+impl TestHistory {
     fn new() -> Self {
         let world = Self {
             metrics: Metrics::default(),
@@ -23,12 +23,18 @@ impl World {
     }
 
     /// `count` requests in the next five seconds.
-    fn passes(&mut self, count: u64, outcome: Answered, status: u16, cache: Option<CacheVerdict>) {
-        let shard = self.metrics.shard();
+    fn record(
+        &mut self,
+        count: u64,
+        outcome: RequestOutcome,
+        status: u16,
+        cache: Option<CacheStatus>,
+    ) {
+        let shard = self.metrics.add_shard();
         for _ in 0..count {
             cache.iter().for_each(|&verdict| shard.count(verdict));
-            shard.ended(&Ended {
-                route: Route::default(),
+            shard.count_request(&CompletedRequest {
+                route: RouteLabel::default(),
                 outcome,
                 status,
                 cache,
@@ -40,18 +46,18 @@ impl World {
     }
 
     fn points(&self, after: u64) -> Vec<Value> {
-        let shown = self.history.after(after);
+        let shown = self.history.points_after(after);
         shown["points"].as_array().unwrap().clone()
     }
 }
 
 #[test]
 fn a_point_tells_rates_and_percentiles() {
-    let mut world = World::new();
-    world.passes(50, Answered::Cached, 200, Some(CacheVerdict::Hit));
-    world.passes(10, Answered::NodeTimeout, 504, None);
-    world.passes(20, Answered::RateLimited, 429, None);
-    world.passes(5, Answered::Unauthenticated, 401, None);
+    let mut world = TestHistory::new();
+    world.record(50, RequestOutcome::Cached, 200, Some(CacheStatus::Hit));
+    world.record(10, RequestOutcome::NodeTimeout, 504, None);
+    world.record(20, RequestOutcome::RateLimited, 429, None);
+    world.record(5, RequestOutcome::Unauthenticated, 401, None);
     let points = world.points(0);
     let rates = |name: &str| -> Vec<f64> {
         let values = points.iter().map(|point| point[name].as_f64().unwrap());
@@ -69,11 +75,11 @@ fn a_point_tells_rates_and_percentiles() {
 
 #[test]
 fn only_what_is_new_is_told_and_the_ring_is_bounded() {
-    let mut world = World::new();
+    let mut world = TestHistory::new();
     for _ in 0..POINTS + 20 {
-        world.passes(1, Answered::Node, 200, None);
+        world.record(1, RequestOutcome::Node, 200, None);
     }
-    let newest = world.history.after(0)["newest"].as_u64().unwrap();
+    let newest = world.history.points_after(0)["newest"].as_u64().unwrap();
     assert_eq!(world.points(0).len(), POINTS);
     assert_eq!(world.points(newest).len(), 0);
     assert_eq!(world.points(newest - 3).len(), 3);
@@ -86,17 +92,17 @@ fn only_what_is_new_is_told_and_the_ring_is_bounded() {
 
 #[test]
 fn rates_look_back_seconds_and_percentiles_a_minute() {
-    let mut world = World::new();
-    world.passes(100, Answered::Node, 200, Some(CacheVerdict::Stored));
+    let mut world = TestHistory::new();
+    world.record(100, RequestOutcome::Node, 200, Some(CacheStatus::Stored));
     for _ in 0..6 {
-        world.passes(0, Answered::Node, 200, None);
+        world.record(0, RequestOutcome::Node, 200, None);
     }
     let now = world.sample();
     assert_eq!(world.history.rates(&now)["requests"], 0.0);
     assert_eq!(world.history.latency(&now)["node"]["count"], 100);
     assert_eq!(world.history.latency(&now)["hit"]["count"], 0);
     for _ in 0..12 {
-        world.passes(0, Answered::Node, 200, None);
+        world.record(0, RequestOutcome::Node, 200, None);
     }
     let now = world.sample();
     assert_eq!(world.history.latency(&now)["all"]["count"], 0);
@@ -104,17 +110,17 @@ fn rates_look_back_seconds_and_percentiles_a_minute() {
 
 #[test]
 fn the_busiest_of_late_come_first() {
-    let mut world = World::new();
+    let mut world = TestHistory::new();
     let counts = |old: u64, new: u64| [("old", old), ("new", new), ("never", 0)];
     for (old, new) in [(1000, 0), (1000, 0), (1000, 100)] {
         world.now += PERIOD * 20;
         let keys = counts(old, new).map(|(key, count)| (Arc::from(key), count));
         world.history.push(world.sample(), keys.into_iter());
     }
-    let busiest = world.history.busiest(5);
+    let busiest = world.history.top_keys(5);
     assert_eq!(busiest[0]["access_key"], "new");
     assert_eq!(busiest[1]["access_key"], "old");
     assert_eq!(busiest[1]["requests"], 1000);
     assert_eq!(busiest.as_array().unwrap().len(), 2);
-    assert_eq!(world.history.busiest(1).as_array().unwrap().len(), 1);
+    assert_eq!(world.history.top_keys(1).as_array().unwrap().len(), 1);
 }

@@ -10,18 +10,18 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use super::histograms;
 use crate::admin::gauges::NodeRow;
 use crate::cluster::NodeState;
-use crate::metrics::{ResultClass, TryTotals};
+use crate::metrics::{AttemptTotals, ResultClass};
 
 pub(super) fn encode(
     encoder: &mut DescriptorEncoder<'_>,
     rows: &[NodeRow],
 ) -> Result<(), fmt::Error> {
     states(encoder, rows)?;
-    tries(encoder, rows)?;
+    attempts(encoder, rows)?;
     result_codes(encoder, rows)?;
     let series = rows
         .iter()
-        .map(|row| (row.labels(), &row.status.tries.durations));
+        .map(|row| (row.labels(), &row.status.attempts.durations));
     histograms(
         encoder,
         "upstream_duration",
@@ -64,13 +64,13 @@ fn states(encoder: &mut DescriptorEncoder<'_>, rows: &[NodeRow]) -> Result<(), f
     Ok(())
 }
 
-fn tries(encoder: &mut DescriptorEncoder<'_>, rows: &[NodeRow]) -> Result<(), fmt::Error> {
+fn attempts(encoder: &mut DescriptorEncoder<'_>, rows: &[NodeRow]) -> Result<(), fmt::Error> {
     let help = "Tries at a node by result";
     let mut family =
         encoder.encode_descriptor("upstream_requests", help, None, MetricType::Counter)?;
     for row in rows {
         let [cluster, node] = row.labels();
-        for (result, count) in row.status.tries.results() {
+        for (result, count) in row.status.attempts.results() {
             let labels = [cluster, node, ("result", result.as_str())];
             ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
         }
@@ -86,13 +86,13 @@ fn result_codes(encoder: &mut DescriptorEncoder<'_>, rows: &[NodeRow]) -> Result
     for of_cluster in rows.chunk_by(|one, other| one.cluster == other.cluster) {
         let cluster = of_cluster.first().map_or("", |row| &row.cluster);
         for &class in ResultClass::ALL {
-            let of_class = |tries: &TryTotals| -> u64 {
+            let of_class = |tries: &AttemptTotals| -> u64 {
                 let counts = tries.classes().filter(|(it, _)| *it == class);
                 counts.map(|(_, count)| count).sum()
             };
             let count = of_cluster
                 .iter()
-                .map(|row| of_class(&row.status.tries))
+                .map(|row| of_class(&row.status.attempts))
                 .sum::<u64>();
             let labels = [("cluster", cluster), ("class", class.as_str())];
             ConstCounter::new(count).encode(family.encode_family(&labels)?)?;

@@ -10,7 +10,7 @@ fn key() -> CacheKey {
 
 #[tokio::test]
 async fn a_hundred_comers_make_one_fetch() {
-    let flights = Flights::new();
+    let flights = SingleFlight::new();
     let started = Arc::new(AtomicUsize::new(0));
     let (go, gate) = oneshot::channel::<()>();
     let mut gate = Some(gate);
@@ -28,7 +28,7 @@ async fn a_hundred_comers_make_one_fetch() {
             })
         })
         .collect();
-    assert_eq!(seats.iter().filter(|seat| seat.started()).count(), 1);
+    assert_eq!(seats.iter().filter(|seat| seat.is_leader()).count(), 1);
     go.send(()).unwrap();
     for mut seat in seats {
         assert_eq!(seat.outcome().await, Some(7));
@@ -39,7 +39,7 @@ async fn a_hundred_comers_make_one_fetch() {
 
 #[tokio::test]
 async fn the_fetch_survives_whoever_started_it() {
-    let flights = Flights::new();
+    let flights = SingleFlight::new();
     let (go, gate) = oneshot::channel::<()>();
     let first = flights.join(&key(), || async move {
         let _ = gate.await;
@@ -53,7 +53,7 @@ async fn the_fetch_survives_whoever_started_it() {
 
 #[tokio::test]
 async fn a_fetch_that_is_half_flown_goes_on_and_wakes_its_passengers() {
-    let flights = Flights::new();
+    let flights = SingleFlight::new();
     let started = Arc::new(AtomicUsize::new(0));
     let (go, gate) = oneshot::channel::<()>();
     let (fetch, times) = (async { gate.await.map(|()| "done") }, started.clone());
@@ -78,7 +78,7 @@ async fn a_fetch_that_is_half_flown_goes_on_and_wakes_its_passengers() {
 
 #[tokio::test]
 async fn a_panic_under_way_tells_those_who_wait() {
-    let flights = Flights::new();
+    let flights = SingleFlight::new();
     let (go, gate) = oneshot::channel::<()>();
     let mut pilot = flights.join(&key(), || async move {
         let _ = gate.await;
@@ -94,7 +94,7 @@ async fn a_panic_under_way_tells_those_who_wait() {
 
 #[tokio::test]
 async fn a_panic_frees_the_key_and_tells_the_waiting() {
-    let flights = Flights::new();
+    let flights = SingleFlight::new();
     let mut seat = flights.join(&key(), || async { panic!("as in a bug") });
     assert_eq!(seat.outcome().await, None::<u8>);
     let mut next = flights.join(&key(), || async { 1 });

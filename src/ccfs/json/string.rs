@@ -33,7 +33,7 @@ pub(super) fn write_char(out: &mut String, character: char) {
 pub(super) fn plain_run(bytes: &[u8]) -> usize {
     let (words, rest) = bytes.as_chunks::<8>();
     for (index, word) in words.iter().enumerate() {
-        let marks = special_bytes(u64::from_le_bytes(*word));
+        let marks = mark_special_bytes(u64::from_le_bytes(*word));
         if marks != 0 {
             return index * 8 + marks.trailing_zeros() as usize / 8;
         }
@@ -45,7 +45,7 @@ pub(super) fn plain_run(bytes: &[u8]) -> usize {
 
 /// Sets the high bit of the first special byte (bytes above the first one may be marked wrongly,
 /// since the subtractions borrow).
-fn special_bytes(word: u64) -> u64 {
+fn mark_special_bytes(word: u64) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGHS: u64 = ONES << 7;
     let zero_in = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;

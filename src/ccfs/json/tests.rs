@@ -4,16 +4,16 @@ use serde_json::Value;
 
 use super::*;
 
-fn fault(source: &str) -> Option<Fault> {
-    let [names, values] =
-        [Keep::Names, Keep::Values].map(|keep| Object::strict(source.as_bytes(), keep).err());
+fn fault(source: &str) -> Option<JsonError> {
+    let [names, values] = [Canonicalize::Names, Canonicalize::All]
+        .map(|keep| Object::strict(source.as_bytes(), keep).err());
     assert_eq!(names, values, "{source}");
     names
 }
 
 /// The canonical texts of the members, joined.
 fn canonical(source: &str) -> String {
-    let object = Object::strict(source.as_bytes(), Keep::Values).expect(source);
+    let object = Object::strict(source.as_bytes(), Canonicalize::All).expect(source);
     let pieces = object.members().iter();
     let pieces = pieces.map(|it| format!("\"{}\":{}", object.name(it), object.value(it)));
     format!("{{{}}}", pieces.collect::<Vec<_>>().join(","))
@@ -22,54 +22,60 @@ fn canonical(source: &str) -> String {
 #[test]
 fn faults() {
     for (source, expected) in [
-        ("", Fault::Empty),
-        (" \n", Fault::Empty),
-        ("\u{feff}{}", Fault::Syntax),
-        ("[]", Fault::NotAnObject),
-        ("null", Fault::NotAnObject),
-        ("\"{}\"", Fault::NotAnObject),
-        ("{} {}", Fault::Trailing),
-        ("{},", Fault::Trailing),
-        ("{}\0", Fault::Trailing),
-        ("{", Fault::Syntax),
-        ("{\"a\"}", Fault::Syntax),
-        ("{\"a\":}", Fault::Syntax),
-        ("{\"a\":1,}", Fault::Syntax),
-        ("{\"a\":1 \"b\":2}", Fault::Syntax),
-        ("{a:1}", Fault::Syntax),
-        ("{\"a\":[1,]}", Fault::Syntax),
-        ("{\"a\":[1}", Fault::Syntax),
-        ("{\"a\":01}", Fault::Syntax),
-        ("{\"a\":+1}", Fault::Syntax),
-        ("{\"a\":1.}", Fault::Syntax),
-        ("{\"a\":.5}", Fault::Syntax),
-        ("{\"a\":1e}", Fault::Syntax),
-        ("{\"a\":-}", Fault::Syntax),
-        ("{\"a\":NaN}", Fault::Syntax),
-        ("{\"a\":tru}", Fault::Syntax),
-        ("{\"a\":nul", Fault::Syntax),
-        ("{\"a\":\"\t\"}", Fault::Syntax),
-        ("{\"a\":\"\\x\"}", Fault::Syntax),
-        ("{\"a\":\"\\u12g4\"}", Fault::Syntax),
-        ("{\"a\":\"\\u+123\"}", Fault::Syntax),
-        ("{\"a\":\"", Fault::Syntax),
-        ("{\"a\":\"\\", Fault::Syntax),
-        ("{\"a\":1/**/}", Fault::Syntax),
-        ("{\u{a0}}", Fault::Syntax),
-        ("{\"a\":1,\"a\":1}", Fault::Twice),
-        ("{\"a\":1,\"b\":2,\"\\u0061\":1}", Fault::Twice),
-        ("{\"x\":[{\"\":1,\"\":2}]}", Fault::Twice),
-        ("{\"x\":{\"\\n\":1,\"\\u000A\":2}}", Fault::Twice),
-        ("{\"a\":\"\\ud800\"}", Fault::Surrogate),
-        ("{\"a\":\"\\udc00\\ud800\"}", Fault::Surrogate),
-        ("{\"a\":\"\\ud800\\u0041\"}", Fault::Surrogate),
-        ("{\"\\ud800\":1}", Fault::Surrogate),
+        ("", JsonError::Empty),
+        (" \n", JsonError::Empty),
+        ("\u{feff}{}", JsonError::Syntax),
+        ("[]", JsonError::NotAnObject),
+        ("null", JsonError::NotAnObject),
+        ("\"{}\"", JsonError::NotAnObject),
+        ("{} {}", JsonError::TrailingData),
+        ("{},", JsonError::TrailingData),
+        ("{}\0", JsonError::TrailingData),
+        ("{", JsonError::Syntax),
+        ("{\"a\"}", JsonError::Syntax),
+        ("{\"a\":}", JsonError::Syntax),
+        ("{\"a\":1,}", JsonError::Syntax),
+        ("{\"a\":1 \"b\":2}", JsonError::Syntax),
+        ("{a:1}", JsonError::Syntax),
+        ("{\"a\":[1,]}", JsonError::Syntax),
+        ("{\"a\":[1}", JsonError::Syntax),
+        ("{\"a\":01}", JsonError::Syntax),
+        ("{\"a\":+1}", JsonError::Syntax),
+        ("{\"a\":1.}", JsonError::Syntax),
+        ("{\"a\":.5}", JsonError::Syntax),
+        ("{\"a\":1e}", JsonError::Syntax),
+        ("{\"a\":-}", JsonError::Syntax),
+        ("{\"a\":NaN}", JsonError::Syntax),
+        ("{\"a\":tru}", JsonError::Syntax),
+        ("{\"a\":nul", JsonError::Syntax),
+        ("{\"a\":\"\t\"}", JsonError::Syntax),
+        ("{\"a\":\"\\x\"}", JsonError::Syntax),
+        ("{\"a\":\"\\u12g4\"}", JsonError::Syntax),
+        ("{\"a\":\"\\u+123\"}", JsonError::Syntax),
+        ("{\"a\":\"", JsonError::Syntax),
+        ("{\"a\":\"\\", JsonError::Syntax),
+        ("{\"a\":1/**/}", JsonError::Syntax),
+        ("{\u{a0}}", JsonError::Syntax),
+        ("{\"a\":1,\"a\":1}", JsonError::DuplicateMember),
+        (
+            "{\"a\":1,\"b\":2,\"\\u0061\":1}",
+            JsonError::DuplicateMember,
+        ),
+        ("{\"x\":[{\"\":1,\"\":2}]}", JsonError::DuplicateMember),
+        (
+            "{\"x\":{\"\\n\":1,\"\\u000A\":2}}",
+            JsonError::DuplicateMember,
+        ),
+        ("{\"a\":\"\\ud800\"}", JsonError::LoneSurrogate),
+        ("{\"a\":\"\\udc00\\ud800\"}", JsonError::LoneSurrogate),
+        ("{\"a\":\"\\ud800\\u0041\"}", JsonError::LoneSurrogate),
+        ("{\"\\ud800\":1}", JsonError::LoneSurrogate),
     ] {
         assert_eq!(fault(source), Some(expected), "{source}");
     }
     assert_eq!(
-        Object::strict(b"{\"a\":\"\xc0\"}", Keep::Names).err(),
-        Some(Fault::NotUtf8)
+        Object::strict(b"{\"a\":\"\xc0\"}", Canonicalize::Names).err(),
+        Some(JsonError::NotUtf8)
     );
 }
 
@@ -93,11 +99,11 @@ fn thirty_two_levels() {
         format!("{{\"a\":{}0{}}}", open.repeat(levels), close.repeat(levels))
     };
     assert_eq!(fault(&nested("[", "]", 31)), None);
-    assert_eq!(fault(&nested("[", "]", 32)), Some(Fault::Deep));
+    assert_eq!(fault(&nested("[", "]", 32)), Some(JsonError::TooDeep));
     assert_eq!(fault(&nested("{\"a\":", "}", 31)), None);
-    assert_eq!(fault(&nested("{\"a\":", "}", 32)), Some(Fault::Deep));
-    assert_eq!(fault(&"{\"a\":".repeat(1 << 20)), Some(Fault::Deep));
-    assert_eq!(fault(&"[".repeat(1 << 20)), Some(Fault::Deep));
+    assert_eq!(fault(&nested("{\"a\":", "}", 32)), Some(JsonError::TooDeep));
+    assert_eq!(fault(&"{\"a\":".repeat(1 << 20)), Some(JsonError::TooDeep));
+    assert_eq!(fault(&"[".repeat(1 << 20)), Some(JsonError::TooDeep));
 }
 
 #[test]
@@ -122,20 +128,20 @@ fn canonical_text() {
 #[test]
 fn members_are_found_where_they_stand() {
     let source = r#"{"x": {"b":1, "a":2} ,"callI\u0064" : "1\u0032" , "n":null}"#;
-    let object = Object::strict(source.as_bytes(), Keep::Names).unwrap();
+    let object = Object::strict(source.as_bytes(), Canonicalize::Names).unwrap();
     let x = object.member("x").unwrap();
     assert_eq!(
         (object.raw(&x), x.kind),
-        (r#"{"b":1, "a":2}"#, Kind::Object)
+        (r#"{"b":1, "a":2}"#, ValueKind::Object)
     );
     let call_id = object.member("callId").unwrap();
     assert_eq!(object.raw(&call_id), r#""1\u0032""#);
     assert_eq!(object.text(&call_id).as_deref(), Some("12"));
     assert_eq!(object.text(&x), None);
     assert!(object.member("a").is_none());
-    assert_eq!(object.tail(), source.len() - 1);
-    let empty = Object::strict(b" { } ", Keep::Names).unwrap();
-    assert_eq!(empty.tail(), 2);
+    assert_eq!(object.append_offset(), source.len() - 1);
+    let empty = Object::strict(b" { } ", Canonicalize::Names).unwrap();
+    assert_eq!(empty.append_offset(), 2);
 }
 
 #[test]
@@ -143,7 +149,7 @@ fn a_doubt_is_only_noted_in_an_answer() {
     let object = Object::lenient(b"{\"a\":1,\"a\":2,\"b\":\"\\ud800x\"}")
         .ok()
         .unwrap();
-    assert!(object.doubtful());
+    assert!(object.is_ambiguous());
     assert_eq!(object.value(&object.member("a").unwrap()), "2");
     assert_eq!(object.value(&object.member("b").unwrap()), "\"\u{fffd}x\"");
 }
@@ -230,7 +236,7 @@ proptest! {
         let theirs = serde_json::from_str::<IgnoredAny>(&text).is_ok();
         match fault(&text) {
             None => prop_assert!(theirs, "{}", text),
-            Some(Fault::Twice | Fault::Surrogate | Fault::NotAnObject) => {}
+            Some(JsonError::DuplicateMember | JsonError::LoneSurrogate | JsonError::NotAnObject) => {}
             Some(fault) => prop_assert!(!theirs, "{}: {}", fault, text),
         }
     }
@@ -238,7 +244,7 @@ proptest! {
     #[test]
     fn never_panics(source in any::<Vec<u8>>(), text in "[\\[\\]{},:\"\\\\a0u\u{e4}d8]*") {
         for source in [&source[..], text.as_bytes()] {
-            let _ = Object::strict(source, Keep::Names).is_ok();
+            let _ = Object::strict(source, Canonicalize::Names).is_ok();
             let _ = Object::lenient(source).is_ok();
         }
     }

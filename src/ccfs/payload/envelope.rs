@@ -4,15 +4,15 @@
 use bytes::Bytes;
 use compact_str::CompactString;
 
-use super::super::json::{Fault, Keep, Kind, Member, Object};
-use super::super::times::Written;
-use super::{Edit, Invalid, Payload, Tenant, VERSION_MEMBER, splice};
+use super::super::json::{Canonicalize, JsonError, Member, Object, ValueKind};
+use super::super::times::ParsedTime;
+use super::{Edit, InvalidRequest, Payload, Tenant, VERSION_MEMBER, splice};
 
 /// Adds a missing version and makes RFC 3339 times tenant-local.
-pub(super) fn normalize(raw: &Bytes, tenant: &Tenant) -> Result<Payload, Invalid> {
-    let outer = Object::strict(raw, Keep::Names).map_err(Invalid::body)?;
-    let request = Part::of(&outer, "request").map_err(Invalid::body)?;
-    let message = Part::of(&outer, "msgBody").map_err(Invalid::body)?;
+pub(super) fn normalize(raw: &Bytes, tenant: &Tenant) -> Result<Payload, InvalidRequest> {
+    let outer = Object::strict(raw, Canonicalize::Names).map_err(InvalidRequest::body)?;
+    let request = Part::of(&outer, "request").map_err(InvalidRequest::body)?;
+    let message = Part::of(&outer, "msgBody").map_err(InvalidRequest::body)?;
     let (converted, call_id) = match &message {
         Part::Object { base, object } => (times(*base, object, tenant), call_id(object)),
         Part::Missing | Part::Other => (Vec::new(), None),
@@ -30,9 +30,9 @@ pub(super) fn normalize(raw: &Bytes, tenant: &Tenant) -> Result<Payload, Invalid
         Part::Object { .. } | Part::Other => {}
     }
     Ok(Payload {
-        changed: !edits.is_empty(),
+        is_changed: !edits.is_empty(),
         outgoing: splice(raw, edits),
-        key: None,
+        cache_key: None,
         call_id,
     })
 }
@@ -41,9 +41,9 @@ pub(super) fn normalize(raw: &Bytes, tenant: &Tenant) -> Result<Payload, Invalid
 fn times(base: usize, message: &Object<'_>, tenant: &Tenant) -> Vec<(usize, Member, String)> {
     let converted = |name| {
         let member = message.member(name)?;
-        match Written::read(&message.text(&member)?, &tenant.zone)? {
-            Written::Instant(local) => Some((base, member, local.literal())),
-            Written::Plain(_) => None,
+        match ParsedTime::parse(&message.text(&member)?, &tenant.zone)? {
+            ParsedTime::Instant(local) => Some((base, member, local.to_json())),
+            ParsedTime::Civil(_) => None,
         }
     };
     ["beginTime", "endTime"]
@@ -69,12 +69,12 @@ enum Part<'a> {
 }
 
 impl<'a> Part<'a> {
-    fn of(outer: &Object<'a>, name: &str) -> Result<Self, Fault> {
+    fn of(outer: &Object<'a>, name: &str) -> Result<Self, JsonError> {
         Ok(match outer.member(name) {
             None => Self::Missing,
-            Some(member) if member.kind == Kind::Object => Self::Object {
+            Some(member) if member.kind == ValueKind::Object => Self::Object {
                 base: member.raw.start as usize,
-                object: Object::strict(outer.raw(&member).as_bytes(), Keep::Names)?,
+                object: Object::strict(outer.raw(&member).as_bytes(), Canonicalize::Names)?,
             },
             Some(_) => Self::Other,
         })

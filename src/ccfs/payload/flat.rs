@@ -4,77 +4,81 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::super::json::{Keep, Kind, Member, Object};
-use super::super::times::{self, Local, WindowFault, Written};
-use super::invalid::shown;
-use super::{Edit, Invalid, Payload, Tenant, VERSION_MEMBER, Versionless, splice};
+use super::super::json::{Canonicalize, Member, Object, ValueKind};
+use super::super::times::{self, LocalTime, ParsedTime, WindowError};
+use super::invalid::quoted_for_display;
+use super::{Edit, InvalidRequest, Payload, Tenant, VERSION_MEMBER, Versionless, splice};
 
 /// Refuses what CC-FS would refuse, in the order of the product's table: each row of it looks at all
 /// fields before the next row does.
-pub(super) fn normalize(raw: &Bytes, tenant: &Tenant) -> Result<Payload, Invalid> {
-    let object = Object::strict(raw, Keep::Values).map_err(Invalid::body)?;
-    let fields = Fields::read(&object, tenant)?;
+pub(super) fn normalize(raw: &Bytes, tenant: &Tenant) -> Result<Payload, InvalidRequest> {
+    let object = Object::strict(raw, Canonicalize::All).map_err(InvalidRequest::body)?;
+    let fields = RequiredMembers::read(&object, tenant)?;
     let version = Version::read(&object, &fields, tenant)?;
     let window = Window::convert(&fields, version, tenant)?;
     window.check(&fields, tenant)?;
 
     let changes = Changes {
-        begin: window.begin.converted().map(Local::literal),
-        end: window.end.converted().map(Local::literal),
+        begin: window.begin.converted().map(LocalTime::to_json),
+        end: window.end.converted().map(LocalTime::to_json),
         add_version: version != Version::Given,
     };
     let edits = changes.edits(&fields, &object);
     Ok(Payload {
-        changed: !edits.is_empty(),
+        is_changed: !edits.is_empty(),
         outgoing: splice(raw, edits),
-        key: Some(changes.key(&object)),
+        cache_key: Some(changes.key(&object)),
         call_id: Some(fields.call_id.into()),
     })
 }
 
 /// The three members that must be there, each in a legal form.
-struct Fields<'a> {
+struct RequiredMembers<'a> {
     call_id: Cow<'a, str>,
-    begin: Time<'a>,
-    end: Time<'a>,
+    begin: TimeMember<'a>,
+    end: TimeMember<'a>,
 }
 
-struct Time<'a> {
+struct TimeMember<'a> {
     member: Member,
     text: Cow<'a, str>,
-    written: Written,
+    parsed: ParsedTime,
 }
 
-impl<'a> Fields<'a> {
-    fn read(object: &Object<'a>, tenant: &Tenant) -> Result<Self, Invalid> {
+impl<'a> RequiredMembers<'a> {
+    fn read(object: &Object<'a>, tenant: &Tenant) -> Result<Self, InvalidRequest> {
         let required = |name| {
             let member = object.member(name);
             member
-                .filter(|member| member.kind != Kind::Null)
-                .ok_or_else(|| Invalid::null(name))
+                .filter(|member| member.kind != ValueKind::Null)
+                .ok_or_else(|| InvalidRequest::null(name))
         };
         let members = [required(CALL_ID)?, required(BEGIN)?, required(END)?];
         let texts = members.each_ref().map(|member| object.text(member));
         for (name, text) in [CALL_ID, BEGIN, END].iter().zip(&texts) {
             if text.as_deref() == Some("") {
-                return Err(Invalid::empty(name));
+                return Err(InvalidRequest::empty(name));
             }
         }
         let [call_id, begin, end] = texts;
         if let Some(call_id) = &call_id
-            && call_id.chars().nth(CALL_ID_CHARACTERS).is_some()
+            && call_id.chars().nth(MAX_CALL_ID_CHARACTERS).is_some()
         {
-            return Err(Invalid::too_long(CALL_ID, CALL_ID_CHARACTERS, call_id));
+            return Err(InvalidRequest::too_long(
+                CALL_ID,
+                MAX_CALL_ID_CHARACTERS,
+                call_id,
+            ));
         }
         let string = |name, member: &Member, text: Option<Cow<'a, str>>| {
-            text.ok_or_else(|| Invalid::format(name, "a string", object.raw(member)))
+            text.ok_or_else(|| InvalidRequest::format(name, "a string", object.raw(member)))
         };
         let [its_call_id, its_begin, its_end] = members;
         let call_id = string(CALL_ID, &its_call_id, call_id)?;
         let begin = string(BEGIN, &its_begin, begin)?;
-        let begin = Time::read(BEGIN, its_begin, begin, tenant)?;
+        let begin = TimeMember::read(BEGIN, its_begin, begin, tenant)?;
         let end = string(END, &its_end, end)?;
-        let end = Time::read(END, its_end, end, tenant)?;
+        let end = TimeMember::read(END, its_end, end, tenant)?;
         Ok(Self {
             call_id,
             begin,
@@ -83,19 +87,19 @@ impl<'a> Fields<'a> {
     }
 }
 
-impl<'a> Time<'a> {
+impl<'a> TimeMember<'a> {
     fn read(
         name: &str,
         member: Member,
         text: Cow<'a, str>,
         tenant: &Tenant,
-    ) -> Result<Self, Invalid> {
-        let written = Written::read(&text, &tenant.zone)
-            .ok_or_else(|| Invalid::format(name, TIME_FORMS, &text))?;
+    ) -> Result<Self, InvalidRequest> {
+        let written = ParsedTime::parse(&text, &tenant.zone)
+            .ok_or_else(|| InvalidRequest::format(name, TIME_FORMS, &text))?;
         Ok(Self {
             member,
             text,
-            written,
+            parsed: written,
         })
     }
 }
@@ -112,7 +116,11 @@ enum Version {
 }
 
 impl Version {
-    fn read(object: &Object<'_>, fields: &Fields<'_>, tenant: &Tenant) -> Result<Self, Invalid> {
+    fn read(
+        object: &Object<'_>,
+        fields: &RequiredMembers<'_>,
+        tenant: &Tenant,
+    ) -> Result<Self, InvalidRequest> {
         if let Some(member) = object.member(VERSION) {
             return match object.text(&member).as_deref() {
                 Some("2.0") => Ok(Self::Given),
@@ -120,44 +128,50 @@ impl Version {
                 None => Err(Self::wrong(object.raw(&member))),
             };
         }
-        let times = [fields.begin.written, fields.end.written];
-        if let [Written::Instant(_), Written::Instant(_)] = times {
+        let times = [fields.begin.parsed, fields.end.parsed];
+        if let [ParsedTime::Instant(_), ParsedTime::Instant(_)] = times {
             return Ok(Self::AddedToLocal);
         }
         match tenant.versionless {
             Some(Versionless::Local) => Ok(Self::AddedToLocal),
             Some(Versionless::Utc) => Ok(Self::AddedToUtc),
-            Some(Versionless::Reject) => Err(Invalid::version(
+            Some(Versionless::Reject) => Err(InvalidRequest::version(
                 "version is missing: it is mandatory, and must be \"2.0\"".to_owned(),
             )),
             None if times::is_plus_eight(&tenant.zone, times) => Ok(Self::AddedToUtc),
-            None => Err(Invalid::version(
+            None => Err(InvalidRequest::version(
                 "version is missing: it is mandatory outside GMT+8, and must be \"2.0\"".to_owned(),
             )),
         }
     }
 
-    fn wrong(value: &str) -> Invalid {
-        let value = shown(value);
-        Invalid::version(format!("version is not the string \"2.0\": {value}"))
+    fn wrong(value: &str) -> InvalidRequest {
+        let value = quoted_for_display(value);
+        InvalidRequest::version(format!("version is not the string \"2.0\": {value}"))
     }
 }
 
 /// Both times as they go out.
 struct Window {
-    begin: Local,
-    end: Local,
+    begin: LocalTime,
+    end: LocalTime,
 }
 
 impl Window {
-    fn convert(fields: &Fields<'_>, version: Version, tenant: &Tenant) -> Result<Self, Invalid> {
-        let convert = |name, time: &Time<'_>| match (time.written, version) {
-            (Written::Instant(local), _) => Ok(local),
-            (Written::Plain(civil), Version::Given | Version::AddedToLocal) => {
-                Ok(Local::kept(civil))
+    fn convert(
+        fields: &RequiredMembers<'_>,
+        version: Version,
+        tenant: &Tenant,
+    ) -> Result<Self, InvalidRequest> {
+        let convert = |name, time: &TimeMember<'_>| match (time.parsed, version) {
+            (ParsedTime::Instant(local), _) => Ok(local),
+            (ParsedTime::Civil(civil), Version::Given | Version::AddedToLocal) => {
+                Ok(LocalTime::as_written(civil))
             }
-            (Written::Plain(civil), Version::AddedToUtc) => Local::from_utc(civil, &tenant.zone)
-                .ok_or_else(|| Invalid::format(name, TIME_FORMS, &time.text)),
+            (ParsedTime::Civil(civil), Version::AddedToUtc) => {
+                LocalTime::from_utc(civil, &tenant.zone)
+                    .ok_or_else(|| InvalidRequest::format(name, TIME_FORMS, &time.text))
+            }
         };
         Ok(Self {
             begin: convert(BEGIN, &fields.begin)?,
@@ -165,26 +179,29 @@ impl Window {
         })
     }
 
-    fn check(&self, fields: &Fields<'_>, tenant: &Tenant) -> Result<(), Invalid> {
+    fn check(&self, fields: &RequiredMembers<'_>, tenant: &Tenant) -> Result<(), InvalidRequest> {
         times::check_order(&self.begin, &self.end, &tenant.zone)
             .and_then(|()| times::check_span(&self.begin, &self.end, &tenant.zone))
             .map_err(|fault| self.invalid(fault, fields))
     }
 
-    fn invalid(&self, fault: WindowFault, fields: &Fields<'_>) -> Invalid {
-        let (begin, end) = (shown(&fields.begin.text), shown(&fields.end.text));
+    fn invalid(&self, fault: WindowError, fields: &RequiredMembers<'_>) -> InvalidRequest {
+        let (begin, end) = (
+            quoted_for_display(&fields.begin.text),
+            quoted_for_display(&fields.end.text),
+        );
         match fault {
-            WindowFault::Reversed => {
-                Invalid::order(format!("beginTime {begin} is later than endTime {end}"))
+            WindowError::Reversed => {
+                InvalidRequest::order(format!("beginTime {begin} is later than endTime {end}"))
             }
-            WindowFault::ReversedByClockChange => Invalid::order(format!(
+            WindowError::ReversedByClockChange => InvalidRequest::order(format!(
                 "beginTime {begin} would go out as {}, later than endTime {end} as {}: the clocks of \
                  the tenant's zone change in between, and an hour that they repeat in autumn has no \
                  order; begin before that hour or end after it",
-                self.begin.literal(),
-                self.end.literal(),
+                self.begin.to_json(),
+                self.end.to_json(),
             )),
-            WindowFault::TooLong => Invalid::span(format!(
+            WindowError::TooLong => InvalidRequest::span(format!(
                 "endTime {end} is more than three days after beginTime {begin}"
             )),
         }
@@ -199,7 +216,7 @@ struct Changes {
 }
 
 impl Changes {
-    fn edits<'a>(&'a self, fields: &Fields<'_>, object: &Object<'_>) -> Vec<Edit<'a>> {
+    fn edits<'a>(&'a self, fields: &RequiredMembers<'_>, object: &Object<'_>) -> Vec<Edit<'a>> {
         let mut edits = Vec::new();
         if let Some(begin) = &self.begin {
             edits.push(Edit::replace(0, &fields.begin.member, begin));
@@ -248,7 +265,7 @@ const BEGIN: &str = "beginTime";
 const END: &str = "endTime";
 const VERSION: &str = "version";
 
-const CALL_ID_CHARACTERS: usize = 25;
+const MAX_CALL_ID_CHARACTERS: usize = 25;
 
 const TIME_FORMS: &str =
     "a time of the form yyyy-MM-dd HH:mm:ss, or RFC 3339 with offset, in the years 0001 to 9999";

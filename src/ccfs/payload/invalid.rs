@@ -1,11 +1,11 @@
 //! What CC-FS itself would refuse, in its own codes (error code reference, page 4240 / 0835).
 
-use super::super::json::{Fault, write_string};
+use super::super::json::{JsonError, write_string};
 
 /// What CC-FS itself would refuse, with its own code; answered as HTTP 200.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{code} {text}")]
-pub struct Invalid {
+pub struct InvalidRequest {
     /// `03000xx`.
     pub code: &'static str,
     /// Names the field and shows the value, shortened, control characters escaped.
@@ -15,8 +15,8 @@ pub struct Invalid {
     pub reason: &'static str,
 }
 
-impl Invalid {
-    pub(super) fn body(fault: Fault) -> Self {
+impl InvalidRequest {
+    pub(super) fn body(fault: JsonError) -> Self {
         Self::new("0300007", "body", format!("The request body {fault}"))
     }
 
@@ -29,13 +29,13 @@ impl Invalid {
     }
 
     pub(super) fn too_long(field: &str, most: usize, value: &str) -> Self {
-        let value = shown(value);
+        let value = quoted_for_display(value);
         let text = format!("{field} is longer than {most} characters: {value}");
         Self::new("0300003", "too_long", text)
     }
 
     pub(super) fn format(field: &str, expected: &str, value: &str) -> Self {
-        let value = shown(value);
+        let value = quoted_for_display(value);
         Self::new(
             "0300004",
             "format",
@@ -62,9 +62,9 @@ impl Invalid {
 
 /// A value that a client sent, fit for a log line or a terminal: at most forty characters, and none
 /// that moves a cursor, breaks a line or turns the direction of text.
-pub(super) fn shown(value: &str) -> String {
+pub(super) fn quoted_for_display(value: &str) -> String {
     let mut text = String::new();
-    for character in value.chars().take(SHOWN_CHARACTERS) {
+    for character in value.chars().take(MAX_SHOWN_CHARACTERS) {
         match character {
             '\u{7f}'..='\u{9f}'
             | '\u{200e}'
@@ -79,10 +79,10 @@ pub(super) fn shown(value: &str) -> String {
     }
     let mut literal = String::with_capacity(text.len() + 8);
     write_string(&mut literal, &text);
-    if value.chars().nth(SHOWN_CHARACTERS).is_some() {
+    if value.chars().nth(MAX_SHOWN_CHARACTERS).is_some() {
         literal.push('…');
     }
     literal
 }
 
-const SHOWN_CHARACTERS: usize = 40;
+const MAX_SHOWN_CHARACTERS: usize = 40;

@@ -2,7 +2,7 @@ use http::Method;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::super::{Lookup, find, parse_zone};
+use super::super::{Lookup, find_endpoint, parse_zone};
 use super::*;
 
 mod recording_url;
@@ -15,7 +15,7 @@ fn tenant(zone: &str, versionless: Option<Versionless>) -> Tenant {
 }
 
 fn endpoint(name: &str) -> &'static Endpoint {
-    match find(&Method::POST, &format!("/CCFS/resource/ccfs/{name}")) {
+    match find_endpoint(&Method::POST, &format!("/CCFS/resource/ccfs/{name}")) {
         Lookup::Found(row) => row,
         other => panic!("{name}: {other:?}"),
     }
@@ -31,17 +31,17 @@ fn envelope(body: &str) -> String {
     let tenant = tenant("Asia/Shanghai", None);
     let raw = Bytes::copy_from_slice(body.as_bytes());
     let payload = row.normalize(&raw, &tenant).expect(body);
-    assert_eq!(payload.changed(), outgoing(&payload) != body);
-    if !payload.changed() {
+    assert_eq!(payload.is_changed(), outgoing(&payload) != body);
+    if !payload.is_changed() {
         assert_eq!(
             payload.outgoing().as_ptr(),
             raw.as_ptr(),
             "not the same bytes"
         );
     }
-    assert_eq!(payload.key(), None);
+    assert_eq!(payload.cache_key(), None);
     let again = row.normalize(payload.outgoing(), &tenant).expect(body);
-    assert!(!again.changed(), "{body}");
+    assert!(!again.is_changed(), "{body}");
     outgoing(&payload).to_owned()
 }
 
@@ -145,13 +145,13 @@ fn what_is_no_object_is_refused_on_every_envelope() {
 
 #[test]
 fn an_opaque_body_is_not_looked_at() {
-    let Lookup::Unlisted(row) = find(&Method::PUT, "/rest/x") else {
+    let Lookup::Unlisted(row) = find_endpoint(&Method::PUT, "/rest/x") else {
         panic!("listed");
     };
     let raw = Bytes::from_static(b"\xff{");
     let payload = row.normalize(&raw, &tenant("UTC", None)).unwrap();
-    assert_eq!((payload.outgoing(), payload.changed()), (&raw, false));
-    assert_eq!((payload.key(), payload.call_id()), (None, None));
+    assert_eq!((payload.outgoing(), payload.is_changed()), (&raw, false));
+    assert_eq!((payload.cache_key(), payload.call_id()), (None, None));
 }
 
 proptest! {

@@ -8,7 +8,7 @@ fn url(expires: i64) -> String {
 
 fn expiry_of_data(data: &str) -> Option<i64> {
     let body = format!(r#"{{"resultCode":"0","resultDesc":"ok","resultData":{data}}}"#);
-    let json = Json::read(body.as_bytes()).expect(data);
+    let json = ParsedResponse::parse(body.as_bytes()).expect(data);
     assert_eq!(json.result_code.as_deref(), Some("0"), "{data}");
     json.expires_at.map(Timestamp::as_second)
 }
@@ -139,7 +139,12 @@ fn no_url_no_expiry() {
         assert_eq!(expiry_of_data(data), None, "{data}");
     }
     let elsewhere = format!(r#"{{"resultCode":"0","url":"{}"}}"#, url(7));
-    assert_eq!(Json::read(elsewhere.as_bytes()).unwrap().expires_at, None);
+    assert_eq!(
+        ParsedResponse::parse(elsewhere.as_bytes())
+            .unwrap()
+            .expires_at,
+        None
+    );
 }
 
 #[test]
@@ -160,14 +165,14 @@ fn an_answer_is_one_object() {
         "{\"resultCode\":\"0\"",
         "{\"a\":1,}",
     ] {
-        assert_eq!(Json::read(body.as_bytes()), None, "{body}");
+        assert_eq!(ParsedResponse::parse(body.as_bytes()), None, "{body}");
     }
-    assert_eq!(Json::read(b"{\"a\":\"\xff\"}"), None);
-    assert!(Json::read(b" {} \r\n").is_some());
+    assert_eq!(ParsedResponse::parse(b"{\"a\":\"\xff\"}"), None);
+    assert!(ParsedResponse::parse(b" {} \r\n").is_some());
     let nested = |depth: usize| format!("{{\"a\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
-    assert!(Json::read(nested(127).as_bytes()).is_some());
-    assert_eq!(Json::read(nested(128).as_bytes()), None);
-    assert_eq!(Json::read("[".repeat(1 << 20).as_bytes()), None);
+    assert!(ParsedResponse::parse(nested(127).as_bytes()).is_some());
+    assert_eq!(ParsedResponse::parse(nested(128).as_bytes()), None);
+    assert_eq!(ParsedResponse::parse("[".repeat(1 << 20).as_bytes()), None);
 }
 
 #[test]
@@ -178,20 +183,31 @@ fn an_ambiguous_answer_is_not_believed() {
         format!(r#"{{"resultCode":"0","resultData":{{"url":"{url}","url":"{url}"}}}}"#),
         format!(r#"{{"resultCode":"0","resultData":"{url}","x":"\ud800"}}"#),
     ] {
-        let json = Json::read(body.as_bytes()).unwrap();
+        let json = ParsedResponse::parse(body.as_bytes()).unwrap();
         assert_eq!((json.result_code, json.expires_at), (None, None), "{body}");
     }
 }
 
 #[test]
 fn result_codes() {
-    let read = |code: &str| Json::read(format!(r#"{{"resultCode":{code}}}"#).as_bytes()).unwrap();
-    assert_eq!(read("\"0300008\"").verdict(), Verdict::Busy);
-    assert_eq!(read("\"0300009\"").verdict(), Verdict::Busy);
-    assert_eq!(read("\"\\u0030300009\"").verdict(), Verdict::Busy);
-    assert_eq!(read("\"0300012\"").verdict(), Verdict::NoData);
+    let read = |code: &str| {
+        ParsedResponse::parse(format!(r#"{{"resultCode":{code}}}"#).as_bytes()).unwrap()
+    };
+    assert_eq!(
+        read("\"0300008\"").result_kind(),
+        ResultKind::FlowControlled
+    );
+    assert_eq!(
+        read("\"0300009\"").result_kind(),
+        ResultKind::FlowControlled
+    );
+    assert_eq!(
+        read("\"\\u0030300009\"").result_kind(),
+        ResultKind::FlowControlled
+    );
+    assert_eq!(read("\"0300012\"").result_kind(), ResultKind::NoData);
     for other in ["\"0\"", "\"0300011\"", "300012", "null", "{}"] {
-        assert_eq!(read(other).verdict(), Verdict::Other);
+        assert_eq!(read(other).result_kind(), ResultKind::Other);
     }
     let codes = ["0".to_owned(), "0100000".to_owned()];
     assert!(read("\"0\"").is_success(&codes) && read("\"0100000\"").is_success(&codes));
@@ -240,7 +256,7 @@ proptest! {
 
     #[test]
     fn never_panics(body in any::<Vec<u8>>(), text in "[a-z:/?&=,;| \"\\\\hHtTpPsS\u{3000}]*") {
-        Json::read(&body);
+        ParsedResponse::parse(&body);
         expiry_of_text(&text);
         expiry_of_text(&format!("https://h/p?{text}"));
     }

@@ -7,14 +7,14 @@ fn zone(name: &str) -> TimeZone {
 }
 
 fn plain(text: &str) -> DateTime {
-    match Written::read(text, &TimeZone::UTC) {
-        Some(Written::Plain(civil)) => civil,
+    match ParsedTime::parse(text, &TimeZone::UTC) {
+        Some(ParsedTime::Civil(civil)) => civil,
         other => panic!("{text}: {other:?}"),
     }
 }
 
-fn text_of(local: Local) -> String {
-    serde_json::from_str(&local.literal()).unwrap()
+fn text_of(local: LocalTime) -> String {
+    serde_json::from_str(&local.to_json()).unwrap()
 }
 
 /// The rows of a table with `N` columns, after the row itself.
@@ -28,9 +28,9 @@ fn table<const N: usize>(text: &str) -> impl Iterator<Item = (&str, [&str; N])> 
 
 /// What goes out for an RFC 3339 time.
 fn local(text: &str, zone: &TimeZone) -> Option<String> {
-    match Written::read(text, zone)? {
-        Written::Instant(local) => Some(text_of(local)),
-        Written::Plain(_) => panic!("{text} is plain"),
+    match ParsedTime::parse(text, zone)? {
+        ParsedTime::Instant(local) => Some(text_of(local)),
+        ParsedTime::Civil(_) => panic!("{text} is plain"),
     }
 }
 
@@ -42,7 +42,7 @@ fn plain_times() {
         "9999-12-31 23:59:59",
         "2024-02-29 12:00:00",
     ] {
-        assert_eq!(text_of(Local::kept(plain(text))), text);
+        assert_eq!(text_of(LocalTime::as_written(plain(text))), text);
     }
 }
 
@@ -96,7 +96,7 @@ fn what_is_no_time() {
         "2021-11-24 06:25:\u{e9}",
     ];
     for text in all {
-        assert_eq!(Written::read(text, &TimeZone::UTC), None, "{text:?}");
+        assert_eq!(ParsedTime::parse(text, &TimeZone::UTC), None, "{text:?}");
     }
 }
 
@@ -140,8 +140,14 @@ fn the_years_end_at_0001_and_9999() {
     ] {
         assert_eq!(local(text, zone).as_deref(), expected, "{text}");
     }
-    assert_eq!(Local::from_utc(plain("9999-12-31 16:00:00"), &east), None);
-    assert_eq!(Local::from_utc(plain("0001-01-01 07:59:59"), &west), None);
+    assert_eq!(
+        LocalTime::from_utc(plain("9999-12-31 16:00:00"), &east),
+        None
+    );
+    assert_eq!(
+        LocalTime::from_utc(plain("0001-01-01 07:59:59"), &west),
+        None
+    );
 }
 
 #[test]
@@ -211,7 +217,7 @@ fn zones() {
 #[test]
 fn plus_eight_throughout_the_years() {
     let is = |name: &str, begin: &str, end: &str| {
-        let [begin, end] = [begin, end].map(|text| Written::read(text, &zone(name)).unwrap());
+        let [begin, end] = [begin, end].map(|text| ParsedTime::parse(text, &zone(name)).unwrap());
         is_plus_eight(&zone(name), [begin, end])
     };
     for (row, [name, begin, end, expected]) in
@@ -224,9 +230,9 @@ fn plus_eight_throughout_the_years() {
 #[test]
 fn order_and_span_over_changes_of_the_clocks() {
     let new_york = zone("America/New_York");
-    let time = |text: &str| match Written::read(text, &new_york).expect(text) {
-        Written::Plain(civil) => Local::kept(civil),
-        Written::Instant(local) => local,
+    let time = |text: &str| match ParsedTime::parse(text, &new_york).expect(text) {
+        ParsedTime::Civil(civil) => LocalTime::as_written(civil),
+        ParsedTime::Instant(local) => local,
     };
     let check = |begin: &str, end: &str| {
         let (begin, end) = (time(begin), time(end));
@@ -237,9 +243,9 @@ fn order_and_span_over_changes_of_the_clocks() {
     {
         let expected = match verdict {
             "legal" => Ok(()),
-            "reversed" => Err(WindowFault::Reversed),
-            "reversed by clock change" => Err(WindowFault::ReversedByClockChange),
-            "too long" => Err(WindowFault::TooLong),
+            "reversed" => Err(WindowError::Reversed),
+            "reversed by clock change" => Err(WindowError::ReversedByClockChange),
+            "too long" => Err(WindowError::TooLong),
             other => panic!("{other}"),
         };
         assert_eq!(check(begin, end), expected, "{row}");
@@ -252,10 +258,10 @@ proptest! {
         "Asia/Shanghai", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu", "GMT-3:30", "Pacific/Apia",
     ][..])) {
         let zone = zone(name);
-        let local = Local::at(instant, &zone).unwrap();
-        let kept = Local::kept(plain(&text_of(local)));
+        let local = LocalTime::from_instant(instant, &zone).unwrap();
+        let kept = LocalTime::as_written(plain(&text_of(local)));
         prop_assert_eq!(kept.civil, local.civil);
-        let (earliest, latest) = kept.readings(&zone);
+        let (earliest, latest) = kept.possible_instants(&zone);
         prop_assert!(earliest == instant || latest == instant);
         prop_assert!(latest - earliest <= 24 * 3600);
     }
@@ -263,8 +269,8 @@ proptest! {
     #[test]
     fn never_panics(text in any::<String>(), digits in "[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}:[0-9]{2}([Z+-][0-9:]{0,5})?") {
         let zone = zone("Asia/Shanghai");
-        Written::read(&text, &zone);
-        if let Some(written) = Written::read(&digits, &zone) {
+        ParsedTime::parse(&text, &zone);
+        if let Some(written) = ParsedTime::parse(&digits, &zone) {
             is_plus_eight(&zone, [written; 2]);
         }
         parse_zone(&text);

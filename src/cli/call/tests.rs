@@ -1,7 +1,7 @@
 use clap::{FromArgMatches, Parser};
 
 use super::*;
-use crate::stand_in::certificates::{Authority, NAMES as CERTIFIED};
+use crate::stand_in::certificates::{CertificateAuthority, SERVER_NAMES as CERTIFIED};
 use crate::stand_in::{Fault, Settings, StandIn, When};
 
 #[derive(Parser)]
@@ -10,16 +10,18 @@ struct Program {
     call: Call,
 }
 
-struct Scene {
+struct TestEnv {
     node: StandIn,
     dir: tempfile::TempDir,
 }
 
-impl Scene {
+impl TestEnv {
     async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let authority = Authority::new().unwrap();
-        authority.write(&dir.path().join("ca.pem")).unwrap();
+        let authority = CertificateAuthority::new().unwrap();
+        authority
+            .write_certificate(&dir.path().join("ca.pem"))
+            .unwrap();
         fs::write(dir.path().join("sk"), "secret\n").unwrap();
         let tls = authority
             .issue(&CERTIFIED)
@@ -74,7 +76,7 @@ fn the_command_line_is_consistent() {
 
 #[tokio::test]
 async fn a_recording_is_asked_for_and_shown() {
-    let scene = Scene::new().await;
+    let scene = TestEnv::new().await;
     let (succeeded, out, notes) = scene.call(&RECORDING).await.unwrap();
     assert!(succeeded);
     assert!(
@@ -101,7 +103,7 @@ async fn a_recording_is_asked_for_and_shown() {
 
 #[tokio::test]
 async fn json_is_no_file_and_its_code_decides() {
-    let scene = Scene::new().await;
+    let scene = TestEnv::new().await;
     let output = scene.path("out.json");
     let arguments = [&RECORDING[..], &["-o", &output]].concat();
     let (succeeded, out, notes) = scene.call(&arguments).await.unwrap();
@@ -117,7 +119,7 @@ async fn json_is_no_file_and_its_code_decides() {
 
 #[tokio::test]
 async fn a_get_is_signed_over_its_host() {
-    let scene = Scene::new().await;
+    let scene = TestEnv::new().await;
     let path = "/CCFS/resource/ccfs/x";
     let (_, _, notes) = scene
         .call(&["--method", "GET", "--path", path])
@@ -131,7 +133,7 @@ async fn a_get_is_signed_over_its_host() {
 
 #[tokio::test]
 async fn a_url_with_another_path_needs_no_call() {
-    let scene = Scene::new().await;
+    let scene = TestEnv::new().await;
     let url = format!("{}/CCFS/resource/ccfs/playVoice?st=1", scene.node.url());
     let arguments = ["call", &url, "--insecure", "--unsigned", "--method", "GET"];
     let args = parse(arguments.iter()).unwrap();
@@ -142,7 +144,7 @@ async fn a_url_with_another_path_needs_no_call() {
 
 #[tokio::test]
 async fn a_refused_signature_is_advised_about() {
-    let scene = Scene::new().await;
+    let scene = TestEnv::new().await;
     fs::write(scene.path("sk"), "another").unwrap();
     let (succeeded, _, notes) = scene.call(&RECORDING).await.unwrap();
     assert!(
@@ -167,7 +169,7 @@ async fn no_password_of_a_url_is_shown() {
 
 #[tokio::test]
 async fn a_failure_is_shown_and_is_a_failure() {
-    let scene = Scene::new().await;
+    let scene = TestEnv::new().await;
     for fault in [
         Fault::ResultCode("0300012".into()),
         Fault::Status(503),
@@ -181,7 +183,7 @@ async fn a_failure_is_shown_and_is_a_failure() {
 
 #[tokio::test]
 async fn a_file_is_written_whole_or_not_at_all() {
-    let scene = Scene::new().await;
+    let scene = TestEnv::new().await;
     let (body, output) = (scene.path("body.json"), scene.path("a.wav"));
     let path = "/CCFS/resource/ccfs/downloadRecordFile";
     let arguments = ["--path", path, "--body", &body, "-o", &output];
@@ -200,7 +202,7 @@ async fn a_file_is_written_whole_or_not_at_all() {
         .faults()
         .inject(Fault::CloseInBody, When::Next(1));
     assert!(scene.call(&arguments).await.is_err());
-    assert!(!Path::new(&output).exists() && !partial(Path::new(&output)).exists());
+    assert!(!Path::new(&output).exists() && !partial_path(Path::new(&output)).exists());
     let (succeeded, out, notes) = scene.call(&arguments).await.unwrap();
     assert!(
         succeeded && out.is_empty() && notes.contains("5242880 bytes"),
@@ -214,7 +216,7 @@ async fn a_file_is_written_whole_or_not_at_all() {
 
 #[tokio::test]
 async fn a_failure_that_is_labelled_as_a_file_is_no_file() {
-    let scene = Scene::new().await;
+    let scene = TestEnv::new().await;
     let output = scene.path("a.wav");
     let path = "/CCFS/resource/ccfs/playVoice?t=1&version=2.0&st=";
     let url = scene.node.url();
@@ -237,7 +239,7 @@ async fn a_failure_that_is_labelled_as_a_file_is_no_file() {
 
 #[tokio::test]
 async fn ordinary_mistakes_are_explained() {
-    let mut scene = Scene::new().await;
+    let mut scene = TestEnv::new().await;
     for wrong in [
         &[][..],
         &["--call-id", "1"],
@@ -250,8 +252,10 @@ async fn ordinary_mistakes_are_explained() {
         let error = scene.call(wrong).await.unwrap_err();
         assert!(error.is::<clap::Error>(), "{error}");
     }
-    let stranger = Authority::new().unwrap();
-    stranger.write(&scene.dir.path().join("ca.pem")).unwrap();
+    let stranger = CertificateAuthority::new().unwrap();
+    stranger
+        .write_certificate(&scene.dir.path().join("ca.pem"))
+        .unwrap();
     let error = scene.call(&RECORDING).await.unwrap_err().to_string();
     assert!(error.contains("--ca"), "{error}");
     scene.node.stop().await;

@@ -6,9 +6,9 @@ use serde_json::Value;
 use crate::ccfs::presigned_url;
 
 /// One line per URL in the `resultData` of an answer.
-pub(super) fn notes(answer: &Value, now: Timestamp) -> Vec<String> {
+pub(super) fn validity_lines(answer: &Value, now: Timestamp) -> Vec<String> {
     let mut urls = Vec::new();
-    collect(answer.get("resultData").unwrap_or(&Value::Null), &mut urls);
+    collect_urls(answer.get("resultData").unwrap_or(&Value::Null), &mut urls);
     let several = urls.len() > 1;
     let line = |(number, url): (usize, &&str)| {
         let which = if several {
@@ -16,32 +16,35 @@ pub(super) fn notes(answer: &Value, now: Timestamp) -> Vec<String> {
         } else {
             "the URL".to_owned()
         };
-        note(&which, presigned_url::expires_at(url), now)
+        validity_line(&which, presigned_url::expires_at(url), now)
     };
     (1..).zip(&urls).map(line).collect()
 }
 
-fn note(which: &str, expires: Option<Timestamp>, now: Timestamp) -> String {
+fn validity_line(which: &str, expires: Option<Timestamp>, now: Timestamp) -> String {
     let Some(expires) = expires else {
         return format!("{which} does not say until when it is good");
     };
     match expires.as_second() - now.as_second() {
-        left if left > 0 => format!("{which} is good for {}, until {expires}", words(left)),
+        left if left > 0 => format!(
+            "{which} is good for {}, until {expires}",
+            format_seconds(left)
+        ),
         _ => format!("{which} has expired: it was good until {expires}"),
     }
 }
 
-fn collect<'a>(value: &'a Value, urls: &mut Vec<&'a str>) {
+fn collect_urls<'a>(value: &'a Value, urls: &mut Vec<&'a str>) {
     match value {
-        Value::String(text) => urls.extend(split(text)),
-        Value::Array(values) => values.iter().for_each(|value| collect(value, urls)),
-        Value::Object(members) => members.values().for_each(|value| collect(value, urls)),
+        Value::String(text) => urls.extend(split_urls(text)),
+        Value::Array(values) => values.iter().for_each(|value| collect_urls(value, urls)),
+        Value::Object(members) => members.values().for_each(|value| collect_urls(value, urls)),
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 
 /// Several URLs in one text: each begins where `http` follows a comma.
-fn split(text: &str) -> impl Iterator<Item = &str> {
+fn split_urls(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
         let end = rest.find(",http").unwrap_or(rest.len());
@@ -52,7 +55,7 @@ fn split(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// The two largest units.
-fn words(seconds: i64) -> String {
+fn format_seconds(seconds: i64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
     if days > 0 {
         format!("{days} d {} h", hours % 24)
@@ -75,7 +78,7 @@ mod tests {
     fn urls_are_found_wherever_they_are_packed() {
         let mut urls = Vec::new();
         let data = json!({"url": "https://a?x=1,2,https://b", "more": ["http://c"], "n": 1});
-        collect(&data, &mut urls);
+        collect_urls(&data, &mut urls);
         assert_eq!(urls, ["https://a?x=1,2", "https://b", "http://c"]);
     }
 
@@ -84,13 +87,13 @@ mod tests {
         let now = Timestamp::UNIX_EPOCH;
         let at = |seconds| Some(Timestamp::from_second(seconds).unwrap());
         assert_eq!(
-            note("the URL", at(28_799), now),
+            validity_line("the URL", at(28_799), now),
             "the URL is good for 7 h 59 min, until 1970-01-01T07:59:59Z"
         );
-        assert!(note("the URL", at(0), now).contains("expired"));
-        assert!(note("the URL", None, now).contains("does not say"));
-        assert_eq!(words(59), "59 s");
-        assert_eq!(words(61), "1 min 1 s");
-        assert_eq!(words(90_000), "1 d 1 h");
+        assert!(validity_line("the URL", at(0), now).contains("expired"));
+        assert!(validity_line("the URL", None, now).contains("does not say"));
+        assert_eq!(format_seconds(59), "59 s");
+        assert_eq!(format_seconds(61), "1 min 1 s");
+        assert_eq!(format_seconds(90_000), "1 d 1 h");
     }
 }

@@ -16,18 +16,18 @@ use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
 use zeroize::Zeroizing;
 
-use super::Target;
+use super::AdminArgs;
 use crate::client::Trust;
 
 /// An admin interface.
-pub(super) struct Admin {
+pub(super) struct AdminClient {
     authority: Authority,
     trust: Option<Trust>,
     token: Option<HeaderValue>,
 }
 
-impl Admin {
-    pub(super) fn new(target: &Target) -> anyhow::Result<Self> {
+impl AdminClient {
+    pub(super) fn new(target: &AdminArgs) -> anyhow::Result<Self> {
         let wrong = || {
             let url = &target.admin;
             format!(
@@ -45,8 +45,8 @@ impl Admin {
         let trust = match uri.scheme() {
             Some(scheme) if *scheme == Scheme::HTTP => None,
             Some(scheme) if *scheme == Scheme::HTTPS => Some(match &target.ca {
-                Some(path) => Trust::file(path)?,
-                None if target.insecure => Trust::Anybody,
+                Some(path) => Trust::from_pem_file(path)?,
+                None if target.insecure => Trust::AnyCertificate,
                 None => Trust::system(),
             }),
             _ => bail!(wrong()),
@@ -54,11 +54,11 @@ impl Admin {
         Ok(Self {
             authority,
             trust,
-            token: token(target)?,
+            token: bearer_token(target)?,
         })
     }
 
-    pub(super) async fn ask(&self, method: Method, path: &str) -> anyhow::Result<Reply> {
+    pub(super) async fn send(&self, method: Method, path: &str) -> anyhow::Result<AdminResponse> {
         let host = self.authority.host();
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let tls = self.trust.as_ref().map(Trust::client_config).transpose()?;
@@ -67,11 +67,11 @@ impl Admin {
         let stream = TcpStream::connect((host, port)).await?;
         let request = self.request(method, path)?;
         match tls {
-            None => exchange(stream, request).await,
+            None => send_request(stream, request).await,
             Some(tls) => {
                 let name = ServerName::try_from(host.to_owned())?;
                 let stream = TlsConnector::from(tls).connect(name, stream).await?;
-                exchange(stream, request).await
+                send_request(stream, request).await
             }
         }
     }
@@ -92,26 +92,26 @@ impl Admin {
 
 /// What an admin interface answered.
 #[derive(Debug)]
-pub(super) struct Reply {
+pub(super) struct AdminResponse {
     pub(super) status: StatusCode,
     body: Bytes,
 }
 
-impl Reply {
+impl AdminResponse {
     /// The answer, if it is a yes.
-    pub(super) fn accept(&self) -> anyhow::Result<Value> {
+    pub(super) fn success_json(&self) -> anyhow::Result<Value> {
         if self.status == StatusCode::UNAUTHORIZED {
-            bail!("{}\n{TOKEN_HELP}", self.words());
+            bail!("{}\n{TOKEN_HELP}", self.message());
         }
         if !self.status.is_success() {
-            bail!("{}", self.words());
+            bail!("{}", self.message());
         }
         serde_json::from_slice(&self.body)
             .context("the answer is no JSON: is this the admin interface of a ccfs-gateway?")
     }
 
     /// The answer in words.
-    pub(super) fn words(&self) -> String {
+    pub(super) fn message(&self) -> String {
         let problem: Value = serde_json::from_slice(&self.body).unwrap_or_default();
         match problem["detail"].as_str() {
             Some(detail) => {
@@ -124,7 +124,7 @@ impl Reply {
     }
 }
 
-async fn exchange<S>(stream: S, request: Request<Empty<Bytes>>) -> anyhow::Result<Reply>
+async fn send_request<S>(stream: S, request: Request<Empty<Bytes>>) -> anyhow::Result<AdminResponse>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -132,22 +132,22 @@ where
     #[expect(clippy::disallowed_methods, reason = "ends with its handle, below")]
     let _driver = AbortOnDropHandle::new(tokio::spawn(driver));
     let (head, body) = sender.send_request(request).await?.into_parts();
-    let body = Limited::new(body, LARGEST).collect().await;
+    let body = Limited::new(body, MAX_RESPONSE_SIZE).collect().await;
     let body = body.map_err(|error| anyhow::anyhow!(error))?.to_bytes();
-    Ok(Reply {
+    Ok(AdminResponse {
         status: head.status,
         body,
     })
 }
 
 /// As a `Bearer` value that is never printed.
-fn token(target: &Target) -> anyhow::Result<Option<HeaderValue>> {
+fn bearer_token(target: &AdminArgs) -> anyhow::Result<Option<HeaderValue>> {
     let text = match &target.token_file {
         Some(path) => Some(
             std::fs::read_to_string(path)
                 .with_context(|| format!("cannot read the token file {}", path.display()))?,
         ),
-        None => from_environment(),
+        None => token_from_environment(),
     };
     let Some(text) = text.map(Zeroizing::new) else {
         return Ok(None);
@@ -165,7 +165,7 @@ fn token(target: &Target) -> anyhow::Result<Option<HeaderValue>> {
     clippy::disallowed_methods,
     reason = "an edge: a token must not stand on the command line"
 )]
-fn from_environment() -> Option<String> {
+fn token_from_environment() -> Option<String> {
     std::env::var("CCFS_GATEWAY_ADMIN_TOKEN")
         .ok()
         .filter(|token| !token.is_empty())
@@ -173,4 +173,4 @@ fn from_environment() -> Option<String> {
 
 const TOKEN_HELP: &str = "give the admin token with --token-file, or in CCFS_GATEWAY_ADMIN_TOKEN";
 
-const LARGEST: usize = 16 * 1024 * 1024;
+const MAX_RESPONSE_SIZE: usize = 16 * 1024 * 1024;

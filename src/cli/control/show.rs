@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde_json::Value;
 
 use super::table::Column::{Number, Text};
-use super::table::{Table, printable};
+use super::table::{Table, replace_control_chars};
 
 /// All that fits on a screen.
 pub(super) fn status(status: &Value) -> String {
@@ -19,8 +19,8 @@ pub(super) fn status(status: &Value) -> String {
     };
     let mut text = format!(
         "ccfs-gateway {}, {state}, up {}, generation {}, {} in flight\n\n",
-        string(&status["version"]),
-        span(status["uptime_seconds"].as_u64().unwrap_or_default()),
+        cell(&status["version"]),
+        format_uptime(status["uptime_seconds"].as_u64().unwrap_or_default()),
         status["generation"],
         status["requests_in_flight"],
     );
@@ -31,31 +31,31 @@ pub(super) fn status(status: &Value) -> String {
          latency   p50 {} ms, p90 {} ms, p99 {} ms\n\
          cache     {} answers, {} of {}, {} fetches under way\n\
          {}reload    {}\n",
-        number(&rates["requests"]),
-        number(&rates["errors"]),
-        number(&rates["limited"]),
-        number(&rates["refused"]),
+        format_number(&rates["requests"]),
+        format_number(&rates["errors"]),
+        format_number(&rates["limited"]),
+        format_number(&rates["refused"]),
         rates["hit_ratio"]
             .as_f64()
             .map_or("-".to_owned(), |ratio| format!("{:.0} %", ratio * 100.0)),
-        number(&latency["p50_ms"]),
-        number(&latency["p90_ms"]),
-        number(&latency["p99_ms"]),
+        format_number(&latency["p50_ms"]),
+        format_number(&latency["p90_ms"]),
+        format_number(&latency["p99_ms"]),
         cache["entries"],
         mebibytes(&cache["bytes"]),
         mebibytes(&cache["max_bytes"]),
         cache["fetches"],
-        shared(&status["shared"]),
-        reload(&status["reloads"]["last"]),
+        shared_store_line(&status["shared"]),
+        last_reload(&status["reloads"]["last"]),
     );
-    format!("{text}\n{}\n{}", listeners(status), nodes(status))
+    format!("{text}\n{}\n{}", listener_table(status), nodes(status))
 }
 
 /// What is wrong with whole clusters, then one line for each node.
 pub(super) fn nodes(status: &Value) -> String {
     let mut warnings = String::new();
-    for cluster in list(&status["clusters"]) {
-        let name = string(&cluster["name"]);
+    for cluster in items(&status["clusters"]) {
+        let name = cell(&cluster["name"]);
         // Writing to a `String` cannot fail.
         if cluster["panic"] == true {
             let _ = writeln!(
@@ -73,10 +73,10 @@ pub(super) fn nodes(status: &Value) -> String {
     if !warnings.is_empty() {
         warnings.push('\n');
     }
-    warnings + &table_of_nodes(status)
+    warnings + &node_table(status)
 }
 
-fn table_of_nodes(status: &Value) -> String {
+fn node_table(status: &Value) -> String {
     let mut table = Table::new(&[
         Text("CLUSTER"),
         Text("NODE"),
@@ -87,29 +87,29 @@ fn table_of_nodes(status: &Value) -> String {
         Number("P50 MS"),
         Text("LAST FAILURE"),
     ]);
-    for cluster in list(&status["clusters"]) {
-        for node in list(&cluster["nodes"]) {
-            let (address, socket) = (string(&node["address"]), string(&node["socket"]));
-            table.push([
-                string(&cluster["name"]),
+    for cluster in items(&status["clusters"]) {
+        for node in items(&cluster["nodes"]) {
+            let (address, socket) = (cell(&node["address"]), cell(&node["socket"]));
+            table.push_row([
+                cell(&cluster["name"]),
                 if address == socket || node["socket"].is_null() {
                     address
                 } else {
                     format!("{address} ({socket})")
                 },
-                string(&node["state"]),
-                string(&node["in_flight"]),
-                string(&node["requests"]),
-                string(&node["failures"]),
-                number(&node["p50_ms"]),
-                failure(node),
+                cell(&node["state"]),
+                cell(&node["in_flight"]),
+                cell(&node["requests"]),
+                cell(&node["failures"]),
+                format_number(&node["p50_ms"]),
+                last_failure(node),
             ]);
         }
     }
-    table.write()
+    table.render()
 }
 
-fn listeners(status: &Value) -> String {
+fn listener_table(status: &Value) -> String {
     let mut table = Table::new(&[
         Text("LISTENER"),
         Text("ADDRESS"),
@@ -117,50 +117,52 @@ fn listeners(status: &Value) -> String {
         Text("CERTIFICATE"),
         Number("DAYS LEFT"),
     ]);
-    for listener in list(&status["listeners"]) {
-        let mut head = ["name", "address", "connections"].map(|name| string(&listener[name]));
-        for certificate in list(&listener["certificates"]) {
+    for listener in items(&status["listeners"]) {
+        let mut head = ["name", "address", "connections"].map(|name| cell(&listener[name]));
+        for certificate in items(&listener["certificates"]) {
             let [name, address, connections] = std::mem::take(&mut head);
-            table.push([
+            table.push_row([
                 name,
                 address,
                 connections,
-                string(&certificate["names"][0]),
-                string(&certificate["days_left"]),
+                cell(&certificate["names"][0]),
+                cell(&certificate["days_left"]),
             ]);
         }
     }
-    table.write()
+    table.render()
 }
 
 /// A line of its own, where there is one.
-fn shared(store: &Value) -> String {
+fn shared_store_line(store: &Value) -> String {
     if store.is_null() {
         return String::new();
     }
     let reason = store["reason"].as_str();
-    let reason = reason.map_or_else(String::new, |why| format!(" ({})", printable(why)));
-    let (url, state) = (string(&store["url"]), string(&store["state"]));
+    let reason = reason.map_or_else(String::new, |why| {
+        format!(" ({})", replace_control_chars(why))
+    });
+    let (url, state) = (cell(&store["url"]), cell(&store["state"]));
     format!("shared    {url}, {state}{reason}\n")
 }
 
 /// The error of a refused one is a diagnosis of several lines.
-fn reload(last: &Value) -> String {
-    let at = string(&last["at"]);
+fn last_reload(last: &Value) -> String {
+    let at = cell(&last["at"]);
     match last["error"].as_str() {
         _ if last.is_null() => "none since the start".to_owned(),
         None => format!("done at {at}"),
         Some(error) => {
             let lines = error
                 .lines()
-                .map(|line| format!("\n    {}", printable(line)));
+                .map(|line| format!("\n    {}", replace_control_chars(line)));
             format!("REFUSED at {at}:{}", lines.collect::<String>())
         }
     }
 }
 
 /// Its class, and why.
-fn failure(node: &Value) -> String {
+fn last_failure(node: &Value) -> String {
     match (node["last_error"].as_str(), node["last_cause"].as_str()) {
         (Some(class), Some(cause)) => format!("{class}: {cause}"),
         (Some(one), None) | (None, Some(one)) => one.to_owned(),
@@ -168,20 +170,20 @@ fn failure(node: &Value) -> String {
     }
 }
 
-fn list(value: &Value) -> impl Iterator<Item = &Value> {
+fn items(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
 /// A value as a cell: `-` for what is not there.
-fn string(value: &Value) -> String {
+fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
-        Value::String(text) => printable(text),
+        Value::String(text) => replace_control_chars(text),
         Value::Array(_) | Value::Bool(_) | Value::Number(_) | Value::Object(_) => value.to_string(),
     }
 }
 
-fn number(value: &Value) -> String {
+fn format_number(value: &Value) -> String {
     match value.as_f64() {
         None => "-".to_owned(),
         Some(number) if number != 0.0 && number < 10.0 => format!("{number:.1}"),
@@ -195,7 +197,7 @@ fn mebibytes(value: &Value) -> String {
     format!("{:.1} MiB", bytes as f64 / (1024.0 * 1024.0))
 }
 
-fn span(seconds: u64) -> String {
+fn format_uptime(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds} s"),
         60..3600 => format!("{} min", seconds / 60),

@@ -22,11 +22,12 @@ impl Table {
         Self { columns, rows }
     }
 
-    pub(super) fn push<const N: usize>(&mut self, cells: [String; N]) {
-        self.rows.push(cells.map(|cell| printable(&cell)).to_vec());
+    pub(super) fn push_row<const N: usize>(&mut self, cells: [String; N]) {
+        self.rows
+            .push(cells.map(|cell| replace_control_chars(&cell)).to_vec());
     }
 
-    pub(super) fn write(&self) -> String {
+    pub(super) fn render(&self) -> String {
         let titles: Vec<_> = self
             .columns
             .iter()
@@ -64,7 +65,7 @@ impl Column {
 }
 
 /// Nothing that a gateway says may steer the terminal.
-pub(super) fn printable(text: &str) -> String {
+pub(super) fn replace_control_chars(text: &str) -> String {
     let shown = |c: char| if c.is_control() { '\u{fffd}' } else { c };
     text.chars().map(shown).collect()
 }
@@ -80,9 +81,9 @@ mod tests {
             Column::Number("N"),
             Column::Text("LAST"),
         ]);
-        table.push(["a".to_owned(), "1000".to_owned(), "-".to_owned()]);
-        table.push(["long\x1b[2J".to_owned(), "1".to_owned(), "x".to_owned()]);
+        table.push_row(["a".to_owned(), "1000".to_owned(), "-".to_owned()]);
+        table.push_row(["long\x1b[2J".to_owned(), "1".to_owned(), "x".to_owned()]);
         let expected = "NODE         N  LAST\na         1000  -\nlong\u{fffd}[2J     1  x\n";
-        assert_eq!(table.write(), expected);
+        assert_eq!(table.render(), expected);
     }
 }

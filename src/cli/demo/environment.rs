@@ -14,9 +14,9 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::files::{self, ACCESS_KEYS, AUTHORITY};
-use crate::admin::Order;
-use crate::app::{App, Bound, Report, StartError};
+use super::files::{self, ACCESS_KEYS, CA_FILE};
+use crate::admin::AdminCommand;
+use crate::app::{App, BoundAddresses, ShutdownReport, StartError};
 use crate::auth::{AccessKey, Credential, Secret};
 use crate::client::{Client, Trust};
 use crate::config::Config;
@@ -24,26 +24,26 @@ use crate::stand_in::{self, StandIn, certificates};
 
 /// Everything that runs; gone, with its files, when dropped.
 #[derive(Debug)]
-pub(super) struct World {
+pub(super) struct DemoEnv {
     folder: TempDir,
     /// The three nodes.
     pub(super) nodes: Vec<StandIn>,
     /// The accounts, in the order of [`ACCESS_KEYS`].
-    pub(super) accounts: Vec<Arc<Credential>>,
+    pub(super) credentials: Vec<Arc<Credential>>,
     /// Trusts the gateway.
     pub(super) client: Client,
-    bound: Bound,
-    orders: mpsc::Sender<Order>,
-    gateway: JoinHandle<Report>,
+    bound: BoundAddresses,
+    commands: mpsc::Sender<AdminCommand>,
+    gateway: JoinHandle<ShutdownReport>,
 }
 
-impl World {
+impl DemoEnv {
     /// Starts it. Without a port 28443 is taken, or a free one if somebody else has that.
     pub(super) async fn start(port: Option<u16>) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("ccfs-gateway-demo-")
             .tempdir()?;
-        files::write(folder.path())?;
+        files::write_files(folder.path())?;
         let mut accounts = Vec::new();
         for access_key in ACCESS_KEYS {
             let secret = std::fs::read(folder.path().join("secrets").join(access_key))?;
@@ -64,22 +64,24 @@ impl World {
             nodes.push(StandIn::start(settings).await?);
         }
         let path = folder.path().join("gateway.toml");
-        let app = bind(port, &path, &nodes)?;
-        let (bound, orders) = (app.bound(), app.orders());
+        let app = bind_gateway(port, &path, &nodes)?;
+        let (bound, orders) = (app.bound_addresses(), app.commands());
         #[expect(
             clippy::disallowed_methods,
             reason = "ends with `World::end`, or the process"
         )]
         let gateway = tokio::spawn(app.run());
-        let client =
-            Client::new(&Trust::file(&folder.path().join("tls").join(AUTHORITY))?)?.keeping(32);
+        let client = Client::new(&Trust::from_pem_file(
+            &folder.path().join("tls").join(CA_FILE),
+        )?)?
+        .with_idle_connections(32);
         Ok(Self {
             folder,
             nodes,
-            accounts,
+            credentials: accounts,
             client,
             bound,
-            orders,
+            commands: orders,
             gateway,
         })
     }
@@ -90,7 +92,7 @@ impl World {
     }
 
     /// All requests that all nodes have had for the recording URL.
-    pub(super) fn fetched(&self) -> u64 {
+    pub(super) fn recording_requests(&self) -> u64 {
         self.nodes
             .iter()
             .map(|node| node.count("getRecordFileUrlFromObs"))
@@ -98,7 +100,7 @@ impl World {
     }
 
     /// What runs, in one line each.
-    pub(super) fn introduction(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         let nodes: Vec<_> = self
             .nodes
             .iter()
@@ -115,7 +117,7 @@ impl World {
     }
 
     /// What to try now.
-    pub(super) fn invitation(&self) -> String {
+    pub(super) fn instructions(&self) -> String {
         let folder = self.folder.path().display();
         let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("ccfs-gateway"));
         let here = std::env::current_dir().unwrap_or_default();
@@ -128,7 +130,7 @@ impl World {
         let _ = write!(
             text,
             "ask yourself (twice, to see the cache):\n\n  \
-             {program} call {} --ca {folder}/tls/{AUTHORITY} --ak {ak} \\\n    \
+             {program} call {} --ca {folder}/tls/{CA_FILE} --ak {ak} \\\n    \
              --sk-file {folder}/secrets/{ak} --call-id 1637742300-99 \\\n    \
              --begin '2021-11-24 16:25:03' --end '2021-11-24 17:25:11'\n\nCtrl-C ends.",
             self.url(),
@@ -137,9 +139,9 @@ impl World {
     }
 
     /// Ends the gateway in order.
-    pub(super) async fn end(self, order: Order) {
+    pub(super) async fn shut_down(self, order: AdminCommand) {
         // Either may have ended before.
-        let _ = self.orders.send(order).await;
+        let _ = self.commands.send(order).await;
         let _ = self.gateway.await;
     }
 
@@ -157,10 +159,10 @@ pub(super) fn now() -> Timestamp {
 
 /// Binds the gateway, with any free port for one of its own that somebody else has. `port` was asked
 /// for, and is not exchanged.
-fn bind(port: Option<u16>, path: &Path, nodes: &[StandIn]) -> anyhow::Result<App> {
+fn bind_gateway(port: Option<u16>, path: &Path, nodes: &[StandIn]) -> anyhow::Result<App> {
     let mut ports = [port.unwrap_or(DEFAULT_PORT), ADMIN_PORT];
     loop {
-        std::fs::write(path, configuration(ports, nodes)?)?;
+        std::fs::write(path, gateway_config(ports, nodes)?)?;
         let (config, _) = match Config::load(path) {
             Ok(loaded) => loaded,
             Err(diagnosis) => bail!("the demo's own configuration is wrong:\n{diagnosis}"),
@@ -179,7 +181,7 @@ fn bind(port: Option<u16>, path: &Path, nodes: &[StandIn]) -> anyhow::Result<App
     }
 }
 
-fn configuration([port, admin]: [u16; 2], nodes: &[StandIn]) -> anyhow::Result<String> {
+fn gateway_config([port, admin]: [u16; 2], nodes: &[StandIn]) -> anyhow::Result<String> {
     let nodes: Vec<_> = nodes
         .iter()
         .map(|node| format!("{:?}", node.url()))

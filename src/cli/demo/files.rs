@@ -7,16 +7,16 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 
-use crate::stand_in::certificates::{Authority, NAMES, write_secret};
+use crate::stand_in::certificates::{CertificateAuthority, SERVER_NAMES, write_private_file};
 
 /// Access keys of the demo and of `config/gateway.toml`: the first in China, the second in Berlin.
 pub(super) const ACCESS_KEYS: [&str; 2] = ["279a08bbd8d949a0", "5c1f0f7d2a6e4b3c"];
 
 /// The authority of all certificates, in the folder `tls`.
-pub(super) const AUTHORITY: &str = "ccfs-ca.pem";
+pub(super) const CA_FILE: &str = "ccfs-ca.pem";
 
 /// Writes certificates of gateway and nodes, their authority, and a secret for each access key.
-pub(super) fn write(directory: &Path) -> anyhow::Result<()> {
+pub(super) fn write_files(directory: &Path) -> anyhow::Result<()> {
     let (tls, secrets) = (directory.join("tls"), directory.join("secrets"));
     for folder in [&tls, &secrets] {
         fs::create_dir_all(folder)
@@ -24,12 +24,12 @@ pub(super) fn write(directory: &Path) -> anyhow::Result<()> {
     }
     fs::set_permissions(&secrets, Permissions::from_mode(0o700))
         .with_context(|| format!("cannot close the folder {}", secrets.display()))?;
-    let authority = Authority::new()?;
-    authority.write(&tls.join(AUTHORITY))?;
+    let authority = CertificateAuthority::new()?;
+    authority.write_certificate(&tls.join(CA_FILE))?;
     for name in ["gateway", "node"] {
         let certificate = tls.join(format!("{name}.pem"));
         authority
-            .issue(&NAMES)?
+            .issue(&SERVER_NAMES)?
             .write(&certificate, &certificate.with_extension("key"))?;
     }
     for access_key in ACCESS_KEYS {
@@ -38,15 +38,15 @@ pub(super) fn write(directory: &Path) -> anyhow::Result<()> {
             rand::random::<u128>(),
             rand::random::<u128>()
         );
-        write_secret(&secrets.join(access_key), secret.as_bytes())?;
+        write_private_file(&secrets.join(access_key), secret.as_bytes())?;
     }
     Ok(())
 }
 
 /// All files that `write` makes.
-fn names() -> impl Iterator<Item = String> {
+fn file_names() -> impl Iterator<Item = String> {
     let tls = [
-        AUTHORITY,
+        CA_FILE,
         "gateway.pem",
         "gateway.key",
         "node.pem",
@@ -57,8 +57,12 @@ fn names() -> impl Iterator<Item = String> {
 }
 
 /// `demo --make-files`: writes them where `config/gateway.toml` looks for them, and says how to go on.
-pub(super) fn make(directory: &Path, force: bool, out: &mut impl Write) -> anyhow::Result<()> {
-    let there: Vec<_> = names()
+pub(super) fn make_files(
+    directory: &Path,
+    force: bool,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    let there: Vec<_> = file_names()
         .map(|name| directory.join(name))
         .filter(|path| path.exists())
         .map(|path| path.display().to_string())
@@ -69,7 +73,7 @@ pub(super) fn make(directory: &Path, force: bool, out: &mut impl Write) -> anyho
             there.join(", ")
         );
     }
-    write(directory)?;
+    write_files(directory)?;
     let dir = directory.display();
     let ak = ACCESS_KEYS[0];
     writeln!(
@@ -94,7 +98,7 @@ pub(super) fn make(directory: &Path, force: bool, out: &mut impl Write) -> anyho
     }
     writeln!(
         out,
-        "ccfs-gateway call https://127.0.0.1:28443 --ca {dir}/tls/{AUTHORITY} \\\n  \
+        "ccfs-gateway call https://127.0.0.1:28443 --ca {dir}/tls/{CA_FILE} \\\n  \
          --ak {ak} --sk-file {dir}/secrets/{ak} \\\n  --call-id 1637742300-27 \
          --begin '2021-11-24 16:25:03' --end '2021-11-24 17:25:11'"
     )?;
@@ -110,13 +114,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let secret = folder.path().join("secrets").join(ACCESS_KEYS[0]);
         let mut out = Vec::new();
-        make(folder.path(), false, &mut out).unwrap();
+        make_files(folder.path(), false, &mut out).unwrap();
         let told = String::from_utf8(out).unwrap();
         assert!(
             !told.contains("run --config") && told.contains("there is no"),
             "{told}"
         );
-        assert!(names().all(|name| folder.path().join(name).exists()));
+        assert!(file_names().all(|name| folder.path().join(name).exists()));
         let mode = fs::metadata(folder.path().join("secrets"))
             .unwrap()
             .permissions()
@@ -124,7 +128,7 @@ mod tests {
         assert_eq!(mode & 0o777, 0o700);
 
         let before = fs::read(&secret).unwrap();
-        let error = make(folder.path(), false, &mut Vec::new())
+        let error = make_files(folder.path(), false, &mut Vec::new())
             .unwrap_err()
             .to_string();
         assert!(
@@ -135,7 +139,7 @@ mod tests {
 
         fs::write(folder.path().join("gateway.toml"), "").unwrap();
         let mut out = Vec::new();
-        make(folder.path(), true, &mut out).unwrap();
+        make_files(folder.path(), true, &mut out).unwrap();
         assert!(String::from_utf8(out).unwrap().contains("run --config"));
         assert_ne!(fs::read(&secret).unwrap(), before);
     }

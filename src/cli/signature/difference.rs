@@ -10,7 +10,12 @@ pub(super) fn write_lines(
 ) -> io::Result<()> {
     for (index, line) in canonical.split_inclusive(|byte| *byte == b'\n').enumerate() {
         let label = labels.get(index).copied().unwrap_or_default();
-        writeln!(out, "  {:>2}  {label:<6}  {}", index + 1, visible(line))?;
+        writeln!(
+            out,
+            "  {:>2}  {label:<6}  {}",
+            index + 1,
+            escape_bytes(line)
+        )?;
     }
     // An empty body leaves no line of its own.
     if canonical.ends_with(b"\n") {
@@ -21,7 +26,7 @@ pub(super) fn write_lines(
 }
 
 /// Writes where `theirs` first differs from `ours`, with both surroundings.
-pub(super) fn write_first(
+pub(super) fn write_first_difference(
     out: &mut dyn Write,
     ours: &[u8],
     theirs: &[u8],
@@ -44,9 +49,12 @@ pub(super) fn write_first(
         offset - line_start + 1,
     )?;
     for (side, text) in [("ours", ours), ("theirs", theirs)] {
-        let start = offset.saturating_sub(AROUND);
-        let end = text.len().min(offset + AROUND);
-        let (left, right) = (visible(&text[start..offset]), visible(&text[offset..end]));
+        let start = offset.saturating_sub(CONTEXT_BYTES);
+        let end = text.len().min(offset + CONTEXT_BYTES);
+        let (left, right) = (
+            escape_bytes(&text[start..offset]),
+            escape_bytes(&text[offset..end]),
+        );
         let right = if right.is_empty() {
             "(ends here)"
         } else {
@@ -77,7 +85,7 @@ fn first_difference(ours: &[u8], theirs: &[u8]) -> Option<usize> {
 }
 
 /// One line of print for any bytes.
-fn visible(bytes: &[u8]) -> String {
+fn escape_bytes(bytes: &[u8]) -> String {
     let mut text = String::new();
     for byte in bytes {
         match byte {
@@ -90,4 +98,4 @@ fn visible(bytes: &[u8]) -> String {
 }
 
 /// Bytes shown to each side of a difference.
-const AROUND: usize = 30;
+const CONTEXT_BYTES: usize = 30;

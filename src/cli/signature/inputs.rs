@@ -38,14 +38,14 @@ impl RequestArgs {
     pub(super) fn read(&self, input: &mut dyn Read) -> anyhow::Result<Request> {
         let (path, query) = match (self.path.split_once('?'), &self.query) {
             (Some(_), Some(_)) => {
-                return Err(Usage::new("two queries: one in --path, one in --query").into());
+                return Err(UsageError::new("two queries: one in --path, one in --query").into());
             }
             (Some((path, query)), None) => (path, Some(query)),
             (None, query) => (self.path.as_str(), query.as_deref()),
         };
         let query = query.map(|query| query.strip_prefix('?').unwrap_or(query));
         if !path.starts_with('/') {
-            return Err(Usage::new("--path must begin with a slash").into());
+            return Err(UsageError::new("--path must begin with a slash").into());
         }
         for (flag, text) in [("path", path), ("query", query.unwrap_or_default())] {
             if !text
@@ -53,7 +53,7 @@ impl RequestArgs {
                 .all(|byte| byte.is_ascii_graphic() && byte != b'#')
             {
                 let text = "cannot stand so on the wire: no blanks, no #, nothing but ASCII";
-                return Err(Usage::new(format!("the {flag} {text}")).into());
+                return Err(UsageError::new(format!("the {flag} {text}")).into());
             }
         }
         let mut headers = HeaderMap::new();
@@ -125,21 +125,21 @@ pub(super) fn line_labels(request: &Request, names: &str) -> Vec<&'static str> {
 
 /// A mistake in the flags that clap cannot see: exit code 2.
 #[derive(Debug)]
-pub(super) struct Usage(String);
+pub(super) struct UsageError(String);
 
-impl Usage {
+impl UsageError {
     pub(super) fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 }
 
-impl fmt::Display for Usage {
+impl fmt::Display for UsageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl std::error::Error for Usage {}
+impl std::error::Error for UsageError {}
 
 /// Turns a [`Usage`] error, or one of clap's, into its text on stderr and exit code 2.
 pub(super) fn report_usage(
@@ -147,15 +147,15 @@ pub(super) fn report_usage(
     streams: &mut Streams<'_>,
 ) -> anyhow::Result<ExitCode> {
     match done {
-        Err(error) if error.is::<Usage>() => {
+        Err(error) if error.is::<UsageError>() => {
             writeln!(
-                streams.err,
+                streams.stderr,
                 "error: {error}\n\nFor more information, try '--help'."
             )?;
             Ok(ExitCode::from(2))
         }
         Err(error) if error.is::<clap::Error>() => {
-            write!(streams.err, "{error}")?;
+            write!(streams.stderr, "{error}")?;
             Ok(ExitCode::from(2))
         }
         done => done,

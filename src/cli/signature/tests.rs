@@ -13,14 +13,14 @@ enum Program {
     Explain(Explain),
 }
 
-struct Outcome {
+struct CommandOutput {
     code: ExitCode,
     out: String,
     err: String,
 }
 
 /// Runs a command line at 2021-11-24T06:26:03Z in a directory with `sk.txt` and `body.json`.
-fn try_run(flags: &[&str], stdin: &[u8]) -> anyhow::Result<Outcome> {
+fn try_run(flags: &[&str], stdin: &[u8]) -> anyhow::Result<CommandOutput> {
     let directory = tempfile::tempdir()?;
     std::fs::write(directory.path().join("sk.txt"), "Zx&7wQ@k!2mN%9pR#4\n")?;
     std::fs::write(directory.path().join("body.json"), BODY)?;
@@ -28,7 +28,7 @@ fn try_run(flags: &[&str], stdin: &[u8]) -> anyhow::Result<Outcome> {
     run_in(directory.path(), flags, stdin)
 }
 
-fn run_in(directory: &Path, flags: &[&str], mut stdin: &[u8]) -> anyhow::Result<Outcome> {
+fn run_in(directory: &Path, flags: &[&str], mut stdin: &[u8]) -> anyhow::Result<CommandOutput> {
     let is_file = |flag: &str| directory.join(flag).is_file();
     let flags = flags.iter().map(|flag| match is_file(flag) {
         true => directory.join(flag).to_str().unwrap().to_owned(),
@@ -38,23 +38,23 @@ fn run_in(directory: &Path, flags: &[&str], mut stdin: &[u8]) -> anyhow::Result<
     let now = "2021-11-24T06:26:03Z".parse().unwrap();
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let mut streams = Streams {
-        input: &mut stdin,
-        out: &mut out,
-        err: &mut err,
+        stdin: &mut stdin,
+        stdout: &mut out,
+        stderr: &mut err,
     };
     let code = match program {
         Program::Sign(sign) => sign.run(now, &mut streams),
         Program::Verify(verify) => verify.run(now, &mut streams),
         Program::Explain(explain) => explain.run(now, &mut streams),
     }?;
-    Ok(Outcome {
+    Ok(CommandOutput {
         code,
         out: String::from_utf8(out).unwrap(),
         err: String::from_utf8(err).unwrap(),
     })
 }
 
-fn run(flags: &[&str]) -> Outcome {
+fn run(flags: &[&str]) -> CommandOutput {
     try_run(flags, b"").unwrap()
 }
 
@@ -71,7 +71,7 @@ fn about_vector<'a>(flags: &[&'a str]) -> Vec<&'a str> {
     [flags, &request].concat()
 }
 
-fn verify(flags: &[&str]) -> Outcome {
+fn verify(flags: &[&str]) -> CommandOutput {
     run(&about_vector(
         &[
             &["verify", "--authorization", VALUE, "--sk-file", "sk.txt"],
@@ -81,7 +81,7 @@ fn verify(flags: &[&str]) -> Outcome {
     ))
 }
 
-fn explain(flags: &[&str]) -> Outcome {
+fn explain(flags: &[&str]) -> CommandOutput {
     run(&about_vector(
         &[&["explain", "--authorization", VALUE], flags].concat(),
     ))
@@ -304,7 +304,13 @@ fn explain_points_at_the_first_byte_that_differs() {
 fn differences_at_the_ends_are_told() {
     let tell = |ours: &str, theirs: &str| {
         let mut out = Vec::new();
-        difference::write_first(&mut out, ours.as_bytes(), theirs.as_bytes(), &["method"]).unwrap();
+        difference::write_first_difference(
+            &mut out,
+            ours.as_bytes(),
+            theirs.as_bytes(),
+            &["method"],
+        )
+        .unwrap();
         String::from_utf8(out).unwrap()
     };
     assert_eq!(tell("ab", "ab"), "theirs: the same bytes\n");

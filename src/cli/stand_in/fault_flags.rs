@@ -74,7 +74,7 @@ impl FaultFlags {
             faults.inject(fault.clone(), *when);
         }
         for call_id in &self.unknown_call {
-            faults.forget(call_id);
+            faults.add_unknown_call(call_id);
         }
     }
 }
@@ -88,10 +88,10 @@ fn named(text: &str) -> Result<(Fault, When), &'static str> {
         None => (text, When::Always),
     };
     let fault = match name {
-        "big-answer" => Fault::BigAnswer(2 * 1024 * 1024),
+        "big-answer" => Fault::BigResponse(2 * 1024 * 1024),
         "chunked" => Fault::Chunked,
-        "close-after-answer" => Fault::CloseAfterAnswer,
-        "close-before-answer" => Fault::CloseBeforeAnswer,
+        "close-after-answer" => Fault::CloseAfterResponse,
+        "close-before-answer" => Fault::CloseBeforeResponse,
         "close-in-body" => Fault::CloseInBody,
         "close-in-head" => Fault::CloseInHead,
         "flow-control" => Fault::FlowControl,
@@ -99,14 +99,14 @@ fn named(text: &str) -> Result<(Fault, When), &'static str> {
         "garbage-json" => Fault::GarbageJson,
         "hang" => Fault::Hang,
         "hang-in-body" => Fault::HangInBody,
-        "hop-by-hop-fields" => Fault::HopByHopFields,
+        "hop-by-hop-fields" => Fault::HopByHopHeaders,
         "interim" => Fault::Interim,
-        "length-and-chunked" => Fault::LengthAndChunked,
-        "nul-in-field" => Fault::NulInField,
+        "length-and-chunked" => Fault::ContentLengthAndChunked,
+        "nul-in-field" => Fault::NulInHeaderValue,
         "reset" => Fault::Reset,
         "reset-in-body" => Fault::ResetInBody,
-        "surplus" => Fault::Surplus,
-        "two-lengths" => Fault::TwoLengths,
+        "surplus" => Fault::ExtraResponse,
+        "two-lengths" => Fault::ConflictingContentLengths,
         "until-close" => Fault::UntilClose,
         _ => return Err("no fault of this name; see --help"),
     };

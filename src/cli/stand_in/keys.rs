@@ -11,12 +11,12 @@ use clap::Args;
 use clap::error::ErrorKind;
 use zeroize::Zeroizing;
 
-use super::super::secret_key::{credential, read_file};
+use super::super::secret_key::{credential, read_secret_file};
 use crate::auth::{Credential, Secret};
 
 /// Where the access keys come from.
 #[derive(Args, Clone, Debug)]
-pub(super) struct Keys {
+pub(super) struct KeyArgs {
     /// Access key that is known; may be repeated, each with an --sk-file
     #[arg(long, required_unless_present = "keys", requires = "sk_file")]
     ak: Vec<String>,
@@ -28,7 +28,7 @@ pub(super) struct Keys {
     keys: Option<PathBuf>,
 }
 
-impl Keys {
+impl KeyArgs {
     pub(super) fn read(&self) -> anyhow::Result<Vec<Arc<Credential>>> {
         if self.ak.len() != self.sk_file.len() {
             let text = "each --ak needs its --sk-file, and each --sk-file its --ak\n";
@@ -39,7 +39,7 @@ impl Keys {
             None => Vec::new(),
         };
         for (access_key, path) in self.ak.iter().zip(&self.sk_file) {
-            credentials.push(credential(access_key, read_file(path)?)?);
+            credentials.push(credential(access_key, read_secret_file(path)?)?);
         }
         if credentials.is_empty() {
             bail!("nobody may ask: there is no key in the file");

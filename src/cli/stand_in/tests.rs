@@ -61,7 +61,7 @@ async fn a_given_certificate_is_used_with_its_key_only() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     fs::write(path("sk"), "secret").unwrap();
-    let authority = Authority::new().unwrap();
+    let authority = CertificateAuthority::new().unwrap();
     for name in ["a", "b"] {
         let issued = authority.issue(&["localhost"]).unwrap();
         let (certificate, key) = (path(&format!("{name}.pem")), path(&format!("{name}.key")));

@@ -31,13 +31,16 @@ async fn over_http2_requests_share_a_connection() {
         http.serve_connection(TokioIo::new(stream), authority).await
     };
     let trust = Trust::Roots(authority.roots().unwrap());
-    let client = Client::new(&trust).unwrap().keeping(1).over_http2();
+    let client = Client::new(&trust)
+        .unwrap()
+        .with_idle_connections(1)
+        .http2_only();
     let requests = async {
-        let request = SignedRequest::post(&url, "{}")
+        let request = ClientRequest::post(&url, "{}")
             .unwrap()
-            .with(HOST, "cc-fs.example.com:1");
+            .with_header(HOST, "cc-fs.example.com:1");
         client.send(&request).await.unwrap();
-        let answers = futures_all((0..10).map(|_| client.send(&request))).await;
+        let answers = join_all((0..10).map(|_| client.send(&request))).await;
         for answer in answers {
             assert_eq!(answer.unwrap().body, "cc-fs.example.com:1");
         }

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const EJECTION: Ejection = Ejection {
+const EJECTION: EjectionSettings = EjectionSettings {
     consecutive_failures: 3,
     base_time: Duration::from_secs(10),
     max_time: Duration::from_secs(60),
@@ -12,16 +12,16 @@ const EJECTION: Ejection = Ejection {
     result_codes: Vec::new(),
 };
 
-const FAILED: Outcome = Outcome::Failure(Fault::Broken);
+const FAILED: NodeOutcome = NodeOutcome::Failure(FailureKind::ConnectionClosed);
 
 /// A node and its clock.
-struct Patient {
+struct TestNode {
     health: Health,
     now: Instant,
     check: HealthCheck,
 }
 
-impl Patient {
+impl TestNode {
     fn new() -> Self {
         Self {
             health: Health::default(),
@@ -37,114 +37,124 @@ impl Patient {
         }
     }
 
-    fn see(&mut self, outcome: Outcome) -> Option<Change> {
-        let rules = Rules {
+    fn record(&mut self, outcome: NodeOutcome) -> Option<HealthChange> {
+        let rules = HealthPolicy {
             ejection: &EJECTION,
-            check: Some(&self.check),
+            health_check: Some(&self.check),
         };
-        self.health.observe(outcome, self.now, rules, true)
+        self.health.record(outcome, self.now, rules, true)
     }
 
-    fn wait(&mut self, seconds: u64) {
+    fn advance(&mut self, seconds: u64) {
         self.now += Duration::from_secs(seconds);
     }
 
     fn usable(&self) -> bool {
-        self.health.usable(self.now)
+        self.health.is_usable(self.now)
     }
 
     fn share(&self) -> f64 {
-        self.health.share(self.now, EJECTION.slow_start)
+        self.health.weight_share(self.now, EJECTION.slow_start)
     }
 }
 
-fn ejected(seconds: u64) -> Option<Change> {
-    Some(Change::Ejected(Duration::from_secs(seconds)))
+fn ejected(seconds: u64) -> Option<HealthChange> {
+    Some(HealthChange::Ejected(Duration::from_secs(seconds)))
 }
 
 #[test]
 fn failures_in_a_row_eject_and_a_success_forgets_them() {
-    let mut node = Patient::new();
+    let mut node = TestNode::new();
     for _ in 0..5 {
-        assert_eq!((node.see(FAILED), node.see(FAILED)), (None, None));
-        assert_eq!(node.see(Outcome::Success), None);
+        assert_eq!((node.record(FAILED), node.record(FAILED)), (None, None));
+        assert_eq!(node.record(NodeOutcome::Success), None);
     }
-    assert_eq!((node.see(FAILED), node.see(FAILED)), (None, None));
-    assert_eq!(node.see(FAILED), ejected(10));
+    assert_eq!((node.record(FAILED), node.record(FAILED)), (None, None));
+    assert_eq!(node.record(FAILED), ejected(10));
     assert!(!node.usable());
-    node.wait(10);
+    node.advance(10);
     assert!(node.usable());
 }
 
 #[test]
 fn each_time_out_in_a_row_is_twice_as_long_until_the_longest() {
-    let mut node = Patient::new();
+    let mut node = TestNode::new();
     for _ in 0..2 {
-        node.see(FAILED);
+        node.record(FAILED);
     }
     for seconds in [10, 20, 40, 60, 60, 60] {
         // The first failure after a time out is enough.
-        assert_eq!(node.see(FAILED), ejected(seconds));
-        assert_eq!(node.see(FAILED), None, "it is away already");
-        node.wait(seconds);
+        assert_eq!(node.record(FAILED), ejected(seconds));
+        assert_eq!(node.record(FAILED), None, "it is away already");
+        node.advance(seconds);
     }
     // Well for as long as it was away: a fresh start.
-    assert_eq!(node.see(Outcome::Success), None);
-    node.wait(60);
-    assert_eq!(node.see(Outcome::Success), None);
-    assert_eq!((node.see(FAILED), node.see(FAILED)), (None, None));
-    assert_eq!(node.see(FAILED), ejected(10));
+    assert_eq!(node.record(NodeOutcome::Success), None);
+    node.advance(60);
+    assert_eq!(node.record(NodeOutcome::Success), None);
+    assert_eq!((node.record(FAILED), node.record(FAILED)), (None, None));
+    assert_eq!(node.record(FAILED), ejected(10));
 }
 
 #[test]
 fn who_answers_while_away_is_back() {
-    let mut node = Patient::new();
+    let mut node = TestNode::new();
     for _ in 0..3 {
-        node.see(FAILED);
+        node.record(FAILED);
     }
-    assert_eq!(node.see(Outcome::Success), Some(Change::Restored));
+    assert_eq!(
+        node.record(NodeOutcome::Success),
+        Some(HealthChange::Returned)
+    );
     assert!(node.usable());
 }
 
 #[test]
 fn a_node_comes_back_slowly() {
-    let mut node = Patient::new();
+    let mut node = TestNode::new();
     for _ in 0..3 {
-        node.see(FAILED);
+        node.record(FAILED);
     }
-    node.wait(10);
+    node.advance(10);
     assert_eq!(node.share(), 0.1);
-    node.wait(10);
+    node.advance(10);
     assert_eq!(node.share(), 0.5);
-    node.wait(10);
+    node.advance(10);
     assert_eq!(node.share(), 1.0);
 }
 
 #[test]
 fn a_busy_node_is_spared_for_a_moment_but_is_well() {
-    let mut node = Patient::new();
-    node.see(Outcome::Busy);
+    let mut node = TestNode::new();
+    node.record(NodeOutcome::FlowControlled);
     assert!(node.usable());
     assert_eq!(node.share(), 0.1);
-    node.wait(1);
+    node.advance(1);
     assert_eq!(node.share(), 1.0);
-    assert!(node.health.is_spotless(node.now, EJECTION.slow_start));
+    assert!(node.health.is_untroubled(node.now, EJECTION.slow_start));
 }
 
 #[test]
 fn probes_flip_a_node_only_in_a_row() {
-    let mut node = Patient::new();
-    let dead = Outcome::ProbeFailure(Fault::Unreachable);
-    for outcome in [dead, dead, Outcome::ProbeSuccess, dead, dead] {
-        assert_eq!(node.see(outcome), None);
+    let mut node = TestNode::new();
+    let dead = NodeOutcome::ProbeFailure(FailureKind::ConnectFailed);
+    for outcome in [dead, dead, NodeOutcome::ProbeSuccess, dead, dead] {
+        assert_eq!(node.record(outcome), None);
     }
-    assert_eq!(node.see(dead), Some(Change::Down));
+    assert_eq!(node.record(dead), Some(HealthChange::Down));
     assert!(!node.usable());
-    assert_eq!(node.see(Outcome::Success), None, "only probes take it back");
-    for outcome in [Outcome::ProbeSuccess, dead, Outcome::ProbeSuccess] {
-        assert_eq!(node.see(outcome), None);
+    assert_eq!(
+        node.record(NodeOutcome::Success),
+        None,
+        "only probes take it back"
+    );
+    for outcome in [NodeOutcome::ProbeSuccess, dead, NodeOutcome::ProbeSuccess] {
+        assert_eq!(node.record(outcome), None);
     }
-    assert_eq!(node.see(Outcome::ProbeSuccess), Some(Change::Up));
+    assert_eq!(
+        node.record(NodeOutcome::ProbeSuccess),
+        Some(HealthChange::Up)
+    );
     assert!(node.usable());
 }
 
@@ -153,19 +163,19 @@ proptest! {
     fn a_spotless_node_is_usable_with_its_full_share(
         steps in prop::collection::vec((0u64..30, 0usize..5), 0..100)
     ) {
-        let mut node = Patient::new();
+        let mut node = TestNode::new();
         for (pause, step) in steps {
-            node.wait(pause);
-            node.see([
-                Outcome::Success,
-                Outcome::Busy,
+            node.advance(pause);
+            node.record([
+                NodeOutcome::Success,
+                NodeOutcome::FlowControlled,
                 FAILED,
-                Outcome::ProbeSuccess,
-                Outcome::ProbeFailure(Fault::Timeout),
+                NodeOutcome::ProbeSuccess,
+                NodeOutcome::ProbeFailure(FailureKind::Timeout),
             ][step]);
             let share = node.share();
             prop_assert!(share > 0.0 && share <= 1.0);
-            if node.health.is_spotless(node.now, EJECTION.slow_start) {
+            if node.health.is_untroubled(node.now, EJECTION.slow_start) {
                 prop_assert!(node.usable() && share == 1.0);
             }
         }

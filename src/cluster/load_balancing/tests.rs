@@ -2,30 +2,34 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn views(weights: &[u32]) -> Vec<View> {
+fn views(weights: &[u32]) -> Vec<NodeView> {
     let weights = weights.iter().enumerate();
     weights
-        .map(|(place, &weight)| View {
+        .map(|(place, &weight)| NodeView {
             in_flight: 0,
             weight,
-            share: 1.0,
-            seed: stable_hash(&place.to_le_bytes()),
+            weight_share: 1.0,
+            hash_seed: stable_hash(&place.to_le_bytes()),
         })
         .collect()
 }
 
 /// How many of `turns` choices each node got, none of them staying in flight.
-fn counts(views: &[View], turns: u64, mut choose: impl FnMut(u64) -> Option<usize>) -> Vec<f64> {
+fn counts(
+    views: &[NodeView],
+    turns: u64,
+    mut choose: impl FnMut(u64) -> Option<usize>,
+) -> Vec<f64> {
     let mut counts = vec![0.0; views.len()];
     for turn in 0..turns {
-        counts[choose(mix(turn + 1)).unwrap()] += 1.0;
+        counts[choose(splitmix64_finalizer(turn + 1)).unwrap()] += 1.0;
     }
     counts
 }
 
 /// Within 5 % of what the weights say?
-fn fair(views: &[View], counts: &[f64]) -> bool {
-    let weights: f64 = views.iter().map(View::capacity).sum();
+fn fair(views: &[NodeView], counts: &[f64]) -> bool {
+    let weights: f64 = views.iter().map(NodeView::capacity).sum();
     let turns: f64 = counts.iter().sum();
     views.iter().zip(counts).all(|(view, count)| {
         let expected = turns * view.capacity() / weights;
@@ -37,7 +41,7 @@ fn fair(views: &[View], counts: &[f64]) -> bool {
 fn an_idle_cluster_is_used_by_weight() {
     for weights in [&[1, 1][..], &[1, 2], &[5, 1, 1], &[1, 2, 3, 4]] {
         let views = views(weights);
-        let turns = Turns::new();
+        let turns = LowDiscrepancySequence::new();
         let used = counts(&views, 1000, |random| {
             least_request(&views, turns.next(), random as u32)
         });
@@ -54,7 +58,7 @@ fn an_idle_cluster_is_used_by_weight() {
 fn requests_in_flight_settle_by_weight() {
     let mut views = views(&[1, 3]);
     for random in 0..4000 {
-        let random = mix(random);
+        let random = splitmix64_finalizer(random);
         let chosen = least_request(&views, (random >> 32) as u32, random as u32).unwrap();
         views[chosen].in_flight += 1;
     }
@@ -70,7 +74,7 @@ fn a_cluster_at_work_is_used_by_weight() {
     for weights in [&[1, 2, 3][..], &[1, 1, 1], &[1, 1, 2]] {
         let mut views = views(weights);
         let mut under_way = std::collections::VecDeque::new();
-        let turns = Turns::new();
+        let turns = LowDiscrepancySequence::new();
         let used = counts(&views.clone(), 6000, |random| {
             if under_way.len() == 16 {
                 let oldest: usize = under_way.pop_front().unwrap();
@@ -94,7 +98,7 @@ fn who_holds_a_request_gets_the_next_one_last() {
     let mut views = views(&[1, 1]);
     views[0].in_flight = 1;
     for random in 0..100 {
-        let random = mix(random);
+        let random = splitmix64_finalizer(random);
         let chosen = least_request(&views, (random >> 32) as u32, random as u32);
         assert_eq!(chosen, Some(1));
     }
@@ -113,7 +117,7 @@ fn turns_are_smooth() {
 #[test]
 fn a_busy_node_gets_a_tenth() {
     let mut views = views(&[1, 1]);
-    views[0].share = 0.1;
+    views[0].weight_share = 0.1;
     let used = counts(&views, 100_000, |random| {
         least_request(&views, (random >> 32) as u32, random as u32)
     });
@@ -154,11 +158,11 @@ proptest! {
         nodes in prop::collection::vec((0usize..100, 1u32..1001, 1u8..=10), 1..20),
         random in any::<u64>(),
     ) {
-        let views: Vec<_> = nodes.iter().enumerate().map(|(place, &(in_flight, weight, share))| View {
+        let views: Vec<_> = nodes.iter().enumerate().map(|(place, &(in_flight, weight, share))| NodeView {
             in_flight,
             weight,
-            share: f64::from(share) / 10.0,
-            seed: stable_hash(&place.to_le_bytes()),
+            weight_share: f64::from(share) / 10.0,
+            hash_seed: stable_hash(&place.to_le_bytes()),
         }).collect();
         let mut credits = vec![0.0; views.len()];
         for chosen in [

@@ -7,25 +7,25 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 
 use super::settings::rate;
-use super::{or, warn_if_open};
+use super::{value_or, warn_if_readable_by_others};
 use crate::auth::{AccessKey, Credential, Secret};
 use crate::ccfs::{Tenant, Versionless, parse_zone};
-use crate::config::file::{self, Named};
-use crate::config::report::Report;
-use crate::config::spanned::At;
-use crate::config::{Account, Rate};
+use crate::config::file::{self, ByName};
+use crate::config::report::Diagnostics;
+use crate::config::spanned::Spanned;
+use crate::config::{AccountSettings, Rate};
 
 /// Accounts of both files, resolved one after the other.
 pub(super) struct Accounts {
-    defaults: Given,
+    defaults: AccountOptions,
     /// Is there a default zone, right or wrong?
-    default_zone: bool,
+    has_default_zone: bool,
     zones: HashMap<String, Option<TimeZone>>,
-    resolved: HashMap<AccessKey, Account>,
+    resolved: HashMap<AccessKey, AccountSettings>,
 }
 
 /// What a table of an account says, besides secrets.
-struct Given {
+struct AccountOptions {
     zone: Option<TimeZone>,
     versionless: Option<Versionless>,
     rate_limit: Option<Rate>,
@@ -36,7 +36,7 @@ struct Given {
 
 impl Accounts {
     /// None yet; every account begins with `defaults`.
-    pub(super) fn new(defaults: &file::AccessKey, report: &mut Report) -> Self {
+    pub(super) fn new(defaults: &file::AccessKey, report: &mut Diagnostics) -> Self {
         for place in [
             &defaults.secret_key_file,
             &defaults.secret_key_env,
@@ -52,7 +52,7 @@ impl Accounts {
             );
         }
         let mut accounts = Self {
-            defaults: Given {
+            defaults: AccountOptions {
                 zone: None,
                 versionless: None,
                 rate_limit: None,
@@ -60,28 +60,28 @@ impl Accounts {
                 in_flight: 256,
                 enabled: true,
             },
-            default_zone: defaults.time_zone.is_some(),
+            has_default_zone: defaults.time_zone.is_some(),
             zones: HashMap::new(),
             resolved: HashMap::new(),
         };
-        accounts.defaults = accounts.given("access_key_defaults", defaults, report);
+        accounts.defaults = accounts.options("access_key_defaults", defaults, report);
         accounts
     }
 
     /// Adds the accounts of one file. Only where `secret_file` may secrets stand inline.
     pub(super) fn add(
         &mut self,
-        file: &Named<file::AccessKey>,
+        file: &ByName<file::AccessKey>,
         secret_file: bool,
-        report: &mut Report,
+        report: &mut Diagnostics,
     ) {
         self.resolved.reserve(file.len());
         for (name, table) in file {
-            check_name(name, report);
-            let given = self.given(&format!("access_keys.{}", name.value), table, report);
-            let secrets = secrets(name, table, secret_file, report);
-            if table.time_zone.is_none() && !self.default_zone {
-                report.missing(
+            check_access_key_name(name, report);
+            let given = self.options(&format!("access_keys.{}", name.value), table, report);
+            let secrets = read_secrets(name, table, secret_file, report);
+            if table.time_zone.is_none() && !self.has_default_zone {
+                report.missing_key(
                     &format!("access_keys.{}.time_zone", name.value),
                     name.span(),
                     "no time_zone",
@@ -97,20 +97,25 @@ impl Accounts {
                 );
             }
             if let (Some(zone), Some(secrets)) = (given.zone.clone(), secrets) {
-                let account = account(&access_key, secrets, zone, &given);
+                let account = build_account(&access_key, secrets, zone, &given);
                 self.resolved.insert(access_key, account);
             }
         }
     }
 
-    pub(super) fn into_map(self) -> HashMap<AccessKey, Account> {
+    pub(super) fn into_map(self) -> HashMap<AccessKey, AccountSettings> {
         self.resolved
     }
 
     /// The keys of the table at `key`; where it is silent, the defaults.
-    fn given(&mut self, key: &str, table: &file::AccessKey, report: &mut Report) -> Given {
+    fn options(
+        &mut self,
+        key: &str,
+        table: &file::AccessKey,
+        report: &mut Diagnostics,
+    ) -> AccountOptions {
         let zone = match &table.time_zone {
-            Some(written) => self.zone(written, report),
+            Some(written) => self.lookup_zone(written, report),
             None => self.defaults.zone.clone(),
         };
         let versionless = table.versionless.as_ref().map(|key| match key.value {
@@ -118,25 +123,29 @@ impl Accounts {
             file::Versionless::Reject => Versionless::Reject,
             file::Versionless::Utc => Versionless::Utc,
         });
-        let mut rate = |name: &str, written: &Option<At<file::Rate>>| {
+        let mut rate = |name: &str, written: &Option<Spanned<file::Rate>>| {
             rate(&format!("{key}.{name}"), written.as_ref(), report)
         };
-        Given {
+        AccountOptions {
             zone,
             versionless: versionless.or(self.defaults.versionless),
             rate_limit: rate("rate_limit", &table.rate_limit).or(self.defaults.rate_limit),
             ceiling: rate("ceiling", &table.ceiling).or(self.defaults.ceiling),
-            in_flight: or(&table.in_flight, self.defaults.in_flight),
-            enabled: or(&table.enabled, self.defaults.enabled),
+            in_flight: value_or(&table.in_flight, self.defaults.in_flight),
+            enabled: value_or(&table.enabled, self.defaults.enabled),
         }
     }
 
     /// Each distinct zone is looked up once: thousands of accounts share a few.
-    fn zone(&mut self, written: &At<String>, report: &mut Report) -> Option<TimeZone> {
+    fn lookup_zone(
+        &mut self,
+        written: &Spanned<String>,
+        report: &mut Diagnostics,
+    ) -> Option<TimeZone> {
         if !self.zones.contains_key(written.as_str()) {
             let zone = parse_zone(written);
             if zone.is_some() {
-                warn_if_reversed(written, report);
+                warn_if_sign_reversed(written, report);
             }
             self.zones.insert(written.value.clone(), zone);
         }
@@ -153,14 +162,14 @@ impl Accounts {
 }
 
 /// The signs of these zones are those of POSIX, west of Greenwich; nearly nobody means them so.
-fn warn_if_reversed(zone: &At<String>, report: &mut Report) {
+fn warn_if_sign_reversed(zone: &Spanned<String>, report: &mut Diagnostics) {
     let reversed = zone
         .split_at_checked("Etc/".len())
         .filter(|(area, _)| area.eq_ignore_ascii_case("Etc/"))
         .and_then(|(_, place)| place.split_once('+'))
         .filter(|(name, hours)| name.eq_ignore_ascii_case("GMT") && *hours != "0");
     if let Some((_, hours)) = reversed {
-        report.warn(
+        report.warning(
             zone.span(),
             format!("{} is UTC-{hours}, west of Greenwich", zone.value),
             format!("did you mean \"GMT+{hours}\"?"),
@@ -168,8 +177,13 @@ fn warn_if_reversed(zone: &At<String>, report: &mut Report) {
     }
 }
 
-fn account(access_key: &AccessKey, secrets: Vec<Secret>, zone: TimeZone, given: &Given) -> Account {
-    Account {
+fn build_account(
+    access_key: &AccessKey,
+    secrets: Vec<Secret>,
+    zone: TimeZone,
+    given: &AccountOptions,
+) -> AccountSettings {
+    AccountSettings {
         credential: Arc::new(Credential::new(access_key.clone(), secrets, given.enabled)),
         tenant: Tenant {
             zone,
@@ -192,7 +206,7 @@ fn default_ceiling(rate: Rate) -> Rate {
 }
 
 /// An ak stands in a header value between commas and slashes.
-fn check_name(name: &At<String>, report: &mut Report) {
+fn check_access_key_name(name: &Spanned<String>, report: &mut Diagnostics) {
     let legal = |byte: u8| byte.is_ascii_graphic() && !b"/,=\"".contains(&byte);
     if name.is_empty() || name.len() > 128 || !name.bytes().all(legal) {
         report.error(
@@ -204,11 +218,11 @@ fn check_name(name: &At<String>, report: &mut Report) {
 }
 
 /// The one or two secrets of an account, from the one place that holds them.
-fn secrets(
-    name: &At<String>,
+fn read_secrets(
+    name: &Spanned<String>,
     table: &file::AccessKey,
     secret_file: bool,
-    report: &mut Report,
+    report: &mut Diagnostics,
 ) -> Option<Vec<Secret>> {
     if let Some(inline) = &table.secret_key
         && !secret_file
@@ -220,16 +234,16 @@ fn secrets(
         );
         return None;
     }
-    let (place, read): (_, Reader) = match (
+    let (place, read): (_, SecretReader) = match (
         &table.secret_key,
         &table.secret_key_file,
         &table.secret_key_env,
     ) {
         (Some(inline), None, None) => (inline, |text, _, _| Some(text.as_bytes().to_vec())),
-        (None, Some(files), None) => (files, read_secret),
-        (None, None, Some(variables)) => (variables, read_variable),
+        (None, Some(files), None) => (files, read_secret_file),
+        (None, None, Some(variables)) => (variables, read_secret_env),
         (None, None, None) => {
-            no_secret(name, secret_file, report);
+            report_missing_secret(name, secret_file, report);
             return None;
         }
         (_, _, Some(another)) | (_, Some(another), None) => {
@@ -258,13 +272,13 @@ fn secrets(
 }
 
 /// What is written, its place -> the bytes of the secret.
-type Reader = fn(&str, &Range<usize>, &mut Report) -> Option<Vec<u8>>;
+type SecretReader = fn(&str, &Range<usize>, &mut Diagnostics) -> Option<Vec<u8>>;
 
 /// Says so, unless a wrong one was told of already.
-fn no_secret(name: &At<String>, secret_file: bool, report: &mut Report) {
+fn report_missing_secret(name: &Spanned<String>, secret_file: bool, report: &mut Diagnostics) {
     let judged = |key: &&str| {
         report
-            .judged
+            .already_reported
             .contains(&format!("access_keys.{}.{key}", name.value))
     };
     let keys = ["secret_key", "secret_key_file", "secret_key_env"];
@@ -282,9 +296,9 @@ fn no_secret(name: &At<String>, secret_file: bool, report: &mut Report) {
 }
 
 /// The bytes of a secret file without the line end that editors add.
-fn read_secret(path: &str, span: &Range<usize>, report: &mut Report) -> Option<Vec<u8>> {
-    let mut bytes = report.read_secret_at(path, span)?;
-    warn_if_open(path, span, report);
+fn read_secret_file(path: &str, span: &Range<usize>, report: &mut Diagnostics) -> Option<Vec<u8>> {
+    let mut bytes = report.read_secret_file(path, span)?;
+    warn_if_readable_by_others(path, span, report);
     if bytes.last() == Some(&b'\n') {
         bytes.pop();
         if bytes.last() == Some(&b'\r') {
@@ -292,7 +306,7 @@ fn read_secret(path: &str, span: &Range<usize>, report: &mut Report) -> Option<V
         }
     }
     if bytes.trim_ascii().len() != bytes.len() {
-        report.warn(
+        report.warning(
             span.clone(),
             "a secret that begins or ends with white space",
             "it is part of the secret; if it should not be, remove it",
@@ -302,10 +316,10 @@ fn read_secret(path: &str, span: &Range<usize>, report: &mut Report) -> Option<V
 }
 
 /// The value of an environment variable. What is no name of one is taken for a secret and not shown.
-fn read_variable(name: &str, span: &Range<usize>, report: &mut Report) -> Option<Vec<u8>> {
+fn read_secret_env(name: &str, span: &Range<usize>, report: &mut Diagnostics) -> Option<Vec<u8>> {
     use std::os::unix::ffi::OsStringExt;
-    if !names_a_variable(name) {
-        report.hidden.push(span.clone());
+    if !is_variable_name(name) {
+        report.secret_spans.push(span.clone());
         report.error(
             span.clone(),
             "not the name of an environment variable",
@@ -325,7 +339,7 @@ fn read_variable(name: &str, span: &Range<usize>, report: &mut Report) -> Option
 }
 
 /// Long runs of letters and digits without `_` are secrets that stand in the wrong place.
-fn names_a_variable(text: &str) -> bool {
+fn is_variable_name(text: &str) -> bool {
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     let has = |class: fn(&u8) -> bool| text.bytes().any(|byte| class(&byte));
     let secret = text.len() >= 20 && !text.contains('_') && has(u8::is_ascii_digit);

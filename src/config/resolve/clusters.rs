@@ -6,26 +6,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::settings::codes;
-use super::tls::Material;
-use super::{MINUTE, SECOND, or, shared, time_or, wait_or};
+use super::tls::TlsFiles;
+use super::{MINUTE, SECOND, arc_str, duration_or, nonzero_duration_or, value_or};
 use crate::auth::AccessKey;
 use crate::cluster::{
-    Ejection, HealthCheck, NodeAddress, NodeSettings, PoolLimits, Retries, Settings, SignedCheck,
-    Timeouts,
+    ClusterSettings, EjectionSettings, HealthCheck, NodeAddress, NodeSettings, PoolLimits,
+    RetrySettings, SignedCheck, Timeouts,
 };
-use crate::config::Account;
-use crate::config::file::{self, Named, Node};
-use crate::config::nearest::nearest;
-use crate::config::report::Report;
-use crate::config::spanned::At;
-use crate::config::units::Time;
+use crate::config::AccountSettings;
+use crate::config::file::{self, ByName, Node};
+use crate::config::nearest::suggest;
+use crate::config::report::Diagnostics;
+use crate::config::spanned::Spanned;
+use crate::config::units::ConfigDuration;
 
 /// All clusters that can be resolved.
 pub(super) fn resolve(
-    file: &Named<file::Cluster>,
-    material: &mut Material,
-    report: &mut Report,
-) -> BTreeMap<Arc<str>, Settings> {
+    file: &ByName<file::Cluster>,
+    material: &mut TlsFiles,
+    report: &mut Diagnostics,
+) -> BTreeMap<Arc<str>, ClusterSettings> {
     let mut clusters = BTreeMap::new();
     for (name, table) in file {
         if let Some(settings) = cluster(name, table, material, report) {
@@ -36,34 +36,34 @@ pub(super) fn resolve(
 }
 
 fn cluster(
-    name: &At<String>,
+    name: &Spanned<String>,
     table: &file::Cluster,
-    material: &mut Material,
-    report: &mut Report,
-) -> Option<Settings> {
+    material: &mut TlsFiles,
+    report: &mut Diagnostics,
+) -> Option<ClusterSettings> {
     let nodes = nodes(name, table, report);
-    let tls = material.client(table.tls.as_ref(), &name.span, report);
-    let settings = Settings {
-        name: shared(name),
+    let tls = material.client_tls(table.tls.as_ref(), &name.span, report);
+    let settings = ClusterSettings {
+        name: arc_str(name),
         nodes,
-        balance: or(&table.balance, Default::default()),
-        host: or(&table.host, Default::default()),
+        balance: value_or(&table.balance, Default::default()),
+        host: value_or(&table.host, Default::default()),
         health_check: health_check(name, &table.health_check, report),
         ejection: ejection(&table.ejection, report),
-        retries: Retries {
-            budget: or(&table.retries.budget, 20),
-            floor: or(&table.retries.floor, 10),
+        retries: RetrySettings {
+            budget_percent: value_or(&table.retries.budget, 20),
+            min_per_second: value_or(&table.retries.floor, 10),
         },
         timeouts: timeouts(&table.timeouts, report),
         pool: PoolLimits {
-            max_connections: or(&table.pool.max_connections, 1_024),
-            max_idle: or(&table.pool.max_idle, 128),
-            idle_timeout: wait_or(&table.pool.idle_timeout, 30 * SECOND, report),
-            max_age: wait_or(&table.pool.max_age, 10 * MINUTE, report),
+            max_connections: value_or(&table.pool.max_connections, 1_024),
+            max_idle: value_or(&table.pool.max_idle, 128),
+            idle_timeout: nonzero_duration_or(&table.pool.idle_timeout, 30 * SECOND, report),
+            max_age: nonzero_duration_or(&table.pool.max_age, 10 * MINUTE, report),
         },
-        insecure: false,
+        insecure_skip_verify: false,
         server_name: None,
-        tls_identity: [0; 32],
+        tls_digest: [0; 32],
         tls: tls.as_ref().map(|tls| Arc::clone(&tls.client))?,
     };
     let tls = tls?;
@@ -77,29 +77,33 @@ fn cluster(
             "certificates of the nodes of cluster {} are not verified",
             name.value
         );
-        report.warn(
-            place.map_or(name.span(), At::span),
+        report.warning(
+            place.map_or(name.span(), Spanned::span),
             message,
             "whoever is in between reads and changes everything; give a ca instead",
         );
     }
-    Some(Settings {
+    Some(ClusterSettings {
         server_name: tls.server_name,
-        tls_identity: tls.identity,
-        insecure: tls.insecure,
+        tls_digest: tls.identity,
+        insecure_skip_verify: tls.insecure,
         ..settings
     })
 }
 
-fn nodes(name: &At<String>, table: &file::Cluster, report: &mut Report) -> Vec<NodeSettings> {
+fn nodes(
+    name: &Spanned<String>,
+    table: &file::Cluster,
+    report: &mut Diagnostics,
+) -> Vec<NodeSettings> {
     let key = format!("clusters.{}.nodes", name.value);
     let example = "needs nodes = [\"https://10.0.0.1:8443\"]";
     let Some(written) = &table.nodes else {
-        report.missing(&key, name.span(), "a cluster without nodes", example);
+        report.missing_key(&key, name.span(), "a cluster without nodes", example);
         return Vec::new();
     };
     if written.is_empty() {
-        report.missing(&key, written.span(), "a cluster without nodes", example);
+        report.missing_key(&key, written.span(), "a cluster without nodes", example);
     }
     let mut nodes: Vec<NodeSettings> = Vec::new();
     for node in &written.value {
@@ -110,10 +114,10 @@ fn nodes(name: &At<String>, table: &file::Cluster, report: &mut Report) -> Vec<N
                 node.weight.unwrap_or(1),
             ),
         };
-        match node_address(url) {
+        match parse_node_url(url) {
             Err(help) => {
                 if url.contains('@') {
-                    report.hidden.push(node.span());
+                    report.secret_spans.push(node.span());
                 }
                 report.error(node.span(), "not the URL of a node", help);
             }
@@ -131,7 +135,7 @@ fn nodes(name: &At<String>, table: &file::Cluster, report: &mut Report) -> Vec<N
 }
 
 /// `https://host:port` to its parts, or what would be right.
-fn node_address(url: &str) -> Result<NodeAddress, &'static str> {
+fn parse_node_url(url: &str) -> Result<NodeAddress, &'static str> {
     const FORM: &str = "must be https://host:port";
     let Some(rest) = url.strip_prefix("https://") else {
         return Err(if url.starts_with("http://") {
@@ -176,18 +180,18 @@ fn node_address(url: &str) -> Result<NodeAddress, &'static str> {
 fn health_check(
     cluster: &str,
     file: &file::HealthCheck,
-    report: &mut Report,
+    report: &mut Diagnostics,
 ) -> Option<HealthCheck> {
     let check = HealthCheck {
-        interval: wait_or(&file.interval, SECOND, report),
-        timeout: wait_or(&file.timeout, SECOND, report),
+        interval: nonzero_duration_or(&file.interval, SECOND, report),
+        timeout: nonzero_duration_or(&file.timeout, SECOND, report),
         path: file
             .path
             .as_ref()
             .map_or("/", |path| path.as_str())
             .to_owned(),
-        unhealthy_after: or(&file.unhealthy_after, 2),
-        healthy_after: or(&file.healthy_after, 2),
+        unhealthy_after: value_or(&file.unhealthy_after, 2),
+        healthy_after: value_or(&file.healthy_after, 2),
         signed: signed_check(cluster, file, report),
     };
     if let Some(path) = &file.path
@@ -195,13 +199,13 @@ fn health_check(
     {
         report.error(path.span(), "not a path", "must begin with /");
     }
-    or(&file.enabled, true).then_some(check)
+    value_or(&file.enabled, true).then_some(check)
 }
 
 fn signed_check(
     cluster: &str,
     file: &file::HealthCheck,
-    report: &mut Report,
+    report: &mut Diagnostics,
 ) -> Option<SignedCheck> {
     let key = |key: &str| format!("clusters.{cluster}.health_check.{key}");
     match (&file.access_key, &file.call_id) {
@@ -217,7 +221,7 @@ fn signed_check(
                 );
             }
             Some(SignedCheck {
-                access_key: shared(access_key),
+                access_key: arc_str(access_key),
                 call_id: call_id.value.clone(),
                 // 0300012 is "no data yet": the node looked.
                 result_codes: codes(&file.result_codes, &["0", "0300012"]),
@@ -229,7 +233,7 @@ fn signed_check(
             } else {
                 "access_key"
             };
-            report.missing(
+            report.missing_key(
                 &key(other),
                 one.span(),
                 "half of a signed request",
@@ -239,7 +243,7 @@ fn signed_check(
         }
         (None, None) => {
             if let Some(codes) = &file.result_codes {
-                report.missing(
+                report.missing_key(
                     &key("access_key"),
                     codes.span(),
                     "result_codes without a signed request",
@@ -253,11 +257,11 @@ fn signed_check(
 
 /// A signed health check needs an account of `tables` that is enabled. One that could not be
 /// resolved has an error of its own.
-pub(super) fn check_signers(
-    file: &Named<file::Cluster>,
-    tables: &[Option<&Named<file::AccessKey>>],
-    accounts: &HashMap<AccessKey, Account>,
-    report: &mut Report,
+pub(super) fn check_health_check_keys(
+    file: &ByName<file::Cluster>,
+    tables: &[Option<&ByName<file::AccessKey>>],
+    accounts: &HashMap<AccessKey, AccountSettings>,
+    report: &mut Diagnostics,
 ) {
     let names = || {
         tables
@@ -271,7 +275,7 @@ pub(super) fn check_signers(
             continue;
         };
         if !names().any(|name| name == signer.as_str()) {
-            let help = match nearest(signer, names()) {
+            let help = match suggest(signer, names()) {
                 Some(meant) => format!("did you mean \"{meant}\"?"),
                 None => "must be one of the access keys".to_owned(),
             };
@@ -289,21 +293,21 @@ pub(super) fn check_signers(
     }
 }
 
-fn ejection(file: &file::Ejection, report: &mut Report) -> Ejection {
-    let ejection = Ejection {
-        consecutive_failures: or(&file.consecutive_failures, 3),
-        base_time: wait_or(&file.base_time, 5 * SECOND, report),
-        max_time: wait_or(&file.max_time, MINUTE, report),
-        max_ejected: or(&file.max_ejected, 50),
-        slow_start: time_or(&file.slow_start, 10 * SECOND),
-        panic_threshold: or(&file.panic_threshold, 50),
+fn ejection(file: &file::Ejection, report: &mut Diagnostics) -> EjectionSettings {
+    let ejection = EjectionSettings {
+        consecutive_failures: value_or(&file.consecutive_failures, 3),
+        base_time: nonzero_duration_or(&file.base_time, 5 * SECOND, report),
+        max_time: nonzero_duration_or(&file.max_time, MINUTE, report),
+        max_ejected: value_or(&file.max_ejected, 50),
+        slow_start: duration_or(&file.slow_start, 10 * SECOND),
+        panic_threshold: value_or(&file.panic_threshold, 50),
         result_codes: codes(&file.result_codes, &[]),
     };
     let place = file.base_time.as_ref().or(file.max_time.as_ref());
     if ejection.base_time > ejection.max_time
         && let Some(place) = place
     {
-        let most = Time::spell(ejection.max_time);
+        let most = ConfigDuration::format(ejection.max_time);
         report.error(
             place.span(),
             "base_time is longer than max_time",
@@ -314,22 +318,24 @@ fn ejection(file: &file::Ejection, report: &mut Report) -> Ejection {
 }
 
 /// Each deadline holds the one before it: those that are written must, and the others give way.
-fn timeouts(file: &file::Timeouts, report: &mut Report) -> Timeouts {
-    let written = |key: &file::Key<Time>| key.as_ref().map(|key| key.0);
+fn timeouts(file: &file::Timeouts, report: &mut Diagnostics) -> Timeouts {
+    let written = |key: &file::Setting<ConfigDuration>| key.as_ref().map(|key| key.0);
     let connect = written(&file.connect).unwrap_or(Duration::ZERO);
     let fetch = written(&file.fetch).unwrap_or(Duration::MAX);
     let longest_try = written(&file.overall).unwrap_or(fetch);
     let per_try_or = (8 * SECOND).max(connect).min(longest_try);
-    let per_try = wait_or(&file.per_try, per_try_or, report);
+    let per_try = nonzero_duration_or(&file.per_try, per_try_or, report);
     let overall_or = (9 * SECOND).min(fetch).max(per_try);
-    let overall = wait_or(&file.overall, overall_or, report);
+    let overall = nonzero_duration_or(&file.overall, overall_or, report);
     let timeouts = Timeouts {
-        connect: wait_or(&file.connect, SECOND.min(per_try), report),
+        connect: nonzero_duration_or(&file.connect, SECOND.min(per_try), report),
         per_try,
         overall,
-        fetch: wait_or(&file.fetch, MINUTE.max(overall), report),
+        fetch: nonzero_duration_or(&file.fetch, MINUTE.max(overall), report),
     };
-    let place = |key: &file::Key<Time>| -> Option<Range<usize>> { key.as_ref().map(At::span) };
+    let place = |key: &file::Setting<ConfigDuration>| -> Option<Range<usize>> {
+        key.as_ref().map(Spanned::span)
+    };
     let steps = [
         ("connect", timeouts.connect, place(&file.connect)),
         ("per_try", timeouts.per_try, place(&file.per_try)),
@@ -345,8 +351,8 @@ fn timeouts(file: &file::Timeouts, report: &mut Report) -> Timeouts {
         {
             let help = format!(
                 "{shorter} (\"{}\") must be at most {longer} (\"{}\")",
-                Time::spell(*short),
-                Time::spell(*long)
+                ConfigDuration::format(*short),
+                ConfigDuration::format(*long)
             );
             report.error(place, format!("{shorter} is longer than {longer}"), help);
         }
@@ -354,7 +360,7 @@ fn timeouts(file: &file::Timeouts, report: &mut Report) -> Timeouts {
     if timeouts.overall >= 10 * SECOND
         && let Some(written) = file.overall.as_ref().or(file.per_try.as_ref())
     {
-        report.warn(
+        report.warning(
             written.span(),
             "most clients give up after 10 s",
             "should be below \"10s\", so that clients get an answer",

@@ -14,18 +14,18 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::revocation_list::CertificateRevocationList;
 
 use crate::config::Crl;
-use crate::config::report::Report;
-use crate::config::spanned::At;
+use crate::config::report::Diagnostics;
+use crate::config::spanned::Spanned;
 
 /// The lists of `file`, for certificates of the `authorities`, which stand in `ca`.
 pub(super) fn read(
-    file: &At<String>,
-    ca: &At<String>,
+    file: &Spanned<String>,
+    ca: &Spanned<String>,
     authorities: &(Arc<RootCertStore>, Vec<CertificateDer<'static>>),
     now: SystemTime,
-    report: &mut Report,
+    report: &mut Diagnostics,
 ) -> Option<Vec<Crl>> {
-    let lists = lists(file, report)?;
+    let lists = read_lists(file, report)?;
     let (roots, certificates) = authorities;
     let authorities: Vec<X509Certificate<'_>> = certificates
         .iter()
@@ -39,8 +39,8 @@ pub(super) fn read(
             return None;
         };
         match issuer(&crl, &authorities) {
-            Issuer::Is(place) => covered[place] = true,
-            Issuer::Pretended => {
+            Issuer::Authority(place) => covered[place] = true,
+            Issuer::SignatureMismatch => {
                 report.error(
                     file.span(),
                     format!("the signature of the CRL of {} is wrong", crl.issuer()),
@@ -48,14 +48,14 @@ pub(super) fn read(
                 );
                 return None;
             }
-            Issuer::Unknown => report.warn(
+            Issuer::Unknown => report.warning(
                 file.span(),
                 format!("the CRL of {} is of no authority in client_ca", crl.issuer()),
                 "counts only for certificates under an authority of this name that clients send along",
             ),
         }
         let next_update = next_update(&crl);
-        warn_if_over(file, &crl, next_update, now, report);
+        warn_if_expired(file, &crl, next_update, now, report);
         crls.push(Crl { next_update, der });
     }
     if !covered.contains(&true) {
@@ -67,7 +67,7 @@ pub(super) fn read(
         return None;
     }
     for (authority, _) in authorities.iter().zip(&covered).filter(|(_, has)| !**has) {
-        report.warn(
+        report.warning(
             file.span(),
             format!(
                 "no CRL of {}, an authority in client_ca",
@@ -76,15 +76,15 @@ pub(super) fn read(
             "needs its CRL: certificates whose revocation is unknown are refused",
         );
     }
-    usable(file, roots, &crls, report).then_some(crls)
+    check_usable(file, roots, &crls, report).then_some(crls)
 }
 
 /// Will the verifier take them? It knows no delta and no indirect lists.
-fn usable(
-    file: &At<String>,
+fn check_usable(
+    file: &Spanned<String>,
     roots: &Arc<RootCertStore>,
     crls: &[Crl],
-    report: &mut Report,
+    report: &mut Diagnostics,
 ) -> bool {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider)
@@ -100,11 +100,11 @@ fn usable(
     verifier.is_ok()
 }
 
-fn lists(
-    file: &At<String>,
-    report: &mut Report,
+fn read_lists(
+    file: &Spanned<String>,
+    report: &mut Diagnostics,
 ) -> Option<Vec<CertificateRevocationListDer<'static>>> {
-    let pem = report.read(file)?;
+    let pem = report.read_file(file)?;
     let found: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&pem).collect();
     match found {
         Ok(lists) if !lists.is_empty() => Some(lists),
@@ -125,9 +125,9 @@ fn parse<'a>(
 /// Whose list it is.
 enum Issuer {
     /// Of the authority at this place.
-    Is(usize),
+    Authority(usize),
     /// It has the name of one of them, and another's signature.
-    Pretended,
+    SignatureMismatch,
     /// Of none of them.
     Unknown,
 }
@@ -140,9 +140,11 @@ fn issuer(crl: &CertificateRevocationList<'_>, authorities: &[X509Certificate<'_
         }
         match crl.verify_signature(authority.public_key()) {
             // Whether an unknown algorithm is right only the handshake can tell.
-            Ok(()) | Err(X509Error::SignatureUnsupportedAlgorithm) => return Issuer::Is(place),
+            Ok(()) | Err(X509Error::SignatureUnsupportedAlgorithm) => {
+                return Issuer::Authority(place);
+            }
             // Another one of the same name, as while a key is changed, may have signed it.
-            Err(_) => issuer = Issuer::Pretended,
+            Err(_) => issuer = Issuer::SignatureMismatch,
         }
     }
     issuer
@@ -152,12 +154,12 @@ fn next_update(crl: &CertificateRevocationList<'_>) -> Option<Timestamp> {
     Timestamp::from_second(crl.next_update()?.timestamp()).ok()
 }
 
-fn warn_if_over(
-    file: &At<String>,
+fn warn_if_expired(
+    file: &Spanned<String>,
     crl: &CertificateRevocationList<'_>,
     next_update: Option<Timestamp>,
     now: SystemTime,
-    report: &mut Report,
+    report: &mut Diagnostics,
 ) {
     let now = now
         .duration_since(SystemTime::UNIX_EPOCH)
@@ -165,7 +167,7 @@ fn warn_if_over(
         .as_secs();
     let is_over = |end: &Timestamp| i64::try_from(now).is_ok_and(|now| end.as_second() <= now);
     if let Some(end) = next_update.filter(is_over) {
-        report.warn(
+        report.warning(
             file.span(),
             format!("the CRL of {} expired at {end}", crl.issuer()),
             "must be renewed: until then its authority's certificates are refused",

@@ -7,22 +7,22 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::tls::Material;
-use super::{crls, or, shared, warn_if_open};
-use crate::config::file::{self, File, Named};
-use crate::config::nearest::nearest;
-use crate::config::report::Report;
-use crate::config::spanned::At;
+use super::tls::TlsFiles;
+use super::{arc_str, crls, value_or, warn_if_readable_by_others};
+use crate::config::file::{self, ByName, File};
+use crate::config::nearest::suggest;
+use crate::config::report::Diagnostics;
+use crate::config::spanned::Spanned;
 use crate::config::{Admin, AdminToken, CertificateFiles, Config, Listener, ListenerTls};
 
 /// All listeners that can be resolved; none at all is an error.
 pub(super) fn resolve(
     file: &File,
-    material: &mut Material,
-    report: &mut Report,
+    material: &mut TlsFiles,
+    report: &mut Diagnostics,
 ) -> BTreeMap<Arc<str>, Listener> {
     if file.listeners.is_empty() {
-        report.missing(
+        report.missing_key(
             "listeners",
             0..0,
             "no listener",
@@ -33,7 +33,7 @@ pub(super) fn resolve(
     for (name, table) in &file.listeners {
         let key = |key: &str| format!("listeners.{}.{key}", name.value);
         if table.bind.is_none() {
-            report.missing(
+            report.missing_key(
                 &key("bind"),
                 name.span(),
                 "no bind",
@@ -41,14 +41,17 @@ pub(super) fn resolve(
             );
         }
         if table.tls.is_none() {
-            report.missing(
+            report.missing_key(
                 &key("tls"),
                 name.span(),
                 "no tls",
                 "needs tls = { certificate = \"…\", private_key = \"…\" }",
             );
         }
-        let bind = table.bind.as_ref().and_then(|bind| address(bind, report));
+        let bind = table
+            .bind
+            .as_ref()
+            .and_then(|bind| parse_bind(bind, report));
         let routes = routes(name, table, &file.clusters, report);
         let tls = table
             .tls
@@ -60,33 +63,37 @@ pub(super) fn resolve(
                 bind,
                 routes,
                 tls,
-                unknown_clients: or(&table.unknown_clients, Default::default()),
-                unknown_paths: or(&table.unknown_paths, Default::default()),
-                validation: or(&table.validation, Default::default()),
+                unknown_clients: value_or(&table.unknown_clients, Default::default()),
+                unknown_paths: value_or(&table.unknown_paths, Default::default()),
+                validation: value_or(&table.validation, Default::default()),
                 proxy_protocol,
             };
-            listeners.insert(shared(name), listener);
+            listeners.insert(arc_str(name), listener);
         }
     }
     listeners
 }
 
 /// The admin listener; any address but loopback needs a token.
-pub(super) fn admin(file: &file::Admin, material: &mut Material, report: &mut Report) -> Admin {
+pub(super) fn admin(
+    file: &file::Admin,
+    material: &mut TlsFiles,
+    report: &mut Diagnostics,
+) -> Admin {
     let token = file
         .token_file
         .as_ref()
-        .and_then(|path| token(path, report));
+        .and_then(|path| read_token(path, report));
     let default = SocketAddr::from((Ipv4Addr::LOCALHOST, 9901));
     let bind = match &file.bind {
         None => Some(default),
         Some(off) if off.as_str() == "off" => None,
-        Some(written) => address(written, report),
+        Some(written) => parse_bind(written, report),
     };
     if let (Some(bind), Some(written), None) = (bind, &file.bind, &file.token_file)
         && !bind.ip().is_loopback()
     {
-        report.missing(
+        report.missing_key(
             "admin.token_file",
             written.span(),
             "an admin address that others can reach, without a token",
@@ -104,7 +111,7 @@ pub(super) fn admin(file: &file::Admin, material: &mut Material, report: &mut Re
 }
 
 /// The second listener on an address would fail to start.
-pub(super) fn check_addresses(file: &File, config: &Config, report: &mut Report) {
+pub(super) fn check_addresses(file: &File, config: &Config, report: &mut Diagnostics) {
     let mut taken: Vec<(SocketAddr, String)> = Vec::new();
     let listeners = file.listeners.iter().filter_map(|(name, table)| {
         let bind = config.listeners.get(name.as_str())?.bind;
@@ -114,7 +121,7 @@ pub(super) fn check_addresses(file: &File, config: &Config, report: &mut Report)
             format!("listener {}", name.value),
         ))
     });
-    let admin_place = file.admin.bind.as_ref().map(At::span);
+    let admin_place = file.admin.bind.as_ref().map(Spanned::span);
     let admin = config.admin.bind.map(|bind| {
         (
             bind,
@@ -125,7 +132,10 @@ pub(super) fn check_addresses(file: &File, config: &Config, report: &mut Report)
     let mut all: Vec<_> = listeners.chain(admin).collect();
     all.sort_by_key(|(_, span, _)| span.start);
     for (bind, span, who) in all {
-        match taken.iter().find(|(other, _)| collide(*other, bind)) {
+        match taken
+            .iter()
+            .find(|(other, _)| addresses_overlap(*other, bind))
+        {
             Some((other, whose)) => {
                 report.error(
                     span,
@@ -138,13 +148,13 @@ pub(super) fn check_addresses(file: &File, config: &Config, report: &mut Report)
     }
 }
 
-fn collide(a: SocketAddr, b: SocketAddr) -> bool {
+fn addresses_overlap(a: SocketAddr, b: SocketAddr) -> bool {
     let same_host = a.ip() == b.ip()
         || (a.is_ipv4() == b.is_ipv4() && (a.ip().is_unspecified() || b.ip().is_unspecified()));
     a.port() != 0 && a.port() == b.port() && same_host
 }
 
-fn address(written: &At<String>, report: &mut Report) -> Option<SocketAddr> {
+fn parse_bind(written: &Spanned<String>, report: &mut Diagnostics) -> Option<SocketAddr> {
     let parsed = written.parse().ok();
     if parsed.is_none() {
         report.error(
@@ -158,10 +168,10 @@ fn address(written: &At<String>, report: &mut Report) -> Option<SocketAddr> {
 
 /// Prefixes with their clusters, longest first.
 fn routes(
-    name: &At<String>,
+    name: &Spanned<String>,
     table: &file::Listener,
-    clusters: &Named<file::Cluster>,
-    report: &mut Report,
+    clusters: &ByName<file::Cluster>,
+    report: &mut Diagnostics,
 ) -> Vec<(String, Arc<str>)> {
     let key = |key: &str| format!("listeners.{}.{key}", name.value);
     let mut routes = Vec::new();
@@ -172,12 +182,12 @@ fn routes(
             "must be one of them: cluster is the one route \"/\"",
         ),
         (Some(cluster), None) => {
-            check_cluster(cluster, clusters, report);
-            routes.push(("/".to_owned(), shared(cluster)));
+            check_cluster_name(cluster, clusters, report);
+            routes.push(("/".to_owned(), arc_str(cluster)));
         }
         (None, Some(written)) => {
             if written.is_empty() {
-                report.missing(
+                report.missing_key(
                     &key("routes"),
                     written.span(),
                     "no routes",
@@ -186,13 +196,13 @@ fn routes(
             }
             for (prefix, cluster) in &written.value {
                 check_prefix(prefix, report);
-                check_cluster(cluster, clusters, report);
-                routes.push((prefix.value.clone(), shared(cluster)));
+                check_cluster_name(cluster, clusters, report);
+                routes.push((prefix.value.clone(), arc_str(cluster)));
             }
         }
         (None, None) => {
-            if !report.judged.contains(&key("routes")) {
-                report.missing(
+            if !report.already_reported.contains(&key("routes")) {
+                report.missing_key(
                     &key("cluster"),
                     name.span(),
                     "no cluster",
@@ -205,16 +215,20 @@ fn routes(
     routes
 }
 
-fn check_cluster(cluster: &At<String>, clusters: &Named<file::Cluster>, report: &mut Report) {
+fn check_cluster_name(
+    cluster: &Spanned<String>,
+    clusters: &ByName<file::Cluster>,
+    report: &mut Diagnostics,
+) {
     let names = || clusters.keys().map(|name| name.as_str());
     if names().any(|name| name == cluster.as_str())
         || report
-            .judged
+            .already_reported
             .contains(&format!("clusters.{}", cluster.value))
     {
         return;
     }
-    let help = match nearest(cluster, names()) {
+    let help = match suggest(cluster, names()) {
         Some(meant) => format!("did you mean \"{meant}\"?"),
         None if clusters.is_empty() => format!("needs a [clusters.{}]", cluster.value),
         None => format!("known are: {}", names().collect::<Vec<_>>().join(", ")),
@@ -223,7 +237,7 @@ fn check_cluster(cluster: &At<String>, clusters: &Named<file::Cluster>, report: 
 }
 
 /// Routes match the raw path: a prefix that could never match is a mistake.
-fn check_prefix(prefix: &At<String>, report: &mut Report) {
+fn check_prefix(prefix: &Spanned<String>, report: &mut Diagnostics) {
     let help = if !prefix.starts_with('/') {
         "must begin with /"
     } else if !prefix.ends_with('/') {
@@ -241,19 +255,19 @@ fn check_prefix(prefix: &At<String>, report: &mut Report) {
 }
 
 fn listener_tls(
-    tls: &At<file::ListenerTls>,
-    material: &Material,
-    report: &mut Report,
+    tls: &Spanned<file::ListenerTls>,
+    material: &TlsFiles,
+    report: &mut Diagnostics,
 ) -> Option<ListenerTls> {
-    let pairs = pairs(tls, report);
+    let pairs = certificate_pairs(tls, report);
     let mut certificates = Vec::new();
     let mut files = Vec::new();
     for (certificate, private_key) in &pairs {
         if let Some(loaded) = material.certificate(certificate, private_key, report) {
             certificates.push(loaded);
             files.push(CertificateFiles {
-                certificate: report.path(certificate),
-                private_key: report.path(private_key),
+                certificate: report.resolve_path(certificate),
+                private_key: report.resolve_path(private_key),
             });
         }
     }
@@ -282,23 +296,23 @@ fn listener_tls(
     }
     (!certificates.is_empty()).then(|| ListenerTls {
         certificates,
-        files,
+        certificate_files: files,
         client_ca,
         client_crls,
-        client_auth: or(&tls.client_auth, Default::default()),
+        client_auth: value_or(&tls.client_auth, Default::default()),
     })
 }
 
 /// The pairs of files, from either spelling.
-fn pairs<'a>(
-    tls: &'a At<file::ListenerTls>,
-    report: &mut Report,
-) -> Vec<(&'a At<String>, &'a At<String>)> {
+fn certificate_pairs<'a>(
+    tls: &'a Spanned<file::ListenerTls>,
+    report: &mut Diagnostics,
+) -> Vec<(&'a Spanned<String>, &'a Spanned<String>)> {
     let mut pairs = Vec::new();
-    let mut add = |certificate: &'a file::Key<String>,
-                   private_key: &'a file::Key<String>,
+    let mut add = |certificate: &'a file::Setting<String>,
+                   private_key: &'a file::Setting<String>,
                    span: &Range<usize>,
-                   report: &mut Report| {
+                   report: &mut Diagnostics| {
         match (certificate, private_key) {
             (Some(certificate), Some(private_key)) => pairs.push((certificate, private_key)),
             (Some(one), None) | (None, Some(one)) => report.error(
@@ -338,7 +352,10 @@ fn pairs<'a>(
     pairs
 }
 
-fn proxy_protocol(table: Option<&At<file::ProxyProtocol>>, report: &mut Report) -> Vec<IpNet> {
+fn proxy_protocol(
+    table: Option<&Spanned<file::ProxyProtocol>>,
+    report: &mut Diagnostics,
+) -> Vec<IpNet> {
     let Some(table) = table else {
         return Vec::new();
     };
@@ -373,9 +390,9 @@ fn proxy_protocol(table: Option<&At<file::ProxyProtocol>>, report: &mut Report) 
 }
 
 /// The token of a file, without the line end that editors add.
-fn token(path: &At<String>, report: &mut Report) -> Option<Arc<AdminToken>> {
-    let bytes = report.read_secret_at(path, &path.span)?;
-    warn_if_open(path, &path.span, report);
+fn read_token(path: &Spanned<String>, report: &mut Diagnostics) -> Option<Arc<AdminToken>> {
+    let bytes = report.read_secret_file(path, &path.span)?;
+    warn_if_readable_by_others(path, &path.span, report);
     let text = String::from_utf8(bytes).unwrap_or_default();
     let token = text.trim_end_matches(['\r', '\n']);
     if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {

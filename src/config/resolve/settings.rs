@@ -2,26 +2,28 @@
 
 use std::time::Duration;
 
-use super::{KIB, MIB, MINUTE, SECOND, or, size_or, space_or, time_or, wait_or};
+use super::{
+    KIB, MIB, MINUTE, SECOND, duration_or, nonzero_duration_or, nonzero_size_or, size_or, value_or,
+};
 use crate::config::file;
-use crate::config::report::Report;
-use crate::config::spanned::At;
-use crate::config::units::{Size, Time};
+use crate::config::report::Diagnostics;
+use crate::config::spanned::Spanned;
+use crate::config::units::{ByteSize, ConfigDuration};
 use crate::config::{Cache, Limits, Rate, Server};
 
-pub(super) fn cache(file: &file::Cache, report: &mut Report) -> Cache {
+pub(super) fn cache(file: &file::Cache, report: &mut Diagnostics) -> Cache {
     let cache = Cache {
         max_size: size_or(&file.max_size, 64 * MIB),
-        expiry_margin: time_or(&file.expiry_margin, 10 * MINUTE),
-        minimum_life: time_or(&file.minimum_life, MINUTE),
-        stale_if_error: or(&file.stale_if_error, true),
-        negative_ttl: time_or(&file.negative_ttl, 2 * SECOND),
+        expiry_margin: duration_or(&file.expiry_margin, 10 * MINUTE),
+        minimum_life: duration_or(&file.minimum_life, MINUTE),
+        stale_if_error: value_or(&file.stale_if_error, true),
+        negative_ttl: duration_or(&file.negative_ttl, 2 * SECOND),
         success_codes: codes(&file.success_codes, &["0"]),
     };
     if cache.minimum_life > cache.expiry_margin
         && let Some(place) = file.minimum_life.as_ref().or(file.expiry_margin.as_ref())
     {
-        let margin = Time::spell(cache.expiry_margin);
+        let margin = ConfigDuration::format(cache.expiry_margin);
         report.error(
             place.span(),
             "minimum_life is longer than expiry_margin",
@@ -40,50 +42,50 @@ pub(super) fn cache(file: &file::Cache, report: &mut Report) -> Cache {
     cache
 }
 
-pub(super) fn limits(file: &file::Limits, report: &mut Report) -> Limits {
-    let clock_window = time_or(&file.clock_window, 15 * MINUTE);
+pub(super) fn limits(file: &file::Limits, report: &mut Diagnostics) -> Limits {
+    let clock_window = duration_or(&file.clock_window, 15 * MINUTE);
     let limits = Limits {
         clock_window: (!clock_window.is_zero()).then_some(clock_window),
-        hits_are_free: or(&file.hits_are_free, true),
+        hits_are_free: value_or(&file.hits_are_free, true),
         per_address: rate("limits.per_address", file.per_address.as_ref(), report).unwrap_or(
             Rate {
                 per_second: 20,
                 burst: 200,
             },
         ),
-        max_in_flight: or(&file.max_in_flight, 10_000),
-        max_connections: or(&file.max_connections, 10_000),
-        max_connections_per_address: or(&file.max_connections_per_address, 1_024),
-        max_handshakes: or(&file.max_handshakes, 4_096),
-        max_body_size: space(&file.max_body_size, 64 * KIB, report),
-        max_upload_size: space(&file.max_upload_size, 8 * MIB, report),
-        max_buffered: space(&file.max_buffered, 256 * MIB, report),
-        max_answer: space(&file.max_answer, MIB, report),
-        body_timeout: wait_or(&file.body_timeout, 10 * SECOND, report),
-        header_timeout: wait_or(&file.header_timeout, 10 * SECOND, report),
-        handshake_timeout: wait_or(&file.handshake_timeout, 10 * SECOND, report),
-        idle_timeout: wait_or(&file.idle_timeout, MINUTE, report),
-        max_connection_age: wait_or(&file.max_connection_age, 60 * MINUTE, report),
-        min_send_rate: space_or(&file.min_send_rate, 4 * KIB, report),
-        send_rate_window: wait_or(&file.send_rate_window, 30 * SECOND, report),
-        min_receive_rate: space_or(&file.min_receive_rate, 4 * KIB, report),
-        max_header_size: space(&file.max_header_size, 32 * KIB, report),
-        max_header_fields: or(&file.max_header_fields, 100),
-        max_concurrent_streams: or(&file.max_concurrent_streams, 128),
-        http2_max_resets: or(&file.http2_max_resets, 64),
-        http2_stream_window: window(&file.http2_stream_window, 128 * KIB, report),
-        http2_connection_window: window(&file.http2_connection_window, 512 * KIB, report),
-        http2_ping_interval: wait_or(&file.http2_ping_interval, 20 * SECOND, report),
-        http2_goaway_timeout: wait_or(&file.http2_goaway_timeout, 10 * SECOND, report),
-        max_discarded: space_or(&file.max_discarded, 64 * KIB, report),
-        linger_timeout: wait_or(&file.linger_timeout, SECOND, report),
+        max_in_flight: value_or(&file.max_in_flight, 10_000),
+        max_connections: value_or(&file.max_connections, 10_000),
+        max_connections_per_address: value_or(&file.max_connections_per_address, 1_024),
+        max_handshakes: value_or(&file.max_handshakes, 4_096),
+        max_body_size: memory_size_or(&file.max_body_size, 64 * KIB, report),
+        max_upload_size: memory_size_or(&file.max_upload_size, 8 * MIB, report),
+        max_buffered: memory_size_or(&file.max_buffered, 256 * MIB, report),
+        max_answer: memory_size_or(&file.max_answer, MIB, report),
+        body_timeout: nonzero_duration_or(&file.body_timeout, 10 * SECOND, report),
+        header_timeout: nonzero_duration_or(&file.header_timeout, 10 * SECOND, report),
+        handshake_timeout: nonzero_duration_or(&file.handshake_timeout, 10 * SECOND, report),
+        idle_timeout: nonzero_duration_or(&file.idle_timeout, MINUTE, report),
+        max_connection_age: nonzero_duration_or(&file.max_connection_age, 60 * MINUTE, report),
+        min_send_rate: nonzero_size_or(&file.min_send_rate, 4 * KIB, report),
+        send_rate_window: nonzero_duration_or(&file.send_rate_window, 30 * SECOND, report),
+        min_receive_rate: nonzero_size_or(&file.min_receive_rate, 4 * KIB, report),
+        max_header_size: memory_size_or(&file.max_header_size, 32 * KIB, report),
+        max_header_fields: value_or(&file.max_header_fields, 100),
+        max_concurrent_streams: value_or(&file.max_concurrent_streams, 128),
+        http2_max_resets: value_or(&file.http2_max_resets, 64),
+        http2_stream_window: http2_window(&file.http2_stream_window, 128 * KIB, report),
+        http2_connection_window: http2_window(&file.http2_connection_window, 512 * KIB, report),
+        http2_ping_interval: nonzero_duration_or(&file.http2_ping_interval, 20 * SECOND, report),
+        http2_goaway_timeout: nonzero_duration_or(&file.http2_goaway_timeout, 10 * SECOND, report),
+        max_discarded: nonzero_size_or(&file.max_discarded, 64 * KIB, report),
+        linger_timeout: nonzero_duration_or(&file.linger_timeout, SECOND, report),
     };
     check_limits(file, &limits, report);
     limits
 }
 
 /// Relations between limits: a body that fits its own limit must fit the memory for all.
-fn check_limits(file: &file::Limits, limits: &Limits, report: &mut Report) {
+fn check_limits(file: &file::Limits, limits: &Limits, report: &mut Diagnostics) {
     for (name, size, key) in [
         ("max_body_size", limits.max_body_size, &file.max_body_size),
         (
@@ -95,7 +97,7 @@ fn check_limits(file: &file::Limits, limits: &Limits, report: &mut Report) {
         if size > limits.max_buffered
             && let Some(place) = key.as_ref().or(file.max_buffered.as_ref())
         {
-            let most = Size::spell(limits.max_buffered as u64);
+            let most = ByteSize::format(limits.max_buffered as u64);
             report.error(
                 place.span(),
                 format!("{name} is larger than max_buffered"),
@@ -103,7 +105,7 @@ fn check_limits(file: &file::Limits, limits: &Limits, report: &mut Report) {
             );
         }
     }
-    if limits.max_header_size < SMALLEST_HEAD
+    if limits.max_header_size < MIN_HEAD_SIZE
         && let Some(place) = &file.max_header_size
     {
         report.error(
@@ -112,7 +114,7 @@ fn check_limits(file: &file::Limits, limits: &Limits, report: &mut Report) {
             "must be at least \"1KiB\"",
         );
     }
-    if limits.max_header_size > LARGEST_HEAD
+    if limits.max_header_size > MAX_HEAD_SIZE
         && let Some(place) = &file.max_header_size
     {
         report.error(
@@ -124,7 +126,7 @@ fn check_limits(file: &file::Limits, limits: &Limits, report: &mut Report) {
     if limits.max_connections_per_address > limits.max_connections
         && let Some(place) = &file.max_connections_per_address
     {
-        report.warn(place.span(), "larger than max_connections", "has no effect");
+        report.warning(place.span(), "larger than max_connections", "has no effect");
     }
 }
 
@@ -136,16 +138,20 @@ pub(super) fn server(file: &file::Server) -> Server {
             .workers
             .as_ref()
             .map_or_else(usable_cpus, |key| key.value),
-        drain_delay: time_or(&file.drain_delay, Duration::ZERO),
-        grace: time_or(&file.grace, 30 * SECOND),
+        drain_delay: duration_or(&file.drain_delay, Duration::ZERO),
+        grace: duration_or(&file.grace, 30 * SECOND),
     }
 }
 
 /// The rate under `key`; its burst is one second's worth if left out.
-pub(super) fn rate(key: &str, file: Option<&At<file::Rate>>, report: &mut Report) -> Option<Rate> {
+pub(super) fn rate(
+    key: &str,
+    file: Option<&Spanned<file::Rate>>,
+    report: &mut Diagnostics,
+) -> Option<Rate> {
     let file = file?;
     let Some(per_second) = file.per_second else {
-        report.missing(
+        report.missing_key(
             &format!("{key}.per_second"),
             file.span(),
             "a rate without per_second",
@@ -160,7 +166,7 @@ pub(super) fn rate(key: &str, file: Option<&At<file::Rate>>, report: &mut Report
 }
 
 /// The listed codes, or the default ones.
-pub(super) fn codes(file: &Option<At<Vec<String>>>, default: &[&str]) -> Vec<String> {
+pub(super) fn codes(file: &Option<Spanned<Vec<String>>>, default: &[&str]) -> Vec<String> {
     match file {
         Some(codes) => codes.value.clone(),
         None => default.iter().map(|code| (*code).to_owned()).collect(),
@@ -168,14 +174,18 @@ pub(super) fn codes(file: &Option<At<Vec<String>>>, default: &[&str]) -> Vec<Str
 }
 
 /// A size in memory that cannot be zero.
-fn space(key: &Option<At<Size>>, default: u64, report: &mut Report) -> usize {
-    usize::try_from(space_or(key, default, report)).unwrap_or(usize::MAX)
+fn memory_size_or(
+    key: &Option<Spanned<ByteSize>>,
+    default: u64,
+    report: &mut Diagnostics,
+) -> usize {
+    usize::try_from(nonzero_size_or(key, default, report)).unwrap_or(usize::MAX)
 }
 
 /// The window of HTTP/2; RFC 9113, 6.9.1: below 2³¹, and with less than its default of 64 KiB − 1 no
 /// ordinary request would get through at once.
-fn window(key: &Option<At<Size>>, default: u64, report: &mut Report) -> u32 {
-    let size = space_or(key, default, report);
+fn http2_window(key: &Option<Spanned<ByteSize>>, default: u64, report: &mut Diagnostics) -> u32 {
+    let size = nonzero_size_or(key, default, report);
     if let Some(place) = key
         && !(64 * KIB..=1 << 30).contains(&size)
     {
@@ -189,7 +199,7 @@ fn window(key: &Option<At<Size>>, default: u64, report: &mut Report) -> u32 {
 }
 
 // A request line, Host and an Authorization of auth-v2 need about half of it.
-const SMALLEST_HEAD: usize = 1 << 10;
+const MIN_HEAD_SIZE: usize = 1 << 10;
 
 // Above it HTTP/2 refuses on its own, without our envelope.
-const LARGEST_HEAD: usize = 64 << 10;
+const MAX_HEAD_SIZE: usize = 64 << 10;

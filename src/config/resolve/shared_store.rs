@@ -2,32 +2,35 @@
 
 use std::time::Duration;
 
-use super::tls::Material;
-use super::{wait_or, warn_if_open};
+use super::tls::TlsFiles;
+use super::{nonzero_duration_or, warn_if_readable_by_others};
 use crate::cluster::NodeAddress;
 use crate::config::file;
-use crate::config::report::Report;
-use crate::config::spanned::At;
-use crate::config::{Shared, SharedPem, SharedTls, StoreSecret};
+use crate::config::report::Diagnostics;
+use crate::config::spanned::Spanned;
+use crate::config::{SharedStore, StorePem, StoreSecret, StoreTls};
 
 pub(super) fn resolve(
-    table: &At<file::Shared>,
-    material: &mut Material,
-    report: &mut Report,
-) -> Option<Shared> {
-    let place = place(table, report);
+    table: &Spanned<file::Shared>,
+    material: &mut TlsFiles,
+    report: &mut Diagnostics,
+) -> Option<SharedStore> {
+    let place = location(table, report);
     let tls = tls(table, place.as_ref(), material, report);
-    let timeout = wait_or(&table.timeout, DEFAULT_TIMEOUT, report);
+    let timeout = nonzero_duration_or(&table.timeout, DEFAULT_TIMEOUT, report);
     if let Some(written) = &table.timeout
-        && timeout > LONGEST_TIMEOUT
+        && timeout > LONG_TIMEOUT
     {
-        report.warn(
+        report.warning(
             written.span(),
             "longer than a client should wait for a cache",
             "should be at most \"1s\": every request waits so long when the store begins to hang",
         );
     }
-    let password = table.password_file.as_ref().map(|it| password(it, report));
+    let password = table
+        .password_file
+        .as_ref()
+        .map(|it| read_password(it, report));
     if let (Some(username), None) = (&table.username, &table.password_file) {
         report.error(
             username.span(),
@@ -35,9 +38,9 @@ pub(super) fn resolve(
             "needs password_file",
         );
     }
-    let seal_keys = seal_keys(table, report);
+    let seal_keys = read_seal_keys(table, report);
     let place = place?;
-    Some(Shared {
+    Some(SharedStore {
         address: place.address,
         database: place.database,
         tls: tls?,
@@ -53,15 +56,15 @@ pub(super) fn resolve(
 
 /// What a URL says.
 #[derive(Debug, Eq, PartialEq)]
-struct Place {
+struct StoreLocation {
     encrypted: bool,
     address: NodeAddress,
     database: u32,
 }
 
-fn place(table: &At<file::Shared>, report: &mut Report) -> Option<Place> {
+fn location(table: &Spanned<file::Shared>, report: &mut Diagnostics) -> Option<StoreLocation> {
     let Some(url) = &table.url else {
-        report.missing(
+        report.missing_key(
             "shared.url",
             table.span(),
             "a store without a url",
@@ -69,7 +72,7 @@ fn place(table: &At<file::Shared>, report: &mut Report) -> Option<Place> {
         );
         return None;
     };
-    match parse(url) {
+    match parse_url(url) {
         Ok(place) => Some(place),
         Err(help) => {
             report.error(url.span(), "not the URL of a store", help);
@@ -79,7 +82,7 @@ fn place(table: &At<file::Shared>, report: &mut Report) -> Option<Place> {
 }
 
 /// `redis://host:port/database` to its parts, or what would be right.
-fn parse(url: &str) -> Result<Place, &'static str> {
+fn parse_url(url: &str) -> Result<StoreLocation, &'static str> {
     const FORM: &str = "must be redis://host:port or rediss://host:port, with /1 for database 1";
     let (encrypted, rest) = match (url.strip_prefix("rediss://"), url.strip_prefix("redis://")) {
         (Some(rest), _) => (true, rest),
@@ -107,7 +110,7 @@ fn parse(url: &str) -> Result<Place, &'static str> {
     if port == 0 || rustls::pki_types::ServerName::try_from(host.as_str()).is_err() {
         return Err(FORM);
     }
-    Ok(Place {
+    Ok(StoreLocation {
         encrypted,
         address: NodeAddress {
             host: host.into(),
@@ -119,15 +122,15 @@ fn parse(url: &str) -> Result<Place, &'static str> {
 
 /// `None` if something is wrong, `Some(None)` for plain TCP.
 fn tls(
-    table: &At<file::Shared>,
-    place: Option<&Place>,
-    material: &mut Material,
-    report: &mut Report,
-) -> Option<Option<SharedTls>> {
+    table: &Spanned<file::Shared>,
+    place: Option<&StoreLocation>,
+    material: &mut TlsFiles,
+    report: &mut Diagnostics,
+) -> Option<Option<StoreTls>> {
     let Some(place) = place else {
         // What it has to be is not known; its files are judged all the same.
         let written = table.tls.as_ref()?;
-        material.client(Some(written), &table.span, report);
+        material.client_tls(Some(written), &table.span, report);
         return None;
     };
     if !place.encrypted {
@@ -141,43 +144,44 @@ fn tls(
         );
         return None;
     }
-    let tls = material.client(table.tls.as_ref(), &table.span, report)?;
+    let tls = material.client_tls(table.tls.as_ref(), &table.span, report)?;
     if tls.insecure {
         let key = table.tls.as_ref();
         let key = key.and_then(|tls| tls.insecure_skip_verify.as_ref());
-        report.warn(
-            key.map_or(table.span(), At::span),
+        report.warning(
+            key.map_or(table.span(), Spanned::span),
             "the certificate of the store is not verified",
             "whoever is in between reads the password and drops purges; give a ca instead",
         );
     }
     let mut client = rustls::ClientConfig::clone(&tls.client);
     client.alpn_protocols.clear();
-    Some(Some(SharedTls {
+    Some(Some(StoreTls {
         client: client.into(),
         server_name: tls.server_name,
         insecure: tls.insecure,
         identity: tls.identity,
-        pem: pem(table.tls.as_ref(), report),
+        pem: read_pem(table.tls.as_ref(), report),
     }))
 }
 
 /// The files were found good a moment ago.
-fn pem(table: Option<&At<file::ClusterTls>>, report: &mut Report) -> SharedPem {
+fn read_pem(table: Option<&Spanned<file::ClusterTls>>, report: &mut Diagnostics) -> StorePem {
     let Some(table) = table else {
-        return SharedPem::default();
+        return StorePem::default();
     };
-    let mut read = |key: &file::Key<String>| key.as_ref().and_then(|file| report.read(file));
+    let mut read =
+        |key: &file::Setting<String>| key.as_ref().and_then(|file| report.read_file(file));
     let own = read(&table.certificate).zip(read(&table.private_key));
-    SharedPem {
+    StorePem {
         ca: read(&table.ca),
-        own: own.map(|(certificate, key)| (certificate, StoreSecret::new(key))),
+        client_certificate: own.map(|(certificate, key)| (certificate, StoreSecret::new(key))),
     }
 }
 
 /// The password of a file, without the line end that editors add.
-fn password(file: &At<String>, report: &mut Report) -> Option<StoreSecret> {
-    let bytes = read(file, &file.span, report)?;
+fn read_password(file: &Spanned<String>, report: &mut Diagnostics) -> Option<StoreSecret> {
+    let bytes = read_secret_bytes(file, &file.span, report)?;
     if bytes.is_empty() || std::str::from_utf8(&bytes).is_err() {
         report.error(
             file.span(),
@@ -189,9 +193,12 @@ fn password(file: &At<String>, report: &mut Report) -> Option<StoreSecret> {
     Some(StoreSecret::new(bytes))
 }
 
-fn seal_keys(table: &At<file::Shared>, report: &mut Report) -> Option<Vec<StoreSecret>> {
+fn read_seal_keys(
+    table: &Spanned<file::Shared>,
+    report: &mut Diagnostics,
+) -> Option<Vec<StoreSecret>> {
     let Some(files) = &table.seal_key_file else {
-        report.missing(
+        report.missing_key(
             "shared.seal_key_file",
             table.span(),
             "a store without a key to seal with",
@@ -202,7 +209,7 @@ fn seal_keys(table: &At<file::Shared>, report: &mut Report) -> Option<Vec<StoreS
     };
     let mut keys = Vec::new();
     for file in files.as_slice() {
-        let key = seal_key(file, &files.span, report)?;
+        let key = read_seal_key(file, &files.span, report)?;
         if keys.contains(&key) {
             report.error(
                 files.span(),
@@ -216,9 +223,13 @@ fn seal_keys(table: &At<file::Shared>, report: &mut Report) -> Option<Vec<StoreS
     Some(keys)
 }
 
-fn seal_key(file: &str, span: &std::ops::Range<usize>, report: &mut Report) -> Option<StoreSecret> {
-    let bytes = read(file, span, report)?;
-    if !(SHORTEST_KEY..=LONGEST_KEY).contains(&bytes.len()) {
+fn read_seal_key(
+    file: &str,
+    span: &std::ops::Range<usize>,
+    report: &mut Diagnostics,
+) -> Option<StoreSecret> {
+    let bytes = read_secret_bytes(file, span, report)?;
+    if !(MIN_KEY_LENGTH..=MAX_KEY_LENGTH).contains(&bytes.len()) {
         report.error(
             span.clone(),
             format!("the key to seal with has {} bytes", bytes.len()),
@@ -231,10 +242,14 @@ fn seal_key(file: &str, span: &std::ops::Range<usize>, report: &mut Report) -> O
 
 /// The bytes of a secret file without the line end that editors add; 32 raw bytes may end in
 /// anything.
-fn read(file: &str, span: &std::ops::Range<usize>, report: &mut Report) -> Option<Vec<u8>> {
-    let mut bytes = report.read_secret_at(file, span)?;
-    warn_if_open(file, span, report);
-    let raw = bytes.len() == SHORTEST_KEY && !bytes.trim_ascii_end().is_ascii();
+fn read_secret_bytes(
+    file: &str,
+    span: &std::ops::Range<usize>,
+    report: &mut Diagnostics,
+) -> Option<Vec<u8>> {
+    let mut bytes = report.read_secret_file(file, span)?;
+    warn_if_readable_by_others(file, span, report);
+    let raw = bytes.len() == MIN_KEY_LENGTH && !bytes.trim_ascii_end().is_ascii();
     if !raw && bytes.last() == Some(&b'\n') {
         bytes.pop();
         if bytes.last() == Some(&b'\r') {
@@ -247,15 +262,15 @@ fn read(file: &str, span: &std::ops::Range<usize>, report: &mut Report) -> Optio
 const DEFAULT_TIMEOUT: Duration = Duration::from_millis(20);
 
 // Ten times what a store in another data centre takes.
-const LONGEST_TIMEOUT: Duration = Duration::from_secs(1);
+const LONG_TIMEOUT: Duration = Duration::from_secs(1);
 
 const DEFAULT_PORT: u16 = 6379;
 
 // As long as the keys that are derived from it.
-const SHORTEST_KEY: usize = 32;
+const MIN_KEY_LENGTH: usize = 32;
 
 // More is another file by mistake.
-const LONGEST_KEY: usize = 1024;
+const MAX_KEY_LENGTH: usize = 1024;
 
 #[cfg(test)]
 mod tests {
@@ -264,7 +279,7 @@ mod tests {
     #[test]
     fn a_url_names_a_server_and_a_database() {
         let place = |encrypted, host: &str, port, database| {
-            Ok(Place {
+            Ok(StoreLocation {
                 encrypted,
                 address: NodeAddress {
                     host: host.into(),
@@ -273,9 +288,9 @@ mod tests {
                 database,
             })
         };
-        assert_eq!(parse("redis://h"), place(false, "h", 6379, 0));
-        assert_eq!(parse("rediss://H.x:1/"), place(true, "h.x", 1, 0));
-        assert_eq!(parse("redis://[::1]:7/12"), place(false, "::1", 7, 12));
+        assert_eq!(parse_url("redis://h"), place(false, "h", 6379, 0));
+        assert_eq!(parse_url("rediss://H.x:1/"), place(true, "h.x", 1, 0));
+        assert_eq!(parse_url("redis://[::1]:7/12"), place(false, "::1", 7, 12));
         for wrong in [
             "",
             "h:6379",
@@ -289,7 +304,7 @@ mod tests {
             "redis://h/1?x",
             "redis://h:",
         ] {
-            assert!(parse(wrong).is_err(), "{wrong}");
+            assert!(parse_url(wrong).is_err(), "{wrong}");
         }
     }
 }

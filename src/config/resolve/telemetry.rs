@@ -1,15 +1,15 @@
 //! The table of what is told of requests: log, access log, traces.
 
-use super::or;
-use crate::config::file::{self, Key};
-use crate::config::report::Report;
+use super::value_or;
+use crate::config::file::{self, Setting};
+use crate::config::report::Diagnostics;
 use crate::config::{AccessLog, Telemetry};
 
-pub(super) fn resolve(file: &file::Telemetry, report: &mut Report) -> Telemetry {
+pub(super) fn resolve(file: &file::Telemetry, report: &mut Diagnostics) -> Telemetry {
     if let Some(written) = &file.access_log
         && !matches!(written.as_str(), "stderr" | "off")
         && !report
-            .path(written)
+            .resolve_path(written)
             .parent()
             .is_some_and(|directory| directory.as_os_str().is_empty() || directory.is_dir())
     {
@@ -30,15 +30,15 @@ pub(super) fn resolve(file: &file::Telemetry, report: &mut Report) -> Telemetry 
         access_log: match file.access_log.as_ref().map(|key| key.as_str()) {
             Some("stderr") | None => AccessLog::Stderr,
             Some("off") => AccessLog::Off,
-            Some(path) => AccessLog::File(report.path(path)),
+            Some(path) => AccessLog::File(report.resolve_path(path)),
         },
-        otlp_endpoint: collector(&file.otlp_endpoint, report),
-        sample: or(&file.sample, 0.01),
+        otlp_endpoint: otlp_endpoint(&file.otlp_endpoint, report),
+        sample: value_or(&file.sample, 0.01),
     }
 }
 
 /// The collector, if this program can speak to one.
-fn collector(file: &Key<String>, report: &mut Report) -> Option<String> {
+fn otlp_endpoint(file: &Setting<String>, report: &mut Diagnostics) -> Option<String> {
     let written = file.as_ref()?;
     if let Err(help) = check_endpoint(written) {
         report.error(written.span(), "not the URL of a collector", help);

@@ -11,20 +11,20 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::config::file::{ClusterTls, Key};
-use crate::config::report::Report;
-use crate::config::spanned::At;
+use crate::config::file::{ClusterTls, Setting};
+use crate::config::report::Diagnostics;
+use crate::config::spanned::Spanned;
 use crate::tls::{NoVerification, validity};
 
 /// Reads TLS material. One for a whole configuration: the roots of the system are loaded once.
-pub(super) struct Material {
+pub(super) struct TlsFiles {
     provider: Arc<CryptoProvider>,
     native_roots: Option<Arc<RootCertStore>>,
     pub(super) now: SystemTime,
 }
 
 /// How the nodes of a cluster are spoken to.
-pub(super) struct NodeTls {
+pub(super) struct ClientTls {
     pub(super) client: Arc<ClientConfig>,
     pub(super) server_name: Option<ServerName<'static>>,
     pub(super) insecure: bool,
@@ -32,7 +32,7 @@ pub(super) struct NodeTls {
     pub(super) identity: [u8; 32],
 }
 
-impl Material {
+impl TlsFiles {
     /// Judges certificates at the time `now`.
     pub(super) fn new(now: SystemTime) -> Self {
         Self {
@@ -45,9 +45,9 @@ impl Material {
     /// A certificate chain with its key, which must belong together.
     pub(super) fn certificate(
         &self,
-        chain: &At<String>,
-        key: &At<String>,
-        report: &mut Report,
+        chain: &Spanned<String>,
+        key: &Spanned<String>,
+        report: &mut Diagnostics,
     ) -> Option<Arc<CertifiedKey>> {
         let certificates = certificates(chain, report);
         let private_key = private_key(key, report);
@@ -73,8 +73,8 @@ impl Material {
         };
         match validity(&loaded) {
             Some(validity) => {
-                if let Some(told) = validity.told_at(self.now) {
-                    report.warn(
+                if let Some(told) = validity.warning_at(self.now) {
+                    report.warning(
                         chain.span(),
                         format!("the certificate {told}"),
                         "must be renewed: out of its time it is refused",
@@ -96,8 +96,8 @@ impl Material {
     /// The authorities of a PEM file, and their certificates.
     pub(super) fn roots(
         &self,
-        file: &At<String>,
-        report: &mut Report,
+        file: &Spanned<String>,
+        report: &mut Diagnostics,
     ) -> Option<(Arc<RootCertStore>, Vec<CertificateDer<'static>>)> {
         let mut roots = RootCertStore::empty();
         let certificates = certificates(file, report)?;
@@ -115,12 +115,12 @@ impl Material {
     }
 
     /// The TLS side of a cluster; with nothing given, the roots of the system.
-    pub(super) fn client(
+    pub(super) fn client_tls(
         &mut self,
-        file: Option<&At<ClusterTls>>,
+        file: Option<&Spanned<ClusterTls>>,
         fallback: &std::ops::Range<usize>,
-        report: &mut Report,
-    ) -> Option<NodeTls> {
+        report: &mut Diagnostics,
+    ) -> Option<ClientTls> {
         let none = ClusterTls::default();
         let tls = file.map_or(&none, |file| &file.value);
         let insecure = tls
@@ -134,7 +134,7 @@ impl Material {
                 "must be one of the two: without verification the ca has no use",
             );
         }
-        let mut identity = Identity::new();
+        let mut identity = IdentityDigest::new();
         let verifier: Arc<dyn rustls::client::danger::ServerCertVerifier> = if insecure {
             identity.add(b"insecure");
             Arc::new(NoVerification::new(Arc::clone(&self.provider)))
@@ -150,7 +150,7 @@ impl Material {
             match builder.build() {
                 Ok(verifier) => verifier,
                 Err(error) => {
-                    let place = tls.ca.as_ref().map_or(fallback.clone(), At::span);
+                    let place = tls.ca.as_ref().map_or(fallback.clone(), Spanned::span);
                     report.error(
                         place,
                         format!("no verification is possible: {error}"),
@@ -165,11 +165,11 @@ impl Material {
         if let Some(name) = &server_name {
             identity.add(name.to_str().as_bytes());
         }
-        Some(NodeTls {
+        Some(ClientTls {
             client: client?,
             server_name,
             insecure,
-            identity: identity.end(),
+            identity: identity.finish(),
         })
     }
 
@@ -177,8 +177,8 @@ impl Material {
         &self,
         verifier: Arc<dyn rustls::client::danger::ServerCertVerifier>,
         tls: &ClusterTls,
-        identity: &mut Identity,
-        report: &mut Report,
+        identity: &mut IdentityDigest,
+        report: &mut Diagnostics,
     ) -> Option<Arc<ClientConfig>> {
         let builder = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
@@ -210,7 +210,7 @@ impl Material {
     fn native_roots(
         &mut self,
         place: &std::ops::Range<usize>,
-        report: &mut Report,
+        report: &mut Diagnostics,
     ) -> Option<Arc<RootCertStore>> {
         if self.native_roots.is_none() {
             let mut roots = RootCertStore::empty();
@@ -231,9 +231,9 @@ impl Material {
 }
 
 /// A digest over parts, each with its length.
-struct Identity(digest::Context);
+struct IdentityDigest(digest::Context);
 
-impl Identity {
+impl IdentityDigest {
     fn new() -> Self {
         Self(digest::Context::new(&digest::SHA256))
     }
@@ -251,14 +251,14 @@ impl Identity {
         }
     }
 
-    fn end(self) -> [u8; 32] {
+    fn finish(self) -> [u8; 32] {
         let mut identity = [0; 32];
         identity.copy_from_slice(self.0.finish().as_ref());
         identity
     }
 }
 
-fn server_name(key: &Key<String>, report: &mut Report) -> Option<ServerName<'static>> {
+fn server_name(key: &Setting<String>, report: &mut Diagnostics) -> Option<ServerName<'static>> {
     let key = key.as_ref()?;
     match ServerName::try_from(key.value.clone()) {
         Ok(name) => Some(name),
@@ -273,8 +273,11 @@ fn server_name(key: &Key<String>, report: &mut Report) -> Option<ServerName<'sta
     }
 }
 
-fn certificates(file: &At<String>, report: &mut Report) -> Option<Vec<CertificateDer<'static>>> {
-    let pem = report.read(file)?;
+fn certificates(
+    file: &Spanned<String>,
+    report: &mut Diagnostics,
+) -> Option<Vec<CertificateDer<'static>>> {
+    let pem = report.read_file(file)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     match found {
         Ok(chain) if !chain.is_empty() => Some(chain),
@@ -289,8 +292,8 @@ fn certificates(file: &At<String>, report: &mut Report) -> Option<Vec<Certificat
     }
 }
 
-fn private_key(file: &At<String>, report: &mut Report) -> Option<PrivateKeyDer<'static>> {
-    let pem = zeroize::Zeroizing::new(report.read(file)?);
+fn private_key(file: &Spanned<String>, report: &mut Diagnostics) -> Option<PrivateKeyDer<'static>> {
+    let pem = zeroize::Zeroizing::new(report.read_file(file)?);
     match PrivateKeyDer::from_pem_slice(&pem) {
         Ok(key) => Some(key),
         Err(_) => {

@@ -31,8 +31,8 @@ fn crl(authority: &Authority, year: i32) -> String {
 }
 
 /// What is said of these lists, with these authorities; and how many were taken.
-fn told(authorities: &[&Authority], lists: &[String]) -> (String, Option<usize>) {
-    let place = Place::new();
+fn check_crls(authorities: &[&Authority], lists: &[String]) -> (String, Option<usize>) {
+    let place = TestDir::new();
     let authorities: Vec<String> = authorities.iter().map(|one| one.pem()).collect();
     place.write("clients.pem", &authorities.concat());
     place.write("clients.crl", &lists.concat());
@@ -56,7 +56,7 @@ fn told(authorities: &[&Authority], lists: &[String]) -> (String, Option<usize>)
 fn lists_of_the_authorities_are_taken() {
     let (one, two) = (authority("one"), authority("two"));
     assert_eq!(
-        told(&[&one, &two], &[crl(&two, 2900), crl(&one, 2900)]),
+        check_crls(&[&one, &two], &[crl(&two, 2900), crl(&one, 2900)]),
         (String::new(), Some(2))
     );
 }
@@ -64,13 +64,13 @@ fn lists_of_the_authorities_are_taken() {
 #[test]
 fn a_list_of_nobody_known_is_an_error_and_beside_others_a_warning() {
     let (one, two) = (authority("one"), authority("two"));
-    let (said, taken) = told(&[&one], &[crl(&two, 2900)]);
+    let (said, taken) = check_crls(&[&one], &[crl(&two, 2900)]);
     assert!(said.contains("every CRL is of another authority"), "{said}");
     assert_eq!(taken, None);
-    let (said, taken) = told(&[&one], &[crl(&one, 2900), crl(&two, 2900)]);
+    let (said, taken) = check_crls(&[&one], &[crl(&one, 2900), crl(&two, 2900)]);
     assert_eq!(said, "the CRL of CN=two is of no authority in client_ca");
     assert_eq!(taken, Some(2));
-    let (said, taken) = told(&[&one, &two], &[crl(&one, 2900)]);
+    let (said, taken) = check_crls(&[&one, &two], &[crl(&one, 2900)]);
     assert_eq!(said, "no CRL of CN=two, an authority in client_ca");
     assert_eq!(taken, Some(1));
 }
@@ -78,11 +78,11 @@ fn a_list_of_nobody_known_is_an_error_and_beside_others_a_warning() {
 #[test]
 fn a_list_that_somebody_else_signed_is_an_error() {
     let (one, pretender) = (authority("one"), authority("one"));
-    let (said, taken) = told(&[&one], &[crl(&pretender, 2900)]);
+    let (said, taken) = check_crls(&[&one], &[crl(&pretender, 2900)]);
     assert_eq!(said, "the signature of the CRL of CN=one is wrong");
     assert_eq!(taken, None);
     // While a key is changed there are two of one name.
-    let both = told(
+    let both = check_crls(
         &[&one, &pretender],
         &[crl(&pretender, 2900), crl(&one, 2900)],
     );
@@ -92,7 +92,7 @@ fn a_list_that_somebody_else_signed_is_an_error() {
 #[test]
 fn an_expired_list_is_a_warning() {
     let one = authority("one");
-    let (said, taken) = told(&[&one], &[crl(&one, 1991)]);
+    let (said, taken) = check_crls(&[&one], &[crl(&one, 1991)]);
     assert_eq!(said, "the CRL of CN=one expired at 1991-12-31T00:00:00Z");
     assert_eq!(taken, Some(1));
 }
@@ -101,7 +101,7 @@ fn an_expired_list_is_a_warning() {
 fn what_is_no_list_is_told() {
     let one = authority("one");
     let block = "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n".to_owned();
-    let (said, taken) = told(&[&one], &[block]);
+    let (said, taken) = check_crls(&[&one], &[block]);
     assert_eq!(
         (said.as_str(), taken),
         ("not a certificate revocation list", None)

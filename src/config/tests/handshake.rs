@@ -9,7 +9,7 @@ use rustls::{ClientConnection, ServerConfig, ServerConnection};
 use super::*;
 
 /// Shakes hands in memory; returns the protocol agreed on.
-fn shake(config: &Config, name: &'static str) -> Result<Vec<u8>, rustls::Error> {
+fn handshake(config: &Config, name: &'static str) -> Result<Vec<u8>, rustls::Error> {
     let tls = &config.listeners["ccfs"].tls;
     let provider = Arc::new(aws_lc_rs::default_provider());
     let versions = rustls::ALL_VERSIONS;
@@ -49,36 +49,36 @@ fn shake(config: &Config, name: &'static str) -> Result<Vec<u8>, rustls::Error> 
 
 #[test]
 fn a_node_of_the_authority_is_believed() {
-    let config = Place::new().config(MINIMAL);
-    assert_eq!(shake(&config, "localhost").unwrap(), b"http/1.1");
+    let config = TestDir::new().config(MINIMAL);
+    assert_eq!(handshake(&config, "localhost").unwrap(), b"http/1.1");
 }
 
 #[test]
 fn another_name_or_authority_is_not() {
-    let place = Place::new();
+    let place = TestDir::new();
     let config = place.config(MINIMAL);
-    assert!(shake(&config, "elsewhere").is_err());
+    assert!(handshake(&config, "elsewhere").is_err());
     let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     place.write("ca.pem", &other.cert.pem());
-    assert!(shake(&place.config(MINIMAL), "localhost").is_err());
+    assert!(handshake(&place.config(MINIMAL), "localhost").is_err());
 }
 
 #[test]
 fn without_verification_any_certificate_is_taken() {
     let text = MINIMAL.replace("ca = \"ca.pem\"", "insecure_skip_verify = true");
-    let config = Place::new().config(&text);
-    assert!(shake(&config, "elsewhere").is_ok());
+    let config = TestDir::new().config(&text);
+    assert!(handshake(&config, "elsewhere").is_ok());
 }
 
 #[test]
 fn a_client_certificate_is_shown_where_one_is_asked_for() {
-    let place = Place::new();
+    let place = TestDir::new();
     let asking = MINIMAL.replace("tls = { cert", "tls = { client_ca = \"ca.pem\", cert");
-    assert!(shake(&place.config(&asking), "localhost").is_err());
+    assert!(handshake(&place.config(&asking), "localhost").is_err());
     let showing = asking.replace(
         "{ ca =",
         "{ certificate = \"gateway.pem\", private_key = \"gateway.key\", ca =",
     );
-    let shaken = shake(&place.config(&showing), "localhost");
+    let shaken = handshake(&place.config(&showing), "localhost");
     assert!(shaken.is_ok(), "{shaken:?}");
 }

@@ -12,11 +12,11 @@ proptest! {
         let mut text = MINIMAL.to_owned();
         text.replace_range(at..(at + length).min(MINIMAL.len()), &junk);
         PLACE.with(|place| match place.parse(&text) {
-            Ok((config, _)) => drop(config.masked()),
+            Ok((config, _)) => drop(config.redacted()),
             Err(diagnosis) => {
                 assert!(diagnosis.to_string().contains("error: "), "{diagnosis}");
                 for problem in diagnosis.problems() {
-                    let (line, column) = problem.place().unwrap();
+                    let (line, column) = problem.location().unwrap();
                     assert!(line >= 1 && line <= text.matches('\n').count() + 1 && column >= 1);
                 }
             }
@@ -28,5 +28,5 @@ proptest! {
 const JUNK: &str = "([\\[\\]{}=\"'\n.,#]|é|語|tls|nodes|secret_key|0|true|\\PC|\r|\t|\0){0,12}";
 
 thread_local! {
-    static PLACE: Place = Place::new();
+    static PLACE: TestDir = TestDir::new();
 }

@@ -8,59 +8,59 @@ use super::*;
 
 #[test]
 fn unknown_keys() {
-    all_refused(include_str!("cases/unknown_keys.txt"));
+    assert_all_rejected(include_str!("cases/unknown_keys.txt"));
 }
 
 #[test]
 fn wrong_types_and_ranges() {
-    all_refused(include_str!("cases/wrong_types_and_ranges.txt"));
+    assert_all_rejected(include_str!("cases/wrong_types_and_ranges.txt"));
 }
 
 #[test]
 fn listeners() {
-    all_refused(include_str!("cases/listeners.txt"));
+    assert_all_rejected(include_str!("cases/listeners.txt"));
 }
 
 #[test]
 fn certificates() {
-    all_refused(include_str!("cases/certificates.txt"));
+    assert_all_rejected(include_str!("cases/certificates.txt"));
 }
 
 #[test]
 fn clusters() {
-    all_refused(include_str!("cases/clusters.txt"));
+    assert_all_rejected(include_str!("cases/clusters.txt"));
 }
 
 #[test]
 fn access_keys() {
-    all_refused(include_str!("cases/access_keys.txt"));
+    assert_all_rejected(include_str!("cases/access_keys.txt"));
 }
 
 #[test]
 fn the_rest() {
-    all_refused(include_str!("cases/the_rest.txt"));
+    assert_all_rejected(include_str!("cases/the_rest.txt"));
 }
 
 #[test]
 fn what_is_not_toml() {
-    all_refused(include_str!("cases/what_is_not_toml.txt"));
+    assert_all_rejected(include_str!("cases/what_is_not_toml.txt"));
 }
 
 #[test]
 fn an_empty_file_has_no_listener() {
-    let diagnosis = Place::new().diagnosis("");
+    let diagnosis = TestDir::new().error_text("");
     assert!(diagnosis.contains("no listener"), "{diagnosis}");
 }
 
 #[test]
 fn a_missing_file_is_told() {
-    let place = Place::new();
+    let place = TestDir::new();
     let loaded = Config::load(&place.path("nothing.toml"));
     let diagnosis = loaded.map(|_| ()).unwrap_err();
     let [problem] = diagnosis.problems() else {
         panic!("{diagnosis}");
     };
-    assert_eq!(problem.place(), None);
+    assert_eq!(problem.location(), None);
     let shown = diagnosis.to_string();
     assert!(shown.contains("nothing.toml"), "{shown}");
     assert!(shown.contains("--config"), "{shown}");
@@ -68,21 +68,21 @@ fn a_missing_file_is_told() {
 
 #[test]
 fn all_mistakes_are_told_at_once_in_order() {
-    let told = Place::new().diagnosis(include_str!("cases/all_at_once.toml"));
+    let told = TestDir::new().error_text(include_str!("cases/all_at_once.toml"));
     assert_eq!(told, include_str!("cases/all_at_once.told").trim_end());
 }
 
 #[test]
 fn one_line_tells_it_all() {
     let text = MINIMAL.replace("\"ccfs\"\ntls", "\"cfs\"\ntls");
-    let diagnosis = Place::new().parse(&text).map(|_| ()).unwrap_err();
-    let line = diagnosis.problems()[0].line();
+    let diagnosis = TestDir::new().parse(&text).map(|_| ()).unwrap_err();
+    let line = diagnosis.problems()[0].one_line();
     let expected = "gateway.toml:4:11: unknown cluster; did you mean \"ccfs\"?";
     assert!(line.ends_with(expected), "{line}");
 }
 
-fn all_refused(cases: &str) {
-    let place = Place::new();
+fn assert_all_rejected(cases: &str) {
+    let place = TestDir::new();
     for case in cases.split("\n\n") {
         let lines = |mark: &str| -> Vec<&str> {
             case.lines()
@@ -98,11 +98,11 @@ fn all_refused(cases: &str) {
             }
             None => format!("{MINIMAL}\n{instead}\n"),
         };
-        refused(&place, &text, case, &|mark| lines(mark)[0].to_owned());
+        assert_rejected(&place, &text, case, &|mark| lines(mark)[0].to_owned());
     }
 }
 
-fn refused(place: &Place, text: &str, case: &str, expected: &dyn Fn(&str) -> String) {
+fn assert_rejected(place: &TestDir, text: &str, case: &str, expected: &dyn Fn(&str) -> String) {
     let Err(diagnosis) = place.parse(text) else {
         panic!("no mistake is found in\n{case}");
     };
@@ -110,7 +110,7 @@ fn refused(place: &Place, text: &str, case: &str, expected: &dyn Fn(&str) -> Str
         panic!("{case}\n{diagnosis}");
     };
     assert_eq!(problem.severity(), Severity::Error);
-    assert_eq!(marked(problem), expected("^"), "{case}\n{problem}");
+    assert_eq!(marked_text(problem), expected("^"), "{case}\n{problem}");
     assert!(
         problem.message().contains(&expected("!")),
         "{case}\n{problem}"
@@ -119,7 +119,7 @@ fn refused(place: &Place, text: &str, case: &str, expected: &dyn Fn(&str) -> Str
 }
 
 /// What stands over the carets of the rendered text.
-fn marked(problem: &Problem) -> String {
+fn marked_text(problem: &Problem) -> String {
     let shown = problem.to_string();
     let lines: Vec<&str> = shown.lines().collect();
     let marks = |pair: &&[&str]| pair[1].contains('^');

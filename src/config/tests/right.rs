@@ -8,7 +8,7 @@ use crate::tls::Validity;
 
 #[test]
 fn a_minimal_file_is_enough() {
-    let place = Place::new();
+    let place = TestDir::new();
     let (config, warnings) = place.parse(MINIMAL).unwrap();
     assert!(warnings.is_empty(), "{warnings:?}");
     let listener = &config.listeners["ccfs"];
@@ -19,7 +19,7 @@ fn a_minimal_file_is_enough() {
         (cluster.balance, cluster.host),
         (Policy::LeastRequest, HostPolicy::Preserve)
     );
-    assert!(!cluster.insecure);
+    assert!(!cluster.insecure_skip_verify);
     assert_eq!(cluster.tls.alpn_protocols, [b"http/1.1"]);
     let account = &config.access_keys["AK"];
     assert_eq!(account.in_flight, 256);
@@ -40,7 +40,7 @@ fn a_minimal_file_is_enough() {
 
 #[test]
 fn a_dead_node_is_known_in_time() {
-    let config = Place::new().config(MINIMAL);
+    let config = TestDir::new().config(MINIMAL);
     let check = config.clusters["ccfs"].health_check.as_ref().unwrap();
     // Jittered by a tenth; a node that hangs costs the whole timeout each time.
     let one_check = check.interval.mul_f64(1.1) + check.timeout;
@@ -54,7 +54,7 @@ fn routes_are_longest_first() {
         "cluster = \"ccfs\"",
         "routes = { \"/\" = \"ccfs\", \"/CCFS/resource/\" = \"ccfs\", \"/CCFS/\" = \"ccfs\" }",
     );
-    let config = Place::new().config(&text);
+    let config = TestDir::new().config(&text);
     let prefixes: Vec<_> = config.listeners["ccfs"]
         .routes
         .iter()
@@ -69,7 +69,7 @@ fn nodes_have_addresses_and_weights() {
         "\"https://10.0.0.1:8443\"",
         "\"https://Node.example:8443/\", { url = \"https://[fd00::1]:1\", weight = 3 }, \"https://plain\"",
     );
-    let config = Place::new().config(&text);
+    let config = TestDir::new().config(&text);
     let nodes: Vec<_> = config.clusters["ccfs"]
         .nodes
         .iter()
@@ -89,7 +89,7 @@ fn nodes_have_addresses_and_weights() {
 
 #[test]
 fn a_certificate_that_is_over_or_to_come_is_a_warning() {
-    let place = Place::new();
+    let place = TestDir::new();
     for (from, to, told) in [
         (1990, 1991, "expired at 1991"),
         (2900, 2901, "not yet valid: it begins at 2900"),
@@ -117,7 +117,7 @@ fn a_certificate_that_ends_soon_is_a_warning() {
     };
     let told = |now: &str| {
         let now: Timestamp = now.parse().unwrap();
-        certificate.told_at(now.into())
+        certificate.warning_at(now.into())
     };
     assert_eq!(told("2026-03-16T23:59:59Z"), None);
     let soon = told("2026-03-17T00:00:01Z").unwrap();
@@ -128,7 +128,7 @@ fn a_certificate_that_ends_soon_is_a_warning() {
 
 #[test]
 fn deadlines_that_are_not_written_give_way() {
-    let place = Place::new();
+    let place = TestDir::new();
     for (written, told) in [
         ("per_try = \"200ms\"", ["200ms", "200ms", "9s", "1m"]),
         ("per_try = \"9500ms\"", ["1s", "9500ms", "9500ms", "1m"]),
@@ -140,7 +140,7 @@ fn deadlines_that_are_not_written_give_way() {
     ] {
         let timeouts = format!("timeouts = {{ {written} }}\nnodes =");
         let config = place.config(&MINIMAL.replace("nodes =", &timeouts));
-        let shown = &config.masked()["clusters"]["ccfs"]["timeouts"];
+        let shown = &config.redacted()["clusters"]["ccfs"]["timeouts"];
         let shown = ["connect", "per_try", "overall", "fetch"].map(|key| &shown[key]);
         assert_eq!(shown, told, "{written}");
     }
@@ -148,7 +148,7 @@ fn deadlines_that_are_not_written_give_way() {
 
 #[test]
 fn risks_are_warnings() {
-    let place = Place::new();
+    let place = TestDir::new();
     let another = "[clusters.other]\nnodes = [\"https://h:1\"]\ntls = { ca = \"ca.pem\" }\n";
     let (keyless, _) = MINIMAL.split_once("[access_keys.AK]").unwrap();
     for (text, marked, help) in [
@@ -173,8 +173,8 @@ fn risks_are_warnings() {
 #[test]
 fn skipping_verification_shouts() {
     let text = MINIMAL.replace("ca = \"ca.pem\"", "insecure_skip_verify = true");
-    let (config, warnings) = Place::new().parse(&text).unwrap();
-    assert!(config.clusters["ccfs"].insecure);
+    let (config, warnings) = TestDir::new().parse(&text).unwrap();
+    assert!(config.clusters["ccfs"].insecure_skip_verify);
     assert!(
         warnings[0].message().contains("not verified"),
         "{warnings:?}"
@@ -187,10 +187,13 @@ fn several_certificates_and_client_certificates() {
         "tls = { certificate = \"gateway.pem\", private_key = \"gateway.key\" }",
         "tls = { certificates = [{ certificate = \"gateway.pem\", private_key = \"gateway.key\" }, { certificate = \"gateway.pem\", private_key = \"gateway.key\" }], client_ca = \"ca.pem\" }\nproxy_protocol = { trusted = [\"10.0.0.0/8\", \"192.0.2.1\"] }",
     );
-    let config = Place::new().config(&text);
+    let config = TestDir::new().config(&text);
     let listener = &config.listeners["ccfs"];
     assert_eq!(
-        (listener.tls.certificates.len(), listener.tls.files.len()),
+        (
+            listener.tls.certificates.len(),
+            listener.tls.certificate_files.len()
+        ),
         (2, 2)
     );
     assert!(listener.tls.client_ca.is_some());
@@ -203,7 +206,7 @@ fn off_is_said_by_zero_or_false() {
     let text = format!(
         "{MINIMAL}\n[clusters.ccfs.health_check]\nenabled = false\n[limits]\nclock_window = \"0s\"\n[cache]\nmax_size = \"0B\"\nnegative_ttl = \"0s\"\n[admin]\nbind = \"off\""
     );
-    let config = Place::new().config(&text);
+    let config = TestDir::new().config(&text);
     assert!(config.clusters["ccfs"].health_check.is_none());
     assert_eq!(config.limits.clock_window, None);
     assert_eq!(config.cache.max_size, 0);
@@ -227,7 +230,7 @@ fn the_ceiling_follows_the_rate() {
         ),
         ("ceiling = { per_second = 5, burst = 6 }", None, rate(5, 6)),
     ] {
-        let config = Place::new().config(&format!("{MINIMAL}\n{written}"));
+        let config = TestDir::new().config(&format!("{MINIMAL}\n{written}"));
         let account = &config.access_keys["AK"];
         assert_eq!(
             (account.rate_limit, account.ceiling),
@@ -242,7 +245,7 @@ fn a_table_overrides_the_defaults_key_by_key() {
     let text = format!(
         "{MINIMAL}\nin_flight = 7\n[access_keys.B]\nsecret_key_file = \"sk\"\n[access_key_defaults]\ntime_zone = \"GMT+8\"\nin_flight = 3\nenabled = false\nrate_limit = {{ per_second = 9 }}"
     );
-    let config = Place::new().config(&text);
+    let config = TestDir::new().config(&text);
     let (a, b) = (&config.access_keys["AK"], &config.access_keys["B"]);
     assert_eq!((a.in_flight, b.in_flight), (7, 3));
     assert_eq!(a.tenant.zone.iana_name(), Some("Asia/Shanghai"));
@@ -253,7 +256,7 @@ fn a_table_overrides_the_defaults_key_by_key() {
 
 #[test]
 fn secrets_come_from_files_or_the_environment() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.write("crlf", "one\r\n");
     place.write("two", "two\n\n");
     let secret = |text: &str| crate::auth::Secret::new(text.into());
@@ -279,7 +282,7 @@ fn secrets_come_from_files_or_the_environment() {
 
 #[test]
 fn a_secret_that_others_can_read_is_a_warning() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.allow("sk", 0o640);
     let (_, warnings) = place.parse(MINIMAL).unwrap();
     assert!(
@@ -292,7 +295,7 @@ fn a_secret_that_others_can_read_is_a_warning() {
 
 #[test]
 fn white_space_around_a_secret_is_a_warning() {
-    let place = Place::new();
+    let place = TestDir::new();
     for secret in [" one\n", "one \r\n", "one\n\n"] {
         place.write("sk", secret);
         let (_, warnings) = place.parse(MINIMAL).unwrap();
@@ -303,14 +306,14 @@ fn white_space_around_a_secret_is_a_warning() {
 
 #[test]
 fn an_empty_secret_is_refused() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.write("sk", "\n");
-    assert!(place.diagnosis(MINIMAL).contains("the secret is empty"));
+    assert!(place.error_text(MINIMAL).contains("the secret is empty"));
 }
 
 #[test]
 fn access_keys_may_have_a_file_of_their_own() {
-    let place = Place::new();
+    let place = TestDir::new();
     let main = format!("access_keys_file = \"keys/all.toml\"\n{MINIMAL}");
     std::fs::create_dir(place.path("keys")).unwrap();
     // A relative path is relative to the file that names it.
@@ -328,13 +331,13 @@ fn access_keys_may_have_a_file_of_their_own() {
 
     for mode in [0o604, 0o640, 0o644] {
         place.allow("keys/all.toml", mode);
-        assert!(place.diagnosis(&main).contains("chmod 600"), "{mode:o}");
+        assert!(place.error_text(&main).contains("chmod 600"), "{mode:o}");
     }
     place.write(
         "keys/all.toml",
         "[access_keys.AK]\nsecret_key = \"x\"\ntime_zone = \"Mars\"",
     );
-    let told = place.diagnosis(&main);
+    let told = place.error_text(&main);
     assert!(
         told.contains("keys/all.toml:1:14") && told.contains("in the other file too"),
         "{told}"
@@ -347,7 +350,7 @@ fn access_keys_may_have_a_file_of_their_own() {
 
 #[test]
 fn traces_go_nowhere_unless_there_is_a_collector() {
-    let place = Place::new();
+    let place = TestDir::new();
     let telemetry = place.config(MINIMAL).telemetry;
     assert_eq!((telemetry.otlp_endpoint, telemetry.sample), (None, 0.01));
     for endpoint in [
@@ -362,7 +365,7 @@ fn traces_go_nowhere_unless_there_is_a_collector() {
             assert_eq!(telemetry.otlp_endpoint.as_deref(), Some(endpoint));
             assert!((telemetry.sample - 1.0).abs() < f64::EPSILON);
         } else {
-            let told = place.diagnosis(&written);
+            let told = place.error_text(&written);
             assert!(told.contains("built without the feature otlp"), "{told}");
         }
     }

@@ -6,18 +6,22 @@ use super::*;
 const CANARY: &str = "CANARY6f1d2c";
 
 #[track_caller]
-fn hidden(place: &Place, text: &str) {
+fn assert_no_secret(place: &TestDir, text: &str) {
     let diagnosis = place.parse(text).map(|_| ()).unwrap_err();
     let shown = format!("{diagnosis}\n{diagnosis:?}");
     assert!(!shown.contains("CANARY"), "{shown}");
     for problem in diagnosis.problems() {
-        assert!(!problem.line().contains("CANARY"), "{}", problem.line());
+        assert!(
+            !problem.one_line().contains("CANARY"),
+            "{}",
+            problem.one_line()
+        );
     }
 }
 
 #[test]
 fn in_the_configuration() {
-    let place = Place::new();
+    let place = TestDir::new();
     for wrong in [
         "[access_keys.B]\nsecret_key = \"CANARY6f1d2c\"",
         "[access_keys.B]\nsecret_kye = \"CANARY6f1d2c\"",
@@ -51,13 +55,13 @@ fn in_the_configuration() {
         "[x\nsecret_key = \"CANARY6f1d2c\" ]",
     ] {
         assert!(wrong.contains(CANARY));
-        hidden(&place, &format!("{MINIMAL}\n{wrong}\n"));
+        assert_no_secret(&place, &format!("{MINIMAL}\n{wrong}\n"));
     }
 }
 
 #[test]
 fn in_a_file_of_access_keys() {
-    let place = Place::new();
+    let place = TestDir::new();
     let main = format!("access_keys_file = \"keys.toml\"\n{MINIMAL}");
     for wrong in [
         "[access_keys.B]\nsecret_key = \"CANARY6f1d2c\"\ntime_zone = \"nowhere\"",
@@ -71,27 +75,27 @@ fn in_a_file_of_access_keys() {
         "[access_keys.B]\nx = '''\nCANARY6f1d2c",
     ] {
         place.write("keys.toml", wrong);
-        hidden(&place, &main);
+        assert_no_secret(&place, &main);
     }
 }
 
 #[test]
 fn in_the_effective_configuration() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.write("sk", CANARY);
     place.write("token", CANARY);
     let config = place.config(&format!("{MINIMAL}\n[admin]\ntoken_file = \"token\""));
-    let shown = format!("{} {config:?}", config.masked());
+    let shown = format!("{} {config:?}", config.redacted());
     assert!(!shown.contains(CANARY), "{shown}");
     assert_eq!(
-        config.masked()["access_keys"]["AK"]["secret_key"][0],
+        config.redacted()["access_keys"]["AK"]["secret_key"][0],
         "(secret)"
     );
 }
 
 #[test]
 fn the_line_stays_readable_around_a_secret() {
-    let told = Place::new().diagnosis(&format!(
+    let told = TestDir::new().error_text(&format!(
         "{MINIMAL}\n[access_keys]\nB = {{ secret_key_file = \"sk\", secret_kei = \"CANARY\", time_zone = \"GMT+99\" }}"
     ));
     assert!(

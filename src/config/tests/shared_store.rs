@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::*;
 
 /// A directory with keys to seal with, too.
-fn place() -> Place {
-    let place = Place::new();
+fn place() -> TestDir {
+    let place = TestDir::new();
     place.write("seal", "0123456789abcdef0123456789abcdef\n");
     place.write("seal-2", "fedcba9876543210fedcba9876543210");
     place.write("short", "0123456789abcdef0123456789abcde\n");
@@ -50,7 +50,7 @@ fn a_store_has_all_of_it_and_shows_no_secret() {
     assert_eq!(shared.seal_keys.len(), 2);
     let tls = shared.tls.as_ref().unwrap();
     assert!(tls.client.alpn_protocols.is_empty() && !tls.insecure);
-    let shown = format!("{config:?} {}", config.masked());
+    let shown = format!("{config:?} {}", config.redacted());
     for secret in ["pass-word", "0123456789abcdef", "fedcba"] {
         assert!(!shown.contains(secret), "{secret} in {shown}");
     }
@@ -121,7 +121,7 @@ fn mistakes_are_told_with_what_would_be_right() {
         } else {
             format!("{table}\n{seal}")
         };
-        let diagnosis = place().diagnosis(&with(&table));
+        let diagnosis = place().error_text(&with(&table));
         assert!(diagnosis.contains(told), "{table}:\n{diagnosis}");
         assert!(!diagnosis.contains(":pw@"), "{diagnosis}");
     }
@@ -139,7 +139,7 @@ fn a_key_has_a_length_and_an_owner() {
             "the secret itself does not belong here",
         ),
     ] {
-        let diagnosis = place().diagnosis(&with(&format!("{url}\nseal_key_file = {keys}")));
+        let diagnosis = place().error_text(&with(&format!("{url}\nseal_key_file = {keys}")));
         assert!(diagnosis.contains(told), "{keys}:\n{diagnosis}");
         assert!(!diagnosis.contains("fedcba"), "{diagnosis}");
     }

@@ -5,8 +5,8 @@ use serde_json::Value;
 use super::*;
 
 /// The directory `config/` with the files that README.md tells how to make.
-fn shipped() -> Place {
-    let place = Place::new();
+fn shipped() -> TestDir {
+    let place = TestDir::new();
     for directory in ["tls", "secrets"] {
         std::fs::create_dir(place.path(directory)).unwrap();
     }
@@ -61,8 +61,8 @@ fn the_reference_states_the_defaults() {
         time_zone = "Asia/Shanghai"
     "#;
     assert_eq!(
-        place.config(REFERENCE).masked(),
-        place.config(silent).masked()
+        place.config(REFERENCE).redacted(),
+        place.config(silent).redacted()
     );
 }
 

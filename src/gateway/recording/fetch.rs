@@ -8,84 +8,90 @@ use compact_str::CompactString;
 use http::request::Parts;
 
 use super::super::context::wall_clock;
-use super::super::shared_cache::{self, Replicas};
-use super::super::{Account, Exchange, Gateway, Snapshot};
-use crate::cache::{Held, Offered};
-use crate::ccfs::Verdict;
-use crate::limit::{Exceeded, Permit};
-use crate::message::{Authorization, CacheKey, Call, Delivery, Failure, Trail, WholeReply};
-use crate::metrics::{Limited, Refresh, Shard};
-use crate::shared_store::{Patience, Sought};
+use super::super::shared_cache::{self, SharedCache};
+use super::super::{Account, Gateway, RequestContext, Snapshot};
+use crate::cache::{CacheHit, InsertOutcome};
+use crate::ccfs::ResultKind;
+use crate::limit::{Permit, RateLimited};
+use crate::message::{
+    AttemptSummary, Authorization, BufferedResponse, CacheKey, UpstreamError, UpstreamRequest,
+    VerifiedRequest,
+};
+use crate::metrics::{Limiter, RefreshResult, Shard};
+use crate::shared_store::{LookupRequest, WaitBudget};
 
 /// What a fetch came to; shared with all who wait.
 #[derive(Clone, Debug)]
-pub enum Fetched {
+pub enum FetchOutcome {
     /// A node answered.
-    Answered(Arc<WholeReply>, Offered),
+    Response(Arc<BufferedResponse>, InsertOutcome),
     /// The budget of the ak is used up.
-    Limited(Limited, Exceeded),
+    RateLimited(Limiter, RateLimited),
     /// Another replica had fetched it.
-    Held(Held),
+    Cached(CacheHit),
     /// No node answered.
-    Failed(Failure),
+    Failed(UpstreamError),
 }
 
 impl Gateway {
     /// One fetch, from the budget to the store. Nothing begins before it is polled.
-    pub(super) async fn bring(self: Arc<Self>, fetch: Arc<Fetch>) -> Fetched {
-        let (shared, metrics) = (&*self.shared, &*self.sink.metrics);
+    pub(super) async fn run_fetch(self: Arc<Self>, fetch: Arc<Fetch>) -> FetchOutcome {
+        let (shared, metrics) = (&*self.state, &*self.sink.metrics);
         let (call_id, rules) = (fetch.call_id.as_deref(), &fetch.snapshot.rules);
-        let timeouts = &fetch.delivery.cluster.settings().timeouts;
-        let ticket = shared.cache.ticket(&fetch.key, call_id);
-        let mut replicas = Replicas::of(shared, fetch.patience);
+        let timeouts = &fetch.upstream_request.cluster.settings().timeouts;
+        let ticket = shared.cache.begin_insert(&fetch.key, call_id);
+        let mut replicas = SharedCache::open(shared, fetch.wait_budget);
         if let Some(replicas) = &mut replicas {
-            replicas.begin(&fetch.key, call_id);
-            let sought = Sought {
+            replicas.note_purges_before_fetch(&fetch.key, call_id);
+            let sought = LookupRequest {
                 key: &fetch.key,
                 call_id,
-                longest: shared_cache::longest_wait(timeouts.overall),
+                max_wait: shared_cache::max_wait(timeouts.overall),
             };
             if !fetch.no_cache
-                && !rules.is_off()
+                && !rules.is_disabled()
                 && let Some(held) = replicas
-                    .find(shared, sought, (&ticket, rules), metrics)
+                    .lookup(shared, sought, (&ticket, rules), metrics)
                     .await
             {
-                let fetched = Fetched::Held(held);
-                fetch.count(&fetched, metrics);
+                let fetched = FetchOutcome::Cached(held);
+                fetch.count_refresh(&fetched, metrics);
                 return fetched;
             }
         }
-        if let Some(account) = &fetch.charged
+        if let Some(account) = &fetch.charged_account
             && let Err((limiter, exceeded)) =
                 shared_cache::charge(account, replicas.as_mut(), metrics).await
         {
             if let Some(replicas) = replicas {
-                replicas.leave(&fetch.key, None, metrics).await;
+                replicas.publish(&fetch.key, None, metrics).await;
             }
             // Nothing to count: what renews is not charged.
-            return Fetched::Limited(limiter, exceeded);
+            return FetchOutcome::RateLimited(limiter, exceeded);
         }
-        let mut delivered = pin!(self.upstream.whole(&fetch.delivery, timeouts.fetch));
+        let mut delivered = pin!(
+            self.upstream
+                .send_buffered(&fetch.upstream_request, timeouts.fetch)
+        );
         let delivered = match &replicas {
-            Some(replicas) => replicas.hold(delivered.as_mut()).await,
+            Some(replicas) => replicas.run_with_lease(delivered.as_mut()).await,
             None => delivered.await,
         };
         let fetched = match delivered {
             Ok(reply) => {
-                let offered = shared.cache.offer(&ticket, &reply, rules, wall_clock());
-                Fetched::Answered(Arc::new(reply), offered)
+                let offered = shared.cache.insert(&ticket, &reply, rules, wall_clock());
+                FetchOutcome::Response(Arc::new(reply), offered)
             }
-            Err(failure) => Fetched::Failed(failure),
+            Err(failure) => FetchOutcome::Failed(failure),
         };
         if let Some(replicas) = replicas {
             let held = fetched.stored().and_then(|reply| {
                 let held = shared.cache.get(&fetch.key, wall_clock())?;
                 Some((held, reply))
             });
-            replicas.leave(&fetch.key, held, metrics).await;
+            replicas.publish(&fetch.key, held, metrics).await;
         }
-        fetch.count(&fetched, metrics);
+        fetch.count_refresh(&fetched, metrics);
         fetched
     }
 }
@@ -95,100 +101,106 @@ pub(super) struct Fetch {
     snapshot: Arc<Snapshot>,
     pub(super) key: CacheKey,
     call_id: Option<CompactString>,
-    pub(super) delivery: Delivery,
-    charged: Option<Arc<Account>>,
+    pub(super) upstream_request: UpstreamRequest,
+    charged_account: Option<Arc<Account>>,
     /// The caller's place in flight: a fetch whose client has left still counts as his.
     _permit: Option<Arc<Permit>>,
     /// Only a node will do.
     pub(super) no_cache: bool,
     /// For an entry that is about to end; nobody waits.
-    renews: bool,
+    is_refresh: bool,
     /// Time left for the store that replicas share.
-    patience: Option<Patience>,
+    wait_budget: Option<WaitBudget>,
 }
 
 impl Fetch {
     /// For a client who waits.
-    pub(super) fn asked(
-        exchange: &mut Exchange,
+    pub(super) fn for_request(
+        exchange: &mut RequestContext,
         head: &mut Parts,
-        call: Call,
+        call: VerifiedRequest,
         key: CacheKey,
         charged: Option<Arc<Account>>,
     ) -> Self {
         let call_id = call.payload.owned_call_id();
-        let delivery = exchange.delivery(head, call);
+        let delivery = exchange.upstream_request(head, call);
         Self {
             snapshot: exchange.snapshot.clone(),
             key,
             call_id,
-            delivery,
-            charged,
-            _permit: exchange.share_place(),
+            upstream_request: delivery,
+            charged_account: charged,
+            _permit: exchange.share_permit(),
             no_cache: false,
-            renews: false,
-            patience: exchange.patience,
+            is_refresh: false,
+            wait_budget: exchange.wait_budget,
         }
     }
 
     /// For an entry in its last tenth: signed by the gateway, charged to no budget.
-    pub(super) fn renewing(
-        exchange: &mut Exchange,
+    pub(super) fn for_refresh(
+        exchange: &mut RequestContext,
         head: &mut Parts,
-        call: Call,
+        call: VerifiedRequest,
         key: CacheKey,
     ) -> Self {
-        let mut fetch = Self::asked(exchange, head, call, key, None);
-        fetch.renews = true;
-        if let Authorization::Kept(Some(caller)) = fetch.delivery.authorization {
-            fetch.delivery.authorization = Authorization::Sign(caller);
+        let mut fetch = Self::for_request(exchange, head, call, key, None);
+        fetch.is_refresh = true;
+        if let Authorization::PassThrough(Some(caller)) = fetch.upstream_request.authorization {
+            fetch.upstream_request.authorization = Authorization::Resign(caller);
         }
         fetch
     }
 
     /// Counts what came of a renewal.
-    fn count(&self, fetched: &Fetched, metrics: &Shard) {
-        if self.renews {
+    fn count_refresh(&self, fetched: &FetchOutcome, metrics: &Shard) {
+        if self.is_refresh {
             let stored = matches!(
                 fetched,
-                Fetched::Answered(_, Offered::Stored) | Fetched::Held(_)
+                FetchOutcome::Response(_, InsertOutcome::Stored) | FetchOutcome::Cached(_)
             );
-            metrics.count(if stored { Refresh::Ok } else { Refresh::Failed });
+            metrics.count(if stored {
+                RefreshResult::Ok
+            } else {
+                RefreshResult::Failed
+            });
         }
     }
 }
 
-impl Fetched {
+impl FetchOutcome {
     /// Would the client get an error only because no node could answer? Then an entry inside the
     /// margin may speak.
-    pub(super) fn is_for_want_of_a_node(&self) -> bool {
+    pub(super) fn may_serve_stale(&self) -> bool {
         match self {
-            Self::Answered(reply, _) => reply
-                .json
+            Self::Response(reply, _) => reply
+                .parsed
                 .as_ref()
-                .is_some_and(|json| json.verdict() == Verdict::Busy),
+                .is_some_and(|json| json.result_kind() == ResultKind::FlowControlled),
             Self::Failed(_) => true,
-            Self::Held(_) | Self::Limited(..) => false,
+            Self::Cached(_) | Self::RateLimited(..) => false,
         }
     }
 
     /// Which way it took to the nodes, if it went there.
-    pub(super) fn trail(&self) -> Option<&Trail> {
+    pub(super) fn attempts(&self) -> Option<&AttemptSummary> {
         match self {
-            Self::Answered(reply, _) => Some(&reply.trail),
-            Self::Failed(failure) => Some(&failure.trail),
-            Self::Held(_) | Self::Limited(..) => None,
+            Self::Response(reply, _) => Some(&reply.attempts),
+            Self::Failed(failure) => Some(&failure.attempts),
+            Self::Cached(_) | Self::RateLimited(..) => None,
         }
     }
 
     /// The answer, if it was stored.
-    fn stored(&self) -> Option<&WholeReply> {
+    fn stored(&self) -> Option<&BufferedResponse> {
         match self {
-            Self::Answered(reply, Offered::Stored | Offered::HeldNegative) => Some(reply),
-            Self::Answered(_, Offered::Passed)
+            Self::Response(reply, InsertOutcome::Stored | InsertOutcome::StoredNegative) => {
+                Some(reply)
+            }
+            Self::Response(_, InsertOutcome::NotStored)
             | Self::Failed(_)
-            | Self::Held(_)
-            | Self::Limited(..) => None,
+            | Self::Cached(_)
+            | Self::RateLimited(..) => None,
         }
     }
 }

@@ -28,23 +28,33 @@ fn config(max_connections: usize) -> Config {
 }
 
 fn share<'a>(snapshot: &'a Snapshot, listener: &str, path: &str) -> &'a InFlight {
-    let (_, share, _) = snapshot.front(listener).unwrap().route(path).unwrap();
+    let (_, share, _) = snapshot
+        .listener_policy(listener)
+        .unwrap()
+        .longest_prefix(path)
+        .unwrap();
     share
 }
 
 #[test]
 fn who_did_not_verify_has_one_share_of_a_cluster_over_all_routes_and_reloads() {
     let first = Snapshot::next(&config(8), None);
-    let slow = share(&first, "one", "/a/x").enter().unwrap();
-    let slower = share(&first, "one", "/b/x").enter().unwrap();
+    let slow = share(&first, "one", "/a/x").try_acquire().unwrap();
+    let slower = share(&first, "one", "/b/x").try_acquire().unwrap();
     assert!(
-        share(&first, "two", "/").enter().is_none(),
+        share(&first, "two", "/").try_acquire().is_none(),
         "a quarter of 8"
     );
     let second = Snapshot::next(&config(8), Some(&first));
-    assert!(share(&second, "two", "/").enter().is_none(), "still there");
+    assert!(
+        share(&second, "two", "/").try_acquire().is_none(),
+        "still there"
+    );
     let third = Snapshot::next(&config(16), Some(&second));
-    assert!(share(&third, "two", "/").enter().is_some(), "more room");
+    assert!(
+        share(&third, "two", "/").try_acquire().is_some(),
+        "more room"
+    );
     drop((slow, slower));
-    assert_eq!(share(&third, "one", "/a/x").used(), 0);
+    assert_eq!(share(&third, "one", "/a/x").in_use(), 0);
 }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 /// What one connection is doing, for those who look for a connection to close.
 #[derive(Debug)]
-pub(in crate::listener) struct Pulse {
+pub(in crate::listener) struct Activity {
     /// Milliseconds since the epoch, and a [`State`] in the two lowest bits.
     state: AtomicU64,
     evicted: AtomicBool,
@@ -18,13 +18,13 @@ pub(in crate::listener) struct Pulse {
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u64)]
-enum State {
+enum ActivityState {
     Handshaking = 0,
     Idle = 1,
     Busy = 2,
 }
 
-impl Pulse {
+impl Activity {
     pub(super) fn new(epoch: Instant) -> Self {
         let pulse = Self {
             state: AtomicU64::new(0),
@@ -32,18 +32,18 @@ impl Pulse {
             waker: Mutex::new(None),
             epoch,
         };
-        pulse.set(State::Handshaking, Instant::now());
+        pulse.set(ActivityState::Handshaking, Instant::now());
         pulse
     }
 
     /// Nothing is asked since `now`.
     pub(in crate::listener) fn set_idle(&self, now: Instant) {
-        self.set(State::Idle, now);
+        self.set(ActivityState::Idle, now);
     }
 
     /// A request has come.
     pub(in crate::listener) fn set_busy(&self) {
-        self.state.store(State::Busy as u64, Relaxed);
+        self.state.store(ActivityState::Busy as u64, Relaxed);
     }
 
     /// Must the connection end as soon as it is idle?
@@ -52,14 +52,14 @@ impl Pulse {
     }
 
     /// Who is to be woken when the connection is evicted.
-    pub(in crate::listener) fn wake(&self, waker: &Waker) {
+    pub(in crate::listener) fn set_waker(&self, waker: &Waker) {
         *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker.clone());
     }
 
     /// Resolves when the connection is evicted.
     pub(in crate::listener) async fn evicted(&self) {
         std::future::poll_fn(|context| {
-            self.wake(context.waker());
+            self.set_waker(context.waker());
             if self.is_evicted() {
                 Poll::Ready(())
             } else {
@@ -76,7 +76,7 @@ impl Pulse {
         }
     }
 
-    fn set(&self, state: State, now: Instant) {
+    fn set(&self, state: ActivityState, now: Instant) {
         let millis = now.saturating_duration_since(self.epoch).as_millis() as u64;
         self.state.store(millis << 2 | state as u64, Relaxed);
     }
@@ -84,11 +84,11 @@ impl Pulse {
     /// Since when nobody is served here; connections that have not asked yet are idle too.
     pub(super) fn idle_since(&self) -> Option<u64> {
         let state = self.state.load(Relaxed);
-        (state & 3 != State::Busy as u64).then_some(state >> 2)
+        (state & 3 != ActivityState::Busy as u64).then_some(state >> 2)
     }
 
     pub(super) fn handshaking_since(&self) -> Option<u64> {
         let state = self.state.load(Relaxed);
-        (state & 3 == State::Handshaking as u64).then_some(state >> 2)
+        (state & 3 == ActivityState::Handshaking as u64).then_some(state >> 2)
     }
 }

@@ -6,28 +6,28 @@ use crate::metrics::Metrics;
 
 #[test]
 fn connections_go_by_age_also_between_searches() {
-    let cap = 2 * FOUND;
-    let limits = CapLimits {
-        connections: 10 * FOUND,
+    let cap = 2 * QUEUE_CAPACITY;
+    let limits = ConnectionLimitSettings {
+        connections: 10 * QUEUE_CAPACITY,
         per_address: cap,
         handshakes: 1,
     };
-    let caps = Caps::new(limits, Metrics::default().shard());
+    let caps = ConnectionLimits::new(limits, Metrics::default().add_shard());
     let (here, there) = (Ipv4Addr::new(127, 0, 0, 1), Ipv4Addr::new(127, 0, 0, 2));
     let other = caps.admit(Some(there.into())).unwrap();
     let at = |millis| caps.epoch + Duration::from_millis(millis);
-    other.pulse().set_idle(at(0));
+    other.activity().set_idle(at(0));
     let mut permits = Vec::new();
     for count in 0..2 * cap {
         let permit = caps.admit(Some(here.into())).unwrap();
-        permit.pulse().set_idle(at(count as u64));
+        permit.activity().set_idle(at(count as u64));
         permits.push(permit);
         let gone = (count + 1).saturating_sub(cap);
         // Connection 7 is asked something, so that it is no longer the oldest when its turn comes.
         if count == cap {
-            permits[7].pulse().set_busy();
+            permits[7].activity().set_busy();
         }
-        let evicted = |index: usize| permits[index].pulse().is_evicted();
+        let evicted = |index: usize| permits[index].activity().is_evicted();
         assert!(count < 7 || !evicted(7));
         let others = (0..=count).filter(|&index| index != 7);
         assert!(
@@ -36,5 +36,5 @@ fn connections_go_by_age_also_between_searches() {
                 .all(|(nth, index)| evicted(index) == (nth < gone))
         );
     }
-    assert!(!other.pulse().is_evicted());
+    assert!(!other.activity().is_evicted());
 }

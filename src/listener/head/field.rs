@@ -1,11 +1,11 @@
 //! Field names and values: one way to write each field that the gateway acts on.
 
-use super::{Fault, TOKEN, all_of};
-use crate::metrics::Malformed;
+use super::{HeadError, TOKEN, all_in_class};
+use crate::metrics::MalformedReason;
 
 /// The fields that decide about framing and routing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Name {
+pub(super) enum KnownField {
     /// Host.
     Host,
     /// Content-Length.
@@ -17,32 +17,35 @@ pub(super) enum Name {
 }
 
 /// Splits a field line into its name and its value without the blanks around it.
-pub(super) fn split(line: &[u8]) -> Result<(Name, &[u8]), Fault> {
+pub(super) fn parse_line(line: &[u8]) -> Result<(KnownField, &[u8]), HeadError> {
     if matches!(line.first(), Some(b' ' | b'\t')) {
-        return Err(Fault::new(
-            Malformed::FieldName,
+        return Err(HeadError::new(
+            MalformedReason::FieldName,
             "a field is folded over several lines",
         ));
     }
     let Some(colon) = line.iter().position(|&byte| byte == b':') else {
-        return Err(Fault::new(
-            Malformed::FieldName,
+        return Err(HeadError::new(
+            MalformedReason::FieldName,
             "a field line has no colon",
         ));
     };
     let (name, value) = line.split_at(colon);
-    if name.is_empty() || !all_of(name, TOKEN) {
-        return Err(Fault::new(
-            Malformed::FieldName,
+    if name.is_empty() || !all_in_class(name, TOKEN) {
+        return Err(HeadError::new(
+            MalformedReason::FieldName,
             "a field name is empty or holds a blank or another illegal character",
         ));
     }
     no_look_alike(name)?;
-    Ok((known(name), value.get(1..).unwrap_or_default().trim_ascii()))
+    Ok((
+        classify(name),
+        value.get(1..).unwrap_or_default().trim_ascii(),
+    ))
 }
 
 /// Refuses names that become one the gateway acts on when `_` is read as `-`, as CGI-like servers do.
-pub(super) fn no_look_alike(name: &[u8]) -> Result<(), Fault> {
+pub(super) fn no_look_alike(name: &[u8]) -> Result<(), HeadError> {
     if name.contains(&b'_') {
         let reads_as = |acted: &str| name.len() == acted.len() && starts_as(name, acted);
         if ACTED_ON.iter().any(|acted| reads_as(acted))
@@ -50,8 +53,8 @@ pub(super) fn no_look_alike(name: &[u8]) -> Result<(), Fault> {
                 .iter()
                 .any(|prefix| starts_as(name, prefix))
         {
-            return Err(Fault::new(
-                Malformed::FieldName,
+            return Err(HeadError::new(
+                MalformedReason::FieldName,
                 "a field name looks like another one when its underscores are read as hyphens",
             ));
         }
@@ -72,25 +75,25 @@ pub(super) fn may_trail(name: &[u8]) -> bool {
 }
 
 /// A Content-Length: decimal digits and nothing else, no list, no sign.
-pub(super) fn content_length(value: &[u8]) -> Result<u64, Fault> {
+pub(super) fn parse_content_length(value: &[u8]) -> Result<u64, HeadError> {
     let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
     std::str::from_utf8(value)
         .ok()
         .filter(|_| digits)
         .and_then(|text| text.parse().ok())
-        .filter(|&length| length <= MAX_LENGTH)
-        .ok_or(Fault::new(
-            Malformed::Framing,
+        .filter(|&length| length <= MAX_CONTENT_LENGTH)
+        .ok_or(HeadError::new(
+            MalformedReason::Framing,
             "Content-Length is not one decimal number",
         ))
 }
 
-fn known(name: &[u8]) -> Name {
+fn classify(name: &[u8]) -> KnownField {
     match name.len() {
-        4 if name.eq_ignore_ascii_case(b"host") => Name::Host,
-        14 if name.eq_ignore_ascii_case(b"content-length") => Name::ContentLength,
-        17 if name.eq_ignore_ascii_case(b"transfer-encoding") => Name::TransferEncoding,
-        _ => Name::Other,
+        4 if name.eq_ignore_ascii_case(b"host") => KnownField::Host,
+        14 if name.eq_ignore_ascii_case(b"content-length") => KnownField::ContentLength,
+        17 if name.eq_ignore_ascii_case(b"transfer-encoding") => KnownField::TransferEncoding,
+        _ => KnownField::Other,
     }
 }
 
@@ -108,7 +111,7 @@ fn starts_as(name: &[u8], prefix: &str) -> bool {
 }
 
 /// Far above any body, far below where sums could overflow.
-pub(super) const MAX_LENGTH: u64 = 1 << 53;
+pub(super) const MAX_CONTENT_LENGTH: u64 = 1 << 53;
 
 const ACTED_ON: &[&str] = &[
     "accept-encoding",

@@ -1,34 +1,34 @@
 //! Host and `:authority`: RFC 9110, 7.2 and RFC 3986, 3.2.2, without user information.
 
-use super::Fault;
-use crate::metrics::Malformed;
+use super::HeadError;
+use crate::metrics::MalformedReason;
 
 /// Refuses what is not `host` or `host:port`.
-pub(super) fn judge(host: &[u8]) -> Result<(), Fault> {
+pub(super) fn validate(host: &[u8]) -> Result<(), HeadError> {
     if is_host_and_port(host) {
         Ok(())
     } else {
-        Err(Fault::new(
-            Malformed::Host,
+        Err(HeadError::new(
+            MalformedReason::Host,
             "Host is empty or not of the form host or host:port",
         ))
     }
 }
 
 /// Do both name the same host? Case does not matter.
-pub(super) fn agree(one: &[u8], other: &[u8]) -> Result<(), Fault> {
+pub(super) fn require_same_host(one: &[u8], other: &[u8]) -> Result<(), HeadError> {
     if one.eq_ignore_ascii_case(other) {
         Ok(())
     } else {
-        Err(Fault::new(
-            Malformed::Host,
+        Err(HeadError::new(
+            MalformedReason::Host,
             "the target's authority and Host differ",
         ))
     }
 }
 
 fn is_host_and_port(host: &[u8]) -> bool {
-    if host.len() > MAX_HOST {
+    if host.len() > MAX_HOST_LENGTH {
         return false;
     }
     if let Some(literal) = host.strip_prefix(b"[") {
@@ -43,13 +43,13 @@ fn is_host_and_port(host: &[u8]) -> bool {
     match host.iter().position(|&byte| byte == b':') {
         Some(colon) => {
             let (name, port) = host.split_at(colon);
-            is_name(name) && is_port(port.get(1..))
+            is_reg_name(name) && is_port(port.get(1..))
         }
-        None => is_name(host),
+        None => is_reg_name(host),
     }
 }
 
-fn is_name(name: &[u8]) -> bool {
+fn is_reg_name(name: &[u8]) -> bool {
     !name.is_empty()
         && name.iter().all(|&byte| {
             byte.is_ascii_alphanumeric()
@@ -72,4 +72,4 @@ fn is_port(port: Option<&[u8]>) -> bool {
 }
 
 /// A DNS name is at most 253 characters; with brackets, zone or port a little more.
-const MAX_HOST: usize = 300;
+const MAX_HOST_LENGTH: usize = 300;

@@ -6,26 +6,26 @@ use http::header::{CONTENT_LENGTH, COOKIE, HOST};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Uri};
 
-use super::{Fault, HeadLimits, field, host, target};
-use crate::metrics::Malformed;
+use super::{HeadError, HeadLimits, field, host, target};
+use crate::metrics::MalformedReason;
 
 /// Refuses what the HTTP/1 scanner would refuse; then writes `:authority` into Host.
-pub(in crate::listener) fn judge(head: &mut Parts, limits: HeadLimits) -> Result<(), Fault> {
+pub(in crate::listener) fn validate(head: &mut Parts, limits: HeadLimits) -> Result<(), HeadError> {
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
-        return Err(Fault::method());
+        return Err(HeadError::method_not_allowed());
     }
-    target::path_and_query(
+    target::validate_path_and_query(
         head.uri
             .path_and_query()
             .map_or(&b""[..], |target| target.as_str().as_bytes()),
     )?;
-    fields(head, limits)?;
-    let authority = authority(head)?;
+    validate_fields(head, limits)?;
+    let authority = validate_authority(head)?;
     if let Some(authority) = authority {
         head.headers.insert(HOST, authority);
     }
     join_cookies(&mut head.headers);
-    origin_form(head);
+    to_origin_form(head);
     Ok(())
 }
 
@@ -47,7 +47,7 @@ fn join_cookies(headers: &mut HeaderMap) {
 }
 
 /// Leaves the path and the query of the target, as the HTTP/1 origin form has it.
-pub(in crate::listener) fn origin_form(head: &mut Parts) {
+pub(in crate::listener) fn to_origin_form(head: &mut Parts) {
     if head.uri.authority().is_some()
         && let Some(target) = head.uri.path_and_query()
     {
@@ -55,36 +55,36 @@ pub(in crate::listener) fn origin_form(head: &mut Parts) {
     }
 }
 
-fn fields(head: &Parts, limits: HeadLimits) -> Result<(), Fault> {
+fn validate_fields(head: &Parts, limits: HeadLimits) -> Result<(), HeadError> {
     if head.headers.len() > limits.fields {
-        return Err(Fault::too_large());
+        return Err(HeadError::too_large());
     }
     let target = head
         .uri
         .path_and_query()
         .map_or(0, |target| target.as_str().len());
-    let mut size = head.method.as_str().len() + target + FRAME;
+    let mut size = head.method.as_str().len() + target + FIELD_OVERHEAD;
     for (name, value) in &head.headers {
-        size += name.as_str().len() + value.len() + FRAME;
+        size += name.as_str().len() + value.len() + FIELD_OVERHEAD;
         field::no_look_alike(name.as_str().as_bytes())?;
         // RFC 9113, 8.2.1. HTTP/1 trims them instead: what a node sees would differ from what came.
         if let [b' ' | b'\t', ..] | [.., b' ' | b'\t'] = value.as_bytes() {
-            return Err(Fault::new(
-                Malformed::FieldValue,
+            return Err(HeadError::new(
+                MalformedReason::FieldValue,
                 "a field value begins or ends with a blank",
             ));
         }
     }
     if size > limits.size {
-        return Err(Fault::too_large());
+        return Err(HeadError::too_large());
     }
     let mut lengths = head.headers.get_all(CONTENT_LENGTH).iter();
     if let Some(length) = lengths.next() {
-        field::content_length(length.as_bytes())?;
+        field::parse_content_length(length.as_bytes())?;
     }
     if lengths.next().is_some() {
-        return Err(Fault::new(
-            Malformed::Framing,
+        return Err(HeadError::new(
+            MalformedReason::Framing,
             "there is more than one Content-Length",
         ));
     }
@@ -92,38 +92,44 @@ fn fields(head: &Parts, limits: HeadLimits) -> Result<(), Fault> {
 }
 
 /// The authority, if Host does not say it already.
-fn authority(head: &Parts) -> Result<Option<HeaderValue>, Fault> {
+fn validate_authority(head: &Parts) -> Result<Option<HeaderValue>, HeadError> {
     let mut hosts = head.headers.get_all(HOST).iter();
     let named = hosts.next();
     if hosts.next().is_some() {
-        return Err(Fault::new(Malformed::Host, "there is more than one Host"));
+        return Err(HeadError::new(
+            MalformedReason::Host,
+            "there is more than one Host",
+        ));
     }
     if let Some(named) = named {
-        host::judge(named.as_bytes())?;
+        host::validate(named.as_bytes())?;
     }
     let Some(authority) = head.uri.authority() else {
         return if named.is_some() {
             Ok(None)
         } else {
-            Err(Fault::new(
-                Malformed::Host,
+            Err(HeadError::new(
+                MalformedReason::Host,
                 "there is neither :authority nor Host",
             ))
         };
     };
     let authority = authority.as_str();
-    host::judge(authority.as_bytes())?;
+    host::validate(authority.as_bytes())?;
     if let Some(named) = named {
-        host::agree(authority.as_bytes(), named.as_bytes())?;
+        host::require_same_host(authority.as_bytes(), named.as_bytes())?;
         return Ok(None);
     }
-    HeaderValue::from_str(authority)
-        .map(Some)
-        .map_err(|_| Fault::new(Malformed::Host, "the authority is not a legal field value"))
+    HeaderValue::from_str(authority).map(Some).map_err(|_| {
+        HeadError::new(
+            MalformedReason::Host,
+            "the authority is not a legal field value",
+        )
+    })
 }
 
 /// What HTTP/1 spends on a field besides name and value: colon, blank, line end.
-const FRAME: usize = 4;
+const FIELD_OVERHEAD: usize = 4;
 
 #[cfg(test)]
 mod tests;

@@ -4,9 +4,11 @@
 
 use std::ops::Range;
 
-use super::field::Name;
-use super::{Chunked, Fault, Framing, HeadLimits, TOKEN, all_of, field, host, target};
-use crate::metrics::Malformed;
+use super::field::KnownField;
+use super::{
+    ChunkedScanner, Framing, HeadError, HeadLimits, TOKEN, all_in_class, field, host, target,
+};
+use crate::metrics::MalformedReason;
 
 /// A legal head.
 #[derive(Debug)]
@@ -19,75 +21,75 @@ pub(crate) struct Head {
 
 /// How far one head has been read.
 #[derive(Debug, Default)]
-pub(crate) struct Scanner {
+pub(crate) struct HeadScanner {
     /// Bytes that need no second look.
-    seen: usize,
+    scanned: usize,
     /// Where the current line begins.
-    line: usize,
+    line_start: usize,
     /// One empty line before a request is allowed (RFC 9112, 2.2).
-    led: bool,
+    saw_empty_line: bool,
     request: Option<RequestLine>,
     fields: usize,
     host: Option<Range<usize>>,
-    length: Option<u64>,
-    chunked: bool,
+    content_length: Option<u64>,
+    is_chunked: bool,
 }
 
 #[derive(Debug)]
 struct RequestLine {
     /// HTTP/1.1, not 1.0.
-    current: bool,
+    is_http_1_1: bool,
     /// Of an absolute target.
     authority: Option<Range<usize>>,
 }
 
-impl Scanner {
+impl HeadScanner {
     /// Looks at what is new in `head`, which begins where the head begins. `None`: more is needed.
     pub(crate) fn advance(
         &mut self,
         head: &[u8],
         limits: HeadLimits,
-    ) -> Result<Option<Head>, Fault> {
+    ) -> Result<Option<Head>, HeadError> {
         let allowed = head.get(..limits.size).unwrap_or(head);
-        while let Some(at) = next_control(allowed, self.seen) {
+        while let Some(at) = find_control(allowed, self.scanned) {
             match allowed.get(at..at + 2).unwrap_or_default() {
                 [b'\r', b'\n'] => {
-                    let line = self.line..at;
-                    self.line = at + 2;
-                    self.seen = at + 2;
-                    if let Some(framing) = self.take(allowed, line, limits)? {
-                        let length = self.line;
+                    let line = self.line_start..at;
+                    self.line_start = at + 2;
+                    self.scanned = at + 2;
+                    if let Some(framing) = self.process_line(allowed, line, limits)? {
+                        let length = self.line_start;
                         return Ok(Some(Head { length, framing }));
                     }
                 }
                 _ if allowed.get(at) == Some(&b'\t') && self.request.is_some() => {
-                    self.seen = at + 1
+                    self.scanned = at + 1
                 }
                 // The second half of the line's end is not here yet.
                 _ if allowed.get(at) == Some(&b'\r') && at + 1 == allowed.len() => {
-                    self.seen = at;
-                    return within(head, allowed);
+                    self.scanned = at;
+                    return check_size(head, allowed);
                 }
-                _ => return Err(CONTROL),
+                _ => return Err(CONTROL_CHARACTER),
             }
         }
-        self.seen = allowed.len();
-        within(head, allowed)
+        self.scanned = allowed.len();
+        check_size(head, allowed)
     }
 
     /// Judges one line; the framing, if it was the last one.
-    fn take(
+    fn process_line(
         &mut self,
         head: &[u8],
         line: Range<usize>,
         limits: HeadLimits,
-    ) -> Result<Option<Framing>, Fault> {
+    ) -> Result<Option<Framing>, HeadError> {
         let text = head.get(line.clone()).unwrap_or_default();
         let Some(request) = &self.request else {
-            if text.is_empty() && !self.led {
-                self.led = true;
+            if text.is_empty() && !self.saw_empty_line {
+                self.saw_empty_line = true;
             } else {
-                self.request = Some(request_line(text, line.start)?);
+                self.request = Some(parse_request_line(text, line.start)?);
             }
             return Ok(None);
         };
@@ -96,32 +98,35 @@ impl Scanner {
         }
         self.fields += 1;
         if self.fields > limits.fields {
-            return Err(Fault::too_large());
+            return Err(HeadError::too_large());
         }
-        let (name, value) = field::split(text)?;
+        let (name, value) = field::parse_line(text)?;
         match name {
-            Name::Other => {}
-            Name::Host => {
-                host::judge(value)?;
-                let start = line.end - trailing_blanks(text) - value.len();
+            KnownField::Other => {}
+            KnownField::Host => {
+                host::validate(value)?;
+                let start = line.end - trailing_whitespace(text) - value.len();
                 if self.host.replace(start..start + value.len()).is_some() {
-                    return Err(Fault::new(Malformed::Host, "there is more than one Host"));
+                    return Err(HeadError::new(
+                        MalformedReason::Host,
+                        "there is more than one Host",
+                    ));
                 }
             }
-            Name::ContentLength => {
-                let length = field::content_length(value)?;
-                if self.length.replace(length).is_some() {
-                    return Err(Fault::new(
-                        Malformed::Framing,
+            KnownField::ContentLength => {
+                let length = field::parse_content_length(value)?;
+                if self.content_length.replace(length).is_some() {
+                    return Err(HeadError::new(
+                        MalformedReason::Framing,
                         "there is more than one Content-Length",
                     ));
                 }
             }
-            Name::TransferEncoding => {
-                let legal = value.eq_ignore_ascii_case(b"chunked") && request.current;
-                if !legal || std::mem::replace(&mut self.chunked, true) {
-                    return Err(Fault::new(
-                        Malformed::Framing,
+            KnownField::TransferEncoding => {
+                let legal = value.eq_ignore_ascii_case(b"chunked") && request.is_http_1_1;
+                if !legal || std::mem::replace(&mut self.is_chunked, true) {
+                    return Err(HeadError::new(
+                        MalformedReason::Framing,
                         "Transfer-Encoding is not one chunked, or not in HTTP/1.1",
                     ));
                 }
@@ -131,41 +136,41 @@ impl Scanner {
     }
 
     /// What only the whole head can tell.
-    fn finish(&self, head: &[u8], request: &RequestLine) -> Result<Framing, Fault> {
+    fn finish(&self, head: &[u8], request: &RequestLine) -> Result<Framing, HeadError> {
         let host = self.host.clone().and_then(|range| head.get(range));
-        if host.is_none() && request.current {
-            return Err(Fault::new(Malformed::Host, "there is no Host"));
+        if host.is_none() && request.is_http_1_1 {
+            return Err(HeadError::new(MalformedReason::Host, "there is no Host"));
         }
         if let Some(authority) = request.authority.clone().and_then(|range| head.get(range)) {
-            host::judge(authority)?;
-            host::agree(authority, host.unwrap_or(authority))?;
+            host::validate(authority)?;
+            host::require_same_host(authority, host.unwrap_or(authority))?;
         }
-        match (self.chunked, self.length) {
-            (true, Some(_)) => Err(Fault::new(
-                Malformed::Framing,
+        match (self.is_chunked, self.content_length) {
+            (true, Some(_)) => Err(HeadError::new(
+                MalformedReason::Framing,
                 "there are both Content-Length and Transfer-Encoding",
             )),
-            (true, None) => Ok(Framing::Chunked(Chunked::default())),
+            (true, None) => Ok(Framing::Chunked(ChunkedScanner::default())),
             (false, Some(length)) if length > 0 => Ok(Framing::Length(length)),
-            (false, _) => Ok(Framing::Nothing),
+            (false, _) => Ok(Framing::NoBody),
         }
     }
 }
 
 /// `method SP target SP version`, each separated by exactly one blank.
-fn request_line(line: &[u8], start: usize) -> Result<RequestLine, Fault> {
+fn parse_request_line(line: &[u8], start: usize) -> Result<RequestLine, HeadError> {
     let mut parts = line.split(|&byte| byte == b' ');
     let (Some(method), Some(target), Some(version), None) =
         (parts.next(), parts.next(), parts.next(), parts.next())
     else {
-        return Err(Fault::new(
-            Malformed::RequestLine,
+        return Err(HeadError::new(
+            MalformedReason::RequestLine,
             "the request line is not method, target and version",
         ));
     };
-    if method.is_empty() || method.len() > MAX_METHOD || !all_of(method, TOKEN) {
-        return Err(Fault::new(
-            Malformed::RequestLine,
+    if method.is_empty() || method.len() > MAX_METHOD_LENGTH || !all_in_class(method, TOKEN) {
+        return Err(HeadError::new(
+            MalformedReason::RequestLine,
             "the method is not a token",
         ));
     }
@@ -173,14 +178,14 @@ fn request_line(line: &[u8], start: usize) -> Result<RequestLine, Fault> {
         b"HTTP/1.1" => true,
         b"HTTP/1.0" => false,
         _ => {
-            return Err(Fault::new(
-                Malformed::Version,
+            return Err(HeadError::new(
+                MalformedReason::Version,
                 "the version is neither HTTP/1.1 nor HTTP/1.0",
             ));
         }
     };
     if matches!(method, b"CONNECT" | b"TRACE") {
-        return Err(Fault::method());
+        return Err(HeadError::method_not_allowed());
     }
     let authority = target::parse(target)?.authority.map(|authority| {
         // An absolute target is `scheme://authority/...`; the authority ends where the path begins.
@@ -191,23 +196,26 @@ fn request_line(line: &[u8], start: usize) -> Result<RequestLine, Fault> {
         let begin = start + method.len() + 1 + scheme;
         begin..begin + authority.len()
     });
-    Ok(RequestLine { current, authority })
+    Ok(RequestLine {
+        is_http_1_1: current,
+        authority,
+    })
 }
 
-fn within(head: &[u8], allowed: &[u8]) -> Result<Option<Head>, Fault> {
+fn check_size(head: &[u8], allowed: &[u8]) -> Result<Option<Head>, HeadError> {
     if head.len() > allowed.len() {
-        Err(Fault::too_large())
+        Err(HeadError::too_large())
     } else {
         Ok(None)
     }
 }
 
-fn trailing_blanks(line: &[u8]) -> usize {
+fn trailing_whitespace(line: &[u8]) -> usize {
     line.len() - line.trim_ascii_end().len()
 }
 
 /// The first control character at or after `from`; eight bytes a step.
-fn next_control(bytes: &[u8], from: usize) -> Option<usize> {
+fn find_control(bytes: &[u8], from: usize) -> Option<usize> {
     let rest = bytes.get(from..)?;
     let (words, _) = rest.as_chunks::<8>();
     // A byte below 0x20, or 0x7f, leaves its high bit set: "hasless" and "haszero" of the classic
@@ -231,9 +239,9 @@ fn next_control(bytes: &[u8], from: usize) -> Option<usize> {
 const ONES: u64 = 0x0101_0101_0101_0101;
 
 /// No method of the registry is longer than 17.
-const MAX_METHOD: usize = 32;
+const MAX_METHOD_LENGTH: usize = 32;
 
-const CONTROL: Fault = Fault::new(
-    Malformed::FieldValue,
+const CONTROL_CHARACTER: HeadError = HeadError::new(
+    MalformedReason::FieldValue,
     "the head holds a control character, or a line does not end in CR LF",
 );

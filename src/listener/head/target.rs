@@ -1,8 +1,8 @@
 //! Request targets. The raw path is what is signed and routed, and nothing is decoded twice; so a
 //! path that another server could read as a different one is refused whatever its signature says.
 
-use super::{Fault, PATH, QUERY, all_of};
-use crate::metrics::Malformed;
+use super::{HeadError, PATH, QUERY, all_in_class};
+use crate::metrics::MalformedReason;
 
 /// A target as it stands in a request line.
 #[derive(Debug, Eq, PartialEq)]
@@ -12,50 +12,50 @@ pub(super) struct Target<'a> {
 }
 
 /// Takes origin form and absolute form, nothing else.
-pub(super) fn parse(target: &[u8]) -> Result<Target<'_>, Fault> {
+pub(super) fn parse(target: &[u8]) -> Result<Target<'_>, HeadError> {
     if target.first() == Some(&b'/') {
-        path_and_query(target)?;
+        validate_path_and_query(target)?;
         return Ok(Target { authority: None });
     }
-    let rest = strip_scheme(target).ok_or(NEITHER_FORM)?;
+    let rest = strip_scheme(target).ok_or(UNSUPPORTED_FORM)?;
     let end = rest
         .iter()
         .position(|byte| matches!(byte, b'/' | b'?' | b'#'))
         .unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
     if path.first() != Some(&b'/') {
-        return Err(NEITHER_FORM);
+        return Err(UNSUPPORTED_FORM);
     }
-    path_and_query(path)?;
+    validate_path_and_query(path)?;
     Ok(Target {
         authority: Some(authority),
     })
 }
 
 /// Refuses paths that could be read in two ways, and characters that no URI may hold.
-pub(super) fn path_and_query(target: &[u8]) -> Result<(), Fault> {
+pub(super) fn validate_path_and_query(target: &[u8]) -> Result<(), HeadError> {
     let end = target
         .iter()
         .position(|&byte| byte == b'?')
         .unwrap_or(target.len());
     let (path, query) = target.split_at(end);
     if path.first() != Some(&b'/') {
-        return Err(NEITHER_FORM);
+        return Err(UNSUPPORTED_FORM);
     }
-    if !all_of(path, PATH) || !all_of(query, PATH | QUERY) {
-        return Err(Fault::new(
-            Malformed::Target,
+    if !all_in_class(path, PATH) || !all_in_class(query, PATH | QUERY) {
+        return Err(HeadError::new(
+            MalformedReason::Target,
             "the target holds a character that a URI may not hold",
         ));
     }
     let escaped = path.contains(&b'%');
     if escaped {
-        escapes(path)?;
+        validate_escapes(path)?;
     }
     let dotted = escaped || path.contains(&b'.');
     if dotted && path.split(|&byte| byte == b'/').any(is_dot_segment) {
-        return Err(Fault::new(
-            Malformed::Target,
+        return Err(HeadError::new(
+            MalformedReason::Target,
             "the path holds a dot segment",
         ));
     }
@@ -63,12 +63,12 @@ pub(super) fn path_and_query(target: &[u8]) -> Result<(), Fault> {
 }
 
 /// Each `%` of a path begins an escape, and none stands for a separator or NUL.
-fn escapes(path: &[u8]) -> Result<(), Fault> {
+fn validate_escapes(path: &[u8]) -> Result<(), HeadError> {
     for (at, _) in path.iter().enumerate().filter(|&(_, &byte)| byte == b'%') {
         let escape = path.get(at + 1..at + 3).unwrap_or_default();
         if escape.len() != 2 || !escape.iter().all(u8::is_ascii_hexdigit) {
-            return Err(Fault::new(
-                Malformed::Target,
+            return Err(HeadError::new(
+                MalformedReason::Target,
                 "the path holds a broken percent escape",
             ));
         }
@@ -76,8 +76,8 @@ fn escapes(path: &[u8]) -> Result<(), Fault> {
             .iter()
             .any(|bad| escape.eq_ignore_ascii_case(*bad))
         {
-            return Err(Fault::new(
-                Malformed::Target,
+            return Err(HeadError::new(
+                MalformedReason::Target,
                 "the path holds an encoded slash, backslash or NUL",
             ));
         }
@@ -111,7 +111,7 @@ fn strip_scheme(target: &[u8]) -> Option<&[u8]> {
         })
 }
 
-const NEITHER_FORM: Fault = Fault::new(
-    Malformed::Target,
+const UNSUPPORTED_FORM: HeadError = HeadError::new(
+    MalformedReason::Target,
     "the target is neither a path nor an absolute http URI",
 );

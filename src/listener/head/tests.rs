@@ -12,8 +12,8 @@ const LIMITS: HeadLimits = HeadLimits {
 };
 
 /// The verdict on `head`, shown in the given pieces.
-fn verdict(head: &[u8], cuts: &[usize]) -> Result<Option<usize>, Fault> {
-    let mut scanner = Scanner::default();
+fn scan(head: &[u8], cuts: &[usize]) -> Result<Option<usize>, HeadError> {
+    let mut scanner = HeadScanner::default();
     for &cut in cuts.iter().chain([&head.len()]) {
         if let Some(whole) = scanner.advance(&head[..cut.min(head.len())], LIMITS)? {
             return Ok(Some(whole.length));
@@ -39,20 +39,16 @@ fn legal_heads_pass() {
         "GET /a%20b%e4%bd%a0/~x!$&'()*+,;=:@ HTTP/1.1\r\nHost: x\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: x\r\nX_Own_Field: 1\r\n\r\n",
     ] {
-        assert_eq!(
-            verdict(head.as_bytes(), &[]),
-            Ok(Some(head.len())),
-            "{head:?}"
-        );
+        assert_eq!(scan(head.as_bytes(), &[]), Ok(Some(head.len())), "{head:?}");
     }
 }
 
 #[test]
 fn what_two_parsers_could_read_in_two_ways_is_refused() {
     for &(reason, head) in AMBIGUOUS {
-        let fault = verdict(head.as_bytes(), &[]).expect_err(head);
+        let fault = scan(head.as_bytes(), &[]).expect_err(head);
         assert!(
-            matches!(fault.violation, Violation::Malformed(_)),
+            matches!(fault.error, ProtocolError::Malformed(_)),
             "{head:?}: {fault:?}"
         );
         assert_eq!(fault.reason, Some(reason), "{head:?}: {fault:?}");
@@ -65,8 +61,8 @@ fn nothing_is_tunnelled_or_echoed() {
         "CONNECT x:443 HTTP/1.1\r\nHost: x\r\n\r\n",
         "TRACE / HTTP/1.1\r\nHost: x\r\n\r\n",
     ] {
-        let fault = verdict(head.as_bytes(), &[]).expect_err(head);
-        assert_eq!(fault.violation, Violation::Method);
+        let fault = scan(head.as_bytes(), &[]).expect_err(head);
+        assert_eq!(fault.error, ProtocolError::MethodNotAllowed);
     }
 }
 
@@ -76,8 +72,11 @@ fn size_and_number_of_fields_are_bounded() {
         let more: String = (1..count).map(|n| format!("X-{n}: y\r\n")).collect();
         format!("GET / HTTP/1.1\r\nHost: x\r\n{more}\r\n")
     };
-    assert!(verdict(fields(10).as_bytes(), &[]).is_ok());
-    assert_eq!(verdict(fields(11).as_bytes(), &[]), Err(Fault::too_large()));
+    assert!(scan(fields(10).as_bytes(), &[]).is_ok());
+    assert_eq!(
+        scan(fields(11).as_bytes(), &[]),
+        Err(HeadError::too_large())
+    );
 
     let sized = |size: usize| {
         let frame = "GET / HTTP/1.1\r\nHost: x\r\n\r\n".len();
@@ -86,34 +85,34 @@ fn size_and_number_of_fields_are_bounded() {
             "a".repeat(size - frame)
         )
     };
-    assert_eq!(verdict(sized(4096).as_bytes(), &[]), Ok(Some(4096)));
+    assert_eq!(scan(sized(4096).as_bytes(), &[]), Ok(Some(4096)));
     assert_eq!(
-        verdict(sized(4097).as_bytes(), &[]),
-        Err(Fault::too_large())
+        scan(sized(4097).as_bytes(), &[]),
+        Err(HeadError::too_large())
     );
     assert_eq!(
-        verdict(&sized(9000).as_bytes()[..4097], &[]),
-        Err(Fault::too_large())
+        scan(&sized(9000).as_bytes()[..4097], &[]),
+        Err(HeadError::too_large())
     );
 }
 
 #[test]
 fn a_line_is_judged_as_soon_as_it_is_whole() {
-    assert!(verdict(b"GET / HTTP/1.1\r\nHost", &[]).is_ok());
-    assert!(verdict(b"GET / HTTP/3.1\r\n", &[]).is_err());
-    assert!(verdict(b"GET / HT\n", &[]).is_err());
-    assert!(verdict(b"\x16\x03\x01", &[]).is_err());
+    assert!(scan(b"GET / HTTP/1.1\r\nHost", &[]).is_ok());
+    assert!(scan(b"GET / HTTP/3.1\r\n", &[]).is_err());
+    assert!(scan(b"GET / HT\n", &[]).is_err());
+    assert!(scan(b"\x16\x03\x01", &[]).is_err());
 }
 
 #[test]
 fn the_framing_is_what_the_fields_say() {
     let framing = |fields: &str| {
         let head = format!("POST / HTTP/1.1\r\nHost: x\r\n{fields}\r\n");
-        let head = Scanner::default().advance(head.as_bytes(), LIMITS);
+        let head = HeadScanner::default().advance(head.as_bytes(), LIMITS);
         head.unwrap().unwrap().framing
     };
-    assert!(matches!(framing(""), Framing::Nothing));
-    assert!(matches!(framing("Content-Length: 0\r\n"), Framing::Nothing));
+    assert!(matches!(framing(""), Framing::NoBody));
+    assert!(matches!(framing("Content-Length: 0\r\n"), Framing::NoBody));
     assert!(matches!(
         framing("Content-Length: 007\r\n"),
         Framing::Length(7)
@@ -177,22 +176,22 @@ proptest! {
         mut cuts in prop::collection::vec(0usize..400, 0..20),
     ) {
         cuts.sort_unstable();
-        let whole = verdict(&head, &[]);
-        prop_assert_eq!(&verdict(&head, &cuts), &whole);
+        let whole = scan(&head, &[]);
+        prop_assert_eq!(&scan(&head, &cuts), &whole);
         let every: Vec<usize> = (0..head.len()).collect();
-        prop_assert_eq!(&verdict(&head, &every), &whole);
+        prop_assert_eq!(&scan(&head, &every), &whole);
     }
 
     #[test]
     fn any_bytes_get_the_same_verdict_however_cut(head in prop::collection::vec(any::<u8>(), 0..200)) {
         let every: Vec<usize> = (0..head.len()).collect();
-        prop_assert_eq!(verdict(&head, &every), verdict(&head, &[]));
+        prop_assert_eq!(scan(&head, &every), scan(&head, &[]));
     }
 
     // hyper answers without our envelope where it refuses, so it must never be the stricter one.
     #[test]
     fn a_target_that_passes_is_kept_as_it_is_by_the_parser_behind(target in "/[ -~]{0,12}") {
-        if target::path_and_query(target.as_bytes()).is_ok() {
+        if target::validate_path_and_query(target.as_bytes()).is_ok() {
             let parsed: http::Uri = target.parse().expect(&target);
             prop_assert_eq!(parsed.to_string(), target);
         }
@@ -201,7 +200,7 @@ proptest! {
     #[test]
     fn a_host_that_passes_is_an_authority_to_the_parser_behind(host in "[!-~]{1,6}(:[0-9]{0,6})?") {
         let absolute = format!("https://{host}/");
-        if host::judge(host.as_bytes()).is_ok() {
+        if host::validate(host.as_bytes()).is_ok() {
             prop_assert!(absolute.parse::<http::Uri>().is_ok(), "{}", absolute);
         }
     }
@@ -209,7 +208,7 @@ proptest! {
     #[test]
     fn a_field_that_passes_is_one_to_the_parser_behind(name in "[!-~]{1,12}", value in "[ -~\\x80-\\xff]{0,12}") {
         let line = format!("{name}: {value}");
-        if let Ok((_, value)) = field::split(line.as_bytes()) {
+        if let Ok((_, value)) = field::parse_line(line.as_bytes()) {
             let name = line.split(':').next().unwrap();
             prop_assert!(http::HeaderName::from_bytes(name.as_bytes()).is_ok(), "{}", name);
             prop_assert!(http::HeaderValue::from_bytes(value).is_ok());

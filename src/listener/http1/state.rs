@@ -6,16 +6,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 
-use crate::listener::body::{Discarded, Leftover};
-use crate::listener::head::Fault;
+use crate::listener::body::{DiscardOutcome, UnreadBody};
+use crate::listener::head::HeadError;
 
 /// The state of one HTTP/1 connection.
 #[derive(Debug)]
-pub(in crate::listener) struct Exchange {
+pub(in crate::listener) struct Http1State {
     /// Heads that were let through to hyper.
     heads: AtomicU64,
     /// Answers that hyper has taken whole.
-    answered: AtomicU64,
+    responses: AtomicU64,
     /// Bytes that the stream has taken.
     sent: AtomicU64,
     /// The stream takes no more for now.
@@ -30,19 +30,19 @@ pub(in crate::listener) struct Exchange {
     body_broken: AtomicBool,
     /// The next answer says `Connection: close`.
     last: AtomicBool,
-    fault: OnceLock<Fault>,
+    error: OnceLock<HeadError>,
     /// Is there a leftover? Asked several times for each request, when there mostly is none.
-    left: AtomicBool,
-    leftover: Mutex<Option<Leftover>>,
+    has_unread_body: AtomicBool,
+    unread_body: Mutex<Option<UnreadBody>>,
     /// Bytes that may be read and thrown away of one body.
     max_discarded: u64,
 }
 
-impl Exchange {
+impl Http1State {
     pub(in crate::listener) fn new(max_discarded: u64) -> Self {
         Self {
             heads: AtomicU64::new(0),
-            answered: AtomicU64::new(0),
+            responses: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             blocked: AtomicBool::new(false),
             head_open: AtomicBool::new(false),
@@ -50,9 +50,9 @@ impl Exchange {
             ended: AtomicBool::new(false),
             body_broken: AtomicBool::new(false),
             last: AtomicBool::new(false),
-            fault: OnceLock::new(),
-            left: AtomicBool::new(false),
-            leftover: Mutex::new(None),
+            error: OnceLock::new(),
+            has_unread_body: AtomicBool::new(false),
+            unread_body: Mutex::new(None),
             max_discarded,
         }
     }
@@ -61,12 +61,12 @@ impl Exchange {
         self.max_discarded
     }
 
-    pub(in crate::listener) fn head_passed(&self) {
+    pub(in crate::listener) fn count_head(&self) {
         self.heads.fetch_add(1, Relaxed);
     }
 
-    pub(in crate::listener) fn answered(&self) {
-        self.answered.fetch_add(1, Relaxed);
+    pub(in crate::listener) fn count_response(&self) {
+        self.responses.fetch_add(1, Relaxed);
     }
 
     /// Heads let through so far.
@@ -75,8 +75,8 @@ impl Exchange {
     }
 
     /// Every request that hyper saw is answered, and the answers have left.
-    pub(in crate::listener) fn is_quiet(&self) -> bool {
-        self.answered.load(Relaxed) >= self.heads() && !self.blocked.load(Relaxed)
+    pub(in crate::listener) fn is_idle(&self) -> bool {
+        self.responses.load(Relaxed) >= self.heads() && !self.blocked.load(Relaxed)
     }
 
     pub(in crate::listener) fn count_sent(&self, bytes: usize) {
@@ -128,45 +128,49 @@ impl Exchange {
     }
 
     /// From now on every answer is the connection's last.
-    pub(in crate::listener) fn set_last(&self) {
+    pub(in crate::listener) fn close_after_response(&self) {
         self.last.store(true, Relaxed);
     }
 
-    pub(in crate::listener) fn is_last(&self) -> bool {
+    pub(in crate::listener) fn closes_after_response(&self) -> bool {
         self.last.load(Relaxed)
     }
 
     /// The first fault stays.
-    pub(in crate::listener) fn refuse(&self, fault: Fault) {
-        let _ = self.fault.set(fault);
+    pub(in crate::listener) fn set_error(&self, fault: HeadError) {
+        let _ = self.error.set(fault);
     }
 
-    pub(in crate::listener) fn fault(&self) -> Option<&Fault> {
-        self.fault.get()
+    pub(in crate::listener) fn error(&self) -> Option<&HeadError> {
+        self.error.get()
     }
 
     /// Takes what a handler left unread of a request body.
-    pub(in crate::listener) fn leave(&self, leftover: Leftover) {
+    pub(in crate::listener) fn set_unread_body(&self, leftover: UnreadBody) {
         *self.lock() = Some(leftover);
-        self.left.store(true, Relaxed);
+        self.has_unread_body.store(true, Relaxed);
     }
 
     /// Is anything left unread?
-    pub(in crate::listener) fn has_leftover(&self) -> bool {
-        self.left.load(Relaxed)
+    pub(in crate::listener) fn has_unread_body(&self) -> bool {
+        self.has_unread_body.load(Relaxed)
     }
 
     /// Will what is left unread not be read?
-    pub(in crate::listener) fn is_leftover_hopeless(&self) -> bool {
-        self.has_leftover() && self.lock().as_ref().is_some_and(Leftover::is_hopeless)
+    pub(in crate::listener) fn cannot_discard_unread_body(&self) -> bool {
+        self.has_unread_body()
+            && self
+                .lock()
+                .as_ref()
+                .is_some_and(UnreadBody::cannot_be_discarded)
     }
 
     /// Throws away what is left unread, as far as it is here; `None` if nothing is left.
-    pub(in crate::listener) fn discard(
+    pub(in crate::listener) fn poll_discard(
         &self,
         context: &mut Context<'_>,
-    ) -> Option<Poll<Discarded>> {
-        if !self.has_leftover() {
+    ) -> Option<Poll<DiscardOutcome>> {
+        if !self.has_unread_body() {
             return None;
         }
         self.lock()
@@ -175,12 +179,14 @@ impl Exchange {
     }
 
     /// Nothing is left unread any more.
-    pub(in crate::listener) fn clear_leftover(&self) {
+    pub(in crate::listener) fn clear_unread_body(&self) {
         *self.lock() = None;
-        self.left.store(false, Relaxed);
+        self.has_unread_body.store(false, Relaxed);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Leftover>> {
-        self.leftover.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<UnreadBody>> {
+        self.unread_body
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -7,70 +7,70 @@ use std::task::{Context, Poll};
 
 use tokio::time::{Instant, Sleep};
 
-use super::state::Exchange;
+use super::state::Http1State;
 use crate::drain::{Phase, Watch};
 use crate::listener::Settings;
-use crate::listener::body::Discarded;
-use crate::listener::connection::Life;
-use crate::listener::connection_limits::Pulse;
-use crate::listener::deadline::{Alarm, GREETING, SendRate};
-use crate::listener::head::Fault;
-use crate::metrics::ConnectionEnded;
+use crate::listener::body::DiscardOutcome;
+use crate::listener::connection::ConnectionContext;
+use crate::listener::connection_limits::Activity;
+use crate::listener::deadline::{FIRST_REQUEST_GRACE, LazyTimer, SendRateMonitor};
+use crate::listener::head::HeadError;
+use crate::metrics::ConnectionEndReason;
 
 /// How a connection ends.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum End {
     /// hyper is done with it.
-    Over,
+    Finished,
     /// A head was refused; all earlier answers have left.
-    Refused,
+    Rejected,
     /// Nothing is going on; it is closed in order.
-    Shut(ConnectionEnded),
+    CloseCleanly(ConnectionEndReason),
     /// It is aborted: nobody shall take what was sent for the whole.
-    By(ConnectionEnded),
+    Abort(ConnectionEndReason),
     /// An answer broke off in its body, which is counted elsewhere; aborted too.
-    Cut,
+    ResponseBroken,
 }
 
 /// The clock of one connection.
-pub(super) struct Pace<'a> {
-    exchange: Arc<Exchange>,
+pub(super) struct Http1Timeouts<'a> {
+    state: Arc<Http1State>,
     settings: &'a Settings,
-    pulse: Arc<Pulse>,
-    watch: &'a Watch,
-    alarm: Alarm<'a>,
-    rate: SendRate,
-    born: Instant,
+    activity: Arc<Activity>,
+    drain: &'a Watch,
+    timer: LazyTimer<'a>,
+    send_rate: SendRateMonitor,
+    established_at: Instant,
     /// When all was answered last.
-    quiet_since: Option<Instant>,
+    idle_since: Option<Instant>,
     /// When the first byte of the head came that is open now.
     head_since: Option<Instant>,
     /// When a handler left a body unread.
-    leftover_since: Option<Instant>,
+    unread_since: Option<Instant>,
     /// Heads at the last look.
     heads: u64,
 }
 
-impl<'a> Pace<'a> {
+impl<'a> Http1Timeouts<'a> {
     pub(super) fn new(
-        exchange: Arc<Exchange>,
+        exchange: Arc<Http1State>,
         settings: &'a Settings,
-        life: &'a Life,
+        life: &'a ConnectionContext,
         sleep: Pin<&'a mut Sleep>,
     ) -> Self {
         let born = Instant::now();
-        life.permit.pulse().set_idle(born);
+        life.permit.activity().set_idle(born);
         Self {
-            exchange,
+            state: exchange,
             settings,
-            pulse: life.permit.pulse().clone(),
-            watch: &life.watch,
-            alarm: Alarm::new(sleep),
-            rate: SendRate::new(settings),
-            born,
-            quiet_since: Some(born),
+            activity: life.permit.activity().clone(),
+            drain: &life.drain,
+            timer: LazyTimer::new(sleep),
+            send_rate: SendRateMonitor::new(settings),
+            established_at: born,
+            idle_since: Some(born),
             head_since: None,
-            leftover_since: None,
+            unread_since: None,
             heads: 0,
         }
     }
@@ -78,132 +78,135 @@ impl<'a> Pace<'a> {
     /// After hyper has done what it could: `Ready(Some)` ends the connection, `Ready(None)` polls
     /// hyper again, `Pending` waits.
     pub(super) fn check(&mut self, context: &mut Context<'_>) -> Poll<Option<End>> {
-        let again = self.discard(context);
+        let again = self.poll_discard(context);
         let now = Instant::now();
-        self.note(now);
-        match self.judge(now) {
+        self.observe(now);
+        match self.evaluate(now) {
             Err(end) => Poll::Ready(Some(end)),
-            Ok(deadline) if again || self.alarm.set(deadline, now, context) => Poll::Ready(None),
+            Ok(deadline) if again || self.timer.arm(deadline, now, context) => Poll::Ready(None),
             Ok(_) => Poll::Pending,
         }
     }
 
     /// Reads what a handler left; `true` if that has come to an end.
-    fn discard(&mut self, context: &mut Context<'_>) -> bool {
-        let Some(polled) = self.exchange.discard(context) else {
-            self.leftover_since = None;
+    fn poll_discard(&mut self, context: &mut Context<'_>) -> bool {
+        let Some(polled) = self.state.poll_discard(context) else {
+            self.unread_since = None;
             return false;
         };
         let late = self
-            .leftover_since
+            .unread_since
             .is_some_and(|since| Instant::now() >= since + self.settings.linger_timeout);
         let discarded = match polled {
             Poll::Ready(discarded) => discarded,
-            Poll::Pending if late => Discarded::Abandoned,
+            Poll::Pending if late => DiscardOutcome::Incomplete,
             Poll::Pending => return false,
         };
-        self.exchange.clear_leftover();
-        if discarded == Discarded::Abandoned {
-            self.exchange.set_last();
+        self.state.clear_unread_body();
+        if discarded == DiscardOutcome::Incomplete {
+            self.state.close_after_response();
         }
         true
     }
 
     /// Takes down when states began.
-    fn note(&mut self, now: Instant) {
-        let heads = self.exchange.heads();
-        let quiet = self.exchange.is_quiet();
-        if heads != self.heads || quiet != self.quiet_since.is_some() {
+    fn observe(&mut self, now: Instant) {
+        let heads = self.state.heads();
+        let quiet = self.state.is_idle();
+        if heads != self.heads || quiet != self.idle_since.is_some() {
             self.heads = heads;
-            self.quiet_since = quiet.then_some(now);
+            self.idle_since = quiet.then_some(now);
             if quiet {
-                self.rate.begin(self.exchange.sent());
-                self.pulse.set_idle(now);
+                self.send_rate.start_window(self.state.sent());
+                self.activity.set_idle(now);
             } else {
-                self.pulse.set_busy();
+                self.activity.set_busy();
             }
         }
-        since(&mut self.head_since, self.exchange.is_head_open(), now);
-        let left = self.exchange.has_leftover();
-        since(&mut self.leftover_since, left, now);
+        track_since(&mut self.head_since, self.state.is_head_open(), now);
+        let left = self.state.has_unread_body();
+        track_since(&mut self.unread_since, left, now);
     }
 
     /// What ends the connection now, or when to look again.
-    fn judge(&mut self, now: Instant) -> Result<Instant, End> {
-        let exchange = &*self.exchange;
+    fn evaluate(&mut self, now: Instant) -> Result<Instant, End> {
+        let exchange = &*self.state;
         let moving = self
-            .rate
+            .send_rate
             .observe(now, exchange.sent(), exchange.is_blocked())
-            .map_err(|_| End::By(ConnectionEnded::SlowReader))?;
-        let age = self.born + self.settings.max_connection_age;
-        if now >= age || self.pulse.is_evicted() {
-            exchange.set_last();
+            .map_err(|_| End::Abort(ConnectionEndReason::SlowReader))?;
+        let age = self.established_at + self.settings.max_connection_age;
+        if now >= age || self.activity.is_evicted() {
+            exchange.close_after_response();
         }
-        let state = match self.quiet_since {
-            Some(since) => self.judge_quiet(since, now)?,
+        let state = match self.idle_since {
+            Some(since) => self.evaluate_idle(since, now)?,
             None => now + self.settings.idle_timeout,
         };
         let age = if now < age { age } else { state };
         let leftover = self
-            .leftover_since
+            .unread_since
             .map_or(state, |since| since + self.settings.linger_timeout);
         let deadline = state.min(age).min(leftover);
         Ok(moving.map_or(deadline, |moving| moving.min(deadline)))
     }
 
     /// The same while every request that came is answered.
-    fn judge_quiet(&self, since: Instant, now: Instant) -> Result<Instant, End> {
-        let exchange = &*self.exchange;
-        if exchange.fault().is_some() && !exchange.is_body_broken() {
-            return Err(End::Refused);
+    fn evaluate_idle(&self, since: Instant, now: Instant) -> Result<Instant, End> {
+        let exchange = &*self.state;
+        if exchange.error().is_some() && !exchange.is_body_broken() {
+            return Err(End::Rejected);
         }
         if let Some(head) = self.head_since {
             // A head that came while its forerunner was served was not read on meanwhile.
             let deadline = head.max(since) + self.settings.header_timeout;
             if now >= deadline {
-                exchange.refuse(Fault::HEAD_TIMEOUT);
-                return Err(End::Refused);
+                exchange.set_error(HeadError::HEAD_TIMEOUT);
+                return Err(End::Rejected);
             }
             return Ok(deadline);
         }
         if exchange.is_body_open() {
             // A rest that is being thrown away, or that hyper is about to close for.
-            return self.until(
+            return self.unless_passed(
                 since + self.settings.idle_timeout,
                 now,
-                ConnectionEnded::Idle,
+                ConnectionEndReason::IdleTimeout,
             );
         }
-        if self.watch.phase() >= Phase::Closing {
-            let greeted = self.born + GREETING;
+        if self.drain.phase() >= Phase::Closing {
+            let greeted = self.established_at + FIRST_REQUEST_GRACE;
             if self.heads > 0 || now >= greeted {
-                return Err(End::Shut(ConnectionEnded::Drain));
+                return Err(End::CloseCleanly(ConnectionEndReason::Drain));
             }
             return Ok(greeted);
         }
-        if self.pulse.is_evicted() {
-            return Err(End::Shut(ConnectionEnded::Cap));
+        if self.activity.is_evicted() {
+            return Err(End::CloseCleanly(ConnectionEndReason::ConnectionLimit));
         }
-        if exchange.is_last() && self.heads > 0 {
-            return Err(End::Shut(ConnectionEnded::Age));
+        if exchange.closes_after_response() && self.heads > 0 {
+            return Err(End::CloseCleanly(ConnectionEndReason::MaxAge));
         }
         let (wait, reason) = if self.heads == 0 {
-            (self.settings.header_timeout, ConnectionEnded::HeaderTimeout)
+            (
+                self.settings.header_timeout,
+                ConnectionEndReason::HeaderTimeout,
+            )
         } else {
-            (self.settings.idle_timeout, ConnectionEnded::Idle)
+            (self.settings.idle_timeout, ConnectionEndReason::IdleTimeout)
         };
-        self.until(since + wait, now, reason)
+        self.unless_passed(since + wait, now, reason)
     }
 
     /// The deadline, unless it has passed.
-    fn until(
+    fn unless_passed(
         &self,
         deadline: Instant,
         now: Instant,
-        reason: ConnectionEnded,
+        reason: ConnectionEndReason,
     ) -> Result<Instant, End> {
         if now >= deadline {
-            Err(End::Shut(reason))
+            Err(End::CloseCleanly(reason))
         } else {
             Ok(deadline)
         }
@@ -211,7 +214,7 @@ impl<'a> Pace<'a> {
 }
 
 /// Keeps the moment at which `holds` became true.
-fn since(moment: &mut Option<Instant>, holds: bool, now: Instant) {
+fn track_since(moment: &mut Option<Instant>, holds: bool, now: Instant) {
     if !holds {
         *moment = None;
     } else if moment.is_none() {

@@ -9,42 +9,44 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::state::Exchange;
-use crate::listener::head::{BROKEN_BODY, Chunked, Fault, Framing, HeadLimits, Scanner};
+use super::state::Http1State;
+use crate::listener::head::{
+    BROKEN_BODY, ChunkedScanner, Framing, HeadError, HeadLimits, HeadScanner,
+};
 
 /// Lets whole legal heads and well-framed bodies through.
 #[derive(Debug)]
-pub(super) struct Gate<S> {
+pub(super) struct ValidatingIo<S> {
     stream: S,
-    exchange: Arc<Exchange>,
+    state: Arc<Http1State>,
     limits: HeadLimits,
-    scan: Scan,
+    scanner: MessageScanner,
     /// Bytes read but not given to hyper: first those it may have, then the part of a head.
-    withheld: Vec<u8>,
+    pending: Vec<u8>,
     /// How many of them it may have.
-    cleared: usize,
+    forwardable: usize,
     /// How many of those it got.
-    given: usize,
+    forwarded: usize,
 }
 
 #[derive(Debug)]
-enum Scan {
-    Head(Scanner),
+enum MessageScanner {
+    Head(HeadScanner),
     Length(u64),
-    Chunked(Chunked),
-    Refused,
+    Chunked(ChunkedScanner),
+    Rejected,
 }
 
-impl<S> Gate<S> {
-    pub(super) fn new(stream: S, exchange: Arc<Exchange>, limits: HeadLimits) -> Self {
+impl<S> ValidatingIo<S> {
+    pub(super) fn new(stream: S, exchange: Arc<Http1State>, limits: HeadLimits) -> Self {
         Self {
             stream,
-            exchange,
+            state: exchange,
             limits,
-            scan: Scan::Head(Scanner::default()),
-            withheld: Vec::new(),
-            cleared: 0,
-            given: 0,
+            scanner: MessageScanner::Head(HeadScanner::default()),
+            pending: Vec::new(),
+            forwardable: 0,
+            forwarded: 0,
         }
     }
 
@@ -54,83 +56,87 @@ impl<S> Gate<S> {
     }
 
     /// Gives hyper cleared bytes that are kept here.
-    fn give(&mut self, buffer: &mut ReadBuf<'_>) {
+    fn forward(&mut self, buffer: &mut ReadBuf<'_>) {
         let ready = self
-            .withheld
-            .get(self.given..self.cleared)
+            .pending
+            .get(self.forwarded..self.forwardable)
             .unwrap_or_default();
         let some = ready.get(..buffer.remaining()).unwrap_or(ready);
         buffer.put_slice(some);
-        self.given += some.len();
-        if self.given == self.cleared {
-            self.withheld.drain(..self.cleared);
-            (self.cleared, self.given) = (0, 0);
-            if self.withheld.is_empty() {
-                self.withheld = Vec::new();
+        self.forwarded += some.len();
+        if self.forwarded == self.forwardable {
+            self.pending.drain(..self.forwardable);
+            (self.forwardable, self.forwarded) = (0, 0);
+            if self.pending.is_empty() {
+                self.pending = Vec::new();
             }
         }
     }
 
     /// Sorts out what was read into `buffer` after `start`.
-    fn take(&mut self, buffer: &mut ReadBuf<'_>, start: usize) {
+    fn process_read(&mut self, buffer: &mut ReadBuf<'_>, start: usize) {
         let fresh = buffer.filled().get(start..).unwrap_or_default();
-        if self.withheld.is_empty() {
-            let cleared = self.scan.clear(fresh, self.limits, &self.exchange);
-            if cleared < fresh.len() && !matches!(self.scan, Scan::Refused) {
-                self.withheld
+        if self.pending.is_empty() {
+            let cleared = self.scanner.advance(fresh, self.limits, &self.state);
+            if cleared < fresh.len() && !matches!(self.scanner, MessageScanner::Rejected) {
+                self.pending
                     .extend_from_slice(fresh.get(cleared..).unwrap_or_default());
             }
             buffer.set_filled(start + cleared);
         } else {
-            self.withheld.extend_from_slice(fresh);
+            self.pending.extend_from_slice(fresh);
             buffer.set_filled(start);
-            self.cleared = self.scan.clear(&self.withheld, self.limits, &self.exchange);
-            if self.cleared > 0 {
-                self.give(buffer);
+            self.forwardable = self
+                .scanner
+                .advance(&self.pending, self.limits, &self.state);
+            if self.forwardable > 0 {
+                self.forward(buffer);
             }
         }
-        self.exchange
-            .set_head_open(self.withheld.len() > self.cleared);
-        self.exchange
-            .set_body_open(matches!(self.scan, Scan::Length(_) | Scan::Chunked(_)));
+        self.state
+            .set_head_open(self.pending.len() > self.forwardable);
+        self.state.set_body_open(matches!(
+            self.scanner,
+            MessageScanner::Length(_) | MessageScanner::Chunked(_)
+        ));
     }
 }
 
-impl Scan {
+impl MessageScanner {
     /// How many of `bytes`, which begin where the current head or part of a body begins, hyper may
     /// see.
-    fn clear(&mut self, bytes: &[u8], limits: HeadLimits, exchange: &Exchange) -> usize {
+    fn advance(&mut self, bytes: &[u8], limits: HeadLimits, exchange: &Http1State) -> usize {
         let mut cleared = 0;
         while let Some(rest) = bytes.get(cleared..).filter(|rest| !rest.is_empty()) {
             match self {
                 Self::Head(scanner) => match scanner.advance(rest, limits) {
                     Ok(None) => break,
                     Ok(Some(head)) => {
-                        exchange.head_passed();
+                        exchange.count_head();
                         cleared += head.length;
                         *self = Self::after(head.framing);
                     }
-                    Err(fault) => return self.refuse(fault, exchange, cleared),
+                    Err(fault) => return self.reject(fault, exchange, cleared),
                 },
                 Self::Length(left) => {
                     let here = rest.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
                     cleared += here;
                     *left -= here as u64;
                     if *left == 0 {
-                        *self = Self::after(Framing::Nothing);
+                        *self = Self::after(Framing::NoBody);
                     }
                 }
                 Self::Chunked(chunked) => {
                     let step = chunked.advance(rest);
-                    cleared += step.used;
-                    if step.done {
-                        *self = Self::after(Framing::Nothing);
-                    } else if step.broken {
+                    cleared += step.consumed;
+                    if step.is_complete {
+                        *self = Self::after(Framing::NoBody);
+                    } else if step.is_invalid {
                         exchange.break_body();
-                        return self.refuse(BROKEN_BODY, exchange, cleared);
+                        return self.reject(BROKEN_BODY, exchange, cleared);
                     }
                 }
-                Self::Refused => break,
+                Self::Rejected => break,
             }
         }
         cleared
@@ -138,20 +144,20 @@ impl Scan {
 
     fn after(framing: Framing) -> Self {
         match framing {
-            Framing::Nothing => Self::Head(Scanner::default()),
+            Framing::NoBody => Self::Head(HeadScanner::default()),
             Framing::Length(length) => Self::Length(length),
             Framing::Chunked(chunked) => Self::Chunked(chunked),
         }
     }
 
-    fn refuse(&mut self, fault: Fault, exchange: &Exchange, cleared: usize) -> usize {
-        exchange.refuse(fault);
-        *self = Self::Refused;
+    fn reject(&mut self, fault: HeadError, exchange: &Http1State, cleared: usize) -> usize {
+        exchange.set_error(fault);
+        *self = Self::Rejected;
         cleared
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for ValidatingIo<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -160,14 +166,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
         let this = self.get_mut();
         let start = buffer.filled().len();
         loop {
-            if this.cleared > 0 {
-                this.give(buffer);
+            if this.forwardable > 0 {
+                this.forward(buffer);
                 return Poll::Ready(Ok(()));
             }
-            if matches!(this.scan, Scan::Refused) {
+            if matches!(this.scanner, MessageScanner::Rejected) {
                 // A broken body ends too early for hyper, so that whoever reads it hears of it. After
                 // a refused head the driver takes the stream back as soon as all is answered.
-                return if this.exchange.is_body_broken() {
+                return if this.state.is_body_broken() {
                     Poll::Ready(Ok(()))
                 } else {
                     Poll::Pending
@@ -175,10 +181,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
             }
             ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
             if buffer.filled().len() == start {
-                this.exchange.set_ended();
+                this.state.set_ended();
                 return Poll::Ready(Ok(()));
             }
-            this.take(buffer, start);
+            this.process_read(buffer, start);
             if buffer.filled().len() > start {
                 return Poll::Ready(Ok(()));
             }
@@ -186,18 +192,18 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> Gate<S> {
-    fn note(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+impl<S: AsyncWrite + Unpin> ValidatingIo<S> {
+    fn observe_write(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match &written {
-            Poll::Ready(Ok(bytes)) => self.exchange.count_sent(*bytes),
+            Poll::Ready(Ok(bytes)) => self.state.count_sent(*bytes),
             Poll::Ready(Err(_)) => {}
-            Poll::Pending => self.exchange.set_blocked(true),
+            Poll::Pending => self.state.set_blocked(true),
         }
         written
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Gate<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for ValidatingIo<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -205,7 +211,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gate<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.stream).poll_write(context, bytes);
-        this.note(written)
+        this.observe_write(written)
     }
 
     fn poll_write_vectored(
@@ -215,7 +221,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gate<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.stream).poll_write_vectored(context, slices);
-        this.note(written)
+        this.observe_write(written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -225,7 +231,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gate<S> {
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let flushed = Pin::new(&mut this.stream).poll_flush(context);
-        this.exchange.set_blocked(flushed.is_pending());
+        this.state.set_blocked(flushed.is_pending());
         flushed
     }
 

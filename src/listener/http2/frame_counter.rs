@@ -4,47 +4,47 @@
 
 /// Follows the frames of one direction.
 #[derive(Debug)]
-pub(super) struct Frames {
+pub(super) struct FrameCounter {
     /// Bytes to pass over: the preface, then payloads.
     skip: usize,
-    header: [u8; HEADER],
+    header: [u8; FRAME_HEADER_LENGTH],
     /// Bytes of `header` that are here.
     filled: usize,
     /// The frame whose payload is passed over completes its block.
-    completes: bool,
-    open: bool,
-    count: Count,
+    completes_block: bool,
+    block_open: bool,
+    counts: FrameCounts,
 }
 
 /// Frames that have begun.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct Count {
+pub(super) struct FrameCounts {
     pub(super) all: u64,
     /// Neither part of a request's head nor any body worth a frame, nor the end of one.
     pub(super) control: u64,
 }
 
-impl Frames {
+impl FrameCounter {
     /// Before the client's preface.
     pub(super) fn new() -> Self {
         Self {
-            skip: PREFACE,
-            header: [0; HEADER],
+            skip: PREFACE_LENGTH,
+            header: [0; FRAME_HEADER_LENGTH],
             filled: 0,
-            completes: false,
-            open: false,
-            count: Count::default(),
+            completes_block: false,
+            block_open: false,
+            counts: FrameCounts::default(),
         }
     }
 
     /// Since this was last asked.
-    pub(super) fn take_count(&mut self) -> Count {
-        std::mem::take(&mut self.count)
+    pub(super) fn take_counts(&mut self) -> FrameCounts {
+        std::mem::take(&mut self.counts)
     }
 
     /// Has a header block begun that is not whole?
     pub(super) fn is_block_open(&self) -> bool {
-        self.open
+        self.block_open
     }
 
     /// Walks on through `bytes`.
@@ -56,8 +56,8 @@ impl Frames {
             if self.skip > 0 {
                 return;
             }
-            if std::mem::take(&mut self.completes) {
-                self.open = false;
+            if std::mem::take(&mut self.completes_block) {
+                self.block_open = false;
             }
             if bytes.is_empty() {
                 return;
@@ -65,10 +65,10 @@ impl Frames {
             for (&byte, slot) in bytes.iter().zip(self.header.iter_mut().skip(self.filled)) {
                 *slot = byte;
             }
-            let taken = bytes.len().min(HEADER - self.filled);
+            let taken = bytes.len().min(FRAME_HEADER_LENGTH - self.filled);
             self.filled += taken;
             bytes = bytes.get(taken..).unwrap_or_default();
-            if self.filled == HEADER {
+            if self.filled == FRAME_HEADER_LENGTH {
                 self.begin_frame();
             }
         }
@@ -78,28 +78,29 @@ impl Frames {
         let [high, middle, low, kind, flags, ..] = self.header;
         self.filled = 0;
         self.skip = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
-        self.count.all += 1;
+        self.counts.all += 1;
         match kind {
             HEADERS | CONTINUATION => {
                 let whole = flags & END_HEADERS != 0;
-                self.completes = whole && self.skip > 0;
-                self.open = !whole || self.completes;
+                self.completes_block = whole && self.skip > 0;
+                self.block_open = !whole || self.completes_block;
             }
             // Padding may be all there is in it.
-            DATA if flags & END_STREAM != 0 || self.skip >= TINY && flags & PADDED == 0 => {}
-            _ => self.count.control += 1,
+            DATA if flags & END_STREAM != 0
+                || self.skip >= MIN_USEFUL_DATA && flags & PADDED == 0 => {}
+            _ => self.counts.control += 1,
         }
     }
 }
 
 /// RFC 9113, 3.4.
-const PREFACE: usize = 24;
+const PREFACE_LENGTH: usize = 24;
 
 /// RFC 9113, 4.1.
-const HEADER: usize = 9;
+const FRAME_HEADER_LENGTH: usize = 9;
 
 /// Less of a body is not worth a frame.
-const TINY: usize = 16;
+const MIN_USEFUL_DATA: usize = 16;
 
 const DATA: u8 = 0x0;
 const HEADERS: u8 = 0x1;
@@ -134,11 +135,11 @@ mod tests {
                 false,
             ),
         ] {
-            let mut bytes = vec![0; PREFACE];
+            let mut bytes = vec![0; PREFACE_LENGTH];
             bytes.extend(frames.concat());
-            let mut at_once = Frames::new();
+            let mut at_once = FrameCounter::new();
             at_once.advance(&bytes);
-            let mut bytewise = Frames::new();
+            let mut bytewise = FrameCounter::new();
             bytes.iter().for_each(|&byte| bytewise.advance(&[byte]));
             assert_eq!(at_once.is_block_open(), open, "{frames:?}");
             assert_eq!(bytewise.is_block_open(), open, "{frames:?}");
@@ -159,22 +160,22 @@ mod tests {
             (frame(8, 0, 4), 1),
             (frame(77, 0, 100), 1),
         ] {
-            let mut frames = Frames::new();
-            frames.advance(&[0; PREFACE]);
+            let mut frames = FrameCounter::new();
+            frames.advance(&[0; PREFACE_LENGTH]);
             frames.advance(&frame.repeat(3));
-            let expected = Count {
+            let expected = FrameCounts {
                 all: 3,
                 control: control * 3,
             };
-            assert_eq!(frames.take_count(), expected, "{frame:?}");
-            assert_eq!(frames.take_count(), Count::default());
+            assert_eq!(frames.take_counts(), expected, "{frame:?}");
+            assert_eq!(frames.take_counts(), FrameCounts::default());
         }
     }
 
     #[test]
     fn a_block_whose_bytes_are_still_to_come_is_open() {
-        let mut frames = Frames::new();
-        frames.advance(&[0; PREFACE]);
+        let mut frames = FrameCounter::new();
+        frames.advance(&[0; PREFACE_LENGTH]);
         let block = frame(HEADERS, END_HEADERS, 8);
         frames.advance(&block[..block.len() - 1]);
         assert!(frames.is_block_open());

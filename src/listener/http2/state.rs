@@ -10,67 +10,70 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::control_frame_budget::{Allowance, Work};
-use super::frame_counter::Frames;
-use crate::listener::body::Leftover;
+use super::control_frame_budget::{ControlFrameBudget, WorkDone};
+use super::frame_counter::FrameCounter;
+use crate::listener::body::UnreadBody;
 
 /// The state of one HTTP/2 connection.
 #[derive(Debug, Default)]
-pub(super) struct Multiplex {
+pub(super) struct Http2State {
     /// Streams that are served now.
-    live: AtomicU64,
+    active_streams: AtomicU64,
     /// Streams so far.
-    opened: AtomicU64,
+    opened_streams: AtomicU64,
     /// Bytes that the socket has taken.
     sent: AtomicU64,
     /// Frames of answers that h2 was given.
-    pieces: Arc<AtomicU64>,
+    response_frames: Arc<AtomicU64>,
     /// There were more control frames than any honest client sends.
     flooded: AtomicBool,
     /// The socket takes no more for now.
-    blocked: AtomicBool,
+    write_blocked: AtomicBool,
     /// A header block has begun and is not whole.
-    block_open: AtomicBool,
+    header_block_open: AtomicBool,
     /// The connection takes no further stream.
-    leaving: AtomicBool,
+    going_away: AtomicBool,
     /// Streams that came after that.
-    refused: AtomicU64,
+    refused_streams: AtomicU64,
     /// Requests that the client gave up before they were whole.
-    given_up: AtomicU64,
+    client_resets: AtomicU64,
     /// hyper calls the service, then at once hands the stream's future to the executor: this is how
     /// the two meet.
-    next: Mutex<Option<Arc<Progress>>>,
+    next_stream: Mutex<Option<Arc<StreamProgress>>>,
 }
 
-impl Multiplex {
+impl Http2State {
     /// A stream has come; its progress is picked up by [`Multiplex::enter`].
-    pub(super) fn announce(&self) -> Arc<Progress> {
-        self.opened.fetch_add(1, Relaxed);
-        let progress = Arc::new(Progress {
-            pieces: self.pieces.clone(),
-            ..Progress::default()
+    pub(super) fn register_stream(&self) -> Arc<StreamProgress> {
+        self.opened_streams.fetch_add(1, Relaxed);
+        let progress = Arc::new(StreamProgress {
+            response_frames: self.response_frames.clone(),
+            ..StreamProgress::default()
         });
-        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(progress.clone());
+        *self
+            .next_stream
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(progress.clone());
         progress
     }
 
     /// The stream is served from now on, until the guard is dropped.
-    pub(super) fn enter(self: &Arc<Self>) -> (Live, Arc<Progress>) {
-        self.live.fetch_add(1, Relaxed);
+    pub(super) fn begin_stream(self: &Arc<Self>) -> (StreamGuard, Arc<StreamProgress>) {
+        self.active_streams.fetch_add(1, Relaxed);
         let progress = self
-            .next
+            .next_stream
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        (Live(self.clone()), progress.unwrap_or_default())
+        (StreamGuard(self.clone()), progress.unwrap_or_default())
     }
 
-    pub(super) fn is_quiet(&self) -> bool {
-        self.live.load(Relaxed) == 0
+    pub(super) fn is_idle(&self) -> bool {
+        self.active_streams.load(Relaxed) == 0
     }
 
-    pub(super) fn opened(&self) -> u64 {
-        self.opened.load(Relaxed)
+    pub(super) fn opened_streams(&self) -> u64 {
+        self.opened_streams.load(Relaxed)
     }
 
     pub(super) fn sent(&self) -> u64 {
@@ -81,183 +84,187 @@ impl Multiplex {
         self.flooded.load(Relaxed)
     }
 
-    pub(super) fn is_blocked(&self) -> bool {
-        self.blocked.load(Relaxed)
+    pub(super) fn is_write_blocked(&self) -> bool {
+        self.write_blocked.load(Relaxed)
     }
 
-    pub(super) fn is_block_open(&self) -> bool {
-        self.block_open.load(Relaxed)
+    pub(super) fn is_header_block_open(&self) -> bool {
+        self.header_block_open.load(Relaxed)
     }
 
     /// The connection takes no further stream, whether or not the client heeds GOAWAY; why is counted
     /// already.
-    pub(super) fn leave(&self) {
-        self.leaving.store(true, Relaxed);
+    pub(super) fn start_goaway(&self) {
+        self.going_away.store(true, Relaxed);
     }
 
-    pub(super) fn is_leaving(&self) -> bool {
-        self.leaving.load(Relaxed)
+    pub(super) fn is_going_away(&self) -> bool {
+        self.going_away.load(Relaxed)
     }
 
     /// The client has given a request up half-way; how many there were so far. Such a request costs it
     /// nothing, not even of its address' budget.
-    pub(super) fn give_up(&self) -> u64 {
-        self.given_up.fetch_add(1, Relaxed) + 1
+    pub(super) fn count_reset(&self) -> u64 {
+        self.client_resets.fetch_add(1, Relaxed) + 1
     }
 
     /// A stream has come to a connection that takes none.
-    pub(super) fn refuse(&self) {
-        self.refused.fetch_add(1, Relaxed);
+    pub(super) fn count_refused(&self) {
+        self.refused_streams.fetch_add(1, Relaxed);
     }
 
-    pub(super) fn refused(&self) -> u64 {
-        self.refused.load(Relaxed)
+    pub(super) fn refused_streams(&self) -> u64 {
+        self.refused_streams.load(Relaxed)
     }
 }
 
 /// Counts a stream as served while it lives.
 #[derive(Debug)]
-pub(super) struct Live(Arc<Multiplex>);
+pub(super) struct StreamGuard(Arc<Http2State>);
 
-impl Drop for Live {
+impl Drop for StreamGuard {
     fn drop(&mut self) {
-        self.0.live.fetch_sub(1, Relaxed);
+        self.0.active_streams.fetch_sub(1, Relaxed);
     }
 }
 
 /// How the answer of one stream gets on.
 #[derive(Debug, Default)]
-pub(in crate::listener) struct Progress {
+pub(in crate::listener) struct StreamProgress {
     sent: AtomicU64,
     /// The connection's.
-    pieces: Arc<AtomicU64>,
+    response_frames: Arc<AtomicU64>,
     /// There is something to send: only the client's window can be in the way.
-    waiting: AtomicBool,
+    has_pending: AtomicBool,
     /// The connection ends with this answer.
-    last: AtomicBool,
+    is_last: AtomicBool,
     /// What the handler left unread of the request.
-    leftover: Mutex<Option<Leftover>>,
+    unread_body: Mutex<Option<UnreadBody>>,
 }
 
-impl Progress {
+impl StreamProgress {
     /// Takes what a handler left unread of a request body.
-    pub(in crate::listener) fn leave(&self, leftover: Leftover) {
-        *self.leftover() = Some(leftover);
+    pub(in crate::listener) fn set_unread_body(&self, leftover: UnreadBody) {
+        *self.unread_body() = Some(leftover);
     }
 
     /// What was left unread.
-    pub(super) fn take_leftover(&self) -> Option<Leftover> {
-        self.leftover().take()
+    pub(super) fn take_unread_body(&self) -> Option<UnreadBody> {
+        self.unread_body().take()
     }
 
-    fn leftover(&self) -> MutexGuard<'_, Option<Leftover>> {
-        self.leftover.lock().unwrap_or_else(PoisonError::into_inner)
+    fn unread_body(&self) -> MutexGuard<'_, Option<UnreadBody>> {
+        self.unread_body
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn count_sent(&self, bytes: usize) {
         self.sent.fetch_add(bytes as u64, Relaxed);
-        self.pieces.fetch_add(1, Relaxed);
+        self.response_frames.fetch_add(1, Relaxed);
     }
 
     pub(super) fn sent(&self) -> u64 {
         self.sent.load(Relaxed)
     }
 
-    pub(super) fn set_waiting(&self, waiting: bool) {
-        self.waiting.store(waiting, Relaxed);
+    pub(super) fn set_pending(&self, waiting: bool) {
+        self.has_pending.store(waiting, Relaxed);
     }
 
-    pub(super) fn is_waiting(&self) -> bool {
-        self.waiting.load(Relaxed)
+    pub(super) fn has_pending(&self) -> bool {
+        self.has_pending.load(Relaxed)
     }
 
     pub(super) fn set_last(&self) {
-        self.last.store(true, Relaxed);
+        self.is_last.store(true, Relaxed);
     }
 
     pub(super) fn is_last(&self) -> bool {
-        self.last.load(Relaxed)
+        self.is_last.load(Relaxed)
     }
 }
 
 /// The stream below h2, watched.
 #[derive(Debug)]
-pub(super) struct Watched<S> {
+pub(super) struct CountingIo<S> {
     stream: S,
-    frames: Frames,
-    allowance: Allowance,
+    frames: FrameCounter,
+    budget: ControlFrameBudget,
     /// Bytes that were read.
     received: u64,
     /// Frames since others had their turn.
-    turn: u64,
-    multiplex: Arc<Multiplex>,
+    frames_this_turn: u64,
+    state: Arc<Http2State>,
 }
 
-impl<S> Watched<S> {
-    pub(super) fn new(stream: S, multiplex: Arc<Multiplex>) -> Self {
+impl<S> CountingIo<S> {
+    pub(super) fn new(stream: S, multiplex: Arc<Http2State>) -> Self {
         Self {
             stream,
-            frames: Frames::new(),
-            allowance: Allowance::new(Instant::now()),
+            frames: FrameCounter::new(),
+            budget: ControlFrameBudget::new(Instant::now()),
             received: 0,
-            turn: 0,
-            multiplex,
+            frames_this_turn: 0,
+            state: multiplex,
         }
     }
 
     /// Follows what was read.
-    fn follow(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn observe_read(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.received += bytes.len() as u64;
         self.frames.advance(bytes);
         let open = self.frames.is_block_open();
-        self.multiplex.block_open.store(open, Relaxed);
-        let count = self.frames.take_count();
-        self.turn += count.all;
+        self.state.header_block_open.store(open, Relaxed);
+        let count = self.frames.take_counts();
+        self.frames_this_turn += count.all;
         if count.control == 0 {
             return Ok(());
         }
-        let work = Work {
-            streams: self.multiplex.opened(),
-            pieces: self.multiplex.pieces.load(Relaxed),
-            bytes: self.received + self.multiplex.sent(),
+        let work = WorkDone {
+            streams: self.state.opened_streams(),
+            response_frames: self.state.response_frames.load(Relaxed),
+            bytes: self.received + self.state.sent(),
         };
-        self.allowance
+        self.budget
             .charge(Instant::now(), count.control, work)
             .map_err(|_| {
-                self.multiplex.flooded.store(true, Relaxed);
+                self.state.flooded.store(true, Relaxed);
                 io::ErrorKind::QuotaExceeded.into()
             })
     }
 
-    fn note(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn observe_write(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(bytes)) = &written {
-            self.multiplex.sent.fetch_add(*bytes as u64, Relaxed);
+            self.state.sent.fetch_add(*bytes as u64, Relaxed);
         }
-        self.multiplex.blocked.store(written.is_pending(), Relaxed);
+        self.state
+            .write_blocked
+            .store(written.is_pending(), Relaxed);
         written
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for CountingIo<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.turn >= TURN {
-            this.turn = 0;
+        if this.frames_this_turn >= FRAMES_PER_TURN {
+            this.frames_this_turn = 0;
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
         let start = buffer.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
         let read = buffer.filled().get(start..).unwrap_or_default();
-        Poll::Ready(this.follow(read))
+        Poll::Ready(this.observe_read(read))
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for CountingIo<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -265,7 +272,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.stream).poll_write(context, bytes);
-        this.note(written)
+        this.observe_write(written)
     }
 
     fn poll_write_vectored(
@@ -275,7 +282,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.stream).poll_write_vectored(context, slices);
-        this.note(written)
+        this.observe_write(written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -285,7 +292,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let flushed = Pin::new(&mut this.stream).poll_flush(context);
-        this.multiplex.blocked.store(flushed.is_pending(), Relaxed);
+        this.state
+            .write_blocked
+            .store(flushed.is_pending(), Relaxed);
         flushed
     }
 
@@ -296,4 +305,4 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 
 /// Frames that h2 may take before the other tasks of the worker have their turn. The runtime counts
 /// reads of the socket only, and one of them may hold thousands.
-const TURN: u64 = 256;
+const FRAMES_PER_TURN: u64 = 256;

@@ -5,15 +5,15 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 
 use super::stage::*;
-use crate::metrics::{ConnectionEnded, Malformed};
+use crate::metrics::{ConnectionEndReason, MalformedReason};
 
 #[tokio::test]
 async fn keep_alive_requests_are_answered_over_tls() {
-    let stage = Stage::new(Options::tls()).await;
+    let stage = TestListener::new(Options::tls()).await;
     let mut client = stage.connect_tls("http/1.1").await;
     for _ in 0..3 {
         client.send("GET /a?b=c HTTP/1.1\r\nHost: x\r\n\r\n").await;
-        let answer = client.answer().await;
+        let answer = client.response().await;
         assert_eq!((answer.status, answer.body.as_str()), (200, "GET /a?b=c x"));
         assert!(!answer.closes);
         assert!(answer.head.contains("\r\ndate: "));
@@ -21,12 +21,12 @@ async fn keep_alive_requests_are_answered_over_tls() {
     client
         .send("POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
         .await;
-    assert_eq!(client.answer().await.body, "abc");
+    assert_eq!(client.response().await.body, "abc");
 }
 
 #[tokio::test]
 async fn requests_may_come_byte_by_byte_and_many_at_once() {
-    let stage = Stage::plain().await;
+    let stage = TestListener::plain().await;
     let requests = "GET https://x/1 HTTP/1.1\r\nHost: x\r\n\r\n\
         POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello\
         POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3;a=b\r\nllo\r\n0\r\nX-T: 1\r\n\r\n\
@@ -39,32 +39,32 @@ async fn requests_may_come_byte_by_byte_and_many_at_once() {
             tokio::task::yield_now().await;
         }
         for body in ["GET /1 x", "hello", "hello", "GET /2 x"] {
-            assert_eq!(client.answer().await.body, body, "in steps of {step}");
+            assert_eq!(client.response().await.body, body, "in steps of {step}");
         }
     }
 }
 
 #[tokio::test]
 async fn an_illegal_head_gets_the_envelope_after_earlier_answers() {
-    let stage = Stage::plain().await;
+    let stage = TestListener::plain().await;
     let mut client = stage.connect().await;
     client
         .send("GET /wait HTTP/1.1\r\nHost: x\r\n\r\nGET /2 HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\nmore")
         .await;
-    within(stage.toy.arrived.notified()).await;
-    stage.toy.go_on.notify_one();
-    assert_eq!(client.answer().await.body, "GET /wait x");
-    let refusal = client.answer().await;
+    within(stage.handler.arrived.notified()).await;
+    stage.handler.resume.notify_one();
+    assert_eq!(client.response().await.body, "GET /wait x");
+    let refusal = client.response().await;
     assert_eq!((refusal.status, refusal.closes), (400, true));
     assert_eq!(refusal.body, "there is more than one Host");
     assert!(refusal.head.contains("\r\ndate: "));
-    assert_eq!(client.rest().await, "");
-    assert_eq!(stage.count(Malformed::Host), 1);
+    assert_eq!(client.read_to_end().await, "");
+    assert_eq!(stage.count(MalformedReason::Host), 1);
 }
 
 #[tokio::test]
 async fn each_violation_has_its_status() {
-    let stage = Stage::plain().await;
+    let stage = TestListener::plain().await;
     let many = format!(
         "GET / HTTP/1.1\r\nHost: x\r\n{}\r\n",
         "X: y\r\n".repeat(100)
@@ -80,8 +80,8 @@ async fn each_violation_has_its_status() {
     ] {
         let mut client = stage.connect().await;
         client.send(head).await;
-        assert_eq!(client.answer().await.status, status);
-        assert_eq!(client.rest().await, "");
+        assert_eq!(client.response().await.status, status);
+        assert_eq!(client.read_to_end().await, "");
     }
 }
 
@@ -89,10 +89,10 @@ async fn each_violation_has_its_status() {
 async fn a_head_has_a_total_deadline_however_it_drips() {
     let mut options = Options::default();
     options.settings.header_timeout = Duration::from_millis(200);
-    let stage = Stage::new(options).await;
+    let stage = TestListener::new(options).await;
     let mut client = stage.connect().await;
     client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
-    assert_eq!(client.answer().await.status, 200);
+    assert_eq!(client.response().await.status, 200);
 
     let (mut reader, mut writer) = client.0.into_split();
     spawn(async move {
@@ -114,20 +114,20 @@ async fn who_says_nothing_is_left_without_an_answer() {
     let mut options = Options::default();
     options.settings.header_timeout = Duration::from_millis(50);
     options.settings.idle_timeout = Duration::from_millis(50);
-    let stage = Stage::new(options).await;
+    let stage = TestListener::new(options).await;
     let mut silent = stage.connect().await;
-    assert_eq!(silent.rest().await, "");
-    assert_eq!(stage.count(ConnectionEnded::HeaderTimeout), 1);
+    assert_eq!(silent.read_to_end().await, "");
+    assert_eq!(stage.count(ConnectionEndReason::HeaderTimeout), 1);
     let mut idle = stage.connect().await;
     idle.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
-    assert_eq!(idle.answer().await.status, 200);
-    assert_eq!(idle.rest().await, "");
-    assert_eq!(stage.count(ConnectionEnded::Idle), 1);
+    assert_eq!(idle.response().await.status, 200);
+    assert_eq!(idle.read_to_end().await, "");
+    assert_eq!(stage.count(ConnectionEndReason::IdleTimeout), 1);
 }
 
 #[tokio::test]
 async fn an_early_answer_keeps_the_connection_if_the_rest_is_small() {
-    let stage = Stage::plain().await;
+    let stage = TestListener::plain().await;
     let mut client = stage.connect().await;
     let smuggled = "GET /evil HTTP/1.1\r\nHost: x\r\n\r\n";
     let head = format!(
@@ -135,42 +135,42 @@ async fn an_early_answer_keeps_the_connection_if_the_rest_is_small() {
         smuggled.len()
     );
     client.send(&head).await;
-    let early = client.answer().await;
+    let early = client.response().await;
     assert_eq!((early.status, early.closes), (401, false));
     client.send(smuggled).await;
     client.send("GET /next HTTP/1.1\r\nHost: x\r\n\r\n").await;
-    assert_eq!(client.answer().await.body, "GET /next x");
+    assert_eq!(client.response().await.body, "GET /next x");
 }
 
 #[tokio::test]
 async fn an_early_answer_to_a_large_body_arrives_before_the_connection_closes() {
-    let stage = Stage::plain().await;
+    let stage = TestListener::plain().await;
     let mut client = stage.connect().await;
     client
         .send("POST /early HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
         .await;
     // Who sends all before reading must not find the answer overtaken by a reset.
     client.send(vec![b'x'; 1_000_000]).await;
-    let early = client.answer().await;
+    let early = client.response().await;
     assert_eq!((early.status, early.closes), (401, true));
-    client.ends_in_order().await;
+    client.closes_cleanly().await;
 
     let mut client = stage.connect().await;
     client.send("GET / HTTP/3\r\n").await;
     client.send(vec![b'x'; 1_000_000]).await;
-    assert_eq!(client.answer().await.status, 400);
-    client.ends_in_order().await;
+    assert_eq!(client.response().await.status, 400);
+    client.closes_cleanly().await;
 
     let mut client = stage.connect().await;
     client
         .send("POST /early HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
         .await;
-    assert_eq!(client.answer().await.status, 401);
+    assert_eq!(client.response().await.status, 401);
     client
         .send(format!("30000\r\n{}", "x".repeat(0x30000)))
         .await;
     assert_eq!(
-        client.rest().await,
+        client.read_to_end().await,
         "",
         "over the budget, the connection ends"
     );
@@ -178,18 +178,18 @@ async fn an_early_answer_to_a_large_body_arrives_before_the_connection_closes() 
 
 #[tokio::test]
 async fn a_rest_that_does_not_come_is_not_waited_for() {
-    let stage = Stage::plain().await;
+    let stage = TestListener::plain().await;
     let mut client = stage.connect().await;
     client
         .send("POST /early HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nxxx")
         .await;
-    assert_eq!(client.answer().await.status, 401);
-    assert_eq!(client.rest().await, "");
+    assert_eq!(client.response().await.status, 401);
+    assert_eq!(client.read_to_end().await, "");
 }
 
 #[tokio::test]
 async fn a_client_that_asks_before_it_sends_is_told() {
-    let stage = Stage::plain().await;
+    let stage = TestListener::plain().await;
     let mut client = stage.connect().await;
     let head = |path| {
         format!(
@@ -197,18 +197,18 @@ async fn a_client_that_asks_before_it_sends_is_told() {
         )
     };
     client.send(head("/echo")).await;
-    assert_eq!(client.answer().await.status, 100);
+    assert_eq!(client.response().await.status, 100);
     client.send("hi").await;
-    assert_eq!(client.answer().await.body, "hi");
+    assert_eq!(client.response().await.body, "hi");
     client.send(head("/early")).await;
-    let early = client.answer().await;
+    let early = client.response().await;
     assert_eq!((early.status, early.closes), (401, true));
-    assert_eq!(client.rest().await, "");
+    assert_eq!(client.read_to_end().await, "");
 }
 
 #[tokio::test]
 async fn a_broken_body_is_the_clients_fault() {
-    let stage = Stage::plain().await;
+    let stage = TestListener::plain().await;
     for body in [
         "5\r\nhelloX\r\n",
         "zz\r\n",
@@ -219,33 +219,33 @@ async fn a_broken_body_is_the_clients_fault() {
             .send("POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
             .await;
         client.send(body).await;
-        let answer = client.answer().await;
+        let answer = client.response().await;
         assert_eq!((answer.status, answer.closes), (400, true), "{body:?}");
-        assert_eq!(client.rest().await, "");
+        assert_eq!(client.read_to_end().await, "");
     }
-    assert_eq!(stage.count(Malformed::Body), 3);
+    assert_eq!(stage.count(MalformedReason::Body), 3);
 }
 
 #[tokio::test]
 async fn a_panic_ends_only_its_own_connection() {
-    let stage = Stage::plain().await;
+    let stage = TestListener::plain().await;
     let mut other = stage.connect().await;
     other.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
-    assert_eq!(other.answer().await.status, 200);
+    assert_eq!(other.response().await.status, 200);
     let mut client = stage.connect().await;
     client.send("GET /panic HTTP/1.1\r\nHost: x\r\n\r\n").await;
-    assert_eq!(client.rest().await, "");
+    assert_eq!(client.read_to_end().await, "");
     other.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
-    assert_eq!(other.answer().await.status, 200);
-    assert_eq!(stage.count(ConnectionEnded::Panic), 1);
+    assert_eq!(other.response().await.status, 200);
+    assert_eq!(stage.count(ConnectionEndReason::Panic), 1);
 }
 
 #[tokio::test]
 async fn http_1_0_is_spoken_too() {
-    let stage = Stage::plain().await;
+    let stage = TestListener::plain().await;
     let mut client = stage.connect().await;
     client.send("GET /a HTTP/1.0\r\n\r\n").await;
-    let answer = client.rest().await;
+    let answer = client.read_to_end().await;
     assert!(
         answer.starts_with("HTTP/1.0 200 ") && answer.ends_with("GET /a -"),
         "{answer}"
@@ -256,18 +256,18 @@ async fn http_1_0_is_spoken_too() {
 async fn an_old_connection_takes_no_further_request() {
     let mut options = Options::default();
     options.settings.max_connection_age = Duration::ZERO;
-    let stage = Stage::new(options).await;
+    let stage = TestListener::new(options).await;
     let mut client = stage.connect().await;
     client.send("GET /wait HTTP/1.1\r\nHost: x\r\n\r\n").await;
-    within(stage.toy.arrived.notified()).await;
-    stage.toy.go_on.notify_one();
-    assert!(client.answer().await.closes);
-    assert_eq!(client.rest().await, "");
+    within(stage.handler.arrived.notified()).await;
+    stage.handler.resume.notify_one();
+    assert!(client.response().await.closes);
+    assert_eq!(client.read_to_end().await, "");
 }
 
 #[tokio::test]
 async fn unusual_but_legal_heads_reach_the_handler() {
-    let stage = Stage::plain().await;
+    let stage = TestListener::plain().await;
     let mut client = stage.connect().await;
     for head in [
         "M!#$%&'*+-.^_`|~9 / HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -276,16 +276,16 @@ async fn unusual_but_legal_heads_reach_the_handler() {
         "GET HTTPS://a_b:1/x?y HTTP/1.1\r\nHost: A_B:1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
     ] {
         client.send(head).await;
-        assert_eq!(client.answer().await.status, 200, "{head:?}");
+        assert_eq!(client.response().await.status, 200, "{head:?}");
     }
 }
 
 #[tokio::test]
 async fn a_last_answer_says_close() {
-    let stage = Stage::plain().await;
+    let stage = TestListener::plain().await;
     let mut client = stage.connect().await;
     client.send("GET /last HTTP/1.1\r\nHost: x\r\n\r\n").await;
-    let answer = client.answer().await;
+    let answer = client.response().await;
     assert_eq!((answer.status, answer.closes), (429, true));
-    client.ends_in_order().await;
+    client.closes_cleanly().await;
 }

@@ -12,10 +12,10 @@ use tokio::sync::oneshot;
 
 use super::stage::*;
 use crate::drain::Phase;
-use crate::metrics::{ConnectionEnded, Malformed};
+use crate::metrics::{ConnectionEndReason, MalformedReason};
 
 /// A client, and the moment its connection ends.
-async fn connect(stage: &Stage) -> (SendRequest<Full<Bytes>>, oneshot::Receiver<()>) {
+async fn connect(stage: &TestListener) -> (SendRequest<Full<Bytes>>, oneshot::Receiver<()>) {
     let client = stage.connect_tls("h2").await;
     let (sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(client.0))
@@ -53,7 +53,7 @@ async fn read(response: Response<Incoming>) -> (StatusCode, String) {
 
 #[tokio::test]
 async fn streams_are_served_with_host_and_origin_form() {
-    let stage = Stage::new(Options::tls()).await;
+    let stage = TestListener::new(Options::tls()).await;
     let (mut sender, _end) = connect(&stage).await;
     let response = within(sender.send_request(get("https://localhost:1/a?b")))
         .await
@@ -72,7 +72,7 @@ async fn streams_are_served_with_host_and_origin_form() {
 
 #[tokio::test]
 async fn an_illegal_request_is_refused_and_the_connection_closes() {
-    let stage = Stage::new(Options::tls()).await;
+    let stage = TestListener::new(Options::tls()).await;
     let (mut sender, end) = connect(&stage).await;
     let response = within(sender.send_request(get("https://localhost/a/../b")))
         .await
@@ -83,12 +83,12 @@ async fn an_illegal_request_is_refused_and_the_connection_closes() {
     );
     assert_eq!(read(response).await, answer);
     within(end).await.unwrap();
-    assert_eq!(stage.count(Malformed::Target), 1);
+    assert_eq!(stage.count(MalformedReason::Target), 1);
 }
 
 #[tokio::test]
 async fn a_last_answer_ends_the_connection() {
-    let stage = Stage::new(Options::tls()).await;
+    let stage = TestListener::new(Options::tls()).await;
     let (mut sender, end) = connect(&stage).await;
     let response = within(sender.send_request(get("https://localhost/last")))
         .await
@@ -112,7 +112,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 #[tokio::test]
 async fn who_ignores_goaway_is_not_served_any_more() {
-    let stage = Stage::new(Options::tls()).await;
+    let stage = TestListener::new(Options::tls()).await;
     let mut client = stage.connect_tls("h2").await;
     client
         .send([PREFACE, b"\0\0\0\x04\0\0\0\0\0"].concat())
@@ -127,13 +127,13 @@ async fn who_ignores_goaway_is_not_served_any_more() {
         .step_by(2)
         .flat_map(|stream| headers(stream, b"/wait"));
     client.send(more.collect::<Vec<_>>()).await;
-    client.rest().await;
-    assert_eq!(stage.count(ConnectionEnded::Protocol), 1);
+    client.read_to_end().await;
+    assert_eq!(stage.count(ConnectionEndReason::ProtocolError), 1);
 }
 
 #[tokio::test]
 async fn a_flood_of_control_frames_ends_the_connection() {
-    let stage = Stage::new(Options::tls()).await;
+    let stage = TestListener::new(Options::tls()).await;
     for frame in [
         &b"\0\0\x08\x06\0\0\0\0\0pingping"[..],
         b"\0\0\0\x04\0\0\0\0\0",
@@ -141,7 +141,7 @@ async fn a_flood_of_control_frames_ends_the_connection() {
         b"\0\0\x05\x02\0\0\0\0\x01\0\0\0\0\x01",
         b"\0\0\x01\x4d\0\0\0\0\0x",
     ] {
-        let before = stage.count(ConnectionEnded::ControlFlood);
+        let before = stage.count(ConnectionEndReason::ControlFlood);
         let mut client = stage.connect_tls("h2").await;
         client
             .send([PREFACE, b"\0\0\0\x04\0\0\0\0\0"].concat())
@@ -150,8 +150,8 @@ async fn a_flood_of_control_frames_ends_the_connection() {
         client.send(headers(1, b"/last")).await;
         client.frame_of(GOAWAY).await;
         client.send(frame.repeat(900)).await;
-        client.rest().await;
-        assert_eq!(stage.count(ConnectionEnded::ControlFlood), before + 1);
+        client.read_to_end().await;
+        assert_eq!(stage.count(ConnectionEndReason::ControlFlood), before + 1);
     }
 }
 
@@ -160,32 +160,32 @@ async fn a_last_answer_does_not_wait_long_for_a_window() {
     let mut options = Options::tls();
     options.settings.linger_timeout = Duration::from_millis(50);
     options.settings.http2.goaway_timeout = Duration::from_millis(50);
-    let stage = Stage::new(options).await;
+    let stage = TestListener::new(options).await;
     let mut client = stage.connect_tls("h2").await;
     // SETTINGS_INITIAL_WINDOW_SIZE of 0.
     let settings = b"\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\0";
     client.send([PREFACE, settings].concat()).await;
     client.send(headers(1, b"/last")).await;
     client.frame_of(RST_STREAM).await;
-    client.rest().await;
-    assert_eq!(stage.count(ConnectionEnded::SlowReader), 1);
+    client.read_to_end().await;
+    assert_eq!(stage.count(ConnectionEndReason::SlowReader), 1);
 }
 
 #[tokio::test]
 async fn a_drain_says_goaway_and_lets_streams_finish() {
-    let stage = Stage::new(Options::tls()).await;
+    let stage = TestListener::new(Options::tls()).await;
     let (mut sender, end) = connect(&stage).await;
     let waiting = sender.send_request(get("https://localhost/wait"));
     let trigger = async {
-        within(stage.toy.arrived.notified()).await;
-        stage.trigger.advance(Phase::Announced);
-        stage.toy.go_on.notify_one();
+        within(stage.handler.arrived.notified()).await;
+        stage.trigger.advance(Phase::Notified);
+        stage.handler.resume.notify_one();
     };
     let (response, ()) = within(async { tokio::join!(waiting, trigger) }).await;
     assert_eq!(read(response.unwrap()).await.0, StatusCode::OK);
     within(end).await.unwrap();
     stage.trigger.advance(Phase::Closing);
-    within(stage.trigger.all_gone()).await;
+    within(stage.trigger.completed()).await;
 }
 
 #[tokio::test]
@@ -193,24 +193,24 @@ async fn idle_and_silent_connections_end() {
     let mut options = Options::tls();
     options.settings.idle_timeout = Duration::from_millis(50);
     options.settings.header_timeout = Duration::from_millis(50);
-    let stage = Stage::new(options).await;
+    let stage = TestListener::new(options).await;
     let (mut sender, end) = connect(&stage).await;
     let response = within(sender.send_request(get("https://localhost/")))
         .await
         .unwrap();
     assert_eq!(read(response).await.0, StatusCode::OK);
     within(end).await.unwrap();
-    assert_eq!(stage.count(ConnectionEnded::Idle), 1);
+    assert_eq!(stage.count(ConnectionEndReason::IdleTimeout), 1);
     let (_sender, end) = connect(&stage).await;
     within(end).await.unwrap();
-    assert_eq!(stage.count(ConnectionEnded::HeaderTimeout), 1);
+    assert_eq!(stage.count(ConnectionEndReason::HeaderTimeout), 1);
 }
 
 #[tokio::test]
 async fn a_header_block_that_does_not_end_ends_the_connection() {
     let mut options = Options::tls();
     options.settings.header_timeout = Duration::from_millis(50);
-    let stage = Stage::new(options).await;
+    let stage = TestListener::new(options).await;
     let mut client = stage.connect_tls("h2").await;
     let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
     // A whole request first, so that the connection is not idle: /wait on stream 1.
@@ -218,13 +218,13 @@ async fn a_header_block_that_does_not_end_ends_the_connection() {
     // Then HEADERS without END_HEADERS on stream 3.
     bytes.extend(b"\0\0\x01\x01\x01\0\0\0\x03\x82");
     client.send(bytes).await;
-    client.rest().await;
-    assert_eq!(stage.count(ConnectionEnded::HeaderTimeout), 1);
+    client.read_to_end().await;
+    assert_eq!(stage.count(ConnectionEndReason::HeaderTimeout), 1);
 }
 
 #[tokio::test]
 async fn a_panic_resets_its_stream_and_closes_the_connection() {
-    let stage = Stage::new(Options::tls()).await;
+    let stage = TestListener::new(Options::tls()).await;
     let (mut sender, end) = connect(&stage).await;
     assert!(
         within(sender.send_request(get("https://localhost/panic")))
@@ -232,5 +232,5 @@ async fn a_panic_resets_its_stream_and_closes_the_connection() {
             .is_err()
     );
     within(end).await.unwrap();
-    assert_eq!(stage.count(ConnectionEnded::Panic), 1);
+    assert_eq!(stage.count(ConnectionEndReason::Panic), 1);
 }

@@ -19,38 +19,42 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::config::{ClientAuth, ListenerTls};
-use crate::drain::{self, LastAnswer, Trigger};
+use crate::drain::{self, CloseAfterResponse, Trigger};
 use crate::listener::*;
 use crate::metrics::{Label, Metrics};
 
 /// Answers by path; `/wait` only when told to.
 #[derive(Debug, Default)]
-pub(super) struct Toy {
-    pub(super) go_on: Notify,
+pub(super) struct TestHandler {
+    pub(super) resume: Notify,
     pub(super) arrived: Notify,
 }
 
-impl Handler for Toy {
-    type Body = ToyBody;
+impl Handler for TestHandler {
+    type Body = TestBody;
 
     fn handle(
         self: &Arc<Self>,
-        peer: &Arc<Peer>,
+        peer: &Arc<ConnectionInfo>,
         request: Request<RequestBody>,
-    ) -> impl Future<Output = Response<ToyBody>> + Send + 'static {
+    ) -> impl Future<Output = Response<TestBody>> + Send + 'static {
         let (toy, peer) = (self.clone(), peer.clone());
-        async move { toy.answer(&peer, request).await }
+        async move { toy.respond(&peer, request).await }
     }
 
-    fn refuse(&self, _: &Arc<Peer>, violation: &Violation) -> Response<Bytes> {
+    fn reject(&self, _: &Arc<ConnectionInfo>, violation: &ProtocolError) -> Response<Bytes> {
         let mut answer = Response::new(violation.to_string().into());
         *answer.status_mut() = violation.status();
         answer
     }
 }
 
-impl Toy {
-    async fn answer(&self, peer: &Peer, request: Request<RequestBody>) -> Response<ToyBody> {
+impl TestHandler {
+    async fn respond(
+        &self,
+        peer: &ConnectionInfo,
+        request: Request<RequestBody>,
+    ) -> Response<TestBody> {
         let host = request.headers().get("host").cloned();
         let host = host.as_ref().map_or("-", |host| host.to_str().unwrap());
         let line = format!("{} {} {host}", request.method(), request.uri());
@@ -58,19 +62,19 @@ impl Toy {
             "/echo" => match request.into_body().collect().await {
                 Ok(body) => text(StatusCode::OK, body.to_bytes()),
                 Err(BodyError::Malformed) => text(StatusCode::BAD_REQUEST, "broken body"),
-                Err(BodyError::Gone) => panic!("nobody would read the answer"),
+                Err(BodyError::ConnectionClosed) => panic!("nobody would read the answer"),
             },
             "/wait" => {
                 self.arrived.notify_one();
-                self.go_on.notified().await;
+                self.resume.notified().await;
                 text(StatusCode::OK, line)
             }
-            "/address" => text(StatusCode::OK, peer.address.ip().to_string()),
+            "/address" => text(StatusCode::OK, peer.client_address.ip().to_string()),
             "/panic" => panic!("a bug"),
-            "/endless" => Response::new(ToyBody::Endless),
+            "/endless" => Response::new(TestBody::Endless),
             "/last" => {
                 let mut response = text(StatusCode::TOO_MANY_REQUESTS, line);
-                response.extensions_mut().insert(LastAnswer);
+                response.extensions_mut().insert(CloseAfterResponse);
                 response
             }
             "/early" => text(StatusCode::UNAUTHORIZED, "no"),
@@ -79,19 +83,19 @@ impl Toy {
     }
 }
 
-fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<ToyBody> {
-    let mut response = Response::new(ToyBody::Whole(Some(body.into())));
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<TestBody> {
+    let mut response = Response::new(TestBody::Full(Some(body.into())));
     *response.status_mut() = status;
     response
 }
 
 #[derive(Debug)]
-pub(super) enum ToyBody {
-    Whole(Option<Bytes>),
+pub(super) enum TestBody {
+    Full(Option<Bytes>),
     Endless,
 }
 
-impl Body for ToyBody {
+impl Body for TestBody {
     type Data = Bytes;
     type Error = std::convert::Infallible;
 
@@ -100,18 +104,18 @@ impl Body for ToyBody {
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         Poll::Ready(match self.get_mut() {
-            Self::Whole(body) => body.take().map(|body| Ok(Frame::data(body))),
+            Self::Full(body) => body.take().map(|body| Ok(Frame::data(body))),
             Self::Endless => Some(Ok(Frame::data(Bytes::from_static(&[0; 65536])))),
         })
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self, Self::Whole(None))
+        matches!(self, Self::Full(None))
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Whole(body) => {
+            Self::Full(body) => {
                 SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64))
             }
             Self::Endless => SizeHint::default(),
@@ -120,11 +124,11 @@ impl Body for ToyBody {
 }
 
 /// A listener that serves.
-pub(super) struct Stage {
+pub(super) struct TestListener {
     pub(super) address: SocketAddr,
-    pub(super) toy: Arc<Toy>,
+    pub(super) handler: Arc<TestHandler>,
     pub(super) trigger: Trigger,
-    pub(super) caps: Arc<Caps>,
+    pub(super) limits: Arc<ConnectionLimits>,
     pub(super) metrics: Arc<Metrics>,
     roots: Option<Arc<RootCertStore>>,
 }
@@ -133,7 +137,7 @@ pub(super) struct Stage {
 pub(super) struct Options {
     pub(super) tls: bool,
     pub(super) settings: Settings,
-    pub(super) caps: CapLimits,
+    pub(super) limits: ConnectionLimitSettings,
     pub(super) proxied: bool,
 }
 
@@ -165,7 +169,7 @@ impl Default for Options {
                     goaway_timeout: Duration::from_secs(10),
                 },
             },
-            caps: CapLimits {
+            limits: ConnectionLimitSettings {
                 connections: 100,
                 per_address: 100,
                 handshakes: 100,
@@ -191,7 +195,7 @@ pub(super) fn spawn(future: impl Future<Output = ()> + Send + 'static) {
     tokio::spawn(future);
 }
 
-impl Stage {
+impl TestListener {
     pub(super) async fn plain() -> Self {
         Self::new(Options::default()).await
     }
@@ -201,13 +205,13 @@ impl Stage {
         let address = socket.local_addr().unwrap();
         let (trigger, watch) = drain::channel();
         let metrics = Arc::new(Metrics::default());
-        let shard = metrics.shard();
-        let caps = Caps::new(options.caps, shard.clone());
-        let toy = Arc::new(Toy::default());
+        let shard = metrics.add_shard();
+        let caps = ConnectionLimits::new(options.limits, shard.clone());
+        let toy = Arc::new(TestHandler::default());
         let tls = options.tls.then(certificate);
         let roots = tls.as_ref().map(|(_, roots)| roots.clone());
-        let front = Arc::new(Front {
-            listener: "test".into(),
+        let front = Arc::new(ListenerContext {
+            name: "test".into(),
             tls: tls.map(|(tls, _)| tls),
             handler: toy.clone(),
             settings: Arc::new(options.settings),
@@ -224,9 +228,9 @@ impl Stage {
         });
         Self {
             address,
-            toy,
+            handler: toy,
             trigger,
-            caps,
+            limits: caps,
             metrics,
             roots,
         }
@@ -272,7 +276,7 @@ fn certificate() -> (Arc<rustls::ServerConfig>, Arc<RootCertStore>) {
     let certified = rustls::sign::CertifiedKey::from_der(chain, key, &provider()).unwrap();
     let tls = ListenerTls {
         certificates: vec![Arc::new(certified)],
-        files: Vec::new(),
+        certificate_files: Vec::new(),
         client_ca: None,
         client_crls: Vec::new(),
         client_auth: ClientAuth::default(),
@@ -291,7 +295,7 @@ impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Client<S> {
     }
 
     /// Reads one answer with a Content-Length.
-    pub(super) async fn answer(&mut self) -> Answered {
+    pub(super) async fn response(&mut self) -> RawResponse {
         let mut bytes = Vec::new();
         while !bytes.ends_with(b"\r\n\r\n") {
             let byte = within(self.0.read_u8()).await;
@@ -306,7 +310,7 @@ impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Client<S> {
             .map_or(0, |length| length.parse().unwrap());
         let mut body = vec![0; length];
         within(self.0.read_exact(&mut body)).await.unwrap();
-        Answered {
+        RawResponse {
             status: head[9..12].parse().unwrap(),
             closes: head.contains("\r\nconnection: close\r\n"),
             head,
@@ -315,7 +319,7 @@ impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Client<S> {
     }
 
     /// The server has ended its side without a reset, and still reads.
-    pub(super) async fn ends_in_order(&mut self) {
+    pub(super) async fn closes_cleanly(&mut self) {
         let mut rest = Vec::new();
         within(self.0.read_to_end(&mut rest)).await.unwrap();
         assert_eq!(rest, b"");
@@ -337,7 +341,7 @@ impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Client<S> {
     }
 
     /// Everything until the server closes.
-    pub(super) async fn rest(&mut self) -> String {
+    pub(super) async fn read_to_end(&mut self) -> String {
         let mut rest = Vec::new();
         let _ = within(self.0.read_to_end(&mut rest)).await;
         String::from_utf8_lossy(&rest).into_owned()
@@ -349,7 +353,7 @@ pub(super) const GOAWAY: u8 = 7;
 
 /// An answer, its head in lower case.
 #[derive(Debug)]
-pub(super) struct Answered {
+pub(super) struct RawResponse {
     pub(super) status: u16,
     pub(super) closes: bool,
     pub(super) head: String,

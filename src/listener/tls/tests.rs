@@ -35,7 +35,7 @@ fn listener(certificates: &[&Made], client: Option<(&Made, ClientAuth)>) -> List
     let client_ca = client.map(|(made, _)| Arc::new(roots(&[made])));
     ListenerTls {
         certificates: certificates.iter().map(|made| made.key.clone()).collect(),
-        files: Vec::new(),
+        certificate_files: Vec::new(),
         client_ca,
         client_crls: Vec::new(),
         client_auth: client.map(|(_, auth)| auth).unwrap_or_default(),
@@ -98,7 +98,7 @@ fn handshake(
 fn certificates_are_chosen_by_name() {
     let first = make(&["a.example", "*.wild.example"]);
     let second = make(&["b.example", "x.wild.example", "a.example"]);
-    let chosen = Certificates::new(&[first.key.clone(), second.key.clone()]).unwrap();
+    let chosen = CertificateResolver::new(&[first.key.clone(), second.key.clone()]).unwrap();
     for (name, expected) in [
         (None, &first),
         (Some("unknown.example"), &first),
@@ -111,12 +111,12 @@ fn certificates_are_chosen_by_name() {
     ] {
         assert!(Arc::ptr_eq(chosen.find(name), &expected.key), "{name:?}");
     }
-    let chosen = Certificates::new(&[second.key.clone(), first.key]).unwrap();
+    let chosen = CertificateResolver::new(&[second.key.clone(), first.key]).unwrap();
     assert!(
         Arc::ptr_eq(chosen.find(Some("z.y.wild.example")), &second.key),
         "one label only"
     );
-    assert!(Certificates::new(&[]).is_none());
+    assert!(CertificateResolver::new(&[]).is_none());
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::Decision;
 
 closed! {
     /// Every answer, by kind.
-    Answered {
+    RequestOutcome {
         /// A node's answer, passed through.
         Node = "node",
         /// From the cache.
@@ -40,10 +40,10 @@ closed! {
         /// 500.
         Internal = "internal",
         /// The client left before an answer.
-        ClientGone = "client_gone",
+        ClientDisconnected = "client_gone",
     }
     /// The status of an answer.
-    CodeClass {
+    StatusClass {
         /// No answer was given.
         None = "none",
         /// 1xx.
@@ -58,11 +58,11 @@ closed! {
         ServerError = "5xx",
     }
     /// Limits.
-    Limited {
+    Limiter {
         /// The ak's rate.
         AccessKey = "access_key",
         /// The ak's rate over all replicas.
-        Shared = "access_key",
+        SharedAccessKey = "access_key",
         /// The ak's ceiling.
         Ceiling = "ceiling",
         /// The ak's requests in flight.
@@ -83,7 +83,7 @@ closed! {
     }
 }
 
-impl CodeClass {
+impl StatusClass {
     /// The class of a status; 0 is none.
     pub fn of(status: u16) -> Self {
         let class = usize::from(status / 100);
@@ -93,18 +93,18 @@ impl CodeClass {
 
 impl Decision {
     /// What a limiter said.
-    pub fn of(limiter: Limited, allowed: bool) -> Self {
+    pub fn of(limiter: Limiter, allowed: bool) -> Self {
         match (limiter, allowed) {
-            (Limited::AccessKey, true) => Self::AccessKeyAllowed,
-            (Limited::AccessKey, false) => Self::AccessKeyRefused,
-            (Limited::Shared, true) => Self::SharedAllowed,
-            (Limited::Shared, false) => Self::SharedRefused,
-            (Limited::Ceiling, true) => Self::CeilingAllowed,
-            (Limited::Ceiling, false) => Self::CeilingRefused,
-            (Limited::InFlight, true) => Self::InFlightAllowed,
-            (Limited::InFlight, false) => Self::InFlightRefused,
-            (Limited::Address, true) => Self::AddressAllowed,
-            (Limited::Address, false) => Self::AddressRefused,
+            (Limiter::AccessKey, true) => Self::AccessKeyAllowed,
+            (Limiter::AccessKey, false) => Self::AccessKeyRefused,
+            (Limiter::SharedAccessKey, true) => Self::SharedAllowed,
+            (Limiter::SharedAccessKey, false) => Self::SharedRefused,
+            (Limiter::Ceiling, true) => Self::CeilingAllowed,
+            (Limiter::Ceiling, false) => Self::CeilingRefused,
+            (Limiter::InFlight, true) => Self::InFlightAllowed,
+            (Limiter::InFlight, false) => Self::InFlightRefused,
+            (Limiter::Address, true) => Self::AddressAllowed,
+            (Limiter::Address, false) => Self::AddressRefused,
         }
     }
 }

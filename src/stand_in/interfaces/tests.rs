@@ -1,32 +1,32 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::stand_in::response::{Content, JSON};
+use crate::stand_in::response::{Content, JSON_CONTENT_TYPE};
 
-fn ask(tail: &str, query: Option<&str>, body: &Value) -> Answer {
-    ask_raw(tail, query, body.to_string().as_bytes())
+fn respond(tail: &str, query: Option<&str>, body: &Value) -> StandInResponse {
+    respond_to_bytes(tail, query, body.to_string().as_bytes())
 }
 
-fn ask_raw(tail: &str, query: Option<&str>, body: &[u8]) -> Answer {
+fn respond_to_bytes(tail: &str, query: Option<&str>, body: &[u8]) -> StandInResponse {
     let interface = Interface::find(&format!("/CCFS/resource/ccfs/{tail}")).unwrap();
-    let desk = Desk {
+    let desk = Responder {
         presigner: &Presigner::new(7),
         style: &UrlStyle::default(),
         faults: &Faults::new(),
         now: Timestamp::UNIX_EPOCH,
     };
-    desk.answer(interface, query, body)
+    desk.respond(interface, query, body)
 }
 
-fn json_of(answer: &Answer) -> Value {
-    let Content::Whole(bytes) = &answer.content else {
+fn json_of(answer: &StandInResponse) -> Value {
+    let Content::Full(bytes) = &answer.content else {
         panic!("a file: {answer:?}");
     };
     serde_json::from_slice(bytes).unwrap()
 }
 
 fn code(tail: &str, body: &Value) -> String {
-    json_of(&ask(tail, None, body))["resultCode"]
+    json_of(&respond(tail, None, body))["resultCode"]
         .as_str()
         .unwrap()
         .to_owned()
@@ -42,8 +42,8 @@ fn envelope(message: &Value) -> Value {
 
 #[test]
 fn a_recording_is_answered_with_a_url() {
-    let answer = ask("getRecordFileUrlFromObs", None, &recording("1637742300-1"));
-    assert_eq!(answer.content_type, JSON);
+    let answer = respond("getRecordFileUrlFromObs", None, &recording("1637742300-1"));
+    assert_eq!(answer.content_type, JSON_CONTENT_TYPE);
     let json = json_of(&answer);
     assert_eq!(
         (&json["resultCode"], &json["resultDesc"]),
@@ -93,23 +93,26 @@ fn the_other_interfaces_want_an_envelope() {
 
 #[test]
 fn a_file_has_the_size_its_name_says() {
-    let size = |tail, message| ask(tail, None, &envelope(&message)).content.len();
+    let size = |tail, message| respond(tail, None, &envelope(&message)).content.len();
     assert_eq!(
         size("downloadRecordFile", json!({"fileName": "x/1GiB.wav"})),
         1 << 30
     );
     assert_eq!(size("downloadRecord", json!({"callId": "size-17"})), 17);
-    let failed = ask(
+    let failed = respond(
         "downloadRecord",
         None,
         &envelope(&json!({"fileName": "code-0300008.wav"})),
     );
-    assert_eq!((failed.content_type, failed.status.as_u16()), (JSON, 200));
+    assert_eq!(
+        (failed.content_type, failed.status.as_u16()),
+        (JSON_CONTENT_TYPE, 200)
+    );
 }
 
 #[test]
 fn a_token_plays_its_file() {
-    let asked = ask(
+    let asked = respond(
         "requestPlayVoice",
         None,
         &envelope(&json!({"fileName": "a/size-9.wav"})),
@@ -118,15 +121,18 @@ fn a_token_plays_its_file() {
         .as_str()
         .unwrap()
         .to_owned();
-    let played = ask(
+    let played = respond(
         "playVoice",
         Some(&format!("t=1&version=2.0&st={token}")),
         &Value::Null,
     );
-    assert_eq!((played.content.len(), played.content_type), (9, FILE));
-    let refused = ask("playVoice", Some("t=1&version=2.0&st="), &Value::Null);
+    assert_eq!(
+        (played.content.len(), played.content_type),
+        (9, FILE_CONTENT_TYPE)
+    );
+    let refused = respond("playVoice", Some("t=1&version=2.0&st="), &Value::Null);
     assert_eq!(json_of(&refused)["resultCode"], "010106");
-    assert_eq!(refused.content_type, FILE);
+    assert_eq!(refused.content_type, FILE_CONTENT_TYPE);
 }
 
 proptest! {
@@ -137,8 +143,8 @@ proptest! {
         let tail = TABLE[row].name;
         let flat = json!({name: text}).to_string();
         for body in [text.clone(), flat, envelope(&json!({"fileName": text})).to_string()] {
-            let answer = ask_raw(tail, Some(&text), body.as_bytes());
-            if let Content::Whole(bytes) = &answer.content {
+            let answer = respond_to_bytes(tail, Some(&text), body.as_bytes());
+            if let Content::Full(bytes) = &answer.content {
                 let json: Value = serde_json::from_slice(bytes).unwrap();
                 prop_assert!(json["resultCode"].is_string());
             }

@@ -10,8 +10,8 @@ use std::time::Duration;
 use http::Version;
 use jiff::Timestamp;
 
-use super::super::Record;
-use crate::metrics::CacheVerdict;
+use super::super::RequestRecord;
+use crate::metrics::CacheStatus;
 
 /// All that stands before the value of a member that is not the first: written in one piece.
 macro_rules! key {
@@ -22,14 +22,14 @@ macro_rules! key {
 
 /// The second of the last line as text: lines come by the thousand a second.
 #[derive(Debug, Default)]
-pub(in crate::telemetry) struct Second {
+pub(in crate::telemetry) struct CachedTimestamp {
     second: Option<i64>,
     text: String,
 }
 
-impl Second {
+impl CachedTimestamp {
     /// The date and time of `now`, without what comes behind the whole seconds.
-    fn of(&mut self, now: Timestamp) -> &str {
+    fn format(&mut self, now: Timestamp) -> &str {
         let second = now.as_second();
         if self.second != Some(second) {
             self.second = Some(second);
@@ -44,11 +44,11 @@ impl Second {
 /// Appends the line of `record`, with its line feed.
 pub(in crate::telemetry) fn write(
     buffer: &mut Vec<u8>,
-    second: &mut Second,
-    record: &Record,
+    second: &mut CachedTimestamp,
+    record: &RequestRecord,
     elapsed: Duration,
 ) {
-    let mut line = Line::begin(buffer);
+    let mut line = LineWriter::begin(buffer);
     line.time(second, record.started_at);
     line.text(
         key!("request_id"),
@@ -78,16 +78,16 @@ pub(in crate::telemetry) fn write(
     line.optional(key!("gw.ak"), record.access_key.as_deref());
     line.optional(key!("gw.call_id"), record.call_id.as_deref());
     line.optional(key!("gw.result_code"), record.result_code.as_deref());
-    line.optional(key!("gw.cache"), record.cache.map(CacheVerdict::as_str));
+    line.optional(key!("gw.cache"), record.cache.map(CacheStatus::as_str));
     line.optional(key!("gw.cluster"), record.cluster.as_deref());
     line.optional(key!("gw.node"), record.node.as_deref());
-    line.number(key!("gw.attempts"), record.tries.into());
+    line.number(key!("gw.attempts"), record.attempts.into());
     line.optional(key!("gw.reject_reason"), record.reason.as_deref());
     line.number(key!("gw.body_in"), record.body_in);
     line.number(key!("gw.body_out"), record.body_out);
     line.milliseconds(key!("gw.duration_ms"), Some(elapsed));
-    line.milliseconds(key!("gw.upstream_ms"), record.upstream);
-    line.milliseconds(key!("gw.wait_ms"), record.wait);
+    line.milliseconds(key!("gw.upstream_ms"), record.upstream_time);
+    line.milliseconds(key!("gw.wait_ms"), record.wait_time);
     line.end();
 }
 
@@ -95,14 +95,14 @@ pub(in crate::telemetry) fn write(
 #[derive(Clone, Copy)]
 struct Key(&'static str);
 
-struct Line<'a> {
+struct LineWriter<'a> {
     out: &'a mut Vec<u8>,
 }
 
 // Writing to a `Vec` cannot fail, so the results of `write!` are dropped throughout.
-impl<'a> Line<'a> {
+impl<'a> LineWriter<'a> {
     fn begin(out: &'a mut Vec<u8>) -> Self {
-        out.reserve(USUAL_LINE);
+        out.reserve(TYPICAL_LINE_SIZE);
         Self { out }
     }
 
@@ -131,9 +131,9 @@ impl<'a> Line<'a> {
     }
 
     /// The first member.
-    fn time(&mut self, second: &mut Second, now: Timestamp) {
+    fn time(&mut self, second: &mut CachedTimestamp, now: Timestamp) {
         self.out.extend_from_slice(b"{\"timestamp\":\"");
-        self.out.extend_from_slice(second.of(now).as_bytes());
+        self.out.extend_from_slice(second.format(now).as_bytes());
         self.fraction(now.as_millisecond().rem_euclid(1000).unsigned_abs());
         self.out.extend_from_slice(b"Z\"");
     }
@@ -204,4 +204,4 @@ pub(in crate::telemetry) fn version(version: Version) -> &'static str {
 }
 
 /// Room for a line of a usual request, so that it is found once and not piece by piece.
-const USUAL_LINE: usize = 1024;
+const TYPICAL_LINE_SIZE: usize = 1024;

@@ -7,9 +7,9 @@ use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::upstream::health_check::watch;
+use crate::upstream::health_check::watch_with;
+use crate::upstream::tests::eventually;
 use crate::upstream::tests::toy::settings;
-use crate::upstream::tests::until;
 
 /// What the server says to a question for addresses of IPv4; to others it says "none".
 #[derive(Clone, Debug)]
@@ -21,14 +21,14 @@ enum Says {
 }
 
 /// A name server. Ends with its last handle.
-struct Server {
+struct TestNameServer {
     address: SocketAddr,
     says: Arc<Mutex<Says>>,
     asked: Arc<AtomicUsize>,
     _task: JoinSet<()>,
 }
 
-impl Server {
+impl TestNameServer {
     async fn start(says: Says) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
@@ -59,12 +59,12 @@ impl Server {
         *self.says.lock().unwrap() = says;
     }
 
-    fn asked(&self) -> usize {
+    fn query_count(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
     }
 
-    fn servers(&self) -> Servers {
-        Servers::These(vec![self.address])
+    fn servers(&self) -> NameServers {
+        NameServers::Fixed(vec![self.address])
     }
 }
 
@@ -104,7 +104,7 @@ fn answer(question: &[u8], says: &Says) -> Option<Vec<u8>> {
 
 fn addresses_of(cluster: &Cluster) -> Vec<String> {
     let mut found: Vec<_> = cluster
-        .nodes_now()
+        .nodes()
         .iter()
         .map(|node| node.socket().ip().to_string())
         .collect();
@@ -126,31 +126,31 @@ fn ips(of: &[u8]) -> Vec<Ipv4Addr> {
 
 #[tokio::test]
 async fn a_name_is_asked_again_when_its_time_is_over_and_the_last_good_answer_stays() {
-    let server = Server::start(Says::Failure).await;
+    let server = TestNameServer::start(Says::Failure).await;
     let cluster = named("nodes.test");
-    let watching = watch(cluster.clone(), None, server.servers());
+    let watching = watch_with(cluster.clone(), None, server.servers());
     let story = async {
-        until("it was asked", || server.asked() > 0).await;
+        eventually("it was asked", || server.query_count() > 0).await;
         assert!(addresses_of(&cluster).is_empty(), "no DNS, and it started");
         server.say(Says::Addresses(ips(&[1, 2]), 1));
-        until("all addresses", || addresses_of(&cluster).len() == 2).await;
+        eventually("all addresses", || addresses_of(&cluster).len() == 2).await;
         assert_eq!(addresses_of(&cluster), ["10.0.0.1", "10.0.0.2"]);
-        let kept = cluster.nodes_now();
+        let kept = cluster.nodes();
         server.say(Says::Addresses(ips(&[2, 3]), 1));
-        until("others", || {
+        eventually("others", || {
             addresses_of(&cluster) == ["10.0.0.2", "10.0.0.3"]
         })
         .await;
-        let again = cluster.nodes_now();
+        let again = cluster.nodes();
         assert!(again.iter().any(|node| node.id() == kept[1].id()));
         for bad in [Says::Failure, Says::NoSuchName, Says::Addresses(vec![], 1)] {
             server.say(bad);
-            let before = server.asked();
-            until("asked again", || server.asked() > before + 1).await;
+            let before = server.query_count();
+            eventually("asked again", || server.query_count() > before + 1).await;
             assert_eq!(addresses_of(&cluster), ["10.0.0.2", "10.0.0.3"]);
         }
         server.say(Says::Addresses(ips(&[4]), 3600));
-        until("good again", || addresses_of(&cluster) == ["10.0.0.4"]).await;
+        eventually("good again", || addresses_of(&cluster) == ["10.0.0.4"]).await;
     };
     tokio::select! {
         () = story => {}
@@ -160,55 +160,59 @@ async fn a_name_is_asked_again_when_its_time_is_over_and_the_last_good_answer_st
 
 #[tokio::test]
 async fn a_name_that_was_never_resolved_is_shown_with_its_cause() {
-    let server = Server::start(Says::NoSuchName).await;
+    let server = TestNameServer::start(Says::NoSuchName).await;
     let cluster = named("nodes.test");
     let shown = || {
-        let node = cluster.nodes(now()).remove(0);
-        let cause = node.last_cause.as_deref().unwrap_or_default().to_owned();
+        let node = cluster.node_statuses(now()).remove(0);
+        let cause = node
+            .last_failure_reason
+            .as_deref()
+            .unwrap_or_default()
+            .to_owned();
         (node.state.as_str(), cause)
     };
     let story = async {
         let unknown = "no such name in DNS (NXDOMAIN)".to_owned();
-        until("its cause", || shown() == ("unresolved", unknown.clone())).await;
+        eventually("its cause", || shown() == ("unresolved", unknown.clone())).await;
         server.say(Says::Addresses(ips(&[1]), 3600));
-        until("it is there", || shown() == ("up", String::new())).await;
-        assert_eq!(cluster.nodes(now()).len(), 1);
+        eventually("it is there", || shown() == ("up", String::new())).await;
+        assert_eq!(cluster.node_statuses(now()).len(), 1);
     };
     tokio::select! {
         () = story => {}
-        () = watch(cluster.clone(), None, server.servers()) => unreachable!("it never ends"),
+        () = watch_with(cluster.clone(), None, server.servers()) => unreachable!("it never ends"),
     }
 }
 
 #[tokio::test]
 async fn a_server_that_is_silent_is_no_answer() {
-    let server = Server::start(Says::Nothing).await;
+    let server = TestNameServer::start(Says::Nothing).await;
     let address = NodeAddress {
         host: "nodes.test".into(),
         port: 1,
     };
     let servers = server.servers();
-    let asking = timeout(Duration::from_millis(200), look_up(&address, &servers));
+    let asking = timeout(Duration::from_millis(200), lookup(&address, &servers));
     assert!(asking.await.is_err(), "still waiting");
-    assert!(server.asked() > 0);
+    assert!(server.query_count() > 0);
 }
 
 #[tokio::test]
 async fn the_hosts_file_and_localhost_need_no_server() {
     let nobody = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let servers = Servers::These(vec![nobody.local_addr().unwrap()]);
+    let servers = NameServers::Fixed(vec![nobody.local_addr().unwrap()]);
     let address = NodeAddress {
         host: "localhost".into(),
         port: 1,
     };
-    let found = look_up(&address, &servers).await.unwrap();
+    let found = lookup(&address, &servers).await.unwrap();
     assert_eq!(found.addresses, [IpAddr::from([127, 0, 0, 1])]);
-    assert_eq!(found.again, LONGEST, "it is looked into again");
+    assert_eq!(found.valid_for, MAX_TTL, "it is looked into again");
 }
 
 #[test]
 fn an_answer_is_good_for_a_second_to_a_minute() {
     let now = tokio::time::Instant::now().into_std();
-    let life = |seconds| life(now + Duration::from_secs(seconds), now).as_secs();
+    let life = |seconds| clamp_ttl(now + Duration::from_secs(seconds), now).as_secs();
     assert_eq!([life(0), life(7), life(86_400)], [1, 7, 60]);
 }

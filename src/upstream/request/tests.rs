@@ -7,17 +7,21 @@ use http_body_util::BodyExt;
 use super::*;
 use crate::auth::{Claim, Credential, Secret};
 use crate::cluster::Cluster;
-use crate::upstream::tests::{DOWNLOAD, QUERY, delivery, toy};
+use crate::upstream::tests::{DOWNLOAD, QUERY, request_to, toy};
 
 /// A delivery with these fields, and the node it goes to.
-fn given(name: &str, host: HostPolicy, fields: &[(&str, &str)]) -> (Delivery, Arc<Node>) {
+fn request_with(
+    name: &str,
+    host: HostPolicy,
+    fields: &[(&str, &str)],
+) -> (UpstreamRequest, Arc<Node>) {
     let address: SocketAddr = "127.0.0.1:8443".parse().unwrap();
     let mut settings = toy::settings(&[address]);
     settings.host = host;
     let cluster = Cluster::new(settings);
-    let mut delivery = delivery(name, &cluster);
+    let mut delivery = request_to(name, &cluster);
     delivery.headers = Arc::new(map(fields));
-    (delivery, cluster.nodes_now().remove(0))
+    (delivery, cluster.nodes().remove(0))
 }
 
 fn map(fields: &[(&str, &str)]) -> HeaderMap {
@@ -32,8 +36,8 @@ fn map(fields: &[(&str, &str)]) -> HeaderMap {
 }
 
 /// The fields as they go out, sorted, without those that the gateway always writes.
-fn outgoing(delivery: &Delivery, node: &Node) -> Vec<(String, String)> {
-    let request = request(delivery, node, delivery.context.trace, || NOW).unwrap();
+fn outgoing(delivery: &UpstreamRequest, node: &Node) -> Vec<(String, String)> {
+    let request = request(delivery, node, delivery.metadata.trace, || NOW).unwrap();
     let mut fields: Vec<_> = request
         .headers()
         .iter()
@@ -41,7 +45,7 @@ fn outgoing(delivery: &Delivery, node: &Node) -> Vec<(String, String)> {
             let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
             (name.to_string(), value)
         })
-        .filter(|field| !ALWAYS.contains(&(field.0.as_str(), field.1.as_str())))
+        .filter(|field| !ALWAYS_ADDED.contains(&(field.0.as_str(), field.1.as_str())))
         .collect();
     fields.sort();
     fields
@@ -57,7 +61,7 @@ fn credential() -> Arc<Credential> {
 }
 
 /// Signs a delivery as its client would have, and believes him.
-fn signed(delivery: &mut Delivery, names: &str) -> Caller {
+fn signed(delivery: &mut UpstreamRequest, names: &str) -> Caller {
     let mut headers = (*delivery.headers).clone();
     let value = auth::sign(&credential(), names, NOW, &signable(delivery, &headers)).unwrap();
     headers.insert(AUTHORIZATION, value);
@@ -65,7 +69,7 @@ fn signed(delivery: &mut Delivery, names: &str) -> Caller {
     verified(delivery, &delivery.headers).expect("just signed")
 }
 
-fn signable<'a>(delivery: &'a Delivery, headers: &'a HeaderMap) -> Signable<'a> {
+fn signable<'a>(delivery: &'a UpstreamRequest, headers: &'a HeaderMap) -> Signable<'a> {
     Signable {
         method: delivery.method.as_str(),
         path: delivery.target.path(),
@@ -76,8 +80,8 @@ fn signable<'a>(delivery: &'a Delivery, headers: &'a HeaderMap) -> Signable<'a> 
 }
 
 /// Who signed the fields, as a node sees them.
-fn verified(delivery: &Delivery, headers: &HeaderMap) -> Option<Caller> {
-    let claim = Claim::read(headers, NOW, None).ok()?;
+fn verified(delivery: &UpstreamRequest, headers: &HeaderMap) -> Option<Caller> {
+    let claim = Claim::parse(headers, NOW, None).ok()?;
     let credential = credential();
     claim
         .verify(Some(&credential), &signable(delivery, headers))
@@ -86,7 +90,7 @@ fn verified(delivery: &Delivery, headers: &HeaderMap) -> Option<Caller> {
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
-const ALWAYS: [(&str, &str); 7] = [
+const ALWAYS_ADDED: [(&str, &str); 7] = [
     ("content-length", "14"),
     (
         "traceparent",
@@ -101,7 +105,7 @@ const ALWAYS: [(&str, &str); 7] = [
 
 #[test]
 fn end_to_end_fields_pass_byte_for_byte_and_nothing_else() {
-    let (delivery, node) = given(
+    let (delivery, node) = request_with(
         QUERY,
         HostPolicy::Preserve,
         &[
@@ -152,8 +156,8 @@ fn a_via_is_continued_and_a_download_keeps_its_coding() {
         ("via", "1.0 x"),
         ("accept-encoding", "gzip"),
     ];
-    let (delivery, node) = given(DOWNLOAD, HostPolicy::Preserve, &fields);
-    let request = request(&delivery, &node, delivery.context.trace, || NOW).unwrap();
+    let (delivery, node) = request_with(DOWNLOAD, HostPolicy::Preserve, &fields);
+    let request = request(&delivery, &node, delivery.metadata.trace, || NOW).unwrap();
     let via: Vec<_> = request.headers().get_all(VIA).iter().collect();
     assert_eq!(via, ["1.0 x", "1.1 ccfs-gateway"]);
     assert_eq!(request.headers()[ACCEPT_ENCODING], "gzip");
@@ -161,7 +165,7 @@ fn a_via_is_continued_and_a_download_keeps_its_coding() {
 
 #[test]
 fn what_is_signed_reaches_the_node_as_it_was_signed() {
-    let (mut delivery, node) = given(
+    let (mut delivery, node) = request_with(
         QUERY,
         HostPolicy::Preserve,
         &[
@@ -177,8 +181,8 @@ fn what_is_signed_reaches_the_node_as_it_was_signed() {
     );
     let all = "accept-encoding;content-length;expect;host;via;x-own;x-request-id";
     let caller = signed(&mut delivery, all);
-    delivery.authorization = Authorization::Kept(Some(caller));
-    let request = request(&delivery, &node, delivery.context.trace, || NOW).unwrap();
+    delivery.authorization = Authorization::PassThrough(Some(caller));
+    let request = request(&delivery, &node, delivery.metadata.trace, || NOW).unwrap();
     assert_eq!(
         request.headers()[AUTHORIZATION],
         delivery.headers[AUTHORIZATION]
@@ -189,7 +193,7 @@ fn what_is_signed_reaches_the_node_as_it_was_signed() {
 
 #[test]
 fn who_the_client_is_says_the_gateway_whatever_was_signed() {
-    let (mut delivery, node) = given(
+    let (mut delivery, node) = request_with(
         QUERY,
         HostPolicy::Preserve,
         &[
@@ -200,8 +204,8 @@ fn who_the_client_is_says_the_gateway_whatever_was_signed() {
         ],
     );
     let caller = signed(&mut delivery, "host;x-forwarded-for;x-real-ip");
-    delivery.authorization = Authorization::Kept(Some(caller));
-    let request = request(&delivery, &node, delivery.context.trace, || NOW).unwrap();
+    delivery.authorization = Authorization::PassThrough(Some(caller));
+    let request = request(&delivery, &node, delivery.metadata.trace, || NOW).unwrap();
     let said = |name: &str| request.headers().get_all(name).iter().count();
     assert_eq!(request.headers()["x-forwarded-for"], "192.0.2.7");
     assert_eq!(
@@ -233,10 +237,10 @@ fn what_must_change_is_signed_again_over_the_same_names() {
             ("te", "trailers"),
             ("x-a", "1"),
         ];
-        let (mut delivery, node) = given(QUERY, host, &fields);
+        let (mut delivery, node) = request_with(QUERY, host, &fields);
         let caller = signed(&mut delivery, names);
-        delivery.authorization = Authorization::Kept(Some(caller));
-        let request = request(&delivery, &node, delivery.context.trace, || NOW).unwrap();
+        delivery.authorization = Authorization::PassThrough(Some(caller));
+        let request = request(&delivery, &node, delivery.metadata.trace, || NOW).unwrap();
         let headers = request.headers();
         assert!(verified(&delivery, headers).is_some(), "{names}");
         assert_eq!(signed_names(headers), remaining);
@@ -258,11 +262,11 @@ fn a_changed_body_is_signed_with_its_own_length() {
         ("content-length", "14"),
         ("content-type", "a/json"),
     ];
-    let (mut delivery, node) = given(QUERY, HostPolicy::Preserve, &fields);
+    let (mut delivery, node) = request_with(QUERY, HostPolicy::Preserve, &fields);
     let caller = signed(&mut delivery, "content-length;content-type;host");
     delivery.body = Bytes::from_static(b"{\"callId\":\"1\",\"version\":\"2.0\"}");
-    delivery.authorization = Authorization::Sign(caller);
-    let request = request(&delivery, &node, delivery.context.trace, || NOW).unwrap();
+    delivery.authorization = Authorization::Resign(caller);
+    let request = request(&delivery, &node, delivery.metadata.trace, || NOW).unwrap();
     assert_eq!(request.headers()[CONTENT_LENGTH], "30");
     assert_eq!(request.headers()[CONTENT_TYPE], "a/json");
     assert!(verified(&delivery, request.headers()).is_some());
@@ -275,12 +279,12 @@ fn a_changed_body_is_signed_with_its_own_length() {
 #[test]
 fn a_stranger_keeps_his_host_and_his_signature() {
     let fields = [("host", "gw:1"), ("authorization", "auth-v2/x/y/host/z")];
-    let (delivery, node) = given(QUERY, HostPolicy::Node, &fields);
+    let (delivery, node) = request_with(QUERY, HostPolicy::Node, &fields);
     let out = outgoing(&delivery, &node);
     assert_eq!(names(&out), ["authorization", "host"]);
     assert_eq!(out[1].1, "gw:1");
     // Without a signature nothing binds the Host.
-    let (delivery, node) = given(QUERY, HostPolicy::Node, &fields[..1]);
+    let (delivery, node) = request_with(QUERY, HostPolicy::Node, &fields[..1]);
     assert_eq!(outgoing(&delivery, &node)[0].1, "127.0.0.1:8443");
 }
 
@@ -289,10 +293,10 @@ fn a_get_gets_a_length_only_if_it_had_one() {
     for (field, expected) in [(None, None), (Some("0"), Some("0"))] {
         let mut fields = vec![("host", "gw:1")];
         fields.extend(field.map(|length| ("content-length", length)));
-        let (mut delivery, node) = given("playVoice", HostPolicy::Preserve, &fields);
+        let (mut delivery, node) = request_with("playVoice", HostPolicy::Preserve, &fields);
         delivery.method = Method::GET;
         delivery.body = Bytes::new();
-        let request = request(&delivery, &node, delivery.context.trace, || NOW).unwrap();
+        let request = request(&delivery, &node, delivery.metadata.trace, || NOW).unwrap();
         let length = request.headers().get(CONTENT_LENGTH);
         assert_eq!(length.map(|value| value.to_str().unwrap()), expected);
     }
@@ -300,23 +304,23 @@ fn a_get_gets_a_length_only_if_it_had_one() {
 
 #[tokio::test]
 async fn target_and_body_go_out_byte_for_byte() {
-    let node = toy::Toy::answering(toy::ok()).await;
+    let node = toy::TestServer::responding(toy::ok_response()).await;
     let cluster = toy::cluster(&[&node]);
-    let upstream = crate::upstream::tests::Sender::new();
+    let upstream = crate::upstream::tests::TestUpstream::new();
     for target in [
         "/CCFS/resource/ccfs/playVoice?token=a%2fb+c&&=&x=%zz",
         "/CCFS/resource/ccfs//a;b/~!$&'()*+,=:@%41?a?b/c|{}\"",
         "/CCFS/?",
         "/CCFS/é?ü",
     ] {
-        let mut delivery = delivery(DOWNLOAD, &cluster);
+        let mut delivery = request_to(DOWNLOAD, &cluster);
         let Ok(parsed) = PathAndQuery::try_from(target) else {
             continue;
         };
         delivery.target = parsed;
-        let reply = upstream.stream(&delivery).await.unwrap();
+        let reply = upstream.send_streaming(&delivery).await.unwrap();
         reply.body.collect().await.unwrap();
-        let seen = node.seen().pop().unwrap();
+        let seen = node.received().pop().unwrap();
         let line = seen.head.lines().next().unwrap();
         assert_eq!(line, format!("POST {target} HTTP/1.1"));
         assert_eq!(seen.body, delivery.body);

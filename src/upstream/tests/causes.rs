@@ -2,33 +2,41 @@
 
 use tokio::net::TcpListener;
 
-use super::toy::{Act, Toy, json, nobody, settings};
+use super::toy::{Behavior, TestServer, json_response, settings, unused_address};
 use super::*;
-use crate::cluster::{HealthCheck, Settings};
+use crate::cluster::{ClusterSettings, HealthCheck};
 
 /// Asks the one node of the settings once; what is told of it then.
-async fn told(settings: Settings) -> (&'static str, String) {
+async fn failure_shown(settings: ClusterSettings) -> (&'static str, String) {
     let cluster = Cluster::new(settings);
-    let _ = Sender::new().whole(&delivery(QUERY, &cluster)).await;
-    shown(&cluster)
+    let _ = TestUpstream::new()
+        .send_buffered(&request_to(QUERY, &cluster))
+        .await;
+    last_failure(&cluster)
 }
 
-fn shown(cluster: &Cluster) -> (&'static str, String) {
-    let node = cluster.nodes(Instant::now().into_std()).remove(0);
-    let class = node.last_error.map_or("", Fault::as_str);
-    (class, node.last_cause.as_deref().unwrap_or_default().into())
+fn last_failure(cluster: &Cluster) -> (&'static str, String) {
+    let node = cluster.node_statuses(Instant::now().into_std()).remove(0);
+    let class = node.last_failure.map_or("", FailureKind::as_str);
+    (
+        class,
+        node.last_failure_reason
+            .as_deref()
+            .unwrap_or_default()
+            .into(),
+    )
 }
 
 #[tokio::test]
 async fn no_connection_has_its_cause() {
-    let refused = told(settings(&[nobody().await])).await;
+    let refused = failure_shown(settings(&[unused_address().await])).await;
     assert_eq!(refused, ("unreachable", "connection refused".to_owned()));
 
     // Nobody takes the connection out of the queue.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut hung = settings(&[silent.local_addr().unwrap()]);
     hung.timeouts.connect = Duration::from_millis(100);
-    let hung = told(hung).await;
+    let hung = failure_shown(hung).await;
     assert_eq!(
         hung,
         ("unreachable", "no TLS handshake in 100ms".to_owned())
@@ -37,11 +45,14 @@ async fn no_connection_has_its_cause() {
 
 #[tokio::test]
 async fn a_certificate_that_is_not_trusted_says_why() {
-    let node = Toy::answering(toy::ok()).await;
+    let node = TestServer::responding(toy::ok_response()).await;
     let mut misnamed = settings(&[node.address]);
     misnamed.server_name = Some("other.test".try_into().unwrap());
     let expected = "certificate not trusted: it is for node.test, not for other.test";
-    assert_eq!(told(misnamed).await, ("unreachable", expected.to_owned()));
+    assert_eq!(
+        failure_shown(misnamed).await,
+        ("unreachable", expected.to_owned())
+    );
 
     let mut strange = settings(&[node.address]);
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -54,7 +65,7 @@ async fn a_certificate_that_is_not_trusted_says_why() {
         .with_root_certificates(roots)
         .with_no_client_auth();
     strange.tls = Arc::new(client);
-    let (class, cause) = told(strange).await;
+    let (class, cause) = failure_shown(strange).await;
     assert_eq!(class, "unreachable");
     assert!(cause.starts_with("certificate not trusted: "), "{cause}");
 }
@@ -64,24 +75,24 @@ async fn a_bad_answer_has_its_cause() {
     let bad_http = b"HTTP/9 no\r\n\r\n".to_vec();
     for (act, class, cause) in [
         (
-            Act::Answer(json("503 Unavailable", "x")),
+            Behavior::Respond(json_response("503 Unavailable", "x")),
             "server_error",
             "status 503",
         ),
         (
-            Act::AnswerAndClose(Vec::new()),
+            Behavior::RespondAndClose(Vec::new()),
             "broken",
             "connection closed before the answer",
         ),
-        (Act::Answer(bad_http), "garbage", "bad HTTP: "),
+        (Behavior::Respond(bad_http), "garbage", "bad HTTP: "),
         (
-            Act::Answer(json("200 OK", "<html>")),
+            Behavior::Respond(json_response("200 OK", "<html>")),
             "garbage",
             "the answer was no JSON object",
         ),
     ] {
-        let node = Toy::start(move |_| act.clone()).await;
-        let told = told(settings(&[node.address])).await;
+        let node = TestServer::start(move |_| act.clone()).await;
+        let told = failure_shown(settings(&[node.address])).await;
         assert_eq!(told.0, class, "{told:?}");
         assert!(told.1.starts_with(cause), "{told:?}");
     }
@@ -89,7 +100,7 @@ async fn a_bad_answer_has_its_cause() {
 
 #[tokio::test]
 async fn a_health_check_has_its_cause() {
-    let node = Toy::answering(json("500 Oops", "")).await;
+    let node = TestServer::responding(json_response("500 Oops", "")).await;
     let mut settings = settings(&[node.address]);
     settings.health_check = Some(HealthCheck {
         interval: Duration::from_millis(10),
@@ -102,17 +113,19 @@ async fn a_health_check_has_its_cause() {
     let cluster = Cluster::new(settings);
     let expected = ("server_error", "health check: status 500".to_owned());
     tokio::select! {
-        () = until("it is told", || shown(&cluster) == expected) => {}
+        () = eventually("it is told", || last_failure(&cluster) == expected) => {}
         () = watch_cluster(cluster.clone(), None) => panic!("it never ends"),
     }
 }
 
 #[tokio::test]
 async fn a_cause_is_news_once() {
-    let cluster = Cluster::new(settings(&[nobody().await]));
-    let node = cluster.nodes_now().remove(0);
+    let cluster = Cluster::new(settings(&[unused_address().await]));
+    let node = cluster.nodes().remove(0);
     let now = Instant::now().into_std();
-    let news = |why: &str, seconds: u64| node.explain(why, now + Duration::from_secs(seconds));
+    let news = |why: &str, seconds: u64| {
+        node.record_failure_reason(why, now + Duration::from_secs(seconds))
+    };
     assert!(news("refused", 0));
     assert!(!news("refused", 60));
     assert!(news("status 503", 60));

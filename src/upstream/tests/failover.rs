@@ -2,51 +2,72 @@
 
 use http::StatusCode;
 
-use super::toy::{Act, BUSY, OK, Toy, cluster, json, nobody, ok, settings};
+use super::toy::{
+    Behavior, FLOW_CONTROL_BODY, OK_BODY, TestServer, cluster, json_response, ok_response,
+    settings, unused_address,
+};
 use super::*;
 
 /// What a sick node may do, by name.
-fn sicknesses() -> Vec<(&'static str, Act)> {
+fn failing_behaviors() -> Vec<(&'static str, Behavior)> {
     vec![
-        ("closes", Act::Cut(Vec::new())),
-        ("closes in order", Act::AnswerAndClose(Vec::new())),
+        ("closes", Behavior::Cut(Vec::new())),
+        ("closes in order", Behavior::RespondAndClose(Vec::new())),
         (
             "half a head",
-            Act::Cut(b"HTTP/1.1 200 OK\r\ncontent-".to_vec()),
+            Behavior::Cut(b"HTTP/1.1 200 OK\r\ncontent-".to_vec()),
         ),
         (
             "half a body",
-            Act::Cut(b"HTTP/1.1 200 OK\r\ncontent-length: 40\r\n\r\n{".to_vec()),
+            Behavior::Cut(b"HTTP/1.1 200 OK\r\ncontent-length: 40\r\n\r\n{".to_vec()),
         ),
-        ("garbage", Act::Answer(json("200 OK", "<html>"))),
-        ("502", Act::Answer(json("502 Bad Gateway", "x"))),
-        ("503", Act::Answer(json("503 Unavailable", "x"))),
-        ("504", Act::Answer(json("504 Timeout", "x"))),
-        ("busy", Act::Answer(json("200 OK", BUSY))),
+        (
+            "garbage",
+            Behavior::Respond(json_response("200 OK", "<html>")),
+        ),
+        (
+            "502",
+            Behavior::Respond(json_response("502 Bad Gateway", "x")),
+        ),
+        (
+            "503",
+            Behavior::Respond(json_response("503 Unavailable", "x")),
+        ),
+        ("504", Behavior::Respond(json_response("504 Timeout", "x"))),
+        (
+            "busy",
+            Behavior::Respond(json_response("200 OK", FLOW_CONTROL_BODY)),
+        ),
     ]
 }
 
 #[tokio::test]
 async fn no_repeatable_request_fails_while_a_healthy_node_is_left() {
-    for (what, act) in sicknesses() {
+    for (what, act) in failing_behaviors() {
         for name in [QUERY, DOWNLOAD] {
-            let sick = Toy::start({
+            let sick = TestServer::start({
                 let act = act.clone();
                 move |_| act.clone()
             })
             .await;
-            let well = Toy::answering(ok()).await;
-            let (sender, cluster) = (Sender::new(), cluster(&[&sick, &well]));
+            let well = TestServer::responding(ok_response()).await;
+            let (sender, cluster) = (TestUpstream::new(), cluster(&[&sick, &well]));
             // As a download, garbage and a stream that breaks later are what the node says.
             if name == DOWNLOAD && matches!(what, "garbage" | "half a body") {
                 continue;
             }
             for _ in 0..10 {
-                let delivery = delivery(name, &cluster);
+                let delivery = request_to(name, &cluster);
                 let status = if name == QUERY {
-                    sender.whole(&delivery).await.map(|reply| reply.status)
+                    sender
+                        .send_buffered(&delivery)
+                        .await
+                        .map(|reply| reply.status)
                 } else {
-                    sender.stream(&delivery).await.map(|reply| reply.status)
+                    sender
+                        .send_streaming(&delivery)
+                        .await
+                        .map(|reply| reply.status)
                 };
                 assert_eq!(status.expect(what), StatusCode::OK, "{what}");
             }
@@ -58,112 +79,142 @@ async fn no_repeatable_request_fails_while_a_healthy_node_is_left() {
 
 #[tokio::test]
 async fn a_node_that_is_gone_costs_no_budget() {
-    let well = Toy::answering(ok()).await;
-    let mut settings = settings(&[nobody().await, nobody().await, well.address]);
-    settings.retries = crate::cluster::Retries {
-        budget: 0,
-        floor: 0,
+    let well = TestServer::responding(ok_response()).await;
+    let mut settings = settings(&[unused_address().await, unused_address().await, well.address]);
+    settings.retries = crate::cluster::RetrySettings {
+        budget_percent: 0,
+        min_per_second: 0,
     };
     let cluster = Cluster::new(settings);
-    let sender = Sender::new();
+    let sender = TestUpstream::new();
     for name in [QUERY, JOB] {
         for _ in 0..6 {
-            sender.whole(&delivery(name, &cluster)).await.unwrap();
+            sender
+                .send_buffered(&request_to(name, &cluster))
+                .await
+                .unwrap();
         }
     }
     assert_eq!(well.count(), 12);
-    assert!(sender.totals().get(Try::Unreachable) >= 6);
+    assert!(sender.totals().get(Attempt::ConnectFailed) >= 6);
 }
 
 #[tokio::test]
 async fn without_budget_the_answer_passes() {
-    let sick = Toy::answering(json("503 Unavailable", "x")).await;
-    let well = Toy::answering(ok()).await;
+    let sick = TestServer::responding(json_response("503 Unavailable", "x")).await;
+    let well = TestServer::responding(ok_response()).await;
     let mut settings = settings(&[sick.address, well.address]);
-    settings.retries = crate::cluster::Retries {
-        budget: 0,
-        floor: 0,
+    settings.retries = crate::cluster::RetrySettings {
+        budget_percent: 0,
+        min_per_second: 0,
     };
     let cluster = Cluster::new(settings);
-    let sender = Sender::new();
-    let reply = sender.whole(&delivery(QUERY, &cluster)).await.unwrap();
+    let sender = TestUpstream::new();
+    let reply = sender
+        .send_buffered(&request_to(QUERY, &cluster))
+        .await
+        .unwrap();
     assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(well.count(), 0);
-    assert_eq!(sender.totals().get(RetryBudget::Exhausted), 1);
+    assert_eq!(sender.totals().get(RetryOverflow::BudgetExhausted), 1);
 }
 
 #[tokio::test]
 async fn a_job_reaches_one_node_at_most() {
-    for (what, act) in sicknesses() {
+    for (what, act) in failing_behaviors() {
         let make = || {
             let act = act.clone();
-            Toy::start(move |_| act.clone())
+            TestServer::start(move |_| act.clone())
         };
         let (one, two) = (make().await, make().await);
-        let (sender, cluster) = (Sender::new(), cluster(&[&one, &two]));
-        let result = sender.whole(&delivery(JOB, &cluster)).await;
+        let (sender, cluster) = (TestUpstream::new(), cluster(&[&one, &two]));
+        let result = sender.send_buffered(&request_to(JOB, &cluster)).await;
         let reached = if what == "busy" { 2 } else { 1 };
         assert_eq!(one.count() + two.count(), reached, "{what}");
         match result {
             Ok(reply) => assert!(what == "busy" || reply.status.is_server_error(), "{what}"),
-            Err(failure) => assert!(failure.sent, "{what}"),
+            Err(failure) => assert!(failure.request_sent, "{what}"),
         }
     }
 }
 
 #[tokio::test]
 async fn a_busy_answer_proves_nothing_was_done_so_a_job_moves_on() {
-    let busy = Toy::answering(json("200 OK", BUSY)).await;
-    let well = Toy::answering(ok()).await;
-    let (sender, cluster) = (Sender::new(), cluster(&[&busy, &well]));
-    let reply = sender.whole(&delivery(JOB, &cluster)).await.unwrap();
-    assert_eq!((reply.body.as_ref(), reply.trail.tries), (OK.as_bytes(), 2));
+    let busy = TestServer::responding(json_response("200 OK", FLOW_CONTROL_BODY)).await;
+    let well = TestServer::responding(ok_response()).await;
+    let (sender, cluster) = (TestUpstream::new(), cluster(&[&busy, &well]));
+    let reply = sender
+        .send_buffered(&request_to(JOB, &cluster))
+        .await
+        .unwrap();
+    assert_eq!(
+        (reply.body.as_ref(), reply.attempts.count),
+        (OK_BODY.as_bytes(), 2)
+    );
     // But a busy answer does not excuse a node that may have acted.
-    let lost = Toy::start(|_| Act::Cut(Vec::new())).await;
+    let lost = TestServer::start(|_| Behavior::Cut(Vec::new())).await;
     let cluster = toy::cluster(&[&busy, &lost]);
-    let failure = sender.whole(&delivery(JOB, &cluster)).await.unwrap_err();
-    assert_eq!((failure.cause, failure.sent), (Cause::Broken, true));
+    let failure = sender
+        .send_buffered(&request_to(JOB, &cluster))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (failure.kind, failure.request_sent),
+        (UpstreamErrorKind::ConnectionClosed, true)
+    );
 }
 
 #[tokio::test]
 async fn when_none_is_left_the_last_answer_passes() {
-    let make = |status: &'static str, body| Toy::answering(json(status, body));
-    let busy = (make("200 OK", BUSY).await, make("200 OK", BUSY).await);
+    let make = |status: &'static str, body| TestServer::responding(json_response(status, body));
+    let busy = (
+        make("200 OK", FLOW_CONTROL_BODY).await,
+        make("200 OK", FLOW_CONTROL_BODY).await,
+    );
     let unwell = (make("503 A", "a").await, make("503 B", "a").await);
     for ((one, two), status) in [(&busy, 200), (&unwell, 503)].map(|((a, b), s)| ((a, b), s)) {
         for name in [QUERY, DOWNLOAD] {
-            let (sender, cluster) = (Sender::new(), cluster(&[one, two]));
-            let delivery = delivery(name, &cluster);
+            let (sender, cluster) = (TestUpstream::new(), cluster(&[one, two]));
+            let delivery = request_to(name, &cluster);
             let (status_seen, tries) = if name == QUERY {
-                let reply = sender.whole(&delivery).await.unwrap();
-                (reply.status, reply.trail.tries)
+                let reply = sender.send_buffered(&delivery).await.unwrap();
+                (reply.status, reply.attempts.count)
             } else {
-                let reply = sender.stream(&delivery).await.unwrap();
-                (reply.status, reply.trail.tries)
+                let reply = sender.send_streaming(&delivery).await.unwrap();
+                (reply.status, reply.attempts.count)
             };
             assert_eq!((status_seen.as_u16(), tries), (status, 2));
         }
     }
     // Also when the last node does not answer at all.
     let one = make("503 A", "a").await;
-    let cluster = Cluster::new(settings(&[one.address, nobody().await]));
-    let sender = Sender::new();
-    let reply = sender.whole(&delivery(QUERY, &cluster)).await.unwrap();
+    let cluster = Cluster::new(settings(&[one.address, unused_address().await]));
+    let sender = TestUpstream::new();
+    let reply = sender
+        .send_buffered(&request_to(QUERY, &cluster))
+        .await
+        .unwrap();
     assert_eq!(reply.status.as_u16(), 503);
 }
 
 #[tokio::test]
 async fn a_hanging_node_is_left_for_another() {
-    let hanging = Toy::start(|_| Act::Hang).await;
-    let well = Toy::answering(ok()).await;
+    let hanging = TestServer::start(|_| Behavior::Hang).await;
+    let well = TestServer::responding(ok_response()).await;
     let mut settings = settings(&[hanging.address, well.address]);
     settings.timeouts.per_try = Duration::from_millis(60);
     let cluster = Cluster::new(settings);
-    let sender = Sender::new();
-    let reply = sender.whole(&delivery(QUERY, &cluster)).await.unwrap();
-    assert_eq!(reply.trail.tries, 2);
-    assert!(reply.trail.elapsed >= Duration::from_millis(60));
-    assert_eq!(cluster.nodes(Instant::now().into_std())[0].failures, 1);
+    let sender = TestUpstream::new();
+    let reply = sender
+        .send_buffered(&request_to(QUERY, &cluster))
+        .await
+        .unwrap();
+    assert_eq!(reply.attempts.count, 2);
+    assert!(reply.attempts.elapsed >= Duration::from_millis(60));
+    assert_eq!(
+        cluster.node_statuses(Instant::now().into_std())[0].failures,
+        1
+    );
     assert_eq!(hanging.count(), 1);
 }
 
@@ -171,56 +222,74 @@ async fn a_hanging_node_is_left_for_another() {
 async fn the_last_try_is_not_cut_by_the_deadline_of_one_try() {
     // A job never moves on after it was sent, so its only try is its last.
     for name in [QUERY, JOB] {
-        let hanging = Toy::start(|_| Act::Hang).await;
-        let other = Toy::start(|_| Act::Hang).await;
+        let hanging = TestServer::start(|_| Behavior::Hang).await;
+        let other = TestServer::start(|_| Behavior::Hang).await;
         let mut settings = settings(&[hanging.address, other.address]);
         settings.timeouts.per_try = Duration::from_millis(30);
         let cluster = Cluster::new(settings);
-        let sender = Sender::new();
+        let sender = TestUpstream::new();
         let last_try = Duration::from_millis(200);
-        let delivery = delivery(name, &cluster);
-        let failure = sender.upstream.whole(&delivery, last_try).await;
+        let delivery = request_to(name, &cluster);
+        let failure = sender.upstream.send_buffered(&delivery, last_try).await;
         let failure = failure.unwrap_err();
-        assert_eq!((failure.cause, failure.sent), (Cause::Timeout, true));
-        assert!(failure.trail.elapsed >= last_try, "{name}");
-        assert_eq!(failure.trail.tries, if name == QUERY { 2 } else { 1 });
+        assert_eq!(
+            (failure.kind, failure.request_sent),
+            (UpstreamErrorKind::Timeout, true)
+        );
+        assert!(failure.attempts.elapsed >= last_try, "{name}");
+        assert_eq!(failure.attempts.count, if name == QUERY { 2 } else { 1 });
     }
 }
 
 #[tokio::test]
 async fn a_node_that_fails_is_put_aside_and_taken_back_in_need() {
-    let well = Toy::answering(ok()).await;
-    let mut settings = settings(&[nobody().await, well.address]);
+    let well = TestServer::responding(ok_response()).await;
+    let mut settings = settings(&[unused_address().await, well.address]);
     settings.ejection.consecutive_failures = 3;
     let cluster = Cluster::new(settings);
-    let sender = Sender::new();
+    let sender = TestUpstream::new();
     for _ in 0..20 {
-        sender.whole(&delivery(QUERY, &cluster)).await.unwrap();
+        sender
+            .send_buffered(&request_to(QUERY, &cluster))
+            .await
+            .unwrap();
     }
-    assert_eq!(sender.totals().get(Try::Unreachable), 3);
-    let status = &cluster.nodes(Instant::now().into_std())[0];
+    assert_eq!(sender.totals().get(Attempt::ConnectFailed), 3);
+    let status = &cluster.node_statuses(Instant::now().into_std())[0];
     assert_eq!(status.state.as_str(), "ejected");
     // The other one goes too: what looks dead is tried before a request fails.
     drop(well);
-    let failure = sender.whole(&delivery(QUERY, &cluster)).await.unwrap_err();
+    let failure = sender
+        .send_buffered(&request_to(QUERY, &cluster))
+        .await
+        .unwrap_err();
     assert_eq!(
-        (failure.cause, failure.trail.tries),
-        (Cause::Unreachable, 2)
+        (failure.kind, failure.attempts.count),
+        (UpstreamErrorKind::ConnectFailed, 2)
     );
 }
 
 #[tokio::test]
 async fn a_drained_node_gets_nothing() {
-    let (one, two) = (Toy::answering(ok()).await, Toy::answering(ok()).await);
-    let (sender, cluster) = (Sender::new(), cluster(&[&one, &two]));
+    let (one, two) = (
+        TestServer::responding(ok_response()).await,
+        TestServer::responding(ok_response()).await,
+    );
+    let (sender, cluster) = (TestUpstream::new(), cluster(&[&one, &two]));
     assert!(cluster.drain_node(&one.address.to_string()));
     for _ in 0..4 {
-        sender.whole(&delivery(QUERY, &cluster)).await.unwrap();
+        sender
+            .send_buffered(&request_to(QUERY, &cluster))
+            .await
+            .unwrap();
     }
     assert_eq!((one.count(), two.count()), (0, 4));
     assert!(cluster.drain_node(&two.address.to_string()));
-    let failure = sender.whole(&delivery(QUERY, &cluster)).await.unwrap_err();
-    assert_eq!(failure.cause, Cause::NoNode);
+    let failure = sender
+        .send_buffered(&request_to(QUERY, &cluster))
+        .await
+        .unwrap_err();
+    assert_eq!(failure.kind, UpstreamErrorKind::NoNodeAvailable);
     assert!(!cluster.drain_node("127.0.0.1:1"));
 }
 
@@ -228,20 +297,20 @@ async fn a_drained_node_gets_nothing() {
 async fn a_node_that_dies_under_load_loses_nothing() {
     let mut nodes = Vec::new();
     for _ in 0..3 {
-        nodes.push(Toy::answering(ok()).await);
+        nodes.push(TestServer::responding(ok_response()).await);
     }
     let cluster = cluster(&[&nodes[0], &nodes[1], &nodes[2]]);
-    let sender = Arc::new(Sender::new());
+    let sender = Arc::new(TestUpstream::new());
     let mut clients = tokio::task::JoinSet::new();
     for _ in 0..32 {
-        let (sender, delivery) = (sender.clone(), delivery(QUERY, &cluster));
+        let (sender, delivery) = (sender.clone(), request_to(QUERY, &cluster));
         clients.spawn(async move {
             for _ in 0..20 {
-                sender.whole(&delivery).await.unwrap();
+                sender.send_buffered(&delivery).await.unwrap();
             }
         });
     }
-    until("they are busy", || nodes[0].count() > 50).await;
+    eventually("they are busy", || nodes[0].count() > 50).await;
     let dead = nodes.remove(0);
     let seen = dead.count();
     drop(dead);
@@ -254,16 +323,21 @@ async fn a_node_that_dies_under_load_loses_nothing() {
 
 #[tokio::test]
 async fn without_budget_a_slow_node_is_waited_for() {
-    let slow = Toy::start(|_| Act::Late(Duration::from_millis(120), ok())).await;
-    let other = Toy::answering(ok()).await;
+    let slow =
+        TestServer::start(|_| Behavior::RespondLate(Duration::from_millis(120), ok_response()))
+            .await;
+    let other = TestServer::responding(ok_response()).await;
     let mut settings = settings(&[slow.address, other.address]);
     settings.timeouts.per_try = Duration::from_millis(30);
-    settings.retries = crate::cluster::Retries {
-        budget: 0,
-        floor: 0,
+    settings.retries = crate::cluster::RetrySettings {
+        budget_percent: 0,
+        min_per_second: 0,
     };
     let cluster = Cluster::new(settings);
-    let sender = Sender::new();
-    let reply = sender.whole(&delivery(QUERY, &cluster)).await.unwrap();
-    assert_eq!((reply.trail.tries, other.count()), (1, 0));
+    let sender = TestUpstream::new();
+    let reply = sender
+        .send_buffered(&request_to(QUERY, &cluster))
+        .await
+        .unwrap();
+    assert_eq!((reply.attempts.count, other.count()), (1, 0));
 }

@@ -2,20 +2,24 @@
 
 use http_body_util::BodyExt;
 
-use super::toy::{Act, BUSY, Toy, cluster, json, settings};
+use super::toy::{Behavior, FLOW_CONTROL_BODY, TestServer, cluster, json_response, settings};
 use super::*;
 use crate::message::BodyError;
 
 #[tokio::test]
 async fn a_large_answer_flows_and_its_connection_is_used_again() {
     const LENGTH: usize = 64 << 20;
-    let node = Toy::start(|_| Act::Flood(LENGTH)).await;
-    let (sender, cluster) = (Sender::new(), cluster(&[&node]));
+    let node = TestServer::start(|_| Behavior::Flood(LENGTH)).await;
+    let (sender, cluster) = (TestUpstream::new(), cluster(&[&node]));
     for place in 0..2 {
-        let reply = sender.stream(&delivery(DOWNLOAD, &cluster)).await.unwrap();
+        let reply = sender
+            .send_streaming(&request_to(DOWNLOAD, &cluster))
+            .await
+            .unwrap();
         assert_eq!(reply.headers["content-length"], LENGTH.to_string());
         let (mut body, mut length) = (reply.body, 0);
-        let busy = |cluster: &Cluster| cluster.nodes(Instant::now().into_std())[0].in_flight;
+        let busy =
+            |cluster: &Cluster| cluster.node_statuses(Instant::now().into_std())[0].in_flight;
         assert_eq!(busy(&cluster), 1);
         while let Some(frame) = body.frame().await {
             let piece = frame.unwrap().into_data().unwrap();
@@ -23,77 +27,105 @@ async fn a_large_answer_flows_and_its_connection_is_used_again() {
             length += piece.len();
         }
         assert_eq!((length, busy(&cluster)), (LENGTH, 0));
-        assert_eq!(node.seen().last().unwrap().place, place);
+        assert_eq!(node.received().last().unwrap().index, place);
     }
 }
 
 #[tokio::test]
 async fn nobody_reads_nothing_is_fetched() {
-    let node = Toy::start(|_| Act::Flood(1 << 30)).await;
-    let (sender, cluster) = (Sender::new(), cluster(&[&node]));
-    let reply = sender.stream(&delivery(DOWNLOAD, &cluster)).await.unwrap();
+    let node = TestServer::start(|_| Behavior::Flood(1 << 30)).await;
+    let (sender, cluster) = (TestUpstream::new(), cluster(&[&node]));
+    let reply = sender
+        .send_streaming(&request_to(DOWNLOAD, &cluster))
+        .await
+        .unwrap();
     drop(reply);
-    until("the node sees him leave", || node.open() == 0).await;
-    let status = &cluster.nodes(Instant::now().into_std())[0];
+    eventually("the node sees him leave", || node.open_connections() == 0).await;
+    let status = &cluster.node_statuses(Instant::now().into_std())[0];
     assert_eq!((status.in_flight, status.failures), (0, 0));
 }
 
 #[tokio::test]
 async fn an_answer_that_breaks_off_ends_with_an_error() {
     for act in [
-        Act::Cut(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc".to_vec()),
-        Act::AnswerAndClose(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc".to_vec()),
-        Act::Cut(b"HTTP/1.1 200 OK\r\n\r\nabc".to_vec()),
-        Act::Answer(
+        Behavior::Cut(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc".to_vec()),
+        Behavior::RespondAndClose(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc".to_vec()),
+        Behavior::Cut(b"HTTP/1.1 200 OK\r\n\r\nabc".to_vec()),
+        Behavior::Respond(
             b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\nzz".to_vec(),
         ),
     ] {
-        let node = Toy::start(move |_| act.clone()).await;
-        let (sender, cluster) = (Sender::new(), cluster(&[&node]));
-        let reply = sender.stream(&delivery(DOWNLOAD, &cluster)).await.unwrap();
+        let node = TestServer::start(move |_| act.clone()).await;
+        let (sender, cluster) = (TestUpstream::new(), cluster(&[&node]));
+        let reply = sender
+            .send_streaming(&request_to(DOWNLOAD, &cluster))
+            .await
+            .unwrap();
         let error = reply.body.collect().await.unwrap_err();
-        assert_eq!(error, BodyError::Broken);
-        assert_eq!(cluster.nodes(Instant::now().into_std())[0].failures, 1);
+        assert_eq!(error, BodyError::ConnectionClosed);
+        assert_eq!(
+            cluster.node_statuses(Instant::now().into_std())[0].failures,
+            1
+        );
     }
     // Without a length, the end of the connection in order is the end of the answer.
-    let node = Toy::start(|_| Act::AnswerAndClose(b"HTTP/1.1 200 OK\r\n\r\nabc".to_vec())).await;
-    let (sender, cluster) = (Sender::new(), cluster(&[&node]));
-    let reply = sender.stream(&delivery(DOWNLOAD, &cluster)).await.unwrap();
+    let node =
+        TestServer::start(|_| Behavior::RespondAndClose(b"HTTP/1.1 200 OK\r\n\r\nabc".to_vec()))
+            .await;
+    let (sender, cluster) = (TestUpstream::new(), cluster(&[&node]));
+    let reply = sender
+        .send_streaming(&request_to(DOWNLOAD, &cluster))
+        .await
+        .unwrap();
     assert_eq!(reply.body.collect().await.unwrap().to_bytes(), "abc");
 }
 
 #[tokio::test]
 async fn the_deadline_holds_until_the_first_byte_of_the_body() {
-    let stalling =
-        Toy::start(|_| Act::Stall(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n".to_vec())).await;
-    let well = Toy::answering(json("200 OK", "{}")).await;
+    let stalling = TestServer::start(|_| {
+        Behavior::Stall(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n".to_vec())
+    })
+    .await;
+    let well = TestServer::responding(json_response("200 OK", "{}")).await;
     let mut settings = settings(&[stalling.address, well.address]);
     settings.timeouts.per_try = Duration::from_millis(60);
     let cluster = Cluster::new(settings);
-    let sender = Sender::new();
-    let reply = sender.stream(&delivery(DOWNLOAD, &cluster)).await.unwrap();
-    assert_eq!(reply.trail.tries, 2);
+    let sender = TestUpstream::new();
+    let reply = sender
+        .send_streaming(&request_to(DOWNLOAD, &cluster))
+        .await
+        .unwrap();
+    assert_eq!(reply.attempts.count, 2);
 }
 
 #[tokio::test]
 async fn a_failure_in_json_is_seen_and_everything_else_passes() {
-    let busy = json("200 OK", &BUSY.replace("0300009", "0300008"));
-    let busy = Toy::answering(busy).await;
+    let busy = json_response("200 OK", &FLOW_CONTROL_BODY.replace("0300009", "0300008"));
+    let busy = TestServer::responding(busy).await;
     let other =
         b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n\
         12\r\n{\"resultCode\":\"1\"}\r\n0\r\n\r\n";
-    let well = Toy::answering(other.to_vec()).await;
-    let (sender, cluster) = (Sender::new(), cluster(&[&busy, &well]));
-    let reply = sender.stream(&delivery(DOWNLOAD, &cluster)).await.unwrap();
-    assert_eq!(reply.trail.tries, 2);
+    let well = TestServer::responding(other.to_vec()).await;
+    let (sender, cluster) = (TestUpstream::new(), cluster(&[&busy, &well]));
+    let reply = sender
+        .send_streaming(&request_to(DOWNLOAD, &cluster))
+        .await
+        .unwrap();
+    assert_eq!(reply.attempts.count, 2);
     let body = reply.body.collect().await.unwrap().to_bytes();
     assert_eq!(body, r#"{"resultCode":"1"}"#);
     // Labelled otherwise, it is a file like any other.
-    let text = String::from_utf8(json("200 OK", BUSY)).unwrap();
+    let text = String::from_utf8(json_response("200 OK", FLOW_CONTROL_BODY)).unwrap();
     let file = text.replace("application/json", "application/octet-stream");
-    let node = Toy::answering(file.into_bytes()).await;
+    let node = TestServer::responding(file.into_bytes()).await;
     let cluster = toy::cluster(&[&node, &well]);
-    let reply = sender.stream(&delivery(DOWNLOAD, &cluster)).await.unwrap();
-    assert_eq!(reply.trail.tries, 1);
-    assert_eq!(reply.body.collect().await.unwrap().to_bytes(), BUSY);
+    let reply = sender
+        .send_streaming(&request_to(DOWNLOAD, &cluster))
+        .await
+        .unwrap();
+    assert_eq!(reply.attempts.count, 1);
+    assert_eq!(
+        reply.body.collect().await.unwrap().to_bytes(),
+        FLOW_CONTROL_BODY
+    );
 }

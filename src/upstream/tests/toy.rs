@@ -13,23 +13,23 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use crate::cluster::{
-    Cluster, Ejection, HostPolicy, NodeAddress, NodeSettings, Policy, PoolLimits, Retries,
-    Settings, Timeouts,
+    Cluster, ClusterSettings, EjectionSettings, HostPolicy, NodeAddress, NodeSettings, Policy,
+    PoolLimits, RetrySettings, Timeouts,
 };
 
 /// What a node does with a request.
 #[derive(Clone)]
-pub(in crate::upstream) enum Act {
+pub(in crate::upstream) enum Behavior {
     /// Writes the bytes, then waits for the next request.
-    Answer(Vec<u8>),
+    Respond(Vec<u8>),
     /// Writes the bytes, then ends the connection in order.
-    AnswerAndClose(Vec<u8>),
+    RespondAndClose(Vec<u8>),
     /// Writes the bytes, and ends the connection in order after a while.
-    AnswerAndCloseLater(Vec<u8>, Duration),
+    RespondAndCloseLater(Vec<u8>, Duration),
     /// Writes the bytes, then drops the connection without a goodbye.
     Cut(Vec<u8>),
     /// Writes the bytes after a while.
-    Late(Duration, Vec<u8>),
+    RespondLate(Duration, Vec<u8>),
     /// Never answers.
     Hang,
     /// Writes a head and a body of so many bytes.
@@ -40,16 +40,16 @@ pub(in crate::upstream) enum Act {
 
 /// What a node saw.
 #[derive(Clone, Debug)]
-pub(in crate::upstream) struct Seen {
+pub(in crate::upstream) struct ReceivedRequest {
     pub(in crate::upstream) head: String,
     pub(in crate::upstream) body: Vec<u8>,
     /// The how many-th request of its connection, from 0.
-    pub(in crate::upstream) place: usize,
+    pub(in crate::upstream) index: usize,
     /// Did its connection resume a session?
     pub(in crate::upstream) resumed: bool,
 }
 
-impl Seen {
+impl ReceivedRequest {
     pub(in crate::upstream) fn field(&self, name: &str) -> Option<&str> {
         let mut fields = self.head.lines().filter_map(|line| line.split_once(": "));
         fields.find(|(known, _)| *known == name).map(|(_, v)| v)
@@ -58,17 +58,17 @@ impl Seen {
 
 /// A running node; ends when its last handle is dropped.
 #[derive(Clone)]
-pub(in crate::upstream) struct Toy {
+pub(in crate::upstream) struct TestServer {
     pub(in crate::upstream) address: SocketAddr,
-    seen: Arc<Mutex<Vec<Seen>>>,
-    open: Arc<AtomicUsize>,
-    goodbyes: Arc<AtomicUsize>,
+    received: Arc<Mutex<Vec<ReceivedRequest>>>,
+    open_connections: Arc<AtomicUsize>,
+    clean_closes: Arc<AtomicUsize>,
     _tasks: Arc<JoinSet<()>>,
 }
 
-impl Toy {
+impl TestServer {
     pub(in crate::upstream) async fn start(
-        script: impl Fn(&Seen) -> Act + Send + Sync + 'static,
+        script: impl Fn(&ReceivedRequest) -> Behavior + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -95,47 +95,47 @@ impl Toy {
         });
         Self {
             address,
-            seen,
-            open,
-            goodbyes,
+            received: seen,
+            open_connections: open,
+            clean_closes: goodbyes,
             _tasks: Arc::new(tasks),
         }
     }
 
     /// A node that always answers the same.
-    pub(in crate::upstream) async fn answering(bytes: Vec<u8>) -> Self {
-        Self::start(move |_| Act::Answer(bytes.clone())).await
+    pub(in crate::upstream) async fn responding(bytes: Vec<u8>) -> Self {
+        Self::start(move |_| Behavior::Respond(bytes.clone())).await
     }
 
-    pub(in crate::upstream) fn seen(&self) -> Vec<Seen> {
-        self.seen.lock().unwrap().clone()
+    pub(in crate::upstream) fn received(&self) -> Vec<ReceivedRequest> {
+        self.received.lock().unwrap().clone()
     }
 
     pub(in crate::upstream) fn count(&self) -> usize {
-        self.seen.lock().unwrap().len()
+        self.received.lock().unwrap().len()
     }
 
     /// Connections that ended in order.
-    pub(in crate::upstream) fn goodbyes(&self) -> usize {
-        self.goodbyes.load(Ordering::SeqCst)
+    pub(in crate::upstream) fn clean_closes(&self) -> usize {
+        self.clean_closes.load(Ordering::SeqCst)
     }
 
     /// Connections that it knows to be open.
-    pub(in crate::upstream) fn open(&self) -> usize {
-        self.open.load(Ordering::SeqCst)
+    pub(in crate::upstream) fn open_connections(&self) -> usize {
+        self.open_connections.load(Ordering::SeqCst)
     }
 }
 
 /// An address where nobody listens.
-pub(in crate::upstream) async fn nobody() -> SocketAddr {
+pub(in crate::upstream) async fn unused_address() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     listener.local_addr().unwrap()
 }
 
 async fn serve(
     tcp: TcpStream,
-    script: &(impl Fn(&Seen) -> Act + Send + Sync),
-    record: &Mutex<Vec<Seen>>,
+    script: &(impl Fn(&ReceivedRequest) -> Behavior + Send + Sync),
+    record: &Mutex<Vec<ReceivedRequest>>,
 ) -> std::io::Result<()> {
     tcp.set_nodelay(true)?;
     let tls = TlsAcceptor::from(CERTIFICATE.server.clone())
@@ -150,10 +150,10 @@ async fn serve(
                 return Ok(());
             }
         }
-        let mut seen = Seen {
+        let mut seen = ReceivedRequest {
             head,
             body: Vec::new(),
-            place,
+            index: place,
             resumed,
         };
         let length = seen
@@ -164,28 +164,28 @@ async fn serve(
         let act = script(&seen);
         record.lock().unwrap().push(seen);
         match act {
-            Act::Answer(bytes) => stream.write_all(&bytes).await?,
-            Act::AnswerAndClose(bytes) => {
+            Behavior::Respond(bytes) => stream.write_all(&bytes).await?,
+            Behavior::RespondAndClose(bytes) => {
                 stream.write_all(&bytes).await?;
                 return stream.shutdown().await;
             }
-            Act::AnswerAndCloseLater(bytes, pause) => {
+            Behavior::RespondAndCloseLater(bytes, pause) => {
                 stream.write_all(&bytes).await?;
                 stream.flush().await?;
                 tokio::time::sleep(pause).await;
                 return stream.shutdown().await;
             }
-            Act::Cut(bytes) => {
+            Behavior::Cut(bytes) => {
                 stream.write_all(&bytes).await?;
                 return stream.flush().await;
             }
-            Act::Late(pause, bytes) => {
+            Behavior::RespondLate(pause, bytes) => {
                 tokio::time::sleep(pause).await;
                 stream.write_all(&bytes).await?;
             }
-            Act::Hang => std::future::pending().await,
-            Act::Flood(length) => flood(&mut stream, length).await?,
-            Act::Stall(bytes) => {
+            Behavior::Hang => std::future::pending().await,
+            Behavior::Flood(length) => flood(&mut stream, length).await?,
+            Behavior::Stall(bytes) => {
                 stream.write_all(&bytes).await?;
                 stream.flush().await?;
                 // Notices when the other side leaves.
@@ -212,7 +212,7 @@ async fn flood(stream: &mut (impl AsyncWrite + Unpin), length: usize) -> std::io
 }
 
 /// A JSON answer with its length.
-pub(in crate::upstream) fn json(status: &str, body: &str) -> Vec<u8> {
+pub(in crate::upstream) fn json_response(status: &str, body: &str) -> Vec<u8> {
     format!(
         "HTTP/1.1 {status}\r\ncontent-type: application/json;charset=UTF-8\r\n\
          content-length: {}\r\n\r\n{body}",
@@ -221,17 +221,18 @@ pub(in crate::upstream) fn json(status: &str, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-pub(in crate::upstream) const OK: &str = r#"{"resultData":{},"resultCode":"0","resultDesc":"ok"}"#;
-pub(in crate::upstream) const BUSY: &str =
+pub(in crate::upstream) const OK_BODY: &str =
+    r#"{"resultData":{},"resultCode":"0","resultDesc":"ok"}"#;
+pub(in crate::upstream) const FLOW_CONTROL_BODY: &str =
     r#"{"resultData":null,"resultCode":"0300009","resultDesc":"busy"}"#;
 
-pub(in crate::upstream) fn ok() -> Vec<u8> {
-    json("200 OK", OK)
+pub(in crate::upstream) fn ok_response() -> Vec<u8> {
+    json_response("200 OK", OK_BODY)
 }
 
 /// Settings that tests vary from.
-pub(in crate::upstream) fn settings(nodes: &[SocketAddr]) -> Settings {
-    Settings {
+pub(in crate::upstream) fn settings(nodes: &[SocketAddr]) -> ClusterSettings {
+    ClusterSettings {
         name: "toys".into(),
         nodes: nodes
             .iter()
@@ -246,11 +247,11 @@ pub(in crate::upstream) fn settings(nodes: &[SocketAddr]) -> Settings {
         balance: Policy::RoundRobin,
         host: HostPolicy::Preserve,
         tls: CERTIFICATE.client.clone(),
-        tls_identity: [0; 32],
+        tls_digest: [0; 32],
         server_name: Some(ServerName::try_from("node.test").unwrap()),
-        insecure: false,
+        insecure_skip_verify: false,
         health_check: None,
-        ejection: Ejection {
+        ejection: EjectionSettings {
             consecutive_failures: 0,
             base_time: Duration::from_secs(10),
             max_time: Duration::from_secs(300),
@@ -259,9 +260,9 @@ pub(in crate::upstream) fn settings(nodes: &[SocketAddr]) -> Settings {
             panic_threshold: 0,
             result_codes: Vec::new(),
         },
-        retries: Retries {
-            budget: 20,
-            floor: 100,
+        retries: RetrySettings {
+            budget_percent: 20,
+            min_per_second: 100,
         },
         timeouts: Timeouts {
             connect: Duration::from_secs(5),
@@ -278,7 +279,7 @@ pub(in crate::upstream) fn settings(nodes: &[SocketAddr]) -> Settings {
     }
 }
 
-pub(in crate::upstream) fn cluster(nodes: &[&Toy]) -> Arc<Cluster> {
+pub(in crate::upstream) fn cluster(nodes: &[&TestServer]) -> Arc<Cluster> {
     let nodes: Vec<_> = nodes.iter().map(|node| node.address).collect();
     Cluster::new(settings(&nodes))
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::toy::{Act, Toy, json, nobody, ok, settings};
+use super::toy::{Behavior, TestServer, json_response, ok_response, settings, unused_address};
 use super::*;
 use crate::auth::{Claim, Credential, Secret, Signable};
 use crate::cluster::{HealthCheck, NodeAddress, SignedCheck};
@@ -20,12 +20,12 @@ fn check() -> HealthCheck {
 }
 
 fn states(cluster: &Cluster) -> Vec<&'static str> {
-    let nodes = cluster.nodes(Instant::now().into_std());
+    let nodes = cluster.node_statuses(Instant::now().into_std());
     nodes.iter().map(|node| node.state.as_str()).collect()
 }
 
 /// Watches until `holds`.
-async fn watched(
+async fn watch_until(
     cluster: &Arc<Cluster>,
     credential: Option<Arc<Credential>>,
     what: &str,
@@ -33,7 +33,7 @@ async fn watched(
 ) {
     tokio::select! {
         biased;
-        () = until(what, holds) => {}
+        () = eventually(what, holds) => {}
         () = watch_cluster(cluster.clone(), credential) => panic!("it never ends"),
     }
 }
@@ -42,32 +42,35 @@ async fn watched(
 async fn a_node_goes_down_and_comes_up_by_its_probes() {
     let sick = Arc::new(AtomicBool::new(true));
     let state = sick.clone();
-    let node = Toy::start(move |_| {
-        Act::Answer(if state.load(Ordering::SeqCst) {
-            json("500 Oops", "")
+    let node = TestServer::start(move |_| {
+        Behavior::Respond(if state.load(Ordering::SeqCst) {
+            json_response("500 Oops", "")
         } else {
-            json("404 Not Found", "")
+            json_response("404 Not Found", "")
         })
     })
     .await;
-    let well = Toy::answering(ok()).await;
-    let mut settings = settings(&[node.address, nobody().await, well.address]);
+    let well = TestServer::responding(ok_response()).await;
+    let mut settings = settings(&[node.address, unused_address().await, well.address]);
     settings.health_check = Some(check());
     let cluster = Cluster::new(settings);
-    watched(&cluster, None, "both are down", || {
+    watch_until(&cluster, None, "both are down", || {
         states(&cluster) == ["down", "down", "up"]
     })
     .await;
-    let probe = node.seen().remove(0);
+    let probe = node.received().remove(0);
     assert!(probe.head.starts_with("GET /health?a HTTP/1.1\r\n"));
     assert_eq!(probe.field("host"), Some(&*node.address.to_string()));
     sick.store(false, Ordering::SeqCst);
-    watched(&cluster, None, "it is up", || {
+    watch_until(&cluster, None, "it is up", || {
         states(&cluster) == ["up", "down", "up"]
     })
     .await;
     // Nothing of a watch outlives it.
-    until("its connections are closed", || node.open() == 0).await;
+    eventually("its connections are closed", || {
+        node.open_connections() == 0
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -77,8 +80,8 @@ async fn a_signed_check_is_signed_and_its_code_decides() {
         vec![Secret::new(b"secret".to_vec())],
         true,
     ));
-    let node = Toy::answering(json("200 OK", r#"{"resultCode":"0300012"}"#)).await;
-    let dead = Toy::answering(json("200 OK", r#"{"resultCode":"0399999"}"#)).await;
+    let node = TestServer::responding(json_response("200 OK", r#"{"resultCode":"0300012"}"#)).await;
+    let dead = TestServer::responding(json_response("200 OK", r#"{"resultCode":"0399999"}"#)).await;
     let mut settings = settings(&[node.address, dead.address]);
     settings.health_check = Some(HealthCheck {
         signed: Some(SignedCheck {
@@ -90,15 +93,15 @@ async fn a_signed_check_is_signed_and_its_code_decides() {
     });
     let cluster = Cluster::new(settings);
     let asked = || node.count() > 2 && states(&cluster) == ["up", "down"];
-    watched(&cluster, Some(credential.clone()), "one is down", asked).await;
+    watch_until(&cluster, Some(credential.clone()), "one is down", asked).await;
 
-    let seen = node.seen().remove(0);
+    let seen = node.received().remove(0);
     let mut headers = HeaderMap::new();
     for name in ["host", "authorization", "content-length", "content-type"] {
         let value = HeaderValue::from_str(seen.field(name).unwrap()).unwrap();
         headers.insert(name, value);
     }
-    let claim = Claim::read(&headers, jiff::Timestamp::UNIX_EPOCH, None).unwrap();
+    let claim = Claim::parse(&headers, jiff::Timestamp::UNIX_EPOCH, None).unwrap();
     let signable = Signable {
         method: "POST",
         path: "/CCFS/resource/ccfs/getRecordFileUrlFromObs",
@@ -116,7 +119,7 @@ async fn a_signed_check_is_signed_and_its_code_decides() {
 
 #[tokio::test]
 async fn a_name_is_resolved_and_a_lost_one_keeps_its_nodes() {
-    let node = Toy::answering(ok()).await;
+    let node = TestServer::responding(ok_response()).await;
     let mut settings = settings(&[node.address]);
     let named = |host: &str| NodeAddress {
         host: host.into(),
@@ -124,49 +127,62 @@ async fn a_name_is_resolved_and_a_lost_one_keeps_its_nodes() {
     };
     settings.nodes[0].address = named("localhost");
     let cluster = Cluster::new(settings);
-    let sender = Sender::new();
-    let delivery = delivery(QUERY, &cluster);
-    let failure = sender.whole(&delivery).await.unwrap_err();
-    assert_eq!(failure.cause, Cause::NoNode, "not resolved yet");
-    watched(&cluster, None, "it is there", || states(&cluster) == ["up"]).await;
-    sender.whole(&delivery).await.unwrap();
-    assert!(!cluster.resolve(&named("localhost"), &[]));
-    assert!(!cluster.resolve(&named("other"), &["127.0.0.1".parse().unwrap()]));
-    sender.whole(&delivery).await.unwrap();
-    assert_eq!(node.seen()[1].place, 1);
+    let sender = TestUpstream::new();
+    let delivery = request_to(QUERY, &cluster);
+    let failure = sender.send_buffered(&delivery).await.unwrap_err();
+    assert_eq!(
+        failure.kind,
+        UpstreamErrorKind::NoNodeAvailable,
+        "not resolved yet"
+    );
+    watch_until(&cluster, None, "it is there", || states(&cluster) == ["up"]).await;
+    sender.send_buffered(&delivery).await.unwrap();
+    assert!(!cluster.set_addresses(&named("localhost"), &[]));
+    assert!(!cluster.set_addresses(&named("other"), &["127.0.0.1".parse().unwrap()]));
+    sender.send_buffered(&delivery).await.unwrap();
+    assert_eq!(node.received()[1].index, 1);
     // It moved: the old node's connections go with it.
-    assert!(cluster.resolve(&named("localhost"), &["127.0.0.2".parse().unwrap()]));
-    until("the old connection is closed", || node.open() == 0).await;
+    assert!(cluster.set_addresses(&named("localhost"), &["127.0.0.2".parse().unwrap()]));
+    eventually("the old connection is closed", || {
+        node.open_connections() == 0
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_try_at_a_node_that_turns_out_to_be_dead_moves_on_at_once_and_free() {
-    let dead = Toy::start(|_| Act::Hang).await;
-    let well = Toy::answering(ok()).await;
+    let dead = TestServer::start(|_| Behavior::Hang).await;
+    let well = TestServer::responding(ok_response()).await;
     for name in [QUERY, JOB] {
         let mut settings = settings(&[dead.address, well.address]);
         settings.health_check = Some(HealthCheck {
             timeout: Duration::from_millis(50),
             ..check()
         });
-        (settings.retries.budget, settings.retries.floor) = (0, 0);
+        (
+            settings.retries.budget_percent,
+            settings.retries.min_per_second,
+        ) = (0, 0);
         let cluster = Cluster::new(settings);
-        let sender = Sender::new();
-        let delivery = delivery(name, &cluster);
+        let sender = TestUpstream::new();
+        let delivery = request_to(name, &cluster);
         let patience = Duration::from_millis(2500);
         let answer = tokio::select! {
-            answer = sender.upstream.whole(&delivery, patience) => answer,
+            answer = sender.upstream.send_buffered(&delivery, patience) => answer,
             () = watch_cluster(cluster.clone(), None) => panic!("it never ends"),
         };
         if name == QUERY {
-            let trail = answer.unwrap().trail;
+            let trail = answer.unwrap().attempts;
             assert!(
-                trail.tries == 2 && trail.elapsed < Duration::from_secs(2),
+                trail.count == 2 && trail.elapsed < Duration::from_secs(2),
                 "{trail:?}"
             );
         } else {
             let failure = answer.unwrap_err();
-            assert_eq!((failure.cause, failure.sent), (Cause::Timeout, true));
+            assert_eq!(
+                (failure.kind, failure.request_sent),
+                (UpstreamErrorKind::Timeout, true)
+            );
         }
     }
 }

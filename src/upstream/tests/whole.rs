@@ -4,7 +4,7 @@ use std::task::Poll;
 
 use http::StatusCode;
 
-use super::toy::{Act, OK, Toy, cluster, json, ok, settings};
+use super::toy::{Behavior, OK_BODY, TestServer, cluster, json_response, ok_response, settings};
 use super::*;
 
 #[tokio::test]
@@ -14,74 +14,107 @@ async fn an_answer_passes_without_its_framing() {
                   Connection: keep-alive, x-hop\r\nX-Hop: 1\r\nX-Gateway-Error: no\r\n\
                   Transfer-Encoding: chunked\r\n\r\n"
             .to_owned()
-            + &format!("{:x}\r\n{OK}\r\n0\r\n\r\n", OK.len());
-    let node = Toy::answering(answer.into_bytes()).await;
-    let sender = Sender::new();
-    let reply = sender.whole(&delivery(QUERY, &cluster(&[&node]))).await;
+            + &format!("{:x}\r\n{OK_BODY}\r\n0\r\n\r\n", OK_BODY.len());
+    let node = TestServer::responding(answer.into_bytes()).await;
+    let sender = TestUpstream::new();
+    let reply = sender
+        .send_buffered(&request_to(QUERY, &cluster(&[&node])))
+        .await;
     let reply = reply.unwrap();
     assert_eq!(reply.status, StatusCode::OK);
-    assert_eq!(reply.body, OK);
-    assert_eq!(reply.json.unwrap().result_code.as_deref(), Some("0"));
+    assert_eq!(reply.body, OK_BODY);
+    assert_eq!(reply.parsed.unwrap().result_code.as_deref(), Some("0"));
     let names: Vec<_> = reply.headers.keys().map(|name| name.as_str()).collect();
     assert_eq!(names, ["content-type", "x-own"]);
-    assert_eq!(reply.trail.tries, 1);
-    assert_eq!(*reply.trail.node.unwrap(), *node.address.to_string());
-    assert_eq!(sender.totals().get(Try::Ok), 1);
+    assert_eq!(reply.attempts.count, 1);
+    assert_eq!(*reply.attempts.node.unwrap(), *node.address.to_string());
+    assert_eq!(sender.totals().get(Attempt::Ok), 1);
 }
 
 #[tokio::test]
 async fn a_connection_is_used_again() {
-    let node = Toy::answering(ok()).await;
-    let (sender, cluster) = (Sender::new(), cluster(&[&node]));
+    let node = TestServer::responding(ok_response()).await;
+    let (sender, cluster) = (TestUpstream::new(), cluster(&[&node]));
     for name in [QUERY, QUERY, JOB, JOB] {
-        sender.whole(&delivery(name, &cluster)).await.unwrap();
+        sender
+            .send_buffered(&request_to(name, &cluster))
+            .await
+            .unwrap();
     }
-    assert_eq!(node.seen().last().unwrap().place, 3);
-    assert_eq!(cluster.nodes(Instant::now().into_std())[0].in_flight, 0);
+    assert_eq!(node.received().last().unwrap().index, 3);
+    assert_eq!(
+        cluster.node_statuses(Instant::now().into_std())[0].in_flight,
+        0
+    );
 }
 
 #[tokio::test]
 async fn a_connection_with_surplus_bytes_is_never_used_again() {
-    let twice = [ok(), json("200 OK", r#"{"resultCode":"evil"}"#)].concat();
-    let node = Toy::answering(twice).await;
-    let (sender, cluster) = (Sender::new(), cluster(&[&node]));
+    let twice = [
+        ok_response(),
+        json_response("200 OK", r#"{"resultCode":"evil"}"#),
+    ]
+    .concat();
+    let node = TestServer::responding(twice).await;
+    let (sender, cluster) = (TestUpstream::new(), cluster(&[&node]));
     for _ in 0..5 {
-        let reply = sender.whole(&delivery(QUERY, &cluster)).await.unwrap();
-        assert_eq!(reply.body, OK);
+        let reply = sender
+            .send_buffered(&request_to(QUERY, &cluster))
+            .await
+            .unwrap();
+        assert_eq!(reply.body, OK_BODY);
     }
-    assert!(node.seen().iter().all(|seen| seen.place == 0));
+    assert!(node.received().iter().all(|seen| seen.index == 0));
 }
 
 #[tokio::test]
 async fn a_connection_that_the_node_closes_is_invisible() {
-    for closes in [Act::Cut(Vec::new()), Act::AnswerAndClose(Vec::new())] {
+    for closes in [
+        Behavior::Cut(Vec::new()),
+        Behavior::RespondAndClose(Vec::new()),
+    ] {
         // The second request of a connection finds it closed.
-        let node = Toy::start(move |seen| match seen.place {
-            0 => Act::Answer(ok()),
+        let node = TestServer::start(move |seen| match seen.index {
+            0 => Behavior::Respond(ok_response()),
             _ => closes.clone(),
         })
         .await;
-        let (sender, cluster) = (Sender::new(), cluster(&[&node]));
+        let (sender, cluster) = (TestUpstream::new(), cluster(&[&node]));
         for _ in 0..6 {
-            let reply = sender.whole(&delivery(QUERY, &cluster)).await.unwrap();
-            assert_eq!(reply.trail.tries, 1);
+            let reply = sender
+                .send_buffered(&request_to(QUERY, &cluster))
+                .await
+                .unwrap();
+            assert_eq!(reply.attempts.count, 1);
         }
-        assert_eq!(sender.totals().get(Retry::Reconnected), 5);
-        assert_eq!(cluster.nodes(Instant::now().into_std())[0].failures, 0);
+        assert_eq!(sender.totals().get(RetryReason::Reconnected), 5);
+        assert_eq!(
+            cluster.node_statuses(Instant::now().into_std())[0].failures,
+            0
+        );
     }
 }
 
 #[tokio::test]
 async fn a_job_is_not_sent_twice_over_a_stale_connection() {
-    let node = Toy::start(|seen| match seen.place {
-        0 => Act::Answer(ok()),
-        _ => Act::Cut(Vec::new()),
+    let node = TestServer::start(|seen| match seen.index {
+        0 => Behavior::Respond(ok_response()),
+        _ => Behavior::Cut(Vec::new()),
     })
     .await;
-    let (sender, cluster) = (Sender::new(), cluster(&[&node]));
-    sender.whole(&delivery(JOB, &cluster)).await.unwrap();
-    let failure = sender.whole(&delivery(JOB, &cluster)).await.unwrap_err();
-    assert_eq!((failure.cause, failure.sent), (Cause::Broken, true));
+    let (sender, cluster) = (TestUpstream::new(), cluster(&[&node]));
+    sender
+        .send_buffered(&request_to(JOB, &cluster))
+        .await
+        .unwrap();
+    let failure = sender
+        .send_buffered(&request_to(JOB, &cluster))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (failure.kind, failure.request_sent),
+        (UpstreamErrorKind::ConnectionClosed, true)
+    );
     assert_eq!(node.count(), 2);
 }
 
@@ -99,17 +132,22 @@ fn a_job_looks_whether_its_connection_was_closed() {
     let elsewhere = std::thread::spawn(move || {
         runtime().block_on(async {
             let pause = Duration::from_millis(20);
-            let node = Toy::start(move |_| Act::AnswerAndCloseLater(ok(), pause)).await;
+            let node =
+                TestServer::start(move |_| Behavior::RespondAndCloseLater(ok_response(), pause))
+                    .await;
             tell.send(node.clone()).unwrap();
             let _ = ended.await;
         });
     });
     let node = told.recv().unwrap();
     runtime().block_on(async {
-        let (sender, cluster) = (Sender::new(), cluster(&[&node]));
+        let (sender, cluster) = (TestUpstream::new(), cluster(&[&node]));
         for _ in 0..5 {
-            sender.whole(&delivery(JOB, &cluster)).await.unwrap();
-            while node.open() > 0 {
+            sender
+                .send_buffered(&request_to(JOB, &cluster))
+                .await
+                .unwrap();
+            while node.open_connections() > 0 {
                 std::thread::yield_now();
             }
         }
@@ -121,68 +159,70 @@ fn a_job_looks_whether_its_connection_was_closed() {
 
 #[tokio::test]
 async fn what_is_no_answer_is_a_failure() {
-    for (what, act, cause) in no_answers() {
-        let node = Toy::start(move |_| act.clone()).await;
-        let sender = Sender::new();
-        let result = sender.whole(&delivery(QUERY, &cluster(&[&node]))).await;
+    for (what, act, cause) in invalid_responses() {
+        let node = TestServer::start(move |_| act.clone()).await;
+        let sender = TestUpstream::new();
+        let result = sender
+            .send_buffered(&request_to(QUERY, &cluster(&[&node])))
+            .await;
         let failure = result.expect_err(what);
-        assert_eq!(failure.cause, cause, "{what}");
-        assert!(failure.sent, "{what}");
-        assert_eq!(failure.trail.tries, 1, "{what}");
-        until("the connection is dropped", || node.open() == 0).await;
+        assert_eq!(failure.kind, cause, "{what}");
+        assert!(failure.request_sent, "{what}");
+        assert_eq!(failure.attempts.count, 1, "{what}");
+        eventually("the connection is dropped", || node.open_connections() == 0).await;
     }
 }
 
-fn no_answers() -> Vec<(&'static str, Act, Cause)> {
+fn invalid_responses() -> Vec<(&'static str, Behavior, UpstreamErrorKind)> {
     let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n";
     vec![
-        ("no JSON", Act::Answer(json("200 OK", "<html>")), Cause::Garbage),
-        ("no object", Act::Answer(json("200 OK", "[1]")), Cause::Garbage),
-        ("empty", Act::Answer(json("200 OK", "")), Cause::Garbage),
+        ("no JSON", Behavior::Respond(json_response("200 OK", "<html>")), UpstreamErrorKind::InvalidResponse),
+        ("no object", Behavior::Respond(json_response("200 OK", "[1]")), UpstreamErrorKind::InvalidResponse),
+        ("empty", Behavior::Respond(json_response("200 OK", "")), UpstreamErrorKind::InvalidResponse),
         (
             "too large",
-            Act::Answer(json("200 OK", &format!("{{\"a\":\"{}\"}}", "x".repeat(70_000)))),
-            Cause::Garbage,
+            Behavior::Respond(json_response("200 OK", &format!("{{\"a\":\"{}\"}}", "x".repeat(70_000)))),
+            UpstreamErrorKind::InvalidResponse,
         ),
         (
             "cut by length",
-            Act::AnswerAndClose(format!("{head}content-length: 99\r\n\r\n{{}}").into()),
-            Cause::Broken,
+            Behavior::RespondAndClose(format!("{head}content-length: 99\r\n\r\n{{}}").into()),
+            UpstreamErrorKind::ConnectionClosed,
         ),
         (
             "cut JSON without a length",
-            Act::AnswerAndClose(format!("{head}\r\n{{\"resultCode\":").into()),
-            Cause::Garbage,
+            Behavior::RespondAndClose(format!("{head}\r\n{{\"resultCode\":").into()),
+            UpstreamErrorKind::InvalidResponse,
         ),
         (
             "no goodbye",
-            Act::Cut(format!("{head}\r\n{OK}").into()),
-            Cause::Broken,
+            Behavior::Cut(format!("{head}\r\n{OK_BODY}").into()),
+            UpstreamErrorKind::ConnectionClosed,
         ),
         (
             "length and chunks",
-            Act::Answer(
+            Behavior::Respond(
                 format!("{head}content-length: 2\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\n\r\n")
                     .into(),
             ),
-            Cause::Garbage,
+            UpstreamErrorKind::InvalidResponse,
         ),
         (
             "two lengths",
-            Act::Answer(format!("{head}content-length: 2\r\ncontent-length: 3\r\n\r\n{{}}").into()),
-            Cause::Garbage,
+            Behavior::Respond(format!("{head}content-length: 2\r\ncontent-length: 3\r\n\r\n{{}}").into()),
+            UpstreamErrorKind::InvalidResponse,
         ),
         (
             "NUL",
-            Act::Answer(format!("{head}x: a\0b\r\ncontent-length: 2\r\n\r\n{{}}").into()),
-            Cause::Garbage,
+            Behavior::Respond(format!("{head}x: a\0b\r\ncontent-length: 2\r\n\r\n{{}}").into()),
+            UpstreamErrorKind::InvalidResponse,
         ),
-        ("half a head", Act::AnswerAndClose(head.into()), Cause::Broken),
-        ("not HTTP", Act::Answer(b"220 mail\r\n\r\n".to_vec()), Cause::Garbage),
+        ("half a head", Behavior::RespondAndClose(head.into()), UpstreamErrorKind::ConnectionClosed),
+        ("not HTTP", Behavior::Respond(b"220 mail\r\n\r\n".to_vec()), UpstreamErrorKind::InvalidResponse),
         (
             "another protocol",
-            Act::Answer(b"HTTP/1.1 101 X\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n".to_vec()),
-            Cause::Garbage,
+            Behavior::Respond(b"HTTP/1.1 101 X\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n".to_vec()),
+            UpstreamErrorKind::InvalidResponse,
         ),
     ]
 }
@@ -194,91 +234,106 @@ async fn other_statuses_pass_as_they_are() {
         ("500 Oops", ""),
         ("204 No", ""),
     ] {
-        let node = Toy::answering(json(status, body)).await;
-        let sender = Sender::new();
-        let reply = sender.whole(&delivery(QUERY, &cluster(&[&node]))).await;
+        let node = TestServer::responding(json_response(status, body)).await;
+        let sender = TestUpstream::new();
+        let reply = sender
+            .send_buffered(&request_to(QUERY, &cluster(&[&node])))
+            .await;
         let reply = reply.unwrap();
         assert_eq!(reply.status.as_str(), &status[..3]);
         assert_eq!(reply.body, body);
-        assert!(reply.json.is_none());
+        assert!(reply.parsed.is_none());
     }
 }
 
 #[tokio::test]
 async fn whoever_leaves_takes_everything_with_him() {
-    let node = Toy::start(|_| Act::Hang).await;
-    let (sender, cluster) = (Sender::new(), cluster(&[&node]));
-    let delivery = delivery(QUERY, &cluster);
+    let node = TestServer::start(|_| Behavior::Hang).await;
+    let (sender, cluster) = (TestUpstream::new(), cluster(&[&node]));
+    let delivery = request_to(QUERY, &cluster);
     {
-        let mut waiting = std::pin::pin!(sender.whole(&delivery));
+        let mut waiting = std::pin::pin!(sender.send_buffered(&delivery));
         tokio::select! {
             biased;
             _ = &mut waiting => panic!("it hangs"),
-            () = until("the node has it", || node.count() == 1) => {}
+            () = eventually("the node has it", || node.count() == 1) => {}
         }
     }
-    let status = &cluster.nodes(Instant::now().into_std())[0];
+    let status = &cluster.node_statuses(Instant::now().into_std())[0];
     assert_eq!(
         (status.in_flight, status.connections, status.failures),
         (0, 0, 0)
     );
-    assert_eq!(sender.totals().get(Try::Cancelled), 1);
+    assert_eq!(sender.totals().get(Attempt::Cancelled), 1);
 }
 
 #[tokio::test]
 async fn over_all_workers_a_node_has_no_more_connections_than_allowed() {
-    let node = Toy::answering(ok()).await;
+    let node = TestServer::responding(ok_response()).await;
     let mut settings = settings(&[node.address]);
     settings.pool.max_connections = 2;
     let cluster = Cluster::new(settings);
-    let workers = [Sender::new(), Sender::new(), Sender::new()];
+    let workers = [
+        TestUpstream::new(),
+        TestUpstream::new(),
+        TestUpstream::new(),
+    ];
     for worker in workers.iter().cycle().take(9) {
-        worker.whole(&delivery(QUERY, &cluster)).await.unwrap();
-        assert!(cluster.nodes(Instant::now().into_std())[0].connections <= 2);
+        worker
+            .send_buffered(&request_to(QUERY, &cluster))
+            .await
+            .unwrap();
+        assert!(cluster.node_statuses(Instant::now().into_std())[0].connections <= 2);
     }
-    until("the third is closed", || node.open() <= 2).await;
+    eventually("the third is closed", || node.open_connections() <= 2).await;
 }
 
 #[tokio::test]
 async fn a_node_at_its_cap_takes_nothing_more() {
-    let node = Toy::start(|_| Act::Hang).await;
+    let node = TestServer::start(|_| Behavior::Hang).await;
     let mut settings = settings(&[node.address]);
     settings.pool.max_connections = 1;
     let cluster = Cluster::new(settings);
-    let (sender, delivery) = (Sender::new(), delivery(QUERY, &cluster));
-    let mut waiting = std::pin::pin!(sender.whole(&delivery));
+    let (sender, delivery) = (TestUpstream::new(), request_to(QUERY, &cluster));
+    let mut waiting = std::pin::pin!(sender.send_buffered(&delivery));
     tokio::select! {
         biased;
         _ = &mut waiting => panic!("it hangs"),
-        () = until("the node has it", || node.count() == 1) => {}
+        () = eventually("the node has it", || node.count() == 1) => {}
     }
-    let failure = sender.whole(&delivery).await.unwrap_err();
-    assert_eq!((failure.cause, failure.sent), (Cause::NoNode, false));
+    let failure = sender.send_buffered(&delivery).await.unwrap_err();
+    assert_eq!(
+        (failure.kind, failure.request_sent),
+        (UpstreamErrorKind::NoNodeAvailable, false)
+    );
 }
 
 #[tokio::test]
 async fn an_idle_or_old_connection_is_closed_in_order() {
     for (idle_timeout, max_age) in [(40, 60_000), (120, 10)] {
-        let node = Toy::answering(ok()).await;
+        let node = TestServer::responding(ok_response()).await;
         let mut settings = settings(&[node.address]);
         settings.pool.idle_timeout = Duration::from_millis(idle_timeout);
         settings.pool.max_age = Duration::from_millis(max_age);
         let cluster = Cluster::new(settings);
-        let sender = Sender::new();
-        sender.whole(&delivery(QUERY, &cluster)).await.unwrap();
-        until("it is closed", || node.open() == 0).await;
-        assert_eq!(node.goodbyes(), 1, "with a close_notify");
+        let sender = TestUpstream::new();
+        sender
+            .send_buffered(&request_to(QUERY, &cluster))
+            .await
+            .unwrap();
+        eventually("it is closed", || node.open_connections() == 0).await;
+        assert_eq!(node.clean_closes(), 1, "with a close_notify");
     }
 }
 
 #[tokio::test]
 async fn more_idle_connections_than_allowed_are_closed() {
-    let node = Toy::answering(ok()).await;
+    let node = TestServer::responding(ok_response()).await;
     let mut settings = settings(&[node.address]);
     settings.pool.max_idle = 2;
     let cluster = Cluster::new(settings);
-    let (sender, delivery) = (Sender::new(), delivery(QUERY, &cluster));
-    let five = (0..5).map(|_| sender.whole(&delivery));
+    let (sender, delivery) = (TestUpstream::new(), request_to(QUERY, &cluster));
+    let five = (0..5).map(|_| sender.send_buffered(&delivery));
     let mut five: Vec<_> = five.map(Box::pin).collect();
     std::future::poll_fn(|cx| {
         five.retain_mut(|one| one.as_mut().poll(cx).is_pending());
@@ -289,5 +344,5 @@ async fn more_idle_connections_than_allowed_are_closed() {
         }
     })
     .await;
-    until("three are closed", || node.open() == 2).await;
+    eventually("three are closed", || node.open_connections() == 2).await;
 }

@@ -7,8 +7,8 @@ use std::time::Instant;
 use bytes::Bytes;
 use ccfs_gateway::auth::{Claim, Credential, Signable};
 use ccfs_gateway::ccfs::presigned_url;
-use ccfs_gateway::ccfs::{Endpoint, Lookup, Tenant, find, parse_zone};
-use ccfs_gateway::client::{RECORDING_PATH, SignedRequest};
+use ccfs_gateway::ccfs::{Endpoint, Lookup, Tenant, find_endpoint, parse_zone};
+use ccfs_gateway::client::{ClientRequest, RECORDING_PATH};
 use ccfs_gateway::config::Config;
 use ccfs_gateway::gateway::Snapshot;
 use ccfs_gateway::listener::{HeadLimits, fuzzing};
@@ -36,8 +36,8 @@ fn verify_with_the_key_at_hand(bencher: Bencher<'_, '_>) {
     bencher.bench_local(|| verify(&request, &credential));
 }
 
-fn verify(request: &SignedRequest, credential: &Arc<Credential>) {
-    let claim = Claim::read(&request.headers, Timestamp::now(), None).unwrap();
+fn verify(request: &ClientRequest, credential: &Arc<Credential>) {
+    let claim = Claim::parse(&request.headers, Timestamp::now(), None).unwrap();
     let signable = Signable {
         method: request.method.as_str(),
         path: request.path(),
@@ -75,7 +75,7 @@ fn choose_a_node(bencher: Bencher<'_, '_>, nodes: usize) {
     let snapshot = Snapshot::next(&config, None);
     let cluster = &snapshot.clusters()["ccfs"];
     let now = Instant::now();
-    bencher.bench_local(|| drop(cluster.pick(0, &[], now).unwrap()));
+    bencher.bench_local(|| drop(cluster.pick_first(0, &[], now).unwrap()));
 }
 
 /// When a pre-signed URL expires, by its form.
@@ -99,12 +99,12 @@ fn judge_a_request(bencher: Bencher<'_, '_>) {
         size: 32 * 1024,
         fields: 100,
     };
-    assert_eq!(fuzzing::requests(&bytes, bytes.len(), limits).heads, 1);
-    bencher.bench_local(|| fuzzing::requests(black_box(&bytes), bytes.len(), limits));
+    assert_eq!(fuzzing::scan_requests(&bytes, bytes.len(), limits).heads, 1);
+    bencher.bench_local(|| fuzzing::scan_requests(black_box(&bytes), bytes.len(), limits));
 }
 
 fn recording_url() -> &'static Endpoint {
-    match find(&Method::POST, RECORDING_PATH) {
+    match find_endpoint(&Method::POST, RECORDING_PATH) {
         Lookup::Found(endpoint) => endpoint,
         other => panic!("{other:?}"),
     }

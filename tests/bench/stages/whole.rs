@@ -9,14 +9,14 @@ use std::task::{Context, Poll, Waker};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use ccfs_gateway::cache::Cache;
-use ccfs_gateway::cache::singleflight::Flights;
-use ccfs_gateway::client::SignedRequest;
+use ccfs_gateway::cache::singleflight::SingleFlight;
+use ccfs_gateway::client::ClientRequest;
 use ccfs_gateway::config::Config;
-use ccfs_gateway::gateway::{Gateway, ReadError, ReplyBody, Shared, Snapshot};
-use ccfs_gateway::limit::Addresses;
+use ccfs_gateway::gateway::{BodyReadError, Gateway, GatewayState, ResponseBody, Snapshot};
+use ccfs_gateway::limit::AddressRateLimiter;
 use ccfs_gateway::metrics::Metrics;
 use ccfs_gateway::stand_in::{Settings, StandIn};
-use ccfs_gateway::telemetry::{Origin, Sink};
+use ccfs_gateway::telemetry::{RequestOrigin, Sink};
 use ccfs_gateway::upstream::{Upstream, UpstreamSettings};
 use divan::Bencher;
 use http::{Request, Response};
@@ -57,21 +57,21 @@ async fn filled() -> (Arc<Gateway>, Arc<str>) {
         ..site::Gateway::default()
     };
     let (config, _) = Config::load(&site.configure("gateway", &setup)).unwrap();
-    let metrics = Metrics::default().shard();
+    let metrics = Metrics::default().add_shard();
     let settings = UpstreamSettings {
         max_answer: config.limits.max_answer,
         min_receive_rate: config.limits.min_receive_rate,
     };
-    let shared = Arc::new(Shared {
+    let shared = Arc::new(GatewayState {
         snapshot: ArcSwap::from_pointee(Snapshot::next(&config, None)),
         cache: Cache::new(config.cache.max_size),
-        flights: Flights::new(),
-        addresses: ArcSwap::from_pointee(Addresses::new(config.limits.per_address)),
+        fetches: SingleFlight::new(),
+        address_limiter: ArcSwap::from_pointee(AddressRateLimiter::new(config.limits.per_address)),
         store: ArcSwapOption::empty(),
     });
     let upstream = Arc::new(Upstream::new(settings, metrics.clone(), None));
     let sink = Sink {
-        lines: None,
+        access_log: None,
         metrics,
         spans: None,
     };
@@ -84,9 +84,9 @@ async fn filled() -> (Arc<Gateway>, Arc<str>) {
     (gateway, listener)
 }
 
-type Incoming = MapErr<Full<Bytes>, fn(std::convert::Infallible) -> ReadError>;
+type Incoming = MapErr<Full<Bytes>, fn(std::convert::Infallible) -> BodyReadError>;
 
-fn incoming(signed: &SignedRequest) -> Request<Incoming> {
+fn incoming(signed: &ClientRequest) -> Request<Incoming> {
     let body: Incoming = Full::new(signed.body.clone()).map_err(|never| match never {});
     let mut request = Request::new(body);
     *request.method_mut() = signed.method.clone();
@@ -95,8 +95,8 @@ fn incoming(signed: &SignedRequest) -> Request<Incoming> {
     request
 }
 
-fn origin(listener: &Arc<str>) -> Origin {
-    Origin {
+fn origin(listener: &Arc<str>) -> RequestOrigin {
+    RequestOrigin {
         listener: listener.clone(),
         port: 28_443,
         client: IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -113,14 +113,14 @@ fn at_once<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// Takes an answer to its end, where its record is written.
-fn drain(mut answer: Response<ReplyBody>) {
+fn drain(mut answer: Response<ResponseBody>) {
     let mut context = Context::from_waker(Waker::noop());
     while let Poll::Ready(Some(frame)) = Pin::new(answer.body_mut()).poll_frame(&mut context) {
         drop(frame.unwrap());
     }
 }
 
-fn cache_status(answer: &Response<ReplyBody>) -> &str {
+fn cache_status(answer: &Response<ResponseBody>) -> &str {
     answer.headers()["cache-status"].to_str().unwrap()
 }
 

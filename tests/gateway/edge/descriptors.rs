@@ -6,7 +6,7 @@ use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::edge::legal;
+use crate::edge::valid_request;
 use crate::hostile::Target;
 use crate::process::Process;
 use crate::support::Setup;
@@ -32,8 +32,8 @@ async fn idle_connections_make_room_when_descriptors_run_out() {
     for _ in 0..3 {
         let start = Instant::now();
         let mut line = target.connect().await;
-        line.send(&legal("1-1")).await;
-        assert_eq!(line.reply().await.unwrap().status, 200);
+        line.send(&valid_request("1-1")).await;
+        assert_eq!(line.response().await.unwrap().status, 200);
         let waited = start.elapsed();
         println!("{waited:?}");
         assert!(waited < Duration::from_secs(2), "{waited:?}");

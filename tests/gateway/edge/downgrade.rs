@@ -1,18 +1,18 @@
 //! HTTP/2 requests that would be no legal HTTP/1.1 toward a node.
 
-use crate::edge::is_well;
-use crate::hostile::{END_HEADERS, END_STREAM, HEADERS, block, frame};
-use crate::support::World;
+use crate::edge::assert_healthy;
+use crate::hostile::{END_HEADERS, END_STREAM, HEADERS, frame, header_block};
+use crate::support::TestEnv;
 
 #[tokio::test]
 async fn they_are_held_to_the_same_rules() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let path = "/CCFS/resource/ccfs/getRecordFileUrlFromObs";
     let head = |method: &str, path: &str, authority: &str, more: &[(&str, &str)]| {
         let mut fields = vec![(":method", method), (":scheme", "https"), (":path", path)];
         fields.extend((!authority.is_empty()).then_some((":authority", authority)));
         fields.extend(more);
-        block(&fields)
+        header_block(&fields)
     };
     for (name, status, block) in [
         ("no authority", "400", head("GET", path, "", &[])),
@@ -79,12 +79,12 @@ async fn they_are_held_to_the_same_rules() {
             .await;
         let answer = line.frame(HEADERS, 1).await;
         assert!(
-            answer.is_none_or(|(_, block)| status_of(&block) == "400"),
+            answer.is_none_or(|(_, header_block)| status_of(&block) == "400"),
             "{name}"
         );
     }
-    world.nobody_was_asked();
-    is_well(&world).await;
+    world.assert_no_upstream_request();
+    assert_healthy(&world).await;
 }
 
 /// The status of a header block: indexed, or literal behind the index of `:status`.

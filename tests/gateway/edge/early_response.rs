@@ -1,11 +1,11 @@
 //! Answers before the end of a request body: what is left of it never becomes the next request.
 
-use crate::edge::{hurried, legal};
+use crate::edge::{valid_request, with_short_timeouts};
 use crate::hostile::{
-    DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, Line, PING, RST_STREAM, WINDOW_UPDATE,
-    block, frame, unsigned,
+    DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, PING, RST_STREAM, RawConnection,
+    WINDOW_UPDATE, frame, header_block, unsigned,
 };
-use crate::support::{SHANGHAI, Setup, World, eventually};
+use crate::support::{SHANGHAI, Setup, TestEnv, eventually};
 
 const SMUGGLED: &str = "POST /smuggled HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\n\r\n";
 
@@ -16,7 +16,7 @@ fn trap(size: usize) -> String {
     body
 }
 
-async fn strict() -> World {
+async fn strict() -> TestEnv {
     let setup = Setup {
         listener: "unknown_paths = \"reject\"".into(),
         ..Setup::default()
@@ -48,18 +48,18 @@ async fn a_small_rest_is_read_and_the_connection_lives() {
         ),
     ] {
         let mut line = world.target().connect().await;
-        line.send(&[head.as_bytes(), body.as_bytes(), &legal("1-1")].concat())
+        line.send(&[head.as_bytes(), body.as_bytes(), &valid_request("1-1")].concat())
             .await;
-        assert_eq!(line.reply().await.unwrap().status, status);
-        let next = line.reply().await.unwrap();
+        assert_eq!(line.response().await.unwrap().status, status);
+        let next = line.response().await.unwrap();
         assert_eq!(
             (next.status, next.head.contains("cache-status")),
             (200, true),
             "{next:?}"
         );
         // Nothing else is answered.
-        line.send(&legal("1-1")).await;
-        assert!(line.reply().await.unwrap().head.contains("cache-status"));
+        line.send(&valid_request("1-1")).await;
+        assert!(line.response().await.unwrap().head.contains("cache-status"));
     }
 }
 
@@ -88,7 +88,7 @@ async fn a_large_rest_closes_the_connection() {
                     .as_bytes(),
             )
             .await;
-            let all = line.rest().await.expect("the connection closes");
+            let all = line.read_to_end().await.expect("the connection closes");
             let all = String::from_utf8_lossy(&all).to_lowercase();
             assert!(
                 all.starts_with(&format!("http/1.1 {status} ")),
@@ -105,14 +105,14 @@ async fn a_large_rest_closes_the_connection() {
 
 #[tokio::test]
 async fn a_rest_that_does_not_come_closes_the_connection() {
-    let world = hurried("").await;
+    let world = with_short_timeouts("").await;
     let mut line = world.target().connect().await;
     line.send(
         b"POST /CCFS/resource/ccfs/playVoice HTTP/1.1\r\nHost: h\r\nContent-Length: 4000\r\n\r\nPO",
     )
     .await;
-    assert_eq!(line.reply().await.unwrap().status, 405);
-    line.ends().await;
+    assert_eq!(line.response().await.unwrap().status, 405);
+    line.time_until_closed().await;
 }
 
 #[tokio::test]
@@ -122,17 +122,17 @@ async fn who_waits_for_100_continue_and_is_refused_is_not_listened_to() {
     let head =
         "POST /nowhere HTTP/1.1\r\nHost: h\r\nContent-Length: 60\r\nExpect: 100-continue\r\n\r\n";
     line.send(head.as_bytes()).await;
-    let reply = line.reply().await.unwrap();
+    let reply = line.response().await.unwrap();
     assert_eq!(reply.status, 404);
     assert!(reply.head.contains("connection: close"), "{reply:?}");
     line.send(SMUGGLED.as_bytes()).await;
-    assert_eq!(line.rest().await, Some(Vec::new()));
+    assert_eq!(line.read_to_end().await, Some(Vec::new()));
 }
 
 /// The head of a stream that is refused at once, so far as the gateway has taken it.
-async fn refused_head(world: &World) -> Line {
+async fn refused_head(world: &TestEnv) -> RawConnection {
     let mut line = world.target().connect_http2(&[]).await;
-    let head = block(&[
+    let head = header_block(&[
         (":method", "POST"),
         (":scheme", "https"),
         (":path", "/nowhere"),
@@ -184,7 +184,7 @@ async fn what_is_wrong_with_the_rest_of_a_refused_http2_stream_is_told() {
     for (name, rest, code) in [
         (
             "a second head",
-            frame(HEADERS, END_HEADERS, 1, &block(&[("x", "y")])),
+            frame(HEADERS, END_HEADERS, 1, &header_block(&[("x", "y")])),
             1,
         ),
         ("too short a body", frame(DATA, END_STREAM, 1, b"bod"), 1),
@@ -216,7 +216,7 @@ async fn what_is_wrong_with_the_rest_of_a_refused_http2_stream_is_told() {
             assert!(attempts < 10, "{name}: {told}");
         }
     }
-    world.nobody_was_asked();
+    world.assert_no_upstream_request();
 }
 
 #[tokio::test]
@@ -230,12 +230,12 @@ async fn an_http2_stream_whose_body_does_not_come_is_answered_and_reset() {
 
 #[tokio::test]
 async fn an_http2_request_that_is_given_up_in_its_body_ends_alone() {
-    let world = hurried("http2_max_resets = 2").await;
+    let world = with_short_timeouts("http2_max_resets = 2").await;
     let mut line = world.target().connect_http2(&[]).await;
     // Who he is can be told only when the whole body is here.
     let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ");
     let claim = format!("auth-v2/{SHANGHAI}/{now}/host/{}", "0".repeat(64));
-    let head = block(&[
+    let head = header_block(&[
         (":method", "POST"),
         (":scheme", "https"),
         (":path", "/CCFS/resource/ccfs/getRecordFileUrlFromObs"),
@@ -252,7 +252,7 @@ async fn an_http2_request_that_is_given_up_in_its_body_ends_alone() {
         line.send(&frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes()))
             .await;
         eventually("it is noticed", async || {
-            world.counted("requests_total", "client_gone").await == count
+            world.metric_sum("requests_total", "client_gone").await == count
         })
         .await;
     }

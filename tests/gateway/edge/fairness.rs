@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use crate::edge::legal;
+use crate::edge::valid_request;
 use crate::support::Setup;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -16,13 +16,13 @@ async fn pipelines_without_end_starve_nobody() {
         ..Setup::default()
     };
     let world = setup.start().await;
-    world.ask("1-1").await;
+    world.get_recording("1-1").await;
     let stop = Arc::new(AtomicBool::new(false));
     let answered = Arc::new(AtomicU64::new(0));
     let mut busy = Vec::new();
     for _ in 0..4 {
         let mut line = world.target().connect().await;
-        let batch = legal("1-1").repeat(BATCH);
+        let batch = valid_request("1-1").repeat(BATCH);
         let (stop, answered) = (stop.clone(), answered.clone());
         busy.push(tokio::spawn(async move {
             line.send(&batch).await;
@@ -30,7 +30,7 @@ async fn pipelines_without_end_starve_nobody() {
                 // Always one batch ahead: there is never nothing to do.
                 line.send(&batch).await;
                 for _ in 0..BATCH {
-                    assert_eq!(line.reply().await.unwrap().status, 200);
+                    assert_eq!(line.response().await.unwrap().status, 200);
                     answered.fetch_add(1, Ordering::Relaxed);
                 }
             }
@@ -45,8 +45,8 @@ async fn pipelines_without_end_starve_nobody() {
     for n in 0..20 {
         let start = Instant::now();
         let mut line = world.target().connect().await;
-        line.send(&legal(&format!("2-{n}"))).await;
-        let reply = timeout(Duration::from_secs(10), line.reply()).await;
+        line.send(&valid_request(&format!("2-{n}"))).await;
+        let reply = timeout(Duration::from_secs(10), line.response()).await;
         assert_eq!(reply.expect("served").unwrap().status, 200);
         neighbours.push(start.elapsed());
     }

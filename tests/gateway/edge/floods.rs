@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::edge::{Bystander, hurried, is_well, legal};
+use crate::edge::{Bystander, assert_healthy, valid_request, with_short_timeouts};
 use crate::hostile::{FLOODS, GOAWAY, Target, flood};
 use crate::page;
 use crate::process::Process;
-use crate::support::{Setup, World};
+use crate::support::{Setup, TestEnv};
 
 /// Floods that a connection cannot go on after.
 const DEADLY: &[&str] = &[
@@ -19,24 +19,24 @@ const DEADLY: &[&str] = &[
 
 #[tokio::test]
 async fn each_ends_or_is_borne() {
-    let world = hurried("max_connection_age = \"3s\"").await;
+    let world = with_short_timeouts("max_connection_age = \"3s\"").await;
     for (name, _) in FLOODS {
-        let bystander = Bystander::of(&world);
+        let bystander = Bystander::start(&world);
         let mut line = flood(&world.target(), name, 2_000).await;
         if DEADLY.contains(name) {
             let goodbye = line.frame(GOAWAY, 0).await;
             println!("{name}: {goodbye:?}");
         }
-        line.ends().await;
-        bystander.was_served(name).await;
+        line.time_until_closed().await;
+        bystander.assert_served(name).await;
     }
-    is_well(&world).await;
+    assert_healthy(&world).await;
 }
 
 #[tokio::test]
 async fn many_at_once_are_borne() {
-    let world: World = hurried("").await;
-    let bystander = Bystander::of(&world);
+    let world: TestEnv = with_short_timeouts("").await;
+    let bystander = Bystander::start(&world);
     let mut floods = Vec::new();
     for (name, _) in FLOODS {
         let target = world.target();
@@ -47,8 +47,8 @@ async fn many_at_once_are_borne() {
     for flood in floods {
         drop(flood.await.unwrap());
     }
-    bystander.was_served("all floods at once").await;
-    is_well(&world).await;
+    bystander.assert_served("all floods at once").await;
+    assert_healthy(&world).await;
 }
 
 /// Floods that end their connection, though no deadline has passed.
@@ -92,13 +92,18 @@ async fn each_is_ended_at_once_and_counted_and_costs_no_memory() {
             let mut floods = tokio::task::JoinSet::new();
             for _ in 0..CONNECTIONS {
                 let target = target.clone();
-                floods.spawn(async move { flood(&target, name, 4_000).await.ends().await });
+                floods.spawn(
+                    async move { flood(&target, name, 4_000).await.time_until_closed().await },
+                );
             }
             while let Some(took) = floods.join_next().await {
                 let took = took.unwrap();
                 assert!(took < Duration::from_secs(5), "{name}: {took:?}");
-                neighbour.send(&legal("1-1")).await;
-                let reply = neighbour.reply().await.unwrap_or_else(|| panic!("{name}"));
+                neighbour.send(&valid_request("1-1")).await;
+                let reply = neighbour
+                    .response()
+                    .await
+                    .unwrap_or_else(|| panic!("{name}"));
                 assert_eq!(reply.status, 200, "{name}");
             }
             let counted = ended(&gateway, FLOOD).await - before;

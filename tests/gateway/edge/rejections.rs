@@ -1,11 +1,11 @@
 //! Every refusal is counted, and the counter says why.
 
-use ccfs_gateway::client::SignedRequest;
+use ccfs_gateway::client::ClientRequest;
 use ccfs_gateway::stand_in::{Fault, When};
 use http::Method;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 
-use crate::support::{BERLIN, SHANGHAI, Setup, World, eventually, signed};
+use crate::support::{BERLIN, SHANGHAI, Setup, TestEnv, eventually, signed};
 
 #[tokio::test]
 async fn each_has_a_counter_of_its_own() {
@@ -19,15 +19,17 @@ async fn each_has_a_counter_of_its_own() {
     }
     .start()
     .await;
-    let get = |path: &str| SignedRequest::get(&format!("{}{path}", world.url())).unwrap();
+    let get = |path: &str| ClientRequest::get(&format!("{}{path}", world.url())).unwrap();
     let recording = "/CCFS/resource/ccfs/getRecordFileUrlFromObs";
     let put = format!("{}{recording}", world.url());
-    let put = SignedRequest::new(Method::PUT, &put).unwrap();
+    let put = ClientRequest::new(Method::PUT, &put).unwrap();
     let mut wide = world.recording("1-1");
     let field = "y".repeat(33_000).parse().unwrap();
     wide.headers.insert("x-wide", field);
-    let text = world.recording("1-1").with(CONTENT_TYPE, "text/plain");
-    let packed = world.recording("1-1").with(CONTENT_ENCODING, "gzip");
+    let text = world
+        .recording("1-1")
+        .with_header(CONTENT_TYPE, "text/plain");
+    let packed = world.recording("1-1").with_header(CONTENT_ENCODING, "gzip");
     let ask = |ak: &str| signed(world.recording("1-1"), ak);
     for (request, status, kind) in [
         (get("/a/%2e%2e/b"), 400, "malformed"),
@@ -56,14 +58,14 @@ async fn each_has_a_counter_of_its_own() {
 }
 
 /// Sends it, and looks at the counter of its kind.
-async fn counts(world: &World, request: &SignedRequest, status: u16, kind: &str) {
+async fn counts(world: &TestEnv, request: &ClientRequest, status: u16, kind: &str) {
     let label = format!("outcome=\"{}\"", kind.replace('-', "_"));
-    let before = world.counted("requests_total", &label).await;
+    let before = world.metric_sum("requests_total", &label).await;
     let answer = world.send(request).await;
     let seen = (answer.status.as_u16(), answer.header("x-gateway-error"));
     assert_eq!(seen, (status, Some(kind)));
     eventually(kind, async || {
-        world.counted("requests_total", &label).await == before + 1
+        world.metric_sum("requests_total", &label).await == before + 1
     })
     .await;
 }

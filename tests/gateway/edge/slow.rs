@@ -7,17 +7,18 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::edge::{Bystander, hurried, is_well, legal, post};
+use crate::edge::{Bystander, assert_healthy, post, valid_request, with_short_timeouts};
 use crate::hostile::{
-    CONTINUATION, END_HEADERS, END_STREAM, GOAWAY, HEADERS, Line, RST_STREAM, frame, unsigned,
+    CONTINUATION, END_HEADERS, END_STREAM, GOAWAY, HEADERS, RST_STREAM, RawConnection, frame,
+    unsigned,
 };
-use crate::support::{Setup, World};
+use crate::support::{Setup, TestEnv};
 
 /// After a deadline of one second, an answer and a second of lingering at most.
 const SOON: Duration = Duration::from_millis(3_500);
 
 /// Sends one byte every 100 ms until the gateway has had enough.
-async fn drip(line: &mut Line, bytes: &[u8]) {
+async fn drip(line: &mut RawConnection, bytes: &[u8]) {
     for byte in bytes.chunks(1) {
         if !line.send(byte).await {
             return;
@@ -28,7 +29,7 @@ async fn drip(line: &mut Line, bytes: &[u8]) {
 
 #[tokio::test]
 async fn a_handshake_that_does_not_come() {
-    let world = hurried("").await;
+    let world = with_short_timeouts("").await;
     for bytes in [&b""[..], b"\x16\x03\x01", b"GET / HTTP/1.1\r\n\r\n"] {
         let start = Instant::now();
         let mut stream = TcpStream::connect(world.target().address).await.unwrap();
@@ -36,12 +37,12 @@ async fn a_handshake_that_does_not_come() {
         let _ = stream.read_to_end(&mut Vec::new()).await;
         assert!(start.elapsed() < SOON, "{bytes:?}");
     }
-    assert!(world.counted("handshakes_total", "timeout").await >= 2);
+    assert!(world.metric_sum("handshakes_total", "timeout").await >= 2);
 }
 
 #[tokio::test]
 async fn a_head_byte_by_byte() {
-    let world = hurried("").await;
+    let world = with_short_timeouts("").await;
     let mut line = world.target().connect().await;
     let start = Instant::now();
     let slow = "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: 0123456789\r\n\r\n";
@@ -49,45 +50,53 @@ async fn a_head_byte_by_byte() {
         () = drip(&mut line, slow.as_bytes()) => {}
         () = tokio::time::sleep(Duration::from_millis(1_800)) => {}
     }
-    let reply = line.reply().await.unwrap();
+    let reply = line.response().await.unwrap();
     assert_eq!(reply.status, 408);
     assert!(
         reply.head.contains("x-gateway-error: request-timeout"),
         "{reply:?}"
     );
-    line.ends().await;
+    line.time_until_closed().await;
     assert!(start.elapsed() < SOON);
     assert_eq!(
-        world.counted("connections_ended", "header_timeout").await,
+        world
+            .metric_sum("connections_ended", "header_timeout")
+            .await,
         1
     );
 }
 
 #[tokio::test]
 async fn nothing_is_asked() {
-    let world = hurried("").await;
+    let world = with_short_timeouts("").await;
     let mut silent = world.target().connect().await;
     let mut idle = world.target().connect().await;
-    idle.send(&legal("1-1")).await;
-    assert_eq!(idle.reply().await.unwrap().status, 200);
+    idle.send(&valid_request("1-1")).await;
+    assert_eq!(idle.response().await.unwrap().status, 200);
     let mut http2 = world.target().connect_http2(&[]).await;
-    let (silent, idle, http2) = tokio::join!(silent.ends(), idle.ends(), http2.ends());
+    let (silent, idle, http2) = tokio::join!(
+        silent.time_until_closed(),
+        idle.time_until_closed(),
+        http2.time_until_closed()
+    );
     assert!(
         silent < SOON && idle < SOON && http2 < SOON,
         "{silent:?} {idle:?} {http2:?}"
     );
-    assert_eq!(world.counted("connections_ended", "\"idle\"").await, 1);
+    assert_eq!(world.metric_sum("connections_ended", "\"idle\"").await, 1);
     assert_eq!(
-        world.counted("connections_ended", "header_timeout").await,
+        world
+            .metric_sum("connections_ended", "header_timeout")
+            .await,
         2
     );
 }
 
 #[tokio::test]
 async fn a_body_byte_by_byte() {
-    let world = hurried("").await;
+    let world = with_short_timeouts("").await;
     let mut line = world.target().connect().await;
-    let request = legal("1-1");
+    let request = valid_request("1-1");
     let head = request.windows(4).position(|at| at == b"\r\n\r\n").unwrap() + 4;
     line.send(&request[..head]).await;
     let start = Instant::now();
@@ -95,16 +104,16 @@ async fn a_body_byte_by_byte() {
         () = drip(&mut line, &request[head..]) => {}
         () = tokio::time::sleep(Duration::from_millis(1_800)) => {}
     }
-    let reply = line.reply().await.unwrap();
+    let reply = line.response().await.unwrap();
     assert_eq!(reply.status, 408, "{reply:?}");
-    line.ends().await;
+    line.time_until_closed().await;
     assert!(start.elapsed() < SOON);
-    world.nobody_was_asked();
+    world.assert_no_upstream_request();
 }
 
 #[tokio::test]
 async fn an_http2_body_byte_by_byte() {
-    let world = hurried("").await;
+    let world = with_short_timeouts("").await;
     let mut line = world.target().connect_http2(&[]).await;
     line.send(&frame(HEADERS, END_HEADERS, 1, &unsigned("POST")))
         .await;
@@ -115,7 +124,7 @@ async fn an_http2_body_byte_by_byte() {
 
 #[tokio::test]
 async fn an_http2_header_block_without_end() {
-    let world = hurried("").await;
+    let world = with_short_timeouts("").await;
     let mut line = world.target().connect_http2(&[]).await;
     line.send(&frame(HEADERS, 0, 1, &unsigned("GET"))).await;
     let start = Instant::now();
@@ -124,10 +133,12 @@ async fn an_http2_header_block_without_end() {
         line.send(&frame(CONTINUATION, 0, 1, b"\0\x01x\x01y")).await;
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
-    line.ends().await;
+    line.time_until_closed().await;
     assert!(start.elapsed() < SOON);
     assert_eq!(
-        world.counted("connections_ended", "header_timeout").await,
+        world
+            .metric_sum("connections_ended", "header_timeout")
+            .await,
         1
     );
 }
@@ -139,19 +150,22 @@ fn download() -> Vec<u8> {
 
 #[tokio::test]
 async fn a_reader_that_does_not_read() {
-    let world = hurried("").await;
+    let world = with_short_timeouts("").await;
     let mut line = world.target().connect().await;
     line.send(&download()).await;
     tokio::time::sleep(Duration::from_millis(2_500)).await;
-    assert_eq!(world.counted("connections_ended", "slow_reader").await, 1);
+    assert_eq!(
+        world.metric_sum("connections_ended", "slow_reader").await,
+        1
+    );
     // What was on the way is cut off in the middle: nobody takes it for the whole.
-    assert!(line.reply().await.is_none());
-    is_well(&world).await;
+    assert!(line.response().await.is_none());
+    assert_healthy(&world).await;
 }
 
 #[tokio::test]
 async fn http2_without_a_window() {
-    let world = hurried("").await;
+    let world = with_short_timeouts("").await;
     let mut line = world.target().connect_http2(&[(4, 0)]).await;
     for stream in [1, 3, 5] {
         line.send(&frame(
@@ -166,23 +180,23 @@ async fn http2_without_a_window() {
     assert!(line.frame(RST_STREAM, 5).await.is_some());
     assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
     assert!(line.frame(GOAWAY, 0).await.is_some());
-    line.ends().await;
+    line.time_until_closed().await;
     assert!(
         start.elapsed() < Duration::from_secs(6),
         "{:?}",
         start.elapsed()
     );
-    is_well(&world).await;
+    assert_healthy(&world).await;
 }
 
 #[tokio::test]
 async fn http2_pings_nobody_answers() {
-    let world = hurried("http2_ping_interval = \"500ms\"").await;
+    let world = with_short_timeouts("http2_ping_interval = \"500ms\"").await;
     let mut line = world.target().connect_http2(&[]).await;
     line.send(&frame(HEADERS, END_HEADERS, 1, &unsigned("POST")))
         .await;
     let start = Instant::now();
-    line.ends().await;
+    line.time_until_closed().await;
     assert!(start.elapsed() < SOON);
 }
 
@@ -193,7 +207,7 @@ async fn slow_connections(count: usize) {
         urls: UrlStyle::default(),
         ..Setup::default()
     };
-    let world: World = setup.start().await;
+    let world: TestEnv = setup.start().await;
     let target = world.target();
     let mut lines = Vec::new();
     for number in 0..count {
@@ -205,12 +219,12 @@ async fn slow_connections(count: usize) {
             lines.push(Err(TcpStream::connect(target.address).await.unwrap()));
         }
     }
-    let bystander = Bystander::of(&world);
+    let bystander = Bystander::start(&world);
     tokio::time::sleep(Duration::from_millis(500)).await;
     bystander
-        .was_served(&format!("{count} slow connections"))
+        .assert_served(&format!("{count} slow connections"))
         .await;
-    is_well(&world).await;
+    assert_healthy(&world).await;
 }
 
 #[tokio::test]
@@ -236,8 +250,8 @@ async fn connections_over_a_cap_push_out_the_longest_idle_one() {
     for _ in 0..60 {
         lines.push(target.connect().await);
     }
-    lines[0].ends().await;
-    let bystander = Bystander::of(&world);
-    bystander.was_served("a full house").await;
-    assert!(world.counted("connections_ended", "cap").await >= 40);
+    lines[0].time_until_closed().await;
+    let bystander = Bystander::start(&world);
+    bystander.assert_served("a full house").await;
+    assert!(world.metric_sum("connections_ended", "cap").await >= 40);
 }

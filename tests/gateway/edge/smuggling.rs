@@ -1,8 +1,8 @@
 //! Requests that two parsers could read in two ways, over HTTP/1.1: refused, the connection
 //! closed, and what stands behind them never read as a request.
 
-use crate::edge::{is_well, legal, post};
-use crate::support::{World, eventually};
+use crate::edge::{assert_healthy, post, valid_request};
+use crate::support::{TestEnv, eventually};
 
 /// What follows each case: were it read as a request, there would be a second answer.
 const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
@@ -10,13 +10,13 @@ const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
 const POST: &str = "POST /x HTTP/1.1\r\nHost: 127.0.0.1\r\n";
 
 /// Sends each case with a request behind it; one answer comes, which closes.
-async fn are_refused(world: &World, status: u16, reason: &str, cases: &[(&str, String)]) {
-    let before = world.counted("malformed_requests_total", reason).await;
+async fn are_refused(world: &TestEnv, status: u16, reason: &str, cases: &[(&str, String)]) {
+    let before = world.metric_sum("malformed_requests_total", reason).await;
     for (name, case) in cases {
         let mut line = world.target().connect().await;
         line.send(format!("{case}{SMUGGLED}").as_bytes()).await;
         let all = line
-            .rest()
+            .read_to_end()
             .await
             .unwrap_or_else(|| panic!("{name}: stays open"));
         let all = String::from_utf8_lossy(&all).to_lowercase();
@@ -32,11 +32,11 @@ async fn are_refused(world: &World, status: u16, reason: &str, cases: &[(&str, S
             "{name}: {all}"
         );
     }
-    world.nobody_was_asked();
+    world.assert_no_upstream_request();
     // The connection may end a moment before it is counted.
     let expected = before + cases.len() as u64;
     eventually(reason, async || {
-        world.counted("malformed_requests_total", reason).await == expected
+        world.metric_sum("malformed_requests_total", reason).await == expected
     })
     .await;
 }
@@ -55,7 +55,7 @@ fn cases(list: &[(&'static str, &str)]) -> Vec<(&'static str, String)> {
 
 #[tokio::test]
 async fn framing() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let list = cases(&[
         (
             "a length and chunks",
@@ -122,12 +122,12 @@ async fn framing() {
         ),
     ]);
     are_refused(&world, 400, "framing", &list).await;
-    is_well(&world).await;
+    assert_healthy(&world).await;
 }
 
 #[tokio::test]
 async fn names_and_values() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let list = cases(&[
         (
             "a blank before the colon",
@@ -166,12 +166,12 @@ async fn names_and_values() {
         ("a line feed at the end", format!("{POST}\n\r\n")),
     ];
     are_refused(&world, 400, "field_value", &list).await;
-    is_well(&world).await;
+    assert_healthy(&world).await;
 }
 
 #[tokio::test]
 async fn hosts() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let list = cases(&[
         ("none", "GET /x HTTP/1.1\n\n"),
         ("an empty one", "GET /x HTTP/1.1\nHost:\n\n"),
@@ -197,7 +197,7 @@ async fn hosts() {
 
 #[tokio::test]
 async fn targets() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let paths = [
         "*",
         "x",
@@ -244,7 +244,7 @@ async fn targets() {
 
 #[tokio::test]
 async fn request_lines() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let list = cases(&[
         ("two blanks", "GET  / HTTP/1.1\nHost: h\n\n"),
         ("a blank in front", " GET / HTTP/1.1\nHost: h\n\n"),
@@ -273,7 +273,7 @@ async fn request_lines() {
 
 #[tokio::test]
 async fn sizes() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let list = [
         (
             "a long field",
@@ -297,7 +297,7 @@ async fn sizes() {
 
 #[tokio::test]
 async fn chunks() {
-    let world = World::start().await;
+    let world = TestEnv::start().await;
     let chunked = |body: &str| {
         let body = body.replace('\n', "\r\n");
         format!(
@@ -328,8 +328,8 @@ async fn chunks() {
 
 #[tokio::test]
 async fn what_is_legal_though_odd_is_served() {
-    let world = World::start().await;
-    let legal = String::from_utf8(legal("1-1")).unwrap();
+    let world = TestEnv::start().await;
+    let legal = String::from_utf8(valid_request("1-1")).unwrap();
     for (name, request) in [
         ("plain", legal.clone()),
         ("an empty line first", format!("\r\n{legal}")),
@@ -355,7 +355,7 @@ async fn what_is_legal_though_odd_is_served() {
     ] {
         let mut line = world.target().connect().await;
         line.send(request.as_bytes()).await;
-        let reply = line.reply().await.unwrap_or_else(|| panic!("{name}"));
+        let reply = line.response().await.unwrap_or_else(|| panic!("{name}"));
         assert_eq!(reply.status, 200, "{name}: {reply:?}");
     }
 }

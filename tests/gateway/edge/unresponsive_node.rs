@@ -3,11 +3,11 @@
 
 use std::time::{Duration, Instant};
 
-use ccfs_gateway::stand_in::{Admission, Fault, When};
+use ccfs_gateway::stand_in::{AcceptBehavior, Fault, When};
 use serde_json::Value;
 
 use crate::load::{Kind, Load, Target, cluster};
-use crate::support::{Setup, World, eventually};
+use crate::support::{Setup, TestEnv, eventually};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_one() {
@@ -28,12 +28,12 @@ async fn one_that_never_begins_a_handshake() {
     is_left_alone("without a handshake", async |world| {
         let faults = world.nodes[0].faults();
         faults.inject_everywhere(Fault::Hang, When::Always);
-        faults.admit(Admission::Stall);
+        faults.set_accept_behavior(AcceptBehavior::Stall);
     })
     .await;
 }
 
-async fn is_left_alone(what: &str, harm: impl AsyncFnOnce(&mut World)) {
+async fn is_left_alone(what: &str, harm: impl AsyncFnOnce(&mut TestEnv)) {
     let setup = Setup {
         nodes: 2,
         ..Setup::default()
@@ -46,7 +46,7 @@ async fn is_left_alone(what: &str, harm: impl AsyncFnOnce(&mut World)) {
         6,
         Duration::from_millis(5),
     );
-    clients.more(100).await;
+    clients.wait_for_responses(100).await;
     harm(&mut world).await;
     let harmed = Instant::now();
     eventually("it is known", async || {
@@ -57,13 +57,13 @@ async fn is_left_alone(what: &str, harm: impl AsyncFnOnce(&mut World)) {
     println!("{what}: known after {took:.1?}");
     assert!(took < Duration::from_secs(5), "{what}: {took:?}");
     let tries = node(&world, &address).await["requests"].clone();
-    clients.more(300).await;
+    clients.wait_for_responses(300).await;
     assert_eq!(node(&world, &address).await["requests"], tries, "{what}");
-    clients.end().await.assert_nothing_lost(what);
+    clients.stop().await.assert_nothing_lost(what);
 }
 
 /// A node of the first cluster, as `/status` shows it.
-async fn node(world: &World, address: &str) -> Value {
+async fn node(world: &TestEnv, address: &str) -> Value {
     let mut cluster = cluster(world).await;
     let nodes = cluster["nodes"].as_array_mut().unwrap();
     let found = nodes.iter_mut().find(|node| node["address"] == address);

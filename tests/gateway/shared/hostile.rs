@@ -7,7 +7,7 @@ use super::*;
 async fn the_store_sees_no_url_no_call_and_no_ak() {
     let redis = Redis::start().await;
     let one = first(&redis, PATIENT, "rate_limit = { per_second = 50 }").await;
-    let answer = one.ask("call-that-nobody-sees").await;
+    let answer = one.get_recording("call-that-nobody-sees").await;
     purge(&one, &format!("?ak={SHANGHAI}&call_id=another-call")).await;
     let body = String::from_utf8(answer.body.to_vec()).unwrap();
     let url = body.split('"').find(|part| part.starts_with("https://"));
@@ -44,12 +44,12 @@ async fn what_was_tampered_with_or_stands_elsewhere_is_a_miss() {
     let redis = Redis::start().await;
     let one = first(&redis, PATIENT, "").await;
     let mut store = redis.connect().await;
-    let mine = one.ask("mine").await;
+    let mine = one.get_recording("mine").await;
     let names = redis.answers().await;
     let [first_name] = names.as_slice() else {
         panic!("{names:?}");
     };
-    one.ask("other").await;
+    one.get_recording("other").await;
     let names = redis.answers().await;
     let other_name = names.iter().find(|name| *name != first_name).unwrap();
     let get =
@@ -70,10 +70,10 @@ async fn what_was_tampered_with_or_stands_elsewhere_is_a_miss() {
         let set = set.arg(first_name).arg(value);
         let _: () = set.query_async(&mut store).await.unwrap();
         let replica = another(&one).await;
-        let before = one.fetched();
-        let answer = replica.ask("mine").await;
-        assert_eq!(verdict(&answer), STORED, "case {n}");
-        assert_eq!(one.fetched(), before + 1);
+        let before = one.recording_fetches();
+        let answer = replica.get_recording("mine").await;
+        assert_eq!(cache_status(&answer), STORED, "case {n}");
+        assert_eq!(one.recording_fetches(), before + 1);
         assert_ne!(answer.body, mine.body);
         assert_eq!(used(&replica, "look_up", "unusable").await, 1.0, "case {n}");
     }
@@ -82,7 +82,7 @@ async fn what_was_tampered_with_or_stands_elsewhere_is_a_miss() {
         let _: i64 = ask(&mut store, &["DEL", first_name]).await;
         let _: i64 = ask(&mut store, &words).await;
         let replica = another(&one).await;
-        assert_eq!(verdict(&replica.ask("mine").await), STORED);
+        assert_eq!(cache_status(&replica.get_recording("mine").await), STORED);
         connected(&replica).await;
     }
 }
@@ -92,13 +92,13 @@ async fn what_was_tampered_with_or_stands_elsewhere_is_a_miss() {
 async fn a_lease_that_never_ends_costs_time_and_no_request() {
     let redis = Redis::start().await;
     let one = first(&redis, PATIENT, "").await;
-    one.ask("leased").await;
+    one.get_recording("leased").await;
     let names = redis.answers().await;
     let name = names[0].replace(":answer:", ":fetch:");
     purge(&one, "").await;
     let mut store = redis.connect().await;
     let _: () = ask(&mut store, &["SET", &name, "fetching"]).await;
-    let answer = one.ask("leased").await;
+    let answer = one.get_recording("leased").await;
     assert_eq!(answer.result_code().as_deref(), Some("0"));
 }
 
@@ -112,12 +112,12 @@ async fn a_budget_of_garbage_is_a_budget() {
         "rate_limit = { per_second = 50, burst = 50 }",
     )
     .await;
-    one.ask("garbage-0").await;
+    one.get_recording("garbage-0").await;
     let mut store = redis.connect().await;
     let names: Vec<String> = ask(&mut store, &["KEYS", "ccfs-gateway:budget:*"]).await;
     for (n, garbage) in ["x", "-1", "nan", "1e999", "-1e999", ""].iter().enumerate() {
         let _: () = ask(&mut store, &["SET", &names[0], garbage]).await;
-        let answer = one.ask(&format!("garbage-{}", n + 1)).await;
+        let answer = one.get_recording(&format!("garbage-{}", n + 1)).await;
         let refused = answer.status == 429;
         // A budget that claims to be used up far into the future is used up now, and not longer.
         assert_eq!(refused, *garbage == "1e999", "{garbage}: {}", answer.status);
@@ -134,7 +134,7 @@ async fn a_budget_of_garbage_is_a_budget() {
 async fn a_purge_that_none_of_us_sealed_purges_nothing() {
     let redis = Redis::start().await;
     let one = first(&redis, PATIENT, "").await;
-    one.ask("kept-1").await;
+    one.get_recording("kept-1").await;
     let mut store = redis.connect().await;
     for garbage in ["", "x", "\u{1}0123456789012345678901234567890123456789"] {
         let heard: i64 = ask(&mut store, &["PUBLISH", "ccfs-gateway:purged", garbage]).await;
@@ -143,7 +143,7 @@ async fn a_purge_that_none_of_us_sealed_purges_nothing() {
     }
     let two = another(&one).await;
     for world in [&one, &two] {
-        assert!(ttl(&world.ask("kept-1").await).is_some());
+        assert!(ttl(&world.get_recording("kept-1").await).is_some());
     }
 }
 

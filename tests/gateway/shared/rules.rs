@@ -9,13 +9,13 @@ use crate::support::BERLIN;
 const NEGATIVE: &str = "ccfs-gateway; hit; detail=negative";
 const STALE: &str = "ccfs-gateway; hit; detail=stale-if-error";
 
-fn edit(world: &World, change: impl Fn(&str) -> String) {
+fn edit(world: &TestEnv, change: impl Fn(&str) -> String) {
     let file = world.file("gateway.toml");
     let text = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, change(&text)).unwrap();
 }
 
-async fn reload(world: &World) {
+async fn reload(world: &TestEnv) {
     let page = page::post(world.bound.admin.unwrap(), "/reload").await;
     assert_eq!(page.status, 200, "{}", page.body);
 }
@@ -26,8 +26,8 @@ async fn a_value_that_outlives_its_answer_is_a_miss() {
     let redis = Redis::start().await;
     let keys = format!("{PATIENT}\n[cache]\nnegative_ttl = \"1s\"");
     let one = first(&redis, &keys, "").await;
-    one.nodes[0].faults().forget("later-1");
-    let answer = one.ask("later-1").await;
+    one.nodes[0].faults().add_unknown_call("later-1");
+    let answer = one.get_recording("later-1").await;
     assert_eq!(answer.result_code().as_deref(), Some("0300012"));
     let names = redis.answers().await;
     let mut store = redis.connect().await;
@@ -35,24 +35,24 @@ async fn a_value_that_outlives_its_answer_is_a_miss() {
     assert_eq!(persisted, 1, "it would have expired by itself");
     let sealed: Vec<u8> = ask(&mut store, &["GET", &names[0]]).await;
     let two = another(&one).await;
-    assert_eq!(verdict(&two.ask("later-1").await), NEGATIVE);
+    assert_eq!(cache_status(&two.get_recording("later-1").await), NEGATIVE);
     // Whatever the store gives out later: its time is over.
     eventually("its time is over", async || {
         let mut set = ::redis::cmd("SET");
         let set = set.arg(&names[0]).arg(&sealed);
         let _: () = set.query_async(&mut store).await.unwrap();
-        let before = one.fetched();
-        two.ask("later-1").await;
-        one.fetched() > before
+        let before = one.recording_fetches();
+        two.get_recording("later-1").await;
+        one.recording_fetches() > before
     })
     .await;
     let replica = another(&one).await;
     let mut set = ::redis::cmd("SET");
     let set = set.arg(&names[0]).arg(&sealed);
     let _: () = set.query_async(&mut store).await.unwrap();
-    let before = one.fetched();
-    replica.ask("later-1").await;
-    assert_eq!(one.fetched(), before + 1);
+    let before = one.recording_fetches();
+    replica.get_recording("later-1").await;
+    assert_eq!(one.recording_fetches(), before + 1);
 }
 
 #[tokio::test]
@@ -60,7 +60,7 @@ async fn a_value_that_outlives_its_answer_is_a_miss() {
 async fn each_judges_by_its_own_margin() {
     let redis = Redis::start().await;
     let one = first(&redis, PATIENT, "").await;
-    let stored = one.ask("margin-1").await;
+    let stored = one.get_recording("margin-1").await;
     let body = String::from_utf8(stored.body.to_vec()).unwrap();
     let expires = body.split_once("Expires=").unwrap().1;
     let expires: i64 = expires.split('&').next().unwrap().parse().unwrap();
@@ -76,12 +76,12 @@ async fn each_judges_by_its_own_margin() {
     .await;
     // What has not enough life for them still helps where they would fail.
     one.nodes[0].faults().inject(Fault::Reset, When::Always);
-    let answer = strict.ask("margin-1").await;
-    assert_eq!((verdict(&answer), &answer.body), (STALE, &stored.body));
+    let answer = strict.get_recording("margin-1").await;
+    assert_eq!((cache_status(&answer), &answer.body), (STALE, &stored.body));
     one.nodes[0].faults().clear();
-    let before = one.fetched();
-    assert_eq!(ttl(&spare.ask("margin-1").await), None);
-    assert_eq!(one.fetched(), before + 1);
+    let before = one.recording_fetches();
+    assert_eq!(ttl(&spare.get_recording("margin-1").await), None);
+    assert_eq!(one.recording_fetches(), before + 1);
 }
 
 #[tokio::test]
@@ -89,9 +89,9 @@ async fn each_judges_by_its_own_margin() {
 async fn the_answers_of_an_ak_go_with_it() {
     let redis = Redis::start().await;
     let one = first(&redis, PATIENT, "").await;
-    let asked = async |world: &World| {
+    let asked = async |world: &TestEnv| {
         let request = signed(world.recording("gone-1"), BERLIN);
-        verdict(&world.send(&request).await).to_owned()
+        cache_status(&world.send(&request).await).to_owned()
     };
     assert_eq!(asked(&one).await, STORED);
     let (on, off) = ("\"Europe/Berlin\"", "\"Europe/Berlin\"\nenabled = false");
@@ -114,7 +114,7 @@ async fn a_wrong_password_is_told_and_a_right_one_taken_by_a_reload() {
     let url = format!("redis://127.0.0.1:{}", redis.port);
     let table = format!("[shared]\nurl = \"{url}\"\npassword_file = \"password\"\n{PATIENT}\n");
     std::fs::write(&site.file, format!("{text}\n{table}")).unwrap();
-    let world = World::before(site);
+    let world = TestEnv::with_site(site);
     let admin = world.bound.admin.unwrap();
     eventually("it says why", async || {
         let page = page::get(admin, "/status").await;
@@ -123,7 +123,10 @@ async fn a_wrong_password_is_told_and_a_right_one_taken_by_a_reload() {
         reason.is_some_and(|reason| reason.contains("WRONGPASS") || reason.contains("authentic"))
     })
     .await;
-    assert_eq!(verdict(&world.ask("password-1").await), STORED);
+    assert_eq!(
+        cache_status(&world.get_recording("password-1").await),
+        STORED
+    );
     std::fs::write(&password, "pass-word\n").unwrap();
     reload(&world).await;
     connected(&world).await;

@@ -13,13 +13,13 @@ const SHORT: &str = "timeout = \"200ms\"\nseal_key_file = \"seal\"";
 async fn a_store_that_hangs_is_waited_for_once_and_comes_back() {
     let redis = Redis::start().await;
     let one = Arc::new(first(&redis, SHORT, "rate_limit = { per_second = 1000 }").await);
-    one.ask("hangs-0").await;
+    one.get_recording("hangs-0").await;
     redis.hang(true);
     let begun = Instant::now();
     let mut asks = JoinSet::new();
     for n in 0..20 {
         let world = one.clone();
-        asks.spawn(async move { world.ask(&format!("hangs-{}", n + 1)).await });
+        asks.spawn(async move { world.get_recording(&format!("hangs-{}", n + 1)).await });
     }
     while let Some(answer) = asks.join_next().await {
         assert_eq!(answer.unwrap().result_code().as_deref(), Some("0"));
@@ -29,7 +29,7 @@ async fn a_store_that_hangs_is_waited_for_once_and_comes_back() {
     up(&one, 0.0).await;
     // Known to hang: nobody waits for it any more.
     let begun = Instant::now();
-    assert_eq!(verdict(&one.ask("hangs-21").await), STORED);
+    assert_eq!(cache_status(&one.get_recording("hangs-21").await), STORED);
     assert!(begun.elapsed() < TIMEOUT, "{:?}", begun.elapsed());
     assert!(used(&one, "look_up", "skipped").await >= 1.0);
     // A purge that it cannot be told of is not lost.
@@ -41,8 +41,8 @@ async fn a_store_that_hangs_is_waited_for_once_and_comes_back() {
     redis.hang(false);
     connected(&one).await;
     let two = another(&one).await;
-    assert_eq!(verdict(&two.ask("hangs-0").await), STORED);
-    assert!(ttl(&one.ask("hangs-0").await).is_some());
+    assert_eq!(cache_status(&two.get_recording("hangs-0").await), STORED);
+    assert!(ttl(&one.get_recording("hangs-0").await).is_some());
 }
 
 #[tokio::test]
@@ -50,17 +50,22 @@ async fn a_store_that_hangs_is_waited_for_once_and_comes_back() {
 async fn a_store_that_dies_is_missed_by_nobody_and_comes_back() {
     let mut redis = Redis::start().await;
     let one = first(&redis, SHORT, "rate_limit = { per_second = 1, burst = 3 }").await;
-    one.ask("dies-0").await;
+    one.get_recording("dies-0").await;
     redis.kill();
     // The local budget goes on where it was.
     let mut statuses = Vec::new();
     for n in 1..5 {
-        statuses.push(one.ask(&format!("dies-{n}")).await.status.as_u16());
+        statuses.push(
+            one.get_recording(&format!("dies-{n}"))
+                .await
+                .status
+                .as_u16(),
+        );
     }
     assert_eq!(statuses[..2], [200, 200]);
     assert!(statuses.contains(&429), "{statuses:?}");
     up(&one, 0.0).await;
-    assert!(ttl(&one.ask("dies-0").await).is_some());
+    assert!(ttl(&one.get_recording("dies-0").await).is_some());
     redis.start_again().await;
     connected(&one).await;
 }
@@ -71,16 +76,16 @@ async fn a_replica_that_missed_a_purge_learns_of_it_when_it_is_back() {
     let redis = Redis::start().await;
     let one = first(&redis, PATIENT, "").await;
     let two = another(&one).await;
-    two.ask("missed-1").await;
-    one.ask("missed-1").await;
+    two.get_recording("missed-1").await;
+    one.get_recording("missed-1").await;
     // The second one loses its connection and cannot come back for a moment.
     let mut store = redis.connect().await;
     let _: () = ask(&mut store, &["CLIENT", "KILL", "TYPE", "pubsub"]).await;
     purge(&one, "?call_id=missed-1").await;
-    let before = one.fetched();
+    let before = one.recording_fetches();
     eventually("the other one has learnt of it", async || {
-        two.ask("missed-1").await;
-        one.fetched() > before
+        two.get_recording("missed-1").await;
+        one.recording_fetches() > before
     })
     .await;
 }
@@ -98,8 +103,8 @@ async fn without_a_store_at_the_place_the_gateway_works_alone() {
     };
     let world = setup.start().await;
     up(&world, 0.0).await;
-    assert_eq!(verdict(&world.ask("alone-1").await), STORED);
-    assert!(ttl(&world.ask("alone-1").await).is_some());
+    assert_eq!(cache_status(&world.get_recording("alone-1").await), STORED);
+    assert!(ttl(&world.get_recording("alone-1").await).is_some());
     let admin = world.bound.admin.unwrap();
     eventually("it says why", async || {
         let status = page::get(admin, "/status").await.json();
@@ -107,7 +112,7 @@ async fn without_a_store_at_the_place_the_gateway_works_alone() {
     })
     .await;
     assert_eq!(purge(&world, "").await.json()["shared"], false);
-    assert_eq!(verdict(&world.ask("alone-1").await), STORED);
+    assert_eq!(cache_status(&world.get_recording("alone-1").await), STORED);
 }
 
 /// It accepts, and then says nothing.
@@ -122,6 +127,6 @@ async fn something_else_at_the_place_stops_nobody() {
         ..Setup::default()
     };
     let world = setup.start().await;
-    assert_eq!(verdict(&world.ask("silent-1").await), STORED);
-    assert!(ttl(&world.ask("silent-1").await).is_some());
+    assert_eq!(cache_status(&world.get_recording("silent-1").await), STORED);
+    assert!(ttl(&world.get_recording("silent-1").await).is_some());
 }

@@ -5,11 +5,11 @@ use super::*;
 const SHANGHAI: &str = "Asia/Shanghai";
 const NEW_YORK: &str = "America/New_York";
 
-fn normalize(body: &str, tenant: &Tenant) -> Result<Payload, Invalid> {
+fn normalize(body: &str, tenant: &Tenant) -> Result<Payload, InvalidRequest> {
     let raw = Bytes::copy_from_slice(body.as_bytes());
     let payload = endpoint("getRecordFileUrlFromObs").normalize(&raw, tenant)?;
-    assert_eq!(payload.changed(), outgoing(&payload) != body);
-    if !payload.changed() {
+    assert_eq!(payload.is_changed(), outgoing(&payload) != body);
+    if !payload.is_changed() {
         assert_eq!(
             payload.outgoing().as_ptr(),
             raw.as_ptr(),
@@ -154,7 +154,7 @@ fn what_is_just_legal() {
         ),
     ] {
         let payload = normalize(&body, &utc).expect(&body);
-        assert!(!payload.changed());
+        assert!(!payload.is_changed());
     }
 }
 
@@ -223,7 +223,7 @@ fn only_what_must_change_changes() {
     assert_eq!(outgoing(&payload), expected);
     assert_eq!(payload.call_id(), Some("1"));
     assert_eq!(
-        payload.key().unwrap(),
+        payload.cache_key().unwrap(),
         r#"{"beginTime":"2022-01-02 10:00:00","callId":"1","endTime":"2022-01-02 11:00:00","version":"2.0","x":[1.00,"/A"],"z":1e3}"#,
     );
 }
@@ -234,7 +234,7 @@ fn spellings_of_one_request_share_a_key() {
     let key = |body: &str| {
         normalize(body, &tenant)
             .expect(body)
-            .key()
+            .cache_key()
             .cloned()
             .unwrap()
     };
@@ -297,11 +297,11 @@ proptest! {
         let end = if begin.len() == end.len() && end > begin { end } else { begin.clone() };
         if let Ok(once) = normalize(&body(&begin, &end, version), &tenant) {
             let twice = normalize(outgoing(&once), &tenant).unwrap();
-            prop_assert!(!twice.changed());
-            prop_assert_eq!(twice.key(), once.key());
+            prop_assert!(!twice.is_changed());
+            prop_assert_eq!(twice.cache_key(), once.cache_key());
             prop_assert_eq!(twice.call_id(), once.call_id());
-            let canonical = normalize(str::from_utf8(once.key().unwrap()).unwrap(), &tenant).unwrap();
-            prop_assert_eq!(canonical.outgoing(), once.key().unwrap());
+            let canonical = normalize(str::from_utf8(once.cache_key().unwrap()).unwrap(), &tenant).unwrap();
+            prop_assert_eq!(canonical.outgoing(), once.cache_key().unwrap());
         }
     }
 
@@ -314,9 +314,9 @@ proptest! {
         let payload = normalize(&plain, &tenant).unwrap();
         prop_assert!(outgoing(&payload).contains(unknown));
         let without = normalize(&body("2022-01-02 02:00:00", "2022-01-02 03:00:00", ""), &tenant).unwrap();
-        prop_assert_ne!(payload.key(), without.key());
+        prop_assert_ne!(payload.cache_key(), without.cache_key());
         let sent: Value = serde_json::from_slice(payload.outgoing()).unwrap();
-        let key: Value = serde_json::from_slice(payload.key().unwrap()).unwrap();
+        let key: Value = serde_json::from_slice(payload.cache_key().unwrap()).unwrap();
         prop_assert_eq!(sent, key);
     }
 

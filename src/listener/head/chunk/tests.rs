@@ -2,14 +2,14 @@ use super::*;
 use proptest::prelude::*;
 
 /// What became of a chunked body, cut after each `step` bytes: how much was used, and how it ended.
-fn follow(body: &[u8], step: usize) -> (usize, bool, bool) {
-    let mut chunked = Chunked::default();
+fn scan(body: &[u8], step: usize) -> (usize, bool, bool) {
+    let mut chunked = ChunkedScanner::default();
     let mut used = 0;
     for piece in body.chunks(step) {
         let step = chunked.advance(piece);
-        used += step.used;
-        if step.done || step.broken {
-            return (used, step.done, step.broken);
+        used += step.consumed;
+        if step.is_complete || step.is_invalid {
+            return (used, step.is_complete, step.is_invalid);
         }
     }
     (used, false, false)
@@ -29,7 +29,7 @@ fn chunked_bodies_are_followed_to_their_end() {
         let more = format!("{body}GET / HTTP/1.1");
         for step in [1, 2, 3, 1000] {
             assert_eq!(
-                follow(more.as_bytes(), step),
+                scan(more.as_bytes(), step),
                 (body.len(), true, false),
                 "{body:?}"
             );
@@ -69,12 +69,12 @@ fn broken_chunks_are_found() {
         "0\r\nX: a\rb\r\n\r\n",
     ] {
         for step in [1, 2, 1000] {
-            let (_, done, broken) = follow(body.as_bytes(), step);
+            let (_, done, broken) = scan(body.as_bytes(), step);
             assert!(broken && !done, "{body:?} in steps of {step}");
         }
     }
     let long = format!("5;a={}\r\n", "x".repeat(5000));
-    assert!(follow(long.as_bytes(), 100).2);
+    assert!(scan(long.as_bytes(), 100).2);
 }
 
 proptest! {
@@ -82,6 +82,6 @@ proptest! {
     fn any_chunked_body_gets_the_same_verdict_however_cut(
         body in "([0-9a-f]{1,3}(;[a-z]=?[a-z\"]{0,3})?\r\n[a-z]{0,6}\r?\n?){0,3}(0\r\n)?([A-Za-z_]{1,6}: ?x\r\n)?(\r\n)?",
     ) {
-        prop_assert_eq!(follow(body.as_bytes(), 1), follow(body.as_bytes(), 1000));
+        prop_assert_eq!(scan(body.as_bytes(), 1), scan(body.as_bytes(), 1000));
     }
 }

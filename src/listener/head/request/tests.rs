@@ -1,12 +1,12 @@
 use super::*;
-use crate::listener::Violation;
+use crate::listener::ProtocolError;
 
 const LIMITS: HeadLimits = HeadLimits {
     size: 4096,
     fields: 10,
 };
 
-fn http2(uri: &str, fields: &[(&str, &str)]) -> Result<Parts, Fault> {
+fn http2(uri: &str, fields: &[(&str, &str)]) -> Result<Parts, HeadError> {
     let mut request = http::Request::builder()
         .version(http::Version::HTTP_2)
         .uri(uri);
@@ -14,7 +14,7 @@ fn http2(uri: &str, fields: &[(&str, &str)]) -> Result<Parts, Fault> {
         request = request.header(*name, *value);
     }
     let (mut head, ()) = request.body(()).unwrap().into_parts();
-    judge(&mut head, LIMITS).map(|()| head)
+    validate(&mut head, LIMITS).map(|()| head)
 }
 
 #[test]
@@ -46,16 +46,19 @@ fn http2_requests_obey_the_same_rules_and_get_a_host() {
     ] {
         let fault = http2(uri, fields).expect_err(uri);
         assert!(
-            matches!(fault.violation, Violation::Malformed(_)),
+            matches!(fault.error, ProtocolError::Malformed(_)),
             "{uri} {fields:?}"
         );
     }
     let many: Vec<_> = (0..11).map(|_| ("x", "y")).collect();
-    assert_eq!(http2("https://x/a", &many).unwrap_err(), Fault::too_large());
+    assert_eq!(
+        http2("https://x/a", &many).unwrap_err(),
+        HeadError::too_large()
+    );
     let long = "y".repeat(5000);
     let fields = [("x", long.as_str())];
     assert_eq!(
         http2("https://x/a", &fields).unwrap_err(),
-        Fault::too_large()
+        HeadError::too_large()
     );
 }
