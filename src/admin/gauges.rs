@@ -1,4 +1,4 @@
-//! Values that are read at a scrape, not counted on the way.
+//! Metrics that are read at scrape time instead of being counted on the request path.
 
 use super::{AdminState, certificates, process, status};
 use crate::cluster::NodeStatus;
@@ -6,20 +6,20 @@ use crate::gateway::Snapshot;
 use crate::metrics::RouteLabels;
 use crate::shared_store::{Status, Store};
 
-/// All of them.
+/// All values of one scrape.
 #[derive(Debug)]
 pub(super) struct Gauges {
-    /// By their labels, names and values.
+    /// The gauge families.
     pub(super) gauges: Vec<Family>,
-    /// Counts that are kept elsewhere.
+    /// Counter families that are kept outside `Metrics`.
     pub(super) counters: Vec<Family>,
-    /// Every node. A name that stands for several addresses is one row.
+    /// Every configured node; a host name with several addresses is one row.
     pub(super) nodes: Vec<NodeRow>,
-    /// What the routes are called.
+    /// The names of the routes.
     pub(super) routes: RouteLabels,
 }
 
-/// One family.
+/// A metric family: values by their labels.
 #[derive(Debug)]
 pub(super) struct Family {
     pub(super) name: &'static str,
@@ -27,7 +27,7 @@ pub(super) struct Family {
     pub(super) values: Vec<(Vec<(&'static str, String)>, i64)>,
 }
 
-/// One node of one cluster.
+/// One configured node of a cluster.
 #[derive(Debug)]
 pub(super) struct NodeRow {
     pub(super) cluster: String,
@@ -42,21 +42,21 @@ impl NodeRow {
 }
 
 impl Gauges {
-    /// Reads them.
-    pub(super) fn read(subject: &AdminState, waiting: i64) -> Self {
-        let snapshot = subject.shared.snapshot.load();
-        let mut plain = gateway_gauges(subject, &snapshot, waiting);
-        plain.extend(listener_and_cluster_gauges(subject, &snapshot));
-        plain.extend(shared_store_gauges(subject));
-        plain.extend(config_gauges(subject));
-        plain.extend(process_gauges());
-        let reloads = &subject.reloads;
+    /// Reads all values.
+    pub(super) fn read(state: &AdminState, waiting: i64) -> Self {
+        let snapshot = state.shared.snapshot.load();
+        let mut gauges = gateway_gauges(state, &snapshot, waiting);
+        gauges.extend(listener_and_cluster_gauges(state, &snapshot));
+        gauges.extend(shared_store_gauges(state));
+        gauges.extend(config_gauges(state));
+        gauges.extend(process_gauges());
+        let reloads = &state.reloads;
         let result = |text: &str, count: u64| {
             let labels = vec![("result", text.to_owned())];
             (labels, i64::try_from(count).unwrap_or(i64::MAX))
         };
         Self {
-            gauges: plain,
+            gauges: gauges,
             counters: vec![Family {
                 name: "config_reloads",
                 help: "Reloads of the configuration by result",
@@ -71,7 +71,7 @@ impl Gauges {
     }
 }
 
-/// One row for each name, however many addresses it stands for: their labels are the same.
+/// Returns one row per host name: the addresses of one name have the same labels, so they are summed.
 fn nodes(snapshot: &Snapshot) -> Vec<NodeRow> {
     let mut rows: Vec<NodeRow> = Vec::new();
     for (cluster, status) in status::nodes(snapshot) {
@@ -90,8 +90,8 @@ fn nodes(snapshot: &Snapshot) -> Vec<NodeRow> {
     rows
 }
 
-fn gateway_gauges(subject: &AdminState, snapshot: &Snapshot, waiting: i64) -> Vec<Family> {
-    let shared = &subject.shared;
+fn gateway_gauges(state: &AdminState, snapshot: &Snapshot, waiting: i64) -> Vec<Family> {
+    let shared = &state.shared;
     let (entries, weight) = shared.cache.size();
     let limited = snapshot
         .accounts()
@@ -129,17 +129,17 @@ fn gateway_gauges(subject: &AdminState, snapshot: &Snapshot, waiting: i64) -> Ve
         unlabelled(
             "draining",
             "1 from the beginning of a drain",
-            i64::from(subject.is_draining()),
+            i64::from(state.is_draining()),
         ),
     ]
 }
 
-fn listener_and_cluster_gauges(subject: &AdminState, snapshot: &Snapshot) -> Vec<Family> {
+fn listener_and_cluster_gauges(state: &AdminState, snapshot: &Snapshot) -> Vec<Family> {
     vec![
         Family {
             name: "connections",
             help: "Connections by listener",
-            values: subject
+            values: state
                 .ports
                 .load()
                 .iter()
@@ -164,9 +164,9 @@ fn listener_and_cluster_gauges(subject: &AdminState, snapshot: &Snapshot) -> Vec
     ]
 }
 
-/// No values without `[shared]`.
-fn shared_store_gauges(subject: &AdminState) -> Vec<Family> {
-    let store = subject.shared.store.load();
+/// Returns families without values if `[shared]` is not configured.
+fn shared_store_gauges(state: &AdminState) -> Vec<Family> {
+    let store = state.shared.store.load();
     let family = |name, help, value: fn(&Store) -> i64| Family {
         name,
         help,
@@ -190,19 +190,19 @@ fn shared_store_gauges(subject: &AdminState) -> Vec<Family> {
     ]
 }
 
-fn config_gauges(subject: &AdminState) -> Vec<Family> {
-    let last = subject.reloads.last();
-    let at = last.as_ref().map_or(subject.started, |last| last.at);
-    let config = subject.config.load();
-    let certificates = certificates::all(&config).filter_map(|shown| {
-        let labels = vec![("name", shown.label())];
-        Some((labels, shown.validity?.not_after.as_second()))
+fn config_gauges(state: &AdminState) -> Vec<Family> {
+    let last = state.reloads.last();
+    let at = last.as_ref().map_or(state.started, |last| last.at);
+    let config = state.config.load();
+    let certificates = certificates::all(&config).filter_map(|certificate| {
+        let labels = vec![("name", certificate.label())];
+        Some((labels, certificate.validity?.not_after.as_second()))
     });
     vec![
         unlabelled(
             "config_generation",
             "Generation of the configuration",
-            subject.shared.snapshot.load().generation,
+            state.shared.snapshot.load().generation,
         ),
         unlabelled(
             "config_last_reload_success",
@@ -247,7 +247,8 @@ fn process_gauges() -> Vec<Family> {
     [open, most, memory].into_iter().flatten().collect()
 }
 
-/// Two certificates may be for one name, as RSA and ECDSA are: the earlier end counts.
+/// Keeps the smallest value of equal labels: an RSA and an ECDSA certificate may have the same name, and
+/// the earlier expiry counts.
 fn earliest_by_labels(
     values: impl Iterator<Item = (Vec<(&'static str, String)>, i64)>,
 ) -> Vec<(Vec<(&'static str, String)>, i64)> {

@@ -1,4 +1,4 @@
-//! The families whose labels are nodes.
+//! The metric families labelled by node.
 
 use std::fmt;
 
@@ -78,7 +78,7 @@ fn attempts(encoder: &mut DescriptorEncoder<'_>, rows: &[NodeRow]) -> Result<(),
     Ok(())
 }
 
-/// Per cluster: rows of one cluster stand together.
+/// Summed per cluster; the rows of one cluster are adjacent.
 fn result_codes(encoder: &mut DescriptorEncoder<'_>, rows: &[NodeRow]) -> Result<(), fmt::Error> {
     let help = "JSON answers of nodes by the class of their resultCode";
     let mut family =
