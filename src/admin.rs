@@ -202,7 +202,10 @@ impl Admin {
                 }),
             ),
             Ok(Err(error)) => respond::problem(StatusCode::CONFLICT, &error),
-            Err(_) => respond::problem(StatusCode::SERVICE_UNAVAILABLE, "the gateway is ending"),
+            Err(_) => respond::problem(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the gateway is shutting down",
+            ),
         }
     }
 
@@ -233,7 +236,7 @@ impl Admin {
             store.purge(purge.clone());
         }
         let entries = self.state.shared.cache.purge(purge);
-        tracing::info!(entries, "the cache is purged");
+        tracing::info!(entries, "cache purged");
         let mut body = json!({ "purged": true, "entries": entries });
         if let Some(store) = store {
             // False if the store is unavailable: the purge is published once it is back.

@@ -56,7 +56,7 @@ impl Gauges {
             (labels, i64::try_from(count).unwrap_or(i64::MAX))
         };
         Self {
-            gauges: gauges,
+            gauges,
             counters: vec![Family {
                 name: "config_reloads",
                 help: "Reloads of the configuration by result",
@@ -105,19 +105,19 @@ fn gateway_gauges(state: &AdminState, snapshot: &Snapshot, waiting: i64) -> Vec<
         ),
         unlabelled(
             "buffered_bytes",
-            "Bytes of request bodies held",
+            "Bytes of buffered request bodies",
             snapshot.buffered.in_use(),
         ),
-        unlabelled("cache_entries", "Answers in the cache", entries),
+        unlabelled("cache_entries", "Responses in the cache", entries),
         unlabelled("cache_weight_bytes", "Bytes in the cache", weight),
         unlabelled(
             "coalesced_fetches",
-            "Fetches under way",
+            "Fetches in progress",
             shared.fetches.len(),
         ),
         unlabelled(
             "coalesced_waiters",
-            "Requests that wait for a fetch which another began",
+            "Requests waiting for a coalesced fetch",
             waiting,
         ),
         unlabelled(
@@ -125,10 +125,10 @@ fn gateway_gauges(state: &AdminState, snapshot: &Snapshot, waiting: i64) -> Vec<
             "Access keys configured",
             snapshot.accounts().len(),
         ),
-        unlabelled("ratelimit_keys", "Access keys that have a rate", limited),
+        unlabelled("ratelimit_keys", "Access keys with a rate limit", limited),
         unlabelled(
             "draining",
-            "1 from the beginning of a drain",
+            "1 while draining",
             i64::from(state.is_draining()),
         ),
     ]
@@ -151,7 +151,7 @@ fn listener_and_cluster_gauges(state: &AdminState, snapshot: &Snapshot) -> Vec<F
         },
         Family {
             name: "cluster_panic",
-            help: "1 while so few nodes of a cluster look well that all are tried",
+            help: "1 while a cluster is in panic mode: too few healthy nodes, so all are used",
             values: snapshot
                 .clusters()
                 .iter()
@@ -179,12 +179,12 @@ fn shared_store_gauges(state: &AdminState) -> Vec<Family> {
     vec![
         family(
             "shared_up",
-            "1 while the store that replicas share is at work",
+            "1 while connected to the shared store",
             |store| i64::from(store.status() == Status::Connected),
         ),
         family(
             "shared_untold_purges",
-            "Purges that the store which replicas share is yet to be told of",
+            "Purges not yet published to the shared store",
             |store| saturating_i64(store.unpublished_purges()),
         ),
     ]
@@ -206,7 +206,7 @@ fn config_gauges(state: &AdminState) -> Vec<Family> {
         ),
         unlabelled(
             "config_last_reload_success",
-            "0 if the last reload was refused; the start counts as one",
+            "0 if the last reload was rejected; the start counts as a reload",
             i64::from(last.is_none_or(|last| last.result.is_ok())),
         ),
         unlabelled(
@@ -216,12 +216,12 @@ fn config_gauges(state: &AdminState) -> Vec<Family> {
         ),
         Family {
             name: "tls_cert_not_after_timestamp_seconds",
-            help: "When a certificate of a listener ends to hold",
+            help: "Expiry of a listener's certificate",
             values: earliest_by_labels(certificates),
         },
         Family {
             name: "tls_crl_next_update_timestamp_seconds",
-            help: "When the first list of revoked client certificates of a listener ends to hold",
+            help: "Earliest nextUpdate of a listener's client CRLs",
             values: earliest_by_labels(certificates::crl_expiries(&config)),
         },
     ]
@@ -230,17 +230,12 @@ fn config_gauges(state: &AdminState) -> Vec<Family> {
 fn process_gauges() -> Vec<Family> {
     let (open, most) = process::descriptors();
     let open = open.map(|open| unlabelled("process_open_fds", "Open file descriptors", open));
-    let most = most.map(|most| {
-        unlabelled(
-            "process_max_fds",
-            "File descriptors that may be open at once",
-            most,
-        )
-    });
+    let most =
+        most.map(|most| unlabelled("process_max_fds", "Limit of open file descriptors", most));
     let memory = process::resident_memory().map(|bytes| {
         unlabelled(
             "process_resident_memory_bytes",
-            "Bytes of memory in use",
+            "Resident memory in bytes",
             bytes,
         )
     });

@@ -2,9 +2,10 @@
 //! access keys are computed. Pure: the time is a parameter.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::metrics::{CacheStatus, Histogram, RequestOutcome, StatusClass, Totals};
@@ -128,7 +129,7 @@ impl Sample {
 impl History {
     /// Appends a sample, with the total of admitted requests of each access key.
     pub(super) fn push(&self, sample: Sample, keys: impl Iterator<Item = (Arc<str>, u64)>) {
-        let mut ring = self.ring();
+        let mut ring = self.0.lock();
         let before = ring.samples.back().map(|last| last.at);
         let elapsed = before.map_or(Duration::ZERO, |before| {
             sample.at.saturating_duration_since(before)
@@ -150,7 +151,7 @@ impl History {
     /// Returns the points after sample number `after`, oldest first; all points if that sample is no longer
     /// held or is in the future (of an earlier process).
     pub(super) fn points_after(&self, after: u64) -> Value {
-        let ring = self.ring();
+        let ring = self.0.lock();
         let points = ring.samples.len().saturating_sub(1);
         let missed = ring.newest.checked_sub(after);
         let wanted = missed.map_or(points, |missed| {
@@ -193,7 +194,7 @@ impl History {
 
     /// Returns up to `limit` access keys with the highest current rate.
     pub(super) fn top_keys(&self, limit: usize) -> Value {
-        let ring = self.ring();
+        let ring = self.0.lock();
         let mut keys: Vec<_> = ring.keys.iter().collect();
         keys.sort_by(|(one, a), (other, b)| {
             let by_use = b.rate.total_cmp(&a.rate).then(b.count.cmp(&a.count));
@@ -211,16 +212,12 @@ impl History {
 
     /// Returns the newest sample that is at least `age` older than `now`, or else the oldest one.
     fn sample_before(&self, now: &Sample, age: Duration) -> Sample {
-        let ring = self.ring();
+        let ring = self.0.lock();
         let old_enough = |sample: &&Sample| {
             now.at.saturating_duration_since(sample.at) + SAMPLE_TOLERANCE >= age
         };
         let found = ring.samples.iter().rev().find(old_enough);
         found.or(ring.samples.front()).unwrap_or(now).clone()
-    }
-
-    fn ring(&self) -> MutexGuard<'_, Ring> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -40,7 +40,7 @@ impl Collector for MetricsCollector {
         self.closed_families(&mut encoder)?;
         self.requests(&mut encoder)?;
         self.durations(&mut encoder)?;
-        let build = "What is running";
+        let build = "Version and architecture";
         let mut info = encoder.encode_descriptor("build", build, None, MetricType::Info)?;
         info.encode_info(&[
             ("version", env!("CARGO_PKG_VERSION")),
@@ -72,7 +72,7 @@ impl MetricsCollector {
             }
         }
         let panics = self.totals.get(ConnectionEndReason::Panic);
-        let help = "Panics that were caught; each is a defect";
+        let help = "Caught panics; each is a defect";
         let metric = encoder.encode_descriptor("panics", help, None, MetricType::Counter)?;
         ConstCounter::new(panics).encode(metric)
     }
@@ -82,7 +82,7 @@ impl MetricsCollector {
     }
 
     fn requests(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let help = "Requests by where they came in, where they went, and what became of them";
+        let help = "Requests by listener, cluster and outcome";
         let mut family = encoder.encode_descriptor("requests", help, None, MetricType::Counter)?;
         for (listener, cluster, totals) in self.routes() {
             for (outcome, class, count) in totals.requests() {
@@ -116,7 +116,7 @@ impl MetricsCollector {
         histograms(
             encoder,
             "request_duration",
-            "From the request's head to the end of its answer",
+            "Time from the request's head to the end of the response",
             series,
         )
     }

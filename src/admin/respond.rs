@@ -22,10 +22,7 @@ pub(super) fn problem(status: StatusCode, detail: &str) -> AdminResponse {
 }
 
 pub(super) fn method_not_allowed(allow: &'static str) -> AdminResponse {
-    let mut response = problem(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "another method is needed here",
-    );
+    let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, "method not allowed");
     let headers = response.headers_mut();
     headers.insert(header::ALLOW, HeaderValue::from_static(allow));
     response

@@ -48,7 +48,7 @@ impl AdminPort {
                 () = admin.keep_history() => Ok(()),
             };
             if let Err(error) = ended {
-                tracing::error!(%error, "the admin interface ended");
+                tracing::error!(%error, "the admin interface stopped accepting");
             }
         });
         Self {

@@ -168,7 +168,7 @@ async fn accept(
         listener::accept_loop(socket, limits, is_trusted_proxy, dispatch, watch).await
     };
     if let Err(error) = accept.await {
-        tracing::error!(%error, "a listener ended");
+        tracing::error!(%error, "a listener stopped accepting");
     }
 }
 

@@ -84,7 +84,7 @@ impl App {
     pub(super) async fn reload(&mut self, cause: ReloadCause) -> Result<Reloaded, String> {
         self.notifier.reloading();
         if let ReloadCause::FilesChanged(files) = &cause {
-            tracing::info!(?files, "files of the configuration have changed");
+            tracing::info!(?files, "watched files have changed");
         }
         let result = self.try_reload(&cause).await;
         self.reloads.record(super::now(), &result);

@@ -80,7 +80,7 @@ impl DrainingListener {
                 socket.close().await;
             }
             if !wait_for_connections(&all, grace).await {
-                tracing::warn!(listener = %name, ?grace, "its last connections are cut: grace was not enough");
+                tracing::warn!(listener = %name, ?grace, "drain timed out: closing the remaining connections of the listener");
             }
             all[0].advance(Phase::Forced);
         };
@@ -172,7 +172,7 @@ impl App {
         };
         if !complete {
             let connections = self.workers.connections();
-            tracing::warn!(connections, ?server.grace, "connections are cut: there is no more time");
+            tracing::warn!(connections, ?server.grace, "drain timed out: closing the remaining connections");
         }
         // Step 6: close and stop the rest.
         for port in &ports {
@@ -196,7 +196,7 @@ impl App {
                 () = second_signal(&mut self.commands.1, self.access_log.as_ref(), first) => {}
             }
         }
-        tracing::info!(complete, "ended");
+        tracing::info!(complete, "shutdown complete");
         ShutdownReport { complete }
     }
 }
@@ -218,7 +218,7 @@ async fn second_signal(
             None => std::future::pending().await,
         }
     }
-    tracing::warn!("a second signal: ending at once");
+    tracing::warn!("second signal received: shutting down immediately");
 }
 
 /// Extends the service manager's stop timeout for as long as the drain makes progress.

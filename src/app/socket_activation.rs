@@ -24,7 +24,7 @@ struct InheritedSocket {
 /// An inherited socket has the listener's name but another address.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the service manager handed over a socket on {inherited}, the configuration says {configured}; \
+    "the service manager passed a socket on {inherited}, the configuration says {configured}; \
      make ListenStream= of the socket unit and the configuration agree"
 )]
 pub(super) struct AddressMismatch {
@@ -51,7 +51,7 @@ impl InheritedSockets {
             let with_name = |error: io::Error| {
                 io::Error::new(
                     error.kind(),
-                    format!("the socket {name:?} that was handed over: {error}"),
+                    format!("the inherited socket {name:?}: {error}"),
                 )
             };
             let Some(socket) = inherited.take_tcp_listener(index).map_err(with_name)? else {
@@ -108,7 +108,7 @@ impl InheritedSockets {
             tracing::warn!(
                 name = inherited.name,
                 address = %inherited.local_address,
-                "a socket was handed over that belongs to no listener: connections to it will hang; \
+                "an inherited socket belongs to no listener: connections to it will hang; \
                  FileDescriptorName= must be the name of a listener, or \"admin\""
             );
         }
@@ -124,7 +124,7 @@ impl InheritedSockets {
             tracing::warn!(
                 listener,
                 address = %local,
-                "the listener is gone, but the service manager keeps its socket open: connections to \
+                "the listener was removed, but the service manager keeps its socket open: connections to \
                  it will hang until the socket unit is stopped"
             );
         }

@@ -88,7 +88,7 @@ impl Notifier {
             return;
         }
         if let Err(error) = sd_notify::notify(states) {
-            tracing::warn!(%error, "the service manager cannot be told");
+            tracing::warn!(%error, "the service manager cannot be notified");
         }
     }
 }
@@ -113,7 +113,7 @@ async fn ping_watchdog(workers: Arc<[Worker]>, every: Duration) {
             Some(worker) => {
                 tracing::error!(
                     worker,
-                    "a worker does not answer: the watchdog gets no ping"
+                    "a worker is unresponsive: the watchdog is not pinged"
                 );
             }
         }

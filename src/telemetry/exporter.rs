@@ -64,7 +64,7 @@ impl TraceExporter {
     pub async fn shutdown(mut self, within: Duration) {
         self.stop = None;
         if tokio::time::timeout(within, &mut self.task).await.is_err() {
-            tracing::warn!("the collector did not take the last spans in time: they are lost");
+            tracing::warn!("the collector did not accept the last spans in time: they are lost");
         }
     }
 }
@@ -115,11 +115,11 @@ impl FlushTask {
         let count = batch.len() as u64;
         let delivered = tokio::time::timeout(EXPORT_TIMEOUT, self.collector.export(batch)).await;
         let dropped: u64 = self.queues.lock().iter().map(|it| it.take_dropped()).sum();
-        match delivered.unwrap_or_else(|_| Err("no answer in time".to_owned())) {
+        match delivered.unwrap_or_else(|_| Err("no response in time".to_owned())) {
             Ok(()) => {
                 self.metrics.count_many(TraceSpans::Exported, count);
                 if dropped == 0 && std::mem::take(&mut self.is_losing) {
-                    tracing::info!("the collector takes all spans again");
+                    tracing::info!("the collector accepts all spans again");
                 } else if dropped > 0 {
                     self.warn_loss("too many spans for the collector");
                 }
@@ -136,7 +136,7 @@ impl FlushTask {
         if !std::mem::replace(&mut self.is_losing, true) {
             tracing::warn!(
                 error,
-                "spans are lost on their way to the collector; requests are not touched"
+                "spans are lost on their way to the collector; requests are not affected"
             );
         }
     }

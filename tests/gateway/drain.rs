@@ -139,9 +139,7 @@ async fn what_is_in_flight_has_no_longer_than_the_grace() {
     process.wait_for_exit().await;
     assert_eq!(held.await.unwrap(), None);
     let told = process.diagnostics();
-    let line = told
-        .lines()
-        .find(|line| line.contains("connections are cut"));
+    let line = told.lines().find(|line| line.contains("drain timed out"));
     let line = line.unwrap_or_else(|| panic!("{told}"));
     assert!(
         line.contains("WARN") && line.contains("connections=1"),

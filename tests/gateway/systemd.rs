@@ -211,7 +211,10 @@ async fn a_socket_for_another_address_is_refused_with_both() {
     assert_eq!(process.wait_for_exit().await.code(), Some(1));
     let said = read(&unit.world.file("stderr"));
     assert!(said.contains(&unit.address().to_string()), "{said}");
-    assert!(said.contains("the service manager handed over"), "{said}");
+    assert!(
+        said.contains("the service manager passed a socket"),
+        "{said}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
