@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// From the ground up; `cli` and `stand_in` are both commands, but only the first uses the second.
 const LAYERS: &[&[&str]] = &[
-    &["drain", "metrics", "telemetry", "tls"],
+    &["drain", "http_fields", "metrics", "telemetry", "tls"],
     &["auth", "ccfs", "cluster"],
     &["config"],
     &["message"],
