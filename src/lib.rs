@@ -19,9 +19,10 @@
 //! | 3 waist | [`message`] | what is delivered, and what comes back |
 //! | 2 settings | [`config`] | the one file an operator writes |
 //! | 1 rules | [`auth`], [`ccfs`], [`cluster`] | pure: no IO, no async, no clock |
-//! | 0 leaves | [`drain`], [`metrics`], [`telemetry`], [`tls`] | nobody |
+//! | 0 leaves | [`drain`], [`gauge`], [`metrics`], [`telemetry`], [`tls`] | nobody |
 
 pub mod drain;
+pub mod gauge;
 pub mod metrics;
 pub mod telemetry;
 pub mod tls;

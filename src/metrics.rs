@@ -5,8 +5,10 @@
 //! Where a label is a name of the configuration, the place of its counters is found beforehand: a
 //! listener with its cluster is a [`Route`], a node carries its [`Tries`].
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::gauge::{Gauge, GaugeGuard};
 
 mod attempts;
 mod families;
@@ -54,7 +56,7 @@ impl Metrics {
                 *sum += counter.load(Ordering::Relaxed);
             }
             shard.routes.add_to(&mut totals.routes);
-            totals.waiters += shard.waiters.load(Ordering::Relaxed);
+            totals.waiters += shard.waiters.count();
         }
         totals
     }
@@ -67,7 +69,7 @@ pub struct Shard {
     index: usize,
     counters: Box<[AtomicU64]>,
     routes: routes::RouteTable,
-    waiters: AtomicI64,
+    waiters: Gauge,
 }
 
 impl Shard {
@@ -77,7 +79,7 @@ impl Shard {
             index: 0,
             counters: (0..families::TOTAL).map(|_| AtomicU64::new(0)).collect(),
             routes: routes::RouteTable::new(),
-            waiters: AtomicI64::new(0),
+            waiters: Gauge::default(),
         }
     }
 
@@ -99,9 +101,8 @@ impl Shard {
     }
 
     /// One more who waits for a fetch that somebody else began, until the guard is dropped.
-    pub fn track_waiter(self: &Arc<Self>) -> WaiterGuard {
-        self.waiters.fetch_add(1, Ordering::Relaxed);
-        WaiterGuard(self.clone())
+    pub fn track_waiter(&self) -> GaugeGuard {
+        self.waiters.enter()
     }
 }
 
@@ -111,23 +112,13 @@ impl Default for Shard {
     }
 }
 
-/// Somebody who waits.
-#[derive(Debug)]
-pub struct WaiterGuard(Arc<Shard>);
-
-impl Drop for WaiterGuard {
-    fn drop(&mut self) {
-        self.0.waiters.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// A sum over shards.
 #[derive(Clone, Debug)]
 pub struct Totals {
     counters: Vec<u64>,
     routes: Vec<RouteTotals>,
     /// Who waits now for a fetch that somebody else began.
-    pub waiters: i64,
+    pub waiters: usize,
 }
 
 impl Totals {
