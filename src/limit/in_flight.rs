@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cap_holds_and_guards_give_back() {
+    fn the_limit_holds_and_dropped_permits_are_given_back() {
         let in_flight = InFlight::new(2);
         let first = in_flight.try_acquire();
         let second = in_flight.try_acquire();
@@ -116,9 +116,9 @@ mod tests {
     }
 
     #[test]
-    fn large_things_leave_a_quarter_to_the_small_ones() {
-        let reserve = ByteBudget::new(100);
-        let (mut upload, mut small) = (reserve.permit(), reserve.permit());
+    fn large_bodies_leave_a_quarter_to_small_ones() {
+        let budget = ByteBudget::new(100);
+        let (mut upload, mut small) = (budget.permit(), budget.permit());
         upload.leave_quarter_free();
         assert!(upload.try_grow(75) && !upload.try_grow(1));
         assert!(small.try_grow(25) && !small.try_grow(1));
@@ -126,12 +126,12 @@ mod tests {
 
     #[test]
     fn bytes_are_held_until_dropped() {
-        let reserve = ByteBudget::new(100);
-        let mut one = reserve.permit();
+        let budget = ByteBudget::new(100);
+        let mut one = budget.permit();
         assert!(one.try_grow(60));
-        let mut other = reserve.permit();
+        let mut other = budget.permit();
         assert!(!other.try_grow(41) && other.try_grow(40));
         drop(one);
-        assert_eq!(reserve.in_use(), 40);
+        assert_eq!(budget.in_use(), 40);
     }
 }
