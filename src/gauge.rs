@@ -85,7 +85,7 @@ mod tests {
     fn guards_give_back_what_they_took() {
         let gauge = Gauge::default();
         let one = gauge.enter();
-        let mut bytes = gauge.clone().enter_empty();
+        let mut bytes = gauge.enter_empty();
         assert!(bytes.try_grow(4, 5) && !bytes.try_grow(1, 5));
         assert_eq!(gauge.count(), 5);
         assert!(gauge.try_enter(5).is_none());
