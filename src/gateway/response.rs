@@ -219,7 +219,7 @@ fn rejection_response(rejection: &Rejection, record: &mut RequestRecord) -> Resp
         Rejection::RateLimited {
             limiter, exceeded, ..
         } => {
-            record.metrics().count(Decision::of(*limiter, false));
+            record.metrics().count(Decision::refused(*limiter));
             if let Some(exceeded) = exceeded {
                 rate_limit_headers(headers, limiter.as_str(), exceeded);
             }
