@@ -142,7 +142,10 @@ async fn call(
             if let Some(path) = &args.output {
                 let what = if body.is_null() { "no file" } else { "JSON" };
                 let path = path.display();
-                writeln!(notes, "the answer is {what}: nothing was written to {path}")?;
+                writeln!(
+                    notes,
+                    "the response is {what}: nothing was written to {path}"
+                )?;
             }
             for note in url_validity::validity_lines(&body, now) {
                 writeln!(notes, "{note}")?;
@@ -173,7 +176,7 @@ impl Call {
         }
         if self.ak.is_some() && self.header.iter().any(|(name, _)| name == AUTHORIZATION) {
             return usage(
-                "two signatures: leave out --ak (and say --unsigned), or the Authorization field",
+                "two signatures: omit --ak (and give --unsigned), or the Authorization header",
             );
         }
         Ok(())
@@ -272,12 +275,12 @@ fn print_head(status: StatusCode, headers: &HeaderMap, notes: &mut impl Write) -
 fn with_hint(error: ClientError) -> anyhow::Error {
     let hint = match &error {
         ClientError::Certificate(_) => {
-            "give the authority that issued it with --ca FILE, or accept any with --insecure"
+            "give the CA certificate with --ca FILE, or accept any certificate with --insecure"
         }
         ClientError::Connect(_, error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            "nothing listens there: is it running, and is the port right?"
+            "nothing listens there: check that the server runs, and its port"
         }
-        ClientError::Handshake(_) => "is this a port that speaks TLS?",
+        ClientError::Handshake(_) => "check that the port speaks TLS",
         ClientError::Timeout(_) => "wait longer with --timeout",
         _ => return error.into(),
     };
@@ -296,14 +299,14 @@ fn is_binary(headers: &HeaderMap) -> bool {
 fn parse_header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     let (name, value) = text
         .split_once(':')
-        .ok_or("a field is written `name: value`")?;
+        .ok_or("a header field is written `name: value`")?;
     let name = name
         .parse()
-        .map_err(|_| format!("{name:?} is no field name"))?;
+        .map_err(|_| format!("{name:?} is not a field name"))?;
     let value = value
         .trim()
         .parse()
-        .map_err(|_| "the value is no field value")?;
+        .map_err(|_| "the value is not a field value")?;
     Ok((name, value))
 }
 

@@ -95,7 +95,7 @@ fn write_summary(config: &Config, out: &mut dyn Write) -> io::Result<()> {
         0 => writeln!(out, "cache: off")?,
         _ => writeln!(
             out,
-            "cache: {}, answers that are good for {} and longer",
+            "cache: {}, responses that are valid for {} and longer",
             json_str(&cache["max_size"]),
             json_str(&cache["expiry_margin"])
         )?,
@@ -112,7 +112,7 @@ fn write_summary(config: &Config, out: &mut dyn Write) -> io::Result<()> {
     write_admin(config, out)?;
     if let Some(endpoint) = &config.telemetry.otlp_endpoint {
         let sample = config.telemetry.sample;
-        writeln!(out, "traces to {endpoint}, share {sample}")?;
+        writeln!(out, "traces to {endpoint}, sample ratio {sample}")?;
     }
     writeln!(out, "server: {} workers", config.server.workers)
 }
@@ -196,7 +196,7 @@ fn write_shared_store(config: &Config, shown: &Value, out: &mut dyn Write) -> io
     match &config.shared {
         Some(store) => writeln!(
             out,
-            "shared store: {}, waited for at most {}",
+            "shared store: {}, timeout {}",
             store.url(),
             json_str(&shown["timeout"])
         ),

@@ -132,7 +132,7 @@ impl Nodes {
 
     async fn send_command(&self, node: &str, command: &str) -> anyhow::Result<()> {
         let Some((cluster, address)) = node.split_once('/') else {
-            bail!("{node:?} is no node: write it as CLUSTER/HOST:PORT");
+            bail!("{node:?} is not a node: write it as CLUSTER/HOST:PORT");
         };
         let encode = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
         let path = format!("/nodes/{}/{}/{command}", encode(cluster), encode(address));
@@ -234,8 +234,8 @@ impl AdminArgs {
         let admin = AdminClient::new(self)?;
         tokio::time::timeout(timeout, admin.send(method, path))
             .await
-            .with_context(|| format!("{} did not answer in {timeout:?}", self.admin))?
-            .with_context(|| format!("cannot speak to the admin interface at {}", self.admin))
+            .with_context(|| format!("{} did not respond within {timeout:?}", self.admin))?
+            .with_context(|| format!("cannot reach the admin interface at {}", self.admin))
     }
 }
 

@@ -78,7 +78,7 @@ impl Demo {
         if !self.once {
             writeln!(out, "\n{}", env.instructions())?;
             shutdown.await;
-            writeln!(out, "\nending")?;
+            writeln!(out, "\nshutting down")?;
         }
         Ok(passed)
     }
@@ -95,7 +95,7 @@ async fn run_steps(env: &mut DemoEnv, out: &mut impl Write) -> anyhow::Result<bo
     }
     if failed > 0 {
         let all = DemoStep::ALL.len();
-        writeln!(out, "\n{failed} of {all} did not do what they should")?;
+        writeln!(out, "\n{failed} of {all} steps failed")?;
     }
     Ok(failed == 0)
 }

@@ -48,7 +48,7 @@ impl SecretKey {
 /// Returns the credential of `access_key` with one secret.
 pub(super) fn credential(access_key: &str, secret: Secret) -> anyhow::Result<Arc<Credential>> {
     if !AccessKey::is_well_formed(access_key) {
-        bail!("{access_key:?} is no access key");
+        bail!("{access_key:?} is not an access key");
     }
     Ok(Arc::new(Credential::new(
         AccessKey::from(access_key),

@@ -124,11 +124,7 @@ async fn start(
     writeln!(out, "{}", stand_in.address())?;
     match (authority, &args.ca_out) {
         (Some(_), Some(path)) => {
-            writeln!(
-                notes,
-                "its certificate's authority is in {}",
-                path.display()
-            )?;
+            writeln!(notes, "the CA certificate is in {}", path.display())?;
         }
         (Some(authority), None) => write!(out, "{}", authority.certificate_pem())?,
         (None, _) => {}

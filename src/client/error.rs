@@ -29,7 +29,7 @@ pub enum ClientError {
     #[error("invalid response: {}", error_chain(.0))]
     Http(hyper::Error),
     /// The timeout passed.
-    #[error("no answer within {}", format_duration(*.0))]
+    #[error("no response within {}", format_duration(*.0))]
     Timeout(Duration),
     /// The body exceeds [`MAX_BUFFERED_BODY`](super::MAX_BUFFERED_BODY).
     #[error("the response body is larger than {} bytes", super::MAX_BUFFERED_BODY)]

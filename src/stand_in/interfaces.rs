@@ -182,7 +182,7 @@ pub(super) fn result_code_response(code: &str) -> StandInResponse {
         "0300011" => "the file does not exist",
         "0300012" => "no data found",
         "0300013" => "beginTime is later than endTime",
-        _ => "as asked for",
+        _ => "as requested",
     };
     StandInResponse::failure(http::StatusCode::OK, code, text)
 }

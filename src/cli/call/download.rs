@@ -102,7 +102,7 @@ async fn next_json_chunk(
 ) -> anyhow::Result<Option<Bytes>> {
     const LONGEST_FAILURE: usize = 1024 * 1024;
     if so_far > LONGEST_FAILURE {
-        bail!("the answer begins as JSON and does not end");
+        bail!("the response begins like JSON and is too long for an error");
     }
     next_chunk(response, idle_timeout).await
 }

@@ -108,7 +108,7 @@ async fn json_is_not_written_and_its_result_code_decides() {
     let arguments = [&RECORDING[..], &["-o", &output]].concat();
     let (succeeded, out, notes) = env.call(&arguments).await.unwrap();
     assert!(succeeded && out.contains("\"resultCode\":\"0\""), "{out}");
-    let text = format!("the answer is JSON: nothing was written to {output}");
+    let text = format!("the response is JSON: nothing was written to {output}");
     assert!(notes.contains(&text), "{notes}");
     assert!(!Path::new(&output).exists());
 

@@ -26,14 +26,14 @@ pub(super) fn validity_lines(response: &Value, now: Timestamp) -> Vec<String> {
 
 fn validity_line(which: &str, expires: Option<Timestamp>, now: Timestamp) -> String {
     let Some(expires) = expires else {
-        return format!("{which} does not say until when it is good");
+        return format!("{which} has no readable expiry");
     };
     match expires.as_second() - now.as_second() {
         seconds if seconds > 0 => format!(
-            "{which} is good for {}, until {expires}",
+            "{which} is valid for {}, until {expires}",
             format_seconds(seconds)
         ),
-        _ => format!("{which} has expired: it was good until {expires}"),
+        _ => format!("{which} has expired: it was valid until {expires}"),
     }
 }
 
@@ -91,10 +91,10 @@ mod tests {
         let at = |seconds| Some(Timestamp::from_second(seconds).unwrap());
         assert_eq!(
             validity_line("the URL", at(28_799), now),
-            "the URL is good for 7 h 59 min, until 1970-01-01T07:59:59Z"
+            "the URL is valid for 7 h 59 min, until 1970-01-01T07:59:59Z"
         );
         assert!(validity_line("the URL", at(0), now).contains("expired"));
-        assert!(validity_line("the URL", None, now).contains("does not say"));
+        assert!(validity_line("the URL", None, now).contains("no readable expiry"));
         assert_eq!(format_seconds(59), "59 s");
         assert_eq!(format_seconds(61), "1 min 1 s");
         assert_eq!(format_seconds(90_000), "1 d 1 h");

@@ -31,7 +31,7 @@ impl AdminClient {
         let invalid = || {
             let url = &args.admin;
             format!(
-                "{url:?} is no URL of an admin interface: http://HOST:PORT or https://HOST:PORT"
+                "{url:?} is not the URL of an admin interface: http://HOST:PORT or https://HOST:PORT"
             )
         };
         let uri: Uri = args.admin.parse().with_context(invalid)?;
@@ -106,8 +106,9 @@ impl AdminResponse {
         if !self.status.is_success() {
             bail!("{}", self.message());
         }
-        serde_json::from_slice(&self.body)
-            .context("the answer is no JSON: is this the admin interface of a ccfs-gateway?")
+        serde_json::from_slice(&self.body).context(
+            "the response is not JSON: check that this is the admin interface of a ccfs-gateway",
+        )
     }
 
     /// Returns the problem detail (RFC 9457) or the text of the response.
@@ -155,7 +156,7 @@ fn bearer_token(args: &AdminArgs) -> anyhow::Result<Option<HeaderValue>> {
     let bearer = Zeroizing::new(format!("Bearer {}", text.trim_end()));
     // The error would print the token.
     let Ok(mut value) = HeaderValue::from_str(&bearer) else {
-        bail!("the admin token holds characters that no field can carry");
+        bail!("the admin token holds characters that a header field cannot carry");
     };
     value.set_sensitive(true);
     Ok(Some(value))

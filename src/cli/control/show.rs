@@ -29,7 +29,7 @@ pub(super) fn status(status: &Value) -> String {
         text,
         "requests  {}/s, errors {}/s, limited {}/s, refused {}/s, cache hits {}\n\
          latency   p50 {} ms, p90 {} ms, p99 {} ms\n\
-         cache     {} answers, {} of {}, {} fetches under way\n\
+         cache     {} entries, {} of {}, {} fetches in progress\n\
          {}reload    {}\n",
         format_number(&rates["requests"]),
         format_number(&rates["errors"]),
@@ -60,7 +60,7 @@ pub(super) fn nodes(status: &Value) -> String {
         if cluster["panic"] == true {
             let _ = writeln!(
                 warnings,
-                "PANIC     {name}: most nodes look dead, all are tried"
+                "PANIC     {name}: most nodes are unhealthy, all are used"
             );
         }
         if cluster["insecure_skip_verify"] == true {
@@ -82,7 +82,7 @@ fn node_table(status: &Value) -> String {
         Text("NODE"),
         Text("STATE"),
         Number("IN FLIGHT"),
-        Number("TRIES"),
+        Number("ATTEMPTS"),
         Number("FAILURES"),
         Number("P50 MS"),
         Text("LAST FAILURE"),

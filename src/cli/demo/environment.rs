@@ -126,14 +126,17 @@ impl DemoEnv {
         let ak = ACCESS_KEYS[0];
         let mut text = String::new();
         if let Some(admin) = self.bound.admin {
-            let _ = writeln!(text, "look: http://{admin}/  (also /status and /metrics)");
+            let _ = writeln!(
+                text,
+                "status page: http://{admin}/  (also /status and /metrics)"
+            );
         }
         let _ = write!(
             text,
-            "ask yourself (twice, to see the cache):\n\n  \
+            "send a request (twice, to see the cache):\n\n  \
              {program} call {} --ca {folder}/tls/{CA_FILE} --ak {ak} \\\n    \
              --sk-file {folder}/secrets/{ak} --call-id 1637742300-99 \\\n    \
-             --begin '2021-11-24 16:25:03' --end '2021-11-24 17:25:11'\n\nCtrl-C ends.",
+             --begin '2021-11-24 16:25:03' --end '2021-11-24 17:25:11'\n\nCtrl-C stops the demo.",
             self.url(),
         );
         text
@@ -166,7 +169,7 @@ fn bind_gateway(port: Option<u16>, path: &Path, nodes: &[StandIn]) -> anyhow::Re
         std::fs::write(path, gateway_config(ports, nodes)?)?;
         let (config, _) = match Config::load(path) {
             Ok(loaded) => loaded,
-            Err(diagnosis) => bail!("the demo's own configuration is wrong:\n{diagnosis}"),
+            Err(diagnosis) => bail!("the demo's own configuration is invalid:\n{diagnosis}"),
         };
         match App::bind(config, Some(path.to_owned())) {
             Err(StartError::Bind { address, error, .. })

@@ -71,7 +71,7 @@ pub(super) fn make_files(
         .collect();
     if !existing.is_empty() && !force {
         bail!(
-            "nothing was written: there is {} already; --force overwrites",
+            "nothing was written: these files exist: {}; --force overwrites them",
             existing.join(", ")
         );
     }
@@ -80,7 +80,7 @@ pub(super) fn make_files(
     let ak = ACCESS_KEYS[0];
     writeln!(
         out,
-        "made {dir}/tls and {dir}/secrets; now start three nodes, the gateway, and ask:\n"
+        "created {dir}/tls and {dir}/secrets; now start three nodes, the gateway, and send a request:\n"
     )?;
     let [one, two] = ACCESS_KEYS.map(|ak| format!("--ak {ak} --sk-file {dir}/secrets/{ak}"));
     writeln!(

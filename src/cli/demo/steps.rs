@@ -119,7 +119,8 @@ async fn hit(env: &DemoEnv) -> anyhow::Result<StepOutcome> {
         .rsplit('=')
         .next()
         .unwrap_or_default();
-    let text = format!("the same question again: from the cache, no node asked, fresh for {ttl} s");
+    let text =
+        format!("the same request again: from the cache, no request to a node, fresh for {ttl} s");
     Ok(response.step_outcome(passed, &text))
 }
 
@@ -163,7 +164,7 @@ async fn collapsed(env: &DemoEnv) -> anyhow::Result<StepOutcome> {
     Ok(StepOutcome {
         passed: succeeded == 20 && fetched == 1,
         status: format!("{succeeded} x 200"),
-        text: format!("20 callers at once, {fetched} request to a node, shared by all"),
+        text: format!("20 requests at once, {fetched} request to a node, shared by all"),
     })
 }
 
@@ -184,7 +185,7 @@ async fn failed_over(env: &mut DemoEnv) -> anyhow::Result<StepOutcome> {
     Ok(StepOutcome {
         passed: succeeded == 9,
         status: format!("{succeeded} x 200"),
-        text: "a node was killed: 9 requests, none lost, the others answered".to_owned(),
+        text: "a node was killed: 9 requests, none failed, the other nodes served them".to_owned(),
     })
 }
 
@@ -202,7 +203,10 @@ async fn validated(env: &DemoEnv) -> anyhow::Result<StepOutcome> {
         .as_str()
         .unwrap_or_default()
         .to_owned();
-    Ok(response.step_outcome(passed, &format!("0300013 without troubling a node: {text}")))
+    Ok(response.step_outcome(
+        passed,
+        &format!("0300013 without a request to a node: {text}"),
+    ))
 }
 
 async fn refused(env: &DemoEnv) -> anyhow::Result<StepOutcome> {
@@ -219,7 +223,7 @@ async fn refused(env: &DemoEnv) -> anyhow::Result<StepOutcome> {
         response.status == StatusCode::UNAUTHORIZED && response.json()["resultData"].is_null();
     Ok(response.step_outcome(
         passed,
-        "a forged signature for a cached recording: nothing given away",
+        "a forged signature for a cached recording is rejected",
     ))
 }
 
@@ -260,12 +264,12 @@ async fn limited(env: &DemoEnv) -> anyhow::Result<StepOutcome> {
             break;
         }
     }
-    let response = last.ok_or_else(|| anyhow::anyhow!("nothing was asked"))?;
+    let response = last.ok_or_else(|| anyhow::anyhow!("no request was sent"))?;
     let wait = response.header("retry-after").unwrap_or("?").to_owned();
     let passed = response.status == StatusCode::TOO_MANY_REQUESTS
         && response.result_code().as_deref() == Some("0300009");
     let text = format!(
-        "an ak over its budget of 1/s: {}, Retry-After {wait} s",
+        "an access key over its rate limit of 1/s: {}, Retry-After {wait} s",
         "0300009"
     );
     Ok(response.step_outcome(passed, &text))

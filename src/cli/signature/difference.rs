@@ -72,7 +72,7 @@ pub(super) fn write_first_difference(
     if theirs.strip_prefix(ours) == Some(b"\n") {
         writeln!(
             out,
-            "  theirs has a line feed more at its end; did an editor add it?"
+            "  theirs has one more line feed at its end; an editor may have added it"
         )?;
     }
     Ok(())

@@ -52,7 +52,7 @@ impl RequestArgs {
                 .bytes()
                 .all(|byte| byte.is_ascii_graphic() && byte != b'#')
             {
-                let text = "cannot stand so on the wire: no blanks, no #, nothing but ASCII";
+                let text = "cannot be sent: no whitespace, no #, ASCII only";
                 return Err(UsageError::new(format!("the {flag} {text}")).into());
             }
         }

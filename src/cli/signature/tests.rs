@@ -314,7 +314,7 @@ fn differences_at_the_ends_are_found() {
         String::from_utf8(out).unwrap()
     };
     assert_eq!(tell("ab", "ab"), "theirs: the same bytes\n");
-    assert!(tell("ab", "ab\n").contains("a line feed more at its end"));
+    assert!(tell("ab", "ab\n").contains("one more line feed at its end"));
     assert!(tell("ab", "a").contains("at byte 1 (line 1, column 2, method)"));
     assert!(tell("ab", "a").contains("theirs  a(ends here)"));
     assert!(tell("a", "").contains("at byte 0"));

@@ -42,7 +42,7 @@ impl KeyArgs {
             credentials.push(credential(access_key, read_secret_file(path)?)?);
         }
         if credentials.is_empty() {
-            bail!("nobody may ask: there is no key in the file");
+            bail!("no access key: the file is empty");
         }
         Ok(credentials)
     }
