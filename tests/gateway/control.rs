@@ -143,7 +143,7 @@ async fn nobody_there_is_one() {
         let said = run(vec![command.to_owned(), "--admin".to_owned(), url.clone()]).await;
         assert_eq!(said.code, Some(1), "{command}: {said:?}");
         assert!(
-            format!("{}{}", said.out, said.err).contains("cannot speak"),
+            format!("{}{}", said.out, said.err).contains("cannot reach"),
             "{said:?}"
         );
     }
