@@ -106,8 +106,8 @@ pub(crate) fn resident(process: u32) -> u64 {
 
 /// What the processors call themselves.
 pub(crate) fn model() -> String {
-    let told = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let line = told.lines().find(|line| line.starts_with("model name"));
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let line = text.lines().find(|line| line.starts_with("model name"));
     let model = line.and_then(|line| line.split_once(": "));
     model
         .map_or("an unnamed processor", |(_, model)| model)

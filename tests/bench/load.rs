@@ -100,11 +100,11 @@ impl Connection {
 }
 
 /// The lengths of body and head, once the head is whole.
-fn framing(answer: &[u8]) -> io::Result<Option<(u64, usize)>> {
-    let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") else {
+fn framing(response: &[u8]) -> io::Result<Option<(u64, usize)>> {
+    let Some(end) = response.windows(4).position(|four| four == b"\r\n\r\n") else {
         return Ok(None);
     };
-    let head = String::from_utf8_lossy(&answer[..end]);
+    let head = String::from_utf8_lossy(&response[..end]);
     let wrong = || io::Error::other(format!("not a 200 with a length: {head}"));
     if !head.starts_with("HTTP/1.1 200") {
         return Err(wrong());
@@ -193,8 +193,8 @@ impl Lane {
         let connection = &mut self.connections[0];
         let request = self.feed.next(End::Never).unwrap();
         connection.exchange(request).await.unwrap();
-        let answer = String::from_utf8_lossy(&connection.buffer);
-        let (head, _) = answer.split_once("\r\n\r\n").unwrap();
+        let response = String::from_utf8_lossy(&connection.buffer);
+        let (head, _) = response.split_once("\r\n\r\n").unwrap();
         assert!(head.contains(words), "{words}: {head}");
     }
 

@@ -29,7 +29,7 @@ impl Node {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let acceptor = TlsAcceptor::from(leaf.server_config().unwrap());
-        let serving = tokio::spawn(accept(listener, acceptor, answer(expiry).into()));
+        let serving = tokio::spawn(accept(listener, acceptor, response(expiry).into()));
         Self {
             url: format!("https://{address}"),
             _serving: AbortOnDropHandle::new(serving),
@@ -60,21 +60,21 @@ pub(crate) fn urls(nodes: &[Node]) -> Vec<String> {
     nodes.iter().map(|node| node.url.clone()).collect()
 }
 
-async fn accept(listener: TcpListener, acceptor: TlsAcceptor, answer: Arc<[u8]>) {
+async fn accept(listener: TcpListener, acceptor: TlsAcceptor, response: Arc<[u8]>) {
     let mut connections = JoinSet::new();
     loop {
         let (stream, _) = listener.accept().await.unwrap();
-        let (acceptor, answer) = (acceptor.clone(), answer.clone());
+        let (acceptor, response) = (acceptor.clone(), response.clone());
         connections.spawn(async move {
             stream.set_nodelay(true)?;
-            serve(acceptor.accept(stream).await?, &answer).await
+            serve(acceptor.accept(stream).await?, &response).await
         });
         while connections.try_join_next().is_some() {}
     }
 }
 
 /// Serves one connection until the other side closes it.
-async fn serve(mut stream: TlsStream<TcpStream>, answer: &[u8]) -> io::Result<()> {
+async fn serve(mut stream: TlsStream<TcpStream>, response: &[u8]) -> io::Result<()> {
     let mut request = Vec::with_capacity(4096);
     loop {
         request.clear();
@@ -94,7 +94,7 @@ async fn serve(mut stream: TlsStream<TcpStream>, answer: &[u8]) -> io::Result<()
         }
         match download(&head) {
             Some(size) => send(&mut stream, size).await?,
-            None => stream.write_all(answer).await?,
+            None => stream.write_all(response).await?,
         }
         stream.flush().await?;
     }
@@ -126,7 +126,7 @@ async fn send(stream: &mut TlsStream<TcpStream>, size: u64) -> io::Result<()> {
 }
 
 /// An answer of the recording-URL interface, about 500 bytes of JSON.
-fn answer(expiry: i64) -> Vec<u8> {
+fn response(expiry: i64) -> Vec<u8> {
     let url = format!(
         "https://south-aicc-develop.obs.cn-south-1.myhuaweicloud.com/ccfs/record/developId/\
          13ddcde6-2072-40d2-b96f-58cac16e18f5?Expires={expiry}&AccessKeyId=FAKEAKFAKEAKFAKEAK00\

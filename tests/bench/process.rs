@@ -87,11 +87,11 @@ impl Drop for Server {
 
 /// The address in the line by which a gateway says that it serves.
 fn announced(log: ChildStderr) -> SocketAddr {
-    let (mut log, mut told) = (BufReader::new(log), String::new());
+    let (mut log, mut text) = (BufReader::new(log), String::new());
     let address = loop {
-        let before = told.len();
-        assert_ne!(log.read_line(&mut told).unwrap(), 0, "it ended: {told}");
-        let line = &told[before..];
+        let before = text.len();
+        assert_ne!(log.read_line(&mut text).unwrap(), 0, "it ended: {text}");
+        let line = &text[before..];
         if let Some((_, rest)) = line
             .split_once("127.0.0.1:")
             .filter(|_| line.contains("serving"))

@@ -42,9 +42,9 @@ impl TestEnv {
     pub(crate) async fn exchange_raw(&self, bytes: &[u8]) -> String {
         let mut tls = self.connect().await;
         tls.write_all(bytes).await.unwrap();
-        let mut answer = Vec::new();
-        let _ = tls.read_to_end(&mut answer).await;
-        String::from_utf8_lossy(&answer).into_owned()
+        let mut response = Vec::new();
+        let _ = tls.read_to_end(&mut response).await;
+        String::from_utf8_lossy(&response).into_owned()
     }
 
     /// A TLS connection to the gateway on which nothing was said yet.
@@ -63,10 +63,10 @@ impl TestEnv {
         &self,
         request: &ClientRequest,
     ) -> (Vec<u8>, Option<ClientError>) {
-        let mut answer = self.client.send_streaming(request).await.unwrap();
+        let mut response = self.client.send_streaming(request).await.unwrap();
         let mut bytes = Vec::new();
         loop {
-            match answer.chunk().await {
+            match response.chunk().await {
                 Ok(Some(piece)) => bytes.extend_from_slice(&piece),
                 Ok(None) => return (bytes, None),
                 Err(error) => return (bytes, Some(error)),
@@ -77,15 +77,15 @@ impl TestEnv {
 
 /// An error of the gateway's own: status, kind and code, in the one form that all errors have.
 #[track_caller]
-pub(crate) fn assert_gateway_error(answer: &ClientResponse, status: u16, kind: &str, code: &str) {
+pub(crate) fn assert_gateway_error(response: &ClientResponse, status: u16, kind: &str, code: &str) {
     let seen = (
-        answer.status.as_u16(),
-        answer.header("x-gateway-error").unwrap_or("(a node's)"),
-        answer.result_code().unwrap_or_default(),
+        response.status.as_u16(),
+        response.header("x-gateway-error").unwrap_or("(a node's)"),
+        response.result_code().unwrap_or_default(),
     );
-    let text = String::from_utf8_lossy(&answer.body);
+    let text = String::from_utf8_lossy(&response.body);
     assert_eq!(seen, (status, kind, code.to_owned()), "{text}");
-    let json = answer.json();
+    let json = response.json();
     let envelope = json.as_object().unwrap();
     let names: Vec<_> = envelope.keys().map(String::as_str).collect();
     assert!(
@@ -93,15 +93,15 @@ pub(crate) fn assert_gateway_error(answer: &ClientResponse, status: u16, kind: &
         "{text}"
     );
     assert_eq!(
-        answer.header("content-type"),
+        response.header("content-type"),
         Some("application/json;charset=UTF-8")
     );
-    assert_common_headers(answer);
+    assert_common_headers(response);
 }
 
 /// What the text of an error says.
-pub(crate) fn result_desc(answer: &ClientResponse) -> String {
-    answer.json()["resultDesc"]
+pub(crate) fn result_desc(response: &ClientResponse) -> String {
+    response.json()["resultDesc"]
         .as_str()
         .unwrap_or_default()
         .to_owned()
@@ -109,31 +109,31 @@ pub(crate) fn result_desc(answer: &ClientResponse) -> String {
 
 /// A node's own answer, with this resultCode.
 #[track_caller]
-pub(crate) fn assert_node_response(answer: &ClientResponse, code: &str) {
-    let text = String::from_utf8_lossy(&answer.body);
+pub(crate) fn assert_node_response(response: &ClientResponse, code: &str) {
+    let text = String::from_utf8_lossy(&response.body);
     assert_eq!(
-        answer.header("x-gateway-error"),
+        response.header("x-gateway-error"),
         None,
         "{} {text}",
-        answer.status
+        response.status
     );
     assert_eq!(
-        (answer.status.as_u16(), answer.result_code().as_deref()),
+        (response.status.as_u16(), response.result_code().as_deref()),
         (200, Some(code)),
         "{text}"
     );
-    assert_common_headers(answer);
+    assert_common_headers(response);
 }
 
 /// The fields that every answer carries.
 #[track_caller]
-pub(crate) fn assert_common_headers(answer: &ClientResponse) {
-    let id = answer.header("x-request-id").unwrap_or_default();
+pub(crate) fn assert_common_headers(response: &ClientResponse) {
+    let id = response.header("x-request-id").unwrap_or_default();
     let sane = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     assert!(
         (1..=64).contains(&id.len()) && id.bytes().all(sane),
         "{id:?}"
     );
-    let via: Vec<_> = answer.headers.get_all("via").iter().collect();
+    let via: Vec<_> = response.headers.get_all("via").iter().collect();
     assert_eq!(via, ["1.1 ccfs-gateway"]);
 }

@@ -20,7 +20,7 @@ use driver::{Browser, ENTER, TAB, processes_of};
 
 #[tokio::test]
 #[ignore = "needs Debian's chromium and chromium-driver"]
-async fn a_test_that_fails_leaves_no_browser_behind() {
+async fn a_failing_test_leaves_no_browser_behind() {
     let (tell, folder) = tokio::sync::oneshot::channel();
     let failing = tokio::spawn(async {
         let browser = Browser::start().await;
@@ -42,10 +42,10 @@ async fn an_operator_drains_a_node_by_keyboard() {
         nodes: 3,
         ..Setup::default()
     };
-    let world = setup.start().await;
-    world.get_recording("1637742300-27").await;
+    let env = setup.start().await;
+    env.get_recording("1637742300-27").await;
     let browser = Browser::start().await;
-    browser.open(&world.admin()).await;
+    browser.open(&env.admin()).await;
     eventually("all nodes are shown", async || {
         browser
             .run("return document.querySelectorAll('#nodes button').length")
@@ -53,7 +53,7 @@ async fn an_operator_drains_a_node_by_keyboard() {
             == 3
     })
     .await;
-    let node = world.nodes[0].address().to_string();
+    let node = env.nodes[0].address().to_string();
     assert_eq!(state(&browser, &node).await, "up");
     let sizes = browser
         .run("return [document.documentElement.scrollHeight, document.documentElement.scrollWidth]")
@@ -78,9 +78,7 @@ async fn an_operator_drains_a_node_by_keyboard() {
         state(&browser, &node).await == "drained"
     })
     .await;
-    let status = page::get(world.bound.admin.unwrap(), "/status")
-        .await
-        .json();
+    let status = page::get(env.bound.admin.unwrap(), "/status").await.json();
     assert_eq!(status["clusters"][0]["nodes"][0]["state"], "drained");
     assert_eq!(
         browser.run(focused).await,
@@ -102,11 +100,11 @@ async fn an_operator_drains_a_node_by_keyboard() {
 
 #[tokio::test]
 #[ignore = "needs Debian's chromium and chromium-driver"]
-async fn the_last_node_is_asked_for_twice() {
-    let world = TestEnv::start().await;
+async fn draining_the_last_node_asks_for_confirmation() {
+    let env = TestEnv::start().await;
     let browser = Browser::start().await;
-    browser.open(&world.admin()).await;
-    let node = world.nodes[0].address().to_string();
+    browser.open(&env.admin()).await;
+    let node = env.nodes[0].address().to_string();
     eventually("the node is shown", async || {
         state(&browser, &node).await == "up"
     })
@@ -129,16 +127,16 @@ async fn the_last_node_is_asked_for_twice() {
 
 #[tokio::test]
 #[ignore = "needs Debian's chromium and chromium-driver"]
-async fn the_page_says_when_the_gateway_is_gone() {
-    let mut world = TestEnv::start().await;
+async fn the_page_reports_a_lost_gateway() {
+    let mut env = TestEnv::start().await;
     let browser = Browser::start().await;
-    browser.open(&world.admin()).await;
-    let said = "return document.getElementById('state').textContent";
-    eventually("it serves", async || browser.run(said).await == "serving").await;
-    world.shut_down().await;
+    browser.open(&env.admin()).await;
+    let script = "return document.getElementById('state').textContent";
+    eventually("it serves", async || browser.run(script).await == "serving").await;
+    env.shut_down().await;
     eventually("it is gone", async || {
         browser
-            .run(said)
+            .run(script)
             .await
             .as_str()
             .unwrap()
@@ -161,14 +159,14 @@ async fn a_token_is_a_password() {
         tables: format!("[admin]\nbind = \"127.0.0.1:0\"\ntoken_file = {file:?}"),
         ..Setup::default()
     };
-    let world = setup.start().await;
-    let admin = world.bound.admin.unwrap();
+    let env = setup.start().await;
+    let admin = env.bound.admin.unwrap();
     let browser = Browser::start().await;
     browser
         .open(&format!("http://operator:s3cret-token@{admin}/"))
         .await;
-    let said = "return document.getElementById('state').textContent";
-    eventually("it serves", async || browser.run(said).await == "serving").await;
+    let script = "return document.getElementById('state').textContent";
+    eventually("it serves", async || browser.run(script).await == "serving").await;
     browser
         .run("document.getElementById('reload').click()")
         .await;
@@ -187,18 +185,16 @@ async fn a_token_is_a_password() {
 /// Names and errors of strangers are text, whatever they look like.
 #[tokio::test]
 #[ignore = "needs Debian's chromium and chromium-driver"]
-async fn nothing_that_is_shown_becomes_markup() {
-    let world = TestEnv::start().await;
+async fn displayed_values_never_become_markup() {
+    let env = TestEnv::start().await;
     let evil = "\"<img src=x onerror='document.title=1'>\" = 1\n";
-    std::fs::write(world.file("gateway.toml"), evil).unwrap();
+    std::fs::write(env.file("gateway.toml"), evil).unwrap();
     let browser = Browser::start().await;
     assert_eq!(
-        page::post(world.bound.admin.unwrap(), "/reload")
-            .await
-            .status,
+        page::post(env.bound.admin.unwrap(), "/reload").await.status,
         409
     );
-    browser.open(&world.admin()).await;
+    browser.open(&env.admin()).await;
     let alert = "return document.getElementById('alerts').textContent";
     eventually("the error is shown", async || {
         browser.run(alert).await.as_str().unwrap().contains("<img")
@@ -211,9 +207,9 @@ async fn nothing_that_is_shown_becomes_markup() {
 
 #[tokio::test]
 #[ignore = "needs Debian's chromium and chromium-driver"]
-async fn a_hostile_page_can_order_nothing() {
-    let world = TestEnv::start().await;
-    let admin = world.bound.admin.unwrap();
+async fn a_hostile_page_cannot_send_commands() {
+    let env = TestEnv::start().await;
+    let admin = env.bound.admin.unwrap();
     let browser = Browser::start().await;
     let script = ATTACK.replace("ADMIN", &format!("http://{admin}"));
     let hostile = serve(format!("<!doctype html><title>begun</title><body>{script}")).await;
@@ -233,7 +229,7 @@ async fn a_hostile_page_can_order_nothing() {
             title, "done 0",
             "answers that the hostile page could read, from {host}"
         );
-        still_serving(&world).await;
+        still_serving(&env).await;
     }
     // A name of the attacker's that resolves to us: the same origin for the browser, not for us.
     browser
@@ -246,7 +242,7 @@ async fn a_hostile_page_can_order_nothing() {
         )
         .await;
     assert_eq!(status, 421);
-    still_serving(&world).await;
+    still_serving(&env).await;
 }
 
 /// A cross-origin order with and without the marker, a form, and a page in a frame.
@@ -268,8 +264,8 @@ const ATTACK: &str = r#"
 })();
 </script>"#;
 
-async fn still_serving(world: &TestEnv) {
-    let admin = world.bound.admin.unwrap();
+async fn still_serving(env: &TestEnv) {
+    let admin = env.bound.admin.unwrap();
     assert_eq!(page::get(admin, "/readyz").await.status, 200);
     let status = page::get(admin, "/status").await.json();
     assert_eq!(status["draining"], false);
@@ -288,17 +284,17 @@ async fn serve(page: String) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let length = page.len();
-    let answer = format!(
+    let response = format!(
         "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{page}"
     );
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
-            let answer = answer.clone();
+            let response = response.clone();
             // A browser opens connections that it may never use.
             tokio::spawn(async move {
                 let mut head = [0; 4096];
                 let _ = stream.read(&mut head).await;
-                let _ = stream.write_all(answer.as_bytes()).await;
+                let _ = stream.write_all(response.as_bytes()).await;
             });
         }
     });

@@ -19,7 +19,7 @@ use crate::support::{BEGIN, BERLIN, END, SHANGHAI, TestEnv, eventually, read, se
 
 /// A second gateway in the folder of a world, from another file, which looks at its files often.
 pub(crate) struct WatchedGateway {
-    pub(crate) world: TestEnv,
+    pub(crate) env: TestEnv,
     pub(crate) url: String,
     orders: mpsc::Sender<AdminCommand>,
     gateway: tokio::task::JoinHandle<ccfs_gateway::app::ShutdownReport>,
@@ -34,9 +34,9 @@ impl Drop for WatchedGateway {
 impl WatchedGateway {
     /// From the world's configuration, with replacements.
     pub(crate) async fn start(prepare: impl FnOnce(&TestEnv, String) -> String) -> Self {
-        let world = TestEnv::start().await;
-        let text = prepare(&world, read(&world.file("gateway.toml")));
-        let file = world.file("followed.toml");
+        let env = TestEnv::start().await;
+        let text = prepare(&env, read(&env.file("gateway.toml")));
+        let file = env.file("followed.toml");
         std::fs::write(&file, text).unwrap();
         let (config, _) = Config::load(&file).unwrap_or_else(|wrong| panic!("{wrong}"));
         let app = App::bind(config, Some(file)).unwrap();
@@ -45,7 +45,7 @@ impl WatchedGateway {
         let orders = app.commands();
         let gateway = tokio::spawn(app.run());
         let followed = Self {
-            world,
+            env,
             url,
             orders,
             gateway,
@@ -57,7 +57,7 @@ impl WatchedGateway {
 
     /// Waits until a change made now is in force, and with it every earlier one.
     async fn wait_until_applied(&self) {
-        let berlin = self.world.file(BERLIN);
+        let berlin = self.env.file(BERLIN);
         // Again and again, for the first write may be what the first look sees.
         for attempt in 0..20 {
             let text = format!("secret-{attempt}-{}", Timestamp::now().as_nanosecond());
@@ -75,7 +75,7 @@ impl WatchedGateway {
 
     /// Asks with a secret, trusting an authority; nothing if no connection can be had.
     async fn status(&self, ak: &str, secret: &str, ca: &str) -> Option<u16> {
-        let client = Client::new(&Trust::from_pem_file(&self.world.file(ca)).unwrap()).unwrap();
+        let client = Client::new(&Trust::from_pem_file(&self.env.file(ca)).unwrap()).unwrap();
         let secret = Secret::new(secret.as_bytes().to_vec());
         let credential = Credential::new(AccessKey::from(ak), vec![secret], true);
         let query = RecordingQuery {
@@ -108,13 +108,13 @@ fn issue(folder: &Path, ca: &Path) {
 }
 
 #[tokio::test]
-async fn a_secret_volume_that_swings_round_is_followed() {
+async fn an_atomically_swapped_secret_volume_is_followed() {
     // As Kubernetes mounts it: tls.crt -> ..data/tls.crt, ..data -> ..version.
-    let followed = WatchedGateway::start(|world, text| {
-        let mount = world.file("mount");
+    let followed = WatchedGateway::start(|env, text| {
+        let mount = env.file("mount");
         std::fs::create_dir_all(mount.join("..one")).unwrap();
         for (from, to) in [("leaf.pem", "tls.crt"), ("leaf.key", "tls.key")] {
-            std::fs::copy(world.file(from), mount.join("..one").join(to)).unwrap();
+            std::fs::copy(env.file(from), mount.join("..one").join(to)).unwrap();
             symlink(Path::new("..data").join(to), mount.join(to)).unwrap();
         }
         symlink("..one", mount.join("..data")).unwrap();
@@ -123,9 +123,9 @@ async fn a_secret_volume_that_swings_round_is_followed() {
     })
     .await;
     assert!(followed.shows("ca.pem").await);
-    let mount = followed.world.file("mount");
+    let mount = followed.env.file("mount");
     std::fs::create_dir(mount.join("..two")).unwrap();
-    issue(&mount.join("..two"), &followed.world.file("second.pem"));
+    issue(&mount.join("..two"), &followed.env.file("second.pem"));
     symlink("..two", mount.join("..data_tmp")).unwrap();
     std::fs::rename(mount.join("..data_tmp"), mount.join("..data")).unwrap();
     eventually("the new certificate is shown", async || {
@@ -136,18 +136,18 @@ async fn a_secret_volume_that_swings_round_is_followed() {
 }
 
 #[tokio::test]
-async fn a_bad_certificate_keeps_the_last_good_one() {
-    let followed = WatchedGateway::start(|world, text| {
+async fn an_invalid_certificate_keeps_the_last_valid_one() {
+    let followed = WatchedGateway::start(|env, text| {
         for (from, to) in [("leaf.pem", "tls.crt"), ("leaf.key", "tls.key")] {
-            std::fs::copy(world.file(from), world.file(to)).unwrap();
+            std::fs::copy(env.file(from), env.file(to)).unwrap();
         }
         text.replace("\"leaf.pem\"", "\"tls.crt\"")
             .replace("\"leaf.key\"", "\"tls.key\"")
     })
     .await;
-    let certificate = followed.world.file("tls.crt");
+    let certificate = followed.env.file("tls.crt");
     let good = read(&certificate);
-    for bad in ["", "no certificate", &read(&followed.world.file("ca.pem"))] {
+    for bad in ["", "no certificate", &read(&followed.env.file("ca.pem"))] {
         std::fs::write(&certificate, bad).unwrap();
         // Long enough to be looked at more than once: nothing must come of it.
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -158,7 +158,7 @@ async fn a_bad_certificate_keeps_the_last_good_one() {
     assert!(followed.shows("ca.pem").await);
     std::fs::write(&certificate, good).unwrap();
     followed.wait_until_applied().await;
-    issue(&followed.world.file(""), &followed.world.file("second.pem"));
+    issue(&followed.env.file(""), &followed.env.file("second.pem"));
     eventually("a good one is taken", async || {
         followed.shows("second.pem").await
     })
@@ -166,9 +166,9 @@ async fn a_bad_certificate_keeps_the_last_good_one() {
 }
 
 #[tokio::test]
-async fn a_secret_is_followed_and_the_file_that_somebody_edits_is_not() {
+async fn a_secret_is_followed_and_an_edited_configuration_is_not() {
     let followed = WatchedGateway::start(|_, text| text).await;
-    let file = followed.world.file("followed.toml");
+    let file = followed.env.file("followed.toml");
     std::fs::write(&file, "half a sentence, for somebody is still wri").unwrap();
     let old = secret(SHANGHAI);
     assert_eq!(
@@ -176,16 +176,16 @@ async fn a_secret_is_followed_and_the_file_that_somebody_edits_is_not() {
         Some(200),
         "nobody asked for a reload"
     );
-    write_private_file(&followed.world.file(SHANGHAI), b"another one").unwrap();
+    write_private_file(&followed.env.file(SHANGHAI), b"another one").unwrap();
     eventually("the new secret is in force", async || {
         followed.status(SHANGHAI, "another one", "ca.pem").await == Some(200)
     })
     .await;
     assert_eq!(followed.status(SHANGHAI, &old, "ca.pem").await, Some(401));
-    let (answer, result) = tokio::sync::oneshot::channel();
+    let (response, result) = tokio::sync::oneshot::channel();
     followed
         .orders
-        .send(AdminCommand::Reload(answer))
+        .send(AdminCommand::Reload(response))
         .await
         .unwrap();
     assert!(result.await.unwrap().is_err(), "now it is read");
@@ -193,8 +193,8 @@ async fn a_secret_is_followed_and_the_file_that_somebody_edits_is_not() {
 
 #[tokio::test]
 async fn the_admin_token_is_followed() {
-    let followed = WatchedGateway::start(|world, text| {
-        write_private_file(&world.file("token"), b"the-first-token").unwrap();
+    let followed = WatchedGateway::start(|env, text| {
+        write_private_file(&env.file("token"), b"the-first-token").unwrap();
         text.replace(
             "[admin]\nbind = \"127.0.0.1:0\"",
             "[admin]\nbind = \"127.0.0.1:ADMIN\"\ntoken_file = \"token\"",
@@ -202,12 +202,12 @@ async fn the_admin_token_is_followed() {
         .replace("ADMIN", &free_port().to_string())
     })
     .await;
-    let text = read(&followed.world.file("followed.toml"));
+    let text = read(&followed.env.file("followed.toml"));
     let port = text.split("[admin]\nbind = \"127.0.0.1:").nth(1).unwrap();
     let port = port.split('"').next().unwrap().to_owned();
     let status = async |token: &str| admin_status(&port, token).await;
     assert_eq!(status("the-first-token").await, 200);
-    write_private_file(&followed.world.file("token"), b"the-second-token").unwrap();
+    write_private_file(&followed.env.file("token"), b"the-second-token").unwrap();
     eventually("the new token is in force", async || {
         status("the-second-token").await == 200
     })
@@ -230,7 +230,7 @@ async fn admin_status(port: &str, token: &str) -> u16 {
          Connection: close\r\n\r\n"
     );
     stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    answer.split(' ').nth(1).unwrap().parse().unwrap()
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await.unwrap();
+    response.split(' ').nth(1).unwrap().parse().unwrap()
 }

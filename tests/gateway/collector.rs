@@ -81,7 +81,7 @@ impl CollectorAddress {
     }
 
     /// A collector comes; with `tls`, the folder of `leaf.pem` and `leaf.key`, over TLS.
-    pub(crate) fn open(self, manner: CollectorBehavior, tls: Option<&Path>) -> Collector {
+    pub(crate) fn open(self, behavior: CollectorBehavior, tls: Option<&Path>) -> Collector {
         self.socket.listen(16).unwrap();
         self.socket.set_nonblocking(true).unwrap();
         let listener = tokio::net::TcpListener::from_std(self.socket.into()).unwrap();
@@ -95,10 +95,10 @@ impl CollectorAddress {
                 let (into, tls) = (into.clone(), tls.clone());
                 connections.spawn(async move {
                     match tls {
-                        None => serve(stream, manner, into).await,
+                        None => serve(stream, behavior, into).await,
                         Some(tls) => {
                             if let Ok(stream) = tls.accept(stream).await {
-                                serve(stream, manner, into).await;
+                                serve(stream, behavior, into).await;
                             }
                         }
                     }
@@ -212,22 +212,22 @@ fn server_config(folder: &Path) -> ServerConfig {
 
 async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
-    manner: CollectorBehavior,
+    behavior: CollectorBehavior,
     into: Arc<Mutex<Vec<ReceivedSpan>>>,
 ) {
-    let service = service_fn(|request| answer(request, manner, into.clone()));
+    let service = service_fn(|request| respond(request, behavior, into.clone()));
     // Ends with the gateway's connection, whichever way that ends.
     let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
         .serve_connection(TokioIo::new(stream), service)
         .await;
 }
 
-async fn answer(
+async fn respond(
     request: Request<Incoming>,
-    manner: CollectorBehavior,
+    behavior: CollectorBehavior,
     into: Arc<Mutex<Vec<ReceivedSpan>>>,
 ) -> Result<Response<impl hyper::body::Body<Data = Bytes, Error = Infallible>>, Infallible> {
-    if manner == CollectorBehavior::Silent {
+    if behavior == CollectorBehavior::Silent {
         std::future::pending::<()>().await;
     }
     let path = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";

@@ -10,11 +10,11 @@ use Out::{Refused, Same, Times};
 /// A zone counts as GMT+8 only where it was that throughout the years of the window.
 #[tokio::test]
 async fn a_zone_is_plus_eight_in_some_years_only() {
-    let world = all_zones().await;
+    let env = all_zones().await;
     let mandatory = Refused("0300006", "mandatory outside GMT+8");
     let (begin, end) = ("1988-12-20 10:00:00", "1988-12-20 11:00:00");
     check(
-        &world,
+        &env,
         &[
             (SHANGHAI, false, begin, end, mandatory),
             (SHANGHAI, true, begin, end, Same),
@@ -54,7 +54,7 @@ async fn a_zone_is_plus_eight_in_some_years_only() {
 /// Berlin: 27 March and 30 October 2022 at 01:00 UTC. New York: 13 March at 07:00 and 6 November 2022
 /// at 06:00 UTC.
 #[tokio::test]
-async fn when_the_clocks_change() {
+async fn transitions_of_daylight_saving_time() {
     let rows = [
         (
             BERLIN_UTC,
@@ -82,7 +82,7 @@ async fn when_the_clocks_change() {
 
 /// Three days by wall clock, or by elapsed time, are not too long.
 #[tokio::test]
-async fn three_days_over_a_change_of_the_clocks() {
+async fn three_days_across_a_transition() {
     let too_long = Refused("0300004", "three days");
     let rows = [
         (
@@ -114,7 +114,7 @@ async fn three_days_over_a_change_of_the_clocks() {
 }
 
 #[tokio::test]
-async fn a_window_over_the_hour_that_autumn_repeats() {
+async fn a_window_across_the_repeated_hour() {
     let explained = Refused("0300013", "clocks");
     let rows = [
         (BERLIN_UTC, "10-30 00:30:00", "10-30 01:10:00", explained),
@@ -151,7 +151,7 @@ async fn check_2022(rows: &[(&'static str, &str, &str, Out)]) {
 
 #[tokio::test]
 async fn a_time_with_offset_has_exactly_one_form() {
-    let world = all_zones().await;
+    let env = all_zones().await;
     let begin = Refused("0300004", "beginTime");
     let mut rows = Vec::new();
     for wrong in [
@@ -194,5 +194,5 @@ async fn a_time_with_offset_has_exactly_one_form() {
         Refused("0300004", "endTime"),
     ));
     rows.push((SHANGHAI, true, plain.0, plain.0, Same));
-    check(&world, &rows).await;
+    check(&env, &rows).await;
 }

@@ -41,7 +41,7 @@ fn check(name: &str, files: &[(&str, &str)]) -> Config {
 }
 
 #[test]
-fn the_configurations_are_good() {
+fn the_configurations_are_valid() {
     let credentials = "/run/credentials/ccfs-gateway.service";
     let systemd = check(
         "systemd/gateway.toml",
@@ -103,7 +103,7 @@ fn the_configurations_are_good() {
 
 /// The first step of the migration, and the keys that its table names.
 #[test]
-fn the_migration_page_is_true() {
+fn the_migration_page_is_correct() {
     let page = read(&deploy("migration.md"));
     let block = page.split("```toml").nth(1).unwrap();
     let block = block.split("```").next().unwrap();
@@ -162,10 +162,10 @@ fn metrics(text: &str) -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn alerts_and_dashboard_name_metrics_that_there_are() {
-    let world = TestEnv::start().await;
-    world.get_recording("1637742300-27").await;
-    let page = page::get(world.bound.admin.unwrap(), "/metrics").await;
+async fn alerts_and_dashboard_use_existing_metrics() {
+    let env = TestEnv::start().await;
+    env.get_recording("1637742300-27").await;
+    let page = page::get(env.bound.admin.unwrap(), "/metrics").await;
     let known = metrics(&page.body);
     let declared: BTreeSet<_> = page
         .body
@@ -245,7 +245,7 @@ fn the_image_runs_as_nobody_and_starts_the_program_itself() {
 
 /// Every file that README.md and migration.md link to is there, and every folder is told of.
 #[test]
-fn the_pages_tell_of_every_file() {
+fn the_pages_mention_every_file() {
     let readme = read(&deploy("README.md"));
     let mut all = Vec::new();
     files(&deploy(""), &mut all);
@@ -262,10 +262,10 @@ fn the_pages_tell_of_every_file() {
 
 fn succeeds(command: &mut Command) -> String {
     let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned()
+    let text = String::from_utf8_lossy(&output.stdout).into_owned()
         + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}:\n{said}");
-    said
+    assert!(output.status.success(), "{command:?}:\n{text}");
+    text
 }
 
 #[test]
@@ -333,16 +333,16 @@ fn units(folder: &Path) -> PathBuf {
 
 #[test]
 #[ignore = "needs Debian's package systemd"]
-fn systemd_accepts_the_units_and_finds_them_safe() {
+fn systemd_accepts_the_units_and_rates_them_safe() {
     let folder = tempfile::tempdir().unwrap();
     let service = units(folder.path());
-    let said = succeeds(
+    let text = succeeds(
         Command::new("systemd-analyze")
             .args(["verify", "--man=no"])
             .arg(&service)
             .arg(folder.path().join("ccfs-gateway.socket")),
     );
-    let ours: Vec<_> = said
+    let ours: Vec<_> = text
         .lines()
         .filter(|line| line.contains("ccfs-gateway"))
         .collect();

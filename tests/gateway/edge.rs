@@ -93,18 +93,18 @@ fn post(path: &str, body: &[u8]) -> Vec<u8> {
 struct Bystander(JoinHandle<Vec<Duration>>, tokio::sync::oneshot::Sender<()>);
 
 impl Bystander {
-    fn start(world: &TestEnv) -> Self {
-        let target = world.target();
+    fn start(env: &TestEnv) -> Self {
+        let target = env.target();
         let (end, mut ended) = tokio::sync::oneshot::channel();
         let task = tokio::spawn(async move {
             let mut waits = Vec::new();
-            let mut over = false;
-            while !over || waits.len() < 10 {
-                over |= ended.try_recv().is_ok();
+            let mut stopping = false;
+            while !stopping || waits.len() < 10 {
+                stopping |= ended.try_recv().is_ok();
                 let start = Instant::now();
-                let mut line = target.connect().await;
-                line.send(&valid_request("1-1")).await;
-                let reply = line.response().await.expect("an answer");
+                let mut connection = target.connect().await;
+                connection.send(&valid_request("1-1")).await;
+                let reply = connection.response().await.expect("an answer");
                 waits.push(start.elapsed());
                 assert_eq!(reply.status, 200, "{reply:?}");
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -134,18 +134,16 @@ impl Bystander {
 }
 
 /// Is the gateway still whole?
-async fn assert_healthy(world: &TestEnv) {
-    assert!(!world.gateway.is_finished());
-    let answer = world
-        .send(&signed(world.recording("is-well"), SHANGHAI))
-        .await;
-    assert_eq!(answer.status, 200);
-    assert_eq!(world.metric_sum("connections_ended", "panic").await, 0);
+async fn assert_healthy(env: &TestEnv) {
+    assert!(!env.gateway.is_finished());
+    let response = env.send(&signed(env.recording("is-well"), SHANGHAI)).await;
+    assert_eq!(response.status, 200);
+    assert_eq!(env.metric_sum("connections_ended", "panic").await, 0);
 }
 
 /// What the README says of the limits is what the reference says.
 #[test]
-fn the_readme_tells_every_limit() {
+fn every_limit_is_documented() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let reference = std::fs::read_to_string(root.join("config/reference.toml")).unwrap();
     let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
@@ -156,10 +154,10 @@ fn the_readme_tells_every_limit() {
         .filter(|line| !line.starts_with('#'))
         .filter_map(|line| line.split_once(" = "));
     let (_, security) = readme.split_once("\n## Security\n").unwrap();
-    let told = security
+    let documented = security
         .lines()
         .filter_map(|line| line.strip_prefix("| `")?.rsplit_once(" |"))
         .filter_map(|(row, _)| row.split_once("` | `"))
         .filter_map(|(key, rest)| Some((key, rest.split_once("` | ")?.0)));
-    assert_eq!(told.collect::<Vec<_>>(), limits.collect::<Vec<_>>());
+    assert_eq!(documented.collect::<Vec<_>>(), limits.collect::<Vec<_>>());
 }

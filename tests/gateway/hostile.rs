@@ -64,16 +64,17 @@ impl Target {
 
     /// One for HTTP/2: preface, SETTINGS with these values, and the gateway's own acknowledged.
     pub(crate) async fn connect_http2(&self, settings: &[(u16, u32)]) -> RawConnection {
-        let mut line = self.open(&self.http2).await.unwrap();
+        let mut connection = self.open(&self.http2).await.unwrap();
         let values: Vec<u8> = settings
             .iter()
             .flat_map(|(name, value)| [&name.to_be_bytes()[..], &value.to_be_bytes()].concat())
             .collect();
         let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
         let settings = frame(SETTINGS, 0, 0, &values);
-        line.send(&[&preface[..], &settings, &frame(SETTINGS, ACK, 0, &[])].concat())
+        connection
+            .send(&[&preface[..], &settings, &frame(SETTINGS, ACK, 0, &[])].concat())
             .await;
-        line
+        connection
     }
 
     async fn open(&self, connector: &TlsConnector) -> std::io::Result<RawConnection> {
@@ -318,19 +319,19 @@ pub(crate) const FLOODS: &[(&str, Frames)] = &[
 pub(crate) async fn flood(target: &Target, name: &str, frames: u32) -> RawConnection {
     let (_, make) = FLOODS.iter().find(|(known, _)| *known == name).unwrap();
     let window = if name.contains("window") { 0 } else { 65_535 };
-    let mut line = target.connect_http2(&[(4, window)]).await;
+    let mut connection = target.connect_http2(&[(4, window)]).await;
     let mut bytes = Vec::new();
     for number in 0..frames {
         bytes.extend(make(number * 2 + 1));
         if bytes.len() > 16 * 1024 {
-            if !line.send(&bytes).await {
-                return line;
+            if !connection.send(&bytes).await {
+                return connection;
             }
             bytes.clear();
         }
     }
-    line.send(&bytes).await;
-    line
+    connection.send(&bytes).await;
+    connection
 }
 
 /// No test waits longer for the gateway.

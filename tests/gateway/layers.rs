@@ -22,7 +22,7 @@ const LAYERS: &[&[&str]] = &[
 const INSIDE: &[(&str, &str)] = &[("telemetry", "metrics"), ("admin", "listener")];
 
 #[test]
-fn no_module_looks_up_or_sideways() {
+fn no_module_uses_a_module_of_its_own_or_a_higher_layer() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut wrong = BTreeSet::new();
     for file in rust_files(&source) {

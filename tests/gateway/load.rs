@@ -111,8 +111,8 @@ impl Load {
     }
 
     /// Waits for so many further answers.
-    pub(crate) async fn wait_for_responses(&self, answers: u64) {
-        let enough = self.response_counts().0 + answers;
+    pub(crate) async fn wait_for_responses(&self, responses: u64) {
+        let enough = self.response_counts().0 + responses;
         let deadline = Instant::now() + Duration::from_secs(60);
         while self.response_counts().0 < enough {
             assert!(Instant::now() < deadline, "the load stands still");
@@ -162,8 +162,8 @@ pub(crate) struct Target {
 
 impl Target {
     /// The gateway of a world.
-    pub(crate) fn of(world: &TestEnv) -> Self {
-        Self::at(&world.url(), &world.file("ca.pem"))
+    pub(crate) fn of(env: &TestEnv) -> Self {
+        Self::at(&env.url(), &env.file("ca.pem"))
     }
 
     /// A gateway by its URL, trusted by an authority.
@@ -181,25 +181,25 @@ impl Target {
     pub(crate) async fn send(&self, kind: Kind, mark: &str) -> Result<(), Failure> {
         let request = signed(self.request(kind, mark), SHANGHAI);
         let wrong = |error: ClientError| Failure::of(kind, &error);
-        let answer = if kind == Kind::Download {
+        let response = if kind == Kind::Download {
             let head = self.client.send_streaming(&request).await.map_err(wrong)?;
             let whole = head.collect(&self.client).await;
             whole.map_err(|_cut| Failure::Cut)?
         } else {
             self.client.send(&request).await.map_err(wrong)?
         };
-        let code = answer.result_code();
+        let code = response.result_code();
         let good = match kind {
-            Kind::Download => answer.body.len() == 64 * 1024,
+            Kind::Download => response.body.len() == 64 * 1024,
             Kind::Job(_) | Kind::Recording => code.as_deref() == Some("0"),
         };
-        if good && answer.status == 200 {
+        if good && response.status == 200 {
             return Ok(());
         }
-        let said = answer.header("x-gateway-error").unwrap_or("node");
-        let status = answer.status;
+        let error_kind = response.header("x-gateway-error").unwrap_or("node");
+        let status = response.status;
         Err(Failure::Unexpected(format!(
-            "{kind:?}: {status} {said} {code:?}"
+            "{kind:?}: {status} {error_kind} {code:?}"
         )))
     }
 
@@ -255,28 +255,28 @@ pub(crate) fn admin_request(address: SocketAddr, method: &str, path: &str) -> St
          accept: application/json\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
     )
     .unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap();
-    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let mut response = Vec::new();
+    stream.read_to_end(&mut response).unwrap();
+    let response = String::from_utf8_lossy(&response).into_owned();
     assert!(
-        answer.starts_with("HTTP/1.1 200"),
-        "{method} {path}: {answer}"
+        response.starts_with("HTTP/1.1 200"),
+        "{method} {path}: {response}"
     );
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let (head, body) = response.split_once("\r\n\r\n").unwrap();
     assert!(!head.to_ascii_lowercase().contains("chunked"), "{head}");
     body.to_owned()
 }
 
 /// `/status` of the gateway of a world: its first cluster.
-pub(crate) async fn cluster(world: &TestEnv) -> Value {
+pub(crate) async fn cluster(env: &TestEnv) -> Value {
     let mut status: Value =
-        serde_json::from_str(&env_admin_request(world, "GET", "/status").await).unwrap();
+        serde_json::from_str(&env_admin_request(env, "GET", "/status").await).unwrap();
     status["clusters"][0].take()
 }
 
 /// The same, off the threads that serve the nodes.
-pub(crate) async fn env_admin_request(world: &TestEnv, method: &'static str, path: &str) -> String {
-    let (address, path) = (world.bound.admin.unwrap(), path.to_owned());
+pub(crate) async fn env_admin_request(env: &TestEnv, method: &'static str, path: &str) -> String {
+    let (address, path) = (env.bound.admin.unwrap(), path.to_owned());
     tokio::task::spawn_blocking(move || admin_request(address, method, &path))
         .await
         .unwrap()

@@ -43,10 +43,10 @@ pub(crate) async fn exchange(admin: SocketAddr, lines: &str) -> AdminResponse {
     let mut stream = TcpStream::connect(admin).await.unwrap();
     let head = format!("{lines}Connection: close\r\nContent-Length: 0\r\n\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await.unwrap();
-    let answer = String::from_utf8(answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").expect("a whole head");
+    let mut response = Vec::new();
+    stream.read_to_end(&mut response).await.unwrap();
+    let response = String::from_utf8(response).unwrap();
+    let (head, body) = response.split_once("\r\n\r\n").expect("a whole head");
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     AdminResponse {
         status,

@@ -86,21 +86,21 @@ pub(super) fn odd_body(call_id: &str, version: bool, begin: &str, end: &str) -> 
     )
 }
 
-pub(super) async fn check(world: &TestEnv, rows: &[Row<'_>]) {
+pub(super) async fn check(env: &TestEnv, rows: &[Row<'_>]) {
     for (number, &(ak, version, begin, end, out)) in rows.iter().enumerate() {
         let call_id = format!("1637742300-{number}");
-        let request = signed(world.post(odd_body(&call_id, version, begin, end)), ak);
-        let answer = world.send(&request).await;
+        let request = signed(env.post(odd_body(&call_id, version, begin, end)), ak);
+        let response = env.send(&request).await;
         println!("{ak} {version} {begin} {end}: {out:?}");
         if let Refused(code, word) = out {
-            assert_gateway_error(&answer, 200, "invalid-request", code);
-            let text = crate::assertions::result_desc(&answer);
+            assert_gateway_error(&response, 200, "invalid-request", code);
+            let text = crate::assertions::result_desc(&response);
             assert!(text.contains(word), "{text}");
-            world.assert_no_upstream_request();
+            env.assert_no_upstream_request();
             continue;
         }
-        assert_node_response(&answer, "0");
-        let got = world.sole_upstream_request();
+        assert_node_response(&response, "0");
+        let got = env.sole_upstream_request();
         assert_eq!(got.access_key.as_deref(), Some(ak));
         match out {
             Times(begin, end) => {
@@ -166,10 +166,10 @@ pub(super) const TEN: &str = "2022-01-02 10:00:00";
 pub(super) const ELEVEN: &str = "2022-01-02 11:00:00";
 
 #[tokio::test]
-async fn every_row_of_the_decision_table() {
+async fn every_row_of_the_normalization_table() {
     let (east, utc) = ("2022-01-02T10:00:00+08:00", "2022-01-02T03:00:00Z");
     let mandatory = Refused("0300006", "mandatory outside GMT+8");
-    let world = all_zones().await;
+    let env = all_zones().await;
     let mut rows = Vec::new();
     for ak in [
         SHANGHAI,
@@ -222,15 +222,15 @@ async fn every_row_of_the_decision_table() {
             rows.push((ak, version, east, utc, out));
         }
     }
-    check(&world, &rows).await;
+    check(&env, &rows).await;
 }
 
 #[tokio::test]
 async fn mixed_forms_follow_each_its_own_row() {
     let (rfc_begin, rfc_end) = ("2022-01-02T02:00:00Z", "2022-01-02T06:00:00-05:00");
-    let world = all_zones().await;
+    let env = all_zones().await;
     check(
-        &world,
+        &env,
         &[
             (
                 SHANGHAI,

@@ -68,9 +68,9 @@ impl Authority {
 
 /// A gateway that asks for certificates of the authority, and knows what it revoked.
 async fn start(authority: &Authority, crl: &str) -> WatchedGateway {
-    WatchedGateway::start(|world, text| {
-        std::fs::write(world.file("clients.pem"), authority.0.pem()).unwrap();
-        std::fs::write(world.file("clients.crl"), crl).unwrap();
+    WatchedGateway::start(|env, text| {
+        std::fs::write(env.file("clients.pem"), authority.0.pem()).unwrap();
+        std::fs::write(env.file("clients.crl"), crl).unwrap();
         text.replacen(
             "tls = { certificate = \"leaf.pem\"",
             "tls = { client_ca = \"clients.pem\", client_crl = \"clients.crl\", \
@@ -84,7 +84,7 @@ async fn start(authority: &Authority, crl: &str) -> WatchedGateway {
 /// Is it let in? In TLS 1.2 the end of the handshake tells.
 async fn enters(gateway: &WatchedGateway, identity: &Identity) -> bool {
     let mut roots = RootCertStore::empty();
-    let ca = read(&gateway.world.file("ca.pem"));
+    let ca = read(&gateway.env.file("ca.pem"));
     roots
         .add(CertificateDer::from_pem_slice(ca.as_bytes()).unwrap())
         .unwrap();
@@ -105,7 +105,7 @@ async fn enters(gateway: &WatchedGateway, identity: &Identity) -> bool {
 }
 
 #[tokio::test]
-async fn a_revoked_client_is_refused_and_others_are_not() {
+async fn a_revoked_client_is_rejected_and_others_are_not() {
     let authority = Authority::new();
     let (good, bad) = (authority.issue(1), authority.issue(2));
     let gateway = start(&authority, &authority.crl(&[&bad], 2900)).await;
@@ -114,7 +114,7 @@ async fn a_revoked_client_is_refused_and_others_are_not() {
 }
 
 #[tokio::test]
-async fn what_only_an_old_list_tells_is_refused() {
+async fn clients_covered_only_by_an_expired_crl_are_rejected() {
     let authority = Authority::new();
     let good = authority.issue(1);
     let gateway = start(&authority, &authority.crl(&[], 2025)).await;
@@ -122,11 +122,11 @@ async fn what_only_an_old_list_tells_is_refused() {
 }
 
 #[tokio::test]
-async fn a_new_list_is_followed_and_a_bad_one_keeps_the_last_good_one() {
+async fn a_new_crl_is_applied_and_an_invalid_one_keeps_the_last_valid_one() {
     let authority = Authority::new();
     let (one, two) = (authority.issue(1), authority.issue(2));
     let gateway = start(&authority, &authority.crl(&[], 2900)).await;
-    let file = gateway.world.file("clients.crl");
+    let file = gateway.env.file("clients.crl");
     assert!(enters(&gateway, &one).await && enters(&gateway, &two).await);
     std::fs::write(&file, authority.crl(&[&one], 2900)).unwrap();
     eventually("the revocation is in force", async || {

@@ -51,24 +51,24 @@ async fn start(site: Site, url: &str, keys: &str) -> TestEnv {
     let text = std::fs::read_to_string(&site.file).unwrap();
     let text = format!("{text}\n[shared]\nurl = \"{url}\"\n{keys}\n");
     std::fs::write(&site.file, text).unwrap();
-    let world = TestEnv::with_site(site);
-    connected(&world).await;
-    world
+    let env = TestEnv::with_site(site);
+    connected(&env).await;
+    env
 }
 
 /// Another gateway before the same nodes, which has found the store.
-async fn another(world: &TestEnv) -> TestEnv {
-    let replica = world.replica();
+async fn another(env: &TestEnv) -> TestEnv {
+    let replica = env.replica();
     connected(&replica).await;
     replica
 }
 
-async fn connected(world: &TestEnv) {
-    up(world, 1.0).await;
+async fn connected(env: &TestEnv) {
+    up(env, 1.0).await;
 }
 
-async fn up(world: &TestEnv, value: f64) {
-    let admin = world.bound.admin.unwrap();
+async fn up(env: &TestEnv, value: f64) {
+    let admin = env.bound.admin.unwrap();
     eventually("the state of the store is known", async || {
         page::metric(admin, "shared_up").await == value
     })
@@ -76,19 +76,19 @@ async fn up(world: &TestEnv, value: f64) {
 }
 
 /// The count of one operation and result.
-async fn used(world: &TestEnv, operation: &str, result: &str) -> f64 {
+async fn used(env: &TestEnv, operation: &str, result: &str) -> f64 {
     let sample = format!("shared_requests_total{{operation=\"{operation}\",result=\"{result}\"}}");
-    page::metric(world.bound.admin.unwrap(), &sample).await
+    page::metric(env.bound.admin.unwrap(), &sample).await
 }
 
-async fn purge(world: &TestEnv, query: &str) -> page::AdminResponse {
+async fn purge(env: &TestEnv, query: &str) -> page::AdminResponse {
     let path = format!("/cache/purge{query}");
-    page::post(world.bound.admin.unwrap(), &path).await
+    page::post(env.bound.admin.unwrap(), &path).await
 }
 
 #[tokio::test]
 #[ignore = "needs Debian's package redis-server"]
-async fn what_one_has_fetched_the_others_have() {
+async fn replicas_share_fetched_responses() {
     let redis = Redis::start().await;
     let one = first(&redis, PATIENT, "").await;
     let two = another(&one).await;
@@ -109,7 +109,7 @@ async fn what_one_has_fetched_the_others_have() {
     assert_eq!(cache_status(&two.get_recording("shared-2").await), STORED);
     // It lives as long in the store as it does here.
     let mut store = redis.connect().await;
-    let names = redis.answers().await;
+    let names = redis.response_keys().await;
     assert_eq!(names.len(), 3);
     for name in names {
         let life: i64 = ask(&mut store, &["PTTL", &name]).await;
@@ -121,7 +121,7 @@ async fn what_one_has_fetched_the_others_have() {
 
 #[tokio::test]
 #[ignore = "needs Debian's package redis-server"]
-async fn no_cache_goes_to_a_node_and_renews_for_all() {
+async fn no_cache_queries_a_node_and_replaces_the_entry_for_all() {
     let redis = Redis::start().await;
     let one = first(&redis, PATIENT, "").await;
     let two = another(&one).await;
@@ -145,9 +145,9 @@ async fn one_replica_fetches_for_all() {
     let two = Arc::new(another(&one).await);
     hold_responses(&one);
     let mut asks = JoinSet::new();
-    for world in [&one, &two, &one, &two] {
-        let world = world.clone();
-        asks.spawn(async move { world.get_recording("together-1").await });
+    for env in [&one, &two, &one, &two] {
+        let env = env.clone();
+        asks.spawn(async move { env.get_recording("together-1").await });
     }
     wait_until_held(&one, 1).await;
     let both = async || {
@@ -156,15 +156,15 @@ async fn one_replica_fetches_for_all() {
     };
     eventually("the other one waits", both).await;
     release_responses(&one);
-    while let Some(answer) = asks.join_next().await {
-        assert_eq!(answer.unwrap().result_code().as_deref(), Some("0"));
+    while let Some(response) = asks.join_next().await {
+        assert_eq!(response.unwrap().result_code().as_deref(), Some("0"));
     }
     assert_eq!(one.recording_fetches(), 1);
 }
 
 #[tokio::test]
 #[ignore = "needs Debian's package redis-server"]
-async fn a_replica_that_dies_while_it_fetches_stops_nobody() {
+async fn a_replica_that_dies_while_fetching_blocks_no_other() {
     let redis = Redis::start().await;
     let one = first(&redis, PATIENT, "").await;
     let mut two = another(&one).await;
@@ -224,7 +224,7 @@ async fn a_purge_reaches_the_store_and_the_others() {
 
 #[tokio::test]
 #[ignore = "needs Debian's package redis-server"]
-async fn whoever_comes_later_finds_nothing_that_was_purged() {
+async fn a_later_replica_finds_no_purged_entry() {
     let redis = Redis::start().await;
     let one = first(&redis, PATIENT, "").await;
     one.get_recording("purge-3").await;
@@ -237,20 +237,20 @@ async fn whoever_comes_later_finds_nothing_that_was_purged() {
 
 #[tokio::test]
 #[ignore = "needs Debian's package redis-server"]
-async fn an_ak_has_one_budget_over_all() {
+async fn an_access_key_has_one_rate_limit_over_all_replicas() {
     let redis = Redis::start().await;
     let rate = "rate_limit = { per_second = 1, burst = 6 }";
     let one = first(&redis, PATIENT, rate).await;
     let two = another(&one).await;
     let mut served = 0;
     for n in 0..8 {
-        let world = if n % 2 == 0 { &one } else { &two };
-        let answer = world.get_recording(&format!("budget-{n}")).await;
-        if answer.status == 429 {
-            assert_eq!(answer.result_code().as_deref(), Some("0300009"));
-            assert!(answer.header("retry-after").is_some());
+        let env = if n % 2 == 0 { &one } else { &two };
+        let response = env.get_recording(&format!("budget-{n}")).await;
+        if response.status == 429 {
+            assert_eq!(response.result_code().as_deref(), Some("0300009"));
+            assert!(response.header("retry-after").is_some());
             assert!(
-                answer
+                response
                     .header("ratelimit")
                     .unwrap()
                     .contains("\"access_key\";r=0")
@@ -275,7 +275,7 @@ async fn an_ak_has_one_budget_over_all() {
 
 #[tokio::test]
 #[ignore = "needs Debian's package redis-server"]
-async fn a_user_with_a_password_and_little_rights_is_enough() {
+async fn a_user_with_a_password_and_minimal_rights_is_sufficient() {
     let users = "--user default on nopass ~* &* +@all --user gateway on >pass-word \
          ~ccfs-gateway:* &ccfs-gateway:* -@all +hello +auth +ping +client +select \
          +getrange +get +set +del +pexpire +expire +time +eval +evalsha +script|load +lrange \
@@ -293,7 +293,7 @@ async fn a_user_with_a_password_and_little_rights_is_enough() {
 
 #[tokio::test]
 #[ignore = "needs Debian's package redis-server"]
-async fn the_store_is_spoken_to_over_tls_and_verified() {
+async fn the_store_is_used_over_verified_tls() {
     let site = site("").await;
     let path = |name: &str| site.folder.path().join(name).display().to_string();
     let (certificate, key, ca) = (path("leaf.pem"), path("leaf.key"), path("ca.pem"));
@@ -335,7 +335,7 @@ async fn the_store_is_spoken_to_over_tls_and_verified() {
 
 #[tokio::test]
 #[ignore = "needs Debian's package redis-server"]
-async fn a_cluster_is_found_from_any_of_its_nodes() {
+async fn a_cluster_is_discovered_from_any_of_its_nodes() {
     let mut nodes = redis::cluster().await;
     let one = first(
         &nodes[0],
@@ -353,7 +353,7 @@ async fn a_cluster_is_found_from_any_of_its_nodes() {
         );
     }
     for node in &nodes {
-        assert!(!node.answers().await.is_empty(), "they are spread");
+        assert!(!node.response_keys().await.is_empty(), "they are spread");
     }
     assert_eq!(used(&one, "budget", "ok").await, 12.0);
     assert_eq!(
@@ -369,14 +369,14 @@ async fn a_cluster_is_found_from_any_of_its_nodes() {
     // A node dies: each works on alone.
     nodes[2].kill();
     for n in 12..24 {
-        let answer = one.get_recording(&format!("cluster-{n}")).await;
-        assert_eq!(answer.result_code().as_deref(), Some("0"));
+        let response = one.get_recording(&format!("cluster-{n}")).await;
+        assert_eq!(response.result_code().as_deref(), Some("0"));
     }
 }
 
 #[tokio::test]
 #[ignore = "needs Debian's package redis-server"]
-async fn the_key_that_seals_is_rotated_without_a_miss() {
+async fn the_seal_key_is_rotated_without_a_miss() {
     let redis = Redis::start().await;
     let one = first(&redis, PATIENT, "").await;
     one.get_recording("rotate-1").await;

@@ -26,14 +26,14 @@ use crate::support::Setup;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Debian's package strace"]
-async fn a_hit_takes_a_read_and_a_write() {
+async fn a_hit_needs_a_read_and_a_write() {
     let calls = per_request(UrlStyle::default(), "; hit; ", 2.1).await;
     assert!(calls <= 2.1, "{calls:.3} system calls per hit");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Debian's package strace"]
-async fn a_forwarded_request_takes_two_of_each() {
+async fn a_forwarded_request_needs_two_of_each() {
     let expired = UrlStyle {
         lifetime: Duration::ZERO,
         ..UrlStyle::default()
@@ -128,16 +128,16 @@ impl Trace {
             .spawn()
             .unwrap_or_else(|error| panic!("there is no strace here: {error}"));
         let mut trace = Self { child, folder };
-        let mut said = BufReader::new(trace.child.stderr.take().unwrap());
+        let mut stderr = BufReader::new(trace.child.stderr.take().unwrap());
         let mut line = String::new();
-        said.read_line(&mut line).unwrap();
+        stderr.read_line(&mut line).unwrap();
         // «Process 1 attached with 2 threads» comes when all of them are.
         assert!(
             line.contains(" attached"),
             "strace may not trace here (ptrace is forbidden?): {line}"
         );
         // Read on, so that it never waits for a reader.
-        std::thread::spawn(move || said.read_to_end(&mut Vec::new()));
+        std::thread::spawn(move || stderr.read_to_end(&mut Vec::new()));
         trace
     }
 

@@ -15,7 +15,7 @@ use crate::traffic::{ConnectionMode, ContinuousLoad};
 
 /// A unit with two sockets, `ccfs` and `admin`, and what its process said.
 struct Unit {
-    world: TestEnv,
+    env: TestEnv,
     ccfs: TcpListener,
     admin: TcpListener,
     notify: UnixDatagram,
@@ -23,8 +23,8 @@ struct Unit {
 
 impl Unit {
     async fn new() -> Self {
-        let world = TestEnv::start().await;
-        let notify = UnixDatagram::bind(world.file("notify")).unwrap();
+        let env = TestEnv::start().await;
+        let notify = UnixDatagram::bind(env.file("notify")).unwrap();
         notify
             .set_read_timeout(Some(Duration::from_secs(20)))
             .unwrap();
@@ -32,7 +32,7 @@ impl Unit {
             ccfs: TcpListener::bind("127.0.0.1:0").unwrap(),
             admin: TcpListener::bind("127.0.0.1:0").unwrap(),
             notify,
-            world,
+            env,
         };
         unit.write(&unit.text());
         unit
@@ -40,7 +40,7 @@ impl Unit {
 
     /// The world's configuration on the unit's addresses.
     fn text(&self) -> String {
-        let text = read(&self.world.file("gateway.toml"));
+        let text = read(&self.env.file("gateway.toml"));
         text.replacen("127.0.0.1:0", &self.address().to_string(), 1)
             .replacen(
                 "127.0.0.1:0",
@@ -50,7 +50,7 @@ impl Unit {
     }
 
     fn write(&self, text: &str) {
-        std::fs::write(self.world.file("unit.toml"), text).unwrap();
+        std::fs::write(self.env.file("unit.toml"), text).unwrap();
     }
 
     fn address(&self) -> SocketAddr {
@@ -70,13 +70,13 @@ impl Unit {
                 "run",
                 "--config",
             ])
-            .arg(self.world.file("unit.toml"))
+            .arg(self.env.file("unit.toml"))
             .stdin(handed(&self.ccfs))
             .stdout(handed(&self.admin))
-            .stderr(std::fs::File::create(self.world.file("stderr")).unwrap())
+            .stderr(std::fs::File::create(self.env.file("stderr")).unwrap())
             .env("LISTEN_FDS", "2")
             .env("LISTEN_FDNAMES", names)
-            .env("NOTIFY_SOCKET", self.world.file("notify"))
+            .env("NOTIFY_SOCKET", self.env.file("notify"))
             .envs(environment.iter().copied())
             .spawn()
             .unwrap();
@@ -88,18 +88,18 @@ impl Unit {
         let mut buffer = [0; 4096];
         loop {
             let length = self.notify.recv(&mut buffer).unwrap_or_else(|error| {
-                let said = read(&self.world.file("stderr"));
-                panic!("{line:?} was never said ({error}); the program: {said}")
+                let text = read(&self.env.file("stderr"));
+                panic!("{line:?} was never said ({error}); the program: {text}")
             });
-            let said = String::from_utf8_lossy(&buffer[..length]).into_owned();
-            if said.lines().any(|it| it.starts_with(line)) {
-                return said;
+            let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            if text.lines().any(|it| it.starts_with(line)) {
+                return text;
             }
         }
     }
 
     fn client(&self) -> impl Fn() -> Client + use<> {
-        let ca = self.world.file("ca.pem");
+        let ca = self.env.file("ca.pem");
         move || Client::new(&Trust::from_pem_file(&ca).unwrap()).unwrap()
     }
 }
@@ -165,7 +165,7 @@ async fn a_restart_refuses_no_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_manager_hears_of_everything() {
+async fn the_manager_receives_every_notification() {
     let unit = Unit::new().await;
     let process = unit.start("ccfs:admin", &[("WATCHDOG_USEC", "200000")]);
     off_thread(|| {
@@ -178,10 +178,10 @@ async fn the_manager_hears_of_everything() {
         }
         process.signal("HUP");
         let reloading = unit.notification("RELOADING=1");
-        let said = reloading
+        let text = reloading
             .lines()
             .find_map(|it| it.strip_prefix("MONOTONIC_USEC="));
-        assert!(said.unwrap().parse::<u64>().unwrap() > 0);
+        assert!(text.unwrap().parse::<u64>().unwrap() > 0);
         assert!(
             unit.notification("READY=1")
                 .contains("\nSTATUS=serving, generation 2")
@@ -204,14 +204,14 @@ async fn the_manager_hears_of_everything() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_socket_for_another_address_is_refused_with_both() {
+async fn a_socket_with_another_address_is_rejected_naming_both() {
     let unit = Unit::new().await;
     // The names are in the wrong order.
     let process = unit.start("admin:ccfs", &[]);
     assert_eq!(process.wait_for_exit().await.code(), Some(1));
-    let said = read(&unit.world.file("stderr"));
-    assert!(said.contains(&unit.address().to_string()), "{said}");
-    assert!(said.contains("the service manager handed over"), "{said}");
+    let text = read(&unit.env.file("stderr"));
+    assert!(text.contains(&unit.address().to_string()), "{text}");
+    assert!(text.contains("the service manager handed over"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -222,12 +222,12 @@ async fn a_socket_under_a_name_that_no_listener_has_is_not_used() {
     // The address is held by the manager, under a name that no listener has.
     let process = unit.start("ccfs:admin", &[]);
     assert_eq!(process.wait_for_exit().await.code(), Some(1));
-    let said = read(&unit.world.file("stderr"));
-    assert!(said.contains("listener other cannot listen on"), "{said}");
+    let text = read(&unit.env.file("stderr"));
+    assert!(text.contains("listener other cannot listen on"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_process_dumps_no_core_and_has_all_descriptors_it_may_have() {
+async fn core_dumps_are_off_and_the_descriptor_limit_is_raised() {
     let unit = Unit::new().await;
     let process = unit.start("ccfs:admin", &[]);
     off_thread(|| unit.notification("READY=1"));
@@ -245,7 +245,7 @@ async fn the_process_dumps_no_core_and_has_all_descriptors_it_may_have() {
 /// Needs `systemd-socket-activate` of Debian's package systemd.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Debian's package systemd"]
-async fn the_real_socket_activation_starts_it() {
+async fn systemd_socket_activate_starts_the_program() {
     let unit = Unit::new().await;
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = free.local_addr().unwrap();
@@ -259,8 +259,8 @@ async fn the_real_socket_activation_starts_it() {
     let child = Command::new("systemd-socket-activate")
         .args(["--listen", &address.to_string(), "--fdname=ccfs", "--"])
         .args([env!("CARGO_BIN_EXE_ccfs-gateway"), "run", "--config"])
-        .arg(unit.world.file("unit.toml"))
-        .stderr(std::fs::File::create(unit.world.file("stderr")).unwrap())
+        .arg(unit.env.file("unit.toml"))
+        .stderr(std::fs::File::create(unit.env.file("stderr")).unwrap())
         .spawn()
         .unwrap();
     let process = Process(child);

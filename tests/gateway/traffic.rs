@@ -71,13 +71,13 @@ impl ContinuousLoad {
                         };
                         let request = ccfs_gateway::client::ClientRequest::recording(&url, &query);
                         match client.send(&signed(request.unwrap(), ak)).await {
-                            Ok(answer) if answer.status == 200 => {
+                            Ok(response) if response.status == 200 => {
                                 answered.fetch_add(1, Ordering::Relaxed);
                             }
-                            Ok(answer) => failed.push(format!(
+                            Ok(response) => failed.push(format!(
                                 "{manner:?}: {} {}",
-                                answer.status,
-                                String::from_utf8_lossy(&answer.body)
+                                response.status,
+                                String::from_utf8_lossy(&response.body)
                             )),
                             Err(ClientError::Http(error)) if is_unprocessed(&error) => {}
                             Err(error) => {

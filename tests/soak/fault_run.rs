@@ -38,7 +38,7 @@ use support::Setup;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes; see the head of its file"]
-async fn nothing_is_lost_while_one_node_is_well() {
+async fn no_request_is_lost_while_one_node_is_healthy() {
     let minutes = number("CCFS_FAULT_MINUTES", 10.0);
     let mut dice = Dice(number("CCFS_FAULT_SEED", 1.0) as u64);
     let setup = Setup {
@@ -127,8 +127,8 @@ fn show(recordings: &LoadResult, downloads: &LoadResult, jobs: &LoadResult, metr
     }
     let names = ["upstream_retries", "retry_budget_exhausted", "panics"];
     let names = names.map(|name| format!("ccfs_gateway_{name}_total"));
-    let told = metrics.lines();
-    for line in told.filter(|line| names.iter().any(|name| line.starts_with(name))) {
+    let lines = metrics.lines();
+    for line in lines.filter(|line| names.iter().any(|name| line.starts_with(name))) {
         println!("{line}");
     }
 }

@@ -80,7 +80,7 @@ struct Done {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "runs for 20 minutes"]
-async fn everything_is_back_at_its_level() {
+async fn resources_return_to_their_initial_level() {
     let minutes = std::env::var("CCFS_SOAK_MINUTES").map_or(20.0, |text| text.parse().unwrap());
     let mut gateway = Process::start(&setup()).await;
     let target = Target::new(gateway.listener, &gateway.site.folder.path().join("ca.pem"));
@@ -177,7 +177,7 @@ async fn ask(url: String, client: ccfs_gateway::client::Client, seed: u64, done:
         };
         let request = signed(ClientRequest::recording(&url, &query).unwrap(), SHANGHAI);
         match client.send(&request).await {
-            Ok(answer) if answer.status == 200 => done.answered.fetch_add(1, Relaxed),
+            Ok(response) if response.status == 200 => done.answered.fetch_add(1, Relaxed),
             other => {
                 println!("{other:?}");
                 done.failed.fetch_add(1, Relaxed)
@@ -195,10 +195,10 @@ async fn download(url: String, client: ccfs_gateway::client::Client, done: Arc<D
     while !done.over.load(Relaxed) {
         whole = !whole;
         let request = signed(ClientRequest::post(&path, body).unwrap(), SHANGHAI);
-        let mut answer = client.send_streaming(&request).await.unwrap();
+        let mut response = client.send_streaming(&request).await.unwrap();
         let mut bytes = 0;
         while whole || bytes < 1 << 20 {
-            match answer.chunk().await {
+            match response.chunk().await {
                 Ok(Some(piece)) => bytes += piece.len() as u64,
                 Ok(None) => break,
                 Err(error) => panic!("{error}"),
@@ -215,7 +215,7 @@ async fn pretend(url: String, client: ccfs_gateway::client::Client, done: Arc<Do
     while !done.over.load(Relaxed) {
         let request = ClientRequest::post(&path, "{}").unwrap();
         match client.send(&signed(request, UNKNOWN)).await {
-            Ok(answer) => assert!([401, 429].contains(&answer.status.as_u16())),
+            Ok(response) => assert!([401, 429].contains(&response.status.as_u16())),
             Err(error) => println!("{error}"),
         }
         done.refused.fetch_add(1, Relaxed);
@@ -228,9 +228,11 @@ async fn hold(target: Target, done: Arc<Done>) {
     let mut held = std::collections::VecDeque::new();
     while !done.over.load(Relaxed) {
         let silent = TcpStream::connect(target.address).await.unwrap();
-        let mut line = target.connect().await;
-        line.send(b"POST /CCFS/ HTTP/1.1\r\nHost: h\r\nX").await;
-        held.push_back((silent, line));
+        let mut connection = target.connect().await;
+        connection
+            .send(b"POST /CCFS/ HTTP/1.1\r\nHost: h\r\nX")
+            .await;
+        held.push_back((silent, connection));
         if held.len() > 200 {
             held.pop_front();
         }
@@ -241,16 +243,17 @@ async fn hold(target: Target, done: Arc<Done>) {
 
 /// One flood of HTTP/2 after the other; what they leave open stays open for a while.
 async fn inundate(target: Target, done: Arc<Done>) {
-    let mut lines = std::collections::VecDeque::new();
+    let mut connections = std::collections::VecDeque::new();
     for (name, _) in FLOODS.iter().cycle() {
         if done.over.load(Relaxed) {
             return;
         }
-        if let Ok(line) = timeout(Duration::from_secs(10), flood(&target, name, 1_000)).await {
-            lines.push_back(line);
+        if let Ok(connection) = timeout(Duration::from_secs(10), flood(&target, name, 1_000)).await
+        {
+            connections.push_back(connection);
         }
-        if lines.len() > 20 {
-            lines.pop_front();
+        if connections.len() > 20 {
+            connections.pop_front();
         }
         done.attacks.fetch_add(1, Relaxed);
         sleep(Duration::from_millis(100)).await;

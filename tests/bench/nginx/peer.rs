@@ -21,8 +21,8 @@ pub(crate) enum Job {
 /// The version of the nginx on the PATH, if there is one.
 pub(crate) fn version() -> Option<String> {
     let output = Command::new("nginx").arg("-v").output().ok()?;
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    Some(told.trim().rsplit(' ').next()?.to_owned())
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    Some(text.trim().rsplit(' ').next()?.to_owned())
 }
 
 /// Starts it before `nodes`.

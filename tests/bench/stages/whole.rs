@@ -113,15 +113,15 @@ fn at_once<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// Takes an answer to its end, where its record is written.
-fn drain(mut answer: Response<ResponseBody>) {
+fn drain(mut response: Response<ResponseBody>) {
     let mut context = Context::from_waker(Waker::noop());
-    while let Poll::Ready(Some(frame)) = Pin::new(answer.body_mut()).poll_frame(&mut context) {
+    while let Poll::Ready(Some(frame)) = Pin::new(response.body_mut()).poll_frame(&mut context) {
         drop(frame.unwrap());
     }
 }
 
-fn cache_status(answer: &Response<ResponseBody>) -> &str {
-    answer.headers()["cache-status"].to_str().unwrap()
+fn cache_status(response: &Response<ResponseBody>) -> &str {
+    response.headers()["cache-status"].to_str().unwrap()
 }
 
 const CALL_ID: &str = "1637742300-27";

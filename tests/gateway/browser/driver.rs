@@ -150,13 +150,13 @@ impl Browser {
             .header("content-type", "application/json")
             .body(Full::new(body))
             .unwrap();
-        let answer = sender.send_request(request).await.unwrap();
-        let status = answer.status();
-        let bytes = answer.into_body().collect().await.unwrap().to_bytes();
+        let response = sender.send_request(request).await.unwrap();
+        let status = response.status();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
         driver.abort();
-        let mut answer: Value = serde_json::from_slice(&bytes).unwrap();
-        assert!(status.is_success(), "{method} {path}: {answer:#}");
-        answer["value"].take()
+        let mut response: Value = serde_json::from_slice(&bytes).unwrap();
+        assert!(status.is_success(), "{method} {path}: {response:#}");
+        response["value"].take()
     }
 }
 

@@ -18,28 +18,28 @@ const DEADLY: &[&str] = &[
 ];
 
 #[tokio::test]
-async fn each_ends_or_is_borne() {
-    let world = with_short_timeouts("max_connection_age = \"3s\"").await;
+async fn each_flood_is_ended_or_tolerated() {
+    let env = with_short_timeouts("max_connection_age = \"3s\"").await;
     for (name, _) in FLOODS {
-        let bystander = Bystander::start(&world);
-        let mut line = flood(&world.target(), name, 2_000).await;
+        let bystander = Bystander::start(&env);
+        let mut connection = flood(&env.target(), name, 2_000).await;
         if DEADLY.contains(name) {
-            let goodbye = line.frame(GOAWAY, 0).await;
+            let goodbye = connection.frame(GOAWAY, 0).await;
             println!("{name}: {goodbye:?}");
         }
-        line.time_until_closed().await;
+        connection.time_until_closed().await;
         bystander.assert_served(name).await;
     }
-    assert_healthy(&world).await;
+    assert_healthy(&env).await;
 }
 
 #[tokio::test]
-async fn many_at_once_are_borne() {
-    let world: TestEnv = with_short_timeouts("").await;
-    let bystander = Bystander::start(&world);
+async fn many_concurrent_floods_are_tolerated() {
+    let env: TestEnv = with_short_timeouts("").await;
+    let bystander = Bystander::start(&env);
     let mut floods = Vec::new();
     for (name, _) in FLOODS {
-        let target = world.target();
+        let target = env.target();
         floods.push(tokio::spawn(
             async move { flood(&target, name, 1_000).await },
         ));
@@ -48,7 +48,7 @@ async fn many_at_once_are_borne() {
         drop(flood.await.unwrap());
     }
     bystander.assert_served("all floods at once").await;
-    assert_healthy(&world).await;
+    assert_healthy(&env).await;
 }
 
 /// Floods that end their connection, though no deadline has passed.
@@ -81,7 +81,7 @@ async fn start() -> (Process, Target) {
 }
 
 #[tokio::test]
-async fn each_is_ended_at_once_and_counted_and_costs_no_memory() {
+async fn each_flood_is_ended_immediately_and_counted_and_costs_no_memory() {
     let (gateway, target) = start().await;
     // Kept all the while.
     let mut neighbour = target.connect().await;
@@ -121,7 +121,7 @@ async fn each_is_ended_at_once_and_counted_and_costs_no_memory() {
 
 /// What no rule ends at once is bounded by what a connection may hold.
 #[tokio::test]
-async fn what_is_borne_costs_no_memory() {
+async fn tolerated_floods_cost_no_memory() {
     let (gateway, target) = start().await;
     let mut resident = 0;
     for round in 0..4 {

@@ -87,7 +87,7 @@ impl Redis {
     }
 
     /// The names of all answers.
-    pub(super) async fn answers(&self) -> Vec<String> {
+    pub(super) async fn response_keys(&self) -> Vec<String> {
         ask(
             &mut self.connect().await,
             &["KEYS", "ccfs-gateway:answer:*"],

@@ -10,7 +10,7 @@ const SHORT: &str = "timeout = \"200ms\"\nseal_key_file = \"seal\"";
 
 #[tokio::test]
 #[ignore = "needs Debian's package redis-server"]
-async fn a_store_that_hangs_is_waited_for_once_and_comes_back() {
+async fn a_hanging_store_delays_one_request_and_recovers() {
     let redis = Redis::start().await;
     let one = Arc::new(first(&redis, SHORT, "rate_limit = { per_second = 1000 }").await);
     one.get_recording("hangs-0").await;
@@ -18,11 +18,11 @@ async fn a_store_that_hangs_is_waited_for_once_and_comes_back() {
     let begun = Instant::now();
     let mut asks = JoinSet::new();
     for n in 0..20 {
-        let world = one.clone();
-        asks.spawn(async move { world.get_recording(&format!("hangs-{}", n + 1)).await });
+        let env = one.clone();
+        asks.spawn(async move { env.get_recording(&format!("hangs-{}", n + 1)).await });
     }
-    while let Some(answer) = asks.join_next().await {
-        assert_eq!(answer.unwrap().result_code().as_deref(), Some("0"));
+    while let Some(response) = asks.join_next().await {
+        assert_eq!(response.unwrap().result_code().as_deref(), Some("0"));
     }
     let together = begun.elapsed();
     assert!(together < Duration::from_secs(3), "{together:?}");
@@ -47,7 +47,7 @@ async fn a_store_that_hangs_is_waited_for_once_and_comes_back() {
 
 #[tokio::test]
 #[ignore = "needs Debian's package redis-server"]
-async fn a_store_that_dies_is_missed_by_nobody_and_comes_back() {
+async fn a_dead_store_fails_no_request_and_recovers() {
     let mut redis = Redis::start().await;
     let one = first(&redis, SHORT, "rate_limit = { per_second = 1, burst = 3 }").await;
     one.get_recording("dies-0").await;
@@ -72,7 +72,7 @@ async fn a_store_that_dies_is_missed_by_nobody_and_comes_back() {
 
 #[tokio::test]
 #[ignore = "needs Debian's package redis-server"]
-async fn a_replica_that_missed_a_purge_learns_of_it_when_it_is_back() {
+async fn a_replica_applies_missed_purges_after_reconnecting() {
     let redis = Redis::start().await;
     let one = first(&redis, PATIENT, "").await;
     let two = another(&one).await;
@@ -91,7 +91,7 @@ async fn a_replica_that_missed_a_purge_learns_of_it_when_it_is_back() {
 }
 
 #[tokio::test]
-async fn without_a_store_at_the_place_the_gateway_works_alone() {
+async fn without_a_store_the_gateway_works_alone() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = closed.local_addr().unwrap().port();
     drop(closed);
@@ -101,23 +101,23 @@ async fn without_a_store_at_the_place_the_gateway_works_alone() {
         ),
         ..Setup::default()
     };
-    let world = setup.start().await;
-    up(&world, 0.0).await;
-    assert_eq!(cache_status(&world.get_recording("alone-1").await), STORED);
-    assert!(ttl(&world.get_recording("alone-1").await).is_some());
-    let admin = world.bound.admin.unwrap();
+    let env = setup.start().await;
+    up(&env, 0.0).await;
+    assert_eq!(cache_status(&env.get_recording("alone-1").await), STORED);
+    assert!(ttl(&env.get_recording("alone-1").await).is_some());
+    let admin = env.bound.admin.unwrap();
     eventually("it says why", async || {
         let status = page::get(admin, "/status").await.json();
         status["shared"]["reason"].is_string()
     })
     .await;
-    assert_eq!(purge(&world, "").await.json()["shared"], false);
-    assert_eq!(cache_status(&world.get_recording("alone-1").await), STORED);
+    assert_eq!(purge(&env, "").await.json()["shared"], false);
+    assert_eq!(cache_status(&env.get_recording("alone-1").await), STORED);
 }
 
 /// It accepts, and then says nothing.
 #[tokio::test]
-async fn something_else_at_the_place_stops_nobody() {
+async fn a_server_that_is_no_store_fails_no_request() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = silent.local_addr().unwrap().port();
     let setup = Setup {
@@ -126,7 +126,7 @@ async fn something_else_at_the_place_stops_nobody() {
         ),
         ..Setup::default()
     };
-    let world = setup.start().await;
-    assert_eq!(cache_status(&world.get_recording("silent-1").await), STORED);
-    assert!(ttl(&world.get_recording("silent-1").await).is_some());
+    let env = setup.start().await;
+    assert_eq!(cache_status(&env.get_recording("silent-1").await), STORED);
+    assert!(ttl(&env.get_recording("silent-1").await).is_some());
 }
