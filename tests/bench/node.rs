@@ -1,5 +1,5 @@
-//! A node that costs next to nothing: it reads a request, looks at nothing but its path and length,
-//! and answers what it has ready. For measuring what stands before it; it judges nothing.
+//! A node with minimal cost: it reads a request, looks only at path and length, and sends a
+//! prepared response. For measuring what is in front of it; it verifies nothing.
 
 use std::io;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::task::AbortOnDropHandle;
 
-/// A running node. It ends when it is dropped.
+/// A running node. It stops when dropped.
 #[derive(Debug)]
 pub(crate) struct Node {
     /// `https://127.0.0.1:port`.
@@ -23,7 +23,7 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Serves URLs that expire at `expiry`, in seconds since 1970; and below [`DOWNLOAD`] so many
+    /// Serves URLs that expire at `expiry`, in seconds since 1970, and below [`DOWNLOAD`] as many
     /// bytes as the path says.
     pub(crate) async fn start(leaf: &IssuedCertificate, expiry: i64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -36,7 +36,7 @@ impl Node {
         }
     }
 
-    /// So many nodes whose URLs live for eight hours, as those of CC-FS do.
+    /// Starts `number` nodes whose URLs are valid for eight hours, as those of CC-FS are.
     pub(crate) async fn start_many(leaf: &IssuedCertificate, number: usize) -> Vec<Self> {
         let mut nodes = Vec::new();
         for _ in 0..number {
@@ -45,7 +45,8 @@ impl Node {
         nodes
     }
 
-    /// So many nodes whose URLs have expired: nothing of theirs can be kept, all is forwarded.
+    /// Starts `number` nodes whose URLs have expired: no response can be cached, every request is
+    /// forwarded.
     pub(crate) async fn start_expired(leaf: &IssuedCertificate, number: usize) -> Vec<Self> {
         let mut nodes = Vec::new();
         for _ in 0..number {
@@ -73,7 +74,7 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, response: Arc<[u8]
     }
 }
 
-/// Serves one connection until the other side closes it.
+/// Serves one connection until the peer closes it.
 async fn serve(mut stream: TlsStream<TcpStream>, response: &[u8]) -> io::Result<()> {
     let mut request = Vec::with_capacity(4096);
     loop {
@@ -125,7 +126,7 @@ async fn send(stream: &mut TlsStream<TcpStream>, size: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// An answer of the recording-URL interface, about 500 bytes of JSON.
+/// A response of the recording-URL interface, about 500 bytes of JSON.
 fn response(expiry: i64) -> Vec<u8> {
     let url = format!(
         "https://south-aicc-develop.obs.cn-south-1.myhuaweicloud.com/ccfs/record/developId/\
@@ -142,7 +143,7 @@ fn response(expiry: i64) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Paths below it are downloads; the rest of the path is their size.
+/// Paths below it are downloads; the remainder of the path is their size.
 pub(crate) const DOWNLOAD: &str = "/CCFS/download/";
 
 static PIECE: [u8; 64 * 1024] = [0; 64 * 1024];

@@ -1,4 +1,4 @@
-//! §8: the access log.
+//! Access log (§8).
 
 use ccfs_gateway::stand_in::{Fault, When};
 use serde_json::Value;

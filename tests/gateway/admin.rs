@@ -1,4 +1,4 @@
-//! §8: the admin interface, and the commands that speak to it.
+//! Admin interface (§8) and the commands that use it.
 
 use std::net::SocketAddr;
 
@@ -102,7 +102,7 @@ async fn the_configuration_is_shown_without_secrets() {
     assert!(!page.body.contains("SECRET"), "{}", page.body);
 }
 
-// ---- Who may ask ----------------------------------------------------------------------------------
+// ---- Access control ------------------------------------------------------------------------------
 
 #[tokio::test]
 async fn every_page_has_a_strict_policy_and_allows_no_other_origin() {
@@ -222,7 +222,7 @@ async fn a_token_opens_everything_but_the_probes() {
             assert_eq!(response.status, 401, "{path} with {wrong}");
         }
     }
-    // `anybody:s3cret-token`
+    // Base64 of `anybody:s3cret-token`.
     for right in [
         "Bearer s3cret-token",
         "bearer s3cret-token",
@@ -289,7 +289,7 @@ async fn with_all_nodes_drained_there_is_no_healthy_node() {
     assert_eq!(env.recording_fetches(), 0);
 }
 
-// ---- The commands that speak to it ----------------------------------------------------------------
+// ---- Commands that use the admin interface -------------------------------------------------------
 
 #[tokio::test]
 async fn the_commands_reach_a_running_gateway() {

@@ -1,4 +1,4 @@
-//! Who gets how much, and who gets nothing.
+//! Load balancing: shares by weight, drained nodes, node affinity, connection limits.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -59,7 +59,7 @@ async fn a_drained_node_gets_nothing_new_until_it_is_undrained() {
         load.wait_for_responses(60).await;
         let path = format!("/nodes/ccfs/{}", env.nodes[0].address());
         env_admin_request(&env, "POST", &format!("{path}/drain")).await;
-        // What was under way when the order came.
+        // Lets requests that were in flight when the node was drained complete.
         load.wait_for_responses(8).await;
         let at_drain = counts(&env);
         load.wait_for_responses(100).await;
@@ -67,7 +67,8 @@ async fn a_drained_node_gets_nothing_new_until_it_is_undrained() {
         load.wait_for_responses(100).await;
         let drained = counts(&env);
         assert_eq!(drained[0], at_drain[0], "{policy}, also after a reload");
-        // The node had counted what the four clients had asked already; their answers count as more.
+        // The node counts a request on arrival, `Load` counts it on completion: up to one per
+        // client differs.
         assert!(drained[1] + 4 >= at_drain[1] + 200, "{drained:?}");
         env_admin_request(&env, "POST", &format!("{path}/undrain")).await;
         eventually("it works again", async || counts(&env)[0] > drained[0]).await;

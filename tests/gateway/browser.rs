@@ -1,6 +1,7 @@
-//! The status page in a real browser, as an operator and as an attacker use it.
+//! The status page in a real browser, from the point of view of an operator and of an attacker.
 //!
-//! `cargo test --test gateway browser:: -- --ignored`; with `SCREENSHOTS=DIR` pictures are left there.
+//! `cargo test --test gateway browser:: -- --ignored`; with `SCREENSHOTS=DIR` screenshots are
+//! written to that directory.
 
 use std::path::Path;
 
@@ -64,7 +65,7 @@ async fn an_operator_drains_a_node_by_keyboard() {
         "no scrolling at 1280x800"
     );
 
-    // Tab by tab, as one does without a mouse.
+    // Keyboard navigation only.
     let focused = "return document.activeElement.getAttribute('aria-label') ?? ''";
     let wanted = format!("Drain {node} of ccfs");
     let mut steps = 0;
@@ -148,7 +149,7 @@ async fn the_page_reports_a_lost_gateway() {
     keep(&browser, "gone").await;
 }
 
-/// A browser sends the token as the password of Basic.
+/// Browsers send the token as the password of HTTP Basic authentication.
 #[tokio::test]
 #[ignore = "needs Debian's chromium and chromium-driver"]
 async fn a_token_is_a_password() {
@@ -182,7 +183,7 @@ async fn a_token_is_a_password() {
     .await;
 }
 
-/// Names and errors of strangers are text, whatever they look like.
+/// Node names and error texts are rendered as text, never as markup.
 #[tokio::test]
 #[ignore = "needs Debian's chromium and chromium-driver"]
 async fn displayed_values_never_become_markup() {
@@ -231,7 +232,8 @@ async fn a_hostile_page_cannot_send_commands() {
         );
         still_serving(&env).await;
     }
-    // A name of the attacker's that resolves to us: the same origin for the browser, not for us.
+    // DNS rebinding: an attacker's name that resolves to this machine. The browser considers it the
+    // same origin, the admin interface rejects it.
     browser
         .open(&format!("http://evil.example:{}/", admin.port()))
         .await;
@@ -245,7 +247,7 @@ async fn a_hostile_page_cannot_send_commands() {
     still_serving(&env).await;
 }
 
-/// A cross-origin order with and without the marker, a form, and a page in a frame.
+/// Cross-origin admin commands with and without the required field, as a form, and through a frame.
 const ATTACK: &str = r#"
 <form id=form method=post action="ADMIN/drain" target=frame enctype="text/plain"><input name=a value=b></form>
 <iframe name=frame></iframe><iframe src="ADMIN/"></iframe>
@@ -279,7 +281,7 @@ async fn state(browser: &Browser, node: &str) -> String {
     browser.run(&script).await.as_str().unwrap().to_owned()
 }
 
-/// Serves one page to everybody; returns its port.
+/// Serves one page to every client; returns the port.
 async fn serve(page: String) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -290,7 +292,7 @@ async fn serve(page: String) -> u16 {
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             let response = response.clone();
-            // A browser opens connections that it may never use.
+            // Browsers open speculative connections that never carry a request.
             tokio::spawn(async move {
                 let mut head = [0; 4096];
                 let _ = stream.read(&mut head).await;
@@ -301,7 +303,7 @@ async fn serve(page: String) -> u16 {
     port
 }
 
-/// Leaves a picture where it is wanted.
+/// Writes a screenshot if `SCREENSHOTS` is set.
 async fn keep(browser: &Browser, name: &str) {
     if let Some(folder) = std::env::var_os("SCREENSHOTS") {
         let engine = base64::engine::general_purpose::STANDARD;

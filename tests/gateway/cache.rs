@@ -1,5 +1,5 @@
-//! §5: what is stored, under which key, for how long, and what the answers say. Who fetches, and what
-//! stands in for a fetch, is in `fetch.rs`.
+//! Cache (§5): what is stored, under which key, for how long, and what responses say about it.
+//! Coalescing, refresh and stale-if-error are in `fetch.rs`.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub(crate) fn cache_status(response: &ClientResponse) -> &str {
     response.header("cache-status").unwrap_or("none")
 }
 
-/// The seconds of `hit; ttl=…`.
+/// The seconds of `hit; ttl=…`, if the response is a cache hit.
 pub(crate) fn ttl(response: &ClientResponse) -> Option<i64> {
     cache_status(response)
         .strip_prefix("ccfs-gateway; hit; ttl=")?
@@ -65,7 +65,7 @@ async fn unknown_fields_are_part_of_the_key() {
             r#"{{"callId":"key-2","beginTime":"2021-11-24 16:25:03","endTime":"{END}","version":"2.0"{more}}}"#
         )
     };
-    // Each row is an entry of its own; what stands in one row shares it.
+    // Each row is a cache entry of its own; the bodies of one row share it.
     let rows: [&[&str]; 6] = [
         &[""],
         &[r#","a":1"#],
@@ -212,7 +212,7 @@ async fn the_cache_is_bounded_in_bytes() {
     );
 }
 
-// ---- Life -----------------------------------------------------------------------------------------
+// ---- Lifetime ------------------------------------------------------------------------------------
 
 #[tokio::test]
 async fn an_entry_is_fresh_until_the_expiry_margin() {
@@ -233,7 +233,7 @@ async fn an_expired_entry_is_removed() {
         .start()
         .await;
     assert_eq!(cache_status(&env.get_recording("life-2").await), STORED);
-    // Fresh for one second at most, since an expiry is a whole second.
+    // Fresh for at most one second: the expiry has a resolution of whole seconds.
     tokio::time::sleep(Duration::from_millis(1050)).await;
     assert_eq!(cache_status(&env.get_recording("life-2").await), STORED);
     assert_eq!(env.recording_fetches(), 2);

@@ -1,4 +1,4 @@
-//! Certificates, keys and secrets change under a running gateway.
+//! Certificates, keys and secret files that change while the gateway runs.
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -17,7 +17,8 @@ use tokio::sync::mpsc;
 
 use crate::support::{BEGIN, BERLIN, END, SHANGHAI, TestEnv, eventually, read, secret};
 
-/// A second gateway in the folder of a world, from another file, which looks at its files often.
+/// A second gateway in the directory of a `TestEnv`, with its own configuration file and a short
+/// polling interval for watched files.
 pub(crate) struct WatchedGateway {
     pub(crate) env: TestEnv,
     pub(crate) url: String,
@@ -32,7 +33,7 @@ impl Drop for WatchedGateway {
 }
 
 impl WatchedGateway {
-    /// From the world's configuration, with replacements.
+    /// Starts from the environment's configuration after `prepare` has edited it.
     pub(crate) async fn start(prepare: impl FnOnce(&TestEnv, String) -> String) -> Self {
         let env = TestEnv::start().await;
         let text = prepare(&env, read(&env.file("gateway.toml")));
@@ -50,15 +51,15 @@ impl WatchedGateway {
             orders,
             gateway,
         };
-        // The first look has been taken once a change of a file that nobody needs is seen.
+        // The first poll has completed once a change of an otherwise unused file is seen.
         followed.wait_until_applied().await;
         followed
     }
 
-    /// Waits until a change made now is in force, and with it every earlier one.
+    /// Waits until a change made now is applied, and with it every earlier one.
     async fn wait_until_applied(&self) {
         let berlin = self.env.file(BERLIN);
-        // Again and again, for the first write may be what the first look sees.
+        // Repeated, since the first write may be what the first poll already reads.
         for attempt in 0..20 {
             let text = format!("secret-{attempt}-{}", Timestamp::now().as_nanosecond());
             write_private_file(&berlin.with_extension("new"), text.as_bytes()).unwrap();
@@ -73,7 +74,8 @@ impl WatchedGateway {
         panic!("no change is ever in force");
     }
 
-    /// Asks with a secret, trusting an authority; nothing if no connection can be had.
+    /// Sends a request signed with `secret`, trusting the authority `ca`; returns the status, or
+    /// `None` if no connection can be established.
     async fn status(&self, ak: &str, secret: &str, ca: &str) -> Option<u16> {
         let client = Client::new(&Trust::from_pem_file(&self.env.file(ca)).unwrap()).unwrap();
         let secret = Secret::new(secret.as_bytes().to_vec());
@@ -82,7 +84,8 @@ impl WatchedGateway {
             call_id: "1637742300-1",
             begin: BEGIN,
             end: END,
-            // A node would refuse the changed secret: asked is only what the gateway answers.
+            // A node would reject the changed secret, so the request is one that the gateway
+            // answers itself.
             version: Some("1.0"),
         };
         let request = ClientRequest::recording(&self.url, &query).unwrap();
@@ -92,13 +95,13 @@ impl WatchedGateway {
         Some(client.send(&request).await.ok()?.status.as_u16())
     }
 
-    /// Is the gateway's certificate signed by that authority?
+    /// Whether the gateway's certificate is signed by that authority.
     async fn shows(&self, ca: &str) -> bool {
         self.status(SHANGHAI, &secret(SHANGHAI), ca).await.is_some()
     }
 }
 
-/// Another authority, and a leaf of it.
+/// Writes another authority and a leaf certificate signed by it.
 fn issue(folder: &Path, ca: &Path) {
     let authority = CertificateAuthority::new().unwrap();
     authority.write_certificate(ca).unwrap();
@@ -109,7 +112,7 @@ fn issue(folder: &Path, ca: &Path) {
 
 #[tokio::test]
 async fn an_atomically_swapped_secret_volume_is_followed() {
-    // As Kubernetes mounts it: tls.crt -> ..data/tls.crt, ..data -> ..version.
+    // The layout of a Kubernetes volume: tls.crt -> ..data/tls.crt, ..data -> ..version.
     let followed = WatchedGateway::start(|env, text| {
         let mount = env.file("mount");
         std::fs::create_dir_all(mount.join("..one")).unwrap();
@@ -149,7 +152,7 @@ async fn an_invalid_certificate_keeps_the_last_valid_one() {
     let good = read(&certificate);
     for bad in ["", "no certificate", &read(&followed.env.file("ca.pem"))] {
         std::fs::write(&certificate, bad).unwrap();
-        // Long enough to be looked at more than once: nothing must come of it.
+        // Long enough for more than one poll; the change must have no effect.
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert!(followed.shows("ca.pem").await, "{bad:?}");
     }

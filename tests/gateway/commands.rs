@@ -1,4 +1,4 @@
-//! §1: the commands as processes: what they print where, and their exit codes.
+//! Commands as processes (§1): output streams and exit codes.
 
 use std::path::Path;
 use std::process::Output;

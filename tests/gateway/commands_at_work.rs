@@ -1,4 +1,4 @@
-//! §1: the commands that sign, ask and answer.
+//! The commands `sign`, `verify`, `explain`, `call`, `stand-in` and `demo` (§1).
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -129,7 +129,7 @@ fn a_secret_comes_from_a_file_or_the_environment_and_a_body_from_stdin() {
 
 // ---- A client and a node --------------------------------------------------------------------------
 
-/// `call` with what every call needs.
+/// Runs `call` on a thread of its own with the required flags.
 fn call(env: &TestEnv, url: &str, more: &[&str]) -> std::thread::JoinHandle<Output> {
     let folder = env.file("");
     let mut arguments = vec!["call", url, "--ak", SHANGHAI, "--sk-file", SHANGHAI];
@@ -141,7 +141,7 @@ fn call(env: &TestEnv, url: &str, more: &[&str]) -> std::thread::JoinHandle<Outp
     })
 }
 
-/// Waits without keeping the runtime, on which gateway and nodes live, from running.
+/// Waits without blocking the runtime that serves the gateway and the nodes.
 async fn done(call: std::thread::JoinHandle<Output>) -> Output {
     tokio::task::spawn_blocking(|| call.join().unwrap())
         .await
@@ -288,12 +288,12 @@ fn the_demo_succeeds() {
 
 #[test]
 fn the_demo_takes_another_port_if_its_own_is_taken() {
-    // Whoever has it, this test or somebody else: it is taken.
+    // Binding may fail: then the port is taken by another process, which is equally good.
     let _taken = std::net::TcpListener::bind("127.0.0.1:28443");
     let folder = tempfile::tempdir().unwrap();
     let output = run_command(folder.path(), &["demo", "--once"]);
     assert_eq!(code(&output), 0, "{}\n{}", out(&output), err(&output));
-    // Another demo may have had that one, and have ended meanwhile.
+    // Another demo may have used the first port and have ended meanwhile.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     let asked = run_command(folder.path(), &["demo", "--once", "--port", &port]);

@@ -1,4 +1,4 @@
-//! The configuration as an operator meets it: files, `check`, `schema`, exit codes.
+//! The configuration from the point of view of an operator: files, `check`, `schema`, exit codes.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -9,7 +9,7 @@ use ccfs_gateway::cli::check::{Check, Schema};
 use ccfs_gateway::config::Config;
 use tempfile::TempDir;
 
-/// A copy of `config/` with throw-away certificates and secrets.
+/// A copy of `config/` with temporary certificates and secrets.
 struct Files {
     directory: TempDir,
 }
@@ -42,7 +42,7 @@ impl Files {
         fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o600)).unwrap();
     }
 
-    /// Adds lines to the example.
+    /// Appends lines to the example configuration.
     fn add(&self, lines: &str) {
         let example = fs::read_to_string(self.path("gateway.toml")).unwrap();
         self.write("gateway.toml", &format!("{example}\n{lines}\n"));

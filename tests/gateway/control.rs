@@ -1,4 +1,4 @@
-//! `status`, `nodes`, `reload`, `drain`, `healthcheck` as a user types them.
+//! The commands `status`, `nodes`, `reload`, `drain` and `healthcheck`.
 
 use std::process::Output;
 
@@ -168,7 +168,7 @@ async fn ask(env: &TestEnv, arguments: &[&str]) -> CommandOutput {
     run(all).await
 }
 
-/// On a thread of its own: the gateway that is asked runs on this one.
+/// Runs on a thread of its own, because the queried gateway runs on this one.
 async fn run(arguments: Vec<String>) -> CommandOutput {
     let work = move || {
         let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();

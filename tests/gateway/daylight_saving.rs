@@ -1,4 +1,5 @@
-//! The decision table where clocks change, and where a zone is +08:00 in some years only.
+//! The normalization table around changes to daylight saving time, and for zones that are +08:00 in
+//! some years only.
 
 use crate::recording::{
     BERLIN_LOCAL, BERLIN_UTC, GMT8, NEW_YORK, Out, Row, SINGAPORE, all_zones, check,
@@ -7,7 +8,8 @@ use crate::support::{BERLIN, SHANGHAI};
 
 use Out::{Refused, Same, Times};
 
-/// A zone counts as GMT+8 only where it was that throughout the years of the window.
+/// A zone counts as GMT+8 only if its offset was +08:00 throughout the calendar years of the
+/// window.
 #[tokio::test]
 async fn a_zone_is_plus_eight_in_some_years_only() {
     let env = all_zones().await;
@@ -51,8 +53,8 @@ async fn a_zone_is_plus_eight_in_some_years_only() {
     .await;
 }
 
-/// Berlin: 27 March and 30 October 2022 at 01:00 UTC. New York: 13 March at 07:00 and 6 November 2022
-/// at 06:00 UTC.
+/// Transitions. Berlin: 27 March and 30 October 2022 at 01:00 UTC. New York: 13 March at 07:00 and
+/// 6 November 2022 at 06:00 UTC.
 #[tokio::test]
 async fn transitions_of_daylight_saving_time() {
     let rows = [
@@ -68,7 +70,7 @@ async fn transitions_of_daylight_saving_time() {
             "11-06 07:30:00",
             Times("2022-11-06 01:00:00", "2022-11-06 02:30:00"),
         ),
-        // A plain time inside the gap is no fault.
+        // A local time inside the gap is accepted.
         (BERLIN, "03-27 02:30:00", "03-27 03:30:00", Same),
         (
             BERLIN_LOCAL,
@@ -80,7 +82,7 @@ async fn transitions_of_daylight_saving_time() {
     check_2022(&rows).await;
 }
 
-/// Three days by wall clock, or by elapsed time, are not too long.
+/// Three days by wall clock, or by elapsed time, are within the limit.
 #[tokio::test]
 async fn three_days_across_a_transition() {
     let too_long = Refused("0300004", "three days");
@@ -135,7 +137,7 @@ async fn a_window_across_the_repeated_hour() {
     check_2022(&rows).await;
 }
 
-/// In 2022; Berlin sends version 2.0, the others do not.
+/// Checks rows of the year 2022. Berlin sends version 2.0, the other tenants send none.
 async fn check_2022(rows: &[(&'static str, &str, &str, Out)]) {
     let times: Vec<_> = rows
         .iter()
@@ -174,7 +176,7 @@ async fn a_time_with_offset_has_exactly_one_form() {
     ] {
         rows.push((SHANGHAI, true, wrong, "2022-01-02 12:00:00", begin));
     }
-    // In the years 0001 to 9999 as written, but not when converted.
+    // Within years 0001 to 9999 as written, but not after conversion.
     let (early, late) = ("0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z");
     rows.push((NEW_YORK, true, early, early, begin));
     rows.push((

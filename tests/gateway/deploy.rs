@@ -1,4 +1,4 @@
-//! What stands in `deploy/` fits to the program and to itself.
+//! The files of `deploy/` match the program and each other.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,8 @@ fn deploy(path: &str) -> PathBuf {
         .join(path)
 }
 
-/// Checks a configuration of `deploy/` with the files that it names, which stand elsewhere here.
+/// Checks a configuration of `deploy/` together with the files that it names, which are elsewhere
+/// in this repository.
 fn check(name: &str, files: &[(&str, &str)]) -> Config {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
@@ -91,7 +92,7 @@ fn the_configurations_are_valid() {
     let port = |name: &str, port: u16| format!("{{ name: {name}, containerPort: {port} }}");
     assert!(manifest.contains(&port("https", kubernetes.listeners["ccfs"].bind.port())));
     assert!(manifest.contains(&port("admin", kubernetes.admin.bind.unwrap().port())));
-    // The pod is killed after this; the drain must fit into it.
+    // The pod is killed after this time; the drain must fit into it.
     let needed = 5 + kubernetes.server.drain_delay.as_secs() + kubernetes.server.grace.as_secs();
     assert!(manifest.contains("preStop: { sleep: { seconds: 5 } }"));
     let given = number_after(&manifest, "terminationGracePeriodSeconds: ");
@@ -101,7 +102,7 @@ fn the_configurations_are_valid() {
     assert!(given > systemd.server.grace.as_secs() + systemd.server.drain_delay.as_secs());
 }
 
-/// The first step of the migration, and the keys that its table names.
+/// The first step of the migration is a valid configuration, and the table names existing keys.
 #[test]
 fn the_migration_page_is_correct() {
     let page = read(&deploy("migration.md"));
@@ -115,7 +116,7 @@ fn the_migration_page_is_correct() {
     let leaf = authority.issue(&HOSTS).unwrap();
     leaf.write(&path("gateway.pem"), &path("gateway.key"))
         .unwrap();
-    // The block is indented, being part of a list.
+    // The block is indented because it is part of a list.
     let lines: Vec<_> = block.lines().map(str::trim).collect();
     Config::parse(&lines.join("\n"), &folder.path().join("gateway.toml"))
         .unwrap_or_else(|wrong| panic!("{wrong}"));
@@ -140,7 +141,7 @@ fn number_after(text: &str, key: &str) -> u64 {
     digits.parse().unwrap()
 }
 
-/// Every file of `deploy/`.
+/// Collects every file of `deploy/`.
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -152,7 +153,7 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Names of metrics in a text.
+/// Metric names in a text.
 fn metrics(text: &str) -> BTreeSet<String> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
     text.split(|c: char| !is_name(c))
@@ -243,7 +244,7 @@ fn the_image_runs_as_nobody_and_starts_the_program_itself() {
     assert!(manifest.contains(version), "{version} is not the toolchain");
 }
 
-/// Every file that README.md and migration.md link to is there, and every folder is told of.
+/// Every link of README.md and migration.md resolves, and every directory is mentioned.
 #[test]
 fn the_pages_mention_every_file() {
     let readme = read(&deploy("README.md"));
@@ -314,7 +315,7 @@ fn every_yaml_file_is_yaml() {
     );
 }
 
-/// The units with a program that is there.
+/// Copies the units, with `ExecStart` replaced by an existing program.
 fn units(folder: &Path) -> PathBuf {
     let program = env!("CARGO_BIN_EXE_ccfs-gateway");
     let version = succeeds(Command::new("systemctl").arg("--version"));
@@ -323,7 +324,7 @@ fn units(folder: &Path) -> PathBuf {
         let mut text =
             read(&deploy("systemd").join(name)).replace("/usr/bin/ccfs-gateway", program);
         if !knows_notify_reload {
-            // What ccfs-gateway.service.d/systemd-252.conf does.
+            // The change that ccfs-gateway.service.d/systemd-252.conf makes.
             text = text.replace("Type=notify-reload", "Type=notify");
         }
         std::fs::write(folder.join(name), text).unwrap();
@@ -347,7 +348,7 @@ fn systemd_accepts_the_units_and_rates_them_safe() {
         .filter(|line| line.contains("ccfs-gateway"))
         .collect();
     assert!(ours.is_empty(), "{ours:#?}");
-    // 0 is locked up, 10 is unprotected; a service that listens and connects cannot be 0.
+    // 0 is fully sandboxed, 10 is unprotected; a service that listens and connects cannot reach 0.
     succeeds(
         Command::new("systemd-analyze")
             .args(["security", "--offline=yes", "--threshold=20"])

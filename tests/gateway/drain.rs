@@ -1,4 +1,4 @@
-//! §8: how the program ends. Real processes, real signals.
+//! Shutdown and drain (§8), with real processes and real signals.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -59,7 +59,7 @@ async fn a_signal_drains_without_losing_requests() {
             ready(process.admin).await == 503
         })
         .await;
-        // Still served, on the old connection and on a new one, but told to go.
+        // Still served on existing and new connections, with `Connection: close`.
         let kept = process.get_recording("kept-1").await;
         assert_eq!(
             (kept.status.as_u16(), kept.header("connection")),
@@ -194,7 +194,7 @@ async fn the_access_log_is_reopened_on_request() {
     assert_eq!(lines(&rotated), 1);
 }
 
-/// An order may come at any moment of a connection's life, also right behind an answer.
+/// A drain may begin at any moment of a connection's lifetime, also directly after a response.
 #[tokio::test]
 async fn no_kept_alive_connection_misses_the_drain() {
     for _ in 0..10 {

@@ -1,5 +1,5 @@
-//! The edge from outside: what is no legal request, what is too slow or too much, what is meant to
-//! harm; and that nobody else notices.
+//! The listener under invalid, slow, excessive and malicious traffic; other clients must stay
+//! unaffected.
 
 mod descriptors;
 mod downgrade;
@@ -25,12 +25,12 @@ use crate::hostile::Target;
 use crate::support::{BEGIN, END, SHANGHAI, Setup, TestEnv, credential, signed};
 
 impl TestEnv {
-    /// Whom hostile clients attack.
+    /// The address and trust for raw connections.
     pub(crate) fn target(&self) -> Target {
         Target::new(self.bound.listeners["ccfs"], &self.file("ca.pem"))
     }
 
-    /// The sum of all counters of this name whose labels hold `label`.
+    /// The sum of all counters with this name whose labels contain `label`.
     pub(crate) async fn metric_sum(&self, name: &str, label: &str) -> u64 {
         let mut stream = TcpStream::connect(self.bound.admin.unwrap()).await.unwrap();
         let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
@@ -45,7 +45,7 @@ impl TestEnv {
     }
 }
 
-/// A gateway in a hurry: every deadline is a second.
+/// A gateway whose timeouts are all one second.
 async fn with_short_timeouts(limits: &str) -> TestEnv {
     let tables = format!(
         "[limits]\nheader_timeout = \"1s\"\nbody_timeout = \"1s\"\nhandshake_timeout = \"1s\"\n\
@@ -58,7 +58,7 @@ async fn with_short_timeouts(limits: &str) -> TestEnv {
     setup.start().await
 }
 
-/// The legal recording-URL request over HTTP/1.1, signed rightly.
+/// A valid, correctly signed recording-URL request in HTTP/1.1.
 pub(crate) fn valid_request(call_id: &str) -> Vec<u8> {
     let body = format!(
         r#"{{"callId":"{call_id}","beginTime":"{BEGIN}","endTime":"{END}","version":"2.0"}}"#
@@ -69,7 +69,7 @@ pub(crate) fn valid_request(call_id: &str) -> Vec<u8> {
     )
 }
 
-/// A POST, signed rightly.
+/// A correctly signed POST.
 fn post(path: &str, body: &[u8]) -> Vec<u8> {
     let mut headers = HeaderMap::new();
     headers.insert("host", HeaderValue::from_static("127.0.0.1"));
@@ -89,7 +89,7 @@ fn post(path: &str, body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-/// Somebody who asks for a recording again and again, each time on a new connection.
+/// A well-behaved client that repeats a recording-URL request, each time on a new connection.
 struct Bystander(JoinHandle<Vec<Duration>>, tokio::sync::oneshot::Sender<()>);
 
 impl Bystander {
@@ -114,8 +114,8 @@ impl Bystander {
         Self(task, end)
     }
 
-    /// Nine of ten had their answers within a quarter of a second; the others had them too. What the
-    /// machine does besides these tests must not fail them.
+    /// Asserts that the 90th percentile of the response time was below 250 ms and that every
+    /// request got a response. The maximum is not asserted: other load on the machine may cause it.
     async fn assert_served(self, during: &str) {
         let _ = self.1.send(());
         let mut waits = self.0.await.unwrap();
@@ -133,7 +133,7 @@ impl Bystander {
     }
 }
 
-/// Is the gateway still whole?
+/// Asserts that the gateway still serves and that no task has panicked.
 async fn assert_healthy(env: &TestEnv) {
     assert!(!env.gateway.is_finished());
     let response = env.send(&signed(env.recording("is-well"), SHANGHAI)).await;
@@ -141,7 +141,7 @@ async fn assert_healthy(env: &TestEnv) {
     assert_eq!(env.metric_sum("connections_ended", "panic").await, 0);
 }
 
-/// What the README says of the limits is what the reference says.
+/// The table of limits in the README equals the one in `config/reference.toml`.
 #[test]
 fn every_limit_is_documented() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));

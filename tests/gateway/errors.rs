@@ -1,4 +1,4 @@
-//! What the gateway refuses by itself: the validation table, the order of precedence, the table of
+//! Errors that the gateway makes: the validation table, the order of precedence, the table of
 //! errors.
 
 use std::time::Duration;

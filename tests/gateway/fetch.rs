@@ -1,4 +1,4 @@
-//! §5: one fetch for all who wait, renewals, what is given out instead of a failure.
+//! Fetches (§5): coalescing, refresh, stale-if-error, negative entries.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,7 @@ pub(crate) fn release_responses(env: &TestEnv) {
     env.nodes[0].faults().clear();
 }
 
-/// Waits until so many recording requests have come to the first node.
+/// Waits until `count` recording requests have reached the first node.
 pub(crate) async fn wait_until_held(env: &TestEnv, count: u64) {
     let node = &env.nodes[0];
     assert!(
@@ -35,7 +35,7 @@ pub(crate) async fn wait_until_held(env: &TestEnv, count: u64) {
     );
 }
 
-/// Waits until so many requests are inside the gateway.
+/// Waits until `count` requests are in flight in the gateway.
 async fn wait_for_in_flight(env: &TestEnv, count: f64) {
     let admin = env.bound.admin.unwrap();
     eventually("so many are inside", async || {
@@ -64,7 +64,7 @@ async fn no_cache(env: &TestEnv, call_id: &str) -> ClientResponse {
     env.send(&signed(request, SHANGHAI)).await
 }
 
-// ---- One fetch ------------------------------------------------------------------------------------
+// ---- Coalescing ----------------------------------------------------------------------------------
 
 #[tokio::test]
 async fn a_hundred_misses_make_one_node_request() {
@@ -97,7 +97,7 @@ async fn a_hundred_misses_make_one_node_request() {
             .count()
     };
     assert_eq!(count(STORED), 1);
-    // One that had come but was not yet verified when the answer was there hits.
+    // A request that was not yet verified when the fetch completed is a hit.
     let hits = responses
         .iter()
         .filter(|response| ttl(response).is_some())
@@ -185,7 +185,7 @@ async fn a_fetch_continues_after_its_waiters_time_out() {
     assert_eq!(env.recording_fetches(), 1);
 }
 
-// ---- no-cache, renewal ----------------------------------------------------------------------------
+// ---- no-cache and refresh ------------------------------------------------------------------------
 
 #[tokio::test]
 async fn no_cache_queries_the_node_and_replaces_the_entry() {
@@ -225,7 +225,7 @@ async fn concurrent_no_caches_join_one_fetch() {
             .iter()
             .all(|response| cache_status(response).starts_with(RENEWED))
     );
-    // Who came late starts a second fetch; not ten.
+    // A late request may start another fetch, but the fetches stay far below ten.
     assert!(env.recording_fetches() <= 3, "{}", env.recording_fetches());
 }
 
@@ -239,7 +239,8 @@ async fn an_entry_near_expiry_is_refreshed_once_signed_and_uncharged() {
     let first = env.get_recording("life-4").await;
     assert_eq!(cache_status(&first), STORED);
     hold_responses(&env);
-    // Two seconds of life at least, so the budget is full again when the last tenth comes.
+    // The lifetime is at least two seconds, so the rate limit has recovered when 90 % of it has
+    // passed.
     eventually("it is renewed", async || {
         assert!(ttl(&env.get_recording("life-4").await).is_some());
         env.recording_fetches() == 2
@@ -305,7 +306,7 @@ async fn a_stale_response_is_served_instead_of_an_error() {
         STALE,
         "nobody is there"
     );
-    // The operator sees which node failed behind an answer that looks well.
+    // The access log names the failed node although the response is a success.
     let log = env.file("access.log");
     let lines = || crate::support::read(&log);
     eventually("all lines are written", async || {
@@ -358,7 +359,7 @@ async fn a_stale_response_must_be_allowed_and_valid_for_the_minimum() {
     }
 }
 
-// ---- No data yet ----------------------------------------------------------------------------------
+// ---- Negative entries ----------------------------------------------------------------------------
 
 #[tokio::test]
 async fn no_data_yet_is_cached_briefly() {

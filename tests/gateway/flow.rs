@@ -1,4 +1,4 @@
-//! The main job: miss, hit, what a client sees.
+//! The main path: a miss, then a hit.
 
 use crate::support::{SHANGHAI, TestEnv, signed};
 

@@ -1,4 +1,4 @@
-//! The fields of requests and answers: what nodes see, and what clients see of nodes.
+//! Header fields of forwarded requests and responses.
 
 use ccfs_gateway::client::{ClientRequest, DEFAULT_SIGNED_FIELDS};
 use ccfs_gateway::stand_in::{Fault, RecordedRequest, When};

@@ -1,5 +1,5 @@
-//! Nodes that die, hang, slow down and come back while clients are at work: as long as one is well,
-//! nobody notices.
+//! Nodes that die, hang, slow down and return under load: no request fails while one node is
+//! healthy.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ fn setup(nodes: usize) -> Setup {
     }
 }
 
-/// Recordings and downloads at once.
+/// Concurrent load on recording URLs and downloads.
 struct Clients(Load, Load);
 
 impl Clients {
@@ -101,7 +101,8 @@ async fn two_hanging_nodes_of_three_fail_no_request() {
     let env = setup(3).start().await;
     let clients = Clients::start(&env);
     clients.more(50).await;
-    // One takes requests and never answers, probes neither; the other never begins a handshake.
+    // The first accepts requests and never responds, health checks included; the second never
+    // completes a TLS handshake.
     env.nodes[0]
         .faults()
         .inject_everywhere(Fault::Hang, When::Always);
@@ -220,7 +221,7 @@ async fn the_service_recovers_with_the_first_node() {
         "{:?}",
         back.elapsed()
     );
-    // From here on nothing fails, though two are still dead.
+    // From here on no request fails, although two nodes are still down.
     let target = Target::of(&env);
     recordings.stop().await;
     let recordings = Load::start(&target, Kind::Recording, 4, PAUSE);

@@ -1,4 +1,4 @@
-//! The main flows over HTTP/2: the same answers, and nodes that see no difference.
+//! The main paths over HTTP/2: responses and forwarded requests are the same as over HTTP/1.1.
 
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ async fn a_recording_url_is_a_miss_then_a_hit() {
             .starts_with("ccfs-gateway; hit")
     );
     env.assert_no_upstream_request();
-    // One protocol's entry is the other's.
+    // Both protocols share cache entries.
     let mut other = env;
     other.client = other.new_client();
     assert_eq!(other.send(&request).await.body, first.body);
@@ -79,7 +79,8 @@ async fn a_versionless_request_is_converted() {
     assert_gateway_error(&response, 200, "invalid-request", "0300006");
 }
 
-/// The stream has a Host only in its pseudo field: that is what was signed, and what the node gets.
+/// The stream carries the host in `:authority` only; that is what was signed, and what the node
+/// receives.
 #[tokio::test]
 async fn the_authority_is_the_host_that_was_signed() {
     let env = env().await;
@@ -233,7 +234,7 @@ async fn cookie_crumbs_reach_the_node_joined() {
             .append(HeaderName::from_static("cookie"), piece.parse().unwrap());
     }
     assert_node_response(&env.send(&signed(request, SHANGHAI)).await, "0");
-    // RFC 9113, 8.2.3.
+    // RFC 9113 section 8.2.3: cookie crumbs are joined with "; ".
     assert_eq!(
         env.sole_upstream_request().header("cookie"),
         Some("a=1; b=2")

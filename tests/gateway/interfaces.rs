@@ -1,4 +1,4 @@
-//! The interfaces beside the recording-URL one: envelopes, downloads, uploads, what may be repeated.
+//! The interfaces other than the recording URL: envelopes, downloads, uploads, idempotency.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::assertions::{
 };
 use crate::support::{BERLIN, SHANGHAI, Setup, TestEnv, credential, signed};
 
-/// All that have an envelope, and a message that their node understands.
+/// The interfaces with an envelope, each with a message that the stand-in node accepts.
 pub(super) const ENVELOPES: [(&str, &str); 17] = [
     ("queryBillData", JOB),
     ("downloadBillFile", r#"{"billFileName":"a.zip"}"#),
@@ -309,7 +309,7 @@ async fn uploads_have_a_limit_of_their_own() {
         (&usual, "unlisted", 8 << 20),
         (&usual, "downloadRecord", 64 << 10),
     ] {
-        // Not signed: a size comes first, so that one that is allowed is 401.
+        // Unsigned: the size is checked first, so a body of an allowed size is 401.
         let request = env.post_to(tail, "x".repeat(limit + 1));
         let response = env.send(&request).await;
         assert_gateway_error(&response, 413, "body-too-large", "GW413");
@@ -355,7 +355,7 @@ async fn all_bodies_together_are_bounded() {
     };
     let (held, ()) = tokio::join!(held, others);
     assert_node_response(&held, "0");
-    // What was taken is given back.
+    // The buffered bytes are released afterwards.
     for _ in 0..3 {
         assert_node_response(&env.send(&large).await, "0");
     }

@@ -1,4 +1,5 @@
-//! The validation table of the recording-URL request, row by row: code, member, and no node asked.
+//! The validation table of the recording-URL request, row by row: code, named field, and no
+//! upstream request.
 
 use ccfs_gateway::client::ClientRequest;
 use serde_json::{Value, json};
@@ -7,7 +8,8 @@ use crate::assertions::{assert_gateway_error, assert_node_response, result_desc}
 use crate::errors::RECORDING;
 use crate::support::{BERLIN, SHANGHAI, TestEnv, signed};
 
-/// A right request of version 2.0 with one member changed; null stays, `()` goes.
+/// A valid request of version 2.0 with changed fields: `Some` replaces the value, `None` removes
+/// the field.
 pub(super) fn with(changes: &[(&str, Option<Value>)]) -> String {
     let mut body = json!({
         "callId": "1-1", "version": "2.0",
@@ -32,7 +34,8 @@ async fn post(
     env.send(&signed(request, ak)).await
 }
 
-/// Refused with this code, by a text that holds this word, and no node was asked.
+/// Asserts that the request is rejected with this code, that the text contains `word`, and that no
+/// node received it.
 async fn is_invalid(env: &TestEnv, body: impl Into<Vec<u8>>, code: &str, word: &str) {
     let body = body.into();
     println!("{} is {code} {word}", String::from_utf8_lossy(&body));
@@ -116,7 +119,7 @@ async fn fields_that_are_missing_null_or_empty() {
         is_invalid(&env, with(&[(name, Some("".into()))]), "0300002", name).await;
     }
     is_invalid(&env, "{}", "0300001", "callId").await;
-    // A member of another spelling is another member.
+    // Field names are case-sensitive.
     is_invalid(
         &env,
         with(&[("callId", None), ("callid", Some("1".into()))]),
@@ -200,7 +203,7 @@ async fn a_version_is_the_string_2_0_or_absent() {
         )
         .await;
     }
-    // What is written otherwise, but is the string 2.0, is right.
+    // An escaped spelling of the string 2.0 is valid.
     let escaped = with(&[]).replace("\"2.0\"", "\"\\u0032.0\"");
     assert_node_response(&post(&env, escaped, SHANGHAI).await, "0");
     let response = post(&env, with(&[("version", None)]), BERLIN).await;
@@ -230,7 +233,7 @@ async fn windows_that_are_reversed_or_too_long() {
             "0300004",
         ),
         ("2012-01-02 10:00:00", "2022-01-02 10:00:00", "0300004"),
-        // Reversed and, the other way round, over three days.
+        // Reversed, and longer than three days in the other direction.
         ("2022-01-12 10:00:00", "2022-01-02 10:00:00", "0300013"),
     ] {
         is_invalid(&env, window(begin, end), code, "Time").await;
@@ -244,7 +247,7 @@ async fn windows_that_are_reversed_or_too_long() {
     }
 }
 
-/// Each request has the faults of several rows; the first row wins, and in it the first member.
+/// Each request violates several rows: the first row decides, and within it the first field.
 #[tokio::test]
 async fn the_first_violation_decides() {
     let env = TestEnv::start().await;

@@ -1,4 +1,4 @@
-//! §6: who is charged for what, and what happens at each cap.
+//! Limits (§6): which requests are charged to which limit, and what happens at each limit.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -35,7 +35,8 @@ fn limits(keys: &str) -> Setup {
     }
 }
 
-/// Sends what `next` makes until it is refused; gives back how many were served, and the refusal.
+/// Sends requests made by `next` until one is rejected; returns the number of served requests and
+/// the rejection.
 async fn until_refused(
     env: &TestEnv,
     next: impl Fn(usize) -> ClientRequest,
@@ -74,7 +75,7 @@ fn forged(env: &TestEnv, call_id: &str) -> ClientRequest {
     right.clone().with_authorization(wrong.parse().unwrap())
 }
 
-// ---- The budget of an ak --------------------------------------------------------------------------
+// ---- Rate limit of an access key -----------------------------------------------------------------
 
 #[tokio::test]
 async fn misses_are_charged_and_hits_are_not() {
@@ -150,7 +151,7 @@ async fn hits_are_charged_unless_they_are_free() {
     let (served, refused) = until_refused(&env, hit).await;
     assert!((3..=5).contains(&served), "{served}");
     assert_limited(&refused, "0300009");
-    // Every verified request: also one that the validation table refuses.
+    // Every verified request is charged, also one that fails validation.
     let invalid = |_| signed(env.post("{}"), SHANGHAI);
     assert_limited(&until_refused(&env, invalid).await.1, "0300009");
 }
@@ -189,7 +190,7 @@ async fn the_ceiling_counts_every_verified_request() {
     }
 }
 
-// ---- At once --------------------------------------------------------------------------------------
+// ---- Concurrency limits --------------------------------------------------------------------------
 
 #[tokio::test]
 async fn an_account_has_a_limit_of_concurrent_requests() {
@@ -302,7 +303,7 @@ async fn request_bodies_share_a_memory_limit() {
     .await;
 }
 
-/// One request of [`SHANGHAI`] that its node holds.
+/// Starts one request of [`SHANGHAI`] that its node holds.
 async fn hold_one(env: &Arc<TestEnv>) -> tokio::task::JoinHandle<ClientResponse> {
     env.nodes[0].faults().inject(Fault::Hold, When::Always);
     let asking = env.clone();
@@ -323,7 +324,7 @@ async fn wait_for_in_flight(env: &TestEnv, count: f64) {
     .await;
 }
 
-// ---- Addresses ------------------------------------------------------------------------------------
+// ---- Limits by client address --------------------------------------------------------------------
 
 const TIGHT: &str = "per_address = { per_second = 1, burst = 3 }";
 
@@ -375,9 +376,9 @@ async fn unauthenticated_interfaces_are_charged_to_the_address() {
     assert_limited(&refused, "0300008");
 }
 
-// ---- Connections ----------------------------------------------------------------------------------
+// ---- Connection limits ---------------------------------------------------------------------------
 
-/// A connection of which the test knows when it ends.
+/// A raw connection whose end the test can observe.
 struct Connection(TlsStream<TcpStream>);
 
 impl Connection {
@@ -390,14 +391,14 @@ impl Connection {
         Ok(Self(tls.connect(name, stream).await?))
     }
 
-    /// Asks for something that is refused at once; is the connection still good?
+    /// Sends a request that is rejected immediately; returns whether the connection still works.
     async fn works(&mut self) -> bool {
         let head = b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n";
         let mut response = [0; 4096];
         self.0.write_all(head).await.is_ok() && matches!(self.0.read(&mut response).await, Ok(1..))
     }
 
-    /// Waits until the other side ends it.
+    /// Waits until the gateway closes the connection.
     async fn ended(&mut self) -> bool {
         let end = self.0.read_u8();
         tokio::time::timeout(LONG, end)

@@ -1,5 +1,6 @@
-//! The gateway from outside, over real TLS sockets, before stand-in nodes that verify signatures.
-//! One binary, so that it links once; each module is one table or topic of the contract.
+//! Scenario tests: the gateway from outside, over real TLS sockets, in front of stand-in nodes that
+//! verify signatures. One binary, so that it links once; each module covers one table or topic of
+//! the contract.
 
 #![allow(
     clippy::disallowed_methods,

@@ -1,4 +1,4 @@
-//! `/metrics`: legal OpenMetrics by the letter, and true.
+//! `/metrics`: valid OpenMetrics with correct values.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -134,7 +134,7 @@ async fn prometheus_itself_scrapes_it() {
     let _ = prometheus.wait();
 }
 
-/// One fetch, two hits, one illegal head.
+/// Traffic of one fetch, two hits and one malformed head.
 async fn traffic() -> TestEnv {
     let setup = Setup {
         shanghai: "rate_limit = { per_second = 50, burst = 100 }".to_owned(),
@@ -150,7 +150,7 @@ async fn traffic() -> TestEnv {
     env
 }
 
-/// An alert on `node_up == 0` must not be silent because there is no such series.
+/// The series must exist, otherwise an alert on `node_up == 0` stays silent.
 #[tokio::test]
 async fn a_node_whose_name_was_never_resolved_is_not_up() {
     let setup = Setup {
@@ -171,7 +171,7 @@ async fn a_node_whose_name_was_never_resolved_is_not_up() {
     assert!(metrics.contains(expected), "{metrics}");
 }
 
-/// What the contract names, with its type.
+/// The metric families of the contract with their types.
 const FAMILIES: &[(&str, &str)] = &[
     ("build", "info"),
     ("config_reloads", "counter"),
@@ -208,17 +208,17 @@ const FAMILIES: &[(&str, &str)] = &[
     ("trace_spans", "counter"),
 ];
 
-/// An exposition that was checked against the OpenMetrics text format, 1.0.0.
+/// An exposition that was validated against the OpenMetrics text format 1.0.0.
 #[derive(Debug, Default)]
 pub(crate) struct Exposition {
-    /// Types by family.
+    /// The type of each family.
     pub(crate) families: BTreeMap<String, String>,
     /// Values by name and labels.
     pub(crate) samples: BTreeMap<String, f64>,
 }
 
 impl Exposition {
-    /// Reads a page; fails the test where it is not legal.
+    /// Parses an exposition; panics if it is not valid.
     pub(crate) fn read(text: &str) -> Self {
         let body = text.strip_suffix("# EOF\n").expect("ends with # EOF");
         let mut read = Self::default();
@@ -269,7 +269,7 @@ impl Exposition {
         assert_eq!(before, None, "{series} stands twice");
     }
 
-    /// Buckets grow, and the last one holds all.
+    /// Buckets are cumulative, and the last one equals the count.
     fn check_histograms(&self) {
         for (series, count) in &self.samples {
             let Some((name, labels)) = series.split_once("_count{") else {
@@ -294,7 +294,7 @@ impl Exposition {
     }
 }
 
-/// The `le` of a bucket's labels, and the labels without it.
+/// Splits the `le` label off a bucket's labels.
 fn take_bound(labels: &str) -> (f64, String) {
     let inside = labels.trim_end_matches('}');
     let (bound, others): (Vec<_>, Vec<_>) = inside

@@ -1,4 +1,4 @@
-//! What becomes of the answers of nodes, and of their failures.
+//! Handling of node responses and node failures.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::assertions::{assert_common_headers, assert_gateway_error, assert_node
 use crate::forward::download;
 use crate::support::{SHANGHAI, Setup, TestEnv, eventually, signed};
 
-/// Two nodes that are asked in turn.
+/// Two nodes in round-robin order.
 async fn two_nodes(cluster: &str) -> TestEnv {
     let cluster = format!("balance = \"round-robin\"\n{cluster}");
     Setup {
@@ -21,7 +21,7 @@ async fn two_nodes(cluster: &str) -> TestEnv {
     .await
 }
 
-/// One node that is never put aside, so that each request of a table is tried there.
+/// One node that is never ejected, so that each request of a table is attempted there.
 async fn one_node(cluster: &str) -> TestEnv {
     let cluster = format!("ejection = {{ consecutive_failures = 0 }}\n{cluster}");
     Setup {
@@ -96,7 +96,7 @@ async fn unusual_but_complete_responses_pass() {
         assert_node_response(&env.get_recording(&format!("2-{number}")).await, "0");
     }
     assert_eq!(env.nodes[0].forbidden_reuses(), 0);
-    // After this one the connection is as good as any other.
+    // After this response the connection is reusable.
     env.nodes[0].faults().inject(Fault::Interim, When::Next(1));
     assert_node_response(&env.get_recording("3-1").await, "0");
     assert_node_response(&env.get_recording("3-2").await, "0");
@@ -153,8 +153,8 @@ async fn only_502_503_504_are_retried_at_another_node() {
         for node in &env.nodes {
             node.faults().inject(Fault::Status(status), When::Next(1));
         }
-        // The first of the two that is asked fails, then the second; with both at fault the last
-        // answer passes through.
+        // The first attempt fails, then the second; with both nodes failing, the last response
+        // passes through.
         let response = env.get_recording("1-1").await;
         assert_eq!(response.status, status);
         assert_eq!(
@@ -335,7 +335,7 @@ async fn a_download_is_504_without_a_first_byte_in_time_and_unlimited_after_it()
         faults.inject(Fault::DelayBody(Duration::from_secs(2)), When::Always);
         assert_gateway_error(&env.send(&request).await, 504, "node-timeout", "GW504");
         faults.clear();
-        // Some 0.5 s in all, longer than any of the deadlines.
+        // About 0.5 s in total, longer than each of the timeouts.
         faults.inject(Fault::Drip(10_000, Duration::from_millis(50)), When::Always);
         let response = env.send(&request).await;
         assert!(response.body.len() >= 100_000 && files::matches(0, &response.body));

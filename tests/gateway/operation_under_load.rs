@@ -1,4 +1,4 @@
-//! Reloads and ends under load: nobody may notice.
+//! Reloads, drains and listener hand-overs under load: no request fails.
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use crate::support::{BERLIN, SHANGHAI, Setup, TestEnv, eventually, read, secret, signed};
 use crate::traffic::{ConnectionMode, ContinuousLoad};
 
-/// Reads the configuration again.
+/// Reloads the configuration through the command channel.
 async fn reload(env: &TestEnv) -> Result<u64, String> {
     let (response, result) = oneshot::channel();
     env.commands
@@ -34,8 +34,8 @@ fn trusting(env: &TestEnv) -> impl Fn() -> Client + use<> {
     move || Client::new(&Trust::from_pem_file(&ca).unwrap()).unwrap()
 }
 
-/// Ports that are free now, and stay so while no listener has one: they are below those that the
-/// system gives to outgoing connections, and in a block that no other run of the tests has.
+/// Ports that are free and stay so: they are below the ephemeral port range, and in a block
+/// reserved for this run of the tests.
 fn free_ports(count: usize) -> Vec<SocketAddr> {
     static BLOCK: LazyLock<TcpListener> = LazyLock::new(block);
     static NEXT: AtomicU16 = AtomicU16::new(1);
@@ -51,7 +51,7 @@ fn free_ports(count: usize) -> Vec<SocketAddr> {
     ports
 }
 
-/// A block of ports: it is whose who listens on its first one.
+/// Reserves a block of ports. The process that listens on the first port of a block owns it.
 fn block() -> TcpListener {
     let mut firsts = (20_000..32_000).step_by(BLOCK_SIZE.into());
     let mine = firsts.find_map(|first: u16| TcpListener::bind(("127.0.0.1", first)).ok());
@@ -67,7 +67,7 @@ fn two_runs_reserve_different_blocks() {
     assert!(first(&one).abs_diff(first(&other)) >= BLOCK_SIZE);
 }
 
-/// A listener whose path decides who answers: `/CCFS/` is there, everything else is 404.
+/// A listener that can be told apart by its route: `prefix` is served, every other path is 404.
 fn listener(name: &str, bind: SocketAddr, prefix: &str) -> String {
     format!(
         "[listeners.{name}]\nbind = \"{bind}\"\nroutes = {{ \"{prefix}\" = \"ccfs\" }}\n\
@@ -75,7 +75,7 @@ fn listener(name: &str, bind: SocketAddr, prefix: &str) -> String {
     )
 }
 
-/// Puts further listeners into the file and reloads.
+/// Writes further listeners into the configuration and reloads.
 async fn with_listeners(env: &TestEnv, base: &str, further: &[String]) -> Result<u64, String> {
     let text = format!("{base}\n{}", further.join("\n"));
     std::fs::write(env.file("gateway.toml"), text).unwrap();
@@ -103,7 +103,7 @@ async fn two_hundred_reloads_under_load_fail_no_request() {
     };
     let env = setup.start().await;
     let base = read(&env.file("gateway.toml"));
-    // The clients trust one authority; each reload has another leaf of it.
+    // The clients trust one authority; each reload brings another leaf certificate of it.
     let authority = CertificateAuthority::new().unwrap();
     let ca = read(&env.file("ca.pem"));
     authority
@@ -113,7 +113,7 @@ async fn two_hundred_reloads_under_load_fail_no_request() {
     std::fs::write(env.file("trusted.pem"), both).unwrap();
     let trusted = env.file("trusted.pem");
     let client = move || Client::new(&Trust::from_pem_file(&trusted).unwrap()).unwrap();
-    // Nodes keep their certificate, the gateway gets others.
+    // Nodes keep their certificate, the gateway gets new ones.
     let base = base.replace("\"leaf.pem\"", "\"front.pem\"");
     let base = base.replace("\"leaf.key\"", "\"front.key\"");
     let manners = [
@@ -173,7 +173,7 @@ async fn listeners_swap_addresses_and_keep_their_connections() {
         assert_eq!(status_at(&env, ports[one]).await, Some(200));
         assert_eq!(status_at(&env, ports[two]).await, Some(404));
     }
-    // A third one takes over the address of one that is gone, under load.
+    // Under load, a new listener takes over the address of a removed one.
     let manners = [
         ConnectionMode::KeepAlive,
         ConnectionMode::NewConnection,
@@ -247,7 +247,8 @@ async fn a_drain_under_load_fails_no_request() {
         ConnectionMode::NewConnection,
         ConnectionMode::Http2,
     ] {
-        // Two gateways before the same nodes, on one address after each other, as behind a balancer.
+        // Two gateways in front of the same nodes, one after the other on the same address, as
+        // behind a load balancer.
         let env = Setup {
             tables: "[server]\ndrain_delay = \"300ms\"\n".to_owned(),
             ..Setup::default()
@@ -275,13 +276,13 @@ async fn a_drain_under_load_fails_no_request() {
     }
 }
 
-/// Another gateway from the same file.
+/// Another gateway with the same configuration file.
 fn second_gateway(file: &Path) -> App {
     let (config, _) = Config::load(file).unwrap();
     App::bind(config, Some(file.to_owned())).unwrap()
 }
 
-/// Passes connections on, byte by byte; new ones where it points to.
+/// A TCP load balancer: copies bytes, and sends new connections to the current target.
 #[derive(Debug)]
 struct Balancer {
     target: tokio::sync::watch::Sender<SocketAddr>,
@@ -338,7 +339,7 @@ async fn a_signal_after_a_drain_command_is_the_first_signal() {
     assert!(started.elapsed() >= Duration::from_secs(1));
 }
 
-/// A reload changes nothing of what it does not name.
+/// A reload leaves everything that did not change as it is.
 #[tokio::test]
 async fn a_reload_is_repeatable() {
     let env = TestEnv::start().await;

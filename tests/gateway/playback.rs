@@ -1,4 +1,4 @@
-//! `playVoice`: the interface that nobody signs.
+//! `playVoice`, the interface that needs no signature.
 
 use ccfs_gateway::client::ClientRequest;
 use ccfs_gateway::stand_in::files;

@@ -1,4 +1,4 @@
-//! §5: what is forgotten on request; and what a forged signature does to the cache: nothing.
+//! Cache purges (§5), and the absence of any cache effect of a forged signature.
 
 use std::sync::Arc;
 
@@ -83,7 +83,7 @@ async fn a_forged_signature_reads_no_entry_is_not_charged_and_names_no_access_ke
         assert_eq!(response.header("cache-status"), None);
         assert_ne!(response.body, stored.body);
     }
-    // What is left of the burst is still there.
+    // The remaining burst is still available.
     for call_id in ["forged-2", "forged-3"] {
         assert_eq!(env.get_recording(call_id).await.status, 200);
     }

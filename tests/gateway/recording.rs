@@ -1,4 +1,5 @@
-//! The decision table of the recording-URL request: what goes out, and under whose signature.
+//! The normalization table of the recording-URL request: what is forwarded, and with which
+//! signature.
 
 use ccfs_gateway::client::ClientRequest;
 use ccfs_gateway::stand_in::RecordedRequest;
@@ -59,21 +60,21 @@ pub(super) async fn all_zones() -> TestEnv {
     .await
 }
 
-/// What becomes of a request.
+/// The expected handling of a request.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Out {
-    /// Goes out byte for byte, under the client's own signature.
+    /// Forwarded byte-identical with the client's own signature.
     Same,
-    /// Goes out with these times and version 2.0, signed again.
+    /// Forwarded with these times and version 2.0, re-signed.
     Times(&'static str, &'static str),
-    /// Does not go out; the text holds this word.
+    /// Rejected with this code; the text contains this word.
     Refused(&'static str, &'static str),
 }
 
-/// An ak, whether it sends version 2.0, its times, and what becomes of them.
+/// Access key, whether the request has version 2.0, its times, and the expected handling.
 pub(super) type Row<'a> = (&'static str, bool, &'a str, &'a str, Out);
 
-/// Spaced, ordered and filled as no serializer would do it.
+/// A body whose spacing, order and additional fields no serializer would produce.
 pub(super) fn odd_body(call_id: &str, version: bool, begin: &str, end: &str) -> String {
     let version = if version {
         "\"version\"\t:\"2.0\","
@@ -116,7 +117,7 @@ pub(super) async fn check(env: &TestEnv, rows: &[Row<'_>]) {
     }
 }
 
-/// The client's object with other times, and the version.
+/// The client's JSON object with other times and the version.
 fn changed(request: &ClientRequest, begin: &str, end: &str) -> Value {
     let mut object: Value = serde_json::from_slice(&request.body).unwrap();
     for (name, value) in [("beginTime", begin), ("endTime", end), ("version", "2.0")] {
@@ -136,7 +137,7 @@ pub(super) fn assert_forwarded_unchanged(got: &RecordedRequest, sent: &ClientReq
     );
 }
 
-/// Signed now, by the ak that asked, over the names that the client signed.
+/// Asserts a fresh signature of the same access key over the fields that the client signed.
 pub(super) fn assert_resigned(got: &RecordedRequest, sent: &ClientRequest) {
     let (new, old) = (
         parts(got.header("authorization")),

@@ -1,4 +1,4 @@
-//! §8, last paragraph: what must never be in a log, a metric, a page, an error or an output.
+//! What must never appear in a log, a metric, a page, an error or an output (§8, last paragraph).
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -16,7 +16,7 @@ const PLAY: &str = "CANARY-of-the-play-token";
 const BEARER: &str = "CANARY-of-another-scheme";
 const PASSWORD: &str = "CANARY-of-a-password";
 
-/// What is secret, and where it would have come from.
+/// Secret values, each with its source.
 type Canaries = Vec<(&'static str, String)>;
 
 #[track_caller]
@@ -34,7 +34,7 @@ fn signature(request: &ClientRequest) -> String {
     value.rsplit('/').next().unwrap().to_owned()
 }
 
-/// The query of the URL in an answer.
+/// The query of the URL in a response.
 fn presigned(response: &ccfs_gateway::client::ClientResponse) -> String {
     let json = response.json();
     let url = json["resultData"]["url"].as_str().unwrap();
@@ -132,7 +132,7 @@ async fn assert_no_secret_shown(level: &str) {
     );
 }
 
-/// The clients' signatures, and those that the gateway made.
+/// The signatures of the clients and those that the gateway made.
 fn signatures(process: &Process, sent: &[ClientRequest]) -> Canaries {
     let mut found = Canaries::new();
     for request in sent
@@ -151,7 +151,7 @@ fn signatures(process: &Process, sent: &[ClientRequest]) -> Canaries {
     found
 }
 
-/// A gateway that logs at `level`, tells of `traces`, and takes every kind of caller.
+/// A gateway with log level `level` and trace settings `traces` that accepts every kind of caller.
 async fn outspoken(level: &str, token: &Path, traces: &str) -> Process {
     Process::start(&Setup {
         listener: "unknown_clients = \"forward\"".to_owned(),
@@ -164,9 +164,10 @@ async fn outspoken(level: &str, token: &Path, traces: &str) -> Process {
     .await
 }
 
-/// All ways to be served, and to be refused.
+/// Requests for every way to be served and to be rejected.
 fn requests(process: &Process) -> Vec<ClientRequest> {
-    // Served: a miss, a hit, one that is signed anew, a stranger, a play token, a bearer.
+    // Served: a miss, a hit, a re-signed request, an unverified client, a play token, a bearer
+    // token.
     let mut sent = vec![
         signed(process.recording("canary-1"), SHANGHAI),
         signed(process.recording("canary-1"), SHANGHAI),
@@ -188,7 +189,7 @@ fn requests(process: &Process) -> Vec<ClientRequest> {
             .recording("canary-4")
             .with_authorization(bearer.parse().unwrap()),
     );
-    // Refused: a wrong signature, a wrong body, a node that fails in several ways.
+    // Rejected: a wrong signature, a changed body, a node that fails in several ways.
     let right = signed(process.recording("canary-1"), SHANGHAI);
     let wrong = right.headers["authorization"]
         .to_str()

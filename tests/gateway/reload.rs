@@ -1,4 +1,4 @@
-//! §8: a new configuration is put in force whole, or not at all; nothing is dropped.
+//! Reloads (§8): a new configuration is applied completely or not at all; no connection is dropped.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::support::{
     secret, signed,
 };
 
-/// Rewrites the configuration.
+/// Rewrites the configuration file.
 fn edit(file: &Path, change: impl FnOnce(String) -> String) {
     std::fs::write(file, change(read(file))).unwrap();
 }
@@ -30,7 +30,7 @@ async fn edited(env: &TestEnv, change: impl FnOnce(String) -> String) -> AdminRe
     page
 }
 
-/// A further account, behind everything else.
+/// Appends a further account to the configuration.
 fn with_stranger(text: String) -> String {
     text + &format!(
         "\n[access_keys.{UNKNOWN}]\nsecret_key_file = \"{UNKNOWN}\"\ntime_zone = \"Asia/Shanghai\"\n"
@@ -97,13 +97,13 @@ async fn removing_a_secret_removes_the_entries_and_adding_one_does_not() {
     assert!(!hit(&by_first).await);
     assert_eq!(env.send(&by_other(&env)).await.status, 401);
 
-    // The new secret comes second: both verify, the first one signs, the entries stay.
+    // The new secret is added second: both verify, the first one signs, cache entries stay.
     let both = format!("secret_key_file = [\"{SHANGHAI}\", \"{UNKNOWN}\"]");
     let first = format!("secret_key_file = \"{SHANGHAI}\"");
     edited(&env, |text| text.replace(&first, &both)).await;
     assert!(hit(&by_first).await && hit(&by_other(&env)).await);
 
-    // The old one goes.
+    // The old secret is removed.
     let second = format!("secret_key_file = \"{UNKNOWN}\"");
     edited(&env, |text| text.replace(&both, &second)).await;
     assert_eq!(env.send(&by_first).await.status, 401);
@@ -227,7 +227,7 @@ bind = "127.0.0.1:PORT"
 cluster = "ccfs"
 tls = { certificate = "leaf.pem", private_key = "leaf.key" }
 "#;
-    // Somebody else may take the free port in between.
+    // Another process may take the free port in between.
     let mut url = String::new();
     for _ in 0..5 {
         let free = std::net::TcpListener::bind("127.0.0.1:0")

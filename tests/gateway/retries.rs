@@ -1,4 +1,4 @@
-//! What may be sent again, and what never is.
+//! Retries of requests that are not idempotent, stale connections, and the retry budget.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::support::{Setup, TestEnv};
 
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Two nodes that are never put aside, and deadlines that a test can wait for.
+/// Two nodes that are never ejected, with short timeouts.
 async fn stubborn(retries: &str) -> TestEnv {
     Setup {
         nodes: 2,
@@ -71,7 +71,7 @@ async fn a_job_never_reaches_two_nodes() {
         jobs.join_all().await;
         for job in JOBS {
             let counts: Vec<_> = env.nodes.iter().map(|node| node.count(job)).collect();
-            // None, where a busy machine could not even connect in time.
+            // Zero, if a busy machine could not connect in time.
             let sent = counts.iter().sum::<u64>();
             assert!(sent <= 1, "{job} under {fault:?}: {counts:?}");
             reached += sent;

@@ -1,4 +1,4 @@
-//! What may be sent twice, and what may not; what becomes of a download whose node fails.
+//! Retries by idempotency, and downloads whose node fails.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::assertions::{assert_gateway_error, assert_node_response};
 use crate::interfaces::{ENVELOPES, download, envelope};
 use crate::support::{Setup, TestEnv};
 
-/// These start a job, upload or delete.
+/// Interfaces that start a job, upload or delete.
 const NOT_REPEATABLE: [&str; 5] = [
     "queryBillData",
     "queryAgentOprInfoData",
@@ -17,7 +17,7 @@ const NOT_REPEATABLE: [&str; 5] = [
     "requestRecordAnalysis",
 ];
 
-/// Two nodes that are asked in turn, and are never put aside.
+/// Two nodes in round-robin order that are never ejected.
 async fn two_nodes() -> TestEnv {
     let cluster = "balance = \"round-robin\"\nejection = { consecutive_failures = 0 }\n\
                    retries = { budget = 100, floor = 1000 }";

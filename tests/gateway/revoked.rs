@@ -14,10 +14,10 @@ use rustls::{ClientConfig, RootCertStore};
 use crate::certificates::WatchedGateway;
 use crate::support::{eventually, read};
 
-/// Whoever gives certificates to clients, and takes them back.
+/// An authority that issues and revokes client certificates.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
 
-/// A client's certificate.
+/// A client's certificate and key.
 struct Identity {
     serial: u64,
     certificate: CertificateDer<'static>,
@@ -46,7 +46,7 @@ impl Authority {
         }
     }
 
-    /// The list of the revoked ones, good to the end of a year.
+    /// The CRL of these certificates, valid until the end of `year`.
     fn crl(&self, revoked: &[&Identity], year: i32) -> String {
         let revoked = revoked.iter().map(|identity| RevokedCertParams {
             serial_number: SerialNumber::from(identity.serial),
@@ -66,7 +66,7 @@ impl Authority {
     }
 }
 
-/// A gateway that asks for certificates of the authority, and knows what it revoked.
+/// A gateway that requires certificates of the authority and has its CRL.
 async fn start(authority: &Authority, crl: &str) -> WatchedGateway {
     WatchedGateway::start(|env, text| {
         std::fs::write(env.file("clients.pem"), authority.0.pem()).unwrap();
@@ -81,7 +81,8 @@ async fn start(authority: &Authority, crl: &str) -> WatchedGateway {
     .await
 }
 
-/// Is it let in? In TLS 1.2 the end of the handshake tells.
+/// Whether the gateway accepts this client. In TLS 1.2 the handshake itself tells; in TLS 1.3 the
+/// client would have to wait for an alert.
 async fn enters(gateway: &WatchedGateway, identity: &Identity) -> bool {
     let mut roots = RootCertStore::empty();
     let ca = read(&gateway.env.file("ca.pem"));
@@ -137,7 +138,7 @@ async fn a_new_crl_is_applied_and_an_invalid_one_keeps_the_last_valid_one() {
     let stranger = Authority::new();
     for bad in ["", "no list", &stranger.crl(&[&two], 2900)] {
         std::fs::write(&file, bad).unwrap();
-        // Long enough to be looked at more than once: nothing must come of it.
+        // Long enough for more than one poll; the change must have no effect.
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert!(!enters(&gateway, &one).await, "{bad:?}");
         assert!(enters(&gateway, &two).await, "{bad:?}");

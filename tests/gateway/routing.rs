@@ -1,4 +1,4 @@
-//! Paths outside the table, and routes.
+//! Routes, and paths that are not in the interface table.
 
 use ccfs_gateway::client::ClientRequest;
 use http::header::ACCEPT_ENCODING;

@@ -48,7 +48,7 @@ async fn shadow_rejects_nothing_and_treats_valid_requests_as_enforce() {
     let second = env.send(&versionless).await;
     assert_eq!(first.body, second.body);
     env.assert_no_upstream_request();
-    // Who asks is not a matter of validation.
+    // Authentication does not depend on `validation`.
     let response = env.send(&signed(env.post("no json"), UNKNOWN)).await;
     assert_gateway_error(&response, 401, "unauthenticated", "GW401");
 }

@@ -1,5 +1,5 @@
-//! §5 and §6: what replicas share, over a real store; and that nobody notices when it is away.
-//! `cargo test --test gateway shared:: -- --ignored`.
+//! The shared store (§5 and §6) with a real Redis: what replicas share, and that requests do not
+//! depend on the store. `cargo test --test gateway shared:: -- --ignored`.
 
 mod hostile;
 mod redis;
@@ -21,16 +21,16 @@ use crate::support::{SHANGHAI, Setup, Site, TestEnv, eventually, signed};
 const KEY: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 const OTHER_KEY: &str = "fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210";
 
-/// Patient, so that a busy machine is not taken for a store that is away.
+/// A long timeout, so that a busy machine is not mistaken for an unavailable store.
 const PATIENT: &str = "timeout = \"1s\"\nseal_key_file = \"seal\"";
 
-/// Nodes, and a first gateway that has found the store.
+/// Starts nodes and a first gateway that is connected to the store.
 async fn first(redis: &Redis, keys: &str, shanghai: &str) -> TestEnv {
     let site = site(shanghai).await;
     start(site, &format!("redis://127.0.0.1:{}", redis.port), keys).await
 }
 
-/// Nodes, and all files.
+/// Starts nodes and writes all files.
 async fn site(shanghai: &str) -> Site {
     let setup = Setup {
         shanghai: shanghai.to_owned(),
@@ -56,7 +56,7 @@ async fn start(site: Site, url: &str, keys: &str) -> TestEnv {
     env
 }
 
-/// Another gateway before the same nodes, which has found the store.
+/// Starts another gateway in front of the same nodes, connected to the store.
 async fn another(env: &TestEnv) -> TestEnv {
     let replica = env.replica();
     connected(&replica).await;
@@ -75,7 +75,7 @@ async fn up(env: &TestEnv, value: f64) {
     .await;
 }
 
-/// The count of one operation and result.
+/// The counter of one store operation and result.
 async fn used(env: &TestEnv, operation: &str, result: &str) -> f64 {
     let sample = format!("shared_requests_total{{operation=\"{operation}\",result=\"{result}\"}}");
     page::metric(env.bound.admin.unwrap(), &sample).await
@@ -100,14 +100,14 @@ async fn replicas_share_fetched_responses() {
     assert!(found.header("age").is_some());
     assert_eq!(found.header("content-type"), fetched.header("content-type"));
     assert_eq!(one.recording_fetches(), 1);
-    // From here on it is its own, and the store is not asked.
+    // From here on the entry is local and the store is not queried.
     assert!(ttl(&two.get_recording("shared-1").await).is_some());
     assert_eq!(used(&two, "look_up", "hit").await, 1.0);
-    // Another ak and another call have nothing of it.
+    // Another access key or another call does not get this entry.
     let berlin = signed(two.recording("shared-1"), crate::support::BERLIN);
     assert_eq!(cache_status(&two.send(&berlin).await), STORED);
     assert_eq!(cache_status(&two.get_recording("shared-2").await), STORED);
-    // It lives as long in the store as it does here.
+    // The entry has the same lifetime in the store as in the local cache.
     let mut store = redis.connect().await;
     let names = redis.response_keys().await;
     assert_eq!(names.len(), 3);
@@ -208,7 +208,8 @@ async fn a_purge_reaches_the_store_and_the_others() {
                 || one.recording_fetches() > before
         })
         .await;
-        // A third one, which was not there, finds what is new, or what was kept.
+        // A third replica, which missed the purge, finds only entries stored after it or kept by
+        // it.
         let three = another(&one).await;
         assert!(
             ttl(&three.get_recording("purge-1").await).is_some(),
@@ -259,7 +260,7 @@ async fn an_access_key_has_one_rate_limit_over_all_replicas() {
             served += 1;
         }
     }
-    // Six at once, and perhaps one more if a second has passed.
+    // Six immediately, and possibly one more if a second has passed.
     assert!((6..8).contains(&served), "{served}");
     let refused =
         r#"ratelimit_decisions_total{limiter="access_key",decision="refused",source="shared"}"#;
@@ -269,7 +270,7 @@ async fn an_access_key_has_one_rate_limit_over_all_replicas() {
         count += page::metric(admin, refused).await;
     }
     assert_eq!(count, f64::from(8 - served), "neither had used up its own");
-    // What the other has is free.
+    // A hit from the other replica's fetch is not charged.
     assert!(ttl(&one.get_recording("budget-1").await).is_some());
 }
 
@@ -306,7 +307,7 @@ async fn the_store_is_used_over_verified_tls() {
         &key,
         "--tls-ca-cert-file",
         &ca,
-        // The gateway has to show a certificate, too.
+        // The store requires a client certificate.
         "--tls-auth-clients",
         "yes",
     ])
@@ -317,7 +318,7 @@ async fn the_store_is_used_over_verified_tls() {
     let two = another(&one).await;
     one.get_recording("tls-1").await;
     assert!(ttl(&two.get_recording("tls-1").await).is_some());
-    // Somebody else's authority, or a name that the certificate has not.
+    // Another authority, or a name that the certificate does not contain.
     let file = one.file("gateway.toml");
     let text = std::fs::read_to_string(&file).unwrap();
     let wrong = own.replace("ca = ", "server_name = \"redis.example\", ca = ");
@@ -366,7 +367,7 @@ async fn a_cluster_is_discovered_from_any_of_its_nodes() {
         one.recording_fetches() > before
     })
     .await;
-    // A node dies: each works on alone.
+    // A store node dies: each replica continues alone.
     nodes[2].kill();
     for n in 12..24 {
         let response = one.get_recording(&format!("cluster-{n}")).await;
@@ -395,7 +396,7 @@ async fn the_seal_key_is_rotated_without_a_miss() {
     let three = another(&one).await;
     assert!(ttl(&three.get_recording("rotate-2").await).is_some());
     assert_eq!(cache_status(&three.get_recording("rotate-1").await), STORED);
-    // A reload takes the new key, too.
+    // A reload applies the new key too.
     let page = page::post(one.bound.admin.unwrap(), "/reload").await;
     assert_eq!(page.status, 200, "{}", page.body);
     connected(&one).await;

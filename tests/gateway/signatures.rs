@@ -1,4 +1,5 @@
-//! Who is believed: signatures that are wrong, old, doubled, over other things, or by another secret.
+//! Signature verification: wrong, expired, duplicated, over other data, or made with another
+//! secret.
 
 use ccfs_gateway::auth::{AccessKey, Credential, Secret};
 use ccfs_gateway::client::{ClientResponse, DEFAULT_SIGNED_FIELDS};
@@ -13,7 +14,7 @@ pub(super) fn is_401(response: &ClientResponse) {
     assert_gateway_error(response, 401, "unauthenticated", "GW401");
 }
 
-/// A credential of this ak with the secret of another.
+/// A credential of this access key with the secret of another.
 fn with_secret_of(ak: &str, other: &str) -> Credential {
     let secret = Secret::new(secret(other).into_bytes());
     Credential::new(AccessKey::from(ak), vec![secret], true)
@@ -42,7 +43,7 @@ async fn changes_after_signing_are_401() {
         .replace("downloadRecord", "downloadRecordFile");
     changed.push(other_path);
     for at in 0..4 {
-        // Each part of the value: ak, time, names, signature.
+        // Each part of the value: access key, time, signed names, signature.
         let value = right().headers[AUTHORIZATION].to_str().unwrap().to_owned();
         let mut parts: Vec<String> = value.split('/').map(Into::into).collect();
         parts[at + 1] = match at {
@@ -133,7 +134,8 @@ async fn a_signature_is_valid_for_15_minutes_each_way() {
         .start()
         .await;
         for (minutes, good) in minutes {
-            // Without a version: signed again, so that the node's own clock does not matter.
+            // Without a version the request is re-signed, so the node's own clock check does not
+            // matter.
             let body = format!(
                 "{{\"callId\":\"{}\",\"beginTime\":\"2022-01-02 10:00:00\",\
                  \"endTime\":\"2022-01-02 11:00:00\"}}",
@@ -157,7 +159,7 @@ async fn a_signature_is_valid_for_15_minutes_each_way() {
     }
 }
 
-/// The fields of an answer, but for those that differ between any two.
+/// The response without the header fields that differ between any two responses.
 fn shape(response: &ClientResponse) -> (u16, HeaderMap, Vec<u8>) {
     let mut headers = response.headers.clone();
     for name in ["x-request-id", "date"] {
@@ -222,7 +224,7 @@ async fn both_secrets_verify_and_the_first_one_signs() {
             .sign(&credential, DEFAULT_SIGNED_FIELDS, Timestamp::now())
             .unwrap();
         assert_node_response(&env.send(&request).await, "0");
-        // The node knows the first one only.
+        // The node knows only the first secret.
         assert_eq!(
             env.sole_upstream_request().access_key.as_deref(),
             Some(ROTATING)

@@ -1,4 +1,4 @@
-//! What a signature covers: method, query, fields, and its own time, as they are on the wire.
+//! What a signature covers: method, query, fields and its own timestamp, as they are on the wire.
 
 use ccfs_gateway::client::{ClientRequest, DEFAULT_SIGNED_FIELDS};
 use http::header::AUTHORIZATION;
@@ -44,18 +44,18 @@ async fn the_query_is_signed_as_it_is_sent() {
             request.headers[AUTHORIZATION].to_str().ok()
         );
     }
-    // A plus is a plus: what was signed as one is no blank, and the other way round.
+    // `+` is a literal plus, not a space.
     for (signed_as, sent_as) in [("?a=1+2", "?a=1%202"), ("?a=1%202", "?a=1+2")] {
         let mut request = signed(at(signed_as), SHANGHAI);
         request.target = at(sent_as).target;
         is_401(&env.send(&request).await);
     }
-    // And what was signed as one spelling of a byte is the same in another.
+    // Percent-encodings of the same byte are equivalent.
     let mut request = signed(at("?a=1+2"), SHANGHAI);
     request.target = at("?%61=1%2b2").target;
     assert_node_response(&env.send(&request).await, "0");
     env.sole_upstream_request();
-    // Repeated keys have no signature: one over either part is wrong.
+    // Repeated query keys cannot be represented by the signature rules.
     for repeated in ["?a=1&a=2", "?a=1&a=1", "?a=1&%61=2", "?a&a"] {
         for part in ["?a=1", "?a=2", "?a", ""] {
             let mut request = signed(at(part), SHANGHAI);
@@ -107,7 +107,7 @@ async fn any_set_of_fields_with_host_may_be_signed() {
             );
         }
     }
-    // Unsigned fields may change, signed ones may not, nor be missing, nor be doubled.
+    // Unsigned fields may change. Signed ones must be present exactly once, unchanged.
     let signed = sign(with_fields(), "host;x-trace");
     let other = signed
         .clone()

@@ -1,4 +1,4 @@
-//! Answers of any size: constant memory, back-pressure, and an end that can be told from a cut.
+//! Responses of any size: constant memory, back-pressure, and truncation that a client can detect.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ async fn open(target: &Target, size: u64) -> StreamingClientResponse {
     response
 }
 
-/// Reads to the end, or to an error.
+/// Reads to the end or to an error; returns the number of bytes.
 async fn length(response: &mut StreamingClientResponse) -> Result<u64, String> {
     let mut length = 0;
     while let Some(piece) = response.chunk().await.map_err(|error| error.to_string())? {
@@ -32,7 +32,7 @@ async fn length(response: &mut StreamingClientResponse) -> Result<u64, String> {
     Ok(length)
 }
 
-/// A gateway in a process of its own, where memory can be read, and a client of it.
+/// A gateway in a process of its own, whose memory can be measured, and a client of it.
 async fn process() -> (Process, Target) {
     let process = Process::start(&Setup {
         nodes: 2,
@@ -45,11 +45,11 @@ async fn process() -> (Process, Target) {
     (process, target)
 }
 
-/// Ten at once, of `size` each, read whole by clients of which one is slow: how much the gateway
-/// grew at most, in bytes.
+/// The largest growth of the gateway's memory in bytes while ten responses of `size` bytes are read
+/// at once, one of them slowly.
 async fn growth_of_ten(size: u64) -> u64 {
     let (process, target) = process().await;
-    // Whatever is made once is made.
+    // Warm-up: allocations that happen only once.
     for _ in 0..2 {
         let mut response = open(&target, 8 << 20).await;
         assert_eq!(length(&mut response).await, Ok(8 << 20));
@@ -102,7 +102,7 @@ async fn a_slow_reader_costs_less_than_a_mebibyte() {
         response.chunk().await.unwrap();
         responses.push(response);
     }
-    // Until every buffer on the way is full: memory stands still.
+    // Until every buffer on the path is full and memory stops growing.
     let (mut last, mut still) = (0, 0);
     while still < 10 {
         tokio::time::sleep(Duration::from_millis(50)).await;

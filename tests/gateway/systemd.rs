@@ -1,5 +1,5 @@
-//! The program under a service manager, which this test plays: it holds the sockets, hears the
-//! notifications and sends the signals.
+//! The program under a service manager. The test plays the manager: it holds the sockets, receives
+//! the notifications and sends the signals.
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
@@ -13,7 +13,7 @@ use ccfs_gateway::client::{Client, Trust};
 use crate::support::{SHANGHAI, TestEnv, read};
 use crate::traffic::{ConnectionMode, ContinuousLoad};
 
-/// A unit with two sockets, `ccfs` and `admin`, and what its process said.
+/// A unit with two sockets, `ccfs` and `admin`, and the notifications of its process.
 struct Unit {
     env: TestEnv,
     ccfs: TcpListener,
@@ -38,7 +38,7 @@ impl Unit {
         unit
     }
 
-    /// The world's configuration on the unit's addresses.
+    /// The environment's configuration with the unit's addresses.
     fn text(&self) -> String {
         let text = read(&self.env.file("gateway.toml"));
         text.replacen("127.0.0.1:0", &self.address().to_string(), 1)
@@ -57,8 +57,8 @@ impl Unit {
         self.ccfs.local_addr().unwrap()
     }
 
-    /// Starts the program with the sockets as descriptors 3 and 4; the shell puts them there, as
-    /// the service manager does between fork and exec.
+    /// Starts the program with the sockets as descriptors 3 and 4. A shell puts them there, as the
+    /// service manager does between fork and exec.
     fn start(&self, names: &str, environment: &[(&str, &str)]) -> Process {
         let handed = |socket: &TcpListener| Stdio::from(OwnedFd::from(socket.try_clone().unwrap()));
         let child = Command::new("sh")
@@ -83,7 +83,7 @@ impl Unit {
         Process(child)
     }
 
-    /// Waits for a notification with that line; returns all of that notification.
+    /// Waits for a notification that contains `line`; returns the whole notification.
     fn notification(&self, line: &str) -> String {
         let mut buffer = [0; 4096];
         loop {
@@ -104,7 +104,7 @@ impl Unit {
     }
 }
 
-/// Killed when dropped.
+/// A child process, killed when dropped.
 struct Process(Child);
 
 impl Process {
@@ -135,7 +135,7 @@ impl Drop for Process {
     }
 }
 
-/// Waiting for a notification blocks; clients go on meanwhile.
+/// Runs a blocking wait without stopping the clients on this runtime.
 fn off_thread<T>(wait: impl FnOnce() -> T) -> T {
     tokio::task::block_in_place(wait)
 }
@@ -219,7 +219,7 @@ async fn a_socket_under_a_name_that_no_listener_has_is_not_used() {
     let unit = Unit::new().await;
     let text = unit.text().replace("log_level = \"error\"", "");
     unit.write(&text.replace("[listeners.ccfs]", "[listeners.other]"));
-    // The address is held by the manager, under a name that no listener has.
+    // The manager holds the address under a name that no listener has.
     let process = unit.start("ccfs:admin", &[]);
     assert_eq!(process.wait_for_exit().await.code(), Some(1));
     let text = read(&unit.env.file("stderr"));

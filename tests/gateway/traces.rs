@@ -1,4 +1,4 @@
-//! §8: OpenTelemetry traces, as a collector gets them.
+//! OpenTelemetry traces (§8) as a collector receives them.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ const CALLER: &str = "b7ad6b7169203331";
 const RECORDED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const UNRECORDED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
 
-/// A request in the trace of its caller, who records it or does not.
+/// Adds a caller's `traceparent` with or without the sampled flag.
 fn traced(request: ClientRequest, recorded: bool) -> ClientRequest {
     let value = if recorded { RECORDED } else { UNRECORDED };
     request.with_header(HeaderName::from_static("traceparent"), value)
@@ -32,7 +32,7 @@ async fn env(collector: &Collector, sample: &str) -> TestEnv {
     setup.start().await
 }
 
-/// The `traceparent` that each request to a node carried: trace, span, flags.
+/// The `traceparent` of each forwarded request: trace id, span id, flags.
 fn text(env: &TestEnv) -> Vec<(String, String, String)> {
     let requests = env.upstream_requests().into_iter();
     let values = requests.map(|request| request.header("traceparent").unwrap().to_owned());
@@ -276,7 +276,7 @@ async fn a_sample_ratio_of_1_records_all_except_unsampled_callers() {
 async fn pending_spans_are_flushed_at_shutdown() {
     let collector = Collector::start();
     let mut env = env(&collector, "1.0").await;
-    // It keeps no connection, so that the end has nothing to wait for.
+    // The client keeps no connection, so that the shutdown has nothing to wait for.
     let client = client_trusting(&env.file(""));
     let request = signed(env.recording("trace-14"), SHANGHAI);
     assert_eq!(client.send(&request).await.unwrap().status, 200);

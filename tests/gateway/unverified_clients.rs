@@ -1,4 +1,4 @@
-//! Callers whom the gateway does not know.
+//! Clients with an unknown access key or another authentication scheme.
 
 use ccfs_gateway::auth::{AccessKey, Credential, Secret};
 use ccfs_gateway::client::{ClientRequest, DEFAULT_SIGNED_FIELDS};
@@ -58,7 +58,7 @@ async fn an_unverified_request_is_forwarded_unchanged_and_never_cached() {
             assert_eq!(got.access_key.as_deref(), Some(UNKNOWN));
         }
     }
-    // What a known caller has in the cache is not for a stranger, nor the other way round.
+    // Cache entries of a verified caller are not used for unverified clients, and vice versa.
     assert_node_response(&env.get_recording("1-2").await, "0");
     env.sole_upstream_request();
     let request = signed(env.recording("1-2"), UNKNOWN);
@@ -126,7 +126,7 @@ async fn a_configured_access_key_verifies_or_is_401() {
         let response = env.send(&request).await;
         assert_gateway_error(&response, 401, "unauthenticated", "GW401");
     }
-    // Two values are nobody's, whoever they name.
+    // Two Authorization values are always rejected, whatever they contain.
     let mut doubled = signed(env.recording("1-1"), UNKNOWN);
     doubled
         .headers

@@ -1,4 +1,4 @@
-//! Under whose signature a recording-URL request goes out, and what of it stays as it came.
+//! The forwarded recording-URL request: original or new signature, and which parts stay unchanged.
 
 use ccfs_gateway::client::{ClientRequest, DEFAULT_SIGNED_FIELDS};
 use http::HeaderName;
@@ -152,7 +152,7 @@ async fn a_query_is_forwarded_unchanged_and_nothing_is_cached() {
             }
         }
     }
-    // Neither did they fill the entry of the request without a query.
+    // They did not fill the cache entry of the request without a query either.
     let plain = signed(env.post(odd_body("1-1", true, TEN, ELEVEN)), SHANGHAI);
     env.send(&plain).await;
     env.sole_upstream_request();
@@ -177,7 +177,7 @@ async fn the_response_is_the_nodes_own_bytes() {
             Some("application/json;charset=UTF-8")
         );
         let text = String::from_utf8_lossy(&first.body);
-        // The nodes write the members in this order, which no sorted map would keep.
+        // The nodes write the fields in this order, which no sorted map would preserve.
         assert!(text.starts_with("{\"resultData\""), "{text}");
         carries(&first.json());
     }

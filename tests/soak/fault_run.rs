@@ -1,10 +1,10 @@
-//! The fault run: three stand-in nodes before a gateway process, under constant mixed load, while
-//! nodes are killed, hang, stall, answer garbage, break off, slow down and say they are busy. At
-//! every moment one of them is well, so no request that may be repeated may fail, and none that may
-//! not be repeated may reach a node twice.
+//! Fault run: three stand-in nodes behind a gateway process under constant mixed load, while nodes
+//! are killed, hang, stall, return invalid responses, cut connections, slow down and report flow
+//! control. One node is healthy at every moment, so no idempotent request may fail, and no other
+//! request may reach a node twice.
 //!
-//! `cargo test --release --test fault_run -- --ignored --nocapture`; `CCFS_FAULT_MINUTES` (10) says
-//! how long, `CCFS_FAULT_SEED` (1) which faults.
+//! `cargo test --release --test fault_run -- --ignored --nocapture`; `CCFS_FAULT_MINUTES` (10) sets
+//! the duration, `CCFS_FAULT_SEED` (1) the sequence of faults.
 
 #![allow(
     clippy::disallowed_methods,
@@ -43,7 +43,7 @@ async fn no_request_is_lost_while_one_node_is_healthy() {
     let mut dice = Dice(number("CCFS_FAULT_SEED", 1.0) as u64);
     let setup = Setup {
         nodes: 3,
-        // A try at a node that hangs leaves time for the two others.
+        // An attempt at a node that hangs leaves time for the two others.
         cluster: "timeouts = { per_try = \"2s\" }".into(),
         tables: "[cache]\nmax_size = \"4MiB\"\n\
                  [telemetry]\nlog_level = \"info\"\naccess_log = \"off\""
@@ -88,13 +88,13 @@ async fn no_request_is_lost_while_one_node_is_healthy() {
     assert!(after.1 < before.1 + 64, "files stay open");
 }
 
-/// Open files.
+/// The number of open file descriptors.
 fn files(process: &Process) -> usize {
     let folder = format!("/proc/{}/fd", process.id());
     std::fs::read_dir(folder).unwrap().count()
 }
 
-/// A while of faults, and a while of peace.
+/// One round: a period with faults, then a period without.
 async fn round(dice: &mut Dice, nodes: &mut [StandIn], ledger: &mut Ledger) -> Vec<(usize, What)> {
     let well = dice.below(3);
     let mut befell = Vec::new();
@@ -111,7 +111,7 @@ async fn round(dice: &mut Dice, nodes: &mut [StandIn], ledger: &mut Ledger) -> V
         node.faults().clear();
         node.restart().await.unwrap();
     }
-    // A request that hung until now has another node to go to, whoever is well next.
+    // A request that hung until now has another node to go to, whichever is healthy next.
     let time = dice.between(2500, 3500);
     ledger.watch(nodes, time).await;
     befell
@@ -133,7 +133,7 @@ fn show(recordings: &LoadResult, downloads: &LoadResult, jobs: &LoadResult, metr
     }
 }
 
-/// All clients.
+/// The load on all interfaces.
 struct Work {
     recordings: Load,
     downloads: Load,
@@ -181,7 +181,7 @@ fn figures(tally: &LoadResult) -> String {
     )
 }
 
-/// Something that goes wrong with one node.
+/// A fault of one node.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 enum What {
     Busy,
@@ -202,10 +202,10 @@ enum What {
     Unavailable,
 }
 
-/// Nobody is there.
+/// Faults after which a node does not respond at all.
 const GONE: [What; 4] = [What::Hang, What::Kill, What::Refuse, What::Stall];
 
-/// Somebody is there, and fails.
+/// Faults after which a node responds wrongly.
 const UNWELL: [What; 12] = [
     What::Busy,
     What::CloseAfterAnswer,
@@ -226,7 +226,8 @@ impl What {
         let slow = Duration::from_millis(700);
         let fault = match self {
             Self::Busy => {
-                // Not on jobs: a busy answer lets them move on, which is no duplicate.
+                // Not on jobs: flow control lets them move to another node, which is not a
+                // duplicate.
                 for name in ["getRecordFileUrlFromObs", "downloadRecordFile"] {
                     node.faults()
                         .inject_on(name, Fault::FlowControl, When::Always);
@@ -257,7 +258,7 @@ impl What {
             Self::SlowHead => Fault::DelayHead(slow),
             Self::Unavailable => Fault::Status(503),
         };
-        // Garbage instead of a file is a file to the gateway: only where it reads what it gets.
+        // An invalid file is still a file to the gateway; only JSON interfaces detect it.
         if self == Self::GarbageJson {
             node.faults()
                 .inject_on("getRecordFileUrlFromObs", fault, When::Always);
@@ -267,12 +268,12 @@ impl What {
     }
 }
 
-/// Which jobs came to which connections of which nodes.
+/// The jobs that reached each connection of each node.
 #[derive(Default)]
 struct Ledger(HashMap<String, HashSet<(usize, u64)>>);
 
 impl Ledger {
-    /// Reads again and again for so long.
+    /// Polls the nodes for `time`.
     async fn watch(&mut self, nodes: &[StandIn], time: Duration) {
         let end = Instant::now() + time;
         while Instant::now() < end {
@@ -282,7 +283,8 @@ impl Ledger {
         }
     }
 
-    /// Reads what the nodes remember: the last thousand requests, which is more than a second brings.
+    /// Reads the nodes' request history: the last thousand requests, which is more than one second
+    /// brings.
     fn read(&mut self, nodes: &[StandIn]) {
         for (place, node) in nodes.iter().enumerate() {
             for request in node.requests() {
@@ -304,7 +306,7 @@ impl Ledger {
     }
 }
 
-/// The same throws for the same seed (xorshift).
+/// A deterministic pseudo-random generator (xorshift).
 struct Dice(u64);
 
 impl Dice {
@@ -323,7 +325,7 @@ impl Dice {
         of[self.below(of.len())]
     }
 
-    /// Three times out of four.
+    /// True with probability 3/4.
     fn often(&mut self) -> bool {
         self.below(4) > 0
     }
@@ -337,5 +339,5 @@ fn number(variable: &str, usual: f64) -> f64 {
     std::env::var(variable).map_or(usual, |text| text.parse().expect("a number"))
 }
 
-/// Until the cache is full and every worker has its connections.
+/// Time until the cache is full and every worker has its connections.
 const WARM_UP: Duration = Duration::from_secs(30);

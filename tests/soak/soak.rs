@@ -1,5 +1,6 @@
-//! A real gateway under mixed load and hostile clients for a while (`CCFS_SOAK_MINUTES`, 20 if unset):
-//! afterwards its process, memory, descriptors and threads are what they were before.
+//! Soak test: a real gateway under mixed load and malicious clients (`CCFS_SOAK_MINUTES`, 20 if
+//! unset). Afterwards memory, descriptors and threads of the process are back at their initial
+//! level.
 //!
 //! `cargo test --release --test soak -- --ignored --nocapture`
 
@@ -36,7 +37,7 @@ use self::hostile::{FLOODS, Target, flood};
 use self::process::Process;
 use self::support::{SHANGHAI, Setup, UNKNOWN, client_trusting, signed};
 
-/// What the process has.
+/// Resource usage of the process.
 #[derive(Clone, Copy, Debug)]
 struct Level {
     resident: u64,
@@ -67,7 +68,7 @@ impl fmt::Display for Level {
     }
 }
 
-/// What was done.
+/// Counters of the load.
 #[derive(Debug, Default)]
 struct Done {
     over: AtomicBool,
@@ -127,13 +128,13 @@ fn setup() -> Setup {
     }
 }
 
-/// Waits until no deadline of a connection can be left.
+/// Waits until every connection timeout has passed.
 async fn calm(gateway: &Process) {
     sleep(Duration::from_secs(12)).await;
     assert_eq!(gateway.get_recording("after-all").await.status, 200);
 }
 
-/// All at once for so long.
+/// Runs all kinds of load concurrently for `time`.
 async fn run(gateway: &Process, target: &Target, time: Duration) -> Arc<Done> {
     let done = Arc::new(Done::default());
     let mut tasks = JoinSet::new();
@@ -156,7 +157,7 @@ async fn run(gateway: &Process, target: &Target, time: Duration) -> Arc<Done> {
     done
 }
 
-/// Asks for recordings, some of them again and again, with pauses.
+/// Requests recording URLs, some of them repeatedly, with pauses.
 async fn ask(url: String, client: ccfs_gateway::client::Client, seed: u64, done: Arc<Done>) {
     let mut number = seed;
     while !done.over.load(Relaxed) {
@@ -187,7 +188,7 @@ async fn ask(url: String, client: ccfs_gateway::client::Client, seed: u64, done:
     }
 }
 
-/// Downloads; every second time it goes away in the middle.
+/// Downloads a file; every second download is abandoned halfway.
 async fn download(url: String, client: ccfs_gateway::client::Client, done: Arc<Done>) {
     let path = format!("{url}/CCFS/resource/ccfs/downloadRecord");
     let body = r#"{"request":{"version":"2.0"},"msgBody":{"fileName":"size-4194304.wav"}}"#;
@@ -209,7 +210,7 @@ async fn download(url: String, client: ccfs_gateway::client::Client, done: Arc<D
     }
 }
 
-/// Comes with invented keys and wrong signatures.
+/// Sends unknown access keys and wrong signatures.
 async fn pretend(url: String, client: ccfs_gateway::client::Client, done: Arc<Done>) {
     let path = format!("{url}/CCFS/resource/ccfs/getRecordFileUrlFromObs");
     while !done.over.load(Relaxed) {
@@ -223,7 +224,7 @@ async fn pretend(url: String, client: ccfs_gateway::client::Client, done: Arc<Do
     }
 }
 
-/// Opens connections and says nothing, or half a head, or reads nothing.
+/// Opens connections that stay silent, or send half a head.
 async fn hold(target: Target, done: Arc<Done>) {
     let mut held = std::collections::VecDeque::new();
     while !done.over.load(Relaxed) {
@@ -241,7 +242,7 @@ async fn hold(target: Target, done: Arc<Done>) {
     }
 }
 
-/// One flood of HTTP/2 after the other; what they leave open stays open for a while.
+/// Sends one HTTP/2 flood after the other; their connections stay open for a while.
 async fn inundate(target: Target, done: Arc<Done>) {
     let mut connections = std::collections::VecDeque::new();
     for (name, _) in FLOODS.iter().cycle() {
@@ -261,7 +262,7 @@ async fn inundate(target: Target, done: Arc<Done>) {
 }
 
 impl Process {
-    /// A client of its own.
+    /// A new client of the process.
     fn client(&self) -> ccfs_gateway::client::Client {
         client_trusting(self.site.folder.path()).with_idle_connections(4)
     }

@@ -1,4 +1,4 @@
-//! CPU per cached hit, by the number of access keys that are configured and that ask.
+//! CPU time per cache hit by the number of configured and of active access keys.
 
 use crate::load::{Feed, Lane};
 use crate::node::{Node, urls};
@@ -27,7 +27,7 @@ pub(crate) async fn measure(stage: &Stage) {
     }
 }
 
-/// Every account that asks has one answer in the cache.
+/// Every active account has one cached response.
 async fn lane(stage: &Stage, nodes: &[Node], configured: usize, asking: usize) -> Lane {
     let gateway = Gateway {
         nodes: &urls(nodes),

@@ -1,5 +1,4 @@
-//! From the start of the process to the first answer that a client has in hand, by the number of
-//! access keys.
+//! Time from process start to the first response, by the number of access keys.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! A process whose descriptors run out.
+//! File descriptor exhaustion.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! HTTP/2 requests that would be no legal HTTP/1.1 toward a node.
+//! HTTP/2 requests that would become invalid HTTP/1.1 toward a node.
 
 use crate::edge::assert_healthy;
 use crate::hostile::{END_HEADERS, END_STREAM, HEADERS, frame, header_block};
@@ -57,7 +57,7 @@ async fn http2_requests_follow_the_rules_of_http1() {
             .send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &block))
             .await;
         match connection.frame(HEADERS, 1).await {
-            // h2 itself may be the one who refuses.
+            // h2 itself may reject it.
             None => assert_ne!(status, "431", "{name}"),
             Some((_, response)) => {
                 let seen = status_of(&response);
@@ -89,14 +89,15 @@ async fn http2_requests_follow_the_rules_of_http1() {
     assert_healthy(&env).await;
 }
 
-/// The status of a header block: indexed, or literal behind the index of `:status`.
+/// The status in a header block: indexed, or a literal with the indexed name `:status`.
 fn status_of(block: &[u8]) -> String {
     match block[0] {
         0x88..=0x8e => {
             ["200", "204", "206", "304", "400", "404", "500"][usize::from(block[0] - 0x88)].into()
         }
         _ if block[1] == 3 => String::from_utf8_lossy(&block[2..5]).into_owned(),
-        // Huffman, three digits in two bytes and a half: five bits each for 0 to 2, six above.
+        // Huffman coding of three digits in 20 bits: five bits each for 0 to 2, six for higher
+        // digits.
         _ => huffman(&block[2..2 + usize::from(block[1] & 0x7f)]),
     }
 }

@@ -1,4 +1,4 @@
-//! Answers before the end of a request body: what is left of it never becomes the next request.
+//! Responses before the end of a request body: the unread remainder never becomes the next request.
 
 use crate::edge::{valid_request, with_short_timeouts};
 use crate::hostile::{
@@ -9,7 +9,7 @@ use crate::support::{SHANGHAI, Setup, TestEnv, eventually};
 
 const SMUGGLED: &str = "POST /smuggled HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\n\r\n";
 
-/// A body that is itself a row of requests, `size` bytes in all.
+/// A body of `size` bytes that consists of requests.
 fn trap(size: usize) -> String {
     let mut body = SMUGGLED.repeat(size / SMUGGLED.len() + 1);
     body.truncate(size);
@@ -58,7 +58,7 @@ async fn a_small_unread_body_is_discarded_and_the_connection_reused() {
             (200, true),
             "{next:?}"
         );
-        // Nothing else is answered.
+        // No other response arrives.
         connection.send(&valid_request("1-1")).await;
         assert!(
             connection
@@ -84,7 +84,7 @@ async fn a_large_unread_body_closes_the_connection() {
                 "Content-Length: 300000" => body.clone(),
                 _ => format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len()),
             };
-            // Without a length, who it is comes before how much.
+            // Without a length, authentication comes before the size limit.
             let status = if status == 413 && framing.starts_with('T') {
                 401
             } else {
@@ -141,7 +141,7 @@ async fn after_a_rejection_instead_of_100_continue_the_body_is_not_read() {
     assert_eq!(connection.read_to_end().await, Some(Vec::new()));
 }
 
-/// The head of a stream that is refused at once, so far as the gateway has taken it.
+/// Sends a request head that is rejected immediately, and waits until the gateway has processed it.
 async fn refused_head(env: &TestEnv) -> RawConnection {
     let mut connection = env.target().connect_http2(&[]).await;
     let head = header_block(&[
@@ -184,7 +184,7 @@ async fn an_http2_stream_whose_body_is_in_flight_ends_without_a_reset() {
         if !reset {
             return;
         }
-        // A machine that is busy with other things may not be in time.
+        // A busy machine may not be in time.
         attempts += 1;
         assert!(attempts < 10);
     }
@@ -246,7 +246,7 @@ async fn an_http2_stream_whose_body_never_arrives_is_answered_and_reset() {
 async fn an_http2_request_reset_in_its_body_ends_alone() {
     let env = with_short_timeouts("http2_max_resets = 2").await;
     let mut connection = env.target().connect_http2(&[]).await;
-    // Who he is can be told only when the whole body is here.
+    // Verification needs the complete body.
     let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ");
     let claim = format!("auth-v2/{SHANGHAI}/{now}/host/{}", "0".repeat(64));
     let head = header_block(&[
@@ -262,7 +262,7 @@ async fn an_http2_request_reset_in_its_body_ends_alone() {
             .send(&frame(HEADERS, END_HEADERS, stream, &head))
             .await;
         connection.send(&frame(DATA, 0, stream, b"{")).await;
-        // The one before it is at work when this one is answered.
+        // The previous request is in progress when this one is answered.
         connection.send(&ask(stream + 2)).await;
         assert!(connection.frame(HEADERS, stream + 2).await.is_some());
         connection
@@ -273,6 +273,6 @@ async fn an_http2_request_reset_in_its_body_ends_alone() {
         })
         .await;
     }
-    // That was once too often.
+    // One reset too many.
     assert!(connection.frame(GOAWAY, 0).await.is_some());
 }

@@ -1,4 +1,5 @@
-//! Few connections with very much to ask, on one worker: all others are served meanwhile.
+//! Few connections with endless pipelined requests on one worker: other clients are served
+//! meanwhile.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,7 +28,7 @@ async fn endless_pipelines_starve_no_other_client() {
         busy.push(tokio::spawn(async move {
             connection.send(&batch).await;
             while !stop.load(Ordering::Relaxed) {
-                // Always one batch ahead: there is never nothing to do.
+                // Always one batch ahead, so that the gateway is never idle.
                 connection.send(&batch).await;
                 for _ in 0..BATCH {
                     assert_eq!(connection.response().await.unwrap().status, 200);
@@ -64,5 +65,5 @@ async fn endless_pipelines_starve_no_other_client() {
     );
 }
 
-/// Requests that a busy connection has in the pipe, twice.
+/// Requests in one pipelined batch; two batches are in flight.
 const BATCH: usize = 50;

@@ -1,4 +1,5 @@
-//! Floods of HTTP/2, frame by frame: each ends or is borne, and nobody else notices.
+//! HTTP/2 floods frame by frame: each ends its connection or stays harmless, and other clients are
+//! unaffected.
 
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use crate::page;
 use crate::process::Process;
 use crate::support::{Setup, TestEnv};
 
-/// Floods that a connection cannot go on after.
+/// Floods that end the connection.
 const DEADLY: &[&str] = &[
     "rapid reset",
     "made you reset",
@@ -51,7 +52,7 @@ async fn many_concurrent_floods_are_tolerated() {
     assert_healthy(&env).await;
 }
 
-/// Floods that end their connection, though no deadline has passed.
+/// Floods that end their connection before any timeout.
 const ENDED: &[&str] = &[
     "rapid reset",
     "made you reset",
@@ -69,7 +70,7 @@ const ENDED: &[&str] = &[
     "frames of no known type",
 ];
 
-/// A gateway without an access log, and the way to it.
+/// A gateway process without access log.
 async fn start() -> (Process, Target) {
     let gateway = Process::start(&Setup {
         tables: "[telemetry]\nlog_level = \"info\"\naccess_log = \"off\"".into(),
@@ -83,7 +84,7 @@ async fn start() -> (Process, Target) {
 #[tokio::test]
 async fn each_flood_is_ended_immediately_and_counted_and_costs_no_memory() {
     let (gateway, target) = start().await;
-    // Kept all the while.
+    // This connection stays open during all floods.
     let mut neighbour = target.connect().await;
     let mut resident = 0;
     for round in 0..3 {
@@ -119,7 +120,7 @@ async fn each_flood_is_ended_immediately_and_counted_and_costs_no_memory() {
     assert_eq!(ended(&gateway, &["panic"]).await, 0);
 }
 
-/// What no rule ends at once is bounded by what a connection may hold.
+/// Floods that no rule ends are bounded by what one connection may hold.
 #[tokio::test]
 async fn tolerated_floods_cost_no_memory() {
     let (gateway, target) = start().await;
@@ -131,7 +132,7 @@ async fn tolerated_floods_cost_no_memory() {
                 let target = target.clone();
                 floods.spawn(async move { flood(&target, name, 500).await });
             }
-            // All are there at once, then all go.
+            // All connections are open at once, then all are closed.
             floods.join_all().await;
         }
         if round == 0 {
@@ -144,7 +145,7 @@ async fn tolerated_floods_cost_no_memory() {
     assert!(grown < 8 << 20, "{grown} bytes");
 }
 
-/// Connections that the gateway has ended for one of these reasons.
+/// Connections that the gateway ended for one of these reasons.
 async fn ended(gateway: &Process, reasons: &[&str]) -> u64 {
     let metrics = page::get(gateway.admin, "/metrics").await.body;
     let counters = metrics
@@ -157,8 +158,8 @@ async fn ended(gateway: &Process, reasons: &[&str]) -> u64 {
         .sum()
 }
 
-/// What h2 notices, and what we do.
+/// Reasons for a flood: detected by h2, or by the gateway's own budget.
 const FLOOD: &[&str] = &["protocol", "control_flood"];
 
-/// Floods of one kind at once.
+/// Concurrent floods of one kind.
 const CONNECTIONS: u64 = 4;

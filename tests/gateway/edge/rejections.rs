@@ -1,4 +1,4 @@
-//! Every refusal is counted, and the counter says why.
+//! Every rejection is counted with its reason.
 
 use ccfs_gateway::client::ClientRequest;
 use ccfs_gateway::stand_in::{Fault, When};
@@ -55,7 +55,7 @@ async fn each_rejection_has_its_own_counter() {
     counts(&env, &more, 429, "rate-limited").await;
 }
 
-/// Sends it, and looks at the counter of its kind.
+/// Sends the request and asserts that the counter of its kind increases.
 async fn counts(env: &TestEnv, request: &ClientRequest, status: u16, kind: &str) {
     let label = format!("outcome=\"{}\"", kind.replace('-', "_"));
     let before = env.metric_sum("requests_total", &label).await;

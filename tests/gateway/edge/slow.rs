@@ -1,4 +1,4 @@
-//! Clients that are slow at everything: each ends at its deadline, however busy it looks.
+//! Slow clients: each connection ends at its timeout, however often bytes arrive.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use crate::hostile::{
 };
 use crate::support::{Setup, TestEnv};
 
-/// After a deadline of one second, an answer and a second of lingering at most.
+/// A timeout of one second, a response, and at most one second of lingering.
 const SOON: Duration = Duration::from_millis(3_500);
 
-/// Sends one byte every 100 ms until the gateway has had enough.
+/// Sends one byte every 100 ms until the gateway stops accepting them.
 async fn drip(connection: &mut RawConnection, bytes: &[u8]) {
     for byte in bytes.chunks(1) {
         if !connection.send(byte).await {
@@ -127,7 +127,7 @@ async fn an_http2_header_block_without_end() {
         .send(&frame(HEADERS, 0, 1, &unsigned("GET")))
         .await;
     let start = Instant::now();
-    // With more frames h2 would lose patience before the deadline.
+    // With more frames h2 would close the connection before the timeout.
     for _ in 0..4 {
         connection
             .send(&frame(CONTINUATION, 0, 1, b"\0\x01x\x01y"))
@@ -154,7 +154,7 @@ async fn a_reader_that_does_not_read() {
     connection.send(&download()).await;
     tokio::time::sleep(Duration::from_millis(2_500)).await;
     assert_eq!(env.metric_sum("connections_ended", "slow_reader").await, 1);
-    // What was on the way is cut off in the middle: nobody takes it for the whole.
+    // The response is cut in the middle, so that no client mistakes it for complete.
     assert!(connection.response().await.is_none());
     assert_healthy(&env).await;
 }
@@ -198,7 +198,8 @@ async fn http2_pings_without_acknowledgement() {
     assert!(start.elapsed() < SOON);
 }
 
-/// Opens so many connections, each with the first bytes of a head, and asks beside them.
+/// Opens `count` connections, each with the first bytes of a request head, and sends requests
+/// beside them.
 async fn slow_connections(count: usize) {
     let setup = Setup {
         tables: format!("[limits]\nmax_connections_per_address = {}", count + 100),

@@ -1,15 +1,15 @@
-//! Requests that two parsers could read in two ways, over HTTP/1.1: refused, the connection
-//! closed, and what stands behind them never read as a request.
+//! HTTP/1.1 requests that two parsers could read differently: rejected, the connection is closed,
+//! and the bytes behind them are never read as a request.
 
 use crate::edge::{assert_healthy, post, valid_request};
 use crate::support::{TestEnv, eventually};
 
-/// What follows each case: were it read as a request, there would be a second answer.
+/// Follows each case: if it were read as a request, a second response would arrive.
 const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
 
 const POST: &str = "POST /x HTTP/1.1\r\nHost: 127.0.0.1\r\n";
 
-/// Sends each case with a request behind it; one answer comes, which closes.
+/// Sends each case followed by another request; exactly one response arrives, which closes.
 async fn are_refused(env: &TestEnv, status: u16, reason: &str, cases: &[(&str, String)]) {
     let before = env.metric_sum("malformed_requests_total", reason).await;
     for (name, case) in cases {
@@ -35,7 +35,7 @@ async fn are_refused(env: &TestEnv, status: u16, reason: &str, cases: &[(&str, S
         );
     }
     env.assert_no_upstream_request();
-    // The connection may end a moment before it is counted.
+    // The connection may end slightly before it is counted.
     let expected = before + cases.len() as u64;
     eventually(reason, async || {
         env.metric_sum("malformed_requests_total", reason).await == expected
@@ -235,7 +235,7 @@ async fn targets() {
         .map(|&path| (path, format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n")))
         .collect();
     are_refused(&env, 400, "target", &list).await;
-    // Whatever the signature says.
+    // Independent of the signature.
     let signed = post(
         "/CCFS/resource/../resource/ccfs/getRecordFileUrlFromObs",
         b"{}",

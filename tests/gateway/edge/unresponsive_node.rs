@@ -1,5 +1,5 @@
-//! One of two nodes is dead or hangs: requests for a recording's URL do not fail, and five seconds
-//! later nobody but the prober goes there.
+//! One of two nodes is down or hangs: recording-URL requests do not fail, and after five seconds
+//! only health checks reach that node.
 
 use std::time::{Duration, Instant};
 

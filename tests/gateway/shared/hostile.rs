@@ -1,4 +1,4 @@
-//! What stands in the store tells nothing, and nothing that stands there is believed.
+//! The store content reveals nothing, and forged content is not used.
 
 use super::*;
 
@@ -77,7 +77,7 @@ async fn tampered_or_moved_values_are_misses() {
         assert_ne!(response.body, mine.body);
         assert_eq!(used(&replica, "look_up", "unusable").await, 1.0, "case {n}");
     }
-    // Things of another type: the store refuses, the gateway goes on.
+    // Values of another type: the store returns errors, the gateway continues.
     for words in [["LPUSH", first_name, "x"], ["SADD", first_name, "x"]] {
         let _: i64 = ask(&mut store, &["DEL", first_name]).await;
         let _: i64 = ask(&mut store, &words).await;
@@ -119,7 +119,8 @@ async fn an_invalid_rate_limit_value_still_limits() {
         let _: () = ask(&mut store, &["SET", &names[0], garbage]).await;
         let response = one.get_recording(&format!("garbage-{}", n + 1)).await;
         let refused = response.status == 429;
-        // A budget that claims to be used up far into the future is used up now, and not longer.
+        // A rate-limit value that is exhausted far into the future counts as exhausted now, and not
+        // longer.
         assert_eq!(
             refused,
             *garbage == "1e999",

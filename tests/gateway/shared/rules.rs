@@ -1,4 +1,5 @@
-//! What is found is judged by whoever finds it, as if he had fetched it himself.
+//! An entry from the store is judged by the rules of the replica that reads it, as if it had
+//! fetched the entry itself.
 
 use ccfs_gateway::stand_in::{Fault, When};
 use jiff::Timestamp;
@@ -36,7 +37,7 @@ async fn an_expired_value_is_a_miss() {
     let sealed: Vec<u8> = ask(&mut store, &["GET", &names[0]]).await;
     let two = another(&one).await;
     assert_eq!(cache_status(&two.get_recording("later-1").await), NEGATIVE);
-    // Whatever the store gives out later: its time is over.
+    // Whatever the store returns later, the entry has expired.
     eventually("its time is over", async || {
         let mut set = ::redis::cmd("SET");
         let set = set.arg(&names[0]).arg(&sealed);
@@ -74,7 +75,7 @@ async fn each_replica_applies_its_own_margin() {
         Timestamp::now().as_second() >= expires - margin
     })
     .await;
-    // What has not enough life for them still helps where they would fail.
+    // An entry with too little remaining lifetime still serves as stale-if-error.
     one.nodes[0].faults().inject(Fault::Reset, When::Always);
     let response = strict.get_recording("margin-1").await;
     assert_eq!(

@@ -1,10 +1,10 @@
-//! The store hangs, dies, was never there: every request is answered in its time.
+//! The store hangs, dies, or never existed: every request is answered in time.
 
 use std::time::{Duration, Instant};
 
 use super::*;
 
-/// What a request waits at most for a store that hangs.
+/// Maximum time a request waits for a store that hangs.
 const TIMEOUT: Duration = Duration::from_millis(200);
 const SHORT: &str = "timeout = \"200ms\"\nseal_key_file = \"seal\"";
 
@@ -27,12 +27,12 @@ async fn a_hanging_store_delays_one_request_and_recovers() {
     let together = begun.elapsed();
     assert!(together < Duration::from_secs(3), "{together:?}");
     up(&one, 0.0).await;
-    // Known to hang: nobody waits for it any more.
+    // The store is known to be unavailable: requests no longer wait for it.
     let begun = Instant::now();
     assert_eq!(cache_status(&one.get_recording("hangs-21").await), STORED);
     assert!(begun.elapsed() < TIMEOUT, "{:?}", begun.elapsed());
     assert!(used(&one, "look_up", "skipped").await >= 1.0);
-    // A purge that it cannot be told of is not lost.
+    // A purge that cannot be published is not lost.
     let page = purge(&one, "?call_id=hangs-0").await;
     assert_eq!(page.json()["shared"], false);
     let status = page::get(one.bound.admin.unwrap(), "/status").await.json();
@@ -52,7 +52,7 @@ async fn a_dead_store_fails_no_request_and_recovers() {
     let one = first(&redis, SHORT, "rate_limit = { per_second = 1, burst = 3 }").await;
     one.get_recording("dies-0").await;
     redis.kill();
-    // The local budget goes on where it was.
+    // The local rate limit continues from its state.
     let mut statuses = Vec::new();
     for n in 1..5 {
         statuses.push(
@@ -78,7 +78,7 @@ async fn a_replica_applies_missed_purges_after_reconnecting() {
     let two = another(&one).await;
     two.get_recording("missed-1").await;
     one.get_recording("missed-1").await;
-    // The second one loses its connection and cannot come back for a moment.
+    // The second replica loses its connection and cannot reconnect for a moment.
     let mut store = redis.connect().await;
     let _: () = ask(&mut store, &["CLIENT", "KILL", "TYPE", "pubsub"]).await;
     purge(&one, "?call_id=missed-1").await;
@@ -115,7 +115,7 @@ async fn without_a_store_the_gateway_works_alone() {
     assert_eq!(cache_status(&env.get_recording("alone-1").await), STORED);
 }
 
-/// It accepts, and then says nothing.
+/// A server that accepts connections and never responds.
 #[tokio::test]
 async fn a_server_that_is_no_store_fails_no_request() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
