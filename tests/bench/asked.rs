@@ -6,7 +6,7 @@ pub(crate) fn asked() -> Option<Effort> {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let is_given = |name: &str| arguments.iter().any(|argument| argument == name);
     if !is_given("--bench") || is_given("--test") || is_given("--list") {
-        println!("Measures for minutes; asked for by `cargo bench`.");
+        println!("Measures for minutes; run by `cargo bench`.");
         return None;
     }
     Some(if is_given("--quick") {

@@ -30,7 +30,7 @@ impl Cpus {
             .status()
             .is_ok_and(|status| status.success());
         if !pinned {
-            println!("Nothing is pinned: there is no `taskset` here.");
+            println!("Nothing is pinned: `taskset` is not installed.");
         }
         Self {
             server,

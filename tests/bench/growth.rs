@@ -11,7 +11,7 @@
     clippy::print_stdout,
     clippy::unwrap_used,
     dead_code,
-    reason = "a bench fails by panicking, prints, is at the edge where clocks and tasks are, and shares its parts with others"
+    reason = "a bench fails by panicking, prints, uses clocks and tasks, and shares parts with other benches"
 )]
 
 mod asked;

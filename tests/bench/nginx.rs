@@ -16,7 +16,7 @@
     clippy::print_stdout,
     clippy::unwrap_used,
     dead_code,
-    reason = "a bench fails by panicking, prints, is at the edge where clocks and tasks are, and shares its parts with others"
+    reason = "a bench fails by panicking, prints, uses clocks and tasks, and shares parts with other benches"
 )]
 
 mod asked;
@@ -88,7 +88,7 @@ async fn compare(cpus: &Cpus, effort: Effort) {
     pair[0].must_say("X-Cache: HIT").await;
     pair[1].must_say("ccfs-gateway; hit").await;
     let rounds = stage.rounds(&mut pair, Work::Requests).await;
-    table::print(&Row::of("small POST, answered from the cache", &rounds));
+    table::print(&Row::of("small POST, served from the cache", &rounds));
     let rounds = stage.rounds(&mut pair, Work::Connections).await;
     table::print(&Row::of(
         "new TLS 1.3 connection with one such POST",

@@ -90,7 +90,7 @@ fn announced(log: ChildStderr) -> SocketAddr {
     let (mut log, mut text) = (BufReader::new(log), String::new());
     let address = loop {
         let before = text.len();
-        assert_ne!(log.read_line(&mut text).unwrap(), 0, "it ended: {text}");
+        assert_ne!(log.read_line(&mut text).unwrap(), 0, "it exited: {text}");
         let line = &text[before..];
         if let Some((_, rest)) = line
             .split_once("127.0.0.1:")

@@ -8,7 +8,7 @@
     clippy::panic,
     clippy::unwrap_used,
     dead_code,
-    reason = "a bench fails by panicking, is at the edge where clocks are, and shares its parts with others"
+    reason = "a bench fails by panicking, uses clocks, and shares parts with other benches"
 )]
 
 #[path = "stages/parts.rs"]

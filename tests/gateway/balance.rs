@@ -71,7 +71,7 @@ async fn a_drained_node_gets_nothing_new_until_it_is_undrained() {
         // client differs.
         assert!(drained[1] + 4 >= at_drain[1] + 200, "{drained:?}");
         env_admin_request(&env, "POST", &format!("{path}/undrain")).await;
-        eventually("it works again", async || counts(&env)[0] > drained[0]).await;
+        eventually("it serves again", async || counts(&env)[0] > drained[0]).await;
         load.stop().await.assert_nothing_lost(policy);
     }
 }
@@ -103,7 +103,7 @@ async fn a_call_stays_with_its_node() {
     assert_eq!(homes.len(), 30);
     assert!(homes.values().all(|nodes| nodes.len() == 1), "{homes:?}");
     let used: BTreeSet<_> = homes.values().flatten().collect();
-    assert_eq!(used.len(), 3, "all are somebody's home");
+    assert_eq!(used.len(), 3, "every node has calls");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

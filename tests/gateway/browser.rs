@@ -135,7 +135,7 @@ async fn the_page_reports_a_lost_gateway() {
     let script = "return document.getElementById('state').textContent";
     eventually("it serves", async || browser.run(script).await == "serving").await;
     env.shut_down().await;
-    eventually("it is gone", async || {
+    eventually("it is reported as gone", async || {
         browser
             .run(script)
             .await
@@ -172,7 +172,7 @@ async fn a_token_is_a_password() {
         .run("document.getElementById('reload').click()")
         .await;
     let message = "return document.getElementById('message').textContent";
-    eventually("an order is taken", async || {
+    eventually("a command is accepted", async || {
         browser
             .run(message)
             .await
@@ -216,7 +216,7 @@ async fn a_hostile_page_cannot_send_commands() {
     let hostile = serve(format!("<!doctype html><title>begun</title><body>{script}")).await;
     for host in ["127.0.0.1", "localhost", "evil.example"] {
         browser.open(&format!("http://{host}:{hostile}/")).await;
-        eventually("the attack is over", async || {
+        eventually("the attack has ended", async || {
             browser
                 .run("return document.title")
                 .await
@@ -228,7 +228,7 @@ async fn a_hostile_page_cannot_send_commands() {
         let title = browser.run("return document.title").await;
         assert_eq!(
             title, "done 0",
-            "answers that the hostile page could read, from {host}"
+            "responses that the attacker's page could read, from {host}"
         );
         still_serving(&env).await;
     }

@@ -204,11 +204,11 @@ async fn the_cache_is_bounded_in_bytes() {
     assert!((1.0..100.0).contains(&entries), "{entries}");
     assert!(
         ttl(&env.get_recording("bytes-99").await).is_some(),
-        "the latest stays"
+        "the newest stays"
     );
     assert!(
         ttl(&env.get_recording("bytes-0").await).is_none(),
-        "the oldest went"
+        "the oldest is evicted"
     );
 }
 

@@ -71,7 +71,7 @@ impl WatchedGateway {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         }
-        panic!("no change is ever in force");
+        panic!("no change is ever applied");
     }
 
     /// Sends a request signed with `secret`, trusting the authority `ca`; returns the status, or
@@ -131,7 +131,7 @@ async fn an_atomically_swapped_secret_volume_is_followed() {
     issue(&mount.join("..two"), &followed.env.file("second.pem"));
     symlink("..two", mount.join("..data_tmp")).unwrap();
     std::fs::rename(mount.join("..data_tmp"), mount.join("..data")).unwrap();
-    eventually("the new certificate is shown", async || {
+    eventually("the new certificate is served", async || {
         followed.shows("second.pem").await
     })
     .await;
@@ -162,7 +162,7 @@ async fn an_invalid_certificate_keeps_the_last_valid_one() {
     std::fs::write(&certificate, good).unwrap();
     followed.wait_until_applied().await;
     issue(&followed.env.file(""), &followed.env.file("second.pem"));
-    eventually("a good one is taken", async || {
+    eventually("a valid one is applied", async || {
         followed.shows("second.pem").await
     })
     .await;
@@ -172,15 +172,15 @@ async fn an_invalid_certificate_keeps_the_last_valid_one() {
 async fn a_secret_is_followed_and_an_edited_configuration_is_not() {
     let followed = WatchedGateway::start(|_, text| text).await;
     let file = followed.env.file("followed.toml");
-    std::fs::write(&file, "half a sentence, for somebody is still wri").unwrap();
+    std::fs::write(&file, "half a line, since an editor is still wri").unwrap();
     let old = secret(SHANGHAI);
     assert_eq!(
         followed.status(SHANGHAI, &old, "ca.pem").await,
         Some(200),
-        "nobody asked for a reload"
+        "no reload was requested"
     );
     write_private_file(&followed.env.file(SHANGHAI), b"another one").unwrap();
-    eventually("the new secret is in force", async || {
+    eventually("the new secret is applied", async || {
         followed.status(SHANGHAI, "another one", "ca.pem").await == Some(200)
     })
     .await;
@@ -191,7 +191,7 @@ async fn a_secret_is_followed_and_an_edited_configuration_is_not() {
         .send(AdminCommand::Reload(response))
         .await
         .unwrap();
-    assert!(result.await.unwrap().is_err(), "now it is read");
+    assert!(result.await.unwrap().is_err(), "now it is applied");
 }
 
 #[tokio::test]
@@ -211,7 +211,7 @@ async fn the_admin_token_is_followed() {
     let status = async |token: &str| admin_status(&port, token).await;
     assert_eq!(status("the-first-token").await, 200);
     write_private_file(&followed.env.file("token"), b"the-second-token").unwrap();
-    eventually("the new token is in force", async || {
+    eventually("the new token is applied", async || {
         status("the-second-token").await == 200
     })
     .await;

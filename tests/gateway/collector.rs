@@ -141,7 +141,7 @@ impl Collector {
 
     /// Waits until `count` spans have been received.
     pub(crate) async fn wait_for(&self, count: usize) -> Vec<ReceivedSpan> {
-        eventually("the spans come", async || self.spans().len() >= count).await;
+        eventually("the spans arrive", async || self.spans().len() >= count).await;
         let seen = self.spans();
         assert_eq!(seen.len(), count, "{seen:#?}");
         seen

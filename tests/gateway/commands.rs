@@ -9,7 +9,7 @@ use crate::process::run_command;
 use crate::support::{SHANGHAI, Setup, read, secret};
 
 pub(crate) fn code(output: &Output) -> i32 {
-    output.status.code().expect("ended by itself")
+    output.status.code().expect("exited by itself")
 }
 
 pub(crate) fn out(output: &Output) -> String {

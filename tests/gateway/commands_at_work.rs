@@ -297,9 +297,5 @@ fn the_demo_takes_another_port_if_its_own_is_taken() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     let asked = run_command(folder.path(), &["demo", "--once", "--port", &port]);
-    assert_eq!(
-        code(&asked),
-        1,
-        "a port that was asked for is not exchanged"
-    );
+    assert_eq!(code(&asked), 1, "a requested port is not replaced");
 }

@@ -131,7 +131,7 @@ fn the_migration_page_is_correct() {
         .collect();
     assert!(keys.len() > 15, "{keys:?}");
     for key in keys {
-        assert!(reference.contains(key), "{key} is no key");
+        assert!(reference.contains(key), "{key} is not a key");
     }
 }
 
@@ -256,7 +256,7 @@ fn the_pages_mention_every_file() {
         let first = first.to_str().unwrap();
         assert!(
             first == "README.md" || readme.contains(first),
-            "README.md does not tell of {first}"
+            "README.md does not mention {first}"
         );
     }
 }

@@ -169,7 +169,7 @@ async fn a_second_instance_fails_with_a_message() {
     assert_eq!(
         process.get_recording("first-1").await.status,
         200,
-        "the first one serves on"
+        "the first one keeps serving"
     );
 }
 
@@ -203,6 +203,6 @@ async fn no_kept_alive_connection_misses_the_drain() {
         let request = signed(env.recording("kept-1"), SHANGHAI);
         assert_eq!(client.send(&request).await.unwrap().status, 200);
         let end = tokio::time::timeout(LONG / 2, env.shut_down()).await;
-        assert!(end.expect("it ends at once").complete);
+        assert!(end.expect("it exits immediately").complete);
     }
 }

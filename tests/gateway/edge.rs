@@ -104,9 +104,9 @@ impl Bystander {
                 let start = Instant::now();
                 let mut connection = target.connect().await;
                 connection.send(&valid_request("1-1")).await;
-                let reply = connection.response().await.expect("an answer");
+                let response = connection.response().await.expect("a response");
                 waits.push(start.elapsed());
-                assert_eq!(reply.status, 200, "{reply:?}");
+                assert_eq!(response.status, 200, "{response:?}");
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             waits
@@ -123,7 +123,7 @@ impl Bystander {
         let usual = waits[waits.len() * 9 / 10];
         let worst = waits[waits.len() - 1];
         println!(
-            "during {during}: {} answers, {usual:?}, worst {worst:?}",
+            "during {during}: {} responses, p90 {usual:?}, maximum {worst:?}",
             waits.len()
         );
         assert!(

@@ -38,7 +38,7 @@ pub(crate) async fn wait_until_held(env: &TestEnv, count: u64) {
 /// Waits until `count` requests are in flight in the gateway.
 async fn wait_for_in_flight(env: &TestEnv, count: f64) {
     let admin = env.bound.admin.unwrap();
-    eventually("so many are inside", async || {
+    eventually("this many requests are in flight", async || {
         page::metric(admin, "inflight_requests").await == count
     })
     .await;
@@ -174,11 +174,11 @@ async fn a_fetch_continues_after_its_waiters_time_out() {
         assert_eq!(
             env.recording_fetches(),
             1,
-            "the second try joins the first one's fetch"
+            "the second request joins the first one's fetch"
         );
     }
     release_responses(&env);
-    eventually("what was fetched is there", async || {
+    eventually("the fetched response is cached", async || {
         ttl(&env.get_recording("slow-1").await).is_some()
     })
     .await;
@@ -216,7 +216,7 @@ async fn concurrent_no_caches_join_one_fetch() {
     let meanwhile = env.get_recording("renew-2").await;
     assert_eq!(
         meanwhile.body, first.body,
-        "others are still answered from the entry"
+        "other requests are still served from the entry"
     );
     release_responses(&env);
     let responses = asks.join_all().await;
@@ -241,7 +241,7 @@ async fn an_entry_near_expiry_is_refreshed_once_signed_and_uncharged() {
     hold_responses(&env);
     // The lifetime is at least two seconds, so the rate limit has recovered when 90 % of it has
     // passed.
-    eventually("it is renewed", async || {
+    eventually("it is refreshed", async || {
         assert!(ttl(&env.get_recording("life-4").await).is_some());
         env.recording_fetches() == 2
     })
@@ -249,9 +249,9 @@ async fn an_entry_near_expiry_is_refreshed_once_signed_and_uncharged() {
     for _ in 0..5 {
         assert_eq!(env.get_recording("life-4").await.body, first.body);
     }
-    assert_eq!(env.recording_fetches(), 2, "one at a time");
+    assert_eq!(env.recording_fetches(), 2, "one refresh at a time");
     release_responses(&env);
-    eventually("the renewed one is there", async || {
+    eventually("the refreshed entry is served", async || {
         env.get_recording("life-4").await.body != first.body
     })
     .await;
@@ -262,9 +262,9 @@ async fn an_entry_near_expiry_is_refreshed_once_signed_and_uncharged() {
         .map(|it| (it.access_key.as_deref(), it.header("authorization")))
         .collect();
     assert_eq!(signatures[1].0, Some(SHANGHAI));
-    assert_ne!(signatures[0].1, signatures[1].1, "signed anew");
+    assert_ne!(signatures[0].1, signatures[1].1, "re-signed");
     let miss = env.get_recording("other-1").await;
-    assert_eq!(miss.status, 200, "the renewal took nothing from the budget");
+    assert_eq!(miss.status, 200, "the refresh is not charged");
 }
 
 // ---- stale-if-error -------------------------------------------------------------------------------
@@ -304,7 +304,7 @@ async fn a_stale_response_is_served_instead_of_an_error() {
     assert_eq!(
         cache_status(&env.get_recording("life-21").await),
         STALE,
-        "nobody is there"
+        "no node is reachable"
     );
     // The access log names the failed node although the response is a success.
     let log = env.file("access.log");
@@ -338,7 +338,7 @@ async fn a_stale_response_is_not_served_if_the_node_responds() {
     assert_eq!(
         cache_status(&env.get_recording("life-21").await),
         STORED,
-        "nor instead of a good answer"
+        "nor instead of a success"
     );
 }
 
@@ -376,7 +376,7 @@ async fn no_data_yet_is_cached_briefly() {
     );
     assert!(second.header("age").is_some());
     faults.remove_unknown_call("later-1");
-    eventually("the recording is there", async || {
+    eventually("the recording is available", async || {
         env.get_recording("later-1").await.result_code().as_deref() == Some("0")
     })
     .await;

@@ -112,7 +112,7 @@ async fn two_hanging_nodes_of_three_fail_no_request() {
     env.nodes[1]
         .faults()
         .set_accept_behavior(AcceptBehavior::Stall);
-    eventually("both are known to be dead", async || {
+    eventually("both are unhealthy", async || {
         let mut dead = 0;
         for node in &env.nodes {
             dead += usize::from(node_of(&env, node).await["state"] == "down");
@@ -139,7 +139,7 @@ async fn a_slow_node_is_not_abandoned() {
     let counts: Vec<_> = env.nodes.iter().map(|node| node.requests().len()).collect();
     assert!(
         counts[0] * 2 < counts[1],
-        "the quick one does more: {counts:?}"
+        "the fast one serves more: {counts:?}"
     );
 }
 
@@ -181,7 +181,7 @@ async fn after_five_seconds_a_dead_node_gets_only_health_checks() {
     clients.more(30).await;
     env.nodes[1].stop().await;
     let killed = Instant::now();
-    eventually("it is known to be dead", async || {
+    eventually("it is unhealthy", async || {
         node_of(&env, &env.nodes[1]).await["state"] == "down"
     })
     .await;
@@ -193,7 +193,7 @@ async fn after_five_seconds_a_dead_node_gets_only_health_checks() {
     let tries = node_of(&env, &env.nodes[1]).await["requests"].clone();
     clients.more(300).await;
     assert_eq!(node_of(&env, &env.nodes[1]).await["requests"], tries);
-    clients.end_without_loss("one dead").await;
+    clients.end_without_loss("one node down").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -204,7 +204,7 @@ async fn the_service_recovers_with_the_first_node() {
     for node in &mut env.nodes {
         node.stop().await;
     }
-    eventually("all are known to be dead, and it shows", async || {
+    eventually("all are unhealthy, and it is reported", async || {
         let cluster = cluster(&env).await;
         let nodes = cluster["nodes"].as_array().unwrap();
         nodes.iter().all(|node| node["state"] == "down") && cluster["panic"] == true
@@ -212,7 +212,7 @@ async fn the_service_recovers_with_the_first_node() {
     .await;
     env.nodes[2].restart().await.unwrap();
     let (back, good) = (Instant::now(), recordings.response_counts().1);
-    eventually("a good answer", async || {
+    eventually("a successful response", async || {
         recordings.response_counts().1 > good
     })
     .await;
@@ -226,7 +226,10 @@ async fn the_service_recovers_with_the_first_node() {
     recordings.stop().await;
     let recordings = Load::start(&target, Kind::Recording, 4, PAUSE);
     recordings.wait_for_responses(100).await;
-    recordings.stop().await.assert_nothing_lost("one is back");
+    recordings
+        .stop()
+        .await
+        .assert_nothing_lost("one node is up");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

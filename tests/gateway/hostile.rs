@@ -101,8 +101,8 @@ impl RawConnection {
     /// The next response, if one arrives before the connection closes.
     pub(crate) async fn response(&mut self) -> Option<RawResponse> {
         loop {
-            if let Some(reply) = self.parse() {
-                return Some(reply);
+            if let Some(response) = self.parse() {
+                return Some(response);
             }
             if !self.read_some(Instant::now() + READ_TIMEOUT).await {
                 return None;
@@ -283,7 +283,7 @@ pub(crate) const FLOODS: &[(&str, Frames)] = &[
         frame(SETTINGS, 0, 0, &value)
     }),
     ("empty SETTINGS", |_| frame(SETTINGS, 0, 0, &[])),
-    ("SETTINGS that confirm nothing", |_| {
+    ("unsolicited SETTINGS acknowledgements", |_| {
         frame(SETTINGS, ACK, 0, &[])
     }),
     ("DATA of one byte", |stream| match stream {
@@ -300,8 +300,8 @@ pub(crate) const FLOODS: &[(&str, Frames)] = &[
     ("PRIORITY", |stream| {
         frame(PRIORITY, 0, stream, &[0, 0, 0, 0, 1])
     }),
-    ("frames of no known type", |_| frame(0xbe, 0, 0, &[0; 64])),
-    ("header lists that grow when unpacked", |stream| {
+    ("frames of an unknown type", |_| frame(0xbe, 0, 0, &[0; 64])),
+    ("header lists that grow when decompressed", |stream| {
         let mut list = unsigned("POST");
         if stream == 1 {
             // With incremental indexing: one field of 3,900 bytes, which later blocks reference
@@ -312,7 +312,7 @@ pub(crate) const FLOODS: &[(&str, Frames)] = &[
         list.extend([0xbe; 500]);
         frame(HEADERS, END_HEADERS | END_STREAM, stream, &list)
     }),
-    ("requests that no window lets be answered", |stream| {
+    ("requests with a zero response window", |stream| {
         frame(HEADERS, END_HEADERS | END_STREAM, stream, &unsigned("POST"))
     }),
 ];

@@ -51,7 +51,7 @@ fn no_module_uses_a_module_of_its_own_or_a_higher_layer() {
     }
     assert!(
         wrong.is_empty(),
-        "against the layers of src/lib.rs:\n{wrong:#?}"
+        "violates the layers of src/lib.rs:\n{wrong:#?}"
     );
 }
 

@@ -47,7 +47,7 @@ async fn until_refused(
             return (n, response);
         }
     }
-    panic!("nothing is refused");
+    panic!("nothing is rejected");
 }
 
 #[track_caller]
@@ -98,11 +98,15 @@ async fn misses_are_charged_and_hits_are_not() {
         );
     }
     let other = signed(env.recording("miss-0"), BERLIN);
-    assert_eq!(env.send(&other).await.status, 200, "another ak has its own");
+    assert_eq!(
+        env.send(&other).await.status,
+        200,
+        "another access key has its own limit"
+    );
     assert_eq!(
         env.recording_fetches(),
         served as u64 + 1,
-        "no node saw the refused one"
+        "no node received the rejected one"
     );
 }
 
@@ -204,14 +208,14 @@ async fn an_account_has_a_limit_of_concurrent_requests() {
     assert_eq!(
         env.send(&invalid).await.status,
         200,
-        "another ak has its own"
+        "another access key has its own limit"
     );
     env.nodes[0].faults().clear();
     assert_eq!(busy.await.unwrap().status, 200);
     assert_eq!(
         env.get_recording("second-1").await.status,
         200,
-        "the place is free again"
+        "the slot is free again"
     );
 }
 
@@ -224,7 +228,7 @@ async fn the_gateway_has_a_limit_of_concurrent_requests() {
         assert_overloaded(&env.send(&second).await);
     }
     let stranger = signed(env.recording("second-1"), UNKNOWN);
-    assert_eq!(env.send(&stranger).await.status, 401, "he takes no place");
+    assert_eq!(env.send(&stranger).await.status, 401, "it takes no slot");
     env.nodes[0].faults().clear();
     assert_eq!(busy.await.unwrap().status, 200);
     assert_eq!(env.get_recording("second-1").await.status, 200);
@@ -297,7 +301,7 @@ async fn request_bodies_share_a_memory_limit() {
     assert_overloaded(&env.send(&second).await);
     env.nodes[0].faults().clear();
     assert_eq!(busy.await.unwrap().status, 200);
-    eventually("the memory is given back", async || {
+    eventually("the memory is released", async || {
         env.send(&second).await.status == 200
     })
     .await;
@@ -318,7 +322,7 @@ async fn hold_one(env: &Arc<TestEnv>) -> tokio::task::JoinHandle<ClientResponse>
 
 async fn wait_for_in_flight(env: &TestEnv, count: f64) {
     let admin = env.bound.admin.unwrap();
-    eventually("so many are inside", async || {
+    eventually("this many requests are in flight", async || {
         page::metric(admin, "inflight_requests").await == count
     })
     .await;
@@ -346,11 +350,11 @@ async fn failures_exhaust_the_address_limit_and_verified_requests_pass() {
     assert_eq!(refused.header("connection"), Some("close"));
     for n in 0..4 {
         let again = env.send(&wrong(n)).await;
-        assert_eq!(again.status, 429, "however it is wrong");
+        assert_eq!(again.status, 429, "whatever is wrong with it");
         let right = env.get_recording(&format!("nat-{n}")).await;
         assert_eq!(
             right.status, 200,
-            "a neighbour behind the same address is served"
+            "another client of the same address is served"
         );
     }
 }

@@ -1,6 +1,9 @@
 //! Constant load from many clients, and access to the admin interface.
 
-#![allow(dead_code, reason = "shared with the fault run; nobody uses all of it")]
+#![allow(
+    dead_code,
+    reason = "shared with the fault run; each user needs only a part of it"
+)]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -115,7 +118,7 @@ impl Load {
         let enough = self.response_counts().0 + responses;
         let deadline = Instant::now() + Duration::from_secs(60);
         while self.response_counts().0 < enough {
-            assert!(Instant::now() < deadline, "the load stands still");
+            assert!(Instant::now() < deadline, "the load makes no progress");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -133,7 +136,7 @@ impl LoadResult {
     pub(crate) fn assert_nothing_lost(&self, what: &str) {
         let (failed, all) = (self.failed.len(), self.took.len());
         let first = &self.failed[..failed.min(5)];
-        assert_eq!(self.cut, 0, "{what}: downloads broke off");
+        assert_eq!(self.cut, 0, "{what}: downloads were cut");
         assert!(failed == 0, "{what}: {failed} of {all} failed: {first:#?}");
     }
 }

@@ -10,7 +10,7 @@
     clippy::too_many_lines,
     clippy::type_complexity,
     clippy::unwrap_used,
-    reason = "a test fails by panicking, is at the edge where clocks and tasks are, and a table of               cases is one function"
+    reason = "a test fails by panicking, uses clocks and tasks, and a table of cases is one function"
 )]
 
 mod access_log;

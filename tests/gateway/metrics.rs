@@ -230,7 +230,7 @@ impl Exposition {
                 assert!(["HELP", "TYPE", "UNIT"].contains(&word), "{line}");
                 if word == "TYPE" {
                     let before = read.families.insert(name.to_owned(), rest.to_owned());
-                    assert_eq!(before, None, "{name} stands twice");
+                    assert_eq!(before, None, "{name} appears twice");
                 }
                 if word == "UNIT" {
                     assert!(name.ends_with(&format!("_{rest}")), "{line}");
@@ -266,7 +266,7 @@ impl Exposition {
         assert!(kind == "gauge" || value >= 0.0, "{line}");
         check_labels(series.strip_prefix(name).unwrap());
         let before = self.samples.insert(series.to_owned(), value);
-        assert_eq!(before, None, "{series} stands twice");
+        assert_eq!(before, None, "{series} appears twice");
     }
 
     /// Buckets are cumulative, and the last one equals the count.

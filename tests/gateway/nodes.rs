@@ -293,7 +293,7 @@ async fn nodes_that_refuse_connections_are_node_failed() {
         assert_gateway_error(&response, 502, "node-failed", "GW502");
     }
     env.nodes[1].restart().await.unwrap();
-    eventually("the gateway finds the node again", async || {
+    eventually("the gateway uses the node again", async || {
         env.get_recording("1-1").await.status == 200
     })
     .await;

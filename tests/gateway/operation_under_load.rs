@@ -42,7 +42,7 @@ fn free_ports(count: usize) -> Vec<SocketAddr> {
     let first = BLOCK.local_addr().unwrap().port();
     let free = std::iter::repeat_with(|| {
         let next = NEXT.fetch_add(1, Ordering::Relaxed);
-        assert!(next < BLOCK_SIZE, "there are no more in this block");
+        assert!(next < BLOCK_SIZE, "no port is left in this block");
         TcpListener::bind(("127.0.0.1", first + next))
     });
     let sockets = free.filter_map(Result::ok).take(count);
@@ -55,7 +55,7 @@ fn free_ports(count: usize) -> Vec<SocketAddr> {
 fn block() -> TcpListener {
     let mut firsts = (20_000..32_000).step_by(BLOCK_SIZE.into());
     let mine = firsts.find_map(|first: u16| TcpListener::bind(("127.0.0.1", first)).ok());
-    mine.expect("a block that nobody has")
+    mine.expect("a free block")
 }
 
 const BLOCK_SIZE: u16 = 100;

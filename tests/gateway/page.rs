@@ -46,7 +46,7 @@ pub(crate) async fn exchange(admin: SocketAddr, lines: &str) -> AdminResponse {
     let mut response = Vec::new();
     stream.read_to_end(&mut response).await.unwrap();
     let response = String::from_utf8(response).unwrap();
-    let (head, body) = response.split_once("\r\n\r\n").expect("a whole head");
+    let (head, body) = response.split_once("\r\n\r\n").expect("a complete head");
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     AdminResponse {
         status,

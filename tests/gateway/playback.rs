@@ -96,7 +96,7 @@ async fn no_log_contains_a_play_token() {
     let token = token(&env, "a.wav").await;
     env.send(&play(&env, &token)).await;
     let log = env.file("access.log");
-    crate::support::eventually("the access log has its line", async || {
+    crate::support::eventually("the access log has the line", async || {
         std::fs::read_to_string(&log).is_ok_and(|text| text.contains("playVoice"))
     })
     .await;

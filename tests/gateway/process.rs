@@ -106,7 +106,7 @@ impl Process {
     /// Waits until the process exits.
     pub(crate) async fn wait_for_exit(&mut self) -> ExitStatus {
         let mut status = None;
-        eventually("it ends", async || {
+        eventually("it exits", async || {
             status = self.child.try_wait().unwrap();
             status.is_some()
         })

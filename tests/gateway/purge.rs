@@ -37,7 +37,7 @@ async fn entries_are_purged_by_ak_by_call_and_all() {
     }
     for slip in ["?ak=", "?callId=p-1", "?all"] {
         let page = page::post(admin, &format!("/cache/purge{slip}")).await;
-        assert_eq!(page.status, 400, "{slip} must not become everything");
+        assert_eq!(page.status, 400, "{slip} must not purge everything");
     }
 }
 

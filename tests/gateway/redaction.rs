@@ -128,7 +128,7 @@ async fn assert_no_secret_shown(level: &str) {
     }
     assert!(
         process.diagnostics().contains("serving"),
-        "there is something to look at"
+        "there is output to check"
     );
 }
 
@@ -144,7 +144,7 @@ fn signatures(process: &Process, sent: &[ClientRequest]) -> Canaries {
     for node in process.site.nodes[0].requests() {
         let value = node.header("authorization").unwrap_or("/none of it");
         found.push((
-            "our signature",
+            "the gateway's signature",
             value.rsplit('/').next().unwrap().to_owned(),
         ));
     }

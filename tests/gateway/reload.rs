@@ -73,7 +73,7 @@ async fn adding_and_removing_keys_removes_their_entries() {
     let verdict = again.header("cache-status").unwrap();
     assert_eq!(
         verdict, "ccfs-gateway; fwd=uri-miss; stored",
-        "its entries had gone"
+        "its entries were removed"
     );
 }
 
@@ -257,7 +257,7 @@ tls = { certificate = "leaf.pem", private_key = "leaf.key" }
 
     edited(&env, without("listeners.further")).await;
     let address: SocketAddr = url["https://".len()..].parse().unwrap();
-    eventually("nobody listens there", async || {
+    eventually("the port is closed", async || {
         tokio::net::TcpStream::connect(address).await.is_err()
     })
     .await;
@@ -285,7 +285,7 @@ async fn requests_in_flight_and_connections_survive() {
     let hit = env.get_recording("kept-1").await;
     assert!(
         hit.header("cache-status").unwrap().contains("hit"),
-        "the cache lives on"
+        "the cache is kept"
     );
     env.nodes[0].faults().clear();
     assert_eq!(held.await.unwrap().status, 200);
@@ -311,7 +311,7 @@ async fn connections_survive_and_budgets_are_not_refilled() {
     for n in 10..13 {
         limited |= env.get_recording(&format!("spent-{n}")).await.status == 429;
     }
-    assert!(limited, "a reload is no free refill");
+    assert!(limited, "a reload does not refill limits");
     assert_eq!(
         handshakes().await,
         before,
@@ -337,7 +337,7 @@ async fn sighup_reloads() {
 
     edit(&process.site.file, |_| "this is no TOML".to_owned());
     process.signal("HUP");
-    eventually("it is told why not", async || {
+    eventually("the reason is logged", async || {
         process.diagnostics().contains("TOML") || process.diagnostics().contains("refused")
     })
     .await;

@@ -132,7 +132,7 @@ async fn no_cache_queries_a_node_and_replaces_the_entry_for_all() {
     let new = two.send(&signed(request, SHANGHAI)).await;
     assert_eq!(cache_status(&new), "ccfs-gateway; fwd=request");
     assert_eq!(one.recording_fetches(), 2);
-    assert_ne!(old.body, new.body, "the node answers a new URL each time");
+    assert_ne!(old.body, new.body, "the node returns a new URL each time");
     let three = another(&one).await;
     assert_eq!(three.get_recording("renewed-1").await.body, new.body);
 }
@@ -154,7 +154,7 @@ async fn one_replica_fetches_for_all() {
         let waits = used(&one, "look_up", "waited").await + used(&two, "look_up", "waited").await;
         waits == 1.0
     };
-    eventually("the other one waits", both).await;
+    eventually("the other replica waits", both).await;
     release_responses(&one);
     while let Some(response) = asks.join_next().await {
         assert_eq!(response.unwrap().result_code().as_deref(), Some("0"));
@@ -203,7 +203,7 @@ async fn a_purge_reaches_the_store_and_the_others() {
         let before = one.recording_fetches();
         let page = purge(&two, &query).await;
         assert_eq!(page.json()["shared"], true, "{}", page.body);
-        eventually("the other has heard of it", async || {
+        eventually("the other replica has received it", async || {
             ttl(&one.get_recording("purge-1").await).is_some() == kept
                 || one.recording_fetches() > before
         })
@@ -269,7 +269,11 @@ async fn an_access_key_has_one_rate_limit_over_all_replicas() {
     for admin in admins {
         count += page::metric(admin, refused).await;
     }
-    assert_eq!(count, f64::from(8 - served), "neither had used up its own");
+    assert_eq!(
+        count,
+        f64::from(8 - served),
+        "neither had exhausted its local limit"
+    );
     // A hit from the other replica's fetch is not charged.
     assert!(ttl(&one.get_recording("budget-1").await).is_some());
 }
@@ -325,7 +329,7 @@ async fn the_store_is_used_over_verified_tls() {
     std::fs::write(&file, text.replace(own, &wrong)).unwrap();
     let three = one.replica();
     let admin = three.bound.admin.unwrap();
-    eventually("it is away", async || {
+    eventually("it is unavailable", async || {
         let status = page::get(admin, "/status").await.json();
         let reason = status["shared"]["reason"].as_str();
         reason.is_some_and(|reason| reason.contains("certificate"))
@@ -354,7 +358,10 @@ async fn a_cluster_is_discovered_from_any_of_its_nodes() {
         );
     }
     for node in &nodes {
-        assert!(!node.response_keys().await.is_empty(), "they are spread");
+        assert!(
+            !node.response_keys().await.is_empty(),
+            "they are distributed"
+        );
     }
     assert_eq!(used(&one, "budget", "ok").await, 12.0);
     assert_eq!(
@@ -362,7 +369,7 @@ async fn a_cluster_is_discovered_from_any_of_its_nodes() {
         true
     );
     let before = one.recording_fetches();
-    eventually("the other has heard of it", async || {
+    eventually("the other replica has received it", async || {
         two.get_recording("cluster-1").await;
         one.recording_fetches() > before
     })

@@ -128,7 +128,7 @@ impl Trace {
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
-            .unwrap_or_else(|error| panic!("there is no strace here: {error}"));
+            .unwrap_or_else(|error| panic!("strace cannot be run: {error}"));
         let mut trace = Self { child, folder };
         let mut stderr = BufReader::new(trace.child.stderr.take().unwrap());
         let mut line = String::new();
@@ -136,7 +136,7 @@ impl Trace {
         // strace prints "Process 1 attached with 2 threads" once all threads are attached.
         assert!(
             line.contains(" attached"),
-            "strace may not trace here (ptrace is forbidden?): {line}"
+            "strace may not attach (ptrace is forbidden?): {line}"
         );
         // Keeps reading, so that the process never blocks on a full pipe.
         std::thread::spawn(move || stderr.read_to_end(&mut Vec::new()));

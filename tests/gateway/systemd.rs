@@ -89,7 +89,7 @@ impl Unit {
         loop {
             let length = self.notify.recv(&mut buffer).unwrap_or_else(|error| {
                 let text = read(&self.env.file("stderr"));
-                panic!("{line:?} was never said ({error}); the program: {text}")
+                panic!("{line:?} was never received ({error}); the program: {text}")
             });
             let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
             if text.lines().any(|it| it.starts_with(line)) {

@@ -75,7 +75,7 @@ async fn a_request_and_its_attempt_are_spans_of_the_callers_trace() {
     let path = "/CCFS/resource/ccfs/getRecordFileUrlFromObs";
     assert_eq!(miss.span.name, "POST getRecordFileUrlFromObs");
     assert_eq!((miss.span.kind, miss.parent().as_str()), (2, CALLER));
-    assert_eq!(miss.span.flags, 0x301, "sampled, and its parent is remote");
+    assert_eq!(miss.span.flags, 0x301, "sampled, with a remote parent");
     let port = env.bound.listeners["ccfs"].port().to_string();
     assert_has(
         miss,
@@ -102,7 +102,7 @@ async fn a_request_and_its_attempt_are_spans_of_the_callers_trace() {
         ],
     );
     assert_eq!((at_node.span.kind, at_node.parent()), (3, miss.id()));
-    assert_eq!(at_node.span.flags, 0x101, "sampled, and its parent is ours");
+    assert_eq!(at_node.span.flags, 0x101, "sampled, with a local parent");
     assert_has(
         at_node,
         &[
@@ -118,7 +118,7 @@ async fn a_request_and_its_attempt_are_spans_of_the_callers_trace() {
     );
     assert!(at_node.span.start_time_unix_nano >= miss.span.start_time_unix_nano);
     let ours = (TRACE.to_owned(), at_node.id(), "01".to_owned());
-    assert_eq!(text(&env), [ours], "the node is told of its own parent");
+    assert_eq!(text(&env), [ours], "the node receives its own parent");
 
     ask().await;
     let seen = collector.wait_for(3).await;
@@ -132,7 +132,7 @@ async fn a_request_and_its_attempt_are_spans_of_the_callers_trace() {
     assert_has(hit, &[("gw.cache", "hit"), ("gw.outcome", "cached")]);
     assert_has(hit, &nothing);
     let log = env.file("access.log");
-    eventually("its line", async || read(&log).lines().count() == 2).await;
+    eventually("the log line", async || read(&log).lines().count() == 2).await;
     assert!(read(&log).contains(&format!(r#""span_id":"{}""#, hit.id())));
 }
 
@@ -154,7 +154,7 @@ async fn each_attempt_is_a_span_and_a_failure_is_an_error() {
         unreachable!("three spans");
     };
     assert!(seen.iter().all(ReceivedSpan::has_failed));
-    assert_eq!(request.parent(), "", "the trace begins here");
+    assert_eq!(request.parent(), "", "the trace starts here");
     let failed = ("error.type", "node_failed");
     assert_has(
         request,
@@ -221,7 +221,7 @@ async fn a_rejected_request_is_no_error_and_names_no_access_key() {
     assert_ne!(
         stranger.trace(),
         TRACE,
-        "only verified callers are followed"
+        "only the traces of verified callers are continued"
     );
     assert_eq!(stranger.parent(), "");
     let outcome = ("gw.outcome", "unauthenticated");
@@ -254,7 +254,7 @@ async fn a_sample_ratio_of_0_records_only_sampled_callers() {
     env.shut_down().await;
     let seen = collector.spans();
     let ids: Vec<_> = seen.iter().map(|it| it.get("gw.call_id")).collect();
-    assert_eq!(ids, ["", "trace-8"], "a try and its request");
+    assert_eq!(ids, ["", "trace-8"], "an attempt and its request");
 }
 
 #[tokio::test]
@@ -308,8 +308,8 @@ async fn an_unavailable_collector_costs_only_spans() {
 
     let collector = place.open(CollectorBehavior::Good, None);
     assert_eq!(process.get_recording("trace-11").await.status, 200);
-    eventually("it comes", async || !collector.spans().is_empty()).await;
-    eventually("it is told", async || {
+    eventually("it is available", async || !collector.spans().is_empty()).await;
+    eventually("it is logged", async || {
         text("the collector takes all spans again") == 1
     })
     .await;
@@ -331,7 +331,7 @@ async fn a_second_signal_waits_for_no_collector() {
     let request = signed(process.recording("trace-15"), SHANGHAI);
     assert_eq!(client.send(&request).await.unwrap().status, 200);
     process.signal("TERM");
-    eventually("only the spans are left", async || {
+    eventually("only the spans are pending", async || {
         tokio::net::TcpStream::connect(process.admin).await.is_err()
     })
     .await;
@@ -356,7 +356,7 @@ async fn a_hanging_collector_delays_nothing() {
         assert_eq!(env.get_recording("trace-12").await.status, 200);
     }
     let ending = tokio::time::timeout(Duration::from_secs(4), env.shut_down());
-    assert!(ending.await.expect("within its grace").complete);
+    assert!(ending.await.expect("within the grace period").complete);
 }
 
 #[tokio::test]

@@ -106,7 +106,7 @@ impl ContinuousLoad {
     /// Waits for `more` further responses.
     pub(crate) async fn progress(&self, more: u64) {
         let target = self.answered() + more;
-        crate::support::eventually("requests are answered", async || self.answered() >= target)
+        crate::support::eventually("requests get responses", async || self.answered() >= target)
             .await;
     }
 
@@ -119,7 +119,10 @@ impl ContinuousLoad {
         }
         let answered = self.answered.load(Ordering::Relaxed);
         failed.truncate(5);
-        assert!(failed.is_empty(), "beside {answered} answered: {failed:#?}");
+        assert!(
+            failed.is_empty(),
+            "beside {answered} successes: {failed:#?}"
+        );
         answered
     }
 }

@@ -12,7 +12,7 @@
     clippy::panic,
     clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "a test fails by panicking, prints its figures, and is at the edge where clocks are"
+    reason = "a test fails by panicking, prints its figures, and uses clocks"
 )]
 
 use std::collections::{HashMap, HashSet};
@@ -85,7 +85,7 @@ async fn no_request_is_lost_while_one_node_is_healthy() {
     }
     assert!(twice.is_empty());
     assert!(after.0 < before.0 + (32 << 20), "memory grew");
-    assert!(after.1 < before.1 + 64, "files stay open");
+    assert!(after.1 < before.1 + 64, "descriptors leak");
 }
 
 /// The number of open file descriptors.
@@ -170,7 +170,7 @@ fn figures(tally: &LoadResult) -> String {
     took.sort_unstable();
     let at = |part: f64| took[((took.len() - 1) as f64 * part) as usize];
     format!(
-        "{} requests, {} failed, {} cut after they had begun, p50 {:?}, p99 {:?}, p99.9 {:?}, longest {:?}",
+        "{} requests, {} failed, {} cut after their first byte, p50 {:?}, p99 {:?}, p99.9 {:?}, longest {:?}",
         took.len(),
         tally.failed.len(),
         tally.cut,

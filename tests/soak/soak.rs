@@ -11,7 +11,7 @@
     clippy::print_stdout,
     clippy::unwrap_used,
     dead_code,
-    reason = "a test fails by panicking, is at the edge, tells its figures, and shares the scenarios' parts"
+    reason = "a test fails by panicking, uses clocks and tasks, prints its figures, and shares parts of the scenarios"
 )]
 
 #[path = "../gateway/hostile.rs"]
@@ -112,7 +112,7 @@ async fn resources_return_to_their_initial_level() {
     assert!(after.resident < before.resident + (32 << 20), "memory");
     assert!(after.descriptors <= before.descriptors + 16, "descriptors");
     assert!(after.threads <= before.threads + 2, "threads");
-    assert_eq!(done.failed.load(Relaxed), 0, "legal requests that failed");
+    assert_eq!(done.failed.load(Relaxed), 0, "valid requests that failed");
 }
 
 fn setup() -> Setup {

@@ -20,8 +20,8 @@ pub(crate) async fn measure(stage: &Stage) {
     for ((configured, asking), cost) in cases.into_iter().zip(best) {
         let (configured, asking) = (grouped(configured), grouped(asking));
         row(
-            "CPU per cached hit",
-            &format!("{configured} access keys, {asking} of them asking in turn"),
+            "CPU per cache hit",
+            &format!("{configured} access keys, {asking} of them active in turn"),
             &format!("{cost:.1} µs"),
         );
     }

@@ -28,7 +28,7 @@ pub(crate) async fn measure(stage: &Stage) {
     for number in cases {
         let cost = checks(stage, &nodes[..number]).await;
         row(
-            "CPU of health checks, one a second and node",
+            "CPU of health checks, one per second and node",
             &with(number),
             &format!("{:.2} % of a core", cost * 100.0),
         );

@@ -63,8 +63,8 @@ pub(crate) async fn entries(stage: &Stage) {
     lane.must_say("ccfs-gateway; hit").await;
     let grown = lane.server.settled().await.saturating_sub(before);
     row(
-        "memory per answer in the cache",
-        &format!("{} answers of 500 bytes", grouped(number)),
+        "memory per cached response",
+        &format!("{} responses of 500 bytes", grouped(number)),
         &format!("{:.0} bytes", grown as f64 / number as f64),
     );
 }

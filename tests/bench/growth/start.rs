@@ -34,7 +34,7 @@ pub(crate) async fn measure(stage: &Stage) {
     }
     for (keys, best) in cases.into_iter().zip(best) {
         row(
-            "start to the first answer",
+            "start to the first response",
             &format!("{} access keys", grouped(keys)),
             &format!("{:.0} ms", best.as_secs_f64() * 1e3),
         );

@@ -49,7 +49,7 @@ fn verify(request: &ClientRequest, credential: &Arc<Credential>) {
 }
 
 /// A body that needs no change, one without version (UTC), and one with offsets.
-#[divan::bench(args = ["as it should be", "without version", "with offsets"])]
+#[divan::bench(args = ["without change", "without version", "with offsets"])]
 fn normalize(bencher: Bencher<'_, '_>, body: &str) {
     let (endpoint, tenant) = (recording_url(), tenant());
     let body = Bytes::from_static(match body {

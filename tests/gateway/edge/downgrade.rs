@@ -71,8 +71,8 @@ async fn http2_requests_follow_the_rules_of_http1() {
         ("an upper-case name", ("X-Y", "z")),
         ("a line feed", ("x", "y\nz")),
         ("NUL", ("x", "y\0z")),
-        ("a blank in a name", ("x y", "z")),
-        ("an unknown pseudo field", (":x", "y")),
+        ("a space in a name", ("x y", "z")),
+        ("an unknown pseudo-header", (":x", "y")),
     ] {
         let mut connection = env.target().connect_http2(&[]).await;
         let block = head("GET", path, "h", &[fields]);

@@ -134,9 +134,9 @@ async fn after_a_rejection_instead_of_100_continue_the_body_is_not_read() {
     let head =
         "POST /nowhere HTTP/1.1\r\nHost: h\r\nContent-Length: 60\r\nExpect: 100-continue\r\n\r\n";
     connection.send(head.as_bytes()).await;
-    let reply = connection.response().await.unwrap();
-    assert_eq!(reply.status, 404);
-    assert!(reply.head.contains("connection: close"), "{reply:?}");
+    let response = connection.response().await.unwrap();
+    assert_eq!(response.status, 404);
+    assert!(response.head.contains("connection: close"), "{response:?}");
     connection.send(SMUGGLED.as_bytes()).await;
     assert_eq!(connection.read_to_end().await, Some(Vec::new()));
 }
@@ -268,7 +268,7 @@ async fn an_http2_request_reset_in_its_body_ends_alone() {
         connection
             .send(&frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes()))
             .await;
-        eventually("it is noticed", async || {
+        eventually("it is detected", async || {
             env.metric_sum("requests_total", "client_gone").await == count
         })
         .await;

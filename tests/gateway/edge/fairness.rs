@@ -47,8 +47,8 @@ async fn endless_pipelines_starve_no_other_client() {
         let start = Instant::now();
         let mut connection = env.target().connect().await;
         connection.send(&valid_request(&format!("2-{n}"))).await;
-        let reply = timeout(Duration::from_secs(10), connection.response()).await;
-        assert_eq!(reply.expect("served").unwrap().status, 200);
+        let response = timeout(Duration::from_secs(10), connection.response()).await;
+        assert_eq!(response.expect("served").unwrap().status, 200);
         neighbours.push(start.elapsed());
     }
     let busy_meanwhile = answered.load(Ordering::Relaxed);
@@ -61,7 +61,7 @@ async fn endless_pipelines_starve_no_other_client() {
     // In a release build it is 1 ms, as on an idle gateway.
     assert!(
         neighbours[neighbours.len() / 2] < Duration::from_secs(1),
-        "{neighbours:?} beside {busy_meanwhile} answers"
+        "{neighbours:?} beside {busy_meanwhile} responses"
     );
 }
 

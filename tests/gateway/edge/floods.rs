@@ -15,7 +15,7 @@ const DEADLY: &[&str] = &[
     "made you reset",
     "CONTINUATION",
     "empty CONTINUATION",
-    "requests that no window lets be answered",
+    "requests with a zero response window",
 ];
 
 #[tokio::test]
@@ -48,7 +48,7 @@ async fn many_concurrent_floods_are_tolerated() {
     for flood in floods {
         drop(flood.await.unwrap());
     }
-    bystander.assert_served("all floods at once").await;
+    bystander.assert_served("all floods concurrently").await;
     assert_healthy(&env).await;
 }
 
@@ -64,10 +64,10 @@ const ENDED: &[&str] = &[
     "PING",
     "SETTINGS",
     "empty SETTINGS",
-    "SETTINGS that confirm nothing",
+    "unsolicited SETTINGS acknowledgements",
     "WINDOW_UPDATE",
     "PRIORITY",
-    "frames of no known type",
+    "frames of an unknown type",
 ];
 
 /// A gateway process without access log.
@@ -101,11 +101,11 @@ async fn each_flood_is_ended_immediately_and_counted_and_costs_no_memory() {
                 let took = took.unwrap();
                 assert!(took < Duration::from_secs(5), "{name}: {took:?}");
                 neighbour.send(&valid_request("1-1")).await;
-                let reply = neighbour
+                let response = neighbour
                     .response()
                     .await
                     .unwrap_or_else(|| panic!("{name}"));
-                assert_eq!(reply.status, 200, "{name}");
+                assert_eq!(response.status, 200, "{name}");
             }
             let counted = ended(&gateway, FLOOD).await - before;
             assert_eq!(counted, CONNECTIONS, "{name}");

@@ -50,11 +50,11 @@ async fn a_head_byte_by_byte() {
         () = drip(&mut connection, slow.as_bytes()) => {}
         () = tokio::time::sleep(Duration::from_millis(1_800)) => {}
     }
-    let reply = connection.response().await.unwrap();
-    assert_eq!(reply.status, 408);
+    let response = connection.response().await.unwrap();
+    assert_eq!(response.status, 408);
     assert!(
-        reply.head.contains("x-gateway-error: request-timeout"),
-        "{reply:?}"
+        response.head.contains("x-gateway-error: request-timeout"),
+        "{response:?}"
     );
     connection.time_until_closed().await;
     assert!(start.elapsed() < SOON);
@@ -100,8 +100,8 @@ async fn a_body_byte_by_byte() {
         () = drip(&mut connection, &request[head..]) => {}
         () = tokio::time::sleep(Duration::from_millis(1_800)) => {}
     }
-    let reply = connection.response().await.unwrap();
-    assert_eq!(reply.status, 408, "{reply:?}");
+    let response = connection.response().await.unwrap();
+    assert_eq!(response.status, 408, "{response:?}");
     connection.time_until_closed().await;
     assert!(start.elapsed() < SOON);
     env.assert_no_upstream_request();
@@ -115,7 +115,7 @@ async fn an_http2_body_byte_by_byte() {
         .send(&frame(HEADERS, END_HEADERS, 1, &unsigned("POST")))
         .await;
     let start = Instant::now();
-    let (_, _) = connection.frame(HEADERS, 1).await.expect("an answer");
+    let (_, _) = connection.frame(HEADERS, 1).await.expect("a response");
     assert!(start.elapsed() < SOON);
 }
 
@@ -251,6 +251,6 @@ async fn connections_over_the_limit_evict_the_longest_idle_one() {
     }
     connections[0].time_until_closed().await;
     let bystander = Bystander::start(&env);
-    bystander.assert_served("a full house").await;
+    bystander.assert_served("reached connection limits").await;
     assert!(env.metric_sum("connections_ended", "cap").await >= 40);
 }

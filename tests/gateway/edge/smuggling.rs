@@ -81,7 +81,7 @@ async fn framing() {
         ("a hexadecimal length", "POST /x\nContent-Length: 0x10\n\n"),
         ("an empty length", "POST /x\nContent-Length:\n\n"),
         (
-            "a length with a blank inside",
+            "a length with a space inside",
             "POST /x\nContent-Length: 1 0\n\n",
         ),
         (
@@ -132,7 +132,7 @@ async fn names_and_values() {
     let env = TestEnv::start().await;
     let list = cases(&[
         (
-            "a blank before the colon",
+            "a space before the colon",
             "POST /x\nContent-Length : 43\n\n",
         ),
         (
@@ -181,8 +181,8 @@ async fn hosts() {
         ("two in a list", "GET /x HTTP/1.1\nHost: h, h@g\n\n"),
         ("a user", "GET /x HTTP/1.1\nHost: u@h\n\n"),
         ("a path", "GET /x HTTP/1.1\nHost: h/x\n\n"),
-        ("a blank", "GET /x HTTP/1.1\nHost: h h\n\n"),
-        ("a port that is none", "GET /x HTTP/1.1\nHost: h:x\n\n"),
+        ("a space", "GET /x HTTP/1.1\nHost: h h\n\n"),
+        ("an invalid port", "GET /x HTTP/1.1\nHost: h:x\n\n"),
         ("a port too large", "GET /x HTTP/1.1\nHost: h:65536\n\n"),
         ("an open bracket", "GET /x HTTP/1.1\nHost: [::1\n\n"),
         ("no address in brackets", "GET /x HTTP/1.1\nHost: [h]\n\n"),
@@ -248,9 +248,9 @@ async fn targets() {
 async fn request_lines() {
     let env = TestEnv::start().await;
     let list = cases(&[
-        ("two blanks", "GET  / HTTP/1.1\nHost: h\n\n"),
-        ("a blank in front", " GET / HTTP/1.1\nHost: h\n\n"),
-        ("a blank behind", "GET / HTTP/1.1 \nHost: h\n\n"),
+        ("two spaces", "GET  / HTTP/1.1\nHost: h\n\n"),
+        ("a leading space", " GET / HTTP/1.1\nHost: h\n\n"),
+        ("a trailing space", "GET / HTTP/1.1 \nHost: h\n\n"),
         ("no version", "GET /\nHost: h\n\n"),
         ("an illegal method", "G(T / HTTP/1.1\nHost: h\n\n"),
         ("a response", "HTTP/1.1 200 OK\nHost: h\n\n"),
@@ -290,7 +290,7 @@ async fn sizes() {
             format!("{POST}{}\r\n", "x: y\r\n".repeat(100)),
         ),
         (
-            "a head without end",
+            "a head without an end",
             format!("{POST}{}", "x: y\r\n".repeat(8_000)),
         ),
     ];
@@ -323,7 +323,7 @@ async fn chunks() {
             "a forbidden trailer",
             chunked("2\n{}\n0\nContent-Length: 5\n\n"),
         ),
-        ("a trailer with a blank", chunked("2\n{}\n0\nX : 5\n\n")),
+        ("a trailer with a space", chunked("2\n{}\n0\nX : 5\n\n")),
     ];
     are_refused(&env, 400, "body", &list).await;
 }
@@ -342,7 +342,7 @@ async fn unusual_but_valid_requests_are_served() {
                 .replace("Content-Length:", "CONTENT-LENGTH:"),
         ),
         (
-            "blanks around values",
+            "whitespace around values",
             legal.replace("Host: 127.0.0.1", "Host:\t 127.0.0.1 \t"),
         ),
         (
@@ -357,10 +357,10 @@ async fn unusual_but_valid_requests_are_served() {
     ] {
         let mut connection = env.target().connect().await;
         connection.send(request.as_bytes()).await;
-        let reply = connection
+        let response = connection
             .response()
             .await
             .unwrap_or_else(|| panic!("{name}"));
-        assert_eq!(reply.status, 200, "{name}: {reply:?}");
+        assert_eq!(response.status, 200, "{name}: {response:?}");
     }
 }

@@ -16,7 +16,7 @@ async fn a_dead_node() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_never_responds() {
-    is_left_alone("without an answer", async |env| {
+    is_left_alone("without a response", async |env| {
         let faults = env.nodes[0].faults();
         faults.inject_everywhere(Fault::Hang, When::Always);
     })
@@ -49,12 +49,12 @@ async fn is_left_alone(what: &str, harm: impl AsyncFnOnce(&mut TestEnv)) {
     clients.wait_for_responses(100).await;
     harm(&mut env).await;
     let harmed = Instant::now();
-    eventually("it is known", async || {
+    eventually("it is detected", async || {
         node(&env, &address).await["state"] == "down"
     })
     .await;
     let took = harmed.elapsed();
-    println!("{what}: known after {took:.1?}");
+    println!("{what}: detected after {took:.1?}");
     assert!(took < Duration::from_secs(5), "{what}: {took:?}");
     let tries = node(&env, &address).await["requests"].clone();
     clients.wait_for_responses(300).await;

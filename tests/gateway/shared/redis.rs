@@ -123,7 +123,7 @@ pub(super) async fn cluster() -> [Redis; 3] {
     }
     for (node, _) in &nodes {
         let mut node = node.connect().await;
-        eventually("the cluster is at work", async || {
+        eventually("the cluster is ready", async || {
             let info: String = ask(&mut node, &["CLUSTER", "INFO"]).await;
             info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3")
         })

@@ -38,7 +38,7 @@ async fn an_expired_value_is_a_miss() {
     let two = another(&one).await;
     assert_eq!(cache_status(&two.get_recording("later-1").await), NEGATIVE);
     // Whatever the store returns later, the entry has expired.
-    eventually("its time is over", async || {
+    eventually("it has expired", async || {
         let mut set = ::redis::cmd("SET");
         let set = set.arg(&names[0]).arg(&sealed);
         let _: () = set.query_async(&mut store).await.unwrap();
@@ -71,7 +71,7 @@ async fn each_replica_applies_its_own_margin() {
     });
     let strict = another(&one).await;
     let spare = another(&one).await;
-    eventually("it is inside the margin", async || {
+    eventually("it is within the margin", async || {
         Timestamp::now().as_second() >= expires - margin
     })
     .await;
@@ -120,7 +120,7 @@ async fn a_wrong_password_is_reported_and_a_reload_applies_the_right_one() {
     std::fs::write(&site.file, format!("{text}\n{table}")).unwrap();
     let env = TestEnv::with_site(site);
     let admin = env.bound.admin.unwrap();
-    eventually("it says why", async || {
+    eventually("it reports the reason", async || {
         let page = page::get(admin, "/status").await;
         assert!(!page.body.contains("another"));
         let reason = page.json()["shared"]["reason"].as_str().map(str::to_owned);

@@ -83,7 +83,7 @@ async fn a_replica_applies_missed_purges_after_reconnecting() {
     let _: () = ask(&mut store, &["CLIENT", "KILL", "TYPE", "pubsub"]).await;
     purge(&one, "?call_id=missed-1").await;
     let before = one.recording_fetches();
-    eventually("the other one has learnt of it", async || {
+    eventually("the other replica has received it", async || {
         two.get_recording("missed-1").await;
         one.recording_fetches() > before
     })
@@ -106,7 +106,7 @@ async fn without_a_store_the_gateway_works_alone() {
     assert_eq!(cache_status(&env.get_recording("alone-1").await), STORED);
     assert!(ttl(&env.get_recording("alone-1").await).is_some());
     let admin = env.bound.admin.unwrap();
-    eventually("it says why", async || {
+    eventually("it reports the reason", async || {
         let status = page::get(admin, "/status").await.json();
         status["shared"]["reason"].is_string()
     })
