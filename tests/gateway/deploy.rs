@@ -244,7 +244,7 @@ fn the_image_runs_as_nobody_and_starts_the_program_itself() {
     assert!(manifest.contains(version), "{version} is not the toolchain");
 }
 
-/// Every link of README.md and migration.md resolves, and every directory is mentioned.
+/// Every file and directory of `deploy/` is mentioned in its README.
 #[test]
 fn the_pages_mention_every_file() {
     let readme = read(&deploy("README.md"));
