@@ -43,7 +43,7 @@ impl NodeRow {
 
 impl Gauges {
     /// Reads all values.
-    pub(super) fn read(state: &AdminState, waiting: i64) -> Self {
+    pub(super) fn read(state: &AdminState, waiting: usize) -> Self {
         let snapshot = state.shared.snapshot.load();
         let mut gauges = gateway_gauges(state, &snapshot, waiting);
         gauges.extend(listener_and_cluster_gauges(state, &snapshot));
@@ -90,7 +90,7 @@ fn nodes(snapshot: &Snapshot) -> Vec<NodeRow> {
     rows
 }
 
-fn gateway_gauges(state: &AdminState, snapshot: &Snapshot, waiting: i64) -> Vec<Family> {
+fn gateway_gauges(state: &AdminState, snapshot: &Snapshot, waiting: usize) -> Vec<Family> {
     let shared = &state.shared;
     let (entries, weight) = shared.cache.size();
     let limited = snapshot
