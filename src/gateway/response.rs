@@ -244,7 +244,7 @@ fn rejection_response(rejection: &Rejection, record: &mut RequestRecord) -> Resp
 fn count_rejection(rejection: &Rejection, record: &RequestRecord) {
     match rejection {
         Rejection::RateLimited { limiter, .. } => {
-            record.metrics().count(Decision::of(*limiter, false));
+            record.metrics().count(Decision::refused(*limiter));
         }
         Rejection::Overloaded(reason) => record.metrics().count(*reason),
         Rejection::InvalidRequest(invalid) => {

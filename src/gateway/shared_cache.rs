@@ -13,7 +13,7 @@ use jiff::Timestamp;
 
 use super::context::wall_clock;
 use super::{Account, Gateway, Rejection, RequestContext};
-use crate::cache::{Cache, CacheHit, CachePolicy, Freshness, InsertToken};
+use crate::cache::{Cache, CacheHit, CachePolicy, FetchTimes, Freshness, InsertToken};
 use crate::ccfs::{Endpoint, ParsedResponse};
 use crate::limit::RateLimited;
 use crate::message::{AttemptSummary, BufferedResponse, CacheKey};
@@ -75,7 +75,10 @@ impl SharedCache {
         } = insertion;
         let accept = |value: &[u8]| {
             let (fetched_at, response) = decode(value)?;
-            let times = (fetched_at, wall_clock());
+            let times = FetchTimes {
+                fetched_at,
+                now: wall_clock(),
+            };
             let hit = cache.insert_remote(token, &response, policy, times)?;
             (hit.freshness == Freshness::Fresh).then_some(hit)
         };
