@@ -1,8 +1,8 @@
 //! The context of one request: what is known of it, the permits it holds, what it is charged.
 
-use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use compact_str::CompactString;
 use http::StatusCode;
 use http::request::Parts;
 use http::uri::PathAndQuery;
@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use super::{Account, Rejection, RouteMatch, Snapshot};
 use crate::auth::Caller;
 use crate::ccfs::Endpoint;
+use crate::cluster::stable_hash;
 use crate::limit::{BytePermit, Permit};
 use crate::message::{
     AttemptSummary, Authorization, BufferedResponse, RequestMetadata, UpstreamError,
@@ -166,7 +167,10 @@ impl RequestContext {
         head: &mut Parts,
         request: VerifiedRequest,
     ) -> UpstreamRequest {
-        let hash_key = hash_key(&request);
+        let hash_key = hash_key(
+            request.caller.access_key().as_str(),
+            request.payload.call_id(),
+        );
         let authorization = if request.payload.is_changed() {
             Authorization::Resign(request.caller)
         } else {
@@ -231,13 +235,16 @@ impl RequestContext {
     }
 }
 
-/// Returns the consistent-hash key of access key and callId.
-fn hash_key(request: &VerifiedRequest) -> u64 {
-    // A fixed seed, so that all replicas of the gateway choose the same node.
-    let mut hasher = foldhash::fast::FixedState::with_seed(0).build_hasher();
-    request.caller.access_key().hash(&mut hasher);
-    request.payload.call_id().hash(&mut hasher);
-    hasher.finish()
+/// Returns the consistent-hash key of access key and callId. It is the same in every replica and version of
+/// the gateway, so that all of them choose the same node.
+fn hash_key(access_key: &str, call_id: Option<&str>) -> u64 {
+    let mut text = CompactString::from(access_key);
+    if let Some(call_id) = call_id {
+        // An access key holds no slash, so that no two pairs have the same text.
+        text.push('/');
+        text.push_str(call_id);
+    }
+    stable_hash(text.as_bytes())
 }
 
 /// Returns path and query as received. A head always has them: the listener rejects other targets.
@@ -253,4 +260,16 @@ pub(super) fn path_and_query(head: &Parts) -> PathAndQuery {
 )]
 pub(super) fn wall_clock() -> Timestamp {
     Timestamp::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_key_never_changes() {
+        let key = |call_id| hash_key("279a08bbd8d949a0", call_id);
+        assert_eq!(key(Some("1637742303-1")), 0xe66e_112b_2bd6_b5d0);
+        assert_eq!(key(None), 0x3b49_daec_c3f5_bbe3);
+    }
 }

@@ -6,7 +6,14 @@ use std::path::{Path, PathBuf};
 /// Layers from the bottom to the top. `cli`, `client` and `stand_in` form the uppermost layers;
 /// only `cli` uses the other two.
 const LAYERS: &[&[&str]] = &[
-    &["drain", "gauge", "http_fields", "metrics", "telemetry", "tls"],
+    &[
+        "drain",
+        "gauge",
+        "http_fields",
+        "metrics",
+        "telemetry",
+        "tls",
+    ],
     &["auth", "ccfs", "cluster"],
     &["config"],
     &["message"],
