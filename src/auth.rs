@@ -201,6 +201,8 @@ pub fn sign(
     let prefix = v2::prefix(credential.access_key(), timestamp, names);
     let signature = v2::signature(secret, &prefix, &request);
     let value = Zeroizing::new(format!("{prefix}/{}", *signature));
+    // What the format cannot hold, e.g. a year before 0000, must not be sent.
+    v2::AuthorizationValue::parse(&value)?;
     let mut value =
         HeaderValue::from_str(&value).map_err(|_| AuthError::Malformed("not a field value"))?;
     value.set_sensitive(true);

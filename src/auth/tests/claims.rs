@@ -317,6 +317,24 @@ fn nothing_is_signed_that_would_not_be_parsed() {
     }
     let error = sign(&own, "host;x-missing", at, &request.signable()).unwrap_err();
     assert_eq!(error, AuthError::SignedFieldMissing("x-missing".into()));
+    let long = format!("host;x-{}", "a".repeat(4096));
+    let mut with_long = self::request();
+    with_long.add(long.strip_prefix("host;").unwrap(), "1");
+    for (names, at) in [
+        ("host", "-000001-12-31T23:59:59Z"),
+        ("host", "-009999-01-02T01:59:59Z"),
+        (&long, "2021-11-24T06:25:03Z"),
+    ] {
+        let at: Timestamp = at.parse().unwrap();
+        let error = sign(&own, names, at, &with_long.signable()).unwrap_err();
+        assert!(matches!(error, AuthError::Malformed(_)), "{at} {names}");
+    }
+    for at in ["0000-01-01T00:00:00Z", "9999-12-30T22:00:00Z"] {
+        let at: Timestamp = at.parse().unwrap();
+        let signed = self::request().signed(&own, "host", at);
+        let claim = Claim::parse(&signed.headers, at, None).unwrap();
+        assert_eq!(claim.signed_at(), at);
+    }
     let slash = credential("a/k", &["sk"]);
     assert!(sign(&slash, "host", at, &request.signable()).is_err());
     let none = credential("ak", &[]);
