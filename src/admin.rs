@@ -231,7 +231,7 @@ impl Admin {
         if let Some(store) = &store {
             store.purge(purge.clone());
         }
-        let entries = self.state.shared.cache.purge(purge);
+        let entries = self.state.shared.purge(purge);
         tracing::info!(entries, "the cache is purged");
         let mut answer = json!({ "purged": true, "entries": entries });
         if let Some(store) = store {

@@ -14,7 +14,7 @@ use crate::cache::singleflight::SingleFlight;
 use crate::ccfs::{BodyKind, Payload, ResponseKind};
 use crate::config::Validation;
 use crate::limit::AddressRateLimiter;
-use crate::message::{Authorization, UpstreamRequest, VerifiedRequest};
+use crate::message::{Authorization, Purge, UpstreamRequest, VerifiedRequest};
 use crate::metrics::Shadow;
 use crate::shared_store::Store;
 use crate::telemetry::{RequestOrigin, RequestRecord, Sink};
@@ -57,6 +57,19 @@ pub struct GatewayState {
     pub address_limiter: ArcSwap<AddressRateLimiter>,
     /// The store that all replicas share; `None` without `[shared]`.
     pub store: ArcSwapOption<Store>,
+}
+
+impl GatewayState {
+    /// Removes the selected responses from the cache and returns how many they were. No later request
+    /// gets the response of a fetch that started before. Other replicas are not notified.
+    pub fn purge(&self, purge: Purge) -> usize {
+        let access_key = purge.access_key.clone();
+        let removed = self.cache.purge(purge);
+        // By access key alone: a fetch too many is harmless, a stale response is not.
+        self.fetches
+            .forget(|key| access_key.as_ref().is_none_or(|ak| ak == key.access_key()));
+        removed
+    }
 }
 
 /// The gateway of one worker.

@@ -34,7 +34,7 @@ impl SharedStoreTask {
         #[expect(clippy::disallowed_methods, reason = "ends with its `Keeper`")]
         let task = tokio::spawn(async move {
             let forget = |purge| {
-                shared.cache.purge(purge);
+                shared.purge(purge);
             };
             store.supervise(forget).await;
         });
