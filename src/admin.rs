@@ -235,7 +235,7 @@ impl Admin {
         if let Some(store) = &store {
             store.purge(purge.clone());
         }
-        let entries = self.state.shared.cache.purge(purge);
+        let entries = self.state.shared.purge(purge);
         tracing::info!(entries, "cache purged");
         let mut body = json!({ "purged": true, "entries": entries });
         if let Some(store) = store {

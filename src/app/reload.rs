@@ -183,7 +183,7 @@ impl App {
             if let Some(store) = self.shared.store.load_full() {
                 store.purge(purge.clone());
             }
-            self.shared.cache.purge(purge);
+            self.shared.purge(purge);
         }
         self.config.store(Arc::new(config));
         self.cluster_tasks.reconcile(&self.shared.snapshot.load());

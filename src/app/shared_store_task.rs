@@ -35,7 +35,7 @@ impl SharedStoreTask {
         #[expect(clippy::disallowed_methods, reason = "ends with its `SharedStoreTask`")]
         let task = tokio::spawn(async move {
             let apply_purge = |purge| {
-                shared.cache.purge(purge);
+                shared.purge(purge);
             };
             store.supervise(apply_purge).await;
         });

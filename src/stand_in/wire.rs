@@ -37,60 +37,41 @@ enum ConnectionEnd {
 impl WireScript {
     /// Returns the script of a wire fault; `None` for other faults.
     pub(super) fn for_fault(fault: &Fault, response: &StandInResponse) -> Option<Self> {
+        use ConnectionEnd as End;
+
         let (none, half, all) = (0, response.content.len() / 2, response.content.len());
         let length = format!("content-length: {all}\r\n");
+        let usual = || format_head(response, &length);
+        let with = |field: &str| format_head(response, &format!("{length}{field}\r\n"));
         let (head, body, end) = match fault {
-            Fault::CloseBeforeResponse => (String::new(), none, ConnectionEnd::Close),
+            Fault::CloseBeforeResponse => (String::new(), none, End::Close),
             Fault::CloseInHead => {
-                let mut head = format_head(response, &length);
+                let mut head = usual();
                 head.truncate(head.len() / 2);
-                (head, none, ConnectionEnd::Close)
+                (head, none, End::Close)
             }
-            Fault::CloseInBody => (format_head(response, &length), half, ConnectionEnd::Close),
-            Fault::CloseAfterResponse => {
-                (format_head(response, &length), all, ConnectionEnd::Close)
-            }
-            Fault::GarbageHttp => (
-                "\u{16}\u{3}SSH-2.0-x\r\n\r\n".into(),
-                none,
-                ConnectionEnd::Close,
-            ),
-            Fault::Hang => (String::new(), none, ConnectionEnd::KeepOpen),
-            Fault::HangInBody => (
-                format_head(response, &length),
-                half,
-                ConnectionEnd::KeepOpen,
-            ),
+            Fault::CloseInBody => (usual(), half, End::Close),
+            Fault::CloseAfterResponse => (usual(), all, End::Close),
+            Fault::GarbageHttp => ("\u{16}\u{3}SSH-2.0-x\r\n\r\n".into(), none, End::Close),
+            Fault::Hang => (String::new(), none, End::KeepOpen),
+            Fault::HangInBody => (usual(), half, End::KeepOpen),
             Fault::Interim => {
                 let interim = "HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n";
-                (
-                    interim.to_owned() + &format_head(response, &length),
-                    all,
-                    ConnectionEnd::KeepOpen,
-                )
+                (interim.to_owned() + &usual(), all, End::KeepOpen)
             }
             Fault::ContentLengthAndChunked => {
-                let both = format!("{length}transfer-encoding: chunked\r\n");
-                let begin = format!("{}{all:x}\r\n", format_head(response, &both));
-                (begin, all, ConnectionEnd::KeepOpen)
+                let head = with("transfer-encoding: chunked");
+                (format!("{head}{all:x}\r\n"), all, End::KeepOpen)
             }
-            Fault::NulInHeaderValue => (
-                format_head(response, &(length + "x-node: a\0b\r\n")),
-                all,
-                ConnectionEnd::KeepOpen,
-            ),
-            Fault::Reset => (String::new(), none, ConnectionEnd::Reset),
-            Fault::ResetInBody => (format_head(response, &length), half, ConnectionEnd::Reset),
-            Fault::ExtraResponse => (format_head(response, &length), all, ConnectionEnd::KeepOpen),
+            Fault::NulInHeaderValue => (with("x-node: a\0b"), all, End::KeepOpen),
+            Fault::Reset => (String::new(), none, End::Reset),
+            Fault::ResetInBody => (usual(), half, End::Reset),
+            Fault::ExtraResponse => (usual(), all, End::KeepOpen),
             Fault::ConflictingContentLengths => {
-                let lengths = format!("{length}content-length: {}\r\n", all + 1);
-                (
-                    format_head(response, &lengths),
-                    all,
-                    ConnectionEnd::KeepOpen,
-                )
+                let head = with(&format!("content-length: {}", all + 1));
+                (head, all, End::KeepOpen)
             }
-            Fault::UntilClose => (format_head(response, ""), all, ConnectionEnd::Close),
+            Fault::UntilClose => (format_head(response, ""), all, End::Close),
             Fault::BigResponse(_)
             | Fault::Chunked
             | Fault::DelayBody(_)

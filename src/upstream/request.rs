@@ -30,7 +30,7 @@ pub(super) fn request(
     trace: TraceContext,
     now: impl FnOnce() -> Timestamp,
 ) -> Result<Request<Full<Bytes>>, AuthError> {
-    let names = signed_names(&delivery.headers);
+    let names = signed_names(delivery);
     let mut headers = end_to_end(delivery, names);
     let replaced = set_host(delivery, node, &mut headers);
     set_content_length(delivery, names, &mut headers);
@@ -46,14 +46,14 @@ pub(super) fn request(
     Ok(request)
 }
 
-/// The list of signed fields out of an auth-v2 value, verbatim: what stands before the signature.
-fn signed_names(headers: &HeaderMap) -> &str {
-    headers
-        .get(AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .filter(|value| value.starts_with("auth-v2/"))
-        .and_then(|value| value.rsplit('/').nth(1))
-        .unwrap_or_default()
+/// Returns the header names that the client signed, verbatim.
+fn signed_names(request: &UpstreamRequest) -> &str {
+    match &request.authorization {
+        Authorization::PassThrough(Some(caller)) | Authorization::Resign(caller) => {
+            caller.signed_names()
+        }
+        Authorization::PassThrough(None) => auth::signed_names(&request.headers),
+    }
 }
 
 fn is_signed(names: &str, field: &HeaderName) -> bool {
