@@ -45,12 +45,12 @@ pub(super) fn parse_line(line: &[u8]) -> Result<(KnownField, &[u8]), HeadError> 
     ))
 }
 
-/// Refuses names that become one the gateway acts on when `_` is read as `-`, as CGI-like servers do.
+/// Rejects names that a careless node reads as one that the gateway acts on.
 pub(super) fn no_look_alike(name: &[u8]) -> Result<(), HeadError> {
     if is_look_alike(name) {
         return Err(HeadError::new(
             MalformedReason::FieldName,
-            "a field name looks like another one when its underscores are read as hyphens",
+            "a field name reads like another one when only its letters and digits count",
         ));
     }
     Ok(())
