@@ -175,19 +175,30 @@ impl App {
         if before.shared != config.shared {
             self.shared_store_task = SharedStoreTask::start(&self.shared, config.shared.as_ref());
         }
-        for access_key in revoked_access_keys(before, &config) {
-            let purge = Purge {
-                access_key: Some(access_key.clone()),
-                call_id: None,
-            };
-            if let Some(store) = self.shared.store.load_full() {
-                store.purge(purge.clone());
-            }
-            self.shared.cache.purge(purge);
-        }
+        self.purge_access_keys(revoked_access_keys(before, &config));
         self.config.store(Arc::new(config));
         self.cluster_tasks.reconcile(&self.shared.snapshot.load());
         generation
+    }
+
+    /// Purges the responses of access keys, in all replicas. One pass over the cache, on a thread of its
+    /// own, removes them; they are not served from now on.
+    fn purge_access_keys<'a>(&self, access_keys: impl Iterator<Item = &'a AccessKey>) {
+        let purges: Vec<_> = access_keys
+            .map(|access_key| Purge {
+                access_key: Some(access_key.clone()),
+                call_id: None,
+            })
+            .collect();
+        if purges.is_empty() {
+            return;
+        }
+        if let Some(store) = self.shared.store.load_full() {
+            store.purge(purges.iter().cloned());
+        }
+        self.shared.cache.begin_purge(purges.into_iter().collect());
+        let shared = self.shared.clone();
+        tokio::task::spawn_blocking(move || shared.cache.sweep());
     }
 
     /// Opens the sockets that are new, and prepares how each will be served.

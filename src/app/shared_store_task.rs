@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinHandle;
 
+use crate::cache::Purge;
 use crate::config;
 use crate::gateway::GatewayState;
 use crate::shared_store::Store;
@@ -33,10 +34,12 @@ impl SharedStoreTask {
         let (store, shared) = (store?, shared.clone());
         #[expect(clippy::disallowed_methods, reason = "ends with its `Keeper`")]
         let task = tokio::spawn(async move {
-            let forget = |purge| {
-                shared.cache.purge(purge);
+            let on_purge = |purges: Vec<Purge>| {
+                shared.cache.begin_purge(purges.into_iter().collect());
+                let shared = shared.clone();
+                tokio::task::spawn_blocking(move || shared.cache.sweep());
             };
-            store.supervise(forget).await;
+            store.supervise(on_purge).await;
         });
         Some(Self(task))
     }

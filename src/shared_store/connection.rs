@@ -250,7 +250,7 @@ pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const CLUSTER_RETRIES: u32 = 3;
 
 /// Messages of other replicas that wait to be applied: twice as many as a purge log holds.
-const PUSH_QUEUE_SIZE: usize = 1024;
+pub(super) const PUSH_QUEUE_SIZE: usize = 1024;
 
 /// Commands that wait to be written. Once it is full, requests wait within their budget.
 const PIPELINE_SIZE: usize = 1024;

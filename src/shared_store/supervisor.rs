@@ -15,7 +15,9 @@ use redis::{PushInfo, PushKind, RedisResult, Script, Value};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
-use super::connection::{self, CLOSED, CONNECT_TIMEOUT, Connection, OpenedConnection};
+use super::connection::{
+    self, CLOSED, CONNECT_TIMEOUT, Connection, OpenedConnection, PUSH_QUEUE_SIZE,
+};
 use super::encryption::KEY_PREFIX;
 use super::purge_log::{MAX_PURGES, PurgeRecord};
 use super::{MAX_TTL, Store};
@@ -23,8 +25,8 @@ use crate::message::Purge;
 
 impl Store {
     /// Keeps the store connected until dropped. `on_purge` is called with the purges of other
-    /// replicas.
-    pub async fn supervise(&self, on_purge: impl Fn(Purge)) {
+    /// replicas, all that have arrived at once; it must not block.
+    pub async fn supervise(&self, on_purge: impl Fn(Vec<Purge>)) {
         let mut delay = MIN_RECONNECT_DELAY;
         let mut is_known_unavailable = false;
         loop {
@@ -54,7 +56,7 @@ impl Store {
     /// The reason why it did not begin.
     async fn run_session(
         &self,
-        on_purge: &impl Fn(Purge),
+        on_purge: &impl Fn(Vec<Purge>),
         is_known_unavailable: &mut bool,
     ) -> Result<String, String> {
         let opened = timeout(CONNECT_TIMEOUT, connection::connect(&self.settings));
@@ -86,7 +88,7 @@ impl Store {
     async fn synchronize(
         &self,
         connection: &Connection,
-        on_purge: &impl Fn(Purge),
+        on_purge: &impl Fn(Vec<Purge>),
     ) -> Result<(), String> {
         let mut store = connection.clone();
         with_timeout(CONNECT_TIMEOUT, store.subscribe(PURGE_CHANNEL)).await?;
@@ -94,9 +96,7 @@ impl Store {
         let read = read.arg(2 * MAX_PURGES).arg(MAX_RECORD_SIZE);
         let records: Vec<Vec<u8>> =
             with_timeout(CONNECT_TIMEOUT, read.invoke_async(&mut store)).await?;
-        for record in &records {
-            self.apply(record, on_purge);
-        }
+        self.apply(records.iter().map(Vec::as_slice), on_purge);
         self.publish(connection).await?;
         // A store that responds slower than requests may wait is of no use.
         with_timeout(self.settings.timeout, ping(connection)).await
@@ -107,16 +107,17 @@ impl Store {
         &self,
         connection: &Connection,
         pushes: &mut mpsc::Receiver<PushInfo>,
-        on_purge: &impl Fn(Purge),
+        on_purge: &impl Fn(Vec<Purge>),
     ) -> String {
+        let mut messages = Vec::new();
         let mut pings = interval(PING_INTERVAL);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let result = tokio::select! {
                 biased;
-                push = pushes.recv() => match push {
-                    Some(push) => self.on_message(&push, on_purge),
-                    None => Err(CLOSED.to_owned()),
+                count = pushes.recv_many(&mut messages, PUSH_QUEUE_SIZE) => match count {
+                    0 => Err(CLOSED.to_owned()),
+                    _ => self.on_messages(messages.drain(..).as_slice(), on_purge),
                 },
                 () = self.purge_queue.wait_for_push() => self.publish(connection).await,
                 () = self.session.session_failed() => {
@@ -132,35 +133,57 @@ impl Store {
         }
     }
 
-    fn on_message(&self, push: &PushInfo, on_purge: &impl Fn(Purge)) -> Result<(), String> {
-        match (&push.kind, push.data.as_slice()) {
-            (PushKind::Message, [_channel, Value::BulkString(record)]) => {
-                self.apply(record, on_purge);
-                Ok(())
-            }
-            (PushKind::Disconnection | PushKind::Unsubscribe, _) => Err(CLOSED.to_owned()),
-            _ => Ok(()),
+    fn on_messages(
+        &self,
+        messages: &[PushInfo],
+        on_purge: &impl Fn(Vec<Purge>),
+    ) -> Result<(), String> {
+        let records = messages.iter().filter_map(|message| match message {
+            PushInfo {
+                kind: PushKind::Message,
+                data,
+            } => match data.as_slice() {
+                [_channel, Value::BulkString(record)] => Some(record.as_slice()),
+                _ => None,
+            },
+            _ => None,
+        });
+        self.apply(records, on_purge);
+        let is_end = |message: &PushInfo| {
+            matches!(
+                message.kind,
+                PushKind::Disconnection | PushKind::Unsubscribe
+            )
+        };
+        if messages.iter().any(is_end) {
+            return Err(CLOSED.to_owned());
         }
+        Ok(())
     }
 
-    /// Applies a purge once, from whichever replica it came. Records that none of the seal keys opens
-    /// are ignored.
-    fn apply(&self, sealed: &[u8], on_purge: &impl Fn(Purge)) {
-        let text = self.sealer.open(PURGE_SUBJECT, sealed);
-        let Some(record) = text.and_then(|text| PurgeRecord::from_bytes(&text)) else {
-            tracing::debug!("ignored a purge that was not sealed with one of the seal keys");
-            return;
-        };
-        let purge = record.purge.clone();
-        let mut purge_log = self.purge_log.lock();
-        let is_new = purge_log.add(record);
-        let is_full = purge_log.is_full();
-        drop(purge_log);
-        if is_new {
-            on_purge(purge);
+    /// Applies purges once, from whichever replica they came, and all of them together: the caller goes
+    /// through its cache once for any number. Records that none of the seal keys opens are ignored.
+    fn apply<'a>(&self, sealed: impl Iterator<Item = &'a [u8]>, on_purge: &impl Fn(Vec<Purge>)) {
+        let mut purges = Vec::new();
+        let mut is_full = false;
+        for sealed in sealed {
+            let text = self.sealer.open(PURGE_SUBJECT, sealed);
+            let Some(record) = text.and_then(|text| PurgeRecord::from_bytes(&text)) else {
+                tracing::debug!("ignored a purge that was not sealed with one of the seal keys");
+                continue;
+            };
+            let purge = record.purge.clone();
+            let mut purge_log = self.purge_log.lock();
+            if purge_log.add(record) {
+                purges.push(purge);
+            }
+            is_full = purge_log.is_full();
+        }
+        if !purges.is_empty() {
+            on_purge(purges);
         }
         if is_full {
-            self.purge(Purge::default());
+            self.purge([Purge::default()]);
         }
     }
 
