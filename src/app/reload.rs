@@ -173,7 +173,8 @@ impl App {
             port.context.store(Arc::new(front));
         }
         if before.shared != config.shared {
-            self.shared_store_task = SharedStoreTask::start(&self.shared, config.shared.as_ref());
+            self.shared_store_task =
+                SharedStoreTask::start(&self.shared, config.shared.as_ref(), &self.control);
         }
         self.purge_access_keys(revoked_access_keys(before, &config));
         self.config.store(Arc::new(config));

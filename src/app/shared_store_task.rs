@@ -7,6 +7,7 @@ use tokio::task::JoinHandle;
 use crate::cache::Purge;
 use crate::config;
 use crate::gateway::GatewayState;
+use crate::metrics::Shard;
 use crate::shared_store::Store;
 
 /// The task; ends when dropped.
@@ -24,6 +25,7 @@ impl SharedStoreTask {
     pub(super) fn start(
         shared: &Arc<GatewayState>,
         settings: Option<&config::SharedStore>,
+        metrics: &Arc<Shard>,
     ) -> Option<Self> {
         let before = shared.store.load_full();
         let store = settings.map(|settings| {
@@ -31,7 +33,7 @@ impl SharedStoreTask {
             Arc::new(store)
         });
         shared.store.store(store.clone());
-        let (store, shared) = (store?, shared.clone());
+        let (store, shared, metrics) = (store?, shared.clone(), metrics.clone());
         #[expect(clippy::disallowed_methods, reason = "ends with its `Keeper`")]
         let task = tokio::spawn(async move {
             let on_purge = |purges: Vec<Purge>| {
@@ -39,7 +41,7 @@ impl SharedStoreTask {
                 let shared = shared.clone();
                 tokio::task::spawn_blocking(move || shared.cache.sweep());
             };
-            store.supervise(on_purge).await;
+            store.supervise(&metrics, on_purge).await;
         });
         Some(Self(task))
     }
