@@ -247,7 +247,7 @@ impl Admin {
     /// Returns the number of removed entries. The pass over the cache runs on a thread of its own.
     async fn purge_cache(&self, purge: Purge) -> usize {
         let shared = self.state.shared.clone();
-        let handle = shared.cache.begin_purge(purge.into());
+        let handle = shared.begin_purge(purge.into());
         let sweep = tokio::task::spawn_blocking(move || shared.cache.sweep());
         // Fails only by panic; the purge is effective in any case.
         let _ = sweep.await;

@@ -15,7 +15,7 @@ mod purge;
 pub mod singleflight;
 
 pub use entry::Entry;
-pub use purge::{PurgeHandle, PurgeSet};
+pub use purge::{PurgeHandle, PurgeSet, PurgedKeys};
 
 use crate::config;
 pub use crate::message::Purge;

@@ -197,7 +197,7 @@ impl App {
         if let Some(store) = self.shared.store.load_full() {
             store.purge(purges.iter().cloned());
         }
-        self.shared.cache.begin_purge(purges.into_iter().collect());
+        self.shared.begin_purge(purges.into_iter().collect());
         let shared = self.shared.clone();
         tokio::task::spawn_blocking(move || shared.cache.sweep());
     }

@@ -37,7 +37,7 @@ impl SharedStoreTask {
         #[expect(clippy::disallowed_methods, reason = "ends with its `Keeper`")]
         let task = tokio::spawn(async move {
             let on_purge = |purges: Vec<Purge>| {
-                shared.cache.begin_purge(purges.into_iter().collect());
+                shared.begin_purge(purges.into_iter().collect());
                 let shared = shared.clone();
                 tokio::task::spawn_blocking(move || shared.cache.sweep());
             };

@@ -49,12 +49,40 @@ impl PurgeSet {
             && self.calls.is_empty()
     }
 
+    /// Returns the access keys whose responses may be covered.
+    pub fn access_keys(&self) -> PurgedKeys {
+        if self.everything || !self.call_ids.is_empty() {
+            return PurgedKeys::All;
+        }
+        let named = self.access_keys.iter().chain(self.calls.keys());
+        PurgedKeys::Some(named.cloned().collect())
+    }
+
     fn merge(&mut self, other: Self) {
         self.everything |= other.everything;
         self.access_keys.extend(other.access_keys);
         self.call_ids.extend(other.call_ids);
         for (access_key, call_ids) in other.calls {
             self.calls.entry(access_key).or_default().extend(call_ids);
+        }
+    }
+}
+
+/// The access keys that purges may concern.
+#[derive(Debug)]
+pub enum PurgedKeys {
+    /// All of them.
+    All,
+    /// These alone.
+    Some(HashSet<AccessKey, RandomState>),
+}
+
+impl PurgedKeys {
+    /// Whether an access key is one of them.
+    pub fn contains(&self, access_key: &AccessKey) -> bool {
+        match self {
+            Self::All => true,
+            Self::Some(access_keys) => access_keys.contains(access_key),
         }
     }
 }

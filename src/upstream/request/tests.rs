@@ -216,7 +216,10 @@ fn who_the_client_is_says_the_gateway_whatever_was_signed() {
         ),
         (1, 0, 0)
     );
-    assert_eq!(signed_names(request.headers()), "host;x-forwarded-for");
+    assert_eq!(
+        auth::signed_names(request.headers()),
+        "host;x-forwarded-for"
+    );
     assert!(verified(&delivery, request.headers()).is_some());
 }
 
@@ -243,7 +246,7 @@ fn what_must_change_is_signed_again_over_the_same_names() {
         let request = request(&delivery, &node, delivery.metadata.trace, || NOW).unwrap();
         let headers = request.headers();
         assert!(verified(&delivery, headers).is_some(), "{names}");
-        assert_eq!(signed_names(headers), remaining);
+        assert_eq!(auth::signed_names(headers), remaining);
         let expected = if host == HostPolicy::Node {
             "127.0.0.1:8443"
         } else {
