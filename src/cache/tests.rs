@@ -209,7 +209,7 @@ fn a_purge_is_effective_before_its_sweep_and_spares_later_entries() {
 
 #[test]
 fn purges_during_a_sweep_are_effective_and_carried_out_by_the_next() {
-    let pending = purge::PendingPurges::default();
+    let pending = PendingPurges::default();
     let (a, b) = ("a".into(), "b".into());
     let set = |ak: &crate::auth::AccessKey| {
         PurgeSet::from(Purge {
