@@ -1,10 +1,10 @@
-//! What the parts of one HTTP/2 connection tell each other: the stream below h2, the tasks of its
+//! State shared by the parts of one HTTP/2 connection: [`CountingIo`] below h2, the tasks of the
 //! streams, and the driver. They run on one thread; the atomics are never contended.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -12,62 +12,56 @@ use tokio::time::Instant;
 
 use super::control_frame_budget::{ControlFrameBudget, WorkDone};
 use super::frame_counter::FrameCounter;
-use crate::listener::body::UnreadBody;
+use crate::listener::unread_body::UnreadSlot;
 
-/// The state of one HTTP/2 connection.
+/// State of one HTTP/2 connection.
 #[derive(Debug, Default)]
 pub(super) struct Http2State {
-    /// Streams that are served now.
+    /// Streams that are being served.
     active_streams: AtomicU64,
     /// Streams so far.
     opened_streams: AtomicU64,
     /// Bytes that the socket has taken.
-    sent: AtomicU64,
-    /// Frames of answers that h2 was given.
+    bytes_sent: AtomicU64,
+    /// Bytes read from the socket.
+    bytes_received: AtomicU64,
+    /// Response frames handed to h2.
     response_frames: Arc<AtomicU64>,
-    /// There were more control frames than any honest client sends.
+    /// The budget for control frames has been exceeded.
     flooded: AtomicBool,
-    /// The socket takes no more for now.
+    /// The socket accepts no more bytes for now.
     write_blocked: AtomicBool,
-    /// A header block has begun and is not whole.
+    /// A header block has begun and is not complete.
     header_block_open: AtomicBool,
     /// The connection takes no further stream.
     going_away: AtomicBool,
-    /// Streams that came after that.
+    /// Streams opened by the client after that.
     refused_streams: AtomicU64,
-    /// Requests that the client gave up before they were whole.
+    /// Requests that the client aborted before they were complete.
     client_resets: AtomicU64,
-    /// hyper calls the service, then at once hands the stream's future to the executor: this is how
-    /// the two meet.
-    next_stream: Mutex<Option<Arc<StreamProgress>>>,
 }
 
 impl Http2State {
-    /// A stream has come; its progress is picked up by [`Multiplex::enter`].
-    pub(super) fn register_stream(&self) -> Arc<StreamProgress> {
+    /// Counts a stream as active until the guard is dropped.
+    pub(super) fn begin_stream(self: &Arc<Self>) -> StreamGuard {
         self.opened_streams.fetch_add(1, Relaxed);
-        let progress = Arc::new(StreamProgress {
-            response_frames: self.response_frames.clone(),
-            ..StreamProgress::default()
-        });
-        *self
-            .next_stream
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(progress.clone());
-        progress
-    }
-
-    /// The stream is served from now on, until the guard is dropped.
-    pub(super) fn begin_stream(self: &Arc<Self>) -> (StreamGuard, Arc<StreamProgress>) {
         self.active_streams.fetch_add(1, Relaxed);
-        let progress = self
-            .next_stream
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        (StreamGuard(self.clone()), progress.unwrap_or_default())
+        StreamGuard(self.clone())
     }
 
+    /// Creates the progress of one stream; of its request at most `max_discarded` unread bytes are
+    /// discarded.
+    pub(super) fn stream_progress(&self, max_discarded: u64) -> StreamProgress {
+        StreamProgress {
+            sent: AtomicU64::new(0),
+            response_frames: self.response_frames.clone(),
+            pending: AtomicBool::new(false),
+            last: AtomicBool::new(false),
+            unread: UnreadSlot::new(max_discarded),
+        }
+    }
+
+    /// Whether no stream is active.
     pub(super) fn is_idle(&self) -> bool {
         self.active_streams.load(Relaxed) == 0
     }
@@ -76,8 +70,12 @@ impl Http2State {
         self.opened_streams.load(Relaxed)
     }
 
-    pub(super) fn sent(&self) -> u64 {
-        self.sent.load(Relaxed)
+    pub(super) fn bytes_sent(&self) -> u64 {
+        self.bytes_sent.load(Relaxed)
+    }
+
+    pub(super) fn bytes_received(&self) -> u64 {
+        self.bytes_received.load(Relaxed)
     }
 
     pub(super) fn is_flooded(&self) -> bool {
@@ -92,8 +90,8 @@ impl Http2State {
         self.header_block_open.load(Relaxed)
     }
 
-    /// The connection takes no further stream, whether or not the client heeds GOAWAY; why is counted
-    /// already.
+    /// Refuses further streams, whether or not the client respects the GOAWAY that follows. The caller
+    /// counts the reason.
     pub(super) fn start_goaway(&self) {
         self.going_away.store(true, Relaxed);
     }
@@ -102,13 +100,13 @@ impl Http2State {
         self.going_away.load(Relaxed)
     }
 
-    /// The client has given a request up half-way; how many there were so far. Such a request costs it
-    /// nothing, not even of its address' budget.
+    /// Counts a request that the client aborted, and returns how many there have been. Such a request
+    /// costs the client nothing, not even of its address's budget.
     pub(super) fn count_reset(&self) -> u64 {
         self.client_resets.fetch_add(1, Relaxed) + 1
     }
 
-    /// A stream has come to a connection that takes none.
+    /// Counts a stream opened after the connection stopped taking streams.
     pub(super) fn count_refused(&self) {
         self.refused_streams.fetch_add(1, Relaxed);
     }
@@ -118,7 +116,7 @@ impl Http2State {
     }
 }
 
-/// Counts a stream as served while it lives.
+/// Counts a stream as active; decrements on drop.
 #[derive(Debug)]
 pub(super) struct StreamGuard(Arc<Http2State>);
 
@@ -128,37 +126,22 @@ impl Drop for StreamGuard {
     }
 }
 
-/// How the answer of one stream gets on.
-#[derive(Debug, Default)]
+/// Progress of the response of one stream.
+#[derive(Debug)]
 pub(in crate::listener) struct StreamProgress {
+    /// Bytes handed to h2.
     sent: AtomicU64,
-    /// The connection's.
+    /// The counter of the connection.
     response_frames: Arc<AtomicU64>,
-    /// There is something to send: only the client's window can be in the way.
-    has_pending: AtomicBool,
-    /// The connection ends with this answer.
-    is_last: AtomicBool,
-    /// What the handler left unread of the request.
-    unread_body: Mutex<Option<UnreadBody>>,
+    /// Bytes are ready to be sent: only the client's window can be in the way.
+    pending: AtomicBool,
+    /// The connection closes after this response.
+    last: AtomicBool,
+    /// What the handler left unread of the request body.
+    pub(in crate::listener) unread: UnreadSlot,
 }
 
 impl StreamProgress {
-    /// Takes what a handler left unread of a request body.
-    pub(in crate::listener) fn set_unread_body(&self, leftover: UnreadBody) {
-        *self.unread_body() = Some(leftover);
-    }
-
-    /// What was left unread.
-    pub(super) fn take_unread_body(&self) -> Option<UnreadBody> {
-        self.unread_body().take()
-    }
-
-    fn unread_body(&self) -> MutexGuard<'_, Option<UnreadBody>> {
-        self.unread_body
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(super) fn count_sent(&self, bytes: usize) {
         self.sent.fetch_add(bytes as u64, Relaxed);
         self.response_frames.fetch_add(1, Relaxed);
@@ -168,66 +151,68 @@ impl StreamProgress {
         self.sent.load(Relaxed)
     }
 
-    pub(super) fn set_pending(&self, waiting: bool) {
-        self.has_pending.store(waiting, Relaxed);
+    pub(super) fn set_pending(&self, pending: bool) {
+        self.pending.store(pending, Relaxed);
     }
 
     pub(super) fn has_pending(&self) -> bool {
-        self.has_pending.load(Relaxed)
+        self.pending.load(Relaxed)
     }
 
     pub(super) fn set_last(&self) {
-        self.is_last.store(true, Relaxed);
+        self.last.store(true, Relaxed);
     }
 
     pub(super) fn is_last(&self) -> bool {
-        self.is_last.load(Relaxed)
+        self.last.load(Relaxed)
     }
 }
 
-/// The stream below h2, watched.
+/// The socket below h2; counts bytes and frames.
 #[derive(Debug)]
 pub(super) struct CountingIo<S> {
     stream: S,
     frames: FrameCounter,
     budget: ControlFrameBudget,
-    /// Bytes that were read.
-    received: u64,
-    /// Frames since others had their turn.
+    /// Frames since the task last yielded.
     frames_this_turn: u64,
     state: Arc<Http2State>,
 }
 
 impl<S> CountingIo<S> {
-    pub(super) fn new(stream: S, multiplex: Arc<Http2State>) -> Self {
+    pub(super) fn new(stream: S, state: Arc<Http2State>) -> Self {
         Self {
             stream,
             frames: FrameCounter::new(),
             budget: ControlFrameBudget::new(Instant::now()),
-            received: 0,
             frames_this_turn: 0,
-            state: multiplex,
+            state,
         }
     }
 
-    /// Follows what was read.
+    /// Counts what was read.
+    ///
+    /// # Errors
+    ///
+    /// `QuotaExceeded` when the budget for control frames is used up.
     fn observe_read(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.received += bytes.len() as u64;
+        let length = bytes.len() as u64;
+        let received = self.state.bytes_received.fetch_add(length, Relaxed) + length;
         self.frames.advance(bytes);
-        let open = self.frames.is_block_open();
-        self.state.header_block_open.store(open, Relaxed);
-        let count = self.frames.take_counts();
-        self.frames_this_turn += count.all;
-        if count.control == 0 {
+        let is_open = self.frames.is_block_open();
+        self.state.header_block_open.store(is_open, Relaxed);
+        let counts = self.frames.take_counts();
+        self.frames_this_turn += counts.all;
+        if counts.control == 0 {
             return Ok(());
         }
         let work = WorkDone {
             streams: self.state.opened_streams(),
             response_frames: self.state.response_frames.load(Relaxed),
-            bytes: self.received + self.state.sent(),
+            bytes: received + self.state.bytes_sent(),
         };
         self.budget
-            .charge(Instant::now(), count.control, work)
+            .charge(Instant::now(), counts.control, work)
             .map_err(|_| {
                 self.state.flooded.store(true, Relaxed);
                 io::ErrorKind::QuotaExceeded.into()
@@ -236,7 +221,7 @@ impl<S> CountingIo<S> {
 
     fn observe_write(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(bytes)) = &written {
-            self.state.sent.fetch_add(*bytes as u64, Relaxed);
+            self.state.bytes_sent.fetch_add(*bytes as u64, Relaxed);
         }
         self.state
             .write_blocked
@@ -303,6 +288,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for CountingIo<S> {
     }
 }
 
-/// Frames that h2 may take before the other tasks of the worker have their turn. The runtime counts
-/// reads of the socket only, and one of them may hold thousands.
+/// Frames that h2 may process before the worker's other tasks run. The runtime counts reads of the
+/// socket only, and one read may hold thousands of frames.
 const FRAMES_PER_TURN: u64 = 256;
