@@ -108,7 +108,12 @@ impl Body for RequestBody {
         let Some(incoming) = &mut this.incoming else {
             return Poll::Ready(None);
         };
-        this.expects_continue = false;
+        if std::mem::take(&mut this.expects_continue)
+            && let UnreadSink::Http2(progress) = &this.unread_sink
+        {
+            // Over HTTP/1 hyper sends it.
+            progress.send_continue();
+        }
         let polled = match this.prefetched.take() {
             Some(polled) => polled,
             None => ready!(Pin::new(incoming).poll_frame(context)),

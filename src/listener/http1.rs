@@ -85,7 +85,12 @@ pub(super) fn serve<H: Handler>(
             End::Rejected => {
                 if let Some(error) = state.error() {
                     let response = listener.handler.reject(&context.info, &error.error);
-                    Box::pin(raw_response::send(stream, response, time)).await;
+                    let message = if state.is_head_request() {
+                        raw_response::serialize_head(&response)
+                    } else {
+                        raw_response::serialize(&response)
+                    };
+                    Box::pin(raw_response::send(stream, message, time)).await;
                 }
             }
         }

@@ -34,7 +34,7 @@ pub(super) async fn serve<H: Handler>(
     listener: Arc<ListenerContext<H>>,
     context: ConnectionContext,
 ) {
-    let state = Arc::new(Http2State::default());
+    let state = Arc::new(Http2State::new(listener.settings.http2.max_resets));
     let io = CountingIo::new(stream, state.clone());
     let mut sleep = pin!(tokio::time::sleep(listener.settings.header_timeout));
     let connection = Http2Connection {
@@ -94,13 +94,18 @@ impl<H: Handler> Http2Connection<'_, H> {
                     }
                     self.protocol = Protocol::Serving(connection);
                 }
-                Protocol::Serving(connection) => match ready!(connection.poll_accept(context)) {
-                    None => return Poll::Ready(Ok(())),
-                    Some(accepted) => {
-                        let (request, respond) = accepted?;
-                        self.start_stream(request, respond);
+                Protocol::Serving(connection) => {
+                    if self.state.has_too_many_resets() {
+                        connection.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
                     }
-                },
+                    match ready!(connection.poll_accept(context)) {
+                        None => return Poll::Ready(Ok(())),
+                        Some(accepted) => {
+                            let (request, respond) = accepted?;
+                            self.start_stream(request, respond);
+                        }
+                    }
+                }
             }
         }
     }
@@ -137,6 +142,10 @@ impl<H: Handler> Http2Connection<'_, H> {
                 tracing::debug!(%address, "HTTP/2 control frame flood");
                 Some(ConnectionEndReason::ControlFlood)
             }
+            _ if self.state.has_too_many_resets() => {
+                tracing::debug!(%address, "too many HTTP/2 streams reset by the client");
+                Some(ConnectionEndReason::ProtocolError)
+            }
             Err(error) if !error.is_io() => {
                 tracing::debug!(%address, %error, "HTTP/2 protocol error");
                 Some(ConnectionEndReason::ProtocolError)
@@ -172,6 +181,7 @@ impl<H: Handler> driver::Connection for Http2Connection<'_, H> {
     }
 
     fn poll_timeouts(&mut self, context: &mut Context<'_>) -> Poll<Option<Self::End>> {
+        self.state.set_driver(context.waker());
         match self.timeouts.check(context) {
             Next::Wait => return Poll::Pending,
             Next::Close(reason) => return Poll::Ready(Some(reason)),

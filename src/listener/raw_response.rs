@@ -13,18 +13,24 @@ use super::date;
 use super::linger::linger;
 use super::stream::Stream;
 
-/// Sends the last response of a connection, lingers for at most `time`, and closes. An error response
+/// Sends `message`, the last response of a connection, lingers for at most `time`, and closes. An error response
 /// fits into any socket buffer: if it cannot be written within `time`, the connection is closed at once.
-pub(super) async fn send(mut stream: Stream, response: Response<Bytes>, time: Duration) {
-    let text = serialize(&response);
-    if let Ok(Ok(())) = timeout(time, stream.write_all(&text)).await {
+pub(super) async fn send(mut stream: Stream, message: Vec<u8>, time: Duration) {
+    if let Ok(Ok(())) = timeout(time, stream.write_all(&message)).await {
         linger(stream, time).await;
     }
 }
 
-/// Returns the whole message. The framing and connection headers are written here and override those
-/// of `response`.
-fn serialize(response: &Response<Bytes>) -> Vec<u8> {
+/// Returns the whole message.
+pub(super) fn serialize(response: &Response<Bytes>) -> Vec<u8> {
+    let mut text = serialize_head(response);
+    text.extend_from_slice(response.body());
+    text
+}
+
+/// Returns the message without its body, whose length it announces: the response to HEAD (RFC 9110,
+/// 9.3.2). The framing and connection headers are written here and override those of `response`.
+pub(super) fn serialize_head(response: &Response<Bytes>) -> Vec<u8> {
     let status = response.status();
     let mut text = Vec::with_capacity(512 + response.body().len());
     // Writing to a `Vec` cannot fail.
@@ -49,6 +55,5 @@ fn serialize(response: &Response<Bytes>) -> Vec<u8> {
     );
     text.extend_from_slice(date::header_value().as_bytes());
     text.extend_from_slice(b"\r\n\r\n");
-    text.extend_from_slice(response.body());
     text
 }

@@ -39,6 +39,14 @@ impl UnreadBody {
         self.expects_continue || self.incoming.size_hint().lower() > self.remaining
     }
 
+    /// Ready when an HTTP/2 client has ended or reset its stream; at once over HTTP/1.
+    pub(super) fn poll_ended(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        match &mut self.incoming {
+            IncomingBody::Http1(_) => Poll::Ready(()),
+            IncomingBody::Http2(body) => body.poll_ended(context),
+        }
+    }
+
     /// Reads and discards what has arrived.
     pub(super) fn poll_discard(&mut self, context: &mut Context<'_>) -> Poll<DiscardOutcome> {
         if self.cannot_be_discarded() {

@@ -29,6 +29,8 @@ pub(crate) struct HeadScanner {
     /// One empty line before a request is ignored (RFC 9112, 2.2).
     saw_empty_line: bool,
     request: Option<RequestLine>,
+    /// The method is HEAD; known before the request line is valid.
+    is_head_request: bool,
     fields: usize,
     host: Option<Range<usize>>,
     content_length: Option<u64>,
@@ -44,6 +46,11 @@ struct RequestLine {
 }
 
 impl HeadScanner {
+    /// Whether the head is that of a HEAD request, whose response has no body (RFC 9110, 9.3.2).
+    pub(crate) fn is_head_request(&self) -> bool {
+        self.is_head_request
+    }
+
     /// Scans what is new in `head`, which begins where the head begins. Returns `None` if more bytes are
     /// needed.
     pub(crate) fn advance(
@@ -91,6 +98,7 @@ impl HeadScanner {
             if text.is_empty() && !self.saw_empty_line {
                 self.saw_empty_line = true;
             } else {
+                self.is_head_request = text.starts_with(b"HEAD ");
                 self.request = Some(parse_request_line(text, line.start)?);
             }
             return Ok(None);

@@ -49,6 +49,8 @@ pub(in crate::listener) struct Http1State {
     error: OnceLock<HeadError>,
     /// The client has sent its last byte.
     eof: AtomicBool,
+    /// The incomplete or rejected head is that of a HEAD request.
+    head_request: AtomicBool,
     /// The next response carries `Connection: close`.
     close_after_response: AtomicBool,
     /// Requests and bytes so far.
@@ -74,6 +76,7 @@ impl Http1State {
             reading: AtomicU8::new(Reading::Idle as u8),
             error: OnceLock::new(),
             eof: AtomicBool::new(false),
+            head_request: AtomicBool::new(false),
             close_after_response: AtomicBool::new(false),
             progress: Progress::default(),
             unread: UnreadSlot::new(max_discarded),
@@ -114,6 +117,15 @@ impl Http1State {
     /// Why a head or body was rejected, if one was.
     pub(in crate::listener) fn error(&self) -> Option<&HeadError> {
         self.error.get()
+    }
+
+    pub(in crate::listener) fn set_head_request(&self, is_head_request: bool) {
+        self.head_request.store(is_head_request, Relaxed);
+    }
+
+    /// Whether the error response to a rejected head must have no body.
+    pub(in crate::listener) fn is_head_request(&self) -> bool {
+        self.head_request.load(Relaxed)
     }
 
     pub(in crate::listener) fn set_eof(&self) {

@@ -110,13 +110,17 @@ impl MessageScanner {
         while let Some(rest) = bytes.get(valid..).filter(|rest| !rest.is_empty()) {
             match self {
                 Self::Head(scanner) => match scanner.advance(rest, limits) {
-                    Ok(None) => break,
+                    Ok(None) => {
+                        state.set_head_request(scanner.is_head_request());
+                        break;
+                    }
                     Ok(Some(head)) => {
                         state.progress.count_head();
                         valid += head.length;
                         *self = Self::after(head.framing);
                     }
                     Err(error) => {
+                        state.set_head_request(scanner.is_head_request());
                         state.reject_head(error);
                         *self = Self::Rejected;
                     }

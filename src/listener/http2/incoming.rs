@@ -26,6 +26,13 @@ impl Http2Incoming {
         }
     }
 
+    /// Ready when the client has ended or reset the stream. Data is dropped without returning its
+    /// credit, so that the client cannot send more than its window.
+    pub(in crate::listener) fn poll_ended(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        while let Some(Ok(_)) = ready!(self.stream.poll_data(context)) {}
+        Poll::Ready(())
+    }
+
     fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, h2::Error>>> {
         let Some(data) = ready!(self.stream.poll_data(context)) else {
             return Poll::Ready(None);

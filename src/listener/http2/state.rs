@@ -5,8 +5,12 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
+use bytes::Bytes;
+use h2::server::SendResponse;
+use http::{Response, StatusCode};
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
@@ -15,7 +19,7 @@ use super::frame_counter::FrameCounter;
 use crate::listener::unread_body::UnreadSlot;
 
 /// State of one HTTP/2 connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Http2State {
     /// Streams that are being served.
     active_streams: AtomicU64,
@@ -37,11 +41,48 @@ pub(super) struct Http2State {
     going_away: AtomicBool,
     /// Streams opened by the client after that.
     refused_streams: AtomicU64,
-    /// Requests that the client aborted before they were complete.
+    /// Streams that the client reset before their response.
     client_resets: AtomicU64,
+    /// Those that one connection may have.
+    max_resets: u64,
+    /// Wakes the driver.
+    driver: Mutex<Option<Waker>>,
 }
 
 impl Http2State {
+    /// Creates the state of a new connection, which is closed after more than `max_resets` resets.
+    pub(super) fn new(max_resets: usize) -> Self {
+        Self {
+            active_streams: AtomicU64::new(0),
+            opened_streams: AtomicU64::new(0),
+            bytes_sent: AtomicU64::new(0),
+            bytes_received: AtomicU64::new(0),
+            response_frames: Arc::default(),
+            flooded: AtomicBool::new(false),
+            write_blocked: AtomicBool::new(false),
+            header_block_open: AtomicBool::new(false),
+            going_away: AtomicBool::new(false),
+            refused_streams: AtomicU64::new(0),
+            client_resets: AtomicU64::new(0),
+            max_resets: max_resets as u64,
+            driver: Mutex::new(None),
+        }
+    }
+
+    /// Sets the task that changes of the state wake.
+    pub(super) fn set_driver(&self, waker: &Waker) {
+        let mut driver = self.driver.lock();
+        if !driver.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *driver = Some(waker.clone());
+        }
+    }
+
+    fn wake_driver(&self) {
+        if let Some(driver) = &*self.driver.lock() {
+            driver.wake_by_ref();
+        }
+    }
+
     /// Counts a stream as active until the guard is dropped.
     pub(super) fn begin_stream(self: &Arc<Self>) -> StreamGuard {
         self.opened_streams.fetch_add(1, Relaxed);
@@ -51,13 +92,18 @@ impl Http2State {
 
     /// Creates the progress of one stream; of its request at most `max_discarded` unread bytes are
     /// discarded.
-    pub(super) fn stream_progress(&self, max_discarded: u64) -> StreamProgress {
+    pub(super) fn stream_progress(
+        &self,
+        respond: SendResponse<Bytes>,
+        max_discarded: u64,
+    ) -> StreamProgress {
         StreamProgress {
             sent: AtomicU64::new(0),
             response_frames: self.response_frames.clone(),
             pending: AtomicBool::new(false),
             last: AtomicBool::new(false),
             unread: UnreadSlot::new(max_discarded),
+            respond: Mutex::new(Some(respond)),
         }
     }
 
@@ -94,16 +140,25 @@ impl Http2State {
     /// counts the reason.
     pub(super) fn start_goaway(&self) {
         self.going_away.store(true, Relaxed);
+        self.wake_driver();
     }
 
     pub(super) fn is_going_away(&self) -> bool {
         self.going_away.load(Relaxed)
     }
 
-    /// Counts a request that the client aborted, and returns how many there have been. Such a request
-    /// costs the client nothing, not even of its address's budget.
-    pub(super) fn count_reset(&self) -> u64 {
-        self.client_resets.fetch_add(1, Relaxed) + 1
+    /// Counts a stream that the client reset before its response, whichever part noticed it. Such a
+    /// request costs the client nothing, not even of its address's budget.
+    pub(super) fn count_reset(&self) {
+        self.client_resets.fetch_add(1, Relaxed);
+        if self.has_too_many_resets() {
+            self.wake_driver();
+        }
+    }
+
+    /// Whether the client has reset more streams than it may.
+    pub(super) fn has_too_many_resets(&self) -> bool {
+        self.client_resets.load(Relaxed) > self.max_resets
     }
 
     /// Counts a stream opened after the connection stopped taking streams.
@@ -123,10 +178,11 @@ pub(super) struct StreamGuard(Arc<Http2State>);
 impl Drop for StreamGuard {
     fn drop(&mut self) {
         self.0.active_streams.fetch_sub(1, Relaxed);
+        self.0.wake_driver();
     }
 }
 
-/// Progress of the response of one stream.
+/// Progress of one stream, shared by its task and its request body.
 #[derive(Debug)]
 pub(in crate::listener) struct StreamProgress {
     /// Bytes handed to h2.
@@ -139,9 +195,35 @@ pub(in crate::listener) struct StreamProgress {
     last: AtomicBool,
     /// What the handler left unread of the request body.
     pub(in crate::listener) unread: UnreadSlot,
+    /// h2's handle, until the final response is sent.
+    respond: Mutex<Option<SendResponse<Bytes>>>,
 }
 
 impl StreamProgress {
+    /// Takes the handle to send the final response; no interim response can follow.
+    pub(super) fn take_respond(&self) -> Option<SendResponse<Bytes>> {
+        self.respond.lock().take()
+    }
+
+    /// Ready once the client has reset the stream, or the connection has ended; never after the final
+    /// response.
+    pub(super) fn poll_reset(&self, context: &mut Context<'_>) -> Poll<()> {
+        match &mut *self.respond.lock() {
+            Some(respond) => respond.poll_reset(context).map(|_| ()),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Sends `100 Continue` (RFC 9110, 10.1.1), unless the final response has been sent.
+    pub(in crate::listener) fn send_continue(&self) {
+        if let Some(respond) = &mut *self.respond.lock() {
+            let mut response = Response::new(());
+            *response.status_mut() = StatusCode::CONTINUE;
+            // Fails only if the stream has been reset, which its task sees.
+            let _ = respond.send_informational(response);
+        }
+    }
+
     pub(super) fn count_sent(&self, bytes: usize) {
         self.sent.fetch_add(bytes as u64, Relaxed);
         self.response_frames.fetch_add(1, Relaxed);

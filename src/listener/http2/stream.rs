@@ -12,7 +12,7 @@ use h2::server::SendResponse;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, DATE, EXPECT, HeaderName, TRANSFER_ENCODING, UPGRADE,
 };
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use tokio::time::{Duration, Instant, Sleep, timeout};
 
 use super::incoming::Http2Incoming;
@@ -23,7 +23,7 @@ use crate::listener::body::RequestBody;
 use crate::listener::context::ListenerContext;
 use crate::listener::deadline::SendRateMonitor;
 use crate::listener::head::request;
-use crate::listener::unread_body::UnreadBody;
+use crate::listener::unread_body::{DiscardOutcome, UnreadBody};
 use crate::listener::{ConnectionInfo, Handler, Settings, date};
 use crate::metrics::ConnectionEndReason;
 
@@ -33,7 +33,8 @@ pub(super) struct StreamTask<H> {
     info: Arc<ConnectionInfo>,
     state: Arc<Http2State>,
     progress: Arc<StreamProgress>,
-    respond: SendResponse<Bytes>,
+    /// The response to HEAD has no body (RFC 9110, 9.3.2).
+    is_head_request: bool,
 }
 
 impl<H: Handler> StreamTask<H> {
@@ -43,13 +44,13 @@ impl<H: Handler> StreamTask<H> {
         state: Arc<Http2State>,
         respond: SendResponse<Bytes>,
     ) -> Self {
-        let progress = Arc::new(state.stream_progress(listener.settings.max_discarded));
+        let progress = state.stream_progress(respond, listener.settings.max_discarded);
         Self {
             listener,
             info,
             state,
-            progress,
-            respond,
+            progress: Arc::new(progress),
+            is_head_request: false,
         }
     }
 
@@ -78,41 +79,74 @@ impl<H: Handler> StreamTask<H> {
     }
 
     async fn serve(mut self, request: Request<RecvStream>) {
-        let (mut head, incoming) = request.into_parts();
-        if let Err(error) = request::validate(&mut head, self.listener.settings.head) {
-            error.count(&self.listener.metrics);
-            self.close_after_response();
-            let rejection = self.listener.handler.reject(&self.info, &error.error);
-            return self.send(rejection.map(ResponseBody::Rejection)).await;
+        // Rapid reset (CVE-2023-44487): a stream that was reset right behind its head costs no more.
+        let was_reset =
+            std::future::poll_fn(|context| Poll::Ready(self.progress.poll_reset(context)));
+        if was_reset.await.is_ready() {
+            self.state.count_reset();
+            return;
         }
+        let (mut head, incoming) = request.into_parts();
+        self.is_head_request = head.method == Method::HEAD;
+        let validated = request::validate(&mut head, self.listener.settings.head);
         let body = self.request_body(&head.headers, incoming);
+        if let Err(error) = validated {
+            drop(body);
+            error.count(&self.listener.metrics);
+            let rejection = self.listener.handler.reject(&self.info, &error.error);
+            self.progress.set_last();
+            return self.finish(rejection.map(ResponseBody::Rejection)).await;
+        }
         let request = Request::from_parts(head, body);
         // Boxed: moved into this future by value it would take its size twice.
         let handling = Box::pin(self.listener.handler.handle(&self.info, request));
         let Some(response) = self.until_reset(handling).await else {
+            self.state.count_reset();
             return;
         };
         let extensions = response.extensions();
-        let max_resets = self.listener.settings.http2.max_resets as u64;
-        if extensions.get::<CloseAfterResponse>().is_some()
-            || extensions.get::<ClientAborted>().is_some() && self.state.count_reset() > max_resets
-        {
-            self.close_after_response();
+        if extensions.get::<CloseAfterResponse>().is_some() {
+            self.progress.set_last();
         }
-        if let Some(unread) = self.progress.unread.take() {
-            Box::pin(discard_unread(unread)).await;
+        if extensions.get::<ClientAborted>().is_some() {
+            self.state.count_reset();
         }
-        self.send(response.map(ResponseBody::Handler)).await;
+        self.finish(response.map(ResponseBody::Handler)).await;
     }
 
-    /// The connection takes no further stream, and this response has a short deadline.
-    fn close_after_response(&self) {
-        self.state.start_goaway();
-        self.progress.set_last();
+    /// Sends the response, then discards what the handler left unread of the request.
+    ///
+    /// The response comes first: a client that is still sending its body sees it, and stops. curl 7.88
+    /// (Debian 12) loses a response that is followed at once by RST_STREAM or GOAWAY, so that both
+    /// wait until the unread body has ended, or [`Self::discard_unread`] gives up.
+    async fn finish(&self, response: Response<ResponseBody<H::Body>>) {
+        let unread = self.progress.unread.take();
+        let is_last = self.progress.is_last();
+        if is_last && unread.is_none() {
+            self.state.start_goaway();
+        }
+        self.send(response).await;
+        if let Some(unread) = unread {
+            Box::pin(self.discard_unread(unread)).await;
+        }
+        if is_last {
+            self.state.start_goaway();
+        }
+    }
+
+    /// Discards an unread body until it has ended, up to `max_discarded` and `linger_timeout`. If it is
+    /// larger, the client is given [`RESET_DELAY`] to read the response; then the stream is reset.
+    async fn discard_unread(&self, mut unread: UnreadBody) {
+        let linger = self.listener.settings.linger_timeout;
+        let discard = std::future::poll_fn(|context| unread.poll_discard(context));
+        if let Ok(DiscardOutcome::Incomplete) = timeout(linger, discard).await {
+            let ended = std::future::poll_fn(|context| unread.poll_ended(context));
+            let _ = timeout(linger.min(RESET_DELAY), ended).await;
+        }
     }
 
     fn request_body(&self, headers: &HeaderMap, incoming: RecvStream) -> RequestBody {
-        let expects_continue = headers.contains_key(EXPECT);
+        let expects_continue = headers.contains_key(EXPECT) && !incoming.is_end_stream();
         let content_length = headers
             .get(CONTENT_LENGTH)
             .and_then(|length| length.to_str().ok()?.parse().ok());
@@ -122,34 +156,38 @@ impl<H: Handler> StreamTask<H> {
     }
 
     /// Waits for the handler's response; `None` once the client has reset the stream.
-    async fn until_reset<T>(&mut self, mut handling: impl Future<Output = T> + Unpin) -> Option<T> {
+    async fn until_reset<T>(&self, mut handling: impl Future<Output = T> + Unpin) -> Option<T> {
         std::future::poll_fn(|context| {
             if let Poll::Ready(response) = Pin::new(&mut handling).poll(context) {
                 return Poll::Ready(Some(response));
             }
-            self.respond.poll_reset(context).map(|_| None)
+            self.progress.poll_reset(context).map(|()| None)
         })
         .await
     }
 
-    /// Sends a response with its body.
-    async fn send(&mut self, response: Response<ResponseBody<H::Body>>) {
+    /// Sends a response with its body. To HEAD the body is dropped; its length stays announced.
+    async fn send(&self, response: Response<ResponseBody<H::Body>>) {
         let (mut head, body) = response.into_parts();
-        let is_end = body.is_end_stream();
+        let has_body = !body.is_end_stream();
+        let is_end = !has_body || self.is_head_request;
         complete_headers(
             &mut head.headers,
-            body.size_hint().exact().filter(|_| !is_end),
+            body.size_hint().exact().filter(|_| has_body),
         );
         self.progress.set_pending(!is_end);
         let head = Response::from_parts(head, ());
-        match self.respond.send_response(head, is_end) {
+        let Some(mut respond) = self.progress.take_respond() else {
+            return;
+        };
+        match respond.send_response(head, is_end) {
             Ok(stream) if !is_end => {
                 let mut sender = BodySender::new(body, stream, self.progress.clone());
                 // How it ended is recorded by the body's own drop.
                 let _ = std::future::poll_fn(|context| sender.poll_send(context)).await;
             }
             Ok(_) => {}
-            Err(_) => self.respond.send_reset(h2::Reason::INTERNAL_ERROR),
+            Err(_) => respond.send_reset(h2::Reason::INTERNAL_ERROR),
         }
     }
 }
@@ -176,13 +214,6 @@ const CONNECTION_SPECIFIC: [HeaderName; 5] = [
     TRANSFER_ENCODING,
     UPGRADE,
 ];
-
-/// Reads what is already on its way of a body that the handler left unread: most clients send a small
-/// body right behind its head, and a stream that ends without a reset reuses the connection cleanly.
-async fn discard_unread(mut unread: UnreadBody) {
-    let discarded = std::future::poll_fn(|context| unread.poll_discard(context));
-    let _ = timeout(UNREAD_BODY_WAIT, discarded).await;
-}
 
 /// The deadline of a response whose client reads too slowly.
 struct SendDeadline {
@@ -236,6 +267,6 @@ impl SendDeadline {
     }
 }
 
-/// A client sends a small body right behind its head; one that is still sending after this waits for
-/// the response.
-const UNREAD_BODY_WAIT: Duration = Duration::from_millis(100);
+/// Time for a client with a large upload to read the response before its stream is reset: several
+/// round trips, and short enough not to hold the connection's receive window.
+const RESET_DELAY: Duration = Duration::from_secs(1);

@@ -98,6 +98,156 @@ async fn a_last_response_closes_the_connection() {
     within(end).await.unwrap();
 }
 
+/// h2's own client, and a receiver that is ready when its connection has ended.
+async fn connect_h2(
+    server: &TestListener,
+) -> (h2::client::SendRequest<Bytes>, oneshot::Receiver<()>) {
+    let client = server.connect_tls("h2").await;
+    let (sender, connection) = within(h2::client::handshake(client.0)).await.unwrap();
+    let (ended, end) = oneshot::channel();
+    spawn(async move {
+        let _ = connection.await;
+        let _ = ended.send(());
+    });
+    (within(sender.ready()).await.unwrap(), end)
+}
+
+fn request(method: &str, path: &str) -> http::request::Builder {
+    Request::builder()
+        .version(Version::HTTP_2)
+        .method(method)
+        .uri(format!("https://localhost{path}"))
+}
+
+/// RFC 9110, 9.3.2: curl treats DATA in a response to HEAD as a protocol error.
+#[tokio::test]
+async fn a_response_to_head_has_no_data() {
+    let server = TestListener::new(Options::tls()).await;
+    // Of the handler, of an early response, and of the listener itself.
+    for (path, status, length) in [("/a", 200, 17), ("/early", 401, 2), ("/..", 400, 27)] {
+        let (mut sender, _end) = connect_h2(&server).await;
+        let head = request("HEAD", path).body(()).unwrap();
+        let (response, _) = sender.send_request(head, true).unwrap();
+        let response = within(response).await.unwrap();
+        assert_eq!(response.status(), status, "{path}");
+        assert_eq!(
+            response.headers()["content-length"],
+            length.to_string(),
+            "{path}"
+        );
+        assert!(response.into_body().is_end_stream(), "{path}");
+    }
+}
+
+/// RFC 9110, 10.1.1: Java's HttpClient sends no body before it has received 100.
+#[tokio::test]
+async fn a_client_that_expects_100_continue_gets_it() {
+    let server = TestListener::new(Options::tls()).await;
+    let (mut sender, _end) = connect_h2(&server).await;
+    let head = request("POST", "/echo").header("expect", "100-continue");
+    let head = head.body(()).unwrap();
+    let (mut response, mut body) = sender.send_request(head, false).unwrap();
+    let interim = within(std::future::poll_fn(|context| {
+        response.poll_informational(context)
+    }));
+    assert_eq!(
+        interim.await.unwrap().unwrap().status(),
+        StatusCode::CONTINUE
+    );
+    body.send_data("text".into(), true).unwrap();
+    let response = within(response).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    let data = within(response.into_body().data()).await.unwrap().unwrap();
+    assert_eq!(data, "text");
+
+    // A handler that does not read the body sends its final response at once.
+    let mut sender = within(sender.ready()).await.unwrap();
+    let head = request("POST", "/early").header("expect", "100-continue");
+    let (mut response, _body) = sender.send_request(head.body(()).unwrap(), false).unwrap();
+    let interim = within(std::future::poll_fn(|context| {
+        response.poll_informational(context)
+    }));
+    assert!(interim.await.is_none());
+    assert_eq!(
+        within(response).await.unwrap().status(),
+        StatusCode::UNAUTHORIZED
+    );
+}
+
+/// curl 7.88 loses a response that is followed at once by RST_STREAM or GOAWAY.
+#[tokio::test]
+async fn an_early_response_precedes_the_rest_of_the_body_and_the_reset() {
+    let server = TestListener::new(Options::tls()).await;
+    for (path, status, connection_ends) in [
+        ("/early", 401, false),
+        ("/..", 400, true),
+        ("/last", 429, true),
+    ] {
+        let (mut sender, end) = connect_h2(&server).await;
+        let head = request("POST", path).body(()).unwrap();
+        let (response, mut body) = sender.send_request(head, false).unwrap();
+        // Nothing of the body has been sent.
+        let response = within(response).await.unwrap();
+        assert_eq!(response.status(), status, "{path}");
+        let mut data = response.into_body();
+        within(data.data()).await.unwrap().unwrap();
+        assert!(data.is_end_stream(), "{path}");
+        body.send_data(vec![0; 10_000].into(), true).unwrap();
+        // The stream has ended on both sides without a reset.
+        if connection_ends {
+            within(end).await.unwrap();
+        } else {
+            let head = request("POST", "/echo").body(()).unwrap();
+            let mut sender = within(sender.ready()).await.unwrap();
+            let (response, _) = sender.send_request(head, true).unwrap();
+            assert_eq!(within(response).await.unwrap().status(), StatusCode::OK);
+        }
+        let reset =
+            std::future::poll_fn(|context| std::task::Poll::Ready(body.poll_reset(context)));
+        assert!(
+            !matches!(reset.await, std::task::Poll::Ready(Ok(_))),
+            "{path}"
+        );
+    }
+    // More than is discarded: reset a moment later, without an error.
+    let (mut sender, _end) = connect_h2(&server).await;
+    let head = request("POST", "/early").header("content-length", "1000000");
+    let (response, mut body) = sender.send_request(head.body(()).unwrap(), false).unwrap();
+    assert_eq!(
+        within(response).await.unwrap().status(),
+        StatusCode::UNAUTHORIZED
+    );
+    let reset = within(std::future::poll_fn(|context| body.poll_reset(context)));
+    assert_eq!(reset.await.unwrap(), h2::Reason::NO_ERROR);
+}
+
+/// CVE-2023-44487: every stream that the client resets before its response counts.
+#[tokio::test]
+async fn a_client_that_resets_too_many_streams_is_closed() {
+    let server = TestListener::new(Options::tls()).await;
+    // In the handler.
+    let (mut sender, end) = connect_h2(&server).await;
+    for _ in 0..=64 {
+        sender = within(sender.ready()).await.unwrap();
+        let head = request("GET", "/wait").body(()).unwrap();
+        let (_response, mut stream) = sender.send_request(head, true).unwrap();
+        within(server.handler.arrived.notified()).await;
+        stream.send_reset(h2::Reason::CANCEL);
+    }
+    within(end).await.unwrap();
+    assert_eq!(server.count(ConnectionEndReason::ProtocolError), 1);
+    // In one write with their heads.
+    let mut client = server.connect_tls("h2").await;
+    let mut bytes = [PREFACE, b"\0\0\0\x04\0\0\0\0\0"].concat();
+    for stream in (1..=251).step_by(2) {
+        bytes.extend(headers(stream, b"/wait"));
+        bytes.extend([0, 0, 4, RST_STREAM, 0, 0, 0, 0, stream, 0, 0, 0, 8]);
+    }
+    client.send(bytes).await;
+    client.read_to_end().await;
+    assert_eq!(server.count(ConnectionEndReason::ProtocolError), 2);
+}
+
 /// HEADERS of a complete request for a path of five bytes.
 fn headers(stream: u8, path: &[u8; 5]) -> Vec<u8> {
     let mut frame = b"\0\0\x0c\x01\x05\0\0\0".to_vec();

@@ -38,7 +38,7 @@ impl Handler for TestHandler {
         connection: &Arc<ConnectionInfo>,
         request: Request<RequestBody>,
     ) -> impl Future<Output = Response<TestBody>> + Send + 'static {
-        let (handler, connection) = (self.clone(), peer.clone());
+        let (handler, connection) = (self.clone(), connection.clone());
         async move { handler.respond(&connection, request).await }
     }
 
