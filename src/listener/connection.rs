@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use super::accept::AcceptedConnection;
+use super::accept::{AcceptedConnection, canonical};
 use super::connection_limits::ConnectionPermit;
 use super::context::{ConnectionContext, ListenerContext};
 use super::stream::Stream;
@@ -107,7 +107,7 @@ async fn negotiate<H>(
     if let Some(permit) = proxied {
         client_address = proxy_protocol::read(&mut stream)
             .await?
-            .unwrap_or(client_address);
+            .map_or(client_address, canonical);
         if !permit.count_for_address(client_address.ip()) {
             return Err(io::Error::other("the address has too many connections"));
         }

@@ -161,6 +161,14 @@ impl<H: Handler> Http2Connection<'_, H> {
         }
     }
 
+    /// Sends a final GOAWAY if the socket takes it at once; the connection is dropped next.
+    fn close(&mut self, context: &mut Context<'_>) {
+        if let Protocol::Serving(connection) = &mut self.protocol {
+            connection.abrupt_shutdown(h2::Reason::NO_ERROR);
+            let _ = connection.poll_closed(context);
+        }
+    }
+
     fn send_ping(&mut self, context: &mut Context<'_>) {
         if let Some(pings) = &mut self.pings {
             // h2 sends no PING before the acknowledgement of the one before has been taken.
@@ -184,7 +192,10 @@ impl<H: Handler> driver::Connection for Http2Connection<'_, H> {
         self.state.set_driver(context.waker());
         match self.timeouts.check(context) {
             Next::Wait => return Poll::Pending,
-            Next::Close(reason) => return Poll::Ready(Some(reason)),
+            Next::Close(reason) => {
+                self.close(context);
+                return Poll::Ready(Some(reason));
+            }
             Next::Ping => self.send_ping(context),
             Next::Goaway(reason) => {
                 if let Some(reason) = reason {

@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// Reads the header that must come first. Returns `None` for a connection of the proxy itself (`LOCAL`,
-/// `UNKNOWN`).
+/// Reads the header that must come first. Returns `None` if it names no client: a connection of the
+/// proxy itself (`LOCAL`, `UNKNOWN`), or a family other than TCP over IPv4 or IPv6.
 ///
 /// # Errors
 ///
@@ -89,7 +89,9 @@ fn parse_v1(line: &[u8]) -> Option<Option<SocketAddr>> {
 /// and TLVs.
 fn parse_v2(command: u8, family: u8, rest: &[u8]) -> Option<Option<SocketAddr>> {
     match (command, family) {
-        (0x20, _) | (0x21, 0x00) => Some(None),
+        // LOCAL, and the families that carry no TCP client: the receiver uses the connection's own
+        // address, as HAProxy and nginx do. UNSPEC, UDP over IPv4 and IPv6, AF_UNIX stream and datagram.
+        (0x20, _) | (0x21, 0x00 | 0x12 | 0x22 | 0x31 | 0x32) => Some(None),
         (0x21, 0x11) => {
             let (addresses, _) = rest.split_first_chunk::<12>()?;
             let [a, b, c, d, _, _, _, _, high, low, _, _] = *addresses;

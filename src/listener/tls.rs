@@ -51,7 +51,7 @@ pub fn server_config(
     let certificates =
         CertificateResolver::new(&tls.certificates).ok_or(TlsError::NoCertificate)?;
     let mut config = builder.with_cert_resolver(Arc::new(certificates));
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = ALPN_PROTOCOLS.map(<[u8]>::to_vec).to_vec();
     config.max_early_data_size = 0;
     if tls.client_ca.is_some() {
         config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -127,6 +127,11 @@ impl ResolvesServerCert for CertificateResolver {
         Some(self.find(hello.server_name()).clone())
     }
 }
+
+/// In order of preference. `http/1.0` is what `curl --http1.0` of Debian 12 offers alone. A client that
+/// offers only others is refused with `no_application_protocol` (RFC 7301, 3.2); one that offers none is
+/// served HTTP/1.
+const ALPN_PROTOCOLS: [&[u8]; 3] = [b"h2", b"http/1.1", b"http/1.0"];
 
 /// The default of rustls and OpenSSL; each ticket costs an encryption.
 const TICKETS_PER_HANDSHAKE: usize = 2;

@@ -19,6 +19,8 @@ pub(crate) struct ChunkedScanner {
     state: State,
     /// Bytes of extensions and trailers so far, bounded by [`MAX_OVERHEAD`].
     overhead: usize,
+    /// Trailer fields so far, bounded by [`MAX_TRAILERS`].
+    trailers: usize,
 }
 
 /// The result of scanning some bytes of a body.
@@ -153,7 +155,11 @@ impl ChunkedScanner {
             State::DataCr => (byte == b'\r').then_some(State::DataLf),
             State::DataLf => (byte == b'\n').then(State::default),
             State::TrailerStart if byte == b'\r' => Some(State::EndLf),
-            State::TrailerStart => next_in_trailer_name([0; TRAILER_NAME_CAPACITY], 0, byte),
+            State::TrailerStart if self.trailers == MAX_TRAILERS => None,
+            State::TrailerStart => {
+                self.trailers += 1;
+                next_in_trailer_name([0; TRAILER_NAME_CAPACITY], 0, byte)
+            }
             State::TrailerName { name, length } => next_in_trailer_name(name, length, byte),
             State::TrailerValue => match byte {
                 b'\r' => Some(State::TrailerLf),
@@ -268,6 +274,10 @@ const TRAILER_NAME_CAPACITY: usize = 32;
 
 /// Hexadecimal digits of a 64-bit chunk size.
 const MAX_SIZE_DIGITS: u8 = 16;
+
+/// Trailer fields of one body, as hyper allows: it would end the body with an error that does not tell
+/// an illegal body from a client that has gone.
+const MAX_TRAILERS: usize = 100;
 
 /// Bytes of extensions and trailers of one body. No known client needs them, and hyper rejects 16 KiB
 /// (the attack is CVE-2023-39326).

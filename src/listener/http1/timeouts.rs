@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use tokio::time::{Instant, Sleep};
+use tokio::time::{Duration, Instant, Sleep};
 
 use super::state::{Http1State, Reading};
 use crate::drain::{Phase, Watch};
@@ -188,7 +188,10 @@ impl<'a> Http1Timeouts<'a> {
             return Err(End::CloseCleanly(ConnectionEndReason::ConnectionLimit));
         }
         if self.state.closes_after_response() && self.heads > 0 {
-            return Err(End::CloseCleanly(ConnectionEndReason::MaxAge));
+            // Only reached at the age, since hyper closes behind a response that said so. A busy client
+            // is told by its next response; only an idle connection closes silently.
+            let idle = self.settings.idle_timeout.min(MAX_AGE_IDLE_GRACE);
+            return unless_passed(since + idle, now, ConnectionEndReason::MaxAge);
         }
         let (timeout, reason) = if self.heads == 0 {
             (
@@ -201,6 +204,10 @@ impl<'a> Http1Timeouts<'a> {
         unless_passed(since + timeout, now, reason)
     }
 }
+
+/// Idle time after which a connection over its age closes without announcing it: longer than the gap
+/// between two requests of a busy client.
+const MAX_AGE_IDLE_GRACE: Duration = Duration::from_secs(5);
 
 /// Returns the deadline, or the end if it has passed.
 fn unless_passed(

@@ -131,6 +131,10 @@ impl<'a> Http2Timeouts<'a> {
     fn evaluate_goaway(&mut self, now: Instant) -> Result<Instant, Next> {
         let Some(since) = self.goaway_since else {
             let (deadline, reason) = self.goaway_reason(now);
+            // A client that sends no request in time gets no time to acknowledge a GOAWAY either.
+            if reason == Some(ConnectionEndReason::HeaderTimeout) {
+                return Err(Next::Close(reason));
+            }
             if reason.is_some() || self.state.is_going_away() {
                 self.goaway_since = Some(now);
                 return Err(Next::Goaway(reason));

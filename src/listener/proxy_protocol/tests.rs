@@ -51,7 +51,10 @@ fn version_2_is_parsed_as_specified() {
     );
     assert_eq!(parse_v2(0x20, 0x11, &v4), Some(None), "LOCAL");
     assert_eq!(parse_v2(0x21, 0x00, &[]), Some(None), "UNSPEC");
-    for (command, family) in [(0x11, 0x11), (0x22, 0x11), (0x21, 0x12), (0x21, 0x31)] {
+    for family in [0x12, 0x22, 0x31, 0x32] {
+        assert_eq!(parse_v2(0x21, family, &[0; 216]), Some(None), "{family:x}");
+    }
+    for (command, family) in [(0x11, 0x11), (0x22, 0x11), (0x21, 0x13), (0x21, 0x41)] {
         assert_eq!(
             parse_v2(command, family, &v4),
             None,

@@ -266,6 +266,96 @@ async fn a_connection_over_its_age_takes_no_further_request() {
 }
 
 #[tokio::test]
+async fn a_busy_client_is_told_that_its_connection_is_over_its_age() {
+    let mut options = Options::default();
+    options.settings.max_connection_age = Duration::from_millis(100);
+    let server = TestListener::new(options).await;
+    let mut client = server.connect().await;
+    loop {
+        client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        if client.response().await.closes {
+            break;
+        }
+        // The pace of a busy client: the age passes between two of its requests.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    client.closes_cleanly().await;
+}
+
+#[tokio::test]
+async fn an_idle_connection_over_its_age_closes() {
+    let mut options = Options::default();
+    options.settings.max_connection_age = Duration::from_millis(50);
+    options.settings.idle_timeout = Duration::from_millis(100);
+    let server = TestListener::new(options).await;
+    let mut client = server.connect().await;
+    client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    client.response().await;
+    client.closes_cleanly().await;
+    assert_eq!(server.count(ConnectionEndReason::MaxAge), 1);
+}
+
+/// RFC 9110, 9.3.2.
+#[tokio::test]
+async fn a_rejected_head_request_gets_no_body() {
+    let server = TestListener::plain().await;
+    for head in [
+        "HEAD /.. HTTP/1.1\r\nHost: x\r\n\r\n",
+        "\r\nHEAD / HTTP/1.1\r\nHost: x\r\nno colon\r\n\r\n",
+    ] {
+        let mut client = server.connect().await;
+        client.send(head).await;
+        let response = client.read_to_end().await;
+        assert!(response.starts_with("HTTP/1.1 400 "), "{response}");
+        assert!(response.contains("\r\ncontent-length: 2"), "{response}");
+        assert!(response.ends_with("\r\n\r\n"), "{response}");
+    }
+}
+
+#[tokio::test]
+async fn too_many_trailers_are_an_invalid_body() {
+    let server = TestListener::plain().await;
+    for (count, status) in [(100, 200), (101, 400)] {
+        let trailers: String = (0..count).map(|n| format!("X-{n}: y\r\n")).collect();
+        let mut client = server.connect().await;
+        client
+            .send("POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+            .await;
+        client.send(format!("0\r\n{trailers}\r\n")).await;
+        assert_eq!(client.response().await.status, status, "{count}");
+    }
+    assert_eq!(server.count(MalformedReason::Body), 1);
+}
+
+/// `curl --http1.0` of Debian 12 offers `http/1.0` alone by ALPN.
+#[tokio::test]
+async fn alpn_may_select_http_1_0() {
+    let server = TestListener::new(Options::tls()).await;
+    let mut client = server.connect_tls("http/1.0").await;
+    client.send("GET /a HTTP/1.0\r\n\r\n").await;
+    let response = client.read_to_end().await;
+    assert!(response.starts_with("HTTP/1.0 200 "), "{response}");
+}
+
+/// A recording is played at 8 KiB/s over a fast link, twice the minimum rate. It needs 90 s, since only
+/// the real kernel's buffers show the fault.
+#[tokio::test]
+#[ignore = "needs 90 s"]
+async fn playback_above_the_minimum_rate_is_not_cut() {
+    let server = TestListener::plain().await;
+    let mut client = server.connect().await;
+    client
+        .send("GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await;
+    let mut second = vec![0; 8 * 1024];
+    for _ in 0..100 {
+        within(client.0.read_exact(&mut second)).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(server.count(ConnectionEndReason::SlowReader), 0);
+}
+
+#[tokio::test]
 async fn unusual_but_legal_heads_reach_the_handler() {
     let server = TestListener::plain().await;
     let mut client = server.connect().await;

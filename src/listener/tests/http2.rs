@@ -124,7 +124,7 @@ fn request(method: &str, path: &str) -> http::request::Builder {
 async fn a_response_to_head_has_no_data() {
     let server = TestListener::new(Options::tls()).await;
     // Of the handler, of an early response, and of the listener itself.
-    for (path, status, length) in [("/a", 200, 17), ("/early", 401, 2), ("/..", 400, 27)] {
+    for (path, status, length) in [("/a", 200, 17), ("/early", 401, 2), ("/..", 400, 28)] {
         let (mut sender, _end) = connect_h2(&server).await;
         let head = request("HEAD", path).body(()).unwrap();
         let (response, _) = sender.send_request(head, true).unwrap();
@@ -354,6 +354,21 @@ async fn idle_and_silent_connections_are_closed() {
     let (_sender, end) = connect(&server).await;
     within(end).await.unwrap();
     assert_eq!(server.count(ConnectionEndReason::HeaderTimeout), 1);
+}
+
+#[tokio::test]
+async fn a_client_without_a_request_is_closed_at_the_header_timeout() {
+    let mut options = Options::tls();
+    options.settings.header_timeout = Duration::from_millis(50);
+    options.settings.http2.goaway_timeout = Duration::from_secs(3600);
+    let server = TestListener::new(options).await;
+    // Nothing, half a preface, and half a frame behind it.
+    for bytes in [&b""[..], &PREFACE[..10], &[PREFACE, b"\0\0\0\x04"].concat()] {
+        let mut client = server.connect_tls("h2").await;
+        client.send(bytes).await;
+        client.read_to_end().await;
+    }
+    assert_eq!(server.count(ConnectionEndReason::HeaderTimeout), 3);
 }
 
 #[tokio::test]
