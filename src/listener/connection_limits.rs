@@ -9,12 +9,12 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 pub(super) use self::activity::Activity;
+use crate::gauge::{Gauge, GaugeGuard};
 use crate::metrics::{ConnectionEndReason, Shard};
 
 /// The configured limits.
@@ -33,7 +33,7 @@ pub struct ConnectionLimitSettings {
 pub struct ConnectionLimits {
     settings: Mutex<ConnectionLimitSettings>,
     table: Mutex<ConnectionTable>,
-    active_handshakes: AtomicUsize,
+    active_handshakes: Gauge,
     epoch: Instant,
     metrics: Arc<Shard>,
 }
@@ -74,7 +74,7 @@ impl ConnectionLimits {
         Arc::new(Self {
             settings: Mutex::new(limits),
             table: Mutex::default(),
-            active_handshakes: AtomicUsize::new(0),
+            active_handshakes: Gauge::default(),
             epoch: Instant::now(),
             metrics,
         })
@@ -300,14 +300,15 @@ impl ConnectionPermit {
 
     /// Begins the handshake. Over the limit the oldest handshake is evicted, so that stalled handshakes
     /// cannot lock out others.
-    pub(super) fn begin_handshake(&self) -> HandshakeGuard<'_> {
-        let running = self.limits.active_handshakes.fetch_add(1, Relaxed) + 1;
+    pub(super) fn begin_handshake(&self) -> GaugeGuard {
+        let guard = self.limits.active_handshakes.enter();
+        let running = self.limits.active_handshakes.count();
         if running > self.limits.settings().handshakes && self.limits.table().evict_handshake() {
             self.limits
                 .metrics
                 .count(ConnectionEndReason::ConnectionLimit);
         }
-        HandshakeGuard(&self.limits.active_handshakes)
+        guard
     }
 
     /// Returns the connection's activity.
@@ -319,16 +320,6 @@ impl ConnectionPermit {
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.limits.table().remove(self.id);
-    }
-}
-
-/// Counts one handshake; decrements on drop.
-#[derive(Debug)]
-pub(super) struct HandshakeGuard<'a>(&'a AtomicUsize);
-
-impl Drop for HandshakeGuard<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
     }
 }
 

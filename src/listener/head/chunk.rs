@@ -11,6 +11,7 @@
 //! ```
 
 use super::{HeadError, field, is_token_byte};
+use crate::http_fields::is_allowed_in_trailers;
 use crate::metrics::MalformedReason;
 
 /// The position in a chunked body.
@@ -258,7 +259,7 @@ fn next_in_trailer_name(
     if byte == b':' {
         // Names longer than the buffer are longer than any name that is rejected.
         let whole = name.get(..length).unwrap_or(&name);
-        return (length > 0 && field::may_trail(whole)).then_some(State::TrailerValue);
+        return (length > 0 && is_allowed_in_trailers(whole)).then_some(State::TrailerValue);
     }
     if let Some(slot) = name.get_mut(length) {
         *slot = byte;

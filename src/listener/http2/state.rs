@@ -16,13 +16,14 @@ use tokio::time::Instant;
 
 use super::control_frame_budget::{ControlFrameBudget, WorkDone};
 use super::frame_counter::FrameCounter;
+use crate::gauge::{Gauge, GaugeGuard};
 use crate::listener::unread_body::UnreadSlot;
 
 /// State of one HTTP/2 connection.
 #[derive(Debug)]
 pub(super) struct Http2State {
     /// Streams that are being served.
-    active_streams: AtomicU64,
+    active_streams: Gauge,
     /// Streams so far.
     opened_streams: AtomicU64,
     /// Bytes that the socket has taken.
@@ -53,7 +54,7 @@ impl Http2State {
     /// Creates the state of a new connection, which is closed after more than `max_resets` resets.
     pub(super) fn new(max_resets: usize) -> Self {
         Self {
-            active_streams: AtomicU64::new(0),
+            active_streams: Gauge::default(),
             opened_streams: AtomicU64::new(0),
             bytes_sent: AtomicU64::new(0),
             bytes_received: AtomicU64::new(0),
@@ -86,8 +87,10 @@ impl Http2State {
     /// Counts a stream as active until the guard is dropped.
     pub(super) fn begin_stream(self: &Arc<Self>) -> StreamGuard {
         self.opened_streams.fetch_add(1, Relaxed);
-        self.active_streams.fetch_add(1, Relaxed);
-        StreamGuard(self.clone())
+        StreamGuard {
+            _active: self.active_streams.enter(),
+            state: self.clone(),
+        }
     }
 
     /// Creates the progress of one stream; of its request at most `max_discarded` unread bytes are
@@ -109,7 +112,7 @@ impl Http2State {
 
     /// Whether no stream is active.
     pub(super) fn is_idle(&self) -> bool {
-        self.active_streams.load(Relaxed) == 0
+        self.active_streams.count() == 0
     }
 
     pub(super) fn opened_streams(&self) -> u64 {
@@ -171,14 +174,17 @@ impl Http2State {
     }
 }
 
-/// Counts a stream as active; decrements on drop.
+/// Counts a stream as active; decrements on drop, and wakes the driver to see it.
 #[derive(Debug)]
-pub(super) struct StreamGuard(Arc<Http2State>);
+pub(super) struct StreamGuard {
+    _active: GaugeGuard,
+    state: Arc<Http2State>,
+}
 
 impl Drop for StreamGuard {
     fn drop(&mut self) {
-        self.0.active_streams.fetch_sub(1, Relaxed);
-        self.0.wake_driver();
+        // The driver runs on the same thread, after this guard has gone.
+        self.state.wake_driver();
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::support::*;
 use crate::metrics::{ConnectionEndReason, MalformedReason};
@@ -101,11 +101,7 @@ async fn a_head_has_a_total_timeout_however_slowly_it_arrives() {
         }
     });
     let mut answer = Vec::new();
-    let _ = within(tokio::io::AsyncReadExt::read_to_end(
-        &mut reader,
-        &mut answer,
-    ))
-    .await;
+    let _ = within(AsyncReadExt::read_to_end(&mut reader, &mut answer)).await;
     assert!(answer.starts_with(b"HTTP/1.1 408 "));
 }
 
