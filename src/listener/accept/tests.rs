@@ -1,6 +1,8 @@
 use std::net::Ipv4Addr;
 use std::sync::Mutex;
 
+use tokio::net::TcpStream;
+
 use super::*;
 use crate::drain;
 use crate::listener::ConnectionLimitSettings;
@@ -19,15 +21,18 @@ async fn accepted_sockets_hold_little_and_show_ipv4_as_such() {
         handshakes: 1,
     };
     let limits = ConnectionLimits::new(settings, Metrics::default().add_shard());
-    let client = std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-    // The drain has closed the listener: only the backlog is accepted.
     let (trigger, watch) = drain::channel();
-    trigger.advance(Phase::Closing);
     let accepted = Mutex::new(Vec::new());
     let dispatch = |connection| accepted.lock().unwrap().push(connection);
-    accept_loop(listener, limits, |_| false, dispatch, watch)
-        .await
-        .unwrap();
+    // The loop is polled first: sockets inherit the options that the listener has when they connect.
+    let connect = async {
+        let client = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await;
+        trigger.advance(Phase::Closing);
+        client.unwrap()
+    };
+    let accepting = accept_loop(listener, limits, |_| false, dispatch, watch);
+    let (result, client) = tokio::join!(accepting, connect);
+    result.unwrap();
     let accepted = accepted.into_inner().unwrap();
     let [connection] = &accepted[..] else {
         panic!("one connection");
