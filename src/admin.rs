@@ -235,9 +235,9 @@ impl Admin {
         }
         let store = self.state.shared.store.load_full();
         if let Some(store) = &store {
-            store.purge(purge.clone());
+            store.purge([purge.clone()]);
         }
-        let entries = self.state.shared.purge(purge);
+        let entries = self.purge_cache(purge).await;
         tracing::info!(entries, "cache purged");
         let mut body = json!({ "purged": true, "entries": entries });
         if let Some(store) = store {
@@ -248,6 +248,16 @@ impl Admin {
                 .into();
         }
         respond::json(StatusCode::OK, &body)
+    }
+
+    /// Returns the number of removed entries. The pass over the cache runs on a thread of its own.
+    async fn purge_cache(&self, purge: Purge) -> usize {
+        let shared = self.state.shared.clone();
+        let handle = shared.begin_purge(purge.into());
+        let sweep = tokio::task::spawn_blocking(move || shared.cache.sweep());
+        // Fails only by panic; the purge is effective in any case.
+        let _ = sweep.await;
+        handle.removed()
     }
 
     /// Handles `/nodes/{cluster}/{host:port}/drain` and `…/undrain`.

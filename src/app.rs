@@ -209,7 +209,8 @@ impl App {
         }
         self.publish_ports();
         self.cluster_tasks.reconcile(&self.shared.snapshot.load());
-        self.shared_store_task = SharedStoreTask::start(&self.shared, config.shared.as_ref());
+        self.shared_store_task =
+            SharedStoreTask::start(&self.shared, config.shared.as_ref(), &self.control);
         self.service_manager.sockets.warn_unused(|name| {
             config.listeners.contains_key(name) || name == ADMIN && self.admin.is_some()
         });

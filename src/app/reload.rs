@@ -13,6 +13,7 @@ use super::port::{BoundSocket, Port};
 use super::shared_store_task::SharedStoreTask;
 use super::shutdown::{ClosingSocket, DrainingListener};
 use crate::admin::{Admin, Reloaded};
+use crate::auth::AccessKey;
 use crate::cache::Purge;
 use crate::config::Config;
 use crate::gateway::Snapshot;
@@ -173,21 +174,33 @@ impl App {
             port.context.store(Arc::new(context));
         }
         if before.shared != config.shared {
-            self.shared_store_task = SharedStoreTask::start(&self.shared, config.shared.as_ref());
+            self.shared_store_task =
+                SharedStoreTask::start(&self.shared, config.shared.as_ref(), &self.control);
         }
-        for access_key in revoked_access_keys(before, &config) {
-            let purge = Purge {
-                access_key: Some(access_key.clone()),
-                call_id: None,
-            };
-            if let Some(store) = self.shared.store.load_full() {
-                store.purge(purge.clone());
-            }
-            self.shared.purge(purge);
-        }
+        self.purge_access_keys(revoked_access_keys(before, &config));
         self.config.store(Arc::new(config));
         self.cluster_tasks.reconcile(&self.shared.snapshot.load());
         generation
+    }
+
+    /// Purges the responses of access keys, in all replicas. One pass over the cache, on a thread of its
+    /// own, removes them; they are not served from now on.
+    fn purge_access_keys<'a>(&self, access_keys: impl Iterator<Item = &'a AccessKey>) {
+        let purges: Vec<_> = access_keys
+            .map(|access_key| Purge {
+                access_key: Some(access_key.clone()),
+                call_id: None,
+            })
+            .collect();
+        if purges.is_empty() {
+            return;
+        }
+        if let Some(store) = self.shared.store.load_full() {
+            store.purge(purges.iter().cloned());
+        }
+        self.shared.begin_purge(purges.into_iter().collect());
+        let shared = self.shared.clone();
+        tokio::task::spawn_blocking(move || shared.cache.sweep());
     }
 
     /// Opens new sockets and prepares the setup of every listener.

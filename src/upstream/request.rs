@@ -97,12 +97,14 @@ fn end_to_end(delivery: &UpstreamRequest, names: &str) -> HeaderMap {
     out
 }
 
-/// Writes the Host that the cluster wants; true if it is another one than the client's. A stranger's
-/// is never touched.
+/// Writes the Host that the cluster wants; true if it differs from the client's. The Host of an unverified
+/// request stays, except that one without Host (HTTP/1.0) gets the node's: HTTP/1.1 requires one (RFC 9112,
+/// 3.2).
 fn set_host(delivery: &UpstreamRequest, node: &Node, headers: &mut HeaderMap) -> bool {
-    let stranger = matches!(delivery.authorization, Authorization::PassThrough(None))
+    let is_unverified = matches!(delivery.authorization, Authorization::PassThrough(None))
         && delivery.headers.contains_key(AUTHORIZATION);
-    if delivery.cluster.settings().host == HostPolicy::Preserve || stranger {
+    let keeps = delivery.cluster.settings().host == HostPolicy::Preserve || is_unverified;
+    if keeps && headers.contains_key(HOST) {
         return false;
     }
     // `host:port` of a configured URL is made of characters that a field value may have.

@@ -104,6 +104,21 @@ const ALWAYS_ADDED: [(&str, &str); 7] = [
 ];
 
 #[test]
+fn a_request_without_host_gets_the_nodes() {
+    let bearer = [("authorization", "Bearer x")];
+    for (policy, fields) in [
+        (HostPolicy::Preserve, &[][..]),
+        (HostPolicy::Preserve, &bearer),
+        (HostPolicy::Node, &[]),
+        (HostPolicy::Node, &bearer),
+    ] {
+        let (delivery, node) = request_with(DOWNLOAD, policy, fields);
+        let request = request(&delivery, &node, delivery.metadata.trace, || NOW).unwrap();
+        assert_eq!(request.headers()["host"], "127.0.0.1:8443", "{fields:?}");
+    }
+}
+
+#[test]
 fn end_to_end_fields_pass_byte_for_byte_and_nothing_else() {
     let (delivery, node) = request_with(
         QUERY,
@@ -130,6 +145,11 @@ fn end_to_end_fields_pass_byte_for_byte_and_nothing_else() {
             ("proxy_magic", "1"),
             ("x-forwarded-for", "6.6.6.6"),
             ("x_forwarded_for", "6.6.6.6"),
+            ("x-forwarded--for", "6.6.6.6"),
+            ("clientip", "6.6.6.6"),
+            ("cf_connecting-ip-", "6.6.6.6"),
+            ("proxy", "http://6.6.6.6"),
+            ("x-requestid", "theirs"),
             ("x-forwarded-port", "1"),
             ("forwarded", "for=6.6.6.6"),
             ("x-real-ip", "6.6.6.6"),
