@@ -129,7 +129,6 @@ impl App {
             .as_ref()
             .map(|source| FileWatcher::start(source.watched_files(&config), WATCH_INTERVAL));
         let metrics = Arc::new(Metrics::default());
-        let log = open_access_log(&config.telemetry).map_err(StartError::AccessLog)?;
         let shared = Arc::new(GatewayState {
             snapshot: ArcSwap::from_pointee(Snapshot::next(&config, None)),
             cache: Cache::new(config.cache.max_size),
@@ -140,6 +139,8 @@ impl App {
             store: ArcSwapOption::empty(),
         });
         let control = metrics.add_shard();
+        let log =
+            open_access_log(&config.telemetry, control.clone()).map_err(StartError::AccessLog)?;
         let traces =
             start_trace_exporter(&config.telemetry, &control).map_err(StartError::Traces)?;
         let tickets = listener_setup::SessionTickets::new();
@@ -309,13 +310,16 @@ impl App {
     }
 }
 
-fn open_access_log(settings: &config::Telemetry) -> io::Result<Option<telemetry::AccessLog>> {
+fn open_access_log(
+    settings: &config::Telemetry,
+    metrics: Arc<Shard>,
+) -> io::Result<Option<telemetry::AccessLog>> {
     let destination = match &settings.access_log {
         AccessLog::File(path) => telemetry::Destination::File(path.clone()),
         AccessLog::Off => return Ok(None),
         AccessLog::Stderr => telemetry::Destination::Stderr,
     };
-    telemetry::AccessLog::open(destination).map(Some)
+    telemetry::AccessLog::open(destination, metrics).map(Some)
 }
 
 fn start_trace_exporter(
