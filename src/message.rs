@@ -152,6 +152,8 @@ pub struct RequestMetadata {
     pub request_id: HeaderValue,
     /// The gateway's span.
     pub trace: TraceContext,
+    /// The element that the gateway appends to `Via`.
+    pub via: HeaderValue,
 }
 
 /// A JSON response, read completely.

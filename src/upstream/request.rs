@@ -16,7 +16,7 @@ use crate::auth::{self, AuthError, Caller, Signable};
 use crate::ccfs::{BodyKind, ResponseKind};
 use crate::cluster::{HostPolicy, Node};
 use crate::http_fields::{
-    JSON_UTF_8, VIA_GATEWAY, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REQUEST_ID,
+    JSON_UTF_8, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REQUEST_ID,
     connection_listed, is_conditional, is_hop_by_hop, is_identity, is_rewritten_unless_signed,
 };
 use crate::message::{Authorization, UpstreamRequest};
@@ -206,7 +206,7 @@ fn set_forwarding_fields(
         HeaderValue::from_bytes(&trace.traceparent()).ok(),
     );
     if !is_signed(names, &VIA) {
-        headers.append(VIA, VIA_GATEWAY);
+        headers.append(VIA, context.via.clone());
     }
 }
 

@@ -65,7 +65,7 @@ async fn only_the_gateway_tells_a_node_the_client_address() {
             assert!(values(&got, gone).is_empty(), "{gone}");
         }
         let via = values(&got, "via").join(", ");
-        assert_eq!(via, "1.0 fred, 1.1 ccfs-gateway");
+        assert!(via.starts_with("1.0 fred, 1.1 ccfs-gateway-"), "{via}");
         assert_eq!(got.access_key.as_deref(), Some(SHANGHAI));
     }
 }

@@ -43,6 +43,7 @@ mod invalid;
 mod layers;
 mod limit;
 mod load;
+mod loops;
 mod memory;
 mod metrics;
 mod nodes;
