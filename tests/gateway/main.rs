@@ -33,6 +33,7 @@ mod edge;
 mod errors;
 mod fetch;
 mod flow;
+mod followers;
 mod forward;
 mod fuzz;
 mod health;
