@@ -20,7 +20,7 @@ pub enum Rejection {
         limit: usize,
     },
     /// The client disconnected before its request was complete.
-    #[error("the client left")]
+    #[error("the client disconnected")]
     ClientGone,
     /// The head is larger than allowed.
     #[error("the request head is larger than allowed")]
