@@ -79,7 +79,10 @@ pub const SHARED_BY_FOLLOWERS: [HeaderName; 7] = [
 
 /// Whether only the gateway may send this response field, so that a node's is dropped.
 pub fn is_reserved_in_responses(name: &HeaderName) -> bool {
-    *name == X_GATEWAY_ERROR
+    let name = name.as_str();
+    name.starts_with("x-gateway-")
+        || name.starts_with("ratelimit")
+        || matches!(name, "preference-applied" | "x-request-id")
 }
 
 /// RFC 9110, 7.6.1, and the fields that older proxies treat so; HTTP/1.1 and HTTP/2 framing.

@@ -35,7 +35,7 @@ impl GatewayResponse {
     pub(super) fn buffered(response: BufferedResponse) -> Self {
         Self {
             status: response.status,
-            headers: strip_reserved_headers(response.headers),
+            headers: response.headers,
             outcome: RequestOutcome::Node,
             content: Content::Buffered(Some(response.body)),
         }
@@ -45,7 +45,7 @@ impl GatewayResponse {
     pub(super) fn streaming(response: StreamingResponse) -> Self {
         Self {
             status: response.status,
-            headers: strip_reserved_headers(response.headers),
+            headers: response.headers,
             outcome: RequestOutcome::Node,
             content: Content::Streaming(response.body),
         }
@@ -284,12 +284,6 @@ fn rate_limit_headers(headers: &mut HeaderMap, name: &str, exceeded: &RateLimite
             headers.insert(HeaderName::from_static(field), value);
         }
     }
-}
-
-/// Removes what only the gateway may say.
-fn strip_reserved_headers(mut headers: HeaderMap) -> HeaderMap {
-    headers.remove(X_GATEWAY_ERROR);
-    headers
 }
 
 /// Adds the headers that every response carries.
