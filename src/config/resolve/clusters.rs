@@ -135,7 +135,7 @@ fn nodes(
 }
 
 /// `https://host:port` to its parts, or what would be right.
-fn parse_node_url(url: &str) -> Result<NodeAddress, &'static str> {
+pub(super) fn parse_node_url(url: &str) -> Result<NodeAddress, &'static str> {
     const FORM: &str = "must be https://host:port";
     let Some(rest) = url.strip_prefix("https://") else {
         return Err(if url.starts_with("http://") {
