@@ -1,5 +1,5 @@
-//! Who may speak to the admin interface: the right Host, the token, and for orders the marker field
-//! and the same origin. Pure.
+//! Access control of the admin interface: a known Host against DNS rebinding, the token, and for commands
+//! the custom header and the same origin against CSRF. Pure: no I/O, no clock.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use http::{HeaderMap, Method, StatusCode, Uri, header};
 
 use crate::config::AdminToken;
 
-/// The rules of one admin listener.
+/// The access rules of one admin listener.
 #[derive(Debug)]
 pub(super) struct Guard {
     bound: SocketAddr,
@@ -23,12 +23,15 @@ impl Guard {
         Self { bound, token }
     }
 
-    /// From now on this token is needed.
+    /// Replaces the required token.
     pub(super) fn set_token(&self, token: Option<Arc<AdminToken>>) {
         self.token.store(token);
     }
 
-    /// Lets a request in, or says how it is refused.
+    /// Checks a request.
+    ///
+    /// # Errors
+    /// The status and detail of the rejection.
     pub(super) fn check(
         &self,
         method: &Method,
@@ -37,7 +40,7 @@ impl Guard {
     ) -> Result<(), (StatusCode, &'static str)> {
         let host = single_value(headers, header::HOST).unwrap_or_default();
         if !self.is_known_host(host) {
-            // A page on another name that resolves to this address (DNS rebinding) ends here.
+            // Stops DNS rebinding: a page whose host name resolves to this address.
             return Err((
                 StatusCode::MISDIRECTED_REQUEST,
                 "this Host is not served here",
@@ -49,18 +52,19 @@ impl Guard {
         let open = matches!(uri.path(), "/livez" | "/readyz");
         match &*self.token.load() {
             Some(token) if !open && !has_token(headers, token) => {
-                let why = if headers.contains_key(header::AUTHORIZATION) {
+                let detail = if headers.contains_key(header::AUTHORIZATION) {
                     "the admin token was refused: it is not the one in the file of [admin] token_file"
                 } else {
                     "an admin token is needed: the one in the file of [admin] token_file"
                 };
-                Err((StatusCode::UNAUTHORIZED, why))
+                Err((StatusCode::UNAUTHORIZED, detail))
             }
             _ => Ok(()),
         }
     }
 
-    /// No form and no foreign script can send the marker without a preflight, which is refused.
+    /// Checks the custom header and the origin. Forms and cross-origin scripts cannot send the header
+    /// without a CORS preflight, which is rejected.
     fn check_command(
         &self,
         host: &str,
@@ -69,10 +73,10 @@ impl Guard {
         if single_value(headers, "x-ccfs-gateway") != Some("1") {
             return Err((
                 StatusCode::FORBIDDEN,
-                "an order needs the field X-Ccfs-Gateway: 1",
+                "a command needs the header X-Ccfs-Gateway: 1",
             ));
         }
-        // What is there must be readable and stand there once.
+        // A present header must be valid text and occur once.
         let agrees = |name: header::HeaderName, is_ours: &dyn Fn(&str) -> bool| {
             !headers.contains_key(&name) || single_value(headers, name).is_some_and(is_ours)
         };
@@ -89,7 +93,7 @@ impl Guard {
         } else {
             Err((
                 StatusCode::FORBIDDEN,
-                "orders are taken from the same origin only",
+                "commands are accepted from the same origin only",
             ))
         }
     }
@@ -100,7 +104,7 @@ impl Guard {
             return false;
         }
         match name.parse::<IpAddr>() {
-            // Only names can be rebound: whoever reaches a wildcard by an address reaches its own one.
+            // Only names can be rebound, so a wildcard listener accepts every address.
             Ok(address) => {
                 let bound = self.bound.ip();
                 address.is_loopback() || address == bound || bound.is_unspecified()
@@ -110,7 +114,7 @@ impl Guard {
     }
 }
 
-/// Bearer for programs, Basic with the token as password for browsers.
+/// Whether a request carries the token: as Bearer (programs) or as the password of Basic (browsers).
 fn has_token(headers: &HeaderMap, token: &AdminToken) -> bool {
     let Some(value) = single_value(headers, header::AUTHORIZATION) else {
         return false;
@@ -135,7 +139,7 @@ fn has_token(headers: &HeaderMap, token: &AdminToken) -> bool {
     password.is_some_and(|password| token.matches(password))
 }
 
-/// Name (without brackets) and port of a Host value.
+/// Splits a Host value into name (without brackets) and port.
 fn split_host_port(host: &str) -> (&str, Option<&str>) {
     if let Some((address, rest)) = host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         return (address, rest.strip_prefix(':'));
@@ -146,7 +150,7 @@ fn split_host_port(host: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// The one value of a field, if it stands there once and is text.
+/// Returns the value of a header that occurs exactly once and is text.
 fn single_value(headers: &HeaderMap, name: impl header::AsHeaderName) -> Option<&str> {
     let mut values = headers.get_all(name).iter();
     let value = values.next()?.to_str().ok()?;
@@ -179,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn only_our_own_names_are_served() {
+    fn only_known_hosts_are_served() {
         for (host, status) in [
             ("127.0.0.1:9901", 200),
             ("localhost:9901", 200),
@@ -213,26 +217,26 @@ mod tests {
     }
 
     #[test]
-    fn orders_need_the_marker_and_the_same_origin() {
+    fn commands_need_the_header_and_the_same_origin() {
         let host = ("host", "localhost:9901");
-        let marker = ("x-ccfs-gateway", "1");
+        let header = ("x-ccfs-gateway", "1");
         let post = |fields: &[(&'static str, &str)]| check(Method::POST, "/drain", fields, false);
         assert_eq!(post(&[host]), 403);
-        assert_eq!(post(&[host, marker]), 200);
+        assert_eq!(post(&[host, header]), 200);
         assert_eq!(
-            post(&[host, marker, ("origin", "http://localhost:9901")]),
+            post(&[host, header, ("origin", "http://localhost:9901")]),
             200
         );
         assert_eq!(
-            post(&[host, marker, ("origin", "http://evil.example")]),
+            post(&[host, header, ("origin", "http://evil.example")]),
             403
         );
-        assert_eq!(post(&[host, marker, ("origin", "null")]), 403);
-        assert_eq!(post(&[host, marker, ("sec-fetch-site", "cross-site")]), 403);
+        assert_eq!(post(&[host, header, ("origin", "null")]), 403);
+        assert_eq!(post(&[host, header, ("sec-fetch-site", "cross-site")]), 403);
     }
 
     #[test]
-    fn the_token_opens_all_but_the_probes_need_none() {
+    fn all_but_the_probes_need_the_token() {
         let host = ("host", "localhost:9901");
         let get =
             |path: &str, fields: &[(&'static str, &str)]| check(Method::GET, path, fields, true);

@@ -1,4 +1,4 @@
-//! The store that replicas share: one task keeps it at hand for all workers.
+//! The supervisor task of the shared store, one for all workers.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::config;
 use crate::gateway::GatewayState;
 use crate::shared_store::Store;
 
-/// The task; ends when dropped.
+/// The running task; aborted on drop.
 #[derive(Debug)]
 pub(super) struct SharedStoreTask(JoinHandle<()>);
 
@@ -19,7 +19,8 @@ impl Drop for SharedStoreTask {
 }
 
 impl SharedStoreTask {
-    /// Puts the store that is configured in place of the one before, which it succeeds.
+    /// Replaces the current store by the configured one, which takes over its state, and starts its task.
+    /// Returns `None` without `[shared]`.
     pub(super) fn start(
         shared: &Arc<GatewayState>,
         settings: Option<&config::SharedStore>,
@@ -31,12 +32,12 @@ impl SharedStoreTask {
         });
         shared.store.store(store.clone());
         let (store, shared) = (store?, shared.clone());
-        #[expect(clippy::disallowed_methods, reason = "ends with its `Keeper`")]
+        #[expect(clippy::disallowed_methods, reason = "ends with its `SharedStoreTask`")]
         let task = tokio::spawn(async move {
-            let forget = |purge| {
-                shared.cache.purge(purge);
+            let apply_purge = |purge| {
+                shared.purge(purge);
             };
-            store.supervise(forget).await;
+            store.supervise(apply_purge).await;
         });
         Some(Self(task))
     }

@@ -1,9 +1,8 @@
-//! One single-threaded runtime per worker: a connection stays on its worker, with a pool, counters
-//! and a log buffer that no other worker touches. No module below `app` knows of this layout.
+//! Worker threads with one single-threaded runtime each. A connection stays on its worker, whose
+//! connection pool, counters and log buffer are not shared. No module below `app` depends on this.
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use tokio::sync::oneshot;
 use super::handler::GatewayHandler;
 use crate::config::Config;
 use crate::gateway::{Gateway, GatewayState};
+use crate::gauge::{Gauge, GaugeGuard};
 use crate::metrics::{Metrics, Shard};
 use crate::telemetry::{self, Sink};
 use crate::upstream::{Upstream, UpstreamSettings};
@@ -24,7 +24,7 @@ pub(super) struct Workers {
     threads: Vec<WorkerThread>,
 }
 
-/// What is needed to hand a connection to a worker.
+/// A worker as the accept loops see it.
 #[derive(Debug)]
 pub(super) struct Worker {
     /// Its runtime.
@@ -33,7 +33,7 @@ pub(super) struct Worker {
     pub(super) handler: Arc<GatewayHandler>,
     /// Its counters.
     pub(super) metrics: Arc<Shard>,
-    connections: Arc<AtomicUsize>,
+    connections: Gauge,
 }
 
 #[derive(Debug)]
@@ -43,7 +43,10 @@ struct WorkerThread {
 }
 
 impl Workers {
-    /// Starts them.
+    /// Starts the configured number of workers.
+    ///
+    /// # Errors
+    /// A runtime or a thread could not be started.
     pub(super) fn start(
         config: &Config,
         shared: &Arc<GatewayState>,
@@ -74,7 +77,7 @@ impl Workers {
                     sink,
                 )))),
                 metrics: shard,
-                connections: Arc::default(),
+                connections: Gauge::default(),
             });
             threads.push(WorkerThread::start(index, runtime)?);
         }
@@ -84,24 +87,21 @@ impl Workers {
         })
     }
 
-    /// The workers, to be handed connections.
+    /// Returns all workers.
     pub(super) fn all(&self) -> Arc<[Worker]> {
         self.all.clone()
     }
 
-    /// Connections, over all workers.
+    /// Returns the number of open connections over all workers.
     pub(super) fn connections(&self) -> usize {
-        let of_each = self
-            .all
-            .iter()
-            .map(|it| it.connections.load(Ordering::Relaxed));
-        of_each.sum()
+        let counts = self.all.iter().map(|worker| worker.connections.count());
+        counts.sum()
     }
 
-    /// Ends all threads; what still runs on them is dropped.
+    /// Stops all threads and drops their remaining tasks.
     pub(super) fn stop(self) {
         for thread in self.threads {
-            // Gone already if its runtime was lost to a panic.
+            // The receiver is gone if the thread ended with a panic.
             let _ = thread.stop.send(());
             let _ = thread.handle.join();
         }
@@ -114,7 +114,7 @@ impl WorkerThread {
         let handle = std::thread::Builder::new()
             .name(format!("worker-{index}"))
             .spawn(move || {
-                // A dropped sender ends the worker as well.
+                // A dropped sender stops the worker as well.
                 let _ = runtime.block_on(stopped);
                 runtime.shutdown_timeout(Duration::from_millis(100));
             })?;
@@ -124,26 +124,15 @@ impl WorkerThread {
 
 impl Worker {
     /// Counts a connection here, until the guard is dropped.
-    pub(super) fn track_connection(&self) -> Load {
-        self.connections.fetch_add(1, Ordering::Relaxed);
-        Load(self.connections.clone())
+    pub(super) fn track_connection(&self) -> GaugeGuard {
+        self.connections.enter()
     }
 
     /// The worker with the fewest connections, and its place.
     pub(super) fn least_loaded(all: &[Self]) -> Option<(usize, &Self)> {
-        let connections = |worker: &Self| worker.connections.load(Ordering::Relaxed);
+        let connections = |worker: &Self| worker.connections.count();
         all.iter()
             .enumerate()
             .min_by_key(|(_, worker)| connections(worker))
-    }
-}
-
-/// One connection of a worker.
-#[derive(Debug)]
-pub(super) struct Load(Arc<AtomicUsize>);
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -164,7 +164,7 @@ async fn call_prints_the_response_and_the_validity_of_its_url() {
     assert_eq!(code(&output), 0, "{}", err(&output));
     let response: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(response["resultCode"], "0");
-    assert!(err(&output).contains("good for"), "{}", err(&output));
+    assert!(err(&output).contains("valid for"), "{}", err(&output));
     let output = done(call(&env, &env.url(), &with("0000-1"))).await;
     assert_eq!(code(&output), 1, "no data is no success");
     assert!(out(&output).contains("0300012"));

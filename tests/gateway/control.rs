@@ -143,7 +143,7 @@ async fn an_unreachable_gateway_is_1() {
         let output = run(vec![command.to_owned(), "--admin".to_owned(), url.clone()]).await;
         assert_eq!(output.code, Some(1), "{command}: {output:?}");
         assert!(
-            format!("{}{}", output.out, output.err).contains("cannot speak"),
+            format!("{}{}", output.out, output.err).contains("cannot reach"),
             "{output:?}"
         );
     }
