@@ -39,7 +39,7 @@ class Client {
         BodyPublisher body = columns[4].equals("-")
                 ? BodyPublishers.noBody() : BodyPublishers.ofFile(Path.of(columns[4]));
         var request = HttpRequest.newBuilder(URI.create(columns[2])).method(columns[1], body)
-                .expectContinue(columns[3].equals("expect")).timeout(Duration.ofSeconds(20));
+                .expectContinue(columns[3].equals("expect")).timeout(Duration.ofSeconds(10));
         for (int column = 5; column < columns.length; column++) {
             var header = columns[column].split(": ", 2);
             request.header(header[0], header[1]);

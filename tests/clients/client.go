@@ -22,9 +22,9 @@ func main() {
 	transport := &http.Transport{
 		TLSClientConfig:       &tls.Config{RootCAs: pool},
 		ForceAttemptHTTP2:     version == "2",
-		ExpectContinueTimeout: 20 * time.Second,
+		ExpectContinueTimeout: 10 * time.Second,
 	}
-	client := &http.Client{Transport: transport, Timeout: 20 * time.Second}
+	client := &http.Client{Transport: transport, Timeout: 10 * time.Second}
 	for _, line := range strings.Split(strings.TrimSpace(string(read(requests))), "\n") {
 		columns := strings.Split(line, "\t")
 		result, err := send(client, columns)

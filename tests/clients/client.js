@@ -19,7 +19,7 @@ function parse(line) {
 
 async function overHttp1(request) {
   const { method, body, headers } = request;
-  const signal = AbortSignal.timeout(20_000);
+  const signal = AbortSignal.timeout(10_000);
   const response = await fetch(request.url, { method, body, headers, signal });
   const bytes = await response.arrayBuffer();
   return [response.status, bytes.byteLength, "1.1"];
@@ -32,7 +32,7 @@ function overHttp2(session, request) {
     if (request.expects) headers.expect = "100-continue";
     const stream = session.request(headers, { endStream: !request.body });
     let status, bytes = 0;
-    stream.setTimeout(20_000, () => stream.destroy(new Error("timeout")));
+    stream.setTimeout(10_000, () => stream.destroy(new Error("timeout")));
     stream.on("response", (head) => { status = head[":status"]; });
     stream.on("data", (chunk) => { bytes += chunk.length; });
     stream.on("error", reject);

@@ -10,7 +10,7 @@ import sys
 import httpx
 
 version, ca, requests = sys.argv[1:]
-with httpx.Client(http1=version != "2", http2=version == "2", verify=ca, timeout=20, trust_env=False) as client:
+with httpx.Client(http1=version != "2", http2=version == "2", verify=ca, timeout=10, trust_env=False) as client:
     for line in pathlib.Path(requests).read_text().splitlines():
         name, method, url, _expect, body, *headers = line.split("\t")
         content = None if body == "-" else pathlib.Path(body).read_bytes()

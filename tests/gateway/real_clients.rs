@@ -107,7 +107,8 @@ impl Script {
     }
 }
 
-/// The requests of every client, several times: some failures depend on timing.
+/// The requests of every client, several times: some failures depend on timing. Names of uploads that
+/// are rejected before their end begin with [`REJECTED_EARLY`].
 fn cases(env: &TestEnv) -> Vec<Case> {
     let recording = |name: String| Case::new(name, signed(env.recording("1-1"), SHANGHAI), 200);
     let head = |path: &str| ClientRequest::new(Method::HEAD, &format!("{}{path}", env.url()));
@@ -132,18 +133,18 @@ fn cases(env: &TestEnv) -> Vec<Case> {
                 head("/CCFS/resource/ccfs/none").unwrap(),
                 401,
             ),
-            Case::new(named("upload-401-of-3-mb"), upload(3_000_000), 401),
+            Case::new(named("early-401-of-3-mb"), upload(3_000_000), 401),
             recording(named("recording-after-401")),
-            Case::new(named("upload-401-of-6-mb"), upload(6_000_000), 401),
+            Case::new(named("early-401-of-6-mb"), upload(6_000_000), 401),
             Case::new(named("forged-401-of-3-mb"), forged(3_000_000), 401),
             Case::new(
-                named("body-413-of-3-mb"),
+                named("early-413-of-3-mb"),
                 env.post("x".repeat(3_000_000)),
                 413,
             ),
             recording(named("recording-after-413")),
             Case::new(
-                named("body-413-of-6-mb"),
+                named("early-413-of-6-mb"),
                 env.post("x".repeat(6_000_000)),
                 413,
             ),
@@ -164,11 +165,14 @@ async fn env() -> TestEnv {
 /// Lets a client send the requests; panics if it reports anything else than it must.
 async fn check(script: Script, version: &'static str) {
     let env = env().await;
-    let cases = cases(&env);
+    check_cases(script, version, &cases(&env), &env).await;
+}
+
+async fn check_cases(script: Script, version: &'static str, cases: &[Case], env: &TestEnv) {
     let dir = tempfile::tempdir().unwrap();
     let mut lines = Vec::new();
-    for case in &cases {
-        let (url, body, headers) = case.parts(&env, dir.path());
+    for case in cases {
+        let (url, body, headers) = case.parts(env, dir.path());
         let method = &case.request.method;
         let expect = if case.expects_continue { "expect" } else { "-" };
         let body = body.map_or("-".into(), |file| file.display().to_string());
@@ -181,7 +185,7 @@ async fn check(script: Script, version: &'static str) {
     let output = tokio::task::spawn_blocking(move || command.output().unwrap());
     let output = output.await.unwrap();
     let reported = String::from_utf8_lossy(&output.stdout);
-    assert_reported(&cases, reported.lines(), version);
+    assert_reported(cases, reported.lines(), version);
     assert!(output.status.success(), "{output:?}");
 }
 
@@ -192,7 +196,7 @@ async fn check_curl(flag: &'static str, version: &'static str, cases: &[Case], e
     for case in cases {
         let (url, body, headers) = case.parts(env, dir.path());
         let mut command = Command::new("curl");
-        command.args([flag, "--silent", "--show-error", "--max-time", "20"]);
+        command.args([flag, "--silent", "--show-error", "--max-time", "10"]);
         command.arg("--cacert").arg(env.file("ca.pem"));
         command.arg("--output").arg(dir.path().join("response"));
         command.args([
@@ -283,7 +287,11 @@ async fn java_over_http1() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Debian's package default-jdk-headless"]
 async fn java_over_http2() {
-    check(Script::Java, "2").await;
+    let env = env().await;
+    let mut cases = cases(&env);
+    // Before JDK 21 this client processes no frame while it waits for send window (JDK-8293786).
+    cases.retain(|case| !case.name.starts_with(REJECTED_EARLY));
+    check_cases(Script::Java, "2", &cases, &env).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -323,3 +331,5 @@ async fn go_over_http2() {
 }
 
 const ROUNDS: usize = 3;
+
+const REJECTED_EARLY: &str = "early-";
