@@ -54,6 +54,7 @@ mod page;
 mod playback;
 mod process;
 mod purge;
+mod real_clients;
 mod recording;
 mod redaction;
 mod reload;
