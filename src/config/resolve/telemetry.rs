@@ -1,19 +1,19 @@
-//! The table of what is told of requests: log, access log, traces.
+//! `[telemetry]`: diagnostic log, access log, traces.
 
 use super::value_or;
+use crate::config::diagnostics::Diagnostics;
 use crate::config::file::{self, Setting};
-use crate::config::report::Diagnostics;
 use crate::config::{AccessLog, Telemetry};
 
-pub(super) fn resolve(file: &file::Telemetry, report: &mut Diagnostics) -> Telemetry {
+pub(super) fn resolve(file: &file::Telemetry, diagnostics: &mut Diagnostics) -> Telemetry {
     if let Some(written) = &file.access_log
         && !matches!(written.as_str(), "stderr" | "off")
-        && !report
+        && !diagnostics
             .resolve_path(written)
             .parent()
             .is_some_and(|directory| directory.as_os_str().is_empty() || directory.is_dir())
     {
-        report.error(
+        diagnostics.error(
             written.span(),
             "the access log has no directory",
             "must be \"stderr\", \"off\", or a file in a directory that is there",
@@ -30,20 +30,20 @@ pub(super) fn resolve(file: &file::Telemetry, report: &mut Diagnostics) -> Telem
         access_log: match file.access_log.as_ref().map(|key| key.as_str()) {
             Some("stderr") | None => AccessLog::Stderr,
             Some("off") => AccessLog::Off,
-            Some(path) => AccessLog::File(report.resolve_path(path)),
+            Some(path) => AccessLog::File(diagnostics.resolve_path(path)),
         },
-        otlp_endpoint: otlp_endpoint(&file.otlp_endpoint, report),
+        otlp_endpoint: otlp_endpoint(&file.otlp_endpoint, diagnostics),
         sample: value_or(&file.sample, 0.01),
     }
 }
 
-/// The collector, if this program can speak to one.
-fn otlp_endpoint(file: &Setting<String>, report: &mut Diagnostics) -> Option<String> {
+/// Checks the URL of the collector; it is an error in a build without the feature `otlp`.
+fn otlp_endpoint(file: &Setting<String>, diagnostics: &mut Diagnostics) -> Option<String> {
     let written = file.as_ref()?;
     if let Err(help) = check_endpoint(written) {
-        report.error(written.span(), "not the URL of a collector", help);
+        diagnostics.error(written.span(), "not the URL of a collector", help);
     } else if !cfg!(feature = "otlp") {
-        report.error(
+        diagnostics.error(
             written.span(),
             "this program was built without the feature otlp",
             "leave otlp_endpoint out, or build the program with --features otlp",
@@ -52,7 +52,7 @@ fn otlp_endpoint(file: &Setting<String>, report: &mut Diagnostics) -> Option<Str
     Some(written.value.clone())
 }
 
-/// What would be right, if it is not.
+/// Checks the URL of a collector; an error says what would be right.
 fn check_endpoint(url: &str) -> Result<(), &'static str> {
     const FORM: &str =
         "must be http://host:port or https://host:port, such as \"http://127.0.0.1:4317\"";

@@ -1,4 +1,4 @@
-//! Every kind of mistake: what is said, what is marked, and what would be right.
+//! Every kind of mistake: the message, the marked text, and what would be right.
 //!
 //! A case of `cases/*.txt` replaces a part of the minimal file (`-`) by other lines (`+`), or adds
 //! them at its end. Then there is exactly one error; it marks the text at `^`, its message holds
@@ -53,9 +53,9 @@ fn an_empty_file_has_no_listener() {
 }
 
 #[test]
-fn a_missing_file_is_told() {
-    let place = TestDir::new();
-    let loaded = Config::load(&place.path("nothing.toml"));
+fn a_missing_file_is_an_error() {
+    let dir = TestDir::new();
+    let loaded = Config::load(&dir.path("nothing.toml"));
     let diagnosis = loaded.map(|_| ()).unwrap_err();
     let [problem] = diagnosis.problems() else {
         panic!("{diagnosis}");
@@ -67,13 +67,16 @@ fn a_missing_file_is_told() {
 }
 
 #[test]
-fn all_mistakes_are_told_at_once_in_order() {
-    let told = TestDir::new().error_text(include_str!("cases/all_at_once.toml"));
-    assert_eq!(told, include_str!("cases/all_at_once.told").trim_end());
+fn all_mistakes_are_reported_at_once_in_order() {
+    let message = TestDir::new().error_text(include_str!("cases/all_at_once.toml"));
+    assert_eq!(
+        message,
+        include_str!("cases/all_at_once.expected").trim_end()
+    );
 }
 
 #[test]
-fn one_line_tells_it_all() {
+fn one_line_holds_location_message_and_help() {
     let text = MINIMAL.replace("\"ccfs\"\ntls", "\"cfs\"\ntls");
     let diagnosis = TestDir::new().parse(&text).map(|_| ()).unwrap_err();
     let line = diagnosis.problems()[0].one_line();
@@ -82,7 +85,7 @@ fn one_line_tells_it_all() {
 }
 
 fn assert_all_rejected(cases: &str) {
-    let place = TestDir::new();
+    let dir = TestDir::new();
     for case in cases.split("\n\n") {
         let lines = |mark: &str| -> Vec<&str> {
             case.lines()
@@ -98,12 +101,12 @@ fn assert_all_rejected(cases: &str) {
             }
             None => format!("{MINIMAL}\n{instead}\n"),
         };
-        assert_rejected(&place, &text, case, &|mark| lines(mark)[0].to_owned());
+        assert_rejected(&dir, &text, case, &|mark| lines(mark)[0].to_owned());
     }
 }
 
-fn assert_rejected(place: &TestDir, text: &str, case: &str, expected: &dyn Fn(&str) -> String) {
-    let Err(diagnosis) = place.parse(text) else {
+fn assert_rejected(dir: &TestDir, text: &str, case: &str, expected: &dyn Fn(&str) -> String) {
+    let Err(diagnosis) = dir.parse(text) else {
         panic!("no mistake is found in\n{case}");
     };
     let [problem] = diagnosis.problems() else {
@@ -118,7 +121,7 @@ fn assert_rejected(place: &TestDir, text: &str, case: &str, expected: &dyn Fn(&s
     assert!(problem.help().contains(&expected("?")), "{case}\n{problem}");
 }
 
-/// What stands over the carets of the rendered text.
+/// Returns the text above the carets of the rendered problem.
 fn marked_text(problem: &Problem) -> String {
     let shown = problem.to_string();
     let lines: Vec<&str> = shown.lines().collect();

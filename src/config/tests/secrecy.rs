@@ -1,13 +1,13 @@
-//! No message shows a secret, wherever it stands and whatever is wrong around it.
+//! No message shows a secret, in any position and with any mistake around it.
 
 use super::*;
 
-/// Nobody's secret.
+/// The planted secret.
 const CANARY: &str = "CANARY6f1d2c";
 
 #[track_caller]
-fn assert_no_secret(place: &TestDir, text: &str) {
-    let diagnosis = place.parse(text).map(|_| ()).unwrap_err();
+fn assert_no_secret(dir: &TestDir, text: &str) {
+    let diagnosis = dir.parse(text).map(|_| ()).unwrap_err();
     let shown = format!("{diagnosis}\n{diagnosis:?}");
     assert!(!shown.contains("CANARY"), "{shown}");
     for problem in diagnosis.problems() {
@@ -21,7 +21,7 @@ fn assert_no_secret(place: &TestDir, text: &str) {
 
 #[test]
 fn in_the_configuration() {
-    let place = TestDir::new();
+    let dir = TestDir::new();
     for wrong in [
         "[access_keys.B]\nsecret_key = \"CANARY6f1d2c\"",
         "[access_keys.B]\nsecret_kye = \"CANARY6f1d2c\"",
@@ -55,13 +55,13 @@ fn in_the_configuration() {
         "[x\nsecret_key = \"CANARY6f1d2c\" ]",
     ] {
         assert!(wrong.contains(CANARY));
-        assert_no_secret(&place, &format!("{MINIMAL}\n{wrong}\n"));
+        assert_no_secret(&dir, &format!("{MINIMAL}\n{wrong}\n"));
     }
 }
 
 #[test]
 fn in_a_file_of_access_keys() {
-    let place = TestDir::new();
+    let dir = TestDir::new();
     let main = format!("access_keys_file = \"keys.toml\"\n{MINIMAL}");
     for wrong in [
         "[access_keys.B]\nsecret_key = \"CANARY6f1d2c\"\ntime_zone = \"nowhere\"",
@@ -74,17 +74,17 @@ fn in_a_file_of_access_keys() {
         "[access_keys.B]\nCANARY6f1d2c",
         "[access_keys.B]\nx = '''\nCANARY6f1d2c",
     ] {
-        place.write("keys.toml", wrong);
-        assert_no_secret(&place, &main);
+        dir.write("keys.toml", wrong);
+        assert_no_secret(&dir, &main);
     }
 }
 
 #[test]
 fn in_the_effective_configuration() {
-    let place = TestDir::new();
-    place.write("sk", CANARY);
-    place.write("token", CANARY);
-    let config = place.config(&format!("{MINIMAL}\n[admin]\ntoken_file = \"token\""));
+    let dir = TestDir::new();
+    dir.write("sk", CANARY);
+    dir.write("token", CANARY);
+    let config = dir.config(&format!("{MINIMAL}\n[admin]\ntoken_file = \"token\""));
     let shown = format!("{} {config:?}", config.redacted());
     assert!(!shown.contains(CANARY), "{shown}");
     assert_eq!(
@@ -95,13 +95,13 @@ fn in_the_effective_configuration() {
 
 #[test]
 fn the_line_stays_readable_around_a_secret() {
-    let told = TestDir::new().error_text(&format!(
+    let message = TestDir::new().error_text(&format!(
         "{MINIMAL}\n[access_keys]\nB = {{ secret_key_file = \"sk\", secret_kei = \"CANARY\", time_zone = \"GMT+99\" }}"
     ));
     assert!(
-        told.contains(
+        message.contains(
             "B = { secret_key_file = \"sk\", secret_kei = ********, time_zone = \"GMT+99\" }"
         ),
-        "{told}"
+        "{message}"
     );
 }

@@ -1,6 +1,6 @@
-//! Problems of the configuration, and how they are told: file, line, column, a caret under the
-//! text, and what would be right. A [`Problem`] holds no secret: its source is masked when it is
-//! made.
+//! Diagnostics with the text of their file, and how they are rendered: file, line, column, a caret
+//! under the text, and what would be right. A [`Problem`] holds no secret: the text of its file is
+//! redacted when it is made.
 
 use std::fmt;
 use std::ops::Range;
@@ -9,16 +9,15 @@ use std::sync::Arc;
 
 use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
 
-use super::report::{Diagnostic, Diagnostics};
+use super::diagnostics::{Diagnostic, Diagnostics, Severity};
 
-/// Everything that is wrong with a configuration, in the order of the file; at least one error.
+/// All problems of a configuration in the order of the file, at least one of them an error.
 #[derive(Clone, Debug)]
 pub struct ConfigError {
     problems: Vec<Problem>,
 }
 
-/// One mistake (or, as a warning, one risk) and its place. `Display` shows it as text of several
-/// lines; no secret is in it.
+/// One error or warning with its location. `Display` renders several lines of text without secrets.
 #[derive(Clone, Debug)]
 pub struct Problem {
     severity: Severity,
@@ -28,25 +27,16 @@ pub struct Problem {
     help: String,
 }
 
-/// Does the gateway start all the same?
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Severity {
-    /// No.
-    Error,
-    /// Yes.
-    Warning,
-}
-
-/// A file whose secrets were overwritten.
+/// A file whose secrets are redacted.
 struct Source {
     path: PathBuf,
     redacted: String,
-    /// Where each line begins; the first is 0.
+    /// Byte offset of each line; the first one is 0.
     line_starts: Vec<usize>,
 }
 
 impl ConfigError {
-    /// Takes problems of which at least one is an error.
+    /// Takes the problems, at least one of which must be an error.
     pub(super) fn new(problems: Vec<Problem>) -> Self {
         Self { problems }
     }
@@ -78,27 +68,27 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 impl Problem {
-    /// Error or warning.
+    /// Returns whether it is an error or a warning.
     pub fn severity(&self) -> Severity {
         self.severity
     }
 
-    /// The file.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.source.path
     }
 
-    /// What is wrong, in one line.
+    /// Returns what is wrong, in one line.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// What would be right, in one line; may be empty.
+    /// Returns what would be right, in one line; may be empty.
     pub fn help(&self) -> &str {
         &self.help
     }
 
-    /// All of it in one line: `gateway.toml:3:1: what is wrong; what would be right`.
+    /// Returns all of it in one line: `gateway.toml:3:1: what is wrong; what would be right`.
     pub fn one_line(&self) -> String {
         let mut line = self.source.path.to_string_lossy().into_owned();
         if let Some((number, column)) = self.location() {
@@ -113,7 +103,7 @@ impl Problem {
         line
     }
 
-    /// Line and column (in characters), both from 1; nothing if the file as a whole is meant.
+    /// Returns line and column (in characters), both from 1; `None` for the file as a whole.
     pub fn location(&self) -> Option<(usize, usize)> {
         let start = self.span.as_ref()?.start;
         let (number, line) = self.source.line_at(start);
@@ -163,9 +153,9 @@ impl Source {
         }
     }
 
-    /// The number, from 1, and the bytes of the line around a byte, without its end.
-    fn line_at(&self, at: usize) -> (usize, Range<usize>) {
-        let number = self.line_starts.partition_point(|start| *start <= at);
+    /// Returns the number, from 1, and the byte range of the line that holds a byte, without its `\n`.
+    fn line_at(&self, offset: usize) -> (usize, Range<usize>) {
+        let number = self.line_starts.partition_point(|start| *start <= offset);
         let start = self.line_starts.get(number - 1).copied().unwrap_or(0);
         let end = self
             .line_starts
@@ -175,7 +165,7 @@ impl Source {
     }
 }
 
-/// Shows only the path: the text may be long.
+/// Prints only the path: the text can be long.
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.path.fmt(f)
@@ -183,31 +173,31 @@ impl fmt::Debug for Source {
 }
 
 impl Diagnostics {
-    /// What was found in the file `text`, in its order, with all secrets overwritten.
+    /// Returns the diagnostics of the file `text` in its order, with all secrets redacted.
     pub(super) fn into_problems(self, path: &Path, text: &str) -> Vec<Problem> {
-        let mut faults = self.items;
-        if faults.is_empty() {
+        let mut items = self.items;
+        if items.is_empty() {
             return Vec::new();
         }
-        faults.sort_by_key(|fault| fault.span.as_ref().map_or(0, |span| span.start));
+        items.sort_by_key(|item| item.span.as_ref().map_or(0, |span| span.start));
         let source = Arc::new(Source::new(path, redact(text, &self.secret_spans)));
-        let problem = |fault: Diagnostic| Problem {
-            severity: fault.severity,
-            span: fault
+        let problem = |item: Diagnostic| Problem {
+            severity: item.severity,
+            span: item
                 .span
                 .map(|span| clamp_to_char_boundaries(&source.redacted, &span)),
             source: Arc::clone(&source),
-            message: fault.message,
-            help: fault.help,
+            message: item.message,
+            help: item.help,
         };
-        faults.into_iter().map(problem).collect()
+        items.into_iter().map(problem).collect()
     }
 }
 
-/// Overwrites the hidden ranges byte by byte, so that all places stay what they are.
-fn redact(text: &str, hidden: &[Range<usize>]) -> String {
+/// Overwrites the spans byte by byte, so that all offsets stay valid.
+fn redact(text: &str, spans: &[Range<usize>]) -> String {
     let mut bytes = text.as_bytes().to_vec();
-    for range in hidden {
+    for range in spans {
         if let Some(secret) = bytes.get_mut(range.clone()) {
             secret
                 .iter_mut()
@@ -218,7 +208,7 @@ fn redact(text: &str, hidden: &[Range<usize>]) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// The span inside the text and on borders of characters, whatever a parser says.
+/// Clamps a span to the text and to character boundaries; a parser may return any span.
 fn clamp_to_char_boundaries(text: &str, span: &Range<usize>) -> Range<usize> {
     let start = text.floor_char_boundary(span.start.min(text.len()));
     let end = text.ceil_char_boundary(span.end.clamp(start, text.len()));

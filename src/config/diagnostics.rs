@@ -1,30 +1,29 @@
-//! What is found while one file is read: faults with their places, and what must not be shown.
+//! Collects the diagnostics of one file with their spans, and the spans that must not be shown.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use super::diagnose::Severity;
 use super::named_file::read_named_file;
 use super::secrets;
 use super::spanned::Spanned;
 
-/// The findings of one file, and the files that it names.
+/// The diagnostics of one file, and the files that it names.
 #[derive(Debug)]
 pub(super) struct Diagnostics {
-    /// Relative paths of the file are relative to this.
+    /// The directory of the file; its relative paths start here.
     directory: PathBuf,
     pub(super) items: Vec<Diagnostic>,
-    /// Never shown.
+    /// Parts of the text that are redacted when a line is shown.
     pub(super) secret_spans: Vec<Range<usize>>,
-    /// Keys (`clusters.ccfs.nodes`) that are there but were judged wrong already: nobody says that
-    /// they are missing.
+    /// Keys (`clusters.ccfs.nodes`) that are present but invalid, and already have an error: they are
+    /// not reported as missing.
     pub(super) already_reported: BTreeSet<String>,
-    /// Files that were read.
+    /// Files that this file names and that were read.
     pub(super) files: BTreeSet<PathBuf>,
 }
 
-/// A problem without its file.
+/// One error or warning, without the text of its file; a span of `None` means the file as a whole.
 #[derive(Debug)]
 pub(super) struct Diagnostic {
     pub(super) severity: Severity,
@@ -33,8 +32,17 @@ pub(super) struct Diagnostic {
     pub(super) help: String,
 }
 
+/// Whether the gateway starts in spite of a diagnostic.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Severity {
+    /// The configuration is rejected.
+    Error,
+    /// The configuration is accepted.
+    Warning,
+}
+
 impl Diagnostics {
-    /// Of the file at `path`, nothing found yet.
+    /// Starts an empty collection for the file at `path`.
     pub(super) fn new(path: &Path) -> Self {
         Self {
             directory: path.parent().map(Path::to_owned).unwrap_or_default(),
@@ -45,7 +53,7 @@ impl Diagnostics {
         }
     }
 
-    /// An error at a place: what is wrong, and what would be right.
+    /// Adds an error at a span: what is wrong, and what would be right.
     pub(super) fn error(
         &mut self,
         span: Range<usize>,
@@ -55,12 +63,12 @@ impl Diagnostics {
         self.push(Severity::Error, Some(span), message.into(), help.into());
     }
 
-    /// An error of the file as a whole.
+    /// Adds an error of the file as a whole.
     pub(super) fn file_error(&mut self, message: impl Into<String>, help: impl Into<String>) {
         self.push(Severity::Error, None, message.into(), help.into());
     }
 
-    /// A warning at a place.
+    /// Adds a warning at a span.
     pub(super) fn warning(
         &mut self,
         span: Range<usize>,
@@ -70,12 +78,12 @@ impl Diagnostics {
         self.push(Severity::Warning, Some(span), message.into(), help.into());
     }
 
-    /// A warning of the file as a whole.
+    /// Adds a warning of the file as a whole.
     pub(super) fn file_warning(&mut self, message: impl Into<String>, help: impl Into<String>) {
         self.push(Severity::Warning, None, message.into(), help.into());
     }
 
-    /// An error at `span` unless `key` is there and was judged wrong already.
+    /// Adds an error at `span`, unless `key` is present and already has an error.
     pub(super) fn missing_key(
         &mut self,
         key: &str,
@@ -84,29 +92,29 @@ impl Diagnostics {
         help: impl Into<String>,
     ) {
         let inside = format!("{key}.");
-        let judged = self.already_reported.range(key.to_owned()..).next();
-        if !judged.is_some_and(|found| found == key || found.starts_with(&inside)) {
+        let reported = self.already_reported.range(key.to_owned()..).next();
+        if !reported.is_some_and(|found| found == key || found.starts_with(&inside)) {
             self.error(span, message, help);
         }
     }
 
-    /// Was any error found?
+    /// Whether there is any error.
     pub(super) fn has_errors(&self) -> bool {
-        let is_error = |fault: &Diagnostic| fault.severity == Severity::Error;
+        let is_error = |item: &Diagnostic| item.severity == Severity::Error;
         self.items.iter().any(is_error)
     }
 
-    /// The path as this file means it.
+    /// Resolves a path of this file against its directory.
     pub(super) fn resolve_path(&self, written: &str) -> PathBuf {
         self.directory.join(written)
     }
 
-    /// Reads a file that this one names; an error names it.
+    /// Reads a file that this one names, or adds an error.
     pub(super) fn read_file(&mut self, written: &Spanned<impl AsRef<str>>) -> Option<Vec<u8>> {
         self.read_file_at(written.value.as_ref(), &written.span)
     }
 
-    /// Reads a file that is named at a place; an error names it.
+    /// Reads a file that is named at a span, or adds an error.
     pub(super) fn read_file_at(&mut self, written: &str, span: &Range<usize>) -> Option<Vec<u8>> {
         let path = self.resolve_path(written);
         self.files.insert(path.clone());
@@ -124,8 +132,8 @@ impl Diagnostics {
         }
     }
 
-    /// Reads a secret from a file that is named at a place. What names no file and looks like no
-    /// path is taken for the secret itself, and not shown.
+    /// Reads a secret file that is named at a span, or adds an error. A value that is neither an
+    /// existing file nor looks like a path is taken for the secret itself and is redacted.
     pub(super) fn read_secret_file(
         &mut self,
         written: &str,
@@ -159,7 +167,7 @@ impl Diagnostics {
     }
 }
 
-/// Names of the file stand in messages, and messages stand in terminals and logs.
+/// Escapes control characters: messages quote names of the file, and are shown in terminals and logs.
 fn escape_controls(text: String) -> String {
     if text.contains(char::is_control) {
         text.escape_debug().to_string()
