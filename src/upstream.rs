@@ -35,7 +35,6 @@ mod response;
 mod response_body;
 mod retry;
 
-pub(crate) use request::is_conditional;
 mod failure_reason;
 mod health_check;
 mod pool;

@@ -9,6 +9,7 @@ use super::connection_slot::{ConnectionSlot, ConnectionSlots};
 use super::health::{FailureKind, Health, HealthChange, HealthPolicy, NodeOutcome};
 use super::load_balancing::stable_hash;
 use super::{ClusterSettings, NodeAddress};
+use crate::gauge::{Gauge, GaugeGuard};
 use crate::metrics::{AttemptTotals, NodeAttempts};
 
 /// Who a node is, as long as the program runs.
@@ -24,7 +25,7 @@ pub struct Node {
     name: Arc<str>,
     hash_seed: u64,
     max_connections: AtomicUsize,
-    in_flight: AtomicUsize,
+    in_flight: Gauge,
     requests: AtomicU64,
     failures: AtomicU64,
     attempts: NodeAttempts,
@@ -48,7 +49,7 @@ impl Node {
             address,
             socket,
             max_connections: AtomicUsize::new(cap),
-            in_flight: AtomicUsize::new(0),
+            in_flight: Gauge::default(),
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             attempts: NodeAttempts::default(),
@@ -83,7 +84,7 @@ impl Node {
 
     /// Requests in flight.
     pub fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::Relaxed)
+        self.in_flight.count()
     }
 
     /// Where tries at it are counted.
@@ -200,13 +201,12 @@ impl Node {
     /// Counts a request in, unless the node is at its cap.
     pub(super) fn acquire(self: &Arc<Self>) -> Option<NodeGuard> {
         let cap = self.max_connections.load(Ordering::Relaxed);
-        self.in_flight
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
-                (count < cap).then_some(count + 1)
-            })
-            .ok()?;
+        let in_flight = self.in_flight.try_enter(cap)?;
         self.requests.fetch_add(1, Ordering::Relaxed);
-        Some(NodeGuard { node: self.clone() })
+        Some(NodeGuard {
+            node: self.clone(),
+            _in_flight: in_flight,
+        })
     }
 
     pub(super) fn status(
@@ -293,18 +293,13 @@ pub(super) struct NodeHealth {
 #[derive(Debug)]
 pub struct NodeGuard {
     node: Arc<Node>,
+    _in_flight: GaugeGuard,
 }
 
 impl NodeGuard {
     /// The chosen node.
     pub fn node(&self) -> &Arc<Node> {
         &self.node
-    }
-}
-
-impl Drop for NodeGuard {
-    fn drop(&mut self) {
-        self.node.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
