@@ -109,6 +109,11 @@ impl Diagnostics {
         self.directory.join(written)
     }
 
+    /// Whether a value names an existing file or looks like a path, so that it can be shown.
+    pub(super) fn is_path(&self, written: &str) -> bool {
+        secrets::looks_like_path(written) || self.resolve_path(written).exists()
+    }
+
     /// Reads a file that this one names, or adds an error.
     pub(super) fn read_file(&mut self, written: &Spanned<impl AsRef<str>>) -> Option<Vec<u8>> {
         self.read_file_at(written.value.as_ref(), &written.span)
@@ -116,6 +121,15 @@ impl Diagnostics {
 
     /// Reads a file that is named at a span, or adds an error.
     pub(super) fn read_file_at(&mut self, written: &str, span: &Range<usize>) -> Option<Vec<u8>> {
+        if written.contains("-----BEGIN") || written.contains('\n') {
+            self.secret_spans.push(span.clone());
+            self.error(
+                span.clone(),
+                "the content of a file in the place of its name",
+                "must be the path of a file",
+            );
+            return None;
+        }
         let path = self.resolve_path(written);
         self.files.insert(path.clone());
         match read_named_file(&path) {
@@ -139,7 +153,7 @@ impl Diagnostics {
         written: &str,
         span: &Range<usize>,
     ) -> Option<Vec<u8>> {
-        if secrets::looks_like_path(written) || self.resolve_path(written).exists() {
+        if self.is_path(written) {
             return self.read_file_at(written, span);
         }
         self.secret_spans.push(span.clone());

@@ -26,7 +26,7 @@ pub(super) fn read<T: DeserializeOwned>(
     let (mut table, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
         diagnostics.secret_spans =
-            secrets::spans_in_invalid_toml(text, kind == FileKind::AccessKeys);
+            secrets::spans_in_invalid_toml(text, &schema::KNOWN_KEYS, kind == FileKind::Main);
         for error in errors {
             let span = error.span().unwrap_or(0..0);
             let help = match error.message() {

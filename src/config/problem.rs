@@ -180,7 +180,10 @@ impl Diagnostics {
             return Vec::new();
         }
         items.sort_by_key(|item| item.span.as_ref().map_or(0, |span| span.start));
-        let source = Arc::new(Source::new(path, redact(text, &self.secret_spans)));
+        let mut secret_spans = self.secret_spans;
+        let spans = items.iter().filter_map(|item| item.span.as_ref());
+        secret_spans.extend(spans.filter_map(|span| comment_after(text, span.end)));
+        let source = Arc::new(Source::new(path, redact(text, &secret_spans)));
         let problem = |item: Diagnostic| Problem {
             severity: item.severity,
             span: item
@@ -192,6 +195,14 @@ impl Diagnostics {
         };
         items.into_iter().map(problem).collect()
     }
+}
+
+/// Returns the span of a comment that follows on the same line: an old secret is often kept in one.
+fn comment_after(text: &str, offset: usize) -> Option<Range<usize>> {
+    let rest = text.get(offset..)?;
+    let line = &rest[..rest.find('\n').unwrap_or(rest.len())];
+    let start = [" #", "\t#"].iter().filter_map(|mark| line.find(mark)).min()?;
+    Some(offset + start..offset + line.len())
 }
 
 /// Overwrites the spans byte by byte, so that all offsets stay valid.

@@ -1,5 +1,6 @@
 //! The JSON Schema of the file, derived from its types, for editors and for the structure check.
 
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use schemars::JsonSchema;
@@ -26,6 +27,13 @@ pub(super) static MAIN_FILE: LazyLock<SchemaNode> =
 /// The schema of the file of access keys.
 pub(super) static ACCESS_KEYS_FILE: LazyLock<SchemaNode> =
     LazyLock::new(|| SchemaNode::from_schema(&generate::<AccessKeysFile>()));
+
+/// The known keys of all tables.
+pub(super) static KNOWN_KEYS: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
+    let mut keys = BTreeSet::new();
+    MAIN_FILE.collect_keys(&mut keys);
+    keys
+});
 
 fn generate<T: JsonSchema>() -> Value {
     let settings = SchemaSettings::draft07().with(|settings| {

@@ -53,6 +53,15 @@ impl KeyPath<'_> {
             Self::Child(above, key) => format!("{}.{key}", above.dotted()),
         }
     }
+
+    /// Whether the value stands below access keys.
+    fn is_in_account_table(&self) -> bool {
+        match self {
+            Self::Root => false,
+            Self::Child(KeyPath::Root, key) => secrets::ACCOUNT_TABLES.contains(key),
+            Self::Child(above, _) => above.is_in_account_table(),
+        }
+    }
 }
 
 impl Validator<'_> {
@@ -81,11 +90,20 @@ impl Validator<'_> {
         }
     }
 
-    /// Redacts a value. The span of a `[table]` is its key's; the lines below it are not shown with it.
+    /// Redacts a value and all values below it. The span of a `[table]` is its key's, which stays visible.
     fn redact(&mut self, value: &Spanned<DeValue<'_>>, key: &Range<usize>) {
         let span = value.span();
         if !span.contains(&key.start) {
             self.diagnostics.secret_spans.push(span);
+        }
+        match value.get_ref() {
+            DeValue::Table(table) => {
+                for (key, value) in table {
+                    self.redact(value, &key.span());
+                }
+            }
+            DeValue::Array(array) => array.iter().for_each(|item| self.redact(item, key)),
+            _ => {}
         }
     }
 
@@ -114,8 +132,13 @@ impl Validator<'_> {
                 format!("known here: {}", known.join(", "))
             }
         };
-        self.diagnostics
-            .error(span.clone(), format!("unknown key `{name}`"), help);
+        let message = if secrets::looks_like_secret(name) {
+            self.diagnostics.secret_spans.push(span.clone());
+            "unknown key".to_owned()
+        } else {
+            format!("unknown key `{name}`")
+        };
+        self.diagnostics.error(span.clone(), message, help);
     }
 
     /// Returns whether the value is valid; if not, it has been reported.
@@ -238,7 +261,7 @@ impl Validator<'_> {
         path: &KeyPath<'_>,
     ) {
         let found = value.get_ref();
-        let place = match found {
+        let span = match found {
             // It can span several lines and hold a secret.
             DeValue::Table(_) | DeValue::Array(_) => {
                 self.redact(value, key);
@@ -246,9 +269,12 @@ impl Validator<'_> {
             }
             _ => value.span(),
         };
+        if path.is_in_account_table() {
+            self.redact(value, key);
+        }
         let message = format!("{} cannot be {}", path.dotted(), type_name(found));
         self.diagnostics
-            .error(place, message, format!("must be {node}"));
+            .error(span, message, format!("must be {node}"));
     }
 }
 

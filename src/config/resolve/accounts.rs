@@ -45,6 +45,7 @@ impl Accounts {
         .into_iter()
         .flatten()
         {
+            diagnostics.secret_spans.push(written.span());
             diagnostics.error(
                 written.span(),
                 "a secret cannot be a default",
@@ -248,6 +249,10 @@ fn read_secrets(
             return None;
         }
         (_, _, Some(another)) | (_, Some(another), None) => {
+            for source in [&table.secret_key_file, &table.secret_key_env] {
+                let source = source.as_ref().map(Spanned::span);
+                diagnostics.secret_spans.extend(source);
+            }
             diagnostics.error(
                 another.span(),
                 "more than one source of secrets",
@@ -257,6 +262,14 @@ fn read_secrets(
         }
     };
     let mut found = Vec::with_capacity(source.as_slice().len());
+    let is_name = |written: &String| match table.secret_key_env {
+        Some(_) => is_variable_name(written),
+        None => diagnostics.is_path(written),
+    };
+    if !source.as_slice().iter().all(is_name) {
+        // Reading ends at the first error: a later item can be the secret itself.
+        diagnostics.secret_spans.push(source.span());
+    }
     for written in source.as_slice() {
         let secret = read(written, &source.span, diagnostics)?;
         if secret.is_empty() {

@@ -207,6 +207,10 @@ fn read_seal_keys(
         );
         return None;
     };
+    if !files.as_slice().iter().all(|file| diagnostics.is_path(file)) {
+        // Reading ends at the first error: a later item can be the key itself.
+        diagnostics.secret_spans.push(files.span());
+    }
     let mut keys = Vec::new();
     for file in files.as_slice() {
         let key = read_seal_key(file, &files.span, diagnostics)?;

@@ -1,5 +1,6 @@
 //! The JSON Schema, parsed once into the structure that the check needs.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde_json::Value;
@@ -82,6 +83,24 @@ impl SchemaNode {
             _ => false,
         };
         fits.then_some(self)
+    }
+
+    /// Adds the known keys of all tables below this node.
+    pub(in crate::config) fn collect_keys(&self, keys: &mut BTreeSet<String>) {
+        match self {
+            Self::AnyOf(nodes) => nodes.iter().for_each(|node| node.collect_keys(keys)),
+            Self::List { items, .. } => items.collect_keys(keys),
+            Self::Table(table) => {
+                for (key, node) in &table.known {
+                    keys.insert(key.clone());
+                    node.collect_keys(keys);
+                }
+                if let Some(node) = &table.additional {
+                    node.collect_keys(keys);
+                }
+            }
+            Self::Boolean | Self::Number { .. } | Self::Text(_) => {}
+        }
     }
 }
 

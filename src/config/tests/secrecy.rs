@@ -1,5 +1,8 @@
 //! No message shows a secret, in any position and with any mistake around it.
 
+use proptest::prelude::*;
+use proptest::sample::select;
+
 use super::*;
 
 /// The planted secret.
@@ -104,4 +107,139 @@ fn the_line_stays_readable_around_a_secret() {
         ),
         "{message}"
     );
+}
+
+/// What a secret can look like: as long as those of Huawei Cloud.
+const SECRET: &str = "CANARY4f1d2c7b9a3e5d6f8a1b2c3d4e5f607182";
+
+/// How a file can begin the table of an access key.
+const HEADERS: [&str; 14] = [
+    "[access_keys.B]",
+    "[access_keys.\"B\"]",
+    "[ access_keys . 'B' ]",
+    "[[access_keys.B]]",
+    "[access_keys.B",
+    "access_keys.B]",
+    "[access_keys]",
+    "[access_keys.B] # CANARY",
+    "[access_key_defaults]",
+    "[acces_keys.B]",
+    "access_keys:\n  B:",
+    "{\"access_keys\": {\"B\": {",
+    "access_keys = {\nB = {",
+    "\u{feff}[access_keys.B]",
+];
+
+/// Names of a secret.
+const NAMES: [&str; 16] = [
+    "sk",
+    "SK",
+    "secret",
+    "secret_key",
+    "\"secret_key\"",
+    "secretKey",
+    "key",
+    "password",
+    "'app secret'",
+    "\"sk\"",
+    "in_flight",
+    "a.b.sk",
+    "access_keys.B.sk",
+    "secret_key_file",
+    "secret_key_env",
+    "rate_limit",
+];
+
+const ASSIGNMENTS: [&str; 11] = [
+    " = ", "=", ": ", ":", " ", "\t", " => ", " := ", "\t=\t", " == ", "\n=",
+];
+
+/// Values that hold the secret, which stands for `X`.
+const VALUES: [&str; 24] = [
+    "X",
+    "\"X\"",
+    "'X'",
+    "\u{201c}X\u{201d}",
+    "\"X",
+    "'X",
+    "X\"",
+    "\"\"\"X\"\"\"",
+    "\"\"\"\nX\n\"\"\"",
+    "\"\"\"\n[limits]\nbind = X\n\"\"\"",
+    "'''\nX",
+    "[\"X\"]",
+    "[\n  \"X\",\n  \"X\"\n]",
+    "[\"a/b\", \"X\"]",
+    "[X",
+    "{ sk = \"X\" }",
+    "{ value: X, b: 5 }",
+    "\"X\" # X",
+    "5 # X",
+    "X=",
+    "\"X/+==\"",
+    "\"a\\qX\"",
+    "true\nX",
+    "\"-----BEGIN X-----\"",
+];
+
+/// Further mistakes before or after it.
+const MISTAKES: [&str; 14] = [
+    "",
+    "x =",
+    "[limits",
+    "[limits]\nmax_in_flight = 5 5",
+    "bind = ",
+    "\"\"\"",
+    "'''",
+    "= 5",
+    "nodes = [",
+    "}",
+    "]",
+    "in_flight = 0",
+    "[limits]\nunknown = 1",
+    "\u{7f}",
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn no_damage_shows_a_secret(
+        header in select(&HEADERS[..]),
+        name in select(&NAMES[..]),
+        assignment in select(&ASSIGNMENTS[..]),
+        value in select(&VALUES[..]),
+        mistakes in (select(&MISTAKES[..]), select(&MISTAKES[..])),
+        line_end in select(&["\n", "\r\n", "\r"][..]),
+        in_keys_file in any::<bool>(),
+    ) {
+        let value = value.replace('X', SECRET);
+        let (before, after) = mistakes;
+        let text = format!("{before}\n{header}\n{name}{assignment}{value}\n{after}\n");
+        let text = text.replace('\n', line_end);
+        DIR.with(|dir| if in_keys_file {
+            dir.write("keys.toml", &text);
+            assert_shows_none(dir, &format!("access_keys_file = \"keys.toml\"\n{MINIMAL}"), &text);
+        } else {
+            assert_shows_none(dir, &format!("{MINIMAL}\n{text}"), &text);
+            assert_shows_none(dir, &format!("{text}\n{MINIMAL}"), &text);
+        });
+    }
+}
+
+/// A valid text is fine too: then neither its warnings nor the effective configuration show anything.
+#[track_caller]
+fn assert_shows_none(dir: &TestDir, text: &str, planted: &str) {
+    let shown = match dir.parse(text) {
+        Ok((config, warnings)) => format!("{}{config:?}{warnings:?}", config.redacted()),
+        Err(error) => {
+            let lines: Vec<_> = error.problems().iter().map(Problem::one_line).collect();
+            format!("{error}\n{error:?}\n{lines:?}")
+        }
+    };
+    assert!(!shown.contains("CANARY"), "{planted}\n-- is shown as\n{shown}");
+}
+
+thread_local! {
+    static DIR: TestDir = TestDir::new();
 }
