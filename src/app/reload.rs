@@ -301,7 +301,7 @@ fn load(path: PathBuf, text: Option<Arc<str>>, seen: &FileDigests) -> Result<Loa
             .into(),
     };
     let (config, warnings) = Config::parse(&text, &path).map_err(|wrong| wrong.to_string())?;
-    let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+    let warnings = Problem::summarize(&warnings);
     for warning in &warnings {
         tracing::warn!("{warning}");
     }

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::admin::AdminCommand;
 use crate::app::{self, App, ServiceManager};
-use crate::config::Config;
+use crate::config::{Config, Problem};
 use crate::telemetry;
 
 /// Serves until SIGTERM or SIGINT
@@ -38,7 +38,7 @@ impl Run {
             Err(diagnosis) => return Ok(super::report_invalid_config(&diagnosis)),
         };
         telemetry::init_diagnostics(config.telemetry.log_level);
-        for warning in warnings {
+        for warning in Problem::summarize(&warnings) {
             tracing::warn!("{warning}");
         }
         if let Err(error) = limited {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::named_file::read_named_file;
 use super::secrets;
@@ -21,6 +22,8 @@ pub(super) struct Diagnostics {
     pub(super) already_reported: BTreeSet<String>,
     /// Files that this file names and that were read.
     pub(super) files: BTreeSet<PathBuf>,
+    /// The access key that is being read; the diagnostics of many access keys can be equal.
+    pub(super) access_key: Option<Arc<str>>,
 }
 
 /// One error or warning, without the text of its file; a span of `None` means the file as a whole.
@@ -30,10 +33,11 @@ pub(super) struct Diagnostic {
     pub(super) span: Option<Range<usize>>,
     pub(super) message: String,
     pub(super) help: String,
+    pub(super) access_key: Option<Arc<str>>,
 }
 
 /// Whether the gateway starts in spite of a diagnostic.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Severity {
     /// The configuration is rejected.
     Error,
@@ -50,6 +54,7 @@ impl Diagnostics {
             secret_spans: Vec::new(),
             already_reported: BTreeSet::new(),
             files: BTreeSet::new(),
+            access_key: None,
         }
     }
 
@@ -177,6 +182,7 @@ impl Diagnostics {
             span,
             message: escape_controls(message),
             help: escape_controls(help),
+            access_key: self.access_key.clone(),
         });
     }
 }

@@ -2,6 +2,8 @@
 //! under the text, and what would be right. A [`Problem`] holds no secret: the text of its file is
 //! redacted when it is made.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -25,6 +27,8 @@ pub struct Problem {
     span: Option<Range<usize>>,
     message: String,
     help: String,
+    access_key: Option<Arc<str>>,
+    count: usize,
 }
 
 /// A file whose secrets are redacted.
@@ -47,16 +51,39 @@ impl ConfigError {
     }
 }
 
+/// Equal errors are merged, and at most [`MAX_LISTED`] are listed: this text goes into logs and
+/// responses. [`ConfigError::all`] lists every error.
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for problem in &self.problems {
+        let mut omitted = 0;
+        let (errors, warnings): (Vec<_>, Vec<_>) = Problem::merge_equal(&self.problems)
+            .into_iter()
+            .partition(|problem| problem.severity == Severity::Error);
+        for problem in errors.iter().skip(MAX_LISTED) {
+            omitted += problem.count;
+        }
+        let mut listed: Vec<_> = errors.iter().take(MAX_LISTED).collect();
+        listed.extend(warnings.iter().take(MAX_LISTED));
+        self.write(&listed, f)?;
+        if omitted > 0 {
+            write!(f, "\nerrors_omitted: {omitted} (`ccfs-gateway check --all` lists them)")?;
+        }
+        Ok(())
+    }
+}
+
+impl ConfigError {
+    /// Returns a text of all problems, each by itself.
+    pub fn all(&self) -> impl fmt::Display {
+        fmt::from_fn(|f| self.write(&self.problems.iter().collect::<Vec<_>>(), f))
+    }
+
+    fn write(&self, problems: &[&Problem], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for problem in problems {
             writeln!(f, "{problem}\n")?;
         }
-        let errors = self
-            .problems
-            .iter()
-            .filter(|p| p.severity == Severity::Error)
-            .count();
+        let is_error = |problem: &&Problem| problem.severity == Severity::Error;
+        let errors = self.problems.iter().filter(is_error).count();
         write!(
             f,
             "{errors} error{} in the configuration",
@@ -68,6 +95,76 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 impl Problem {
+    /// Merges equal problems of a file: the first of them stays, with their number and some of the
+    /// access keys in its message.
+    pub fn merge_equal(problems: &[Self]) -> Vec<Self> {
+        let mut groups: Vec<(Self, Vec<&str>)> = Vec::new();
+        let mut index: HashMap<_, usize> = HashMap::new();
+        for problem in problems {
+            let message = problem.message_for_any();
+            let key = (&problem.source.path, problem.severity, message, &problem.help);
+            let access_key = problem.access_key.as_deref();
+            match index.entry(key) {
+                Entry::Vacant(entry) => {
+                    entry.insert(groups.len());
+                    groups.push((problem.clone(), access_key.into_iter().collect()));
+                }
+                Entry::Occupied(entry) => {
+                    let (first, examples) = &mut groups[*entry.get()];
+                    first.count += 1;
+                    if examples.len() < EXAMPLES {
+                        examples.extend(access_key.filter(|it| !examples.contains(it)));
+                    }
+                }
+            }
+        }
+        groups
+            .into_iter()
+            .map(|(mut first, examples)| {
+                if first.count > 1 {
+                    first.message = first.message_for_many(&examples);
+                }
+                first
+            })
+            .collect()
+    }
+
+    /// Returns at most 20 texts of several lines for these warnings, equal ones merged.
+    pub fn summarize(warnings: &[Self]) -> Vec<String> {
+        let merged = Self::merge_equal(warnings);
+        let mut texts: Vec<_> = merged.iter().take(MAX_LISTED).map(Self::to_string).collect();
+        let omitted: usize = merged.iter().skip(MAX_LISTED).map(|it| it.count).sum();
+        if omitted > 0 {
+            texts.push(format!("warnings_omitted: {omitted} (`ccfs-gateway check --all` lists them)"));
+        }
+        texts
+    }
+
+    /// The message without the name of the access key.
+    fn message_for_any(&self) -> String {
+        let Some(access_key) = &self.access_key else {
+            return self.message.clone();
+        };
+        let table = format!("access_keys.{access_key}");
+        let file = format!("/{access_key}");
+        self.message.replace(&table, "access_keys.*").replace(&file, "/*")
+    }
+
+    fn message_for_many(&self, examples: &[&str]) -> String {
+        let message = self.message_for_any();
+        let count = with_separators(self.count);
+        if examples.is_empty() {
+            format!("{message} in {count} places")
+        } else {
+            format!("{message} in {count} access keys, e.g. {}", examples.join(", "))
+        }
+    }
+
+    /// Returns how many equal problems were merged into this one.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
     /// Returns whether it is an error or a warning.
     pub fn severity(&self) -> Severity {
         self.severity
@@ -192,6 +289,8 @@ impl Diagnostics {
             source: Arc::clone(&source),
             message: item.message,
             help: item.help,
+            access_key: item.access_key,
+            count: 1,
         };
         items.into_iter().map(problem).collect()
     }
@@ -225,3 +324,22 @@ fn clamp_to_char_boundaries(text: &str, span: &Range<usize>) -> Range<usize> {
     let end = text.ceil_char_boundary(span.end.clamp(start, text.len()));
     start..end
 }
+
+/// `2000` as `2,000`.
+fn with_separators(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Our choice: about a screen and a half of errors, 10 KiB in a log line and in `/status`.
+const MAX_LISTED: usize = 20;
+
+/// Access keys that are named as examples.
+const EXAMPLES: usize = 3;

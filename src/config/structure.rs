@@ -67,6 +67,7 @@ impl KeyPath<'_> {
 impl Validator<'_> {
     fn check_table(&mut self, table: &mut DeTable<'_>, keys: &TableKeys, path: &KeyPath<'_>) {
         let mut out = Vec::new();
+        let holds_accounts = matches!(path, KeyPath::Child(KeyPath::Root, "access_keys"));
         for (key, value) in table.iter_mut() {
             let name: &str = key.get_ref();
             if secrets::is_secret_key(name) {
@@ -79,11 +80,17 @@ impl Validator<'_> {
                 out.push(name.to_owned());
                 continue;
             };
+            if holds_accounts {
+                self.diagnostics.access_key = Some(name.into());
+            }
             let path = KeyPath::Child(path, name);
             if !self.check_value(value, below, &key.span(), &path) {
                 self.diagnostics.already_reported.insert(path.dotted());
                 out.push(name.to_owned());
             }
+        }
+        if holds_accounts {
+            self.diagnostics.access_key = None;
         }
         for name in out {
             table.remove(name.as_str());

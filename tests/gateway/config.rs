@@ -102,7 +102,7 @@ fn check_reports_every_mistake_and_exits_with_78() {
     for expected in [
         "unknown key `idle`",
         "body_timeout cannot be",
-        "no time_zone",
+        "time_zone is missing",
         "^^^^",
         "4 errors",
     ] {

@@ -78,6 +78,7 @@ impl Accounts {
     ) {
         self.resolved.reserve(file.len());
         for (name, table) in file {
+            diagnostics.access_key = Some(name.as_str().into());
             check_access_key_name(name, diagnostics);
             let given = self.options(&format!("access_keys.{}", name.value), table, diagnostics);
             let secrets = read_secrets(name, table, secret_file, diagnostics);
@@ -85,7 +86,7 @@ impl Accounts {
                 diagnostics.missing_key(
                     &format!("access_keys.{}.time_zone", name.value),
                     name.span(),
-                    "no time_zone",
+                    "time_zone is missing",
                     "needs time_zone, such as \"Asia/Shanghai\" or \"GMT+8\": a wrong zone fails silently, so there is no default",
                 );
             }
@@ -102,6 +103,7 @@ impl Accounts {
                 self.resolved.insert(access_key, account);
             }
         }
+        diagnostics.access_key = None;
     }
 
     /// Returns the valid accounts.

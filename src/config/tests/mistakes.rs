@@ -133,3 +133,75 @@ fn marked_text(problem: &Problem) -> String {
     let count = pair[1].matches('^').count();
     pair[0].chars().skip(from).take(count).collect()
 }
+
+/// A keys file of `count` access keys, each with the lines `keys`.
+fn with_many_keys(dir: &TestDir, count: usize, keys: &str) -> String {
+    let table = |number: usize| {
+        let keys = keys.replace("{n}", &format!("{number:04}"));
+        format!("[access_keys.ak{number:04}]\nsecret_key = \"secret\"\n{keys}\n")
+    };
+    dir.write("keys.toml", &(0..count).map(table).collect::<String>());
+    format!("access_keys_file = \"keys.toml\"\n{MINIMAL}")
+}
+
+#[test]
+fn equal_mistakes_are_one_error() {
+    let dir = TestDir::new();
+    for (keys, expected) in [
+        (
+            "",
+            "error: time_zone is missing in 2,000 access keys, e.g. ak0000, ak0001, ak0002",
+        ),
+        (
+            "in_flight = 0\ntime_zone = \"UTC\"",
+            "error: access_keys.*.in_flight is out of range in 2,000 access keys, e.g. ak0000,",
+        ),
+        (
+            "time_zone = \"Mars\"",
+            "error: unknown time zone in 2,000 access keys, e.g. ak0000, ak0001, ak0002",
+        ),
+        (
+            "time_zone = \"UTC\"\nin-flight = 1",
+            "error: unknown key `in-flight` in 2,000 access keys, e.g. ak0000, ak0001, ak0002",
+        ),
+    ] {
+        let error = dir.parse(&with_many_keys(&dir, 2_000, keys)).map(|_| ()).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains(expected), "{text}");
+        assert!(text.ends_with("2000 errors in the configuration"), "{text}");
+        assert!(text.len() < 2_000, "{}", text.len());
+        assert_eq!(error.all().to_string().matches("error: ").count(), 2_000);
+    }
+}
+
+#[test]
+fn different_mistakes_are_listed_up_to_a_limit() {
+    let dir = TestDir::new();
+    let keys = "time_zone = \"UTC\"\nunknown-{n} = 1";
+    let error = dir.parse(&with_many_keys(&dir, 50, keys)).map(|_| ()).unwrap_err();
+    let text = error.to_string();
+    assert_eq!(text.matches("error: unknown key").count(), 20, "{text}");
+    let end = "50 errors in the configuration\nerrors_omitted: 30 (`ccfs-gateway check --all` lists them)";
+    assert!(text.ends_with(end), "{text}");
+    assert!(!error.all().to_string().contains("errors_omitted"));
+}
+
+#[test]
+fn a_json_file_is_a_short_text() {
+    let text = "{ \"listeners\": [1, 2, \"x\"],\n".repeat(5_000);
+    let text = TestDir::new().error_text(&text);
+    assert!(text.len() < 20_000, "{}", text.len());
+}
+
+#[test]
+fn equal_warnings_are_one_warning() {
+    let dir = TestDir::new();
+    let main = with_many_keys(&dir, 300, "time_zone = \"Etc/GMT+8\"");
+    let (_, warnings) = dir.parse(&main).unwrap();
+    assert_eq!(warnings.len(), 300);
+    let texts = Problem::summarize(&warnings);
+    let [text] = texts.as_slice() else {
+        panic!("{texts:?}");
+    };
+    assert!(text.contains("Etc/GMT+8 is UTC-8, west of Greenwich in 300 access keys, e.g. ak0000"), "{text}");
+}
