@@ -4,6 +4,7 @@
 
 mod diagnostics;
 mod document;
+mod encoding;
 mod file;
 mod named_file;
 mod problem;
@@ -77,10 +78,15 @@ impl Config {
         reason = "the validity of certificates is checked when the files are read"
     )]
     pub fn load(path: &Path) -> Result<(Self, Vec<Problem>), ConfigError> {
-        match std::fs::read_to_string(path) {
-            Ok(text) => resolve::resolve(&text, path, SystemTime::now()),
-            Err(error) => Err(resolve::unreadable_file(path, &error)),
+        let bytes = match named_file::read_once(path) {
+            Ok(bytes) => bytes,
+            Err(error) => return Err(resolve::unreadable_file(path, &error.to_string())),
+        };
+        match encoding::decode(&bytes) {
+            Ok(text) => resolve::resolve(text, path, SystemTime::now()),
+            Err(error) => Err(resolve::unreadable_file(path, &error.to_string())),
         }
+    }
     }
 
     /// Like [`Config::load`], for a text that was read from `path`. Relative paths in it are resolved
@@ -93,6 +99,7 @@ impl Config {
         reason = "the validity of certificates is checked when the files are read"
     )]
     pub fn parse(text: &str, path: &Path) -> Result<(Self, Vec<Problem>), ConfigError> {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         resolve::resolve(text, path, SystemTime::now())
     }
 

@@ -14,7 +14,7 @@ use super::shutdown::{ClosingSocket, DrainingListener};
 use crate::admin::{Admin, Reloaded};
 use crate::auth::AccessKey;
 use crate::cache::Purge;
-use crate::config::{AccountSettings, Config};
+use crate::config::{AccountSettings, Config, Problem};
 use crate::gateway::Snapshot;
 use crate::limit::AddressRateLimiter;
 use crate::listener::ListenerContext;

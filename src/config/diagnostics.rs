@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::encoding;
 use super::named_file::read_named_file;
 use super::secrets;
 use super::spanned::Spanned;
@@ -124,7 +125,7 @@ impl Diagnostics {
         self.read_file_at(written.value.as_ref(), &written.span)
     }
 
-    /// Reads a file that is named at a span, or adds an error.
+    /// Reads a text file that is named at a span, without a byte-order mark, or adds an error.
     pub(super) fn read_file_at(&mut self, written: &str, span: &Range<usize>) -> Option<Vec<u8>> {
         if written.contains("-----BEGIN") || written.contains('\n') {
             self.secret_spans.push(span.clone());
@@ -135,6 +136,12 @@ impl Diagnostics {
             );
             return None;
         }
+        let bytes = self.read_bytes_at(written, span)?;
+        self.as_text(bytes, span)
+    }
+
+    /// Reads the exact bytes of a file that is named at a span, or adds an error.
+    fn read_bytes_at(&mut self, written: &str, span: &Range<usize>) -> Option<Vec<u8>> {
         let path = self.resolve_path(written);
         self.files.insert(path.clone());
         match read_named_file(&path) {
@@ -151,7 +158,7 @@ impl Diagnostics {
         }
     }
 
-    /// Reads a secret file that is named at a span, or adds an error. A value that is neither an
+    /// Reads the exact bytes of a secret file that is named at a span, or adds an error. A value that is neither an
     /// existing file nor looks like a path is taken for the secret itself and is redacted.
     pub(super) fn read_secret_file(
         &mut self,
@@ -159,7 +166,7 @@ impl Diagnostics {
         span: &Range<usize>,
     ) -> Option<Vec<u8>> {
         if self.is_path(written) {
-            return self.read_file_at(written, span);
+            return self.read_bytes_at(written, span);
         }
         self.secret_spans.push(span.clone());
         self.error(
@@ -168,6 +175,33 @@ impl Diagnostics {
             "must be the path of a file; the secret itself does not belong here",
         );
         None
+    }
+
+    /// Like [`Diagnostics::read_secret_file`] for a secret that is a text: without a byte-order mark, and
+    /// UTF-16 is an error.
+    pub(super) fn read_secret_text(
+        &mut self,
+        written: &str,
+        span: &Range<usize>,
+    ) -> Option<Vec<u8>> {
+        let bytes = self.read_secret_file(written, span)?;
+        self.as_text(bytes, span)
+    }
+
+    /// Removes a byte-order mark; UTF-16 is an error.
+    fn as_text(&mut self, mut bytes: Vec<u8>, span: &Range<usize>) -> Option<Vec<u8>> {
+        if encoding::is_utf16(&bytes) {
+            self.error(
+                span.clone(),
+                "line 1 of the file is not UTF-8, but UTF-16",
+                "must be a text file in UTF-8 or ASCII",
+            );
+            return None;
+        }
+        if bytes.starts_with(encoding::BOM) {
+            bytes.drain(..encoding::BOM.len());
+        }
+        Some(bytes)
     }
 
     fn push(

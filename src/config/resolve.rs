@@ -23,6 +23,7 @@ use super::Config;
 use super::diagnostics::Diagnostics;
 use super::diagnostics::Severity;
 use super::document::{self, FileKind};
+use super::encoding;
 use super::file::{AccessKey, AccessKeysFile, ByName, File, Setting};
 use super::problem::{ConfigError, Problem};
 use super::units::{ByteSize, ConfigDuration};
@@ -103,7 +104,7 @@ pub(super) fn resolve(
 }
 
 /// Returns the error for a configuration file that cannot be read.
-pub(super) fn unreadable_file(path: &Path, error: &std::io::Error) -> ConfigError {
+pub(super) fn unreadable_file(path: &Path, error: &str) -> ConfigError {
     let mut diagnostics = Diagnostics::new(path);
     diagnostics.file_error(
         format!("cannot read the configuration: {error}"),
@@ -131,12 +132,15 @@ impl KeysFile {
             main_report.error(written.span(), message, help);
             return None;
         }
-        let Ok(text) = String::from_utf8(main_report.read_file(written)?) else {
-            let message = format!("{} is not UTF-8", path.display());
-            main_report.error(written.span(), message, "must be a TOML file");
-            return None;
+        let bytes = Zeroizing::new(main_diagnostics.read_secret_file(written, &written.span)?);
+        let text = match encoding::decode(&bytes) {
+            Ok(text) => Zeroizing::new(text.to_owned()),
+            Err(error) => {
+                let message = format!("{}: {error}", path.display());
+                main_diagnostics.error(written.span(), message, "must be a TOML file in UTF-8");
+                return None;
+            }
         };
-        let text = Zeroizing::new(text);
         let mut diagnostics = Diagnostics::new(&path);
         let file: Option<AccessKeysFile> =
             document::read(&text, FileKind::AccessKeys, &mut diagnostics);

@@ -399,7 +399,7 @@ fn proxy_protocol(
 
 /// Reads a token without the line end that editors append.
 fn read_token(path: &Spanned<String>, diagnostics: &mut Diagnostics) -> Option<Arc<AdminToken>> {
-    let bytes = diagnostics.read_secret_file(path, &path.span)?;
+    let bytes = diagnostics.read_secret_text(path, &path.span)?;
     warn_if_readable_by_others(path, &path.span, diagnostics);
     let text = String::from_utf8(bytes).unwrap_or_default();
     let token = text.trim_end_matches(['\r', '\n']);

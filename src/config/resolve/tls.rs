@@ -300,7 +300,7 @@ fn private_key(
     file: &Spanned<String>,
     diagnostics: &mut Diagnostics,
 ) -> Option<PrivateKeyDer<'static>> {
-    let pem = zeroize::Zeroizing::new(diagnostics.read_secret_file(file, &file.span)?);
+    let pem = zeroize::Zeroizing::new(diagnostics.read_secret_text(file, &file.span)?);
     match PrivateKeyDer::from_pem_slice(&pem) {
         Ok(key) => Some(key),
         Err(_) => {

@@ -373,3 +373,51 @@ fn traces_go_nowhere_unless_there_is_a_collector() {
         }
     }
 }
+
+#[test]
+fn a_byte_order_mark_is_skipped_in_every_file() {
+    let dir = TestDir::new();
+    let mark = |name: &str| {
+        let text = std::fs::read_to_string(dir.path(name)).unwrap();
+        dir.write(name, &format!("\u{feff}{text}"));
+    };
+    dir.write("token", "token");
+    dir.write("keys.toml", "[access_keys.B]\nsecret_key = \"b\"\ntime_zone = \"UTC\"");
+    ["gateway.pem", "gateway.key", "ca.pem", "token", "keys.toml"].map(mark);
+    let text = format!(
+        "\u{feff}access_keys_file = \"keys.toml\"\n{MINIMAL}\n[admin]\ntoken_file = \"token\""
+    );
+    let (config, warnings) = dir.parse(&text).unwrap();
+    assert!(warnings.is_empty(), "{warnings:?}");
+    assert!(config.admin.token.unwrap().matches(b"token"));
+    assert!(config.access_keys.contains_key("B"));
+    dir.write("gateway.toml", &text);
+    assert!(Config::load(&dir.path("gateway.toml")).is_ok());
+    // Columns are those that an editor shows.
+    let error = dir.error_text("\u{feff}unknown = 1");
+    assert!(error.contains("gateway.toml:1:1"), "{error}");
+}
+
+#[test]
+fn other_encodings_are_named() {
+    let dir = TestDir::new();
+    let utf16 = |text: &str| -> Vec<u8> {
+        let units = text.encode_utf16().flat_map(u16::to_le_bytes);
+        [0xff, 0xfe].into_iter().chain(units).collect()
+    };
+    let main = format!("access_keys_file = \"keys.toml\"\n{MINIMAL}");
+    dir.write("keys.toml", "");
+    for name in ["gateway.pem", "gateway.key", "ca.pem", "keys.toml", "sk"] {
+        let good = std::fs::read(dir.path(name)).unwrap();
+        std::fs::write(dir.path(name), utf16(&String::from_utf8_lossy(&good))).unwrap();
+        let error = dir.error_text(&main);
+        assert!(error.contains("UTF-16"), "{name}: {error}");
+        std::fs::write(dir.path(name), good).unwrap();
+    }
+    std::fs::write(dir.path("keys.toml"), b"\n# \xd7\xf8\xcf\xaf\n").unwrap();
+    let error = dir.error_text(&main);
+    assert!(error.contains("line 2 is not UTF-8, but GBK"), "{error}");
+    std::fs::write(dir.path("gateway.toml"), utf16(MINIMAL)).unwrap();
+    let error = Config::load(&dir.path("gateway.toml")).map(|_| ()).unwrap_err();
+    assert!(error.to_string().contains("UTF-16"), "{error}");
+}
