@@ -11,6 +11,7 @@ use super::{value_or, warn_if_readable_by_others};
 use crate::auth::{AccessKey, Credential, Secret};
 use crate::ccfs::{Tenant, Versionless, parse_zone};
 use crate::config::diagnostics::Diagnostics;
+use crate::config::encoding;
 use crate::config::file::{self, ByName};
 use crate::config::spanned::Spanned;
 use crate::config::{AccountSettings, Rate};
@@ -274,15 +275,8 @@ fn read_secrets(
     }
     for written in source.as_slice() {
         let secret = read(written, &source.span, diagnostics)?;
-        if secret.is_empty() {
-            diagnostics.error(
-                source.span(),
-                "the secret is empty",
-                "must hold at least one byte",
-            );
-        } else {
-            found.push(Secret::new(secret));
-        }
+        let secret = normalize_secret(secret, &source.span, diagnostics);
+        found.extend(secret.map(Secret::new));
     }
     Some(found)
 }
@@ -311,28 +305,58 @@ fn report_missing_secret(name: &Spanned<String>, secret_file: bool, diagnostics:
     }
 }
 
-/// Reads a secret file without the line end that editors append.
+/// Reads a secret file.
 fn read_secret_file(
     path: &str,
     span: &Range<usize>,
     diagnostics: &mut Diagnostics,
 ) -> Option<Vec<u8>> {
-    let mut bytes = diagnostics.read_secret_file(path, span)?;
+    let bytes = diagnostics.read_secret_file(path, span)?;
     warn_if_readable_by_others(path, span, diagnostics);
+    Some(bytes)
+}
+
+/// Removes what editors and shells add to a secret, whatever its source: a byte-order mark and one line
+/// end. Reports what cannot be meant.
+fn normalize_secret(
+    mut bytes: Vec<u8>,
+    span: &Range<usize>,
+    diagnostics: &mut Diagnostics,
+) -> Option<Vec<u8>> {
+    if bytes.starts_with(encoding::BOM) {
+        bytes.drain(..encoding::BOM.len());
+        diagnostics.warning(
+            span.clone(),
+            "a secret that begins with a byte-order mark",
+            "the mark is skipped; store the secret without it",
+        );
+    }
     if bytes.last() == Some(&b'\n') {
         bytes.pop();
         if bytes.last() == Some(&b'\r') {
             bytes.pop();
         }
     }
-    if bytes.trim_ascii().len() != bytes.len() {
-        diagnostics.warning(
-            span.clone(),
-            "a secret that begins or ends with white space",
-            "it is part of the secret; if it should not be, remove it",
-        );
-    }
-    Some(bytes)
+    let (message, help) = if bytes.is_empty() {
+        ("the secret is empty", "must hold at least one byte")
+    } else if encoding::is_utf16(&bytes) {
+        ("the secret is UTF-16 text", "must be stored in UTF-8 or ASCII")
+    } else if bytes.trim_ascii().is_empty() {
+        ("the secret is only white space", "must hold a secret")
+    } else if bytes.contains(&0) {
+        ("the secret holds a NUL byte", "must be the secret as text")
+    } else {
+        if bytes.trim_ascii().len() != bytes.len() {
+            diagnostics.warning(
+                span.clone(),
+                "a secret that begins or ends with white space",
+                "it is part of the secret; if it should not be, remove it",
+            );
+        }
+        return Some(bytes);
+    };
+    diagnostics.error(span.clone(), message, help);
+    None
 }
 
 /// Reads an environment variable. A value that cannot be a name is taken for the secret itself and is

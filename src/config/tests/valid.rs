@@ -421,3 +421,49 @@ fn other_encodings_are_named() {
     let error = Config::load(&dir.path("gateway.toml")).map(|_| ()).unwrap_err();
     assert!(error.to_string().contains("UTF-16"), "{error}");
 }
+
+/// Returns the secret and the messages of an access key whose secret holds `bytes`, from a file and
+/// from the file of access keys.
+fn secret_of(dir: &TestDir, text: &str) -> [(Option<crate::auth::Secret>, String); 2] {
+    std::fs::write(dir.path("sk"), text).unwrap();
+    let inline = serde_json::to_string(text).unwrap().replace("\u{feff}", "\\ufeff");
+    dir.write(
+        "keys.toml",
+        &format!("[access_keys.B]\ntime_zone = \"UTC\"\nsecret_key = {inline}\n"),
+    );
+    let (without, _) = MINIMAL.split_once("[access_keys.AK]").unwrap();
+    [MINIMAL.to_owned(), format!("access_keys_file = \"keys.toml\"\n{without}")].map(|text| {
+        match dir.parse(&text) {
+            Ok((config, warnings)) => {
+                let account = config.access_keys.values().next().unwrap();
+                let messages: Vec<_> = warnings.iter().map(Problem::message).collect();
+                (account.credential.secrets().first().cloned(), messages.join(", "))
+            }
+            Err(error) => (None, error.to_string()),
+        }
+    })
+}
+
+#[test]
+fn a_secret_is_the_same_from_every_source() {
+    let dir = TestDir::new();
+    let secret = |text: &str| Some(crate::auth::Secret::new(text.into()));
+    for (text, expected, message) in [
+        ("abc", secret("abc"), ""),
+        ("abc\n", secret("abc"), ""),
+        ("abc\r\n", secret("abc"), ""),
+        ("\u{feff}abc\n", secret("abc"), "byte-order mark"),
+        ("abc\n\n", secret("abc\n"), "white space"),
+        (" \t\n", None, "the secret is only white space"),
+        ("\n", None, "the secret is empty"),
+        ("\u{feff}\n", None, "the secret is empty"),
+        ("a\0bc", None, "the secret holds a NUL byte"),
+        ("a\0b\0c\0d\0", None, "the secret is UTF-16 text"),
+    ] {
+        for (found, messages) in secret_of(&dir, text) {
+            assert_eq!(found, expected, "{text:?}: {messages}");
+            assert!(messages.contains(message), "{text:?}: {messages}");
+            assert_eq!(message.is_empty(), messages.is_empty(), "{text:?}: {messages}");
+        }
+    }
+}
