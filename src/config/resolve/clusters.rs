@@ -1,6 +1,7 @@
 //! Clusters: nodes, TLS to them, health checks, outlier detection and retries.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +42,13 @@ fn cluster(
     tls_files: &mut TlsFiles,
     diagnostics: &mut Diagnostics,
 ) -> Option<ClusterSettings> {
+    if name.is_empty() || name.contains('/') || [".", ".."].contains(&name.as_str()) {
+        diagnostics.error(
+            name.span(),
+            "not the name of a cluster",
+            "must be a name without /: it is a part of the admin interface's paths",
+        );
+    }
     let nodes = nodes(name, table, diagnostics);
     let tls = tls_files.client_tls(table.tls.as_ref(), &name.span, diagnostics);
     let settings = ClusterSettings {
@@ -121,7 +129,7 @@ fn nodes(
                 }
                 diagnostics.error(node.span(), "not the URL of a node", help);
             }
-            Ok(address) if nodes.iter().any(|other| other.address == address) => {
+            Ok(address) if nodes.iter().any(|other| is_same_node(&other.address, &address)) => {
                 diagnostics.error(
                     node.span(),
                     "this node is listed twice",
@@ -132,6 +140,16 @@ fn nodes(
         }
     }
     nodes
+}
+
+/// Whether two addresses are the same node in different notations: `[::1]` and `[0:0:0:0:0:0:0:1]`, `h`
+/// and `h.`, `127.0.0.1` and `[::ffff:127.0.0.1]`.
+fn is_same_node(one: &NodeAddress, other: &NodeAddress) -> bool {
+    let host = |address: &NodeAddress| match address.host.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().to_string(),
+        Err(_) => address.host.trim_end_matches('.').to_owned(),
+    };
+    one.port == other.port && host(one) == host(other)
 }
 
 /// Parses `https://host:port`; an error says what would be right.

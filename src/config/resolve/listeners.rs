@@ -239,22 +239,43 @@ fn check_cluster_name(
     diagnostics.error(cluster.span(), "unknown cluster", help);
 }
 
-/// Reports a prefix that can never match: routes match the raw request path.
+/// Reports a prefix that can never match: routes match the raw request path, and paths that another
+/// server could read as a different one are rejected with 400 before that.
 fn check_prefix(prefix: &Spanned<String>, diagnostics: &mut Diagnostics) {
     let help = if !prefix.starts_with('/') {
         "must begin with /"
     } else if !prefix.ends_with('/') {
         "must end with /"
-    } else if !prefix.bytes().all(|byte| byte.is_ascii_graphic())
-        || prefix.contains(['?', '#', '\\', ';', '"', '<', '>'])
-    {
-        "must be a path of visible ASCII characters, without a query"
-    } else if prefix.contains("//") || prefix.split('/').any(|part| part == "." || part == "..") {
+    } else if !prefix.bytes().all(is_path_byte) {
+        "must hold only characters of a URL's path, without a query; others are written as %20"
+    } else if !has_valid_escapes(prefix) {
+        "must hold only whole escapes such as %20, and none of / \\ and NUL: such paths are rejected"
+    } else if prefix.contains("//") || prefix.split('/').any(is_dot_segment) {
         "must be without empty parts, . and .."
     } else {
         return;
     };
     diagnostics.error(prefix.span(), "not a path prefix", help);
+}
+
+/// A `pchar` of RFC 3986, 3.3, a slash or `%`; no `;`, which begins the parameters of a segment.
+fn is_path_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"/%-._~!$&'()*+,=:@".contains(&byte)
+}
+
+/// Whether each `%` begins an escape, and none stands for a slash, a backslash or NUL.
+fn has_valid_escapes(path: &str) -> bool {
+    path.split('%').skip(1).all(|rest| {
+        let code = rest.get(..2).unwrap_or_default();
+        let is_hex = code.len() == 2 && code.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_hex && !["2f", "5c", "00"].iter().any(|it| code.eq_ignore_ascii_case(it))
+    })
+}
+
+/// Whether a segment is `.` or `..`, each dot plain or escaped.
+fn is_dot_segment(segment: &str) -> bool {
+    let plain = segment.replace("%2e", ".").replace("%2E", ".");
+    plain == "." || plain == ".."
 }
 
 fn listener_tls(
