@@ -312,10 +312,14 @@ pub(super) fn check_health_check_keys(
 }
 
 fn ejection(file: &file::Ejection, diagnostics: &mut Diagnostics) -> EjectionSettings {
+    // A default gives way to the other key of the pair.
+    let written = |key: &file::Setting<ConfigDuration>| key.as_ref().map(|key| key.0);
+    let base_time = (5 * SECOND).min(written(&file.max_time).unwrap_or(Duration::MAX));
+    let max_time = MINUTE.max(written(&file.base_time).unwrap_or_default());
     let ejection = EjectionSettings {
         consecutive_failures: value_or(&file.consecutive_failures, 3),
-        base_time: nonzero_duration_or(&file.base_time, 5 * SECOND, diagnostics),
-        max_time: nonzero_duration_or(&file.max_time, MINUTE, diagnostics),
+        base_time: nonzero_duration_or(&file.base_time, base_time, diagnostics),
+        max_time: nonzero_duration_or(&file.max_time, max_time, diagnostics),
         max_ejected: value_or(&file.max_ejected, 50),
         slow_start: duration_or(&file.slow_start, 10 * SECOND),
         panic_threshold: value_or(&file.panic_threshold, 50),

@@ -6,16 +6,20 @@ use super::{
     KIB, MIB, MINUTE, SECOND, duration_or, nonzero_duration_or, nonzero_size_or, size_or, value_or,
 };
 use crate::config::diagnostics::Diagnostics;
-use crate::config::file;
+use crate::config::file::{self, Setting};
 use crate::config::spanned::Spanned;
 use crate::config::units::{ByteSize, ConfigDuration};
 use crate::config::{Cache, Limits, Rate, Server};
 
 pub(super) fn cache(file: &file::Cache, diagnostics: &mut Diagnostics) -> Cache {
+    // A default gives way to the other key of a pair.
+    let written = |key: &Setting<ConfigDuration>| key.as_ref().map(|key| key.0);
+    let margin = (10 * MINUTE).max(written(&file.minimum_life).unwrap_or_default());
+    let minimum = MINUTE.min(written(&file.expiry_margin).unwrap_or(MINUTE));
     let cache = Cache {
         max_size: size_or(&file.max_size, 64 * MIB),
-        expiry_margin: duration_or(&file.expiry_margin, 10 * MINUTE),
-        minimum_life: duration_or(&file.minimum_life, MINUTE),
+        expiry_margin: duration_or(&file.expiry_margin, margin),
+        minimum_life: duration_or(&file.minimum_life, minimum),
         stale_if_error: value_or(&file.stale_if_error, true),
         negative_ttl: duration_or(&file.negative_ttl, 2 * SECOND),
         success_codes: codes(&file.success_codes, &["0"]),
@@ -44,6 +48,11 @@ pub(super) fn cache(file: &file::Cache, diagnostics: &mut Diagnostics) -> Cache 
 
 pub(super) fn limits(file: &file::Limits, diagnostics: &mut Diagnostics) -> Limits {
     let clock_window = duration_or(&file.clock_window, 15 * MINUTE);
+    // A default gives way to the other key of a pair: the largest body fits into the buffer of all.
+    let written = |key: &Setting<ByteSize>| key.as_ref().map(|key| key.0);
+    let buffered = written(&file.max_buffered).unwrap_or(u64::MAX);
+    let bodies = [&file.max_body_size, &file.max_upload_size].map(|key| written(key).unwrap_or(0));
+    let largest_body = bodies.into_iter().max().unwrap_or(0);
     let limits = Limits {
         clock_window: (!clock_window.is_zero()).then_some(clock_window),
         hits_are_free: value_or(&file.hits_are_free, true),
@@ -57,9 +66,9 @@ pub(super) fn limits(file: &file::Limits, diagnostics: &mut Diagnostics) -> Limi
         max_connections: value_or(&file.max_connections, 10_000),
         max_connections_per_address: value_or(&file.max_connections_per_address, 1_024),
         max_handshakes: value_or(&file.max_handshakes, 4_096),
-        max_body_size: memory_size_or(&file.max_body_size, 64 * KIB, diagnostics),
-        max_upload_size: memory_size_or(&file.max_upload_size, 8 * MIB, diagnostics),
-        max_buffered: memory_size_or(&file.max_buffered, 256 * MIB, diagnostics),
+        max_body_size: memory_size_or(&file.max_body_size, (64 * KIB).min(buffered), diagnostics),
+        max_upload_size: memory_size_or(&file.max_upload_size, (8 * MIB).min(buffered), diagnostics),
+        max_buffered: memory_size_or(&file.max_buffered, (256 * MIB).max(largest_body), diagnostics),
         max_answer: memory_size_or(&file.max_answer, MIB, diagnostics),
         body_timeout: nonzero_duration_or(&file.body_timeout, 10 * SECOND, diagnostics),
         header_timeout: nonzero_duration_or(&file.header_timeout, 10 * SECOND, diagnostics),

@@ -467,3 +467,31 @@ fn a_secret_is_the_same_from_every_source() {
         }
     }
 }
+
+#[test]
+fn a_default_gives_way_to_what_is_written() {
+    let dir = TestDir::new();
+    for (written, section, effective) in [
+        ("[cache]\nexpiry_margin = \"30s\"", "cache", [("expiry_margin", "30s"), ("minimum_life", "30s")]),
+        ("[cache]\nminimum_life = \"20m\"", "cache", [("expiry_margin", "20m"), ("minimum_life", "20m")]),
+        ("[limits]\nmax_buffered = \"1MiB\"", "limits", [("max_upload_size", "1MiB"), ("max_body_size", "64KiB")]),
+        ("[limits]\nmax_buffered = \"1KiB\"", "limits", [("max_upload_size", "1KiB"), ("max_body_size", "1KiB")]),
+        ("[limits]\nmax_upload_size = \"1GiB\"", "limits", [("max_buffered", "1GiB"), ("max_body_size", "64KiB")]),
+        ("[limits]\nmax_body_size = \"1GiB\"", "limits", [("max_buffered", "1GiB"), ("max_upload_size", "8MiB")]),
+    ] {
+        let shown = dir.config(&format!("{MINIMAL}\n{written}\n")).redacted();
+        for (key, value) in effective {
+            assert_eq!(shown[section][key], value, "{written}");
+        }
+    }
+    for (written, base, max) in [
+        ("base_time = \"2m\"", "2m", "2m"),
+        ("max_time = \"2s\"", "2s", "2s"),
+        ("max_time = \"2m\"", "5s", "2m"),
+    ] {
+        let ejection = format!("ejection = {{ {written} }}\nnodes =");
+        let shown = dir.config(&MINIMAL.replace("nodes =", &ejection)).redacted();
+        let shown = &shown["clusters"]["ccfs"]["ejection"];
+        assert_eq!([&shown["base_time"], &shown["max_time"]], [base, max], "{written}");
+    }
+}
