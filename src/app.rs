@@ -108,9 +108,6 @@ pub enum StartError {
         /// Why not. Its text stands in this one's: it is not its source.
         error: io::Error,
     },
-    /// The configuration file, a second time.
-    #[error("the configuration cannot be read: {0}")]
-    Source(io::Error),
     /// The access log.
     #[error("the access log cannot be opened: {0}")]
     AccessLog(io::Error),
@@ -146,8 +143,7 @@ impl App {
         config: Config,
         source: Option<PathBuf>,
     ) -> Result<Self, StartError> {
-        let source = source.map(ConfigSource::read).transpose();
-        let source = source.map_err(StartError::Source)?;
+        let source = source.map(|path| ConfigSource::new(path, &config));
         let follower = source
             .as_ref()
             .map(|source| FileWatcher::start(source.watched_files(&config), WATCH_INTERVAL));

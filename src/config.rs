@@ -66,6 +66,26 @@ pub struct Config {
     /// All files that were read for it: itself, access keys, secrets, certificates. When the content of
     /// one changes, the configuration is out of date.
     pub files: Vec<PathBuf>,
+    /// The text that it was parsed from. Never read a second time: the file can be a pipe, or change
+    /// meanwhile.
+    pub text: ConfigText,
+}
+
+/// The text of a configuration file; only its length is shown in `Debug`.
+#[derive(Clone)]
+pub struct ConfigText(Arc<str>);
+
+impl ConfigText {
+    /// Returns the text.
+    pub fn get(&self) -> &Arc<str> {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for ConfigText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ConfigText({} bytes)", self.0.len())
+    }
 }
 
 impl Config {

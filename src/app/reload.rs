@@ -1,7 +1,6 @@
 //! A new configuration, all or nothing: everything that can fail comes before the first change that
 //! anybody can see. What cannot change while running is refused with a sentence, not ignored.
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -28,9 +27,10 @@ pub(super) struct ConfigSource {
 }
 
 impl ConfigSource {
-    pub(super) fn read(path: PathBuf) -> io::Result<Self> {
-        let text = std::fs::read_to_string(&path)?.into();
-        Ok(Self { path, text })
+    /// Where `config` was loaded from, with the text that was read then.
+    pub(super) fn new(path: PathBuf, config: &Config) -> Self {
+        let text = config.text.get().clone();
+        Self { path, text }
     }
 
     /// The files whose content is followed.
@@ -294,18 +294,22 @@ impl App {
 /// Reads the configuration, or takes the text that is given, with all files that it names.
 fn load(path: PathBuf, text: Option<Arc<str>>, seen: &FileDigests) -> Result<LoadedConfig, String> {
     let earlier = seen.reread();
-    let text = match text {
-        Some(text) => text,
-        None => std::fs::read_to_string(&path)
-            .map_err(|error| format!("{} cannot be read: {error}", path.display()))?
-            .into(),
+    let loaded = match text {
+        Some(text) => Config::parse(&text, &path),
+        None if path.metadata().is_ok_and(|file| !file.is_file()) => {
+            return Err(format!(
+                "{} cannot be read again: it is not a regular file",
+                path.display()
+            ));
+        }
+        None => Config::load(&path),
     };
-    let (config, warnings) = Config::parse(&text, &path).map_err(|wrong| wrong.to_string())?;
+    let (config, warnings) = loaded.map_err(|error| error.to_string())?;
     let warnings = Problem::summarize(&warnings);
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    let source = ConfigSource { path, text };
+    let source = ConfigSource::new(path, &config);
     let marks = FileDigests::read(&source.watched_files(&config)).prefer_earlier(&earlier);
     Ok(LoadedConfig {
         config,

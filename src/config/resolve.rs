@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime};
 use accounts::Accounts;
 use zeroize::Zeroizing;
 
-use super::Config;
+use super::{Config, ConfigText};
 use super::diagnostics::Diagnostics;
 use super::diagnostics::Severity;
 use super::document::{self, FileKind};
@@ -55,6 +55,7 @@ pub(super) fn resolve(
         telemetry: telemetry::resolve(&file.telemetry, &mut diagnostics),
         server: settings::server(&file.server),
         files: Vec::new(),
+        text: ConfigText(text.into()),
     };
     let mut tls_files = tls::TlsFiles::new(now);
     config.clusters = clusters::resolve(&file.clusters, &mut tls_files, &mut diagnostics);
