@@ -28,6 +28,7 @@ mod file_watcher;
 mod handler;
 mod listener_setup;
 mod port;
+mod preflight;
 mod reload;
 mod rlimits;
 mod shared_store_task;
@@ -36,6 +37,7 @@ mod socket_activation;
 mod systemd;
 mod workers;
 
+pub use preflight::preflight;
 pub use rlimits::set_resource_limits;
 pub use systemd::ServiceManager;
 

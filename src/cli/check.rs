@@ -9,6 +9,7 @@ use clap::Args;
 use jiff::Zoned;
 use serde_json::Value;
 
+use crate::app;
 use crate::config::{self, ClientAuth, Config, Listener, ListenerTls, Problem, UnknownClients};
 use crate::tls::validity;
 
@@ -59,6 +60,17 @@ impl Check {
                 };
                 for warning in warnings {
                     writeln!(err, "{warning}\n")?;
+                }
+                match app::preflight(&config) {
+                    Ok(warnings) => {
+                        for warning in warnings {
+                            writeln!(err, "warning: {warning}\n")?;
+                        }
+                    }
+                    Err(error) => {
+                        writeln!(err, "error: {error}")?;
+                        return Ok(ExitCode::from(EX_CONFIG));
+                    }
                 }
                 write_summary(&config, out)?;
                 writeln!(out, "configuration is valid")?;

@@ -4,11 +4,15 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 use crate::metrics::AccessLogLines;
 
@@ -123,7 +127,18 @@ impl Target {
     fn open(destination: &Destination) -> io::Result<Self> {
         Ok(match destination {
             Destination::File(path) => {
-                Self::File(OpenOptions::new().create(true).append(true).open(path)?)
+                // Opening a pipe without a reader fails with ENXIO instead of waiting for one.
+                let file = OpenOptions::new()
+                    .create(true)
+                    .append(true)
+                    .custom_flags(OFlags::NONBLOCK.bits() as i32)
+                    .open(path)
+                    .map_err(|error| match Errno::from_io_error(&error) {
+                        Some(Errno::NXIO) => io::Error::other("no process reads this pipe"),
+                        _ => error,
+                    })?;
+                rustix::fs::fcntl_setfl(&file, OFlags::APPEND)?;
+                Self::File(file)
             }
             Destination::Stderr => Self::Stderr,
         })

@@ -148,10 +148,12 @@ pub(super) fn check_addresses(file: &File, config: &Config, diagnostics: &mut Di
     }
 }
 
-/// Whether both addresses cannot be bound at the same time.
+/// Whether both addresses cannot be bound at the same time. `[::]` accepts IPv4 as well (Linux, with its
+/// default of `net.ipv6.bindv6only`), so that it overlaps every address.
 fn addresses_overlap(a: SocketAddr, b: SocketAddr) -> bool {
-    let same_host = a.ip() == b.ip()
-        || (a.is_ipv4() == b.is_ipv4() && (a.ip().is_unspecified() || b.ip().is_unspecified()));
+    let (one, other) = (a.ip().to_canonical(), b.ip().to_canonical());
+    let covers = |all: IpAddr, ip: IpAddr| all.is_unspecified() && (all.is_ipv6() || ip.is_ipv4());
+    let same_host = one == other || covers(one, other) || covers(other, one);
     a.port() != 0 && a.port() == b.port() && same_host
 }
 

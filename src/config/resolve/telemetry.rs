@@ -1,5 +1,10 @@
 //! `[telemetry]`: diagnostic log, access log, traces.
 
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+
 use super::value_or;
 use crate::config::diagnostics::Diagnostics;
 use crate::config::file::{self, Setting};
@@ -8,15 +13,12 @@ use crate::config::{AccessLog, Telemetry};
 pub(super) fn resolve(file: &file::Telemetry, diagnostics: &mut Diagnostics) -> Telemetry {
     if let Some(written) = &file.access_log
         && !matches!(written.as_str(), "stderr" | "off")
-        && !diagnostics
-            .resolve_path(written)
-            .parent()
-            .is_some_and(|directory| directory.as_os_str().is_empty() || directory.is_dir())
+        && let Err(message) = check_log_file(&diagnostics.resolve_path(written))
     {
         diagnostics.error(
             written.span(),
-            "the access log has no directory",
-            "must be \"stderr\", \"off\", or a file in a directory that is there",
+            message,
+            "must be \"stderr\", \"off\", or a file that can be written, in a directory that exists",
         );
     }
     Telemetry {
@@ -34,6 +36,27 @@ pub(super) fn resolve(file: &file::Telemetry, diagnostics: &mut Diagnostics) -> 
         },
         otlp_endpoint: otlp_endpoint(&file.otlp_endpoint, diagnostics),
         sample: value_or(&file.sample, 0.01),
+    }
+}
+
+/// Whether lines can be appended to a file, which is not created. A pipe is not opened: its reader would
+/// see the end of it.
+fn check_log_file(path: &Path) -> Result<(), String> {
+    let cannot = |error: io::Error| format!("the access log cannot be written: {error}");
+    let directory = match path.parent() {
+        Some(directory) if !directory.as_os_str().is_empty() => directory,
+        _ => Path::new("."),
+    };
+    match path.metadata() {
+        Ok(file) if file.is_dir() => Err("the access log is a directory".to_owned()),
+        Ok(file) if file.file_type().is_socket() => Err("the access log is a socket".to_owned()),
+        Ok(file) if file.is_file() => {
+            let opened = OpenOptions::new().append(true).open(path);
+            opened.map(drop).map_err(cannot)
+        }
+        Ok(_) => Ok(()),
+        Err(_) if !directory.is_dir() => Err("the access log has no directory".to_owned()),
+        Err(_) => tempfile::tempfile_in(directory).map(drop).map_err(cannot),
     }
 }
 
