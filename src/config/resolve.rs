@@ -127,10 +127,10 @@ impl KeysFile {
     fn read(main: &File, main_report: &mut Diagnostics) -> Option<Self> {
         let written = main.access_keys_file.as_ref()?;
         let path = main_report.resolve_path(written);
-        if let Some(mode) = mode_if_readable_by_others(&path) {
-            let message = format!("{} can be read by others (mode {mode:o})", path.display());
-            let help = "must be readable by its owner only: chmod 600";
-            main_report.error(written.span(), message, help);
+        if let Some(open) = open_mode(&path) {
+            let message = format!("{} {open}", path.display());
+            let help = "must be readable and writable by its owner only: chmod 600";
+            main_diagnostics.error(written.span(), message, help);
             return None;
         }
         let bytes = Zeroizing::new(main_diagnostics.read_secret_file(written, &written.span)?);
@@ -154,24 +154,44 @@ impl KeysFile {
     }
 }
 
-/// Warns if the group or others can read a secret file.
+/// Warns if the group or others can read a secret file, or the group can write it. A file that others
+/// can write is an error: they choose the secret.
 fn warn_if_readable_by_others(written: &str, span: &Range<usize>, diagnostics: &mut Diagnostics) {
     let path = diagnostics.resolve_path(written);
-    if let Some(mode) = mode_if_readable_by_others(&path) {
-        let message = format!("{} can be read by others (mode {mode:o})", path.display());
-        diagnostics.warning(
-            span.clone(),
-            message,
-            "should be readable by its owner only: chmod 600",
-        );
+    let Some(open) = open_mode(&path) else {
+        return;
+    };
+    let message = format!("{} {open}", path.display());
+    if open.0 & 0o002 == 0 {
+        let help = "should be readable and writable by its owner only: chmod 600";
+        diagnostics.warning(span.clone(), message, help);
+    } else {
+        let help = "must be writable by its owner only: chmod 600";
+        diagnostics.error(span.clone(), message, help);
     }
 }
 
-/// Returns the mode of a file that its group or others can read.
-fn mode_if_readable_by_others(path: &Path) -> Option<u32> {
+/// The mode of a file that its group or others can read or write.
+struct OpenMode(u32);
+
+impl std::fmt::Display for OpenMode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let readable = self.0 & 0o044 != 0;
+        let writable = self.0 & 0o022 != 0;
+        let how = match (readable, writable) {
+            (true, true) => "read and written",
+            (false, true) => "written",
+            (_, false) => "read",
+        };
+        write!(f, "can be {how} by others (mode {:o})", self.0)
+    }
+}
+
+/// Returns the mode of a file that its group or others can read or write.
+fn open_mode(path: &Path) -> Option<OpenMode> {
     use std::os::unix::fs::PermissionsExt;
     let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;
-    (mode & 0o044 != 0).then_some(mode)
+    (mode & 0o066 != 0).then_some(OpenMode(mode))
 }
 
 /// Warns of what is valid but has no effect.

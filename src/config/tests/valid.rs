@@ -329,7 +329,7 @@ fn access_keys_may_have_a_file_of_their_own() {
         [crate::auth::Secret::new(b"two".to_vec())]
     );
 
-    for mode in [0o604, 0o640, 0o644] {
+    for mode in [0o602, 0o604, 0o620, 0o640, 0o644, 0o666] {
         dir.allow("keys/all.toml", mode);
         assert!(dir.error_text(&main).contains("chmod 600"), "{mode:o}");
     }
@@ -494,4 +494,20 @@ fn a_default_gives_way_to_what_is_written() {
         let shown = &shown["clusters"]["ccfs"]["ejection"];
         assert_eq!([&shown["base_time"], &shown["max_time"]], [base, max], "{written}");
     }
+}
+
+#[test]
+fn a_secret_that_others_can_write_is_an_error() {
+    let dir = TestDir::new();
+    for (mode, message) in [
+        (0o602, "can be written by others (mode 602)"),
+        (0o666, "can be read and written by others (mode 666)"),
+    ] {
+        dir.allow("sk", mode);
+        let error = dir.error_text(MINIMAL);
+        assert!(error.contains(message), "{error}");
+    }
+    dir.allow("sk", 0o660);
+    let (_, warnings) = dir.parse(MINIMAL).unwrap();
+    assert!(warnings[0].message().contains("read and written"), "{warnings:?}");
 }
