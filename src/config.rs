@@ -107,7 +107,6 @@ impl Config {
             Err(error) => Err(resolve::unreadable_file(path, &error.to_string())),
         }
     }
-    }
 
     /// Like [`Config::load`], for a text that was read from `path`. Relative paths in it are resolved
     /// against the directory of `path`.

@@ -38,6 +38,8 @@ pub(super) fn resolve(
     let Some(file) = document::read::<File>(text, FileKind::Main, &mut diagnostics) else {
         return Err(ConfigError::new(diagnostics.into_problems(path, text)));
     };
+
+    // Each section by itself.
     let mut keys = KeysFile::read(&file, &mut diagnostics);
     let mut accounts = Accounts::new(&file.access_key_defaults, &mut diagnostics);
     accounts.add(&file.access_keys, false, &mut diagnostics);
@@ -65,30 +67,15 @@ pub(super) fn resolve(
     config.listeners = listeners::resolve(&file, &mut tls_files, &mut diagnostics);
     config.admin = listeners::admin(&file.admin, &mut tls_files, &mut diagnostics);
     listeners::check_addresses(&file, &config, &mut diagnostics);
-    let all_declared = match &keys {
-        Some(keys) => !keys.diagnostics.has_errors(),
-        None => file.access_keys_file.is_none(),
-    };
-    if all_declared {
-        let tables = [
-            Some(&file.access_keys),
-            keys.as_ref().map(|keys| &keys.tables),
-        ];
-        clusters::check_health_check_keys(
-            &file.clusters,
-            &tables,
-            &config.access_keys,
-            &mut diagnostics,
-        );
-    }
-    if !diagnostics.has_errors()
-        && keys
-            .as_ref()
-            .is_none_or(|keys| !keys.diagnostics.has_errors())
-    {
+
+    // Relations between sections. Unused names are only reported in an otherwise valid configuration.
+    check_health_check_keys(&file, keys.as_ref(), &config, &mut diagnostics);
+    let keys_are_valid = |keys: &KeysFile| !keys.diagnostics.has_errors();
+    if !diagnostics.has_errors() && keys.as_ref().is_none_or(keys_are_valid) {
         warn_of_unused(&file, &config, &mut diagnostics);
     }
 
+    // The diagnostics of both files, in this order.
     let mut files = BTreeSet::from([path.to_owned()]);
     files.append(&mut diagnostics.files);
     let mut problems = diagnostics.into_problems(path, text);
@@ -102,6 +89,24 @@ pub(super) fn resolve(
         return Err(ConfigError::new(problems));
     }
     Ok((config, problems))
+}
+
+/// Checks the access keys of signed health checks; not if some access keys could not be read.
+fn check_health_check_keys(
+    file: &File,
+    keys: Option<&KeysFile>,
+    config: &Config,
+    diagnostics: &mut Diagnostics,
+) {
+    let all_known = match keys {
+        Some(keys) => !keys.diagnostics.has_errors(),
+        None => file.access_keys_file.is_none(),
+    };
+    if all_known {
+        let tables = [Some(&file.access_keys), keys.map(|keys| &keys.tables)];
+        let accounts = &config.access_keys;
+        clusters::check_health_check_keys(&file.clusters, &tables, accounts, diagnostics);
+    }
 }
 
 /// Returns the error for a configuration file that cannot be read.
@@ -124,9 +129,9 @@ struct KeysFile {
 
 impl KeysFile {
     /// Reads the file that `main` names; `None` if it names none or it cannot be read.
-    fn read(main: &File, main_report: &mut Diagnostics) -> Option<Self> {
+    fn read(main: &File, main_diagnostics: &mut Diagnostics) -> Option<Self> {
         let written = main.access_keys_file.as_ref()?;
-        let path = main_report.resolve_path(written);
+        let path = main_diagnostics.resolve_path(written);
         if let Some(open) = open_mode(&path) {
             let message = format!("{} {open}", path.display());
             let help = "must be readable and writable by its owner only: chmod 600";

@@ -77,13 +77,16 @@ pub(super) fn spans_in_invalid_toml(
 
 /// What is known at the start of a line of a file that does not parse.
 ///
-/// ```text
-///            header of another table
-/// Public <------------------------------ Secret <-- closing quotes --- OpenText
-///   |  ^                                 ^    |                           ^
-///   |  +-- `]` --- OpenList --- header --+    +------ quotes left open ---+
-///   +------ header of access keys, or a line that is not understood ------^ Secret
-/// ```
+/// | state             | line                                | next       |
+/// |-------------------|-------------------------------------|------------|
+/// | not `OpenText`    | header of a table without access keys | `Public` |
+/// | not `OpenText`    | header of access keys               | `Secret`   |
+/// | `Public`          | known key, value opens a list       | `OpenList` |
+/// | `Public`          | known key                           | `Public`   |
+/// | `Public`          | anything else                       | `Secret`   |
+/// | `Public`, `Secret` | opens a multi-line text            | `OpenText` |
+/// | `OpenList`        | `]`: of the list, or of a mistyped header | `Secret` |
+/// | `OpenText`        | its closing quotes                  | `Secret`   |
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum LineState {
     /// In a table that holds no secrets: the values of known keys are shown.
@@ -104,7 +107,7 @@ impl LineState {
             return (0, if closed { Self::Secret } else { self });
         }
         if line.chars().any(|c| c.is_control() && c != '\t') {
-            // A bare carriage return, say: one line here, several for its author.
+            // An editor can show a bare carriage return as the end of a line.
             return (0, Self::Secret);
         }
         if let Some((visible, next)) = header(line, known_keys) {
@@ -112,7 +115,7 @@ impl LineState {
         }
         if self == Self::OpenList {
             let closed = line.contains(']');
-            return (0, if closed { Self::Public } else { self });
+            return (0, if closed { Self::Secret } else { self });
         }
         let trimmed = line.trim_start();
         if trimmed.is_empty() || trimmed.starts_with('#') {

@@ -252,10 +252,7 @@ fn read_secrets(
             return None;
         }
         (_, _, Some(another)) | (_, Some(another), None) => {
-            for source in [&table.secret_key_file, &table.secret_key_env] {
-                let source = source.as_ref().map(Spanned::span);
-                diagnostics.secret_spans.extend(source);
-            }
+            redact_unless_names(table, diagnostics);
             diagnostics.error(
                 another.span(),
                 "more than one source of secrets",
@@ -265,20 +262,28 @@ fn read_secrets(
         }
     };
     let mut found = Vec::with_capacity(source.as_slice().len());
-    let is_name = |written: &String| match table.secret_key_env {
-        Some(_) => is_variable_name(written),
-        None => diagnostics.is_path(written),
-    };
-    if !source.as_slice().iter().all(is_name) {
-        // Reading ends at the first error: a later item can be the secret itself.
-        diagnostics.secret_spans.push(source.span());
-    }
+    // Reading ends at the first error: a later item can be the secret itself.
+    redact_unless_names(table, diagnostics);
     for written in source.as_slice() {
         let secret = read(written, &source.span, diagnostics)?;
         let secret = normalize_secret(secret, &source.span, diagnostics);
         found.extend(secret.map(Secret::new));
     }
     Some(found)
+}
+
+/// Redacts values that can be secrets in the place of names.
+fn redact_unless_names(table: &file::AccessKey, diagnostics: &mut Diagnostics) {
+    if let Some(files) = &table.secret_key_file
+        && !files.as_slice().iter().all(|file| diagnostics.is_path(file))
+    {
+        diagnostics.secret_spans.push(files.span());
+    }
+    if let Some(variables) = &table.secret_key_env
+        && !variables.as_slice().iter().all(|name| is_variable_name(name))
+    {
+        diagnostics.secret_spans.push(variables.span());
+    }
 }
 
 /// Reads a secret, given the value of its key and the span of the value.

@@ -196,12 +196,15 @@ fn a_json_file_is_a_short_text() {
 #[test]
 fn equal_warnings_are_one_warning() {
     let dir = TestDir::new();
-    let main = with_many_keys(&dir, 300, "time_zone = \"Etc/GMT+8\"");
+    let main = with_many_keys(&dir, 300, "time_zone = \"UTC\"");
+    let keys = std::fs::read_to_string(dir.path("keys.toml")).unwrap();
+    dir.write("keys.toml", &keys.replace("\"secret\"", "\" secret\""));
     let (_, warnings) = dir.parse(&main).unwrap();
     assert_eq!(warnings.len(), 300);
     let texts = Problem::summarize(&warnings);
     let [text] = texts.as_slice() else {
         panic!("{texts:?}");
     };
-    assert!(text.contains("Etc/GMT+8 is UTC-8, west of Greenwich in 300 access keys, e.g. ak0000"), "{text}");
+    let expected = "white space in 300 access keys, e.g. ak0000, ak0001, ak0002";
+    assert!(text.contains(expected), "{text}");
 }

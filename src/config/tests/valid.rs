@@ -383,7 +383,9 @@ fn a_byte_order_mark_is_skipped_in_every_file() {
     };
     dir.write("token", "token");
     dir.write("keys.toml", "[access_keys.B]\nsecret_key = \"b\"\ntime_zone = \"UTC\"");
-    ["gateway.pem", "gateway.key", "ca.pem", "token", "keys.toml"].map(mark);
+    for name in ["gateway.pem", "gateway.key", "ca.pem", "token", "keys.toml"] {
+        mark(name);
+    }
     let text = format!(
         "\u{feff}access_keys_file = \"keys.toml\"\n{MINIMAL}\n[admin]\ntoken_file = \"token\""
     );
