@@ -41,6 +41,7 @@ pub use shared_store::{SharedStore, StorePem, StoreSecret, StoreTls};
 use crate::auth::{AccessKey, Credential};
 use crate::ccfs::Tenant;
 use crate::cluster;
+use crate::telemetry::LogFormat;
 
 /// The whole configuration.
 #[derive(Debug)]
@@ -385,6 +386,8 @@ impl std::fmt::Debug for AdminToken {
 pub struct Telemetry {
     /// Minimum level of the diagnostic log.
     pub log_level: tracing::Level,
+    /// Format of the diagnostic log; `None` is JSON unless standard error is a terminal.
+    pub log_format: Option<LogFormat>,
     /// Destination of the access log.
     pub access_log: AccessLog,
     /// The OpenTelemetry collector, `http://host:port` or `https://host:port`; `None` records no traces.

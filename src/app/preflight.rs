@@ -5,6 +5,7 @@ use std::os::unix::fs::FileTypeExt;
 use super::listener_setup::SessionTickets;
 use super::{ADMIN, StartError, open_access_log, port};
 use crate::config::{AccessLog, Config};
+use crate::metrics::Metrics;
 
 /// Builds what `run` builds before it listens. Returns warnings of addresses that cannot be bound now:
 /// another process, or a running gateway with the same configuration, can use them.
@@ -25,7 +26,7 @@ pub fn preflight(config: &Config) -> Result<Vec<String>, StartError> {
     if let AccessLog::File(path) = &config.telemetry.access_log
         && path.metadata().is_ok_and(|file| file.file_type().is_fifo())
     {
-        open_access_log(&config.telemetry).map_err(StartError::AccessLog)?;
+        open_access_log(&config.telemetry, Metrics::default().shard()).map_err(StartError::AccessLog)?;
     }
     let listeners = config.listeners.iter();
     let binds = listeners.map(|(name, listener)| (format!("listener {name}"), listener.bind));

@@ -9,6 +9,7 @@ use super::encoding;
 use super::named_file::read_named_file;
 use super::secrets;
 use super::spanned::Spanned;
+use crate::escape;
 
 /// The diagnostics of one file, and the files that it names.
 #[derive(Debug)]
@@ -223,8 +224,8 @@ impl Diagnostics {
 
 /// Escapes control characters: messages quote names of the file, and are shown in terminals and logs.
 fn escape_controls(text: String) -> String {
-    if text.contains(char::is_control) {
-        text.escape_debug().to_string()
+    if text.contains(escape::is_unsafe) {
+        escape::escaped(&text).into_owned()
     } else {
         text
     }

@@ -332,6 +332,8 @@ pub(super) struct Admin {
 pub(super) struct Telemetry {
     /// Minimum level of the diagnostic log. Needs a restart.
     pub(super) log_level: Setting<LogLevel>,
+    /// The format of the log: JSON where stderr is no terminal, else text. Needs a restart.
+    pub(super) log_format: Setting<LogFormat>,
     /// "stderr", "off", or a file. Needs a restart.
     pub(super) access_log: Setting<String>,
     /// OpenTelemetry collector (OTLP over gRPC), e.g. `http://127.0.0.1:4317`. Needs a restart.
@@ -350,6 +352,14 @@ pub(super) enum LogLevel {
     Info,
     Debug,
     Trace,
+}
+
+/// The format of the log.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum LogFormat {
+    Json,
+    Text,
 }
 
 /// Worker threads and graceful shutdown.

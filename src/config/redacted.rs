@@ -9,6 +9,7 @@ use super::units::{ByteSize, ConfigDuration};
 use super::{AccessLog, AccountSettings, Config, Listener, ListenerTls, SharedStore};
 use crate::ccfs::Versionless;
 use crate::cluster;
+use crate::telemetry::LogFormat;
 
 /// Returns the configuration in the structure of the file. [`REDACTED`] replaces each secret.
 ///
@@ -32,6 +33,7 @@ pub(super) fn redact(config: &Config) -> Value {
         },
         "telemetry": {
             "log_level": config.telemetry.log_level.as_str().to_ascii_lowercase(),
+            "log_format": config.telemetry.log_format.map(LogFormat::as_str),
             "access_log": match &config.telemetry.access_log {
                 AccessLog::File(path) => path.to_string_lossy(),
                 AccessLog::Off => "off".into(),

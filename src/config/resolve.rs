@@ -5,6 +5,7 @@ mod accounts;
 mod clusters;
 mod crls;
 mod listeners;
+mod own_binds;
 mod settings;
 mod shared_store;
 mod telemetry;
@@ -201,6 +202,7 @@ fn open_mode(path: &Path) -> Option<OpenMode> {
 
 /// Warns of what is valid but has no effect.
 fn warn_of_unused(file: &File, config: &Config, diagnostics: &mut Diagnostics) {
+    own_binds::warn(file, config, diagnostics);
     let routes = config.listeners.values().flat_map(|it| &it.routes);
     for name in file.clusters.keys() {
         if !routes.clone().any(|(_, cluster)| **cluster == *name.value) {

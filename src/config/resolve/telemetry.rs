@@ -9,6 +9,7 @@ use super::value_or;
 use crate::config::diagnostics::Diagnostics;
 use crate::config::file::{self, Setting};
 use crate::config::{AccessLog, Telemetry};
+use crate::telemetry::LogFormat;
 
 pub(super) fn resolve(file: &file::Telemetry, diagnostics: &mut Diagnostics) -> Telemetry {
     if let Some(written) = &file.access_log
@@ -29,6 +30,10 @@ pub(super) fn resolve(file: &file::Telemetry, diagnostics: &mut Diagnostics) -> 
             Some(file::LogLevel::Debug) => tracing::Level::DEBUG,
             Some(file::LogLevel::Trace) => tracing::Level::TRACE,
         },
+        log_format: file.log_format.as_ref().map(|key| match key.value {
+            file::LogFormat::Json => LogFormat::Json,
+            file::LogFormat::Text => LogFormat::Text,
+        }),
         access_log: match file.access_log.as_ref().map(|key| key.as_str()) {
             Some("stderr") | None => AccessLog::Stderr,
             Some("off") => AccessLog::Off,
