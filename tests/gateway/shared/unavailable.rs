@@ -207,7 +207,7 @@ async fn a_demoted_primary_is_left_for_the_new_one() {
     let site = site("").await;
     let one = start(site, &format!("redis://127.0.0.1:{}", name.port), PATIENT).await;
     one.get_recording("failover-1").await;
-    assert_eq!(old.answers().await.len(), 1);
+    assert_eq!(old.response_keys().await.len(), 1);
     name.forward_to(new.port);
     let mut demoted = old.connect().await;
     let new_port = new.port.to_string();
@@ -215,7 +215,7 @@ async fn a_demoted_primary_is_left_for_the_new_one() {
     eventually("the new primary is used", async || {
         one.get_recording(&format!("moved-{}", one.recording_fetches()))
             .await;
-        !new.answers().await.is_empty()
+        !new.response_keys().await.is_empty()
     })
     .await;
     connected(&one).await;
