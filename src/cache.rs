@@ -92,7 +92,7 @@ impl Cache {
         }
         entry.call_id = token.call_id.map(Into::into);
         entry.purge_epoch = token.purge_epoch;
-        self.entries.insert(token.key.clone(), Arc::new(entry));
+        self.entries.insert(token.key.compacted(), Arc::new(entry));
         // A purge between the check above and the insertion has missed the entry.
         if self.is_invalidated(token) {
             self.entries.invalidate(token.key);
@@ -128,7 +128,8 @@ impl Cache {
         if policy.is_disabled || held_is_as_good || self.is_invalidated(token) {
             return None;
         }
-        self.entries.insert(token.key.clone(), hit.entry.clone());
+        self.entries
+            .insert(token.key.compacted(), hit.entry.clone());
         if self.is_invalidated(token) {
             self.entries.invalidate(token.key);
             return None;

@@ -101,10 +101,18 @@ impl Entry {
 
     /// Returns the memory that the entry occupies, in bytes, with the share of moka's own structures.
     pub(super) fn weight(&self) -> usize {
-        let content_type = self.content_type.as_ref().map_or(0, HeaderValue::len);
-        let call_id = self.call_id.as_ref();
-        let call_id = call_id.map_or(0, |id| if id.is_heap_allocated() { id.len() } else { 0 });
-        ENTRY_OVERHEAD + size_of::<Self>() + self.body.len() + content_type + call_id
+        let heap = |text: &CompactString| match text.is_heap_allocated() {
+            true => text.capacity(),
+            false => 0,
+        };
+        let own_type = self.content_type.as_ref();
+        let own_type = own_type.filter(|value| common_content_type(value).is_none());
+        ENTRY_OVERHEAD
+            + size_of::<Self>()
+            + self.body.len()
+            + own_type.map_or(0, HeaderValue::len)
+            + heap(&self.result_code)
+            + self.call_id.as_ref().map_or(0, heap)
     }
 }
 
@@ -186,11 +194,15 @@ impl CacheHit {
 /// Copies a Content-Type, which is a slice of the larger read buffer. The common ones become static
 /// values, whose clone on each hit touches no reference count.
 fn copy_content_type(value: &HeaderValue) -> Option<HeaderValue> {
-    let common = COMMON_CONTENT_TYPES.iter().find(|common| value == *common);
-    match common {
+    match common_content_type(value) {
         Some(common) => Some(HeaderValue::from_static(common)),
         None => HeaderValue::from_bytes(value.as_bytes()).ok(),
     }
+}
+
+fn common_content_type(value: &HeaderValue) -> Option<&'static str> {
+    let mut common = COMMON_CONTENT_TYPES.iter().copied();
+    common.find(|common| value == common)
 }
 
 /// The forms that CC-FS and the proxies in front of it send.

@@ -348,3 +348,28 @@ fn the_cache_is_bounded_in_bytes() {
     });
     assert_eq!(off.insert("a", "1", &stored, 0), InsertOutcome::NotStored);
 }
+
+/// The key is made in a buffer of the size of the body, which a client may fill with whitespace.
+#[test]
+fn a_stored_key_holds_no_more_than_its_weight() {
+    let f = Fixture::new(&settings());
+    let mut padded = Vec::with_capacity(60_000);
+    padded.extend_from_slice(b"{}");
+    let payload = Bytes::from(padded);
+    let key = CacheKey::for_test("a", payload.clone());
+    let stored = response("0", Some(28_800));
+    let token = f.cache.begin_insert(&key, None);
+    let outcome = f.cache.insert(&token, &stored, &f.policy, at(0));
+    assert_eq!(outcome, InsertOutcome::Stored);
+    let later = CacheKey::for_test("b", payload.clone());
+    let token = f.cache.begin_insert(&later, None);
+    let times = FetchTimes {
+        fetched_at: at(0),
+        now: at(0),
+    };
+    let remote = f.cache.insert_remote(&token, &stored, &f.policy, times);
+    assert!(remote.is_some());
+    drop((key, later));
+    assert!(payload.is_unique(), "the cache does not hold the buffer");
+    assert_eq!(f.freshness("a", 1), Some(Freshness::Fresh));
+}
