@@ -1,4 +1,4 @@
-//! The store that replicas share: one task keeps it at hand for all workers.
+//! The supervisor task of the shared store, one for all workers.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::gateway::GatewayState;
 use crate::metrics::Shard;
 use crate::shared_store::Store;
 
-/// The task; ends when dropped.
+/// The running task; aborted on drop.
 #[derive(Debug)]
 pub(super) struct SharedStoreTask(JoinHandle<()>);
 
@@ -21,7 +21,8 @@ impl Drop for SharedStoreTask {
 }
 
 impl SharedStoreTask {
-    /// Puts the store that is configured in place of the one before, which it succeeds.
+    /// Replaces the current store by the configured one, which takes over its state, and starts its task.
+    /// Returns `None` without `[shared]`.
     pub(super) fn start(
         shared: &Arc<GatewayState>,
         settings: Option<&config::SharedStore>,
@@ -34,7 +35,7 @@ impl SharedStoreTask {
         });
         shared.store.store(store.clone());
         let (store, shared, metrics) = (store?, shared.clone(), metrics.clone());
-        #[expect(clippy::disallowed_methods, reason = "ends with its `Keeper`")]
+        #[expect(clippy::disallowed_methods, reason = "ends with its `SharedStoreTask`")]
         let task = tokio::spawn(async move {
             let on_purge = |purges: Vec<Purge>| {
                 shared.begin_purge(purges.into_iter().collect());
