@@ -96,7 +96,7 @@ impl Gateway {
         };
         if let Some(shared) = shared {
             let stored = outcome.stored().and_then(|response| {
-                let hit = state.cache.get(&fetch.key, wall_clock())?;
+                let hit = state.cache.get(&fetch.key, policy, wall_clock())?;
                 Some((hit, response))
             });
             shared.publish(&fetch.key, stored, metrics).await;
