@@ -1,12 +1,12 @@
 //! `run`: serves until SIGTERM or SIGINT.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
+use super::config_path::ConfigPath;
 use crate::admin::AdminCommand;
 use crate::app::{self, App, ServiceManager};
 use crate::config::Config;
@@ -19,9 +19,8 @@ use crate::telemetry;
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct Run {
-    /// The configuration (TOML)
-    #[arg(short, long, value_name = "FILE")]
-    config: PathBuf,
+    #[command(flatten)]
+    config: ConfigPath,
 }
 
 impl Run {
@@ -33,9 +32,13 @@ impl Run {
         let manager = ServiceManager::from_environment()?;
         // Core dumps are disabled before the first secret is read.
         let limited = app::set_resource_limits();
-        let (config, warnings) = match Config::load(&self.config) {
+        let path = match self.config.resolve() {
+            Ok(path) => path,
+            Err(missing) => return Ok(super::report_invalid_config(&missing)),
+        };
+        let (config, warnings) = match Config::load(&path) {
             Ok(loaded) => loaded,
-            Err(diagnosis) => return Ok(super::report_invalid_config(&diagnosis)),
+            Err(error) => return Ok(super::report_invalid_config(&error)),
         };
         telemetry::init_diagnostics(config.telemetry.log_level);
         for warning in warnings {
@@ -44,7 +47,7 @@ impl Run {
         if let Err(error) = limited {
             tracing::warn!(%error, "core dumps or open files could not be limited as they should");
         }
-        let app = App::bind_with_service_manager(manager, config, Some(self.config))?;
+        let app = App::bind_with_service_manager(manager, config, Some(path))?;
         forward_signals(app.commands())?;
         app.run().await;
         Ok(ExitCode::SUCCESS)
@@ -77,5 +80,6 @@ fn forward_signals(orders: mpsc::Sender<AdminCommand>) -> std::io::Result<()> {
 
 const EXAMPLES: &str = "\
 Examples:
-  ccfs-gateway run --config config/gateway.toml
+  ccfs-gateway run                    # $CCFS_GATEWAY_CONFIG or /etc/ccfs-gateway/gateway.toml
+  ccfs-gateway run gateway.toml
   kill -HUP $(pidof ccfs-gateway)     # reload";
