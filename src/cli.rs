@@ -2,7 +2,6 @@
 //! Results go to stdout, diagnostics to stderr. Exit codes: 0 done, 1 failure at run time, 2 bad
 //! usage, 78 bad or missing configuration.
 
-use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -164,12 +163,6 @@ fn report_error(error: &anyhow::Error, is_json: bool) -> ExitCode {
         Some(_) => ExitCode::from(2),
         None => ExitCode::FAILURE,
     }
-}
-
-/// Prints every error of a configuration, and returns exit code 78.
-fn report_invalid_config(error: &impl fmt::Display) -> ExitCode {
-    let _ = writeln!(io::stderr(), "{error}");
-    ExitCode::from(EX_CONFIG)
 }
 
 fn block_on(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {

@@ -38,6 +38,7 @@ pub use shared_store::{SharedStore, StorePem, StoreSecret, StoreTls};
 use crate::auth::{AccessKey, Credential};
 use crate::ccfs::Tenant;
 use crate::cluster;
+use crate::telemetry::LogFormat;
 
 /// The whole configuration.
 #[derive(Debug)]
@@ -336,6 +337,8 @@ impl std::fmt::Debug for AdminToken {
 pub struct Telemetry {
     /// `error` to `trace`.
     pub log_level: tracing::Level,
+    /// The format of the log; `None` is JSON unless standard error is a terminal.
+    pub log_format: Option<LogFormat>,
     /// Where the access log goes.
     pub access_log: AccessLog,
     /// The collector of OpenTelemetry traces, `http://host:port` or `https://host:port`; `None`

@@ -1,11 +1,13 @@
 //! `run`: serves until SIGTERM or SIGINT.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
+use super::EX_CONFIG;
 use super::config_path::ConfigPath;
 use crate::admin::AdminCommand;
 use crate::app::{self, App, ServiceManager};
@@ -24,38 +26,69 @@ pub struct Run {
 }
 
 impl Run {
-    /// Serves until the drain has completed.
+    /// Serves until the drain has completed. All errors go to standard error from here: the exit must not wait
+    /// for a standard error that is not read.
     ///
     /// # Errors
-    /// Returns an error if the gateway cannot start.
+    /// None; the exit code tells.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
-        let manager = ServiceManager::from_environment()?;
+        match self.start().await {
+            Ok(code) => Ok(code),
+            Err(error) => {
+                telemetry::write_stderr(&format!("ccfs-gateway: {error:#}\n"));
+                Ok(ExitCode::FAILURE)
+            }
+        }
+    }
+
+    async fn start(self) -> anyhow::Result<ExitCode> {
+        let service_manager = ServiceManager::from_environment()?;
         // Core dumps are disabled before the first secret is read.
         let limited = app::set_resource_limits();
         let path = match self.config.resolve() {
             Ok(path) => path,
-            Err(missing) => return Ok(super::report_invalid_config(&missing)),
+            Err(missing) => {
+                telemetry::write_stderr(&format!("{missing}\n"));
+                return Ok(ExitCode::from(EX_CONFIG));
+            }
         };
         let (config, warnings) = match Config::load(&path) {
             Ok(loaded) => loaded,
-            Err(error) => return Ok(super::report_invalid_config(&error)),
+            Err(diagnosis) => {
+                telemetry::write_stderr(&format!("{diagnosis}\n"));
+                return Ok(ExitCode::from(EX_CONFIG));
+            }
         };
-        telemetry::init_diagnostics(config.telemetry.log_level);
+        let settings = &config.telemetry;
+        let _flushed_at_exit =
+            telemetry::init_diagnostics(settings.log_level, settings.log_format)?;
         for warning in warnings {
             tracing::warn!("{warning}");
         }
         if let Err(error) = limited {
             tracing::warn!(%error, "core dumps or open files could not be limited as they should");
         }
-        let app = App::bind_with_service_manager(manager, config, Some(path))?;
-        forward_signals(app.commands())?;
-        app.run().await;
+        if let Err(error) = serve(service_manager, config, path).await {
+            tracing::error!("ccfs-gateway cannot start: {error:#}");
+            return Ok(ExitCode::FAILURE);
+        }
         Ok(ExitCode::SUCCESS)
     }
 }
 
+async fn serve(
+    service_manager: ServiceManager,
+    config: Config,
+    file: PathBuf,
+) -> anyhow::Result<()> {
+    let app = App::bind_with_service_manager(service_manager, config, Some(file))?;
+    forward_signals(app.commands())?;
+    app.run().await;
+    Ok(())
+}
+
 /// Forwards signals as admin commands.
-fn forward_signals(orders: mpsc::Sender<AdminCommand>) -> std::io::Result<()> {
+fn forward_signals(commands: mpsc::Sender<AdminCommand>) -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -63,14 +96,14 @@ fn forward_signals(orders: mpsc::Sender<AdminCommand>) -> std::io::Result<()> {
     #[expect(clippy::disallowed_methods, reason = "ends with the process")]
     tokio::spawn(async move {
         loop {
-            let order = tokio::select! {
+            let command = tokio::select! {
                 _ = terminate.recv() => AdminCommand::Terminate,
                 _ = interrupt.recv() => AdminCommand::Terminate,
                 // The reload logs its own result.
                 _ = hangup.recv() => AdminCommand::Reload(oneshot::channel().0),
                 _ = user.recv() => AdminCommand::ReopenLog,
             };
-            if orders.send(order).await.is_err() {
+            if commands.send(command).await.is_err() {
                 return;
             }
         }

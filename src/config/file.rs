@@ -323,6 +323,8 @@ pub(super) struct Admin {
 pub(super) struct Telemetry {
     /// What is logged. Needs a restart.
     pub(super) log_level: Setting<LogLevel>,
+    /// The format of the log: JSON where stderr is no terminal, else text. Needs a restart.
+    pub(super) log_format: Setting<LogFormat>,
     /// "stderr", "off", or a file. Needs a restart.
     pub(super) access_log: Setting<String>,
     /// The collector of OpenTelemetry traces (OTLP over gRPC), e.g. `http://127.0.0.1:4317`. Needs a
@@ -342,6 +344,14 @@ pub(super) enum LogLevel {
     Info,
     Debug,
     Trace,
+}
+
+/// The format of the log.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum LogFormat {
+    Json,
+    Text,
 }
 
 /// Workers and the end.

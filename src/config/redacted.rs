@@ -8,6 +8,7 @@ use super::{
 };
 use crate::ccfs::Versionless;
 use crate::cluster;
+use crate::telemetry::LogFormat;
 
 /// The configuration in the form of the file. Where a secret would stand, [`MASK`] does.
 pub(super) fn redact(config: &Config) -> Value {
@@ -28,6 +29,7 @@ pub(super) fn redact(config: &Config) -> Value {
         },
         "telemetry": {
             "log_level": config.telemetry.log_level.as_str().to_ascii_lowercase(),
+            "log_format": config.telemetry.log_format.map(LogFormat::as_str),
             "access_log": match &config.telemetry.access_log {
                 AccessLog::File(path) => path.to_string_lossy(),
                 AccessLog::Off => "off".into(),

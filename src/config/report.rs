@@ -8,6 +8,7 @@ use super::diagnose::Severity;
 use super::named_file::read_named_file;
 use super::secrets;
 use super::spanned::Spanned;
+use crate::escape;
 
 /// The findings of one file, and the files that it names.
 #[derive(Debug)]
@@ -161,8 +162,8 @@ impl Diagnostics {
 
 /// Names of the file stand in messages, and messages stand in terminals and logs.
 fn escape_controls(text: String) -> String {
-    if text.contains(char::is_control) {
-        text.escape_debug().to_string()
+    if text.contains(escape::is_unsafe) {
+        escape::escaped(&text).into_owned()
     } else {
         text
     }

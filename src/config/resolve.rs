@@ -5,6 +5,7 @@ mod accounts;
 mod clusters;
 mod crls;
 mod listeners;
+mod own_binds;
 mod settings;
 mod shared_store;
 mod telemetry;
@@ -164,6 +165,7 @@ fn mode_if_readable_by_others(path: &Path) -> Option<u32> {
 
 /// What starts, and does not do what is most probably wanted.
 fn warn_of_unused(file: &File, config: &Config, report: &mut Diagnostics) {
+    own_binds::warn(file, config, report);
     let routes = config.listeners.values().flat_map(|it| &it.routes);
     for name in file.clusters.keys() {
         if !routes.clone().any(|(_, cluster)| **cluster == *name.value) {

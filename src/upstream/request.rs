@@ -16,8 +16,9 @@ use crate::auth::{self, AuthError, Caller, Signable};
 use crate::ccfs::{BodyKind, ResponseKind};
 use crate::cluster::{HostPolicy, Node};
 use crate::http_fields::{
-    JSON_UTF_8, VIA_GATEWAY, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REQUEST_ID,
-    connection_listed, is_conditional, is_hop_by_hop, is_identity, is_rewritten_unless_signed,
+    JSON_UTF_8, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REQUEST_ID,
+    accepts_codings, connection_listed, is_conditional, is_hop_by_hop, is_identity,
+    is_rewritten_unless_signed,
 };
 use crate::message::{Authorization, UpstreamRequest};
 use crate::telemetry::TraceContext;
@@ -30,7 +31,7 @@ pub(super) fn request(
     trace: TraceContext,
     now: impl FnOnce() -> Timestamp,
 ) -> Result<Request<Full<Bytes>>, AuthError> {
-    let names = signed_names(&delivery.headers);
+    let names = signed_names(delivery);
     let mut headers = end_to_end(delivery, names);
     let replaced = set_host(delivery, node, &mut headers);
     set_content_length(delivery, names, &mut headers);
@@ -46,14 +47,21 @@ pub(super) fn request(
     Ok(request)
 }
 
-/// The list of signed fields out of an auth-v2 value, verbatim: what stands before the signature.
-fn signed_names(headers: &HeaderMap) -> &str {
-    headers
-        .get(AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .filter(|value| value.starts_with("auth-v2/"))
-        .and_then(|value| value.rsplit('/').nth(1))
-        .unwrap_or_default()
+/// Returns the header names that the client signed, verbatim.
+fn signed_names(request: &UpstreamRequest) -> &str {
+    match &request.authorization {
+        Authorization::PassThrough(Some(caller)) | Authorization::Resign(caller) => {
+            caller.signed_names()
+        }
+        Authorization::PassThrough(None) => auth::signed_names(&request.headers),
+    }
+}
+
+/// Whether the node may encode its response: only an `Accept-Encoding` that the client signed reaches the
+/// nodes of a JSON interface.
+pub(super) fn requests_codings(request: &UpstreamRequest, response: &HeaderMap) -> bool {
+    is_signed(signed_names(request), &ACCEPT_ENCODING)
+        && accepts_codings(&request.headers, response)
 }
 
 fn is_signed(names: &str, field: &HeaderName) -> bool {
@@ -97,12 +105,14 @@ fn end_to_end(delivery: &UpstreamRequest, names: &str) -> HeaderMap {
     out
 }
 
-/// Writes the Host that the cluster wants; true if it is another one than the client's. A stranger's
-/// is never touched.
+/// Writes the Host that the cluster wants; true if it differs from the client's. The Host of an unverified
+/// request stays, except that one without Host (HTTP/1.0) gets the node's: HTTP/1.1 requires one (RFC 9112,
+/// 3.2).
 fn set_host(delivery: &UpstreamRequest, node: &Node, headers: &mut HeaderMap) -> bool {
-    let stranger = matches!(delivery.authorization, Authorization::PassThrough(None))
+    let is_unverified = matches!(delivery.authorization, Authorization::PassThrough(None))
         && delivery.headers.contains_key(AUTHORIZATION);
-    if delivery.cluster.settings().host == HostPolicy::Preserve || stranger {
+    let keeps = delivery.cluster.settings().host == HostPolicy::Preserve || is_unverified;
+    if keeps && headers.contains_key(HOST) {
         return false;
     }
     // `host:port` of a configured URL is made of characters that a field value may have.
@@ -204,7 +214,7 @@ fn set_forwarding_fields(
         HeaderValue::from_bytes(&trace.traceparent()).ok(),
     );
     if !is_signed(names, &VIA) {
-        headers.append(VIA, VIA_GATEWAY);
+        headers.append(VIA, context.via.clone());
     }
 }
 

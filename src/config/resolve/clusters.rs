@@ -58,7 +58,7 @@ fn cluster(
         pool: PoolLimits {
             max_connections: value_or(&table.pool.max_connections, 1_024),
             max_idle: value_or(&table.pool.max_idle, 128),
-            idle_timeout: nonzero_duration_or(&table.pool.idle_timeout, 30 * SECOND, report),
+            idle_timeout: nonzero_duration_or(&table.pool.idle_timeout, 15 * SECOND, report),
             max_age: nonzero_duration_or(&table.pool.max_age, 10 * MINUTE, report),
         },
         insecure_skip_verify: false,
@@ -135,7 +135,7 @@ fn nodes(
 }
 
 /// `https://host:port` to its parts, or what would be right.
-fn parse_node_url(url: &str) -> Result<NodeAddress, &'static str> {
+pub(super) fn parse_node_url(url: &str) -> Result<NodeAddress, &'static str> {
     const FORM: &str = "must be https://host:port";
     let Some(rest) = url.strip_prefix("https://") else {
         return Err(if url.starts_with("http://") {

@@ -4,6 +4,7 @@ use super::value_or;
 use crate::config::file::{self, Setting};
 use crate::config::report::Diagnostics;
 use crate::config::{AccessLog, Telemetry};
+use crate::telemetry::LogFormat;
 
 pub(super) fn resolve(file: &file::Telemetry, report: &mut Diagnostics) -> Telemetry {
     if let Some(written) = &file.access_log
@@ -27,6 +28,10 @@ pub(super) fn resolve(file: &file::Telemetry, report: &mut Diagnostics) -> Telem
             Some(file::LogLevel::Debug) => tracing::Level::DEBUG,
             Some(file::LogLevel::Trace) => tracing::Level::TRACE,
         },
+        log_format: file.log_format.as_ref().map(|key| match key.value {
+            file::LogFormat::Json => LogFormat::Json,
+            file::LogFormat::Text => LogFormat::Text,
+        }),
         access_log: match file.access_log.as_ref().map(|key| key.as_str()) {
             Some("stderr") | None => AccessLog::Stderr,
             Some("off") => AccessLog::Off,

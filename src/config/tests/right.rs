@@ -159,6 +159,11 @@ fn risks_are_warnings() {
         ),
         (format!("{another}{MINIMAL}"), "no listener uses", "route"),
         (keyless.to_owned(), "no access keys", "[access_keys.AK]"),
+        (
+            MINIMAL.replace("127.0.0.1:0", "10.0.0.1:8443"),
+            "is listener ccfs of this gateway",
+            "loop-detected",
+        ),
     ] {
         let (_, warnings) = place.parse(&text).unwrap();
         let [warning] = warnings.as_slice() else {

@@ -1,26 +1,37 @@
-//! Chunked bodies, RFC 9112, 7.1: strict line ends, bounded sizes, extensions and trailers. It only
-//! follows the framing, so that the gateway knows where the next head begins; hyper decodes.
+//! Scans chunked bodies (RFC 9112, 7.1) with strict line ends, bounded sizes, extensions and trailers.
+//! It only follows the framing, to find where the next head begins; hyper decodes.
+//!
+//! ```text
+//!   Size ──CR──> SizeEnd ──LF──> Data ──> DataCr ──> DataLf ──> Size
+//!    │  ^                  │
+//!    v  │ (";", 7.1.1)     └─ size 0 ──> TrailerStart ──CR──> EndLf ──> complete
+//!   Extension                              │       ^
+//!                                          v       │ (7.1.2)
+//!                                 TrailerName ─> TrailerValue ─> TrailerLf
+//! ```
 
 use super::{HeadError, field, is_token_byte};
 use crate::http_fields::is_allowed_in_trailers;
 use crate::metrics::MalformedReason;
 
-/// Where in a chunked body the connection is.
+/// The position in a chunked body.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ChunkedScanner {
     state: State,
-    /// Bytes of extensions and trailers so far.
+    /// Bytes of extensions and trailers so far, bounded by [`MAX_OVERHEAD`].
     overhead: usize,
+    /// Trailer fields so far, bounded by [`MAX_TRAILERS`].
+    trailers: usize,
 }
 
-/// What became of some bytes of a body.
+/// The result of scanning some bytes of a body.
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) struct Step {
-    /// Bytes that belong to the body.
+    /// Leading bytes that belong to the body.
     pub(crate) consumed: usize,
-    /// The body is over.
+    /// The body is complete.
     pub(crate) is_complete: bool,
-    /// The byte after them is wrong.
+    /// The byte after them is invalid.
     pub(crate) is_invalid: bool,
 }
 
@@ -52,18 +63,20 @@ enum State {
     EndLf,
 }
 
-/// Of a chunk extension, `*( BWS ";" BWS name [ BWS "=" BWS ( token / quoted ) ] )`.
+/// The position in a chunk extension (RFC 9112, 7.1.1):
+/// `*( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum ExtensionState {
-    /// After something whole: blanks, `;`, or the line's end.
+    /// After a complete part: whitespace, `;`, or the end of the line. `seen` tells that the chunk has an
+    /// extension at all: whitespace alone is not one.
     After {
         may_assign: bool,
         seen: bool,
     },
-    /// A name must come.
+    /// A name must follow.
     NameStart,
     Name,
-    /// A value must come.
+    /// A value must follow.
     ValueStart,
     Value,
     Quoted,
@@ -80,7 +93,7 @@ impl Default for State {
 }
 
 impl ChunkedScanner {
-    /// Follows the body through `bytes`.
+    /// Scans the next bytes of the body.
     pub(crate) fn advance(&mut self, bytes: &[u8]) -> Step {
         let mut used = 0;
         while let Some(&byte) = bytes.get(used) {
@@ -143,7 +156,11 @@ impl ChunkedScanner {
             State::DataCr => (byte == b'\r').then_some(State::DataLf),
             State::DataLf => (byte == b'\n').then(State::default),
             State::TrailerStart if byte == b'\r' => Some(State::EndLf),
-            State::TrailerStart => next_in_trailer_name([0; TRAILER_NAME_CAPACITY], 0, byte),
+            State::TrailerStart if self.trailers == MAX_TRAILERS => None,
+            State::TrailerStart => {
+                self.trailers += 1;
+                next_in_trailer_name([0; TRAILER_NAME_CAPACITY], 0, byte)
+            }
             State::TrailerName { name, length } => next_in_trailer_name(name, length, byte),
             State::TrailerValue => match byte {
                 b'\r' => Some(State::TrailerLf),
@@ -155,8 +172,8 @@ impl ChunkedScanner {
     }
 }
 
-/// What a broken body is refused with.
-pub(crate) const BROKEN: HeadError = HeadError::new(
+/// The error of an invalid chunked body.
+pub(crate) const INVALID: HeadError = HeadError::new(
     MalformedReason::Body,
     "the request body is not legal chunked coding",
 );
@@ -193,12 +210,12 @@ fn next_in_extension(value: u64, part: ExtensionState, byte: u8) -> Option<State
         may_assign,
         seen: true,
     };
-    let blank = matches!(byte, b' ' | b'\t');
+    let is_whitespace = matches!(byte, b' ' | b'\t');
     let next = match (part, byte) {
         (ExtensionState::Quoted, b'"') => after(false),
         (ExtensionState::Quoted, b'\\') => ExtensionState::Escaped,
         (ExtensionState::Quoted | ExtensionState::Escaped, _)
-            if blank || !byte.is_ascii_control() =>
+            if is_whitespace || !byte.is_ascii_control() =>
         {
             ExtensionState::Quoted
         }
@@ -220,12 +237,12 @@ fn next_in_extension(value: u64, part: ExtensionState, byte: u8) -> Option<State
             },
             b'=',
         ) => ExtensionState::ValueStart,
-        (ExtensionState::Name, _) if blank => after(true),
-        (ExtensionState::Value, _) if blank => after(false),
+        (ExtensionState::Name, _) if is_whitespace => after(true),
+        (ExtensionState::Value, _) if is_whitespace => after(false),
         (
             ExtensionState::After { .. } | ExtensionState::NameStart | ExtensionState::ValueStart,
             _,
-        ) if blank => part,
+        ) if is_whitespace => part,
         (ExtensionState::NameStart, _) if is_token_byte(byte) => ExtensionState::Name,
         (ExtensionState::ValueStart, b'"') => ExtensionState::Quoted,
         (ExtensionState::ValueStart, _) if is_token_byte(byte) => ExtensionState::Value,
@@ -240,7 +257,7 @@ fn next_in_trailer_name(
     byte: u8,
 ) -> Option<State> {
     if byte == b':' {
-        // A longer name than any that matters was only counted.
+        // Names longer than the buffer are longer than any name that is rejected.
         let whole = name.get(..length).unwrap_or(&name);
         return (length > 0 && is_allowed_in_trailers(whole)).then_some(State::TrailerValue);
     }
@@ -253,13 +270,18 @@ fn next_in_trailer_name(
     })
 }
 
-/// Longer than every field name that may not trail.
+/// Longer than every field name that is not allowed in a trailer.
 const TRAILER_NAME_CAPACITY: usize = 32;
 
-/// Sixteen hexadecimal digits fill 64 bits.
+/// Hexadecimal digits of a 64-bit chunk size.
 const MAX_SIZE_DIGITS: u8 = 16;
 
-/// Extensions and trailers of one body; nobody needs them, and hyper gives up at 16 KiB.
+/// Trailer fields of one body, as hyper allows: it would end the body with an error that does not tell
+/// an illegal body from a client that has gone.
+const MAX_TRAILERS: usize = 100;
+
+/// Bytes of extensions and trailers of one body. No known client needs them, and hyper rejects 16 KiB
+/// (the attack is CVE-2023-39326).
 const MAX_OVERHEAD: usize = 4096;
 
 #[cfg(test)]

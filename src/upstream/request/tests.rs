@@ -96,12 +96,27 @@ const ALWAYS_ADDED: [(&str, &str); 7] = [
         "traceparent",
         "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
     ),
-    ("via", "1.1 ccfs-gateway"),
+    ("via", "1.1 ccfs-gateway-0123456789ab"),
     ("x-forwarded-for", "192.0.2.7"),
     ("x-forwarded-host", "gw:1"),
     ("x-forwarded-proto", "https"),
     ("x-request-id", "req-1"),
 ];
+
+#[test]
+fn a_request_without_host_gets_the_nodes() {
+    let bearer = [("authorization", "Bearer x")];
+    for (policy, fields) in [
+        (HostPolicy::Preserve, &[][..]),
+        (HostPolicy::Preserve, &bearer),
+        (HostPolicy::Node, &[]),
+        (HostPolicy::Node, &bearer),
+    ] {
+        let (delivery, node) = request_with(DOWNLOAD, policy, fields);
+        let request = request(&delivery, &node, delivery.metadata.trace, || NOW).unwrap();
+        assert_eq!(request.headers()["host"], "127.0.0.1:8443", "{fields:?}");
+    }
+}
 
 #[test]
 fn end_to_end_fields_pass_byte_for_byte_and_nothing_else() {
@@ -130,6 +145,11 @@ fn end_to_end_fields_pass_byte_for_byte_and_nothing_else() {
             ("proxy_magic", "1"),
             ("x-forwarded-for", "6.6.6.6"),
             ("x_forwarded_for", "6.6.6.6"),
+            ("x-forwarded--for", "6.6.6.6"),
+            ("clientip", "6.6.6.6"),
+            ("cf_connecting-ip-", "6.6.6.6"),
+            ("proxy", "http://6.6.6.6"),
+            ("x-requestid", "theirs"),
             ("x-forwarded-port", "1"),
             ("forwarded", "for=6.6.6.6"),
             ("x-real-ip", "6.6.6.6"),
@@ -159,7 +179,7 @@ fn a_via_is_continued_and_a_download_keeps_its_coding() {
     let (delivery, node) = request_with(DOWNLOAD, HostPolicy::Preserve, &fields);
     let request = request(&delivery, &node, delivery.metadata.trace, || NOW).unwrap();
     let via: Vec<_> = request.headers().get_all(VIA).iter().collect();
-    assert_eq!(via, ["1.0 x", "1.1 ccfs-gateway"]);
+    assert_eq!(via, ["1.0 x", "1.1 ccfs-gateway-0123456789ab"]);
     assert_eq!(request.headers()[ACCEPT_ENCODING], "gzip");
 }
 
@@ -216,7 +236,10 @@ fn who_the_client_is_says_the_gateway_whatever_was_signed() {
         ),
         (1, 0, 0)
     );
-    assert_eq!(signed_names(request.headers()), "host;x-forwarded-for");
+    assert_eq!(
+        auth::signed_names(request.headers()),
+        "host;x-forwarded-for"
+    );
     assert!(verified(&delivery, request.headers()).is_some());
 }
 
@@ -243,7 +266,7 @@ fn what_must_change_is_signed_again_over_the_same_names() {
         let request = request(&delivery, &node, delivery.metadata.trace, || NOW).unwrap();
         let headers = request.headers();
         assert!(verified(&delivery, headers).is_some(), "{names}");
-        assert_eq!(signed_names(headers), remaining);
+        assert_eq!(auth::signed_names(headers), remaining);
         let expected = if host == HostPolicy::Node {
             "127.0.0.1:8443"
         } else {
