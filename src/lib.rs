@@ -53,4 +53,5 @@ pub mod app;
 
 pub mod cli;
 pub mod client;
+#[cfg(feature = "stand-in")]
 pub mod stand_in;

@@ -12,7 +12,6 @@ use super::port::{BoundSocket, Port};
 use super::shared_store_task::SharedStoreTask;
 use super::shutdown::{ClosingSocket, DrainingListener};
 use crate::admin::{Admin, Reloaded};
-use crate::auth::AccessKey;
 use crate::cache::{Purge, PurgeSet};
 use crate::config::{Config, Problem};
 use crate::gateway::Snapshot;
