@@ -1,71 +1,78 @@
-//! One try at one node: a connection, the request, the answer. Tries the same node twice in one case
-//! only: a kept connection turned out to be stale.
+//! One attempt at one node: a connection, the request, the response. The request is sent twice in one
+//! case only: the node closed a kept-alive connection while the request was on its way.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use http::Response;
 use hyper::body::Incoming;
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use tokio::time::{Duration, Instant};
 
+use super::Upstream;
 use super::connect::connect;
 use super::failure_reason::{self, FailureReason};
 use super::pool::PooledConnection;
 use super::request;
 use super::response::{self, NodeResponse};
-use super::{ResponseMode, Upstream};
 use crate::ccfs::RetrySafety;
 use crate::cluster::{Node, NodeGuard};
 use crate::message::{UpstreamErrorKind, UpstreamRequest};
 use crate::metrics::RetryReason;
 use crate::telemetry::TraceContext;
 
-/// A try that brought no answer.
+/// How much of a response is read before it is handed on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum ResponseMode {
+    /// All of it.
+    Buffered,
+    /// As much as the retry decision needs.
+    Streaming,
+}
+
+/// An attempt that brought no response.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AttemptError {
     pub(super) kind: UpstreamErrorKind,
-    /// May the node have acted on the request?
+    /// Whether the node may have acted on the request.
     pub(super) request_sent: bool,
-    /// Another try needs nothing from the budget: the node is plainly not there (refused, or ended
-    /// before it answered anything), or at its cap, or the try was paid for already.
+    /// Whether a retry is free: the node is gone (connection refused, or closed before the first byte
+    /// of a response) or at its connection limit, or the retry was paid for already.
     pub(super) outside_retry_budget: bool,
 }
 
-/// A try as it is seen from outside: its span, and how far it has come when its time is up.
+/// The part of a running attempt that its deadline sees.
 #[derive(Debug)]
 pub(super) struct AttemptProgress {
     trace: TraceContext,
     started: Instant,
     request_sent: AtomicBool,
-    /// Why it failed, where more is known than the [`Cause`].
+    /// Set on failure, where more is known than the [`UpstreamErrorKind`].
     reason: Mutex<Option<FailureReason>>,
 }
 
 impl AttemptProgress {
-    /// Nothing is sent yet.
-    pub(super) fn start(trace: TraceContext, began: Instant) -> Self {
+    pub(super) fn start(trace: TraceContext, started: Instant) -> Self {
         Self {
             trace,
-            started: began,
+            started,
             request_sent: AtomicBool::new(false),
             reason: Mutex::new(None),
         }
     }
 
-    /// May the node have got the request?
+    /// Whether the node may have received some of the request.
     pub(super) fn is_request_sent(&self) -> bool {
         self.request_sent.load(Ordering::Relaxed)
     }
 
-    /// Why it failed, if that is known.
+    /// Takes the reason of the failure, if one was set.
     pub(super) fn take_reason(&self) -> Option<FailureReason> {
-        let mut why = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
-        why.take()
+        self.reason.lock().take()
     }
 
-    fn set_reason(&self, why: FailureReason) {
-        *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+    fn set_reason(&self, reason: FailureReason) {
+        *self.reason.lock() = Some(reason);
     }
 
     fn set_request_sent(&self, sent: bool) {
@@ -74,55 +81,55 @@ impl AttemptProgress {
 }
 
 impl Upstream {
-    /// Tries the picked node.
+    /// Runs one attempt at the chosen node.
     pub(super) async fn attempt(
         &self,
-        delivery: &UpstreamRequest,
-        pick: NodeGuard,
-        reading: ResponseMode,
+        request: &UpstreamRequest,
+        guard: NodeGuard,
+        mode: ResponseMode,
         progress: &AttemptProgress,
     ) -> Result<NodeResponse, AttemptError> {
-        let (response, lease) = self.exchange(delivery, pick.node(), progress).await?;
-        let answer = match reading {
+        let (head, connection) = self.exchange(request, guard.node(), progress).await?;
+        let response = match mode {
             ResponseMode::Buffered => {
-                response::read_buffered(response, lease, delivery, self.settings.max_answer).await
+                response::read_buffered(head, connection, request, self.settings.max_answer).await
             }
             ResponseMode::Streaming => {
                 let rate = self.settings.min_receive_rate;
-                response::read_streaming(response, lease, pick, delivery, rate).await
+                response::read_streaming(head, connection, guard, request, rate).await
             }
         };
-        answer.map_err(|cause| AttemptError {
-            kind: cause,
+        response.map_err(|kind| AttemptError {
+            kind,
             request_sent: true,
             outside_retry_budget: false,
         })
     }
 
-    /// Sends the request and waits for the head of the answer.
+    /// Sends the request and waits for the head of the response.
     async fn exchange(
         &self,
-        delivery: &UpstreamRequest,
+        request: &UpstreamRequest,
         node: &Node,
         progress: &AttemptProgress,
     ) -> Result<(Response<Incoming>, PooledConnection), AttemptError> {
-        let mut stale = false;
+        let mut only_new = false;
         loop {
-            let mut lease = self.checkout(delivery, node, stale, progress).await?;
-            let request = request::request(delivery, node, progress.trace, now);
-            let request = request.map_err(|error| {
+            let mut connection = self.checkout(request, node, only_new, progress).await?;
+            let message = request::build(request, node, progress.trace, now);
+            let message = message.map_err(|error| {
                 tracing::error!(%error, "a request could not be signed");
                 not_sent(UpstreamErrorKind::NoNodeAvailable)
             })?;
             progress.set_request_sent(true);
-            let mut error = match lease.send(request).await {
-                Ok(response) => return Ok((response, lease)),
+            let mut error = match connection.send(message).await {
+                Ok(response) => return Ok((response, connection)),
                 Err(error) => error,
             };
-            // Handed back: not a byte of it was written.
+            // The request was handed back: no byte of it was written.
             if error.take_message().is_some() {
                 progress.set_request_sent(false);
-                if lease.is_reused() {
+                if connection.is_reused() {
                     continue;
                 }
                 progress.set_reason(failure_reason::from_hyper(&error.into_error()));
@@ -131,73 +138,76 @@ impl Upstream {
                     ..not_sent(UpstreamErrorKind::ConnectFailed)
                 });
             }
-            let answered = lease.has_response_started();
-            let repeatable = delivery.endpoint.retry_safety == RetrySafety::Idempotent;
-            if lease.is_reused() && !answered && repeatable && !stale {
-                // The node closed a kept connection while our request was on its way.
+            let response_started = connection.has_response_started();
+            let is_idempotent = request.endpoint.retry_safety == RetrySafety::Idempotent;
+            if connection.is_reused() && !response_started && is_idempotent && !only_new {
+                // The node closed a kept-alive connection while the request was on its way.
                 self.metrics.count(RetryReason::Reconnected);
-                stale = true;
+                only_new = true;
                 continue;
             }
             let error = error.into_error();
-            tracing::debug!(node = %node.name(), %error, "a try failed");
+            tracing::debug!(node = %node.name(), %error, "an attempt failed");
             progress.set_reason(failure_reason::from_hyper(&error));
-            let cause = if error.is_parse() {
+            let kind = if error.is_parse() {
                 UpstreamErrorKind::InvalidResponse
             } else {
                 UpstreamErrorKind::ConnectionClosed
             };
             return Err(AttemptError {
-                kind: cause,
+                kind,
                 request_sent: true,
-                outside_retry_budget: !answered,
+                outside_retry_budget: !response_started,
             });
         }
     }
 
-    /// An idle connection that can be relied on, else a new one.
+    /// Returns an idle connection that is known to be open, else a new one.
     async fn checkout(
         &self,
-        delivery: &UpstreamRequest,
+        request: &UpstreamRequest,
         node: &Node,
         only_new: bool,
         progress: &AttemptProgress,
     ) -> Result<PooledConnection, AttemptError> {
-        let settings = delivery.cluster.settings();
-        let careful = delivery.endpoint.retry_safety == RetrySafety::OnlyIfUnsent;
+        let settings = request.cluster.settings();
+        let must_be_open = request.endpoint.retry_safety == RetrySafety::OnlyIfUnsent;
         let now = progress.started;
-        let fresh = careful.then(|| now.checked_sub(RECENTLY_USED)).flatten();
-        if !only_new && let Some(lease) = self.pool.take(node.id(), settings, now, fresh) {
-            if !careful {
-                return Ok(lease);
+        let used_since = must_be_open
+            .then(|| now.checked_sub(RECENTLY_USED))
+            .flatten();
+        if !only_new && let Some(connection) = self.pool.take(node.id(), settings, now, used_since)
+        {
+            if !must_be_open {
+                return Ok(connection);
             }
-            // Looks at it: the runtime polls its sockets before it comes back here, so a
-            // connection that the node has ended is known to be.
+            // The reactor polls its sockets before this task goes on, so a connection that the node
+            // has closed is known to be closed.
             tokio::task::yield_now().await;
-            if !lease.is_closed() {
-                return Ok(lease);
+            if !connection.is_closed() {
+                return Ok(connection);
             }
         }
         let slot = node.open_slot().ok_or(AttemptError {
             outside_retry_budget: true,
             ..not_sent(UpstreamErrorKind::NoNodeAvailable)
         })?;
-        let opening = SlotGuard(Some(&slot));
-        // Boxed: the future of a request is small, since most need no new connection.
+        let slot_guard = SlotGuard(Some(&slot));
+        // Boxed, because most requests need no new connection and their futures stay small.
         let connecting = Box::pin(connect(node, settings, slot.clone()));
-        let sender = connecting.await.map_err(|why| {
-            progress.set_reason(why);
+        let sender = connecting.await.map_err(|reason| {
+            progress.set_reason(reason);
             AttemptError {
                 outside_retry_budget: true,
                 ..not_sent(UpstreamErrorKind::ConnectFailed)
             }
         })?;
-        opening.disarm();
+        slot_guard.disarm();
         Ok(self.pool.add_new(node.id(), settings, sender, slot))
     }
 }
 
-/// Gives the place of a connection back if it never comes to be.
+/// Releases the slot of a connection that is never established.
 struct SlotGuard<'a>(Option<&'a crate::cluster::ConnectionSlot>);
 
 impl SlotGuard<'_> {
@@ -214,9 +224,9 @@ impl Drop for SlotGuard<'_> {
     }
 }
 
-fn not_sent(cause: UpstreamErrorKind) -> AttemptError {
+fn not_sent(kind: UpstreamErrorKind) -> AttemptError {
     AttemptError {
-        kind: cause,
+        kind,
         request_sent: false,
         outside_retry_budget: false,
     }
@@ -230,5 +240,6 @@ fn now() -> Timestamp {
     Timestamp::now()
 }
 
-/// For requests that may not be repeated: a connection this fresh was open just now.
+/// A request that must not be sent twice uses only connections that were used this recently: shorter
+/// than the keep-alive timeout of any server.
 const RECENTLY_USED: Duration = Duration::from_secs(1);

@@ -1,5 +1,5 @@
-//! Why a node failed, in plain words, for the log and the admin interface. Nothing in them comes from
-//! a request or from the body of an answer.
+//! Why a node failed, as text for the log and the admin interface. No part of it comes from a request or
+//! from the body of a response, except a result code.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -12,10 +12,10 @@ use rustls::CertificateError;
 use crate::ccfs::ParsedResponse;
 use crate::message::UpstreamErrorKind;
 
-/// A reason in plain words.
+/// A reason as text.
 pub(super) type FailureReason = Cow<'static, str>;
 
-/// Why there is no connection, or none any more.
+/// Why there is no connection, or why it failed.
 pub(super) fn from_io(error: &io::Error) -> FailureReason {
     let inner = error.get_ref();
     if let Some(tls) = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
@@ -32,7 +32,7 @@ pub(super) fn from_io(error: &io::Error) -> FailureReason {
     }
 }
 
-/// Why HTTP on a connection failed.
+/// Why an HTTP exchange failed.
 pub(super) fn from_hyper(error: &hyper::Error) -> FailureReason {
     let mut source = error.source();
     while let Some(inner) = source {
@@ -50,11 +50,11 @@ pub(super) fn from_hyper(error: &hyper::Error) -> FailureReason {
     }
 }
 
-/// Why an answer speaks against its node.
+/// Why a response counts as a failure of its node.
 pub(super) fn from_response(status: StatusCode, json: Option<&ParsedResponse>) -> FailureReason {
     let code = json.and_then(|json| json.result_code.as_deref());
     match code.filter(|_| status == StatusCode::OK) {
-        // A node may write anything there.
+        // The node chooses the text, so it is cut and escaped.
         Some(code) => {
             let code: String = code.chars().take(MAX_CODE_LENGTH).collect();
             format!("resultCode {code:?}").into()
@@ -63,7 +63,7 @@ pub(super) fn from_response(status: StatusCode, json: Option<&ParsedResponse>) -
     }
 }
 
-/// What is known where nothing was noted.
+/// The reason of a failure of which only the kind and the duration are known.
 pub(super) fn from_kind(cause: UpstreamErrorKind, waited: Duration) -> FailureReason {
     match cause {
         UpstreamErrorKind::ConnectionClosed => "connection closed inside the answer".into(),
@@ -117,7 +117,8 @@ fn from_certificate_error(wrong: &CertificateError) -> FailureReason {
     }
 }
 
-/// `DnsName("a.example")` as rustls presents it; the first few are enough to see what it is.
+/// Lists the names of a certificate, which rustls writes as `DnsName("a.example")`. The first few are
+/// enough to recognize it.
 fn presented_names(presented: &[String]) -> String {
     let names = presented.iter().take(MAX_NAMES).map(|name| {
         let inside = name.split_once('(').map_or(name.as_str(), |(_, rest)| rest);

@@ -1,5 +1,5 @@
-//! Watches a cluster in the background: asks DNS where its nodes are, and the nodes whether they
-//! live.
+//! The background tasks of a cluster: DNS resolution of its names, and active health checks of its
+//! nodes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,20 +17,20 @@ use tokio::time::{Instant, sleep, timeout};
 use super::connect::connect;
 use super::dns::{self, NameServers};
 use super::failure_reason::{self, FailureReason};
-use super::report;
+use super::health_report::report;
 use crate::auth::{self, Credential, Signable};
 use crate::ccfs::ParsedResponse;
 use crate::cluster::{
     Cluster, ConnectionSlot, FailureKind, HealthCheck, Node, NodeId, NodeOutcome, SignedCheck,
 };
 
-/// Watches `cluster` for as long as it is polled; whoever drops it ends all of it. `credential`
-/// belongs to the ak of a signed check, and is not needed without one.
+/// Runs the background tasks of `cluster`; never completes, and dropping it ends all of them.
+/// `credential` belongs to the ak of a signed health check, and is not needed without one.
 pub async fn watch_cluster(cluster: Arc<Cluster>, credential: Option<Arc<Credential>>) {
     watch_with(cluster, credential, NameServers::System).await;
 }
 
-/// The same, with other name servers.
+/// As [`watch_cluster`], with other name servers.
 pub(super) async fn watch_with(
     cluster: Arc<Cluster>,
     credential: Option<Arc<Credential>>,
@@ -61,12 +61,13 @@ pub(super) async fn watch_with(
             }
         }
         while tasks.try_join_next().is_some() {}
-        // Never, where all nodes are given by address: they stay who they are.
+        // Never completes if all nodes are configured by address.
         changed.notified().await;
     }
 }
 
-/// Checks one node again and again; the first time soon, so that a dead one is known early.
+/// Checks one node periodically. The first check comes within a tenth of the interval, so that a node
+/// that is down at the start is found early.
 async fn check_node(
     cluster: Arc<Cluster>,
     check: HealthCheck,
@@ -75,17 +76,17 @@ async fn check_node(
 ) {
     sleep(check.interval.mul_f64(0.1 * rand::random::<f64>())).await;
     loop {
-        let answer = timeout(check.timeout, probe(&cluster, &check, &node, &credential)).await;
-        let failed = match answer {
+        let result = timeout(check.timeout, probe(&cluster, &check, &node, &credential)).await;
+        let failure = match result {
             Ok(Ok(())) => None,
-            Ok(Err(failed)) => Some(failed),
+            Ok(Err(failure)) => Some(failure),
             Err(_elapsed) => {
-                let why = format!("no answer in {:?}", check.timeout);
-                Some((FailureKind::Timeout, why.into()))
+                let reason = format!("no answer in {:?}", check.timeout);
+                Some((FailureKind::Timeout, reason.into()))
             }
         };
         let now = Instant::now();
-        match failed {
+        match failure {
             None => report(
                 &cluster,
                 &node,
@@ -93,16 +94,22 @@ async fn check_node(
                 now,
                 FailureReason::default,
             ),
-            Some((fault, why)) => {
-                let why = || format!("health check: {why}").into();
-                report(&cluster, &node, NodeOutcome::ProbeFailure(fault), now, why);
+            Some((kind, reason)) => {
+                let reason = || format!("health check: {reason}").into();
+                report(
+                    &cluster,
+                    &node,
+                    NodeOutcome::ProbeFailure(kind),
+                    now,
+                    reason,
+                );
             }
         }
         sleep(with_jitter(check.interval)).await;
     }
 }
 
-/// One check over a connection of its own, so that a node that takes no new ones is found out.
+/// Runs one check over a new connection, so that a node that accepts no new ones is detected.
 async fn probe(
     cluster: &Cluster,
     check: &HealthCheck,
@@ -111,10 +118,10 @@ async fn probe(
 ) -> Result<(), (FailureKind, FailureReason)> {
     let settings = cluster.settings();
     let slot = Arc::new(ConnectionSlot::default());
-    let _ends = CloseOnDrop(&slot);
+    let _close_on_drop = CloseOnDrop(&slot);
     let mut sender = connect(node, settings, slot.clone())
         .await
-        .map_err(|why| (FailureKind::ConnectFailed, why))?;
+        .map_err(|reason| (FailureKind::ConnectFailed, reason))?;
     let signed = check.signed.as_ref().zip(credential.as_ref());
     let request = match signed {
         Some((signed, credential)) => signed_request(node, signed, credential, now()),
@@ -122,12 +129,12 @@ async fn probe(
     };
     let request = request.ok_or((FailureKind::InvalidResponse, "it cannot be written".into()))?;
     let response = sender.send_request(request).await.map_err(|error| {
-        let fault = if error.is_parse() {
+        let kind = if error.is_parse() {
             FailureKind::InvalidResponse
         } else {
             FailureKind::ConnectionClosed
         };
-        (fault, failure_reason::from_hyper(&error))
+        (kind, failure_reason::from_hyper(&error))
     })?;
     let status = response.status();
     let Some((signed, _)) = signed else {
@@ -182,7 +189,7 @@ fn plain_request(node: &Node, path: &str) -> Option<Request<Full<Bytes>>> {
     Some(request)
 }
 
-/// Asks for a recording of the last day, as a client would.
+/// A signed query for a recording of the last day.
 fn signed_request(
     node: &Node,
     check: &SignedCheck,
@@ -226,7 +233,7 @@ fn signed_request(
     Some(request)
 }
 
-/// Ends a probe's connection with the probe.
+/// Closes the connection of a probe when the probe ends.
 struct CloseOnDrop<'a>(&'a ConnectionSlot);
 
 impl Drop for CloseOnDrop<'_> {
@@ -235,7 +242,7 @@ impl Drop for CloseOnDrop<'_> {
     }
 }
 
-/// Within 10 % of `interval`, so that gateways that were started together do not ask together.
+/// `interval` within 10 %, so that replicas that were started together do not check together.
 fn with_jitter(interval: Duration) -> Duration {
     interval.mul_f64(0.9 + 0.2 * rand::random::<f64>())
 }
@@ -250,5 +257,5 @@ fn now() -> Timestamp {
 
 const SIGNED_PATH: &str = "/CCFS/resource/ccfs/getRecordFileUrlFromObs";
 
-/// Of an answer to a signed check.
+/// The largest response to a signed check, in bytes; an envelope has a few hundred.
 const MAX_RESPONSE_SIZE: usize = 1 << 20;

@@ -20,7 +20,7 @@ use crate::telemetry::TraceContext;
 
 /// The request as `node` gets it, as a part of the span `trace`, signed at `now()` if it has to be
 /// signed again.
-pub(super) fn request(
+pub(super) fn build(
     delivery: &UpstreamRequest,
     node: &Node,
     trace: TraceContext,

@@ -11,8 +11,8 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::health_report::report;
 use super::pool::PooledConnection;
-use super::report;
 use crate::cluster::{Cluster, FailureKind, NodeGuard, NodeOutcome};
 use crate::message::BodyError;
 
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_for_a_window_is_too_slow() {
+    fn no_data_for_a_window_is_too_slow() {
         let mut watch = ReceiveRateMonitor::new(4096);
         let began = watch.1;
         assert!(watch.waits(31));
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn the_clock_runs_only_while_bytes_are_wanted() {
+    fn only_time_in_which_data_is_wanted_counts() {
         let mut watch = ReceiveRateMonitor::new(4096);
         for _ in 0..29 {
             assert!(!watch.waits(1));
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn enough_bytes_start_a_new_window() {
+    fn enough_data_starts_a_new_window() {
         let mut watch = ReceiveRateMonitor::new(10);
         for _ in 0..100 {
             assert!(!watch.waits(10));
