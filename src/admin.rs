@@ -30,7 +30,7 @@ mod reloads;
 mod respond;
 mod status;
 
-pub use ports::{Connected, Connections, OpenPort, Ports};
+pub use ports::{Connections, OpenPort, Ports};
 pub use reloads::{ReloadAttempt, Reloaded, Reloads};
 
 use history::{History, Sample};

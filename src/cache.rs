@@ -1,7 +1,7 @@
-//! Whole answers until shortly before their URLs expire. A store and the rules of what may be given
-//! out; fetching is [`crate::cache::singleflight`]'s and `upstream`'s business. Reads no clock: `now` is handed in,
-//! and compared with each entry on every hit, because the store's own clock is monotonic and URLs
-//! expire on a wall clock.
+//! The cache of whole responses, each until shortly before its URLs expire: the storage, and the rules
+//! of what may be served. Fetching is the business of [`singleflight`] and `upstream`. Reads no clock:
+//! `now` is passed in and compared with each entry on every hit, because URLs expire by the wall clock
+//! and moka's own clock is monotonic.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +20,7 @@ use crate::config;
 pub use crate::message::Purge;
 use crate::message::{BufferedResponse, CacheKey};
 
-/// The answers of all callers, shared by all workers.
+/// The cached responses of all callers, shared by all workers.
 #[derive(Debug)]
 pub struct Cache {
     entries: moka::sync::Cache<CacheKey, Arc<Entry>, foldhash::fast::RandomState>,
@@ -28,33 +28,33 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// An empty cache of at most `max_size` bytes; 0 holds nothing.
+    /// Creates an empty cache of at most `max_size` bytes; 0 disables it.
     pub fn new(max_size: u64) -> Self {
-        let store = moka::sync::Cache::builder()
+        let entries = moka::sync::Cache::builder()
             .max_capacity(max_size)
             .weigher(|key: &CacheKey, entry: &Arc<Entry>| {
                 u32::try_from(key.weight() + entry.weight()).unwrap_or(u32::MAX)
             })
-            // The default policy may throw out the very entry that was announced as stored.
+            // moka's default, TinyLFU, may evict the very entry that was just reported as stored.
             .eviction_policy(EvictionPolicy::lru())
             .expire_after(EntryExpiry)
             .support_invalidation_closures()
             .build_with_hasher(foldhash::fast::RandomState::default());
         Self {
-            entries: store,
+            entries,
             purge_epoch: AtomicU64::new(0),
         }
     }
 
-    /// What is held for `key`, and what it is good for now.
+    /// Returns the entry of `key` if it may be used at `now`, with its freshness.
     pub fn get(&self, key: &CacheKey, now: Timestamp) -> Option<CacheHit> {
         let entry = self.entries.get(key)?;
         let freshness = entry.freshness(now)?;
         Some(CacheHit { entry, freshness })
     }
 
-    /// The right to store one answer: given before it is fetched, and void if anything is purged
-    /// meanwhile.
+    /// Returns the token for inserting one response. Call it before the fetch: any purge after this
+    /// point invalidates the token.
     pub fn begin_insert<'a>(&self, key: &'a CacheKey, call_id: Option<&'a str>) -> InsertToken<'a> {
         InsertToken {
             key,
@@ -63,108 +63,110 @@ impl Cache {
         }
     }
 
-    /// Stores an answer if the rules allow it; says what became of it.
+    /// Stores a response if the policy allows it.
     pub fn insert(
         &self,
-        ticket: &InsertToken<'_>,
-        reply: &BufferedResponse,
-        rules: &CachePolicy,
+        token: &InsertToken<'_>,
+        response: &BufferedResponse,
+        policy: &CachePolicy,
         now: Timestamp,
     ) -> InsertOutcome {
-        let Some(mut entry) = Entry::from_response(reply, rules, now) else {
+        let Some(mut entry) = Entry::from_response(response, policy, now) else {
             return InsertOutcome::NotStored;
         };
-        if rules.is_disabled || self.is_invalidated(ticket) {
+        if policy.is_disabled || self.is_invalidated(token) {
             return InsertOutcome::NotStored;
         }
-        let negative = entry.is_negative;
-        // "No data" never displaces an answer that is still good.
-        if negative
+        let is_negative = entry.is_negative;
+        // "No data" never replaces a response that is still usable.
+        if is_negative
             && self
-                .get(ticket.key, now)
-                .is_some_and(|held| !held.entry.is_negative)
+                .get(token.key, now)
+                .is_some_and(|hit| !hit.entry.is_negative)
         {
             return InsertOutcome::NotStored;
         }
-        entry.call_id = ticket.call_id.map(Into::into);
-        self.entries.insert(ticket.key.clone(), Arc::new(entry));
-        // A purge between the look above and the insertion would have missed the entry.
-        if self.is_invalidated(ticket) {
-            self.entries.invalidate(ticket.key);
+        entry.call_id = token.call_id.map(Into::into);
+        self.entries.insert(token.key.clone(), Arc::new(entry));
+        // A purge between the check above and the insertion has missed the entry.
+        if self.is_invalidated(token) {
+            self.entries.invalidate(token.key);
             return InsertOutcome::NotStored;
         }
-        if negative {
+        if is_negative {
             InsertOutcome::StoredNegative
         } else {
             InsertOutcome::Stored
         }
     }
 
-    /// Takes in an answer that another replica fetched at `fetched_at`, by the same rules; `None` if
-    /// they do not allow it, or no longer, or if what is held is as good.
+    /// Stores a response that another replica fetched, by the same policy. Returns `None` if the policy
+    /// does not allow it, if it is no longer usable, or if the entry held here is as good.
     pub fn insert_remote(
         &self,
-        ticket: &InsertToken<'_>,
-        reply: &BufferedResponse,
-        rules: &CachePolicy,
-        (fetched_at, now): (Timestamp, Timestamp),
+        token: &InsertToken<'_>,
+        response: &BufferedResponse,
+        policy: &CachePolicy,
+        times: FetchTimes,
     ) -> Option<CacheHit> {
-        // The other's clock may be ahead.
-        let mut entry = Entry::from_response(reply, rules, fetched_at.min(now))?;
+        let now = times.now;
+        // The clock of the other replica may be ahead.
+        let fetched_at = times.fetched_at.min(now);
+        let mut entry = Entry::from_response(response, policy, fetched_at)?;
         let freshness = entry.freshness(now)?;
-        let displaces = self.get(ticket.key, now).is_some_and(|held| {
+        let held_is_as_good = self.get(token.key, now).is_some_and(|held| {
             (!held.entry.is_negative && entry.is_negative)
                 || held.entry.fresh_until >= entry.fresh_until
         });
-        if rules.is_disabled || displaces || self.is_invalidated(ticket) {
+        if policy.is_disabled || held_is_as_good || self.is_invalidated(token) {
             return None;
         }
-        entry.call_id = ticket.call_id.map(Into::into);
+        entry.call_id = token.call_id.map(Into::into);
         let entry = Arc::new(entry);
-        self.entries.insert(ticket.key.clone(), entry.clone());
-        if self.is_invalidated(ticket) {
-            self.entries.invalidate(ticket.key);
+        self.entries.insert(token.key.clone(), entry.clone());
+        if self.is_invalidated(token) {
+            self.entries.invalidate(token.key);
             return None;
         }
         Some(CacheHit { entry, freshness })
     }
 
-    /// Forgets all that matches; an empty purge forgets everything. What is being fetched now will
-    /// not be stored either. Returns how many entries are gone.
+    /// Removes all entries that match; an empty purge removes everything. Responses of fetches in
+    /// progress are not stored either. Returns the number of removed entries.
     pub fn purge(&self, purge: Purge) -> usize {
         self.purge_epoch.fetch_add(1, Ordering::AcqRel);
         if purge.access_key.is_none() && purge.call_id.is_none() {
-            let gone = self.entries.iter().count();
+            let removed = self.entries.iter().count();
             self.entries.invalidate_all();
-            return gone;
+            return removed;
         }
         let matches = move |key: &CacheKey, entry: &Arc<Entry>| {
             purge.matches(key.access_key(), entry.call_id.as_deref())
         };
-        let gone = self
+        let removed = self
             .entries
             .iter()
             .filter(|(key, entry)| matches(key, entry));
-        let gone = gone.count();
+        let removed = removed.count();
         // Fails only without `support_invalidation_closures`, which is set above.
         if self.entries.invalidate_entries_if(matches).is_err() {
             self.entries.invalidate_all();
         }
-        gone
+        removed
     }
 
-    /// Number of entries and their weight in bytes, both settled.
+    /// Returns the number of entries and their weight in bytes, after all pending maintenance.
     pub fn size(&self) -> (u64, u64) {
         self.entries.run_pending_tasks();
         (self.entries.entry_count(), self.entries.weighted_size())
     }
 
-    fn is_invalidated(&self, ticket: &InsertToken<'_>) -> bool {
-        ticket.purge_epoch != self.purge_epoch.load(Ordering::Acquire)
+    fn is_invalidated(&self, token: &InsertToken<'_>) -> bool {
+        token.purge_epoch != self.purge_epoch.load(Ordering::Acquire)
     }
 }
 
-/// The right to store one answer under one key.
+/// Permits the insertion of one response under one key, unless a purge came after it was issued.
 #[derive(Clone, Debug)]
 pub struct InsertToken<'a> {
     key: &'a CacheKey,
@@ -172,10 +174,19 @@ pub struct InsertToken<'a> {
     purge_epoch: u64,
 }
 
-/// What became of an answer.
+/// When a response was fetched by another replica, and the current time here.
+#[derive(Clone, Copy, Debug)]
+pub struct FetchTimes {
+    /// By the clock of the replica that fetched it.
+    pub fetched_at: Timestamp,
+    /// By the clock of this replica.
+    pub now: Timestamp,
+}
+
+/// The result of an insertion.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum InsertOutcome {
-    /// "No data yet", held for a moment.
+    /// A negative response ("no data yet"), stored for `negative_ttl`.
     StoredNegative,
     /// Not stored.
     NotStored,
@@ -183,7 +194,7 @@ pub enum InsertOutcome {
     Stored,
 }
 
-/// The rules of a generation of the configuration.
+/// The caching rules of one generation of the configuration.
 #[derive(Clone, Debug)]
 pub struct CachePolicy {
     is_disabled: bool,
@@ -195,7 +206,7 @@ pub struct CachePolicy {
 }
 
 impl CachePolicy {
-    /// Is nothing kept at all?
+    /// Whether nothing is ever stored.
     pub fn is_disabled(&self) -> bool {
         self.is_disabled
     }
@@ -215,25 +226,25 @@ impl From<&config::Cache> for CachePolicy {
     }
 }
 
-/// An answer that was found.
+/// An entry that may be used.
 #[derive(Clone, Debug)]
 pub struct CacheHit {
-    /// The answer.
+    /// The cached response.
     pub entry: Arc<Entry>,
-    /// What it is good for.
+    /// What it may be used for.
     pub freshness: Freshness,
 }
 
-/// What an entry is good for.
+/// What an entry may be used for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Freshness {
-    /// To be given out.
+    /// For any request.
     Fresh,
-    /// Inside the margin: only where a node would have failed the client.
+    /// Inside the expiry margin: only in place of an error (RFC 5861, 4).
     StaleIfError,
 }
 
-/// Garbage collection only; what may be given out is decided against the wall clock.
+/// Garbage collection by moka's clock. What may be served is decided by the wall clock.
 struct EntryExpiry;
 
 impl Expiry<CacheKey, Arc<Entry>> for EntryExpiry {
@@ -243,11 +254,11 @@ impl Expiry<CacheKey, Arc<Entry>> for EntryExpiry {
         entry: &Arc<Entry>,
         _: Instant,
     ) -> Option<Duration> {
-        let life = entry.usable_until.duration_since(entry.stored_at);
-        Some(Duration::try_from(life).unwrap_or_default())
+        let lifetime = entry.usable_until.duration_since(entry.stored_at);
+        Some(Duration::try_from(lifetime).unwrap_or_default())
     }
 
-    // The default would keep the deadline of the entry that was replaced.
+    // The default implementation keeps the deadline of the replaced entry.
     fn expire_after_update(
         &self,
         key: &CacheKey,

@@ -1,6 +1,6 @@
-//! The commands. Each reads its own arguments, does its work and says how it ended; results go to
-//! stdout, diagnostics to stderr. Exit codes: 0 done, 1 failure at run time, 2 bad usage, 78 bad or
-//! missing configuration.
+//! The command-line interface. Each command parses its own arguments, runs and returns its exit code.
+//! Results go to stdout, diagnostics to stderr. Exit codes: 0 done, 1 failure at run time, 2 bad
+//! usage, 78 bad or missing configuration.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -21,8 +21,8 @@ mod values;
 use crate::config::ConfigError;
 use signature::Streams;
 
-/// A front for CC-FS clusters that understands the requests it carries: it verifies signatures,
-/// normalizes bodies, answers repeated playback requests from a cache, and balances over the nodes.
+/// A load balancer and caching reverse proxy for CC-FS clusters: it verifies signatures, normalizes
+/// request bodies, answers repeated playback requests from a cache, and balances over the nodes.
 #[derive(Debug, Parser)]
 #[command(name = "ccfs-gateway", version, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Cli {
@@ -49,9 +49,9 @@ enum Command {
 }
 
 impl Cli {
-    /// Does what was asked.
+    /// Runs the command and returns its exit code.
     pub fn run(self) -> ExitCode {
-        // A second provider in the tree would make rustls refuse to guess; say which one it is.
+        // rustls picks a default provider by itself only while exactly one is compiled in.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         self.command
             .run()
@@ -87,7 +87,7 @@ impl Command {
     }
 }
 
-/// Says why a command could not do its work.
+/// Prints why a command failed, and returns its exit code.
 fn report_error(error: &anyhow::Error) -> ExitCode {
     if let Some(usage) = error.downcast_ref::<clap::Error>() {
         let _ = usage.print();
@@ -95,14 +95,14 @@ fn report_error(error: &anyhow::Error) -> ExitCode {
     }
     let is_io = error.downcast_ref::<io::Error>();
     if is_io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
-        // Whoever read the output has seen enough.
+        // The reader of the output (`head`, a pager) has closed it.
         return ExitCode::SUCCESS;
     }
     let _ = writeln!(io::stderr(), "ccfs-gateway: {error:#}");
     ExitCode::FAILURE
 }
 
-/// Tells every mistake of a configuration; exit code 78 (`EX_CONFIG`).
+/// Prints every error of a configuration; exit code 78 (`EX_CONFIG`).
 fn report_invalid_config(diagnosis: &ConfigError) -> ExitCode {
     let _ = writeln!(io::stderr(), "{diagnosis}");
     ExitCode::from(78)
@@ -117,13 +117,16 @@ fn block_on(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::
     result
 }
 
-#[expect(clippy::disallowed_methods, reason = "when the command was given")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an edge: the start time of the command"
+)]
 fn now() -> Timestamp {
     Timestamp::now()
 }
 
 const EXAMPLES: &str = "\
 Examples:
-  ccfs-gateway demo                                   # the whole story on one screen
+  ccfs-gateway demo                                   # a tour without any setup
   ccfs-gateway check --config config/gateway.toml
   ccfs-gateway run --config config/gateway.toml";

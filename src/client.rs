@@ -1,7 +1,7 @@
-//! A client of CC-FS: HTTP/1.1, or HTTP/2, over TLS. For `call`, the demo and the tests, which also
-//! need to be wrong on purpose: every field can be set by hand, `Authorization` too.
+//! A client of CC-FS over TLS: HTTP/1.1 or HTTP/2. Used by `call`, the demo and the tests. Requests may
+//! be malformed on purpose: every header field can be set by hand, `Authorization` included.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,6 +9,7 @@ use http::uri::Authority;
 use http::{HeaderMap, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
+use parking_lot::Mutex;
 use rustls::ClientConfig;
 
 mod connection;
@@ -22,18 +23,18 @@ pub use error::ClientError;
 pub use request::{ClientRequest, DEFAULT_SIGNED_FIELDS, RECORDING_PATH, RecordingQuery};
 pub use trust::Trust;
 
-/// Sends requests; keeps connections for the next ones if it is told to.
+/// Sends requests; reuses connections if [`Client::with_idle_connections`] was called.
 #[derive(Debug)]
 pub struct Client {
     tls: Arc<ClientConfig>,
     timeout: Duration,
-    /// At most this many idle connections are kept.
+    /// Maximum number of idle connections; 0 opens a connection per request.
     max_idle: usize,
     idle: Mutex<Vec<Connection>>,
 }
 
 impl Client {
-    /// A client that trusts `trust`, opens a connection per request, and waits 30 seconds at most.
+    /// Creates a client that opens a connection per request, with a timeout of 30 seconds.
     pub fn new(trust: &Trust) -> Result<Self, ClientError> {
         Ok(Self {
             tls: trust.client_config()?,
@@ -43,21 +44,21 @@ impl Client {
         })
     }
 
-    /// Keeps up to `idle` connections for later requests.
+    /// Sets how many idle connections are kept for later requests.
     #[must_use]
     pub fn with_idle_connections(mut self, idle: usize) -> Self {
         self.max_idle = idle;
         self
     }
 
-    /// Waits so long for a whole answer, and for the head of one that streams.
+    /// Sets the timeout for a complete response, or for the head of a streaming one.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// Speaks HTTP/2, and nothing else; with [`Client::keeping`] many requests share a connection.
+    /// Offers HTTP/2 alone; with [`Client::with_idle_connections`] concurrent requests share a connection.
     #[must_use]
     pub fn http2_only(mut self) -> Self {
         let config = Arc::make_mut(&mut self.tls);
@@ -65,15 +66,15 @@ impl Client {
         self
     }
 
-    /// Sends a request and reads its whole answer, at most [`LARGEST_ANSWER`].
+    /// Sends a request and reads the complete response, at most [`MAX_BUFFERED_BODY`] bytes of body.
     pub async fn send(&self, request: &ClientRequest) -> Result<ClientResponse, ClientError> {
-        let whole = async { self.dispatch(request).await?.collect(self).await };
-        tokio::time::timeout(self.timeout, whole)
+        let response = async { self.dispatch(request).await?.collect(self).await };
+        tokio::time::timeout(self.timeout, response)
             .await
             .map_err(|_| ClientError::Timeout(self.timeout))?
     }
 
-    /// Sends a request and reads the head of its answer.
+    /// Sends a request and reads the head of the response.
     pub async fn send_streaming(
         &self,
         request: &ClientRequest,
@@ -104,25 +105,25 @@ impl Client {
         })
     }
 
-    /// A kept connection: alone, or beside others over HTTP/2.
+    /// Returns an idle HTTP/1.1 connection, or another handle of a shared HTTP/2 connection.
     fn checkout(&self, authority: &Authority) -> Option<Connection> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle.lock();
         idle.retain(Connection::is_ready);
-        let place = idle
+        let index = idle
             .iter()
             .rposition(|connection| connection.authority() == authority)?;
-        let sibling = idle[place].try_share();
-        sibling.or_else(|| Some(idle.swap_remove(place)))
+        let shared = idle[index].try_share();
+        shared.or_else(|| Some(idle.swap_remove(index)))
     }
 
     fn store_idle(&self, connection: Option<Connection>) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle.lock();
         if idle.len() < self.max_idle {
             idle.extend(connection);
         }
     }
 
-    /// Keeps a connection that is not shared, once it can take another request.
+    /// Returns an HTTP/1.1 connection to the idle list, once it can take another request.
     async fn checkin(&self, mut connection: Connection) {
         if self.max_idle > 0 && connection.try_share().is_none() && connection.ready().await {
             self.store_idle(Some(connection));
@@ -130,48 +131,51 @@ impl Client {
     }
 }
 
-/// A whole answer.
+/// A complete response.
 #[derive(Clone, Debug)]
 pub struct ClientResponse {
     /// The status.
     pub status: StatusCode,
-    /// The fields.
+    /// The header fields.
     pub headers: HeaderMap,
     /// The body.
     pub body: Bytes,
 }
 
 impl ClientResponse {
-    /// The value of the first field of this name, if it is text.
+    /// Returns the value of the first field of this name, if it is visible ASCII.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// The body as JSON; null if it is none.
+    /// Returns the body as JSON; null if it is not JSON.
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
-    /// The `resultCode`, if the body is a JSON object that has one.
+    /// Returns the `resultCode`, if the body is a JSON object with one.
     pub fn result_code(&self) -> Option<String> {
         Some(self.json().get("resultCode")?.as_str()?.to_owned())
     }
 }
 
-/// An answer whose body is still to be read. Its connection ends with it, unless it is read to the
-/// end by [`Streaming::whole`].
+/// A response whose body is not yet read. Dropping it closes its HTTP/1.1 connection, unless the body
+/// was read to its end by [`StreamingClientResponse::collect`].
 #[derive(Debug)]
 pub struct StreamingClientResponse {
     /// The status.
     pub status: StatusCode,
-    /// The fields.
+    /// The header fields.
     pub headers: HeaderMap,
     body: Incoming,
     connection: Connection,
 }
 
 impl StreamingClientResponse {
-    /// The next piece of the body; `None` at its end. A body that breaks off is an error.
+    /// Returns the next chunk of the body; `None` at its end.
+    ///
+    /// # Errors
+    /// Returns an error if the body is cut off.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, ClientError> {
         while let Some(frame) = self.body.frame().await {
             if let Ok(data) = frame?.into_data() {
@@ -181,7 +185,8 @@ impl StreamingClientResponse {
         Ok(None)
     }
 
-    /// Reads the rest, at most [`LARGEST_ANSWER`], and gives the connection back to `client`.
+    /// Reads the remaining body, at most [`MAX_BUFFERED_BODY`] bytes, and returns the connection to
+    /// `client`.
     pub async fn collect(self, client: &Client) -> Result<ClientResponse, ClientError> {
         let body = Limited::new(self.body, MAX_BUFFERED_BODY).collect().await;
         let body = body.map_err(ClientError::from_body)?.to_bytes();
@@ -194,7 +199,8 @@ impl StreamingClientResponse {
     }
 }
 
-/// No answer that is read whole is larger: 64 MiB.
+/// Limit of a body that is read into memory: 64 times the default of `[limits] max_answer`, so that
+/// tests can exceed every limit of the gateway.
 pub const MAX_BUFFERED_BODY: usize = 64 * 1024 * 1024;
 
 #[cfg(test)]

@@ -1,27 +1,31 @@
-//! # The code map
+//! # Code map
 //!
-//! `ccfs-gateway` stands in front of CC-FS clusters: it verifies who asks, makes the request
-//! well-formed, answers from a cache where that is safe, and delivers to a node where it is not.
+//! `ccfs-gateway` is a reverse proxy in front of CC-FS clusters: it verifies a request's signature,
+//! normalizes its body, answers from a cache where that is safe, and otherwise forwards it to a node.
 //!
-//! A request is turned, step by step, into one value, a [`message::Call`]: who asks (proved), what for
-//! (normalized), of which cluster. Everything before it is about trust, everything after it about
-//! delivery. The modules below stand in the order of their layers; a module may use only modules of
-//! a lower layer, which `tests/gateway/layers.rs` enforces:
+//! The crate is one program. The library exists for its tests and benches; it is not a stable API.
 //!
-//! | layer | modules | knows |
+//! A request becomes, step by step, one value: a [`message::VerifiedRequest`], with a verified caller, a
+//! normalized payload and the cluster that serves it. Authentication happens before this value exists,
+//! delivery after it. The modules below stand in the order of their layers. A module may use only
+//! modules of a lower layer, which `tests/gateway/layers.rs` enforces:
+//!
+//! | layer | modules | responsibility |
 //! |---|---|---|
-//! | 9 commands | [`cli`] | the program from outside |
-//! | 8 tools | [`client`], [`stand_in`] | what a CC-FS node does, and all the ways it can fail |
-//! | 7 shell | [`app`] | how all parts are wired, and in which order they end |
-//! | 6 edges | [`listener`], [`admin`] | sockets, TLS, deadlines; not what a request means |
-//! | 5 path | [`gateway`] | the stages of a request, and every refusal |
+//! | 9 commands | [`cli`] | the command line |
+//! | 8 tools | [`client`], [`stand_in`] | a signing HTTPS client; a stand-in CC-FS node with faults |
+//! | 7 composition | [`app`] | wires all parts, reloads them and shuts them down in order |
+//! | 6 edges | [`listener`], [`admin`] | sockets, TLS, HTTP, deadlines; not what a request means |
+//! | 5 path | [`gateway`] | the stages of a request, and every error response |
 //! | 4 services | [`cache`], [`limit`], [`shared_store`], [`upstream`] | one service each |
-//! | 3 waist | [`message`] | what is delivered, and what comes back |
-//! | 2 settings | [`config`] | the one file an operator writes |
+//! | 3 messages | [`message`] | the types between `gateway` and `upstream` |
+//! | 2 settings | [`config`] | the configuration file |
 //! | 1 rules | [`auth`], [`ccfs`], [`cluster`] | pure: no IO, no async, no clock |
-//! | 0 leaves | [`drain`], [`metrics`], [`telemetry`], [`tls`] | nobody |
+//! | 0 leaves | [`drain`], [`gauge`], [`http_fields`], [`metrics`], [`telemetry`], [`tls`] | no dependencies |
 
 pub mod drain;
+pub mod gauge;
+pub mod http_fields;
 pub mod metrics;
 pub mod telemetry;
 pub mod tls;

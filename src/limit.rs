@@ -1,13 +1,14 @@
-//! Budgets: per access key, after verification; per client address, for failures and strangers.
-//! A budget says "yes" or how long to wait; it never makes anybody wait.
+//! Rate limits (per access key after verification; per client address for failed and unverified
+//! requests) and limits on what is in flight at once. A limit admits a request or says how long to
+//! wait; it never delays a request.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use governor::Quota;
 use governor::clock::{Clock, MonotonicClock};
 use governor::middleware::StateInformationMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
-use std::num::NonZeroU32;
 
 mod addresses;
 mod in_flight;
@@ -17,8 +18,8 @@ pub use in_flight::{ByteBudget, BytePermit, InFlight, Permit};
 
 use crate::config::Rate;
 
-/// One budget: GCRA on one atomic. The system's monotonic clock has no state of its own: tens of
-/// thousands of budgets are made at start.
+/// One rate limit: GCRA on one atomic. Uses the system's monotonic clock, which has no state of its
+/// own, because tens of thousands of limiters are created at start.
 #[derive(Debug)]
 pub struct RateLimiter {
     rate: Rate,
@@ -27,22 +28,22 @@ pub struct RateLimiter {
 }
 
 impl RateLimiter {
-    /// A full budget.
+    /// Creates a limiter with its full burst available.
     pub fn new(rate: Rate) -> Self {
         let limiter = governor::RateLimiter::direct_with_clock(quota(rate), MonotonicClock)
             .with_middleware::<StateInformationMiddleware>();
         Self { rate, limiter }
     }
 
-    /// What it was made from.
+    /// Returns the rate that the limiter was created with.
     pub fn rate(&self) -> Rate {
         self.rate
     }
 
-    /// Takes one.
+    /// Takes one token.
     ///
     /// # Errors
-    /// Says when the next one is there.
+    /// No token is available; the error tells when the next one is.
     pub fn try_acquire(&self) -> Result<(), RateLimited> {
         match self.limiter.check() {
             Ok(_) => Ok(()),
@@ -54,22 +55,23 @@ impl RateLimiter {
     }
 }
 
-/// A budget that is used up.
+/// A rate limit was limited.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct RateLimited {
-    /// What the budget is.
+    /// The rate of the limiter.
     pub rate: Rate,
-    /// When one more request would pass.
+    /// The time until the next token.
     pub wait: Duration,
 }
 
 impl RateLimited {
-    /// `Retry-After`: whole seconds, rounded up, at least one (RFC 9110, 10.2.3).
+    /// Returns `Retry-After`: whole seconds, rounded up, at least one (RFC 9110, 10.2.3).
     pub fn retry_after(&self) -> u64 {
         (self.wait.as_secs() + u64::from(self.wait.subsec_nanos() > 0)).max(1)
     }
 
-    /// Seconds in which an empty budget fills up, at least one: the window of `RateLimit-Policy`.
+    /// Returns the seconds in which the full burst is replenished, at least one: the window of
+    /// `RateLimit-Policy`.
     pub fn window(&self) -> u64 {
         u64::from(self.rate.burst.div_ceil(self.rate.per_second.max(1))).max(1)
     }
@@ -85,17 +87,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_burst_passes_and_the_next_one_learns_when() {
-        let budget = RateLimiter::new(Rate {
+    fn a_burst_passes_and_the_next_request_gets_retry_after() {
+        let limiter = RateLimiter::new(Rate {
             per_second: 1,
             burst: 3,
         });
         for _ in 0..3 {
-            assert_eq!(budget.try_acquire(), Ok(()));
+            assert_eq!(limiter.try_acquire(), Ok(()));
         }
-        let exceeded = budget.try_acquire().unwrap_err();
-        assert_eq!(exceeded.retry_after(), 1);
-        assert_eq!(exceeded.window(), 3);
+        let limited = limiter.try_acquire().unwrap_err();
+        assert_eq!(limited.retry_after(), 1);
+        assert_eq!(limited.window(), 3);
     }
 
     #[test]

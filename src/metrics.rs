@@ -1,12 +1,16 @@
-//! What is counted. Every label set is closed or configured; each worker owns a [`Shard`] of plain
-//! counters, so that counting shares no cache line, and the shards are summed when somebody scrapes.
-//! Knows nobody: each stage counts what it sees.
+//! Metrics. Every label set is closed or comes from the configuration. Each worker owns a [`Shard`] of
+//! plain counters, so that counting shares no cache line; a scrape sums the shards. No dependencies but
+//! [`crate::gauge`]: each stage counts what it sees.
 //!
-//! Where a label is a name of the configuration, the place of its counters is found beforehand: a
-//! listener with its cluster is a [`Route`], a node carries its [`Tries`].
+//! Where a label is a name of the configuration, the index of its counters is found beforehand: a
+//! listener with its cluster is a [`RouteLabel`], a node owns its [`NodeAttempts`].
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::gauge::{Gauge, GaugeGuard};
 
 mod attempts;
 mod families;
@@ -23,16 +27,16 @@ pub use families::{
 pub use histogram::{BUCKETS_MS, Histogram};
 pub use routes::{CompletedRequest, RouteLabel, RouteLabels, RouteTotals};
 
-/// All shards of the program.
+/// All shards of the process.
 #[derive(Debug, Default)]
 pub struct Metrics {
     shards: Mutex<Vec<Arc<Shard>>>,
 }
 
 impl Metrics {
-    /// A further shard, for one worker.
+    /// Adds a shard for one worker.
     pub fn add_shard(&self) -> Arc<Shard> {
-        let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shards = self.shards.lock();
         let shard = Arc::new(Shard {
             index: shards.len(),
             ..Shard::new()
@@ -41,9 +45,9 @@ impl Metrics {
         shard
     }
 
-    /// The sum over all shards.
+    /// Returns the sum over all shards.
     pub fn sum(&self) -> Totals {
-        let shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        let shards = self.shards.lock();
         let mut totals = Totals {
             counters: vec![0; families::TOTAL],
             routes: Vec::new(),
@@ -54,7 +58,7 @@ impl Metrics {
                 *sum += counter.load(Ordering::Relaxed);
             }
             shard.routes.add_to(&mut totals.routes);
-            totals.waiters += shard.waiters.load(Ordering::Relaxed);
+            totals.waiters += shard.waiters.count();
         }
         totals
     }
@@ -63,45 +67,44 @@ impl Metrics {
 /// The counters of one worker.
 #[derive(Debug)]
 pub struct Shard {
-    /// Its place among all shards.
+    /// Among all shards.
     index: usize,
     counters: Box<[AtomicU64]>,
     routes: routes::RouteTable,
-    waiters: AtomicI64,
+    waiters: Gauge,
 }
 
 impl Shard {
-    /// A shard that belongs to no program: for tests and tools.
+    /// Creates a shard that no scrape sums, for tests and tools.
     pub fn new() -> Self {
         Self {
             index: 0,
             counters: (0..families::TOTAL).map(|_| AtomicU64::new(0)).collect(),
             routes: routes::RouteTable::new(),
-            waiters: AtomicI64::new(0),
+            waiters: Gauge::default(),
         }
     }
 
-    /// Counts one.
+    /// Adds one to the counter of `label`.
     pub fn count(&self, label: impl Label) {
         self.count_many(label, 1);
     }
 
-    /// Counts `many` at once.
+    /// Adds `many` to the counter of `label`.
     pub fn count_many(&self, label: impl Label, many: u64) {
-        if let Some(counter) = self.counters.get(label.slot()) {
+        if let Some(counter) = self.counters.get(label.counter_index()) {
             counter.fetch_add(many, Ordering::Relaxed);
         }
     }
 
-    /// Counts one request at its end.
+    /// Counts one completed request.
     pub fn count_request(&self, ended: &CompletedRequest) {
         self.routes.count(ended);
     }
 
-    /// One more who waits for a fetch that somebody else began, until the guard is dropped.
-    pub fn track_waiter(self: &Arc<Self>) -> WaiterGuard {
-        self.waiters.fetch_add(1, Ordering::Relaxed);
-        WaiterGuard(self.clone())
+    /// Counts a request that waits for the fetch of another request, until the guard is dropped.
+    pub fn track_waiter(&self) -> GaugeGuard {
+        self.waiters.enter()
     }
 }
 
@@ -111,40 +114,33 @@ impl Default for Shard {
     }
 }
 
-/// Somebody who waits.
-#[derive(Debug)]
-pub struct WaiterGuard(Arc<Shard>);
-
-impl Drop for WaiterGuard {
-    fn drop(&mut self) {
-        self.0.waiters.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// A sum over shards.
+/// The sum over all shards.
 #[derive(Clone, Debug)]
 pub struct Totals {
     counters: Vec<u64>,
     routes: Vec<RouteTotals>,
-    /// Who waits now for a fetch that somebody else began.
-    pub waiters: i64,
+    /// Requests that wait for the fetch of another request.
+    pub waiters: usize,
 }
 
 impl Totals {
-    /// The count of one label value.
+    /// Returns the count of one label value.
     pub fn get(&self, label: impl Label) -> u64 {
-        self.counters.get(label.slot()).copied().unwrap_or_default()
+        self.counters
+            .get(label.counter_index())
+            .copied()
+            .unwrap_or_default()
     }
 
-    /// Every family with closed labels, and its counts in the order of its values.
+    /// Returns each family with a closed label set, and its counts in the order of its values.
     pub fn families(&self) -> impl Iterator<Item = (Family, &[u64])> {
         families::FAMILIES.iter().map(|family| {
-            let counts = self.counters.get(family.first..).unwrap_or_default();
+            let counts = self.counters.get(family.first_index..).unwrap_or_default();
             (*family, counts.get(..family.values.len()).unwrap_or(counts))
         })
     }
 
-    /// Every route that was used, with its names.
+    /// Returns the listener, the cluster and the totals of each route that was used.
     pub fn routes<'a>(
         &'a self,
         names: &'a RouteLabels,
@@ -155,16 +151,16 @@ impl Totals {
             .map(|((listener, cluster, _), totals)| (listener, cluster, totals))
     }
 
-    /// Requests over all routes, by outcome and class of status.
+    /// Returns the requests of all routes by outcome and status class.
     pub fn requests(&self) -> impl Iterator<Item = (RequestOutcome, StatusClass, u64)> {
         self.routes.iter().flat_map(RouteTotals::requests)
     }
 
-    /// Durations over all routes of the requests that `which` chooses by what the cache did.
-    pub fn durations(&self, which: impl Fn(Option<CacheStatus>) -> bool) -> Histogram {
+    /// Returns the durations of all routes for the requests whose cache status `filter` selects.
+    pub fn durations(&self, filter: impl Fn(Option<CacheStatus>) -> bool) -> Histogram {
         let mut sum = Histogram::default();
         for (cache, durations) in self.routes.iter().flat_map(RouteTotals::durations) {
-            if which(cache) {
+            if filter(cache) {
                 sum.merge(durations);
             }
         }

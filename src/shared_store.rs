@@ -1,9 +1,9 @@
-//! The store that replicas share: a second level of the cache, one fetch of a key over all replicas,
-//! and one budget of an ak. It may be slow, gone, or somebody else's: nobody waits for it beyond his
-//! [`Patience`], nothing fails because of it, and nothing that stands in it is believed unless it was
-//! sealed by one of us for the very question. Knows neither what an answer is nor how one is fetched.
+//! The shared store (Redis or Valkey) of several replicas: a second cache level, one fetch per key
+//! over all replicas, and one rate limit per access key. The store is untrusted and optional: waits
+//! are bounded by [`WaitBudget`], errors never fail a request, and a value is used only if its AEAD
+//! tag was made by this fleet for exactly this key. Values are opaque bytes here, and fetches are the
+//! caller's.
 
-mod cluster;
 mod connection;
 mod encryption;
 mod lease;
@@ -14,9 +14,9 @@ mod rate_limit;
 mod session;
 mod supervisor;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use redis::RedisResult;
 use tokio::time::{Instant, timeout};
 
@@ -34,8 +34,8 @@ use purge_log::{PurgeLog, PurgeRecord};
 use purge_queue::PurgeQueue;
 use session::SessionHandle;
 
-/// The store, as one replica knows it; shared by all workers. Asks nothing before [`Store::watch`]
-/// has found it.
+/// The store as one replica sees it, shared by all workers. Not queried before [`Store::supervise`]
+/// has connected.
 #[derive(Debug)]
 pub struct Store {
     settings: config::SharedStore,
@@ -46,7 +46,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// The store at the place that is configured; nothing is done yet.
+    /// Creates the store without connecting to it.
     pub fn new(settings: config::SharedStore) -> Self {
         Self {
             sealer: Sealer::new(&settings.seal_keys),
@@ -57,56 +57,56 @@ impl Store {
         }
     }
 
-    /// The store after a reload: knows what the one `before` knew, and goes on where it was.
-    pub fn after_reload(settings: config::SharedStore, before: Option<&Self>) -> Self {
+    /// Creates the store of a new configuration; takes over the purges of the `previous` one.
+    pub fn after_reload(settings: config::SharedStore, previous: Option<&Self>) -> Self {
         let store = Self::new(settings);
-        if let Some(before) = before {
-            *lock(&store.purge_log) = lock(&before.purge_log).clone();
-            before.purge_queue.move_to(&store.purge_queue);
+        if let Some(previous) = previous {
+            *store.purge_log.lock() = previous.purge_log.lock().clone();
+            previous.purge_queue.move_to(&store.purge_queue);
         }
         store
     }
 
-    /// What it was made from.
+    /// Returns the settings that the store was created with.
     pub fn settings(&self) -> &config::SharedStore {
         &self.settings
     }
 
-    /// How it is.
+    /// Returns the status of the connection.
     pub fn status(&self) -> Status {
         self.session.status()
     }
 
-    /// Purges that the store has not been told of, because it is away.
+    /// Returns the number of local purges that the store has not acknowledged yet.
     pub fn unpublished_purges(&self) -> usize {
         self.purge_queue.len()
     }
 
-    /// How long one request may wait for it.
+    /// Returns the time that one request may wait for the store in total.
     pub fn wait_budget(&self) -> WaitBudget {
         WaitBudget {
             remaining: self.settings.timeout,
         }
     }
 
-    /// What an answer that is fetched from now on has to be written with.
+    /// Returns the purges known now; a value that is fetched from now on is written with them.
     pub fn purge_snapshot(&self, key: &CacheKey, call_id: Option<&str>) -> PurgeSnapshot {
-        PurgeSnapshot(lock(&self.purge_log).covering_ids(key.access_key(), call_id))
+        let purge_log = self.purge_log.lock();
+        PurgeSnapshot(purge_log.covering_ids(key.access_key(), call_id))
     }
 
-    /// Writes an answer, for all replicas to find for the time `life`. "No data yet"
-    /// (`provisional`) never displaces anything.
+    /// Writes a value for all replicas. A negative one never replaces anything.
     pub async fn write(
         &self,
         key: &CacheKey,
-        answer: &WriteRequest<'_>,
-        patience: &mut WaitBudget,
+        request: &WriteRequest<'_>,
+        budget: &mut WaitBudget,
         metrics: &Shard,
     ) {
         let subject = key.to_bytes();
-        let life = u64::try_from(answer.ttl.min(MAX_TTL).as_millis()).unwrap_or_default();
-        let text = [&answer.purge_snapshot.to_bytes(), answer.value].concat();
-        if life == 0 || text.len() > MAX_VALUE_SIZE {
+        let ttl = u64::try_from(request.ttl.min(MAX_TTL).as_millis()).unwrap_or_default();
+        let text = [&request.purge_snapshot.to_bytes(), request.value].concat();
+        if ttl == 0 || text.len() > MAX_VALUE_SIZE {
             return;
         }
         let Some(sealed) = self.sealer.seal(&subject, &text) else {
@@ -116,86 +116,85 @@ impl Store {
         set.arg(self.sealer.storage_key(ENTRY_KIND, &subject, false))
             .arg(sealed)
             .arg("PX")
-            .arg(life);
-        if answer.is_negative {
+            .arg(ttl);
+        if request.is_negative {
             set.arg("NX");
         }
-        let written = self
-            .query(patience, async move |mut store: Connection| {
+        let result = self
+            .query(budget, async move |mut store: Connection| {
                 set.query_async::<redis::Value>(&mut store).await
             })
             .await;
-        metrics.count(match written {
+        metrics.count(match result {
             Ok(_) => SharedStoreUse::WriteOk,
             Err(QueryError::Failed) => SharedStoreUse::WriteFailed,
             Err(QueryError::Unavailable) => SharedStoreUse::WriteSkipped,
         });
     }
 
-    /// Takes one of the budget that an ak has over all replicas: `Ok` with the time until one more
-    /// would pass if it is used up.
+    /// Takes one token of the rate limit that an access key has over all replicas. Returns `None`, or
+    /// the time until the next token if the limit is exceeded.
     ///
     /// # Errors
-    /// The store does not say: the local budget decides.
+    /// The store did not respond: the local limit decides alone.
     pub async fn acquire_rate_limit(
         &self,
         access_key: &AccessKey,
         rate: Rate,
-        patience: &mut WaitBudget,
+        budget: &mut WaitBudget,
         metrics: &Shard,
     ) -> Result<Option<Duration>, QueryError> {
-        let name = self
-            .sealer
-            .storage_key(RATE_LIMIT_KIND, access_key.as_str().as_bytes(), false);
-        let asked = async move |store| rate_limit::acquire(store, name, rate).await;
-        let answer = self.query(patience, asked).await;
-        metrics.count(match &answer {
+        let subject = access_key.as_str().as_bytes();
+        let key = self.sealer.storage_key(RATE_LIMIT_KIND, subject, false);
+        let acquire = async move |store| rate_limit::acquire(store, key, rate).await;
+        let result = self.query(budget, acquire).await;
+        metrics.count(match &result {
             Ok(_) => SharedStoreUse::RateLimitOk,
             Err(QueryError::Failed) => SharedStoreUse::RateLimitFailed,
             Err(QueryError::Unavailable) => SharedStoreUse::RateLimitSkipped,
         });
-        answer
+        result
     }
 
-    /// Has answers forgotten in the store and by all other replicas: at once, or when the store is
-    /// back. The own cache is the caller's business.
+    /// Purges values in the store and in all other replicas: at once, or when the store is available
+    /// again. The caller purges the local cache.
     pub fn purge(&self, purge: Purge) {
         let mut record = PurgeRecord::new(purge);
-        // From now on nothing counts here that was written before.
-        let mut purges = lock(&self.purge_log);
-        purges.add(record.clone());
-        if purges.is_full() {
+        // Effective here from now on: stored values do not carry the new id.
+        let mut purge_log = self.purge_log.lock();
+        purge_log.add(record.clone());
+        if purge_log.is_full() {
             record = PurgeRecord::new(Purge::default());
-            purges.add(record.clone());
+            purge_log.add(record.clone());
         }
-        drop(purges);
+        drop(purge_log);
         self.purge_queue.push(record);
     }
 
-    /// Waits until the store has been told of all purges so far, at most `longest`; false if it has
-    /// not.
+    /// Waits until the store has acknowledged all local purges, at most `longest`; returns whether it
+    /// has.
     pub async fn wait_until_published(&self, longest: Duration) -> bool {
         timeout(longest, self.purge_queue.wait_until_empty())
             .await
             .is_ok()
     }
 
-    /// One question within what is left of the asker's patience. A store that does not answer is not
-    /// asked again before it is known to be well.
+    /// Runs one query within the remaining budget. After a timeout no further query is sent until the
+    /// supervisor has checked the connection.
     async fn query<T>(
         &self,
-        patience: &mut WaitBudget,
-        question: impl AsyncFnOnce(Connection) -> RedisResult<T>,
+        budget: &mut WaitBudget,
+        query: impl AsyncFnOnce(Connection) -> RedisResult<T>,
     ) -> Result<T, QueryError> {
         let session = self.session.current().ok_or(QueryError::Unavailable)?;
-        if patience.remaining.is_zero() {
+        if budget.remaining.is_zero() {
             return Err(QueryError::Unavailable);
         }
-        let begun = Instant::now();
-        let answer = timeout(patience.remaining, question(session.connection.clone())).await;
-        patience.remaining = patience.remaining.saturating_sub(begun.elapsed());
-        match answer {
-            Ok(Ok(answer)) => Ok(answer),
+        let started = Instant::now();
+        let result = timeout(budget.remaining, query(session.connection.clone())).await;
+        budget.remaining = budget.remaining.saturating_sub(started.elapsed());
+        match result {
+            Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => {
                 self.session.on_error(&session, &error);
                 Err(QueryError::Failed)
@@ -208,37 +207,38 @@ impl Store {
     }
 }
 
-/// What is left of the time that one request may wait for the store.
+/// The time that one request may still wait for the store, over all its queries.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct WaitBudget {
     remaining: Duration,
 }
 
-/// An answer to be written.
+/// A value to be written.
 #[derive(Debug)]
 pub struct WriteRequest<'a> {
-    /// What its finder gets.
+    /// The bytes that a lookup returns.
     pub value: &'a [u8],
-    /// How long it is good for anything.
+    /// How long the value is usable for any purpose.
     pub ttl: Duration,
-    /// "No data yet".
+    /// Whether the value is a negative result ("no data yet").
     pub is_negative: bool,
-    /// From before it was fetched.
+    /// Taken before the value was fetched.
     pub purge_snapshot: &'a PurgeSnapshot,
 }
 
-/// The purges that a replica knew of when it began to fetch an answer.
+/// The ids of the purges that a replica knew of when it began to fetch a value.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct PurgeSnapshot(Vec<u64>);
 
 impl PurgeSnapshot {
+    /// Encodes the number of ids (4 bytes) and the ids (8 bytes each).
     fn to_bytes(&self) -> Vec<u8> {
         let count = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
         let ids = self.0.iter().flat_map(|id| id.to_be_bytes());
         count.to_be_bytes().into_iter().chain(ids).collect()
     }
 
-    /// It, and what stands behind it.
+    /// Decodes a snapshot and returns it with the bytes behind it.
     fn parse(bytes: &[u8]) -> Option<(Self, &[u8])> {
         let (count, rest) = bytes.split_first_chunk()?;
         let count = usize::try_from(u32::from_be_bytes(*count)).ok()?;
@@ -249,28 +249,26 @@ impl PurgeSnapshot {
     }
 }
 
-/// The store did not answer.
+/// Why a query has no response.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum QueryError {
-    /// It was not asked: it is away, or the patience was used up.
+    /// It was not sent: the store is unavailable, or the wait budget is used up.
     Unavailable,
-    /// It was asked, and did not answer or refused.
+    /// It timed out or was rejected.
     Failed,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Kinds of names.
+/// Kinds of storage keys; part of the key names in the store.
 const ENTRY_KIND: &str = "answer";
 const RATE_LIMIT_KIND: &str = "budget";
 const LEASE_KIND: &str = "fetch";
 
-/// No value longer than this is read or written.
+/// The largest value that is read or written. Responses have some 500 bytes; whatever is larger was not
+/// written by a gateway, or is cheaper to fetch from a node.
 const MAX_VALUE_SIZE: usize = 4 << 20;
 
-/// An answer that lives longer is fetched anew once a day; so long, a purge is kept in mind.
+/// The longest lifetime of a value in the store. Purges are remembered for twice this time, so it also
+/// bounds how long a purge must be kept.
 const MAX_TTL: Duration = Duration::from_secs(24 * 3600);
 
 #[cfg(test)]
@@ -282,7 +280,7 @@ mod tests {
     use crate::config::StoreSecret;
 
     #[test]
-    fn a_store_that_stays_away_costs_no_more_for_each_purge() {
+    fn purges_are_bounded_while_the_store_is_unavailable() {
         let store = Store::new(config::SharedStore {
             address: NodeAddress {
                 host: "store.test".into(),
@@ -302,26 +300,23 @@ mod tests {
                 call_id: None,
             });
             assert!(store.unpublished_purges() <= purge_log::MAX_PURGES);
-            let PurgeSnapshot(known) = store.purge_snapshot(&key, None);
-            assert!(
-                (1..=purge_log::MAX_PURGES).contains(&known.len()),
-                "{}",
-                known.len()
-            );
+            let PurgeSnapshot(ids) = store.purge_snapshot(&key, None);
+            let range = 1..=purge_log::MAX_PURGES;
+            assert!(range.contains(&ids.len()), "{}", ids.len());
         }
     }
 
     proptest! {
         #[test]
-        fn knowledge_travels_before_a_text(ids: Vec<u64>, text: Vec<u8>) {
-            let knowledge = PurgeSnapshot(ids);
-            let bytes = [knowledge.to_bytes(), text.clone()].concat();
-            prop_assert_eq!(PurgeSnapshot::parse(&bytes), Some((knowledge, text.as_slice())));
+        fn a_purge_snapshot_round_trips(ids: Vec<u64>, value: Vec<u8>) {
+            let snapshot = PurgeSnapshot(ids);
+            let bytes = [snapshot.to_bytes(), value.clone()].concat();
+            prop_assert_eq!(PurgeSnapshot::parse(&bytes), Some((snapshot, value.as_slice())));
         }
 
         #[test]
-        fn garbage_is_no_knowledge(garbage: Vec<u8>) {
-            let _ = PurgeSnapshot::parse(&garbage);
+        fn parsing_arbitrary_bytes_does_not_panic(bytes: Vec<u8>) {
+            let _ = PurgeSnapshot::parse(&bytes);
         }
     }
 }

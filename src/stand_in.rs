@@ -1,8 +1,8 @@
-//! A stand-in for a CC-FS node: over TLS, as strict about signatures as the facts say, with answers
-//! of the real form, and able to fail in all the ways that nodes and networks do.
+//! A stand-in for a CC-FS node: serves TLS, verifies signatures as strictly as CC-FS documents, returns
+//! responses of the real form, and injects the faults of nodes and networks.
 //!
-//! For the demo, the tests and whoever writes a client. It is an independent judge: of the gateway
-//! it uses only [`crate::auth`].
+//! Used by the demo, the tests, and for writing clients. Its rules are written independently of the
+//! gateway's, so that tests compare two implementations; it shares [`crate::auth`] alone.
 
 use std::collections::HashMap;
 use std::io;
@@ -26,13 +26,13 @@ mod fields;
 pub mod files;
 mod head;
 mod interfaces;
-mod lock;
 mod node;
 mod play_token;
 mod presign;
 mod record;
 mod requested;
 mod response;
+mod response_plan;
 mod wire;
 
 pub use faults::{AcceptBehavior, Fault, Faults, When};
@@ -44,26 +44,28 @@ use node::Node;
 use presign::Presigner;
 use record::Recorder;
 
-/// How a stand-in is set up.
+/// Settings of a stand-in.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where it listens; port 0 takes a free one. Default: a free port of 127.0.0.1.
+    /// Address to listen on; port 0 selects a free port. Default: a free port of 127.0.0.1.
     pub bind: SocketAddr,
-    /// Its certificate, and whose it wants to see; see [`certificates::server_config`].
+    /// Its certificate, and the client certificates that it requires; see
+    /// [`certificates::server_config`].
     pub tls: Arc<ServerConfig>,
-    /// Who may ask.
+    /// The accepted access keys.
     pub credentials: Vec<Arc<Credential>>,
-    /// How far a timestamp may be from its clock, each way; `None` is unchecked. Default: 15 minutes.
+    /// Maximum difference between a timestamp and the clock, in both directions; `None` disables the
+    /// check. Default: 15 minutes.
     pub clock_window: Option<SignedDuration>,
-    /// Which URLs it answers.
+    /// The recording URLs in its responses.
     pub urls: UrlStyle,
-    /// How many of the last requests [`StandIn::requests`] shows, each with at most 64 KiB of its
-    /// body. Default: 1,000.
+    /// How many of the last requests are recorded for [`StandIn::requests`], each with at most 64 KiB of
+    /// its body. Default: 1,000.
     pub max_recorded: usize,
 }
 
 impl Settings {
-    /// The defaults, with this certificate, for these callers.
+    /// Returns the default settings with this certificate and these access keys.
     pub fn new(tls: Arc<ServerConfig>, credentials: Vec<Arc<Credential>>) -> Self {
         Self {
             bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
@@ -76,7 +78,7 @@ impl Settings {
     }
 }
 
-/// A running node. It stops, with all its connections, when it is dropped.
+/// A running node. Dropping it closes the listener and all connections.
 #[derive(Debug)]
 pub struct StandIn {
     address: SocketAddr,
@@ -87,7 +89,7 @@ pub struct StandIn {
 }
 
 impl StandIn {
-    /// Listens and serves.
+    /// Binds the address and serves.
     pub async fn start(settings: Settings) -> io::Result<Self> {
         let listener = TcpListener::bind(settings.bind).await?;
         let address = listener.local_addr()?;
@@ -114,80 +116,80 @@ impl StandIn {
         Ok(stand_in)
     }
 
-    /// Where it listens.
+    /// Returns the address it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Its URL, by address: `https://127.0.0.1:port`.
+    /// Returns its URL by address: `https://127.0.0.1:port`.
     pub fn url(&self) -> String {
         format!("https://{}", self.address)
     }
 
-    /// What goes wrong.
+    /// Returns the faults to inject.
     pub fn faults(&self) -> &Faults {
         &self.node.faults
     }
 
-    /// The last requests, at most [`Settings::keep`], the latest last.
+    /// Returns the last requests, at most [`Settings::max_recorded`], in the order of arrival.
     pub fn requests(&self) -> Vec<RecordedRequest> {
         self.node
             .recorder
             .with_state(|state| state.requests.iter().cloned().collect())
     }
 
-    /// How many requests came to an interface, named by the tail of its path, or to [`UNLISTED`].
+    /// Returns how many requests an interface received, named by the tail of its path, or [`UNLISTED`].
     pub fn count(&self, interface: &str) -> u64 {
         self.node
             .recorder
             .with_state(|state| state.count(interface))
     }
 
-    /// How many requests were refused for their head or their signature.
+    /// Returns how many requests were rejected for their head or their signature.
     pub fn rejected(&self) -> u64 {
         self.node.recorder.with_state(|state| state.rejected)
     }
 
-    /// How many connections were used again after an answer that forbids it ([`Fault::Surplus`] and
-    /// its like).
+    /// Returns how many connections were reused after a response that forbids it, such as
+    /// [`Fault::ExtraResponse`].
     pub fn forbidden_reuses(&self) -> u64 {
         self.node
             .recorder
             .with_state(|state| state.forbidden_reuses)
     }
 
-    /// How many connections were accepted so far.
+    /// Returns how many connections were accepted.
     pub fn connections(&self) -> u64 {
         self.node.recorder.with_state(|state| state.connections)
     }
 
-    /// How many connections are open.
+    /// Returns how many connections are open.
     pub fn open_connections(&self) -> u64 {
         self.node
             .recorder
             .with_state(|state| state.open_connections)
     }
 
-    /// Forgets the requests and their counts.
+    /// Clears the recorded requests and their counts.
     pub fn clear_record(&self) {
         self.node.recorder.clear();
     }
 
-    /// Waits until at least `count` requests came to an interface; false if they did not by the
-    /// deadline. They have come, and their faults are drawn; they need not be answered.
+    /// Waits until an interface has received at least `count` requests; false if the timeout passes
+    /// first. Their faults are chosen by then; their responses may not be sent yet.
     pub async fn wait_for_requests(&self, interface: &str, count: u64, deadline: Duration) -> bool {
         let done = |state: &record::RecorderState| state.count(interface) >= count;
         self.node.recorder.wait(done, deadline).await
     }
 
-    /// Waits until exactly `open` connections are open; false if that was not so by the deadline.
+    /// Waits until exactly `open` connections are open; false if the timeout passes first.
     pub async fn wait_for_connections(&self, open: u64, deadline: Duration) -> bool {
         let done = |state: &record::RecorderState| state.open_connections == open;
         self.node.recorder.wait(done, deadline).await
     }
 
-    /// Closes the port and every connection, as a process that is killed: from here on connections
-    /// are refused. What does not run stays as it is.
+    /// Closes the listener and every connection, like a killed process: from here on connections are
+    /// refused. Does nothing if the node is stopped.
     pub async fn stop(&mut self) {
         if let Some(Running { tasks, cancel: end }) = self.running.take() {
             drop(end);
@@ -195,7 +197,8 @@ impl StandIn {
         }
     }
 
-    /// Listens again on the same port; record and faults live on. What runs stays as it is.
+    /// Listens again on the same port; recorded requests and faults are kept. Does nothing if the node
+    /// runs.
     pub async fn restart(&mut self) -> io::Result<()> {
         if self.running.is_none() {
             let listener = TcpListener::bind(self.address).await?;
@@ -220,7 +223,7 @@ impl StandIn {
     }
 }
 
-/// The tasks of a running stand-in, and what ends them when it is dropped.
+/// The tasks of a running stand-in; dropping `cancel` stops them.
 #[derive(Debug)]
 struct Running {
     tasks: TaskTracker,
@@ -242,15 +245,15 @@ impl Acceptor {
                 accepted = self.listener.accept() => accepted,
                 () = self.cancel.cancelled() => return,
             };
-            // Out of descriptors, mostly: some will be free soon.
+            // Usually EMFILE: retry when descriptors may have been closed.
             let Ok((stream, _)) = accepted else {
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             };
-            let serving = connection::serve(Arc::clone(&self.node), stream, self.tls.clone());
+            let connection = connection::serve(Arc::clone(&self.node), stream, self.tls.clone());
             let end = self.cancel.clone();
             self.tasks.spawn(async move {
-                let _ = end.run_until_cancelled(serving).await;
+                let _ = end.run_until_cancelled(connection).await;
             });
         }
     }

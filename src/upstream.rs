@@ -40,7 +40,6 @@ use response::NodeResponseBody;
 use retry::RetryState;
 
 pub use health_check::watch_cluster;
-pub(crate) use request::is_conditional;
 
 /// Sends the requests of one worker. Its connections are its own: no lock on the way of a request is
 /// shared with other workers.

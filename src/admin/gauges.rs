@@ -43,7 +43,7 @@ impl NodeRow {
 
 impl Gauges {
     /// Reads them.
-    pub(super) fn read(subject: &AdminState, waiting: i64) -> Self {
+    pub(super) fn read(subject: &AdminState, waiting: usize) -> Self {
         let snapshot = subject.shared.snapshot.load();
         let mut plain = gateway_gauges(subject, &snapshot, waiting);
         plain.extend(listener_and_cluster_gauges(subject, &snapshot));
@@ -90,7 +90,7 @@ fn nodes(snapshot: &Snapshot) -> Vec<NodeRow> {
     rows
 }
 
-fn gateway_gauges(subject: &AdminState, snapshot: &Snapshot, waiting: i64) -> Vec<Family> {
+fn gateway_gauges(subject: &AdminState, snapshot: &Snapshot, waiting: usize) -> Vec<Family> {
     let shared = &subject.shared;
     let (entries, weight) = shared.cache.size();
     let limited = snapshot

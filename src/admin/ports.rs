@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
+
+use crate::gauge::Gauge;
 
 /// The ports that are open now; the app replaces the list when it changes.
 pub type Ports = ArcSwap<Vec<OpenPort>>;
@@ -21,28 +22,4 @@ pub struct OpenPort {
 }
 
 /// A count of connections, shared by handle.
-#[derive(Clone, Debug, Default)]
-pub struct Connections(Arc<AtomicUsize>);
-
-impl Connections {
-    /// One more, until the guard is dropped.
-    pub fn enter(&self) -> Connected {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        Connected(self.clone())
-    }
-
-    /// How many there are.
-    pub fn count(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// One connection.
-#[derive(Debug)]
-pub struct Connected(Connections);
-
-impl Drop for Connected {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
+pub type Connections = Gauge;

@@ -3,7 +3,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use tokio::sync::oneshot;
 use super::handler::GatewayHandler;
 use crate::config::Config;
 use crate::gateway::{Gateway, GatewayState};
+use crate::gauge::{Gauge, GaugeGuard};
 use crate::metrics::{Metrics, Shard};
 use crate::telemetry::{self, Sink};
 use crate::upstream::{Upstream, UpstreamSettings};
@@ -33,7 +33,7 @@ pub(super) struct Worker {
     pub(super) handler: Arc<GatewayHandler>,
     /// Its counters.
     pub(super) metrics: Arc<Shard>,
-    connections: Arc<AtomicUsize>,
+    connections: Gauge,
 }
 
 #[derive(Debug)]
@@ -74,7 +74,7 @@ impl Workers {
                     sink,
                 )))),
                 metrics: shard,
-                connections: Arc::default(),
+                connections: Gauge::default(),
             });
             threads.push(WorkerThread::start(index, runtime)?);
         }
@@ -91,10 +91,7 @@ impl Workers {
 
     /// Connections, over all workers.
     pub(super) fn connections(&self) -> usize {
-        let of_each = self
-            .all
-            .iter()
-            .map(|it| it.connections.load(Ordering::Relaxed));
+        let of_each = self.all.iter().map(|it| it.connections.count());
         of_each.sum()
     }
 
@@ -124,26 +121,15 @@ impl WorkerThread {
 
 impl Worker {
     /// Counts a connection here, until the guard is dropped.
-    pub(super) fn track_connection(&self) -> Load {
-        self.connections.fetch_add(1, Ordering::Relaxed);
-        Load(self.connections.clone())
+    pub(super) fn track_connection(&self) -> GaugeGuard {
+        self.connections.enter()
     }
 
     /// The worker with the fewest connections, and its place.
     pub(super) fn least_loaded(all: &[Self]) -> Option<(usize, &Self)> {
-        let connections = |worker: &Self| worker.connections.load(Ordering::Relaxed);
+        let connections = |worker: &Self| worker.connections.count();
         all.iter()
             .enumerate()
             .min_by_key(|(_, worker)| connections(worker))
-    }
-}
-
-/// One connection of a worker.
-#[derive(Debug)]
-pub(super) struct Load(Arc<AtomicUsize>);
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

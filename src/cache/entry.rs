@@ -1,4 +1,4 @@
-//! One answer that is held: what may be given out of it, and until when.
+//! One cached response: until when it is fresh, usable, and due for a refresh.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -12,46 +12,50 @@ use super::{CachePolicy, Freshness};
 use crate::ccfs::ResultKind;
 use crate::message::BufferedResponse;
 
-/// One answer. Body and Content-Type are the node's own.
+/// One cached response. Body and Content-Type are the node's own.
 #[derive(Debug)]
 pub struct Entry {
-    /// The node's bytes.
+    /// The body as the node sent it.
     pub body: Bytes,
     /// The node's Content-Type.
     pub content_type: Option<HeaderValue>,
-    /// The resultCode inside.
+    /// The resultCode in the body.
     pub result_code: CompactString,
-    /// "No data yet": held for a moment, never renewed.
+    /// Whether this is a negative response ("no data yet"): stored for `negative_ttl`, never
+    /// refreshed.
     pub is_negative: bool,
     pub(super) call_id: Option<CompactString>,
     pub(super) stored_at: Timestamp,
     pub(super) fresh_until: Timestamp,
     pub(super) usable_until: Timestamp,
+    /// When the next hit starts a background refresh; Unix milliseconds.
     refresh_at: AtomicI64,
 }
 
 impl Entry {
+    /// Makes an entry of a response that was fetched at `now`; returns `None` if the policy does not
+    /// allow to store it or it is not fresh at all.
     pub(super) fn from_response(
-        reply: &BufferedResponse,
-        rules: &CachePolicy,
+        response: &BufferedResponse,
+        policy: &CachePolicy,
         now: Timestamp,
     ) -> Option<Self> {
-        let json = reply
+        let parsed = response
             .parsed
             .as_ref()
-            .filter(|_| reply.status == StatusCode::OK)?;
-        let code = json.result_code.as_ref()?;
-        let negative = json.result_kind() == ResultKind::NoData;
-        let (fresh_until, usable_until) = if negative {
-            let until = now.checked_add(rules.negative_ttl).ok()?;
+            .filter(|_| response.status == StatusCode::OK)?;
+        let code = parsed.result_code.as_ref()?;
+        let is_negative = parsed.result_kind() == ResultKind::NoData;
+        let (fresh_until, usable_until) = if is_negative {
+            let until = now.checked_add(policy.negative_ttl).ok()?;
             (until, until)
-        } else if rules.success_codes.iter().any(|success| code == success) {
-            let expiry = json.expires_at?;
-            let fresh_until = expiry.checked_sub(rules.expiry_margin).ok()?;
-            let last = expiry.checked_sub(rules.minimum_life).ok()?;
+        } else if policy.success_codes.iter().any(|success| code == success) {
+            let expiry = parsed.expires_at?;
+            let fresh_until = expiry.checked_sub(policy.expiry_margin).ok()?;
+            let last = expiry.checked_sub(policy.minimum_life).ok()?;
             (
                 fresh_until,
-                if rules.stale_if_error {
+                if policy.stale_if_error {
                     last.max(fresh_until)
                 } else {
                     fresh_until
@@ -61,14 +65,14 @@ impl Entry {
             return None;
         };
         (fresh_until > now).then(|| Self {
-            // Copies of their own size: both are slices of the buffer that the node was read into.
-            body: Bytes::copy_from_slice(&reply.body),
-            content_type: reply
+            // Copied: `response.body` is a slice of the larger read buffer.
+            body: Bytes::copy_from_slice(&response.body),
+            content_type: response
                 .headers
                 .get(header::CONTENT_TYPE)
                 .and_then(copy_content_type),
             result_code: code.clone(),
-            is_negative: negative,
+            is_negative,
             call_id: None,
             stored_at: now,
             fresh_until,
@@ -77,35 +81,35 @@ impl Entry {
         })
     }
 
-    /// From `now` until it is good for nothing at all.
+    /// Returns the time from `now` until the entry is not usable even in place of an error.
     pub fn remaining_lifetime(&self, now: Timestamp) -> Duration {
         Duration::try_from(self.usable_until.duration_since(now)).unwrap_or_default()
     }
 
-    /// Seconds since it was stored.
+    /// Returns the seconds since the entry was stored.
     pub fn age(&self, now: Timestamp) -> i64 {
         now.duration_since(self.stored_at).as_secs().max(0)
     }
 
-    /// Seconds until it is no longer given out as fresh.
+    /// Returns the seconds until the entry is no longer fresh.
     pub fn ttl(&self, now: Timestamp) -> i64 {
         self.fresh_until.duration_since(now).as_secs().max(0)
     }
 
-    /// True once, for whoever hits it first in its last tenth; again only after a pause, so that
-    /// failing renewals do not follow each other as fast as the hits.
+    /// Returns true for one caller per refresh interval once 90 % of the lifetime has passed; repeated
+    /// failures are spaced by [`MIN_REFRESH_INTERVAL_MS`] or more.
     pub fn should_refresh(&self, now: Timestamp) -> bool {
         let due = self.refresh_at.load(Ordering::Relaxed);
         if self.is_negative || now.as_millisecond() < due {
             return false;
         }
-        let rest = self
+        let remaining = self
             .fresh_until
             .as_millisecond()
             .saturating_sub(now.as_millisecond());
         let next = now
             .as_millisecond()
-            .saturating_add((rest / 4).max(MIN_REFRESH_INTERVAL_MS));
+            .saturating_add((remaining / 4).max(MIN_REFRESH_INTERVAL_MS));
         self.refresh_at
             .compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed)
             .is_ok()
@@ -119,7 +123,7 @@ impl Entry {
         }
     }
 
-    /// What it weighs in memory, in bytes, with what the store needs for it.
+    /// Returns the memory that the entry occupies, in bytes, with the share of moka's own structures.
     pub(super) fn weight(&self) -> usize {
         let content_type = self.content_type.as_ref().map_or(0, HeaderValue::len);
         let call_id = self.call_id.as_ref();
@@ -128,23 +132,24 @@ impl Entry {
     }
 }
 
-/// A copy of its own size: the value is a slice of the buffer that the node was read into. The usual
-/// ones are not even copied, so that a hit, which clones it, touches a place in memory less.
+/// Copies a Content-Type, which is a slice of the larger read buffer. The common ones become static
+/// values, whose clone on each hit touches no reference count.
 fn copy_content_type(value: &HeaderValue) -> Option<HeaderValue> {
-    let usual = COMMON_CONTENT_TYPES.iter().find(|usual| value == *usual);
-    match usual {
-        Some(usual) => Some(HeaderValue::from_static(usual)),
+    let common = COMMON_CONTENT_TYPES.iter().find(|common| value == *common);
+    match common {
+        Some(common) => Some(HeaderValue::from_static(common)),
         None => HeaderValue::from_bytes(value.as_bytes()).ok(),
     }
 }
 
-/// When an entry is due for renewal: somewhere in the first quarter of its last tenth, so that
-/// entries stored together are not renewed together.
+/// Returns when an entry is due for a refresh, in Unix milliseconds: at a random point in the first
+/// quarter of the last tenth of its lifetime, so that entries stored together are not refreshed
+/// together.
 fn refresh_time(now: Timestamp, fresh_until: Timestamp) -> i64 {
-    let life = fresh_until
+    let lifetime = fresh_until
         .as_millisecond()
         .saturating_sub(now.as_millisecond());
-    let tenth = life / 10;
+    let tenth = lifetime / 10;
     let jitter = if tenth >= 4 {
         rand::random_range(0..tenth / 4)
     } else {
@@ -156,7 +161,7 @@ fn refresh_time(now: Timestamp, fresh_until: Timestamp) -> i64 {
         .saturating_add(jitter)
 }
 
-/// As CC-FS and what stands in front of it write it.
+/// The forms that CC-FS and the proxies in front of it send.
 const COMMON_CONTENT_TYPES: [&str; 4] = [
     "application/json",
     "application/json;charset=UTF-8",
@@ -164,9 +169,10 @@ const COMMON_CONTENT_TYPES: [&str; 4] = [
     "application/json;charset=utf-8",
 ];
 
-/// What the store itself needs for an entry (nodes of its map, its queue and its timer wheel), as
+/// What moka allocates for one entry (nodes of its hash table, access-order queue and timer wheel), as
 /// measured with small entries.
 const ENTRY_OVERHEAD: usize = 400;
 
-/// The least pause between two attempts to renew one entry.
+/// The minimum time between two refreshes of one entry. Our choice: longer than a usual fetch (0.2 to
+/// 0.8 s).
 const MIN_REFRESH_INTERVAL_MS: i64 = 1_000;

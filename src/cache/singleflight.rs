@@ -1,23 +1,33 @@
-//! One fetch per key at a time. Who comes first flies it: the fetch runs inside his own task, so a
-//! miss that nobody shares costs no task and no channel. Everybody, he included, waits with his own
-//! deadline; if he leaves, the fetch goes on as a task of its own. Miss, no-cache and renewal all go
-//! through here. Knows neither the cache nor the nodes: the fetch is handed in.
+//! Request coalescing (single flight): at most one fetch per key. The first request becomes the leader
+//! and polls the fetch inside its own task, so an unshared miss needs no task and no channel. Each
+//! participant has its own deadline. If the leader is dropped, the fetch moves to a spawned task.
+//! Misses, `no-cache` requests and background refreshes all use it. The fetch is passed in as a future:
+//! no dependency on the cache or the nodes.
+//!
+//! ```text
+//! join(key) -- no fetch in progress --> Leader   -- polls the fetch --+--> outcome
+//!           |                             | dropped                   |
+//!           |                             v                           |
+//!           |                       spawned task --- completes -------+
+//!           +- fetch in progress -----> Follower <--- outcome --------+
+//! ```
 
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::hash::BuildHasher;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use foldhash::fast::RandomState;
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use crate::message::CacheKey;
 
-/// What is being fetched now. `T` is the outcome, shared with all who wait.
+/// The fetches in progress, one per key. `T` is the outcome, cloned for each participant.
 #[derive(Debug)]
 pub struct SingleFlight<T> {
     shards: Arc<[Shard<T>; SHARDS]>,
@@ -27,7 +37,7 @@ pub struct SingleFlight<T> {
 type Shard<T> = Mutex<HashMap<CacheKey, Arc<InFlightFetch<T>>, RandomState>>;
 
 impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
-    /// Nothing in the air.
+    /// Creates the set without any fetch.
     pub fn new() -> Self {
         Self {
             shards: Arc::new(std::array::from_fn(|_| Mutex::default())),
@@ -35,42 +45,42 @@ impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
         }
     }
 
-    /// Joins the fetch of `key`, or starts `fetch`, which runs as the seat is waited on, and by itself
-    /// once the seat is dropped.
+    /// Joins the fetch of `key` as follower, or starts `fetch` as leader. The fetch runs while the
+    /// leader awaits the outcome, and in a spawned task once the leader is dropped.
     ///
-    /// `fetch` is called under no lock but must be cheap: it only builds the future.
+    /// `fetch` is called without a lock held; it must only build the future.
     pub fn join<F>(&self, key: &CacheKey, fetch: impl FnOnce() -> F) -> Role<T>
     where
         F: Future<Output = T> + Send + 'static,
     {
         let index = self.index(key);
-        let landing = {
-            let mut shard = lock(self.shard(index));
-            if let Some(flight) = shard.get(key) {
-                return Role::Follower(flight.clone());
+        let guard = {
+            let mut shard = self.shard(index).lock();
+            if let Some(fetch) = shard.get(key) {
+                return Role::Follower(fetch.clone());
             }
-            let flight = Arc::new(InFlightFetch::default());
-            shard.insert(key.clone(), flight.clone());
+            let fetch = Arc::new(InFlightFetch::default());
+            shard.insert(key.clone(), fetch.clone());
             CompletionGuard {
                 shards: self.shards.clone(),
                 index,
                 key: key.clone(),
-                fetch: flight,
+                fetch,
                 is_removed: false,
             }
         };
         Role::Leader(Leader {
             fetch: Some(Box::pin(fetch())),
-            guard: Some(landing),
+            guard: Some(guard),
         })
     }
 
-    /// How many fetches are in the air.
+    /// Returns the number of fetches in progress.
     pub fn len(&self) -> usize {
-        self.shards.iter().map(|shard| lock(shard).len()).sum()
+        self.shards.iter().map(|shard| shard.lock().len()).sum()
     }
 
-    /// None?
+    /// Whether no fetch is in progress.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -95,32 +105,32 @@ impl<T: Clone + Send + Sync + 'static> Default for SingleFlight<T> {
     }
 }
 
-/// A place on a fetch.
+/// The part that one request has in a fetch.
 #[derive(Debug)]
 pub enum Role<T: Clone + Send + Sync + 'static> {
-    /// Of whoever started it.
+    /// It started the fetch and polls it.
     Leader(Leader<T>),
-    /// Of whoever came while it was under way.
+    /// It joined a fetch in progress and waits for the outcome.
     Follower(Arc<InFlightFetch<T>>),
 }
 
 impl<T: Clone + Send + Sync + 'static> Role<T> {
-    /// Did this call start the fetch?
+    /// Whether this request started the fetch.
     pub fn is_leader(&self) -> bool {
         matches!(self, Self::Leader(_))
     }
 
-    /// The outcome, to be asked for once; `None` if the fetch ended without one, by panic or because
-    /// its worker ended.
+    /// Waits for the outcome; call once. Returns `None` if the fetch panicked or its runtime was shut
+    /// down.
     pub async fn outcome(&mut self) -> Option<T> {
         match self {
-            Self::Leader(pilot) => poll_fn(|cx| pilot.poll(cx)).await,
-            Self::Follower(flight) => flight.outcome().await,
+            Self::Leader(leader) => poll_fn(|cx| leader.poll(cx)).await,
+            Self::Follower(fetch) => fetch.outcome().await,
         }
     }
 }
 
-/// Flies the fetch; dropped before its end, he leaves it to a task of its own.
+/// The leader's handle. Dropping it before completion moves the fetch to a spawned task.
 pub struct Leader<T: Clone + Send + Sync + 'static> {
     fetch: Option<BoxedFetch<T>>,
     guard: Option<CompletionGuard<T>>,
@@ -130,7 +140,7 @@ type BoxedFetch<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 impl<T: Clone + Send + Sync + 'static> Leader<T> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<T>> {
-        // Taken out, so that a fetch that panics is not flown on.
+        // Taken out first, so that a fetch that panicked is not polled again.
         let Some(mut fetch) = self.fetch.take() else {
             return Poll::Ready(None);
         };
@@ -140,7 +150,7 @@ impl<T: Clone + Send + Sync + 'static> Leader<T> {
                 Poll::Pending
             }
             Ok(Poll::Ready(outcome)) => Poll::Ready(Some(match self.guard.take() {
-                Some(landing) => landing.complete(outcome),
+                Some(guard) => guard.complete(outcome),
                 None => outcome,
             })),
             Err(_) => {
@@ -153,19 +163,19 @@ impl<T: Clone + Send + Sync + 'static> Leader<T> {
 
 impl<T: Clone + Send + Sync + 'static> Drop for Leader<T> {
     fn drop(&mut self) {
-        let (Some(fetch), Some(landing)) = (self.fetch.take(), self.guard.take()) else {
+        let (Some(fetch), Some(guard)) = (self.fetch.take(), self.guard.take()) else {
             return;
         };
-        // Without a runtime the worker has ended, and the fetch with it.
+        // Without a runtime the worker is shut down, and the fetch ends with it.
         if Handle::try_current().is_ok() {
             #[expect(
                 clippy::disallowed_methods,
-                reason = "the fetch must survive its first client"
+                reason = "the fetch must outlive the request that started it"
             )]
             tokio::spawn(async move {
-                let (landing, fetch) = (landing, fetch);
+                let (guard, fetch) = (guard, fetch);
                 let outcome = fetch.await;
-                landing.complete(outcome);
+                guard.complete(outcome);
             });
         }
     }
@@ -173,25 +183,25 @@ impl<T: Clone + Send + Sync + 'static> Drop for Leader<T> {
 
 impl<T: Clone + Send + Sync + 'static> std::fmt::Debug for Leader<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pilot").finish_non_exhaustive()
+        f.debug_struct("Leader").finish_non_exhaustive()
     }
 }
 
-/// A fetch under way, as those see it who wait for it.
+/// A fetch in progress, shared by its followers.
 #[derive(Debug)]
 pub struct InFlightFetch<T> {
-    /// `None` inside: it ended without an outcome.
+    /// `Some(None)`: the fetch ended without an outcome.
     outcome: OnceLock<Option<T>>,
     completed: Notify,
 }
 
 impl<T: Clone> InFlightFetch<T> {
     async fn outcome(&self) -> Option<T> {
-        let mut landed = pin!(self.completed.notified());
-        // Enlisted before the look, so that a landing in between is not missed.
-        landed.as_mut().enable();
+        let mut completed = pin!(self.completed.notified());
+        // Registered before the check, so that a completion in between is not missed.
+        completed.as_mut().enable();
         if self.outcome.get().is_none() {
-            landed.await;
+            completed.await;
         }
         self.outcome.get().cloned().flatten()
     }
@@ -206,8 +216,8 @@ impl<T> Default for InFlightFetch<T> {
     }
 }
 
-/// Frees the key when the fetch ends, also by panic: with the slot removed first, whoever comes later
-/// starts anew, and whoever sits already still sees the outcome.
+/// Completes the fetch when dropped, also by panic: removes the key, then wakes the followers. The key
+/// is removed first: later requests start a new fetch, current followers still receive this result.
 struct CompletionGuard<T> {
     shards: Arc<[Shard<T>; SHARDS]>,
     index: usize,
@@ -217,10 +227,10 @@ struct CompletionGuard<T> {
 }
 
 impl<T: Clone> CompletionGuard<T> {
-    /// Shares the outcome with the passengers, if there are any, and hands it back.
+    /// Shares the outcome with the followers, if any, and returns it.
     fn complete(mut self, outcome: T) -> T {
         self.remove_key();
-        // Only passengers hold the flight besides this and, until it was freed, the slot.
+        // With the key removed, only followers hold further references.
         if Arc::strong_count(&self.fetch) > 1 {
             let _ = self.fetch.outcome.set(Some(outcome.clone()));
         }
@@ -231,8 +241,8 @@ impl<T: Clone> CompletionGuard<T> {
 impl<T> CompletionGuard<T> {
     fn remove_key(&mut self) {
         if !std::mem::replace(&mut self.is_removed, true) {
-            // The slot is ours: nobody takes one that is there.
-            lock(&self.shards[self.index % SHARDS]).remove(&self.key);
+            // The map holds this very fetch: `join` never replaces one.
+            self.shards[self.index % SHARDS].lock().remove(&self.key);
         }
     }
 }
@@ -245,11 +255,7 @@ impl<T> Drop for CompletionGuard<T> {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Enough that two workers seldom meet on one lock.
+/// Our choice: two workers that lock at the same moment contend in one of 32 cases.
 const SHARDS: usize = 32;
 
 #[cfg(test)]

@@ -40,32 +40,38 @@ fn response(code: &str, expires_at: Option<i64>) -> BufferedResponse {
 
 struct Fixture {
     cache: Cache,
-    rules: CachePolicy,
+    policy: CachePolicy,
 }
 
 impl Fixture {
     fn new(settings: &config::Cache) -> Self {
         Self {
             cache: Cache::new(settings.max_size),
-            rules: CachePolicy::from(settings),
+            policy: CachePolicy::from(settings),
         }
     }
 
-    fn insert(&self, ak: &str, call_id: &str, reply: &BufferedResponse, now: i64) -> InsertOutcome {
+    fn insert(
+        &self,
+        ak: &str,
+        call_id: &str,
+        response: &BufferedResponse,
+        now: i64,
+    ) -> InsertOutcome {
         let key = CacheKey::for_test(ak, "{}");
-        let ticket = self.cache.begin_insert(&key, Some(call_id));
-        self.cache.insert(&ticket, reply, &self.rules, at(now))
+        let token = self.cache.begin_insert(&key, Some(call_id));
+        self.cache.insert(&token, response, &self.policy, at(now))
     }
 
     fn freshness(&self, ak: &str, now: i64) -> Option<Freshness> {
         self.cache
             .get(&CacheKey::for_test(ak, "{}"), at(now))
-            .map(|held| held.freshness)
+            .map(|hit| hit.freshness)
     }
 }
 
 #[test]
-fn an_answer_is_fresh_until_the_margin_and_usable_until_the_minimum_life() {
+fn a_response_is_fresh_until_the_margin_and_usable_until_the_minimum_life() {
     let f = Fixture::new(&settings());
     assert_eq!(
         f.insert("a", "1", &response("0", Some(28_800)), 0),
@@ -76,18 +82,18 @@ fn an_answer_is_fresh_until_the_margin_and_usable_until_the_minimum_life() {
     assert_eq!(f.freshness("a", 28_739), Some(Freshness::StaleIfError));
     assert_eq!(f.freshness("a", 28_740), None);
     assert_eq!(f.freshness("b", 0), None);
-    let held = f
+    let hit = f
         .cache
         .get(&CacheKey::for_test("a", "{}"), at(100))
         .unwrap();
     assert_eq!(
-        (held.entry.age(at(100)), held.entry.ttl(at(100))),
+        (hit.entry.age(at(100)), hit.entry.ttl(at(100))),
         (100, 28_100)
     );
 }
 
 #[test]
-fn without_stale_if_error_nothing_outlives_the_margin() {
+fn without_stale_if_error_nothing_is_usable_inside_the_margin() {
     let f = Fixture::new(&config::Cache {
         stale_if_error: false,
         ..settings()
@@ -97,7 +103,7 @@ fn without_stale_if_error_nothing_outlives_the_margin() {
 }
 
 #[test]
-fn only_successes_with_a_known_and_far_expiry_are_stored() {
+fn only_successes_with_a_known_and_distant_expiry_are_stored() {
     let f = Fixture::new(&settings());
     for refused in [
         response("0", None),
@@ -127,37 +133,37 @@ fn only_successes_with_a_known_and_far_expiry_are_stored() {
 }
 
 #[test]
-fn a_purge_takes_what_matches_and_what_is_under_way() {
+fn a_purge_removes_what_matches_and_invalidates_tokens() {
     let f = Fixture::new(&settings());
-    let answer = response("0", Some(28_800));
-    let store_all = || {
-        f.insert("a", "1", &answer, 0);
-        f.insert("b", "2", &answer, 0);
+    let stored = response("0", Some(28_800));
+    let insert_all = || {
+        f.insert("a", "1", &stored, 0);
+        f.insert("b", "2", &stored, 0);
     };
     let left = || ["a", "b"].map(|ak| f.freshness(ak, 1).is_some());
-    store_all();
+    insert_all();
     f.cache.purge(Purge {
         access_key: Some("a".into()),
         call_id: None,
     });
     assert_eq!(left(), [false, true]);
-    store_all();
+    insert_all();
     f.cache.purge(Purge {
         access_key: None,
         call_id: Some("2".into()),
     });
     assert_eq!(left(), [true, false]);
-    store_all();
+    insert_all();
     f.cache.purge(Purge {
         access_key: Some("a".into()),
         call_id: Some("2".into()),
     });
     assert_eq!(left(), [true, true]);
     let key = CacheKey::for_test("a", "{}");
-    let ticket = f.cache.begin_insert(&key, None);
+    let token = f.cache.begin_insert(&key, None);
     f.cache.purge(Purge::default());
     assert_eq!(left(), [false, false]);
-    let offered = f.cache.insert(&ticket, &answer, &f.rules, at(0));
+    let offered = f.cache.insert(&token, &stored, &f.policy, at(0));
     assert_eq!(
         (offered, left()),
         (InsertOutcome::NotStored, [false, false])
@@ -165,7 +171,7 @@ fn a_purge_takes_what_matches_and_what_is_under_way() {
 }
 
 #[test]
-fn a_replaced_entry_lives_by_its_own_expiry() {
+fn a_replacing_entry_expires_by_its_own_deadline() {
     let f = Fixture::new(&settings());
     f.insert("a", "1", &response("0", Some(700)), 0);
     f.insert("a", "1", &response("0", Some(28_800)), 1);
@@ -173,7 +179,7 @@ fn a_replaced_entry_lives_by_its_own_expiry() {
 }
 
 #[test]
-fn one_renewal_is_asked_for_in_the_last_tenth_and_again_after_a_pause() {
+fn one_refresh_is_due_in_the_last_tenth_and_again_after_an_interval() {
     let f = Fixture::new(&settings());
     f.insert("a", "1", &response("0", Some(10_600)), 0);
     let entry = f
@@ -188,15 +194,15 @@ fn one_renewal_is_asked_for_in_the_last_tenth_and_again_after_a_pause() {
 }
 
 #[test]
-fn the_store_is_bounded_in_bytes() {
+fn the_cache_is_bounded_in_bytes() {
     let f = Fixture::new(&config::Cache {
         max_size: 100_000,
         ..settings()
     });
-    let mut answer = response("0", Some(28_800));
-    answer.body = Bytes::from(vec![b'x'; 10_000]);
+    let mut stored = response("0", Some(28_800));
+    stored.body = Bytes::from(vec![b'x'; 10_000]);
     for ak in 0..50 {
-        f.insert(&ak.to_string(), "1", &answer, 0);
+        f.insert(&ak.to_string(), "1", &stored, 0);
     }
     let (entries, weight) = f.cache.size();
     assert!(
@@ -207,5 +213,5 @@ fn the_store_is_bounded_in_bytes() {
         max_size: 0,
         ..settings()
     });
-    assert_eq!(off.insert("a", "1", &answer, 0), InsertOutcome::NotStored);
+    assert_eq!(off.insert("a", "1", &stored, 0), InsertOutcome::NotStored);
 }

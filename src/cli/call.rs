@@ -1,4 +1,4 @@
-//! `call`: signs a request, sends it, shows what came back and how long it is good for.
+//! `call`: signs a request, sends it, and prints the response and how long its URLs are valid.
 
 use std::fs;
 use std::io::{self, Write};
@@ -24,68 +24,68 @@ use crate::client::{
 mod download;
 mod url_validity;
 
-/// Signs a request, sends it and shows the answer
+/// Signs a request, sends it and prints the response
 ///
-/// The answer goes to stdout; status, cache verdict and the remaining life of the recording URL go
-/// to stderr. Exit code 0 only if the result code is "0", or a file came.
+/// The response body goes to stdout; status, cache status and the remaining validity of the
+/// recording URL go to stderr. Exit code 0 only if the result code is "0", or a file was received.
 #[derive(Args, Clone, Debug)]
 #[command(disable_version_flag = true, after_help = EXAMPLES)]
 pub struct Call {
     /// `https://host:port`; with a path for another interface than the recording URL
-    // Judged by `check`: clap would show what it refuses, and with it a password.
+    // Validated by `validate`: an error of clap would print the value, and with it a password.
     url: String,
     /// Access key to sign with
     #[arg(long, required_unless_present = "unsigned", requires = "SecretKey")]
     ak: Option<String>,
     #[command(flatten)]
     secret_key: SecretKey,
-    /// Do not sign, as for playVoice
+    /// Send the request unsigned, as for playVoice
     #[arg(long, conflicts_with = "ak")]
     unsigned: bool,
-    /// Fields to sign [default: content-length;content-type;host, without a body host]
+    /// Header fields to sign [default: content-length;content-type;host, without a body host]
     #[arg(long, value_name = "NAMES")]
     sign: Option<String>,
-    /// Call whose recording is wanted
+    /// ID of the call whose recording is requested
     #[arg(long, requires_all = ["begin", "end"], conflicts_with = "body")]
     call_id: Option<String>,
-    /// Begin of the time window, `2021-11-24 08:00:00`
+    /// Start of the time window, `2021-11-24 08:00:00`
     #[arg(long, requires = "call_id")]
     begin: Option<String>,
     /// End of the time window
     #[arg(long, requires = "call_id")]
     end: Option<String>,
-    /// Version to ask for: with 2.0 the times are those of the tenant
+    /// Version member of the body: with 2.0 the times are in the tenant's time zone
     #[arg(long, default_value = "2.0", conflicts_with = "no_version")]
     version: String,
-    /// Send no version: the times are UTC
+    /// Omit the version member: the times are UTC
     #[arg(long)]
     no_version: bool,
     /// Path and query of another interface
     #[arg(long, value_name = "PATH")]
     path: Option<String>,
-    /// File with the request body, sent as it is
+    /// File with the request body, sent unchanged
     #[arg(long, value_name = "FILE")]
     body: Option<PathBuf>,
     /// Method; GET without a body, as for playVoice
     #[arg(long, default_value = "POST")]
     method: Method,
-    /// Further field, `name: value`; may be repeated
-    #[arg(long, value_name = "FIELD", value_parser = field)]
+    /// Additional header field, `name: value`; may be repeated
+    #[arg(long, value_name = "FIELD", value_parser = parse_header)]
     header: Vec<(HeaderName, HeaderValue)>,
-    /// Ask for a fresh answer, not one from a cache
+    /// Request a fresh response, not one from a cache
     #[arg(long)]
     no_cache: bool,
-    /// Write a binary answer to this file
+    /// Write a binary response to this file
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Trust the authorities of this PEM file instead of the system's
+    /// Trust the CA certificates in this PEM file instead of the system's
     #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
     ca: Option<PathBuf>,
-    /// Trust any certificate
+    /// Accept any server certificate
     #[arg(long)]
     insecure: bool,
-    /// Give up if nothing comes for so long
-    #[arg(long, default_value = "30s", value_parser = values::wait)]
+    /// Give up after this long without a response, or without progress of its body
+    #[arg(long, default_value = "30s", value_parser = values::parse_timeout)]
     timeout: Duration,
 }
 
@@ -107,7 +107,7 @@ pub async fn run(args: Call) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Did it what it should?
+/// Sends the request and prints the response; whether the call succeeded.
 async fn call(
     args: &Call,
     now: Timestamp,
@@ -117,15 +117,15 @@ async fn call(
     args.validate()?;
     let request = args.request(now)?;
     let client = Client::new(&args.trust()?)?.with_timeout(args.timeout);
-    let answer = client.send_streaming(&request).await.map_err(with_hint)?;
-    print_head(answer.status, &answer.headers, notes)?;
-    if answer.status == StatusCode::UNAUTHORIZED {
+    let response = client.send_streaming(&request).await.map_err(with_hint)?;
+    print_head(response.status, &response.headers, notes)?;
+    if response.status == StatusCode::UNAUTHORIZED {
         writeln!(notes, "{}", args.unauthorized_hint())?;
     }
     let result = match &args.output {
-        Some(path) => download::save(answer, &client, path, args.timeout).await?,
+        Some(path) => download::save(response, &client, path, args.timeout).await?,
         None => download::DownloadOutcome::NotBinary(
-            collect_within(answer, &client, args.timeout).await?,
+            collect_within(response, &client, args.timeout).await?,
         ),
     };
     match result {
@@ -133,29 +133,32 @@ async fn call(
             writeln!(notes, "{size} bytes written")?;
             Ok(true)
         }
-        download::DownloadOutcome::NotBinary(answer) => {
-            out.write_all(&answer.body)?;
-            if !answer.body.ends_with(b"\n") && !is_binary(&answer.headers) {
+        download::DownloadOutcome::NotBinary(response) => {
+            out.write_all(&response.body)?;
+            if !response.body.ends_with(b"\n") && !is_binary(&response.headers) {
                 writeln!(out)?;
             }
-            let body: Value = answer.json();
+            let body: Value = response.json();
             if let Some(path) = &args.output {
                 let what = if body.is_null() { "no file" } else { "JSON" };
                 let path = path.display();
-                writeln!(notes, "the answer is {what}: nothing was written to {path}")?;
+                writeln!(
+                    notes,
+                    "the response is {what}: nothing was written to {path}"
+                )?;
             }
             for note in url_validity::validity_lines(&body, now) {
                 writeln!(notes, "{note}")?;
             }
-            let file = args.output.is_none() && is_binary(&answer.headers) && !body.is_object();
+            let file = args.output.is_none() && is_binary(&response.headers) && !body.is_object();
             let succeeded = file || body.get("resultCode").is_some_and(|code| code == "0");
-            Ok(succeeded && answer.status == StatusCode::OK)
+            Ok(succeeded && response.status == StatusCode::OK)
         }
     }
 }
 
 impl Call {
-    /// What clap cannot see, or would show.
+    /// Checks what clap cannot express, or would print.
     fn validate(&self) -> Result<(), clap::Error> {
         let usage = |text: &str| {
             let text = format!("{text}\n\nFor more information, try '--help'.\n");
@@ -173,7 +176,7 @@ impl Call {
         }
         if self.ak.is_some() && self.header.iter().any(|(name, _)| name == AUTHORIZATION) {
             return usage(
-                "two signatures: leave out --ak (and say --unsigned), or the Authorization field",
+                "two signatures: omit --ak (and give --unsigned), or the Authorization header",
             );
         }
         Ok(())
@@ -244,15 +247,15 @@ impl Call {
 }
 
 async fn collect_within(
-    answer: StreamingClientResponse,
+    response: StreamingClientResponse,
     client: &Client,
     limit: Duration,
 ) -> anyhow::Result<crate::client::ClientResponse> {
-    let whole = tokio::time::timeout(limit, answer.collect(client)).await;
-    Ok(whole.map_err(|_| ClientError::Timeout(limit))??)
+    let response = tokio::time::timeout(limit, response.collect(client)).await;
+    Ok(response.map_err(|_| ClientError::Timeout(limit))??)
 }
 
-fn print_head(status: StatusCode, fields: &HeaderMap, notes: &mut impl Write) -> io::Result<()> {
+fn print_head(status: StatusCode, headers: &HeaderMap, notes: &mut impl Write) -> io::Result<()> {
     writeln!(notes, "HTTP {status}")?;
     for name in [
         "X-Gateway-Error",
@@ -261,49 +264,49 @@ fn print_head(status: StatusCode, fields: &HeaderMap, notes: &mut impl Write) ->
         "Retry-After",
         "X-Request-Id",
     ] {
-        if let Some(value) = fields.get(name) {
+        if let Some(value) = headers.get(name) {
             writeln!(notes, "{name}: {}", value.to_str().unwrap_or("?"))?;
         }
     }
     Ok(())
 }
 
-/// Says what to do about the failures that have an ordinary cause.
+/// Adds a hint to errors that have a common cause.
 fn with_hint(error: ClientError) -> anyhow::Error {
     let hint = match &error {
         ClientError::Certificate(_) => {
-            "give the authority that issued it with --ca FILE, or accept any with --insecure"
+            "give the CA certificate with --ca FILE, or accept any certificate with --insecure"
         }
         ClientError::Connect(_, error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            "nothing listens there: is it running, and is the port right?"
+            "nothing listens there: check that the server runs, and its port"
         }
-        ClientError::Handshake(_) => "is this a port that speaks TLS?",
+        ClientError::Handshake(_) => "check that the port speaks TLS",
         ClientError::Timeout(_) => "wait longer with --timeout",
         _ => return error.into(),
     };
     anyhow!("{error}\n{hint}")
 }
 
-/// CC-FS writes the type with a capital letter.
-fn is_binary(fields: &HeaderMap) -> bool {
-    let value = fields.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+/// Whether the content type says that the body is binary; CC-FS writes the type with a capital letter.
+fn is_binary(headers: &HeaderMap) -> bool {
+    let value = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
     let file = b"application/octet-stream";
     value
         .and_then(|value| value.get(..file.len()))
         .is_some_and(|value| value.eq_ignore_ascii_case(file))
 }
 
-fn field(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+fn parse_header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     let (name, value) = text
         .split_once(':')
-        .ok_or("a field is written `name: value`")?;
+        .ok_or("a header field is written `name: value`")?;
     let name = name
         .parse()
-        .map_err(|_| format!("{name:?} is no field name"))?;
+        .map_err(|_| format!("{name:?} is not a field name"))?;
     let value = value
         .trim()
         .parse()
-        .map_err(|_| "the value is no field value")?;
+        .map_err(|_| "the value is not a field value")?;
     Ok((name, value))
 }
 
@@ -315,7 +318,7 @@ fn now() -> Timestamp {
     Timestamp::now()
 }
 
-/// The name of a file while it is not whole.
+/// Returns the name under which an incomplete download is written.
 fn partial_path(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".part");

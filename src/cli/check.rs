@@ -1,4 +1,4 @@
-//! `check` reads and judges all that `run` would; `schema` prints what editors need.
+//! `check` reads and validates all that `run` would; `schema` prints the JSON Schema for editors.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -14,8 +14,8 @@ use crate::tls::validity;
 
 /// Reads and validates a configuration with all its files, and prints a summary.
 ///
-/// Every mistake is told at once, with its place and what would be right. Exit code 0 if the gateway
-/// would start, 78 if not.
+/// All errors are reported at once, each with its position and the expected value. Exit code 0 if the
+/// gateway would start, 78 if not.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  ccfs-gateway check --config config/gateway.toml")]
 pub struct Check {
@@ -32,12 +32,12 @@ pub struct Check {
 pub struct Schema {}
 
 impl Check {
-    /// A check of the file at `config`.
+    /// Creates a check of the file at `config`.
     pub fn new(config: PathBuf) -> Self {
         Self { config }
     }
 
-    /// Writes the summary to `out`, mistakes and warnings to `err`.
+    /// Writes the summary to `out`, errors and warnings to `err`.
     pub fn run(&self, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<ExitCode> {
         match Config::load(&self.config) {
             Ok((config, warnings)) => {
@@ -57,7 +57,7 @@ impl Check {
 }
 
 impl Schema {
-    /// Writes the schema.
+    /// Writes the schema to `out`.
     pub fn run(&self, out: &mut dyn Write) -> io::Result<ExitCode> {
         out.write_all(config::schema().as_bytes())?;
         Ok(ExitCode::SUCCESS)
@@ -95,7 +95,7 @@ fn write_summary(config: &Config, out: &mut dyn Write) -> io::Result<()> {
         0 => writeln!(out, "cache: off")?,
         _ => writeln!(
             out,
-            "cache: {}, answers that are good for {} and longer",
+            "cache: {}, responses that are valid for {} and longer",
             json_str(&cache["max_size"]),
             json_str(&cache["expiry_margin"])
         )?,
@@ -112,7 +112,7 @@ fn write_summary(config: &Config, out: &mut dyn Write) -> io::Result<()> {
     write_admin(config, out)?;
     if let Some(endpoint) = &config.telemetry.otlp_endpoint {
         let sample = config.telemetry.sample;
-        writeln!(out, "traces to {endpoint}, share {sample}")?;
+        writeln!(out, "traces to {endpoint}, sample ratio {sample}")?;
     }
     writeln!(out, "server: {} workers", config.server.workers)
 }
@@ -196,7 +196,7 @@ fn write_shared_store(config: &Config, shown: &Value, out: &mut dyn Write) -> io
     match &config.shared {
         Some(store) => writeln!(
             out,
-            "shared store: {}, waited for at most {}",
+            "shared store: {}, timeout {}",
             store.url(),
             json_str(&shown["timeout"])
         ),
@@ -204,7 +204,7 @@ fn write_shared_store(config: &Config, shown: &Value, out: &mut dyn Write) -> io
     }
 }
 
-/// A wrong zone fails silently: its offset is what tells.
+/// Writes each time zone with its current offset, because a wrong zone causes no error of its own.
 fn write_time_zones(config: &Config, out: &mut dyn Write) -> io::Result<()> {
     let now = super::now();
     let mut zones: BTreeMap<_, usize> = BTreeMap::new();
@@ -224,7 +224,7 @@ fn write_time_zones(config: &Config, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-/// The text of a JSON string.
+/// Returns the value of a JSON string, or an empty string.
 fn json_str(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
@@ -237,7 +237,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_summary_tells_zones_with_their_offsets() {
+    fn the_summary_lists_zones_with_their_offsets() {
         let folder = tempfile::tempdir().unwrap();
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let write =

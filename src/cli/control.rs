@@ -1,5 +1,5 @@
-//! `status`, `nodes`, `reload`, `drain`, `healthcheck`: they speak to the admin interface of a running
-//! gateway. Exit code 1 when it cannot be reached or says no.
+//! `status`, `nodes`, `reload`, `drain`, `healthcheck`: clients of the admin interface of a running
+//! gateway. Exit code 1 if it cannot be reached or rejects the request.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -19,19 +19,19 @@ mod table;
 use connection::{AdminClient, AdminResponse};
 use table::replace_control_chars;
 
-/// Which gateway, and how it is told.
+/// The admin interface to connect to, and the output format.
 #[derive(Args, Clone, Debug)]
 pub struct AdminArgs {
-    /// The gateway's admin interface
+    /// URL of the gateway's admin interface
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9901")]
     admin: String,
-    /// File that holds the admin token; without it the variable `CCFS_GATEWAY_ADMIN_TOKEN` is taken
+    /// File that holds the admin token [default: the variable `CCFS_GATEWAY_ADMIN_TOKEN`]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// PEM file of the authorities that an https:// admin interface is trusted by [default: the system's]
+    /// PEM file of the CA certificates to trust for an https:// admin interface [default: the system's]
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// Trust any certificate of an https:// admin interface
+    /// Accept any certificate of an https:// admin interface
     #[arg(long, conflicts_with = "ca")]
     insecure: bool,
     /// Print JSON
@@ -39,7 +39,7 @@ pub struct AdminArgs {
     json: bool,
 }
 
-/// Shows how a running gateway is
+/// Shows the status of a running gateway
 #[derive(Args, Debug)]
 #[command(after_help = STATUS_EXAMPLES)]
 pub struct Status {
@@ -47,26 +47,26 @@ pub struct Status {
     target: AdminArgs,
 }
 
-/// Shows the nodes of a running gateway; drains one, or takes that back
+/// Shows the nodes of a running gateway; drains or undrains one
 ///
-/// A drained node gets nothing new; what it is working on is finished.
+/// A drained node receives no new requests; its requests in flight may finish.
 #[derive(Args, Debug)]
 #[command(after_help = NODES_EXAMPLES)]
 pub struct Nodes {
     #[command(flatten)]
     target: AdminArgs,
-    /// Give nothing new to this node
+    /// Send no new requests to this node
     #[arg(long, value_name = "CLUSTER/HOST:PORT", conflicts_with = "undrain")]
     drain: Option<String>,
-    /// Take the drain of this node back
+    /// Send requests to this drained node again
     #[arg(long, value_name = "CLUSTER/HOST:PORT")]
     undrain: Option<String>,
 }
 
-/// Tells a running gateway to read its configuration again
+/// Reloads the configuration of a running gateway
 ///
-/// All or nothing: with a configuration that has a mistake the old one stays, the mistake is shown and
-/// the exit code is 1.
+/// The new configuration is applied as a whole or not at all: if it has errors, they are shown, the
+/// old configuration stays active and the exit code is 1.
 #[derive(Args, Debug)]
 #[command(after_help = RELOAD_EXAMPLES)]
 pub struct Reload {
@@ -74,10 +74,10 @@ pub struct Reload {
     target: AdminArgs,
 }
 
-/// Tells a running gateway to finish what it is doing and end
+/// Drains a running gateway: it finishes the requests in flight and exits
 ///
-/// It says "not ready" at once, closes its listeners after drain_delay, and gives requests in
-/// flight grace to finish. This does not wait for the end.
+/// The gateway reports "not ready" at once, closes its listeners after `drain_delay`, and lets
+/// requests in flight finish within `grace`. This command does not wait for the exit.
 #[derive(Args, Debug)]
 #[command(after_help = DRAIN_EXAMPLES)]
 pub struct Drain {
@@ -85,7 +85,7 @@ pub struct Drain {
     target: AdminArgs,
 }
 
-/// Exit code 0 if a running gateway is ready, else 1: for containers without a shell
+/// Checks the readiness of a running gateway: exit code 0 if ready, else 1
 #[derive(Args, Debug)]
 #[command(after_help = HEALTHCHECK_EXAMPLES)]
 pub struct Healthcheck {
@@ -94,10 +94,10 @@ pub struct Healthcheck {
 }
 
 impl Status {
-    /// Shows it.
+    /// Prints the status.
     ///
     /// # Errors
-    /// The gateway cannot be reached or says no.
+    /// Returns an error if the gateway cannot be reached or rejects the request.
     pub async fn run(&self, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
         let status = self.target.status().await?;
         if self.target.json {
@@ -110,15 +110,15 @@ impl Status {
 }
 
 impl Nodes {
-    /// Shows them, after the order if one is given.
+    /// Sends the drain or undrain command, if one was given, then prints the nodes.
     ///
     /// # Errors
-    /// The gateway cannot be reached or says no.
+    /// Returns an error if the gateway cannot be reached or rejects the request.
     pub async fn run(&self, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
-        let orders = [(&self.drain, "drain"), (&self.undrain, "undrain")];
-        for (node, order) in orders {
+        let commands = [(&self.drain, "drain"), (&self.undrain, "undrain")];
+        for (node, command) in commands {
             if let Some(node) = node {
-                self.send_command(node, order).await?;
+                self.send_command(node, command).await?;
             }
         }
         let status = self.target.status().await?;
@@ -130,12 +130,12 @@ impl Nodes {
         Ok(ExitCode::SUCCESS)
     }
 
-    async fn send_command(&self, node: &str, order: &str) -> anyhow::Result<()> {
+    async fn send_command(&self, node: &str, command: &str) -> anyhow::Result<()> {
         let Some((cluster, address)) = node.split_once('/') else {
-            bail!("{node:?} is no node: write it as CLUSTER/HOST:PORT");
+            bail!("{node:?} is not a node: write it as CLUSTER/HOST:PORT");
         };
         let encode = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
-        let path = format!("/nodes/{}/{}/{order}", encode(cluster), encode(address));
+        let path = format!("/nodes/{}/{}/{command}", encode(cluster), encode(address));
         self.target
             .send(Method::POST, &path, COMMAND_TIMEOUT)
             .await?
@@ -145,44 +145,44 @@ impl Nodes {
 }
 
 impl Reload {
-    /// Orders it and waits for what becomes of it. Warnings go to `err`, as those of `check`.
+    /// Requests a reload and waits for its result. Warnings go to `err`, as those of `check`.
     ///
     /// # Errors
-    /// The gateway cannot be reached, or refuses the configuration.
+    /// Returns an error if the gateway cannot be reached or rejects the configuration.
     pub async fn run(&self, out: &mut dyn Write, err: &mut dyn Write) -> anyhow::Result<ExitCode> {
-        let reply = self
+        let response = self
             .target
             .send(Method::POST, "/reload", RELOAD_TIMEOUT)
             .await?;
-        let answer = reply.success_json()?;
+        let response = response.success_json()?;
         if self.target.json {
-            writeln!(out, "{answer:#}")?;
+            writeln!(out, "{response:#}")?;
         } else {
-            for warning in answer["warnings"].as_array().into_iter().flatten() {
+            for warning in response["warnings"].as_array().into_iter().flatten() {
                 for line in warning.as_str().unwrap_or_default().lines() {
                     writeln!(err, "{}", replace_control_chars(line))?;
                 }
                 writeln!(err)?;
             }
-            writeln!(out, "generation {} is in force", answer["generation"])?;
+            writeln!(out, "generation {} is in force", response["generation"])?;
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
 impl Drain {
-    /// Orders it.
+    /// Requests the drain.
     ///
     /// # Errors
-    /// The gateway cannot be reached or says no.
+    /// Returns an error if the gateway cannot be reached or rejects the request.
     pub async fn run(&self, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
-        let reply = self
+        let response = self
             .target
             .send(Method::POST, "/drain", COMMAND_TIMEOUT)
             .await?;
-        let answer = reply.success_json()?;
+        let response = response.success_json()?;
         if self.target.json {
-            writeln!(out, "{answer:#}")?;
+            writeln!(out, "{response:#}")?;
         } else {
             writeln!(out, "draining")?;
         }
@@ -191,24 +191,24 @@ impl Drain {
 }
 
 impl Healthcheck {
-    /// Asks once, briefly.
+    /// Sends one readiness request with a short timeout.
     ///
     /// # Errors
-    /// The output cannot be written; that nobody answers is none.
+    /// Returns an error only if the output cannot be written; an unreachable gateway is "not ready".
     pub async fn run(&self, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
-        let reply = self
+        let response = self
             .target
             .send(Method::GET, "/readyz", HEALTHCHECK_TIMEOUT)
             .await;
-        let (ready, why) = match reply {
-            Ok(reply) if reply.status == StatusCode::OK => (true, "ready".to_owned()),
-            Ok(reply) => (false, reply.message()),
+        let (ready, detail) = match response {
+            Ok(response) if response.status == StatusCode::OK => (true, "ready".to_owned()),
+            Ok(response) => (false, response.message()),
             Err(error) => (false, format!("{error:#}")),
         };
         if self.target.json {
-            writeln!(out, "{}", json!({ "ready": ready, "detail": why }))?;
+            writeln!(out, "{}", json!({ "ready": ready, "detail": detail }))?;
         } else {
-            writeln!(out, "{why}")?;
+            writeln!(out, "{detail}")?;
         }
         Ok(if ready {
             ExitCode::SUCCESS
@@ -229,19 +229,19 @@ impl AdminArgs {
         &self,
         method: Method,
         path: &str,
-        within: Duration,
+        timeout: Duration,
     ) -> anyhow::Result<AdminResponse> {
         let admin = AdminClient::new(self)?;
-        tokio::time::timeout(within, admin.send(method, path))
+        tokio::time::timeout(timeout, admin.send(method, path))
             .await
-            .with_context(|| format!("{} did not answer in {within:?}", self.admin))?
-            .with_context(|| format!("cannot speak to the admin interface at {}", self.admin))
+            .with_context(|| format!("{} did not respond within {timeout:?}", self.admin))?
+            .with_context(|| format!("cannot reach the admin interface at {}", self.admin))
     }
 }
 
 const HEALTHCHECK_TIMEOUT: Duration = Duration::from_secs(2);
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
-/// Ten thousand keys and their files are read and checked.
+/// A reload may read and validate ten thousand access keys and their files.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(60);
 
 const STATUS_EXAMPLES: &str = "\

@@ -1,5 +1,5 @@
-//! `demo`: the main job with nothing to set up. Throw-away certificates, three stand-in nodes and the
-//! gateway as `run` would start it; sample requests, and what became of each; then it serves.
+//! `demo`: a complete setup in one process. Creates temporary certificates, starts three stand-in
+//! nodes and the gateway as `run` would, sends sample requests, prints their results, then serves.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -18,32 +18,32 @@ mod steps;
 use environment::DemoEnv;
 use steps::DemoStep;
 
-/// Shows the whole story on one screen, then serves until Ctrl-C or SIGTERM
+/// Runs a complete demo setup, then serves until Ctrl-C or SIGTERM
 ///
-/// Three stand-in CC-FS nodes and the gateway before them, with throw-away certificates and keys;
-/// sample requests, and what became of each of them.
+/// Starts three stand-in CC-FS nodes and the gateway in front of them, with temporary certificates
+/// and keys, sends sample requests, and prints the result of each.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct Demo {
-    /// End after the sample requests: 0 if each did what it should, else 1
+    /// Exit after the sample requests: 0 if each had the expected result, else 1
     #[arg(long)]
     once: bool,
-    /// Port of the gateway [default: 28443, or a free one if that is taken]
+    /// Port of the gateway [default: 28443, or a free port if that is in use]
     #[arg(long)]
     port: Option<u16>,
-    /// Only write the files that DIR/gateway.toml names (throw-away certificates and secrets)
+    /// Only write the files that DIR/gateway.toml refers to (temporary certificates and secrets)
     #[arg(long, value_name = "DIR", conflicts_with_all = ["once", "port"])]
     make_files: Option<PathBuf>,
-    /// With --make-files: overwrite files that are there
+    /// With --make-files: overwrite existing files
     #[arg(long, requires = "make_files")]
     force: bool,
 }
 
 impl Demo {
-    /// Plays the demo.
+    /// Runs the demo.
     ///
     /// # Errors
-    /// The gateway or a stand-in cannot start.
+    /// Returns an error if the gateway or a stand-in cannot start.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         let mut out = io::stdout();
         if let Some(directory) = &self.make_files {
@@ -51,56 +51,56 @@ impl Demo {
             return Ok(ExitCode::SUCCESS);
         }
         telemetry::init_diagnostics(tracing::Level::ERROR);
-        let ended = shutdown_signal()?;
-        let mut world = DemoEnv::start(self.port).await?;
-        let good = self.run_steps_and_serve(&mut world, ended, &mut out).await;
-        // Whatever ended it: the temporary folder goes with the world.
-        world.shut_down(AdminCommand::Terminate).await;
-        Ok(if good? {
+        let shutdown = shutdown_signal()?;
+        let mut env = DemoEnv::start(self.port).await?;
+        let passed = self.run_steps_and_serve(&mut env, shutdown, &mut out).await;
+        // Also after an error: the temporary folder is deleted together with the environment.
+        env.shut_down(AdminCommand::Terminate).await;
+        Ok(if passed? {
             ExitCode::SUCCESS
         } else {
             ExitCode::FAILURE
         })
     }
 
-    /// Until all is told, or `ended`: did each scene do what it should?
+    /// Runs all steps and then serves, until `shutdown`; whether each step had the expected result.
     async fn run_steps_and_serve(
         &self,
-        world: &mut DemoEnv,
-        ended: impl Future<Output = ()>,
+        env: &mut DemoEnv,
+        shutdown: impl Future<Output = ()>,
         out: &mut impl Write,
     ) -> anyhow::Result<bool> {
-        let mut ended = std::pin::pin!(ended);
-        let good = tokio::select! {
-            good = run_steps(world, out) => good?,
-            () = &mut ended => return Ok(true),
+        let mut shutdown = std::pin::pin!(shutdown);
+        let passed = tokio::select! {
+            passed = run_steps(env, out) => passed?,
+            () = &mut shutdown => return Ok(true),
         };
         if !self.once {
-            writeln!(out, "\n{}", world.instructions())?;
-            ended.await;
-            writeln!(out, "\nending")?;
+            writeln!(out, "\n{}", env.instructions())?;
+            shutdown.await;
+            writeln!(out, "\nshutting down")?;
         }
-        Ok(good)
+        Ok(passed)
     }
 }
 
-/// Plays all scenes: did each do what it should?
-async fn run_steps(world: &mut DemoEnv, out: &mut impl Write) -> anyhow::Result<bool> {
-    writeln!(out, "{}\n", world.describe())?;
+/// Runs all steps and prints their results; whether each step had the expected result.
+async fn run_steps(env: &mut DemoEnv, out: &mut impl Write) -> anyhow::Result<bool> {
+    writeln!(out, "{}\n", env.describe())?;
     let mut failed = 0;
-    for scene in DemoStep::ALL {
-        let shown = scene.run(world).await;
-        failed += usize::from(!shown.passed);
-        writeln!(out, "{shown}")?;
+    for step in DemoStep::ALL {
+        let report = step.run(env).await;
+        failed += usize::from(!report.passed);
+        writeln!(out, "{report}")?;
     }
     if failed > 0 {
         let all = DemoStep::ALL.len();
-        writeln!(out, "\n{failed} of {all} did not do what they should")?;
+        writeln!(out, "\n{failed} of {all} steps failed")?;
     }
     Ok(failed == 0)
 }
 
-/// SIGINT or SIGTERM, from now on.
+/// Registers for SIGINT and SIGTERM; the future resolves at the first of them.
 fn shutdown_signal() -> io::Result<impl Future<Output = ()>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -115,5 +115,5 @@ fn shutdown_signal() -> io::Result<impl Future<Output = ()>> {
 const EXAMPLES: &str = "\
 Examples:
   ccfs-gateway demo                       # then try the call line that it shows
-  ccfs-gateway demo --once                # end after the samples
+  ccfs-gateway demo --once                # exit after the sample requests
   ccfs-gateway demo --make-files config   # certificates and secrets for config/gateway.toml";

@@ -1,4 +1,4 @@
-//! `run`: serves until a signal ends it.
+//! `run`: serves until SIGTERM or SIGINT.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,7 +14,7 @@ use crate::telemetry;
 
 /// Serves until SIGTERM or SIGINT
 ///
-/// SIGTERM and SIGINT drain: requests in flight finish within the grace; a second one ends at
+/// SIGTERM and SIGINT drain: requests in flight may finish within `grace`; a second signal stops at
 /// once. SIGHUP reloads the configuration. SIGUSR1 reopens the access-log file.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
@@ -25,13 +25,13 @@ pub struct Run {
 }
 
 impl Run {
-    /// Serves.
+    /// Serves until the drain has completed.
     ///
     /// # Errors
-    /// The gateway cannot start.
+    /// Returns an error if the gateway cannot start.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         let manager = ServiceManager::from_environment()?;
-        // Before the first secret is read.
+        // Core dumps are disabled before the first secret is read.
         let limited = app::set_resource_limits();
         let (config, warnings) = match Config::load(&self.config) {
             Ok(loaded) => loaded,
@@ -51,7 +51,7 @@ impl Run {
     }
 }
 
-/// Turns signals into orders.
+/// Forwards signals as admin commands.
 fn forward_signals(orders: mpsc::Sender<AdminCommand>) -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -63,7 +63,7 @@ fn forward_signals(orders: mpsc::Sender<AdminCommand>) -> std::io::Result<()> {
             let order = tokio::select! {
                 _ = terminate.recv() => AdminCommand::Terminate,
                 _ = interrupt.recv() => AdminCommand::Terminate,
-                // The result is logged by the reload itself.
+                // The reload logs its own result.
                 _ = hangup.recv() => AdminCommand::Reload(oneshot::channel().0),
                 _ = user.recv() => AdminCommand::ReopenLog,
             };

@@ -1,5 +1,5 @@
-//! Where a command takes a secret key from: a file or the environment, never the command line, which
-//! every process on the machine can read.
+//! Reads secret keys from a file or the environment. The command line is not an option: every process
+//! on the machine can read it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,11 +10,11 @@ use clap::error::ErrorKind;
 
 use crate::auth::{AccessKey, Credential, Secret};
 
-/// One of the two places.
+/// Flags that name the source of a secret key.
 #[derive(Args, Clone, Debug)]
 #[group(multiple = false)]
 pub(super) struct SecretKey {
-    /// File that holds the secret key; one line end behind it does not count
+    /// File that holds the secret key; one trailing line end is ignored
     #[arg(long, value_name = "FILE")]
     sk_file: Option<PathBuf>,
     /// Environment variable that holds the secret key
@@ -23,14 +23,14 @@ pub(super) struct SecretKey {
 }
 
 impl SecretKey {
-    /// Reads the key; none of the flags is a mistake of usage.
+    /// Reads the key; a usage error if no flag was given.
     pub(super) fn read(&self) -> anyhow::Result<Secret> {
         let text = "no secret key: give --sk-file FILE or --sk-env NAME\n";
         let missing = || clap::Error::raw(ErrorKind::MissingRequiredArgument, text);
         Ok(self.read_optional()?.ok_or_else(missing)?)
     }
 
-    /// Reads the key, if one of the flags is given.
+    /// Reads the key; `None` if no flag was given.
     pub(super) fn read_optional(&self) -> anyhow::Result<Option<Secret>> {
         match (&self.sk_file, &self.sk_env) {
             (Some(path), _) => read_secret_file(path).map(Some),
@@ -39,16 +39,16 @@ impl SecretKey {
         }
     }
 
-    /// The credential of `access_key` with this secret.
+    /// Reads the key and returns the credential of `access_key`.
     pub(super) fn credential(&self, access_key: &str) -> anyhow::Result<Arc<Credential>> {
         credential(access_key, self.read()?)
     }
 }
 
-/// A credential of one secret.
+/// Returns the credential of `access_key` with one secret.
 pub(super) fn credential(access_key: &str, secret: Secret) -> anyhow::Result<Arc<Credential>> {
     if !AccessKey::is_well_formed(access_key) {
-        bail!("{access_key:?} is no access key");
+        bail!("{access_key:?} is not an access key");
     }
     Ok(Arc::new(Credential::new(
         AccessKey::from(access_key),
@@ -57,7 +57,7 @@ pub(super) fn credential(access_key: &str, secret: Secret) -> anyhow::Result<Arc
     )))
 }
 
-/// Reads the secret that a file holds.
+/// Reads a secret from a file, without one trailing line end.
 pub(super) fn read_secret_file(path: &Path) -> anyhow::Result<Secret> {
     let mut bytes = std::fs::read(path)
         .with_context(|| format!("cannot read the secret key file {}", path.display()))?;
@@ -80,7 +80,7 @@ pub(super) fn read_secret_file(path: &Path) -> anyhow::Result<Secret> {
 fn read_environment(name: &str) -> anyhow::Result<Secret> {
     match std::env::var(name) {
         Ok(secret) if !secret.is_empty() => Ok(Secret::new(secret.into_bytes())),
-        // The error of a variable that is no text would show its value.
+        // The error for a variable that is not UTF-8 would print its value.
         _ => bail!("the environment variable {name} holds no secret key"),
     }
 }
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_line_end_is_not_part_of_the_secret() {
+    fn one_trailing_line_end_is_ignored() {
         let file = tempfile::NamedTempFile::new().unwrap();
         for (content, secret) in [
             ("a b", "a b"),

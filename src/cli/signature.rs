@@ -1,5 +1,5 @@
-//! The signature debugger: `sign` makes an Authorization value, `verify` checks one, `explain` shows
-//! what was signed, and where the other side signed something else.
+//! The signature debugger: `sign` creates an Authorization value, `verify` checks one, `explain`
+//! prints what was signed, and the first byte that the other side signed differently.
 
 use std::io::{Read, Write};
 use std::process::ExitCode;
@@ -21,20 +21,20 @@ mod tests;
 use super::secret_key::SecretKey;
 use inputs::{Request, RequestArgs, UsageError};
 
-/// Where a command reads a body named `-`, and where it writes.
+/// The standard streams of a command; `stdin` is read for a body named `-`.
 #[expect(missing_debug_implementations, reason = "three borrowed streams")]
 pub struct Streams<'a> {
-    /// Stdin.
+    /// Standard input.
     pub stdin: &'a mut dyn Read,
-    /// Stdout: results.
+    /// Standard output, for results.
     pub stdout: &'a mut dyn Write,
-    /// Stderr: diagnostics.
+    /// Standard error, for diagnostics.
     pub stderr: &'a mut dyn Write,
 }
 
-/// Makes the Authorization value of a request.
+/// Creates the Authorization value of a request
 ///
-/// Signs every --header given, under lower-case names in sorted order; host must be among them.
+/// Signs every given --header, with lower-case names in sorted order; host must be among them.
 #[derive(Args, Debug)]
 #[command(after_help = SIGN_EXAMPLES)]
 pub struct Sign {
@@ -45,14 +45,14 @@ pub struct Sign {
     secret: SecretKey,
     #[command(flatten)]
     request: RequestArgs,
-    /// When it is signed, e.g. 2021-11-24T06:25:03Z [default: now]
+    /// Time of the signature, e.g. 2021-11-24T06:25:03Z [default: now]
     #[arg(long, value_parser = inputs::whole_seconds)]
     timestamp: Option<Timestamp>,
 }
 
-/// Checks an Authorization value: prints `valid`, or `invalid:` and why (exit code 1).
+/// Checks an Authorization value: prints `valid`, or `invalid:` and the reason (exit code 1)
 ///
-/// How long ago it was signed is reported on stderr, and only judged with --window.
+/// The age of the signature is printed on stderr, and checked only with --window.
 #[derive(Args, Debug)]
 #[command(after_help = VERIFY_EXAMPLES)]
 pub struct Verify {
@@ -63,15 +63,15 @@ pub struct Verify {
     secret: SecretKey,
     #[command(flatten)]
     request: RequestArgs,
-    /// How far the timestamp may be from now, each way, e.g. 15m; 0s is any
+    /// Maximum difference between the timestamp and now, in both directions, e.g. 15m; 0s is unlimited
     #[arg(long)]
     window: Option<SignedDuration>,
 }
 
-/// Prints what an Authorization value signs, line by line.
+/// Prints what an Authorization value signs, line by line
 ///
-/// With a secret key also the signature that it makes; with --theirs the first byte in which what
-/// the other side signed differs. The secret key and what is derived from it are never shown.
+/// With a secret key also prints the expected signature; with --theirs the first byte in which the
+/// other side's canonical request differs. The secret key and keys derived from it are never printed.
 #[derive(Args, Debug)]
 #[command(after_help = EXPLAIN_EXAMPLES)]
 pub struct Explain {
@@ -82,13 +82,13 @@ pub struct Explain {
     secret: SecretKey,
     #[command(flatten)]
     request: RequestArgs,
-    /// File with the canonical request that the other side signed, to the byte
+    /// File with the exact bytes of the canonical request that the other side signed
     #[arg(long, value_name = "FILE")]
     theirs: Option<std::path::PathBuf>,
 }
 
 impl Sign {
-    /// Prints the value. `now` is signed if no other time is given.
+    /// Prints the value. `now` is signed unless `--timestamp` was given.
     pub fn run(&self, now: Timestamp, streams: &mut Streams<'_>) -> anyhow::Result<ExitCode> {
         let done = self.print(now, streams);
         inputs::report_usage(done, streams)
@@ -100,7 +100,7 @@ impl Sign {
         let names = request.sorted_names();
         let credential = Credential::new(AccessKey::from(self.ak.as_str()), vec![secret], true);
         let timestamp = self.timestamp.unwrap_or(now);
-        // Whatever cannot be signed is a matter of the flags given.
+        // A request that cannot be signed is a usage error: it comes from the flags.
         let value = crate::auth::sign(&credential, &names, timestamp, &request.signable())
             .map_err(|error| {
                 UsageError::new(format!("cannot sign: {error}{}", error_hint(&error)))
@@ -113,7 +113,7 @@ impl Sign {
 }
 
 impl Verify {
-    /// Prints the verdict.
+    /// Prints the result of the verification.
     pub fn run(&self, now: Timestamp, streams: &mut Streams<'_>) -> anyhow::Result<ExitCode> {
         let done = self.print(now, streams);
         inputs::report_usage(done, streams)
@@ -151,7 +151,7 @@ impl Verify {
 }
 
 impl Explain {
-    /// Prints the parts of the value, the canonical request and what differs.
+    /// Prints the parts of the value, the canonical request and the first difference.
     pub fn run(&self, now: Timestamp, streams: &mut Streams<'_>) -> anyhow::Result<ExitCode> {
         let done = self.print(now, streams);
         inputs::report_usage(done, streams)
@@ -228,7 +228,7 @@ fn error_hint(error: &AuthError) -> &'static str {
     }
 }
 
-/// What is most often wrong when a request was copied by hand.
+/// Prints the most common errors of requests that were copied by hand.
 fn print_notes(request: &Request, streams: &mut Streams<'_>) -> std::io::Result<()> {
     let length = request.body.len();
     let declared = request.headers.get(http::header::CONTENT_LENGTH);

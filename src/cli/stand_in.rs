@@ -1,4 +1,4 @@
-//! `stand-in`: one stand-in CC-FS node, until a signal ends it.
+//! `stand-in`: runs one stand-in CC-FS node until SIGTERM or SIGINT.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -27,44 +27,44 @@ use keys::KeyArgs;
 
 /// Serves one stand-in CC-FS node over TLS
 ///
-/// It verifies signatures, answers with pre-signed URLs of the real form (which open nothing), serves
-/// files of any size, and fails as it is told. The first line on stdout is the address it listens on.
+/// It verifies signatures, responds with pre-signed URLs of the real form (which open nothing), serves
+/// files of any size, and injects faults. The first line on stdout is the address it listens on.
 ///
-/// A callId, or the name of a file, may hold wishes, joined by `_`: `code-0300009` this result code;
-/// `form-obs`, `form-s3v2`, `form-s3v4`, `form-lss` the form of the URLs; `urls-2`, `array-2`,
-/// `members-2` several URLs; `life-90` URLs good for 90 seconds; `size-1048576` or `1GiB` a file of
-/// this size. Calls that begin with `0000` are unknown (0300012).
+/// A callId, or the name of a file, may request behaviour by words joined by `_`: `code-0300009` this
+/// result code; `form-obs`, `form-s3v2`, `form-s3v4`, `form-lss` the form of the URLs; `urls-2`,
+/// `array-2`, `members-2` several URLs; `life-90` URLs valid for 90 seconds; `size-1048576` or `1GiB`
+/// a file of this size. Call IDs that begin with `0000` are unknown (0300012).
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct StandInArgs {
-    /// Address to listen on; port 0 takes a free one
+    /// Address to listen on; port 0 selects a free port
     #[arg(long, default_value = "127.0.0.1:0")]
     bind: SocketAddr,
     #[command(flatten)]
     keys: KeyArgs,
-    /// PEM file with the certificate chain; without one a throw-away certificate is made
+    /// PEM file with the certificate chain [default: a temporary certificate is generated]
     #[arg(long, value_name = "FILE", requires = "private_key")]
     certificate: Option<PathBuf>,
     /// PEM file with the certificate's private key
     #[arg(long, value_name = "FILE", requires = "certificate")]
     private_key: Option<PathBuf>,
-    /// Write the throw-away certificate's authority here, instead of to stdout
+    /// Write the CA certificate of the temporary certificate here, instead of to stdout
     #[arg(long, value_name = "FILE", conflicts_with = "certificate")]
     ca_out: Option<PathBuf>,
-    /// How far a timestamp may be from the clock; 0s: any
-    #[arg(long, default_value = "15m", value_parser = values::duration)]
+    /// Maximum difference between a timestamp and the clock; 0s: unlimited
+    #[arg(long, default_value = "15m", value_parser = values::parse_duration)]
     clock_window: Duration,
-    /// Form of the URLs: obs, s3v2, s3v4, or lss (which does not say when it ends)
-    #[arg(long, default_value = "obs", value_parser = form)]
+    /// Form of the URLs: obs, s3v2, s3v4, or lss (which has no readable expiry)
+    #[arg(long, default_value = "obs", value_parser = parse_form)]
     url_form: UrlForm,
     /// URLs per recording
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
     urls: u8,
     /// How several URLs are packed: joined, array or members
-    #[arg(long, default_value = "joined", value_parser = packing)]
+    #[arg(long, default_value = "joined", value_parser = parse_packing)]
     packing: Packing,
-    /// How long the URLs are good for
-    #[arg(long, default_value = "8h", value_parser = values::duration)]
+    /// Lifetime of the URLs
+    #[arg(long, default_value = "8h", value_parser = values::parse_duration)]
     url_life: Duration,
     #[command(flatten)]
     faults: FaultFlags,
@@ -120,15 +120,11 @@ async fn start(
         let problem = || format!("cannot write {}", path.display());
         authority.write_certificate(path).with_context(problem)?;
     }
-    // Whoever reads the address may go on: everything is there.
+    // Printed last: once the address can be read, the node serves and all files exist.
     writeln!(out, "{}", stand_in.address())?;
     match (authority, &args.ca_out) {
         (Some(_), Some(path)) => {
-            writeln!(
-                notes,
-                "its certificate's authority is in {}",
-                path.display()
-            )?;
+            writeln!(notes, "the CA certificate is in {}", path.display())?;
         }
         (Some(authority), None) => write!(out, "{}", authority.certificate_pem())?,
         (None, _) => {}
@@ -138,7 +134,7 @@ async fn start(
 }
 
 impl StandInArgs {
-    /// The certificate, and the authority that was made for it.
+    /// Returns the TLS configuration, and the CA if the certificate was generated.
     fn tls(&self) -> anyhow::Result<(Arc<ServerConfig>, Option<CertificateAuthority>)> {
         let (Some(certificate), Some(private_key)) = (&self.certificate, &self.private_key) else {
             let authority = CertificateAuthority::new()?;
@@ -165,11 +161,11 @@ impl StandInArgs {
     }
 }
 
-fn form(name: &str) -> Result<UrlForm, &'static str> {
+fn parse_form(name: &str) -> Result<UrlForm, &'static str> {
     UrlForm::from_name(name).ok_or("one of obs, s3v2, s3v4, lss")
 }
 
-fn packing(name: &str) -> Result<Packing, &'static str> {
+fn parse_packing(name: &str) -> Result<Packing, &'static str> {
     Packing::from_name(name).ok_or("one of joined, array, members")
 }
 

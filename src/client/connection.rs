@@ -1,4 +1,4 @@
-//! One connection of a client. Over HTTP/2 it has siblings that share it.
+//! One connection of a client. Over HTTP/2 several handles share it.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ use super::{ClientError, ClientRequest};
 pub(super) struct Connection {
     authority: Authority,
     sender: Sender,
-    /// Ends when nobody uses the connection any more.
+    /// The connection task; aborted when the last handle is dropped.
     driver: Arc<AbortOnDropHandle<()>>,
 }
 
@@ -33,7 +33,7 @@ enum Sender {
 }
 
 impl Connection {
-    /// Connects, and speaks what both sides can.
+    /// Connects; the protocol is the one negotiated by ALPN.
     pub(super) async fn connect(
         tls: &Arc<ClientConfig>,
         authority: &Authority,
@@ -52,7 +52,7 @@ impl Connection {
             .map_err(ClientError::from_handshake)?;
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let io = TokioIo::new(stream);
-        // What goes wrong with a connection is what its requests see.
+        // The error of a connection task is also returned to the requests on it.
         let (sender, driver) = if is_http2 {
             let (sender, driver) = http2::handshake(TokioExecutor::new(), io).await?;
             let driver = TaskTracker::new().spawn(async { drop(driver.await) });
@@ -73,7 +73,7 @@ impl Connection {
         &self.authority
     }
 
-    /// Another handle of the same connection, where requests can share one.
+    /// Returns another handle of an HTTP/2 connection; `None` for HTTP/1.1.
     pub(super) fn try_share(&self) -> Option<Self> {
         match &self.sender {
             Sender::Http1(_) => None,
@@ -92,7 +92,7 @@ impl Connection {
         }
     }
 
-    /// Waits until the next request can be sent; false if that will not be.
+    /// Waits until the next request can be sent; false if the connection is closed.
     pub(super) async fn ready(&mut self) -> bool {
         match &mut self.sender {
             Sender::Http1(sender) => sender.ready().await.is_ok(),
@@ -104,8 +104,8 @@ impl Connection {
         &mut self,
         request: &ClientRequest,
     ) -> Result<Response<Incoming>, ClientError> {
-        let wrong = || ClientError::InvalidUrl(request.path().to_owned());
-        let target: PathAndQuery = request.target.parse().map_err(|_| wrong())?;
+        let invalid = || ClientError::InvalidUrl(request.path().to_owned());
+        let target: PathAndQuery = request.target.parse().map_err(|_| invalid())?;
         let mut http = Request::new(Full::new(request.body.clone()));
         *http.method_mut() = request.method.clone();
         http.headers_mut().clone_from(&request.headers);
@@ -115,7 +115,7 @@ impl Connection {
                 Ok(sender.send_request(http).await?)
             }
             Sender::Http2(sender) => {
-                // What was signed as Host is sent as :authority.
+                // The signed Host is sent as :authority.
                 let host = http.headers_mut().remove(HOST);
                 let host = host
                     .as_ref()
@@ -125,7 +125,7 @@ impl Connection {
                     .authority(host)
                     .path_and_query(target)
                     .build()
-                    .map_err(|_| wrong())?;
+                    .map_err(|_| invalid())?;
                 *http.version_mut() = Version::HTTP_2;
                 Ok(sender.send_request(http).await?)
             }

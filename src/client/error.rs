@@ -1,4 +1,4 @@
-//! What can go wrong between a client and a server, in words that say what to do about it.
+//! Errors of the client.
 
 use std::error::Error;
 use std::io;
@@ -6,35 +6,35 @@ use std::time::Duration;
 
 use http_body_util::LengthLimitError;
 
-/// Why there is no answer, or not all of one. The text tells the causes too: they are no sources, so
-/// that nobody tells them twice.
+/// Why a request has no complete response. The text includes the causes; `source` is empty, so that
+/// `{:#}` of anyhow does not print them twice.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// What was given is not a place that a request can go to.
-    #[error("{0:?} is no address that a request can be sent to")]
+    /// The URL or the target is not one that a request can be sent to.
+    #[error("{0:?} is not a URL that a request can be sent to")]
     InvalidUrl(String),
-    /// The body broke off.
-    #[error("the answer broke off: {}", error_chain(.0.as_ref()))]
+    /// The body was cut off.
+    #[error("the response body was cut off: {}", error_chain(.0.as_ref()))]
     Body(Box<dyn Error + Send + Sync>),
-    /// The server's certificate is not trusted, or not for this name.
+    /// The server's certificate is not trusted, or not valid for this name.
     #[error("the server's certificate is not accepted: {0}")]
     Certificate(String),
-    /// No TCP connection.
+    /// The TCP connection failed.
     #[error("cannot connect to {0}: {1}")]
     Connect(String, io::Error),
-    /// No TLS connection, for another reason than the certificate.
+    /// The TLS handshake failed for another reason than the certificate.
     #[error("the TLS handshake failed: {0}")]
     Handshake(io::Error),
-    /// The server answered something that is not HTTP, or ended before it answered.
-    #[error("no proper answer: {}", error_chain(.0))]
+    /// The response is not HTTP, or the connection closed before the response.
+    #[error("invalid response: {}", error_chain(.0))]
     Http(hyper::Error),
-    /// Too late.
-    #[error("no answer within {}", spell(*.0))]
+    /// The timeout passed.
+    #[error("no response within {}", format_duration(*.0))]
     Timeout(Duration),
-    /// More than a whole answer may have.
-    #[error("the answer is larger than {} bytes", super::MAX_BUFFERED_BODY)]
+    /// The body exceeds [`MAX_BUFFERED_BODY`](super::MAX_BUFFERED_BODY).
+    #[error("the response body is larger than {} bytes", super::MAX_BUFFERED_BODY)]
     ResponseTooLarge,
-    /// The trusted certificates cannot be used.
+    /// The trusted CA certificates cannot be used.
     #[error("cannot use the trusted certificates: {0}")]
     TrustStore(String),
 }
@@ -46,7 +46,7 @@ impl From<hyper::Error> for ClientError {
 }
 
 impl ClientError {
-    /// Tells a certificate that was not accepted from other failures of a handshake.
+    /// Distinguishes a rejected certificate from other handshake errors.
     pub(super) fn from_handshake(error: io::Error) -> Self {
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
         match inner {
@@ -78,7 +78,7 @@ fn error_chain(error: &(dyn Error + 'static)) -> String {
 }
 
 /// Returns a duration as the command line reads it: `30s`, `1500ms`.
-fn spell(duration: Duration) -> String {
+fn format_duration(duration: Duration) -> String {
     if duration.subsec_nanos() == 0 {
         format!("{}s", duration.as_secs())
     } else {
@@ -91,14 +91,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_duration_is_spelled_as_it_is_read() {
+    fn a_duration_is_formatted_as_it_is_parsed() {
         for (duration, text) in [
             (Duration::from_millis(200), "200ms"),
             (Duration::from_secs(30), "30s"),
             (Duration::ZERO, "0s"),
             (Duration::from_millis(1500), "1500ms"),
         ] {
-            assert_eq!(spell(duration), text);
+            assert_eq!(format_duration(duration), text);
         }
     }
 }

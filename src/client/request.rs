@@ -1,4 +1,4 @@
-//! A request to CC-FS, signed or not, right or not.
+//! A request to CC-FS, signed or unsigned, valid or invalid.
 
 use std::fmt;
 
@@ -12,14 +12,14 @@ use serde_json::{Value, json};
 use super::ClientError;
 use crate::auth::{self, AuthError, Credential, Signable};
 
-/// A request as it will be sent. Its fields may be changed at will before it is signed, and after.
+/// A request as it is sent. Its fields may be changed before and after it is signed.
 #[derive(Clone)]
 pub struct ClientRequest {
     /// The method.
     pub method: Method,
     /// The raw path and query.
     pub target: String,
-    /// All fields; `Host` is among them, as are `Content-Type` and `Content-Length` for a body.
+    /// All header fields: `Host`, and for a body `Content-Type` and `Content-Length`.
     pub headers: HeaderMap,
     /// The body.
     pub body: Bytes,
@@ -27,7 +27,7 @@ pub struct ClientRequest {
 }
 
 impl ClientRequest {
-    /// A POST of JSON to `https://host:port/path`; without a path to the recording-URL interface.
+    /// Creates a POST of JSON to `https://host:port/path`; without a path, to the recording-URL interface.
     pub fn post(url: &str, body: impl Into<Bytes>) -> Result<Self, ClientError> {
         let body = body.into();
         let mut request = Self::new(Method::POST, url)?;
@@ -43,28 +43,28 @@ impl ClientRequest {
         Ok(request)
     }
 
-    /// A GET.
+    /// Creates a GET.
     pub fn get(url: &str) -> Result<Self, ClientError> {
         Self::new(Method::GET, url)
     }
 
-    /// The recording-URL request.
+    /// Creates a recording-URL request.
     pub fn recording(url: &str, query: &RecordingQuery<'_>) -> Result<Self, ClientError> {
         Self::post(url, query.to_json().to_string())
     }
 
-    /// A request of any method, with a Host and no other field.
+    /// Creates a request of any method, with `Host` and no other header field.
     pub fn new(method: Method, url: &str) -> Result<Self, ClientError> {
-        // Neither a query nor what stands before an @ is shown: both may be secrets.
+        // Errors show neither the query nor the userinfo: both may hold secrets.
         let shown = url.split('?').next().and_then(|url| url.rsplit('@').next());
-        let wrong = || ClientError::InvalidUrl(shown.unwrap_or_default().to_owned());
-        let uri: Uri = url.parse().map_err(|_| wrong())?;
-        let authority = uri.authority().ok_or_else(wrong)?.clone();
+        let invalid = || ClientError::InvalidUrl(shown.unwrap_or_default().to_owned());
+        let uri: Uri = url.parse().map_err(|_| invalid())?;
+        let authority = uri.authority().ok_or_else(invalid)?.clone();
         if uri.scheme_str() != Some("https") || authority.as_str().contains('@') {
-            return Err(wrong());
+            return Err(invalid());
         }
         let target = uri.path_and_query().map_or("/", |target| target.as_str());
-        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| wrong())?;
+        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| invalid())?;
         Ok(Self {
             method,
             target: target.to_owned(),
@@ -74,14 +74,14 @@ impl ClientRequest {
         })
     }
 
-    /// Sets a field, whatever was there.
+    /// Sets a header field and replaces earlier values.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: &'static str) -> Self {
         self.headers.insert(name, HeaderValue::from_static(value));
         self
     }
 
-    /// Signs the request as it is now over the fields of `names`, e.g. [`NAMES`].
+    /// Signs the current request with the fields in `names`, e.g. [`DEFAULT_SIGNED_FIELDS`].
     pub fn sign(
         mut self,
         credential: &Credential,
@@ -104,7 +104,7 @@ impl ClientRequest {
         Ok(self)
     }
 
-    /// Takes this for the signature, right or wrong.
+    /// Sets the `Authorization` value, valid or not.
     #[must_use]
     pub fn with_authorization(mut self, mut authorization: HeaderValue) -> Self {
         authorization.set_sensitive(true);
@@ -112,12 +112,12 @@ impl ClientRequest {
         self
     }
 
-    /// Where the request goes, whatever its Host says.
+    /// Returns the authority that the request is sent to, which may differ from `Host`.
     pub fn authority(&self) -> &Authority {
         &self.authority
     }
 
-    /// The target without its query.
+    /// Returns the target without its query.
     pub fn path(&self) -> &str {
         self.target.split('?').next().unwrap_or_default()
     }
@@ -133,16 +133,16 @@ impl fmt::Debug for ClientRequest {
     }
 }
 
-/// What the recording-URL interface is asked.
+/// Parameters of the recording-URL interface.
 #[derive(Clone, Copy, Debug)]
 pub struct RecordingQuery<'a> {
-    /// Which call.
+    /// ID of the call.
     pub call_id: &'a str,
-    /// From when on.
+    /// Start of the time window, `yyyy-MM-dd HH:mm:ss`.
     pub begin: &'a str,
-    /// Until when.
+    /// End of the time window.
     pub end: &'a str,
-    /// `2.0`: the times are those of the tenant. `None`: not sent.
+    /// `2.0`: the times are in the tenant's time zone. `None`: no version member, the times are UTC.
     pub version: Option<&'a str>,
 }
 
@@ -158,10 +158,10 @@ impl RecordingQuery<'_> {
     }
 }
 
-/// The recording-URL interface.
+/// Path of the recording-URL interface.
 pub const RECORDING_PATH: &str = "/CCFS/resource/ccfs/getRecordFileUrlFromObs";
 
-/// The fields that Huawei's own sample signs.
+/// The header fields that Huawei's sample code signs.
 pub const DEFAULT_SIGNED_FIELDS: &str = "content-length;content-type;host";
 
 const JSON_CONTENT_TYPE: &str = "application/json;charset=UTF-8";

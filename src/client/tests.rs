@@ -85,117 +85,114 @@ impl TestEnv {
 }
 
 #[tokio::test]
-async fn a_signed_request_is_answered_and_the_connection_kept() {
-    let scene = test_env().await;
+async fn a_signed_request_succeeds_and_the_connection_is_reused() {
+    let env = test_env().await;
     let mut urls = Vec::new();
     for _ in 0..3 {
-        let answer = scene.send(&scene.recording("1637742300-1")).await.unwrap();
+        let response = env.send(&env.recording("1637742300-1")).await.unwrap();
         assert_eq!(
-            answer.header("content-type"),
+            response.header("content-type"),
             Some("application/json;charset=UTF-8")
         );
-        assert_eq!(answer.result_code().as_deref(), Some("0"));
+        assert_eq!(response.result_code().as_deref(), Some("0"));
         urls.push(
-            answer.json()["resultData"]["url"]
+            response.json()["resultData"]["url"]
                 .as_str()
                 .unwrap()
                 .to_owned(),
         );
     }
     urls.dedup();
-    assert_eq!((urls.len(), scene.node.connections()), (3, 1));
-    let received = scene.node.requests();
+    assert_eq!((urls.len(), env.node.connections()), (3, 1));
+    let received = env.node.requests();
     assert_eq!(received[2].access_key.as_deref(), Some("279a08bbd8d949a0"));
     assert_eq!(
         received[2].header("host"),
-        Some(scene.node.address().to_string().as_str())
+        Some(env.node.address().to_string().as_str())
     );
     assert!(received[2].body.starts_with(br#"{"callId":"1637742300-1""#));
     assert!(!format!("{received:?}").contains("auth-v2"));
 }
 
 #[tokio::test]
-async fn only_a_right_signature_in_time_is_believed() {
-    let scene = test_env().await;
-    let unsigned = || ClientRequest::post(&scene.node.url(), "{}").unwrap();
+async fn only_a_valid_and_fresh_signature_is_accepted() {
+    let env = test_env().await;
+    let unsigned = || ClientRequest::post(&env.node.url(), "{}").unwrap();
     let signed = |credential: &Credential, minutes| {
         let time = now() - SignedDuration::from_mins(minutes);
         unsigned()
             .sign(credential, DEFAULT_SIGNED_FIELDS, time)
             .unwrap()
     };
-    let mut changed = signed(&scene.credential, 0);
+    let mut changed = signed(&env.credential, 0);
     changed.body = "[]".into();
     for (request, status) in [
-        (signed(&scene.credential, 14), 200),
-        (signed(&scene.credential, 16), 401),
+        (signed(&env.credential, 14), 200),
+        (signed(&env.credential, 16), 401),
         (signed(&credential("279a08bbd8d949a0", "wrong"), 0), 401),
         (signed(&credential("other", "secret"), 0), 401),
+        (signed(&env.credential, 0).with_header(HOST, "other:1"), 401),
         (
-            signed(&scene.credential, 0).with_header(HOST, "other:1"),
-            401,
-        ),
-        (
-            signed(&scene.credential, 0).with_header(CONTENT_TYPE, "text/json"),
+            signed(&env.credential, 0).with_header(CONTENT_TYPE, "text/json"),
             401,
         ),
         (changed, 401),
         (unsigned(), 401),
         (
-            signed(&scene.credential, 0).with_header(CONNECTION, "close, x-a"),
+            signed(&env.credential, 0).with_header(CONNECTION, "close, x-a"),
             400,
         ),
     ] {
-        let answer = scene.send(&request).await.unwrap();
-        assert_eq!(answer.status, status, "{request:?}");
-        assert!(answer.result_code().is_some());
+        let response = env.send(&request).await.unwrap();
+        assert_eq!(response.status, status, "{request:?}");
+        assert!(response.result_code().is_some());
     }
-    assert_eq!(scene.node.rejected(), 8);
+    assert_eq!(env.node.rejected(), 8);
 }
 
 #[tokio::test]
-async fn a_download_streams_and_a_failed_one_says_so() {
-    let scene = test_env().await;
-    let request = scene.envelope("downloadRecordFile", &json!({"fileName": "a/5MiB.wav"}));
-    let mut answer = scene.client.send_streaming(&request).await.unwrap();
+async fn a_download_streams_and_an_error_has_a_result_code() {
+    let env = test_env().await;
+    let request = env.envelope("downloadRecordFile", &json!({"fileName": "a/5MiB.wav"}));
+    let mut response = env.client.send_streaming(&request).await.unwrap();
     let mut offset = 0;
-    while let Some(piece) = answer.chunk().await.unwrap() {
-        assert!(files::matches(offset, &piece));
-        offset += piece.len() as u64;
+    while let Some(chunk) = response.chunk().await.unwrap() {
+        assert!(files::matches(offset, &chunk));
+        offset += chunk.len() as u64;
     }
     assert_eq!(offset, 5 << 20);
-    let failing = scene.envelope(
+    let failing = env.envelope(
         "downloadRecordFile",
         &json!({"fileName": "code-0300011.wav"}),
     );
-    let answer = scene.send(&failing).await.unwrap();
+    let response = env.send(&failing).await.unwrap();
     assert_eq!(
         (
-            answer.status.as_u16(),
-            answer.result_code().unwrap().as_str()
+            response.status.as_u16(),
+            response.result_code().unwrap().as_str()
         ),
         (200, "0300011")
     );
 }
 
 #[tokio::test]
-async fn other_paths_are_found_by_whoever_signs() {
-    let scene = test_env().await;
-    let probe = ClientRequest::get(&format!("{}/", scene.node.url())).unwrap();
-    assert_eq!(scene.send(&probe).await.unwrap().status, 404);
-    let url = format!("{}/rest/cmsapp/v1/x?a=1", scene.node.url());
+async fn unlisted_paths_need_a_signature() {
+    let env = test_env().await;
+    let probe = ClientRequest::get(&format!("{}/", env.node.url())).unwrap();
+    assert_eq!(env.send(&probe).await.unwrap().status, 404);
+    let url = format!("{}/rest/cmsapp/v1/x?a=1", env.node.url());
     let request = ClientRequest::post(&url, "{}").unwrap();
     let request = request
-        .sign(&scene.credential, DEFAULT_SIGNED_FIELDS, now())
+        .sign(&env.credential, DEFAULT_SIGNED_FIELDS, now())
         .unwrap();
-    assert_eq!(scene.send(&request).await.unwrap().status, 200);
-    assert_eq!(scene.node.count(UNLISTED), 2);
+    assert_eq!(env.send(&request).await.unwrap().status, 200);
+    assert_eq!(env.node.count(UNLISTED), 2);
 }
 
 #[tokio::test]
-async fn faults_of_content_come_as_proper_http() {
-    let scene = test_env().await;
-    let faults = scene.node.faults();
+async fn content_faults_are_valid_http() {
+    let env = test_env().await;
+    let faults = env.node.faults();
     for (fault, status, code) in [
         (Fault::Status(503), 503, None),
         (Fault::Status(401), 401, Some("401")),
@@ -212,19 +209,19 @@ async fn faults_of_content_come_as_proper_http() {
         (Fault::CloseAfterResponse, 200, Some("0")),
     ] {
         faults.inject(fault.clone(), When::Next(1));
-        let answer = scene.send(&scene.recording("1-1")).await.unwrap();
-        assert_eq!(answer.status, status, "{fault:?}");
-        assert_eq!(answer.result_code().as_deref(), code, "{fault:?}");
-        scene.client.idle.lock().unwrap().clear();
+        let response = env.send(&env.recording("1-1")).await.unwrap();
+        assert_eq!(response.status, status, "{fault:?}");
+        assert_eq!(response.result_code().as_deref(), code, "{fault:?}");
+        env.client.idle.lock().clear();
     }
-    let answer = scene.send(&scene.recording("1-1")).await.unwrap();
-    assert_eq!(answer.result_code().as_deref(), Some("0"));
+    let response = env.send(&env.recording("1-1")).await.unwrap();
+    assert_eq!(response.result_code().as_deref(), Some("0"));
     assert_eq!(faults.injected(), 13);
 }
 
 #[tokio::test]
-async fn faults_of_the_wire_are_errors_and_the_node_lives_on() {
-    let scene = test_env().await;
+async fn wire_faults_are_errors_and_the_node_keeps_serving() {
+    let env = test_env().await;
     for fault in [
         Fault::CloseBeforeResponse,
         Fault::CloseInHead,
@@ -235,47 +232,47 @@ async fn faults_of_the_wire_are_errors_and_the_node_lives_on() {
         Fault::NulInHeaderValue,
         Fault::ConflictingContentLengths,
     ] {
-        scene.node.faults().inject(fault.clone(), When::Next(1));
-        let error = scene.send(&scene.recording("1-1")).await.unwrap_err();
+        env.node.faults().inject(fault.clone(), When::Next(1));
+        let error = env.send(&env.recording("1-1")).await.unwrap_err();
         assert!(
             matches!(error, ClientError::Http(_) | ClientError::Body(_)),
             "{fault:?}: {error}"
         );
     }
-    assert!(scene.send(&scene.recording("1-1")).await.is_ok());
+    assert!(env.send(&env.recording("1-1")).await.is_ok());
 }
 
 #[tokio::test]
-async fn a_node_that_hangs_does_not_answer_and_sees_who_gives_up() {
-    let scene = test_env().await;
-    let request = scene.recording("1-1");
+async fn a_hanging_node_sends_nothing_and_notices_a_closed_connection() {
+    let env = test_env().await;
+    let request = env.recording("1-1");
     for (fault, count) in [(Fault::Hang, 1), (Fault::HangInBody, 2), (Fault::Hold, 3)] {
-        scene.node.faults().inject(fault, When::Next(1));
+        env.node.faults().inject(fault, When::Next(1));
         tokio::select! {
-            answer = scene.send(&request) => panic!("{answer:?}"),
-            came = scene.node.wait_for_requests(RECORDING, count, LONG) => assert!(came),
+            response = env.send(&request) => panic!("{response:?}"),
+            came = env.node.wait_for_requests(RECORDING, count, LONG) => assert!(came),
         }
-        assert!(scene.node.wait_for_connections(0, LONG).await);
+        assert!(env.node.wait_for_connections(0, LONG).await);
     }
 }
 
 #[tokio::test]
-async fn requests_can_be_held_until_all_are_there() {
-    let scene = test_env().await;
-    scene.node.faults().inject(Fault::Hold, When::Always);
-    let request = scene.recording("1-1");
+async fn requests_can_be_held_until_all_have_arrived() {
+    let env = test_env().await;
+    env.node.faults().inject(Fault::Hold, When::Always);
+    let request = env.recording("1-1");
     let release = async {
-        assert!(scene.node.wait_for_requests(RECORDING, 64, LONG).await);
-        scene.node.faults().clear();
+        assert!(env.node.wait_for_requests(RECORDING, 64, LONG).await);
+        env.node.faults().clear();
     };
-    let sends = join_all((0..64).map(|_| scene.send(&request)));
-    let (answers, ()) = tokio::join!(sends, release);
+    let sends = join_all((0..64).map(|_| env.send(&request)));
+    let (responses, ()) = tokio::join!(sends, release);
     assert!(
-        answers
+        responses
             .iter()
-            .all(|answer| answer.as_ref().is_ok_and(|a| a.status == 200))
+            .all(|response| response.as_ref().is_ok_and(|a| a.status == 200))
     );
-    assert_eq!(scene.node.connections(), 64);
+    assert_eq!(env.node.connections(), 64);
 }
 
 /// All outputs, in order; the futures run side by side.
@@ -303,75 +300,65 @@ async fn join_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output>
 }
 
 #[tokio::test]
-async fn a_stopped_node_refuses_and_a_restarted_one_remembers() {
-    let mut scene = test_env().await;
-    let request = scene.recording("1-1");
-    scene.send(&request).await.unwrap();
-    scene.node.stop().await;
-    assert_eq!(scene.node.open_connections(), 0);
-    scene.client.idle.lock().unwrap().clear();
-    let error = scene.send(&request).await.unwrap_err();
+async fn a_stopped_node_refuses_and_a_restarted_one_keeps_its_record() {
+    let mut env = test_env().await;
+    let request = env.recording("1-1");
+    env.send(&request).await.unwrap();
+    env.node.stop().await;
+    assert_eq!(env.node.open_connections(), 0);
+    env.client.idle.lock().clear();
+    let error = env.send(&request).await.unwrap_err();
     assert!(matches!(error, ClientError::Connect(..)), "{error}");
-    scene.node.restart().await.unwrap();
-    scene.send(&request).await.unwrap();
-    assert_eq!(
-        (scene.node.count(RECORDING), scene.node.connections()),
-        (2, 2)
-    );
+    env.node.restart().await.unwrap();
+    env.send(&request).await.unwrap();
+    assert_eq!((env.node.count(RECORDING), env.node.connections()), (2, 2));
 }
 
 #[tokio::test]
-async fn connections_can_be_turned_away_before_tls() {
-    let scene = test_env().await;
-    scene
-        .node
-        .faults()
-        .set_accept_behavior(AcceptBehavior::Reset);
-    let error = scene.send(&scene.recording("1-1")).await.unwrap_err();
+async fn connections_can_be_reset_or_stalled_before_tls() {
+    let env = test_env().await;
+    env.node.faults().set_accept_behavior(AcceptBehavior::Reset);
+    let error = env.send(&env.recording("1-1")).await.unwrap_err();
     assert!(matches!(error, ClientError::Handshake(_)), "{error}");
-    scene
-        .node
-        .faults()
-        .set_accept_behavior(AcceptBehavior::Stall);
-    let hurried = Client {
+    env.node.faults().set_accept_behavior(AcceptBehavior::Stall);
+    let impatient = Client {
         timeout: Duration::from_millis(1),
-        ..scene.client
+        ..env.client
     };
-    let request = ClientRequest::post(&scene.node.url(), "{}").unwrap();
-    let error = hurried.send(&request).await.unwrap_err();
+    let request = ClientRequest::post(&env.node.url(), "{}").unwrap();
+    let error = impatient.send(&request).await.unwrap_err();
     assert!(matches!(error, ClientError::Timeout(_)), "{error}");
 }
 
 #[tokio::test]
-async fn a_connection_used_after_a_surplus_answer_is_noticed() {
-    let scene = test_env().await;
-    scene
-        .node
+async fn reuse_after_an_extra_response_is_counted() {
+    let env = test_env().await;
+    env.node
         .faults()
         .inject_everywhere(Fault::ExtraResponse, When::Next(1));
-    let stream = TcpStream::connect(scene.node.address()).await.unwrap();
-    let connector = TlsConnector::from(Arc::clone(&scene.client.tls));
+    let stream = TcpStream::connect(env.node.address()).await.unwrap();
+    let connector = TlsConnector::from(Arc::clone(&env.client.tls));
     let name = ServerName::try_from("localhost").unwrap();
     let mut stream = connector.connect(name, stream).await.unwrap();
     stream
         .write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
         .await
         .unwrap();
-    let mut seen = Vec::new();
-    while !String::from_utf8_lossy(&seen).contains("surplus") {
-        assert!(stream.read_buf(&mut seen).await.unwrap() > 0);
+    let mut received = Vec::new();
+    while !String::from_utf8_lossy(&received).contains("surplus") {
+        assert!(stream.read_buf(&mut received).await.unwrap() > 0);
     }
     stream.write_all(b"GET").await.unwrap();
-    assert!(scene.node.wait_for_connections(0, LONG).await);
-    assert_eq!(scene.node.forbidden_reuses(), 1);
+    assert!(env.node.wait_for_connections(0, LONG).await);
+    assert_eq!(env.node.forbidden_reuses(), 1);
 }
 
 #[tokio::test]
-async fn a_strange_certificate_is_refused_unless_anybody_will_do() {
-    let scene = test_env().await;
-    let request = scene.recording("1-1");
-    let strangers = CertificateAuthority::new().unwrap().roots().unwrap();
-    let error = Client::new(&Trust::Roots(strangers))
+async fn an_untrusted_certificate_is_rejected_unless_any_is_accepted() {
+    let env = test_env().await;
+    let request = env.recording("1-1");
+    let other_ca = CertificateAuthority::new().unwrap().roots().unwrap();
+    let error = Client::new(&Trust::Roots(other_ca))
         .unwrap()
         .send(&request)
         .await;
@@ -379,6 +366,6 @@ async fn a_strange_certificate_is_refused_unless_anybody_will_do() {
         matches!(error, Err(ClientError::Certificate(_))),
         "{error:?}"
     );
-    let credulous = Client::new(&Trust::AnyCertificate).unwrap();
-    assert_eq!(credulous.send(&request).await.unwrap().status, 200);
+    let insecure = Client::new(&Trust::AnyCertificate).unwrap();
+    assert_eq!(insecure.send(&request).await.unwrap().status, 200);
 }

@@ -1,4 +1,4 @@
-//! Whom a client takes for the server.
+//! How a client verifies the server's certificate.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,17 +11,17 @@ use rustls::{ClientConfig, RootCertStore};
 use super::ClientError;
 use crate::tls::NoVerification;
 
-/// Whom a client takes for the server.
+/// Which server certificates a client accepts.
 #[derive(Clone, Debug)]
 pub enum Trust {
-    /// Anybody: the connection is encrypted, nobody knows to whom.
+    /// Any certificate: the connection is encrypted, the server is not authenticated.
     AnyCertificate,
-    /// Whoever has a certificate for the name from one of these authorities.
+    /// A certificate for the server's name, issued by one of these CAs.
     Roots(RootCertStore),
 }
 
 impl Trust {
-    /// The authorities of a PEM file.
+    /// Reads the CA certificates of a PEM file.
     pub fn from_pem_file(path: &Path) -> Result<Self, ClientError> {
         let problem = |error: &dyn std::fmt::Display| {
             ClientError::TrustStore(format!("{}: {error}", path.display()))
@@ -37,14 +37,14 @@ impl Trust {
         Ok(Self::Roots(roots))
     }
 
-    /// The authorities that this machine trusts.
+    /// Uses the CA certificates of the system.
     pub fn system() -> Self {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         Self::Roots(roots)
     }
 
-    /// A client configuration for HTTP/1.1.
+    /// Returns a client configuration that offers HTTP/1.1.
     pub fn client_config(&self) -> Result<Arc<ClientConfig>, ClientError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))

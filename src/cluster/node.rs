@@ -11,6 +11,7 @@ use super::connection_slot::{ConnectionSlot, ConnectionSlots};
 use super::health::{FailureKind, Health, HealthChange, HealthPolicy, NodeOutcome};
 use super::load_balancing::stable_hash;
 use super::{ClusterSettings, NodeAddress};
+use crate::gauge::{Gauge, GaugeGuard};
 use crate::metrics::{AttemptTotals, NodeAttempts};
 
 /// Identifies a node; never reused while the process runs.
@@ -26,7 +27,7 @@ pub struct Node {
     name: Arc<str>,
     hash_seed: u64,
     max_connections: AtomicUsize,
-    in_flight: AtomicUsize,
+    in_flight: Gauge,
     requests: AtomicU64,
     failures: AtomicU64,
     attempts: NodeAttempts,
@@ -50,7 +51,7 @@ impl Node {
             address,
             socket,
             max_connections: AtomicUsize::new(max_connections),
-            in_flight: AtomicUsize::new(0),
+            in_flight: Gauge::default(),
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             attempts: NodeAttempts::default(),
@@ -85,7 +86,7 @@ impl Node {
 
     /// Returns the number of requests in flight, over all workers.
     pub fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::Relaxed)
+        self.in_flight.count()
     }
 
     /// Returns the counters of the attempts at this node.
@@ -202,13 +203,12 @@ impl Node {
     /// Counts a request as in flight; `None` at the connection limit.
     pub(super) fn acquire(self: &Arc<Self>) -> Option<NodeGuard> {
         let limit = self.max_connections.load(Ordering::Relaxed);
-        self.in_flight
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
-                (count < limit).then_some(count + 1)
-            })
-            .ok()?;
+        let in_flight = self.in_flight.try_enter(limit)?;
         self.requests.fetch_add(1, Ordering::Relaxed);
-        Some(NodeGuard { node: self.clone() })
+        Some(NodeGuard {
+            node: self.clone(),
+            _in_flight: in_flight,
+        })
     }
 
     pub(super) fn status(
@@ -285,18 +285,13 @@ pub(super) struct NodeHealth {
 #[derive(Debug)]
 pub struct NodeGuard {
     node: Arc<Node>,
+    _in_flight: GaugeGuard,
 }
 
 impl NodeGuard {
     /// Returns the chosen node.
     pub fn node(&self) -> &Arc<Node> {
         &self.node
-    }
-}
-
-impl Drop for NodeGuard {
-    fn drop(&mut self) {
-        self.node.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

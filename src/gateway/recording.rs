@@ -14,9 +14,9 @@ use super::context::wall_clock;
 use super::response::GatewayResponse;
 use super::{Account, Gateway, Rejection, RequestContext};
 use crate::cache::{CacheHit, Freshness, InsertOutcome};
+use crate::http_fields::is_conditional;
 use crate::message::{AttemptSummary, UpstreamError, UpstreamErrorKind, VerifiedRequest};
 use crate::metrics::{CacheStatus, RequestOutcome};
-use crate::upstream::is_conditional;
 use fetch::Fetch;
 pub(super) use fetch::FetchOutcome;
 

@@ -13,6 +13,7 @@ use http_body_util::combinators::BoxBody;
 use super::{Guards, Rejection, RequestContext};
 use crate::ccfs;
 use crate::drain::{ClientAborted, CloseAfterResponse};
+use crate::http_fields::{JSON_UTF_8, VIA_GATEWAY, X_GATEWAY_ERROR, X_REQUEST_ID};
 use crate::limit::RateLimited;
 use crate::message::{BodyError, BufferedResponse, StreamingResponse};
 use crate::metrics::{Decision, RequestOutcome, ValidationReject};
@@ -200,10 +201,7 @@ fn rejection_response(rejection: &Rejection, record: &mut RequestRecord) -> Resp
     let mut response = Response::new(ccfs::envelope(answer.code, &rejection.public_message()));
     *response.status_mut() = answer.status;
     let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json;charset=UTF-8"),
-    );
+    headers.insert(header::CONTENT_TYPE, JSON_UTF_8);
     headers.insert(X_GATEWAY_ERROR, HeaderValue::from_static(answer.kind));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Some(seconds) = rejection.retry_after() {
@@ -221,7 +219,7 @@ fn rejection_response(rejection: &Rejection, record: &mut RequestRecord) -> Resp
         Rejection::RateLimited {
             limiter, exceeded, ..
         } => {
-            record.metrics().count(Decision::of(*limiter, false));
+            record.metrics().count(Decision::refused(*limiter));
             if let Some(exceeded) = exceeded {
                 rate_limit_headers(headers, limiter.as_str(), exceeded);
             }
@@ -271,11 +269,8 @@ fn strip_reserved_headers(mut headers: HeaderMap) -> HeaderMap {
 /// What every answer carries.
 fn add_common_headers(headers: &mut HeaderMap, record: &RequestRecord) {
     headers.insert(X_REQUEST_ID, record.request_id.clone());
-    headers.append(header::VIA, HeaderValue::from_static("1.1 ccfs-gateway"));
+    headers.append(header::VIA, VIA_GATEWAY);
 }
-
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const X_GATEWAY_ERROR: HeaderName = HeaderName::from_static("x-gateway-error");
 
 #[cfg(test)]
 mod tests {

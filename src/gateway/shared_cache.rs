@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use super::context::wall_clock;
 use super::{Account, Gateway, GatewayState, Rejection, RequestContext};
-use crate::cache::{CacheHit, CachePolicy, Freshness, InsertToken};
+use crate::cache::{CacheHit, CachePolicy, FetchTimes, Freshness, InsertToken};
 use crate::ccfs::{Endpoint, ParsedResponse};
 use crate::limit::RateLimited;
 use crate::message::{AttemptSummary, BufferedResponse, CacheKey};
@@ -58,7 +58,10 @@ impl SharedCache {
     ) -> Option<CacheHit> {
         let accept = |text: &[u8]| {
             let (fetched_at, reply) = decode(text)?;
-            let times = (fetched_at, wall_clock());
+            let times = FetchTimes {
+                fetched_at,
+                now: wall_clock(),
+            };
             let held = shared.cache.insert_remote(ticket, &reply, rules, times)?;
             (held.freshness == Freshness::Fresh).then_some(held)
         };

@@ -1,10 +1,10 @@
-//! A budget per client address in a table of fixed size, so that a million invented addresses cost
-//! no more than one.
+//! A rate limit per client address in a table of fixed size, so that a million spoofed addresses cost
+//! no more memory than one.
 //!
-//! Each address has a cell in each of two rows, by two independent hashes, and is refused only when
-//! both its cells are used up. A stranger who shares one cell with a flooder is so still served; who
-//! shares both (one in four billion pairs) waits a moment. The hashes are seeded at start: nobody can
-//! choose addresses that collide.
+//! An address has a limiter in each of two rows, selected by two independent hashes, and is refused
+//! only if both are exhausted (a count-min sketch). A client that shares one limiter with a flooder is
+//! still served; one that shares both (one in four billion pairs) is refused for a moment. The hashes
+//! are seeded at start, so that clients cannot choose colliding addresses.
 
 use std::hash::BuildHasher;
 use std::net::{IpAddr, Ipv6Addr};
@@ -14,7 +14,7 @@ use foldhash::fast::RandomState;
 use super::{RateLimited, RateLimiter};
 use crate::config::Rate;
 
-/// Budgets of all client addresses.
+/// The rate limits of all client addresses.
 #[derive(Debug)]
 pub struct AddressRateLimiter {
     rows: [HashRow; 2],
@@ -27,7 +27,7 @@ struct HashRow {
 }
 
 impl AddressRateLimiter {
-    /// Full budgets for everybody.
+    /// Creates the table with the full burst available to every address.
     pub fn new(rate: Rate) -> Self {
         let row = || HashRow {
             hasher: RandomState::default(),
@@ -40,15 +40,19 @@ impl AddressRateLimiter {
         }
     }
 
-    /// Takes one from the budget of `address`.
+    /// Takes one token of the limit of `address`.
     ///
     /// # Errors
-    /// The budget is used up.
+    /// No token is available; of both limiters, the error has the shorter wait.
     pub fn try_acquire(&self, address: IpAddr) -> Result<(), RateLimited> {
         let network = client_network(address);
         let [first, second] = self.rows.each_ref().map(|row| row.try_acquire(network));
         match (first, second) {
-            (Err(one), Err(other)) => Err(if one.wait < other.wait { one } else { other }),
+            (Err(first), Err(second)) => Err(if first.wait < second.wait {
+                first
+            } else {
+                second
+            }),
             _ => Ok(()),
         }
     }
@@ -61,16 +65,16 @@ impl HashRow {
             reason = "any bits of a hash will do"
         )]
         let index = self.hasher.hash_one(network) as usize % LIMITERS_PER_ROW;
-        self.limiters
-            .get(index)
-            .map_or(Ok(()), RateLimiter::try_acquire)
+        let limiter = self.limiters.get(index);
+        limiter.map_or(Ok(()), RateLimiter::try_acquire)
     }
 }
 
-/// What counts as one client: an IPv4 address, or a /64 of IPv6; mapped IPv4 is IPv4.
+/// Returns the network that counts as one client: an IPv4 address or an IPv6 /64. IPv4-mapped
+/// addresses count as IPv4.
 fn client_network(address: IpAddr) -> u64 {
     match address.to_canonical() {
-        // 2^63 keeps IPv4 apart from every /64 in use: 8000::/1 above fe80 is not routed space.
+        // Bit 63 separates IPv4 from IPv6: no global unicast /64 has it set (RFC 4291: 2000::/3).
         IpAddr::V4(v4) => (1 << 63) | u64::from(v4.to_bits()),
         IpAddr::V6(v6) => prefix64(v6),
     }
@@ -80,7 +84,7 @@ fn prefix64(v6: Ipv6Addr) -> u64 {
     (v6.to_bits() >> 64) as u64
 }
 
-/// Per row. Two rows of 32,768 budgets are about 6 MiB; the bound of the contract is 64 MiB.
+/// Two rows of 32,768 limiters take about 6 MiB; product limit: 64 MiB for any number of addresses.
 const LIMITERS_PER_ROW: usize = 1 << 15;
 
 #[cfg(test)]
@@ -92,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_have_budgets_of_their_own() {
+    fn addresses_have_separate_limits() {
         let addresses = AddressRateLimiter::new(Rate {
             per_second: 1,
             burst: 2,
@@ -116,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_costs_less_than_16_mib_whatever_comes() {
+    fn the_table_is_smaller_than_16_mib() {
         assert!(2 * LIMITERS_PER_ROW * size_of::<RateLimiter>() < 16 << 20);
     }
 }

@@ -1,134 +1,103 @@
-//! Caps on what runs at once: guards that give back what they took.
+//! Limits on what is in flight at once; guards give back what they took.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use crate::gauge::{Gauge, GaugeGuard};
 
-/// A cap on things at once; shared by handle.
+/// A limit on the number of requests in flight. Clones share the count.
 #[derive(Clone, Debug)]
 pub struct InFlight {
-    in_use: Arc<AtomicUsize>,
+    in_use: Gauge,
     limit: usize,
 }
 
 impl InFlight {
-    /// At most `cap` at once.
-    pub fn new(cap: usize) -> Self {
+    /// Creates a limit of `limit` at once.
+    pub fn new(limit: usize) -> Self {
         Self {
-            in_use: Arc::default(),
-            limit: cap,
+            in_use: Gauge::default(),
+            limit,
         }
     }
 
-    /// The same counter under another cap, so that a reload forgets nothing that runs.
-    pub fn with_limit(&self, cap: usize) -> Self {
+    /// Returns another limit on the same count, so that a reload keeps counting what is in flight.
+    pub fn with_limit(&self, limit: usize) -> Self {
         Self {
             in_use: self.in_use.clone(),
-            limit: cap,
+            limit,
         }
     }
 
-    /// One more, or `None` at the cap.
+    /// Returns a permit, or `None` at the limit.
     pub fn try_acquire(&self) -> Option<Permit> {
-        try_add(&self.in_use, 1, self.limit).then(|| Permit(self.in_use.clone()))
+        self.in_use.try_enter(self.limit).map(Permit)
     }
 
-    /// How many run now.
+    /// Returns the number of permits in use.
     pub fn in_use(&self) -> usize {
-        self.in_use.load(Ordering::Relaxed)
+        self.in_use.count()
     }
 }
 
-/// One thing in flight, until dropped.
+/// One request in flight, until dropped.
 #[derive(Debug)]
-pub struct Permit(Arc<AtomicUsize>);
+pub struct Permit(#[expect(dead_code, reason = "counts until dropped")] GaugeGuard);
 
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// A cap on bytes at once.
+/// A limit on buffered bytes. Clones share the count.
 #[derive(Clone, Debug)]
 pub struct ByteBudget {
-    in_use: Arc<AtomicUsize>,
+    in_use: Gauge,
     limit: usize,
 }
 
 impl ByteBudget {
-    /// At most `cap` bytes at once.
-    pub fn new(cap: usize) -> Self {
+    /// Creates a budget of `limit` bytes.
+    pub fn new(limit: usize) -> Self {
         Self {
-            in_use: Arc::default(),
-            limit: cap,
+            in_use: Gauge::default(),
+            limit,
         }
     }
 
-    /// The same bytes under another cap.
-    pub fn with_limit(&self, cap: usize) -> Self {
+    /// Returns another limit on the same count, so that a reload keeps counting what is buffered.
+    pub fn with_limit(&self, limit: usize) -> Self {
         Self {
             in_use: self.in_use.clone(),
-            limit: cap,
+            limit,
         }
     }
 
-    /// An empty reservation, to grow as bytes come.
+    /// Returns a permit for no bytes, which grows as bytes arrive.
     pub fn permit(&self) -> BytePermit {
         BytePermit {
-            in_use: self.in_use.clone(),
+            bytes: self.in_use.enter_empty(),
             limit: self.limit,
-            held: 0,
         }
     }
 
-    /// Bytes held now.
+    /// Returns the number of bytes in use.
     pub fn in_use(&self) -> usize {
-        self.in_use.load(Ordering::Relaxed)
+        self.in_use.count()
     }
 }
 
-/// Bytes held until dropped.
+/// Bytes of a [`ByteBudget`], until dropped.
 #[derive(Debug)]
 pub struct BytePermit {
-    in_use: Arc<AtomicUsize>,
+    bytes: GaugeGuard,
     limit: usize,
-    held: usize,
 }
 
 impl BytePermit {
-    /// From now on this one grows only while a quarter of the cap is left: large things must not keep
-    /// out the small ones.
+    /// From now on this permit grows only while a quarter of the budget stays free, so that large
+    /// bodies cannot starve small ones.
     pub fn leave_quarter_free(&mut self) {
         self.limit -= self.limit / 4;
     }
 
-    /// Takes `bytes` more; false, and nothing taken, if that goes over the cap.
+    /// Takes `bytes` more; returns false and takes nothing if that exceeds the budget.
     #[must_use]
     pub fn try_grow(&mut self, bytes: usize) -> bool {
-        let taken = try_add(&self.in_use, bytes, self.limit);
-        if taken {
-            self.held += bytes;
-        }
-        taken
+        self.bytes.try_grow(bytes, self.limit)
     }
-}
-
-impl Drop for BytePermit {
-    fn drop(&mut self) {
-        if self.held > 0 {
-            self.in_use.fetch_sub(self.held, Ordering::Relaxed);
-        }
-    }
-}
-
-/// Adds first and takes back on failure: one atomic operation in the common case.
-fn try_add(used: &AtomicUsize, amount: usize, cap: usize) -> bool {
-    let before = used.fetch_add(amount, Ordering::Relaxed);
-    let fits = before.checked_add(amount).is_some_and(|after| after <= cap);
-    if !fits {
-        used.fetch_sub(amount, Ordering::Relaxed);
-    }
-    fits
 }
 
 #[cfg(test)]
@@ -136,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cap_holds_and_guards_give_back() {
+    fn the_limit_holds_and_dropped_permits_are_given_back() {
         let in_flight = InFlight::new(2);
         let first = in_flight.try_acquire();
         let second = in_flight.try_acquire();
@@ -147,9 +116,9 @@ mod tests {
     }
 
     #[test]
-    fn large_things_leave_a_quarter_to_the_small_ones() {
-        let reserve = ByteBudget::new(100);
-        let (mut upload, mut small) = (reserve.permit(), reserve.permit());
+    fn large_bodies_leave_a_quarter_to_small_ones() {
+        let budget = ByteBudget::new(100);
+        let (mut upload, mut small) = (budget.permit(), budget.permit());
         upload.leave_quarter_free();
         assert!(upload.try_grow(75) && !upload.try_grow(1));
         assert!(small.try_grow(25) && !small.try_grow(1));
@@ -157,12 +126,12 @@ mod tests {
 
     #[test]
     fn bytes_are_held_until_dropped() {
-        let reserve = ByteBudget::new(100);
-        let mut one = reserve.permit();
+        let budget = ByteBudget::new(100);
+        let mut one = budget.permit();
         assert!(one.try_grow(60));
-        let mut other = reserve.permit();
+        let mut other = budget.permit();
         assert!(!other.try_grow(41) && other.try_grow(40));
         drop(one);
-        assert_eq!(reserve.in_use(), 40);
+        assert_eq!(budget.in_use(), 40);
     }
 }

@@ -8,12 +8,12 @@ mod activity;
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
 pub(super) use self::activity::Activity;
+use crate::gauge::{Gauge, GaugeGuard};
 use crate::metrics::{ConnectionEndReason, Shard};
 
 /// The caps.
@@ -32,7 +32,7 @@ pub struct ConnectionLimitSettings {
 pub struct ConnectionLimits {
     settings: Mutex<ConnectionLimitSettings>,
     table: Mutex<ConnectionTable>,
-    active_handshakes: AtomicUsize,
+    active_handshakes: Gauge,
     epoch: Instant,
     metrics: Arc<Shard>,
 }
@@ -73,7 +73,7 @@ impl ConnectionLimits {
         Arc::new(Self {
             settings: Mutex::new(limits),
             table: Mutex::default(),
-            active_handshakes: AtomicUsize::new(0),
+            active_handshakes: Gauge::default(),
             epoch: Instant::now(),
             metrics,
         })
@@ -297,14 +297,15 @@ impl ConnectionPermit {
 
     /// Begins the handshake; over the cap the oldest handshake makes room, so that idle ones cannot
     /// keep others out.
-    pub(super) fn begin_handshake(&self) -> HandshakeGuard<'_> {
-        let running = self.limits.active_handshakes.fetch_add(1, Relaxed) + 1;
+    pub(super) fn begin_handshake(&self) -> GaugeGuard {
+        let guard = self.limits.active_handshakes.enter();
+        let running = self.limits.active_handshakes.count();
         if running > self.limits.settings().handshakes && self.limits.table().evict_handshake() {
             self.limits
                 .metrics
                 .count(ConnectionEndReason::ConnectionLimit);
         }
-        HandshakeGuard(&self.limits.active_handshakes)
+        guard
     }
 
     /// The connection's sign of life.
@@ -316,16 +317,6 @@ impl ConnectionPermit {
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.limits.table().remove(self.id);
-    }
-}
-
-/// Counts as a handshake while it lives.
-#[derive(Debug)]
-pub(super) struct HandshakeGuard<'a>(&'a AtomicUsize);
-
-impl Drop for HandshakeGuard<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
     }
 }
 

@@ -1,5 +1,5 @@
-//! What is counted per node. A node carries its own counters, one set for each worker, so that they
-//! come and go with it and counting shares no cache line.
+//! Counters per node. A node owns its counters, one set for each worker, so that they live as long as
+//! the node and counting shares no cache line.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::histogram::{AtomicHistogram, Histogram};
 use super::{Attempt, ResultClass, Shard};
 
-/// Tries at one node, by worker.
+/// The attempts at one node, by worker.
 #[derive(Debug)]
 pub struct NodeAttempts(Box<[OnceLock<Box<WorkerCounters>>]>);
 
@@ -21,26 +21,27 @@ struct WorkerCounters {
 }
 
 impl NodeAttempts {
-    /// Counts one try that `shard`'s worker made, and what the node said, where that was read.
+    /// Counts one attempt of the worker that owns `shard`, and the class of the node's resultCode,
+    /// where a response was read.
     pub fn count(
         &self,
         shard: &Shard,
-        ended: Attempt,
-        said: Option<ResultClass>,
+        result: Attempt,
+        class: Option<ResultClass>,
         duration: Duration,
     ) {
-        let Some(place) = self.0.get(shard.index % WORKER_SLOTS) else {
+        let Some(counters) = self.0.get(shard.index % WORKER_SLOTS) else {
             return;
         };
-        let counters = place.get_or_init(Box::default);
-        counters.results[ended as usize].fetch_add(1, Ordering::Relaxed);
-        if let Some(class) = said {
+        let counters = counters.get_or_init(Box::default);
+        counters.results[result as usize].fetch_add(1, Ordering::Relaxed);
+        if let Some(class) = class {
             counters.classes[class as usize].fetch_add(1, Ordering::Relaxed);
         }
         counters.durations.observe(duration);
     }
 
-    /// The sum over all workers.
+    /// Returns the sum over all workers.
     pub fn sum(&self) -> AttemptTotals {
         let mut totals = AttemptTotals::default();
         for counters in self.0.iter().filter_map(OnceLock::get) {
@@ -62,17 +63,17 @@ impl Default for NodeAttempts {
     }
 }
 
-/// Tries at one node.
+/// The sum of the attempts at one node.
 #[derive(Clone, Debug, Default)]
 pub struct AttemptTotals {
     results: [u64; Attempt::ALL.len()],
     classes: [u64; ResultClass::ALL.len()],
-    /// From the choice of the node to the answer's head (whole answers: to its end).
+    /// From the choice of the node to the head of the response; for buffered responses to their end.
     pub durations: Histogram,
 }
 
 impl AttemptTotals {
-    /// Adds all of `other`.
+    /// Adds all counts of `other`.
     pub fn merge(&mut self, other: &Self) {
         let results = self.results.iter_mut().zip(&other.results);
         let classes = self.classes.iter_mut().zip(&other.classes);
@@ -82,18 +83,18 @@ impl AttemptTotals {
         self.durations.merge(&other.durations);
     }
 
-    /// By result, zeros included.
+    /// Returns the counts by result, zeros included.
     pub fn results(&self) -> impl Iterator<Item = (Attempt, u64)> {
         Attempt::ALL.iter().copied().zip(self.results)
     }
 
-    /// By what the node said, zeros included.
+    /// Returns the counts by class of the resultCode, zeros included.
     pub fn classes(&self) -> impl Iterator<Item = (ResultClass, u64)> {
         ResultClass::ALL.iter().copied().zip(self.classes)
     }
 }
 
-/// More workers than this share counters, and count rightly all the same.
+/// Workers beyond this number share counters; the counts stay exact. Our choice: 64 pointers a node.
 const WORKER_SLOTS: usize = 64;
 
 #[cfg(test)]
@@ -102,15 +103,15 @@ mod tests {
     use crate::metrics::Metrics;
 
     #[test]
-    fn tries_of_all_workers_are_summed() {
-        let (metrics, tries) = (Metrics::default(), NodeAttempts::default());
+    fn attempts_of_all_workers_are_summed() {
+        let (metrics, attempts) = (Metrics::default(), NodeAttempts::default());
         let second = Duration::from_secs(1);
         for _ in 0..=WORKER_SLOTS {
-            let said = Some(ResultClass::NoData);
-            tries.count(&metrics.add_shard(), Attempt::Ok, said, second);
+            let class = Some(ResultClass::NoData);
+            attempts.count(&metrics.add_shard(), Attempt::Ok, class, second);
         }
-        tries.count(&metrics.add_shard(), Attempt::Timeout, None, second);
-        let totals = tries.sum();
+        attempts.count(&metrics.add_shard(), Attempt::Timeout, None, second);
+        let totals = attempts.sum();
         let count = |result| totals.results().find(|(it, _)| *it == result).unwrap().1;
         assert_eq!((count(Attempt::Ok), count(Attempt::Timeout)), (65, 1));
         assert_eq!(totals.durations.count(), 66);

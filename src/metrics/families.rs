@@ -1,15 +1,15 @@
-//! The families that need no labels but closed ones, and the closed sets themselves.
+//! The metric families whose labels are closed sets, and these sets.
 
 /// A label value of one counter family.
 pub trait Label: Copy {
-    /// Its place among all counters of a shard.
-    fn slot(self) -> usize;
+    /// Returns the index of its counter in a shard.
+    fn counter_index(self) -> usize;
 }
 
-/// A family as it is exposed.
+/// A family as it is exposed on `/metrics`.
 #[derive(Clone, Copy, Debug)]
 pub struct Family {
-    /// Without prefix and `_total`.
+    /// Without the prefix `ccfs_gateway_` and the suffix `_total`.
     pub name: &'static str,
     /// The help text.
     pub help: &'static str,
@@ -17,22 +17,22 @@ pub struct Family {
     pub labels: &'static str,
     /// Label values in the order of the counters, each separated by commas like the names.
     pub values: &'static [&'static str],
-    /// The place of its first counter in a shard.
-    pub(super) first: usize,
+    /// The index of its first counter in a shard.
+    pub(super) first_index: usize,
 }
 
-/// Declares closed sets.
-macro_rules! closed {
+/// Declares enums with a label text per variant.
+macro_rules! label_sets {
     ($( $(#[$doc:meta])* $set:ident { $( $(#[$vdoc:meta])* $value:ident = $text:literal ),+ $(,)? } )+) => { $(
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, Eq, PartialEq)]
         pub enum $set { $( $(#[$vdoc])* $value ),+ }
 
         impl $set {
-            /// Every value, in order.
+            /// All values in order.
             pub const ALL: &'static [Self] = &[ $( Self::$value ),+ ];
 
-            /// The label's text.
+            /// Returns the text of the label value.
             pub fn as_str(self) -> &'static str {
                 match self { $( Self::$value => $text ),+ }
             }
@@ -44,13 +44,13 @@ macro_rules! closed {
 macro_rules! families {
     ($( $(#[$doc:meta])* $family:ident($name:literal, $help:literal, $labels:literal)
         { $( $(#[$vdoc:meta])* $value:ident = $text:literal ),+ $(,)? } )+) => {
-        closed! { $( $(#[$doc])* $family { $( $(#[$vdoc])* $value = $text ),+ } )+ }
+        label_sets! { $( $(#[$doc])* $family { $( $(#[$vdoc])* $value = $text ),+ } )+ }
 
-        /// Where each family begins in a shard.
+        /// The index of each family's first counter in a shard.
         #[allow(non_snake_case, reason = "one field per family, named after it")]
         struct Layout { $( $family: usize, )+ total: usize }
 
-        #[allow(non_snake_case, reason = "one place per family, named after it")]
+        #[allow(non_snake_case, reason = "one index per family, named after it")]
         const LAYOUT: Layout = {
             let mut next = 0;
             $( let $family = next; next += $family::ALL.len(); )+
@@ -59,14 +59,14 @@ macro_rules! families {
 
         $(
             impl Label for $family {
-                fn slot(self) -> usize { LAYOUT.$family + self as usize }
+                fn counter_index(self) -> usize { LAYOUT.$family + self as usize }
             }
         )+
 
-        /// Every family.
+        /// All families.
         pub(super) const FAMILIES: &[Family] = &[ $( Family {
             name: $name, help: $help, labels: $labels,
-            values: &[ $( $text ),+ ], first: LAYOUT.$family,
+            values: &[ $( $text ),+ ], first_index: LAYOUT.$family,
         } ),+ ];
     };
 }
@@ -75,248 +75,248 @@ mod sets;
 
 pub use sets::{Limiter, RequestOutcome, ResultClass, StatusClass};
 
-/// How many counters a shard has.
+/// The number of counters in a shard.
 pub(super) const TOTAL: usize = LAYOUT.total;
 
 families! {
-    /// TLS handshakes.
+    /// The result of a TLS handshake.
     HandshakeResult("handshakes", "TLS handshakes by result", "result") {
-        /// Done.
+        /// Completed.
         Ok = "ok",
-        /// Refused or broken off.
+        /// Rejected, or the connection was closed.
         Failed = "failed",
-        /// Not done in time.
+        /// Not completed before the timeout.
         Timeout = "timeout",
     }
-    /// What ended a connection before its peer did.
-    ConnectionEndReason("connections_ended", "Connections that the gateway ended, by reason", "reason") {
-        /// Over the cap of all connections or of one address.
+    /// Why the gateway closed a connection.
+    ConnectionEndReason("connections_ended", "Connections closed by the gateway, by reason", "reason") {
+        /// The limit of all connections or handshakes was reached.
         ConnectionLimit = "cap",
-        /// Head not in time.
+        /// The request head was not complete before the timeout.
         HeaderTimeout = "header_timeout",
-        /// Nothing asked for too long.
+        /// The idle timeout.
         IdleTimeout = "idle",
-        /// Older than allowed.
+        /// The maximum connection age.
         MaxAge = "age",
-        /// Not legal HTTP.
+        /// Invalid HTTP.
         Malformed = "malformed",
-        /// HTTP/2 that breaks a rule of the protocol, or floods.
+        /// An HTTP/2 protocol error, or too many resets.
         ProtocolError = "protocol",
-        /// HTTP/2 control frames beyond what an honest client sends.
+        /// More HTTP/2 control frames than the budget allows.
         ControlFlood = "control_flood",
-        /// Reads too slowly.
+        /// The client reads responses too slowly.
         SlowReader = "slow_reader",
-        /// A drain.
+        /// Graceful shutdown.
         Drain = "drain",
-        /// The cap of one address.
+        /// The limit of one client address was reached.
         AddressLimit = "address_cap",
-        /// A panic was caught.
+        /// A panic in the connection task.
         Panic = "panic",
     }
-    /// Why a head was refused.
-    MalformedReason("malformed_requests", "Requests refused because their head was not legal HTTP, by reason", "reason") {
+    /// Why a request was rejected as malformed.
+    MalformedReason("malformed_requests", "Requests rejected as invalid HTTP, by reason", "reason") {
         /// The request line.
         RequestLine = "request_line",
-        /// The target, path games included.
+        /// The request target, path traversal included.
         Target = "target",
-        /// Host or :authority.
+        /// `Host` or `:authority`.
         Host = "host",
-        /// Content-Length, Transfer-Encoding.
+        /// `Content-Length` or `Transfer-Encoding`.
         Framing = "framing",
-        /// A field name.
+        /// The name of a field.
         FieldName = "field_name",
-        /// A field value.
+        /// The value of a field.
         FieldValue = "field_value",
-        /// Too large.
+        /// Larger than the limit.
         TooLarge = "too_large",
-        /// Broken chunks.
+        /// An invalid chunked body.
         Body = "body",
-        /// Neither HTTP/1.1 nor 1.0.
+        /// Neither HTTP/1.1 nor HTTP/1.0.
         Version = "version",
     }
-    /// Verification of callers.
-    AuthResult("auth", "Verification of callers by result", "result") {
+    /// The result of verifying a caller's signature.
+    AuthResult("auth", "Signature verifications by result", "result") {
         /// Verified.
         Ok = "ok",
-        /// Without Authorization.
+        /// No `Authorization`.
         Missing = "missing",
-        /// Not of its form, or signed fields that were not sent.
+        /// An invalid `Authorization`, or signed fields that are missing.
         Malformed = "malformed",
-        /// Another scheme.
+        /// Another authentication scheme.
         OtherScheme = "other_scheme",
-        /// Outside the clock window.
+        /// A timestamp outside the clock window.
         Stale = "stale",
-        /// No such ak.
+        /// An unknown access key.
         UnknownKey = "unknown_key",
-        /// A disabled ak.
+        /// A disabled access key.
         Disabled = "disabled",
-        /// Wrong signature.
+        /// A signature that does not match.
         WrongSignature = "wrong_signature",
-        /// Forwarded as a stranger's.
+        /// Forwarded unverified.
         Forwarded = "forwarded",
     }
-    /// What the cache did.
-    CacheStatus("cache_requests", "Recording-URL requests by what the cache did", "status") {
-        /// Answered from the cache.
+    /// How the cache handled a request (RFC 9211).
+    CacheStatus("cache_requests", "Recording-URL requests by cache status", "status") {
+        /// Served from the cache.
         Hit = "hit",
         /// Fetched and stored.
         Stored = "stored",
-        /// Fetched, not stored.
+        /// Fetched and not stored.
         Miss = "miss",
-        /// Waited for a fetch that was under way.
+        /// Coalesced with a fetch in progress.
         Collapsed = "collapsed",
-        /// The client said no-cache.
+        /// The client sent `no-cache`.
         NoCache = "no_cache",
-        /// Inside the margin, given out because nodes failed.
+        /// Served inside the expiry margin in place of an error.
         StaleIfError = "stale_if_error",
-        /// "No data yet", held for a moment.
+        /// A cached negative response ("no data yet").
         Negative = "negative",
-        /// Not cacheable at all.
+        /// Not cacheable.
         Bypass = "bypass",
     }
-    /// Renewals in the background.
-    RefreshResult("cache_refresh", "Background renewals of cache entries by result", "result") {
-        /// Stored anew.
+    /// The result of a background refresh.
+    RefreshResult("cache_refresh", "Background refreshes of cache entries by result", "result") {
+        /// The new response was stored.
         Ok = "ok",
-        /// The old entry stays.
+        /// The old entry was kept.
         Failed = "failed",
     }
-    /// Load that was shed.
-    ShedReason("shed", "Requests refused because the gateway is at a cap, by cap", "reason") {
+    /// Why a request was shed.
+    ShedReason("shed", "Requests shed because a limit of the gateway was reached, by limit", "reason") {
         /// Requests in flight.
         InFlight = "in_flight",
         /// Buffered request bodies.
         Buffered = "buffered",
     }
-    /// Tries at nodes.
-    Attempt("upstream_tries", "Tries at nodes by result", "result") {
-        /// Answered.
+    /// The result of one attempt at a node.
+    Attempt("upstream_tries", "Attempts at nodes by result", "result") {
+        /// A response.
         Ok = "ok",
-        /// 5xx.
+        /// A response with a 5xx status.
         ServerError = "server_error",
         /// Flow control.
         FlowControl = "busy",
-        /// No connection.
+        /// No connection could be made.
         ConnectFailed = "unreachable",
-        /// Broke off.
+        /// The connection was closed before the response was complete.
         ConnectionClosed = "broken",
-        /// Garbage.
+        /// An invalid response.
         InvalidResponse = "garbage",
-        /// Too late.
+        /// The attempt timed out.
         Timeout = "timeout",
-        /// The client left.
+        /// The client disconnected.
         Cancelled = "cancelled",
     }
-    /// The validation table.
-    ValidationReject("validation_rejects", "Recording-URL requests refused as CC-FS would, by reason", "reason") {
+    /// Why a recording-URL request is invalid.
+    ValidationReject("validation_rejects", "Recording-URL requests rejected by validation, by reason", "reason") {
         /// Null or missing.
         Null = "null",
         /// An empty string.
         Empty = "empty",
         /// Too long.
         TooLong = "too_long",
-        /// The wrong form.
+        /// A wrong format.
         Format = "format",
-        /// The version.
+        /// An unsupported version.
         Version = "version",
-        /// Begin later than end.
+        /// The begin is after the end.
         Order = "order",
-        /// More than three days.
+        /// A span of more than three days.
         Span = "span",
-        /// Not one JSON object.
+        /// A body that is not one JSON object.
         Body = "body",
     }
-    /// Shadow mode.
-    Shadow("shadow_invalid", "Invalid requests that shadow mode let through", "mode") {
-        /// Forwarded as it came.
+    /// Invalid requests that shadow mode forwarded.
+    Shadow("shadow_invalid", "Invalid requests forwarded in shadow mode", "mode") {
+        /// Forwarded unchanged.
         Forwarded = "forwarded",
     }
-    /// The access log.
-    AccessLogLines("access_log_lines", "Access-log lines by what became of them", "result") {
+    /// The result of writing an access-log line.
+    AccessLogLines("access_log_lines", "Access-log lines by result", "result") {
         /// Written.
         Written = "written",
-        /// Dropped because the writer could not keep up.
+        /// Dropped because the queue was full.
         Dropped = "dropped",
     }
-    /// Spans of recorded traces.
-    TraceSpans("trace_spans", "Spans of recorded traces by what became of them", "result") {
-        /// Taken by the collector.
+    /// The result of exporting a span of a sampled trace.
+    TraceSpans("trace_spans", "Spans of sampled traces by export result", "result") {
+        /// Accepted by the collector.
         Exported = "exported",
-        /// Dropped because too many were waiting.
+        /// Dropped because the queue was full.
         Dropped = "dropped",
-        /// Lost because the collector did not take them.
+        /// Lost because the collector did not accept it.
         Failed = "failed",
     }
-    /// Retries.
-    RetryReason("upstream_retries", "Repetitions of a request, by what had become of the try before", "reason") {
-        /// The connection ended before the answer did.
+    /// Why a request was retried: the result of the attempt before.
+    RetryReason("upstream_retries", "Retries by the result of the attempt before", "reason") {
+        /// The connection was closed before the response was complete.
         ConnectionClosed = "broken",
         /// Flow control.
         FlowControl = "busy",
-        /// Not what the interface answers.
+        /// An invalid response of the interface.
         InvalidResponse = "garbage",
-        /// A stale keep-alive connection, replaced by a new one to the same node.
+        /// A stale kept-alive connection; retried on a new one to the same node.
         Reconnected = "reconnected",
-        /// 5xx, or a result code that means a broken node.
+        /// A 5xx status, or a resultCode that means a failed node.
         ServerError = "server_error",
-        /// Too late.
+        /// The attempt timed out.
         Timeout = "timeout",
-        /// No connection.
+        /// No connection could be made.
         ConnectFailed = "unreachable",
     }
-    /// Retries that were not made.
-    RetryOverflow("retry_budget_exhausted", "Retries that the budget refused", "") {
-        /// No budget left.
+    /// Why a retry was not made.
+    RetryOverflow("retry_budget_exhausted", "Retries not made because the retry budget was exhausted", "") {
+        /// The retry budget was exhausted.
         BudgetExhausted = "",
     }
-    /// What limiters said.
-    Decision("ratelimit_decisions", "What the limiters said, and by whose budget", "limiter,decision,source") {
-        /// The ak's rate: yes.
+    /// The decision of a limiter.
+    Decision("ratelimit_decisions", "Decisions of the limiters, by the source of the limit", "limiter,decision,source") {
+        /// The rate limit of the access key: allowed.
         AccessKeyAllowed = "access_key,allowed,local",
-        /// The ak's rate: no.
+        /// The rate limit of the access key: refused.
         AccessKeyRefused = "access_key,refused,local",
-        /// The ak's rate over all replicas: yes.
+        /// The rate limit of the access key over all replicas: allowed.
         SharedAllowed = "access_key,allowed,shared",
-        /// The ak's rate over all replicas: no.
+        /// The rate limit of the access key over all replicas: refused.
         SharedRefused = "access_key,refused,shared",
-        /// The ak's ceiling: yes.
+        /// The ceiling of the access key: allowed.
         CeilingAllowed = "ceiling,allowed,local",
-        /// The ak's ceiling: no.
+        /// The ceiling of the access key: refused.
         CeilingRefused = "ceiling,refused,local",
-        /// The ak's requests in flight: yes.
+        /// The in-flight limit of the access key: allowed.
         InFlightAllowed = "access_key_in_flight,allowed,local",
-        /// The ak's requests in flight: no.
+        /// The in-flight limit of the access key: refused.
         InFlightRefused = "access_key_in_flight,refused,local",
-        /// The client address: yes.
+        /// The rate limit of the client address: allowed.
         AddressAllowed = "address,allowed,local",
-        /// The client address: no.
+        /// The rate limit of the client address: refused.
         AddressRefused = "address,refused,local",
     }
-    /// The store that replicas share.
-    SharedStoreUse("shared_requests", "What was asked of the store that replicas share, and what became of it", "operation,result") {
-        /// An answer was there, and was good.
+    /// A use of the shared store.
+    SharedStoreUse("shared_requests", "Operations on the shared store by result", "operation,result") {
+        /// A usable value was found.
         LookupHit = "look_up,hit",
-        /// None was there.
+        /// No usable value was found.
         LookupMiss = "look_up,miss",
-        /// What was there was not sealed by us for this key, or was purged or too old.
+        /// A value was found that was not sealed for this key, was purged or too old.
         LookupUnusable = "look_up,unusable",
-        /// Another replica was fetching it: waited for.
+        /// Waited for another replica that was fetching.
         LookupWaited = "look_up,waited",
-        /// The store did not answer, or refused.
+        /// The query timed out or was rejected.
         LookupFailed = "look_up,failed",
-        /// Not asked: the store is away.
+        /// Not queried, because the store is unavailable.
         LookupSkipped = "look_up,skipped",
-        /// An answer was written.
+        /// A value was written.
         WriteOk = "store,ok",
-        /// The store did not answer, or refused.
+        /// The query timed out or was rejected.
         WriteFailed = "store,failed",
-        /// Not asked: the store is away.
+        /// Not queried, because the store is unavailable.
         WriteSkipped = "store,skipped",
-        /// The shared budget answered.
+        /// The shared rate limit decided.
         RateLimitOk = "budget,ok",
-        /// It did not, or refused: the local one decided.
+        /// Timed out or rejected: the local rate limit decided.
         RateLimitFailed = "budget,failed",
-        /// Not asked: the store is away, and the local one decided.
+        /// Not queried, because the store is unavailable: the local rate limit decided.
         RateLimitSkipped = "budget,skipped",
     }
 }

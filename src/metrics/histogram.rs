@@ -1,29 +1,30 @@
-//! Durations in buckets.
+//! Histograms of durations.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Upper bounds in milliseconds: denser where hits (1–50 ms) and node calls (0.2–8 s) live.
+/// Upper bounds of the buckets in milliseconds: denser where cache hits (1–50 ms) and node responses
+/// (0.2–8 s) are.
 pub const BUCKETS_MS: [u64; 18] = [
     1, 2, 3, 5, 8, 12, 20, 35, 50, 100, 200, 400, 800, 1500, 3000, 5000, 8000, 30000,
 ];
 
-/// Durations in buckets; the last bucket is everything above.
+/// Counts of durations by bucket; the last bucket is unbounded.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Histogram {
-    /// One more than [`BUCKETS_MS`].
+    /// By [`BUCKETS_MS`], and one for everything above.
     pub buckets: [u64; BUCKETS_MS.len() + 1],
-    /// Microseconds.
+    /// The sum of all durations in microseconds.
     pub sum_micros: u64,
 }
 
 impl Histogram {
-    /// How many there are.
+    /// Returns the number of durations.
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()
     }
 
-    /// Adds all of `other`.
+    /// Adds all counts of `other`.
     pub fn merge(&mut self, other: &Self) {
         for (sum, bucket) in self.buckets.iter_mut().zip(&other.buckets) {
             *sum += bucket;
@@ -31,7 +32,7 @@ impl Histogram {
         self.sum_micros += other.sum_micros;
     }
 
-    /// What came since `earlier`.
+    /// Returns what was observed since `earlier`, a former state of the same histogram.
     pub fn delta_since(&self, earlier: &Self) -> Self {
         let mut grown = self.clone();
         for (now, before) in grown.buckets.iter_mut().zip(&earlier.buckets) {
@@ -41,37 +42,37 @@ impl Histogram {
         grown
     }
 
-    /// The duration in milliseconds that `share` (0 to 1) of them stay below, taken to be spread
-    /// evenly inside a bucket; `None` if there are none.
+    /// Returns the quantile `q` (0 to 1) in milliseconds, interpolated linearly inside its bucket;
+    /// `None` if there are no durations.
     #[expect(
         clippy::cast_precision_loss,
         reason = "an estimate between two bounds of a bucket"
     )]
-    pub fn quantile(&self, share: f64) -> Option<f64> {
+    pub fn quantile(&self, q: f64) -> Option<f64> {
         let count = self.count();
         if count == 0 {
             return None;
         }
-        let rank = share * count as f64;
+        let rank = q * count as f64;
         let mut below = 0.0;
         let mut lower = 0.0;
-        for (bucket, &held) in self.buckets.iter().enumerate() {
-            // Of what is above the last bound nothing more is known.
+        for (bucket, &in_bucket) in self.buckets.iter().enumerate() {
+            // The last bucket has no upper bound to interpolate to.
             let Some(&upper) = BUCKETS_MS.get(bucket) else {
                 break;
             };
-            let (held, upper) = (held as f64, upper as f64);
-            if held > 0.0 && below + held >= rank {
-                return Some(lower + (upper - lower) * ((rank - below) / held).max(0.0));
+            let (in_bucket, upper) = (in_bucket as f64, upper as f64);
+            if in_bucket > 0.0 && below + in_bucket >= rank {
+                return Some(lower + (upper - lower) * ((rank - below) / in_bucket).max(0.0));
             }
-            below += held;
+            below += in_bucket;
             lower = upper;
         }
         Some(lower)
     }
 }
 
-/// A [`Histogram`] that one worker adds to.
+/// A [`Histogram`] that one worker writes and scrapes read.
 #[derive(Debug, Default)]
 pub(super) struct AtomicHistogram {
     buckets: [AtomicU64; BUCKETS_MS.len() + 1],
@@ -101,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quantiles_lie_inside_their_bucket() {
+    fn quantiles_are_inside_their_bucket() {
         let durations = AtomicHistogram::default();
         assert_eq!(durations.snapshot().quantile(0.5), None);
         for _ in 0..90 {
@@ -111,9 +112,9 @@ mod tests {
             durations.observe(Duration::from_millis(300));
         }
         let seen = durations.snapshot();
-        let within = |share: f64, low: f64, high: f64| {
-            let value = seen.quantile(share).unwrap();
-            assert!((low..=high).contains(&value), "{share}: {value}");
+        let within = |q: f64, low: f64, high: f64| {
+            let value = seen.quantile(q).unwrap();
+            assert!((low..=high).contains(&value), "{q}: {value}");
         };
         within(0.5, 0.4, 0.7);
         within(0.9, 0.9, 1.0);
@@ -123,14 +124,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_above_all_bounds_is_told_as_the_last_bound() {
+    fn a_duration_above_all_bounds_is_reported_as_the_last_bound() {
         let durations = AtomicHistogram::default();
         durations.observe(Duration::from_secs(3600));
         assert_eq!(durations.snapshot().quantile(0.5), Some(30_000.0));
     }
 
     #[test]
-    fn the_difference_is_what_came_between() {
+    fn a_delta_contains_only_later_durations() {
         let durations = AtomicHistogram::default();
         durations.observe(Duration::from_millis(1));
         let before = durations.snapshot();

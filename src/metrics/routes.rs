@@ -1,5 +1,5 @@
-//! What is counted per listener and cluster. A pair is a small number that a snapshot hands out, so
-//! that counting is index arithmetic; names come back when somebody scrapes.
+//! Counters per listener and cluster. A pair of both is a small index that the configuration snapshot
+//! assigns, so that counting is index arithmetic; a scrape maps it back to the names.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -8,36 +8,37 @@ use std::time::Duration;
 use super::histogram::{AtomicHistogram, Histogram};
 use super::{CacheStatus, RequestOutcome, StatusClass};
 
-/// A listener and the cluster behind it, as a place in every shard.
+/// A listener and the cluster that it routes to, as an index into each shard.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct RouteLabel(u16);
 
-/// The names behind [`Route`]s. Append-only, so that a place keeps its meaning over reloads; bounded,
-/// since a gateway may be reloaded for years: pairs that find no place share the first, nameless one.
+/// The names of all [`RouteLabel`]s. Append-only, so that an index keeps its meaning over reloads.
+/// Bounded, since a gateway may be reloaded for years: pairs beyond the bound share index 0, which has
+/// no names.
 #[derive(Clone, Debug)]
 pub struct RouteLabels(Vec<(Arc<str>, Arc<str>)>);
 
 impl RouteLabels {
-    /// The place of a pair; an empty name stands for "none".
+    /// Returns the label of a pair, and adds it if it is new; an empty name stands for "none".
     pub fn label_for(&mut self, listener: &str, cluster: &str) -> RouteLabel {
         let known = self
             .0
             .iter()
             .position(|(l, c)| **l == *listener && **c == *cluster);
-        let place = known.unwrap_or_else(|| {
+        let index = known.unwrap_or_else(|| {
             if self.0.len() >= MAX_ROUTES {
                 return 0;
             }
             self.0.push((listener.into(), cluster.into()));
             self.0.len() - 1
         });
-        RouteLabel(u16::try_from(place).unwrap_or_default())
+        RouteLabel(u16::try_from(index).unwrap_or_default())
     }
 
-    /// Every pair with its place.
+    /// Returns all pairs with their labels.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str, RouteLabel)> {
-        self.0.iter().zip(0..).map(|((listener, cluster), place)| {
-            (listener.as_ref(), cluster.as_ref(), RouteLabel(place))
+        self.0.iter().zip(0..).map(|((listener, cluster), index)| {
+            (listener.as_ref(), cluster.as_ref(), RouteLabel(index))
         })
     }
 }
@@ -48,22 +49,22 @@ impl Default for RouteLabels {
     }
 }
 
-/// How a request ended.
+/// What is counted at the end of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct CompletedRequest {
-    /// Where it came in and where it went.
+    /// The listener and the cluster.
     pub route: RouteLabel,
-    /// What became of it.
+    /// The outcome.
     pub outcome: RequestOutcome,
-    /// The status of the answer; 0 if none was given.
+    /// The status of the response; 0 if none was sent.
     pub status: u16,
-    /// What the cache did; `None` where it was not asked.
+    /// The cache status; `None` where the cache was not used.
     pub cache: Option<CacheStatus>,
-    /// From the head to the end of the answer.
+    /// From the request head to the end of the response.
     pub duration: Duration,
 }
 
-/// The routes of one worker; one is made when it is first used.
+/// The counters of one worker, by route; allocated on first use.
 #[derive(Debug)]
 pub(super) struct RouteTable(Box<[OnceLock<Box<RouteCounters>>]>);
 
@@ -71,7 +72,7 @@ pub(super) struct RouteTable(Box<[OnceLock<Box<RouteCounters>>]>);
 #[repr(align(64))]
 struct RouteCounters {
     requests: Box<[AtomicU64]>,
-    /// By cache verdict; first where the cache was not asked.
+    /// By cache status; index 0 where the cache was not used.
     durations: [AtomicHistogram; CACHE_STATUSES],
 }
 
@@ -80,22 +81,23 @@ impl RouteTable {
         Self((0..MAX_ROUTES).map(|_| OnceLock::new()).collect())
     }
 
-    pub(super) fn count(&self, ended: &CompletedRequest) {
-        let Some(place) = self.0.get(usize::from(ended.route.0)) else {
+    pub(super) fn count(&self, request: &CompletedRequest) {
+        let Some(counters) = self.0.get(usize::from(request.route.0)) else {
             return;
         };
-        let counters = place.get_or_init(Box::default);
-        let class = StatusClass::of(ended.status) as usize;
-        let request = ended.outcome as usize * STATUS_CLASSES + class;
-        if let Some(counter) = counters.requests.get(request) {
+        let counters = counters.get_or_init(Box::default);
+        let class = StatusClass::of(request.status) as usize;
+        let index = request.outcome as usize * STATUS_CLASSES + class;
+        if let Some(counter) = counters.requests.get(index) {
             counter.fetch_add(1, Ordering::Relaxed);
         }
-        let cache = ended.cache.map_or(0, |verdict| verdict as usize + 1);
+        let cache = request.cache.map_or(0, |status| status as usize + 1);
         if let Some(durations) = counters.durations.get(cache) {
-            durations.observe(ended.duration);
+            durations.observe(request.duration);
         }
     }
 
+    /// Adds all counts to `totals`, by the index of the route.
     pub(super) fn add_to(&self, totals: &mut Vec<RouteTotals>) {
         totals.resize_with(MAX_ROUTES, RouteTotals::default);
         for (total, counters) in totals.iter_mut().zip(&self.0) {
@@ -131,7 +133,7 @@ pub struct RouteTotals {
 }
 
 impl RouteTotals {
-    /// Counts by outcome and class of status, those that are not zero.
+    /// Returns the counts by outcome and status class, without zeros.
     pub fn requests(&self) -> impl Iterator<Item = (RequestOutcome, StatusClass, u64)> {
         let keys = RequestOutcome::ALL
             .iter()
@@ -141,17 +143,17 @@ impl RouteTotals {
             .filter(|&(_, _, count)| count > 0)
     }
 
-    /// Durations by what the cache did (`None`: it was not asked), those that are not empty.
+    /// Returns the durations by cache status (`None`: the cache was not used), without empty ones.
     pub fn durations(&self) -> impl Iterator<Item = (Option<CacheStatus>, &Histogram)> {
-        let verdicts = CacheStatus::ALL.iter().copied().map(Some);
+        let statuses = CacheStatus::ALL.iter().copied().map(Some);
         std::iter::once(None)
-            .chain(verdicts)
+            .chain(statuses)
             .zip(&self.durations)
             .filter(|(_, durations)| durations.count() > 0)
     }
 }
 
-/// 64 listeners with four clusters each; about 400 KiB a worker if all are in use.
+/// Our choice: 64 listeners with four clusters each; about 400 KiB per worker if all are in use.
 const MAX_ROUTES: usize = 256;
 const STATUS_CLASSES: usize = StatusClass::ALL.len();
 const REQUEST_COUNTERS: usize = RequestOutcome::ALL.len() * STATUS_CLASSES;
@@ -162,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_stay_and_are_bounded() {
+    fn labels_are_stable_and_bounded() {
         let mut routes = RouteLabels::default();
         let ccfs = routes.label_for("ccfs", "north");
         let other = routes.label_for("ccfs", "south");
@@ -181,31 +183,31 @@ mod tests {
         let mut routes = RouteLabels::default();
         let route = routes.label_for("ccfs", "north");
         let table = RouteTable::new();
-        let ended = CompletedRequest {
+        let request = CompletedRequest {
             route,
             outcome: RequestOutcome::Cached,
             status: 200,
             cache: Some(CacheStatus::Hit),
             duration: Duration::from_millis(2),
         };
-        table.count(&ended);
+        table.count(&request);
         table.count(&CompletedRequest {
             outcome: RequestOutcome::ClientDisconnected,
             status: 0,
             cache: None,
-            ..ended
+            ..request
         });
         let mut totals = Vec::new();
         table.add_to(&mut totals);
-        let of_it = &totals[usize::from(route.0)];
+        let route_totals = &totals[usize::from(route.0)];
         assert_eq!(
-            of_it.requests().collect::<Vec<_>>(),
+            route_totals.requests().collect::<Vec<_>>(),
             [
                 (RequestOutcome::Cached, StatusClass::Success, 1),
                 (RequestOutcome::ClientDisconnected, StatusClass::None, 1)
             ]
         );
-        let caches: Vec<_> = of_it.durations().map(|(cache, _)| cache).collect();
+        let caches: Vec<_> = route_totals.durations().map(|(cache, _)| cache).collect();
         assert_eq!(caches, [None, Some(CacheStatus::Hit)]);
     }
 }

@@ -1,15 +1,20 @@
-//! One connection to the store, its own TLS and log-in, shared by all who ask.
+//! One connection to the shared store with its own TLS and login, multiplexed by all tasks. A Redis
+//! Cluster is found out by `HELLO`; its client then finds the other nodes, follows slots that move,
+//! and makes connections of its own.
 
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, io};
 
-use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::aio::{AsyncPushSender, ConnectionLike, MultiplexedConnection};
+use redis::cluster::ClusterClientBuilder;
 use redis::cluster_async::ClusterConnection;
 use redis::{
-    AsyncConnectionConfig, Cmd, Pipeline, ProtocolVersion, PushInfo, RedisConnectionInfo,
-    RedisError, RedisFuture, RedisResult, Value,
+    AsyncConnectionConfig, ClientTlsConfig, Cmd, ConnectionAddr, IntoConnectionInfo, Pipeline,
+    ProtocolVersion, PushInfo, RedisConnectionInfo, RedisError, RedisFuture, RedisResult,
+    TlsCertificates, Value,
 };
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -17,15 +22,14 @@ use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
 use tokio_rustls::TlsConnector;
 
-use super::cluster;
 use crate::config;
 
-/// Asks the store; cheap to clone.
+/// Sends commands to the store; cheap to clone.
 #[derive(Clone)]
 pub(super) enum Connection {
     /// All nodes of a cluster.
     Cluster(ClusterConnection),
-    /// One server.
+    /// A single server.
     Server(MultiplexedConnection),
 }
 
@@ -39,7 +43,7 @@ impl fmt::Debug for Connection {
 }
 
 impl Connection {
-    /// From now on, what is published there is pushed.
+    /// Subscribes to a channel; its messages arrive as [`OpenedConnection::pushes`].
     pub(super) async fn subscribe(&mut self, channel: &str) -> RedisResult<()> {
         match self {
             Self::Cluster(cluster) => cluster.subscribe(channel).await,
@@ -76,31 +80,31 @@ impl ConnectionLike for Connection {
     }
 }
 
-/// A connection that was just made.
+/// A connection that was just established.
 pub(super) struct OpenedConnection {
     pub(super) connection: Connection,
-    /// Moves the connection on; ends with it.
+    /// Drives the IO of the connection; completes when the connection ends.
     pub(super) driver: Pin<Box<dyn Future<Output = ()> + Send>>,
-    /// What the store says unasked.
+    /// The messages of subscribed channels.
     pub(super) pushes: mpsc::Receiver<PushInfo>,
-    /// Some of it could not be taken: what was purged is no longer known.
+    /// Notified when a message was dropped because `pushes` is full: purges may have been missed.
     pub(super) push_overflow: Arc<Notify>,
 }
 
-/// Connects and logs in; to all nodes if it is a cluster. Has no deadline.
+/// Connects and logs in; to all nodes if the store is a cluster. Has no deadline.
 ///
 /// # Errors
-/// Why not, in words for the log and `/status`: none that the store wrote itself.
+/// The reason as text for the log and `/status`; contains nothing that the store wrote.
 pub(super) async fn connect(settings: &config::SharedStore) -> Result<OpenedConnection, String> {
     let stream = connect_stream(settings)
         .await
         .map_err(|error| error.to_string())?;
     let (sender, pushes) = mpsc::channel(PUSH_QUEUE_SIZE);
-    let lost = Arc::new(Notify::new());
-    let losing = lost.clone();
+    let push_overflow = Arc::new(Notify::new());
+    let overflow = push_overflow.clone();
     let push = move |push| {
         sender.try_send(push).map_err(|_| {
-            losing.notify_one();
+            overflow.notify_one();
             redis::aio::SendError
         })
     };
@@ -113,14 +117,14 @@ pub(super) async fn connect(settings: &config::SharedStore) -> Result<OpenedConn
     let (mut server, driver) = opened.map_err(|error| describe_error(&error))?;
     let mut driver: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(driver);
     let is_cluster = tokio::select! {
-        is_cluster = cluster::is_cluster_node(&mut server) => is_cluster.map_err(|error| describe_error(&error))?,
-        () = &mut driver => return Err("it closed the connection".to_owned()),
+        is_cluster = is_cluster_node(&mut server) => is_cluster.map_err(|error| describe_error(&error))?,
+        () = &mut driver => return Err(CLOSED.to_owned()),
     };
     let connection = if is_cluster {
-        // The first connection is of no more use; the cluster's own are moved on by their own tasks,
-        // which end with it.
+        // The cluster client makes its own connections, with driver tasks that end with it. The first
+        // connection is dropped.
         driver = Box::pin(std::future::pending());
-        Connection::Cluster(cluster::connect_cluster(settings, info, push).await?)
+        Connection::Cluster(connect_cluster(settings, info, push).await?)
     } else {
         Connection::Server(server)
     };
@@ -128,7 +132,7 @@ pub(super) async fn connect(settings: &config::SharedStore) -> Result<OpenedConn
         connection,
         driver,
         pushes,
-        push_overflow: lost,
+        push_overflow,
     })
 }
 
@@ -168,20 +172,85 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-/// A fault in words for the log and `/status`: none that the store wrote itself, but for its code.
+/// Whether the server is a node of a cluster.
+async fn is_cluster_node(server: &mut MultiplexedConnection) -> RedisResult<bool> {
+    let properties: HashMap<String, Value> = redis::cmd("HELLO").query_async(server).await?;
+    let mode = properties.get("mode");
+    Ok(match mode {
+        Some(Value::BulkString(mode)) => mode == b"cluster",
+        Some(Value::SimpleString(mode)) => mode == "cluster",
+        _ => false,
+    })
+}
+
+/// Connects to all nodes of a cluster.
+async fn connect_cluster(
+    settings: &config::SharedStore,
+    info: RedisConnectionInfo,
+    push: impl AsyncPushSender,
+) -> Result<ClusterConnection, String> {
+    let (host, port) = (settings.address.host.to_string(), settings.address.port);
+    let address = match &settings.tls {
+        None => ConnectionAddr::Tcp(host, port),
+        Some(_) => ConnectionAddr::TcpTls {
+            host,
+            port,
+            insecure: false,
+            tls_params: None,
+        },
+    };
+    let node = address.into_connection_info();
+    let node = node
+        .map_err(|error| describe_error(&error))?
+        .set_redis_settings(info);
+    let mut builder = ClusterClientBuilder::new([node])
+        .connection_timeout(CONNECT_TIMEOUT)
+        .response_timeout(CONNECT_TIMEOUT)
+        .retries(CLUSTER_RETRIES)
+        .push_sender(push);
+    if let Some(tls) = &settings.tls {
+        if tls.insecure || tls.server_name.is_some() {
+            return Err(TLS_UNSUPPORTED.to_owned());
+        }
+        let client_certificate = tls.pem.client_certificate.as_ref();
+        builder = builder.certs(TlsCertificates {
+            client_tls: client_certificate.map(|(certificate, key)| ClientTlsConfig {
+                client_cert: certificate.clone(),
+                client_key: key.expose().to_vec(),
+            }),
+            root_cert: tls.pem.ca.clone(),
+        });
+    }
+    let client = builder.build().map_err(|error| describe_error(&error))?;
+    let connection = client.get_async_connection().await;
+    connection.map_err(|error| describe_error(&error))
+}
+
+/// Describes an error for the log and `/status`. Of what the store itself wrote only the error code is
+/// used, and only if it looks like one.
 pub(super) fn describe_error(error: &RedisError) -> String {
-    let plain = |code: &&str| code.len() <= 16 && code.bytes().all(|it| it.is_ascii_uppercase());
-    match error.code().filter(plain) {
+    let is_code = |code: &&str| code.len() <= 16 && code.bytes().all(|it| it.is_ascii_uppercase());
+    match error.code().filter(is_code) {
         Some(code) => format!("it refuses: {code}"),
         None => error.category().to_owned(),
     }
 }
 
-/// For connecting and logging in, and for each word when a connection begins.
+const TLS_UNSUPPORTED: &str =
+    "it is a cluster: insecure_skip_verify and server_name are not supported there";
+
+pub(super) const CLOSED: &str = "it closed the connection";
+
+/// The timeout for connecting with login, and for each command while a session begins. Longer than any
+/// request waits for the store, shorter than operators wait for a purge.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Purges that were told and not yet carried out.
+/// Retries of the cluster client after a slot has moved. The wait budget of a request is shorter than
+/// all of them together.
+const CLUSTER_RETRIES: u32 = 3;
+
+/// Messages of other replicas that wait to be applied: twice as many as a purge log holds.
 const PUSH_QUEUE_SIZE: usize = 1024;
 
-/// Questions that were not yet written; who comes then waits, as long as his patience lasts.
+/// Commands that wait to be written. Once it is full, requests wait within their budget.
 const PIPELINE_SIZE: usize = 1024;

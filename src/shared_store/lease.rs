@@ -1,5 +1,5 @@
-//! The right of one replica to fetch a key for all. It is no lock: whoever finds it taken waits for a
-//! while and then fetches all the same, so that nothing which stands there can stop anybody.
+//! The lease of one replica to fetch a key for all replicas. Advisory only: a replica that finds the
+//! lease taken waits briefly and then fetches anyway, so a stale lease delays at most `max_wait`.
 
 use std::time::Duration;
 
@@ -8,38 +8,39 @@ use tokio::time::sleep;
 
 use super::{Store, WaitBudget};
 
-/// Held by the replica that fetches; expires by itself with the replica.
+/// Held by the replica that fetches; expires by itself if the replica dies.
 #[derive(Debug)]
 pub struct Lease {
     pub(super) key: String,
 }
 
 impl Store {
-    /// Keeps a lease from expiring, for as long as this is polled.
+    /// Renews a lease for as long as this future is polled. Never completes.
     pub async fn keep_lease_alive(&self, lease: &Lease) {
         loop {
             sleep(LEASE_TTL / 4).await;
-            let mut patience = self.wait_budget();
+            let mut budget = self.wait_budget();
             let mut renew = redis::cmd("PEXPIRE");
             renew.arg(&lease.key).arg(millis(LEASE_TTL));
-            self.send(&renew, &mut patience).await;
+            self.send(&renew, &mut budget).await;
         }
     }
 
-    /// Ends a lease. Who waits finds what was `written`, or goes on his own at once.
-    pub async fn release_lease(&self, lease: Lease, written: bool, patience: &mut WaitBudget) {
-        let mut end = redis::cmd(if written { "DEL" } else { "SET" });
-        end.arg(lease.key);
-        if !written {
-            end.arg(NO_RESULT).arg("PX").arg(millis(NO_RESULT_TTL));
+    /// Releases a lease. Waiting replicas find the value if it `is_written`; otherwise they fetch at
+    /// once.
+    pub async fn release_lease(&self, lease: Lease, is_written: bool, budget: &mut WaitBudget) {
+        let mut release = redis::cmd(if is_written { "DEL" } else { "SET" });
+        release.arg(lease.key);
+        if !is_written {
+            release.arg(NO_RESULT).arg("PX").arg(millis(NO_RESULT_TTL));
         }
-        self.send(&end, patience).await;
+        self.send(&release, budget).await;
     }
 
-    async fn send(&self, command: &redis::Cmd, patience: &mut WaitBudget) {
-        // Told in vain, it expires.
+    async fn send(&self, command: &redis::Cmd, budget: &mut WaitBudget) {
+        // If the command fails, the lease expires by itself.
         let _ = self
-            .query(patience, async move |mut store| {
+            .query(budget, async move |mut store| {
                 store.req_packed_command(command).await.map(drop)
             })
             .await;
@@ -50,11 +51,13 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// So long others wait for a replica that has died.
+/// How long other replicas wait for a replica that has died. A fetch takes 0.2 to 8 s, so the lease is
+/// renewed four times in each TTL.
 pub(super) const LEASE_TTL: Duration = Duration::from_secs(2);
 
-/// Stands in place of a lease when the fetch brought nothing to share.
+/// The value of a lease key after a fetch without a result to share.
 pub(super) const NO_RESULT: &str = "nothing";
 
-/// So long nobody tries to be the only one again.
+/// How long no replica takes the lease again after a fetch without a result: each fetches for itself
+/// meanwhile, instead of one after the other.
 const NO_RESULT_TTL: Duration = Duration::from_millis(500);

@@ -1,28 +1,29 @@
-//! What was purged anywhere. There is no clock and no order that all replicas agree on, so an answer
-//! in the store tells which purges the replica that fetched it knew of when it began: it is void as
-//! soon as a reader knows of another one that covers it. Pure; the records travel sealed.
+//! The log of purges, from whichever replica they came. Replicas share no clock and no order of
+//! events, so each value in the store carries the ids of the purges that its replica knew of when the
+//! fetch began. A reader that knows of any other purge that covers the value must not use it. No IO;
+//! records travel sealed.
 
 use std::collections::VecDeque;
 
 use crate::auth::AccessKey;
 use crate::message::Purge;
 
-/// The purges that a replica knows of.
+/// The purges that this replica knows of, oldest first.
 #[derive(Clone, Debug, Default)]
 pub(super) struct PurgeLog {
     records: VecDeque<PurgeRecord>,
 }
 
-/// One purge, wherever it was ordered.
+/// One purge.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct PurgeRecord {
-    /// Random: no two purges have the same.
+    /// Random and unique over all replicas.
     pub(super) id: u64,
     pub(super) purge: Purge,
 }
 
 impl PurgeRecord {
-    /// A new one.
+    /// Creates a record with an id of its own.
     pub(super) fn new(purge: Purge) -> Self {
         Self {
             id: rand::random(),
@@ -30,7 +31,8 @@ impl PurgeRecord {
         }
     }
 
-    /// As bytes, to be sealed.
+    /// Returns the encoding that is sealed and published: the id, then access key and callId, each as
+    /// a presence byte, a length of 8 bytes and the text.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = self.id.to_be_bytes().to_vec();
         let ak = self.purge.access_key.as_ref().map(AccessKey::as_str);
@@ -43,7 +45,7 @@ impl PurgeRecord {
         bytes
     }
 
-    /// From [`Record::to_bytes`]; `None` for anything else.
+    /// Decodes [`PurgeRecord::to_bytes`]; returns `None` for anything else.
     pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (id, rest) = bytes.split_first_chunk()?;
         let (access_key, rest) = split_part(rest)?;
@@ -58,55 +60,59 @@ impl PurgeRecord {
     }
 }
 
+/// Decodes one optional text and returns it with the bytes behind it.
 fn split_part(bytes: &[u8]) -> Option<(Option<&str>, &[u8])> {
-    let (&there, rest) = bytes.split_first()?;
+    let (&presence, rest) = bytes.split_first()?;
     let (length, rest) = rest.split_first_chunk()?;
     let length = usize::try_from(u64::from_be_bytes(*length)).ok()?;
     let (text, rest) = rest.split_at_checked(length)?;
     let text = std::str::from_utf8(text).ok()?;
-    Some(((there == 1).then_some(text), rest))
+    Some(((presence == 1).then_some(text), rest))
 }
 
 impl PurgeLog {
-    /// Takes in a purge; false if it is known.
+    /// Adds a purge; returns false if it is known already.
     pub(super) fn add(&mut self, record: PurgeRecord) -> bool {
         if self.records.iter().any(|known| known.id == record.id) {
             return false;
         }
         if record.purge.is_everything() {
-            // Who knows of it need not know of those before.
+            // It covers all purges before it.
             self.records.clear();
         }
         self.records.push_back(record);
         true
     }
 
-    /// Too many to be kept in mind: time for one that covers all.
+    /// Whether there are more than [`MAX_PURGES`]; one purge of everything should replace them.
     pub(super) fn is_full(&self) -> bool {
         self.records.len() > MAX_PURGES
     }
 
-    /// The purges that an answer which is fetched from now on need not fear.
+    /// Returns the ids of all known purges that cover a value. A fetch that begins now is newer than
+    /// these purges.
     pub(super) fn covering_ids(&self, access_key: &AccessKey, call_id: Option<&str>) -> Vec<u64> {
         let covering = self.records.iter();
         let covering = covering.filter(|record| record.purge.matches(access_key, call_id));
         covering.map(|record| record.id).collect()
     }
 
-    /// Is there a purge that covers an answer, and that is none of those its replica knew of?
+    /// Whether a purge covers a value whose replica did not know that purge; `known_ids` are the ids
+    /// that the replica knew.
     pub(super) fn invalidates(
         &self,
         access_key: &AccessKey,
         call_id: Option<&str>,
-        knew: &[u64],
+        known_ids: &[u64],
     ) -> bool {
-        self.records
-            .iter()
-            .any(|record| record.purge.matches(access_key, call_id) && !knew.contains(&record.id))
+        self.records.iter().any(|record| {
+            record.purge.matches(access_key, call_id) && !known_ids.contains(&record.id)
+        })
     }
 }
 
-/// Purges that are kept in mind, here and in the store; one more, and all is purged.
+/// The number of purges that are kept here and in the store. Each is compared on each lookup, and the
+/// ids of those that cover a value travel with it: 512 are 4 KiB.
 pub(super) const MAX_PURGES: usize = 512;
 
 #[cfg(test)]
@@ -123,22 +129,22 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_void_by_a_purge_that_its_replica_did_not_know() {
+    fn a_purge_that_its_replica_did_not_know_invalidates_a_value() {
         let (ak, other) = (AccessKey::from("ak"), AccessKey::from("other"));
-        let mut here = PurgeLog::default();
-        let before = here.covering_ids(&ak, Some("c"));
-        assert!(!here.invalidates(&ak, Some("c"), &before));
+        let mut log = PurgeLog::default();
+        let before = log.covering_ids(&ak, Some("c"));
+        assert!(!log.invalidates(&ak, Some("c"), &before));
         let purge = record(Some("ak"), None);
-        assert!(here.add(purge.clone()));
-        assert!(!here.add(purge));
-        assert!(here.invalidates(&ak, Some("c"), &before));
-        assert!(!here.invalidates(&other, Some("c"), &before));
-        let after = here.covering_ids(&ak, Some("c"));
-        assert!(!here.invalidates(&ak, Some("c"), &after));
+        assert!(log.add(purge.clone()));
+        assert!(!log.add(purge));
+        assert!(log.invalidates(&ak, Some("c"), &before));
+        assert!(!log.invalidates(&other, Some("c"), &before));
+        let after = log.covering_ids(&ak, Some("c"));
+        assert!(!log.invalidates(&ak, Some("c"), &after));
     }
 
     #[test]
-    fn a_purge_of_everything_stands_for_all_before_it() {
+    fn a_purge_of_everything_covers_all_before_it() {
         let ak = AccessKey::from("ak");
         let everything = record(None, None);
         let (mut old, mut new) = (PurgeLog::default(), PurgeLog::default());
@@ -148,33 +154,33 @@ mod tests {
             replica.add(everything.clone());
         }
         assert!(new.invalidates(&ak, Some("c"), &before));
-        // What a replica stores that has never known the first is good for one that has.
+        // A value of a replica that never knew the first purge is valid for one that knew it.
         assert!(!old.invalidates(&ak, Some("c"), &new.covering_ids(&ak, Some("c"))));
     }
 
     #[test]
-    fn too_many_are_told() {
-        let mut purges = PurgeLog::default();
+    fn more_than_the_maximum_is_full() {
+        let mut log = PurgeLog::default();
         for _ in 0..MAX_PURGES {
-            purges.add(record(Some("ak"), None));
+            log.add(record(Some("ak"), None));
         }
-        assert!(!purges.is_full());
-        purges.add(record(Some("ak"), None));
-        assert!(purges.is_full());
-        purges.add(record(None, None));
-        assert!(!purges.is_full());
+        assert!(!log.is_full());
+        log.add(record(Some("ak"), None));
+        assert!(log.is_full());
+        log.add(record(None, None));
+        assert!(!log.is_full());
     }
 
     proptest! {
         #[test]
-        fn records_travel(ak: Option<String>, call_id: Option<String>) {
+        fn a_record_round_trips(ak: Option<String>, call_id: Option<String>) {
             let record = record(ak.as_deref(), call_id.as_deref());
             prop_assert_eq!(PurgeRecord::from_bytes(&record.to_bytes()), Some(record));
         }
 
         #[test]
-        fn garbage_is_no_record(garbage: Vec<u8>) {
-            let _ = PurgeRecord::from_bytes(&garbage);
+        fn decoding_arbitrary_bytes_does_not_panic(bytes: Vec<u8>) {
+            let _ = PurgeRecord::from_bytes(&bytes);
         }
     }
 }

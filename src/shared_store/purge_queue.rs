@@ -1,15 +1,14 @@
-//! Purges that the store has yet to be told of: none is lost while it is away.
+//! Purges that the store has not acknowledged yet. None is lost while the store is unavailable.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
 
+use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
-use super::lock;
 use super::purge_log::{MAX_PURGES, PurgeRecord};
 use crate::message::Purge;
 
-/// In the order in which they were ordered.
+/// The purges of this replica that are not published yet, oldest first.
 #[derive(Debug)]
 pub(super) struct PurgeQueue {
     queue: Mutex<VecDeque<PurgeRecord>>,
@@ -28,11 +27,11 @@ impl Default for PurgeQueue {
 }
 
 impl PurgeQueue {
-    /// One more. Too many become one that covers all.
+    /// Appends a purge. More than [`MAX_PURGES`] are replaced by one purge of everything.
     pub(super) fn push(&self, record: PurgeRecord) {
-        let mut queue = lock(&self.queue);
+        let mut queue = self.queue.lock();
         if record.purge.is_everything() {
-            // Who is told of it need not be told of those before.
+            // It covers all purges before it.
             queue.clear();
         }
         queue.push_back(record);
@@ -44,39 +43,43 @@ impl PurgeQueue {
         self.pushed.notify_one();
     }
 
-    /// The oldest; stays until it is [`Pending::done`].
+    /// Returns the oldest purge, which stays queued until [`PurgeQueue::acknowledge`].
     pub(super) fn first(&self) -> Option<PurgeRecord> {
-        lock(&self.queue).front().cloned()
+        self.queue.lock().front().cloned()
     }
 
-    /// The store knows this one.
+    /// Removes a purge that the store has taken.
     pub(super) fn acknowledge(&self, record: &PurgeRecord) {
-        let mut queue = lock(&self.queue);
-        // It may have become part of one that covers all.
+        let mut queue = self.queue.lock();
+        // It may have been replaced by a purge of everything meanwhile.
         if queue.front() == Some(record) {
             queue.pop_front();
         }
         self.length.send_replace(queue.len());
     }
 
-    /// Leaves all to another.
+    /// Moves all purges to the queue of the store that replaces this one after a reload.
     pub(super) fn move_to(&self, other: &Self) {
-        let records = std::mem::take(&mut *lock(&self.queue));
+        let records = std::mem::take(&mut *self.queue.lock());
         records.into_iter().for_each(|record| other.push(record));
     }
 
-    /// Resolves when there may be more.
+    /// Resolves after a purge was pushed; may resolve once without one.
     pub(super) async fn wait_for_push(&self) {
         self.pushed.notified().await;
     }
 
-    /// Resolves when none is left.
+    /// Resolves when the queue is empty.
     pub(super) async fn wait_until_empty(&self) {
-        // The sender lives as long as this.
-        let _ = self.length.subscribe().wait_for(|left| *left == 0).await;
+        // Cannot fail: the sender lives as long as `self`.
+        let _ = self
+            .length
+            .subscribe()
+            .wait_for(|&length| length == 0)
+            .await;
     }
 
-    /// How many are left.
+    /// Returns the number of queued purges.
     pub(super) fn len(&self) -> usize {
         *self.length.borrow()
     }
@@ -87,8 +90,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn too_many_become_one() {
-        let pending = PurgeQueue::default();
+    fn more_than_the_maximum_become_one() {
+        let queue = PurgeQueue::default();
         let one = || {
             PurgeRecord::new(Purge {
                 call_id: Some("c".into()),
@@ -96,15 +99,15 @@ mod tests {
             })
         };
         let first = one();
-        pending.push(first.clone());
+        queue.push(first.clone());
         for _ in 0..MAX_PURGES {
-            pending.push(one());
+            queue.push(one());
         }
-        assert_eq!(pending.len(), 1);
-        assert!(pending.first().unwrap().purge.is_everything());
-        pending.acknowledge(&first);
-        assert_eq!(pending.len(), 1, "is another one");
-        pending.acknowledge(&pending.first().unwrap());
-        assert_eq!(pending.len(), 0);
+        assert_eq!(queue.len(), 1);
+        assert!(queue.first().unwrap().purge.is_everything());
+        queue.acknowledge(&first);
+        assert_eq!(queue.len(), 1, "the purge of everything stays queued");
+        queue.acknowledge(&queue.first().unwrap());
+        assert_eq!(queue.len(), 0);
     }
 }

@@ -1,4 +1,4 @@
-//! One budget of an ak over all replicas: GCRA in one script, by the store's clock.
+//! The rate limit of an access key over all replicas: GCRA in one script, by the clock of the store.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -8,21 +8,22 @@ use redis::Script;
 use super::connection::Connection;
 use crate::config::Rate;
 
-/// Takes one of the budget that stands under `name`: `None`, or when one more would pass.
+/// Takes one token of the limit stored under `key`. Returns `None`, or the time until the next token
+/// if the limit is exceeded.
 pub(super) async fn acquire(
     mut connection: Connection,
-    name: String,
+    key: String,
     rate: Rate,
 ) -> redis::RedisResult<Option<Duration>> {
     let interval = 1e6 / f64::from(rate.per_second.max(1));
     let window = interval * f64::from(rate.burst.max(1));
     let wait: i64 = GCRA
-        .key(name)
+        .key(key)
         .arg(interval)
         .arg(window)
         .invoke_async(&mut connection)
         .await?;
-    // What is not of the script's making is at most a full window.
+    // A response that the script cannot have made is limited to a full window.
     let longest = Duration::from_secs_f64(window / 1e6);
     Ok(u64::try_from(wait)
         .ok()
@@ -30,11 +31,11 @@ pub(super) async fn acquire(
         .map(|wait| Duration::from_micros(wait).min(longest)))
 }
 
-/// What stands under the name is the time at which the budget is full again, in microseconds since
-/// 2026: so small a number has its fractions exactly. Numbers that make no sense, from another
-/// rate or a clock that was set back, are an empty budget at most.
+/// The stored value is the theoretical arrival time of GCRA: when the limit is fully replenished, in
+/// microseconds since 2026 (such numbers have exact fractions in Lua's doubles). A value out of range,
+/// from another rate or after the clock was set back, counts as an exhausted limit at most.
 ///
-/// Answers with 0, or with the microseconds until one more would pass.
+/// Returns 0, or the microseconds until the next token.
 static GCRA: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"

@@ -1,4 +1,4 @@
-//! Is the store there? One place that all workers look at and one task keeps up to date.
+//! The state of the connection to the store: read by all workers, written by the supervisor task.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,42 +9,42 @@ use tokio::sync::Notify;
 
 use super::connection::{self, Connection};
 
-/// What is between a replica and the store.
+/// The current session, if any, and the status for operators.
 #[derive(Debug, Default)]
 pub(super) struct SessionHandle {
-    /// Somebody to ask; none while the store is away or suspected to be.
+    /// `None` while the store is unavailable or does not respond.
     current: ArcSwapOption<Session>,
     failure: Notify,
     status: ArcSwap<Status>,
 }
 
-/// One connection, from its log-in to its end.
+/// One connection, from its login to its end.
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) connection: Connection,
-    /// One line in the log for each session that refuses something.
+    /// Limits the log to one line for each session in which the store rejects commands.
     has_logged_rejection: AtomicBool,
 }
 
-/// How the store is.
+/// The status of the connection to the store.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum Status {
-    /// Not found yet.
+    /// The first connection is not established yet.
     #[default]
     Connecting,
-    /// At work.
+    /// In use.
     Connected,
-    /// Why it is away.
+    /// Not in use, for this reason.
     Unavailable(String),
 }
 
 impl SessionHandle {
-    /// Whom to ask.
+    /// Returns the session to query.
     pub(super) fn current(&self) -> Option<Arc<Session>> {
         self.current.load_full()
     }
 
-    /// From now on, this one is asked.
+    /// Queries use this connection from now on.
     pub(super) fn set_connected(&self, connection: &Connection) {
         let session = Session {
             connection: connection.clone(),
@@ -54,36 +54,38 @@ impl SessionHandle {
         self.status.store(Arc::new(Status::Connected));
     }
 
-    /// Nobody is asked any more.
-    pub(super) fn set_unavailable(&self, why: &str) {
+    /// No queries are sent from now on.
+    pub(super) fn set_unavailable(&self, reason: &str) {
         self.current.store(None);
         self.status
-            .store(Arc::new(Status::Unavailable(why.to_owned())));
+            .store(Arc::new(Status::Unavailable(reason.to_owned())));
     }
 
-    /// Did not answer in time: nobody else shall wait for it before it was looked at.
+    /// Suspends queries after one has timed out or its connection broke; the supervisor then checks the
+    /// connection.
     pub(super) fn mark_unresponsive(&self, session: &Arc<Session>) {
-        // Only the session that was asked: a new one may be there already.
+        // Compares with the session that was queried: a new one may be in place already.
         self.current.compare_and_swap(session, None);
         self.failure.notify_one();
     }
 
-    /// Answered with an error. A refusal says nothing about others; a broken connection does.
+    /// Handles the error of one query. An error without a code comes from the connection and concerns
+    /// all queries; a rejection by the store concerns this command alone.
     pub(super) fn on_error(&self, session: &Arc<Session>, error: &RedisError) {
         if error.code().is_none() {
             self.mark_unresponsive(session);
         } else if !session.has_logged_rejection.swap(true, Ordering::Relaxed) {
-            let why = connection::describe_error(error);
-            tracing::warn!(%why, "the shared store refuses a command; working on without it (README.md lists what its user needs)");
+            let reason = connection::describe_error(error);
+            tracing::warn!(why = %reason, "the shared store rejected a command; continuing without it (README.md lists the permissions that its user needs)");
         }
     }
 
-    /// Resolves when somebody has lost his patience with the store.
+    /// Resolves when a query has timed out or its connection broke.
     pub(super) async fn session_failed(&self) {
         self.failure.notified().await;
     }
 
-    /// How it is.
+    /// Returns the status for operators.
     pub(super) fn status(&self) -> Status {
         Status::clone(&self.status.load())
     }

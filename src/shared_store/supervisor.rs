@@ -1,6 +1,12 @@
-//! The one task that keeps the store at hand: connects, learns what was purged meanwhile, tells what
-//! was purged here, and listens. While it has no session, nobody asks the store anything, so that a
-//! replica which may have missed a purge reads no answers.
+//! The supervisor task of the shared store: connects, reads missed purges, publishes local ones, and
+//! applies those of other replicas. While disconnected, the store is not queried, since this replica
+//! may have missed a purge.
+//!
+//! ```text
+//! connecting -> subscribed -> purges read -> local purges published -> connected
+//!     ^                                                                   |
+//!     +------ delay <- unavailable (any error, a failed ping, lost messages) <-+
+//! ```
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -9,159 +15,164 @@ use redis::{PushInfo, PushKind, RedisResult, Script, Value};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
-use super::connection::{self, CONNECT_TIMEOUT, Connection, OpenedConnection};
+use super::connection::{self, CLOSED, CONNECT_TIMEOUT, Connection, OpenedConnection};
 use super::encryption::KEY_PREFIX;
 use super::purge_log::{MAX_PURGES, PurgeRecord};
-use super::{MAX_TTL, Store, lock};
+use super::{MAX_TTL, Store};
 use crate::message::Purge;
 
 impl Store {
-    /// Keeps the store at hand until dropped. `forget` is told what other replicas purged.
-    pub async fn supervise(&self, forget: impl Fn(Purge)) {
-        let mut pause = MIN_RECONNECT_DELAY;
-        let mut known_to_be_away = false;
+    /// Keeps the store connected until dropped. `on_purge` is called with the purges of other
+    /// replicas.
+    pub async fn supervise(&self, on_purge: impl Fn(Purge)) {
+        let mut delay = MIN_RECONNECT_DELAY;
+        let mut is_known_unavailable = false;
         loop {
-            let begun = Instant::now();
-            let (why, was_open) = match self.run_session(&forget, &mut known_to_be_away).await {
-                Ok(why) => (why, true),
-                Err(why) => (why, false),
-            };
-            self.session.set_unavailable(&why);
-            if !known_to_be_away {
-                tracing::warn!(store = %self.settings.url(), %why, "the shared store is away: working on without it");
-                known_to_be_away = true;
+            let started = Instant::now();
+            let (reason, was_connected) =
+                match self.run_session(&on_purge, &mut is_known_unavailable).await {
+                    Ok(reason) => (reason, true),
+                    Err(reason) => (reason, false),
+                };
+            self.session.set_unavailable(&reason);
+            if !is_known_unavailable {
+                tracing::warn!(store = %self.settings.url(), %reason, "the shared store is unavailable; continuing without it");
+                is_known_unavailable = true;
             }
-            if was_open && begun.elapsed() > STABLE_SESSION {
-                pause = MIN_RECONNECT_DELAY;
+            if was_connected && started.elapsed() > STABLE_SESSION {
+                delay = MIN_RECONNECT_DELAY;
             }
-            // All replicas lose it at once and shall not come back at once.
-            sleep(pause.mul_f64(rand::random_range(0.75..1.25))).await;
-            pause = (pause * 2).min(MAX_RECONNECT_DELAY);
+            // Jitter: all replicas lose the store at the same moment.
+            sleep(delay.mul_f64(rand::random_range(0.75..1.25))).await;
+            delay = (delay * 2).min(MAX_RECONNECT_DELAY);
         }
     }
 
-    /// One connection from its beginning to its end: says why it ended, or (`Err`) why it never was.
+    /// Runs one session. Returns the reason why it ended.
+    ///
+    /// # Errors
+    /// The reason why it did not begin.
     async fn run_session(
         &self,
-        forget: &impl Fn(Purge),
-        known_to_be_away: &mut bool,
+        on_purge: &impl Fn(Purge),
+        is_known_unavailable: &mut bool,
     ) -> Result<String, String> {
         let opened = timeout(CONNECT_TIMEOUT, connection::connect(&self.settings));
         let OpenedConnection {
             connection,
             driver,
             mut pushes,
-            push_overflow: lost,
+            push_overflow,
         } = opened.await.map_err(|_| TIMED_OUT.to_owned())??;
-        let attend = async {
-            self.synchronize(&connection, forget).await?;
-            if *known_to_be_away {
-                tracing::info!(store = %self.settings.url(), "the shared store is back");
+        let serve = async {
+            self.synchronize(&connection, on_purge).await?;
+            if *is_known_unavailable {
+                tracing::info!(store = %self.settings.url(), "the shared store is available again");
             }
-            *known_to_be_away = false;
+            *is_known_unavailable = false;
             self.session.set_connected(&connection);
-            Ok(self.serve_session(&connection, &mut pushes, forget).await)
+            Ok(self.serve_session(&connection, &mut pushes, on_purge).await)
         };
         tokio::select! {
             biased;
-            result = attend => result,
-            () = driver => Ok("it closed the connection".to_owned()),
-            () = lost.notified() => Ok("more purges came than could be carried out".to_owned()),
+            result = serve => result,
+            () = driver => Ok(CLOSED.to_owned()),
+            () = push_overflow.notified() => Ok("purges arrived faster than they could be applied".to_owned()),
         }
     }
 
-    /// Listens first and reads then, so that no purge falls in between.
+    /// Exchanges purges with the store. Subscribes before it reads, so that no purge is missed between
+    /// the two.
     async fn synchronize(
         &self,
         connection: &Connection,
-        forget: &impl Fn(Purge),
+        on_purge: &impl Fn(Purge),
     ) -> Result<(), String> {
         let mut store = connection.clone();
         with_timeout(CONNECT_TIMEOUT, store.subscribe(PURGE_CHANNEL)).await?;
-        let mut all = READ_PURGES.key(purge_list_key());
-        let all = all.arg(2 * MAX_PURGES).arg(MAX_RECORD_SIZE);
+        let mut read = READ_PURGES.key(purge_list_key());
+        let read = read.arg(2 * MAX_PURGES).arg(MAX_RECORD_SIZE);
         let records: Vec<Vec<u8>> =
-            with_timeout(CONNECT_TIMEOUT, all.invoke_async(&mut store)).await?;
+            with_timeout(CONNECT_TIMEOUT, read.invoke_async(&mut store)).await?;
         for record in &records {
-            self.apply(record, forget);
+            self.apply(record, on_purge);
         }
         self.publish(connection).await?;
-        // One that is slower than requests may wait for is no help.
+        // A store that responds slower than requests may wait is of no use.
         with_timeout(self.settings.timeout, ping(connection)).await
     }
 
-    /// Until something is wrong; says what.
+    /// Serves the session until something fails; returns the reason.
     async fn serve_session(
         &self,
         connection: &Connection,
         pushes: &mut mpsc::Receiver<PushInfo>,
-        forget: &impl Fn(Purge),
+        on_purge: &impl Fn(Purge),
     ) -> String {
-        let mut looks = interval(PING_INTERVAL);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut pings = interval(PING_INTERVAL);
+        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let fault = tokio::select! {
+            let result = tokio::select! {
                 biased;
                 push = pushes.recv() => match push {
-                    Some(push) => self.on_message(&push, forget),
-                    None => Err("it closed the connection".to_owned()),
+                    Some(push) => self.on_message(&push, on_purge),
+                    None => Err(CLOSED.to_owned()),
                 },
                 () = self.purge_queue.wait_for_push() => self.publish(connection).await,
                 () = self.session.session_failed() => {
-                    let well = with_timeout(self.settings.timeout, ping(connection)).await;
-                    // It was a hiccup, here or there.
-                    well.map(|()| self.session.set_connected(connection))
+                    let result = with_timeout(self.settings.timeout, ping(connection)).await;
+                    // A successful ping: only one query was slow.
+                    result.map(|()| self.session.set_connected(connection))
                 }
-                _ = looks.tick() => with_timeout(CONNECT_TIMEOUT, ping(connection)).await,
+                _ = pings.tick() => with_timeout(CONNECT_TIMEOUT, ping(connection)).await,
             };
-            if let Err(why) = fault {
-                return why;
+            if let Err(reason) = result {
+                return reason;
             }
         }
     }
 
-    fn on_message(&self, push: &PushInfo, forget: &impl Fn(Purge)) -> Result<(), String> {
+    fn on_message(&self, push: &PushInfo, on_purge: &impl Fn(Purge)) -> Result<(), String> {
         match (&push.kind, push.data.as_slice()) {
             (PushKind::Message, [_channel, Value::BulkString(record)]) => {
-                self.apply(record, forget);
+                self.apply(record, on_purge);
                 Ok(())
             }
-            (PushKind::Disconnection | PushKind::Unsubscribe, _) => {
-                Err("it closed the connection".to_owned())
-            }
+            (PushKind::Disconnection | PushKind::Unsubscribe, _) => Err(CLOSED.to_owned()),
             _ => Ok(()),
         }
     }
 
-    /// Takes in a purge, wherever it came from, once. What none of us sealed says nothing.
-    fn apply(&self, sealed: &[u8], forget: &impl Fn(Purge)) {
+    /// Applies a purge once, from whichever replica it came. Records that none of the seal keys opens
+    /// are ignored.
+    fn apply(&self, sealed: &[u8], on_purge: &impl Fn(Purge)) {
         let text = self.sealer.open(PURGE_SUBJECT, sealed);
         let Some(record) = text.and_then(|text| PurgeRecord::from_bytes(&text)) else {
-            tracing::debug!("a purge that none of our keys has sealed");
+            tracing::debug!("ignored a purge that was not sealed with one of the seal keys");
             return;
         };
         let purge = record.purge.clone();
-        let mut purges = lock(&self.purge_log);
-        let new = purges.add(record);
-        let full = purges.is_full();
-        drop(purges);
-        if new {
-            forget(purge);
+        let mut purge_log = self.purge_log.lock();
+        let is_new = purge_log.add(record);
+        let is_full = purge_log.is_full();
+        drop(purge_log);
+        if is_new {
+            on_purge(purge);
         }
-        if full {
+        if is_full {
             self.purge(Purge::default());
         }
     }
 
-    /// Tells the store of all purges that were ordered here; each stays until it is told.
+    /// Publishes all purges of this replica; each stays queued until the store has acknowledged it.
     async fn publish(&self, connection: &Connection) -> Result<(), String> {
         while let Some(record) = self.purge_queue.first() {
             let sealed = self.sealer.seal(PURGE_SUBJECT, &record.to_bytes());
             let sealed = sealed.ok_or_else(|| "no randomness".to_owned())?;
-            let everything = record.purge.is_everything();
+            let is_everything = record.purge.is_everything();
             with_timeout(
                 CONNECT_TIMEOUT,
-                publish_record(connection, &sealed, everything),
+                publish_record(connection, &sealed, is_everything),
             )
             .await?;
             self.purge_queue.acknowledge(&record);
@@ -170,22 +181,23 @@ impl Store {
     }
 }
 
-/// All of it or nothing: a purge of everything stands for all before it.
+/// Appends a record to the list in one transaction, then notifies the other replicas. A purge of
+/// everything replaces all records before it.
 async fn publish_record(
     connection: &Connection,
     sealed: &[u8],
-    everything: bool,
+    is_everything: bool,
 ) -> RedisResult<()> {
     let mut store = connection.clone();
     let mut pipe = redis::pipe();
     pipe.atomic();
-    if everything {
+    if is_everything {
         pipe.cmd("DEL").arg(purge_list_key()).ignore();
     }
     pipe.cmd("RPUSH").arg(purge_list_key()).arg(sealed).ignore();
-    // Twice as long as any answer lives that it covers.
-    let life = 2 * MAX_TTL.as_secs();
-    pipe.cmd("EXPIRE").arg(purge_list_key()).arg(life).ignore();
+    // Twice the longest lifetime of any value that the purge covers.
+    let ttl = 2 * MAX_TTL.as_secs();
+    pipe.cmd("EXPIRE").arg(purge_list_key()).arg(ttl).ignore();
     pipe.exec_async(&mut store).await?;
     redis::cmd("PUBLISH")
         .arg(PURGE_CHANNEL)
@@ -200,11 +212,11 @@ async fn ping(connection: &Connection) -> RedisResult<()> {
 }
 
 async fn with_timeout<T>(
-    longest: Duration,
-    answer: impl Future<Output = RedisResult<T>>,
+    limit: Duration,
+    response: impl Future<Output = RedisResult<T>>,
 ) -> Result<T, String> {
-    match timeout(longest, answer).await {
-        Ok(answer) => answer.map_err(|error| connection::describe_error(&error)),
+    match timeout(limit, response).await {
+        Ok(response) => response.map_err(|error| connection::describe_error(&error)),
         Err(_elapsed) => Err(TIMED_OUT.to_owned()),
     }
 }
@@ -213,7 +225,7 @@ fn purge_list_key() -> String {
     format!("{KEY_PREFIX}purges")
 }
 
-/// The newest records, none of them longer than ours are.
+/// Reads the newest records, without those that are longer than any record of ours.
 static READ_PURGES: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
@@ -226,22 +238,23 @@ return records
     )
 });
 
-/// An ak and a callId have room in it many times over.
+/// Many times the length of a sealed access key and callId.
 const MAX_RECORD_SIZE: usize = 4096;
 
 const PURGE_CHANNEL: &str = "ccfs-gateway:purged";
 
-/// What purges are sealed for.
+/// The subject for which purges are sealed.
 const PURGE_SUBJECT: &[u8] = b"purge";
 
-const TIMED_OUT: &str = "it does not answer in time";
+const TIMED_OUT: &str = "it did not respond in time";
 
-/// A connection that dies without a word is found out so soon, also where nobody asks.
+/// The interval of pings, which detect a silently lost connection where no queries are sent.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Between two attempts to reach it.
+/// The delay between two connection attempts doubles from the first to the second: a restarted server
+/// is found quickly, and a missing one is not flooded by its replicas.
 const MIN_RECONNECT_DELAY: Duration = Duration::from_millis(250);
 const MAX_RECONNECT_DELAY: Duration = Duration::from_secs(2);
 
-/// A session of this length was a good one: the next attempt follows soon.
+/// A session of this length resets the reconnect delay.
 const STABLE_SESSION: Duration = Duration::from_secs(10);

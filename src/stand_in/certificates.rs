@@ -1,5 +1,5 @@
-//! Throw-away certificates: one authority made on the spot, leaf certificates signed by it. For the
-//! demo, the tests and a stand-in without certificates of its own; worth nothing anywhere else.
+//! Temporary certificates: a generated CA and leaf certificates that it issues. For the demo, the tests
+//! and a stand-in without configured certificates; not for any other use.
 
 use std::fmt;
 use std::fs::{OpenOptions, Permissions};
@@ -21,16 +21,16 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{RootCertStore, ServerConfig};
 use zeroize::Zeroizing;
 
-/// The names that the demo and the tests reach their servers by.
+/// The server names that the demo and the tests use.
 pub const SERVER_NAMES: [&str; 4] = ["cc-fs.example.com", "localhost", "127.0.0.1", "::1"];
 
-/// A certificate authority that lives as long as this value, with a P-256 key nobody else has.
+/// A certificate authority with a P-256 key that exists only in this value.
 pub struct CertificateAuthority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl CertificateAuthority {
-    /// Makes a new authority, valid from yesterday for a year.
+    /// Generates a CA that is valid from yesterday for a year.
     pub fn new() -> Result<Self, CertificateError> {
         let mut params = certificate_params(&[], "ccfs-gateway throw-away authority")?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -39,7 +39,7 @@ impl CertificateAuthority {
         Ok(Self { issuer })
     }
 
-    /// Issues a certificate for `names` (DNS names or IP addresses), good for both ends of TLS.
+    /// Issues a certificate for `names` (DNS names or IP addresses), usable by servers and clients.
     pub fn issue(&self, names: &[&str]) -> Result<IssuedCertificate, CertificateError> {
         let mut params = certificate_params(names, names.first().copied().unwrap_or("nobody"))?;
         params.use_authority_key_identifier_extension = true;
@@ -58,19 +58,19 @@ impl CertificateAuthority {
         })
     }
 
-    /// The authority's own certificate, for whoever shall trust it.
+    /// Returns the CA certificate as PEM.
     pub fn certificate_pem(&self) -> String {
         self.issuer.pem()
     }
 
-    /// A root store that trusts this authority and nobody else.
+    /// Returns a root store with this CA alone.
     pub fn roots(&self) -> Result<RootCertStore, CertificateError> {
         let mut roots = RootCertStore::empty();
         roots.add(self.issuer.der().clone())?;
         Ok(roots)
     }
 
-    /// Writes the authority's certificate (not its key, which never leaves the process).
+    /// Writes the CA certificate. The CA key never leaves the process.
     pub fn write_certificate(&self, path: &Path) -> io::Result<()> {
         std::fs::write(path, self.certificate_pem())
     }
@@ -82,7 +82,7 @@ impl fmt::Debug for CertificateAuthority {
     }
 }
 
-/// A certificate and its key, as text for files and as objects for rustls.
+/// A certificate and its private key, as PEM for files and as DER for rustls.
 pub struct IssuedCertificate {
     certificate_pem: String,
     certificate: CertificateDer<'static>,
@@ -91,32 +91,32 @@ pub struct IssuedCertificate {
 }
 
 impl IssuedCertificate {
-    /// The certificate as PEM.
+    /// Returns the certificate as PEM.
     pub fn certificate_pem(&self) -> &str {
         &self.certificate_pem
     }
 
-    /// The private key as PEM; a secret.
+    /// Returns the private key as PEM.
     pub fn key_pem(&self) -> &str {
         &self.key_pem
     }
 
-    /// The chain to present: the leaf alone, since the authority is a root.
+    /// Returns the chain to present: the leaf alone, because the issuer is a root.
     pub fn chain(&self) -> Vec<CertificateDer<'static>> {
         vec![self.certificate.clone()]
     }
 
-    /// The private key; a secret.
+    /// Returns the private key.
     pub fn key(&self) -> PrivateKeyDer<'static> {
         PrivatePkcs8KeyDer::from(self.key.to_vec()).into()
     }
 
-    /// What a server needs to present this certificate: HTTP/1.1 only, no client certificates.
+    /// Returns a server configuration with this certificate: HTTP/1.1 only, no client certificates.
     pub fn server_config(&self) -> Result<Arc<ServerConfig>, CertificateError> {
         server_config(self.chain(), self.key())
     }
 
-    /// Writes both files; the key is readable by its owner only.
+    /// Writes both files; the key file has mode 0600.
     pub fn write(&self, certificate: &Path, private_key: &Path) -> io::Result<()> {
         std::fs::write(certificate, &self.certificate_pem)?;
         write_private_file(private_key, self.key_pem.as_bytes())
@@ -129,7 +129,7 @@ impl fmt::Debug for IssuedCertificate {
     }
 }
 
-/// A server configuration for HTTP/1.1 with one certificate and resumption by tickets.
+/// Returns a server configuration for HTTP/1.1 with one certificate and session tickets.
 pub fn server_config(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
@@ -143,7 +143,7 @@ pub fn server_config(
     Ok(Arc::new(config))
 }
 
-/// Writes a file that only its owner may read, also if it was there before with wider rights.
+/// Writes a file with mode 0600, also if it already exists with wider permissions.
 pub fn write_private_file(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new()
         .write(true)
@@ -155,19 +155,18 @@ pub fn write_private_file(path: &Path, content: &[u8]) -> io::Result<()> {
     file.write_all(content)
 }
 
-/// Why a certificate could not be made or used.
+/// Why a certificate could not be generated or used.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
-    /// The certificate could not be made, e.g. a name is none.
+    /// The certificate could not be generated, e.g. a name is invalid.
     #[error("cannot make a certificate: {0}")]
     Generate(#[from] rcgen::Error),
-    /// The certificate and key could not be used for TLS, e.g. do not belong together.
+    /// The certificate and key could not be used for TLS, e.g. they do not match.
     #[error("cannot use a certificate: {0}")]
     Use(#[from] rustls::Error),
 }
 
-/// The one crypto library of the program, named explicitly so that nothing depends on who installed
-/// a default first.
+/// Returns the crypto provider of the program, independently of the process-wide default.
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
@@ -194,14 +193,14 @@ fn month(date: Date) -> u8 {
     date.month().unsigned_abs()
 }
 
-/// At most the 28th, so that a leap day never makes an impossible date.
+/// Returns the day, at most 28, so that a leap day plus one year is a valid date.
 fn day(date: Date) -> u8 {
     date.day().unsigned_abs().min(28)
 }
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "an edge: a certificate begins to be valid when it is made"
+    reason = "an edge: the validity of a certificate starts when it is generated"
 )]
 fn today() -> Date {
     Timestamp::now().to_zoned(TimeZone::UTC).date()
@@ -215,13 +214,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_issued_certificate_is_trusted_for_its_names_by_its_authority_only() {
+    fn an_issued_certificate_is_trusted_for_its_names_by_its_ca_only() {
         let authority = CertificateAuthority::new().unwrap();
-        let stranger = CertificateAuthority::new().unwrap();
+        let other = CertificateAuthority::new().unwrap();
         let issued = authority.issue(&SERVER_NAMES).unwrap();
         for name in SERVER_NAMES {
             assert!(trusts(&authority, &issued, name), "{name}");
-            assert!(!trusts(&stranger, &issued, name), "{name}");
+            assert!(!trusts(&other, &issued, name), "{name}");
         }
         assert!(!trusts(&authority, &issued, "other.example.com"));
         issued.server_config().unwrap();
@@ -240,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_file_is_its_owners_also_if_it_was_open_before() {
+    fn an_existing_key_file_becomes_private() {
         let dir = tempfile::tempdir().unwrap();
         let (certificate, key) = (dir.path().join("a.pem"), dir.path().join("a.key"));
         std::fs::write(&key, "old").unwrap();

@@ -1,4 +1,4 @@
-//! One connection: TLS, then HTTP/1.1 by hyper, until a fault takes the stream away from it.
+//! One connection: TLS, then HTTP/1.1 by hyper, until a wire fault takes the stream over.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -15,13 +15,14 @@ use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 
 use super::faults::AcceptBehavior;
-use super::node::{Node, NodeAction};
+use super::node::Node;
+use super::response_plan::NodeAction;
 use super::wire;
 
-/// Serves a connection to its end. What goes wrong on it is the peer's to notice.
+/// Serves a connection until it ends. Errors are not reported: the peer observes them.
 pub(super) async fn serve(node: Arc<Node>, mut stream: TcpStream, tls: TlsAcceptor) {
-    let open = ConnectionGuard::new(node);
-    match open.node.faults.accept_behavior() {
+    let guard = ConnectionGuard::new(node);
+    match guard.node.faults.accept_behavior() {
         AcceptBehavior::Serve => {}
         AcceptBehavior::Reset => {
             let _ = wire::reset_on_drop(&stream);
@@ -39,14 +40,14 @@ pub(super) async fn serve(node: Arc<Node>, mut stream: TcpStream, tls: TlsAccept
         return;
     };
 
-    let (take_over, mut taken_over) = mpsc::channel(1);
+    let (script_sender, mut scripts) = mpsc::channel(1);
     let service = service_fn(|request| {
-        let (node, number, take_over) = (&open.node, open.number, take_over.clone());
+        let (node, number, script_sender) = (&guard.node, guard.number, script_sender.clone());
         async move {
             match node.handle(number, request).await {
                 NodeAction::Respond(response) => Ok::<_, Infallible>(response),
                 NodeAction::RunScript(script) => {
-                    let _ = take_over.send(script).await;
+                    let _ = script_sender.send(script).await;
                     pending().await
                 }
             }
@@ -58,17 +59,17 @@ pub(super) async fn serve(node: Arc<Node>, mut stream: TcpStream, tls: TlsAccept
         .serve_connection(TokioIo::new(stream), service);
     let script = tokio::select! {
         _ = pin!(&mut http) => None,
-        script = taken_over.recv() => script,
+        script = scripts.recv() => script,
     };
     if let Some(script) = script {
         let stream = http.into_parts().io.into_inner();
         if script.run(stream).await.unwrap_or(false) {
-            open.node.recorder.count_forbidden_reuse();
+            guard.node.recorder.count_forbidden_reuse();
         }
     }
 }
 
-/// Counts a connection as open while it lives.
+/// Counts a connection as open until it is dropped.
 struct ConnectionGuard {
     node: Arc<Node>,
     number: u64,
@@ -89,5 +90,5 @@ impl Drop for ConnectionGuard {
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Longer than any pool should keep a connection, so that the stand-in is not the one who closes.
+/// Longer than any pool keeps an idle connection, so that the stand-in never closes first.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(300);

@@ -1,54 +1,54 @@
-//! What goes wrong, and when. Shared with whoever started the stand-in, and changeable while it
-//! runs: each request asks once which faults are its own.
+//! Fault injection: which faults apply to which requests. Can be changed while the stand-in runs; each
+//! request takes its faults once.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::lock::Mutex;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
-/// One thing that can go wrong. Those about content replace the answer, those about time delay it,
-/// those about the wire end the connection (the first one drawn counts).
+/// A fault. Content faults replace the response, time faults delay it, shape faults change its framing,
+/// and wire faults replace it by raw bytes (the first wire fault of a request applies).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Fault {
-    /// Content: so many bytes of JSON, which is otherwise right.
+    /// Content: a valid JSON response of at least this many bytes.
     BigResponse(usize),
-    /// Wire: an orderly end before the first byte.
+    /// Wire: the connection is closed before the first byte.
     CloseBeforeResponse,
-    /// Wire: an orderly end after a whole answer that did not announce it: a kept connection that
-    /// is stale when it is used again.
+    /// Wire: the connection is closed after a complete response without `Connection: close`, so that a
+    /// pooled connection is stale when it is reused.
     CloseAfterResponse,
-    /// Wire: an orderly end in the middle of the body, whose length was announced.
+    /// Wire: the connection is closed in the middle of a body with Content-Length.
     CloseInBody,
-    /// Wire: an orderly end in the middle of the head.
+    /// Wire: the connection is closed in the middle of the head.
     CloseInHead,
-    /// Shape: the answer is chunked.
+    /// Shape: the response is chunked.
     Chunked,
-    /// Time: wait before the body.
+    /// Time: a delay before the body.
     DelayBody(Duration),
-    /// Time: wait before the head.
+    /// Time: a delay before the head.
     DelayHead(Duration),
-    /// Time: the body comes in pieces of so many bytes, with a pause between them.
+    /// Time: the body is sent in chunks of this many bytes, with this interval.
     Drip(usize, Duration),
-    /// Content: 0300008 on downloads, 0300009 elsewhere; nothing was done.
+    /// Content: flow control, 0300008 for downloads, 0300009 otherwise; the request is not executed.
     FlowControl,
-    /// Wire: what comes is not HTTP.
+    /// Wire: the response is not HTTP.
     GarbageHttp,
-    /// Content: what comes with a right length and type is no JSON.
+    /// Content: the body is not JSON, with correct length and type.
     GarbageJson,
-    /// Wire: no answer, ever; the connection stays.
+    /// Wire: no response; the connection stays open.
     Hang,
-    /// Wire: nothing after the first half of the body; the connection stays.
+    /// Wire: nothing after the first half of the body; the connection stays open.
     HangInBody,
-    /// Time: wait until [`Faults::release`] or [`Faults::clear`].
+    /// Time: the response waits for [`Faults::release`] or [`Faults::clear`].
     Hold,
-    /// Shape: fields that a proxy must not pass on, one of them named in `Connection`.
+    /// Shape: header fields that a proxy must not forward, one of them named in `Connection`.
     HopByHopHeaders,
-    /// Wire: an interim answer (103) before the true one.
+    /// Wire: an interim response (103) before the final one.
     Interim,
     /// Wire: both `Content-Length` and `Transfer-Encoding: chunked`.
     ContentLengthAndChunked,
-    /// Wire: a NUL in a field's value.
+    /// Wire: a NUL in the value of a header field.
     NulInHeaderValue,
     /// Wire: a TCP reset before the first byte.
     Reset,
@@ -56,17 +56,17 @@ pub enum Fault {
     ResetInBody,
     /// Content: this resultCode.
     ResultCode(String),
-    /// Content: this HTTP status, with a page that is no JSON; 401 comes as CC-FS says it.
+    /// Content: this HTTP status with an HTML page; 401 with the JSON of CC-FS.
     Status(u16),
-    /// Wire: a second answer behind the first that nobody asked for; the connection stays.
+    /// Wire: a second response without a request follows the first; the connection stays open.
     ExtraResponse,
     /// Wire: two different `Content-Length` fields.
     ConflictingContentLengths,
-    /// Wire: a right answer whose end is the end of the connection.
+    /// Wire: a valid response that is delimited by the close of the connection.
     UntilClose,
 }
 
-/// Which requests a fault befalls, among those of its scope.
+/// The requests that a fault applies to, among those of its scope.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum When {
     /// All.
@@ -77,19 +77,19 @@ pub enum When {
     Next(u64),
 }
 
-/// What a connection finds before TLS.
+/// What happens to a connection before the TLS handshake.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum AcceptBehavior {
     /// It is served.
     #[default]
     Serve,
-    /// A TCP reset as soon as it is accepted.
+    /// It is reset as soon as it is accepted.
     Reset,
-    /// It is accepted, and no handshake ever begins: a hung process.
+    /// It is accepted and the handshake never starts, as with a hung process.
     Stall,
 }
 
-/// The faults of one stand-in, and the calls it does not know.
+/// The faults of one stand-in, and the call IDs it does not know.
 #[derive(Debug)]
 pub struct Faults {
     state: Mutex<FaultState>,
@@ -104,43 +104,43 @@ impl Faults {
         }
     }
 
-    /// Befalls the CC-FS interfaces (so not the health probes).
+    /// Injects a fault into requests to CC-FS interfaces, and so not into health checks.
     pub fn inject(&self, fault: Fault, when: When) {
         self.add(fault, when, Scope::Interfaces);
     }
 
-    /// Befalls one interface, named by the tail of its path, e.g. `getRecordFileUrlFromObs`.
+    /// Injects a fault into one interface, named by the tail of its path, e.g. `getRecordFileUrlFromObs`.
     pub fn inject_on(&self, interface: &str, fault: Fault, when: When) {
         self.add(fault, when, Scope::Only(interface.to_owned()));
     }
 
-    /// Befalls every request, probes too.
+    /// Injects a fault into every request, health checks included.
     pub fn inject_everywhere(&self, fault: Fault, when: When) {
         self.add(fault, when, Scope::AllRequests);
     }
 
-    /// What connections find before TLS, from the next one on.
+    /// Sets what happens to new connections before the TLS handshake.
     pub fn set_accept_behavior(&self, admission: AcceptBehavior) {
         self.state.lock().accept_behavior = admission;
     }
 
-    /// Answers 0300012 for this callId, as for a recording that is not yet synchronised.
+    /// Responds with 0300012 for this callId, as for a recording that is not yet synchronised.
     pub fn add_unknown_call(&self, call_id: &str) {
         self.state.lock().unknown_calls.insert(call_id.to_owned());
     }
 
-    /// Takes a [`Faults::forget`] back.
+    /// Reverts [`Faults::add_unknown_call`].
     pub fn remove_unknown_call(&self, call_id: &str) {
         self.state.lock().unknown_calls.remove(call_id);
     }
 
-    /// Lets the requests go on that wait now because of [`Fault::Hold`].
+    /// Releases the requests that currently wait because of [`Fault::Hold`].
     pub fn release(&self) {
         self.release_generation
             .send_modify(|generation| *generation += 1);
     }
 
-    /// Ends all faults, and lets go on what they hold. Unknown calls stay unknown.
+    /// Removes all faults and releases held requests. Unknown call IDs stay unknown.
     pub fn clear(&self) {
         {
             let mut state = self.state.lock();
@@ -150,7 +150,7 @@ impl Faults {
         self.release();
     }
 
-    /// How many faults befell a request so far.
+    /// Returns how many faults were applied.
     pub fn injected(&self) -> u64 {
         self.state.lock().injected
     }
@@ -163,7 +163,7 @@ impl Faults {
         call_id.starts_with("0000") || self.state.lock().unknown_calls.contains(call_id)
     }
 
-    /// The faults of one request to `interface` (`None`: no interface of CC-FS).
+    /// Takes the faults of one request to `interface` (`None`: no CC-FS interface).
     pub(super) fn activate(&self, interface: Option<&str>) -> ActiveFaults {
         let mut state = self.state.lock();
         let faults: Vec<Fault> = state
@@ -175,7 +175,7 @@ impl Faults {
             .rules
             .retain(|rule| rule.when != When::Next(rule.requests_seen));
         state.injected += faults.len() as u64;
-        // Subscribed under the lock: a release after this draw is seen by this request.
+        // Subscribed under the lock, so that this request sees every later release.
         let gate = self.release_generation.subscribe();
         ActiveFaults {
             faults,
@@ -196,7 +196,7 @@ impl Faults {
     }
 }
 
-/// What befalls one request.
+/// The faults of one request.
 #[derive(Debug)]
 pub(super) struct ActiveFaults {
     pub(super) faults: Vec<Fault>,
@@ -204,12 +204,12 @@ pub(super) struct ActiveFaults {
 }
 
 impl ActiveFaults {
-    /// Waits as long as the faults about time say, before the head of the answer.
+    /// Waits before the head of the response, as long as the time faults require.
     pub(super) async fn delay_head(&mut self) {
         for fault in &self.faults {
             match fault {
                 Fault::DelayHead(delay) => tokio::time::sleep(*delay).await,
-                // An error means that the stand-in is gone: nobody will release this.
+                // An error means that the stand-in was dropped: no release will follow.
                 Fault::Hold => drop(self.release_generation.changed().await),
                 _ => {}
             }
@@ -230,7 +230,7 @@ struct Rule {
     fault: Fault,
     when: When,
     scope: Scope,
-    /// Requests of the scope so far.
+    /// Number of requests of the scope so far.
     requests_seen: u64,
 }
 
@@ -245,11 +245,11 @@ impl Rule {
             return None;
         }
         self.requests_seen += 1;
-        let befalls = match self.when {
+        let applies = match self.when {
             When::Always | When::Next(_) => true,
             When::Every(n) => self.requests_seen.is_multiple_of(n),
         };
-        befalls.then(|| self.fault.clone())
+        applies.then(|| self.fault.clone())
     }
 }
 
@@ -264,30 +264,34 @@ enum Scope {
 mod tests {
     use super::*;
 
-    fn draws(faults: &Faults, interface: Option<&str>, times: usize) -> Vec<usize> {
+    fn counts(faults: &Faults, interface: Option<&str>, times: usize) -> Vec<usize> {
         (0..times)
             .map(|_| faults.activate(interface).faults.len())
             .collect()
     }
 
     #[test]
-    fn a_fault_befalls_whom_it_shall() {
+    fn a_fault_applies_to_its_scope_and_schedule() {
         let faults = Faults::new();
         faults.inject(Fault::GarbageJson, When::Next(2));
-        assert_eq!(draws(&faults, None, 1), [0], "a probe uses nothing up");
-        assert_eq!(draws(&faults, Some("a"), 4), [1, 1, 0, 0]);
+        assert_eq!(
+            counts(&faults, None, 1),
+            [0],
+            "a health check does not count"
+        );
+        assert_eq!(counts(&faults, Some("a"), 4), [1, 1, 0, 0]);
         faults.inject_on("b", Fault::Status(503), When::Every(3));
-        assert_eq!(draws(&faults, Some("a"), 3), [0, 0, 0]);
-        assert_eq!(draws(&faults, Some("b"), 6), [0, 0, 1, 0, 0, 1]);
+        assert_eq!(counts(&faults, Some("a"), 3), [0, 0, 0]);
+        assert_eq!(counts(&faults, Some("b"), 6), [0, 0, 1, 0, 0, 1]);
         faults.inject_everywhere(Fault::Hang, When::Always);
-        assert_eq!(draws(&faults, None, 1), [1]);
+        assert_eq!(counts(&faults, None, 1), [1]);
         assert_eq!(faults.injected(), 5);
         faults.clear();
-        assert_eq!(draws(&faults, Some("b"), 3), [0, 0, 0]);
+        assert_eq!(counts(&faults, Some("b"), 3), [0, 0, 0]);
     }
 
     #[tokio::test]
-    async fn what_is_held_goes_on_when_it_is_released() {
+    async fn a_release_resumes_held_requests() {
         let faults = Faults::new();
         faults.inject(Fault::Hold, When::Always);
         faults.release();
@@ -303,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_can_be_forgotten_and_learned() {
+    fn unknown_calls_can_be_added_and_removed() {
         let faults = Faults::new();
         assert!(faults.is_unknown("0000-1"));
         assert!(!faults.is_unknown("1-1"));

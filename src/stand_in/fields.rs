@@ -1,5 +1,5 @@
-//! The rules of single parameters, as the error code table of CC-FS states them. Written without a
-//! look at the gateway's own rules, so that the two can be held against each other.
+//! The rules of single parameters, from the error code table of CC-FS. Written independently of the
+//! gateway's rules, so that tests can compare the two.
 
 use jiff::civil::DateTime;
 use serde_json::{Map, Value};
@@ -8,10 +8,10 @@ use serde_json::{Map, Value};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Parameter {
     pub(super) name: &'static str,
-    /// In characters.
+    /// Maximum length in characters.
     pub(super) max_length: usize,
     pub(super) required: bool,
-    /// Is it a `yyyy-MM-dd HH:mm:ss`?
+    /// Whether the value is a `yyyy-MM-dd HH:mm:ss` time.
     pub(super) is_time: bool,
 }
 
@@ -40,7 +40,7 @@ impl Parameter {
     }
 }
 
-/// What CC-FS refuses: with HTTP 200, a code of its own, and a text that names the parameter.
+/// A parameter error of CC-FS: sent with HTTP 200, a result code, and a text that names the parameter.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct ParameterError {
     pub(super) code: &'static str,
@@ -56,12 +56,12 @@ impl ParameterError {
     }
 }
 
-/// Checks parameters: for each rule all of them, in the order of the codes.
+/// Validates parameters: each rule for all parameters, in the order of the result codes.
 pub(super) fn validate(
-    given: &Map<String, Value>,
+    parameters: &Map<String, Value>,
     fields: &[Parameter],
 ) -> Result<(), ParameterError> {
-    let value = |field: &Parameter| given.get(field.name).filter(|value| !value.is_null());
+    let value = |field: &Parameter| parameters.get(field.name).filter(|value| !value.is_null());
     let text = |field: &Parameter| value(field).and_then(Value::as_str);
     for field in fields.iter().filter(|field| field.required) {
         if value(field).is_none() {
@@ -89,10 +89,10 @@ pub(super) fn validate(
     }
     for field in fields {
         let Some(value) = value(field) else { continue };
-        let form = value
+        let has_format = value
             .as_str()
             .is_some_and(|text| !field.is_time || parse_time(text).is_some());
-        if !form {
+        if !has_format {
             let text = format!("the format of {} is incorrect", field.name);
             return Err(ParameterError::new("0300004", text));
         }
@@ -103,20 +103,24 @@ pub(super) fn validate(
     )
 }
 
-/// Reads exactly `yyyy-MM-dd HH:mm:ss`.
+/// Parses exactly `yyyy-MM-dd HH:mm:ss`.
 pub(super) fn parse_time(text: &str) -> Option<DateTime> {
-    let form = b"dddd-dd-dd dd:dd:dd";
-    let fits = |(given, wanted): (u8, &u8)| match wanted {
-        b'd' => given.is_ascii_digit(),
-        _ => given == *wanted,
+    let has_format = b"dddd-dd-dd dd:dd:dd";
+    let fits = |(parameters, wanted): (u8, &u8)| match wanted {
+        b'd' => parameters.is_ascii_digit(),
+        _ => parameters == *wanted,
     };
-    if text.len() != form.len() || !text.bytes().zip(form).all(fits) || text.ends_with("60") {
+    if text.len() != has_format.len()
+        || !text.bytes().zip(has_format).all(fits)
+        || text.ends_with("60")
+    {
         return None;
     }
     text.parse().ok()
 }
 
-/// At most three days; an hour more may be the one that autumn repeats.
+/// Checks that the window is at most three days, plus the hour that the end of daylight saving time
+/// repeats.
 fn check_time_window(begin: Option<&str>, end: Option<&str>) -> Result<(), ParameterError> {
     let (Some(begin), Some(end)) = (begin.and_then(parse_time), end.and_then(parse_time)) else {
         return Ok(());
@@ -143,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_has_exactly_one_form() {
+    fn a_time_has_exactly_one_format() {
         assert!(parse_time("2021-11-24 08:25:00").is_some());
         for wrong in [
             "2021-11-24T08:25:00",
@@ -159,14 +163,14 @@ mod tests {
     }
 
     #[test]
-    fn each_rule_has_its_code() {
+    fn each_rule_has_its_result_code() {
         const FIELDS: [Parameter; 3] = [
             Parameter::text("callId", 3),
             Parameter::time("beginTime"),
             Parameter::time("endTime").optional(),
         ];
         let (early, late) = ("2021-11-24 08:25:00", "2021-11-27 08:25:00");
-        for (given, code) in [
+        for (parameters, code) in [
             (
                 json!({"callId": "1", "beginTime": early, "endTime": late}),
                 "",
@@ -180,11 +184,11 @@ mod tests {
                 "0300013",
             ),
         ] {
-            let result = validate(given.as_object().unwrap(), &FIELDS);
+            let result = validate(parameters.as_object().unwrap(), &FIELDS);
             assert_eq!(
-                result.err().map_or("", |refusal| refusal.code),
+                result.err().map_or("", |error| error.code),
                 code,
-                "{given}"
+                "{parameters}"
             );
         }
     }

@@ -1,35 +1,36 @@
-//! The content of the files a stand-in serves: any length, made on the fly, the same every time, so
-//! that a gigabyte costs no memory and a reader can check every byte of it.
+//! The content of the files that a stand-in serves: a repeating pattern of any length, so that a
+//! gigabyte needs no memory and a reader can check every byte.
 
 use std::sync::LazyLock;
 
 use bytes::Bytes;
 
-/// The piece of the file that begins at `offset`, at most `longest` bytes of it. Does not copy.
+/// Returns at most `longest` bytes of the file from `offset`, without copying.
 pub(super) fn chunk(offset: u64, longest: usize) -> Bytes {
     let (from, longest) = (pattern_offset(offset), longest.min(PATTERN_LENGTH));
     PATTERN.slice(from..PATTERN_LENGTH.min(from + longest))
 }
 
-/// Do these bytes stand at `offset` of every file that a stand-in serves?
+/// Whether these bytes are the content at `offset` of every served file.
 pub fn matches(offset: u64, bytes: &[u8]) -> bool {
-    let (mut offset, mut rest) = (offset, bytes);
-    while !rest.is_empty() {
-        let expected = chunk(offset, rest.len());
-        let (now, later) = rest.split_at(expected.len());
-        if now != expected {
+    let (mut offset, mut remaining) = (offset, bytes);
+    while !remaining.is_empty() {
+        let expected = chunk(offset, remaining.len());
+        let (head, tail) = remaining.split_at(expected.len());
+        if head != expected {
             return false;
         }
         offset += expected.len() as u64;
-        rest = later;
+        remaining = tail;
     }
     true
 }
 
-/// A prime, so that a lost or doubled buffer of any usual size shifts the pattern.
+/// A prime, so that a lost or repeated buffer of any usual size shifts the pattern.
 const PATTERN_LENGTH: usize = 65_521;
 
-/// `RIFF` and then bytes without any short repetition (a linear congruential generator).
+/// `RIFF`, then bytes without a short period (linear congruential generator, constants of Numerical
+/// Recipes).
 static PATTERN: LazyLock<Bytes> = LazyLock::new(|| {
     let mut state = 1_u32;
     let mut pattern = b"RIFF".to_vec();
@@ -49,17 +50,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pieces_of_any_length_make_the_same_file() {
-        let mut whole = Vec::new();
-        while whole.len() < 200_000 {
-            whole.extend_from_slice(&chunk(whole.len() as u64, 7_777));
+    fn chunks_of_any_length_make_the_same_file() {
+        let mut content = Vec::new();
+        while content.len() < 200_000 {
+            content.extend_from_slice(&chunk(content.len() as u64, 7_777));
         }
-        assert!(whole.starts_with(b"RIFF"));
-        assert!(matches(0, &whole));
-        assert!(matches(100_000, &whole[100_000..150_000]));
-        assert!(!matches(1, &whole));
+        assert!(content.starts_with(b"RIFF"));
+        assert!(matches(0, &content));
+        assert!(matches(100_000, &content[100_000..150_000]));
+        assert!(!matches(1, &content));
         assert!(
-            !matches(65_536, &whole[..16_384]),
+            !matches(65_536, &content[..16_384]),
             "a doubled buffer is seen"
         );
     }

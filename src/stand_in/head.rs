@@ -1,10 +1,10 @@
-//! Is this a head that a node may be sent? Stricter than a server must be: whatever a front should
-//! have taken away or put right is refused, so that a test sees it.
+//! Validates request heads more strictly than a server must: whatever a proxy should have removed or
+//! corrected is rejected, so that a test notices it.
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, Request};
 
-/// Why a head is refused, if it is.
+/// Returns why a head is rejected, if it is.
 pub(super) fn validate<B>(request: &Request<B>) -> Result<(), String> {
     let (headers, uri) = (request.headers(), request.uri());
     if uri.authority().is_some() || !uri.path().starts_with('/') {
@@ -42,7 +42,7 @@ fn check_hop_by_hop(headers: &HeaderMap) -> Result<(), String> {
     Ok(())
 }
 
-/// RFC 9110, section 7.6.1, and what older software adds.
+/// Hop-by-hop fields of RFC 9110, section 7.6.1, and of older software.
 const HOP_BY_HOP: [&str; 8] = [
     "http2-settings",
     "keep-alive",
@@ -54,7 +54,7 @@ const HOP_BY_HOP: [&str; 8] = [
     "upgrade",
 ];
 
-/// Names whose look-alikes some servers take for them.
+/// Fields whose look-alikes (`_` for `-`) some servers treat as the field itself.
 const LOOKALIKE_TARGETS: [&str; 6] = [
     "authorization",
     "connection",
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_front_should_have_taken_away_is_refused() {
+    fn headers_that_a_proxy_must_remove_are_rejected() {
         assert_eq!(
             judged(&[("connection", "keep-alive"), ("x-a_b", "1")]),
             Ok(())
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_says_whom_it_wants_and_how_long_it_is() {
+    fn a_request_needs_a_host_and_a_length() {
         assert!(validate(&Request::get("/").header("host", "a").body(()).unwrap()).is_ok());
         assert!(validate(&Request::get("/").body(()).unwrap()).is_err());
         assert!(validate(&Request::post("/").header("host", "a").body(()).unwrap()).is_err());

@@ -1,5 +1,5 @@
-//! What the interfaces of CC-FS ask for and answer. The stand-in has a table of its own: it must not
-//! agree with the gateway by using the gateway's.
+//! The interfaces of CC-FS: parameters and responses. The table is independent of the gateway's, so
+//! that tests compare two implementations.
 
 use http::Method;
 use jiff::Timestamp;
@@ -15,36 +15,36 @@ use super::response::{FILE_CONTENT_TYPE, StandInResponse};
 /// One interface.
 #[derive(Debug)]
 pub(super) struct Interface {
-    /// The tail of its path.
+    /// The tail of its path, after `/CCFS/resource/ccfs/`.
     pub(super) name: &'static str,
     pub(super) kind: InterfaceKind,
 }
 
-/// What an interface does.
+/// What an interface does, with its parameters.
 #[derive(Debug)]
 pub(super) enum InterfaceKind {
-    /// Sends a file; the first of these fields that is given names it.
+    /// Sends a file, named by the first of these parameters that is given.
     File(&'static [Parameter]),
-    /// Starts something, answers its number.
+    /// Starts a job and returns its ID.
     Job(&'static [Parameter]),
-    /// Plays a file by a token; the only GET, and the only one that nobody signs.
+    /// Sends the file of a play token; the only GET and the only unsigned interface.
     PlayVoice,
-    /// The flat one: a recording's URLs.
+    /// Returns the URLs of a recording; the only flat body.
     RecordingUrl,
-    /// Answers a token.
+    /// Returns a play token.
     PlayToken,
-    /// Takes a file.
+    /// Receives a file.
     Upload,
 }
 
 impl Interface {
-    /// The interface of a path.
+    /// Returns the interface of a path.
     pub(super) fn find(path: &str) -> Option<&'static Self> {
         let tail = path.strip_prefix("/CCFS/resource/ccfs/")?;
         TABLE.iter().find(|interface| interface.name == tail)
     }
 
-    /// The only method it takes.
+    /// Returns the only method it accepts.
     pub(super) fn method(&self) -> Method {
         match self.kind {
             InterfaceKind::PlayVoice => Method::GET,
@@ -52,12 +52,12 @@ impl Interface {
         }
     }
 
-    /// Does it want to see who asks?
+    /// Whether it requires a signature.
     pub(super) fn is_signed(&self) -> bool {
         !matches!(self.kind, InterfaceKind::PlayVoice)
     }
 
-    /// "Too many requests" of this interface.
+    /// Returns the flow-control result code of this interface.
     pub(super) fn flow_control_code(&self) -> &'static str {
         match self.kind {
             InterfaceKind::File(_) | InterfaceKind::PlayVoice => "0300008",
@@ -69,7 +69,7 @@ impl Interface {
     }
 }
 
-/// What the interfaces need to answer.
+/// Builds the responses of the interfaces.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Responder<'a> {
     pub(super) presigner: &'a Presigner,
@@ -79,14 +79,14 @@ pub(super) struct Responder<'a> {
 }
 
 impl Responder<'_> {
-    /// The right answer to a request.
+    /// Returns the response to a valid or invalid request.
     pub(super) fn respond(
         &self,
         interface: &Interface,
         query: Option<&str>,
         body: &[u8],
     ) -> StandInResponse {
-        let answer = match interface.kind {
+        let response = match interface.kind {
             InterfaceKind::PlayVoice => return self.play_voice(query.unwrap_or_default()),
             InterfaceKind::RecordingUrl => {
                 parse_object(body).and_then(|body| self.recording_url(&body))
@@ -113,7 +113,7 @@ impl Responder<'_> {
                 ))
             }),
         };
-        answer.unwrap_or_else(|refusal| error_response(&refusal))
+        response.unwrap_or_else(|error| error_response(&error))
     }
 
     fn recording_url(&self, body: &Map<String, Value>) -> Result<StandInResponse, ParameterError> {
@@ -121,19 +121,19 @@ impl Responder<'_> {
         check_version(body)?;
         let call_id = body.get("callId").and_then(Value::as_str);
         let call_id = call_id.unwrap_or_default();
-        let wishes = RequestedBehavior::parse(call_id);
-        if let Some(code) = wishes.result_code {
+        let requested = RequestedBehavior::parse(call_id);
+        if let Some(code) = requested.result_code {
             return Ok(result_code_response(code));
         }
         if self.faults.is_unknown(call_id) {
             return Err(ParameterError::new("0300012", "no data found"));
         }
-        let (packing, count) = wishes
+        let (packing, count) = requested
             .urls
             .unwrap_or((self.style.packing, self.style.count));
         let style = UrlStyle {
-            form: wishes.url_form.unwrap_or(self.style.form),
-            lifetime: wishes.url_lifetime.unwrap_or(self.style.lifetime),
+            form: requested.url_form.unwrap_or(self.style.form),
+            lifetime: requested.url_lifetime.unwrap_or(self.style.lifetime),
             packing,
             count,
         };
@@ -143,7 +143,7 @@ impl Responder<'_> {
         ))
     }
 
-    /// Failures of this interface are labelled as files, too.
+    /// Sends the file of a play token. Error responses of this interface have the content type of a file.
     fn play_voice(&self, query: &str) -> StandInResponse {
         let values = || query.split('&').filter_map(|pair| pair.split_once('='));
         let value = |name| {
@@ -152,8 +152,8 @@ impl Responder<'_> {
                 .map(|(_, value)| value)
         };
         if value("version") != Some("2.0") {
-            let refusal = ParameterError::new("0300006", "wrong version, the current one is 2.0");
-            return labelled_as_file(error_response(&refusal));
+            let error = ParameterError::new("0300006", "wrong version, the current one is 2.0");
+            return labelled_as_file(error_response(&error));
         }
         match play_token::verify(value("st").unwrap_or_default(), self.now) {
             Some(name) => named_file_response(&name),
@@ -165,7 +165,7 @@ impl Responder<'_> {
     }
 }
 
-/// An answer that says only a code, with the meaning that the error code table gives it.
+/// Returns a response with a result code and its description from the error code table.
 pub(super) fn result_code_response(code: &str) -> StandInResponse {
     let text = match code {
         "0" => "success",
@@ -182,23 +182,23 @@ pub(super) fn result_code_response(code: &str) -> StandInResponse {
         "0300011" => "the file does not exist",
         "0300012" => "no data found",
         "0300013" => "beginTime is later than endTime",
-        _ => "as asked for",
+        _ => "as requested",
     };
     StandInResponse::failure(http::StatusCode::OK, code, text)
 }
 
-fn error_response(refusal: &ParameterError) -> StandInResponse {
-    StandInResponse::failure(http::StatusCode::OK, refusal.code, &refusal.text)
+fn error_response(error: &ParameterError) -> StandInResponse {
+    StandInResponse::failure(http::StatusCode::OK, error.code, &error.text)
 }
 
-fn labelled_as_file(answer: StandInResponse) -> StandInResponse {
+fn labelled_as_file(response: StandInResponse) -> StandInResponse {
     StandInResponse {
         content_type: FILE_CONTENT_TYPE,
-        ..answer
+        ..response
     }
 }
 
-/// The enveloped interfaces still carry the older object beside the result.
+/// Returns a success envelope, with the older `response` object beside the result.
 fn success_response(data: &Value) -> StandInResponse {
     StandInResponse::json(&json!({
         "resultData": data,
@@ -215,7 +215,7 @@ fn file_response(
     requested_name(names, message).map(named_file_response)
 }
 
-/// The first of these fields that is given.
+/// Returns the value of the first of these parameters that is given.
 fn requested_name<'a>(
     names: &[Parameter],
     message: &'a Map<String, Value>,
@@ -235,10 +235,10 @@ fn requested_name<'a>(
 }
 
 fn named_file_response(name: &str) -> StandInResponse {
-    let wishes = RequestedBehavior::parse(name);
-    match wishes.result_code {
+    let requested = RequestedBehavior::parse(name);
+    match requested.result_code {
         Some(code) => result_code_response(code),
-        None => StandInResponse::file(wishes.file_size.unwrap_or(DEFAULT_FILE_SIZE)),
+        None => StandInResponse::file(requested.file_size.unwrap_or(DEFAULT_FILE_SIZE)),
     }
 }
 
@@ -247,7 +247,7 @@ fn parse_object(body: &[u8]) -> Result<Map<String, Value>, ParameterError> {
         .map_err(|_| ParameterError::new("0300007", "the request body is no JSON object"))
 }
 
-/// Opens the envelope `{"request":{"version":"2.0"},"msgBody":{…}}`.
+/// Parses the envelope `{"request":{"version":"2.0"},"msgBody":{…}}` and returns `msgBody`.
 fn parse_envelope(body: &[u8]) -> Result<Map<String, Value>, ParameterError> {
     let mut body = parse_object(body)?;
     let (request, message) = (body.remove("request"), body.remove("msgBody"));
@@ -284,8 +284,8 @@ const RECORDING: [Parameter; 3] = [
 
 const DEFAULT_FILE_SIZE: u64 = 64 * 1024;
 
-/// All interfaces below `/CCFS/resource/ccfs/`; lengths are those of the pages of the CC-FS
-/// reference, 225 where a page gives none.
+/// All interfaces below `/CCFS/resource/ccfs/`. Lengths are those of the CC-FS reference, 225 where it
+/// gives none.
 static TABLE: [Interface; 19] = {
     const fn row(name: &'static str, work: InterfaceKind) -> Interface {
         Interface { name, kind: work }

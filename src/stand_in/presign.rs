@@ -1,21 +1,22 @@
-//! Pre-signed URLs in the forms that object stores give out, signed with a key that opens nothing.
-//! No two are alike: a number that never repeats stands in the path, so that an answer from a cache
-//! can be told from a fresh one.
+//! Pre-signed URLs in the forms of object stores, signed with a key that opens nothing. Each URL is
+//! unique: its path contains a sequence number, so that a cached response differs from a fresh one.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
+use data_encoding::{BASE64, HEXLOWER};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value};
 
-/// Whose signature a URL carries, and so where it says until when it is good.
+/// The signature scheme of a URL, which determines where its expiry is.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum UrlForm {
-    /// A link of another service, which does not say when it ends.
+    /// A link of another service, without a readable expiry.
     Lss,
-    /// OBS: `AccessKeyId`, `Expires`, `Signature`; the port stands in the URL.
+    /// OBS: `AccessKeyId`, `Expires`, `Signature`; the URL contains the port.
     #[default]
     Obs,
     /// `AWSAccessKeyId`, `Expires`, `Signature`.
@@ -25,7 +26,7 @@ pub enum UrlForm {
 }
 
 impl UrlForm {
-    /// The form of this name: `lss`, `obs`, `s3v2`, `s3v4`.
+    /// Parses `lss`, `obs`, `s3v2` or `s3v4`.
     pub fn from_name(name: &str) -> Option<Self> {
         Some(match name {
             "lss" => Self::Lss,
@@ -37,7 +38,7 @@ impl UrlForm {
     }
 }
 
-/// How several URLs are packed into one answer; how CC-FS does it is not documented.
+/// How several URLs are packed into one response; CC-FS does not document it.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Packing {
     /// `"url":["…","…"]`
@@ -50,7 +51,7 @@ pub enum Packing {
 }
 
 impl Packing {
-    /// The packing of this name: `array`, `joined`, `members`.
+    /// Parses `array`, `joined` or `members`.
     pub fn from_name(name: &str) -> Option<Self> {
         Some(match name {
             "array" => Self::Array,
@@ -61,21 +62,21 @@ impl Packing {
     }
 }
 
-/// Which URLs an answer holds, unless the request wishes otherwise.
+/// The URLs of a response, unless the request asks for others.
 #[derive(Clone, Copy, Debug)]
 pub struct UrlStyle {
-    /// Whose signature.
+    /// The signature scheme.
     pub form: UrlForm,
-    /// How many.
+    /// Number of URLs.
     pub count: usize,
-    /// How several are packed.
+    /// How several URLs are packed.
     pub packing: Packing,
-    /// How long they are good for.
+    /// How long the URLs are valid.
     pub lifetime: Duration,
 }
 
 impl Default for UrlStyle {
-    /// One OBS link for eight hours, as CC-FS does by default.
+    /// Returns one OBS link that is valid for eight hours, the default of CC-FS.
     fn default() -> Self {
         Self {
             form: UrlForm::default(),
@@ -86,7 +87,7 @@ impl Default for UrlStyle {
     }
 }
 
-/// Makes the URLs of one node.
+/// Creates the URLs of one node.
 #[derive(Debug)]
 pub(super) struct Presigner {
     node: u16,
@@ -94,7 +95,7 @@ pub(super) struct Presigner {
 }
 
 impl Presigner {
-    /// `node` (its port) stands in every URL, so that those of two nodes differ.
+    /// Creates a presigner; every URL contains `node` (its port), so that URLs of two nodes differ.
     pub(super) fn new(node: u16) -> Self {
         Self {
             node,
@@ -102,7 +103,7 @@ impl Presigner {
         }
     }
 
-    /// The `resultData` of a successful answer.
+    /// Returns the `resultData` of a successful response.
     pub(super) fn result_data(&self, call_id: &str, style: &UrlStyle, now: Timestamp) -> Value {
         let mut urls = (0..style.count).map(|_| self.url(call_id, style, now));
         let mut data = Map::new();
@@ -129,8 +130,8 @@ impl Presigner {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let name: String = call_id.chars().map(path_safe).collect();
         let path = format!("/voice/{}/{number}/{name}.V3", self.node);
-        let life = i64::try_from(style.lifetime.as_secs()).unwrap_or(i64::MAX);
-        let expires = now.as_second().saturating_add(life);
+        let lifetime = i64::try_from(style.lifetime.as_secs()).unwrap_or(i64::MAX);
+        let expires = now.as_second().saturating_add(lifetime);
         match style.form {
             UrlForm::Lss => format!("https://lss.example.com{path}?token={}", hmac_hex(&path)),
             UrlForm::Obs => format!(
@@ -143,18 +144,21 @@ impl Presigner {
                  ?Signature={}&AWSAccessKeyId={KEY_ID}&Expires={expires}",
                 signature_v2(&path, expires)
             ),
-            UrlForm::S3V4 => url_v4(&path, life, now),
+            UrlForm::S3V4 => url_v4(&path, lifetime, now),
         }
     }
 }
 
+/// Returns the percent-encoded signature of OBS and S3 version 2.
 fn signature_v2(path: &str, expires: i64) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, SIGNING_KEY);
     let text = format!("GET\n\n\n{expires}\n/record-bucket{path}");
-    percent(&base64(hmac::sign(&key, text.as_bytes()).as_ref()))
+    let signature = BASE64.encode(hmac::sign(&key, text.as_bytes()).as_ref());
+    utf8_percent_encode(&signature, NON_ALPHANUMERIC).to_string()
 }
 
-fn url_v4(path: &str, life: i64, now: Timestamp) -> String {
+/// Returns a URL of S3 version 4.
+fn url_v4(path: &str, lifetime: i64, now: Timestamp) -> String {
     let instant = now
         .to_zoned(TimeZone::UTC)
         .strftime("%Y%m%dT%H%M%SZ")
@@ -163,49 +167,22 @@ fn url_v4(path: &str, life: i64, now: Timestamp) -> String {
     format!(
         "https://record-bucket.obs.example.com:443{path}?X-Amz-Algorithm=AWS4-HMAC-SHA256\
          &X-Amz-Credential={KEY_ID}%2F{day}%2Fregion%2Fs3%2Faws4_request\
-         &X-Amz-Date={instant}&X-Amz-Expires={life}&X-Amz-SignedHeaders=host\
+         &X-Amz-Date={instant}&X-Amz-Expires={lifetime}&X-Amz-SignedHeaders=host\
          &X-Amz-Signature={}",
-        hmac_hex(&format!("{instant}{life}{path}"))
+        hmac_hex(&format!("{instant}{lifetime}{path}"))
     )
 }
 
-/// The lower-case hex of a keyed hash; also what play tokens are sealed with.
+/// Returns the HMAC-SHA256 of `text` in lower-case hex; also authenticates play tokens.
 pub(super) fn hmac_hex(text: &str) -> String {
     let tag = hmac::sign(
         &hmac::Key::new(hmac::HMAC_SHA256, SIGNING_KEY),
         text.as_bytes(),
     );
-    tag.as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    HEXLOWER.encode(tag.as_ref())
 }
 
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for group in bytes.chunks(3) {
-        let bits = (0..3).fold(0_usize, |bits, at| {
-            bits << 8 | usize::from(group.get(at).copied().unwrap_or(0))
-        });
-        for place in 0..4 {
-            let digit = DIGITS[bits >> (18 - 6 * place) & 63];
-            text.push(if place <= group.len() {
-                digit.into()
-            } else {
-                '='
-            });
-        }
-    }
-    text
-}
-
-fn percent(text: &str) -> String {
-    text.replace('+', "%2B")
-        .replace('/', "%2F")
-        .replace('=', "%3D")
-}
-
+/// Replaces the characters that a path may not contain.
 fn path_safe(c: char) -> char {
     if c.is_ascii_alphanumeric() || c == '-' {
         c
@@ -215,7 +192,7 @@ fn path_safe(c: char) -> char {
 }
 
 const KEY_ID: &str = "STANDINEXAMPLEKEY000";
-const SIGNING_KEY: &[u8] = b"no door has this key";
+const SIGNING_KEY: &[u8] = b"opens no object store";
 
 #[cfg(test)]
 mod tests {
@@ -231,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_has_its_own_words() {
+    fn every_form_has_its_parameters() {
         let obs = one(UrlForm::Obs);
         assert!(
             obs.contains(".com:443/voice/7/1/a_b.V3?AccessKeyId="),
@@ -248,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn no_url_repeats_and_several_are_packed_as_asked() {
+    fn urls_are_unique_and_packed_as_requested() {
         let presigner = Presigner::new(7);
         let data = |packing| {
             let style = UrlStyle {
@@ -266,12 +243,5 @@ mod tests {
         let members = data(Packing::Members);
         assert_ne!(members["url"], members["url3"]);
         assert_ne!(members["url2"], members["url3"]);
-    }
-
-    #[test]
-    fn base64_pads() {
-        assert_eq!(base64(b"any carnal pleas"), "YW55IGNhcm5hbCBwbGVhcw==");
-        assert_eq!(base64(b"any carnal pleasu"), "YW55IGNhcm5hbCBwbGVhc3U=");
-        assert_eq!(base64(b"any carnal pleasur"), "YW55IGNhcm5hbCBwbGVhc3Vy");
     }
 }

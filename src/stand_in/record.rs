@@ -1,5 +1,5 @@
-//! What a stand-in received: counts, and the last requests as they came. For tests and the demo to
-//! look at, and to wait on, so that nobody has to sleep.
+//! Records what a stand-in received: counts, and the last requests. Tests and the demo inspect it and
+//! wait for it instead of sleeping.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -9,38 +9,38 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method};
 use tokio::sync::watch;
 
-use super::lock::Mutex;
+use parking_lot::Mutex;
 
-/// One request as it came.
+/// One request as it was received.
 #[derive(Clone)]
 pub struct RecordedRequest {
     /// The number of its connection, from 1 in the order of acceptance.
     pub connection: u64,
     /// The method.
     pub method: Method,
-    /// The raw target; a play token may stand in it.
+    /// The raw target; may contain a play token.
     pub target: String,
-    /// The fields in their order, names in lower case.
+    /// The header fields in their order, names in lower case.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// The body, of which at most the first 64 KiB are kept.
+    /// The first 64 KiB of the body.
     pub body: Bytes,
-    /// How long the body was.
+    /// Length of the whole body in bytes.
     pub body_length: u64,
-    /// Who signed it, if the signature was right.
+    /// The access key, if the signature was valid.
     pub access_key: Option<String>,
-    /// Why it was refused, if it was: what is wrong with the head, or with the signature.
+    /// Why it was rejected, if it was: an error of the head or of the signature.
     pub rejection: Option<String>,
 }
 
 impl RecordedRequest {
-    /// The value of the only field of this name; `None` if there is none, or several.
+    /// Returns the value of the field of this name; `None` if it is absent or repeated.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.iter().filter(|(given, _)| given == name);
         let (_, value) = values.next()?;
         values.next().is_none().then(|| value.to_str().ok())?
     }
 
-    /// The target without its query.
+    /// Returns the target without its query.
     pub fn path(&self) -> &str {
         self.target.split('?').next().unwrap_or_default()
     }
@@ -60,7 +60,7 @@ impl fmt::Debug for RecordedRequest {
     }
 }
 
-/// Keeps the record. Bounded: a closed set of names, and so many of the last requests.
+/// Records requests. Bounded: a fixed set of interface names, and `max_requests` requests.
 #[derive(Debug)]
 pub(super) struct Recorder {
     max_requests: usize,
@@ -77,7 +77,7 @@ impl Recorder {
         }
     }
 
-    /// Counts a request; `received` is asked for only if it is kept.
+    /// Counts a request; `received` is called only if requests are recorded.
     pub(super) fn record(
         &self,
         interface: &'static str,
@@ -97,7 +97,7 @@ impl Recorder {
         self.changes.send_modify(|changes| *changes += 1);
     }
 
-    /// Numbers an accepted connection, from 1.
+    /// Counts an accepted connection and returns its number, from 1.
     pub(super) fn connected(&self) -> u64 {
         let number = {
             let mut state = self.state.lock();
@@ -114,7 +114,7 @@ impl Recorder {
         self.changes.send_modify(|changes| *changes += 1);
     }
 
-    /// A request came on a connection that was not fit for another one.
+    /// Counts a request on a connection that must not be reused.
     pub(super) fn count_forbidden_reuse(&self) {
         self.state.lock().forbidden_reuses += 1;
     }
@@ -132,7 +132,7 @@ impl Recorder {
         };
     }
 
-    /// Waits until `done`, at most `deadline`; says whether it came to that.
+    /// Waits until `done` returns true; false if the timeout passes first.
     pub(super) async fn wait(
         &self,
         done: impl Fn(&RecorderState) -> bool,

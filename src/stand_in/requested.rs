@@ -1,21 +1,21 @@
-//! What a request may wish for by the name it asks about. A callId, or a fileName without folder
-//! and extension, is read as words joined by `_`; words that mean nothing here mean nothing.
+//! Behaviour that a request asks for by a name. A callId, or a fileName without folder and extension,
+//! is split into words at `_`; unknown words are ignored.
 //!
-//! | word | wish |
+//! | word | behaviour |
 //! |---|---|
 //! | `code-0300009` | this resultCode |
 //! | `form-obs`, `form-s3v2`, `form-s3v4`, `form-lss` | the form of the URLs |
-//! | `urls-2`, `array-2`, `members-2` | so many URLs: joined by commas, as an array, as numbered members |
-//! | `life-90` | URLs that are good for 90 seconds |
+//! | `urls-2`, `array-2`, `members-2` | this many URLs: joined by commas, as an array, as numbered members |
+//! | `life-90` | URLs that are valid for 90 seconds |
 //! | `size-1048576`, `64KiB`, `5MiB`, `1GiB` | a file of this size |
 //!
-//! `urls-2_form-s3v4_life-90` has the 25 characters that a callId may have.
+//! `urls-2_form-s3v4_life-90` has 25 characters, the maximum length of a callId.
 
 use std::time::Duration;
 
 use super::presign::{Packing, UrlForm};
 
-/// What a name wishes for.
+/// The behaviour that a name asks for.
 #[derive(Debug, Default, Eq, PartialEq)]
 pub(super) struct RequestedBehavior<'a> {
     pub(super) result_code: Option<&'a str>,
@@ -26,15 +26,15 @@ pub(super) struct RequestedBehavior<'a> {
 }
 
 impl<'a> RequestedBehavior<'a> {
-    /// Reads a callId or a fileName.
+    /// Parses a callId or a fileName.
     pub(super) fn parse(name: &'a str) -> Self {
         let name = name.rsplit(['/', '\\']).next().unwrap_or(name);
         let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
-        let mut wishes = Self::default();
+        let mut requested = Self::default();
         for word in stem.split('_') {
-            wishes.apply_word(word);
+            requested.apply_word(word);
         }
-        wishes
+        requested
     }
 
     fn apply_word(&mut self, word: &'a str) {
@@ -57,7 +57,7 @@ impl<'a> RequestedBehavior<'a> {
     }
 }
 
-/// Reads `17B`, `64KiB`, `5MiB`, `1GiB`, or a bare number of bytes behind `size-`.
+/// Parses `17B`, `64KiB`, `5MiB` or `1GiB`.
 pub(super) fn parse_size(text: &str) -> Option<u64> {
     let digits = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = text.split_at(digits);
@@ -71,7 +71,7 @@ pub(super) fn parse_size(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
-/// Enough for every test, and not a way to make a stand-in build a large answer.
+/// Maximum number of URLs of a response: more than any test needs, and still a small response.
 pub(super) const MAX_URLS: usize = 64;
 
 fn is_result_code(text: &str) -> bool {
@@ -83,11 +83,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_wishes() {
-        let wishes = RequestedBehavior::parse("urls-2_form-s3v4_life-90");
-        assert_eq!(wishes.urls, Some((Packing::Joined, 2)));
-        assert_eq!(wishes.url_form, Some(UrlForm::S3V4));
-        assert_eq!(wishes.url_lifetime, Some(Duration::from_secs(90)));
+    fn words_request_behavior() {
+        let requested = RequestedBehavior::parse("urls-2_form-s3v4_life-90");
+        assert_eq!(requested.urls, Some((Packing::Joined, 2)));
+        assert_eq!(requested.url_form, Some(UrlForm::S3V4));
+        assert_eq!(requested.url_lifetime, Some(Duration::from_secs(90)));
         assert_eq!(
             RequestedBehavior::parse("code-0300009_b").result_code,
             Some("0300009")
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ordinary_name_wishes_nothing() {
+    fn an_ordinary_name_requests_nothing() {
         for name in [
             "1637742300-1234",
             "",

@@ -1,4 +1,4 @@
-//! An answer of a node, before anything goes wrong with it, and its body as it is sent.
+//! A response of a node before faults are applied, and the pacing of its body.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -12,7 +12,7 @@ use tokio::time::Sleep;
 
 use super::files;
 
-/// What a node has to say.
+/// A response of a node.
 #[derive(Clone, Debug)]
 pub(super) struct StandInResponse {
     pub(super) status: StatusCode,
@@ -21,7 +21,7 @@ pub(super) struct StandInResponse {
 }
 
 impl StandInResponse {
-    /// One JSON object with HTTP 200.
+    /// Creates a 200 response with a JSON object.
     pub(super) fn json(value: &Value) -> Self {
         Self {
             status: StatusCode::OK,
@@ -30,7 +30,7 @@ impl StandInResponse {
         }
     }
 
-    /// The envelope of a failure. CC-FS says everything with HTTP 200 but a wrong signature.
+    /// Creates an error envelope. CC-FS uses HTTP 200 for all errors but an invalid signature.
     pub(super) fn failure(status: StatusCode, code: &str, text: &str) -> Self {
         Self {
             status,
@@ -38,7 +38,7 @@ impl StandInResponse {
         }
     }
 
-    /// A file of so many bytes.
+    /// Creates a response with a file of this size in bytes.
     pub(super) fn file(size: u64) -> Self {
         Self {
             status: StatusCode::OK,
@@ -47,7 +47,7 @@ impl StandInResponse {
         }
     }
 
-    /// The page of something in front of the node that knows nothing of CC-FS.
+    /// Creates an HTML page, as of a proxy in front of the node.
     pub(super) fn html_page(status: StatusCode) -> Self {
         Self {
             status,
@@ -57,10 +57,10 @@ impl StandInResponse {
     }
 }
 
-/// The bytes of an answer.
+/// The body of a response.
 #[derive(Clone, Debug)]
 pub(super) enum Content {
-    /// Made from the file pattern while it is sent.
+    /// Generated from the file pattern while it is sent; its length in bytes.
     Generated(u64),
     /// In memory.
     Full(Bytes),
@@ -74,30 +74,30 @@ impl Content {
         }
     }
 
-    /// The piece at `offset`, at most `longest` bytes; empty at the end.
+    /// Returns at most `longest` bytes from `offset`; empty at the end.
     pub(super) fn chunk(&self, offset: u64, longest: usize) -> Bytes {
-        let left = usize::try_from(self.len().saturating_sub(offset)).unwrap_or(usize::MAX);
-        let length = longest.min(left);
+        let remaining = usize::try_from(self.len().saturating_sub(offset)).unwrap_or(usize::MAX);
+        let length = longest.min(remaining);
         match self {
             Self::Generated(_) => files::chunk(offset, length),
             Self::Full(bytes) => {
-                let from = bytes.len() - left;
+                let from = bytes.len() - remaining;
                 bytes.slice(from..from + length)
             }
         }
     }
 }
 
-/// How an answer's body is sent.
+/// How the body of a response is sent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BodyPacing {
-    /// Wait so long before the first byte.
+    /// Delay before the first chunk.
     pub(super) initial_delay: Duration,
-    /// Send at most so many bytes at once.
+    /// Maximum size of a chunk in bytes.
     pub(super) chunk_size: usize,
-    /// Wait so long between two pieces.
+    /// Delay between two chunks.
     pub(super) chunk_interval: Duration,
-    /// Say the length beforehand? Otherwise the answer is chunked.
+    /// Whether the response has a Content-Length; otherwise it is chunked.
     pub(super) has_content_length: bool,
 }
 
@@ -112,22 +112,22 @@ impl Default for BodyPacing {
     }
 }
 
-/// The body of an answer, in pieces; constant memory whatever its length.
+/// A response body that is sent in paced chunks, in constant memory.
 #[derive(Debug)]
 pub(super) struct PacedBody {
     content: Content,
     offset: u64,
-    pace: BodyPacing,
+    pacing: BodyPacing,
     wait: Option<Pin<Box<Sleep>>>,
 }
 
 impl PacedBody {
-    pub(super) fn new(content: Content, pace: BodyPacing) -> Self {
-        let wait = sleep_unless_zero(pace.initial_delay);
+    pub(super) fn new(content: Content, pacing: BodyPacing) -> Self {
+        let wait = sleep_unless_zero(pacing.initial_delay);
         Self {
             content,
             offset: 0,
-            pace,
+            pacing,
             wait,
         }
     }
@@ -145,13 +145,13 @@ impl Body for PacedBody {
             ready!(wait.as_mut().poll(context));
             self.wait = None;
         }
-        let piece = self.content.chunk(self.offset, self.pace.chunk_size);
-        if piece.is_empty() {
+        let chunk = self.content.chunk(self.offset, self.pacing.chunk_size);
+        if chunk.is_empty() {
             return Poll::Ready(None);
         }
-        self.offset += piece.len() as u64;
-        self.wait = sleep_unless_zero(self.pace.chunk_interval);
-        Poll::Ready(Some(Ok(Frame::data(piece))))
+        self.offset += chunk.len() as u64;
+        self.wait = sleep_unless_zero(self.pacing.chunk_interval);
+        Poll::Ready(Some(Ok(Frame::data(chunk))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -159,7 +159,7 @@ impl Body for PacedBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        if self.pace.has_content_length {
+        if self.pacing.has_content_length {
             SizeHint::with_exact(self.content.len() - self.offset)
         } else {
             SizeHint::default()
@@ -171,10 +171,10 @@ fn sleep_unless_zero(duration: Duration) -> Option<Pin<Box<Sleep>>> {
     (!duration.is_zero()).then(|| Box::pin(tokio::time::sleep(duration)))
 }
 
-/// As CC-FS writes it.
+/// The content type of JSON as CC-FS writes it.
 pub(super) const JSON_CONTENT_TYPE: &str = "application/json;charset=UTF-8";
 
-/// As CC-FS writes it, with this capital letter.
+/// The content type of files as CC-FS writes it, with this capital letter.
 pub(super) const FILE_CONTENT_TYPE: &str = "Application/Octet-stream;charset=UTF-8";
 
 const DEFAULT_CHUNK_SIZE: usize = 64 * 1024;
@@ -197,17 +197,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_dripping_body_takes_its_time() {
-        let begin = tokio::time::Instant::now();
-        let pace = BodyPacing {
+    async fn a_paced_body_keeps_its_delays() {
+        let start = tokio::time::Instant::now();
+        let pacing = BodyPacing {
             initial_delay: Duration::from_millis(3),
             chunk_size: 1,
             chunk_interval: Duration::from_millis(1),
             has_content_length: false,
         };
-        let body = PacedBody::new(Content::Full("abcd".into()), pace);
+        let body = PacedBody::new(Content::Full("abcd".into()), pacing);
         assert_eq!(body.size_hint().exact(), None);
         assert_eq!(body.collect().await.unwrap().to_bytes(), "abcd");
-        assert!(begin.elapsed() >= Duration::from_millis(6));
+        assert!(start.elapsed() >= Duration::from_millis(6));
     }
 }

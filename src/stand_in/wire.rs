@@ -1,10 +1,9 @@
-//! Faults that no HTTP library would commit: the answer is written to the TLS stream by hand.
+//! Faults that an HTTP library cannot produce: raw bytes are written to the TLS stream.
 
 use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::StatusCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -12,76 +11,67 @@ use tokio_rustls::server::TlsStream;
 use super::faults::Fault;
 use super::response::{Content, StandInResponse};
 
-/// What is written instead of an orderly answer.
+/// The raw bytes that are written instead of a response.
 #[derive(Debug)]
 pub(super) struct WireScript {
-    /// Raw bytes first, usually a head.
+    /// Written first, usually a response head.
     head: Bytes,
-    /// Then so many bytes of this.
+    /// Written next: a body and how many bytes of it.
     body: Option<(Content, u64)>,
-    /// Then raw bytes again.
+    /// Written last.
     tail: &'static [u8],
-    /// And then?
+    /// What happens to the connection afterwards.
     end: ConnectionEnd,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum ConnectionEnd {
-    /// `close_notify` and FIN.
+    /// It is closed with `close_notify` and FIN.
     Close,
-    /// RST.
+    /// It is reset (RST).
     Reset,
-    /// The connection stays until the peer ends it.
+    /// It stays open until the peer closes it.
     KeepOpen,
 }
 
 impl WireScript {
-    /// The script of a fault about the wire; `None` for the others.
-    pub(super) fn for_fault(fault: &Fault, answer: &StandInResponse) -> Option<Self> {
-        let (none, half, all) = (0, answer.content.len() / 2, answer.content.len());
+    /// Returns the script of a wire fault; `None` for other faults.
+    pub(super) fn for_fault(fault: &Fault, response: &StandInResponse) -> Option<Self> {
+        use ConnectionEnd as End;
+
+        let (none, half, all) = (0, response.content.len() / 2, response.content.len());
         let length = format!("content-length: {all}\r\n");
+        let usual = || format_head(response, &length);
+        let with = |field: &str| format_head(response, &format!("{length}{field}\r\n"));
         let (head, body, end) = match fault {
-            Fault::CloseBeforeResponse => (String::new(), none, ConnectionEnd::Close),
+            Fault::CloseBeforeResponse => (String::new(), none, End::Close),
             Fault::CloseInHead => {
-                let mut head = format_head(answer, &length);
+                let mut head = usual();
                 head.truncate(head.len() / 2);
-                (head, none, ConnectionEnd::Close)
+                (head, none, End::Close)
             }
-            Fault::CloseInBody => (format_head(answer, &length), half, ConnectionEnd::Close),
-            Fault::CloseAfterResponse => (format_head(answer, &length), all, ConnectionEnd::Close),
-            Fault::GarbageHttp => (
-                "\u{16}\u{3}SSH-2.0-x\r\n\r\n".into(),
-                none,
-                ConnectionEnd::Close,
-            ),
-            Fault::Hang => (String::new(), none, ConnectionEnd::KeepOpen),
-            Fault::HangInBody => (format_head(answer, &length), half, ConnectionEnd::KeepOpen),
+            Fault::CloseInBody => (usual(), half, End::Close),
+            Fault::CloseAfterResponse => (usual(), all, End::Close),
+            Fault::GarbageHttp => ("\u{16}\u{3}SSH-2.0-x\r\n\r\n".into(), none, End::Close),
+            Fault::Hang => (String::new(), none, End::KeepOpen),
+            Fault::HangInBody => (usual(), half, End::KeepOpen),
             Fault::Interim => {
                 let interim = "HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n";
-                (
-                    interim.to_owned() + &format_head(answer, &length),
-                    all,
-                    ConnectionEnd::KeepOpen,
-                )
+                (interim.to_owned() + &usual(), all, End::KeepOpen)
             }
             Fault::ContentLengthAndChunked => {
-                let both = format!("{length}transfer-encoding: chunked\r\n");
-                let begin = format!("{}{all:x}\r\n", format_head(answer, &both));
-                (begin, all, ConnectionEnd::KeepOpen)
+                let head = with("transfer-encoding: chunked");
+                (format!("{head}{all:x}\r\n"), all, End::KeepOpen)
             }
-            Fault::NulInHeaderValue => (
-                format_head(answer, &(length + "x-node: a\0b\r\n")),
-                all,
-                ConnectionEnd::KeepOpen,
-            ),
-            Fault::Reset => (String::new(), none, ConnectionEnd::Reset),
-            Fault::ResetInBody => (format_head(answer, &length), half, ConnectionEnd::Reset),
-            Fault::ExtraResponse => (format_head(answer, &length), all, ConnectionEnd::KeepOpen),
+            Fault::NulInHeaderValue => (with("x-node: a\0b"), all, End::KeepOpen),
+            Fault::Reset => (String::new(), none, End::Reset),
+            Fault::ResetInBody => (usual(), half, End::Reset),
+            Fault::ExtraResponse => (usual(), all, End::KeepOpen),
             Fault::ConflictingContentLengths => {
-                let second = format!("{length}content-length: {}\r\n", all + 1);
-                (format_head(answer, &second), all, ConnectionEnd::KeepOpen)
+                let head = with(&format!("content-length: {}", all + 1));
+                (head, all, End::KeepOpen)
             }
-            Fault::UntilClose => (format_head(answer, ""), all, ConnectionEnd::Close),
+            Fault::UntilClose => (format_head(response, ""), all, End::Close),
             Fault::BigResponse(_)
             | Fault::Chunked
             | Fault::DelayBody(_)
@@ -96,7 +86,7 @@ impl WireScript {
         };
         Some(Self {
             head: head.into(),
-            body: (body > 0).then(|| (answer.content.clone(), body)),
+            body: (body > 0).then(|| (response.content.clone(), body)),
             tail: match fault {
                 Fault::ContentLengthAndChunked => b"\r\n0\r\n\r\n",
                 Fault::ExtraResponse => EXTRA_RESPONSE,
@@ -106,17 +96,16 @@ impl WireScript {
         })
     }
 
-    /// Writes it all. Returns whether the peer sent another request on a connection that it should
-    /// not have used again.
+    /// Writes the bytes. Returns true if the peer reused a connection that it must not reuse.
     pub(super) async fn run(self, mut stream: TlsStream<TcpStream>) -> io::Result<bool> {
         stream.write_all(&self.head).await?;
         if let Some((content, length)) = self.body {
             let mut offset = 0;
             while offset < length {
-                let left = usize::try_from(length - offset).unwrap_or(usize::MAX);
-                let piece = content.chunk(offset, left.min(16 * 1024));
-                stream.write_all(&piece).await?;
-                offset += piece.len() as u64;
+                let remaining = usize::try_from(length - offset).unwrap_or(usize::MAX);
+                let chunk = content.chunk(offset, remaining.min(16 * 1024));
+                stream.write_all(&chunk).await?;
+                offset += chunk.len() as u64;
             }
         }
         stream.write_all(self.tail).await?;
@@ -133,46 +122,36 @@ impl WireScript {
     }
 }
 
-/// Makes the drop of `stream` a reset.
+/// Makes dropping `stream` send an RST (SO_LINGER with 0 seconds).
 pub(super) fn reset_on_drop(stream: &TcpStream) -> io::Result<()> {
     socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO))
 }
 
-fn format_head(answer: &StandInResponse, fields: &str) -> String {
-    let reason = answer.status.canonical_reason().unwrap_or_default();
+fn format_head(response: &StandInResponse, fields: &str) -> String {
+    let reason = response.status.canonical_reason().unwrap_or_default();
     format!(
         "HTTP/1.1 {} {reason}\r\ncontent-type: {}\r\n{fields}\r\n",
-        answer.status.as_u16(),
-        answer.content_type
+        response.status.as_u16(),
+        response.content_type
     )
 }
 
-/// An answer to nobody's question; whose URL must never reach a client.
+/// A response without a request; its URL must never reach a client.
 const EXTRA_RESPONSE: &[u8] =
     b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 57\r\n\r\n\
       {\"resultData\":{\"url\":\"https://surplus\"},\"resultCode\":\"0\"}";
 
-/// No peer waits longer for an answer that does not come.
+/// How long an open connection is kept at most: longer than any timeout of a client under test.
 const MAX_KEEP_OPEN: Duration = Duration::from_secs(600);
-
-/// What [`Fault::Status`] makes.
-pub(super) fn status_response(code: u16) -> StandInResponse {
-    let status = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    if status == StatusCode::UNAUTHORIZED {
-        StandInResponse::failure(status, "401", "signature verification failed")
-    } else {
-        StandInResponse::html_page(status)
-    }
-}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_script_says_what_the_fault_is() {
-        let answer = StandInResponse::json(&serde_json::json!({"resultCode": "0"}));
-        let script = |fault| WireScript::for_fault(&fault, &answer).unwrap();
+    fn a_script_produces_its_fault() {
+        let response = StandInResponse::json(&serde_json::json!({"resultCode": "0"}));
+        let script = |fault| WireScript::for_fault(&fault, &response).unwrap();
         let text = |fault| String::from_utf8(script(fault).head.to_vec()).unwrap();
         assert!(text(Fault::ContentLengthAndChunked).ends_with("chunked\r\n\r\n12\r\n"));
         assert_eq!(
@@ -184,11 +163,11 @@ mod tests {
         assert!(!text(Fault::CloseInHead).contains("\r\n\r\n"));
         assert!(!text(Fault::UntilClose).contains("content-length"));
         assert_eq!(script(Fault::CloseInBody).body.unwrap().1, 9);
-        assert!(WireScript::for_fault(&Fault::GarbageJson, &answer).is_none());
+        assert!(WireScript::for_fault(&Fault::GarbageJson, &response).is_none());
     }
 
     #[test]
-    fn the_second_answer_has_its_length() {
+    fn the_extra_response_has_its_length() {
         let text = std::str::from_utf8(EXTRA_RESPONSE).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(

@@ -23,6 +23,7 @@ use crate::ccfs::ParsedResponse;
 use crate::cluster::{
     Cluster, ConnectionSlot, FailureKind, HealthCheck, Node, NodeId, NodeOutcome, SignedCheck,
 };
+use crate::http_fields::JSON_UTF_8;
 
 /// Runs the background tasks of `cluster`; never completes, and dropping it ends all of them.
 /// `credential` belongs to the ak of a signed health check, and is not needed without one.
@@ -208,8 +209,7 @@ fn signed_request(
     let mut headers = HeaderMap::new();
     headers.insert(HOST, HeaderValue::try_from(&**node.name()).ok()?);
     headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
-    let json = HeaderValue::from_static("application/json;charset=UTF-8");
-    headers.insert(CONTENT_TYPE, json);
+    headers.insert(CONTENT_TYPE, JSON_UTF_8);
     let signable = Signable {
         method: "POST",
         path: SIGNED_PATH,

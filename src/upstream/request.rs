@@ -15,6 +15,10 @@ use jiff::Timestamp;
 use crate::auth::{self, AuthError, Caller, Signable};
 use crate::ccfs::{BodyKind, ResponseKind};
 use crate::cluster::{HostPolicy, Node};
+use crate::http_fields::{
+    JSON_UTF_8, VIA_GATEWAY, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REQUEST_ID,
+    connection_listed, is_conditional, is_hop_by_hop, is_identity, is_rewritten_unless_signed,
+};
 use crate::message::{Authorization, UpstreamRequest};
 use crate::telemetry::TraceContext;
 
@@ -40,22 +44,6 @@ pub(super) fn build(
     *request.uri_mut() = Uri::from(delivery.target.clone());
     *request.headers_mut() = headers;
     Ok(request)
-}
-
-/// Is a field between one hop and the next, so that it ends here? RFC 9110, section 7.6.1, and the
-/// framing, which is made anew.
-pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
-    HOP_BY_HOP.contains(&name.as_str())
-}
-
-/// The fields that `Connection` names, in the client's spelling.
-pub(super) fn nominated(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
 }
 
 /// The list of signed fields out of an auth-v2 value, verbatim: what stands before the signature.
@@ -86,20 +74,18 @@ fn end_to_end(delivery: &UpstreamRequest, names: &str) -> HeaderMap {
         if NEVER_NOMINATED.contains(name) {
             return true;
         }
-        if is_hop_by_hop(name) || is_identity(name.as_str()) {
+        if is_hop_by_hop(name.as_str()) || is_identity(name.as_str()) {
             return false;
         }
         if is_signed(names, name) {
             return true;
         }
-        !(GATEWAY_FIELDS
-            .iter()
-            .any(|ours| reads_as(name.as_str(), ours))
+        !(is_rewritten_unless_signed(name.as_str())
             || *name == EXPECT
             || (shared && is_conditional(name.as_str()))
             || (readable && *name == ACCEPT_ENCODING)
             || (nominates
-                && nominated(headers)
+                && connection_listed(headers)
                     .any(|nominated| nominated.eq_ignore_ascii_case(name.as_str()))))
     };
     let mut out = HeaderMap::with_capacity(headers.len() + MAX_ADDED_FIELDS);
@@ -109,34 +95,6 @@ fn end_to_end(delivery: &UpstreamRequest, names: &str) -> HeaderMap {
         }
     }
     out
-}
-
-/// Does a field ask for a part of an answer, or for none if it is known already (RFC 9110, 13 and 14)?
-/// An answer that others share must be whole.
-pub(crate) fn is_conditional(name: &str) -> bool {
-    name.eq_ignore_ascii_case("range")
-        || name
-            .get(..3)
-            .is_some_and(|start| start.eq_ignore_ascii_case("if-"))
-}
-
-/// Does a field say who a client is? Only the gateway may write it, whoever signed another value.
-fn is_identity(name: &str) -> bool {
-    let begins_as = |prefix: &str| {
-        name.get(..prefix.len())
-            .is_some_and(|start| reads_as(start, prefix))
-    };
-    begins_as("x-forwarded-")
-        || begins_as("proxy-")
-        || IDENTITY_FIELDS.iter().any(|field| reads_as(name, field))
-}
-
-/// Is `name` this field, read as a careless node may read it, with `_` for `-`?
-fn reads_as(name: &str, field: &str) -> bool {
-    name.len() == field.len()
-        && name.bytes().zip(field.bytes()).all(|(byte, wanted)| {
-            byte.eq_ignore_ascii_case(&wanted) || (byte == b'_' && wanted == b'-')
-        })
 }
 
 /// Writes the Host that the cluster wants; true if it is another one than the client's. A stranger's
@@ -181,7 +139,7 @@ fn signer<'a>(delivery: &'a UpstreamRequest, names: &str, replaced: bool) -> Opt
             let lost = || {
                 names
                     .split(';')
-                    .any(|name| is_hop_by_hop_name(name) || is_identity(name))
+                    .any(|name| is_hop_by_hop(name) || is_identity(name))
             };
             (replaced || lost()).then_some(caller)
         }
@@ -198,12 +156,12 @@ fn sign(
 ) -> Result<(), AuthError> {
     let json = delivery.endpoint.body != BodyKind::Opaque;
     if json && !headers.contains_key(CONTENT_TYPE) {
-        headers.insert(CONTENT_TYPE, JSON_CONTENT_TYPE);
+        headers.insert(CONTENT_TYPE, JSON_UTF_8);
     }
     // What ends at this hop cannot stay signed; what the gateway says of the client can.
     let remaining: Vec<&str> = names
         .split(';')
-        .filter(|name| !is_hop_by_hop_name(name))
+        .filter(|name| !is_hop_by_hop(name))
         .filter(|name| !is_identity(name) || headers.contains_key(*name))
         .collect();
     let value = auth::sign(
@@ -246,57 +204,16 @@ fn set_forwarding_fields(
         HeaderValue::from_bytes(&trace.traceparent()).ok(),
     );
     if !is_signed(names, &VIA) {
-        headers.append(VIA, HeaderValue::from_static("1.1 ccfs-gateway"));
+        headers.append(VIA, VIA_GATEWAY);
     }
 }
-
-fn is_hop_by_hop_name(name: &str) -> bool {
-    HOP_BY_HOP
-        .iter()
-        .any(|field| field.eq_ignore_ascii_case(name))
-}
-
-const HOP_BY_HOP: [&str; 11] = [
-    "connection",
-    "http2-settings",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "trailers",
-    "transfer-encoding",
-    "upgrade",
-];
 
 /// What a client cannot name away in Connection. None of them ends at a hop or says who a client is,
 /// so these are asked for first.
 const NEVER_NOMINATED: [HeaderName; 3] = [AUTHORIZATION, CONTENT_LENGTH, HOST];
 
-/// Besides `x-forwarded-*` and `proxy-*`: what servers and frameworks in the wild take for the client.
-const IDENTITY_FIELDS: [&str; 8] = [
-    "cf-connecting-ip",
-    "client-ip",
-    "forwarded",
-    "true-client-ip",
-    "x-client-ip",
-    "x-cluster-client-ip",
-    "x-forwarded",
-    "x-real-ip",
-];
-
-/// Written anew unless the client signed them.
-const GATEWAY_FIELDS: [&str; 2] = ["traceparent", "x-request-id"];
-
 /// Fields the gateway writes.
 const MAX_ADDED_FIELDS: usize = 9;
-
-const JSON_CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/json;charset=UTF-8");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 #[cfg(test)]
 mod tests;

@@ -14,10 +14,10 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use super::pool::PooledConnection;
-use super::request::{is_hop_by_hop, nominated};
 use super::response_body::{ResponseGuard, StreamingBody};
 use crate::ccfs::{ParsedResponse, ResultKind};
 use crate::cluster::{FailureKind, NodeGuard, NodeOutcome};
+use crate::http_fields::{connection_listed, is_hop_by_hop, is_reserved_in_responses};
 use crate::message::{UpstreamErrorKind, UpstreamRequest};
 
 /// A node's answer, as far as it has to be read.
@@ -207,7 +207,7 @@ impl ResponseHead {
 /// Takes out what ends at this hop, and what only the gateway may say.
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
-        let named: Vec<HeaderName> = nominated(headers)
+        let named: Vec<HeaderName> = connection_listed(headers)
             .filter_map(|name| name.parse().ok())
             .filter(|name| *name != CONTENT_LENGTH)
             .collect();
@@ -217,7 +217,7 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
     let ours: Vec<HeaderName> = headers
         .keys()
-        .filter(|name| is_hop_by_hop(name) || name.as_str() == "x-gateway-error")
+        .filter(|name| is_hop_by_hop(name.as_str()) || is_reserved_in_responses(name))
         .cloned()
         .collect();
     for name in ours {

@@ -1,12 +1,12 @@
-//! How a bench was asked to run.
+//! Command-line arguments of the benches.
 
-/// Reads the arguments: `None` means not at all, which is what `cargo test --benches` wants: what is
-/// measured here takes minutes, and proves nothing.
+/// Parses the arguments. `None` means not to run, which is what `cargo test --benches` needs: the
+/// measurements take minutes.
 pub(crate) fn asked() -> Option<Effort> {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let is_given = |name: &str| arguments.iter().any(|argument| argument == name);
     if !is_given("--bench") || is_given("--test") || is_given("--list") {
-        println!("Measures for minutes; asked for by `cargo bench`.");
+        println!("Measures for minutes; run by `cargo bench`.");
         return None;
     }
     Some(if is_given("--quick") {
@@ -16,17 +16,17 @@ pub(crate) fn asked() -> Option<Effort> {
     })
 }
 
-/// How much is measured.
+/// How thoroughly to measure.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Effort {
-    /// As much as figures need.
+    /// Enough for meaningful figures.
     Full,
-    /// As little as shows that it works; the figures mean nothing.
+    /// Just enough to show that the bench works; the figures mean nothing.
     Quick,
 }
 
 impl Effort {
-    /// One of two values.
+    /// Selects one of two values.
     pub(crate) fn choose<T>(self, full: T, quick: T) -> T {
         match self {
             Self::Full => full,

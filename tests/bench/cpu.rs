@@ -1,12 +1,12 @@
-//! Who runs where, and what it has used: the scheduler's own figures, from `/proc`.
+//! CPU pinning and CPU time, from the scheduler's figures in `/proc`.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// One processor for the server that is measured, the others for the load and the nodes, so that
-/// neither waits for the other.
+/// One CPU for the measured server, the others for load and nodes, so that neither waits for the
+/// other.
 #[derive(Clone, Debug)]
 pub(crate) struct Cpus {
     server: usize,
@@ -15,8 +15,8 @@ pub(crate) struct Cpus {
 }
 
 impl Cpus {
-    /// Shares out the processors that this process may use, and keeps this process to its own.
-    /// Without `taskset` (util-linux) nothing is pinned.
+    /// Divides the CPUs available to this process, and pins this process to its share. Without
+    /// `taskset` (util-linux) nothing is pinned.
     pub(crate) fn share_out() -> Self {
         let mut usable = usable();
         let server = usable.pop().unwrap();
@@ -30,7 +30,7 @@ impl Cpus {
             .status()
             .is_ok_and(|status| status.success());
         if !pinned {
-            println!("Nothing is pinned: there is no `taskset` here.");
+            println!("Nothing is pinned: `taskset` is not installed.");
         }
         Self {
             server,
@@ -39,7 +39,7 @@ impl Cpus {
         }
     }
 
-    /// A command that runs `program` on the server's processor. Its id is the program's.
+    /// A command that runs `program` on the server's CPU. Its process id is the program's.
     pub(crate) fn server(&self, program: impl AsRef<Path>) -> Command {
         if !self.pinned {
             return Command::new(program.as_ref());
@@ -50,7 +50,7 @@ impl Cpus {
         command
     }
 
-    /// A runtime for load and nodes, on the other processors.
+    /// A runtime for load and nodes, on the other CPUs.
     pub(crate) fn runtime(&self) -> tokio::runtime::Runtime {
         tokio::runtime::Builder::new_multi_thread()
             .worker_threads(self.others.len().min(MOST_THREADS))
@@ -60,20 +60,20 @@ impl Cpus {
     }
 }
 
-/// The processor time that each thread of a process and of its children has used so far.
+/// The CPU time of each thread of a process and of its children.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Usage(HashMap<PathBuf, Duration>);
 
 impl Usage {
-    /// As of now.
+    /// Reads the current values.
     pub(crate) fn of(process: u32) -> Self {
         let mut usage = Self::default();
         usage.add(process);
         usage
     }
 
-    /// What was used since `earlier`. Helper threads that ended in between do not count: the kernel
-    /// keeps no figure of theirs.
+    /// The CPU time since `earlier`. Threads that ended in between are not counted, since the
+    /// kernel drops their figures.
     pub(crate) fn since(&self, earlier: &Self) -> Duration {
         let used = |(thread, time): (&PathBuf, &Duration)| {
             let before = earlier.0.get(thread).copied().unwrap_or_default();
@@ -85,7 +85,7 @@ impl Usage {
     fn add(&mut self, process: u32) {
         for task in std::fs::read_dir(format!("/proc/{process}/task")).unwrap() {
             let task = task.unwrap().path();
-            // It may end between being listed and being read.
+            // The thread may end between being listed and being read.
             if let Some(time) = time_of(&task) {
                 self.0.insert(task, time);
             }
@@ -104,10 +104,10 @@ pub(crate) fn resident(process: u32) -> u64 {
     kibibytes.parse::<u64>().unwrap() * 1024
 }
 
-/// What the processors call themselves.
+/// The CPU model name.
 pub(crate) fn model() -> String {
-    let told = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let line = told.lines().find(|line| line.starts_with("model name"));
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let line = text.lines().find(|line| line.starts_with("model name"));
     let model = line.and_then(|line| line.split_once(": "));
     model
         .map_or("an unnamed processor", |(_, model)| model)
@@ -129,7 +129,7 @@ fn children_of(process: u32) -> Vec<u32> {
         .collect()
 }
 
-/// The processors of this process, as in `Cpus_allowed_list: 0-3,8`.
+/// The CPUs of this process, as in `Cpus_allowed_list: 0-3,8`.
 fn usable() -> Vec<usize> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let list = status
@@ -148,5 +148,5 @@ fn list(cpus: &[usize]) -> String {
     texts.join(",")
 }
 
-/// More load than one server on one processor can take.
+/// More load than one server on one CPU can handle.
 const MOST_THREADS: usize = 3;

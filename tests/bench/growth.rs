@@ -1,7 +1,6 @@
-//! How the cost grows with what a gateway has to hold: accounts, nodes, connections, answers. Each
-//! gateway is a process of its own on a processor of its own; its CPU time and memory are the
-//! kernel's figures. Rounds are short and interleaved, and the best of each is shown: other work on
-//! the machine only ever adds.
+//! Cost by the number of accounts, nodes, connections and cached responses. Each gateway is a
+//! process of its own on a CPU of its own; CPU time and memory are the kernel's figures. Rounds are
+//! short and interleaved, and the best of each is shown: other load on the machine only adds.
 //!
 //! `cargo bench --bench growth`, about two minutes; `-- --quick` shows only that it works.
 
@@ -12,7 +11,7 @@
     clippy::print_stdout,
     clippy::unwrap_used,
     dead_code,
-    reason = "a bench fails by panicking, prints, is at the edge where clocks and tasks are, and shares its parts with others"
+    reason = "a bench fails by panicking, prints, uses clocks and tasks, and shares parts with other benches"
 )]
 
 mod asked;
@@ -50,7 +49,7 @@ fn main() {
     });
 }
 
-/// What all measurements share.
+/// Shared state of all measurements.
 struct Stage {
     effort: Effort,
     cpus: Cpus,
@@ -60,7 +59,7 @@ struct Stage {
 
 impl Stage {
     fn new(effort: Effort) -> Self {
-        // Before any thread is started, so that all are kept to their processors.
+        // Before any thread is started, so that all threads are pinned.
         let cpus = Cpus::share_out();
         let site = Site::new();
         Self {
@@ -71,8 +70,8 @@ impl Stage {
         }
     }
 
-    /// The least CPU per request that each lane needed in any of several rounds, after one round
-    /// that warms it up; in microseconds.
+    /// The lowest CPU time per request in microseconds that each lane needed in several rounds,
+    /// after one warm-up round.
     async fn best(&self, lanes: &mut [Lane]) -> Vec<f64> {
         let (rounds, time) = self.effort.choose((30, 300), (1, 100));
         let time = std::time::Duration::from_millis(time);
@@ -92,12 +91,12 @@ impl Stage {
     }
 }
 
-/// One line of the table.
+/// Prints one row of the table.
 fn row(cost: &str, with: &str, is: &str) {
     println!("| {cost} | {with} | {is} |");
 }
 
-/// A number as people write it: `100,000`.
+/// Formats a number with thousands separators: `100,000`.
 fn grouped(number: usize) -> String {
     let digits = number.to_string();
     let mut text = String::new();

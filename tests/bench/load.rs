@@ -1,5 +1,4 @@
-//! Load: ready-made requests over persistent TLS connections, each sent when its predecessor on the
-//! connection was answered.
+//! Load: prepared requests over persistent TLS connections, one at a time per connection.
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,7 +20,7 @@ use tokio_rustls::client::TlsStream;
 use crate::process::Server;
 use crate::site::{HOST, Site, wire};
 
-/// How connections are made: TLS 1.3 with X25519, which every server can, and without resumption.
+/// TLS 1.3 with X25519, which every server supports, without resumption.
 #[derive(Clone)]
 pub(crate) struct Dialer(TlsConnector);
 
@@ -44,7 +43,7 @@ impl Dialer {
         config.into()
     }
 
-    /// One connection.
+    /// Opens one connection.
     pub(crate) async fn connect(&self, address: SocketAddr) -> io::Result<Connection> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
@@ -55,7 +54,7 @@ impl Dialer {
         })
     }
 
-    /// So many connections at once.
+    /// Opens `number` connections concurrently.
     pub(crate) async fn connect_many(&self, address: SocketAddr, number: usize) -> Vec<Connection> {
         let mut connections = Vec::with_capacity(number);
         for _ in 0..number {
@@ -65,15 +64,16 @@ impl Dialer {
     }
 }
 
-/// A connection that is kept.
+/// A kept-alive connection.
 pub(crate) struct Connection {
     stream: TlsStream<TcpStream>,
-    /// Begins with the head of the last answer, if its body was small.
+    /// Starts with the head of the last response, if its body was small.
     buffer: Box<[u8]>,
 }
 
 impl Connection {
-    /// Sends a request and reads its answer, which must be a 200 with a length; the body's length.
+    /// Sends a request and reads the response, which must be a 200 with a length; returns the
+    /// length of the body.
     pub(crate) async fn exchange(&mut self, request: &[u8]) -> io::Result<u64> {
         self.stream.write_all(request).await?;
         self.stream.flush().await?;
@@ -99,12 +99,12 @@ impl Connection {
     }
 }
 
-/// The lengths of body and head, once the head is whole.
-fn framing(answer: &[u8]) -> io::Result<Option<(u64, usize)>> {
-    let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") else {
+/// The lengths of body and head, once the head is complete.
+fn framing(response: &[u8]) -> io::Result<Option<(u64, usize)>> {
+    let Some(end) = response.windows(4).position(|four| four == b"\r\n\r\n") else {
         return Ok(None);
     };
-    let head = String::from_utf8_lossy(&answer[..end]);
+    let head = String::from_utf8_lossy(&response[..end]);
     let wrong = || io::Error::other(format!("not a 200 with a length: {head}"));
     if !head.starts_with("HTTP/1.1 200") {
         return Err(wrong());
@@ -115,8 +115,8 @@ fn framing(answer: &[u8]) -> io::Result<Option<(u64, usize)>> {
     Ok(Some((length.ok_or_else(wrong)?, end + 4)))
 }
 
-/// Requests, handed out in turn: with more of them than connections no two are under way at once
-/// that are the same.
+/// Requests, handed out in turn: with more requests than connections, no two concurrent requests
+/// are equal.
 #[derive(Debug)]
 pub(crate) struct Feed {
     requests: Vec<Vec<u8>>,
@@ -124,7 +124,7 @@ pub(crate) struct Feed {
 }
 
 impl Feed {
-    /// These requests, over and over.
+    /// Repeats these requests.
     pub(crate) fn new(requests: impl IntoIterator<Item = ClientRequest>) -> Arc<Self> {
         Arc::new(Self {
             requests: requests.into_iter().map(|request| wire(&request)).collect(),
@@ -132,7 +132,7 @@ impl Feed {
         })
     }
 
-    /// The next one, until `end`.
+    /// The next request, until `end`.
     fn next(&self, end: End) -> Option<&[u8]> {
         if matches!(end, End::At(time) if Instant::now() >= time) {
             return None;
@@ -147,21 +147,21 @@ impl Feed {
 enum End {
     At(Instant),
     Never,
-    /// When every request was sent once.
+    /// Ends when every request was sent once.
     Once,
 }
 
-/// A server, and the load that it gets.
+/// A server and its load.
 pub(crate) struct Lane {
     connections: Vec<Connection>,
     dialer: Dialer,
     feed: Arc<Feed>,
-    /// What is measured. Ends last.
+    /// The measured server. Dropped last.
     pub(crate) server: Server,
 }
 
 impl Lane {
-    /// Connects `clients` times.
+    /// Opens `clients` connections.
     pub(crate) async fn new(
         server: Server,
         dialer: &Dialer,
@@ -176,7 +176,7 @@ impl Lane {
         }
     }
 
-    /// From now on it gets other requests.
+    /// Replaces the requests.
     pub(crate) fn feed(&mut self, feed: Arc<Feed>) {
         self.feed = feed;
     }
@@ -187,24 +187,24 @@ impl Lane {
         self.work(End::Once).await;
     }
 
-    /// Sends one request, and fails unless `words` stand in the head of its answer: so that what is
-    /// measured is what is said.
+    /// Sends one request and panics unless the head of the response contains `words`, so that the
+    /// intended path is measured.
     pub(crate) async fn must_say(&mut self, words: &str) {
         let connection = &mut self.connections[0];
         let request = self.feed.next(End::Never).unwrap();
         connection.exchange(request).await.unwrap();
-        let answer = String::from_utf8_lossy(&connection.buffer);
-        let (head, _) = answer.split_once("\r\n\r\n").unwrap();
+        let response = String::from_utf8_lossy(&connection.buffer);
+        let (head, _) = response.split_once("\r\n\r\n").unwrap();
         assert!(head.contains(words), "{words}: {head}");
     }
 
-    /// Sends requests for so long.
+    /// Sends requests for `time`.
     pub(crate) async fn round(&mut self, time: Duration) -> Round {
         self.measure(async |lane, end| lane.work(end).await, time)
             .await
     }
 
-    /// Sends requests for so long, each on a connection of its own, one per client at a time.
+    /// Sends requests for `time`, each on a new connection, one per client at a time.
     pub(crate) async fn round_of_connections(&mut self, time: Duration) -> Round {
         self.measure(async |lane, end| lane.come_and_go(end).await, time)
             .await
@@ -227,7 +227,7 @@ impl Lane {
         }
     }
 
-    /// All connections at once.
+    /// Uses all connections concurrently.
     async fn work(&mut self, end: End) -> (Vec<u32>, u64) {
         let mut tasks = JoinSet::new();
         for mut connection in self.connections.drain(..) {
@@ -276,36 +276,36 @@ fn microseconds(since: Instant) -> u32 {
     u32::try_from(since.elapsed().as_micros()).unwrap_or(u32::MAX)
 }
 
-/// What one round showed.
+/// The result of one round.
 #[derive(Clone, Debug)]
 pub(crate) struct Round {
-    /// The server's processor time.
+    /// The server's CPU time.
     pub(crate) cpu: Duration,
-    /// By the clock.
+    /// Wall-clock time.
     pub(crate) elapsed: Duration,
-    /// Bytes of all answers' bodies.
+    /// Bytes of all response bodies.
     pub(crate) bytes: u64,
     /// In microseconds, sorted.
     pub(crate) latencies: Vec<u32>,
 }
 
 impl Round {
-    /// Microseconds of the server's processor for one request.
+    /// The server's CPU time per request in microseconds.
     pub(crate) fn per_request(&self) -> f64 {
         self.cpu.as_secs_f64() * 1e6 / self.latencies.len() as f64
     }
 
-    /// Microseconds of the server's processor for one MiB of answers.
+    /// The server's CPU time per MiB of responses in microseconds.
     pub(crate) fn per_mebibyte(&self) -> f64 {
         self.cpu.as_secs_f64() * 1e6 / (self.bytes as f64 / f64::from(1 << 20))
     }
 
-    /// Answers a second.
+    /// Responses per second.
     pub(crate) fn rate(&self) -> f64 {
         self.latencies.len() as f64 / self.elapsed.as_secs_f64()
     }
 
-    /// The latency that this part of the answers, 0 to 1, is not above; in microseconds.
+    /// The quantile `part` (0 to 1) of the latency in microseconds.
     pub(crate) fn quantile(&self, part: f64) -> u32 {
         let place = (self.latencies.len() as f64 * part) as usize;
         self.latencies
@@ -316,8 +316,8 @@ impl Round {
     }
 }
 
-/// The round that cost least by `cost`, among those in which nothing kept the server from its
-/// processor for long: a round of few answers measures something else.
+/// The round with the lowest `cost` among those in which the server was not kept from its CPU: a
+/// round with few responses measures something else.
 pub(crate) fn best<'a>(
     rounds: impl Iterator<Item = &'a Round> + Clone,
     cost: fn(&Round) -> f64,
@@ -329,8 +329,8 @@ pub(crate) fn best<'a>(
         .unwrap()
 }
 
-/// A whole record of TLS.
+/// The maximum size of a TLS record (RFC 8446 section 5.1).
 const BUFFER: usize = 16 * 1024;
 
-/// New connections under way at once.
+/// Concurrent connection attempts.
 const NEW_AT_ONCE: usize = 16;

@@ -1,12 +1,13 @@
-//! The gateway beside an nginx that is installed on this machine: the same requests, certificates and
-//! nodes, each server one worker on the same processor, one after the other in short rounds.
+//! The gateway compared with the nginx installed on this machine: the same requests, certificates
+//! and nodes; each server has one worker on the same CPU, measured one after the other in short
+//! rounds.
 //!
-//! `cargo bench --bench nginx`, about two minutes; `-- --quick` shows only that it works. Without an
-//! `nginx` on the PATH it says so and ends.
+//! `cargo bench --bench nginx`, about two minutes; `-- --quick` shows only that it works. Without
+//! an `nginx` on the PATH it says so and ends.
 //!
-//! The two do not do the same: where the gateway verifies a signature, judges the body, limits and
-//! counts, nginx passes on or looks up bytes. What is compared is the whole job of the one with the
-//! least that the other can be asked for.
+//! The two do not do the same work: where the gateway verifies a signature, validates the body,
+//! limits and counts, nginx forwards or looks up bytes. The gateway's complete work is compared
+//! with the least that nginx can do.
 
 #![allow(
     clippy::disallowed_methods,
@@ -15,7 +16,7 @@
     clippy::print_stdout,
     clippy::unwrap_used,
     dead_code,
-    reason = "a bench fails by panicking, prints, is at the edge where clocks and tasks are, and shares its parts with others"
+    reason = "a bench fails by panicking, prints, uses clocks and tasks, and shares parts with other benches"
 )]
 
 mod asked;
@@ -49,7 +50,7 @@ fn main() {
         println!("There is no nginx on the PATH to compare with; nothing was measured.");
         return;
     };
-    // Before any thread is started, so that all are kept to their processors.
+    // Before any thread is started, so that all threads are pinned.
     let cpus = Cpus::share_out();
     println!(
         "ccfs-gateway and {version}, one worker each; {}\n",
@@ -87,7 +88,7 @@ async fn compare(cpus: &Cpus, effort: Effort) {
     pair[0].must_say("X-Cache: HIT").await;
     pair[1].must_say("ccfs-gateway; hit").await;
     let rounds = stage.rounds(&mut pair, Work::Requests).await;
-    table::print(&Row::of("small POST, answered from the cache", &rounds));
+    table::print(&Row::of("small POST, served from the cache", &rounds));
     let rounds = stage.rounds(&mut pair, Work::Connections).await;
     table::print(&Row::of(
         "new TLS 1.3 connection with one such POST",
@@ -108,7 +109,7 @@ async fn compare(cpus: &Cpus, effort: Effort) {
     println!("{}", table::NOTES);
 }
 
-/// What all comparisons share.
+/// Shared state of all comparisons.
 struct Stage<'a> {
     effort: Effort,
     cpus: &'a Cpus,
@@ -117,7 +118,7 @@ struct Stage<'a> {
 }
 
 impl Stage<'_> {
-    /// nginx and the gateway before the same nodes, with the same requests to come.
+    /// nginx and the gateway in front of the same nodes, with the same requests.
     async fn pair(
         &self,
         nodes: &[Node],
@@ -140,14 +141,14 @@ impl Stage<'_> {
         ]
     }
 
-    /// One round of each in turn, several times, after a round of each that does not count.
+    /// Alternates rounds of both servers, after one warm-up round of each.
     async fn rounds(&self, pair: &mut [Lane; 2], work: Work) -> Vec<[Round; 2]> {
         let (rounds, time) = self.effort.choose((24, 400), (1, 200));
         let time = Duration::from_millis(time);
         let [nginx, gateway] = pair;
         let mut all = Vec::new();
         for round in 0..=rounds {
-            // Neither is always the first.
+            // The order alternates.
             let both = if round % 2 == 0 {
                 let first = work.round(nginx, time).await;
                 [first, work.round(gateway, time).await]
@@ -161,7 +162,7 @@ impl Stage<'_> {
     }
 }
 
-/// What a round is made of.
+/// The kind of load of a round.
 #[derive(Clone, Copy, Debug)]
 enum Work {
     Connections,
@@ -177,7 +178,7 @@ impl Work {
     }
 }
 
-/// A path that CC-FS does not have: passed on for verified callers, and streamed.
+/// A path that CC-FS does not have: forwarded for verified callers, and streamed.
 fn download(size: u64) -> ClientRequest {
     let request = ClientRequest::get(&format!("https://{HOST}{DOWNLOAD}{size}")).unwrap();
     request
@@ -187,5 +188,5 @@ fn download(size: u64) -> ClientRequest {
 
 const CLIENTS: usize = 48;
 
-/// At once.
+/// Concurrent downloads.
 const DOWNLOADS: usize = 2;

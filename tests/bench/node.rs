@@ -1,5 +1,5 @@
-//! A node that costs next to nothing: it reads a request, looks at nothing but its path and length,
-//! and answers what it has ready. For measuring what stands before it; it judges nothing.
+//! A node with minimal cost: it reads a request, looks only at path and length, and sends a
+//! prepared response. For measuring what is in front of it; it verifies nothing.
 
 use std::io;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::task::AbortOnDropHandle;
 
-/// A running node. It ends when it is dropped.
+/// A running node. It stops when dropped.
 #[derive(Debug)]
 pub(crate) struct Node {
     /// `https://127.0.0.1:port`.
@@ -23,20 +23,20 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Serves URLs that expire at `expiry`, in seconds since 1970; and below [`DOWNLOAD`] so many
+    /// Serves URLs that expire at `expiry`, in seconds since 1970, and below [`DOWNLOAD`] as many
     /// bytes as the path says.
     pub(crate) async fn start(leaf: &IssuedCertificate, expiry: i64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let acceptor = TlsAcceptor::from(leaf.server_config().unwrap());
-        let serving = tokio::spawn(accept(listener, acceptor, answer(expiry).into()));
+        let serving = tokio::spawn(accept(listener, acceptor, response(expiry).into()));
         Self {
             url: format!("https://{address}"),
             _serving: AbortOnDropHandle::new(serving),
         }
     }
 
-    /// So many nodes whose URLs live for eight hours, as those of CC-FS do.
+    /// Starts `number` nodes whose URLs are valid for eight hours, as those of CC-FS are.
     pub(crate) async fn start_many(leaf: &IssuedCertificate, number: usize) -> Vec<Self> {
         let mut nodes = Vec::new();
         for _ in 0..number {
@@ -45,7 +45,8 @@ impl Node {
         nodes
     }
 
-    /// So many nodes whose URLs have expired: nothing of theirs can be kept, all is forwarded.
+    /// Starts `number` nodes whose URLs have expired: no response can be cached, every request is
+    /// forwarded.
     pub(crate) async fn start_expired(leaf: &IssuedCertificate, number: usize) -> Vec<Self> {
         let mut nodes = Vec::new();
         for _ in 0..number {
@@ -60,21 +61,21 @@ pub(crate) fn urls(nodes: &[Node]) -> Vec<String> {
     nodes.iter().map(|node| node.url.clone()).collect()
 }
 
-async fn accept(listener: TcpListener, acceptor: TlsAcceptor, answer: Arc<[u8]>) {
+async fn accept(listener: TcpListener, acceptor: TlsAcceptor, response: Arc<[u8]>) {
     let mut connections = JoinSet::new();
     loop {
         let (stream, _) = listener.accept().await.unwrap();
-        let (acceptor, answer) = (acceptor.clone(), answer.clone());
+        let (acceptor, response) = (acceptor.clone(), response.clone());
         connections.spawn(async move {
             stream.set_nodelay(true)?;
-            serve(acceptor.accept(stream).await?, &answer).await
+            serve(acceptor.accept(stream).await?, &response).await
         });
         while connections.try_join_next().is_some() {}
     }
 }
 
-/// Serves one connection until the other side closes it.
-async fn serve(mut stream: TlsStream<TcpStream>, answer: &[u8]) -> io::Result<()> {
+/// Serves one connection until the peer closes it.
+async fn serve(mut stream: TlsStream<TcpStream>, response: &[u8]) -> io::Result<()> {
     let mut request = Vec::with_capacity(4096);
     loop {
         request.clear();
@@ -94,7 +95,7 @@ async fn serve(mut stream: TlsStream<TcpStream>, answer: &[u8]) -> io::Result<()
         }
         match download(&head) {
             Some(size) => send(&mut stream, size).await?,
-            None => stream.write_all(answer).await?,
+            None => stream.write_all(response).await?,
         }
         stream.flush().await?;
     }
@@ -125,8 +126,8 @@ async fn send(stream: &mut TlsStream<TcpStream>, size: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// An answer of the recording-URL interface, about 500 bytes of JSON.
-fn answer(expiry: i64) -> Vec<u8> {
+/// A response of the recording-URL interface, about 500 bytes of JSON.
+fn response(expiry: i64) -> Vec<u8> {
     let url = format!(
         "https://south-aicc-develop.obs.cn-south-1.myhuaweicloud.com/ccfs/record/developId/\
          13ddcde6-2072-40d2-b96f-58cac16e18f5?Expires={expiry}&AccessKeyId=FAKEAKFAKEAKFAKEAK00\
@@ -142,7 +143,7 @@ fn answer(expiry: i64) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Paths below it are downloads; the rest of the path is their size.
+/// Paths below it are downloads; the remainder of the path is their size.
 pub(crate) const DOWNLOAD: &str = "/CCFS/download/";
 
 static PIECE: [u8; 64 * 1024] = [0; 64 * 1024];

@@ -1,4 +1,4 @@
-//! Servers in processes of their own. Each ends when its value is dropped; nothing else is ended.
+//! Server processes. Each is stopped when its value is dropped.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -10,16 +10,16 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::cpu::{self, Cpus, Usage};
 
-/// A running server.
+/// A running server process.
 #[derive(Debug)]
 pub(crate) struct Server {
     child: Child,
-    /// Where it listens.
+    /// The address on which it listens.
     pub(crate) address: SocketAddr,
 }
 
 impl Server {
-    /// `ccfs-gateway run`; serves when this returns.
+    /// Starts `ccfs-gateway run`; the gateway serves when this returns.
     pub(crate) fn gateway(cpus: &Cpus, configuration: &Path) -> Self {
         let mut child = cpus
             .server(env!("CARGO_BIN_EXE_ccfs-gateway"))
@@ -34,7 +34,7 @@ impl Server {
         Self { child, address }
     }
 
-    /// A process that was told to listen at `address`. `None` if it ended instead.
+    /// Waits until a process listens on `address`. `None` if it exits instead.
     pub(crate) fn listening(mut child: Child, address: SocketAddr) -> Option<Self> {
         let deadline = Instant::now() + PATIENCE;
         while std::net::TcpStream::connect(address).is_err() {
@@ -47,12 +47,12 @@ impl Server {
         Some(Self { child, address })
     }
 
-    /// The processor time it has used.
+    /// The CPU time used so far.
     pub(crate) fn usage(&self) -> Usage {
         Usage::of(self.child.id())
     }
 
-    /// Its resident memory in bytes, once it is done with giving back what it does not need.
+    /// The resident memory in bytes, once the allocator has returned unused pages.
     pub(crate) async fn settled(&self) -> u64 {
         let (mut resident, mut steady) = (cpu::resident(self.child.id()), 0);
         for _ in 0..LONGEST_SETTLING {
@@ -68,7 +68,7 @@ impl Server {
     }
 }
 
-/// Asks it to end, since a killed nginx would leave its workers behind.
+/// Sends SIGTERM, since a killed nginx would leave its workers behind.
 impl Drop for Server {
     fn drop(&mut self) {
         let asked = Pid::from_raw(self.child.id().cast_signed())
@@ -85,13 +85,13 @@ impl Drop for Server {
     }
 }
 
-/// The address in the line by which a gateway says that it serves.
+/// The address in the log line that reports a serving gateway.
 fn announced(log: ChildStderr) -> SocketAddr {
-    let (mut log, mut told) = (BufReader::new(log), String::new());
+    let (mut log, mut text) = (BufReader::new(log), String::new());
     let address = loop {
-        let before = told.len();
-        assert_ne!(log.read_line(&mut told).unwrap(), 0, "it ended: {told}");
-        let line = &told[before..];
+        let before = text.len();
+        assert_ne!(log.read_line(&mut text).unwrap(), 0, "it exited: {text}");
+        let line = &text[before..];
         if let Some((_, rest)) = line
             .split_once("127.0.0.1:")
             .filter(|_| line.contains("serving"))
@@ -100,16 +100,16 @@ fn announced(log: ChildStderr) -> SocketAddr {
             break SocketAddr::from(([127, 0, 0, 1], port.parse().unwrap()));
         }
     };
-    // Read on, so that it never waits for a reader.
+    // Keeps reading, so that the process never blocks on a full pipe.
     std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
     address
 }
 
-/// For a server to come, or to go.
+/// Time for a server to start or stop.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Quarters of a second: jemalloc gives unused memory back within ten seconds.
+/// In quarters of a second: jemalloc returns unused memory within ten seconds.
 const LONGEST_SETTLING: u32 = 44;
 
-/// Quarters of a second without giving anything back.
+/// In quarters of a second without any change.
 const STEADY: u32 = 8;

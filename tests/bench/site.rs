@@ -1,4 +1,4 @@
-//! What every gateway under measurement needs: throw-away certificates, accounts, a configuration.
+//! Temporary certificates, accounts and configuration of the measured gateways.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -12,17 +12,17 @@ use ccfs_gateway::stand_in::certificates::{
 use jiff::Timestamp;
 use tempfile::TempDir;
 
-/// The name in the certificate of every server, and the Host of every request: the same bytes go to
-/// all of them.
+/// The name in the certificate of every server, and the Host of every request: all servers receive
+/// the same bytes.
 pub(crate) const HOST: &str = "cc-fs.example.com";
 
-/// A folder with certificates, and the authority that they are of. It goes with this value.
+/// A directory with certificates and their authority, removed when dropped.
 #[derive(Debug)]
 pub(crate) struct Site {
     folder: TempDir,
-    /// Who signed `leaf.pem`.
+    /// The authority that signed `leaf.pem`.
     pub(crate) authority: CertificateAuthority,
-    /// `leaf.pem`, which every server presents.
+    /// `leaf.pem`, the certificate of every server.
     pub(crate) leaf: IssuedCertificate,
 }
 
@@ -43,12 +43,12 @@ impl Site {
         }
     }
 
-    /// A file or folder of it.
+    /// The path of a file in the directory.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// Writes a configuration, `name`.toml, with its accounts beside it.
+    /// Writes the configuration `name`.toml and its accounts.
     pub(crate) fn configure(&self, name: &str, gateway: &Gateway<'_>) -> PathBuf {
         let keys = self.path(&format!("{name}.keys.toml"));
         write_private_file(&keys, accounts(gateway.keys).as_bytes()).unwrap();
@@ -58,16 +58,16 @@ impl Site {
     }
 }
 
-/// A gateway to be configured: one worker, no access log, no admin interface.
+/// Settings of a measured gateway: one worker, no access log, no admin interface.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Gateway<'a> {
     /// URLs of the nodes.
     pub(crate) nodes: &'a [String],
     /// Number of accounts: [`access_key`] of every number below it.
     pub(crate) keys: usize,
-    /// More keys of `[clusters.ccfs]`.
+    /// Further keys of `[clusters.ccfs]`.
     pub(crate) cluster: &'a str,
-    /// More keys of `[limits]`.
+    /// Further keys of `[limits]`.
     pub(crate) limits: &'a str,
     /// `max_size` of the cache.
     pub(crate) cache: &'a str,
@@ -138,7 +138,7 @@ fn accounts(number: usize) -> String {
     text
 }
 
-/// The name of an account.
+/// The access key of an account.
 pub(crate) fn access_key(number: usize) -> String {
     format!("ak-{number:06}")
 }
@@ -147,14 +147,14 @@ fn secret(number: usize) -> String {
     format!("SECRET-of-{number:06}-0123456789abcdef")
 }
 
-/// An account, as its owner knows it.
+/// The credential of an account.
 pub(crate) fn credential(number: usize) -> Arc<Credential> {
     let secret = Secret::new(secret(number).into_bytes());
     let access_key = AccessKey::from(access_key(number).as_str());
     Arc::new(Credential::new(access_key, vec![secret], true))
 }
 
-/// A recording-URL request, signed now by an account.
+/// A recording-URL request of an account, signed with the current time.
 pub(crate) fn recording(account: usize, call_id: &str) -> ClientRequest {
     let query = RecordingQuery {
         call_id,
@@ -172,7 +172,7 @@ pub(crate) fn recording(account: usize, call_id: &str) -> ClientRequest {
         .unwrap()
 }
 
-/// A request as it goes over the wire.
+/// The bytes of a request on the wire.
 pub(crate) fn wire(request: &ClientRequest) -> Vec<u8> {
     let mut bytes = format!("{} {} HTTP/1.1\r\n", request.method, request.target).into_bytes();
     for (name, value) in &request.headers {

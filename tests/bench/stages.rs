@@ -1,6 +1,6 @@
-//! What each stage of a request costs by itself, in time and in allocations, without a socket.
+//! Time and allocations of each stage of a request, without sockets.
 //!
-//! `cargo bench --bench stages`; a word behind `--` chooses, e.g. `cargo bench --bench stages -- hit`.
+//! `cargo bench --bench stages`; an argument filters, e.g. `cargo bench --bench stages -- hit`.
 
 #![allow(
     clippy::disallowed_methods,
@@ -8,7 +8,7 @@
     clippy::panic,
     clippy::unwrap_used,
     dead_code,
-    reason = "a bench fails by panicking, is at the edge where clocks are, and shares its parts with others"
+    reason = "a bench fails by panicking, uses clocks, and shares parts with other benches"
 )]
 
 #[path = "stages/parts.rs"]
@@ -17,7 +17,7 @@ mod site;
 #[path = "stages/whole.rs"]
 mod whole;
 
-/// The program's own allocator, counted.
+/// The program's allocator, with counters.
 #[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: divan::AllocProfiler<tikv_jemallocator::Jemalloc> =
@@ -28,7 +28,7 @@ static ALLOCATOR: divan::AllocProfiler<tikv_jemallocator::Jemalloc> =
 static ALLOCATOR: divan::AllocProfiler = divan::AllocProfiler::system();
 
 fn main() {
-    // So many that other work on the machine does not show in the fastest and the median.
+    // Enough samples that other load on the machine does not show in minimum and median.
     divan::Divan::default()
         .sample_count(1_000)
         .sample_size(32)

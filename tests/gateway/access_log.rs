@@ -1,4 +1,4 @@
-//! §8: the access log.
+//! Access log (§8).
 
 use ccfs_gateway::stand_in::{Fault, When};
 use serde_json::Value;
@@ -7,23 +7,22 @@ use crate::support::{BERLIN, SHANGHAI, TestEnv, UNKNOWN, eventually, read, signe
 
 #[tokio::test]
 async fn every_request_is_one_line_of_json() {
-    let world = TestEnv::start().await;
+    let env = TestEnv::start().await;
     let id = http::HeaderName::from_static("x-request-id");
-    let hit = world.recording("log-1").with_header(id, "the-second");
-    world.get_recording("log-1").await;
-    world.send(&signed(hit, SHANGHAI)).await;
-    world.send(&signed(world.recording("log-1"), UNKNOWN)).await;
-    world
-        .send(&signed(world.post("{\"callId\":null}"), BERLIN))
+    let hit = env.recording("log-1").with_header(id, "the-second");
+    env.get_recording("log-1").await;
+    env.send(&signed(hit, SHANGHAI)).await;
+    env.send(&signed(env.recording("log-1"), UNKNOWN)).await;
+    env.send(&signed(env.post("{\"callId\":null}"), BERLIN))
         .await;
-    world.nodes[0]
+    env.nodes[0]
         .faults()
         .inject(Fault::GarbageJson, When::Always);
-    world.send(&signed(world.recording("log-2"), BERLIN)).await;
-    let mut query = world.recording("log-3");
+    env.send(&signed(env.recording("log-2"), BERLIN)).await;
+    let mut query = env.recording("log-3");
     query.target.push_str("?secret=of-the-query");
-    world.send(&signed(query, BERLIN)).await;
-    let file = world.file("access.log");
+    env.send(&signed(query, BERLIN)).await;
+    let file = env.file("access.log");
     eventually("six lines", async || read(&file).lines().count() == 6).await;
     let text = read(&file);
     assert!(!text.contains("of-the-query"));
@@ -31,7 +30,7 @@ async fn every_request_is_one_line_of_json() {
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
-    let node = world.nodes[0].address().to_string();
+    let node = env.nodes[0].address().to_string();
     lines.iter().for_each(assert_complete);
     let [miss, hit, stranger, invalid, failed, _] = &lines[..] else {
         unreachable!("six lines");
@@ -80,20 +79,20 @@ fn assert_complete(line: &Value) {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_is_a_line_too() {
-    let world = TestEnv::start().await;
-    world.nodes[0].faults().inject(Fault::Hold, When::Always);
-    let request = signed(world.recording("left-1"), SHANGHAI);
-    let client = crate::support::client_trusting(&world.file(""));
+async fn an_aborted_request_is_logged_too() {
+    let env = TestEnv::start().await;
+    env.nodes[0].faults().inject(Fault::Hold, When::Always);
+    let request = signed(env.recording("left-1"), SHANGHAI);
+    let client = crate::support::client_trusting(&env.file(""));
     let asking = tokio::spawn(async move { client.send(&request).await.is_ok() });
-    let node = &world.nodes[0];
+    let node = &env.nodes[0];
     let second = std::time::Duration::from_secs(10);
     assert!(
         node.wait_for_requests("getRecordFileUrlFromObs", 1, second)
             .await
     );
     asking.abort();
-    let file = world.file("access.log");
+    let file = env.file("access.log");
     eventually("one line", async || read(&file).lines().count() == 1).await;
     let line: Value = serde_json::from_str(read(&file).trim()).unwrap();
     assert_eq!(line["gw.outcome"], "client_gone");

@@ -1,4 +1,4 @@
-//! §8: the admin interface, and the commands that speak to it.
+//! Admin interface (§8) and the commands that use it.
 
 use std::net::SocketAddr;
 
@@ -7,27 +7,27 @@ use serde_json::Value;
 use crate::page;
 use crate::support::{SHANGHAI, Setup, TestEnv, eventually};
 
-fn address(world: &TestEnv) -> SocketAddr {
-    world.bound.admin.unwrap()
+fn address(env: &TestEnv) -> SocketAddr {
+    env.bound.admin.unwrap()
 }
 
 // ---- Pages ----------------------------------------------------------------------------------------
 
 #[tokio::test]
-async fn the_probes_answer_whatever_the_nodes_do() {
-    let mut world = TestEnv::start().await;
-    world.nodes[0].stop().await;
+async fn the_probes_do_not_depend_on_the_nodes() {
+    let mut env = TestEnv::start().await;
+    env.nodes[0].stop().await;
     for path in ["/livez", "/readyz"] {
-        assert_eq!(page::get(address(&world), path).await.status, 200, "{path}");
+        assert_eq!(page::get(address(&env), path).await.status, 200, "{path}");
     }
 }
 
 #[tokio::test]
 async fn the_metrics_are_openmetrics_with_one_prefix_and_no_ak() {
-    let world = TestEnv::start().await;
-    world.get_recording("metrics-1").await;
-    world.get_recording("metrics-1").await;
-    let page = page::get(address(&world), "/metrics").await;
+    let env = TestEnv::start().await;
+    env.get_recording("metrics-1").await;
+    env.get_recording("metrics-1").await;
+    let page = page::get(address(&env), "/metrics").await;
     assert_eq!(page.status, 200);
     let content_type = page.header("content-type").unwrap();
     assert!(
@@ -72,14 +72,14 @@ async fn the_metrics_are_openmetrics_with_one_prefix_and_no_ak() {
 }
 
 #[tokio::test]
-async fn the_status_tells_what_runs() {
+async fn the_status_shows_the_running_state() {
     let setup = Setup {
         nodes: 2,
         ..Setup::default()
     };
-    let world = setup.start().await;
-    world.get_recording("status-1").await;
-    let page = page::get(address(&world), "/status").await;
+    let env = setup.start().await;
+    env.get_recording("status-1").await;
+    let page = page::get(address(&env), "/status").await;
     assert_eq!(
         (page.status, page.header("content-type")),
         (200, Some("application/json"))
@@ -95,20 +95,20 @@ async fn the_status_tells_what_runs() {
 
 #[tokio::test]
 async fn the_configuration_is_shown_without_secrets() {
-    let world = TestEnv::start().await;
-    let page = page::get(address(&world), "/config").await;
+    let env = TestEnv::start().await;
+    let page = page::get(address(&env), "/config").await;
     assert_eq!(page.status, 200);
     assert!(page.body.contains(SHANGHAI) && page.body.contains("Europe/Berlin"));
     assert!(!page.body.contains("SECRET"), "{}", page.body);
 }
 
-// ---- Who may ask ----------------------------------------------------------------------------------
+// ---- Access control ------------------------------------------------------------------------------
 
 #[tokio::test]
 async fn every_page_has_a_strict_policy_and_allows_no_other_origin() {
-    let world = TestEnv::start().await;
+    let env = TestEnv::start().await;
     for path in ["/status", "/metrics", "/config", "/livez", "/nowhere"] {
-        let page = page::get(address(&world), path).await;
+        let page = page::get(address(&env), path).await;
         let policy = page.header("content-security-policy").unwrap_or_default();
         assert!(policy.contains("default-src 'none'"), "{path}: {policy:?}");
         assert_eq!(page.header("access-control-allow-origin"), None, "{path}");
@@ -118,8 +118,8 @@ async fn every_page_has_a_strict_policy_and_allows_no_other_origin() {
 
 #[tokio::test]
 async fn only_the_names_of_this_machine_are_served() {
-    let world = TestEnv::start().await;
-    let admin = address(&world);
+    let env = TestEnv::start().await;
+    let admin = address(&env);
     let port = admin.port();
     for (host, status) in [
         (format!("127.0.0.1:{port}"), 200),
@@ -142,9 +142,9 @@ async fn only_the_names_of_this_machine_are_served() {
 }
 
 #[tokio::test]
-async fn an_order_needs_its_marker_and_from_a_browser_the_same_origin() {
-    let world = TestEnv::start().await;
-    let admin = address(&world);
+async fn a_command_needs_its_header_and_from_a_browser_the_same_origin() {
+    let env = TestEnv::start().await;
+    let admin = address(&env);
     for (fields, served) in [
         (String::new(), false),
         ("X-Ccfs-Gateway: 0\r\n".to_owned(), false),
@@ -196,8 +196,8 @@ async fn a_token_opens_everything_but_the_probes() {
         tables: format!("[admin]\nbind = \"127.0.0.1:0\"\ntoken_file = {file:?}"),
         ..Setup::default()
     };
-    let world = setup.start().await;
-    let admin = address(&world);
+    let env = setup.start().await;
+    let admin = address(&env);
     let get = async |path: &str, fields: &str| {
         page::exchange(
             admin,
@@ -218,18 +218,18 @@ async fn a_token_opens_everything_but_the_probes() {
             "Basic czNjcmV0LXRva2Vu",
             "s3cret-token",
         ] {
-            let answer = get(path, &format!("Authorization: {wrong}\r\n")).await;
-            assert_eq!(answer.status, 401, "{path} with {wrong}");
+            let response = get(path, &format!("Authorization: {wrong}\r\n")).await;
+            assert_eq!(response.status, 401, "{path} with {wrong}");
         }
     }
-    // `anybody:s3cret-token`
+    // Base64 of `anybody:s3cret-token`.
     for right in [
         "Bearer s3cret-token",
         "bearer s3cret-token",
         "Basic YW55Ym9keTpzM2NyZXQtdG9rZW4=",
     ] {
-        let answer = get("/status", &format!("Authorization: {right}\r\n")).await;
-        assert_eq!(answer.status, 200, "{right}");
+        let response = get("/status", &format!("Authorization: {right}\r\n")).await;
+        assert_eq!(response.status, 200, "{right}");
     }
     assert_eq!(page::post(admin, "/drain").await.status, 401);
     assert_eq!(get("/readyz", "").await.status, 200, "nothing was drained");
@@ -238,28 +238,27 @@ async fn a_token_opens_everything_but_the_probes() {
 // ---- Nodes ----------------------------------------------------------------------------------------
 
 #[tokio::test]
-async fn a_drained_node_gets_nothing_new() {
-    let world = Setup {
+async fn a_drained_node_gets_no_new_requests() {
+    let env = Setup {
         nodes: 2,
         ..Setup::default()
     };
-    let world = world.start().await;
+    let env = env.start().await;
     let order = async |node: usize, order: &str| {
-        let path = format!("/nodes/ccfs/{}/{order}", world.nodes[node].address());
-        page::post(address(&world), &path).await.status
+        let path = format!("/nodes/ccfs/{}/{order}", env.nodes[node].address());
+        page::post(address(&env), &path).await.status
     };
     let share = async |prefix: &str| {
-        world
-            .nodes
+        env.nodes
             .iter()
             .for_each(ccfs_gateway::stand_in::StandIn::clear_record);
         for n in 0..20 {
             assert_eq!(
-                world.get_recording(&format!("{prefix}-{n}")).await.status,
+                env.get_recording(&format!("{prefix}-{n}")).await.status,
                 200
             );
         }
-        let count = |node: usize| world.nodes[node].count("getRecordFileUrlFromObs");
+        let count = |node: usize| env.nodes[node].count("getRecordFileUrlFromObs");
         [count(0), count(1)]
     };
     assert_eq!(order(0, "drain").await, 200);
@@ -274,33 +273,29 @@ async fn a_drained_node_gets_nothing_new() {
         "/nodes/ccfs/127.0.0.1:1/drain",
         "/nodes/ccfs",
     ] {
-        assert_eq!(
-            page::post(address(&world), path).await.status,
-            404,
-            "{path}"
-        );
+        assert_eq!(page::post(address(&env), path).await.status, 404, "{path}");
     }
 }
 
 #[tokio::test]
-async fn without_a_node_that_is_not_drained_there_is_none() {
-    let world = TestEnv::start().await;
-    let path = format!("/nodes/ccfs/{}/drain", world.nodes[0].address());
-    page::post(address(&world), &path).await;
-    let answer = world.get_recording("none-1").await;
-    assert_eq!(answer.status, 503);
-    assert_eq!(answer.header("x-gateway-error"), Some("no-healthy-node"));
-    assert!(answer.header("retry-after").is_some());
-    assert_eq!(world.recording_fetches(), 0);
+async fn with_all_nodes_drained_there_is_no_healthy_node() {
+    let env = TestEnv::start().await;
+    let path = format!("/nodes/ccfs/{}/drain", env.nodes[0].address());
+    page::post(address(&env), &path).await;
+    let response = env.get_recording("none-1").await;
+    assert_eq!(response.status, 503);
+    assert_eq!(response.header("x-gateway-error"), Some("no-healthy-node"));
+    assert!(response.header("retry-after").is_some());
+    assert_eq!(env.recording_fetches(), 0);
 }
 
-// ---- The commands that speak to it ----------------------------------------------------------------
+// ---- Commands that use the admin interface -------------------------------------------------------
 
 #[tokio::test]
-async fn the_commands_speak_to_a_running_gateway() {
-    let world = TestEnv::start().await;
-    let admin = format!("http://{}", address(&world));
-    let folder = world.file("");
+async fn the_commands_reach_a_running_gateway() {
+    let env = TestEnv::start().await;
+    let admin = format!("http://{}", address(&env));
+    let folder = env.file("");
     let run = async |arguments: &[&str], admin: &str| {
         let (folder, admin) = (folder.clone(), admin.to_owned());
         let arguments: Vec<String> = arguments.iter().map(|it| (*it).to_owned()).collect();
@@ -322,20 +317,17 @@ async fn the_commands_speak_to_a_running_gateway() {
     let (code, text) = run(&["nodes", "--json"], &admin).await;
     assert_eq!(code, 0);
     assert!(serde_json::from_str::<Value>(&text).is_ok(), "{text}");
-    assert!(
-        text.contains(&world.nodes[0].address().to_string()),
-        "{text}"
-    );
+    assert!(text.contains(&env.nodes[0].address().to_string()), "{text}");
 
     assert_eq!(run(&["reload"], &admin).await.0, 0);
-    std::fs::write(world.file("gateway.toml"), "this is no TOML").unwrap();
+    std::fs::write(env.file("gateway.toml"), "this is no TOML").unwrap();
     assert_eq!(
         run(&["reload"], &admin).await.0,
         1,
         "a refused configuration"
     );
     assert_eq!(run(&["drain"], &admin).await.0, 0);
-    eventually("it has ended", async || world.gateway.is_finished()).await;
+    eventually("it has ended", async || env.gateway.is_finished()).await;
     for name in ["status", "nodes", "healthcheck", "reload", "drain"] {
         assert_eq!(run(&[name], &admin).await.0, 1, "{name} of nobody");
     }

@@ -1,6 +1,7 @@
-//! The status page in a real browser, as an operator and as an attacker use it.
+//! The status page in a real browser, from the point of view of an operator and of an attacker.
 //!
-//! `cargo test --test gateway browser:: -- --ignored`; with `SCREENSHOTS=DIR` pictures are left there.
+//! `cargo test --test gateway browser:: -- --ignored`; with `SCREENSHOTS=DIR` screenshots are
+//! written to that directory.
 
 use std::path::Path;
 
@@ -20,7 +21,7 @@ use driver::{Browser, ENTER, TAB, processes_of};
 
 #[tokio::test]
 #[ignore = "needs Debian's chromium and chromium-driver"]
-async fn a_test_that_fails_leaves_no_browser_behind() {
+async fn a_failing_test_leaves_no_browser_behind() {
     let (tell, folder) = tokio::sync::oneshot::channel();
     let failing = tokio::spawn(async {
         let browser = Browser::start().await;
@@ -42,10 +43,10 @@ async fn an_operator_drains_a_node_by_keyboard() {
         nodes: 3,
         ..Setup::default()
     };
-    let world = setup.start().await;
-    world.get_recording("1637742300-27").await;
+    let env = setup.start().await;
+    env.get_recording("1637742300-27").await;
     let browser = Browser::start().await;
-    browser.open(&world.admin()).await;
+    browser.open(&env.admin()).await;
     eventually("all nodes are shown", async || {
         browser
             .run("return document.querySelectorAll('#nodes button').length")
@@ -53,7 +54,7 @@ async fn an_operator_drains_a_node_by_keyboard() {
             == 3
     })
     .await;
-    let node = world.nodes[0].address().to_string();
+    let node = env.nodes[0].address().to_string();
     assert_eq!(state(&browser, &node).await, "up");
     let sizes = browser
         .run("return [document.documentElement.scrollHeight, document.documentElement.scrollWidth]")
@@ -64,7 +65,7 @@ async fn an_operator_drains_a_node_by_keyboard() {
         "no scrolling at 1280x800"
     );
 
-    // Tab by tab, as one does without a mouse.
+    // Keyboard navigation only.
     let focused = "return document.activeElement.getAttribute('aria-label') ?? ''";
     let wanted = format!("Drain {node} of ccfs");
     let mut steps = 0;
@@ -78,9 +79,7 @@ async fn an_operator_drains_a_node_by_keyboard() {
         state(&browser, &node).await == "drained"
     })
     .await;
-    let status = page::get(world.bound.admin.unwrap(), "/status")
-        .await
-        .json();
+    let status = page::get(env.bound.admin.unwrap(), "/status").await.json();
     assert_eq!(status["clusters"][0]["nodes"][0]["state"], "drained");
     assert_eq!(
         browser.run(focused).await,
@@ -102,11 +101,11 @@ async fn an_operator_drains_a_node_by_keyboard() {
 
 #[tokio::test]
 #[ignore = "needs Debian's chromium and chromium-driver"]
-async fn the_last_node_is_asked_for_twice() {
-    let world = TestEnv::start().await;
+async fn draining_the_last_node_asks_for_confirmation() {
+    let env = TestEnv::start().await;
     let browser = Browser::start().await;
-    browser.open(&world.admin()).await;
-    let node = world.nodes[0].address().to_string();
+    browser.open(&env.admin()).await;
+    let node = env.nodes[0].address().to_string();
     eventually("the node is shown", async || {
         state(&browser, &node).await == "up"
     })
@@ -129,16 +128,16 @@ async fn the_last_node_is_asked_for_twice() {
 
 #[tokio::test]
 #[ignore = "needs Debian's chromium and chromium-driver"]
-async fn the_page_says_when_the_gateway_is_gone() {
-    let mut world = TestEnv::start().await;
+async fn the_page_reports_a_lost_gateway() {
+    let mut env = TestEnv::start().await;
     let browser = Browser::start().await;
-    browser.open(&world.admin()).await;
-    let said = "return document.getElementById('state').textContent";
-    eventually("it serves", async || browser.run(said).await == "serving").await;
-    world.shut_down().await;
-    eventually("it is gone", async || {
+    browser.open(&env.admin()).await;
+    let script = "return document.getElementById('state').textContent";
+    eventually("it serves", async || browser.run(script).await == "serving").await;
+    env.shut_down().await;
+    eventually("it is reported as gone", async || {
         browser
-            .run(said)
+            .run(script)
             .await
             .as_str()
             .unwrap()
@@ -150,7 +149,7 @@ async fn the_page_says_when_the_gateway_is_gone() {
     keep(&browser, "gone").await;
 }
 
-/// A browser sends the token as the password of Basic.
+/// Browsers send the token as the password of HTTP Basic authentication.
 #[tokio::test]
 #[ignore = "needs Debian's chromium and chromium-driver"]
 async fn a_token_is_a_password() {
@@ -161,19 +160,19 @@ async fn a_token_is_a_password() {
         tables: format!("[admin]\nbind = \"127.0.0.1:0\"\ntoken_file = {file:?}"),
         ..Setup::default()
     };
-    let world = setup.start().await;
-    let admin = world.bound.admin.unwrap();
+    let env = setup.start().await;
+    let admin = env.bound.admin.unwrap();
     let browser = Browser::start().await;
     browser
         .open(&format!("http://operator:s3cret-token@{admin}/"))
         .await;
-    let said = "return document.getElementById('state').textContent";
-    eventually("it serves", async || browser.run(said).await == "serving").await;
+    let script = "return document.getElementById('state').textContent";
+    eventually("it serves", async || browser.run(script).await == "serving").await;
     browser
         .run("document.getElementById('reload').click()")
         .await;
     let message = "return document.getElementById('message').textContent";
-    eventually("an order is taken", async || {
+    eventually("a command is accepted", async || {
         browser
             .run(message)
             .await
@@ -184,21 +183,19 @@ async fn a_token_is_a_password() {
     .await;
 }
 
-/// Names and errors of strangers are text, whatever they look like.
+/// Node names and error texts are rendered as text, never as markup.
 #[tokio::test]
 #[ignore = "needs Debian's chromium and chromium-driver"]
-async fn nothing_that_is_shown_becomes_markup() {
-    let world = TestEnv::start().await;
+async fn displayed_values_never_become_markup() {
+    let env = TestEnv::start().await;
     let evil = "\"<img src=x onerror='document.title=1'>\" = 1\n";
-    std::fs::write(world.file("gateway.toml"), evil).unwrap();
+    std::fs::write(env.file("gateway.toml"), evil).unwrap();
     let browser = Browser::start().await;
     assert_eq!(
-        page::post(world.bound.admin.unwrap(), "/reload")
-            .await
-            .status,
+        page::post(env.bound.admin.unwrap(), "/reload").await.status,
         409
     );
-    browser.open(&world.admin()).await;
+    browser.open(&env.admin()).await;
     let alert = "return document.getElementById('alerts').textContent";
     eventually("the error is shown", async || {
         browser.run(alert).await.as_str().unwrap().contains("<img")
@@ -211,15 +208,15 @@ async fn nothing_that_is_shown_becomes_markup() {
 
 #[tokio::test]
 #[ignore = "needs Debian's chromium and chromium-driver"]
-async fn a_hostile_page_can_order_nothing() {
-    let world = TestEnv::start().await;
-    let admin = world.bound.admin.unwrap();
+async fn a_hostile_page_cannot_send_commands() {
+    let env = TestEnv::start().await;
+    let admin = env.bound.admin.unwrap();
     let browser = Browser::start().await;
     let script = ATTACK.replace("ADMIN", &format!("http://{admin}"));
     let hostile = serve(format!("<!doctype html><title>begun</title><body>{script}")).await;
     for host in ["127.0.0.1", "localhost", "evil.example"] {
         browser.open(&format!("http://{host}:{hostile}/")).await;
-        eventually("the attack is over", async || {
+        eventually("the attack has ended", async || {
             browser
                 .run("return document.title")
                 .await
@@ -231,11 +228,12 @@ async fn a_hostile_page_can_order_nothing() {
         let title = browser.run("return document.title").await;
         assert_eq!(
             title, "done 0",
-            "answers that the hostile page could read, from {host}"
+            "responses that the attacker's page could read, from {host}"
         );
-        still_serving(&world).await;
+        still_serving(&env).await;
     }
-    // A name of the attacker's that resolves to us: the same origin for the browser, not for us.
+    // DNS rebinding: an attacker's name that resolves to this machine. The browser considers it the
+    // same origin, the admin interface rejects it.
     browser
         .open(&format!("http://evil.example:{}/", admin.port()))
         .await;
@@ -246,10 +244,10 @@ async fn a_hostile_page_can_order_nothing() {
         )
         .await;
     assert_eq!(status, 421);
-    still_serving(&world).await;
+    still_serving(&env).await;
 }
 
-/// A cross-origin order with and without the marker, a form, and a page in a frame.
+/// Cross-origin admin commands with and without the required field, as a form, and through a frame.
 const ATTACK: &str = r#"
 <form id=form method=post action="ADMIN/drain" target=frame enctype="text/plain"><input name=a value=b></form>
 <iframe name=frame></iframe><iframe src="ADMIN/"></iframe>
@@ -268,8 +266,8 @@ const ATTACK: &str = r#"
 })();
 </script>"#;
 
-async fn still_serving(world: &TestEnv) {
-    let admin = world.bound.admin.unwrap();
+async fn still_serving(env: &TestEnv) {
+    let admin = env.bound.admin.unwrap();
     assert_eq!(page::get(admin, "/readyz").await.status, 200);
     let status = page::get(admin, "/status").await.json();
     assert_eq!(status["draining"], false);
@@ -283,29 +281,29 @@ async fn state(browser: &Browser, node: &str) -> String {
     browser.run(&script).await.as_str().unwrap().to_owned()
 }
 
-/// Serves one page to everybody; returns its port.
+/// Serves one page to every client; returns the port.
 async fn serve(page: String) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let length = page.len();
-    let answer = format!(
+    let response = format!(
         "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{page}"
     );
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
-            let answer = answer.clone();
-            // A browser opens connections that it may never use.
+            let response = response.clone();
+            // Browsers open speculative connections that never carry a request.
             tokio::spawn(async move {
                 let mut head = [0; 4096];
                 let _ = stream.read(&mut head).await;
-                let _ = stream.write_all(answer.as_bytes()).await;
+                let _ = stream.write_all(response.as_bytes()).await;
             });
         }
     });
     port
 }
 
-/// Leaves a picture where it is wanted.
+/// Writes a screenshot if `SCREENSHOTS` is set.
 async fn keep(browser: &Browser, name: &str) {
     if let Some(folder) = std::env::var_os("SCREENSHOTS") {
         let engine = base64::engine::general_purpose::STANDARD;

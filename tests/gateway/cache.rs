@@ -1,5 +1,5 @@
-//! §5: what is stored, under which key, for how long, and what the answers say. Who fetches, and what
-//! stands in for a fetch, is in `fetch.rs`.
+//! Cache (§5): what is stored, under which key, for how long, and what responses say about it.
+//! Coalescing, refresh and stale-if-error are in `fetch.rs`.
 
 use std::time::Duration;
 
@@ -19,13 +19,13 @@ pub(crate) fn with_cache(keys: &str) -> Setup {
     }
 }
 
-pub(crate) fn cache_status(answer: &ClientResponse) -> &str {
-    answer.header("cache-status").unwrap_or("none")
+pub(crate) fn cache_status(response: &ClientResponse) -> &str {
+    response.header("cache-status").unwrap_or("none")
 }
 
-/// The seconds of `hit; ttl=…`.
-pub(crate) fn ttl(answer: &ClientResponse) -> Option<i64> {
-    cache_status(answer)
+/// The seconds of `hit; ttl=…`, if the response is a cache hit.
+pub(crate) fn ttl(response: &ClientResponse) -> Option<i64> {
+    cache_status(response)
         .strip_prefix("ccfs-gateway; hit; ttl=")?
         .parse()
         .ok()
@@ -35,7 +35,7 @@ pub(crate) fn ttl(answer: &ClientResponse) -> Option<i64> {
 
 #[tokio::test]
 async fn spellings_of_one_request_share_an_entry() {
-    let world = TestEnv::start().await;
+    let env = TestEnv::start().await;
     let spellings = [
         r#"{"callId":"key-1","beginTime":"2021-11-24 16:25:03","endTime":"2021-11-24 17:25:11","version":"2.0"}"#,
         "{ \"version\" : \"2.0\",\r\n\t\"endTime\":\"2021-11-24 17:25:11\" , \"callId\":\"key-1\",\"beginTime\":\"2021-11-24 16:25:03\" }",
@@ -45,27 +45,27 @@ async fn spellings_of_one_request_share_an_entry() {
         r#"{"callId":"key-1","beginTime":"2021-11-24T16:25:03+08:00","endTime":"2021-11-24 09:25:11"}"#,
     ];
     for (n, body) in spellings.into_iter().enumerate() {
-        let answer = world.send(&signed(world.post(body), SHANGHAI)).await;
-        assert_eq!(answer.result_code().as_deref(), Some("0"), "{body}");
+        let response = env.send(&signed(env.post(body), SHANGHAI)).await;
+        assert_eq!(response.result_code().as_deref(), Some("0"), "{body}");
         assert_eq!(
-            ttl(&answer).is_some(),
+            ttl(&response).is_some(),
             n > 0,
             "{body}: {}",
-            cache_status(&answer)
+            cache_status(&response)
         );
     }
-    assert_eq!(world.recording_fetches(), 1);
+    assert_eq!(env.recording_fetches(), 1);
 }
 
 #[tokio::test]
-async fn members_that_nobody_knows_are_part_of_the_key() {
-    let world = TestEnv::start().await;
+async fn unknown_fields_are_part_of_the_key() {
+    let env = TestEnv::start().await;
     let body = |more: &str| {
         format!(
             r#"{{"callId":"key-2","beginTime":"2021-11-24 16:25:03","endTime":"{END}","version":"2.0"{more}}}"#
         )
     };
-    // Each row is an entry of its own; what stands in one row shares it.
+    // Each row is a cache entry of its own; the bodies of one row share it.
     let rows: [&[&str]; 6] = [
         &[""],
         &[r#","a":1"#],
@@ -79,49 +79,49 @@ async fn members_that_nobody_knows_are_part_of_the_key() {
     ];
     for (n, row) in rows.into_iter().enumerate() {
         for (m, more) in row.iter().enumerate() {
-            let answer = world.send(&signed(world.post(body(more)), SHANGHAI)).await;
-            assert_eq!(ttl(&answer).is_some(), m > 0, "{more}");
-            assert_eq!(world.recording_fetches(), n as u64 + 1, "{more}");
+            let response = env.send(&signed(env.post(body(more)), SHANGHAI)).await;
+            assert_eq!(ttl(&response).is_some(), m > 0, "{more}");
+            assert_eq!(env.recording_fetches(), n as u64 + 1, "{more}");
         }
     }
 }
 
 #[tokio::test]
 async fn two_accounts_never_share_an_entry() {
-    let world = TestEnv::start().await;
-    let as_shanghai = world.get_recording("key-3").await;
-    let as_berlin = world.send(&signed(world.recording("key-3"), BERLIN)).await;
+    let env = TestEnv::start().await;
+    let as_shanghai = env.get_recording("key-3").await;
+    let as_berlin = env.send(&signed(env.recording("key-3"), BERLIN)).await;
     assert_eq!(
         (cache_status(&as_shanghai), cache_status(&as_berlin)),
         (STORED, STORED)
     );
     assert_ne!(as_shanghai.body, as_berlin.body);
-    assert_eq!(world.recording_fetches(), 2);
+    assert_eq!(env.recording_fetches(), 2);
 }
 
 #[tokio::test]
 async fn a_query_is_forwarded_and_never_cached() {
-    let world = TestEnv::start().await;
+    let env = TestEnv::start().await;
     for _ in 0..2 {
-        let mut request = world.recording("key-4");
+        let mut request = env.recording("key-4");
         request.target.push_str("?a=1");
-        let answer = world.send(&signed(request, SHANGHAI)).await;
-        assert_eq!(answer.result_code().as_deref(), Some("0"));
-        assert_eq!(answer.header("cache-control"), Some("no-store"));
+        let response = env.send(&signed(request, SHANGHAI)).await;
+        assert_eq!(response.result_code().as_deref(), Some("0"));
+        assert_eq!(response.header("cache-control"), Some("no-store"));
         assert!(
-            !cache_status(&answer).contains("stored"),
+            !cache_status(&response).contains("stored"),
             "{}",
-            cache_status(&answer)
+            cache_status(&response)
         );
     }
-    assert_eq!(world.recording_fetches(), 2);
+    assert_eq!(env.recording_fetches(), 2);
 }
 
 // ---- What is stored -------------------------------------------------------------------------------
 
 #[tokio::test]
-async fn stored_is_what_has_a_code_of_success_and_an_expiry_far_enough() {
-    let world = TestEnv::start().await;
+async fn only_successes_with_a_sufficient_lifetime_are_stored() {
+    let env = TestEnv::start().await;
     for (call_id, stored) in [
         ("form-obs", true),
         ("form-s3v2", true),
@@ -138,88 +138,88 @@ async fn stored_is_what_has_a_code_of_success_and_an_expiry_far_enough() {
         ("code-0300011", false),
         ("code-0100000", false),
     ] {
-        let first = world.get_recording(call_id).await;
+        let first = env.get_recording(call_id).await;
         assert_eq!(
             cache_status(&first),
             if stored { STORED } else { MISS },
             "{call_id}"
         );
-        let second = world.get_recording(call_id).await;
+        let second = env.get_recording(call_id).await;
         assert_eq!(ttl(&second).is_some(), stored, "{call_id}");
     }
 }
 
 #[tokio::test]
-async fn further_codes_of_success_can_be_configured() {
-    let world = with_cache(r#"success_codes = ["0", "0100000"]"#)
+async fn further_success_codes_can_be_configured() {
+    let env = with_cache(r#"success_codes = ["0", "0100000"]"#)
         .start()
         .await;
     for call_id in ["plain-1", "code-0100000"] {
-        world.get_recording(call_id).await;
-        let again = world.get_recording(call_id).await;
+        env.get_recording(call_id).await;
+        let again = env.get_recording(call_id).await;
         let has_url = again.json()["resultData"]["url"].is_string();
         assert_eq!(ttl(&again).is_some(), has_url, "{call_id}");
     }
 }
 
 #[tokio::test]
-async fn another_status_than_200_passes_and_is_not_stored() {
-    let world = TestEnv::start().await;
+async fn statuses_other_than_200_pass_and_are_not_stored() {
+    let env = TestEnv::start().await;
     for status in [404, 500] {
-        let node = world.nodes[0].faults();
+        let node = env.nodes[0].faults();
         node.inject(Fault::Status(status), When::Next(1));
-        let answer = world.get_recording("status-1").await;
+        let response = env.get_recording("status-1").await;
         assert_eq!(
-            (answer.status.as_u16(), cache_status(&answer)),
+            (response.status.as_u16(), cache_status(&response)),
             (status, MISS)
         );
-        assert_eq!(answer.header("cache-control"), Some("no-store"));
+        assert_eq!(response.header("cache-control"), Some("no-store"));
     }
-    assert_eq!(cache_status(&world.get_recording("status-1").await), STORED);
+    assert_eq!(cache_status(&env.get_recording("status-1").await), STORED);
 }
 
 #[tokio::test]
-async fn nothing_is_held_where_the_cache_is_off() {
-    let world = with_cache(r#"max_size = "0B""#).start().await;
+async fn nothing_is_stored_when_the_cache_is_off() {
+    let env = with_cache(r#"max_size = "0B""#).start().await;
     for _ in 0..2 {
-        assert_eq!(cache_status(&world.get_recording("off-1").await), MISS);
+        assert_eq!(cache_status(&env.get_recording("off-1").await), MISS);
         assert_eq!(
-            world.get_recording("0000-1").await.result_code().as_deref(),
+            env.get_recording("0000-1").await.result_code().as_deref(),
             Some("0300012")
         );
     }
-    assert_eq!(world.recording_fetches(), 4);
+    assert_eq!(env.recording_fetches(), 4);
 }
 
 #[tokio::test]
 async fn the_cache_is_bounded_in_bytes() {
-    let world = with_cache(r#"max_size = "32KiB""#).start().await;
-    let admin = world.bound.admin.unwrap();
+    let env = with_cache(r#"max_size = "32KiB""#).start().await;
+    let admin = env.bound.admin.unwrap();
     for n in 0..100 {
-        world.get_recording(&format!("bytes-{n}")).await;
+        env.get_recording(&format!("bytes-{n}")).await;
     }
     let bytes = page::metric(admin, "cache_weight_bytes").await;
     let entries = page::metric(admin, "cache_entries").await;
     assert!(bytes <= 32.0 * 1024.0, "{bytes}");
     assert!((1.0..100.0).contains(&entries), "{entries}");
     assert!(
-        ttl(&world.get_recording("bytes-99").await).is_some(),
-        "the latest stays"
+        ttl(&env.get_recording("bytes-99").await).is_some(),
+        "the newest stays"
     );
     assert!(
-        ttl(&world.get_recording("bytes-0").await).is_none(),
-        "the oldest went"
+        ttl(&env.get_recording("bytes-0").await).is_none(),
+        "the oldest is evicted"
     );
 }
 
-// ---- Life -----------------------------------------------------------------------------------------
+// ---- Lifetime ------------------------------------------------------------------------------------
 
 #[tokio::test]
-async fn an_entry_lives_until_the_margin_before_the_expiry() {
-    let world = TestEnv::start().await;
+async fn an_entry_is_fresh_until_the_expiry_margin() {
+    let env = TestEnv::start().await;
     for (call_id, most) in [("life-700", 100), ("long-1", 8 * 3600 - 600)] {
-        world.get_recording(call_id).await;
-        let hit = world.get_recording(call_id).await;
+        env.get_recording(call_id).await;
+        let hit = env.get_recording(call_id).await;
         let left = ttl(&hit).unwrap();
         assert!((most - 10..=most).contains(&left), "{call_id}: {left}");
         let age: i64 = hit.header("age").unwrap().parse().unwrap();
@@ -228,64 +228,60 @@ async fn an_entry_lives_until_the_margin_before_the_expiry() {
 }
 
 #[tokio::test]
-async fn an_entry_is_gone_when_its_life_is_over() {
-    let world = with_cache("expiry_margin = \"1s\"\nminimum_life = \"1s\"")
+async fn an_expired_entry_is_removed() {
+    let env = with_cache("expiry_margin = \"1s\"\nminimum_life = \"1s\"")
         .start()
         .await;
-    assert_eq!(cache_status(&world.get_recording("life-2").await), STORED);
-    // Fresh for one second at most, since an expiry is a whole second.
+    assert_eq!(cache_status(&env.get_recording("life-2").await), STORED);
+    // Fresh for at most one second: the expiry has a resolution of whole seconds.
     tokio::time::sleep(Duration::from_millis(1050)).await;
-    assert_eq!(cache_status(&world.get_recording("life-2").await), STORED);
-    assert_eq!(world.recording_fetches(), 2);
+    assert_eq!(cache_status(&env.get_recording("life-2").await), STORED);
+    assert_eq!(env.recording_fetches(), 2);
 }
 
 #[tokio::test]
-async fn every_answer_of_the_interface_forbids_to_store_it() {
+async fn every_response_of_the_interface_is_no_store() {
     let setup = Setup {
         shanghai: "rate_limit = { per_second = 1, burst = 1 }".to_owned(),
         ..Setup::default()
     };
-    let world = setup.start().await;
-    let mut answers = vec![
-        world.get_recording("store-1").await,
-        world.get_recording("store-1").await,
+    let env = setup.start().await;
+    let mut responses = vec![
+        env.get_recording("store-1").await,
+        env.get_recording("store-1").await,
     ];
-    answers.push(world.send(&world.recording("store-1")).await);
-    answers.push(world.send(&signed(world.post("{}"), SHANGHAI)).await);
-    let mut get = world.recording("store-1");
+    responses.push(env.send(&env.recording("store-1")).await);
+    responses.push(env.send(&signed(env.post("{}"), SHANGHAI)).await);
+    let mut get = env.recording("store-1");
     get.method = http::Method::GET;
-    answers.push(world.send(&signed(get, SHANGHAI)).await);
-    let limited = async || world.get_recording("store-2").await.status == 429;
+    responses.push(env.send(&signed(get, SHANGHAI)).await);
+    let limited = async || env.get_recording("store-2").await.status == 429;
     assert!(limited().await || limited().await || limited().await);
-    answers.push(world.send(&signed(world.recording("0000-2"), BERLIN)).await);
-    answers.push(world.send(&signed(world.recording("0000-2"), BERLIN)).await);
-    world.nodes[0]
+    responses.push(env.send(&signed(env.recording("0000-2"), BERLIN)).await);
+    responses.push(env.send(&signed(env.recording("0000-2"), BERLIN)).await);
+    env.nodes[0]
         .faults()
         .inject(Fault::GarbageJson, When::Always);
-    answers.push(
-        world
-            .send(&signed(world.recording("store-3"), BERLIN))
-            .await,
-    );
-    for answer in answers {
-        let control = answer.header("cache-control");
+    responses.push(env.send(&signed(env.recording("store-3"), BERLIN)).await);
+    for response in responses {
+        let control = response.header("cache-control");
         assert_eq!(
             control,
             Some("no-store"),
             "{} {:?}",
-            answer.status,
-            answer.headers
+            response.status,
+            response.headers
         );
     }
 }
 
 #[tokio::test]
-async fn a_hit_has_the_nodes_body_and_type_and_the_gateways_other_fields() {
-    let world = TestEnv::start().await;
-    let first = world.get_recording("bytes-1").await;
-    let request = world.recording("bytes-1");
+async fn a_hit_has_the_nodes_body_and_type_and_the_gateways_other_headers() {
+    let env = TestEnv::start().await;
+    let first = env.get_recording("bytes-1").await;
+    let request = env.recording("bytes-1");
     let id = http::HeaderName::from_static("x-request-id");
-    let hit = world
+    let hit = env
         .send(&signed(request.with_header(id, "mine-1"), SHANGHAI))
         .await;
     assert_eq!(hit.body, first.body);

@@ -1,4 +1,4 @@
-//! Certificates, keys and secrets change under a running gateway.
+//! Certificates, keys and secret files that change while the gateway runs.
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -17,9 +17,10 @@ use tokio::sync::mpsc;
 
 use crate::support::{BEGIN, BERLIN, END, SHANGHAI, TestEnv, eventually, read, secret};
 
-/// A second gateway in the folder of a world, from another file, which looks at its files often.
+/// A second gateway in the directory of a `TestEnv`, with its own configuration file and a short
+/// polling interval for watched files.
 pub(crate) struct WatchedGateway {
-    pub(crate) world: TestEnv,
+    pub(crate) env: TestEnv,
     pub(crate) url: String,
     orders: mpsc::Sender<AdminCommand>,
     gateway: tokio::task::JoinHandle<ccfs_gateway::app::ShutdownReport>,
@@ -32,11 +33,11 @@ impl Drop for WatchedGateway {
 }
 
 impl WatchedGateway {
-    /// From the world's configuration, with replacements.
+    /// Starts from the environment's configuration after `prepare` has edited it.
     pub(crate) async fn start(prepare: impl FnOnce(&TestEnv, String) -> String) -> Self {
-        let world = TestEnv::start().await;
-        let text = prepare(&world, read(&world.file("gateway.toml")));
-        let file = world.file("followed.toml");
+        let env = TestEnv::start().await;
+        let text = prepare(&env, read(&env.file("gateway.toml")));
+        let file = env.file("followed.toml");
         std::fs::write(&file, text).unwrap();
         let (config, _) = Config::load(&file).unwrap_or_else(|wrong| panic!("{wrong}"));
         let app = App::bind(config, Some(file)).unwrap();
@@ -45,20 +46,20 @@ impl WatchedGateway {
         let orders = app.commands();
         let gateway = tokio::spawn(app.run());
         let followed = Self {
-            world,
+            env,
             url,
             orders,
             gateway,
         };
-        // The first look has been taken once a change of a file that nobody needs is seen.
+        // The first poll has completed once a change of an otherwise unused file is seen.
         followed.wait_until_applied().await;
         followed
     }
 
-    /// Waits until a change made now is in force, and with it every earlier one.
+    /// Waits until a change made now is applied, and with it every earlier one.
     async fn wait_until_applied(&self) {
-        let berlin = self.world.file(BERLIN);
-        // Again and again, for the first write may be what the first look sees.
+        let berlin = self.env.file(BERLIN);
+        // Repeated, since the first write may be what the first poll already reads.
         for attempt in 0..20 {
             let text = format!("secret-{attempt}-{}", Timestamp::now().as_nanosecond());
             write_private_file(&berlin.with_extension("new"), text.as_bytes()).unwrap();
@@ -70,19 +71,21 @@ impl WatchedGateway {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         }
-        panic!("no change is ever in force");
+        panic!("no change is ever applied");
     }
 
-    /// Asks with a secret, trusting an authority; nothing if no connection can be had.
+    /// Sends a request signed with `secret`, trusting the authority `ca`; returns the status, or
+    /// `None` if no connection can be established.
     async fn status(&self, ak: &str, secret: &str, ca: &str) -> Option<u16> {
-        let client = Client::new(&Trust::from_pem_file(&self.world.file(ca)).unwrap()).unwrap();
+        let client = Client::new(&Trust::from_pem_file(&self.env.file(ca)).unwrap()).unwrap();
         let secret = Secret::new(secret.as_bytes().to_vec());
         let credential = Credential::new(AccessKey::from(ak), vec![secret], true);
         let query = RecordingQuery {
             call_id: "1637742300-1",
             begin: BEGIN,
             end: END,
-            // A node would refuse the changed secret: asked is only what the gateway answers.
+            // A node would reject the changed secret, so the request is one that the gateway
+            // answers itself.
             version: Some("1.0"),
         };
         let request = ClientRequest::recording(&self.url, &query).unwrap();
@@ -92,13 +95,13 @@ impl WatchedGateway {
         Some(client.send(&request).await.ok()?.status.as_u16())
     }
 
-    /// Is the gateway's certificate signed by that authority?
+    /// Whether the gateway's certificate is signed by that authority.
     async fn shows(&self, ca: &str) -> bool {
         self.status(SHANGHAI, &secret(SHANGHAI), ca).await.is_some()
     }
 }
 
-/// Another authority, and a leaf of it.
+/// Writes another authority and a leaf certificate signed by it.
 fn issue(folder: &Path, ca: &Path) {
     let authority = CertificateAuthority::new().unwrap();
     authority.write_certificate(ca).unwrap();
@@ -108,13 +111,13 @@ fn issue(folder: &Path, ca: &Path) {
 }
 
 #[tokio::test]
-async fn a_secret_volume_that_swings_round_is_followed() {
-    // As Kubernetes mounts it: tls.crt -> ..data/tls.crt, ..data -> ..version.
-    let followed = WatchedGateway::start(|world, text| {
-        let mount = world.file("mount");
+async fn an_atomically_swapped_secret_volume_is_followed() {
+    // The layout of a Kubernetes volume: tls.crt -> ..data/tls.crt, ..data -> ..version.
+    let followed = WatchedGateway::start(|env, text| {
+        let mount = env.file("mount");
         std::fs::create_dir_all(mount.join("..one")).unwrap();
         for (from, to) in [("leaf.pem", "tls.crt"), ("leaf.key", "tls.key")] {
-            std::fs::copy(world.file(from), mount.join("..one").join(to)).unwrap();
+            std::fs::copy(env.file(from), mount.join("..one").join(to)).unwrap();
             symlink(Path::new("..data").join(to), mount.join(to)).unwrap();
         }
         symlink("..one", mount.join("..data")).unwrap();
@@ -123,12 +126,12 @@ async fn a_secret_volume_that_swings_round_is_followed() {
     })
     .await;
     assert!(followed.shows("ca.pem").await);
-    let mount = followed.world.file("mount");
+    let mount = followed.env.file("mount");
     std::fs::create_dir(mount.join("..two")).unwrap();
-    issue(&mount.join("..two"), &followed.world.file("second.pem"));
+    issue(&mount.join("..two"), &followed.env.file("second.pem"));
     symlink("..two", mount.join("..data_tmp")).unwrap();
     std::fs::rename(mount.join("..data_tmp"), mount.join("..data")).unwrap();
-    eventually("the new certificate is shown", async || {
+    eventually("the new certificate is served", async || {
         followed.shows("second.pem").await
     })
     .await;
@@ -136,20 +139,20 @@ async fn a_secret_volume_that_swings_round_is_followed() {
 }
 
 #[tokio::test]
-async fn a_bad_certificate_keeps_the_last_good_one() {
-    let followed = WatchedGateway::start(|world, text| {
+async fn an_invalid_certificate_keeps_the_last_valid_one() {
+    let followed = WatchedGateway::start(|env, text| {
         for (from, to) in [("leaf.pem", "tls.crt"), ("leaf.key", "tls.key")] {
-            std::fs::copy(world.file(from), world.file(to)).unwrap();
+            std::fs::copy(env.file(from), env.file(to)).unwrap();
         }
         text.replace("\"leaf.pem\"", "\"tls.crt\"")
             .replace("\"leaf.key\"", "\"tls.key\"")
     })
     .await;
-    let certificate = followed.world.file("tls.crt");
+    let certificate = followed.env.file("tls.crt");
     let good = read(&certificate);
-    for bad in ["", "no certificate", &read(&followed.world.file("ca.pem"))] {
+    for bad in ["", "no certificate", &read(&followed.env.file("ca.pem"))] {
         std::fs::write(&certificate, bad).unwrap();
-        // Long enough to be looked at more than once: nothing must come of it.
+        // Long enough for more than one poll; the change must have no effect.
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert!(followed.shows("ca.pem").await, "{bad:?}");
     }
@@ -158,43 +161,43 @@ async fn a_bad_certificate_keeps_the_last_good_one() {
     assert!(followed.shows("ca.pem").await);
     std::fs::write(&certificate, good).unwrap();
     followed.wait_until_applied().await;
-    issue(&followed.world.file(""), &followed.world.file("second.pem"));
-    eventually("a good one is taken", async || {
+    issue(&followed.env.file(""), &followed.env.file("second.pem"));
+    eventually("a valid one is applied", async || {
         followed.shows("second.pem").await
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_secret_is_followed_and_the_file_that_somebody_edits_is_not() {
+async fn a_secret_is_followed_and_an_edited_configuration_is_not() {
     let followed = WatchedGateway::start(|_, text| text).await;
-    let file = followed.world.file("followed.toml");
-    std::fs::write(&file, "half a sentence, for somebody is still wri").unwrap();
+    let file = followed.env.file("followed.toml");
+    std::fs::write(&file, "half a line, since an editor is still wri").unwrap();
     let old = secret(SHANGHAI);
     assert_eq!(
         followed.status(SHANGHAI, &old, "ca.pem").await,
         Some(200),
-        "nobody asked for a reload"
+        "no reload was requested"
     );
-    write_private_file(&followed.world.file(SHANGHAI), b"another one").unwrap();
-    eventually("the new secret is in force", async || {
+    write_private_file(&followed.env.file(SHANGHAI), b"another one").unwrap();
+    eventually("the new secret is applied", async || {
         followed.status(SHANGHAI, "another one", "ca.pem").await == Some(200)
     })
     .await;
     assert_eq!(followed.status(SHANGHAI, &old, "ca.pem").await, Some(401));
-    let (answer, result) = tokio::sync::oneshot::channel();
+    let (response, result) = tokio::sync::oneshot::channel();
     followed
         .orders
-        .send(AdminCommand::Reload(answer))
+        .send(AdminCommand::Reload(response))
         .await
         .unwrap();
-    assert!(result.await.unwrap().is_err(), "now it is read");
+    assert!(result.await.unwrap().is_err(), "now it is applied");
 }
 
 #[tokio::test]
 async fn the_admin_token_is_followed() {
-    let followed = WatchedGateway::start(|world, text| {
-        write_private_file(&world.file("token"), b"the-first-token").unwrap();
+    let followed = WatchedGateway::start(|env, text| {
+        write_private_file(&env.file("token"), b"the-first-token").unwrap();
         text.replace(
             "[admin]\nbind = \"127.0.0.1:0\"",
             "[admin]\nbind = \"127.0.0.1:ADMIN\"\ntoken_file = \"token\"",
@@ -202,13 +205,13 @@ async fn the_admin_token_is_followed() {
         .replace("ADMIN", &free_port().to_string())
     })
     .await;
-    let text = read(&followed.world.file("followed.toml"));
+    let text = read(&followed.env.file("followed.toml"));
     let port = text.split("[admin]\nbind = \"127.0.0.1:").nth(1).unwrap();
     let port = port.split('"').next().unwrap().to_owned();
     let status = async |token: &str| admin_status(&port, token).await;
     assert_eq!(status("the-first-token").await, 200);
-    write_private_file(&followed.world.file("token"), b"the-second-token").unwrap();
-    eventually("the new token is in force", async || {
+    write_private_file(&followed.env.file("token"), b"the-second-token").unwrap();
+    eventually("the new token is applied", async || {
         status("the-second-token").await == 200
     })
     .await;
@@ -230,7 +233,7 @@ async fn admin_status(port: &str, token: &str) -> u16 {
          Connection: close\r\n\r\n"
     );
     stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    answer.split(' ').nth(1).unwrap().parse().unwrap()
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await.unwrap();
+    response.split(' ').nth(1).unwrap().parse().unwrap()
 }

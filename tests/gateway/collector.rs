@@ -1,4 +1,4 @@
-//! A collector of OpenTelemetry traces: the gRPC service itself, over a real socket.
+//! An OpenTelemetry trace collector: the gRPC service over a real socket.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -26,7 +26,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::support::eventually;
 
-/// A collector; gone when it is dropped.
+/// A running collector. It stops when dropped.
 #[derive(Debug)]
 pub(crate) struct Collector {
     address: SocketAddr,
@@ -34,26 +34,26 @@ pub(crate) struct Collector {
     task: JoinHandle<()>,
 }
 
-/// A place where a collector may come to be; until then nobody answers there.
+/// A reserved address on which a collector may be started; until then connections are refused.
 #[derive(Debug)]
 pub(crate) struct CollectorAddress {
     socket: Socket,
     address: SocketAddr,
 }
 
-/// A span that was received.
+/// A received span.
 #[derive(Clone, Debug)]
 pub(crate) struct ReceivedSpan {
     pub(crate) span: Span,
     resource: Vec<KeyValue>,
 }
 
-/// What a collector does with what it gets.
+/// How a collector responds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum CollectorBehavior {
-    /// Takes it.
+    /// Accepts the export.
     Good,
-    /// Never answers.
+    /// Never responds.
     Silent,
 }
 
@@ -71,7 +71,7 @@ impl CollectorAddress {
         format!("{scheme}://{}", self.address)
     }
 
-    /// `[telemetry]` that records `sample` of the traces.
+    /// The `[telemetry]` table with a sample ratio of `sample`.
     pub(crate) fn telemetry(&self, scheme: &str, sample: &str) -> String {
         format!(
             "[telemetry]\nlog_level = \"info\"\naccess_log = \"access.log\"\n\
@@ -80,8 +80,9 @@ impl CollectorAddress {
         )
     }
 
-    /// A collector comes; with `tls`, the folder of `leaf.pem` and `leaf.key`, over TLS.
-    pub(crate) fn open(self, manner: CollectorBehavior, tls: Option<&Path>) -> Collector {
+    /// Starts a collector at this address. With `tls`, the directory of `leaf.pem` and `leaf.key`,
+    /// over TLS.
+    pub(crate) fn open(self, behavior: CollectorBehavior, tls: Option<&Path>) -> Collector {
         self.socket.listen(16).unwrap();
         self.socket.set_nonblocking(true).unwrap();
         let listener = tokio::net::TcpListener::from_std(self.socket.into()).unwrap();
@@ -95,10 +96,10 @@ impl CollectorAddress {
                 let (into, tls) = (into.clone(), tls.clone());
                 connections.spawn(async move {
                     match tls {
-                        None => serve(stream, manner, into).await,
+                        None => serve(stream, behavior, into).await,
                         Some(tls) => {
                             if let Ok(stream) = tls.accept(stream).await {
-                                serve(stream, manner, into).await;
+                                serve(stream, behavior, into).await;
                             }
                         }
                     }
@@ -114,33 +115,33 @@ impl CollectorAddress {
 }
 
 impl Collector {
-    /// A good one, over plain TCP.
+    /// Starts an accepting collector over plain TCP.
     pub(crate) fn start() -> Self {
         CollectorAddress::new().open(CollectorBehavior::Good, None)
     }
 
-    /// Keys of `[telemetry]` that record `sample` of the traces.
+    /// Keys of `[telemetry]` with a sample ratio of `sample`.
     pub(crate) fn keys(&self, sample: &str) -> String {
         let address = self.address;
         format!("otlp_endpoint = \"http://{address}\"\nsample = {sample}")
     }
 
-    /// The same with the rest of the table.
+    /// The complete `[telemetry]` table with these keys.
     pub(crate) fn telemetry(&self, sample: &str) -> String {
         let keys = self.keys(sample);
         format!("[telemetry]\nlog_level = \"error\"\naccess_log = \"access.log\"\n{keys}")
     }
 
-    /// What came so far, in the order in which the spans ended.
+    /// The spans received so far, in the order in which they ended.
     pub(crate) fn spans(&self) -> Vec<ReceivedSpan> {
         let mut seen = self.seen.lock().unwrap().clone();
         seen.sort_by_key(|it| it.span.end_time_unix_nano);
         seen
     }
 
-    /// Waits until so many spans came.
+    /// Waits until `count` spans have been received.
     pub(crate) async fn wait_for(&self, count: usize) -> Vec<ReceivedSpan> {
-        eventually("the spans come", async || self.spans().len() >= count).await;
+        eventually("the spans arrive", async || self.spans().len() >= count).await;
         let seen = self.spans();
         assert_eq!(seen.len(), count, "{seen:#?}");
         seen
@@ -154,12 +155,12 @@ impl Drop for Collector {
 }
 
 impl ReceivedSpan {
-    /// An attribute of the span, as text; empty if there is none.
+    /// An attribute of the span as text; empty if absent.
     pub(crate) fn get(&self, name: &str) -> String {
         get(&self.span.attributes, name)
     }
 
-    /// An attribute of who speaks.
+    /// An attribute of the resource (the sender of the span).
     pub(crate) fn speaker(&self, name: &str) -> String {
         get(&self.resource, name)
     }
@@ -172,12 +173,12 @@ impl ReceivedSpan {
         hex(&self.span.span_id)
     }
 
-    /// The span above it; empty if there is none.
+    /// The parent span's id; empty if there is none.
     pub(crate) fn parent(&self) -> String {
         hex(&self.span.parent_span_id)
     }
 
-    /// Is its status an error?
+    /// Whether the span's status is an error.
     pub(crate) fn has_failed(&self) -> bool {
         self.span.status.as_ref().is_some_and(|it| it.code == 2)
     }
@@ -212,28 +213,28 @@ fn server_config(folder: &Path) -> ServerConfig {
 
 async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
-    manner: CollectorBehavior,
+    behavior: CollectorBehavior,
     into: Arc<Mutex<Vec<ReceivedSpan>>>,
 ) {
-    let service = service_fn(|request| answer(request, manner, into.clone()));
-    // Ends with the gateway's connection, whichever way that ends.
+    let service = service_fn(|request| respond(request, behavior, into.clone()));
+    // Ends together with the gateway's connection; the result does not matter.
     let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
         .serve_connection(TokioIo::new(stream), service)
         .await;
 }
 
-async fn answer(
+async fn respond(
     request: Request<Incoming>,
-    manner: CollectorBehavior,
+    behavior: CollectorBehavior,
     into: Arc<Mutex<Vec<ReceivedSpan>>>,
 ) -> Result<Response<impl hyper::body::Body<Data = Bytes, Error = Infallible>>, Infallible> {
-    if manner == CollectorBehavior::Silent {
+    if behavior == CollectorBehavior::Silent {
         std::future::pending::<()>().await;
     }
     let path = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
     assert_eq!(request.uri().path(), path);
     let mut message = request.into_body().collect().await.unwrap().to_bytes();
-    // gRPC: not compressed, the length of the message, the message.
+    // gRPC framing: the compression flag, the message length, the message.
     assert_eq!(message.get_u8(), 0);
     assert_eq!(message.get_u32() as usize, message.len());
     let message = ExportTraceServiceRequest::decode(message).unwrap();

@@ -1,4 +1,4 @@
-//! §1: the commands as processes: what they print where, and their exit codes.
+//! Commands as processes (§1): output streams and exit codes.
 
 use std::path::Path;
 use std::process::Output;
@@ -9,7 +9,7 @@ use crate::process::run_command;
 use crate::support::{SHANGHAI, Setup, read, secret};
 
 pub(crate) fn code(output: &Output) -> i32 {
-    output.status.code().expect("ended by itself")
+    output.status.code().expect("exited by itself")
 }
 
 pub(crate) fn out(output: &Output) -> String {
@@ -30,7 +30,7 @@ pub(crate) fn folder_with_secret() -> TempDir {
 // ---- Usage ----------------------------------------------------------------------------------------
 
 #[test]
-fn bad_usage_is_2_and_told_on_stderr() {
+fn bad_usage_is_2_with_a_message_on_stderr() {
     let folder = tempfile::tempdir().unwrap();
     for arguments in [
         &[][..],
@@ -91,7 +91,7 @@ fn help_is_on_stdout_with_examples() {
 // ---- Configuration --------------------------------------------------------------------------------
 
 #[tokio::test]
-async fn a_good_configuration_is_summarized() {
+async fn a_valid_configuration_is_summarized() {
     let site = Setup::default().prepare().await;
     let output = run_command(site.folder.path(), &["check", "--config", "gateway.toml"]);
     assert_eq!(code(&output), 0, "{}", err(&output));
@@ -99,7 +99,7 @@ async fn a_good_configuration_is_summarized() {
 }
 
 #[tokio::test]
-async fn a_bad_configuration_is_78_with_every_mistake_at_once() {
+async fn an_invalid_configuration_is_78_with_every_mistake_at_once() {
     let setup = Setup {
         shanghai: "time_zome = \"x\"".to_owned(),
         berlin: "rate_limit = { per_second = -1 }".to_owned(),
@@ -112,7 +112,7 @@ async fn a_bad_configuration_is_78_with_every_mistake_at_once() {
     let check = run_command(folder, &["check", "--config", "gateway.toml"]);
     for output in [&run, &check] {
         assert_eq!((code(output), out(output)), (78, String::new()));
-        let told = err(output);
+        let text = err(output);
         let line = |text: &str| {
             let text = read(&site.file)
                 .lines()
@@ -120,10 +120,10 @@ async fn a_bad_configuration_is_78_with_every_mistake_at_once() {
             format!("gateway.toml:{}:", text.unwrap() + 1)
         };
         for place in [line("time_zome"), line("per_second = -1"), line("\"much\"")] {
-            assert!(told.contains(&place), "{place} in\n{told}");
+            assert!(text.contains(&place), "{place} in\n{text}");
         }
-        assert!(told.contains("time_zone"), "did you mean:\n{told}");
-        assert!(told.contains('^'), "{told}");
+        assert!(text.contains("time_zone"), "did you mean:\n{text}");
+        assert!(text.contains('^'), "{text}");
     }
 }
 

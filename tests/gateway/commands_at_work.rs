@@ -1,4 +1,4 @@
-//! §1: the commands that sign, ask and answer.
+//! The commands `sign`, `verify`, `explain`, `call`, `stand-in` and `demo` (§1).
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -27,7 +27,7 @@ fn sign(folder: &Path, secret: &[&str]) -> Output {
 }
 
 #[test]
-fn what_sign_makes_verify_accepts_and_explain_shows() {
+fn verify_and_explain_accept_the_output_of_sign() {
     let folder = folder_with_secret();
     let folder = folder.path();
     let signed = sign(folder, &["--sk-file", "sk"]);
@@ -129,9 +129,9 @@ fn a_secret_comes_from_a_file_or_the_environment_and_a_body_from_stdin() {
 
 // ---- A client and a node --------------------------------------------------------------------------
 
-/// `call` with what every call needs.
-fn call(world: &TestEnv, url: &str, more: &[&str]) -> std::thread::JoinHandle<Output> {
-    let folder = world.file("");
+/// Runs `call` on a thread of its own with the required flags.
+fn call(env: &TestEnv, url: &str, more: &[&str]) -> std::thread::JoinHandle<Output> {
+    let folder = env.file("");
     let mut arguments = vec!["call", url, "--ak", SHANGHAI, "--sk-file", SHANGHAI];
     arguments.extend(more);
     let arguments: Vec<String> = arguments.into_iter().map(str::to_owned).collect();
@@ -141,7 +141,7 @@ fn call(world: &TestEnv, url: &str, more: &[&str]) -> std::thread::JoinHandle<Ou
     })
 }
 
-/// Waits without keeping the runtime, on which gateway and nodes live, from running.
+/// Waits without blocking the runtime that serves the gateway and the nodes.
 async fn done(call: std::thread::JoinHandle<Output>) -> Output {
     tokio::task::spawn_blocking(|| call.join().unwrap())
         .await
@@ -156,38 +156,38 @@ const WINDOW: [&str; 4] = [
 ];
 
 #[tokio::test]
-async fn call_prints_the_answer_and_the_life_of_its_url() {
-    let world = TestEnv::start().await;
+async fn call_prints_the_response_and_the_validity_of_its_url() {
+    let env = TestEnv::start().await;
     let with =
         |call_id: &'static str| [&["--ca", "ca.pem", "--call-id", call_id][..], &WINDOW].concat();
-    let output = done(call(&world, &world.url(), &with("call-1"))).await;
+    let output = done(call(&env, &env.url(), &with("call-1"))).await;
     assert_eq!(code(&output), 0, "{}", err(&output));
-    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(answer["resultCode"], "0");
-    assert!(err(&output).contains("good for"), "{}", err(&output));
-    let output = done(call(&world, &world.url(), &with("0000-1"))).await;
+    let response: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(response["resultCode"], "0");
+    assert!(err(&output).contains("valid for"), "{}", err(&output));
+    let output = done(call(&env, &env.url(), &with("0000-1"))).await;
     assert_eq!(code(&output), 1, "no data is no success");
     assert!(out(&output).contains("0300012"));
 }
 
 #[tokio::test]
-async fn call_trusts_nobody_by_itself() {
-    let world = TestEnv::start().await;
+async fn call_trusts_no_certificate_by_default() {
+    let env = TestEnv::start().await;
     let request = [&["--call-id", "call-2"][..], &WINDOW].concat();
-    let output = done(call(&world, &world.url(), &request)).await;
+    let output = done(call(&env, &env.url(), &request)).await;
     assert_eq!((code(&output), out(&output)), (1, String::new()));
     assert!(err(&output).contains("certificate"), "{}", err(&output));
     let insecure = [&["--insecure"][..], &request].concat();
-    assert_eq!(code(&done(call(&world, &world.url(), &insecure)).await), 0);
-    let nobody = done(call(&world, "https://127.0.0.1:1", &insecure)).await;
+    assert_eq!(code(&done(call(&env, &env.url(), &insecure)).await), 0);
+    let nobody = done(call(&env, "https://127.0.0.1:1", &insecure)).await;
     assert_eq!(code(&nobody), 1);
 }
 
 #[tokio::test]
 async fn call_downloads_to_a_file() {
-    let world = TestEnv::start().await;
+    let env = TestEnv::start().await;
     let body = r#"{"request":{"version":"2.0"},"msgBody":{"fileName":"a/64KiB.wav"}}"#;
-    std::fs::write(world.file("body"), body).unwrap();
+    std::fs::write(env.file("body"), body).unwrap();
     let path = "/CCFS/resource/ccfs/downloadRecordFile";
     let more = [
         "--ca",
@@ -199,16 +199,16 @@ async fn call_downloads_to_a_file() {
         "-o",
         "record.wav",
     ];
-    let output = done(call(&world, &world.url(), &more)).await;
+    let output = done(call(&env, &env.url(), &more)).await;
     assert_eq!(code(&output), 0, "{}", err(&output));
     assert_eq!(
-        std::fs::metadata(world.file("record.wav")).unwrap().len(),
+        std::fs::metadata(env.file("record.wav")).unwrap().len(),
         64 * 1024
     );
 }
 
 #[test]
-fn a_stand_in_serves_until_it_is_told_to_end() {
+fn a_stand_in_serves_until_it_gets_a_signal() {
     let folder = folder_with_secret();
     let mut child = Command::new(PROGRAM)
         .args(["stand-in", "--bind", "127.0.0.1:0", "--ak", SHANGHAI])
@@ -262,7 +262,7 @@ fn a_stand_in_that_cannot_listen_is_1() {
 // ---- The demo -------------------------------------------------------------------------------------
 
 #[test]
-fn the_demo_does_what_it_should() {
+fn the_demo_succeeds() {
     let folder = tempfile::tempdir().unwrap();
     let output = run_command(folder.path(), &["demo", "--once"]);
     assert_eq!(code(&output), 0, "{}\n{}", out(&output), err(&output));
@@ -288,18 +288,14 @@ fn the_demo_does_what_it_should() {
 
 #[test]
 fn the_demo_takes_another_port_if_its_own_is_taken() {
-    // Whoever has it, this test or somebody else: it is taken.
+    // Binding may fail: then the port is taken by another process, which is equally good.
     let _taken = std::net::TcpListener::bind("127.0.0.1:28443");
     let folder = tempfile::tempdir().unwrap();
     let output = run_command(folder.path(), &["demo", "--once"]);
     assert_eq!(code(&output), 0, "{}\n{}", out(&output), err(&output));
-    // Another demo may have had that one, and have ended meanwhile.
+    // Another demo may have used the first port and have ended meanwhile.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     let asked = run_command(folder.path(), &["demo", "--once", "--port", &port]);
-    assert_eq!(
-        code(&asked),
-        1,
-        "a port that was asked for is not exchanged"
-    );
+    assert_eq!(code(&asked), 1, "a requested port is not replaced");
 }

@@ -1,4 +1,4 @@
-//! The configuration as an operator meets it: files, `check`, `schema`, exit codes.
+//! The configuration from the point of view of an operator: files, `check`, `schema`, exit codes.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -9,7 +9,7 @@ use ccfs_gateway::cli::check::{Check, Schema};
 use ccfs_gateway::config::Config;
 use tempfile::TempDir;
 
-/// A copy of `config/` with throw-away certificates and secrets.
+/// A copy of `config/` with temporary certificates and secrets.
 struct Files {
     directory: TempDir,
 }
@@ -42,7 +42,7 @@ impl Files {
         fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o600)).unwrap();
     }
 
-    /// Adds lines to the example.
+    /// Appends lines to the example configuration.
     fn add(&self, lines: &str) {
         let example = fs::read_to_string(self.path("gateway.toml")).unwrap();
         self.write("gateway.toml", &format!("{example}\n{lines}\n"));
@@ -68,11 +68,11 @@ struct CheckOutput {
 }
 
 #[test]
-fn check_sums_up_a_valid_configuration() {
+fn check_summarizes_a_valid_configuration() {
     let checked = Files::new().check();
     assert_eq!(checked.code, ExitCode::SUCCESS, "{checked:?}");
     assert_eq!(checked.err, "");
-    for told in [
+    for expected in [
         "listener ccfs on 127.0.0.1:28443",
         "/ -> ccfs",
         "valid until",
@@ -82,33 +82,41 @@ fn check_sums_up_a_valid_configuration() {
         "cache: 64MiB",
         "admin on 127.0.0.1:9901",
     ] {
-        assert!(checked.out.contains(told), "{told}\n{}", checked.out);
+        assert!(
+            checked.out.contains(expected),
+            "{expected}\n{}",
+            checked.out
+        );
     }
     assert!(checked.out.ends_with("configuration is valid\n"));
     assert!(!checked.out.contains("CANARY"));
 }
 
 #[test]
-fn check_tells_every_mistake_and_ends_with_78() {
+fn check_reports_every_mistake_and_exits_with_78() {
     let files = Files::new();
     files.add("[limits]\nidle = 5\nbody_timeout = 5\n[access_keys.x]\nsecret_key = \"CANARY\"");
     let checked = files.check();
     assert_eq!(checked.code, ExitCode::from(78));
     assert_eq!(checked.out, "");
-    for told in [
+    for expected in [
         "unknown key `idle`",
         "body_timeout cannot be",
         "no time_zone",
         "^^^^",
         "4 errors",
     ] {
-        assert!(checked.err.contains(told), "{told}\n{}", checked.err);
+        assert!(
+            checked.err.contains(expected),
+            "{expected}\n{}",
+            checked.err
+        );
     }
     assert!(!checked.err.contains("CANARY"), "{}", checked.err);
 }
 
 #[test]
-fn warnings_do_not_end_it() {
+fn warnings_do_not_fail_check() {
     let files = Files::new();
     let open = fs::Permissions::from_mode(0o644);
     fs::set_permissions(files.path("secrets/279a08bbd8d949a0"), open).unwrap();

@@ -1,4 +1,4 @@
-//! `status`, `nodes`, `reload`, `drain`, `healthcheck` as a user types them.
+//! The commands `status`, `nodes`, `reload`, `drain` and `healthcheck`.
 
 use std::process::Output;
 
@@ -9,10 +9,10 @@ use crate::support::{Setup, TestEnv};
 
 #[tokio::test]
 async fn status_and_nodes_are_tables_or_json() {
-    let world = TestEnv::start().await;
-    world.get_recording("1637742300-27").await;
-    let node = world.nodes[0].address().to_string();
-    let status = ask(&world, &["status"]).await;
+    let env = TestEnv::start().await;
+    env.get_recording("1637742300-27").await;
+    let node = env.nodes[0].address().to_string();
+    let status = ask(&env, &["status"]).await;
     assert_eq!(status.code, Some(0), "{status:?}");
     for part in ["serving", "generation 1", "LISTENER", &node] {
         assert!(
@@ -22,62 +22,62 @@ async fn status_and_nodes_are_tables_or_json() {
         );
     }
     assert_eq!(
-        ask(&world, &["status", "--json"]).await.json()["draining"],
+        ask(&env, &["status", "--json"]).await.json()["draining"],
         false
     );
 
-    let nodes = ask(&world, &["nodes"]).await;
+    let nodes = ask(&env, &["nodes"]).await;
     let row = nodes.out.lines().nth(1).unwrap();
     assert!(
         row.starts_with("ccfs") && row.contains(&node) && row.contains(" up "),
         "{row}"
     );
-    let nodes = ask(&world, &["nodes", "--json"]).await.json();
+    let nodes = ask(&env, &["nodes", "--json"]).await.json();
     assert_eq!(nodes[0]["nodes"][0]["requests"], 1);
 }
 
 #[tokio::test]
-async fn a_node_is_drained_and_taken_back() {
-    let world = TestEnv::start().await;
-    let name = format!("ccfs/{}", world.nodes[0].address());
-    let drained = ask(&world, &["nodes", "--json", "--drain", &name]).await;
+async fn a_node_is_drained_and_undrained() {
+    let env = TestEnv::start().await;
+    let name = format!("ccfs/{}", env.nodes[0].address());
+    let drained = ask(&env, &["nodes", "--json", "--drain", &name]).await;
     assert_eq!(drained.json()[0]["nodes"][0]["state"], "drained");
-    let back = ask(&world, &["nodes", "--json", "--undrain", &name]).await;
+    let back = ask(&env, &["nodes", "--json", "--undrain", &name]).await;
     assert_eq!(back.json()[0]["nodes"][0]["state"], "up");
-    let unknown = ask(&world, &["nodes", "--drain", "ccfs/10.0.0.1:1"]).await;
+    let unknown = ask(&env, &["nodes", "--drain", "ccfs/10.0.0.1:1"]).await;
     assert_eq!(unknown.code, Some(1));
     assert!(unknown.err.contains("no such node"), "{}", unknown.err);
 }
 
 #[tokio::test]
-async fn a_reload_tells_what_became_of_it() {
-    let world = TestEnv::start().await;
-    let file = world.file("gateway.toml");
+async fn a_reload_reports_its_result() {
+    let env = TestEnv::start().await;
+    let file = env.file("gateway.toml");
     let text = crate::support::read(&file);
     let risky = text.replace("{ ca = \"ca.pem\" }", "{ insecure_skip_verify = true }");
     std::fs::write(&file, risky).unwrap();
-    let warned = ask(&world, &["reload"]).await;
+    let warned = ask(&env, &["reload"]).await;
     assert_eq!(warned.out, "generation 2 is in force\n");
     assert!(
         warned.err.contains("insecure_skip_verify = true"),
         "{}",
         warned.err
     );
-    let warned = ask(&world, &["reload", "--json"]).await;
+    let warned = ask(&env, &["reload", "--json"]).await;
     let text_of_it = warned.json()["warnings"][0].as_str().unwrap().to_owned();
     assert!(text_of_it.contains("gateway.toml"), "{text_of_it}");
     std::fs::write(&file, text).unwrap();
-    let done = ask(&world, &["reload"]).await;
+    let done = ask(&env, &["reload"]).await;
     assert_eq!(done.err, "");
     assert_eq!(
         (done.code, done.out.as_str()),
         (Some(0), "generation 4 is in force\n")
     );
-    std::fs::write(world.file("gateway.toml"), "nonsense = 1").unwrap();
-    let refused = ask(&world, &["reload"]).await;
+    std::fs::write(env.file("gateway.toml"), "nonsense = 1").unwrap();
+    let refused = ask(&env, &["reload"]).await;
     assert_eq!(refused.code, Some(1));
     assert!(refused.err.contains("nonsense"), "{}", refused.err);
-    let status = ask(&world, &["status"]).await;
+    let status = ask(&env, &["status"]).await;
     assert!(status.out.contains("REFUSED"), "{}", status.out);
 }
 
@@ -87,10 +87,10 @@ async fn a_drain_ends_readiness() {
         tables: "[server]\ndrain_delay = \"60s\"".to_owned(),
         ..Setup::default()
     };
-    let world = setup.start().await;
-    assert_eq!(ask(&world, &["healthcheck"]).await.code, Some(0));
-    assert_eq!(ask(&world, &["drain"]).await.out, "draining\n");
-    let unready = ask(&world, &["healthcheck"]).await;
+    let env = setup.start().await;
+    assert_eq!(ask(&env, &["healthcheck"]).await.code, Some(0));
+    assert_eq!(ask(&env, &["drain"]).await.out, "draining\n");
+    let unready = ask(&env, &["healthcheck"]).await;
     assert_eq!(
         (unready.code, unready.out.as_str()),
         (Some(1), "draining\n")
@@ -109,42 +109,42 @@ async fn a_token_comes_from_a_file() {
         tables: format!("[admin]\nbind = \"127.0.0.1:0\"\ntoken_file = {file:?}"),
         ..Setup::default()
     };
-    let world = setup.start().await;
-    let without = ask(&world, &["status"]).await;
+    let env = setup.start().await;
+    let without = ask(&env, &["status"]).await;
     assert_eq!(without.code, Some(1));
     for part in ["needed", "[admin] token_file", "--token-file"] {
         assert!(without.err.contains(part), "{}", without.err);
     }
     let other = folder.path().join("other");
     std::fs::write(&other, "another-token").unwrap();
-    let wrong = ask(&world, &["status", "--token-file", other.to_str().unwrap()]).await;
+    let wrong = ask(&env, &["status", "--token-file", other.to_str().unwrap()]).await;
     assert_eq!(wrong.code, Some(1));
     for part in ["refused", "[admin] token_file", "--token-file"] {
         assert!(wrong.err.contains(part), "{}", wrong.err);
     }
     assert!(!wrong.err.contains("another-token"), "{}", wrong.err);
     assert_eq!(
-        ask(&world, &["status", "--token-file", file]).await.code,
+        ask(&env, &["status", "--token-file", file]).await.code,
         Some(0)
     );
     assert_eq!(
-        ask(&world, &["healthcheck"]).await.code,
+        ask(&env, &["healthcheck"]).await.code,
         Some(0),
         "needs none"
     );
 }
 
 #[tokio::test]
-async fn nobody_there_is_one() {
+async fn an_unreachable_gateway_is_1() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", free.local_addr().unwrap());
     drop(free);
     for command in ["status", "nodes", "reload", "drain", "healthcheck"] {
-        let said = run(vec![command.to_owned(), "--admin".to_owned(), url.clone()]).await;
-        assert_eq!(said.code, Some(1), "{command}: {said:?}");
+        let output = run(vec![command.to_owned(), "--admin".to_owned(), url.clone()]).await;
+        assert_eq!(output.code, Some(1), "{command}: {output:?}");
         assert!(
-            format!("{}{}", said.out, said.err).contains("cannot speak"),
-            "{said:?}"
+            format!("{}{}", output.out, output.err).contains("cannot reach"),
+            "{output:?}"
         );
     }
 }
@@ -162,13 +162,13 @@ impl CommandOutput {
     }
 }
 
-async fn ask(world: &TestEnv, arguments: &[&str]) -> CommandOutput {
+async fn ask(env: &TestEnv, arguments: &[&str]) -> CommandOutput {
     let mut all: Vec<_> = arguments.iter().map(|&it| it.to_owned()).collect();
-    all.extend(["--admin".to_owned(), world.admin()]);
+    all.extend(["--admin".to_owned(), env.admin()]);
     run(all).await
 }
 
-/// On a thread of its own: the gateway that is asked runs on this one.
+/// Runs on a thread of its own, because the queried gateway runs on this one.
 async fn run(arguments: Vec<String>) -> CommandOutput {
     let work = move || {
         let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();

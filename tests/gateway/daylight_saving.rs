@@ -1,4 +1,5 @@
-//! The decision table where clocks change, and where a zone is +08:00 in some years only.
+//! The normalization table around changes to daylight saving time, and for zones that are +08:00 in
+//! some years only.
 
 use crate::recording::{
     BERLIN_LOCAL, BERLIN_UTC, GMT8, NEW_YORK, Out, Row, SINGAPORE, all_zones, check,
@@ -7,14 +8,15 @@ use crate::support::{BERLIN, SHANGHAI};
 
 use Out::{Refused, Same, Times};
 
-/// A zone counts as GMT+8 only where it was that throughout the years of the window.
+/// A zone counts as GMT+8 only if its offset was +08:00 throughout the calendar years of the
+/// window.
 #[tokio::test]
 async fn a_zone_is_plus_eight_in_some_years_only() {
-    let world = all_zones().await;
+    let env = all_zones().await;
     let mandatory = Refused("0300006", "mandatory outside GMT+8");
     let (begin, end) = ("1988-12-20 10:00:00", "1988-12-20 11:00:00");
     check(
-        &world,
+        &env,
         &[
             (SHANGHAI, false, begin, end, mandatory),
             (SHANGHAI, true, begin, end, Same),
@@ -51,10 +53,10 @@ async fn a_zone_is_plus_eight_in_some_years_only() {
     .await;
 }
 
-/// Berlin: 27 March and 30 October 2022 at 01:00 UTC. New York: 13 March at 07:00 and 6 November 2022
-/// at 06:00 UTC.
+/// Transitions. Berlin: 27 March and 30 October 2022 at 01:00 UTC. New York: 13 March at 07:00 and
+/// 6 November 2022 at 06:00 UTC.
 #[tokio::test]
-async fn when_the_clocks_change() {
+async fn transitions_of_daylight_saving_time() {
     let rows = [
         (
             BERLIN_UTC,
@@ -68,7 +70,7 @@ async fn when_the_clocks_change() {
             "11-06 07:30:00",
             Times("2022-11-06 01:00:00", "2022-11-06 02:30:00"),
         ),
-        // A plain time inside the gap is no fault.
+        // A local time inside the gap is accepted.
         (BERLIN, "03-27 02:30:00", "03-27 03:30:00", Same),
         (
             BERLIN_LOCAL,
@@ -80,9 +82,9 @@ async fn when_the_clocks_change() {
     check_2022(&rows).await;
 }
 
-/// Three days by wall clock, or by elapsed time, are not too long.
+/// Three days by wall clock, or by elapsed time, are within the limit.
 #[tokio::test]
-async fn three_days_over_a_change_of_the_clocks() {
+async fn three_days_across_a_transition() {
     let too_long = Refused("0300004", "three days");
     let rows = [
         (
@@ -114,7 +116,7 @@ async fn three_days_over_a_change_of_the_clocks() {
 }
 
 #[tokio::test]
-async fn a_window_over_the_hour_that_autumn_repeats() {
+async fn a_window_across_the_repeated_hour() {
     let explained = Refused("0300013", "clocks");
     let rows = [
         (BERLIN_UTC, "10-30 00:30:00", "10-30 01:10:00", explained),
@@ -135,7 +137,7 @@ async fn a_window_over_the_hour_that_autumn_repeats() {
     check_2022(&rows).await;
 }
 
-/// In 2022; Berlin sends version 2.0, the others do not.
+/// Checks rows of the year 2022. Berlin sends version 2.0, the other tenants send none.
 async fn check_2022(rows: &[(&'static str, &str, &str, Out)]) {
     let times: Vec<_> = rows
         .iter()
@@ -151,7 +153,7 @@ async fn check_2022(rows: &[(&'static str, &str, &str, Out)]) {
 
 #[tokio::test]
 async fn a_time_with_offset_has_exactly_one_form() {
-    let world = all_zones().await;
+    let env = all_zones().await;
     let begin = Refused("0300004", "beginTime");
     let mut rows = Vec::new();
     for wrong in [
@@ -174,7 +176,7 @@ async fn a_time_with_offset_has_exactly_one_form() {
     ] {
         rows.push((SHANGHAI, true, wrong, "2022-01-02 12:00:00", begin));
     }
-    // In the years 0001 to 9999 as written, but not when converted.
+    // Within years 0001 to 9999 as written, but not after conversion.
     let (early, late) = ("0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z");
     rows.push((NEW_YORK, true, early, early, begin));
     rows.push((
@@ -194,5 +196,5 @@ async fn a_time_with_offset_has_exactly_one_form() {
         Refused("0300004", "endTime"),
     ));
     rows.push((SHANGHAI, true, plain.0, plain.0, Same));
-    check(&world, &rows).await;
+    check(&env, &rows).await;
 }

@@ -1,4 +1,4 @@
-//! What stands in `deploy/` fits to the program and to itself.
+//! The files of `deploy/` match the program and each other.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,8 @@ fn deploy(path: &str) -> PathBuf {
         .join(path)
 }
 
-/// Checks a configuration of `deploy/` with the files that it names, which stand elsewhere here.
+/// Checks a configuration of `deploy/` together with the files that it names, which are elsewhere
+/// in this repository.
 fn check(name: &str, files: &[(&str, &str)]) -> Config {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
@@ -41,7 +42,7 @@ fn check(name: &str, files: &[(&str, &str)]) -> Config {
 }
 
 #[test]
-fn the_configurations_are_good() {
+fn the_configurations_are_valid() {
     let credentials = "/run/credentials/ccfs-gateway.service";
     let systemd = check(
         "systemd/gateway.toml",
@@ -91,7 +92,7 @@ fn the_configurations_are_good() {
     let port = |name: &str, port: u16| format!("{{ name: {name}, containerPort: {port} }}");
     assert!(manifest.contains(&port("https", kubernetes.listeners["ccfs"].bind.port())));
     assert!(manifest.contains(&port("admin", kubernetes.admin.bind.unwrap().port())));
-    // The pod is killed after this; the drain must fit into it.
+    // The pod is killed after this time; the drain must fit into it.
     let needed = 5 + kubernetes.server.drain_delay.as_secs() + kubernetes.server.grace.as_secs();
     assert!(manifest.contains("preStop: { sleep: { seconds: 5 } }"));
     let given = number_after(&manifest, "terminationGracePeriodSeconds: ");
@@ -101,9 +102,9 @@ fn the_configurations_are_good() {
     assert!(given > systemd.server.grace.as_secs() + systemd.server.drain_delay.as_secs());
 }
 
-/// The first step of the migration, and the keys that its table names.
+/// The first step of the migration is a valid configuration, and the table names existing keys.
 #[test]
-fn the_migration_page_is_true() {
+fn the_migration_page_is_correct() {
     let page = read(&deploy("migration.md"));
     let block = page.split("```toml").nth(1).unwrap();
     let block = block.split("```").next().unwrap();
@@ -115,7 +116,7 @@ fn the_migration_page_is_true() {
     let leaf = authority.issue(&HOSTS).unwrap();
     leaf.write(&path("gateway.pem"), &path("gateway.key"))
         .unwrap();
-    // The block is indented, being part of a list.
+    // The block is indented because it is part of a list.
     let lines: Vec<_> = block.lines().map(str::trim).collect();
     Config::parse(&lines.join("\n"), &folder.path().join("gateway.toml"))
         .unwrap_or_else(|wrong| panic!("{wrong}"));
@@ -130,7 +131,7 @@ fn the_migration_page_is_true() {
         .collect();
     assert!(keys.len() > 15, "{keys:?}");
     for key in keys {
-        assert!(reference.contains(key), "{key} is no key");
+        assert!(reference.contains(key), "{key} is not a key");
     }
 }
 
@@ -140,7 +141,7 @@ fn number_after(text: &str, key: &str) -> u64 {
     digits.parse().unwrap()
 }
 
-/// Every file of `deploy/`.
+/// Collects every file of `deploy/`.
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -152,7 +153,7 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Names of metrics in a text.
+/// Metric names in a text.
 fn metrics(text: &str) -> BTreeSet<String> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
     text.split(|c: char| !is_name(c))
@@ -162,10 +163,10 @@ fn metrics(text: &str) -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn alerts_and_dashboard_name_metrics_that_there_are() {
-    let world = TestEnv::start().await;
-    world.get_recording("1637742300-27").await;
-    let page = page::get(world.bound.admin.unwrap(), "/metrics").await;
+async fn alerts_and_dashboard_use_existing_metrics() {
+    let env = TestEnv::start().await;
+    env.get_recording("1637742300-27").await;
+    let page = page::get(env.bound.admin.unwrap(), "/metrics").await;
     let known = metrics(&page.body);
     let declared: BTreeSet<_> = page
         .body
@@ -243,9 +244,9 @@ fn the_image_runs_as_nobody_and_starts_the_program_itself() {
     assert!(manifest.contains(version), "{version} is not the toolchain");
 }
 
-/// Every file that README.md and migration.md link to is there, and every folder is told of.
+/// Every file and directory of `deploy/` is mentioned in its README.
 #[test]
-fn the_pages_tell_of_every_file() {
+fn the_pages_mention_every_file() {
     let readme = read(&deploy("README.md"));
     let mut all = Vec::new();
     files(&deploy(""), &mut all);
@@ -255,17 +256,17 @@ fn the_pages_tell_of_every_file() {
         let first = first.to_str().unwrap();
         assert!(
             first == "README.md" || readme.contains(first),
-            "README.md does not tell of {first}"
+            "README.md does not mention {first}"
         );
     }
 }
 
 fn succeeds(command: &mut Command) -> String {
     let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned()
+    let text = String::from_utf8_lossy(&output.stdout).into_owned()
         + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}:\n{said}");
-    said
+    assert!(output.status.success(), "{command:?}:\n{text}");
+    text
 }
 
 #[test]
@@ -314,7 +315,7 @@ fn every_yaml_file_is_yaml() {
     );
 }
 
-/// The units with a program that is there.
+/// Copies the units, with `ExecStart` replaced by an existing program.
 fn units(folder: &Path) -> PathBuf {
     let program = env!("CARGO_BIN_EXE_ccfs-gateway");
     let version = succeeds(Command::new("systemctl").arg("--version"));
@@ -323,7 +324,7 @@ fn units(folder: &Path) -> PathBuf {
         let mut text =
             read(&deploy("systemd").join(name)).replace("/usr/bin/ccfs-gateway", program);
         if !knows_notify_reload {
-            // What ccfs-gateway.service.d/systemd-252.conf does.
+            // The change that ccfs-gateway.service.d/systemd-252.conf makes.
             text = text.replace("Type=notify-reload", "Type=notify");
         }
         std::fs::write(folder.join(name), text).unwrap();
@@ -333,21 +334,21 @@ fn units(folder: &Path) -> PathBuf {
 
 #[test]
 #[ignore = "needs Debian's package systemd"]
-fn systemd_accepts_the_units_and_finds_them_safe() {
+fn systemd_accepts_the_units_and_rates_them_safe() {
     let folder = tempfile::tempdir().unwrap();
     let service = units(folder.path());
-    let said = succeeds(
+    let text = succeeds(
         Command::new("systemd-analyze")
             .args(["verify", "--man=no"])
             .arg(&service)
             .arg(folder.path().join("ccfs-gateway.socket")),
     );
-    let ours: Vec<_> = said
+    let ours: Vec<_> = text
         .lines()
         .filter(|line| line.contains("ccfs-gateway"))
         .collect();
     assert!(ours.is_empty(), "{ours:#?}");
-    // 0 is locked up, 10 is unprotected; a service that listens and connects cannot be 0.
+    // 0 is fully sandboxed, 10 is unprotected; a service that listens and connects cannot reach 0.
     succeeds(
         Command::new("systemd-analyze")
             .args(["security", "--offline=yes", "--threshold=20"])

@@ -1,4 +1,4 @@
-//! §8: how the program ends. Real processes, real signals.
+//! Shutdown and drain (§8), with real processes and real signals.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -29,9 +29,9 @@ async fn hold_one(process: &Process) -> tokio::task::JoinHandle<Option<(u16, Opt
     let client = client_trusting(process.site.folder.path());
     let request = signed(process.recording("held-1"), SHANGHAI);
     let held = tokio::spawn(async move {
-        let answer = client.send(&request).await.ok()?;
-        let connection = answer.header("connection").map(str::to_owned);
-        Some((answer.status.as_u16(), connection))
+        let response = client.send(&request).await.ok()?;
+        let connection = response.header("connection").map(str::to_owned);
+        Some((response.status.as_u16(), connection))
     });
     let node = &process.site.nodes[0];
     assert!(
@@ -46,7 +46,7 @@ async fn ready(admin: SocketAddr) -> u16 {
 }
 
 #[tokio::test]
-async fn a_signal_drains_and_loses_nothing() {
+async fn a_signal_drains_without_losing_requests() {
     for signal in ["TERM", "INT"] {
         let mut process = Process::start(&setup("drain_delay = \"2s\"")).await;
         assert_eq!(
@@ -59,7 +59,7 @@ async fn a_signal_drains_and_loses_nothing() {
             ready(process.admin).await == 503
         })
         .await;
-        // Still served, on the old connection and on a new one, but told to go.
+        // Still served on existing and new connections, with `Connection: close`.
         let kept = process.get_recording("kept-1").await;
         assert_eq!(
             (kept.status.as_u16(), kept.header("connection")),
@@ -89,7 +89,7 @@ async fn a_signal_drains_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn an_order_drains_like_a_signal() {
+async fn a_drain_command_drains_like_a_signal() {
     let mut process = Process::start(&setup("drain_delay = \"0s\"")).await;
     let held = hold_one(&process).await;
     let page = page::post(process.admin, "/drain").await;
@@ -104,7 +104,7 @@ async fn an_order_drains_like_a_signal() {
 }
 
 #[tokio::test]
-async fn an_idle_connection_does_not_hold_up_the_end() {
+async fn an_idle_connection_does_not_delay_the_exit() {
     let mut process = Process::start(&setup("grace = \"30s\"")).await;
     process.get_recording("idle-1").await;
     let http2 = client_trusting(process.site.folder.path())
@@ -117,7 +117,7 @@ async fn an_idle_connection_does_not_hold_up_the_end() {
 }
 
 #[tokio::test]
-async fn a_second_signal_ends_at_once() {
+async fn a_second_signal_exits_immediately() {
     let mut process = Process::start(&setup("grace = \"10m\"")).await;
     let held = hold_one(&process).await;
     process.signal("TERM");
@@ -132,17 +132,17 @@ async fn a_second_signal_ends_at_once() {
 }
 
 #[tokio::test]
-async fn what_is_in_flight_has_no_longer_than_the_grace() {
+async fn requests_in_flight_have_at_most_the_grace_period() {
     let mut process = Process::start(&setup("grace = \"200ms\"")).await;
     let held = hold_one(&process).await;
     process.signal("TERM");
     process.wait_for_exit().await;
     assert_eq!(held.await.unwrap(), None);
-    let told = process.diagnostics();
-    let line = told
+    let text = process.diagnostics();
+    let line = text
         .lines()
         .find(|line| line.contains("connections are cut"));
-    let line = line.unwrap_or_else(|| panic!("{told}"));
+    let line = line.unwrap_or_else(|| panic!("{text}"));
     assert!(
         line.contains("WARN") && line.contains("connections=1"),
         "{line}"
@@ -150,7 +150,7 @@ async fn what_is_in_flight_has_no_longer_than_the_grace() {
 }
 
 #[tokio::test]
-async fn a_second_instance_fails_loudly() {
+async fn a_second_instance_fails_with_a_message() {
     let process = Process::start(&setup("")).await;
     let folder = process.site.folder.path();
     let text = crate::support::read(&process.site.file);
@@ -160,16 +160,16 @@ async fn a_second_instance_fails_loudly() {
     std::fs::write(folder.join("second.toml"), second).unwrap();
     let output = run_command(folder, &["run", "--config", "second.toml"]);
     assert_eq!(output.status.code(), Some(1));
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert!(told.contains(&process.listener.to_string()), "{told}");
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains(&process.listener.to_string()), "{text}");
     assert!(
-        told.contains("ccfs") && told.to_lowercase().contains("in use"),
-        "{told}"
+        text.contains("ccfs") && text.to_lowercase().contains("in use"),
+        "{text}"
     );
     assert_eq!(
         process.get_recording("first-1").await.status,
         200,
-        "the first one serves on"
+        "the first one keeps serving"
     );
 }
 
@@ -194,15 +194,15 @@ async fn the_access_log_is_reopened_on_request() {
     assert_eq!(lines(&rotated), 1);
 }
 
-/// An order may come at any moment of a connection's life, also right behind an answer.
+/// A drain may begin at any moment of a connection's lifetime, also directly after a response.
 #[tokio::test]
-async fn no_kept_connection_misses_the_drain() {
+async fn no_kept_alive_connection_misses_the_drain() {
     for _ in 0..10 {
-        let mut world = TestEnv::start().await;
-        let client = client_trusting(&world.file("")).with_idle_connections(1);
-        let request = signed(world.recording("kept-1"), SHANGHAI);
+        let mut env = TestEnv::start().await;
+        let client = client_trusting(&env.file("")).with_idle_connections(1);
+        let request = signed(env.recording("kept-1"), SHANGHAI);
         assert_eq!(client.send(&request).await.unwrap().status, 200);
-        let end = tokio::time::timeout(LONG / 2, world.shut_down()).await;
-        assert!(end.expect("it ends at once").complete);
+        let end = tokio::time::timeout(LONG / 2, env.shut_down()).await;
+        assert!(end.expect("it exits immediately").complete);
     }
 }

@@ -1,22 +1,22 @@
-//! The main job: miss, hit, what a client sees.
+//! The main path: a miss, then a hit.
 
 use crate::support::{SHANGHAI, TestEnv, signed};
 
 #[tokio::test]
 async fn a_miss_is_stored_and_the_next_one_hits() {
-    let world = TestEnv::start().await;
-    let first = world.get_recording("1637742300-27").await;
+    let env = TestEnv::start().await;
+    let first = env.get_recording("1637742300-27").await;
     assert_eq!(
         first.header("cache-status"),
         Some("ccfs-gateway; fwd=uri-miss; stored")
     );
-    let second = world
-        .send(&signed(world.recording("1637742300-27"), SHANGHAI))
+    let second = env
+        .send(&signed(env.recording("1637742300-27"), SHANGHAI))
         .await;
     let status = second.header("cache-status").unwrap();
     assert!(status.starts_with("ccfs-gateway; hit; ttl="), "{status}");
     assert_eq!(
-        (first.body == second.body, world.recording_fetches()),
+        (first.body == second.body, env.recording_fetches()),
         (true, 1)
     );
 }

@@ -1,4 +1,4 @@
-//! The fields of requests and answers: what nodes see, and what clients see of nodes.
+//! Header fields of forwarded requests and responses.
 
 use ccfs_gateway::client::{ClientRequest, DEFAULT_SIGNED_FIELDS};
 use ccfs_gateway::stand_in::{Fault, RecordedRequest, When};
@@ -22,19 +22,19 @@ fn add(request: &mut ClientRequest, fields: &[(&'static str, &'static str)]) {
     }
 }
 
-pub(super) fn download(world: &TestEnv, file: &str) -> ClientRequest {
+pub(super) fn download(env: &TestEnv, file: &str) -> ClientRequest {
     let body =
         format!("{{\"request\":{{\"version\":\"2.0\"}},\"msgBody\":{{\"fileName\":\"{file}\"}}}}");
-    world.post_to("downloadRecord", body)
+    env.post_to("downloadRecord", body)
 }
 
 #[tokio::test]
-async fn a_node_sees_who_asked_from_the_gateway_only() {
-    let world = TestEnv::start().await;
+async fn only_the_gateway_tells_a_node_the_client_address() {
+    let env = TestEnv::start().await;
     for mut request in [
-        world.recording("1-1"),
-        download(&world, "a.wav"),
-        world.post_to("unlisted", "{}"),
+        env.recording("1-1"),
+        download(&env, "a.wav"),
+        env.post_to("unlisted", "{}"),
     ] {
         add(
             &mut request,
@@ -50,8 +50,8 @@ async fn a_node_sees_who_asked_from_the_gateway_only() {
                 ("via", "1.0 fred"),
             ],
         );
-        world.send(&signed(request.clone(), SHANGHAI)).await;
-        let got = world.sole_upstream_request();
+        env.send(&signed(request.clone(), SHANGHAI)).await;
+        let got = env.sole_upstream_request();
         let host = request.headers["host"].to_str().unwrap();
         for (name, value) in [
             ("x-forwarded-for", "127.0.0.1"),
@@ -71,9 +71,9 @@ async fn a_node_sees_who_asked_from_the_gateway_only() {
 }
 
 #[tokio::test]
-async fn what_belongs_to_one_hop_ends_here() {
-    let world = TestEnv::start().await;
-    for mut request in [world.recording("1-1"), download(&world, "a.wav")] {
+async fn hop_by_hop_fields_are_removed() {
+    let env = TestEnv::start().await;
+    for mut request in [env.recording("1-1"), download(&env, "a.wav")] {
         add(
             &mut request,
             &[
@@ -93,9 +93,9 @@ async fn what_belongs_to_one_hop_ends_here() {
             ],
         );
         let request = signed(request, SHANGHAI);
-        let answer = world.send(&request).await;
-        assert_eq!(answer.status, 200);
-        let got = world.sole_upstream_request();
+        let response = env.send(&request).await;
+        assert_eq!(response.status, 200);
+        let got = env.sole_upstream_request();
         for gone in [
             "x-client-secret",
             "keep-alive",
@@ -116,14 +116,14 @@ async fn what_belongs_to_one_hop_ends_here() {
 }
 
 #[tokio::test]
-async fn signed_fields_arrive_as_they_were_signed() {
-    let world = TestEnv::start().await;
-    let mut request = world.recording("1-1");
+async fn signed_fields_arrive_unchanged() {
+    let env = TestEnv::start().await;
+    let mut request = env.recording("1-1");
     add(
         &mut request,
         &[
             ("accept-encoding", "gzip, br"),
-            ("x-request-id", "not sane"),
+            ("x-request-id", "not valid"),
             ("x-named", "  a  b "),
         ],
     );
@@ -132,9 +132,9 @@ async fn signed_fields_arrive_as_they_were_signed() {
     let request = request
         .sign(&credential(SHANGHAI), names, Timestamp::now())
         .unwrap();
-    let answer = world.send(&request).await;
-    assert_eq!(answer.status, 200);
-    let got = world.sole_upstream_request();
+    let response = env.send(&request).await;
+    assert_eq!(response.status, 200);
+    let got = env.sole_upstream_request();
     assert_eq!(
         (got.access_key.as_deref(), &got.rejection),
         (Some(SHANGHAI), &None)
@@ -146,9 +146,9 @@ async fn signed_fields_arrive_as_they_were_signed() {
 }
 
 #[tokio::test]
-async fn what_must_end_here_although_it_is_signed_is_signed_again_without() {
-    let world = TestEnv::start().await;
-    let mut request = world.recording("1-1");
+async fn signed_hop_by_hop_fields_are_removed_and_the_request_resigned() {
+    let env = TestEnv::start().await;
+    let mut request = env.recording("1-1");
     add(
         &mut request,
         &[("te", "trailers"), ("keep-alive", "timeout=5")],
@@ -157,40 +157,37 @@ async fn what_must_end_here_although_it_is_signed_is_signed_again_without() {
     let request = request
         .sign(&credential(SHANGHAI), names, Timestamp::now())
         .unwrap();
-    assert_node_response(&world.send(&request).await, "0");
-    let got = world.sole_upstream_request();
+    assert_node_response(&env.send(&request).await, "0");
+    let got = env.sole_upstream_request();
     assert_eq!(got.access_key.as_deref(), Some(SHANGHAI));
     assert_eq!(got.header("te"), None);
 }
 
 #[tokio::test]
 async fn unsigned_accept_encoding_goes_to_downloads_only() {
-    let world = TestEnv::start().await;
+    let env = TestEnv::start().await;
     let gzip = |mut request: ClientRequest| {
         add(&mut request, &[("accept-encoding", "gzip")]);
         signed(request, SHANGHAI)
     };
-    world.send(&gzip(world.recording("1-1"))).await;
-    assert_eq!(
-        world.sole_upstream_request().header("accept-encoding"),
-        None
-    );
-    world.send(&gzip(download(&world, "a.wav"))).await;
-    world.sole_upstream_request();
+    env.send(&gzip(env.recording("1-1"))).await;
+    assert_eq!(env.sole_upstream_request().header("accept-encoding"), None);
+    env.send(&gzip(download(&env, "a.wav"))).await;
+    env.sole_upstream_request();
 }
 
 #[tokio::test]
-async fn a_trace_is_continued_for_verified_callers_or_begun() {
-    let world = TestEnv::start().await;
+async fn a_trace_is_continued_for_verified_callers_or_started() {
+    let env = TestEnv::start().await;
     let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let seen = async |traceparent: Option<&'static str>| {
-        let mut request = world.recording("1-1");
+        let mut request = env.recording("1-1");
         request.target += "?uncached";
         if let Some(traceparent) = traceparent {
             add(&mut request, &[("traceparent", traceparent)]);
         }
-        world.send(&signed(request, SHANGHAI)).await;
-        let value = values(&world.sole_upstream_request(), "traceparent");
+        env.send(&signed(request, SHANGHAI)).await;
+        let value = values(&env.sole_upstream_request(), "traceparent");
         assert_eq!(value.len(), 1);
         let parts: Vec<String> = value[0].split('-').map(Into::into).collect();
         assert_eq!(
@@ -216,34 +213,34 @@ async fn a_trace_is_continued_for_verified_callers_or_begun() {
 }
 
 #[tokio::test]
-async fn a_nodes_fields_reach_the_client_but_for_those_of_the_hop() {
-    let world = TestEnv::start().await;
-    world.nodes[0]
+async fn a_nodes_end_to_end_fields_reach_the_client() {
+    let env = TestEnv::start().await;
+    env.nodes[0]
         .faults()
         .inject(Fault::HopByHopHeaders, When::Always);
     for request in [
-        world.recording("1-1"),
-        download(&world, "a.wav"),
-        world.post_to("unlisted", "{}"),
+        env.recording("1-1"),
+        download(&env, "a.wav"),
+        env.post_to("unlisted", "{}"),
     ] {
-        let answer = world.send(&signed(request, SHANGHAI)).await;
-        assert_eq!(answer.header("server"), Some("ccfs-stand-in"));
+        let response = env.send(&signed(request, SHANGHAI)).await;
+        assert_eq!(response.header("server"), Some("ccfs-stand-in"));
         for gone in [
             "x-node-secret",
             "keep-alive",
             "proxy-authenticate",
             "proxy-connection",
         ] {
-            assert_eq!(answer.header(gone), None, "{gone}");
+            assert_eq!(response.header(gone), None, "{gone}");
         }
-        assert_eq!(answer.headers.get_all("date").iter().count(), 1);
-        assert_common_headers(&answer);
+        assert_eq!(response.headers.get_all("date").iter().count(), 1);
+        assert_common_headers(&response);
     }
 }
 
 #[tokio::test]
-async fn host_node_is_signed_over_the_names_that_the_client_signed() {
-    let world = Setup {
+async fn host_node_is_resigned_over_the_client_signed_names() {
+    let env = Setup {
         cluster: "host = \"node\"".into(),
         ..Setup::default()
     }
@@ -254,13 +251,13 @@ async fn host_node_is_signed_over_the_names_that_the_client_signed() {
         "host",
         "host;content-type;content-length",
     ] {
-        let mut request = world.recording("1-1");
+        let mut request = env.recording("1-1");
         request.target += "?uncached";
         let request = request
             .sign(&credential(SHANGHAI), names, Timestamp::now())
             .unwrap();
-        assert_node_response(&world.send(&request).await, "0");
-        let got = world.sole_upstream_request();
+        assert_node_response(&env.send(&request).await, "0");
+        let got = env.sole_upstream_request();
         let authorization = got.header("authorization").unwrap();
         assert_eq!(authorization.split('/').nth(3), Some(names));
     }

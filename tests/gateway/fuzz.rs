@@ -1,11 +1,11 @@
-//! The fuzz targets over their corpus, and over each of its entries cut short and changed a little.
+//! Runs the fuzz targets over their corpus, and over truncated and mutated copies of each entry.
 
 use std::path::Path;
 
 #[path = "../fuzz/targets.rs"]
 mod targets;
 
-/// Runs a target over its seeds, every eighth prefix of them, and each with single bytes changed.
+/// Runs a target over its seeds, every eighth prefix of them, and copies with single bytes changed.
 fn walk(name: &str, target: fn(&[u8])) {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus");
     let mut seeds = 0;

@@ -1,5 +1,5 @@
-//! Clients that mean harm, and the bytes they are made of: HTTP/1 by hand, HTTP/2 frame by frame.
-//! They know nothing of the gateway but its address; the soak uses them too.
+//! Malicious clients at the byte level: hand-written HTTP/1 and single HTTP/2 frames. Independent
+//! of the gateway's other test support; the soak test uses them too.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// Whom to attack.
+/// The address of a gateway, with TLS settings for both protocols.
 #[derive(Clone)]
 pub(crate) struct Target {
     pub(crate) address: SocketAddr,
@@ -22,21 +22,21 @@ pub(crate) struct Target {
     http2: TlsConnector,
 }
 
-/// One connection.
+/// A raw TLS connection.
 pub(crate) struct RawConnection {
     tls: TlsStream<TcpStream>,
-    /// Read, but not looked at.
+    /// Received bytes that have not been parsed yet.
     read: Vec<u8>,
 }
 
-/// One HTTP/1 answer.
+/// One HTTP/1 response.
 #[derive(Debug)]
 pub(crate) struct RawResponse {
     pub(crate) status: u16,
     pub(crate) head: String,
 }
 
-/// One HTTP/2 frame of the gateway.
+/// One HTTP/2 frame received from the gateway.
 #[derive(Debug)]
 pub(crate) struct Frame {
     pub(crate) kind: u8,
@@ -57,23 +57,25 @@ impl Target {
         }
     }
 
-    /// A TLS connection for HTTP/1.1.
+    /// Opens a TLS connection for HTTP/1.1.
     pub(crate) async fn connect(&self) -> RawConnection {
         self.open(&self.http1).await.unwrap()
     }
 
-    /// One for HTTP/2: preface, SETTINGS with these values, and the gateway's own acknowledged.
+    /// Opens a connection for HTTP/2: sends the preface and SETTINGS with these values, and
+    /// acknowledges the gateway's SETTINGS.
     pub(crate) async fn connect_http2(&self, settings: &[(u16, u32)]) -> RawConnection {
-        let mut line = self.open(&self.http2).await.unwrap();
+        let mut connection = self.open(&self.http2).await.unwrap();
         let values: Vec<u8> = settings
             .iter()
             .flat_map(|(name, value)| [&name.to_be_bytes()[..], &value.to_be_bytes()].concat())
             .collect();
         let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
         let settings = frame(SETTINGS, 0, 0, &values);
-        line.send(&[&preface[..], &settings, &frame(SETTINGS, ACK, 0, &[])].concat())
+        connection
+            .send(&[&preface[..], &settings, &frame(SETTINGS, ACK, 0, &[])].concat())
             .await;
-        line
+        connection
     }
 
     async fn open(&self, connector: &TlsConnector) -> std::io::Result<RawConnection> {
@@ -87,7 +89,7 @@ impl Target {
 }
 
 impl RawConnection {
-    /// Writes as much as the gateway takes within two seconds; did it take all?
+    /// Writes within two seconds; returns whether the gateway accepted all of it.
     pub(crate) async fn send(&mut self, bytes: &[u8]) -> bool {
         let sending = async {
             self.tls.write_all(bytes).await?;
@@ -96,11 +98,11 @@ impl RawConnection {
         matches!(timeout(Duration::from_secs(2), sending).await, Ok(Ok(())))
     }
 
-    /// The next answer, if one comes before the connection ends.
+    /// The next response, if one arrives before the connection closes.
     pub(crate) async fn response(&mut self) -> Option<RawResponse> {
         loop {
-            if let Some(reply) = self.parse() {
-                return Some(reply);
+            if let Some(response) = self.parse() {
+                return Some(response);
             }
             if !self.read_some(Instant::now() + READ_TIMEOUT).await {
                 return None;
@@ -108,7 +110,7 @@ impl RawConnection {
         }
     }
 
-    /// Reads until the gateway closes; everything that came, unless it never closed.
+    /// Reads until the gateway closes the connection; returns the bytes, or `None` on timeout.
     pub(crate) async fn read_to_end(&mut self) -> Option<Vec<u8>> {
         let deadline = Instant::now() + READ_TIMEOUT;
         while Instant::now() < deadline {
@@ -119,7 +121,7 @@ impl RawConnection {
         None
     }
 
-    /// How long until the gateway has closed, at most ten seconds.
+    /// The time until the gateway closes the connection; panics after ten seconds.
     pub(crate) async fn time_until_closed(&mut self) -> Duration {
         let start = Instant::now();
         assert!(
@@ -129,7 +131,7 @@ impl RawConnection {
         start.elapsed()
     }
 
-    /// The next HTTP/2 frame of this kind and stream, others passed over: flags and payload.
+    /// Flags and payload of the next frame of this type and stream; other frames are skipped.
     pub(crate) async fn frame(&mut self, kind: u8, stream: u32) -> Option<(u8, Vec<u8>)> {
         loop {
             let frame = self.next_frame().await?;
@@ -139,7 +141,7 @@ impl RawConnection {
         }
     }
 
-    /// The next HTTP/2 frame, unless the connection ends.
+    /// The next HTTP/2 frame, or `None` if the connection closes.
     pub(crate) async fn next_frame(&mut self) -> Option<Frame> {
         while self.read.len() < 9 || self.read.len() < 9 + self.length() {
             if !self.read_some(Instant::now() + READ_TIMEOUT).await {
@@ -160,7 +162,7 @@ impl RawConnection {
         u32::from_be_bytes([0, self.read[0], self.read[1], self.read[2]]) as usize
     }
 
-    /// Did more come before the end?
+    /// Reads once; returns whether bytes arrived before the deadline.
     async fn read_some(&mut self, deadline: Instant) -> bool {
         let more = timeout_at(deadline, self.tls.read_buf(&mut self.read)).await;
         matches!(more, Ok(Ok(1..)))
@@ -186,7 +188,7 @@ impl RawConnection {
     }
 }
 
-/// One HTTP/2 frame.
+/// Encodes one HTTP/2 frame (RFC 9113 section 4.1).
 pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let mut frame = length[1..].to_vec();
@@ -196,13 +198,13 @@ pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
     frame
 }
 
-/// A header block without compression.
+/// An HPACK header block of literal fields without Huffman coding.
 pub(crate) fn header_block(fields: &[(&str, &str)]) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in fields {
         block.push(0);
         for text in [name, value] {
-            // RFC 7541, 5.1: seven bits, and then what is beyond them.
+            // RFC 7541 section 5.1: an integer above the 7-bit prefix continues in the next byte.
             match text.len().checked_sub(127) {
                 None => block.push(text.len() as u8),
                 Some(more) => block.extend([127, u8::try_from(more).unwrap() & 127]),
@@ -214,7 +216,7 @@ pub(crate) fn header_block(fields: &[(&str, &str)]) -> Vec<u8> {
     block
 }
 
-/// An ordinary request head that nobody signed.
+/// An ordinary request head without a signature.
 pub(crate) fn unsigned(method: &str) -> Vec<u8> {
     header_block(&[
         (":method", method),
@@ -238,11 +240,11 @@ pub(crate) const ACK: u8 = 1;
 pub(crate) const END_STREAM: u8 = 1;
 pub(crate) const END_HEADERS: u8 = 4;
 
-/// What a flood sends on a stream.
+/// Makes the frames that a flood sends on the given stream.
 type Frames = fn(u32) -> Vec<u8>;
 
-/// Floods of HTTP/2, each by its name: what is sent again and again, on ever new streams, without
-/// reading what comes back.
+/// HTTP/2 floods by name: frames that are sent repeatedly, on ever new streams, without reading the
+/// responses.
 pub(crate) const FLOODS: &[(&str, Frames)] = &[
     ("rapid reset", |stream| {
         [
@@ -281,7 +283,7 @@ pub(crate) const FLOODS: &[(&str, Frames)] = &[
         frame(SETTINGS, 0, 0, &value)
     }),
     ("empty SETTINGS", |_| frame(SETTINGS, 0, 0, &[])),
-    ("SETTINGS that confirm nothing", |_| {
+    ("unsolicited SETTINGS acknowledgements", |_| {
         frame(SETTINGS, ACK, 0, &[])
     }),
     ("DATA of one byte", |stream| match stream {
@@ -298,40 +300,41 @@ pub(crate) const FLOODS: &[(&str, Frames)] = &[
     ("PRIORITY", |stream| {
         frame(PRIORITY, 0, stream, &[0, 0, 0, 0, 1])
     }),
-    ("frames of no known type", |_| frame(0xbe, 0, 0, &[0; 64])),
-    ("header lists that grow when unpacked", |stream| {
+    ("frames of an unknown type", |_| frame(0xbe, 0, 0, &[0; 64])),
+    ("header lists that grow when decompressed", |stream| {
         let mut list = unsigned("POST");
         if stream == 1 {
-            // With incremental indexing: one field of 3,900 bytes, which later blocks name by one.
+            // With incremental indexing: one field of 3,900 bytes, which later blocks reference
+            // with one byte.
             list.extend([0x40, 1, b'x', 0x7f, 0xbd, 0x1d]);
             list.extend([b'y'; 3_900]);
         }
         list.extend([0xbe; 500]);
         frame(HEADERS, END_HEADERS | END_STREAM, stream, &list)
     }),
-    ("requests that no window lets be answered", |stream| {
+    ("requests with a zero response window", |stream| {
         frame(HEADERS, END_HEADERS | END_STREAM, stream, &unsigned("POST"))
     }),
 ];
 
-/// Sends a flood of about so many frames on one connection, as far as the gateway takes it.
+/// Sends a flood of up to `frames` frames on one connection, as long as the gateway accepts them.
 pub(crate) async fn flood(target: &Target, name: &str, frames: u32) -> RawConnection {
     let (_, make) = FLOODS.iter().find(|(known, _)| *known == name).unwrap();
     let window = if name.contains("window") { 0 } else { 65_535 };
-    let mut line = target.connect_http2(&[(4, window)]).await;
+    let mut connection = target.connect_http2(&[(4, window)]).await;
     let mut bytes = Vec::new();
     for number in 0..frames {
         bytes.extend(make(number * 2 + 1));
         if bytes.len() > 16 * 1024 {
-            if !line.send(&bytes).await {
-                return line;
+            if !connection.send(&bytes).await {
+                return connection;
             }
             bytes.clear();
         }
     }
-    line.send(&bytes).await;
-    line
+    connection.send(&bytes).await;
+    connection
 }
 
-/// No test waits longer for the gateway.
+/// Upper bound on waiting for the gateway in any test.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,4 +1,4 @@
-//! The main flows over HTTP/2: the same answers, and nodes that see no difference.
+//! The main paths over HTTP/2: responses and forwarded requests are the same as over HTTP/1.1.
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ use serde_json::{Value, json};
 use crate::assertions::{assert_gateway_error, assert_node_response};
 use crate::support::{BERLIN, SHANGHAI, Setup, TestEnv, UNKNOWN, credential, signed};
 
-async fn world() -> TestEnv {
+async fn env() -> TestEnv {
     speaking(Setup::default()).await
 }
 
 async fn speaking(setup: Setup) -> TestEnv {
-    let mut world = setup.start().await;
-    world.client = world.new_client().http2_only();
-    world
+    let mut env = setup.start().await;
+    env.client = env.new_client().http2_only();
+    env
 }
 
 fn versionless(call_id: &str) -> String {
@@ -30,12 +30,12 @@ fn versionless(call_id: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_recording_url_is_missed_stored_and_hit() {
-    let world = world().await;
-    let request = signed(world.recording("1-1"), SHANGHAI);
-    let first = world.send(&request).await;
+async fn a_recording_url_is_a_miss_then_a_hit() {
+    let env = env().await;
+    let request = signed(env.recording("1-1"), SHANGHAI);
+    let first = env.send(&request).await;
     assert_node_response(&first, "0");
-    let got = world.sole_upstream_request();
+    let got = env.sole_upstream_request();
     assert_eq!(got.body, request.body);
     for name in ["authorization", "host", "content-type", "content-length"] {
         assert_eq!(
@@ -44,7 +44,7 @@ async fn a_recording_url_is_missed_stored_and_hit() {
             "{name}"
         );
     }
-    let second = world.send(&request).await;
+    let second = env.send(&request).await;
     assert_eq!(first.body, second.body);
     assert!(
         second
@@ -52,9 +52,9 @@ async fn a_recording_url_is_missed_stored_and_hit() {
             .unwrap()
             .starts_with("ccfs-gateway; hit")
     );
-    world.assert_no_upstream_request();
-    // One protocol's entry is the other's.
-    let mut other = world;
+    env.assert_no_upstream_request();
+    // Both protocols share cache entries.
+    let mut other = env;
     other.client = other.new_client();
     assert_eq!(other.send(&request).await.body, first.body);
     other.assert_no_upstream_request();
@@ -62,10 +62,10 @@ async fn a_recording_url_is_missed_stored_and_hit() {
 
 #[tokio::test]
 async fn a_versionless_request_is_converted() {
-    let world = world().await;
-    let request = signed(world.post(versionless("1-1")), SHANGHAI);
-    assert_node_response(&world.send(&request).await, "0");
-    let got = world.sole_upstream_request();
+    let env = env().await;
+    let request = signed(env.post(versionless("1-1")), SHANGHAI);
+    assert_node_response(&env.send(&request).await, "0");
+    let got = env.sole_upstream_request();
     let body: Value = serde_json::from_slice(&got.body).unwrap();
     assert_eq!(
         (&body["version"], &body["beginTime"]),
@@ -73,43 +73,44 @@ async fn a_versionless_request_is_converted() {
     );
     assert_eq!(got.access_key.as_deref(), Some(SHANGHAI));
     assert_eq!(got.header("host"), request.headers[HOST].to_str().ok());
-    let answer = world
-        .send(&signed(world.post(versionless("1-1")), BERLIN))
+    let response = env
+        .send(&signed(env.post(versionless("1-1")), BERLIN))
         .await;
-    assert_gateway_error(&answer, 200, "invalid-request", "0300006");
+    assert_gateway_error(&response, 200, "invalid-request", "0300006");
 }
 
-/// The stream has a Host only in its pseudo field: that is what was signed, and what the node gets.
+/// The stream carries the host in `:authority` only; that is what was signed, and what the node
+/// receives.
 #[tokio::test]
 async fn the_authority_is_the_host_that_was_signed() {
-    let world = world().await;
-    let mut request = world.recording("1-1");
+    let env = env().await;
+    let mut request = env.recording("1-1");
     request
         .headers
         .insert(HOST, "records.example.com:28443".parse().unwrap());
     let request = signed(request, SHANGHAI);
-    assert_node_response(&world.send(&request).await, "0");
-    let got = world.sole_upstream_request();
+    assert_node_response(&env.send(&request).await, "0");
+    let got = env.sole_upstream_request();
     assert_eq!(got.header("host"), Some("records.example.com:28443"));
     assert_eq!(
         got.header("x-forwarded-host"),
         Some("records.example.com:28443")
     );
     let moved = request.with_header(HOST, "other.example.com");
-    assert_gateway_error(&world.send(&moved).await, 401, "unauthenticated", "GW401");
+    assert_gateway_error(&env.send(&moved).await, 401, "unauthenticated", "GW401");
 }
 
 #[tokio::test]
-async fn a_request_without_length_is_framed_by_one_for_the_node() {
-    let world = world().await;
-    let mut request = world.recording("1-1");
+async fn a_request_without_length_gets_one_for_the_node() {
+    let env = env().await;
+    let mut request = env.recording("1-1");
     request.headers.remove("content-length");
     let names = "host;content-type";
     let request = request
         .sign(&credential(SHANGHAI), names, Timestamp::now())
         .unwrap();
-    assert_node_response(&world.send(&request).await, "0");
-    let got = world.sole_upstream_request();
+    assert_node_response(&env.send(&request).await, "0");
+    let got = env.sole_upstream_request();
     assert_eq!(
         got.header("content-length"),
         Some(&*got.body.len().to_string())
@@ -121,36 +122,30 @@ async fn a_request_without_length_is_framed_by_one_for_the_node() {
 }
 
 #[tokio::test]
-async fn refusals_are_the_same() {
-    let world = world().await;
-    let url = |path: &str| format!("{}{path}", world.url());
+async fn rejections_are_the_same() {
+    let env = env().await;
+    let url = |path: &str| format!("{}{path}", env.url());
     let recording = "/CCFS/resource/ccfs/getRecordFileUrlFromObs";
     let get = ClientRequest::new(Method::GET, &url(recording)).unwrap();
-    let mut wide = world.recording("1-1");
+    let mut wide = env.recording("1-1");
     wide.headers
         .insert("x-wide", "y".repeat(33_000).parse().unwrap());
-    let mut doubled = signed(world.recording("1-1"), SHANGHAI);
+    let mut doubled = signed(env.recording("1-1"), SHANGHAI);
     doubled.headers.append(AUTHORIZATION, "x".parse().unwrap());
     for (request, status, kind, code) in [
-        (world.recording("1-1"), 401, "unauthenticated", "GW401"),
+        (env.recording("1-1"), 401, "unauthenticated", "GW401"),
         (
-            signed(world.recording("1-1"), UNKNOWN),
+            signed(env.recording("1-1"), UNKNOWN),
             401,
             "unauthenticated",
             "GW401",
         ),
         (doubled, 401, "unauthenticated", "GW401"),
         (get, 405, "method-not-allowed", "GW405"),
-        (
-            world.post("x".repeat(70_000)),
-            413,
-            "body-too-large",
-            "GW413",
-        ),
+        (env.post("x".repeat(70_000)), 413, "body-too-large", "GW413"),
         (
             signed(
-                world
-                    .post("{}")
+                env.post("{}")
                     .with_header(http::header::CONTENT_ENCODING, "gzip"),
                 SHANGHAI,
             ),
@@ -159,7 +154,7 @@ async fn refusals_are_the_same() {
             "GW415",
         ),
         (
-            signed(world.post("{}"), SHANGHAI),
+            signed(env.post("{}"), SHANGHAI),
             200,
             "invalid-request",
             "0300001",
@@ -173,16 +168,16 @@ async fn refusals_are_the_same() {
         (wide, 431, "headers-too-large", "GW431"),
     ] {
         println!("{kind}");
-        assert_gateway_error(&world.send(&request).await, status, kind, code);
+        assert_gateway_error(&env.send(&request).await, status, kind, code);
     }
-    world.assert_no_upstream_request();
+    env.assert_no_upstream_request();
 }
 
 #[tokio::test]
-async fn failures_of_nodes_are_the_same() {
+async fn node_failures_are_the_same() {
     let cluster = "ejection = { consecutive_failures = 0 }\n\
                    timeouts = { connect = \"100ms\", per_try = \"100ms\", overall = \"200ms\", fetch = \"300ms\" }";
-    let world = speaking(Setup {
+    let env = speaking(Setup {
         cluster: cluster.into(),
         ..Setup::default()
     })
@@ -193,30 +188,30 @@ async fn failures_of_nodes_are_the_same() {
         (Fault::GarbageJson, 502, "node-failed", "GW502"),
         (Fault::Hang, 504, "node-timeout", "GW504"),
     ] {
-        world.nodes[0].faults().inject(fault, When::Always);
-        assert_gateway_error(&world.get_recording(kind).await, status, kind, code);
-        world.nodes[0].faults().clear();
+        env.nodes[0].faults().inject(fault, When::Always);
+        assert_gateway_error(&env.get_recording(kind).await, status, kind, code);
+        env.nodes[0].faults().clear();
     }
-    world.nodes[0]
+    env.nodes[0]
         .faults()
         .inject(Fault::Status(503), When::Next(1));
-    let answer = world.get_recording("1-1").await;
+    let response = env.get_recording("1-1").await;
     assert_eq!(
-        (answer.status.as_u16(), answer.header("x-gateway-error")),
+        (response.status.as_u16(), response.header("x-gateway-error")),
         (503, None)
     );
-    assert_node_response(&world.get_recording("1-1").await, "0");
+    assert_node_response(&env.get_recording("1-1").await, "0");
 }
 
 #[tokio::test]
-async fn fields_of_one_hop_of_a_node_do_not_break_a_stream() {
-    let world = world().await;
-    world.nodes[0]
+async fn hop_by_hop_fields_of_a_node_do_not_break_a_stream() {
+    let env = env().await;
+    env.nodes[0]
         .faults()
         .inject(Fault::HopByHopHeaders, When::Always);
     for number in 0..3 {
-        let answer = world.get_recording(&format!("1-{number}")).await;
-        assert_node_response(&answer, "0");
+        let response = env.get_recording(&format!("1-{number}")).await;
+        assert_node_response(&response, "0");
         for gone in [
             "connection",
             "keep-alive",
@@ -224,61 +219,64 @@ async fn fields_of_one_hop_of_a_node_do_not_break_a_stream() {
             "proxy-connection",
             "transfer-encoding",
         ] {
-            assert_eq!(answer.header(gone), None, "{gone}");
+            assert_eq!(response.header(gone), None, "{gone}");
         }
     }
 }
 
 #[tokio::test]
-async fn cookies_in_pieces_reach_the_node_as_one() {
-    let world = world().await;
-    let mut request = world.recording("1-1");
+async fn cookie_crumbs_reach_the_node_joined() {
+    let env = env().await;
+    let mut request = env.recording("1-1");
     for piece in ["a=1", "b=2"] {
         request
             .headers
             .append(HeaderName::from_static("cookie"), piece.parse().unwrap());
     }
-    assert_node_response(&world.send(&signed(request, SHANGHAI)).await, "0");
-    // RFC 9113, 8.2.3.
+    assert_node_response(&env.send(&signed(request, SHANGHAI)).await, "0");
+    // RFC 9113 section 8.2.3: cookie crumbs are joined with "; ".
     assert_eq!(
-        world.sole_upstream_request().header("cookie"),
+        env.sole_upstream_request().header("cookie"),
         Some("a=1; b=2")
     );
 }
 
 #[tokio::test]
 async fn large_bodies_pass_both_ways() {
-    let world = world().await;
+    let env = env().await;
     let body = json!({"request": {"version": "2.0"}, "msgBody": {"data": "A".repeat(2 << 20)}});
-    let request = signed(world.post_to("ivr/uploadFile", body.to_string()), SHANGHAI);
-    assert_node_response(&world.send(&request).await, "0");
+    let request = signed(env.post_to("ivr/uploadFile", body.to_string()), SHANGHAI);
+    assert_node_response(&env.send(&request).await, "0");
     assert_eq!(
-        world.sole_upstream_request().body_length,
+        env.sole_upstream_request().body_length,
         request.body.len() as u64
     );
     let body = json!({"request": {"version": "2.0"}, "msgBody": {"fileName": "5MiB.wav"}});
-    let request = signed(world.post_to("downloadRecord", body.to_string()), SHANGHAI);
-    let answer = world.send(&request).await;
-    assert_eq!((answer.status.as_u16(), answer.body.len()), (200, 5 << 20));
-    assert!(files::matches(0, &answer.body));
-    assert_eq!(answer.header("content-length"), Some("5242880"));
+    let request = signed(env.post_to("downloadRecord", body.to_string()), SHANGHAI);
+    let response = env.send(&request).await;
+    assert_eq!(
+        (response.status.as_u16(), response.body.len()),
+        (200, 5 << 20)
+    );
+    assert!(files::matches(0, &response.body));
+    assert_eq!(response.header("content-length"), Some("5242880"));
 }
 
 #[tokio::test]
-async fn streams_of_one_connection_do_not_wait_for_each_other() {
-    let world = world().await;
-    assert_node_response(&world.get_recording("0-0").await, "0");
-    world.nodes[0].clear_record();
-    world.nodes[0].faults().inject(Fault::Hold, When::Next(1));
-    let held = world.get_recording("1-1");
+async fn streams_of_one_connection_do_not_block_each_other() {
+    let env = env().await;
+    assert_node_response(&env.get_recording("0-0").await, "0");
+    env.nodes[0].clear_record();
+    env.nodes[0].faults().inject(Fault::Hold, When::Next(1));
+    let held = env.get_recording("1-1");
     let others = async {
         let came =
-            world.nodes[0].wait_for_requests("getRecordFileUrlFromObs", 1, Duration::from_secs(10));
+            env.nodes[0].wait_for_requests("getRecordFileUrlFromObs", 1, Duration::from_secs(10));
         assert!(came.await);
         for number in 0..3 {
-            assert_node_response(&world.get_recording(&format!("2-{number}")).await, "0");
+            assert_node_response(&env.get_recording(&format!("2-{number}")).await, "0");
         }
-        world.nodes[0].faults().release();
+        env.nodes[0].faults().release();
     };
     let (held, ()) = tokio::join!(held, others);
     assert_node_response(&held, "0");
@@ -286,10 +284,10 @@ async fn streams_of_one_connection_do_not_wait_for_each_other() {
 
 #[tokio::test]
 async fn both_protocols_are_offered_and_the_client_chooses() {
-    let world = TestEnv::start().await;
-    let clients: [Client; 2] = [world.new_client(), world.new_client().http2_only()];
+    let env = TestEnv::start().await;
+    let clients: [Client; 2] = [env.new_client(), env.new_client().http2_only()];
     for (number, client) in clients.into_iter().enumerate() {
-        let request = world.recording(&format!("1-{number}"));
+        let request = env.recording(&format!("1-{number}"));
         let request = request
             .sign(
                 &credential(SHANGHAI),

@@ -1,4 +1,4 @@
-//! The interfaces beside the recording-URL one: envelopes, downloads, uploads, what may be repeated.
+//! The interfaces other than the recording URL: envelopes, downloads, uploads, idempotency.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::assertions::{
 };
 use crate::support::{BERLIN, SHANGHAI, Setup, TestEnv, credential, signed};
 
-/// All that have an envelope, and a message that their node understands.
+/// The interfaces with an envelope, each with a message that the stand-in node accepts.
 pub(super) const ENVELOPES: [(&str, &str); 17] = [
     ("queryBillData", JOB),
     ("downloadBillFile", r#"{"billFileName":"a.zip"}"#),
@@ -45,30 +45,30 @@ fn message(tail: &str) -> &'static str {
     ENVELOPES.iter().find(|(name, _)| *name == tail).unwrap().1
 }
 
-pub(super) fn envelope(world: &TestEnv, tail: &str) -> ClientRequest {
+pub(super) fn envelope(env: &TestEnv, tail: &str) -> ClientRequest {
     let body = format!(
         "{{\"request\":{{\"version\":\"2.0\"}},\"msgBody\":{}}}",
         message(tail)
     );
-    signed(world.post_to(tail, body), SHANGHAI)
+    signed(env.post_to(tail, body), SHANGHAI)
 }
 
 #[tokio::test]
-async fn a_whole_envelope_goes_on_byte_for_byte() {
-    let world = TestEnv::start().await;
+async fn a_complete_envelope_is_forwarded_unchanged() {
+    let env = TestEnv::start().await;
     for (tail, message) in ENVELOPES {
         let body = format!(
             "{{ \"msgBody\": {message} ,\n\"request\" :{{\"version\":\"2.0\",\"x\":1.0}},\"y\":null}} "
         );
-        let request = signed(world.post_to(tail, body), SHANGHAI);
-        let answer = world.send(&request).await;
+        let request = signed(env.post_to(tail, body), SHANGHAI);
+        let response = env.send(&request).await;
         assert_eq!(
-            (answer.status.as_u16(), answer.header("x-gateway-error")),
+            (response.status.as_u16(), response.header("x-gateway-error")),
             (200, None),
             "{tail}"
         );
-        assert_common_headers(&answer);
-        let got = world.sole_upstream_request();
+        assert_common_headers(&response);
+        let got = env.sole_upstream_request();
         assert_eq!(got.body, request.body, "{tail}");
         assert_eq!(
             got.header("authorization"),
@@ -79,30 +79,30 @@ async fn a_whole_envelope_goes_on_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn a_missing_version_is_added_and_the_request_signed_again() {
-    let world = TestEnv::start().await;
+async fn a_missing_version_is_added_and_the_request_resigned() {
+    let env = TestEnv::start().await;
     for (number, (tail, message)) in ENVELOPES.into_iter().enumerate() {
         let head = ["", "\"request\":{},", "\"request\":{\"x\":[1.50]},"][number % 3];
         let body = format!("{{{head}\"msgBody\":{message}}}");
         let earlier = Timestamp::now() - SignedDuration::from_mins(5);
-        let request = world.post_to(tail, body);
+        let request = env.post_to(tail, body);
         let request = request
             .sign(&credential(SHANGHAI), DEFAULT_SIGNED_FIELDS, earlier)
             .unwrap();
-        let answer = world.send(&request).await;
+        let response = env.send(&request).await;
         assert_eq!(
-            (answer.status.as_u16(), answer.header("x-gateway-error")),
+            (response.status.as_u16(), response.header("x-gateway-error")),
             (200, None),
             "{tail}"
         );
-        if answer
+        if response
             .header("content-type")
             .unwrap()
             .starts_with("application/json")
         {
-            assert_node_response(&answer, "0");
+            assert_node_response(&response, "0");
         }
-        let got = world.sole_upstream_request();
+        let got = env.sole_upstream_request();
         let mut expected: Value = serde_json::from_slice(&request.body).unwrap();
         expected["request"]["version"] = "2.0".into();
         assert_eq!(
@@ -127,7 +127,7 @@ fn parts(authorization: Option<&str>) -> Vec<&str> {
 
 #[tokio::test]
 async fn times_with_offset_become_tenant_local() {
-    let world = TestEnv::start().await;
+    let env = TestEnv::start().await;
     let both = |begin: &str, end: &str| {
         json!({
             "request": {"version": "2.0"},
@@ -154,9 +154,9 @@ async fn times_with_offset_become_tenant_local() {
             (SHANGHAI, plain, plain, (plain, plain)),
         ] {
             let sent = both(begin, end);
-            let request = signed(world.post_to(tail, sent.to_string()), ak);
-            assert_node_response(&world.send(&request).await, "0");
-            let got = world.sole_upstream_request();
+            let request = signed(env.post_to(tail, sent.to_string()), ak);
+            assert_node_response(&env.send(&request).await, "0");
+            let got = env.sole_upstream_request();
             let mut expected = sent;
             expected["msgBody"]["beginTime"] = out.0.into();
             expected["msgBody"]["endTime"] = out.1.into();
@@ -170,8 +170,8 @@ async fn times_with_offset_become_tenant_local() {
 }
 
 #[tokio::test]
-async fn what_an_envelope_says_is_for_the_node_to_judge() {
-    let world = TestEnv::start().await;
+async fn the_content_of_an_envelope_is_left_to_the_node() {
+    let env = TestEnv::start().await;
     for body in [
         r#"{"request":{"version":"1.0"},"msgBody":{"fileName":"a"}}"#,
         r#"{"request":{"version":null},"msgBody":{"fileName":"a"}}"#,
@@ -180,14 +180,14 @@ async fn what_an_envelope_says_is_for_the_node_to_judge() {
         r#"{"request":{"version":"2.0"},"msgBody":{"fileName":""}}"#,
         r#"{"request":{"version":"2.0"},"msgBody":{"beginTime":"x","fileName":"a","endTime":5}}"#,
     ] {
-        let request = signed(world.post_to("ivr/getFileHash", body), SHANGHAI);
-        let answer = world.send(&request).await;
+        let request = signed(env.post_to("ivr/getFileHash", body), SHANGHAI);
+        let response = env.send(&request).await;
         assert_eq!(
-            (answer.status.as_u16(), answer.header("x-gateway-error")),
+            (response.status.as_u16(), response.header("x-gateway-error")),
             (200, None),
             "{body}"
         );
-        assert_eq!(world.sole_upstream_request().body, body);
+        assert_eq!(env.sole_upstream_request().body, body);
     }
     for body in [
         "",
@@ -196,50 +196,50 @@ async fn what_an_envelope_says_is_for_the_node_to_judge() {
         r#"{"request":{},"request":{}}"#,
         r#"{"msgBody":{"a":1,"a":2}}"#,
     ] {
-        let request = signed(world.post_to("ivr/getFileHash", body), SHANGHAI);
-        let answer = world.send(&request).await;
-        assert_gateway_error(&answer, 200, "invalid-request", "0300007");
-        println!("{}", result_desc(&answer));
+        let request = signed(env.post_to("ivr/getFileHash", body), SHANGHAI);
+        let response = env.send(&request).await;
+        assert_gateway_error(&response, 200, "invalid-request", "0300007");
+        println!("{}", result_desc(&response));
     }
-    let request = world
+    let request = env
         .post_to("downloadRecord", "{}")
         .with_header(CONTENT_TYPE, "text/plain");
     assert_gateway_error(
-        &world.send(&signed(request, SHANGHAI)).await,
+        &env.send(&signed(request, SHANGHAI)).await,
         415,
         "unsupported-media-type",
         "GW415",
     );
-    world.assert_no_upstream_request();
+    env.assert_no_upstream_request();
 }
 
 #[tokio::test]
-async fn each_interface_has_its_method_and_wants_a_signature() {
-    let world = TestEnv::start().await;
+async fn each_interface_has_its_method_and_needs_a_signature() {
+    let env = TestEnv::start().await;
     for (tail, message) in ENVELOPES {
         let body = format!("{{\"request\":{{\"version\":\"2.0\"}},\"msgBody\":{message}}}");
         assert_gateway_error(
-            &world.send(&world.post_to(tail, body)).await,
+            &env.send(&env.post_to(tail, body)).await,
             401,
             "unauthenticated",
             "GW401",
         );
-        let url = format!("{}/CCFS/resource/ccfs/{tail}", world.url());
-        let answer = world.send(&ClientRequest::get(&url).unwrap()).await;
-        assert_gateway_error(&answer, 405, "method-not-allowed", "GW405");
-        assert_eq!(answer.header("allow"), Some("POST"));
+        let url = format!("{}/CCFS/resource/ccfs/{tail}", env.url());
+        let response = env.send(&ClientRequest::get(&url).unwrap()).await;
+        assert_gateway_error(&response, 405, "method-not-allowed", "GW405");
+        assert_eq!(response.header("allow"), Some("POST"));
     }
-    world.assert_no_upstream_request();
+    env.assert_no_upstream_request();
 }
 
-pub(super) fn download(world: &TestEnv, name: &str) -> ClientRequest {
+pub(super) fn download(env: &TestEnv, name: &str) -> ClientRequest {
     let body = json!({"request": {"version": "2.0"}, "msgBody": {"fileName": name}});
-    signed(world.post_to("downloadRecord", body.to_string()), SHANGHAI)
+    signed(env.post_to("downloadRecord", body.to_string()), SHANGHAI)
 }
 
 #[tokio::test]
-async fn downloads_arrive_whole_whatever_their_size() {
-    let world = TestEnv::start().await;
+async fn downloads_of_any_size_arrive_complete() {
+    let env = TestEnv::start().await;
     for (size, chunked) in [
         (0, false),
         (1, false),
@@ -249,35 +249,33 @@ async fn downloads_arrive_whole_whatever_their_size() {
         (300_000, true),
     ] {
         if chunked {
-            world.nodes[0]
-                .faults()
-                .inject(Fault::Chunked, When::Next(1));
+            env.nodes[0].faults().inject(Fault::Chunked, When::Next(1));
         }
-        let request = download(&world, &format!("a/size-{size}.wav"));
-        let answer = world.send(&request).await;
-        assert_eq!((answer.status.as_u16(), answer.body.len()), (200, size));
-        assert!(files::matches(0, &answer.body));
+        let request = download(&env, &format!("a/size-{size}.wav"));
+        let response = env.send(&request).await;
+        assert_eq!((response.status.as_u16(), response.body.len()), (200, size));
+        assert!(files::matches(0, &response.body));
         assert_eq!(
-            answer.header("content-type"),
+            response.header("content-type"),
             Some("Application/Octet-stream;charset=UTF-8")
         );
         let length = (!chunked).then(|| size.to_string());
-        assert_eq!(answer.header("content-length"), length.as_deref());
-        assert_common_headers(&answer);
+        assert_eq!(response.header("content-length"), length.as_deref());
+        assert_common_headers(&response);
     }
-    let failed = world.send(&download(&world, "code-0300011.wav")).await;
+    let failed = env.send(&download(&env, "code-0300011.wav")).await;
     assert_node_response(&failed, "0300011");
 }
 
 #[tokio::test]
 async fn nothing_but_recording_urls_is_cached() {
-    let world = TestEnv::start().await;
+    let env = TestEnv::start().await;
     for (tail, _) in ENVELOPES {
         for _ in 0..2 {
-            let answer = world.send(&envelope(&world, tail)).await;
-            assert_eq!(answer.header("age"), None);
-            assert_eq!(answer.header("cache-status"), None);
-            world.sole_upstream_request();
+            let response = env.send(&envelope(&env, tail)).await;
+            assert_eq!(response.header("age"), None);
+            assert_eq!(response.header("cache-status"), None);
+            env.sole_upstream_request();
         }
     }
 }
@@ -290,11 +288,11 @@ async fn uploads_have_a_limit_of_their_own() {
         ..Setup::default()
     };
     let (smaller, usual) = (smaller.start().await, TestEnv::start().await);
-    let upload = |world: &TestEnv, size: usize| {
+    let upload = |env: &TestEnv, size: usize| {
         let empty = r#"{"request":{"version":"2.0"},"msgBody":{"data":""}}"#;
         let data = "A".repeat(size - empty.len());
         let body = empty.replace("\"\"", &format!("\"{data}\""));
-        world.post_to("ivr/uploadFile?vdnId=5", body)
+        env.post_to("ivr/uploadFile?vdnId=5", body)
     };
     for size in [(64 << 10) + 1, 512 << 10] {
         let request = signed(upload(&smaller, size), SHANGHAI);
@@ -305,60 +303,60 @@ async fn uploads_have_a_limit_of_their_own() {
             (size as u64, true)
         );
     }
-    for (world, tail, limit) in [
+    for (env, tail, limit) in [
         (&smaller, "ivr/uploadFile", 512 << 10),
         (&usual, "ivr/uploadFile", 8 << 20),
         (&usual, "unlisted", 8 << 20),
         (&usual, "downloadRecord", 64 << 10),
     ] {
-        // Not signed: a size comes first, so that one that is allowed is 401.
-        let request = world.post_to(tail, "x".repeat(limit + 1));
-        let answer = world.send(&request).await;
-        assert_gateway_error(&answer, 413, "body-too-large", "GW413");
-        let answer = world.send(&world.post_to(tail, "x".repeat(limit))).await;
-        assert_gateway_error(&answer, 401, "unauthenticated", "GW401");
-        world.assert_no_upstream_request();
+        // Unsigned: the size is checked first, so a body of an allowed size is 401.
+        let request = env.post_to(tail, "x".repeat(limit + 1));
+        let response = env.send(&request).await;
+        assert_gateway_error(&response, 413, "body-too-large", "GW413");
+        let response = env.send(&env.post_to(tail, "x".repeat(limit))).await;
+        assert_gateway_error(&response, 401, "unauthenticated", "GW401");
+        env.assert_no_upstream_request();
     }
 }
 
 #[tokio::test]
-async fn an_upload_without_version_is_signed_again_whole() {
-    let world = TestEnv::start().await;
+async fn an_upload_without_version_is_resigned_completely() {
+    let env = TestEnv::start().await;
     let body = format!("{{\"msgBody\":{{\"data\":\"{}\"}}}}", "A".repeat(1 << 20));
-    let request = signed(world.post_to("ivr/uploadFile", body), SHANGHAI);
-    assert_node_response(&world.send(&request).await, "0");
-    let got = world.sole_upstream_request();
+    let request = signed(env.post_to("ivr/uploadFile", body), SHANGHAI);
+    assert_node_response(&env.send(&request).await, "0");
+    let got = env.sole_upstream_request();
     assert!(got.body_length > 1 << 20 && got.access_key.is_some());
 }
 
 #[tokio::test]
-async fn bodies_are_bounded_all_together() {
+async fn all_bodies_together_are_bounded() {
     let tables = "[limits]\nmax_buffered = \"100KiB\"\nmax_upload_size = \"100KiB\"";
     let setup = Setup {
         tables: tables.into(),
         ..Setup::default()
     };
-    let world = setup.start().await;
+    let env = setup.start().await;
     let upload = |size: usize| {
         let body = json!({"request": {"version": "2.0"}, "msgBody": {"data": "A".repeat(size)}});
-        signed(world.post_to("ivr/uploadFile", body.to_string()), SHANGHAI)
+        signed(env.post_to("ivr/uploadFile", body.to_string()), SHANGHAI)
     };
-    let (node, large, small) = (&world.nodes[0], upload(60 << 10), upload(10 << 10));
+    let (node, large, small) = (&env.nodes[0], upload(60 << 10), upload(10 << 10));
     node.faults().inject(Fault::Hold, When::Next(1));
-    let held = world.send(&large);
+    let held = env.send(&large);
     let others = async {
         let came = node.wait_for_requests("ivr/uploadFile", 1, Duration::from_secs(10));
         assert!(came.await);
-        let answer = world.send(&large).await;
-        assert_gateway_error(&answer, 503, "overloaded", "GW503");
-        assert!(answer.header("retry-after").is_some());
-        assert_node_response(&world.send(&small).await, "0");
+        let response = env.send(&large).await;
+        assert_gateway_error(&response, 503, "overloaded", "GW503");
+        assert!(response.header("retry-after").is_some());
+        assert_node_response(&env.send(&small).await, "0");
         node.faults().release();
     };
     let (held, ()) = tokio::join!(held, others);
     assert_node_response(&held, "0");
-    // What was taken is given back.
+    // The buffered bytes are released afterwards.
     for _ in 0..3 {
-        assert_node_response(&world.send(&large).await, "0");
+        assert_node_response(&env.send(&large).await, "0");
     }
 }

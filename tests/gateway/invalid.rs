@@ -1,4 +1,5 @@
-//! The validation table of the recording-URL request, row by row: code, member, and no node asked.
+//! The validation table of the recording-URL request, row by row: code, named field, and no
+//! upstream request.
 
 use ccfs_gateway::client::ClientRequest;
 use serde_json::{Value, json};
@@ -7,7 +8,8 @@ use crate::assertions::{assert_gateway_error, assert_node_response, result_desc}
 use crate::errors::RECORDING;
 use crate::support::{BERLIN, SHANGHAI, TestEnv, signed};
 
-/// A right request of version 2.0 with one member changed; null stays, `()` goes.
+/// A valid request of version 2.0 with changed fields: `Some` replaces the value, `None` removes
+/// the field.
 pub(super) fn with(changes: &[(&str, Option<Value>)]) -> String {
     let mut body = json!({
         "callId": "1-1", "version": "2.0",
@@ -23,28 +25,29 @@ pub(super) fn with(changes: &[(&str, Option<Value>)]) -> String {
 }
 
 async fn post(
-    world: &TestEnv,
+    env: &TestEnv,
     body: impl Into<Vec<u8>>,
     ak: &str,
 ) -> ccfs_gateway::client::ClientResponse {
-    let url = format!("{}/CCFS/resource/ccfs/{RECORDING}", world.url());
+    let url = format!("{}/CCFS/resource/ccfs/{RECORDING}", env.url());
     let request = ClientRequest::post(&url, body.into()).unwrap();
-    world.send(&signed(request, ak)).await
+    env.send(&signed(request, ak)).await
 }
 
-/// Refused with this code, by a text that holds this word, and no node was asked.
-async fn is_invalid(world: &TestEnv, body: impl Into<Vec<u8>>, code: &str, word: &str) {
+/// Asserts that the request is rejected with this code, that the text contains `word`, and that no
+/// node received it.
+async fn is_invalid(env: &TestEnv, body: impl Into<Vec<u8>>, code: &str, word: &str) {
     let body = body.into();
     println!("{} is {code} {word}", String::from_utf8_lossy(&body));
-    let answer = post(world, body, SHANGHAI).await;
-    assert_gateway_error(&answer, 200, "invalid-request", code);
+    let response = post(env, body, SHANGHAI).await;
+    assert_gateway_error(&response, 200, "invalid-request", code);
     assert!(
-        result_desc(&answer).contains(word),
+        result_desc(&response).contains(word),
         "{}",
-        result_desc(&answer)
+        result_desc(&response)
     );
-    assert_eq!(answer.header("cache-control"), Some("no-store"));
-    world.assert_no_upstream_request();
+    assert_eq!(response.header("cache-control"), Some("no-store"));
+    env.assert_no_upstream_request();
 }
 
 fn nested(depth: usize) -> String {
@@ -55,7 +58,7 @@ fn nested(depth: usize) -> String {
 
 #[tokio::test]
 async fn bodies_that_are_no_plain_json_object() {
-    let world = TestEnv::start().await;
+    let env = TestEnv::start().await;
     let right = with(&[]);
     let inside = |text: &str| right.replacen('{', &format!("{{{text},"), 1);
     for body in [
@@ -83,22 +86,22 @@ async fn bodies_that_are_no_plain_json_object() {
         nested(33),
         nested(20_000),
     ] {
-        is_invalid(&world, body, "0300007", "").await;
+        is_invalid(&env, body, "0300007", "").await;
     }
     let at = right.find("1-1").unwrap();
     let broken = [&right.as_bytes()[..at], b"\xff", &right.as_bytes()[at..]].concat();
-    is_invalid(&world, broken, "0300007", "").await;
+    is_invalid(&env, broken, "0300007", "").await;
     let surrogate = [
         &right.as_bytes()[..at],
         b"\xed\xa0\x80",
         &right.as_bytes()[at..],
     ]
     .concat();
-    is_invalid(&world, surrogate, "0300007", "").await;
+    is_invalid(&env, surrogate, "0300007", "").await;
 
-    assert_node_response(&post(&world, nested(32), SHANGHAI).await, "0");
+    assert_node_response(&post(&env, nested(32), SHANGHAI).await, "0");
     assert_node_response(
-        &post(&world, format!("\r\n\t {right}\n "), SHANGHAI).await,
+        &post(&env, format!("\r\n\t {right}\n "), SHANGHAI).await,
         "0",
     );
 }
@@ -108,17 +111,17 @@ const TIMES: [&str; 2] = ["beginTime", "endTime"];
 const NAMES: [&str; 3] = ["callId", "beginTime", "endTime"];
 
 #[tokio::test]
-async fn members_that_are_missing_null_or_empty() {
-    let world = TestEnv::start().await;
+async fn fields_that_are_missing_null_or_empty() {
+    let env = TestEnv::start().await;
     for name in NAMES {
-        is_invalid(&world, with(&[(name, None)]), "0300001", name).await;
-        is_invalid(&world, with(&[(name, Some(Value::Null))]), "0300001", name).await;
-        is_invalid(&world, with(&[(name, Some("".into()))]), "0300002", name).await;
+        is_invalid(&env, with(&[(name, None)]), "0300001", name).await;
+        is_invalid(&env, with(&[(name, Some(Value::Null))]), "0300001", name).await;
+        is_invalid(&env, with(&[(name, Some("".into()))]), "0300002", name).await;
     }
-    is_invalid(&world, "{}", "0300001", "callId").await;
-    // A member of another spelling is another member.
+    is_invalid(&env, "{}", "0300001", "callId").await;
+    // Field names are case-sensitive.
     is_invalid(
-        &world,
+        &env,
         with(&[("callId", None), ("callid", Some("1".into()))]),
         "0300001",
         "callId",
@@ -128,19 +131,19 @@ async fn members_that_are_missing_null_or_empty() {
 
 #[tokio::test]
 async fn a_call_id_has_up_to_25_characters() {
-    let world = TestEnv::start().await;
+    let env = TestEnv::start().await;
     for (letter, code) in [("9", "0"), ("\u{e4}", "0"), ("\u{1f600}", "0")] {
         let body = with(&[("callId", Some(letter.repeat(25).into()))]);
-        assert_node_response(&post(&world, body, SHANGHAI).await, code);
-        world.sole_upstream_request();
+        assert_node_response(&post(&env, body, SHANGHAI).await, code);
+        env.sole_upstream_request();
         let body = with(&[("callId", Some(letter.repeat(26).into()))]);
-        is_invalid(&world, body, "0300003", "callId").await;
+        is_invalid(&env, body, "0300003", "callId").await;
     }
 }
 
 #[tokio::test]
-async fn members_of_a_wrong_form() {
-    let world = TestEnv::start().await;
+async fn fields_of_a_wrong_form() {
+    let env = TestEnv::start().await;
     for name in NAMES {
         for value in [
             json!(5),
@@ -149,7 +152,7 @@ async fn members_of_a_wrong_form() {
             json!(["1-1"]),
             json!(1.5e3),
         ] {
-            is_invalid(&world, with(&[(name, Some(value))]), "0300004", name).await;
+            is_invalid(&env, with(&[(name, Some(value))]), "0300004", name).await;
         }
     }
     for name in TIMES {
@@ -175,14 +178,14 @@ async fn members_of_a_wrong_form() {
             "\u{0662}022-01-02 10:00:00",
             "x",
         ] {
-            is_invalid(&world, with(&[(name, Some(value.into()))]), "0300004", name).await;
+            is_invalid(&env, with(&[(name, Some(value.into()))]), "0300004", name).await;
         }
     }
 }
 
 #[tokio::test]
 async fn a_version_is_the_string_2_0_or_absent() {
-    let world = TestEnv::start().await;
+    let env = TestEnv::start().await;
     for version in [
         json!(null),
         json!(2.0),
@@ -193,23 +196,23 @@ async fn a_version_is_the_string_2_0_or_absent() {
         json!({}),
     ] {
         is_invalid(
-            &world,
+            &env,
             with(&[("version", Some(version))]),
             "0300006",
             "version",
         )
         .await;
     }
-    // What is written otherwise, but is the string 2.0, is right.
+    // An escaped spelling of the string 2.0 is valid.
     let escaped = with(&[]).replace("\"2.0\"", "\"\\u0032.0\"");
-    assert_node_response(&post(&world, escaped, SHANGHAI).await, "0");
-    let answer = post(&world, with(&[("version", None)]), BERLIN).await;
-    assert_gateway_error(&answer, 200, "invalid-request", "0300006");
+    assert_node_response(&post(&env, escaped, SHANGHAI).await, "0");
+    let response = post(&env, with(&[("version", None)]), BERLIN).await;
+    assert_gateway_error(&response, 200, "invalid-request", "0300006");
 }
 
 #[tokio::test]
 async fn windows_that_are_reversed_or_too_long() {
-    let world = TestEnv::start().await;
+    let env = TestEnv::start().await;
     let window = |begin: &str, end: &str| {
         with(&[
             ("beginTime", Some(begin.into())),
@@ -230,24 +233,24 @@ async fn windows_that_are_reversed_or_too_long() {
             "0300004",
         ),
         ("2012-01-02 10:00:00", "2022-01-02 10:00:00", "0300004"),
-        // Reversed and, the other way round, over three days.
+        // Reversed, and longer than three days in the other direction.
         ("2022-01-12 10:00:00", "2022-01-02 10:00:00", "0300013"),
     ] {
-        is_invalid(&world, window(begin, end), code, "Time").await;
+        is_invalid(&env, window(begin, end), code, "Time").await;
     }
     for (begin, end) in [
         ("2022-01-02 10:00:00", "2022-01-02 10:00:00"),
         ("2022-01-02 10:00:00", "2022-01-05 10:00:00"),
         ("2022-01-02T10:00:00+08:00", "2022-01-05T02:00:00Z"),
     ] {
-        assert_node_response(&post(&world, window(begin, end), SHANGHAI).await, "0");
+        assert_node_response(&post(&env, window(begin, end), SHANGHAI).await, "0");
     }
 }
 
-/// Each request has the faults of several rows; the first row wins, and in it the first member.
+/// Each request violates several rows: the first row decides, and within it the first field.
 #[tokio::test]
-async fn the_first_fault_wins() {
-    let world = TestEnv::start().await;
+async fn the_first_violation_decides() {
+    let env = TestEnv::start().await;
     let (long, late) = ("9".repeat(26), "2022-01-12 10:00:00");
     for (changes, code, word) in [
         (
@@ -284,15 +287,15 @@ async fn the_first_fault_wins() {
         let changes: Vec<_> = changes
             .map(|(name, value)| (name.as_str(), Some(value.clone())))
             .collect();
-        is_invalid(&world, with(&changes), code, word).await;
+        is_invalid(&env, with(&changes), code, word).await;
     }
     let twice = with(&[("callId", None)]).replacen('{', "{\"x\":1,\"x\":2,", 1);
-    is_invalid(&world, twice, "0300007", "").await;
+    is_invalid(&env, twice, "0300007", "").await;
 }
 
 #[tokio::test]
 async fn a_value_is_shown_shortened_and_escaped() {
-    let world = TestEnv::start().await;
+    let env = TestEnv::start().await;
     for value in [
         "9".repeat(5_000),
         format!(
@@ -301,13 +304,8 @@ async fn a_value_is_shown_shortened_and_escaped() {
         ),
     ] {
         for name in NAMES {
-            let answer = post(
-                &world,
-                with(&[(name, Some(value.clone().into()))]),
-                SHANGHAI,
-            )
-            .await;
-            let text = result_desc(&answer);
+            let response = post(&env, with(&[(name, Some(value.clone().into()))]), SHANGHAI).await;
+            let text = result_desc(&response);
             assert!(text.contains(name) && text.contains(&value[..20]), "{text}");
             assert!(text.chars().count() < 300, "{text}");
             assert!(
@@ -316,5 +314,5 @@ async fn a_value_is_shown_shortened_and_escaped() {
             );
         }
     }
-    world.assert_no_upstream_request();
+    env.assert_no_upstream_request();
 }

@@ -1,6 +1,9 @@
-//! Constant load from many clients on a gateway, and its admin interface.
+//! Constant load from many clients, and access to the admin interface.
 
-#![allow(dead_code, reason = "shared with the fault run; nobody uses all of it")]
+#![allow(
+    dead_code,
+    reason = "shared with the fault run; each user needs only a part of it"
+)]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -15,18 +18,18 @@ use tokio::task::JoinSet;
 
 use crate::support::{BEGIN, END, SHANGHAI, TestEnv, signed};
 
-/// What a client asks for, again and again.
+/// The kind of request that a client repeats.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Kind {
-    /// A file of 64 KiB.
+    /// A download of 64 KiB.
     Download,
-    /// What must not be sent twice, by the tail of its path.
+    /// A request that is not idempotent, by the end of its path.
     Job(&'static str),
-    /// A recording's URL, each of another call.
+    /// A recording-URL request, each for another call.
     Recording,
 }
 
-/// The interfaces that must not be sent twice.
+/// The interfaces that are not idempotent.
 pub(crate) const JOBS: [&str; 5] = [
     "queryBillData",
     "queryAgentOprInfoData",
@@ -35,7 +38,7 @@ pub(crate) const JOBS: [&str; 5] = [
     "requestRecordAnalysis",
 ];
 
-/// Clients at work until they are told to end.
+/// Clients that send requests until they are stopped.
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     shared: Arc<Shared>,
@@ -49,19 +52,19 @@ struct Shared {
     tally: Mutex<LoadResult>,
 }
 
-/// What became of a load.
+/// The result of a load.
 #[derive(Debug, Default)]
 pub(crate) struct LoadResult {
-    /// Every answer that was not 200 with resultCode 0, or a whole file.
+    /// Every response that was not 200 with resultCode 0, or not the complete file.
     pub(crate) failed: Vec<String>,
-    /// Downloads that broke off after they had begun, where their client could see it.
+    /// Downloads that were cut off after their first byte in a way that the client can detect.
     pub(crate) cut: usize,
-    /// How long each answer took.
+    /// The duration of each request.
     pub(crate) took: Vec<Duration>,
 }
 
 impl Load {
-    /// `clients` of them ask for `kind`, each `pause` after its last answer.
+    /// Starts `clients` clients that send requests of `kind`, each `pause` after its last response.
     pub(crate) fn start(target: &Target, kind: Kind, clients: usize, pause: Duration) -> Self {
         let mut load = Self {
             stop: Arc::default(),
@@ -104,23 +107,23 @@ impl Load {
         load
     }
 
-    /// Answers so far, and the good ones among them.
+    /// The number of responses so far, and of successful ones among them.
     pub(crate) fn response_counts(&self) -> (u64, u64) {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         (read(&self.shared.done), read(&self.shared.good))
     }
 
-    /// Waits for so many further answers.
-    pub(crate) async fn wait_for_responses(&self, answers: u64) {
-        let enough = self.response_counts().0 + answers;
+    /// Waits for this many further responses.
+    pub(crate) async fn wait_for_responses(&self, responses: u64) {
+        let enough = self.response_counts().0 + responses;
         let deadline = Instant::now() + Duration::from_secs(60);
         while self.response_counts().0 < enough {
-            assert!(Instant::now() < deadline, "the load stands still");
+            assert!(Instant::now() < deadline, "the load makes no progress");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
-    /// Lets every client finish what it is at.
+    /// Stops the clients after their current request.
     pub(crate) async fn stop(mut self) -> LoadResult {
         self.stop.store(true, Ordering::Relaxed);
         while self.clients.join_next().await.is_some() {}
@@ -129,21 +132,21 @@ impl Load {
 }
 
 impl LoadResult {
-    /// Fails if any request failed.
+    /// Panics if any request failed.
     pub(crate) fn assert_nothing_lost(&self, what: &str) {
         let (failed, all) = (self.failed.len(), self.took.len());
         let first = &self.failed[..failed.min(5)];
-        assert_eq!(self.cut, 0, "{what}: downloads broke off");
+        assert_eq!(self.cut, 0, "{what}: downloads were cut");
         assert!(failed == 0, "{what}: {failed} of {all} failed: {first:#?}");
     }
 }
 
-/// Why an answer was not good.
+/// Why a request was not successful.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// A download had begun and broke off.
+    /// A download was cut off after its first byte.
     Cut,
-    /// This came instead.
+    /// An unexpected response or error.
     Unexpected(String),
 }
 
@@ -153,7 +156,7 @@ impl Failure {
     }
 }
 
-/// A gateway, and a client that keeps connections to it.
+/// A gateway and a client that keeps connections to it.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     url: String,
@@ -161,12 +164,12 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// The gateway of a world.
-    pub(crate) fn of(world: &TestEnv) -> Self {
-        Self::at(&world.url(), &world.file("ca.pem"))
+    /// The gateway of a test environment.
+    pub(crate) fn of(env: &TestEnv) -> Self {
+        Self::at(&env.url(), &env.file("ca.pem"))
     }
 
-    /// A gateway by its URL, trusted by an authority.
+    /// A gateway by its URL, verified against the authority in `ca`.
     pub(crate) fn at(url: &str, ca: &Path) -> Self {
         let client = Client::new(&Trust::from_pem_file(ca).unwrap())
             .unwrap()
@@ -177,29 +180,29 @@ impl Target {
         }
     }
 
-    /// Asks once; the error says what came instead of a good answer.
+    /// Sends one request; the error describes what arrived instead of a success.
     pub(crate) async fn send(&self, kind: Kind, mark: &str) -> Result<(), Failure> {
         let request = signed(self.request(kind, mark), SHANGHAI);
         let wrong = |error: ClientError| Failure::of(kind, &error);
-        let answer = if kind == Kind::Download {
+        let response = if kind == Kind::Download {
             let head = self.client.send_streaming(&request).await.map_err(wrong)?;
             let whole = head.collect(&self.client).await;
             whole.map_err(|_cut| Failure::Cut)?
         } else {
             self.client.send(&request).await.map_err(wrong)?
         };
-        let code = answer.result_code();
+        let code = response.result_code();
         let good = match kind {
-            Kind::Download => answer.body.len() == 64 * 1024,
+            Kind::Download => response.body.len() == 64 * 1024,
             Kind::Job(_) | Kind::Recording => code.as_deref() == Some("0"),
         };
-        if good && answer.status == 200 {
+        if good && response.status == 200 {
             return Ok(());
         }
-        let said = answer.header("x-gateway-error").unwrap_or("node");
-        let status = answer.status;
+        let error_kind = response.header("x-gateway-error").unwrap_or("node");
+        let status = response.status;
         Err(Failure::Unexpected(format!(
-            "{kind:?}: {status} {said} {code:?}"
+            "{kind:?}: {status} {error_kind} {code:?}"
         )))
     }
 
@@ -220,20 +223,20 @@ impl Target {
         self.envelope(tail, &message(kind, mark))
     }
 
-    /// An unsigned POST of an enveloped message.
+    /// An unsigned POST of `message` in an envelope.
     pub(crate) fn envelope(&self, tail: &str, message: &Value) -> ClientRequest {
         let body = json!({"request": {"version": "2.0"}, "msgBody": message});
         let url = format!("{}/CCFS/resource/ccfs/{tail}", self.url);
         ClientRequest::post(&url, body.to_string()).unwrap()
     }
 
-    /// The client.
+    /// The client, which keeps connections.
     pub(crate) fn client(&self) -> &Client {
         &self.client
     }
 }
 
-/// What every enveloped interface is content with; the mark makes each request another one.
+/// A message that the interface accepts; `mark` makes each request distinct.
 fn message(kind: Kind, mark: &str) -> Value {
     match kind {
         Kind::Job("ivr/uploadFile") => json!({"data": "UklGRg==", "fileName": mark}),
@@ -246,7 +249,7 @@ fn message(kind: Kind, mark: &str) -> Value {
     }
 }
 
-/// One request to an admin interface; the body of the answer.
+/// Sends one request to an admin interface; returns the body of the response.
 pub(crate) fn admin_request(address: SocketAddr, method: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     write!(
@@ -255,34 +258,34 @@ pub(crate) fn admin_request(address: SocketAddr, method: &str, path: &str) -> St
          accept: application/json\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
     )
     .unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap();
-    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let mut response = Vec::new();
+    stream.read_to_end(&mut response).unwrap();
+    let response = String::from_utf8_lossy(&response).into_owned();
     assert!(
-        answer.starts_with("HTTP/1.1 200"),
-        "{method} {path}: {answer}"
+        response.starts_with("HTTP/1.1 200"),
+        "{method} {path}: {response}"
     );
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let (head, body) = response.split_once("\r\n\r\n").unwrap();
     assert!(!head.to_ascii_lowercase().contains("chunked"), "{head}");
     body.to_owned()
 }
 
-/// `/status` of the gateway of a world: its first cluster.
-pub(crate) async fn cluster(world: &TestEnv) -> Value {
+/// The first cluster of `/status` of the environment's gateway.
+pub(crate) async fn cluster(env: &TestEnv) -> Value {
     let mut status: Value =
-        serde_json::from_str(&env_admin_request(world, "GET", "/status").await).unwrap();
+        serde_json::from_str(&env_admin_request(env, "GET", "/status").await).unwrap();
     status["clusters"][0].take()
 }
 
-/// The same, off the threads that serve the nodes.
-pub(crate) async fn env_admin_request(world: &TestEnv, method: &'static str, path: &str) -> String {
-    let (address, path) = (world.bound.admin.unwrap(), path.to_owned());
+/// Sends an admin request without blocking the threads that serve the nodes.
+pub(crate) async fn env_admin_request(env: &TestEnv, method: &'static str, path: &str) -> String {
+    let (address, path) = (env.bound.admin.unwrap(), path.to_owned());
     tokio::task::spawn_blocking(move || admin_request(address, method, &path))
         .await
         .unwrap()
 }
 
-/// A counter of `/metrics`, by its name and labels.
+/// The value of a counter of `/metrics`, by name and labels.
 pub(crate) fn counter(metrics: &str, name: &str) -> u64 {
     let line = metrics.lines().find_map(|line| line.strip_prefix(name));
     let value = line.unwrap_or_else(|| panic!("no {name} in the metrics"));

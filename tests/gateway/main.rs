@@ -1,5 +1,6 @@
-//! The gateway from outside, over real TLS sockets, before stand-in nodes that verify signatures.
-//! One binary, so that it links once; each module is one table or topic of the contract.
+//! Scenario tests: the gateway from outside, over real TLS sockets, in front of stand-in nodes that
+//! verify signatures. One binary, so that it links once; each module covers one table or topic of
+//! the contract.
 
 #![allow(
     clippy::disallowed_methods,
@@ -9,7 +10,7 @@
     clippy::too_many_lines,
     clippy::type_complexity,
     clippy::unwrap_used,
-    reason = "a test fails by panicking, is at the edge where clocks and tasks are, and a table of               cases is one function"
+    reason = "a test fails by panicking, uses clocks and tasks, and a table of cases is one function"
 )]
 
 mod access_log;

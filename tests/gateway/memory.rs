@@ -1,5 +1,5 @@
-//! §6: memory stays bounded whatever strangers send. In processes of their own, so that nothing else
-//! is measured.
+//! Memory stays bounded whatever unverified clients send (§6). Each test runs in a process of its
+//! own, so that nothing else is measured.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::Command;
@@ -49,8 +49,8 @@ fn child() {
     assert!(grown < 64 * MIB, "{grown} bytes");
 }
 
-/// A bound that is checked by its slope: what so many names cost, a million would cost at the most
-/// a few hundred times.
+/// Checks the bound by its slope: the cost of these names, extrapolated to a million, stays within
+/// a few hundred times of it.
 #[tokio::test]
 async fn invented_access_keys_are_not_remembered() {
     let process = Process::start(&Setup {

@@ -1,4 +1,4 @@
-//! `/metrics`: legal OpenMetrics by the letter, and true.
+//! `/metrics`: valid OpenMetrics with correct values.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,12 +6,12 @@ use crate::page;
 use crate::support::{Setup, TestEnv, eventually};
 
 #[tokio::test]
-async fn the_page_is_legal_and_has_every_family() {
-    let world = traffic().await;
-    let answer = page::get(world.bound.admin.unwrap(), "/metrics").await;
+async fn the_exposition_is_valid_and_has_every_family() {
+    let env = traffic().await;
+    let response = page::get(env.bound.admin.unwrap(), "/metrics").await;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    assert_eq!(answer.header("content-type"), Some(kind));
-    let families = Exposition::read(&answer.body).families;
+    assert_eq!(response.header("content-type"), Some(kind));
+    let families = Exposition::read(&response.body).families;
     let missing: Vec<_> = FAMILIES
         .iter()
         .filter(|(name, kind)| {
@@ -26,9 +26,9 @@ async fn the_page_is_legal_and_has_every_family() {
 
 #[tokio::test]
 async fn a_request_is_counted_by_listener_cluster_and_node() {
-    let world = traffic().await;
-    let admin = world.bound.admin.unwrap();
-    let node = world.nodes[0].address();
+    let env = traffic().await;
+    let admin = env.bound.admin.unwrap();
+    let node = env.nodes[0].address();
     let page = page::get(admin, "/metrics").await;
     let exposition = Exposition::read(&page.body);
     let route = r#"listener="ccfs",cluster="ccfs""#;
@@ -76,10 +76,10 @@ async fn a_request_is_counted_by_listener_cluster_and_node() {
 }
 
 #[tokio::test]
-async fn a_refused_reload_is_counted_and_a_good_one_heals() {
-    let world = TestEnv::start().await;
-    let admin = world.bound.admin.unwrap();
-    let file = world.file("gateway.toml");
+async fn a_rejected_reload_is_counted_and_a_valid_one_recovers() {
+    let env = TestEnv::start().await;
+    let admin = env.bound.admin.unwrap();
+    let file = env.file("gateway.toml");
     let good = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, format!("{good}\n[nonsense]\n")).unwrap();
     assert_eq!(page::post(admin, "/reload").await.status, 409);
@@ -100,10 +100,10 @@ async fn a_refused_reload_is_counted_and_a_good_one_heals() {
 #[tokio::test]
 #[ignore = "needs Debian's prometheus"]
 async fn prometheus_itself_scrapes_it() {
-    let world = traffic().await;
+    let env = traffic().await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("prometheus.yml");
-    let admin = world.bound.admin.unwrap();
+    let admin = env.bound.admin.unwrap();
     let scrape = format!(
         "scrape_configs: [{{ job_name: ccfs, scrape_interval: 1s, static_configs: [{{ targets: ['{admin}'] }}] }}]"
     );
@@ -123,32 +123,34 @@ async fn prometheus_itself_scrapes_it() {
         if tokio::net::TcpStream::connect(address).await.is_err() {
             return false;
         }
-        let answer = page::get(address, hits).await;
-        answer.body.contains(r#"ccfs_gateway_cache_requests_total"#)
-            && answer.body.contains(r#","2"]"#)
+        let response = page::get(address, hits).await;
+        response
+            .body
+            .contains(r#"ccfs_gateway_cache_requests_total"#)
+            && response.body.contains(r#","2"]"#)
     })
     .await;
     let _ = prometheus.kill();
     let _ = prometheus.wait();
 }
 
-/// One fetch, two hits, one illegal head.
+/// Traffic of one fetch, two hits and one malformed head.
 async fn traffic() -> TestEnv {
     let setup = Setup {
         shanghai: "rate_limit = { per_second = 50, burst = 100 }".to_owned(),
         ..Setup::default()
     };
-    let world = setup.start().await;
+    let env = setup.start().await;
     for _ in 0..3 {
-        world.get_recording("1637742300-27").await;
+        env.get_recording("1637742300-27").await;
     }
-    let mut twice = world.post("{}");
+    let mut twice = env.post("{}");
     twice.target = "/a/../b".to_owned();
-    world.send(&twice).await;
-    world
+    env.send(&twice).await;
+    env
 }
 
-/// An alert on `node_up == 0` must not be silent because there is no such series.
+/// The series must exist, otherwise an alert on `node_up == 0` stays silent.
 #[tokio::test]
 async fn a_node_whose_name_was_never_resolved_is_not_up() {
     let setup = Setup {
@@ -157,8 +159,8 @@ async fn a_node_whose_name_was_never_resolved_is_not_up() {
                 .to_owned(),
         ..Setup::default()
     };
-    let world = setup.start().await;
-    let admin = world.bound.admin.unwrap();
+    let env = setup.start().await;
+    let admin = env.bound.admin.unwrap();
     let status = page::get(admin, "/status").await;
     let status: serde_json::Value = serde_json::from_str(&status.body).unwrap();
     let node = &status["clusters"][1]["nodes"][0];
@@ -169,7 +171,7 @@ async fn a_node_whose_name_was_never_resolved_is_not_up() {
     assert!(metrics.contains(expected), "{metrics}");
 }
 
-/// What the contract names, with its type.
+/// The metric families of the contract with their types.
 const FAMILIES: &[(&str, &str)] = &[
     ("build", "info"),
     ("config_reloads", "counter"),
@@ -206,17 +208,17 @@ const FAMILIES: &[(&str, &str)] = &[
     ("trace_spans", "counter"),
 ];
 
-/// An exposition that was checked against the OpenMetrics text format, 1.0.0.
+/// An exposition that was validated against the OpenMetrics text format 1.0.0.
 #[derive(Debug, Default)]
 pub(crate) struct Exposition {
-    /// Types by family.
+    /// The type of each family.
     pub(crate) families: BTreeMap<String, String>,
     /// Values by name and labels.
     pub(crate) samples: BTreeMap<String, f64>,
 }
 
 impl Exposition {
-    /// Reads a page; fails the test where it is not legal.
+    /// Parses an exposition; panics if it is not valid.
     pub(crate) fn read(text: &str) -> Self {
         let body = text.strip_suffix("# EOF\n").expect("ends with # EOF");
         let mut read = Self::default();
@@ -228,7 +230,7 @@ impl Exposition {
                 assert!(["HELP", "TYPE", "UNIT"].contains(&word), "{line}");
                 if word == "TYPE" {
                     let before = read.families.insert(name.to_owned(), rest.to_owned());
-                    assert_eq!(before, None, "{name} stands twice");
+                    assert_eq!(before, None, "{name} appears twice");
                 }
                 if word == "UNIT" {
                     assert!(name.ends_with(&format!("_{rest}")), "{line}");
@@ -264,10 +266,10 @@ impl Exposition {
         assert!(kind == "gauge" || value >= 0.0, "{line}");
         check_labels(series.strip_prefix(name).unwrap());
         let before = self.samples.insert(series.to_owned(), value);
-        assert_eq!(before, None, "{series} stands twice");
+        assert_eq!(before, None, "{series} appears twice");
     }
 
-    /// Buckets grow, and the last one holds all.
+    /// Buckets are cumulative, and the last one equals the count.
     fn check_histograms(&self) {
         for (series, count) in &self.samples {
             let Some((name, labels)) = series.split_once("_count{") else {
@@ -292,7 +294,7 @@ impl Exposition {
     }
 }
 
-/// The `le` of a bucket's labels, and the labels without it.
+/// Splits the `le` label off a bucket's labels.
 fn take_bound(labels: &str) -> (f64, String) {
     let inside = labels.trim_end_matches('}');
     let (bound, others): (Vec<_>, Vec<_>) = inside

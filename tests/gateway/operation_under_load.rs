@@ -1,4 +1,4 @@
-//! Reloads and ends under load: nobody may notice.
+//! Reloads, drains and listener hand-overs under load: no request fails.
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
@@ -19,31 +19,30 @@ use tokio::sync::oneshot;
 use crate::support::{BERLIN, SHANGHAI, Setup, TestEnv, eventually, read, secret, signed};
 use crate::traffic::{ConnectionMode, ContinuousLoad};
 
-/// Reads the configuration again.
-async fn reload(world: &TestEnv) -> Result<u64, String> {
-    let (answer, result) = oneshot::channel();
-    world
-        .commands
-        .send(AdminCommand::Reload(answer))
+/// Reloads the configuration through the command channel.
+async fn reload(env: &TestEnv) -> Result<u64, String> {
+    let (response, result) = oneshot::channel();
+    env.commands
+        .send(AdminCommand::Reload(response))
         .await
         .unwrap();
     result.await.unwrap().map(|done| done.generation)
 }
 
-fn trusting(world: &TestEnv) -> impl Fn() -> Client + use<> {
-    let ca = world.file("ca.pem");
+fn trusting(env: &TestEnv) -> impl Fn() -> Client + use<> {
+    let ca = env.file("ca.pem");
     move || Client::new(&Trust::from_pem_file(&ca).unwrap()).unwrap()
 }
 
-/// Ports that are free now, and stay so while no listener has one: they are below those that the
-/// system gives to outgoing connections, and in a block that no other run of the tests has.
+/// Ports that are free and stay so: they are below the ephemeral port range, and in a block
+/// reserved for this run of the tests.
 fn free_ports(count: usize) -> Vec<SocketAddr> {
     static BLOCK: LazyLock<TcpListener> = LazyLock::new(block);
     static NEXT: AtomicU16 = AtomicU16::new(1);
     let first = BLOCK.local_addr().unwrap().port();
     let free = std::iter::repeat_with(|| {
         let next = NEXT.fetch_add(1, Ordering::Relaxed);
-        assert!(next < BLOCK_SIZE, "there are no more in this block");
+        assert!(next < BLOCK_SIZE, "no port is left in this block");
         TcpListener::bind(("127.0.0.1", first + next))
     });
     let sockets = free.filter_map(Result::ok).take(count);
@@ -52,23 +51,23 @@ fn free_ports(count: usize) -> Vec<SocketAddr> {
     ports
 }
 
-/// A block of ports: it is whose who listens on its first one.
+/// Reserves a block of ports. The process that listens on the first port of a block owns it.
 fn block() -> TcpListener {
     let mut firsts = (20_000..32_000).step_by(BLOCK_SIZE.into());
     let mine = firsts.find_map(|first: u16| TcpListener::bind(("127.0.0.1", first)).ok());
-    mine.expect("a block that nobody has")
+    mine.expect("a free block")
 }
 
 const BLOCK_SIZE: u16 = 100;
 
 #[test]
-fn two_runs_have_two_blocks() {
+fn two_runs_reserve_different_blocks() {
     let (one, other) = (block(), block());
     let first = |it: &TcpListener| it.local_addr().unwrap().port();
     assert!(first(&one).abs_diff(first(&other)) >= BLOCK_SIZE);
 }
 
-/// A listener whose path decides who answers: `/CCFS/` is there, everything else is 404.
+/// A listener that can be told apart by its route: `prefix` is served, every other path is 404.
 fn listener(name: &str, bind: SocketAddr, prefix: &str) -> String {
     format!(
         "[listeners.{name}]\nbind = \"{bind}\"\nroutes = {{ \"{prefix}\" = \"ccfs\" }}\n\
@@ -76,14 +75,14 @@ fn listener(name: &str, bind: SocketAddr, prefix: &str) -> String {
     )
 }
 
-/// Puts further listeners into the file and reloads.
-async fn with_listeners(world: &TestEnv, base: &str, further: &[String]) -> Result<u64, String> {
+/// Writes further listeners into the configuration and reloads.
+async fn with_listeners(env: &TestEnv, base: &str, further: &[String]) -> Result<u64, String> {
     let text = format!("{base}\n{}", further.join("\n"));
-    std::fs::write(world.file("gateway.toml"), text).unwrap();
-    reload(world).await
+    std::fs::write(env.file("gateway.toml"), text).unwrap();
+    reload(env).await
 }
 
-async fn status_at(world: &TestEnv, address: SocketAddr) -> Option<u16> {
+async fn status_at(env: &TestEnv, address: SocketAddr) -> Option<u16> {
     let query = ccfs_gateway::client::RecordingQuery {
         call_id: "1637742300-1",
         begin: crate::support::BEGIN,
@@ -92,8 +91,8 @@ async fn status_at(world: &TestEnv, address: SocketAddr) -> Option<u16> {
     };
     let url = format!("https://{address}");
     let request = ccfs_gateway::client::ClientRequest::recording(&url, &query).unwrap();
-    let answer = trusting(world)().send(&signed(request, SHANGHAI)).await;
-    answer.ok().map(|answer| answer.status.as_u16())
+    let response = trusting(env)().send(&signed(request, SHANGHAI)).await;
+    response.ok().map(|response| response.status.as_u16())
 }
 
 #[tokio::test]
@@ -102,19 +101,19 @@ async fn two_hundred_reloads_under_load_fail_no_request() {
         nodes: 2,
         ..Setup::default()
     };
-    let world = setup.start().await;
-    let base = read(&world.file("gateway.toml"));
-    // The clients trust one authority; each reload has another leaf of it.
+    let env = setup.start().await;
+    let base = read(&env.file("gateway.toml"));
+    // The clients trust one authority; each reload brings another leaf certificate of it.
     let authority = CertificateAuthority::new().unwrap();
-    let ca = read(&world.file("ca.pem"));
+    let ca = read(&env.file("ca.pem"));
     authority
-        .write_certificate(&world.file("other-ca.pem"))
+        .write_certificate(&env.file("other-ca.pem"))
         .unwrap();
-    let both = ca + &read(&world.file("other-ca.pem"));
-    std::fs::write(world.file("trusted.pem"), both).unwrap();
-    let trusted = world.file("trusted.pem");
+    let both = ca + &read(&env.file("other-ca.pem"));
+    std::fs::write(env.file("trusted.pem"), both).unwrap();
+    let trusted = env.file("trusted.pem");
     let client = move || Client::new(&Trust::from_pem_file(&trusted).unwrap()).unwrap();
-    // Nodes keep their certificate, the gateway gets others.
+    // Nodes keep their certificate, the gateway gets new ones.
     let base = base.replace("\"leaf.pem\"", "\"front.pem\"");
     let base = base.replace("\"leaf.key\"", "\"front.key\"");
     let manners = [
@@ -122,16 +121,16 @@ async fn two_hundred_reloads_under_load_fail_no_request() {
         ConnectionMode::NewConnection,
         ConnectionMode::Http2,
     ];
-    let load = ContinuousLoad::start(client, &world.url(), SHANGHAI, &manners);
+    let load = ContinuousLoad::start(client, &env.url(), SHANGHAI, &manners);
     let ports = free_ports(2);
     for round in 0..200 {
         if round % 10 == 0 {
             let leaf: IssuedCertificate = authority.issue(&HOSTS).unwrap();
-            let (certificate, key) = (world.file("front.pem"), world.file("front.key"));
+            let (certificate, key) = (env.file("front.pem"), env.file("front.key"));
             leaf.write(&certificate, &key).unwrap();
         }
         let berlin = format!("{}-{round}", secret(BERLIN));
-        write_private_file(&world.file(BERLIN), berlin.as_bytes()).unwrap();
+        write_private_file(&env.file(BERLIN), berlin.as_bytes()).unwrap();
         let further = match round % 4 {
             0 => vec![],
             1 => vec![
@@ -144,7 +143,7 @@ async fn two_hundred_reloads_under_load_fail_no_request() {
             ],
             _ => vec![listener("three", ports[1], "/CCFS/")],
         };
-        let generation = with_listeners(&world, &base, &further).await.unwrap();
+        let generation = with_listeners(&env, &base, &further).await.unwrap();
         assert_eq!(generation, round + 2);
         if round % 20 == 0 {
             load.progress(10).await;
@@ -155,9 +154,9 @@ async fn two_hundred_reloads_under_load_fail_no_request() {
 }
 
 #[tokio::test]
-async fn listeners_swap_their_addresses_and_keep_those_who_are_connected() {
-    let world = TestEnv::start().await;
-    let base = read(&world.file("gateway.toml"));
+async fn listeners_swap_addresses_and_keep_their_connections() {
+    let env = TestEnv::start().await;
+    let base = read(&env.file("gateway.toml"));
     let ports = free_ports(2);
     let pair = |one: usize, two: usize| {
         [
@@ -165,43 +164,41 @@ async fn listeners_swap_their_addresses_and_keep_those_who_are_connected() {
             listener("two", ports[two], "/none/"),
         ]
     };
-    with_listeners(&world, &base, &pair(0, 1)).await.unwrap();
-    assert_eq!(status_at(&world, ports[0]).await, Some(200));
-    assert_eq!(status_at(&world, ports[1]).await, Some(404));
+    with_listeners(&env, &base, &pair(0, 1)).await.unwrap();
+    assert_eq!(status_at(&env, ports[0]).await, Some(200));
+    assert_eq!(status_at(&env, ports[1]).await, Some(404));
     let url = format!("https://{}", ports[1]);
     for (one, two) in [(1, 0), (0, 1), (1, 0)] {
-        with_listeners(&world, &base, &pair(one, two))
-            .await
-            .unwrap();
-        assert_eq!(status_at(&world, ports[one]).await, Some(200));
-        assert_eq!(status_at(&world, ports[two]).await, Some(404));
+        with_listeners(&env, &base, &pair(one, two)).await.unwrap();
+        assert_eq!(status_at(&env, ports[one]).await, Some(200));
+        assert_eq!(status_at(&env, ports[two]).await, Some(404));
     }
-    // A third one takes over the address of one that is gone, under load.
+    // Under load, a new listener takes over the address of a removed one.
     let manners = [
         ConnectionMode::KeepAlive,
         ConnectionMode::NewConnection,
         ConnectionMode::Http2,
     ];
-    let load = ContinuousLoad::start(trusting(&world), &url, SHANGHAI, &manners);
+    let load = ContinuousLoad::start(trusting(&env), &url, SHANGHAI, &manners);
     for name in ["three", "four", "one"] {
         load.progress(20).await;
         let heir = [listener(name, ports[1], "/CCFS/")];
-        with_listeners(&world, &base, &heir).await.unwrap();
+        with_listeners(&env, &base, &heir).await.unwrap();
     }
     load.progress(20).await;
     load.end().await;
 }
 
 #[tokio::test]
-async fn a_listener_that_is_gone_serves_who_is_connected_and_nobody_else() {
-    let world = TestEnv::start().await;
-    let base = read(&world.file("gateway.toml")) + "\n[server]\ndrain_delay = \"0s\"\n";
+async fn a_removed_listener_serves_only_existing_connections() {
+    let env = TestEnv::start().await;
+    let base = read(&env.file("gateway.toml")) + "\n[server]\ndrain_delay = \"0s\"\n";
     let port = free_ports(1)[0];
-    with_listeners(&world, &base, &[listener("further", port, "/CCFS/")])
+    with_listeners(&env, &base, &[listener("further", port, "/CCFS/")])
         .await
         .unwrap();
     let url = format!("https://{port}");
-    let client = trusting(&world)().with_idle_connections(1);
+    let client = trusting(&env)().with_idle_connections(1);
     let ask = async || {
         let query = ccfs_gateway::client::RecordingQuery {
             call_id: "1637742300-1",
@@ -213,7 +210,7 @@ async fn a_listener_that_is_gone_serves_who_is_connected_and_nobody_else() {
         client.send(&signed(request, SHANGHAI)).await.unwrap()
     };
     assert_eq!(ask().await.header("connection"), None);
-    with_listeners(&world, &base, &[]).await.unwrap();
+    with_listeners(&env, &base, &[]).await.unwrap();
     let last = ask().await;
     assert_eq!(
         (last.status.as_u16(), last.header("connection")),
@@ -226,21 +223,21 @@ async fn a_listener_that_is_gone_serves_who_is_connected_and_nobody_else() {
 }
 
 #[tokio::test]
-async fn an_address_that_is_taken_refuses_the_whole_reload() {
-    let world = TestEnv::start().await;
-    let base = read(&world.file("gateway.toml"));
+async fn an_address_in_use_rejects_the_whole_reload() {
+    let env = TestEnv::start().await;
+    let base = read(&env.file("gateway.toml"));
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let further = [
         listener("free", free_ports(1)[0], "/CCFS/"),
         listener("taken", taken.local_addr().unwrap(), "/CCFS/"),
     ];
-    let why = with_listeners(&world, &base, &further).await.unwrap_err();
+    let why = with_listeners(&env, &base, &further).await.unwrap_err();
     assert!(
         why.contains("listener taken cannot listen on 127.0.0.1"),
         "{why}"
     );
-    assert_eq!(world.get_recording("1637742300-1").await.status, 200);
-    assert_eq!(with_listeners(&world, &base, &[]).await, Ok(2));
+    assert_eq!(env.get_recording("1637742300-1").await.status, 200);
+    assert_eq!(with_listeners(&env, &base, &[]).await, Ok(2));
 }
 
 #[tokio::test]
@@ -250,8 +247,9 @@ async fn a_drain_under_load_fails_no_request() {
         ConnectionMode::NewConnection,
         ConnectionMode::Http2,
     ] {
-        // Two gateways before the same nodes, on one address after each other, as behind a balancer.
-        let world = Setup {
+        // Two gateways in front of the same nodes, one after the other on the same address, as
+        // behind a load balancer.
+        let env = Setup {
             tables: "[server]\ndrain_delay = \"300ms\"\n".to_owned(),
             ..Setup::default()
         }
@@ -259,17 +257,17 @@ async fn a_drain_under_load_fails_no_request() {
         .await;
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let front = socket.local_addr().unwrap();
-        let second = second_gateway(&world.file("gateway.toml"));
-        let balancer = Balancer::start(socket, world.bound.listeners["ccfs"]);
+        let second = second_gateway(&env.file("gateway.toml"));
+        let balancer = Balancer::start(socket, env.bound.listeners["ccfs"]);
         let url = format!("https://{front}");
-        let load = ContinuousLoad::start(trusting(&world), &url, SHANGHAI, &[manner; 3]);
+        let load = ContinuousLoad::start(trusting(&env), &url, SHANGHAI, &[manner; 3]);
         load.progress(30).await;
         balancer.point_to(second.bound_addresses().listeners["ccfs"]);
         let orders = second.commands();
         let running = tokio::spawn(second.run());
-        world.commands.send(AdminCommand::Terminate).await.unwrap();
-        let mut world = world;
-        let report = (&mut world.gateway).await.unwrap();
+        env.commands.send(AdminCommand::Terminate).await.unwrap();
+        let mut env = env;
+        let report = (&mut env.gateway).await.unwrap();
         assert!(report.complete, "{manner:?}");
         load.progress(30).await;
         load.end().await;
@@ -278,13 +276,13 @@ async fn a_drain_under_load_fails_no_request() {
     }
 }
 
-/// Another gateway from the same file.
+/// Another gateway with the same configuration file.
 fn second_gateway(file: &Path) -> App {
     let (config, _) = Config::load(file).unwrap();
     App::bind(config, Some(file.to_owned())).unwrap()
 }
 
-/// Passes connections on, byte by byte; new ones where it points to.
+/// A TCP load balancer: copies bytes, and sends new connections to the current target.
 #[derive(Debug)]
 struct Balancer {
     target: tokio::sync::watch::Sender<SocketAddr>,
@@ -321,37 +319,34 @@ impl Drop for Balancer {
 }
 
 #[tokio::test]
-async fn a_signal_after_an_order_to_drain_is_the_first_signal() {
-    let world = Setup {
+async fn a_signal_after_a_drain_command_is_the_first_signal() {
+    let env = Setup {
         tables: "[server]\ndrain_delay = \"1s\"\ngrace = \"10s\"\n".to_owned(),
         ..Setup::default()
     }
     .start()
     .await;
     let started = tokio::time::Instant::now();
-    world.commands.send(AdminCommand::Drain).await.unwrap();
-    world.commands.send(AdminCommand::Terminate).await.unwrap();
+    env.commands.send(AdminCommand::Drain).await.unwrap();
+    env.commands.send(AdminCommand::Terminate).await.unwrap();
     assert_eq!(
-        world
-            .get_recording("1637742300-1")
-            .await
-            .header("connection"),
+        env.get_recording("1637742300-1").await.header("connection"),
         Some("close")
     );
-    let mut world = world;
-    let report = (&mut world.gateway).await.unwrap();
+    let mut env = env;
+    let report = (&mut env.gateway).await.unwrap();
     assert!(report.complete);
     assert!(started.elapsed() >= Duration::from_secs(1));
 }
 
-/// A reload changes nothing of what it does not name.
+/// A reload leaves everything that did not change as it is.
 #[tokio::test]
 async fn a_reload_is_repeatable() {
-    let world = TestEnv::start().await;
-    let before: BTreeMap<_, _> = world.bound.listeners.clone();
+    let env = TestEnv::start().await;
+    let before: BTreeMap<_, _> = env.bound.listeners.clone();
     for generation in 2..5 {
-        assert_eq!(reload(&world).await, Ok(generation));
+        assert_eq!(reload(&env).await, Ok(generation));
     }
-    assert_eq!(before, world.bound.listeners);
-    assert_eq!(world.get_recording("1637742300-1").await.status, 200);
+    assert_eq!(before, env.bound.listeners);
+    assert_eq!(env.get_recording("1637742300-1").await.status, 200);
 }

@@ -1,11 +1,11 @@
-//! Pages of the admin interface, asked for by hand: every byte of the head is the test's own.
+//! Raw requests to the admin interface: the test controls every byte of the request head.
 
 use std::net::SocketAddr;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// A page as it came.
+/// A response of the admin interface.
 #[derive(Clone, Debug)]
 pub(crate) struct AdminResponse {
     pub(crate) status: u16,
@@ -14,7 +14,7 @@ pub(crate) struct AdminResponse {
 }
 
 impl AdminResponse {
-    /// The value of a field, by its name in lower case.
+    /// The value of a header by its lower-case name.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().find_map(|line| {
             let (given, value) = line.split_once(':')?;
@@ -27,26 +27,26 @@ impl AdminResponse {
     }
 }
 
-/// `GET path`.
+/// Sends `GET path`.
 pub(crate) async fn get(admin: SocketAddr, path: &str) -> AdminResponse {
     exchange(admin, &format!("GET {path} HTTP/1.1\r\nHost: {admin}\r\n")).await
 }
 
-/// `POST path`, as a script does it.
+/// Sends `POST path` with the field that admin commands require.
 pub(crate) async fn post(admin: SocketAddr, path: &str) -> AdminResponse {
     let head = format!("POST {path} HTTP/1.1\r\nHost: {admin}\r\nX-Ccfs-Gateway: 1\r\n");
     exchange(admin, &head).await
 }
 
-/// Sends these lines of a head, and reads all that comes.
+/// Sends these lines as a request head and reads until the connection closes.
 pub(crate) async fn exchange(admin: SocketAddr, lines: &str) -> AdminResponse {
     let mut stream = TcpStream::connect(admin).await.unwrap();
     let head = format!("{lines}Connection: close\r\nContent-Length: 0\r\n\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await.unwrap();
-    let answer = String::from_utf8(answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").expect("a whole head");
+    let mut response = Vec::new();
+    stream.read_to_end(&mut response).await.unwrap();
+    let response = String::from_utf8(response).unwrap();
+    let (head, body) = response.split_once("\r\n\r\n").expect("a complete head");
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     AdminResponse {
         status,
@@ -55,7 +55,7 @@ pub(crate) async fn exchange(admin: SocketAddr, lines: &str) -> AdminResponse {
     }
 }
 
-/// The value of a sample of `/metrics`, named with its labels; 0 if there is none.
+/// The value of a sample of `/metrics` by name and labels; 0 if absent.
 pub(crate) async fn metric(admin: SocketAddr, sample: &str) -> f64 {
     let page = get(admin, "/metrics").await;
     let value = page.body.lines().find_map(|line| {

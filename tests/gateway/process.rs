@@ -1,4 +1,4 @@
-//! The program itself, as its users start it.
+//! The program as a process of its own.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
@@ -11,12 +11,12 @@ use ccfs_gateway::client::{Client, ClientRequest, ClientResponse, RecordingQuery
 use crate::page;
 use crate::support::{BEGIN, END, SHANGHAI, Setup, Site, client_trusting, eventually, signed};
 
-/// `ccfs-gateway run`, killed when it is dropped.
+/// A `ccfs-gateway run` process, killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Process {
     pub(crate) site: Site,
     pub(crate) client: Client,
-    /// Where `[listeners.ccfs]` is.
+    /// The address of `[listeners.ccfs]`.
     pub(crate) listener: SocketAddr,
     pub(crate) admin: SocketAddr,
     child: Child,
@@ -24,14 +24,14 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts it and waits until it serves. The log level must be at least `info`.
+    /// Starts the process and waits until it is ready. The log level must be at least `info`.
     pub(crate) async fn start(setup: &Setup) -> Self {
         let site = setup.prepare().await;
         let program = std::env::var_os("CCFS_GATEWAY_BIN").unwrap_or_else(|| PROGRAM.into());
         let mut child = Command::new(program)
             .args(["run", "--config"])
             .arg(&site.file)
-            // A system that trusts the authority of the site.
+            // Makes the system's trust store the authority of the test site.
             .env("SSL_CERT_FILE", site.folder.path().join("ca.pem"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -56,7 +56,8 @@ impl Process {
         process
     }
 
-    /// The listener's and the admin interface's address, from the line that tells them.
+    /// The addresses of the listener and of the admin interface, from the log line that reports
+    /// them.
     fn logged_addresses(&self) -> Option<(SocketAddr, SocketAddr)> {
         let text = self.diagnostics();
         let line = text.lines().find(|line| line.contains("serving"))?;
@@ -82,18 +83,18 @@ impl Process {
         ClientRequest::recording(&self.url(), &query).unwrap()
     }
 
-    /// Asks for a recording as [`SHANGHAI`].
+    /// Sends a correctly signed recording-URL request as [`SHANGHAI`].
     pub(crate) async fn get_recording(&self, call_id: &str) -> ClientResponse {
         let request = signed(self.recording(call_id), SHANGHAI);
         self.client.send(&request).await.unwrap()
     }
 
-    /// All that came on stderr so far.
+    /// The output on stderr so far.
     pub(crate) fn diagnostics(&self) -> String {
         self.diagnostics.lock().unwrap().clone()
     }
 
-    /// Sends a signal by its name, e.g. `TERM`.
+    /// Sends a signal by name, e.g. `TERM`.
     pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         let sent = Command::new("kill")
@@ -102,10 +103,10 @@ impl Process {
         assert!(sent.unwrap().success());
     }
 
-    /// Waits for its end.
+    /// Waits until the process exits.
     pub(crate) async fn wait_for_exit(&mut self) -> ExitStatus {
         let mut status = None;
-        eventually("it ends", async || {
+        eventually("it exits", async || {
             status = self.child.try_wait().unwrap();
             status.is_some()
         })
@@ -149,12 +150,12 @@ fn collect_lines(stderr: impl Read + Send + 'static) -> Arc<Mutex<String>> {
     text
 }
 
-/// Runs a command to its end, in `folder`, with nothing on stdin.
+/// Runs a command in `folder` until it exits, with empty stdin.
 pub(crate) fn run_command(folder: &Path, arguments: &[&str]) -> Output {
     run_command_with(folder, arguments, b"")
 }
 
-/// Runs a command to its end with `input` on stdin.
+/// Runs a command until it exits, with `input` on stdin.
 pub(crate) fn run_command_with(folder: &Path, arguments: &[&str], input: &[u8]) -> Output {
     let mut child = Command::new(PROGRAM)
         .args(arguments)
@@ -164,7 +165,7 @@ pub(crate) fn run_command_with(folder: &Path, arguments: &[&str], input: &[u8]) 
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // A command that does not read its input may be gone before it is written.
+    // A command that does not read its input may exit before it is written.
     let _ = child.stdin.take().unwrap().write_all(input);
     child.wait_with_output().unwrap()
 }

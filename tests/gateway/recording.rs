@@ -1,4 +1,5 @@
-//! The decision table of the recording-URL request: what goes out, and under whose signature.
+//! The normalization table of the recording-URL request: what is forwarded, and with which
+//! signature.
 
 use ccfs_gateway::client::ClientRequest;
 use ccfs_gateway::stand_in::RecordedRequest;
@@ -59,21 +60,21 @@ pub(super) async fn all_zones() -> TestEnv {
     .await
 }
 
-/// What becomes of a request.
+/// The expected handling of a request.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Out {
-    /// Goes out byte for byte, under the client's own signature.
+    /// Forwarded byte-identical with the client's own signature.
     Same,
-    /// Goes out with these times and version 2.0, signed again.
+    /// Forwarded with these times and version 2.0, re-signed.
     Times(&'static str, &'static str),
-    /// Does not go out; the text holds this word.
+    /// Rejected with this code; the text contains this word.
     Refused(&'static str, &'static str),
 }
 
-/// An ak, whether it sends version 2.0, its times, and what becomes of them.
+/// Access key, whether the request has version 2.0, its times, and the expected handling.
 pub(super) type Row<'a> = (&'static str, bool, &'a str, &'a str, Out);
 
-/// Spaced, ordered and filled as no serializer would do it.
+/// A body whose spacing, order and additional fields no serializer would produce.
 pub(super) fn odd_body(call_id: &str, version: bool, begin: &str, end: &str) -> String {
     let version = if version {
         "\"version\"\t:\"2.0\","
@@ -86,21 +87,21 @@ pub(super) fn odd_body(call_id: &str, version: bool, begin: &str, end: &str) -> 
     )
 }
 
-pub(super) async fn check(world: &TestEnv, rows: &[Row<'_>]) {
+pub(super) async fn check(env: &TestEnv, rows: &[Row<'_>]) {
     for (number, &(ak, version, begin, end, out)) in rows.iter().enumerate() {
         let call_id = format!("1637742300-{number}");
-        let request = signed(world.post(odd_body(&call_id, version, begin, end)), ak);
-        let answer = world.send(&request).await;
+        let request = signed(env.post(odd_body(&call_id, version, begin, end)), ak);
+        let response = env.send(&request).await;
         println!("{ak} {version} {begin} {end}: {out:?}");
         if let Refused(code, word) = out {
-            assert_gateway_error(&answer, 200, "invalid-request", code);
-            let text = crate::assertions::result_desc(&answer);
+            assert_gateway_error(&response, 200, "invalid-request", code);
+            let text = crate::assertions::result_desc(&response);
             assert!(text.contains(word), "{text}");
-            world.assert_no_upstream_request();
+            env.assert_no_upstream_request();
             continue;
         }
-        assert_node_response(&answer, "0");
-        let got = world.sole_upstream_request();
+        assert_node_response(&response, "0");
+        let got = env.sole_upstream_request();
         assert_eq!(got.access_key.as_deref(), Some(ak));
         match out {
             Times(begin, end) => {
@@ -116,7 +117,7 @@ pub(super) async fn check(world: &TestEnv, rows: &[Row<'_>]) {
     }
 }
 
-/// The client's object with other times, and the version.
+/// The client's JSON object with other times and the version.
 fn changed(request: &ClientRequest, begin: &str, end: &str) -> Value {
     let mut object: Value = serde_json::from_slice(&request.body).unwrap();
     for (name, value) in [("beginTime", begin), ("endTime", end), ("version", "2.0")] {
@@ -136,7 +137,7 @@ pub(super) fn assert_forwarded_unchanged(got: &RecordedRequest, sent: &ClientReq
     );
 }
 
-/// Signed now, by the ak that asked, over the names that the client signed.
+/// Asserts a fresh signature of the same access key over the fields that the client signed.
 pub(super) fn assert_resigned(got: &RecordedRequest, sent: &ClientRequest) {
     let (new, old) = (
         parts(got.header("authorization")),
@@ -166,10 +167,10 @@ pub(super) const TEN: &str = "2022-01-02 10:00:00";
 pub(super) const ELEVEN: &str = "2022-01-02 11:00:00";
 
 #[tokio::test]
-async fn every_row_of_the_decision_table() {
+async fn every_row_of_the_normalization_table() {
     let (east, utc) = ("2022-01-02T10:00:00+08:00", "2022-01-02T03:00:00Z");
     let mandatory = Refused("0300006", "mandatory outside GMT+8");
-    let world = all_zones().await;
+    let env = all_zones().await;
     let mut rows = Vec::new();
     for ak in [
         SHANGHAI,
@@ -222,15 +223,15 @@ async fn every_row_of_the_decision_table() {
             rows.push((ak, version, east, utc, out));
         }
     }
-    check(&world, &rows).await;
+    check(&env, &rows).await;
 }
 
 #[tokio::test]
 async fn mixed_forms_follow_each_its_own_row() {
     let (rfc_begin, rfc_end) = ("2022-01-02T02:00:00Z", "2022-01-02T06:00:00-05:00");
-    let world = all_zones().await;
+    let env = all_zones().await;
     check(
-        &world,
+        &env,
         &[
             (
                 SHANGHAI,

@@ -1,4 +1,4 @@
-//! §8, last paragraph: what must never be in a log, a metric, a page, an error or an output.
+//! What must never appear in a log, a metric, a page, an error or an output (§8, last paragraph).
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -16,7 +16,7 @@ const PLAY: &str = "CANARY-of-the-play-token";
 const BEARER: &str = "CANARY-of-another-scheme";
 const PASSWORD: &str = "CANARY-of-a-password";
 
-/// What is secret, and where it would have come from.
+/// Secret values, each with its source.
 type Canaries = Vec<(&'static str, String)>;
 
 #[track_caller]
@@ -34,9 +34,9 @@ fn signature(request: &ClientRequest) -> String {
     value.rsplit('/').next().unwrap().to_owned()
 }
 
-/// The query of the URL in an answer.
-fn presigned(answer: &ccfs_gateway::client::ClientResponse) -> String {
-    let json = answer.json();
+/// The query of the URL in a response.
+fn presigned(response: &ccfs_gateway::client::ClientResponse) -> String {
+    let json = response.json();
     let url = json["resultData"]["url"].as_str().unwrap();
     url.split("Signature=")
         .nth(1)
@@ -48,13 +48,13 @@ fn presigned(answer: &ccfs_gateway::client::ClientResponse) -> String {
 }
 
 #[tokio::test]
-async fn no_secret_is_told_at_any_level() {
+async fn no_secret_is_shown_at_any_log_level() {
     for level in ["trace", "debug"] {
-        told_nowhere(level).await;
+        assert_no_secret_shown(level).await;
     }
 }
 
-async fn told_nowhere(level: &str) {
+async fn assert_no_secret_shown(level: &str) {
     let folder = tempfile::tempdir().unwrap();
     let token = folder.path().join("token");
     write_private_file(&token, TOKEN.as_bytes()).unwrap();
@@ -74,9 +74,9 @@ async fn told_nowhere(level: &str) {
     ];
 
     let mut sent = requests(&process);
-    let mut answers = Vec::new();
+    let mut responses = Vec::new();
     for request in &sent {
-        answers.push(process.client.send(request).await.unwrap());
+        responses.push(process.client.send(request).await.unwrap());
     }
     for fault in [
         Fault::GarbageHttp,
@@ -86,22 +86,22 @@ async fn told_nowhere(level: &str) {
     ] {
         process.site.nodes[0].faults().inject(fault, When::Always);
         let request = signed(process.recording("canary-5"), BERLIN);
-        answers.push(process.client.send(&request).await.unwrap());
+        responses.push(process.client.send(&request).await.unwrap());
         sent.push(request);
         process.site.nodes[0].faults().clear();
     }
     canaries.extend(signatures(&process, &sent));
-    for answer in answers
+    for response in responses
         .iter()
         .filter(|it| it.result_code().as_deref() == Some("0"))
     {
-        canaries.push(("the query of a URL", presigned(answer)));
+        canaries.push(("the query of a URL", presigned(response)));
     }
-    for answer in answers
+    for response in responses
         .iter()
         .filter(|it| it.headers.contains_key("x-gateway-error"))
     {
-        let text = String::from_utf8_lossy(&answer.body);
+        let text = String::from_utf8_lossy(&response.body);
         assert_silent("an error", &text, &canaries);
     }
 
@@ -119,20 +119,20 @@ async fn told_nowhere(level: &str) {
     );
     #[cfg(feature = "otlp")]
     {
-        let told = || collector.spans();
+        let text = || collector.spans();
         eventually("every span", async || {
-            told().iter().filter(|it| it.span.kind == 2).count() == sent.len()
+            text().iter().filter(|it| it.span.kind == 2).count() == sent.len()
         })
         .await;
-        assert_silent("the traces", &format!("{:#?}", told()), &canaries);
+        assert_silent("the traces", &format!("{:#?}", text()), &canaries);
     }
     assert!(
         process.diagnostics().contains("serving"),
-        "there is something to look at"
+        "there is output to check"
     );
 }
 
-/// The clients' signatures, and those that the gateway made.
+/// The signatures of the clients and those that the gateway made.
 fn signatures(process: &Process, sent: &[ClientRequest]) -> Canaries {
     let mut found = Canaries::new();
     for request in sent
@@ -144,14 +144,14 @@ fn signatures(process: &Process, sent: &[ClientRequest]) -> Canaries {
     for node in process.site.nodes[0].requests() {
         let value = node.header("authorization").unwrap_or("/none of it");
         found.push((
-            "our signature",
+            "the gateway's signature",
             value.rsplit('/').next().unwrap().to_owned(),
         ));
     }
     found
 }
 
-/// A gateway that logs at `level`, tells of `traces`, and takes every kind of caller.
+/// A gateway with log level `level` and trace settings `traces` that accepts every kind of caller.
 async fn outspoken(level: &str, token: &Path, traces: &str) -> Process {
     Process::start(&Setup {
         listener: "unknown_clients = \"forward\"".to_owned(),
@@ -164,9 +164,10 @@ async fn outspoken(level: &str, token: &Path, traces: &str) -> Process {
     .await
 }
 
-/// All ways to be served, and to be refused.
+/// Requests for every way to be served and to be rejected.
 fn requests(process: &Process) -> Vec<ClientRequest> {
-    // Served: a miss, a hit, one that is signed anew, a stranger, a play token, a bearer.
+    // Served: a miss, a hit, a re-signed request, an unverified client, a play token, a bearer
+    // token.
     let mut sent = vec![
         signed(process.recording("canary-1"), SHANGHAI),
         signed(process.recording("canary-1"), SHANGHAI),
@@ -188,7 +189,7 @@ fn requests(process: &Process) -> Vec<ClientRequest> {
             .recording("canary-4")
             .with_authorization(bearer.parse().unwrap()),
     );
-    // Refused: a wrong signature, a wrong body, a node that fails in several ways.
+    // Rejected: a wrong signature, a changed body, a node that fails in several ways.
     let right = signed(process.recording("canary-1"), SHANGHAI);
     let wrong = right.headers["authorization"]
         .to_str()
@@ -215,7 +216,7 @@ async fn assert_pages_are_silent(admin: SocketAddr, canaries: &Canaries) {
 }
 
 #[tokio::test]
-async fn no_secret_is_told_about_a_configuration_that_is_wrong() {
+async fn no_secret_is_shown_for_an_invalid_configuration() {
     let site = Setup::default().prepare().await;
     let folder = site.folder.path();
     let good = read(&site.file);
@@ -252,34 +253,34 @@ async fn no_secret_is_told_about_a_configuration_that_is_wrong() {
         for name in ["check", "run"] {
             let output = run_command(folder, &[name, "--config", "bad.toml"]);
             assert_eq!(output.status.code(), Some(78), "{bad}");
-            let told = [output.stdout, output.stderr].concat();
-            assert_silent(name, &String::from_utf8_lossy(&told), &canaries);
+            let text = [output.stdout, output.stderr].concat();
+            assert_silent(name, &String::from_utf8_lossy(&text), &canaries);
         }
     }
 }
 
 #[tokio::test]
-async fn no_secret_key_is_told_by_a_command() {
+async fn no_secret_key_is_shown_by_a_command() {
     let site = Setup::default().prepare().await;
     let folder = site.folder.path();
     std::fs::write(folder.join("body"), "{}").unwrap();
     let canaries = vec![("a secret key", secret(SHANGHAI))];
     let request = ["--path", "/a", "--header", "host: h", "--body", "body"];
-    let told = |arguments: &[&str]| {
+    let text = |arguments: &[&str]| {
         let output = run_command(folder, &[arguments, &request].concat());
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8(text).unwrap();
         assert_silent(arguments[0], &text, &canaries);
         text
     };
-    let value = told(&["sign", "--ak", SHANGHAI, "--sk-file", SHANGHAI]);
+    let value = text(&["sign", "--ak", SHANGHAI, "--sk-file", SHANGHAI]);
     let value = value
         .lines()
         .find(|line| line.starts_with("auth-v2/"))
         .unwrap();
     for name in ["verify", "explain"] {
-        told(&[name, "--authorization", value, "--sk-file", SHANGHAI]);
-        told(&[
+        text(&[name, "--authorization", value, "--sk-file", SHANGHAI]);
+        text(&[
             name,
             "--authorization",
             &value[..value.len() - 1],

@@ -1,4 +1,4 @@
-//! What may be sent again, and what never is.
+//! Retries of requests that are not idempotent, stale connections, and the retry budget.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::support::{Setup, TestEnv};
 
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Two nodes that are never put aside, and deadlines that a test can wait for.
+/// Two nodes that are never ejected, with short timeouts.
 async fn stubborn(retries: &str) -> TestEnv {
     Setup {
         nodes: 2,
@@ -52,14 +52,14 @@ fn all_faults() -> Vec<Fault> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_job_never_reaches_two_nodes_whatever_goes_wrong() {
-    let world = stubborn("").await;
-    let target = Target::of(&world);
+async fn a_job_never_reaches_two_nodes() {
+    let env = stubborn("").await;
+    let target = Target::of(&env);
     let mut reached = 0;
     let faults = all_faults();
     let asked = faults.len() * JOBS.len();
     for fault in faults {
-        for node in &world.nodes {
+        for node in &env.nodes {
             node.clear_record();
             node.faults().inject(fault.clone(), When::Always);
         }
@@ -70,44 +70,44 @@ async fn a_job_never_reaches_two_nodes_whatever_goes_wrong() {
         }
         jobs.join_all().await;
         for job in JOBS {
-            let counts: Vec<_> = world.nodes.iter().map(|node| node.count(job)).collect();
-            // None, where a busy machine could not even connect in time.
+            let counts: Vec<_> = env.nodes.iter().map(|node| node.count(job)).collect();
+            // Zero, if a busy machine could not connect in time.
             let sent = counts.iter().sum::<u64>();
             assert!(sent <= 1, "{job} under {fault:?}: {counts:?}");
             reached += sent;
         }
-        world.nodes.iter().for_each(|node| node.faults().clear());
+        env.nodes.iter().for_each(|node| node.faults().clear());
     }
     assert!(reached * 10 > asked as u64 * 9, "{reached} of {asked}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_job_moves_on_where_nothing_was_done() {
-    let mut world = stubborn("").await;
-    let target = Target::of(&world);
-    world.nodes[0]
+async fn a_job_fails_over_while_nothing_was_processed() {
+    let mut env = stubborn("").await;
+    let target = Target::of(&env);
+    env.nodes[0]
         .faults()
         .inject(Fault::FlowControl, When::Always);
     for job in JOBS {
         target.send(Kind::Job(job), "busy").await.unwrap();
     }
-    world.nodes[0].faults().clear();
+    env.nodes[0].faults().clear();
     for admission in [AcceptBehavior::Reset, AcceptBehavior::Stall] {
-        let mut connected = world.nodes[0].connections();
-        world.nodes[0].stop().await;
-        world.nodes[0].restart().await.unwrap();
-        world.nodes[0].faults().set_accept_behavior(admission);
-        while world.nodes[0].connections() == connected {
+        let mut connected = env.nodes[0].connections();
+        env.nodes[0].stop().await;
+        env.nodes[0].restart().await.unwrap();
+        env.nodes[0].faults().set_accept_behavior(admission);
+        while env.nodes[0].connections() == connected {
             target
                 .send(Kind::Job(JOBS[0]), "unreachable")
                 .await
                 .unwrap();
         }
-        connected = world.nodes[0].connections();
+        connected = env.nodes[0].connections();
         assert!(connected > 0);
-        world.nodes[0].faults().clear();
+        env.nodes[0].faults().clear();
     }
-    world.nodes[0].stop().await;
+    env.nodes[0].stop().await;
     for _ in 0..10 {
         for job in JOBS {
             target.send(Kind::Job(job), "stopped").await.unwrap();
@@ -116,25 +116,25 @@ async fn a_job_moves_on_where_nothing_was_done() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn stale_connections_cost_nothing() {
-    let world = stubborn("retries = { budget = 0, floor = 0 }").await;
-    for node in &world.nodes {
+async fn stale_connections_fail_no_request() {
+    let env = stubborn("retries = { budget = 0, floor = 0 }").await;
+    for node in &env.nodes {
         node.faults()
             .inject(Fault::CloseAfterResponse, When::Every(2));
     }
-    let target = Target::of(&world);
+    let target = Target::of(&env);
     let recordings = Load::start(&target, Kind::Recording, 4, PAUSE);
     recordings.wait_for_responses(200).await;
     recordings.stop().await.assert_nothing_lost("stale");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_exhausted_budget_passes_the_answer_on_and_shows() {
-    let world = stubborn("retries = { budget = 0, floor = 1 }").await;
-    world.nodes[0]
+async fn an_exhausted_retry_budget_passes_the_response_on_and_is_counted() {
+    let env = stubborn("retries = { budget = 0, floor = 1 }").await;
+    env.nodes[0]
         .faults()
         .inject(Fault::Status(503), When::Always);
-    let recordings = Load::start(&Target::of(&world), Kind::Recording, 4, PAUSE);
+    let recordings = Load::start(&Target::of(&env), Kind::Recording, 4, PAUSE);
     recordings.wait_for_responses(100).await;
     let tally = recordings.stop().await;
     assert!(!tally.failed.is_empty());
@@ -144,7 +144,7 @@ async fn an_exhausted_budget_passes_the_answer_on_and_shows() {
             .iter()
             .all(|what| what.contains("503 Service Unavailable node"))
     );
-    let metrics = env_admin_request(&world, "GET", "/metrics").await;
+    let metrics = env_admin_request(&env, "GET", "/metrics").await;
     let refused = counter(&metrics, "ccfs_gateway_retry_budget_exhausted_total");
     assert!(refused >= tally.failed.len() as u64);
     let reason = "ccfs_gateway_upstream_retries_total{reason=\"server_error\"}";

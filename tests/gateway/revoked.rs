@@ -14,10 +14,10 @@ use rustls::{ClientConfig, RootCertStore};
 use crate::certificates::WatchedGateway;
 use crate::support::{eventually, read};
 
-/// Whoever gives certificates to clients, and takes them back.
+/// An authority that issues and revokes client certificates.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
 
-/// A client's certificate.
+/// A client's certificate and key.
 struct Identity {
     serial: u64,
     certificate: CertificateDer<'static>,
@@ -46,7 +46,7 @@ impl Authority {
         }
     }
 
-    /// The list of the revoked ones, good to the end of a year.
+    /// The CRL of these certificates, valid until the end of `year`.
     fn crl(&self, revoked: &[&Identity], year: i32) -> String {
         let revoked = revoked.iter().map(|identity| RevokedCertParams {
             serial_number: SerialNumber::from(identity.serial),
@@ -66,11 +66,11 @@ impl Authority {
     }
 }
 
-/// A gateway that asks for certificates of the authority, and knows what it revoked.
+/// A gateway that requires certificates of the authority and has its CRL.
 async fn start(authority: &Authority, crl: &str) -> WatchedGateway {
-    WatchedGateway::start(|world, text| {
-        std::fs::write(world.file("clients.pem"), authority.0.pem()).unwrap();
-        std::fs::write(world.file("clients.crl"), crl).unwrap();
+    WatchedGateway::start(|env, text| {
+        std::fs::write(env.file("clients.pem"), authority.0.pem()).unwrap();
+        std::fs::write(env.file("clients.crl"), crl).unwrap();
         text.replacen(
             "tls = { certificate = \"leaf.pem\"",
             "tls = { client_ca = \"clients.pem\", client_crl = \"clients.crl\", \
@@ -81,10 +81,11 @@ async fn start(authority: &Authority, crl: &str) -> WatchedGateway {
     .await
 }
 
-/// Is it let in? In TLS 1.2 the end of the handshake tells.
+/// Whether the gateway accepts this client. In TLS 1.2 the handshake itself tells; in TLS 1.3 the
+/// client would have to wait for an alert.
 async fn enters(gateway: &WatchedGateway, identity: &Identity) -> bool {
     let mut roots = RootCertStore::empty();
-    let ca = read(&gateway.world.file("ca.pem"));
+    let ca = read(&gateway.env.file("ca.pem"));
     roots
         .add(CertificateDer::from_pem_slice(ca.as_bytes()).unwrap())
         .unwrap();
@@ -105,7 +106,7 @@ async fn enters(gateway: &WatchedGateway, identity: &Identity) -> bool {
 }
 
 #[tokio::test]
-async fn a_revoked_client_is_refused_and_others_are_not() {
+async fn a_revoked_client_is_rejected_and_others_are_not() {
     let authority = Authority::new();
     let (good, bad) = (authority.issue(1), authority.issue(2));
     let gateway = start(&authority, &authority.crl(&[&bad], 2900)).await;
@@ -114,7 +115,7 @@ async fn a_revoked_client_is_refused_and_others_are_not() {
 }
 
 #[tokio::test]
-async fn what_only_an_old_list_tells_is_refused() {
+async fn clients_covered_only_by_an_expired_crl_are_rejected() {
     let authority = Authority::new();
     let good = authority.issue(1);
     let gateway = start(&authority, &authority.crl(&[], 2025)).await;
@@ -122,11 +123,11 @@ async fn what_only_an_old_list_tells_is_refused() {
 }
 
 #[tokio::test]
-async fn a_new_list_is_followed_and_a_bad_one_keeps_the_last_good_one() {
+async fn a_new_crl_is_applied_and_an_invalid_one_keeps_the_last_valid_one() {
     let authority = Authority::new();
     let (one, two) = (authority.issue(1), authority.issue(2));
     let gateway = start(&authority, &authority.crl(&[], 2900)).await;
-    let file = gateway.world.file("clients.crl");
+    let file = gateway.env.file("clients.crl");
     assert!(enters(&gateway, &one).await && enters(&gateway, &two).await);
     std::fs::write(&file, authority.crl(&[&one], 2900)).unwrap();
     eventually("the revocation is in force", async || {
@@ -137,13 +138,13 @@ async fn a_new_list_is_followed_and_a_bad_one_keeps_the_last_good_one() {
     let stranger = Authority::new();
     for bad in ["", "no list", &stranger.crl(&[&two], 2900)] {
         std::fs::write(&file, bad).unwrap();
-        // Long enough to be looked at more than once: nothing must come of it.
+        // Long enough for more than one poll; the change must have no effect.
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert!(!enters(&gateway, &one).await, "{bad:?}");
         assert!(enters(&gateway, &two).await, "{bad:?}");
     }
     std::fs::write(&file, authority.crl(&[&one, &two], 2900)).unwrap();
-    eventually("a good one is taken", async || {
+    eventually("a valid one is applied", async || {
         !enters(&gateway, &two).await
     })
     .await;

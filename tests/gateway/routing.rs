@@ -1,4 +1,4 @@
-//! Paths outside the table, and routes.
+//! Routes, and paths that are not in the interface table.
 
 use ccfs_gateway::client::ClientRequest;
 use http::header::ACCEPT_ENCODING;
@@ -11,7 +11,7 @@ use crate::unverified_clients::assert_forwarded_unchanged;
 
 #[tokio::test]
 async fn paths_outside_the_table_are_for_verified_callers() {
-    let world = TestEnv::start().await;
+    let env = TestEnv::start().await;
     for (method, path, body) in [
         (
             Method::POST,
@@ -26,43 +26,35 @@ async fn paths_outside_the_table_are_for_verified_callers() {
         ),
         (Method::PATCH, "/a//b/", "x"),
     ] {
-        let url = format!("{}{path}", world.url());
+        let url = format!("{}{path}", env.url());
         let mut request = ClientRequest::post(&url, body).unwrap();
         request.method = method;
         let request = request
             .with_header(ACCEPT_ENCODING, "gzip")
             .with_header(HeaderName::from_static("x-other"), "a  b");
-        assert_gateway_error(&world.send(&request).await, 401, "unauthenticated", "GW401");
+        assert_gateway_error(&env.send(&request).await, 401, "unauthenticated", "GW401");
         let stranger = signed(request.clone(), UNKNOWN);
-        assert_gateway_error(
-            &world.send(&stranger).await,
-            401,
-            "unauthenticated",
-            "GW401",
-        );
-        world.assert_no_upstream_request();
+        assert_gateway_error(&env.send(&stranger).await, 401, "unauthenticated", "GW401");
+        env.assert_no_upstream_request();
         let request = signed(request, SHANGHAI);
-        let answer = world.send(&request).await;
-        assert_node_response(&answer, "0");
-        assert_forwarded_unchanged(&world.sole_upstream_request(), &request);
+        let response = env.send(&request).await;
+        assert_node_response(&response, "0");
+        assert_forwarded_unchanged(&env.sole_upstream_request(), &request);
     }
 }
 
 #[tokio::test]
 async fn unlisted_paths_take_uploads() {
-    let world = TestEnv::start().await;
-    let request = signed(world.post_to("unlisted", "x".repeat(1 << 20)), SHANGHAI);
-    assert_node_response(&world.send(&request).await, "0");
-    assert_eq!(world.sole_upstream_request().body_length, 1 << 20);
-    let request = signed(
-        world.post_to("unlisted", "x".repeat((8 << 20) + 1)),
-        SHANGHAI,
-    );
-    assert_gateway_error(&world.send(&request).await, 413, "body-too-large", "GW413");
+    let env = TestEnv::start().await;
+    let request = signed(env.post_to("unlisted", "x".repeat(1 << 20)), SHANGHAI);
+    assert_node_response(&env.send(&request).await, "0");
+    assert_eq!(env.sole_upstream_request().body_length, 1 << 20);
+    let request = signed(env.post_to("unlisted", "x".repeat((8 << 20) + 1)), SHANGHAI);
+    assert_gateway_error(&env.send(&request).await, 413, "body-too-large", "GW413");
 }
 
 #[tokio::test]
-async fn the_longest_route_wins_and_no_route_is_404() {
+async fn the_longest_route_matches_and_no_route_is_404() {
     let setup = Setup {
         nodes: 3,
         listener: "routes = { \"/CCFS/\" = \"records\", \"/CCFS/resource/ccfs/ivr/\" = \"ivr\", \
@@ -79,7 +71,7 @@ async fn the_longest_route_wins_and_no_route_is_404() {
             .collect(),
         ..Setup::default()
     };
-    let world = setup.start().await;
+    let env = setup.start().await;
     for (path, node) in [
         ("/CCFS/resource/ccfs/getFuture", Some(0)),
         ("/CCFS/resource/ccfs/ivr/getFuture", Some(1)),
@@ -93,19 +85,19 @@ async fn the_longest_route_wins_and_no_route_is_404() {
         ("/ccfs/x", None),
         ("/x/CCFS/y", None),
     ] {
-        let url = format!("{}{path}", world.url());
+        let url = format!("{}{path}", env.url());
         let request = signed(ClientRequest::post(&url, "{}").unwrap(), SHANGHAI);
-        let answer = world.send(&request).await;
+        let response = env.send(&request).await;
         match node {
             Some(node) => {
-                assert_node_response(&answer, "0");
-                let here = world.nodes[node].requests();
+                assert_node_response(&response, "0");
+                let here = env.nodes[node].requests();
                 assert!(here.iter().any(|got| got.target == path), "{path}");
-                world.sole_upstream_request();
+                env.sole_upstream_request();
             }
             None => {
-                assert_gateway_error(&answer, 404, "not-found", "GW404");
-                world.assert_no_upstream_request();
+                assert_gateway_error(&response, 404, "not-found", "GW404");
+                env.assert_no_upstream_request();
             }
         }
     }
@@ -114,7 +106,7 @@ async fn the_longest_route_wins_and_no_route_is_404() {
 #[tokio::test]
 async fn unknown_paths_can_be_404() {
     let listener = "unknown_paths = \"reject\"".into();
-    let world = Setup {
+    let env = Setup {
         listener,
         ..Setup::default()
     }
@@ -126,37 +118,35 @@ async fn unknown_paths_can_be_404() {
         "getrecordfileurlfromobs",
         "ivr",
     ] {
-        let answer = world
-            .send(&signed(world.post_to(tail, "{}"), SHANGHAI))
-            .await;
-        assert_gateway_error(&answer, 404, "not-found", "GW404");
-        let answer = world.send(&world.post_to(tail, "{}")).await;
-        assert_gateway_error(&answer, 404, "not-found", "GW404");
+        let response = env.send(&signed(env.post_to(tail, "{}"), SHANGHAI)).await;
+        assert_gateway_error(&response, 404, "not-found", "GW404");
+        let response = env.send(&env.post_to(tail, "{}")).await;
+        assert_gateway_error(&response, 404, "not-found", "GW404");
     }
-    world.assert_no_upstream_request();
-    assert_node_response(&world.get_recording("1-1").await, "0");
+    env.assert_no_upstream_request();
+    assert_node_response(&env.get_recording("1-1").await, "0");
 }
 
 #[tokio::test]
 async fn an_unlisted_path_takes_head_and_bodiless_requests() {
-    let mut world = TestEnv::start().await;
+    let mut env = TestEnv::start().await;
     for http2 in [false, true] {
         if http2 {
-            world.client = world.new_client().http2_only();
+            env.client = env.new_client().http2_only();
         }
         for method in [Method::HEAD, Method::GET, Method::OPTIONS, Method::DELETE] {
-            let url = format!("{}/rest/cmsapp/v1/x?a=1", world.url());
+            let url = format!("{}/rest/cmsapp/v1/x?a=1", env.url());
             let request = ClientRequest::new(method.clone(), &url).unwrap();
             let request = request
                 .sign(&credential(SHANGHAI), "host", Timestamp::now())
                 .unwrap();
-            let answer = world.send(&request).await;
-            assert_eq!(answer.status, 200, "{method}");
-            assert_common_headers(&answer);
-            assert_eq!(answer.body.is_empty(), method == Method::HEAD);
-            let length = answer.header("content-length").map(str::to_owned);
+            let response = env.send(&request).await;
+            assert_eq!(response.status, 200, "{method}");
+            assert_common_headers(&response);
+            assert_eq!(response.body.is_empty(), method == Method::HEAD);
+            let length = response.header("content-length").map(str::to_owned);
             assert!(length.is_some_and(|length| length != "0"), "{method}");
-            let got = world.sole_upstream_request();
+            let got = env.sole_upstream_request();
             assert_eq!((&got.method, got.body_length), (&method, 0));
             assert_eq!(got.access_key.as_deref(), Some(SHANGHAI));
         }

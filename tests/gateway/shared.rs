@@ -1,5 +1,5 @@
-//! §5 and §6: what replicas share, over a real store; and that nobody notices when it is away.
-//! `cargo test --test gateway shared:: -- --ignored`.
+//! The shared store (§5 and §6) with a real Redis: what replicas share, and that requests do not
+//! depend on the store. `cargo test --test gateway shared:: -- --ignored`.
 
 mod hostile;
 mod redis;
@@ -21,16 +21,16 @@ use crate::support::{SHANGHAI, Setup, Site, TestEnv, eventually, signed};
 const KEY: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 const OTHER_KEY: &str = "fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210";
 
-/// Patient, so that a busy machine is not taken for a store that is away.
+/// A long timeout, so that a busy machine is not mistaken for an unavailable store.
 const PATIENT: &str = "timeout = \"1s\"\nseal_key_file = \"seal\"";
 
-/// Nodes, and a first gateway that has found the store.
+/// Starts nodes and a first gateway that is connected to the store.
 async fn first(redis: &Redis, keys: &str, shanghai: &str) -> TestEnv {
     let site = site(shanghai).await;
     start(site, &format!("redis://127.0.0.1:{}", redis.port), keys).await
 }
 
-/// Nodes, and all files.
+/// Starts nodes and writes all files.
 async fn site(shanghai: &str) -> Site {
     let setup = Setup {
         shanghai: shanghai.to_owned(),
@@ -51,44 +51,44 @@ async fn start(site: Site, url: &str, keys: &str) -> TestEnv {
     let text = std::fs::read_to_string(&site.file).unwrap();
     let text = format!("{text}\n[shared]\nurl = \"{url}\"\n{keys}\n");
     std::fs::write(&site.file, text).unwrap();
-    let world = TestEnv::with_site(site);
-    connected(&world).await;
-    world
+    let env = TestEnv::with_site(site);
+    connected(&env).await;
+    env
 }
 
-/// Another gateway before the same nodes, which has found the store.
-async fn another(world: &TestEnv) -> TestEnv {
-    let replica = world.replica();
+/// Starts another gateway in front of the same nodes, connected to the store.
+async fn another(env: &TestEnv) -> TestEnv {
+    let replica = env.replica();
     connected(&replica).await;
     replica
 }
 
-async fn connected(world: &TestEnv) {
-    up(world, 1.0).await;
+async fn connected(env: &TestEnv) {
+    up(env, 1.0).await;
 }
 
-async fn up(world: &TestEnv, value: f64) {
-    let admin = world.bound.admin.unwrap();
+async fn up(env: &TestEnv, value: f64) {
+    let admin = env.bound.admin.unwrap();
     eventually("the state of the store is known", async || {
         page::metric(admin, "shared_up").await == value
     })
     .await;
 }
 
-/// The count of one operation and result.
-async fn used(world: &TestEnv, operation: &str, result: &str) -> f64 {
+/// The counter of one store operation and result.
+async fn used(env: &TestEnv, operation: &str, result: &str) -> f64 {
     let sample = format!("shared_requests_total{{operation=\"{operation}\",result=\"{result}\"}}");
-    page::metric(world.bound.admin.unwrap(), &sample).await
+    page::metric(env.bound.admin.unwrap(), &sample).await
 }
 
-async fn purge(world: &TestEnv, query: &str) -> page::AdminResponse {
+async fn purge(env: &TestEnv, query: &str) -> page::AdminResponse {
     let path = format!("/cache/purge{query}");
-    page::post(world.bound.admin.unwrap(), &path).await
+    page::post(env.bound.admin.unwrap(), &path).await
 }
 
 #[tokio::test]
 #[ignore = "needs Debian's package redis-server"]
-async fn what_one_has_fetched_the_others_have() {
+async fn replicas_share_fetched_responses() {
     let redis = Redis::start().await;
     let one = first(&redis, PATIENT, "").await;
     let two = another(&one).await;
@@ -100,16 +100,16 @@ async fn what_one_has_fetched_the_others_have() {
     assert!(found.header("age").is_some());
     assert_eq!(found.header("content-type"), fetched.header("content-type"));
     assert_eq!(one.recording_fetches(), 1);
-    // From here on it is its own, and the store is not asked.
+    // From here on the entry is local and the store is not queried.
     assert!(ttl(&two.get_recording("shared-1").await).is_some());
     assert_eq!(used(&two, "look_up", "hit").await, 1.0);
-    // Another ak and another call have nothing of it.
+    // Another access key or another call does not get this entry.
     let berlin = signed(two.recording("shared-1"), crate::support::BERLIN);
     assert_eq!(cache_status(&two.send(&berlin).await), STORED);
     assert_eq!(cache_status(&two.get_recording("shared-2").await), STORED);
-    // It lives as long in the store as it does here.
+    // The entry has the same lifetime in the store as in the local cache.
     let mut store = redis.connect().await;
-    let names = redis.answers().await;
+    let names = redis.response_keys().await;
     assert_eq!(names.len(), 3);
     for name in names {
         let life: i64 = ask(&mut store, &["PTTL", &name]).await;
@@ -121,7 +121,7 @@ async fn what_one_has_fetched_the_others_have() {
 
 #[tokio::test]
 #[ignore = "needs Debian's package redis-server"]
-async fn no_cache_goes_to_a_node_and_renews_for_all() {
+async fn no_cache_queries_a_node_and_replaces_the_entry_for_all() {
     let redis = Redis::start().await;
     let one = first(&redis, PATIENT, "").await;
     let two = another(&one).await;
@@ -132,7 +132,7 @@ async fn no_cache_goes_to_a_node_and_renews_for_all() {
     let new = two.send(&signed(request, SHANGHAI)).await;
     assert_eq!(cache_status(&new), "ccfs-gateway; fwd=request");
     assert_eq!(one.recording_fetches(), 2);
-    assert_ne!(old.body, new.body, "the node answers a new URL each time");
+    assert_ne!(old.body, new.body, "the node returns a new URL each time");
     let three = another(&one).await;
     assert_eq!(three.get_recording("renewed-1").await.body, new.body);
 }
@@ -145,26 +145,26 @@ async fn one_replica_fetches_for_all() {
     let two = Arc::new(another(&one).await);
     hold_responses(&one);
     let mut asks = JoinSet::new();
-    for world in [&one, &two, &one, &two] {
-        let world = world.clone();
-        asks.spawn(async move { world.get_recording("together-1").await });
+    for env in [&one, &two, &one, &two] {
+        let env = env.clone();
+        asks.spawn(async move { env.get_recording("together-1").await });
     }
     wait_until_held(&one, 1).await;
     let both = async || {
         let waits = used(&one, "look_up", "waited").await + used(&two, "look_up", "waited").await;
         waits == 1.0
     };
-    eventually("the other one waits", both).await;
+    eventually("the other replica waits", both).await;
     release_responses(&one);
-    while let Some(answer) = asks.join_next().await {
-        assert_eq!(answer.unwrap().result_code().as_deref(), Some("0"));
+    while let Some(response) = asks.join_next().await {
+        assert_eq!(response.unwrap().result_code().as_deref(), Some("0"));
     }
     assert_eq!(one.recording_fetches(), 1);
 }
 
 #[tokio::test]
 #[ignore = "needs Debian's package redis-server"]
-async fn a_replica_that_dies_while_it_fetches_stops_nobody() {
+async fn a_replica_that_dies_while_fetching_blocks_no_other() {
     let redis = Redis::start().await;
     let one = first(&redis, PATIENT, "").await;
     let mut two = another(&one).await;
@@ -203,12 +203,13 @@ async fn a_purge_reaches_the_store_and_the_others() {
         let before = one.recording_fetches();
         let page = purge(&two, &query).await;
         assert_eq!(page.json()["shared"], true, "{}", page.body);
-        eventually("the other has heard of it", async || {
+        eventually("the other replica has received it", async || {
             ttl(&one.get_recording("purge-1").await).is_some() == kept
                 || one.recording_fetches() > before
         })
         .await;
-        // A third one, which was not there, finds what is new, or what was kept.
+        // A third replica, which missed the purge, finds only entries stored after it or kept by
+        // it.
         let three = another(&one).await;
         assert!(
             ttl(&three.get_recording("purge-1").await).is_some(),
@@ -224,7 +225,7 @@ async fn a_purge_reaches_the_store_and_the_others() {
 
 #[tokio::test]
 #[ignore = "needs Debian's package redis-server"]
-async fn whoever_comes_later_finds_nothing_that_was_purged() {
+async fn a_later_replica_finds_no_purged_entry() {
     let redis = Redis::start().await;
     let one = first(&redis, PATIENT, "").await;
     one.get_recording("purge-3").await;
@@ -237,20 +238,20 @@ async fn whoever_comes_later_finds_nothing_that_was_purged() {
 
 #[tokio::test]
 #[ignore = "needs Debian's package redis-server"]
-async fn an_ak_has_one_budget_over_all() {
+async fn an_access_key_has_one_rate_limit_over_all_replicas() {
     let redis = Redis::start().await;
     let rate = "rate_limit = { per_second = 1, burst = 6 }";
     let one = first(&redis, PATIENT, rate).await;
     let two = another(&one).await;
     let mut served = 0;
     for n in 0..8 {
-        let world = if n % 2 == 0 { &one } else { &two };
-        let answer = world.get_recording(&format!("budget-{n}")).await;
-        if answer.status == 429 {
-            assert_eq!(answer.result_code().as_deref(), Some("0300009"));
-            assert!(answer.header("retry-after").is_some());
+        let env = if n % 2 == 0 { &one } else { &two };
+        let response = env.get_recording(&format!("budget-{n}")).await;
+        if response.status == 429 {
+            assert_eq!(response.result_code().as_deref(), Some("0300009"));
+            assert!(response.header("retry-after").is_some());
             assert!(
-                answer
+                response
                     .header("ratelimit")
                     .unwrap()
                     .contains("\"access_key\";r=0")
@@ -259,7 +260,7 @@ async fn an_ak_has_one_budget_over_all() {
             served += 1;
         }
     }
-    // Six at once, and perhaps one more if a second has passed.
+    // Six immediately, and possibly one more if a second has passed.
     assert!((6..8).contains(&served), "{served}");
     let refused =
         r#"ratelimit_decisions_total{limiter="access_key",decision="refused",source="shared"}"#;
@@ -268,14 +269,18 @@ async fn an_ak_has_one_budget_over_all() {
     for admin in admins {
         count += page::metric(admin, refused).await;
     }
-    assert_eq!(count, f64::from(8 - served), "neither had used up its own");
-    // What the other has is free.
+    assert_eq!(
+        count,
+        f64::from(8 - served),
+        "neither had exhausted its local limit"
+    );
+    // A hit from the other replica's fetch is not charged.
     assert!(ttl(&one.get_recording("budget-1").await).is_some());
 }
 
 #[tokio::test]
 #[ignore = "needs Debian's package redis-server"]
-async fn a_user_with_a_password_and_little_rights_is_enough() {
+async fn a_user_with_a_password_and_minimal_rights_is_sufficient() {
     let users = "--user default on nopass ~* &* +@all --user gateway on >pass-word \
          ~ccfs-gateway:* &ccfs-gateway:* -@all +hello +auth +ping +client +select \
          +getrange +get +set +del +pexpire +expire +time +eval +evalsha +script|load +lrange \
@@ -293,7 +298,7 @@ async fn a_user_with_a_password_and_little_rights_is_enough() {
 
 #[tokio::test]
 #[ignore = "needs Debian's package redis-server"]
-async fn the_store_is_spoken_to_over_tls_and_verified() {
+async fn the_store_is_used_over_verified_tls() {
     let site = site("").await;
     let path = |name: &str| site.folder.path().join(name).display().to_string();
     let (certificate, key, ca) = (path("leaf.pem"), path("leaf.key"), path("ca.pem"));
@@ -306,7 +311,7 @@ async fn the_store_is_spoken_to_over_tls_and_verified() {
         &key,
         "--tls-ca-cert-file",
         &ca,
-        // The gateway has to show a certificate, too.
+        // The store requires a client certificate.
         "--tls-auth-clients",
         "yes",
     ])
@@ -317,14 +322,14 @@ async fn the_store_is_spoken_to_over_tls_and_verified() {
     let two = another(&one).await;
     one.get_recording("tls-1").await;
     assert!(ttl(&two.get_recording("tls-1").await).is_some());
-    // Somebody else's authority, or a name that the certificate has not.
+    // Another authority, or a name that the certificate does not contain.
     let file = one.file("gateway.toml");
     let text = std::fs::read_to_string(&file).unwrap();
     let wrong = own.replace("ca = ", "server_name = \"redis.example\", ca = ");
     std::fs::write(&file, text.replace(own, &wrong)).unwrap();
     let three = one.replica();
     let admin = three.bound.admin.unwrap();
-    eventually("it is away", async || {
+    eventually("it is unavailable", async || {
         let status = page::get(admin, "/status").await.json();
         let reason = status["shared"]["reason"].as_str();
         reason.is_some_and(|reason| reason.contains("certificate"))
@@ -335,7 +340,7 @@ async fn the_store_is_spoken_to_over_tls_and_verified() {
 
 #[tokio::test]
 #[ignore = "needs Debian's package redis-server"]
-async fn a_cluster_is_found_from_any_of_its_nodes() {
+async fn a_cluster_is_discovered_from_any_of_its_nodes() {
     let mut nodes = redis::cluster().await;
     let one = first(
         &nodes[0],
@@ -353,7 +358,10 @@ async fn a_cluster_is_found_from_any_of_its_nodes() {
         );
     }
     for node in &nodes {
-        assert!(!node.answers().await.is_empty(), "they are spread");
+        assert!(
+            !node.response_keys().await.is_empty(),
+            "they are distributed"
+        );
     }
     assert_eq!(used(&one, "budget", "ok").await, 12.0);
     assert_eq!(
@@ -361,22 +369,22 @@ async fn a_cluster_is_found_from_any_of_its_nodes() {
         true
     );
     let before = one.recording_fetches();
-    eventually("the other has heard of it", async || {
+    eventually("the other replica has received it", async || {
         two.get_recording("cluster-1").await;
         one.recording_fetches() > before
     })
     .await;
-    // A node dies: each works on alone.
+    // A store node dies: each replica continues alone.
     nodes[2].kill();
     for n in 12..24 {
-        let answer = one.get_recording(&format!("cluster-{n}")).await;
-        assert_eq!(answer.result_code().as_deref(), Some("0"));
+        let response = one.get_recording(&format!("cluster-{n}")).await;
+        assert_eq!(response.result_code().as_deref(), Some("0"));
     }
 }
 
 #[tokio::test]
 #[ignore = "needs Debian's package redis-server"]
-async fn the_key_that_seals_is_rotated_without_a_miss() {
+async fn the_seal_key_is_rotated_without_a_miss() {
     let redis = Redis::start().await;
     let one = first(&redis, PATIENT, "").await;
     one.get_recording("rotate-1").await;
@@ -395,7 +403,7 @@ async fn the_key_that_seals_is_rotated_without_a_miss() {
     let three = another(&one).await;
     assert!(ttl(&three.get_recording("rotate-2").await).is_some());
     assert_eq!(cache_status(&three.get_recording("rotate-1").await), STORED);
-    // A reload takes the new key, too.
+    // A reload applies the new key too.
     let page = page::post(one.bound.admin.unwrap(), "/reload").await;
     assert_eq!(page.status, 200, "{}", page.body);
     connected(&one).await;

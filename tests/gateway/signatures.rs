@@ -1,4 +1,5 @@
-//! Who is believed: signatures that are wrong, old, doubled, over other things, or by another secret.
+//! Signature verification: wrong, expired, duplicated, over other data, or made with another
+//! secret.
 
 use ccfs_gateway::auth::{AccessKey, Credential, Secret};
 use ccfs_gateway::client::{ClientResponse, DEFAULT_SIGNED_FIELDS};
@@ -9,20 +10,20 @@ use jiff::{SignedDuration, Timestamp};
 use crate::assertions::{assert_gateway_error, assert_node_response};
 use crate::support::{BERLIN, SHANGHAI, Setup, TestEnv, UNKNOWN, credential, secret, signed};
 
-pub(super) fn is_401(answer: &ClientResponse) {
-    assert_gateway_error(answer, 401, "unauthenticated", "GW401");
+pub(super) fn is_401(response: &ClientResponse) {
+    assert_gateway_error(response, 401, "unauthenticated", "GW401");
 }
 
-/// A credential of this ak with the secret of another.
+/// A credential of this access key with the secret of another.
 fn with_secret_of(ak: &str, other: &str) -> Credential {
     let secret = Secret::new(secret(other).into_bytes());
     Credential::new(AccessKey::from(ak), vec![secret], true)
 }
 
 #[tokio::test]
-async fn what_was_changed_after_it_was_signed_is_401() {
-    let world = TestEnv::start().await;
-    let right = || signed(world.recording("1-1"), SHANGHAI);
+async fn changes_after_signing_are_401() {
+    let env = TestEnv::start().await;
+    let right = || signed(env.recording("1-1"), SHANGHAI);
     let mut changed = vec![
         right().with_header(http::header::CONTENT_TYPE, "application/json"),
         right().with_header(http::header::HOST, "other.example.com"),
@@ -36,13 +37,13 @@ async fn what_was_changed_after_it_was_signed_is_401() {
     let mut query = right();
     query.target += "?a=1";
     changed.push(query);
-    let mut other_path = signed(world.post_to("downloadRecord", "{}"), SHANGHAI);
+    let mut other_path = signed(env.post_to("downloadRecord", "{}"), SHANGHAI);
     other_path.target = other_path
         .target
         .replace("downloadRecord", "downloadRecordFile");
     changed.push(other_path);
     for at in 0..4 {
-        // Each part of the value: ak, time, names, signature.
+        // Each part of the value: access key, time, signed names, signature.
         let value = right().headers[AUTHORIZATION].to_str().unwrap().to_owned();
         let mut parts: Vec<String> = value.split('/').map(Into::into).collect();
         parts[at + 1] = match at {
@@ -54,16 +55,16 @@ async fn what_was_changed_after_it_was_signed_is_401() {
         changed.push(right().with_authorization(parts.join("/").parse().unwrap()));
     }
     for request in changed {
-        is_401(&world.send(&request).await);
+        is_401(&env.send(&request).await);
     }
-    world.assert_no_upstream_request();
-    assert_node_response(&world.send(&right()).await, "0");
+    env.assert_no_upstream_request();
+    assert_node_response(&env.send(&right()).await, "0");
 }
 
 #[tokio::test]
-async fn values_that_are_no_auth_v2_are_401() {
-    let world = TestEnv::start().await;
-    let right = signed(world.recording("1-1"), SHANGHAI);
+async fn values_other_than_auth_v2_are_401() {
+    let env = TestEnv::start().await;
+    let right = signed(env.recording("1-1"), SHANGHAI);
     let value = right.headers[AUTHORIZATION].to_str().unwrap().to_owned();
     let (prefix, signature) = value.rsplit_once('/').unwrap();
     for value in [
@@ -87,37 +88,33 @@ async fn values_that_are_no_auth_v2_are_401() {
     ] {
         println!("{value}");
         let request = right.clone().with_authorization(value.parse().unwrap());
-        is_401(&world.send(&request).await);
+        is_401(&env.send(&request).await);
     }
     let mut without = right.clone();
     without.headers.remove(AUTHORIZATION);
-    is_401(&world.send(&without).await);
+    is_401(&env.send(&without).await);
     let not_text = HeaderValue::from_bytes(b"auth-v2/\xff").unwrap();
-    is_401(
-        &world
-            .send(&right.clone().with_authorization(not_text))
-            .await,
-    );
-    world.assert_no_upstream_request();
+    is_401(&env.send(&right.clone().with_authorization(not_text)).await);
+    env.assert_no_upstream_request();
 }
 
 #[tokio::test]
 async fn more_than_one_authorization_is_401() {
-    let world = TestEnv::start().await;
+    let env = TestEnv::start().await;
     for second in ["same", "", "Bearer x"] {
-        let mut request = signed(world.recording("1-1"), SHANGHAI);
+        let mut request = signed(env.recording("1-1"), SHANGHAI);
         let value = match second {
             "same" => request.headers[AUTHORIZATION].clone(),
             other => other.parse().unwrap(),
         };
         request.headers.append(AUTHORIZATION, value);
-        is_401(&world.send(&request).await);
+        is_401(&env.send(&request).await);
     }
-    world.assert_no_upstream_request();
+    env.assert_no_upstream_request();
 }
 
 #[tokio::test]
-async fn a_signature_is_good_for_a_quarter_of_an_hour_each_way() {
+async fn a_signature_is_valid_for_15_minutes_each_way() {
     for (window, minutes) in [
         ("", vec![(-14, true), (14, true), (-16, false), (16, false)]),
         (
@@ -130,51 +127,52 @@ async fn a_signature_is_good_for_a_quarter_of_an_hour_each_way() {
         ),
     ] {
         let tables = format!("[limits]\n{window}");
-        let world = Setup {
+        let env = Setup {
             tables,
             ..Setup::default()
         }
         .start()
         .await;
         for (minutes, good) in minutes {
-            // Without a version: signed again, so that the node's own clock does not matter.
+            // Without a version the request is re-signed, so the node's own clock check does not
+            // matter.
             let body = format!(
                 "{{\"callId\":\"{}\",\"beginTime\":\"2022-01-02 10:00:00\",\
                  \"endTime\":\"2022-01-02 11:00:00\"}}",
                 i64::unsigned_abs(minutes) + u64::from(minutes < 0)
             );
             let at = Timestamp::now() + SignedDuration::from_mins(minutes);
-            let request = world.post(body);
+            let request = env.post(body);
             let request = request
                 .sign(&credential(SHANGHAI), DEFAULT_SIGNED_FIELDS, at)
                 .unwrap();
-            let answer = world.send(&request).await;
+            let response = env.send(&request).await;
             println!("{window} {minutes}");
             if good {
-                assert_node_response(&answer, "0");
-                world.sole_upstream_request();
+                assert_node_response(&response, "0");
+                env.sole_upstream_request();
             } else {
-                is_401(&answer);
-                world.assert_no_upstream_request();
+                is_401(&response);
+                env.assert_no_upstream_request();
             }
         }
     }
 }
 
-/// The fields of an answer, but for those that differ between any two.
-fn shape(answer: &ClientResponse) -> (u16, HeaderMap, Vec<u8>) {
-    let mut headers = answer.headers.clone();
+/// The response without the header fields that differ between any two responses.
+fn shape(response: &ClientResponse) -> (u16, HeaderMap, Vec<u8>) {
+    let mut headers = response.headers.clone();
     for name in ["x-request-id", "date"] {
         assert!(headers.remove(name).is_some());
     }
-    (answer.status.as_u16(), headers, answer.body.to_vec())
+    (response.status.as_u16(), headers, response.body.to_vec())
 }
 
 #[tokio::test]
-async fn all_who_are_not_believed_look_the_same() {
+async fn all_rejected_signatures_look_the_same() {
     const OFF: &str = "ak-switched-off";
     for listener in ["", "unknown_clients = \"forward\""] {
-        let world = Setup {
+        let env = Setup {
             listener: listener.into(),
             accounts: vec![(OFF, "time_zone = \"Asia/Shanghai\"\nenabled = false")],
             ..Setup::default()
@@ -182,22 +180,22 @@ async fn all_who_are_not_believed_look_the_same() {
         .start()
         .await;
         let by = |credential: &Credential| {
-            let request = world.recording("1-1");
+            let request = env.recording("1-1");
             request
                 .sign(credential, DEFAULT_SIGNED_FIELDS, Timestamp::now())
                 .unwrap()
         };
-        let wrong = world.send(&by(&with_secret_of(SHANGHAI, BERLIN))).await;
+        let wrong = env.send(&by(&with_secret_of(SHANGHAI, BERLIN))).await;
         is_401(&wrong);
         let mut others = vec![by(&credential(OFF)), by(&with_secret_of(OFF, BERLIN))];
         if listener.is_empty() {
             others.push(by(&credential(UNKNOWN)));
-            others.push(world.recording("1-1"));
+            others.push(env.recording("1-1"));
         }
         for request in others {
-            assert_eq!(shape(&world.send(&request).await), shape(&wrong));
+            assert_eq!(shape(&env.send(&request).await), shape(&wrong));
         }
-        world.assert_no_upstream_request();
+        env.assert_no_upstream_request();
     }
 }
 
@@ -208,7 +206,7 @@ async fn both_secrets_verify_and_the_first_one_signs() {
         "[access_keys.{ROTATING}]\ntime_zone = \"GMT+8\"\n\
          secret_key_file = [\"{ROTATING}\", \"{SHANGHAI}\"]"
     );
-    let world = Setup {
+    let env = Setup {
         unconfigured: vec![ROTATING],
         tables,
         ..Setup::default()
@@ -220,22 +218,22 @@ async fn both_secrets_verify_and_the_first_one_signs() {
             "{{\"callId\":\"{other}\",\"beginTime\":\"2022-01-02 10:00:00\",\
              \"endTime\":\"2022-01-02 11:00:00\"}}"
         );
-        let request = world.post(body);
+        let request = env.post(body);
         let credential = with_secret_of(ROTATING, other);
         let request = request
             .sign(&credential, DEFAULT_SIGNED_FIELDS, Timestamp::now())
             .unwrap();
-        assert_node_response(&world.send(&request).await, "0");
-        // The node knows the first one only.
+        assert_node_response(&env.send(&request).await, "0");
+        // The node knows only the first secret.
         assert_eq!(
-            world.sole_upstream_request().access_key.as_deref(),
+            env.sole_upstream_request().access_key.as_deref(),
             Some(ROTATING)
         );
     }
-    let request = world.recording("1-1");
+    let request = env.recording("1-1");
     let credential = with_secret_of(ROTATING, BERLIN);
     let request = request
         .sign(&credential, DEFAULT_SIGNED_FIELDS, Timestamp::now())
         .unwrap();
-    is_401(&world.send(&request).await);
+    is_401(&env.send(&request).await);
 }

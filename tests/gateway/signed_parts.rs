@@ -1,4 +1,4 @@
-//! What a signature covers: method, query, fields, and its own time, as they are on the wire.
+//! What a signature covers: method, query, fields and its own timestamp, as they are on the wire.
 
 use ccfs_gateway::client::{ClientRequest, DEFAULT_SIGNED_FIELDS};
 use http::header::AUTHORIZATION;
@@ -17,9 +17,9 @@ fn sign(request: ClientRequest, names: &str) -> ClientRequest {
 
 #[tokio::test]
 async fn the_query_is_signed_as_it_is_sent() {
-    let world = TestEnv::start().await;
+    let env = TestEnv::start().await;
     let at = |query: &str| {
-        let mut request = world.recording("1-1");
+        let mut request = env.recording("1-1");
         request.target += query;
         request
     };
@@ -37,40 +37,40 @@ async fn the_query_is_signed_as_it_is_sent() {
     ] {
         println!("{query}");
         let request = signed(at(query), SHANGHAI);
-        assert_node_response(&world.send(&request).await, "0");
-        let got = world.sole_upstream_request();
+        assert_node_response(&env.send(&request).await, "0");
+        let got = env.sole_upstream_request();
         assert_eq!(
             got.header("authorization"),
             request.headers[AUTHORIZATION].to_str().ok()
         );
     }
-    // A plus is a plus: what was signed as one is no blank, and the other way round.
+    // `+` is a literal plus, not a space.
     for (signed_as, sent_as) in [("?a=1+2", "?a=1%202"), ("?a=1%202", "?a=1+2")] {
         let mut request = signed(at(signed_as), SHANGHAI);
         request.target = at(sent_as).target;
-        is_401(&world.send(&request).await);
+        is_401(&env.send(&request).await);
     }
-    // And what was signed as one spelling of a byte is the same in another.
+    // Percent-encodings of the same byte are equivalent.
     let mut request = signed(at("?a=1+2"), SHANGHAI);
     request.target = at("?%61=1%2b2").target;
-    assert_node_response(&world.send(&request).await, "0");
-    world.sole_upstream_request();
-    // Repeated keys have no signature: one over either part is wrong.
+    assert_node_response(&env.send(&request).await, "0");
+    env.sole_upstream_request();
+    // Repeated query keys cannot be represented by the signature rules.
     for repeated in ["?a=1&a=2", "?a=1&a=1", "?a=1&%61=2", "?a&a"] {
         for part in ["?a=1", "?a=2", "?a", ""] {
             let mut request = signed(at(part), SHANGHAI);
             request.target = at(repeated).target;
-            is_401(&world.send(&request).await);
+            is_401(&env.send(&request).await);
         }
     }
-    world.assert_no_upstream_request();
+    env.assert_no_upstream_request();
 }
 
 #[tokio::test]
 async fn any_set_of_fields_with_host_may_be_signed() {
-    let world = TestEnv::start().await;
+    let env = TestEnv::start().await;
     let with_fields = || {
-        let mut request = world.recording("1-1");
+        let mut request = env.recording("1-1");
         request.target += "?uncached";
         for (name, value) in [
             ("x-trace", "1"),
@@ -93,8 +93,8 @@ async fn any_set_of_fields_with_host_may_be_signed() {
         "x-trace-id;host;x-trace;user-agent;accept-encoding;content-type;content-length",
     ] {
         let request = sign(with_fields(), names);
-        assert_node_response(&world.send(&request).await, "0");
-        let got = world.sole_upstream_request();
+        assert_node_response(&env.send(&request).await, "0");
+        let got = env.sole_upstream_request();
         assert_eq!(
             got.header("authorization"),
             request.headers[AUTHORIZATION].to_str().ok()
@@ -107,12 +107,12 @@ async fn any_set_of_fields_with_host_may_be_signed() {
             );
         }
     }
-    // Unsigned fields may change, signed ones may not, nor be missing, nor be doubled.
+    // Unsigned fields may change. Signed ones must be present exactly once, unchanged.
     let signed = sign(with_fields(), "host;x-trace");
     let other = signed
         .clone()
         .with_header(HeaderName::from_static("x-trace-id"), "other");
-    assert_node_response(&world.send(&other).await, "0");
+    assert_node_response(&env.send(&other).await, "0");
     let mut missing = signed.clone();
     missing.headers.remove("x-trace");
     let mut doubled = signed.clone();
@@ -124,14 +124,14 @@ async fn any_set_of_fields_with_host_may_be_signed() {
         missing,
         doubled,
     ] {
-        is_401(&world.send(&wrong).await);
+        is_401(&env.send(&wrong).await);
     }
 }
 
 #[tokio::test]
-async fn names_that_cannot_be_right_are_401() {
-    let world = TestEnv::start().await;
-    let right = signed(world.recording("1-1"), SHANGHAI);
+async fn invalid_signed_names_are_401() {
+    let env = TestEnv::start().await;
+    let right = signed(env.recording("1-1"), SHANGHAI);
     let value = right.headers[AUTHORIZATION].to_str().unwrap().to_owned();
     for names in [
         "",
@@ -146,19 +146,19 @@ async fn names_that_cannot_be_right_are_401() {
         let request = right
             .clone()
             .with_authorization(value.replace(DEFAULT_SIGNED_FIELDS, names).parse().unwrap());
-        is_401(&world.send(&request).await);
+        is_401(&env.send(&request).await);
     }
 }
 
 #[tokio::test]
-async fn a_time_with_milliseconds_is_taken_verbatim() {
-    let world = TestEnv::start().await;
+async fn a_timestamp_with_milliseconds_is_used_verbatim() {
+    let env = TestEnv::start().await;
     let now = Timestamp::now();
     let prefix = format!(
         "auth-v2/{SHANGHAI}/{}/host",
         now.strftime("%Y-%m-%dT%H:%M:%S.123Z")
     );
-    let request = world.recording("1-1");
+    let request = env.recording("1-1");
     let hmac = |key: &[u8], text: &str| {
         let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, key);
         let tag = aws_lc_rs::hmac::sign(&key, text.as_bytes());
@@ -190,31 +190,30 @@ async fn a_time_with_milliseconds_is_taken_verbatim() {
     );
     let value = format!("{prefix}/{signature}");
     assert_node_response(
-        &world
-            .send(&request.with_authorization(value.parse().unwrap()))
+        &env.send(&request.with_authorization(value.parse().unwrap()))
             .await,
         "0",
     );
     assert_eq!(
-        world.sole_upstream_request().header("authorization"),
+        env.sole_upstream_request().header("authorization"),
         Some(&*value)
     );
 }
 
 #[tokio::test]
 async fn the_method_is_signed_and_unlisted_paths_take_any() {
-    let world = TestEnv::start().await;
+    let env = TestEnv::start().await;
     for method in [Method::GET, Method::PUT, Method::DELETE, Method::PATCH] {
-        let url = format!("{}/rest/cmsapp/v1/x", world.url());
+        let url = format!("{}/rest/cmsapp/v1/x", env.url());
         let mut request = ClientRequest::new(method.clone(), &url).unwrap();
         if method != Method::GET {
             request.headers.insert("content-length", 0.into());
         }
         let request = sign(request, "host");
-        assert_node_response(&world.send(&request).await, "0");
-        assert_eq!(world.sole_upstream_request().method, method);
+        assert_node_response(&env.send(&request).await, "0");
+        assert_eq!(env.sole_upstream_request().method, method);
         let mut other = request.clone();
         other.method = Method::OPTIONS;
-        is_401(&world.send(&other).await);
+        is_401(&env.send(&other).await);
     }
 }

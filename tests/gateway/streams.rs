@@ -1,4 +1,4 @@
-//! Answers of any size: constant memory, back-pressure, and an end that can be told from a cut.
+//! Responses of any size: constant memory, back-pressure, and truncation that a client can detect.
 
 use std::time::Duration;
 
@@ -13,26 +13,26 @@ use crate::support::{SHANGHAI, Setup, TestEnv, signed};
 async fn open(target: &Target, size: u64) -> StreamingClientResponse {
     let name = format!("Y:/record/size-{size}.wav");
     let request = target.envelope("downloadRecordFile", &json!({"fileName": name}));
-    let answer = target
+    let response = target
         .client()
         .send_streaming(&signed(request, SHANGHAI))
         .await
         .unwrap();
-    assert_eq!(answer.status, 200);
-    assert_eq!(answer.headers["content-length"], size.to_string());
-    answer
+    assert_eq!(response.status, 200);
+    assert_eq!(response.headers["content-length"], size.to_string());
+    response
 }
 
-/// Reads to the end, or to an error.
-async fn length(answer: &mut StreamingClientResponse) -> Result<u64, String> {
+/// Reads to the end or to an error; returns the number of bytes.
+async fn length(response: &mut StreamingClientResponse) -> Result<u64, String> {
     let mut length = 0;
-    while let Some(piece) = answer.chunk().await.map_err(|error| error.to_string())? {
+    while let Some(piece) = response.chunk().await.map_err(|error| error.to_string())? {
         length += piece.len() as u64;
     }
     Ok(length)
 }
 
-/// A gateway in a process of its own, where memory can be read, and a client of it.
+/// A gateway in a process of its own, whose memory can be measured, and a client of it.
 async fn process() -> (Process, Target) {
     let process = Process::start(&Setup {
         nodes: 2,
@@ -45,22 +45,22 @@ async fn process() -> (Process, Target) {
     (process, target)
 }
 
-/// Ten at once, of `size` each, read whole by clients of which one is slow: how much the gateway
-/// grew at most, in bytes.
+/// The largest growth of the gateway's memory in bytes while ten responses of `size` bytes are read
+/// at once, one of them slowly.
 async fn growth_of_ten(size: u64) -> u64 {
     let (process, target) = process().await;
-    // Whatever is made once is made.
+    // Warm-up: allocations that happen only once.
     for _ in 0..2 {
-        let mut answer = open(&target, 8 << 20).await;
-        assert_eq!(length(&mut answer).await, Ok(8 << 20));
+        let mut response = open(&target, 8 << 20).await;
+        assert_eq!(length(&mut response).await, Ok(8 << 20));
     }
     let before = process.resident();
     let mut readers = tokio::task::JoinSet::new();
     for _ in 0..10 {
         let target = target.clone();
         readers.spawn(async move {
-            let mut answer = open(&target, size).await;
-            length(&mut answer).await
+            let mut response = open(&target, size).await;
+            length(&mut response).await
         });
     }
     let mut most = before;
@@ -93,16 +93,16 @@ async fn ten_streams_of_a_gibibyte_leave_memory_flat() {
 async fn a_slow_reader_costs_less_than_a_mebibyte() {
     const READERS: u64 = 10;
     let (process, target) = process().await;
-    let mut answer = open(&target, 8 << 20).await;
-    assert_eq!(length(&mut answer).await, Ok(8 << 20));
+    let mut response = open(&target, 8 << 20).await;
+    assert_eq!(length(&mut response).await, Ok(8 << 20));
     let before = process.resident();
-    let mut answers = Vec::new();
+    let mut responses = Vec::new();
     for _ in 0..READERS {
-        let mut answer = open(&target, 1 << 30).await;
-        answer.chunk().await.unwrap();
-        answers.push(answer);
+        let mut response = open(&target, 1 << 30).await;
+        response.chunk().await.unwrap();
+        responses.push(response);
     }
-    // Until every buffer on the way is full: memory stands still.
+    // Until every buffer on the path is full and memory stops growing.
     let (mut last, mut still) = (0, 0);
     while still < 10 {
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -118,23 +118,23 @@ async fn a_slow_reader_costs_less_than_a_mebibyte() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_that_dies_inside_an_answer_is_no_clean_end() {
-    let world = TestEnv::start().await;
-    let target = Target::of(&world);
+async fn a_response_cut_by_its_node_does_not_end_cleanly() {
+    let env = TestEnv::start().await;
+    let target = Target::of(&env);
     for fault in [Fault::CloseInBody, Fault::ResetInBody] {
         for chunked in [false, true] {
-            let faults = world.nodes[0].faults();
+            let faults = env.nodes[0].faults();
             faults.inject(fault.clone(), When::Always);
             if chunked {
                 faults.inject(Fault::Chunked, When::Always);
             }
             let request = target.envelope("downloadRecord", &json!({"fileName": "1MiB.wav"}));
-            let answer = target
+            let response = target
                 .client()
                 .send_streaming(&signed(request, SHANGHAI))
                 .await;
-            let read = match answer {
-                Ok(mut answer) => length(&mut answer).await,
+            let read = match response {
+                Ok(mut response) => length(&mut response).await,
                 Err(error) => Err(error.to_string()),
             };
             assert!(read.is_err(), "{fault:?}: {read:?}");

@@ -1,4 +1,5 @@
-//! Real things for scenarios: stand-in nodes, a gateway as `run` would start it, signing clients.
+//! Test environment of the scenarios: stand-in nodes, a gateway as `run` starts it, clients that
+//! sign.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,19 +21,20 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-/// The tenant in China: version-less requests are UTC there.
+/// Access key of a tenant in China: requests without version are UTC.
 pub(crate) const SHANGHAI: &str = "ak-shanghai";
-/// The tenant in Berlin: version-less requests are refused unless a test says otherwise.
+/// Access key of a tenant in Berlin: requests without version are rejected unless a test configures
+/// otherwise.
 pub(crate) const BERLIN: &str = "ak-berlin";
-/// Nobody knows this one.
+/// An access key that nodes know and the gateway does not.
 pub(crate) const UNKNOWN: &str = "ak-stranger";
 
-/// A window that is legal everywhere.
+/// Begin of a time window that is valid in every zone.
 pub(crate) const BEGIN: &str = "2021-11-24 16:25:03";
-/// Its end.
+/// End of that window.
 pub(crate) const END: &str = "2021-11-24 17:25:11";
 
-/// What a scenario needs, as text of the configuration; each part is appended to its table.
+/// The configuration of a scenario as TOML text; each field is appended to its table.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
     /// Number of nodes.
@@ -45,13 +47,14 @@ pub(crate) struct Setup {
     pub(crate) shanghai: String,
     /// Keys of `[access_keys.ak-berlin]`.
     pub(crate) berlin: String,
-    /// Further accounts, known to the nodes too: the ak, and the keys of its table but for the secret.
+    /// Further accounts, known to the nodes too: the access key, and the keys of its table except
+    /// the secret.
     pub(crate) accounts: Vec<(&'static str, &'static str)>,
-    /// Aks that nodes know, and that have a file with their secret; their tables are in `tables`.
+    /// Access keys that nodes know and that have a secret file; their tables are in `tables`.
     pub(crate) unconfigured: Vec<&'static str>,
-    /// Further tables: `[cache]`, `[limits]`, … `{node0}` is the URL of the first node.
+    /// Further tables: `[cache]`, `[limits]`, … `{node0}` is replaced by the URL of the first node.
     pub(crate) tables: String,
-    /// Which URLs the nodes answer.
+    /// The form of the URLs that the nodes return.
     pub(crate) urls: UrlStyle,
 }
 
@@ -71,40 +74,40 @@ impl Default for Setup {
     }
 }
 
-/// All that a gateway needs, before there is one.
+/// Nodes and files that a gateway needs, before it is started.
 #[derive(Debug)]
 pub(crate) struct Site {
     /// The nodes, in the order of the configuration.
     pub(crate) nodes: Vec<StandIn>,
-    /// Where its files are.
+    /// The directory of all files.
     pub(crate) folder: TempDir,
-    /// The configuration.
+    /// The configuration file.
     pub(crate) file: PathBuf,
 }
 
-/// A running gateway before its nodes. Everything ends when it is dropped.
+/// A running gateway in front of its nodes. Everything stops when it is dropped.
 #[derive(Debug)]
 pub(crate) struct TestEnv {
     /// The nodes, in the order of the configuration.
     pub(crate) nodes: Vec<StandIn>,
-    /// Trusts the gateway; keeps connections.
+    /// A client that trusts the gateway and keeps connections alive.
     pub(crate) client: Client,
-    /// Where the gateway is.
+    /// The addresses on which the gateway listens.
     pub(crate) bound: BoundAddresses,
-    /// Orders to the gateway.
+    /// Sends commands to the gateway.
     pub(crate) commands: mpsc::Sender<AdminCommand>,
-    /// The gateway's end.
+    /// Completes when the gateway has shut down.
     pub(crate) gateway: JoinHandle<ShutdownReport>,
     folder: TempDir,
 }
 
 impl Setup {
-    /// Starts nodes and gateway.
+    /// Starts the nodes and the gateway.
     pub(crate) async fn start(&self) -> TestEnv {
         TestEnv::with_site(self.prepare().await)
     }
 
-    /// Starts the nodes and writes every file that a gateway before them needs.
+    /// Starts the nodes and writes every file that the gateway needs.
     pub(crate) async fn prepare(&self) -> Site {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
@@ -132,7 +135,7 @@ impl Setup {
         }
     }
 
-    /// Every ak that the nodes know.
+    /// Every access key that the nodes know.
     fn all_access_keys(&self) -> impl Iterator<Item = &'static str> {
         let further = self.accounts.iter().map(|(ak, _)| *ak);
         let known = self.unconfigured.iter().copied();
@@ -142,7 +145,7 @@ impl Setup {
             .chain(known)
     }
 
-    /// The configuration as it is written to the file.
+    /// The text of the configuration file.
     pub(crate) fn configuration(&self, nodes: &[StandIn]) -> String {
         let urls: Vec<_> = nodes
             .iter()
@@ -210,12 +213,12 @@ time_zone = "Europe/Berlin"
 }
 
 impl TestEnv {
-    /// Nodes and gateway with nothing special.
+    /// Starts one node and a gateway with default settings.
     pub(crate) async fn start() -> Self {
         Setup::default().start().await
     }
 
-    /// A gateway where everything is laid out.
+    /// Starts a gateway on a prepared site.
     pub(crate) fn with_site(site: Site) -> Self {
         let Site {
             nodes,
@@ -235,7 +238,7 @@ impl TestEnv {
         }
     }
 
-    /// A further gateway of the same configuration, before the same nodes.
+    /// Starts a further gateway with the same configuration, in front of the same nodes.
     pub(crate) fn replica(&self) -> Self {
         let file = self.file("gateway.toml");
         let (config, _) = Config::load(&file).unwrap_or_else(|wrong| panic!("{wrong}"));
@@ -251,17 +254,17 @@ impl TestEnv {
         }
     }
 
-    /// `https://127.0.0.1:port` of the gateway.
+    /// The gateway's URL, `https://127.0.0.1:port`.
     pub(crate) fn url(&self) -> String {
         format!("https://{}", self.bound.listeners["ccfs"])
     }
 
-    /// `http://127.0.0.1:port` of the admin interface.
+    /// The URL of the admin interface, `http://127.0.0.1:port`.
     pub(crate) fn admin(&self) -> String {
         format!("http://{}", self.bound.admin.unwrap())
     }
 
-    /// A file of the gateway's folder: `gateway.toml`, `ca.pem`, `access.log`, …
+    /// The path of a file in the gateway's directory: `gateway.toml`, `ca.pem`, `access.log`, …
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -282,23 +285,23 @@ impl TestEnv {
         ClientRequest::post(&self.url(), body.into()).unwrap()
     }
 
-    /// An unsigned POST of `body` to another CC-FS interface, by the tail of its path.
+    /// An unsigned POST of `body` to another CC-FS interface, by the end of its path.
     pub(crate) fn post_to(&self, tail: &str, body: impl Into<String>) -> ClientRequest {
         let url = format!("{}/CCFS/resource/ccfs/{tail}", self.url());
         ClientRequest::post(&url, body.into()).unwrap()
     }
 
-    /// Asks for a recording as [`SHANGHAI`], signed rightly.
+    /// Sends a correctly signed recording-URL request as [`SHANGHAI`].
     pub(crate) async fn get_recording(&self, call_id: &str) -> ClientResponse {
         self.send(&signed(self.recording(call_id), SHANGHAI)).await
     }
 
-    /// Sends.
+    /// Sends a request; panics if no response arrives.
     pub(crate) async fn send(&self, request: &ClientRequest) -> ClientResponse {
         self.client.send(request).await.unwrap()
     }
 
-    /// How many recording-URL requests have reached a node.
+    /// The number of recording-URL requests that have reached a node.
     pub(crate) fn recording_fetches(&self) -> u64 {
         self.nodes
             .iter()
@@ -306,7 +309,7 @@ impl TestEnv {
             .sum()
     }
 
-    /// Ends the gateway in order.
+    /// Shuts the gateway down gracefully.
     pub(crate) async fn shut_down(&mut self) -> ShutdownReport {
         self.commands.send(AdminCommand::Terminate).await.unwrap();
         (&mut self.gateway).await.unwrap()
@@ -319,35 +322,35 @@ impl Drop for TestEnv {
     }
 }
 
-/// A client that trusts the authority of `folder`.
+/// A client that trusts the authority in `folder`.
 pub(crate) fn client_trusting(folder: &Path) -> Client {
     Client::new(&Trust::from_pem_file(&folder.join("ca.pem")).unwrap()).unwrap()
 }
 
-/// Signs rightly, over the names of Huawei's own sample, now.
+/// Signs correctly with the current time, over the header names of Huawei's sample.
 pub(crate) fn signed(request: ClientRequest, ak: &str) -> ClientRequest {
     request
         .sign(&credential(ak), DEFAULT_SIGNED_FIELDS, Timestamp::now())
         .unwrap()
 }
 
-/// The credential of one of the three.
+/// The credential of an access key of the tests.
 pub(crate) fn credential(ak: &str) -> Arc<Credential> {
     let secret = Secret::new(secret(ak).into_bytes());
     Arc::new(Credential::new(AccessKey::from(ak), vec![secret], true))
 }
 
-/// The secret of an ak.
+/// The secret key of an access key.
 pub(crate) fn secret(ak: &str) -> String {
     format!("SECRET-of-{ak}-0123456789abcdef")
 }
 
-/// The whole text of a file.
+/// The content of a file.
 pub(crate) fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap()
 }
 
-/// Waits until `condition` holds; fails after ten seconds.
+/// Waits until `condition` holds; panics after ten seconds.
 pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
     while !condition().await {

@@ -1,12 +1,13 @@
-//! How often the gateway asks the kernel for something, per request (the bounds are the contract's).
+//! System calls of the gateway per request; the bounds are part of the contract.
 //!
-//! Counted is every system call of every thread of the program: reads and writes of both sides, waits
-//! for events, futexes, clocks and timers, whatever the allocator wants; by `strace -f -c`, attached
-//! while nothing is asked, detached when all is answered. The program is as users start it, with one
-//! worker and all deadlines armed; only health checks are off, which no request pays for. 64 clients
-//! each wait for an answer before they ask again, so that the worker is always busy. Traced calls are
-//! slow, which makes batches larger and leaves what each request costs by itself. That holds while
-//! clients and nodes, which are this process, keep up: the program must be of the same profile.
+//! Every system call of every thread of the program is counted (reads and writes of both sides,
+//! event waits, futexes, clocks, timers, the allocator's) by `strace -f -c`, attached while no
+//! request is in flight and detached when all are answered. The program runs as users start it,
+//! with one worker and all timeouts armed; only health checks are off, since no request pays for
+//! them. 64 clients each wait for a response before they send the next request, so that the worker
+//! is always busy. Traced calls are slow, which makes batches larger and leaves what each request
+//! costs by itself. That holds while clients and nodes, which are in this process, keep up: the
+//! program must be built with the same profile.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
@@ -26,14 +27,14 @@ use crate::support::Setup;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Debian's package strace"]
-async fn a_hit_takes_a_read_and_a_write() {
+async fn a_hit_needs_a_read_and_a_write() {
     let calls = per_request(UrlStyle::default(), "; hit; ", 2.1).await;
     assert!(calls <= 2.1, "{calls:.3} system calls per hit");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Debian's package strace"]
-async fn a_forwarded_request_takes_two_of_each() {
+async fn a_forwarded_request_needs_two_of_each() {
     let expired = UrlStyle {
         lifetime: Duration::ZERO,
         ..UrlStyle::default()
@@ -45,8 +46,9 @@ async fn a_forwarded_request_takes_two_of_each() {
     );
 }
 
-/// The calls for each of many requests whose answers all say `verdict`: the least of some windows, as
-/// soon as one is within the bound. What else the machine does only ever adds waits.
+/// The calls per request over many requests whose responses all have the cache status `verdict`:
+/// the minimum of several windows, as soon as one is within the bound. Other load on the machine
+/// only adds event waits.
 async fn per_request(urls: UrlStyle, verdict: &'static str, bound: f64) -> f64 {
     let _alone = ALONE.lock().await;
     let setup = Setup {
@@ -66,7 +68,7 @@ async fn per_request(urls: UrlStyle, verdict: &'static str, bound: f64) -> f64 {
             request: valid_request(&format!("1-{number}")),
         });
     }
-    // The first answer of each may be one that is stored.
+    // The first response of each client may be one that is stored.
     let clients = ask(clients, 1, "; fwd=").await;
     let mut clients = ask(clients, WARM_UP, verdict).await;
     let mut least = f64::INFINITY;
@@ -84,13 +86,13 @@ async fn per_request(urls: UrlStyle, verdict: &'static str, bound: f64) -> f64 {
     least
 }
 
-/// A connection, and what is asked on it.
+/// A connection and the request that it repeats.
 struct Client {
     line: RawConnection,
     request: Vec<u8>,
 }
 
-/// Each client asks so often, all at once.
+/// Each client sends `turns` requests, all clients concurrently.
 async fn ask(clients: Vec<Client>, turns: usize, verdict: &'static str) -> Vec<Client> {
     let mut tasks = JoinSet::new();
     for mut client in clients {
@@ -109,14 +111,14 @@ async fn ask(clients: Vec<Client>, turns: usize, verdict: &'static str) -> Vec<C
     tasks.join_all().await
 }
 
-/// `strace` at work on a process; killed, which detaches it, if it is dropped before its end.
+/// `strace` attached to a process. Dropping it kills strace, which detaches it.
 struct Trace {
     child: Child,
     folder: TempDir,
 }
 
 impl Trace {
-    /// Counts from now on.
+    /// Starts counting.
     fn attach(process: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let child = Command::new("strace")
@@ -126,22 +128,22 @@ impl Trace {
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
-            .unwrap_or_else(|error| panic!("there is no strace here: {error}"));
+            .unwrap_or_else(|error| panic!("strace cannot be run: {error}"));
         let mut trace = Self { child, folder };
-        let mut said = BufReader::new(trace.child.stderr.take().unwrap());
+        let mut stderr = BufReader::new(trace.child.stderr.take().unwrap());
         let mut line = String::new();
-        said.read_line(&mut line).unwrap();
-        // «Process 1 attached with 2 threads» comes when all of them are.
+        stderr.read_line(&mut line).unwrap();
+        // strace prints "Process 1 attached with 2 threads" once all threads are attached.
         assert!(
             line.contains(" attached"),
-            "strace may not trace here (ptrace is forbidden?): {line}"
+            "strace may not attach (ptrace is forbidden?): {line}"
         );
-        // Read on, so that it never waits for a reader.
-        std::thread::spawn(move || said.read_to_end(&mut Vec::new()));
+        // Keeps reading, so that the process never blocks on a full pipe.
+        std::thread::spawn(move || stderr.read_to_end(&mut Vec::new()));
         trace
     }
 
-    /// The summary of all that was counted.
+    /// Stops counting; returns strace's summary.
     fn detach(mut self) -> String {
         let id = Pid::from_raw(self.child.id().cast_signed()).unwrap();
         kill_process(id, Signal::INT).unwrap();
@@ -161,24 +163,25 @@ impl Drop for Trace {
     }
 }
 
-/// The calls in the last line of a summary: `100.00    0.012345           1     12345        67 total`.
+/// The number of calls in the last line of a summary: `100.00    0.012345           1     12345
+/// 67 total`.
 fn total(summary: &str) -> u64 {
     let line = summary.lines().find(|line| line.ends_with(" total"));
     let line = line.unwrap_or_else(|| panic!("no total: {summary}"));
     line.split_whitespace().nth(3).unwrap().parse().unwrap()
 }
 
-/// Busy connections.
+/// Concurrent connections.
 const CLIENTS: usize = 64;
 
-/// Requests of each before anything is counted: all connections to the node are there then.
+/// Requests of each client before counting starts: all upstream connections exist then.
 const WARM_UP: usize = 5;
 
-/// Requests of each that are counted in one window.
+/// Requests of each client that are counted in one window.
 const TURNS: usize = 60;
 
-/// Windows at most.
+/// Maximum number of windows.
 const WINDOWS: usize = 4;
 
-/// One of them at a time: each wants the machine to be its own.
+/// Serializes the tests of this file: each needs the whole machine.
 static ALONE: Mutex<()> = Mutex::const_new(());

@@ -1,5 +1,5 @@
-//! The program under a service manager, which this test plays: it holds the sockets, hears the
-//! notifications and sends the signals.
+//! The program under a service manager. The test plays the manager: it holds the sockets, receives
+//! the notifications and sends the signals.
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
@@ -13,9 +13,9 @@ use ccfs_gateway::client::{Client, Trust};
 use crate::support::{SHANGHAI, TestEnv, read};
 use crate::traffic::{ConnectionMode, ContinuousLoad};
 
-/// A unit with two sockets, `ccfs` and `admin`, and what its process said.
+/// A unit with two sockets, `ccfs` and `admin`, and the notifications of its process.
 struct Unit {
-    world: TestEnv,
+    env: TestEnv,
     ccfs: TcpListener,
     admin: TcpListener,
     notify: UnixDatagram,
@@ -23,8 +23,8 @@ struct Unit {
 
 impl Unit {
     async fn new() -> Self {
-        let world = TestEnv::start().await;
-        let notify = UnixDatagram::bind(world.file("notify")).unwrap();
+        let env = TestEnv::start().await;
+        let notify = UnixDatagram::bind(env.file("notify")).unwrap();
         notify
             .set_read_timeout(Some(Duration::from_secs(20)))
             .unwrap();
@@ -32,15 +32,15 @@ impl Unit {
             ccfs: TcpListener::bind("127.0.0.1:0").unwrap(),
             admin: TcpListener::bind("127.0.0.1:0").unwrap(),
             notify,
-            world,
+            env,
         };
         unit.write(&unit.text());
         unit
     }
 
-    /// The world's configuration on the unit's addresses.
+    /// The environment's configuration with the unit's addresses.
     fn text(&self) -> String {
-        let text = read(&self.world.file("gateway.toml"));
+        let text = read(&self.env.file("gateway.toml"));
         text.replacen("127.0.0.1:0", &self.address().to_string(), 1)
             .replacen(
                 "127.0.0.1:0",
@@ -50,15 +50,15 @@ impl Unit {
     }
 
     fn write(&self, text: &str) {
-        std::fs::write(self.world.file("unit.toml"), text).unwrap();
+        std::fs::write(self.env.file("unit.toml"), text).unwrap();
     }
 
     fn address(&self) -> SocketAddr {
         self.ccfs.local_addr().unwrap()
     }
 
-    /// Starts the program with the sockets as descriptors 3 and 4; the shell puts them there, as
-    /// the service manager does between fork and exec.
+    /// Starts the program with the sockets as descriptors 3 and 4. A shell puts them there, as the
+    /// service manager does between fork and exec.
     fn start(&self, names: &str, environment: &[(&str, &str)]) -> Process {
         let handed = |socket: &TcpListener| Stdio::from(OwnedFd::from(socket.try_clone().unwrap()));
         let child = Command::new("sh")
@@ -70,41 +70,41 @@ impl Unit {
                 "run",
                 "--config",
             ])
-            .arg(self.world.file("unit.toml"))
+            .arg(self.env.file("unit.toml"))
             .stdin(handed(&self.ccfs))
             .stdout(handed(&self.admin))
-            .stderr(std::fs::File::create(self.world.file("stderr")).unwrap())
+            .stderr(std::fs::File::create(self.env.file("stderr")).unwrap())
             .env("LISTEN_FDS", "2")
             .env("LISTEN_FDNAMES", names)
-            .env("NOTIFY_SOCKET", self.world.file("notify"))
+            .env("NOTIFY_SOCKET", self.env.file("notify"))
             .envs(environment.iter().copied())
             .spawn()
             .unwrap();
         Process(child)
     }
 
-    /// Waits for a notification with that line; returns all of that notification.
+    /// Waits for a notification that contains `line`; returns the whole notification.
     fn notification(&self, line: &str) -> String {
         let mut buffer = [0; 4096];
         loop {
             let length = self.notify.recv(&mut buffer).unwrap_or_else(|error| {
-                let said = read(&self.world.file("stderr"));
-                panic!("{line:?} was never said ({error}); the program: {said}")
+                let text = read(&self.env.file("stderr"));
+                panic!("{line:?} was never received ({error}); the program: {text}")
             });
-            let said = String::from_utf8_lossy(&buffer[..length]).into_owned();
-            if said.lines().any(|it| it.starts_with(line)) {
-                return said;
+            let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            if text.lines().any(|it| it.starts_with(line)) {
+                return text;
             }
         }
     }
 
     fn client(&self) -> impl Fn() -> Client + use<> {
-        let ca = self.world.file("ca.pem");
+        let ca = self.env.file("ca.pem");
         move || Client::new(&Trust::from_pem_file(&ca).unwrap()).unwrap()
     }
 }
 
-/// Killed when dropped.
+/// A child process, killed when dropped.
 struct Process(Child);
 
 impl Process {
@@ -135,7 +135,7 @@ impl Drop for Process {
     }
 }
 
-/// Waiting for a notification blocks; clients go on meanwhile.
+/// Runs a blocking wait without stopping the clients on this runtime.
 fn off_thread<T>(wait: impl FnOnce() -> T) -> T {
     tokio::task::block_in_place(wait)
 }
@@ -165,7 +165,7 @@ async fn a_restart_refuses_no_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_manager_hears_of_everything() {
+async fn the_manager_receives_every_notification() {
     let unit = Unit::new().await;
     let process = unit.start("ccfs:admin", &[("WATCHDOG_USEC", "200000")]);
     off_thread(|| {
@@ -178,10 +178,10 @@ async fn the_manager_hears_of_everything() {
         }
         process.signal("HUP");
         let reloading = unit.notification("RELOADING=1");
-        let said = reloading
+        let text = reloading
             .lines()
             .find_map(|it| it.strip_prefix("MONOTONIC_USEC="));
-        assert!(said.unwrap().parse::<u64>().unwrap() > 0);
+        assert!(text.unwrap().parse::<u64>().unwrap() > 0);
         assert!(
             unit.notification("READY=1")
                 .contains("\nSTATUS=serving, generation 2")
@@ -204,14 +204,14 @@ async fn the_manager_hears_of_everything() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_socket_for_another_address_is_refused_with_both() {
+async fn a_socket_with_another_address_is_rejected_naming_both() {
     let unit = Unit::new().await;
     // The names are in the wrong order.
     let process = unit.start("admin:ccfs", &[]);
     assert_eq!(process.wait_for_exit().await.code(), Some(1));
-    let said = read(&unit.world.file("stderr"));
-    assert!(said.contains(&unit.address().to_string()), "{said}");
-    assert!(said.contains("the service manager handed over"), "{said}");
+    let text = read(&unit.env.file("stderr"));
+    assert!(text.contains(&unit.address().to_string()), "{text}");
+    assert!(text.contains("the service manager handed over"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -219,15 +219,15 @@ async fn a_socket_under_a_name_that_no_listener_has_is_not_used() {
     let unit = Unit::new().await;
     let text = unit.text().replace("log_level = \"error\"", "");
     unit.write(&text.replace("[listeners.ccfs]", "[listeners.other]"));
-    // The address is held by the manager, under a name that no listener has.
+    // The manager holds the address under a name that no listener has.
     let process = unit.start("ccfs:admin", &[]);
     assert_eq!(process.wait_for_exit().await.code(), Some(1));
-    let said = read(&unit.world.file("stderr"));
-    assert!(said.contains("listener other cannot listen on"), "{said}");
+    let text = read(&unit.env.file("stderr"));
+    assert!(text.contains("listener other cannot listen on"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_process_dumps_no_core_and_has_all_descriptors_it_may_have() {
+async fn core_dumps_are_off_and_the_descriptor_limit_is_raised() {
     let unit = Unit::new().await;
     let process = unit.start("ccfs:admin", &[]);
     off_thread(|| unit.notification("READY=1"));
@@ -245,7 +245,7 @@ async fn the_process_dumps_no_core_and_has_all_descriptors_it_may_have() {
 /// Needs `systemd-socket-activate` of Debian's package systemd.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Debian's package systemd"]
-async fn the_real_socket_activation_starts_it() {
+async fn systemd_socket_activate_starts_the_program() {
     let unit = Unit::new().await;
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = free.local_addr().unwrap();
@@ -259,8 +259,8 @@ async fn the_real_socket_activation_starts_it() {
     let child = Command::new("systemd-socket-activate")
         .args(["--listen", &address.to_string(), "--fdname=ccfs", "--"])
         .args([env!("CARGO_BIN_EXE_ccfs-gateway"), "run", "--config"])
-        .arg(unit.world.file("unit.toml"))
-        .stderr(std::fs::File::create(unit.world.file("stderr")).unwrap())
+        .arg(unit.env.file("unit.toml"))
+        .stderr(std::fs::File::create(unit.env.file("stderr")).unwrap())
         .spawn()
         .unwrap();
     let process = Process(child);

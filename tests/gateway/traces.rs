@@ -1,4 +1,4 @@
-//! §8: OpenTelemetry traces, as a collector gets them.
+//! OpenTelemetry traces (§8) as a collector receives them.
 
 use std::time::Duration;
 
@@ -18,13 +18,13 @@ const CALLER: &str = "b7ad6b7169203331";
 const RECORDED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const UNRECORDED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
 
-/// A request in the trace of its caller, who records it or does not.
+/// Adds a caller's `traceparent` with or without the sampled flag.
 fn traced(request: ClientRequest, recorded: bool) -> ClientRequest {
     let value = if recorded { RECORDED } else { UNRECORDED };
     request.with_header(HeaderName::from_static("traceparent"), value)
 }
 
-async fn world(collector: &Collector, sample: &str) -> TestEnv {
+async fn env(collector: &Collector, sample: &str) -> TestEnv {
     let setup = Setup {
         tables: collector.telemetry(sample),
         ..Setup::default()
@@ -32,9 +32,9 @@ async fn world(collector: &Collector, sample: &str) -> TestEnv {
     setup.start().await
 }
 
-/// The `traceparent` that each request to a node carried: trace, span, flags.
-fn told(world: &TestEnv) -> Vec<(String, String, String)> {
-    let requests = world.upstream_requests().into_iter();
+/// The `traceparent` of each forwarded request: trace id, span id, flags.
+fn text(env: &TestEnv) -> Vec<(String, String, String)> {
+    let requests = env.upstream_requests().into_iter();
     let values = requests.map(|request| request.header("traceparent").unwrap().to_owned());
     let split = |value: String| {
         let parts: Vec<_> = value.split('-').map(str::to_owned).collect();
@@ -51,13 +51,13 @@ fn assert_has(seen: &ReceivedSpan, expected: &[(&str, &str)]) {
 }
 
 #[tokio::test]
-async fn a_request_and_its_try_are_spans_of_the_callers_trace() {
+async fn a_request_and_its_attempt_are_spans_of_the_callers_trace() {
     let collector = Collector::start();
-    let world = world(&collector, "0.0").await;
+    let env = env(&collector, "0.0").await;
     let ask = || async {
-        let request = traced(world.recording("trace-1"), true);
+        let request = traced(env.recording("trace-1"), true);
         let request = request.with_header(HeaderName::from_static("x-request-id"), "id-1");
-        assert_eq!(world.send(&signed(request, SHANGHAI)).await.status, 200);
+        assert_eq!(env.send(&signed(request, SHANGHAI)).await.status, 200);
     };
     ask().await;
     let seen = collector.wait_for(2).await;
@@ -71,12 +71,12 @@ async fn a_request_and_its_try_are_spans_of_the_callers_trace() {
         assert_eq!(span.speaker("service.version"), env!("CARGO_PKG_VERSION"));
         assert!(!span.speaker("service.instance.id").is_empty());
     }
-    let node = world.nodes[0].address();
+    let node = env.nodes[0].address();
     let path = "/CCFS/resource/ccfs/getRecordFileUrlFromObs";
     assert_eq!(miss.span.name, "POST getRecordFileUrlFromObs");
     assert_eq!((miss.span.kind, miss.parent().as_str()), (2, CALLER));
-    assert_eq!(miss.span.flags, 0x301, "sampled, and its parent is remote");
-    let port = world.bound.listeners["ccfs"].port().to_string();
+    assert_eq!(miss.span.flags, 0x301, "sampled, with a remote parent");
+    let port = env.bound.listeners["ccfs"].port().to_string();
     assert_has(
         miss,
         &[
@@ -102,7 +102,7 @@ async fn a_request_and_its_try_are_spans_of_the_callers_trace() {
         ],
     );
     assert_eq!((at_node.span.kind, at_node.parent()), (3, miss.id()));
-    assert_eq!(at_node.span.flags, 0x101, "sampled, and its parent is ours");
+    assert_eq!(at_node.span.flags, 0x101, "sampled, with a local parent");
     assert_has(
         at_node,
         &[
@@ -118,7 +118,7 @@ async fn a_request_and_its_try_are_spans_of_the_callers_trace() {
     );
     assert!(at_node.span.start_time_unix_nano >= miss.span.start_time_unix_nano);
     let ours = (TRACE.to_owned(), at_node.id(), "01".to_owned());
-    assert_eq!(told(&world), [ours], "the node is told of its own parent");
+    assert_eq!(text(&env), [ours], "the node receives its own parent");
 
     ask().await;
     let seen = collector.wait_for(3).await;
@@ -131,30 +131,30 @@ async fn a_request_and_its_try_are_spans_of_the_callers_trace() {
     let nothing = [("gw.node", ""), ("gw.attempts", "0")];
     assert_has(hit, &[("gw.cache", "hit"), ("gw.outcome", "cached")]);
     assert_has(hit, &nothing);
-    let log = world.file("access.log");
-    eventually("its line", async || read(&log).lines().count() == 2).await;
+    let log = env.file("access.log");
+    eventually("the log line", async || read(&log).lines().count() == 2).await;
     assert!(read(&log).contains(&format!(r#""span_id":"{}""#, hit.id())));
 }
 
 #[tokio::test]
-async fn each_try_is_a_span_and_a_failure_is_an_error() {
+async fn each_attempt_is_a_span_and_a_failure_is_an_error() {
     let collector = Collector::start();
     let setup = Setup {
         nodes: 2,
         tables: collector.telemetry("1.0"),
         ..Setup::default()
     };
-    let world = setup.start().await;
-    for node in &world.nodes {
+    let env = setup.start().await;
+    for node in &env.nodes {
         node.faults().inject(Fault::GarbageJson, When::Always);
     }
-    assert_eq!(world.get_recording("trace-2").await.status, 502);
+    assert_eq!(env.get_recording("trace-2").await.status, 502);
     let seen = collector.wait_for(3).await;
     let [first, second, request] = &seen[..] else {
         unreachable!("three spans");
     };
     assert!(seen.iter().all(ReceivedSpan::has_failed));
-    assert_eq!(request.parent(), "", "the trace begins here");
+    assert_eq!(request.parent(), "", "the trace starts here");
     let failed = ("error.type", "node_failed");
     assert_has(
         request,
@@ -179,16 +179,16 @@ async fn each_try_is_a_span_and_a_failure_is_an_error() {
         );
         ours.push((span.trace(), span.id(), "01".to_owned()));
     }
-    let mut theirs = told(&world);
+    let mut theirs = text(&env);
     ours.sort();
     theirs.sort();
     assert_eq!(theirs, ours);
 
-    for node in &world.nodes {
+    for node in &env.nodes {
         node.faults().clear();
         node.faults().inject(Fault::Status(500), When::Always);
     }
-    assert_eq!(world.get_recording("trace-3").await.status, 500);
+    assert_eq!(env.get_recording("trace-3").await.status, 500);
     let seen = collector.wait_for(5).await;
     for span in &seen[3..] {
         assert!(span.has_failed());
@@ -200,19 +200,19 @@ async fn each_try_is_a_span_and_a_failure_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_refused_request_is_no_error_and_names_nobody() {
+async fn a_rejected_request_is_no_error_and_names_no_access_key() {
     let collector = Collector::start();
-    let mut world = world(&collector, "1.0").await;
-    let request = traced(world.recording("trace-4"), true);
+    let mut env = env(&collector, "1.0").await;
+    let request = traced(env.recording("trace-4"), true);
     let mut request = signed(request, UNKNOWN);
     request.target += "?secret=of-the-query";
-    assert_eq!(world.send(&request).await.status, 401);
-    let invalid = signed(world.post("{\"callId\":null}"), SHANGHAI);
-    assert_eq!(world.send(&invalid).await.status, 200);
-    let mut malformed = world.recording("trace-5");
+    assert_eq!(env.send(&request).await.status, 401);
+    let invalid = signed(env.post("{\"callId\":null}"), SHANGHAI);
+    assert_eq!(env.send(&invalid).await.status, 200);
+    let mut malformed = env.recording("trace-5");
     malformed.target = "/a/../b".to_owned();
-    assert_eq!(world.send(&malformed).await.status, 400);
-    world.shut_down().await;
+    assert_eq!(env.send(&malformed).await.status, 400);
+    env.shut_down().await;
     let seen = collector.wait_for(3).await;
     let [stranger, invalid, malformed] = &seen[..] else {
         unreachable!("three spans");
@@ -221,7 +221,7 @@ async fn a_refused_request_is_no_error_and_names_nobody() {
     assert_ne!(
         stranger.trace(),
         TRACE,
-        "only verified callers are followed"
+        "only the traces of verified callers are continued"
     );
     assert_eq!(stranger.parent(), "");
     let outcome = ("gw.outcome", "unauthenticated");
@@ -241,31 +241,31 @@ async fn a_refused_request_is_no_error_and_names_nobody() {
 }
 
 #[tokio::test]
-async fn a_share_of_0_records_nothing_but_follows_its_callers() {
+async fn a_sample_ratio_of_0_records_only_sampled_callers() {
     let collector = Collector::start();
-    let mut world = world(&collector, "0.0").await;
-    world.get_recording("trace-6").await;
-    let unrecorded = traced(world.recording("trace-7"), false);
-    world.send(&signed(unrecorded, SHANGHAI)).await;
-    let flags = told(&world).into_iter().map(|(_, _, flags)| flags);
+    let mut env = env(&collector, "0.0").await;
+    env.get_recording("trace-6").await;
+    let unrecorded = traced(env.recording("trace-7"), false);
+    env.send(&signed(unrecorded, SHANGHAI)).await;
+    let flags = text(&env).into_iter().map(|(_, _, flags)| flags);
     assert_eq!(flags.collect::<Vec<_>>(), ["00", "00"]);
-    let recorded = traced(world.recording("trace-8"), true);
-    world.send(&signed(recorded, SHANGHAI)).await;
-    world.shut_down().await;
+    let recorded = traced(env.recording("trace-8"), true);
+    env.send(&signed(recorded, SHANGHAI)).await;
+    env.shut_down().await;
     let seen = collector.spans();
     let ids: Vec<_> = seen.iter().map(|it| it.get("gw.call_id")).collect();
-    assert_eq!(ids, ["", "trace-8"], "a try and its request");
+    assert_eq!(ids, ["", "trace-8"], "an attempt and its request");
 }
 
 #[tokio::test]
-async fn a_share_of_1_records_all_but_what_its_caller_does_not() {
+async fn a_sample_ratio_of_1_records_all_except_unsampled_callers() {
     let collector = Collector::start();
-    let mut world = world(&collector, "1.0").await;
-    world.get_recording("trace-9").await;
-    let unrecorded = traced(world.recording("trace-10"), false);
-    world.send(&signed(unrecorded, SHANGHAI)).await;
-    assert_eq!(told(&world)[0].2, "01");
-    world.shut_down().await;
+    let mut env = env(&collector, "1.0").await;
+    env.get_recording("trace-9").await;
+    let unrecorded = traced(env.recording("trace-10"), false);
+    env.send(&signed(unrecorded, SHANGHAI)).await;
+    assert_eq!(text(&env)[0].2, "01");
+    env.shut_down().await;
     let seen = collector.spans();
     let ids: Vec<_> = seen.iter().map(|it| it.get("gw.call_id")).collect();
     assert_eq!(ids, ["", "trace-9"]);
@@ -273,19 +273,19 @@ async fn a_share_of_1_records_all_but_what_its_caller_does_not() {
 }
 
 #[tokio::test]
-async fn what_has_not_set_out_is_carried_at_the_end() {
+async fn pending_spans_are_flushed_at_shutdown() {
     let collector = Collector::start();
-    let mut world = world(&collector, "1.0").await;
-    // It keeps no connection, so that the end has nothing to wait for.
-    let client = client_trusting(&world.file(""));
-    let request = signed(world.recording("trace-14"), SHANGHAI);
+    let mut env = env(&collector, "1.0").await;
+    // The client keeps no connection, so that the shutdown has nothing to wait for.
+    let client = client_trusting(&env.file(""));
+    let request = signed(env.recording("trace-14"), SHANGHAI);
     assert_eq!(client.send(&request).await.unwrap().status, 200);
-    assert!(world.shut_down().await.complete);
+    assert!(env.shut_down().await.complete);
     assert_eq!(collector.spans().len(), 2);
 }
 
 #[tokio::test]
-async fn a_collector_that_is_away_costs_spans_and_nothing_else() {
+async fn an_unavailable_collector_costs_only_spans() {
     let place = CollectorAddress::new();
     let process = Process::start(&Setup {
         tables: place.telemetry("http", "1.0"),
@@ -302,15 +302,15 @@ async fn a_collector_that_is_away_costs_spans_and_nothing_else() {
         })
         .await;
     }
-    let told = |text: &str| process.diagnostics().matches(text).count();
-    assert_eq!(told("spans are lost"), 1, "{}", process.diagnostics());
-    assert_eq!(told("the collector takes all spans again"), 0);
+    let text = |text: &str| process.diagnostics().matches(text).count();
+    assert_eq!(text("spans are lost"), 1, "{}", process.diagnostics());
+    assert_eq!(text("the collector takes all spans again"), 0);
 
     let collector = place.open(CollectorBehavior::Good, None);
     assert_eq!(process.get_recording("trace-11").await.status, 200);
-    eventually("it comes", async || !collector.spans().is_empty()).await;
-    eventually("it is told", async || {
-        told("the collector takes all spans again") == 1
+    eventually("it is available", async || !collector.spans().is_empty()).await;
+    eventually("it is logged", async || {
+        text("the collector takes all spans again") == 1
     })
     .await;
     let exported = r#"trace_spans_total{result="exported"}"#;
@@ -331,19 +331,19 @@ async fn a_second_signal_waits_for_no_collector() {
     let request = signed(process.recording("trace-15"), SHANGHAI);
     assert_eq!(client.send(&request).await.unwrap().status, 200);
     process.signal("TERM");
-    eventually("only the spans are left", async || {
+    eventually("only the spans are pending", async || {
         tokio::net::TcpStream::connect(process.admin).await.is_err()
     })
     .await;
     process.signal("TERM");
     process.wait_for_exit().await;
-    let told = process.diagnostics();
-    assert!(told.contains("a second signal"), "{told}");
-    assert!(!told.contains("the last spans"), "{told}");
+    let text = process.diagnostics();
+    assert!(text.contains("a second signal"), "{text}");
+    assert!(!text.contains("the last spans"), "{text}");
 }
 
 #[tokio::test]
-async fn a_collector_that_hangs_holds_nothing_up() {
+async fn a_hanging_collector_delays_nothing() {
     let place = CollectorAddress::new();
     let telemetry = place.telemetry("http", "1.0");
     let _collector = place.open(CollectorBehavior::Silent, None);
@@ -351,12 +351,12 @@ async fn a_collector_that_hangs_holds_nothing_up() {
         tables: format!("{telemetry}\n[server]\ngrace = \"1s\""),
         ..Setup::default()
     };
-    let mut world = setup.start().await;
+    let mut env = setup.start().await;
     for _ in 0..100 {
-        assert_eq!(world.get_recording("trace-12").await.status, 200);
+        assert_eq!(env.get_recording("trace-12").await.status, 200);
     }
-    let ending = tokio::time::timeout(Duration::from_secs(4), world.shut_down());
-    assert!(ending.await.expect("within its grace").complete);
+    let ending = tokio::time::timeout(Duration::from_secs(4), env.shut_down());
+    assert!(ending.await.expect("within the grace period").complete);
 }
 
 #[tokio::test]
@@ -373,7 +373,7 @@ async fn spans_go_over_tls_if_the_system_trusts_the_collector() {
 }
 
 #[tokio::test]
-async fn a_wrong_endpoint_is_told_by_check() {
+async fn check_reports_a_wrong_endpoint() {
     let site = Setup {
         tables: "[telemetry]\notlp_endpoint = \"127.0.0.1:4317\"".to_owned(),
         ..Setup::default()
@@ -383,7 +383,7 @@ async fn a_wrong_endpoint_is_told_by_check() {
     let file = site.file.to_str().unwrap();
     let output = run_command(site.folder.path(), &["check", "--config", file]);
     assert_eq!(output.status.code(), Some(78));
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(told.contains("not the URL of a collector"), "{told}");
-    assert!(told.contains("http://127.0.0.1:4317"), "{told}");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("not the URL of a collector"), "{text}");
+    assert!(text.contains("http://127.0.0.1:4317"), "{text}");
 }

@@ -1,4 +1,4 @@
-//! Clients that never stop asking, and forgive nothing.
+//! Continuous load by clients that tolerate no failure.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,19 +9,19 @@ use tokio::task::JoinHandle;
 
 use crate::support::{BEGIN, END, signed};
 
-/// How the clients ask.
+/// How a client uses connections.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum ConnectionMode {
-    /// HTTP/1.1, one kept connection each.
+    /// HTTP/1.1, one kept-alive connection per client.
     KeepAlive,
     /// HTTP/1.1, a new connection for each request.
     NewConnection,
-    /// HTTP/2, one kept connection each.
+    /// HTTP/2, one connection per client.
     Http2,
 }
 
-/// Was nothing done for the request when the connection was closed in order? It had not been sent,
-/// or GOAWAY says that it was not looked at (RFC 9113, 6.8): every client may send it again.
+/// Whether the request was certainly not processed when its connection was closed gracefully: it
+/// had not been sent, or GOAWAY excludes it (RFC 9113 section 6.8). Every client may retry it.
 fn is_unprocessed(error: &hyper::Error) -> bool {
     error.is_canceled() || format!("{error:?}").contains("GoAway(b\"\", NO_ERROR, Remote)")
 }
@@ -35,8 +35,8 @@ pub(crate) struct ContinuousLoad {
 }
 
 impl ContinuousLoad {
-    /// Clients of `url`, one per manner, asking as `ak`. A request that is answered by anything but
-    /// 200, or not at all, has failed; so has one whose connection was closed unannounced.
+    /// Starts one client per mode. A request fails if its response is not 200, or if its connection
+    /// is closed without notice.
     pub(crate) fn start(
         client: impl Fn() -> Client,
         url: &str,
@@ -61,7 +61,7 @@ impl ContinuousLoad {
                         if stop.load(Ordering::Relaxed) {
                             break;
                         }
-                        // Every third one is new to the cache.
+                        // Two of three requests are cache hits.
                         let id = format!("{}-{index}", n / 3);
                         let query = ccfs_gateway::client::RecordingQuery {
                             call_id: &id,
@@ -71,20 +71,20 @@ impl ContinuousLoad {
                         };
                         let request = ccfs_gateway::client::ClientRequest::recording(&url, &query);
                         match client.send(&signed(request.unwrap(), ak)).await {
-                            Ok(answer) if answer.status == 200 => {
+                            Ok(response) if response.status == 200 => {
                                 answered.fetch_add(1, Ordering::Relaxed);
                             }
-                            Ok(answer) => failed.push(format!(
+                            Ok(response) => failed.push(format!(
                                 "{manner:?}: {} {}",
-                                answer.status,
-                                String::from_utf8_lossy(&answer.body)
+                                response.status,
+                                String::from_utf8_lossy(&response.body)
                             )),
                             Err(ClientError::Http(error)) if is_unprocessed(&error) => {}
                             Err(error) => {
                                 failed.push(format!("{manner:?}: {error:?}"));
                             }
                         }
-                        // Others want the processor as well; nothing depends on how long this is.
+                        // Yields the CPU to other tests; nothing depends on this duration.
                         tokio::time::sleep(Duration::from_millis(3)).await;
                     }
                     failed
@@ -98,19 +98,19 @@ impl ContinuousLoad {
         }
     }
 
-    /// Requests answered so far.
+    /// The number of responses so far.
     pub(crate) fn answered(&self) -> u64 {
         self.answered.load(Ordering::Relaxed)
     }
 
-    /// Waits for `more` answers.
+    /// Waits for `more` further responses.
     pub(crate) async fn progress(&self, more: u64) {
         let target = self.answered() + more;
-        crate::support::eventually("requests are answered", async || self.answered() >= target)
+        crate::support::eventually("requests get responses", async || self.answered() >= target)
             .await;
     }
 
-    /// Ends the clients; every request must have been answered.
+    /// Stops the clients; panics if any request failed.
     pub(crate) async fn end(self) -> u64 {
         self.stop.store(true, Ordering::Relaxed);
         let mut failed = Vec::new();
@@ -119,7 +119,10 @@ impl ContinuousLoad {
         }
         let answered = self.answered.load(Ordering::Relaxed);
         failed.truncate(5);
-        assert!(failed.is_empty(), "beside {answered} answered: {failed:#?}");
+        assert!(
+            failed.is_empty(),
+            "beside {answered} successes: {failed:#?}"
+        );
         answered
     }
 }

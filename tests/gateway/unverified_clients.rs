@@ -1,4 +1,4 @@
-//! Callers whom the gateway does not know.
+//! Clients with an unknown access key or another authentication scheme.
 
 use ccfs_gateway::auth::{AccessKey, Credential, Secret};
 use ccfs_gateway::client::{ClientRequest, DEFAULT_SIGNED_FIELDS};
@@ -33,8 +33,8 @@ pub(super) fn assert_forwarded_unchanged(got: &RecordedRequest, sent: &ClientReq
 }
 
 #[tokio::test]
-async fn a_stranger_goes_on_byte_for_byte_and_is_never_cached() {
-    let world = forwarding_env("").await;
+async fn an_unverified_request_is_forwarded_unchanged_and_never_cached() {
+    let env = forwarding_env("").await;
     let versionless = json!({
         "callId": "1-1", "beginTime": "2022-01-02 10:00:00", "endTime": "2022-01-02 11:00:00",
     });
@@ -43,60 +43,60 @@ async fn a_stranger_goes_on_byte_for_byte_and_is_never_cached() {
         "no json".into(),
         "{ \"callId\" : 5 } ".into(),
     ] {
-        let mut request = world.post(body);
+        let mut request = env.post(body);
         request
             .headers
             .insert(HOST, "records.example.com".parse().unwrap());
         let request = signed(request, UNKNOWN);
         for _ in 0..2 {
-            let answer = world.send(&request).await;
-            assert_eq!(answer.header("x-gateway-error"), None);
-            assert_eq!(answer.header("age"), None);
-            assert_common_headers(&answer);
-            let got = world.sole_upstream_request();
+            let response = env.send(&request).await;
+            assert_eq!(response.header("x-gateway-error"), None);
+            assert_eq!(response.header("age"), None);
+            assert_common_headers(&response);
+            let got = env.sole_upstream_request();
             assert_forwarded_unchanged(&got, &request);
             assert_eq!(got.access_key.as_deref(), Some(UNKNOWN));
         }
     }
-    // What a known caller has in the cache is not for a stranger, nor the other way round.
-    assert_node_response(&world.get_recording("1-2").await, "0");
-    world.sole_upstream_request();
-    let request = signed(world.recording("1-2"), UNKNOWN);
-    world.send(&request).await;
-    world.sole_upstream_request();
+    // Cache entries of a verified caller are not used for unverified clients, and vice versa.
+    assert_node_response(&env.get_recording("1-2").await, "0");
+    env.sole_upstream_request();
+    let request = signed(env.recording("1-2"), UNKNOWN);
+    env.send(&request).await;
+    env.sole_upstream_request();
 }
 
 #[tokio::test]
-async fn other_schemes_go_on_and_the_node_judges_them() {
-    let world = forwarding_env("").await;
+async fn other_schemes_are_forwarded_for_the_node_to_verify() {
+    let env = forwarding_env("").await;
     for value in [
         "Bearer abc.def",
         "SDK-HMAC-SHA256 Access=x, SignedHeaders=host, Signature=y",
         "Basic eDp5",
     ] {
-        let request = world
+        let request = env
             .recording("1-1")
             .with_authorization(value.parse().unwrap());
-        let answer = world.send(&request).await;
+        let response = env.send(&request).await;
         assert_eq!(
-            (answer.status.as_u16(), answer.header("x-gateway-error")),
+            (response.status.as_u16(), response.header("x-gateway-error")),
             (401, None)
         );
-        assert_forwarded_unchanged(&world.sole_upstream_request(), &request);
+        assert_forwarded_unchanged(&env.sole_upstream_request(), &request);
     }
-    let mut without = world.recording("1-1");
+    let mut without = env.recording("1-1");
     without.headers.remove(AUTHORIZATION);
-    assert_eq!(world.send(&without).await.header("x-gateway-error"), None);
-    assert_forwarded_unchanged(&world.sole_upstream_request(), &without);
+    assert_eq!(env.send(&without).await.header("x-gateway-error"), None);
+    assert_forwarded_unchanged(&env.sole_upstream_request(), &without);
 }
 
 #[tokio::test]
-async fn who_names_a_configured_ak_verifies_or_is_401() {
-    let world = forwarding_env("").await;
+async fn a_configured_access_key_verifies_or_is_401() {
+    let env = forwarding_env("").await;
     let forged = |ak: &str| {
         let secret = Secret::new(secret(UNKNOWN).into_bytes());
         let credential = Credential::new(AccessKey::from(ak), vec![secret], true);
-        let request = world.recording("1-1");
+        let request = env.recording("1-1");
         request
             .sign(&credential, DEFAULT_SIGNED_FIELDS, Timestamp::now())
             .unwrap()
@@ -105,7 +105,7 @@ async fn who_names_a_configured_ak_verifies_or_is_401() {
         forged(SHANGHAI),
         forged(BERLIN),
         forged(OFF),
-        signed(world.recording("1-1"), OFF),
+        signed(env.recording("1-1"), OFF),
     ];
     for value in [
         format!("Bearer {SHANGHAI}"),
@@ -118,40 +118,37 @@ async fn who_names_a_configured_ak_verifies_or_is_401() {
         SHANGHAI.into(),
     ] {
         requests.push(
-            world
-                .recording("1-1")
+            env.recording("1-1")
                 .with_authorization(value.parse().unwrap()),
         );
     }
     for request in requests {
-        let answer = world.send(&request).await;
-        assert_gateway_error(&answer, 401, "unauthenticated", "GW401");
+        let response = env.send(&request).await;
+        assert_gateway_error(&response, 401, "unauthenticated", "GW401");
     }
-    // Two values are nobody's, whoever they name.
-    let mut doubled = signed(world.recording("1-1"), UNKNOWN);
+    // Two Authorization values are always rejected, whatever they contain.
+    let mut doubled = signed(env.recording("1-1"), UNKNOWN);
     doubled
         .headers
         .append(AUTHORIZATION, "Bearer x".parse().unwrap());
-    assert_gateway_error(&world.send(&doubled).await, 401, "unauthenticated", "GW401");
-    world.assert_no_upstream_request();
+    assert_gateway_error(&env.send(&doubled).await, 401, "unauthenticated", "GW401");
+    env.assert_no_upstream_request();
 }
 
 #[tokio::test]
-async fn a_stranger_stays_within_the_table() {
-    let world = forwarding_env("").await;
+async fn unverified_requests_reach_listed_interfaces_only() {
+    let env = forwarding_env("").await;
     for (tail, expected) in [
         ("downloadRecord", 200),
         ("nothing", 401),
         ("downloadRecord/", 401),
     ] {
         let body = "{\"request\":{\"version\":\"2.0\"},\"msgBody\":{\"fileName\":\"a.wav\"}}";
-        let answer = world
-            .send(&signed(world.post_to(tail, body), UNKNOWN))
-            .await;
-        assert_eq!(answer.status.as_u16(), expected, "{tail}");
+        let response = env.send(&signed(env.post_to(tail, body), UNKNOWN)).await;
+        assert_eq!(response.status.as_u16(), expected, "{tail}");
     }
-    assert_eq!(world.upstream_requests().len(), 1);
-    let url = format!("{}/rest/cmsapp/x", world.url());
+    assert_eq!(env.upstream_requests().len(), 1);
+    let url = format!("{}/rest/cmsapp/x", env.url());
     let outside = signed(
         ClientRequest::get(&url)
             .unwrap()
@@ -159,37 +156,37 @@ async fn a_stranger_stays_within_the_table() {
             .with_header(http::header::CONTENT_TYPE, "a/b"),
         UNKNOWN,
     );
-    assert_gateway_error(&world.send(&outside).await, 401, "unauthenticated", "GW401");
+    assert_gateway_error(&env.send(&outside).await, 401, "unauthenticated", "GW401");
 }
 
 #[tokio::test]
-async fn host_node_does_not_touch_a_stranger() {
+async fn host_node_leaves_unverified_requests_unchanged() {
     let setup = Setup {
         listener: "unknown_clients = \"forward\"".into(),
         cluster: "host = \"node\"".into(),
         ..Setup::default()
     };
-    let world = setup.start().await;
-    let request = signed(world.recording("1-1"), UNKNOWN);
-    assert_node_response(&world.send(&request).await, "0");
-    assert_forwarded_unchanged(&world.sole_upstream_request(), &request);
+    let env = setup.start().await;
+    let request = signed(env.recording("1-1"), UNKNOWN);
+    assert_node_response(&env.send(&request).await, "0");
+    assert_forwarded_unchanged(&env.sole_upstream_request(), &request);
 }
 
 #[tokio::test]
-async fn strangers_are_limited_by_address_and_known_callers_are_not() {
-    let world = forwarding_env("[limits]\nper_address = { per_second = 1, burst = 3 }").await;
+async fn unverified_clients_are_limited_by_address_and_verified_ones_are_not() {
+    let env = forwarding_env("[limits]\nper_address = { per_second = 1, burst = 3 }").await;
     let mut statuses = Vec::new();
     for _ in 0..5 {
-        let answer = world.send(&signed(world.recording("1-1"), UNKNOWN)).await;
-        statuses.push(answer.status.as_u16());
-        if answer.status == 429 {
-            assert_gateway_error(&answer, 429, "rate-limited", "0300009");
-            assert!(answer.header("retry-after").is_some());
-            assert_eq!(answer.header("connection"), Some("close"));
+        let response = env.send(&signed(env.recording("1-1"), UNKNOWN)).await;
+        statuses.push(response.status.as_u16());
+        if response.status == 429 {
+            assert_gateway_error(&response, 429, "rate-limited", "0300009");
+            assert!(response.header("retry-after").is_some());
+            assert_eq!(response.header("connection"), Some("close"));
         }
     }
     assert_eq!(statuses, [200, 200, 200, 429, 429]);
     for _ in 0..5 {
-        assert_node_response(&world.get_recording("1-1").await, "0");
+        assert_node_response(&env.get_recording("1-1").await, "0");
     }
 }

@@ -1,4 +1,4 @@
-//! Under whose signature a recording-URL request goes out, and what of it stays as it came.
+//! The forwarded recording-URL request: original or new signature, and which parts stay unchanged.
 
 use ccfs_gateway::client::{ClientRequest, DEFAULT_SIGNED_FIELDS};
 use http::HeaderName;
@@ -13,8 +13,8 @@ use crate::recording::{
 use crate::support::{SHANGHAI, Setup, TestEnv, credential, signed};
 
 #[tokio::test]
-async fn a_request_is_signed_again_over_the_names_that_its_client_signed() {
-    let world = TestEnv::start().await;
+async fn a_request_is_resigned_over_the_client_signed_names() {
+    let env = TestEnv::start().await;
     for (number, names) in [
         "host",
         "host;content-type",
@@ -24,7 +24,7 @@ async fn a_request_is_signed_again_over_the_names_that_its_client_signed() {
     .into_iter()
     .enumerate()
     {
-        let mut request = world.post(odd_body(&format!("1-{number}"), false, TEN, ELEVEN));
+        let mut request = env.post(odd_body(&format!("1-{number}"), false, TEN, ELEVEN));
         for name in ["x-a", "x-b", "x-a-b"] {
             let value = "a  b/\u{e9}:\"%41+".parse().unwrap();
             request.headers.insert(HeaderName::from_static(name), value);
@@ -32,8 +32,8 @@ async fn a_request_is_signed_again_over_the_names_that_its_client_signed() {
         let request = request
             .sign(&credential(SHANGHAI), names, Timestamp::now())
             .unwrap();
-        assert_node_response(&world.send(&request).await, "0");
-        let got = world.sole_upstream_request();
+        assert_node_response(&env.send(&request).await, "0");
+        let got = env.sole_upstream_request();
         assert_resigned(&got, &request);
         let sent = request.headers.get("x-a").map(|value| value.as_bytes());
         let field = got.headers.iter().find(|(name, _)| name == "x-a");
@@ -42,44 +42,44 @@ async fn a_request_is_signed_again_over_the_names_that_its_client_signed() {
 }
 
 #[tokio::test]
-async fn what_goes_on_under_its_own_signature_keeps_its_time_and_text() {
-    let world = TestEnv::start().await;
+async fn requests_with_their_own_signature_stay_byte_identical() {
+    let env = TestEnv::start().await;
     let earlier = Timestamp::now() - SignedDuration::from_mins(9);
     let body = odd_body("1-1", true, TEN, ELEVEN);
-    let request = world
+    let request = env
         .post(body)
         .with_header(CONTENT_TYPE, "Application/JSON ; Charset=\"utf-8\"")
         .sign(&credential(SHANGHAI), DEFAULT_SIGNED_FIELDS, earlier)
         .unwrap();
-    assert_node_response(&world.send(&request).await, "0");
-    assert_forwarded_unchanged(&world.sole_upstream_request(), &request);
+    assert_node_response(&env.send(&request).await, "0");
+    assert_forwarded_unchanged(&env.sole_upstream_request(), &request);
 
-    let request = world
+    let request = env
         .post(odd_body("1-2", false, TEN, ELEVEN))
         .with_header(CONTENT_TYPE, "Application/JSON ; Charset=\"utf-8\"")
         .sign(&credential(SHANGHAI), DEFAULT_SIGNED_FIELDS, earlier)
         .unwrap();
-    assert_node_response(&world.send(&request).await, "0");
-    let got = world.sole_upstream_request();
+    assert_node_response(&env.send(&request).await, "0");
+    let got = env.sole_upstream_request();
     assert_resigned(&got, &request);
     assert_eq!(got.header("content-type"), text(&request, &CONTENT_TYPE));
 }
 
 #[tokio::test]
-async fn a_missing_content_type_is_added_only_to_what_is_signed_again() {
-    let world = TestEnv::start().await;
+async fn a_missing_content_type_is_added_only_when_resigning() {
+    let env = TestEnv::start().await;
     for (version, content_type) in [
         (true, None),
         (false, Some("application/json;charset=UTF-8")),
     ] {
-        let mut request = world.post(odd_body("1-1", version, TEN, ELEVEN));
+        let mut request = env.post(odd_body("1-1", version, TEN, ELEVEN));
         request.headers.remove(CONTENT_TYPE);
         let names = "content-length;host";
         let request = request
             .sign(&credential(SHANGHAI), names, Timestamp::now())
             .unwrap();
-        assert_node_response(&world.send(&request).await, "0");
-        let got = world.sole_upstream_request();
+        assert_node_response(&env.send(&request).await, "0");
+        let got = env.sole_upstream_request();
         assert_eq!(
             got.header("content-type"),
             content_type,
@@ -90,11 +90,11 @@ async fn a_missing_content_type_is_added_only_to_what_is_signed_again() {
 }
 
 #[tokio::test]
-async fn a_chunked_body_goes_on_with_its_length() {
-    let world = TestEnv::start().await;
+async fn a_chunked_body_is_forwarded_with_its_length() {
+    let env = TestEnv::start().await;
     for version in [true, false] {
         let body = odd_body("1-1", version, TEN, ELEVEN);
-        let request = world.post(body.clone());
+        let request = env.post(body.clone());
         let request = request
             .sign(&credential(SHANGHAI), "host", Timestamp::now())
             .unwrap();
@@ -110,9 +110,9 @@ async fn a_chunked_body_goes_on_with_its_length() {
             "7\r\n{first}\r\n{:x}\r\n{second}\r\n0\r\n\r\n",
             second.len()
         );
-        let answer = world.exchange_raw((head + &chunks).as_bytes()).await;
-        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-        let got = world.sole_upstream_request();
+        let response = env.exchange_raw((head + &chunks).as_bytes()).await;
+        assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
+        let got = env.sole_upstream_request();
         assert_eq!(
             got.header("content-length"),
             Some(&*got.body.len().to_string())
@@ -125,26 +125,26 @@ async fn a_chunked_body_goes_on_with_its_length() {
 }
 
 #[tokio::test]
-async fn a_query_goes_on_as_it_came_and_nothing_is_cached() {
-    let world = TestEnv::start().await;
+async fn a_query_is_forwarded_unchanged_and_nothing_is_cached() {
+    let env = TestEnv::start().await;
     for version in [true, false] {
         let url = format!(
             "{}/CCFS/resource/ccfs/getRecordFileUrlFromObs?b=1+2&a=%2f&c&d=%e4%bd%a0",
-            world.url()
+            env.url()
         );
         let body = odd_body("1-1", version, TEN, ELEVEN);
         let request = signed(ClientRequest::post(&url, body).unwrap(), SHANGHAI);
         for _ in 0..2 {
-            let answer = world.send(&request).await;
-            assert_node_response(&answer, "0");
-            assert_eq!(answer.header("cache-control"), Some("no-store"));
-            assert_eq!(answer.header("age"), None);
-            let status = answer.header("cache-status").unwrap_or_default();
+            let response = env.send(&request).await;
+            assert_node_response(&response, "0");
+            assert_eq!(response.header("cache-control"), Some("no-store"));
+            assert_eq!(response.header("age"), None);
+            let status = response.header("cache-status").unwrap_or_default();
             assert!(
                 !status.contains("hit") && !status.contains("stored"),
                 "{status}"
             );
-            let got = world.sole_upstream_request();
+            let got = env.sole_upstream_request();
             assert_eq!(got.target, request.target);
             match version {
                 true => assert_forwarded_unchanged(&got, &request),
@@ -152,15 +152,15 @@ async fn a_query_goes_on_as_it_came_and_nothing_is_cached() {
             }
         }
     }
-    // Neither did they fill the entry of the request without a query.
-    let plain = signed(world.post(odd_body("1-1", true, TEN, ELEVEN)), SHANGHAI);
-    world.send(&plain).await;
-    world.sole_upstream_request();
+    // They did not fill the cache entry of the request without a query either.
+    let plain = signed(env.post(odd_body("1-1", true, TEN, ELEVEN)), SHANGHAI);
+    env.send(&plain).await;
+    env.sole_upstream_request();
 }
 
 #[tokio::test]
-async fn the_answer_is_the_nodes_own_bytes() {
-    let world = TestEnv::start().await;
+async fn the_response_is_the_nodes_own_bytes() {
+    let env = TestEnv::start().await;
     for call_id in [
         "1-1",
         "array-3",
@@ -169,7 +169,7 @@ async fn the_answer_is_the_nodes_own_bytes() {
         "code-0300028",
         "form-lss",
     ] {
-        let first = world.get_recording(call_id).await;
+        let first = env.get_recording(call_id).await;
         assert_eq!(first.header("cache-control"), Some("no-store"), "{call_id}");
         assert_eq!(first.header("server"), Some("ccfs-stand-in"));
         assert_eq!(
@@ -177,7 +177,7 @@ async fn the_answer_is_the_nodes_own_bytes() {
             Some("application/json;charset=UTF-8")
         );
         let text = String::from_utf8_lossy(&first.body);
-        // The nodes write the members in this order, which no sorted map would keep.
+        // The nodes write the fields in this order, which no sorted map would preserve.
         assert!(text.starts_with("{\"resultData\""), "{text}");
         carries(&first.json());
     }
@@ -190,8 +190,8 @@ fn carries(json: &Value) {
 }
 
 #[tokio::test]
-async fn host_node_is_signed_again_for_each_node() {
-    let world = Setup {
+async fn host_node_is_resigned_for_each_node() {
+    let env = Setup {
         nodes: 2,
         cluster: "host = \"node\"\nbalance = \"round-robin\"".into(),
         ..Setup::default()
@@ -200,16 +200,16 @@ async fn host_node_is_signed_again_for_each_node() {
     .await;
     for number in 0..4 {
         let body = odd_body(&format!("1-{number}"), true, TEN, ELEVEN);
-        let request = signed(world.post(body), SHANGHAI);
-        assert_node_response(&world.send(&request).await, "0");
+        let request = signed(env.post(body), SHANGHAI);
+        assert_node_response(&env.send(&request).await, "0");
     }
-    for node in &world.nodes {
+    for node in &env.nodes {
         assert!(node.count("getRecordFileUrlFromObs") > 0);
         let host = node.address().to_string();
         for got in node.requests().iter().filter(|got| got.target != "/") {
             assert_eq!(got.header("host"), Some(&*host));
             assert_eq!(got.access_key.as_deref(), Some(SHANGHAI));
-            let outside = world.bound.listeners["ccfs"].to_string();
+            let outside = env.bound.listeners["ccfs"].to_string();
             assert_eq!(got.header("x-forwarded-host"), Some(&*outside));
             assert_eq!(
                 got.header("content-length"),
@@ -220,8 +220,8 @@ async fn host_node_is_signed_again_for_each_node() {
 }
 
 #[tokio::test]
-async fn host_stays_as_the_client_wrote_it() {
-    let world = TestEnv::start().await;
+async fn host_is_preserved_as_sent() {
+    let env = TestEnv::start().await;
     for host in [
         "records.example.com",
         "10.154.198.164",
@@ -229,10 +229,10 @@ async fn host_stays_as_the_client_wrote_it() {
     ] {
         for version in [true, false] {
             let mut request =
-                world.post(odd_body(&format!("1-{}", host.len()), version, TEN, ELEVEN));
+                env.post(odd_body(&format!("1-{}", host.len()), version, TEN, ELEVEN));
             request.headers.insert(HOST, host.parse().unwrap());
-            assert_node_response(&world.send(&signed(request, SHANGHAI)).await, "0");
-            let got = world.sole_upstream_request();
+            assert_node_response(&env.send(&signed(request, SHANGHAI)).await, "0");
+            let got = env.sole_upstream_request();
             assert_eq!(got.header("host"), Some(host));
             assert_eq!(got.access_key.as_deref(), Some(SHANGHAI));
         }
@@ -240,9 +240,9 @@ async fn host_stays_as_the_client_wrote_it() {
 }
 
 #[tokio::test]
-async fn a_length_that_is_signed_with_zeros_in_front_stays_so() {
-    let world = TestEnv::start().await;
-    let mut request = world.post(odd_body("1-1", true, TEN, ELEVEN));
+async fn a_signed_length_with_leading_zeros_stays_unchanged() {
+    let env = TestEnv::start().await;
+    let mut request = env.post(odd_body("1-1", true, TEN, ELEVEN));
     let length = format!("00{}", request.body.len());
     request
         .headers
@@ -254,10 +254,10 @@ async fn a_length_that_is_signed_with_zeros_in_front_stays_so() {
     }
     raw += "\r\n";
     let raw = [raw.as_bytes(), &request.body].concat();
-    let answer = world.exchange_raw(&raw).await;
-    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    let response = env.exchange_raw(&raw).await;
+    assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
     assert_eq!(
-        world.sole_upstream_request().access_key.as_deref(),
+        env.sole_upstream_request().access_key.as_deref(),
         Some(SHANGHAI)
     );
 }

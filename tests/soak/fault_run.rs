@@ -1,10 +1,10 @@
-//! The fault run: three stand-in nodes before a gateway process, under constant mixed load, while
-//! nodes are killed, hang, stall, answer garbage, break off, slow down and say they are busy. At
-//! every moment one of them is well, so no request that may be repeated may fail, and none that may
-//! not be repeated may reach a node twice.
+//! Fault run: three stand-in nodes behind a gateway process under constant mixed load, while nodes
+//! are killed, hang, stall, return invalid responses, cut connections, slow down and report flow
+//! control. One node is healthy at every moment, so no idempotent request may fail, and no other
+//! request may reach a node twice.
 //!
-//! `cargo test --release --test fault_run -- --ignored --nocapture`; `CCFS_FAULT_MINUTES` (10) says
-//! how long, `CCFS_FAULT_SEED` (1) which faults.
+//! `cargo test --release --test fault_run -- --ignored --nocapture`; `CCFS_FAULT_MINUTES` (10) sets
+//! the duration, `CCFS_FAULT_SEED` (1) the sequence of faults.
 
 #![allow(
     clippy::disallowed_methods,
@@ -12,7 +12,7 @@
     clippy::panic,
     clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "a test fails by panicking, prints its figures, and is at the edge where clocks are"
+    reason = "a test fails by panicking, prints its figures, and uses clocks"
 )]
 
 use std::collections::{HashMap, HashSet};
@@ -38,12 +38,12 @@ use support::Setup;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes; see the head of its file"]
-async fn nothing_is_lost_while_one_node_is_well() {
+async fn no_request_is_lost_while_one_node_is_healthy() {
     let minutes = number("CCFS_FAULT_MINUTES", 10.0);
     let mut dice = Dice(number("CCFS_FAULT_SEED", 1.0) as u64);
     let setup = Setup {
         nodes: 3,
-        // A try at a node that hangs leaves time for the two others.
+        // An attempt at a node that hangs leaves time for the two others.
         cluster: "timeouts = { per_try = \"2s\" }".into(),
         tables: "[cache]\nmax_size = \"4MiB\"\n\
                  [telemetry]\nlog_level = \"info\"\naccess_log = \"off\""
@@ -85,16 +85,16 @@ async fn nothing_is_lost_while_one_node_is_well() {
     }
     assert!(twice.is_empty());
     assert!(after.0 < before.0 + (32 << 20), "memory grew");
-    assert!(after.1 < before.1 + 64, "files stay open");
+    assert!(after.1 < before.1 + 64, "descriptors leak");
 }
 
-/// Open files.
+/// The number of open file descriptors.
 fn files(process: &Process) -> usize {
     let folder = format!("/proc/{}/fd", process.id());
     std::fs::read_dir(folder).unwrap().count()
 }
 
-/// A while of faults, and a while of peace.
+/// One round: a period with faults, then a period without.
 async fn round(dice: &mut Dice, nodes: &mut [StandIn], ledger: &mut Ledger) -> Vec<(usize, What)> {
     let well = dice.below(3);
     let mut befell = Vec::new();
@@ -111,7 +111,7 @@ async fn round(dice: &mut Dice, nodes: &mut [StandIn], ledger: &mut Ledger) -> V
         node.faults().clear();
         node.restart().await.unwrap();
     }
-    // A request that hung until now has another node to go to, whoever is well next.
+    // A request that hung until now has another node to go to, whichever is healthy next.
     let time = dice.between(2500, 3500);
     ledger.watch(nodes, time).await;
     befell
@@ -127,13 +127,13 @@ fn show(recordings: &LoadResult, downloads: &LoadResult, jobs: &LoadResult, metr
     }
     let names = ["upstream_retries", "retry_budget_exhausted", "panics"];
     let names = names.map(|name| format!("ccfs_gateway_{name}_total"));
-    let told = metrics.lines();
-    for line in told.filter(|line| names.iter().any(|name| line.starts_with(name))) {
+    let lines = metrics.lines();
+    for line in lines.filter(|line| names.iter().any(|name| line.starts_with(name))) {
         println!("{line}");
     }
 }
 
-/// All clients.
+/// The load on all interfaces.
 struct Work {
     recordings: Load,
     downloads: Load,
@@ -170,7 +170,7 @@ fn figures(tally: &LoadResult) -> String {
     took.sort_unstable();
     let at = |part: f64| took[((took.len() - 1) as f64 * part) as usize];
     format!(
-        "{} requests, {} failed, {} cut after they had begun, p50 {:?}, p99 {:?}, p99.9 {:?}, longest {:?}",
+        "{} requests, {} failed, {} cut after their first byte, p50 {:?}, p99 {:?}, p99.9 {:?}, longest {:?}",
         took.len(),
         tally.failed.len(),
         tally.cut,
@@ -181,7 +181,7 @@ fn figures(tally: &LoadResult) -> String {
     )
 }
 
-/// Something that goes wrong with one node.
+/// A fault of one node.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 enum What {
     Busy,
@@ -202,10 +202,10 @@ enum What {
     Unavailable,
 }
 
-/// Nobody is there.
+/// Faults after which a node does not respond at all.
 const GONE: [What; 4] = [What::Hang, What::Kill, What::Refuse, What::Stall];
 
-/// Somebody is there, and fails.
+/// Faults after which a node responds wrongly.
 const UNWELL: [What; 12] = [
     What::Busy,
     What::CloseAfterAnswer,
@@ -226,7 +226,8 @@ impl What {
         let slow = Duration::from_millis(700);
         let fault = match self {
             Self::Busy => {
-                // Not on jobs: a busy answer lets them move on, which is no duplicate.
+                // Not on jobs: flow control lets them move to another node, which is not a
+                // duplicate.
                 for name in ["getRecordFileUrlFromObs", "downloadRecordFile"] {
                     node.faults()
                         .inject_on(name, Fault::FlowControl, When::Always);
@@ -257,7 +258,7 @@ impl What {
             Self::SlowHead => Fault::DelayHead(slow),
             Self::Unavailable => Fault::Status(503),
         };
-        // Garbage instead of a file is a file to the gateway: only where it reads what it gets.
+        // An invalid file is still a file to the gateway; only JSON interfaces detect it.
         if self == Self::GarbageJson {
             node.faults()
                 .inject_on("getRecordFileUrlFromObs", fault, When::Always);
@@ -267,12 +268,12 @@ impl What {
     }
 }
 
-/// Which jobs came to which connections of which nodes.
+/// The jobs that reached each connection of each node.
 #[derive(Default)]
 struct Ledger(HashMap<String, HashSet<(usize, u64)>>);
 
 impl Ledger {
-    /// Reads again and again for so long.
+    /// Polls the nodes for `time`.
     async fn watch(&mut self, nodes: &[StandIn], time: Duration) {
         let end = Instant::now() + time;
         while Instant::now() < end {
@@ -282,7 +283,8 @@ impl Ledger {
         }
     }
 
-    /// Reads what the nodes remember: the last thousand requests, which is more than a second brings.
+    /// Reads the nodes' request history: the last thousand requests, which is more than one second
+    /// brings.
     fn read(&mut self, nodes: &[StandIn]) {
         for (place, node) in nodes.iter().enumerate() {
             for request in node.requests() {
@@ -304,7 +306,7 @@ impl Ledger {
     }
 }
 
-/// The same throws for the same seed (xorshift).
+/// A deterministic pseudo-random generator (xorshift).
 struct Dice(u64);
 
 impl Dice {
@@ -323,7 +325,7 @@ impl Dice {
         of[self.below(of.len())]
     }
 
-    /// Three times out of four.
+    /// True with probability 3/4.
     fn often(&mut self) -> bool {
         self.below(4) > 0
     }
@@ -337,5 +339,5 @@ fn number(variable: &str, usual: f64) -> f64 {
     std::env::var(variable).map_or(usual, |text| text.parse().expect("a number"))
 }
 
-/// Until the cache is full and every worker has its connections.
+/// Time until the cache is full and every worker has its connections.
 const WARM_UP: Duration = Duration::from_secs(30);

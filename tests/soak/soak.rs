@@ -1,5 +1,6 @@
-//! A real gateway under mixed load and hostile clients for a while (`CCFS_SOAK_MINUTES`, 20 if unset):
-//! afterwards its process, memory, descriptors and threads are what they were before.
+//! Soak test: a real gateway under mixed load and malicious clients (`CCFS_SOAK_MINUTES`, 20 if
+//! unset). Afterwards memory, descriptors and threads of the process are back at their initial
+//! level.
 //!
 //! `cargo test --release --test soak -- --ignored --nocapture`
 
@@ -10,7 +11,7 @@
     clippy::print_stdout,
     clippy::unwrap_used,
     dead_code,
-    reason = "a test fails by panicking, is at the edge, tells its figures, and shares the scenarios' parts"
+    reason = "a test fails by panicking, uses clocks and tasks, prints its figures, and shares parts of the scenarios"
 )]
 
 #[path = "../gateway/hostile.rs"]
@@ -36,7 +37,7 @@ use self::hostile::{FLOODS, Target, flood};
 use self::process::Process;
 use self::support::{SHANGHAI, Setup, UNKNOWN, client_trusting, signed};
 
-/// What the process has.
+/// Resource usage of the process.
 #[derive(Clone, Copy, Debug)]
 struct Level {
     resident: u64,
@@ -67,7 +68,7 @@ impl fmt::Display for Level {
     }
 }
 
-/// What was done.
+/// Counters of the load.
 #[derive(Debug, Default)]
 struct Done {
     over: AtomicBool,
@@ -80,7 +81,7 @@ struct Done {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "runs for 20 minutes"]
-async fn everything_is_back_at_its_level() {
+async fn resources_return_to_their_initial_level() {
     let minutes = std::env::var("CCFS_SOAK_MINUTES").map_or(20.0, |text| text.parse().unwrap());
     let mut gateway = Process::start(&setup()).await;
     let target = Target::new(gateway.listener, &gateway.site.folder.path().join("ca.pem"));
@@ -111,7 +112,7 @@ async fn everything_is_back_at_its_level() {
     assert!(after.resident < before.resident + (32 << 20), "memory");
     assert!(after.descriptors <= before.descriptors + 16, "descriptors");
     assert!(after.threads <= before.threads + 2, "threads");
-    assert_eq!(done.failed.load(Relaxed), 0, "legal requests that failed");
+    assert_eq!(done.failed.load(Relaxed), 0, "valid requests that failed");
 }
 
 fn setup() -> Setup {
@@ -127,13 +128,13 @@ fn setup() -> Setup {
     }
 }
 
-/// Waits until no deadline of a connection can be left.
+/// Waits until every connection timeout has passed.
 async fn calm(gateway: &Process) {
     sleep(Duration::from_secs(12)).await;
     assert_eq!(gateway.get_recording("after-all").await.status, 200);
 }
 
-/// All at once for so long.
+/// Runs all kinds of load concurrently for `time`.
 async fn run(gateway: &Process, target: &Target, time: Duration) -> Arc<Done> {
     let done = Arc::new(Done::default());
     let mut tasks = JoinSet::new();
@@ -156,7 +157,7 @@ async fn run(gateway: &Process, target: &Target, time: Duration) -> Arc<Done> {
     done
 }
 
-/// Asks for recordings, some of them again and again, with pauses.
+/// Requests recording URLs, some of them repeatedly, with pauses.
 async fn ask(url: String, client: ccfs_gateway::client::Client, seed: u64, done: Arc<Done>) {
     let mut number = seed;
     while !done.over.load(Relaxed) {
@@ -177,7 +178,7 @@ async fn ask(url: String, client: ccfs_gateway::client::Client, seed: u64, done:
         };
         let request = signed(ClientRequest::recording(&url, &query).unwrap(), SHANGHAI);
         match client.send(&request).await {
-            Ok(answer) if answer.status == 200 => done.answered.fetch_add(1, Relaxed),
+            Ok(response) if response.status == 200 => done.answered.fetch_add(1, Relaxed),
             other => {
                 println!("{other:?}");
                 done.failed.fetch_add(1, Relaxed)
@@ -187,7 +188,7 @@ async fn ask(url: String, client: ccfs_gateway::client::Client, seed: u64, done:
     }
 }
 
-/// Downloads; every second time it goes away in the middle.
+/// Downloads a file; every second download is abandoned halfway.
 async fn download(url: String, client: ccfs_gateway::client::Client, done: Arc<Done>) {
     let path = format!("{url}/CCFS/resource/ccfs/downloadRecord");
     let body = r#"{"request":{"version":"2.0"},"msgBody":{"fileName":"size-4194304.wav"}}"#;
@@ -195,10 +196,10 @@ async fn download(url: String, client: ccfs_gateway::client::Client, done: Arc<D
     while !done.over.load(Relaxed) {
         whole = !whole;
         let request = signed(ClientRequest::post(&path, body).unwrap(), SHANGHAI);
-        let mut answer = client.send_streaming(&request).await.unwrap();
+        let mut response = client.send_streaming(&request).await.unwrap();
         let mut bytes = 0;
         while whole || bytes < 1 << 20 {
-            match answer.chunk().await {
+            match response.chunk().await {
                 Ok(Some(piece)) => bytes += piece.len() as u64,
                 Ok(None) => break,
                 Err(error) => panic!("{error}"),
@@ -209,13 +210,13 @@ async fn download(url: String, client: ccfs_gateway::client::Client, done: Arc<D
     }
 }
 
-/// Comes with invented keys and wrong signatures.
+/// Sends unknown access keys and wrong signatures.
 async fn pretend(url: String, client: ccfs_gateway::client::Client, done: Arc<Done>) {
     let path = format!("{url}/CCFS/resource/ccfs/getRecordFileUrlFromObs");
     while !done.over.load(Relaxed) {
         let request = ClientRequest::post(&path, "{}").unwrap();
         match client.send(&signed(request, UNKNOWN)).await {
-            Ok(answer) => assert!([401, 429].contains(&answer.status.as_u16())),
+            Ok(response) => assert!([401, 429].contains(&response.status.as_u16())),
             Err(error) => println!("{error}"),
         }
         done.refused.fetch_add(1, Relaxed);
@@ -223,14 +224,16 @@ async fn pretend(url: String, client: ccfs_gateway::client::Client, done: Arc<Do
     }
 }
 
-/// Opens connections and says nothing, or half a head, or reads nothing.
+/// Opens connections that stay silent, or send half a head.
 async fn hold(target: Target, done: Arc<Done>) {
     let mut held = std::collections::VecDeque::new();
     while !done.over.load(Relaxed) {
         let silent = TcpStream::connect(target.address).await.unwrap();
-        let mut line = target.connect().await;
-        line.send(b"POST /CCFS/ HTTP/1.1\r\nHost: h\r\nX").await;
-        held.push_back((silent, line));
+        let mut connection = target.connect().await;
+        connection
+            .send(b"POST /CCFS/ HTTP/1.1\r\nHost: h\r\nX")
+            .await;
+        held.push_back((silent, connection));
         if held.len() > 200 {
             held.pop_front();
         }
@@ -239,18 +242,19 @@ async fn hold(target: Target, done: Arc<Done>) {
     }
 }
 
-/// One flood of HTTP/2 after the other; what they leave open stays open for a while.
+/// Sends one HTTP/2 flood after the other; their connections stay open for a while.
 async fn inundate(target: Target, done: Arc<Done>) {
-    let mut lines = std::collections::VecDeque::new();
+    let mut connections = std::collections::VecDeque::new();
     for (name, _) in FLOODS.iter().cycle() {
         if done.over.load(Relaxed) {
             return;
         }
-        if let Ok(line) = timeout(Duration::from_secs(10), flood(&target, name, 1_000)).await {
-            lines.push_back(line);
+        if let Ok(connection) = timeout(Duration::from_secs(10), flood(&target, name, 1_000)).await
+        {
+            connections.push_back(connection);
         }
-        if lines.len() > 20 {
-            lines.pop_front();
+        if connections.len() > 20 {
+            connections.pop_front();
         }
         done.attacks.fetch_add(1, Relaxed);
         sleep(Duration::from_millis(100)).await;
@@ -258,7 +262,7 @@ async fn inundate(target: Target, done: Arc<Done>) {
 }
 
 impl Process {
-    /// A client of its own.
+    /// A new client of the process.
     fn client(&self) -> ccfs_gateway::client::Client {
         client_trusting(self.site.folder.path()).with_idle_connections(4)
     }

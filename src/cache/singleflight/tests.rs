@@ -9,14 +9,14 @@ fn key() -> CacheKey {
 }
 
 #[tokio::test]
-async fn a_hundred_comers_make_one_fetch() {
-    let flights = SingleFlight::new();
+async fn a_hundred_requests_make_one_fetch() {
+    let fetches = SingleFlight::new();
     let started = Arc::new(AtomicUsize::new(0));
     let (go, gate) = oneshot::channel::<()>();
     let mut gate = Some(gate);
-    let seats: Vec<_> = (0..100)
+    let roles: Vec<_> = (0..100)
         .map(|_| {
-            flights.join(&key(), || {
+            fetches.join(&key(), || {
                 started.fetch_add(1, Ordering::Relaxed);
                 let gate = gate.take();
                 async move {
@@ -28,75 +28,75 @@ async fn a_hundred_comers_make_one_fetch() {
             })
         })
         .collect();
-    assert_eq!(seats.iter().filter(|seat| seat.is_leader()).count(), 1);
+    assert_eq!(roles.iter().filter(|role| role.is_leader()).count(), 1);
     go.send(()).unwrap();
-    for mut seat in seats {
-        assert_eq!(seat.outcome().await, Some(7));
+    for mut role in roles {
+        assert_eq!(role.outcome().await, Some(7));
     }
     assert_eq!(started.load(Ordering::Relaxed), 1);
-    assert!(flights.is_empty(), "freed before anybody saw the outcome");
+    assert!(fetches.is_empty(), "removed before the outcome is shared");
 }
 
 #[tokio::test]
-async fn the_fetch_survives_whoever_started_it() {
-    let flights = SingleFlight::new();
+async fn the_fetch_outlives_the_leader() {
+    let fetches = SingleFlight::new();
     let (go, gate) = oneshot::channel::<()>();
-    let first = flights.join(&key(), || async move {
+    let first = fetches.join(&key(), || async move {
         let _ = gate.await;
         "done"
     });
-    let mut second = flights.join(&key(), || async { "never" });
+    let mut second = fetches.join(&key(), || async { "never" });
     drop(first);
     go.send(()).unwrap();
     assert_eq!(second.outcome().await, Some("done"));
 }
 
 #[tokio::test]
-async fn a_fetch_that_is_half_flown_goes_on_and_wakes_its_passengers() {
-    let flights = SingleFlight::new();
+async fn a_fetch_in_progress_continues_after_its_leader_and_wakes_the_followers() {
+    let fetches = SingleFlight::new();
     let started = Arc::new(AtomicUsize::new(0));
     let (go, gate) = oneshot::channel::<()>();
     let (fetch, times) = (async { gate.await.map(|()| "done") }, started.clone());
-    let mut pilot = flights.join(&key(), || async move {
+    let mut leader = fetches.join(&key(), || async move {
         times.fetch_add(1, Ordering::Relaxed);
         fetch.await
     });
-    let mut pilot = Box::pin(async move { pilot.outcome().await });
-    let mut passenger = flights.join(&key(), || async { Ok("never") });
-    let mut passenger = Box::pin(passenger.outcome());
+    let mut leader = Box::pin(async move { leader.outcome().await });
+    let mut follower = fetches.join(&key(), || async { Ok("never") });
+    let mut follower = Box::pin(follower.outcome());
     let mut context = Context::from_waker(std::task::Waker::noop());
-    assert!(pilot.as_mut().poll(&mut context).is_pending());
-    assert!(passenger.as_mut().poll(&mut context).is_pending());
-    drop(pilot);
-    // What the pilot's own task was promised wakes nobody any more: the new task must ask anew.
+    assert!(leader.as_mut().poll(&mut context).is_pending());
+    assert!(follower.as_mut().poll(&mut context).is_pending());
+    drop(leader);
+    // The wake-up registered by the leader's task is lost: the spawned task must poll again.
     tokio::task::yield_now().await;
     go.send(()).unwrap();
-    assert_eq!(passenger.await, Some(Ok("done")));
+    assert_eq!(follower.await, Some(Ok("done")));
     assert_eq!(started.load(Ordering::Relaxed), 1);
-    assert!(flights.is_empty());
+    assert!(fetches.is_empty());
 }
 
 #[tokio::test]
-async fn a_panic_under_way_tells_those_who_wait() {
-    let flights = SingleFlight::new();
+async fn a_panic_in_progress_reaches_the_followers() {
+    let fetches = SingleFlight::new();
     let (go, gate) = oneshot::channel::<()>();
-    let mut pilot = flights.join(&key(), || async move {
+    let mut leader = fetches.join(&key(), || async move {
         let _ = gate.await;
         panic!("as in a bug")
     });
-    let mut passenger = flights.join(&key(), || async { 1 });
-    let (pilot, passenger, ()) = tokio::join!(pilot.outcome(), passenger.outcome(), async {
+    let mut follower = fetches.join(&key(), || async { 1 });
+    let (leader, follower, ()) = tokio::join!(leader.outcome(), follower.outcome(), async {
         go.send(()).unwrap();
     });
-    assert_eq!((pilot, passenger), (None, None));
-    assert!(flights.is_empty());
+    assert_eq!((leader, follower), (None, None));
+    assert!(fetches.is_empty());
 }
 
 #[tokio::test]
-async fn a_panic_frees_the_key_and_tells_the_waiting() {
-    let flights = SingleFlight::new();
-    let mut seat = flights.join(&key(), || async { panic!("as in a bug") });
-    assert_eq!(seat.outcome().await, None::<u8>);
-    let mut next = flights.join(&key(), || async { 1 });
+async fn a_panic_removes_the_key() {
+    let fetches = SingleFlight::new();
+    let mut role = fetches.join(&key(), || async { panic!("as in a bug") });
+    assert_eq!(role.outcome().await, None::<u8>);
+    let mut next = fetches.join(&key(), || async { 1 });
     assert_eq!(next.outcome().await, Some(1));
 }

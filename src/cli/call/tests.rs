@@ -43,8 +43,8 @@ impl TestEnv {
     /// Success, stdout, stderr.
     async fn call(&self, arguments: &[&str]) -> anyhow::Result<(bool, String, String)> {
         let (url, ca, sk) = (self.node.url(), self.path("ca.pem"), self.path("sk"));
-        let usual = ["call", &url, "--ca", &ca, "--ak", "ak", "--sk-file", &sk];
-        let args = parse(usual.iter().chain(arguments))?;
+        let defaults = ["call", &url, "--ca", &ca, "--ak", "ak", "--sk-file", &sk];
+        let args = parse(defaults.iter().chain(arguments))?;
         let (mut out, mut notes) = (Vec::new(), Vec::new());
         let succeeded = call(&args, now(), &mut out, &mut notes).await?;
         Ok((
@@ -75,23 +75,23 @@ fn the_command_line_is_consistent() {
 }
 
 #[tokio::test]
-async fn a_recording_is_asked_for_and_shown() {
-    let scene = TestEnv::new().await;
-    let (succeeded, out, notes) = scene.call(&RECORDING).await.unwrap();
+async fn a_recording_response_is_printed() {
+    let env = TestEnv::new().await;
+    let (succeeded, out, notes) = env.call(&RECORDING).await.unwrap();
     assert!(succeeded);
     assert!(
         out.starts_with("{\"resultData\":{\"url\":\"https://") && out.ends_with("}\n"),
         "{out}"
     );
     assert!(notes.starts_with("HTTP 200 OK\n"), "{notes}");
-    let received = &scene.node.requests()[0];
+    let received = &env.node.requests()[0];
     assert!(received.body.ends_with(br#","version":"2.0"}"#));
     let authorization = received.header("authorization").unwrap();
     assert!(authorization.contains("/content-length;content-type;host/"));
 
     let arguments = [&RECORDING[..], &["--no-version", "--sign", "host"]].concat();
-    assert!(scene.call(&arguments).await.unwrap().0);
-    let received = &scene.node.requests()[1];
+    assert!(env.call(&arguments).await.unwrap().0);
+    let received = &env.node.requests()[1];
     assert!(!received.body.windows(7).any(|part| part == b"version"));
     assert!(
         received
@@ -102,51 +102,51 @@ async fn a_recording_is_asked_for_and_shown() {
 }
 
 #[tokio::test]
-async fn json_is_no_file_and_its_code_decides() {
-    let scene = TestEnv::new().await;
-    let output = scene.path("out.json");
+async fn json_is_not_written_and_its_result_code_decides() {
+    let env = TestEnv::new().await;
+    let output = env.path("out.json");
     let arguments = [&RECORDING[..], &["-o", &output]].concat();
-    let (succeeded, out, notes) = scene.call(&arguments).await.unwrap();
+    let (succeeded, out, notes) = env.call(&arguments).await.unwrap();
     assert!(succeeded && out.contains("\"resultCode\":\"0\""), "{out}");
-    let told = format!("the answer is JSON: nothing was written to {output}");
-    assert!(notes.contains(&told), "{notes}");
+    let text = format!("the response is JSON: nothing was written to {output}");
+    assert!(notes.contains(&text), "{notes}");
     assert!(!Path::new(&output).exists());
 
     let fault = Fault::ResultCode("0300012".into());
-    scene.node.faults().inject(fault, When::Next(1));
-    assert!(!scene.call(&arguments).await.unwrap().0);
+    env.node.faults().inject(fault, When::Next(1));
+    assert!(!env.call(&arguments).await.unwrap().0);
 }
 
 #[tokio::test]
 async fn a_get_is_signed_over_its_host() {
-    let scene = TestEnv::new().await;
+    let env = TestEnv::new().await;
     let path = "/CCFS/resource/ccfs/x";
-    let (_, _, notes) = scene
+    let (_, _, notes) = env
         .call(&["--method", "GET", "--path", path])
         .await
         .unwrap();
     assert!(!notes.contains("401"), "{notes}");
-    let received = &scene.node.requests()[0];
+    let received = &env.node.requests()[0];
     let authorization = received.header("authorization").unwrap();
     assert!(authorization.contains("Z/host/"), "{authorization}");
 }
 
 #[tokio::test]
-async fn a_url_with_another_path_needs_no_call() {
-    let scene = TestEnv::new().await;
-    let url = format!("{}/CCFS/resource/ccfs/playVoice?st=1", scene.node.url());
+async fn a_url_with_another_path_needs_no_call_id() {
+    let env = TestEnv::new().await;
+    let url = format!("{}/CCFS/resource/ccfs/playVoice?st=1", env.node.url());
     let arguments = ["call", &url, "--insecure", "--unsigned", "--method", "GET"];
     let args = parse(arguments.iter()).unwrap();
     let (mut out, mut notes) = (Vec::new(), Vec::new());
     call(&args, now(), &mut out, &mut notes).await.unwrap();
-    assert_eq!(scene.node.requests()[0].method, "GET");
+    assert_eq!(env.node.requests()[0].method, "GET");
 }
 
 #[tokio::test]
-async fn a_refused_signature_is_advised_about() {
-    let scene = TestEnv::new().await;
-    fs::write(scene.path("sk"), "another").unwrap();
-    let (succeeded, _, notes) = scene.call(&RECORDING).await.unwrap();
+async fn a_rejected_signature_gets_a_hint() {
+    let env = TestEnv::new().await;
+    fs::write(env.path("sk"), "another").unwrap();
+    let (succeeded, _, notes) = env.call(&RECORDING).await.unwrap();
     assert!(
         !succeeded && notes.contains("`ccfs-gateway explain`"),
         "{notes}"
@@ -168,23 +168,23 @@ async fn no_password_of_a_url_is_shown() {
 }
 
 #[tokio::test]
-async fn a_failure_is_shown_and_is_a_failure() {
-    let scene = TestEnv::new().await;
+async fn an_error_response_is_printed_and_fails() {
+    let env = TestEnv::new().await;
     for fault in [
         Fault::ResultCode("0300012".into()),
         Fault::Status(503),
         Fault::GarbageJson,
     ] {
-        scene.node.faults().inject(fault.clone(), When::Next(1));
-        let (succeeded, out, _) = scene.call(&RECORDING).await.unwrap();
+        env.node.faults().inject(fault.clone(), When::Next(1));
+        let (succeeded, out, _) = env.call(&RECORDING).await.unwrap();
         assert!(!succeeded && !out.is_empty(), "{fault:?}");
     }
 }
 
 #[tokio::test]
 async fn a_file_is_written_whole_or_not_at_all() {
-    let scene = TestEnv::new().await;
-    let (body, output) = (scene.path("body.json"), scene.path("a.wav"));
+    let env = TestEnv::new().await;
+    let (body, output) = (env.path("body.json"), env.path("a.wav"));
     let path = "/CCFS/resource/ccfs/downloadRecordFile";
     let arguments = ["--path", path, "--body", &body, "-o", &output];
     let ask = |name: &str| {
@@ -194,16 +194,13 @@ async fn a_file_is_written_whole_or_not_at_all() {
     };
 
     ask("code-0300011.wav");
-    let (succeeded, out, _) = scene.call(&arguments).await.unwrap();
+    let (succeeded, out, _) = env.call(&arguments).await.unwrap();
     assert!(!succeeded && out.contains("0300011"));
     ask("5MiB.wav");
-    scene
-        .node
-        .faults()
-        .inject(Fault::CloseInBody, When::Next(1));
-    assert!(scene.call(&arguments).await.is_err());
+    env.node.faults().inject(Fault::CloseInBody, When::Next(1));
+    assert!(env.call(&arguments).await.is_err());
     assert!(!Path::new(&output).exists() && !partial_path(Path::new(&output)).exists());
-    let (succeeded, out, notes) = scene.call(&arguments).await.unwrap();
+    let (succeeded, out, notes) = env.call(&arguments).await.unwrap();
     assert!(
         succeeded && out.is_empty() && notes.contains("5242880 bytes"),
         "{notes}"
@@ -215,11 +212,11 @@ async fn a_file_is_written_whole_or_not_at_all() {
 }
 
 #[tokio::test]
-async fn a_failure_that_is_labelled_as_a_file_is_no_file() {
-    let scene = TestEnv::new().await;
-    let output = scene.path("a.wav");
+async fn an_error_with_the_content_type_of_a_file_is_not_written() {
+    let env = TestEnv::new().await;
+    let output = env.path("a.wav");
     let path = "/CCFS/resource/ccfs/playVoice?t=1&version=2.0&st=";
-    let url = scene.node.url();
+    let url = env.node.url();
     let arguments = [
         "call",
         &url,
@@ -238,8 +235,8 @@ async fn a_failure_that_is_labelled_as_a_file_is_no_file() {
 }
 
 #[tokio::test]
-async fn ordinary_mistakes_are_explained() {
-    let mut scene = TestEnv::new().await;
+async fn common_errors_have_hints() {
+    let mut env = TestEnv::new().await;
     for wrong in [
         &[][..],
         &["--call-id", "1"],
@@ -249,16 +246,16 @@ async fn ordinary_mistakes_are_explained() {
         &["--path", "/", "--timeout", "0s"],
         &[&RECORDING[..], &["--body", "b"]].concat(),
     ] {
-        let error = scene.call(wrong).await.unwrap_err();
+        let error = env.call(wrong).await.unwrap_err();
         assert!(error.is::<clap::Error>(), "{error}");
     }
-    let stranger = CertificateAuthority::new().unwrap();
-    stranger
-        .write_certificate(&scene.dir.path().join("ca.pem"))
+    let other_ca = CertificateAuthority::new().unwrap();
+    other_ca
+        .write_certificate(&env.dir.path().join("ca.pem"))
         .unwrap();
-    let error = scene.call(&RECORDING).await.unwrap_err().to_string();
+    let error = env.call(&RECORDING).await.unwrap_err().to_string();
     assert!(error.contains("--ca"), "{error}");
-    scene.node.stop().await;
-    let error = scene.call(&RECORDING).await.unwrap_err().to_string();
+    env.node.stop().await;
+    let error = env.call(&RECORDING).await.unwrap_err().to_string();
     assert!(error.contains("nothing listens there"), "{error}");
 }

@@ -1,14 +1,17 @@
-//! How long the URLs of an answer are good for, in words.
+//! Prints how long the URLs of a response are valid.
 
 use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::ccfs::presigned_url;
 
-/// One line per URL in the `resultData` of an answer.
-pub(super) fn validity_lines(answer: &Value, now: Timestamp) -> Vec<String> {
+/// Returns one line per URL in the `resultData` of a response.
+pub(super) fn validity_lines(response: &Value, now: Timestamp) -> Vec<String> {
     let mut urls = Vec::new();
-    collect_urls(answer.get("resultData").unwrap_or(&Value::Null), &mut urls);
+    collect_urls(
+        response.get("resultData").unwrap_or(&Value::Null),
+        &mut urls,
+    );
     let several = urls.len() > 1;
     let line = |(number, url): (usize, &&str)| {
         let which = if several {
@@ -23,14 +26,14 @@ pub(super) fn validity_lines(answer: &Value, now: Timestamp) -> Vec<String> {
 
 fn validity_line(which: &str, expires: Option<Timestamp>, now: Timestamp) -> String {
     let Some(expires) = expires else {
-        return format!("{which} does not say until when it is good");
+        return format!("{which} has no readable expiry");
     };
     match expires.as_second() - now.as_second() {
-        left if left > 0 => format!(
-            "{which} is good for {}, until {expires}",
-            format_seconds(left)
+        seconds if seconds > 0 => format!(
+            "{which} is valid for {}, until {expires}",
+            format_seconds(seconds)
         ),
-        _ => format!("{which} has expired: it was good until {expires}"),
+        _ => format!("{which} has expired: it was valid until {expires}"),
     }
 }
 
@@ -43,18 +46,18 @@ fn collect_urls<'a>(value: &'a Value, urls: &mut Vec<&'a str>) {
     }
 }
 
-/// Several URLs in one text: each begins where `http` follows a comma.
+/// Splits several URLs in one string: each begins where `http` follows a comma.
 fn split_urls(text: &str) -> impl Iterator<Item = &str> {
-    let mut rest = text;
+    let mut remaining = text;
     std::iter::from_fn(move || {
-        let end = rest.find(",http").unwrap_or(rest.len());
-        let (url, later) = rest.split_at(end);
-        rest = later.trim_start_matches(',');
+        let end = remaining.find(",http").unwrap_or(remaining.len());
+        let (url, tail) = remaining.split_at(end);
+        remaining = tail.trim_start_matches(',');
         url.starts_with("http").then_some(url)
     })
 }
 
-/// The two largest units.
+/// Formats a duration with its two largest units.
 fn format_seconds(seconds: i64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
     if days > 0 {
@@ -75,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_are_found_wherever_they_are_packed() {
+    fn urls_are_found_in_every_packing() {
         let mut urls = Vec::new();
         let data = json!({"url": "https://a?x=1,2,https://b", "more": ["http://c"], "n": 1});
         collect_urls(&data, &mut urls);
@@ -83,15 +86,15 @@ mod tests {
     }
 
     #[test]
-    fn the_remaining_life_is_told_in_words() {
+    fn the_remaining_validity_is_formatted() {
         let now = Timestamp::UNIX_EPOCH;
         let at = |seconds| Some(Timestamp::from_second(seconds).unwrap());
         assert_eq!(
             validity_line("the URL", at(28_799), now),
-            "the URL is good for 7 h 59 min, until 1970-01-01T07:59:59Z"
+            "the URL is valid for 7 h 59 min, until 1970-01-01T07:59:59Z"
         );
         assert!(validity_line("the URL", at(0), now).contains("expired"));
-        assert!(validity_line("the URL", None, now).contains("does not say"));
+        assert!(validity_line("the URL", None, now).contains("no readable expiry"));
         assert_eq!(format_seconds(59), "59 s");
         assert_eq!(format_seconds(61), "1 min 1 s");
         assert_eq!(format_seconds(90_000), "1 d 1 h");

@@ -1,4 +1,4 @@
-//! One request to an admin interface.
+//! HTTP client of the admin interface.
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 use super::AdminArgs;
 use crate::client::Trust;
 
-/// An admin interface.
+/// The address and credentials of an admin interface. Each request opens a connection.
 pub(super) struct AdminClient {
     authority: Authority,
     trust: Option<Trust>,
@@ -27,34 +27,34 @@ pub(super) struct AdminClient {
 }
 
 impl AdminClient {
-    pub(super) fn new(target: &AdminArgs) -> anyhow::Result<Self> {
-        let wrong = || {
-            let url = &target.admin;
+    pub(super) fn new(args: &AdminArgs) -> anyhow::Result<Self> {
+        let invalid = || {
+            let url = &args.admin;
             format!(
-                "{url:?} is no URL of an admin interface: http://HOST:PORT or https://HOST:PORT"
+                "{url:?} is not the URL of an admin interface: http://HOST:PORT or https://HOST:PORT"
             )
         };
-        let uri: Uri = target.admin.parse().with_context(wrong)?;
+        let uri: Uri = args.admin.parse().with_context(invalid)?;
         let is_bare = matches!(uri.path(), "" | "/") && uri.query().is_none();
         let Some(authority) = uri.authority().filter(|_| is_bare).cloned() else {
-            bail!(wrong());
+            bail!(invalid());
         };
         if authority.as_str().contains('@') {
             bail!("a URL with a password in it is shown in process lists: use --token-file");
         }
         let trust = match uri.scheme() {
             Some(scheme) if *scheme == Scheme::HTTP => None,
-            Some(scheme) if *scheme == Scheme::HTTPS => Some(match &target.ca {
+            Some(scheme) if *scheme == Scheme::HTTPS => Some(match &args.ca {
                 Some(path) => Trust::from_pem_file(path)?,
-                None if target.insecure => Trust::AnyCertificate,
+                None if args.insecure => Trust::AnyCertificate,
                 None => Trust::system(),
             }),
-            _ => bail!(wrong()),
+            _ => bail!(invalid()),
         };
         Ok(Self {
             authority,
             trust,
-            token: bearer_token(target)?,
+            token: bearer_token(args)?,
         })
     }
 
@@ -90,7 +90,7 @@ impl AdminClient {
     }
 }
 
-/// What an admin interface answered.
+/// A complete response of an admin interface.
 #[derive(Debug)]
 pub(super) struct AdminResponse {
     pub(super) status: StatusCode,
@@ -98,7 +98,7 @@ pub(super) struct AdminResponse {
 }
 
 impl AdminResponse {
-    /// The answer, if it is a yes.
+    /// Returns the JSON body of a 2xx response; any other response is an error.
     pub(super) fn success_json(&self) -> anyhow::Result<Value> {
         if self.status == StatusCode::UNAUTHORIZED {
             bail!("{}\n{TOKEN_HELP}", self.message());
@@ -106,16 +106,17 @@ impl AdminResponse {
         if !self.status.is_success() {
             bail!("{}", self.message());
         }
-        serde_json::from_slice(&self.body)
-            .context("the answer is no JSON: is this the admin interface of a ccfs-gateway?")
+        serde_json::from_slice(&self.body).context(
+            "the response is not JSON: check that this is the admin interface of a ccfs-gateway",
+        )
     }
 
-    /// The answer in words.
+    /// Returns the problem detail (RFC 9457) or the text of the response.
     pub(super) fn message(&self) -> String {
         let problem: Value = serde_json::from_slice(&self.body).unwrap_or_default();
         match problem["detail"].as_str() {
             Some(detail) => {
-                // What `check` would say stands in lines of its own, to keep its columns.
+                // Configuration errors have several lines and keep their columns.
                 let gap = if detail.contains('\n') { '\n' } else { ' ' };
                 format!("{}:{gap}{detail}", self.status.as_u16())
             }
@@ -140,9 +141,9 @@ where
     })
 }
 
-/// As a `Bearer` value that is never printed.
-fn bearer_token(target: &AdminArgs) -> anyhow::Result<Option<HeaderValue>> {
-    let text = match &target.token_file {
+/// Returns the token as a `Bearer` value that is marked as sensitive.
+fn bearer_token(args: &AdminArgs) -> anyhow::Result<Option<HeaderValue>> {
+    let text = match &args.token_file {
         Some(path) => Some(
             std::fs::read_to_string(path)
                 .with_context(|| format!("cannot read the token file {}", path.display()))?,
@@ -153,9 +154,9 @@ fn bearer_token(target: &AdminArgs) -> anyhow::Result<Option<HeaderValue>> {
         return Ok(None);
     };
     let bearer = Zeroizing::new(format!("Bearer {}", text.trim_end()));
-    // The error would show the token.
+    // The error would print the token.
     let Ok(mut value) = HeaderValue::from_str(&bearer) else {
-        bail!("the admin token holds characters that no field can carry");
+        bail!("the admin token holds characters that a header field cannot carry");
     };
     value.set_sensitive(true);
     Ok(Some(value))

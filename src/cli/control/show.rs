@@ -1,4 +1,4 @@
-//! `/status` in words and tables.
+//! Formats `/status` as text and tables.
 
 use std::fmt::Write;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::table::Column::{Number, Text};
 use super::table::{Table, replace_control_chars};
 
-/// All that fits on a screen.
+/// Formats the whole status.
 pub(super) fn status(status: &Value) -> String {
     let rates = &status["rates"];
     let latency = &status["latency"]["all"];
@@ -29,7 +29,7 @@ pub(super) fn status(status: &Value) -> String {
         text,
         "requests  {}/s, errors {}/s, limited {}/s, refused {}/s, cache hits {}\n\
          latency   p50 {} ms, p90 {} ms, p99 {} ms\n\
-         cache     {} answers, {} of {}, {} fetches under way\n\
+         cache     {} entries, {} of {}, {} fetches in progress\n\
          {}reload    {}\n",
         format_number(&rates["requests"]),
         format_number(&rates["errors"]),
@@ -51,7 +51,7 @@ pub(super) fn status(status: &Value) -> String {
     format!("{text}\n{}\n{}", listener_table(status), nodes(status))
 }
 
-/// What is wrong with whole clusters, then one line for each node.
+/// Formats the warnings of clusters, then one line for each node.
 pub(super) fn nodes(status: &Value) -> String {
     let mut warnings = String::new();
     for cluster in items(&status["clusters"]) {
@@ -60,7 +60,7 @@ pub(super) fn nodes(status: &Value) -> String {
         if cluster["panic"] == true {
             let _ = writeln!(
                 warnings,
-                "PANIC     {name}: most nodes look dead, all are tried"
+                "PANIC     {name}: most nodes are unhealthy, all are used"
             );
         }
         if cluster["insecure_skip_verify"] == true {
@@ -82,7 +82,7 @@ fn node_table(status: &Value) -> String {
         Text("NODE"),
         Text("STATE"),
         Number("IN FLIGHT"),
-        Number("TRIES"),
+        Number("ATTEMPTS"),
         Number("FAILURES"),
         Number("P50 MS"),
         Text("LAST FAILURE"),
@@ -133,7 +133,7 @@ fn listener_table(status: &Value) -> String {
     table.render()
 }
 
-/// A line of its own, where there is one.
+/// Formats the line of the shared store; empty if none is configured.
 fn shared_store_line(store: &Value) -> String {
     if store.is_null() {
         return String::new();
@@ -146,7 +146,7 @@ fn shared_store_line(store: &Value) -> String {
     format!("shared    {url}, {state}{reason}\n")
 }
 
-/// The error of a refused one is a diagnosis of several lines.
+/// Formats the last reload. The error of a rejected reload has several lines.
 fn last_reload(last: &Value) -> String {
     let at = cell(&last["at"]);
     match last["error"].as_str() {
@@ -161,7 +161,7 @@ fn last_reload(last: &Value) -> String {
     }
 }
 
-/// Its class, and why.
+/// Formats the class and the reason of a node's last failure.
 fn last_failure(node: &Value) -> String {
     match (node["last_error"].as_str(), node["last_cause"].as_str()) {
         (Some(class), Some(cause)) => format!("{class}: {cause}"),
@@ -174,7 +174,7 @@ fn items(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
-/// A value as a cell: `-` for what is not there.
+/// Formats a value as a table cell: `-` for null.
 fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
@@ -213,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn trouble_of_a_whole_cluster_and_the_cause_of_a_node_are_shown() {
+    fn cluster_warnings_and_the_last_failure_of_a_node_are_shown() {
         let status = json!({ "clusters": [{
             "name": "ccfs", "panic": true, "insecure_skip_verify": true,
             "nodes": [{

@@ -1,15 +1,15 @@
-//! Columns for people.
+//! Plain-text tables.
 
 use std::fmt::Write;
 
-/// A table; columns are as wide as their widest cell.
+/// A table whose columns are as wide as their widest cell.
 #[derive(Debug)]
 pub(super) struct Table {
     columns: &'static [Column],
     rows: Vec<Vec<String>>,
 }
 
-/// A column by its title; numbers stand at its right.
+/// A column with its title; numbers are right-aligned.
 #[derive(Debug)]
 pub(super) enum Column {
     Text(&'static str),
@@ -34,8 +34,8 @@ impl Table {
             .map(|it| it.title().to_owned())
             .collect();
         let lines = || std::iter::once(&titles).chain(&self.rows);
-        let width = |place: usize| {
-            let cells = lines().filter_map(|line| line.get(place));
+        let width = |index: usize| {
+            let cells = lines().filter_map(|line| line.get(index));
             cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
         };
         let widths: Vec<_> = (0..self.columns.len()).map(width).collect();
@@ -64,10 +64,10 @@ impl Column {
     }
 }
 
-/// Nothing that a gateway says may steer the terminal.
+/// Replaces control characters, so that no text of a gateway can control the terminal.
 pub(super) fn replace_control_chars(text: &str) -> String {
-    let shown = |c: char| if c.is_control() { '\u{fffd}' } else { c };
-    text.chars().map(shown).collect()
+    let replace = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    text.chars().map(replace).collect()
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What the demo plays on: files in a temporary folder, three stand-in nodes, the gateway.
+//! The environment of the demo: files in a temporary folder, three stand-in nodes, the gateway.
 
 use std::fmt::Write;
 use std::io;
@@ -22,15 +22,15 @@ use crate::client::{Client, Trust};
 use crate::config::Config;
 use crate::stand_in::{self, StandIn, certificates};
 
-/// Everything that runs; gone, with its files, when dropped.
+/// Everything that runs; stopped, and its files deleted, when dropped.
 #[derive(Debug)]
 pub(super) struct DemoEnv {
     folder: TempDir,
     /// The three nodes.
     pub(super) nodes: Vec<StandIn>,
-    /// The accounts, in the order of [`ACCESS_KEYS`].
+    /// The credentials, in the order of [`ACCESS_KEYS`].
     pub(super) credentials: Vec<Arc<Credential>>,
-    /// Trusts the gateway.
+    /// A client that trusts the gateway's certificate.
     pub(super) client: Client,
     bound: BoundAddresses,
     commands: mpsc::Sender<AdminCommand>,
@@ -38,7 +38,8 @@ pub(super) struct DemoEnv {
 }
 
 impl DemoEnv {
-    /// Starts it. Without a port 28443 is taken, or a free one if somebody else has that.
+    /// Starts everything. Without a port the gateway listens on 28443, or on a free port if that is in
+    /// use.
     pub(super) async fn start(port: Option<u16>) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("ccfs-gateway-demo-")
@@ -86,12 +87,12 @@ impl DemoEnv {
         })
     }
 
-    /// The gateway's URL.
+    /// Returns the gateway's URL.
     pub(super) fn url(&self) -> String {
         format!("https://{}", self.address())
     }
 
-    /// All requests that all nodes have had for the recording URL.
+    /// Returns how many recording-URL requests all nodes have received.
     pub(super) fn recording_requests(&self) -> u64 {
         self.nodes
             .iter()
@@ -99,7 +100,7 @@ impl DemoEnv {
             .sum()
     }
 
-    /// What runs, in one line each.
+    /// Describes what runs.
     pub(super) fn describe(&self) -> String {
         let nodes: Vec<_> = self
             .nodes
@@ -116,7 +117,7 @@ impl DemoEnv {
         )
     }
 
-    /// What to try now.
+    /// Returns the instructions that are printed while the demo serves.
     pub(super) fn instructions(&self) -> String {
         let folder = self.folder.path().display();
         let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("ccfs-gateway"));
@@ -125,22 +126,25 @@ impl DemoEnv {
         let ak = ACCESS_KEYS[0];
         let mut text = String::new();
         if let Some(admin) = self.bound.admin {
-            let _ = writeln!(text, "look: http://{admin}/  (also /status and /metrics)");
+            let _ = writeln!(
+                text,
+                "status page: http://{admin}/  (also /status and /metrics)"
+            );
         }
         let _ = write!(
             text,
-            "ask yourself (twice, to see the cache):\n\n  \
+            "send a request (twice, to see the cache):\n\n  \
              {program} call {} --ca {folder}/tls/{CA_FILE} --ak {ak} \\\n    \
              --sk-file {folder}/secrets/{ak} --call-id 1637742300-99 \\\n    \
-             --begin '2021-11-24 16:25:03' --end '2021-11-24 17:25:11'\n\nCtrl-C ends.",
+             --begin '2021-11-24 16:25:03' --end '2021-11-24 17:25:11'\n\nCtrl-C stops the demo.",
             self.url(),
         );
         text
     }
 
-    /// Ends the gateway in order.
+    /// Shuts the gateway down and waits for it.
     pub(super) async fn shut_down(self, order: AdminCommand) {
-        // Either may have ended before.
+        // Either may have ended already.
         let _ = self.commands.send(order).await;
         let _ = self.gateway.await;
     }
@@ -151,21 +155,21 @@ impl DemoEnv {
     }
 }
 
-/// The clock that requests are signed by.
+/// Returns the time that requests are signed with.
 #[expect(clippy::disallowed_methods, reason = "the demo's client signs now")]
 pub(super) fn now() -> Timestamp {
     Timestamp::now()
 }
 
-/// Binds the gateway, with any free port for one of its own that somebody else has. `port` was asked
-/// for, and is not exchanged.
+/// Binds the gateway. A default port that is in use is replaced by a free one; a port that was given
+/// by the user is not.
 fn bind_gateway(port: Option<u16>, path: &Path, nodes: &[StandIn]) -> anyhow::Result<App> {
     let mut ports = [port.unwrap_or(DEFAULT_PORT), ADMIN_PORT];
     loop {
         std::fs::write(path, gateway_config(ports, nodes)?)?;
         let (config, _) = match Config::load(path) {
             Ok(loaded) => loaded,
-            Err(diagnosis) => bail!("the demo's own configuration is wrong:\n{diagnosis}"),
+            Err(diagnosis) => bail!("the demo's own configuration is invalid:\n{diagnosis}"),
         };
         match App::bind(config, Some(path.to_owned())) {
             Err(StartError::Bind { address, error, .. })

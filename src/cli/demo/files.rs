@@ -1,4 +1,4 @@
-//! The files that a configuration names, thrown away afterwards: certificates and secrets.
+//! Temporary certificates and secrets for the demo and for `config/gateway.toml`.
 
 use std::fs::{self, Permissions};
 use std::io::Write;
@@ -9,13 +9,14 @@ use anyhow::{Context, bail};
 
 use crate::stand_in::certificates::{CertificateAuthority, SERVER_NAMES, write_private_file};
 
-/// Access keys of the demo and of `config/gateway.toml`: the first in China, the second in Berlin.
+/// Access keys of the demo and of `config/gateway.toml`: the first of a tenant in Asia/Shanghai, the
+/// second of a tenant in Europe/Berlin.
 pub(super) const ACCESS_KEYS: [&str; 2] = ["279a08bbd8d949a0", "5c1f0f7d2a6e4b3c"];
 
-/// The authority of all certificates, in the folder `tls`.
+/// File name of the CA certificate, in the folder `tls`.
 pub(super) const CA_FILE: &str = "ccfs-ca.pem";
 
-/// Writes certificates of gateway and nodes, their authority, and a secret for each access key.
+/// Writes certificates of gateway and nodes, their CA certificate, and a secret per access key.
 pub(super) fn write_files(directory: &Path) -> anyhow::Result<()> {
     let (tls, secrets) = (directory.join("tls"), directory.join("secrets"));
     for folder in [&tls, &secrets] {
@@ -43,7 +44,7 @@ pub(super) fn write_files(directory: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// All files that `write` makes.
+/// Returns the names of all files that [`write_files`] creates.
 fn file_names() -> impl Iterator<Item = String> {
     let tls = [
         CA_FILE,
@@ -56,21 +57,22 @@ fn file_names() -> impl Iterator<Item = String> {
     tls.chain(ACCESS_KEYS.map(|ak| format!("secrets/{ak}")))
 }
 
-/// `demo --make-files`: writes them where `config/gateway.toml` looks for them, and says how to go on.
+/// Runs `demo --make-files`: writes the files where `config/gateway.toml` expects them, and prints the
+/// next commands.
 pub(super) fn make_files(
     directory: &Path,
     force: bool,
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
-    let there: Vec<_> = file_names()
+    let existing: Vec<_> = file_names()
         .map(|name| directory.join(name))
         .filter(|path| path.exists())
         .map(|path| path.display().to_string())
         .collect();
-    if !there.is_empty() && !force {
+    if !existing.is_empty() && !force {
         bail!(
-            "nothing was written: there is {} already; --force overwrites",
-            there.join(", ")
+            "nothing was written: these files exist: {}; --force overwrites them",
+            existing.join(", ")
         );
     }
     write_files(directory)?;
@@ -78,7 +80,7 @@ pub(super) fn make_files(
     let ak = ACCESS_KEYS[0];
     writeln!(
         out,
-        "made {dir}/tls and {dir}/secrets; now start three nodes, the gateway, and ask:\n"
+        "created {dir}/tls and {dir}/secrets; now start three nodes, the gateway, and send a request:\n"
     )?;
     let [one, two] = ACCESS_KEYS.map(|ak| format!("--ak {ak} --sk-file {dir}/secrets/{ak}"));
     writeln!(
@@ -110,15 +112,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_that_are_there_are_kept() {
+    fn existing_files_are_kept() {
         let folder = tempfile::tempdir().unwrap();
         let secret = folder.path().join("secrets").join(ACCESS_KEYS[0]);
         let mut out = Vec::new();
         make_files(folder.path(), false, &mut out).unwrap();
-        let told = String::from_utf8(out).unwrap();
+        let text = String::from_utf8(out).unwrap();
         assert!(
-            !told.contains("run --config") && told.contains("there is no"),
-            "{told}"
+            !text.contains("run --config") && text.contains("there is no"),
+            "{text}"
         );
         assert!(file_names().all(|name| folder.path().join(name).exists()));
         let mode = fs::metadata(folder.path().join("secrets"))

@@ -1,4 +1,4 @@
-//! The sample requests: each does one thing the gateway is for, and checks that it happened.
+//! The sample requests: each exercises one feature of the gateway and checks its result.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use crate::client::{
 };
 use crate::stand_in::{Fault, When};
 
-/// One sample.
+/// A sample request, or a group of them.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum DemoStep {
     Collapsed,
@@ -25,7 +25,7 @@ pub(super) enum DemoStep {
     Validated,
 }
 
-/// What became of it, as one line of the screen.
+/// The result of a step; `Display` formats it as one line.
 #[derive(Debug)]
 pub(super) struct StepReport {
     pub(super) passed: bool,
@@ -53,7 +53,7 @@ struct StepOutcome {
 }
 
 impl DemoStep {
-    /// In the order in which the story is told.
+    /// All steps in the order in which they run: later steps rely on earlier ones.
     pub(super) const ALL: [Self; 9] = [
         Self::Miss,
         Self::Hit,
@@ -66,22 +66,22 @@ impl DemoStep {
         Self::Limited,
     ];
 
-    /// Plays it.
-    #[expect(clippy::disallowed_methods, reason = "a stopwatch")]
-    pub(super) async fn run(self, world: &mut DemoEnv) -> StepReport {
+    /// Runs the step and measures its duration.
+    #[expect(clippy::disallowed_methods, reason = "measures the duration of a step")]
+    pub(super) async fn run(self, env: &mut DemoEnv) -> StepReport {
         let started = Instant::now();
         let (name, outcome) = match self {
-            Self::Collapsed => ("collapsed", collapsed(world).await),
-            Self::FailedOver => ("failed over", failed_over(world).await),
-            Self::Hit => ("hit", hit(world).await),
-            Self::Limited => ("limited", limited(world).await),
-            Self::Miss => ("miss", miss(world).await),
-            Self::Normalized => ("normalized", normalized(world).await),
-            Self::Refused => ("refused", refused(world).await),
-            Self::Streamed => ("streamed", streamed(world).await),
-            Self::Validated => ("validated", validated(world).await),
+            Self::Collapsed => ("collapsed", collapsed(env).await),
+            Self::FailedOver => ("failed over", failed_over(env).await),
+            Self::Hit => ("hit", hit(env).await),
+            Self::Limited => ("limited", limited(env).await),
+            Self::Miss => ("miss", miss(env).await),
+            Self::Normalized => ("normalized", normalized(env).await),
+            Self::Refused => ("refused", refused(env).await),
+            Self::Streamed => ("streamed", streamed(env).await),
+            Self::Validated => ("validated", validated(env).await),
         };
-        let took = started.elapsed();
+        let elapsed = started.elapsed();
         let outcome = outcome.unwrap_or_else(|error| StepOutcome {
             passed: false,
             status: "-".to_owned(),
@@ -91,116 +91,126 @@ impl DemoStep {
             passed: outcome.passed,
             name,
             status: outcome.status,
-            elapsed: took,
+            elapsed,
             text: outcome.text,
         }
     }
 }
 
-async fn miss(world: &DemoEnv) -> anyhow::Result<StepOutcome> {
-    let answer = world.send_recording(0, "1637742300-27", SHANGHAI).await?;
-    let good = answer.is_success() && answer.cache_status().ends_with("fwd=uri-miss; stored");
-    Ok(answer.step_outcome(
-        good,
+async fn miss(env: &DemoEnv) -> anyhow::Result<StepOutcome> {
+    let response = env.send_recording(0, "1637742300-27", SHANGHAI).await?;
+    let passed = response.is_success() && response.cache_status().ends_with("fwd=uri-miss; stored");
+    Ok(response.step_outcome(
+        passed,
         "fetched from a node, stored until shortly before its URL expires",
     ))
 }
 
-async fn hit(world: &DemoEnv) -> anyhow::Result<StepOutcome> {
-    let before = world.recording_requests();
-    let answer = world.send_recording(0, "1637742300-27", SHANGHAI).await?;
-    let good = answer.is_success()
-        && answer.cache_status().starts_with("ccfs-gateway; hit; ttl=")
-        && world.recording_requests() == before;
-    let ttl = answer.cache_status().rsplit('=').next().unwrap_or_default();
-    let text = format!("the same question again: from the cache, no node asked, fresh for {ttl} s");
-    Ok(answer.step_outcome(good, &text))
+async fn hit(env: &DemoEnv) -> anyhow::Result<StepOutcome> {
+    let before = env.recording_requests();
+    let response = env.send_recording(0, "1637742300-27", SHANGHAI).await?;
+    let passed = response.is_success()
+        && response
+            .cache_status()
+            .starts_with("ccfs-gateway; hit; ttl=")
+        && env.recording_requests() == before;
+    let ttl = response
+        .cache_status()
+        .rsplit('=')
+        .next()
+        .unwrap_or_default();
+    let text =
+        format!("the same request again: from the cache, no request to a node, fresh for {ttl} s");
+    Ok(response.step_outcome(passed, &text))
 }
 
-/// UTC without version, from a tenant in Berlin: winter time is one hour ahead of UTC.
-async fn normalized(world: &DemoEnv) -> anyhow::Result<StepOutcome> {
+/// Sends a body without a version, whose times are UTC, for a tenant in Berlin (UTC+1 in winter).
+async fn normalized(env: &DemoEnv) -> anyhow::Result<StepOutcome> {
     let window = TimeWindow {
         begin: "2021-11-24 08:00:00",
         end: "2021-11-24 09:00:00",
         version: None,
     };
-    let answer = world.send_recording(1, "1637740800-1", window).await?;
-    let seen = world
+    let response = env.send_recording(1, "1637740800-1", window).await?;
+    let received = env
         .nodes
         .iter()
         .flat_map(|node| node.requests())
         .rfind(|request| request.body.windows(12).any(|part| part == b"1637740800-1"));
-    let body = seen.map(|request| String::from_utf8_lossy(&request.body).into_owned());
+    let body = received.map(|request| String::from_utf8_lossy(&request.body).into_owned());
     let body = body.unwrap_or_default();
-    let good = answer.is_success()
+    let passed = response.is_success()
         && body.contains("2021-11-24 09:00:00")
         && body.contains(r#""version":"2.0""#);
     let text = "08:00 UTC without version became 09:00 Berlin, version 2.0, signed again";
-    Ok(answer.step_outcome(good, text))
+    Ok(response.step_outcome(passed, text))
 }
 
-async fn collapsed(world: &DemoEnv) -> anyhow::Result<StepOutcome> {
-    for node in &world.nodes {
+async fn collapsed(env: &DemoEnv) -> anyhow::Result<StepOutcome> {
+    for node in &env.nodes {
         node.faults()
             .inject(Fault::DelayHead(Duration::from_millis(150)), When::Always);
     }
-    let before = world.recording_requests();
-    let asked = (0..20).map(|_| world.send_recording(0, "1637742301-1", SHANGHAI));
-    let answers = join_all(asked).await;
-    world.nodes.iter().for_each(|node| node.faults().clear());
-    let good = answers
+    let before = env.recording_requests();
+    let requests = (0..20).map(|_| env.send_recording(0, "1637742301-1", SHANGHAI));
+    let responses = join_all(requests).await;
+    env.nodes.iter().for_each(|node| node.faults().clear());
+    let succeeded = responses
         .iter()
         .flatten()
-        .filter(|answer| answer.is_success())
+        .filter(|response| response.is_success())
         .count();
-    let fetched = world.recording_requests() - before;
+    let fetched = env.recording_requests() - before;
     Ok(StepOutcome {
-        passed: good == 20 && fetched == 1,
-        status: format!("{good} x 200"),
-        text: format!("20 callers at once, {fetched} request to a node, shared by all"),
+        passed: succeeded == 20 && fetched == 1,
+        status: format!("{succeeded} x 200"),
+        text: format!("20 requests at once, {fetched} request to a node, shared by all"),
     })
 }
 
-async fn failed_over(world: &mut DemoEnv) -> anyhow::Result<StepOutcome> {
-    if let Some(node) = world.nodes.first_mut() {
+async fn failed_over(env: &mut DemoEnv) -> anyhow::Result<StepOutcome> {
+    if let Some(node) = env.nodes.first_mut() {
         node.stop().await;
     }
-    let mut good = 0;
+    let mut succeeded = 0;
     for call in 0..9 {
-        let answer = world
+        let response = env
             .send_recording(0, &format!("1637742302-{call}"), SHANGHAI)
             .await?;
-        good += usize::from(answer.is_success());
+        succeeded += usize::from(response.is_success());
     }
-    if let Some(node) = world.nodes.first_mut() {
+    if let Some(node) = env.nodes.first_mut() {
         node.restart().await?;
     }
     Ok(StepOutcome {
-        passed: good == 9,
-        status: format!("{good} x 200"),
-        text: "a node was killed: 9 requests, none lost, the others answered".to_owned(),
+        passed: succeeded == 9,
+        status: format!("{succeeded} x 200"),
+        text: "a node was killed: 9 requests, none failed, the other nodes served them".to_owned(),
     })
 }
 
-async fn validated(world: &DemoEnv) -> anyhow::Result<StepOutcome> {
-    let before = world.recording_requests();
+async fn validated(env: &DemoEnv) -> anyhow::Result<StepOutcome> {
+    let before = env.recording_requests();
     let window = TimeWindow {
         begin: "2021-11-25 00:00:00",
         ..SHANGHAI
     };
-    let answer = world.send_recording(0, "1637742300-27", window).await?;
-    let good = answer.status == StatusCode::OK
-        && answer.result_code().as_deref() == Some("0300013")
-        && world.recording_requests() == before;
-    let text = answer.json()["resultDesc"]
+    let response = env.send_recording(0, "1637742300-27", window).await?;
+    let passed = response.status == StatusCode::OK
+        && response.result_code().as_deref() == Some("0300013")
+        && env.recording_requests() == before;
+    let text = response.json()["resultDesc"]
         .as_str()
         .unwrap_or_default()
         .to_owned();
-    Ok(answer.step_outcome(good, &format!("0300013 without troubling a node: {text}")))
+    Ok(response.step_outcome(
+        passed,
+        &format!("0300013 without a request to a node: {text}"),
+    ))
 }
 
-async fn refused(world: &DemoEnv) -> anyhow::Result<StepOutcome> {
-    let request = world.recording_request("1637742300-27", SHANGHAI)?;
+async fn refused(env: &DemoEnv) -> anyhow::Result<StepOutcome> {
+    let request = env.recording_request("1637742300-27", SHANGHAI)?;
     let forged = format!(
         "auth-v2/{}/{:.0}/host/{}",
         super::files::ACCESS_KEYS[0],
@@ -208,31 +218,32 @@ async fn refused(world: &DemoEnv) -> anyhow::Result<StepOutcome> {
         "0".repeat(64)
     );
     let request = request.with_authorization(HeaderValue::from_str(&forged)?);
-    let answer = world.client.send(&request).await?;
-    let good = answer.status == StatusCode::UNAUTHORIZED && answer.json()["resultData"].is_null();
-    Ok(answer.step_outcome(
-        good,
-        "a forged signature for a cached recording: nothing given away",
+    let response = env.client.send(&request).await?;
+    let passed =
+        response.status == StatusCode::UNAUTHORIZED && response.json()["resultData"].is_null();
+    Ok(response.step_outcome(
+        passed,
+        "a forged signature for a cached recording is rejected",
     ))
 }
 
-async fn streamed(world: &DemoEnv) -> anyhow::Result<StepOutcome> {
+async fn streamed(env: &DemoEnv) -> anyhow::Result<StepOutcome> {
     let body = r#"{"request":{},"msgBody":{"fileName":"Y:/record/size-33554432.wav"}}"#;
-    let url = format!("{}/CCFS/resource/ccfs/downloadRecordFile", world.url());
-    let credential = world
+    let url = format!("{}/CCFS/resource/ccfs/downloadRecordFile", env.url());
+    let credential = env
         .credentials
         .first()
         .ok_or_else(|| anyhow::anyhow!("no account"))?;
     let request =
         ClientRequest::post(&url, body)?.sign(credential, DEFAULT_SIGNED_FIELDS, now())?;
-    let mut answer = world.client.send_streaming(&request).await?;
+    let mut response = env.client.send_streaming(&request).await?;
     let mut bytes = 0;
-    while let Some(piece) = answer.chunk().await? {
-        bytes += piece.len();
+    while let Some(chunk) = response.chunk().await? {
+        bytes += chunk.len();
     }
     Ok(StepOutcome {
-        passed: answer.status == StatusCode::OK && bytes == 33_554_432,
-        status: answer.status.as_u16().to_string(),
+        passed: response.status == StatusCode::OK && bytes == 33_554_432,
+        status: response.status.as_u16().to_string(),
         text: format!(
             "a recording of {} MiB, streamed; request.version was added",
             bytes >> 20
@@ -240,31 +251,31 @@ async fn streamed(world: &DemoEnv) -> anyhow::Result<StepOutcome> {
     })
 }
 
-/// The second account may make a node work once a second, twice at once; it has asked once already.
-async fn limited(world: &DemoEnv) -> anyhow::Result<StepOutcome> {
+/// Exceeds the rate limit of the second account: 1/s with a burst of 2, one of which is already used.
+async fn limited(env: &DemoEnv) -> anyhow::Result<StepOutcome> {
     let mut last = None;
     for call in 0..6 {
-        let answer = world
+        let response = env
             .send_recording(1, &format!("1637742303-{call}"), SHANGHAI)
             .await?;
-        let limited = answer.status == StatusCode::TOO_MANY_REQUESTS;
-        last = Some(answer);
+        let limited = response.status == StatusCode::TOO_MANY_REQUESTS;
+        last = Some(response);
         if limited {
             break;
         }
     }
-    let answer = last.ok_or_else(|| anyhow::anyhow!("nothing was asked"))?;
-    let wait = answer.header("retry-after").unwrap_or("?").to_owned();
-    let good = answer.status == StatusCode::TOO_MANY_REQUESTS
-        && answer.result_code().as_deref() == Some("0300009");
+    let response = last.ok_or_else(|| anyhow::anyhow!("no request was sent"))?;
+    let wait = response.header("retry-after").unwrap_or("?").to_owned();
+    let passed = response.status == StatusCode::TOO_MANY_REQUESTS
+        && response.result_code().as_deref() == Some("0300009");
     let text = format!(
-        "an ak over its budget of 1/s: {}, Retry-After {wait} s",
+        "an access key over its rate limit of 1/s: {}, Retry-After {wait} s",
         "0300009"
     );
-    Ok(answer.step_outcome(good, &text))
+    Ok(response.step_outcome(passed, &text))
 }
 
-/// Times of a request.
+/// Time window and version of a recording request.
 #[derive(Clone, Copy)]
 struct TimeWindow {
     begin: &'static str,
@@ -328,16 +339,16 @@ impl ClientResponse {
         self.header("cache-status").unwrap_or_default()
     }
 
-    fn step_outcome(&self, good: bool, text: &str) -> StepOutcome {
+    fn step_outcome(&self, passed: bool, text: &str) -> StepOutcome {
         StepOutcome {
-            passed: good,
+            passed,
             status: self.status.as_u16().to_string(),
             text: text.to_owned(),
         }
     }
 }
 
-/// Drives all at once, on this task.
+/// Polls all futures concurrently on this task, and returns their outputs in order.
 async fn join_all<T>(futures: impl IntoIterator<Item = impl Future<Output = T>>) -> Vec<T> {
     let mut running: Vec<_> = futures
         .into_iter()

@@ -1,8 +1,8 @@
-//! Shows canonical requests to people: every byte visible, the first different one pointed at.
+//! Prints canonical requests with every byte visible, and the position of the first difference.
 
 use std::io::{self, Write};
 
-/// Writes `canonical` line by line, numbered; `labels` say what each line is.
+/// Writes `canonical` as numbered lines; `labels` name the part that each line holds.
 pub(super) fn write_lines(
     out: &mut dyn Write,
     canonical: &[u8],
@@ -17,7 +17,7 @@ pub(super) fn write_lines(
             escape_bytes(line)
         )?;
     }
-    // An empty body leaves no line of its own.
+    // An empty body has no line after the last line feed.
     if canonical.ends_with(b"\n") {
         let label = labels.last().copied().unwrap_or_default();
         writeln!(out, "  {:>2}  {label:<6}  (empty)", labels.len())?;
@@ -25,7 +25,7 @@ pub(super) fn write_lines(
     Ok(())
 }
 
-/// Writes where `theirs` first differs from `ours`, with both surroundings.
+/// Writes where `theirs` first differs from `ours`, with the surrounding bytes of both.
 pub(super) fn write_first_difference(
     out: &mut dyn Write,
     ours: &[u8],
@@ -72,19 +72,20 @@ pub(super) fn write_first_difference(
     if theirs.strip_prefix(ours) == Some(b"\n") {
         writeln!(
             out,
-            "  theirs has a line feed more at its end; did an editor add it?"
+            "  theirs has one more line feed at its end; an editor may have added it"
         )?;
     }
     Ok(())
 }
 
-/// Offset of the first byte that differs; the shorter length if one begins with the other.
+/// Returns the offset of the first byte that differs; the shorter length if one is a prefix of the
+/// other.
 fn first_difference(ours: &[u8], theirs: &[u8]) -> Option<usize> {
     let common = ours.iter().zip(theirs).take_while(|(a, b)| a == b).count();
     (common < ours.len().max(theirs.len())).then_some(common)
 }
 
-/// One line of print for any bytes.
+/// Escapes bytes as one line of printable characters.
 fn escape_bytes(bytes: &[u8]) -> String {
     let mut text = String::new();
     for byte in bytes {
@@ -97,5 +98,5 @@ fn escape_bytes(bytes: &[u8]) -> String {
     text
 }
 
-/// Bytes shown to each side of a difference.
+/// Bytes printed on each side of a difference: two of these fit on a line of 80 columns.
 const CONTEXT_BYTES: usize = 30;

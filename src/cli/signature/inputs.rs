@@ -1,4 +1,4 @@
-//! The flags that describe a request and name a secret, and what they stand for.
+//! The flags that describe a request, and their parsers.
 
 use std::fmt;
 use std::fs;
@@ -14,20 +14,20 @@ use jiff::Timestamp;
 use super::Streams;
 use crate::auth::Signable;
 
-/// The request as it is on the wire.
+/// Flags that describe a request as it is on the wire.
 #[derive(Args, Debug)]
 pub(super) struct RequestArgs {
     /// The method
     #[arg(long, default_value = "POST")]
     method: Method,
-    /// The raw path, as sent; it may carry a ?query
+    /// The raw path, as sent; may include a ?query
     #[arg(long)]
     path: String,
     /// The raw query, as sent
     #[arg(long)]
     query: Option<String>,
-    /// A field of the head; may be given several times
-    #[arg(long = "header", value_name = "NAME: VALUE", required = true, value_parser = header)]
+    /// Header field; may be repeated
+    #[arg(long = "header", value_name = "NAME: VALUE", required = true, value_parser = parse_header)]
     headers: Vec<(HeaderName, HeaderValue)>,
     /// File with the exact bytes of the body; - is stdin [default: no body]
     #[arg(long, value_name = "FILE")]
@@ -52,7 +52,7 @@ impl RequestArgs {
                 .bytes()
                 .all(|byte| byte.is_ascii_graphic() && byte != b'#')
             {
-                let text = "cannot stand so on the wire: no blanks, no #, nothing but ASCII";
+                let text = "cannot be sent: no whitespace, no #, ASCII only";
                 return Err(UsageError::new(format!("the {flag} {text}")).into());
             }
         }
@@ -79,7 +79,7 @@ impl RequestArgs {
     }
 }
 
-/// A request read whole.
+/// A complete request.
 pub(super) struct Request {
     method: Method,
     path: String,
@@ -99,7 +99,7 @@ impl Request {
         }
     }
 
-    /// All names, as clients list them.
+    /// Returns all field names, sorted and joined as in an auth-v2 value.
     pub(super) fn sorted_names(&self) -> String {
         let mut names: Vec<&str> = self.headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
@@ -107,7 +107,7 @@ impl Request {
     }
 }
 
-/// What each line of the canonical form of `request` is; `names` is the list of signed fields.
+/// Returns the label of each line of the canonical request; `names` is the list of signed fields.
 pub(super) fn line_labels(request: &Request, names: &str) -> Vec<&'static str> {
     let has_parameters = request
         .query
@@ -123,7 +123,7 @@ pub(super) fn line_labels(request: &Request, names: &str) -> Vec<&'static str> {
     labels
 }
 
-/// A mistake in the flags that clap cannot see: exit code 2.
+/// A usage error that clap cannot detect: exit code 2.
 #[derive(Debug)]
 pub(super) struct UsageError(String);
 
@@ -141,7 +141,7 @@ impl fmt::Display for UsageError {
 
 impl std::error::Error for UsageError {}
 
-/// Turns a [`Usage`] error, or one of clap's, into its text on stderr and exit code 2.
+/// Prints a [`UsageError`], or an error of clap, on stderr and returns exit code 2.
 pub(super) fn report_usage(
     done: anyhow::Result<ExitCode>,
     streams: &mut Streams<'_>,
@@ -166,7 +166,7 @@ pub(super) fn read_file(path: &Path) -> anyhow::Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// `yyyy-MM-ddTHH:mm:ssZ`; what is signed has no fractions.
+/// Parses `yyyy-MM-ddTHH:mm:ssZ`; auth-v2 timestamps have no fractions of a second.
 pub(super) fn whole_seconds(text: &str) -> Result<Timestamp, String> {
     let time: Timestamp = text.parse().map_err(|_| "not like 2021-11-24T06:25:03Z")?;
     if time.subsec_nanosecond() == 0 {
@@ -176,7 +176,7 @@ pub(super) fn whole_seconds(text: &str) -> Result<Timestamp, String> {
     }
 }
 
-/// The value, or a whole `Authorization: …` line, as it was copied.
+/// Parses the value, or a whole `Authorization: …` line as copied from a log.
 pub(super) fn authorization(text: &str) -> Result<HeaderValue, String> {
     let value = match text.split_once(':') {
         Some((name, value)) if name.eq_ignore_ascii_case("authorization") => value,
@@ -187,7 +187,7 @@ pub(super) fn authorization(text: &str) -> Result<HeaderValue, String> {
     Ok(value)
 }
 
-fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+fn parse_header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     let (name, value) = text.split_once(':').ok_or("not like 'name: value'")?;
     let name = name.trim().parse().map_err(|_| "not a field name")?;
     let value = HeaderValue::from_bytes(value.trim().as_bytes());

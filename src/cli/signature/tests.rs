@@ -88,7 +88,7 @@ fn explain(flags: &[&str]) -> CommandOutput {
 }
 
 #[test]
-fn sign_makes_the_known_value() {
+fn sign_creates_the_known_value() {
     let flags = [
         "sign",
         "--ak",
@@ -119,7 +119,7 @@ fn sign_lists_all_fields_sorted_and_signs_now() {
 }
 
 #[test]
-fn the_same_request_in_other_words_has_the_same_signature() {
+fn equivalent_requests_have_the_same_signature() {
     let sign = |flags: &[&str], stdin: &[u8]| {
         let common = [
             "sign",
@@ -183,7 +183,7 @@ fn one_line_end_of_a_secret_file_is_dropped() {
 }
 
 #[test]
-fn verify_believes_what_is_right_and_judges_age_only_when_asked() {
+fn verify_accepts_a_valid_signature_and_checks_its_age_only_with_window() {
     let done = verify(&[]);
     assert_eq!(
         (done.code, done.out.as_str()),
@@ -205,7 +205,7 @@ fn verify_believes_what_is_right_and_judges_age_only_when_asked() {
 }
 
 #[test]
-fn verify_says_why_not() {
+fn verify_prints_the_reason() {
     let done = verify(&["--method", "PUT"]);
     assert_eq!(done.code, ExitCode::FAILURE);
     assert!(
@@ -281,7 +281,7 @@ fn explain_shows_the_signature_but_never_the_secret() {
 }
 
 #[test]
-fn explain_points_at_the_first_byte_that_differs() {
+fn explain_marks_the_first_different_byte() {
     let done = explain(&["--theirs", "theirs.txt"]);
     let (_, difference) = done.out.split_once("first difference ").unwrap();
     let lines: Vec<&str> = difference.lines().collect();
@@ -301,7 +301,7 @@ fn explain_points_at_the_first_byte_that_differs() {
 }
 
 #[test]
-fn differences_at_the_ends_are_told() {
+fn differences_at_the_ends_are_found() {
     let tell = |ours: &str, theirs: &str| {
         let mut out = Vec::new();
         difference::write_first_difference(
@@ -314,7 +314,7 @@ fn differences_at_the_ends_are_told() {
         String::from_utf8(out).unwrap()
     };
     assert_eq!(tell("ab", "ab"), "theirs: the same bytes\n");
-    assert!(tell("ab", "ab\n").contains("a line feed more at its end"));
+    assert!(tell("ab", "ab\n").contains("one more line feed at its end"));
     assert!(tell("ab", "a").contains("at byte 1 (line 1, column 2, method)"));
     assert!(tell("ab", "a").contains("theirs  a(ends here)"));
     assert!(tell("a", "").contains("at byte 0"));

@@ -1,4 +1,4 @@
-//! What shall go wrong, from the command line.
+//! Flags that inject faults.
 
 use std::time::Duration;
 
@@ -7,41 +7,41 @@ use clap::Args;
 use super::values;
 use crate::stand_in::{Fault, Faults, When};
 
-/// The faults of a stand-in.
+/// The faults of a stand-in node.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Faults")]
 pub(super) struct FaultFlags {
-    /// Wait so long before every answer
-    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    /// Delay every response by this much
+    #[arg(long, value_name = "DURATION", value_parser = values::parse_duration)]
     delay: Option<Duration>,
-    /// Wait so long between the head and the body
-    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    /// Delay between the head and the body of every response
+    #[arg(long, value_name = "DURATION", value_parser = values::parse_duration)]
     delay_body: Option<Duration>,
-    /// Send bodies byte by byte with this pause
-    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    /// Send response bodies byte by byte with this interval
+    #[arg(long, value_name = "DURATION", value_parser = values::parse_duration)]
     drip: Option<Duration>,
-    /// Answer with this HTTP status
+    /// Respond with this HTTP status
     #[arg(long, value_name = "STATUS", value_parser = clap::value_parser!(u16).range(200..=599))]
     fail_status: Option<u16>,
     /// ... only to every n-th request
     #[arg(long, value_name = "N", requires = "fail_status")]
     fail_every: Option<u64>,
-    /// Answer 0300008 or 0300009 to every n-th request; 1: to all
+    /// Respond with 0300008 or 0300009 to every n-th request; 1: to all
     #[arg(long, value_name = "N")]
     flow_control_every: Option<u64>,
-    /// Answer this result code
+    /// Respond with this result code
     #[arg(long, value_name = "CODE")]
     result_code: Option<String>,
-    /// Close the connection in the middle of every body
+    /// Close the connection in the middle of every response body
     #[arg(long)]
     close_mid_body: bool,
     /// Fault by name, `NAME` or `NAME=N` for every n-th request; may be repeated: big-answer,
     /// chunked, close-after-answer, close-before-answer, close-in-body, close-in-head, flow-control,
     /// garbage-http, garbage-json, hang, hang-in-body, hop-by-hop-fields, interim,
     /// length-and-chunked, nul-in-field, reset, reset-in-body, surplus, two-lengths, until-close
-    #[arg(long, value_name = "NAME", value_parser = named)]
+    #[arg(long, value_name = "NAME", value_parser = parse_fault)]
     fault: Vec<(Fault, When)>,
-    /// Know nothing of this callId (0300012); may be repeated
+    /// Respond with 0300012 (no data) for this callId; may be repeated
     #[arg(long, value_name = "CALL_ID")]
     unknown_call: Vec<String>,
 }
@@ -79,7 +79,7 @@ impl FaultFlags {
     }
 }
 
-fn named(text: &str) -> Result<(Fault, When), &'static str> {
+fn parse_fault(text: &str) -> Result<(Fault, When), &'static str> {
     let (name, when) = match text.split_once('=') {
         Some((name, n)) => (
             name,
@@ -118,10 +118,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fault_has_a_name_and_a_rhythm() {
-        assert_eq!(named("hang"), Ok((Fault::Hang, When::Always)));
-        assert_eq!(named("reset=3"), Ok((Fault::Reset, When::Every(3))));
-        assert!(named("rest").is_err());
-        assert!(named("hang=x").is_err());
+    fn a_fault_has_a_name_and_an_optional_schedule() {
+        assert_eq!(parse_fault("hang"), Ok((Fault::Hang, When::Always)));
+        assert_eq!(parse_fault("reset=3"), Ok((Fault::Reset, When::Every(3))));
+        assert!(parse_fault("rest").is_err());
+        assert!(parse_fault("hang=x").is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! Who may ask a stand-in: pairs on the command line, or a file of many.
+//! The access keys that a stand-in accepts: pairs on the command line, or a file of many.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,16 +14,16 @@ use zeroize::Zeroizing;
 use super::super::secret_key::{credential, read_secret_file};
 use crate::auth::{Credential, Secret};
 
-/// Where the access keys come from.
+/// Flags that name the sources of access keys.
 #[derive(Args, Clone, Debug)]
 pub(super) struct KeyArgs {
-    /// Access key that is known; may be repeated, each with an --sk-file
+    /// Access key to accept; may be repeated, each with an --sk-file
     #[arg(long, required_unless_present = "keys", requires = "sk_file")]
     ak: Vec<String>,
-    /// File with the secret key of the access key at the same place
+    /// File with the secret key of the access key at the same position
     #[arg(long, value_name = "FILE", requires = "ak")]
     sk_file: Vec<PathBuf>,
-    /// File of many keys, TOML `ak = "sk"` or JSON {"ak":"sk"}, which only its owner may read
+    /// File of many keys, TOML `ak = "sk"` or JSON {"ak":"sk"}, readable by its owner only
     #[arg(long, value_name = "FILE")]
     keys: Option<PathBuf>,
 }
@@ -42,13 +42,13 @@ impl KeyArgs {
             credentials.push(credential(access_key, read_secret_file(path)?)?);
         }
         if credentials.is_empty() {
-            bail!("nobody may ask: there is no key in the file");
+            bail!("no access key: the file is empty");
         }
         Ok(credentials)
     }
 }
 
-/// No error shows a line of the file: every one of them holds a secret.
+/// Reads a file of keys. No error quotes a line of the file: each line holds a secret.
 fn read_keys(path: &Path) -> anyhow::Result<Vec<Arc<Credential>>> {
     let shown = path.display();
     let problem = || format!("cannot read the keys {shown}");

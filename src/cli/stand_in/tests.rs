@@ -30,7 +30,7 @@ fn the_command_line_is_consistent() {
 }
 
 #[tokio::test]
-async fn the_address_comes_first_and_then_the_authority() {
+async fn the_address_is_printed_before_the_ca_certificate() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     let (sk, ca) = (path("sk"), path("ca.pem"));
@@ -57,7 +57,7 @@ async fn the_address_comes_first_and_then_the_authority() {
 }
 
 #[tokio::test]
-async fn a_given_certificate_is_used_with_its_key_only() {
+async fn a_certificate_needs_its_own_key() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     fs::write(path("sk"), "secret").unwrap();
@@ -89,7 +89,7 @@ async fn a_given_certificate_is_used_with_its_key_only() {
 }
 
 #[tokio::test]
-async fn a_file_of_keys_is_its_owners_and_never_shown() {
+async fn a_file_of_keys_is_private_and_never_printed() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let path = file.path().to_str().unwrap();
     let mode = |mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();

@@ -40,9 +40,9 @@ async fn over_http2_requests_share_a_connection() {
             .unwrap()
             .with_header(HOST, "cc-fs.example.com:1");
         client.send(&request).await.unwrap();
-        let answers = join_all((0..10).map(|_| client.send(&request))).await;
-        for answer in answers {
-            assert_eq!(answer.unwrap().body, "cc-fs.example.com:1");
+        let responses = join_all((0..10).map(|_| client.send(&request))).await;
+        for response in responses {
+            assert_eq!(response.unwrap().body, "cc-fs.example.com:1");
         }
     };
     tokio::select! {

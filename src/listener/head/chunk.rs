@@ -2,6 +2,7 @@
 //! follows the framing, so that the gateway knows where the next head begins; hyper decodes.
 
 use super::{HeadError, field, is_token_byte};
+use crate::http_fields::is_allowed_in_trailers;
 use crate::metrics::MalformedReason;
 
 /// Where in a chunked body the connection is.
@@ -241,7 +242,7 @@ fn next_in_trailer_name(
     if byte == b':' {
         // A longer name than any that matters was only counted.
         let whole = name.get(..length).unwrap_or(&name);
-        return (length > 0 && field::may_trail(whole)).then_some(State::TrailerValue);
+        return (length > 0 && is_allowed_in_trailers(whole)).then_some(State::TrailerValue);
     }
     if let Some(slot) = name.get_mut(length) {
         *slot = byte;

@@ -1,6 +1,7 @@
 //! Field names and values: one way to write each field that the gateway acts on.
 
 use super::{HeadError, TOKEN, all_in_class};
+use crate::http_fields::is_look_alike;
 use crate::metrics::MalformedReason;
 
 /// The fields that decide about framing and routing.
@@ -46,32 +47,13 @@ pub(super) fn parse_line(line: &[u8]) -> Result<(KnownField, &[u8]), HeadError> 
 
 /// Refuses names that become one the gateway acts on when `_` is read as `-`, as CGI-like servers do.
 pub(super) fn no_look_alike(name: &[u8]) -> Result<(), HeadError> {
-    if name.contains(&b'_') {
-        let reads_as = |acted: &str| name.len() == acted.len() && starts_as(name, acted);
-        if ACTED_ON.iter().any(|acted| reads_as(acted))
-            || ACTED_ON_PREFIXES
-                .iter()
-                .any(|prefix| starts_as(name, prefix))
-        {
-            return Err(HeadError::new(
-                MalformedReason::FieldName,
-                "a field name looks like another one when its underscores are read as hyphens",
-            ));
-        }
+    if is_look_alike(name) {
+        return Err(HeadError::new(
+            MalformedReason::FieldName,
+            "a field name looks like another one when its underscores are read as hyphens",
+        ));
     }
     Ok(())
-}
-
-/// May a field of this name stand in a trailer? RFC 9110, 6.5.1: not what decides about framing,
-/// routing, authentication or the content's form.
-pub(super) fn may_trail(name: &[u8]) -> bool {
-    !ACTED_ON
-        .iter()
-        .any(|acted| name.eq_ignore_ascii_case(acted.as_bytes()))
-        && !ACTED_ON_PREFIXES
-            .iter()
-            .any(|prefix| starts_as(name, prefix))
-        && no_look_alike(name).is_ok()
 }
 
 /// A Content-Length: decimal digits and nothing else, no list, no sign.
@@ -97,46 +79,5 @@ fn classify(name: &[u8]) -> KnownField {
     }
 }
 
-/// Does `name` begin with `prefix`, read without case and with `_` as `-`?
-fn starts_as(name: &[u8], prefix: &str) -> bool {
-    name.len() >= prefix.len()
-        && name.iter().zip(prefix.as_bytes()).all(|(&byte, &wanted)| {
-            let read = if byte == b'_' {
-                b'-'
-            } else {
-                byte.to_ascii_lowercase()
-            };
-            read == wanted
-        })
-}
-
 /// Far above any body, far below where sums could overflow.
 pub(super) const MAX_CONTENT_LENGTH: u64 = 1 << 53;
-
-const ACTED_ON: &[&str] = &[
-    "accept-encoding",
-    "authorization",
-    "cache-control",
-    "connection",
-    "content-encoding",
-    "content-length",
-    "content-range",
-    "content-type",
-    "cookie",
-    "expect",
-    "forwarded",
-    "host",
-    "keep-alive",
-    "max-forwards",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "traceparent",
-    "tracestate",
-    "upgrade",
-    "via",
-    "x-real-ip",
-    "x-request-id",
-];
-
-const ACTED_ON_PREFIXES: &[&str] = &["proxy-", "x-forwarded-", "x-gateway-"];

@@ -12,13 +12,14 @@ use tokio::time::Instant;
 
 use super::control_frame_budget::{ControlFrameBudget, WorkDone};
 use super::frame_counter::FrameCounter;
+use crate::gauge::{Gauge, GaugeGuard};
 use crate::listener::body::UnreadBody;
 
 /// The state of one HTTP/2 connection.
 #[derive(Debug, Default)]
 pub(super) struct Http2State {
     /// Streams that are served now.
-    active_streams: AtomicU64,
+    active_streams: Gauge,
     /// Streams so far.
     opened_streams: AtomicU64,
     /// Bytes that the socket has taken.
@@ -58,18 +59,18 @@ impl Http2State {
     }
 
     /// The stream is served from now on, until the guard is dropped.
-    pub(super) fn begin_stream(self: &Arc<Self>) -> (StreamGuard, Arc<StreamProgress>) {
-        self.active_streams.fetch_add(1, Relaxed);
+    pub(super) fn begin_stream(&self) -> (GaugeGuard, Arc<StreamProgress>) {
+        let guard = self.active_streams.enter();
         let progress = self
             .next_stream
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        (StreamGuard(self.clone()), progress.unwrap_or_default())
+        (guard, progress.unwrap_or_default())
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.active_streams.load(Relaxed) == 0
+        self.active_streams.count() == 0
     }
 
     pub(super) fn opened_streams(&self) -> u64 {
@@ -115,16 +116,6 @@ impl Http2State {
 
     pub(super) fn refused_streams(&self) -> u64 {
         self.refused_streams.load(Relaxed)
-    }
-}
-
-/// Counts a stream as served while it lives.
-#[derive(Debug)]
-pub(super) struct StreamGuard(Arc<Http2State>);
-
-impl Drop for StreamGuard {
-    fn drop(&mut self) {
-        self.0.active_streams.fetch_sub(1, Relaxed);
     }
 }
 

@@ -1,15 +1,15 @@
-//! Closed sets that are labels of more than one family, or of families with configured labels.
+//! Label sets of more than one family, or of families that also have configured labels.
 
 use super::Decision;
 
-closed! {
-    /// Every answer, by kind.
+label_sets! {
+    /// The outcome of a request.
     RequestOutcome {
-        /// A node's answer, passed through.
+        /// The response of a node.
         Node = "node",
-        /// From the cache.
+        /// A cached response.
         Cached = "cached",
-        /// The validation table.
+        /// Rejected by validation.
         InvalidRequest = "invalid_request",
         /// 400.
         Malformed = "malformed",
@@ -39,12 +39,12 @@ closed! {
         NodeTimeout = "node_timeout",
         /// 500.
         Internal = "internal",
-        /// The client left before an answer.
+        /// The client disconnected before a response.
         ClientDisconnected = "client_gone",
     }
-    /// The status of an answer.
+    /// The class of a response's status.
     StatusClass {
-        /// No answer was given.
+        /// No response was sent.
         None = "none",
         /// 1xx.
         Informational = "1xx",
@@ -57,20 +57,20 @@ closed! {
         /// 5xx.
         ServerError = "5xx",
     }
-    /// Limits.
+    /// The limit that made a decision.
     Limiter {
-        /// The ak's rate.
+        /// The rate limit of the access key.
         AccessKey = "access_key",
-        /// The ak's rate over all replicas.
+        /// The rate limit of the access key over all replicas.
         SharedAccessKey = "access_key",
-        /// The ak's ceiling.
+        /// The ceiling of the access key: all requests, cache hits included.
         Ceiling = "ceiling",
-        /// The ak's requests in flight.
+        /// The in-flight limit of the access key.
         InFlight = "access_key_in_flight",
-        /// The client address.
+        /// The rate limit of the client address.
         Address = "address",
     }
-    /// What a node said in a JSON answer, by its resultCode.
+    /// The class of the resultCode in a node's JSON response.
     ResultClass {
         /// 0.
         Success = "success",
@@ -78,13 +78,13 @@ closed! {
         FlowControl = "flow_control",
         /// 0300012.
         NoData = "no_data",
-        /// Any other code, or none that can be read.
+        /// Any other code, or no readable one.
         Other = "other",
     }
 }
 
 impl StatusClass {
-    /// The class of a status; 0 is none.
+    /// Returns the class of a status; 0 means no response.
     pub fn of(status: u16) -> Self {
         let class = usize::from(status / 100);
         Self::ALL.get(class).copied().unwrap_or(Self::None)
@@ -92,19 +92,14 @@ impl StatusClass {
 }
 
 impl Decision {
-    /// What a limiter said.
-    pub fn of(limiter: Limiter, allowed: bool) -> Self {
-        match (limiter, allowed) {
-            (Limiter::AccessKey, true) => Self::AccessKeyAllowed,
-            (Limiter::AccessKey, false) => Self::AccessKeyRefused,
-            (Limiter::SharedAccessKey, true) => Self::SharedAllowed,
-            (Limiter::SharedAccessKey, false) => Self::SharedRefused,
-            (Limiter::Ceiling, true) => Self::CeilingAllowed,
-            (Limiter::Ceiling, false) => Self::CeilingRefused,
-            (Limiter::InFlight, true) => Self::InFlightAllowed,
-            (Limiter::InFlight, false) => Self::InFlightRefused,
-            (Limiter::Address, true) => Self::AddressAllowed,
-            (Limiter::Address, false) => Self::AddressRefused,
+    /// Returns the refusal by `limiter`.
+    pub fn refused(limiter: Limiter) -> Self {
+        match limiter {
+            Limiter::AccessKey => Self::AccessKeyRefused,
+            Limiter::SharedAccessKey => Self::SharedRefused,
+            Limiter::Ceiling => Self::CeilingRefused,
+            Limiter::InFlight => Self::InFlightRefused,
+            Limiter::Address => Self::AddressRefused,
         }
     }
 }

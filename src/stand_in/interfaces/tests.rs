@@ -18,9 +18,9 @@ fn respond_to_bytes(tail: &str, query: Option<&str>, body: &[u8]) -> StandInResp
     desk.respond(interface, query, body)
 }
 
-fn json_of(answer: &StandInResponse) -> Value {
-    let Content::Full(bytes) = &answer.content else {
-        panic!("a file: {answer:?}");
+fn json_of(response: &StandInResponse) -> Value {
+    let Content::Full(bytes) = &response.content else {
+        panic!("a file: {response:?}");
     };
     serde_json::from_slice(bytes).unwrap()
 }
@@ -41,10 +41,10 @@ fn envelope(message: &Value) -> Value {
 }
 
 #[test]
-fn a_recording_is_answered_with_a_url() {
-    let answer = respond("getRecordFileUrlFromObs", None, &recording("1637742300-1"));
-    assert_eq!(answer.content_type, JSON_CONTENT_TYPE);
-    let json = json_of(&answer);
+fn a_recording_response_has_a_url() {
+    let response = respond("getRecordFileUrlFromObs", None, &recording("1637742300-1"));
+    assert_eq!(response.content_type, JSON_CONTENT_TYPE);
+    let json = json_of(&response);
     assert_eq!(
         (&json["resultCode"], &json["resultDesc"]),
         (&json!("0"), &json!("success"))
@@ -58,7 +58,7 @@ fn a_recording_is_answered_with_a_url() {
 }
 
 #[test]
-fn a_recording_request_is_judged_by_the_error_code_table() {
+fn a_recording_request_is_validated_by_the_error_code_table() {
     let changed = |name: &str, value: Value| {
         let mut body = recording("1-1");
         body[name] = value;
@@ -82,7 +82,7 @@ fn a_recording_request_is_judged_by_the_error_code_table() {
 }
 
 #[test]
-fn the_other_interfaces_want_an_envelope() {
+fn the_other_interfaces_need_an_envelope() {
     let flat = json!({"fileName": "a.wav"});
     assert_eq!(code("downloadRecordFile", &flat), "0300007");
     let versionless = json!({"request": {}, "msgBody": flat});
@@ -112,12 +112,12 @@ fn a_file_has_the_size_its_name_says() {
 
 #[test]
 fn a_token_plays_its_file() {
-    let asked = respond(
+    let response = respond(
         "requestPlayVoice",
         None,
         &envelope(&json!({"fileName": "a/size-9.wav"})),
     );
-    let token = json_of(&asked)["resultData"]["token"]
+    let token = json_of(&response)["resultData"]["token"]
         .as_str()
         .unwrap()
         .to_owned();
@@ -137,14 +137,14 @@ fn a_token_plays_its_file() {
 
 proptest! {
     #[test]
-    fn whatever_is_asked_there_is_an_answer(
+    fn every_request_has_a_response(
         row in 0..TABLE.len(), text in ".*", name in "fileName|callId|beginTime|data|version",
     ) {
         let tail = TABLE[row].name;
         let flat = json!({name: text}).to_string();
         for body in [text.clone(), flat, envelope(&json!({"fileName": text})).to_string()] {
-            let answer = respond_to_bytes(tail, Some(&text), body.as_bytes());
-            if let Content::Full(bytes) = &answer.content {
+            let response = respond_to_bytes(tail, Some(&text), body.as_bytes());
+            if let Content::Full(bytes) = &response.content {
                 let json: Value = serde_json::from_slice(bytes).unwrap();
                 prop_assert!(json["resultCode"].is_string());
             }

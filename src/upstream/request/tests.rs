@@ -150,21 +150,21 @@ fn end_to_end_fields_pass_byte_for_byte_and_nothing_else() {
 }
 
 #[test]
-fn via_is_appended_and_a_download_keeps_its_accept_encoding() {
+fn a_via_is_continued_and_a_download_keeps_its_coding() {
     let fields = [
         ("host", "gw:1"),
         ("via", "1.0 x"),
         ("accept-encoding", "gzip"),
     ];
     let (request, node) = request_with(DOWNLOAD, HostPolicy::Preserve, &fields);
-    let request = build(&request, &node, request.metadata.trace, || NOW).unwrap();
-    let via: Vec<_> = request.headers().get_all(VIA).iter().collect();
+    let message = build(&request, &node, request.metadata.trace, || NOW).unwrap();
+    let via: Vec<_> = message.headers().get_all(VIA).iter().collect();
     assert_eq!(via, ["1.0 x", "1.1 ccfs-gateway"]);
-    assert_eq!(request.headers()[ACCEPT_ENCODING], "gzip");
+    assert_eq!(message.headers()[ACCEPT_ENCODING], "gzip");
 }
 
 #[test]
-fn a_signed_field_reaches_the_node_as_it_was_signed() {
+fn what_is_signed_reaches_the_node_as_it_was_signed() {
     let (mut request, node) = request_with(
         QUERY,
         HostPolicy::Preserve,
@@ -182,17 +182,17 @@ fn a_signed_field_reaches_the_node_as_it_was_signed() {
     let all = "accept-encoding;content-length;expect;host;via;x-own;x-request-id";
     let caller = signed(&mut request, all);
     request.authorization = Authorization::PassThrough(Some(caller));
-    let request = build(&request, &node, request.metadata.trace, || NOW).unwrap();
+    let message = build(&request, &node, request.metadata.trace, || NOW).unwrap();
     assert_eq!(
-        request.headers()[AUTHORIZATION],
+        message.headers()[AUTHORIZATION],
         request.headers[AUTHORIZATION]
     );
-    assert!(verified(&request, request.headers()).is_some());
-    assert_eq!(request.headers()[CONTENT_LENGTH], "014");
+    assert!(verified(&request, message.headers()).is_some());
+    assert_eq!(message.headers()[CONTENT_LENGTH], "014");
 }
 
 #[test]
-fn client_identity_fields_are_always_written_by_the_gateway() {
+fn who_the_client_is_says_the_gateway_whatever_was_signed() {
     let (mut request, node) = request_with(
         QUERY,
         HostPolicy::Preserve,
@@ -205,9 +205,9 @@ fn client_identity_fields_are_always_written_by_the_gateway() {
     );
     let caller = signed(&mut request, "host;x-forwarded-for;x-real-ip");
     request.authorization = Authorization::PassThrough(Some(caller));
-    let request = build(&request, &node, request.metadata.trace, || NOW).unwrap();
-    let said = |name: &str| request.headers().get_all(name).iter().count();
-    assert_eq!(request.headers()["x-forwarded-for"], "192.0.2.7");
+    let message = build(&request, &node, request.metadata.trace, || NOW).unwrap();
+    let said = |name: &str| message.headers().get_all(name).iter().count();
+    assert_eq!(message.headers()["x-forwarded-for"], "192.0.2.7");
     assert_eq!(
         (
             said("x-forwarded-for"),
@@ -216,12 +216,12 @@ fn client_identity_fields_are_always_written_by_the_gateway() {
         ),
         (1, 0, 0)
     );
-    assert_eq!(signed_names(request.headers()), "host;x-forwarded-for");
-    assert!(verified(&request, request.headers()).is_some());
+    assert_eq!(signed_names(message.headers()), "host;x-forwarded-for");
+    assert!(verified(&request, message.headers()).is_some());
 }
 
 #[test]
-fn a_changed_request_is_signed_again_over_the_same_names() {
+fn what_must_change_is_signed_again_over_the_same_names() {
     for (host, names, remaining) in [
         (HostPolicy::Node, "host;x-a", "host;x-a"),
         (
@@ -240,8 +240,8 @@ fn a_changed_request_is_signed_again_over_the_same_names() {
         let (mut request, node) = request_with(QUERY, host, &fields);
         let caller = signed(&mut request, names);
         request.authorization = Authorization::PassThrough(Some(caller));
-        let request = build(&request, &node, request.metadata.trace, || NOW).unwrap();
-        let headers = request.headers();
+        let message = build(&request, &node, request.metadata.trace, || NOW).unwrap();
+        let headers = message.headers();
         assert!(verified(&request, headers).is_some(), "{names}");
         assert_eq!(signed_names(headers), remaining);
         let expected = if host == HostPolicy::Node {
@@ -266,18 +266,18 @@ fn a_changed_body_is_signed_with_its_own_length() {
     let caller = signed(&mut request, "content-length;content-type;host");
     request.body = Bytes::from_static(b"{\"callId\":\"1\",\"version\":\"2.0\"}");
     request.authorization = Authorization::Resign(caller);
-    let request = build(&request, &node, request.metadata.trace, || NOW).unwrap();
-    assert_eq!(request.headers()[CONTENT_LENGTH], "30");
-    assert_eq!(request.headers()[CONTENT_TYPE], "a/json");
-    assert!(verified(&request, request.headers()).is_some());
+    let message = build(&request, &node, request.metadata.trace, || NOW).unwrap();
+    assert_eq!(message.headers()[CONTENT_LENGTH], "30");
+    assert_eq!(message.headers()[CONTENT_TYPE], "a/json");
+    assert!(verified(&request, message.headers()).is_some());
     assert_ne!(
-        request.headers()[AUTHORIZATION],
+        message.headers()[AUTHORIZATION],
         request.headers[AUTHORIZATION]
     );
 }
 
 #[test]
-fn an_unverified_request_keeps_its_host_and_signature() {
+fn a_stranger_keeps_his_host_and_his_signature() {
     let fields = [("host", "gw:1"), ("authorization", "auth-v2/x/y/host/z")];
     let (request, node) = request_with(QUERY, HostPolicy::Node, &fields);
     let out = outgoing(&request, &node);
@@ -289,15 +289,15 @@ fn an_unverified_request_keeps_its_host_and_signature() {
 }
 
 #[test]
-fn a_get_has_a_content_length_only_if_it_had_one() {
+fn a_get_gets_a_length_only_if_it_had_one() {
     for (field, expected) in [(None, None), (Some("0"), Some("0"))] {
         let mut fields = vec![("host", "gw:1")];
         fields.extend(field.map(|length| ("content-length", length)));
         let (mut request, node) = request_with("playVoice", HostPolicy::Preserve, &fields);
         request.method = Method::GET;
         request.body = Bytes::new();
-        let request = build(&request, &node, request.metadata.trace, || NOW).unwrap();
-        let length = request.headers().get(CONTENT_LENGTH);
+        let message = build(&request, &node, request.metadata.trace, || NOW).unwrap();
+        let length = message.headers().get(CONTENT_LENGTH);
         assert_eq!(length.map(|value| value.to_str().unwrap()), expected);
     }
 }

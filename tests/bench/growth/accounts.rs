@@ -1,4 +1,4 @@
-//! CPU per cached hit, by the number of access keys that are configured and that ask.
+//! CPU time per cache hit by the number of configured and of active access keys.
 
 use crate::load::{Feed, Lane};
 use crate::node::{Node, urls};
@@ -20,14 +20,14 @@ pub(crate) async fn measure(stage: &Stage) {
     for ((configured, asking), cost) in cases.into_iter().zip(best) {
         let (configured, asking) = (grouped(configured), grouped(asking));
         row(
-            "CPU per cached hit",
-            &format!("{configured} access keys, {asking} of them asking in turn"),
+            "CPU per cache hit",
+            &format!("{configured} access keys, {asking} of them active in turn"),
             &format!("{cost:.1} µs"),
         );
     }
 }
 
-/// Every account that asks has one answer in the cache.
+/// Every active account has one cached response.
 async fn lane(stage: &Stage, nodes: &[Node], configured: usize, asking: usize) -> Lane {
     let gateway = Gateway {
         nodes: &urls(nodes),

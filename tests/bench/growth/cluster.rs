@@ -1,4 +1,4 @@
-//! CPU per forwarded request, and of health checks, by the number of nodes.
+//! CPU time per forwarded request and of health checks by the number of nodes.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub(crate) async fn measure(stage: &Stage) {
     for number in cases {
         let cost = checks(stage, &nodes[..number]).await;
         row(
-            "CPU of health checks, one a second and node",
+            "CPU of health checks, one per second and node",
             &with(number),
             &format!("{:.2} % of a core", cost * 100.0),
         );
@@ -42,7 +42,7 @@ fn with(nodes: usize) -> String {
     }
 }
 
-/// The answers cannot be kept, so that every request is forwarded.
+/// The responses cannot be cached, so that every request is forwarded.
 async fn lane(stage: &Stage, nodes: &[Node]) -> Lane {
     let gateway = Gateway {
         nodes: &urls(nodes),
@@ -58,7 +58,7 @@ async fn lane(stage: &Stage, nodes: &[Node]) -> Lane {
     lane
 }
 
-/// The part of a processor that a gateway without load uses for looking after its nodes.
+/// The share of a CPU that a gateway without load uses for health checks.
 async fn checks(stage: &Stage, nodes: &[Node]) -> f64 {
     let gateway = Gateway {
         nodes: &urls(nodes),
@@ -74,7 +74,7 @@ async fn checks(stage: &Stage, nodes: &[Node]) -> f64 {
     server.usage().since(&before).as_secs_f64() / window as f64
 }
 
-/// And not stored.
+/// The cache status of a forwarded response that is not stored.
 const FORWARDED: &str = "ccfs-gateway; fwd=uri-miss\r\n";
 
 const CLIENTS: usize = 48;

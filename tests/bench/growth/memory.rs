@@ -1,4 +1,4 @@
-//! Memory per idle connection and per answer in the cache.
+//! Memory per idle connection and per cached response.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -8,7 +8,7 @@ use crate::process::Server;
 use crate::site::{Gateway, recording, wire};
 use crate::{Stage, grouped, row};
 
-/// Connections that have done one request each, and wait.
+/// Measures idle connections that have served one request each.
 pub(crate) async fn connections(stage: &Stage) {
     let number = descriptors(stage.effort.choose(2_000, 100));
     let nodes = Node::start_many(&stage.site.leaf, 1).await;
@@ -41,7 +41,7 @@ async fn used(stage: &Stage, server: &Server, number: usize, request: &[u8]) -> 
     connections
 }
 
-/// Answers of about 500 bytes.
+/// Measures responses of about 500 bytes.
 pub(crate) async fn entries(stage: &Stage) {
     let number = stage.effort.choose(50_000, 500);
     let nodes = Node::start_many(&stage.site.leaf, 2).await;
@@ -63,13 +63,13 @@ pub(crate) async fn entries(stage: &Stage) {
     lane.must_say("ccfs-gateway; hit").await;
     let grown = lane.server.settled().await.saturating_sub(before);
     row(
-        "memory per answer in the cache",
-        &format!("{} answers of 500 bytes", grouped(number)),
+        "memory per cached response",
+        &format!("{} responses of 500 bytes", grouped(number)),
         &format!("{:.0} bytes", grown as f64 / number as f64),
     );
 }
 
-/// As many connections as there are descriptors for, `wanted` at the most.
+/// The number of connections that the descriptor limit allows, at most `wanted`.
 fn descriptors(wanted: usize) -> usize {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {

@@ -1,5 +1,4 @@
-//! From the start of the process to the first answer that a client has in hand, by the number of
-//! access keys.
+//! Time from process start to the first response, by the number of access keys.
 
 use std::time::{Duration, Instant};
 
@@ -35,7 +34,7 @@ pub(crate) async fn measure(stage: &Stage) {
     }
     for (keys, best) in cases.into_iter().zip(best) {
         row(
-            "start to the first answer",
+            "start to the first response",
             &format!("{} access keys", grouped(keys)),
             &format!("{:.0} ms", best.as_secs_f64() * 1e3),
         );

@@ -1,4 +1,4 @@
-//! An nginx of our own: from the PATH, with a configuration and a folder of its own.
+//! An nginx process: the binary from the PATH, with its own configuration and directory.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -8,26 +8,26 @@ use crate::cpu::Cpus;
 use crate::process::Server;
 use crate::site::Site;
 
-/// What it is to do.
+/// The work of the nginx.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Job {
-    /// Answer from its cache, whose key is the request's path and body. It verifies nothing: whoever
-    /// sends the same body gets the answer.
+    /// Respond from its cache, whose key is the request's path and body. It verifies nothing: every
+    /// client that sends the same body gets the response.
     Cache,
-    /// Pass everything on.
+    /// Forward every request.
     Forward,
 }
 
-/// The version of the nginx on the PATH, if there is one.
+/// The version of the nginx on the PATH, if any.
 pub(crate) fn version() -> Option<String> {
     let output = Command::new("nginx").arg("-v").output().ok()?;
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    Some(told.trim().rsplit(' ').next()?.to_owned())
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    Some(text.trim().rsplit(' ').next()?.to_owned())
 }
 
-/// Starts it before `nodes`.
+/// Starts nginx in front of `nodes`.
 pub(crate) fn start(cpus: &Cpus, site: &Site, nodes: &[String], job: Job) -> Server {
-    // Somebody else may take a port between its being found and its being used.
+    // Another process may take a port between finding and binding it.
     (0..TRIES)
         .find_map(|_| try_start(cpus, site, nodes, job))
         .expect("nginx does not start")
@@ -59,7 +59,7 @@ fn free_address() -> SocketAddr {
 }
 
 fn configuration(prefix: &Path, address: SocketAddr, nodes: &[String], job: Job) -> String {
-    // Its workers are to read what only this user may.
+    // The workers need read access to files of this user.
     let user = if rustix::process::geteuid().is_root() {
         "user root;"
     } else {

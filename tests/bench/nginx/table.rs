@@ -1,4 +1,4 @@
-//! What came out, as a Markdown table.
+//! The results as a Markdown table.
 
 use crate::load::{self, Round};
 
@@ -8,25 +8,25 @@ pub(crate) struct Row {
     name: &'static str,
     nginx: Figures,
     gateway: Figures,
-    /// The gateway's CPU over that of nginx: the median of all rounds.
+    /// The ratio of the gateway's CPU time to nginx's: the median of all rounds.
     ratio: f64,
 }
 
 #[derive(Clone, Debug)]
 struct Figures {
-    /// Microseconds of CPU, in the best round.
+    /// CPU time in microseconds in the best round.
     cpu: f64,
-    /// The round it was.
+    /// The best round.
     best: Round,
 }
 
 impl Row {
-    /// By request.
+    /// Compares by request.
     pub(crate) fn of(name: &'static str, rounds: &[[Round; 2]]) -> Self {
         Self::by(name, rounds, Round::per_request)
     }
 
-    /// By MiB of answers.
+    /// Compares by MiB of responses.
     pub(crate) fn per_mebibyte(name: &'static str, rounds: &[[Round; 2]]) -> Self {
         Self::by(name, rounds, Round::per_mebibyte)
     }
@@ -54,7 +54,7 @@ impl Row {
     }
 }
 
-/// The head of the table.
+/// Prints the header of the table.
 pub(crate) fn head() {
     println!(
         "| job | nginx: CPU | gateway: CPU | ratio, best | ratio, median \
@@ -63,7 +63,7 @@ pub(crate) fn head() {
     println!("|---|---|---|---|---|---|---|");
 }
 
-/// One line of it.
+/// Prints one row.
 pub(crate) fn print(row: &Row) {
     let Row {
         name,
@@ -86,7 +86,7 @@ fn pace(round: &Round) -> String {
     format!("{rate:.0}, {p50} µs, {p99} µs")
 }
 
-/// What a reader must know.
+/// Notes below the table.
 pub(crate) const NOTES: &str = "
 CPU is the server's own, of all its processes and threads, user and kernel, for one request; best of
 the rounds. The gateway verifies, judges, limits and counts each request; nginx passes on, or looks

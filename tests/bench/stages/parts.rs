@@ -19,17 +19,17 @@ use serde_json::Value;
 
 use crate::site::{Gateway, Site, credential, recording, wire};
 
-/// The first request of a caller in this second: the signing key is derived, and kept.
+/// The first request of a caller in a second: the signing key is derived and cached.
 #[divan::bench]
 fn verify_with_a_cold_key(bencher: Bencher<'_, '_>) {
     let request = recording(0, CALL_ID);
-    // What was derived from one secret is never used for another, though their bytes are equal.
+    // A key derived from one secret is never used for another, even if their bytes are equal.
     bencher
         .with_inputs(|| credential(0))
         .bench_refs(|credential| verify(&request, credential));
 }
 
-/// Every other request of a caller in this second.
+/// Every further request of a caller in the same second.
 #[divan::bench]
 fn verify_with_the_key_at_hand(bencher: Bencher<'_, '_>) {
     let (request, credential) = (recording(0, CALL_ID), credential(0));
@@ -48,8 +48,8 @@ fn verify(request: &ClientRequest, credential: &Arc<Credential>) {
     black_box(claim.verify(Some(credential), &signable).unwrap());
 }
 
-/// A body as it should be, one without version (UTC), and one with offsets.
-#[divan::bench(args = ["as it should be", "without version", "with offsets"])]
+/// A body that needs no change, one without version (UTC), and one with offsets.
+#[divan::bench(args = ["without change", "without version", "with offsets"])]
 fn normalize(bencher: Bencher<'_, '_>, body: &str) {
     let (endpoint, tenant) = (recording_url(), tenant());
     let body = Bytes::from_static(match body {
@@ -60,7 +60,7 @@ fn normalize(bencher: Bencher<'_, '_>, body: &str) {
     bencher.bench_local(|| endpoint.normalize(black_box(&body), &tenant).unwrap());
 }
 
-/// Which of so many nodes that are well.
+/// Selects one of `nodes` healthy nodes.
 #[divan::bench(args = [2, 10, 200])]
 fn choose_a_node(bencher: Bencher<'_, '_>, nodes: usize) {
     let nodes: Vec<_> = (0..nodes)
@@ -78,7 +78,7 @@ fn choose_a_node(bencher: Bencher<'_, '_>, nodes: usize) {
     bencher.bench_local(|| drop(cluster.pick_first(0, &[], now).unwrap()));
 }
 
-/// When a pre-signed URL expires, by its form.
+/// Reads the expiry of a pre-signed URL, by its form.
 #[divan::bench(args = ["obs-default-8h", "s3v2-default-8h", "s3v4-default-8h"])]
 fn read_the_expiry(bencher: Bencher<'_, '_>, name: &str) {
     let samples: Value = serde_json::from_str(include_str!("../../vectors/obs-urls.json")).unwrap();
@@ -91,7 +91,7 @@ fn read_the_expiry(bencher: Bencher<'_, '_>, name: &str) {
     bencher.bench_local(|| presigned_url::expires_at(black_box(url)).unwrap());
 }
 
-/// Is this a legal request, head and framing? With the copy of what is passed on.
+/// Validates head and framing of a request, including the copy of the forwarded bytes.
 #[divan::bench]
 fn judge_a_request(bencher: Bencher<'_, '_>) {
     let bytes = wire(&recording(0, CALL_ID));

@@ -1,5 +1,5 @@
-//! The whole way of a request that the cache answers, from the parsed head to the last byte of the
-//! answer: without sockets, TLS and HTTP framing.
+//! A cache hit from the parsed head to the last byte of the response, without sockets, TLS and HTTP
+//! framing.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::pin::{Pin, pin};
@@ -26,7 +26,7 @@ use http_body_util::{BodyExt, Full};
 
 use crate::site::{self, Site, credential, recording};
 
-/// Verify, normalize, find, answer.
+/// Verify, normalize, look up, respond.
 #[divan::bench]
 fn hit(bencher: Bencher<'_, '_>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -44,7 +44,7 @@ fn hit(bencher: Bencher<'_, '_>) {
         .bench_local_values(|(origin, request)| drain(at_once(gateway.handle(origin, request))));
 }
 
-/// A gateway that holds one answer, which it has fetched from a node.
+/// A gateway with one cached response, which it has fetched from a node.
 async fn filled() -> (Arc<Gateway>, Arc<str>) {
     let site = Site::new();
     let tls = site.leaf.server_config().unwrap();
@@ -104,7 +104,7 @@ fn origin(listener: &Arc<str>) -> RequestOrigin {
     }
 }
 
-/// What a future comes to that waits for nothing.
+/// The output of a future that never waits.
 fn at_once<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => output,
@@ -112,16 +112,16 @@ fn at_once<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-/// Takes an answer to its end, where its record is written.
-fn drain(mut answer: Response<ResponseBody>) {
+/// Reads a response to its end, where its log record is written.
+fn drain(mut response: Response<ResponseBody>) {
     let mut context = Context::from_waker(Waker::noop());
-    while let Poll::Ready(Some(frame)) = Pin::new(answer.body_mut()).poll_frame(&mut context) {
+    while let Poll::Ready(Some(frame)) = Pin::new(response.body_mut()).poll_frame(&mut context) {
         drop(frame.unwrap());
     }
 }
 
-fn cache_status(answer: &Response<ResponseBody>) -> &str {
-    answer.headers()["cache-status"].to_str().unwrap()
+fn cache_status(response: &Response<ResponseBody>) -> &str {
+    response.headers()["cache-status"].to_str().unwrap()
 }
 
 const CALL_ID: &str = "1637742300-27";

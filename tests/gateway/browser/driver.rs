@@ -1,4 +1,4 @@
-//! Chromium, driven by the WebDriver protocol.
+//! Chromium, controlled by the WebDriver protocol.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
@@ -12,19 +12,20 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
-/// One browser window of 1280x800. Closed when it is dropped, also by a panic; nothing of it stays.
+/// One browser window of 1280x800. Closed when dropped, also after a panic, without leaving
+/// processes or files.
 #[derive(Debug)]
 pub(super) struct Browser {
     driver: Child,
     authority: String,
-    /// Empty until there is one.
+    /// Empty until the session is created.
     session: String,
-    /// The profile, and whatever else the browser and its driver write.
+    /// Profile directory and all other files of the browser and its driver.
     folder: TempDir,
 }
 
 impl Browser {
-    /// Starts it; `evil.example` is this machine there.
+    /// Starts the browser; `evil.example` resolves to this machine.
     pub(super) async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let driver = Command::new("chromedriver")
@@ -73,13 +74,13 @@ impl Browser {
         self.post("/url", json!({ "url": url })).await;
     }
 
-    /// Runs a script, the body of a function, and returns what it returns.
+    /// Runs a script as the body of a function; returns its return value.
     pub(super) async fn run(&self, script: &str) -> Value {
         self.post("/execute/sync", json!({ "script": script, "args": [] }))
             .await
     }
 
-    /// Presses keys, as a person at the keyboard.
+    /// Sends key presses.
     pub(super) async fn press(&self, keys: &str) {
         let strokes = keys.chars().flat_map(|key| {
             let key = key.to_string();
@@ -93,7 +94,7 @@ impl Browser {
         self.post("/actions", json!({ "actions": actions })).await;
     }
 
-    /// Says which colours the person prefers.
+    /// Sets the preferred colour scheme.
     pub(super) async fn prefer(&self, scheme: &str) {
         let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
         self.devtools(
@@ -103,7 +104,7 @@ impl Browser {
         .await;
     }
 
-    /// Errors of the console since the last time.
+    /// The console errors since the last call.
     pub(super) async fn errors(&self) -> Vec<String> {
         let log = self.post("/se/log", json!({ "type": "browser" })).await;
         let entries = log.as_array().unwrap().iter();
@@ -113,7 +114,7 @@ impl Browser {
             .collect()
     }
 
-    /// What is seen, as a PNG in base64.
+    /// A screenshot as base64-encoded PNG.
     pub(super) async fn screenshot(&self) -> String {
         let shot = self
             .ask("GET", &format!("{}/screenshot", self.session), None)
@@ -150,19 +151,19 @@ impl Browser {
             .header("content-type", "application/json")
             .body(Full::new(body))
             .unwrap();
-        let answer = sender.send_request(request).await.unwrap();
-        let status = answer.status();
-        let bytes = answer.into_body().collect().await.unwrap().to_bytes();
+        let response = sender.send_request(request).await.unwrap();
+        let status = response.status();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
         driver.abort();
-        let mut answer: Value = serde_json::from_slice(&bytes).unwrap();
-        assert!(status.is_success(), "{method} {path}: {answer:#}");
-        answer["value"].take()
+        let mut response: Value = serde_json::from_slice(&bytes).unwrap();
+        assert!(status.is_success(), "{method} {path}: {response:#}");
+        response["value"].take()
     }
 }
 
 impl Drop for Browser {
-    /// Only the end of its session ends a browser for sure; one whose session never came to be is
-    /// known by its folder.
+    /// Ending the session ends the browser reliably. A browser without a session is found by its
+    /// profile directory.
     fn drop(&mut self) {
         if !self.session.is_empty() {
             let _ = self.end_session();
@@ -182,12 +183,12 @@ impl Drop for Browser {
 }
 
 impl Browser {
-    /// Where all its files are.
+    /// The directory of all its files.
     pub(super) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Without the runtime, which may be ending too.
+    /// Blocking, because the runtime may be shutting down too.
     fn end_session(&self) -> std::io::Result<usize> {
         let mut stream = std::net::TcpStream::connect(&self.authority)?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -200,7 +201,7 @@ impl Browser {
     }
 }
 
-/// The ids of processes that were started with this folder.
+/// The ids of processes that were started with this directory.
 pub(super) fn processes_of(folder: &Path) -> Vec<String> {
     let folder = folder.to_str().unwrap().as_bytes();
     let all = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
@@ -213,7 +214,7 @@ pub(super) fn processes_of(folder: &Path) -> Vec<String> {
         .collect()
 }
 
-/// For a browser to end by itself.
+/// Time for a browser to exit by itself.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) const TAB: &str = "\u{e004}";

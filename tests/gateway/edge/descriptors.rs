@@ -1,4 +1,4 @@
-//! A process whose descriptors run out.
+//! File descriptor exhaustion.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::process::Process;
 use crate::support::Setup;
 
 #[tokio::test]
-async fn idle_connections_make_room_when_descriptors_run_out() {
+async fn idle_connections_are_closed_when_descriptors_run_out() {
     let setup = Setup {
         tables: "[telemetry]\nlog_level = \"info\"\naccess_log = \"off\"".into(),
         ..Setup::default()
@@ -31,9 +31,9 @@ async fn idle_connections_make_room_when_descriptors_run_out() {
     }
     for _ in 0..3 {
         let start = Instant::now();
-        let mut line = target.connect().await;
-        line.send(&valid_request("1-1")).await;
-        assert_eq!(line.response().await.unwrap().status, 200);
+        let mut connection = target.connect().await;
+        connection.send(&valid_request("1-1")).await;
+        assert_eq!(connection.response().await.unwrap().status, 200);
         let waited = start.elapsed();
         println!("{waited:?}");
         assert!(waited < Duration::from_secs(2), "{waited:?}");

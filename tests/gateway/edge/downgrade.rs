@@ -1,12 +1,12 @@
-//! HTTP/2 requests that would be no legal HTTP/1.1 toward a node.
+//! HTTP/2 requests that would become invalid HTTP/1.1 toward a node.
 
 use crate::edge::assert_healthy;
 use crate::hostile::{END_HEADERS, END_STREAM, HEADERS, frame, header_block};
 use crate::support::TestEnv;
 
 #[tokio::test]
-async fn they_are_held_to_the_same_rules() {
-    let world = TestEnv::start().await;
+async fn http2_requests_follow_the_rules_of_http1() {
+    let env = TestEnv::start().await;
     let path = "/CCFS/resource/ccfs/getRecordFileUrlFromObs";
     let head = |method: &str, path: &str, authority: &str, more: &[(&str, &str)]| {
         let mut fields = vec![(":method", method), (":scheme", "https"), (":path", path)];
@@ -52,14 +52,15 @@ async fn they_are_held_to_the_same_rules() {
             head("GET", path, "h", &[("x", "y"); 101]),
         ),
     ] {
-        let mut line = world.target().connect_http2(&[]).await;
-        line.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &block))
+        let mut connection = env.target().connect_http2(&[]).await;
+        connection
+            .send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &block))
             .await;
-        match line.frame(HEADERS, 1).await {
-            // h2 itself may be the one who refuses.
+        match connection.frame(HEADERS, 1).await {
+            // h2 itself may reject it.
             None => assert_ne!(status, "431", "{name}"),
-            Some((_, answer)) => {
-                let seen = status_of(&answer);
+            Some((_, response)) => {
+                let seen = status_of(&response);
                 assert_eq!(seen, status, "{name}");
             }
         }
@@ -70,31 +71,33 @@ async fn they_are_held_to_the_same_rules() {
         ("an upper-case name", ("X-Y", "z")),
         ("a line feed", ("x", "y\nz")),
         ("NUL", ("x", "y\0z")),
-        ("a blank in a name", ("x y", "z")),
-        ("an unknown pseudo field", (":x", "y")),
+        ("a space in a name", ("x y", "z")),
+        ("an unknown pseudo-header", (":x", "y")),
     ] {
-        let mut line = world.target().connect_http2(&[]).await;
+        let mut connection = env.target().connect_http2(&[]).await;
         let block = head("GET", path, "h", &[fields]);
-        line.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &block))
+        connection
+            .send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &block))
             .await;
-        let answer = line.frame(HEADERS, 1).await;
+        let response = connection.frame(HEADERS, 1).await;
         assert!(
-            answer.is_none_or(|(_, header_block)| status_of(&block) == "400"),
+            response.is_none_or(|(_, block)| status_of(&block) == "400"),
             "{name}"
         );
     }
-    world.assert_no_upstream_request();
-    assert_healthy(&world).await;
+    env.assert_no_upstream_request();
+    assert_healthy(&env).await;
 }
 
-/// The status of a header block: indexed, or literal behind the index of `:status`.
+/// The status in a header block: indexed, or a literal with the indexed name `:status`.
 fn status_of(block: &[u8]) -> String {
     match block[0] {
         0x88..=0x8e => {
             ["200", "204", "206", "304", "400", "404", "500"][usize::from(block[0] - 0x88)].into()
         }
         _ if block[1] == 3 => String::from_utf8_lossy(&block[2..5]).into_owned(),
-        // Huffman, three digits in two bytes and a half: five bits each for 0 to 2, six above.
+        // Huffman coding of three digits in 20 bits: five bits each for 0 to 2, six for higher
+        // digits.
         _ => huffman(&block[2..2 + usize::from(block[1] & 0x7f)]),
     }
 }

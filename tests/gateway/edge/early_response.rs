@@ -1,4 +1,4 @@
-//! Answers before the end of a request body: what is left of it never becomes the next request.
+//! Responses before the end of a request body: the unread remainder never becomes the next request.
 
 use crate::edge::{valid_request, with_short_timeouts};
 use crate::hostile::{
@@ -9,7 +9,7 @@ use crate::support::{SHANGHAI, Setup, TestEnv, eventually};
 
 const SMUGGLED: &str = "POST /smuggled HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\n\r\n";
 
-/// A body that is itself a row of requests, `size` bytes in all.
+/// A body of `size` bytes that consists of requests.
 fn trap(size: usize) -> String {
     let mut body = SMUGGLED.repeat(size / SMUGGLED.len() + 1);
     body.truncate(size);
@@ -25,8 +25,8 @@ async fn strict() -> TestEnv {
 }
 
 #[tokio::test]
-async fn a_small_rest_is_read_and_the_connection_lives() {
-    let world = strict().await;
+async fn a_small_unread_body_is_discarded_and_the_connection_reused() {
+    let env = strict().await;
     let body = trap(4_000);
     let length = body.len();
     for (head, status) in [
@@ -47,25 +47,33 @@ async fn a_small_rest_is_read_and_the_connection_lives() {
             401,
         ),
     ] {
-        let mut line = world.target().connect().await;
-        line.send(&[head.as_bytes(), body.as_bytes(), &valid_request("1-1")].concat())
+        let mut connection = env.target().connect().await;
+        connection
+            .send(&[head.as_bytes(), body.as_bytes(), &valid_request("1-1")].concat())
             .await;
-        assert_eq!(line.response().await.unwrap().status, status);
-        let next = line.response().await.unwrap();
+        assert_eq!(connection.response().await.unwrap().status, status);
+        let next = connection.response().await.unwrap();
         assert_eq!(
             (next.status, next.head.contains("cache-status")),
             (200, true),
             "{next:?}"
         );
-        // Nothing else is answered.
-        line.send(&valid_request("1-1")).await;
-        assert!(line.response().await.unwrap().head.contains("cache-status"));
+        // No other response arrives.
+        connection.send(&valid_request("1-1")).await;
+        assert!(
+            connection
+                .response()
+                .await
+                .unwrap()
+                .head
+                .contains("cache-status")
+        );
     }
 }
 
 #[tokio::test]
-async fn a_large_rest_closes_the_connection() {
-    let world = strict().await;
+async fn a_large_unread_body_closes_the_connection() {
+    let env = strict().await;
     let body = trap(300_000);
     for (path, status) in [
         ("/nowhere", 404),
@@ -76,19 +84,23 @@ async fn a_large_rest_closes_the_connection() {
                 "Content-Length: 300000" => body.clone(),
                 _ => format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len()),
             };
-            // Without a length, who it is comes before how much.
+            // Without a length, authentication comes before the size limit.
             let status = if status == 413 && framing.starts_with('T') {
                 401
             } else {
                 status
             };
-            let mut line = world.target().connect().await;
-            line.send(
-                format!("POST {path} HTTP/1.1\r\nHost: h\r\n{framing}\r\n\r\n{body}{SMUGGLED}")
-                    .as_bytes(),
-            )
-            .await;
-            let all = line.read_to_end().await.expect("the connection closes");
+            let mut connection = env.target().connect().await;
+            connection
+                .send(
+                    format!("POST {path} HTTP/1.1\r\nHost: h\r\n{framing}\r\n\r\n{body}{SMUGGLED}")
+                        .as_bytes(),
+                )
+                .await;
+            let all = connection
+                .read_to_end()
+                .await
+                .expect("the connection closes");
             let all = String::from_utf8_lossy(&all).to_lowercase();
             assert!(
                 all.starts_with(&format!("http/1.1 {status} ")),
@@ -104,34 +116,34 @@ async fn a_large_rest_closes_the_connection() {
 }
 
 #[tokio::test]
-async fn a_rest_that_does_not_come_closes_the_connection() {
-    let world = with_short_timeouts("").await;
-    let mut line = world.target().connect().await;
-    line.send(
+async fn an_unread_body_that_never_arrives_closes_the_connection() {
+    let env = with_short_timeouts("").await;
+    let mut connection = env.target().connect().await;
+    connection.send(
         b"POST /CCFS/resource/ccfs/playVoice HTTP/1.1\r\nHost: h\r\nContent-Length: 4000\r\n\r\nPO",
     )
     .await;
-    assert_eq!(line.response().await.unwrap().status, 405);
-    line.time_until_closed().await;
+    assert_eq!(connection.response().await.unwrap().status, 405);
+    connection.time_until_closed().await;
 }
 
 #[tokio::test]
-async fn who_waits_for_100_continue_and_is_refused_is_not_listened_to() {
-    let world = strict().await;
-    let mut line = world.target().connect().await;
+async fn after_a_rejection_instead_of_100_continue_the_body_is_not_read() {
+    let env = strict().await;
+    let mut connection = env.target().connect().await;
     let head =
         "POST /nowhere HTTP/1.1\r\nHost: h\r\nContent-Length: 60\r\nExpect: 100-continue\r\n\r\n";
-    line.send(head.as_bytes()).await;
-    let reply = line.response().await.unwrap();
-    assert_eq!(reply.status, 404);
-    assert!(reply.head.contains("connection: close"), "{reply:?}");
-    line.send(SMUGGLED.as_bytes()).await;
-    assert_eq!(line.read_to_end().await, Some(Vec::new()));
+    connection.send(head.as_bytes()).await;
+    let response = connection.response().await.unwrap();
+    assert_eq!(response.status, 404);
+    assert!(response.head.contains("connection: close"), "{response:?}");
+    connection.send(SMUGGLED.as_bytes()).await;
+    assert_eq!(connection.read_to_end().await, Some(Vec::new()));
 }
 
-/// The head of a stream that is refused at once, so far as the gateway has taken it.
-async fn refused_head(world: &TestEnv) -> RawConnection {
-    let mut line = world.target().connect_http2(&[]).await;
+/// Sends a request head that is rejected immediately, and waits until the gateway has processed it.
+async fn refused_head(env: &TestEnv) -> RawConnection {
+    let mut connection = env.target().connect_http2(&[]).await;
     let head = header_block(&[
         (":method", "POST"),
         (":scheme", "https"),
@@ -139,29 +151,31 @@ async fn refused_head(world: &TestEnv) -> RawConnection {
         (":authority", "h"),
         ("content-length", "4"),
     ]);
-    line.send(&frame(HEADERS, END_HEADERS, 1, &head)).await;
-    line.send(&frame(PING, 0, 0, &[1; 8])).await;
-    line
+    connection
+        .send(&frame(HEADERS, END_HEADERS, 1, &head))
+        .await;
+    connection.send(&frame(PING, 0, 0, &[1; 8])).await;
+    connection
 }
 
 #[tokio::test]
-async fn an_http2_stream_whose_body_is_on_its_way_ends_without_a_reset() {
-    let world = strict().await;
+async fn an_http2_stream_whose_body_is_in_flight_ends_without_a_reset() {
+    let env = strict().await;
     let mut attempts = 0;
     loop {
-        let mut line = refused_head(&world).await;
-        assert!(line.frame(PING, 0).await.is_some());
-        line.send(&frame(DATA, END_STREAM, 1, b"body")).await;
-        line.send(&frame(PING, 0, 0, &[2; 8])).await;
+        let mut connection = refused_head(&env).await;
+        assert!(connection.frame(PING, 0).await.is_some());
+        connection.send(&frame(DATA, END_STREAM, 1, b"body")).await;
+        connection.send(&frame(PING, 0, 0, &[2; 8])).await;
         let mut ended = false;
         let mut reset = false;
         while !ended {
-            let Frame { kind, flags, .. } = line.next_frame().await.unwrap();
+            let Frame { kind, flags, .. } = connection.next_frame().await.unwrap();
             ended = kind == DATA && flags & END_STREAM != 0;
         }
-        line.send(&frame(PING, 0, 0, &[3; 8])).await;
+        connection.send(&frame(PING, 0, 0, &[3; 8])).await;
         loop {
-            let Frame { kind, payload, .. } = line.next_frame().await.unwrap();
+            let Frame { kind, payload, .. } = connection.next_frame().await.unwrap();
             reset |= kind == RST_STREAM;
             if kind == PING && payload == [3; 8] {
                 break;
@@ -170,15 +184,15 @@ async fn an_http2_stream_whose_body_is_on_its_way_ends_without_a_reset() {
         if !reset {
             return;
         }
-        // A machine that is busy with other things may not be in time.
+        // A busy machine may not be in time.
         attempts += 1;
         assert!(attempts < 10);
     }
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_the_rest_of_a_refused_http2_stream_is_told() {
-    let world = strict().await;
+async fn errors_in_the_unread_body_of_a_rejected_http2_stream_are_reported() {
+    let env = strict().await;
     let too_much = frame(WINDOW_UPDATE, 0, 1, &0x7fff_ffff_u32.to_be_bytes());
     let gone = frame(RST_STREAM, 0, 1, &8_u32.to_be_bytes());
     for (name, rest, code) in [
@@ -198,41 +212,41 @@ async fn what_is_wrong_with_the_rest_of_a_refused_http2_stream_is_told() {
     ] {
         let mut attempts = 0;
         loop {
-            let mut line = refused_head(&world).await;
-            assert!(line.frame(PING, 0).await.is_some());
-            line.send(&rest).await;
-            let told = loop {
-                let Frame { kind, payload, .. } = line.next_frame().await.unwrap();
+            let mut connection = refused_head(&env).await;
+            assert!(connection.frame(PING, 0).await.is_some());
+            connection.send(&rest).await;
+            let received_code = loop {
+                let Frame { kind, payload, .. } = connection.next_frame().await.unwrap();
                 match kind {
                     RST_STREAM => break payload[3],
                     GOAWAY => break payload[7],
                     _ => {}
                 }
             };
-            if told == code {
+            if received_code == code {
                 break;
             }
             attempts += 1;
-            assert!(attempts < 10, "{name}: {told}");
+            assert!(attempts < 10, "{name}: {received_code}");
         }
     }
-    world.assert_no_upstream_request();
+    env.assert_no_upstream_request();
 }
 
 #[tokio::test]
-async fn an_http2_stream_whose_body_does_not_come_is_answered_and_reset() {
-    let world = strict().await;
-    let mut line = refused_head(&world).await;
-    assert!(line.frame(HEADERS, 1).await.is_some());
-    let (_, code) = line.frame(RST_STREAM, 1).await.unwrap();
+async fn an_http2_stream_whose_body_never_arrives_is_answered_and_reset() {
+    let env = strict().await;
+    let mut connection = refused_head(&env).await;
+    assert!(connection.frame(HEADERS, 1).await.is_some());
+    let (_, code) = connection.frame(RST_STREAM, 1).await.unwrap();
     assert_eq!(code, [0; 4]);
 }
 
 #[tokio::test]
-async fn an_http2_request_that_is_given_up_in_its_body_ends_alone() {
-    let world = with_short_timeouts("http2_max_resets = 2").await;
-    let mut line = world.target().connect_http2(&[]).await;
-    // Who he is can be told only when the whole body is here.
+async fn an_http2_request_reset_in_its_body_ends_alone() {
+    let env = with_short_timeouts("http2_max_resets = 2").await;
+    let mut connection = env.target().connect_http2(&[]).await;
+    // Verification needs the complete body.
     let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ");
     let claim = format!("auth-v2/{SHANGHAI}/{now}/host/{}", "0".repeat(64));
     let head = header_block(&[
@@ -244,18 +258,21 @@ async fn an_http2_request_that_is_given_up_in_its_body_ends_alone() {
     ]);
     let ask = |stream| frame(HEADERS, END_HEADERS | END_STREAM, stream, &unsigned("POST"));
     for (count, stream) in [(1, 1), (2, 5), (3, 9)] {
-        line.send(&frame(HEADERS, END_HEADERS, stream, &head)).await;
-        line.send(&frame(DATA, 0, stream, b"{")).await;
-        // The one before it is at work when this one is answered.
-        line.send(&ask(stream + 2)).await;
-        assert!(line.frame(HEADERS, stream + 2).await.is_some());
-        line.send(&frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes()))
+        connection
+            .send(&frame(HEADERS, END_HEADERS, stream, &head))
             .await;
-        eventually("it is noticed", async || {
-            world.metric_sum("requests_total", "client_gone").await == count
+        connection.send(&frame(DATA, 0, stream, b"{")).await;
+        // The previous request is in progress when this one is answered.
+        connection.send(&ask(stream + 2)).await;
+        assert!(connection.frame(HEADERS, stream + 2).await.is_some());
+        connection
+            .send(&frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes()))
+            .await;
+        eventually("it is detected", async || {
+            env.metric_sum("requests_total", "client_gone").await == count
         })
         .await;
     }
-    // That was once too often.
-    assert!(line.frame(GOAWAY, 0).await.is_some());
+    // One reset too many.
+    assert!(connection.frame(GOAWAY, 0).await.is_some());
 }

@@ -1,4 +1,5 @@
-//! Few connections with very much to ask, on one worker: all others are served meanwhile.
+//! Few connections with endless pipelined requests on one worker: other clients are served
+//! meanwhile.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,27 +11,27 @@ use crate::edge::valid_request;
 use crate::support::Setup;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pipelines_without_end_starve_nobody() {
+async fn endless_pipelines_starve_no_other_client() {
     let setup = Setup {
         tables: "[server]\nworkers = 1".into(),
         ..Setup::default()
     };
-    let world = setup.start().await;
-    world.get_recording("1-1").await;
+    let env = setup.start().await;
+    env.get_recording("1-1").await;
     let stop = Arc::new(AtomicBool::new(false));
     let answered = Arc::new(AtomicU64::new(0));
     let mut busy = Vec::new();
     for _ in 0..4 {
-        let mut line = world.target().connect().await;
+        let mut connection = env.target().connect().await;
         let batch = valid_request("1-1").repeat(BATCH);
         let (stop, answered) = (stop.clone(), answered.clone());
         busy.push(tokio::spawn(async move {
-            line.send(&batch).await;
+            connection.send(&batch).await;
             while !stop.load(Ordering::Relaxed) {
-                // Always one batch ahead: there is never nothing to do.
-                line.send(&batch).await;
+                // Always one batch ahead, so that the gateway is never idle.
+                connection.send(&batch).await;
                 for _ in 0..BATCH {
-                    assert_eq!(line.response().await.unwrap().status, 200);
+                    assert_eq!(connection.response().await.unwrap().status, 200);
                     answered.fetch_add(1, Ordering::Relaxed);
                 }
             }
@@ -44,25 +45,25 @@ async fn pipelines_without_end_starve_nobody() {
     let mut neighbours = Vec::new();
     for n in 0..20 {
         let start = Instant::now();
-        let mut line = world.target().connect().await;
-        line.send(&valid_request(&format!("2-{n}"))).await;
-        let reply = timeout(Duration::from_secs(10), line.response()).await;
-        assert_eq!(reply.expect("served").unwrap().status, 200);
+        let mut connection = env.target().connect().await;
+        connection.send(&valid_request(&format!("2-{n}"))).await;
+        let response = timeout(Duration::from_secs(10), connection.response()).await;
+        assert_eq!(response.expect("served").unwrap().status, 200);
         neighbours.push(start.elapsed());
     }
     let busy_meanwhile = answered.load(Ordering::Relaxed);
     stop.store(true, Ordering::Relaxed);
-    for line in busy {
-        line.await.unwrap();
+    for connection in busy {
+        connection.await.unwrap();
     }
     neighbours.sort();
 
     // In a release build it is 1 ms, as on an idle gateway.
     assert!(
         neighbours[neighbours.len() / 2] < Duration::from_secs(1),
-        "{neighbours:?} beside {busy_meanwhile} answers"
+        "{neighbours:?} beside {busy_meanwhile} responses"
     );
 }
 
-/// Requests that a busy connection has in the pipe, twice.
+/// Requests in one pipelined batch; two batches are in flight.
 const BATCH: usize = 50;

@@ -1,4 +1,5 @@
-//! Floods of HTTP/2, frame by frame: each ends or is borne, and nobody else notices.
+//! HTTP/2 floods frame by frame: each ends its connection or stays harmless, and other clients are
+//! unaffected.
 
 use std::time::Duration;
 
@@ -8,38 +9,38 @@ use crate::page;
 use crate::process::Process;
 use crate::support::{Setup, TestEnv};
 
-/// Floods that a connection cannot go on after.
+/// Floods that end the connection.
 const DEADLY: &[&str] = &[
     "rapid reset",
     "made you reset",
     "CONTINUATION",
     "empty CONTINUATION",
-    "requests that no window lets be answered",
+    "requests with a zero response window",
 ];
 
 #[tokio::test]
-async fn each_ends_or_is_borne() {
-    let world = with_short_timeouts("max_connection_age = \"3s\"").await;
+async fn each_flood_is_ended_or_tolerated() {
+    let env = with_short_timeouts("max_connection_age = \"3s\"").await;
     for (name, _) in FLOODS {
-        let bystander = Bystander::start(&world);
-        let mut line = flood(&world.target(), name, 2_000).await;
+        let bystander = Bystander::start(&env);
+        let mut connection = flood(&env.target(), name, 2_000).await;
         if DEADLY.contains(name) {
-            let goodbye = line.frame(GOAWAY, 0).await;
+            let goodbye = connection.frame(GOAWAY, 0).await;
             println!("{name}: {goodbye:?}");
         }
-        line.time_until_closed().await;
+        connection.time_until_closed().await;
         bystander.assert_served(name).await;
     }
-    assert_healthy(&world).await;
+    assert_healthy(&env).await;
 }
 
 #[tokio::test]
-async fn many_at_once_are_borne() {
-    let world: TestEnv = with_short_timeouts("").await;
-    let bystander = Bystander::start(&world);
+async fn many_concurrent_floods_are_tolerated() {
+    let env: TestEnv = with_short_timeouts("").await;
+    let bystander = Bystander::start(&env);
     let mut floods = Vec::new();
     for (name, _) in FLOODS {
-        let target = world.target();
+        let target = env.target();
         floods.push(tokio::spawn(
             async move { flood(&target, name, 1_000).await },
         ));
@@ -47,11 +48,11 @@ async fn many_at_once_are_borne() {
     for flood in floods {
         drop(flood.await.unwrap());
     }
-    bystander.assert_served("all floods at once").await;
-    assert_healthy(&world).await;
+    bystander.assert_served("all floods concurrently").await;
+    assert_healthy(&env).await;
 }
 
-/// Floods that end their connection, though no deadline has passed.
+/// Floods that end their connection before any timeout.
 const ENDED: &[&str] = &[
     "rapid reset",
     "made you reset",
@@ -63,13 +64,13 @@ const ENDED: &[&str] = &[
     "PING",
     "SETTINGS",
     "empty SETTINGS",
-    "SETTINGS that confirm nothing",
+    "unsolicited SETTINGS acknowledgements",
     "WINDOW_UPDATE",
     "PRIORITY",
-    "frames of no known type",
+    "frames of an unknown type",
 ];
 
-/// A gateway without an access log, and the way to it.
+/// A gateway process without access log.
 async fn start() -> (Process, Target) {
     let gateway = Process::start(&Setup {
         tables: "[telemetry]\nlog_level = \"info\"\naccess_log = \"off\"".into(),
@@ -81,9 +82,9 @@ async fn start() -> (Process, Target) {
 }
 
 #[tokio::test]
-async fn each_is_ended_at_once_and_counted_and_costs_no_memory() {
+async fn each_flood_is_ended_immediately_and_counted_and_costs_no_memory() {
     let (gateway, target) = start().await;
-    // Kept all the while.
+    // This connection stays open during all floods.
     let mut neighbour = target.connect().await;
     let mut resident = 0;
     for round in 0..3 {
@@ -100,11 +101,11 @@ async fn each_is_ended_at_once_and_counted_and_costs_no_memory() {
                 let took = took.unwrap();
                 assert!(took < Duration::from_secs(5), "{name}: {took:?}");
                 neighbour.send(&valid_request("1-1")).await;
-                let reply = neighbour
+                let response = neighbour
                     .response()
                     .await
                     .unwrap_or_else(|| panic!("{name}"));
-                assert_eq!(reply.status, 200, "{name}");
+                assert_eq!(response.status, 200, "{name}");
             }
             let counted = ended(&gateway, FLOOD).await - before;
             assert_eq!(counted, CONNECTIONS, "{name}");
@@ -119,9 +120,9 @@ async fn each_is_ended_at_once_and_counted_and_costs_no_memory() {
     assert_eq!(ended(&gateway, &["panic"]).await, 0);
 }
 
-/// What no rule ends at once is bounded by what a connection may hold.
+/// Floods that no rule ends are bounded by what one connection may hold.
 #[tokio::test]
-async fn what_is_borne_costs_no_memory() {
+async fn tolerated_floods_cost_no_memory() {
     let (gateway, target) = start().await;
     let mut resident = 0;
     for round in 0..4 {
@@ -131,7 +132,7 @@ async fn what_is_borne_costs_no_memory() {
                 let target = target.clone();
                 floods.spawn(async move { flood(&target, name, 500).await });
             }
-            // All are there at once, then all go.
+            // All connections are open at once, then all are closed.
             floods.join_all().await;
         }
         if round == 0 {
@@ -144,7 +145,7 @@ async fn what_is_borne_costs_no_memory() {
     assert!(grown < 8 << 20, "{grown} bytes");
 }
 
-/// Connections that the gateway has ended for one of these reasons.
+/// Connections that the gateway ended for one of these reasons.
 async fn ended(gateway: &Process, reasons: &[&str]) -> u64 {
     let metrics = page::get(gateway.admin, "/metrics").await.body;
     let counters = metrics
@@ -157,8 +158,8 @@ async fn ended(gateway: &Process, reasons: &[&str]) -> u64 {
         .sum()
 }
 
-/// What h2 notices, and what we do.
+/// Reasons for a flood: detected by h2, or by the gateway's own budget.
 const FLOOD: &[&str] = &["protocol", "control_flood"];
 
-/// Floods of one kind at once.
+/// Concurrent floods of one kind.
 const CONNECTIONS: u64 = 4;

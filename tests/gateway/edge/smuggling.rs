@@ -1,21 +1,23 @@
-//! Requests that two parsers could read in two ways, over HTTP/1.1: refused, the connection
-//! closed, and what stands behind them never read as a request.
+//! HTTP/1.1 requests that two parsers could read differently: rejected, the connection is closed,
+//! and the bytes behind them are never read as a request.
 
 use crate::edge::{assert_healthy, post, valid_request};
 use crate::support::{TestEnv, eventually};
 
-/// What follows each case: were it read as a request, there would be a second answer.
+/// Follows each case: if it were read as a request, a second response would arrive.
 const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
 
 const POST: &str = "POST /x HTTP/1.1\r\nHost: 127.0.0.1\r\n";
 
-/// Sends each case with a request behind it; one answer comes, which closes.
-async fn are_refused(world: &TestEnv, status: u16, reason: &str, cases: &[(&str, String)]) {
-    let before = world.metric_sum("malformed_requests_total", reason).await;
+/// Sends each case followed by another request; exactly one response arrives, which closes.
+async fn are_refused(env: &TestEnv, status: u16, reason: &str, cases: &[(&str, String)]) {
+    let before = env.metric_sum("malformed_requests_total", reason).await;
     for (name, case) in cases {
-        let mut line = world.target().connect().await;
-        line.send(format!("{case}{SMUGGLED}").as_bytes()).await;
-        let all = line
+        let mut connection = env.target().connect().await;
+        connection
+            .send(format!("{case}{SMUGGLED}").as_bytes())
+            .await;
+        let all = connection
             .read_to_end()
             .await
             .unwrap_or_else(|| panic!("{name}: stays open"));
@@ -32,11 +34,11 @@ async fn are_refused(world: &TestEnv, status: u16, reason: &str, cases: &[(&str,
             "{name}: {all}"
         );
     }
-    world.assert_no_upstream_request();
-    // The connection may end a moment before it is counted.
+    env.assert_no_upstream_request();
+    // The connection may end slightly before it is counted.
     let expected = before + cases.len() as u64;
     eventually(reason, async || {
-        world.metric_sum("malformed_requests_total", reason).await == expected
+        env.metric_sum("malformed_requests_total", reason).await == expected
     })
     .await;
 }
@@ -55,7 +57,7 @@ fn cases(list: &[(&'static str, &str)]) -> Vec<(&'static str, String)> {
 
 #[tokio::test]
 async fn framing() {
-    let world = TestEnv::start().await;
+    let env = TestEnv::start().await;
     let list = cases(&[
         (
             "a length and chunks",
@@ -79,7 +81,7 @@ async fn framing() {
         ("a hexadecimal length", "POST /x\nContent-Length: 0x10\n\n"),
         ("an empty length", "POST /x\nContent-Length:\n\n"),
         (
-            "a length with a blank inside",
+            "a length with a space inside",
             "POST /x\nContent-Length: 1 0\n\n",
         ),
         (
@@ -121,16 +123,16 @@ async fn framing() {
             "POST /x HTTP/1.0\nHost: h\nTransfer-Encoding: chunked\n\n0\n\n",
         ),
     ]);
-    are_refused(&world, 400, "framing", &list).await;
-    assert_healthy(&world).await;
+    are_refused(&env, 400, "framing", &list).await;
+    assert_healthy(&env).await;
 }
 
 #[tokio::test]
 async fn names_and_values() {
-    let world = TestEnv::start().await;
+    let env = TestEnv::start().await;
     let list = cases(&[
         (
-            "a blank before the colon",
+            "a space before the colon",
             "POST /x\nContent-Length : 43\n\n",
         ),
         (
@@ -150,7 +152,7 @@ async fn names_and_values() {
         ("no name", "POST /x\n: 43\n\n"),
         ("a name in brackets", "POST /x\n(x): 43\n\n"),
     ]);
-    are_refused(&world, 400, "field_name", &list).await;
+    are_refused(&env, 400, "field_name", &list).await;
     let list = [
         (
             "a bare line feed",
@@ -165,13 +167,13 @@ async fn names_and_values() {
         ("line feeds only", "GET / HTTP/1.1\nHost: h\n\n".to_owned()),
         ("a line feed at the end", format!("{POST}\n\r\n")),
     ];
-    are_refused(&world, 400, "field_value", &list).await;
-    assert_healthy(&world).await;
+    are_refused(&env, 400, "field_value", &list).await;
+    assert_healthy(&env).await;
 }
 
 #[tokio::test]
 async fn hosts() {
-    let world = TestEnv::start().await;
+    let env = TestEnv::start().await;
     let list = cases(&[
         ("none", "GET /x HTTP/1.1\n\n"),
         ("an empty one", "GET /x HTTP/1.1\nHost:\n\n"),
@@ -179,8 +181,8 @@ async fn hosts() {
         ("two in a list", "GET /x HTTP/1.1\nHost: h, h@g\n\n"),
         ("a user", "GET /x HTTP/1.1\nHost: u@h\n\n"),
         ("a path", "GET /x HTTP/1.1\nHost: h/x\n\n"),
-        ("a blank", "GET /x HTTP/1.1\nHost: h h\n\n"),
-        ("a port that is none", "GET /x HTTP/1.1\nHost: h:x\n\n"),
+        ("a space", "GET /x HTTP/1.1\nHost: h h\n\n"),
+        ("an invalid port", "GET /x HTTP/1.1\nHost: h:x\n\n"),
         ("a port too large", "GET /x HTTP/1.1\nHost: h:65536\n\n"),
         ("an open bracket", "GET /x HTTP/1.1\nHost: [::1\n\n"),
         ("no address in brackets", "GET /x HTTP/1.1\nHost: [h]\n\n"),
@@ -192,12 +194,12 @@ async fn hosts() {
             "GET https://u@h/x HTTP/1.1\nHost: h\n\n",
         ),
     ]);
-    are_refused(&world, 400, "host", &list).await;
+    are_refused(&env, 400, "host", &list).await;
 }
 
 #[tokio::test]
 async fn targets() {
-    let world = TestEnv::start().await;
+    let env = TestEnv::start().await;
     let paths = [
         "*",
         "x",
@@ -232,29 +234,29 @@ async fn targets() {
         .iter()
         .map(|&path| (path, format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n")))
         .collect();
-    are_refused(&world, 400, "target", &list).await;
-    // Whatever the signature says.
+    are_refused(&env, 400, "target", &list).await;
+    // Independent of the signature.
     let signed = post(
         "/CCFS/resource/../resource/ccfs/getRecordFileUrlFromObs",
         b"{}",
     );
     let signed = String::from_utf8(signed).unwrap();
-    are_refused(&world, 400, "target", &[("a signed one", signed)]).await;
+    are_refused(&env, 400, "target", &[("a signed one", signed)]).await;
 }
 
 #[tokio::test]
 async fn request_lines() {
-    let world = TestEnv::start().await;
+    let env = TestEnv::start().await;
     let list = cases(&[
-        ("two blanks", "GET  / HTTP/1.1\nHost: h\n\n"),
-        ("a blank in front", " GET / HTTP/1.1\nHost: h\n\n"),
-        ("a blank behind", "GET / HTTP/1.1 \nHost: h\n\n"),
+        ("two spaces", "GET  / HTTP/1.1\nHost: h\n\n"),
+        ("a leading space", " GET / HTTP/1.1\nHost: h\n\n"),
+        ("a trailing space", "GET / HTTP/1.1 \nHost: h\n\n"),
         ("no version", "GET /\nHost: h\n\n"),
         ("an illegal method", "G(T / HTTP/1.1\nHost: h\n\n"),
         ("a response", "HTTP/1.1 200 OK\nHost: h\n\n"),
         ("two empty lines first", "\n\nGET / HTTP/1.1\nHost: h\n\n"),
     ]);
-    are_refused(&world, 400, "request_line", &list).await;
+    are_refused(&env, 400, "request_line", &list).await;
     let list = cases(&[
         ("HTTP/1.2", "GET / HTTP/1.2\nHost: h\n\n"),
         ("HTTP/2.0", "GET / HTTP/2.0\nHost: h\n\n"),
@@ -263,17 +265,17 @@ async fn request_lines() {
         ("HTTP/1.10", "GET / HTTP/1.10\nHost: h\n\n"),
         ("the preface", "PRI * HTTP/2.0\n\nSM\n\n"),
     ]);
-    are_refused(&world, 400, "version", &list).await;
+    are_refused(&env, 400, "version", &list).await;
     let list = cases(&[
         ("CONNECT", "CONNECT h:443 HTTP/1.1\nHost: h:443\n\n"),
         ("TRACE", "TRACE / HTTP/1.1\nHost: h\n\n"),
     ]);
-    are_refused(&world, 405, "request_line", &list).await;
+    are_refused(&env, 405, "request_line", &list).await;
 }
 
 #[tokio::test]
 async fn sizes() {
-    let world = TestEnv::start().await;
+    let env = TestEnv::start().await;
     let list = [
         (
             "a long field",
@@ -288,16 +290,16 @@ async fn sizes() {
             format!("{POST}{}\r\n", "x: y\r\n".repeat(100)),
         ),
         (
-            "a head without end",
+            "a head without an end",
             format!("{POST}{}", "x: y\r\n".repeat(8_000)),
         ),
     ];
-    are_refused(&world, 431, "too_large", &list).await;
+    are_refused(&env, 431, "too_large", &list).await;
 }
 
 #[tokio::test]
 async fn chunks() {
-    let world = TestEnv::start().await;
+    let env = TestEnv::start().await;
     let chunked = |body: &str| {
         let body = body.replace('\n', "\r\n");
         format!(
@@ -321,14 +323,14 @@ async fn chunks() {
             "a forbidden trailer",
             chunked("2\n{}\n0\nContent-Length: 5\n\n"),
         ),
-        ("a trailer with a blank", chunked("2\n{}\n0\nX : 5\n\n")),
+        ("a trailer with a space", chunked("2\n{}\n0\nX : 5\n\n")),
     ];
-    are_refused(&world, 400, "body", &list).await;
+    are_refused(&env, 400, "body", &list).await;
 }
 
 #[tokio::test]
-async fn what_is_legal_though_odd_is_served() {
-    let world = TestEnv::start().await;
+async fn unusual_but_valid_requests_are_served() {
+    let env = TestEnv::start().await;
     let legal = String::from_utf8(valid_request("1-1")).unwrap();
     for (name, request) in [
         ("plain", legal.clone()),
@@ -340,7 +342,7 @@ async fn what_is_legal_though_odd_is_served() {
                 .replace("Content-Length:", "CONTENT-LENGTH:"),
         ),
         (
-            "blanks around values",
+            "whitespace around values",
             legal.replace("Host: 127.0.0.1", "Host:\t 127.0.0.1 \t"),
         ),
         (
@@ -353,9 +355,12 @@ async fn what_is_legal_though_odd_is_served() {
         ),
         ("an old version", legal.replace("HTTP/1.1", "HTTP/1.0")),
     ] {
-        let mut line = world.target().connect().await;
-        line.send(request.as_bytes()).await;
-        let reply = line.response().await.unwrap_or_else(|| panic!("{name}"));
-        assert_eq!(reply.status, 200, "{name}: {reply:?}");
+        let mut connection = env.target().connect().await;
+        connection.send(request.as_bytes()).await;
+        let response = connection
+            .response()
+            .await
+            .unwrap_or_else(|| panic!("{name}"));
+        assert_eq!(response.status, 200, "{name}: {response:?}");
     }
 }

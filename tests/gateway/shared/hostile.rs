@@ -1,15 +1,15 @@
-//! What stands in the store tells nothing, and nothing that stands there is believed.
+//! The store content reveals nothing, and forged content is not used.
 
 use super::*;
 
 #[tokio::test]
 #[ignore = "needs Debian's package redis-server"]
-async fn the_store_sees_no_url_no_call_and_no_ak() {
+async fn the_store_sees_no_url_call_id_or_access_key() {
     let redis = Redis::start().await;
     let one = first(&redis, PATIENT, "rate_limit = { per_second = 50 }").await;
-    let answer = one.get_recording("call-that-nobody-sees").await;
+    let response = one.get_recording("call-that-nobody-sees").await;
     purge(&one, &format!("?ak={SHANGHAI}&call_id=another-call")).await;
-    let body = String::from_utf8(answer.body.to_vec()).unwrap();
+    let body = String::from_utf8(response.body.to_vec()).unwrap();
     let url = body.split('"').find(|part| part.starts_with("https://"));
     let url = url.unwrap();
     let all = redis.dump().await;
@@ -40,17 +40,17 @@ async fn the_store_sees_no_url_no_call_and_no_ak() {
 
 #[tokio::test]
 #[ignore = "needs Debian's package redis-server"]
-async fn what_was_tampered_with_or_stands_elsewhere_is_a_miss() {
+async fn tampered_or_moved_values_are_misses() {
     let redis = Redis::start().await;
     let one = first(&redis, PATIENT, "").await;
     let mut store = redis.connect().await;
     let mine = one.get_recording("mine").await;
-    let names = redis.answers().await;
+    let names = redis.response_keys().await;
     let [first_name] = names.as_slice() else {
         panic!("{names:?}");
     };
     one.get_recording("other").await;
-    let names = redis.answers().await;
+    let names = redis.response_keys().await;
     let other_name = names.iter().find(|name| *name != first_name).unwrap();
     let get =
         async |name: &str| -> Vec<u8> { ask(&mut redis.connect().await, &["GET", name]).await };
@@ -71,13 +71,13 @@ async fn what_was_tampered_with_or_stands_elsewhere_is_a_miss() {
         let _: () = set.query_async(&mut store).await.unwrap();
         let replica = another(&one).await;
         let before = one.recording_fetches();
-        let answer = replica.get_recording("mine").await;
-        assert_eq!(cache_status(&answer), STORED, "case {n}");
+        let response = replica.get_recording("mine").await;
+        assert_eq!(cache_status(&response), STORED, "case {n}");
         assert_eq!(one.recording_fetches(), before + 1);
-        assert_ne!(answer.body, mine.body);
+        assert_ne!(response.body, mine.body);
         assert_eq!(used(&replica, "look_up", "unusable").await, 1.0, "case {n}");
     }
-    // Things of another type: the store refuses, the gateway goes on.
+    // Values of another type: the store returns errors, the gateway continues.
     for words in [["LPUSH", first_name, "x"], ["SADD", first_name, "x"]] {
         let _: i64 = ask(&mut store, &["DEL", first_name]).await;
         let _: i64 = ask(&mut store, &words).await;
@@ -89,22 +89,22 @@ async fn what_was_tampered_with_or_stands_elsewhere_is_a_miss() {
 
 #[tokio::test]
 #[ignore = "needs Debian's package redis-server"]
-async fn a_lease_that_never_ends_costs_time_and_no_request() {
+async fn a_stale_lease_delays_but_fails_no_request() {
     let redis = Redis::start().await;
     let one = first(&redis, PATIENT, "").await;
     one.get_recording("leased").await;
-    let names = redis.answers().await;
+    let names = redis.response_keys().await;
     let name = names[0].replace(":answer:", ":fetch:");
     purge(&one, "").await;
     let mut store = redis.connect().await;
     let _: () = ask(&mut store, &["SET", &name, "fetching"]).await;
-    let answer = one.get_recording("leased").await;
-    assert_eq!(answer.result_code().as_deref(), Some("0"));
+    let response = one.get_recording("leased").await;
+    assert_eq!(response.result_code().as_deref(), Some("0"));
 }
 
 #[tokio::test]
 #[ignore = "needs Debian's package redis-server"]
-async fn a_budget_of_garbage_is_a_budget() {
+async fn an_invalid_rate_limit_value_still_limits() {
     let redis = Redis::start().await;
     let one = first(
         &redis,
@@ -117,12 +117,18 @@ async fn a_budget_of_garbage_is_a_budget() {
     let names: Vec<String> = ask(&mut store, &["KEYS", "ccfs-gateway:budget:*"]).await;
     for (n, garbage) in ["x", "-1", "nan", "1e999", "-1e999", ""].iter().enumerate() {
         let _: () = ask(&mut store, &["SET", &names[0], garbage]).await;
-        let answer = one.get_recording(&format!("garbage-{}", n + 1)).await;
-        let refused = answer.status == 429;
-        // A budget that claims to be used up far into the future is used up now, and not longer.
-        assert_eq!(refused, *garbage == "1e999", "{garbage}: {}", answer.status);
+        let response = one.get_recording(&format!("garbage-{}", n + 1)).await;
+        let refused = response.status == 429;
+        // A rate-limit value that is exhausted far into the future counts as exhausted now, and not
+        // longer.
+        assert_eq!(
+            refused,
+            *garbage == "1e999",
+            "{garbage}: {}",
+            response.status
+        );
         if refused {
-            let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+            let wait: u64 = response.header("retry-after").unwrap().parse().unwrap();
             assert_eq!(wait, 1);
         }
     }
@@ -131,7 +137,7 @@ async fn a_budget_of_garbage_is_a_budget() {
 
 #[tokio::test]
 #[ignore = "needs Debian's package redis-server"]
-async fn a_purge_that_none_of_us_sealed_purges_nothing() {
+async fn a_forged_purge_purges_nothing() {
     let redis = Redis::start().await;
     let one = first(&redis, PATIENT, "").await;
     one.get_recording("kept-1").await;
@@ -142,8 +148,8 @@ async fn a_purge_that_none_of_us_sealed_purges_nothing() {
         let _: i64 = ask(&mut store, &["RPUSH", "ccfs-gateway:purges", garbage]).await;
     }
     let two = another(&one).await;
-    for world in [&one, &two] {
-        assert!(ttl(&world.get_recording("kept-1").await).is_some());
+    for env in [&one, &two] {
+        assert!(ttl(&env.get_recording("kept-1").await).is_some());
     }
 }
 

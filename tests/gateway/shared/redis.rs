@@ -1,4 +1,4 @@
-//! A real store of our own: Debian's `redis-server` on a port that was free.
+//! A real store: Debian's `redis-server` on a free port.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::support::eventually;
 
-/// Ends when dropped.
+/// A running server, stopped when dropped.
 #[derive(Debug)]
 pub(super) struct Redis {
     child: Child,
@@ -24,11 +24,11 @@ impl Redis {
         Self::with(&[]).await
     }
 
-    /// With these options of its command line.
+    /// Starts the server with these command-line options.
     pub(super) async fn with(options: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let options: Vec<_> = options.iter().map(|&option| option.to_owned()).collect();
-        // The port may be taken by another before the store has it.
+        // Another process may take the port before the server binds it.
         for _ in 0..5 {
             let port = free_port();
             let mut child = spawn(port, folder.path(), &options);
@@ -47,19 +47,19 @@ impl Redis {
         panic!("redis-server does not start: {log:?}");
     }
 
-    /// Its last word is lost.
+    /// Kills the server without saving.
     pub(super) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// On the port that it had.
+    /// Starts the server again on the same port.
     pub(super) async fn start_again(&mut self) {
         self.child = spawn(self.port, self.folder.path(), &self.options);
         assert!(is_there(&mut self.child, self.port).await);
     }
 
-    /// Hangs with all connections open, or goes on.
+    /// Stops or continues the process; its connections stay open.
     pub(super) fn hang(&self, hangs: bool) {
         let signal = if hangs { "-STOP" } else { "-CONT" };
         let pid = self.child.id().to_string();
@@ -73,7 +73,7 @@ impl Redis {
         client.get_multiplexed_async_connection().await.unwrap()
     }
 
-    /// Every key with its value as it would be restored.
+    /// Every key with its serialized value.
     pub(super) async fn dump(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
         let mut store = self.connect().await;
         let keys: Vec<Vec<u8>> = ask(&mut store, &["KEYS", "*"]).await;
@@ -86,8 +86,8 @@ impl Redis {
         all
     }
 
-    /// The names of all answers.
-    pub(super) async fn answers(&self) -> Vec<String> {
+    /// The keys of all cached responses.
+    pub(super) async fn response_keys(&self) -> Vec<String> {
         ask(
             &mut self.connect().await,
             &["KEYS", "ccfs-gateway:answer:*"],
@@ -103,7 +103,7 @@ impl Drop for Redis {
     }
 }
 
-/// Three nodes of one cluster, at work.
+/// Starts a cluster of three nodes and waits until it is ready.
 pub(super) async fn cluster() -> [Redis; 3] {
     let mut nodes = Vec::new();
     for _ in 0..3 {
@@ -123,7 +123,7 @@ pub(super) async fn cluster() -> [Redis; 3] {
     }
     for (node, _) in &nodes {
         let mut node = node.connect().await;
-        eventually("the cluster is at work", async || {
+        eventually("the cluster is ready", async || {
             let info: String = ask(&mut node, &["CLUSTER", "INFO"]).await;
             info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3")
         })
@@ -133,7 +133,7 @@ pub(super) async fn cluster() -> [Redis; 3] {
     nodes.try_into().unwrap()
 }
 
-/// One command, of text alone.
+/// Sends one command of text arguments.
 pub(super) async fn ask<T: redis::FromRedisValue>(
     store: &mut MultiplexedConnection,
     words: &[&str],
@@ -148,7 +148,7 @@ fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
-/// `{port}` in an option is the port; one that is for TLS is for nothing else.
+/// Replaces `{port}` in the options by the port. A TLS port disables the plain one.
 fn spawn(port: u16, folder: &Path, options: &[String]) -> Child {
     let tls = options.iter().any(|option| option == "--tls-port");
     let plain = if tls { 0 } else { port };

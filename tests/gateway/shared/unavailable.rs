@@ -1,16 +1,16 @@
-//! The store hangs, dies, was never there: every request is answered in its time.
+//! The store hangs, dies, or never existed: every request is answered in time.
 
 use std::time::{Duration, Instant};
 
 use super::*;
 
-/// What a request waits at most for a store that hangs.
+/// Maximum time a request waits for a store that hangs.
 const TIMEOUT: Duration = Duration::from_millis(200);
 const SHORT: &str = "timeout = \"200ms\"\nseal_key_file = \"seal\"";
 
 #[tokio::test]
 #[ignore = "needs Debian's package redis-server"]
-async fn a_store_that_hangs_is_waited_for_once_and_comes_back() {
+async fn a_hanging_store_delays_one_request_and_recovers() {
     let redis = Redis::start().await;
     let one = Arc::new(first(&redis, SHORT, "rate_limit = { per_second = 1000 }").await);
     one.get_recording("hangs-0").await;
@@ -18,21 +18,21 @@ async fn a_store_that_hangs_is_waited_for_once_and_comes_back() {
     let begun = Instant::now();
     let mut asks = JoinSet::new();
     for n in 0..20 {
-        let world = one.clone();
-        asks.spawn(async move { world.get_recording(&format!("hangs-{}", n + 1)).await });
+        let env = one.clone();
+        asks.spawn(async move { env.get_recording(&format!("hangs-{}", n + 1)).await });
     }
-    while let Some(answer) = asks.join_next().await {
-        assert_eq!(answer.unwrap().result_code().as_deref(), Some("0"));
+    while let Some(response) = asks.join_next().await {
+        assert_eq!(response.unwrap().result_code().as_deref(), Some("0"));
     }
     let together = begun.elapsed();
     assert!(together < Duration::from_secs(3), "{together:?}");
     up(&one, 0.0).await;
-    // Known to hang: nobody waits for it any more.
+    // The store is known to be unavailable: requests no longer wait for it.
     let begun = Instant::now();
     assert_eq!(cache_status(&one.get_recording("hangs-21").await), STORED);
     assert!(begun.elapsed() < TIMEOUT, "{:?}", begun.elapsed());
     assert!(used(&one, "look_up", "skipped").await >= 1.0);
-    // A purge that it cannot be told of is not lost.
+    // A purge that cannot be published is not lost.
     let page = purge(&one, "?call_id=hangs-0").await;
     assert_eq!(page.json()["shared"], false);
     let status = page::get(one.bound.admin.unwrap(), "/status").await.json();
@@ -47,12 +47,12 @@ async fn a_store_that_hangs_is_waited_for_once_and_comes_back() {
 
 #[tokio::test]
 #[ignore = "needs Debian's package redis-server"]
-async fn a_store_that_dies_is_missed_by_nobody_and_comes_back() {
+async fn a_dead_store_fails_no_request_and_recovers() {
     let mut redis = Redis::start().await;
     let one = first(&redis, SHORT, "rate_limit = { per_second = 1, burst = 3 }").await;
     one.get_recording("dies-0").await;
     redis.kill();
-    // The local budget goes on where it was.
+    // The local rate limit continues from its state.
     let mut statuses = Vec::new();
     for n in 1..5 {
         statuses.push(
@@ -72,18 +72,18 @@ async fn a_store_that_dies_is_missed_by_nobody_and_comes_back() {
 
 #[tokio::test]
 #[ignore = "needs Debian's package redis-server"]
-async fn a_replica_that_missed_a_purge_learns_of_it_when_it_is_back() {
+async fn a_replica_applies_missed_purges_after_reconnecting() {
     let redis = Redis::start().await;
     let one = first(&redis, PATIENT, "").await;
     let two = another(&one).await;
     two.get_recording("missed-1").await;
     one.get_recording("missed-1").await;
-    // The second one loses its connection and cannot come back for a moment.
+    // The second replica loses its connection and cannot reconnect for a moment.
     let mut store = redis.connect().await;
     let _: () = ask(&mut store, &["CLIENT", "KILL", "TYPE", "pubsub"]).await;
     purge(&one, "?call_id=missed-1").await;
     let before = one.recording_fetches();
-    eventually("the other one has learnt of it", async || {
+    eventually("the other replica has received it", async || {
         two.get_recording("missed-1").await;
         one.recording_fetches() > before
     })
@@ -91,7 +91,7 @@ async fn a_replica_that_missed_a_purge_learns_of_it_when_it_is_back() {
 }
 
 #[tokio::test]
-async fn without_a_store_at_the_place_the_gateway_works_alone() {
+async fn without_a_store_the_gateway_works_alone() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = closed.local_addr().unwrap().port();
     drop(closed);
@@ -101,23 +101,23 @@ async fn without_a_store_at_the_place_the_gateway_works_alone() {
         ),
         ..Setup::default()
     };
-    let world = setup.start().await;
-    up(&world, 0.0).await;
-    assert_eq!(cache_status(&world.get_recording("alone-1").await), STORED);
-    assert!(ttl(&world.get_recording("alone-1").await).is_some());
-    let admin = world.bound.admin.unwrap();
-    eventually("it says why", async || {
+    let env = setup.start().await;
+    up(&env, 0.0).await;
+    assert_eq!(cache_status(&env.get_recording("alone-1").await), STORED);
+    assert!(ttl(&env.get_recording("alone-1").await).is_some());
+    let admin = env.bound.admin.unwrap();
+    eventually("it reports the reason", async || {
         let status = page::get(admin, "/status").await.json();
         status["shared"]["reason"].is_string()
     })
     .await;
-    assert_eq!(purge(&world, "").await.json()["shared"], false);
-    assert_eq!(cache_status(&world.get_recording("alone-1").await), STORED);
+    assert_eq!(purge(&env, "").await.json()["shared"], false);
+    assert_eq!(cache_status(&env.get_recording("alone-1").await), STORED);
 }
 
-/// It accepts, and then says nothing.
+/// A server that accepts connections and never responds.
 #[tokio::test]
-async fn something_else_at_the_place_stops_nobody() {
+async fn a_server_that_is_no_store_fails_no_request() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = silent.local_addr().unwrap().port();
     let setup = Setup {
@@ -126,7 +126,7 @@ async fn something_else_at_the_place_stops_nobody() {
         ),
         ..Setup::default()
     };
-    let world = setup.start().await;
-    assert_eq!(cache_status(&world.get_recording("silent-1").await), STORED);
-    assert!(ttl(&world.get_recording("silent-1").await).is_some());
+    let env = setup.start().await;
+    assert_eq!(cache_status(&env.get_recording("silent-1").await), STORED);
+    assert!(ttl(&env.get_recording("silent-1").await).is_some());
 }

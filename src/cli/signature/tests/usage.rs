@@ -62,7 +62,7 @@ fn missing_flags_are_exit_code_two() {
 }
 
 #[test]
-fn flags_of_the_wrong_form_are_refused_by_the_parser() {
+fn malformed_flags_are_rejected_by_the_parser() {
     let sign = [
         "sign",
         "--ak",
@@ -87,7 +87,7 @@ fn flags_of_the_wrong_form_are_refused_by_the_parser() {
 }
 
 #[test]
-fn what_cannot_be_read_is_a_failure() {
+fn unreadable_files_are_failures() {
     let missing = [
         "sign",
         "--ak",

@@ -1,0 +1,82 @@
+# Steps of the project's check, each by itself, and what takes longer. `just` alone lists them.
+# .ci/run has the commands and runs all steps of the first group without `just`.
+
+_list:
+    @just --list --unsorted
+
+# Everything that must pass before a commit reaches the main branch.
+[group('check')]
+check:
+    .ci/run
+
+# Install the Debian packages that some tests need.
+[group('check')]
+packages:
+    .ci/run packages
+
+# Tests that need nothing but Rust, a C compiler and make.
+[group('check')]
+test:
+    .ci/run tests
+
+# Tests that need Debian packages: browser, Prometheus, Redis, systemd, strace, HTTP clients.
+[group('check')]
+test-packages: packages
+    .ci/run tests_with_packages
+
+# Formatting.
+[group('check')]
+format:
+    .ci/run format
+
+# Clippy; warnings are errors.
+[group('check')]
+lint:
+    .ci/run lint
+
+# Documentation of public and private items; warnings are errors.
+[group('check')]
+doc:
+    .ci/run doc
+
+# Licences, banned crates and sources; needs `cargo install --locked cargo-deny`.
+[group('check')]
+deny:
+    .ci/run deny
+
+# The demo: the main path with stand-in nodes.
+[group('check')]
+demo:
+    .ci/run demo
+
+# Known vulnerabilities of dependencies; downloads the advisory database.
+[group('long')]
+advisories:
+    cargo deny --locked check advisories
+
+# Ten minutes of mixed node faults (CCFS_FAULT_MINUTES).
+[group('long')]
+fault-run:
+    cargo test --release --test fault_run -- --ignored --nocapture
+
+# Twenty minutes of load and malicious clients (CCFS_SOAK_MINUTES).
+[group('long')]
+soak:
+    cargo test --release --test soak -- --ignored --nocapture
+
+# Ten concurrent downloads of 1 GiB.
+[group('long')]
+large-streams:
+    cargo test --release --test gateway ten_streams_of_a_gibibyte -- --ignored
+
+# Fuzz one parser, e.g. `just fuzz request_head`; needs nightly Rust and cargo-fuzz.
+[group('long')]
+fuzz target seconds='600':
+    cargo +nightly fuzz run --fuzz-dir tests/fuzz {{ target }} -- -max_total_time={{ seconds }}
+
+# CPU, memory and start time; the last part needs an nginx on the PATH.
+[group('long')]
+bench:
+    cargo bench --bench stages
+    cargo bench --bench growth
+    cargo bench --bench nginx
