@@ -6,6 +6,7 @@
 //! | `retry` | the retry loop: which attempt is followed by another one |
 //! | `attempt`, `attempt_telemetry` | one attempt at one node, its metrics and its span |
 //! | `connect`, `pool` | connections |
+//! | `exchange`, `read_ahead` | HTTP/1.1 on one connection |
 //! | `request` | the request as a node receives it |
 //! | `response`, `response_body` | the response, and what it means for the retry loop |
 //! | `health_report`, `failure_reason` | what an attempt or a probe says about the node |
@@ -15,10 +16,13 @@ mod attempt;
 mod attempt_telemetry;
 mod connect;
 mod dns;
+mod exchange;
 mod failure_reason;
+pub mod fuzzing;
 mod health_check;
 mod health_report;
 mod pool;
+mod read_ahead;
 mod request;
 mod response;
 mod response_body;

@@ -1,7 +1,7 @@
 //! The connection limit of a node, over all workers. Each worker has its own idle connections; the slots
 //! here count all of them, and let a worker close an idle one of another worker to make room.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
@@ -11,85 +11,51 @@ use parking_lot::Mutex;
 #[derive(Debug, Default)]
 pub struct ConnectionSlot {
     state: AtomicU8,
-    use_count: AtomicU32,
-    response_started: AtomicBool,
     driver: OnceLock<Waker>,
 }
 
 impl ConnectionSlot {
-    /// Sets the waker of the task that drives the connection, which is woken when the slot is closed. The
-    /// waker of a task stays the same, so only the first call counts.
+    /// Sets the waker of the task that closes the connection when its slot is closed while it is idle.
+    /// Only the first call counts.
     pub fn set_driver(&self, waker: &Waker) {
         self.driver.get_or_init(|| waker.clone());
     }
 
     /// Whether the connection has to be closed.
     pub fn is_closed(&self) -> bool {
-        self.state.load(Ordering::Acquire) >= CLOSED
-    }
-
-    /// Whether the connection was idle when the slot was closed, so that no response is cut off.
-    pub fn was_idle(&self) -> bool {
-        self.state.load(Ordering::Acquire) == CLOSED_IDLE
-    }
-
-    /// Returns how often the connection was released; unchanged while it is idle.
-    pub fn use_count(&self) -> u32 {
-        self.use_count.load(Ordering::Relaxed)
+        self.state.load(Ordering::Acquire) == CLOSED
     }
 
     /// Changes from idle to busy; returns false if the slot is closed.
     pub fn acquire(&self) -> bool {
-        self.response_started.store(false, Ordering::Relaxed);
         self.transition(IDLE, BUSY)
     }
 
     /// Changes from busy to idle; returns false if the slot is closed.
     pub fn release(&self) -> bool {
-        self.use_count.fetch_add(1, Ordering::Relaxed);
         self.transition(BUSY, IDLE)
     }
 
     /// Closes the slot if it is idle; returns whether it was.
     pub fn close_idle(&self) -> bool {
-        let closed = self.transition(IDLE, CLOSED_IDLE);
-        if closed {
-            self.wake_driver();
+        let closed = self.transition(IDLE, CLOSED);
+        if let (true, Some(driver)) = (closed, self.driver.get()) {
+            driver.wake_by_ref();
         }
         closed
     }
 
-    /// Closes the slot.
+    /// Closes the slot. A busy connection is closed by its owner, which calls this.
     pub fn close(&self) {
-        if !self.close_idle() && self.transition(BUSY, CLOSED) {
-            self.wake_driver();
+        if !self.close_idle() {
+            self.state.store(CLOSED, Ordering::Release);
         }
-    }
-
-    /// Records that a byte came from the node since [`ConnectionSlot::acquire`].
-    pub fn mark_response_started(&self) {
-        // Read first: a store for every read of a long body would dirty the cache line.
-        if !self.has_response_started() {
-            self.response_started.store(true, Ordering::Relaxed);
-        }
-    }
-
-    /// Whether a byte came from the node since [`ConnectionSlot::acquire`].
-    pub fn has_response_started(&self) -> bool {
-        self.response_started.load(Ordering::Relaxed)
     }
 
     fn transition(&self, from: u8, to: u8) -> bool {
         self.state
             .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
-    }
-
-    fn wake_driver(&self) {
-        // A connection is driven before it is idle, so an idle one has its waker.
-        if let Some(driver) = self.driver.get() {
-            driver.wake_by_ref();
-        }
     }
 }
 
@@ -131,7 +97,6 @@ impl Drop for ConnectionSlots {
 const BUSY: u8 = 0;
 const IDLE: u8 = 1;
 const CLOSED: u8 = 2;
-const CLOSED_IDLE: u8 = 3;
 
 #[cfg(test)]
 mod tests {

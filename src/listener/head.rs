@@ -2,16 +2,15 @@
 //! line before hyper sees one of them, and [`request`] holds HTTP/2 to the same rules. Stricter than
 //! the parser behind it on purpose: what two parsers could read in two ways is refused here.
 
-mod chunk;
 mod field;
 mod host;
 pub(super) mod request;
 mod scan;
 mod target;
 
-pub(super) use chunk::{BROKEN as BROKEN_BODY, ChunkedScanner};
 pub(super) use scan::HeadScanner;
 
+use crate::framing::ChunkedScanner;
 use crate::listener::ProtocolError;
 use crate::metrics::{ConnectionEndReason, MalformedReason, Shard};
 
@@ -52,6 +51,12 @@ impl HeadError {
         }
     }
 
+    /// A body that is not legal chunked coding.
+    pub(super) const BROKEN_BODY: Self = Self::new(
+        MalformedReason::Body,
+        "the request body is not legal chunked coding",
+    );
+
     const fn too_large() -> Self {
         Self {
             error: ProtocolError::HeadTooLarge,
@@ -82,11 +87,6 @@ impl HeadError {
             reason: Some(MalformedReason::RequestLine),
         }
     }
-}
-
-/// RFC 9110, 5.6.2: the characters of methods and field names.
-fn is_token_byte(byte: u8) -> bool {
-    all_in_class(&[byte], TOKEN)
 }
 
 /// Is every byte of one of the kinds?

@@ -3,16 +3,15 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use http::Response;
-use hyper::body::Incoming;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::time::{Duration, Instant};
 
 use super::Upstream;
 use super::connect::connect;
+use super::exchange::Head;
 use super::failure_reason::{self, FailureReason};
-use super::pool::PooledConnection;
+use super::pool::{PooledConnection, SlotGuard};
 use super::request;
 use super::response::{self, NodeResponse};
 use crate::ccfs::RetrySafety;
@@ -74,10 +73,6 @@ impl AttemptProgress {
     fn set_reason(&self, reason: FailureReason) {
         *self.reason.lock() = Some(reason);
     }
-
-    fn set_request_sent(&self, sent: bool) {
-        self.request_sent.store(sent, Ordering::Relaxed);
-    }
 }
 
 impl Upstream {
@@ -106,57 +101,47 @@ impl Upstream {
         })
     }
 
-    /// Sends the request and waits for the head of the response.
+    /// Sends the request and reads the head of the response.
     async fn exchange(
         &self,
         request: &UpstreamRequest,
         node: &Node,
         progress: &AttemptProgress,
-    ) -> Result<(Response<Incoming>, PooledConnection), AttemptError> {
+    ) -> Result<(Head, PooledConnection), AttemptError> {
         let mut only_new = false;
         loop {
             let mut connection = self.checkout(request, node, only_new, progress).await?;
-            let message = request::build(request, node, progress.trace, now);
+            let message = request::encode(request, node, progress.trace, now);
             let message = message.map_err(|error| {
                 tracing::error!(%error, "a request could not be signed");
                 not_sent(UpstreamErrorKind::NoNodeAvailable)
             })?;
-            progress.set_request_sent(true);
-            let mut error = match connection.send(message).await {
-                Ok(response) => return Ok((response, connection)),
+            let error = match connection.send(message, &progress.request_sent).await {
+                Ok(head) => return Ok((head, connection)),
                 Err(error) => error,
             };
-            // The request was handed back: no byte of it was written.
-            if error.take_message().is_some() {
-                progress.set_request_sent(false);
-                if connection.is_reused() {
-                    continue;
-                }
-                progress.set_reason(failure_reason::from_hyper(&error.into_error()));
-                return Err(AttemptError {
-                    outside_retry_budget: true,
-                    ..not_sent(UpstreamErrorKind::ConnectFailed)
-                });
-            }
-            let response_started = connection.has_response_started();
+
+            // A reused connection that the node has closed is no failure: another one is used. If a
+            // byte of the request was written, that must be safe, and the next one must be new.
+            let (sent, response_started) =
+                (connection.has_written(), connection.has_response_started());
             let is_idempotent = request.endpoint.retry_safety == RetrySafety::Idempotent;
-            if connection.is_reused() && !response_started && is_idempotent && !only_new {
-                // The node closed a kept-alive connection while the request was on its way.
-                self.metrics.count(RetryReason::Reconnected);
-                only_new = true;
+            if connection.is_reused() && !response_started && (is_idempotent || !sent) {
+                if sent {
+                    self.metrics.count(RetryReason::Reconnected);
+                    only_new = true;
+                }
                 continue;
             }
-            let error = error.into_error();
-            tracing::debug!(node = %node.name(), %error, "an attempt failed");
-            progress.set_reason(failure_reason::from_hyper(&error));
-            let kind = if error.is_parse() {
-                UpstreamErrorKind::InvalidResponse
-            } else {
-                UpstreamErrorKind::ConnectionClosed
+            tracing::debug!(node = %node.name(), ?error, "an attempt failed");
+            let kind = match error.kind() {
+                UpstreamErrorKind::ConnectionClosed if !sent => UpstreamErrorKind::ConnectFailed,
+                kind => kind,
             };
+            progress.set_reason(failure_reason::from_exchange(error));
             return Err(AttemptError {
                 kind,
-                request_sent: true,
+                request_sent: sent || response_started,
                 outside_retry_budget: !response_started,
             });
         }
@@ -176,7 +161,8 @@ impl Upstream {
         let used_since = must_be_open
             .then(|| now.checked_sub(RECENTLY_USED))
             .flatten();
-        if !only_new && let Some(connection) = self.pool.take(node.id(), settings, now, used_since)
+        if !only_new
+            && let Some(mut connection) = self.pool.take(node.id(), settings, now, used_since)
         {
             if !must_be_open {
                 return Ok(connection);
@@ -184,7 +170,7 @@ impl Upstream {
             // The reactor polls its sockets before this task goes on, so a connection that the node
             // has closed is known to be closed.
             tokio::task::yield_now().await;
-            if !connection.is_closed() {
+            if connection.is_quiet() {
                 return Ok(connection);
             }
         }
@@ -192,35 +178,16 @@ impl Upstream {
             outside_retry_budget: true,
             ..not_sent(UpstreamErrorKind::NoNodeAvailable)
         })?;
-        let slot_guard = SlotGuard(Some(&slot));
+        let slot = SlotGuard(slot);
         // Boxed, because most requests need no new connection and their futures stay small.
-        let connecting = Box::pin(connect(node, settings, slot.clone()));
-        let sender = connecting.await.map_err(|reason| {
+        let connection = Box::pin(connect(node, settings)).await.map_err(|reason| {
             progress.set_reason(reason);
             AttemptError {
                 outside_retry_budget: true,
                 ..not_sent(UpstreamErrorKind::ConnectFailed)
             }
         })?;
-        slot_guard.disarm();
-        Ok(self.pool.add_new(node.id(), settings, sender, slot))
-    }
-}
-
-/// Releases the slot of a connection that is never established.
-struct SlotGuard<'a>(Option<&'a crate::cluster::ConnectionSlot>);
-
-impl SlotGuard<'_> {
-    fn disarm(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for SlotGuard<'_> {
-    fn drop(&mut self) {
-        if let Some(slot) = self.0 {
-            slot.close();
-        }
+        Ok(self.pool.add_new(node.id(), settings, connection, slot))
     }
 }
 

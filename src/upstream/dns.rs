@@ -101,7 +101,7 @@ async fn lookup(address: &NodeAddress, servers: &NameServers) -> Result<Resoluti
     let found = found?;
     let addresses = addresses(&found);
     if addresses.is_empty() {
-        return Err(NetError::from("an answer without addresses"));
+        return Err(NetError::from("a response without addresses"));
     }
     Ok(Resolution {
         addresses,
@@ -175,7 +175,7 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(2);
 /// One query, including the resolver's own retries.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
 
-const TIMED_OUT: &str = "no answer from the name servers in time";
+const TIMED_OUT: &str = "no response from the name servers in time";
 
 /// Nodes of one name; more would only cost connections and health checks.
 const MAX_ADDRESSES: usize = 64;

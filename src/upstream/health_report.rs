@@ -31,10 +31,12 @@ pub(super) fn report(
         }
         Some(HealthChange::Ejected(time)) => {
             let seconds = time.as_secs();
-            tracing::warn!(%cluster, %node, fault = kind, cause, seconds, "node is put aside");
+            tracing::warn!(%cluster, %node, fault = kind, cause, seconds, "node is ejected");
         }
-        None if is_news => tracing::warn!(%cluster, %node, fault = kind, cause, "node fails"),
-        Some(HealthChange::Returned) => tracing::info!(%cluster, %node, "node answers again"),
+        None if is_news => tracing::warn!(%cluster, %node, fault = kind, cause, "node is failing"),
+        Some(HealthChange::Returned) => {
+            tracing::info!(%cluster, %node, "node returned from its ejection")
+        }
         Some(HealthChange::Up) => tracing::info!(%cluster, %node, "node is up"),
         None => {}
     }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[&[&str]] = &[
     &[
         "drain",
+        "framing",
         "gauge",
         "http_fields",
         "metrics",

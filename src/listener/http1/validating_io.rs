@@ -10,9 +10,8 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::state::Http1State;
-use crate::listener::head::{
-    BROKEN_BODY, ChunkedScanner, Framing, HeadError, HeadLimits, HeadScanner,
-};
+use crate::framing::ChunkedScanner;
+use crate::listener::head::{Framing, HeadError, HeadLimits, HeadScanner};
 
 /// Lets whole legal heads and well-framed bodies through.
 #[derive(Debug)]
@@ -133,7 +132,7 @@ impl MessageScanner {
                         *self = Self::after(Framing::NoBody);
                     } else if step.is_invalid {
                         exchange.break_body();
-                        return self.reject(BROKEN_BODY, exchange, cleared);
+                        return self.reject(HeadError::BROKEN_BODY, exchange, cleared);
                     }
                 }
                 Self::Rejected => break,

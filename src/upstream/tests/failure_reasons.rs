@@ -82,13 +82,13 @@ async fn an_invalid_response_has_its_reason() {
         (
             Behavior::RespondAndClose(Vec::new()),
             "broken",
-            "connection closed before the answer",
+            "connection closed before the response",
         ),
         (Behavior::Respond(bad_http), "garbage", "bad HTTP: "),
         (
             Behavior::Respond(json_response("200 OK", "<html>")),
             "garbage",
-            "the answer was no JSON object",
+            "the response was no JSON object",
         ),
     ] {
         let node = TestServer::start(move |_| act.clone()).await;
