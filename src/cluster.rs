@@ -162,17 +162,6 @@ impl Cluster {
         })
     }
 
-    /// Whether [`Cluster::pick_first`] would find a node.
-    pub fn has_candidate(&self, tried: &[NodeId], now: Instant) -> bool {
-        let members = self.members.load();
-        let panic = self.is_panicking_among(&members, now);
-        members.nodes.iter().any(|member| {
-            let node = &member.node;
-            is_eligible(node, tried)
-                && (panic || node.current_health(now, self.slow_start()).usable)
-        })
-    }
-
     /// Records the outcome of an attempt or a probe, and returns what that changed.
     pub fn record_outcome(
         &self,

@@ -94,6 +94,11 @@ impl Node {
         &self.attempts
     }
 
+    /// Counts an attempt. A node that is chosen but not used is not counted.
+    pub fn record_attempt(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Records the reason of a failure. Returns true if it should be logged: it differs from the last
     /// logged reason, which is older than [`FAILURE_LOG_INTERVAL`].
     pub fn record_failure_reason(&self, reason: &str, now: Instant) -> bool {
@@ -204,7 +209,6 @@ impl Node {
     pub(super) fn acquire(self: &Arc<Self>) -> Option<NodeGuard> {
         let limit = self.max_connections.load(Ordering::Relaxed);
         let in_flight = self.in_flight.try_enter(limit)?;
-        self.requests.fetch_add(1, Ordering::Relaxed);
         Some(NodeGuard {
             node: self.clone(),
             _in_flight: in_flight,

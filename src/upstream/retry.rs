@@ -10,8 +10,9 @@
 //! | per-try timeout | retry, paid before leaving | retry, paid before leaving | wait on |
 //! | node found down by its health check | retry, free | retry, free | wait on |
 //!
-//! A retry needs time left, a node that was not tried, and, unless it is free, a token of the
-//! cluster's retry budget. No node is tried twice. Without a retry the last response is passed on, if
+//! A retry needs, in this order, time left, a node that was not tried, and, unless it is free, a token of
+//! the cluster's retry budget: the node is chosen before the token is taken, so that no token is spent on
+//! a retry that cannot be made. No node is tried twice. Without a retry the last response is passed on, if
 //! there was one, else the last failure.
 
 use std::pin::Pin;
@@ -46,6 +47,8 @@ pub(super) struct RetryState<'a> {
     request_sent: bool,
     /// Why the next attempt is a retry.
     retry_reason: Option<RetryReason>,
+    /// The node of the next attempt, chosen and paid for when the last one was ended early.
+    reserved: Option<NodeGuard>,
     last_error: Option<AttemptError>,
     last_response: Option<NodeResponse>,
 }
@@ -71,30 +74,27 @@ impl Upstream {
             .retry_budget()
             .record_request(state.started.into_std());
         let mut timer = std::pin::pin!(sleep_until(state.overall_deadline));
-        while let Some(guard) = state.next_node() {
-            match self.run_attempt(state, guard, mode, timer.as_mut()).await {
+        let mut next = state.first_node();
+        while let Some(guard) = next {
+            next = match self.run_attempt(state, guard, mode, timer.as_mut()).await {
                 Ok(response) => {
-                    let may_retry = match response.decision {
-                        RetryDecision::RetryAlways => true,
-                        RetryDecision::PassOn => false,
-                        RetryDecision::RetryIfIdempotent => state.is_idempotent(),
-                    };
-                    if !may_retry || !state.has_untried_node() || !self.withdraw_retry(state) {
+                    let node = state.node_after_response(&response);
+                    let Some(node) = self.paid(state, node) else {
                         return Ok(response);
-                    }
+                    };
                     state.record_response(response);
+                    Some(node)
                 }
                 Err(error) => {
                     state.record_failure(error);
-                    let may_retry = state.is_idempotent() || !error.request_sent;
-                    if !may_retry
-                        || state.is_past_deadline()
-                        || !(error.outside_retry_budget || self.withdraw_retry(state))
-                    {
-                        break;
+                    let node = state.node_after_failure(error);
+                    if error.outside_retry_budget {
+                        node
+                    } else {
+                        self.paid(state, node)
                     }
                 }
-            }
+            };
         }
         state.take_result()
     }
@@ -155,7 +155,7 @@ impl Upstream {
     /// Waits for an attempt until its deadline, or until failing over to another node is better.
     async fn await_attempt(
         &self,
-        state: &RetryState<'_>,
+        state: &mut RetryState<'_>,
         deadline: &AttemptDeadline<'_>,
         mut attempt: Pin<&mut impl Future<Output = Result<NodeResponse, AttemptError>>>,
         mut timer: Pin<&mut Sleep>,
@@ -179,7 +179,13 @@ impl Upstream {
                 continue;
             }
             // The per-try timeout ends the attempt only if another node may be tried instead.
-            let fails_over = is_dead || (state.may_fail_over(sent) && self.withdraw_retry(state));
+            let node = state.node_for_fail_over(sent);
+            state.reserved = if is_dead {
+                node
+            } else {
+                self.paid(state, node)
+            };
+            let fails_over = state.reserved.is_some();
             if !fails_over && !state.is_past_deadline() {
                 let next_check = now + PROGRESS_CHECK_INTERVAL;
                 timer.as_mut().reset(state.overall_deadline.min(next_check));
@@ -193,8 +199,9 @@ impl Upstream {
         }
     }
 
-    /// Takes a retry out of the cluster's budget; false if the budget is exhausted.
-    fn withdraw_retry(&self, state: &RetryState<'_>) -> bool {
+    /// Takes a retry at the chosen node out of the cluster's budget; `None` if the budget is exhausted.
+    fn paid(&self, state: &RetryState<'_>, node: Option<NodeGuard>) -> Option<NodeGuard> {
+        let node = node?;
         let cluster = &state.request.cluster;
         let limits = &cluster.settings().retries;
         let now = Instant::now().into_std();
@@ -202,7 +209,7 @@ impl Upstream {
         if !allowed {
             self.metrics.count(RetryOverflow::BudgetExhausted);
         }
-        allowed
+        allowed.then_some(node)
     }
 }
 
@@ -219,6 +226,7 @@ impl<'a> RetryState<'a> {
             attempts: 0,
             request_sent: false,
             retry_reason: None,
+            reserved: None,
             last_error: None,
             last_response: None,
         }
@@ -233,21 +241,55 @@ impl<'a> RetryState<'a> {
         }
     }
 
-    fn next_node(&self) -> Option<NodeGuard> {
+    fn first_node(&self) -> Option<NodeGuard> {
         let cluster = &self.request.cluster;
-        let now = self.now.into_std();
-        let hash_key = self.request.hash_key;
-        if self.attempts == 0 {
-            cluster.pick_first(hash_key, &self.tried, now)
-        } else if self.last_response.is_some() {
-            // With a response at hand, an unhealthy node is not worth an attempt.
-            cluster.pick_for_retry(hash_key, &self.tried, now)
-        } else {
-            cluster.pick_any(hash_key, &self.tried, now)
+        cluster.pick_first(self.request.hash_key, &self.tried, self.now.into_std())
+    }
+
+    /// Chooses a node that may give a better response. An unhealthy one is not worth an attempt then.
+    fn node_after_response(&self, response: &NodeResponse) -> Option<NodeGuard> {
+        let may_retry = match response.decision {
+            RetryDecision::RetryAlways => true,
+            RetryDecision::PassOn => false,
+            RetryDecision::RetryIfIdempotent => self.is_idempotent(),
+        };
+        if may_retry { self.healthy_node() } else { None }
+    }
+
+    /// Chooses a node after an attempt without a response. An unhealthy one is better than none, unless
+    /// there is a response to pass on.
+    fn node_after_failure(&mut self, error: AttemptError) -> Option<NodeGuard> {
+        if let Some(node) = self.reserved.take() {
+            return Some(node);
         }
+        let may_retry = self.is_idempotent() || !error.request_sent;
+        if !may_retry || self.is_past_deadline() {
+            return None;
+        }
+        if self.last_response.is_some() {
+            return self.healthy_node();
+        }
+        let cluster = &self.request.cluster;
+        cluster.pick_any(self.request.hash_key, &self.tried, self.now.into_std())
+    }
+
+    /// Chooses a node for an attempt that is ended early.
+    fn node_for_fail_over(&self, request_sent: bool) -> Option<NodeGuard> {
+        let may_retry = self.is_idempotent() || !request_sent;
+        if may_retry { self.healthy_node() } else { None }
+    }
+
+    fn healthy_node(&self) -> Option<NodeGuard> {
+        if self.is_past_deadline() {
+            return None;
+        }
+        let cluster = &self.request.cluster;
+        let now = Instant::now().into_std();
+        cluster.pick_for_retry(self.request.hash_key, &self.tried, now)
     }
 
     fn begin_attempt(&mut self, node: &Node) {
+        node.record_attempt();
         self.attempts += 1;
         self.tried.push(node.id());
         self.last_node = Some(node.name().clone());
@@ -283,16 +325,6 @@ impl<'a> RetryState<'a> {
 
     fn is_past_deadline(&self) -> bool {
         Instant::now() >= self.overall_deadline
-    }
-
-    fn has_untried_node(&self) -> bool {
-        let now = Instant::now().into_std();
-        !self.is_past_deadline() && self.request.cluster.has_candidate(&self.tried, now)
-    }
-
-    /// Whether an attempt may be ended early in favour of another node.
-    fn may_fail_over(&self, request_sent: bool) -> bool {
-        (self.is_idempotent() || !request_sent) && self.has_untried_node()
     }
 
     /// Whether an attempt at a node that is now known to be down may be ended for a healthy one.
