@@ -70,7 +70,10 @@ pub fn is_rewritten_unless_signed(name: &str) -> bool {
 
 /// Whether only the gateway may send this response field, so that a node's is dropped.
 pub fn is_reserved_in_responses(name: &HeaderName) -> bool {
-    *name == X_GATEWAY_ERROR
+    let name = name.as_str();
+    name.starts_with("x-gateway-")
+        || name.starts_with("ratelimit")
+        || matches!(name, "preference-applied" | "x-request-id")
 }
 
 /// Whether a name becomes one that the gateway acts on when `_` is read as `-`, as CGI-like servers do.

@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use http::StatusCode;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::time::{Duration, Instant};
@@ -43,18 +44,21 @@ pub(super) struct AttemptError {
 /// The part of a running attempt that its deadline sees.
 #[derive(Debug)]
 pub(super) struct AttemptProgress {
-    trace: TraceContext,
+    pub(super) trace: TraceContext,
     started: Instant,
+    /// Whether the gateway signs the request of a verified caller again although nothing changed.
+    pub(super) is_signed_anew: bool,
     request_sent: AtomicBool,
     /// Set on failure, where more is known than the [`UpstreamErrorKind`].
     reason: Mutex<Option<FailureReason>>,
 }
 
 impl AttemptProgress {
-    pub(super) fn start(trace: TraceContext, started: Instant) -> Self {
+    pub(super) fn start(trace: TraceContext, started: Instant, is_signed_anew: bool) -> Self {
         Self {
             trace,
             started,
+            is_signed_anew,
             request_sent: AtomicBool::new(false),
             reason: Mutex::new(None),
         }
@@ -111,12 +115,23 @@ impl Upstream {
         let mut only_new = false;
         loop {
             let mut connection = self.checkout(request, node, only_new, progress).await?;
-            let message = request::encode(request, node, progress.trace, now);
+            let message = request::encode(request, node, progress, now);
             let message = message.map_err(|error| {
                 tracing::error!(%error, "a request could not be signed");
                 not_sent(UpstreamErrorKind::NoNodeAvailable)
             })?;
+            let is_idempotent = request.endpoint.retry_safety == RetrySafety::Idempotent;
             let error = match connection.send(message, &progress.request_sent).await {
+                // RFC 9110, section 15.5.9: the node was about to close the idle connection.
+                Ok(head)
+                    if head.status == StatusCode::REQUEST_TIMEOUT
+                        && connection.is_reused()
+                        && is_idempotent =>
+                {
+                    self.metrics.count(RetryReason::Reconnected);
+                    only_new = true;
+                    continue;
+                }
                 Ok(head) => return Ok((head, connection)),
                 Err(error) => error,
             };
@@ -125,7 +140,6 @@ impl Upstream {
             // byte of the request was written, that must be safe, and the next one must be new.
             let (sent, response_started) =
                 (connection.has_written(), connection.has_response_started());
-            let is_idempotent = request.endpoint.retry_safety == RetrySafety::Idempotent;
             if connection.is_reused() && !response_started && (is_idempotent || !sent) {
                 if sent {
                     self.metrics.count(RetryReason::Reconnected);

@@ -141,7 +141,7 @@ fn result_label(result: &Result<NodeResponse, AttemptError>) -> Attempt {
             RetryDecision::RetryAlways => Attempt::FlowControl,
             _ if response.status.is_server_error() => Attempt::ServerError,
             RetryDecision::RetryIfIdempotent => Attempt::ServerError,
-            RetryDecision::PassOn => Attempt::Ok,
+            RetryDecision::PassOn | RetryDecision::RetrySignedAnew => Attempt::Ok,
         },
         Err(error) => match error.kind {
             UpstreamErrorKind::ConnectionClosed => Attempt::ConnectionClosed,

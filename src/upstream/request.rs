@@ -11,6 +11,7 @@ use http::header::{
 use http::{HeaderMap, Method};
 use jiff::Timestamp;
 
+use super::attempt::AttemptProgress;
 use super::exchange::EncodedRequest;
 use crate::auth::{self, AuthError, Caller, Signable};
 use crate::ccfs::{BodyKind, ResponseKind};
@@ -22,20 +23,21 @@ use crate::http_fields::{
 use crate::message::{Authorization, UpstreamRequest};
 use crate::telemetry::TraceContext;
 
-/// Encodes `request` for `node`, as a part of the span `trace`. It is signed at `now()` if it has to be
+/// Encodes `request` for `node`, as a part of the attempt's span. It is signed at `now()` if it has to be
 /// signed again.
 pub(super) fn encode(
     request: &UpstreamRequest,
     node: &Node,
-    trace: TraceContext,
+    attempt: &AttemptProgress,
     now: impl FnOnce() -> Timestamp,
 ) -> Result<EncodedRequest, AuthError> {
     let names = signed_names(&request.headers);
     let mut fields = Fields::end_to_end(request, names);
     let replaced = fields.set_host(request, node);
     fields.set_content_length(request, names);
-    fields.set_forwarding_fields(request, names, trace);
-    if let Some(caller) = signer(request, names, replaced) {
+    fields.set_forwarding_fields(request, names, attempt.trace);
+    let is_changed = replaced || attempt.is_signed_anew;
+    if let Some(caller) = signer(request, names, is_changed) {
         fields.sign(request, caller, names, now())?;
     }
     Ok(EncodedRequest {
@@ -64,7 +66,7 @@ fn is_signed(names: &str, field: &HeaderName) -> bool {
 }
 
 /// Returns the caller that signs the request again, if that is necessary.
-fn signer<'a>(request: &'a UpstreamRequest, names: &str, replaced: bool) -> Option<&'a Caller> {
+fn signer<'a>(request: &'a UpstreamRequest, names: &str, is_changed: bool) -> Option<&'a Caller> {
     match &request.authorization {
         Authorization::Resign(caller) => Some(caller),
         Authorization::PassThrough(Some(caller)) => {
@@ -73,7 +75,7 @@ fn signer<'a>(request: &'a UpstreamRequest, names: &str, replaced: bool) -> Opti
                     .split(';')
                     .any(|name| is_hop_by_hop(name) || is_identity(name))
             };
-            (replaced || lost()).then_some(caller)
+            (is_changed || lost()).then_some(caller)
         }
         Authorization::PassThrough(None) => None,
     }

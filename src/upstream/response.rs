@@ -10,10 +10,12 @@ use http::{HeaderMap, StatusCode};
 use super::exchange::Head;
 use super::pool::PooledConnection;
 use super::response_body::{ResponseGuard, StreamingBody};
-use crate::ccfs::{ParsedResponse, ResultKind};
+use crate::ccfs::{ParsedResponse, ResponseKind, ResultKind};
 use crate::cluster::{FailureKind, NodeGuard, NodeOutcome};
-use crate::http_fields::{connection_listed, is_hop_by_hop, is_reserved_in_responses};
-use crate::message::{UpstreamErrorKind, UpstreamRequest};
+use crate::http_fields::{
+    connection_listed, is_conditional, is_hop_by_hop, is_reserved_in_responses,
+};
+use crate::message::{Authorization, UpstreamErrorKind, UpstreamRequest};
 
 /// A response, as far as it had to be read.
 #[derive(Debug)]
@@ -45,6 +47,9 @@ pub(super) enum RetryDecision {
     PassOn,
     /// The node failed: an idempotent request may be sent to another one.
     RetryIfIdempotent,
+    /// 401 to a request that the gateway has verified: an idempotent request may be sent to one other
+    /// node, signed anew.
+    RetrySignedAnew,
 }
 
 /// Reads a response completely, at most `limit` bytes. A 200 whose body is no JSON object is invalid.
@@ -58,7 +63,7 @@ pub(super) async fn read_buffered(
     if connection.remaining().unwrap_or(0) > limit as u64 {
         return Err(UpstreamErrorKind::InvalidResponse);
     }
-    let BodyRead::Complete(bytes) = read_up_to(&mut connection, limit).await? else {
+    let BodyRead::Complete(bytes) = read_up_to(&mut connection, Bytes::new(), limit).await? else {
         return Err(UpstreamErrorKind::InvalidResponse);
     };
     connection.release();
@@ -87,18 +92,31 @@ pub(super) async fn read_streaming(
 ) -> Result<NodeResponse, UpstreamErrorKind> {
     let head = ResponseHead::new(head);
     let status = head.status;
-    let peeks =
-        is_retriable_status(status) || (status == StatusCode::OK && head.has_json_content_type());
+    let peeks = match status {
+        StatusCode::OK => head.has_json_content_type(),
+        _ => decide(status, None, request) != RetryDecision::PassOn,
+    };
     let limit = if peeks && connection.remaining().unwrap_or(0) <= MAX_PEEK as u64 {
         MAX_PEEK
     } else {
         // The first data only: there the timeouts of the request end.
         0
     };
-    let prefix = match read_up_to(&mut connection, limit).await? {
+    let mut read = read_up_to(&mut connection, Bytes::new(), limit).await?;
+    // Flow control may have any Content-Type; its first byte tells it from a file.
+    let may_be_envelope = status == StatusCode::OK && begins_as_object(read.bytes());
+    if let BodyRead::Partial(prefix) = &read
+        && may_be_envelope
+        && connection.remaining().unwrap_or(0) <= MAX_PEEK as u64
+    {
+        read = read_up_to(&mut connection, prefix.clone(), MAX_PEEK).await?;
+    }
+    let prefix = match read {
         BodyRead::Complete(bytes) => {
             connection.release();
-            let json = if peeks { head.json(&bytes) } else { None };
+            let json = (peeks || may_be_envelope)
+                .then(|| head.json(&bytes))
+                .flatten();
             return Ok(NodeResponse {
                 status,
                 decision: decide(status, json.as_deref(), request),
@@ -132,10 +150,11 @@ impl NodeResponse {
             (RetryDecision::RetryIfIdempotent, _) => {
                 Some(NodeOutcome::Failure(FailureKind::ServerError))
             }
-            (RetryDecision::PassOn, _) if is_failure_status(self.status) => {
+            (_, _) if is_failure_status(self.status) => {
                 Some(NodeOutcome::Failure(FailureKind::ServerError))
             }
-            (RetryDecision::PassOn, NodeResponseBody::Buffered(_)) => Some(NodeOutcome::Success),
+            (RetryDecision::RetrySignedAnew, _)
+            | (RetryDecision::PassOn, NodeResponseBody::Buffered(_)) => Some(NodeOutcome::Success),
             (RetryDecision::PassOn, NodeResponseBody::Streaming(_)) => None,
         }
     }
@@ -206,13 +225,26 @@ enum BodyRead {
     Partial(Bytes),
 }
 
-/// Reads until the end of the body, or until there are more than `limit` bytes.
+impl BodyRead {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Complete(bytes) | Self::Partial(bytes) => bytes,
+        }
+    }
+}
+
+/// Whether a body is a JSON object, judged by its first byte that is no white space.
+fn begins_as_object(body: &[u8]) -> bool {
+    body.trim_ascii_start().first() == Some(&b'{')
+}
+
+/// Reads on after `first` until the end of the body, or until there are more than `limit` bytes.
 async fn read_up_to(
     connection: &mut PooledConnection,
+    mut first: Bytes,
     limit: usize,
 ) -> Result<BodyRead, UpstreamErrorKind> {
     // Most bodies come in one piece, which is not copied.
-    let mut first = Bytes::new();
     let mut all = BytesMut::new();
     while !connection.is_complete() {
         let data = connection.data().await.map_err(|error| {
@@ -242,8 +274,11 @@ fn decide(
     json: Option<&ParsedResponse>,
     request: &UpstreamRequest,
 ) -> RetryDecision {
-    if is_retriable_status(status) {
+    if is_failure_status(status) || is_unexpected_redirect(status, request) {
         return RetryDecision::RetryIfIdempotent;
+    }
+    if status == StatusCode::UNAUTHORIZED && is_verified(request) {
+        return RetryDecision::RetrySignedAnew;
     }
     let Some(json) = json.filter(|_| status == StatusCode::OK) else {
         return RetryDecision::PassOn;
@@ -259,14 +294,29 @@ fn decide(
     RetryDecision::PassOn
 }
 
-/// Statuses after which another node may do better.
-fn is_retriable_status(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 502..=504)
+/// Statuses that count as a failure of the node, and after which another node may do better. Others, such
+/// as 501 and 505, depend on the request.
+fn is_failure_status(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 500 | 502..=504)
 }
 
-/// Statuses that count as a failure of the node; 501 and 505 depend on the request.
-fn is_failure_status(status: StatusCode) -> bool {
-    status.as_u16() >= 500 && !matches!(status.as_u16(), 501 | 505)
+/// Whether the status is a redirect that no JSON interface has. A 304 is one only if the request had no
+/// condition.
+fn is_unexpected_redirect(status: StatusCode, request: &UpstreamRequest) -> bool {
+    let is_conditional = || {
+        request
+            .headers
+            .keys()
+            .any(|name| is_conditional(name.as_str()))
+    };
+    request.endpoint.response != ResponseKind::File
+        && status.is_redirection()
+        && !(status == StatusCode::NOT_MODIFIED && is_conditional())
+}
+
+/// Whether the gateway has verified the signature of the request, or made it.
+fn is_verified(request: &UpstreamRequest) -> bool {
+    !matches!(request.authorization, Authorization::PassThrough(None))
 }
 
 /// How much of a streaming response is read to judge it, in bytes. Envelopes have a few hundred.

@@ -3,7 +3,9 @@
 //! | an attempt ended with | idempotent interface | other, request not sent | other, request sent |
 //! |---|---|---|---|
 //! | flow control (resultCode 0300008, 0300009) | retry, pays | - | retry, pays |
-//! | 502, 503, 504, a configured resultCode | retry, pays | - | pass on |
+//! | 500, 502, 503, 504, a configured resultCode | retry, pays | - | pass on |
+//! | 3xx of a JSON interface | retry, pays | - | pass on |
+//! | 401 to a verified request | one retry, signed anew, pays | - | pass on |
 //! | no connection, or node at its connection limit | retry, free | retry, free | - |
 //! | closed before the first byte of a response | retry, free | - | fail |
 //! | cut off, invalid response | retry, pays | - | fail |
@@ -47,6 +49,8 @@ pub(super) struct RetryState<'a> {
     request_sent: bool,
     /// Why the next attempt is a retry.
     retry_reason: Option<RetryReason>,
+    /// Whether the request was already retried after a 401; from then on it is signed anew.
+    is_signed_anew: bool,
     /// The node of the next attempt, chosen and paid for when the last one was ended early.
     reserved: Option<NodeGuard>,
     last_error: Option<AttemptError>,
@@ -116,7 +120,7 @@ impl Upstream {
         let started = state.now;
         let per_try = request.cluster.settings().timeouts.per_try;
         let mut telemetry = AttemptTelemetry::start(self, request, &node, state.attempts, started);
-        let progress = AttemptProgress::start(telemetry.trace(), started);
+        let progress = AttemptProgress::start(telemetry.trace(), started, state.is_signed_anew);
         let deadline = AttemptDeadline {
             node: &node,
             progress: &progress,
@@ -226,6 +230,7 @@ impl<'a> RetryState<'a> {
             attempts: 0,
             request_sent: false,
             retry_reason: None,
+            is_signed_anew: false,
             reserved: None,
             last_error: None,
             last_response: None,
@@ -252,6 +257,7 @@ impl<'a> RetryState<'a> {
             RetryDecision::RetryAlways => true,
             RetryDecision::PassOn => false,
             RetryDecision::RetryIfIdempotent => self.is_idempotent(),
+            RetryDecision::RetrySignedAnew => self.is_idempotent() && !self.is_signed_anew,
         };
         if may_retry { self.healthy_node() } else { None }
     }
@@ -298,8 +304,10 @@ impl<'a> RetryState<'a> {
     fn record_response(&mut self, response: NodeResponse) {
         self.retry_reason = Some(match response.decision {
             RetryDecision::RetryAlways => RetryReason::FlowControl,
+            RetryDecision::RetrySignedAnew => RetryReason::Unauthorized,
             RetryDecision::PassOn | RetryDecision::RetryIfIdempotent => RetryReason::ServerError,
         });
+        self.is_signed_anew |= response.decision == RetryDecision::RetrySignedAnew;
         self.last_response = Some(response);
     }
 

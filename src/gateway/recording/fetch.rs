@@ -173,10 +173,13 @@ impl FetchOutcome {
     /// margin may speak.
     pub(super) fn may_serve_stale(&self) -> bool {
         match self {
-            Self::Response(reply, _) => reply
-                .parsed
-                .as_ref()
-                .is_some_and(|json| json.result_kind() == ResultKind::FlowControlled),
+            Self::Response(reply, _) => {
+                matches!(reply.status.as_u16(), 500 | 502..=504)
+                    || reply
+                        .parsed
+                        .as_ref()
+                        .is_some_and(|json| json.result_kind() == ResultKind::FlowControlled)
+            }
             Self::Failed(_) => true,
             Self::Cached(_) | Self::RateLimited(..) => false,
         }

@@ -38,7 +38,9 @@ fn map(fields: &[(&str, &str)]) -> HeaderMap {
 
 /// The encoded request, parsed again.
 fn encoded(request: &UpstreamRequest, node: &Node) -> http::Request<()> {
-    let encoded = encode(request, node, request.metadata.trace, || NOW).unwrap();
+    let started = tokio::time::Instant::now();
+    let attempt = AttemptProgress::start(request.metadata.trace, started, false);
+    let encoded = encode(request, node, &attempt, || NOW).unwrap();
     let mut fields = [httparse::EMPTY_HEADER; 64];
     let mut head = httparse::Request::new(&mut fields);
     let length = head.parse(&encoded.head).unwrap();
@@ -272,6 +274,37 @@ fn what_must_change_is_signed_again_over_the_same_names() {
         assert_eq!(headers["x-forwarded-host"], "gw:1");
         assert_eq!(headers[CONTENT_TYPE], "application/json;charset=UTF-8");
     }
+}
+
+#[test]
+fn a_verified_request_can_be_signed_anew() {
+    let fields = [("host", "gw:1"), ("content-type", "application/json")];
+    let (mut request, node) = request_with(QUERY, HostPolicy::Preserve, &fields);
+    let caller = signed(&mut request, "host;content-type");
+    let started = tokio::time::Instant::now();
+    let later = NOW + jiff::SignedDuration::from_secs(60);
+    let authorization = |request: &UpstreamRequest| {
+        let attempt = AttemptProgress::start(request.metadata.trace, started, true);
+        let encoded = encode(request, &node, &attempt, || later).unwrap();
+        let head = String::from_utf8(encoded.head).unwrap();
+        let line = head
+            .lines()
+            .find(|line| line.starts_with("authorization: "));
+        line.map(str::to_owned)
+    };
+    let original = request.headers[AUTHORIZATION].to_str().unwrap().to_owned();
+    request.authorization = Authorization::PassThrough(Some(caller));
+    let anew = authorization(&request).unwrap();
+    assert!(
+        anew.contains("/host;content-type/") && !anew.contains(&original),
+        "{anew}"
+    );
+    // The signature of an unverified client is never replaced.
+    request.authorization = Authorization::PassThrough(None);
+    assert_eq!(
+        authorization(&request),
+        Some(format!("authorization: {original}"))
+    );
 }
 
 #[test]

@@ -210,6 +210,16 @@ fn invalid_responses() -> Vec<(&'static str, Behavior, UpstreamErrorKind)> {
             UpstreamErrorKind::InvalidResponse,
         ),
         (
+            "a list of lengths",
+            Behavior::Respond(format!("{head}content-length: 2, 2\r\n\r\n{{}}").into()),
+            UpstreamErrorKind::InvalidResponse,
+        ),
+        (
+            "the same length twice",
+            Behavior::Respond(format!("{head}content-length: 2\r\ncontent-length: 2\r\n\r\n{{}}").into()),
+            UpstreamErrorKind::InvalidResponse,
+        ),
+        (
             "two lengths",
             Behavior::Respond(format!("{head}content-length: 2\r\ncontent-length: 3\r\n\r\n{{}}").into()),
             UpstreamErrorKind::InvalidResponse,
@@ -227,6 +237,92 @@ fn invalid_responses() -> Vec<(&'static str, Behavior, UpstreamErrorKind)> {
             UpstreamErrorKind::InvalidResponse,
         ),
     ]
+}
+
+#[tokio::test]
+async fn a_response_with_many_fields_passes() {
+    let response = |fields: usize| {
+        let fields: String = (0..fields).map(|n| format!("x-{n}: {n}\r\n")).collect();
+        format!(
+            "HTTP/1.1 200 OK\r\n{fields}content-length: {}\r\n\r\n{OK_BODY}",
+            OK_BODY.len()
+        )
+        .into_bytes()
+    };
+    for fields in [101, 999] {
+        let node = TestServer::responding(response(fields)).await;
+        let cluster = cluster(&[&node]);
+        let reply = TestUpstream::new()
+            .send_buffered(&request_to(QUERY, &cluster))
+            .await;
+        assert_eq!(reply.unwrap().headers.len(), fields);
+    }
+    let node = TestServer::responding(response(1000)).await;
+    let cluster = cluster(&[&node]);
+    let reply = TestUpstream::new()
+        .send_buffered(&request_to(QUERY, &cluster))
+        .await;
+    let kind = reply.unwrap_err().kind;
+    assert_eq!(kind, UpstreamErrorKind::InvalidResponse);
+    let status = &cluster.node_statuses(Instant::now().into_std())[0];
+    let reason = status.last_failure_reason.as_deref().unwrap();
+    assert!(reason.contains("more than 1000 fields"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_408_on_a_reused_connection_is_a_stale_connection() {
+    let late = || Behavior::RespondAndClose(json_response("408 Request Timeout", "late"));
+    for (name, status) in [(QUERY, 200), (JOB, 408)] {
+        let node = TestServer::start(move |received| match received.index {
+            0 => Behavior::Respond(ok_response()),
+            _ => late(),
+        })
+        .await;
+        let (upstream, cluster) = (TestUpstream::new(), cluster(&[&node]));
+        for expected in [200, status] {
+            let reply = upstream.send_buffered(&request_to(name, &cluster)).await;
+            let reply = reply.unwrap();
+            assert_eq!((reply.status.as_u16(), reply.attempts.count), (expected, 1));
+        }
+        let node = &cluster.node_statuses(Instant::now().into_std())[0];
+        assert_eq!(node.failures, 0);
+    }
+    // A new connection cannot be stale.
+    let node = TestServer::start(move |_| late()).await;
+    let cluster = cluster(&[&node]);
+    let reply = TestUpstream::new()
+        .send_buffered(&request_to(QUERY, &cluster))
+        .await;
+    assert_eq!(reply.unwrap().status.as_u16(), 408);
+    assert_eq!(node.count(), 1);
+}
+
+#[tokio::test]
+async fn an_early_response_to_an_upload_passes() {
+    const UPLOAD: usize = 6 << 20;
+    let early = json_response("413 Content Too Large", "too large");
+    for (read, name) in [(0, JOB), (2 << 20, JOB), (0, DOWNLOAD), (2 << 20, DOWNLOAD)] {
+        let behavior = Behavior::Cut(early.clone());
+        let node = TestServer::start(move |_| behavior.clone()).await;
+        let mut settings = settings(&[node.address]);
+        settings.ejection.consecutive_failures = 3;
+        let (upstream, cluster) = (TestUpstream::new(), Cluster::new(settings));
+        let mut request = request_to(name, &cluster);
+        let headers = Arc::make_mut(&mut request.headers);
+        headers.insert("x-read", HeaderValue::from(read));
+        request.body = Bytes::from(vec![b'x'; UPLOAD]);
+        for _ in 0..5 {
+            let reply = upstream.send_streaming(&request).await.unwrap();
+            assert_eq!(reply.status, StatusCode::PAYLOAD_TOO_LARGE);
+            assert_eq!(reply.attempts.count, 1);
+            let body = reply.body.collect().await.unwrap();
+            assert_eq!(body.to_bytes(), "too large");
+        }
+        let received = node.received();
+        assert!(received.iter().all(|received| received.index == 0));
+        let status = &cluster.node_statuses(Instant::now().into_std())[0];
+        assert_eq!((status.failures, status.state.as_str()), (0, "up"));
+    }
 }
 
 #[tokio::test]

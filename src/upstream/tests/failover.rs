@@ -120,6 +120,104 @@ async fn without_retry_budget_the_response_passes() {
 }
 
 #[tokio::test]
+async fn the_retry_budget_pays_only_for_retries_that_are_made() {
+    let limits = crate::cluster::RetrySettings {
+        budget_percent: 0,
+        min_per_second: 4,
+    };
+    let failing: [(&str, fn() -> Behavior); 4] = [
+        ("cut", || {
+            Behavior::Cut(b"HTTP/1.1 200 OK\r\ncontent-length: 40\r\n\r\n{".to_vec())
+        }),
+        ("garbage", || {
+            Behavior::Respond(json_response("200 OK", "<html>"))
+        }),
+        ("503", || {
+            Behavior::Respond(json_response("503 Unavailable", "x"))
+        }),
+        ("flow control", || {
+            Behavior::Respond(json_response("200 OK", FLOW_CONTROL_BODY))
+        }),
+    ];
+    for (what, behavior) in failing {
+        // One node: no retry is possible, so none is paid for.
+        let one = TestServer::start(move |_| behavior()).await;
+        let mut alone = settings(&[one.address]);
+        alone.retries = limits.clone();
+        let (upstream, cluster) = (TestUpstream::new(), Cluster::new(alone));
+        for _ in 0..10 {
+            let _ = upstream.send_buffered(&request_to(QUERY, &cluster)).await;
+        }
+        let exhausted = upstream.totals().get(RetryOverflow::BudgetExhausted);
+        assert_eq!((one.count(), exhausted), (10, 0), "{what}");
+
+        // Two nodes: every request has one retry, and all four of a second are made.
+        let two = TestServer::start(move |_| behavior()).await;
+        let mut both = settings(&[one.address, two.address]);
+        both.retries = limits.clone();
+        let cluster = Cluster::new(both);
+        for _ in 0..4 {
+            let _ = upstream.send_buffered(&request_to(QUERY, &cluster)).await;
+        }
+        let exhausted = upstream.totals().get(RetryOverflow::BudgetExhausted);
+        assert_eq!((one.count() + two.count(), exhausted), (18, 0), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_status_is_retried_or_passes() {
+    // Retried, counts as a failure of the node.
+    let cases = [
+        (QUERY, "500 Oops", true, true),
+        (QUERY, "502 Bad", true, true),
+        (QUERY, "503 Busy", true, true),
+        (QUERY, "504 Late", true, true),
+        (QUERY, "301 Moved", true, true),
+        (QUERY, "302 Found", true, true),
+        (QUERY, "304 Not Modified", true, true),
+        (QUERY, "307 Moved", true, true),
+        (QUERY, "401 Unauthorized", false, false),
+        (QUERY, "403 Forbidden", false, false),
+        (QUERY, "404 Not Found", false, false),
+        (QUERY, "408 Timeout", false, false),
+        (QUERY, "429 Slow Down", false, false),
+        (QUERY, "501 No", false, false),
+        (QUERY, "505 No", false, false),
+        (QUERY, "507 Full", false, false),
+        (JOB, "500 Oops", false, true),
+        (JOB, "302 Found", false, true),
+        (DOWNLOAD, "500 Oops", true, true),
+        (DOWNLOAD, "302 Found", false, false),
+    ];
+    for (name, status, is_retried, is_failure) in cases {
+        let failing = TestServer::responding(json_response(status, "x")).await;
+        let well = TestServer::responding(ok_response()).await;
+        let (upstream, cluster) = (TestUpstream::new(), cluster(&[&failing, &well]));
+        let request = request_to(name, &cluster);
+        let received = if name == DOWNLOAD {
+            upstream.send_streaming(&request).await.unwrap().status
+        } else {
+            upstream.send_buffered(&request).await.unwrap().status
+        };
+        let expected = if is_retried { "200" } else { &status[..3] };
+        assert_eq!(received.as_str(), expected, "{name} {status}");
+        let failures = cluster.node_statuses(Instant::now().into_std())[0].failures;
+        assert_eq!(failures, u64::from(is_failure), "{name} {status}");
+    }
+}
+
+#[tokio::test]
+async fn a_304_to_a_conditional_request_passes() {
+    let node = TestServer::responding(json_response("304 Not Modified", "")).await;
+    let (upstream, cluster) = (TestUpstream::new(), cluster(&[&node, &node]));
+    let mut request = request_to("queryBillData", &cluster);
+    let headers = Arc::make_mut(&mut request.headers);
+    headers.insert("if-none-match", HeaderValue::from_static("\"x\""));
+    let reply = upstream.send_buffered(&request).await.unwrap();
+    assert_eq!((reply.status.as_u16(), reply.attempts.count), (304, 1));
+}
+
+#[tokio::test]
 async fn a_job_is_sent_to_one_node_at_most() {
     for (what, act) in failing_behaviors() {
         let make = || {

@@ -116,18 +116,40 @@ async fn flow_control_in_json_is_seen_and_everything_else_passes() {
     assert_eq!(reply.attempts.count, 2);
     let body = reply.body.collect().await.unwrap().to_bytes();
     assert_eq!(body, r#"{"resultCode":"1"}"#);
-    // Labelled otherwise, it is a file like any other.
-    let text = String::from_utf8(json_response("200 OK", FLOW_CONTROL_BODY)).unwrap();
-    let file = text.replace("application/json", "application/octet-stream");
-    let node = TestServer::responding(file.into_bytes()).await;
-    let cluster = test_server::cluster(&[&node, &well]);
-    let reply = upstream
-        .send_streaming(&request_to(DOWNLOAD, &cluster))
-        .await
-        .unwrap();
-    assert_eq!(reply.attempts.count, 1);
-    assert_eq!(
-        reply.body.collect().await.unwrap().to_bytes(),
-        FLOW_CONTROL_BODY
-    );
+}
+
+#[tokio::test]
+async fn flow_control_is_seen_whatever_its_content_type() {
+    let busy = FLOW_CONTROL_BODY.replace("0300009", "0300008");
+    let labelled = |content_type: &str, body: &str| {
+        let text = String::from_utf8(json_response("200 OK", body)).unwrap();
+        text.replace("application/json;charset=UTF-8", content_type)
+            .into_bytes()
+    };
+    for content_type in ["application/octet-stream", "audio/wav", "text/plain", ""] {
+        let node = TestServer::responding(labelled(content_type, &busy)).await;
+        let well = TestServer::responding(labelled("audio/wav", "RIFF")).await;
+        let (upstream, cluster) = (TestUpstream::new(), cluster(&[&node, &well]));
+        for _ in 0..2 {
+            let reply = upstream
+                .send_streaming(&request_to(DOWNLOAD, &cluster))
+                .await;
+            let reply = reply.unwrap();
+            assert_eq!(reply.body.collect().await.unwrap().to_bytes(), "RIFF");
+        }
+        assert!(node.count() > 0);
+        assert_eq!(
+            cluster.node_statuses(Instant::now().into_std())[0].failures,
+            0
+        );
+    }
+    // Files that begin like an envelope pass, small or large.
+    for body in ["{".to_owned(), format!("{{{}", "x".repeat(200_000))] {
+        let node = TestServer::responding(labelled("audio/wav", &body)).await;
+        let cluster = cluster(&[&node]);
+        let request = request_to(DOWNLOAD, &cluster);
+        let reply = TestUpstream::new().send_streaming(&request).await.unwrap();
+        let received = reply.body.collect().await.unwrap().to_bytes();
+        assert_eq!(received, body);
+    }
 }

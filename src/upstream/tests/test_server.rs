@@ -143,7 +143,7 @@ async fn serve(
         .await?;
     let resumed = tls.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
     let mut stream = BufReader::new(tls);
-    for place in 0.. {
+    for index in 0.. {
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
             if stream.read_line(&mut head).await? == 0 {
@@ -153,17 +153,19 @@ async fn serve(
         let mut received = ReceivedRequest {
             head,
             body: Vec::new(),
-            index: place,
+            index,
             resumed,
         };
         let length = received
             .field("content-length")
             .map_or(0, |n| n.parse().unwrap());
-        received.body.resize(length, 0);
+        // Upload tests say how much of the body is read before the response.
+        let read = received.field("x-read").map(|n| n.parse().unwrap());
+        received.body.resize(read.unwrap_or(length), 0);
         stream.read_exact(&mut received.body).await?;
-        let act = script(&received);
+        let behavior = script(&received);
         record.lock().unwrap().push(received);
-        match act {
+        match behavior {
             Behavior::Respond(bytes) => stream.write_all(&bytes).await?,
             Behavior::RespondAndClose(bytes) => {
                 stream.write_all(&bytes).await?;
