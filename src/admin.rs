@@ -1,11 +1,12 @@
-//! The admin interface: is it alive, is it ready, how is it, and a few orders. Safe to have a browser
-//! near: see `guard`. Knows nothing of how orders are carried out; they go to the app.
+//! The admin interface: probes, status, metrics and commands. Protected against cross-site requests from
+//! browsers by `guard`. Commands are sent to `app`, which carries them out.
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use jiff::Timestamp;
 use serde_json::json;
@@ -36,16 +37,16 @@ pub use reloads::{ReloadAttempt, Reloaded, Reloads};
 use history::{History, Sample};
 use respond::AdminResponse;
 
-/// What the app is asked to do.
+/// A command to the `app`.
 #[derive(Debug)]
 pub enum AdminCommand {
-    /// Begin the drain, and with it the end.
+    /// Start the graceful shutdown.
     Drain,
-    /// A signal: like [`Order::Drain`], and the second time end at once.
+    /// SIGTERM or SIGINT: the first starts the graceful shutdown, the second ends it immediately.
     Terminate,
-    /// Read the configuration again; answers with what is in force now, or with what is wrong.
+    /// Reload the configuration; the reply is the configuration in force, or the mistakes.
     Reload(oneshot::Sender<Result<Reloaded, String>>),
-    /// Open the access log anew, after a rotation.
+    /// Reopen the access log, after a rotation.
     ReopenLog,
 }
 
@@ -57,24 +58,24 @@ pub struct Admin {
     history: History,
 }
 
-/// What the admin interface looks at.
+/// The parts of the gateway that the admin interface reads.
 #[derive(Debug)]
 pub struct AdminState {
-    /// What the workers share.
+    /// The state shared by the workers.
     pub shared: Arc<GatewayState>,
     /// All counters.
     pub metrics: Arc<Metrics>,
     /// The configuration in force.
     pub config: Arc<ArcSwap<Config>>,
-    /// When the program started.
+    /// When the process started.
     pub started: Timestamp,
-    /// Not ready once this is past [`Phase::Serving`].
+    /// Past [`Phase::Serving`], `/readyz` answers 503.
     pub drain: Watch,
-    /// Takes orders.
+    /// Commands to the `app`.
     pub commands: mpsc::Sender<AdminCommand>,
-    /// What became of reloads.
+    /// The results of reloads.
     pub reloads: Arc<Reloads>,
-    /// The ports that are open.
+    /// The open ports.
     pub ports: Arc<Ports>,
 }
 
@@ -85,25 +86,25 @@ impl AdminState {
 }
 
 impl Admin {
-    /// An admin interface that is reached at `bound`.
+    /// Creates the admin interface of the socket bound to `bound`.
     pub fn new(
         bound: std::net::SocketAddr,
         token: Option<Arc<AdminToken>>,
-        subject: AdminState,
+        state: AdminState,
     ) -> Self {
         Self {
             guard: guard::Guard::new(bound, token),
-            state: subject,
+            state,
             history: History::default(),
         }
     }
 
-    /// From now on this token is needed.
+    /// Replaces the required token.
     pub fn set_token(&self, token: Option<Arc<AdminToken>>) {
         self.guard.set_token(token);
     }
 
-    /// Remembers the last quarter of an hour, for as long as it is polled.
+    /// Records the history of the status page for as long as it is polled.
     pub async fn keep_history(&self) {
         let mut ticks = tokio::time::interval(history::PERIOD);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
@@ -118,12 +119,13 @@ impl Admin {
         }
     }
 
-    async fn respond(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> AdminResponse {
-        if let Err((status, why)) = self.guard.check(method, uri, headers) {
-            let answer = respond::problem(status, why);
+    async fn respond(&self, scheme: &str, head: &Parts) -> AdminResponse {
+        let (method, uri) = (&head.method, &head.uri);
+        if let Err((status, detail)) = self.guard.check(scheme, method, uri, &head.headers) {
+            let response = respond::problem(status, detail);
             return match status {
-                StatusCode::UNAUTHORIZED => respond::with_basic_challenge(answer),
-                _ => answer,
+                StatusCode::UNAUTHORIZED => respond::with_basic_challenge(response),
+                _ => response,
             };
         }
         let read = *method == Method::GET || *method == Method::HEAD;
@@ -151,7 +153,8 @@ impl Admin {
         }
     }
 
-    /// Own ability, not the nodes': otherwise all gateways would leave their balancer together.
+    /// Reports the gateway's own readiness, not the nodes': otherwise a failed cluster would take all
+    /// gateways out of their load balancer at once.
     fn readiness(&self) -> AdminResponse {
         if self.state.is_draining() {
             respond::plain(StatusCode::SERVICE_UNAVAILABLE, "draining\n")
@@ -172,7 +175,7 @@ impl Admin {
         }
     }
 
-    /// With `after=N` come the points of the charts after number N: what the page asks for.
+    /// With `after=N`, includes the chart points after number N; the status page polls with it.
     fn status(&self, query: &str) -> AdminResponse {
         let after = query
             .split('&')
@@ -183,14 +186,14 @@ impl Admin {
     }
 
     async fn drain(&self) -> AdminResponse {
-        // A full inbox holds the same order already.
+        // The receiver is gone only during the shutdown.
         let _ = self.state.commands.send(AdminCommand::Drain).await;
         respond::json(StatusCode::ACCEPTED, &json!({ "draining": true }))
     }
 
     async fn reload(&self) -> AdminResponse {
-        let (answer, result) = oneshot::channel();
-        let _ = self.state.commands.send(AdminCommand::Reload(answer)).await;
+        let (reply, result) = oneshot::channel();
+        let _ = self.state.commands.send(AdminCommand::Reload(reply)).await;
         match result.await {
             Ok(Ok(done)) => respond::json(
                 StatusCode::OK,
@@ -200,12 +203,15 @@ impl Admin {
                     "warnings": done.warnings,
                 }),
             ),
-            Ok(Err(why)) => respond::problem(StatusCode::CONFLICT, &why),
-            Err(_) => respond::problem(StatusCode::SERVICE_UNAVAILABLE, "the gateway is ending"),
+            Ok(Err(error)) => respond::problem(StatusCode::CONFLICT, &error),
+            Err(_) => respond::problem(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the gateway is shutting down",
+            ),
         }
     }
 
-    /// By ak, by callId, by both, or everything.
+    /// Purges the cache by access key, callId or both, or all of it.
     async fn purge(&self, query: &str) -> AdminResponse {
         let mut purge = Purge::default();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -218,7 +224,7 @@ impl Admin {
                 "call_id" if !value.is_empty() && purge.call_id.is_none() => {
                     purge.call_id = Some(value.into());
                 }
-                // A slip must not become "everything", nor something else than was meant.
+                // A mistyped filter must not purge everything, nor anything unintended.
                 _ => {
                     return respond::problem(
                         StatusCode::BAD_REQUEST,
@@ -229,26 +235,36 @@ impl Admin {
         }
         let store = self.state.shared.store.load_full();
         if let Some(store) = &store {
-            store.purge(purge.clone());
+            store.purge([purge.clone()]);
         }
-        let entries = self.state.shared.cache.purge(purge);
-        tracing::info!(entries, "the cache is purged");
-        let mut answer = json!({ "purged": true, "entries": entries });
+        let entries = self.purge_cache(purge).await;
+        tracing::info!(entries, "cache purged");
+        let mut body = json!({ "purged": true, "entries": entries });
         if let Some(store) = store {
-            // Without it, the other replicas are told when the store is back.
-            answer["shared"] = store
+            // False if the store is unavailable: the purge is published once it is back.
+            body["shared"] = store
                 .wait_until_published(PURGE_PUBLISH_TIMEOUT)
                 .await
                 .into();
         }
-        respond::json(StatusCode::OK, &answer)
+        respond::json(StatusCode::OK, &body)
     }
 
-    /// `/nodes/{cluster}/{host:port}/drain` and `…/undrain`.
+    /// Returns the number of removed entries. The pass over the cache runs on a thread of its own.
+    async fn purge_cache(&self, purge: Purge) -> usize {
+        let shared = self.state.shared.clone();
+        let handle = shared.begin_purge(purge.into());
+        let sweep = tokio::task::spawn_blocking(move || shared.cache.sweep());
+        // Fails only by panic; the purge is effective in any case.
+        let _ = sweep.await;
+        handle.removed()
+    }
+
+    /// Handles `/nodes/{cluster}/{host:port}/drain` and `…/undrain`.
     fn node_command(&self, path: &str) -> AdminResponse {
         let decoded = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
         let parts: Vec<_> = decoded.split('/').skip(2).collect();
-        let [cluster, node, order] = parts[..] else {
+        let [cluster, node, action] = parts[..] else {
             return respond::problem(
                 StatusCode::NOT_FOUND,
                 "expected /nodes/{cluster}/{host:port}/drain",
@@ -258,14 +274,14 @@ impl Admin {
         let Some(cluster) = snapshot.clusters().get(cluster) else {
             return respond::problem(StatusCode::NOT_FOUND, "no such cluster");
         };
-        let known = match order {
+        let known = match action {
             "drain" => cluster.drain_node(node),
             "undrain" => cluster.undrain_node(node),
             _ => return respond::problem(StatusCode::NOT_FOUND, "a node takes drain or undrain"),
         };
         if known {
-            tracing::info!(cluster = parts[0], node, "node is {order}ed");
-            respond::json(StatusCode::OK, &json!({ "node": node, "order": order }))
+            tracing::info!(cluster = parts[0], node, "node is {action}ed");
+            respond::json(StatusCode::OK, &json!({ "node": node, "order": action }))
         } else {
             respond::problem(
                 StatusCode::NOT_FOUND,
@@ -275,7 +291,8 @@ impl Admin {
     }
 }
 
-/// So long a purge waits for the store to know of it.
+/// How long `POST /cache/purge` waits for the shared store to accept the purge. Our choice: far more than
+/// a round trip to a healthy store.
 const PURGE_PUBLISH_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(1);
 
 impl Handler for Admin {
@@ -283,15 +300,18 @@ impl Handler for Admin {
 
     fn handle(
         self: &Arc<Self>,
-        _peer: &Arc<ConnectionInfo>,
+        connection: &Arc<ConnectionInfo>,
         request: Request<RequestBody>,
     ) -> impl Future<Output = AdminResponse> + Send + 'static {
         let admin = self.clone();
+        let scheme = match connection.tls_version {
+            Some(_) => "https",
+            None => "http",
+        };
         let (head, body) = request.into_parts();
         async move {
             let _unread = body;
-            let (method, uri) = (&head.method, &head.uri);
-            admin.respond(method, uri, &head.headers).await
+            admin.respond(scheme, &head).await
         }
     }
 

@@ -1,5 +1,5 @@
-//! The composition root: binds every socket, wires every part, runs until told to end, and ends in
-//! order. Nothing is wired anywhere else.
+//! The composition root: binds every socket, wires all components, serves until shutdown, and drains.
+//! Components are wired only here.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,22 +12,26 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
-use crate::admin::{Admin, AdminCommand, AdminState, Ports, Reloads};
+use crate::admin::{AdminCommand, Ports, Reloads};
 use crate::cache::Cache;
 use crate::cache::singleflight::SingleFlight;
 use crate::config::{self, AccessLog, Config};
 use crate::drain;
 use crate::gateway::{GatewayState, Snapshot};
 use crate::limit::AddressRateLimiter;
-use crate::listener::{ConnectionLimits, TlsError};
+use crate::listener::ConnectionLimits;
 use crate::metrics::{Metrics, Shard};
 use crate::telemetry;
 
+mod admin_port;
 mod cluster_tasks;
+mod config_diff;
+mod error;
 mod file_watcher;
 mod handler;
 mod listener_setup;
 mod port;
+mod preflight;
 mod reload;
 mod rlimits;
 mod shared_store_task;
@@ -36,13 +40,16 @@ mod socket_activation;
 mod systemd;
 mod workers;
 
+pub use preflight::preflight;
+pub use error::StartError;
 pub use rlimits::set_resource_limits;
 pub use systemd::ServiceManager;
 
+use admin_port::AdminPort;
 use cluster_tasks::ClusterTasks;
 use file_watcher::FileWatcher;
 use listener_setup::ListenerSetup;
-use port::{AdminPort, Port};
+use port::Port;
 use reload::{ConfigSource, ReloadCause};
 use shared_store_task::SharedStoreTask;
 use shutdown::DrainingListener;
@@ -57,15 +64,16 @@ pub struct App {
     file_watcher: Option<FileWatcher>,
     shared: Arc<GatewayState>,
     metrics: Arc<Metrics>,
-    /// Counters of what happens on no worker.
+    /// Counters of everything that runs outside the workers.
     control: Arc<Shard>,
     workers: Workers,
     connection_limits: Arc<ConnectionLimits>,
     session_tickets: Arc<listener_setup::SessionTickets>,
     ports: BTreeMap<Arc<str>, Port>,
-    /// Taken out by a reload; their last connections may still live.
+    /// Listeners removed or moved by a reload that still have open connections.
     draining_listeners: Vec<DrainingListener>,
     admin: Option<AdminPort>,
+    /// Past `Serving` from the start of the shutdown; the admin interface reads it for `/readyz`.
     drain_state: (drain::Trigger, drain::Watch),
     cluster_tasks: ClusterTasks,
     shared_store_task: Option<SharedStoreTask>,
@@ -79,7 +87,7 @@ pub struct App {
     watchdog: Option<Watchdog>,
 }
 
-/// Where the gateway can be reached; with port 0 in the configuration, the port that was free.
+/// The addresses the gateway listens on. Port 0 in the configuration is replaced by the assigned port.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct BoundAddresses {
     /// Listeners by name.
@@ -88,71 +96,40 @@ pub struct BoundAddresses {
     pub admin: Option<SocketAddr>,
 }
 
-/// How it ended.
+/// The result of a shutdown.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ShutdownReport {
-    /// False if connections had to be dropped when their time was over.
+    /// False if connections were closed before their requests finished.
     pub complete: bool,
 }
 
-/// Why the gateway could not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// A socket.
-    #[error("{what} cannot listen on {address}: {error}")]
-    Bind {
-        /// Whose socket.
-        what: String,
-        /// Where.
-        address: SocketAddr,
-        /// Why not. Its text stands in this one's: it is not its source.
-        error: io::Error,
-    },
-    /// The configuration file, a second time.
-    #[error("the configuration cannot be read: {0}")]
-    Source(io::Error),
-    /// The access log.
-    #[error("the access log cannot be opened: {0}")]
-    AccessLog(io::Error),
-    /// The collector of traces.
-    #[error("traces cannot be exported: {0}")]
-    Traces(telemetry::CollectorError),
-    /// TLS.
-    #[error("TLS of listener {0} cannot be set up: {1}")]
-    Tls(Arc<str>, TlsError),
-    /// The threads.
-    #[error("a worker thread cannot be started: {0}")]
-    Worker(io::Error),
-}
-
 impl App {
-    /// Binds all sockets and starts the workers. `source` is where a reload reads the configuration.
+    /// Binds all sockets and starts the workers. A reload reads the configuration from `source`.
     ///
-    /// Needs a tokio runtime around it: admin, probes and the drain live there.
+    /// Must be called inside a tokio runtime, which runs the admin interface, the cluster tasks and the
+    /// drain.
     ///
     /// # Errors
-    /// A socket, file or thread that cannot be had; nothing stays bound then.
+    /// A socket, file or thread could not be opened or started. Nothing stays bound in that case.
     pub fn bind(config: Config, source: Option<PathBuf>) -> Result<Self, StartError> {
         Self::bind_with_service_manager(ServiceManager::default(), config, source)
     }
 
-    /// The same under a service manager: sockets that it handed over are served on instead of own
-    /// ones, and it is told of what happens.
+    /// Like [`App::bind`], under a service manager: inherited sockets replace sockets of our own, and
+    /// state changes are notified.
     ///
     /// # Errors
-    /// See [`App::bind`]; also a socket that was handed over for another address.
+    /// See [`App::bind`]; also when an inherited socket has another address than its listener.
     pub fn bind_with_service_manager(
         manager: ServiceManager,
         config: Config,
         source: Option<PathBuf>,
     ) -> Result<Self, StartError> {
-        let source = source.map(ConfigSource::read).transpose();
-        let source = source.map_err(StartError::Source)?;
+        let source = source.map(|path| ConfigSource::new(path, &config));
         let follower = source
             .as_ref()
             .map(|source| FileWatcher::start(source.watched_files(&config), WATCH_INTERVAL));
         let metrics = Arc::new(Metrics::default());
-        let log = open_access_log(&config.telemetry).map_err(StartError::AccessLog)?;
         let shared = Arc::new(GatewayState {
             snapshot: ArcSwap::from_pointee(Snapshot::next(&config, None)),
             cache: Cache::new(config.cache.max_size),
@@ -163,6 +140,8 @@ impl App {
             store: ArcSwapOption::empty(),
         });
         let control = metrics.add_shard();
+        let log =
+            open_access_log(&config.telemetry, control.clone()).map_err(StartError::AccessLog)?;
         let traces =
             start_trace_exporter(&config.telemetry, &control).map_err(StartError::Traces)?;
         let tickets = listener_setup::SessionTickets::new();
@@ -201,7 +180,7 @@ impl App {
         Ok(app)
     }
 
-    /// How often files are looked at; ten seconds unless this is called.
+    /// Sets how often watched files are read; the default is 10 s.
     #[must_use]
     pub fn with_watch_interval(mut self, period: Duration) -> Self {
         let config = self.config.load();
@@ -217,26 +196,22 @@ impl App {
         let config = self.config.load_full();
         let mut ready = Vec::new();
         for (name, listener) in &config.listeners {
-            let serving = self.setup_listener(name, listener, &config.limits)?;
+            let setup = self.setup_listener(name, listener, &config.limits)?;
             ready.push((
                 name.clone(),
                 self.bind_listener(name, listener.bind)?,
-                serving,
+                setup,
             ));
         }
         self.open_admin(&config)?;
-        for (name, bound, serving) in ready {
-            let port = Port::open(
-                bound,
-                serving,
-                self.connection_limits.clone(),
-                &self.workers,
-            );
+        for (name, bound, setup) in ready {
+            let port = Port::open(bound, setup, self.connection_limits.clone(), &self.workers);
             self.ports.insert(name, port);
         }
         self.publish_ports();
         self.cluster_tasks.reconcile(&self.shared.snapshot.load());
-        self.shared_store_task = SharedStoreTask::start(&self.shared, config.shared.as_ref());
+        self.shared_store_task =
+            SharedStoreTask::start(&self.shared, config.shared.as_ref(), &self.control);
         self.service_manager.sockets.warn_unused(|name| {
             config.listeners.contains_key(name) || name == ADMIN && self.admin.is_some()
         });
@@ -253,7 +228,7 @@ impl App {
         Ok(())
     }
 
-    /// Where it can be reached.
+    /// Returns the addresses of all open sockets.
     pub fn bound_addresses(&self) -> BoundAddresses {
         BoundAddresses {
             listeners: self
@@ -265,14 +240,13 @@ impl App {
         }
     }
 
-    /// Takes orders, as the admin interface and signals give them.
+    /// Returns a sender for commands; the admin interface and the signal handler use it.
     pub fn commands(&self) -> mpsc::Sender<AdminCommand> {
         self.commands.0.clone()
     }
 
-    /// Serves until an order ends it; then drains: first the word goes round, after `drain_delay`
-    /// the listeners close, and what is in flight has `grace` to finish. A second signal
-    /// ([`Order::End`]) ends at once.
+    /// Serves until [`AdminCommand::Drain`] or [`AdminCommand::Terminate`], then shuts down in the order
+    /// that the module `shutdown` documents.
     pub async fn run(mut self) -> ShutdownReport {
         let BoundAddresses { listeners, admin } = self.bound_addresses();
         let admin = admin.map(tracing::field::display);
@@ -280,22 +254,22 @@ impl App {
         self.watchdog = self.service_manager.start_watchdog(self.workers.all());
         self.notifier.ready("serving, generation 1");
         let first = loop {
-            let order = tokio::select! {
+            let command = tokio::select! {
                 biased;
-                order = self.commands.1.recv() => order,
+                command = self.commands.1.recv() => command,
                 changed = file_watcher::changed_files(&mut self.file_watcher) => {
-                    // Told of by the reload itself.
+                    // `reload` logs its own result.
                     let _ = self.reload(ReloadCause::FilesChanged(changed)).await;
                     continue;
                 }
             };
-            match order {
-                Some(order @ (AdminCommand::Drain | AdminCommand::Terminate)) => break order,
-                // All senders are gone: nobody could ever end it in another way.
+            match command {
+                Some(command @ (AdminCommand::Drain | AdminCommand::Terminate)) => break command,
+                // Without a sender no further command can arrive.
                 None => break AdminCommand::Terminate,
-                Some(AdminCommand::Reload(answer)) => {
-                    // Whoever asked may have left meanwhile.
-                    let _ = answer.send(self.reload(ReloadCause::Requested).await);
+                Some(AdminCommand::Reload(reply)) => {
+                    // The caller may have disconnected.
+                    let _ = reply.send(self.reload(ReloadCause::Requested).await);
                 }
                 Some(AdminCommand::ReopenLog) => self
                     .access_log
@@ -327,7 +301,7 @@ impl App {
         .map_err(|error| StartError::Tls(name.clone(), error))
     }
 
-    /// Tells the admin interface which ports are open.
+    /// Publishes the open ports to the admin interface.
     fn publish_ports(&self) {
         let open = self
             .ports
@@ -335,56 +309,18 @@ impl App {
             .map(|(name, port)| port.to_open_port(name));
         self.open_ports.store(Arc::new(open.collect()));
     }
-
-    fn open_admin(&mut self, config: &Config) -> Result<(), StartError> {
-        let Some(bind) = config.admin.bind else {
-            return Ok(());
-        };
-        let what = "the admin interface";
-        let bound =
-            port::BoundSocket::inherit_or_bind(what, ADMIN, bind, &self.service_manager.sockets)?;
-        let subject = AdminState {
-            shared: self.shared.clone(),
-            metrics: self.metrics.clone(),
-            config: self.config.clone(),
-            started: now(),
-            drain: self.drain_state.1.clone(),
-            commands: self.commands(),
-            reloads: self.reloads.clone(),
-            ports: self.open_ports.clone(),
-        };
-        let admin = Admin::new(bound.local_address, config.admin.token.clone(), subject);
-        let front = self.admin_context(Arc::new(admin), config)?;
-        self.admin = Some(AdminPort::open(bound, front));
-        Ok(())
-    }
-
-    fn admin_context(
-        &self,
-        admin: Arc<Admin>,
-        config: &Config,
-    ) -> Result<crate::listener::ListenerContext<Admin>, StartError> {
-        let tls = config.admin.tls.as_ref();
-        let tls = tls
-            .map(|tls| self.session_tickets.server_config(tls))
-            .transpose()
-            .map_err(|error| StartError::Tls(ADMIN.into(), error))?;
-        Ok(listener_setup::admin_context(
-            admin,
-            tls,
-            &config.limits,
-            self.control.clone(),
-        ))
-    }
 }
 
-fn open_access_log(settings: &config::Telemetry) -> io::Result<Option<telemetry::AccessLog>> {
+fn open_access_log(
+    settings: &config::Telemetry,
+    metrics: Arc<Shard>,
+) -> io::Result<Option<telemetry::AccessLog>> {
     let destination = match &settings.access_log {
         AccessLog::File(path) => telemetry::Destination::File(path.clone()),
         AccessLog::Off => return Ok(None),
         AccessLog::Stderr => telemetry::Destination::Stderr,
     };
-    telemetry::AccessLog::open(destination).map(Some)
+    telemetry::AccessLog::open(destination, metrics).map(Some)
 }
 
 fn start_trace_exporter(
@@ -398,13 +334,14 @@ fn start_trace_exporter(
         .transpose()
 }
 
-#[expect(clippy::disallowed_methods, reason = "when the program started")]
+#[expect(clippy::disallowed_methods, reason = "start time and reload times")]
 fn now() -> Timestamp {
     Timestamp::now()
 }
 
-/// The name of the admin interface where listeners have theirs.
+/// The admin interface's name among the listeners: in logs, errors and `FileDescriptorName=`.
 const ADMIN: &str = "admin";
 
-/// Soon enough for a certificate or a revoked key, seldom enough to cost nothing.
+/// How often watched files are read. Ten seconds: a revoked key or a renewed certificate takes effect
+/// soon, and reading a few small files costs nothing measurable.
 const WATCH_INTERVAL: Duration = Duration::from_secs(10);

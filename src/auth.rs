@@ -1,12 +1,13 @@
-//! Who signed this request? Turns a head into a [`Claim`] and, with the key it names and the body,
-//! a claim into a [`Caller`]. Pure: the time, the key and the body are handed in.
+//! Verifies auth-v2 signatures. A head becomes a [`Claim`]; a claim, with the body and the credential it
+//! names, becomes a [`Caller`]. Pure: time, credential and body are arguments.
 //!
-//! A [`Caller`] is proof: only [`Claim::verify`] makes one, so what takes a `Caller` cannot be
+//! A [`Caller`] is proof: only [`Claim::verify`] makes one, so a function that takes a `Caller` cannot be
 //! reached by a request whose signature was not checked.
 
 use std::fmt;
 use std::sync::Arc;
 
+use compact_str::CompactString;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 use jiff::{SignedDuration, Timestamp};
@@ -32,24 +33,27 @@ pub struct Signable<'a> {
     pub method: &'a str,
     /// The raw path, neither decoded nor normalized.
     pub path: &'a str,
-    /// The raw query without its `?`; `None` and empty mean the same.
+    /// The raw query without its `?`; `None` and empty are the same.
     pub query: Option<&'a str>,
-    /// All fields of the head, `host` among them (over HTTP/2 the caller puts `:authority` there).
+    /// All headers, with `host` (over HTTP/2 made from `:authority`).
     pub headers: &'a HeaderMap,
     /// The exact bytes of the body.
     pub body: &'a [u8],
 }
 
-/// What a caller says of himself: well-formed, within the clock window, `host` signed, and all named
-/// fields present. Not yet believed.
+/// What a request claims in its Authorization value. Well-formed, within the clock window, `host` signed
+/// and each signed header present once; not yet verified.
 pub struct Claim<'a> {
     value: v2::AuthorizationValue<'a>,
 }
 
 impl<'a> Claim<'a> {
-    /// Reads the one `Authorization` field of a head. Refuses only what does not depend on our keys.
+    /// Parses the one `Authorization` header of a head.
     ///
-    /// `window`: how far the timestamp may be from `now`, each way; `None` is unchecked.
+    /// `window` is how far the timestamp may be from `now`, each way; `None` is unchecked.
+    ///
+    /// # Errors
+    /// Everything that is wrong independently of the configured keys.
     pub fn parse(
         headers: &'a HeaderMap,
         now: Timestamp,
@@ -74,30 +78,31 @@ impl<'a> Claim<'a> {
         Ok(Self { value })
     }
 
-    /// The access key the claim names; unproven.
+    /// Returns the access key that the claim names; not verified.
     pub fn access_key(&self) -> &'a str {
         self.value.access_key
     }
 
-    /// The signed field names verbatim, as in `content-length;host`.
+    /// Returns the signed header names verbatim, as in `content-length;host`.
     pub fn signed_names(&self) -> &'a str {
         self.value.names
     }
 
-    /// When the request says it was signed.
+    /// Returns the time at which the claim says it was signed.
     pub fn signed_at(&self) -> Timestamp {
         self.value.timestamp
     }
 
-    /// Everything before the signature, verbatim: the text that the signing key is derived from.
+    /// Returns everything before the signature, verbatim: the text that the signing key is derived from.
     pub fn prefix(&self) -> &'a str {
         self.value.prefix
     }
 
-    /// Checks the signature with each secret of `credential`, in constant time. Without a credential
-    /// (unknown ak) or with a disabled one the same work is done with a dummy key, and it fails.
+    /// Checks the signature with each secret of `credential`, in constant time.
     ///
-    /// A credential of another ak than the claim names is as good as none.
+    /// # Errors
+    /// Without a credential (unknown access key), with a disabled one, or with the credential of another
+    /// access key it does the same work with a dummy secret and fails.
     pub fn verify(
         &self,
         credential: Option<&Arc<Credential>>,
@@ -108,10 +113,11 @@ impl<'a> Claim<'a> {
             credential.filter(|credential| credential.access_key().as_str() == self.access_key());
         let enabled = credential.filter(|credential| credential.enabled());
         let secrets = enabled.map_or(&[][..], |credential| credential.secrets());
-        let right = v2::verify(secrets, &self.value, &request);
+        let is_valid = v2::verify(secrets, &self.value, &request);
         match (enabled, credential) {
-            (Some(credential), _) if right => Ok(Caller {
+            (Some(credential), _) if is_valid => Ok(Caller {
                 credential: Arc::clone(credential),
+                signed_names: self.value.names.into(),
             }),
             (Some(_), _) => Err(AuthError::WrongSignature),
             (None, Some(_)) => Err(AuthError::Disabled),
@@ -119,8 +125,7 @@ impl<'a> Claim<'a> {
         }
     }
 
-    /// The signature that `secret` would make where this claim has its own; for the signature
-    /// debugger.
+    /// Returns the signature that `secret` would make for this claim, for the signature debugger.
     pub fn expected_signature(
         &self,
         secret: &Secret,
@@ -131,7 +136,7 @@ impl<'a> Claim<'a> {
     }
 }
 
-/// Without the signature.
+/// Omits the signature.
 impl fmt::Debug for Claim<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Claim")
@@ -140,28 +145,48 @@ impl fmt::Debug for Claim<'_> {
     }
 }
 
-/// Somebody whose signature over this very request was right. Only [`Claim::verify`] makes one.
+/// The verified signer of a request. Only [`Claim::verify`] makes one.
 #[derive(Clone, Debug)]
 pub struct Caller {
     credential: Arc<Credential>,
+    /// Up to 24 bytes take no allocation: `content-length;host` has 19.
+    signed_names: CompactString,
 }
 
 impl Caller {
-    /// The proven access key.
+    /// Returns the verified access key.
     pub fn access_key(&self) -> &AccessKey {
         self.credential.access_key()
     }
 
-    /// What to sign with on the caller's behalf.
+    /// Returns the credential to sign with on the caller's behalf.
     pub fn credential(&self) -> &Arc<Credential> {
         &self.credential
     }
+
+    /// Returns the header names that the caller signed, verbatim, as in `content-length;host`.
+    pub fn signed_names(&self) -> &str {
+        &self.signed_names
+    }
 }
 
-/// Makes the `Authorization` value for `request`, with the first secret of `credential`.
+/// Returns the header names that an auth-v2 value says are signed, verbatim; empty without such a value.
+/// For requests that did not verify; [`Caller::signed_names`] has those that did.
+pub fn signed_names(headers: &HeaderMap) -> &str {
+    headers
+        .get(AUTHORIZATION)
+        .and_then(|value| v2::AuthorizationValue::parse(value.to_str().ok()?).ok())
+        .map_or("", |value| value.names)
+}
+
+/// Makes the `Authorization` value for `request`, with the first secret of `credential`. The value is
+/// marked sensitive.
 ///
-/// `names` is the list of signed fields as it will stand in the value, e.g. `content-length;host`.
-/// The value is marked sensitive. A credential without a secret signs nothing: [`AuthError::Disabled`].
+/// `names` is the list of signed header names as the value will hold it, e.g. `content-length;host`.
+///
+/// # Errors
+/// [`AuthError::Disabled`] if the credential has no secret, and everything that [`Claim::parse`] would
+/// reject.
 pub fn sign(
     credential: &Credential,
     names: &str,
@@ -176,21 +201,22 @@ pub fn sign(
     let prefix = v2::prefix(credential.access_key(), timestamp, names);
     let signature = v2::signature(secret, &prefix, &request);
     let value = Zeroizing::new(format!("{prefix}/{}", *signature));
+    // What the format cannot hold, e.g. a year before 0000, must not be sent.
+    v2::AuthorizationValue::parse(&value)?;
     let mut value =
         HeaderValue::from_str(&value).map_err(|_| AuthError::Malformed("not a field value"))?;
     value.set_sensitive(true);
     Ok(value)
 }
 
-/// Does any part of an `Authorization` value, between slashes, commas, `=` or blanks, satisfy
-/// `is_access_key`? Such a value is never forwarded as a stranger's. Double quotes around a part do
-/// not hide it.
+/// Whether any part of an `Authorization` value, between slashes, commas, `=` or blanks, satisfies
+/// `is_access_key`. Such a value is never forwarded unverified. Double quotes around a part do not hide it.
 pub fn mentions_access_key(value: &[u8], is_access_key: impl Fn(&str) -> bool) -> bool {
     let is_mentioned = |part: &[u8]| {
         std::str::from_utf8(part)
             .is_ok_and(|part| is_access_key(part) || is_access_key(part.trim_matches('"')))
     };
-    // An ak may itself hold a comma or `=`, so parts between slashes and blanks count too.
+    // An access key may itself hold a comma or `=`, so parts between slashes and blanks count too.
     value
         .split(|byte| matches!(byte, b'/' | b' ' | b'\t'))
         .any(|part| {
@@ -204,34 +230,34 @@ pub fn mentions_access_key(value: &[u8], is_access_key: impl Fn(&str) -> bool) -
         })
 }
 
-/// Why a claim was not read or not believed. Clients never learn which; the log does.
+/// Why a claim was not parsed or not verified. For the log; responses never tell which.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum AuthError {
-    /// The access key is configured but switched off.
+    /// The access key is configured but disabled.
     #[error("the access key is disabled")]
     Disabled,
-    /// A signed field does not stand in the head exactly once.
-    #[error("the signed field {0:?} does not stand in the request exactly once")]
+    /// The head does not hold a signed header exactly once.
+    #[error("the request does not have the signed header {0:?} exactly once")]
     SignedFieldMissing(String),
-    /// `auth-v2/` stands in front, but the rest has not its form, or the query has a broken escape.
+    /// The value starts with `auth-v2/` but is not well-formed, or the query has a broken escape.
     #[error("malformed auth-v2 request: {0}")]
     Malformed(&'static str),
-    /// No `Authorization` field.
-    #[error("no Authorization field")]
+    /// No `Authorization` header.
+    #[error("no Authorization header")]
     Missing,
-    /// Not `auth-v2`.
-    #[error("another scheme than auth-v2")]
+    /// A scheme other than `auth-v2`.
+    #[error("a scheme other than auth-v2")]
     OtherScheme,
-    /// More than one `Authorization` field.
-    #[error("more than one Authorization field")]
+    /// More than one `Authorization` header.
+    #[error("more than one Authorization header")]
     RepeatedAuthorization,
-    /// The query repeats a key, which the signature rules cannot represent.
+    /// The query repeats a key, which the canonical request cannot represent.
     #[error("the query repeats a key")]
     RepeatedQueryKey,
-    /// The timestamp is outside the clock window.
+    /// The timestamp is outside the clock window; the distance in seconds.
     #[error("signed {0} seconds away from this clock")]
     Stale(i64),
-    /// No such access key.
+    /// The access key is not configured.
     #[error("unknown access key")]
     UnknownKey,
     /// The signature does not match.

@@ -4,7 +4,6 @@
 //! and moka's own clock is monotonic.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
@@ -12,19 +11,22 @@ use moka::Expiry;
 use moka::policy::EvictionPolicy;
 
 mod entry;
+mod purge;
 pub mod singleflight;
 
 pub use entry::Entry;
+pub use purge::{PurgeHandle, PurgeSet, PurgedKeys};
 
 use crate::config;
 pub use crate::message::Purge;
 use crate::message::{BufferedResponse, CacheKey};
+use purge::PendingPurges;
 
 /// The cached responses of all callers, shared by all workers.
 #[derive(Debug)]
 pub struct Cache {
     entries: moka::sync::Cache<CacheKey, Arc<Entry>, foldhash::fast::RandomState>,
-    purge_epoch: AtomicU64,
+    purges: PendingPurges,
 }
 
 impl Cache {
@@ -38,17 +40,19 @@ impl Cache {
             // moka's default, TinyLFU, may evict the very entry that was just reported as stored.
             .eviction_policy(EvictionPolicy::lru())
             .expire_after(EntryExpiry)
-            .support_invalidation_closures()
             .build_with_hasher(foldhash::fast::RandomState::default());
         Self {
             entries,
-            purge_epoch: AtomicU64::new(0),
+            purges: PendingPurges::default(),
         }
     }
 
     /// Returns the entry of `key` if it may be used at `now`, with its freshness.
     pub fn get(&self, key: &CacheKey, now: Timestamp) -> Option<CacheHit> {
         let entry = self.entries.get(key)?;
+        if self.is_purged(key, &entry) {
+            return None;
+        }
         let freshness = entry.freshness(now)?;
         Some(CacheHit { entry, freshness })
     }
@@ -59,7 +63,7 @@ impl Cache {
         InsertToken {
             key,
             call_id,
-            purge_epoch: self.purge_epoch.load(Ordering::Acquire),
+            purge_epoch: self.purges.epoch(),
         }
     }
 
@@ -87,6 +91,7 @@ impl Cache {
             return InsertOutcome::NotStored;
         }
         entry.call_id = token.call_id.map(Into::into);
+        entry.purge_epoch = token.purge_epoch;
         self.entries.insert(token.key.clone(), Arc::new(entry));
         // A purge between the check above and the insertion has missed the entry.
         if self.is_invalidated(token) {
@@ -122,6 +127,7 @@ impl Cache {
             return None;
         }
         entry.call_id = token.call_id.map(Into::into);
+        entry.purge_epoch = token.purge_epoch;
         let entry = Arc::new(entry);
         self.entries.insert(token.key.clone(), entry.clone());
         if self.is_invalidated(token) {
@@ -131,28 +137,32 @@ impl Cache {
         Some(CacheHit { entry, freshness })
     }
 
-    /// Removes all entries that match; an empty purge removes everything. Responses of fetches in
-    /// progress are not stored either. Returns the number of removed entries.
-    pub fn purge(&self, purge: Purge) -> usize {
-        self.purge_epoch.fetch_add(1, Ordering::AcqRel);
-        if purge.access_key.is_none() && purge.call_id.is_none() {
-            let removed = self.entries.iter().count();
-            self.entries.invalidate_all();
-            return removed;
-        }
-        let matches = move |key: &CacheKey, entry: &Arc<Entry>| {
-            purge.matches(key.access_key(), entry.call_id.as_deref())
-        };
-        let removed = self
-            .entries
-            .iter()
-            .filter(|(key, entry)| matches(key, entry));
-        let removed = removed.count();
-        // Fails only without `support_invalidation_closures`, which is set above.
-        if self.entries.invalidate_entries_if(matches).is_err() {
-            self.entries.invalidate_all();
-        }
-        removed
+    /// Purges all entries that the set matches: they are misses from now on, and responses of fetches in
+    /// progress are not stored. Takes no longer for more entries; [`Cache::sweep`] removes them.
+    pub fn begin_purge(&self, set: PurgeSet) -> PurgeHandle {
+        self.purges.begin(set)
+    }
+
+    /// Removes the entries of all purges that have begun, in one pass over the cache. Blocks for about a
+    /// microsecond per entry: to be called on a thread that serves no requests.
+    pub fn sweep(&self) {
+        self.purges.sweep(|is_covered| {
+            let is_covered = |key: &CacheKey, entry: &Entry| {
+                is_covered(
+                    key.access_key(),
+                    entry.call_id.as_deref(),
+                    entry.purge_epoch,
+                )
+            };
+            let mut removed = 0;
+            for (key, entry) in &self.entries {
+                if is_covered(&key, &entry) {
+                    self.entries.invalidate(&*key);
+                    removed += 1;
+                }
+            }
+            removed
+        });
     }
 
     /// Returns the number of entries and their weight in bytes, after all pending maintenance.
@@ -161,8 +171,14 @@ impl Cache {
         (self.entries.entry_count(), self.entries.weighted_size())
     }
 
+    fn is_purged(&self, key: &CacheKey, entry: &Entry) -> bool {
+        let call_id = entry.call_id.as_deref();
+        self.purges
+            .covers(key.access_key(), call_id, entry.purge_epoch)
+    }
+
     fn is_invalidated(&self, token: &InsertToken<'_>) -> bool {
-        token.purge_epoch != self.purge_epoch.load(Ordering::Acquire)
+        token.purge_epoch != self.purges.epoch()
     }
 }
 

@@ -1,15 +1,15 @@
-//! What CC-FS is: its interfaces, the rules of their bodies, and how it answers.
+//! The rules of CC-FS: its interfaces, their request bodies, and its responses.
 
 mod endpoint;
 mod json;
 mod payload;
 pub mod presigned_url;
-mod reply;
+mod response;
 mod times;
 
 pub use endpoint::{
     BodyKind, ENDPOINTS, Endpoint, Lookup, ResponseKind, RetrySafety, find_endpoint,
 };
 pub use payload::{InvalidRequest, Payload, Tenant, Versionless};
-pub use reply::{ParsedResponse, ResultKind, envelope};
+pub use response::{ParsedResponse, ResultKind, envelope};
 pub use times::parse_zone;

@@ -2,13 +2,24 @@
 //! strict line ends, bounded sizes, extensions and trailers. The scanner says which bytes are data and
 //! which are framing, and copies nothing. Used for request bodies, which hyper decodes behind it, and
 //! for response bodies of nodes. No dependencies inside the crate.
+//!
+//! ```text
+//!   Size ──CR──> SizeEnd ──LF──> Data ──> DataCr ──> DataLf ──> Size
+//!    │  ^                  │
+//!    v  │ (";", 7.1.1)     └─ size 0 ──> TrailerStart ──CR──> EndLf ──> complete
+//!   Extension                              │       ^
+//!                                          v       │ (7.1.2)
+//!                                 TrailerName ─> TrailerValue ─> TrailerLf
+//! ```
 
-/// Where in a chunked body the connection is.
+/// The position in a chunked body.
 #[derive(Clone, Debug)]
 pub(crate) struct ChunkedScanner {
     state: State,
-    /// Bytes of extensions and trailers so far.
+    /// Bytes of extensions and trailers so far, bounded by [`MAX_OVERHEAD`].
     overhead: usize,
+    /// Trailer fields so far, bounded by [`MAX_TRAILERS`].
+    trailers: usize,
     /// Which field names the trailer section may have.
     may_trail: fn(&[u8]) -> bool,
 }
@@ -35,14 +46,14 @@ pub(crate) enum SegmentKind {
     Invalid,
 }
 
-/// What became of some bytes of a body.
+/// The result of scanning some bytes of a body.
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) struct Step {
-    /// Bytes that belong to the body.
+    /// Leading bytes that belong to the body.
     pub(crate) consumed: usize,
-    /// The body is over.
+    /// The body is complete.
     pub(crate) is_complete: bool,
-    /// The byte after them is wrong.
+    /// The byte after them is invalid.
     pub(crate) is_invalid: bool,
 }
 
@@ -74,18 +85,20 @@ enum State {
     EndLf,
 }
 
-/// Of a chunk extension, `*( BWS ";" BWS name [ BWS "=" BWS ( token / quoted ) ] )`.
+/// The position in a chunk extension (RFC 9112, 7.1.1):
+/// `*( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum ExtensionState {
-    /// After something whole: blanks, `;`, or the line's end.
+    /// After a complete part: whitespace, `;`, or the end of the line. `seen` tells that the chunk has an
+    /// extension at all: whitespace alone is not one.
     After {
         may_assign: bool,
         seen: bool,
     },
-    /// A name must come.
+    /// A name must follow.
     NameStart,
     Name,
-    /// A value must come.
+    /// A value must follow.
     ValueStart,
     Value,
     Quoted,
@@ -108,11 +121,12 @@ impl ChunkedScanner {
         Self {
             state: State::default(),
             overhead: 0,
+            trailers: 0,
             may_trail,
         }
     }
 
-    /// Follows the body through `bytes`.
+    /// Scans the next bytes of the body.
     pub(crate) fn advance(&mut self, bytes: &[u8]) -> Step {
         let mut consumed = 0;
         loop {
@@ -194,7 +208,11 @@ impl ChunkedScanner {
             State::DataCr => (byte == b'\r').then_some(State::DataLf),
             State::DataLf => (byte == b'\n').then(State::default),
             State::TrailerStart if byte == b'\r' => Some(State::EndLf),
-            State::TrailerStart => self.next_in_trailer_name([0; TRAILER_NAME_CAPACITY], 0, byte),
+            State::TrailerStart if self.trailers == MAX_TRAILERS => None,
+            State::TrailerStart => {
+                self.trailers += 1;
+                self.next_in_trailer_name([0; TRAILER_NAME_CAPACITY], 0, byte)
+            }
             State::TrailerName { name, length } => self.next_in_trailer_name(name, length, byte),
             State::TrailerValue => match byte {
                 b'\r' => Some(State::TrailerLf),
@@ -256,12 +274,12 @@ fn next_in_extension(value: u64, part: ExtensionState, byte: u8) -> Option<State
         may_assign,
         seen: true,
     };
-    let blank = matches!(byte, b' ' | b'\t');
+    let is_whitespace = matches!(byte, b' ' | b'\t');
     let next = match (part, byte) {
         (ExtensionState::Quoted, b'"') => after(false),
         (ExtensionState::Quoted, b'\\') => ExtensionState::Escaped,
         (ExtensionState::Quoted | ExtensionState::Escaped, _)
-            if blank || !byte.is_ascii_control() =>
+            if is_whitespace || !byte.is_ascii_control() =>
         {
             ExtensionState::Quoted
         }
@@ -283,12 +301,12 @@ fn next_in_extension(value: u64, part: ExtensionState, byte: u8) -> Option<State
             },
             b'=',
         ) => ExtensionState::ValueStart,
-        (ExtensionState::Name, _) if blank => after(true),
-        (ExtensionState::Value, _) if blank => after(false),
+        (ExtensionState::Name, _) if is_whitespace => after(true),
+        (ExtensionState::Value, _) if is_whitespace => after(false),
         (
             ExtensionState::After { .. } | ExtensionState::NameStart | ExtensionState::ValueStart,
             _,
-        ) if blank => part,
+        ) if is_whitespace => part,
         (ExtensionState::NameStart, _) if is_token_byte(byte) => ExtensionState::Name,
         (ExtensionState::ValueStart, b'"') => ExtensionState::Quoted,
         (ExtensionState::ValueStart, _) if is_token_byte(byte) => ExtensionState::Value,
@@ -314,14 +332,18 @@ fn is_token_byte(byte: u8) -> bool {
 /// The longest body, in bytes: far above any, far below where sums could overflow.
 const MAX_LENGTH: u64 = 1 << 53;
 
-/// Longer than every field name that may not trail.
+/// Longer than every field name that is not allowed in a trailer.
 const TRAILER_NAME_CAPACITY: usize = 32;
 
-/// Sixteen hexadecimal digits fill 64 bits.
+/// Hexadecimal digits of a 64-bit chunk size.
 const MAX_SIZE_DIGITS: u8 = 16;
 
-/// Extensions and trailers of one body, in bytes. No known client or node sends any; hyper's limit for each
-/// is 16 KiB.
+/// Trailer fields of one body, as hyper allows: it would end the body with an error that does not tell
+/// an illegal body from a client that has gone.
+const MAX_TRAILERS: usize = 100;
+
+/// Bytes of extensions and trailers of one body. No known client needs them, and hyper rejects 16 KiB
+/// (the attack is CVE-2023-39326).
 const MAX_OVERHEAD: usize = 4096;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Arguments to a command, an exit code back. Decides nothing.
+//! The program's entry point: parses the arguments and runs the command.
 
 use std::process::ExitCode;
 

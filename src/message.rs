@@ -1,5 +1,5 @@
-//! The waist of the hourglass: what goes down to the nodes, and what comes back up. Above it is
-//! trust, below it delivery; nothing below sees a raw request, nothing above sees a node.
+//! Types exchanged between `gateway` and `upstream`. `gateway` never sees a node, `upstream` never sees an
+//! unverified client request except one that is forwarded as it came.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,21 +15,21 @@ use crate::ccfs::{Endpoint, ParsedResponse, Payload};
 use crate::cluster::Cluster;
 use crate::telemetry::TraceContext;
 
-/// A verified, normalized request: it may be delivered, and its answer may be cached for its caller.
+/// A verified and normalized request. It may be delivered, and its response may be cached for its caller.
 #[derive(Debug)]
 pub struct VerifiedRequest {
-    /// Who asks, proved.
+    /// The verified caller.
     pub caller: Caller,
-    /// What to.
+    /// The interface.
     pub endpoint: &'static Endpoint,
-    /// What for.
+    /// The normalized body.
     pub payload: Payload,
-    /// Who answers.
+    /// The cluster that serves it.
     pub cluster: Arc<Cluster>,
 }
 
 impl VerifiedRequest {
-    /// The key under which the answer may be shared: with this caller only, from this cluster only.
+    /// Returns the key under which the response may be cached: for this access key and this cluster only.
     /// `None` if the payload has no canonical form.
     pub fn cache_key(&self) -> Option<CacheKey> {
         Some(CacheKey {
@@ -40,8 +40,8 @@ impl VerifiedRequest {
     }
 }
 
-/// Cluster, ak and the whole outgoing object in canonical form: bodies are small, equality is exact,
-/// nobody has to think about collisions. Made only by [`Call::cache_key`].
+/// Cluster, access key and the whole outgoing object in canonical form. Bodies are small, so the key holds
+/// them instead of a hash, and equality is exact. Made only by [`VerifiedRequest::cache_key`].
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct CacheKey {
     cluster: Arc<str>,
@@ -50,7 +50,7 @@ pub struct CacheKey {
 }
 
 impl CacheKey {
-    /// A key out of nothing, for tests of what only compares keys.
+    /// Creates a key for tests that only compare keys.
     #[cfg(test)]
     pub(crate) fn for_test(access_key: &str, payload: &'static str) -> Self {
         Self {
@@ -60,12 +60,12 @@ impl CacheKey {
         }
     }
 
-    /// Whose answer it is.
+    /// Returns the access key of the caller.
     pub fn access_key(&self) -> &AccessKey {
         &self.access_key
     }
 
-    /// All of it as bytes, from which nothing but this very key can be read.
+    /// Returns an injective encoding of the key.
     pub fn to_bytes(&self) -> Vec<u8> {
         let parts = [
             self.cluster.as_bytes(),
@@ -80,159 +80,161 @@ impl CacheKey {
         bytes
     }
 
-    /// What it weighs in memory, in bytes.
+    /// Returns the memory it takes, in bytes.
     pub fn weight(&self) -> usize {
         size_of::<Self>() + self.payload.len()
     }
 }
 
-/// What to forget: answers that match all that is given.
+/// Selects the cached responses to remove: those that match every given field.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Purge {
-    /// Of this ak.
+    /// The access key.
     pub access_key: Option<AccessKey>,
-    /// Of this call.
+    /// The callId.
     pub call_id: Option<Box<str>>,
 }
 
 impl Purge {
-    /// Is an answer of this ak, to a request for this call, among what is to be forgotten?
+    /// Whether it selects a response for this access key and callId.
     pub fn matches(&self, access_key: &AccessKey, call_id: Option<&str>) -> bool {
         self.access_key.as_ref().is_none_or(|ak| ak == access_key)
             && self.call_id.as_deref().is_none_or(|id| call_id == Some(id))
     }
 
-    /// Is it everything?
+    /// Whether it selects every response.
     pub fn is_everything(&self) -> bool {
         self.access_key.is_none() && self.call_id.is_none()
     }
 }
 
-/// What `upstream` delivers: a request that is allowed to reach a node.
+/// A request that may be sent to a node.
 #[derive(Clone, Debug)]
 pub struct UpstreamRequest {
-    /// The interface; says what may be repeated and how the answer is read.
+    /// The interface; decides about retries and about how the response is read.
     pub endpoint: &'static Endpoint,
-    /// Who answers.
+    /// The cluster whose nodes serve it.
     pub cluster: Arc<Cluster>,
     /// The client's method.
     pub method: Method,
     /// The client's raw target.
     pub target: PathAndQuery,
-    /// The client's fields as they came, Host among them (over HTTP/2 made from `:authority`),
-    /// `Authorization` too. `upstream::request` decides what goes on.
+    /// The client's headers as received, with Host (over HTTP/2 made from `:authority`) and
+    /// Authorization. `upstream` decides which of them reach the node.
     pub headers: Arc<HeaderMap>,
     /// The outgoing body.
     pub body: Bytes,
     /// How the outgoing request is authorized.
     pub authorization: Authorization,
-    /// For `consistent-hash`: from ak and callId.
+    /// The key of `balance = "consistent-hash"`, made from access key and callId.
     pub hash_key: u64,
-    /// What the gateway tells the node about the request.
+    /// What the gateway tells the node about the client.
     pub metadata: RequestMetadata,
 }
 
 /// How the outgoing request is authorized.
 #[derive(Clone, Debug)]
 pub enum Authorization {
-    /// The client's own value goes on, if there is one: nothing that it signed was changed. With a
-    /// caller (verified), the request can be signed again where the gateway must change a signed
-    /// part, e.g. for `host = "node"`; a stranger's is never touched.
+    /// The client's own value is sent, if there is one, since no signed part was changed. For a verified
+    /// caller the request is signed again where the gateway must change a signed part, e.g. for
+    /// `host = "node"`; without a caller (unverified) it never is.
     PassThrough(Option<Caller>),
-    /// The body was changed: sign inside the attempt, over the names the client signed.
+    /// The body was changed: each attempt signs again, over the header names that the client signed.
     Resign(Caller),
 }
 
-/// What the gateway tells the node about the request.
+/// What the gateway tells the node about the client.
 #[derive(Clone, Debug)]
 pub struct RequestMetadata {
     /// The client's address, for `X-Forwarded-For`.
     pub client_ip: IpAddr,
-    /// `X-Request-Id`, as answered to the client.
+    /// `X-Request-Id`, the same as in the response to the client.
     pub request_id: HeaderValue,
-    /// The gateway's own span.
+    /// The gateway's span.
     pub trace: TraceContext,
+    /// The element that the gateway appends to `Via`.
+    pub via: HeaderValue,
 }
 
-/// A JSON answer, read whole.
+/// A JSON response, read completely.
 #[derive(Clone, Debug)]
 pub struct BufferedResponse {
-    /// As the node said.
+    /// The status that the node sent.
     pub status: StatusCode,
-    /// End-to-end fields only; framing is not among them.
+    /// End-to-end headers only, without framing.
     pub headers: HeaderMap,
-    /// The node's own bytes.
+    /// The body that the node sent, byte for byte.
     pub body: Bytes,
-    /// What was read in it; `None` for a status other than 200 whose body is no JSON object.
+    /// The parsed body; `None` for a status other than 200 whose body is not a JSON object.
     pub parsed: Option<Arc<ParsedResponse>>,
-    /// Which way it took.
+    /// The attempts that led to it.
     pub attempts: AttemptSummary,
 }
 
-/// An answer that streams through.
+/// A response that is passed on while it arrives.
 #[derive(Debug)]
 pub struct StreamingResponse {
-    /// As the node said.
+    /// The status that the node sent.
     pub status: StatusCode,
-    /// End-to-end fields only. `Content-Length` is among them if the node sent one.
+    /// End-to-end headers only, with `Content-Length` if the node sent it.
     pub headers: HeaderMap,
-    /// The node counts as busy until this ended or was dropped. Its error ends the client's
-    /// connection visibly.
+    /// Holds the node's in-flight slot until it ends or is dropped. An error of it aborts the client's
+    /// connection, so that the client cannot take the response for complete.
     pub body: BoxBody<Bytes, BodyError>,
-    /// Which way it took.
+    /// The attempts that led to it.
     pub attempts: AttemptSummary,
 }
 
-/// The node broke off in the middle of a body, or fell below the minimum rate.
+/// Why the body of a streaming response ended early.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum BodyError {
-    /// The connection ended before the body did, or the framing was wrong.
-    #[error("the node broke off inside the answer")]
+    /// The connection ended before the body did, or the framing was invalid.
+    #[error("the connection to the node closed inside the response body")]
     ConnectionClosed,
-    /// Too few bytes for too long.
-    #[error("the node fell below the minimum rate")]
+    /// The node sent less than the minimum rate.
+    #[error("the node sent less than the minimum rate")]
     TooSlow,
 }
 
-/// Which way a delivery took.
+/// The attempts of one upstream request.
 #[derive(Clone, Debug, Default)]
 pub struct AttemptSummary {
-    /// `host:port` of the node that answered, or was tried last.
+    /// `host:port` of the node of the last attempt.
     pub node: Option<Arc<str>>,
-    /// Tries made.
+    /// Number of attempts.
     pub count: u32,
-    /// From the first try to the answer's head (whole replies: to its end).
+    /// From the first attempt to the response's head; to its end if it is buffered.
     pub elapsed: Duration,
 }
 
-/// A delivery that came to nothing.
+/// Why an upstream request failed after all attempts.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{kind}")]
 pub struct UpstreamError {
-    /// What happened last.
+    /// The error of the last attempt.
     pub kind: UpstreamErrorKind,
-    /// May a node have acted on the request?
+    /// Whether a node may have acted on the request.
     pub request_sent: bool,
-    /// Which way it took.
+    /// The attempts that led to it.
     pub attempts: AttemptSummary,
 }
 
-/// What happened last.
+/// The error of an attempt.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum UpstreamErrorKind {
-    /// Answered, but not with what the interface answers: no JSON object, cut, too large.
-    #[error("the node answered garbage")]
+    /// The response is not what the interface returns: not a JSON object, truncated, too large.
+    #[error("the node's response is not what the interface returns")]
     InvalidResponse,
-    /// The connection ended before the answer did.
-    #[error("the node broke off")]
+    /// The connection ended before the response did.
+    #[error("the connection to the node closed before the response was complete")]
     ConnectionClosed,
-    /// No node may be tried, or every one is at its cap.
-    #[error("no node can take the request")]
+    /// No node is usable, or each is at its connection limit.
+    #[error("no node is available")]
     NoNodeAvailable,
-    /// No answer in time.
-    #[error("no node answered in time")]
+    /// No response in time.
+    #[error("no node responded in time")]
     Timeout,
-    /// No connection.
-    #[error("the node cannot be reached")]
+    /// No connection could be established.
+    #[error("no connection to the node could be established")]
     ConnectFailed,
 }

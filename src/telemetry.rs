@@ -1,8 +1,9 @@
-//! What is told about requests: one [`Record`] each, written once by its own drop, whichever way the
-//! request went, also when the client vanished. Knows nothing that it would have to hide: no query,
-//! no `Authorization`, no body ever enters a record.
+//! Diagnostics, access log and traces.
+//!
+//! Each request has one [`RequestRecord`], which writes its access-log line, its span and its counters
+//! when it is dropped: exactly once, on every path, also when the client disconnects. No query string,
+//! `Authorization` or body enters a record, so nothing has to be redacted.
 
-use std::io::IsTerminal;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,121 +11,106 @@ use std::time::{Duration, Instant};
 use compact_str::CompactString;
 use http::{HeaderValue, Method, Uri, Version};
 use jiff::Timestamp;
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::layer::{Layer, SubscriberExt};
-use tracing_subscriber::util::SubscriberInitExt;
 
 mod access_log;
+mod diagnostics;
 mod exporter;
+mod loss_report;
 #[cfg(feature = "otlp")]
 mod otlp;
 #[cfg(not(feature = "otlp"))]
 #[path = "telemetry/no_otlp.rs"]
 mod otlp;
+mod output;
 mod request_span;
 mod span;
 mod trace;
 
 pub use access_log::{AccessLog, Destination, LogBuffer};
+pub use diagnostics::{Diagnostics, LogFormat, diagnostics_lines, init_diagnostics};
 pub use exporter::TraceExporter;
 pub use otlp::CollectorError;
+pub use output::write_stderr;
 pub use span::{Attributes, Kind, Span, SpanQueue, Value, method_name};
 pub use trace::{SampleRatio, TraceContext};
 
-use crate::metrics::{CacheStatus, CompletedRequest, RequestOutcome, RouteLabel, Shard};
+use crate::metrics::{
+    AccessLogLines, CacheStatus, CompletedRequest, RequestOutcome, RouteLabel, Shard,
+};
 
-/// Sets up the diagnostics on standard error, once per process. Later calls change nothing.
-pub fn init_diagnostics(level: tracing::Level) {
-    // Libraries speak in the operator's log only when something is wrong; h2 warns of each attacker.
-    let filter = Targets::new()
-        .with_default(level)
-        .with_target("h2", tracing::Level::ERROR)
-        // It warns of every client that puts an address into SNI.
-        .with_target("rustls", tracing::Level::ERROR)
-        .with_target("hickory_resolver", tracing::Level::WARN.min(level))
-        .with_target("hickory_net", tracing::Level::WARN.min(level));
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false);
-    let _ = tracing_subscriber::registry()
-        .with(lines.with_filter(filter))
-        .try_init();
-}
-
-/// Where the records of one worker go.
+/// The destinations of one worker's records.
 #[derive(Clone, Debug)]
 pub struct Sink {
-    /// Lines of the access log; `None` if it is off.
+    /// The worker's access-log buffer; `None` if the access log is off.
     pub access_log: Option<Arc<LogBuffer>>,
-    /// Spans of recorded traces; `None` if they go nowhere.
+    /// The worker's span queue; `None` if no collector is configured.
     pub spans: Option<Arc<SpanQueue>>,
     /// The worker's counters.
     pub metrics: Arc<Shard>,
 }
 
-/// One request: what is known of it grows along the path.
+/// The telemetry of one request; each stage of the request path fills in its fields.
 #[derive(Debug)]
 pub struct RequestRecord {
     sink: Sink,
     started: Instant,
-    /// When the request came.
+    /// When the request's head had been read.
     pub started_at: Timestamp,
     /// Name of the listener.
     pub listener: Arc<str>,
-    /// Listener and cluster, as they are counted.
+    /// Listener and cluster, as metric labels.
     pub route: RouteLabel,
-    /// The port it came to.
+    /// The local port.
     pub port: u16,
-    /// The client.
+    /// The client's address.
     pub client: IpAddr,
     /// TLS version.
     pub tls: Option<&'static str>,
-    /// The CC-FS interface, by the tail of its path; nothing for a path that is none's.
+    /// The CC-FS interface, by the last segment of its path; `None` for unknown paths.
     pub interface: Option<&'static str>,
-    /// As asked; nothing when the head was not legal.
+    /// The request's method; `None` if the head was malformed.
     pub method: Option<Method>,
-    /// Only its path is ever written.
+    /// The request's target; only its path is written.
     pub uri: Option<Uri>,
     /// HTTP version.
     pub version: Version,
     /// The client's `User-Agent`.
     pub user_agent: Option<HeaderValue>,
-    /// The id that the answer carries.
+    /// The `X-Request-Id` of the response.
     pub request_id: HeaderValue,
-    /// Trace and span.
+    /// Trace and span ids.
     pub trace: TraceContext,
-    /// The ak, once verified.
+    /// The access key, once verified.
     pub access_key: Option<Arc<str>>,
     /// The callId of a verified request.
     pub call_id: Option<CompactString>,
     /// The cluster.
     pub cluster: Option<Arc<str>>,
-    /// `host:port` that answered.
+    /// `host:port` of the node that was tried last.
     pub node: Option<Arc<str>>,
-    /// Tries made.
+    /// Upstream attempts made.
     pub attempts: u32,
-    /// The status of the answer; 0 if none was given.
+    /// The status of the response; 0 if none was sent.
     pub status: u16,
-    /// resultCode of the answer, where it was read.
+    /// resultCode of the response, if it was parsed.
     pub result_code: Option<CompactString>,
-    /// What became of it.
+    /// The outcome, as a metric label.
     pub outcome: RequestOutcome,
-    /// What the cache did.
+    /// What the cache did; `None` for requests that do not use it.
     pub cache: Option<CacheStatus>,
-    /// Why it was refused, for the operator.
+    /// Why the request was rejected, for the operator.
     pub reason: Option<Box<str>>,
     /// Bytes of the request body.
     pub body_in: u64,
-    /// Bytes of the answer's body that were handed over.
+    /// Bytes of the response body that were passed to the connection.
     pub body_out: u64,
-    /// Time at nodes.
+    /// Time spent in upstream attempts.
     pub upstream_time: Option<Duration>,
-    /// Waiting for a fetch that somebody else had begun.
+    /// Time spent waiting for a coalesced fetch of another request.
     pub wait_time: Option<Duration>,
 }
 
-/// Facts of a connection that every record carries.
+/// The properties of a connection that each of its records contains.
 #[derive(Debug)]
 pub struct RequestOrigin {
     /// Name of the listener.
@@ -138,7 +124,7 @@ pub struct RequestOrigin {
 }
 
 impl RequestRecord {
-    /// Begins a record. Until something else is known, the client is taken to have left.
+    /// Starts a record. Its outcome is [`RequestOutcome::ClientGone`] until it is set.
     #[expect(clippy::disallowed_methods, reason = "the stopwatch of a request")]
     pub fn begin(
         sink: Sink,
@@ -146,7 +132,7 @@ impl RequestRecord {
         started_at: Timestamp,
         request_id: HeaderValue,
     ) -> Self {
-        let share = sink
+        let ratio = sink
             .spans
             .as_ref()
             .map_or(SampleRatio::NONE, |it| it.sample_ratio());
@@ -165,7 +151,7 @@ impl RequestRecord {
             version: Version::HTTP_11,
             user_agent: None,
             request_id,
-            trace: TraceContext::new_root(share),
+            trace: TraceContext::new_root(ratio),
             access_key: None,
             call_id: None,
             cluster: None,
@@ -188,7 +174,7 @@ impl RequestRecord {
         &self.sink.metrics
     }
 
-    /// Since the request came.
+    /// Returns the time since the record was started.
     pub fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
@@ -205,9 +191,12 @@ impl Drop for RequestRecord {
             duration: elapsed,
         });
         if let Some(lines) = &self.sink.access_log {
-            let written =
-                lines.write(|buffer, second| access_log::write(buffer, second, self, elapsed));
-            self.sink.metrics.count(written);
+            let is_buffered = lines
+                .write(|buffer, timestamp| access_log::write(buffer, timestamp, self, elapsed));
+            // The writer thread counts the lines that it receives.
+            if !is_buffered {
+                self.sink.metrics.count(AccessLogLines::Dropped);
+            }
         }
         if let Some(spans) = &self.sink.spans
             && self.trace.is_sampled()

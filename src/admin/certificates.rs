@@ -1,4 +1,4 @@
-//! The certificates that listeners show, as far as an operator asks for them.
+//! The certificates and revocation lists of the listeners, for `/status` and `/metrics`.
 
 use crate::config::{Config, ListenerTls};
 use crate::tls::{Validity, display_names, validity};
@@ -6,23 +6,23 @@ use crate::tls::{Validity, display_names, validity};
 /// A certificate of a listener.
 #[derive(Clone, Debug)]
 pub(super) struct CertificateInfo<'a> {
-    /// The listener; the admin interface's own is `admin`.
+    /// The listener; `admin` for the admin interface.
     pub(super) listener: &'a str,
-    /// The names it is for, or its subject where it has none.
+    /// The subject alternative names, or the subject if there are none.
     pub(super) names: Vec<String>,
-    /// From when to when it holds; `None` if it cannot be read.
+    /// The validity period; `None` if the certificate cannot be parsed.
     pub(super) validity: Option<Validity>,
 }
 
 impl CertificateInfo<'_> {
-    /// What it is called in metrics: its listener and the first of its names.
+    /// Returns the metric label: the listener and the first name.
     pub(super) fn label(&self) -> String {
         let name = self.names.first().map_or("", String::as_str);
         format!("{}/{name}", self.listener)
     }
 }
 
-/// All certificates in force, in the order of the configuration.
+/// Returns all certificates, in the order of the configuration.
 pub(super) fn all(config: &Config) -> impl Iterator<Item = CertificateInfo<'_>> {
     listeners(config).flat_map(|(listener, tls)| {
         tls.certificates.iter().map(move |key| CertificateInfo {
@@ -33,7 +33,7 @@ pub(super) fn all(config: &Config) -> impl Iterator<Item = CertificateInfo<'_>> 
     })
 }
 
-/// When the lists of revoked client certificates end to hold, by listener.
+/// Returns the `nextUpdate` of each listener's client CRLs, in seconds since 1970, with its labels.
 pub(super) fn crl_expiries(
     config: &Config,
 ) -> impl Iterator<Item = (Vec<(&'static str, String)>, i64)> {

@@ -1,25 +1,26 @@
-//! Values that are read at a scrape, not counted on the way.
+//! Metrics that are read at scrape time instead of being counted on the request path.
 
 use super::{AdminState, certificates, process, status};
 use crate::cluster::NodeStatus;
 use crate::gateway::Snapshot;
 use crate::metrics::RouteLabels;
 use crate::shared_store::{Status, Store};
+use crate::telemetry;
 
-/// All of them.
+/// All values of one scrape.
 #[derive(Debug)]
 pub(super) struct Gauges {
-    /// By their labels, names and values.
+    /// The gauge families.
     pub(super) gauges: Vec<Family>,
-    /// Counts that are kept elsewhere.
+    /// Counter families that are kept outside `Metrics`.
     pub(super) counters: Vec<Family>,
-    /// Every node. A name that stands for several addresses is one row.
+    /// Every configured node; a host name with several addresses is one row.
     pub(super) nodes: Vec<NodeRow>,
-    /// What the routes are called.
+    /// The names of the routes.
     pub(super) routes: RouteLabels,
 }
 
-/// One family.
+/// A metric family: values by their labels.
 #[derive(Debug)]
 pub(super) struct Family {
     pub(super) name: &'static str,
@@ -27,7 +28,7 @@ pub(super) struct Family {
     pub(super) values: Vec<(Vec<(&'static str, String)>, i64)>,
 }
 
-/// One node of one cluster.
+/// One configured node of a cluster.
 #[derive(Debug)]
 pub(super) struct NodeRow {
     pub(super) cluster: String,
@@ -42,36 +43,49 @@ impl NodeRow {
 }
 
 impl Gauges {
-    /// Reads them.
-    pub(super) fn read(subject: &AdminState, waiting: usize) -> Self {
-        let snapshot = subject.shared.snapshot.load();
-        let mut plain = gateway_gauges(subject, &snapshot, waiting);
-        plain.extend(listener_and_cluster_gauges(subject, &snapshot));
-        plain.extend(shared_store_gauges(subject));
-        plain.extend(config_gauges(subject));
-        plain.extend(process_gauges());
-        let reloads = &subject.reloads;
-        let result = |text: &str, count: u64| {
-            let labels = vec![("result", text.to_owned())];
-            (labels, i64::try_from(count).unwrap_or(i64::MAX))
-        };
+    /// Reads all values.
+    pub(super) fn read(state: &AdminState, waiting: usize) -> Self {
+        let snapshot = state.shared.snapshot.load();
+        let mut gauges = gateway_gauges(state, &snapshot, waiting);
+        gauges.extend(listener_and_cluster_gauges(state, &snapshot));
+        gauges.extend(shared_store_gauges(state));
+        gauges.extend(config_gauges(state));
+        gauges.extend(process_gauges());
+        let reloads = &state.reloads;
         Self {
-            gauges: plain,
-            counters: vec![Family {
-                name: "config_reloads",
-                help: "Reloads of the configuration by result",
-                values: vec![
-                    result("ok", reloads.succeeded()),
-                    result("refused", reloads.refused()),
-                ],
-            }],
+            gauges,
+            counters: vec![
+                diagnostics_lines(),
+                Family {
+                    name: "config_reloads",
+                    help: "Reloads of the configuration by result",
+                    values: vec![
+                        result("ok", reloads.succeeded()),
+                        result("refused", reloads.refused()),
+                    ],
+                },
+            ],
             nodes: nodes(&snapshot),
             routes: snapshot.routes.clone(),
         }
     }
 }
 
-/// One row for each name, however many addresses it stands for: their labels are the same.
+/// Returns one value of a counter family labelled by result.
+fn result(result: &str, count: u64) -> (Vec<(&'static str, String)>, i64) {
+    (vec![("result", result.to_owned())], saturating_i64(count))
+}
+
+fn diagnostics_lines() -> Family {
+    let (written, dropped) = telemetry::diagnostics_lines();
+    Family {
+        name: "diagnostics_lines",
+        help: "Lines of diagnostics by result",
+        values: vec![result("written", written), result("dropped", dropped)],
+    }
+}
+
+/// Returns one row per host name: the addresses of one name have the same labels, so they are summed.
 fn nodes(snapshot: &Snapshot) -> Vec<NodeRow> {
     let mut rows: Vec<NodeRow> = Vec::new();
     for (cluster, status) in status::nodes(snapshot) {
@@ -90,8 +104,8 @@ fn nodes(snapshot: &Snapshot) -> Vec<NodeRow> {
     rows
 }
 
-fn gateway_gauges(subject: &AdminState, snapshot: &Snapshot, waiting: usize) -> Vec<Family> {
-    let shared = &subject.shared;
+fn gateway_gauges(state: &AdminState, snapshot: &Snapshot, waiting: usize) -> Vec<Family> {
+    let shared = &state.shared;
     let (entries, weight) = shared.cache.size();
     let limited = snapshot
         .accounts()
@@ -105,19 +119,19 @@ fn gateway_gauges(subject: &AdminState, snapshot: &Snapshot, waiting: usize) -> 
         ),
         unlabelled(
             "buffered_bytes",
-            "Bytes of request bodies held",
+            "Bytes of buffered request bodies",
             snapshot.buffered.in_use(),
         ),
-        unlabelled("cache_entries", "Answers in the cache", entries),
+        unlabelled("cache_entries", "Responses in the cache", entries),
         unlabelled("cache_weight_bytes", "Bytes in the cache", weight),
         unlabelled(
             "coalesced_fetches",
-            "Fetches under way",
+            "Fetches in progress",
             shared.fetches.len(),
         ),
         unlabelled(
             "coalesced_waiters",
-            "Requests that wait for a fetch which another began",
+            "Requests waiting for a coalesced fetch",
             waiting,
         ),
         unlabelled(
@@ -125,21 +139,21 @@ fn gateway_gauges(subject: &AdminState, snapshot: &Snapshot, waiting: usize) -> 
             "Access keys configured",
             snapshot.accounts().len(),
         ),
-        unlabelled("ratelimit_keys", "Access keys that have a rate", limited),
+        unlabelled("ratelimit_keys", "Access keys with a rate limit", limited),
         unlabelled(
             "draining",
-            "1 from the beginning of a drain",
-            i64::from(subject.is_draining()),
+            "1 while draining",
+            i64::from(state.is_draining()),
         ),
     ]
 }
 
-fn listener_and_cluster_gauges(subject: &AdminState, snapshot: &Snapshot) -> Vec<Family> {
+fn listener_and_cluster_gauges(state: &AdminState, snapshot: &Snapshot) -> Vec<Family> {
     vec![
         Family {
             name: "connections",
             help: "Connections by listener",
-            values: subject
+            values: state
                 .ports
                 .load()
                 .iter()
@@ -151,7 +165,7 @@ fn listener_and_cluster_gauges(subject: &AdminState, snapshot: &Snapshot) -> Vec
         },
         Family {
             name: "cluster_panic",
-            help: "1 while so few nodes of a cluster look well that all are tried",
+            help: "1 while a cluster is in panic mode: too few healthy nodes, so all are used",
             values: snapshot
                 .clusters()
                 .iter()
@@ -164,9 +178,9 @@ fn listener_and_cluster_gauges(subject: &AdminState, snapshot: &Snapshot) -> Vec
     ]
 }
 
-/// No values without `[shared]`.
-fn shared_store_gauges(subject: &AdminState) -> Vec<Family> {
-    let store = subject.shared.store.load();
+/// Returns families without values if `[shared]` is not configured.
+fn shared_store_gauges(state: &AdminState) -> Vec<Family> {
+    let store = state.shared.store.load();
     let family = |name, help, value: fn(&Store) -> i64| Family {
         name,
         help,
@@ -179,34 +193,34 @@ fn shared_store_gauges(subject: &AdminState) -> Vec<Family> {
     vec![
         family(
             "shared_up",
-            "1 while the store that replicas share is at work",
+            "1 while connected to the shared store",
             |store| i64::from(store.status() == Status::Connected),
         ),
         family(
             "shared_untold_purges",
-            "Purges that the store which replicas share is yet to be told of",
+            "Purges not yet published to the shared store",
             |store| saturating_i64(store.unpublished_purges()),
         ),
     ]
 }
 
-fn config_gauges(subject: &AdminState) -> Vec<Family> {
-    let last = subject.reloads.last();
-    let at = last.as_ref().map_or(subject.started, |last| last.at);
-    let config = subject.config.load();
-    let certificates = certificates::all(&config).filter_map(|shown| {
-        let labels = vec![("name", shown.label())];
-        Some((labels, shown.validity?.not_after.as_second()))
+fn config_gauges(state: &AdminState) -> Vec<Family> {
+    let last = state.reloads.last();
+    let at = last.as_ref().map_or(state.started, |last| last.at);
+    let config = state.config.load();
+    let certificates = certificates::all(&config).filter_map(|certificate| {
+        let labels = vec![("name", certificate.label())];
+        Some((labels, certificate.validity?.not_after.as_second()))
     });
     vec![
         unlabelled(
             "config_generation",
             "Generation of the configuration",
-            subject.shared.snapshot.load().generation,
+            state.shared.snapshot.load().generation,
         ),
         unlabelled(
             "config_last_reload_success",
-            "0 if the last reload was refused; the start counts as one",
+            "0 if the last reload was rejected; the start counts as a reload",
             i64::from(last.is_none_or(|last| last.result.is_ok())),
         ),
         unlabelled(
@@ -216,12 +230,12 @@ fn config_gauges(subject: &AdminState) -> Vec<Family> {
         ),
         Family {
             name: "tls_cert_not_after_timestamp_seconds",
-            help: "When a certificate of a listener ends to hold",
+            help: "Expiry of a listener's certificate",
             values: earliest_by_labels(certificates),
         },
         Family {
             name: "tls_crl_next_update_timestamp_seconds",
-            help: "When the first list of revoked client certificates of a listener ends to hold",
+            help: "Earliest nextUpdate of a listener's client CRLs",
             values: earliest_by_labels(certificates::crl_expiries(&config)),
         },
     ]
@@ -230,24 +244,20 @@ fn config_gauges(subject: &AdminState) -> Vec<Family> {
 fn process_gauges() -> Vec<Family> {
     let (open, most) = process::descriptors();
     let open = open.map(|open| unlabelled("process_open_fds", "Open file descriptors", open));
-    let most = most.map(|most| {
-        unlabelled(
-            "process_max_fds",
-            "File descriptors that may be open at once",
-            most,
-        )
-    });
+    let most =
+        most.map(|most| unlabelled("process_max_fds", "Limit of open file descriptors", most));
     let memory = process::resident_memory().map(|bytes| {
         unlabelled(
             "process_resident_memory_bytes",
-            "Bytes of memory in use",
+            "Resident memory in bytes",
             bytes,
         )
     });
     [open, most, memory].into_iter().flatten().collect()
 }
 
-/// Two certificates may be for one name, as RSA and ECDSA are: the earlier end counts.
+/// Keeps the smallest value of equal labels: an RSA and an ECDSA certificate may have the same name, and
+/// the earlier expiry counts.
 fn earliest_by_labels(
     values: impl Iterator<Item = (Vec<(&'static str, String)>, i64)>,
 ) -> Vec<(Vec<(&'static str, String)>, i64)> {

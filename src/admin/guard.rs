@@ -1,5 +1,5 @@
-//! Who may speak to the admin interface: the right Host, the token, and for orders the marker field
-//! and the same origin. Pure.
+//! Access control of the admin interface: a known Host against DNS rebinding, the token, and for commands
+//! the custom header and the same origin against CSRF. Pure: no I/O, no clock.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use http::{HeaderMap, Method, StatusCode, Uri, header};
 
 use crate::config::AdminToken;
 
-/// The rules of one admin listener.
+/// The access rules of one admin listener.
 #[derive(Debug)]
 pub(super) struct Guard {
     bound: SocketAddr,
@@ -23,84 +23,56 @@ impl Guard {
         Self { bound, token }
     }
 
-    /// From now on this token is needed.
+    /// Replaces the required token.
     pub(super) fn set_token(&self, token: Option<Arc<AdminToken>>) {
         self.token.store(token);
     }
 
-    /// Lets a request in, or says how it is refused.
+    /// Checks a request that came over `http` or `https`, the `scheme`.
+    ///
+    /// # Errors
+    /// The status and detail of the rejection.
     pub(super) fn check(
         &self,
+        scheme: &str,
         method: &Method,
         uri: &Uri,
         headers: &HeaderMap,
     ) -> Result<(), (StatusCode, &'static str)> {
         let host = single_value(headers, header::HOST).unwrap_or_default();
         if !self.is_known_host(host) {
-            // A page on another name that resolves to this address (DNS rebinding) ends here.
+            // Stops DNS rebinding: a page whose host name resolves to this address.
             return Err((
                 StatusCode::MISDIRECTED_REQUEST,
                 "this Host is not served here",
             ));
         }
         if method != Method::GET && method != Method::HEAD {
-            self.check_command(host, headers)?;
+            check_command(scheme, host, headers)?;
         }
         let open = matches!(uri.path(), "/livez" | "/readyz");
         match &*self.token.load() {
             Some(token) if !open && !has_token(headers, token) => {
-                let why = if headers.contains_key(header::AUTHORIZATION) {
+                let detail = if headers.contains_key(header::AUTHORIZATION) {
                     "the admin token was refused: it is not the one in the file of [admin] token_file"
                 } else {
                     "an admin token is needed: the one in the file of [admin] token_file"
                 };
-                Err((StatusCode::UNAUTHORIZED, why))
+                Err((StatusCode::UNAUTHORIZED, detail))
             }
             _ => Ok(()),
         }
     }
 
-    /// No form and no foreign script can send the marker without a preflight, which is refused.
-    fn check_command(
-        &self,
-        host: &str,
-        headers: &HeaderMap,
-    ) -> Result<(), (StatusCode, &'static str)> {
-        if single_value(headers, "x-ccfs-gateway") != Some("1") {
-            return Err((
-                StatusCode::FORBIDDEN,
-                "an order needs the field X-Ccfs-Gateway: 1",
-            ));
-        }
-        // What is there must be readable and stand there once.
-        let agrees = |name: header::HeaderName, is_ours: &dyn Fn(&str) -> bool| {
-            !headers.contains_key(&name) || single_value(headers, name).is_some_and(is_ours)
-        };
-        let origin_is_ours = agrees(header::ORIGIN, &|origin| {
-            let authority = origin
-                .strip_prefix("http://")
-                .or(origin.strip_prefix("https://"));
-            authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host))
-        });
-        let site = header::HeaderName::from_static("sec-fetch-site");
-        let site_is_ours = agrees(site, &|site| site == "same-origin" || site == "none");
-        if origin_is_ours && site_is_ours {
-            Ok(())
-        } else {
-            Err((
-                StatusCode::FORBIDDEN,
-                "orders are taken from the same origin only",
-            ))
-        }
-    }
-
+    /// Whether a Host is the bound address, a loopback address or `localhost`. With any port: port forwarding
+    /// (`ssh -L`, `kubectl port-forward`, `docker -p`) changes it, DNS rebinding does not depend on it.
     fn is_known_host(&self, host: &str) -> bool {
         let (name, port) = split_host_port(host);
-        if port.is_some_and(|port| port.parse() != Ok(self.bound.port())) {
+        if port.is_some_and(|port| port.parse::<u16>().is_err()) {
             return false;
         }
         match name.parse::<IpAddr>() {
-            // Only names can be rebound: whoever reaches a wildcard by an address reaches its own one.
+            // Only names can be rebound, so a wildcard listener accepts every address.
             Ok(address) => {
                 let bound = self.bound.ip();
                 address.is_loopback() || address == bound || bound.is_unspecified()
@@ -110,7 +82,48 @@ impl Guard {
     }
 }
 
-/// Bearer for programs, Basic with the token as password for browsers.
+/// Checks the custom header and the origin. Forms and cross-origin scripts cannot send the header
+/// without a CORS preflight, which is rejected.
+fn check_command(
+    scheme: &str,
+    host: &str,
+    headers: &HeaderMap,
+) -> Result<(), (StatusCode, &'static str)> {
+    if single_value(headers, "x-ccfs-gateway") != Some("1") {
+        return Err((
+            StatusCode::FORBIDDEN,
+            "a command needs the header X-Ccfs-Gateway: 1",
+        ));
+    }
+    // A present header must be valid text and occur once.
+    let agrees = |name: header::HeaderName, is_ours: &dyn Fn(&str) -> bool| {
+        !headers.contains_key(&name) || single_value(headers, name).is_some_and(is_ours)
+    };
+    let origin_is_ours = agrees(header::ORIGIN, &|origin| {
+        let origin = origin.split_once("://");
+        origin.is_some_and(|(origin_scheme, authority)| {
+            let (name, port) = split_host_port(authority);
+            let (own_name, own_port) = split_host_port(host);
+            let default_port = if scheme == "https" { "443" } else { "80" };
+            let port_or_default = |port: Option<&'_ str>| port.unwrap_or(default_port).to_owned();
+            origin_scheme.eq_ignore_ascii_case(scheme)
+                && name.eq_ignore_ascii_case(own_name)
+                && port_or_default(port) == port_or_default(own_port)
+        })
+    });
+    let site = header::HeaderName::from_static("sec-fetch-site");
+    let site_is_ours = agrees(site, &|site| site == "same-origin" || site == "none");
+    if origin_is_ours && site_is_ours {
+        Ok(())
+    } else {
+        Err((
+            StatusCode::FORBIDDEN,
+            "commands are accepted from the same origin only",
+        ))
+    }
+}
+
+/// Whether a request carries the token: as Bearer (programs) or as the password of Basic (browsers).
 fn has_token(headers: &HeaderMap, token: &AdminToken) -> bool {
     let Some(value) = single_value(headers, header::AUTHORIZATION) else {
         return false;
@@ -135,7 +148,7 @@ fn has_token(headers: &HeaderMap, token: &AdminToken) -> bool {
     password.is_some_and(|password| token.matches(password))
 }
 
-/// Name (without brackets) and port of a Host value.
+/// Splits a Host value into name (without brackets) and port.
 fn split_host_port(host: &str) -> (&str, Option<&str>) {
     if let Some((address, rest)) = host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         return (address, rest.strip_prefix(':'));
@@ -146,7 +159,7 @@ fn split_host_port(host: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// The one value of a field, if it stands there once and is text.
+/// Returns the value of a header that occurs exactly once and is text.
 fn single_value(headers: &HeaderMap, name: impl header::AsHeaderName) -> Option<&str> {
     let mut values = headers.get_all(name).iter();
     let value = values.next()?.to_str().ok()?;
@@ -174,18 +187,24 @@ mod tests {
             .collect();
         let uri = Uri::try_from(path).unwrap();
         guard
-            .check(&method, &uri, &headers)
+            .check("http", &method, &uri, &headers)
             .map_or_else(|(status, _)| status.as_u16(), |()| 200)
     }
 
     #[test]
-    fn only_our_own_names_are_served() {
+    fn only_known_hosts_are_served() {
         for (host, status) in [
             ("127.0.0.1:9901", 200),
             ("localhost:9901", 200),
             ("localhost", 200),
             ("[::1]:9901", 200),
-            ("127.0.0.1:80", 421),
+            ("127.0.0.1:80", 200),
+            ("localhost:18080", 200),
+            ("[::1]:1", 200),
+            ("localhost:", 421),
+            ("localhost:x", 421),
+            ("localhost:99999", 421),
+            ("localhost:1:2", 421),
             ("evil.example", 421),
             ("evil.example:9901", 421),
             ("10.0.0.1:9901", 421),
@@ -205,7 +224,8 @@ mod tests {
         for (host, known) in [
             ("10.0.0.1:9901", true),
             ("[fd00::1]:9901", true),
-            ("10.0.0.1:80", false),
+            ("10.0.0.1:80", true),
+            ("10.0.0.1:x", false),
             ("evil.example:9901", false),
         ] {
             assert_eq!(guard.is_known_host(host), known, "{host}");
@@ -213,26 +233,78 @@ mod tests {
     }
 
     #[test]
-    fn orders_need_the_marker_and_the_same_origin() {
+    fn commands_need_the_header_and_the_same_origin() {
         let host = ("host", "localhost:9901");
-        let marker = ("x-ccfs-gateway", "1");
+        let header = ("x-ccfs-gateway", "1");
         let post = |fields: &[(&'static str, &str)]| check(Method::POST, "/drain", fields, false);
         assert_eq!(post(&[host]), 403);
-        assert_eq!(post(&[host, marker]), 200);
+        assert_eq!(post(&[host, header]), 200);
         assert_eq!(
-            post(&[host, marker, ("origin", "http://localhost:9901")]),
+            post(&[host, header, ("origin", "http://localhost:9901")]),
             200
         );
         assert_eq!(
-            post(&[host, marker, ("origin", "http://evil.example")]),
+            post(&[host, header, ("origin", "http://evil.example")]),
             403
         );
-        assert_eq!(post(&[host, marker, ("origin", "null")]), 403);
-        assert_eq!(post(&[host, marker, ("sec-fetch-site", "cross-site")]), 403);
+        assert_eq!(post(&[host, header, ("origin", "null")]), 403);
+        for (origin, status) in [
+            ("HTTP://LOCALHOST:9901", 200),
+            ("https://localhost:9901", 403),
+            ("http://localhost:9902", 403),
+            ("http://localhost", 403),
+            ("http://127.0.0.1:9901", 403),
+            ("localhost:9901", 403),
+        ] {
+            assert_eq!(
+                post(&[host, header, ("origin", origin)]),
+                status,
+                "{origin}"
+            );
+        }
+        let forwarded = [
+            ("host", "localhost:8080"),
+            header,
+            ("origin", "http://localhost:8080"),
+        ];
+        assert_eq!(post(&forwarded), 200);
+        let default_port = [
+            ("host", "localhost:80"),
+            header,
+            ("origin", "http://localhost"),
+        ];
+        assert_eq!(post(&default_port), 200);
+        assert_eq!(post(&[host, header, ("sec-fetch-site", "cross-site")]), 403);
     }
 
     #[test]
-    fn the_token_opens_all_but_the_probes_need_none() {
+    fn over_tls_the_origin_is_https() {
+        let guard = Guard::new("127.0.0.1:9901".parse().unwrap(), None);
+        for (origin, allowed) in [("https://localhost", true), ("http://localhost", false)] {
+            let headers = [
+                ("host", "localhost:443"),
+                ("x-ccfs-gateway", "1"),
+                ("origin", origin),
+            ];
+            let headers = headers.map(|(name, value)| {
+                (
+                    header::HeaderName::from_static(name),
+                    value.parse().unwrap(),
+                )
+            });
+            let headers = HeaderMap::from_iter(headers);
+            let result = guard.check(
+                "https",
+                &Method::POST,
+                &Uri::from_static("/drain"),
+                &headers,
+            );
+            assert_eq!(result.is_ok(), allowed, "{origin}");
+        }
+    }
+
+    #[test]
+    fn all_but_the_probes_need_the_token() {
         let host = ("host", "localhost:9901");
         let get =
             |path: &str, fields: &[(&'static str, &str)]| check(Method::GET, path, fields, true);

@@ -1,10 +1,11 @@
-//! The last quarter of an hour, as the gateway itself remembers it: a ring of samples of bounded size,
-//! from which rates, percentiles and the busiest access keys are told. Pure: the clock is handed in.
+//! The last 15 minutes in memory: a bounded ring of samples, from which rates, percentiles and the top
+//! access keys are computed. Pure: the time is a parameter.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::metrics::{CacheStatus, Histogram, RequestOutcome, StatusClass, Totals};
@@ -12,7 +13,7 @@ use crate::metrics::{CacheStatus, Histogram, RequestOutcome, StatusClass, Totals
 /// How often a sample is taken.
 pub(super) const PERIOD: Duration = Duration::from_secs(5);
 
-/// What is remembered.
+/// The recorded samples.
 #[derive(Debug, Default)]
 pub(super) struct History(Mutex<Ring>);
 
@@ -24,40 +25,40 @@ struct Ring {
     keys: HashMap<Arc<str>, KeyUsage>,
 }
 
-/// Counters at one moment.
+/// The counters at one moment.
 #[derive(Clone, Debug)]
 pub(super) struct Sample {
     at: Instant,
     counts: Counts,
-    /// All requests, hits, and those that went to a node.
+    /// Durations of all requests, of cache hits, and of requests that reached a node.
     durations: [Histogram; 3],
 }
 
-/// What charts show.
+/// The counters that the charts show.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 struct Counts {
     requests: u64,
-    /// 5xx, of the gateway or a node, and answers that broke off.
+    /// 5xx of the gateway or a node, and responses that were cut off.
     errors: u64,
-    /// What the caller did wrong, limits excepted.
+    /// 4xx, rate limiting excepted.
     rejected: u64,
     rate_limited: u64,
-    /// Answered from the cache.
+    /// Requests answered from the cache.
     hits: u64,
-    /// All that the cache could have answered.
+    /// Requests that looked into the cache.
     cacheable: u64,
 }
 
-/// The use of one access key.
+/// The usage of one access key.
 #[derive(Clone, Copy, Debug)]
 struct KeyUsage {
     count: u64,
-    /// Requests a second, of late.
+    /// Exponentially decaying average of requests per second.
     rate: f64,
 }
 
 impl Sample {
-    /// The counters as they are `at` a moment.
+    /// Takes the sample of the counters at the moment `at`.
     pub(super) fn take(totals: &Totals, at: Instant) -> Self {
         let mut counts = Counts::default();
         for (outcome, class, count) in totals.requests() {
@@ -100,7 +101,7 @@ impl Sample {
         }
     }
 
-    /// What happened between `earlier` and this one, for a chart.
+    /// Returns the chart point between `earlier` and this sample.
     #[expect(clippy::cast_precision_loss, reason = "rates for the eye")]
     fn since(&self, earlier: &Self) -> Value {
         let seconds = self.at.saturating_duration_since(earlier.at).as_secs_f64();
@@ -126,9 +127,9 @@ impl Sample {
 }
 
 impl History {
-    /// Adds a sample, and how often each access key was let in so far.
+    /// Appends a sample, with the total of admitted requests of each access key.
     pub(super) fn push(&self, sample: Sample, keys: impl Iterator<Item = (Arc<str>, u64)>) {
-        let mut ring = self.ring();
+        let mut ring = self.0.lock();
         let before = ring.samples.back().map(|last| last.at);
         let elapsed = before.map_or(Duration::ZERO, |before| {
             sample.at.saturating_duration_since(before)
@@ -136,8 +137,8 @@ impl History {
         ring.keys = keys
             .filter(|&(_, count)| count > 0)
             .map(|(key, count)| {
-                let used = ring.keys.get(&key).copied();
-                (key, KeyUsage::updated(used, count, elapsed))
+                let usage = ring.keys.get(&key).copied();
+                (key, KeyUsage::updated(usage, count, elapsed))
             })
             .collect();
         if ring.samples.len() > POINTS {
@@ -147,10 +148,10 @@ impl History {
         ring.newest += 1;
     }
 
-    /// What came after sample number `after`, oldest first; all that is remembered if that is longer
-    /// ago or was never.
+    /// Returns the points after sample number `after`, oldest first; all points if that sample is no longer
+    /// held or is in the future (of an earlier process).
     pub(super) fn points_after(&self, after: u64) -> Value {
-        let ring = self.ring();
+        let ring = self.0.lock();
         let points = ring.samples.len().saturating_sub(1);
         let missed = ring.newest.checked_sub(after);
         let wanted = missed.map_or(points, |missed| {
@@ -169,63 +170,59 @@ impl History {
         })
     }
 
-    /// Rates of the last seconds before `now`.
+    /// Returns the rates of the last [`PERIOD`] before `now`.
     pub(super) fn rates(&self, now: &Sample) -> Value {
         now.since(&self.sample_before(now, PERIOD))
     }
 
-    /// Percentiles of the last minute before `now`.
+    /// Returns the percentiles of the last minute before `now`.
     pub(super) fn latency(&self, now: &Sample) -> Value {
         let earlier = self.sample_before(now, LATENCY_WINDOW);
         let seconds = now.at.saturating_duration_since(earlier.at).as_secs_f64();
-        let mut shown = json!({ "seconds": seconds });
-        for (name, place) in [("all", 0), ("hit", 1), ("node", 2)] {
-            let seen = now.durations[place].delta_since(&earlier.durations[place]);
-            shown[name] = json!({
-                "count": seen.count(),
-                "p50_ms": quantile_ms(&seen, 0.5),
-                "p90_ms": quantile_ms(&seen, 0.9),
-                "p99_ms": quantile_ms(&seen, 0.99),
+        let mut percentiles = json!({ "seconds": seconds });
+        for (name, index) in [("all", 0), ("hit", 1), ("node", 2)] {
+            let histogram = now.durations[index].delta_since(&earlier.durations[index]);
+            percentiles[name] = json!({
+                "count": histogram.count(),
+                "p50_ms": quantile_ms(&histogram, 0.5),
+                "p90_ms": quantile_ms(&histogram, 0.9),
+                "p99_ms": quantile_ms(&histogram, 0.99),
             });
         }
-        shown
+        percentiles
     }
 
-    /// The access keys with most requests of late, at most `most`.
-    pub(super) fn top_keys(&self, most: usize) -> Value {
-        let ring = self.ring();
+    /// Returns up to `limit` access keys with the highest current rate.
+    pub(super) fn top_keys(&self, limit: usize) -> Value {
+        let ring = self.0.lock();
         let mut keys: Vec<_> = ring.keys.iter().collect();
         keys.sort_by(|(one, a), (other, b)| {
             let by_use = b.rate.total_cmp(&a.rate).then(b.count.cmp(&a.count));
             by_use.then_with(|| one.cmp(other))
         });
-        let shown = keys.iter().take(most).map(|(key, used)| {
+        let top = keys.iter().take(limit).map(|(key, usage)| {
             json!({
                 "access_key": key,
-                "requests": used.count,
-                "per_second": (used.rate * 100.0).round() / 100.0,
+                "requests": usage.count,
+                "per_second": (usage.rate * 100.0).round() / 100.0,
             })
         });
-        shown.collect()
+        top.collect()
     }
 
-    /// The youngest sample that is at least `age` older than `now`, else the oldest there is.
+    /// Returns the newest sample that is at least `age` older than `now`, or else the oldest one.
     fn sample_before(&self, now: &Sample, age: Duration) -> Sample {
-        let ring = self.ring();
+        let ring = self.0.lock();
         let old_enough = |sample: &&Sample| {
             now.at.saturating_duration_since(sample.at) + SAMPLE_TOLERANCE >= age
         };
         let found = ring.samples.iter().rev().find(old_enough);
         found.or(ring.samples.front()).unwrap_or(now).clone()
     }
-
-    fn ring(&self) -> MutexGuard<'_, Ring> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl KeyUsage {
-    /// A rate that forgets half of the past in half a minute.
+    /// Returns the usage after `count` requests in total, with the rate decayed by `HALF_LIFE_SECONDS`.
     #[expect(clippy::cast_precision_loss, reason = "rates for the eye")]
     fn updated(before: Option<Self>, count: u64, elapsed: Duration) -> Self {
         let seconds = elapsed.as_secs_f64();
@@ -245,16 +242,22 @@ impl KeyUsage {
     }
 }
 
-fn quantile_ms(seen: &Histogram, share: f64) -> Option<f64> {
-    seen.quantile(share)
+fn quantile_ms(histogram: &Histogram, quantile: f64) -> Option<f64> {
+    histogram
+        .quantile(quantile)
         .map(|value| (value * 100.0).round() / 100.0)
 }
 
-/// Fifteen minutes.
+/// Chart points: 15 minutes of samples every [`PERIOD`].
 const POINTS: usize = 180;
+
+/// The window of the latency percentiles, as the status page states.
 const LATENCY_WINDOW: Duration = Duration::from_secs(60);
-/// A sample that was taken a moment late is old enough all the same.
+
+/// How much younger than asked a sample may be: the sampling timer is late by some milliseconds.
 const SAMPLE_TOLERANCE: Duration = Duration::from_millis(500);
+
+/// Half-life of an access key's rate. Our choice: steady enough to read, gone within minutes.
 const HALF_LIFE_SECONDS: f64 = 30.0;
 
 #[cfg(test)]

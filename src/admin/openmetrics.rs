@@ -1,4 +1,4 @@
-//! The counters in OpenMetrics text.
+//! The metrics in OpenMetrics text format.
 
 use std::fmt;
 
@@ -14,10 +14,13 @@ use crate::metrics::{BUCKETS_MS, ConnectionEndReason, Histogram, RouteTotals, To
 
 mod nodes;
 
-/// What `GET /metrics` answers with.
+/// The content type of `/metrics` (OpenMetrics 1.0.0).
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// All metrics at this moment.
+/// Renders all metrics.
+///
+/// # Errors
+/// The encoder failed.
 pub(super) fn write(totals: Totals, gauges: Gauges) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("ccfs_gateway");
     registry.register_collector(Box::new(MetricsCollector { totals, gauges }));
@@ -37,7 +40,7 @@ impl Collector for MetricsCollector {
         self.closed_families(&mut encoder)?;
         self.requests(&mut encoder)?;
         self.durations(&mut encoder)?;
-        let build = "What is running";
+        let build = "Version and architecture";
         let mut info = encoder.encode_descriptor("build", build, None, MetricType::Info)?;
         info.encode_info(&[
             ("version", env!("CARGO_PKG_VERSION")),
@@ -69,7 +72,7 @@ impl MetricsCollector {
             }
         }
         let panics = self.totals.get(ConnectionEndReason::Panic);
-        let help = "Panics that were caught; each is a defect";
+        let help = "Caught panics; each is a defect";
         let metric = encoder.encode_descriptor("panics", help, None, MetricType::Counter)?;
         ConstCounter::new(panics).encode(metric)
     }
@@ -79,7 +82,7 @@ impl MetricsCollector {
     }
 
     fn requests(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let help = "Requests by where they came in, where they went, and what became of them";
+        let help = "Requests by listener, cluster and outcome";
         let mut family = encoder.encode_descriptor("requests", help, None, MetricType::Counter)?;
         for (listener, cluster, totals) in self.routes() {
             for (outcome, class, count) in totals.requests() {
@@ -95,7 +98,7 @@ impl MetricsCollector {
         Ok(())
     }
 
-    /// Of one cluster behind several listeners there is one series.
+    /// One series per cluster, summed over its listeners.
     fn durations(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let mut clusters = std::collections::BTreeMap::<_, Histogram>::new();
         for (_, cluster, totals) in self.routes() {
@@ -107,19 +110,19 @@ impl MetricsCollector {
                     .merge(durations);
             }
         }
-        let series = clusters
-            .iter()
-            .map(|(&(cluster, cache), seen)| ([("cluster", cluster), ("cache", cache)], seen));
+        let series = clusters.iter().map(|(&(cluster, cache), histogram)| {
+            ([("cluster", cluster), ("cache", cache)], histogram)
+        });
         histograms(
             encoder,
             "request_duration",
-            "From the request's head to the end of its answer",
+            "Time from the request's head to the end of the response",
             series,
         )
     }
 }
 
-/// A family of durations in seconds.
+/// Encodes a histogram family, in seconds.
 fn histograms<'a, const N: usize>(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
@@ -133,18 +136,18 @@ fn histograms<'a, const N: usize>(
         reason = "microseconds of a process's life fit"
     )]
     let seconds = |micros: u64| micros as f64 / 1e6;
-    for (labels, seen) in series {
+    for (labels, histogram) in series {
         let bounds = BUCKETS_MS
             .iter()
             .map(|ms| seconds(ms * 1000))
             .chain([f64::INFINITY]);
-        let buckets: Vec<(f64, u64)> = bounds.zip(seen.buckets).collect();
+        let buckets: Vec<(f64, u64)> = bounds.zip(histogram.buckets).collect();
         let no_exemplars: Option<&std::collections::HashMap<usize, _>> = None;
         family
             .encode_family(&labels)?
             .encode_histogram::<[(&str, &str); 0]>(
-                seconds(seen.sum_micros),
-                seen.count(),
+                seconds(histogram.sum_micros),
+                histogram.count(),
                 &buckets,
                 no_exemplars,
             )?;
@@ -152,7 +155,7 @@ fn histograms<'a, const N: usize>(
     Ok(())
 }
 
-/// A family of values that were read. Without labels a name stands alone.
+/// Encodes a family of gauge or counter values; one without labels has a single value.
 fn encode_values(
     encoder: &mut DescriptorEncoder<'_>,
     family: &gauges::Family,

@@ -1,10 +1,10 @@
-//! The status page for people: a few files, nothing from outside.
+//! The status page: embedded files, no external resources.
 
 use http::StatusCode;
 
 use super::respond::{self, AdminResponse};
 
-/// A file of the page, if `path` is one.
+/// Returns the file of the status page at `path`, if there is one.
 pub(super) fn asset(path: &str) -> Option<AdminResponse> {
     let (content_type, text) = match path {
         "/" => (HTML, include_str!("page/page.html")),

@@ -1,15 +1,15 @@
-//! What the process takes from the system.
+//! Resource usage of the process.
 
 use rustix::process::{Resource, getrlimit};
 
-/// Open descriptors, and how many there may be. `None` where the system does not say.
+/// Returns the number of open file descriptors and their limit; `None` where the system does not tell.
 pub(super) fn descriptors() -> (Option<usize>, Option<u64>) {
-    // One of them is the folder that is being read.
+    // One of them is the directory being read.
     let open = std::fs::read_dir("/proc/self/fd").map(|entries| entries.count() - 1);
     (open.ok(), getrlimit(Resource::Nofile).current)
 }
 
-/// Memory in use, in bytes.
+/// Returns the resident memory in bytes (proc_pid_statm(5), second field).
 pub(super) fn resident_memory() -> Option<usize> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
     let pages: usize = statm.split(' ').nth(1)?.parse().ok()?;
@@ -27,7 +27,7 @@ mod tests {
             .map(|_| std::fs::File::open("/dev/null").unwrap())
             .collect();
         let (open, _) = descriptors();
-        // Other tests open and close files meanwhile.
+        // Other tests open and close files concurrently.
         assert!(open.unwrap() >= more.len(), "{before:?} {open:?}");
         assert!(most.is_none_or(|most| most >= open.unwrap() as u64));
         assert!(resident_memory().unwrap() > 1 << 20);

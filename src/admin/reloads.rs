@@ -1,4 +1,4 @@
-//! What became of attempts to reload.
+//! The results of reloads.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,7 +7,7 @@ use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-/// Every attempt since the start, counted; the last one in words.
+/// The counts of all reloads since the start, and the last result.
 #[derive(Debug, Default)]
 pub struct Reloads {
     last: ArcSwapOption<ReloadAttempt>,
@@ -15,26 +15,26 @@ pub struct Reloads {
     refused: AtomicU64,
 }
 
-/// A configuration that was put in force.
+/// The result of a successful reload.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Reloaded {
-    /// Its generation.
+    /// The generation now in force.
     pub generation: u64,
-    /// What `check` would warn of, each with its place.
+    /// The warnings that `check` would print, each with its location.
     pub warnings: Vec<String>,
 }
 
-/// One attempt.
+/// One reload.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ReloadAttempt {
     /// When it ended.
     pub at: Timestamp,
-    /// What is in force since, or what was wrong.
+    /// The configuration in force since then, or the mistakes.
     pub result: Result<Reloaded, String>,
 }
 
 impl Reloads {
-    /// Takes note of an attempt.
+    /// Records a reload.
     pub fn record(&self, at: Timestamp, result: &Result<Reloaded, String>) {
         let counter = match result {
             Ok(_) => &self.succeeded,
@@ -46,22 +46,22 @@ impl Reloads {
             .store(Some(Arc::new(ReloadAttempt { at, result })));
     }
 
-    /// The last attempt.
+    /// Returns the last reload.
     pub fn last(&self) -> Option<Arc<ReloadAttempt>> {
         self.last.load_full()
     }
 
-    /// Those that were put in force.
+    /// Returns the number of successful reloads.
     pub fn succeeded(&self) -> u64 {
         self.succeeded.load(Ordering::Relaxed)
     }
 
-    /// Those that were refused.
+    /// Returns the number of rejected reloads.
     pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// For `/status`.
+    /// Returns the `reloads` member of `/status`.
     pub(super) fn to_json(&self) -> Value {
         json!({
             "done": self.succeeded(),
@@ -87,8 +87,8 @@ mod tests {
         reloads.record(Timestamp::UNIX_EPOCH, &Ok(Reloaded::default()));
         reloads.record(Timestamp::UNIX_EPOCH, &Err("a typing error".to_owned()));
         assert_eq!((reloads.succeeded(), reloads.refused()), (1, 1));
-        let shown = reloads.to_json();
-        assert_eq!(shown["last"]["ok"], false);
-        assert_eq!(shown["last"]["error"], "a typing error");
+        let json = reloads.to_json();
+        assert_eq!(json["last"]["ok"], false);
+        assert_eq!(json["last"]["error"], "a typing error");
     }
 }

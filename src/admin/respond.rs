@@ -1,4 +1,4 @@
-//! The answers of the admin interface: all of them say that nobody may keep, frame or sniff them.
+//! The responses of the admin interface. Every one forbids caching, framing and content sniffing.
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
@@ -15,28 +15,25 @@ pub(super) fn json(status: StatusCode, value: &Value) -> AdminResponse {
     with_content_type(status, "application/json", format!("{value:#}\n"))
 }
 
-/// RFC 9457.
+/// A problem document (RFC 9457).
 pub(super) fn problem(status: StatusCode, detail: &str) -> AdminResponse {
     let body = json!({ "status": status.as_u16(), "detail": detail });
     with_content_type(status, "application/problem+json", format!("{body}\n"))
 }
 
 pub(super) fn method_not_allowed(allow: &'static str) -> AdminResponse {
-    let mut answer = problem(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "another method is needed here",
-    );
-    let headers = answer.headers_mut();
+    let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, "method not allowed");
+    let headers = response.headers_mut();
     headers.insert(header::ALLOW, HeaderValue::from_static(allow));
-    answer
+    response
 }
 
-pub(super) fn with_basic_challenge(mut answer: AdminResponse) -> AdminResponse {
+pub(super) fn with_basic_challenge(mut response: AdminResponse) -> AdminResponse {
     let challenge = HeaderValue::from_static("Basic realm=\"ccfs-gateway\", charset=\"UTF-8\"");
-    answer
+    response
         .headers_mut()
         .insert(header::WWW_AUTHENTICATE, challenge);
-    answer
+    response
 }
 
 pub(super) fn with_content_type(
@@ -44,9 +41,9 @@ pub(super) fn with_content_type(
     content_type: &'static str,
     body: impl Into<Bytes>,
 ) -> AdminResponse {
-    let mut answer = Response::new(Full::new(body.into()));
-    *answer.status_mut() = status;
-    let headers = answer.headers_mut();
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
     for (name, value) in [
         (header::CONTENT_TYPE, content_type),
         (header::CACHE_CONTROL, "no-store"),
@@ -65,10 +62,11 @@ pub(super) fn with_content_type(
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    answer
+    response
 }
 
-/// The status page's own files and `/status`, nothing else; no form, no frame, no base.
+/// The Content-Security-Policy: only same-origin scripts, styles, images and requests; no forms, frames or
+/// base element.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
                       connect-src 'self'; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";

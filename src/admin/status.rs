@@ -1,4 +1,4 @@
-//! The state of the gateway as one JSON object.
+//! The JSON object of `/status`. Its members are public.
 
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ use crate::gateway::Snapshot;
 use crate::metrics::Totals;
 use crate::shared_store::{Status, Store};
 
-/// Every node of every cluster.
+/// Returns the status of every node of every cluster.
 pub(super) fn nodes(snapshot: &Snapshot) -> impl Iterator<Item = (&str, NodeStatus)> {
     let now = instant();
     snapshot.clusters().iter().flat_map(move |(name, cluster)| {
@@ -24,24 +24,23 @@ pub(super) fn nodes(snapshot: &Snapshot) -> impl Iterator<Item = (&str, NodeStat
     })
 }
 
-/// What `GET /status` answers with; with the charts' points after number `after` if they are asked
-/// for.
-pub(super) fn write(subject: &AdminState, history: &History, after: Option<u64>) -> Value {
-    let snapshot = subject.shared.snapshot.load();
-    let config = subject.config.load();
-    let totals = subject.metrics.sum();
-    let (entries, bytes) = subject.shared.cache.size();
+/// Returns the body of `GET /status`, with the chart points after number `after` if it is given.
+pub(super) fn write(state: &AdminState, history: &History, after: Option<u64>) -> Value {
+    let snapshot = state.shared.snapshot.load();
+    let config = state.config.load();
+    let totals = state.metrics.sum();
+    let (entries, bytes) = state.shared.cache.size();
     let now = wall_clock();
     let sample = Sample::take(&totals, instant());
     let mut status = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "now": now.to_string(),
-        "started": subject.started.to_string(),
-        "uptime_seconds": now.duration_since(subject.started).as_secs(),
-        "draining": subject.is_draining(),
+        "started": state.started.to_string(),
+        "uptime_seconds": now.duration_since(state.started).as_secs(),
+        "draining": state.is_draining(),
         "generation": snapshot.generation,
-        "reloads": subject.reloads.to_json(),
-        "listeners": listeners(subject, &config, now),
+        "reloads": state.reloads.to_json(),
+        "listeners": listeners(state, &config, now),
         "clusters": snapshot.clusters().values().map(|it| cluster(it)).collect::<Vec<_>>(),
         "access_keys": snapshot.accounts().len(),
         "busiest_access_keys": history.top_keys(TOP_KEYS),
@@ -51,9 +50,9 @@ pub(super) fn write(subject: &AdminState, history: &History, after: Option<u64>)
             "entries": entries,
             "bytes": bytes,
             "max_bytes": config.cache.max_size,
-            "fetches": subject.shared.fetches.len(),
+            "fetches": state.shared.fetches.len(),
         },
-        "shared": subject.shared.store.load().as_deref().map(shared_store),
+        "shared": state.shared.store.load().as_deref().map(shared_store),
         "rates": history.rates(&sample),
         "latency": history.latency(&sample),
         "counters": counters(&totals),
@@ -76,16 +75,16 @@ fn shared_store(store: &Store) -> Value {
         },
         "reason": match &status {
             Status::Connecting | Status::Connected => None,
-            Status::Unavailable(why) => Some(why),
+            Status::Unavailable(reason) => Some(reason),
         },
         "untold_purges": store.unpublished_purges(),
         "insecure_skip_verify": store.settings().tls.as_ref().is_some_and(|tls| tls.insecure),
     })
 }
 
-fn listeners(subject: &AdminState, config: &Config, now: Timestamp) -> Vec<Value> {
-    let ports = subject.ports.load();
-    let shown = config.listeners.iter().map(|(name, listener)| {
+fn listeners(state: &AdminState, config: &Config, now: Timestamp) -> Vec<Value> {
+    let ports = state.ports.load();
+    let listeners = config.listeners.iter().map(|(name, listener)| {
         let port = ports.iter().find(|port| port.name == *name);
         let routes = listener.routes.iter();
         json!({
@@ -98,18 +97,18 @@ fn listeners(subject: &AdminState, config: &Config, now: Timestamp) -> Vec<Value
                 "cluster": cluster,
             })).collect::<Vec<_>>(),
             "certificates": certificates::all(config)
-                .filter(|shown| shown.listener == name.as_ref())
-                .map(|shown| certificate(&shown, now))
+                .filter(|certificate| certificate.listener == name.as_ref())
+                .map(|info| certificate(&info, now))
                 .collect::<Vec<_>>(),
         })
     });
-    shown.collect()
+    listeners.collect()
 }
 
-fn certificate(shown: &certificates::CertificateInfo<'_>, now: Timestamp) -> Value {
-    let not_after = shown.validity.map(|validity| validity.not_after);
+fn certificate(info: &certificates::CertificateInfo<'_>, now: Timestamp) -> Value {
+    let not_after = info.validity.map(|validity| validity.not_after);
     json!({
-        "names": shown.names,
+        "names": info.names,
         "not_after": not_after.map(|end| end.to_string()),
         "days_left": not_after.map(|end| end.duration_since(now).as_secs().div_euclid(86_400)),
     })
@@ -138,13 +137,13 @@ fn node(node: &NodeStatus) -> Value {
         "requests": node.requests,
         "failures": node.failures,
         "p50_ms": p50.map(|value| (value * 100.0).round() / 100.0),
-        "last_error": node.last_failure.map(|fault| fault.as_str()),
+        "last_error": node.last_failure.map(|failure| failure.as_str()),
         "last_cause": node.last_failure_reason,
         "ejected_for_seconds": node.ejected_for.map(|left| left.as_secs_f64()),
     })
 }
 
-/// Every counter with closed labels, and the requests by outcome.
+/// Returns all counters with closed label sets, and the requests by outcome.
 fn counters(totals: &Totals) -> Value {
     let mut counters = Map::new();
     let mut requests = Map::new();
@@ -155,14 +154,14 @@ fn counters(totals: &Totals) -> Value {
     }
     counters.insert("requests".to_owned(), Value::Object(requests));
     for (family, counts) in totals.families() {
-        let shown = if family.labels.is_empty() {
+        let value = if family.labels.is_empty() {
             counts.first().copied().unwrap_or_default().into()
         } else {
             let values = family.values.iter().zip(counts);
             let values = values.map(|(value, &count)| ((*value).to_owned(), count.into()));
             Value::Object(values.collect())
         };
-        counters.insert(family.name.to_owned(), shown);
+        counters.insert(family.name.to_owned(), value);
     }
     Value::Object(counters)
 }
@@ -180,5 +179,5 @@ fn wall_clock() -> Timestamp {
     Timestamp::now()
 }
 
-/// As many as the page has room for.
+/// How many access keys the status page has room for.
 const TOP_KEYS: usize = 8;

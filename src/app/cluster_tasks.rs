@@ -1,4 +1,4 @@
-//! The background task of each cluster: health checks, names, connections to look after.
+//! The background task of each cluster: health checks, name resolution, idle connection cleanup.
 
 use std::sync::Arc;
 
@@ -9,11 +9,11 @@ use crate::cluster::Cluster;
 use crate::gateway::Snapshot;
 use crate::upstream::watch_cluster;
 
-/// The tasks of all clusters in force.
+/// The tasks of all clusters in the current snapshot.
 #[derive(Debug, Default)]
 pub(super) struct ClusterTasks(Vec<ClusterTask>);
 
-/// Ends when dropped.
+/// The task of one cluster; aborted on drop.
 #[derive(Debug)]
 struct ClusterTask {
     cluster: Arc<Cluster>,
@@ -27,20 +27,20 @@ impl Drop for ClusterTask {
 }
 
 impl ClusterTasks {
-    /// Starts the tasks of clusters that have none, and ends those of clusters that are gone.
+    /// Starts a task for each new cluster and stops the tasks of removed ones.
     pub(super) fn reconcile(&mut self, snapshot: &Snapshot) {
         let current = snapshot.clusters();
-        self.0.retain(|probe| {
+        self.0.retain(|task| {
             current
                 .values()
-                .any(|cluster| Arc::ptr_eq(cluster, &probe.cluster))
+                .any(|cluster| Arc::ptr_eq(cluster, &task.cluster))
         });
         for cluster in current.values() {
-            let has_one = |probe: &ClusterTask| Arc::ptr_eq(&probe.cluster, cluster);
-            if !self.0.iter().any(has_one) {
+            let belongs = |task: &ClusterTask| Arc::ptr_eq(&task.cluster, cluster);
+            if !self.0.iter().any(belongs) {
                 let watch =
                     watch_cluster(cluster.clone(), health_check_credential(cluster, snapshot));
-                #[expect(clippy::disallowed_methods, reason = "ends with its `Probe`")]
+                #[expect(clippy::disallowed_methods, reason = "ends with its `ClusterTask`")]
                 let task = tokio::spawn(watch);
                 self.0.push(ClusterTask {
                     cluster: cluster.clone(),
@@ -50,13 +50,13 @@ impl ClusterTasks {
         }
     }
 
-    /// Ends all.
+    /// Stops all tasks.
     pub(super) fn stop(&mut self) {
         self.0.clear();
     }
 }
 
-/// Who signs the health checks of a cluster, where they are signed.
+/// Returns the credential that signs the health checks of a cluster, if they are signed.
 fn health_check_credential(cluster: &Cluster, snapshot: &Snapshot) -> Option<Arc<Credential>> {
     let check = cluster.settings().health_check.as_ref()?.signed.as_ref()?;
     Some(snapshot.account(&check.access_key)?.credential.clone())

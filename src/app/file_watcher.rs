@@ -1,6 +1,6 @@
-//! Follows files by content: keys, secrets and certificates change under a running gateway, by an
-//! editor, by a certificate client, or by a symbolic link that a secret volume swings round. Looking
-//! at the content, now and then, sees all of them, on every file system.
+//! Watches files by content. Keys, secrets and certificates are replaced at run time by an editor, by an
+//! ACME client, or by the symbolic link of a Kubernetes secret volume. Periodic reading detects all of
+//! these on every file system; inotify does not (network file systems, swapped links).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ use zeroize::Zeroizing;
 
 use crate::config::read_named_file;
 
-/// Looks at files again and again, on a thread that may wait for a disk.
+/// Reads files periodically, on the blocking thread pool.
 #[derive(Debug)]
 pub(super) struct FileWatcher {
-    /// What is in force, or was refused; nothing before the first look.
+    /// The last known digests; `None` until the first read has finished.
     known: Option<FileDigests>,
     interval: Duration,
     next_read: JoinHandle<FileDigests>,
@@ -28,40 +28,40 @@ impl Drop for FileWatcher {
 }
 
 impl FileWatcher {
-    /// Begins with what the files hold now.
-    pub(super) fn start(files: Vec<PathBuf>, every: Duration) -> Self {
+    /// Starts to watch; the current content is the baseline.
+    pub(super) fn start(files: Vec<PathBuf>, interval: Duration) -> Self {
         Self {
             known: None,
-            interval: every,
+            interval,
             next_read: read_after(Duration::ZERO, move || FileDigests::read(&files)),
         }
     }
 
-    /// What the files held when their last change was seen.
+    /// Returns the digests of the last finished read.
     pub(super) fn known_digests(&self) -> FileDigests {
         self.known.clone().unwrap_or_default()
     }
 
-    /// Goes on with other files.
-    pub(super) fn reset(&mut self, marks: FileDigests) {
+    /// Continues with other files and digests.
+    pub(super) fn reset(&mut self, digests: FileDigests) {
         self.next_read.abort();
-        self.schedule_read(marks);
+        self.schedule_read(digests);
     }
 
-    fn schedule_read(&mut self, marks: FileDigests) {
-        self.known = Some(marks.clone());
-        self.next_read = read_after(self.interval, move || marks.reread());
+    fn schedule_read(&mut self, digests: FileDigests) {
+        self.known = Some(digests.clone());
+        self.next_read = read_after(self.interval, move || digests.reread());
     }
 
     async fn changed_files(&mut self) -> Vec<PathBuf> {
         loop {
-            let Ok(marks) = (&mut self.next_read).await else {
-                // Only a runtime that ends, ends a look.
+            let Ok(digests) = (&mut self.next_read).await else {
+                // A read is cancelled only when the runtime shuts down.
                 return std::future::pending().await;
             };
             let before = self.known.take();
-            let changed = before.map_or_else(Vec::new, |before| marks.changed_since(&before));
-            self.schedule_read(marks);
+            let changed = before.map_or_else(Vec::new, |before| digests.changed_since(&before));
+            self.schedule_read(digests);
             if !changed.is_empty() {
                 return changed;
             }
@@ -69,37 +69,36 @@ impl FileWatcher {
     }
 }
 
-/// Resolves when files have changed, once for each change; never without a follower. May be dropped
-/// and asked again.
-pub(super) async fn changed_files(follower: &mut Option<FileWatcher>) -> Vec<PathBuf> {
-    match follower {
-        Some(follower) => follower.changed_files().await,
+/// Resolves when files have changed, once per change; never without a watcher. Cancel safe.
+pub(super) async fn changed_files(watcher: &mut Option<FileWatcher>) -> Vec<PathBuf> {
+    match watcher {
+        Some(watcher) => watcher.changed_files().await,
         None => std::future::pending().await,
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "ends with its `Follower`")]
+#[expect(clippy::disallowed_methods, reason = "ends with its `FileWatcher`")]
 fn read_after(
-    after: Duration,
+    delay: Duration,
     read: impl FnOnce() -> FileDigests + Send + 'static,
 ) -> JoinHandle<FileDigests> {
     tokio::spawn(async move {
-        tokio::time::sleep(after).await;
-        let marks = tokio::task::spawn_blocking(read).await;
-        // Reading does not panic; if it did, nothing would be known.
-        marks.unwrap_or_default()
+        tokio::time::sleep(delay).await;
+        let digests = tokio::task::spawn_blocking(read).await;
+        // Reading does not panic; after a panic, all files would count as changed.
+        digests.unwrap_or_default()
     })
 }
 
-/// What the files held when they were looked at.
+/// The digests of a set of files at one moment.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct FileDigests(BTreeMap<PathBuf, Digest>);
 
-/// The SHA-256 of a file, or nothing if it cannot be read.
+/// The SHA-256 of a file's content; `None` if it cannot be read.
 type Digest = Option<[u8; 32]>;
 
 impl FileDigests {
-    /// Reads all of the files.
+    /// Reads all files.
     pub(super) fn read<'a>(files: impl IntoIterator<Item = &'a PathBuf>) -> Self {
         Self(
             files
@@ -114,21 +113,21 @@ impl FileDigests {
         Self::read(self.0.keys())
     }
 
-    /// What `before` and this know differently.
+    /// Returns the files whose digest differs from `before`.
     fn changed_since(&self, before: &Self) -> Vec<PathBuf> {
         self.0
             .iter()
-            .filter(|(file, mark)| before.0.get(*file) != Some(*mark))
+            .filter(|(file, digest)| before.0.get(*file) != Some(*digest))
             .map(|(file, _)| file.clone())
             .collect()
     }
 
-    /// For files that both know, what `earlier` knew: a change between the two looks is seen by the
-    /// next one.
+    /// Takes the digests of `earlier` for files in both sets, so that the next read reports a change
+    /// that happened between the two.
     pub(super) fn prefer_earlier(mut self, earlier: &Self) -> Self {
-        for (file, mark) in &mut self.0 {
+        for (file, digest) in &mut self.0 {
             if let Some(before) = earlier.0.get(file) {
-                *mark = *before;
+                *digest = *before;
             }
         }
         self
@@ -145,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn content_is_followed_through_links_and_nothing_else_is() {
+    fn only_a_change_of_content_is_reported_also_through_links() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         for (version, secret) in [("one", "same"), ("two", "same"), ("three", "other")] {
@@ -169,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_between_two_looks_is_seen_by_the_third() {
+    fn a_change_between_two_reads_is_reported_by_the_third() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("key");
         std::fs::write(&file, "1").unwrap();

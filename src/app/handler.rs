@@ -1,4 +1,4 @@
-//! The gateway as a listener sees it: neither knows the other.
+//! Adapts [`Gateway`] to the listener's [`Handler`] trait; neither module depends on the other.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::gateway::{BodyReadError, Gateway, Rejection, ResponseBody};
 use crate::listener::{BodyError, ConnectionInfo, Handler, ProtocolError, RequestBody};
 use crate::telemetry::RequestOrigin;
 
-/// The gateway as a listener sees it.
+/// The listener-side handler of one worker's gateway.
 #[derive(Debug)]
 pub(super) struct GatewayHandler(pub(super) Arc<Gateway>);
 
@@ -18,38 +18,38 @@ impl Handler for GatewayHandler {
 
     fn handle(
         self: &Arc<Self>,
-        peer: &Arc<ConnectionInfo>,
+        connection: &Arc<ConnectionInfo>,
         request: Request<RequestBody>,
     ) -> impl Future<Output = Response<ResponseBody>> + Send + 'static {
         let request = request.map(|body| {
-            body.map_err(|fault| match fault {
+            body.map_err(|error| match error {
                 BodyError::ConnectionClosed => BodyReadError::ClientGone,
                 BodyError::Malformed => BodyReadError::Malformed,
             })
         });
-        self.0.handle(origin(peer), request)
+        self.0.handle(origin(connection), request)
     }
 
     fn reject(
         &self,
-        peer: &Arc<ConnectionInfo>,
-        violation: &ProtocolError,
+        connection: &Arc<ConnectionInfo>,
+        error: &ProtocolError,
     ) -> Response<bytes::Bytes> {
-        let rejection = match violation {
+        let rejection = match error {
             ProtocolError::HeadTimeout => Rejection::RequestTimeout,
             ProtocolError::Malformed(rule) => Rejection::Malformed(rule),
             ProtocolError::MethodNotAllowed => Rejection::MethodNeverAllowed,
             ProtocolError::HeadTooLarge => Rejection::HeadersTooLarge,
         };
-        self.0.reject(origin(peer), &rejection)
+        self.0.reject(origin(connection), &rejection)
     }
 }
 
-fn origin(peer: &ConnectionInfo) -> RequestOrigin {
+fn origin(connection: &ConnectionInfo) -> RequestOrigin {
     RequestOrigin {
-        listener: peer.listener.clone(),
-        port: peer.local_port,
-        client: peer.client_address.ip(),
-        tls: peer.tls_version,
+        listener: connection.listener.clone(),
+        port: connection.local_port,
+        client: connection.client_address.ip(),
+        tls: connection.tls_version,
     }
 }

@@ -1,4 +1,4 @@
-//! From configuration to what a listener needs: TLS, limits, trusted proxies.
+//! Builds what a listener needs from the configuration: TLS, limits, trusted proxies.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,18 +17,18 @@ use crate::listener::{
 };
 use crate::metrics::Shard;
 
-/// How the connections of one listener are served, on each worker.
+/// How connections of one listener are served, on each worker.
 #[derive(Debug)]
 pub(super) struct ListenerSetup {
-    /// One for each worker, in their order.
+    /// One per worker, in the order of the workers.
     pub(super) contexts: Vec<Arc<ListenerContext<GatewayHandler>>>,
-    /// Ends the connections that are served under this listener's name.
+    /// Drains the connections served under this listener's name.
     pub(super) connection_drain: Arc<Trigger>,
     trusted_proxies: Vec<IpNet>,
 }
 
 impl ListenerSetup {
-    /// For one generation of the configuration.
+    /// Builds the setup of one listener for one generation of the configuration.
     pub(super) fn new(
         name: &Arc<str>,
         listener: &config::Listener,
@@ -38,7 +38,7 @@ impl ListenerSetup {
     ) -> Result<Self, TlsError> {
         let tls = tickets.server_config(&listener.tls)?;
         let settings = Arc::new(listener_settings(limits));
-        let front = |worker: &Worker| {
+        let context = |worker: &Worker| {
             Arc::new(ListenerContext {
                 name: name.clone(),
                 tls: Some(tls.clone()),
@@ -48,13 +48,14 @@ impl ListenerSetup {
             })
         };
         Ok(Self {
-            contexts: workers.iter().map(front).collect(),
+            contexts: workers.iter().map(context).collect(),
             connection_drain: Arc::new(drain::channel().0),
             trusted_proxies: listener.proxy_protocol.clone(),
         })
     }
 
-    /// The same, with the connections of `before`: they are still one listener's.
+    /// Returns this setup with the drain trigger of `before`, so that connections accepted before and
+    /// after a reload drain together.
     pub(super) fn with_connections_of(self, before: &Self) -> Self {
         Self {
             connection_drain: before.connection_drain.clone(),
@@ -62,7 +63,7 @@ impl ListenerSetup {
         }
     }
 
-    /// Does a PROXY header come first from there?
+    /// Whether connections from `address` start with a PROXY protocol header.
     pub(super) fn trusts_proxy(&self, address: IpAddr) -> bool {
         self.trusted_proxies
             .iter()
@@ -70,7 +71,7 @@ impl ListenerSetup {
     }
 }
 
-/// For the admin interface.
+/// Returns the context of the admin interface's connections.
 pub(super) fn admin_context(
     admin: Arc<Admin>,
     tls: Option<Arc<ServerConfig>>,
@@ -111,7 +112,7 @@ fn listener_settings(limits: &config::Limits) -> Settings {
     }
 }
 
-/// The one source of session tickets: sessions survive reloads.
+/// The ticket keys of all listeners. They outlive reloads, so TLS sessions resume across them.
 #[derive(Debug)]
 pub(super) struct SessionTickets(Arc<dyn ProducesTickets>);
 
@@ -120,7 +121,7 @@ impl SessionTickets {
         Ok(Self(rustls::crypto::aws_lc_rs::Ticketer::new()?))
     }
 
-    /// TLS of a listener.
+    /// Builds the TLS configuration of a listener.
     pub(super) fn server_config(
         &self,
         tls: &config::ListenerTls,
@@ -129,7 +130,7 @@ impl SessionTickets {
     }
 }
 
-/// Caps of all listeners together.
+/// Returns the connection limits of all listeners together.
 pub(super) fn listener_limits(limits: &config::Limits) -> ConnectionLimitSettings {
     ConnectionLimitSettings {
         connections: limits.max_connections,
@@ -138,7 +139,8 @@ pub(super) fn listener_limits(limits: &config::Limits) -> ConnectionLimitSetting
     }
 }
 
-/// Caps of the admin interface: few people, some scrapers.
+/// Returns the connection limits of the admin interface. Our choice: enough for some people and
+/// scrapers, too few to exhaust file descriptors.
 pub(super) fn admin_limits() -> ConnectionLimitSettings {
     ConnectionLimitSettings {
         connections: 256,

@@ -1,6 +1,6 @@
-//! One listening socket: accepted in one place, each connection handed to the worker with the fewest
-//! connections. One socket per listener and never SO_REUSEPORT, so that a second instance fails
-//! loudly and a closing socket loses nobody.
+//! One listening socket: one accept loop, and each connection is dispatched to the worker with the
+//! fewest connections. There is one socket per listener and never SO_REUSEPORT: a second instance
+//! fails to bind, and no accept queue is lost when a socket closes.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -13,52 +13,55 @@ use super::StartError;
 use super::listener_setup::ListenerSetup;
 use super::socket_activation::InheritedSockets;
 use super::workers::{Worker, Workers};
-use crate::admin::{Admin, Connections, OpenPort};
+use crate::admin::{Connections, OpenPort};
 use crate::drain::{self, Trigger, Watch};
-use crate::listener::{self, AcceptedConnection, ConnectionLimits, ListenerContext};
+use crate::listener::{self, AcceptedConnection, ConnectionLimits};
 
-/// An open port. The socket's end and the end of its connections are two things: the one may be
-/// served on under another name, the others go on after it.
+/// An open port. The socket and its connections end separately: a reload may give the socket to another
+/// listener, and connections outlive their socket.
 #[derive(Debug)]
 pub(super) struct Port {
-    /// As configured; port 0 stays 0 here.
+    /// The configured address; port 0 stays 0 here.
     pub(super) bind: SocketAddr,
-    /// As bound.
+    /// The bound address.
     pub(super) local_address: SocketAddr,
-    /// Ends the accepting.
+    /// Stops the accept loop.
     pub(super) accept_drain: Trigger,
-    /// How its connections are served; a reload replaces it.
+    /// How new connections are served; a reload replaces it.
     pub(super) setup: Arc<ArcSwap<ListenerSetup>>,
     connections: Connections,
 }
 
-/// A socket that listens, and nobody accepts from it yet.
+/// A listening socket without an accept loop yet.
 #[derive(Debug)]
 pub(super) struct BoundSocket {
-    /// As configured.
+    /// The configured address.
     pub(super) bind: SocketAddr,
-    /// As bound.
+    /// The bound address.
     pub(super) local_address: SocketAddr,
-    socket: TcpListener,
+    pub(super) socket: TcpListener,
 }
 
 impl BoundSocket {
-    /// Takes the socket that was handed over for it, or opens one, non-blocking, with a long queue.
+    /// Returns the inherited socket of this name and address, or opens one: non-blocking, with a backlog
+    /// of [`BACKLOG`].
     pub(super) fn inherit_or_bind(
         what: &str,
         name: &str,
         bind: SocketAddr,
         inherited: &InheritedSockets,
     ) -> Result<Self, StartError> {
-        let taken = inherited.try_clone(name, bind).and_then(|lent| match lent {
-            Some(socket) => Ok(socket),
-            None => listen(bind),
-        });
-        let bound = taken.and_then(|socket| {
-            let local = socket.local_addr()?;
+        let socket = inherited
+            .try_clone(name, bind)
+            .and_then(|inherited| match inherited {
+                Some(socket) => Ok(socket),
+                None => listen(bind),
+            });
+        let bound = socket.and_then(|socket| {
+            let local_address = socket.local_addr()?;
             Ok(Self {
                 bind,
-                local_address: local,
+                local_address,
                 socket,
             })
         });
@@ -71,37 +74,36 @@ impl BoundSocket {
 }
 
 impl Port {
-    /// Begins to accept. The accept loop runs on the first worker: with one worker, a connection
-    /// never changes threads.
+    /// Starts the accept loop on the first worker: with one worker, a connection never changes threads.
     pub(super) fn open(
         bound: BoundSocket,
-        serving: ListenerSetup,
-        caps: Arc<ConnectionLimits>,
+        setup: ListenerSetup,
+        limits: Arc<ConnectionLimits>,
         workers: &Workers,
     ) -> Self {
-        let (accepting, watch) = drain::channel();
-        let serving = Arc::new(ArcSwap::from_pointee(serving));
+        let (accept_drain, watch) = drain::channel();
+        let setup = Arc::new(ArcSwap::from_pointee(setup));
         let connections = Connections::default();
         let all = workers.all();
         if let Some(first) = all.first() {
-            let hand_over = Dispatcher {
-                setup: serving.clone(),
+            let dispatcher = Dispatcher {
+                setup: setup.clone(),
                 workers: all.clone(),
                 connections: connections.clone(),
             };
-            let accept = accept(bound.socket, caps, hand_over, watch);
+            let accept = accept(bound.socket, limits, dispatcher, watch);
             first.runtime.spawn(accept);
         }
         Self {
             bind: bound.bind,
             local_address: bound.local_address,
-            accept_drain: accepting,
-            setup: serving,
+            accept_drain,
+            setup,
             connections,
         }
     }
 
-    /// For the admin interface.
+    /// Returns the port as the admin interface shows it.
     pub(super) fn to_open_port(&self, name: &Arc<str>) -> OpenPort {
         OpenPort {
             name: name.clone(),
@@ -110,67 +112,20 @@ impl Port {
         }
     }
 
-    /// Is it what a configured address means?
+    /// Whether the port serves a configured address.
     pub(super) fn matches_bind(&self, address: SocketAddr) -> bool {
         self.bind == address || self.local_address == address
     }
 }
 
-/// The admin interface's port, served on the current runtime until its drain ends it.
-#[derive(Debug)]
-pub(super) struct AdminPort {
-    /// As bound.
-    pub(super) local_address: SocketAddr,
-    /// Ends it.
-    pub(super) drain: Trigger,
-    /// How its connections are served; a reload replaces it.
-    pub(super) context: Arc<ArcSwap<ListenerContext<Admin>>>,
-}
-
-impl AdminPort {
-    /// Begins to accept.
-    pub(super) fn open(bound: BoundSocket, front: ListenerContext<Admin>) -> Self {
-        let (drain, watch) = drain::channel();
-        let caps =
-            ConnectionLimits::new(super::listener_setup::admin_limits(), front.metrics.clone());
-        let admin = front.handler.clone();
-        let front = Arc::new(ArcSwap::from_pointee(front));
-        let fronts = front.clone();
-        let accept = async move {
-            let socket = tokio::net::TcpListener::from_std(bound.socket)?;
-            let connections = watch.clone();
-            let hand_over = |accepted| {
-                let serve = listener::serve(fronts.load_full(), accepted, connections.clone(), ());
-                #[expect(clippy::disallowed_methods, reason = "ends with the admin's drain")]
-                tokio::spawn(serve);
-            };
-            listener::accept_loop(socket, caps, |_| false, hand_over, watch).await
-        };
-        #[expect(clippy::disallowed_methods, reason = "ends with the admin's drain")]
-        tokio::spawn(async move {
-            let ended = tokio::select! {
-                ended = accept => ended,
-                () = admin.keep_history() => Ok(()),
-            };
-            if let Err(error) = ended {
-                tracing::error!(%error, "the admin interface ended");
-            }
-        });
-        Self {
-            local_address: bound.local_address,
-            drain,
-            context: front,
-        }
-    }
-}
-
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+/// Opens a non-blocking socket that listens, with a long queue.
+pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
         Some(Protocol::TCP),
     )?;
-    // Only so that a restart does not wait for old connections; it shares no port.
+    // A restart can bind while old connections are in TIME_WAIT; the port is not shared.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
@@ -178,7 +133,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(TcpListener::from(socket))
 }
 
-/// What a port needs to hand a connection over.
+/// Dispatches accepted connections of one port to the workers.
 struct Dispatcher {
     setup: Arc<ArcSwap<ListenerSetup>>,
     workers: Arc<[Worker]>,
@@ -187,36 +142,36 @@ struct Dispatcher {
 
 impl Dispatcher {
     fn dispatch(&self, accepted: AcceptedConnection) {
-        let serving = self.setup.load();
+        let setup = self.setup.load();
         let chosen = Worker::least_loaded(&self.workers);
-        let front = chosen.and_then(|(index, _)| serving.contexts.get(index));
-        let (Some((_, worker)), Some(front)) = (chosen, front) else {
+        let context = chosen.and_then(|(index, _)| setup.contexts.get(index));
+        let (Some((_, worker)), Some(context)) = (chosen, context) else {
             return;
         };
-        let counted = (worker.track_connection(), self.connections.enter());
-        let watch = serving.connection_drain.watch();
-        let serve = listener::serve(front.clone(), accepted, watch, counted);
+        let counters = (worker.track_connection(), self.connections.enter());
+        let watch = setup.connection_drain.watch();
+        let serve = listener::serve(context.clone(), accepted, watch, counters);
         worker.runtime.spawn(serve);
     }
 }
 
-/// Accepts on the current runtime, until the drain closes the port.
+/// Runs the accept loop on the current runtime until the port drains.
 async fn accept(
     socket: TcpListener,
-    caps: Arc<ConnectionLimits>,
-    hand_over: Dispatcher,
+    limits: Arc<ConnectionLimits>,
+    dispatcher: Dispatcher,
     watch: Watch,
 ) {
     let accept = async {
         let socket = tokio::net::TcpListener::from_std(socket)?;
-        let give = |accepted| hand_over.dispatch(accepted);
-        let is_proxy = |address| hand_over.setup.load().trusts_proxy(address);
-        listener::accept_loop(socket, caps, is_proxy, give, watch).await
+        let dispatch = |accepted| dispatcher.dispatch(accepted);
+        let is_trusted_proxy = |address| dispatcher.setup.load().trusts_proxy(address);
+        listener::accept_loop(socket, limits, is_trusted_proxy, dispatch, watch).await
     };
     if let Err(error) = accept.await {
-        tracing::error!(%error, "a listener ended");
+        tracing::error!(%error, "a listener stopped accepting");
     }
 }
 
-/// As nginx and HAProxy would ask for; the system's own cap (`somaxconn`) holds besides.
+/// The accept backlog: at least the default `somaxconn` of Linux (4096 since 5.4), which caps it.
 const BACKLOG: i32 = 4096;

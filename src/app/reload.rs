@@ -1,11 +1,11 @@
-//! A new configuration, all or nothing: everything that can fail comes before the first change that
-//! anybody can see. What cannot change while running is refused with a sentence, not ignored.
+//! Applies a new configuration, all or nothing: every step that can fail runs before the first visible
+//! change. Keys that cannot change while running are rejected with a message, not ignored.
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::App;
+use super::config_diff::{require_unchanged, revoked_access_keys};
 use super::file_watcher::FileDigests;
 use super::listener_setup::{self, ListenerSetup};
 use super::port::{BoundSocket, Port};
@@ -14,13 +14,13 @@ use super::shutdown::{ClosingSocket, DrainingListener};
 use crate::admin::{Admin, Reloaded};
 use crate::auth::AccessKey;
 use crate::cache::Purge;
-use crate::config::{AccountSettings, Config};
+use crate::config::{Config, Problem};
 use crate::gateway::Snapshot;
 use crate::limit::AddressRateLimiter;
 use crate::listener::ListenerContext;
 
-/// The configuration file, and its text that is in force: when a key or a certificate changes, what
-/// somebody is writing into the file meanwhile is none of our business.
+/// The configuration file and its text in force. A reload caused by a changed key or certificate uses
+/// this text, because the file itself may be half edited.
 #[derive(Debug)]
 pub(super) struct ConfigSource {
     path: PathBuf,
@@ -28,28 +28,29 @@ pub(super) struct ConfigSource {
 }
 
 impl ConfigSource {
-    pub(super) fn read(path: PathBuf) -> io::Result<Self> {
-        let text = std::fs::read_to_string(&path)?.into();
-        Ok(Self { path, text })
+    /// Where `config` was loaded from, with the text that was read then.
+    pub(super) fn new(path: PathBuf, config: &Config) -> Self {
+        let text = config.text.get().clone();
+        Self { path, text }
     }
 
-    /// The files whose content is followed.
+    /// Returns the files whose content is watched: all that the configuration names, but not itself.
     pub(super) fn watched_files(&self, config: &Config) -> Vec<PathBuf> {
         let files = config.files.iter();
         files.filter(|file| **file != self.path).cloned().collect()
     }
 }
 
-/// Why there is a reload.
+/// Why a reload was started.
 #[derive(Debug)]
 pub(super) enum ReloadCause {
-    /// By a signal, or at the admin interface: all is read again.
+    /// By SIGHUP or `POST /reload`: the configuration and all its files are read again.
     Requested,
-    /// The content of these files changed: the text in force is taken with what they hold now.
+    /// The content of these files changed: the text in force is combined with their new content.
     FilesChanged(Vec<PathBuf>),
 }
 
-/// A configuration that may be put in force.
+/// A valid configuration, read but not yet applied.
 #[derive(Debug)]
 struct LoadedConfig {
     config: Config,
@@ -58,7 +59,7 @@ struct LoadedConfig {
     warnings: Vec<String>,
 }
 
-/// How a listener of the new configuration comes to its port.
+/// How a listener of the new configuration gets its port.
 #[derive(Debug)]
 struct ListenerPlan {
     listener: Arc<str>,
@@ -68,23 +69,23 @@ struct ListenerPlan {
 
 #[derive(Debug)]
 enum SocketSource {
-    /// It has it already.
+    /// The listener keeps its open port.
     Kept,
-    /// The other listener goes elsewhere, and leaves the open socket.
+    /// Another listener moves to a new address and leaves its open socket to this one.
     TakenFrom(Arc<str>),
-    /// A new one.
+    /// A newly opened socket.
     New(BoundSocket),
 }
 
 impl App {
-    /// Reads the configuration again and puts it in force.
+    /// Reads the configuration again and applies it.
     ///
     /// # Errors
-    /// What is wrong; the configuration in force stays.
+    /// All mistakes, rendered for people; the configuration in force stays.
     pub(super) async fn reload(&mut self, cause: ReloadCause) -> Result<Reloaded, String> {
         self.notifier.reloading();
         if let ReloadCause::FilesChanged(files) = &cause {
-            tracing::info!(?files, "files of the configuration have changed");
+            tracing::info!(?files, "watched files have changed");
         }
         let result = self.try_reload(&cause).await;
         self.reloads.record(super::now(), &result);
@@ -95,9 +96,9 @@ impl App {
                 self.notifier
                     .ready(&format!("serving, generation {in_force}"));
             }
-            Err(why) => {
-                tracing::error!("the new configuration is refused:\n{why}");
-                let first = why.lines().next().unwrap_or_default();
+            Err(error) => {
+                tracing::error!("the new configuration is refused:\n{error}");
+                let first = error.lines().next().unwrap_or_default();
                 self.notifier.ready(&format!(
                     "serving, generation {in_force}; the last reload was refused: {first}"
                 ));
@@ -116,11 +117,11 @@ impl App {
             ReloadCause::Requested => None,
             ReloadCause::FilesChanged(_) => Some(source.text.clone()),
         };
-        let seen = self
+        let known = self
             .file_watcher
             .as_ref()
             .map(super::FileWatcher::known_digests);
-        let read = move || load(path, text, &seen.unwrap_or_default());
+        let read = move || load(path, text, &known.unwrap_or_default());
         let loaded = tokio::task::spawn_blocking(read)
             .await
             .map_err(|error| error.to_string())??;
@@ -130,8 +131,8 @@ impl App {
         let admin = self.plan_admin(&loaded.config)?;
 
         // Nothing below can fail.
-        if let Some(follower) = &mut self.file_watcher {
-            follower.reset(loaded.digests);
+        if let Some(watcher) = &mut self.file_watcher {
+            watcher.reset(loaded.digests);
         }
         self.source = Some(loaded.source);
         Ok(Reloaded {
@@ -150,12 +151,12 @@ impl App {
         self.draining_listeners.retain(DrainingListener::is_active);
         let current = self.shared.snapshot.load_full();
         let mut snapshot = Snapshot::next(&config, Some(&current));
-        // Whoever is still connected to a listener that is gone may finish.
-        let gone = self
+        // Connections of removed listeners finish under the policy they were accepted with.
+        let draining = self
             .draining_listeners
             .iter()
-            .map(|retired| &retired.listener);
-        for listener in gone.chain(self.ports.keys()) {
+            .map(|draining| &draining.listener);
+        for listener in draining.chain(self.ports.keys()) {
             snapshot.retain_listener_policy(listener, &current);
         }
         let generation = snapshot.generation;
@@ -168,29 +169,41 @@ impl App {
             .set_settings(listener_setup::listener_limits(&config.limits));
         self.replace_ports(&config, plans);
         self.publish_ports();
-        if let (Some(port), Some(front)) = (&self.admin, admin) {
-            front.handler.set_token(config.admin.token.clone());
-            port.context.store(Arc::new(front));
+        if let (Some(port), Some(context)) = (&self.admin, admin) {
+            context.handler.set_token(config.admin.token.clone());
+            port.context.store(Arc::new(context));
         }
         if before.shared != config.shared {
-            self.shared_store_task = SharedStoreTask::start(&self.shared, config.shared.as_ref());
+            self.shared_store_task =
+                SharedStoreTask::start(&self.shared, config.shared.as_ref(), &self.control);
         }
-        for access_key in revoked_access_keys(before, &config) {
-            let purge = Purge {
-                access_key: Some(access_key.clone()),
-                call_id: None,
-            };
-            if let Some(store) = self.shared.store.load_full() {
-                store.purge(purge.clone());
-            }
-            self.shared.cache.purge(purge);
-        }
+        self.purge_access_keys(revoked_access_keys(before, &config));
         self.config.store(Arc::new(config));
         self.cluster_tasks.reconcile(&self.shared.snapshot.load());
         generation
     }
 
-    /// Opens the sockets that are new, and prepares how each will be served.
+    /// Purges the responses of access keys, in all replicas. One pass over the cache, on a thread of its
+    /// own, removes them; they are not served from now on.
+    fn purge_access_keys<'a>(&self, access_keys: impl Iterator<Item = &'a AccessKey>) {
+        let purges: Vec<_> = access_keys
+            .map(|access_key| Purge {
+                access_key: Some(access_key.clone()),
+                call_id: None,
+            })
+            .collect();
+        if purges.is_empty() {
+            return;
+        }
+        if let Some(store) = self.shared.store.load_full() {
+            store.purge(purges.iter().cloned());
+        }
+        self.shared.begin_purge(purges.into_iter().collect());
+        let shared = self.shared.clone();
+        tokio::task::spawn_blocking(move || shared.cache.sweep());
+    }
+
+    /// Opens new sockets and prepares the setup of every listener.
     async fn plan_listeners(&self, config: &Config) -> Result<Vec<ListenerPlan>, String> {
         let keeps = |name: &Arc<str>| {
             let listener = config.listeners.get(name);
@@ -201,41 +214,34 @@ impl App {
         };
         let mut plans = Vec::new();
         for (name, listener) in &config.listeners {
-            let left_by = || {
-                let mut left = self.ports.iter().filter(|(other, _)| !keeps(other));
-                left.find(|(_, port)| port.local_address == listener.bind)
+            let vacated_by = || {
+                let mut vacated = self.ports.iter().filter(|(other, _)| !keeps(other));
+                vacated.find(|(_, port)| port.local_address == listener.bind)
             };
-            let place = if keeps(name) {
+            let socket = if keeps(name) {
                 SocketSource::Kept
-            } else if let Some((other, _)) = left_by() {
+            } else if let Some((other, _)) = vacated_by() {
                 SocketSource::TakenFrom(other.clone())
             } else {
-                for retired in &self.draining_listeners {
-                    retired.release_address(listener.bind).await;
+                for draining in &self.draining_listeners {
+                    draining.release_address(listener.bind).await;
                 }
                 let bound = self.bind_listener(name, listener.bind);
                 SocketSource::New(bound.map_err(|error| error.to_string())?)
             };
-            let serving = self.setup_listener(name, listener, &config.limits);
+            let setup = self.setup_listener(name, listener, &config.limits);
             plans.push(ListenerPlan {
                 listener: name.clone(),
-                setup: serving.map_err(|error| error.to_string())?,
-                socket: place,
+                setup: setup.map_err(|error| error.to_string())?,
+                socket,
             });
         }
         Ok(plans)
     }
 
-    fn plan_admin(&self, config: &Config) -> Result<Option<ListenerContext<Admin>>, String> {
-        let Some(port) = &self.admin else {
-            return Ok(None);
-        };
-        let front = self.admin_context(port.context.load().handler.clone(), config);
-        front.map(Some).map_err(|error| error.to_string())
-    }
-
-    /// Ports that are gone drain by themselves.
+    /// Replaces the open ports; removed ports drain in tasks of their own.
     fn replace_ports(&mut self, config: &Config, plans: Vec<ListenerPlan>) {
+        // Every listener of the new configuration gets its port.
         let mut old = std::mem::take(&mut self.ports);
         for plan in plans {
             let from = match &plan.socket {
@@ -246,8 +252,8 @@ impl App {
             let port = from.and_then(|from| Some((old.remove(&from)?, from)));
             let port = match (port, plan.socket) {
                 (Some((port, _)), SocketSource::Kept) => {
-                    let serving = plan.setup.with_connections_of(&port.setup.load());
-                    port.setup.store(Arc::new(serving));
+                    let setup = plan.setup.with_connections_of(&port.setup.load());
+                    port.setup.store(Arc::new(setup));
                     port
                 }
                 (Some((port, from)), _) => {
@@ -267,11 +273,12 @@ impl App {
                     self.connection_limits.clone(),
                     &self.workers,
                 ),
-                // Each port is planned for once.
+                // Unreachable: each port is planned for once.
                 (None, SocketSource::Kept | SocketSource::TakenFrom(_)) => continue,
             };
             self.ports.insert(plan.listener, port);
         }
+        // The remaining ports belong to removed listeners.
         for (name, port) in old {
             self.service_manager
                 .sockets
@@ -291,84 +298,37 @@ impl App {
     }
 }
 
-/// Reads the configuration, or takes the text that is given, with all files that it names.
-fn load(path: PathBuf, text: Option<Arc<str>>, seen: &FileDigests) -> Result<LoadedConfig, String> {
-    let earlier = seen.reread();
-    let text = match text {
-        Some(text) => text,
-        None => std::fs::read_to_string(&path)
-            .map_err(|error| format!("{} cannot be read: {error}", path.display()))?
-            .into(),
+/// Loads the configuration from `text`, or from the file if there is none, with all files it names.
+///
+/// `known` holds the digests of the last watch interval: a file that changed since then keeps its old
+/// digest, so that the watcher reports the change if this load missed it.
+fn load(
+    path: PathBuf,
+    text: Option<Arc<str>>,
+    known: &FileDigests,
+) -> Result<LoadedConfig, String> {
+    let earlier = known.reread();
+    let loaded = match text {
+        Some(text) => Config::parse(&text, &path),
+        None if path.metadata().is_ok_and(|file| !file.is_file()) => {
+            return Err(format!(
+                "{} cannot be read again: it is not a regular file",
+                path.display()
+            ));
+        }
+        None => Config::load(&path),
     };
-    let (config, warnings) = Config::parse(&text, &path).map_err(|wrong| wrong.to_string())?;
-    let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+    let (config, warnings) = loaded.map_err(|error| error.to_string())?;
+    let warnings = Problem::summarize(&warnings);
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    let source = ConfigSource { path, text };
-    let marks = FileDigests::read(&source.watched_files(&config)).prefer_earlier(&earlier);
+    let source = ConfigSource::new(path, &config);
+    let digests = FileDigests::read(&source.watched_files(&config)).prefer_earlier(&earlier);
     Ok(LoadedConfig {
         config,
         source,
-        digests: marks,
+        digests,
         warnings,
     })
-}
-
-/// What needs a restart.
-fn require_unchanged(before: &Config, after: &Config) -> Result<(), String> {
-    let changes = [
-        (
-            before.server.workers != after.server.workers,
-            "[server] workers",
-        ),
-        (
-            before.cache.max_size != after.cache.max_size,
-            "[cache] max_size",
-        ),
-        (before.admin.bind != after.admin.bind, "[admin] bind"),
-        (
-            before.admin.tls.is_some() != after.admin.tls.is_some(),
-            "[admin] tls (its certificates can)",
-        ),
-        (before.telemetry != after.telemetry, "[telemetry]"),
-        (
-            before.limits.max_answer != after.limits.max_answer
-                || before.limits.min_receive_rate != after.limits.min_receive_rate,
-            "[limits] max_answer and min_receive_rate",
-        ),
-    ];
-    let changed: Vec<_> = changes
-        .into_iter()
-        .filter_map(|(changed, key)| changed.then_some(key))
-        .collect();
-    if changed.is_empty() {
-        return Ok(());
-    }
-    let keys = changed.join(", ");
-    Err(format!(
-        "{keys} cannot change while running: restart the gateway"
-    ))
-}
-
-/// Access keys that are gone, switched off, or have lost one of their secrets.
-fn revoked_access_keys<'a>(
-    before: &'a Config,
-    after: &'a Config,
-) -> impl Iterator<Item = &'a AccessKey> {
-    let lost = |old: &AccountSettings, new: &AccountSettings| {
-        !new.credential.enabled()
-            || old
-                .credential
-                .secrets()
-                .iter()
-                .any(|secret| !new.credential.secrets().contains(secret))
-    };
-    before
-        .access_keys
-        .iter()
-        .filter_map(move |(access_key, old)| {
-            let new = after.access_keys.get(access_key);
-            new.is_none_or(|new| lost(old, new)).then_some(access_key)
-        })
 }

@@ -1,12 +1,12 @@
-//! What the process may do, set before it reads its first secret.
+//! Resource limits of the process (setrlimit(2)), set before the first secret is read.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Turns core dumps off, since memory holds secrets, and allows as many descriptors as the system
-/// lets us have, since each connection is one or two.
+/// Disables core dumps, since memory holds secrets, and raises the soft limit of open files to the hard
+/// limit, since each request uses up to two descriptors.
 ///
 /// # Errors
-/// What cannot be set; no reason not to start.
+/// A limit could not be set. The gateway can run all the same.
 pub fn set_resource_limits() -> std::io::Result<()> {
     let none = Rlimit {
         current: Some(0),

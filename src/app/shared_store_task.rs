@@ -1,14 +1,16 @@
-//! The store that replicas share: one task keeps it at hand for all workers.
+//! The supervisor task of the shared store, one for all workers.
 
 use std::sync::Arc;
 
 use tokio::task::JoinHandle;
 
+use crate::cache::Purge;
 use crate::config;
 use crate::gateway::GatewayState;
+use crate::metrics::Shard;
 use crate::shared_store::Store;
 
-/// The task; ends when dropped.
+/// The running task; aborted on drop.
 #[derive(Debug)]
 pub(super) struct SharedStoreTask(JoinHandle<()>);
 
@@ -19,10 +21,12 @@ impl Drop for SharedStoreTask {
 }
 
 impl SharedStoreTask {
-    /// Puts the store that is configured in place of the one before, which it succeeds.
+    /// Replaces the current store by the configured one, which takes over its state, and starts its task.
+    /// Returns `None` without `[shared]`.
     pub(super) fn start(
         shared: &Arc<GatewayState>,
         settings: Option<&config::SharedStore>,
+        metrics: &Arc<Shard>,
     ) -> Option<Self> {
         let before = shared.store.load_full();
         let store = settings.map(|settings| {
@@ -30,13 +34,15 @@ impl SharedStoreTask {
             Arc::new(store)
         });
         shared.store.store(store.clone());
-        let (store, shared) = (store?, shared.clone());
-        #[expect(clippy::disallowed_methods, reason = "ends with its `Keeper`")]
+        let (store, shared, metrics) = (store?, shared.clone(), metrics.clone());
+        #[expect(clippy::disallowed_methods, reason = "ends with its `SharedStoreTask`")]
         let task = tokio::spawn(async move {
-            let forget = |purge| {
-                shared.cache.purge(purge);
+            let on_purge = |purges: Vec<Purge>| {
+                shared.begin_purge(purges.into_iter().collect());
+                let shared = shared.clone();
+                tokio::task::spawn_blocking(move || shared.cache.sweep());
             };
-            store.supervise(forget).await;
+            store.supervise(&metrics, on_purge).await;
         });
         Some(Self(task))
     }

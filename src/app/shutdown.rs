@@ -1,5 +1,18 @@
-//! How things end, one listener or all of it: the word goes round, the socket closes once it is
-//! empty, idle connections go, what is in flight finishes, the rest is dropped.
+//! Graceful shutdown, of one listener or of the whole gateway.
+//!
+//! Order of a full shutdown:
+//! 1. `/readyz` turns 503; every connection is notified ([`Phase::Notified`]): each response from now
+//!    on carries `Connection: close`, HTTP/2 connections receive a GOAWAY.
+//! 2. `drain_delay` passes, so that a load balancer notices.
+//! 3. The accept loops stop; each accepts until its backlog is empty, then closes its socket.
+//! 4. Idle connections close after [`IDLE_CONNECTION_GRACE`] ([`Phase::Closing`]).
+//! 5. Requests in flight finish within `grace`.
+//! 6. The remaining connections are closed ([`Phase::Forced`]); cluster tasks, admin interface, watchdog
+//!    and workers stop.
+//! 7. The last spans are exported, within the remainder of `grace` and [`SPAN_FLUSH_TIMEOUT`].
+//! 8. The access log is flushed when the `App` is dropped.
+//!
+//! A second signal skips to step 6 and leaves out step 7. A removed listener takes steps 1 to 6 alone.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,18 +30,18 @@ use crate::drain::{Phase, Trigger};
 use crate::gateway::GatewayState;
 use crate::telemetry;
 
-/// Connections of a listener that a reload took away, or put on another address.
+/// A listener that a reload removed or moved to another address, while its connections drain.
 #[derive(Debug)]
 pub(super) struct DrainingListener {
     /// Its name.
     pub(super) listener: Arc<str>,
-    /// Their end.
+    /// Drains its connections.
     pub(super) connection_drain: Arc<Trigger>,
     socket: Option<ClosingSocket>,
     task: JoinHandle<()>,
 }
 
-/// A socket that is to close, and what ends the accepting.
+/// A socket to close, with the trigger of its accept loop.
 #[derive(Clone, Debug)]
 pub(super) struct ClosingSocket {
     pub(super) local_address: SocketAddr,
@@ -49,41 +62,44 @@ impl Drop for DrainingListener {
 }
 
 impl DrainingListener {
-    /// Lets connections end by themselves, and the socket before them if it is to close.
+    /// Starts the drain: first of the socket, if it closes, then of the connections.
     pub(super) fn start(
         listener: Arc<str>,
-        connections: Arc<Trigger>,
+        connection_drain: Arc<Trigger>,
         socket: Option<ClosingSocket>,
         server: &Server,
     ) -> Self {
         let (delay, grace) = (server.drain_delay, server.grace);
-        let all = [connections.clone()];
-        let closes = socket.clone();
+        let all = [connection_drain.clone()];
+        let closing_socket = socket.clone();
         let name = listener.clone();
         let drain = async move {
             all[0].advance(Phase::Notified);
             sleep(delay).await;
-            if let Some(socket) = closes {
+            if let Some(socket) = closing_socket {
                 socket.close().await;
             }
             if !wait_for_connections(&all, grace).await {
-                tracing::warn!(listener = %name, ?grace, "its last connections are cut: grace was not enough");
+                tracing::warn!(listener = %name, ?grace, "drain timed out: closing the remaining connections of the listener");
             }
             all[0].advance(Phase::Forced);
         };
-        #[expect(clippy::disallowed_methods, reason = "ends with its `Retired`")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "ends with its `DrainingListener`"
+        )]
         let task = tokio::spawn(drain);
         Self {
             listener,
-            connection_drain: connections,
+            connection_drain,
             socket,
             task,
         }
     }
 
-    /// Gives up an address that somebody else is to have, now.
+    /// Closes the socket now if a new listener needs its port.
     pub(super) async fn release_address(&self, address: SocketAddr) {
-        // A wildcard takes the port from every address.
+        // A wildcard address conflicts with every address of the port.
         if let Some(socket) = &self.socket
             && socket.local_address.port() == address.port()
         {
@@ -91,36 +107,38 @@ impl DrainingListener {
         }
     }
 
-    /// Do some of the connections still live?
+    /// Whether connections are still open.
     pub(super) fn is_active(&self) -> bool {
         !self.connection_drain.is_complete() || !self.task.is_finished()
     }
 }
 
-/// After the word went round and the sockets are closed: false if `grace` was not enough, and
-/// connections are left.
+/// Waits for notified connections whose sockets are closed. Returns false if some are still open after
+/// `grace`.
 async fn wait_for_connections(all: &[Arc<Trigger>], grace: Duration) -> bool {
-    let begun = Instant::now();
-    let gone = async {
+    let started = Instant::now();
+    let closed = async {
         for connections in all {
             connections.completed().await;
         }
     };
-    let mut gone = std::pin::pin!(gone);
-    // A request that is on its way to a connection that looks idle must not be lost: most learn from
-    // the answer to it that the connection ends.
-    let noticed = begun + IDLE_CONNECTION_GRACE.min(grace);
-    let mut complete = timeout_at(noticed, gone.as_mut()).await.is_ok();
+    let mut closed = std::pin::pin!(closed);
+    // A request may be on its way to a connection that looks idle here. It is answered, and its response
+    // tells the client that the connection closes.
+    let idle_deadline = started + IDLE_CONNECTION_GRACE.min(grace);
+    let mut complete = timeout_at(idle_deadline, closed.as_mut()).await.is_ok();
     if !complete {
         all.iter().for_each(|one| one.advance(Phase::Closing));
-        complete = timeout_at(begun + grace, gone).await.is_ok();
+        complete = timeout_at(started + grace, closed).await.is_ok();
     }
     complete
 }
 
 impl App {
-    /// Drains and ends. `first` began it: a signal after an order to drain is the first signal.
+    /// Shuts down after the command `first`. After [`AdminCommand::Drain`], the next signal still counts
+    /// as the first one.
     pub(super) async fn shut_down(mut self, first: &AdminCommand) -> ShutdownReport {
+        // Steps 1 to 5: notify, stop accepting, wait.
         let server = self.config.load().server.clone();
         tracing::info!(?server.drain_delay, ?server.grace, "draining");
         self.notifier.stopping("draining");
@@ -147,15 +165,16 @@ impl App {
             wait_for_connections(&all, server.grace).await
         };
         let grace_ends = Instant::now() + server.drain_delay + server.grace;
-        let (complete, in_a_hurry) = tokio::select! {
+        let (complete, interrupted) = tokio::select! {
             complete = finished => (complete, false),
             () = second_signal(&mut self.commands.1, self.access_log.as_ref(), first) => (false, true),
             () = report_drain_progress(self.notifier, &self.shared) => (false, false),
         };
         if !complete {
             let connections = self.workers.connections();
-            tracing::warn!(connections, ?server.grace, "connections are cut: there is no more time");
+            tracing::warn!(connections, ?server.grace, "drain timed out: closing the remaining connections");
         }
+        // Step 6: close and stop the rest.
         for port in &ports {
             port.accept_drain.advance(Phase::Forced);
         }
@@ -167,8 +186,9 @@ impl App {
         }
         self.watchdog = None;
         self.workers.stop();
+        // Step 7: export the last spans.
         if let Some(traces) = self.trace_exporter.take()
-            && !in_a_hurry
+            && !interrupted
         {
             let left = grace_ends.saturating_duration_since(Instant::now());
             tokio::select! {
@@ -176,35 +196,36 @@ impl App {
                 () = second_signal(&mut self.commands.1, self.access_log.as_ref(), first) => {}
             }
         }
-        tracing::info!(complete, "ended");
+        tracing::info!(complete, "shutdown complete");
         ShutdownReport { complete }
     }
 }
 
-/// Resolves at the second signal. Nothing else can be ordered any more, but for a rotation of the log.
+/// Resolves at the second signal. Until then, of all other commands only the reopening of the access
+/// log is carried out.
 async fn second_signal(
-    orders: &mut mpsc::Receiver<AdminCommand>,
+    commands: &mut mpsc::Receiver<AdminCommand>,
     log: Option<&telemetry::AccessLog>,
     first: &AdminCommand,
 ) {
     let mut signals = u8::from(matches!(first, AdminCommand::Terminate));
     while signals < 2 {
-        match orders.recv().await {
+        match commands.recv().await {
             Some(AdminCommand::Terminate) => signals += 1,
             Some(AdminCommand::ReopenLog) => log.into_iter().for_each(telemetry::AccessLog::reopen),
-            // Whoever asked for a reload learns that the gateway is ending by its dropped answer.
+            // Dropping the reply of a reload tells its caller that the gateway is shutting down.
             Some(AdminCommand::Drain | AdminCommand::Reload(_)) => {}
             None => std::future::pending().await,
         }
     }
-    tracing::warn!("a second signal: ending at once");
+    tracing::warn!("second signal received: shutting down immediately");
 }
 
-/// Tells the service manager that the drain goes on, so that it does not kill what is in order.
-async fn report_drain_progress(voice: Notifier, shared: &GatewayState) {
+/// Extends the service manager's stop timeout for as long as the drain makes progress.
+async fn report_drain_progress(notifier: Notifier, shared: &GatewayState) {
     loop {
         let in_flight = shared.snapshot.load().in_flight.in_use();
-        voice.extend_timeout(
+        notifier.extend_timeout(
             &format!("draining, {in_flight} requests in flight"),
             NOTIFY_INTERVAL * 3,
         );
@@ -212,14 +233,17 @@ async fn report_drain_progress(voice: Notifier, shared: &GatewayState) {
     }
 }
 
-/// How long connections that look idle stay after sockets are closed, within `grace`.
+/// How long idle connections stay open after the sockets have closed, within `grace`. Our choice: longer
+/// than a round trip between continents, so that a request already on its way is answered.
 const IDLE_CONNECTION_GRACE: Duration = Duration::from_millis(500);
 
-/// How long dropping what is left may take.
+/// Upper bound for closing the admin connections, lower bound for the last export. Our choice.
 const FORCED_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long the last spans may be on their way to a collector, within what is left of `grace`.
+/// Upper bound for exporting the last spans, within the remainder of `grace`: the timeout of one export
+/// (`otlp::TIMEOUT`).
 const SPAN_FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Between two words to the service manager.
+/// Interval of status notifications. Each extends the stop timeout by three intervals, so that one lost
+/// notification does not end the process.
 const NOTIFY_INTERVAL: Duration = Duration::from_secs(5);

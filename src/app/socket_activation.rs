@@ -1,5 +1,5 @@
-//! Listening sockets that a service manager opened for us (socket activation): it holds them open over
-//! our restarts, so that no connection is refused meanwhile.
+//! Socket activation (sd_listen_fds(3)): listening sockets that the service manager opened. It keeps
+//! them open across restarts of the gateway, so that no connection is refused in between.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -7,10 +7,10 @@ use std::net::{SocketAddr, TcpListener};
 use listenfd::ListenFd;
 use socket2::SockRef;
 
-/// Sockets by name (`FileDescriptorName=`), none at all unless handed over.
+/// The inherited sockets by name (`FileDescriptorName=`); empty without socket activation.
 ///
-/// They are kept for the life of the process and lent out as duplicates: what a reload gave back, the
-/// next one can take again.
+/// They are kept for the life of the process and used as duplicates, so that a listener removed by one
+/// reload can be opened again by a later one.
 #[derive(Debug, Default)]
 pub(super) struct InheritedSockets(Vec<InheritedSocket>);
 
@@ -21,10 +21,10 @@ struct InheritedSocket {
     socket: TcpListener,
 }
 
-/// A socket was handed over under the right name, but for another address.
+/// An inherited socket has the listener's name but another address.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the service manager handed over a socket on {inherited}, the configuration says {configured}; \
+    "the service manager passed a socket on {inherited}, the configuration says {configured}; \
      make ListenStream= of the socket unit and the configuration agree"
 )]
 pub(super) struct AddressMismatch {
@@ -33,32 +33,37 @@ pub(super) struct AddressMismatch {
 }
 
 impl InheritedSockets {
-    /// Takes the sockets that are meant for this process.
+    /// Takes the sockets passed to this process.
+    ///
+    /// # Errors
+    /// A passed descriptor is invalid or does not listen.
     pub(super) fn from_environment() -> io::Result<Self> {
-        // Checks that they are for this process (LISTEN_PID); the next line would not insist.
+        // Checks LISTEN_PID, which `ListenFd::from_env` below does not require.
         let names: Vec<_> = sd_notify::listen_fds_with_names()?
             .map(|(_, name)| name)
             .collect();
         if names.is_empty() {
             return Ok(Self::default());
         }
-        let mut handed = ListenFd::from_env();
+        let mut inherited = ListenFd::from_env();
         let mut all = Vec::with_capacity(names.len());
         for (index, name) in names.into_iter().enumerate() {
-            let said = |error: io::Error| {
+            let with_name = |error: io::Error| {
                 io::Error::new(
                     error.kind(),
-                    format!("the socket {name:?} that was handed over: {error}"),
+                    format!("the inherited socket {name:?}: {error}"),
                 )
             };
-            let Some(socket) = handed.take_tcp_listener(index).map_err(said)? else {
+            let Some(socket) = inherited.take_tcp_listener(index).map_err(with_name)? else {
                 continue;
             };
-            if !SockRef::from(&socket).is_listener().map_err(said)? {
-                return Err(said(io::Error::other("it does not listen (Accept=yes?)")));
+            if !SockRef::from(&socket).is_listener().map_err(with_name)? {
+                return Err(with_name(io::Error::other(
+                    "it does not listen (Accept=yes?)",
+                )));
             }
-            socket.set_nonblocking(true).map_err(said)?;
-            let local = socket.local_addr().map_err(said)?;
+            socket.set_nonblocking(true).map_err(with_name)?;
+            let local = socket.local_addr().map_err(with_name)?;
             all.push(InheritedSocket {
                 name,
                 local_address: local,
@@ -68,10 +73,10 @@ impl InheritedSockets {
         Ok(Self(all))
     }
 
-    /// The socket of that name for that address, if any was handed over under the name.
+    /// Returns a duplicate of the socket with this name and address; `None` if no socket has the name.
     ///
     /// # Errors
-    /// Only one for another address was; or it cannot be duplicated.
+    /// Sockets of that name exist, but none has the address; or the duplication failed.
     pub(super) fn try_clone(
         &self,
         name: &str,
@@ -80,13 +85,13 @@ impl InheritedSockets {
         let mut named = self
             .0
             .iter()
-            .filter(|handed| handed.name == name)
+            .filter(|inherited| inherited.name == name)
             .peekable();
-        let Some(first) = named.peek().map(|handed| handed.local_address) else {
+        let Some(first) = named.peek().map(|inherited| inherited.local_address) else {
             return Ok(None);
         };
-        match named.find(|handed| covers(handed.local_address, address)) {
-            Some(handed) => handed.socket.try_clone().map(Some),
+        match named.find(|inherited| covers(inherited.local_address, address)) {
+            Some(inherited) => inherited.socket.try_clone().map(Some),
             None => Err(io::Error::new(
                 io::ErrorKind::AddrNotAvailable,
                 AddressMismatch {
@@ -97,67 +102,71 @@ impl InheritedSockets {
         }
     }
 
-    /// Names that `is_used` does not know: their clients wait for nobody.
+    /// Warns about inherited sockets that no listener uses; clients of such a socket hang.
     pub(super) fn warn_unused(&self, is_used: impl Fn(&str) -> bool) {
-        for handed in self.0.iter().filter(|handed| !is_used(&handed.name)) {
+        for inherited in self.0.iter().filter(|inherited| !is_used(&inherited.name)) {
             tracing::warn!(
-                name = handed.name,
-                address = %handed.local_address,
-                "a socket was handed over that belongs to no listener: connections to it will hang; \
+                name = inherited.name,
+                address = %inherited.local_address,
+                "an inherited socket belongs to no listener: connections to it will hang; \
                  FileDescriptorName= must be the name of a listener, or \"admin\""
             );
         }
     }
 
-    /// Says that a socket which is no longer served cannot be closed by us.
+    /// Warns that the socket of a removed listener stays open in the service manager.
     pub(super) fn warn_if_still_open(&self, listener: &str, local: SocketAddr) {
-        if self.0.iter().any(|handed| handed.local_address == local) {
+        if self
+            .0
+            .iter()
+            .any(|inherited| inherited.local_address == local)
+        {
             tracing::warn!(
                 listener,
                 address = %local,
-                "the listener is gone, but the service manager keeps its socket open: connections to \
+                "the listener was removed, but the service manager keeps its socket open: connections to \
                  it will hang until the socket unit is stopped"
             );
         }
     }
 }
 
-/// `ListenStream=28443` opens `[::]` for both families, which is what `0.0.0.0` in the configuration
-/// means as well; port 0 takes what there is.
-fn covers(handed: SocketAddr, configured: SocketAddr) -> bool {
-    let both_any = handed.ip().is_unspecified() && configured.ip().is_unspecified();
-    let same_ip = handed.ip().to_canonical() == configured.ip().to_canonical();
-    (both_any || same_ip) && (configured.port() == 0 || configured.port() == handed.port())
+/// Whether an inherited socket serves a configured address. `ListenStream=28443` opens `[::]` for both
+/// families, so it matches `0.0.0.0` as well; a configured port 0 matches any port.
+fn covers(inherited: SocketAddr, configured: SocketAddr) -> bool {
+    let both_any = inherited.ip().is_unspecified() && configured.ip().is_unspecified();
+    let same_ip = inherited.ip().to_canonical() == configured.ip().to_canonical();
+    (both_any || same_ip) && (configured.port() == 0 || configured.port() == inherited.port())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn handed(name: &str) -> (InheritedSockets, SocketAddr) {
+    fn inherited_socket(name: &str) -> (InheritedSockets, SocketAddr) {
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let local = socket.local_addr().unwrap();
-        let handed = InheritedSocket {
+        let inherited = InheritedSocket {
             name: name.to_owned(),
             local_address: local,
             socket,
         };
-        (InheritedSockets(vec![handed]), local)
+        (InheritedSockets(vec![inherited]), local)
     }
 
     #[test]
-    fn a_socket_is_lent_by_name_and_address_again_and_again() {
-        let (sockets, local) = handed("ccfs");
+    fn a_socket_is_cloned_by_name_and_address_repeatedly() {
+        let (sockets, local) = inherited_socket("ccfs");
         for _ in 0..2 {
-            let lent = sockets.try_clone("ccfs", local).unwrap().unwrap();
-            assert_eq!(lent.local_addr().unwrap(), local);
+            let clone = sockets.try_clone("ccfs", local).unwrap().unwrap();
+            assert_eq!(clone.local_addr().unwrap(), local);
         }
         assert!(sockets.try_clone("other", local).unwrap().is_none());
     }
 
     #[test]
-    fn another_address_under_the_name_is_refused_with_both_addresses() {
-        let (sockets, local) = handed("ccfs");
+    fn another_address_of_the_name_is_rejected_with_both_addresses() {
+        let (sockets, local) = inherited_socket("ccfs");
         let configured: SocketAddr = "127.0.0.1:1".parse().unwrap();
         let error = sockets
             .try_clone("ccfs", configured)
@@ -168,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wildcards_of_both_families_are_one() {
+    fn wildcards_of_both_families_match() {
         let cases = [
             ("[::]:443", "0.0.0.0:443", true),
             ("0.0.0.0:443", "0.0.0.0:443", true),
@@ -177,9 +186,9 @@ mod tests {
             ("[::]:443", "127.0.0.1:443", false),
             ("[::]:443", "0.0.0.0:444", false),
         ];
-        for (handed, configured, expected) in cases {
-            let covered = covers(handed.parse().unwrap(), configured.parse().unwrap());
-            assert_eq!(covered, expected, "{handed} for {configured}");
+        for (inherited, configured, expected) in cases {
+            let covered = covers(inherited.parse().unwrap(), configured.parse().unwrap());
+            assert_eq!(covered, expected, "{inherited} for {configured}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The service manager (systemd): what it handed over at the start, and what it is told since. Without
-//! one, nothing is handed over and nobody is told.
+//! The service manager (systemd): inherited sockets, state notifications and the watchdog. Without a
+//! service manager all of these do nothing.
 //!
 //! Protocols: sd_notify(3), sd_listen_fds(3), sd_watchdog_enabled(3).
 
@@ -13,7 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::socket_activation::InheritedSockets;
 use super::workers::Worker;
 
-/// A service manager, or none.
+/// The service manager, or none (the default).
 #[derive(Debug, Default)]
 pub struct ServiceManager {
     pub(super) sockets: InheritedSockets,
@@ -22,11 +22,11 @@ pub struct ServiceManager {
 }
 
 impl ServiceManager {
-    /// What the environment says. Call it once, before there are threads: it takes the sockets out of
-    /// the environment. The other variables stay: no child process is ever started.
+    /// Reads the environment variables of systemd. Call once, before any thread is started, because it
+    /// removes the socket variables. The others stay: the gateway starts no child processes.
     ///
     /// # Errors
-    /// Sockets were announced that are not there.
+    /// A passed socket is invalid.
     pub fn from_environment() -> std::io::Result<Self> {
         Ok(Self {
             sockets: InheritedSockets::from_environment()?,
@@ -35,12 +35,12 @@ impl ServiceManager {
         })
     }
 
-    /// To tell it things.
+    /// Returns the sender of notifications.
     pub(super) fn notifier(&self) -> Notifier {
         self.notifier
     }
 
-    /// Pings the watchdog for as long as every worker answers; nothing if nobody waits for pings.
+    /// Starts to ping the watchdog for as long as every worker responds; `None` without `WatchdogSec=`.
     pub(super) fn start_watchdog(&self, workers: Arc<[Worker]>) -> Option<Watchdog> {
         let period = self.watchdog?;
         #[expect(clippy::disallowed_methods, reason = "ends with its `Watchdog`")]
@@ -49,32 +49,32 @@ impl ServiceManager {
     }
 }
 
-/// Tells the service manager what happens. A manager that does not listen is no reason to stop.
+/// Sends state notifications (sd_notify(3)). A failed notification is logged and otherwise ignored.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Notifier {
     is_enabled: bool,
 }
 
 impl Notifier {
-    /// Everything is bound and in force.
+    /// All sockets are bound and the configuration is in force; also ends a reload.
     pub(super) fn ready(self, status: &str) {
         self.notify(&[NotifyState::Ready, NotifyState::Status(status)]);
     }
 
-    /// A reload has begun; [`Voice::ready`] ends it, also when it was refused.
+    /// A reload has started. [`Notifier::ready`] ends it, also when it was rejected.
     pub(super) fn reloading(self) {
-        // Without the time systemd takes the message for one of an earlier reload.
+        // Without the timestamp systemd attributes the message to an earlier reload.
         if let Ok(now) = NotifyState::monotonic_usec_now() {
             self.notify(&[NotifyState::Reloading, now]);
         }
     }
 
-    /// The drain has begun.
+    /// The drain has started.
     pub(super) fn stopping(self, status: &str) {
         self.notify(&[NotifyState::Stopping, NotifyState::Status(status)]);
     }
 
-    /// The drain goes on, and may need so much longer.
+    /// The drain continues and may take `longer` from now.
     pub(super) fn extend_timeout(self, status: &str, longer: Duration) {
         let micros = u32::try_from(longer.as_micros()).unwrap_or(u32::MAX);
         self.notify(&[
@@ -88,12 +88,12 @@ impl Notifier {
             return;
         }
         if let Err(error) = sd_notify::notify(states) {
-            tracing::warn!(%error, "the service manager cannot be told");
+            tracing::warn!(%error, "the service manager cannot be notified");
         }
     }
 }
 
-/// Ends with its drop.
+/// The ping task; aborted on drop.
 #[derive(Debug)]
 pub(super) struct Watchdog(JoinHandle<()>);
 
@@ -113,21 +113,21 @@ async fn ping_watchdog(workers: Arc<[Worker]>, every: Duration) {
             Some(worker) => {
                 tracing::error!(
                     worker,
-                    "a worker does not answer: the watchdog gets no ping"
+                    "a worker is unresponsive: the watchdog is not pinged"
                 );
             }
         }
     }
 }
 
-/// The first worker that does not run a task before the deadline.
+/// Returns the index of the first worker that does not run a spawned task before the deadline.
 async fn first_unresponsive(workers: &[Worker], deadline: Instant) -> Option<usize> {
-    let answers: Vec<_> = workers
+    let probes: Vec<_> = workers
         .iter()
         .map(|worker| worker.runtime.spawn(async {}))
         .collect();
-    for (index, answer) in answers.into_iter().enumerate() {
-        if !matches!(tokio::time::timeout_at(deadline, answer).await, Ok(Ok(()))) {
+    for (index, probe) in probes.into_iter().enumerate() {
+        if !matches!(tokio::time::timeout_at(deadline, probe).await, Ok(Ok(()))) {
             return Some(index);
         }
     }

@@ -1,5 +1,5 @@
-//! One single-threaded runtime per worker: a connection stays on its worker, with a pool, counters
-//! and a log buffer that no other worker touches. No module below `app` knows of this layout.
+//! Worker threads with one single-threaded runtime each. A connection stays on its worker, whose
+//! connection pool, counters and log buffer are not shared. No module below `app` depends on this.
 
 use std::io;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub(super) struct Workers {
     threads: Vec<WorkerThread>,
 }
 
-/// What is needed to hand a connection to a worker.
+/// A worker as the accept loops see it.
 #[derive(Debug)]
 pub(super) struct Worker {
     /// Its runtime.
@@ -43,7 +43,10 @@ struct WorkerThread {
 }
 
 impl Workers {
-    /// Starts them.
+    /// Starts the configured number of workers.
+    ///
+    /// # Errors
+    /// A runtime or a thread could not be started.
     pub(super) fn start(
         config: &Config,
         shared: &Arc<GatewayState>,
@@ -84,21 +87,21 @@ impl Workers {
         })
     }
 
-    /// The workers, to be handed connections.
+    /// Returns all workers.
     pub(super) fn all(&self) -> Arc<[Worker]> {
         self.all.clone()
     }
 
-    /// Connections, over all workers.
+    /// Returns the number of open connections over all workers.
     pub(super) fn connections(&self) -> usize {
-        let of_each = self.all.iter().map(|it| it.connections.count());
-        of_each.sum()
+        let counts = self.all.iter().map(|worker| worker.connections.count());
+        counts.sum()
     }
 
-    /// Ends all threads; what still runs on them is dropped.
+    /// Stops all threads and drops their remaining tasks.
     pub(super) fn stop(self) {
         for thread in self.threads {
-            // Gone already if its runtime was lost to a panic.
+            // The receiver is gone if the thread ended with a panic.
             let _ = thread.stop.send(());
             let _ = thread.handle.join();
         }
@@ -111,7 +114,7 @@ impl WorkerThread {
         let handle = std::thread::Builder::new()
             .name(format!("worker-{index}"))
             .spawn(move || {
-                // A dropped sender ends the worker as well.
+                // A dropped sender stops the worker as well.
                 let _ = runtime.block_on(stopped);
                 runtime.shutdown_timeout(Duration::from_millis(100));
             })?;

@@ -1,5 +1,5 @@
-//! Method, path, query, fields and body to the canonical bytes that are signed. Signing and
-//! verifying both go through [`CanonicalRequest`], so they cannot disagree.
+//! Builds the canonical bytes that are signed, from method, path, query, headers and body. Signing and
+//! verifying share [`CanonicalRequest`], so they cannot disagree.
 
 use std::fmt;
 
@@ -7,10 +7,10 @@ use http::header::HOST;
 
 use super::{AuthError, Signable, percent};
 
-/// The exact text that is signed, in pieces: nothing is copied until it is hashed or shown.
+/// The exact text that is signed, in pieces: nothing is copied before it is hashed or displayed.
 ///
-/// `Display` is the exact text. It holds the body, so it is for the eyes of whoever sent the request
-/// (`ccfs-gateway explain`), never for a log; `Debug` shows nothing of it.
+/// `Display` writes the exact text. It contains the body, so it is for the sender of the request
+/// (`ccfs-gateway explain`), never for a log; `Debug` omits everything.
 pub struct CanonicalRequest<'a> {
     method: &'a str,
     path: &'a str,
@@ -22,16 +22,18 @@ pub struct CanonicalRequest<'a> {
 }
 
 impl<'a> CanonicalRequest<'a> {
-    /// `names`: the signed field names verbatim, as in `content-length;host`.
+    /// Creates the canonical request. `names` are the signed header names verbatim, as in
+    /// `content-length;host`.
     ///
-    /// Refuses a list of names that may not stand in an Authorization value, a named field that the
-    /// head does not hold exactly once, and a query that repeats a key or has a broken escape.
+    /// # Errors
+    /// The names are not legal in an Authorization value, the head does not hold each named header
+    /// exactly once, or the query repeats a key or has a broken escape.
     pub fn new(names: &'a str, request: &Signable<'a>) -> Result<Self, AuthError> {
         check_names(names)?;
         Self::with_checked_names(names, request)
     }
 
-    /// `names` has passed [`check_names`].
+    /// The same for `names` that have passed [`check_names`].
     pub(super) fn with_checked_names(
         names: &'a str,
         request: &Signable<'a>,
@@ -46,18 +48,18 @@ impl<'a> CanonicalRequest<'a> {
         })
     }
 
-    /// The exact bytes that are signed.
+    /// Returns the exact bytes that are signed.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(512 + 3 * self.body.len());
         self.for_each_chunk(|chunk| bytes.extend_from_slice(chunk));
         bytes
     }
 
-    /// Hands the exact bytes to `take`, in as few pieces as a small fixed buffer allows.
-    pub(super) fn for_each_chunk(&self, take: impl FnMut(&[u8])) {
-        let mut chunks = percent::ChunkWriter::new(take);
+    /// Passes the exact bytes to `sink`, in as few pieces as a small fixed buffer allows.
+    pub(super) fn for_each_chunk(&self, sink: impl FnMut(&[u8])) {
+        let mut chunks = percent::ChunkWriter::new(sink);
         for line in [self.method.as_bytes(), self.path.as_bytes(), &self.query] {
-            // A request without parameters has no query line at all.
+            // Without parameters there is no query line.
             if !line.is_empty() {
                 chunks.write_raw(line);
                 chunks.write_raw(b"\n");
@@ -88,9 +90,9 @@ impl fmt::Debug for CanonicalRequest<'_> {
     }
 }
 
-/// May `names` stand in an Authorization value? Lower-case field names, none twice, `host` among them.
+/// Checks that `names` may be the list of signed headers: lower-case names, none twice, `host` among them.
 pub(super) fn check_names(names: &str) -> Result<(), AuthError> {
-    let mut host = false;
+    let mut has_host = false;
     for (index, name) in names.split(';').enumerate() {
         if index == MAX_SIGNED_NAMES {
             return Err(AuthError::Malformed("too many signed fields"));
@@ -103,21 +105,21 @@ pub(super) fn check_names(names: &str) -> Result<(), AuthError> {
         if names.split(';').take(index).any(|other| other == name) {
             return Err(AuthError::Malformed("a signed field is named twice"));
         }
-        host |= name == "host";
+        has_host |= name == "host";
     }
-    if host {
+    if has_host {
         Ok(())
     } else {
         Err(AuthError::Malformed("host is not signed"))
     }
 }
 
-/// The signed fields in the order of their finished lines, which is not the order of their names:
-/// `x-trace-id:` stands before `x-trace:`.
+/// The signed headers in the order of their canonical lines, which is not the order of their names:
+/// `x-trace-id:` sorts before `x-trace:`.
 struct SignedFields<'a> {
-    /// Real clients sign one to three fields: those are not worth an allocation.
+    /// Up to [`INLINE_FIELDS`] need no allocation; observed clients sign one to three.
     inline: [Field<'a>; INLINE_FIELDS],
-    /// Holds all fields if they are more than a few.
+    /// All of them if they are more than fit inline, else empty.
     heap: Vec<Field<'a>>,
     count: usize,
 }
@@ -166,11 +168,11 @@ impl<'a> SignedFields<'a> {
 }
 
 impl Field<'_> {
-    /// Compares the finished lines. Names differ, so that the values never decide.
+    /// Compares the canonical lines. Names differ, so the values never decide.
     fn cmp_line(&self, other: &Self) -> std::cmp::Ordering {
         let (a, b) = (self.name.as_bytes(), other.name.as_bytes());
         let same = a.iter().zip(b).take_while(|(a, b)| a == b).count();
-        // Upper-case hex digits are in the order of the bytes they stand for.
+        // Upper-case hex digits sort as the bytes that they encode.
         let rank = |name: &[u8]| match name.get(same) {
             Some(byte) => (percent::first_encoded_byte(*byte), *byte),
             None => (b':', b':'),
@@ -179,12 +181,12 @@ impl Field<'_> {
     }
 }
 
-/// The one value of a field, without the blanks around it, which HTTP drops on the way.
+/// Returns the single value of a header without surrounding whitespace, which HTTP does not preserve.
 pub(super) fn single_value<'a>(
     headers: &'a http::HeaderMap,
     name: &str,
 ) -> Result<&'a [u8], AuthError> {
-    // The one that is always signed is found without being parsed as a name.
+    // `host` is always signed: the constant saves parsing the name.
     let mut values = match name {
         "host" => headers.get_all(HOST).iter(),
         name => headers.get_all(name).iter(),
@@ -195,10 +197,13 @@ pub(super) fn single_value<'a>(
     }
 }
 
-/// `key=value` pairs, decoded and encoded again, sorted as finished text and joined with `&`.
+/// Returns the canonical query: `key=value` pairs decoded, encoded again, sorted as encoded text and joined
+/// with `&`.
 ///
-/// A broken escape is refused rather than read as a literal `%`: nodes and clients would not agree on
-/// it. A plus is a plus. Empty pieces (`a=1&&b=2`) are no parameters.
+/// A plus stays a plus. Empty pieces (`a=1&&b=2`) are dropped.
+///
+/// # Errors
+/// A broken escape, which nodes and clients would decode differently, or a repeated key.
 fn canonical_query(query: &str) -> Result<Vec<u8>, AuthError> {
     let mut pairs = Vec::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -211,12 +216,12 @@ fn canonical_query(query: &str) -> Result<Vec<u8>, AuthError> {
         pairs.push((encoded, key_length));
     }
     pairs.sort_unstable();
-    // An encoded key holds no `=`, so that pairs of one key are neighbours.
-    let same_key = |two: &[(Vec<u8>, usize)]| match two {
+    // An encoded key holds no `=`, so pairs of one key are neighbours.
+    let has_same_key = |two: &[(Vec<u8>, usize)]| match two {
         [(a, a_key), (b, b_key)] => a[..*a_key] == b[..*b_key],
         _ => false,
     };
-    if pairs.windows(2).any(same_key) {
+    if pairs.windows(2).any(has_same_key) {
         return Err(AuthError::RepeatedQueryKey);
     }
     let pairs: Vec<_> = pairs.into_iter().map(|(encoded, _)| encoded).collect();
@@ -238,7 +243,8 @@ fn is_lower_token(byte: u8) -> bool {
     )
 }
 
+/// Observed clients sign one to three headers.
 const INLINE_FIELDS: usize = 8;
 
-/// Far above what any client signs; bounds the work a stranger can ask for.
+/// Far above what observed clients sign; bounds the work that an unverified request can cause.
 const MAX_SIGNED_NAMES: usize = 64;

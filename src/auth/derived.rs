@@ -1,5 +1,5 @@
-//! The signing keys of recent successes, so that a busy caller's next request costs one HMAC and not
-//! three. One small table per thread: nothing is shared, nothing is locked.
+//! A cache of derived signing keys: a further request of the same caller in the same second costs one HMAC
+//! instead of three. One small table per thread, without sharing or locks.
 
 use std::cell::RefCell;
 use std::hash::BuildHasher;
@@ -7,35 +7,35 @@ use std::hash::BuildHasher;
 use super::Secret;
 use super::mac::Mac;
 
-/// The start of a signature with the key derived from `secret` for `prefix`, if it was kept.
+/// Returns the cached MAC, keyed with the key derived from `secret` for `prefix`.
 pub(super) fn get(prefix: &str, secret: &Secret) -> Option<Mac> {
     TABLE.with_borrow_mut(|table| table.get(prefix, secret.id()).cloned())
 }
 
-/// Keeps the start of signatures with the key derived from `secret` for `prefix`.
+/// Caches the MAC keyed with the key derived from `secret` for `prefix`.
 pub(super) fn insert(prefix: &str, secret: &Secret, key: Mac) {
     TABLE.with_borrow_mut(|table| table.insert(prefix, secret.id(), key));
 }
 
-/// Many small sets, each in the order of last use: as quick to search as a hash map, and bounded
-/// without any bookkeeping.
+/// A set-associative cache, each set in the order of last use: as fast to search as a hash map, and bounded
+/// without bookkeeping.
 struct Table {
     hasher: foldhash::fast::RandomState,
     sets: Vec<[Option<Slot>; WAYS]>,
 }
 
-/// The hash lies beside the pointer: a set is searched without touching its entries.
+/// The hash is beside the pointer, so a set is searched without touching its entries.
 struct Slot {
     hash: u64,
     entry: Box<Entry>,
 }
 
 struct Entry {
-    /// A rotated secret has another id, and so never meets the keys of the old one.
+    /// A rotated secret has another id, so it never matches keys derived from the old one.
     secret_id: u64,
     key: Mac,
     length: usize,
-    /// Beside the key, so that a look-up touches one place and not two.
+    /// Beside the key, so that a lookup touches one allocation.
     prefix: [u8; MAX_PREFIX],
 }
 
@@ -97,15 +97,15 @@ thread_local! {
     static TABLE: RefCell<Table> = RefCell::new(Table::new());
 }
 
-/// With eight ways: 8,192 keys, at most 2.2 MiB a thread. A key is of use for the second in which its
-/// prefix was written, and for a minute where a client signs ahead: 50 callers who do were three times
-/// as many as the 1,024 keys of the first table, which cost each of their requests 0.6 us.
+/// With eight ways: 8,192 keys, at most 2.2 MiB a thread. A key is useful during the second of its prefix,
+/// and for a minute where a client signs ahead: 50 such callers need three times the 1,024 keys that a
+/// smaller table had, and each of their requests then took 0.6 us longer.
 const SETS: usize = 1024;
 
 const WAYS: usize = 8;
 
-/// Holds what clients write, with an ak of 48 characters, and makes an entry 256 bytes. The key of a
-/// longer prefix is derived anew each time.
+/// Fits the prefixes of observed clients with an access key of 48 characters, and makes an entry 256 bytes.
+/// The key of a longer prefix is derived each time.
 const MAX_PREFIX: usize = 96;
 
 #[cfg(test)]

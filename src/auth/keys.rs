@@ -1,4 +1,4 @@
-//! Access keys and their secrets. A [`Secret`] cannot be printed.
+//! Access keys and their secrets. A [`Secret`] is never displayed.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,23 +7,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use aws_lc_rs::constant_time;
 use zeroize::Zeroizing;
 
-/// The public name of one developer account ("ak").
+/// The public identifier of one developer account ("ak").
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct AccessKey(Arc<str>);
 
 impl AccessKey {
-    /// The ak as text.
+    /// Returns the access key as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The ak as shared text.
+    /// Returns the access key as shared text.
     pub fn shared(&self) -> Arc<str> {
         self.0.clone()
     }
 
-    /// May `text` be an ak at all? 1 to 128 visible ASCII characters, none of them a slash, since
-    /// slashes part the fields of an Authorization value.
+    /// Whether `text` may be an access key: 1 to 128 visible ASCII characters without a slash, which
+    /// separates the parts of an Authorization value.
     pub fn is_well_formed(text: &str) -> bool {
         (1..=MAX_ACCESS_KEY_LENGTH).contains(&text.len())
             && text
@@ -44,7 +44,7 @@ impl std::borrow::Borrow<str> for AccessKey {
     }
 }
 
-/// A secret key ("SK"): never printed, wiped when dropped.
+/// A secret key ("SK"): never displayed, zeroed on drop.
 #[derive(Clone)]
 pub struct Secret {
     bytes: Zeroizing<Vec<u8>>,
@@ -52,7 +52,7 @@ pub struct Secret {
 }
 
 impl Secret {
-    /// Takes the exact bytes; at least one.
+    /// Creates a secret of exactly these bytes, at least one.
     pub fn new(bytes: Vec<u8>) -> Self {
         Self {
             bytes: Zeroizing::new(bytes),
@@ -64,14 +64,14 @@ impl Secret {
         &self.bytes
     }
 
-    /// Shared with clones, and with nothing else that this process ever made: what was derived from
-    /// one secret is never taken for derived from another.
+    /// Returns the id that only clones share, unique in the process, so that a key derived from one secret
+    /// is never taken for one derived from another.
     pub(super) fn id(&self) -> u64 {
         self.id
     }
 }
 
-/// Equal are equal bytes, whenever they were read.
+/// Compares the bytes, not the ids.
 impl PartialEq for Secret {
     fn eq(&self, other: &Self) -> bool {
         constant_time::verify_slices_are_equal(&self.bytes, &other.bytes).is_ok()
@@ -86,8 +86,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// An access key with the one or two secrets it may sign with: verified against both, signed with
-/// the first.
+/// An access key with its one or two secrets. Verification accepts both; signing uses the first.
 #[derive(Debug)]
 pub struct Credential {
     access_key: AccessKey,
@@ -96,7 +95,7 @@ pub struct Credential {
 }
 
 impl Credential {
-    /// A credential of one or two secrets. A disabled one never verifies.
+    /// Creates a credential of one or two secrets. A disabled one never verifies.
     pub fn new(access_key: AccessKey, secrets: Vec<Secret>, enabled: bool) -> Self {
         Self {
             access_key,
@@ -105,23 +104,23 @@ impl Credential {
         }
     }
 
-    /// The ak.
+    /// Returns the access key.
     pub fn access_key(&self) -> &AccessKey {
         &self.access_key
     }
 
-    /// The secrets, the signing one first.
+    /// Returns the secrets, the signing one first.
     pub fn secrets(&self) -> &[Secret] {
         &self.secrets
     }
 
-    /// False: 401 like an unknown ak.
+    /// Whether it verifies; a disabled one gets 401 like an unknown access key.
     pub fn enabled(&self) -> bool {
         self.enabled
     }
 }
 
-/// Those seen have 32 characters and fewer.
+/// Observed access keys have at most 32 characters.
 const MAX_ACCESS_KEY_LENGTH: usize = 128;
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);

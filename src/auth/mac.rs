@@ -3,12 +3,12 @@
 use hmac::{Hmac, KeyInit};
 use sha2::Sha256;
 
-/// HMAC-SHA256 that has taken its key in. 144 bytes, wiped when dropped, and copied for each signature
-/// where aws-lc's context has 1,232; a signature over a usual request takes 0.27 us instead of 0.37.
+/// A keyed HMAC-SHA256. 144 bytes, zeroed on drop, and cloned for each signature, where aws-lc's context has
+/// 1,232 bytes: measured, a signature over a typical request takes 0.27 us instead of 0.37.
 pub(super) type Mac = Hmac<Sha256>;
 
-/// Takes a key in.
+/// Creates a MAC with this key.
 pub(super) fn new_mac(key: &[u8]) -> Mac {
-    // RFC 2104: longer keys are hashed, shorter ones padded; none is refused.
+    // RFC 2104: longer keys are hashed, shorter ones padded; none is invalid.
     Mac::new_from_slice(key).unwrap_or_else(|_| unreachable!("HMAC takes keys of any length"))
 }

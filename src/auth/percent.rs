@@ -1,8 +1,8 @@
-//! Percent encoding as auth-v2 wants it: letters, digits and `-._~` stay, every other byte becomes
-//! `%XX` in upper case.
+//! Percent encoding by the rules of auth-v2: letters, digits and `-._~` stay, every other byte becomes `%XX`
+//! in upper case.
 
-/// Gathers text in a small fixed buffer and hands it on when that is full: an HMAC behind a foreign
-/// call is best fed in few large pieces, and a body of any size needs no copy of its encoded form.
+/// Collects text in a small fixed buffer and passes it on when that is full: an HMAC is faster with few large
+/// pieces, and a body of any size needs no copy of its encoded form.
 pub(super) struct ChunkWriter<F: FnMut(&[u8])> {
     buffer: [u8; CHUNK_SIZE],
     filled: usize,
@@ -10,15 +10,15 @@ pub(super) struct ChunkWriter<F: FnMut(&[u8])> {
 }
 
 impl<F: FnMut(&[u8])> ChunkWriter<F> {
-    pub(super) fn new(take: F) -> Self {
+    pub(super) fn new(sink: F) -> Self {
         Self {
             buffer: [0; CHUNK_SIZE],
             filled: 0,
-            sink: take,
+            sink,
         }
     }
 
-    /// Adds `bytes` as they are.
+    /// Writes `bytes` unchanged.
     pub(super) fn write_raw(&mut self, bytes: &[u8]) {
         for piece in bytes.chunks(CHUNK_SIZE) {
             self.make_room(piece.len());
@@ -27,15 +27,15 @@ impl<F: FnMut(&[u8])> ChunkWriter<F> {
         }
     }
 
-    /// Adds `bytes` percent-encoded.
+    /// Writes `bytes` percent-encoded.
     pub(super) fn write_encoded(&mut self, bytes: &[u8]) {
         for piece in bytes.chunks(CHUNK_SIZE / ENTRY_SIZE) {
             self.make_room(piece.len() * ENTRY_SIZE);
             let mut filled = self.filled;
             for &byte in piece {
                 let entry = &ENCODED[usize::from(byte)];
-                // Always the whole entry: the next one overwrites what does not count, and no branch
-                // has to guess which bytes of a body are letters.
+                // Always copies the whole entry, and the next one overwrites the excess: no branch depends
+                // on which bytes of a body are letters.
                 self.buffer[filled..filled + ENTRY_SIZE].copy_from_slice(entry);
                 filled += usize::from(entry[ENTRY_SIZE - 1]);
             }
@@ -43,7 +43,7 @@ impl<F: FnMut(&[u8])> ChunkWriter<F> {
         }
     }
 
-    /// Hands on what is left.
+    /// Passes the remainder on.
     pub(super) fn finish(mut self) {
         (self.sink)(&self.buffer[..self.filled]);
     }
@@ -56,7 +56,7 @@ impl<F: FnMut(&[u8])> ChunkWriter<F> {
     }
 }
 
-/// The encoded form of `bytes`, lazily.
+/// Returns the encoded form of `bytes`.
 pub(super) fn encode(bytes: &[u8]) -> impl Iterator<Item = u8> {
     bytes.iter().flat_map(|&byte| {
         let entry = &ENCODED[usize::from(byte)];
@@ -67,12 +67,13 @@ pub(super) fn encode(bytes: &[u8]) -> impl Iterator<Item = u8> {
     })
 }
 
-/// The first byte of the encoded form of `byte`: itself or `%`.
+/// Returns the first byte of the encoded form of `byte`: itself or `%`.
 pub(super) fn first_encoded_byte(byte: u8) -> u8 {
     ENCODED[usize::from(byte)][0]
 }
 
-/// The bytes behind `text`; `None` if a `%` is not followed by two hex digits.
+/// Decodes `text`; `None` if a `%` is not followed by two hex digits. The `percent-encoding` crate passes
+/// broken escapes through instead.
 pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
@@ -88,10 +89,10 @@ pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
     Some(decoded)
 }
 
-/// Holds the canonical form of a usual recording request whole.
+/// Fits the canonical form of a typical recording request.
 const CHUNK_SIZE: usize = 1024;
 
-/// Three bytes of text, then how many of them count.
+/// Three bytes of text, then how many of them are used.
 const ENTRY_SIZE: usize = 4;
 
 static ENCODED: [[u8; ENTRY_SIZE]; 256] = encoded_table();
@@ -132,14 +133,14 @@ mod tests {
     }
 
     #[test]
-    fn chunks_hand_on_everything_in_order_at_any_fill() {
+    fn the_writer_passes_everything_on_in_order_at_any_fill() {
         let raw: Vec<u8> = (0..=u8::MAX).cycle().take(3 * CHUNK_SIZE).collect();
         for length in (0..raw.len())
             .step_by(7)
             .chain(CHUNK_SIZE - 300..CHUNK_SIZE + 300)
         {
-            let mut handed_on = Vec::new();
-            let mut chunks = ChunkWriter::new(|chunk: &[u8]| handed_on.extend_from_slice(chunk));
+            let mut written = Vec::new();
+            let mut chunks = ChunkWriter::new(|chunk: &[u8]| written.extend_from_slice(chunk));
             chunks.write_raw(&raw[..length]);
             chunks.write_encoded(&raw[..length / 2]);
             chunks.write_raw(b"\n");
@@ -150,7 +151,7 @@ mod tests {
             expected.extend(encode(&raw[..length / 2]));
             expected.push(b'\n');
             expected.extend(encode(&raw[length..]));
-            assert_eq!(handed_on, expected, "{length}");
+            assert_eq!(written, expected, "{length}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The auth-v2 dialect: the Authorization value, the derivation of the signing key, the signature.
+//! The auth-v2 scheme: the Authorization value, the derivation of the signing key, the signature.
 //!
 //! ```text
 //! value       = prefix "/" signature
@@ -19,9 +19,9 @@ use super::derived;
 use super::mac::{Mac, new_mac};
 use super::{AccessKey, AuthError, Secret};
 
-/// An Authorization value taken apart.
+/// A parsed Authorization value.
 pub(super) struct AuthorizationValue<'a> {
-    /// Verbatim, because that is what was signed.
+    /// Verbatim, because the signing key is derived from it.
     pub(super) prefix: &'a str,
     pub(super) access_key: &'a str,
     pub(super) timestamp: Timestamp,
@@ -59,13 +59,13 @@ impl<'a> AuthorizationValue<'a> {
     }
 }
 
-/// Everything of a value that stands before its signature.
+/// Returns everything of a value before its signature.
 pub(super) fn prefix(access_key: &AccessKey, timestamp: Timestamp, names: &str) -> String {
     let timestamp = timestamp.strftime("%Y-%m-%dT%H:%M:%SZ");
     format!("{SCHEME}{}/{timestamp}/{names}", access_key.as_str())
 }
 
-/// The signature that `secret` makes over `request` under `prefix`, as hex digits.
+/// Returns the signature of `request` with the key derived from `secret` for `prefix`, as hex digits.
 pub(super) fn signature(
     secret: &Secret,
     prefix: &str,
@@ -75,19 +75,19 @@ pub(super) fn signature(
     Zeroizing::new(to_hex(&tag).iter().copied().map(char::from).collect())
 }
 
-/// Did one of `secrets` sign `request`? Every failure costs the same, whether there are no secrets,
-/// one or two, and whether a derived key was at hand or not; a success may be faster.
+/// Whether one of `secrets` signed `request`. Every failure takes the same time, for no, one or two secrets
+/// and with or without a cached signing key; a success may be faster.
 pub(super) fn verify(
     secrets: &[Secret],
     value: &AuthorizationValue<'_>,
     request: &CanonicalRequest<'_>,
 ) -> bool {
     for slot in 0..secrets.len().max(MIN_SECRETS_TRIED) {
-        let real = secrets.get(slot);
-        let secret = real.unwrap_or(&DUMMY_SECRET);
-        let known = derived::get(value.prefix, secret);
-        let was_known = known.is_some();
-        let (mac, fresh) = match known {
+        let configured = secrets.get(slot);
+        let secret = configured.unwrap_or(&DUMMY_SECRET);
+        let cached = derived::get(value.prefix, secret);
+        let was_cached = cached.is_some();
+        let (mac, fresh) = match cached {
             Some(mac) => (mac, None),
             None => {
                 let mac = signing_key(secret, value.prefix);
@@ -96,15 +96,15 @@ pub(super) fn verify(
         };
         let tag = tag(mac, request);
         let matches = constant_time::verify_slices_are_equal(&tag, &value.signature);
-        if real.is_some() && matches.is_ok() {
+        if configured.is_some() && matches.is_ok() {
             if let Some(key) = fresh {
-                // Only now: a stranger must not be able to crowd out the keys of honest callers.
+                // Only after success: unverified requests must not evict the keys of verified callers.
                 derived::insert(value.prefix, secret, key);
             }
             return true;
         }
-        if was_known {
-            // The time must not tell whether this ak was at work within the same second.
+        if was_cached {
+            // The timing must not reveal whether this access key was used in the same second.
             std::hint::black_box(signing_key(secret, value.prefix));
         }
     }
@@ -116,7 +116,7 @@ fn tag(mut mac: Mac, request: &CanonicalRequest<'_>) -> [u8; 32] {
     mac.finalize().into_bytes().into()
 }
 
-/// The key of the second stage is the hex *text* of the first stage's result, not its bytes.
+/// Derives the signing key: the hex *text* of the first stage's result, not its bytes.
 fn signing_key(secret: &Secret, prefix: &str) -> Mac {
     let mut mac = new_mac(secret.bytes());
     mac.update(prefix.as_bytes());
@@ -139,14 +139,14 @@ fn parse_hex(text: &str) -> Option<[u8; 32]> {
     let mut seen = 0;
     for (byte, two) in bytes.iter_mut().zip(text.chunks_exact(2)) {
         let (high, low) = (NIBBLES[usize::from(two[0])], NIBBLES[usize::from(two[1])]);
-        // One test behind the loop instead of 64 in it.
+        // One test after the loop instead of 64 inside it.
         seen |= high | low;
         *byte = high << 4 | low;
     }
     (seen < 16).then_some(bytes)
 }
 
-/// `yyyy-MM-ddTHH:mm:ssZ`, or the same with three digits of milliseconds, as some clients write it.
+/// Parses `yyyy-MM-ddTHH:mm:ssZ`, or the same with three digits of milliseconds, which some clients send.
 fn parse_timestamp(text: &str) -> Option<Timestamp> {
     let shape = match text.len() {
         20 => "dddd-dd-ddTdd:dd:ddZ",
@@ -178,7 +178,8 @@ fn parse_timestamp(text: &str) -> Option<Timestamp> {
     Offset::UTC.to_timestamp(time.ok()?).ok()
 }
 
-/// What a lower-case hex digit stands for; 0xff for every other byte.
+/// The value of a lower-case hex digit; 0xff for every other byte. By table: parsing is on the path of every
+/// request.
 static NIBBLES: [u8; 256] = {
     let mut table = [0xff; 256];
     let mut value = 0;
@@ -191,14 +192,14 @@ static NIBBLES: [u8; 256] = {
 
 const SCHEME: &str = "auth-v2/";
 
-/// Longer than any real value by far.
+/// In bytes; far above any observed value.
 const MAX_VALUE_LENGTH: usize = 4096;
 
-/// Secrets tried before a signature is called wrong, real or not.
+/// How many secrets are tried before a signature is rejected; missing ones are replaced by the dummy.
 const MIN_SECRETS_TRIED: usize = 2;
 
 const NOT_FIVE_PARTS: AuthError = AuthError::Malformed("not five parts between slashes");
 
-/// Stands in for secrets that are not there. What it signs is never believed.
+/// Replaces missing secrets. A signature made with it never verifies.
 static DUMMY_SECRET: std::sync::LazyLock<Secret> =
     std::sync::LazyLock::new(|| Secret::new(vec![b'-'; 32]));

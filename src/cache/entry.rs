@@ -25,6 +25,8 @@ pub struct Entry {
     /// refreshed.
     pub is_negative: bool,
     pub(super) call_id: Option<CompactString>,
+    /// The purge epoch in which the fetch began.
+    pub(super) purge_epoch: u64,
     pub(super) stored_at: Timestamp,
     pub(super) fresh_until: Timestamp,
     pub(super) usable_until: Timestamp,
@@ -74,6 +76,7 @@ impl Entry {
             result_code: code.clone(),
             is_negative,
             call_id: None,
+            purge_epoch: 0,
             stored_at: now,
             fresh_until,
             usable_until,

@@ -75,7 +75,15 @@ impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
         })
     }
 
-    /// Returns the number of fetches in progress.
+    /// Forgets the fetches of all keys that `matches`: later requests start new ones. Their current
+    /// participants still receive the result.
+    pub fn forget(&self, matches: impl Fn(&CacheKey) -> bool) {
+        for shard in self.shards.iter() {
+            shard.lock().retain(|key, _| !matches(key));
+        }
+    }
+
+    /// Returns the number of fetches in progress that may be joined.
     pub fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().len()).sum()
     }
@@ -241,8 +249,12 @@ impl<T: Clone> CompletionGuard<T> {
 impl<T> CompletionGuard<T> {
     fn remove_key(&mut self) {
         if !std::mem::replace(&mut self.is_removed, true) {
-            // The map holds this very fetch: `join` never replaces one.
-            self.shards[self.index % SHARDS].lock().remove(&self.key);
+            let mut shard = self.shards[self.index % SHARDS].lock();
+            // After `forget`, the map may hold a later fetch of the key.
+            let is_own = |fetch: &Arc<_>| Arc::ptr_eq(fetch, &self.fetch);
+            if shard.get(&self.key).is_some_and(is_own) {
+                shard.remove(&self.key);
+            }
         }
     }
 }

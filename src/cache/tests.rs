@@ -63,6 +63,12 @@ impl Fixture {
         self.cache.insert(&token, response, &self.policy, at(now))
     }
 
+    fn purge(&self, purge: Purge) -> usize {
+        let handle = self.cache.begin_purge(purge.into());
+        self.cache.sweep();
+        handle.removed()
+    }
+
     fn freshness(&self, ak: &str, now: i64) -> Option<Freshness> {
         self.cache
             .get(&CacheKey::for_test(ak, "{}"), at(now))
@@ -142,32 +148,92 @@ fn a_purge_removes_what_matches_and_invalidates_tokens() {
     };
     let left = || ["a", "b"].map(|ak| f.freshness(ak, 1).is_some());
     insert_all();
-    f.cache.purge(Purge {
+    f.purge(Purge {
         access_key: Some("a".into()),
         call_id: None,
     });
     assert_eq!(left(), [false, true]);
     insert_all();
-    f.cache.purge(Purge {
+    f.purge(Purge {
         access_key: None,
         call_id: Some("2".into()),
     });
     assert_eq!(left(), [true, false]);
     insert_all();
-    f.cache.purge(Purge {
+    f.purge(Purge {
         access_key: Some("a".into()),
         call_id: Some("2".into()),
     });
     assert_eq!(left(), [true, true]);
     let key = CacheKey::for_test("a", "{}");
     let token = f.cache.begin_insert(&key, None);
-    f.cache.purge(Purge::default());
+    f.purge(Purge::default());
     assert_eq!(left(), [false, false]);
     let offered = f.cache.insert(&token, &stored, &f.policy, at(0));
     assert_eq!(
         (offered, left()),
         (InsertOutcome::NotStored, [false, false])
     );
+}
+
+#[test]
+fn a_purge_is_effective_before_its_sweep_and_spares_later_entries() {
+    let f = Fixture::new(&settings());
+    let stored = response("0", Some(28_800));
+    for (ak, call_id) in [("a", "1"), ("b", "2"), ("c", "3"), ("d", "4")] {
+        f.insert(ak, call_id, &stored, 0);
+    }
+    let usable = || ["a", "b", "c", "d"].map(|ak| f.freshness(ak, 1).is_some());
+    let purge = |access_key: Option<&str>, call_id: Option<&str>| Purge {
+        access_key: access_key.map(Into::into),
+        call_id: call_id.map(Into::into),
+    };
+    let set = [
+        purge(Some("a"), None),
+        purge(None, Some("2")),
+        purge(Some("c"), Some("4")),
+        purge(Some("d"), Some("4")),
+    ];
+    let handle = f.cache.begin_purge(set.into_iter().collect());
+    assert_eq!(usable(), [false, false, true, false]);
+    assert_eq!(f.cache.size().0, 4, "nothing is removed yet");
+    assert_eq!(f.insert("a", "1", &stored, 0), InsertOutcome::Stored);
+    assert_eq!(usable(), [true, false, true, false]);
+    f.cache.sweep();
+    assert_eq!(handle.removed(), 2);
+    assert_eq!(usable(), [true, false, true, false]);
+    assert_eq!(f.cache.size().0, 2);
+    assert_eq!(f.insert("b", "2", &stored, 0), InsertOutcome::Stored);
+    assert_eq!(usable(), [true, true, true, false]);
+}
+
+#[test]
+fn purges_during_a_sweep_are_effective_and_carried_out_by_the_next() {
+    let pending = PendingPurges::default();
+    let (a, b) = ("a".into(), "b".into());
+    let set = |ak: &crate::auth::AccessKey| {
+        PurgeSet::from(Purge {
+            access_key: Some(ak.clone()),
+            call_id: None,
+        })
+    };
+    let first = pending.begin(set(&a));
+    let mut second = None;
+    pending.sweep(|is_covered| {
+        assert!(is_covered(&a, None, 0) && !is_covered(&a, None, 1));
+        second = Some(pending.begin(set(&b)));
+        assert!(pending.covers(&a, None, 0) && pending.covers(&b, None, 1));
+        assert!(!is_covered(&b, None, 0), "it may have been passed already");
+        1
+    });
+    assert!(!pending.covers(&a, None, 0) && pending.covers(&b, None, 1));
+    pending.sweep(|is_covered| {
+        assert!(is_covered(&b, None, 1) && !is_covered(&b, None, 2));
+        2
+    });
+    assert!(!pending.covers(&b, None, 1));
+    assert_eq!((first.removed(), second.unwrap().removed()), (1, 2));
+    pending.sweep(|_| panic!("there is nothing to sweep"));
 }
 
 #[test]

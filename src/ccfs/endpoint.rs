@@ -1,4 +1,4 @@
-//! The table: every interface of CC-FS, one row each. A new interface is one new row.
+//! The table of CC-FS interfaces, one row each. A new interface is one new row.
 
 use http::Method;
 
@@ -9,26 +9,26 @@ use RetrySafety::{Idempotent, OnlyIfUnsent};
 /// One interface of CC-FS.
 #[derive(Debug)]
 pub struct Endpoint {
-    /// The tail of the path, also the name in logs and metrics.
+    /// The path after [`PREFIX`], also the name in logs and metrics.
     pub name: &'static str,
-    /// The only method it takes; of no meaning in [`Lookup::Unlisted`].
+    /// The only method it accepts; meaningless in [`Lookup::Unlisted`].
     pub method: Method,
-    /// False for `playVoice`, which carries no Authorization.
+    /// Whether requests carry an Authorization; false for `playVoice` alone.
     pub authenticated: bool,
-    /// The shape of its body, and so what normalization may change.
+    /// The shape of its request body, and so what normalization may change.
     pub body: BodyKind,
-    /// Which limit holds for its body: uploads have their own.
+    /// Whether the limit of uploads applies to its request body.
     pub is_upload: bool,
-    /// What comes back.
+    /// What it responds with.
     pub response: ResponseKind,
-    /// May a request be sent again when a node may already have acted on it?
+    /// Whether a request may be sent again after a node may have acted on it.
     pub retry_safety: RetrySafety,
     /// The resultCode of "too many requests" on this interface: 0300008 downloads, 0300009 queries.
     pub flow_control_code: &'static str,
 }
 
 impl Endpoint {
-    /// The row of paths that the table does not list?
+    /// Whether it is the row of paths outside the table.
     pub fn is_unlisted(&self) -> bool {
         std::ptr::eq(self, &raw const UNLISTED)
     }
@@ -38,46 +38,46 @@ impl Endpoint {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum BodyKind {
     /// `{"request":{"version":"2.0"},"msgBody":{…}}`: a missing version is added, RFC 3339 times in
-    /// `msgBody.beginTime` and `msgBody.endTime` become tenant-local, the rest is CC-FS's to judge.
+    /// `msgBody.beginTime` and `msgBody.endTime` become tenant-local. CC-FS validates the remainder.
     Envelope,
-    /// The recording-URL request: one flat object, checked whole.
+    /// The recording-URL request: one flat object, validated completely.
     Flat,
-    /// No body, or one that is none of our business.
+    /// No body, or one that the gateway does not parse.
     Opaque,
 }
 
-/// What comes back.
+/// What an interface responds with.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ResponseKind {
-    /// Bytes of any size, streamed; failures are JSON all the same.
+    /// Bytes of any size, streamed; errors are JSON.
     File,
-    /// One JSON object, read whole.
+    /// One JSON object, buffered.
     Json,
-    /// One JSON object with pre-signed URLs in it, which may be cached.
+    /// One JSON object with pre-signed URLs, which may be cached.
     SignedUrl,
 }
 
-/// May a request be repeated on another node?
+/// Whether a request may be retried.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum RetrySafety {
-    /// It only reads.
+    /// It only reads, so it may always be retried.
     Idempotent,
-    /// It starts a job, uploads or deletes: only when nothing was sent.
+    /// It starts a job, uploads or deletes: retried only if nothing was sent.
     OnlyIfUnsent,
 }
 
-/// What a path and method lead to.
+/// The result of [`find_endpoint`].
 #[derive(Clone, Copy, Debug)]
 pub enum Lookup {
     /// A row of the table.
     Found(&'static Endpoint),
-    /// The path is a row's, the method is not; the one allowed is inside.
+    /// A row has the path but another method.
     MethodMismatch(&'static Endpoint),
-    /// Not in the table: [`Endpoint`] of unlisted paths (forwarded untouched, streamed, any method).
+    /// Not in the table; the row of unlisted paths (forwarded byte-identical, streamed, any method).
     Unlisted(&'static Endpoint),
 }
 
-/// Finds the row for a raw path: matched byte by byte, nothing is decoded.
+/// Finds the row of a raw path, which is compared byte by byte and never decoded.
 pub fn find_endpoint(method: &Method, path: &str) -> Lookup {
     let row = path
         .strip_prefix(PREFIX)
@@ -89,14 +89,14 @@ pub fn find_endpoint(method: &Method, path: &str) -> Lookup {
     }
 }
 
-/// Where all interfaces live.
+/// The start of the path of every interface.
 const PREFIX: &str = "/CCFS/resource/ccfs/";
 
-/// Flow control of downloads and of everything else (error code reference, page 4240 / 0835).
+/// The result codes of flow control (error code reference, page 4240 / 0835).
 const DOWNLOADS: &str = "0300008";
 const QUERIES: &str = "0300009";
 
-/// All rows; the one that is asked most stands first.
+/// All rows; the most requested one first.
 pub static ENDPOINTS: &[Endpoint] = &[
     row("getRecordFileUrlFromObs", Flat, SignedUrl, Idempotent),
     row("queryBillData", Envelope, Json, OnlyIfUnsent),
@@ -105,7 +105,7 @@ pub static ENDPOINTS: &[Endpoint] = &[
     row("downloadRecord", Envelope, File, Idempotent),
     row("queryAgentOprInfoData", Envelope, Json, OnlyIfUnsent),
     row("downloadAgentOprInfoFile", Envelope, File, Idempotent),
-    // Hands out a token; asked again, it hands out another.
+    // Issues a token; a retry issues another one, which is harmless.
     row("requestPlayVoice", Envelope, Json, Idempotent),
     Endpoint {
         name: "playVoice",
@@ -123,14 +123,14 @@ pub static ENDPOINTS: &[Endpoint] = &[
     row("ivr/uploadFile", Envelope, Json, OnlyIfUnsent).with_upload(),
     row("ivr/getFileHash", Envelope, Json, Idempotent),
     row("ivr/deleteFile", Envelope, Json, OnlyIfUnsent),
-    // These four are not in the current documents; clients use them.
+    // Not in the current documents, but used by clients.
     row("downloadTransferFile", Envelope, File, Idempotent),
     row("requestRecordAnalysis", Envelope, Json, OnlyIfUnsent),
     row("queryRecordAnalysisStatus", Envelope, Json, Idempotent),
     row("downloadRecordAnalysisFile", Envelope, File, Idempotent),
 ];
 
-/// What holds for paths that the table does not know: nothing is assumed.
+/// The row of paths outside the table: assumes nothing about them.
 static UNLISTED: Endpoint = Endpoint {
     name: "unlisted",
     method: Method::POST,
@@ -142,7 +142,7 @@ static UNLISTED: Endpoint = Endpoint {
     flow_control_code: QUERIES,
 };
 
-/// An interface as nearly all are: a POST with Authorization.
+/// Creates the row of an ordinary interface: a POST with Authorization.
 const fn row(
     name: &'static str,
     body: BodyKind,

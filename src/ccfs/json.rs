@@ -1,9 +1,9 @@
-//! One JSON object, read strictly and in one pass: what readers might read differently is found, and
-//! every value gets a canonical text, so that equal meaning is equal bytes.
+//! Parses one JSON object strictly, in one pass. Anything that two parsers might read differently is
+//! detected, and every value gets a canonical text, so that equal meaning is equal bytes.
 //!
-//! Own code, because no parser tells all of this at once: duplicate members at any depth, numbers as
-//! written, the place of each member in the source, so that one can be replaced and the rest kept.
-//! No tree is built, so that memory stays near the size of the source, whatever it holds.
+//! Written here because no crate reports all of this at once: duplicate members at any depth, numbers as
+//! written, and the position of each member in the source, so that one can be replaced and the remainder
+//! kept. No tree is built, so memory stays near the size of the source.
 
 mod scan;
 mod string;
@@ -13,14 +13,14 @@ use std::borrow::Cow;
 use scan::Scanner;
 pub(super) use string::write_string;
 
-/// A whole JSON object (RFC 8259) with nothing around it but blanks.
+/// A JSON object (RFC 8259), surrounded by nothing but whitespace.
 pub(super) struct Object<'a> {
     source: &'a str,
-    /// The canonical texts of all names and values, to be addressed by span.
+    /// The canonical texts of all names and values, addressed by span.
     canonical: String,
-    /// Sorted by name; twins in their order in the source.
+    /// Sorted by name; duplicate names in source order.
     members: Vec<Member>,
-    /// Behind the last value; behind the opening brace if there is none.
+    /// After the last value; after the opening brace if there is none.
     append_offset: usize,
     ambiguity: Option<JsonError>,
 }
@@ -28,24 +28,24 @@ pub(super) struct Object<'a> {
 /// One member of an [`Object`].
 #[derive(Clone, Copy)]
 pub(super) struct Member {
-    /// What the value is.
+    /// The type of the value.
     pub(super) kind: ValueKind,
     /// The value as written, in the source.
     pub(super) raw: Span,
     /// In the canonical text, without quotation marks.
     name: Span,
-    /// In the canonical text; empty if values are not kept.
+    /// In the canonical text; empty if only names are canonicalized.
     value: Span,
 }
 
-/// A range of bytes. Four bytes a side: objects with very many members must stay small.
+/// A range of bytes, as `u32` so that objects with very many members stay small.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Span {
     pub(super) start: u32,
     pub(super) end: u32,
 }
 
-/// What a value is.
+/// The type of a value.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum ValueKind {
     Array,
@@ -56,16 +56,16 @@ pub(super) enum ValueKind {
     String,
 }
 
-/// Which canonical texts are wanted.
+/// Which canonical texts to make.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Canonicalize {
-    /// Only names, which finding twins needs anyway.
+    /// Only names, which the search for duplicates needs.
     Names,
-    /// All.
+    /// Names and values.
     All,
 }
 
-/// Why bytes are not an object that everybody reads alike.
+/// Why bytes are not an object that every parser reads the same.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub(super) enum JsonError {
     #[error("is empty")]
@@ -76,24 +76,24 @@ pub(super) enum JsonError {
     Syntax,
     #[error("is not a JSON object")]
     NotAnObject,
-    #[error("is nested too deep")]
+    #[error("is nested too deeply")]
     TooDeep,
-    #[error("has something behind the JSON object")]
+    #[error("has data after the JSON object")]
     TrailingData,
-    #[error("has a member twice")]
+    #[error("repeats a member")]
     DuplicateMember,
-    #[error("has half of a surrogate pair in a string")]
+    #[error("has a lone surrogate in a string")]
     LoneSurrogate,
 }
 
 impl<'a> Object<'a> {
-    /// Reads what a client sent: whatever two readers might take differently is a fault.
+    /// Parses what a client sent. An ambiguity is an error.
     pub(super) fn strict(source: &'a [u8], keep: Canonicalize) -> Result<Self, JsonError> {
         let object = Self::read(source, keep, MAX_REQUEST_DEPTH)?;
         object.ambiguity.map_or(Ok(object), Err)
     }
 
-    /// Reads what a node sent: a doubt is only noted.
+    /// Parses what a node sent. An ambiguity is only recorded.
     pub(super) fn lenient(source: &'a [u8]) -> Result<Self, JsonError> {
         Self::read(source, Canonicalize::All, MAX_RESPONSE_DEPTH)
     }
@@ -103,49 +103,49 @@ impl<'a> Object<'a> {
         Scanner::new(source, keep).document(depth)
     }
 
-    /// Might another reader understand something else?
+    /// Whether another parser might read it differently.
     pub(super) fn is_ambiguous(&self) -> bool {
         self.ambiguity.is_some()
     }
 
-    /// The source.
+    /// Returns the source.
     pub(super) fn source(&self) -> &'a str {
         self.source
     }
 
-    /// Where a new last member can be written.
+    /// Returns the offset at which a new last member can be inserted.
     pub(super) fn append_offset(&self) -> usize {
         self.append_offset
     }
 
-    /// The members, sorted by name.
+    /// Returns the members, sorted by name.
     pub(super) fn members(&self) -> &[Member] {
         &self.members
     }
 
-    /// The last member of a name, which must be one that needs no escapes.
+    /// Returns the last member of a name. `name` must need no escapes.
     pub(super) fn member(&self, name: &str) -> Option<Member> {
         let named = |member: &&Member| self.name(member) == name;
         self.members.iter().rev().find(named).copied()
     }
 
-    /// A member's name in its canonical form, without quotation marks.
+    /// Returns a member's name in canonical form, without quotation marks.
     pub(super) fn name(&self, member: &Member) -> &str {
         member.name.slice(&self.canonical)
     }
 
-    /// A member's value in its canonical form: members sorted, strings unescaped as far as JSON
-    /// allows, numbers as written, no blanks.
+    /// Returns a member's value in canonical form: members sorted, strings unescaped as far as JSON allows,
+    /// numbers as written, no whitespace.
     pub(super) fn value(&self, member: &Member) -> &str {
         member.value.slice(&self.canonical)
     }
 
-    /// A member's value as written.
+    /// Returns a member's value as written.
     pub(super) fn raw(&self, member: &Member) -> &'a str {
         member.raw.slice(self.source)
     }
 
-    /// A member's value, unescaped, if it is a string.
+    /// Returns a member's value, unescaped, if it is a string.
     pub(super) fn text(&self, member: &Member) -> Option<Cow<'a, str>> {
         if member.kind != ValueKind::String {
             return None;
@@ -161,16 +161,17 @@ impl<'a> Object<'a> {
 
 impl Span {
     fn slice(self, text: &str) -> &str {
-        // Spans begin and end beside ASCII bytes of the text they were made for.
+        // Spans start and end next to ASCII bytes of the text that they were made for.
         text.get(self.start as usize..self.end as usize)
             .unwrap_or_default()
     }
 }
 
-/// How deep a request may be nested, the object itself included.
+/// How deep a request may be nested, including the object itself. Far deeper than any
+/// documented request body.
 const MAX_REQUEST_DEPTH: u32 = 32;
 
-/// How deep an answer may be nested; bounds the recursion.
+/// How deep a response may be nested; bounds the recursion. `serde_json` has the same default.
 const MAX_RESPONSE_DEPTH: u32 = 128;
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Raw body bytes and an [`Endpoint`] in, a [`Payload`] or [`Invalid`] out: the only interpreter of
-//! the table's body rules.
+//! Validates and normalizes request bodies: a raw body and an [`Endpoint`] become a [`Payload`] or an
+//! [`InvalidRequest`].
 
 mod envelope;
 mod flat;
@@ -13,28 +13,28 @@ use super::json::{Member, Object};
 use super::{BodyKind, Endpoint};
 pub use invalid::InvalidRequest;
 
-/// What must be known of a tenant to read its times.
+/// How the times of a tenant are read.
 #[derive(Clone, Debug)]
 pub struct Tenant {
     /// The zone of the tenant space.
     pub zone: TimeZone,
-    /// How a request without `version` is meant; `None` takes the default of the zone.
+    /// How a request without `version` is read; `None` takes the default of the zone.
     pub versionless: Option<Versionless>,
 }
 
-/// How times in a request without `version` are meant.
+/// How times in a request without `version` are read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Versionless {
-    /// Tenant-local already; only the version is added.
+    /// As tenant-local; only the version is added.
     Local,
-    /// Refused with 0300006.
+    /// The request is rejected with 0300006.
     Reject,
-    /// UTC, converted to tenant-local.
+    /// As UTC, converted to tenant-local.
     Utc,
 }
 
-/// A body that is valid for its endpoint, as it goes out. Only [`Endpoint::normalize`] and
-/// [`Payload::untouched`] make one.
+/// A body that is valid for its endpoint, as it is sent to the node. Only [`Endpoint::normalize`] and
+/// [`Payload::unparsed`] make one.
 #[derive(Clone, Debug)]
 pub struct Payload {
     outgoing: Bytes,
@@ -44,7 +44,7 @@ pub struct Payload {
 }
 
 impl Payload {
-    /// A body that nobody looked into: goes out as it came, and is never a cache key.
+    /// Creates the payload of a body that is not parsed: sent unchanged, and never a cache key.
     pub fn unparsed(raw: Bytes) -> Self {
         Self {
             outgoing: raw,
@@ -54,37 +54,41 @@ impl Payload {
         }
     }
 
-    /// The bytes that go out.
+    /// Returns the body that is sent.
     pub fn outgoing(&self) -> &Bytes {
         &self.outgoing
     }
 
-    /// Do they differ from what came? Then the request must be signed again.
+    /// Whether it differs from the received body, so that the request must be signed again.
     pub fn is_changed(&self) -> bool {
         self.is_changed
     }
 
-    /// The outgoing object with members sorted at every depth, strings unescaped, numbers as
-    /// written, no blanks; only for [`super::Answer::SignedUrl`] endpoints. Equal meaning, equal bytes.
+    /// Returns the outgoing object in canonical form, in which equal meaning is equal bytes: members sorted
+    /// at every depth, strings unescaped, numbers as written, no whitespace. Only for
+    /// [`super::ResponseKind::SignedUrl`] endpoints.
     pub fn cache_key(&self) -> Option<&Bytes> {
         self.cache_key.as_ref()
     }
 
-    /// The callId, where the interface has one (flat, or in `msgBody`).
+    /// Returns the callId, if the interface has one (flat, or in `msgBody`).
     pub fn call_id(&self) -> Option<&str> {
         self.call_id.as_deref()
     }
 
-    /// The same, to be kept.
+    /// Returns an owned copy of the callId.
     pub fn owned_call_id(&self) -> Option<CompactString> {
         self.call_id.clone()
     }
 }
 
 impl Endpoint {
-    /// Checks a body by the rules of this endpoint and brings it into the one form that is always
-    /// legal: tenant-local times and version "2.0". A body in that form goes out as it came, and of
-    /// any other only the members that must change do.
+    /// Validates a body by the rules of this endpoint and brings it into the one form that is always legal:
+    /// tenant-local times and version "2.0". A body in that form is sent unchanged; of any other, only the
+    /// members that must change do.
+    ///
+    /// # Errors
+    /// What CC-FS itself would reject.
     pub fn normalize(&self, raw: &Bytes, tenant: &Tenant) -> Result<Payload, InvalidRequest> {
         match self.body {
             BodyKind::Envelope => envelope::normalize(raw, tenant),
@@ -94,16 +98,16 @@ impl Endpoint {
     }
 }
 
-/// One place of the source that goes out differently.
+/// A replacement of one range of the source.
 struct Edit<'a> {
-    /// Bytes of the source.
+    /// Byte offsets in the source.
     start: usize,
     end: usize,
     text: &'a str,
 }
 
 impl<'a> Edit<'a> {
-    /// Puts a value in the place of another.
+    /// Replaces a value of an object that starts at `base`.
     fn replace(base: usize, value: &Member, text: &'a str) -> Self {
         Self {
             start: base + value.raw.start as usize,
@@ -112,7 +116,7 @@ impl<'a> Edit<'a> {
         }
     }
 
-    /// Adds a last member, written with a comma before it, to an object that begins at `base`.
+    /// Appends a member, given with a leading comma, to an object that starts at `base`.
     fn append(base: usize, object: &Object<'_>, member: &'a str) -> Self {
         let first = member.strip_prefix(',').unwrap_or(member);
         let text = if object.members().is_empty() {
@@ -129,17 +133,17 @@ impl<'a> Edit<'a> {
     }
 }
 
-/// What goes last into an object without a version.
+/// Appended to an object without a version.
 const VERSION_MEMBER: &str = r#","version":"2.0""#;
 
-/// The source with its edits made, all else byte for byte as it was.
+/// Applies the edits; everything else stays byte for byte.
 fn splice(raw: &Bytes, mut edits: Vec<Edit<'_>>) -> Bytes {
     if edits.is_empty() {
         return raw.clone();
     }
     edits.sort_by_key(|edit| edit.start);
-    let grown: usize = edits.iter().map(|edit| edit.text.len()).sum();
-    let mut outgoing = Vec::with_capacity(raw.len() + grown);
+    let added: usize = edits.iter().map(|edit| edit.text.len()).sum();
+    let mut outgoing = Vec::with_capacity(raw.len() + added);
     let mut kept = 0;
     for edit in &edits {
         outgoing.extend_from_slice(raw.get(kept..edit.start).unwrap_or_default());

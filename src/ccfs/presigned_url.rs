@@ -1,21 +1,22 @@
-//! When does this pre-signed URL expire? Pure; one small function per URL form. An unknown form or a
-//! malformed URL is `None`, and `None` means "do not cache": a lifetime is never guessed.
+//! Reads the expiry of pre-signed URLs. Pure; one small function per URL form. An unknown form or a malformed
+//! URL is `None`, which means "do not cache": a lifetime is never guessed.
 
 use std::borrow::Cow;
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::Offset;
+use percent_encoding::percent_decode_str;
 
-/// The instant after which the object store refuses this URL, if the URL says so in exactly one of
-/// the three forms of OBS and S3. Nothing is accepted that another reader may understand differently:
-/// a parameter twice, also in another case; parameters of two forms; a name or password in the URL;
-/// characters that do not belong into one.
+/// Returns the instant after which the object store rejects this URL, if the URL has exactly one of the three
+/// forms of OBS and S3. Nothing is accepted that another parser may read differently: a repeated parameter,
+/// also in another case; parameters of two forms; a name or password in the URL; characters that RFC 3986
+/// does not allow.
 pub fn expires_at(url: &str) -> Option<Timestamp> {
     let query = query(url)?;
     let mut parameters = Parameters::default();
     for pair in query.split('&') {
-        // Cut first, decode afterwards: a decoded value may hold `&` and `=`.
+        // Split before decoding: a decoded value may hold `&` and `=`.
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         parameters.insert(&decode(name)?, value)?;
     }
@@ -51,12 +52,13 @@ pub fn expires_at(url: &str) -> Option<Timestamp> {
     }
 }
 
-/// OBS and S3 version 2: `Expires` is the instant, in seconds since 1970.
+/// OBS and S3 signature version 2: `Expires` is the instant, in seconds since 1970.
 fn from_epoch(expires: &str) -> Option<Timestamp> {
     Timestamp::from_second(parse_digits(expires)?).ok()
 }
 
-/// S3 version 4: signed at `X-Amz-Date` (UTC, `yyyyMMddTHHmmssZ`), good for `X-Amz-Expires` seconds.
+/// S3 signature version 4: signed at `X-Amz-Date` (UTC, `yyyyMMddTHHmmssZ`), valid for `X-Amz-Expires`
+/// seconds.
 fn from_date_and_lifetime(date: &str, lifetime: &str) -> Option<Timestamp> {
     let (day, time) = date.strip_suffix('Z')?.split_once('T')?;
     if (day.len(), time.len()) != (8, 6) {
@@ -77,7 +79,7 @@ fn from_date_and_lifetime(date: &str, lifetime: &str) -> Option<Timestamp> {
     Timestamp::from_second(signed_at.as_second() + lifetime).ok()
 }
 
-/// The values that tell form and expiry, decoded; never empty.
+/// The parameters that determine form and expiry, decoded; never empty.
 #[derive(Default)]
 struct Parameters<'a> {
     access_key_id: Option<Cow<'a, str>>,
@@ -90,8 +92,8 @@ struct Parameters<'a> {
 }
 
 impl<'a> Parameters<'a> {
-    /// Keeps a parameter if it is one of ours; `None` if that leaves a doubt: twice, in another case,
-    /// empty or broken.
+    /// Stores a parameter if it is one of these; `None` if it is ambiguous: repeated, in another case, empty
+    /// or malformed.
     fn insert(&mut self, name: &str, value: &'a str) -> Option<()> {
         let slots = [
             ("AccessKeyId", &mut self.access_key_id),
@@ -102,22 +104,23 @@ impl<'a> Parameters<'a> {
             ("X-Amz-Expires", &mut self.amz_expires),
             ("X-Amz-Signature", &mut self.amz_signature),
         ];
-        let ours = slots
+        let known = slots
             .into_iter()
-            .find(|(ours, _)| ours.eq_ignore_ascii_case(name));
-        let Some((ours, slot)) = ours else {
+            .find(|(known, _)| known.eq_ignore_ascii_case(name));
+        let Some((known, slot)) = known else {
             return Some(());
         };
         let value = decode(value).filter(|value| !value.is_empty())?;
-        let exact_and_once = ours == name && slot.is_none();
+        let is_exact_and_first = known == name && slot.is_none();
         *slot = Some(value);
-        exact_and_once.then_some(())
+        is_exact_and_first.then_some(())
     }
 }
 
-/// The raw query of an absolute http(s) URL that has a host and nothing dubious in it.
+/// Returns the raw query of an absolute http(s) URL with a host and without user information or illegal
+/// characters.
 fn query(url: &str) -> Option<&str> {
-    // To the end, whatever it finds: without a way out, many bytes are looked at at a time.
+    // Without an early exit the compiler vectorizes the loop.
     if !url.bytes().fold(true, |all, byte| all & is_url_byte(byte)) {
         return None;
     }
@@ -125,49 +128,44 @@ fn query(url: &str) -> Option<&str> {
     if !scheme.eq_ignore_ascii_case("https") && !scheme.eq_ignore_ascii_case("http") {
         return None;
     }
-    // A fragment stays with whoever follows the URL; the store does not see it.
+    // A fragment is not sent to the store.
     let rest = rest.split('#').next()?;
     let (target, query) = rest.split_once('?')?;
     let authority = target.split('/').next()?;
-    let plain = !authority.is_empty() && !authority.contains('@');
-    plain.then_some(query)
+    let is_plain = !authority.is_empty() && !authority.contains('@');
+    is_plain.then_some(query)
 }
 
-/// May this byte stand in a URL? What RFC 3986 lists, no more.
+/// Whether RFC 3986 allows this byte in a URL.
 fn is_url_byte(byte: u8) -> bool {
-    let dubious = matches!(
+    let is_excluded = matches!(
         byte,
         b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}'
     );
-    byte.is_ascii_graphic() & !dubious
+    byte.is_ascii_graphic() & !is_excluded
 }
 
-/// Percent-decodes; `+` stays what it is. `None` for a broken escape or what is not UTF-8.
+/// Percent-decodes; `+` stays. `None` for a broken escape, which `percent-encoding` would pass through, or
+/// for bytes that are not UTF-8.
 fn decode(text: &str) -> Option<Cow<'_, str>> {
-    if !text.contains('%') {
-        return Some(Cow::Borrowed(text));
+    let is_escape = |after: &str| {
+        let digits = after.as_bytes().get(..2);
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    if !text.split('%').skip(1).all(is_escape) {
+        return None;
     }
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        if byte == b'%' {
-            let mut hex = || char::from(bytes.next()?).to_digit(16);
-            let (high, low) = (hex()?, hex()?);
-            decoded.push(u8::try_from(high * 16 + low).ok()?);
-        } else {
-            decoded.push(byte);
-        }
-    }
-    String::from_utf8(decoded).ok().map(Cow::Owned)
+    percent_decode_str(text).decode_utf8().ok()
 }
 
-/// A number of nothing but digits; a dozen is enough for every year with four digits.
+/// Parses a number of at most twelve digits, enough for every instant of a four-digit year.
 fn parse_digits(text: &str) -> Option<i64> {
-    let plain = (1..=12).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
-    plain.then(|| text.parse().ok())?
+    let is_number =
+        (1..=12).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| text.parse().ok())?
 }
 
-/// Seven days, in seconds: the store refuses a longer `X-Amz-Expires`.
+/// Seven days, in seconds: S3 and OBS reject a longer `X-Amz-Expires`.
 const MAX_LIFETIME: i64 = 604_800;
 
 #[cfg(test)]

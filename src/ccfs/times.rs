@@ -1,9 +1,9 @@
-//! The two forms of a time, the zone of a tenant, the three-day window. Time zone data is the one
-//! inside the program, never that of the machine.
+//! The two forms of a time, the tenant's zone, the three-day window. Time zone data is compiled in; that of
+//! the machine is never used.
 //!
-//! A plain time is the wall clock of the tenant and may name no instant (a spring gap) or two (the
-//! hour that autumn repeats). Which one CC-FS takes is not documented, so every doubt is in favour of
-//! the client: only what is wrong under each reading is a fault.
+//! A time without offset is the tenant's wall clock and may name no instant (a spring gap) or two (the hour
+//! that autumn repeats). Which one CC-FS takes is not documented, so the client gets the benefit of the
+//! doubt: a window is invalid only if it is invalid under every reading.
 
 use std::sync::LazyLock;
 
@@ -11,37 +11,37 @@ use jiff::civil::{DateTime, date};
 use jiff::tz::{AmbiguousOffset, Offset, TimeZone, TimeZoneDatabase};
 use jiff::{SignedDuration, Timestamp};
 
-/// A time as written.
+/// A time as received.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum ParsedTime {
-    /// `yyyy-MM-dd HH:mm:ss`: what it means depends on more than itself.
+    /// `yyyy-MM-dd HH:mm:ss`: tenant-local or UTC, depending on the version.
     Civil(DateTime),
-    /// RFC 3339 with an offset: an instant, and what the tenant's clocks show at it.
+    /// RFC 3339 with an offset: an instant, and the tenant's wall clock at it.
     Instant(LocalTime),
 }
 
-/// A time as it goes out.
+/// A time as it is sent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct LocalTime {
-    /// The wall clock of the tenant, within the years 0001 to 9999.
+    /// The tenant's wall clock, within the years 0001 to 9999.
     pub(super) civil: DateTime,
-    /// The instant it was made from, in seconds since 1970, if it was converted.
+    /// The instant that it was converted from, in seconds since 1970.
     pub(super) instant: Option<i64>,
 }
 
-/// What is wrong with a window.
+/// Why a window is invalid.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum WindowError {
     /// It ends before it begins.
     Reversed,
-    /// Only the wall clock runs backwards, over a change of the clocks.
+    /// Only the wall clock runs backwards, over a change of the offset.
     ReversedByClockChange,
-    /// Over three days, by wall clock and by elapsed time.
+    /// Longer than three days, by wall clock and by elapsed time.
     TooLong,
 }
 
 impl ParsedTime {
-    /// Reads exactly `yyyy-MM-dd HH:mm:ss` or RFC 3339's `yyyy-MM-ddTHH:mm:ss` with `Z` or `±hh:mm`
+    /// Parses exactly `yyyy-MM-dd HH:mm:ss` or RFC 3339's `yyyy-MM-ddTHH:mm:ss` with `Z` or `±hh:mm`
     /// (upper case, no fractions; `-00:00` is UTC, as RFC 3339 section 4.3 says). Years 0001 to 9999,
     /// as written and in the zone.
     pub(super) fn parse(text: &str, zone: &TimeZone) -> Option<Self> {
@@ -53,7 +53,7 @@ impl ParsedTime {
         LocalTime::from_instant(instant, zone).map(Self::Instant)
     }
 
-    /// The calendar years it falls in if it is in UTC, in UTC and in +08:00.
+    /// Returns the calendar years of the time, taken as UTC, in UTC and in +08:00.
     fn years(&self) -> [i16; 2] {
         match self {
             Self::Civil(utc) => [utc.year(), utc.saturating_add(PLUS_EIGHT).year()],
@@ -63,7 +63,7 @@ impl ParsedTime {
 }
 
 impl LocalTime {
-    /// A wall clock that stays as written.
+    /// Creates a time that is sent as received.
     pub(super) fn as_written(civil: DateTime) -> Self {
         Self {
             civil,
@@ -71,12 +71,12 @@ impl LocalTime {
         }
     }
 
-    /// A wall clock in UTC, as the zone's clocks show it; `None` outside the years 0001 to 9999.
+    /// Converts a UTC time to the zone; `None` outside the years 0001 to 9999.
     pub(super) fn from_utc(utc: DateTime, zone: &TimeZone) -> Option<Self> {
         Self::from_instant(to_seconds(utc), zone)
     }
 
-    /// An instant, as the zone's clocks show it; `None` outside the years 0001 to 9999.
+    /// Converts an instant to the zone; `None` outside the years 0001 to 9999.
     pub(super) fn from_instant(instant: i64, zone: &TimeZone) -> Option<Self> {
         let offset = zone.to_offset(to_timestamp(instant));
         let since_1970 = SignedDuration::from_secs(instant + i64::from(offset.seconds()));
@@ -87,13 +87,13 @@ impl LocalTime {
         })
     }
 
-    /// Itself, unless it stays as written.
+    /// Returns itself if it was converted.
     pub(super) fn converted(&self) -> Option<&Self> {
         self.instant.is_some().then_some(self)
     }
 
-    /// `"yyyy-MM-dd HH:mm:ss"`, a JSON string.
-    pub(super) fn to_json(&self) -> String {
+    /// Returns `"yyyy-MM-dd HH:mm:ss"`, a JSON string.
+    pub(super) fn json_literal(&self) -> String {
         let civil = self.civil;
         let mut text = String::with_capacity(21);
         text.push('"');
@@ -113,7 +113,7 @@ impl LocalTime {
         text
     }
 
-    /// The earliest and the latest instant that this may mean.
+    /// Returns the earliest and the latest instant that it may mean.
     fn possible_instants(&self, zone: &TimeZone) -> (i64, i64) {
         if let Some(instant) = self.instant {
             return (instant, instant);
@@ -129,27 +129,27 @@ impl LocalTime {
     }
 }
 
-/// Is begin not later than end, as written and as it goes out?
+/// Checks that the window does not begin after its end, as received and as sent.
 pub(super) fn check_order(
     begin: &LocalTime,
     end: &LocalTime,
     zone: &TimeZone,
 ) -> Result<(), WindowError> {
-    let reversed = begin.civil > end.civil;
+    let is_reversed = begin.civil > end.civil;
     let as_written = begin.instant.is_none() && end.instant.is_none();
-    if as_written && !reversed {
+    if as_written && !is_reversed {
         return Ok(());
     }
     if begin.possible_instants(zone).0 > end.possible_instants(zone).1 {
         Err(WindowError::Reversed)
-    } else if reversed {
+    } else if is_reversed {
         Err(WindowError::ReversedByClockChange)
     } else {
         Ok(())
     }
 }
 
-/// Is the window at most three days, by wall clock or by elapsed time?
+/// Checks that the window is at most three days long, by wall clock or by elapsed time.
 pub(super) fn check_span(
     begin: &LocalTime,
     end: &LocalTime,
@@ -167,8 +167,8 @@ pub(super) fn check_span(
     }
 }
 
-/// Is the zone at +08:00 throughout the calendar years of a window? A plain time counts as UTC, which
-/// it is meant to be if the answer is yes, and at the turn of a year with both its years.
+/// Whether the zone is at +08:00 throughout the calendar years of a window. A time without offset is taken as
+/// UTC, which it is if the result is true; at the turn of a year it counts with both its years.
 pub(super) fn is_plus_eight(zone: &TimeZone, [begin, end]: [ParsedTime; 2]) -> bool {
     let [[a, b], [c, d]] = [begin.years(), end.years()];
     let (first, last) = (a.min(c), b.max(d));
@@ -185,17 +185,17 @@ pub(super) fn is_plus_eight(zone: &TimeZone, [begin, end]: [ParsedTime; 2]) -> b
     plus_eight(zone.to_offset(start)) && changes.all(|change| plus_eight(change.offset()))
 }
 
-/// The zone of a tenant space as operators write it: an IANA name in any case, or a fixed offset from
-/// GMT or UTC (`GMT+8`, `GMT-3:30`, `UTC+08:00`, `UTC`), where plus is east, unlike in `Etc/GMT+8`.
-/// Fixed offsets run from -12:00 to +14:00, as they do on Earth.
+/// Parses the zone of a tenant space: an IANA name in any case, or a fixed offset from GMT or UTC (`GMT+8`,
+/// `GMT-3:30`, `UTC+08:00`, `UTC`), where plus is east, unlike in `Etc/GMT+8`. Fixed offsets range from
+/// -12:00 to +14:00, the offsets in use.
 pub fn parse_zone(text: &str) -> Option<TimeZone> {
     if let Some(offset) = parse_fixed(text) {
         return Some(offset.to_time_zone());
     }
     let zone = ZONES.get(text).ok()?;
-    // Both stand for "nobody has set it".
-    let unset = zone.is_unknown() || zone.iana_name() == Some("Factory");
-    (!unset).then_some(zone)
+    // Both mean that no zone was set.
+    let is_unset = zone.is_unknown() || zone.iana_name() == Some("Factory");
+    (!is_unset).then_some(zone)
 }
 
 fn parse_fixed(text: &str) -> Option<Offset> {
@@ -223,7 +223,7 @@ fn parse_fixed(text: &str) -> Option<Offset> {
     Offset::from_seconds(seconds).ok()
 }
 
-/// `yyyy-MM-dd`, a separator, `HH:mm:ss`; a date and a time of day that exist.
+/// Parses `yyyy-MM-dd`, the separator, `HH:mm:ss`; date and time of day must exist.
 fn parse_civil(bytes: &[u8; 19], separator: u8) -> Option<DateTime> {
     let [
         y1,
@@ -262,7 +262,7 @@ fn parse_civil(bytes: &[u8; 19], separator: u8) -> Option<DateTime> {
     DateTime::new(year, day.0, day.1, time.0, time.1, time.2, 0).ok()
 }
 
-/// `Z` or `±hh:mm`, in seconds east of Greenwich.
+/// Parses `Z` or `±hh:mm`; returns seconds east of UTC.
 fn parse_offset(bytes: &[u8]) -> Option<i64> {
     let (sign, hours, minutes) = match *bytes {
         [b'Z'] => return Some(0),
@@ -274,7 +274,7 @@ fn parse_offset(bytes: &[u8]) -> Option<i64> {
     in_range.then_some(sign * (i64::from(hours) * 3600 + i64::from(minutes) * 60))
 }
 
-/// At most four ASCII digits.
+/// Parses at most four ASCII digits.
 fn parse_digits(digits: &[u8]) -> Option<i16> {
     digits.iter().try_fold(0, |value, digit| {
         let digit = digit.is_ascii_digit().then(|| i16::from(digit - b'0'))?;
@@ -288,13 +288,13 @@ fn push_two_digits(text: &mut String, number: i16) {
     }
 }
 
-/// Seconds since 1970 if the wall clock were in UTC.
+/// Returns seconds since 1970, taking the wall clock as UTC.
 fn to_seconds(civil: DateTime) -> i64 {
     civil.duration_since(EPOCH).as_secs()
 }
 
-/// The same instant for the zone rules; jiff's end one day before the year 10000, which no rule cares
-/// about.
+/// Returns the instant for zone lookups, clamped to jiff's range. That range ends one day before the year
+/// 10000, where no zone changes its offset.
 fn to_timestamp(instant: i64) -> Timestamp {
     let nearest = if instant < 0 {
         Timestamp::MIN
@@ -310,7 +310,7 @@ const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
 
 const PLUS_EIGHT: SignedDuration = SignedDuration::from_hours(8);
 
-/// Three days, in seconds; exactly three days are allowed.
+/// Three days, in seconds, inclusive (interface document, page 4221 / 0813).
 const MAX_WINDOW: i64 = 3 * 24 * 3600;
 
 #[cfg(test)]

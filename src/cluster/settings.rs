@@ -121,7 +121,7 @@ pub struct SignedCheck {
 }
 
 /// Passive ejection (outlier detection): when a node is ejected because requests fail there.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct EjectionSettings {
     /// Consecutive failures that eject; 0 is off.
     pub consecutive_failures: u32,
@@ -149,7 +149,7 @@ pub struct RetrySettings {
 }
 
 /// Timeouts toward nodes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub struct Timeouts {
     /// TCP and TLS together.
     pub connect: Duration,
@@ -162,7 +162,7 @@ pub struct Timeouts {
 }
 
 /// The pool of connections to one node.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub struct PoolLimits {
     /// The connection limit, over all workers; also the limit of requests in flight.
     pub max_connections: usize,

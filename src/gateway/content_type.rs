@@ -1,11 +1,11 @@
-//! Is this body JSON in UTF-8, by what its head says? Pure.
+//! Whether a request body is declared as JSON in UTF-8. Pure.
 
 use http::{HeaderMap, header};
 
-/// Judges `Content-Type` and `Content-Encoding`; an absent Content-Type is fine.
+/// Checks `Content-Type` and `Content-Encoding`; an absent Content-Type passes.
 ///
 /// # Errors
-/// What is wrong and what would be right.
+/// The text names what is wrong and what would be right.
 pub(super) fn check_json(headers: &HeaderMap) -> Result<(), &'static str> {
     if headers.contains_key(header::CONTENT_ENCODING) {
         return Err("a Content-Encoding is not supported on requests");
@@ -22,7 +22,8 @@ pub(super) fn check_json(headers: &HeaderMap) -> Result<(), &'static str> {
     }
 }
 
-/// `application/json` with no charset or UTF-8, in any case and spacing (RFC 9110, 8.3.1).
+/// Whether a value is `application/json` with no charset or UTF-8, in any case and spacing (RFC 9110,
+/// 8.3.1).
 fn is_json_in_utf8(value: &str) -> bool {
     let mut parts = value.split(';').map(str::trim);
     if !parts
@@ -55,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_in_utf8_passes_however_it_is_written() {
+    fn json_in_utf8_passes_in_every_spelling() {
         for good in [
             "application/json",
             "application/json;charset=UTF-8",

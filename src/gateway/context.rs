@@ -1,8 +1,8 @@
-//! One request on its way through the stages: what is known of it, what it holds, what it is charged.
+//! The context of one request: what is known of it, the permits it holds, what it is charged.
 
-use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use compact_str::CompactString;
 use http::StatusCode;
 use http::request::Parts;
 use http::uri::PathAndQuery;
@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use super::{Account, Rejection, RouteMatch, Snapshot};
 use crate::auth::Caller;
 use crate::ccfs::Endpoint;
+use crate::cluster::stable_hash;
 use crate::limit::{BytePermit, Permit};
 use crate::message::{
     AttemptSummary, Authorization, BufferedResponse, RequestMetadata, UpstreamError,
@@ -20,18 +21,23 @@ use crate::metrics::{AuthResult, CacheStatus, Decision, Limiter, ShedReason};
 use crate::shared_store::WaitBudget;
 use crate::telemetry::{RequestRecord, TraceContext};
 
-/// One request on its way: what is known of it, and what it holds until its answer has ended.
+/// The state of one request, from its head to the end of its response.
 #[derive(Debug)]
 pub(super) struct RequestContext {
+    /// When the request arrived. Moves on only where a wait makes it stale.
     pub(super) now: Timestamp,
+    /// Name of the listener.
+    pub(super) listener: Arc<str>,
+    /// The configuration in force when the request arrived.
     pub(super) snapshot: Arc<Snapshot>,
+    /// What the access log, the metrics and the trace say of the request.
     pub(super) record: Box<RequestRecord>,
     pub(super) guards: Guards,
-    /// With the store that replicas share; none before it was asked.
+    /// Remaining wait for the shared store; `None` before its first query.
     pub(super) wait_budget: Option<WaitBudget>,
 }
 
-/// Given back when the answer has ended.
+/// The permits of a request. A streaming response holds them until its end.
 #[derive(Debug)]
 pub(super) struct Guards {
     pub(super) gateway: Option<Permit>,
@@ -40,13 +46,13 @@ pub(super) struct Guards {
     pub(super) buffered: BytePermit,
 }
 
-/// A caller's place in flight. A fetch that he starts may outlive his request, and counts as his:
-/// only then is it shared, since most requests start none.
+/// An in-flight permit of an account. Shared with a fetch that outlives the request, because that fetch
+/// still counts against the account.
 #[derive(Debug)]
 pub(super) enum InFlightPermit {
-    /// Of the request alone.
+    /// Held by the request alone; needs no allocation, and most requests start no fetch.
     Owned(Permit),
-    /// Of a fetch, too.
+    /// Held by a fetch too.
     Shared(Arc<Permit>),
 }
 
@@ -62,8 +68,28 @@ impl Guards {
 }
 
 impl RequestContext {
-    /// One more request of the whole gateway. Only those who are verified come so far, and strangers
-    /// who are delivered: nobody else can fill it.
+    /// Routes the request and records listener, cluster and interface. Rejects a request that this process
+    /// has forwarded before.
+    pub(super) fn route<'a>(
+        &mut self,
+        snapshot: &'a Snapshot,
+        head: &Parts,
+    ) -> Result<RouteMatch<'a>, Rejection> {
+        let policy = snapshot.listener_policy(&self.listener)?;
+        self.record.route = policy.unrouted_label;
+        if snapshot.via.is_in(&head.headers) {
+            return Err(Rejection::LoopDetected);
+        }
+        let route = policy.route(head)?;
+        self.record.route = route.label;
+        let endpoint = route.endpoint;
+        self.record.interface = (!endpoint.is_unlisted()).then_some(endpoint.name);
+        self.record.cluster = Some(route.cluster.settings().name.clone());
+        Ok(route)
+    }
+
+    /// Takes a slot of the whole gateway. Called only for requests that will be delivered (verified, or
+    /// forwarded unverified), so that rejected traffic cannot exhaust it.
     pub(super) fn acquire_slot(&mut self) -> Result<(), Rejection> {
         self.guards.gateway = self.snapshot.in_flight.try_acquire();
         if self.guards.gateway.is_some() {
@@ -73,19 +99,21 @@ impl RequestContext {
         }
     }
 
-    /// The same for somebody who did not verify: all of them together get a share of the cluster.
+    /// Takes a slot for an unverified request: one of the cluster's share for these, then one of the
+    /// whole gateway.
     pub(super) fn acquire_unverified_slot(
         &mut self,
-        aim: &RouteMatch<'_>,
+        route: &RouteMatch<'_>,
     ) -> Result<(), Rejection> {
-        self.guards.unverified = aim.unverified_slots.try_acquire();
+        self.guards.unverified = route.unverified_slots.try_acquire();
         if self.guards.unverified.is_none() {
             return Err(Rejection::Overloaded(ShedReason::InFlight));
         }
         self.acquire_slot()
     }
 
-    /// A verified caller comes in: from here on he may be named, counted and charged.
+    /// Admits a verified caller: records its access key, continues its trace, charges its ceiling and
+    /// takes one of its in-flight permits.
     pub(super) fn admit(
         &mut self,
         caller: &Caller,
@@ -121,7 +149,7 @@ impl RequestContext {
         Ok(())
     }
 
-    /// The caller's place in flight, for a fetch.
+    /// Returns the account's in-flight permit for a fetch to hold as well.
     pub(super) fn share_permit(&mut self) -> Option<Arc<Permit>> {
         let shared = match self.guards.account.take()? {
             InFlightPermit::Owned(permit) => Arc::new(permit),
@@ -131,29 +159,32 @@ impl RequestContext {
         Some(shared)
     }
 
-    /// Notes and counts what the cache did.
-    pub(super) fn record_cache(&mut self, verdict: CacheStatus) {
-        self.record.metrics().count(verdict);
-        self.record.cache = Some(verdict);
+    /// Records and counts what the cache did.
+    pub(super) fn record_cache(&mut self, status: CacheStatus) {
+        self.record.metrics().count(status);
+        self.record.cache = Some(status);
     }
 
-    /// What `upstream` needs to deliver a verified request; takes the fields out of its head.
+    /// Returns what `upstream` needs to deliver a verified request; takes the headers out of its head.
     pub(super) fn upstream_request(
         &self,
         head: &mut Parts,
-        call: VerifiedRequest,
+        request: VerifiedRequest,
     ) -> UpstreamRequest {
-        let affinity = hash_key(&call);
-        let authorization = if call.payload.is_changed() {
-            Authorization::Resign(call.caller)
+        let hash_key = hash_key(
+            request.caller.access_key().as_str(),
+            request.payload.call_id(),
+        );
+        let authorization = if request.payload.is_changed() {
+            Authorization::Resign(request.caller)
         } else {
-            Authorization::PassThrough(Some(call.caller))
+            Authorization::PassThrough(Some(request.caller))
         };
         UpstreamRequest {
-            endpoint: call.endpoint,
-            cluster: call.cluster,
-            body: call.payload.outgoing().clone(),
-            hash_key: affinity,
+            endpoint: request.endpoint,
+            cluster: request.cluster,
+            body: request.payload.outgoing().clone(),
+            hash_key,
             authorization,
             metadata: self.metadata(),
             target: path_and_query(head),
@@ -167,67 +198,83 @@ impl RequestContext {
             client_ip: self.record.client.to_canonical(),
             request_id: self.record.request_id.clone(),
             trace: self.record.trace,
+            via: self.snapshot.via.element().clone(),
         }
     }
 
-    /// Notes which way a whole reply took.
+    /// Records the attempts and the result code of a buffered response.
     pub(super) fn record_upstream(
         &mut self,
-        reply: Result<BufferedResponse, UpstreamError>,
+        result: Result<BufferedResponse, UpstreamError>,
     ) -> Result<BufferedResponse, Rejection> {
-        match reply {
-            Ok(reply) => {
-                self.record_attempts(&reply.attempts);
-                let json = reply.parsed.as_ref();
-                self.record.result_code = json.and_then(|json| json.result_code.clone());
-                self.warn_if_signature_refused(reply.status);
-                Ok(reply)
+        match result {
+            Ok(response) => {
+                self.record_attempts(&response.attempts);
+                let parsed = response.parsed.as_ref();
+                self.record.result_code = parsed.and_then(|parsed| parsed.result_code.clone());
+                self.warn_if_signature_refused(response.status);
+                Ok(response)
             }
-            Err(failure) => {
-                self.record_attempts(&failure.attempts);
-                Err(failure.into())
+            Err(error) => {
+                self.record_attempts(&error.attempts);
+                Err(error.into())
             }
         }
     }
 
-    pub(super) fn record_attempts(&mut self, trail: &AttemptSummary) {
-        self.record.node.clone_from(&trail.node);
-        self.record.attempts = trail.count;
-        self.record.upstream_time = Some(trail.elapsed);
+    pub(super) fn record_attempts(&mut self, attempts: &AttemptSummary) {
+        self.record.node.clone_from(&attempts.node);
+        self.record.attempts = attempts.count;
+        self.record.upstream_time = Some(attempts.elapsed);
     }
 
-    /// A 401 to what the gateway verified: the node has another secret or another clock.
+    /// Logs a 401 from a node to a request that the gateway verified.
     pub(super) fn warn_if_signature_refused(&self, status: StatusCode) {
         if status == StatusCode::UNAUTHORIZED && self.record.access_key.is_some() {
             tracing::warn!(
                 access_key = self.record.access_key.as_deref(),
                 node = self.record.node.as_deref(),
-                "a node refused a signature that verified here: another secret, or a clock is off"
+                "a node refused a signature that the gateway verified: its secret or its clock differs"
             );
         }
     }
 }
 
-/// Spreads by ak and callId.
-fn hash_key(call: &VerifiedRequest) -> u64 {
-    // A fixed seed: all replicas of the gateway must come to the same node.
-    let mut hasher = foldhash::fast::FixedState::with_seed(0).build_hasher();
-    call.caller.access_key().hash(&mut hasher);
-    call.payload.call_id().hash(&mut hasher);
-    hasher.finish()
+/// Returns the consistent-hash key of access key and callId. It is the same in every replica and version of
+/// the gateway, so that all of them choose the same node.
+fn hash_key(access_key: &str, call_id: Option<&str>) -> u64 {
+    let mut text = CompactString::from(access_key);
+    if let Some(call_id) = call_id {
+        // An access key holds no slash, so that no two pairs have the same text.
+        text.push('/');
+        text.push_str(call_id);
+    }
+    stable_hash(text.as_bytes())
 }
 
-/// Path and query as they came. A head always has them: the listener refuses other targets.
+/// Returns path and query as received. A head always has them: the listener rejects other targets.
 pub(super) fn path_and_query(head: &Parts) -> PathAndQuery {
     let slash = || PathAndQuery::from_static("/");
     head.uri.path_and_query().cloned().unwrap_or_else(slash)
 }
 
-/// The clock, when time has passed since the request began.
+/// Reads the clock, where time has passed since [`RequestContext::now`].
 #[expect(
     clippy::disallowed_methods,
     reason = "time has passed since the request began"
 )]
 pub(super) fn wall_clock() -> Timestamp {
     Timestamp::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_key_never_changes() {
+        let key = |call_id| hash_key("279a08bbd8d949a0", call_id);
+        assert_eq!(key(Some("1637742303-1")), 0xe66e_112b_2bd6_b5d0);
+        assert_eq!(key(None), 0x3b49_daec_c3f5_bbe3);
+    }
 }

@@ -1,13 +1,12 @@
-//! The recording-URL request behind the waist: from the cache, from a fetch that is under way, or
-//! from a node. A fetch belongs to nobody: it survives its first client, is charged once, and what it
-//! brings is stored for whoever comes next.
+//! The recording-URL request after normalization: answered from the cache, from a fetch in progress, or
+//! from a node. A fetch outlives its first client, is charged once, and its response is stored.
 
 mod fetch;
 
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use tokio::time::{Instant, timeout_at};
 
 use super::context::wall_clock;
@@ -15,8 +14,8 @@ use super::response::GatewayResponse;
 use super::{Account, Gateway, Rejection, RequestContext};
 use crate::cache::{CacheHit, Freshness, InsertOutcome};
 use crate::http_fields::is_conditional;
-use crate::message::{AttemptSummary, UpstreamError, UpstreamErrorKind, VerifiedRequest};
-use crate::metrics::{CacheStatus, RequestOutcome};
+use crate::message::VerifiedRequest;
+use crate::metrics::CacheStatus;
 use fetch::Fetch;
 pub(super) use fetch::FetchOutcome;
 
@@ -24,155 +23,160 @@ impl Gateway {
     /// Answers from the cache, joins a fetch, or starts one.
     pub(super) async fn recording(
         self: &Arc<Self>,
-        exchange: &mut RequestContext,
+        context: &mut RequestContext,
         head: &mut Parts,
-        call: VerifiedRequest,
+        request: VerifiedRequest,
         account: Arc<Account>,
     ) -> Result<GatewayResponse, Rejection> {
-        let key = call.cache_key().filter(|_| is_shareable(head));
+        let key = request.cache_key().filter(|_| is_shareable(head, &request));
         let Some(key) = key else {
-            return Box::pin(self.bypass_cache(exchange, head, call, &account)).await;
+            return Box::pin(self.bypass_cache(context, head, request, &account)).await;
         };
         let no_cache = has_no_cache(&head.headers);
         if !no_cache
-            && let Some(held) = self.state.cache.get(&key, exchange.now)
-            && held.freshness == Freshness::Fresh
+            && let Some(hit) = self.state.cache.get(&key, context.now)
+            && hit.freshness == Freshness::Fresh
         {
-            if held.entry.should_refresh(exchange.now) {
-                self.refresh(Fetch::for_refresh(exchange, head, call, key));
+            if hit.entry.should_refresh(context.now) {
+                self.refresh(Fetch::for_refresh(context, head, request, key));
             }
-            return Ok(hit(exchange, &held, None));
+            return Ok(cached_response(context, &hit, None));
         }
-        let charged = exchange.snapshot.limits.hits_are_free.then_some(account);
-        let mut fetch = Fetch::for_request(exchange, head, call, key, charged);
+        let charged = context.snapshot.limits.hits_are_free.then_some(account);
+        let mut fetch = Fetch::for_request(context, head, request, key, charged);
         fetch.no_cache = no_cache;
-        self.fetch_or_join(exchange, Arc::new(fetch)).await
+        self.fetch_or_join(context, Arc::new(fetch)).await
     }
 
-    /// Waits for a fetch, at most as long as a client waits.
+    /// Waits for a fetch of the key, at most until the request's overall deadline.
     async fn fetch_or_join(
         self: &Arc<Self>,
-        exchange: &mut RequestContext,
+        context: &mut RequestContext,
         fetch: Arc<Fetch>,
     ) -> Result<GatewayResponse, Rejection> {
         let key = &fetch.key;
-        let patience = fetch.upstream_request.cluster.settings().timeouts.overall;
+        let overall = fetch.upstream_request.cluster.settings().timeouts.overall;
         let join = || {
-            let flights = &self.state.fetches;
-            flights.join(key, || self.clone().run_fetch(fetch.clone()))
+            let fetches = &self.state.fetches;
+            fetches.join(key, || self.clone().run_fetch(fetch.clone()))
         };
-        let mut seat = join();
-        let mut way = FetchOrigin {
+
+        // Wait as leader or follower.
+        let mut role = join();
+        let mut origin = FetchOrigin {
             no_cache: fetch.no_cache,
-            is_leader: seat.is_leader(),
+            is_leader: role.is_leader(),
         };
-        let waiting = (!way.is_leader).then(|| exchange.record.metrics().track_waiter());
-        let began = Instant::now();
-        let end = began + patience;
-        let mut landed_in_time = timeout_at(end, seat.outcome()).await;
-        while fetch.no_cache && matches!(landed_in_time, Ok(Some(FetchOutcome::Cached(_)))) {
-            // Joined somebody who was content with another replica's answer; this client is not.
-            seat = join();
-            way.is_leader = seat.is_leader();
-            landed_in_time = timeout_at(end, seat.outcome()).await;
+        let waiting = (!origin.is_leader).then(|| context.record.metrics().track_waiter());
+        let started = Instant::now();
+        let deadline = started + overall;
+        let mut outcome = timeout_at(deadline, role.outcome()).await;
+        while fetch.no_cache && matches!(outcome, Ok(Some(FetchOutcome::Cached(_)))) {
+            // The joined fetch accepted another replica's entry, but this request said `no-cache`.
+            role = join();
+            origin.is_leader = role.is_leader();
+            outcome = timeout_at(deadline, role.outcome()).await;
         }
-        let fetched = match landed_in_time {
-            Ok(Some(fetched)) => fetched,
+        let mut outcome = match outcome {
+            Ok(Some(outcome)) => outcome,
             Ok(None) => return Err(Rejection::Internal),
-            Err(_) => FetchOutcome::Failed(UpstreamError {
-                kind: UpstreamErrorKind::Timeout,
-                request_sent: true,
-                attempts: AttemptSummary::default(),
-            }),
+            Err(_) => FetchOutcome::timed_out(),
         };
-        // A fetch that is not over goes on without him.
-        drop(seat);
+        // An unfinished fetch goes on without its leader.
+        drop(role);
+        if !origin.is_leader && !outcome.is_accepted_by(&fetch.upstream_request.headers) {
+            // The leader asked for a coding that this client does not accept.
+            let own = Box::pin(self.clone().run_fetch(fetch.clone()));
+            let own = timeout_at(deadline, own).await;
+            outcome = own.unwrap_or_else(|_| FetchOutcome::timed_out());
+            origin.is_leader = true;
+        }
         if waiting.is_some() {
-            exchange.record.wait_time = Some(began.elapsed());
+            context.record.wait_time = Some(started.elapsed());
         }
         drop(waiting);
-        if fetched.may_serve_stale() {
-            exchange.now = wall_clock();
-            let held = self.state.cache.get(key, exchange.now);
-            if let Some(held) = held.filter(|held| !held.entry.is_negative) {
-                if let Some(trail) = fetched.attempts() {
-                    exchange.record_attempts(trail);
+
+        // A stale entry replaces an error of the nodes.
+        if outcome.may_serve_stale() {
+            context.now = wall_clock();
+            let hit = self.state.cache.get(key, context.now);
+            if let Some(hit) = hit.filter(|hit| !hit.entry.is_negative) {
+                if let Some(attempts) = outcome.attempts() {
+                    context.record_attempts(attempts);
                 }
-                return Ok(hit(exchange, &held, Some("stale-if-error")));
+                return Ok(cached_response(context, &hit, Some("stale-if-error")));
             }
         }
-        fetch_completed(exchange, fetched, way)
+        fetch_completed(context, outcome, origin)
     }
 
-    /// With a query, or of a body that nobody looked into: never cached, never shared.
+    /// Forwards a request whose response is neither cached nor shared.
     async fn bypass_cache(
         &self,
-        exchange: &mut RequestContext,
+        context: &mut RequestContext,
         head: &mut Parts,
-        call: VerifiedRequest,
+        request: VerifiedRequest,
         account: &Account,
     ) -> Result<GatewayResponse, Rejection> {
-        exchange.record_cache(CacheStatus::Bypass);
-        if exchange.snapshot.limits.hits_are_free {
-            self.charge(exchange, account, call.endpoint).await?;
-        }
-        let delivery = exchange.upstream_request(head, call);
-        let mut reply = self.forward(exchange, delivery).await?;
+        context.record_cache(CacheStatus::Bypass);
+        let mut response = self
+            .forward_verified(context, head, request, account)
+            .await?;
         set_cache_headers(
-            &mut reply.headers,
+            &mut response.headers,
             HeaderValue::from_static("ccfs-gateway; fwd=bypass"),
         );
-        Ok(reply)
+        Ok(response)
     }
 
-    /// Renews an entry in the background; nobody waits for it, nobody is charged.
+    /// Starts a refresh of an entry in the background; no client waits, no account is charged.
     fn refresh(self: &Arc<Self>, fetch: Fetch) {
         let fetch = Arc::new(fetch);
-        let flights = &self.state.fetches;
-        let seat = flights.join(&fetch.key, || self.clone().run_fetch(fetch.clone()));
-        // Left at once, a fetch flies by itself.
-        drop(seat);
+        let fetches = &self.state.fetches;
+        let role = fetches.join(&fetch.key, || self.clone().run_fetch(fetch.clone()));
+        // Dropping the leader moves the fetch to a spawned task.
+        drop(role);
     }
 }
 
-/// How a reply was come by.
+/// Where the response of a fetch came from (for `Cache-Status` and the log).
 #[derive(Clone, Copy)]
 struct FetchOrigin {
     no_cache: bool,
     is_leader: bool,
 }
 
-/// The reply of an entry. `detail` overrides what the entry would say of itself.
-fn hit(
-    exchange: &mut RequestContext,
-    held: &CacheHit,
+/// Makes the response of a cache entry. `detail` replaces the detail of the entry in `Cache-Status`.
+fn cached_response(
+    context: &mut RequestContext,
+    hit: &CacheHit,
     detail: Option<&'static str>,
 ) -> GatewayResponse {
-    let entry = &held.entry;
-    let now = exchange.now;
-    exchange.record_cache(match detail {
+    let entry = &hit.entry;
+    let now = context.now;
+    context.record_cache(match detail {
         Some(_) => CacheStatus::StaleIfError,
         None if entry.is_negative => CacheStatus::Negative,
         None => CacheStatus::Hit,
     });
-    exchange.record.result_code = Some(entry.result_code.clone());
+    context.record.result_code = Some(entry.result_code.clone());
     let status = match detail.or(entry.is_negative.then_some("negative")) {
         Some(detail) => HeaderValue::try_from(format!("ccfs-gateway; hit; detail={detail}")),
         None => HeaderValue::try_from(hit_status(entry.ttl(now))),
     };
-    let mut reply = GatewayResponse::from_cached(
-        http::StatusCode::OK,
+    let mut response = GatewayResponse::from_cached(
+        StatusCode::OK,
         entry.content_type.clone(),
         entry.body.clone(),
     );
-    reply.headers.insert(header::AGE, entry.age(now).into());
+    response.headers.insert(header::AGE, entry.age(now).into());
     if let Ok(status) = status {
-        set_cache_headers(&mut reply.headers, status);
+        set_cache_headers(&mut response.headers, status);
     }
-    reply
+    response
 }
 
-/// `Cache-Status` of a plain hit: without `fmt`, which made it cost twice as much.
+/// Returns the `Cache-Status` of a plain hit. Made without `fmt`, which took twice as long.
 fn hit_status(ttl: i64) -> String {
     let mut status = String::with_capacity(48);
     status.push_str("ccfs-gateway; hit; ttl=");
@@ -180,15 +184,15 @@ fn hit_status(ttl: i64) -> String {
     status
 }
 
-/// The reply of a fetch, to whoever started it or waited for it.
+/// Makes the response of a completed fetch, for its leader or for a follower.
 fn fetch_completed(
-    exchange: &mut RequestContext,
-    fetched: FetchOutcome,
-    way: FetchOrigin,
+    context: &mut RequestContext,
+    outcome: FetchOutcome,
+    origin: FetchOrigin,
 ) -> Result<GatewayResponse, Rejection> {
-    let (reply, offered) = match fetched {
-        FetchOutcome::Response(reply, offered) => (reply, offered),
-        FetchOutcome::Cached(held) => return Ok(hit(exchange, &held, None)),
+    let (response, inserted) = match outcome {
+        FetchOutcome::Response(response, inserted) => (response, inserted),
+        FetchOutcome::Cached(hit) => return Ok(cached_response(context, &hit, None)),
         FetchOutcome::RateLimited(limiter, exceeded) => {
             return Err(Rejection::RateLimited {
                 limiter,
@@ -196,12 +200,12 @@ fn fetch_completed(
                 code: "0300009",
             });
         }
-        FetchOutcome::Failed(failure) => {
-            exchange.record_attempts(&failure.attempts);
-            return Err(failure.into());
+        FetchOutcome::Failed(error) => {
+            context.record_attempts(&error.attempts);
+            return Err(error.into());
         }
     };
-    let (verdict, status) = match (way.no_cache, way.is_leader, offered) {
+    let (cache, status) = match (origin.no_cache, origin.is_leader, inserted) {
         (true, true, _) => (CacheStatus::NoCache, "ccfs-gateway; fwd=request"),
         (true, false, _) => (CacheStatus::NoCache, "ccfs-gateway; fwd=request; collapsed"),
         (false, false, _) => (
@@ -215,37 +219,31 @@ fn fetch_completed(
             (CacheStatus::Stored, "ccfs-gateway; fwd=uri-miss; stored")
         }
     };
-    exchange.record_cache(verdict);
-    let whole = exchange.record_upstream(Ok(Arc::unwrap_or_clone(reply)))?;
-    let mut reply = if way.is_leader {
-        GatewayResponse::buffered(whole)
+    context.record_cache(cache);
+    let response = context.record_upstream(Ok(Arc::unwrap_or_clone(response)))?;
+    let mut response = if origin.is_leader {
+        GatewayResponse::buffered(response)
     } else {
-        // Somebody else's request brought it: only what a later hit would get, too.
-        let content_type = whole.headers.get(header::CONTENT_TYPE).cloned();
-        let mut shared = GatewayResponse::from_cached(whole.status, content_type, whole.body);
-        shared.outcome = RequestOutcome::Node;
-        shared
+        GatewayResponse::shared(response)
     };
-    set_cache_headers(&mut reply.headers, HeaderValue::from_static(status));
-    Ok(reply)
+    set_cache_headers(&mut response.headers, HeaderValue::from_static(status));
+    Ok(response)
 }
 
-/// May the answer be another request's, too? Not with a query, nor where the signature names a field
-/// that asks for a part of the answer (such fields reach a node only if they were signed).
-fn is_shareable(head: &Parts) -> bool {
-    let names = head.headers.get(header::AUTHORIZATION);
-    let names = names.and_then(|value| value.to_str().ok()?.rsplit('/').nth(1));
-    head.uri.query().is_none_or(str::is_empty)
-        && !names.unwrap_or_default().split(';').any(is_conditional)
+/// Whether another request may get the same response. Not with a query, nor where a signed field makes
+/// the response partial or conditional (such fields reach a node only if they were signed).
+fn is_shareable(head: &Parts, request: &VerifiedRequest) -> bool {
+    let mut signed_names = request.caller.signed_names().split(';');
+    head.uri.query().is_none_or(str::is_empty) && !signed_names.any(is_conditional)
 }
 
-/// Every answer of this interface names what the cache did and may be kept by nobody else.
+/// Sets `Cache-Status`, and forbids any cache between gateway and client to store the response.
 fn set_cache_headers(headers: &mut HeaderMap, status: HeaderValue) {
     headers.insert(CACHE_STATUS, status);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
 }
 
-/// Does the client ask for a fresh answer (RFC 9111, 5.2.1.4)?
+/// Whether the client asks for a response that is no older than its request (RFC 9111, 5.2.1.4).
 fn has_no_cache(headers: &HeaderMap) -> bool {
     headers.get_all(header::CACHE_CONTROL).iter().any(|value| {
         value.to_str().is_ok_and(|text| {

@@ -1,5 +1,6 @@
-//! Every refusal and failure, and the one table that says what each becomes.
+//! Every rejection and failure, and the one table that maps each to its response.
 
+use compact_str::{CompactString, format_compact};
 use http::{Method, StatusCode};
 
 use crate::auth::AuthError;
@@ -8,272 +9,179 @@ use crate::limit::RateLimited;
 use crate::message::{UpstreamError, UpstreamErrorKind};
 use crate::metrics::{Limiter, RequestOutcome, ShedReason};
 
-/// Why a request is not answered with what it asked for.
+/// Why the gateway answers a request itself, with an error. `Display` is the text for the client, except
+/// for [`Rejection::public_message`]'s cases.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Rejection {
-    /// More body than allowed.
+    /// The body is larger than allowed.
     #[error("the body is larger than {limit} bytes")]
     BodyTooLarge {
-        /// The limit.
+        /// In bytes.
         limit: usize,
     },
-    /// Nobody is there to be answered.
-    #[error("the client left")]
+    /// The client disconnected before its request was complete.
+    #[error("the client disconnected")]
     ClientGone,
-    /// A larger head than allowed.
+    /// The head is larger than allowed.
     #[error("the request head is larger than allowed")]
     HeadersTooLarge,
-    /// A defect of ours.
+    /// A defect of the gateway.
     #[error("internal error")]
     Internal,
-    /// What CC-FS itself would refuse.
+    /// CC-FS itself would reject the body.
     #[error(transparent)]
     InvalidRequest(#[from] InvalidRequest),
-    /// Not legal HTTP; says which rule.
+    /// The request carries this process' own name in `Via`.
+    #[error("this gateway has already forwarded the request: a node's address leads back to it")]
+    LoopDetected,
+    /// Not legal HTTP; the text names the rule.
     #[error("{0}")]
     Malformed(&'static str),
     /// CONNECT or TRACE.
     #[error("this method is not served on any path")]
     MethodNeverAllowed,
-    /// The path is known, the method is not.
+    /// The interface has another method, given here.
     #[error("only {0} is allowed here")]
     MethodNotAllowed(Method),
-    /// No path, listener or interface.
+    /// No such listener, route or interface.
     #[error("{0}")]
     NotFound(&'static str),
-    /// Nobody delivered.
-    #[error(transparent)]
-    Upstream(#[from] UpstreamError),
-    /// The gateway is at one of its own caps.
+    /// The gateway is at one of its own limits.
     #[error("the gateway is at its limit")]
     Overloaded(ShedReason),
-    /// A limit of this caller or address.
+    /// A limit of the account or the client address is exhausted.
     #[error("too many requests")]
     RateLimited {
-        /// Which limiter.
+        /// The limiter that rejected.
         limiter: Limiter,
-        /// The budget, where it is one.
+        /// Its rate and wait, where it is a rate limit.
         exceeded: Option<RateLimited>,
         /// 0300008 on downloads, 0300009 elsewhere.
         code: &'static str,
     },
-    /// Head or body did not come in time.
+    /// Head or body did not arrive in time.
     #[error("the request did not arrive in time")]
     RequestTimeout,
-    /// Not proved who asks. The text is for the log; outside all look the same.
+    /// The signature did not verify. The text is for the log; to clients all causes look the same.
     #[error(transparent)]
     Unauthenticated(#[from] AuthError),
-    /// A body of another kind than JSON in UTF-8.
+    /// The body is declared as something else than JSON in UTF-8.
     #[error("{0}")]
     UnsupportedMediaType(&'static str),
+    /// No node gave a response.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
 }
 
-/// One line of the table.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct ErrorResponse {
-    /// `X-Gateway-Error`.
-    pub kind: &'static str,
-    /// HTTP status.
-    pub status: StatusCode,
-    /// resultCode.
-    pub code: &'static str,
+/// One row of the error table.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct ErrorResponse {
+    /// The value of `X-Gateway-Error`.
+    pub(super) kind: &'static str,
+    pub(super) status: StatusCode,
+    /// The resultCode; `GW` and the status unless CC-FS has a code of its own.
+    pub(super) code: CompactString,
     /// How it is counted.
-    pub outcome: RequestOutcome,
-    /// Must the connection end?
-    pub closes_connection: bool,
+    pub(super) outcome: RequestOutcome,
+    /// `Retry-After` in seconds.
+    pub(super) retry_after: Option<u64>,
+    /// Whether the connection ends: bytes of an illegal or unfinished request, or a flood, may follow.
+    pub(super) closes_connection: bool,
 }
 
 impl Rejection {
-    /// The table of `README.md`, "Errors".
-    #[expect(clippy::too_many_lines, reason = "one table, one line for each")]
-    pub fn error_response(&self) -> ErrorResponse {
-        let (kind, status, code, outcome) = match self {
-            Self::BodyTooLarge { .. } => (
-                "body-too-large",
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "GW413",
-                RequestOutcome::BodyTooLarge,
-            ),
-            Self::ClientGone => (
-                "client-gone",
-                StatusCode::BAD_REQUEST,
-                "GW400",
-                RequestOutcome::ClientDisconnected,
-            ),
-            Self::HeadersTooLarge => (
-                "headers-too-large",
-                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                "GW431",
-                RequestOutcome::HeadersTooLarge,
-            ),
-            Self::Internal => (
-                "internal",
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "GW500",
-                RequestOutcome::Internal,
-            ),
-            Self::InvalidRequest(invalid) => (
-                "invalid-request",
-                StatusCode::OK,
-                invalid.code,
-                RequestOutcome::InvalidRequest,
-            ),
-            Self::Malformed(_) => (
-                "malformed",
-                StatusCode::BAD_REQUEST,
-                "GW400",
-                RequestOutcome::Malformed,
-            ),
-            Self::MethodNeverAllowed | Self::MethodNotAllowed(_) => (
-                "method-not-allowed",
-                StatusCode::METHOD_NOT_ALLOWED,
-                "GW405",
-                RequestOutcome::MethodNotAllowed,
-            ),
-            Self::NotFound(_) => (
-                "not-found",
-                StatusCode::NOT_FOUND,
-                "GW404",
-                RequestOutcome::NotFound,
-            ),
-            Self::Upstream(failure) => return upstream_error_response(failure.kind),
-            Self::Overloaded(_) => (
-                "overloaded",
-                StatusCode::SERVICE_UNAVAILABLE,
-                "GW503",
-                RequestOutcome::Overloaded,
-            ),
-            Self::RateLimited { code, .. } => (
-                "rate-limited",
-                StatusCode::TOO_MANY_REQUESTS,
-                *code,
-                RequestOutcome::RateLimited,
-            ),
-            Self::RequestTimeout => (
-                "request-timeout",
-                StatusCode::REQUEST_TIMEOUT,
-                "GW408",
-                RequestOutcome::RequestTimeout,
-            ),
-            Self::Unauthenticated(_) => (
-                "unauthenticated",
-                StatusCode::UNAUTHORIZED,
-                "GW401",
-                RequestOutcome::Unauthenticated,
-            ),
-            Self::UnsupportedMediaType(_) => (
-                "unsupported-media-type",
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "GW415",
-                RequestOutcome::UnsupportedMediaType,
-            ),
-        };
-        ErrorResponse {
-            kind,
-            status,
-            code,
-            outcome,
-            closes_connection: self.closes_connection(),
+    /// Returns the row of `README.md`, "Errors".
+    pub(super) fn error_response(&self) -> ErrorResponse {
+        use RequestOutcome as O;
+        match self {
+            Self::BodyTooLarge { .. } => row("body-too-large", 413, O::BodyTooLarge),
+            Self::ClientGone => row("client-gone", 400, O::ClientDisconnected).closing(),
+            Self::HeadersTooLarge => row("headers-too-large", 431, O::HeadersTooLarge).closing(),
+            Self::Internal => row("internal", 500, O::Internal),
+            Self::InvalidRequest(invalid) => {
+                row("invalid-request", 200, O::InvalidRequest).with_code(invalid.code)
+            }
+            Self::LoopDetected => row("loop-detected", 508, O::LoopDetected),
+            Self::Malformed(_) => row("malformed", 400, O::Malformed).closing(),
+            Self::MethodNeverAllowed => {
+                row("method-not-allowed", 405, O::MethodNotAllowed).closing()
+            }
+            Self::MethodNotAllowed(_) => row("method-not-allowed", 405, O::MethodNotAllowed),
+            Self::NotFound(_) => row("not-found", 404, O::NotFound),
+            Self::Overloaded(_) => row("overloaded", 503, O::Overloaded).retrying_after(1),
+            Self::RateLimited {
+                limiter,
+                exceeded,
+                code,
+            } => {
+                let seconds = exceeded.map_or(1, |exceeded| exceeded.retry_after());
+                let mut row = row("rate-limited", 429, O::RateLimited).with_code(code);
+                row.closes_connection = *limiter == Limiter::Address;
+                row.retrying_after(seconds)
+            }
+            Self::RequestTimeout => row("request-timeout", 408, O::RequestTimeout).closing(),
+            Self::Unauthenticated(_) => row("unauthenticated", 401, O::Unauthenticated),
+            Self::UnsupportedMediaType(_) => {
+                row("unsupported-media-type", 415, O::UnsupportedMediaType)
+            }
+            Self::Upstream(error) => match error.kind {
+                UpstreamErrorKind::ConnectFailed
+                | UpstreamErrorKind::ConnectionClosed
+                | UpstreamErrorKind::InvalidResponse => row("node-failed", 502, O::NodeFailed),
+                UpstreamErrorKind::NoNodeAvailable => {
+                    row("no-healthy-node", 503, O::NoHealthyNode).retrying_after(1)
+                }
+                UpstreamErrorKind::Timeout => row("node-timeout", 504, O::NodeTimeout),
+            },
         }
     }
 
-    /// The text a client sees: which rule, never which part of a signature.
+    /// Returns the text that a client sees: which rule, never which part of a signature.
     pub fn public_message(&self) -> String {
         match self {
             Self::InvalidRequest(invalid) => invalid.text.clone(),
             Self::Unauthenticated(_) => "authentication failed".to_owned(),
-            Self::BodyTooLarge { .. }
-            | Self::ClientGone
-            | Self::HeadersTooLarge
-            | Self::Internal
-            | Self::Malformed(_)
-            | Self::MethodNeverAllowed
-            | Self::MethodNotAllowed(_)
-            | Self::Upstream(_)
-            | Self::NotFound(_)
-            | Self::Overloaded(_)
-            | Self::RateLimited { .. }
-            | Self::RequestTimeout
-            | Self::UnsupportedMediaType(_) => self.to_string(),
-        }
-    }
-
-    /// The text for the operator: also which limit it was, and what is wrong with a signature.
-    pub fn reason(&self) -> String {
-        match self {
-            Self::RateLimited { limiter, .. } => format!("too many requests: {}", limiter.as_str()),
-            Self::Overloaded(cap) => format!("the gateway is at its limit: {}", cap.as_str()),
             other => other.to_string(),
         }
     }
 
-    /// `Retry-After` in seconds, where the table has one.
-    pub fn retry_after(&self) -> Option<u64> {
+    /// Returns the text for the operator, which also names the limit and what is wrong with a signature.
+    pub fn reason(&self) -> String {
         match self {
-            Self::RateLimited { exceeded, .. } => Some(exceeded.map_or(1, |e| e.retry_after())),
-            Self::Overloaded(_) => Some(1),
-            Self::Upstream(failure) if failure.kind == UpstreamErrorKind::NoNodeAvailable => {
-                Some(1)
+            Self::RateLimited { limiter, .. } => format!("too many requests: {}", limiter.as_str()),
+            Self::Overloaded(reason) => {
+                format!("the gateway is at its limit: {}", reason.as_str())
             }
-            _ => None,
-        }
-    }
-
-    /// Where bytes of an illegal or unfinished request, or a flood, may follow.
-    fn closes_connection(&self) -> bool {
-        match self {
-            Self::ClientGone
-            | Self::HeadersTooLarge
-            | Self::Malformed(_)
-            | Self::MethodNeverAllowed
-            | Self::RequestTimeout
-            | Self::RateLimited {
-                limiter: Limiter::Address,
-                ..
-            } => true,
-            Self::BodyTooLarge { .. }
-            | Self::Internal
-            | Self::InvalidRequest(_)
-            | Self::MethodNotAllowed(_)
-            | Self::Upstream(_)
-            | Self::NotFound(_)
-            | Self::Overloaded(_)
-            | Self::RateLimited { .. }
-            | Self::Unauthenticated(_)
-            | Self::UnsupportedMediaType(_) => false,
+            other => other.to_string(),
         }
     }
 }
 
-fn upstream_error_response(cause: UpstreamErrorKind) -> ErrorResponse {
-    let (kind, status, code, outcome) = match cause {
-        UpstreamErrorKind::ConnectionClosed
-        | UpstreamErrorKind::InvalidResponse
-        | UpstreamErrorKind::ConnectFailed => (
-            "node-failed",
-            StatusCode::BAD_GATEWAY,
-            "GW502",
-            RequestOutcome::NodeFailed,
-        ),
-        UpstreamErrorKind::NoNodeAvailable => (
-            "no-healthy-node",
-            StatusCode::SERVICE_UNAVAILABLE,
-            "GW503",
-            RequestOutcome::NoHealthyNode,
-        ),
-        UpstreamErrorKind::Timeout => (
-            "node-timeout",
-            StatusCode::GATEWAY_TIMEOUT,
-            "GW504",
-            RequestOutcome::NodeTimeout,
-        ),
-    };
+fn row(kind: &'static str, status: u16, outcome: RequestOutcome) -> ErrorResponse {
     ErrorResponse {
         kind,
-        status,
-        code,
+        status: StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+        code: format_compact!("GW{status}"),
         outcome,
+        retry_after: None,
         closes_connection: false,
+    }
+}
+
+impl ErrorResponse {
+    fn with_code(mut self, code: &'static str) -> Self {
+        self.code = CompactString::const_new(code);
+        self
+    }
+
+    fn retrying_after(mut self, seconds: u64) -> Self {
+        self.retry_after = Some(seconds);
+        self
+    }
+
+    fn closing(mut self) -> Self {
+        self.closes_connection = true;
+        self
     }
 }
 
@@ -283,10 +191,10 @@ mod tests {
     use crate::config::Rate;
     use crate::message::AttemptSummary;
 
-    /// The whole table as it stands in the contract and in the README.
+    /// The table as the contract and the README have it.
     #[test]
     #[expect(clippy::too_many_lines, reason = "one table")]
-    fn every_error_has_its_line() {
+    fn every_error_has_its_row() {
         let node = |cause| {
             Rejection::Upstream(UpstreamError {
                 kind: cause,
@@ -366,14 +274,15 @@ mod tests {
             ),
             (node(UpstreamErrorKind::Timeout), "node-timeout 504 GW504"),
             (Rejection::Internal, "internal 500 GW500"),
+            (Rejection::LoopDetected, "loop-detected 508 GW508"),
         ];
         for (rejection, expected) in table {
-            let answer = rejection.error_response();
-            let mut line = format!("{} {} {}", answer.kind, answer.status.as_u16(), answer.code);
-            if answer.closes_connection {
+            let row = rejection.error_response();
+            let mut line = format!("{} {} {}", row.kind, row.status.as_u16(), row.code);
+            if row.closes_connection {
                 line += " close";
             }
-            if let Some(seconds) = rejection.retry_after() {
+            if let Some(seconds) = row.retry_after {
                 line += &format!(" retry-after {seconds}");
             }
             println!("{line}");
@@ -382,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_signature_stays_inside() {
+    fn authentication_errors_look_the_same_to_clients() {
         let texts = [
             AuthError::UnknownKey,
             AuthError::WrongSignature,

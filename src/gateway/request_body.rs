@@ -1,4 +1,4 @@
-//! Reads a request body whole: bounded in bytes, in time, and together with all other bodies.
+//! Reads a request body completely: bounded in bytes, in time, and together with all other bodies.
 
 use std::pin::Pin;
 use std::task::Poll;
@@ -12,18 +12,18 @@ use crate::ccfs::Endpoint;
 use crate::config;
 use crate::metrics::ShedReason;
 
-/// Why a body did not come whole.
+/// Why a request body is incomplete.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum BodyReadError {
-    /// The client is gone.
-    #[error("the client left")]
+    /// The client disconnected.
+    #[error("the client disconnected")]
     ClientGone,
-    /// Its framing is broken.
-    #[error("the framing of the body is broken")]
+    /// Its framing is invalid.
+    #[error("the framing of the body is invalid")]
     Malformed,
 }
 
-/// What holds for one body.
+/// The limits of one body.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     max_size: usize,
@@ -45,10 +45,10 @@ impl Limits {
         }
     }
 
-    /// Refuses a body whose announced length is over the limit, before a byte of it is read.
+    /// Rejects a body whose Content-Length is over the limit, before a byte of it is read.
     pub(super) fn check_content_length(&self, body: &impl Body) -> Result<(), Rejection> {
-        let announced = body.size_hint().lower();
-        if usize::try_from(announced).is_ok_and(|size| size <= self.max_size) {
+        let content_length = body.size_hint().lower();
+        if usize::try_from(content_length).is_ok_and(|size| size <= self.max_size) {
             Ok(())
         } else {
             Err(Rejection::BodyTooLarge {
@@ -57,29 +57,29 @@ impl Limits {
         }
     }
 
-    /// Reads all of it. A body that came with its head costs no timer and no copy.
+    /// Reads the body. One that arrived together with its head costs no timer and no copy.
     pub(super) async fn read<B>(
         &self,
         body: &mut B,
-        exchange: &mut RequestContext,
+        context: &mut RequestContext,
     ) -> Result<Bytes, Rejection>
     where
         B: Body<Data = Bytes, Error = BodyReadError> + Unpin,
     {
         if self.is_upload {
-            // Nobody is verified before his body is read: strangers' uploads must not keep out the
-            // small bodies of the main job.
-            exchange.guards.buffered.leave_quarter_free();
+            // A client is verified only after its body is read: uploads of unverified clients must not
+            // keep out the small bodies of the recording-URL interface.
+            context.guards.buffered.leave_quarter_free();
         }
-        let mut whole = std::pin::pin!(self.collect(body, exchange));
-        let at_once = std::future::poll_fn(|cx| match whole.as_mut().poll(cx) {
+        let mut collect = std::pin::pin!(self.collect(body, context));
+        let poll_once = std::future::poll_fn(|cx| match collect.as_mut().poll(cx) {
             Poll::Ready(done) => Poll::Ready(Some(done)),
             Poll::Pending => Poll::Ready(None),
         });
-        if let Some(done) = at_once.await {
+        if let Some(done) = poll_once.await {
             return done;
         }
-        tokio::time::timeout(self.timeout, whole)
+        tokio::time::timeout(self.timeout, collect)
             .await
             .unwrap_or(Err(Rejection::RequestTimeout))
     }
@@ -87,7 +87,7 @@ impl Limits {
     async fn collect<B>(
         &self,
         body: &mut B,
-        exchange: &mut RequestContext,
+        context: &mut RequestContext,
     ) -> Result<Bytes, Rejection>
     where
         B: Body<Data = Bytes, Error = BodyReadError> + Unpin,
@@ -98,9 +98,11 @@ impl Limits {
         {
             let frame = frame.map_err(|error| match error {
                 BodyReadError::ClientGone => Rejection::ClientGone,
-                BodyReadError::Malformed => Rejection::Malformed("the body's framing is broken"),
+                BodyReadError::Malformed => {
+                    Rejection::Malformed("the framing of the body is invalid")
+                }
             })?;
-            // Trailers carry nothing that is signed: they end here.
+            // Trailers are never signed, so they end at this hop.
             let Ok(data) = frame.into_data() else {
                 continue;
             };
@@ -109,10 +111,10 @@ impl Limits {
                     limit: self.max_size,
                 });
             }
-            if !exchange.guards.buffered.try_grow(data.len()) {
+            if !context.guards.buffered.try_grow(data.len()) {
                 return Err(Rejection::Overloaded(ShedReason::Buffered));
             }
-            exchange.record.body_in += data.len() as u64;
+            context.record.body_in += data.len() as u64;
             if first.is_empty() && rest.is_empty() {
                 first = data;
             } else {

@@ -1,5 +1,5 @@
-//! The one place that makes responses: a node's answer, a cached one, or a rejection becomes what the
-//! client sees, with the fields that every answer carries.
+//! Makes every response: from a node's response, from a cached one or from a rejection, with the headers
+//! that every response carries.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -13,13 +13,15 @@ use http_body_util::combinators::BoxBody;
 use super::{Guards, Rejection, RequestContext};
 use crate::ccfs;
 use crate::drain::{ClientAborted, CloseAfterResponse};
-use crate::http_fields::{JSON_UTF_8, VIA_GATEWAY, X_GATEWAY_ERROR, X_REQUEST_ID};
+use crate::http_fields::{
+    JSON_UTF_8, SHARED_BY_FOLLOWERS, VIA_GATEWAY, X_GATEWAY_ERROR, X_REQUEST_ID,
+};
 use crate::limit::RateLimited;
 use crate::message::{BodyError, BufferedResponse, StreamingResponse};
 use crate::metrics::{Decision, RequestOutcome, ValidationReject};
 use crate::telemetry::RequestRecord;
 
-/// What the stages came to.
+/// A response before the common headers are added.
 #[derive(Debug)]
 pub(super) struct GatewayResponse {
     pub(super) status: StatusCode,
@@ -29,27 +31,41 @@ pub(super) struct GatewayResponse {
 }
 
 impl GatewayResponse {
-    /// A node's answer, whole.
-    pub(super) fn buffered(reply: BufferedResponse) -> Self {
+    /// Passes a node's buffered response through.
+    pub(super) fn buffered(response: BufferedResponse) -> Self {
         Self {
-            status: reply.status,
-            headers: strip_reserved_headers(reply.headers),
+            status: response.status,
+            headers: response.headers,
             outcome: RequestOutcome::Node,
-            content: Content::Buffered(Some(reply.body)),
+            content: Content::Buffered(Some(response.body)),
         }
     }
 
-    /// A node's answer, as it comes.
-    pub(super) fn streaming(reply: StreamingResponse) -> Self {
+    /// Passes a node's response through while it arrives.
+    pub(super) fn streaming(response: StreamingResponse) -> Self {
         Self {
-            status: reply.status,
-            headers: strip_reserved_headers(reply.headers),
+            status: response.status,
+            headers: response.headers,
             outcome: RequestOutcome::Node,
-            content: Content::Streaming(reply.body),
+            content: Content::Streaming(response.body),
         }
     }
 
-    /// A node's bytes under fields of our own.
+    /// Passes a node's buffered response to a request that did not cause it.
+    pub(super) fn shared(response: BufferedResponse) -> Self {
+        let mut headers = HeaderMap::with_capacity(8);
+        for name in SHARED_BY_FOLLOWERS {
+            for value in response.headers.get_all(&name) {
+                headers.append(name.clone(), value.clone());
+            }
+        }
+        Self::buffered(BufferedResponse {
+            headers,
+            ..response
+        })
+    }
+
+    /// Returns a stored body, under the gateway's own headers.
     pub(super) fn from_cached(
         status: StatusCode,
         content_type: Option<HeaderValue>,
@@ -68,19 +84,19 @@ impl GatewayResponse {
     }
 }
 
-/// Turns either side into the response, and hands record and guards to its body.
+/// Makes the HTTP response of either result; its body owns the record and, if it streams, the permits.
 pub(super) fn into_response(
-    answered: Result<GatewayResponse, Rejection>,
-    mut exchange: RequestContext,
+    result: Result<GatewayResponse, Rejection>,
+    mut context: RequestContext,
 ) -> Response<ResponseBody> {
-    let record = &mut exchange.record;
-    let (mut response, content) = match answered {
-        Ok(reply) => {
-            record.outcome = reply.outcome;
+    let record = &mut context.record;
+    let (mut response, content) = match result {
+        Ok(passed) => {
+            record.outcome = passed.outcome;
             let mut response = Response::new(());
-            *response.status_mut() = reply.status;
-            *response.headers_mut() = reply.headers;
-            (response, reply.content)
+            *response.status_mut() = passed.status;
+            *response.headers_mut() = passed.headers;
+            (response, passed.content)
         }
         Err(rejection) => {
             let (head, body) = rejection_response(&rejection, record).into_parts();
@@ -92,9 +108,8 @@ pub(super) fn into_response(
     };
     add_common_headers(response.headers_mut(), record);
     record.status = response.status().as_u16();
-    let RequestContext { record, guards, .. } = exchange;
-    // Made whole, an answer holds nothing of the gateway's: a client may read it as slowly as the
-    // listener lets him.
+    let RequestContext { record, guards, .. } = context;
+    // A buffered response holds no permit: the listener alone bounds how slowly a client may read it.
     let guards = matches!(content, Content::Streaming(_)).then_some(guards);
     response.map(|()| ResponseBody {
         content,
@@ -103,7 +118,7 @@ pub(super) fn into_response(
     })
 }
 
-/// The answer to a head that never became a request.
+/// Makes the response to a head that never became a request.
 pub(super) fn rejected_head_response(
     rejection: &Rejection,
     record: &mut RequestRecord,
@@ -115,19 +130,19 @@ pub(super) fn rejected_head_response(
     response
 }
 
-/// The client's id if it is sane, else a new one.
+/// Returns the client's request id if it matches `[A-Za-z0-9._-]{1,64}`, else a random one.
 pub(super) fn request_id(headers: Option<&HeaderMap>) -> HeaderValue {
-    let sane = |value: &&HeaderValue| {
+    let is_sane = |value: &&HeaderValue| {
         (1..=64).contains(&value.len())
             && value
                 .as_bytes()
                 .iter()
                 .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(b))
     };
-    let sent = headers
+    let received = headers
         .and_then(|fields| fields.get(&X_REQUEST_ID))
-        .filter(sane);
-    sent.cloned().unwrap_or_else(|| {
+        .filter(is_sane);
+    received.cloned().unwrap_or_else(|| {
         let random = rand::random::<u64>();
         // Hex digits, which are always a legal value.
         let id: [u8; 16] =
@@ -136,7 +151,8 @@ pub(super) fn request_id(headers: Option<&HeaderMap>) -> HeaderValue {
     })
 }
 
-/// The body of an answer. One that streams holds what its request held until it is dropped.
+/// The body of a response. Dropping it writes the record; a streaming one holds the request's permits
+/// until then.
 #[derive(Debug)]
 pub struct ResponseBody {
     content: Content,
@@ -194,17 +210,17 @@ impl Body for ResponseBody {
 }
 
 fn rejection_response(rejection: &Rejection, record: &mut RequestRecord) -> Response<Bytes> {
-    let answer = rejection.error_response();
-    record.outcome = answer.outcome;
+    let row = rejection.error_response();
+    record.outcome = row.outcome;
     record.reason = Some(rejection.reason().into());
-    record.result_code = Some(answer.code.into());
-    let mut response = Response::new(ccfs::envelope(answer.code, &rejection.public_message()));
-    *response.status_mut() = answer.status;
+    count_rejection(rejection, record);
+    let mut response = Response::new(ccfs::envelope(&row.code, &rejection.public_message()));
+    *response.status_mut() = row.status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, JSON_UTF_8);
-    headers.insert(X_GATEWAY_ERROR, HeaderValue::from_static(answer.kind));
+    headers.insert(X_GATEWAY_ERROR, HeaderValue::from_static(row.kind));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Some(seconds) = rejection.retry_after() {
+    if let Some(seconds) = row.retry_after {
         headers.insert(header::RETRY_AFTER, seconds.into());
     }
     match rejection {
@@ -217,12 +233,34 @@ fn rejection_response(rejection: &Rejection, record: &mut RequestRecord) -> Resp
             }
         }
         Rejection::RateLimited {
-            limiter, exceeded, ..
-        } => {
+            limiter,
+            exceeded: Some(exceeded),
+            ..
+        } => rate_limit_headers(headers, limiter.as_str(), exceeded),
+        _ => {}
+    }
+    if row.closes_connection {
+        // Over HTTP/2 a client that is gone has only reset its stream.
+        let is_http2 = record.version >= Version::HTTP_2;
+        if is_http2 && matches!(rejection, Rejection::ClientGone) {
+            response.extensions_mut().insert(ClientAborted);
+        } else {
+            response.extensions_mut().insert(CloseAfterResponse);
+        }
+        if !is_http2 {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
+    }
+    record.result_code = Some(row.code);
+    response
+}
+
+/// Counts what the limiters, the load shedding and the validation rejected.
+fn count_rejection(rejection: &Rejection, record: &RequestRecord) {
+    match rejection {
+        Rejection::RateLimited { limiter, .. } => {
             record.metrics().count(Decision::refused(*limiter));
-            if let Some(exceeded) = exceeded {
-                rate_limit_headers(headers, limiter.as_str(), exceeded);
-            }
         }
         Rejection::Overloaded(reason) => record.metrics().count(*reason),
         Rejection::InvalidRequest(invalid) => {
@@ -233,22 +271,10 @@ fn rejection_response(rejection: &Rejection, record: &mut RequestRecord) -> Resp
         }
         _ => {}
     }
-    if answer.closes_connection {
-        let extensions = response.extensions_mut();
-        if record.version >= Version::HTTP_2 && matches!(rejection, Rejection::ClientGone) {
-            extensions.insert(ClientAborted);
-        } else {
-            extensions.insert(CloseAfterResponse);
-        }
-        if record.version < Version::HTTP_2 {
-            let close = HeaderValue::from_static("close");
-            response.headers_mut().insert(header::CONNECTION, close);
-        }
-    }
-    response
 }
 
-/// draft-ietf-httpapi-ratelimit-headers: the budget is empty, and full again after its window.
+/// Adds the headers of draft-ietf-httpapi-ratelimit-headers: the budget is empty, and full again after
+/// its window.
 fn rate_limit_headers(headers: &mut HeaderMap, name: &str, exceeded: &RateLimited) {
     let (burst, window) = (exceeded.rate.burst, exceeded.window());
     let policy = format!("\"{name}\";q={burst};w={window}");
@@ -260,13 +286,7 @@ fn rate_limit_headers(headers: &mut HeaderMap, name: &str, exceeded: &RateLimite
     }
 }
 
-/// A node cannot speak in the gateway's name.
-fn strip_reserved_headers(mut headers: HeaderMap) -> HeaderMap {
-    headers.remove(X_GATEWAY_ERROR);
-    headers
-}
-
-/// What every answer carries.
+/// Adds the headers that every response carries.
 fn add_common_headers(headers: &mut HeaderMap, record: &RequestRecord) {
     headers.insert(X_REQUEST_ID, record.request_id.clone());
     headers.append(header::VIA, VIA_GATEWAY);

@@ -1,18 +1,19 @@
-//! What the path of a request has to do with the other replicas: a fetch looks into the store that
-//! they share before it troubles a node, and leaves there what it brought; and the budget of an ak is
-//! one for all. Without `[shared]`, and on a hit, nothing of this runs; what waits for the store is
-//! boxed, so that nobody else carries it along.
+//! Cooperation with the other replicas through the shared store. A fetch reads the shared store before it
+//! queries a node, and writes its result there; the rate limit of an access key is one for all replicas.
+//! Without `[shared]`, and on a cache hit, none of this runs. The store futures are boxed so that requests
+//! that never wait do not pay for their size.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use jiff::Timestamp;
 
 use super::context::wall_clock;
-use super::{Account, Gateway, GatewayState, Rejection, RequestContext};
-use crate::cache::{CacheHit, CachePolicy, FetchTimes, Freshness, InsertToken};
+use super::{Account, Gateway, Rejection, RequestContext};
+use crate::cache::{Cache, CacheHit, CachePolicy, FetchTimes, Freshness, InsertToken};
 use crate::ccfs::{Endpoint, ParsedResponse};
 use crate::limit::RateLimited;
 use crate::message::{AttemptSummary, BufferedResponse, CacheKey};
@@ -21,7 +22,7 @@ use crate::shared_store::{
     Lease, LookupOutcome, LookupRequest, PurgeSnapshot, Store, WaitBudget, WriteRequest,
 };
 
-/// The store on the way of one request or fetch.
+/// The shared store, as one request or fetch uses it.
 #[derive(Debug)]
 pub(super) struct SharedCache {
     store: Arc<Store>,
@@ -30,94 +31,112 @@ pub(super) struct SharedCache {
     purges: PurgeSnapshot,
 }
 
+/// Where a value of another replica is inserted, and under which policy.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Insertion<'a> {
+    pub(super) cache: &'a Cache,
+    pub(super) token: &'a InsertToken<'a>,
+    pub(super) policy: &'a CachePolicy,
+}
+
 impl SharedCache {
-    /// None without `[shared]`. `patience` is what is left of it, if some was used up.
-    pub(super) fn open(shared: &GatewayState, patience: Option<WaitBudget>) -> Option<Self> {
-        let store = shared.store.load_full()?;
+    /// Opens the store with what is left of `wait_budget`; `None` without `[shared]`.
+    pub(super) fn open(
+        store: &ArcSwapOption<Store>,
+        wait_budget: Option<WaitBudget>,
+    ) -> Option<Self> {
+        let store = store.load_full()?;
         Some(Self {
-            wait_budget: patience.unwrap_or_else(|| store.wait_budget()),
+            wait_budget: wait_budget.unwrap_or_else(|| store.wait_budget()),
             store,
             lease: None,
             purges: PurgeSnapshot::default(),
         })
     }
 
-    /// To be called before anything is looked for: from here on, a purge makes void what is brought.
+    /// Notes the purges so far. Call before the lookup: a purge after this point invalidates the fetched
+    /// entry.
     pub(super) fn note_purges_before_fetch(&mut self, key: &CacheKey, call_id: Option<&str>) {
         self.purges = self.store.purge_snapshot(key, call_id);
     }
 
-    /// The answer that another replica has left, now in the own cache too. Without one, the fetch is
-    /// this replica's alone if that can be had.
+    /// Looks for another replica's response and inserts it into the local cache. On a miss, acquires the
+    /// lease to fetch if it is free.
     pub(super) async fn lookup(
         &mut self,
-        shared: &GatewayState,
-        sought: LookupRequest<'_>,
-        (ticket, rules): (&InsertToken<'_>, &CachePolicy),
+        request: LookupRequest<'_>,
+        insertion: Insertion<'_>,
         metrics: &Shard,
     ) -> Option<CacheHit> {
-        let accept = |text: &[u8]| {
-            let (fetched_at, reply) = decode(text)?;
+        let Insertion {
+            cache,
+            token,
+            policy,
+        } = insertion;
+        let accept = |value: &[u8]| {
+            let (fetched_at, response) = decode(value)?;
             let times = FetchTimes {
                 fetched_at,
                 now: wall_clock(),
             };
-            let held = shared.cache.insert_remote(ticket, &reply, rules, times)?;
-            (held.freshness == Freshness::Fresh).then_some(held)
+            let hit = cache.insert_remote(token, &response, policy, times)?;
+            (hit.freshness == Freshness::Fresh).then_some(hit)
         };
-        let patience = &mut self.wait_budget;
-        let found = self.store.lookup(sought, patience, metrics, accept);
-        let found = Box::pin(found).await;
-        match found {
-            LookupOutcome::Hit(held) => return Some(held),
-            LookupOutcome::LeaseAcquired(lease) => self.lease = Some(lease),
-            LookupOutcome::Miss => {}
+        let wait_budget = &mut self.wait_budget;
+        let lookup = self.store.lookup(request, wait_budget, metrics, accept);
+        match Box::pin(lookup).await {
+            LookupOutcome::Hit(hit) => Some(hit),
+            LookupOutcome::LeaseAcquired(lease) => {
+                self.lease = Some(lease);
+                None
+            }
+            LookupOutcome::Miss => None,
         }
-        None
     }
 
-    /// Runs the fetch, and tells the others for how long.
+    /// Runs the fetch and keeps the lease alive meanwhile.
     pub(super) async fn run_with_lease<T>(&self, fetch: impl Future<Output = T>) -> T {
         let Some(lease) = &self.lease else {
             return fetch.await;
         };
         tokio::select! {
             biased;
-            brought = fetch => brought,
+            result = fetch => result,
             () = Box::pin(self.store.keep_lease_alive(lease)) => std::future::pending().await,
         }
     }
 
-    /// Leaves what was brought for the others, if the own cache took it; ends the lease.
+    /// Writes the response that the local cache stored, if there is one, and releases the lease.
     pub(super) async fn publish(
         mut self,
         key: &CacheKey,
-        held: Option<(CacheHit, &BufferedResponse)>,
+        stored: Option<(CacheHit, &BufferedResponse)>,
         metrics: &Shard,
     ) {
         let Self {
             store,
-            wait_budget: patience,
+            wait_budget,
             lease,
-            purges: knowledge,
+            purges,
         } = &mut self;
-        let brought = held.is_some();
-        if let Some((held, reply)) = held {
+        let is_stored = stored.is_some();
+        if let Some((hit, response)) = stored {
             let now = wall_clock();
-            let text = encode(now, reply);
-            let answer = WriteRequest {
-                value: &text,
-                ttl: held.entry.remaining_lifetime(now),
-                is_negative: held.entry.is_negative,
-                purge_snapshot: knowledge,
+            let value = encode(now, response);
+            let request = WriteRequest {
+                value: &value,
+                ttl: hit.entry.remaining_lifetime(now),
+                is_negative: hit.entry.is_negative,
+                purge_snapshot: purges,
             };
-            Box::pin(store.write(key, &answer, patience, metrics)).await;
+            Box::pin(store.write(key, &request, wait_budget, metrics)).await;
         }
         if let Some(lease) = lease.take() {
-            Box::pin(store.release_lease(lease, brought, patience)).await;
+            Box::pin(store.release_lease(lease, is_stored, wait_budget)).await;
         }
     }
 
+    /// Charges the rate limit of all replicas; `None` if there is none or the store does not answer.
     async fn charge(
         &mut self,
         account: &Account,
@@ -125,32 +144,32 @@ impl SharedCache {
     ) -> Option<Result<(), RateLimited>> {
         let rate = account.rate()?;
         let access_key = account.credential.access_key();
-        let patience = &mut self.wait_budget;
-        let answer = self
+        let wait_budget = &mut self.wait_budget;
+        let charge = self
             .store
-            .acquire_rate_limit(access_key, rate, patience, metrics);
-        Some(match Box::pin(answer).await.ok()? {
+            .acquire_rate_limit(access_key, rate, wait_budget, metrics);
+        Some(match Box::pin(charge).await.ok()? {
             None => Ok(()),
             Some(wait) => Err(RateLimited { rate, wait }),
         })
     }
 }
 
-/// Charges the budget of an ak: the local one first, which keeps from the store whatever is more than
-/// one replica alone would allow; then the one of all replicas, if it answers.
+/// Charges the rate limit of an account: first the local one, so that the store never sees more than one
+/// replica alone would allow, then the one of all replicas, if the store answers.
 pub(super) async fn charge(
     account: &Account,
-    replicas: Option<&mut SharedCache>,
+    shared: Option<&mut SharedCache>,
     metrics: &Shard,
 ) -> Result<(), (Limiter, RateLimited)> {
     account
         .charge()
         .map_err(|exceeded| (Limiter::AccessKey, exceeded))?;
-    let answer = match replicas {
-        Some(replicas) => replicas.charge(account, metrics).await,
+    let result = match shared {
+        Some(shared) => shared.charge(account, metrics).await,
         None => None,
     };
-    match answer {
+    match result {
         None => metrics.count(Decision::AccessKeyAllowed),
         Some(Ok(())) => metrics.count(Decision::SharedAllowed),
         Some(Err(exceeded)) => return Err((Limiter::SharedAccessKey, exceeded)),
@@ -159,19 +178,19 @@ pub(super) async fn charge(
 }
 
 impl Gateway {
-    /// Charges the ak's budget for a request that no fetch charges.
+    /// Charges the account's rate limit for a request that starts no fetch.
     pub(super) async fn charge(
         &self,
-        exchange: &mut RequestContext,
+        context: &mut RequestContext,
         account: &Account,
         endpoint: &Endpoint,
     ) -> Result<(), Rejection> {
-        let mut replicas = account
+        let mut shared = account
             .is_limited()
-            .then(|| SharedCache::open(&self.state, exchange.wait_budget))
+            .then(|| SharedCache::open(&self.state.store, context.wait_budget))
             .flatten();
-        let charged = charge(account, replicas.as_mut(), exchange.record.metrics()).await;
-        exchange.wait_budget = replicas.map(|it| it.wait_budget);
+        let charged = charge(account, shared.as_mut(), context.record.metrics()).await;
+        context.wait_budget = shared.map(|shared| shared.wait_budget);
         charged.map_err(|(limiter, exceeded)| Rejection::RateLimited {
             limiter,
             exceeded: Some(exceeded),
@@ -180,41 +199,43 @@ impl Gateway {
     }
 }
 
-/// What is left in the store: when it was fetched, its Content-Type, its body. All that is judged of
-/// an answer is read from the body again, by the rules of whoever finds it.
-fn encode(fetched_at: Timestamp, reply: &BufferedResponse) -> Vec<u8> {
-    let content_type = reply.headers.get(header::CONTENT_TYPE);
+/// Encodes a response for the store: when it was fetched (8 bytes, milliseconds), the length of its
+/// Content-Type (2 bytes), Content-Type, body. The replica that reads it parses the body again and applies
+/// its own policy.
+fn encode(fetched_at: Timestamp, response: &BufferedResponse) -> Vec<u8> {
+    let content_type = response.headers.get(header::CONTENT_TYPE);
     let content_type = content_type.map_or(&[][..], HeaderValue::as_bytes);
     let length = u16::try_from(content_type.len()).unwrap_or_default();
-    let mut text = fetched_at.as_millisecond().to_be_bytes().to_vec();
-    text.extend_from_slice(&length.to_be_bytes());
-    text.extend_from_slice(&content_type[..usize::from(length)]);
-    text.extend_from_slice(&reply.body);
-    text
+    let mut value = fetched_at.as_millisecond().to_be_bytes().to_vec();
+    value.extend_from_slice(&length.to_be_bytes());
+    value.extend_from_slice(&content_type[..usize::from(length)]);
+    value.extend_from_slice(&response.body);
+    value
 }
 
-fn decode(text: &[u8]) -> Option<(Timestamp, BufferedResponse)> {
-    let (time, rest) = text.split_first_chunk()?;
+fn decode(value: &[u8]) -> Option<(Timestamp, BufferedResponse)> {
+    let (fetched_at, rest) = value.split_first_chunk()?;
     let (length, rest) = rest.split_first_chunk()?;
     let length = usize::from(u16::from_be_bytes(*length));
     let (content_type, body) = rest.split_at_checked(length)?;
     let mut headers = HeaderMap::new();
     if !content_type.is_empty() {
-        let value = HeaderValue::from_bytes(content_type).ok()?;
-        headers.insert(header::CONTENT_TYPE, value);
+        let content_type = HeaderValue::from_bytes(content_type).ok()?;
+        headers.insert(header::CONTENT_TYPE, content_type);
     }
-    let reply = BufferedResponse {
+    let response = BufferedResponse {
         status: StatusCode::OK,
         headers,
         parsed: Some(Arc::new(ParsedResponse::parse(body)?)),
         body: Bytes::copy_from_slice(body),
         attempts: AttemptSummary::default(),
     };
-    let time = Timestamp::from_millisecond(i64::from_be_bytes(*time)).ok()?;
-    Some((time, reply))
+    let fetched_at = Timestamp::from_millisecond(i64::from_be_bytes(*fetched_at)).ok()?;
+    Some((fetched_at, response))
 }
 
-/// Half of what a client waits: there must be time for an own fetch after it.
+/// Returns how long a fetch waits for another replica: half of the request's deadline, so that a fetch of
+/// its own still fits.
 pub(super) fn max_wait(overall: Duration) -> Duration {
     overall / 2
 }
@@ -227,13 +248,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn answers_travel(millis in 0..4_102_444_800_000i64, typed: bool, code in "[0-9]{1,7}") {
+        fn a_response_survives_encoding(millis in 0..4_102_444_800_000i64, typed: bool, code in "[0-9]{1,7}") {
             let body = format!(r#"{{"resultCode":"{code}"}}"#);
             let mut headers = HeaderMap::new();
             if typed {
                 headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
             }
-            let reply = BufferedResponse {
+            let response = BufferedResponse {
                 status: StatusCode::OK,
                 headers: headers.clone(),
                 parsed: None,
@@ -241,8 +262,8 @@ mod tests {
                 attempts: AttemptSummary::default(),
             };
             let time = Timestamp::from_millisecond(millis).unwrap();
-            let (read_time, found) = decode(&encode(time, &reply)).unwrap();
-            prop_assert_eq!(read_time, time);
+            let (fetched_at, found) = decode(&encode(time, &response)).unwrap();
+            prop_assert_eq!(fetched_at, time);
             prop_assert_eq!(found.headers, headers);
             prop_assert_eq!(&found.body, &body);
             let json = found.parsed.unwrap();
@@ -250,8 +271,8 @@ mod tests {
         }
 
         #[test]
-        fn garbage_is_no_answer(garbage: Vec<u8>) {
-            prop_assert!(decode(&garbage).is_none());
+        fn arbitrary_bytes_are_no_response(bytes: Vec<u8>) {
+            prop_assert!(decode(&bytes).is_none());
         }
     }
 }

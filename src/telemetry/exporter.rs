@@ -1,9 +1,10 @@
-//! Carries spans from the queues of the workers to a collector, in batches, on the runtime of control.
-//! A collector that is away or slow costs spans, which are counted, and nothing else.
+//! Exports spans from the workers' queues to a collector, in batches, on the control runtime. If the
+//! collector is unavailable or slow, spans are dropped and counted; requests are not affected.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -12,7 +13,7 @@ use super::span::{Span, SpanQueue};
 use super::trace::SampleRatio;
 use crate::metrics::{Shard, TraceSpans};
 
-/// The way to one collector. Dropped, it ends at once; [`Exporter::finish`] ends it in order.
+/// The export task of one collector. Dropping it aborts the task; [`TraceExporter::shutdown`] flushes.
 #[derive(Debug)]
 pub struct TraceExporter {
     queues: Queues,
@@ -24,46 +25,46 @@ pub struct TraceExporter {
 type Queues = Arc<Mutex<Vec<Arc<SpanQueue>>>>;
 
 impl TraceExporter {
-    /// Begins to carry spans to the collector at `endpoint` (`http://host:port`, `https://host:port`),
-    /// which need not be there yet. Needs a tokio runtime around it.
+    /// Starts to export to the collector at `endpoint` (`http://host:port` or `https://host:port`),
+    /// which need not be reachable yet. Must be called inside a tokio runtime.
     ///
     /// # Errors
-    /// The endpoint is none, or there is no certificate authority to trust for `https://`.
+    /// The endpoint is invalid, or no trusted certificate authority was found for `https://`.
     pub fn start(
         endpoint: &str,
-        share: SampleRatio,
+        sample_ratio: SampleRatio,
         metrics: Arc<Shard>,
     ) -> Result<Self, CollectorError> {
         let queues = Queues::default();
-        let (ending, ended) = oneshot::channel();
-        let carrier = FlushTask {
+        let (stop, stopped) = oneshot::channel();
+        let task = FlushTask {
             collector: Collector::new(endpoint)?,
             queues: queues.clone(),
             metrics,
             is_losing: false,
         };
         #[expect(clippy::disallowed_methods, reason = "ends with its `Exporter`")]
-        let task = tokio::spawn(carrier.run(ended));
+        let task = tokio::spawn(task.run(stopped));
         Ok(Self {
             queues,
-            sample_ratio: share,
-            stop: Some(ending),
+            sample_ratio,
+            stop: Some(stop),
             task,
         })
     }
 
-    /// A further queue, for the worker with these counters.
+    /// Returns a new queue, for the worker with these counters.
     pub fn new_queue(&self, metrics: Arc<Shard>) -> Arc<SpanQueue> {
         let spans = Arc::new(SpanQueue::new(self.sample_ratio, metrics));
-        lock(&self.queues).push(spans.clone());
+        self.queues.lock().push(spans.clone());
         spans
     }
 
-    /// Carries what is there, and ends; what is not taken `within` that time is lost.
+    /// Exports the queued spans and stops. Spans that are not accepted `within` that time are lost.
     pub async fn shutdown(mut self, within: Duration) {
         self.stop = None;
         if tokio::time::timeout(within, &mut self.task).await.is_err() {
-            tracing::warn!("the collector did not take the last spans in time: they are lost");
+            tracing::warn!("the collector did not accept the last spans in time: they are lost");
         }
     }
 }
@@ -78,16 +79,16 @@ struct FlushTask {
     collector: Collector,
     queues: Queues,
     metrics: Arc<Shard>,
-    /// Has it been told that spans are lost?
+    /// Whether the current loss of spans has been logged.
     is_losing: bool,
 }
 
 impl FlushTask {
-    /// Carries until `ending` resolves, and then once more.
-    async fn run(mut self, mut ending: oneshot::Receiver<()>) {
+    /// Exports periodically until `stop` resolves, and then once more.
+    async fn run(mut self, mut stop: oneshot::Receiver<()>) {
         loop {
-            let over = tokio::select! {
-                _ = &mut ending => true,
+            let stopping = tokio::select! {
+                _ = &mut stop => true,
                 () = tokio::time::sleep(FLUSH_INTERVAL) => false,
             };
             loop {
@@ -97,15 +98,15 @@ impl FlushTask {
                 }
                 self.export(batch).await;
             }
-            if over {
+            if stopping {
                 return;
             }
         }
     }
 
-    /// What waits, from each queue its part.
+    /// Takes a batch, an equal part from each queue.
     fn batch(&self) -> Vec<Span> {
-        let queues = lock(&self.queues);
+        let queues = self.queues.lock();
         let each = BATCH_SIZE.div_ceil(queues.len().max(1));
         queues.iter().flat_map(|spans| spans.take(each)).collect()
     }
@@ -113,12 +114,12 @@ impl FlushTask {
     async fn export(&mut self, batch: Vec<Span>) {
         let count = batch.len() as u64;
         let delivered = tokio::time::timeout(EXPORT_TIMEOUT, self.collector.export(batch)).await;
-        let dropped: u64 = lock(&self.queues).iter().map(|it| it.take_dropped()).sum();
-        match delivered.unwrap_or_else(|_| Err("no answer in time".to_owned())) {
+        let dropped: u64 = self.queues.lock().iter().map(|it| it.take_dropped()).sum();
+        match delivered.unwrap_or_else(|_| Err("no response in time".to_owned())) {
             Ok(()) => {
                 self.metrics.count_many(TraceSpans::Exported, count);
                 if dropped == 0 && std::mem::take(&mut self.is_losing) {
-                    tracing::info!("the collector takes all spans again");
+                    tracing::info!("the collector accepts all spans again");
                 } else if dropped > 0 {
                     self.warn_loss("too many spans for the collector");
                 }
@@ -130,26 +131,24 @@ impl FlushTask {
         }
     }
 
-    /// Tells it once, until all is well again.
+    /// Logs a loss once, until exporting works again.
     fn warn_loss(&mut self, error: &str) {
         if !std::mem::replace(&mut self.is_losing, true) {
             tracing::warn!(
                 error,
-                "spans are lost on their way to the collector; requests are not touched"
+                "spans are lost on their way to the collector; requests are not affected"
             );
         }
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// How late a span may set out.
+/// How often the queues are exported. Our choice, bounded by the queues: 20,000 spans per second and
+/// worker fill one in this time.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Spans of one message, about: some hundred kilobytes.
+/// Spans per export request, some hundred kilobytes; the default of OpenTelemetry's
+/// `OTEL_BSP_MAX_EXPORT_BATCH_SIZE`.
 const BATCH_SIZE: usize = 512;
 
-/// For one message, with all its repetitions.
+/// Deadline of one export, retries included; the default of `OTEL_EXPORTER_OTLP_TIMEOUT`.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,12 +1,12 @@
-//! Stands in for the protocol where the feature `otlp` is left out: there is no collector.
+//! Replaces `otlp` in builds without the feature `otlp`.
 
 use super::span::Span;
 
-/// There is none.
+/// Never constructed.
 #[derive(Debug)]
 pub(super) enum Collector {}
 
-/// Why there is none.
+/// The error of every attempt to use a collector.
 #[derive(Debug, thiserror::Error)]
 #[error("this program was built without the feature otlp")]
 pub struct CollectorError;

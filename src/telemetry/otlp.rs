@@ -1,4 +1,4 @@
-//! The protocol between us and a collector: OTLP over gRPC.
+//! The connection to a collector: OTLP over gRPC.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,23 +13,23 @@ use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanExporter as _, SpanLink
 
 use super::span::{Kind, Span, Value};
 
-/// A collector, reached when there is something to tell.
+/// A collector; connected to on first use.
 #[derive(Debug)]
 pub(super) struct Collector {
     exporter: SpanExporter,
     scope: InstrumentationScope,
 }
 
-/// Why there can be no way to a collector.
+/// Why no collector client could be built.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct CollectorError(ExporterBuildError);
 
 impl Collector {
-    /// The collector at `endpoint`. Needs a tokio runtime around it.
+    /// Builds a client of the collector at `endpoint`. Must be called inside a tokio runtime.
     ///
     /// # Errors
-    /// See [`super::Exporter::start`].
+    /// See [`super::TraceExporter::start`].
     pub(super) fn new(endpoint: &str) -> Result<Self, CollectorError> {
         let mut builder = SpanExporter::builder()
             .with_tonic()
@@ -48,10 +48,10 @@ impl Collector {
         })
     }
 
-    /// Gives spans to the collector; tries again for a while where that may help.
+    /// Exports spans, with the SDK's retries.
     ///
     /// # Errors
-    /// What went wrong, in words for an operator.
+    /// The cause, for the log.
     pub(super) async fn export(&self, spans: Vec<Span>) -> Result<(), String> {
         let spans = spans.into_iter().map(|span| self.span_data(span)).collect();
         let exported = self.exporter.export(spans).await;
@@ -69,7 +69,7 @@ impl Collector {
                 TraceState::NONE,
             ),
             parent_span_id: SpanId::from_bytes(parent.to_be_bytes()),
-            // A try has a request of ours above it; a request, if any, a client's.
+            // The parent of an attempt is our request span; the parent of a request span is the client's.
             parent_span_is_remote: parent != 0 && span.kind == Kind::Server,
             span_kind: match span.kind {
                 Kind::Client => SpanKind::Client,
@@ -101,7 +101,7 @@ fn attribute((name, value): (&'static str, Value)) -> KeyValue {
     }
 }
 
-/// Who speaks: this very run of the program.
+/// Describes this process, with a random instance id.
 fn resource() -> Resource {
     let instance = format!("{:032x}", rand::random::<u128>());
     Resource::builder_empty()
@@ -114,5 +114,5 @@ fn resource() -> Resource {
 const NAME: &str = env!("CARGO_PKG_NAME");
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// For one message.
+/// Deadline of one gRPC call, half of `EXPORT_TIMEOUT`, so that one retry fits.
 const TIMEOUT: Duration = Duration::from_secs(5);

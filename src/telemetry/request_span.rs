@@ -1,5 +1,5 @@
-//! A record as a span: HTTP attributes by OpenTelemetry's semantic conventions, ours by the names
-//! they have in the access log.
+//! Converts a request record into a span: HTTP attributes after OpenTelemetry's semantic conventions,
+//! our own under their access-log names.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use super::access_log::version;
 use super::span::{Attributes, Kind, Span, method_name};
 use crate::metrics::{CacheStatus, RequestOutcome};
 
-/// The span of a request that has ended.
+/// Returns the span of a finished request.
 pub(super) fn request_span(record: &RequestRecord, elapsed: Duration) -> Span {
     let method = record.method.as_ref().map(method_name);
     let name: Cow<'static, str> = match (method, record.interface) {
@@ -56,17 +56,18 @@ pub(super) fn request_span(record: &RequestRecord, elapsed: Duration) -> Span {
         .failed(failed)
 }
 
-/// Was it the gateway's fault, or a node's, and not the client's?
+/// Whether the gateway or a node failed, as opposed to the client.
 fn has_failed(record: &RequestRecord) -> bool {
     let ours = matches!(
         record.outcome,
         RequestOutcome::Internal
+            | RequestOutcome::LoopDetected
             | RequestOutcome::NoHealthyNode
             | RequestOutcome::NodeFailed
             | RequestOutcome::NodeTimeout
             | RequestOutcome::Overloaded
     );
-    // An answer may have begun well, and broken off.
+    // A response may start with 200 and be cut off; its outcome says so.
     ours || record.status >= 500
 }
 

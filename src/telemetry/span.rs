@@ -1,15 +1,16 @@
-//! Finished spans on their way to a collector: a worker puts its own into a bounded queue, somebody
-//! who is no worker takes them out. A request never waits for a collector and never wakes a thread;
-//! when the collector cannot keep up, spans are dropped and counted.
+//! Finished spans and their queues. Each worker pushes to its own bounded queue, the export task drains
+//! all of them. A request never waits for a collector and never wakes a thread; if the collector cannot
+//! keep up, spans are dropped and counted.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::Method;
 use jiff::Timestamp;
+use parking_lot::Mutex;
 
 use super::{SampleRatio, TraceContext};
 use crate::metrics::{Shard, TraceSpans};
@@ -19,31 +20,31 @@ use crate::metrics::{Shard, TraceSpans};
 pub struct SpanQueue {
     queue: Mutex<VecDeque<Span>>,
     sample_ratio: SampleRatio,
-    /// Since somebody last asked.
+    /// Spans dropped since the last `take_dropped`.
     dropped: AtomicU64,
     metrics: Arc<Shard>,
 }
 
 impl SpanQueue {
-    /// An empty queue; `share` of the traces that begin here are recorded, and `metrics` counts what
-    /// is dropped.
-    pub fn new(share: SampleRatio, metrics: Arc<Shard>) -> Self {
+    /// Creates an empty queue. `sample_ratio` applies to traces that start here; `metrics` counts dropped
+    /// spans.
+    pub fn new(sample_ratio: SampleRatio, metrics: Arc<Shard>) -> Self {
         Self {
             queue: Mutex::default(),
-            sample_ratio: share,
+            sample_ratio,
             dropped: AtomicU64::new(0),
             metrics,
         }
     }
 
-    /// The share of the traces begun here that is recorded.
+    /// Returns the ratio of recorded traces among those that start here.
     pub fn sample_ratio(&self) -> SampleRatio {
         self.sample_ratio
     }
 
-    /// Puts a span in; drops it if the queue is full.
+    /// Appends a span, or drops it if the queue is full.
     pub fn push(&self, span: Span) {
-        let mut queue = self.lock();
+        let mut queue = self.queue.lock();
         if queue.len() < QUEUE_LIMIT {
             queue.push_back(span);
         } else {
@@ -53,53 +54,49 @@ impl SpanQueue {
         }
     }
 
-    /// Takes at most `most` out, oldest first.
+    /// Removes up to `most` spans, oldest first.
     pub fn take(&self, most: usize) -> Vec<Span> {
-        let mut queue = self.lock();
+        let mut queue = self.queue.lock();
         let count = most.min(queue.len());
         queue.drain(..count).collect()
     }
 
-    /// How many were dropped since this was asked last.
+    /// Returns and resets the number of dropped spans.
     pub fn take_dropped(&self) -> u64 {
         self.dropped.swap(0, Ordering::Relaxed)
     }
-
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Span>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-/// A span that has ended.
+/// A finished span.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Span {
-    /// Its ids.
+    /// Trace, span and parent ids.
     pub context: TraceContext,
-    /// Which end of an exchange it tells of.
+    /// Client or server side.
     pub kind: Kind,
-    /// Of few values.
+    /// The name, of low cardinality.
     pub name: Cow<'static, str>,
-    /// When it began.
+    /// Start time.
     pub started_at: Timestamp,
-    /// When it ended.
+    /// End time.
     pub ended_at: Timestamp,
-    /// Did the gateway, or a node, fail?
+    /// Whether the gateway or a node failed.
     pub failed: bool,
-    /// What is known of it.
+    /// The attributes.
     pub attributes: Attributes,
 }
 
-/// Which end of an exchange a span tells of.
+/// The side of an exchange that a span describes (OpenTelemetry's span kind).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
-    /// The end that asked.
+    /// An attempt at a node.
     Client,
-    /// The end that answered.
+    /// A request of a client.
     Server,
 }
 
 impl Span {
-    /// A span that began at `started_at` and took `elapsed`.
+    /// Creates a span that started at `started_at` and took `elapsed`.
     pub fn new(
         context: TraceContext,
         started_at: Timestamp,
@@ -118,7 +115,7 @@ impl Span {
         }
     }
 
-    /// A span that ends now and took `elapsed`.
+    /// Creates a span that ends now and took `elapsed`.
     pub fn ended_now(
         context: TraceContext,
         elapsed: Duration,
@@ -131,54 +128,54 @@ impl Span {
         Self::new(context, started_at, elapsed, kind, name)
     }
 
-    /// The same with attributes.
+    /// Returns the span with these attributes.
     #[must_use]
     pub fn with(self, attributes: Attributes) -> Self {
         Self { attributes, ..self }
     }
 
-    /// The same, failed or not.
+    /// Returns the span with the status failed or unset.
     #[must_use]
     pub fn failed(self, failed: bool) -> Self {
         Self { failed, ..self }
     }
 }
 
-/// Names and values. A text from outside is cut to `TEXT_LIMIT` bytes.
+/// Attribute names and values. Untrusted text is truncated to `TEXT_LIMIT` bytes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Attributes(Vec<(&'static str, Value)>);
 
 /// The value of an attribute.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
-    /// A label.
+    /// A value of a closed set.
     Static(&'static str),
     /// A number.
     Number(i64),
-    /// A name of the configuration, or one that was verified.
+    /// A configured or verified name.
     Shared(Arc<str>),
-    /// Text from outside.
+    /// Untrusted text, truncated.
     Text(String),
 }
 
-/// Each method adds an attribute, or none for no value.
+/// Each method adds an attribute; `None` adds nothing.
 impl Attributes {
-    /// A label.
+    /// Adds a value of a closed set.
     pub fn fixed(&mut self, name: &'static str, value: impl Into<Option<&'static str>>) {
         self.add(name, value.into().map(Value::Static));
     }
 
-    /// A number.
+    /// Adds a number.
     pub fn number(&mut self, name: &'static str, value: impl Into<Option<i64>>) {
         self.add(name, value.into().map(Value::Number));
     }
 
-    /// A name of the configuration, or one that was verified.
+    /// Adds a configured or verified name.
     pub fn shared<'a>(&mut self, name: &'static str, value: impl Into<Option<&'a Arc<str>>>) {
         self.add(name, value.into().cloned().map(Value::Shared));
     }
 
-    /// Text from outside.
+    /// Adds untrusted text, truncated.
     pub fn text<'a>(&mut self, name: &'static str, value: impl Into<Option<&'a str>>) {
         let cut = |text: &str| text[..text.floor_char_boundary(TEXT_LIMIT)].to_owned();
         self.add(name, value.into().map(cut).map(Value::Text));
@@ -198,7 +195,7 @@ impl IntoIterator for Attributes {
     }
 }
 
-/// The name of a method as OpenTelemetry wants it: of a closed set.
+/// Returns a method's name from OpenTelemetry's closed set (`http.request.method`).
 pub fn method_name(method: &Method) -> &'static str {
     match *method {
         Method::CONNECT => "CONNECT",
@@ -214,10 +211,11 @@ pub fn method_name(method: &Method) -> &'static str {
     }
 }
 
-/// Per worker: some 8 MB of ordinary spans, twice that at worst; 20,000 spans a second fit.
+/// Spans per worker: about 8 MB of typical spans, 16 MB at worst. 20,000 spans per second fit into one
+/// flush interval.
 const QUEUE_LIMIT: usize = 4096;
 
-/// Of one attribute.
+/// Bytes of one text attribute. Our choice: enough for a path or a user agent.
 const TEXT_LIMIT: usize = 512;
 
 #[cfg(test)]
@@ -251,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_text_is_cut_between_two_characters() {
+    fn a_long_text_is_truncated_at_a_character_boundary() {
         let mut attributes = Attributes::default();
         let long = "x".to_owned() + &"\u{e9}".repeat(TEXT_LIMIT);
         attributes.text("a", &*long);
@@ -261,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_span_ends_when_its_time_is_over() {
+    fn the_end_is_the_start_plus_the_duration() {
         assert_eq!(span().ended_at.as_millisecond(), 5);
     }
 }

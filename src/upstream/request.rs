@@ -17,8 +17,9 @@ use crate::auth::{self, AuthError, Caller, Signable};
 use crate::ccfs::{BodyKind, ResponseKind};
 use crate::cluster::{HostPolicy, Node};
 use crate::http_fields::{
-    JSON_UTF_8, VIA_GATEWAY, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REQUEST_ID,
-    connection_listed, is_conditional, is_hop_by_hop, is_identity, is_rewritten_unless_signed,
+    JSON_UTF_8, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REQUEST_ID,
+    accepts_codings, connection_listed, is_conditional, is_hop_by_hop, is_identity,
+    is_rewritten_unless_signed,
 };
 use crate::message::{Authorization, UpstreamRequest};
 use crate::telemetry::TraceContext;
@@ -31,7 +32,7 @@ pub(super) fn encode(
     attempt: &AttemptProgress,
     now: impl FnOnce() -> Timestamp,
 ) -> Result<EncodedRequest, AuthError> {
-    let names = signed_names(&request.headers);
+    let names = signed_names(request);
     let mut fields = Fields::end_to_end(request, names);
     let replaced = fields.set_host(request, node);
     fields.set_content_length(request, names);
@@ -47,14 +48,21 @@ pub(super) fn encode(
     })
 }
 
-/// Returns the list of signed fields in an auth-v2 value, verbatim: the part before the signature.
-fn signed_names(headers: &HeaderMap) -> &str {
-    headers
-        .get(AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .filter(|value| value.starts_with("auth-v2/"))
-        .and_then(|value| value.rsplit('/').nth(1))
-        .unwrap_or_default()
+/// Returns the header names that the client signed, verbatim.
+fn signed_names(request: &UpstreamRequest) -> &str {
+    match &request.authorization {
+        Authorization::PassThrough(Some(caller)) | Authorization::Resign(caller) => {
+            caller.signed_names()
+        }
+        Authorization::PassThrough(None) => auth::signed_names(&request.headers),
+    }
+}
+
+/// Whether the node may encode its response: only an `Accept-Encoding` that the client signed reaches the
+/// nodes of a JSON interface.
+pub(super) fn requests_codings(request: &UpstreamRequest, response: &HeaderMap) -> bool {
+    is_signed(signed_names(request), &ACCEPT_ENCODING)
+        && accepts_codings(&request.headers, response)
 }
 
 fn is_signed(names: &str, field: &HeaderName) -> bool {
@@ -131,12 +139,14 @@ impl<'a> Fields<'a> {
         self.0.push((Cow::Owned(name), value.into()));
     }
 
-    /// Sets the Host that the cluster wants; returns whether it differs from the client's. That of an
-    /// unverified request is never changed.
+    /// Sets the Host that the cluster wants; returns whether it differs from the client's. The Host of an
+    /// unverified request stays, except that one without Host (HTTP/1.0) gets the node's: HTTP/1.1 requires
+    /// one (RFC 9112, 3.2).
     fn set_host(&mut self, request: &UpstreamRequest, node: &Node) -> bool {
         let is_unverified = matches!(request.authorization, Authorization::PassThrough(None))
             && request.headers.contains_key(AUTHORIZATION);
-        if request.cluster.settings().host == HostPolicy::Preserve || is_unverified {
+        let keeps = request.cluster.settings().host == HostPolicy::Preserve || is_unverified;
+        if keeps && self.get(&HOST).is_some() {
             return false;
         }
         // `host:port` of a configured URL has only characters that a field value may have.
@@ -191,7 +201,7 @@ impl<'a> Fields<'a> {
         let parent = HeaderValue::from_bytes(&trace.traceparent());
         set(TraceContext::HEADER, parent.ok().map(Cow::Owned));
         if !is_signed(names, &VIA) {
-            self.0.push((Cow::Owned(VIA), Cow::Owned(VIA_GATEWAY)));
+            self.0.push((Cow::Owned(VIA), Cow::Borrowed(&metadata.via)));
         }
     }
 

@@ -4,16 +4,17 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, StatusCode};
 
 use super::exchange::Head;
 use super::pool::PooledConnection;
+use super::request::requests_codings;
 use super::response_body::{ResponseGuard, StreamingBody};
 use crate::ccfs::{ParsedResponse, ResponseKind, ResultKind};
 use crate::cluster::{FailureKind, NodeGuard, NodeOutcome};
 use crate::http_fields::{
-    connection_listed, is_conditional, is_hop_by_hop, is_reserved_in_responses,
+    connection_listed, is_conditional, is_encoded, is_hop_by_hop, is_reserved_in_responses,
 };
 use crate::message::{Authorization, UpstreamErrorKind, UpstreamRequest};
 
@@ -68,7 +69,8 @@ pub(super) async fn read_buffered(
     };
     connection.release();
     let json = head.json(&bytes);
-    if head.status == StatusCode::OK && json.is_none() && !head.has_content_encoding {
+    let may_be_encoded = head.has_content_encoding && requests_codings(request, &head.headers);
+    if head.status == StatusCode::OK && json.is_none() && !may_be_encoded {
         return Err(UpstreamErrorKind::InvalidResponse);
     }
     head.headers.remove(CONTENT_LENGTH);
@@ -175,11 +177,9 @@ impl ResponseHead {
             ..
         } = head;
         strip_hop_by_hop(&mut headers);
-        let coding = headers.get(CONTENT_ENCODING);
         Self {
             status,
-            has_content_encoding: coding
-                .is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")),
+            has_content_encoding: is_encoded(&headers),
             headers,
         }
     }

@@ -27,6 +27,8 @@ mod accounts;
 mod cluster;
 #[path = "growth/memory.rs"]
 mod memory;
+#[path = "growth/rotation.rs"]
+mod rotation;
 #[path = "growth/start.rs"]
 mod start;
 
@@ -46,6 +48,7 @@ fn main() {
         memory::connections(&stage).await;
         memory::entries(&stage).await;
         start::measure(&stage).await;
+        rotation::measure(&stage).await;
     });
 }
 

@@ -139,9 +139,7 @@ async fn requests_in_flight_have_at_most_the_grace_period() {
     process.wait_for_exit().await;
     assert_eq!(held.await.unwrap(), None);
     let text = process.diagnostics();
-    let line = text
-        .lines()
-        .find(|line| line.contains("connections are cut"));
+    let line = text.lines().find(|line| line.contains("drain timed out"));
     let line = line.unwrap_or_else(|| panic!("{text}"));
     assert!(
         line.contains("WARN") && line.contains("connections=1"),

@@ -91,6 +91,20 @@ async fn playback_is_limited_by_address() {
 }
 
 #[tokio::test]
+async fn a_request_without_host_reaches_the_node_with_the_nodes_own() {
+    let env = TestEnv::start().await;
+    let head = b"GET /CCFS/resource/ccfs/playVoice?token=x HTTP/1.0\r\n\r\n";
+    let response = env.exchange_raw(head).await;
+    let got = env.sole_upstream_request();
+    let url = env.nodes[0].url();
+    assert_eq!(
+        got.header("host"),
+        url.strip_prefix("https://"),
+        "{response}"
+    );
+}
+
+#[tokio::test]
 async fn no_log_contains_a_play_token() {
     let env = TestEnv::start().await;
     let token = token(&env, "a.wav").await;

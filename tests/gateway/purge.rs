@@ -61,6 +61,25 @@ async fn a_fetch_in_flight_during_a_purge_is_not_stored() {
     assert_eq!(cache_status(&env.get_recording("purged-1").await), STORED);
 }
 
+#[tokio::test]
+async fn a_request_after_a_purge_never_joins_an_earlier_fetch() {
+    for query in ["", "?ak=ak-shanghai", "?call_id=purged-2"] {
+        let env = Arc::new(TestEnv::start().await);
+        hold_responses(&env);
+        let mut before = spawn_requests(&env, "purged-2", 1);
+        wait_until_held(&env, 1).await;
+        let admin = env.bound.admin.unwrap();
+        page::post(admin, &format!("/cache/purge{query}")).await;
+        let mut after = spawn_requests(&env, "purged-2", 1);
+        wait_until_held(&env, 2).await;
+        release_responses(&env);
+        let before = before.join_next().await.unwrap().unwrap();
+        let after = after.join_next().await.unwrap().unwrap();
+        assert_eq!((before.status.as_u16(), cache_status(&before)), (200, MISS));
+        assert_eq!((after.status.as_u16(), cache_status(&after)), (200, STORED));
+    }
+}
+
 // ---- Forged signatures ----------------------------------------------------------------------------
 
 #[tokio::test]

@@ -211,7 +211,10 @@ async fn a_socket_with_another_address_is_rejected_naming_both() {
     assert_eq!(process.wait_for_exit().await.code(), Some(1));
     let text = read(&unit.env.file("stderr"));
     assert!(text.contains(&unit.address().to_string()), "{text}");
-    assert!(text.contains("the service manager handed over"), "{text}");
+    assert!(
+        text.contains("the service manager passed a socket"),
+        "{text}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -9,13 +9,13 @@ struct TestHistory {
 
 impl TestHistory {
     fn new() -> Self {
-        let world = Self {
+        let test = Self {
             metrics: Metrics::default(),
             history: History::default(),
             now: tokio::time::Instant::now().into_std(),
         };
-        world.history.push(world.sample(), std::iter::empty());
-        world
+        test.history.push(test.sample(), std::iter::empty());
+        test
     }
 
     fn sample(&self) -> Sample {
@@ -46,19 +46,19 @@ impl TestHistory {
     }
 
     fn points(&self, after: u64) -> Vec<Value> {
-        let shown = self.history.points_after(after);
-        shown["points"].as_array().unwrap().clone()
+        let history = self.history.points_after(after);
+        history["points"].as_array().unwrap().clone()
     }
 }
 
 #[test]
-fn a_point_tells_rates_and_percentiles() {
-    let mut world = TestHistory::new();
-    world.record(50, RequestOutcome::Cached, 200, Some(CacheStatus::Hit));
-    world.record(10, RequestOutcome::NodeTimeout, 504, None);
-    world.record(20, RequestOutcome::RateLimited, 429, None);
-    world.record(5, RequestOutcome::Unauthenticated, 401, None);
-    let points = world.points(0);
+fn a_point_contains_rates_and_percentiles() {
+    let mut test = TestHistory::new();
+    test.record(50, RequestOutcome::Cached, 200, Some(CacheStatus::Hit));
+    test.record(10, RequestOutcome::NodeTimeout, 504, None);
+    test.record(20, RequestOutcome::RateLimited, 429, None);
+    test.record(5, RequestOutcome::Unauthenticated, 401, None);
+    let points = test.points(0);
     let rates = |name: &str| -> Vec<f64> {
         let values = points.iter().map(|point| point[name].as_f64().unwrap());
         values.collect()
@@ -74,17 +74,17 @@ fn a_point_tells_rates_and_percentiles() {
 }
 
 #[test]
-fn only_what_is_new_is_told_and_the_ring_is_bounded() {
-    let mut world = TestHistory::new();
+fn only_new_points_are_returned_and_the_ring_is_bounded() {
+    let mut test = TestHistory::new();
     for _ in 0..POINTS + 20 {
-        world.record(1, RequestOutcome::Node, 200, None);
+        test.record(1, RequestOutcome::Node, 200, None);
     }
-    let newest = world.history.points_after(0)["newest"].as_u64().unwrap();
-    assert_eq!(world.points(0).len(), POINTS);
-    assert_eq!(world.points(newest).len(), 0);
-    assert_eq!(world.points(newest - 3).len(), 3);
+    let newest = test.history.points_after(0)["newest"].as_u64().unwrap();
+    assert_eq!(test.points(0).len(), POINTS);
+    assert_eq!(test.points(newest).len(), 0);
+    assert_eq!(test.points(newest - 3).len(), 3);
     assert_eq!(
-        world.points(newest + 1).len(),
+        test.points(newest + 1).len(),
         POINTS,
         "a page of an earlier life of the gateway gets all"
     );
@@ -92,35 +92,35 @@ fn only_what_is_new_is_told_and_the_ring_is_bounded() {
 
 #[test]
 fn rates_look_back_seconds_and_percentiles_a_minute() {
-    let mut world = TestHistory::new();
-    world.record(100, RequestOutcome::Node, 200, Some(CacheStatus::Stored));
+    let mut test = TestHistory::new();
+    test.record(100, RequestOutcome::Node, 200, Some(CacheStatus::Stored));
     for _ in 0..6 {
-        world.record(0, RequestOutcome::Node, 200, None);
+        test.record(0, RequestOutcome::Node, 200, None);
     }
-    let now = world.sample();
-    assert_eq!(world.history.rates(&now)["requests"], 0.0);
-    assert_eq!(world.history.latency(&now)["node"]["count"], 100);
-    assert_eq!(world.history.latency(&now)["hit"]["count"], 0);
+    let now = test.sample();
+    assert_eq!(test.history.rates(&now)["requests"], 0.0);
+    assert_eq!(test.history.latency(&now)["node"]["count"], 100);
+    assert_eq!(test.history.latency(&now)["hit"]["count"], 0);
     for _ in 0..12 {
-        world.record(0, RequestOutcome::Node, 200, None);
+        test.record(0, RequestOutcome::Node, 200, None);
     }
-    let now = world.sample();
-    assert_eq!(world.history.latency(&now)["all"]["count"], 0);
+    let now = test.sample();
+    assert_eq!(test.history.latency(&now)["all"]["count"], 0);
 }
 
 #[test]
-fn the_busiest_of_late_come_first() {
-    let mut world = TestHistory::new();
+fn the_highest_current_rates_come_first() {
+    let mut test = TestHistory::new();
     let counts = |old: u64, new: u64| [("old", old), ("new", new), ("never", 0)];
     for (old, new) in [(1000, 0), (1000, 0), (1000, 100)] {
-        world.now += PERIOD * 20;
+        test.now += PERIOD * 20;
         let keys = counts(old, new).map(|(key, count)| (Arc::from(key), count));
-        world.history.push(world.sample(), keys.into_iter());
+        test.history.push(test.sample(), keys.into_iter());
     }
-    let busiest = world.history.top_keys(5);
-    assert_eq!(busiest[0]["access_key"], "new");
-    assert_eq!(busiest[1]["access_key"], "old");
-    assert_eq!(busiest[1]["requests"], 1000);
-    assert_eq!(busiest.as_array().unwrap().len(), 2);
-    assert_eq!(world.history.top_keys(1).as_array().unwrap().len(), 1);
+    let top = test.history.top_keys(5);
+    assert_eq!(top[0]["access_key"], "new");
+    assert_eq!(top[1]["access_key"], "old");
+    assert_eq!(top[1]["requests"], 1000);
+    assert_eq!(top.as_array().unwrap().len(), 2);
+    assert_eq!(test.history.top_keys(1).as_array().unwrap().len(), 1);
 }

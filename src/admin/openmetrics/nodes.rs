@@ -1,4 +1,4 @@
-//! The families whose labels are nodes.
+//! The metric families labelled by node.
 
 use std::fmt;
 
@@ -25,7 +25,7 @@ pub(super) fn encode(
     histograms(
         encoder,
         "upstream_duration",
-        "From the choice of a node to its answer",
+        "Time from choosing a node to its response head",
         series,
     )
 }
@@ -33,15 +33,15 @@ pub(super) fn encode(
 fn states(encoder: &mut DescriptorEncoder<'_>, rows: &[NodeRow]) -> Result<(), fmt::Error> {
     type Read = fn(&NodeRow) -> i64;
     let gauges: [(&str, &str, Read); 5] = [
-        ("node_up", "1 if a node is taken to be well", |row| {
+        ("node_up", "1 if a node is healthy", |row| {
             matches!(row.status.state, NodeState::Up | NodeState::SlowStart).into()
         }),
-        ("node_ejected", "1 while a node is put aside", |row| {
+        ("node_ejected", "1 while a node is ejected", |row| {
             (row.status.state == NodeState::Ejected).into()
         }),
         (
             "node_drained",
-            "1 while a node gets nothing new, by order",
+            "1 while a node is drained by an operator",
             |row| (row.status.state == NodeState::Drained).into(),
         ),
         (
@@ -65,7 +65,7 @@ fn states(encoder: &mut DescriptorEncoder<'_>, rows: &[NodeRow]) -> Result<(), f
 }
 
 fn attempts(encoder: &mut DescriptorEncoder<'_>, rows: &[NodeRow]) -> Result<(), fmt::Error> {
-    let help = "Tries at a node by result";
+    let help = "Upstream attempts by result";
     let mut family =
         encoder.encode_descriptor("upstream_requests", help, None, MetricType::Counter)?;
     for row in rows {
@@ -78,9 +78,9 @@ fn attempts(encoder: &mut DescriptorEncoder<'_>, rows: &[NodeRow]) -> Result<(),
     Ok(())
 }
 
-/// Per cluster: rows of one cluster stand together.
+/// Summed per cluster; the rows of one cluster are adjacent.
 fn result_codes(encoder: &mut DescriptorEncoder<'_>, rows: &[NodeRow]) -> Result<(), fmt::Error> {
-    let help = "JSON answers of nodes by the class of their resultCode";
+    let help = "JSON responses of nodes by the class of their resultCode";
     let mut family =
         encoder.encode_descriptor("upstream_result_codes", help, None, MetricType::Counter)?;
     for of_cluster in rows.chunk_by(|one, other| one.cluster == other.cluster) {

@@ -1,4 +1,4 @@
-// The charts of the last 15 minutes: drawn as SVG, read by pointer or arrow keys.
+// The charts of the last 15 minutes: SVG, values shown by pointer or arrow keys.
 
 import { milliseconds, rate, span, whole } from "./numbers.js";
 import { make, text } from "./elements.js";
@@ -32,19 +32,19 @@ export function chart(article, page) {
     const line = part(svg, "line", "grid");
     for (const [name, value] of Object.entries({ x1: 0, x2: WIDTH, y1: y, y2: y })) line.setAttribute(name, value);
   }
-  const drawn = { kind, article, svg, page, at: null };
-  drawn.area = part(svg, "path", "area");
-  drawn.second = part(svg, "path", "second");
-  drawn.line = part(svg, "path", "line");
-  drawn.cursor = part(svg, "line", "cursor");
-  drawn.cursor.setAttribute("visibility", "hidden");
-  drawn.value = article.querySelector("b");
-  drawn.scale = make("p", "scale");
-  drawn.low = make("span", "", "15 min ago");
-  drawn.top = make("span");
-  drawn.scale.append(drawn.low, drawn.top);
-  article.append(svg, drawn.scale);
-  const point = (at) => { drawn.at = at; draw(drawn); };
+  const view = { kind, article, svg, page, at: null };
+  view.area = part(svg, "path", "area");
+  view.second = part(svg, "path", "second");
+  view.line = part(svg, "path", "line");
+  view.cursor = part(svg, "line", "cursor");
+  view.cursor.setAttribute("visibility", "hidden");
+  view.value = article.querySelector("b");
+  view.scale = make("p", "scale");
+  view.low = make("span", "", "15 min ago");
+  view.top = make("span");
+  view.scale.append(view.low, view.top);
+  article.append(svg, view.scale);
+  const point = (at) => { view.at = at; draw(view); };
   svg.addEventListener("pointermove", (event) => {
     const box = svg.getBoundingClientRect();
     const share = (event.clientX - box.left) / box.width;
@@ -56,32 +56,32 @@ export function chart(article, page) {
     const step = { ArrowLeft: 1, ArrowRight: -1 }[event.key];
     if (!step) return;
     event.preventDefault();
-    point(Math.max(0, Math.min(page.points.length - 1, (drawn.at ?? -1) + step)));
+    point(Math.max(0, Math.min(page.points.length - 1, (view.at ?? -1) + step)));
   });
-  return drawn;
+  return view;
 }
 
-/** A round number that is not less. */
+/** Returns the next round number at or above `value`. */
 function ceiling(value) {
   const power = 10 ** Math.floor(Math.log10(value));
   return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= value * 0.999);
 }
 
-/** The path of a series, newest point at the right edge; gaps where nothing is known. */
+/** Returns the path of a series, with the newest point at the right edge and gaps for unknown values. */
 function path(values, top, slots) {
-  let drawn = "";
+  let d = "";
   let pen = false;
   values.forEach((value, index) => {
     if (value === null || value === undefined) { pen = false; return; }
     const x = WIDTH - (values.length - 1 - index) * WIDTH / (slots - 1);
     const y = HEIGHT - Math.min(1, value / top) * HEIGHT;
-    drawn += `${pen ? "L" : "M"}${x.toFixed(2)} ${y.toFixed(2)}`;
+    d += `${pen ? "L" : "M"}${x.toFixed(2)} ${y.toFixed(2)}`;
     pen = true;
   });
-  return drawn;
+  return d;
 }
 
-/** The path of a series down to the ground, one piece for each stretch without gaps. */
+/** Returns the area under a series, one piece per stretch without gaps. */
 function area(values, top, slots) {
   const pieces = path(values, top, slots).split("M").filter(Boolean);
   return pieces.map((piece) => {
@@ -90,27 +90,27 @@ function area(values, top, slots) {
   }).join("");
 }
 
-export function draw(drawn) {
-  const { kind, page } = drawn;
+export function draw(view) {
+  const { kind, page } = view;
   const values = page.points.map((point) => point[kind.line]);
   const known = values.filter((value) => value !== null && value !== undefined);
   const top = kind.most ?? ceiling(Math.max(kind.least, ...known));
-  drawn.line.setAttribute("d", path(values, top, page.capacity));
-  drawn.area.setAttribute("d", area(values, top, page.capacity));
-  if (kind.second) drawn.second.setAttribute("d", path(page.points.map((point) => point[kind.second]), top, page.capacity));
-  const at = drawn.at === null ? null : page.points[page.points.length - 1 - drawn.at];
+  view.line.setAttribute("d", path(values, top, page.capacity));
+  view.area.setAttribute("d", area(values, top, page.capacity));
+  if (kind.second) view.second.setAttribute("d", path(page.points.map((point) => point[kind.second]), top, page.capacity));
+  const at = view.at === null ? null : page.points[page.points.length - 1 - view.at];
   const now = kind.second ? page.status?.latency.all.p99_ms : page.status?.rates[kind.line];
   const value = at ? at[kind.line] : now;
-  text(drawn.value, kind.show(value));
-  drawn.article.classList.toggle("alarm", Boolean(kind.alarm?.(value)));
-  drawn.article.classList.toggle("quiet", Boolean(kind.alarm) && !known.some((it) => it > 0));
-  text(drawn.low, at ? `${span(drawn.at * page.period)} ago` : "15 min ago");
-  text(drawn.top, known.length ? `max ${kind.show(Math.max(...known))}${kind.unit}` : "");
+  text(view.value, kind.show(value));
+  view.article.classList.toggle("alarm", Boolean(kind.alarm?.(value)));
+  view.article.classList.toggle("quiet", Boolean(kind.alarm) && !known.some((it) => it > 0));
+  text(view.low, at ? `${span(view.at * page.period)} ago` : "15 min ago");
+  text(view.top, known.length ? `max ${kind.show(Math.max(...known))}${kind.unit}` : "");
   if (at) {
-    const x = WIDTH - drawn.at * WIDTH / (page.capacity - 1);
-    for (const [name, place] of Object.entries({ x1: x, x2: x, y1: 0, y2: HEIGHT })) drawn.cursor.setAttribute(name, place);
+    const x = WIDTH - view.at * WIDTH / (page.capacity - 1);
+    for (const [name, place] of Object.entries({ x1: x, x2: x, y1: 0, y2: HEIGHT })) view.cursor.setAttribute(name, place);
   }
-  drawn.cursor.setAttribute("visibility", at ? "visible" : "hidden");
-  const title = drawn.article.querySelector("h2").firstChild.textContent.trim();
-  drawn.svg.setAttribute("aria-label", `${title}: ${kind.show(value)}${kind.unit}${at ? `, ${drawn.low.textContent}` : " now"}; ${drawn.top.textContent} in 15 minutes. Left and right arrow keys look back.`);
+  view.cursor.setAttribute("visibility", at ? "visible" : "hidden");
+  const title = view.article.querySelector("h2").firstChild.textContent.trim();
+  view.svg.setAttribute("aria-label", `${title}: ${kind.show(value)}${kind.unit}${at ? `, ${view.low.textContent}` : " now"}; ${view.top.textContent} in 15 minutes. Left and right arrow keys look back.`);
 }

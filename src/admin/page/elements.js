@@ -1,4 +1,4 @@
-// Elements that live on while what they show changes. Whatever is shown is set as text.
+// DOM helpers that update elements in place. Values are set as text only, never as HTML.
 
 export function text(element, value) {
   const shown = String(value);
@@ -16,7 +16,7 @@ export function make(tag, className, content) {
   return element;
 }
 
-/** Makes `body` hold one row per item, in their order, by key; `fill` changes what changed. */
+/** Reconciles the rows of `body` with `items`, by key and in their order; `fill` updates a row. */
 export function rows(body, items, key, create, fill, nothing) {
   const known = body.rowsByKey ?? (body.rowsByKey = new Map());
   const wanted = new Set(items.map(key));

@@ -1,4 +1,4 @@
-// Numbers as people read them.
+// Number formats for people.
 
 export const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });

@@ -1,35 +1,35 @@
-// The status page: asks /status every two seconds and changes only what changed, so that focus,
-// selection and scrolling stay where they are. Addresses are made from the origin, since a page that
-// was opened with a password in its address may not ask relative to that.
+// The status page: polls /status every two seconds and updates only what changed, so that focus,
+// selection and scroll position stay. URLs are built from the origin: fetch() rejects relative URLs
+// if the page was opened with credentials in its address.
 import { chart, draw } from "./charts.js";
 import { cells, make, rows, style, text } from "./elements.js";
 import { bytes, count, milliseconds, rate, span, whole } from "./numbers.js";
 
-const PERIOD_MS = 2000;
-const PATIENCE_MS = 4000;
-const ARMED_MS = 4000;
+const POLL_INTERVAL_MS = 2000;
+const POLL_TIMEOUT_MS = 4000;
+const CONFIRM_MS = 4000;
 
 const byId = (id) => document.getElementById(id);
 const page = { started: null, newest: 0, points: [], capacity: 180, period: 5, seen: null, nodes: new Map(), status: null };
 
-// ---- orders
+// ---- commands
 
-function say(message) {
+function setMessage(message) {
   text(byId("message"), message);
 }
 
-async function order(path, done) {
+async function sendCommand(path, done) {
   try {
-    const answer = await fetch(location.origin + path, { method: "POST", headers: { "X-Ccfs-Gateway": "1" }, signal: AbortSignal.timeout(30000) });
-    if (answer.ok) say(done);
-    else say(`refused: ${(await answer.json().catch(() => null))?.detail ?? answer.status}`);
+    const response = await fetch(location.origin + path, { method: "POST", headers: { "X-Ccfs-Gateway": "1" }, signal: AbortSignal.timeout(30000) });
+    if (response.ok) setMessage(done);
+    else setMessage(`refused: ${(await response.json().catch(() => null))?.detail ?? response.status}`);
   } catch {
-    say("the gateway did not answer");
+    setMessage("the gateway did not answer");
   }
   await poll();
 }
 
-/** What would leave a cluster without a node is asked twice. */
+/** Whether a node is the last usable one of its cluster: draining it needs a second press. */
 function isLast(cluster, node) {
   const usable = (it) => it.state === "up" || it.state === "slow-start";
   return usable(node) && !cluster.nodes.some((it) => usable(it) && it.address !== node.address);
@@ -46,13 +46,13 @@ function drainButton(row) {
       row.armed = true;
       button.classList.add("armed");
       label(row);
-      say(`${node.address} is the last node of ${cluster.name} that is up: press again to drain it`);
-      setTimeout(disarm, ARMED_MS);
+      setMessage(`${node.address} is the last node of ${cluster.name} that is up: press again to drain it`);
+      setTimeout(disarm, CONFIRM_MS);
       return;
     }
     disarm();
     const place = [cluster.name, node.address, drain ? "drain" : "undrain"].map(encodeURIComponent);
-    await order(`/nodes/${place.join("/")}`, `${node.address} ${drain ? "is drained: it gets nothing new" : "gets requests again"}`);
+    await sendCommand(`/nodes/${place.join("/")}`, `${node.address} ${drain ? "is drained: it receives no new requests" : "receives requests again"}`);
   });
   return button;
 }
@@ -65,19 +65,19 @@ function label(row) {
   if (row.button.getAttribute("aria-label") !== name) row.button.setAttribute("aria-label", name);
 }
 
-// ---- what is shown
+// ---- rendering
 
-/** Tries and failures a second of a node, over the last polls. */
-function speed(key, node, now) {
-  const seen = page.nodes.get(key) ?? [];
-  if (seen.length && node.requests < seen[seen.length - 1].requests) seen.length = 0;
-  seen.push({ now, requests: node.requests, failures: node.failures });
-  while (seen.length > 6) seen.shift();
-  page.nodes.set(key, seen);
-  const first = seen[0];
+/** Returns a node's attempts and failures per second over the last polls. */
+function nodeRates(key, node, now) {
+  const history = page.nodes.get(key) ?? [];
+  if (history.length && node.requests < history[history.length - 1].requests) history.length = 0;
+  history.push({ now, requests: node.requests, failures: node.failures });
+  while (history.length > 6) history.shift();
+  page.nodes.set(key, history);
+  const first = history[0];
   const seconds = (now - first.now) / 1000;
-  if (seconds < 1) return { tries: null, failures: null };
-  return { tries: (node.requests - first.requests) / seconds, failures: (node.failures - first.failures) / seconds };
+  if (seconds < 1) return { attempts: null, failures: null };
+  return { attempts: (node.requests - first.requests) / seconds, failures: (node.failures - first.failures) / seconds };
 }
 
 function showNodes(status, now) {
@@ -112,21 +112,21 @@ function showNodes(status, now) {
       return;
     }
     const { node } = row.item = item;
-    const now_ = speed(item.key, node, now);
+    const rates = nodeRates(item.key, node, now);
     const sameHost = !node.socket || node.socket === node.address;
     text(row.children[0], sameHost ? node.address : `${node.address} (${node.socket})`);
     row.children[0].title = row.children[0].textContent;
     style(row.stateCell, `state ${node.state}`);
     text(row.stateCell, node.ejected_for_seconds ? `ejected, ${span(node.ejected_for_seconds)} left` : node.state);
     text(row.children[2], count(node.in_flight));
-    text(row.children[3], rate(now_.tries));
-    text(row.children[4], rate(now_.failures));
-    style(row.children[4], now_.failures > 0 ? "n red" : "n");
+    text(row.children[3], rate(rates.attempts));
+    text(row.children[4], rate(rates.failures));
+    style(row.children[4], rates.failures > 0 ? "n red" : "n");
     text(row.children[5], count(node.requests));
     text(row.children[6], count(node.failures));
     text(row.children[7], milliseconds(node.p50_ms));
-    const said = [node.last_error && node.last_error.replace("_", " "), node.last_cause].filter(Boolean).join(": ");
-    text(row.children[8], said || "–");
+    const failure = [node.last_error && node.last_error.replace("_", " "), node.last_cause].filter(Boolean).join(": ");
+    text(row.children[8], failure || "–");
     row.children[8].title = row.children[8].textContent;
     label(row);
     row.button.disabled = document.body.classList.contains("stale");
@@ -165,7 +165,7 @@ function showKeys(status) {
     text(row.children[1], rate(item.per_second));
     text(row.children[2], count(item.requests));
   };
-  rows(byId("keys"), status.busiest_access_keys, (item) => item.access_key, () => cells("mono cut", "n", "n"), fill, "nobody was let in yet");
+  rows(byId("keys"), status.busiest_access_keys, (item) => item.access_key, () => cells("mono cut", "n", "n"), fill, "no requests were admitted yet");
   text(byId("keys-summary"), `of ${whole.format(status.access_keys)}`);
 }
 
@@ -200,31 +200,31 @@ function showAlerts(status) {
   const last = status.reloads.last;
   if (last && !last.ok) alerts.push({ bad: true, text: `The last reload was refused, the configuration before it stays:\n${last.error}` });
   for (const cluster of status.clusters) {
-    if (cluster.panic) alerts.push({ bad: true, text: `Cluster ${cluster.name}: most nodes look dead, so all are tried` });
+    if (cluster.panic) alerts.push({ bad: true, text: `Cluster ${cluster.name}: most nodes are unhealthy, so all are used (panic mode)` });
     if (cluster.insecure_skip_verify) alerts.push({ text: `Cluster ${cluster.name}: certificates of nodes are not verified (insecure_skip_verify)` });
   }
   const { shared } = status;
-  if (shared?.state === "away") alerts.push({ text: `The shared store is away (${shared.reason}): this gateway works on alone` });
+  if (shared?.state === "away") alerts.push({ text: `The shared store is unavailable (${shared.reason}): this gateway works without it` });
   if (shared?.insecure_skip_verify) alerts.push({ text: "Shared store: its certificate is not verified (insecure_skip_verify)" });
   for (const listener of status.listeners) {
     for (const certificate of listener.certificates) {
       const days = certificate.days_left;
       if (days === null) alerts.push({ bad: true, text: `Listener ${listener.name}: a certificate cannot be read` });
-      else if (days < 14) alerts.push({ bad: days < 3, text: `Listener ${listener.name}: the certificate of ${certificate.names[0] ?? "?"} ${days < 0 ? "has expired" : `ends in ${days} days`}` });
+      else if (days < 14) alerts.push({ bad: days < 3, text: `Listener ${listener.name}: the certificate of ${certificate.names[0] ?? "?"} ${days < 0 ? "has expired" : `expires in ${days} days`}` });
     }
   }
   rows(byId("alerts"), alerts, (alert) => alert.text, (alert) => make("li", "", alert.text), (item, alert) => style(item, [alert.bad && "bad", alert.text.includes("\n") && "long mono"].filter(Boolean).join(" ")));
 }
 
-const isUnwell = (node) => ["down", "ejected", "unresolved"].includes(node.state);
+const isUnhealthy = (node) => ["down", "ejected", "unresolved"].includes(node.state);
 
-function unwell(status) {
-  return status.clusters.flatMap((cluster) => cluster.nodes).filter(isUnwell).length;
+function countUnhealthy(status) {
+  return status.clusters.flatMap((cluster) => cluster.nodes).filter(isUnhealthy).length;
 }
 
-function state(name, words) {
+function state(name, title) {
   style(byId("state"), `pill ${name}`);
-  text(byId("state"), words);
+  text(byId("state"), title);
 }
 
 function show(status) {
@@ -234,14 +234,14 @@ function show(status) {
   document.body.classList.remove("stale", "waiting");
   byId("reload").disabled = false;
   if (status.draining) state("warn", "draining");
-  else if (status.clusters.some((cluster) => cluster.panic)) state("bad", "nodes in panic");
-  else if (status.clusters.some((cluster) => cluster.nodes.some(isUnwell))) state("warn", `serving, nodes unwell: ${unwell(status)}`);
+  else if (status.clusters.some((cluster) => cluster.panic)) state("bad", "panic mode");
+  else if (status.clusters.some((cluster) => cluster.nodes.some(isUnhealthy))) state("warn", `serving, unhealthy nodes: ${countUnhealthy(status)}`);
   else state("good", "serving");
   text(byId("in-flight"), count(status.requests_in_flight));
   text(byId("uptime"), span(status.uptime_seconds));
   text(byId("version"), status.version);
   showAlerts(status);
-  for (const drawn of page.charts) draw(drawn);
+  for (const view of page.charts) draw(view);
   showNodes(status, now);
   showListeners(status);
   showKeys(status);
@@ -249,27 +249,27 @@ function show(status) {
   showConfiguration(status);
 }
 
-function lost(reason) {
+function showStale(reason) {
   document.body.classList.add("stale");
   for (const button of document.querySelectorAll("button")) button.disabled = true;
   const age = page.seen ? `, last seen ${span((Date.now() - page.seen) / 1000)} ago` : "";
   state("bad", `${reason}${age}`);
 }
 
-// ---- the beat
+// ---- polling
 
-let asking = false;
+let polling = false;
 
 async function poll() {
-  if (asking) return;
-  asking = true;
+  if (polling) return;
+  polling = true;
   try {
-    const answer = await fetch(`${location.origin}/status?after=${page.newest}`, { cache: "no-store", signal: AbortSignal.timeout(PATIENCE_MS) });
-    if (!answer.ok) {
-      lost(answer.status === 401 ? "token needed: load the page again" : `refused: ${answer.status}`);
+    const response = await fetch(`${location.origin}/status?after=${page.newest}`, { cache: "no-store", signal: AbortSignal.timeout(POLL_TIMEOUT_MS) });
+    if (!response.ok) {
+      showStale(response.status === 401 ? "token needed: load the page again" : `refused: ${response.status}`);
       return;
     }
-    const status = await answer.json();
+    const status = await response.json();
     const again = page.started !== null && status.started !== page.started;
     if (again) { page.points = []; page.nodes.clear(); }
     page.started = status.started;
@@ -279,14 +279,14 @@ async function poll() {
     page.points = again ? [] : page.points.concat(status.history.points).slice(-page.capacity);
     show(status);
   } catch {
-    lost("disconnected");
+    showStale("disconnected");
   } finally {
-    asking = false;
+    polling = false;
   }
 }
 
 page.charts = [...document.querySelectorAll(".chart")].map((article) => chart(article, page));
-byId("reload").addEventListener("click", () => order("/reload", "the configuration was read again and is in force"));
+byId("reload").addEventListener("click", () => sendCommand("/reload", "the configuration was reloaded and is in force"));
 document.addEventListener("visibilitychange", () => { if (!document.hidden) poll(); });
-setInterval(() => { if (!document.hidden) poll(); }, PERIOD_MS);
+setInterval(() => { if (!document.hidden) poll(); }, POLL_INTERVAL_MS);
 poll();

@@ -48,7 +48,7 @@ fn malformed(ak: &str, timestamp: &str, names: &str, signature: &str) {
 }
 
 #[test]
-fn an_access_key_has_no_slashes_or_blanks_and_an_end() {
+fn an_access_key_has_no_slashes_or_blanks_and_a_maximum_length() {
     for ak in ["", "a/b", "a b", "a\tb", &"a".repeat(129)] {
         malformed(ak, NOW, "host", SIGNATURE);
     }
@@ -153,7 +153,7 @@ fn exactly_one_value_of_this_scheme_is_read() {
 }
 
 #[test]
-fn each_signed_field_stands_in_the_head_once() {
+fn each_signed_header_is_present_exactly_once() {
     for name in ["x-missing", "x-b"] {
         let value = format!("auth-v2/ak/2021-11-24T06:25:03Z/host;{name}/{SIGNATURE}");
         refused(&value, &AuthError::SignedFieldMissing(name.into()));
@@ -196,7 +196,7 @@ fn signed(credential: &Credential) -> Request {
 }
 
 #[test]
-fn either_secret_of_two_is_believed_and_no_third() {
+fn either_secret_of_two_verifies_and_no_third() {
     let both = credential("ak", &["old", "new"]);
     for secret in ["old", "new"] {
         let request = signed(&credential("ak", &[secret]));
@@ -217,7 +217,7 @@ fn a_rotated_secret_is_forgotten_at_once() {
 }
 
 #[test]
-fn nobody_is_believed_without_an_enabled_credential_of_that_ak() {
+fn nothing_verifies_without_an_enabled_credential_of_that_access_key() {
     let own = credential("ak", &["sk"]);
     let request = signed(&own);
     assert_eq!(request.verify(None).unwrap_err(), AuthError::UnknownKey);
@@ -235,7 +235,7 @@ fn nobody_is_believed_without_an_enabled_credential_of_that_ak() {
 }
 
 #[test]
-fn what_the_stand_in_for_missing_secrets_signs_is_not_believed() {
+fn a_signature_with_the_dummy_secret_does_not_verify() {
     let dummy = credential("ak", &["--------------------------------"]);
     let request = signed(&dummy);
     request.verify(Some(&dummy)).unwrap();
@@ -245,7 +245,7 @@ fn what_the_stand_in_for_missing_secrets_signs_is_not_believed() {
 }
 
 #[test]
-fn outer_blanks_of_a_value_are_no_part_of_it() {
+fn surrounding_whitespace_is_not_part_of_a_value() {
     let own = credential("ak", &["sk"]);
     let mut request = signed(&own);
     request
@@ -287,7 +287,7 @@ fn queries_are_decoded_sorted_and_encoded_again() {
 }
 
 #[test]
-fn many_fields_stand_in_the_order_of_their_lines() {
+fn many_headers_are_sorted_by_their_lines() {
     let mut request = request();
     let mut names = "host;x-trace;x-trace-id".to_owned();
     for index in (0..20).rev() {
@@ -307,7 +307,7 @@ fn many_fields_stand_in_the_order_of_their_lines() {
 }
 
 #[test]
-fn nothing_is_signed_that_would_not_be_read() {
+fn nothing_is_signed_that_would_not_be_parsed() {
     let at = Timestamp::UNIX_EPOCH;
     let request = request();
     let own = credential("ak", &["sk"]);
@@ -317,6 +317,24 @@ fn nothing_is_signed_that_would_not_be_read() {
     }
     let error = sign(&own, "host;x-missing", at, &request.signable()).unwrap_err();
     assert_eq!(error, AuthError::SignedFieldMissing("x-missing".into()));
+    let long = format!("host;x-{}", "a".repeat(4096));
+    let mut with_long = self::request();
+    with_long.add(long.strip_prefix("host;").unwrap(), "1");
+    for (names, at) in [
+        ("host", "-000001-12-31T23:59:59Z"),
+        ("host", "-009999-01-02T01:59:59Z"),
+        (&long, "2021-11-24T06:25:03Z"),
+    ] {
+        let at: Timestamp = at.parse().unwrap();
+        let error = sign(&own, names, at, &with_long.signable()).unwrap_err();
+        assert!(matches!(error, AuthError::Malformed(_)), "{at} {names}");
+    }
+    for at in ["0000-01-01T00:00:00Z", "9999-12-30T22:00:00Z"] {
+        let at: Timestamp = at.parse().unwrap();
+        let signed = self::request().signed(&own, "host", at);
+        let claim = Claim::parse(&signed.headers, at, None).unwrap();
+        assert_eq!(claim.signed_at(), at);
+    }
     let slash = credential("a/k", &["sk"]);
     assert!(sign(&slash, "host", at, &request.signable()).is_err());
     let none = credential("ak", &[]);
@@ -327,7 +345,7 @@ fn nothing_is_signed_that_would_not_be_read() {
 }
 
 #[test]
-fn an_access_key_in_any_part_of_a_value_is_noticed() {
+fn an_access_key_in_any_part_of_a_value_is_found() {
     let mentioned =
         |value: &str| mentions_access_key(value.as_bytes(), |part| part == "ak" || part == "a,k=");
     for value in [
@@ -350,7 +368,7 @@ fn an_access_key_in_any_part_of_a_value_is_noticed() {
 }
 
 #[test]
-fn secrets_are_never_printed() {
+fn secrets_are_never_displayed() {
     let own = credential("ak", &["very-secret"]);
     assert!(!format!("{own:?}").contains("very-secret"));
     assert_eq!(own.secrets()[0], Secret::new(b"very-secret".to_vec()));

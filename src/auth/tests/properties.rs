@@ -119,7 +119,7 @@ proptest! {
     }
 
     #[test]
-    fn nothing_a_stranger_sends_panics(value: Vec<u8>, query: String, names in "[a-z;]{0,20}") {
+    fn no_input_panics(value: Vec<u8>, query: String, names in "[a-z;]{0,20}") {
         let mut request = Request::post("/", &[("host", "h")], b"");
         request.query = Some(query);
         let value = [b"auth-v2/ak/2021-11-24T06:25:03Z/".as_slice(), names.as_bytes(), b"/", &value].concat();

@@ -100,3 +100,32 @@ async fn a_panic_removes_the_key() {
     let mut next = fetches.join(&key(), || async { 1 });
     assert_eq!(next.outcome().await, Some(1));
 }
+
+#[tokio::test]
+async fn a_forgotten_fetch_is_not_joined_and_removes_no_later_one() {
+    let fetches = SingleFlight::new();
+    let (go, gate) = oneshot::channel::<()>();
+    let mut first = fetches.join(&key(), || async move {
+        let _ = gate.await;
+        "first"
+    });
+    let mut follower = fetches.join(&key(), || async { "never" });
+    fetches.forget(|_| false);
+    assert_eq!(fetches.len(), 1);
+    fetches.forget(|forgotten| *forgotten == key());
+    let (go_on, later_gate) = oneshot::channel::<()>();
+    let mut second = fetches.join(&key(), || async move {
+        let _ = later_gate.await;
+        "second"
+    });
+    assert!(second.is_leader());
+    go.send(()).unwrap();
+    assert_eq!(first.outcome().await, Some("first"));
+    assert_eq!(follower.outcome().await, Some("first"));
+    assert_eq!(fetches.len(), 1, "the second one is in progress");
+    let mut joined = fetches.join(&key(), || async { "never" });
+    go_on.send(()).unwrap();
+    assert_eq!(second.outcome().await, Some("second"));
+    assert_eq!(joined.outcome().await, Some("second"));
+    assert!(fetches.is_empty());
+}

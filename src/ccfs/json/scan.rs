@@ -1,15 +1,15 @@
-//! The scanner: checks the grammar and writes the canonical text as it goes.
+//! The scanner: checks the grammar and writes the canonical text in one pass.
 
 use super::string::{plain_run, write_char};
 use super::{Canonicalize, JsonError, Member, Object, Span, ValueKind};
 
-/// Reads one document from front to back.
+/// Parses one document from start to end.
 pub(super) struct Scanner<'a> {
     source: &'a str,
     position: usize,
     canonicalize: Canonicalize,
     canonical: String,
-    /// The members of all objects that are open, the innermost last.
+    /// The members of all open objects, the innermost last.
     members: Vec<Member>,
     ambiguity: Option<JsonError>,
 }
@@ -17,7 +17,7 @@ pub(super) struct Scanner<'a> {
 impl<'a> Scanner<'a> {
     pub(super) fn new(source: &'a str, keep: Canonicalize) -> Self {
         // A canonical text is never longer than its source.
-        let room = match keep {
+        let capacity = match keep {
             Canonicalize::Names => 0,
             Canonicalize::All => source.len(),
         };
@@ -25,13 +25,13 @@ impl<'a> Scanner<'a> {
             source,
             position: 0,
             canonicalize: keep,
-            canonical: String::with_capacity(room),
+            canonical: String::with_capacity(capacity),
             members: Vec::with_capacity(TYPICAL_MEMBERS),
             ambiguity: None,
         }
     }
 
-    /// The whole source is one object, nested at most `depth` levels.
+    /// Parses the source as one object, nested at most `depth` levels.
     pub(super) fn document(mut self, depth: u32) -> Result<Object<'a>, JsonError> {
         if u32::try_from(self.source.len()).is_err() {
             return Err(JsonError::Syntax);
@@ -41,7 +41,7 @@ impl<'a> Scanner<'a> {
             None => return Err(JsonError::Empty),
         };
         if kind != ValueKind::Object {
-            // Names the nearest fault: `[1,2` is not even JSON.
+            // A syntax error takes precedence: `[1,2` is not even JSON.
             self.value(depth)?;
             return Err(JsonError::NotAnObject);
         }
@@ -96,7 +96,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// An object inside another value: its members become canonical text.
+    /// Parses an object inside another value; its members become canonical text.
     fn nested_object(&mut self, depth: u32) -> Result<(), JsonError> {
         let first = self.members.len();
         let start = self.canonical.len();
@@ -124,7 +124,8 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// An object: leaves its members sorted at the end of the list; says where the last value ended.
+    /// Parses an object. Leaves its members sorted at the end of the list; returns the offset after the last
+    /// value.
     fn object(&mut self, depth: u32) -> Result<usize, JsonError> {
         let below = depth.checked_sub(1).ok_or(JsonError::TooDeep)?;
         let first = self.members.len();
@@ -173,7 +174,7 @@ impl<'a> Scanner<'a> {
         })
     }
 
-    /// Sorts the members of one object; names are canonical, so twins have equal bytes.
+    /// Sorts the members of one object. Names are canonical, so duplicates have equal bytes.
     fn sort_members(&mut self, first: usize) {
         let canonical = &self.canonical;
         let name = |member: &Member| member.name.slice(canonical);
@@ -187,7 +188,7 @@ impl<'a> Scanner<'a> {
         self.ambiguity.get_or_insert(JsonError::DuplicateMember);
     }
 
-    /// A string, written canonically: an escape only where JSON demands one.
+    /// Parses a string; writes it with an escape only where JSON requires one.
     fn string(&mut self, keep: Canonicalize) -> Result<(), JsonError> {
         let out = self.canonical.len();
         self.position += 1;
@@ -200,7 +201,7 @@ impl<'a> Scanner<'a> {
                 .unwrap_or_default();
             let end = self.position + plain_run(rest);
             if keep == Canonicalize::All {
-                // The run ends before an ASCII byte or at the end of the text.
+                // The run ends before an ASCII byte or at the end of the source.
                 self.canonical
                     .push_str(self.source.get(self.position..end).unwrap_or_default());
             }
@@ -223,7 +224,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// What follows a backslash.
+    /// Parses what follows a backslash.
     fn escape(&mut self) -> Result<char, JsonError> {
         let letter = self.peek().ok_or(JsonError::Syntax)?;
         self.position += 1;
@@ -239,7 +240,7 @@ impl<'a> Scanner<'a> {
         })
     }
 
-    /// `\uXXXX`, or two of them for a surrogate pair.
+    /// Parses `XXXX` of `\uXXXX`, and the second escape of a surrogate pair.
     fn code_unit_escape(&mut self) -> Result<char, JsonError> {
         let unit = self.hex4().ok_or(JsonError::Syntax)?;
         if let Some(character) = char::from_u32(unit) {
@@ -274,7 +275,7 @@ impl<'a> Scanner<'a> {
         })
     }
 
-    /// A number, kept as written: `1.0` and `1.00` may mean different things to somebody.
+    /// Parses a number; kept as written, since a reader may distinguish `1.0` and `1.00`.
     fn number(&mut self) -> Result<(), JsonError> {
         let start = self.position;
         self.position += usize::from(self.peek() == Some(b'-'));
@@ -332,7 +333,7 @@ impl<'a> Scanner<'a> {
         self.source.as_bytes().get(self.position).copied()
     }
 
-    /// Skips what JSON calls white space; shows the byte behind it.
+    /// Skips JSON whitespace; returns the next byte.
     fn skip_blanks(&mut self) -> Option<u8> {
         loop {
             match self.peek() {
@@ -355,7 +356,7 @@ fn kind(first: u8) -> Result<ValueKind, JsonError> {
     })
 }
 
-/// Positions fit: [`Scanner::document`] refuses sources of 4 GiB, and nothing is longer than they.
+/// The positions fit: [`Scanner::document`] rejects sources of 4 GiB, and no canonical text is longer.
 fn span(start: usize, end: usize) -> Span {
     Span {
         start: start as u32,
@@ -363,5 +364,5 @@ fn span(start: usize, end: usize) -> Span {
     }
 }
 
-/// Room for the members of a recording-URL request and a few more.
+/// The members of a recording-URL request and a few more.
 const TYPICAL_MEMBERS: usize = 8;

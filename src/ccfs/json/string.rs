@@ -1,6 +1,6 @@
-//! String literals: written with the fewest escapes, and found the end of, fast.
+//! String literals: writing with the fewest escapes, and a fast search for their end.
 
-/// Writes a JSON string literal, with escapes only where JSON demands them.
+/// Writes a JSON string literal, with escapes only where JSON requires them.
 pub(in crate::ccfs) fn write_string(out: &mut String, text: &str) {
     out.push('"');
     text.chars()
@@ -28,8 +28,8 @@ pub(super) fn write_char(out: &mut String, character: char) {
     }
 }
 
-/// How many bytes a string goes on without quotation mark, backslash or control character. Eight at
-/// a time: an upload is one string of megabytes.
+/// Returns the number of bytes before the first quotation mark, backslash or control character. Eight bytes
+/// at a time: an upload is one string of megabytes.
 pub(super) fn plain_run(bytes: &[u8]) -> usize {
     let (words, rest) = bytes.as_chunks::<8>();
     for (index, word) in words.iter().enumerate() {

@@ -1,5 +1,5 @@
-//! Interfaces with the `{"request":{…},"msgBody":{…}}` envelope: helped along, never judged. Only what
-//! is no JSON object is refused.
+//! Interfaces with the `{"request":{…},"msgBody":{…}}` envelope: completed and converted, not validated. Only
+//! a body that is not a JSON object is rejected.
 
 use bytes::Bytes;
 use compact_str::CompactString;
@@ -8,7 +8,7 @@ use super::super::json::{Canonicalize, JsonError, Member, Object, ValueKind};
 use super::super::times::ParsedTime;
 use super::{Edit, InvalidRequest, Payload, Tenant, VERSION_MEMBER, splice};
 
-/// Adds a missing version and makes RFC 3339 times tenant-local.
+/// Adds a missing version and converts RFC 3339 times to tenant-local ones.
 pub(super) fn normalize(raw: &Bytes, tenant: &Tenant) -> Result<Payload, InvalidRequest> {
     let outer = Object::strict(raw, Canonicalize::Names).map_err(InvalidRequest::body)?;
     let request = Part::of(&outer, "request").map_err(InvalidRequest::body)?;
@@ -37,12 +37,12 @@ pub(super) fn normalize(raw: &Bytes, tenant: &Tenant) -> Result<Payload, Invalid
     })
 }
 
-/// The times that have an offset, and what becomes of them.
+/// Returns the members that hold a time with an offset, and their converted values.
 fn times(base: usize, message: &Object<'_>, tenant: &Tenant) -> Vec<(usize, Member, String)> {
     let converted = |name| {
         let member = message.member(name)?;
         match ParsedTime::parse(&message.text(&member)?, &tenant.zone)? {
-            ParsedTime::Instant(local) => Some((base, member, local.to_json())),
+            ParsedTime::Instant(local) => Some((base, member, local.json_literal())),
             ParsedTime::Civil(_) => None,
         }
     };
@@ -57,10 +57,10 @@ fn call_id(message: &Object<'_>) -> Option<CompactString> {
     Some(text.into())
 }
 
-/// One half of the envelope.
+/// One of the two members of the envelope.
 enum Part<'a> {
     Missing,
-    /// Begins at byte `base` of the body.
+    /// Starts at byte `base` of the body.
     Object {
         base: usize,
         object: Object<'a>,

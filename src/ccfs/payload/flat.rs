@@ -9,8 +9,8 @@ use super::super::times::{self, LocalTime, ParsedTime, WindowError};
 use super::invalid::quoted_for_display;
 use super::{Edit, InvalidRequest, Payload, Tenant, VERSION_MEMBER, Versionless, splice};
 
-/// Refuses what CC-FS would refuse, in the order of the product's table: each row of it looks at all
-/// fields before the next row does.
+/// Rejects what CC-FS would reject, in the order of the README's validation table: each row is checked for
+/// all members before the next row.
 pub(super) fn normalize(raw: &Bytes, tenant: &Tenant) -> Result<Payload, InvalidRequest> {
     let object = Object::strict(raw, Canonicalize::All).map_err(InvalidRequest::body)?;
     let fields = RequiredMembers::read(&object, tenant)?;
@@ -19,8 +19,8 @@ pub(super) fn normalize(raw: &Bytes, tenant: &Tenant) -> Result<Payload, Invalid
     window.check(&fields, tenant)?;
 
     let changes = Changes {
-        begin: window.begin.converted().map(LocalTime::to_json),
-        end: window.end.converted().map(LocalTime::to_json),
+        begin: window.begin.converted().map(LocalTime::json_literal),
+        end: window.end.converted().map(LocalTime::json_literal),
         add_version: version != Version::Given,
     };
     let edits = changes.edits(&fields, &object);
@@ -32,7 +32,7 @@ pub(super) fn normalize(raw: &Bytes, tenant: &Tenant) -> Result<Payload, Invalid
     })
 }
 
-/// The three members that must be there, each in a legal form.
+/// The three required members, each in a legal form.
 struct RequiredMembers<'a> {
     call_id: Cow<'a, str>,
     begin: TimeMember<'a>,
@@ -104,14 +104,14 @@ impl<'a> TimeMember<'a> {
     }
 }
 
-/// What `version` says about the plain times of a request.
+/// What `version` says about the times without an offset.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Version {
     /// "2.0": they are tenant-local.
     Given,
-    /// Nothing, and they are tenant-local, or there are none.
+    /// Absent, and they are tenant-local, or there are none.
     AddedToLocal,
-    /// Nothing, and they are in UTC.
+    /// Absent, and they are in UTC.
     AddedToUtc,
 }
 
@@ -151,7 +151,7 @@ impl Version {
     }
 }
 
-/// Both times as they go out.
+/// Both times as they are sent.
 struct Window {
     begin: LocalTime,
     end: LocalTime,
@@ -198,8 +198,8 @@ impl Window {
                 "beginTime {begin} would go out as {}, later than endTime {end} as {}: the clocks of \
                  the tenant's zone change in between, and an hour that they repeat in autumn has no \
                  order; begin before that hour or end after it",
-                self.begin.to_json(),
-                self.end.to_json(),
+                self.begin.json_literal(),
+                self.end.json_literal(),
             )),
             WindowError::TooLong => InvalidRequest::span(format!(
                 "endTime {end} is more than three days after beginTime {begin}"
@@ -208,7 +208,7 @@ impl Window {
     }
 }
 
-/// What goes out differently: JSON strings in the place of the times, a member more.
+/// The changes to the object: converted times as JSON strings, an added version.
 struct Changes {
     begin: Option<String>,
     end: Option<String>,
@@ -230,7 +230,7 @@ impl Changes {
         edits
     }
 
-    /// The canonical outgoing object.
+    /// Returns the canonical outgoing object.
     fn key(&self, object: &Object<'_>) -> Bytes {
         let mut key = String::with_capacity(object.source().len() + VERSION_MEMBER.len());
         let mut member = |name: &str, value: &str| {
@@ -265,6 +265,7 @@ const BEGIN: &str = "beginTime";
 const END: &str = "endTime";
 const VERSION: &str = "version";
 
+/// Interface document, page 4221 / 0813.
 const MAX_CALL_ID_CHARACTERS: usize = 25;
 
 const TIME_FORMS: &str =

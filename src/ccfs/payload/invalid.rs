@@ -1,14 +1,15 @@
-//! What CC-FS itself would refuse, in its own codes (error code reference, page 4240 / 0835).
+//! Requests that CC-FS itself would reject, with its codes (error code reference, page 4240 / 0835).
 
 use super::super::json::{JsonError, write_string};
+use crate::escape;
 
-/// What CC-FS itself would refuse, with its own code; answered as HTTP 200.
+/// A request that CC-FS itself would reject. Answered with HTTP 200 and the code, as CC-FS does.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{code} {text}")]
 pub struct InvalidRequest {
     /// `03000xx`.
     pub code: &'static str,
-    /// Names the field and shows the value, shortened, control characters escaped.
+    /// Names the member and shows its value, shortened and with control characters escaped.
     pub text: String,
     /// Closed label for metrics and log: `body`, `null`, `empty`, `too_long`, `format`, `version`,
     /// `order` or `span`.
@@ -60,21 +61,16 @@ impl InvalidRequest {
     }
 }
 
-/// A value that a client sent, fit for a log line or a terminal: at most forty characters, and none
-/// that moves a cursor, breaks a line or turns the direction of text.
+/// Returns a client's value as a string literal for a log line or a terminal: at most forty characters, with
+/// those escaped that move the cursor, break the line or change the direction of text.
 pub(super) fn quoted_for_display(value: &str) -> String {
     let mut text = String::new();
     for character in value.chars().take(MAX_SHOWN_CHARACTERS) {
-        match character {
-            '\u{7f}'..='\u{9f}'
-            | '\u{200e}'
-            | '\u{200f}'
-            | '\u{2028}'..='\u{202e}'
-            | '\u{2066}'..='\u{2069}'
-            | '\u{feff}' => {
-                text.extend(character.escape_unicode());
-            }
-            _ => text.push(character),
+        // `write_string` escapes the C0 controls.
+        if escape::is_unsafe(character) && character >= ' ' {
+            text.extend(character.escape_unicode());
+        } else {
+            text.push(character);
         }
     }
     let mut literal = String::with_capacity(text.len() + 8);
@@ -85,4 +81,5 @@ pub(super) fn quoted_for_display(value: &str) -> String {
     literal
 }
 
+/// Longer than any legal value; keeps a log line short.
 const MAX_SHOWN_CHARACTERS: usize = 40;

@@ -14,7 +14,7 @@ fn plain(text: &str) -> DateTime {
 }
 
 fn text_of(local: LocalTime) -> String {
-    serde_json::from_str(&local.to_json()).unwrap()
+    serde_json::from_str(&local.json_literal()).unwrap()
 }
 
 /// The rows of a table with `N` columns, after the row itself.

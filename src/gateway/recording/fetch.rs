@@ -1,98 +1,108 @@
-//! One fetch of a recording URL, from the budget to the store: what it needs, what it comes to. It
-//! belongs to nobody and may outlive the request that started it.
+//! One fetch of a recording URL: charges, sends, stores. Independent of the request that started it: it
+//! may outlive it and holds its own permits.
 
 use std::pin::pin;
 use std::sync::Arc;
 
 use compact_str::CompactString;
+use http::HeaderMap;
 use http::request::Parts;
 
 use super::super::context::wall_clock;
-use super::super::shared_cache::{self, SharedCache};
+use super::super::shared_cache::{self, Insertion, SharedCache};
 use super::super::{Account, Gateway, RequestContext, Snapshot};
 use crate::cache::{CacheHit, InsertOutcome};
 use crate::ccfs::ResultKind;
+use crate::http_fields::accepts_codings;
 use crate::limit::{Permit, RateLimited};
 use crate::message::{
-    AttemptSummary, Authorization, BufferedResponse, CacheKey, UpstreamError, UpstreamRequest,
-    VerifiedRequest,
+    AttemptSummary, Authorization, BufferedResponse, CacheKey, UpstreamError, UpstreamErrorKind,
+    UpstreamRequest, VerifiedRequest,
 };
 use crate::metrics::{Limiter, RefreshResult, Shard};
 use crate::shared_store::{LookupRequest, WaitBudget};
 
-/// What a fetch came to; shared with all who wait.
+/// The result of a fetch, shared with all its followers.
 #[derive(Clone, Debug)]
 pub enum FetchOutcome {
-    /// A node answered.
+    /// A node responded.
     Response(Arc<BufferedResponse>, InsertOutcome),
-    /// The budget of the ak is used up.
+    /// A rate limit of the account is exhausted; no node was asked.
     RateLimited(Limiter, RateLimited),
-    /// Another replica had fetched it.
+    /// Another replica had stored a response.
     Cached(CacheHit),
-    /// No node answered.
+    /// No node responded.
     Failed(UpstreamError),
 }
 
 impl Gateway {
-    /// One fetch, from the budget to the store. Nothing begins before it is polled.
+    /// Runs one fetch. Nothing happens before the future is first polled.
     pub(super) async fn run_fetch(self: Arc<Self>, fetch: Arc<Fetch>) -> FetchOutcome {
-        let (shared, metrics) = (&*self.state, &*self.sink.metrics);
-        let (call_id, rules) = (fetch.call_id.as_deref(), &fetch.snapshot.rules);
+        let (state, metrics) = (&*self.state, &*self.sink.metrics);
+        let (call_id, policy) = (fetch.call_id.as_deref(), &fetch.snapshot.rules);
         let timeouts = &fetch.upstream_request.cluster.settings().timeouts;
-        let ticket = shared.cache.begin_insert(&fetch.key, call_id);
-        let mut replicas = SharedCache::open(shared, fetch.wait_budget);
-        if let Some(replicas) = &mut replicas {
-            replicas.note_purges_before_fetch(&fetch.key, call_id);
-            let sought = LookupRequest {
-                key: &fetch.key,
-                call_id,
-                max_wait: shared_cache::max_wait(timeouts.overall),
-            };
-            if !fetch.no_cache
-                && !rules.is_disabled()
-                && let Some(held) = replicas
-                    .lookup(shared, sought, (&ticket, rules), metrics)
-                    .await
-            {
-                let fetched = FetchOutcome::Cached(held);
-                fetch.count_refresh(&fetched, metrics);
-                return fetched;
+
+        // The shared store: a response of another replica, or the lease to fetch one.
+        let token = state.cache.begin_insert(&fetch.key, call_id);
+        let mut shared = SharedCache::open(&state.store, fetch.wait_budget);
+        if let Some(shared) = &mut shared {
+            shared.note_purges_before_fetch(&fetch.key, call_id);
+            if !fetch.no_cache && !policy.is_disabled() {
+                let lookup = LookupRequest {
+                    key: &fetch.key,
+                    call_id,
+                    max_wait: shared_cache::max_wait(timeouts.overall),
+                };
+                let insertion = Insertion {
+                    cache: &state.cache,
+                    token: &token,
+                    policy,
+                };
+                if let Some(hit) = shared.lookup(lookup, insertion, metrics).await {
+                    let outcome = FetchOutcome::Cached(hit);
+                    fetch.count_refresh(&outcome, metrics);
+                    return outcome;
+                }
             }
         }
+
+        // The rate limit.
         if let Some(account) = &fetch.charged_account
             && let Err((limiter, exceeded)) =
-                shared_cache::charge(account, replicas.as_mut(), metrics).await
+                shared_cache::charge(account, shared.as_mut(), metrics).await
         {
-            if let Some(replicas) = replicas {
-                replicas.publish(&fetch.key, None, metrics).await;
+            if let Some(shared) = shared {
+                shared.publish(&fetch.key, None, metrics).await;
             }
-            // Nothing to count: what renews is not charged.
+            // A refresh is never charged, so there is no refresh to count.
             return FetchOutcome::RateLimited(limiter, exceeded);
         }
-        let mut delivered = pin!(
+
+        // The nodes, then both caches.
+        let mut response = pin!(
             self.upstream
                 .send_buffered(&fetch.upstream_request, timeouts.fetch)
         );
-        let delivered = match &replicas {
-            Some(replicas) => replicas.run_with_lease(delivered.as_mut()).await,
-            None => delivered.await,
+        let result = match &shared {
+            Some(shared) => shared.run_with_lease(response.as_mut()).await,
+            None => response.await,
         };
-        let fetched = match delivered {
-            Ok(reply) => {
-                let offered = shared.cache.insert(&ticket, &reply, rules, wall_clock());
-                FetchOutcome::Response(Arc::new(reply), offered)
+        let outcome = match result {
+            Ok(response) => {
+                let inserted = state.cache.insert(&token, &response, policy, wall_clock());
+                FetchOutcome::Response(Arc::new(response), inserted)
             }
-            Err(failure) => FetchOutcome::Failed(failure),
+            Err(error) => FetchOutcome::Failed(error),
         };
-        if let Some(replicas) = replicas {
-            let held = fetched.stored().and_then(|reply| {
-                let held = shared.cache.get(&fetch.key, wall_clock())?;
-                Some((held, reply))
+        if let Some(shared) = shared {
+            let stored = outcome.stored().and_then(|response| {
+                let hit = state.cache.get(&fetch.key, wall_clock())?;
+                Some((hit, response))
             });
-            replicas.publish(&fetch.key, held, metrics).await;
+            shared.publish(&fetch.key, stored, metrics).await;
         }
-        fetch.count_refresh(&fetched, metrics);
-        fetched
+        fetch.count_refresh(&outcome, metrics);
+        outcome
     }
 }
 
@@ -103,48 +113,49 @@ pub(super) struct Fetch {
     call_id: Option<CompactString>,
     pub(super) upstream_request: UpstreamRequest,
     charged_account: Option<Arc<Account>>,
-    /// The caller's place in flight: a fetch whose client has left still counts as his.
+    /// A fetch counts against its account's in-flight limit, also after its client disconnected.
     _permit: Option<Arc<Permit>>,
-    /// Only a node will do.
+    /// Whether only a node's response will do (`Cache-Control: no-cache`).
     pub(super) no_cache: bool,
-    /// For an entry that is about to end; nobody waits.
+    /// Whether it renews an entry in the background.
     is_refresh: bool,
-    /// Time left for the store that replicas share.
+    /// What the request has left of its wait for the shared store.
     wait_budget: Option<WaitBudget>,
 }
 
 impl Fetch {
-    /// For a client who waits.
+    /// Creates the fetch of a request that waits for it.
     pub(super) fn for_request(
-        exchange: &mut RequestContext,
+        context: &mut RequestContext,
         head: &mut Parts,
-        call: VerifiedRequest,
+        request: VerifiedRequest,
         key: CacheKey,
-        charged: Option<Arc<Account>>,
+        charged_account: Option<Arc<Account>>,
     ) -> Self {
-        let call_id = call.payload.owned_call_id();
-        let delivery = exchange.upstream_request(head, call);
+        let call_id = request.payload.owned_call_id();
+        let upstream_request = context.upstream_request(head, request);
         Self {
-            snapshot: exchange.snapshot.clone(),
+            snapshot: context.snapshot.clone(),
             key,
             call_id,
-            upstream_request: delivery,
-            charged_account: charged,
-            _permit: exchange.share_permit(),
+            upstream_request,
+            charged_account,
+            _permit: context.share_permit(),
             no_cache: false,
             is_refresh: false,
-            wait_budget: exchange.wait_budget,
+            wait_budget: context.wait_budget,
         }
     }
 
-    /// For an entry in its last tenth: signed by the gateway, charged to no budget.
+    /// Creates the fetch that renews an entry in the last tenth of its lifetime: signed by the gateway,
+    /// not charged.
     pub(super) fn for_refresh(
-        exchange: &mut RequestContext,
+        context: &mut RequestContext,
         head: &mut Parts,
-        call: VerifiedRequest,
+        request: VerifiedRequest,
         key: CacheKey,
     ) -> Self {
-        let mut fetch = Self::for_request(exchange, head, call, key, None);
+        let mut fetch = Self::for_request(context, head, request, key, None);
         fetch.is_refresh = true;
         if let Authorization::PassThrough(Some(caller)) = fetch.upstream_request.authorization {
             fetch.upstream_request.authorization = Authorization::Resign(caller);
@@ -152,14 +163,14 @@ impl Fetch {
         fetch
     }
 
-    /// Counts what came of a renewal.
-    fn count_refresh(&self, fetched: &FetchOutcome, metrics: &Shard) {
+    /// Counts the result of a refresh.
+    fn count_refresh(&self, outcome: &FetchOutcome, metrics: &Shard) {
         if self.is_refresh {
-            let stored = matches!(
-                fetched,
+            let is_stored = matches!(
+                outcome,
                 FetchOutcome::Response(_, InsertOutcome::Stored) | FetchOutcome::Cached(_)
             );
-            metrics.count(if stored {
+            metrics.count(if is_stored {
                 RefreshResult::Ok
             } else {
                 RefreshResult::Failed
@@ -169,36 +180,53 @@ impl Fetch {
 }
 
 impl FetchOutcome {
-    /// Would the client get an error only because no node could answer? Then an entry inside the
-    /// margin may speak.
+    /// Returns the outcome of a request whose deadline passed before the end of its fetch.
+    pub(super) fn timed_out() -> Self {
+        Self::Failed(UpstreamError {
+            kind: UpstreamErrorKind::Timeout,
+            request_sent: true,
+            attempts: AttemptSummary::default(),
+        })
+    }
+
+    /// Whether a client with these request headers accepts the content coding of the response.
+    pub(super) fn is_accepted_by(&self, request: &HeaderMap) -> bool {
+        match self {
+            Self::Response(response, _) => accepts_codings(request, &response.headers),
+            Self::Cached(_) | Self::Failed(_) | Self::RateLimited(..) => true,
+        }
+    }
+
+    /// Whether a stale entry may replace this outcome (RFC 5861, stale-if-error): no node responded, or
+    /// the nodes are at their flow-control limit.
     pub(super) fn may_serve_stale(&self) -> bool {
         match self {
-            Self::Response(reply, _) => {
-                matches!(reply.status.as_u16(), 500 | 502..=504)
-                    || reply
+            Self::Response(response, _) => {
+                matches!(response.status.as_u16(), 500 | 502..=504)
+                    || response
                         .parsed
                         .as_ref()
-                        .is_some_and(|json| json.result_kind() == ResultKind::FlowControlled)
+                        .is_some_and(|parsed| parsed.result_kind() == ResultKind::FlowControlled)
             }
             Self::Failed(_) => true,
             Self::Cached(_) | Self::RateLimited(..) => false,
         }
     }
 
-    /// Which way it took to the nodes, if it went there.
+    /// Returns the attempts at nodes, if there were any.
     pub(super) fn attempts(&self) -> Option<&AttemptSummary> {
         match self {
-            Self::Response(reply, _) => Some(&reply.attempts),
-            Self::Failed(failure) => Some(&failure.attempts),
+            Self::Response(response, _) => Some(&response.attempts),
+            Self::Failed(error) => Some(&error.attempts),
             Self::Cached(_) | Self::RateLimited(..) => None,
         }
     }
 
-    /// The answer, if it was stored.
+    /// Returns the node's response if the cache stored it.
     fn stored(&self) -> Option<&BufferedResponse> {
         match self {
-            Self::Response(reply, InsertOutcome::Stored | InsertOutcome::StoredNegative) => {
-                Some(reply)
+            Self::Response(response, InsertOutcome::Stored | InsertOutcome::StoredNegative) => {
+                Some(response)
             }
             Self::Response(_, InsertOutcome::NotStored)
             | Self::Failed(_)

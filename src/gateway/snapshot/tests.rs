@@ -1,6 +1,6 @@
 use super::*;
 
-/// Two ways to one cluster of 8 connections.
+/// Two listeners, three routes, one cluster.
 fn config(max_connections: usize) -> Config {
     let folder = tempfile::tempdir().unwrap();
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
@@ -27,34 +27,30 @@ fn config(max_connections: usize) -> Config {
     }
 }
 
-fn share<'a>(snapshot: &'a Snapshot, listener: &str, path: &str) -> &'a InFlight {
-    let (_, share, _) = snapshot
-        .listener_policy(listener)
-        .unwrap()
-        .longest_prefix(path)
-        .unwrap();
-    share
+fn slots<'a>(snapshot: &'a Snapshot, listener: &str, path: &str) -> &'a InFlight {
+    let policy = snapshot.listener_policy(listener).unwrap();
+    &policy.longest_prefix(path).unwrap().unverified_slots
 }
 
 #[test]
-fn who_did_not_verify_has_one_share_of_a_cluster_over_all_routes_and_reloads() {
+fn unverified_requests_share_one_limit_per_cluster_over_routes_and_reloads() {
     let first = Snapshot::next(&config(8), None);
-    let slow = share(&first, "one", "/a/x").try_acquire().unwrap();
-    let slower = share(&first, "one", "/b/x").try_acquire().unwrap();
+    let slow = slots(&first, "one", "/a/x").try_acquire().unwrap();
+    let slower = slots(&first, "one", "/b/x").try_acquire().unwrap();
     assert!(
-        share(&first, "two", "/").try_acquire().is_none(),
+        slots(&first, "two", "/").try_acquire().is_none(),
         "a quarter of 8"
     );
     let second = Snapshot::next(&config(8), Some(&first));
     assert!(
-        share(&second, "two", "/").try_acquire().is_none(),
-        "still there"
+        slots(&second, "two", "/").try_acquire().is_none(),
+        "the requests are still in flight"
     );
     let third = Snapshot::next(&config(16), Some(&second));
     assert!(
-        share(&third, "two", "/").try_acquire().is_some(),
-        "more room"
+        slots(&third, "two", "/").try_acquire().is_some(),
+        "a quarter of 16"
     );
     drop((slow, slower));
-    assert_eq!(share(&third, "one", "/a/x").in_use(), 0);
+    assert_eq!(slots(&third, "one", "/a/x").in_use(), 0);
 }

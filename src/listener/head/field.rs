@@ -1,4 +1,4 @@
-//! Field names and values: one way to write each field that the gateway acts on.
+//! Field lines (RFC 9112, 5): one way to write each field that the gateway acts on.
 
 use super::{HeadError, TOKEN, all_in_class};
 use crate::framing::content_length;
@@ -18,8 +18,9 @@ pub(super) enum KnownField {
     Other,
 }
 
-/// Splits a field line into its name and its value without the blanks around it.
+/// Splits a field line into its name and its value without surrounding whitespace.
 pub(super) fn parse_line(line: &[u8]) -> Result<(KnownField, &[u8]), HeadError> {
+    // RFC 9112, 5.2: obsolete line folding.
     if matches!(line.first(), Some(b' ' | b'\t')) {
         return Err(HeadError::new(
             MalformedReason::FieldName,
@@ -33,6 +34,7 @@ pub(super) fn parse_line(line: &[u8]) -> Result<(KnownField, &[u8]), HeadError> 
         ));
     };
     let (name, value) = line.split_at(colon);
+    // RFC 9112, 5.1: no whitespace between name and colon. RFC 9110, 5.1: a name is a token.
     if name.is_empty() || !all_in_class(name, TOKEN) {
         return Err(HeadError::new(
             MalformedReason::FieldName,
@@ -46,18 +48,18 @@ pub(super) fn parse_line(line: &[u8]) -> Result<(KnownField, &[u8]), HeadError> 
     ))
 }
 
-/// Refuses names that become one the gateway acts on when `_` is read as `-`, as CGI-like servers do.
+/// Rejects names that a careless node reads as one that the gateway acts on.
 pub(super) fn no_look_alike(name: &[u8]) -> Result<(), HeadError> {
     if is_look_alike(name) {
         return Err(HeadError::new(
             MalformedReason::FieldName,
-            "a field name looks like another one when its underscores are read as hyphens",
+            "a field name reads like another one when only its letters and digits count",
         ));
     }
     Ok(())
 }
 
-/// A Content-Length: decimal digits and nothing else, no list, no sign.
+/// Parses a Content-Length: decimal digits and nothing else, no list, no sign (RFC 9110, 8.6).
 pub(super) fn parse_content_length(value: &[u8]) -> Result<u64, HeadError> {
     content_length(value).ok_or(HeadError::new(
         MalformedReason::Framing,

@@ -19,7 +19,7 @@ pub(in crate::upstream) struct Head {
     pub(in crate::upstream) headers: HeaderMap,
     pub(super) framing: Framing,
     /// Whether the node keeps the connection open after the response: HTTP/1.1 without
-    /// `Connection: close`.
+    /// `Connection: close`, and a body whose end is not that of the connection.
     pub(super) keep_alive: bool,
 }
 
@@ -89,9 +89,10 @@ impl Parsed {
             let mut options = value.as_bytes().split(|&byte| byte == b',');
             options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
         });
+        let ends_at_close = matches!(framing, Framing::UntilClose);
         Ok(Head {
+            keep_alive: self.version == Version::HTTP_11 && !closes && !ends_at_close,
             framing,
-            keep_alive: self.version == Version::HTTP_11 && !closes,
             status: self.status,
             headers: self.headers,
         })

@@ -117,12 +117,27 @@ const ALWAYS_ADDED: [(&str, &str); 7] = [
         "traceparent",
         "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
     ),
-    ("via", "1.1 ccfs-gateway"),
+    ("via", "1.1 ccfs-gateway-0123456789ab"),
     ("x-forwarded-for", "192.0.2.7"),
     ("x-forwarded-host", "gw:1"),
     ("x-forwarded-proto", "https"),
     ("x-request-id", "req-1"),
 ];
+
+#[test]
+fn a_request_without_host_gets_the_nodes() {
+    let bearer = [("authorization", "Bearer x")];
+    for (policy, fields) in [
+        (HostPolicy::Preserve, &[][..]),
+        (HostPolicy::Preserve, &bearer),
+        (HostPolicy::Node, &[]),
+        (HostPolicy::Node, &bearer),
+    ] {
+        let (request, node) = request_with(DOWNLOAD, policy, fields);
+        let message = encoded(&request, &node);
+        assert_eq!(message.headers()["host"], "127.0.0.1:8443", "{fields:?}");
+    }
+}
 
 #[test]
 fn end_to_end_fields_pass_byte_for_byte_and_nothing_else() {
@@ -151,6 +166,11 @@ fn end_to_end_fields_pass_byte_for_byte_and_nothing_else() {
             ("proxy_magic", "1"),
             ("x-forwarded-for", "6.6.6.6"),
             ("x_forwarded_for", "6.6.6.6"),
+            ("x-forwarded--for", "6.6.6.6"),
+            ("clientip", "6.6.6.6"),
+            ("cf_connecting-ip-", "6.6.6.6"),
+            ("proxy", "http://6.6.6.6"),
+            ("x-requestid", "theirs"),
             ("x-forwarded-port", "1"),
             ("forwarded", "for=6.6.6.6"),
             ("x-real-ip", "6.6.6.6"),
@@ -171,7 +191,7 @@ fn end_to_end_fields_pass_byte_for_byte_and_nothing_else() {
 }
 
 #[test]
-fn a_via_is_continued_and_a_download_keeps_its_coding() {
+fn via_is_appended_and_a_download_keeps_its_accept_encoding() {
     let fields = [
         ("host", "gw:1"),
         ("via", "1.0 x"),
@@ -180,12 +200,12 @@ fn a_via_is_continued_and_a_download_keeps_its_coding() {
     let (request, node) = request_with(DOWNLOAD, HostPolicy::Preserve, &fields);
     let message = encoded(&request, &node);
     let via: Vec<_> = message.headers().get_all(VIA).iter().collect();
-    assert_eq!(via, ["1.0 x", "1.1 ccfs-gateway"]);
+    assert_eq!(via, ["1.0 x", "1.1 ccfs-gateway-0123456789ab"]);
     assert_eq!(message.headers()[ACCEPT_ENCODING], "gzip");
 }
 
 #[test]
-fn what_is_signed_reaches_the_node_as_it_was_signed() {
+fn a_signed_field_reaches_the_node_as_it_was_signed() {
     let (mut request, node) = request_with(
         QUERY,
         HostPolicy::Preserve,
@@ -213,7 +233,7 @@ fn what_is_signed_reaches_the_node_as_it_was_signed() {
 }
 
 #[test]
-fn who_the_client_is_says_the_gateway_whatever_was_signed() {
+fn client_identity_fields_are_always_written_by_the_gateway() {
     let (mut request, node) = request_with(
         QUERY,
         HostPolicy::Preserve,
@@ -237,12 +257,15 @@ fn who_the_client_is_says_the_gateway_whatever_was_signed() {
         ),
         (1, 0, 0)
     );
-    assert_eq!(signed_names(message.headers()), "host;x-forwarded-for");
+    assert_eq!(
+        auth::signed_names(message.headers()),
+        "host;x-forwarded-for"
+    );
     assert!(verified(&request, message.headers()).is_some());
 }
 
 #[test]
-fn what_must_change_is_signed_again_over_the_same_names() {
+fn a_changed_request_is_signed_again_over_the_same_names() {
     for (host, names, remaining) in [
         (HostPolicy::Node, "host;x-a", "host;x-a"),
         (
@@ -264,7 +287,7 @@ fn what_must_change_is_signed_again_over_the_same_names() {
         let message = encoded(&request, &node);
         let headers = message.headers();
         assert!(verified(&request, headers).is_some(), "{names}");
-        assert_eq!(signed_names(headers), remaining);
+        assert_eq!(auth::signed_names(headers), remaining);
         let expected = if host == HostPolicy::Node {
             "127.0.0.1:8443"
         } else {
@@ -329,7 +352,7 @@ fn a_changed_body_is_signed_with_its_own_length() {
 }
 
 #[test]
-fn a_stranger_keeps_his_host_and_his_signature() {
+fn an_unverified_request_keeps_its_host_and_signature() {
     let fields = [("host", "gw:1"), ("authorization", "auth-v2/x/y/host/z")];
     let (request, node) = request_with(QUERY, HostPolicy::Node, &fields);
     let out = outgoing(&request, &node);
@@ -341,7 +364,7 @@ fn a_stranger_keeps_his_host_and_his_signature() {
 }
 
 #[test]
-fn a_get_gets_a_length_only_if_it_had_one() {
+fn a_get_has_a_content_length_only_if_it_had_one() {
     for (field, expected) in [(None, None), (Some("0"), Some("0"))] {
         let mut fields = vec![("host", "gw:1")];
         fields.extend(field.map(|length| ("content-length", length)));

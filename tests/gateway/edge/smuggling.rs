@@ -144,6 +144,21 @@ async fn names_and_values() {
             "Transfer_Encoding",
             "POST /x\nTransfer_Encoding: chunked\n\n",
         ),
+        ("Content--Length", "POST /x\nContent--Length: 43\n\n"),
+        ("ContentLength", "POST /x\nContentLength: 43\n\n"),
+        (
+            "Transfer---Encoding",
+            "POST /x\nTransfer---Encoding: chunked\n\n",
+        ),
+        (
+            "Transfer-Encoding-",
+            "POST /x\nTransfer-Encoding-: chunked\n\n",
+        ),
+        (
+            "Transfer.Encoding",
+            "POST /x\nTransfer.Encoding: chunked\n\n",
+        ),
+        ("XForwardedFor", "POST /x\nXForwardedFor: 1.2.3.4\n\n"),
         ("X_Forwarded-For", "POST /x\nX_Forwarded-For: 1.2.3.4\n\n"),
         ("Proxy_Connection", "POST /x\nProxy_Connection: close\n\n"),
         ("a folded line", "POST /x\nX: a\n b\n\n"),

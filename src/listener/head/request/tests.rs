@@ -35,6 +35,10 @@ fn http2_requests_obey_the_same_rules_and_get_a_host() {
         ("https://x/a/../b", &[]),
         ("https://x/a%2fb", &[]),
         ("https://x/a", &[("content_length", "1")]),
+        ("https://x/a", &[("content--length", "1")]),
+        ("https://x/a", &[("transfer-encoding-", "chunked")]),
+        ("https://x/a", &[("transferencoding", "chunked")]),
+        ("https://x/a", &[("x--forwarded-for", "1.1.1.1")]),
         (
             "https://x/a",
             &[("content-length", "1"), ("content-length", "1")],

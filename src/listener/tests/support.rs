@@ -1,4 +1,4 @@
-//! A listener with a toy handler, and a client that speaks raw bytes to it.
+//! A listener with a test handler, and a client that speaks raw bytes to it.
 
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -23,7 +23,7 @@ use crate::drain::{self, CloseAfterResponse, Trigger};
 use crate::listener::*;
 use crate::metrics::{Label, Metrics};
 
-/// Answers by path; `/wait` only when told to.
+/// Responds by path; to `/wait` only after `resume`.
 #[derive(Debug, Default)]
 pub(super) struct TestHandler {
     pub(super) resume: Notify,
@@ -35,24 +35,24 @@ impl Handler for TestHandler {
 
     fn handle(
         self: &Arc<Self>,
-        peer: &Arc<ConnectionInfo>,
+        connection: &Arc<ConnectionInfo>,
         request: Request<RequestBody>,
     ) -> impl Future<Output = Response<TestBody>> + Send + 'static {
-        let (toy, peer) = (self.clone(), peer.clone());
-        async move { toy.respond(&peer, request).await }
+        let (handler, connection) = (self.clone(), connection.clone());
+        async move { handler.respond(&connection, request).await }
     }
 
-    fn reject(&self, _: &Arc<ConnectionInfo>, violation: &ProtocolError) -> Response<Bytes> {
-        let mut answer = Response::new(violation.to_string().into());
-        *answer.status_mut() = violation.status();
-        answer
+    fn reject(&self, _: &Arc<ConnectionInfo>, error: &ProtocolError) -> Response<Bytes> {
+        let mut response = Response::new(error.to_string().into());
+        *response.status_mut() = error.status();
+        response
     }
 }
 
 impl TestHandler {
     async fn respond(
         &self,
-        peer: &ConnectionInfo,
+        connection: &ConnectionInfo,
         request: Request<RequestBody>,
     ) -> Response<TestBody> {
         let host = request.headers().get("host").cloned();
@@ -62,14 +62,14 @@ impl TestHandler {
             "/echo" => match request.into_body().collect().await {
                 Ok(body) => text(StatusCode::OK, body.to_bytes()),
                 Err(BodyError::Malformed) => text(StatusCode::BAD_REQUEST, "broken body"),
-                Err(BodyError::ConnectionClosed) => panic!("nobody would read the answer"),
+                Err(BodyError::ConnectionClosed) => panic!("the client has gone"),
             },
             "/wait" => {
                 self.arrived.notify_one();
                 self.resume.notified().await;
                 text(StatusCode::OK, line)
             }
-            "/address" => text(StatusCode::OK, peer.client_address.ip().to_string()),
+            "/address" => text(StatusCode::OK, connection.client_address.ip().to_string()),
             "/panic" => panic!("a bug"),
             "/endless" => Response::new(TestBody::Endless),
             "/last" => {
@@ -123,7 +123,7 @@ impl Body for TestBody {
     }
 }
 
-/// A listener that serves.
+/// A running listener.
 pub(super) struct TestListener {
     pub(super) address: SocketAddr,
     pub(super) handler: Arc<TestHandler>,
@@ -133,7 +133,7 @@ pub(super) struct TestListener {
     roots: Option<Arc<RootCertStore>>,
 }
 
-/// How a stage differs from the usual one.
+/// How a listener differs from the usual one.
 pub(super) struct Options {
     pub(super) tls: bool,
     pub(super) settings: Settings,
@@ -285,7 +285,7 @@ fn certificate() -> (Arc<rustls::ServerConfig>, Arc<RootCertStore>) {
     (server_config(&tls, ticketer).unwrap(), Arc::new(roots))
 }
 
-/// Sends bytes, reads answers.
+/// Sends bytes, reads responses.
 pub(super) struct Client<S>(pub(super) S);
 
 impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Client<S> {
@@ -294,7 +294,7 @@ impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Client<S> {
         self.0.flush().await.unwrap();
     }
 
-    /// Reads one answer with a Content-Length.
+    /// Reads one response with a Content-Length.
     pub(super) async fn response(&mut self) -> RawResponse {
         let mut bytes = Vec::new();
         while !bytes.ends_with(b"\r\n\r\n") {
@@ -318,7 +318,7 @@ impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Client<S> {
         }
     }
 
-    /// The server has ended its side without a reset, and still reads.
+    /// Waits until the server has half-closed without a reset and still reads.
     pub(super) async fn closes_cleanly(&mut self) {
         let mut rest = Vec::new();
         within(self.0.read_to_end(&mut rest)).await.unwrap();
@@ -326,7 +326,7 @@ impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Client<S> {
         self.send("more").await;
     }
 
-    /// The payload of the next HTTP/2 frame of this type.
+    /// Returns the payload of the next HTTP/2 frame of this type.
     pub(super) async fn frame_of(&mut self, wanted: u8) -> Vec<u8> {
         loop {
             let mut header = [0; 9];
@@ -340,7 +340,7 @@ impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Client<S> {
         }
     }
 
-    /// Everything until the server closes.
+    /// Reads until the server closes.
     pub(super) async fn read_to_end(&mut self) -> String {
         let mut rest = Vec::new();
         let _ = within(self.0.read_to_end(&mut rest)).await;
@@ -351,7 +351,7 @@ impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Client<S> {
 pub(super) const RST_STREAM: u8 = 3;
 pub(super) const GOAWAY: u8 = 7;
 
-/// An answer, its head in lower case.
+/// A response; its head in lower case.
 #[derive(Debug)]
 pub(super) struct RawResponse {
     pub(super) status: u16,
@@ -360,7 +360,7 @@ pub(super) struct RawResponse {
     pub(super) body: String,
 }
 
-/// A test that hangs fails.
+/// Fails a test that hangs.
 pub(super) async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(20), future)
         .await

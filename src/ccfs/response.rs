@@ -1,4 +1,4 @@
-//! Reading a node's JSON answer, and writing our own in the same shape.
+//! Parses a node's JSON response, and makes the gateway's own in the same shape.
 
 use bytes::Bytes;
 use compact_str::CompactString;
@@ -8,32 +8,32 @@ use memchr::{memchr_iter, memchr3_iter};
 use super::json::{Object, write_string};
 use crate::ccfs::presigned_url;
 
-/// A whole JSON answer of CC-FS: one JSON object, nothing behind it.
+/// What the gateway reads from a JSON response of CC-FS, which is one JSON object.
 ///
-/// An answer that readers may understand differently (a member twice, half a surrogate pair) is one,
-/// but nothing in it is believed: no result code, no expiry.
+/// A response that parsers may read differently (a duplicate member, a lone surrogate) counts as one, but
+/// without result code and expiry.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ParsedResponse {
     /// `resultCode`, if it is a string.
     pub result_code: Option<CompactString>,
-    /// The earliest expiry of the URLs in `resultData`; `None` if there is no URL or any of them has
-    /// no readable expiry.
+    /// The earliest expiry of the URLs in `resultData`; `None` if there is no URL or one of them has no
+    /// readable expiry.
     pub expires_at: Option<Timestamp>,
 }
 
-/// What a result code says about the node and the request.
+/// The class of a result code.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ResultKind {
-    /// 0300008 or 0300009: nothing was done; another node may be tried.
+    /// 0300008 or 0300009: the node did nothing, so another node may be tried.
     FlowControlled,
-    /// 0300012: no data (yet).
+    /// 0300012: no data yet.
     NoData,
-    /// Anything else.
+    /// Any other.
     Other,
 }
 
 impl ParsedResponse {
-    /// Reads an answer; `None` if it is not exactly one JSON object in UTF-8, nested at most 128 deep.
+    /// Parses a response; `None` if it is not exactly one JSON object in UTF-8, nested at most 128 deep.
     pub fn parse(body: &[u8]) -> Option<Self> {
         let object = Object::lenient(body).ok()?;
         if object.is_ambiguous() {
@@ -50,7 +50,7 @@ impl ParsedResponse {
         })
     }
 
-    /// What the result code says.
+    /// Returns the class of the result code.
     pub fn result_kind(&self) -> ResultKind {
         match self.result_code.as_deref() {
             Some("0300008" | "0300009") => ResultKind::FlowControlled,
@@ -59,7 +59,7 @@ impl ParsedResponse {
         }
     }
 
-    /// Is the result code one of those that mean success?
+    /// Whether the result code is one of those that mean success.
     pub fn is_success(&self, codes: &[String]) -> bool {
         self.result_code
             .as_ref()
@@ -67,7 +67,7 @@ impl ParsedResponse {
     }
 }
 
-/// The CC-FS envelope of an answer that we make ourselves.
+/// Returns the CC-FS envelope of a response that the gateway makes itself.
 pub fn envelope(code: &str, text: &str) -> Bytes {
     let mut json = String::with_capacity(64 + code.len() + text.len());
     json.push_str(r#"{"resultData":null,"resultCode":"#);
@@ -78,26 +78,25 @@ pub fn envelope(code: &str, text: &str) -> Bytes {
     json.into()
 }
 
-/// The earliest expiry of all URLs in a value. How several URLs are packed is not documented: an
-/// array, numbered members and one text with any of the usual separators are all read, because the
-/// canonical text of the value is searched as a whole. What looks like a URL and cannot be read makes
-/// all of it unreadable.
+/// Returns the earliest expiry of all URLs in a value. How several URLs are packed is not documented, so the
+/// whole canonical text is searched: an array, numbered members and one string with any of the usual
+/// separators are all read. A URL without a readable expiry makes the result `None`.
 fn earliest_expiry(canonical: &str) -> Option<Timestamp> {
     let mut earliest: Option<Timestamp> = None;
-    let mut rest = canonical;
-    while let Some(scheme_end) = find_scheme_end(rest.as_bytes()) {
-        let start = scheme_start(rest, scheme_end)?;
-        let (_, url) = rest.split_at_checked(start)?;
+    let mut remainder = canonical;
+    while let Some(scheme_end) = find_scheme_end(remainder.as_bytes()) {
+        let start = scheme_start(remainder, scheme_end)?;
+        let (_, url) = remainder.split_at_checked(start)?;
         let own = scheme_end - start + 3;
-        let (url, behind) = url.split_at_checked(url_length(url, own)?)?;
+        let (url, after) = url.split_at_checked(url_length(url, own)?)?;
         let expiry = presigned_url::expires_at(url)?;
         earliest = Some(earliest.map_or(expiry, |other| other.min(expiry)));
-        rest = behind;
+        remainder = after;
     }
     earliest
 }
 
-/// Where the first `://` is.
+/// Returns the position of the first `://`.
 fn find_scheme_end(text: &[u8]) -> Option<usize> {
     memchr_iter(b':', text).find(|&at| is_scheme_end(text, at))
 }
@@ -106,7 +105,7 @@ fn is_scheme_end(text: &[u8], at: usize) -> bool {
     text.get(at..at + 3) == Some(b"://")
 }
 
-/// Where the scheme before `://` begins, if it is one whose URLs can be read.
+/// Returns the start of the scheme before `://`, if it is http or https.
 fn scheme_start(text: &str, scheme_end: usize) -> Option<usize> {
     let before = text.as_bytes().get(..scheme_end)?;
     ["https", "http"].iter().find_map(|scheme| {
@@ -118,31 +117,30 @@ fn scheme_start(text: &str, scheme_end: usize) -> Option<usize> {
     })
 }
 
-/// Where the URL that `text` begins with ends, whose own `://` ends at `own`: at the end of its string,
-/// at a blank, at the next URL.
-/// A comma, semicolon or pipe belongs to it unless nothing but the next URL or the end follows.
-/// `None` if it holds what may be a URL of another scheme.
+/// Returns the length of the URL at the start of `text`, whose own `://` ends at `own`. It ends at the end of
+/// its string, at whitespace or at the next URL. A comma, semicolon or pipe belongs to it unless only the
+/// next URL or the end follows. `None` if it contains what may be a URL of another scheme.
 fn url_length(text: &str, own: usize) -> Option<usize> {
-    // In a canonical text, quotation marks, backslashes and control characters of a string begin
-    // with a backslash.
-    let behind = text.get(own..)?;
-    let bytes = behind.as_bytes();
-    // Looks no further than the next URL, so that thousands of them cost no more than their length.
+    // In canonical text, a backslash precedes the quotation marks, backslashes and control characters of
+    // a string.
+    let after = text.get(own..)?;
+    let bytes = after.as_bytes();
+    // Stops at the next URL, so that thousands of them take linear time.
     let stop = memchr3_iter(b'"', b'\\', b':', bytes)
         .find(|&at| bytes.get(at) != Some(&b':') || is_scheme_end(bytes, at))
         .unwrap_or(bytes.len());
-    let run = behind.get(..stop)?;
-    // Nearly always without a blank; without a way out, many bytes are looked at at a time.
-    let graphic = run
+    let run = after.get(..stop)?;
+    // Nearly always true; without an early exit the compiler vectorizes the loop.
+    let is_graphic = run
         .bytes()
         .fold(true, |all, it| all & it.is_ascii_graphic());
-    let blank = if graphic {
+    let whitespace = if is_graphic {
         None
     } else {
         run.find(char::is_whitespace)
     };
-    let end = match blank {
-        Some(blank) => own + blank,
+    let end = match whitespace {
+        Some(whitespace) => own + whitespace,
         None if is_scheme_end(bytes, stop) => scheme_start(text, own + stop)?,
         None => own + stop,
     };

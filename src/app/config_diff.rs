@@ -1,0 +1,65 @@
+//! Differences between two configurations that a reload acts on.
+
+use crate::auth::AccessKey;
+use crate::config::{AccountSettings, Config};
+
+/// Rejects changes of keys that take effect only at the start.
+///
+/// # Errors
+/// The changed keys, in one sentence.
+pub(super) fn require_unchanged(before: &Config, after: &Config) -> Result<(), String> {
+    let changes = [
+        (
+            before.server.workers != after.server.workers,
+            "[server] workers",
+        ),
+        (
+            before.cache.max_size != after.cache.max_size,
+            "[cache] max_size",
+        ),
+        (before.admin.bind != after.admin.bind, "[admin] bind"),
+        (
+            before.admin.tls.is_some() != after.admin.tls.is_some(),
+            "[admin] tls (its certificates can)",
+        ),
+        (before.telemetry != after.telemetry, "[telemetry]"),
+        (
+            before.limits.max_answer != after.limits.max_answer
+                || before.limits.min_receive_rate != after.limits.min_receive_rate,
+            "[limits] max_answer and min_receive_rate",
+        ),
+    ];
+    let changed: Vec<_> = changes
+        .into_iter()
+        .filter_map(|(changed, key)| changed.then_some(key))
+        .collect();
+    if changed.is_empty() {
+        return Ok(());
+    }
+    let keys = changed.join(", ");
+    Err(format!(
+        "{keys} cannot change while running: restart the gateway"
+    ))
+}
+
+/// Returns the access keys that were removed or disabled, or lost one of their secrets.
+pub(super) fn revoked_access_keys<'a>(
+    before: &'a Config,
+    after: &'a Config,
+) -> impl Iterator<Item = &'a AccessKey> {
+    let lost = |old: &AccountSettings, new: &AccountSettings| {
+        !new.credential.enabled()
+            || old
+                .credential
+                .secrets()
+                .iter()
+                .any(|secret| !new.credential.secrets().contains(secret))
+    };
+    before
+        .access_keys
+        .iter()
+        .filter_map(move |(access_key, old)| {
+            let new = after.access_keys.get(access_key);
+            new.is_none_or(|new| lost(old, new)).then_some(access_key)
+        })
+}

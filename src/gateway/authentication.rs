@@ -1,0 +1,142 @@
+//! Authentication: reads the body, verifies the signature, and charges the client address for failures.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header;
+use http::request::Parts;
+
+use super::context::RequestContext;
+use super::{Account, BodyReadError, Gateway, Rejection, RouteMatch, Snapshot, request_body};
+use crate::auth::{AuthError, Caller, Claim, Signable};
+use crate::ccfs::Endpoint;
+use crate::metrics::{AuthResult, Decision, Limiter};
+
+/// The result of authentication.
+#[derive(Debug)]
+pub(super) enum Admission {
+    /// The signature is right.
+    Verified {
+        caller: Caller,
+        account: Arc<Account>,
+        body: Bytes,
+    },
+    /// Not verified, and to be forwarded all the same.
+    Unverified { body: Bytes },
+}
+
+impl Gateway {
+    /// Reads the body and verifies the signature, or decides that the request is forwarded unverified.
+    ///
+    /// Everything that depends on the configured keys comes after the body is read, so that an unknown
+    /// access key and a wrong signature are indistinguishable from outside (same steps, same timing).
+    pub(super) async fn authenticate<B>(
+        &self,
+        head: &Parts,
+        incoming: &mut B,
+        route: &RouteMatch<'_>,
+        context: &mut RequestContext,
+    ) -> Result<Admission, Rejection>
+    where
+        B: http_body::Body<Data = Bytes, Error = BodyReadError> + Unpin,
+    {
+        let endpoint = route.endpoint;
+        let body_limits = request_body::Limits::new(&context.snapshot.limits, endpoint);
+        body_limits.check_content_length(incoming)?;
+        if !endpoint.authenticated && !head.headers.contains_key(header::AUTHORIZATION) {
+            self.charge_address(context, endpoint)?;
+            let body = body_limits.read(incoming, context).await?;
+            return Ok(Admission::Unverified { body });
+        }
+        let claim = Claim::parse(&head.headers, context.now, context.snapshot.clock_window);
+        if let Err(error) = &claim
+            && !route.may_forward_unverified(error)
+        {
+            return Err(self.authentication_failed(error, context, endpoint));
+        }
+        let body = body_limits.read(incoming, context).await?;
+        match claim.and_then(|claim| verify(&claim, head, &body, &context.snapshot)) {
+            Ok((caller, account)) => Ok(Admission::Verified {
+                caller,
+                account,
+                body,
+            }),
+            Err(error) => {
+                let is_known_key = |part: &str| context.snapshot.account(part).is_some();
+                if !route.forwards_unverified(&error, &head.headers, is_known_key) {
+                    return Err(self.authentication_failed(&error, context, endpoint));
+                }
+                context.record.metrics().count(AuthResult::Forwarded);
+                self.charge_address(context, endpoint)?;
+                Ok(Admission::Unverified { body })
+            }
+        }
+    }
+
+    /// Charges the address for a failed authentication: 401 while its budget lasts, then 429.
+    fn authentication_failed(
+        &self,
+        error: &AuthError,
+        context: &RequestContext,
+        endpoint: &Endpoint,
+    ) -> Rejection {
+        context.record.metrics().count(auth_label(error));
+        match self.charge_address(context, endpoint) {
+            Ok(()) => Rejection::Unauthenticated(error.clone()),
+            Err(limited) => limited,
+        }
+    }
+
+    fn charge_address(
+        &self,
+        context: &RequestContext,
+        endpoint: &Endpoint,
+    ) -> Result<(), Rejection> {
+        self.state
+            .address_limiter
+            .load()
+            .try_acquire(context.record.client)
+            .inspect(|()| context.record.metrics().count(Decision::AddressAllowed))
+            .map_err(|exceeded| Rejection::RateLimited {
+                limiter: Limiter::Address,
+                exceeded: Some(exceeded),
+                code: endpoint.flow_control_code,
+            })
+    }
+}
+
+/// Verifies the claim with the account's secrets, or with a dummy secret of the same cost.
+fn verify(
+    claim: &Claim<'_>,
+    head: &Parts,
+    body: &Bytes,
+    snapshot: &Snapshot,
+) -> Result<(Caller, Arc<Account>), AuthError> {
+    let account = snapshot.account(claim.access_key());
+    let request = Signable {
+        method: head.method.as_str(),
+        path: head.uri.path(),
+        query: head.uri.query(),
+        headers: &head.headers,
+        body,
+    };
+    let caller = claim.verify(account.map(|account| &account.credential), &request)?;
+    // Without an account, `Claim::verify` has failed already.
+    let account = account.ok_or(AuthError::UnknownKey)?;
+    Ok((caller, account.clone()))
+}
+
+fn auth_label(error: &AuthError) -> AuthResult {
+    match error {
+        AuthError::Disabled => AuthResult::Disabled,
+        AuthError::Missing => AuthResult::Missing,
+        AuthError::OtherScheme => AuthResult::OtherScheme,
+        AuthError::Stale(_) => AuthResult::Stale,
+        AuthError::UnknownKey => AuthResult::UnknownKey,
+        AuthError::WrongSignature => AuthResult::WrongSignature,
+        AuthError::SignedFieldMissing(_)
+        | AuthError::Malformed(_)
+        | AuthError::RepeatedAuthorization
+        | AuthError::RepeatedQueryKey => AuthResult::Malformed,
+    }
+}

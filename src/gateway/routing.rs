@@ -1,0 +1,124 @@
+//! Routing: the policies of a listener, and the cluster and interface of a request.
+
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, header};
+
+use super::rejection::Rejection;
+use crate::auth::{self, AuthError};
+use crate::ccfs::{self, Endpoint, Lookup};
+use crate::cluster::Cluster;
+use crate::config::{UnknownClients, UnknownPaths, Validation};
+use crate::limit::InFlight;
+use crate::metrics::RouteLabel;
+
+/// The policies and routes of a listener.
+#[derive(Clone, Debug)]
+pub struct ListenerPolicy {
+    /// What happens to requests with an unknown access key or another scheme.
+    pub unknown_clients: UnknownClients,
+    /// What happens to paths that are no CC-FS interface.
+    pub unknown_paths: UnknownPaths,
+    /// What happens to invalid bodies.
+    pub validation: Validation,
+    /// The metric label of requests that match no route.
+    pub unrouted_label: RouteLabel,
+    /// Longest prefix first.
+    pub(super) routes: Vec<Route>,
+}
+
+/// One entry of a listener's routing table.
+#[derive(Clone, Debug)]
+pub(super) struct Route {
+    /// Start of the raw path.
+    pub(super) prefix: String,
+    pub(super) cluster: Arc<Cluster>,
+    /// Shared by all routes to the cluster.
+    pub(super) unverified_slots: InFlight,
+    pub(super) label: RouteLabel,
+}
+
+impl ListenerPolicy {
+    /// Finds the cluster and the interface of a request.
+    ///
+    /// # Errors
+    /// No route covers the path, the interface has another method, or the path is no interface where
+    /// such paths are rejected.
+    pub fn route(&self, head: &Parts) -> Result<RouteMatch<'_>, Rejection> {
+        let route = self.longest_prefix(head.uri.path())?;
+        Ok(RouteMatch {
+            policy: self,
+            cluster: &route.cluster,
+            unverified_slots: &route.unverified_slots,
+            label: route.label,
+            endpoint: self.endpoint(&head.method, head.uri.path())?,
+        })
+    }
+
+    /// Finds the route with the longest prefix of a raw path.
+    pub(super) fn longest_prefix(&self, path: &str) -> Result<&Route, Rejection> {
+        self.routes
+            .iter()
+            .find(|route| path.starts_with(route.prefix.as_str()))
+            .ok_or(Rejection::NotFound("no route covers this path"))
+    }
+
+    fn endpoint(&self, method: &Method, path: &str) -> Result<&'static Endpoint, Rejection> {
+        match ccfs::find_endpoint(method, path) {
+            Lookup::Found(endpoint) => Ok(endpoint),
+            Lookup::MethodMismatch(endpoint) => {
+                Err(Rejection::MethodNotAllowed(endpoint.method.clone()))
+            }
+            Lookup::Unlisted(endpoint) => match self.unknown_paths {
+                UnknownPaths::Forward => Ok(endpoint),
+                UnknownPaths::Reject => Err(Rejection::NotFound("no interface of that path")),
+            },
+        }
+    }
+}
+
+/// Where a request goes, and under which policies.
+#[derive(Clone, Copy, Debug)]
+pub struct RouteMatch<'a> {
+    /// The policies of the listener.
+    pub policy: &'a ListenerPolicy,
+    /// The cluster that serves the path.
+    pub cluster: &'a Arc<Cluster>,
+    /// In-flight limit shared by all unverified requests to this cluster: a quarter of its
+    /// connections, so that anonymous slow readers cannot starve verified callers.
+    pub unverified_slots: &'a InFlight,
+    /// The metric label of listener and cluster.
+    pub label: RouteLabel,
+    /// The interface.
+    pub endpoint: &'static Endpoint,
+}
+
+impl RouteMatch<'_> {
+    /// Whether a request without a readable claim may still be forwarded unverified; decided after the
+    /// body is read.
+    pub fn may_forward_unverified(&self, error: &AuthError) -> bool {
+        self.policy.unknown_clients == UnknownClients::Forward
+            && matches!(error, AuthError::Missing | AuthError::OtherScheme)
+    }
+
+    /// Whether a request that did not verify is forwarded. It must be for a listed interface, and its
+    /// Authorization must not name a configured access key: such a request verifies or is rejected.
+    pub fn forwards_unverified(
+        &self,
+        error: &AuthError,
+        headers: &HeaderMap,
+        is_known_key: impl Fn(&str) -> bool,
+    ) -> bool {
+        let is_unknown_key = *error == AuthError::UnknownKey
+            && self.policy.unknown_clients == UnknownClients::Forward;
+        let names_known_key =
+            |value: &HeaderValue| auth::mentions_access_key(value.as_bytes(), &is_known_key);
+        (self.may_forward_unverified(error) || is_unknown_key)
+            && !self.endpoint.is_unlisted()
+            && !headers
+                .get_all(header::AUTHORIZATION)
+                .iter()
+                .any(names_known_key)
+    }
+}
