@@ -41,11 +41,25 @@ pub(super) struct AttemptError {
     pub(super) outside_retry_budget: bool,
 }
 
+impl AttemptError {
+    /// Returns the reason of a retry after it.
+    pub(super) fn retry_reason(&self) -> RetryReason {
+        match self.kind {
+            UpstreamErrorKind::ConnectionClosed => RetryReason::ConnectionClosed,
+            UpstreamErrorKind::InvalidResponse => RetryReason::InvalidResponse,
+            UpstreamErrorKind::NoNodeAvailable | UpstreamErrorKind::ConnectFailed => {
+                RetryReason::ConnectFailed
+            }
+            UpstreamErrorKind::Timeout => RetryReason::Timeout,
+        }
+    }
+}
+
 /// The part of a running attempt that its deadline sees.
 #[derive(Debug)]
 pub(super) struct AttemptProgress {
     pub(super) trace: TraceContext,
-    started: Instant,
+    pub(super) started: Instant,
     /// Whether the gateway signs the request of a verified caller again although nothing changed.
     pub(super) is_signed_anew: bool,
     request_sent: AtomicBool,

@@ -25,18 +25,18 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio_rustls::client::TlsStream;
 
+mod error;
 mod framing;
 mod head;
 mod pieces;
 
+pub(super) use error::ExchangeError;
 pub(super) use head::Head;
 pub(super) use pieces::read_pieces;
 
 use self::framing::{Decoded, Framing};
 use self::head::HeadReader;
-use super::failure_reason::FailureReason;
 use super::read_ahead::ReadAhead;
-use crate::message::UpstreamErrorKind;
 
 /// A request as it is written to the connection.
 #[derive(Debug)]
@@ -47,17 +47,6 @@ pub(super) struct EncodedRequest {
     pub(super) body: Bytes,
     /// Whether the method is HEAD, whose response has no body.
     pub(super) is_head: bool,
-}
-
-/// Why an exchange failed.
-#[derive(Debug)]
-pub(super) enum ExchangeError {
-    /// The node closed the connection in order before the response was complete.
-    Closed,
-    /// The response is not legal HTTP/1.1, or exceeds a limit.
-    Invalid(FailureReason),
-    /// The connection failed.
-    Io(io::Error),
 }
 
 /// A connection to a node with the state of its exchange.
@@ -269,22 +258,6 @@ impl Connection {
         let read = ready!(pin!(self.stream.read_buf(&mut self.buffer)).poll(cx))?;
         self.response_started |= read > 0;
         Poll::Ready(Ok(read))
-    }
-}
-
-impl ExchangeError {
-    /// Returns the kind of the failure.
-    pub(super) fn kind(&self) -> UpstreamErrorKind {
-        match self {
-            Self::Closed | Self::Io(_) => UpstreamErrorKind::ConnectionClosed,
-            Self::Invalid(_) => UpstreamErrorKind::InvalidResponse,
-        }
-    }
-}
-
-impl From<io::Error> for ExchangeError {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
     }
 }
 

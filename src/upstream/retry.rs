@@ -61,7 +61,6 @@ pub(super) struct RetryState<'a> {
 struct AttemptDeadline<'a> {
     node: &'a Node,
     progress: &'a AttemptProgress,
-    started: Instant,
     /// The end of the attempt while another node is left.
     until: Instant,
 }
@@ -74,11 +73,10 @@ impl Upstream {
         mode: ResponseMode,
     ) -> Result<NodeResponse, UpstreamError> {
         let cluster = &state.request.cluster;
-        cluster
-            .retry_budget()
-            .record_request(state.started.into_std());
+        let now = state.now.into_std();
+        cluster.retry_budget().record_request(now);
         let mut timer = std::pin::pin!(sleep_until(state.overall_deadline));
-        let mut next = state.first_node();
+        let mut next = cluster.pick_first(state.request.hash_key, &[], now);
         while let Some(guard) = next {
             next = match self.run_attempt(state, guard, mode, timer.as_mut()).await {
                 Ok(response) => {
@@ -124,7 +122,6 @@ impl Upstream {
         let deadline = AttemptDeadline {
             node: &node,
             progress: &progress,
-            started,
             until: state.overall_deadline.min(started + per_try),
         };
 
@@ -167,7 +164,7 @@ impl Upstream {
         let until = deadline.until;
         timer
             .as_mut()
-            .reset(until.min(deadline.started + PROGRESS_CHECK_INTERVAL));
+            .reset(until.min(deadline.progress.started + PROGRESS_CHECK_INTERVAL));
         loop {
             tokio::select! {
                 biased;
@@ -184,7 +181,8 @@ impl Upstream {
             }
             // The per-try timeout ends the attempt only if another node may be tried instead.
             let node = state.node_for_fail_over(sent);
-            state.reserved = if is_dead {
+            let is_free = is_dead || node.is_none();
+            state.reserved = if is_free {
                 node
             } else {
                 self.paid(state, node)
@@ -237,18 +235,12 @@ impl<'a> RetryState<'a> {
         }
     }
 
-    /// Returns how many attempts were made, where, and how long they took.
     pub(super) fn summary(&self) -> AttemptSummary {
         AttemptSummary {
             node: self.last_node.clone(),
             count: self.attempts,
             elapsed: self.now - self.started,
         }
-    }
-
-    fn first_node(&self) -> Option<NodeGuard> {
-        let cluster = &self.request.cluster;
-        cluster.pick_first(self.request.hash_key, &self.tried, self.now.into_std())
     }
 
     /// Chooses a node that may give a better response. An unhealthy one is not worth an attempt then.
@@ -313,14 +305,7 @@ impl<'a> RetryState<'a> {
 
     fn record_failure(&mut self, error: AttemptError) {
         self.request_sent |= error.request_sent;
-        self.retry_reason = Some(match error.kind {
-            UpstreamErrorKind::ConnectionClosed => RetryReason::ConnectionClosed,
-            UpstreamErrorKind::InvalidResponse => RetryReason::InvalidResponse,
-            UpstreamErrorKind::NoNodeAvailable | UpstreamErrorKind::ConnectFailed => {
-                RetryReason::ConnectFailed
-            }
-            UpstreamErrorKind::Timeout => RetryReason::Timeout,
-        });
+        self.retry_reason = Some(error.retry_reason());
         // That the last node was at its connection limit says less than the failure of another.
         if error.kind != UpstreamErrorKind::NoNodeAvailable || self.last_error.is_none() {
             self.last_error = Some(error);
@@ -361,6 +346,5 @@ impl<'a> RetryState<'a> {
     }
 }
 
-/// How often a waiting attempt checks whether its node has been found down meanwhile. A health check
-/// needs about as long to find that out.
+/// How often a waiting attempt checks whether its node was found down; a health check takes about as long.
 const PROGRESS_CHECK_INTERVAL: Duration = Duration::from_secs(1);
