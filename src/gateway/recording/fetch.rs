@@ -201,10 +201,13 @@ impl FetchOutcome {
     /// the nodes are at their flow-control limit.
     pub(super) fn may_serve_stale(&self) -> bool {
         match self {
-            Self::Response(response, _) => response
-                .parsed
-                .as_ref()
-                .is_some_and(|parsed| parsed.result_kind() == ResultKind::FlowControlled),
+            Self::Response(response, _) => {
+                matches!(response.status.as_u16(), 500 | 502..=504)
+                    || response
+                        .parsed
+                        .as_ref()
+                        .is_some_and(|parsed| parsed.result_kind() == ResultKind::FlowControlled)
+            }
             Self::Failed(_) => true,
             Self::Cached(_) | Self::RateLimited(..) => false,
         }
