@@ -31,6 +31,7 @@ mod file_watcher;
 mod handler;
 mod listener_setup;
 mod port;
+mod preflight;
 mod reload;
 mod rlimits;
 mod shared_store_task;
@@ -40,6 +41,7 @@ mod systemd;
 mod workers;
 
 pub use error::StartError;
+pub use preflight::preflight;
 pub use rlimits::set_resource_limits;
 pub use systemd::ServiceManager;
 
@@ -123,8 +125,7 @@ impl App {
         config: Config,
         source: Option<PathBuf>,
     ) -> Result<Self, StartError> {
-        let source = source.map(ConfigSource::read).transpose();
-        let source = source.map_err(StartError::Source)?;
+        let source = source.map(|path| ConfigSource::new(path, &config));
         let follower = source
             .as_ref()
             .map(|source| FileWatcher::start(source.watched_files(&config), WATCH_INTERVAL));

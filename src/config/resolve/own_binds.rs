@@ -8,7 +8,7 @@ use crate::cluster::NodeAddress;
 use crate::config::file::Node;
 
 /// Warns about each node that is a listener of this gateway: a request to it ends with `loop-detected`.
-pub(super) fn warn(file: &File, config: &Config, report: &mut Diagnostics) {
+pub(super) fn warn(file: &File, config: &Config, diagnostics: &mut Diagnostics) {
     let nodes = file
         .clusters
         .values()
@@ -23,7 +23,7 @@ pub(super) fn warn(file: &File, config: &Config, report: &mut Diagnostics) {
         };
         let mut listeners = config.listeners.iter();
         if let Some((name, _)) = listeners.find(|(_, it)| is_served_by(&address, it.bind)) {
-            report.warning(
+            diagnostics.warning(
                 node.span(),
                 format!("this node is listener {name} of this gateway"),
                 "requests to it end with 508 loop-detected; should be the address of a CC-FS node",
