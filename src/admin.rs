@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use jiff::Timestamp;
 use serde_json::json;
@@ -118,8 +119,9 @@ impl Admin {
         }
     }
 
-    async fn respond(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> AdminResponse {
-        if let Err((status, detail)) = self.guard.check(method, uri, headers) {
+    async fn respond(&self, scheme: &str, head: &Parts) -> AdminResponse {
+        let (method, uri) = (&head.method, &head.uri);
+        if let Err((status, detail)) = self.guard.check(scheme, method, uri, &head.headers) {
             let response = respond::problem(status, detail);
             return match status {
                 StatusCode::UNAUTHORIZED => respond::with_basic_challenge(response),
@@ -298,15 +300,18 @@ impl Handler for Admin {
 
     fn handle(
         self: &Arc<Self>,
-        _peer: &Arc<ConnectionInfo>,
+        connection: &Arc<ConnectionInfo>,
         request: Request<RequestBody>,
     ) -> impl Future<Output = AdminResponse> + Send + 'static {
         let admin = self.clone();
+        let scheme = match connection.tls_version {
+            Some(_) => "https",
+            None => "http",
+        };
         let (head, body) = request.into_parts();
         async move {
             let _unread = body;
-            let (method, uri) = (&head.method, &head.uri);
-            admin.respond(method, uri, &head.headers).await
+            admin.respond(scheme, &head).await
         }
     }
 

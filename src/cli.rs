@@ -18,7 +18,6 @@ pub mod signature;
 pub mod stand_in;
 mod values;
 
-use crate::config::ConfigError;
 use signature::Streams;
 
 /// A load balancer and caching reverse proxy for CC-FS clusters: it verifies signatures, normalizes
@@ -100,12 +99,6 @@ fn report_error(error: &anyhow::Error) -> ExitCode {
     }
     let _ = writeln!(io::stderr(), "ccfs-gateway: {error:#}");
     ExitCode::FAILURE
-}
-
-/// Prints every error of a configuration; exit code 78 (`EX_CONFIG`).
-fn report_invalid_config(diagnosis: &ConfigError) -> ExitCode {
-    let _ = writeln!(io::stderr(), "{diagnosis}");
-    ExitCode::from(78)
 }
 
 fn block_on(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {

@@ -1,7 +1,6 @@
 //! Applies a new configuration, all or nothing: every step that can fail runs before the first visible
 //! change. Keys that cannot change while running are rejected with a message, not ignored.
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -15,7 +14,7 @@ use super::shutdown::{ClosingSocket, DrainingListener};
 use crate::admin::{Admin, Reloaded};
 use crate::auth::AccessKey;
 use crate::cache::Purge;
-use crate::config::Config;
+use crate::config::{Config, Problem};
 use crate::gateway::Snapshot;
 use crate::limit::AddressRateLimiter;
 use crate::listener::ListenerContext;
@@ -29,9 +28,10 @@ pub(super) struct ConfigSource {
 }
 
 impl ConfigSource {
-    pub(super) fn read(path: PathBuf) -> io::Result<Self> {
-        let text = std::fs::read_to_string(&path)?.into();
-        Ok(Self { path, text })
+    /// Where `config` was loaded from, with the text that was read then.
+    pub(super) fn new(path: PathBuf, config: &Config) -> Self {
+        let text = config.text.get().clone();
+        Self { path, text }
     }
 
     /// Returns the files whose content is watched: all that the configuration names, but not itself.
@@ -308,18 +308,22 @@ fn load(
     known: &FileDigests,
 ) -> Result<LoadedConfig, String> {
     let earlier = known.reread();
-    let text = match text {
-        Some(text) => text,
-        None => std::fs::read_to_string(&path)
-            .map_err(|error| format!("{} cannot be read: {error}", path.display()))?
-            .into(),
+    let loaded = match text {
+        Some(text) => Config::parse(&text, &path),
+        None if path.metadata().is_ok_and(|file| !file.is_file()) => {
+            return Err(format!(
+                "{} cannot be read again: it is not a regular file",
+                path.display()
+            ));
+        }
+        None => Config::load(&path),
     };
-    let (config, warnings) = Config::parse(&text, &path).map_err(|error| error.to_string())?;
-    let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+    let (config, warnings) = loaded.map_err(|error| error.to_string())?;
+    let warnings = Problem::summarize(&warnings);
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    let source = ConfigSource { path, text };
+    let source = ConfigSource::new(path, &config);
     let digests = FileDigests::read(&source.watched_files(&config)).prefer_earlier(&earlier);
     Ok(LoadedConfig {
         config,

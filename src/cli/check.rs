@@ -9,7 +9,8 @@ use clap::Args;
 use jiff::Zoned;
 use serde_json::Value;
 
-use crate::config::{self, ClientAuth, Config, Listener, ListenerTls, UnknownClients};
+use crate::app;
+use crate::config::{self, ClientAuth, Config, Listener, ListenerTls, Problem, UnknownClients};
 use crate::tls::validity;
 
 /// Reads and validates a configuration with all its files, and prints a summary.
@@ -17,11 +18,16 @@ use crate::tls::validity;
 /// All errors are reported at once, each with its position and the expected value. Exit code 0 if the
 /// gateway would start, 78 if not.
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:\n  ccfs-gateway check --config config/gateway.toml")]
+#[command(
+    after_help = "Examples:\n  ccfs-gateway check --config config/gateway.toml\n  ccfs-gateway check --all --config config/gateway.toml 2>errors.txt"
+)]
 pub struct Check {
     /// The configuration file
     #[arg(long, short, value_name = "FILE")]
     config: PathBuf,
+    /// List every error by itself, instead of merging equal ones and stopping after 20
+    #[arg(long)]
+    all: bool,
 }
 
 /// Prints the JSON Schema of the configuration, for editors.
@@ -34,22 +40,48 @@ pub struct Schema {}
 impl Check {
     /// Creates a check of the file at `config`.
     pub fn new(config: PathBuf) -> Self {
-        Self { config }
+        Self { config, all: false }
+    }
+
+    /// Lists every error by itself.
+    #[must_use]
+    pub fn all(self) -> Self {
+        Self { all: true, ..self }
     }
 
     /// Writes the summary to `out`, errors and warnings to `err`.
     pub fn run(&self, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<ExitCode> {
         match Config::load(&self.config) {
             Ok((config, warnings)) => {
+                let warnings = if self.all {
+                    warnings.iter().map(Problem::to_string).collect()
+                } else {
+                    Problem::summarize(&warnings)
+                };
                 for warning in warnings {
                     writeln!(err, "{warning}\n")?;
+                }
+                match app::preflight(&config) {
+                    Ok(warnings) => {
+                        for warning in warnings {
+                            writeln!(err, "warning: {warning}\n")?;
+                        }
+                    }
+                    Err(error) => {
+                        writeln!(err, "error: {error}")?;
+                        return Ok(ExitCode::from(EX_CONFIG));
+                    }
                 }
                 write_summary(&config, out)?;
                 writeln!(out, "configuration is valid")?;
                 Ok(ExitCode::SUCCESS)
             }
-            Err(diagnosis) => {
-                writeln!(err, "{diagnosis}")?;
+            Err(error) => {
+                if self.all {
+                    writeln!(err, "{}", error.all())?;
+                } else {
+                    writeln!(err, "{error}")?;
+                }
                 Ok(ExitCode::from(EX_CONFIG))
             }
         }

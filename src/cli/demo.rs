@@ -50,7 +50,8 @@ impl Demo {
             files::make_files(directory, self.force, &mut out)?;
             return Ok(ExitCode::SUCCESS);
         }
-        telemetry::init_diagnostics(tracing::Level::ERROR);
+        let _diagnostics =
+            telemetry::init_diagnostics(tracing::Level::ERROR, Some(telemetry::LogFormat::Text))?;
         let shutdown = shutdown_signal()?;
         let mut env = DemoEnv::start(self.port).await?;
         let passed = self.run_steps_and_serve(&mut env, shutdown, &mut out).await;

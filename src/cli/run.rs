@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::admin::AdminCommand;
 use crate::app::{self, App, ServiceManager};
-use crate::config::Config;
+use crate::config::{Config, Problem};
 use crate::telemetry;
 
 /// Serves until SIGTERM or SIGINT
@@ -25,30 +25,58 @@ pub struct Run {
 }
 
 impl Run {
-    /// Serves until the drain has completed.
+    /// Serves until the drain has completed. All errors go to standard error from here: the exit must not wait
+    /// for a standard error that is not read.
     ///
     /// # Errors
-    /// Returns an error if the gateway cannot start.
+    /// None; the exit code tells.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
-        let manager = ServiceManager::from_environment()?;
+        match self.start().await {
+            Ok(code) => Ok(code),
+            Err(error) => {
+                telemetry::write_stderr(&format!("ccfs-gateway: {error:#}\n"));
+                Ok(ExitCode::FAILURE)
+            }
+        }
+    }
+
+    async fn start(self) -> anyhow::Result<ExitCode> {
+        let service_manager = ServiceManager::from_environment()?;
         // Core dumps are disabled before the first secret is read.
         let limited = app::set_resource_limits();
         let (config, warnings) = match Config::load(&self.config) {
             Ok(loaded) => loaded,
-            Err(diagnosis) => return Ok(super::report_invalid_config(&diagnosis)),
+            Err(diagnosis) => {
+                telemetry::write_stderr(&format!("{diagnosis}\n"));
+                return Ok(ExitCode::from(EX_CONFIG));
+            }
         };
-        telemetry::init_diagnostics(config.telemetry.log_level);
-        for warning in warnings {
+        let settings = &config.telemetry;
+        let _flushed_at_exit =
+            telemetry::init_diagnostics(settings.log_level, settings.log_format)?;
+        for warning in Problem::summarize(&warnings) {
             tracing::warn!("{warning}");
         }
         if let Err(error) = limited {
             tracing::warn!(%error, "core dumps or open files could not be limited as they should");
         }
-        let app = App::bind_with_service_manager(manager, config, Some(self.config))?;
-        forward_signals(app.commands())?;
-        app.run().await;
+        if let Err(error) = serve(service_manager, config, self.config).await {
+            tracing::error!("ccfs-gateway cannot start: {error:#}");
+            return Ok(ExitCode::FAILURE);
+        }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+async fn serve(
+    service_manager: ServiceManager,
+    config: Config,
+    file: PathBuf,
+) -> anyhow::Result<()> {
+    let app = App::bind_with_service_manager(service_manager, config, Some(file))?;
+    forward_signals(app.commands())?;
+    app.run().await;
+    Ok(())
 }
 
 /// Forwards signals as admin commands.
@@ -74,6 +102,9 @@ fn forward_signals(orders: mpsc::Sender<AdminCommand>) -> std::io::Result<()> {
     });
     Ok(())
 }
+
+/// Exit code of an invalid configuration (sysexits.h).
+const EX_CONFIG: u8 = 78;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -122,7 +122,7 @@ pub struct SignedCheck {
 }
 
 /// When a node is put aside because real requests fail on it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct EjectionSettings {
     /// Consecutive failures that eject; 0 is off.
     pub consecutive_failures: u32,
@@ -150,7 +150,7 @@ pub struct RetrySettings {
 }
 
 /// Deadlines toward nodes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub struct Timeouts {
     /// TCP and TLS together.
     pub connect: Duration,
@@ -163,7 +163,7 @@ pub struct Timeouts {
 }
 
 /// The pool of connections to one node.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub struct PoolLimits {
     /// Connections at the most, over all workers; also the cap on requests in flight there.
     pub max_connections: usize,

@@ -14,8 +14,8 @@ use super::response::GatewayResponse;
 use super::{Account, Gateway, Rejection, RequestContext};
 use crate::cache::{CacheHit, Freshness, InsertOutcome};
 use crate::http_fields::is_conditional;
-use crate::message::{AttemptSummary, UpstreamError, UpstreamErrorKind, VerifiedRequest};
-use crate::metrics::{CacheStatus, RequestOutcome};
+use crate::message::VerifiedRequest;
+use crate::metrics::CacheStatus;
 use fetch::Fetch;
 pub(super) use fetch::FetchOutcome;
 
@@ -77,17 +77,20 @@ impl Gateway {
             origin.is_leader = role.is_leader();
             outcome = timeout_at(deadline, role.outcome()).await;
         }
-        let outcome = match outcome {
+        let mut outcome = match outcome {
             Ok(Some(outcome)) => outcome,
             Ok(None) => return Err(Rejection::Internal),
-            Err(_) => FetchOutcome::Failed(UpstreamError {
-                kind: UpstreamErrorKind::Timeout,
-                request_sent: true,
-                attempts: AttemptSummary::default(),
-            }),
+            Err(_) => FetchOutcome::timed_out(),
         };
         // An unfinished fetch goes on without its leader.
         drop(role);
+        if !origin.is_leader && !outcome.is_accepted_by(&fetch.upstream_request.headers) {
+            // The leader asked for a coding that this client does not accept.
+            let own = Box::pin(self.clone().run_fetch(fetch.clone()));
+            let own = timeout_at(deadline, own).await;
+            outcome = own.unwrap_or_else(|_| FetchOutcome::timed_out());
+            origin.is_leader = true;
+        }
         if waiting.is_some() {
             context.record.wait_time = Some(started.elapsed());
         }
@@ -221,11 +224,7 @@ fn fetch_completed(
     let mut response = if origin.is_leader {
         GatewayResponse::buffered(response)
     } else {
-        // A follower gets the headers that a later hit would get.
-        let content_type = response.headers.get(header::CONTENT_TYPE).cloned();
-        let mut shared = GatewayResponse::from_cached(response.status, content_type, response.body);
-        shared.outcome = RequestOutcome::Node;
-        shared
+        GatewayResponse::shared(response)
     };
     set_cache_headers(&mut response.headers, HeaderValue::from_static(status));
     Ok(response)

@@ -16,8 +16,9 @@ use crate::auth::{self, AuthError, Caller, Signable};
 use crate::ccfs::{BodyKind, ResponseKind};
 use crate::cluster::{HostPolicy, Node};
 use crate::http_fields::{
-    JSON_UTF_8, VIA_GATEWAY, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REQUEST_ID,
-    connection_listed, is_conditional, is_hop_by_hop, is_identity, is_rewritten_unless_signed,
+    JSON_UTF_8, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REQUEST_ID,
+    accepts_codings, connection_listed, is_conditional, is_hop_by_hop, is_identity,
+    is_rewritten_unless_signed,
 };
 use crate::message::{Authorization, UpstreamRequest};
 use crate::telemetry::TraceContext;
@@ -54,6 +55,13 @@ fn signed_names(request: &UpstreamRequest) -> &str {
         }
         Authorization::PassThrough(None) => auth::signed_names(&request.headers),
     }
+}
+
+/// Whether the node may encode its response: only an `Accept-Encoding` that the client signed reaches the
+/// nodes of a JSON interface.
+pub(super) fn requests_codings(request: &UpstreamRequest, response: &HeaderMap) -> bool {
+    is_signed(signed_names(request), &ACCEPT_ENCODING)
+        && accepts_codings(&request.headers, response)
 }
 
 fn is_signed(names: &str, field: &HeaderName) -> bool {
@@ -206,7 +214,7 @@ fn set_forwarding_fields(
         HeaderValue::from_bytes(&trace.traceparent()).ok(),
     );
     if !is_signed(names, &VIA) {
-        headers.append(VIA, VIA_GATEWAY);
+        headers.append(VIA, context.via.clone());
     }
 }
 

@@ -4,9 +4,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{
-    CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, TRANSFER_ENCODING,
-};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, TRANSFER_ENCODING};
 use http::response::Parts;
 use http::{HeaderMap, Response, StatusCode};
 use http_body::Body;
@@ -14,10 +12,11 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use super::pool::PooledConnection;
+use super::request::requests_codings;
 use super::response_body::{ResponseGuard, StreamingBody};
 use crate::ccfs::{ParsedResponse, ResultKind};
 use crate::cluster::{FailureKind, NodeGuard, NodeOutcome};
-use crate::http_fields::{connection_listed, is_hop_by_hop, is_reserved_in_responses};
+use crate::http_fields::{connection_listed, is_encoded, is_hop_by_hop, is_reserved_in_responses};
 use crate::message::{UpstreamErrorKind, UpstreamRequest};
 
 /// A node's answer, as far as it has to be read.
@@ -67,7 +66,8 @@ pub(super) async fn read_buffered(
     };
     lease.release();
     let json = head.json(&bytes);
-    if head.status == StatusCode::OK && json.is_none() && !head.has_content_encoding {
+    let may_be_encoded = head.has_content_encoding && requests_codings(delivery, &head.headers);
+    if head.status == StatusCode::OK && json.is_none() && !may_be_encoded {
         return Err(UpstreamErrorKind::InvalidResponse);
     }
     let judgement = decide(head.status, json.as_deref(), delivery);
@@ -180,13 +180,11 @@ impl ResponseHead {
             headers.insert(CONTENT_LENGTH, length);
         }
         strip_hop_by_hop(&mut headers);
-        let encoded = headers
-            .get(CONTENT_ENCODING)
-            .is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"));
+        let has_content_encoding = is_encoded(&headers);
         Ok(Self {
             status,
             headers,
-            has_content_encoding: encoded,
+            has_content_encoding,
         })
     }
 

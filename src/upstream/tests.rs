@@ -87,6 +87,7 @@ pub(super) fn request_to(name: &str, cluster: &Arc<Cluster>) -> UpstreamRequest 
             client_ip: "192.0.2.7".parse().unwrap(),
             request_id: HeaderValue::from_static("req-1"),
             trace: TraceContext::FOR_TEST,
+            via: HeaderValue::from_static("1.1 ccfs-gateway-0123456789ab"),
         },
     }
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[&[&str]] = &[
     &[
         "drain",
+        "escape",
         "gauge",
         "http_fields",
         "metrics",
@@ -26,11 +27,12 @@ const LAYERS: &[&[&str]] = &[
     &["cli"],
 ];
 
-/// Allowed dependencies within a layer: `metrics` counts by gauges, `telemetry` counts what it writes,
-/// `admin` is served by `listener`.
+/// Allowed dependencies within a layer: `metrics` counts by gauges, `telemetry` counts and escapes what it
+/// writes, `admin` is served by `listener`.
 const INSIDE: &[(&str, &str)] = &[
     ("metrics", "gauge"),
     ("telemetry", "metrics"),
+    ("telemetry", "escape"),
     ("admin", "listener"),
 ];
 
@@ -64,6 +66,54 @@ fn no_module_uses_a_module_of_its_own_or_a_higher_layer() {
         wrong.is_empty(),
         "violates the layers of src/lib.rs:\n{wrong:#?}"
     );
+}
+
+/// The tables of `src/lib.rs` and ARCHITECTURE.md are the same, and name every module of [`LAYERS`].
+#[test]
+fn the_layers_are_documented() {
+    let table = |text: String| -> Vec<String> {
+        let lines = text.lines().map(|line| line.trim_start_matches("//! "));
+        let rows = lines
+            .skip_while(|line| !line.starts_with("| layer |"))
+            .take_while(|line| line.starts_with('|'));
+        rows.map(|line| line.replace(['[', ']'], "")).collect()
+    };
+    let code = table(read("src/lib.rs"));
+    assert_eq!(code, table(read("ARCHITECTURE.md")));
+    let documented: BTreeSet<_> = code[2..]
+        .iter()
+        .flat_map(|row| row.split('`').skip(1).step_by(2))
+        .collect();
+    assert_eq!(
+        documented,
+        LAYERS.iter().copied().flatten().copied().collect()
+    );
+}
+
+/// Every path of this repository that the documents for developers name exists.
+#[test]
+fn the_documents_name_existing_files() {
+    let architecture = read("ARCHITECTURE.md");
+    let (current, _) = architecture.split_once("## Old names").unwrap();
+    let documents = [current, &read("CONTRIBUTING.md"), &read("SECURITY.md")].concat();
+    let roots = ["src/", "tests/", "config/", "deploy/", "docs/"];
+    let missing: Vec<_> = documents
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|path| roots.iter().any(|root| path.starts_with(root)))
+        .filter(|path| !path.contains(['*', '…', ' ']))
+        .filter(|path| !root(path).exists())
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+fn root(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn read(path: &str) -> String {
+    crate::support::read(&root(path))
 }
 
 fn layer(module: &str) -> usize {

@@ -96,7 +96,7 @@ const ALWAYS_ADDED: [(&str, &str); 7] = [
         "traceparent",
         "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
     ),
-    ("via", "1.1 ccfs-gateway"),
+    ("via", "1.1 ccfs-gateway-0123456789ab"),
     ("x-forwarded-for", "192.0.2.7"),
     ("x-forwarded-host", "gw:1"),
     ("x-forwarded-proto", "https"),
@@ -179,7 +179,7 @@ fn a_via_is_continued_and_a_download_keeps_its_coding() {
     let (delivery, node) = request_with(DOWNLOAD, HostPolicy::Preserve, &fields);
     let request = request(&delivery, &node, delivery.metadata.trace, || NOW).unwrap();
     let via: Vec<_> = request.headers().get_all(VIA).iter().collect();
-    assert_eq!(via, ["1.0 x", "1.1 ccfs-gateway"]);
+    assert_eq!(via, ["1.0 x", "1.1 ccfs-gateway-0123456789ab"]);
     assert_eq!(request.headers()[ACCEPT_ENCODING], "gzip");
 }
 

@@ -1,4 +1,4 @@
-//! Files without mistakes: defaults, spellings, merging, secrets.
+//! Files without mistakes: defaults, alternative syntax, merging, secrets.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use crate::tls::Validity;
 
 #[test]
 fn a_minimal_file_is_enough() {
-    let place = TestDir::new();
-    let (config, warnings) = place.parse(MINIMAL).unwrap();
+    let dir = TestDir::new();
+    let (config, warnings) = dir.parse(MINIMAL).unwrap();
     assert!(warnings.is_empty(), "{warnings:?}");
     let listener = &config.listeners["ccfs"];
     assert_eq!(listener.routes, [("/".to_owned(), "ccfs".into())]);
@@ -39,7 +39,7 @@ fn a_minimal_file_is_enough() {
 }
 
 #[test]
-fn a_dead_node_is_known_in_time() {
+fn a_failed_node_is_detected_in_time() {
     let config = TestDir::new().config(MINIMAL);
     let check = config.clusters["ccfs"].health_check.as_ref().unwrap();
     // Jittered by a tenth; a node that hangs costs the whole timeout each time.
@@ -88,9 +88,9 @@ fn nodes_have_addresses_and_weights() {
 }
 
 #[test]
-fn a_certificate_that_is_over_or_to_come_is_a_warning() {
-    let place = TestDir::new();
-    for (from, to, told) in [
+fn an_expired_or_future_certificate_is_a_warning() {
+    let dir = TestDir::new();
+    for (from, to, message) in [
         (1990, 1991, "expired at 1991"),
         (2900, 2901, "not yet valid: it begins at 2900"),
     ] {
@@ -98,38 +98,38 @@ fn a_certificate_that_is_over_or_to_come_is_a_warning() {
         params.not_before = rcgen::date_time_ymd(from, 1, 1);
         params.not_after = rcgen::date_time_ymd(to, 1, 1);
         let key = rcgen::KeyPair::generate().unwrap();
-        place.write("gateway.pem", &params.self_signed(&key).unwrap().pem());
-        place.write("gateway.key", &key.serialize_pem());
-        let (_, warnings) = place.parse(MINIMAL).unwrap();
+        dir.write("gateway.pem", &params.self_signed(&key).unwrap().pem());
+        dir.write("gateway.key", &key.serialize_pem());
+        let (_, warnings) = dir.parse(MINIMAL).unwrap();
         let [warning] = warnings.as_slice() else {
             panic!("{warnings:?}");
         };
         assert_eq!(warning.severity(), Severity::Warning);
-        assert!(warning.message().contains(told), "{warning}");
+        assert!(warning.message().contains(message), "{warning}");
     }
 }
 
 #[test]
-fn a_certificate_that_ends_soon_is_a_warning() {
+fn a_certificate_that_expires_soon_is_a_warning() {
     let certificate = Validity {
         not_before: "2026-01-01T00:00:00Z".parse().unwrap(),
         not_after: "2026-03-31T00:00:00Z".parse().unwrap(),
     };
-    let told = |now: &str| {
+    let message = |now: &str| {
         let now: Timestamp = now.parse().unwrap();
         certificate.warning_at(now.into())
     };
-    assert_eq!(told("2026-03-16T23:59:59Z"), None);
-    let soon = told("2026-03-17T00:00:01Z").unwrap();
+    assert_eq!(message("2026-03-16T23:59:59Z"), None);
+    let soon = message("2026-03-17T00:00:01Z").unwrap();
     assert!(soon.contains("expires at 2026-03-31"), "{soon}");
-    let over = told("2026-03-31T00:00:01Z").unwrap();
+    let over = message("2026-03-31T00:00:01Z").unwrap();
     assert!(over.contains("expired at"), "{over}");
 }
 
 #[test]
 fn deadlines_that_are_not_written_give_way() {
-    let place = TestDir::new();
-    for (written, told) in [
+    let dir = TestDir::new();
+    for (written, message) in [
         ("per_try = \"200ms\"", ["200ms", "200ms", "9s", "1m"]),
         ("per_try = \"9500ms\"", ["1s", "9500ms", "9500ms", "1m"]),
         ("overall = \"5s\"", ["1s", "5s", "5s", "1m"]),
@@ -139,16 +139,16 @@ fn deadlines_that_are_not_written_give_way() {
         ("overall = \"500ms\"", ["500ms", "500ms", "500ms", "1m"]),
     ] {
         let timeouts = format!("timeouts = {{ {written} }}\nnodes =");
-        let config = place.config(&MINIMAL.replace("nodes =", &timeouts));
+        let config = dir.config(&MINIMAL.replace("nodes =", &timeouts));
         let shown = &config.redacted()["clusters"]["ccfs"]["timeouts"];
         let shown = ["connect", "per_try", "overall", "fetch"].map(|key| &shown[key]);
-        assert_eq!(shown, told, "{written}");
+        assert_eq!(shown, message, "{written}");
     }
 }
 
 #[test]
 fn risks_are_warnings() {
-    let place = TestDir::new();
+    let dir = TestDir::new();
     let another = "[clusters.other]\nnodes = [\"https://h:1\"]\ntls = { ca = \"ca.pem\" }\n";
     let (keyless, _) = MINIMAL.split_once("[access_keys.AK]").unwrap();
     for (text, marked, help) in [
@@ -159,8 +159,13 @@ fn risks_are_warnings() {
         ),
         (format!("{another}{MINIMAL}"), "no listener uses", "route"),
         (keyless.to_owned(), "no access keys", "[access_keys.AK]"),
+        (
+            MINIMAL.replace("127.0.0.1:0", "10.0.0.1:8443"),
+            "is listener ccfs of this gateway",
+            "loop-detected",
+        ),
     ] {
-        let (_, warnings) = place.parse(&text).unwrap();
+        let (_, warnings) = dir.parse(&text).unwrap();
         let [warning] = warnings.as_slice() else {
             panic!("{warnings:?}");
         };
@@ -171,7 +176,7 @@ fn risks_are_warnings() {
 }
 
 #[test]
-fn skipping_verification_shouts() {
+fn skipping_verification_is_a_warning() {
     let text = MINIMAL.replace("ca = \"ca.pem\"", "insecure_skip_verify = true");
     let (config, warnings) = TestDir::new().parse(&text).unwrap();
     assert!(config.clusters["ccfs"].insecure_skip_verify);
@@ -202,7 +207,7 @@ fn several_certificates_and_client_certificates() {
 }
 
 #[test]
-fn off_is_said_by_zero_or_false() {
+fn zero_or_false_turns_a_setting_off() {
     let text = format!(
         "{MINIMAL}\n[clusters.ccfs.health_check]\nenabled = false\n[limits]\nclock_window = \"0s\"\n[cache]\nmax_size = \"0B\"\nnegative_ttl = \"0s\"\n[admin]\nbind = \"off\""
     );
@@ -256,9 +261,9 @@ fn a_table_overrides_the_defaults_key_by_key() {
 
 #[test]
 fn secrets_come_from_files_or_the_environment() {
-    let place = TestDir::new();
-    place.write("crlf", "one\r\n");
-    place.write("two", "two\n\n");
+    let dir = TestDir::new();
+    dir.write("crlf", "one\r\n");
+    dir.write("two", "two\n\n");
     let secret = |text: &str| crate::auth::Secret::new(text.into());
     for (written, secrets) in [
         ("secret_key_file = \"sk\"", vec![secret("secret")]),
@@ -271,7 +276,7 @@ fn secrets_come_from_files_or_the_environment() {
             vec![secret("ccfs-gateway")],
         ),
     ] {
-        let config = place.config(&MINIMAL.replace("secret_key_file = \"sk\"", written));
+        let config = dir.config(&MINIMAL.replace("secret_key_file = \"sk\"", written));
         assert_eq!(
             config.access_keys["AK"].credential.secrets(),
             secrets,
@@ -282,9 +287,9 @@ fn secrets_come_from_files_or_the_environment() {
 
 #[test]
 fn a_secret_that_others_can_read_is_a_warning() {
-    let place = TestDir::new();
-    place.allow("sk", 0o640);
-    let (_, warnings) = place.parse(MINIMAL).unwrap();
+    let dir = TestDir::new();
+    dir.allow("sk", 0o640);
+    let (_, warnings) = dir.parse(MINIMAL).unwrap();
     assert!(
         warnings[0]
             .message()
@@ -295,10 +300,10 @@ fn a_secret_that_others_can_read_is_a_warning() {
 
 #[test]
 fn white_space_around_a_secret_is_a_warning() {
-    let place = TestDir::new();
+    let dir = TestDir::new();
     for secret in [" one\n", "one \r\n", "one\n\n"] {
-        place.write("sk", secret);
-        let (_, warnings) = place.parse(MINIMAL).unwrap();
+        dir.write("sk", secret);
+        let (_, warnings) = dir.parse(MINIMAL).unwrap();
         let warned = warnings[0].message().contains("white space");
         assert!(warned, "{secret:?}: {warnings:?}");
     }
@@ -306,52 +311,52 @@ fn white_space_around_a_secret_is_a_warning() {
 
 #[test]
 fn an_empty_secret_is_refused() {
-    let place = TestDir::new();
-    place.write("sk", "\n");
-    assert!(place.error_text(MINIMAL).contains("the secret is empty"));
+    let dir = TestDir::new();
+    dir.write("sk", "\n");
+    assert!(dir.error_text(MINIMAL).contains("the secret is empty"));
 }
 
 #[test]
 fn access_keys_may_have_a_file_of_their_own() {
-    let place = TestDir::new();
+    let dir = TestDir::new();
     let main = format!("access_keys_file = \"keys/all.toml\"\n{MINIMAL}");
-    std::fs::create_dir(place.path("keys")).unwrap();
+    std::fs::create_dir(dir.path("keys")).unwrap();
     // A relative path is relative to the file that names it.
-    place.write("keys/sk2", "two");
-    place.write(
+    dir.write("keys/sk2", "two");
+    dir.write(
         "keys/all.toml",
         "[access_keys.B]\nsecret_key = [\"inline\", \"old\"]\ntime_zone = \"GMT+8\"\n[access_keys.C]\nsecret_key_file = \"sk2\"\ntime_zone = \"UTC\"",
     );
-    let config = place.config(&main);
+    let config = dir.config(&main);
     assert_eq!(config.access_keys["B"].credential.secrets().len(), 2);
     assert_eq!(
         config.access_keys["C"].credential.secrets(),
         [crate::auth::Secret::new(b"two".to_vec())]
     );
 
-    for mode in [0o604, 0o640, 0o644] {
-        place.allow("keys/all.toml", mode);
-        assert!(place.error_text(&main).contains("chmod 600"), "{mode:o}");
+    for mode in [0o602, 0o604, 0o620, 0o640, 0o644, 0o666] {
+        dir.allow("keys/all.toml", mode);
+        assert!(dir.error_text(&main).contains("chmod 600"), "{mode:o}");
     }
-    place.write(
+    dir.write(
         "keys/all.toml",
         "[access_keys.AK]\nsecret_key = \"x\"\ntime_zone = \"Mars\"",
     );
-    let told = place.error_text(&main);
+    let message = dir.error_text(&main);
     assert!(
-        told.contains("keys/all.toml:1:14") && told.contains("in the other file too"),
-        "{told}"
+        message.contains("keys/all.toml:1:14") && message.contains("in the other file too"),
+        "{message}"
     );
     assert!(
-        told.contains("keys/all.toml:3:13") && told.contains("unknown time zone"),
-        "{told}"
+        message.contains("keys/all.toml:3:13") && message.contains("unknown time zone"),
+        "{message}"
     );
 }
 
 #[test]
 fn traces_go_nowhere_unless_there_is_a_collector() {
-    let place = TestDir::new();
-    let telemetry = place.config(MINIMAL).telemetry;
+    let dir = TestDir::new();
+    let telemetry = dir.config(MINIMAL).telemetry;
     assert_eq!((telemetry.otlp_endpoint, telemetry.sample), (None, 0.01));
     for endpoint in [
         "http://127.0.0.1:4317",
@@ -361,12 +366,155 @@ fn traces_go_nowhere_unless_there_is_a_collector() {
         let keys = format!("[telemetry]\notlp_endpoint = {endpoint:?}\nsample = 1.0");
         let written = format!("{MINIMAL}\n{keys}\n");
         if cfg!(feature = "otlp") {
-            let telemetry = place.config(&written).telemetry;
+            let telemetry = dir.config(&written).telemetry;
             assert_eq!(telemetry.otlp_endpoint.as_deref(), Some(endpoint));
             assert!((telemetry.sample - 1.0).abs() < f64::EPSILON);
         } else {
-            let told = place.error_text(&written);
-            assert!(told.contains("built without the feature otlp"), "{told}");
+            let message = dir.error_text(&written);
+            assert!(
+                message.contains("built without the feature otlp"),
+                "{message}"
+            );
         }
     }
+}
+
+#[test]
+fn a_byte_order_mark_is_skipped_in_every_file() {
+    let dir = TestDir::new();
+    let mark = |name: &str| {
+        let text = std::fs::read_to_string(dir.path(name)).unwrap();
+        dir.write(name, &format!("\u{feff}{text}"));
+    };
+    dir.write("token", "token");
+    dir.write("keys.toml", "[access_keys.B]\nsecret_key = \"b\"\ntime_zone = \"UTC\"");
+    for name in ["gateway.pem", "gateway.key", "ca.pem", "token", "keys.toml"] {
+        mark(name);
+    }
+    let text = format!(
+        "\u{feff}access_keys_file = \"keys.toml\"\n{MINIMAL}\n[admin]\ntoken_file = \"token\""
+    );
+    let (config, warnings) = dir.parse(&text).unwrap();
+    assert!(warnings.is_empty(), "{warnings:?}");
+    assert!(config.admin.token.unwrap().matches(b"token"));
+    assert!(config.access_keys.contains_key("B"));
+    dir.write("gateway.toml", &text);
+    assert!(Config::load(&dir.path("gateway.toml")).is_ok());
+    // Columns are those that an editor shows.
+    let error = dir.error_text("\u{feff}unknown = 1");
+    assert!(error.contains("gateway.toml:1:1"), "{error}");
+}
+
+#[test]
+fn other_encodings_are_named() {
+    let dir = TestDir::new();
+    let utf16 = |text: &str| -> Vec<u8> {
+        let units = text.encode_utf16().flat_map(u16::to_le_bytes);
+        [0xff, 0xfe].into_iter().chain(units).collect()
+    };
+    let main = format!("access_keys_file = \"keys.toml\"\n{MINIMAL}");
+    dir.write("keys.toml", "");
+    for name in ["gateway.pem", "gateway.key", "ca.pem", "keys.toml", "sk"] {
+        let good = std::fs::read(dir.path(name)).unwrap();
+        std::fs::write(dir.path(name), utf16(&String::from_utf8_lossy(&good))).unwrap();
+        let error = dir.error_text(&main);
+        assert!(error.contains("UTF-16"), "{name}: {error}");
+        std::fs::write(dir.path(name), good).unwrap();
+    }
+    std::fs::write(dir.path("keys.toml"), b"\n# \xd7\xf8\xcf\xaf\n").unwrap();
+    let error = dir.error_text(&main);
+    assert!(error.contains("line 2 is not UTF-8, but GBK"), "{error}");
+    std::fs::write(dir.path("gateway.toml"), utf16(MINIMAL)).unwrap();
+    let error = Config::load(&dir.path("gateway.toml")).map(|_| ()).unwrap_err();
+    assert!(error.to_string().contains("UTF-16"), "{error}");
+}
+
+/// Returns the secret and the messages of an access key whose secret holds `bytes`, from a file and
+/// from the file of access keys.
+fn secret_of(dir: &TestDir, text: &str) -> [(Option<crate::auth::Secret>, String); 2] {
+    std::fs::write(dir.path("sk"), text).unwrap();
+    let inline = serde_json::to_string(text).unwrap().replace("\u{feff}", "\\ufeff");
+    dir.write(
+        "keys.toml",
+        &format!("[access_keys.B]\ntime_zone = \"UTC\"\nsecret_key = {inline}\n"),
+    );
+    let (without, _) = MINIMAL.split_once("[access_keys.AK]").unwrap();
+    [MINIMAL.to_owned(), format!("access_keys_file = \"keys.toml\"\n{without}")].map(|text| {
+        match dir.parse(&text) {
+            Ok((config, warnings)) => {
+                let account = config.access_keys.values().next().unwrap();
+                let messages: Vec<_> = warnings.iter().map(Problem::message).collect();
+                (account.credential.secrets().first().cloned(), messages.join(", "))
+            }
+            Err(error) => (None, error.to_string()),
+        }
+    })
+}
+
+#[test]
+fn a_secret_is_the_same_from_every_source() {
+    let dir = TestDir::new();
+    let secret = |text: &str| Some(crate::auth::Secret::new(text.into()));
+    for (text, expected, message) in [
+        ("abc", secret("abc"), ""),
+        ("abc\n", secret("abc"), ""),
+        ("abc\r\n", secret("abc"), ""),
+        ("\u{feff}abc\n", secret("abc"), "byte-order mark"),
+        ("abc\n\n", secret("abc\n"), "white space"),
+        (" \t\n", None, "the secret is only white space"),
+        ("\n", None, "the secret is empty"),
+        ("\u{feff}\n", None, "the secret is empty"),
+        ("a\0bc", None, "the secret holds a NUL byte"),
+        ("a\0b\0c\0d\0", None, "the secret is UTF-16 text"),
+    ] {
+        for (found, messages) in secret_of(&dir, text) {
+            assert_eq!(found, expected, "{text:?}: {messages}");
+            assert!(messages.contains(message), "{text:?}: {messages}");
+            assert_eq!(message.is_empty(), messages.is_empty(), "{text:?}: {messages}");
+        }
+    }
+}
+
+#[test]
+fn a_default_gives_way_to_what_is_written() {
+    let dir = TestDir::new();
+    for (written, section, effective) in [
+        ("[cache]\nexpiry_margin = \"30s\"", "cache", [("expiry_margin", "30s"), ("minimum_life", "30s")]),
+        ("[cache]\nminimum_life = \"20m\"", "cache", [("expiry_margin", "20m"), ("minimum_life", "20m")]),
+        ("[limits]\nmax_buffered = \"1MiB\"", "limits", [("max_upload_size", "1MiB"), ("max_body_size", "64KiB")]),
+        ("[limits]\nmax_buffered = \"1KiB\"", "limits", [("max_upload_size", "1KiB"), ("max_body_size", "1KiB")]),
+        ("[limits]\nmax_upload_size = \"1GiB\"", "limits", [("max_buffered", "1GiB"), ("max_body_size", "64KiB")]),
+        ("[limits]\nmax_body_size = \"1GiB\"", "limits", [("max_buffered", "1GiB"), ("max_upload_size", "8MiB")]),
+    ] {
+        let shown = dir.config(&format!("{MINIMAL}\n{written}\n")).redacted();
+        for (key, value) in effective {
+            assert_eq!(shown[section][key], value, "{written}");
+        }
+    }
+    for (written, base, max) in [
+        ("base_time = \"2m\"", "2m", "2m"),
+        ("max_time = \"2s\"", "2s", "2s"),
+        ("max_time = \"2m\"", "5s", "2m"),
+    ] {
+        let ejection = format!("ejection = {{ {written} }}\nnodes =");
+        let shown = dir.config(&MINIMAL.replace("nodes =", &ejection)).redacted();
+        let shown = &shown["clusters"]["ccfs"]["ejection"];
+        assert_eq!([&shown["base_time"], &shown["max_time"]], [base, max], "{written}");
+    }
+}
+
+#[test]
+fn a_secret_that_others_can_write_is_an_error() {
+    let dir = TestDir::new();
+    for (mode, message) in [
+        (0o602, "can be written by others (mode 602)"),
+        (0o666, "can be read and written by others (mode 666)"),
+    ] {
+        dir.allow("sk", mode);
+        let error = dir.error_text(MINIMAL);
+        assert!(error.contains(message), "{error}");
+    }
+    dir.allow("sk", 0o660);
+    let (_, warnings) = dir.parse(MINIMAL).unwrap();
+    assert!(warnings[0].message().contains("read and written"), "{warnings:?}");
 }
