@@ -40,8 +40,8 @@ mod socket_activation;
 mod systemd;
 mod workers;
 
-pub use preflight::preflight;
 pub use error::StartError;
+pub use preflight::preflight;
 pub use rlimits::set_resource_limits;
 pub use systemd::ServiceManager;
 

@@ -26,7 +26,8 @@ pub fn preflight(config: &Config) -> Result<Vec<String>, StartError> {
     if let AccessLog::File(path) = &config.telemetry.access_log
         && path.metadata().is_ok_and(|file| file.file_type().is_fifo())
     {
-        open_access_log(&config.telemetry, Metrics::default().shard()).map_err(StartError::AccessLog)?;
+        open_access_log(&config.telemetry, Metrics::default().shard())
+            .map_err(StartError::AccessLog)?;
     }
     let listeners = config.listeners.iter();
     let binds = listeners.map(|(name, listener)| (format!("listener {name}"), listener.bind));

@@ -54,7 +54,10 @@ pub(super) fn without_bom(bytes: &[u8]) -> &[u8] {
 pub(super) fn is_utf16(bytes: &[u8]) -> bool {
     let start = &bytes[..bytes.len().min(64)];
     let has_zeros = |offset: usize| {
-        start.len() >= 4 && start.chunks_exact(2).all(|pair| pair[offset] == 0 && pair[1 - offset] != 0)
+        start.len() >= 4
+            && start
+                .chunks_exact(2)
+                .all(|pair| pair[offset] == 0 && pair[1 - offset] != 0)
     };
     start.starts_with(&[0xff, 0xfe])
         || start.starts_with(&[0xfe, 0xff])
@@ -70,7 +73,13 @@ fn is_gbk(bytes: &[u8]) -> bool {
             [] => return true,
             [0..=0x7f, rest @ ..]
             | [0x81..=0xfe, 0x40..=0x7e | 0x80..=0xfe, rest @ ..]
-            | [0x81..=0xfe, b'0'..=b'9', 0x81..=0xfe, b'0'..=b'9', rest @ ..] => rest,
+            | [
+                0x81..=0xfe,
+                b'0'..=b'9',
+                0x81..=0xfe,
+                b'0'..=b'9',
+                rest @ ..,
+            ] => rest,
             _ => return false,
         };
     }
@@ -95,12 +104,27 @@ mod tests {
             mark.iter().copied().chain(text).collect::<Vec<u8>>()
         };
         for (bytes, message) in [
-            (utf16(b"\xff\xfe", u16::to_le_bytes), "line 1 is not UTF-8, but UTF-16"),
-            (utf16(b"\xfe\xff", u16::to_be_bytes), "line 1 is not UTF-8, but UTF-16"),
-            (utf16(b"", u16::to_le_bytes), "line 1 is not UTF-8, but UTF-16"),
-            (utf16(b"", u16::to_be_bytes), "line 1 is not UTF-8, but UTF-16"),
+            (
+                utf16(b"\xff\xfe", u16::to_le_bytes),
+                "line 1 is not UTF-8, but UTF-16",
+            ),
+            (
+                utf16(b"\xfe\xff", u16::to_be_bytes),
+                "line 1 is not UTF-8, but UTF-16",
+            ),
+            (
+                utf16(b"", u16::to_le_bytes),
+                "line 1 is not UTF-8, but UTF-16",
+            ),
+            (
+                utf16(b"", u16::to_be_bytes),
+                "line 1 is not UTF-8, but UTF-16",
+            ),
             // "# 坐席" in GBK.
-            (b"a = 1\n# \xd7\xf8\xcf\xaf\n".to_vec(), "line 2 is not UTF-8, but GBK"),
+            (
+                b"a = 1\n# \xd7\xf8\xcf\xaf\n".to_vec(),
+                "line 2 is not UTF-8, but GBK",
+            ),
             (b"a\nb\n\xff".to_vec(), "line 3 is not UTF-8"),
         ] {
             assert_eq!(decode(&bytes).unwrap_err().to_string(), message);

@@ -66,7 +66,10 @@ impl fmt::Display for ConfigError {
         listed.extend(warnings.iter().take(MAX_LISTED));
         self.write(&listed, f)?;
         if omitted > 0 {
-            write!(f, "\nerrors_omitted: {omitted} (`ccfs-gateway check --all` lists them)")?;
+            write!(
+                f,
+                "\nerrors_omitted: {omitted} (`ccfs-gateway check --all` lists them)"
+            )?;
         }
         Ok(())
     }
@@ -102,7 +105,12 @@ impl Problem {
         let mut index: HashMap<_, usize> = HashMap::new();
         for problem in problems {
             let message = problem.message_for_any();
-            let key = (&problem.source.path, problem.severity, message, &problem.help);
+            let key = (
+                &problem.source.path,
+                problem.severity,
+                message,
+                &problem.help,
+            );
             let access_key = problem.access_key.as_deref();
             match index.entry(key) {
                 Entry::Vacant(entry) => {
@@ -132,10 +140,16 @@ impl Problem {
     /// Returns at most 20 texts of several lines for these warnings, equal ones merged.
     pub fn summarize(warnings: &[Self]) -> Vec<String> {
         let merged = Self::merge_equal(warnings);
-        let mut texts: Vec<_> = merged.iter().take(MAX_LISTED).map(Self::to_string).collect();
+        let mut texts: Vec<_> = merged
+            .iter()
+            .take(MAX_LISTED)
+            .map(Self::to_string)
+            .collect();
         let omitted: usize = merged.iter().skip(MAX_LISTED).map(|it| it.count).sum();
         if omitted > 0 {
-            texts.push(format!("warnings_omitted: {omitted} (`ccfs-gateway check --all` lists them)"));
+            texts.push(format!(
+                "warnings_omitted: {omitted} (`ccfs-gateway check --all` lists them)"
+            ));
         }
         texts
     }
@@ -147,7 +161,9 @@ impl Problem {
         };
         let table = format!("access_keys.{access_key}");
         let file = format!("/{access_key}");
-        self.message.replace(&table, "access_keys.*").replace(&file, "/*")
+        self.message
+            .replace(&table, "access_keys.*")
+            .replace(&file, "/*")
     }
 
     fn message_for_many(&self, examples: &[&str]) -> String {
@@ -156,7 +172,10 @@ impl Problem {
         if examples.is_empty() {
             format!("{message} in {count} places")
         } else {
-            format!("{message} in {count} access keys, e.g. {}", examples.join(", "))
+            format!(
+                "{message} in {count} access keys, e.g. {}",
+                examples.join(", ")
+            )
         }
     }
 
@@ -300,7 +319,10 @@ impl Diagnostics {
 fn comment_after(text: &str, offset: usize) -> Option<Range<usize>> {
     let rest = text.get(offset..)?;
     let line = &rest[..rest.find('\n').unwrap_or(rest.len())];
-    let start = [" #", "\t#"].iter().filter_map(|mark| line.find(mark)).min()?;
+    let start = [" #", "\t#"]
+        .iter()
+        .filter_map(|mark| line.find(mark))
+        .min()?;
     Some(offset + start..offset + line.len())
 }
 

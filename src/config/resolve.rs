@@ -20,7 +20,6 @@ use std::time::{Duration, SystemTime};
 use accounts::Accounts;
 use zeroize::Zeroizing;
 
-use super::{Config, ConfigText};
 use super::diagnostics::Diagnostics;
 use super::diagnostics::Severity;
 use super::document::{self, FileKind};
@@ -28,6 +27,7 @@ use super::encoding;
 use super::file::{AccessKey, AccessKeysFile, ByName, File, Setting};
 use super::problem::{ConfigError, Problem};
 use super::units::{ByteSize, ConfigDuration};
+use super::{Config, ConfigText};
 
 /// Resolves the text of the file at `path`. The validity of certificates is checked at the time `now`.
 pub(super) fn resolve(

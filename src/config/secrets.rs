@@ -135,7 +135,9 @@ impl LineState {
         if value.contains('[') && !value.contains(']') {
             return (visible, Self::OpenList);
         }
-        let shown = keys.last().map_or(0, |key| visible_value(key, value, known_keys));
+        let shown = keys
+            .last()
+            .map_or(0, |key| visible_value(key, value, known_keys));
         (visible + shown, Self::Public)
     }
 
@@ -235,7 +237,10 @@ fn visible_value(key: &str, value: &str, known_keys: &BTreeSet<String>) -> usize
 
 /// Whether a `:` between these two parts can stand for a `=`: not in `https://`, `::1` and `host:443`.
 fn assigns(before: &str, rest: &str) -> bool {
-    let port = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_alphanumeric()).len();
+    let port = rest.len()
+        - rest
+            .trim_start_matches(|c: char| c.is_ascii_alphanumeric())
+            .len();
     let is_port = (1..=5).contains(&port) && rest[..port].bytes().all(|byte| byte.is_ascii_digit());
     !(rest.starts_with("//") || rest.starts_with(':') || before.ends_with(':') || is_port)
 }

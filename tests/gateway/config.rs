@@ -211,17 +211,21 @@ fn check_rejects_what_run_rejects() {
     for (bind, added) in [
         (None, "[telemetry]\naccess_log = \"tls\"".to_owned()),
         (None, "[telemetry]\naccess_log = \"pipe\"".to_owned()),
-        (None, "[telemetry]\naccess_log = \"gone/access.log\"".to_owned()),
-        (None, "[telemetry]\naccess_log = \"gateway.toml/access.log\"".to_owned()),
+        (
+            None,
+            "[telemetry]\naccess_log = \"gone/access.log\"".to_owned(),
+        ),
+        (
+            None,
+            "[telemetry]\naccess_log = \"gateway.toml/access.log\"".to_owned(),
+        ),
         (Some(&all), second(&format!("0.0.0.0:{port}"))),
         (Some(&all), second(&format!("127.0.0.1:{port}"))),
         (Some(&all), second(&format!("[::ffff:127.0.0.1]:{port}"))),
         (Some(&all), second(&format!("[::1]:{port}"))),
     ] {
         let files = Files::new();
-        let made = Command::new("mkfifo")
-            .arg(files.path("pipe"))
-            .status();
+        let made = Command::new("mkfifo").arg(files.path("pipe")).status();
         assert!(made.unwrap().success());
         files.add(&added);
         if let Some(bind) = bind {
@@ -246,7 +250,12 @@ fn an_address_in_use_is_a_warning_of_check() {
     let [check, run] = check_and_run(files.directory.path());
     assert_eq!((check.status.code(), run.status.code()), (Some(0), Some(1)));
     let warning = String::from_utf8(check.stderr).unwrap();
-    assert!(warning.contains(&format!("warning: listener ccfs cannot listen on {bind} now")), "{warning}");
+    assert!(
+        warning.contains(&format!(
+            "warning: listener ccfs cannot listen on {bind} now"
+        )),
+        "{warning}"
+    );
 }
 
 #[test]
@@ -269,7 +278,9 @@ fn a_configuration_from_a_pipe_is_read_once() {
     std::thread::spawn(move || {
         use std::io::BufRead;
         let lines = std::io::BufReader::new(stderr).lines();
-        lines.map_while(Result::ok).all(|line| seen.send(line).is_ok())
+        lines
+            .map_while(Result::ok)
+            .all(|line| seen.send(line).is_ok())
     });
     let wait_for = |text: &str| {
         let patience = std::time::Duration::from_secs(20);
@@ -285,7 +296,10 @@ fn a_configuration_from_a_pipe_is_read_once() {
     let rejected = wait_for("cannot be read again: it is not a regular file");
     child.kill().unwrap();
     child.wait().unwrap();
-    assert!(serves && sent.unwrap().success() && rejected, "{serves} {rejected}");
+    assert!(
+        serves && sent.unwrap().success() && rejected,
+        "{serves} {rejected}"
+    );
 }
 
 #[test]
@@ -294,8 +308,17 @@ fn all_lists_what_is_omitted_otherwise() {
     let unknown = (0..30).map(|number| format!("unknown{number} = 1\n"));
     files.add(&format!("[limits]\n{}", unknown.collect::<String>()));
     let checked = files.check();
-    assert_eq!(checked.err.matches("error: ").count(), 20, "{}", checked.err);
-    assert!(checked.err.contains("errors_omitted: 10"), "{}", checked.err);
+    assert_eq!(
+        checked.err.matches("error: ").count(),
+        20,
+        "{}",
+        checked.err
+    );
+    assert!(
+        checked.err.contains("errors_omitted: 10"),
+        "{}",
+        checked.err
+    );
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let check = Check::new(files.path("gateway.toml")).all();
     check.run(&mut out, &mut err).unwrap();

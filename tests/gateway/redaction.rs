@@ -334,7 +334,8 @@ async fn many_equal_mistakes_leave_responses_and_logs_small() {
     })
     .await;
     let good = read(&process.site.file);
-    let keys = (0..2_000).map(|number| format!("[access_keys.ak{number}]\nsecret_key_env = \"HOME\"\n"));
+    let keys =
+        (0..2_000).map(|number| format!("[access_keys.ak{number}]\nsecret_key_env = \"HOME\"\n"));
     let bad = format!("{good}\n{}", keys.collect::<String>());
     std::fs::write(&process.site.file, bad).unwrap();
     let before = page::get(process.admin, "/status").await.body.len();

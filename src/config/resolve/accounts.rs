@@ -275,12 +275,18 @@ fn read_secrets(
 /// Redacts values that can be secrets in the place of names.
 fn redact_unless_names(table: &file::AccessKey, diagnostics: &mut Diagnostics) {
     if let Some(files) = &table.secret_key_file
-        && !files.as_slice().iter().all(|file| diagnostics.is_path(file))
+        && !files
+            .as_slice()
+            .iter()
+            .all(|file| diagnostics.is_path(file))
     {
         diagnostics.secret_spans.push(files.span());
     }
     if let Some(variables) = &table.secret_key_env
-        && !variables.as_slice().iter().all(|name| is_variable_name(name))
+        && !variables
+            .as_slice()
+            .iter()
+            .all(|name| is_variable_name(name))
     {
         diagnostics.secret_spans.push(variables.span());
     }
@@ -345,7 +351,10 @@ fn normalize_secret(
     let (message, help) = if bytes.is_empty() {
         ("the secret is empty", "must hold at least one byte")
     } else if encoding::is_utf16(&bytes) {
-        ("the secret is UTF-16 text", "must be stored in UTF-8 or ASCII")
+        (
+            "the secret is UTF-16 text",
+            "must be stored in UTF-8 or ASCII",
+        )
     } else if bytes.trim_ascii().is_empty() {
         ("the secret is only white space", "must hold a secret")
     } else if bytes.contains(&0) {

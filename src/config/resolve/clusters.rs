@@ -129,7 +129,11 @@ fn nodes(
                 }
                 diagnostics.error(node.span(), "not the URL of a node", help);
             }
-            Ok(address) if nodes.iter().any(|other| is_same_node(&other.address, &address)) => {
+            Ok(address)
+                if nodes
+                    .iter()
+                    .any(|other| is_same_node(&other.address, &address)) =>
+            {
                 diagnostics.error(
                     node.span(),
                     "this node is listed twice",

@@ -270,7 +270,10 @@ fn has_valid_escapes(path: &str) -> bool {
     path.split('%').skip(1).all(|rest| {
         let code = rest.get(..2).unwrap_or_default();
         let is_hex = code.len() == 2 && code.bytes().all(|byte| byte.is_ascii_hexdigit());
-        is_hex && !["2f", "5c", "00"].iter().any(|it| code.eq_ignore_ascii_case(it))
+        is_hex
+            && !["2f", "5c", "00"]
+                .iter()
+                .any(|it| code.eq_ignore_ascii_case(it))
     })
 }
 

@@ -67,8 +67,16 @@ pub(super) fn limits(file: &file::Limits, diagnostics: &mut Diagnostics) -> Limi
         max_connections_per_address: value_or(&file.max_connections_per_address, 1_024),
         max_handshakes: value_or(&file.max_handshakes, 4_096),
         max_body_size: memory_size_or(&file.max_body_size, (64 * KIB).min(buffered), diagnostics),
-        max_upload_size: memory_size_or(&file.max_upload_size, (8 * MIB).min(buffered), diagnostics),
-        max_buffered: memory_size_or(&file.max_buffered, (256 * MIB).max(largest_body), diagnostics),
+        max_upload_size: memory_size_or(
+            &file.max_upload_size,
+            (8 * MIB).min(buffered),
+            diagnostics,
+        ),
+        max_buffered: memory_size_or(
+            &file.max_buffered,
+            (256 * MIB).max(largest_body),
+            diagnostics,
+        ),
         max_answer: memory_size_or(&file.max_answer, MIB, diagnostics),
         body_timeout: nonzero_duration_or(&file.body_timeout, 10 * SECOND, diagnostics),
         header_timeout: nonzero_duration_or(&file.header_timeout, 10 * SECOND, diagnostics),

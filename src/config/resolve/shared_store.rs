@@ -207,7 +207,11 @@ fn read_seal_keys(
         );
         return None;
     };
-    if !files.as_slice().iter().all(|file| diagnostics.is_path(file)) {
+    if !files
+        .as_slice()
+        .iter()
+        .all(|file| diagnostics.is_path(file))
+    {
         // Reading ends at the first error: a later item can be the key itself.
         diagnostics.secret_spans.push(files.span());
     }

@@ -165,7 +165,10 @@ fn equal_mistakes_are_one_error() {
             "error: unknown key `in-flight` in 2,000 access keys, e.g. ak0000, ak0001, ak0002",
         ),
     ] {
-        let error = dir.parse(&with_many_keys(&dir, 2_000, keys)).map(|_| ()).unwrap_err();
+        let error = dir
+            .parse(&with_many_keys(&dir, 2_000, keys))
+            .map(|_| ())
+            .unwrap_err();
         let text = error.to_string();
         assert!(text.contains(expected), "{text}");
         assert!(text.ends_with("2000 errors in the configuration"), "{text}");
@@ -178,7 +181,10 @@ fn equal_mistakes_are_one_error() {
 fn different_mistakes_are_listed_up_to_a_limit() {
     let dir = TestDir::new();
     let keys = "time_zone = \"UTC\"\nunknown-{n} = 1";
-    let error = dir.parse(&with_many_keys(&dir, 50, keys)).map(|_| ()).unwrap_err();
+    let error = dir
+        .parse(&with_many_keys(&dir, 50, keys))
+        .map(|_| ())
+        .unwrap_err();
     let text = error.to_string();
     assert_eq!(text.matches("error: unknown key").count(), 20, "{text}");
     let end = "50 errors in the configuration\nerrors_omitted: 30 (`ccfs-gateway check --all` lists them)";

@@ -237,7 +237,10 @@ fn assert_shows_none(dir: &TestDir, text: &str, planted: &str) {
             format!("{error}\n{error:?}\n{lines:?}")
         }
     };
-    assert!(!shown.contains("CANARY"), "{planted}\n-- is shown as\n{shown}");
+    assert!(
+        !shown.contains("CANARY"),
+        "{planted}\n-- is shown as\n{shown}"
+    );
 }
 
 thread_local! {

@@ -387,7 +387,10 @@ fn a_byte_order_mark_is_skipped_in_every_file() {
         dir.write(name, &format!("\u{feff}{text}"));
     };
     dir.write("token", "token");
-    dir.write("keys.toml", "[access_keys.B]\nsecret_key = \"b\"\ntime_zone = \"UTC\"");
+    dir.write(
+        "keys.toml",
+        "[access_keys.B]\nsecret_key = \"b\"\ntime_zone = \"UTC\"",
+    );
     for name in ["gateway.pem", "gateway.key", "ca.pem", "token", "keys.toml"] {
         mark(name);
     }
@@ -425,7 +428,9 @@ fn other_encodings_are_named() {
     let error = dir.error_text(&main);
     assert!(error.contains("line 2 is not UTF-8, but GBK"), "{error}");
     std::fs::write(dir.path("gateway.toml"), utf16(MINIMAL)).unwrap();
-    let error = Config::load(&dir.path("gateway.toml")).map(|_| ()).unwrap_err();
+    let error = Config::load(&dir.path("gateway.toml"))
+        .map(|_| ())
+        .unwrap_err();
     assert!(error.to_string().contains("UTF-16"), "{error}");
 }
 
@@ -433,21 +438,28 @@ fn other_encodings_are_named() {
 /// from the file of access keys.
 fn secret_of(dir: &TestDir, text: &str) -> [(Option<crate::auth::Secret>, String); 2] {
     std::fs::write(dir.path("sk"), text).unwrap();
-    let inline = serde_json::to_string(text).unwrap().replace("\u{feff}", "\\ufeff");
+    let inline = serde_json::to_string(text)
+        .unwrap()
+        .replace("\u{feff}", "\\ufeff");
     dir.write(
         "keys.toml",
         &format!("[access_keys.B]\ntime_zone = \"UTC\"\nsecret_key = {inline}\n"),
     );
     let (without, _) = MINIMAL.split_once("[access_keys.AK]").unwrap();
-    [MINIMAL.to_owned(), format!("access_keys_file = \"keys.toml\"\n{without}")].map(|text| {
-        match dir.parse(&text) {
-            Ok((config, warnings)) => {
-                let account = config.access_keys.values().next().unwrap();
-                let messages: Vec<_> = warnings.iter().map(Problem::message).collect();
-                (account.credential.secrets().first().cloned(), messages.join(", "))
-            }
-            Err(error) => (None, error.to_string()),
+    [
+        MINIMAL.to_owned(),
+        format!("access_keys_file = \"keys.toml\"\n{without}"),
+    ]
+    .map(|text| match dir.parse(&text) {
+        Ok((config, warnings)) => {
+            let account = config.access_keys.values().next().unwrap();
+            let messages: Vec<_> = warnings.iter().map(Problem::message).collect();
+            (
+                account.credential.secrets().first().cloned(),
+                messages.join(", "),
+            )
         }
+        Err(error) => (None, error.to_string()),
     })
 }
 
@@ -470,7 +482,11 @@ fn a_secret_is_the_same_from_every_source() {
         for (found, messages) in secret_of(&dir, text) {
             assert_eq!(found, expected, "{text:?}: {messages}");
             assert!(messages.contains(message), "{text:?}: {messages}");
-            assert_eq!(message.is_empty(), messages.is_empty(), "{text:?}: {messages}");
+            assert_eq!(
+                message.is_empty(),
+                messages.is_empty(),
+                "{text:?}: {messages}"
+            );
         }
     }
 }
@@ -479,12 +495,36 @@ fn a_secret_is_the_same_from_every_source() {
 fn a_default_gives_way_to_what_is_written() {
     let dir = TestDir::new();
     for (written, section, effective) in [
-        ("[cache]\nexpiry_margin = \"30s\"", "cache", [("expiry_margin", "30s"), ("minimum_life", "30s")]),
-        ("[cache]\nminimum_life = \"20m\"", "cache", [("expiry_margin", "20m"), ("minimum_life", "20m")]),
-        ("[limits]\nmax_buffered = \"1MiB\"", "limits", [("max_upload_size", "1MiB"), ("max_body_size", "64KiB")]),
-        ("[limits]\nmax_buffered = \"1KiB\"", "limits", [("max_upload_size", "1KiB"), ("max_body_size", "1KiB")]),
-        ("[limits]\nmax_upload_size = \"1GiB\"", "limits", [("max_buffered", "1GiB"), ("max_body_size", "64KiB")]),
-        ("[limits]\nmax_body_size = \"1GiB\"", "limits", [("max_buffered", "1GiB"), ("max_upload_size", "8MiB")]),
+        (
+            "[cache]\nexpiry_margin = \"30s\"",
+            "cache",
+            [("expiry_margin", "30s"), ("minimum_life", "30s")],
+        ),
+        (
+            "[cache]\nminimum_life = \"20m\"",
+            "cache",
+            [("expiry_margin", "20m"), ("minimum_life", "20m")],
+        ),
+        (
+            "[limits]\nmax_buffered = \"1MiB\"",
+            "limits",
+            [("max_upload_size", "1MiB"), ("max_body_size", "64KiB")],
+        ),
+        (
+            "[limits]\nmax_buffered = \"1KiB\"",
+            "limits",
+            [("max_upload_size", "1KiB"), ("max_body_size", "1KiB")],
+        ),
+        (
+            "[limits]\nmax_upload_size = \"1GiB\"",
+            "limits",
+            [("max_buffered", "1GiB"), ("max_body_size", "64KiB")],
+        ),
+        (
+            "[limits]\nmax_body_size = \"1GiB\"",
+            "limits",
+            [("max_buffered", "1GiB"), ("max_upload_size", "8MiB")],
+        ),
     ] {
         let shown = dir.config(&format!("{MINIMAL}\n{written}\n")).redacted();
         for (key, value) in effective {
@@ -497,9 +537,15 @@ fn a_default_gives_way_to_what_is_written() {
         ("max_time = \"2m\"", "5s", "2m"),
     ] {
         let ejection = format!("ejection = {{ {written} }}\nnodes =");
-        let shown = dir.config(&MINIMAL.replace("nodes =", &ejection)).redacted();
+        let shown = dir
+            .config(&MINIMAL.replace("nodes =", &ejection))
+            .redacted();
         let shown = &shown["clusters"]["ccfs"]["ejection"];
-        assert_eq!([&shown["base_time"], &shown["max_time"]], [base, max], "{written}");
+        assert_eq!(
+            [&shown["base_time"], &shown["max_time"]],
+            [base, max],
+            "{written}"
+        );
     }
 }
 
@@ -516,5 +562,8 @@ fn a_secret_that_others_can_write_is_an_error() {
     }
     dir.allow("sk", 0o660);
     let (_, warnings) = dir.parse(MINIMAL).unwrap();
-    assert!(warnings[0].message().contains("read and written"), "{warnings:?}");
+    assert!(
+        warnings[0].message().contains("read and written"),
+        "{warnings:?}"
+    );
 }
