@@ -6,18 +6,19 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use moka::Expiry;
 use moka::policy::EvictionPolicy;
 
 mod entry;
+mod policy;
 mod purge;
 pub mod singleflight;
 
-pub use entry::Entry;
+pub use entry::{CacheHit, Entry};
+pub use policy::{CachePolicy, Freshness};
 pub use purge::{PurgeHandle, PurgeSet, PurgedKeys};
 
-use crate::config;
 pub use crate::message::Purge;
 use crate::message::{BufferedResponse, CacheKey};
 use purge::PendingPurges;
@@ -47,14 +48,13 @@ impl Cache {
         }
     }
 
-    /// Returns the entry of `key` if it may be used at `now`, with its freshness.
-    pub fn get(&self, key: &CacheKey, now: Timestamp) -> Option<CacheHit> {
+    /// Returns the entry of `key` if the policy of the request allows to use it at `now`.
+    pub fn get(&self, key: &CacheKey, policy: &CachePolicy, now: Timestamp) -> Option<CacheHit> {
         let entry = self.entries.get(key)?;
         if self.is_purged(key, &entry) {
             return None;
         }
-        let freshness = entry.freshness(now)?;
-        Some(CacheHit { entry, freshness })
+        CacheHit::of(entry, policy, now)
     }
 
     /// Returns the token for inserting one response. Call it before the fetch: any purge after this
@@ -85,14 +85,14 @@ impl Cache {
         // "No data" never replaces a response that is still usable.
         if is_negative
             && self
-                .get(token.key, now)
+                .get(token.key, policy, now)
                 .is_some_and(|hit| !hit.entry.is_negative)
         {
             return InsertOutcome::NotStored;
         }
         entry.call_id = token.call_id.map(Into::into);
         entry.purge_epoch = token.purge_epoch;
-        self.entries.insert(token.key.clone(), Arc::new(entry));
+        self.entries.insert(token.key.compacted(), Arc::new(entry));
         // A purge between the check above and the insertion has missed the entry.
         if self.is_invalidated(token) {
             self.entries.invalidate(token.key);
@@ -118,23 +118,23 @@ impl Cache {
         // The clock of the other replica may be ahead.
         let fetched_at = times.fetched_at.min(now);
         let mut entry = Entry::from_response(response, policy, fetched_at)?;
-        let freshness = entry.freshness(now)?;
-        let held_is_as_good = self.get(token.key, now).is_some_and(|held| {
-            (!held.entry.is_negative && entry.is_negative)
-                || held.entry.fresh_until >= entry.fresh_until
+        entry.call_id = token.call_id.map(Into::into);
+        entry.purge_epoch = token.purge_epoch;
+        let hit = CacheHit::of(Arc::new(entry), policy, now)?;
+        let held_is_as_good = self.get(token.key, policy, now).is_some_and(|held| {
+            (!held.entry.is_negative && hit.entry.is_negative)
+                || held.lifetime.fresh_until >= hit.lifetime.fresh_until
         });
         if policy.is_disabled || held_is_as_good || self.is_invalidated(token) {
             return None;
         }
-        entry.call_id = token.call_id.map(Into::into);
-        entry.purge_epoch = token.purge_epoch;
-        let entry = Arc::new(entry);
-        self.entries.insert(token.key.clone(), entry.clone());
+        self.entries
+            .insert(token.key.compacted(), hit.entry.clone());
         if self.is_invalidated(token) {
             self.entries.invalidate(token.key);
             return None;
         }
-        Some(CacheHit { entry, freshness })
+        Some(hit)
     }
 
     /// Purges all entries that the set matches: they are misses from now on, and responses of fetches in
@@ -210,57 +210,8 @@ pub enum InsertOutcome {
     Stored,
 }
 
-/// The caching rules of one generation of the configuration.
-#[derive(Clone, Debug)]
-pub struct CachePolicy {
-    is_disabled: bool,
-    expiry_margin: SignedDuration,
-    minimum_life: SignedDuration,
-    stale_if_error: bool,
-    negative_ttl: SignedDuration,
-    success_codes: Vec<String>,
-}
-
-impl CachePolicy {
-    /// Whether nothing is ever stored.
-    pub fn is_disabled(&self) -> bool {
-        self.is_disabled
-    }
-}
-
-impl From<&config::Cache> for CachePolicy {
-    fn from(settings: &config::Cache) -> Self {
-        let signed = |d: Duration| SignedDuration::try_from(d).unwrap_or(SignedDuration::MAX);
-        Self {
-            is_disabled: settings.max_size == 0,
-            expiry_margin: signed(settings.expiry_margin),
-            minimum_life: signed(settings.minimum_life),
-            stale_if_error: settings.stale_if_error,
-            negative_ttl: signed(settings.negative_ttl),
-            success_codes: settings.success_codes.clone(),
-        }
-    }
-}
-
-/// An entry that may be used.
-#[derive(Clone, Debug)]
-pub struct CacheHit {
-    /// The cached response.
-    pub entry: Arc<Entry>,
-    /// What it may be used for.
-    pub freshness: Freshness,
-}
-
-/// What an entry may be used for.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Freshness {
-    /// For any request.
-    Fresh,
-    /// Inside the expiry margin: only in place of an error (RFC 5861, 4).
-    StaleIfError,
-}
-
-/// Garbage collection by moka's clock. What may be served is decided by the wall clock.
+/// Garbage collection by moka's clock. What may be served is decided by the wall clock and the policy of
+/// each request.
 struct EntryExpiry;
 
 impl Expiry<CacheKey, Arc<Entry>> for EntryExpiry {
@@ -270,8 +221,7 @@ impl Expiry<CacheKey, Arc<Entry>> for EntryExpiry {
         entry: &Arc<Entry>,
         _: Instant,
     ) -> Option<Duration> {
-        let lifetime = entry.usable_until.duration_since(entry.stored_at);
-        Some(Duration::try_from(lifetime).unwrap_or_default())
+        Some(entry.retention())
     }
 
     // The default implementation keeps the deadline of the replaced entry.

@@ -34,7 +34,7 @@ use serde::{Deserialize, Serialize};
 
 pub use diagnostics::Severity;
 pub use named_file::read_named_file;
-pub use problem::{ConfigError, Problem};
+pub use problem::{ConfigError, MAX_LISTED, Problem};
 pub use schema::schema;
 pub use shared_store::{SharedStore, StorePem, StoreSecret, StoreTls};
 

@@ -52,7 +52,7 @@ pub struct CacheKey {
 impl CacheKey {
     /// Creates a key for tests that only compare keys.
     #[cfg(test)]
-    pub(crate) fn for_test(access_key: &str, payload: &'static str) -> Self {
+    pub(crate) fn for_test(access_key: &str, payload: impl Into<Bytes>) -> Self {
         Self {
             cluster: "c".into(),
             access_key: access_key.into(),
@@ -80,7 +80,16 @@ impl CacheKey {
         bytes
     }
 
-    /// Returns the memory it takes, in bytes.
+    /// Returns a copy whose payload has a buffer of its own length. The payload of a request has the
+    /// capacity of the whole body, most of which may be whitespace.
+    pub fn compacted(&self) -> Self {
+        Self {
+            payload: Bytes::copy_from_slice(&self.payload),
+            ..self.clone()
+        }
+    }
+
+    /// Returns the memory that a compacted key takes, in bytes.
     pub fn weight(&self) -> usize {
         size_of::<Self>() + self.payload.len()
     }

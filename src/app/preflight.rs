@@ -26,7 +26,7 @@ pub fn preflight(config: &Config) -> Result<Vec<String>, StartError> {
     if let AccessLog::File(path) = &config.telemetry.access_log
         && path.metadata().is_ok_and(|file| file.file_type().is_fifo())
     {
-        open_access_log(&config.telemetry, Metrics::default().shard())
+        open_access_log(&config.telemetry, Metrics::default().add_shard())
             .map_err(StartError::AccessLog)?;
     }
     let listeners = config.listeners.iter();

@@ -12,8 +12,7 @@ use super::port::{BoundSocket, Port};
 use super::shared_store_task::SharedStoreTask;
 use super::shutdown::{ClosingSocket, DrainingListener};
 use crate::admin::{Admin, Reloaded};
-use crate::auth::AccessKey;
-use crate::cache::Purge;
+use crate::cache::{Purge, PurgeSet};
 use crate::config::{Config, Problem};
 use crate::gateway::Snapshot;
 use crate::limit::AddressRateLimiter;
@@ -57,6 +56,29 @@ struct LoadedConfig {
     source: ConfigSource,
     digests: FileDigests,
     warnings: Vec<String>,
+}
+
+/// What takes longer for more access keys, made on a thread that serves nothing else.
+#[derive(Debug)]
+struct Prepared {
+    config: Config,
+    snapshot: Snapshot,
+    /// The responses of access keys that are removed, disabled, or have lost one of their secrets.
+    purges: Vec<Purge>,
+}
+
+impl Prepared {
+    fn new(config: Config, before: &Config, current: &Snapshot) -> Self {
+        let purges = revoked_access_keys(before, &config).map(|access_key| Purge {
+            access_key: Some(access_key.clone()),
+            call_id: None,
+        });
+        Self {
+            purges: purges.collect(),
+            snapshot: Snapshot::next(&config, Some(current)),
+            config,
+        }
+    }
 }
 
 /// How a listener of the new configuration gets its port.
@@ -129,6 +151,12 @@ impl App {
         require_unchanged(&before, &loaded.config)?;
         let plans = self.plan_listeners(&loaded.config).await?;
         let admin = self.plan_admin(&loaded.config)?;
+        let current = self.shared.snapshot.load_full();
+        let config = loaded.config;
+        let prepare = move || Prepared::new(config, &before, &current);
+        let prepared = tokio::task::spawn_blocking(prepare)
+            .await
+            .map_err(|error| error.to_string())?;
 
         // Nothing below can fail.
         if let Some(watcher) = &mut self.file_watcher {
@@ -136,21 +164,25 @@ impl App {
         }
         self.source = Some(loaded.source);
         Ok(Reloaded {
-            generation: self.apply_config(&before, loaded.config, plans, admin),
+            generation: self.apply_config(prepared, plans, admin),
             warnings: loaded.warnings,
         })
     }
 
     fn apply_config(
         &mut self,
-        before: &Config,
-        config: Config,
+        prepared: Prepared,
         plans: Vec<ListenerPlan>,
         admin: Option<ListenerContext<Admin>>,
     ) -> u64 {
         self.draining_listeners.retain(DrainingListener::is_active);
+        let Prepared {
+            config,
+            mut snapshot,
+            purges,
+        } = prepared;
+        let before = self.config.load_full();
         let current = self.shared.snapshot.load_full();
-        let mut snapshot = Snapshot::next(&config, Some(&current));
         // Connections of removed listeners finish under the policy they were accepted with.
         let draining = self
             .draining_listeners
@@ -177,30 +209,27 @@ impl App {
             self.shared_store_task =
                 SharedStoreTask::start(&self.shared, config.shared.as_ref(), &self.control);
         }
-        self.purge_access_keys(revoked_access_keys(before, &config));
         self.config.store(Arc::new(config));
+        self.purge(purges, (before, current));
         self.cluster_tasks.reconcile(&self.shared.snapshot.load());
         generation
     }
 
-    /// Purges the responses of access keys, in all replicas. One pass over the cache, on a thread of its
-    /// own, removes them; they are not served from now on.
-    fn purge_access_keys<'a>(&self, access_keys: impl Iterator<Item = &'a AccessKey>) {
-        let purges: Vec<_> = access_keys
-            .map(|access_key| Purge {
-                access_key: Some(access_key.clone()),
-                call_id: None,
-            })
-            .collect();
-        if purges.is_empty() {
-            return;
-        }
+    /// Purges responses in all replicas. They are not served from now on; one pass over the cache removes
+    /// them on a thread of its own, which also drops what the reload has `replaced`.
+    fn purge(&self, purges: Vec<Purge>, replaced: (Arc<Config>, Arc<Snapshot>)) {
         if let Some(store) = self.shared.store.load_full() {
             store.purge(purges.iter().cloned());
         }
-        self.shared.begin_purge(purges.into_iter().collect());
+        let set: PurgeSet = purges.into_iter().collect();
+        if !set.is_empty() {
+            self.shared.begin_purge(set);
+        }
         let shared = self.shared.clone();
-        tokio::task::spawn_blocking(move || shared.cache.sweep());
+        tokio::task::spawn_blocking(move || {
+            shared.cache.sweep();
+            drop(replaced);
+        });
     }
 
     /// Opens new sockets and prepares the setup of every listener.

@@ -7,6 +7,8 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
+use super::EX_CONFIG;
+use super::config_path::ConfigPath;
 use crate::admin::AdminCommand;
 use crate::app::{self, App, ServiceManager};
 use crate::config::{Config, Problem};
@@ -19,9 +21,8 @@ use crate::telemetry;
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct Run {
-    /// The configuration (TOML)
-    #[arg(short, long, value_name = "FILE")]
-    config: PathBuf,
+    #[command(flatten)]
+    config: ConfigPath,
 }
 
 impl Run {
@@ -44,7 +45,14 @@ impl Run {
         let service_manager = ServiceManager::from_environment()?;
         // Core dumps are disabled before the first secret is read.
         let limited = app::set_resource_limits();
-        let (config, warnings) = match Config::load(&self.config) {
+        let path = match self.config.resolve() {
+            Ok(path) => path,
+            Err(missing) => {
+                telemetry::write_stderr(&format!("{missing}\n"));
+                return Ok(ExitCode::from(EX_CONFIG));
+            }
+        };
+        let (config, warnings) = match Config::load(&path) {
             Ok(loaded) => loaded,
             Err(diagnosis) => {
                 telemetry::write_stderr(&format!("{diagnosis}\n"));
@@ -60,7 +68,7 @@ impl Run {
         if let Err(error) = limited {
             tracing::warn!(%error, "core dumps or open files could not be limited as they should");
         }
-        if let Err(error) = serve(service_manager, config, self.config).await {
+        if let Err(error) = serve(service_manager, config, path).await {
             tracing::error!("ccfs-gateway cannot start: {error:#}");
             return Ok(ExitCode::FAILURE);
         }
@@ -80,7 +88,7 @@ async fn serve(
 }
 
 /// Forwards signals as admin commands.
-fn forward_signals(orders: mpsc::Sender<AdminCommand>) -> std::io::Result<()> {
+fn forward_signals(commands: mpsc::Sender<AdminCommand>) -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -88,14 +96,14 @@ fn forward_signals(orders: mpsc::Sender<AdminCommand>) -> std::io::Result<()> {
     #[expect(clippy::disallowed_methods, reason = "ends with the process")]
     tokio::spawn(async move {
         loop {
-            let order = tokio::select! {
+            let command = tokio::select! {
                 _ = terminate.recv() => AdminCommand::Terminate,
                 _ = interrupt.recv() => AdminCommand::Terminate,
                 // The reload logs its own result.
                 _ = hangup.recv() => AdminCommand::Reload(oneshot::channel().0),
                 _ = user.recv() => AdminCommand::ReopenLog,
             };
-            if orders.send(order).await.is_err() {
+            if commands.send(command).await.is_err() {
                 return;
             }
         }
@@ -103,10 +111,8 @@ fn forward_signals(orders: mpsc::Sender<AdminCommand>) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Exit code of an invalid configuration (sysexits.h).
-const EX_CONFIG: u8 = 78;
-
 const EXAMPLES: &str = "\
 Examples:
-  ccfs-gateway run --config config/gateway.toml
+  ccfs-gateway run                    # $CCFS_GATEWAY_CONFIG or /etc/ccfs-gateway/gateway.toml
+  ccfs-gateway run gateway.toml
   kill -HUP $(pidof ccfs-gateway)     # reload";

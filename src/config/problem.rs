@@ -361,7 +361,7 @@ fn with_separators(number: usize) -> String {
 }
 
 /// Our choice: about a screen and a half of errors, 10 KiB in a log line and in `/status`.
-const MAX_LISTED: usize = 20;
+pub const MAX_LISTED: usize = 20;
 
 /// Access keys that are named as examples.
 const EXAMPLES: usize = 3;

@@ -34,10 +34,13 @@ impl Gateway {
         };
         let no_cache = has_no_cache(&head.headers);
         if !no_cache
-            && let Some(hit) = self.state.cache.get(&key, context.now)
+            && let Some(hit) = self
+                .state
+                .cache
+                .get(&key, &context.snapshot.rules, context.now)
             && hit.freshness == Freshness::Fresh
         {
-            if hit.entry.should_refresh(context.now) {
+            if hit.should_refresh(context.now) {
                 self.refresh(Fetch::for_refresh(context, head, request, key));
             }
             return Ok(cached_response(context, &hit, None));
@@ -71,8 +74,11 @@ impl Gateway {
         let started = Instant::now();
         let deadline = started + overall;
         let mut outcome = timeout_at(deadline, role.outcome()).await;
-        while fetch.no_cache && matches!(outcome, Ok(Some(FetchOutcome::Cached(_)))) {
-            // The joined fetch accepted another replica's entry, but this request said `no-cache`.
+        while let Ok(Some(FetchOutcome::Cached(hit))) = &outcome
+            && (fetch.no_cache || !hit.is_fresh(&context.snapshot.rules, wall_clock()))
+        {
+            // The joined fetch accepted another replica's entry, but this request said `no-cache`, or has
+            // other rules after a reload.
             role = join();
             origin.is_leader = role.is_leader();
             outcome = timeout_at(deadline, role.outcome()).await;
@@ -99,7 +105,10 @@ impl Gateway {
         // A stale entry replaces an error of the nodes.
         if outcome.may_serve_stale() {
             context.now = wall_clock();
-            let hit = self.state.cache.get(key, context.now);
+            let hit = self
+                .state
+                .cache
+                .get(key, &context.snapshot.rules, context.now);
             if let Some(hit) = hit.filter(|hit| !hit.entry.is_negative) {
                 if let Some(attempts) = outcome.attempts() {
                     context.record_attempts(attempts);
@@ -162,14 +171,14 @@ fn cached_response(
     context.record.result_code = Some(entry.result_code.clone());
     let status = match detail.or(entry.is_negative.then_some("negative")) {
         Some(detail) => HeaderValue::try_from(format!("ccfs-gateway; hit; detail={detail}")),
-        None => HeaderValue::try_from(hit_status(entry.ttl(now))),
+        None => HeaderValue::try_from(hit_status(hit.ttl(now))),
     };
     let mut response = GatewayResponse::from_cached(
         StatusCode::OK,
         entry.content_type.clone(),
         entry.body.clone(),
     );
-    response.headers.insert(header::AGE, entry.age(now).into());
+    response.headers.insert(header::AGE, hit.age(now).into());
     if let Ok(status) = status {
         set_cache_headers(&mut response.headers, status);
     }

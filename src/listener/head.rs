@@ -3,16 +3,15 @@
 //! behind it on purpose: a head that two parsers could read differently is rejected, so that it cannot
 //! be used for request smuggling.
 
-mod chunk;
 mod field;
 mod host;
 pub(super) mod request;
 mod scan;
 mod target;
 
-pub(super) use chunk::{ChunkedScanner, INVALID as INVALID_BODY};
 pub(super) use scan::HeadScanner;
 
+use crate::framing::ChunkedScanner;
 use crate::listener::ProtocolError;
 use crate::metrics::{ConnectionEndReason, MalformedReason, Shard};
 
@@ -53,6 +52,12 @@ impl HeadError {
         }
     }
 
+    /// A body that is not legal chunked coding.
+    pub(super) const BROKEN_BODY: Self = Self::new(
+        MalformedReason::Body,
+        "the request body is not legal chunked coding",
+    );
+
     const fn too_large() -> Self {
         Self {
             error: ProtocolError::HeadTooLarge,
@@ -83,11 +88,6 @@ impl HeadError {
             reason: Some(MalformedReason::RequestLine),
         }
     }
-}
-
-/// Whether a byte may stand in a method or field name (RFC 9110, 5.6.2).
-fn is_token_byte(byte: u8) -> bool {
-    all_in_class(&[byte], TOKEN)
 }
 
 /// Whether every byte is in one of the classes.

@@ -213,6 +213,8 @@ families! {
         ServerError = "server_error",
         /// The attempt timed out.
         Timeout = "timeout",
+        /// 401 to a request whose signature the gateway had verified; retried signed anew.
+        Unauthorized = "unauthorized",
         /// No connection could be made.
         ConnectFailed = "unreachable",
     }

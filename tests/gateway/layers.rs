@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[&[&str]] = &[
     &[
         "drain",
+        "framing",
         "escape",
         "gauge",
         "http_fields",

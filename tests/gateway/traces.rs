@@ -189,7 +189,8 @@ async fn each_attempt_is_a_span_and_a_failure_is_an_error() {
         node.faults().inject(Fault::Status(500), When::Always);
     }
     assert_eq!(env.get_recording("trace-3").await.status, 500);
-    let seen = collector.wait_for(5).await;
+    // Both nodes are tried.
+    let seen = collector.wait_for(6).await;
     for span in &seen[3..] {
         assert!(span.has_failed());
         assert_has(

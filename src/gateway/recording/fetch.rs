@@ -96,7 +96,7 @@ impl Gateway {
         };
         if let Some(shared) = shared {
             let stored = outcome.stored().and_then(|response| {
-                let hit = state.cache.get(&fetch.key, wall_clock())?;
+                let hit = state.cache.get(&fetch.key, policy, wall_clock())?;
                 Some((hit, response))
             });
             shared.publish(&fetch.key, stored, metrics).await;
@@ -201,10 +201,13 @@ impl FetchOutcome {
     /// the nodes are at their flow-control limit.
     pub(super) fn may_serve_stale(&self) -> bool {
         match self {
-            Self::Response(response, _) => response
-                .parsed
-                .as_ref()
-                .is_some_and(|parsed| parsed.result_kind() == ResultKind::FlowControlled),
+            Self::Response(response, _) => {
+                matches!(response.status.as_u16(), 500 | 502..=504)
+                    || response
+                        .parsed
+                        .as_ref()
+                        .is_some_and(|parsed| parsed.result_kind() == ResultKind::FlowControlled)
+            }
             Self::Failed(_) => true,
             Self::Cached(_) | Self::RateLimited(..) => false,
         }

@@ -1,6 +1,7 @@
 //! Field lines (RFC 9112, 5): one way to write each field that the gateway acts on.
 
 use super::{HeadError, TOKEN, all_in_class};
+use crate::framing::content_length;
 use crate::http_fields::is_look_alike;
 use crate::metrics::MalformedReason;
 
@@ -60,16 +61,10 @@ pub(super) fn no_look_alike(name: &[u8]) -> Result<(), HeadError> {
 
 /// Parses a Content-Length: decimal digits and nothing else, no list, no sign (RFC 9110, 8.6).
 pub(super) fn parse_content_length(value: &[u8]) -> Result<u64, HeadError> {
-    let is_decimal = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-    std::str::from_utf8(value)
-        .ok()
-        .filter(|_| is_decimal)
-        .and_then(|text| text.parse().ok())
-        .filter(|&length| length <= MAX_CONTENT_LENGTH)
-        .ok_or(HeadError::new(
-            MalformedReason::Framing,
-            "Content-Length is not one decimal number",
-        ))
+    content_length(value).ok_or(HeadError::new(
+        MalformedReason::Framing,
+        "Content-Length is not one decimal number",
+    ))
 }
 
 fn classify(name: &[u8]) -> KnownField {
@@ -80,6 +75,3 @@ fn classify(name: &[u8]) -> KnownField {
         _ => KnownField::Other,
     }
 }
-
-/// Our limit: far above any body, and far below where sums overflow.
-pub(super) const MAX_CONTENT_LENGTH: u64 = 1 << 53;

@@ -5,9 +5,9 @@
 use std::ops::Range;
 
 use super::field::KnownField;
-use super::{
-    ChunkedScanner, Framing, HeadError, HeadLimits, TOKEN, all_in_class, field, host, target,
-};
+use super::{Framing, HeadError, HeadLimits, TOKEN, all_in_class, field, host, target};
+use crate::framing::ChunkedScanner;
+use crate::http_fields::is_allowed_in_trailers;
 use crate::metrics::MalformedReason;
 
 /// A legal head.
@@ -164,7 +164,9 @@ impl HeadScanner {
                 MalformedReason::Framing,
                 "there are both Content-Length and Transfer-Encoding",
             )),
-            (true, None) => Ok(Framing::Chunked(ChunkedScanner::default())),
+            (true, None) => Ok(Framing::Chunked(ChunkedScanner::new(
+                is_allowed_in_trailers,
+            ))),
             (false, Some(length)) if length > 0 => Ok(Framing::Length(length)),
             (false, _) => Ok(Framing::NoBody),
         }

@@ -10,7 +10,8 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::state::{Http1State, Reading};
-use crate::listener::head::{ChunkedScanner, Framing, HeadLimits, HeadScanner, INVALID_BODY};
+use crate::framing::ChunkedScanner;
+use crate::listener::head::{Framing, HeadError, HeadLimits, HeadScanner};
 
 /// Forwards complete legal heads and well-framed bodies, and nothing else.
 #[derive(Debug)]
@@ -141,7 +142,7 @@ impl MessageScanner {
                     if step.is_complete {
                         *self = Self::after(Framing::NoBody);
                     } else if step.is_invalid {
-                        state.reject_body(INVALID_BODY);
+                        state.reject_body(HeadError::BROKEN_BODY);
                         *self = Self::Rejected;
                     }
                 }

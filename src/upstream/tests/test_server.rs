@@ -72,10 +72,10 @@ impl TestServer {
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let seen = Arc::new(Mutex::new(Vec::new()));
+        let received = Arc::new(Mutex::new(Vec::new()));
         let open = Arc::new(AtomicUsize::new(0));
         let goodbyes = Arc::new(AtomicUsize::new(0));
-        let (record, counter, ended) = (seen.clone(), open.clone(), goodbyes.clone());
+        let (record, counter, ended) = (received.clone(), open.clone(), goodbyes.clone());
         let script = Arc::new(script);
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
@@ -95,7 +95,7 @@ impl TestServer {
         });
         Self {
             address,
-            received: seen,
+            received: received,
             open_connections: open,
             clean_closes: goodbyes,
             _tasks: Arc::new(tasks),
@@ -143,27 +143,29 @@ async fn serve(
         .await?;
     let resumed = tls.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
     let mut stream = BufReader::new(tls);
-    for place in 0.. {
+    for index in 0.. {
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
             if stream.read_line(&mut head).await? == 0 {
                 return Ok(());
             }
         }
-        let mut seen = ReceivedRequest {
+        let mut received = ReceivedRequest {
             head,
             body: Vec::new(),
-            index: place,
+            index,
             resumed,
         };
-        let length = seen
+        let length = received
             .field("content-length")
             .map_or(0, |n| n.parse().unwrap());
-        seen.body.resize(length, 0);
-        stream.read_exact(&mut seen.body).await?;
-        let act = script(&seen);
-        record.lock().unwrap().push(seen);
-        match act {
+        // Upload tests say how much of the body is read before the response.
+        let read = received.field("x-read").map(|n| n.parse().unwrap());
+        received.body.resize(read.unwrap_or(length), 0);
+        stream.read_exact(&mut received.body).await?;
+        let behavior = script(&received);
+        record.lock().unwrap().push(received);
+        match behavior {
             Behavior::Respond(bytes) => stream.write_all(&bytes).await?,
             Behavior::RespondAndClose(bytes) => {
                 stream.write_all(&bytes).await?;

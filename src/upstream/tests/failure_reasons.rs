@@ -2,7 +2,7 @@
 
 use tokio::net::TcpListener;
 
-use super::toy::{Behavior, TestServer, json_response, settings, unused_address};
+use super::test_server::{Behavior, TestServer, json_response, settings, unused_address};
 use super::*;
 use crate::cluster::{ClusterSettings, HealthCheck};
 
@@ -28,7 +28,7 @@ fn last_failure(cluster: &Cluster) -> (&'static str, String) {
 }
 
 #[tokio::test]
-async fn no_connection_has_its_cause() {
+async fn a_failed_connection_has_its_reason() {
     let refused = failure_shown(settings(&[unused_address().await])).await;
     assert_eq!(refused, ("unreachable", "connection refused".to_owned()));
 
@@ -44,8 +44,8 @@ async fn no_connection_has_its_cause() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_is_not_trusted_says_why() {
-    let node = TestServer::responding(toy::ok_response()).await;
+async fn an_untrusted_certificate_has_its_reason() {
+    let node = TestServer::responding(test_server::ok_response()).await;
     let mut misnamed = settings(&[node.address]);
     misnamed.server_name = Some("other.test".try_into().unwrap());
     let expected = "certificate not trusted: it is for node.test, not for other.test";
@@ -71,7 +71,7 @@ async fn a_certificate_that_is_not_trusted_says_why() {
 }
 
 #[tokio::test]
-async fn a_bad_answer_has_its_cause() {
+async fn an_invalid_response_has_its_reason() {
     let bad_http = b"HTTP/9 no\r\n\r\n".to_vec();
     for (act, class, cause) in [
         (
@@ -82,13 +82,13 @@ async fn a_bad_answer_has_its_cause() {
         (
             Behavior::RespondAndClose(Vec::new()),
             "broken",
-            "connection closed before the answer",
+            "connection closed before the response",
         ),
         (Behavior::Respond(bad_http), "garbage", "bad HTTP: "),
         (
             Behavior::Respond(json_response("200 OK", "<html>")),
             "garbage",
-            "the answer was no JSON object",
+            "the response was no JSON object",
         ),
     ] {
         let node = TestServer::start(move |_| act.clone()).await;
@@ -99,7 +99,7 @@ async fn a_bad_answer_has_its_cause() {
 }
 
 #[tokio::test]
-async fn a_health_check_has_its_cause() {
+async fn a_failed_health_check_has_its_reason() {
     let node = TestServer::responding(json_response("500 Oops", "")).await;
     let mut settings = settings(&[node.address]);
     settings.health_check = Some(HealthCheck {
@@ -119,7 +119,7 @@ async fn a_health_check_has_its_cause() {
 }
 
 #[tokio::test]
-async fn a_cause_is_news_once() {
+async fn a_reason_is_logged_once() {
     let cluster = Cluster::new(settings(&[unused_address().await]));
     let node = cluster.nodes().remove(0);
     let now = Instant::now().into_std();

@@ -1,5 +1,7 @@
-//! Scans chunked bodies (RFC 9112, 7.1) with strict line ends, bounded sizes, extensions and trailers.
-//! It only follows the framing, to find where the next head begins; hyper decodes.
+//! Message framing of HTTP/1.1 (RFC 9112, sections 6 and 7): Content-Length, and chunked coding with
+//! strict line ends, bounded sizes, extensions and trailers. The scanner says which bytes are data and
+//! which are framing, and copies nothing. Used for request bodies, which hyper decodes behind it, and
+//! for response bodies of nodes. No dependencies inside the crate.
 //!
 //! ```text
 //!   Size ──CR──> SizeEnd ──LF──> Data ──> DataCr ──> DataLf ──> Size
@@ -10,18 +12,38 @@
 //!                                 TrailerName ─> TrailerValue ─> TrailerLf
 //! ```
 
-use super::{HeadError, field, is_token_byte};
-use crate::http_fields::is_allowed_in_trailers;
-use crate::metrics::MalformedReason;
-
 /// The position in a chunked body.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct ChunkedScanner {
     state: State,
     /// Bytes of extensions and trailers so far, bounded by [`MAX_OVERHEAD`].
     overhead: usize,
     /// Trailer fields so far, bounded by [`MAX_TRAILERS`].
     trailers: usize,
+    /// Which field names the trailer section may have.
+    may_trail: fn(&[u8]) -> bool,
+}
+
+/// The first bytes of a part of a body, all of one kind.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Segment {
+    /// The number of bytes; 0 only if the first one is invalid, or there are none.
+    pub(crate) length: usize,
+    /// What they are.
+    pub(crate) kind: SegmentKind,
+}
+
+/// What some bytes of a chunked body are.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum SegmentKind {
+    /// Sizes, extensions, line ends and trailers.
+    Framing,
+    /// Data of one chunk.
+    Data,
+    /// Framing up to the end of the body.
+    End,
+    /// Framing up to an invalid byte.
+    Invalid,
 }
 
 /// The result of scanning some bytes of a body.
@@ -93,43 +115,73 @@ impl Default for State {
 }
 
 impl ChunkedScanner {
+    /// Starts at the beginning of a body. A trailer field is invalid unless `may_trail` accepts its
+    /// name.
+    pub(crate) fn new(may_trail: fn(&[u8]) -> bool) -> Self {
+        Self {
+            state: State::default(),
+            overhead: 0,
+            trailers: 0,
+            may_trail,
+        }
+    }
+
     /// Scans the next bytes of the body.
     pub(crate) fn advance(&mut self, bytes: &[u8]) -> Step {
-        let mut used = 0;
-        while let Some(&byte) = bytes.get(used) {
-            if let State::Data { left } = &mut self.state {
-                let here = (bytes.len() - used).min(usize::try_from(*left).unwrap_or(usize::MAX));
-                used += here;
-                *left -= here as u64;
-                if *left == 0 {
-                    self.state = State::DataCr;
-                }
-                continue;
-            }
-            let done = matches!(self.state, State::EndLf) && byte == b'\n';
-            match self.next_state(byte) {
-                Some(next) => self.state = next,
-                None => {
-                    return Step {
-                        consumed: used,
-                        is_complete: false,
-                        is_invalid: true,
-                    };
-                }
-            }
-            used += 1;
-            if done {
+        let mut consumed = 0;
+        loop {
+            let segment = self.next_segment(bytes.get(consumed..).unwrap_or_default());
+            consumed += segment.length;
+            let is_complete = segment.kind == SegmentKind::End;
+            let is_invalid = segment.kind == SegmentKind::Invalid;
+            if is_complete || is_invalid || consumed == bytes.len() {
                 return Step {
-                    consumed: used,
-                    is_complete: done,
-                    is_invalid: false,
+                    consumed,
+                    is_complete,
+                    is_invalid,
                 };
             }
         }
-        Step {
-            consumed: used,
-            is_complete: false,
-            is_invalid: false,
+    }
+
+    /// Returns the longest prefix of `bytes` that is of one kind, and moves behind it.
+    pub(crate) fn next_segment(&mut self, bytes: &[u8]) -> Segment {
+        if let State::Data { left } = &mut self.state {
+            let length = bytes
+                .len()
+                .min(usize::try_from(*left).unwrap_or(usize::MAX));
+            *left -= length as u64;
+            if *left == 0 {
+                self.state = State::DataCr;
+            }
+            let kind = SegmentKind::Data;
+            return Segment { length, kind };
+        }
+        for (index, &byte) in bytes.iter().enumerate() {
+            let ends = matches!(self.state, State::EndLf) && byte == b'\n';
+            let Some(next) = self.next_state(byte) else {
+                let kind = SegmentKind::Invalid;
+                return Segment {
+                    length: index,
+                    kind,
+                };
+            };
+            let is_data = matches!(next, State::Data { .. });
+            self.state = next;
+            if ends || is_data {
+                return Segment {
+                    length: index + 1,
+                    kind: if ends {
+                        SegmentKind::End
+                    } else {
+                        SegmentKind::Framing
+                    },
+                };
+            }
+        }
+        Segment {
+            length: bytes.len(),
+            kind: SegmentKind::Framing,
         }
     }
 
@@ -159,9 +211,9 @@ impl ChunkedScanner {
             State::TrailerStart if self.trailers == MAX_TRAILERS => None,
             State::TrailerStart => {
                 self.trailers += 1;
-                next_in_trailer_name([0; TRAILER_NAME_CAPACITY], 0, byte)
+                self.next_in_trailer_name([0; TRAILER_NAME_CAPACITY], 0, byte)
             }
-            State::TrailerName { name, length } => next_in_trailer_name(name, length, byte),
+            State::TrailerName { name, length } => self.next_in_trailer_name(name, length, byte),
             State::TrailerValue => match byte {
                 b'\r' => Some(State::TrailerLf),
                 b'\t' => Some(State::TrailerValue),
@@ -170,13 +222,27 @@ impl ChunkedScanner {
             State::TrailerLf | State::EndLf => (byte == b'\n').then_some(State::TrailerStart),
         }
     }
-}
 
-/// The error of an invalid chunked body.
-pub(crate) const INVALID: HeadError = HeadError::new(
-    MalformedReason::Body,
-    "the request body is not legal chunked coding",
-);
+    fn next_in_trailer_name(
+        &self,
+        mut name: [u8; TRAILER_NAME_CAPACITY],
+        length: usize,
+        byte: u8,
+    ) -> Option<State> {
+        if byte == b':' {
+            // A longer name than any that matters was only counted.
+            let whole = name.get(..length).unwrap_or(&name);
+            return (length > 0 && (self.may_trail)(whole)).then_some(State::TrailerValue);
+        }
+        if let Some(slot) = name.get_mut(length) {
+            *slot = byte;
+        }
+        is_token_byte(byte).then_some(State::TrailerName {
+            name,
+            length: length + 1,
+        })
+    }
+}
 
 fn next_in_size(digits: u8, value: u64, byte: u8) -> Option<State> {
     let part = ExtensionState::After {
@@ -187,12 +253,10 @@ fn next_in_size(digits: u8, value: u64, byte: u8) -> Option<State> {
         _ if byte.is_ascii_hexdigit() => {
             let digit = char::from(byte).to_digit(16)?;
             let value = (value << 4) | u64::from(digit);
-            (digits < MAX_SIZE_DIGITS && value <= field::MAX_CONTENT_LENGTH).then_some(
-                State::Size {
-                    digits: digits + 1,
-                    value,
-                },
-            )
+            (digits < MAX_SIZE_DIGITS && value <= MAX_LENGTH).then_some(State::Size {
+                digits: digits + 1,
+                value,
+            })
         }
         _ if digits == 0 => None,
         b'\r' => Some(State::SizeEnd { value }),
@@ -251,24 +315,22 @@ fn next_in_extension(value: u64, part: ExtensionState, byte: u8) -> Option<State
     Some(State::Extension { value, part: next })
 }
 
-fn next_in_trailer_name(
-    mut name: [u8; TRAILER_NAME_CAPACITY],
-    length: usize,
-    byte: u8,
-) -> Option<State> {
-    if byte == b':' {
-        // Names longer than the buffer are longer than any name that is rejected.
-        let whole = name.get(..length).unwrap_or(&name);
-        return (length > 0 && is_allowed_in_trailers(whole)).then_some(State::TrailerValue);
-    }
-    if let Some(slot) = name.get_mut(length) {
-        *slot = byte;
-    }
-    is_token_byte(byte).then_some(State::TrailerName {
-        name,
-        length: length + 1,
-    })
+/// Returns the value of a Content-Length field. RFC 9110, section 8.6: decimal digits and nothing else.
+/// A list such as `2, 2`, which a recipient may accept, is refused: for HTTP/2 clients it is a protocol
+/// error.
+pub(crate) fn content_length(value: &[u8]) -> Option<u64> {
+    let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    let text = std::str::from_utf8(value).ok().filter(|_| digits)?;
+    text.parse().ok().filter(|&length| length <= MAX_LENGTH)
 }
+
+/// RFC 9110, section 5.6.2: the characters of field names and of chunk extensions.
+fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// The longest body, in bytes: far above any, far below where sums could overflow.
+const MAX_LENGTH: u64 = 1 << 53;
 
 /// Longer than every field name that is not allowed in a trailer.
 const TRAILER_NAME_CAPACITY: usize = 32;

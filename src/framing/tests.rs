@@ -1,9 +1,10 @@
 use super::*;
+use crate::http_fields::is_allowed_in_trailers;
 use proptest::prelude::*;
 
 /// What became of a chunked body, cut after each `step` bytes: how much was used, and how it ended.
 fn scan(body: &[u8], step: usize) -> (usize, bool, bool) {
-    let mut chunked = ChunkedScanner::default();
+    let mut chunked = ChunkedScanner::new(is_allowed_in_trailers);
     let mut used = 0;
     for piece in body.chunks(step) {
         let step = chunked.advance(piece);

@@ -4,11 +4,13 @@ use std::task::Poll;
 
 use http::StatusCode;
 
-use super::toy::{Behavior, OK_BODY, TestServer, cluster, json_response, ok_response, settings};
+use super::test_server::{
+    Behavior, OK_BODY, TestServer, cluster, json_response, ok_response, settings,
+};
 use super::*;
 
 #[tokio::test]
-async fn an_answer_passes_without_its_framing() {
+async fn a_response_passes_without_its_framing() {
     let answer =
         "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Own: 1\r\nKeep-Alive: 5\r\n\
                   Connection: keep-alive, x-hop\r\nX-Hop: 1\r\nX-Gateway-Error: no\r\n\
@@ -16,8 +18,8 @@ async fn an_answer_passes_without_its_framing() {
             .to_owned()
             + &format!("{:x}\r\n{OK_BODY}\r\n0\r\n\r\n", OK_BODY.len());
     let node = TestServer::responding(answer.into_bytes()).await;
-    let sender = TestUpstream::new();
-    let reply = sender
+    let upstream = TestUpstream::new();
+    let reply = upstream
         .send_buffered(&request_to(QUERY, &cluster(&[&node])))
         .await;
     let reply = reply.unwrap();
@@ -28,15 +30,15 @@ async fn an_answer_passes_without_its_framing() {
     assert_eq!(names, ["content-type", "x-own"]);
     assert_eq!(reply.attempts.count, 1);
     assert_eq!(*reply.attempts.node.unwrap(), *node.address.to_string());
-    assert_eq!(sender.totals().get(Attempt::Ok), 1);
+    assert_eq!(upstream.totals().get(Attempt::Ok), 1);
 }
 
 #[tokio::test]
-async fn a_connection_is_used_again() {
+async fn a_connection_is_reused() {
     let node = TestServer::responding(ok_response()).await;
-    let (sender, cluster) = (TestUpstream::new(), cluster(&[&node]));
+    let (upstream, cluster) = (TestUpstream::new(), cluster(&[&node]));
     for name in [QUERY, QUERY, JOB, JOB] {
-        sender
+        upstream
             .send_buffered(&request_to(name, &cluster))
             .await
             .unwrap();
@@ -49,16 +51,16 @@ async fn a_connection_is_used_again() {
 }
 
 #[tokio::test]
-async fn a_connection_with_surplus_bytes_is_never_used_again() {
+async fn a_connection_with_surplus_bytes_is_never_reused() {
     let twice = [
         ok_response(),
         json_response("200 OK", r#"{"resultCode":"evil"}"#),
     ]
     .concat();
     let node = TestServer::responding(twice).await;
-    let (sender, cluster) = (TestUpstream::new(), cluster(&[&node]));
+    let (upstream, cluster) = (TestUpstream::new(), cluster(&[&node]));
     for _ in 0..5 {
-        let reply = sender
+        let reply = upstream
             .send_buffered(&request_to(QUERY, &cluster))
             .await
             .unwrap();
@@ -68,7 +70,7 @@ async fn a_connection_with_surplus_bytes_is_never_used_again() {
 }
 
 #[tokio::test]
-async fn a_connection_that_the_node_closes_is_invisible() {
+async fn a_closed_keep_alive_connection_is_retried_on_a_new_one() {
     for closes in [
         Behavior::Cut(Vec::new()),
         Behavior::RespondAndClose(Vec::new()),
@@ -79,15 +81,15 @@ async fn a_connection_that_the_node_closes_is_invisible() {
             _ => closes.clone(),
         })
         .await;
-        let (sender, cluster) = (TestUpstream::new(), cluster(&[&node]));
+        let (upstream, cluster) = (TestUpstream::new(), cluster(&[&node]));
         for _ in 0..6 {
-            let reply = sender
+            let reply = upstream
                 .send_buffered(&request_to(QUERY, &cluster))
                 .await
                 .unwrap();
             assert_eq!(reply.attempts.count, 1);
         }
-        assert_eq!(sender.totals().get(RetryReason::Reconnected), 5);
+        assert_eq!(upstream.totals().get(RetryReason::Reconnected), 5);
         assert_eq!(
             cluster.node_statuses(Instant::now().into_std())[0].failures,
             0
@@ -102,12 +104,12 @@ async fn a_job_is_not_sent_twice_over_a_stale_connection() {
         _ => Behavior::Cut(Vec::new()),
     })
     .await;
-    let (sender, cluster) = (TestUpstream::new(), cluster(&[&node]));
-    sender
+    let (upstream, cluster) = (TestUpstream::new(), cluster(&[&node]));
+    upstream
         .send_buffered(&request_to(JOB, &cluster))
         .await
         .unwrap();
-    let failure = sender
+    let failure = upstream
         .send_buffered(&request_to(JOB, &cluster))
         .await
         .unwrap_err();
@@ -119,7 +121,7 @@ async fn a_job_is_not_sent_twice_over_a_stale_connection() {
 }
 
 #[test]
-fn a_job_looks_whether_its_connection_was_closed() {
+fn a_job_is_never_sent_on_a_closed_connection() {
     let runtime = || {
         tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -141,9 +143,9 @@ fn a_job_looks_whether_its_connection_was_closed() {
     });
     let node = told.recv().unwrap();
     runtime().block_on(async {
-        let (sender, cluster) = (TestUpstream::new(), cluster(&[&node]));
+        let (upstream, cluster) = (TestUpstream::new(), cluster(&[&node]));
         for _ in 0..5 {
-            sender
+            upstream
                 .send_buffered(&request_to(JOB, &cluster))
                 .await
                 .unwrap();
@@ -158,11 +160,11 @@ fn a_job_looks_whether_its_connection_was_closed() {
 }
 
 #[tokio::test]
-async fn what_is_no_answer_is_a_failure() {
+async fn an_invalid_response_is_a_failure() {
     for (what, act, cause) in invalid_responses() {
         let node = TestServer::start(move |_| act.clone()).await;
-        let sender = TestUpstream::new();
-        let result = sender
+        let upstream = TestUpstream::new();
+        let result = upstream
             .send_buffered(&request_to(QUERY, &cluster(&[&node])))
             .await;
         let failure = result.expect_err(what);
@@ -208,6 +210,16 @@ fn invalid_responses() -> Vec<(&'static str, Behavior, UpstreamErrorKind)> {
             UpstreamErrorKind::InvalidResponse,
         ),
         (
+            "a list of lengths",
+            Behavior::Respond(format!("{head}content-length: 2, 2\r\n\r\n{{}}").into()),
+            UpstreamErrorKind::InvalidResponse,
+        ),
+        (
+            "the same length twice",
+            Behavior::Respond(format!("{head}content-length: 2\r\ncontent-length: 2\r\n\r\n{{}}").into()),
+            UpstreamErrorKind::InvalidResponse,
+        ),
+        (
             "two lengths",
             Behavior::Respond(format!("{head}content-length: 2\r\ncontent-length: 3\r\n\r\n{{}}").into()),
             UpstreamErrorKind::InvalidResponse,
@@ -228,15 +240,101 @@ fn invalid_responses() -> Vec<(&'static str, Behavior, UpstreamErrorKind)> {
 }
 
 #[tokio::test]
-async fn other_statuses_pass_as_they_are() {
+async fn a_response_with_many_fields_passes() {
+    let response = |fields: usize| {
+        let fields: String = (0..fields).map(|n| format!("x-{n}: {n}\r\n")).collect();
+        format!(
+            "HTTP/1.1 200 OK\r\n{fields}content-length: {}\r\n\r\n{OK_BODY}",
+            OK_BODY.len()
+        )
+        .into_bytes()
+    };
+    for fields in [101, 999] {
+        let node = TestServer::responding(response(fields)).await;
+        let cluster = cluster(&[&node]);
+        let reply = TestUpstream::new()
+            .send_buffered(&request_to(QUERY, &cluster))
+            .await;
+        assert_eq!(reply.unwrap().headers.len(), fields);
+    }
+    let node = TestServer::responding(response(1000)).await;
+    let cluster = cluster(&[&node]);
+    let reply = TestUpstream::new()
+        .send_buffered(&request_to(QUERY, &cluster))
+        .await;
+    let kind = reply.unwrap_err().kind;
+    assert_eq!(kind, UpstreamErrorKind::InvalidResponse);
+    let status = &cluster.node_statuses(Instant::now().into_std())[0];
+    let reason = status.last_failure_reason.as_deref().unwrap();
+    assert!(reason.contains("more than 1000 fields"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_408_on_a_reused_connection_is_a_stale_connection() {
+    let late = || Behavior::RespondAndClose(json_response("408 Request Timeout", "late"));
+    for (name, status) in [(QUERY, 200), (JOB, 408)] {
+        let node = TestServer::start(move |received| match received.index {
+            0 => Behavior::Respond(ok_response()),
+            _ => late(),
+        })
+        .await;
+        let (upstream, cluster) = (TestUpstream::new(), cluster(&[&node]));
+        for expected in [200, status] {
+            let reply = upstream.send_buffered(&request_to(name, &cluster)).await;
+            let reply = reply.unwrap();
+            assert_eq!((reply.status.as_u16(), reply.attempts.count), (expected, 1));
+        }
+        let node = &cluster.node_statuses(Instant::now().into_std())[0];
+        assert_eq!(node.failures, 0);
+    }
+    // A new connection cannot be stale.
+    let node = TestServer::start(move |_| late()).await;
+    let cluster = cluster(&[&node]);
+    let reply = TestUpstream::new()
+        .send_buffered(&request_to(QUERY, &cluster))
+        .await;
+    assert_eq!(reply.unwrap().status.as_u16(), 408);
+    assert_eq!(node.count(), 1);
+}
+
+#[tokio::test]
+async fn an_early_response_to_an_upload_passes() {
+    const UPLOAD: usize = 6 << 20;
+    let early = json_response("413 Content Too Large", "too large");
+    for (read, name) in [(0, JOB), (2 << 20, JOB), (0, DOWNLOAD), (2 << 20, DOWNLOAD)] {
+        let behavior = Behavior::Cut(early.clone());
+        let node = TestServer::start(move |_| behavior.clone()).await;
+        let mut settings = settings(&[node.address]);
+        settings.ejection.consecutive_failures = 3;
+        let (upstream, cluster) = (TestUpstream::new(), Cluster::new(settings));
+        let mut request = request_to(name, &cluster);
+        let headers = Arc::make_mut(&mut request.headers);
+        headers.insert("x-read", HeaderValue::from(read));
+        request.body = Bytes::from(vec![b'x'; UPLOAD]);
+        for _ in 0..5 {
+            let reply = upstream.send_streaming(&request).await.unwrap();
+            assert_eq!(reply.status, StatusCode::PAYLOAD_TOO_LARGE);
+            assert_eq!(reply.attempts.count, 1);
+            let body = reply.body.collect().await.unwrap();
+            assert_eq!(body.to_bytes(), "too large");
+        }
+        let received = node.received();
+        assert!(received.iter().all(|received| received.index == 0));
+        let status = &cluster.node_statuses(Instant::now().into_std())[0];
+        assert_eq!((status.failures, status.state.as_str()), (0, "up"));
+    }
+}
+
+#[tokio::test]
+async fn other_statuses_pass_unchanged() {
     for (status, body) in [
         ("401 Unauthorized", "<html>"),
         ("500 Oops", ""),
         ("204 No", ""),
     ] {
         let node = TestServer::responding(json_response(status, body)).await;
-        let sender = TestUpstream::new();
-        let reply = sender
+        let upstream = TestUpstream::new();
+        let reply = upstream
             .send_buffered(&request_to(QUERY, &cluster(&[&node])))
             .await;
         let reply = reply.unwrap();
@@ -247,12 +345,12 @@ async fn other_statuses_pass_as_they_are() {
 }
 
 #[tokio::test]
-async fn whoever_leaves_takes_everything_with_him() {
+async fn a_dropped_request_releases_everything() {
     let node = TestServer::start(|_| Behavior::Hang).await;
-    let (sender, cluster) = (TestUpstream::new(), cluster(&[&node]));
-    let delivery = request_to(QUERY, &cluster);
+    let (upstream, cluster) = (TestUpstream::new(), cluster(&[&node]));
+    let request = request_to(QUERY, &cluster);
     {
-        let mut waiting = std::pin::pin!(sender.send_buffered(&delivery));
+        let mut waiting = std::pin::pin!(upstream.send_buffered(&request));
         tokio::select! {
             biased;
             _ = &mut waiting => panic!("it hangs"),
@@ -264,11 +362,11 @@ async fn whoever_leaves_takes_everything_with_him() {
         (status.in_flight, status.connections, status.failures),
         (0, 0, 0)
     );
-    assert_eq!(sender.totals().get(Attempt::Cancelled), 1);
+    assert_eq!(upstream.totals().get(Attempt::Cancelled), 1);
 }
 
 #[tokio::test]
-async fn over_all_workers_a_node_has_no_more_connections_than_allowed() {
+async fn the_connection_limit_holds_over_all_workers() {
     let node = TestServer::responding(ok_response()).await;
     let mut settings = settings(&[node.address]);
     settings.pool.max_connections = 2;
@@ -289,19 +387,19 @@ async fn over_all_workers_a_node_has_no_more_connections_than_allowed() {
 }
 
 #[tokio::test]
-async fn a_node_at_its_cap_takes_nothing_more() {
+async fn a_node_at_its_connection_limit_gets_no_request() {
     let node = TestServer::start(|_| Behavior::Hang).await;
     let mut settings = settings(&[node.address]);
     settings.pool.max_connections = 1;
     let cluster = Cluster::new(settings);
-    let (sender, delivery) = (TestUpstream::new(), request_to(QUERY, &cluster));
-    let mut waiting = std::pin::pin!(sender.send_buffered(&delivery));
+    let (upstream, request) = (TestUpstream::new(), request_to(QUERY, &cluster));
+    let mut waiting = std::pin::pin!(upstream.send_buffered(&request));
     tokio::select! {
         biased;
         _ = &mut waiting => panic!("it hangs"),
         () = eventually("the node has it", || node.count() == 1) => {}
     }
-    let failure = sender.send_buffered(&delivery).await.unwrap_err();
+    let failure = upstream.send_buffered(&request).await.unwrap_err();
     assert_eq!(
         (failure.kind, failure.request_sent),
         (UpstreamErrorKind::NoNodeAvailable, false)
@@ -309,15 +407,15 @@ async fn a_node_at_its_cap_takes_nothing_more() {
 }
 
 #[tokio::test]
-async fn an_idle_or_old_connection_is_closed_in_order() {
+async fn an_idle_or_aged_connection_is_closed_with_close_notify() {
     for (idle_timeout, max_age) in [(40, 60_000), (120, 10)] {
         let node = TestServer::responding(ok_response()).await;
         let mut settings = settings(&[node.address]);
         settings.pool.idle_timeout = Duration::from_millis(idle_timeout);
         settings.pool.max_age = Duration::from_millis(max_age);
         let cluster = Cluster::new(settings);
-        let sender = TestUpstream::new();
-        sender
+        let upstream = TestUpstream::new();
+        upstream
             .send_buffered(&request_to(QUERY, &cluster))
             .await
             .unwrap();
@@ -332,8 +430,8 @@ async fn more_idle_connections_than_allowed_are_closed() {
     let mut settings = settings(&[node.address]);
     settings.pool.max_idle = 2;
     let cluster = Cluster::new(settings);
-    let (sender, delivery) = (TestUpstream::new(), request_to(QUERY, &cluster));
-    let five = (0..5).map(|_| sender.send_buffered(&delivery));
+    let (upstream, request) = (TestUpstream::new(), request_to(QUERY, &cluster));
+    let five = (0..5).map(|_| upstream.send_buffered(&request));
     let mut five: Vec<_> = five.map(Box::pin).collect();
     std::future::poll_fn(|cx| {
         five.retain_mut(|one| one.as_mut().poll(cx).is_pending());

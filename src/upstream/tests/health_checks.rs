@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::toy::{Behavior, TestServer, json_response, ok_response, settings, unused_address};
+use super::test_server::{
+    Behavior, TestServer, json_response, ok_response, settings, unused_address,
+};
 use super::*;
 use crate::auth::{Claim, Credential, Secret, Signable};
 use crate::cluster::{HealthCheck, NodeAddress, SignedCheck};
@@ -39,7 +41,7 @@ async fn watch_until(
 }
 
 #[tokio::test]
-async fn a_node_goes_down_and_comes_up_by_its_probes() {
+async fn health_checks_mark_a_node_down_and_up() {
     let sick = Arc::new(AtomicBool::new(true));
     let state = sick.clone();
     let node = TestServer::start(move |_| {
@@ -74,7 +76,7 @@ async fn a_node_goes_down_and_comes_up_by_its_probes() {
 }
 
 #[tokio::test]
-async fn a_signed_check_is_signed_and_its_code_decides() {
+async fn a_signed_health_check_is_judged_by_its_result_code() {
     let credential = Arc::new(Credential::new(
         "ak1".into(),
         vec![Secret::new(b"secret".to_vec())],
@@ -118,7 +120,7 @@ async fn a_signed_check_is_signed_and_its_code_decides() {
 }
 
 #[tokio::test]
-async fn a_name_is_resolved_and_a_lost_one_keeps_its_nodes() {
+async fn a_name_is_resolved_and_keeps_its_nodes_when_dns_fails() {
     let node = TestServer::responding(ok_response()).await;
     let mut settings = settings(&[node.address]);
     let named = |host: &str| NodeAddress {
@@ -127,19 +129,19 @@ async fn a_name_is_resolved_and_a_lost_one_keeps_its_nodes() {
     };
     settings.nodes[0].address = named("localhost");
     let cluster = Cluster::new(settings);
-    let sender = TestUpstream::new();
-    let delivery = request_to(QUERY, &cluster);
-    let failure = sender.send_buffered(&delivery).await.unwrap_err();
+    let upstream = TestUpstream::new();
+    let request = request_to(QUERY, &cluster);
+    let failure = upstream.send_buffered(&request).await.unwrap_err();
     assert_eq!(
         failure.kind,
         UpstreamErrorKind::NoNodeAvailable,
         "not resolved yet"
     );
     watch_until(&cluster, None, "it is there", || states(&cluster) == ["up"]).await;
-    sender.send_buffered(&delivery).await.unwrap();
+    upstream.send_buffered(&request).await.unwrap();
     assert!(!cluster.set_addresses(&named("localhost"), &[]));
     assert!(!cluster.set_addresses(&named("other"), &["127.0.0.1".parse().unwrap()]));
-    sender.send_buffered(&delivery).await.unwrap();
+    upstream.send_buffered(&request).await.unwrap();
     assert_eq!(node.received()[1].index, 1);
     // It moved: the old node's connections go with it.
     assert!(cluster.set_addresses(&named("localhost"), &["127.0.0.2".parse().unwrap()]));
@@ -150,7 +152,7 @@ async fn a_name_is_resolved_and_a_lost_one_keeps_its_nodes() {
 }
 
 #[tokio::test]
-async fn a_try_at_a_node_that_turns_out_to_be_dead_moves_on_at_once_and_free() {
+async fn an_attempt_at_a_node_that_is_found_down_fails_over_at_once_and_free() {
     let dead = TestServer::start(|_| Behavior::Hang).await;
     let well = TestServer::responding(ok_response()).await;
     for name in [QUERY, JOB] {
@@ -164,11 +166,11 @@ async fn a_try_at_a_node_that_turns_out_to_be_dead_moves_on_at_once_and_free() {
             settings.retries.min_per_second,
         ) = (0, 0);
         let cluster = Cluster::new(settings);
-        let sender = TestUpstream::new();
-        let delivery = request_to(name, &cluster);
+        let upstream = TestUpstream::new();
+        let request = request_to(name, &cluster);
         let patience = Duration::from_millis(2500);
         let answer = tokio::select! {
-            answer = sender.upstream.send_buffered(&delivery, patience) => answer,
+            answer = upstream.upstream.send_buffered(&request, patience) => answer,
             () = watch_cluster(cluster.clone(), None) => panic!("it never ends"),
         };
         if name == QUERY {
