@@ -287,7 +287,7 @@ mod tests {
         );
         let summary = report["summary"].as_array().unwrap();
         assert!(
-            summary.contains(&json!("cluster c: round-robin")),
+            summary.contains(&json!("cluster c: least-request")),
             "{report:#}"
         );
 
