@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use jiff::Timestamp;
 use serde_json::json;
@@ -118,8 +119,9 @@ impl Admin {
         }
     }
 
-    async fn respond(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> AdminResponse {
-        if let Err((status, detail)) = self.guard.check(method, uri, headers) {
+    async fn respond(&self, scheme: &str, head: &Parts) -> AdminResponse {
+        let (method, uri) = (&head.method, &head.uri);
+        if let Err((status, detail)) = self.guard.check(scheme, method, uri, &head.headers) {
             let response = respond::problem(status, detail);
             return match status {
                 StatusCode::UNAUTHORIZED => respond::with_basic_challenge(response),
@@ -233,9 +235,9 @@ impl Admin {
         }
         let store = self.state.shared.store.load_full();
         if let Some(store) = &store {
-            store.purge(purge.clone());
+            store.purge([purge.clone()]);
         }
-        let entries = self.state.shared.purge(purge);
+        let entries = self.purge_cache(purge).await;
         tracing::info!(entries, "cache purged");
         let mut body = json!({ "purged": true, "entries": entries });
         if let Some(store) = store {
@@ -246,6 +248,16 @@ impl Admin {
                 .into();
         }
         respond::json(StatusCode::OK, &body)
+    }
+
+    /// Returns the number of removed entries. The pass over the cache runs on a thread of its own.
+    async fn purge_cache(&self, purge: Purge) -> usize {
+        let shared = self.state.shared.clone();
+        let handle = shared.begin_purge(purge.into());
+        let sweep = tokio::task::spawn_blocking(move || shared.cache.sweep());
+        // Fails only by panic; the purge is effective in any case.
+        let _ = sweep.await;
+        handle.removed()
     }
 
     /// Handles `/nodes/{cluster}/{host:port}/drain` and `…/undrain`.
@@ -288,15 +300,18 @@ impl Handler for Admin {
 
     fn handle(
         self: &Arc<Self>,
-        _peer: &Arc<ConnectionInfo>,
+        connection: &Arc<ConnectionInfo>,
         request: Request<RequestBody>,
     ) -> impl Future<Output = AdminResponse> + Send + 'static {
         let admin = self.clone();
+        let scheme = match connection.tls_version {
+            Some(_) => "https",
+            None => "http",
+        };
         let (head, body) = request.into_parts();
         async move {
             let _unread = body;
-            let (method, uri) = (&head.method, &head.uri);
-            admin.respond(method, uri, &head.headers).await
+            admin.respond(scheme, &head).await
         }
     }
 

@@ -31,6 +31,7 @@ mod file_watcher;
 mod handler;
 mod listener_setup;
 mod port;
+mod preflight;
 mod reload;
 mod rlimits;
 mod shared_store_task;
@@ -40,6 +41,7 @@ mod systemd;
 mod workers;
 
 pub use error::StartError;
+pub use preflight::preflight;
 pub use rlimits::set_resource_limits;
 pub use systemd::ServiceManager;
 
@@ -123,13 +125,11 @@ impl App {
         config: Config,
         source: Option<PathBuf>,
     ) -> Result<Self, StartError> {
-        let source = source.map(ConfigSource::read).transpose();
-        let source = source.map_err(StartError::Source)?;
+        let source = source.map(|path| ConfigSource::new(path, &config));
         let follower = source
             .as_ref()
             .map(|source| FileWatcher::start(source.watched_files(&config), WATCH_INTERVAL));
         let metrics = Arc::new(Metrics::default());
-        let log = open_access_log(&config.telemetry).map_err(StartError::AccessLog)?;
         let shared = Arc::new(GatewayState {
             snapshot: ArcSwap::from_pointee(Snapshot::next(&config, None)),
             cache: Cache::new(config.cache.max_size),
@@ -140,6 +140,8 @@ impl App {
             store: ArcSwapOption::empty(),
         });
         let control = metrics.add_shard();
+        let log =
+            open_access_log(&config.telemetry, control.clone()).map_err(StartError::AccessLog)?;
         let traces =
             start_trace_exporter(&config.telemetry, &control).map_err(StartError::Traces)?;
         let tickets = listener_setup::SessionTickets::new();
@@ -208,7 +210,8 @@ impl App {
         }
         self.publish_ports();
         self.cluster_tasks.reconcile(&self.shared.snapshot.load());
-        self.shared_store_task = SharedStoreTask::start(&self.shared, config.shared.as_ref());
+        self.shared_store_task =
+            SharedStoreTask::start(&self.shared, config.shared.as_ref(), &self.control);
         self.service_manager.sockets.warn_unused(|name| {
             config.listeners.contains_key(name) || name == ADMIN && self.admin.is_some()
         });
@@ -308,13 +311,16 @@ impl App {
     }
 }
 
-fn open_access_log(settings: &config::Telemetry) -> io::Result<Option<telemetry::AccessLog>> {
+fn open_access_log(
+    settings: &config::Telemetry,
+    metrics: Arc<Shard>,
+) -> io::Result<Option<telemetry::AccessLog>> {
     let destination = match &settings.access_log {
         AccessLog::File(path) => telemetry::Destination::File(path.clone()),
         AccessLog::Off => return Ok(None),
         AccessLog::Stderr => telemetry::Destination::Stderr,
     };
-    telemetry::AccessLog::open(destination).map(Some)
+    telemetry::AccessLog::open(destination, metrics).map(Some)
 }
 
 fn start_trace_exporter(

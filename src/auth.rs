@@ -237,19 +237,19 @@ pub enum AuthError {
     #[error("the access key is disabled")]
     Disabled,
     /// The head does not hold a signed header exactly once.
-    #[error("the signed field {0:?} does not stand in the request exactly once")]
+    #[error("the request does not have the signed header {0:?} exactly once")]
     SignedFieldMissing(String),
     /// The value starts with `auth-v2/` but is not well-formed, or the query has a broken escape.
     #[error("malformed auth-v2 request: {0}")]
     Malformed(&'static str),
     /// No `Authorization` header.
-    #[error("no Authorization field")]
+    #[error("no Authorization header")]
     Missing,
     /// A scheme other than `auth-v2`.
-    #[error("another scheme than auth-v2")]
+    #[error("a scheme other than auth-v2")]
     OtherScheme,
     /// More than one `Authorization` header.
-    #[error("more than one Authorization field")]
+    #[error("more than one Authorization header")]
     RepeatedAuthorization,
     /// The query repeats a key, which the canonical request cannot represent.
     #[error("the query repeats a key")]

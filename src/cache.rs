@@ -4,27 +4,30 @@
 //! and moka's own clock is monotonic.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use moka::Expiry;
 use moka::policy::EvictionPolicy;
 
 mod entry;
+mod policy;
+mod purge;
 pub mod singleflight;
 
-pub use entry::Entry;
+pub use entry::{CacheHit, Entry};
+pub use policy::{CachePolicy, Freshness};
+pub use purge::{PurgeHandle, PurgeSet, PurgedKeys};
 
-use crate::config;
 pub use crate::message::Purge;
 use crate::message::{BufferedResponse, CacheKey};
+use purge::PendingPurges;
 
 /// The cached responses of all callers, shared by all workers.
 #[derive(Debug)]
 pub struct Cache {
     entries: moka::sync::Cache<CacheKey, Arc<Entry>, foldhash::fast::RandomState>,
-    purge_epoch: AtomicU64,
+    purges: PendingPurges,
 }
 
 impl Cache {
@@ -38,19 +41,20 @@ impl Cache {
             // moka's default, TinyLFU, may evict the very entry that was just reported as stored.
             .eviction_policy(EvictionPolicy::lru())
             .expire_after(EntryExpiry)
-            .support_invalidation_closures()
             .build_with_hasher(foldhash::fast::RandomState::default());
         Self {
             entries,
-            purge_epoch: AtomicU64::new(0),
+            purges: PendingPurges::default(),
         }
     }
 
-    /// Returns the entry of `key` if it may be used at `now`, with its freshness.
-    pub fn get(&self, key: &CacheKey, now: Timestamp) -> Option<CacheHit> {
+    /// Returns the entry of `key` if the policy of the request allows to use it at `now`.
+    pub fn get(&self, key: &CacheKey, policy: &CachePolicy, now: Timestamp) -> Option<CacheHit> {
         let entry = self.entries.get(key)?;
-        let freshness = entry.freshness(now)?;
-        Some(CacheHit { entry, freshness })
+        if self.is_purged(key, &entry) {
+            return None;
+        }
+        CacheHit::of(entry, policy, now)
     }
 
     /// Returns the token for inserting one response. Call it before the fetch: any purge after this
@@ -59,7 +63,7 @@ impl Cache {
         InsertToken {
             key,
             call_id,
-            purge_epoch: self.purge_epoch.load(Ordering::Acquire),
+            purge_epoch: self.purges.epoch(),
         }
     }
 
@@ -81,13 +85,14 @@ impl Cache {
         // "No data" never replaces a response that is still usable.
         if is_negative
             && self
-                .get(token.key, now)
+                .get(token.key, policy, now)
                 .is_some_and(|hit| !hit.entry.is_negative)
         {
             return InsertOutcome::NotStored;
         }
         entry.call_id = token.call_id.map(Into::into);
-        self.entries.insert(token.key.clone(), Arc::new(entry));
+        entry.purge_epoch = token.purge_epoch;
+        self.entries.insert(token.key.compacted(), Arc::new(entry));
         // A purge between the check above and the insertion has missed the entry.
         if self.is_invalidated(token) {
             self.entries.invalidate(token.key);
@@ -113,46 +118,51 @@ impl Cache {
         // The clock of the other replica may be ahead.
         let fetched_at = times.fetched_at.min(now);
         let mut entry = Entry::from_response(response, policy, fetched_at)?;
-        let freshness = entry.freshness(now)?;
-        let held_is_as_good = self.get(token.key, now).is_some_and(|held| {
-            (!held.entry.is_negative && entry.is_negative)
-                || held.entry.fresh_until >= entry.fresh_until
+        entry.call_id = token.call_id.map(Into::into);
+        entry.purge_epoch = token.purge_epoch;
+        let hit = CacheHit::of(Arc::new(entry), policy, now)?;
+        let held_is_as_good = self.get(token.key, policy, now).is_some_and(|held| {
+            (!held.entry.is_negative && hit.entry.is_negative)
+                || held.lifetime.fresh_until >= hit.lifetime.fresh_until
         });
         if policy.is_disabled || held_is_as_good || self.is_invalidated(token) {
             return None;
         }
-        entry.call_id = token.call_id.map(Into::into);
-        let entry = Arc::new(entry);
-        self.entries.insert(token.key.clone(), entry.clone());
+        self.entries
+            .insert(token.key.compacted(), hit.entry.clone());
         if self.is_invalidated(token) {
             self.entries.invalidate(token.key);
             return None;
         }
-        Some(CacheHit { entry, freshness })
+        Some(hit)
     }
 
-    /// Removes all entries that match; an empty purge removes everything. Responses of fetches in
-    /// progress are not stored either. Returns the number of removed entries.
-    pub fn purge(&self, purge: Purge) -> usize {
-        self.purge_epoch.fetch_add(1, Ordering::AcqRel);
-        if purge.access_key.is_none() && purge.call_id.is_none() {
-            let removed = self.entries.iter().count();
-            self.entries.invalidate_all();
-            return removed;
-        }
-        let matches = move |key: &CacheKey, entry: &Arc<Entry>| {
-            purge.matches(key.access_key(), entry.call_id.as_deref())
-        };
-        let removed = self
-            .entries
-            .iter()
-            .filter(|(key, entry)| matches(key, entry));
-        let removed = removed.count();
-        // Fails only without `support_invalidation_closures`, which is set above.
-        if self.entries.invalidate_entries_if(matches).is_err() {
-            self.entries.invalidate_all();
-        }
-        removed
+    /// Purges all entries that the set matches: they are misses from now on, and responses of fetches in
+    /// progress are not stored. Takes no longer for more entries; [`Cache::sweep`] removes them.
+    pub fn begin_purge(&self, set: PurgeSet) -> PurgeHandle {
+        self.purges.begin(set)
+    }
+
+    /// Removes the entries of all purges that have begun, in one pass over the cache. Blocks for about a
+    /// microsecond per entry: to be called on a thread that serves no requests.
+    pub fn sweep(&self) {
+        self.purges.sweep(|is_covered| {
+            let is_covered = |key: &CacheKey, entry: &Entry| {
+                is_covered(
+                    key.access_key(),
+                    entry.call_id.as_deref(),
+                    entry.purge_epoch,
+                )
+            };
+            let mut removed = 0;
+            for (key, entry) in &self.entries {
+                if is_covered(&key, &entry) {
+                    self.entries.invalidate(&*key);
+                    removed += 1;
+                }
+            }
+            removed
+        });
     }
 
     /// Returns the number of entries and their weight in bytes, after all pending maintenance.
@@ -161,8 +171,14 @@ impl Cache {
         (self.entries.entry_count(), self.entries.weighted_size())
     }
 
+    fn is_purged(&self, key: &CacheKey, entry: &Entry) -> bool {
+        let call_id = entry.call_id.as_deref();
+        self.purges
+            .covers(key.access_key(), call_id, entry.purge_epoch)
+    }
+
     fn is_invalidated(&self, token: &InsertToken<'_>) -> bool {
-        token.purge_epoch != self.purge_epoch.load(Ordering::Acquire)
+        token.purge_epoch != self.purges.epoch()
     }
 }
 
@@ -194,57 +210,8 @@ pub enum InsertOutcome {
     Stored,
 }
 
-/// The caching rules of one generation of the configuration.
-#[derive(Clone, Debug)]
-pub struct CachePolicy {
-    is_disabled: bool,
-    expiry_margin: SignedDuration,
-    minimum_life: SignedDuration,
-    stale_if_error: bool,
-    negative_ttl: SignedDuration,
-    success_codes: Vec<String>,
-}
-
-impl CachePolicy {
-    /// Whether nothing is ever stored.
-    pub fn is_disabled(&self) -> bool {
-        self.is_disabled
-    }
-}
-
-impl From<&config::Cache> for CachePolicy {
-    fn from(settings: &config::Cache) -> Self {
-        let signed = |d: Duration| SignedDuration::try_from(d).unwrap_or(SignedDuration::MAX);
-        Self {
-            is_disabled: settings.max_size == 0,
-            expiry_margin: signed(settings.expiry_margin),
-            minimum_life: signed(settings.minimum_life),
-            stale_if_error: settings.stale_if_error,
-            negative_ttl: signed(settings.negative_ttl),
-            success_codes: settings.success_codes.clone(),
-        }
-    }
-}
-
-/// An entry that may be used.
-#[derive(Clone, Debug)]
-pub struct CacheHit {
-    /// The cached response.
-    pub entry: Arc<Entry>,
-    /// What it may be used for.
-    pub freshness: Freshness,
-}
-
-/// What an entry may be used for.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Freshness {
-    /// For any request.
-    Fresh,
-    /// Inside the expiry margin: only in place of an error (RFC 5861, 4).
-    StaleIfError,
-}
-
-/// Garbage collection by moka's clock. What may be served is decided by the wall clock.
+/// Garbage collection by moka's clock. What may be served is decided by the wall clock and the policy of
+/// each request.
 struct EntryExpiry;
 
 impl Expiry<CacheKey, Arc<Entry>> for EntryExpiry {
@@ -254,8 +221,7 @@ impl Expiry<CacheKey, Arc<Entry>> for EntryExpiry {
         entry: &Arc<Entry>,
         _: Instant,
     ) -> Option<Duration> {
-        let lifetime = entry.usable_until.duration_since(entry.stored_at);
-        Some(Duration::try_from(lifetime).unwrap_or_default())
+        Some(entry.retention())
     }
 
     // The default implementation keeps the deadline of the replaced entry.

@@ -11,5 +11,5 @@ pub use endpoint::{
     BodyKind, ENDPOINTS, Endpoint, Lookup, ResponseKind, RetrySafety, find_endpoint,
 };
 pub use payload::{InvalidRequest, Payload, Tenant, Versionless};
-pub use response::{ParsedResponse, ResultKind, envelope};
+pub use response::{ParsedResponse, ResultKind, envelope, recording_urls};
 pub use times::parse_zone;

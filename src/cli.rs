@@ -10,21 +10,27 @@ use jiff::Timestamp;
 
 pub mod call;
 pub mod check;
+mod config_path;
 pub mod control;
+#[cfg(feature = "stand-in")]
 pub mod demo;
+mod failure;
+pub mod generate;
 pub mod run;
 mod secret_key;
+mod signals;
 pub mod signature;
+#[cfg(feature = "stand-in")]
 pub mod stand_in;
 mod values;
 
-use crate::config::ConfigError;
 use signature::Streams;
 
 /// A load balancer and caching reverse proxy for CC-FS clusters: it verifies signatures, normalizes
 /// request bodies, answers repeated playback requests from a cache, and balances over the nodes.
 #[derive(Debug, Parser)]
-#[command(name = "ccfs-gateway", version, max_term_width = 100, after_help = EXAMPLES)]
+#[command(name = "ccfs-gateway", version, long_version = LONG_VERSION, max_term_width = 100)]
+#[command(after_help = EXAMPLES)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -34,18 +40,23 @@ pub struct Cli {
 enum Command {
     Run(run::Run),
     Check(check::Check),
+    #[cfg(feature = "stand-in")]
     Demo(demo::Demo),
     Call(Box<call::Call>),
     Sign(signature::Sign),
     Verify(signature::Verify),
     Explain(signature::Explain),
+    #[cfg(feature = "stand-in")]
     StandIn(stand_in::StandInArgs),
     Schema(check::Schema),
     Status(control::Status),
     Nodes(control::Nodes),
     Reload(control::Reload),
     Drain(control::Drain),
+    Purge(control::Purge),
     Healthcheck(control::Healthcheck),
+    Completions(generate::Completions),
+    Man(generate::Man),
 }
 
 impl Cli {
@@ -53,13 +64,56 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         // rustls picks a default provider by itself only while exactly one is compiled in.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let is_json = self.command.is_json();
         self.command
             .run()
-            .unwrap_or_else(|error| report_error(&error))
+            .unwrap_or_else(|error| report_error(&error, is_json))
+    }
+}
+
+/// Parses the command line, runs the command and returns its exit code.
+pub fn main() -> ExitCode {
+    match Cli::try_parse() {
+        Ok(cli) => cli.run(),
+        Err(error) => {
+            let is_json = std::env::args_os().any(|argument| argument == "--json");
+            if is_json && error.use_stderr() {
+                let _ = writeln!(io::stdout(), "{:#}", failure::usage_to_json(&error));
+            } else {
+                let _ = error.print();
+            }
+            // 2 for bad usage, 0 for `--help` and `--version`.
+            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+        }
     }
 }
 
 impl Command {
+    /// Whether the command prints JSON, and so its errors too.
+    fn is_json(&self) -> bool {
+        match self {
+            Self::Call(call) => call.json,
+            Self::Check(check) => check.json,
+            #[cfg(feature = "stand-in")]
+            Self::Demo(demo) => demo.json,
+            Self::Drain(drain) => drain.target.json,
+            Self::Healthcheck(check) => check.target.json,
+            Self::Nodes(nodes) => nodes.target.json,
+            Self::Purge(purge) => purge.target.json,
+            Self::Reload(reload) => reload.target.json,
+            Self::Status(status) => status.target.json,
+            Self::Verify(verify) => verify.json,
+            #[cfg(feature = "stand-in")]
+            Self::StandIn(_) => false,
+            Self::Completions(_)
+            | Self::Explain(_)
+            | Self::Man(_)
+            | Self::Run(_)
+            | Self::Schema(_)
+            | Self::Sign(_) => false,
+        }
+    }
+
     fn run(self) -> anyhow::Result<ExitCode> {
         let now = now();
         let (mut input, mut out, mut err) = (io::stdin(), io::stdout(), io::stderr());
@@ -78,34 +132,37 @@ impl Command {
             Self::Nodes(nodes) => block_on(nodes.run(streams.stdout)),
             Self::Reload(reload) => block_on(reload.run(streams.stdout, streams.stderr)),
             Self::Drain(drain) => block_on(drain.run(streams.stdout)),
+            Self::Purge(purge) => block_on(purge.run(streams.stdout, streams.stderr)),
             Self::Healthcheck(check) => block_on(check.run(streams.stdout)),
+            Self::Completions(completions) => completions.run(streams.stdout),
+            Self::Man(man) => man.run(streams.stdout),
             Self::Run(run) => block_on(run.run()),
+            #[cfg(feature = "stand-in")]
             Self::Demo(demo) => block_on(demo.run()),
             Self::Call(call) => block_on(call::run(*call)),
+            #[cfg(feature = "stand-in")]
             Self::StandIn(args) => block_on(stand_in::run(args)),
         }
     }
 }
 
-/// Prints why a command failed, and returns its exit code.
-fn report_error(error: &anyhow::Error) -> ExitCode {
-    if let Some(usage) = error.downcast_ref::<clap::Error>() {
-        let _ = usage.print();
-        return ExitCode::from(2);
-    }
+/// Prints why a command failed, as text on stderr or as JSON on stdout, and returns its exit code.
+fn report_error(error: &anyhow::Error, is_json: bool) -> ExitCode {
+    let usage = error.downcast_ref::<clap::Error>();
     let is_io = error.downcast_ref::<io::Error>();
     if is_io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
         // The reader of the output (`head`, a pager) has closed it.
         return ExitCode::SUCCESS;
     }
-    let _ = writeln!(io::stderr(), "ccfs-gateway: {error:#}");
-    ExitCode::FAILURE
-}
-
-/// Prints every error of a configuration; exit code 78 (`EX_CONFIG`).
-fn report_invalid_config(diagnosis: &ConfigError) -> ExitCode {
-    let _ = writeln!(io::stderr(), "{diagnosis}");
-    ExitCode::from(78)
+    let _ = match usage {
+        _ if is_json => writeln!(io::stdout(), "{:#}", failure::to_json(error)),
+        Some(usage) => usage.print(),
+        None => writeln!(io::stderr(), "ccfs-gateway: {error:#}"),
+    };
+    match usage {
+        Some(_) => ExitCode::from(2),
+        None => ExitCode::FAILURE,
+    }
 }
 
 fn block_on(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
@@ -125,8 +182,24 @@ fn now() -> Timestamp {
     Timestamp::now()
 }
 
+/// Exit code for a bad or missing configuration: EX_CONFIG of sysexits.h.
+const EX_CONFIG: u8 = 78;
+
+/// Printed by `--version`; `-V` prints the first line. Set by `build.rs`.
+const LONG_VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    "\ncommit: ",
+    env!("BUILD_COMMIT"),
+    "\ntarget: ",
+    env!("BUILD_TARGET"),
+    "\nfeatures: ",
+    env!("BUILD_FEATURES"),
+);
+
 const EXAMPLES: &str = "\
 Examples:
   ccfs-gateway demo                                   # a tour without any setup
-  ccfs-gateway check --config config/gateway.toml
-  ccfs-gateway run --config config/gateway.toml";
+  ccfs-gateway check config/gateway.toml
+  ccfs-gateway run config/gateway.toml
+
+Without a file, run and check read $CCFS_GATEWAY_CONFIG or /etc/ccfs-gateway/gateway.toml.";

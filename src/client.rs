@@ -21,7 +21,7 @@ use connection::Connection;
 
 pub use error::ClientError;
 pub use request::{ClientRequest, DEFAULT_SIGNED_FIELDS, RECORDING_PATH, RecordingQuery};
-pub use trust::Trust;
+pub use trust::{ClientCertificate, Trust};
 
 /// Sends requests; reuses connections if [`Client::with_idle_connections`] was called.
 #[derive(Debug)]
@@ -63,6 +63,13 @@ impl Client {
     pub fn http2_only(mut self) -> Self {
         let config = Arc::make_mut(&mut self.tls);
         config.alpn_protocols = vec![b"h2".to_vec()];
+        self
+    }
+
+    /// Presents a client certificate to servers that request one.
+    #[must_use]
+    pub fn with_certificate(mut self, certificate: &ClientCertificate) -> Self {
+        certificate.present_in(Arc::make_mut(&mut self.tls));
         self
     }
 
@@ -203,5 +210,5 @@ impl StreamingClientResponse {
 /// tests can exceed every limit of the gateway.
 pub const MAX_BUFFERED_BODY: usize = 64 * 1024 * 1024;
 
-#[cfg(test)]
+#[cfg(all(test, feature = "stand-in"))]
 mod tests;

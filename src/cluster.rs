@@ -1,17 +1,9 @@
-//! A cluster and its nodes: who is there, who is well, who is next. Pure decisions over shared
-//! counters; connections are `upstream`'s business, and so are the clock and DNS: times and
-//! addresses are handed in.
+//! Clusters and their nodes: membership, health, load balancing, drain. Pure decisions over shared
+//! counters: connections, the clock and DNS belong to `upstream`, so times and addresses are handed in.
 //!
-//! When most nodes look dead (`panic_threshold`), all are tried: it is likelier that the eyes are
-//! wrong than that all of them are. Those that look well still get most, so that the budget for
-//! repetitions lasts if the eyes are right. Only a drained node is never tried.
-
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
-
-use arc_swap::ArcSwap;
+//! Panic mode: when most nodes look unhealthy (`panic_threshold`), the health checks are more likely
+//! wrong than all nodes down, so all nodes are used. Healthy-looking nodes keep a larger share, so that
+//! the retry budget lasts if the checks are right. A drained node is never used.
 
 mod connection_slot;
 mod health;
@@ -20,6 +12,17 @@ mod node;
 mod resolution;
 mod retry_budget;
 mod settings;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+
+use health::{EJECTION_PENDING_SHARE, HealthPolicy};
+use load_balancing::{LowDiscrepancySequence, NodeView};
 
 pub use connection_slot::ConnectionSlot;
 pub use health::{FailureKind, HealthChange, NodeOutcome};
@@ -31,27 +34,24 @@ pub use settings::{
     PoolLimits, RetrySettings, SignedCheck, Timeouts,
 };
 
-use health::{EJECTION_PENDING_SHARE, HealthPolicy};
-use load_balancing::{LowDiscrepancySequence, NodeView};
-
-/// The nodes behind one service, with their live state.
+/// The nodes of one service with their live state, shared by all workers.
 #[derive(Debug)]
 pub struct Cluster {
     settings: ClusterSettings,
     members: ArcSwap<Members>,
-    /// Held while somebody changes who is a member, who is drained or who is put aside.
+    /// `host:port` of the drained nodes. Locked while membership, drains or ejections change.
     drained: Mutex<BTreeSet<String>>,
-    /// Why names stand for no address.
+    /// Why names have no address.
     unresolved: Mutex<BTreeMap<NodeAddress, Arc<str>>>,
     retry_budget: Arc<RetryBudget>,
 }
 
-/// Who is there now.
+/// The current nodes; replaced as a whole when addresses change.
 #[derive(Debug, Default)]
 struct Members {
     nodes: Vec<Member>,
-    /// The turns of round-robin are one order for all workers, so they need a lock; no other policy
-    /// does.
+    /// The state of smooth weighted round-robin, one number a node. All workers share one order, so
+    /// this policy needs a lock; no other does.
     current_weights: Mutex<Vec<f64>>,
 }
 
@@ -62,21 +62,21 @@ struct Member {
 }
 
 impl Cluster {
-    /// A cluster as configured. Nodes given by an IP address are there at once, those given by a
-    /// name when [`Cluster::resolve`] says where they are.
+    /// Returns a cluster as configured. Nodes configured by IP address are members at once, those
+    /// configured by name after [`Cluster::set_addresses`].
     pub fn new(settings: ClusterSettings) -> Arc<Self> {
         Self::build(settings, &[], BTreeSet::new(), Arc::default())
     }
 
-    /// The cluster after a change of configuration: nodes whose address did not change keep health,
-    /// counters, connections and drain. Where TLS did not change it stays the same value, so that
-    /// sessions are resumed and connections stay good. `previous` works on until it is dropped.
+    /// Returns the cluster after a change of configuration. Nodes whose address did not change keep
+    /// health, counters, connections and drain. A TLS configuration that did not change stays the same
+    /// value, so that sessions are resumed and connections stay usable. `previous` stays usable too.
     pub fn from_previous(mut settings: ClusterSettings, previous: &Self) -> Arc<Self> {
         if settings.tls_digest == previous.settings.tls_digest {
             settings.tls = previous.settings.tls.clone();
         }
         let nodes: Vec<_> = previous.nodes();
-        let drained = previous.drained().clone();
+        let drained = previous.drained.lock().clone();
         Self::build(settings, &nodes, drained, previous.retry_budget.clone())
     }
 
@@ -84,71 +84,76 @@ impl Cluster {
         settings: ClusterSettings,
         known: &[Arc<Node>],
         drained: BTreeSet<String>,
-        budget: Arc<RetryBudget>,
+        retry_budget: Arc<RetryBudget>,
     ) -> Arc<Self> {
-        let cap = settings.pool.max_connections;
+        let max_connections = settings.pool.max_connections;
         let mut nodes = Vec::new();
         for configured in &settings.nodes {
             let weight = configured.weight;
-            let mut of_it: Vec<Arc<Node>> = known
+            let mut nodes_of_address: Vec<Arc<Node>> = known
                 .iter()
                 .filter(|node| *node.address() == configured.address)
                 .cloned()
                 .collect();
-            if let (true, Ok(ip)) = (of_it.is_empty(), configured.address.host.parse()) {
-                of_it.push(new_node(&configured.address, ip, cap, &drained));
+            if let (true, Ok(ip)) = (nodes_of_address.is_empty(), configured.address.host.parse()) {
+                nodes_of_address.push(new_node(&configured.address, ip, max_connections, &drained));
             }
-            nodes.extend(of_it.into_iter().map(|node| Member { node, weight }));
+            nodes.extend(
+                nodes_of_address
+                    .into_iter()
+                    .map(|node| Member { node, weight }),
+            );
         }
         for member in &nodes {
-            member.node.set_max_connections(cap);
+            member.node.set_max_connections(max_connections);
         }
         Arc::new(Self {
             settings,
             members: ArcSwap::from_pointee(Members::new(nodes)),
             drained: Mutex::new(drained),
             unresolved: Mutex::default(),
-            retry_budget: budget,
+            retry_budget,
         })
     }
 
-    /// What the configuration says of it.
+    /// Returns the configuration.
     pub fn settings(&self) -> &ClusterSettings {
         &self.settings
     }
 
-    /// How many requests may be repeated.
+    /// Returns the retry budget, which outlives reloads.
     pub fn retry_budget(&self) -> &RetryBudget {
         &self.retry_budget
     }
 
-    /// Chooses among the nodes that were not tried, are not drained and not at their cap: the well
-    /// ones, or in panic any. `affinity` is the key of consistent hashing.
-    pub fn pick_first(&self, affinity: u64, tried: &[NodeId], now: Instant) -> Option<NodeGuard> {
-        self.pick_among(affinity, tried, now, Candidates::HealthyOrPanic)
+    /// Chooses a node for the first attempt: a healthy one, or in panic mode any. Nodes that are
+    /// drained, at their connection limit or in `tried` are never chosen. `hash_key` is the key of
+    /// consistent hashing.
+    pub fn pick_first(&self, hash_key: u64, tried: &[NodeId], now: Instant) -> Option<NodeGuard> {
+        self.pick_among(hash_key, tried, now, Candidates::HealthyOrPanic)
     }
 
-    /// For a request that failed elsewhere: among the nodes that nothing speaks against, if there are
-    /// any, then like [`Cluster::pick`]. So panic costs one try at most while one node is well.
+    /// Chooses a node for a retry: an untroubled one, else a usable one, else as
+    /// [`Cluster::pick_first`]. So panic mode costs at most one attempt while one node is healthy.
     pub fn pick_for_retry(
         &self,
-        affinity: u64,
+        hash_key: u64,
         tried: &[NodeId],
         now: Instant,
     ) -> Option<NodeGuard> {
-        self.pick_among(affinity, tried, now, Candidates::Untroubled)
-            .or_else(|| self.pick_among(affinity, tried, now, Candidates::Usable))
-            .or_else(|| self.pick_first(affinity, tried, now))
+        self.pick_among(hash_key, tried, now, Candidates::Untroubled)
+            .or_else(|| self.pick_among(hash_key, tried, now, Candidates::Usable))
+            .or_else(|| self.pick_first(hash_key, tried, now))
     }
 
-    /// Like [`Cluster::pick_again`], but where no well node is left, one that looks dead: for a
-    /// request that would fail otherwise.
-    pub fn pick_any(&self, affinity: u64, tried: &[NodeId], now: Instant) -> Option<NodeGuard> {
-        self.pick_for_retry(affinity, tried, now)
-            .or_else(|| self.pick_among(affinity, tried, now, Candidates::All))
+    /// As [`Cluster::pick_for_retry`], else an unhealthy node: for a request that would fail
+    /// otherwise.
+    pub fn pick_any(&self, hash_key: u64, tried: &[NodeId], now: Instant) -> Option<NodeGuard> {
+        self.pick_for_retry(hash_key, tried, now)
+            .or_else(|| self.pick_among(hash_key, tried, now, Candidates::All))
     }
 
-    /// Is there a node not tried yet that is well, whatever panic says?
+    /// Whether a usable node has not been tried, regardless of panic mode.
     pub fn has_usable_node(&self, tried: &[NodeId], now: Instant) -> bool {
         let members = self.members.load();
         members.nodes.iter().any(|member| {
@@ -157,18 +162,7 @@ impl Cluster {
         })
     }
 
-    /// Is there a node that [`Cluster::pick`] could choose?
-    pub fn has_candidate(&self, tried: &[NodeId], now: Instant) -> bool {
-        let members = self.members.load();
-        let panic = self.is_panicking_among(&members, now);
-        members.nodes.iter().any(|member| {
-            let node = &member.node;
-            is_eligible(node, tried)
-                && (panic || node.current_health(now, self.slow_start()).usable)
-        })
-    }
-
-    /// Takes what a try or a probe showed of a node, and says what that changed.
+    /// Records the outcome of an attempt or a probe, and returns what that changed.
     pub fn record_outcome(
         &self,
         node: &Node,
@@ -182,8 +176,8 @@ impl Cluster {
         if !matches!(outcome, NodeOutcome::Failure(_)) {
             return node.record_outcome(outcome, now, rules, false);
         }
-        // Two nodes must not be put aside at once, each counting the other as there.
-        let _changing = self.drained();
+        // Serializes ejections: two at once would each count the other node as available.
+        let _serialize = self.drained.lock();
         let members = self.members.load();
         let others = members.nodes.iter().filter(|m| m.node.id() != node.id());
         let ejected = others.filter(|m| m.node.is_ejected(now)).count();
@@ -191,12 +185,12 @@ impl Cluster {
         node.record_outcome(outcome, now, rules, ejected < share.max(1))
     }
 
-    /// Do so many nodes look dead that all are tried?
+    /// Whether so few nodes are healthy that all are used.
     pub fn is_panicking(&self, now: Instant) -> bool {
         self.is_panicking_among(&self.members.load(), now)
     }
 
-    /// All nodes, as the admin interface shows them; also a name that was never resolved.
+    /// Returns the status of all nodes, and of names that were never resolved.
     pub fn node_statuses(&self, now: Instant) -> Vec<NodeStatus> {
         let members = self.members.load();
         members
@@ -207,47 +201,50 @@ impl Cluster {
             .collect()
     }
 
-    /// Every node there is now.
+    /// Returns the current nodes.
     pub fn nodes(&self) -> Vec<Arc<Node>> {
         let members = self.members.load();
         members.nodes.iter().map(|m| m.node.clone()).collect()
     }
 
-    /// Gives nothing new to the nodes of `address` (`host:port`); false if there is no such node.
+    /// Drains the nodes of `address` (`host:port`): they get no new requests. Returns false if no such
+    /// node is configured.
     pub fn drain_node(&self, address: &str) -> bool {
         self.set_drained(address, true)
     }
 
-    /// Takes a drain back; false if there is no such node.
+    /// Ends a drain; returns false if no such node is configured.
     pub fn undrain_node(&self, address: &str) -> bool {
         self.set_drained(address, false)
     }
 
     fn pick_among(
         &self,
-        affinity: u64,
+        hash_key: u64,
         tried: &[NodeId],
         now: Instant,
-        reach: Candidates,
+        candidates: Candidates,
     ) -> Option<NodeGuard> {
+        // Panic mode is decided over all members, tried ones included.
         let members = self.members.load();
-        let all = match reach {
+        let all = match candidates {
             Candidates::All => true,
             Candidates::Untroubled | Candidates::Usable => false,
             Candidates::HealthyOrPanic => self.is_panicking_among(&members, now),
         };
-        let mut places = Vec::with_capacity(members.nodes.len());
+        let mut indices = Vec::with_capacity(members.nodes.len());
         let mut views = Vec::with_capacity(members.nodes.len());
-        for (place, member) in members.nodes.iter().enumerate() {
-            let standing = member.node.current_health(now, self.slow_start());
-            let well = standing.usable && (reach != Candidates::Untroubled || standing.untroubled);
-            if is_eligible(&member.node, tried) && (all || well) {
-                places.push(place);
+        for (index, member) in members.nodes.iter().enumerate() {
+            let health = member.node.current_health(now, self.slow_start());
+            let healthy =
+                health.usable && (candidates != Candidates::Untroubled || health.untroubled);
+            if is_eligible(&member.node, tried) && (all || healthy) {
+                indices.push(index);
                 views.push(NodeView {
                     in_flight: member.node.in_flight(),
                     weight: member.weight,
-                    weight_share: if standing.usable {
-                        standing.weight_share
+                    weight_share: if health.usable {
+                        health.weight_share
                     } else {
                         EJECTION_PENDING_SHARE
                     },
@@ -255,41 +252,42 @@ impl Cluster {
                 });
             }
         }
+        // A node that fills up meanwhile is left out, and the policy asked again.
         loop {
             let chosen = match self.settings.balance {
-                Policy::ConsistentHash => load_balancing::consistent_hash(&views, affinity),
+                Policy::ConsistentHash => load_balancing::consistent_hash(&views, hash_key),
                 Policy::LeastRequest => {
                     let turn = SEQUENCE.with(LowDiscrepancySequence::next);
                     load_balancing::least_request(&views, turn, rand::random())
                 }
-                Policy::RoundRobin => members.pick_round_robin(&places, &views),
+                Policy::RoundRobin => members.pick_round_robin(&indices, &views),
             }?;
-            let node = &members.nodes[places[chosen]].node;
-            if let Some(pick) = node.acquire() {
-                return Some(pick);
+            let node = &members.nodes[indices[chosen]].node;
+            if let Some(guard) = node.acquire() {
+                return Some(guard);
             }
-            // Another worker was faster and filled it.
-            places.swap_remove(chosen);
+            // Another worker has taken the last free connection meanwhile.
+            indices.swap_remove(chosen);
             views.swap_remove(chosen);
         }
     }
 
     fn is_panicking_among(&self, members: &Members, now: Instant) -> bool {
-        let (mut enabled, mut usable, mut well) = (0, 0, 0);
+        let (mut enabled, mut usable, mut healthy) = (0, 0, 0);
         for member in &members.nodes {
             if !member.node.is_drained() {
-                let standing = member.node.current_health(now, self.slow_start());
+                let health = member.node.current_health(now, self.slow_start());
                 enabled += 1;
-                usable += usize::from(standing.usable);
-                well += usize::from(standing.usable && !standing.ejection_pending);
+                usable += usize::from(health.usable);
+                healthy += usize::from(health.usable && !health.ejection_pending);
             }
         }
         let threshold = usize::from(self.settings.ejection.panic_threshold);
-        enabled > 0 && (usable == 0 || well * 100 < enabled * threshold)
+        enabled > 0 && (usable == 0 || healthy * 100 < enabled * threshold)
     }
 
     fn set_drained(&self, address: &str, drain: bool) -> bool {
-        let mut drained = self.drained();
+        let mut drained = self.drained.lock();
         let mut settings = self.settings.nodes.iter();
         if !settings.any(|node| node.address.to_string() == address) {
             return false;
@@ -307,53 +305,47 @@ impl Cluster {
         true
     }
 
-    fn slow_start(&self) -> std::time::Duration {
+    fn slow_start(&self) -> Duration {
         self.settings.ejection.slow_start
-    }
-
-    fn drained(&self) -> MutexGuard<'_, BTreeSet<String>> {
-        self.drained.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Members {
     fn new(nodes: Vec<Member>) -> Self {
-        let credits = Mutex::new(vec![0.0; nodes.len()]);
+        let current_weights = Mutex::new(vec![0.0; nodes.len()]);
         Self {
             nodes,
-            current_weights: credits,
+            current_weights,
         }
     }
 
-    fn pick_round_robin(&self, places: &[usize], views: &[NodeView]) -> Option<usize> {
-        let mut credits = self
-            .current_weights
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let mut of_them: Vec<f64> = places.iter().map(|&place| credits[place]).collect();
-        let chosen = load_balancing::round_robin(views, &mut of_them);
-        for (&place, credit) in places.iter().zip(of_them) {
-            credits[place] = credit;
+    /// The position in `views` of the node whose turn it is. `indices` are the nodes of the views.
+    fn pick_round_robin(&self, indices: &[usize], views: &[NodeView]) -> Option<usize> {
+        let mut all = self.current_weights.lock();
+        let mut weights: Vec<f64> = indices.iter().map(|&index| all[index]).collect();
+        let chosen = load_balancing::round_robin(views, &mut weights);
+        for (&index, weight) in indices.iter().zip(weights) {
+            all[index] = weight;
         }
         chosen
     }
 }
 
-/// How far a choice may reach.
+/// Which nodes a choice considers, apart from those that are drained, full or tried.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Candidates {
-    /// Whoever is there.
+    /// All of them.
     All,
-    /// Those that nothing speaks against: no failure in a row, not warming up, not busy.
+    /// Those without failures in a row, slow start or flow control.
     Untroubled,
-    /// Those that are neither down nor put aside.
+    /// Those that are neither down nor ejected.
     Usable,
-    /// The usable ones, or in panic all.
+    /// The usable ones; in panic mode all.
     HealthyOrPanic,
 }
 
 thread_local! {
-    /// One for each worker, so that no line is shared.
+    /// One a worker, so that no cache line is shared.
     static SEQUENCE: LowDiscrepancySequence = LowDiscrepancySequence::new();
 }
 
@@ -364,10 +356,14 @@ fn is_eligible(node: &Node, tried: &[NodeId]) -> bool {
 fn new_node(
     address: &NodeAddress,
     ip: IpAddr,
-    cap: usize,
+    max_connections: usize,
     drained: &BTreeSet<String>,
 ) -> Arc<Node> {
-    let node = Node::new(address.clone(), SocketAddr::new(ip, address.port), cap);
+    let node = Node::new(
+        address.clone(),
+        SocketAddr::new(ip, address.port),
+        max_connections,
+    );
     node.set_drained(drained.contains(&**node.name()));
     Arc::new(node)
 }

@@ -1,19 +1,21 @@
-//! The validated configuration, made of domain types: a [`Config`] cannot be wrong. The file as
-//! written, its defaults and its diagnostics are in the submodules; nobody below knows this module.
+//! The validated configuration, made of domain types: every value of a [`Config`] is within its range,
+//! and all names in it refer to something that exists. The file format, the defaults and the
+//! diagnostics are in the submodules. No module of a lower layer uses this one.
 
-mod diagnose;
+mod diagnostics;
 mod document;
+mod encoding;
 mod file;
 mod named_file;
-mod nearest;
+mod problem;
 mod redacted;
-mod report;
 mod resolve;
 mod schema;
 mod secrets;
 mod shared_store;
 mod spanned;
 mod structure;
+mod suggestion;
 mod units;
 
 use std::collections::{BTreeMap, HashMap};
@@ -30,296 +32,344 @@ use rustls::sign::CertifiedKey;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use diagnose::{ConfigError, Problem, Severity};
+pub use diagnostics::Severity;
 pub use named_file::read_named_file;
+pub use problem::{ConfigError, MAX_LISTED, Problem};
 pub use schema::schema;
 pub use shared_store::{SharedStore, StorePem, StoreSecret, StoreTls};
 
 use crate::auth::{AccessKey, Credential};
 use crate::ccfs::Tenant;
 use crate::cluster;
+use crate::telemetry::LogFormat;
 
 /// The whole configuration.
 #[derive(Debug)]
 pub struct Config {
-    /// Inbound ports by name; at least one.
+    /// Listeners by name; at least one.
     pub listeners: BTreeMap<Arc<str>, Listener>,
     /// Clusters by name; every name that a route uses is here.
     pub clusters: BTreeMap<Arc<str>, cluster::ClusterSettings>,
     /// Developer accounts.
     pub access_keys: HashMap<AccessKey, AccountSettings>,
-    /// The answer cache.
+    /// The response cache.
     pub cache: Cache,
     /// Limits of the whole gateway.
     pub limits: Limits,
-    /// The store that replicas share, if there is one.
+    /// The store shared by all replicas; `None` is off.
     pub shared: Option<SharedStore>,
     /// The admin listener.
     pub admin: Admin,
     /// Log, access log, traces.
     pub telemetry: Telemetry,
-    /// Workers and the end.
+    /// Worker threads and graceful shutdown.
     pub server: Server,
-    /// Every file that was read for it: itself, keys, secrets, certificates. If the content of one
-    /// changes, the configuration is out of date.
+    /// All files that were read for it: itself, access keys, secrets, certificates. When the content of
+    /// one changes, the configuration is out of date.
     pub files: Vec<PathBuf>,
+    /// The text that it was parsed from. Never read a second time: the file can be a pipe, or change
+    /// meanwhile.
+    pub text: ConfigText,
+}
+
+/// The text of a configuration file; only its length is shown in `Debug`.
+#[derive(Clone)]
+pub struct ConfigText(Arc<str>);
+
+impl ConfigText {
+    /// Returns the text.
+    pub fn get(&self) -> &Arc<str> {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for ConfigText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ConfigText({} bytes)", self.0.len())
+    }
 }
 
 impl Config {
-    /// Reads and validates the file at `path` and all files that it names. Returns the warnings
-    /// too; a failure tells every mistake at once.
+    /// Reads and validates the file at `path` and all files that it names. Returns the warnings as well.
+    ///
+    /// # Errors
+    /// All mistakes of all files at once.
     #[expect(
         clippy::disallowed_methods,
-        reason = "certificates are judged as of now, when the files are read"
+        reason = "the validity of certificates is checked when the files are read"
     )]
     pub fn load(path: &Path) -> Result<(Self, Vec<Problem>), ConfigError> {
-        match std::fs::read_to_string(path) {
-            Ok(text) => resolve::resolve(&text, path, SystemTime::now()),
-            Err(error) => Err(resolve::unreadable_file(path, &error)),
+        let bytes = match named_file::read_once(path) {
+            Ok(bytes) => bytes,
+            Err(error) => return Err(resolve::unreadable_file(path, &error.to_string())),
+        };
+        match encoding::decode(&bytes) {
+            Ok(text) => resolve::resolve(text, path, SystemTime::now()),
+            Err(error) => Err(resolve::unreadable_file(path, &error.to_string())),
         }
     }
 
-    /// Like [`Config::load`] for a text that is said to stand in a file at `path`.
+    /// Like [`Config::load`], for a text that was read from `path`. Relative paths in it are resolved
+    /// against the directory of `path`.
+    ///
+    /// # Errors
+    /// All mistakes of all files at once.
     #[expect(
         clippy::disallowed_methods,
-        reason = "certificates are judged as of now, when the files are read"
+        reason = "the validity of certificates is checked when the files are read"
     )]
     pub fn parse(text: &str, path: &Path) -> Result<(Self, Vec<Problem>), ConfigError> {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         resolve::resolve(text, path, SystemTime::now())
     }
 
-    /// The effective configuration, defaults included, as JSON in the form of the file; where a
-    /// secret would stand it says only that there is one.
+    /// Returns the effective configuration, defaults included, as JSON in the structure of the file.
+    /// Secrets are replaced by a placeholder.
     pub fn redacted(&self) -> serde_json::Value {
         redacted::redact(self)
     }
 }
 
-/// An inbound port.
+/// A listening address and how its requests are routed.
 #[derive(Clone, Debug)]
 pub struct Listener {
-    /// Where it listens; port 0 takes a free one.
+    /// The address it listens on; port 0 takes a free port.
     pub bind: SocketAddr,
-    /// Path prefixes (ending in `/`) and the cluster behind each, longest first. `cluster = "x"` in
-    /// the file is the one prefix `/`.
+    /// Path prefixes (ending in `/`) and the cluster of each, longest first. `cluster = "x"` in the file
+    /// is the single prefix `/`.
     pub routes: Vec<(String, Arc<str>)>,
     /// Certificates.
     pub tls: ListenerTls,
-    /// What becomes of callers with an unknown ak or another scheme.
+    /// Requests with an unknown ak or another authentication scheme.
     pub unknown_clients: UnknownClients,
-    /// What becomes of paths that the table of interfaces does not list.
+    /// Requests to paths that are not in the table of interfaces.
     pub unknown_paths: UnknownPaths,
-    /// What becomes of invalid bodies.
+    /// Requests with an invalid body.
     pub validation: Validation,
-    /// Networks whose connections begin with a PROXY header; empty: none.
+    /// Networks whose connections begin with a PROXY protocol header. Empty if PROXY protocol is off.
     pub proxy_protocol: Vec<IpNet>,
 }
 
-/// Certificates of a listener, loaded and matched with their keys.
+/// Certificates of a listener, loaded and checked against their private keys.
 #[derive(Clone, Debug)]
 pub struct ListenerTls {
-    /// Chosen by SNI, the first for no or an unknown name; at least one.
+    /// Selected by SNI; the first one also serves clients without SNI or with an unknown name. At least
+    /// one.
     pub certificates: Vec<Arc<CertifiedKey>>,
-    /// The files they came from, in the same order.
+    /// The files of `certificates`, in the same order.
     pub certificate_files: Vec<CertificateFiles>,
-    /// Roots for client certificates.
+    /// Trust anchors for client certificates; `None` requests no client certificate.
     pub client_ca: Option<Arc<RootCertStore>>,
-    /// What they revoked; with any, a client certificate whose revocation is unknown is refused.
+    /// CRLs of these authorities. If there is any, a client certificate whose revocation status is
+    /// unknown is rejected.
     pub client_crls: Vec<Crl>,
-    /// With `client_ca`: must a client have a certificate?
+    /// Whether a client certificate is required; only used with `client_ca`.
     pub client_auth: ClientAuth,
 }
 
-/// A certificate revocation list.
+/// A certificate revocation list (RFC 5280, 5).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Crl {
-    /// As it was signed.
+    /// The signed DER encoding.
     pub der: CertificateRevocationListDer<'static>,
-    /// When it ends to hold; `None` if it does not say it, or the year is beyond all reckoning.
+    /// The `nextUpdate` field; `None` if it is absent or out of the range of [`Timestamp`].
     pub next_update: Option<Timestamp>,
 }
 
-/// The two files of one certificate.
+/// The files of one certificate and its private key.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CertificateFiles {
-    /// PEM chain, leaf first.
+    /// PEM certificate chain, leaf first.
     pub certificate: PathBuf,
-    /// PEM key.
+    /// PEM private key.
     pub private_key: PathBuf,
 }
 
-/// Must a client have a certificate?
+/// Whether a client certificate is required.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ClientAuth {
-    /// It may.
+    /// A client without a certificate is accepted.
     Optional,
-    /// It must.
+    /// A client without a certificate is rejected in the handshake.
     #[default]
     Required,
 }
 
-/// What becomes of callers with an unknown ak or another scheme.
+/// How requests with an unknown ak or another authentication scheme are handled.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum UnknownClients {
-    /// Forwarded byte-identical on the interfaces of the table.
+    /// Forwarded unverified and byte-identical, on the interfaces of the table only.
     Forward,
-    /// 401.
+    /// Rejected with 401.
     #[default]
     Reject,
 }
 
-/// What becomes of paths that the table of interfaces does not list.
+/// How requests to paths outside the table of interfaces are handled.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum UnknownPaths {
     /// Forwarded byte-identical for verified callers.
     #[default]
     Forward,
-    /// 404.
+    /// Rejected with 404.
     Reject,
 }
 
-/// What becomes of invalid bodies.
+/// How requests with an invalid body are handled.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Validation {
-    /// Answered as CC-FS would.
+    /// Rejected with the response that CC-FS gives.
     #[default]
     Enforce,
-    /// Bodies are not looked at.
+    /// Bodies are not parsed.
     Off,
-    /// Logged, counted, forwarded as they came.
+    /// Logged, counted, and forwarded unchanged.
     Shadow,
 }
 
-/// One developer account.
+/// The settings of one access key (developer account).
 #[derive(Clone, Debug)]
 pub struct AccountSettings {
-    /// The ak and its secrets.
+    /// The access key and its secret keys.
     pub credential: Arc<Credential>,
-    /// Zone, and how versionless requests are meant.
+    /// The time zone, and how times of requests without `version` are interpreted.
     pub tenant: Tenant,
-    /// What may make a node work; `None` is unlimited.
+    /// Rate of requests that reach a node; `None` is unlimited.
     pub rate_limit: Option<Rate>,
-    /// What may reach the gateway at all, answered or not; `None` is unlimited.
+    /// Rate of all verified requests, cache hits included; `None` is unlimited.
     pub ceiling: Option<Rate>,
-    /// Requests at once, at least 1.
+    /// Concurrent requests, at least 1.
     pub in_flight: usize,
 }
 
-/// A rate with its burst.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// A token-bucket rate.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 pub struct Rate {
-    /// Requests a second, on the long run; at least 1.
+    /// Sustained requests per second; at least 1.
     pub per_second: u32,
-    /// Requests at once; at least 1.
+    /// Size of the bucket in requests; at least 1.
     pub burst: u32,
 }
 
-/// The answer cache.
-#[derive(Clone, Debug, Eq, PartialEq)]
+/// The response cache.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct Cache {
-    /// Bytes; 0 is off.
+    /// Capacity in bytes; 0 is off.
+    #[serde(serialize_with = "redacted::size")]
     pub max_size: u64,
-    /// No cached answer has less life left than this.
+    /// Minimum remaining lifetime of a recording URL that is served from the cache.
     pub expiry_margin: Duration,
-    /// What a URL must be good for to be given out while nodes fail.
+    /// Minimum remaining lifetime of a URL that is served stale while nodes fail.
     pub minimum_life: Duration,
-    /// May an entry inside the margin answer when nodes fail?
+    /// Whether an entry inside `expiry_margin` is served when nodes fail (RFC 5861, `stale-if-error`).
     pub stale_if_error: bool,
-    /// How long "no data yet" is held; zero is off.
+    /// How long a "no data yet" response is cached; zero is off.
     pub negative_ttl: Duration,
     /// resultCodes that mean success.
     pub success_codes: Vec<String>,
 }
 
 /// Limits of the whole gateway.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Limits {
-    /// How far a signature's time may be off, each way; `None` is unchecked.
+    /// Allowed difference between a signature's timestamp and the clock, in both directions; `None` is
+    /// unchecked.
+    #[serde(serialize_with = "redacted::duration_or_zero")]
     pub clock_window: Option<Duration>,
-    /// Do hits cost nothing?
+    /// Whether cache hits are not charged to the rate limit.
     pub hits_are_free: bool,
-    /// Failures and unauthenticated requests per client address.
+    /// Rate of failures and unauthenticated requests per client address.
     pub per_address: Rate,
-    /// Requests at once.
+    /// Concurrent requests.
     pub max_in_flight: usize,
-    /// Connections at once.
+    /// Concurrent connections.
     pub max_connections: usize,
-    /// Connections at once from one address (IPv6: /64).
+    /// Concurrent connections of one address (IPv6: /64).
     pub max_connections_per_address: usize,
-    /// Handshakes at once.
+    /// Concurrent TLS handshakes.
     pub max_handshakes: usize,
-    /// Body of a table interface.
+    /// Request body of an interface of the table, in bytes.
+    #[serde(serialize_with = "redacted::size")]
     pub max_body_size: usize,
-    /// Body of uploads and unlisted paths.
+    /// Request body of uploads and unlisted paths, in bytes.
+    #[serde(serialize_with = "redacted::size")]
     pub max_upload_size: usize,
-    /// All buffered request bodies together.
+    /// All buffered request bodies together, in bytes.
+    #[serde(serialize_with = "redacted::size")]
     pub max_buffered: usize,
-    /// A node's JSON answer.
+    /// JSON response of a node, in bytes.
+    #[serde(serialize_with = "redacted::size")]
     pub max_answer: usize,
-    /// Total, for a request body.
+    /// Deadline for a whole request body.
     pub body_timeout: Duration,
-    /// Total, for a request head.
+    /// Deadline for a whole request head.
     pub header_timeout: Duration,
-    /// Total, for a TLS handshake (and a PROXY header before it).
+    /// Deadline for a TLS handshake, with the PROXY protocol header before it.
     pub handshake_timeout: Duration,
-    /// Between two requests of a connection.
+    /// Maximum time between two requests of a connection.
     pub idle_timeout: Duration,
-    /// A connection takes no new request after this.
+    /// Age after which a connection accepts no new request.
     pub max_connection_age: Duration,
-    /// Toward a client that reads, bytes a second.
+    /// Minimum rate at which a client must read a response, in bytes per second.
+    #[serde(serialize_with = "redacted::size")]
     pub min_send_rate: u64,
-    /// The time over which that is judged.
+    /// Window over which `min_send_rate` is measured.
     pub send_rate_window: Duration,
-    /// From a node that streams, bytes a second.
+    /// Minimum rate at which a node must send a streamed response, in bytes per second.
+    #[serde(serialize_with = "redacted::size")]
     pub min_receive_rate: u64,
-    /// Bytes of a request head; above is 431.
+    /// Request head in bytes; a larger one is rejected with 431.
+    #[serde(serialize_with = "redacted::size")]
     pub max_header_size: usize,
-    /// Fields of a request head; above is 431.
+    /// Fields of a request head; more are rejected with 431.
     pub max_header_fields: usize,
-    /// Streams at once of one HTTP/2 connection.
+    /// Concurrent streams of one HTTP/2 connection.
     pub max_concurrent_streams: u32,
-    /// Streams that were reset unserved, or for their own errors, of one HTTP/2 connection.
+    /// Streams of one HTTP/2 connection that were reset before their response, or for their own errors.
     pub http2_max_resets: usize,
-    /// What a client may send ahead on one stream; at most 2³¹ − 1.
+    /// Flow-control window of one HTTP/2 stream, in bytes; at most 2³¹ − 1 (RFC 9113, 6.9.1).
+    #[serde(serialize_with = "redacted::size")]
     pub http2_stream_window: u32,
-    /// What a client may send ahead on one HTTP/2 connection; at most 2³¹ − 1.
+    /// Flow-control window of one HTTP/2 connection, in bytes; at most 2³¹ − 1 (RFC 9113, 6.9.1).
+    #[serde(serialize_with = "redacted::size")]
     pub http2_connection_window: u32,
-    /// Between two PINGs, and for the answer to one.
+    /// Interval between two HTTP/2 PINGs, and deadline for the acknowledgement of one.
     pub http2_ping_interval: Duration,
-    /// From GOAWAY, or the last answer after it, to the end of the connection.
+    /// Time from GOAWAY, or the last response after it, to the close of the connection.
     pub http2_goaway_timeout: Duration,
-    /// Of a request body after an early answer.
+    /// Bytes of a request body that are discarded after an early response.
+    #[serde(serialize_with = "redacted::size")]
     pub max_discarded: u64,
-    /// For that, and for a client to take a connection's last answer.
+    /// Deadline for that, and for the client to read the last response of a connection.
     pub linger_timeout: Duration,
 }
 
 /// The admin listener.
 #[derive(Clone, Debug, Default)]
 pub struct Admin {
-    /// Where it listens; `None` is off.
+    /// The address it listens on; `None` is off.
     pub bind: Option<SocketAddr>,
-    /// Needed on any address but loopback.
+    /// The bearer token; required on any address but loopback.
     pub token: Option<Arc<AdminToken>>,
-    /// TLS, for addresses outside this machine.
+    /// TLS; `None` is plain HTTP.
     pub tls: Option<ListenerTls>,
 }
 
-/// A bearer token; never printed, compared in constant time.
+/// A bearer token: redacted in `Debug`, compared in constant time, wiped when dropped.
 #[derive(Clone, Eq, PartialEq)]
 pub struct AdminToken(zeroize::Zeroizing<String>);
 
 impl AdminToken {
-    /// Takes the token's text, not empty.
+    /// Takes the text of the token, which must not be empty.
     pub fn new(text: String) -> Self {
         Self(zeroize::Zeroizing::new(text))
     }
 
-    /// Is `presented` the token? Constant time for equal lengths.
+    /// Whether `presented` equals the token. Takes constant time for equal lengths.
     pub fn matches(&self, presented: &[u8]) -> bool {
         aws_lc_rs::constant_time::verify_slices_are_equal(self.0.as_bytes(), presented).is_ok()
     }
@@ -334,37 +384,38 @@ impl std::fmt::Debug for AdminToken {
 /// Log, access log, traces.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Telemetry {
-    /// `error` to `trace`.
+    /// Minimum level of the diagnostic log.
     pub log_level: tracing::Level,
-    /// Where the access log goes.
+    /// Format of the diagnostic log; `None` is JSON unless standard error is a terminal.
+    pub log_format: Option<LogFormat>,
+    /// Destination of the access log.
     pub access_log: AccessLog,
-    /// The collector of OpenTelemetry traces, `http://host:port` or `https://host:port`; `None`
-    /// records no trace.
+    /// The OpenTelemetry collector, `http://host:port` or `https://host:port`; `None` records no traces.
     pub otlp_endpoint: Option<String>,
-    /// The share of the traces begun here that is recorded, from 0 to 1.
+    /// Sampling ratio of the traces started here, from 0 to 1.
     pub sample: f64,
 }
 
-/// Where the access log goes.
+/// Destination of the access log.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum AccessLog {
-    /// Appended to a file; reopened on SIGUSR1.
+    /// Appended to a file, which is reopened on SIGUSR1.
     File(PathBuf),
-    /// Nowhere.
+    /// No access log.
     Off,
     /// Standard error.
     #[default]
     Stderr,
 }
 
-/// Workers and the end.
-#[derive(Clone, Debug, Eq, PartialEq)]
+/// Worker threads and graceful shutdown.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct Server {
-    /// Threads that serve; at least 1.
+    /// Worker threads; at least 1.
     pub workers: usize,
-    /// From "not ready" to closing the listeners.
+    /// Time from "not ready" to the close of the listeners.
     pub drain_delay: Duration,
-    /// For requests in flight after that.
+    /// Time for requests in flight after that.
     pub grace: Duration,
 }
 

@@ -1,5 +1,24 @@
-//! How things end: one [`Trigger`] moves through the phases of a shutdown, every connection and task
-//! holds a [`Watch`]. A drain is over when all watches are dropped; nobody counts. Knows nobody.
+//! Graceful shutdown. [`Trigger`] is used to advance the phases; [`Watch`] is held by every connection
+//! and task; the drain completes when the last [`Watch`] is dropped (no counter). No dependencies
+//! inside the crate.
+//!
+//! | phase        | new connections | idle connections | next response says       | requests in flight |
+//! |--------------|-----------------|------------------|--------------------------|--------------------|
+//! | [`Serving`]  | accepted        | kept             | -                        | served             |
+//! | [`Notified`] | accepted        | HTTP/1 kept      | `Connection: close`, GOAWAY | served          |
+//! | [`Closing`]  | backlog only    | closed           | `Connection: close`, GOAWAY | served          |
+//! | [`Forced`]   | none            | closed           | -                        | aborted            |
+//!
+//! A phase only ever advances, and may be skipped:
+//!
+//! ```text
+//! Serving ──> Notified ──> Closing ──> Forced
+//! ```
+//!
+//! [`Serving`]: Phase::Serving
+//! [`Notified`]: Phase::Notified
+//! [`Closing`]: Phase::Closing
+//! [`Forced`]: Phase::Forced
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,58 +27,54 @@ use std::task::{Context, Wake, Waker};
 
 use tokio::sync::watch;
 
-/// The acts of a shutdown, in order; a drain never goes back.
+/// The phases of a shutdown, in order.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Phase {
-    /// Business as usual.
+    /// Normal operation.
     Serving,
-    /// Every answer says `Connection: close` (HTTP/2: GOAWAY); idle connections may stay.
+    /// Clients are notified: every response says `Connection: close` (HTTP/2: GOAWAY). Idle HTTP/1
+    /// connections stay open.
     Notified,
-    /// Idle connections are closed, what is in flight may finish.
+    /// Idle connections are closed; requests in flight may finish.
     Closing,
-    /// Whatever is left is dropped.
+    /// Everything that is left is dropped.
     Forced,
 }
 
-/// Makes the two halves, in [`Phase::Serving`].
+/// Creates the two halves, in [`Phase::Serving`].
 pub fn channel() -> (Trigger, Watch) {
-    let (sender, moved) = watch::channel(Phase::Serving);
-    let now = Arc::new(AtomicU8::new(Phase::Serving as u8));
+    let (sender, changed) = watch::channel(Phase::Serving);
+    let current = Arc::new(AtomicU8::new(Phase::Serving as u8));
     let watch = Watch {
-        changed: moved,
-        current: now.clone(),
+        changed,
+        current: current.clone(),
     };
-    (
-        Trigger {
-            sender,
-            current: now,
-        },
-        watch,
-    )
+    (Trigger { sender, current }, watch)
 }
 
-/// Moves the drain on. Not `Clone`: one owner decides.
+/// Used to advance the drain; held by the one owner that decides (not `Clone`). Dropping it forces the
+/// end.
 #[derive(Debug)]
 pub struct Trigger {
     sender: watch::Sender<Phase>,
-    /// The same as the sender's value.
+    /// Mirrors the sender's value, for [`Watch::phase`].
     current: Arc<AtomicU8>,
 }
 
 impl Trigger {
-    /// Moves to `phase`; an earlier phase than the current one changes nothing.
+    /// Advances to `phase`; has no effect if that is an earlier phase than the current one.
     pub fn advance(&self, phase: Phase) {
         self.sender.send_if_modified(|current| {
-            let moves = phase > *current;
-            if moves {
+            let advances = phase > *current;
+            if advances {
                 *current = phase;
                 self.current.store(phase as u8, Ordering::Release);
             }
-            moves
+            advances
         });
     }
 
-    /// A further watch.
+    /// Returns a further watch.
     pub fn watch(&self) -> Watch {
         Watch {
             changed: self.sender.subscribe(),
@@ -67,18 +82,19 @@ impl Trigger {
         }
     }
 
-    /// Is every watch dropped?
+    /// Whether every watch has been dropped.
     pub fn is_complete(&self) -> bool {
         self.sender.is_closed()
     }
 
-    /// Resolves when every watch is dropped.
+    /// Completes when every watch has been dropped.
     pub async fn completed(&self) {
         self.sender.closed().await;
     }
 }
 
-/// Sees the phases; keeps the drain from being over while it lives.
+/// Used to observe the phase; held by every connection and task that the drain waits for. The drain
+/// cannot complete while it exists.
 #[derive(Clone, Debug)]
 pub struct Watch {
     changed: watch::Receiver<Phase>,
@@ -86,7 +102,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Where the drain is now. Asked for each request, so it is one load and no lock.
+    /// Returns the current phase. One atomic load and no lock, since each request reads it.
     pub fn phase(&self) -> Phase {
         match self.current.load(Ordering::Acquire) {
             0 => Phase::Serving,
@@ -96,17 +112,19 @@ impl Watch {
         }
     }
 
-    /// Resolves when the drain has come to `phase` or beyond; a dropped trigger is [`Phase::Forced`].
+    /// Completes when the drain has reached `phase` or a later one. A dropped trigger counts as
+    /// [`Phase::Forced`].
     pub async fn reached(&mut self, phase: Phase) {
-        // An error means that the trigger is gone: nobody will ever end this in order.
+        // An error means that the trigger has been dropped: no further phase will follow.
         let _ = self.changed.wait_for(|current| *current >= phase).await;
     }
 }
 
-/// Has a task woken at every move, at no cost for all its other polls: `reached`, a
-/// [`Watch::reached`], is polled only when it was woken itself. One move may wake twice, the second
-/// time after the first was seen; so to poll it only when [`Watch::phase`] has moved would lose all
-/// later moves.
+/// Wakes a task on every phase change, at no cost for the task's other polls: `reached`, a
+/// [`Watch::reached`], is polled only after it was woken itself.
+///
+/// A phase change can wake the task twice. Poll `reached` on every wake-up of its own waker: polling
+/// it only when [`Watch::phase`] differs would miss later changes.
 #[derive(Debug)]
 pub struct PhaseListener<'a, F> {
     reached: Pin<&'a mut F>,
@@ -115,7 +133,7 @@ pub struct PhaseListener<'a, F> {
 }
 
 impl<'a, F: Future<Output = ()>> PhaseListener<'a, F> {
-    /// Not woken before the first [`Follower::follow`].
+    /// Creates a listener that wakes no task before its first [`PhaseListener::poll_phase`].
     pub fn new(reached: Pin<&'a mut F>) -> Self {
         Self {
             reached,
@@ -124,24 +142,25 @@ impl<'a, F: Future<Output = ()>> PhaseListener<'a, F> {
         }
     }
 
-    /// To be called in every poll, before the phase is looked at; `true` if the task's waker is new.
+    /// Registers the task for the next phase change. Call it in every poll, before reading the phase.
+    /// Returns true if the task's waker has changed since the last call.
     pub fn poll_phase(&mut self, context: &Context<'_>) -> bool {
         let known = self.wake_flag.take();
-        let known = known.filter(|bell| bell.waker.will_wake(context.waker()));
+        let known = known.filter(|flag| flag.waker.will_wake(context.waker()));
         let is_new = known.is_none();
-        let bell = known.unwrap_or_else(|| Arc::new(WakeFlag::new_set(context.waker().clone())));
-        if bell.is_set.load(Ordering::Acquire) && !self.is_done {
-            bell.is_set.store(false, Ordering::Release);
-            let waker = Waker::from(bell.clone());
+        let flag = known.unwrap_or_else(|| Arc::new(WakeFlag::new_set(context.waker().clone())));
+        if flag.is_set.load(Ordering::Acquire) && !self.is_done {
+            flag.is_set.store(false, Ordering::Release);
+            let waker = Waker::from(flag.clone());
             let polled = self.reached.as_mut().poll(&mut Context::from_waker(&waker));
             self.is_done = polled.is_ready();
         }
-        self.wake_flag = Some(bell);
+        self.wake_flag = Some(flag);
         is_new
     }
 }
 
-/// Wakes a task, and notes that it did.
+/// A waker that records that it was called.
 #[derive(Debug)]
 struct WakeFlag {
     is_set: AtomicBool,
@@ -149,10 +168,11 @@ struct WakeFlag {
 }
 
 impl WakeFlag {
-    fn new_set(task: Waker) -> Self {
+    /// Creates a flag that is set already, so that the first poll registers with the drain.
+    fn new_set(waker: Waker) -> Self {
         Self {
             is_set: AtomicBool::new(true),
-            waker: task,
+            waker,
         }
     }
 }
@@ -164,13 +184,13 @@ impl Wake for WakeFlag {
     }
 }
 
-/// An extension of a response: it is the last one of its connection. In HTTP/1.1 the field
-/// `Connection: close` says so too; HTTP/2 has no such field, there it becomes a GOAWAY.
+/// Response extension: the connection closes after this response. Over HTTP/1.1 it becomes
+/// `Connection: close`; HTTP/2 has no such header (RFC 9113, 8.2.2), so it becomes a GOAWAY.
 #[derive(Clone, Copy, Debug)]
 pub struct CloseAfterResponse;
 
-/// Extension of an answer that nobody waits for: the client gave its request up half-way. Over HTTP/2
-/// the connection lives on, unless that happens again and again.
+/// Response extension: the client aborted its request, so that the response has no reader. An HTTP/2
+/// connection stays open unless this repeats (CVE-2023-44487, rapid reset).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ClientAborted;
 
@@ -179,7 +199,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_drain_moves_on_and_is_over_when_the_last_watch_goes() {
+    async fn a_drain_completes_when_the_last_watch_is_dropped() {
         let (trigger, mut watch) = channel();
         assert_eq!(watch.phase(), Phase::Serving);
         trigger.advance(Phase::Closing);
@@ -188,13 +208,13 @@ mod tests {
         assert_eq!(watch.phase(), Phase::Closing);
         let second = trigger.watch();
         drop(watch);
-        assert!(futures_now(trigger.completed()).await.is_none());
+        assert!(ready_now(trigger.completed()).await.is_none());
         drop(second);
         trigger.completed().await;
     }
 
-    /// The future's output if it is ready at once.
-    async fn futures_now<T>(future: impl Future<Output = T>) -> Option<T> {
+    /// Returns the future's output if it is ready at once.
+    async fn ready_now<T>(future: impl Future<Output = T>) -> Option<T> {
         tokio::select! { biased; output = future => Some(output), () = std::future::ready(()) => None }
     }
 }

@@ -9,12 +9,12 @@ use http::request::Parts;
 use http::{HeaderMap, Request, Response, header};
 use jiff::Timestamp;
 
-use crate::cache::Cache;
 use crate::cache::singleflight::SingleFlight;
+use crate::cache::{Cache, PurgeHandle, PurgeSet};
 use crate::ccfs::{BodyKind, Payload, ResponseKind};
 use crate::config::Validation;
 use crate::limit::AddressRateLimiter;
-use crate::message::{Authorization, Purge, UpstreamRequest, VerifiedRequest};
+use crate::message::{Authorization, UpstreamRequest, VerifiedRequest};
 use crate::metrics::Shadow;
 use crate::shared_store::Store;
 use crate::telemetry::{RequestOrigin, RequestRecord, Sink};
@@ -60,15 +60,16 @@ pub struct GatewayState {
 }
 
 impl GatewayState {
-    /// Removes the selected responses from the cache and returns how many they were. No later request
-    /// gets the response of a fetch that started before. Other replicas are not notified.
-    pub fn purge(&self, purge: Purge) -> usize {
-        let access_key = purge.access_key.clone();
-        let removed = self.cache.purge(purge);
+    /// Purges responses: cached ones are not served from now on, and no later request gets the response
+    /// of a fetch that started before. [`Cache::sweep`] then removes the entries. Other replicas are not
+    /// notified.
+    pub fn begin_purge(&self, purges: PurgeSet) -> PurgeHandle {
         // By access key alone: a fetch too many is harmless, a stale response is not.
+        let access_keys = purges.access_keys();
+        let handle = self.cache.begin_purge(purges);
         self.fetches
-            .forget(|key| access_key.as_ref().is_none_or(|ak| ak == key.access_key()));
-        removed
+            .forget(|key| access_keys.contains(key.access_key()));
+        handle
     }
 }
 

@@ -21,9 +21,11 @@
 //! | 3 messages | [`message`] | the types between `gateway` and `upstream` |
 //! | 2 settings | [`config`] | the configuration file |
 //! | 1 rules | [`auth`], [`ccfs`], [`cluster`] | pure: no IO, no async, no clock |
-//! | 0 leaves | [`drain`], [`gauge`], [`http_fields`], [`metrics`], [`telemetry`], [`tls`] | no dependencies |
+//! | 0 leaves | [`drain`], [`escape`], [`framing`], [`gauge`], [`http_fields`], [`metrics`], [`telemetry`], [`tls`] | no dependencies |
 
 pub mod drain;
+pub mod escape;
+pub(crate) mod framing;
 pub mod gauge;
 pub mod http_fields;
 pub mod metrics;
@@ -52,4 +54,5 @@ pub mod app;
 
 pub mod cli;
 pub mod client;
+#[cfg(feature = "stand-in")]
 pub mod stand_in;

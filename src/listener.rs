@@ -1,25 +1,31 @@
-//! Accepts, shakes hands, and serves one connection: HTTP/1.1 or HTTP/2 by ALPN, under total
-//! deadlines, closed gracefully. Generic over the handler: knows neither the gateway nor the admin
-//! interface.
+//! Accepts and serves connections: PROXY header, TLS, HTTP/1.1 or HTTP/2 by ALPN, under total
+//! timeouts, closed gracefully. Generic over the [`Handler`]: does not depend on the gateway or the
+//! admin interface.
 //!
-//! [`accept_loop`] admits connections under the [`Caps`] and hands each to a worker, where
-//! [`serve`] is its task. No handler ever sees a request that two parsers could read in two ways.
+//! [`accept_loop`] admits connections within the [`ConnectionLimits`] and dispatches each to a worker,
+//! where [`serve`] is its task. A request that two HTTP parsers could read differently is rejected
+//! before it reaches a handler.
 
 mod accept;
 mod body;
 mod connection;
 mod connection_limits;
+mod context;
+mod date;
 mod deadline;
+mod driver;
 #[doc(hidden)]
 pub mod fuzzing;
 mod head;
 mod http1;
 mod http2;
+mod incoming;
 mod linger;
 mod proxy_protocol;
 mod raw_response;
 mod stream;
 mod tls;
+mod unread_body;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,68 +36,69 @@ use http::{Request, Response, StatusCode};
 
 pub use self::accept::{AcceptedConnection, accept_loop};
 pub use self::body::{BodyError, RequestBody};
-pub use self::connection::{ListenerContext, serve};
+pub use self::connection::serve;
 pub use self::connection_limits::{ConnectionLimitSettings, ConnectionLimits, ConnectionPermit};
+pub use self::context::ListenerContext;
 pub use self::head::HeadLimits;
 pub use self::tls::{TlsError, server_config};
 
-/// What serves requests.
+/// Serves the requests of a listener.
 pub trait Handler: Send + Sync + 'static {
-    /// The body of its answers.
+    /// The body of its responses.
     type Body: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>
         + Send
         + Unpin
         + 'static;
 
-    /// Answers one request: its target is in origin form, and its one Host field is there in HTTP/2
-    /// too. Never panics on what a client sent; should it panic all the same, only this connection
-    /// ends.
+    /// Serves one request. Its target is in origin form, and it has exactly one Host header, over
+    /// HTTP/2 too. Must not panic on client input; a panic ends this connection only.
     ///
-    /// No async function, whose future would hold the request twice. What is left of the body when the
-    /// future is ready must have been dropped by then: it is read and thrown away, or the connection
-    /// closes.
+    /// Returns `impl Future` instead of `async fn`, whose future would store the request twice. The
+    /// body must be dropped before the future completes; unread bytes are discarded or the connection
+    /// is closed.
     fn handle(
         self: &Arc<Self>,
-        peer: &Arc<ConnectionInfo>,
+        connection: &Arc<ConnectionInfo>,
         request: Request<RequestBody>,
     ) -> impl Future<Output = Response<Self::Body>> + Send + 'static;
 
-    /// The envelope for what is not legal HTTP, or too large, or too slow; logged and counted there.
-    fn reject(&self, peer: &Arc<ConnectionInfo>, violation: &ProtocolError) -> Response<Bytes>;
+    /// Returns the error response to a request that is not legal HTTP, too large or too slow. The
+    /// handler logs and counts it.
+    fn reject(&self, connection: &Arc<ConnectionInfo>, error: &ProtocolError) -> Response<Bytes>;
 }
 
-/// Facts about one connection.
+/// Describes one connection to the handler.
 #[derive(Debug)]
 pub struct ConnectionInfo {
-    /// The client's address (from the PROXY header, where that is trusted).
+    /// The client's address: from the PROXY header where its sender is trusted, else of the socket.
     pub client_address: SocketAddr,
-    /// The name of the listener.
+    /// The listener's name in the configuration.
     pub listener: Arc<str>,
-    /// The port it came to.
+    /// The local port that accepted the connection.
     pub local_port: u16,
-    /// `"1.2"`, `"1.3"`, or nothing for plain text.
+    /// `"1.2"`, `"1.3"`, or `None` without TLS.
     pub tls_version: Option<&'static str>,
 }
 
-/// What is wrong with a head.
+/// Why a request was rejected before it reached the handler.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum ProtocolError {
-    /// 408: the head did not come in time.
+    /// 408: the head did not arrive within `header_timeout`.
     #[error("the request head did not arrive in time")]
     HeadTimeout,
-    /// 400: not legal HTTP; says which rule.
+    /// 400: not legal HTTP; the text names the rule.
     #[error("{0}")]
     Malformed(&'static str),
-    /// 405: CONNECT or TRACE; nothing is ever tunnelled or echoed.
+    /// 405: CONNECT or TRACE. The gateway never tunnels or echoes.
     #[error("this method is not served on any path")]
     MethodNotAllowed,
-    /// 431: larger than allowed.
+    /// 431: larger than [`HeadLimits`].
     #[error("the request head is larger than allowed")]
     HeadTooLarge,
 }
 
 impl ProtocolError {
-    /// The status of the answer to it.
+    /// Returns the status of the error response.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::HeadTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -102,45 +109,47 @@ impl ProtocolError {
     }
 }
 
-/// Limits and deadlines of the connections of one listener.
+/// Limits and timeouts of the connections of one listener.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Settings {
-    /// Size of a request head.
+    /// Limits of a request head.
     pub head: HeadLimits,
-    /// For a PROXY header and the TLS handshake, together.
+    /// For the PROXY header and the TLS handshake together.
     pub handshake_timeout: Duration,
-    /// For a whole request head from its first byte; and for the first one from the handshake.
+    /// For a whole request head, from its first byte; for the first head, from the handshake.
     pub header_timeout: Duration,
     /// Between two requests of a connection.
     pub idle_timeout: Duration,
-    /// A connection takes no new request after this.
+    /// A connection closes after the response that is in flight at this age.
     pub max_connection_age: Duration,
-    /// Bytes a second, over any window in which there are bytes to send; 0 is off.
+    /// Bytes per second that a client must read while bytes are pending, over `send_rate_window`; 0
+    /// disables the check.
     pub min_send_rate: u64,
-    /// That window.
+    /// The window of `min_send_rate`.
     pub send_rate_window: Duration,
-    /// What is read and thrown away of a body that a handler left unread.
+    /// Bytes discarded of a body that a handler left unread.
     pub max_discarded: u64,
-    /// For that, and for a client to take a connection's last answer.
+    /// For discarding such a body, and for a client to read the last response of a connection.
     pub linger_timeout: Duration,
-    /// Of HTTP/2 connections.
+    /// Limits and timeouts of HTTP/2 connections.
     pub http2: Http2Settings,
 }
 
-/// Limits and deadlines of HTTP/2 connections.
+/// Limits and timeouts of HTTP/2 connections.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Http2Settings {
-    /// Streams at once of one connection.
+    /// Concurrent streams of one connection.
     pub max_concurrent_streams: u32,
-    /// Streams that are reset before they were looked at, or because of their own errors.
+    /// Streams of one connection that may be reset: by the client before they are accepted, or because
+    /// of stream errors.
     pub max_resets: usize,
-    /// What a client may send ahead on one stream; below 2³¹.
+    /// Receive window of one stream; below 2³¹ (RFC 9113, 6.9.1).
     pub stream_window: u32,
-    /// What a client may send ahead on all streams; below 2³¹.
+    /// Receive window of the connection; below 2³¹ (RFC 9113, 6.9.1).
     pub connection_window: u32,
-    /// Between two PINGs, and for the answer to one.
+    /// Silence after which a PING is sent, and the timeout of its acknowledgement.
     pub ping_interval: Duration,
-    /// From GOAWAY, or the last answer after it, to the end of the connection.
+    /// From GOAWAY, or the last response after it, to the end of the connection.
     pub goaway_timeout: Duration,
 }
 

@@ -52,7 +52,7 @@ pub struct CacheKey {
 impl CacheKey {
     /// Creates a key for tests that only compare keys.
     #[cfg(test)]
-    pub(crate) fn for_test(access_key: &str, payload: &'static str) -> Self {
+    pub(crate) fn for_test(access_key: &str, payload: impl Into<Bytes>) -> Self {
         Self {
             cluster: "c".into(),
             access_key: access_key.into(),
@@ -80,7 +80,16 @@ impl CacheKey {
         bytes
     }
 
-    /// Returns the memory it takes, in bytes.
+    /// Returns a copy whose payload has a buffer of its own length. The payload of a request has the
+    /// capacity of the whole body, most of which may be whitespace.
+    pub fn compacted(&self) -> Self {
+        Self {
+            payload: Bytes::copy_from_slice(&self.payload),
+            ..self.clone()
+        }
+    }
+
+    /// Returns the memory that a compacted key takes, in bytes.
     pub fn weight(&self) -> usize {
         size_of::<Self>() + self.payload.len()
     }
@@ -152,6 +161,8 @@ pub struct RequestMetadata {
     pub request_id: HeaderValue,
     /// The gateway's span.
     pub trace: TraceContext,
+    /// The element that the gateway appends to `Via`.
+    pub via: HeaderValue,
 }
 
 /// A JSON response, read completely.
@@ -187,10 +198,10 @@ pub struct StreamingResponse {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum BodyError {
     /// The connection ended before the body did, or the framing was invalid.
-    #[error("the node broke off inside the answer")]
+    #[error("the connection to the node closed inside the response body")]
     ConnectionClosed,
     /// The node sent less than the minimum rate.
-    #[error("the node fell below the minimum rate")]
+    #[error("the node sent less than the minimum rate")]
     TooSlow,
 }
 
@@ -221,18 +232,18 @@ pub struct UpstreamError {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum UpstreamErrorKind {
     /// The response is not what the interface returns: not a JSON object, truncated, too large.
-    #[error("the node answered garbage")]
+    #[error("the node's response is not what the interface returns")]
     InvalidResponse,
     /// The connection ended before the response did.
-    #[error("the node broke off")]
+    #[error("the connection to the node closed before the response was complete")]
     ConnectionClosed,
     /// No node is usable, or each is at its connection limit.
-    #[error("no node can take the request")]
+    #[error("no node is available")]
     NoNodeAvailable,
     /// No response in time.
-    #[error("no node answered in time")]
+    #[error("no node responded in time")]
     Timeout,
     /// No connection could be established.
-    #[error("the node cannot be reached")]
+    #[error("no connection to the node could be established")]
     ConnectFailed,
 }

@@ -21,8 +21,8 @@ pub use attempts::{AttemptTotals, NodeAttempts};
 pub use families::{
     AccessLogLines, Attempt, AuthResult, CacheStatus, ConnectionEndReason, Decision, Family,
     HandshakeResult, Label, Limiter, MalformedReason, RefreshResult, RequestOutcome, ResultClass,
-    RetryOverflow, RetryReason, Shadow, SharedStoreUse, ShedReason, StatusClass, TraceSpans,
-    ValidationReject,
+    RetryOverflow, RetryReason, Shadow, SharedStoreDisconnect, SharedStoreUse, ShedReason,
+    StatusClass, TraceSpans, ValidationReject,
 };
 pub use histogram::{BUCKETS_MS, Histogram};
 pub use routes::{CompletedRequest, RouteLabel, RouteLabels, RouteTotals};

@@ -157,18 +157,25 @@ impl Store {
     }
 
     /// Purges values in the store and in all other replicas: at once, or when the store is available
-    /// again. The caller purges the local cache.
-    pub fn purge(&self, purge: Purge) {
-        let mut record = PurgeRecord::new(purge);
-        // Effective here from now on: stored values do not carry the new id.
-        let mut purge_log = self.purge_log.lock();
-        purge_log.add(record.clone());
-        if purge_log.is_full() {
-            record = PurgeRecord::new(Purge::default());
-            purge_log.add(record.clone());
+    /// again. More purges than are ever kept become one purge of everything. The caller purges the
+    /// local cache.
+    pub fn purge(&self, purges: impl IntoIterator<Item = Purge>) {
+        let mut purges: Vec<_> = purges.into_iter().take(purge_log::MAX_PURGES + 1).collect();
+        if purges.len() > purge_log::MAX_PURGES {
+            purges = vec![Purge::default()];
         }
-        drop(purge_log);
-        self.purge_queue.push(record);
+        for purge in purges {
+            let mut record = PurgeRecord::new(purge);
+            // Effective here from now on: stored values do not carry the new id.
+            let mut purge_log = self.purge_log.lock();
+            purge_log.add(record.clone());
+            if purge_log.is_full() {
+                record = PurgeRecord::new(Purge::default());
+                purge_log.add(record.clone());
+            }
+            drop(purge_log);
+            self.purge_queue.push(record);
+        }
     }
 
     /// Waits until the store has acknowledged all local purges, at most `longest`; returns whether it
@@ -295,10 +302,10 @@ mod tests {
         });
         let key = CacheKey::for_test("ak", "{}");
         for _ in 0..4 * purge_log::MAX_PURGES {
-            store.purge(Purge {
+            store.purge([Purge {
                 access_key: Some(key.access_key().clone()),
                 call_id: None,
-            });
+            }]);
             assert!(store.unpublished_purges() <= purge_log::MAX_PURGES);
             let PurgeSnapshot(ids) = store.purge_snapshot(&key, None);
             let range = 1..=purge_log::MAX_PURGES;

@@ -4,7 +4,6 @@
 //! when it is dropped: exactly once, on every path, also when the client disconnects. No query string,
 //! `Authorization` or body enters a record, so nothing has to be redacted.
 
-use std::io::IsTerminal;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,47 +11,32 @@ use std::time::{Duration, Instant};
 use compact_str::CompactString;
 use http::{HeaderValue, Method, Uri, Version};
 use jiff::Timestamp;
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::layer::{Layer, SubscriberExt};
-use tracing_subscriber::util::SubscriberInitExt;
 
 mod access_log;
+mod diagnostics;
 mod exporter;
+mod loss_report;
 #[cfg(feature = "otlp")]
 mod otlp;
 #[cfg(not(feature = "otlp"))]
 #[path = "telemetry/no_otlp.rs"]
 mod otlp;
+mod output;
 mod request_span;
 mod span;
 mod trace;
 
 pub use access_log::{AccessLog, Destination, LogBuffer};
+pub use diagnostics::{Diagnostics, LogFormat, diagnostics_lines, init_diagnostics};
 pub use exporter::TraceExporter;
 pub use otlp::CollectorError;
+pub use output::write_stderr;
 pub use span::{Attributes, Kind, Span, SpanQueue, Value, method_name};
 pub use trace::{SampleRatio, TraceContext};
 
-use crate::metrics::{CacheStatus, CompletedRequest, RequestOutcome, RouteLabel, Shard};
-
-/// Sets up the diagnostics on standard error, once per process. Later calls change nothing.
-pub fn init_diagnostics(level: tracing::Level) {
-    // Libraries log only what an operator can act on: h2 warns about every misbehaving client.
-    let filter = Targets::new()
-        .with_default(level)
-        .with_target("h2", tracing::Level::ERROR)
-        // rustls warns about every client that sends an IP address as SNI.
-        .with_target("rustls", tracing::Level::ERROR)
-        .with_target("hickory_resolver", tracing::Level::WARN.min(level))
-        .with_target("hickory_net", tracing::Level::WARN.min(level));
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false);
-    let _ = tracing_subscriber::registry()
-        .with(lines.with_filter(filter))
-        .try_init();
-}
+use crate::metrics::{
+    AccessLogLines, CacheStatus, CompletedRequest, RequestOutcome, RouteLabel, Shard,
+};
 
 /// The destinations of one worker's records.
 #[derive(Clone, Debug)]
@@ -207,9 +191,12 @@ impl Drop for RequestRecord {
             duration: elapsed,
         });
         if let Some(lines) = &self.sink.access_log {
-            let written = lines
+            let is_buffered = lines
                 .write(|buffer, timestamp| access_log::write(buffer, timestamp, self, elapsed));
-            self.sink.metrics.count(written);
+            // The writer thread counts the lines that it receives.
+            if !is_buffered {
+                self.sink.metrics.count(AccessLogLines::Dropped);
+            }
         }
         if let Some(spans) = &self.sink.spans
             && self.trace.is_sampled()

@@ -5,6 +5,7 @@ use crate::cluster::NodeStatus;
 use crate::gateway::Snapshot;
 use crate::metrics::RouteLabels;
 use crate::shared_store::{Status, Store};
+use crate::telemetry;
 
 /// All values of one scrape.
 #[derive(Debug)]
@@ -51,23 +52,36 @@ impl Gauges {
         gauges.extend(config_gauges(state));
         gauges.extend(process_gauges());
         let reloads = &state.reloads;
-        let result = |text: &str, count: u64| {
-            let labels = vec![("result", text.to_owned())];
-            (labels, i64::try_from(count).unwrap_or(i64::MAX))
-        };
         Self {
             gauges,
-            counters: vec![Family {
-                name: "config_reloads",
-                help: "Reloads of the configuration by result",
-                values: vec![
-                    result("ok", reloads.succeeded()),
-                    result("refused", reloads.refused()),
-                ],
-            }],
+            counters: vec![
+                diagnostics_lines(),
+                Family {
+                    name: "config_reloads",
+                    help: "Reloads of the configuration by result",
+                    values: vec![
+                        result("ok", reloads.succeeded()),
+                        result("refused", reloads.refused()),
+                    ],
+                },
+            ],
             nodes: nodes(&snapshot),
             routes: snapshot.routes.clone(),
         }
+    }
+}
+
+/// Returns one value of a counter family labelled by result.
+fn result(result: &str, count: u64) -> (Vec<(&'static str, String)>, i64) {
+    (vec![("result", result.to_owned())], saturating_i64(count))
+}
+
+fn diagnostics_lines() -> Family {
+    let (written, dropped) = telemetry::diagnostics_lines();
+    Family {
+        name: "diagnostics_lines",
+        help: "Lines of diagnostics by result",
+        values: vec![result("written", written), result("dropped", dropped)],
     }
 }
 

@@ -28,12 +28,13 @@ impl Guard {
         self.token.store(token);
     }
 
-    /// Checks a request.
+    /// Checks a request that came over `http` or `https`, the `scheme`.
     ///
     /// # Errors
     /// The status and detail of the rejection.
     pub(super) fn check(
         &self,
+        scheme: &str,
         method: &Method,
         uri: &Uri,
         headers: &HeaderMap,
@@ -47,7 +48,7 @@ impl Guard {
             ));
         }
         if method != Method::GET && method != Method::HEAD {
-            self.check_command(host, headers)?;
+            check_command(scheme, host, headers)?;
         }
         let open = matches!(uri.path(), "/livez" | "/readyz");
         match &*self.token.load() {
@@ -63,44 +64,11 @@ impl Guard {
         }
     }
 
-    /// Checks the custom header and the origin. Forms and cross-origin scripts cannot send the header
-    /// without a CORS preflight, which is rejected.
-    fn check_command(
-        &self,
-        host: &str,
-        headers: &HeaderMap,
-    ) -> Result<(), (StatusCode, &'static str)> {
-        if single_value(headers, "x-ccfs-gateway") != Some("1") {
-            return Err((
-                StatusCode::FORBIDDEN,
-                "a command needs the header X-Ccfs-Gateway: 1",
-            ));
-        }
-        // A present header must be valid text and occur once.
-        let agrees = |name: header::HeaderName, is_ours: &dyn Fn(&str) -> bool| {
-            !headers.contains_key(&name) || single_value(headers, name).is_some_and(is_ours)
-        };
-        let origin_is_ours = agrees(header::ORIGIN, &|origin| {
-            let authority = origin
-                .strip_prefix("http://")
-                .or(origin.strip_prefix("https://"));
-            authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host))
-        });
-        let site = header::HeaderName::from_static("sec-fetch-site");
-        let site_is_ours = agrees(site, &|site| site == "same-origin" || site == "none");
-        if origin_is_ours && site_is_ours {
-            Ok(())
-        } else {
-            Err((
-                StatusCode::FORBIDDEN,
-                "commands are accepted from the same origin only",
-            ))
-        }
-    }
-
+    /// Whether a Host is the bound address, a loopback address or `localhost`. With any port: port forwarding
+    /// (`ssh -L`, `kubectl port-forward`, `docker -p`) changes it, DNS rebinding does not depend on it.
     fn is_known_host(&self, host: &str) -> bool {
         let (name, port) = split_host_port(host);
-        if port.is_some_and(|port| port.parse() != Ok(self.bound.port())) {
+        if port.is_some_and(|port| port.parse::<u16>().is_err()) {
             return false;
         }
         match name.parse::<IpAddr>() {
@@ -111,6 +79,47 @@ impl Guard {
             }
             Err(_) => name.eq_ignore_ascii_case("localhost"),
         }
+    }
+}
+
+/// Checks the custom header and the origin. Forms and cross-origin scripts cannot send the header
+/// without a CORS preflight, which is rejected.
+fn check_command(
+    scheme: &str,
+    host: &str,
+    headers: &HeaderMap,
+) -> Result<(), (StatusCode, &'static str)> {
+    if single_value(headers, "x-ccfs-gateway") != Some("1") {
+        return Err((
+            StatusCode::FORBIDDEN,
+            "a command needs the header X-Ccfs-Gateway: 1",
+        ));
+    }
+    // A present header must be valid text and occur once.
+    let agrees = |name: header::HeaderName, is_ours: &dyn Fn(&str) -> bool| {
+        !headers.contains_key(&name) || single_value(headers, name).is_some_and(is_ours)
+    };
+    let origin_is_ours = agrees(header::ORIGIN, &|origin| {
+        let origin = origin.split_once("://");
+        origin.is_some_and(|(origin_scheme, authority)| {
+            let (name, port) = split_host_port(authority);
+            let (own_name, own_port) = split_host_port(host);
+            let default_port = if scheme == "https" { "443" } else { "80" };
+            let port_or_default = |port: Option<&'_ str>| port.unwrap_or(default_port).to_owned();
+            origin_scheme.eq_ignore_ascii_case(scheme)
+                && name.eq_ignore_ascii_case(own_name)
+                && port_or_default(port) == port_or_default(own_port)
+        })
+    });
+    let site = header::HeaderName::from_static("sec-fetch-site");
+    let site_is_ours = agrees(site, &|site| site == "same-origin" || site == "none");
+    if origin_is_ours && site_is_ours {
+        Ok(())
+    } else {
+        Err((
+            StatusCode::FORBIDDEN,
+            "commands are accepted from the same origin only",
+        ))
     }
 }
 
@@ -178,7 +187,7 @@ mod tests {
             .collect();
         let uri = Uri::try_from(path).unwrap();
         guard
-            .check(&method, &uri, &headers)
+            .check("http", &method, &uri, &headers)
             .map_or_else(|(status, _)| status.as_u16(), |()| 200)
     }
 
@@ -189,7 +198,13 @@ mod tests {
             ("localhost:9901", 200),
             ("localhost", 200),
             ("[::1]:9901", 200),
-            ("127.0.0.1:80", 421),
+            ("127.0.0.1:80", 200),
+            ("localhost:18080", 200),
+            ("[::1]:1", 200),
+            ("localhost:", 421),
+            ("localhost:x", 421),
+            ("localhost:99999", 421),
+            ("localhost:1:2", 421),
             ("evil.example", 421),
             ("evil.example:9901", 421),
             ("10.0.0.1:9901", 421),
@@ -209,7 +224,8 @@ mod tests {
         for (host, known) in [
             ("10.0.0.1:9901", true),
             ("[fd00::1]:9901", true),
-            ("10.0.0.1:80", false),
+            ("10.0.0.1:80", true),
+            ("10.0.0.1:x", false),
             ("evil.example:9901", false),
         ] {
             assert_eq!(guard.is_known_host(host), known, "{host}");
@@ -232,7 +248,59 @@ mod tests {
             403
         );
         assert_eq!(post(&[host, header, ("origin", "null")]), 403);
+        for (origin, status) in [
+            ("HTTP://LOCALHOST:9901", 200),
+            ("https://localhost:9901", 403),
+            ("http://localhost:9902", 403),
+            ("http://localhost", 403),
+            ("http://127.0.0.1:9901", 403),
+            ("localhost:9901", 403),
+        ] {
+            assert_eq!(
+                post(&[host, header, ("origin", origin)]),
+                status,
+                "{origin}"
+            );
+        }
+        let forwarded = [
+            ("host", "localhost:8080"),
+            header,
+            ("origin", "http://localhost:8080"),
+        ];
+        assert_eq!(post(&forwarded), 200);
+        let default_port = [
+            ("host", "localhost:80"),
+            header,
+            ("origin", "http://localhost"),
+        ];
+        assert_eq!(post(&default_port), 200);
         assert_eq!(post(&[host, header, ("sec-fetch-site", "cross-site")]), 403);
+    }
+
+    #[test]
+    fn over_tls_the_origin_is_https() {
+        let guard = Guard::new("127.0.0.1:9901".parse().unwrap(), None);
+        for (origin, allowed) in [("https://localhost", true), ("http://localhost", false)] {
+            let headers = [
+                ("host", "localhost:443"),
+                ("x-ccfs-gateway", "1"),
+                ("origin", origin),
+            ];
+            let headers = headers.map(|(name, value)| {
+                (
+                    header::HeaderName::from_static(name),
+                    value.parse().unwrap(),
+                )
+            });
+            let headers = HeaderMap::from_iter(headers);
+            let result = guard.check(
+                "https",
+                &Method::POST,
+                &Uri::from_static("/drain"),
+                &headers,
+            );
+            assert_eq!(result.is_ok(), allowed, "{origin}");
+        }
     }
 
     #[test]

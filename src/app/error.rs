@@ -20,9 +20,6 @@ pub enum StartError {
         /// The cause. Part of this error's text, therefore not its `source`.
         error: io::Error,
     },
-    /// The configuration file could not be read a second time.
-    #[error("the configuration cannot be read: {0}")]
-    Source(io::Error),
     /// The access log could not be opened.
     #[error("the access log cannot be opened: {0}")]
     AccessLog(io::Error),

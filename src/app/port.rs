@@ -118,7 +118,8 @@ impl Port {
     }
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+/// Opens a non-blocking socket that listens, with a long queue.
+pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,

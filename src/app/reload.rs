@@ -1,7 +1,6 @@
 //! Applies a new configuration, all or nothing: every step that can fail runs before the first visible
 //! change. Keys that cannot change while running are rejected with a message, not ignored.
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -13,8 +12,8 @@ use super::port::{BoundSocket, Port};
 use super::shared_store_task::SharedStoreTask;
 use super::shutdown::{ClosingSocket, DrainingListener};
 use crate::admin::{Admin, Reloaded};
-use crate::cache::Purge;
-use crate::config::Config;
+use crate::cache::{Purge, PurgeSet};
+use crate::config::{Config, Problem};
 use crate::gateway::Snapshot;
 use crate::limit::AddressRateLimiter;
 use crate::listener::ListenerContext;
@@ -28,9 +27,10 @@ pub(super) struct ConfigSource {
 }
 
 impl ConfigSource {
-    pub(super) fn read(path: PathBuf) -> io::Result<Self> {
-        let text = std::fs::read_to_string(&path)?.into();
-        Ok(Self { path, text })
+    /// Where `config` was loaded from, with the text that was read then.
+    pub(super) fn new(path: PathBuf, config: &Config) -> Self {
+        let text = config.text.get().clone();
+        Self { path, text }
     }
 
     /// Returns the files whose content is watched: all that the configuration names, but not itself.
@@ -56,6 +56,29 @@ struct LoadedConfig {
     source: ConfigSource,
     digests: FileDigests,
     warnings: Vec<String>,
+}
+
+/// What takes longer for more access keys, made on a thread that serves nothing else.
+#[derive(Debug)]
+struct Prepared {
+    config: Config,
+    snapshot: Snapshot,
+    /// The responses of access keys that are removed, disabled, or have lost one of their secrets.
+    purges: Vec<Purge>,
+}
+
+impl Prepared {
+    fn new(config: Config, before: &Config, current: &Snapshot) -> Self {
+        let purges = revoked_access_keys(before, &config).map(|access_key| Purge {
+            access_key: Some(access_key.clone()),
+            call_id: None,
+        });
+        Self {
+            purges: purges.collect(),
+            snapshot: Snapshot::next(&config, Some(current)),
+            config,
+        }
+    }
 }
 
 /// How a listener of the new configuration gets its port.
@@ -128,6 +151,12 @@ impl App {
         require_unchanged(&before, &loaded.config)?;
         let plans = self.plan_listeners(&loaded.config).await?;
         let admin = self.plan_admin(&loaded.config)?;
+        let current = self.shared.snapshot.load_full();
+        let config = loaded.config;
+        let prepare = move || Prepared::new(config, &before, &current);
+        let prepared = tokio::task::spawn_blocking(prepare)
+            .await
+            .map_err(|error| error.to_string())?;
 
         // Nothing below can fail.
         if let Some(watcher) = &mut self.file_watcher {
@@ -135,21 +164,25 @@ impl App {
         }
         self.source = Some(loaded.source);
         Ok(Reloaded {
-            generation: self.apply_config(&before, loaded.config, plans, admin),
+            generation: self.apply_config(prepared, plans, admin),
             warnings: loaded.warnings,
         })
     }
 
     fn apply_config(
         &mut self,
-        before: &Config,
-        config: Config,
+        prepared: Prepared,
         plans: Vec<ListenerPlan>,
         admin: Option<ListenerContext<Admin>>,
     ) -> u64 {
         self.draining_listeners.retain(DrainingListener::is_active);
+        let Prepared {
+            config,
+            mut snapshot,
+            purges,
+        } = prepared;
+        let before = self.config.load_full();
         let current = self.shared.snapshot.load_full();
-        let mut snapshot = Snapshot::next(&config, Some(&current));
         // Connections of removed listeners finish under the policy they were accepted with.
         let draining = self
             .draining_listeners
@@ -173,21 +206,30 @@ impl App {
             port.context.store(Arc::new(context));
         }
         if before.shared != config.shared {
-            self.shared_store_task = SharedStoreTask::start(&self.shared, config.shared.as_ref());
-        }
-        for access_key in revoked_access_keys(before, &config) {
-            let purge = Purge {
-                access_key: Some(access_key.clone()),
-                call_id: None,
-            };
-            if let Some(store) = self.shared.store.load_full() {
-                store.purge(purge.clone());
-            }
-            self.shared.purge(purge);
+            self.shared_store_task =
+                SharedStoreTask::start(&self.shared, config.shared.as_ref(), &self.control);
         }
         self.config.store(Arc::new(config));
+        self.purge(purges, (before, current));
         self.cluster_tasks.reconcile(&self.shared.snapshot.load());
         generation
+    }
+
+    /// Purges responses in all replicas. They are not served from now on; one pass over the cache removes
+    /// them on a thread of its own, which also drops what the reload has `replaced`.
+    fn purge(&self, purges: Vec<Purge>, replaced: (Arc<Config>, Arc<Snapshot>)) {
+        if let Some(store) = self.shared.store.load_full() {
+            store.purge(purges.iter().cloned());
+        }
+        let set: PurgeSet = purges.into_iter().collect();
+        if !set.is_empty() {
+            self.shared.begin_purge(set);
+        }
+        let shared = self.shared.clone();
+        tokio::task::spawn_blocking(move || {
+            shared.cache.sweep();
+            drop(replaced);
+        });
     }
 
     /// Opens new sockets and prepares the setup of every listener.
@@ -295,18 +337,22 @@ fn load(
     known: &FileDigests,
 ) -> Result<LoadedConfig, String> {
     let earlier = known.reread();
-    let text = match text {
-        Some(text) => text,
-        None => std::fs::read_to_string(&path)
-            .map_err(|error| format!("{} cannot be read: {error}", path.display()))?
-            .into(),
+    let loaded = match text {
+        Some(text) => Config::parse(&text, &path),
+        None if path.metadata().is_ok_and(|file| !file.is_file()) => {
+            return Err(format!(
+                "{} cannot be read again: it is not a regular file",
+                path.display()
+            ));
+        }
+        None => Config::load(&path),
     };
-    let (config, warnings) = Config::parse(&text, &path).map_err(|error| error.to_string())?;
-    let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+    let (config, warnings) = loaded.map_err(|error| error.to_string())?;
+    let warnings = Problem::summarize(&warnings);
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    let source = ConfigSource { path, text };
+    let source = ConfigSource::new(path, &config);
     let digests = FileDigests::read(&source.watched_files(&config)).prefer_earlier(&earlier);
     Ok(LoadedConfig {
         config,

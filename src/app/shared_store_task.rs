@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use tokio::task::JoinHandle;
 
+use crate::cache::Purge;
 use crate::config;
 use crate::gateway::GatewayState;
+use crate::metrics::Shard;
 use crate::shared_store::Store;
 
 /// The running task; aborted on drop.
@@ -24,6 +26,7 @@ impl SharedStoreTask {
     pub(super) fn start(
         shared: &Arc<GatewayState>,
         settings: Option<&config::SharedStore>,
+        metrics: &Arc<Shard>,
     ) -> Option<Self> {
         let before = shared.store.load_full();
         let store = settings.map(|settings| {
@@ -31,13 +34,15 @@ impl SharedStoreTask {
             Arc::new(store)
         });
         shared.store.store(store.clone());
-        let (store, shared) = (store?, shared.clone());
+        let (store, shared, metrics) = (store?, shared.clone(), metrics.clone());
         #[expect(clippy::disallowed_methods, reason = "ends with its `SharedStoreTask`")]
         let task = tokio::spawn(async move {
-            let apply_purge = |purge| {
-                shared.purge(purge);
+            let on_purge = |purges: Vec<Purge>| {
+                shared.begin_purge(purges.into_iter().collect());
+                let shared = shared.clone();
+                tokio::task::spawn_blocking(move || shared.cache.sweep());
             };
-            store.supervise(apply_purge).await;
+            store.supervise(&metrics, on_purge).await;
         });
         Some(Self(task))
     }

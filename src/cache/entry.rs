@@ -1,5 +1,6 @@
-//! One cached response: until when it is fresh, usable, and due for a refresh.
+//! One cached response, and a hit of it: the entry as the policy of one request judges it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
@@ -8,7 +9,8 @@ use compact_str::CompactString;
 use http::{HeaderValue, StatusCode, header};
 use jiff::Timestamp;
 
-use super::{CachePolicy, Freshness};
+use super::CachePolicy;
+use super::policy::{Facts, Freshness, Lifetime};
 use crate::ccfs::ResultKind;
 use crate::message::BufferedResponse;
 
@@ -25,11 +27,19 @@ pub struct Entry {
     /// refreshed.
     pub is_negative: bool,
     pub(super) call_id: Option<CompactString>,
-    pub(super) stored_at: Timestamp,
-    pub(super) fresh_until: Timestamp,
-    pub(super) usable_until: Timestamp,
-    /// When the next hit starts a background refresh; Unix milliseconds.
-    refresh_at: AtomicI64,
+    /// The purge epoch in which the fetch began.
+    pub(super) purge_epoch: u64,
+    stored_at: Timestamp,
+    /// When the first of its URLs expires; `None` for a negative response.
+    expires_at: Option<Timestamp>,
+    /// When moka drops the entry: no policy uses it for longer, except a negative response after
+    /// `negative_ttl` was raised.
+    pub(super) kept_until: Timestamp,
+    /// Where in its part of the lifetime the refresh is due, so that entries stored together are not
+    /// refreshed together; 0 to 1 in steps of 1/65536.
+    refresh_jitter: u16,
+    /// No refresh before this time, because one was started; Unix milliseconds.
+    next_refresh: AtomicI64,
 }
 
 impl Entry {
@@ -46,25 +56,16 @@ impl Entry {
             .filter(|_| response.status == StatusCode::OK)?;
         let code = parsed.result_code.as_ref()?;
         let is_negative = parsed.result_kind() == ResultKind::NoData;
-        let (fresh_until, usable_until) = if is_negative {
-            let until = now.checked_add(policy.negative_ttl).ok()?;
-            (until, until)
-        } else if policy.success_codes.iter().any(|success| code == success) {
-            let expiry = parsed.expires_at?;
-            let fresh_until = expiry.checked_sub(policy.expiry_margin).ok()?;
-            let last = expiry.checked_sub(policy.minimum_life).ok()?;
-            (
-                fresh_until,
-                if policy.stale_if_error {
-                    last.max(fresh_until)
-                } else {
-                    fresh_until
-                },
-            )
-        } else {
-            return None;
+        let expires_at = match is_negative {
+            true => None,
+            false => Some(parsed.expires_at?),
         };
-        (fresh_until > now).then(|| Self {
+        let lifetime = policy.lifetime(&Facts {
+            result_code: code,
+            expires_at,
+            stored_at: now,
+        })?;
+        (lifetime.fresh_until > now).then(|| Self {
             // Copied: `response.body` is a slice of the larger read buffer.
             body: Bytes::copy_from_slice(&response.body),
             content_type: response
@@ -74,91 +75,134 @@ impl Entry {
             result_code: code.clone(),
             is_negative,
             call_id: None,
+            purge_epoch: 0,
             stored_at: now,
-            fresh_until,
-            usable_until,
-            refresh_at: AtomicI64::new(refresh_time(now, fresh_until)),
+            expires_at,
+            kept_until: expires_at.unwrap_or(lifetime.usable_until),
+            refresh_jitter: rand::random(),
+            next_refresh: AtomicI64::new(i64::MIN),
         })
+    }
+
+    /// Returns until when the entry may be used by a policy, if at all.
+    pub(super) fn lifetime(&self, policy: &CachePolicy) -> Option<Lifetime> {
+        policy.lifetime(&Facts {
+            result_code: &self.result_code,
+            expires_at: self.expires_at,
+            stored_at: self.stored_at,
+        })
+    }
+
+    /// Returns how long moka keeps the entry after it was stored.
+    pub(super) fn retention(&self) -> Duration {
+        let kept = self.kept_until.duration_since(self.stored_at);
+        Duration::try_from(kept).unwrap_or_default()
+    }
+
+    /// Returns the memory that the entry occupies, in bytes, with the share of moka's own structures.
+    pub(super) fn weight(&self) -> usize {
+        let heap = |text: &CompactString| match text.is_heap_allocated() {
+            true => text.capacity(),
+            false => 0,
+        };
+        let own_type = self.content_type.as_ref();
+        let own_type = own_type.filter(|value| common_content_type(value).is_none());
+        ENTRY_OVERHEAD
+            + size_of::<Self>()
+            + self.body.len()
+            + own_type.map_or(0, HeaderValue::len)
+            + heap(&self.result_code)
+            + self.call_id.as_ref().map_or(0, heap)
+    }
+}
+
+/// An entry that may be used for one request.
+#[derive(Clone, Debug)]
+pub struct CacheHit {
+    /// The cached response.
+    pub entry: Arc<Entry>,
+    /// What it may be used for.
+    pub freshness: Freshness,
+    pub(super) lifetime: Lifetime,
+}
+
+impl CacheHit {
+    /// Judges an entry by a policy; returns `None` if it may not be used at `now`.
+    pub(super) fn of(entry: Arc<Entry>, policy: &CachePolicy, now: Timestamp) -> Option<Self> {
+        let lifetime = entry.lifetime(policy)?;
+        let freshness = lifetime.freshness(now)?;
+        Some(Self {
+            entry,
+            freshness,
+            lifetime,
+        })
+    }
+
+    /// Whether the entry is fresh by the policy of another request.
+    pub fn is_fresh(&self, policy: &CachePolicy, now: Timestamp) -> bool {
+        let lifetime = self.entry.lifetime(policy);
+        lifetime.is_some_and(|it| it.freshness(now) == Some(Freshness::Fresh))
     }
 
     /// Returns the time from `now` until the entry is not usable even in place of an error.
     pub fn remaining_lifetime(&self, now: Timestamp) -> Duration {
-        Duration::try_from(self.usable_until.duration_since(now)).unwrap_or_default()
+        Duration::try_from(self.lifetime.usable_until.duration_since(now)).unwrap_or_default()
     }
 
     /// Returns the seconds since the entry was stored.
     pub fn age(&self, now: Timestamp) -> i64 {
-        now.duration_since(self.stored_at).as_secs().max(0)
+        now.duration_since(self.lifetime.stored_at).as_secs().max(0)
     }
 
     /// Returns the seconds until the entry is no longer fresh.
     pub fn ttl(&self, now: Timestamp) -> i64 {
-        self.fresh_until.duration_since(now).as_secs().max(0)
+        let left = self.lifetime.fresh_until.duration_since(now);
+        left.as_secs().max(0)
     }
 
     /// Returns true for one caller per refresh interval once 90 % of the lifetime has passed; repeated
     /// failures are spaced by [`MIN_REFRESH_INTERVAL_MS`] or more.
     pub fn should_refresh(&self, now: Timestamp) -> bool {
-        let due = self.refresh_at.load(Ordering::Relaxed);
-        if self.is_negative || now.as_millisecond() < due {
+        let next = self.entry.next_refresh.load(Ordering::Relaxed);
+        let now = now.as_millisecond();
+        if self.entry.is_negative || now < next.max(self.refresh_due()) {
             return false;
         }
         let remaining = self
+            .lifetime
             .fresh_until
             .as_millisecond()
-            .saturating_sub(now.as_millisecond());
-        let next = now
-            .as_millisecond()
-            .saturating_add((remaining / 4).max(MIN_REFRESH_INTERVAL_MS));
-        self.refresh_at
-            .compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed)
+            .saturating_sub(now);
+        let after = now.saturating_add((remaining / 4).max(MIN_REFRESH_INTERVAL_MS));
+        self.entry
+            .next_refresh
+            .compare_exchange(next, after, Ordering::Relaxed, Ordering::Relaxed)
             .is_ok()
     }
 
-    pub(super) fn freshness(&self, now: Timestamp) -> Option<Freshness> {
-        if now < self.fresh_until {
-            Some(Freshness::Fresh)
-        } else {
-            (now < self.usable_until).then_some(Freshness::StaleIfError)
-        }
-    }
-
-    /// Returns the memory that the entry occupies, in bytes, with the share of moka's own structures.
-    pub(super) fn weight(&self) -> usize {
-        let content_type = self.content_type.as_ref().map_or(0, HeaderValue::len);
-        let call_id = self.call_id.as_ref();
-        let call_id = call_id.map_or(0, |id| if id.is_heap_allocated() { id.len() } else { 0 });
-        ENTRY_OVERHEAD + size_of::<Self>() + self.body.len() + content_type + call_id
+    /// Returns when the first refresh is due, in Unix milliseconds: in the first quarter of the last
+    /// tenth of the lifetime.
+    fn refresh_due(&self) -> i64 {
+        let fresh_until = self.lifetime.fresh_until.as_millisecond();
+        let lifetime = fresh_until.saturating_sub(self.lifetime.stored_at.as_millisecond());
+        let tenth = lifetime / 10;
+        let jitter = (tenth / 4).saturating_mul(self.entry.refresh_jitter.into()) >> 16;
+        fresh_until.saturating_sub(tenth).saturating_add(jitter)
     }
 }
 
 /// Copies a Content-Type, which is a slice of the larger read buffer. The common ones become static
 /// values, whose clone on each hit touches no reference count.
 fn copy_content_type(value: &HeaderValue) -> Option<HeaderValue> {
-    let common = COMMON_CONTENT_TYPES.iter().find(|common| value == *common);
-    match common {
+    match common_content_type(value) {
         Some(common) => Some(HeaderValue::from_static(common)),
         None => HeaderValue::from_bytes(value.as_bytes()).ok(),
     }
 }
 
-/// Returns when an entry is due for a refresh, in Unix milliseconds: at a random point in the first
-/// quarter of the last tenth of its lifetime, so that entries stored together are not refreshed
-/// together.
-fn refresh_time(now: Timestamp, fresh_until: Timestamp) -> i64 {
-    let lifetime = fresh_until
-        .as_millisecond()
-        .saturating_sub(now.as_millisecond());
-    let tenth = lifetime / 10;
-    let jitter = if tenth >= 4 {
-        rand::random_range(0..tenth / 4)
-    } else {
-        0
-    };
-    fresh_until
-        .as_millisecond()
-        .saturating_sub(tenth)
-        .saturating_add(jitter)
+fn common_content_type(value: &HeaderValue) -> Option<&'static str> {
+    let mut common = COMMON_CONTENT_TYPES.iter().copied();
+    common.find(|common| value == common)
 }
 
 /// The forms that CC-FS and the proxies in front of it send.

@@ -76,13 +76,13 @@ pub(super) enum JsonError {
     Syntax,
     #[error("is not a JSON object")]
     NotAnObject,
-    #[error("is nested too deep")]
+    #[error("is nested too deeply")]
     TooDeep,
-    #[error("has something behind the JSON object")]
+    #[error("has data after the JSON object")]
     TrailingData,
-    #[error("has a member twice")]
+    #[error("repeats a member")]
     DuplicateMember,
-    #[error("has half of a surrogate pair in a string")]
+    #[error("has a lone surrogate in a string")]
     LoneSurrogate,
 }
 

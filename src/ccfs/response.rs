@@ -83,17 +83,51 @@ pub fn envelope(code: &str, text: &str) -> Bytes {
 /// separators are all read. A URL without a readable expiry makes the result `None`.
 fn earliest_expiry(canonical: &str) -> Option<Timestamp> {
     let mut earliest: Option<Timestamp> = None;
-    let mut remainder = canonical;
-    while let Some(scheme_end) = find_scheme_end(remainder.as_bytes()) {
-        let start = scheme_start(remainder, scheme_end)?;
-        let (_, url) = remainder.split_at_checked(start)?;
-        let own = scheme_end - start + 3;
-        let (url, after) = url.split_at_checked(url_length(url, own)?)?;
-        let expiry = presigned_url::expires_at(url)?;
+    for url in (Urls { canonical }) {
+        let expiry = presigned_url::expires_at(url?)?;
         earliest = Some(earliest.map_or(expiry, |other| other.min(expiry)));
-        remainder = after;
     }
     earliest
+}
+
+/// Returns the URLs in the `resultData` of a response, split as for its expiry, each with its own expiry.
+/// Ends before text that looks like a URL and cannot be read; empty for an ambiguous body.
+pub fn recording_urls(body: &[u8]) -> Vec<(String, Option<Timestamp>)> {
+    let Ok(object) = Object::lenient(body) else {
+        return Vec::new();
+    };
+    let data = object.member("resultData");
+    let Some(data) = data.filter(|_| !object.is_ambiguous()) else {
+        return Vec::new();
+    };
+    let canonical = object.value(&data);
+    Urls { canonical }
+        .map_while(|url| url)
+        .map(|url| (url.to_owned(), presigned_url::expires_at(url)))
+        .collect()
+}
+
+/// Iterates over the URLs in canonical JSON. Yields `None` for text that looks like a URL and cannot be
+/// read.
+struct Urls<'a> {
+    canonical: &'a str,
+}
+
+impl<'a> Iterator for Urls<'a> {
+    type Item = Option<&'a str>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let scheme_end = find_scheme_end(self.canonical.as_bytes())?;
+        let split = || {
+            let start = scheme_start(self.canonical, scheme_end)?;
+            let (_, url) = self.canonical.split_at_checked(start)?;
+            url.split_at_checked(url_length(url, scheme_end - start + 3)?)
+        };
+        let (url, remaining) = split().unzip();
+        // After unreadable text the boundaries of later URLs are unknown.
+        self.canonical = remaining.unwrap_or_default();
+        Some(url)
+    }
 }
 
 /// Returns the position of the first `://`.

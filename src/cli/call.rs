@@ -1,28 +1,30 @@
 //! `call`: signs a request, sends it, and prints the response and how long its URLs are valid.
 
-use std::fs;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::bail;
 use clap::Args;
-use clap::error::ErrorKind;
-use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use jiff::Timestamp;
-use serde_json::Value;
 
+use super::failure::Failure;
 use super::secret_key::SecretKey;
+use super::signals::shutdown_signal;
 use super::values;
-use crate::client::{
-    Client, ClientError, ClientRequest, DEFAULT_SIGNED_FIELDS, RECORDING_PATH, RecordingQuery,
-    StreamingClientResponse, Trust,
-};
+use crate::client::{Client, ClientError, ClientResponse, StreamingClientResponse};
 
 mod download;
+mod output_file;
+mod report;
+mod request;
 mod url_validity;
+
+use download::DownloadOutcome;
+use report::Report;
 
 /// Signs a request, sends it and prints the response
 ///
@@ -75,7 +77,8 @@ pub struct Call {
     /// Request a fresh response, not one from a cache
     #[arg(long)]
     no_cache: bool,
-    /// Write a binary response to this file
+    /// Write a binary response to this file, once it is complete; to a device or FIFO directly; - is
+    /// stdout
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Trust the CA certificates in this PEM file instead of the system's
@@ -84,6 +87,15 @@ pub struct Call {
     /// Accept any server certificate
     #[arg(long)]
     insecure: bool,
+    /// PEM file with the client certificate chain, for servers that require one
+    #[arg(long, value_name = "FILE", requires = "key")]
+    cert: Option<PathBuf>,
+    /// PEM file with the private key of the client certificate
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+    /// Print one JSON object: status, headers, body, URLs with their validity, error
+    #[arg(long)]
+    pub(super) json: bool,
     /// Give up after this long without a response, or without progress of its body
     #[arg(long, default_value = "30s", value_parser = values::parse_timeout)]
     timeout: Duration,
@@ -99,7 +111,13 @@ Examples:
 
 /// Runs the command.
 pub async fn run(args: Call) -> anyhow::Result<ExitCode> {
-    let succeeded = call(&args, now(), &mut io::stdout(), &mut io::stderr()).await?;
+    let interrupted = shutdown_signal()?;
+    let (mut out, mut notes) = (io::stdout(), io::stderr());
+    // Dropping the call deletes an incomplete output file.
+    let succeeded = tokio::select! {
+        result = call(&args, now(), &mut out, &mut notes) => result?,
+        () = interrupted => bail!("interrupted"),
+    };
     Ok(if succeeded {
         ExitCode::SUCCESS
     } else {
@@ -116,159 +134,38 @@ async fn call(
 ) -> anyhow::Result<bool> {
     args.validate()?;
     let request = args.request(now)?;
-    let client = Client::new(&args.trust()?)?.with_timeout(args.timeout);
+    let client = args.client()?;
     let response = client.send_streaming(&request).await.map_err(with_hint)?;
-    print_head(response.status, &response.headers, notes)?;
+    let mut report = Report::new(response.status, &response.headers);
+    if !args.json {
+        report.write_head(notes)?;
+    }
     if response.status == StatusCode::UNAUTHORIZED {
-        writeln!(notes, "{}", args.unauthorized_hint())?;
+        report.help = Some(args.unauthorized_hint(&response.headers));
     }
-    let result = match &args.output {
+    let outcome = match &args.output {
         Some(path) => download::save(response, &client, path, args.timeout).await?,
-        None => download::DownloadOutcome::NotBinary(
-            collect_within(response, &client, args.timeout).await?,
-        ),
+        None => DownloadOutcome::NotBinary(collect_within(response, &client, args.timeout).await?),
     };
-    match result {
-        download::DownloadOutcome::Written(size) => {
-            writeln!(notes, "{size} bytes written")?;
-            Ok(true)
-        }
-        download::DownloadOutcome::NotBinary(response) => {
-            out.write_all(&response.body)?;
-            if !response.body.ends_with(b"\n") && !is_binary(&response.headers) {
-                writeln!(out)?;
-            }
-            let body: Value = response.json();
-            if let Some(path) = &args.output {
-                let what = if body.is_null() { "no file" } else { "JSON" };
-                let path = path.display();
-                writeln!(
-                    notes,
-                    "the response is {what}: nothing was written to {path}"
-                )?;
-            }
-            for note in url_validity::validity_lines(&body, now) {
-                writeln!(notes, "{note}")?;
-            }
-            let file = args.output.is_none() && is_binary(&response.headers) && !body.is_object();
-            let succeeded = file || body.get("resultCode").is_some_and(|code| code == "0");
-            Ok(succeeded && response.status == StatusCode::OK)
-        }
+    match outcome {
+        DownloadOutcome::Written(size) => report.set_written(args.output.as_deref(), size),
+        DownloadOutcome::NotBinary(response) => report.set_body(&response, now),
     }
-}
-
-impl Call {
-    /// Checks what clap cannot express, or would print.
-    fn validate(&self) -> Result<(), clap::Error> {
-        let usage = |text: &str| {
-            let text = format!("{text}\n\nFor more information, try '--help'.\n");
-            Err(clap::Error::raw(ErrorKind::ValueValidation, text))
-        };
-        let Ok(bare) = ClientRequest::get(&self.url) else {
-            return usage("a URL is written https://host:port or https://host:port/path");
-        };
-        let recording = matches!(bare.path(), "/" | RECORDING_PATH) && self.path.is_none();
-        if recording && self.call_id.is_none() && self.body.is_none() {
-            return usage(
-                "which recording? Give --call-id, --begin and --end, or another interface \
-                 with --path or --body",
-            );
-        }
-        if self.ak.is_some() && self.header.iter().any(|(name, _)| name == AUTHORIZATION) {
-            return usage(
-                "two signatures: omit --ak (and give --unsigned), or the Authorization header",
-            );
-        }
-        Ok(())
+    if args.json {
+        report.write_json(out)?;
+    } else {
+        report.write_text(args.output.as_deref(), out, notes)?;
     }
-
-    fn unauthorized_hint(&self) -> &'static str {
-        if self.ak.is_some() {
-            "the signature is not accepted: compare what was signed with `ccfs-gateway explain`"
-        } else {
-            "not accepted unsigned: give --ak with --sk-file or --sk-env, or compare the \
-             Authorization that was given with `ccfs-gateway explain`"
-        }
-    }
-
-    fn request(&self, now: Timestamp) -> anyhow::Result<ClientRequest> {
-        let mut request = match (&self.call_id, &self.body) {
-            (Some(call_id), None) => self.recording_request(call_id)?,
-            (_, Some(path)) => {
-                let body = fs::read(path)
-                    .with_context(|| format!("cannot read the body {}", path.display()))?;
-                ClientRequest::post(&self.url, body)?
-            }
-            (None, None) if self.method == Method::GET => ClientRequest::get(&self.url)?,
-            (None, None) => ClientRequest::post(&self.url, "")?,
-        };
-        request.method = self.method.clone();
-        if let Some(path) = &self.path {
-            request.target.clone_from(path);
-        }
-        if self.no_cache {
-            request = request.with_header(CACHE_CONTROL, "no-cache");
-        }
-        for (name, value) in &self.header {
-            request.headers.insert(name, value.clone());
-        }
-        let Some(access_key) = &self.ak else {
-            return Ok(request);
-        };
-        let credential = self.secret_key.credential(access_key)?;
-        let has_body = request.headers.contains_key(CONTENT_LENGTH);
-        let names = match &self.sign {
-            Some(names) => names.as_str(),
-            None if has_body => DEFAULT_SIGNED_FIELDS,
-            None => "host",
-        };
-        request
-            .sign(&credential, names, now)
-            .with_context(|| format!("cannot sign over {names}"))
-    }
-
-    fn recording_request(&self, call_id: &str) -> Result<ClientRequest, ClientError> {
-        let query = RecordingQuery {
-            call_id,
-            begin: self.begin.as_deref().unwrap_or_default(),
-            end: self.end.as_deref().unwrap_or_default(),
-            version: (!self.no_version).then_some(self.version.as_str()),
-        };
-        ClientRequest::recording(&self.url, &query)
-    }
-
-    fn trust(&self) -> Result<Trust, ClientError> {
-        match &self.ca {
-            _ if self.insecure => Ok(Trust::AnyCertificate),
-            Some(path) => Trust::from_pem_file(path),
-            None => Ok(Trust::system()),
-        }
-    }
+    Ok(report.succeeded())
 }
 
 async fn collect_within(
     response: StreamingClientResponse,
     client: &Client,
     limit: Duration,
-) -> anyhow::Result<crate::client::ClientResponse> {
+) -> anyhow::Result<ClientResponse> {
     let response = tokio::time::timeout(limit, response.collect(client)).await;
     Ok(response.map_err(|_| ClientError::Timeout(limit))??)
-}
-
-fn print_head(status: StatusCode, headers: &HeaderMap, notes: &mut impl Write) -> io::Result<()> {
-    writeln!(notes, "HTTP {status}")?;
-    for name in [
-        "X-Gateway-Error",
-        "Cache-Status",
-        "Age",
-        "Retry-After",
-        "X-Request-Id",
-    ] {
-        if let Some(value) = headers.get(name) {
-            writeln!(notes, "{name}: {}", value.to_str().unwrap_or("?"))?;
-        }
-    }
-    Ok(())
 }
 
 /// Adds a hint to errors that have a common cause.
@@ -281,10 +178,13 @@ fn with_hint(error: ClientError) -> anyhow::Error {
             "nothing listens there: check that the server runs, and its port"
         }
         ClientError::Handshake(_) => "check that the port speaks TLS",
+        ClientError::Http(_) if error.to_string().contains("CertificateRequired") => {
+            "give a client certificate with --cert FILE and --key FILE"
+        }
         ClientError::Timeout(_) => "wait longer with --timeout",
         _ => return error.into(),
     };
-    anyhow!("{error}\n{hint}")
+    Failure::new(error, hint).into()
 }
 
 /// Whether the content type says that the body is binary; CC-FS writes the type with a capital letter.
@@ -318,12 +218,5 @@ fn now() -> Timestamp {
     Timestamp::now()
 }
 
-/// Returns the name under which an incomplete download is written.
-fn partial_path(path: &Path) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".part");
-    path.with_file_name(name)
-}
-
-#[cfg(test)]
+#[cfg(all(test, feature = "stand-in"))]
 mod tests;

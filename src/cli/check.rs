@@ -1,30 +1,39 @@
 //! `check` reads and validates all that `run` would; `schema` prints the JSON Schema for editors.
 
-use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use jiff::Zoned;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::config::{self, ClientAuth, Config, Listener, ListenerTls, UnknownClients};
-use crate::tls::validity;
+use super::EX_CONFIG;
+use super::config_path::{ConfigPath, NotFound};
+use crate::app;
+use crate::config::{self, Config, MAX_LISTED, Problem, Severity};
 
-/// Reads and validates a configuration with all its files, and prints a summary.
+mod summary;
+
+use summary::write_summary;
+
+/// Reads and validates a configuration with all its files, and prints a summary
 ///
 /// All errors are reported at once, each with its position and the expected value. Exit code 0 if the
 /// gateway would start, 78 if not.
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:\n  ccfs-gateway check --config config/gateway.toml")]
+#[command(after_help = EXAMPLES)]
 pub struct Check {
-    /// The configuration file
-    #[arg(long, short, value_name = "FILE")]
-    config: PathBuf,
+    #[command(flatten)]
+    config: ConfigPath,
+    /// List every problem by itself, instead of merging equal ones and stopping after 20
+    #[arg(long)]
+    all: bool,
+    /// Print one JSON object: valid, errors, warnings, summary
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
-/// Prints the JSON Schema of the configuration, for editors.
+/// Prints the JSON Schema of the configuration, for editors
 #[derive(Args, Debug)]
 #[command(
     after_help = "Examples:\n  ccfs-gateway schema > config.schema.json\n\nThen begin the file with\n  #:schema ./config.schema.json"
@@ -34,26 +43,117 @@ pub struct Schema {}
 impl Check {
     /// Creates a check of the file at `config`.
     pub fn new(config: PathBuf) -> Self {
-        Self { config }
+        Self {
+            config: ConfigPath::given(config),
+            all: false,
+            json: false,
+        }
     }
 
-    /// Writes the summary to `out`, errors and warnings to `err`.
+    /// Lists every problem by itself.
+    #[must_use]
+    pub fn all(self) -> Self {
+        Self { all: true, ..self }
+    }
+
+    /// Writes the summary to `out`, errors and warnings to `err`; with `--json` everything to `out`.
     pub fn run(&self, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<ExitCode> {
-        match Config::load(&self.config) {
-            Ok((config, warnings)) => {
-                for warning in warnings {
-                    writeln!(err, "{warning}\n")?;
-                }
+        let path = match self.config.resolve() {
+            Ok(path) => path,
+            Err(missing) => return report_missing(&missing, self.json, out, err),
+        };
+        let (config, warnings) = match Config::load(&path) {
+            Ok(loaded) => loaded,
+            Err(error) if self.json => {
+                let report = self.report(error.problems());
+                return write_report(&report, out);
+            }
+            Err(error) if self.all => {
+                writeln!(err, "{}", error.all())?;
+                return Ok(ExitCode::from(EX_CONFIG));
+            }
+            Err(error) => {
+                writeln!(err, "{error}")?;
+                return Ok(ExitCode::from(EX_CONFIG));
+            }
+        };
+        match app::preflight(&config) {
+            Ok(in_use) if self.json => {
+                let mut report = self.report(&warnings);
+                report
+                    .warnings
+                    .extend(in_use.iter().map(|it| plain_json(it, None)));
+                let mut summary = Vec::new();
+                write_summary(&config, &mut summary)?;
+                report.summary = Some(summary);
+                write_report(&report, out)
+            }
+            Ok(in_use) => {
+                self.write_warnings(&warnings, &in_use, err)?;
                 write_summary(&config, out)?;
                 writeln!(out, "configuration is valid")?;
                 Ok(ExitCode::SUCCESS)
             }
-            Err(diagnosis) => {
-                writeln!(err, "{diagnosis}")?;
+            Err(error) if self.json => {
+                let mut report = self.report(&warnings);
+                report.errors.push(plain_json(&error.to_string(), None));
+                write_report(&report, out)
+            }
+            Err(error) => {
+                self.write_warnings(&warnings, &[], err)?;
+                writeln!(err, "error: {error}")?;
                 Ok(ExitCode::from(EX_CONFIG))
             }
         }
     }
+
+    fn write_warnings(
+        &self,
+        warnings: &[Problem],
+        in_use: &[String],
+        err: &mut dyn Write,
+    ) -> io::Result<()> {
+        let warnings = if self.all {
+            warnings.iter().map(Problem::to_string).collect()
+        } else {
+            Problem::summarize(warnings)
+        };
+        for warning in warnings {
+            writeln!(err, "{warning}\n")?;
+        }
+        for warning in in_use {
+            writeln!(err, "warning: {warning}\n")?;
+        }
+        Ok(())
+    }
+
+    /// Returns the report of `problems`: equal ones merged and at most 20 of a kind, unless `--all`.
+    fn report(&self, problems: &[Problem]) -> Report {
+        let problems = if self.all {
+            problems.to_vec()
+        } else {
+            Problem::merge_equal(problems)
+        };
+        let listed = if self.all { usize::MAX } else { MAX_LISTED };
+        let of = |severity| problems.iter().filter(move |it| it.severity() == severity);
+        let json = |severity| of(severity).take(listed).map(problem_json).collect();
+        let omitted = of(Severity::Error).skip(listed).map(Problem::count).sum();
+        Report {
+            errors: json(Severity::Error),
+            errors_omitted: omitted,
+            warnings: json(Severity::Warning),
+            summary: None,
+        }
+    }
+}
+
+/// What `--json` prints.
+struct Report {
+    errors: Vec<Value>,
+    errors_omitted: usize,
+    warnings: Vec<Value>,
+    /// Lines of text; `None` for an invalid configuration.
+    summary: Option<Vec<u8>>,
 }
 
 impl Schema {
@@ -64,173 +164,77 @@ impl Schema {
     }
 }
 
-fn write_summary(config: &Config, out: &mut dyn Write) -> io::Result<()> {
-    let effective = config.redacted();
-    for (name, listener) in &config.listeners {
-        writeln!(out, "listener {name} on {}", listener.bind)?;
-        write_listener(listener, out)?;
+/// Writes the result as one JSON object.
+fn write_report(report: &Report, out: &mut dyn Write) -> io::Result<ExitCode> {
+    let summary = report.summary.as_deref().map(|text| {
+        let text = String::from_utf8_lossy(text);
+        text.lines().map(str::to_owned).collect::<Vec<_>>()
+    });
+    let is_valid = summary.is_some();
+    let mut object = json!({
+        "valid": is_valid,
+        "errors": report.errors,
+        "warnings": report.warnings,
+        "summary": summary,
+    });
+    if report.errors_omitted > 0 {
+        object["errors_omitted"] = report.errors_omitted.into();
     }
-    for (name, cluster) in &config.clusters {
-        let table = &effective["clusters"][name.as_ref()];
-        let unverified = if cluster.insecure_skip_verify {
-            ", NOT VERIFIED"
-        } else {
-            ""
-        };
-        let balance = json_str(&table["balance"]);
-        writeln!(out, "cluster {name}: {balance}{unverified}")?;
-        for node in &cluster.nodes {
-            let weight = match node.weight {
-                1 => String::new(),
-                weight => format!(", weight {weight}"),
-            };
-            writeln!(out, "  https://{}{weight}", node.address)?;
-        }
-    }
-    write_access_keys(config, out)?;
-    write_time_zones(config, out)?;
-    let cache = &effective["cache"];
-    let limits = &effective["limits"];
-    match config.cache.max_size {
-        0 => writeln!(out, "cache: off")?,
-        _ => writeln!(
-            out,
-            "cache: {}, responses that are valid for {} and longer",
-            json_str(&cache["max_size"]),
-            json_str(&cache["expiry_margin"])
-        )?,
-    }
-    writeln!(
-        out,
-        "limits: {} connections, {} requests at once, bodies up to {} ({} for uploads)",
-        config.limits.max_connections,
-        config.limits.max_in_flight,
-        json_str(&limits["max_body_size"]),
-        json_str(&limits["max_upload_size"])
-    )?;
-    write_shared_store(config, &effective["shared"], out)?;
-    write_admin(config, out)?;
-    if let Some(endpoint) = &config.telemetry.otlp_endpoint {
-        let sample = config.telemetry.sample;
-        writeln!(out, "traces to {endpoint}, sample ratio {sample}")?;
-    }
-    writeln!(out, "server: {} workers", config.server.workers)
+    writeln!(out, "{object:#}")?;
+    Ok(if is_valid {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(EX_CONFIG)
+    })
 }
 
-fn write_admin(config: &Config, out: &mut dyn Write) -> io::Result<()> {
-    match config.admin.bind {
-        Some(bind) => writeln!(
-            out,
-            "admin on {bind}{}",
-            if config.admin.token.is_some() {
-                ", with a token"
-            } else {
-                ""
-            }
-        )?,
-        None => writeln!(out, "admin: off")?,
-    }
-    if let Some(tls) = &config.admin.tls {
-        write_certificates(tls, out)?;
-    }
-    Ok(())
+fn problem_json(problem: &Problem) -> Value {
+    let (line, column) = problem.location().unzip();
+    json!({
+        "file": problem.path().display().to_string(),
+        "line": line,
+        "column": column,
+        "message": problem.message(),
+        "help": Some(problem.help()).filter(|help| !help.is_empty()),
+        "count": problem.count(),
+    })
 }
 
-fn write_listener(listener: &Listener, out: &mut dyn Write) -> io::Result<()> {
-    for (prefix, cluster) in &listener.routes {
-        writeln!(out, "  {prefix} -> {cluster}")?;
-    }
-    if listener.unknown_clients == UnknownClients::Forward {
-        writeln!(out, "  unknown clients are FORWARDED, unverified")?;
-    }
-    if !listener.proxy_protocol.is_empty() {
-        let networks: Vec<_> = listener
-            .proxy_protocol
-            .iter()
-            .map(ToString::to_string)
-            .collect();
-        writeln!(out, "  PROXY header from {}", networks.join(", "))?;
-    }
-    if listener.tls.client_ca.is_some() {
-        let wanted = match listener.tls.client_auth {
-            ClientAuth::Optional => "optional",
-            ClientAuth::Required => "required",
-        };
-        let lists = match listener.tls.client_crls.len() {
-            0 => "no CRL".to_owned(),
-            1 => "1 CRL".to_owned(),
-            count => format!("{count} CRLs"),
-        };
-        writeln!(out, "  client certificates are {wanted}, {lists}")?;
-    }
-    write_certificates(&listener.tls, out)
+/// Returns a problem that has no place in a file.
+fn plain_json(message: &str, help: Option<&str>) -> Value {
+    json!({
+        "file": null,
+        "line": null,
+        "column": null,
+        "message": message,
+        "help": help,
+        "count": 1,
+    })
 }
 
-fn write_certificates(tls: &ListenerTls, out: &mut dyn Write) -> io::Result<()> {
-    for (files, certificate) in tls.certificate_files.iter().zip(&tls.certificates) {
-        write!(out, "  certificate {}", files.certificate.display())?;
-        match validity(certificate) {
-            Some(validity) => writeln!(out, ", valid until {}", validity.not_after)?,
-            None => writeln!(out)?,
-        }
+/// Reports that there is no configuration file.
+fn report_missing(
+    missing: &NotFound,
+    is_json: bool,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> io::Result<ExitCode> {
+    if is_json {
+        let error = plain_json(NotFound::MESSAGE, Some(NotFound::HELP));
+        let report = json!({ "valid": false, "errors": [error], "warnings": [], "summary": null });
+        writeln!(out, "{report:#}")?;
+    } else {
+        writeln!(err, "{missing}")?;
     }
-    Ok(())
+    Ok(ExitCode::from(EX_CONFIG))
 }
 
-fn write_access_keys(config: &Config, out: &mut dyn Write) -> io::Result<()> {
-    let accounts = || config.access_keys.values();
-    let disabled = accounts()
-        .filter(|account| !account.credential.enabled())
-        .count();
-    let unlimited = accounts()
-        .filter(|account| account.rate_limit.is_none())
-        .count();
-    let count = config.access_keys.len();
-    writeln!(
-        out,
-        "access keys: {count}, of which {disabled} disabled, {unlimited} without a rate limit"
-    )
-}
-
-fn write_shared_store(config: &Config, shown: &Value, out: &mut dyn Write) -> io::Result<()> {
-    match &config.shared {
-        Some(store) => writeln!(
-            out,
-            "shared store: {}, timeout {}",
-            store.url(),
-            json_str(&shown["timeout"])
-        ),
-        None => Ok(()),
-    }
-}
-
-/// Writes each time zone with its current offset, because a wrong zone causes no error of its own.
-fn write_time_zones(config: &Config, out: &mut dyn Write) -> io::Result<()> {
-    let now = super::now();
-    let mut zones: BTreeMap<_, usize> = BTreeMap::new();
-    for account in config.access_keys.values() {
-        let zone = &account.tenant.zone;
-        let offset = zone.to_offset(now);
-        let name = zone.iana_name().unwrap_or("fixed offset").to_owned();
-        *zones.entry((name, offset)).or_default() += 1;
-    }
-    for ((name, offset), count) in zones {
-        let plural = if count == 1 { "" } else { "s" };
-        let offset = Zoned::new(now, offset.to_time_zone())
-            .strftime("%:z")
-            .to_string();
-        writeln!(out, "  {name}, now at {offset}: {count} access key{plural}")?;
-    }
-    Ok(())
-}
-
-/// Returns the value of a JSON string, or an empty string.
-fn json_str(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
-}
-
-/// EX_CONFIG of sysexits.h.
-const EX_CONFIG: u8 = 78;
+const EXAMPLES: &str = "\
+Examples:
+  ccfs-gateway check                  # $CCFS_GATEWAY_CONFIG or /etc/ccfs-gateway/gateway.toml
+  ccfs-gateway check gateway.toml
+  ccfs-gateway check --all gateway.toml 2>errors.txt
+  ccfs-gateway check --config gateway.toml --json | jq '.errors[].message'";
 
 #[cfg(test)]
 mod tests {
@@ -261,13 +265,62 @@ mod tests {
         );
         write("gateway.toml", &file);
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let check = Check::new(folder.path().join("gateway.toml"));
-        check.run(&mut out, &mut err).unwrap();
+        let path = folder.path().join("gateway.toml");
+        Check::new(path.clone()).run(&mut out, &mut err).unwrap();
         let out = String::from_utf8(out).unwrap();
         assert!(
             out.contains("Asia/Shanghai, now at +08:00: 2 access keys\n"),
             "{out}"
         );
         assert!(out.contains("now at -03:30: 1 access key\n"), "{out}");
+
+        let check = Check {
+            json: true,
+            ..Check::new(path.clone())
+        };
+        let mut out = Vec::new();
+        check.run(&mut out, &mut io::sink()).unwrap();
+        let report: Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(
+            (&report["valid"], &report["errors"]),
+            (&json!(true), &json!([]))
+        );
+        let summary = report["summary"].as_array().unwrap();
+        assert!(
+            summary.contains(&json!("cluster c: round-robin")),
+            "{report:#}"
+        );
+
+        write("gateway.toml", &format!("nonsense = 1\n{file}"));
+        let mut out = Vec::new();
+        let code = check.run(&mut out, &mut io::sink()).unwrap();
+        let report: Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(
+            (code, &report["valid"]),
+            (ExitCode::from(78), &json!(false))
+        );
+        assert_eq!(report["summary"], Value::Null);
+        let error = &report["errors"][0];
+        assert_eq!(error["file"], path.to_str().unwrap());
+        assert_eq!(
+            (&error["line"], &error["column"], &error["count"]),
+            (&json!(1), &json!(1), &json!(1))
+        );
+        assert!(
+            error["message"].as_str().unwrap().contains("nonsense"),
+            "{report:#}"
+        );
+    }
+
+    #[test]
+    fn no_configuration_anywhere_names_both_places() {
+        let mut out = Vec::new();
+        report_missing(&NotFound, true, &mut out, &mut io::sink()).unwrap();
+        let report: Value = serde_json::from_slice(&out).unwrap();
+        let message = report["errors"][0]["message"].as_str().unwrap();
+        for part in ["CCFS_GATEWAY_CONFIG", "/etc/ccfs-gateway/gateway.toml"] {
+            assert!(message.contains(part), "{message}");
+        }
+        assert_eq!(report["errors"][0]["file"], Value::Null);
     }
 }

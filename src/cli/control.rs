@@ -1,4 +1,4 @@
-//! `status`, `nodes`, `reload`, `drain`, `healthcheck`: clients of the admin interface of a running
+//! `status`, `nodes`, `reload`, `drain`, `purge`, `healthcheck`: clients of the admin interface of a running
 //! gateway. Exit code 1 if it cannot be reached or rejects the request.
 
 use std::io::Write;
@@ -13,16 +13,18 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 mod connection;
+mod purge;
 mod show;
 mod table;
 
 use connection::{AdminClient, AdminResponse};
+pub use purge::Purge;
 use table::replace_control_chars;
 
 /// The admin interface to connect to, and the output format.
 #[derive(Args, Clone, Debug)]
 pub struct AdminArgs {
-    /// URL of the gateway's admin interface
+    /// URL of the gateway's admin interface; without a scheme http://
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9901")]
     admin: String,
     /// File that holds the admin token [default: the variable `CCFS_GATEWAY_ADMIN_TOKEN`]
@@ -34,9 +36,9 @@ pub struct AdminArgs {
     /// Accept any certificate of an https:// admin interface
     #[arg(long, conflicts_with = "ca")]
     insecure: bool,
-    /// Print JSON
+    /// Print JSON, errors included
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 /// Shows the status of a running gateway
@@ -44,7 +46,7 @@ pub struct AdminArgs {
 #[command(after_help = STATUS_EXAMPLES)]
 pub struct Status {
     #[command(flatten)]
-    target: AdminArgs,
+    pub(super) target: AdminArgs,
 }
 
 /// Shows the nodes of a running gateway; drains or undrains one
@@ -54,7 +56,7 @@ pub struct Status {
 #[command(after_help = NODES_EXAMPLES)]
 pub struct Nodes {
     #[command(flatten)]
-    target: AdminArgs,
+    pub(super) target: AdminArgs,
     /// Send no new requests to this node
     #[arg(long, value_name = "CLUSTER/HOST:PORT", conflicts_with = "undrain")]
     drain: Option<String>,
@@ -71,7 +73,7 @@ pub struct Nodes {
 #[command(after_help = RELOAD_EXAMPLES)]
 pub struct Reload {
     #[command(flatten)]
-    target: AdminArgs,
+    pub(super) target: AdminArgs,
 }
 
 /// Drains a running gateway: it finishes the requests in flight and exits
@@ -82,7 +84,7 @@ pub struct Reload {
 #[command(after_help = DRAIN_EXAMPLES)]
 pub struct Drain {
     #[command(flatten)]
-    target: AdminArgs,
+    pub(super) target: AdminArgs,
 }
 
 /// Checks the readiness of a running gateway: exit code 0 if ready, else 1
@@ -90,7 +92,7 @@ pub struct Drain {
 #[command(after_help = HEALTHCHECK_EXAMPLES)]
 pub struct Healthcheck {
     #[command(flatten)]
-    target: AdminArgs,
+    pub(super) target: AdminArgs,
 }
 
 impl Status {
@@ -206,7 +208,11 @@ impl Healthcheck {
             Err(error) => (false, format!("{error:#}")),
         };
         if self.target.json {
-            writeln!(out, "{}", json!({ "ready": ready, "detail": detail }))?;
+            let mut report = json!({ "ready": ready, "detail": detail });
+            if !ready {
+                report["error"] = json!({ "message": detail, "help": null });
+            }
+            writeln!(out, "{report}")?;
         } else {
             writeln!(out, "{detail}")?;
         }
@@ -248,7 +254,7 @@ const STATUS_EXAMPLES: &str = "\
 Examples:
   ccfs-gateway status
   ccfs-gateway status --admin https://gateway.internal:9901 --token-file admin.token --ca ca.pem
-  ccfs-gateway status --json | jq .rates";
+  ccfs-gateway status --admin 10.1.2.3:9901 --json | jq .rates";
 const NODES_EXAMPLES: &str = "\
 Examples:
   ccfs-gateway nodes

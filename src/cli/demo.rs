@@ -6,17 +6,19 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
+use serde_json::json;
 
+use super::signals::shutdown_signal;
 use crate::admin::AdminCommand;
 use crate::telemetry;
 
 mod environment;
 mod files;
+mod requests;
 mod steps;
 
 use environment::DemoEnv;
-use steps::DemoStep;
+use steps::{DemoStep, StepReport};
 
 /// Runs a complete demo setup, then serves until Ctrl-C or SIGTERM
 ///
@@ -28,6 +30,9 @@ pub struct Demo {
     /// Exit after the sample requests: 0 if each had the expected result, else 1
     #[arg(long)]
     once: bool,
+    /// With --once: print one JSON object: passed, steps
+    #[arg(long, requires = "once")]
+    pub(super) json: bool,
     /// Port of the gateway [default: 28443, or a free port if that is in use]
     #[arg(long)]
     port: Option<u16>,
@@ -50,7 +55,8 @@ impl Demo {
             files::make_files(directory, self.force, &mut out)?;
             return Ok(ExitCode::SUCCESS);
         }
-        telemetry::init_diagnostics(tracing::Level::ERROR);
+        let _diagnostics =
+            telemetry::init_diagnostics(tracing::Level::ERROR, Some(telemetry::LogFormat::Text))?;
         let shutdown = shutdown_signal()?;
         let mut env = DemoEnv::start(self.port).await?;
         let passed = self.run_steps_and_serve(&mut env, shutdown, &mut out).await;
@@ -72,7 +78,7 @@ impl Demo {
     ) -> anyhow::Result<bool> {
         let mut shutdown = std::pin::pin!(shutdown);
         let passed = tokio::select! {
-            passed = run_steps(env, out) => passed?,
+            passed = run_steps(env, self.json, out) => passed?,
             () = &mut shutdown => return Ok(true),
         };
         if !self.once {
@@ -85,31 +91,30 @@ impl Demo {
 }
 
 /// Runs all steps and prints their results; whether each step had the expected result.
-async fn run_steps(env: &mut DemoEnv, out: &mut impl Write) -> anyhow::Result<bool> {
-    writeln!(out, "{}\n", env.describe())?;
-    let mut failed = 0;
+async fn run_steps(env: &mut DemoEnv, is_json: bool, out: &mut impl Write) -> anyhow::Result<bool> {
+    if !is_json {
+        writeln!(out, "{}\n", env.describe())?;
+    }
+    let mut reports = Vec::new();
     for step in DemoStep::ALL {
         let report = step.run(env).await;
-        failed += usize::from(!report.passed);
-        writeln!(out, "{report}")?;
+        if !is_json {
+            writeln!(out, "{report}")?;
+        }
+        reports.push(report);
     }
-    if failed > 0 {
-        let all = DemoStep::ALL.len();
-        writeln!(out, "\n{failed} of {all} steps failed")?;
+    let failed = reports.iter().filter(|report| !report.passed).count();
+    if is_json {
+        let steps: Vec<_> = reports.iter().map(StepReport::to_json).collect();
+        writeln!(
+            out,
+            "{:#}",
+            json!({ "passed": failed == 0, "steps": steps })
+        )?;
+    } else if failed > 0 {
+        writeln!(out, "\n{failed} of {} steps failed", reports.len())?;
     }
     Ok(failed == 0)
-}
-
-/// Registers for SIGINT and SIGTERM; the future resolves at the first of them.
-fn shutdown_signal() -> io::Result<impl Future<Output = ()>> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    })
 }
 
 const EXAMPLES: &str = "\

@@ -7,9 +7,11 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
+use super::EX_CONFIG;
+use super::config_path::ConfigPath;
 use crate::admin::AdminCommand;
 use crate::app::{self, App, ServiceManager};
-use crate::config::Config;
+use crate::config::{Config, Problem};
 use crate::telemetry;
 
 /// Serves until SIGTERM or SIGINT
@@ -19,40 +21,74 @@ use crate::telemetry;
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct Run {
-    /// The configuration (TOML)
-    #[arg(short, long, value_name = "FILE")]
-    config: PathBuf,
+    #[command(flatten)]
+    config: ConfigPath,
 }
 
 impl Run {
-    /// Serves until the drain has completed.
+    /// Serves until the drain has completed. All errors go to standard error from here: the exit must not wait
+    /// for a standard error that is not read.
     ///
     /// # Errors
-    /// Returns an error if the gateway cannot start.
+    /// None; the exit code tells.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
-        let manager = ServiceManager::from_environment()?;
+        match self.start().await {
+            Ok(code) => Ok(code),
+            Err(error) => {
+                telemetry::write_stderr(&format!("ccfs-gateway: {error:#}\n"));
+                Ok(ExitCode::FAILURE)
+            }
+        }
+    }
+
+    async fn start(self) -> anyhow::Result<ExitCode> {
+        let service_manager = ServiceManager::from_environment()?;
         // Core dumps are disabled before the first secret is read.
         let limited = app::set_resource_limits();
-        let (config, warnings) = match Config::load(&self.config) {
-            Ok(loaded) => loaded,
-            Err(diagnosis) => return Ok(super::report_invalid_config(&diagnosis)),
+        let path = match self.config.resolve() {
+            Ok(path) => path,
+            Err(missing) => {
+                telemetry::write_stderr(&format!("{missing}\n"));
+                return Ok(ExitCode::from(EX_CONFIG));
+            }
         };
-        telemetry::init_diagnostics(config.telemetry.log_level);
-        for warning in warnings {
+        let (config, warnings) = match Config::load(&path) {
+            Ok(loaded) => loaded,
+            Err(diagnosis) => {
+                telemetry::write_stderr(&format!("{diagnosis}\n"));
+                return Ok(ExitCode::from(EX_CONFIG));
+            }
+        };
+        let settings = &config.telemetry;
+        let _flushed_at_exit =
+            telemetry::init_diagnostics(settings.log_level, settings.log_format)?;
+        for warning in Problem::summarize(&warnings) {
             tracing::warn!("{warning}");
         }
         if let Err(error) = limited {
             tracing::warn!(%error, "core dumps or open files could not be limited as they should");
         }
-        let app = App::bind_with_service_manager(manager, config, Some(self.config))?;
-        forward_signals(app.commands())?;
-        app.run().await;
+        if let Err(error) = serve(service_manager, config, path).await {
+            tracing::error!("ccfs-gateway cannot start: {error:#}");
+            return Ok(ExitCode::FAILURE);
+        }
         Ok(ExitCode::SUCCESS)
     }
 }
 
+async fn serve(
+    service_manager: ServiceManager,
+    config: Config,
+    file: PathBuf,
+) -> anyhow::Result<()> {
+    let app = App::bind_with_service_manager(service_manager, config, Some(file))?;
+    forward_signals(app.commands())?;
+    app.run().await;
+    Ok(())
+}
+
 /// Forwards signals as admin commands.
-fn forward_signals(orders: mpsc::Sender<AdminCommand>) -> std::io::Result<()> {
+fn forward_signals(commands: mpsc::Sender<AdminCommand>) -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -60,14 +96,14 @@ fn forward_signals(orders: mpsc::Sender<AdminCommand>) -> std::io::Result<()> {
     #[expect(clippy::disallowed_methods, reason = "ends with the process")]
     tokio::spawn(async move {
         loop {
-            let order = tokio::select! {
+            let command = tokio::select! {
                 _ = terminate.recv() => AdminCommand::Terminate,
                 _ = interrupt.recv() => AdminCommand::Terminate,
                 // The reload logs its own result.
                 _ = hangup.recv() => AdminCommand::Reload(oneshot::channel().0),
                 _ = user.recv() => AdminCommand::ReopenLog,
             };
-            if orders.send(order).await.is_err() {
+            if commands.send(command).await.is_err() {
                 return;
             }
         }
@@ -77,5 +113,6 @@ fn forward_signals(orders: mpsc::Sender<AdminCommand>) -> std::io::Result<()> {
 
 const EXAMPLES: &str = "\
 Examples:
-  ccfs-gateway run --config config/gateway.toml
+  ccfs-gateway run                    # $CCFS_GATEWAY_CONFIG or /etc/ccfs-gateway/gateway.toml
+  ccfs-gateway run gateway.toml
   kill -HUP $(pidof ccfs-gateway)     # reload";

@@ -9,6 +9,7 @@ use clap::Args;
 use http::HeaderValue;
 use http::header::AUTHORIZATION;
 use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
 
 use crate::auth::{AccessKey, AuthError, CanonicalRequest, Claim, Credential};
 
@@ -66,6 +67,9 @@ pub struct Verify {
     /// Maximum difference between the timestamp and now, in both directions, e.g. 15m; 0s is unlimited
     #[arg(long)]
     window: Option<SignedDuration>,
+    /// Print one JSON object: valid, signed_at, age_seconds, notes, error
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 /// Prints what an Authorization value signs, line by line
@@ -91,7 +95,7 @@ impl Sign {
     /// Prints the value. `now` is signed unless `--timestamp` was given.
     pub fn run(&self, now: Timestamp, streams: &mut Streams<'_>) -> anyhow::Result<ExitCode> {
         let done = self.print(now, streams);
-        inputs::report_usage(done, streams)
+        inputs::report_usage(done, false, streams)
     }
 
     fn print(&self, now: Timestamp, streams: &mut Streams<'_>) -> anyhow::Result<ExitCode> {
@@ -103,9 +107,9 @@ impl Sign {
         // A request that cannot be signed is a usage error: it comes from the flags.
         let value = crate::auth::sign(&credential, &names, timestamp, &request.signable())
             .map_err(|error| {
-                UsageError::new(format!("cannot sign: {error}{}", error_hint(&error)))
+                UsageError::new(format!("cannot sign: {error}{}", in_parentheses(&error)))
             })?;
-        print_notes(&request, streams)?;
+        print_notes(&notes(&request), streams)?;
         streams.stdout.write_all(value.as_bytes())?;
         writeln!(streams.stdout)?;
         Ok(ExitCode::SUCCESS)
@@ -116,7 +120,7 @@ impl Verify {
     /// Prints the result of the verification.
     pub fn run(&self, now: Timestamp, streams: &mut Streams<'_>) -> anyhow::Result<ExitCode> {
         let done = self.print(now, streams);
-        inputs::report_usage(done, streams)
+        inputs::report_usage(done, self.json, streams)
     }
 
     fn print(&self, now: Timestamp, streams: &mut Streams<'_>) -> anyhow::Result<ExitCode> {
@@ -132,21 +136,45 @@ impl Verify {
             claim.verify(Some(&credential), &request.signable())?;
             Ok(claim.signed_at())
         });
-        match verdict {
-            Ok(signed_at) => {
-                writeln!(streams.stdout, "valid")?;
-                writeln!(streams.stderr, "{}", format_age(signed_at, now))?;
-                Ok(ExitCode::SUCCESS)
+        let signed_at = match &verdict {
+            Ok(signed_at) => Some(*signed_at),
+            Err(_) => Claim::parse(&request.headers, now, None)
+                .ok()
+                .map(|claim| claim.signed_at()),
+        };
+        let notes = if verdict.is_ok() {
+            Vec::new()
+        } else {
+            notes(&request)
+        };
+        if self.json {
+            let mut report = json!({
+                "valid": verdict.is_ok(),
+                "signed_at": signed_at.map(|time| time.to_string()),
+                "age_seconds": signed_at.map(|time| now.duration_since(time).as_secs()),
+                "notes": notes,
+            });
+            if let Err(error) = &verdict {
+                let help = Some(error_hint(error)).filter(|help| !help.is_empty());
+                report["error"] = json!({ "message": error.to_string(), "help": help });
             }
-            Err(error) => {
-                writeln!(streams.stdout, "invalid: {error}{}", error_hint(&error))?;
-                if let Ok(claim) = Claim::parse(&request.headers, now, None) {
-                    writeln!(streams.stderr, "{}", format_age(claim.signed_at(), now))?;
+            writeln!(streams.stdout, "{report:#}")?;
+        } else {
+            match &verdict {
+                Ok(_) => writeln!(streams.stdout, "valid")?,
+                Err(error) => {
+                    writeln!(streams.stdout, "invalid: {error}{}", in_parentheses(error))?
                 }
-                print_notes(&request, streams)?;
-                Ok(ExitCode::FAILURE)
             }
+            if let Some(signed_at) = signed_at {
+                writeln!(streams.stderr, "{}", format_age(signed_at, now))?;
+            }
+            print_notes(&notes, streams)?;
         }
+        Ok(match verdict {
+            Ok(_) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        })
     }
 }
 
@@ -154,7 +182,7 @@ impl Explain {
     /// Prints the parts of the value, the canonical request and the first difference.
     pub fn run(&self, now: Timestamp, streams: &mut Streams<'_>) -> anyhow::Result<ExitCode> {
         let done = self.print(now, streams);
-        inputs::report_usage(done, streams)
+        inputs::report_usage(done, false, streams)
     }
 
     fn print(&self, now: Timestamp, streams: &mut Streams<'_>) -> anyhow::Result<ExitCode> {
@@ -165,7 +193,7 @@ impl Explain {
             .append(AUTHORIZATION, self.authorization.clone());
         let claim = match Claim::parse(&request.headers, now, None) {
             Ok(claim) => claim,
-            Err(error) => anyhow::bail!("nothing to explain: {error}{}", error_hint(&error)),
+            Err(error) => anyhow::bail!("nothing to explain: {error}{}", in_parentheses(&error)),
         };
         let signable = request.signable();
         let canonical = match CanonicalRequest::new(claim.signed_names(), &signable) {
@@ -194,7 +222,7 @@ impl Explain {
             let theirs = inputs::read_file(path)?;
             difference::write_first_difference(out, &canonical, &theirs, &labels)?;
         }
-        print_notes(&request, streams)?;
+        print_notes(&notes(&request), streams)?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -212,11 +240,20 @@ fn format_age(signed_at: Timestamp, now: Timestamp) -> String {
     )
 }
 
+/// Returns the hint for an error, to be appended to its text.
+fn in_parentheses(error: &AuthError) -> String {
+    match error_hint(error) {
+        "" => String::new(),
+        hint => format!(" ({hint})"),
+    }
+}
+
+/// Returns what to do about an error; may be empty.
 fn error_hint(error: &AuthError) -> &'static str {
     match error {
-        AuthError::SignedFieldMissing(_) => " (give each field with one --header 'name: value')",
-        AuthError::Malformed("host is not signed") => " (give it with --header 'host: …')",
-        AuthError::WrongSignature => " (`explain` shows what was to be signed)",
+        AuthError::SignedFieldMissing(_) => "give each field with one --header 'name: value'",
+        AuthError::Malformed("host is not signed") => "give it with --header 'host: …'",
+        AuthError::WrongSignature => "`explain` shows what was to be signed",
         AuthError::Disabled
         | AuthError::Malformed(_)
         | AuthError::Missing
@@ -228,23 +265,27 @@ fn error_hint(error: &AuthError) -> &'static str {
     }
 }
 
-/// Prints the most common errors of requests that were copied by hand.
-fn print_notes(request: &Request, streams: &mut Streams<'_>) -> std::io::Result<()> {
+/// Returns the most common errors of requests that were copied by hand.
+fn notes(request: &Request) -> Vec<String> {
+    let mut notes = Vec::new();
     let length = request.body.len();
     let declared = request.headers.get(http::header::CONTENT_LENGTH);
     if let Some(declared) = declared.and_then(|value| value.to_str().ok())
         && declared.trim().parse() != Ok(length)
     {
-        writeln!(
-            streams.stderr,
-            "note: content-length says {declared:?}, the body has {length} bytes"
-        )?;
+        notes.push(format!(
+            "content-length says {declared:?}, the body has {length} bytes"
+        ));
     }
     if request.body.ends_with(b"\n") {
-        writeln!(
-            streams.stderr,
-            "note: the body ends in a line feed, which is signed too"
-        )?;
+        notes.push("the body ends in a line feed, which is signed too".to_owned());
+    }
+    notes
+}
+
+fn print_notes(notes: &[String], streams: &mut Streams<'_>) -> std::io::Result<()> {
+    for note in notes {
+        writeln!(streams.stderr, "note: {note}")?;
     }
     Ok(())
 }
@@ -261,7 +302,7 @@ const VERIFY_EXAMPLES: &str = "\
 Examples:
   ccfs-gateway verify --authorization \"$VALUE\" --sk-file sk.txt \\
       --path /CCFS/resource/ccfs/getRecordFileUrlFromObs \\
-      --header 'host: nslb.example.com:28443' --body request.json --window 15m
+      --header 'host: nslb.example.com:28443' --body request.json --window 15m --json
   … | ccfs-gateway verify --authorization \"$VALUE\" --sk-env CCFS_SK --path /a \\
       --header 'host: 10.1.2.3:8443' --body -";
 

@@ -13,8 +13,8 @@ use jiff::SignedDuration;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::signal::unix::{SignalKind, signal};
 
+use super::signals::shutdown_signal;
 use super::values;
 use crate::stand_in::certificates::{self, CertificateAuthority};
 use crate::stand_in::{Packing, Settings, StandIn, UrlForm, UrlStyle};
@@ -79,15 +79,9 @@ Examples:
 
 /// Runs the command until SIGINT or SIGTERM.
 pub async fn run(args: StandInArgs) -> anyhow::Result<ExitCode> {
-    let (mut interrupt, mut terminate) = (
-        signal(SignalKind::interrupt())?,
-        signal(SignalKind::terminate())?,
-    );
+    let shutdown = shutdown_signal()?;
     let mut stand_in = start(&args, &mut io::stdout(), &mut io::stderr()).await?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
+    shutdown.await;
     stand_in.stop().await;
     Ok(ExitCode::SUCCESS)
 }

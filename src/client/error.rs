@@ -19,6 +19,9 @@ pub enum ClientError {
     /// The server's certificate is not trusted, or not valid for this name.
     #[error("the server's certificate is not accepted: {0}")]
     Certificate(String),
+    /// The client certificate or its key cannot be used.
+    #[error("cannot use the client certificate: {0}")]
+    ClientCertificate(String),
     /// The TCP connection failed.
     #[error("cannot connect to {0}: {1}")]
     Connect(String, io::Error),

@@ -4,8 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore};
 
 use super::ClientError;
@@ -61,5 +62,43 @@ impl Trust {
         };
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Arc::new(config))
+    }
+}
+
+/// A client certificate with its private key.
+#[derive(Clone)]
+pub struct ClientCertificate(Arc<SingleCertAndKey>);
+
+impl ClientCertificate {
+    /// Reads the chain and its private key from PEM files.
+    ///
+    /// # Errors
+    /// Returns an error if a file cannot be read, or the key does not match the certificate.
+    pub fn from_pem_files(chain: &Path, key: &Path) -> Result<Self, ClientError> {
+        let problem = |path: &Path, error: &dyn std::fmt::Display| {
+            ClientError::ClientCertificate(format!("{}: {error}", path.display()))
+        };
+        let certificates: Vec<_> = CertificateDer::pem_file_iter(chain)
+            .and_then(Iterator::collect)
+            .map_err(|error| problem(chain, &error))?;
+        if certificates.is_empty() {
+            return Err(problem(chain, &"no certificate in it"));
+        }
+        let private_key =
+            PrivateKeyDer::from_pem_file(key).map_err(|error| problem(key, &error))?;
+        let provider = aws_lc_rs::default_provider();
+        let certified = CertifiedKey::from_der(certificates, private_key, &provider)
+            .map_err(|error| problem(key, &error))?;
+        Ok(Self(Arc::new(certified.into())))
+    }
+
+    pub(super) fn present_in(&self, config: &mut ClientConfig) {
+        config.client_auth_cert_resolver = Arc::clone(&self.0) as _;
+    }
+}
+
+impl std::fmt::Debug for ClientCertificate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ClientCertificate(..)")
     }
 }

@@ -1,93 +1,61 @@
-//! The connections that a node has, over all workers. Each worker keeps its own idle ones; this is
-//! only the count of all, and the way to take an idle one away from a worker that does not need it.
+//! The connection limit of a node, over all workers. Each worker has its own idle connections; the slots
+//! here count all of them, and let a worker close an idle one of another worker to make room.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
-/// One connection's place in its node's count.
+use parking_lot::Mutex;
+
+/// The slot of one connection.
 #[derive(Debug, Default)]
 pub struct ConnectionSlot {
     state: AtomicU8,
-    use_count: AtomicU32,
-    response_started: AtomicBool,
     driver: OnceLock<Waker>,
 }
 
 impl ConnectionSlot {
-    /// Says which task drives the connection; it is woken when the slot is closed. A task's waker
-    /// stays the same, so once is enough.
+    /// Sets the waker of the task that closes the connection when its slot is closed while it is idle.
+    /// Only the first call counts.
     pub fn set_driver(&self, waker: &Waker) {
         self.driver.get_or_init(|| waker.clone());
     }
 
-    /// Has the connection to end?
+    /// Whether the connection has to be closed.
     pub fn is_closed(&self) -> bool {
-        self.state.load(Ordering::Acquire) >= CLOSED
+        self.state.load(Ordering::Acquire) == CLOSED
     }
 
-    /// Was it idle when it was closed, so that no answer is cut?
-    pub fn was_idle(&self) -> bool {
-        self.state.load(Ordering::Acquire) == CLOSED_IDLE
-    }
-
-    /// How often the connection was given back; unchanged for as long as it is idle.
-    pub fn use_count(&self) -> u32 {
-        self.use_count.load(Ordering::Relaxed)
-    }
-
-    /// From idle to busy; false if it was closed meanwhile.
+    /// Changes from idle to busy; returns false if the slot is closed.
     pub fn acquire(&self) -> bool {
-        self.response_started.store(false, Ordering::Relaxed);
         self.transition(IDLE, BUSY)
     }
 
-    /// From busy to idle; false if it was closed meanwhile.
+    /// Changes from busy to idle; returns false if the slot is closed.
     pub fn release(&self) -> bool {
-        self.use_count.fetch_add(1, Ordering::Relaxed);
         self.transition(BUSY, IDLE)
     }
 
-    /// Ends the connection if it is idle; was it?
+    /// Closes the slot if it is idle; returns whether it was.
     pub fn close_idle(&self) -> bool {
-        let closed = self.transition(IDLE, CLOSED_IDLE);
-        if closed {
-            self.wake_driver();
+        let closed = self.transition(IDLE, CLOSED);
+        if let (true, Some(driver)) = (closed, self.driver.get()) {
+            driver.wake_by_ref();
         }
         closed
     }
 
-    /// Ends the connection.
+    /// Closes the slot. A busy connection is closed by its owner, which calls this.
     pub fn close(&self) {
-        if !self.close_idle() && self.transition(BUSY, CLOSED) {
-            self.wake_driver();
+        if !self.close_idle() {
+            self.state.store(CLOSED, Ordering::Release);
         }
-    }
-
-    /// A byte came from the node since the connection was last taken.
-    pub fn mark_response_started(&self) {
-        // Read first: a store for every read of a long body would dirty the line for nothing.
-        if !self.has_response_started() {
-            self.response_started.store(true, Ordering::Relaxed);
-        }
-    }
-
-    /// Did a byte come from the node since the connection was last taken?
-    pub fn has_response_started(&self) -> bool {
-        self.response_started.load(Ordering::Relaxed)
     }
 
     fn transition(&self, from: u8, to: u8) -> bool {
         self.state
             .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
-    }
-
-    fn wake_driver(&self) {
-        // A connection is driven before it is ever idle, so an idle one has its waker.
-        if let Some(driver) = self.driver.get() {
-            driver.wake_by_ref();
-        }
     }
 }
 
@@ -96,12 +64,12 @@ impl ConnectionSlot {
 pub(super) struct ConnectionSlots(Mutex<Vec<Arc<ConnectionSlot>>>);
 
 impl ConnectionSlots {
-    /// A slot for a new connection, at most `cap` in all. At the cap an idle connection of another
-    /// worker is closed for it; `None` if every one is busy.
-    pub(super) fn open(&self, cap: usize) -> Option<Arc<ConnectionSlot>> {
-        let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Returns a slot for a new connection, at most `limit` in all. At the limit, an idle connection of
+    /// some worker is closed for it; `None` if all are busy.
+    pub(super) fn open(&self, limit: usize) -> Option<Arc<ConnectionSlot>> {
+        let mut slots = self.0.lock();
         slots.retain(|slot| !slot.is_closed());
-        if slots.len() >= cap {
+        if slots.len() >= limit {
             let idle = slots.iter().position(|slot| slot.close_idle())?;
             slots.swap_remove(idle);
         }
@@ -110,18 +78,17 @@ impl ConnectionSlots {
         Some(slot)
     }
 
-    /// Connections now.
+    /// Returns the number of connections.
     pub(super) fn count(&self) -> usize {
-        let slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let slots = self.0.lock();
         slots.iter().filter(|slot| !slot.is_closed()).count()
     }
 }
 
 impl Drop for ConnectionSlots {
-    /// The node is gone: nobody can need its idle connections again.
+    /// The node was removed, so its idle connections are of no use.
     fn drop(&mut self) {
-        let slots = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
-        for slot in slots {
+        for slot in self.0.get_mut() {
             slot.close();
         }
     }
@@ -130,14 +97,13 @@ impl Drop for ConnectionSlots {
 const BUSY: u8 = 0;
 const IDLE: u8 = 1;
 const CLOSED: u8 = 2;
-const CLOSED_IDLE: u8 = 3;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn at_the_cap_an_idle_connection_makes_room() {
+    fn at_the_limit_an_idle_connection_is_closed() {
         let slots = ConnectionSlots::default();
         let (one, two) = (slots.open(2).unwrap(), slots.open(2).unwrap());
         assert!(slots.open(2).is_none(), "both are busy");

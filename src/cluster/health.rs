@@ -1,42 +1,54 @@
-//! Is a node well? Pure: observations and the time go in, a state comes out. Real requests and
-//! probes feed the same state; each judges by results in a row.
+//! The health of a node: passive ejection by real requests (outlier detection), active health checks,
+//! slow start. Pure: outcomes and times are handed in. Both kinds judge by results in a row.
+//!
+//! ```text
+//!            consecutive failures                         end of the ejection
+//!   up ---------------------------------> ejected --------------------------------> slow start --> up
+//!    |   unhealthy_after failed probes       | success while ejected (panic mode)       ^
+//!    +-----------------------------> down    +------------------------------------------+
+//!                                     |   healthy_after successful probes               |
+//!                                     +-------------------------------------------------+
+//! ```
+//!
+//! After an ejection one failure ejects again, for twice as long, until the node has been healthy for as
+//! long as it was ejected.
 
 use std::time::{Duration, Instant};
 
 use super::{EjectionSettings, HealthCheck};
 
-/// What a try or a probe showed of a node.
+/// The outcome of an attempt or a probe, for the health of its node.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum NodeOutcome {
-    /// It answered.
+    /// A response that does not count as a failure.
     Success,
-    /// It answered that it has too much to do: alive, but better left alone for a moment.
+    /// Flow control: alive, but to be given less for a moment.
     FlowControlled,
-    /// It failed.
+    /// The attempt failed.
     Failure(FailureKind),
-    /// A probe was answered.
+    /// A probe succeeded.
     ProbeSuccess,
     /// A probe failed.
     ProbeFailure(FailureKind),
 }
 
-/// How a node failed.
+/// How an attempt or a probe failed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum FailureKind {
-    /// The connection ended before the answer did.
+    /// The connection was closed before the response was complete.
     ConnectionClosed,
-    /// Not what the interface answers.
+    /// Not a response that the interface can have.
     InvalidResponse,
-    /// A status of 500 and up, or a result code that the configuration counts as one.
+    /// A status or a configured result code that counts as a failure.
     ServerError,
-    /// Too late.
+    /// No response in time.
     Timeout,
-    /// No connection.
+    /// No connection was established.
     ConnectFailed,
 }
 
 impl FailureKind {
-    /// For `/status` and the log.
+    /// Returns the name in `/status` and the log.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ConnectionClosed => "broken",
@@ -48,47 +60,47 @@ impl FailureKind {
     }
 }
 
-/// What an observation changed.
+/// What an outcome changed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum HealthChange {
-    /// Probes found it dead.
+    /// Its health checks fail now.
     Down,
-    /// Put aside for so long.
+    /// Ejected for this long.
     Ejected(Duration),
-    /// It answered while it was put aside.
+    /// Returned from an ejection early, by a successful request.
     Returned,
-    /// Probes found it alive again.
+    /// Its health checks succeed again.
     Up,
 }
 
-/// By which numbers a node is judged.
+/// The settings that health is judged by.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HealthPolicy<'a> {
     /// Passive ejection and slow start.
     pub(super) ejection: &'a EjectionSettings,
-    /// Active checks.
+    /// Active health checks.
     pub(super) health_check: Option<&'a HealthCheck>,
 }
 
 /// The health of one node.
 #[derive(Debug, Default)]
 pub(super) struct Health {
-    /// Failures of real requests in a row.
+    /// Failures of requests in a row.
     consecutive_failures: u32,
-    /// Times put aside in a row: since it was last well for as long as it had been away.
+    /// Ejections in a row: since it was last healthy for as long as it had been ejected.
     consecutive_ejections: u32,
     last_ejection: Option<EjectionPeriod>,
     down: bool,
-    /// Probe results in a row that speak against the present state.
+    /// Probe results in a row that contradict `down`.
     probe_streak: u32,
-    /// Since when it is back; its share grows from then on.
+    /// The start of its slow start.
     returned_at: Option<Instant>,
-    busy_until: Option<Instant>,
-    /// It fails, and would be put aside if the cluster could spare it.
+    flow_controlled_until: Option<Instant>,
+    /// It fails, and would be ejected if the cluster could spare it.
     ejection_pending: bool,
 }
 
-/// A time out.
+/// One ejection.
 #[derive(Clone, Copy, Debug)]
 struct EjectionPeriod {
     until: Instant,
@@ -96,98 +108,99 @@ struct EjectionPeriod {
 }
 
 impl Health {
-    /// Takes one observation. `may_eject`: the cluster can spare the node.
+    /// Records one outcome. `may_eject`: the cluster can spare the node.
     pub(super) fn record(
         &mut self,
         outcome: NodeOutcome,
         now: Instant,
-        rules: HealthPolicy<'_>,
+        policy: HealthPolicy<'_>,
         may_eject: bool,
     ) -> Option<HealthChange> {
         match outcome {
             NodeOutcome::Success => self.record_success(now),
             NodeOutcome::FlowControlled => {
-                self.busy_until = Some(now + FLOW_CONTROL_PERIOD);
+                self.flow_controlled_until = Some(now + FLOW_CONTROL_PERIOD);
                 self.record_success(now)
             }
-            NodeOutcome::Failure(_) => self.record_failure(now, rules.ejection, may_eject),
-            NodeOutcome::ProbeSuccess => self.record_probe(true, now, rules),
-            NodeOutcome::ProbeFailure(_) => self.record_probe(false, now, rules),
+            NodeOutcome::Failure(_) => self.record_failure(now, policy.ejection, may_eject),
+            NodeOutcome::ProbeSuccess => self.record_probe(true, now, policy),
+            NodeOutcome::ProbeFailure(_) => self.record_probe(false, now, policy),
         }
     }
 
-    /// May it be given requests?
+    /// Whether it may be given requests.
     pub(super) fn is_usable(&self, now: Instant) -> bool {
         !self.down && !self.is_ejected(now)
     }
 
-    /// Usable, but only because too many others are put aside?
+    /// Whether it is usable only because too many other nodes are ejected.
     pub(super) fn is_ejection_pending(&self) -> bool {
         self.ejection_pending
     }
 
-    /// Is it dead by its probes?
+    /// Whether its health checks fail.
     pub(super) fn is_down(&self) -> bool {
         self.down
     }
 
-    /// Is it put aside?
+    /// Whether it is ejected.
     pub(super) fn is_ejected(&self, now: Instant) -> bool {
         self.ejected_until().is_some_and(|until| now < until)
     }
 
-    /// Until when it is, or was last, put aside.
+    /// The end of its current or last ejection.
     pub(super) fn ejected_until(&self) -> Option<Instant> {
-        self.last_ejection.map(|away| away.until)
+        self.last_ejection.map(|ejection| ejection.until)
     }
 
-    /// Is it coming back slowly?
+    /// Whether it is in slow start.
     pub(super) fn is_in_slow_start(&self, now: Instant, slow_start: Duration) -> bool {
-        self.returned_at.is_some_and(|back| now < back + slow_start)
+        self.returned_at
+            .is_some_and(|returned| now < returned + slow_start)
     }
 
-    /// The part of its weight that it carries now, above 0 and up to 1.
+    /// The part of its weight that it gets now, above 0 and up to 1.
     pub(super) fn weight_share(&self, now: Instant, slow_start: Duration) -> f64 {
-        let warm = match self.returned_at {
-            Some(back) if now < back + slow_start => {
-                let elapsed = now.saturating_duration_since(back).as_secs_f64();
+        let share = match self.returned_at {
+            Some(returned) if now < returned + slow_start => {
+                let elapsed = now.saturating_duration_since(returned).as_secs_f64();
                 (elapsed / slow_start.as_secs_f64()).max(SLOW_START_MIN_SHARE)
             }
             _ => 1.0,
         };
-        let warm = if self.ejection_pending {
-            warm * EJECTION_PENDING_SHARE
+        let share = if self.ejection_pending {
+            share * EJECTION_PENDING_SHARE
         } else {
-            warm
+            share
         };
-        if self.busy_until.is_some_and(|until| now < until) {
-            warm * FLOW_CONTROL_SHARE
+        if self.flow_controlled_until.is_some_and(|until| now < until) {
+            share * FLOW_CONTROL_SHARE
         } else {
-            warm
+            share
         }
     }
 
-    /// Nothing to remember: usable with its full share, and one more success changes nothing.
+    /// Whether it is usable with its full share, and one more success changes nothing.
     pub(super) fn is_untroubled(&self, now: Instant, slow_start: Duration) -> bool {
         self.consecutive_failures == 0
             && self.consecutive_ejections == 0
             && !self.down
             && self.probe_streak == 0
             && !self.is_in_slow_start(now, slow_start)
-            && self.busy_until.is_none_or(|until| until <= now)
+            && self.flow_controlled_until.is_none_or(|until| until <= now)
     }
 
     fn record_success(&mut self, now: Instant) -> Option<HealthChange> {
         self.consecutive_failures = 0;
         self.ejection_pending = false;
-        let away = self.last_ejection?;
-        if now < away.until {
-            // Only in panic, or by a request that was under way: it answers, so it is well.
+        let ejection = self.last_ejection?;
+        if now < ejection.until {
+            // In panic mode, or by a request that was in flight: the node works, so it returns.
             self.last_ejection = None;
             self.returned_at = Some(now);
             return Some(HealthChange::Returned);
         }
-        if now >= away.until + away.length {
+        if now >= ejection.until + ejection.length {
             self.last_ejection = None;
             self.consecutive_ejections = 0;
         }
@@ -201,7 +214,7 @@ impl Health {
         may_eject: bool,
     ) -> Option<HealthChange> {
         self.consecutive_failures = self.consecutive_failures.saturating_add(1);
-        // Who comes back from a time out is on probation: one failure is enough.
+        // After an ejection one failure is enough.
         let threshold = if self.consecutive_ejections > 0 {
             1
         } else {
@@ -233,9 +246,9 @@ impl Health {
         &mut self,
         alive: bool,
         now: Instant,
-        rules: HealthPolicy<'_>,
+        policy: HealthPolicy<'_>,
     ) -> Option<HealthChange> {
-        let check = rules.health_check?;
+        let check = policy.health_check?;
         if alive != self.down {
             self.probe_streak = 0;
             return None;
@@ -260,16 +273,16 @@ impl Health {
     }
 }
 
-/// How long a flow-control answer is remembered.
+/// How long a flow-control response reduces the share. CC-FS gives no time; its limits are per second.
 const FLOW_CONTROL_PERIOD: Duration = Duration::from_secs(1);
 
-/// The share of a busy node.
+/// The share of a node under flow control: not 0, since it alone knows when that ends.
 const FLOW_CONTROL_SHARE: f64 = 0.1;
 
-/// The share of a node that fails but cannot be spared.
+/// The share of a node that fails but cannot be spared: enough to notice when it works again.
 pub(super) const EJECTION_PENDING_SHARE: f64 = 0.1;
 
-/// The share with which a node begins its slow start.
+/// The share at the beginning of a slow start; Envoy's `min_weight_percent` is 10 % too.
 const SLOW_START_MIN_SHARE: f64 = 0.1;
 
 #[cfg(test)]

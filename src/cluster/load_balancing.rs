@@ -1,22 +1,23 @@
-//! Which of the nodes that may be tried? Pure: views and a random number in, a place out.
+//! Load balancing policies: the choice among the candidates. Pure: views and random numbers are handed
+//! in, the index of a view is returned.
 
 use std::cell::Cell;
 
-/// One node as a choice sees it.
+/// A candidate as the policies see it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NodeView {
-    /// Requests in flight there.
+    /// Its requests in flight.
     pub(super) in_flight: usize,
     /// Its configured weight.
     pub(super) weight: u32,
-    /// The part of its weight that it carries now: less than 1 while it warms up or is busy.
+    /// The part of its weight that it gets now: less than 1 in slow start or under flow control.
     pub(super) weight_share: f64,
-    /// What consistent hashing knows it by; the same in every replica and after every start.
+    /// Its identity in consistent hashing; the same in every replica and after every start.
     pub(super) hash_seed: u64,
 }
 
 impl NodeView {
-    /// Requests over capacity, with `more` of them.
+    /// Requests in flight and `more` of them, over capacity.
     fn load(&self, more: usize) -> f64 {
         (self.in_flight + more) as f64 / self.capacity()
     }
@@ -26,11 +27,11 @@ impl NodeView {
     }
 }
 
-/// Power of two choices: the better of two random nodes, each drawn by its weight. `turn` draws the
-/// first and is best evenly spread, see [`Turns`]; `random` draws the second. `None` without nodes.
+/// Power of two choices: the better of two random nodes, each drawn by weight. `turn` draws the first and
+/// is best evenly spread, see [`LowDiscrepancySequence`]; `random` draws the second. `None` without nodes.
 ///
-/// The first one stays unless the other would still be no busier for its size with this request, so
-/// that an idle cluster is used by weight exactly, and a busy one nearly.
+/// The first one is taken unless the second would have no more load even with this request, so that an
+/// idle cluster is used exactly by weight, and a busy one nearly.
 pub(super) fn least_request(views: &[NodeView], turn: u32, random: u32) -> Option<usize> {
     if views.len() < 2 {
         return (!views.is_empty()).then_some(0);
@@ -44,19 +45,19 @@ pub(super) fn least_request(views: &[NodeView], turn: u32, random: u32) -> Optio
     })
 }
 
-/// Numbers that fill their range evenly, however few of them are taken: multiples of the golden
-/// ratio. Drawn with them, weights are met after tens of requests, with random numbers after tens of
-/// thousands.
+/// A low-discrepancy sequence: multiples of the golden ratio, which fill the range evenly however few of
+/// them are drawn. With them, weights are met after tens of requests; with random numbers, after tens
+/// of thousands.
 #[derive(Debug)]
 pub(super) struct LowDiscrepancySequence(Cell<u32>);
 
 impl LowDiscrepancySequence {
-    /// From anywhere, so that gateways and workers do not go in step.
+    /// Starts at a random number, so that replicas and workers are not in step.
     pub(super) fn new() -> Self {
         Self(Cell::new(rand::random()))
     }
 
-    /// The next one.
+    /// Returns the next number.
     pub(super) fn next(&self) -> u32 {
         let turn = self.0.get().wrapping_add(GOLDEN_RATIO_STEP);
         self.0.set(turn);
@@ -64,45 +65,47 @@ impl LowDiscrepancySequence {
     }
 }
 
-/// Smoothly weighted: each node gains its weight each turn, the richest is taken and pays for all.
-/// So five turns of weights 3 and 2 are a b a b a, not a a a b b. `credits` has one place per view.
-pub(super) fn round_robin(views: &[NodeView], credits: &mut [f64]) -> Option<usize> {
+/// Smooth weighted round-robin, as in nginx: at each turn every current weight grows by the node's weight;
+/// the node with the largest is taken, and its current weight is reduced by the sum of all weights. Five
+/// turns of weights 3 and 2 are a b a b a, not a a a b b. `current_weights` has one element per view.
+pub(super) fn round_robin(views: &[NodeView], current_weights: &mut [f64]) -> Option<usize> {
     let mut total = 0.0;
-    let mut richest: Option<usize> = None;
-    for (place, view) in views.iter().enumerate() {
+    let mut largest: Option<usize> = None;
+    for (index, view) in views.iter().enumerate() {
         total += view.capacity();
-        *credits.get_mut(place)? += view.capacity();
-        if richest.is_none_or(|best| credits[place] > credits[best]) {
-            richest = Some(place);
+        *current_weights.get_mut(index)? += view.capacity();
+        if largest.is_none_or(|best| current_weights[index] > current_weights[best]) {
+            largest = Some(index);
         }
     }
-    let richest = richest?;
-    credits[richest] -= total;
-    Some(richest)
+    let largest = largest?;
+    current_weights[largest] -= total;
+    Some(largest)
 }
 
-/// Consistent hashing by highest random weight, with bounded load: a key goes to the node that it
-/// scores highest with, unless that one has more than [`BOUND`] of its fair part of all requests in
-/// flight. A node that leaves moves only its own keys, and each of them by its own order.
+/// Consistent hashing: rendezvous hashing (highest random weight) with bounded loads. A key goes to the
+/// node with its highest score, unless that one has more than [`LOAD_BOUND`] of its fair_share share of all
+/// requests in flight. A node that leaves moves only its own keys.
 pub(super) fn consistent_hash(views: &[NodeView], key: u64) -> Option<usize> {
     let in_flight: usize = views.iter().map(|view| view.in_flight).sum();
     let capacity: f64 = views.iter().map(NodeView::capacity).sum();
-    let fair = LOAD_BOUND * (in_flight as f64 + 1.0) / capacity;
-    let within = |view: &NodeView| (view.in_flight as f64) < (fair * view.capacity()).ceil();
+    let fair_share = LOAD_BOUND * (in_flight as f64 + 1.0) / capacity;
+    let within = |view: &NodeView| (view.in_flight as f64) < (fair_share * view.capacity()).ceil();
     let best = |among: &dyn Fn(&NodeView) -> bool| {
         let scored = views
             .iter()
             .enumerate()
             .filter(|(_, view)| among(view))
-            .map(|(place, view)| (place, score(view, key)));
+            .map(|(index, view)| (index, score(view, key)));
         scored
             .max_by(|(_, one), (_, other)| one.total_cmp(other))
-            .map(|(place, _)| place)
+            .map(|(index, _)| index)
     };
     best(&within).or_else(|| best(&|_| true))
 }
 
-/// A stable hash of a node's name or of a key: FNV-1a, finished so that near names lie far apart.
+/// A stable hash of a node's name or of a key: 64-bit FNV-1a, with a finalizer that spreads similar
+/// names.
 pub fn stable_hash(bytes: &[u8]) -> u64 {
     let fnv = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
@@ -110,20 +113,20 @@ pub fn stable_hash(bytes: &[u8]) -> u64 {
     splitmix64_finalizer(fnv)
 }
 
-/// A random place by weight, `except` left out.
+/// Draws an index by weight, leaving out `except`.
 fn draw_weighted(views: &[NodeView], except: Option<usize>, random: u32) -> Option<usize> {
     let others = || {
         views
             .iter()
             .enumerate()
-            .filter(move |(place, _)| Some(*place) != except)
+            .filter(move |(index, _)| Some(*index) != except)
     };
     let total: f64 = others().map(|(_, view)| view.capacity()).sum();
     let mut point = f64::from(random) / (f64::from(u32::MAX) + 1.0) * total;
     let mut last = None;
-    for (place, view) in others() {
+    for (index, view) in others() {
         point -= view.capacity();
-        last = Some(place);
+        last = Some(index);
         if point < 0.0 {
             break;
         }
@@ -131,8 +134,8 @@ fn draw_weighted(views: &[NodeView], except: Option<usize>, random: u32) -> Opti
     last
 }
 
-/// `-weight / ln(u)` with u uniform in (0, 1) by node and key: the highest wins with a probability
-/// that is its weight's part.
+/// The weighted rendezvous score `-weight / ln(u)` with u uniform in (0, 1), from node and key. A node
+/// has the highest one with the probability of its share of all weights.
 fn score(view: &NodeView, key: u64) -> f64 {
     let hash = splitmix64_finalizer(view.hash_seed ^ splitmix64_finalizer(key));
     let uniform = ((hash >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
@@ -149,7 +152,8 @@ fn splitmix64_finalizer(value: u64) -> u64 {
 /// 2^32 over the golden ratio, odd.
 const GOLDEN_RATIO_STEP: u32 = 0x9e37_79b9;
 
-/// How far above its fair part a node may be loaded before a key goes elsewhere.
+/// The bound of the paper "Consistent Hashing with Bounded Loads" that HAProxy and Envoy use by default
+/// is 1.25 to 1.5 too.
 const LOAD_BOUND: f64 = 1.25;
 
 #[cfg(test)]

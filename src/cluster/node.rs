@@ -1,9 +1,11 @@
-//! One node with its live state, shared by all workers and kept over reloads.
+//! One node with its live state, which all workers share and reloads keep.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use super::connection_slot::{ConnectionSlot, ConnectionSlots};
 use super::health::{FailureKind, Health, HealthChange, HealthPolicy, NodeOutcome};
@@ -12,11 +14,11 @@ use super::{ClusterSettings, NodeAddress};
 use crate::gauge::{Gauge, GaugeGuard};
 use crate::metrics::{AttemptTotals, NodeAttempts};
 
-/// Who a node is, as long as the program runs.
+/// Identifies a node; never reused while the process runs.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct NodeId(u64);
 
-/// One node: an address as configured, and the one socket address it stands for.
+/// One node: an address as configured, and one of the socket addresses that it resolves to.
 #[derive(Debug)]
 pub struct Node {
     id: NodeId,
@@ -29,18 +31,18 @@ pub struct Node {
     requests: AtomicU64,
     failures: AtomicU64,
     attempts: NodeAttempts,
-    /// One more than the place in [`FAULTS`]; 0 is none.
+    /// One more than the index in [`FAILURE_KINDS`]; 0 is none.
     last_failure: AtomicU8,
     failure_log: Mutex<FailureLog>,
     drained: AtomicBool,
-    /// True while [`Health`] has nothing to say, so that picks and successes need no lock.
+    /// Whether `health` is in its initial state, so that choices and successes need no lock.
     untroubled: AtomicBool,
     health: Mutex<Health>,
     slots: ConnectionSlots,
 }
 
 impl Node {
-    pub(super) fn new(address: NodeAddress, socket: SocketAddr, cap: usize) -> Self {
+    pub(super) fn new(address: NodeAddress, socket: SocketAddr, max_connections: usize) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self {
             id: NodeId(NEXT.fetch_add(1, Ordering::Relaxed)),
@@ -48,7 +50,7 @@ impl Node {
             hash_seed: stable_hash(format!("{address} {}", socket.ip()).as_bytes()),
             address,
             socket,
-            max_connections: AtomicUsize::new(cap),
+            max_connections: AtomicUsize::new(max_connections),
             in_flight: Gauge::default(),
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
@@ -62,59 +64,64 @@ impl Node {
         }
     }
 
-    /// Who it is.
+    /// Returns its identity.
     pub fn id(&self) -> NodeId {
         self.id
     }
 
-    /// As configured.
+    /// Returns its address as configured.
     pub fn address(&self) -> &NodeAddress {
         &self.address
     }
 
-    /// Where to connect.
+    /// Returns the address to connect to.
     pub fn socket(&self) -> SocketAddr {
         self.socket
     }
 
-    /// `host:port`, as configured.
+    /// Returns `host:port`, as configured.
     pub fn name(&self) -> &Arc<str> {
         &self.name
     }
 
-    /// Requests in flight.
+    /// Returns the number of requests in flight, over all workers.
     pub fn in_flight(&self) -> usize {
         self.in_flight.count()
     }
 
-    /// Where tries at it are counted.
+    /// Returns the counters of the attempts at this node.
     pub fn attempts(&self) -> &NodeAttempts {
         &self.attempts
     }
 
-    /// Remembers why it failed, in words. True if that is worth a line in the log: it is another
-    /// reason than the last line gave, and that one is no news any more.
-    pub fn record_failure_reason(&self, why: &str, now: Instant) -> bool {
-        let mut reason = self.reason();
-        if reason.last.as_deref() != Some(why) {
-            reason.last = Some(why.into());
+    /// Counts an attempt. A node that is chosen but not used is not counted.
+    pub fn record_attempt(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Records the reason of a failure. Returns true if it should be logged: it differs from the last
+    /// logged reason, which is older than [`FAILURE_LOG_INTERVAL`].
+    pub fn record_failure_reason(&self, reason: &str, now: Instant) -> bool {
+        let mut log = self.failure_log.lock();
+        if log.last.as_deref() != Some(reason) {
+            log.last = Some(reason.into());
         }
-        let is_news = reason.last_logged.as_ref().is_none_or(|(told, at)| {
-            **told != *why && now.saturating_duration_since(*at) >= FAILURE_LOG_INTERVAL
+        let is_news = log.last_logged.as_ref().is_none_or(|(logged, at)| {
+            **logged != *reason && now.saturating_duration_since(*at) >= FAILURE_LOG_INTERVAL
         });
         if is_news {
-            reason.last_logged = reason.last.clone().map(|why| (why, now));
+            log.last_logged = log.last.clone().map(|reason| (reason, now));
         }
         is_news
     }
 
-    /// A slot for a new connection; `None` at the cap.
+    /// Returns a slot for a new connection; `None` at the connection limit.
     pub fn open_slot(&self) -> Option<Arc<ConnectionSlot>> {
         self.slots
             .open(self.max_connections.load(Ordering::Relaxed))
     }
 
-    /// Connections, over all workers.
+    /// Returns the number of connections, over all workers.
     pub fn connections(&self) -> usize {
         self.slots.count()
     }
@@ -123,8 +130,8 @@ impl Node {
         self.hash_seed
     }
 
-    pub(super) fn set_max_connections(&self, cap: usize) {
-        self.max_connections.store(cap, Ordering::Relaxed);
+    pub(super) fn set_max_connections(&self, limit: usize) {
+        self.max_connections.store(limit, Ordering::Relaxed);
     }
 
     pub(super) fn is_at_capacity(&self) -> bool {
@@ -139,7 +146,7 @@ impl Node {
         self.drained.store(drained, Ordering::Relaxed);
     }
 
-    /// May it be given requests, and which part of its weight?
+    /// Returns whether it may be given requests, and which part of its weight.
     pub(super) fn current_health(&self, now: Instant, slow_start: Duration) -> NodeHealth {
         if self.untroubled.load(Ordering::Relaxed) {
             return NodeHealth {
@@ -149,7 +156,7 @@ impl Node {
                 weight_share: 1.0,
             };
         }
-        let health = self.health();
+        let health = self.health.lock();
         let spotless = health.is_untroubled(now, slow_start);
         if spotless {
             self.untroubled.store(true, Ordering::Relaxed);
@@ -162,20 +169,20 @@ impl Node {
         }
     }
 
-    /// Is it dead by its probes?
+    /// Whether its health checks fail.
     pub fn is_down(&self) -> bool {
-        !self.untroubled.load(Ordering::Relaxed) && self.health().is_down()
+        !self.untroubled.load(Ordering::Relaxed) && self.health.lock().is_down()
     }
 
     pub(super) fn is_ejected(&self, now: Instant) -> bool {
-        !self.untroubled.load(Ordering::Relaxed) && self.health().is_ejected(now)
+        !self.untroubled.load(Ordering::Relaxed) && self.health.lock().is_ejected(now)
     }
 
     pub(super) fn record_outcome(
         &self,
         outcome: NodeOutcome,
         now: Instant,
-        rules: HealthPolicy<'_>,
+        policy: HealthPolicy<'_>,
         may_eject: bool,
     ) -> Option<HealthChange> {
         match outcome {
@@ -184,25 +191,24 @@ impl Node {
             {
                 return None;
             }
-            NodeOutcome::Failure(fault) => {
+            NodeOutcome::Failure(kind) => {
                 self.failures.fetch_add(1, Ordering::Relaxed);
-                self.set_last_failure(fault);
+                self.set_last_failure(kind);
             }
-            NodeOutcome::ProbeFailure(fault) => self.set_last_failure(fault),
+            NodeOutcome::ProbeFailure(kind) => self.set_last_failure(kind),
             NodeOutcome::Success | NodeOutcome::ProbeSuccess | NodeOutcome::FlowControlled => {}
         }
-        let mut health = self.health();
-        let change = health.record(outcome, now, rules, may_eject);
-        let spotless = health.is_untroubled(now, rules.ejection.slow_start);
+        let mut health = self.health.lock();
+        let change = health.record(outcome, now, policy, may_eject);
+        let spotless = health.is_untroubled(now, policy.ejection.slow_start);
         self.untroubled.store(spotless, Ordering::Relaxed);
         change
     }
 
-    /// Counts a request in, unless the node is at its cap.
+    /// Counts a request as in flight; `None` at the connection limit.
     pub(super) fn acquire(self: &Arc<Self>) -> Option<NodeGuard> {
-        let cap = self.max_connections.load(Ordering::Relaxed);
-        let in_flight = self.in_flight.try_enter(cap)?;
-        self.requests.fetch_add(1, Ordering::Relaxed);
+        let limit = self.max_connections.load(Ordering::Relaxed);
+        let in_flight = self.in_flight.try_enter(limit)?;
         Some(NodeGuard {
             node: self.clone(),
             _in_flight: in_flight,
@@ -215,7 +221,7 @@ impl Node {
         settings: &ClusterSettings,
         now: Instant,
     ) -> NodeStatus {
-        let health = self.health();
+        let health = self.health.lock();
         let ejected = health.is_ejected(now);
         let state = if self.is_drained() {
             NodeState::Drained
@@ -239,7 +245,7 @@ impl Node {
             failures: self.failures.load(Ordering::Relaxed),
             attempts: self.attempts.sum(),
             last_failure: self.last_failure(),
-            last_failure_reason: self.reason().last.clone(),
+            last_failure_reason: self.failure_log.lock().last.clone(),
             ejected_for: health
                 .ejected_until()
                 .filter(|_| ejected)
@@ -247,9 +253,9 @@ impl Node {
         }
     }
 
-    fn set_last_failure(&self, fault: FailureKind) {
-        let place = FAILURE_KINDS.iter().position(|&known| known == fault);
-        let code = place.and_then(|place| u8::try_from(place + 1).ok());
+    fn set_last_failure(&self, kind: FailureKind) {
+        let index = FAILURE_KINDS.iter().position(|&known| known == kind);
+        let code = index.and_then(|index| u8::try_from(index + 1).ok());
         self.last_failure
             .store(code.unwrap_or(0), Ordering::Relaxed);
     }
@@ -258,38 +264,28 @@ impl Node {
         let code = usize::from(self.last_failure.load(Ordering::Relaxed));
         FAILURE_KINDS.get(code.checked_sub(1)?).copied()
     }
-
-    fn reason(&self) -> MutexGuard<'_, FailureLog> {
-        self.failure_log
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn health(&self) -> MutexGuard<'_, Health> {
-        self.health.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-/// Why it failed.
+/// The reasons of its failures.
 #[derive(Debug, Default)]
 struct FailureLog {
     last: Option<Arc<str>>,
-    /// What the last line in the log gave, and when.
+    /// The reason in the last log line, and when it was written.
     last_logged: Option<(Arc<str>, Instant)>,
 }
 
-/// May a node be given requests, and which part of its weight?
+/// Whether a node may be given requests, and which part of its weight.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NodeHealth {
     pub(super) usable: bool,
-    /// It fails, and is usable only because too many others are put aside.
+    /// It fails, and is usable only because too many other nodes are ejected.
     pub(super) ejection_pending: bool,
-    /// Nothing at all speaks against it.
+    /// No failure in a row, no slow start, no flow control, no ejection that is remembered.
     pub(super) untroubled: bool,
     pub(super) weight_share: f64,
 }
 
-/// A node that was chosen: its request counts as in flight there until this is dropped.
+/// A chosen node. Its request counts as in flight until the guard is dropped.
 #[derive(Debug)]
 pub struct NodeGuard {
     node: Arc<Node>,
@@ -297,43 +293,43 @@ pub struct NodeGuard {
 }
 
 impl NodeGuard {
-    /// The chosen node.
+    /// Returns the chosen node.
     pub fn node(&self) -> &Arc<Node> {
         &self.node
     }
 }
 
-/// A node as the admin interface shows it.
+/// The status of a node for the admin interface.
 #[derive(Clone, Debug)]
 pub struct NodeStatus {
     /// `host:port`, as configured.
     pub address: Arc<str>,
-    /// Where it is: another address for each one behind a DNS name; nowhere until one is known.
+    /// The address in use: one of those of its DNS name; `None` until one is known.
     pub socket: Option<SocketAddr>,
-    /// Its share of the traffic.
+    /// Its weight in load balancing.
     pub weight: u32,
-    /// How it is.
+    /// Its state.
     pub state: NodeState,
     /// Requests in flight.
     pub in_flight: usize,
     /// Connections, over all workers.
     pub connections: usize,
-    /// Tries since the node is known.
+    /// Attempts since the node is a member.
     pub requests: u64,
-    /// Failed ones.
+    /// Attempts that failed.
     pub failures: u64,
-    /// Tries in detail.
+    /// Attempts by result, with durations.
     pub attempts: AttemptTotals,
-    /// The last failure, of a request or a probe.
+    /// The kind of the last failure, of a request or a probe.
     pub last_failure: Option<FailureKind>,
-    /// The same in words; or why its name cannot be resolved.
+    /// The reason of the last failure, or why its name cannot be resolved.
     pub last_failure_reason: Option<Arc<str>>,
-    /// How long it is still put aside.
+    /// The remaining time of its ejection.
     pub ejected_for: Option<Duration>,
 }
 
 impl NodeStatus {
-    /// Counts another address of the same name in: up if one of them is.
+    /// Adds another address of the same name; the result is up if one of them is.
     pub fn merge(&mut self, other: &Self) {
         let is_up = |state| matches!(state, NodeState::Up | NodeState::SlowStart);
         if !is_up(self.state) && is_up(other.state) {
@@ -347,25 +343,25 @@ impl NodeStatus {
     }
 }
 
-/// How a node is.
+/// The state of a node.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum NodeState {
-    /// Dead by its probes.
+    /// Its health checks fail.
     Down,
-    /// Gets nothing new, by order.
+    /// Drained by the admin interface: it gets no new requests.
     Drained,
-    /// Put aside because requests failed there.
+    /// Ejected, because requests failed there.
     Ejected,
-    /// Coming back.
+    /// Back from an ejection, with a growing share.
     SlowStart,
-    /// Its name was never resolved.
+    /// Its name has never been resolved.
     Unresolved,
-    /// Well.
+    /// Healthy.
     Up,
 }
 
 impl NodeState {
-    /// For `/status`, the page and metrics.
+    /// Returns the name in `/status`, on the status page and in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Down => "down",
@@ -378,7 +374,8 @@ impl NodeState {
     }
 }
 
-/// A node that fails now in this way and now in that one must not fill the log.
+/// At least this long between two log lines about failures of one node, so that alternating reasons do
+/// not flood the log.
 const FAILURE_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 const FAILURE_KINDS: [FailureKind; 5] = [

@@ -1,13 +1,12 @@
-//! Nodes that are given by a DNS name: where they are is handed in, also that nobody knows it.
+//! Nodes that are configured by DNS name. The results of resolution are handed in.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use super::{Cluster, Member, Members, NodeAddress, NodeState, NodeStatus, new_node};
 
 impl Cluster {
-    /// The addresses that DNS has to resolve.
+    /// Returns the configured addresses that DNS has to resolve.
     pub fn dns_names(&self) -> impl Iterator<Item = &NodeAddress> {
         self.settings
             .nodes
@@ -16,15 +15,15 @@ impl Cluster {
             .filter(|address| address.host.parse::<IpAddr>().is_err())
     }
 
-    /// Says where the nodes of a name are now. Those that stay keep their state; an empty answer
-    /// changes nothing, the last good one is kept. True if something changed.
+    /// Sets the addresses of a name. Nodes that stay keep their state; an empty list changes nothing, so
+    /// the last good addresses are kept. Returns whether something changed.
     pub fn set_addresses(&self, address: &NodeAddress, found: &[IpAddr]) -> bool {
         let configured = self.settings.nodes.iter().find(|n| n.address == *address);
         let Some(configured) = configured.filter(|_| !found.is_empty()) else {
             return false;
         };
-        self.unresolved().remove(address);
-        let drained = self.drained();
+        self.unresolved.lock().remove(address);
+        let drained = self.drained.lock();
         let members = self.members.load();
         let stays =
             |m: &&Member| m.node.address() != address || found.contains(&m.node.socket().ip());
@@ -46,12 +45,14 @@ impl Cluster {
         left || joined
     }
 
-    /// Says why a name cannot be resolved. It is shown as long as no address of it is known.
-    pub fn set_resolution_error(&self, address: &NodeAddress, why: &str) {
-        self.unresolved().insert(address.clone(), why.into());
+    /// Sets the reason why a name cannot be resolved, which is shown until an address is known.
+    pub fn set_resolution_error(&self, address: &NodeAddress, reason: &str) {
+        self.unresolved
+            .lock()
+            .insert(address.clone(), reason.into());
     }
 
-    /// The names that stand for no address yet, as if they were nodes.
+    /// Returns the status of the names without an address, in the form of nodes.
     pub(super) fn unresolved_statuses(&self, members: &Members) -> Vec<NodeStatus> {
         let is_there = |address: &NodeAddress| {
             let mut nodes = members.nodes.iter();
@@ -62,8 +63,8 @@ impl Cluster {
             .nodes
             .iter()
             .filter(|node| !is_there(&node.address));
-        let drained = self.drained();
-        let reasons = self.unresolved();
+        let drained = self.drained.lock();
+        let reasons = self.unresolved.lock();
         absent
             .map(|node| {
                 let name = node.address.to_string();
@@ -87,11 +88,5 @@ impl Cluster {
                 }
             })
             .collect()
-    }
-
-    fn unresolved(&self) -> MutexGuard<'_, BTreeMap<NodeAddress, Arc<str>>> {
-        self.unresolved
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,5 +1,5 @@
-//! How many requests may be repeated: a part of recent traffic and a small floor, so that retries
-//! cannot multiply the load of a cluster that is already failing. Lock-free; the time is handed in.
+//! The retry budget: a share of recent requests and a small minimum, so that retries cannot multiply the
+//! load of a cluster that is already failing. Lock-free; the time is handed in.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::RetrySettings;
 
-/// The traffic of the last ten seconds, and what was repeated of it.
+/// The requests and the retries of the last ten seconds.
 #[derive(Debug, Default)]
 pub struct RetryBudget {
     epoch: OnceLock<Instant>,
@@ -16,12 +16,12 @@ pub struct RetryBudget {
 }
 
 impl RetryBudget {
-    /// Counts a request.
+    /// Records a request.
     pub fn record_request(&self, now: Instant) {
         self.requests.add(self.second(now));
     }
 
-    /// Takes one retry out of the budget; false if there is none.
+    /// Takes one retry out of the budget; returns false if it is exhausted.
     pub fn try_withdraw(&self, now: Instant, limits: &RetrySettings) -> bool {
         let second = self.second(now);
         let share = self.requests.sum(second) * u64::from(limits.budget_percent) / 100;
@@ -33,14 +33,14 @@ impl RetryBudget {
         allowed
     }
 
-    /// Counted from 1, so that a second is never what an empty bucket says.
+    /// The second since the first use. Counts from 1, because 0 is the second of an unused bucket.
     fn second(&self, now: Instant) -> u32 {
         let epoch = *self.epoch.get_or_init(|| now);
         u32::try_from(now.saturating_duration_since(epoch).as_secs() + 1).unwrap_or(u32::MAX)
     }
 }
 
-/// Ten buckets of one second; each holds its second above and its count below.
+/// Ten buckets of one second. The upper half of each is its second, the lower half its count.
 #[derive(Debug, Default)]
 struct SlidingWindow([AtomicU64; WINDOW_SECONDS]);
 
@@ -50,7 +50,7 @@ impl SlidingWindow {
         let fresh = u64::from(second) << 32;
         let counted = bucket.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
             Some(if held >> 32 == u64::from(second) {
-                // Saturates inside its half: the count must never run into the second.
+                // Saturates, so that the count never overflows into the second.
                 held + u64::from(held as u32 != u32::MAX)
             } else {
                 fresh + 1
@@ -74,7 +74,7 @@ impl SlidingWindow {
     }
 }
 
-/// How far back traffic counts.
+/// The length of the window; as long as in Finagle and linkerd, where it is the budget's TTL.
 const WINDOW_SECONDS: usize = 10;
 
 #[cfg(test)]
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fifth_of_ten_seconds_and_a_floor() {
+    fn the_budget_is_a_fifth_of_ten_seconds_and_a_minimum() {
         let start = tokio::time::Instant::now().into_std();
         let budget = RetryBudget::default();
         for _ in 0..100 {
@@ -113,7 +113,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn never_more_than_share_and_floor(
+        fn never_more_than_the_share_and_the_minimum(
             steps in prop::collection::vec((0u64..1500, any::<bool>()), 1..400),
             percent in 0u8..=100, floor in 0u32..5,
         ) {

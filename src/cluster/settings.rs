@@ -1,4 +1,4 @@
-//! What a cluster is told by the configuration. Plain values; every one is within its range.
+//! The settings of a cluster. Plain values, validated by `config`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,26 +8,25 @@ use rustls::pki_types::ServerName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// One cluster as configured.
+/// The settings of one cluster.
 #[derive(Clone, Debug)]
 pub struct ClusterSettings {
     /// Its name in the file, unique.
     pub name: Arc<str>,
-    /// At least one node; no two have the same address.
+    /// At least one; no two have the same address.
     pub nodes: Vec<NodeSettings>,
-    /// How a node is chosen.
+    /// The load balancing policy.
     pub balance: Policy,
-    /// Which Host a node sees.
+    /// The Host field toward nodes.
     pub host: HostPolicy,
-    /// How nodes are spoken to: roots or no verification, client certificate, resumption. ALPN is
+    /// TLS toward nodes: roots or no verification, client certificate, session resumption. ALPN is
     /// `http/1.1`.
     pub tls: Arc<rustls::ClientConfig>,
-    /// Digest of all that `tls` and `server_name` were made of: equal after a reload that did not
-    /// change them.
+    /// A digest of the inputs of `tls` and `server_name`: equal after a reload that did not change them.
     pub tls_digest: [u8; 32],
     /// The name to verify instead of the node's own.
     pub server_name: Option<ServerName<'static>>,
-    /// True if certificates of nodes are not verified: shown at start and in `/status`.
+    /// Whether certificates of nodes are not verified: warned about at start, shown in `/status`.
     pub insecure_skip_verify: bool,
     /// Active health checks; `None` is off.
     pub health_check: Option<HealthCheck>,
@@ -35,18 +34,18 @@ pub struct ClusterSettings {
     pub ejection: EjectionSettings,
     /// The retry budget.
     pub retries: RetrySettings,
-    /// Deadlines toward nodes.
+    /// Timeouts toward nodes.
     pub timeouts: Timeouts,
-    /// Connection pool of one node.
+    /// The connection pool of one node.
     pub pool: PoolLimits,
 }
 
-/// One node as configured.
+/// The settings of one node.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct NodeSettings {
-    /// Where it is.
+    /// Its address.
     pub address: NodeAddress,
-    /// Its share of the traffic, 1 to 1000.
+    /// Its weight in load balancing, 1 to 1000.
     pub weight: u32,
 }
 
@@ -69,7 +68,7 @@ impl fmt::Display for NodeAddress {
     }
 }
 
-/// How a node is chosen.
+/// The load balancing policy.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Policy {
@@ -82,7 +81,7 @@ pub enum Policy {
     RoundRobin,
 }
 
-/// Which Host a node sees.
+/// The Host field toward nodes.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HostPolicy {
@@ -93,10 +92,10 @@ pub enum HostPolicy {
     Preserve,
 }
 
-/// Active health checks: TLS and a GET; any answer below 500 is alive.
+/// Active health checks: TLS and a GET; any status below 500 is healthy.
 #[derive(Clone, Debug)]
 pub struct HealthCheck {
-    /// Between two checks of one node (jittered by 10 %).
+    /// Between two checks of one node, with a jitter of 10 %.
     pub interval: Duration,
     /// For one check, connection included.
     pub timeout: Duration,
@@ -106,70 +105,70 @@ pub struct HealthCheck {
     pub unhealthy_after: u32,
     /// Consecutive successes that make it up again.
     pub healthy_after: u32,
-    /// Instead of the GET: a signed recording-URL request and the result codes that mean alive.
+    /// Instead of the GET: a signed recording-URL request and the result codes that mean healthy.
     pub signed: Option<SignedCheck>,
 }
 
 /// A signed recording-URL request as health check.
 #[derive(Clone, Debug)]
 pub struct SignedCheck {
-    /// Signs it; a configured ak.
+    /// The ak that signs it.
     pub access_key: Arc<str>,
     /// The callId it asks for.
     pub call_id: String,
-    /// resultCodes that mean alive.
+    /// The result codes that mean healthy.
     pub result_codes: Vec<String>,
 }
 
-/// When a node is put aside because real requests fail on it.
-#[derive(Clone, Debug)]
+/// Passive ejection (outlier detection): when a node is ejected because requests fail there.
+#[derive(Clone, Debug, Serialize)]
 pub struct EjectionSettings {
     /// Consecutive failures that eject; 0 is off.
     pub consecutive_failures: u32,
-    /// First time out; doubles with each ejection in a row.
+    /// The length of the first ejection; doubles with each one in a row.
     pub base_time: Duration,
-    /// The longest time out.
+    /// The longest ejection.
     pub max_time: Duration,
-    /// At most this share of the cluster is out, 0 to 100 percent (one node may always be).
+    /// At most this share of the cluster is ejected, 0 to 100 percent. One node always may be.
     pub max_ejected: u8,
-    /// A node that comes back gets its full share only after this long.
+    /// The length of the slow start after an ejection, or after the node was down.
     pub slow_start: Duration,
-    /// Below this share of usable nodes, all are tried (panic mode), 0 to 100 percent.
+    /// Below this share of healthy nodes, all are used (panic mode), 0 to 100 percent.
     pub panic_threshold: u8,
-    /// resultCodes of a node that count as its failure, e.g. of a broken database.
+    /// Result codes that count as a failure of the node, e.g. of its database.
     pub result_codes: Vec<String>,
 }
 
-/// How many requests may be repeated.
+/// The retry budget.
 #[derive(Clone, Debug)]
 pub struct RetrySettings {
-    /// Percent of the traffic of the last ten seconds.
+    /// Percent of the requests of the last ten seconds.
     pub budget_percent: u8,
-    /// Retries a second that are always allowed.
+    /// Retries a second that are allowed in any case.
     pub min_per_second: u32,
 }
 
-/// Deadlines toward nodes.
-#[derive(Clone, Copy, Debug)]
+/// Timeouts toward nodes.
+#[derive(Clone, Copy, Debug, Serialize)]
 pub struct Timeouts {
     /// TCP and TLS together.
     pub connect: Duration,
-    /// One try, while another node is left to try.
+    /// One attempt, while another node is left.
     pub per_try: Duration,
-    /// A client's wait, to the first body byte.
+    /// All attempts of a request together, to the first byte of the body.
     pub overall: Duration,
-    /// A fetch for the cache, which may outlive its client.
+    /// All attempts of a fetch for the cache, which may outlive its client.
     pub fetch: Duration,
 }
 
 /// The pool of connections to one node.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub struct PoolLimits {
-    /// Connections at the most, over all workers; also the cap on requests in flight there.
+    /// The connection limit, over all workers; also the limit of requests in flight.
     pub max_connections: usize,
-    /// Idle ones kept, per worker.
+    /// The limit of idle connections, per worker.
     pub max_idle: usize,
-    /// An idle one is closed after this.
+    /// An idle connection is closed after this.
     pub idle_timeout: Duration,
     /// A connection takes no new request after this.
     pub max_age: Duration,

@@ -75,7 +75,7 @@ fn ip(text: &str) -> IpAddr {
 const THREE: [&str; 3] = ["10.0.0.1", "10.0.0.2", "10.0.0.3"];
 
 #[test]
-fn nobody_is_picked_twice_or_over_its_cap() {
+fn no_node_is_picked_twice_or_over_its_connection_limit() {
     for policy in [
         Policy::LeastRequest,
         Policy::RoundRobin,
@@ -94,7 +94,7 @@ fn nobody_is_picked_twice_or_over_its_cap() {
             .map_while(|_| cluster.pick_first(1, &[], now()))
             .collect();
         assert_eq!(picks.len(), 6, "two at each");
-        assert!(!cluster.has_candidate(&[], now()));
+        assert!(cluster.pick_any(1, &[], now()).is_none());
         drop(picks);
         assert!(
             cluster
@@ -106,7 +106,7 @@ fn nobody_is_picked_twice_or_over_its_cap() {
 }
 
 #[test]
-fn in_turn_means_in_turn() {
+fn round_robin_is_in_turn() {
     let mut settings = settings(&THREE);
     settings.balance = Policy::RoundRobin;
     let cluster = Cluster::new(settings);
@@ -125,7 +125,7 @@ fn in_turn_means_in_turn() {
 }
 
 #[test]
-fn most_dead_is_panic_and_all_are_tried_but_the_drained() {
+fn panic_mode_uses_all_nodes_but_the_drained() {
     let mut settings = settings(&THREE);
     settings.ejection.max_ejected = 100;
     let cluster = Cluster::new(settings);
@@ -159,7 +159,7 @@ fn most_dead_is_panic_and_all_are_tried_but_the_drained() {
 }
 
 #[test]
-fn a_request_that_failed_goes_to_a_well_node_even_in_panic() {
+fn a_retry_goes_to_a_healthy_node_even_in_panic_mode() {
     let mut settings = settings(&THREE);
     settings.ejection.max_ejected = 100;
     let cluster = Cluster::new(settings);
@@ -187,7 +187,7 @@ fn a_request_that_failed_goes_to_a_well_node_even_in_panic() {
 
 /// One was put aside and is well again, another begins to fail while it is away.
 #[test]
-fn who_fails_but_cannot_be_spared_gets_little_and_the_one_away_is_tried() {
+fn a_failing_node_that_cannot_be_ejected_gets_a_small_share() {
     let cluster = Cluster::new(settings(&THREE));
     let nodes = cluster.nodes();
     cluster.record_outcome(&nodes[0], FAILED, now());
@@ -214,7 +214,7 @@ fn who_fails_but_cannot_be_spared_gets_little_and_the_one_away_is_tried() {
 }
 
 #[test]
-fn a_new_configuration_keeps_what_did_not_change() {
+fn a_reload_keeps_the_nodes_that_did_not_change() {
     let before = Cluster::new(settings(&["10.0.0.1", "10.0.0.2", "node.test"]));
     before.set_addresses(&address("node.test"), &[ip("10.0.0.9")]);
     before.drain_node("10.0.0.2:8443");
@@ -240,7 +240,7 @@ fn a_new_configuration_keeps_what_did_not_change() {
 }
 
 #[test]
-fn a_name_is_as_many_nodes_as_it_has_addresses() {
+fn a_name_is_one_node_per_address() {
     let cluster = Cluster::new(settings(&["node.test", "10.0.0.1"]));
     let name = address("node.test");
     assert_eq!(cluster.dns_names().collect::<Vec<_>>(), [&name]);
@@ -275,7 +275,7 @@ fn a_name_is_as_many_nodes_as_it_has_addresses() {
 
 proptest! {
     #[test]
-    fn never_more_are_put_aside_than_allowed(
+    fn never_more_nodes_are_ejected_than_allowed(
         count in 1usize..12, max_ejected in 0u8..=100,
         steps in prop::collection::vec((0u64..8, 0usize..12, 0u8..5), 1..200),
     ) {

@@ -1,31 +1,32 @@
-//! Text to the file's types: TOML, then the structure check, then serde on what is left.
+//! Parses the text of a file into the file's types: TOML, then the structure check, then serde on what
+//! remains.
 
 use serde::de::DeserializeOwned;
 use toml::de::{DeTable, Deserializer};
 
-use super::report::Diagnostics;
+use super::diagnostics::Diagnostics;
 use super::structure::{self, SchemaNode};
 use super::{schema, secrets};
 
-/// The two kinds of files.
+/// The two kinds of configuration files.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum FileKind {
-    /// A file of access keys: holds secrets.
+    /// The file of `access_keys_file`, which holds secrets.
     AccessKeys,
-    /// The configuration.
+    /// The configuration file.
     Main,
 }
 
-/// Reads a file as far as it can be understood; `None` if it is not TOML at all. Whatever is wrong
-/// is in the report.
+/// Reads the valid part of a file; `None` if it is not TOML. All mistakes are added to `diagnostics`.
 pub(super) fn read<T: DeserializeOwned>(
     text: &str,
     kind: FileKind,
-    report: &mut Diagnostics,
+    diagnostics: &mut Diagnostics,
 ) -> Option<T> {
     let (mut table, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
-        report.secret_spans = secrets::spans_in_invalid_toml(text, kind == FileKind::AccessKeys);
+        diagnostics.secret_spans =
+            secrets::spans_in_invalid_toml(text, &schema::KNOWN_KEYS, kind == FileKind::Main);
         for error in errors {
             let span = error.span().unwrap_or(0..0);
             let help = match error.message() {
@@ -33,18 +34,18 @@ pub(super) fn read<T: DeserializeOwned>(
                 message if message.starts_with("duplicate") => "must be there once",
                 _ => "",
             };
-            report.error(span, format!("not TOML: {}", error.message()), help);
+            diagnostics.error(span, format!("not TOML: {}", error.message()), help);
         }
         return None;
     }
     let secrets_inline = kind == FileKind::AccessKeys;
-    structure::prune(table.get_mut(), kind.schema(), secrets_inline, report);
+    structure::prune(table.get_mut(), kind.schema(), secrets_inline, diagnostics);
     match T::deserialize(Deserializer::from(table)) {
         Ok(file) => Some(file),
-        // The structure check lets nothing pass that serde refuses. Should it, serde's own message
-        // is not shown: it may quote a secret.
+        // The structure check accepts nothing that serde rejects. If it did, serde's message would not
+        // be shown, since it can quote a secret.
         Err(error) => {
-            report.error(
+            diagnostics.error(
                 error.span().unwrap_or(0..0),
                 "cannot be understood",
                 "see the reference for the form of this key",

@@ -1,6 +1,6 @@
-//! The file as written: names, types and ranges of all keys, nothing else. The JSON Schema and the
-//! structure check are made from these types, so that this is the only list of keys. Every key is
-//! optional here; what must be there, and the defaults, are `resolve`'s business.
+//! The configuration file as serde reads it: names, types and ranges of all keys. The JSON Schema and
+//! the structure check are derived from these types, so that this is the only list of keys. Every key
+//! is optional here; `resolve` knows the required keys and the defaults.
 
 mod cluster;
 
@@ -15,10 +15,10 @@ use super::spanned::Spanned;
 use super::units::{ByteSize, ConfigDuration};
 use super::{ClientAuth, UnknownClients, UnknownPaths, Validation};
 
-/// A key that may be left out.
+/// The value of a key that may be omitted.
 pub(super) type Setting<T> = Option<Spanned<T>>;
 
-/// Tables by name.
+/// Tables or values by a free name.
 pub(super) type ByName<T> = BTreeMap<Spanned<String>, T>;
 
 /// Configuration of ccfs-gateway.
@@ -28,28 +28,29 @@ pub(super) type ByName<T> = BTreeMap<Spanned<String>, T>;
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
-    /// Access keys in a file of their own, with the same `[access_keys.AK]` tables. It is a secret
-    /// file: nobody but its owner may read it, and only there may `secret_key` stand inline.
+    /// A separate file of access keys with the same `[access_keys.AK]` tables, at most 64 MiB. It is a
+    /// secret file: it is rejected if its group or others can read or write it. Only this file may
+    /// contain `secret_key`.
     pub(super) access_keys_file: Setting<String>,
-    /// Inbound ports by name.
+    /// Listeners by name.
     #[serde(default)]
     pub(super) listeners: ByName<Listener>,
-    /// Clusters of CC-FS nodes by name.
+    /// Clusters of CC-FS nodes by name, which may not contain "/".
     #[serde(default)]
     pub(super) clusters: ByName<Cluster>,
     /// Developer accounts by access key (ak).
     #[serde(default)]
     pub(super) access_keys: ByName<AccessKey>,
-    /// What every access key begins with; a key of its own table stands instead, as a whole.
+    /// Defaults of all access keys; a key in an access key's own table replaces the default as a whole.
     #[serde(default)]
     pub(super) access_key_defaults: AccessKey,
-    /// The cache of recording-URL answers.
+    /// The cache of recording-URL responses.
     #[serde(default)]
     pub(super) cache: Cache,
     /// Limits of the whole gateway.
     #[serde(default)]
     pub(super) limits: Limits,
-    /// A store shared by all replicas: a second level of the cache, and one budget for each ak.
+    /// A store shared by all replicas: a second-level cache, and one rate-limit budget per ak.
     pub(super) shared: Option<Spanned<Shared>>,
     /// The admin listener.
     #[serde(default)]
@@ -57,12 +58,12 @@ pub(super) struct File {
     /// Log, access log, traces.
     #[serde(default)]
     pub(super) telemetry: Telemetry,
-    /// Workers and the end.
+    /// Worker threads and graceful shutdown.
     #[serde(default)]
     pub(super) server: Server,
 }
 
-/// A file of access keys.
+/// The file that `access_keys_file` names.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AccessKeysFile {
@@ -71,25 +72,25 @@ pub(super) struct AccessKeysFile {
     pub(super) access_keys: ByName<AccessKey>,
 }
 
-/// An inbound port.
+/// A listening address and how its requests are routed.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Listener {
-    /// Address and port, e.g. `0.0.0.0:28443` or `[::]:28443`.
+    /// Address and port, e.g. `0.0.0.0:28443`; `[::]:28443` also accepts IPv4.
     pub(super) bind: Setting<String>,
-    /// The cluster behind every path. Give this or `routes`.
+    /// The cluster of all paths. Excludes `routes`.
     pub(super) cluster: Setting<String>,
-    /// Path prefixes (ending in "/") and the cluster behind each; the longest wins.
+    /// Path prefixes (ending in "/") and the cluster of each; the longest match wins.
     pub(super) routes: Option<Spanned<ByName<Spanned<String>>>>,
     /// Certificates.
     pub(super) tls: Option<Spanned<ListenerTls>>,
-    /// What becomes of callers with an unknown ak or another scheme.
+    /// Requests with an unknown ak or another authentication scheme.
     pub(super) unknown_clients: Setting<UnknownClients>,
-    /// What becomes of paths that are no CC-FS interface known to the gateway.
+    /// Requests to paths that are not a CC-FS interface known to the gateway.
     pub(super) unknown_paths: Setting<UnknownPaths>,
-    /// What becomes of request bodies that CC-FS would refuse.
+    /// Request bodies that CC-FS would reject.
     pub(super) validation: Setting<Validation>,
-    /// Connections begin with a PROXY header.
+    /// Connections begin with a PROXY protocol header.
     pub(super) proxy_protocol: Option<Spanned<ProxyProtocol>>,
 }
 
@@ -101,18 +102,18 @@ pub(super) struct ListenerTls {
     pub(super) certificate: Setting<String>,
     /// PEM file: the private key.
     pub(super) private_key: Setting<String>,
-    /// Several certificates, chosen by SNI; the first for no or an unknown name.
+    /// Several certificates, selected by SNI; the first one is the default.
     pub(super) certificates: Option<Spanned<Vec<Spanned<CertificatePair>>>>,
     /// PEM file: the authorities that client certificates are verified against.
     pub(super) client_ca: Setting<String>,
-    /// PEM file: what those authorities revoked. With it a client certificate is refused if it, or one
-    /// that it was signed by, is revoked, or if no CRL in force says that it is not.
+    /// PEM file: the CRLs of these authorities. A client certificate is then rejected if a certificate
+    /// of its chain is revoked, or if no valid CRL covers it.
     pub(super) client_crl: Setting<String>,
-    /// With `client_ca`: must a client have a certificate?
+    /// Whether a client certificate is required; only with `client_ca`.
     pub(super) client_auth: Setting<ClientAuth>,
 }
 
-/// A certificate and its key.
+/// A certificate and its private key.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CertificatePair {
@@ -130,32 +131,32 @@ pub(super) struct ProxyProtocol {
     pub(super) trusted: Option<Spanned<Vec<Spanned<String>>>>,
 }
 
-/// One developer account.
+/// One access key (developer account).
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AccessKey {
-    /// File with the secret key; up to two for rotation, the first one signs.
+    /// File that contains the secret key; up to two for rotation, the first one signs.
     pub(super) secret_key_file: Option<Spanned<OneOrMany>>,
-    /// Environment variable with the secret key; up to two for rotation, the first one signs.
+    /// Environment variable that contains the secret key; up to two for rotation, the first one signs.
     pub(super) secret_key_env: Option<Spanned<OneOrMany>>,
     /// The secret key itself; only in `access_keys_file`. Up to two for rotation.
     pub(super) secret_key: Option<Spanned<OneOrMany>>,
-    /// Zone of the tenant space, e.g. "Asia/Shanghai" or "GMT+8"; there is no default.
+    /// Time zone of the tenant space, e.g. "Asia/Shanghai" or "GMT+8"; there is no default.
     pub(super) time_zone: Setting<String>,
-    /// How times without `version` are meant: "utc" in zones at +08:00, else "reject".
+    /// Interpretation of times without `version`; by default "utc" in zones at +08:00, else "reject".
     pub(super) versionless: Setting<Versionless>,
-    /// Requests that make a node work; unlimited without it.
+    /// Rate of requests that reach a node; unlimited by default.
     pub(super) rate_limit: Option<Spanned<Rate>>,
-    /// All verified requests; 20 times `rate_limit`, at least 1,000 a second.
+    /// Rate of all verified requests; by default 20 times `rate_limit`, at least 1,000 per second.
     pub(super) ceiling: Option<Spanned<Rate>>,
-    /// Requests at once.
+    /// Concurrent requests.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub(super) in_flight: Setting<usize>,
-    /// False: answered like an unknown ak, and never forwarded.
+    /// False: rejected like an unknown ak, and never forwarded.
     pub(super) enabled: Setting<bool>,
 }
 
-/// How times without `version` are meant.
+/// Interpretation of times without `version`.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Versionless {
@@ -164,7 +165,7 @@ pub(super) enum Versionless {
     Utc,
 }
 
-/// A text, or a list of up to two.
+/// A string, or a list of up to two strings.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub(super) enum OneOrMany {
@@ -173,7 +174,7 @@ pub(super) enum OneOrMany {
 }
 
 impl OneOrMany {
-    /// The texts in order.
+    /// Returns the strings in order.
     pub(super) fn as_slice(&self) -> &[String] {
         match self {
             Self::One(text) => std::slice::from_ref(text),
@@ -182,14 +183,14 @@ impl OneOrMany {
     }
 }
 
-/// A rate with its burst.
+/// A token-bucket rate.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Rate {
-    /// Requests a second, on the long run.
+    /// Sustained requests per second.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub(super) per_second: Option<u32>,
-    /// Requests at once; the same as `per_second` if left out.
+    /// Size of the bucket in requests; `per_second` by default.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub(super) burst: Option<u32>,
 }
@@ -198,15 +199,16 @@ pub(super) struct Rate {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Cache {
-    /// Memory for answers; "0B" is off. Needs a restart.
+    /// Memory for responses; "0B" is off. Needs a restart.
     pub(super) max_size: Setting<ByteSize>,
-    /// No cached answer has less life left than this.
+    /// Minimum remaining lifetime of a cached URL. Too low: clients get URLs that expire during
+    /// playback; too high: most URLs are fetched again.
     pub(super) expiry_margin: Setting<ConfigDuration>,
-    /// What a URL must be good for to be given out while nodes fail.
+    /// Minimum remaining lifetime of a URL that is served stale while nodes fail.
     pub(super) minimum_life: Setting<ConfigDuration>,
-    /// May an answer inside the margin be given out while nodes fail?
+    /// Whether a response inside `expiry_margin` is served while nodes fail.
     pub(super) stale_if_error: Setting<bool>,
-    /// How long "no data yet" is held; "0s" is off.
+    /// How long a "no data yet" response is cached; "0s" is off.
     pub(super) negative_ttl: Setting<ConfigDuration>,
     /// The resultCodes that mean success.
     pub(super) success_codes: Option<Spanned<Vec<String>>>,
@@ -216,72 +218,79 @@ pub(super) struct Cache {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Limits {
-    /// How far the time of a signature may be off, each way; "0s" is unchecked.
+    /// Allowed difference between a signature's timestamp and the clock, in both directions; "0s" is
+    /// unchecked. Too low: clients with a wrong clock get 401; too high: a captured request can be
+    /// replayed for longer.
     pub(super) clock_window: Setting<ConfigDuration>,
-    /// Do answers from the cache cost nothing of `rate_limit`?
+    /// Whether cache hits are not charged to `rate_limit`.
     pub(super) hits_are_free: Setting<bool>,
-    /// Failures and unauthenticated requests of one client address.
+    /// Rate of failures and unauthenticated requests of one client address.
     pub(super) per_address: Option<Spanned<Rate>>,
-    /// Requests at once.
+    /// Concurrent requests. Too low: 503 under normal load; too high: an overload exhausts memory.
     #[schemars(range(min = 1, max = 10_000_000))]
     pub(super) max_in_flight: Setting<usize>,
-    /// Connections at once.
+    /// Concurrent connections. Too low: idle connections are closed early; too high: memory and file
+    /// descriptors run out.
     #[schemars(range(min = 1, max = 10_000_000))]
     pub(super) max_connections: Setting<usize>,
-    /// Connections at once from one address (IPv6: one /64).
+    /// Concurrent connections of one address (IPv6: one /64).
     #[schemars(range(min = 1, max = 10_000_000))]
     pub(super) max_connections_per_address: Setting<usize>,
-    /// TLS handshakes at once.
+    /// Concurrent TLS handshakes.
     #[schemars(range(min = 1, max = 10_000_000))]
     pub(super) max_handshakes: Setting<usize>,
-    /// Body of a known interface; above is 413.
+    /// Request body of a known interface; a larger one is rejected with 413.
     pub(super) max_body_size: Setting<ByteSize>,
-    /// Body of uploads and of unlisted paths; above is 413.
+    /// Request body of uploads and unlisted paths; a larger one is rejected with 413.
     pub(super) max_upload_size: Setting<ByteSize>,
-    /// All request bodies in memory together; above is 503.
+    /// All buffered request bodies together; beyond it requests are rejected with 503.
     pub(super) max_buffered: Setting<ByteSize>,
-    /// A node's JSON answer; above is 502. Needs a restart.
+    /// JSON response of a node; a larger one is a 502. Needs a restart.
     pub(super) max_answer: Setting<ByteSize>,
-    /// For a whole request body.
+    /// Deadline for a whole request body. Too low: slow uploads are cut off; too high: stalled clients
+    /// occupy memory.
     pub(super) body_timeout: Setting<ConfigDuration>,
-    /// For a whole request head.
+    /// Deadline for a whole request head. Too low: clients on slow links get 408; too high: stalled
+    /// clients occupy connections.
     pub(super) header_timeout: Setting<ConfigDuration>,
-    /// For a whole TLS handshake, with the PROXY header before it.
+    /// Deadline for a TLS handshake, with the PROXY protocol header before it.
     pub(super) handshake_timeout: Setting<ConfigDuration>,
-    /// Between two requests of a connection.
+    /// Maximum time between two requests of a connection. Too low: clients reconnect for each request;
+    /// too high: idle connections occupy memory.
     pub(super) idle_timeout: Setting<ConfigDuration>,
-    /// A connection takes no new request after this.
+    /// Age after which a connection accepts no new request.
     pub(super) max_connection_age: Setting<ConfigDuration>,
-    /// A client must read this much a second, over any `send_rate_window`.
+    /// Bytes per second that a client must read, over any `send_rate_window`.
     pub(super) min_send_rate: Setting<ByteSize>,
-    /// The time over which `min_send_rate` is judged.
+    /// Window over which `min_send_rate` is measured. Too low: short stalls close connections; too high:
+    /// slow readers are detected late.
     pub(super) send_rate_window: Setting<ConfigDuration>,
-    /// A node must send this much a second, over any 30 s. Needs a restart.
+    /// Bytes per second that a node must send, over any 30 s. Needs a restart.
     pub(super) min_receive_rate: Setting<ByteSize>,
-    /// A whole request head; above is 431.
+    /// Size of a request head; a larger one is rejected with 431.
     pub(super) max_header_size: Setting<ByteSize>,
-    /// Fields of a request head; above is 431.
+    /// Fields of a request head; more are rejected with 431.
     #[schemars(range(min = 1, max = 10_000))]
     pub(super) max_header_fields: Setting<usize>,
-    /// Streams at once of one HTTP/2 connection.
+    /// Concurrent streams of one HTTP/2 connection.
     #[schemars(range(min = 1, max = 100_000))]
     pub(super) max_concurrent_streams: Setting<u32>,
-    /// Streams of one HTTP/2 connection that were reset before they were served, or for their own
-    /// errors; above, the connection is closed.
+    /// Streams of one HTTP/2 connection that were reset before their response, or for their own errors;
+    /// beyond it the connection is closed.
     #[schemars(range(min = 1, max = 100_000))]
     pub(super) http2_max_resets: Setting<usize>,
-    /// What a client may send ahead on one HTTP/2 stream.
+    /// Flow-control window of one HTTP/2 stream.
     pub(super) http2_stream_window: Setting<ByteSize>,
-    /// What a client may send ahead on all streams of one HTTP/2 connection.
+    /// Flow-control window of one HTTP/2 connection.
     pub(super) http2_connection_window: Setting<ByteSize>,
-    /// Between two PINGs, and for the answer to one.
+    /// Interval between two HTTP/2 PINGs, and deadline for the acknowledgement of one.
     pub(super) http2_ping_interval: Setting<ConfigDuration>,
-    /// From GOAWAY, or the last answer after it, to the end of an HTTP/2 connection.
+    /// Time from GOAWAY, or the last response after it, to the close of an HTTP/2 connection.
     pub(super) http2_goaway_timeout: Setting<ConfigDuration>,
-    /// What is read and thrown away of a request body after an early answer; with more to come, the
-    /// connection closes.
+    /// Bytes of a request body that are discarded after an early response; if more follow, the
+    /// connection is closed.
     pub(super) max_discarded: Setting<ByteSize>,
-    /// For that, and for a client to take the last answer of a connection.
+    /// Deadline for that, and for the client to read the last response of a connection.
     pub(super) linger_timeout: Setting<ConfigDuration>,
 }
 
@@ -289,19 +298,19 @@ pub(super) struct Limits {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Shared {
-    /// Where the store is: `redis://host:port`, or `rediss://host:port` over TLS, with `/1` for
-    /// another database than 0. Any node of a cluster will do.
+    /// URL of the store: `redis://host:port`, or `rediss://host:port` over TLS, with `/1` for database
+    /// 1. Any node of a Redis cluster.
     pub(super) url: Setting<String>,
-    /// User of the store; goes with `password_file`.
+    /// User of the store; requires `password_file`.
     pub(super) username: Setting<String>,
-    /// File with the password.
+    /// File that contains the password.
     pub(super) password_file: Setting<String>,
-    /// TLS to the store; goes with `rediss://`.
+    /// TLS to the store; requires `rediss://`.
     pub(super) tls: Option<Spanned<ClusterTls>>,
-    /// How long a request may wait for the store.
+    /// Maximum time that a request waits for the store, in total.
     pub(super) timeout: Setting<ConfigDuration>,
-    /// Files with the key that seals stored answers, at least 32 random bytes; up to two for
-    /// rotation: the first one seals, both open.
+    /// File that contains the encryption key of stored responses, at least 32 random bytes; up to two
+    /// for rotation: the first one encrypts, both decrypt.
     pub(super) seal_key_file: Option<Spanned<OneOrMany>>,
 }
 
@@ -311,9 +320,9 @@ pub(super) struct Shared {
 pub(super) struct Admin {
     /// Address and port, or "off". Needs a restart.
     pub(super) bind: Setting<String>,
-    /// File with the bearer token; needed on any address but loopback.
+    /// File that contains the bearer token; required on any address but loopback.
     pub(super) token_file: Setting<String>,
-    /// Certificates; plain HTTP without them. On or off needs a restart; new files do not.
+    /// TLS; plain HTTP by default. To enable or disable it needs a restart; new files do not.
     pub(super) tls: Option<Spanned<ListenerTls>>,
 }
 
@@ -321,19 +330,20 @@ pub(super) struct Admin {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Telemetry {
-    /// What is logged. Needs a restart.
+    /// Minimum level of the diagnostic log. Needs a restart.
     pub(super) log_level: Setting<LogLevel>,
+    /// The format of the log: JSON where stderr is no terminal, else text. Needs a restart.
+    pub(super) log_format: Setting<LogFormat>,
     /// "stderr", "off", or a file. Needs a restart.
     pub(super) access_log: Setting<String>,
-    /// The collector of OpenTelemetry traces (OTLP over gRPC), e.g. `http://127.0.0.1:4317`. Needs a
-    /// restart.
+    /// OpenTelemetry collector (OTLP over gRPC), e.g. `http://127.0.0.1:4317`. Needs a restart.
     pub(super) otlp_endpoint: Setting<String>,
-    /// The share of the traces begun here that is recorded, 0.0 to 1.0. Needs a restart.
+    /// Sampling ratio of the traces started here, 0.0 to 1.0. Needs a restart.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub(super) sample: Setting<f64>,
 }
 
-/// What is logged.
+/// Minimum level of the diagnostic log.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum LogLevel {
@@ -344,15 +354,24 @@ pub(super) enum LogLevel {
     Trace,
 }
 
-/// Workers and the end.
+/// The format of the log.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum LogFormat {
+    Json,
+    Text,
+}
+
+/// Worker threads and graceful shutdown.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Server {
-    /// Threads that serve; all usable CPUs if left out. Needs a restart.
+    /// Worker threads; one per usable CPU by default. Needs a restart.
     #[schemars(range(min = 1, max = 1024))]
     pub(super) workers: Setting<usize>,
-    /// From "not ready" to the closing of the listeners.
+    /// Time from "not ready" to the close of the listeners.
     pub(super) drain_delay: Setting<ConfigDuration>,
-    /// For requests in flight after that.
+    /// Time for requests in flight after that. Too low: requests are cut off; too high: a restart waits
+    /// for the slowest client.
     pub(super) grace: Setting<ConfigDuration>,
 }

@@ -1,25 +1,30 @@
-//! The effective configuration for people and scripts, without secrets.
+//! The effective configuration as JSON, without secrets.
 
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::units::{ByteSize, ConfigDuration};
-use super::{
-    AccessLog, AccountSettings, Cache, Config, Limits, Listener, ListenerTls, Rate, SharedStore,
-};
+use super::{AccessLog, AccountSettings, Config, Listener, ListenerTls, SharedStore};
 use crate::ccfs::Versionless;
 use crate::cluster;
+use crate::telemetry::LogFormat;
 
-/// The configuration in the form of the file. Where a secret would stand, [`MASK`] does.
+/// Returns the configuration in the structure of the file. [`REDACTED`] replaces each secret.
+///
+/// A section whose members are the keys of the file is serialized by serde; the others are not in the
+/// structure that the gateway holds (routes, certificates, credentials).
 pub(super) fn redact(config: &Config) -> Value {
     let mut access_keys: Vec<_> = config.access_keys.iter().collect();
     access_keys.sort_by_key(|(access_key, _)| access_key.as_str());
-    let server = &config.server;
+
     json!({
         "listeners": table(config.listeners.iter().map(|(name, it)| (name.as_ref(), listener(it)))),
         "clusters": table(config.clusters.iter().map(|(name, it)| (name.as_ref(), cluster_table(it)))),
         "access_keys": table(access_keys.into_iter().map(|(name, it)| (name.as_str(), account(it)))),
-        "cache": cache(&config.cache),
-        "limits": limits(&config.limits),
+        "cache": section(&config.cache),
+        "limits": section(&config.limits),
         "shared": config.shared.as_ref().map(shared),
         "admin": {
             "bind": config.admin.bind.map_or("off".to_owned(), |bind| bind.to_string()),
@@ -28,6 +33,7 @@ pub(super) fn redact(config: &Config) -> Value {
         },
         "telemetry": {
             "log_level": config.telemetry.log_level.as_str().to_ascii_lowercase(),
+            "log_format": config.telemetry.log_format.map(LogFormat::as_str),
             "access_log": match &config.telemetry.access_log {
                 AccessLog::File(path) => path.to_string_lossy(),
                 AccessLog::Off => "off".into(),
@@ -36,11 +42,7 @@ pub(super) fn redact(config: &Config) -> Value {
             "otlp_endpoint": config.telemetry.otlp_endpoint,
             "sample": config.telemetry.sample,
         },
-        "server": {
-            "workers": server.workers,
-            "drain_delay": ConfigDuration::format(server.drain_delay),
-            "grace": ConfigDuration::format(server.grace),
-        },
+        "server": section(&config.server),
     })
 }
 
@@ -92,28 +94,10 @@ fn cluster_table(it: &cluster::ClusterSettings) -> Value {
             "insecure_skip_verify": it.insecure_skip_verify,
         },
         "health_check": health_check(it.health_check.as_ref()),
-        "ejection": {
-            "consecutive_failures": it.ejection.consecutive_failures,
-            "base_time": ConfigDuration::format(it.ejection.base_time),
-            "max_time": ConfigDuration::format(it.ejection.max_time),
-            "max_ejected": it.ejection.max_ejected,
-            "slow_start": ConfigDuration::format(it.ejection.slow_start),
-            "panic_threshold": it.ejection.panic_threshold,
-            "result_codes": it.ejection.result_codes,
-        },
+        "ejection": section(&it.ejection),
         "retries": { "budget": it.retries.budget_percent, "floor": it.retries.min_per_second },
-        "timeouts": {
-            "connect": ConfigDuration::format(it.timeouts.connect),
-            "per_try": ConfigDuration::format(it.timeouts.per_try),
-            "overall": ConfigDuration::format(it.timeouts.overall),
-            "fetch": ConfigDuration::format(it.timeouts.fetch),
-        },
-        "pool": {
-            "max_connections": it.pool.max_connections,
-            "max_idle": it.pool.max_idle,
-            "idle_timeout": ConfigDuration::format(it.pool.idle_timeout),
-            "max_age": ConfigDuration::format(it.pool.max_age),
-        },
+        "timeouts": section(it.timeouts),
+        "pool": section(it.pool),
     })
 }
 
@@ -148,25 +132,10 @@ fn account(it: &AccountSettings) -> Value {
             Versionless::Reject => "reject",
             Versionless::Utc => "utc",
         }),
-        "rate_limit": it.rate_limit.map(rate),
-        "ceiling": it.ceiling.map(rate),
+        "rate_limit": it.rate_limit,
+        "ceiling": it.ceiling,
         "in_flight": it.in_flight,
         "enabled": it.credential.enabled(),
-    })
-}
-
-fn rate(it: Rate) -> Value {
-    json!({ "per_second": it.per_second, "burst": it.burst })
-}
-
-fn cache(it: &Cache) -> Value {
-    json!({
-        "max_size": ByteSize::format(it.max_size),
-        "expiry_margin": ConfigDuration::format(it.expiry_margin),
-        "minimum_life": ConfigDuration::format(it.minimum_life),
-        "stale_if_error": it.stale_if_error,
-        "negative_ttl": ConfigDuration::format(it.negative_ttl),
-        "success_codes": it.success_codes,
     })
 }
 
@@ -181,38 +150,43 @@ fn shared(it: &SharedStore) -> Value {
     })
 }
 
-fn limits(it: &Limits) -> Value {
-    json!({
-        "clock_window": ConfigDuration::format(it.clock_window.unwrap_or_default()),
-        "hits_are_free": it.hits_are_free,
-        "per_address": rate(it.per_address),
-        "max_in_flight": it.max_in_flight,
-        "max_connections": it.max_connections,
-        "max_connections_per_address": it.max_connections_per_address,
-        "max_handshakes": it.max_handshakes,
-        "max_body_size": ByteSize::format(it.max_body_size as u64),
-        "max_upload_size": ByteSize::format(it.max_upload_size as u64),
-        "max_buffered": ByteSize::format(it.max_buffered as u64),
-        "max_answer": ByteSize::format(it.max_answer as u64),
-        "body_timeout": ConfigDuration::format(it.body_timeout),
-        "header_timeout": ConfigDuration::format(it.header_timeout),
-        "handshake_timeout": ConfigDuration::format(it.handshake_timeout),
-        "idle_timeout": ConfigDuration::format(it.idle_timeout),
-        "max_connection_age": ConfigDuration::format(it.max_connection_age),
-        "min_send_rate": ByteSize::format(it.min_send_rate),
-        "send_rate_window": ConfigDuration::format(it.send_rate_window),
-        "min_receive_rate": ByteSize::format(it.min_receive_rate),
-        "max_header_size": ByteSize::format(it.max_header_size as u64),
-        "max_header_fields": it.max_header_fields,
-        "max_concurrent_streams": it.max_concurrent_streams,
-        "http2_max_resets": it.http2_max_resets,
-        "http2_stream_window": ByteSize::format(it.http2_stream_window.into()),
-        "http2_connection_window": ByteSize::format(it.http2_connection_window.into()),
-        "http2_ping_interval": ConfigDuration::format(it.http2_ping_interval),
-        "http2_goaway_timeout": ConfigDuration::format(it.http2_goaway_timeout),
-        "max_discarded": ByteSize::format(it.max_discarded),
-        "linger_timeout": ConfigDuration::format(it.linger_timeout),
-    })
+/// Serializes a section whose members are the keys of the file; durations in the syntax of the file.
+fn section(settings: impl Serialize) -> Value {
+    let mut value = serde_json::to_value(settings).unwrap_or_default();
+    format_durations(&mut value);
+    value
 }
 
+/// Replaces each [`Duration`], which serde writes as a map of `secs` and `nanos`.
+fn format_durations(value: &mut Value) {
+    if value.is_object()
+        && let Ok(duration) = Duration::deserialize(&*value)
+    {
+        *value = ConfigDuration::format(duration).into();
+        return;
+    }
+    if let Value::Object(members) = value {
+        members.values_mut().for_each(format_durations);
+    }
+}
+
+/// Serializes a number of bytes in the syntax of the file.
+pub(super) fn size<N, S>(bytes: &N, serializer: S) -> Result<S::Ok, S::Error>
+where
+    N: Copy + TryInto<u64>,
+    S: Serializer,
+{
+    let bytes = (*bytes).try_into().unwrap_or(u64::MAX);
+    serializer.serialize_str(&ByteSize::format(bytes))
+}
+
+/// Serializes a duration of which `None` is `"0s"`.
+pub(super) fn duration_or_zero<S: Serializer>(
+    duration: &Option<Duration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&ConfigDuration::format(duration.unwrap_or_default()))
+}
+
+/// Replaces a secret.
 const REDACTED: &str = "(secret)";

@@ -1,5 +1,6 @@
-//! The JSON Schema of the file, made from its types: for editors, and for the structure check.
+//! The JSON Schema of the file, derived from its types, for editors and for the structure check.
 
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use schemars::JsonSchema;
@@ -10,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::file::{AccessKeysFile, File};
 use super::structure::SchemaNode;
 
-/// The JSON Schema (draft 7) of the configuration file, as pretty-printed JSON.
+/// Returns the JSON Schema (draft 7) of the configuration file as pretty-printed JSON.
 pub fn schema() -> String {
     let mut schema = generate::<File>();
     schema["title"] = json!("ccfs-gateway configuration");
@@ -19,13 +20,20 @@ pub fn schema() -> String {
     text
 }
 
-/// The form of the configuration file.
+/// The schema of the configuration file.
 pub(super) static MAIN_FILE: LazyLock<SchemaNode> =
     LazyLock::new(|| SchemaNode::from_schema(&generate::<File>()));
 
-/// The form of a file of access keys.
+/// The schema of the file of access keys.
 pub(super) static ACCESS_KEYS_FILE: LazyLock<SchemaNode> =
     LazyLock::new(|| SchemaNode::from_schema(&generate::<AccessKeysFile>()));
+
+/// The known keys of all tables.
+pub(super) static KNOWN_KEYS: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
+    let mut keys = BTreeSet::new();
+    MAIN_FILE.collect_keys(&mut keys);
+    keys
+});
 
 fn generate<T: JsonSchema>() -> Value {
     let settings = SchemaSettings::draft07().with(|settings| {
@@ -38,8 +46,8 @@ fn generate<T: JsonSchema>() -> Value {
         .to_value()
 }
 
-/// TOML has no null: a key that may be left out is simply not there. Descriptions lose the line
-/// breaks of the source.
+/// Adapts a generated schema to TOML, which has no null: an optional key is absent. Also removes the
+/// line breaks of the source from descriptions.
 fn adapt_to_toml(schema: &mut schemars::Schema) {
     let Some(object) = schema.as_object_mut() else {
         return;
@@ -76,7 +84,7 @@ fn adapt_to_toml(schema: &mut schemars::Schema) {
     }
 }
 
-/// Adds what `object` does not say itself.
+/// Adds the members of `below` that `object` does not have.
 fn merge_missing(object: &mut Map<String, Value>, below: Map<String, Value>) {
     for (key, value) in below {
         object.entry(key).or_insert(value);

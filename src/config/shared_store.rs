@@ -1,4 +1,4 @@
-//! The store that replicas share, as configured.
+//! The settings of the store shared by all replicas.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,27 +9,27 @@ use zeroize::Zeroizing;
 
 use crate::cluster::NodeAddress;
 
-/// Where the store is, and how it is spoken to.
+/// Address, credentials and encryption keys of the shared store.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SharedStore {
-    /// The server.
+    /// Address of the server, or of any node of a Redis cluster.
     pub address: NodeAddress,
-    /// The number of the database there.
+    /// Number of the database.
     pub database: u32,
     /// `None` is plain TCP.
     pub tls: Option<StoreTls>,
-    /// A user of the server's access list; `None` is its default user.
+    /// User of the server's access list; `None` is its default user.
     pub username: Option<String>,
-    /// That user's password.
+    /// Password of that user.
     pub password: Option<StoreSecret>,
-    /// What a request may wait for the store, all in all; above zero.
+    /// Maximum time that a request waits for the store, in total; above zero.
     pub timeout: Duration,
-    /// One or two: the first one seals, both open.
+    /// One or two encryption keys: the first one encrypts, both decrypt.
     pub seal_keys: Vec<StoreSecret>,
 }
 
 impl SharedStore {
-    /// The URL without any secret.
+    /// Returns the URL, which holds no secret.
     pub fn url(&self) -> String {
         let scheme = if self.tls.is_some() {
             "rediss"
@@ -46,28 +46,28 @@ impl SharedStore {
 /// TLS to the store.
 #[derive(Clone, Debug)]
 pub struct StoreTls {
-    /// Roots or no verification, client certificate. No ALPN.
+    /// Trust anchors or no verification, client certificate. No ALPN.
     pub client: Arc<rustls::ClientConfig>,
-    /// The name to verify instead of the server's own.
+    /// Name to verify instead of the server's host.
     pub server_name: Option<ServerName<'static>>,
-    /// True if the server's certificate is not verified.
+    /// Whether the server's certificate is not verified.
     pub insecure: bool,
-    /// Digest of all that it was made of.
+    /// Digest of all inputs: equal digests mean equal settings after a reload.
     pub identity: [u8; 32],
-    /// The same as PEM, for the connections that a cluster's client makes by itself.
+    /// The same inputs as PEM, for the connections that the Redis cluster client opens itself.
     pub pem: StorePem,
 }
 
-/// What TLS to the store is made of, as it stands in the files.
+/// The inputs of TLS to the store as PEM.
 #[derive(Clone, Debug, Default)]
 pub struct StorePem {
-    /// The authorities; those of the system if left out.
+    /// The authorities; `None` is the system's.
     pub ca: Option<Vec<u8>>,
-    /// The own certificate and its key.
+    /// The client certificate and its private key.
     pub client_certificate: Option<(Vec<u8>, StoreSecret)>,
 }
 
-/// Equal is what was made of the same.
+/// Compares the inputs; a `ClientConfig` is not comparable.
 impl PartialEq for StoreTls {
     fn eq(&self, other: &Self) -> bool {
         self.identity == other.identity && self.insecure == other.insecure
@@ -76,7 +76,7 @@ impl PartialEq for StoreTls {
 
 impl Eq for StoreTls {}
 
-/// A password or a key of the store: never printed, wiped when dropped.
+/// A password or an encryption key of the store: redacted in `Debug`, wiped when dropped.
 #[derive(Clone)]
 pub struct StoreSecret(Zeroizing<Vec<u8>>);
 
@@ -86,7 +86,7 @@ impl StoreSecret {
         Self(Zeroizing::new(bytes))
     }
 
-    /// The exact bytes, for those who derive from them or log in with them.
+    /// Returns the exact bytes, for key derivation and login.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }

@@ -1,4 +1,4 @@
-//! A value of the file that knows where it stands.
+//! A value with its location in the file.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -7,7 +7,8 @@ use std::ops::{Deref, Range};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer};
 
-/// A value and the bytes of the file it was read from. Compares by value; its schema is the value's.
+/// A value and the byte span that it was read from. Comparisons ignore the span; the JSON Schema is the
+/// value's.
 #[derive(Clone, Debug)]
 pub(super) struct Spanned<T> {
     pub(super) value: T,
@@ -15,7 +16,7 @@ pub(super) struct Spanned<T> {
 }
 
 impl<T> Spanned<T> {
-    /// The place.
+    /// Returns the span.
     pub(super) fn span(&self) -> Range<usize> {
         self.span.clone()
     }

@@ -1,6 +1,5 @@
-//! Judges a parsed file against the form of its schema: unknown keys, wrong types, values out of
-//! range, all at once. What is wrong is reported and taken out, so that the rest can be read and
-//! judged further.
+//! Checks a parsed file against its schema: unknown keys, wrong types, values out of range, all in one
+//! pass. Invalid values are reported and removed, so that serde can read the remainder.
 
 mod schema_node;
 
@@ -12,34 +11,35 @@ use toml::de::{DeArray, DeTable, DeValue};
 pub(super) use schema_node::SchemaNode;
 use schema_node::{TableKeys, TextRule};
 
-use super::nearest::suggest;
-use super::report::Diagnostics;
+use super::diagnostics::Diagnostics;
 use super::secrets;
+use super::suggestion::suggest;
 use super::units::{ByteSize, ConfigDuration};
 
-/// Takes everything out of `table` that `form` does not allow, and reports it. Unless
-/// `secrets_inline`, nobody is advised to write a secret.
+/// Removes everything from `table` that `node` does not allow, and reports it. Without
+/// `secrets_inline`, no help text suggests a key that holds a secret.
 pub(super) fn prune(
     table: &mut DeTable<'_>,
-    form: &SchemaNode,
+    node: &SchemaNode,
     secrets_inline: bool,
-    report: &mut Diagnostics,
+    diagnostics: &mut Diagnostics,
 ) {
     let mut walk = Validator {
-        report,
+        diagnostics,
         secrets_inline,
     };
-    if let SchemaNode::Table(keys) = form {
+    if let SchemaNode::Table(keys) = node {
         walk.check_table(table, keys, &KeyPath::Root);
     }
 }
 
 struct Validator<'a> {
-    report: &'a mut Diagnostics,
+    diagnostics: &'a mut Diagnostics,
     secrets_inline: bool,
 }
 
-/// The keys down to a value; written out only when something is wrong there.
+/// The keys from the root to a value. A linked list on the stack: the dotted text is only needed for a
+/// diagnostic.
 enum KeyPath<'a> {
     Root,
     Child(&'a Self, &'a str),
@@ -53,39 +53,64 @@ impl KeyPath<'_> {
             Self::Child(above, key) => format!("{}.{key}", above.dotted()),
         }
     }
+
+    /// Whether the value stands below access keys.
+    fn is_in_account_table(&self) -> bool {
+        match self {
+            Self::Root => false,
+            Self::Child(KeyPath::Root, key) => secrets::ACCOUNT_TABLES.contains(key),
+            Self::Child(above, _) => above.is_in_account_table(),
+        }
+    }
 }
 
 impl Validator<'_> {
-    fn check_table(&mut self, table: &mut DeTable<'_>, keys: &TableKeys, trail: &KeyPath<'_>) {
+    fn check_table(&mut self, table: &mut DeTable<'_>, keys: &TableKeys, path: &KeyPath<'_>) {
         let mut out = Vec::new();
+        let holds_accounts = matches!(path, KeyPath::Child(KeyPath::Root, "access_keys"));
         for (key, value) in table.iter_mut() {
             let name: &str = key.get_ref();
             if secrets::is_secret_key(name) {
                 self.redact(value, &key.span());
             }
             let Some(below) = keys.get(name) else {
-                // It may be a mistyped `secret_key`.
+                // The key may be a mistyped `secret_key`.
                 self.redact(value, &key.span());
-                self.report_unknown_key(name, &key.span(), keys, trail);
+                self.report_unknown_key(name, &key.span(), keys, path);
                 out.push(name.to_owned());
                 continue;
             };
-            let trail = KeyPath::Child(trail, name);
-            if !self.check_value(value, below, &key.span(), &trail) {
-                self.report.already_reported.insert(trail.dotted());
+            if holds_accounts {
+                self.diagnostics.access_key = Some(name.into());
+            }
+            let path = KeyPath::Child(path, name);
+            if !self.check_value(value, below, &key.span(), &path) {
+                self.diagnostics.already_reported.insert(path.dotted());
                 out.push(name.to_owned());
             }
+        }
+        if holds_accounts {
+            self.diagnostics.access_key = None;
         }
         for name in out {
             table.remove(name.as_str());
         }
     }
 
-    /// The value is never shown. A `[table]` stands at its key; what is below it is not shown anyway.
+    /// Redacts a value and all values below it. The span of a `[table]` is its key's, which stays visible.
     fn redact(&mut self, value: &Spanned<DeValue<'_>>, key: &Range<usize>) {
         let span = value.span();
         if !span.contains(&key.start) {
-            self.report.secret_spans.push(span);
+            self.diagnostics.secret_spans.push(span);
+        }
+        match value.get_ref() {
+            DeValue::Table(table) => {
+                for (key, value) in table {
+                    self.redact(value, &key.span());
+                }
+            }
+            DeValue::Array(array) => array.iter().for_each(|item| self.redact(item, key)),
+            _ => {}
         }
     }
 
@@ -94,14 +119,14 @@ impl Validator<'_> {
         name: &str,
         span: &Range<usize>,
         keys: &TableKeys,
-        trail: &KeyPath<'_>,
+        path: &KeyPath<'_>,
     ) {
         let advised = |key: &str| self.secrets_inline || !secrets::is_secret_key(key);
         let help = match suggest(name, keys.names()) {
             Some(meant) => {
-                self.report
+                self.diagnostics
                     .already_reported
-                    .insert(KeyPath::Child(trail, meant).dotted());
+                    .insert(KeyPath::Child(path, meant).dotted());
                 let meant = if advised(meant) {
                     meant
                 } else {
@@ -114,86 +139,91 @@ impl Validator<'_> {
                 format!("known here: {}", known.join(", "))
             }
         };
-        self.report
-            .error(span.clone(), format!("unknown key `{name}`"), help);
+        let message = if secrets::looks_like_secret(name) {
+            self.diagnostics.secret_spans.push(span.clone());
+            "unknown key".to_owned()
+        } else {
+            format!("unknown key `{name}`")
+        };
+        self.diagnostics.error(span.clone(), message, help);
     }
 
-    /// Does the value fit? If not, that was reported.
+    /// Returns whether the value is valid; if not, it has been reported.
     fn check_value(
         &mut self,
         value: &mut Spanned<DeValue<'_>>,
-        form: &SchemaNode,
+        node: &SchemaNode,
         key: &Range<usize>,
-        trail: &KeyPath<'_>,
+        path: &KeyPath<'_>,
     ) -> bool {
-        let Some(meant) = form.matching(value.get_ref()) else {
-            self.report_wrong_type(value, form, key, trail);
+        let Some(meant) = node.matching(value.get_ref()) else {
+            self.report_wrong_type(value, node, key, path);
             return false;
         };
         let span = value.span();
         match (value.get_mut(), meant) {
             (DeValue::Table(table), SchemaNode::Table(keys)) => {
-                self.check_table(table, keys, trail);
+                self.check_table(table, keys, path);
                 true
             }
             (DeValue::Array(array), SchemaNode::List { .. }) => {
-                self.check_array(array, meant, &span, trail)
+                self.check_array(array, meant, &span, path)
             }
             (DeValue::String(text), SchemaNode::Text(allowed)) => {
-                let fault = self.check_text(text, allowed, &span, trail);
-                self.report_mismatch(fault, meant, span)
+                let mismatch = self.check_text(text, allowed, &span, path);
+                self.report_mismatch(mismatch, meant, span)
             }
             (DeValue::Integer(number), SchemaNode::Number { .. }) => {
                 let number = i64::from_str_radix(number.as_str(), number.radix()).ok();
-                let fault = check_range(number.map(|number| number as f64), meant, trail);
-                self.report_mismatch(fault, meant, span)
+                let mismatch = check_range(number.map(|number| number as f64), meant, path);
+                self.report_mismatch(mismatch, meant, span)
             }
             (DeValue::Float(number), SchemaNode::Number { .. }) => {
-                let fault = check_range(number.as_str().parse().ok(), meant, trail);
-                self.report_mismatch(fault, meant, span)
+                let mismatch = check_range(number.as_str().parse().ok(), meant, path);
+                self.report_mismatch(mismatch, meant, span)
             }
             _ => true,
         }
     }
 
-    /// Every item is judged; a single wrong one makes the list unreadable.
+    /// Checks every item; one invalid item makes the whole list unreadable for serde.
     fn check_array(
         &mut self,
         array: &mut DeArray<'_>,
-        form: &SchemaNode,
+        node: &SchemaNode,
         span: &Range<usize>,
-        trail: &KeyPath<'_>,
+        path: &KeyPath<'_>,
     ) -> bool {
-        let SchemaNode::List { items, least, most } = form else {
+        let SchemaNode::List { items, min, max } = node else {
             return true;
         };
         let count = array.len() as u64;
-        if count < *least || count > *most {
-            let message = format!("{} has {count} values", trail.dotted());
-            self.report
-                .error(span.clone(), message, format!("must be {form}"));
+        if count < *min || count > *max {
+            let message = format!("{} has {count} values", path.dotted());
+            self.diagnostics
+                .error(span.clone(), message, format!("must be {node}"));
             return false;
         }
         let mut all_fit = true;
         for item in array.iter_mut() {
             let place = item.span();
-            all_fit &= self.check_value(item, items, &place, trail);
+            all_fit &= self.check_value(item, items, &place, path);
         }
         all_fit
     }
 
-    /// What is wrong with a text, and what would be right if its form does not say it.
+    /// Returns what is wrong with a string, if anything is.
     fn check_text(
         &mut self,
         text: &str,
         allowed: &TextRule,
         span: &Range<usize>,
-        trail: &KeyPath<'_>,
+        path: &KeyPath<'_>,
     ) -> Option<Mismatch> {
         if secrets::has_url_password(text) {
-            self.report.secret_spans.push(span.clone());
+            self.diagnostics.secret_spans.push(span.clone());
             return Some(Mismatch {
-                message: format!("{} is a URL with a password", trail.dotted()),
+                message: format!("{} is a URL with a password", path.dotted()),
                 help: Some(
                     "must hold no password: secrets stand in files or in the environment".into(),
                 ),
@@ -208,63 +238,67 @@ impl Validator<'_> {
             TextRule::Duration => (ConfigDuration::parse(text).is_some(), "cannot read"),
         };
         (!fits).then(|| Mismatch {
-            message: format!("{message} {}", trail.dotted()),
+            message: format!("{message} {}", path.dotted()),
             help: allowed
                 .suggestion(text)
                 .map(|meant| format!("did you mean \"{meant}\"?")),
         })
     }
 
-    /// Reports a fault, if there is one.
+    /// Reports a mismatch, if there is one. Returns whether there is none.
     fn report_mismatch(
         &mut self,
-        fault: Option<Mismatch>,
-        form: &SchemaNode,
+        mismatch: Option<Mismatch>,
+        node: &SchemaNode,
         span: Range<usize>,
     ) -> bool {
-        let Some(fault) = fault else {
+        let Some(mismatch) = mismatch else {
             return true;
         };
-        let help = fault.help.unwrap_or_else(|| format!("must be {form}"));
-        self.report.error(span, fault.message, help);
+        let help = mismatch.help.unwrap_or_else(|| format!("must be {node}"));
+        self.diagnostics.error(span, mismatch.message, help);
         false
     }
 
     fn report_wrong_type(
         &mut self,
         value: &Spanned<DeValue<'_>>,
-        form: &SchemaNode,
+        node: &SchemaNode,
         key: &Range<usize>,
-        trail: &KeyPath<'_>,
+        path: &KeyPath<'_>,
     ) {
         let found = value.get_ref();
-        let place = match found {
-            // Could span lines, and hold anything.
+        let span = match found {
+            // It can span several lines and hold a secret.
             DeValue::Table(_) | DeValue::Array(_) => {
                 self.redact(value, key);
                 key.clone()
             }
             _ => value.span(),
         };
-        let message = format!("{} cannot be {}", trail.dotted(), type_name(found));
-        self.report.error(place, message, format!("must be {form}"));
+        if path.is_in_account_table() {
+            self.redact(value, key);
+        }
+        let message = format!("{} cannot be {}", path.dotted(), type_name(found));
+        self.diagnostics
+            .error(span, message, format!("must be {node}"));
     }
 }
 
 struct Mismatch {
     message: String,
-    /// Without it: what the form says.
+    /// What would be right; `None` is the description of the schema node.
     help: Option<String>,
 }
 
-/// No number is one that is too large to read.
-fn check_range(number: Option<f64>, form: &SchemaNode, trail: &KeyPath<'_>) -> Option<Mismatch> {
-    let SchemaNode::Number { least, most, .. } = form else {
+/// Returns a mismatch for a number out of range; `None` is a number that is too large to parse.
+fn check_range(number: Option<f64>, node: &SchemaNode, path: &KeyPath<'_>) -> Option<Mismatch> {
+    let SchemaNode::Number { min, max, .. } = node else {
         return None;
     };
-    let fits = number.is_some_and(|number| (*least..=*most).contains(&number));
+    let fits = number.is_some_and(|number| (*min..=*max).contains(&number));
     (!fits).then(|| Mismatch {
-        message: format!("{} is out of range", trail.dotted()),
+        message: format!("{} is out of range", path.dotted()),
         help: None,
     })
 }

@@ -5,10 +5,11 @@ mod crls;
 mod handshake;
 mod hostile;
 mod mistakes;
-mod right;
+mod redacted;
 mod secrecy;
 mod shared_store;
 mod shipped;
+mod valid;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -25,17 +26,17 @@ struct TestDir {
 impl TestDir {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let place = Self { directory };
+        let dir = Self { directory };
         let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        place.write("gateway.pem", &certificate.cert.pem());
-        place.write("ca.pem", &certificate.cert.pem());
-        place.write("gateway.key", &certificate.signing_key.serialize_pem());
-        place.write(
+        dir.write("gateway.pem", &certificate.cert.pem());
+        dir.write("ca.pem", &certificate.cert.pem());
+        dir.write("gateway.key", &certificate.signing_key.serialize_pem());
+        dir.write(
             "other.key",
             &rcgen::KeyPair::generate().unwrap().serialize_pem(),
         );
-        place.write("sk", "secret\n");
-        place
+        dir.write("sk", "secret\n");
+        dir
     }
 
     fn path(&self, name: &str) -> PathBuf {

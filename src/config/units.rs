@@ -1,4 +1,4 @@
-//! Durations (`"30s"`) and sizes (`"64KiB"`) as the file writes them: one whole number, one unit.
+//! Durations (`"30s"`) and sizes (`"64KiB"`) of the file: one whole number and one unit.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -6,21 +6,21 @@ use std::time::Duration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
-/// A duration of the file, at most a year.
+/// A duration, at most one year.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd)]
 #[serde(try_from = "Cow<'_, str>")]
 pub(super) struct ConfigDuration(pub(super) Duration);
 
-/// A size of the file in bytes.
+/// A size in bytes, at most one pebibyte.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd)]
 #[serde(try_from = "Cow<'_, str>")]
 pub(super) struct ByteSize(pub(super) u64);
 
 impl ConfigDuration {
-    /// What a duration looks like, for messages and the schema.
+    /// Description of the syntax, for messages and the schema.
     pub(super) const SYNTAX: &str = r#"a duration such as "250ms", "30s", "15m" or "8h""#;
 
-    /// Reads `"250ms"`; `None` for any other form and above a year.
+    /// Parses `"250ms"`; `None` for any other syntax and above one year.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let (count, unit) = split_unit(text)?;
         let millis_per_unit = match unit {
@@ -34,7 +34,7 @@ impl ConfigDuration {
         (millis <= MAX_MILLIS).then_some(Self(Duration::from_millis(millis)))
     }
 
-    /// The shortest spelling that [`Time::parse`] reads back.
+    /// Returns the shortest text that [`ConfigDuration::parse`] reads back.
     pub(super) fn format(duration: Duration) -> String {
         let millis = duration.as_millis();
         match millis {
@@ -48,10 +48,10 @@ impl ConfigDuration {
 }
 
 impl ByteSize {
-    /// What a size looks like, for messages and the schema.
+    /// Description of the syntax, for messages and the schema.
     pub(super) const SYNTAX: &str = r#"a size such as "512B", "64KiB", "8MiB" or "1GiB""#;
 
-    /// Reads `"64KiB"`; `None` for any other form and above a pebibyte.
+    /// Parses `"64KiB"`; `None` for any other syntax and above one pebibyte.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let (count, unit) = split_unit(text)?;
         let bytes_per_unit = match unit {
@@ -65,7 +65,7 @@ impl ByteSize {
         (bytes <= MAX_BYTES).then_some(Self(bytes))
     }
 
-    /// The shortest spelling that [`Size::parse`] reads back.
+    /// Returns the shortest text that [`ByteSize::parse`] reads back.
     pub(super) fn format(bytes: u64) -> String {
         match bytes {
             _ if bytes == 0 || !bytes.is_multiple_of(1 << 10) => format!("{bytes}B"),
@@ -76,15 +76,17 @@ impl ByteSize {
     }
 }
 
-/// `"30s"` -> `(30, "s")`.
+/// Splits `"30s"` into `(30, "s")`.
 fn split_unit(text: &str) -> Option<(u64, &str)> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (count, unit) = text.split_at(digits);
     Some((count.parse().ok()?, unit))
 }
 
-// Timers add a duration to "now": a bound keeps that sum away from overflow.
+/// One year. Timers add a duration to the current time; the limit keeps the sum from overflowing.
 const MAX_MILLIS: u64 = 365 * 24 * 3_600_000;
+
+/// One pebibyte, above any memory; sums of sizes do not overflow.
 const MAX_BYTES: u64 = 1 << 50;
 
 impl TryFrom<Cow<'_, str>> for ConfigDuration {
@@ -197,7 +199,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_spelled_reads_back(millis in 0..=MAX_MILLIS, bytes in 0..=MAX_BYTES) {
+        fn a_formatted_value_parses_back(millis in 0..=MAX_MILLIS, bytes in 0..=MAX_BYTES) {
             let duration = Duration::from_millis(millis);
             prop_assert_eq!(ConfigDuration::parse(&ConfigDuration::format(duration)), Some(ConfigDuration(duration)));
             prop_assert_eq!(ByteSize::parse(&ByteSize::format(bytes)), Some(ByteSize(bytes)));

@@ -68,7 +68,8 @@ impl Guards {
 }
 
 impl RequestContext {
-    /// Routes the request and records listener, cluster and interface.
+    /// Routes the request and records listener, cluster and interface. Rejects a request that this process
+    /// has forwarded before.
     pub(super) fn route<'a>(
         &mut self,
         snapshot: &'a Snapshot,
@@ -76,6 +77,9 @@ impl RequestContext {
     ) -> Result<RouteMatch<'a>, Rejection> {
         let policy = snapshot.listener_policy(&self.listener)?;
         self.record.route = policy.unrouted_label;
+        if snapshot.via.is_in(&head.headers) {
+            return Err(Rejection::LoopDetected);
+        }
         let route = policy.route(head)?;
         self.record.route = route.label;
         let endpoint = route.endpoint;
@@ -194,6 +198,7 @@ impl RequestContext {
             client_ip: self.record.client.to_canonical(),
             request_id: self.record.request_id.clone(),
             trace: self.record.trace,
+            via: self.snapshot.via.element().clone(),
         }
     }
 

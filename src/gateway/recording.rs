@@ -14,8 +14,8 @@ use super::response::GatewayResponse;
 use super::{Account, Gateway, Rejection, RequestContext};
 use crate::cache::{CacheHit, Freshness, InsertOutcome};
 use crate::http_fields::is_conditional;
-use crate::message::{AttemptSummary, UpstreamError, UpstreamErrorKind, VerifiedRequest};
-use crate::metrics::{CacheStatus, RequestOutcome};
+use crate::message::VerifiedRequest;
+use crate::metrics::CacheStatus;
 use fetch::Fetch;
 pub(super) use fetch::FetchOutcome;
 
@@ -34,10 +34,13 @@ impl Gateway {
         };
         let no_cache = has_no_cache(&head.headers);
         if !no_cache
-            && let Some(hit) = self.state.cache.get(&key, context.now)
+            && let Some(hit) = self
+                .state
+                .cache
+                .get(&key, &context.snapshot.rules, context.now)
             && hit.freshness == Freshness::Fresh
         {
-            if hit.entry.should_refresh(context.now) {
+            if hit.should_refresh(context.now) {
                 self.refresh(Fetch::for_refresh(context, head, request, key));
             }
             return Ok(cached_response(context, &hit, None));
@@ -71,23 +74,29 @@ impl Gateway {
         let started = Instant::now();
         let deadline = started + overall;
         let mut outcome = timeout_at(deadline, role.outcome()).await;
-        while fetch.no_cache && matches!(outcome, Ok(Some(FetchOutcome::Cached(_)))) {
-            // The joined fetch accepted another replica's entry, but this request said `no-cache`.
+        while let Ok(Some(FetchOutcome::Cached(hit))) = &outcome
+            && (fetch.no_cache || !hit.is_fresh(&context.snapshot.rules, wall_clock()))
+        {
+            // The joined fetch accepted another replica's entry, but this request said `no-cache`, or has
+            // other rules after a reload.
             role = join();
             origin.is_leader = role.is_leader();
             outcome = timeout_at(deadline, role.outcome()).await;
         }
-        let outcome = match outcome {
+        let mut outcome = match outcome {
             Ok(Some(outcome)) => outcome,
             Ok(None) => return Err(Rejection::Internal),
-            Err(_) => FetchOutcome::Failed(UpstreamError {
-                kind: UpstreamErrorKind::Timeout,
-                request_sent: true,
-                attempts: AttemptSummary::default(),
-            }),
+            Err(_) => FetchOutcome::timed_out(),
         };
         // An unfinished fetch goes on without its leader.
         drop(role);
+        if !origin.is_leader && !outcome.is_accepted_by(&fetch.upstream_request.headers) {
+            // The leader asked for a coding that this client does not accept.
+            let own = Box::pin(self.clone().run_fetch(fetch.clone()));
+            let own = timeout_at(deadline, own).await;
+            outcome = own.unwrap_or_else(|_| FetchOutcome::timed_out());
+            origin.is_leader = true;
+        }
         if waiting.is_some() {
             context.record.wait_time = Some(started.elapsed());
         }
@@ -96,7 +105,10 @@ impl Gateway {
         // A stale entry replaces an error of the nodes.
         if outcome.may_serve_stale() {
             context.now = wall_clock();
-            let hit = self.state.cache.get(key, context.now);
+            let hit = self
+                .state
+                .cache
+                .get(key, &context.snapshot.rules, context.now);
             if let Some(hit) = hit.filter(|hit| !hit.entry.is_negative) {
                 if let Some(attempts) = outcome.attempts() {
                     context.record_attempts(attempts);
@@ -159,14 +171,14 @@ fn cached_response(
     context.record.result_code = Some(entry.result_code.clone());
     let status = match detail.or(entry.is_negative.then_some("negative")) {
         Some(detail) => HeaderValue::try_from(format!("ccfs-gateway; hit; detail={detail}")),
-        None => HeaderValue::try_from(hit_status(entry.ttl(now))),
+        None => HeaderValue::try_from(hit_status(hit.ttl(now))),
     };
     let mut response = GatewayResponse::from_cached(
         StatusCode::OK,
         entry.content_type.clone(),
         entry.body.clone(),
     );
-    response.headers.insert(header::AGE, entry.age(now).into());
+    response.headers.insert(header::AGE, hit.age(now).into());
     if let Ok(status) = status {
         set_cache_headers(&mut response.headers, status);
     }
@@ -221,11 +233,7 @@ fn fetch_completed(
     let mut response = if origin.is_leader {
         GatewayResponse::buffered(response)
     } else {
-        // A follower gets the headers that a later hit would get.
-        let content_type = response.headers.get(header::CONTENT_TYPE).cloned();
-        let mut shared = GatewayResponse::from_cached(response.status, content_type, response.body);
-        shared.outcome = RequestOutcome::Node;
-        shared
+        GatewayResponse::shared(response)
     };
     set_cache_headers(&mut response.headers, HeaderValue::from_static(status));
     Ok(response)

@@ -20,7 +20,7 @@ pub enum Rejection {
         limit: usize,
     },
     /// The client disconnected before its request was complete.
-    #[error("the client left")]
+    #[error("the client disconnected")]
     ClientGone,
     /// The head is larger than allowed.
     #[error("the request head is larger than allowed")]
@@ -31,6 +31,9 @@ pub enum Rejection {
     /// CC-FS itself would reject the body.
     #[error(transparent)]
     InvalidRequest(#[from] InvalidRequest),
+    /// The request carries this process' own name in `Via`.
+    #[error("this gateway has already forwarded the request: a node's address leads back to it")]
+    LoopDetected,
     /// Not legal HTTP; the text names the rule.
     #[error("{0}")]
     Malformed(&'static str),
@@ -98,6 +101,7 @@ impl Rejection {
             Self::InvalidRequest(invalid) => {
                 row("invalid-request", 200, O::InvalidRequest).with_code(invalid.code)
             }
+            Self::LoopDetected => row("loop-detected", 508, O::LoopDetected),
             Self::Malformed(_) => row("malformed", 400, O::Malformed).closing(),
             Self::MethodNeverAllowed => {
                 row("method-not-allowed", 405, O::MethodNotAllowed).closing()
@@ -270,6 +274,7 @@ mod tests {
             ),
             (node(UpstreamErrorKind::Timeout), "node-timeout 504 GW504"),
             (Rejection::Internal, "internal 500 GW500"),
+            (Rejection::LoopDetected, "loop-detected 508 GW508"),
         ];
         for (rejection, expected) in table {
             let row = rejection.error_response();

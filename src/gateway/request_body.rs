@@ -16,10 +16,10 @@ use crate::metrics::ShedReason;
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum BodyReadError {
     /// The client disconnected.
-    #[error("the client left")]
+    #[error("the client disconnected")]
     ClientGone,
     /// Its framing is invalid.
-    #[error("the framing of the body is broken")]
+    #[error("the framing of the body is invalid")]
     Malformed,
 }
 
@@ -98,7 +98,9 @@ impl Limits {
         {
             let frame = frame.map_err(|error| match error {
                 BodyReadError::ClientGone => Rejection::ClientGone,
-                BodyReadError::Malformed => Rejection::Malformed("the body's framing is broken"),
+                BodyReadError::Malformed => {
+                    Rejection::Malformed("the framing of the body is invalid")
+                }
             })?;
             // Trailers are never signed, so they end at this hop.
             let Ok(data) = frame.into_data() else {

@@ -13,7 +13,9 @@ use http_body_util::combinators::BoxBody;
 use super::{Guards, Rejection, RequestContext};
 use crate::ccfs;
 use crate::drain::{ClientAborted, CloseAfterResponse};
-use crate::http_fields::{JSON_UTF_8, VIA_GATEWAY, X_GATEWAY_ERROR, X_REQUEST_ID};
+use crate::http_fields::{
+    JSON_UTF_8, SHARED_BY_FOLLOWERS, VIA_GATEWAY, X_GATEWAY_ERROR, X_REQUEST_ID,
+};
 use crate::limit::RateLimited;
 use crate::message::{BodyError, BufferedResponse, StreamingResponse};
 use crate::metrics::{Decision, RequestOutcome, ValidationReject};
@@ -33,7 +35,7 @@ impl GatewayResponse {
     pub(super) fn buffered(response: BufferedResponse) -> Self {
         Self {
             status: response.status,
-            headers: strip_reserved_headers(response.headers),
+            headers: response.headers,
             outcome: RequestOutcome::Node,
             content: Content::Buffered(Some(response.body)),
         }
@@ -43,10 +45,24 @@ impl GatewayResponse {
     pub(super) fn streaming(response: StreamingResponse) -> Self {
         Self {
             status: response.status,
-            headers: strip_reserved_headers(response.headers),
+            headers: response.headers,
             outcome: RequestOutcome::Node,
             content: Content::Streaming(response.body),
         }
+    }
+
+    /// Passes a node's buffered response to a request that did not cause it.
+    pub(super) fn shared(response: BufferedResponse) -> Self {
+        let mut headers = HeaderMap::with_capacity(8);
+        for name in SHARED_BY_FOLLOWERS {
+            for value in response.headers.get_all(&name) {
+                headers.append(name.clone(), value.clone());
+            }
+        }
+        Self::buffered(BufferedResponse {
+            headers,
+            ..response
+        })
     }
 
     /// Returns a stored body, under the gateway's own headers.
@@ -268,12 +284,6 @@ fn rate_limit_headers(headers: &mut HeaderMap, name: &str, exceeded: &RateLimite
             headers.insert(HeaderName::from_static(field), value);
         }
     }
-}
-
-/// Removes what only the gateway may say.
-fn strip_reserved_headers(mut headers: HeaderMap) -> HeaderMap {
-    headers.remove(X_GATEWAY_ERROR);
-    headers
 }
 
 /// Adds the headers that every response carries.

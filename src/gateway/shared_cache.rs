@@ -125,7 +125,7 @@ impl SharedCache {
             let value = encode(now, response);
             let request = WriteRequest {
                 value: &value,
-                ttl: hit.entry.remaining_lifetime(now),
+                ttl: hit.remaining_lifetime(now),
                 is_negative: hit.entry.is_negative,
                 purge_snapshot: purges,
             };

@@ -15,6 +15,7 @@ use crate::auth::AccessKey;
 use crate::cache::CachePolicy;
 use crate::cluster::{Cluster, ClusterSettings};
 use crate::config::{self, Config};
+use crate::http_fields::ViaPseudonym;
 use crate::limit::{ByteBudget, InFlight};
 use crate::metrics::RouteLabels;
 
@@ -33,6 +34,8 @@ pub struct Snapshot {
     pub limits: config::Limits,
     /// How far a signature's time may be from the clock; `None` is unchecked.
     pub clock_window: Option<SignedDuration>,
+    /// The name of this process toward nodes; made with the first generation.
+    pub via: ViaPseudonym,
     /// The metric labels of listeners and clusters; only grows.
     pub routes: RouteLabels,
     listener_policies: HashMap<Arc<str>, ListenerPolicy, RandomState>,
@@ -77,6 +80,7 @@ impl Snapshot {
                 .clock_window
                 .map(|window| SignedDuration::try_from(window).unwrap_or(SignedDuration::MAX)),
             limits,
+            via: previous.map_or_else(ViaPseudonym::random, |it| it.via.clone()),
             routes: labels,
             listener_policies,
             accounts: accounts.collect(),

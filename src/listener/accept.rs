@@ -1,4 +1,4 @@
-//! The accept loop. One place accepts for all workers, so that a few long-lived connections spread
+//! The accept loop. One task accepts for all workers, so that a few long-lived connections spread
 //! evenly; it never waits for a client.
 
 use std::io;
@@ -13,45 +13,47 @@ use tokio::time::Instant;
 use super::connection_limits::{ConnectionLimits, ConnectionPermit};
 use crate::drain::{Phase, Watch};
 
-/// A connection on its way to the worker that will serve it.
+/// An accepted connection, before it is dispatched to the worker that serves it.
 #[derive(Debug)]
 pub struct AcceptedConnection {
-    /// Non-blocking.
+    /// In non-blocking mode.
     pub(super) stream: std::net::TcpStream,
-    /// Who connected: the client, or a proxy before it.
+    /// The address of the socket's other end: the client, or a proxy in front of it.
     pub(super) peer_address: SocketAddr,
-    /// `address` is a proxy whose PROXY header comes first.
+    /// The peer is a trusted proxy, whose PROXY header comes first.
     pub(super) expects_proxy_header: bool,
     pub(super) permit: ConnectionPermit,
 }
 
-/// Accepts and hands over until the drain closes the listener; then accepts what is queued already,
-/// so that no client is reset, and closes. Connections from addresses that `is_proxy` trusts begin
-/// with a PROXY header.
+/// Accepts and dispatches connections until the drain reaches [`Phase::Closing`]; then accepts the
+/// backlog, so that no client is reset, and closes. Connections from addresses for which `is_proxy` is
+/// true begin with a PROXY header.
 ///
 /// # Errors
 ///
-/// When the socket cannot be prepared. Errors of single connections are survived.
+/// If the socket cannot be configured. Accept errors are logged and retried.
 pub async fn accept_loop(
     listener: TcpListener,
-    caps: Arc<ConnectionLimits>,
+    limits: Arc<ConnectionLimits>,
     is_proxy: impl Fn(IpAddr) -> bool,
-    hand_over: impl Fn(AcceptedConnection),
-    mut watch: Watch,
+    dispatch: impl Fn(AcceptedConnection),
+    mut drain: Watch,
 ) -> io::Result<()> {
-    // Linux hands these on to accepted sockets: no system call for each connection.
+    // Accepted sockets inherit these on Linux, which saves a system call per connection.
     let socket = SockRef::from(&listener);
     socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_notsent_lowat(MAX_UNSENT)?;
     socket.set_tcp_keepalive(
         &TcpKeepalive::new()
             .with_time(KEEPALIVE_INTERVAL)
             .with_interval(KEEPALIVE_INTERVAL),
     )?;
-    let take = |stream: std::net::TcpStream, address: SocketAddr| {
+    let admit = |stream: std::net::TcpStream, address: SocketAddr| {
+        let address = canonical(address);
         let proxied = is_proxy(address.ip().to_canonical());
         let counted = (!proxied).then(|| address.ip());
-        if let Some(permit) = caps.admit(counted) {
-            hand_over(AcceptedConnection {
+        if let Some(permit) = limits.admit(counted) {
+            dispatch(AcceptedConnection {
                 stream,
                 peer_address: address,
                 expects_proxy_header: proxied,
@@ -59,18 +61,18 @@ pub async fn accept_loop(
             });
         }
     };
-    let mut trouble = AcceptErrorLog::default();
+    let mut error_log = AcceptErrorLog::default();
     loop {
         let accepted = tokio::select! {
             biased;
-            () = watch.reached(Phase::Closing) => break,
+            () = drain.reached(Phase::Closing) => break,
             accepted = listener.accept() => accepted,
         };
         match accepted.and_then(|(stream, address)| Ok((stream.into_std()?, address))) {
-            Ok((stream, address)) => take(stream, address),
+            Ok((stream, address)) => admit(stream, address),
             Err(error) if is_per_connection(&error) => {}
             Err(error) => {
-                trouble.report(&error, &caps);
+                error_log.report(&error, &limits);
                 tokio::time::sleep(ACCEPT_BACKOFF).await;
             }
         }
@@ -78,22 +80,31 @@ pub async fn accept_loop(
     let listener = listener.into_std()?;
     while let Ok((stream, address)) = listener.accept() {
         stream.set_nonblocking(true)?;
-        take(stream, address);
+        admit(stream, address);
     }
     Ok(())
 }
 
-/// Accept errors that repeat: no descriptors, no memory.
+/// Returns an IPv4-mapped IPv6 address, as a `[::]` socket reports it, as IPv4.
+pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        ip @ IpAddr::V4(_) => SocketAddr::new(ip, address.port()),
+        // Keeps the scope of a link-local address.
+        IpAddr::V6(_) => address,
+    }
+}
+
+/// Handles accept errors that repeat, such as EMFILE and ENOMEM.
 #[derive(Debug, Default)]
 struct AcceptErrorLog {
     last_logged: Option<Instant>,
 }
 
 impl AcceptErrorLog {
-    fn report(&mut self, error: &io::Error, caps: &ConnectionLimits) {
-        // Several: who waits in the queue behind a flood must not wait for each of its connections.
+    fn report(&mut self, error: &io::Error, limits: &ConnectionLimits) {
+        // Several at once: a client queued behind a flood must not wait for each of its connections.
         for _ in 0..EVICTIONS_PER_ERROR {
-            if !caps.evict_longest_idle() {
+            if !limits.evict_longest_idle() {
                 break;
             }
         }
@@ -103,12 +114,12 @@ impl AcceptErrorLog {
             .is_none_or(|last| now - last >= LOG_INTERVAL)
         {
             self.last_logged = Some(now);
-            tracing::warn!(%error, "connections cannot be accepted");
+            tracing::warn!(%error, "accept failed");
         }
     }
 }
 
-/// The client gave up before it was accepted: says nothing about the next one.
+/// Whether the error concerns only the connection that was being accepted (its client has gone).
 fn is_per_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -119,13 +130,25 @@ fn is_per_connection(error: &io::Error) -> bool {
     )
 }
 
-/// A client that vanished is found out after a few of these.
+/// Bytes that the kernel accepts before it has sent them (TCP_NOTSENT_LOWAT). What the socket takes is
+/// how the send rate of a client is measured: with the default a socket takes up to 2.9 MB at once and
+/// is writable again only when a third of that is free, so that a client at 8 KiB/s shows no progress
+/// for 90 s. It also bounds kernel memory. 128 KiB is the
+/// example of the Linux commit that introduced the option, and 16 s at that rate.
+const MAX_UNSENT: u32 = 128 * 1024;
+
+/// TCP keep-alive of accepted sockets. A dead client is detected after the kernel's number of probes
+/// (`tcp_keepalive_probes`, 9).
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Long enough not to spin, short enough not to be felt once there is room.
+/// Pause after an accept error: avoids a busy loop, and is short beside a handshake.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(5);
 
-/// Idle connections that make room at once.
+/// Idle connections evicted per accept error.
 const EVICTIONS_PER_ERROR: usize = 32;
 
+/// Accept errors are logged at most this often.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;

@@ -1,90 +1,67 @@
-//! The life of one connection: PROXY header, TLS handshake, then HTTP/1.1 or HTTP/2 as ALPN says.
+//! One connection: PROXY header, TLS handshake, then HTTP/1.1 or HTTP/2 as ALPN selects.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use rustls::{ProtocolVersion, ServerConfig};
+use rustls::ProtocolVersion;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use super::accept::AcceptedConnection;
+use super::accept::{AcceptedConnection, canonical};
 use super::connection_limits::ConnectionPermit;
+use super::context::{ConnectionContext, ListenerContext};
 use super::stream::Stream;
-use super::{ConnectionInfo, Handler, Settings, http1, http2, proxy_protocol};
+use super::{ConnectionInfo, Handler, http1, http2, proxy_protocol};
 use crate::drain::{Phase, Watch};
-use crate::metrics::{ConnectionEndReason, HandshakeResult, Shard};
+use crate::metrics::{ConnectionEndReason, HandshakeResult};
 
-/// What the connections of one listener share on one worker.
-#[derive(Debug)]
-pub struct ListenerContext<H> {
-    /// The listener's name.
-    pub name: Arc<str>,
-    /// `None` serves plain HTTP/1.1.
-    pub tls: Option<Arc<ServerConfig>>,
-    /// Who answers.
-    pub handler: Arc<H>,
-    /// Limits and deadlines.
-    pub settings: Arc<Settings>,
-    /// The worker's counters.
-    pub metrics: Arc<Shard>,
-}
-
-/// What one connection has for as long as it lives.
-#[derive(Debug)]
-pub(super) struct ConnectionContext {
-    pub(super) info: Arc<ConnectionInfo>,
-    pub(super) permit: ConnectionPermit,
-    pub(super) drain: Watch,
-}
-
-/// Serves one connection to its end, and drops `held` then. Run it as a task of its own on the worker
-/// that serves it; awaited in another future, it would take its room twice for every idle connection.
+/// Serves one connection to its end, then drops `held`.
+///
+/// Spawn it as a task of its own on the worker that serves it: awaited inside another future it would
+/// take its size twice for every idle connection.
 pub fn serve<H: Handler>(
-    front: Arc<ListenerContext<H>>,
+    listener: Arc<ListenerContext<H>>,
     accepted: AcceptedConnection,
-    mut watch: Watch,
+    mut drain: Watch,
     held: impl Send + 'static,
 ) -> impl Future<Output = ()> + Send {
-    let opening = Box::pin(establish(front.clone(), accepted));
+    let establishing = Box::pin(establish(listener.clone(), accepted));
     async move {
-        let ready = tokio::select! {
+        let established = tokio::select! {
             biased;
-            () = watch.reached(Phase::Forced) => None,
-            ready = opening => ready,
+            () = drain.reached(Phase::Forced) => None,
+            established = establishing => established,
         };
-        let Some((stream, peer, permit)) = ready else {
+        let Some((stream, info, permit)) = established else {
             return;
         };
-        let is_http2 = match &stream {
-            Stream::Plain(_) => false,
-            Stream::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
-        };
-        let life = ConnectionContext {
-            info: peer,
+        let is_http2 = stream.alpn_protocol() == Some(b"h2");
+        let context = ConnectionContext {
+            info,
             permit,
-            drain: watch,
+            drain,
         };
         if is_http2 {
-            Box::pin(http2::serve(stream, front, life)).await;
+            Box::pin(http2::serve(stream, listener, context)).await;
         } else {
-            Box::pin(http1::serve(stream, front, life)).await;
+            Box::pin(http1::serve(stream, listener, context)).await;
         }
         drop(held);
     }
 }
 
-/// Everything before the first request, in one deadline.
+/// Everything before the first request, within one handshake timeout; `None` if it failed.
 async fn establish<H>(
-    front: Arc<ListenerContext<H>>,
+    listener: Arc<ListenerContext<H>>,
     accepted: AcceptedConnection,
 ) -> Option<(Stream, Arc<ConnectionInfo>, ConnectionPermit)> {
     let permit = accepted.permit;
-    let opened = {
-        let _handshaking = permit.begin_handshake();
-        let hello = negotiate(
-            &front,
+    let negotiated = {
+        let _handshake = permit.begin_handshake();
+        let negotiating = negotiate(
+            &listener,
             accepted.stream,
             accepted.peer_address,
             accepted.expects_proxy_header.then_some(&permit),
@@ -92,61 +69,65 @@ async fn establish<H>(
         tokio::select! {
             biased;
             () = permit.activity().evicted() => {
-                front.metrics.count(ConnectionEndReason::ConnectionLimit);
+                listener.metrics.count(ConnectionEndReason::ConnectionLimit);
                 return None;
             }
-            opened = timeout(front.settings.handshake_timeout, hello) => opened,
+            negotiated = timeout(listener.settings.handshake_timeout, negotiating) => negotiated,
         }
     };
-    match opened {
-        Ok(Ok((stream, peer))) => {
-            if peer.tls_version.is_some() {
-                front.metrics.count(HandshakeResult::Ok);
+    match negotiated {
+        Ok(Ok((stream, info))) => {
+            if info.tls_version.is_some() {
+                listener.metrics.count(HandshakeResult::Ok);
             }
-            Some((stream, Arc::new(peer), permit))
+            Some((stream, Arc::new(info), permit))
         }
         Ok(Err(error)) => {
-            tracing::debug!(address = %accepted.peer_address, %error, "the handshake failed");
-            front.metrics.count(HandshakeResult::Failed);
+            tracing::debug!(address = %accepted.peer_address, %error, "handshake failed");
+            listener.metrics.count(HandshakeResult::Failed);
             None
         }
         Err(_) => {
-            front.metrics.count(HandshakeResult::Timeout);
+            listener.metrics.count(HandshakeResult::Timeout);
             None
         }
     }
 }
 
+/// Reads the PROXY header if one is expected (then `proxied` is the permit that is counted for the
+/// address it names), and performs the TLS handshake.
 async fn negotiate<H>(
-    front: &ListenerContext<H>,
+    listener: &ListenerContext<H>,
     stream: std::net::TcpStream,
-    mut address: SocketAddr,
+    mut client_address: SocketAddr,
     proxied: Option<&ConnectionPermit>,
 ) -> io::Result<(Stream, ConnectionInfo)> {
     let mut stream = TcpStream::from_std(stream)?;
-    let port = stream.local_addr()?.port();
+    let local_port = stream.local_addr()?.port();
     if let Some(permit) = proxied {
-        address = proxy_protocol::read(&mut stream).await?.unwrap_or(address);
-        if !permit.count_for_address(address.ip()) {
+        client_address = proxy_protocol::read(&mut stream)
+            .await?
+            .map_or(client_address, canonical);
+        if !permit.count_for_address(client_address.ip()) {
             return Err(io::Error::other("the address has too many connections"));
         }
     }
-    let (stream, tls) = match &front.tls {
+    let (stream, tls_version) = match &listener.tls {
         None => (Stream::Plain(stream), None),
         Some(config) => {
             let stream = TlsAcceptor::from(config.clone()).accept(stream).await?;
-            let tls = match stream.get_ref().1.protocol_version() {
+            let version = match stream.get_ref().1.protocol_version() {
                 Some(ProtocolVersion::TLSv1_2) => "1.2",
                 _ => "1.3",
             };
-            (Stream::Tls(Box::new(stream)), Some(tls))
+            (Stream::Tls(Box::new(stream)), Some(version))
         }
     };
-    let peer = ConnectionInfo {
-        client_address: address,
-        listener: front.name.clone(),
-        local_port: port,
-        tls_version: tls,
+    let info = ConnectionInfo {
+        client_address,
+        listener: listener.name.clone(),
+        local_port,
+        tls_version,
     };
-    Ok((stream, peer))
+    Ok((stream, info))
 }

@@ -1,33 +1,34 @@
-//! How many connections there may be: in all, of one address, in handshake. At a cap the connection
-//! that has been idle longest makes room; if none is idle, the new one goes. A busy connection touches
-//! only its own [`Pulse`]: the table is locked when connections come and go, and searched at a cap, once
-//! for many that come.
+//! Limits on concurrent connections: in total, per address, in handshake. At a limit the connection
+//! that has been idle longest is evicted; if none is idle, the new connection is closed. A busy
+//! connection touches only its own [`Activity`]: the table is locked when connections are opened and
+//! closed, and searched at a limit, one search serving many evictions.
 
 mod activity;
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 pub(super) use self::activity::Activity;
 use crate::gauge::{Gauge, GaugeGuard};
 use crate::metrics::{ConnectionEndReason, Shard};
 
-/// The caps.
+/// The configured limits.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ConnectionLimitSettings {
-    /// Connections at once.
+    /// Concurrent connections.
     pub connections: usize,
-    /// Connections at once of one address; IPv6 counts by /64, mapped IPv4 as IPv4.
+    /// Concurrent connections of one address. IPv6 counts by /64, IPv4-mapped IPv6 as IPv4.
     pub per_address: usize,
-    /// Handshakes at once.
+    /// Concurrent handshakes.
     pub handshakes: usize,
 }
 
-/// All connections of the process.
+/// Tracks all connections of the process and enforces the limits.
 #[derive(Debug)]
 pub struct ConnectionLimits {
     settings: Mutex<ConnectionLimitSettings>,
@@ -60,7 +61,7 @@ struct ConnectionEntry {
     address: Option<AddressKey>,
 }
 
-/// What counts as one address.
+/// The unit that `per_address` counts.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 enum AddressKey {
     V4(u32),
@@ -68,7 +69,7 @@ enum AddressKey {
 }
 
 impl ConnectionLimits {
-    /// Nothing is connected yet.
+    /// Creates a tracker without connections.
     pub fn new(limits: ConnectionLimitSettings, metrics: Arc<Shard>) -> Arc<Self> {
         Arc::new(Self {
             settings: Mutex::new(limits),
@@ -79,18 +80,18 @@ impl ConnectionLimits {
         })
     }
 
-    /// Other limits from now on; nobody is closed for them.
+    /// Replaces the limits. Existing connections are not closed.
     pub fn set_settings(&self, limits: ConnectionLimitSettings) {
-        *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = limits;
+        *self.settings.lock() = limits;
     }
 
-    /// Connections that count at this moment.
+    /// Returns the number of connections; evicted ones no longer count.
     pub fn connection_count(&self) -> usize {
         self.table().connections.len()
     }
 
-    /// Lets a connection in, at the cost of the longest idle one if need be. Without an address only
-    /// the cap of all connections is asked: it is charged once its proxy has named it.
+    /// Admits a connection, and evicts the longest idle one if necessary. Without an address only the
+    /// total applies: the connection is counted for its address once the PROXY header names it.
     pub fn admit(self: &Arc<Self>, address: Option<IpAddr>) -> Option<ConnectionPermit> {
         let limits = self.settings();
         let key = address.map(AddressKey::from_ip);
@@ -104,11 +105,11 @@ impl ConnectionLimits {
         }
         let id = table.next_id;
         table.next_id += 1;
-        let pulse = Arc::new(Activity::new(self.epoch));
+        let activity = Arc::new(Activity::new(self.epoch));
         table.insert(
             id,
             ConnectionEntry {
-                activity: pulse.clone(),
+                activity: activity.clone(),
                 address: key,
             },
         );
@@ -116,11 +117,12 @@ impl ConnectionLimits {
         Some(ConnectionPermit {
             limits: self.clone(),
             id,
-            activity: pulse,
+            activity,
         })
     }
 
-    /// Closes the connection that has been idle longest, for its descriptor.
+    /// Evicts the connection that has been idle longest, to free its file descriptor. Returns false if
+    /// none is idle.
     pub(super) fn evict_longest_idle(&self) -> bool {
         self.table().evict_idle(None)
     }
@@ -129,11 +131,11 @@ impl ConnectionLimits {
         &self,
         table: &mut ConnectionTable,
         key: Option<AddressKey>,
-        cap: usize,
+        limit: usize,
     ) -> bool {
         let Some(key) = key else { return true };
         let open = table.addresses.get(&key).map_or(0, |address| address.open);
-        let room = open < cap || table.evict_idle(Some(key));
+        let room = open < limit || table.evict_idle(Some(key));
         if !room {
             self.metrics.count(ConnectionEndReason::AddressLimit);
         }
@@ -141,11 +143,11 @@ impl ConnectionLimits {
     }
 
     fn settings(&self) -> ConnectionLimitSettings {
-        *self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.settings.lock()
     }
 
     fn table(&self) -> MutexGuard<'_, ConnectionTable> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock()
     }
 }
 
@@ -170,8 +172,8 @@ impl ConnectionTable {
         Some(entry.activity)
     }
 
-    /// Evicts the longest idle connection, of one address if one is given. It counts no more from
-    /// now on; should a request have just come, it ends after the answer.
+    /// Evicts the longest idle connection, of one address if one is given. It stops counting at once;
+    /// if a request has just arrived, it closes after the response.
     fn evict_idle(&mut self, of: Option<AddressKey>) -> bool {
         let idle = match of {
             None => Some(&mut self.idle),
@@ -199,21 +201,21 @@ impl ConnectionTable {
 
     fn evict(&mut self, id: Option<u64>) -> bool {
         let evicted = id.and_then(|id| self.remove(id));
-        if let Some(pulse) = &evicted {
-            pulse.evict();
+        if let Some(activity) = &evicted {
+            activity.evict();
         }
         evicted.is_some()
     }
 }
 
-/// Who is evicted next, as a search has found them: since when, and the id; the oldest is last. A
-/// connection's time only ever moves on, so as long as one of them still has the time it was found
-/// with, none of the others can be older.
+/// Candidates for eviction, as one search found them: the start of their idle period, and the id; the
+/// oldest is last. The times of a connection only increase, so that a candidate whose time is
+/// unchanged is still the oldest of all.
 #[derive(Debug, Default)]
 struct EvictionQueue(Vec<(u64, u64)>);
 
 impl EvictionQueue {
-    /// The connection for which `since` is least.
+    /// Returns the connection for which `since` is least; searches the table if the queue is empty.
     fn pop_oldest(
         &mut self,
         connections: &ConnectionMap,
@@ -249,20 +251,20 @@ impl EvictionQueue {
     }
 }
 
-/// As many are kept of one search.
+/// Candidates kept of one search: 1 KiB per address at its limit.
 const QUEUE_CAPACITY: usize = 64;
 
 impl AddressKey {
     fn from_ip(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(address) => Self::V4(address.to_bits()),
-            // The upper half is the network a client was given.
+            // The upper half is the network assigned to a client (RFC 6177).
             IpAddr::V6(address) => Self::V6((address.to_bits() >> 64) as u64),
         }
     }
 }
 
-/// The right of one connection to be; given back when dropped.
+/// Counts one connection; released on drop.
 #[derive(Debug)]
 pub struct ConnectionPermit {
     limits: Arc<ConnectionLimits>,
@@ -271,7 +273,8 @@ pub struct ConnectionPermit {
 }
 
 impl ConnectionPermit {
-    /// Counts the connection for the address that a proxy named; `false` if that is over its cap.
+    /// Counts the connection for the address that the PROXY header names. Returns false if that address
+    /// is at its limit.
     pub(super) fn count_for_address(&self, address: IpAddr) -> bool {
         let key = AddressKey::from_ip(address);
         let limits = self.limits.settings();
@@ -282,21 +285,21 @@ impl ConnectionPermit {
         {
             return false;
         }
-        let Some(pulse) = table.remove(self.id) else {
+        let Some(activity) = table.remove(self.id) else {
             return false;
         };
         table.insert(
             self.id,
             ConnectionEntry {
-                activity: pulse,
+                activity,
                 address: Some(key),
             },
         );
         true
     }
 
-    /// Begins the handshake; over the cap the oldest handshake makes room, so that idle ones cannot
-    /// keep others out.
+    /// Begins the handshake. Over the limit the oldest handshake is evicted, so that stalled handshakes
+    /// cannot lock out others.
     pub(super) fn begin_handshake(&self) -> GaugeGuard {
         let guard = self.limits.active_handshakes.enter();
         let running = self.limits.active_handshakes.count();
@@ -308,7 +311,7 @@ impl ConnectionPermit {
         guard
     }
 
-    /// The connection's sign of life.
+    /// Returns the connection's activity.
     pub(super) fn activity(&self) -> &Arc<Activity> {
         &self.activity
     }

@@ -1,4 +1,4 @@
-//! Time on a connection: one sleep, reset lazily, and the least rate toward a client that reads.
+//! The timer of a connection, and the minimum rate at which a client must read.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -9,8 +9,8 @@ use tokio::time::{Instant, Sleep};
 
 use super::Settings;
 
-/// The one timer of a connection. A later deadline costs nothing: the sleep is left where it is and
-/// looked at again when it fires; only an earlier one moves it.
+/// The one timer of a connection. Postponing it costs nothing: the sleep is left as it is and checked
+/// again when it fires. Only an earlier deadline resets it.
 #[derive(Debug)]
 pub(super) struct LazyTimer<'a> {
     sleep: Pin<&'a mut Sleep>,
@@ -25,7 +25,7 @@ impl<'a> LazyTimer<'a> {
         }
     }
 
-    /// Sees to it that the task is woken at `deadline` or before. `true` if that has passed already.
+    /// Wakes the task at `deadline` or earlier. Returns true if the deadline has passed already.
     pub(super) fn arm(
         &mut self,
         deadline: Instant,
@@ -42,41 +42,42 @@ impl<'a> LazyTimer<'a> {
     }
 }
 
-/// Watches that bytes which wait to be sent do move. Time counts only while they wait.
+/// Checks that a client reads at the minimum rate. Time counts only while bytes are pending.
 #[derive(Debug)]
 pub(super) struct SendRateMonitor {
-    /// Bytes a window.
+    /// Bytes that must be sent in each window; 0 disables the check.
     min_bytes: u64,
     window: Duration,
-    /// While bytes wait.
+    /// Set while bytes are pending.
     pending_since: Option<Instant>,
-    /// Waited in this window before that.
+    /// Time in this window during which bytes were pending, before `pending_since`.
     pending_time: Duration,
-    /// The count at the window's begin.
+    /// Bytes sent when the window began.
     sent_at_window_start: u64,
 }
 
-/// Bytes have been too slow.
+/// The client has read less than the minimum in a window.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct TooSlow;
 
 impl SendRateMonitor {
-    /// A rate of 0 allows everything.
+    /// The rate and window of the configuration.
     pub(super) fn new(settings: &Settings) -> Self {
         Self::with_rate(settings.min_send_rate, settings.send_rate_window)
     }
 
-    /// For an answer that ends its connection: who does not take it soon goes without.
+    /// For the last response of a connection: a client that does not read it within `linger_timeout`
+    /// goes without.
     pub(super) fn for_last_response(settings: &Settings) -> Self {
         let window = settings.send_rate_window.min(settings.linger_timeout);
         Self::with_rate(settings.min_send_rate, window)
     }
 
-    /// `rate` in bytes a second.
+    /// `rate` in bytes per second.
     fn with_rate(rate: u64, window: Duration) -> Self {
         let least = u128::from(rate) * window.as_millis() / 1000;
         Self {
-            // Less than a byte a window is one: only 0 is off.
+            // At least one byte per window: only a rate of 0 disables the check.
             min_bytes: u64::try_from(least).unwrap_or(u64::MAX).max(rate.min(1)),
             window,
             pending_since: None,
@@ -85,13 +86,17 @@ impl SendRateMonitor {
         }
     }
 
-    /// Takes the state at `now`: the bytes sent so far, and whether more wait. The deadline to look
-    /// again, if any.
+    /// Observes the bytes sent so far and whether more are pending. Returns when to observe again, if
+    /// bytes are pending.
+    ///
+    /// # Errors
+    ///
+    /// [`TooSlow`] if a window has ended with too few bytes.
     pub(super) fn observe(
         &mut self,
         now: Instant,
         sent: u64,
-        waiting: bool,
+        has_pending: bool,
     ) -> Result<Option<Instant>, TooSlow> {
         if self.min_bytes == 0 {
             return Ok(None);
@@ -105,14 +110,14 @@ impl SendRateMonitor {
             }
             self.start_window(sent);
         }
-        if !waiting {
+        if !has_pending {
             return Ok(None);
         }
         self.pending_since = Some(now);
         Ok(Some(now + (self.window - self.pending_time)))
     }
 
-    /// A new answer begins a new window.
+    /// Starts a new window, for a new response.
     pub(super) fn start_window(&mut self, sent: u64) {
         self.pending_since = None;
         self.pending_time = Duration::ZERO;
@@ -120,7 +125,8 @@ impl SendRateMonitor {
     }
 }
 
-/// How long a connection that was accepted at the end of a drain may take to ask once.
+/// How long a connection accepted at the end of a drain has for its first request: well beyond a
+/// round trip, and short beside the drain's `grace`.
 pub(super) const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
@@ -141,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_at_the_rate_goes_on_and_one_below_it_does_not() {
+    fn a_client_at_the_rate_passes_and_one_below_it_is_too_slow() {
         let (mut rate, start) = rate();
         for window in 0..5 {
             let now = start + seconds(30 * window);
@@ -154,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn only_time_in_which_bytes_wait_counts() {
+    fn only_time_with_pending_bytes_counts() {
         let (mut rate, start) = rate();
         assert_eq!(rate.observe(start, 0, true), Ok(Some(start + seconds(30))));
         assert_eq!(rate.observe(start + seconds(20), 1, false), Ok(None));
@@ -168,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn taking_a_little_now_and_then_does_not_help() {
+    fn reading_a_little_now_and_then_is_too_slow() {
         let (mut rate, start) = rate();
         let mut sent = 0;
         let slow = (0..60).any(|second| {
@@ -181,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn no_rate_asked_is_none_kept() {
+    fn a_rate_of_zero_disables_the_check() {
         let mut rate = SendRateMonitor::with_rate(0, seconds(30));
         assert_eq!(rate.observe(Instant::now(), 0, true), Ok(None));
     }

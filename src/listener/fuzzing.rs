@@ -1,38 +1,54 @@
-//! Doors for the fuzz targets of `tests/fuzz`: what judges a stranger's bytes, without sockets.
+//! Entry points for the fuzz targets of `tests/fuzz`: the parsers of client bytes, without sockets.
 
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::{HeadLimits, ProtocolError, http1, proxy_protocol};
+use super::http1::state::Http1State;
+use super::http1::validating_io::ValidatingIo;
+use super::{HeadLimits, ProtocolError, proxy_protocol};
 
-/// What became of the bytes of one connection.
+/// What the HTTP/1 scanner made of the bytes of one connection.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ScanOutcome {
-    /// What the HTTP parser got to see: whole legal heads and well-framed bodies.
+    /// The bytes that hyper would receive: complete legal heads and well-framed bodies.
     pub forwarded: Vec<u8>,
-    /// Heads among it.
+    /// Heads among them.
     pub heads: u64,
-    /// Why no more did.
+    /// Why scanning ended early.
     pub error: Option<ProtocolError>,
 }
 
-/// Judges HTTP/1 requests that arrive in pieces of `piece` bytes, which is at least one.
-pub fn scan_requests(bytes: &[u8], piece: usize, limits: HeadLimits) -> ScanOutcome {
-    http1::scan_all(
-        SegmentedReader {
-            bytes,
-            segment_size: piece,
-        },
-        limits,
-    )
+/// Scans HTTP/1 requests that arrive in segments of `segment_size` bytes (at least one).
+pub fn scan_requests(bytes: &[u8], segment_size: usize, limits: HeadLimits) -> ScanOutcome {
+    let stream = SegmentedReader {
+        bytes,
+        segment_size,
+    };
+    let state = Arc::new(Http1State::new(0));
+    let mut io = ValidatingIo::new(stream, state.clone(), limits);
+    let mut forwarded = Vec::new();
+    let mut storage = [0; 512];
+    loop {
+        let mut buffer = ReadBuf::new(&mut storage);
+        let mut context = Context::from_waker(Waker::noop());
+        let polled = Pin::new(&mut io).poll_read(&mut context, &mut buffer);
+        forwarded.extend_from_slice(buffer.filled());
+        if !matches!(polled, Poll::Ready(Ok(()))) || buffer.filled().is_empty() {
+            return ScanOutcome {
+                forwarded,
+                heads: state.progress.heads(),
+                error: state.error().map(|error| error.error.clone()),
+            };
+        }
+    }
 }
 
-/// Reads a PROXY header: the address it names, if any, and the header's length; nothing if it is
-/// none.
+/// Parses a PROXY header. Returns the address it names, if any, and its length; `None` if it is invalid.
 pub fn parse_proxy_header(bytes: &[u8]) -> Option<(Option<SocketAddr>, usize)> {
     let mut stream = SegmentedReader {
         bytes,
@@ -48,9 +64,9 @@ pub fn parse_proxy_header(bytes: &[u8]) -> Option<(Option<SocketAddr>, usize)> {
     Some((address, bytes.len() - stream.bytes.len()))
 }
 
-/// A stream that is ready with at most so many bytes at a time, and ends behind the last.
+/// A stream that yields at most `segment_size` bytes at a time, then end of file.
 #[derive(Debug)]
-pub(super) struct SegmentedReader<'a> {
+struct SegmentedReader<'a> {
     bytes: &'a [u8],
     segment_size: usize,
 }
@@ -66,8 +82,8 @@ impl AsyncRead for SegmentedReader<'_> {
             .segment_size
             .min(buffer.remaining())
             .min(this.bytes.len());
-        let (piece, rest) = this.bytes.split_at(most);
-        buffer.put_slice(piece);
+        let (segment, rest) = this.bytes.split_at(most);
+        buffer.put_slice(segment);
         this.bytes = rest;
         Poll::Ready(Ok(()))
     }

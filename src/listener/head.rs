@@ -1,46 +1,46 @@
-//! Is this a legal request head? Pure and incremental: the HTTP/1 scanner judges raw bytes line by
-//! line before hyper sees one of them, and [`request`] holds HTTP/2 to the same rules. Stricter than
-//! the parser behind it on purpose: what two parsers could read in two ways is refused here.
+//! Validates request heads. Pure and incremental: the HTTP/1 scanner checks raw bytes line by line
+//! before hyper sees them, and [`request`] applies the same rules to HTTP/2. Stricter than the parser
+//! behind it on purpose: a head that two parsers could read differently is rejected, so that it cannot
+//! be used for request smuggling.
 
-mod chunk;
 mod field;
 mod host;
 pub(super) mod request;
 mod scan;
 mod target;
 
-pub(super) use chunk::{BROKEN as BROKEN_BODY, ChunkedScanner};
 pub(super) use scan::HeadScanner;
 
+use crate::framing::ChunkedScanner;
 use crate::listener::ProtocolError;
 use crate::metrics::{ConnectionEndReason, MalformedReason, Shard};
 
-/// How much a head may be.
+/// Limits of a request head.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct HeadLimits {
-    /// Bytes, with request line and the empty line at its end.
+    /// Bytes, including the request line and the final empty line.
     pub size: usize,
-    /// Fields.
+    /// Number of fields.
     pub fields: usize,
 }
 
-/// What follows a head.
+/// How the body after a head is framed (RFC 9112, 6.3).
 #[derive(Clone, Debug)]
 pub(super) enum Framing {
-    /// The next head.
+    /// The next head follows.
     NoBody,
-    /// So many bytes; not zero.
+    /// A Content-Length, not zero.
     Length(u64),
-    /// Chunks and trailers.
+    /// `Transfer-Encoding: chunked`.
     Chunked(ChunkedScanner),
 }
 
-/// Why a request is refused: what is told, and what is counted.
+/// Why a request head is rejected: for the client, and for the metrics.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct HeadError {
-    /// For the caller.
+    /// For the client.
     pub(super) error: ProtocolError,
-    /// For the metrics; a head that is late is not malformed.
+    /// For the metrics; `None` if the head was late rather than malformed.
     pub(super) reason: Option<MalformedReason>,
 }
 
@@ -52,6 +52,12 @@ impl HeadError {
         }
     }
 
+    /// A body that is not legal chunked coding.
+    pub(super) const BROKEN_BODY: Self = Self::new(
+        MalformedReason::Body,
+        "the request body is not legal chunked coding",
+    );
+
     const fn too_large() -> Self {
         Self {
             error: ProtocolError::HeadTooLarge,
@@ -59,13 +65,13 @@ impl HeadError {
         }
     }
 
-    /// The head did not come in time.
+    /// The head did not arrive in time.
     pub(super) const HEAD_TIMEOUT: Self = Self {
         error: ProtocolError::HeadTimeout,
         reason: None,
     };
 
-    /// Counts it.
+    /// Counts the error.
     pub(super) fn count(&self, metrics: &Shard) {
         match self.reason {
             Some(reason) => {
@@ -84,31 +90,26 @@ impl HeadError {
     }
 }
 
-/// RFC 9110, 5.6.2: the characters of methods and field names.
-fn is_token_byte(byte: u8) -> bool {
-    all_in_class(&[byte], TOKEN)
-}
-
-/// Is every byte of one of the kinds?
-fn all_in_class(bytes: &[u8], kinds: u8) -> bool {
+/// Whether every byte is in one of the classes.
+fn all_in_class(bytes: &[u8], classes: u8) -> bool {
     bytes
         .iter()
-        .all(|&byte| BYTE_CLASSES[usize::from(byte)] & kinds != 0)
+        .all(|&byte| BYTE_CLASSES[usize::from(byte)] & classes != 0)
 }
 
-/// A character of methods and field names.
+/// RFC 9110, 5.6.2: methods and field names.
 const TOKEN: u8 = 1;
-/// RFC 3986: pchar and `/`. A backslash is not among them.
+/// RFC 3986, 3.3: `pchar` and `/`, which excludes the backslash.
 const PATH: u8 = 2;
-/// What clients in the wild leave bare in a query besides.
+/// RFC 3986, 3.4 allows `?`; clients in the wild leave the others unescaped in a query too.
 const QUERY: u8 = 4;
 
-/// What each byte may be: looked up, since every byte of every head is judged.
+/// The classes of each byte. A table, since every byte of every head is looked up.
 static BYTE_CLASSES: [u8; 256] = {
     let mut table = [0; 256];
     let mut byte = 0_u8;
     while byte < 128 {
-        let kinds = match byte {
+        let classes = match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => TOKEN | PATH,
             b'!' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'_' | b'~' => {
                 TOKEN | PATH
@@ -119,7 +120,7 @@ static BYTE_CLASSES: [u8; 256] = {
             b'?' | b'[' | b']' | b'{' | b'}' => QUERY,
             _ => 0,
         };
-        table[byte as usize] = kinds;
+        table[byte as usize] = classes;
         byte += 1;
     }
     table

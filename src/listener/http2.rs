@@ -1,269 +1,221 @@
-//! Serves one HTTP/2 connection. Each stream is a task of its own, reset when its reader is too slow;
-//! the driver bounds what the connection as a whole may do: first request, header blocks, idle time,
-//! age, drains.
+//! Serves one HTTP/2 connection over h2. Each stream is a task of its own, reset when its client
+//! reads too slowly; the driver bounds what the connection as a whole may do: first request, header
+//! blocks, idle time, age, drain.
 
 mod control_frame_budget;
 mod frame_counter;
+pub(super) mod incoming;
 mod response_body;
 pub(super) mod state;
+mod stream;
 mod timeouts;
 
-use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 
-use http::header::EXPECT;
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::server::conn::http2;
-use hyper::service::Service;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::time::{Duration, Instant, Sleep, timeout};
+use bytes::Bytes;
+use h2::server::{Builder, Connection, Handshake, SendResponse};
+use h2::{Ping, PingPong, RecvStream};
+use http::Request;
 
-use self::response_body::FramedBody;
-use self::state::{CountingIo, Http2State, StreamProgress};
+use self::state::{CountingIo, Http2State};
+use self::stream::StreamTask;
 use self::timeouts::{Http2Timeouts, Next};
-use super::body::{RequestBody, UnreadBody};
-use super::connection::{ConnectionContext, ListenerContext};
-use super::deadline::SendRateMonitor;
-use super::head::request;
+use super::context::{ConnectionContext, ListenerContext};
+use super::driver::{self, drive};
 use super::stream::Stream;
-use super::{ConnectionInfo, Handler, Settings};
-use crate::drain::{ClientAborted, CloseAfterResponse, Phase, PhaseListener};
-use crate::metrics::{ConnectionEndReason, Shard};
+use super::{Handler, Settings};
+use crate::metrics::ConnectionEndReason;
 
-/// Serves until the connection ends.
+/// Serves until the connection has ended.
 pub(super) async fn serve<H: Handler>(
     stream: Stream,
-    front: Arc<ListenerContext<H>>,
-    life: ConnectionContext,
+    listener: Arc<ListenerContext<H>>,
+    context: ConnectionContext,
 ) {
-    let multiplex = Arc::new(Http2State::default());
-    let streams = Http2Service {
-        listener: front.clone(),
-        info: life.info.clone(),
-        state: multiplex.clone(),
+    let state = Arc::new(Http2State::new(listener.settings.http2.max_resets));
+    let io = CountingIo::new(stream, state.clone());
+    let mut sleep = pin!(tokio::time::sleep(listener.settings.header_timeout));
+    let connection = Http2Connection {
+        protocol: Protocol::Handshaking(builder(&listener.settings).handshake(io)),
+        pings: None,
+        timeouts: Http2Timeouts::new(&state, &listener.settings, &context, sleep.as_mut()),
+        listener: &listener,
+        context: &context,
+        state: &state,
     };
-    let executor = StreamExecutor {
-        state: multiplex.clone(),
-        metrics: front.metrics.clone(),
-        settings: front.settings.clone(),
-    };
-    let io = TokioIo::new(CountingIo::new(stream, multiplex.clone()));
-    let mut connection = pin!(builder(executor, &front.settings).serve_connection(io, streams));
-    let mut sleep = pin!(tokio::time::sleep(front.settings.header_timeout));
-    let mut watch = life.drain.clone();
-    let forced = pin!(watch.reached(Phase::Forced));
-    let mut drain = PhaseListener::new(forced);
-    let mut pace = Http2Timeouts::new(&multiplex, &front.settings, &life, sleep.as_mut());
-    let ended = std::future::poll_fn(|context| {
-        if drain.poll_phase(context) {
-            life.permit.activity().set_waker(context.waker());
-        }
-        loop {
-            let polled = catch_unwind(AssertUnwindSafe(|| connection.as_mut().poll(context)));
-            match polled {
-                Err(_) => return Poll::Ready(Some(ConnectionEndReason::Panic)),
-                Ok(Poll::Ready(_)) if multiplex.is_flooded() => {
-                    tracing::debug!(address = %life.info.client_address, "a flood of HTTP/2 control frames");
-                    return Poll::Ready(Some(ConnectionEndReason::ControlFlood));
-                }
-                Ok(Poll::Ready(Err(error))) if !is_io_error(&error) => {
-                    tracing::debug!(address = %life.info.client_address, %error, "HTTP/2 was broken or abused");
-                    return Poll::Ready(Some(ConnectionEndReason::ProtocolError));
-                }
-                Ok(Poll::Ready(_)) => return Poll::Ready(None),
-                Ok(Poll::Pending) => {}
-            }
-            match pace.check(context) {
-                Next::Wait => return Poll::Pending,
-                Next::Goaway(reason) => {
-                    if let Some(reason) = reason {
-                        front.metrics.count(reason);
-                    }
-                    connection.as_mut().graceful_shutdown();
-                }
-                Next::Close(reason) => return Poll::Ready(reason),
-            }
-        }
-    })
-    .await;
-    if let Some(reason) = ended {
-        front.metrics.count(reason);
+    if let Some(reason) = drive(connection, &context).await {
+        listener.metrics.count(reason);
     }
 }
 
-/// The client is gone; anything else is h2's verdict on what it sent.
-fn is_io_error(error: &hyper::Error) -> bool {
-    let source = std::error::Error::source(error);
-    source.is_none_or(|source| source.is::<std::io::Error>())
-}
-
-fn builder(executor: StreamExecutor, settings: &Settings) -> http2::Builder<StreamExecutor> {
-    let mut builder = http2::Builder::new(executor);
+fn builder(settings: &Settings) -> Builder {
+    let mut builder = Builder::new();
     builder
-        .timer(TokioTimer::new())
         .max_concurrent_streams(settings.http2.max_concurrent_streams)
         .max_header_list_size(MAX_HEADER_LIST_SIZE)
         .max_pending_accept_reset_streams(settings.http2.max_resets)
-        .max_local_error_reset_streams(settings.http2.max_resets)
-        .initial_stream_window_size(settings.http2.stream_window)
+        .max_local_error_reset_streams(Some(settings.http2.max_resets))
+        .initial_window_size(settings.http2.stream_window)
         .initial_connection_window_size(settings.http2.connection_window)
-        .max_send_buf_size(MAX_SEND_BUFFER)
-        .keep_alive_interval(settings.http2.ping_interval)
-        .keep_alive_timeout(settings.http2.ping_interval);
+        .max_send_buffer_size(MAX_SEND_BUFFER);
     builder
 }
 
-/// The service that hyper calls for each stream.
-struct Http2Service<H> {
-    listener: Arc<ListenerContext<H>>,
-    info: Arc<ConnectionInfo>,
-    state: Arc<Http2State>,
+/// One HTTP/2 connection, driven by [`drive`].
+struct Http2Connection<'a, H> {
+    protocol: Protocol,
+    /// Set once the connection preface has been exchanged.
+    pings: Option<PingPong>,
+    timeouts: Http2Timeouts<'a>,
+    listener: &'a Arc<ListenerContext<H>>,
+    context: &'a ConnectionContext,
+    state: &'a Arc<Http2State>,
 }
 
-impl<H: Handler> Service<Request<Incoming>> for Http2Service<H> {
-    type Response = Response<FramedBody<H::Body>>;
-    type Error = h2::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, h2::Error>> + Send>>;
+/// h2's two types for one connection.
+enum Protocol {
+    /// The connection preface (RFC 9113, 3.4) is being exchanged.
+    Handshaking(Handshake<CountingIo<Stream>, Bytes>),
+    Serving(Connection<CountingIo<Stream>, Bytes>),
+}
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        if self.state.is_going_away() {
-            self.state.count_refused();
-            let refused = h2::Error::from(h2::Reason::REFUSED_STREAM);
-            return Box::pin(std::future::ready(Err(refused)));
-        }
-        let progress = self.state.register_stream();
-        let front = self.listener.clone();
-        let peer = &self.info;
-        let (mut head, incoming) = request.into_parts();
-        if let Err(fault) = request::validate(&mut head, front.settings.head) {
-            fault.count(&front.metrics);
-            self.state.start_goaway();
-            progress.set_last();
-            let answer = front.handler.reject(peer, &fault.error);
-            let answer = answer.map(|body| FramedBody::from_rejection(body, progress));
-            return Box::pin(std::future::ready(Ok(answer)));
-        }
-        let waits = head.headers.contains_key(EXPECT);
-        let max_discarded = front.settings.max_discarded;
-        let body = RequestBody::http2(incoming, progress.clone(), max_discarded, waits);
-        let request = Request::from_parts(head, body);
-        let multiplex = self.state.clone();
-        // In a box of its own: moved into the other one, it would take its room twice.
-        let handling = Box::pin(front.handler.handle(peer, request));
-        Box::pin(async move {
-            let response = handling.await;
-            let extensions = response.extensions();
-            let most = front.settings.http2.max_resets as u64;
-            if extensions.get::<CloseAfterResponse>().is_some()
-                || extensions.get::<ClientAborted>().is_some() && multiplex.count_reset() > most
-            {
-                multiplex.start_goaway();
-                progress.set_last();
+impl<H: Handler> Http2Connection<'_, H> {
+    /// Accepts streams until h2 has ended the connection.
+    fn poll_accept(&mut self, context: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
+        loop {
+            match &mut self.protocol {
+                Protocol::Handshaking(handshake) => {
+                    let mut connection = ready!(Pin::new(handshake).poll(context))?;
+                    self.pings = connection.ping_pong();
+                    if self.timeouts.is_goaway_sent() {
+                        connection.graceful_shutdown();
+                    }
+                    self.protocol = Protocol::Serving(connection);
+                }
+                Protocol::Serving(connection) => {
+                    if self.state.has_too_many_resets() {
+                        connection.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
+                    }
+                    match ready!(connection.poll_accept(context)) {
+                        None => return Poll::Ready(Ok(())),
+                        Some(accepted) => {
+                            let (request, respond) = accepted?;
+                            self.start_stream(request, respond);
+                        }
+                    }
+                }
             }
-            if let Some(leftover) = progress.take_unread_body() {
-                Box::pin(discard_unread(leftover)).await;
-            }
-            Ok(response.map(|body| FramedBody::from_handler(body, progress)))
-        })
+        }
     }
-}
 
-/// Reads what is on its way of a body that the handler did not want. Else the answer would race with
-/// it: a stream that is reset for an unread rest (RFC 9113, 8.1) looks failed to many clients, and what
-/// is wrong with the rest would be noticed or not, as it happens.
-async fn discard_unread(mut leftover: UnreadBody) {
-    let discarded = std::future::poll_fn(|context| leftover.poll_discard(context));
-    let _ = timeout(UNREAD_BODY_WAIT, discarded).await;
-}
-
-/// Runs each stream as a task of its own, with its deadline.
-#[derive(Clone, Debug)]
-struct StreamExecutor {
-    state: Arc<Http2State>,
-    metrics: Arc<Shard>,
-    settings: Arc<Settings>,
-}
-
-impl<F> hyper::rt::Executor<F> for StreamExecutor
-where
-    F: Future<Output = ()> + Send + 'static,
-{
+    /// Spawns the task of a stream, or refuses the stream if the connection takes none.
     #[expect(
         clippy::disallowed_methods,
         reason = "a spawn site: the task ends with its stream, which ends with its connection"
     )]
-    fn execute(&self, stream: F) {
-        // At once: other streams of the same read are announced before the task first runs.
-        let (live, progress) = self.state.begin_stream();
-        let tasks = self.clone();
+    fn start_stream(&self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+        if self.state.is_going_away() {
+            self.state.count_refused();
+            respond.send_reset(h2::Reason::REFUSED_STREAM);
+            return;
+        }
+        let task = StreamTask::new(
+            self.listener.clone(),
+            self.context.info.clone(),
+            self.state.clone(),
+            respond,
+        );
+        // Counted here and not in the task: other streams of the same read start before it first runs.
+        let guard = self.state.begin_stream();
         tokio::spawn(async move {
-            run_stream(stream, &tasks, &progress).await;
-            drop(live);
+            task.run(request).await;
+            drop(guard);
         });
+    }
+
+    fn end(&self, result: Result<(), h2::Error>) -> Option<ConnectionEndReason> {
+        let address = self.context.info.client_address;
+        match result {
+            _ if self.state.is_flooded() => {
+                tracing::debug!(%address, "HTTP/2 control frame flood");
+                Some(ConnectionEndReason::ControlFlood)
+            }
+            _ if self.state.has_too_many_resets() => {
+                tracing::debug!(%address, "too many HTTP/2 streams reset by the client");
+                Some(ConnectionEndReason::ProtocolError)
+            }
+            Err(error) if !error.is_io() => {
+                tracing::debug!(%address, %error, "HTTP/2 protocol error");
+                Some(ConnectionEndReason::ProtocolError)
+            }
+            _ => None,
+        }
+    }
+
+    /// Sends GOAWAY; before the preface it is sent right after it.
+    fn send_goaway(&mut self) {
+        if let Protocol::Serving(connection) = &mut self.protocol {
+            connection.graceful_shutdown();
+        }
+    }
+
+    /// Sends a final GOAWAY if the socket takes it at once; the connection is dropped next.
+    fn close(&mut self, context: &mut Context<'_>) {
+        if let Protocol::Serving(connection) = &mut self.protocol {
+            connection.abrupt_shutdown(h2::Reason::NO_ERROR);
+            let _ = connection.poll_closed(context);
+        }
+    }
+
+    fn send_ping(&mut self, context: &mut Context<'_>) {
+        if let Some(pings) = &mut self.pings {
+            // h2 sends no PING before the acknowledgement of the one before has been taken.
+            let _ = pings.poll_pong(context);
+            // Should it fail, the connection is ending, which the next poll shows.
+            let _ = pings.send_ping(Ping::opaque());
+        }
     }
 }
 
-/// Runs a stream to its end, or drops it, which resets it.
-async fn run_stream(
-    stream: impl Future<Output = ()>,
-    tasks: &StreamExecutor,
-    progress: &StreamProgress,
-) {
-    let mut stream = pin!(stream);
-    let mut rate = SendRateMonitor::new(&tasks.settings);
-    let mut hurries = false;
-    // Made when an answer first has to wait, so that most streams have no timer.
-    let mut sleep: Option<Pin<Box<Sleep>>> = None;
-    std::future::poll_fn(|context| {
-        match catch_unwind(AssertUnwindSafe(|| stream.as_mut().poll(context))) {
-            Ok(Poll::Pending) => {}
-            Ok(Poll::Ready(())) => return Poll::Ready(()),
-            Err(_) => {
-                tasks.metrics.count(ConnectionEndReason::Panic);
-                tasks.state.start_goaway();
-                return Poll::Ready(());
+impl<H: Handler> driver::Connection for Http2Connection<'_, H> {
+    /// The reason to count, unless it has been counted already.
+    type End = Option<ConnectionEndReason>;
+
+    fn poll_protocol(&mut self, context: &mut Context<'_>) -> Poll<Self::End> {
+        let result = ready!(self.poll_accept(context));
+        Poll::Ready(self.end(result))
+    }
+
+    fn poll_timeouts(&mut self, context: &mut Context<'_>) -> Poll<Option<Self::End>> {
+        self.state.set_driver(context.waker());
+        match self.timeouts.check(context) {
+            Next::Wait => return Poll::Pending,
+            Next::Close(reason) => {
+                self.close(context);
+                return Poll::Ready(Some(reason));
+            }
+            Next::Ping => self.send_ping(context),
+            Next::Goaway(reason) => {
+                if let Some(reason) = reason {
+                    self.listener.metrics.count(reason);
+                }
+                self.send_goaway();
             }
         }
-        loop {
-            let waits = progress.has_pending();
-            if !waits && sleep.is_none() {
-                return Poll::Pending;
-            }
-            if progress.is_last() && !hurries {
-                hurries = true;
-                rate = SendRateMonitor::for_last_response(&tasks.settings);
-            }
-            match rate.observe(Instant::now(), progress.sent(), waits) {
-                Err(_) => {
-                    tasks.metrics.count(ConnectionEndReason::SlowReader);
-                    return Poll::Ready(());
-                }
-                Ok(None) => return Poll::Pending,
-                Ok(Some(deadline)) => {
-                    let sleep =
-                        sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-                    if sleep.deadline() != deadline {
-                        sleep.as_mut().reset(deadline);
-                    }
-                    if sleep.as_mut().poll(context).is_pending() {
-                        return Poll::Pending;
-                    }
-                }
-            }
-        }
-    })
-    .await;
+        Poll::Ready(None)
+    }
+
+    fn aborted(reason: ConnectionEndReason) -> Self::End {
+        Some(reason)
+    }
 }
 
-/// Above our own limit of a head, since h2 refuses without an envelope.
+/// Above [`HeadLimits`](super::HeadLimits), which answer with our own error response; h2 answers 431
+/// without a body.
 const MAX_HEADER_LIST_SIZE: u32 = 64 * 1024;
 
-/// A client sends a small body right behind its head; who has not ended by then waits for an answer.
-const UNREAD_BODY_WAIT: Duration = Duration::from_millis(100);
-
-/// Of one stream's answer.
+/// Bytes that h2 buffers of one stream's response; four frames of the default size, so that a client
+/// with a large window is kept busy while others have their turn.
 const MAX_SEND_BUFFER: usize = 64 * 1024;

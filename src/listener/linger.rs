@@ -1,6 +1,6 @@
-//! The end of a connection. A socket that is closed while bytes of the client wait to be read is
-//! reset, and the reset can overtake the answer; so the last answer is followed by a half-close, and
-//! what still comes is read and thrown away for a moment.
+//! Closing a connection. Closing a socket with unread bytes sends a RST, which can destroy a response
+//! that the client has not read yet. The last response is therefore followed by a half-close, and what
+//! still arrives is read and discarded for a limited time (nginx `lingering_close`).
 
 use std::time::Duration;
 
@@ -9,17 +9,18 @@ use tokio::time::timeout;
 
 use super::stream::Stream;
 
-/// Says goodbye (`close_notify`, FIN) and goes.
+/// Sends `close_notify` and FIN, then closes.
 pub(super) async fn close(mut stream: Stream, time: Duration) {
     let _ = timeout(time, stream.shutdown()).await;
 }
 
-/// Says goodbye, then reads on until the client has closed too or time is up.
+/// Sends `close_notify` and FIN, then reads and discards until the client has closed too or `time` has
+/// passed.
 pub(super) async fn linger(mut stream: Stream, time: Duration) {
     let _ = timeout(time, async {
         stream.shutdown().await?;
-        let mut scrap = [0; 1024];
-        while stream.read(&mut scrap).await? > 0 {}
+        let mut discarded = [0; 1024];
+        while stream.read(&mut discarded).await? > 0 {}
         std::io::Result::Ok(())
     })
     .await;

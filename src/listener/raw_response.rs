@@ -1,4 +1,4 @@
-//! Writes an answer by hand, where a head was refused and hyper is out of the way.
+//! Writes a response without hyper, after a head was rejected.
 
 use std::io::Write;
 use std::time::Duration;
@@ -9,30 +9,38 @@ use http::header::{CONNECTION, CONTENT_LENGTH, DATE};
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
+use super::date;
 use super::linger::linger;
 use super::stream::Stream;
 
-/// Sends `answer` as the connection's last, lingers for at most `time`, closes. A refusal fits into any
-/// socket buffer; who does not even take that is not waited for any longer.
-pub(super) async fn send(mut stream: Stream, answer: Response<Bytes>, time: Duration) {
-    let text = serialize(&answer, &date());
-    if let Ok(Ok(())) = timeout(time, stream.write_all(&text)).await {
+/// Sends `message`, the last response of a connection, lingers for at most `time`, and closes. An error response
+/// fits into any socket buffer: if it cannot be written within `time`, the connection is closed at once.
+pub(super) async fn send(mut stream: Stream, message: Vec<u8>, time: Duration) {
+    if let Ok(Ok(())) = timeout(time, stream.write_all(&message)).await {
         linger(stream, time).await;
     }
 }
 
-/// The whole message; framing and connection fields are written here, whatever `answer` says.
-fn serialize(answer: &Response<Bytes>, date: &str) -> Vec<u8> {
-    let status = answer.status();
-    let mut text = Vec::with_capacity(512 + answer.body().len());
-    // Writing to memory cannot fail.
+/// Returns the whole message.
+pub(super) fn serialize(response: &Response<Bytes>) -> Vec<u8> {
+    let mut text = serialize_head(response);
+    text.extend_from_slice(response.body());
+    text
+}
+
+/// Returns the message without its body, whose length it announces: the response to HEAD (RFC 9110,
+/// 9.3.2). The framing and connection headers are written here and override those of `response`.
+pub(super) fn serialize_head(response: &Response<Bytes>) -> Vec<u8> {
+    let status = response.status();
+    let mut text = Vec::with_capacity(512 + response.body().len());
+    // Writing to a `Vec` cannot fail.
     let _ = write!(
         text,
         "HTTP/1.1 {} {}\r\n",
         status.as_str(),
         status.canonical_reason().unwrap_or_default()
     );
-    for (name, value) in answer.headers() {
+    for (name, value) in response.headers() {
         if ![CONNECTION, CONTENT_LENGTH, DATE].contains(name) {
             text.extend_from_slice(name.as_str().as_bytes());
             text.extend_from_slice(b": ");
@@ -42,19 +50,10 @@ fn serialize(answer: &Response<Bytes>, date: &str) -> Vec<u8> {
     }
     let _ = write!(
         text,
-        "content-length: {}\r\nconnection: close\r\ndate: {date}\r\n\r\n",
-        answer.body().len()
+        "content-length: {}\r\nconnection: close\r\ndate: ",
+        response.body().len()
     );
-    text.extend_from_slice(answer.body());
+    text.extend_from_slice(date::header_value().as_bytes());
+    text.extend_from_slice(b"\r\n\r\n");
     text
-}
-
-/// The Date field of now; empty before 1970 or after 9999.
-#[expect(clippy::disallowed_methods, reason = "an edge: the Date of an answer")]
-fn date() -> String {
-    jiff::Timestamp::try_from(std::time::SystemTime::now())
-        .and_then(|now| {
-            jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&now)
-        })
-        .unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! One type for connections with and without TLS, so that everything above is built once.
+//! One type for connections with and without TLS, so that everything above it is compiled once.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -10,24 +10,31 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-/// A connection that is ready for HTTP.
+/// A connection after its handshake.
 #[derive(Debug)]
 pub(super) enum Stream {
-    /// For the admin interface on loopback.
+    /// Without TLS, for the admin interface on loopback.
     Plain(TcpStream),
-    /// Boxed: it is moved several times, and is large.
+    /// Boxed, since it is large and moved several times.
     Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Stream {
-    /// Ends the connection by a reset: no `close_notify`, no FIN, and what waits to be sent is thrown
-    /// away.
+    /// Returns the protocol that ALPN has selected, if any.
+    pub(super) fn alpn_protocol(&self) -> Option<&[u8]> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(stream) => stream.get_ref().1.alpn_protocol(),
+        }
+    }
+
+    /// Closes the connection with RST: no `close_notify`, no FIN, and unsent bytes are discarded.
     pub(super) fn abort(self) {
         let socket = match &self {
             Self::Plain(stream) => stream,
             Self::Tls(stream) => stream.get_ref().0,
         };
-        // Should it fail, the socket is closed all the same.
+        // If this fails, the socket is closed with FIN.
         let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
     }
 }

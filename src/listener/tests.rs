@@ -1,6 +1,6 @@
-//! The listener against real sockets, with a toy handler.
+//! The listener against real sockets, with a test handler.
 
 mod drain;
 mod http1;
 mod http2;
-mod stage;
+mod support;

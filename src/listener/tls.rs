@@ -1,4 +1,4 @@
-//! A listener's certificates as a rustls configuration.
+//! The rustls configuration of a listener.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use rustls::{ServerConfig, version};
 use crate::config::{ClientAuth, ListenerTls};
 use crate::tls::dns_names;
 
-/// Why there is no configuration.
+/// Why the configuration cannot be built.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// The listener has no certificate.
@@ -23,14 +23,16 @@ pub enum TlsError {
     /// The provider lacks TLS 1.2 or 1.3.
     #[error("the TLS provider cannot be used: {0}")]
     Provider(#[from] rustls::Error),
-    /// The roots for client certificates, or the lists of revoked ones, are of no use.
+    /// The CA for client certificates, or its CRL, is invalid.
     #[error("the client CA or its CRL cannot be used: {0}")]
     ClientCa(#[from] VerifierBuilderError),
 }
 
-/// TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1, no early data. Sessions are resumed by tickets of
-/// `ticketer`, which all configurations of the process share, so that they survive a reload; not
-/// where client certificates are asked for: a resumed session would skip their verification.
+/// Builds a configuration with TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1 by ALPN, and without early data.
+///
+/// Sessions are resumed by tickets of `ticketer`, which all configurations of the process share, so
+/// that resumption survives a reload. There is no resumption with client certificates: a resumed
+/// session would skip their verification.
 ///
 /// # Errors
 ///
@@ -49,7 +51,7 @@ pub fn server_config(
     let certificates =
         CertificateResolver::new(&tls.certificates).ok_or(TlsError::NoCertificate)?;
     let mut config = builder.with_cert_resolver(Arc::new(certificates));
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = ALPN_PROTOCOLS.map(<[u8]>::to_vec).to_vec();
     config.max_early_data_size = 0;
     if tls.client_ca.is_some() {
         config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -67,9 +69,9 @@ fn client_verifier(
     provider: Arc<CryptoProvider>,
 ) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, VerifierBuilderError> {
     let lists = tls.client_crls.iter().map(|crl| crl.der.clone());
-    // The rest is rustls' default, and what OpenSSL does: the whole chain is looked up, and what no
-    // list tells is refused. So must be what only an old list tells: whoever can hold back the new
-    // one could undo a revocation.
+    // As rustls' default and OpenSSL do, the whole chain is checked, and a certificate that no CRL
+    // covers is rejected. So is one that only an expired CRL covers: otherwise an attacker who withholds
+    // the new CRL could undo a revocation.
     let builder = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider)
         .with_crls(lists)
         .enforce_revocation_expiration();
@@ -79,13 +81,13 @@ fn client_verifier(
     }
 }
 
-/// Certificates by the names they are for.
+/// Selects the certificate by SNI.
 #[derive(Debug)]
 struct CertificateResolver {
-    /// For no name and for unknown ones.
+    /// Without SNI, and for unknown names.
     default: Arc<CertifiedKey>,
     exact: HashMap<String, Arc<CertifiedKey>>,
-    /// By what follows the `*.`; it stands for one label (RFC 6125, 6.4.3).
+    /// By what follows the `*.`, which stands for exactly one label (RFC 6125, 6.4.3).
     wildcard: HashMap<String, Arc<CertifiedKey>>,
 }
 
@@ -93,7 +95,7 @@ impl CertificateResolver {
     fn new(certificates: &[Arc<CertifiedKey>]) -> Option<Self> {
         let mut exact = HashMap::new();
         let mut wildcard = HashMap::new();
-        // Where two certificates are for one name, the earlier one is meant.
+        // In reverse: of two certificates for one name, the first in the configuration is used.
         for certificate in certificates.iter().rev() {
             for name in dns_names(certificate) {
                 match name.strip_prefix("*.") {
@@ -109,7 +111,7 @@ impl CertificateResolver {
         })
     }
 
-    /// Names are compared without case; SNI arrives in lower case or not.
+    /// Returns the certificate for a name; names are compared without case (RFC 6066, 3).
     fn find(&self, name: Option<&str>) -> &Arc<CertifiedKey> {
         let named = name.and_then(|name| {
             let name = name.to_ascii_lowercase();
@@ -126,7 +128,12 @@ impl ResolvesServerCert for CertificateResolver {
     }
 }
 
-/// Two, as browsers and curl use; each costs an encryption.
+/// In order of preference. `http/1.0` is what `curl --http1.0` of Debian 12 offers alone. A client that
+/// offers only others is refused with `no_application_protocol` (RFC 7301, 3.2); one that offers none is
+/// served HTTP/1.
+const ALPN_PROTOCOLS: [&[u8]; 3] = [b"h2", b"http/1.1", b"http/1.0"];
+
+/// The default of rustls and OpenSSL; each ticket costs an encryption.
 const TICKETS_PER_HANDSHAKE: usize = 2;
 
 #[cfg(test)]

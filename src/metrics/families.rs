@@ -21,56 +21,8 @@ pub struct Family {
     pub(super) first_index: usize,
 }
 
-/// Declares enums with a label text per variant.
-macro_rules! label_sets {
-    ($( $(#[$doc:meta])* $set:ident { $( $(#[$vdoc:meta])* $value:ident = $text:literal ),+ $(,)? } )+) => { $(
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-        pub enum $set { $( $(#[$vdoc])* $value ),+ }
-
-        impl $set {
-            /// All values in order.
-            pub const ALL: &'static [Self] = &[ $( Self::$value ),+ ];
-
-            /// Returns the text of the label value.
-            pub fn as_str(self) -> &'static str {
-                match self { $( Self::$value => $text ),+ }
-            }
-        }
-    )+ };
-}
-
-/// Declares families: metric name, help text, label names, and a closed set of values.
-macro_rules! families {
-    ($( $(#[$doc:meta])* $family:ident($name:literal, $help:literal, $labels:literal)
-        { $( $(#[$vdoc:meta])* $value:ident = $text:literal ),+ $(,)? } )+) => {
-        label_sets! { $( $(#[$doc])* $family { $( $(#[$vdoc])* $value = $text ),+ } )+ }
-
-        /// The index of each family's first counter in a shard.
-        #[allow(non_snake_case, reason = "one field per family, named after it")]
-        struct Layout { $( $family: usize, )+ total: usize }
-
-        #[allow(non_snake_case, reason = "one index per family, named after it")]
-        const LAYOUT: Layout = {
-            let mut next = 0;
-            $( let $family = next; next += $family::ALL.len(); )+
-            Layout { $( $family, )+ total: next }
-        };
-
-        $(
-            impl Label for $family {
-                fn counter_index(self) -> usize { LAYOUT.$family + self as usize }
-            }
-        )+
-
-        /// All families.
-        pub(super) const FAMILIES: &[Family] = &[ $( Family {
-            name: $name, help: $help, labels: $labels,
-            values: &[ $( $text ),+ ], first_index: LAYOUT.$family,
-        } ),+ ];
-    };
-}
-
+#[macro_use]
+mod declare;
 mod sets;
 
 pub use sets::{Limiter, RequestOutcome, ResultClass, StatusClass};
@@ -261,6 +213,8 @@ families! {
         ServerError = "server_error",
         /// The attempt timed out.
         Timeout = "timeout",
+        /// 401 to a request whose signature the gateway had verified; retried signed anew.
+        Unauthorized = "unauthorized",
         /// No connection could be made.
         ConnectFailed = "unreachable",
     }
@@ -291,6 +245,27 @@ families! {
         AddressAllowed = "address,allowed,local",
         /// The rate limit of the client address: refused.
         AddressRefused = "address,refused,local",
+    }
+    /// Why there is no session with the shared store.
+    SharedStoreDisconnect("shared_disconnects", "Sessions with the shared store that ended or could not begin, by reason", "reason") {
+        /// No connection, or the login failed.
+        Connect = "connect",
+        /// No response in time.
+        Timeout = "timeout",
+        /// The store closed the connection.
+        Closed = "closed",
+        /// Purges arrived faster than they could be applied.
+        Overflow = "overflow",
+        /// READONLY: the server is a replica, as after a failover.
+        ReadOnly = "readonly",
+        /// OOM: its memory is used up, and its policy evicts nothing.
+        OutOfMemory = "oom",
+        /// LOADING: it reads its data from disk or from a primary.
+        Loading = "loading",
+        /// MASTERDOWN: a replica without a connection to its primary.
+        MasterDown = "masterdown",
+        /// It rejects all commands with another error code.
+        Rejected = "rejected",
     }
     /// A use of the shared store.
     SharedStoreUse("shared_requests", "Operations on the shared store by result", "operation,result") {

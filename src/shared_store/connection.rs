@@ -13,8 +13,8 @@ use redis::cluster::ClusterClientBuilder;
 use redis::cluster_async::ClusterConnection;
 use redis::{
     AsyncConnectionConfig, ClientTlsConfig, Cmd, ConnectionAddr, IntoConnectionInfo, Pipeline,
-    ProtocolVersion, PushInfo, RedisConnectionInfo, RedisError, RedisFuture, RedisResult,
-    TlsCertificates, Value,
+    ProtocolVersion, PushInfo, RedisConnectionInfo, RedisFuture, RedisResult, TlsCertificates,
+    Value,
 };
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -22,7 +22,10 @@ use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
 use tokio_rustls::TlsConnector;
 
+use super::encryption::KEY_PREFIX;
+use super::session::SessionError;
 use crate::config;
+use crate::metrics::SharedStoreDisconnect;
 
 /// Sends commands to the store; cheap to clone.
 #[derive(Clone)]
@@ -48,6 +51,27 @@ impl Connection {
         match self {
             Self::Cluster(cluster) => cluster.subscribe(channel).await,
             Self::Server(server) => server.subscribe(channel).await,
+        }
+    }
+}
+
+impl Connection {
+    /// Checks that the store accepts commands. A single server has to accept a write: a replica would
+    /// answer PING. The client of a cluster finds the nodes that accept writes by itself.
+    pub(super) async fn check(&self) -> RedisResult<()> {
+        let mut store = self.clone();
+        if matches!(self, Self::Cluster(_)) {
+            return redis::cmd("PING").exec_async(&mut store).await;
+        }
+        let mut set = redis::cmd("SET");
+        set.arg(format!("{KEY_PREFIX}check"))
+            .arg(1)
+            .arg("PX")
+            .arg(1000);
+        match set.exec_async(&mut store).await {
+            // The user lacks this right, which says nothing about the server.
+            Err(error) if error.code() == Some("NOPERM") => Ok(()),
+            result => result,
         }
     }
 }
@@ -94,11 +118,13 @@ pub(super) struct OpenedConnection {
 /// Connects and logs in; to all nodes if the store is a cluster. Has no deadline.
 ///
 /// # Errors
-/// The reason as text for the log and `/status`; contains nothing that the store wrote.
-pub(super) async fn connect(settings: &config::SharedStore) -> Result<OpenedConnection, String> {
+/// The reason why there is no connection.
+pub(super) async fn connect(
+    settings: &config::SharedStore,
+) -> Result<OpenedConnection, SessionError> {
     let stream = connect_stream(settings)
         .await
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| connect_error(&error.to_string()))?;
     let (sender, pushes) = mpsc::channel(PUSH_QUEUE_SIZE);
     let push_overflow = Arc::new(Notify::new());
     let overflow = push_overflow.clone();
@@ -114,11 +140,11 @@ pub(super) async fn connect(settings: &config::SharedStore) -> Result<OpenedConn
         .set_push_sender(push.clone());
     let info = connection_info(settings);
     let opened = MultiplexedConnection::new_with_config(&info, stream, options).await;
-    let (mut server, driver) = opened.map_err(|error| describe_error(&error))?;
+    let (mut server, driver) = opened.map_err(|error| SessionError::from(&error))?;
     let mut driver: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(driver);
     let is_cluster = tokio::select! {
-        is_cluster = is_cluster_node(&mut server) => is_cluster.map_err(|error| describe_error(&error))?,
-        () = &mut driver => return Err(CLOSED.to_owned()),
+        is_cluster = is_cluster_node(&mut server) => is_cluster.map_err(|error| SessionError::from(&error))?,
+        () = &mut driver => return Err(SessionError::closed()),
     };
     let connection = if is_cluster {
         // The cluster client makes its own connections, with driver tasks that end with it. The first
@@ -134,6 +160,10 @@ pub(super) async fn connect(settings: &config::SharedStore) -> Result<OpenedConn
         pushes,
         push_overflow,
     })
+}
+
+fn connect_error(reason: &str) -> SessionError {
+    SessionError::new(SharedStoreDisconnect::Connect, reason)
 }
 
 fn connection_info(settings: &config::SharedStore) -> RedisConnectionInfo {
@@ -188,7 +218,7 @@ async fn connect_cluster(
     settings: &config::SharedStore,
     info: RedisConnectionInfo,
     push: impl AsyncPushSender,
-) -> Result<ClusterConnection, String> {
+) -> Result<ClusterConnection, SessionError> {
     let (host, port) = (settings.address.host.to_string(), settings.address.port);
     let address = match &settings.tls {
         None => ConnectionAddr::Tcp(host, port),
@@ -201,7 +231,7 @@ async fn connect_cluster(
     };
     let node = address.into_connection_info();
     let node = node
-        .map_err(|error| describe_error(&error))?
+        .map_err(|error| SessionError::from(&error))?
         .set_redis_settings(info);
     let mut builder = ClusterClientBuilder::new([node])
         .connection_timeout(CONNECT_TIMEOUT)
@@ -210,7 +240,7 @@ async fn connect_cluster(
         .push_sender(push);
     if let Some(tls) = &settings.tls {
         if tls.insecure || tls.server_name.is_some() {
-            return Err(TLS_UNSUPPORTED.to_owned());
+            return Err(connect_error(TLS_UNSUPPORTED));
         }
         let client_certificate = tls.pem.client_certificate.as_ref();
         builder = builder.certs(TlsCertificates {
@@ -221,25 +251,15 @@ async fn connect_cluster(
             root_cert: tls.pem.ca.clone(),
         });
     }
-    let client = builder.build().map_err(|error| describe_error(&error))?;
+    let client = builder
+        .build()
+        .map_err(|error| SessionError::from(&error))?;
     let connection = client.get_async_connection().await;
-    connection.map_err(|error| describe_error(&error))
-}
-
-/// Describes an error for the log and `/status`. Of what the store itself wrote only the error code is
-/// used, and only if it looks like one.
-pub(super) fn describe_error(error: &RedisError) -> String {
-    let is_code = |code: &&str| code.len() <= 16 && code.bytes().all(|it| it.is_ascii_uppercase());
-    match error.code().filter(is_code) {
-        Some(code) => format!("it refuses: {code}"),
-        None => error.category().to_owned(),
-    }
+    connection.map_err(|error| SessionError::from(&error))
 }
 
 const TLS_UNSUPPORTED: &str =
     "it is a cluster: insecure_skip_verify and server_name are not supported there";
-
-pub(super) const CLOSED: &str = "it closed the connection";
 
 /// The timeout for connecting with login, and for each command while a session begins. Longer than any
 /// request waits for the store, shorter than operators wait for a purge.
@@ -250,7 +270,7 @@ pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const CLUSTER_RETRIES: u32 = 3;
 
 /// Messages of other replicas that wait to be applied: twice as many as a purge log holds.
-const PUSH_QUEUE_SIZE: usize = 1024;
+pub(super) const PUSH_QUEUE_SIZE: usize = 1024;
 
 /// Commands that wait to be written. Once it is full, requests wait within their budget.
 const PIPELINE_SIZE: usize = 1024;

@@ -7,7 +7,8 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use redis::RedisError;
 use tokio::sync::Notify;
 
-use super::connection::{self, Connection};
+use super::connection::Connection;
+use crate::metrics::SharedStoreDisconnect;
 
 /// The current session, if any, and the status for operators.
 #[derive(Debug, Default)]
@@ -24,6 +25,64 @@ pub(super) struct Session {
     pub(super) connection: Connection,
     /// Limits the log to one line for each session in which the store rejects commands.
     has_logged_rejection: AtomicBool,
+}
+
+/// Why there is no session: the kind for the metric, and the text for the log and `/status`. The text
+/// contains nothing that the store wrote, except an error code.
+#[derive(Debug)]
+pub(super) struct SessionError {
+    pub(super) kind: SharedStoreDisconnect,
+    pub(super) reason: String,
+}
+
+impl SessionError {
+    pub(super) fn new(kind: SharedStoreDisconnect, reason: impl Into<String>) -> Self {
+        Self {
+            kind,
+            reason: reason.into(),
+        }
+    }
+
+    /// The store closed the connection.
+    pub(super) fn closed() -> Self {
+        Self::new(SharedStoreDisconnect::Closed, "it closed the connection")
+    }
+
+    /// A response did not arrive in time.
+    pub(super) fn timeout() -> Self {
+        Self::new(SharedStoreDisconnect::Timeout, "it did not respond in time")
+    }
+}
+
+impl From<&RedisError> for SessionError {
+    /// Of what the store itself wrote only the error code is used, and only if it looks like one.
+    fn from(error: &RedisError) -> Self {
+        let is_code =
+            |code: &&str| code.len() <= 16 && code.bytes().all(|it| it.is_ascii_uppercase());
+        match error.code() {
+            Some(code) => {
+                let kind = unusable(code).unwrap_or(SharedStoreDisconnect::Rejected);
+                let code = Some(code).filter(is_code).unwrap_or("an unknown error");
+                Self::new(kind, format!("it rejects commands: {code}"))
+            }
+            None => Self::new(SharedStoreDisconnect::Closed, error.category()),
+        }
+    }
+}
+
+/// Returns the kind of an error code by which a server rejects all writes, or all commands, whoever
+/// sends them; `None` for a code that concerns one command, as NOPERM or WRONGTYPE.
+fn unusable(code: &str) -> Option<SharedStoreDisconnect> {
+    match code {
+        "READONLY" => Some(SharedStoreDisconnect::ReadOnly),
+        "OOM" => Some(SharedStoreDisconnect::OutOfMemory),
+        "LOADING" => Some(SharedStoreDisconnect::Loading),
+        "MASTERDOWN" => Some(SharedStoreDisconnect::MasterDown),
+        "BUSY" | "CLUSTERDOWN" | "MISCONF" | "NOAUTH" | "NOREPLICAS" => {
+            Some(SharedStoreDisconnect::Rejected)
+        }
+        _ => None,
+    }
 }
 
 /// The status of the connection to the store.
@@ -61,26 +120,26 @@ impl SessionHandle {
             .store(Arc::new(Status::Unavailable(reason.to_owned())));
     }
 
-    /// Suspends queries after one has timed out or its connection broke; the supervisor then checks the
-    /// connection.
+    /// Suspends queries after one has failed in a way that concerns all of them; the supervisor then
+    /// checks the connection.
     pub(super) fn mark_unresponsive(&self, session: &Arc<Session>) {
         // Compares with the session that was queried: a new one may be in place already.
         self.current.compare_and_swap(session, None);
         self.failure.notify_one();
     }
 
-    /// Handles the error of one query. An error without a code comes from the connection and concerns
-    /// all queries; a rejection by the store concerns this command alone.
+    /// Handles the error of one query. An error without a code comes from the connection, and some codes
+    /// mean that the server rejects all commands. Any other code concerns this command alone.
     pub(super) fn on_error(&self, session: &Arc<Session>, error: &RedisError) {
-        if error.code().is_none() {
+        if error.code().is_none_or(|code| unusable(code).is_some()) {
             self.mark_unresponsive(session);
         } else if !session.has_logged_rejection.swap(true, Ordering::Relaxed) {
-            let reason = connection::describe_error(error);
-            tracing::warn!(why = %reason, "the shared store rejected a command; continuing without it (README.md lists the permissions that its user needs)");
+            let SessionError { reason, .. } = error.into();
+            tracing::warn!(%reason, "the shared store rejected a command; continuing without it (README.md lists the permissions that its user needs)");
         }
     }
 
-    /// Resolves when a query has timed out or its connection broke.
+    /// Resolves when a query has failed in a way that concerns all of them.
     pub(super) async fn session_failed(&self) {
         self.failure.notified().await;
     }

@@ -5,7 +5,7 @@
 //! ```text
 //! connecting -> subscribed -> purges read -> local purges published -> connected
 //!     ^                                                                   |
-//!     +------ delay <- unavailable (any error, a failed ping, lost messages) <-+
+//!     +------ delay <- unavailable (any error, a failed check, lost messages) <-+
 //! ```
 
 use std::sync::LazyLock;
@@ -15,26 +15,29 @@ use redis::{PushInfo, PushKind, RedisResult, Script, Value};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
-use super::connection::{self, CLOSED, CONNECT_TIMEOUT, Connection, OpenedConnection};
+use super::connection::{self, CONNECT_TIMEOUT, Connection, OpenedConnection, PUSH_QUEUE_SIZE};
 use super::encryption::KEY_PREFIX;
 use super::purge_log::{MAX_PURGES, PurgeRecord};
+use super::session::SessionError;
 use super::{MAX_TTL, Store};
 use crate::message::Purge;
+use crate::metrics::{Shard, SharedStoreDisconnect};
 
 impl Store {
     /// Keeps the store connected until dropped. `on_purge` is called with the purges of other
-    /// replicas.
-    pub async fn supervise(&self, on_purge: impl Fn(Purge)) {
+    /// replicas, all that have arrived at once; it must not block.
+    pub async fn supervise(&self, metrics: &Shard, on_purge: impl Fn(Vec<Purge>)) {
         let mut delay = MIN_RECONNECT_DELAY;
         let mut is_known_unavailable = false;
         loop {
             let started = Instant::now();
-            let (reason, was_connected) =
+            let (SessionError { kind, reason }, was_connected) =
                 match self.run_session(&on_purge, &mut is_known_unavailable).await {
-                    Ok(reason) => (reason, true),
-                    Err(reason) => (reason, false),
+                    Ok(end) => (end, true),
+                    Err(error) => (error, false),
                 };
             self.session.set_unavailable(&reason);
+            metrics.count(kind);
             if !is_known_unavailable {
                 tracing::warn!(store = %self.settings.url(), %reason, "the shared store is unavailable; continuing without it");
                 is_known_unavailable = true;
@@ -54,16 +57,16 @@ impl Store {
     /// The reason why it did not begin.
     async fn run_session(
         &self,
-        on_purge: &impl Fn(Purge),
+        on_purge: &impl Fn(Vec<Purge>),
         is_known_unavailable: &mut bool,
-    ) -> Result<String, String> {
+    ) -> Result<SessionError, SessionError> {
         let opened = timeout(CONNECT_TIMEOUT, connection::connect(&self.settings));
         let OpenedConnection {
             connection,
             driver,
             mut pushes,
             push_overflow,
-        } = opened.await.map_err(|_| TIMED_OUT.to_owned())??;
+        } = opened.await.map_err(|_| SessionError::timeout())??;
         let serve = async {
             self.synchronize(&connection, on_purge).await?;
             if *is_known_unavailable {
@@ -76,8 +79,11 @@ impl Store {
         tokio::select! {
             biased;
             result = serve => result,
-            () = driver => Ok(CLOSED.to_owned()),
-            () = push_overflow.notified() => Ok("purges arrived faster than they could be applied".to_owned()),
+            () = driver => Ok(SessionError::closed()),
+            () = push_overflow.notified() => Ok(SessionError::new(
+                SharedStoreDisconnect::Overflow,
+                "purges arrived faster than they could be applied",
+            )),
         }
     }
 
@@ -86,20 +92,18 @@ impl Store {
     async fn synchronize(
         &self,
         connection: &Connection,
-        on_purge: &impl Fn(Purge),
-    ) -> Result<(), String> {
+        on_purge: &impl Fn(Vec<Purge>),
+    ) -> Result<(), SessionError> {
         let mut store = connection.clone();
         with_timeout(CONNECT_TIMEOUT, store.subscribe(PURGE_CHANNEL)).await?;
         let mut read = READ_PURGES.key(purge_list_key());
         let read = read.arg(2 * MAX_PURGES).arg(MAX_RECORD_SIZE);
         let records: Vec<Vec<u8>> =
             with_timeout(CONNECT_TIMEOUT, read.invoke_async(&mut store)).await?;
-        for record in &records {
-            self.apply(record, on_purge);
-        }
+        self.apply(records.iter().map(Vec::as_slice), on_purge);
         self.publish(connection).await?;
         // A store that responds slower than requests may wait is of no use.
-        with_timeout(self.settings.timeout, ping(connection)).await
+        with_timeout(self.settings.timeout, connection.check()).await
     }
 
     /// Serves the session until something fails; returns the reason.
@@ -107,68 +111,96 @@ impl Store {
         &self,
         connection: &Connection,
         pushes: &mut mpsc::Receiver<PushInfo>,
-        on_purge: &impl Fn(Purge),
-    ) -> String {
-        let mut pings = interval(PING_INTERVAL);
-        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        on_purge: &impl Fn(Vec<Purge>),
+    ) -> SessionError {
+        let mut messages = Vec::new();
+        let mut checks = interval(CHECK_INTERVAL);
+        checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let result = tokio::select! {
                 biased;
-                push = pushes.recv() => match push {
-                    Some(push) => self.on_message(&push, on_purge),
-                    None => Err(CLOSED.to_owned()),
+                count = pushes.recv_many(&mut messages, PUSH_QUEUE_SIZE) => match count {
+                    0 => Err(SessionError::closed()),
+                    _ => self.on_messages(messages.drain(..).as_slice(), on_purge),
                 },
                 () = self.purge_queue.wait_for_push() => self.publish(connection).await,
                 () = self.session.session_failed() => {
-                    let result = with_timeout(self.settings.timeout, ping(connection)).await;
-                    // A successful ping: only one query was slow.
+                    let result = with_timeout(self.settings.timeout, connection.check()).await;
+                    // Only one query was slow, or the server accepts writes again.
                     result.map(|()| self.session.set_connected(connection))
                 }
-                _ = pings.tick() => with_timeout(CONNECT_TIMEOUT, ping(connection)).await,
+                _ = checks.tick() => with_timeout(CONNECT_TIMEOUT, connection.check()).await,
             };
-            if let Err(reason) = result {
-                return reason;
+            if let Err(error) = result {
+                return error;
             }
         }
     }
 
-    fn on_message(&self, push: &PushInfo, on_purge: &impl Fn(Purge)) -> Result<(), String> {
-        match (&push.kind, push.data.as_slice()) {
-            (PushKind::Message, [_channel, Value::BulkString(record)]) => {
-                self.apply(record, on_purge);
-                Ok(())
-            }
-            (PushKind::Disconnection | PushKind::Unsubscribe, _) => Err(CLOSED.to_owned()),
-            _ => Ok(()),
-        }
-    }
-
-    /// Applies a purge once, from whichever replica it came. Records that none of the seal keys opens
-    /// are ignored.
-    fn apply(&self, sealed: &[u8], on_purge: &impl Fn(Purge)) {
-        let text = self.sealer.open(PURGE_SUBJECT, sealed);
-        let Some(record) = text.and_then(|text| PurgeRecord::from_bytes(&text)) else {
-            tracing::debug!("ignored a purge that was not sealed with one of the seal keys");
-            return;
+    fn on_messages(
+        &self,
+        messages: &[PushInfo],
+        on_purge: &impl Fn(Vec<Purge>),
+    ) -> Result<(), SessionError> {
+        let records = messages.iter().filter_map(|message| match message {
+            PushInfo {
+                kind: PushKind::Message,
+                data,
+            } => match data.as_slice() {
+                [_channel, Value::BulkString(record)] => Some(record.as_slice()),
+                _ => None,
+            },
+            _ => None,
+        });
+        self.apply(records, on_purge);
+        let is_end = |message: &PushInfo| {
+            matches!(
+                message.kind,
+                PushKind::Disconnection | PushKind::Unsubscribe
+            )
         };
-        let purge = record.purge.clone();
-        let mut purge_log = self.purge_log.lock();
-        let is_new = purge_log.add(record);
-        let is_full = purge_log.is_full();
-        drop(purge_log);
-        if is_new {
-            on_purge(purge);
+        if messages.iter().any(is_end) {
+            return Err(SessionError::closed());
+        }
+        Ok(())
+    }
+
+    /// Applies purges once, from whichever replica they came, and all of them together: the caller goes
+    /// through its cache once for any number. Records that none of the seal keys opens are ignored.
+    fn apply<'a>(&self, sealed: impl Iterator<Item = &'a [u8]>, on_purge: &impl Fn(Vec<Purge>)) {
+        let mut purges = Vec::new();
+        let mut is_full = false;
+        for sealed in sealed {
+            let text = self.sealer.open(PURGE_SUBJECT, sealed);
+            let Some(record) = text.and_then(|text| PurgeRecord::from_bytes(&text)) else {
+                tracing::debug!("ignored a purge that was not sealed with one of the seal keys");
+                continue;
+            };
+            let purge = record.purge.clone();
+            let mut purge_log = self.purge_log.lock();
+            if purge_log.add(record) {
+                purges.push(purge);
+            }
+            is_full = purge_log.is_full();
+        }
+        if !purges.is_empty() {
+            on_purge(purges);
         }
         if is_full {
-            self.purge(Purge::default());
+            self.purge([Purge::default()]);
         }
     }
 
     /// Publishes all purges of this replica; each stays queued until the store has acknowledged it.
-    async fn publish(&self, connection: &Connection) -> Result<(), String> {
+    async fn publish(&self, connection: &Connection) -> Result<(), SessionError> {
         while let Some(record) = self.purge_queue.first() {
             let sealed = self.sealer.seal(PURGE_SUBJECT, &record.to_bytes());
-            let sealed = sealed.ok_or_else(|| "no randomness".to_owned())?;
+            let sealed = sealed.ok_or_else(|| {
+                SessionError::new(
+                    SharedStoreDisconnect::Rejected,
+                    "no randomness to seal a purge",
+                )
+            })?;
             let is_everything = record.purge.is_everything();
             with_timeout(
                 CONNECT_TIMEOUT,
@@ -206,18 +238,13 @@ async fn publish_record(
         .await
 }
 
-async fn ping(connection: &Connection) -> RedisResult<()> {
-    let mut store = connection.clone();
-    redis::cmd("PING").exec_async(&mut store).await
-}
-
 async fn with_timeout<T>(
     limit: Duration,
     response: impl Future<Output = RedisResult<T>>,
-) -> Result<T, String> {
+) -> Result<T, SessionError> {
     match timeout(limit, response).await {
-        Ok(response) => response.map_err(|error| connection::describe_error(&error)),
-        Err(_elapsed) => Err(TIMED_OUT.to_owned()),
+        Ok(response) => response.map_err(|error| SessionError::from(&error)),
+        Err(_elapsed) => Err(SessionError::timeout()),
     }
 }
 
@@ -246,10 +273,9 @@ const PURGE_CHANNEL: &str = "ccfs-gateway:purged";
 /// The subject for which purges are sealed.
 const PURGE_SUBJECT: &[u8] = b"purge";
 
-const TIMED_OUT: &str = "it did not respond in time";
-
-/// The interval of pings, which detect a silently lost connection where no queries are sent.
-const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// The interval of checks. They detect a silently lost connection, and a server that was demoted, where
+/// no queries are sent.
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The delay between two connection attempts doubles from the first to the second: a restarted server
 /// is found quickly, and a missing one is not flooded by its replicas.

@@ -42,6 +42,8 @@ pub enum Fault {
     HangInBody,
     /// Time: the response waits for [`Faults::release`] or [`Faults::clear`].
     Hold,
+    /// Shape: this header field is added.
+    Header(&'static str, &'static str),
     /// Shape: header fields that a proxy must not forward, one of them named in `Connection`.
     HopByHopHeaders,
     /// Wire: an interim response (103) before the final one.

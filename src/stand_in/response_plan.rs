@@ -23,6 +23,8 @@ pub(super) struct ResponsePlan {
     interface: Option<&'static Interface>,
     response: StandInResponse,
     pacing: BodyPacing,
+    /// Added by [`Fault::Header`].
+    headers: Vec<(&'static str, &'static str)>,
     has_hop_by_hop_headers: bool,
     /// The first wire fault; it is applied to the final response.
     wire_fault: Option<Fault>,
@@ -34,6 +36,7 @@ impl ResponsePlan {
             interface,
             response,
             pacing: BodyPacing::default(),
+            headers: Vec::new(),
             has_hop_by_hop_headers: false,
             wire_fault: None,
         }
@@ -54,6 +57,9 @@ impl ResponsePlan {
         let value = HeaderValue::from_static;
         headers.insert(CONTENT_TYPE, value(self.response.content_type));
         headers.insert(SERVER, value("ccfs-stand-in"));
+        for (name, added) in self.headers {
+            headers.append(name, value(added));
+        }
         if self.has_hop_by_hop_headers {
             headers.insert(CONNECTION, value("x-node-secret, keep-alive"));
             headers.insert("x-node-secret", value("1"));
@@ -91,6 +97,7 @@ impl Fault {
                 plan.pacing.chunk_size = (*size).max(1);
                 plan.pacing.chunk_interval = *interval;
             }
+            Self::Header(name, value) => plan.headers.push((name, value)),
             Self::HopByHopHeaders => plan.has_hop_by_hop_headers = true,
             Self::DelayHead(_) | Self::Hold => {}
             Self::CloseAfterResponse

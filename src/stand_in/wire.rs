@@ -80,6 +80,7 @@ impl WireScript {
             | Fault::FlowControl
             | Fault::GarbageJson
             | Fault::Hold
+            | Fault::Header(..)
             | Fault::HopByHopHeaders
             | Fault::ResultCode(_)
             | Fault::Status(_) => return None,

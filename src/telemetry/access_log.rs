@@ -1,18 +1,19 @@
 //! The access log. Each worker appends lines to its own buffer, and one thread writes the buffers to the
-//! file. A request never waits for the disk and never wakes a thread; if the disk cannot keep up, lines
-//! are dropped and counted.
+//! output. A request never waits for the output and never wakes a thread; if the output cannot keep up or
+//! refuses lines, they are dropped and counted. Opening and closing wait for a bounded time.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::metrics::AccessLogLines;
+use super::loss_report::LossReport;
+use super::output::LineOutput;
+use crate::metrics::{AccessLogLines, Shard};
 
 mod format;
 
@@ -28,57 +29,86 @@ pub enum Destination {
     Stderr,
 }
 
-/// The handle of the writer thread. Dropping it writes the remaining lines and stops the thread.
+/// The handle of the writer thread. Dropping it writes the remaining lines and stops the thread; an output
+/// that does not accept them within [`CLOSE_TIMEOUT`] loses them.
 #[derive(Debug)]
 pub struct AccessLog {
-    buffers: Arc<Mutex<Vec<Arc<LogBuffer>>>>,
+    buffers: Buffers,
     commands: Option<SyncSender<Command>>,
-    thread: Option<JoinHandle<()>>,
+    thread: JoinHandle<()>,
 }
 
+type Buffers = Arc<Mutex<Vec<Arc<LogBuffer>>>>;
+
 impl AccessLog {
-    /// Opens the destination and starts the writer.
+    /// Opens the destination and starts the writer. `metrics` counts the lines.
     ///
     /// # Errors
-    /// The file cannot be opened, or no thread can be started.
-    pub fn open(destination: Destination) -> io::Result<Self> {
-        let target = Target::open(&destination)?;
-        let shared = Arc::<Mutex<Vec<Arc<LogBuffer>>>>::default();
-        let (orders, inbox) = sync_channel(8);
-        let buffers = shared.clone();
+    /// The file cannot be opened, or not within [`OPEN_TIMEOUT`], or no thread can be started.
+    pub fn open(destination: Destination, metrics: Arc<Shard>) -> io::Result<Self> {
+        let buffers = Buffers::default();
+        let (commands, inbox) = sync_channel(8);
+        let (opened, result) = sync_channel(1);
+        let task = WriterTask {
+            destination,
+            buffers: buffers.clone(),
+            metrics,
+            losses: LossReport::default(),
+        };
+        // Opening blocks on a FIFO without a reader and on a disk that hangs.
         let thread = std::thread::Builder::new()
             .name("access-log".to_owned())
-            .spawn(move || flush_loop(target, &destination, &buffers, &inbox))?;
+            .spawn(move || match task.open_output() {
+                Ok(output) => {
+                    let _ = opened.send(Ok(()));
+                    task.run(output, &inbox);
+                }
+                Err(error) => {
+                    let _ = opened.send(Err(error));
+                }
+            })?;
+        let opened = result.recv_timeout(OPEN_TIMEOUT);
+        opened.unwrap_or_else(|_| {
+            let seconds = OPEN_TIMEOUT.as_secs();
+            let text = format!(
+                "not open after {seconds} s: a FIFO without a reader, or a disk that hangs"
+            );
+            Err(io::Error::new(io::ErrorKind::TimedOut, text))
+        })?;
         Ok(Self {
-            buffers: shared,
-            commands: Some(orders),
-            thread: Some(thread),
+            buffers,
+            commands: Some(commands),
+            thread,
         })
     }
 
     /// Returns a new buffer, for one worker.
     pub fn new_buffer(&self) -> Arc<LogBuffer> {
-        let lines = Arc::new(LogBuffer::default());
-        self.buffers.lock().push(lines.clone());
-        lines
+        let buffer = Arc::new(LogBuffer::default());
+        self.buffers.lock().push(buffer.clone());
+        buffer
     }
 
     /// Reopens the file, after a rotation.
     pub fn reopen(&self) {
-        self.send(Command::Reopen);
-    }
-
-    fn send(&self, order: Command) {
         // A full channel already holds the same command.
-        let _ = self.commands.as_ref().map(|orders| orders.try_send(order));
+        let _ = self
+            .commands
+            .as_ref()
+            .map(|commands| commands.try_send(Command::Reopen));
     }
 }
 
 impl Drop for AccessLog {
     fn drop(&mut self) {
         self.commands = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        let deadline = now() + CLOSE_TIMEOUT;
+        while !self.thread.is_finished() {
+            if now() >= deadline {
+                tracing::error!("the access log does not accept its last lines: they are lost");
+                return;
+            }
+            std::thread::sleep(CLOSE_POLL);
         }
     }
 }
@@ -91,21 +121,34 @@ pub struct LogBuffer(Mutex<Buffer>);
 struct Buffer {
     bytes: Vec<u8>,
     timestamp: CachedTimestamp,
+    losses: LossReport,
 }
 
 impl LogBuffer {
-    /// Appends the line that `write` writes, or drops it if the buffer is full.
-    pub(super) fn write(
-        &self,
-        write: impl FnOnce(&mut Vec<u8>, &mut CachedTimestamp),
-    ) -> AccessLogLines {
+    /// Appends the line that `write` writes. Returns false and drops it if the buffer is full.
+    pub(super) fn write(&self, write: impl FnOnce(&mut Vec<u8>, &mut CachedTimestamp)) -> bool {
         let mut buffer = self.0.lock();
-        let Buffer { bytes, timestamp } = &mut *buffer;
-        if bytes.len() >= BUFFER_LIMIT {
-            return AccessLogLines::Dropped;
+        let Buffer {
+            bytes,
+            timestamp,
+            losses,
+        } = &mut *buffer;
+        if bytes.len() < BUFFER_LIMIT {
+            write(bytes, timestamp);
+            return true;
         }
-        write(bytes, timestamp);
-        AccessLogLines::Written
+        if let Some(lines) = losses.add(1, now()) {
+            tracing::error!(
+                lines,
+                "access-log lines are dropped: the output does not keep up"
+            );
+        }
+        false
+    }
+
+    /// Exchanges the buffered lines for an empty buffer.
+    fn swap(&self, bytes: &mut Vec<u8>) {
+        std::mem::swap(bytes, &mut self.0.lock().bytes);
     }
 }
 
@@ -113,88 +156,129 @@ enum Command {
     Reopen,
 }
 
-enum Target {
-    File(File),
-    Stderr,
+/// The state of the writer thread.
+struct WriterTask {
+    destination: Destination,
+    buffers: Buffers,
+    metrics: Arc<Shard>,
+    losses: LossReport,
 }
 
-impl Target {
-    fn open(destination: &Destination) -> io::Result<Self> {
-        Ok(match destination {
-            Destination::File(path) => {
-                Self::File(OpenOptions::new().create(true).append(true).open(path)?)
-            }
-            Destination::Stderr => Self::Stderr,
-        })
+impl WriterTask {
+    fn open_output(&self) -> io::Result<LineOutput> {
+        match &self.destination {
+            Destination::File(path) => LineOutput::append_to(path),
+            Destination::Stderr => Ok(LineOutput::Stderr),
+        }
     }
 
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match self {
-            Self::File(file) => file.write_all(bytes),
-            Self::Stderr => io::stderr().lock().write_all(bytes),
+    fn run(mut self, mut output: LineOutput, inbox: &Receiver<Command>) {
+        let mut batch = Vec::new();
+        loop {
+            let command = inbox.recv_timeout(FLUSH_INTERVAL);
+            let buffers: Vec<_> = self.buffers.lock().clone();
+            for buffer in buffers {
+                buffer.swap(&mut batch);
+                self.write(&mut output, &batch);
+                batch.clear();
+            }
+            match command {
+                Ok(Command::Reopen) => match self.open_output() {
+                    Ok(opened) => output = opened,
+                    Err(error) => tracing::error!(%error, "the access log cannot be reopened"),
+                },
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn write(&mut self, output: &mut LineOutput, batch: &[u8]) {
+        let outcome = output.write(batch);
+        let metrics = &self.metrics;
+        metrics.count_many(AccessLogLines::Written, outcome.written);
+        metrics.count_many(AccessLogLines::Dropped, outcome.lost);
+        if let Some(lines) = self.losses.add(outcome.lost, now()) {
+            let error = outcome.error.as_ref().map(tracing::field::display);
+            tracing::error!(
+                error,
+                lines,
+                "the access log cannot be written: lines are lost"
+            );
         }
     }
 }
 
-fn flush_loop(
-    mut target: Target,
-    destination: &Destination,
-    buffers: &Mutex<Vec<Arc<LogBuffer>>>,
-    inbox: &Receiver<Command>,
-) {
-    let mut batch = Vec::new();
-    loop {
-        let command = inbox.recv_timeout(FLUSH_INTERVAL);
-        let all: Vec<_> = buffers.lock().clone();
-        for lines in all {
-            std::mem::swap(&mut batch, &mut lines.0.lock().bytes);
-            if let Err(error) = target.write(&batch) {
-                tracing::error!(%error, "the access log cannot be written");
-            }
-            batch.clear();
-        }
-        match command {
-            Ok(Command::Reopen) => match Target::open(destination) {
-                Ok(opened) => target = opened,
-                Err(error) => tracing::error!(%error, "the access log cannot be reopened"),
-            },
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return,
-        }
-    }
+#[expect(
+    clippy::disallowed_methods,
+    reason = "bounds the waiting for an output"
+)]
+fn now() -> Instant {
+    Instant::now()
 }
 
 /// How often the buffers are written: the largest delay of a line. Our choice: a longer interval only
 /// needs larger buffers, a shorter one wakes the thread more often.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
 
+/// How long the start waits for the output to open. Our choice: a disk that hangs longer is down.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the shutdown waits for the last lines. Our choice: a disk that is alive takes the buffers
+/// within milliseconds.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How often the shutdown looks whether the last lines are written.
+const CLOSE_POLL: Duration = Duration::from_millis(2);
+
 /// Bytes per worker. 30,000 lines per second of 400 bytes fill 1.2 MB in one flush interval.
 const BUFFER_LIMIT: usize = 4 << 20;
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::path::Path;
+
     use super::*;
+    use crate::metrics::Metrics;
+
+    fn open(path: &Path) -> (io::Result<AccessLog>, Metrics) {
+        let metrics = Metrics::default();
+        let log = AccessLog::open(Destination::File(path.to_owned()), metrics.add_shard());
+        (log, metrics)
+    }
 
     #[test]
     fn every_line_is_in_the_file_when_the_log_is_dropped() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("access.log");
-        let log = AccessLog::open(Destination::File(path.clone())).unwrap();
+        let (log, metrics) = open(&path);
+        let log = log.unwrap();
         let lines = log.new_buffer();
         for n in 0..1000 {
             lines.write(|buffer, _| writeln!(buffer, "line {n}").unwrap());
         }
         drop(log);
         assert_eq!(std::fs::read_to_string(path).unwrap().lines().count(), 1000);
+        assert_eq!(metrics.sum().get(AccessLogLines::Written), 1000);
+    }
+
+    #[test]
+    fn lines_that_the_disk_refuses_count_as_dropped() {
+        let (log, metrics) = open(Path::new("/dev/full"));
+        let log = log.unwrap();
+        log.new_buffer()
+            .write(|buffer, _| buffer.extend_from_slice(b"one\ntwo\n"));
+        drop(log);
+        let totals = metrics.sum();
+        assert_eq!(totals.get(AccessLogLines::Written), 0);
+        assert_eq!(totals.get(AccessLogLines::Dropped), 2);
     }
 
     #[test]
     fn a_full_buffer_drops_lines() {
         let lines = LogBuffer::default();
-        lines.write(|buffer, _| buffer.resize(BUFFER_LIMIT, b'x'));
-        assert_eq!(
-            lines.write(|buffer, _| buffer.push(b'y')),
-            AccessLogLines::Dropped
-        );
+        assert!(lines.write(|buffer, _| buffer.resize(BUFFER_LIMIT, b'x')));
+        assert!(!lines.write(|buffer, _| buffer.push(b'y')));
     }
 }

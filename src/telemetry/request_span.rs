@@ -61,6 +61,7 @@ fn has_failed(record: &RequestRecord) -> bool {
     let ours = matches!(
         record.outcome,
         RequestOutcome::Internal
+            | RequestOutcome::LoopDetected
             | RequestOutcome::NoHealthyNode
             | RequestOutcome::NodeFailed
             | RequestOutcome::NodeTimeout

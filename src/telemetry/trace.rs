@@ -27,7 +27,7 @@ impl TraceContext {
             trace,
             span: rand::random::<u64>().max(1),
             parent: 0,
-            flags: u8::from(ratio.includes(trace)),
+            flags: RANDOM | u8::from(ratio.includes(trace)),
         }
     }
 
@@ -49,7 +49,8 @@ impl TraceContext {
             trace,
             span: rand::random::<u64>().max(1),
             parent: u64::try_from(parent).ok()?,
-            flags: flags & SAMPLED,
+            // Unknown flags are not passed on (level 1, section 3.2.2.5).
+            flags: flags & (SAMPLED | RANDOM),
         })
     }
 
@@ -146,6 +147,10 @@ fn lower_hex(text: &str, digits: usize) -> Option<u128> {
 /// The `sampled` flag (W3C Trace Context, 3.2.2.5.1).
 const SAMPLED: u8 = 1;
 
+/// The `random-trace-id` flag of level 2: the right half of the trace id is random. Kept, since services
+/// behind sample by that half; set for our own traces, whose ids are random.
+const RANDOM: u8 = 2;
+
 /// The number of values of the 63 random bits that `includes` compares.
 const RANDOM_RANGE: f64 = (1_u64 << 63) as f64;
 
@@ -173,6 +178,24 @@ mod tests {
         assert!(child.is_sampled());
         assert_eq!((child.ids().0, child.ids().2), (trace, span));
         assert_ne!(child.ids().1, span);
+    }
+
+    #[test]
+    fn the_random_flag_is_kept_and_set_for_new_traces() {
+        let flags = |text: &str| {
+            let parent = format!("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-{text}");
+            let context = TraceContext::from_traceparent(parent.as_bytes()).expect("valid");
+            (
+                context.is_sampled(),
+                context.child().to_string()[53..].to_owned(),
+            )
+        };
+        assert_eq!(flags("00"), (false, "00".to_owned()));
+        assert_eq!(flags("02"), (false, "02".to_owned()));
+        assert_eq!(flags("03"), (true, "03".to_owned()));
+        assert_eq!(flags("ff"), (true, "03".to_owned()));
+        let root = TraceContext::new_root(SampleRatio::NONE).to_string();
+        assert!(root.ends_with("-02"), "{root}");
     }
 
     #[test]

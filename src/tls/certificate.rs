@@ -17,7 +17,7 @@ pub struct Validity {
 }
 
 impl Validity {
-    /// What is to be said about it at the time `now`; nothing if all is well.
+    /// Returns what to warn of at the time `now`: not yet valid, expired, or about to expire.
     pub(crate) fn warning_at(&self, now: SystemTime) -> Option<String> {
         let now = now
             .duration_since(SystemTime::UNIX_EPOCH)
@@ -39,10 +39,11 @@ impl Validity {
     }
 }
 
-/// Two weeks, in seconds: time to renew it on a working day.
+/// Two weeks. Our choice: certificates of ACME authorities are renewed 30 days before they expire, so
+/// that a shorter remaining time means that the renewal has failed.
 const EXPIRY_NOTICE_SECONDS: i64 = 14 * 24 * 3_600;
 
-/// The validity of the leaf of `key`; `None` if it cannot be parsed.
+/// Returns the validity of the leaf of `key`; `None` if it cannot be parsed.
 pub fn validity(key: &CertifiedKey) -> Option<Validity> {
     let leaf = leaf(key)?;
     let validity = leaf.validity();

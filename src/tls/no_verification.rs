@@ -1,4 +1,4 @@
-//! `insecure_skip_verify`: any certificate is taken, the handshake itself is still checked.
+//! `insecure_skip_verify`: accepts any certificate, and still verifies the handshake signature.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 
-/// Believes every certificate. Who presents one must still hold its key.
+/// Accepts any certificate; still verifies the handshake signature, that is, the possession of its key.
 #[derive(Debug)]
 pub(crate) struct NoVerification {
     provider: Arc<CryptoProvider>,

@@ -1,222 +1,227 @@
-//! One try at one node: a connection, the request, the answer. Tries the same node twice in one case
-//! only: a kept connection turned out to be stale.
+//! One attempt at one node: a connection, the request, the response. The request is sent twice in one
+//! case only: the node closed a kept-alive connection while the request was on its way.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 
-use http::Response;
-use hyper::body::Incoming;
+use http::StatusCode;
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use tokio::time::{Duration, Instant};
 
+use super::Upstream;
 use super::connect::connect;
+use super::exchange::Head;
 use super::failure_reason::{self, FailureReason};
-use super::pool::PooledConnection;
+use super::pool::{PooledConnection, SlotGuard};
 use super::request;
 use super::response::{self, NodeResponse};
-use super::{ResponseMode, Upstream};
 use crate::ccfs::RetrySafety;
 use crate::cluster::{Node, NodeGuard};
 use crate::message::{UpstreamErrorKind, UpstreamRequest};
 use crate::metrics::RetryReason;
 use crate::telemetry::TraceContext;
 
-/// A try that brought no answer.
+/// How much of a response is read before it is handed on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum ResponseMode {
+    /// All of it.
+    Buffered,
+    /// As much as the retry decision needs.
+    Streaming,
+}
+
+/// An attempt that brought no response.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AttemptError {
     pub(super) kind: UpstreamErrorKind,
-    /// May the node have acted on the request?
+    /// Whether the node may have acted on the request.
     pub(super) request_sent: bool,
-    /// Another try needs nothing from the budget: the node is plainly not there (refused, or ended
-    /// before it answered anything), or at its cap, or the try was paid for already.
+    /// Whether a retry is free: the node is gone (connection refused, or closed before the first byte
+    /// of a response) or at its connection limit, or the retry was paid for already.
     pub(super) outside_retry_budget: bool,
 }
 
-/// A try as it is seen from outside: its span, and how far it has come when its time is up.
+impl AttemptError {
+    /// Returns the reason of a retry after it.
+    pub(super) fn retry_reason(&self) -> RetryReason {
+        match self.kind {
+            UpstreamErrorKind::ConnectionClosed => RetryReason::ConnectionClosed,
+            UpstreamErrorKind::InvalidResponse => RetryReason::InvalidResponse,
+            UpstreamErrorKind::NoNodeAvailable | UpstreamErrorKind::ConnectFailed => {
+                RetryReason::ConnectFailed
+            }
+            UpstreamErrorKind::Timeout => RetryReason::Timeout,
+        }
+    }
+}
+
+/// The part of a running attempt that its deadline sees.
 #[derive(Debug)]
 pub(super) struct AttemptProgress {
-    trace: TraceContext,
-    started: Instant,
+    pub(super) trace: TraceContext,
+    pub(super) started: Instant,
+    /// Whether the gateway signs the request of a verified caller again although nothing changed.
+    pub(super) is_signed_anew: bool,
     request_sent: AtomicBool,
-    /// Why it failed, where more is known than the [`Cause`].
+    /// Set on failure, where more is known than the [`UpstreamErrorKind`].
     reason: Mutex<Option<FailureReason>>,
 }
 
 impl AttemptProgress {
-    /// Nothing is sent yet.
-    pub(super) fn start(trace: TraceContext, began: Instant) -> Self {
+    pub(super) fn start(trace: TraceContext, started: Instant, is_signed_anew: bool) -> Self {
         Self {
             trace,
-            started: began,
+            started,
+            is_signed_anew,
             request_sent: AtomicBool::new(false),
             reason: Mutex::new(None),
         }
     }
 
-    /// May the node have got the request?
+    /// Whether the node may have received some of the request.
     pub(super) fn is_request_sent(&self) -> bool {
         self.request_sent.load(Ordering::Relaxed)
     }
 
-    /// Why it failed, if that is known.
+    /// Takes the reason of the failure, if one was set.
     pub(super) fn take_reason(&self) -> Option<FailureReason> {
-        let mut why = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
-        why.take()
+        self.reason.lock().take()
     }
 
-    fn set_reason(&self, why: FailureReason) {
-        *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
-    }
-
-    fn set_request_sent(&self, sent: bool) {
-        self.request_sent.store(sent, Ordering::Relaxed);
+    fn set_reason(&self, reason: FailureReason) {
+        *self.reason.lock() = Some(reason);
     }
 }
 
 impl Upstream {
-    /// Tries the picked node.
+    /// Runs one attempt at the chosen node.
     pub(super) async fn attempt(
         &self,
-        delivery: &UpstreamRequest,
-        pick: NodeGuard,
-        reading: ResponseMode,
+        request: &UpstreamRequest,
+        guard: NodeGuard,
+        mode: ResponseMode,
         progress: &AttemptProgress,
     ) -> Result<NodeResponse, AttemptError> {
-        let (response, lease) = self.exchange(delivery, pick.node(), progress).await?;
-        let answer = match reading {
+        let (head, connection) = self.exchange(request, guard.node(), progress).await?;
+        let response = match mode {
             ResponseMode::Buffered => {
-                response::read_buffered(response, lease, delivery, self.settings.max_answer).await
+                response::read_buffered(head, connection, request, self.settings.max_answer).await
             }
             ResponseMode::Streaming => {
                 let rate = self.settings.min_receive_rate;
-                response::read_streaming(response, lease, pick, delivery, rate).await
+                response::read_streaming(head, connection, guard, request, rate).await
             }
         };
-        answer.map_err(|cause| AttemptError {
-            kind: cause,
+        response.map_err(|kind| AttemptError {
+            kind,
             request_sent: true,
             outside_retry_budget: false,
         })
     }
 
-    /// Sends the request and waits for the head of the answer.
+    /// Sends the request and reads the head of the response.
     async fn exchange(
         &self,
-        delivery: &UpstreamRequest,
+        request: &UpstreamRequest,
         node: &Node,
         progress: &AttemptProgress,
-    ) -> Result<(Response<Incoming>, PooledConnection), AttemptError> {
-        let mut stale = false;
+    ) -> Result<(Head, PooledConnection), AttemptError> {
+        let mut only_new = false;
         loop {
-            let mut lease = self.checkout(delivery, node, stale, progress).await?;
-            let request = request::request(delivery, node, progress.trace, now);
-            let request = request.map_err(|error| {
+            let mut connection = self.checkout(request, node, only_new, progress).await?;
+            let message = request::encode(request, node, progress, now);
+            let message = message.map_err(|error| {
                 tracing::error!(%error, "a request could not be signed");
                 not_sent(UpstreamErrorKind::NoNodeAvailable)
             })?;
-            progress.set_request_sent(true);
-            let mut error = match lease.send(request).await {
-                Ok(response) => return Ok((response, lease)),
-                Err(error) => error,
-            };
-            // Handed back: not a byte of it was written.
-            if error.take_message().is_some() {
-                progress.set_request_sent(false);
-                if lease.is_reused() {
+            let is_idempotent = request.endpoint.retry_safety == RetrySafety::Idempotent;
+            let error = match connection.send(message, &progress.request_sent).await {
+                // RFC 9110, section 15.5.9: the node was about to close the idle connection.
+                Ok(head)
+                    if head.status == StatusCode::REQUEST_TIMEOUT
+                        && connection.is_reused()
+                        && is_idempotent =>
+                {
+                    self.metrics.count(RetryReason::Reconnected);
+                    only_new = true;
                     continue;
                 }
-                progress.set_reason(failure_reason::from_hyper(&error.into_error()));
-                return Err(AttemptError {
-                    outside_retry_budget: true,
-                    ..not_sent(UpstreamErrorKind::ConnectFailed)
-                });
-            }
-            let answered = lease.has_response_started();
-            let repeatable = delivery.endpoint.retry_safety == RetrySafety::Idempotent;
-            if lease.is_reused() && !answered && repeatable && !stale {
-                // The node closed a kept connection while our request was on its way.
-                self.metrics.count(RetryReason::Reconnected);
-                stale = true;
+                Ok(head) => return Ok((head, connection)),
+                Err(error) => error,
+            };
+
+            // A reused connection that the node has closed is no failure: another one is used. If a
+            // byte of the request was written, that must be safe, and the next one must be new.
+            let (sent, response_started) =
+                (connection.has_written(), connection.has_response_started());
+            if connection.is_reused() && !response_started && (is_idempotent || !sent) {
+                if sent {
+                    self.metrics.count(RetryReason::Reconnected);
+                    only_new = true;
+                }
                 continue;
             }
-            let error = error.into_error();
-            tracing::debug!(node = %node.name(), %error, "a try failed");
-            progress.set_reason(failure_reason::from_hyper(&error));
-            let cause = if error.is_parse() {
-                UpstreamErrorKind::InvalidResponse
-            } else {
-                UpstreamErrorKind::ConnectionClosed
+            tracing::debug!(node = %node.name(), ?error, "an attempt failed");
+            let kind = match error.kind() {
+                UpstreamErrorKind::ConnectionClosed if !sent => UpstreamErrorKind::ConnectFailed,
+                kind => kind,
             };
+            progress.set_reason(failure_reason::from_exchange(error));
             return Err(AttemptError {
-                kind: cause,
-                request_sent: true,
-                outside_retry_budget: !answered,
+                kind,
+                request_sent: sent || response_started,
+                outside_retry_budget: !response_started,
             });
         }
     }
 
-    /// An idle connection that can be relied on, else a new one.
+    /// Returns an idle connection that is known to be open, else a new one.
     async fn checkout(
         &self,
-        delivery: &UpstreamRequest,
+        request: &UpstreamRequest,
         node: &Node,
         only_new: bool,
         progress: &AttemptProgress,
     ) -> Result<PooledConnection, AttemptError> {
-        let settings = delivery.cluster.settings();
-        let careful = delivery.endpoint.retry_safety == RetrySafety::OnlyIfUnsent;
+        let settings = request.cluster.settings();
+        let must_be_open = request.endpoint.retry_safety == RetrySafety::OnlyIfUnsent;
         let now = progress.started;
-        let fresh = careful.then(|| now.checked_sub(RECENTLY_USED)).flatten();
-        if !only_new && let Some(lease) = self.pool.take(node.id(), settings, now, fresh) {
-            if !careful {
-                return Ok(lease);
+        let used_since = must_be_open
+            .then(|| now.checked_sub(RECENTLY_USED))
+            .flatten();
+        if !only_new
+            && let Some(mut connection) = self.pool.take(node.id(), settings, now, used_since)
+        {
+            if !must_be_open {
+                return Ok(connection);
             }
-            // Looks at it: the runtime polls its sockets before it comes back here, so a
-            // connection that the node has ended is known to be.
+            // The reactor polls its sockets before this task goes on, so a connection that the node
+            // has closed is known to be closed.
             tokio::task::yield_now().await;
-            if !lease.is_closed() {
-                return Ok(lease);
+            if connection.is_quiet() {
+                return Ok(connection);
             }
         }
         let slot = node.open_slot().ok_or(AttemptError {
             outside_retry_budget: true,
             ..not_sent(UpstreamErrorKind::NoNodeAvailable)
         })?;
-        let opening = SlotGuard(Some(&slot));
-        // Boxed: the future of a request is small, since most need no new connection.
-        let connecting = Box::pin(connect(node, settings, slot.clone()));
-        let sender = connecting.await.map_err(|why| {
-            progress.set_reason(why);
+        let slot = SlotGuard(slot);
+        // Boxed, because most requests need no new connection and their futures stay small.
+        let connection = Box::pin(connect(node, settings)).await.map_err(|reason| {
+            progress.set_reason(reason);
             AttemptError {
                 outside_retry_budget: true,
                 ..not_sent(UpstreamErrorKind::ConnectFailed)
             }
         })?;
-        opening.disarm();
-        Ok(self.pool.add_new(node.id(), settings, sender, slot))
+        Ok(self.pool.add_new(node.id(), settings, connection, slot))
     }
 }
 
-/// Gives the place of a connection back if it never comes to be.
-struct SlotGuard<'a>(Option<&'a crate::cluster::ConnectionSlot>);
-
-impl SlotGuard<'_> {
-    fn disarm(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for SlotGuard<'_> {
-    fn drop(&mut self) {
-        if let Some(slot) = self.0 {
-            slot.close();
-        }
-    }
-}
-
-fn not_sent(cause: UpstreamErrorKind) -> AttemptError {
+fn not_sent(kind: UpstreamErrorKind) -> AttemptError {
     AttemptError {
-        kind: cause,
+        kind,
         request_sent: false,
         outside_retry_budget: false,
     }
@@ -230,5 +235,6 @@ fn now() -> Timestamp {
     Timestamp::now()
 }
 
-/// For requests that may not be repeated: a connection this fresh was open just now.
+/// A request that must not be sent twice uses only connections that were used this recently: shorter
+/// than the keep-alive timeout of any server.
 const RECENTLY_USED: Duration = Duration::from_secs(1);

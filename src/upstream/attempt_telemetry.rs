@@ -1,4 +1,4 @@
-//! What is told of a try: a count in the metrics and, where the trace is recorded, a span.
+//! Telemetry of one attempt: a count in the metrics and, where the trace is sampled, a span.
 
 use std::time::Duration;
 
@@ -7,54 +7,53 @@ use tokio::time::Instant;
 use super::Upstream;
 use super::attempt::AttemptError;
 use super::response::{NodeResponse, RetryDecision};
-use super::retry::RetryState;
 use crate::ccfs::ResultKind;
 use crate::cluster::Node;
 use crate::message::{UpstreamErrorKind, UpstreamRequest};
 use crate::metrics::{Attempt, ResultClass};
 use crate::telemetry::{Attributes, Kind, Span, TraceContext, method_name};
 
-/// Tells of a try once: as it ended, or as cancelled when it is dropped before.
+/// Records one attempt exactly once: with its result, or as cancelled if it is dropped before.
 pub(super) struct AttemptTelemetry<'a> {
     upstream: &'a Upstream,
     request: &'a UpstreamRequest,
     node: &'a Node,
     started: Instant,
     trace: TraceContext,
-    /// Tries of the delivery before this one.
+    /// Attempts of the same request before this one.
     previous_attempts: u32,
     recorded: bool,
 }
 
 impl<'a> AttemptTelemetry<'a> {
-    /// A try that begins; the course knows of it already.
+    /// Starts the attempt with this number, which counts from 1.
     pub(super) fn start(
         upstream: &'a Upstream,
-        course: &RetryState<'a>,
+        request: &'a UpstreamRequest,
         node: &'a Node,
-        began: Instant,
+        number: u32,
+        started: Instant,
     ) -> Self {
-        let delivery = course.request;
-        let trace = delivery.metadata.trace;
-        // A span that nobody exports must not be named to a node.
+        let trace = request.metadata.trace;
+        // A span that is not exported must not be named to a node.
         let exported = upstream.spans.is_some() && trace.is_sampled();
         Self {
             upstream,
-            request: delivery,
+            request,
             node,
-            started: began,
+            started,
             trace: if exported { trace.child() } else { trace },
-            previous_attempts: course.attempts.saturating_sub(1),
+            previous_attempts: number.saturating_sub(1),
             recorded: false,
         }
     }
 
-    /// The span that the node sees itself called from.
+    /// Returns the span that the node sees as its parent.
     pub(super) fn trace(&self) -> TraceContext {
         self.trace
     }
 
-    /// Tells how it ended.
+    /// Records how the attempt ended.
     pub(super) fn record_result(
         &mut self,
         result: &Result<NodeResponse, AttemptError>,
@@ -63,42 +62,42 @@ impl<'a> AttemptTelemetry<'a> {
         self.record(result_label(result), result.as_ref().ok(), elapsed);
     }
 
-    fn record(&mut self, label: Attempt, answer: Option<&NodeResponse>, elapsed: Duration) {
+    fn record(&mut self, label: Attempt, response: Option<&NodeResponse>, elapsed: Duration) {
         if std::mem::replace(&mut self.recorded, true) {
             return;
         }
         let metrics = &*self.upstream.metrics;
         metrics.count(label);
-        let said = answer.and_then(result_class);
-        self.node.attempts().count(metrics, label, said, elapsed);
+        let class = response.and_then(result_class);
+        self.node.attempts().count(metrics, label, class, elapsed);
         if let Some(spans) = &self.upstream.spans
             && self.trace.is_sampled()
         {
-            spans.push(self.span(label, answer, elapsed));
+            spans.push(self.span(label, response, elapsed));
         }
     }
 
-    fn span(&self, label: Attempt, answer: Option<&NodeResponse>, elapsed: Duration) -> Span {
-        let delivery = self.request;
-        let method = method_name(&delivery.method);
+    fn span(&self, label: Attempt, response: Option<&NodeResponse>, elapsed: Duration) -> Span {
+        let request = self.request;
+        let method = method_name(&request.method);
         let (host, port) = host_and_port(self.node.name());
         let mut attributes = Attributes::default();
         attributes.fixed("http.request.method", method);
         attributes.fixed("url.scheme", "https");
-        attributes.text("url.path", delivery.target.path());
+        attributes.text("url.path", request.target.path());
         attributes.text("server.address", host);
         attributes.number("server.port", port);
-        let repeated = (self.previous_attempts > 0).then_some(self.previous_attempts.into());
-        attributes.number("http.request.resend_count", repeated);
-        attributes.shared("gw.cluster", &delivery.cluster.settings().name);
+        let resent = (self.previous_attempts > 0).then_some(self.previous_attempts.into());
+        attributes.number("http.request.resend_count", resent);
+        attributes.shared("gw.cluster", &request.cluster.settings().name);
         attributes.shared("gw.node", self.node.name());
         attributes.fixed("gw.result", label.as_str());
-        let status = answer.map(|answer| answer.status);
+        let status = response.map(|response| response.status);
         attributes.number(
             "http.response.status_code",
             status.map(|it| it.as_u16().into()),
         );
-        let json = answer.and_then(|answer| answer.json.as_ref());
+        let json = response.and_then(|response| response.json.as_ref());
         attributes.text(
             "gw.result_code",
             json.and_then(|json| json.result_code.as_deref()),
@@ -124,9 +123,9 @@ impl Drop for AttemptTelemetry<'_> {
     }
 }
 
-/// What the node said, where it is JSON and was read.
-fn result_class(answer: &NodeResponse) -> Option<ResultClass> {
-    let json = answer.json.as_ref()?;
+/// The class of the result code, if the response is JSON and was read.
+fn result_class(response: &NodeResponse) -> Option<ResultClass> {
+    let json = response.json.as_ref()?;
     Some(match json.result_kind() {
         ResultKind::FlowControlled => ResultClass::FlowControl,
         ResultKind::NoData => ResultClass::NoData,
@@ -135,15 +134,16 @@ fn result_class(answer: &NodeResponse) -> Option<ResultClass> {
     })
 }
 
+/// The label of the attempt in metrics and spans.
 fn result_label(result: &Result<NodeResponse, AttemptError>) -> Attempt {
     match result {
-        Ok(answer) => match answer.decision {
+        Ok(response) => match response.decision {
             RetryDecision::RetryAlways => Attempt::FlowControl,
-            _ if answer.status.is_server_error() => Attempt::ServerError,
+            _ if response.status.is_server_error() => Attempt::ServerError,
             RetryDecision::RetryIfIdempotent => Attempt::ServerError,
-            RetryDecision::PassOn => Attempt::Ok,
+            RetryDecision::PassOn | RetryDecision::RetrySignedAnew => Attempt::Ok,
         },
-        Err(trouble) => match trouble.kind {
+        Err(error) => match error.kind {
             UpstreamErrorKind::ConnectionClosed => Attempt::ConnectionClosed,
             UpstreamErrorKind::InvalidResponse => Attempt::InvalidResponse,
             UpstreamErrorKind::NoNodeAvailable | UpstreamErrorKind::ConnectFailed => {
@@ -154,7 +154,7 @@ fn result_label(result: &Result<NodeResponse, AttemptError>) -> Attempt {
     }
 }
 
-/// The parts of a node's name.
+/// Splits the name of a node, `host:port`.
 fn host_and_port(name: &str) -> (&str, Option<i64>) {
     match name.rsplit_once(':') {
         Some((host, port)) => (host.trim_matches(['[', ']']), port.parse().ok()),

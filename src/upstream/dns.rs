@@ -1,6 +1,6 @@
-//! Where the nodes of a DNS name are: asked again when the answer's time to live is over, and at
-//! once known to whoever watches the cluster. The hosts file speaks first. An answer that fails or is
-//! empty changes nothing, so the last good one is kept, and a gateway can start before its DNS.
+//! Resolves the DNS names of nodes. A name is queried again when the TTL of its records ends; the
+//! hosts file comes first. A query that fails or finds no address changes nothing: the last good
+//! addresses stay, and the gateway can start before its DNS.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -16,29 +16,29 @@ use tokio::time::{sleep, timeout};
 
 use crate::cluster::{Cluster, NodeAddress};
 
-/// Who is asked.
+/// Which name servers are queried.
 #[derive(Clone, Debug)]
 pub(super) enum NameServers {
-    /// Those of the system, by its `resolv.conf`; without one, the server of this machine.
+    /// Those of `resolv.conf`; without that file, the local one.
     System,
-    /// These.
+    /// Exactly these.
     #[cfg(test)]
     Fixed(Vec<SocketAddr>),
 }
 
-/// Follows one name for as long as it is polled, and says when its addresses changed.
+/// Keeps the addresses of one name up to date; never completes. `changed` is notified when they change.
 pub(super) async fn track_name(
     cluster: Arc<Cluster>,
     address: NodeAddress,
     servers: NameServers,
     changed: Arc<Notify>,
 ) {
-    let mut failing = None;
+    let mut logged = None;
     loop {
-        let found = timeout(LOOKUP_TIMEOUT, lookup(&address, &servers)).await;
-        let again = match found {
+        let result = timeout(LOOKUP_TIMEOUT, lookup(&address, &servers)).await;
+        let next_query = match result {
             Ok(Ok(found)) => {
-                failing = None;
+                logged = None;
                 if cluster.set_addresses(&address, &found.addresses) {
                     tracing::info!(node = %address, addresses = ?found.addresses, "the addresses of a node changed");
                     changed.notify_one();
@@ -48,18 +48,18 @@ pub(super) async fn track_name(
             failed => {
                 let cause = failed.map_or_else(
                     |_elapsed| TIMED_OUT.into(),
-                    |answer| answer.map_or_else(|error| describe(&error), |_| String::new()),
+                    |result| result.map_or_else(|error| describe(&error), |_| String::new()),
                 );
                 cluster.set_resolution_error(&address, &cause);
-                // Once, not at every try of a long night.
-                if failing.as_ref() != Some(&cause) {
+                // Logged once, not at every query during a long outage.
+                if logged.as_ref() != Some(&cause) {
                     tracing::warn!(node = %address, cause, "the name of a node cannot be resolved");
-                    failing = Some(cause);
+                    logged = Some(cause);
                 }
                 RETRY_INTERVAL
             }
         };
-        sleep(again).await;
+        sleep(next_query).await;
     }
 }
 
@@ -75,18 +75,18 @@ fn describe(error: &NetError) -> String {
     }
 }
 
-/// What a name stands for now.
+/// The current addresses of a name.
 #[derive(Debug)]
 struct Resolution {
-    /// At least one.
+    /// Not empty.
     addresses: Vec<IpAddr>,
-    /// How long it is good.
+    /// Until the next query.
     valid_for: Duration,
 }
 
-/// Asks for the addresses of IPv4, and for those of IPv6 where there are none, so that one machine
-/// with both is not two nodes. Only an answer that says "none" leads to the second question: a
-/// server that fails must not make a node change its family.
+/// Queries the IPv4 addresses, and the IPv6 addresses where there are none, so that one machine with
+/// both is not two nodes. Only the response that a name has no IPv4 address leads to the second query:
+/// a name server that fails must not make a node change its address family.
 async fn lookup(address: &NodeAddress, servers: &NameServers) -> Result<Resolution, NetError> {
     let resolver = resolver(servers)?;
     let mut found = resolver.ipv4_lookup(&*address.host).await;
@@ -101,7 +101,7 @@ async fn lookup(address: &NodeAddress, servers: &NameServers) -> Result<Resoluti
     let found = found?;
     let addresses = addresses(&found);
     if addresses.is_empty() {
-        return Err(NetError::from("an answer without addresses"));
+        return Err(NetError::from("a response without addresses"));
     }
     Ok(Resolution {
         addresses,
@@ -109,13 +109,13 @@ async fn lookup(address: &NodeAddress, servers: &NameServers) -> Result<Resoluti
     })
 }
 
-/// Made for every question: the system's servers and its hosts file may have changed since the last
-/// one, and an answer that somebody cached says the rest of its life, not of ours.
+/// A new resolver for each query: `resolv.conf` and the hosts file may have changed since the last
+/// one. Nothing is cached here, because a cached record has the remaining TTL, not the full one.
 fn resolver(servers: &NameServers) -> Result<TokioResolver, NetError> {
     let provider = TokioRuntimeProvider::default();
     let mut builder = match servers {
         NameServers::System => TokioResolver::builder(provider.clone()).unwrap_or_else(|_error| {
-            // As resolv.conf(5) says of a system without one.
+            // resolv.conf(5): without the file, the name server on the local machine is used.
             let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 53));
             TokioResolver::builder_with_config(resolver_config(&[here]), provider)
         }),
@@ -148,7 +148,7 @@ fn addresses(found: &Lookup) -> Vec<IpAddr> {
     addresses
 }
 
-/// How long an answer is believed.
+/// The time until the next query, within bounds.
 fn clamp_ttl(valid_until: Instant, now: Instant) -> Duration {
     valid_until
         .saturating_duration_since(now)
@@ -163,21 +163,21 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// However short the time to live.
+/// Bounds the load on the name servers where records have a TTL of 0.
 const MIN_TTL: Duration = Duration::from_secs(1);
 
-/// However long the time to live.
+/// Bounds the time until a node that has moved is found, however long the TTL.
 const MAX_TTL: Duration = Duration::from_secs(60);
 
-/// After a question without an answer.
+/// The time until the next query after one that failed.
 const RETRY_INTERVAL: Duration = Duration::from_secs(2);
 
-/// For one name, with all repetitions.
+/// One query, including the resolver's own retries.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
 
-const TIMED_OUT: &str = "no answer from the name servers in time";
+const TIMED_OUT: &str = "no response from the name servers in time";
 
-/// Nodes behind one name.
+/// Nodes of one name; more would only cost connections and health checks.
 const MAX_ADDRESSES: usize = 64;
 
 #[cfg(test)]

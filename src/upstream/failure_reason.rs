@@ -1,60 +1,64 @@
-//! Why a node failed, in plain words, for the log and the admin interface. Nothing in them comes from
-//! a request or from the body of an answer.
+//! Why a node failed, as text for the log and the admin interface. No part of it comes from a request or
+//! from the body of a response, except a result code.
 
 use std::borrow::Cow;
-use std::error::Error;
 use std::io;
 use std::time::Duration;
 
 use http::StatusCode;
 use rustls::CertificateError;
 
+use super::exchange::ExchangeError;
 use crate::ccfs::ParsedResponse;
 use crate::message::UpstreamErrorKind;
 
-/// A reason in plain words.
+/// A reason as text.
 pub(super) type FailureReason = Cow<'static, str>;
 
-/// Why there is no connection, or none any more.
-pub(super) fn from_io(error: &io::Error) -> FailureReason {
+/// The reason of a response that was cut off.
+pub(super) const CUT_OFF: &str = "connection closed inside the response";
+
+/// Why no connection was established.
+pub(super) fn from_connect(error: &io::Error) -> FailureReason {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => "connection closed in the TLS handshake".into(),
+        _ => from_io(error),
+    }
+}
+
+/// Why an exchange brought no response.
+pub(super) fn from_exchange(error: ExchangeError) -> FailureReason {
+    match error {
+        ExchangeError::Closed => "connection closed before the response".into(),
+        ExchangeError::Invalid(reason) => reason,
+        ExchangeError::Io(error) => match error.kind() {
+            io::ErrorKind::UnexpectedEof => "connection closed without close_notify".into(),
+            _ => from_io(&error),
+        },
+    }
+}
+
+/// Why a connection failed.
+fn from_io(error: &io::Error) -> FailureReason {
     let inner = error.get_ref();
     if let Some(tls) = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         return from_tls(tls);
     }
     match error.kind() {
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => "connection reset".into(),
         io::ErrorKind::ConnectionRefused => "connection refused".into(),
-        io::ErrorKind::ConnectionReset => "connection reset".into(),
         io::ErrorKind::HostUnreachable => "no route to the host".into(),
         io::ErrorKind::NetworkUnreachable => "no route to the network".into(),
         io::ErrorKind::TimedOut => "connection timed out".into(),
-        io::ErrorKind::UnexpectedEof => "connection closed in the TLS handshake".into(),
         _ => error.to_string().into(),
     }
 }
 
-/// Why HTTP on a connection failed.
-pub(super) fn from_hyper(error: &hyper::Error) -> FailureReason {
-    let mut source = error.source();
-    while let Some(inner) = source {
-        if let Some(io) = inner.downcast_ref::<io::Error>() {
-            return from_io(io);
-        }
-        source = inner.source();
-    }
-    if error.is_parse() {
-        format!("bad HTTP: {error}").into()
-    } else if error.is_incomplete_message() {
-        "connection closed before the answer".into()
-    } else {
-        error.to_string().into()
-    }
-}
-
-/// Why an answer speaks against its node.
+/// Why a response counts as a failure of its node.
 pub(super) fn from_response(status: StatusCode, json: Option<&ParsedResponse>) -> FailureReason {
     let code = json.and_then(|json| json.result_code.as_deref());
     match code.filter(|_| status == StatusCode::OK) {
-        // A node may write anything there.
+        // The node chooses the text, so it is cut and escaped.
         Some(code) => {
             let code: String = code.chars().take(MAX_CODE_LENGTH).collect();
             format!("resultCode {code:?}").into()
@@ -63,15 +67,15 @@ pub(super) fn from_response(status: StatusCode, json: Option<&ParsedResponse>) -
     }
 }
 
-/// What is known where nothing was noted.
-pub(super) fn from_kind(cause: UpstreamErrorKind, waited: Duration) -> FailureReason {
-    match cause {
-        UpstreamErrorKind::ConnectionClosed => "connection closed inside the answer".into(),
+/// The reason of a failure of which only the kind and the duration are known.
+pub(super) fn from_kind(kind: UpstreamErrorKind, waited: Duration) -> FailureReason {
+    match kind {
+        UpstreamErrorKind::ConnectionClosed => CUT_OFF.into(),
         UpstreamErrorKind::InvalidResponse => {
-            "the answer was no JSON object, cut, or larger than max_answer".into()
+            "the response was no JSON object, cut off, or larger than max_answer".into()
         }
         UpstreamErrorKind::NoNodeAvailable => "no connection was free".into(),
-        UpstreamErrorKind::Timeout => format!("no answer in {waited:.1?}").into(),
+        UpstreamErrorKind::Timeout => format!("no response in {waited:.1?}").into(),
         UpstreamErrorKind::ConnectFailed => "no connection".into(),
     }
 }
@@ -82,9 +86,9 @@ fn from_tls(error: &rustls::Error) -> FailureReason {
         rustls::Error::AlertReceived(alert) => {
             format!("TLS refused by the node: alert {alert:?}").into()
         }
-        rustls::Error::InvalidMessage(_) => "what answers does not speak TLS".into(),
+        rustls::Error::InvalidMessage(_) => "the node does not speak TLS".into(),
         rustls::Error::PeerIncompatible(reason) => {
-            format!("no TLS that both sides speak: {reason:?}").into()
+            format!("no TLS version or cipher suite in common: {reason:?}").into()
         }
         other => format!("TLS: {other}").into(),
     }
@@ -117,7 +121,8 @@ fn from_certificate_error(wrong: &CertificateError) -> FailureReason {
     }
 }
 
-/// `DnsName("a.example")` as rustls presents it; the first few are enough to see what it is.
+/// Lists the names of a certificate, which rustls writes as `DnsName("a.example")`. The first few are
+/// enough to recognize it.
 fn presented_names(presented: &[String]) -> String {
     let names = presented.iter().take(MAX_NAMES).map(|name| {
         let inside = name.split_once('(').map_or(name.as_str(), |(_, rest)| rest);
@@ -177,7 +182,7 @@ mod tests {
             ),
             (
                 from_kind(UpstreamErrorKind::Timeout, Duration::from_secs(8)),
-                "no answer in 8.0s",
+                "no response in 8.0s",
             ),
             (
                 from_response(StatusCode::SERVICE_UNAVAILABLE, None),

@@ -1,14 +1,14 @@
-//! Watches a cluster in the background: asks DNS where its nodes are, and the nodes whether they
-//! live.
+//! The background tasks of a cluster: DNS resolution of its names, and active health checks of its
+//! nodes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue};
-use http::{HeaderMap, Method, Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Full, Limited};
+use http::{HeaderMap, StatusCode};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinSet};
@@ -16,22 +16,21 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::connect::connect;
 use super::dns::{self, NameServers};
+use super::exchange::{EncodedRequest, ExchangeError};
 use super::failure_reason::{self, FailureReason};
-use super::report;
+use super::health_report::report;
 use crate::auth::{self, Credential, Signable};
 use crate::ccfs::ParsedResponse;
-use crate::cluster::{
-    Cluster, ConnectionSlot, FailureKind, HealthCheck, Node, NodeId, NodeOutcome, SignedCheck,
-};
+use crate::cluster::{Cluster, FailureKind, HealthCheck, Node, NodeId, NodeOutcome, SignedCheck};
 use crate::http_fields::JSON_UTF_8;
 
-/// Watches `cluster` for as long as it is polled; whoever drops it ends all of it. `credential`
-/// belongs to the ak of a signed check, and is not needed without one.
+/// Runs the background tasks of `cluster`; never completes, and dropping it ends all of them.
+/// `credential` belongs to the ak of a signed health check, and is not needed without one.
 pub async fn watch_cluster(cluster: Arc<Cluster>, credential: Option<Arc<Credential>>) {
     watch_with(cluster, credential, NameServers::System).await;
 }
 
-/// The same, with other name servers.
+/// As [`watch_cluster`], with other name servers.
 pub(super) async fn watch_with(
     cluster: Arc<Cluster>,
     credential: Option<Arc<Credential>>,
@@ -62,12 +61,13 @@ pub(super) async fn watch_with(
             }
         }
         while tasks.try_join_next().is_some() {}
-        // Never, where all nodes are given by address: they stay who they are.
+        // Never completes if all nodes are configured by address.
         changed.notified().await;
     }
 }
 
-/// Checks one node again and again; the first time soon, so that a dead one is known early.
+/// Checks one node periodically. The first check comes within a tenth of the interval, so that a node
+/// that is down at the start is found early.
 async fn check_node(
     cluster: Arc<Cluster>,
     check: HealthCheck,
@@ -76,17 +76,17 @@ async fn check_node(
 ) {
     sleep(check.interval.mul_f64(0.1 * rand::random::<f64>())).await;
     loop {
-        let answer = timeout(check.timeout, probe(&cluster, &check, &node, &credential)).await;
-        let failed = match answer {
+        let result = timeout(check.timeout, probe(&cluster, &check, &node, &credential)).await;
+        let failure = match result {
             Ok(Ok(())) => None,
-            Ok(Err(failed)) => Some(failed),
+            Ok(Err(failure)) => Some(failure),
             Err(_elapsed) => {
-                let why = format!("no answer in {:?}", check.timeout);
-                Some((FailureKind::Timeout, why.into()))
+                let reason = format!("no response in {:?}", check.timeout);
+                Some((FailureKind::Timeout, reason.into()))
             }
         };
         let now = Instant::now();
-        match failed {
+        match failure {
             None => report(
                 &cluster,
                 &node,
@@ -94,102 +94,90 @@ async fn check_node(
                 now,
                 FailureReason::default,
             ),
-            Some((fault, why)) => {
-                let why = || format!("health check: {why}").into();
-                report(&cluster, &node, NodeOutcome::ProbeFailure(fault), now, why);
+            Some((kind, reason)) => {
+                let reason = || format!("health check: {reason}").into();
+                report(
+                    &cluster,
+                    &node,
+                    NodeOutcome::ProbeFailure(kind),
+                    now,
+                    reason,
+                );
             }
         }
         sleep(with_jitter(check.interval)).await;
     }
 }
 
-/// One check over a connection of its own, so that a node that takes no new ones is found out.
+/// Runs one check over a new connection, so that a node that accepts no new ones is detected.
 async fn probe(
     cluster: &Cluster,
     check: &HealthCheck,
     node: &Node,
     credential: &Option<Arc<Credential>>,
 ) -> Result<(), (FailureKind, FailureReason)> {
-    let settings = cluster.settings();
-    let slot = Arc::new(ConnectionSlot::default());
-    let _ends = CloseOnDrop(&slot);
-    let mut sender = connect(node, settings, slot.clone())
-        .await
-        .map_err(|why| (FailureKind::ConnectFailed, why))?;
     let signed = check.signed.as_ref().zip(credential.as_ref());
     let request = match signed {
         Some((signed, credential)) => signed_request(node, signed, credential, now()),
-        None => plain_request(node, &check.path),
+        None => Some(plain_request(node, &check.path)),
     };
-    let request = request.ok_or((FailureKind::InvalidResponse, "it cannot be written".into()))?;
-    let response = sender.send_request(request).await.map_err(|error| {
-        let fault = if error.is_parse() {
-            FailureKind::InvalidResponse
-        } else {
-            FailureKind::ConnectionClosed
-        };
-        (fault, failure_reason::from_hyper(&error))
-    })?;
-    let status = response.status();
+    let invalid = |reason: &'static str| (FailureKind::InvalidResponse, reason.into());
+    let request = request.ok_or_else(|| invalid("the request cannot be signed"))?;
+    let mut connection = connect(node, cluster.settings())
+        .await
+        .map_err(|reason| (FailureKind::ConnectFailed, reason))?;
+    let sent = AtomicBool::new(false);
+    let head = connection.send(request, &sent).await.map_err(failure)?;
+
+    let error = |json: Option<&ParsedResponse>| {
+        let reason = failure_reason::from_response(head.status, json);
+        (FailureKind::ServerError, reason)
+    };
     let Some((signed, _)) = signed else {
-        let alive = status.as_u16() < 500;
-        let wrong = || {
-            (
-                FailureKind::ServerError,
-                failure_reason::from_response(status, None),
-            )
-        };
-        return alive.then_some(()).ok_or_else(wrong);
+        let is_healthy = head.status.as_u16() < 500;
+        return is_healthy.then_some(()).ok_or_else(|| error(None));
     };
-    if status != StatusCode::OK {
-        return Err((
-            FailureKind::ServerError,
-            failure_reason::from_response(status, None),
-        ));
+    if head.status != StatusCode::OK {
+        return Err(error(None));
     }
-    let body = Limited::new(response.into_body(), MAX_RESPONSE_SIZE)
-        .collect()
-        .await;
-    let broken = |_error| {
-        (
-            FailureKind::ConnectionClosed,
-            "connection closed inside the answer".into(),
-        )
-    };
-    let body = body.map_err(broken)?.to_bytes();
-    let no_json = || {
-        (
-            FailureKind::InvalidResponse,
-            "the answer is no JSON object".into(),
-        )
-    };
-    let json = ParsedResponse::parse(&body).ok_or_else(no_json)?;
-    let wrong = || {
-        (
-            FailureKind::ServerError,
-            failure_reason::from_response(status, Some(&json)),
-        )
-    };
-    let alive = json.is_success(&signed.result_codes);
-    alive.then_some(()).ok_or_else(wrong)
+    let mut body = Vec::new();
+    while let Some(data) = connection.data().await.map_err(failure)? {
+        body.extend_from_slice(&data);
+        if body.len() > MAX_RESPONSE_SIZE {
+            return Err(invalid("the response is too large"));
+        }
+    }
+    let json = ParsedResponse::parse(&body);
+    let json = json.ok_or_else(|| invalid("the response is no JSON object"))?;
+    let is_healthy = json.is_success(&signed.result_codes);
+    is_healthy.then_some(()).ok_or_else(|| error(Some(&json)))
 }
 
-fn plain_request(node: &Node, path: &str) -> Option<Request<Full<Bytes>>> {
-    let mut request = Request::new(Full::default());
-    *request.uri_mut() = path.parse::<Uri>().ok()?;
-    let headers = request.headers_mut();
-    headers.insert(HOST, HeaderValue::try_from(&**node.name()).ok()?);
-    headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    Some(request)
+fn failure(error: ExchangeError) -> (FailureKind, FailureReason) {
+    let kind = match error {
+        ExchangeError::Invalid(_) => FailureKind::InvalidResponse,
+        ExchangeError::Closed | ExchangeError::Io(_) => FailureKind::ConnectionClosed,
+    };
+    (kind, failure_reason::from_exchange(error))
 }
 
-/// Asks for a recording of the last day, as a client would.
+fn plain_request(node: &Node, path: &str) -> EncodedRequest {
+    let name = node.name();
+    let head = format!("GET {path} HTTP/1.1\r\nhost: {name}\r\nconnection: close\r\n\r\n");
+    EncodedRequest {
+        head: head.into_bytes(),
+        body: Bytes::new(),
+        is_head: false,
+    }
+}
+
+/// A signed query for a recording of the last day.
 fn signed_request(
     node: &Node,
     check: &SignedCheck,
     credential: &Credential,
     now: Timestamp,
-) -> Option<Request<Full<Bytes>>> {
+) -> Option<EncodedRequest> {
     let text = |time: Timestamp| time.strftime("%Y-%m-%d %H:%M:%S").to_string();
     let day = SignedDuration::from_hours(24);
     let body = serde_json::json!({
@@ -210,32 +198,26 @@ fn signed_request(
         headers: &headers,
         body: &body,
     };
-    let value = auth::sign(
-        credential,
-        "content-length;content-type;host",
-        now,
-        &signable,
-    )
-    .ok()?;
+    let names = "content-length;content-type;host";
+    let value = auth::sign(credential, names, now, &signable).ok()?;
     headers.insert(AUTHORIZATION, value);
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    let mut request = Request::new(Full::new(body));
-    *request.method_mut() = Method::POST;
-    *request.uri_mut() = Uri::from_static(SIGNED_PATH);
-    *request.headers_mut() = headers;
-    Some(request)
-}
-
-/// Ends a probe's connection with the probe.
-struct CloseOnDrop<'a>(&'a ConnectionSlot);
-
-impl Drop for CloseOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.close();
+    let mut head = format!("POST {SIGNED_PATH} HTTP/1.1\r\n").into_bytes();
+    for (name, value) in &headers {
+        head.extend_from_slice(name.as_str().as_bytes());
+        head.extend_from_slice(b": ");
+        head.extend_from_slice(value.as_bytes());
+        head.extend_from_slice(b"\r\n");
     }
+    head.extend_from_slice(b"\r\n");
+    Some(EncodedRequest {
+        head,
+        body,
+        is_head: false,
+    })
 }
 
-/// Within 10 % of `interval`, so that gateways that were started together do not ask together.
+/// `interval` within 10 %, so that replicas that were started together do not check together.
 fn with_jitter(interval: Duration) -> Duration {
     interval.mul_f64(0.9 + 0.2 * rand::random::<f64>())
 }
@@ -250,5 +232,5 @@ fn now() -> Timestamp {
 
 const SIGNED_PATH: &str = "/CCFS/resource/ccfs/getRecordFileUrlFromObs";
 
-/// Of an answer to a signed check.
+/// The largest response to a signed check, in bytes; an envelope has a few hundred.
 const MAX_RESPONSE_SIZE: usize = 1 << 20;

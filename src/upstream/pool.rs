@@ -1,197 +1,269 @@
-//! The idle connections of one worker, a stack for each node: the one used last is taken first, so
-//! that no more stay open than are needed.
+//! The connection pool of one worker: a stack of idle connections for each node. The most recently used
+//! one is taken first, so that no more stay open than are needed.
+//!
+//! While there are idle connections, one sweeper task closes those that are aged, that their node has
+//! closed, or whose slot another worker needs. The first two are checked every second; closing a slot
+//! wakes the sweeper at once.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Weak};
+use std::task::{Wake, Waker};
+use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
-use hyper::client::conn::http1::SendRequest;
+use parking_lot::Mutex;
 use rustls::ClientConfig;
-use tokio::time::Instant;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
 
-use crate::cluster::{ClusterSettings, ConnectionSlot, NodeId};
+use super::exchange::Connection;
+use crate::cluster::{ClusterSettings, ConnectionSlot, NodeId, PoolLimits};
 
-/// Idle connections by node. Only its own worker uses it, so the lock is never waited for.
-#[derive(Debug, Default)]
-pub(super) struct Pool(Mutex<HashMap<NodeId, Vec<IdleConnection>>>);
-
+/// Idle connections by node. Only one worker uses it, so the lock is never contended.
 #[derive(Debug)]
-struct IdleConnection {
-    connection: Connection,
-    idle_since: Instant,
+pub(super) struct Pool {
+    idle: Mutex<IdleConnections>,
+    /// Wakes the sweeper; set in the slot of every pooled connection.
+    waker: Waker,
+    wakeup: Arc<Wakeup>,
+}
+
+#[derive(Debug, Default)]
+struct IdleConnections {
+    by_node: HashMap<NodeId, Vec<Idle>>,
+    /// Whether the sweeper runs.
+    is_swept: bool,
 }
 
 #[derive(Debug)]
-struct Connection {
-    sender: SendRequest<Full<Bytes>>,
-    slot: Arc<ConnectionSlot>,
+struct Idle {
+    connection: Box<OpenConnection>,
+    since: Instant,
+    /// When it is closed, if it is not used before.
+    until: Instant,
+}
+
+/// A connection with what the pool knows about it.
+#[derive(Debug)]
+struct OpenConnection {
+    connection: Connection,
+    slot: SlotGuard,
     opened: Instant,
-    /// How it was opened: not one to use when TLS was configured anew since.
+    /// The TLS configuration that it was opened with. After a change of TLS it is not used again.
     tls: Arc<ClientConfig>,
 }
 
+/// A connection in use. Dropped without [`PooledConnection::release`], it is closed, because whatever
+/// is under way on it must not become the response to another request.
+#[derive(Debug)]
+pub(super) struct PooledConnection {
+    open: Box<OpenConnection>,
+    pool: Arc<Pool>,
+    node: NodeId,
+    limits: PoolLimits,
+    is_reused: bool,
+}
+
+/// Closes the slot of a connection that ends, or that is never established.
+#[derive(Debug)]
+pub(super) struct SlotGuard(pub(super) Arc<ConnectionSlot>);
+
+/// Wakes the sweeper from any thread.
+#[derive(Debug, Default)]
+struct Wakeup(Notify);
+
 impl Pool {
-    /// The connection used last, if it is still good at `now`, and not idle since before `fresh`.
+    /// Returns the most recently used connection that is open, and not idle since before `used_since`.
     pub(super) fn take(
         self: &Arc<Self>,
         node: NodeId,
         settings: &ClusterSettings,
         now: Instant,
-        fresh: Option<Instant>,
+        used_since: Option<Instant>,
     ) -> Option<PooledConnection> {
-        let limits = settings.pool;
-        let mut stacks = self.lock();
-        let stack = stacks.get_mut(&node)?;
-        while let Some(idle) = stack.pop() {
-            if fresh.is_some_and(|fresh| idle.idle_since < fresh) {
-                stack.push(idle);
+        let mut idle = self.idle.lock();
+        let stack = idle.by_node.get_mut(&node)?;
+        while let Some(mut last) = stack.pop() {
+            if used_since.is_some_and(|used_since| last.since < used_since) {
+                stack.push(last);
                 return None;
             }
-            let Connection {
-                sender,
-                slot,
-                opened,
-                tls,
-            } = &idle.connection;
-            let aged = now.saturating_duration_since(*opened) >= limits.max_age
-                || now.saturating_duration_since(idle.idle_since) >= limits.idle_timeout
-                || !Arc::ptr_eq(tls, &settings.tls);
-            // Not ready though its answer is complete: it ended, or the node answered before it had
-            // read the whole request. Either way not one to rely on.
-            if aged || !sender.is_ready() || !slot.acquire() {
-                slot.close();
+            let is_current = Arc::ptr_eq(&last.connection.tls, &settings.tls);
+            if !is_current || last.is_over(now) || !last.connection.slot.0.acquire() {
+                last.close();
                 continue;
             }
             return Some(PooledConnection {
-                connection: Some(idle.connection),
+                open: last.connection,
                 pool: self.clone(),
                 node,
-                max_idle: limits.max_idle,
-                reused: true,
+                limits: settings.pool,
+                is_reused: true,
             });
         }
         None
     }
 
-    /// A lease on a new connection.
+    /// Makes a new connection one that the pool takes back.
     pub(super) fn add_new(
         self: &Arc<Self>,
         node: NodeId,
         settings: &ClusterSettings,
-        sender: SendRequest<Full<Bytes>>,
-        slot: Arc<ConnectionSlot>,
+        connection: Connection,
+        slot: SlotGuard,
     ) -> PooledConnection {
+        slot.0.set_driver(&self.waker);
         PooledConnection {
-            connection: Some(Connection {
-                sender,
+            open: Box::new(OpenConnection {
+                connection,
                 slot,
                 opened: Instant::now(),
                 tls: settings.tls.clone(),
             }),
             pool: self.clone(),
             node,
-            max_idle: settings.pool.max_idle,
-            reused: false,
+            limits: settings.pool,
+            is_reused: false,
         }
     }
 
-    fn put(&self, node: NodeId, connection: Connection, max_idle: usize) {
-        if max_idle == 0 || !connection.slot.release() {
-            connection.slot.close();
-            return;
+    /// Parks a connection whose exchange is complete.
+    fn put(self: &Arc<Self>, node: NodeId, idle: Idle, max_idle: usize) {
+        let mut guard = self.idle.lock();
+        let stack = guard.by_node.entry(node).or_default();
+        stack.push(idle);
+        let surplus = (stack.len() > max_idle).then(|| stack.remove(0));
+        let start_sweeper = !std::mem::replace(&mut guard.is_swept, true);
+        drop(guard);
+        if let Some(oldest) = surplus {
+            oldest.close();
         }
-        let mut stacks = self.lock();
-        if !stacks.contains_key(&node) {
-            // A good moment to forget the nodes that are gone: their slots are closed with them.
-            stacks.retain(|_, stack| {
-                stack.retain(|idle| !idle.connection.slot.is_closed());
-                !stack.is_empty()
-            });
+        if start_sweeper {
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "one sweeper a pool; it ends when the pool is empty or dropped"
+            )]
+            tokio::spawn(sweep(Arc::downgrade(self), self.wakeup.clone()));
         }
-        let stack = stacks.entry(node).or_default();
-        if stack.len() >= max_idle {
-            stack.retain(|idle| !idle.connection.slot.is_closed());
-        }
-        if stack.len() >= max_idle {
-            let oldest = stack.remove(0);
-            oldest.connection.slot.close();
-        }
-        stack.push(IdleConnection {
-            connection,
-            idle_since: Instant::now(),
+    }
+
+    /// Closes the idle connections that are over; returns whether others are left.
+    fn sweep(&self, now: Instant) -> bool {
+        let mut guard = self.idle.lock();
+        let idle = &mut *guard;
+        let mut over = Vec::new();
+        idle.by_node.retain(|_, stack| {
+            over.extend(stack.extract_if(.., |idle| idle.is_over(now)));
+            !stack.is_empty()
         });
+        idle.is_swept = !idle.by_node.is_empty();
+        let goes_on = idle.is_swept;
+        drop(guard);
+        over.into_iter().for_each(Idle::close);
+        goes_on
     }
 
-    /// Nodes that it knows connections of.
+    /// Returns the number of nodes with idle connections.
     #[cfg(test)]
     pub(super) fn node_count(&self) -> usize {
-        self.lock().len()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<NodeId, Vec<IdleConnection>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.idle.lock().by_node.len()
     }
 }
 
-/// A connection in use. Dropped before [`Lease::give_back`], it is closed: whatever was under way
-/// on it must not become the answer to something else.
-#[derive(Debug)]
-pub(super) struct PooledConnection {
-    connection: Option<Connection>,
-    pool: Arc<Pool>,
-    node: NodeId,
-    max_idle: usize,
-    reused: bool,
+impl Default for Pool {
+    fn default() -> Self {
+        let wakeup = Arc::<Wakeup>::default();
+        Self {
+            idle: Mutex::default(),
+            waker: Waker::from(wakeup.clone()),
+            wakeup,
+        }
+    }
+}
+
+/// The sweeper of a pool.
+async fn sweep(pool: Weak<Pool>, wakeup: Arc<Wakeup>) {
+    loop {
+        tokio::select! {
+            () = sleep(SWEEP_INTERVAL) => {}
+            () = wakeup.0.notified() => {}
+        }
+        let Some(pool) = pool.upgrade() else { return };
+        if !pool.sweep(Instant::now()) {
+            return;
+        }
+    }
+}
+
+impl Idle {
+    /// Whether it has to be closed: aged, ended by its node, or its slot was closed.
+    fn is_over(&mut self, now: Instant) -> bool {
+        self.connection.slot.0.is_closed()
+            || now >= self.until
+            || !self.connection.connection.is_quiet()
+    }
+
+    fn close(self) {
+        self.connection.connection.close();
+    }
 }
 
 impl PooledConnection {
-    /// Was it used before?
+    /// Whether it has served a request before.
     pub(super) fn is_reused(&self) -> bool {
-        self.reused
+        self.is_reused
     }
 
-    /// Has the node answered anything yet?
-    pub(super) fn has_response_started(&self) -> bool {
-        self.connection
-            .as_ref()
-            .is_some_and(|connection| connection.slot.has_response_started())
-    }
-
-    /// Has the node, or somebody who needed its place, closed it?
-    pub(super) fn is_closed(&self) -> bool {
-        self.connection
-            .as_ref()
-            .is_none_or(|connection| connection.sender.is_closed())
-    }
-
-    /// Sends a request; its head comes back. The error holds the request if nothing was written.
-    pub(super) fn send(
-        &mut self,
-        request: Request<Full<Bytes>>,
-    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Full<Bytes>>>>> + use<>
-    {
-        let Some(connection) = &mut self.connection else {
-            unreachable!("a lease has its connection until it is given back, which consumes it");
-        };
-        connection.sender.try_send_request(request)
-    }
-
-    /// The answer is complete: the connection may serve another request.
+    /// Ends the exchange. The connection returns to the pool if it can serve another request.
     pub(super) fn release(mut self) {
-        if let Some(connection) = self.connection.take() {
-            self.pool.put(self.node, connection, self.max_idle);
+        let is_reusable = self.open.connection.finish();
+        let now = Instant::now();
+        let Self {
+            open,
+            pool,
+            node,
+            limits,
+            ..
+        } = self;
+        let until = (open.opened + limits.max_age).min(now + limits.idle_timeout);
+        if is_reusable && now < until && limits.max_idle > 0 && open.slot.0.release() {
+            let idle = Idle {
+                connection: open,
+                since: now,
+                until,
+            };
+            pool.put(node, idle, limits.max_idle);
+        } else if is_reusable {
+            open.connection.close();
         }
     }
 }
 
-impl Drop for PooledConnection {
-    fn drop(&mut self) {
-        if let Some(connection) = &self.connection {
-            connection.slot.close();
-        }
+impl Deref for PooledConnection {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.open.connection
     }
 }
+
+impl DerefMut for PooledConnection {
+    fn deref_mut(&mut self) -> &mut Connection {
+        &mut self.open.connection
+    }
+}
+
+impl Drop for SlotGuard {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+impl Wake for Wakeup {
+    fn wake(self: Arc<Self>) {
+        self.0.notify_one();
+    }
+}
+
+/// The longest time that a connection which its node has closed, or which is aged, stays in the pool.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);

@@ -1,49 +1,51 @@
-//! The one place that builds a head toward a node. What goes on are the client's end-to-end fields,
-//! byte for byte, without framing and without what proxies say of each other; those the gateway
-//! writes itself. A field that the client signed reaches the node as it was signed, or the request
-//! is signed again.
+//! Encodes the request as a node receives it: the client's end-to-end fields byte for byte, without its
+//! framing and without what proxies say about clients, which the gateway writes itself. A field that the
+//! client signed reaches the node as it was signed, or the request is signed again.
 
-use bytes::Bytes;
+use std::borrow::Cow;
+
 use http::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST,
     HeaderName, HeaderValue, VIA,
 };
-use http::{HeaderMap, Method, Request, Uri};
-use http_body_util::Full;
+use http::{HeaderMap, Method};
 use jiff::Timestamp;
 
+use super::attempt::AttemptProgress;
+use super::exchange::EncodedRequest;
 use crate::auth::{self, AuthError, Caller, Signable};
 use crate::ccfs::{BodyKind, ResponseKind};
 use crate::cluster::{HostPolicy, Node};
 use crate::http_fields::{
-    JSON_UTF_8, VIA_GATEWAY, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REQUEST_ID,
-    connection_listed, is_conditional, is_hop_by_hop, is_identity, is_rewritten_unless_signed,
+    JSON_UTF_8, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REQUEST_ID,
+    accepts_codings, connection_listed, is_conditional, is_hop_by_hop, is_identity,
+    is_rewritten_unless_signed,
 };
 use crate::message::{Authorization, UpstreamRequest};
 use crate::telemetry::TraceContext;
 
-/// The request as `node` gets it, as a part of the span `trace`, signed at `now()` if it has to be
+/// Encodes `request` for `node`, as a part of the attempt's span. It is signed at `now()` if it has to be
 /// signed again.
-pub(super) fn request(
-    delivery: &UpstreamRequest,
+pub(super) fn encode(
+    request: &UpstreamRequest,
     node: &Node,
-    trace: TraceContext,
+    attempt: &AttemptProgress,
     now: impl FnOnce() -> Timestamp,
-) -> Result<Request<Full<Bytes>>, AuthError> {
-    let names = signed_names(delivery);
-    let mut headers = end_to_end(delivery, names);
-    let replaced = set_host(delivery, node, &mut headers);
-    set_content_length(delivery, names, &mut headers);
-    set_forwarding_fields(delivery, names, trace, &mut headers);
-    if let Some(caller) = signer(delivery, names, replaced) {
-        sign(delivery, caller, names, now(), &mut headers)?;
+) -> Result<EncodedRequest, AuthError> {
+    let names = signed_names(request);
+    let mut fields = Fields::end_to_end(request, names);
+    let replaced = fields.set_host(request, node);
+    fields.set_content_length(request, names);
+    fields.set_forwarding_fields(request, names, attempt.trace);
+    let is_changed = replaced || attempt.is_signed_anew;
+    if let Some(caller) = signer(request, names, is_changed) {
+        fields.sign(request, caller, names, now())?;
     }
-
-    let mut request = Request::new(Full::new(delivery.body.clone()));
-    *request.method_mut() = delivery.method.clone();
-    *request.uri_mut() = Uri::from(delivery.target.clone());
-    *request.headers_mut() = headers;
-    Ok(request)
+    Ok(EncodedRequest {
+        head: fields.into_head(request),
+        body: request.body.clone(),
+        is_head: request.method == Method::HEAD,
+    })
 }
 
 /// Returns the header names that the client signed, verbatim.
@@ -56,86 +58,24 @@ fn signed_names(request: &UpstreamRequest) -> &str {
     }
 }
 
+/// Whether the node may encode its response: only an `Accept-Encoding` that the client signed reaches the
+/// nodes of a JSON interface.
+pub(super) fn requests_codings(request: &UpstreamRequest, response: &HeaderMap) -> bool {
+    is_signed(signed_names(request), &ACCEPT_ENCODING)
+        && accepts_codings(&request.headers, response)
+}
+
 fn is_signed(names: &str, field: &HeaderName) -> bool {
-    // By bytes: asked a dozen times for each request, of a text of a few bytes.
+    // Compares bytes, because it is called a dozen times a request with a few bytes.
     names
         .as_bytes()
         .split(|&byte| byte == b';')
         .any(|name| name.eq_ignore_ascii_case(field.as_str().as_bytes()))
 }
 
-/// The client's fields that reach the node.
-fn end_to_end(delivery: &UpstreamRequest, names: &str) -> HeaderMap {
-    let headers = &*delivery.headers;
-    let readable = delivery.endpoint.response != ResponseKind::File;
-    let shared = delivery.endpoint.response == ResponseKind::SignedUrl;
-    let nominates = headers.contains_key(CONNECTION);
-    let passes = |name: &HeaderName| {
-        if NEVER_NOMINATED.contains(name) {
-            return true;
-        }
-        if is_hop_by_hop(name.as_str()) || is_identity(name.as_str()) {
-            return false;
-        }
-        if is_signed(names, name) {
-            return true;
-        }
-        !(is_rewritten_unless_signed(name.as_str())
-            || *name == EXPECT
-            || (shared && is_conditional(name.as_str()))
-            || (readable && *name == ACCEPT_ENCODING)
-            || (nominates
-                && connection_listed(headers)
-                    .any(|nominated| nominated.eq_ignore_ascii_case(name.as_str()))))
-    };
-    let mut out = HeaderMap::with_capacity(headers.len() + MAX_ADDED_FIELDS);
-    for name in headers.keys().filter(|name| passes(name)) {
-        for value in headers.get_all(name) {
-            out.append(name.clone(), value.clone());
-        }
-    }
-    out
-}
-
-/// Writes the Host that the cluster wants; true if it differs from the client's. The Host of an unverified
-/// request stays, except that one without Host (HTTP/1.0) gets the node's: HTTP/1.1 requires one (RFC 9112,
-/// 3.2).
-fn set_host(delivery: &UpstreamRequest, node: &Node, headers: &mut HeaderMap) -> bool {
-    let is_unverified = matches!(delivery.authorization, Authorization::PassThrough(None))
-        && delivery.headers.contains_key(AUTHORIZATION);
-    let keeps = delivery.cluster.settings().host == HostPolicy::Preserve || is_unverified;
-    if keeps && headers.contains_key(HOST) {
-        return false;
-    }
-    // `host:port` of a configured URL is made of characters that a field value may have.
-    let Ok(host) = HeaderValue::try_from(&**node.name()) else {
-        return false;
-    };
-    headers.insert(HOST, host.clone()) != Some(host)
-}
-
-/// One Content-Length, true and never chunked; none for a request that never had a body.
-fn set_content_length(delivery: &UpstreamRequest, names: &str, headers: &mut HeaderMap) {
-    let length = delivery.body.len();
-    let claimed = headers.get(CONTENT_LENGTH).cloned();
-    let as_claimed = claimed
-        .as_ref()
-        .and_then(|value| value.to_str().ok()?.parse().ok())
-        == Some(length);
-    if as_claimed && is_signed(names, &CONTENT_LENGTH) {
-        // Signed as text: `007` must stay `007`.
-        return;
-    }
-    let has_body = matches!(delivery.method, Method::PATCH | Method::POST | Method::PUT);
-    if length == 0 && claimed.is_none() && !has_body {
-        return;
-    }
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-}
-
-/// Who signs again, if somebody has to.
-fn signer<'a>(delivery: &'a UpstreamRequest, names: &str, replaced: bool) -> Option<&'a Caller> {
-    match &delivery.authorization {
+/// Returns the caller that signs the request again, if that is necessary.
+fn signer<'a>(request: &'a UpstreamRequest, names: &str, is_changed: bool) -> Option<&'a Caller> {
+    match &request.authorization {
         Authorization::Resign(caller) => Some(caller),
         Authorization::PassThrough(Some(caller)) => {
             let lost = || {
@@ -143,78 +83,195 @@ fn signer<'a>(delivery: &'a UpstreamRequest, names: &str, replaced: bool) -> Opt
                     .split(';')
                     .any(|name| is_hop_by_hop(name) || is_identity(name))
             };
-            (replaced || lost()).then_some(caller)
+            (is_changed || lost()).then_some(caller)
         }
         Authorization::PassThrough(None) => None,
     }
 }
 
-fn sign(
-    delivery: &UpstreamRequest,
-    caller: &Caller,
-    names: &str,
-    now: Timestamp,
-    headers: &mut HeaderMap,
-) -> Result<(), AuthError> {
-    let json = delivery.endpoint.body != BodyKind::Opaque;
-    if json && !headers.contains_key(CONTENT_TYPE) {
-        headers.insert(CONTENT_TYPE, JSON_UTF_8);
-    }
-    // What ends at this hop cannot stay signed; what the gateway says of the client can.
-    let remaining: Vec<&str> = names
-        .split(';')
-        .filter(|name| !is_hop_by_hop(name))
-        .filter(|name| !is_identity(name) || headers.contains_key(*name))
-        .collect();
-    let value = auth::sign(
-        caller.credential(),
-        &remaining.join(";"),
-        now,
-        &Signable {
-            method: delivery.method.as_str(),
-            path: delivery.target.path(),
-            query: delivery.target.query(),
-            headers,
-            body: &delivery.body,
-        },
-    )?;
-    headers.insert(AUTHORIZATION, value);
-    Ok(())
-}
+/// The fields of the outgoing request. A list, not a map: it is written once, in order, and most of it
+/// is borrowed from the client's request.
+struct Fields<'a>(Vec<(Cow<'a, HeaderName>, Cow<'a, HeaderValue>)>);
 
-/// What the gateway says of the request, except where the client signed something else.
-fn set_forwarding_fields(
-    delivery: &UpstreamRequest,
-    names: &str,
-    trace: TraceContext,
-    headers: &mut HeaderMap,
-) {
-    let context = &delivery.metadata;
-    let mut set = |name: HeaderName, value: Option<HeaderValue>| {
-        let kept = is_signed(names, &name) && !is_identity(name.as_str());
-        if let Some(value) = value.filter(|_| !kept) {
-            headers.insert(name, value);
+impl<'a> Fields<'a> {
+    /// The fields of the client that reach the node.
+    fn end_to_end(request: &'a UpstreamRequest, names: &str) -> Self {
+        let headers = &*request.headers;
+        let is_json = request.endpoint.response != ResponseKind::File;
+        let is_shared = request.endpoint.response == ResponseKind::SignedUrl;
+        let has_connection = headers.contains_key(CONNECTION);
+        let passes = |name: &HeaderName| {
+            if NEVER_NOMINATED.contains(name) {
+                return true;
+            }
+            if is_hop_by_hop(name.as_str()) || is_identity(name.as_str()) {
+                return false;
+            }
+            if is_signed(names, name) {
+                return true;
+            }
+            !(is_rewritten_unless_signed(name.as_str())
+                || *name == EXPECT
+                || (is_shared && is_conditional(name.as_str()))
+                || (is_json && *name == ACCEPT_ENCODING)
+                || (has_connection
+                    && connection_listed(headers)
+                        .any(|listed| listed.eq_ignore_ascii_case(name.as_str()))))
+        };
+        let mut fields = Vec::with_capacity(headers.len() + MAX_ADDED_FIELDS);
+        for name in headers.keys().filter(|name| passes(name)) {
+            let values = headers.get_all(name).iter();
+            fields.extend(values.map(|value| (Cow::Borrowed(name), Cow::Borrowed(value))));
         }
-    };
-    let client = context.client_ip.to_string();
-    set(X_FORWARDED_FOR, HeaderValue::try_from(client).ok());
-    set(X_FORWARDED_PROTO, Some(HeaderValue::from_static("https")));
-    set(X_FORWARDED_HOST, delivery.headers.get(HOST).cloned());
-    set(X_REQUEST_ID, Some(context.request_id.clone()));
-    set(
-        TraceContext::HEADER,
-        HeaderValue::from_bytes(&trace.traceparent()).ok(),
-    );
-    if !is_signed(names, &VIA) {
-        headers.append(VIA, VIA_GATEWAY);
+        Self(fields)
+    }
+
+    fn get(&self, name: &HeaderName) -> Option<&HeaderValue> {
+        let mut fields = self.0.iter();
+        fields
+            .find(|(known, _)| **known == *name)
+            .map(|(_, value)| &**value)
+    }
+
+    /// Sets a field, instead of all others of its name.
+    fn set(&mut self, name: HeaderName, value: impl Into<Cow<'a, HeaderValue>>) {
+        self.0.retain(|(known, _)| **known != name);
+        self.0.push((Cow::Owned(name), value.into()));
+    }
+
+    /// Sets the Host that the cluster wants; returns whether it differs from the client's. The Host of an
+    /// unverified request stays, except that one without Host (HTTP/1.0) gets the node's: HTTP/1.1 requires
+    /// one (RFC 9112, 3.2).
+    fn set_host(&mut self, request: &UpstreamRequest, node: &Node) -> bool {
+        let is_unverified = matches!(request.authorization, Authorization::PassThrough(None))
+            && request.headers.contains_key(AUTHORIZATION);
+        let keeps = request.cluster.settings().host == HostPolicy::Preserve || is_unverified;
+        if keeps && self.get(&HOST).is_some() {
+            return false;
+        }
+        // `host:port` of a configured URL has only characters that a field value may have.
+        let Ok(host) = HeaderValue::try_from(&**node.name()) else {
+            return false;
+        };
+        let differs = self.get(&HOST) != Some(&host);
+        self.set(HOST, Cow::Owned(host));
+        differs
+    }
+
+    /// Sets one Content-Length of the body that is sent; none for a request that never had a body.
+    fn set_content_length(&mut self, request: &UpstreamRequest, names: &str) {
+        let length = request.body.len();
+        let claimed = self.get(&CONTENT_LENGTH);
+        let is_claimed =
+            claimed.and_then(|value| value.to_str().ok()?.parse().ok()) == Some(length);
+        if is_claimed && is_signed(names, &CONTENT_LENGTH) {
+            // Signed as text: `007` must stay `007`.
+            return;
+        }
+        let has_body = matches!(request.method, Method::PATCH | Method::POST | Method::PUT);
+        if length == 0 && claimed.is_none() && !has_body {
+            return;
+        }
+        self.set(CONTENT_LENGTH, Cow::Owned(HeaderValue::from(length)));
+    }
+
+    /// Sets what the gateway says about the request, unless the client signed another value.
+    fn set_forwarding_fields(
+        &mut self,
+        request: &'a UpstreamRequest,
+        names: &str,
+        trace: TraceContext,
+    ) {
+        let metadata = &request.metadata;
+        let mut set = |name: HeaderName, value: Option<Cow<'a, HeaderValue>>| {
+            let is_kept = is_signed(names, &name) && !is_identity(name.as_str());
+            if let Some(value) = value.filter(|_| !is_kept) {
+                self.set(name, value);
+            }
+        };
+        let client = HeaderValue::try_from(metadata.client_ip.to_string());
+        set(X_FORWARDED_FOR, client.ok().map(Cow::Owned));
+        let https = HeaderValue::from_static("https");
+        set(X_FORWARDED_PROTO, Some(Cow::Owned(https)));
+        set(
+            X_FORWARDED_HOST,
+            request.headers.get(HOST).map(Cow::Borrowed),
+        );
+        set(X_REQUEST_ID, Some(Cow::Borrowed(&metadata.request_id)));
+        let parent = HeaderValue::from_bytes(&trace.traceparent());
+        set(TraceContext::HEADER, parent.ok().map(Cow::Owned));
+        if !is_signed(names, &VIA) {
+            self.0.push((Cow::Owned(VIA), Cow::Borrowed(&metadata.via)));
+        }
+    }
+
+    fn sign(
+        &mut self,
+        request: &UpstreamRequest,
+        caller: &Caller,
+        names: &str,
+        now: Timestamp,
+    ) -> Result<(), AuthError> {
+        let is_json = request.endpoint.body != BodyKind::Opaque;
+        if is_json && self.get(&CONTENT_TYPE).is_none() {
+            self.set(CONTENT_TYPE, Cow::Owned(JSON_UTF_8));
+        }
+        // A hop-by-hop field cannot stay signed. A field about the client can, with the gateway's value.
+        let is_sent = |name: &str| {
+            let mut fields = self.0.iter();
+            fields.any(|(known, _)| known.as_str().eq_ignore_ascii_case(name))
+        };
+        let remaining: Vec<&str> = names
+            .split(';')
+            .filter(|name| !is_hop_by_hop(name))
+            .filter(|name| !is_identity(name) || is_sent(name))
+            .collect();
+        let remaining = remaining.join(";");
+        let mut headers = HeaderMap::new();
+        for (name, value) in &self.0 {
+            if is_signed(&remaining, name) {
+                headers.append(&**name, (**value).clone());
+            }
+        }
+        let signable = Signable {
+            method: request.method.as_str(),
+            path: request.target.path(),
+            query: request.target.query(),
+            headers: &headers,
+            body: &request.body,
+        };
+        let value = auth::sign(caller.credential(), &remaining, now, &signable)?;
+        self.set(AUTHORIZATION, Cow::Owned(value));
+        Ok(())
+    }
+
+    /// Writes request line and fields. Their types guarantee that no part has a line end.
+    fn into_head(self, request: &UpstreamRequest) -> Vec<u8> {
+        let field_bytes = |(name, value): &(Cow<'_, HeaderName>, Cow<'_, HeaderValue>)| {
+            name.as_str().len() + value.len() + 4
+        };
+        let fields: usize = self.0.iter().map(field_bytes).sum();
+        let (method, target) = (request.method.as_str(), request.target.as_str());
+        let mut head = Vec::with_capacity(method.len() + target.len() + fields + 16);
+        for part in [method, " ", target, " HTTP/1.1\r\n"] {
+            head.extend_from_slice(part.as_bytes());
+        }
+        for (name, value) in &self.0 {
+            head.extend_from_slice(name.as_str().as_bytes());
+            head.extend_from_slice(b": ");
+            head.extend_from_slice(value.as_bytes());
+            head.extend_from_slice(b"\r\n");
+        }
+        head.extend_from_slice(b"\r\n");
+        head
     }
 }
 
-/// What a client cannot name away in Connection. None of them ends at a hop or says who a client is,
-/// so these are asked for first.
+/// Fields that `Connection` cannot turn into hop-by-hop ones. They are neither hop-by-hop nor about the
+/// client, so they are checked first.
 const NEVER_NOMINATED: [HeaderName; 3] = [AUTHORIZATION, CONTENT_LENGTH, HOST];
 
-/// Fields the gateway writes.
+/// The most fields that the gateway adds.
 const MAX_ADDED_FIELDS: usize = 9;
 
 #[cfg(test)]

@@ -1,155 +1,168 @@
-//! Reading a node's answer and judging it: is it one, may another node do better, what does it say
-//! of the node?
+//! Reads the response of a node and judges it: whether it is valid, whether another node may give a better
+//! one, and what it says about the node.
 
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{
-    CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, TRANSFER_ENCODING,
-};
-use http::response::Parts;
-use http::{HeaderMap, Response, StatusCode};
-use http_body::Body;
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
+use http::{HeaderMap, StatusCode};
 
+use super::exchange::Head;
 use super::pool::PooledConnection;
+use super::request::requests_codings;
 use super::response_body::{ResponseGuard, StreamingBody};
-use crate::ccfs::{ParsedResponse, ResultKind};
+use crate::ccfs::{ParsedResponse, ResponseKind, ResultKind};
 use crate::cluster::{FailureKind, NodeGuard, NodeOutcome};
-use crate::http_fields::{connection_listed, is_hop_by_hop, is_reserved_in_responses};
-use crate::message::{UpstreamErrorKind, UpstreamRequest};
+use crate::http_fields::{
+    connection_listed, is_conditional, is_encoded, is_hop_by_hop, is_reserved_in_responses,
+};
+use crate::message::{Authorization, UpstreamErrorKind, UpstreamRequest};
 
-/// A node's answer, as far as it has to be read.
+/// A response, as far as it had to be read.
 #[derive(Debug)]
 pub(super) struct NodeResponse {
     pub(super) status: StatusCode,
+    /// End-to-end fields only.
     pub(super) headers: HeaderMap,
     pub(super) body: NodeResponseBody,
+    /// The JSON object of the body, if it was read and is one.
     pub(super) json: Option<Arc<ParsedResponse>>,
     pub(super) decision: RetryDecision,
 }
 
-/// How much of the body is there.
+/// How much of the body was read.
 #[derive(Debug)]
 pub(super) enum NodeResponseBody {
-    /// Still coming.
+    /// A part of it.
     Streaming(Box<StreamingBody>),
     /// All of it.
     Buffered(Bytes),
 }
 
-/// What an answer means for the delivery.
+/// What a response means for the retry loop.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum RetryDecision {
-    /// Flow control: nothing was done, any request may go to another node.
+    /// Flow control: nothing was done, so any request may be sent to another node.
     RetryAlways,
-    /// To be passed on.
+    /// Passed on.
     PassOn,
-    /// The node is unable: a repeatable request may go to another.
+    /// The node failed: an idempotent request may be sent to another one.
     RetryIfIdempotent,
+    /// 401 to a request that the gateway has verified: an idempotent request may be sent to one other
+    /// node, signed anew.
+    RetrySignedAnew,
 }
 
-/// Reads an answer whole, at most `limit` bytes. A 200 that is no JSON object is none.
+/// Reads a response completely, at most `limit` bytes. A 200 whose body is no JSON object is invalid.
 pub(super) async fn read_buffered(
-    response: Response<Incoming>,
-    lease: PooledConnection,
-    delivery: &UpstreamRequest,
+    head: Head,
+    mut connection: PooledConnection,
+    request: &UpstreamRequest,
     limit: usize,
 ) -> Result<NodeResponse, UpstreamErrorKind> {
-    let (head, mut body) = response.into_parts();
-    let head = ResponseHead::from_parts(head)?;
-    if body.size_hint().lower() > limit as u64 {
+    let mut head = ResponseHead::new(head);
+    if connection.remaining().unwrap_or(0) > limit as u64 {
         return Err(UpstreamErrorKind::InvalidResponse);
     }
-    let BodyRead::Complete(bytes) = read_up_to(&mut body, limit).await? else {
+    let BodyRead::Complete(bytes) = read_up_to(&mut connection, Bytes::new(), limit).await? else {
         return Err(UpstreamErrorKind::InvalidResponse);
     };
-    lease.release();
+    connection.release();
     let json = head.json(&bytes);
-    if head.status == StatusCode::OK && json.is_none() && !head.has_content_encoding {
+    let may_be_encoded = head.has_content_encoding && requests_codings(request, &head.headers);
+    if head.status == StatusCode::OK && json.is_none() && !may_be_encoded {
         return Err(UpstreamErrorKind::InvalidResponse);
     }
-    let judgement = decide(head.status, json.as_deref(), delivery);
-    let mut headers = head.headers;
-    headers.remove(CONTENT_LENGTH);
+    head.headers.remove(CONTENT_LENGTH);
     Ok(NodeResponse {
         status: head.status,
-        headers,
+        decision: decide(head.status, json.as_deref(), request),
+        headers: head.headers,
         body: NodeResponseBody::Buffered(bytes),
         json,
-        decision: judgement,
     })
 }
 
-/// Reads an answer up to its first bytes; or whole, if it may be one that another node answers
-/// better, and is small.
+/// Reads a response up to the first data of its body; or completely, if another node may give a better
+/// one and the body is small.
 pub(super) async fn read_streaming(
-    response: Response<Incoming>,
-    lease: PooledConnection,
-    pick: NodeGuard,
-    delivery: &UpstreamRequest,
+    head: Head,
+    mut connection: PooledConnection,
+    guard: NodeGuard,
+    request: &UpstreamRequest,
     min_receive_rate: u64,
 ) -> Result<NodeResponse, UpstreamErrorKind> {
-    let (head, mut body) = response.into_parts();
-    let head = ResponseHead::from_parts(head)?;
+    let head = ResponseHead::new(head);
     let status = head.status;
-    let peeks =
-        is_retriable_status(status) || (status == StatusCode::OK && head.has_json_content_type());
-    let limit = if peeks && body.size_hint().lower() <= MAX_PEEK as u64 {
+    let peeks = match status {
+        StatusCode::OK => head.has_json_content_type(),
+        _ => decide(status, None, request) != RetryDecision::PassOn,
+    };
+    let limit = if peeks && connection.remaining().unwrap_or(0) <= MAX_PEEK as u64 {
         MAX_PEEK
     } else {
-        // The first bytes only: with them the deadlines of the delivery end.
+        // The first data only: there the timeouts of the request end.
         0
     };
-    let first = match read_up_to(&mut body, limit).await? {
+    let mut read = read_up_to(&mut connection, Bytes::new(), limit).await?;
+    // Flow control may have any Content-Type; its first byte tells it from a file.
+    let may_be_envelope = status == StatusCode::OK && begins_as_object(read.bytes());
+    if let BodyRead::Partial(prefix) = &read
+        && may_be_envelope
+        && connection.remaining().unwrap_or(0) <= MAX_PEEK as u64
+    {
+        read = read_up_to(&mut connection, prefix.clone(), MAX_PEEK).await?;
+    }
+    let prefix = match read {
         BodyRead::Complete(bytes) => {
-            lease.release();
-            let json = if peeks { head.json(&bytes) } else { None };
+            connection.release();
+            let json = (peeks || may_be_envelope)
+                .then(|| head.json(&bytes))
+                .flatten();
             return Ok(NodeResponse {
                 status,
-                decision: decide(status, json.as_deref(), delivery),
+                decision: decide(status, json.as_deref(), request),
                 headers: head.headers,
                 body: NodeResponseBody::Buffered(bytes),
                 json,
             });
         }
-        BodyRead::Partial(first) => first,
+        BodyRead::Partial(prefix) => prefix,
     };
-    let judge = (!is_failure_status(status)).then(|| delivery.cluster.clone());
-    let held = ResponseGuard {
-        connection: lease,
-        node: pick,
-        report_to: judge,
+    let guard = ResponseGuard {
+        connection,
+        node: guard,
+        report_to: (!is_failure_status(status)).then(|| request.cluster.clone()),
     };
-    let flow = StreamingBody::new(first, body, min_receive_rate, held);
+    let body = StreamingBody::new(prefix, min_receive_rate, guard);
     Ok(NodeResponse {
         status,
         headers: head.headers,
-        body: NodeResponseBody::Streaming(Box::new(flow)),
+        body: NodeResponseBody::Streaming(Box::new(body)),
         json: None,
         decision: RetryDecision::PassOn,
     })
 }
 
 impl NodeResponse {
-    /// What it says of the node; `None` if the body is still to tell.
+    /// Returns what it says about the node; `None` if that depends on the rest of the body.
     pub(super) fn health_outcome(&self) -> Option<NodeOutcome> {
         match (self.decision, &self.body) {
             (RetryDecision::RetryAlways, _) => Some(NodeOutcome::FlowControlled),
             (RetryDecision::RetryIfIdempotent, _) => {
                 Some(NodeOutcome::Failure(FailureKind::ServerError))
             }
-            (RetryDecision::PassOn, _) if is_failure_status(self.status) => {
+            (_, _) if is_failure_status(self.status) => {
                 Some(NodeOutcome::Failure(FailureKind::ServerError))
             }
-            (RetryDecision::PassOn, NodeResponseBody::Buffered(_)) => Some(NodeOutcome::Success),
+            (RetryDecision::RetrySignedAnew, _)
+            | (RetryDecision::PassOn, NodeResponseBody::Buffered(_)) => Some(NodeOutcome::Success),
             (RetryDecision::PassOn, NodeResponseBody::Streaming(_)) => None,
         }
     }
 }
 
-/// The end-to-end part of a node's head.
+/// The end-to-end part of a head.
 struct ResponseHead {
     status: StatusCode,
     headers: HeaderMap,
@@ -157,37 +170,18 @@ struct ResponseHead {
 }
 
 impl ResponseHead {
-    /// Refuses a head whose framing can be read in two ways.
-    fn from_parts(parts: Parts) -> Result<Self, UpstreamErrorKind> {
-        let Parts {
+    fn new(head: Head) -> Self {
+        let Head {
             status,
             mut headers,
             ..
-        } = parts;
-        let mut encodings = headers.get_all(TRANSFER_ENCODING).iter();
-        if let Some(encoding) = encodings.next() {
-            let chunked = encoding.as_bytes().eq_ignore_ascii_case(b"chunked");
-            if !chunked || encodings.next().is_some() || headers.contains_key(CONTENT_LENGTH) {
-                return Err(UpstreamErrorKind::InvalidResponse);
-            }
-        }
-        // We never ask for another protocol.
-        if status == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(UpstreamErrorKind::InvalidResponse);
-        }
-        if let Some(length) = headers.get(CONTENT_LENGTH).cloned() {
-            // Equal ones only: hyper refused others.
-            headers.insert(CONTENT_LENGTH, length);
-        }
+        } = head;
         strip_hop_by_hop(&mut headers);
-        let encoded = headers
-            .get(CONTENT_ENCODING)
-            .is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"));
-        Ok(Self {
+        Self {
             status,
+            has_content_encoding: is_encoded(&headers),
             headers,
-            has_content_encoding: encoded,
-        })
+        }
     }
 
     fn has_json_content_type(&self) -> bool {
@@ -204,7 +198,7 @@ impl ResponseHead {
     }
 }
 
-/// Takes out what ends at this hop, and what only the gateway may say.
+/// Removes the fields that end at this hop, and those that only the gateway may send.
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
         let named: Vec<HeaderName> = connection_listed(headers)
@@ -215,28 +209,49 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
-    let ours: Vec<HeaderName> = headers
+    let removed: Vec<HeaderName> = headers
         .keys()
         .filter(|name| is_hop_by_hop(name.as_str()) || is_reserved_in_responses(name))
         .cloned()
         .collect();
-    for name in ours {
+    for name in removed {
         headers.remove(name);
     }
 }
 
 enum BodyRead {
     Complete(Bytes),
-    /// More is to come.
+    /// More follows.
     Partial(Bytes),
 }
 
-/// Reads until the end, or until there are more than `limit` bytes.
-async fn read_up_to(body: &mut Incoming, limit: usize) -> Result<BodyRead, UpstreamErrorKind> {
-    // Most answers are one piece, which needs no copy.
-    let mut first = Bytes::new();
+impl BodyRead {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Complete(bytes) | Self::Partial(bytes) => bytes,
+        }
+    }
+}
+
+/// Whether a body is a JSON object, judged by its first byte that is no white space.
+fn begins_as_object(body: &[u8]) -> bool {
+    body.trim_ascii_start().first() == Some(&b'{')
+}
+
+/// Reads on after `first` until the end of the body, or until there are more than `limit` bytes.
+async fn read_up_to(
+    connection: &mut PooledConnection,
+    mut first: Bytes,
+    limit: usize,
+) -> Result<BodyRead, UpstreamErrorKind> {
+    // Most bodies come in one piece, which is not copied.
     let mut all = BytesMut::new();
-    while let Some(data) = next_data(body).await? {
+    while !connection.is_complete() {
+        let data = connection.data().await.map_err(|error| {
+            tracing::debug!(?error, "a response was cut off");
+            error.kind()
+        })?;
+        let Some(data) = data else { break };
         if all.is_empty() && first.is_empty() {
             first = data;
         } else {
@@ -254,32 +269,16 @@ fn join(first: Bytes, all: BytesMut) -> Bytes {
     if all.is_empty() { first } else { all.freeze() }
 }
 
-/// The next bytes that are not none; `None` at the end. Trailers end at this hop.
-async fn next_data(body: &mut Incoming) -> Result<Option<Bytes>, UpstreamErrorKind> {
-    while !body.is_end_stream() {
-        let Some(frame) = body.frame().await else {
-            break;
-        };
-        let frame = frame.map_err(|error| {
-            tracing::debug!(%error, "a node broke off inside an answer");
-            UpstreamErrorKind::ConnectionClosed
-        })?;
-        if let Ok(data) = frame.into_data()
-            && !data.is_empty()
-        {
-            return Ok(Some(data));
-        }
-    }
-    Ok(None)
-}
-
 fn decide(
     status: StatusCode,
     json: Option<&ParsedResponse>,
-    delivery: &UpstreamRequest,
+    request: &UpstreamRequest,
 ) -> RetryDecision {
-    if is_retriable_status(status) {
+    if is_failure_status(status) || is_unexpected_redirect(status, request) {
         return RetryDecision::RetryIfIdempotent;
+    }
+    if status == StatusCode::UNAUTHORIZED && is_verified(request) {
+        return RetryDecision::RetrySignedAnew;
     }
     let Some(json) = json.filter(|_| status == StatusCode::OK) else {
         return RetryDecision::PassOn;
@@ -287,29 +286,40 @@ fn decide(
     if json.result_kind() == ResultKind::FlowControlled {
         return RetryDecision::RetryAlways;
     }
-    let broken = &delivery.cluster.settings().ejection.result_codes;
-    if json
-        .result_code
-        .as_ref()
-        .is_some_and(|code| broken.iter().any(|one| code == one))
-    {
+    let failures = &request.cluster.settings().ejection.result_codes;
+    let code = json.result_code.as_ref();
+    if code.is_some_and(|code| failures.iter().any(|failure| code == failure)) {
         return RetryDecision::RetryIfIdempotent;
     }
     RetryDecision::PassOn
 }
 
-/// Statuses that another node may answer better.
-fn is_retriable_status(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 502..=504)
-}
-
-/// Statuses that speak against the node; 501 and 505 speak of the request.
+/// Statuses that count as a failure of the node, and after which another node may do better. Others, such
+/// as 501 and 505, depend on the request.
 fn is_failure_status(status: StatusCode) -> bool {
-    status.as_u16() >= 500 && !matches!(status.as_u16(), 501 | 505)
+    matches!(status.as_u16(), 500 | 502..=504)
 }
 
-/// How much of an answer that streams is read to see what it is; flow-control and error answers
-/// have a few hundred bytes.
+/// Whether the status is a redirect that no JSON interface has. A 304 is one only if the request had no
+/// condition.
+fn is_unexpected_redirect(status: StatusCode, request: &UpstreamRequest) -> bool {
+    let is_conditional = || {
+        request
+            .headers
+            .keys()
+            .any(|name| is_conditional(name.as_str()))
+    };
+    request.endpoint.response != ResponseKind::File
+        && status.is_redirection()
+        && !(status == StatusCode::NOT_MODIFIED && is_conditional())
+}
+
+/// Whether the gateway has verified the signature of the request, or made it.
+fn is_verified(request: &UpstreamRequest) -> bool {
+    !matches!(request.authorization, Authorization::PassThrough(None))
+}
+
+/// How much of a streaming response is read to judge it, in bytes. Envelopes have a few hundred.
 const MAX_PEEK: usize = 64 * 1024;
 
 const JSON_MEDIA_TYPE: &[u8] = b"application/json";

@@ -1,5 +1,5 @@
-//! The body of an answer that streams through: constant memory, back-pressure by being polled, and
-//! a minimum rate for as long as the client wants bytes.
+//! The body of a streaming response: constant memory, back-pressure by being polled, and a minimum rate
+//! while the client wants data.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,97 +8,85 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::failure_reason;
+use super::health_report::report;
 use super::pool::PooledConnection;
-use super::report;
 use crate::cluster::{Cluster, FailureKind, NodeGuard, NodeOutcome};
 use crate::message::BodyError;
 
-/// What is left of an answer, after the bytes that were already looked at.
+/// The part of a response body that has not been handed on.
 #[derive(Debug)]
 pub(super) struct StreamingBody {
-    /// Already read, given out first.
+    /// Data that was read to judge the response; handed on first.
     prefix: Option<Bytes>,
-    inner: Incoming,
     rate: ReceiveRate,
-    /// Armed once in a window at most, for its end or earlier.
+    /// Armed at most once a window, for its end or earlier.
     timer: Option<Pin<Box<Sleep>>>,
-    /// Until the end.
+    /// `None` after the end of the body, or an error.
     guard: Option<ResponseGuard>,
 }
 
-/// What a running answer holds.
+/// What a response holds until its body ends.
 #[derive(Debug)]
 pub(super) struct ResponseGuard {
-    /// Goes back when the answer is complete.
+    /// Returns to the pool when the body is complete.
     pub(super) connection: PooledConnection,
-    /// The node's busy place.
+    /// Counts the request as in flight at its node.
     pub(super) node: NodeGuard,
-    /// Told how the answer ended, unless its head said all.
+    /// Where the end of the body is reported, unless the head has decided the outcome.
     pub(super) report_to: Option<Arc<Cluster>>,
 }
 
 impl StreamingBody {
-    pub(super) fn new(
-        first: Bytes,
-        rest: Incoming,
-        min_receive_rate: u64,
-        held: ResponseGuard,
-    ) -> Self {
+    pub(super) fn new(prefix: Bytes, min_receive_rate: u64, guard: ResponseGuard) -> Self {
         let mut body = Self {
-            prefix: Some(first).filter(|first| !first.is_empty()),
-            inner: rest,
+            prefix: Some(prefix).filter(|prefix| !prefix.is_empty()),
             rate: ReceiveRate::new(min_receive_rate),
             timer: None,
-            guard: Some(held),
+            guard: Some(guard),
         };
-        if body.inner.is_end_stream() {
-            body.finish();
-        }
+        body.finish_if_complete();
         body
     }
 
-    /// The answer is complete: the connection is free, and so is the node.
-    fn finish(&mut self) {
-        if let Some(held) = self.guard.take() {
-            held.report(NodeOutcome::Success);
-            held.connection.release();
+    /// Reports success and releases the connection once the body is complete.
+    fn finish_if_complete(&mut self) {
+        if let Some(guard) = self.guard.take_if(|guard| guard.connection.is_complete()) {
+            guard.report(NodeOutcome::Success, "");
+            guard.connection.release();
         }
     }
 
-    /// Ready when bytes were wanted for a whole window and too few came.
+    fn fail(&mut self, kind: FailureKind, reason: &'static str) {
+        if let Some(guard) = self.guard.take() {
+            guard.report(NodeOutcome::Failure(kind), reason);
+        }
+    }
+
+    /// Ready when the rate was too low over a whole window in which data was wanted.
     fn poll_too_slow(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            let Some(again) = self.rate.on_pending(Instant::now()) else {
+            let Some(next_check) = self.rate.on_pending(Instant::now()) else {
                 return Poll::Ready(());
             };
             let timer = self
                 .timer
-                .get_or_insert_with(|| Box::pin(sleep_until(again)));
+                .get_or_insert_with(|| Box::pin(sleep_until(next_check)));
             if timer.is_elapsed() {
-                timer.as_mut().reset(again);
+                timer.as_mut().reset(next_check);
             }
             ready!(timer.as_mut().poll(cx));
-        }
-    }
-
-    fn fail(&mut self, fault: FailureKind) {
-        if let Some(held) = self.guard.take() {
-            held.report(NodeOutcome::Failure(fault));
         }
     }
 }
 
 impl ResponseGuard {
-    fn report(&self, outcome: NodeOutcome) {
+    fn report(&self, outcome: NodeOutcome, reason: &'static str) {
         if let Some(cluster) = &self.report_to {
-            let why = || match outcome {
-                NodeOutcome::Failure(FailureKind::Timeout) => "slower than min_receive_rate".into(),
-                _ => "connection closed inside the answer".into(),
-            };
-            report(cluster, self.node.node(), outcome, Instant::now(), why);
+            let now = Instant::now();
+            report(cluster, self.node.node(), outcome, now, || reason.into());
         }
     }
 }
@@ -112,65 +100,58 @@ impl Body for StreamingBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
-        if let Some(first) = this.prefix.take() {
-            return Poll::Ready(Some(Ok(Frame::data(first))));
+        if let Some(prefix) = this.prefix.take() {
+            return Poll::Ready(Some(Ok(Frame::data(prefix))));
         }
-        if this.guard.is_none() {
-            // Complete, or failed before.
+        let Some(guard) = &mut this.guard else {
             return Poll::Ready(None);
-        }
-        loop {
-            let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(cx) else {
-                ready!(this.poll_too_slow(cx));
-                this.fail(FailureKind::Timeout);
-                return Poll::Ready(Some(Err(BodyError::TooSlow)));
-            };
-            match frame {
-                Some(Ok(frame)) => {
-                    // Trailers end at this hop.
-                    let Ok(data) = frame.into_data() else {
-                        continue;
-                    };
-                    this.rate.on_data(data.len(), Instant::now());
-                    if this.inner.is_end_stream() {
-                        this.finish();
-                    }
-                    return Poll::Ready(Some(Ok(Frame::data(data))));
-                }
-                Some(Err(error)) => {
-                    tracing::debug!(%error, "a node broke off inside an answer");
-                    this.fail(FailureKind::ConnectionClosed);
-                    return Poll::Ready(Some(Err(BodyError::ConnectionClosed)));
-                }
-                None => {
-                    this.finish();
-                    return Poll::Ready(None);
-                }
+        };
+        let Poll::Ready(data) = guard.connection.poll_data(cx) else {
+            ready!(this.poll_too_slow(cx));
+            this.fail(FailureKind::Timeout, "slower than min_receive_rate");
+            return Poll::Ready(Some(Err(BodyError::TooSlow)));
+        };
+        Poll::Ready(match data {
+            Ok(Some(data)) => {
+                this.rate.on_data(data.len(), Instant::now());
+                this.finish_if_complete();
+                Some(Ok(Frame::data(data)))
             }
-        }
+            Ok(None) => {
+                this.finish_if_complete();
+                None
+            }
+            Err(error) => {
+                tracing::debug!(?error, "a response was cut off");
+                this.fail(FailureKind::ConnectionClosed, failure_reason::CUT_OFF);
+                Some(Err(BodyError::ConnectionClosed))
+            }
+        })
     }
 
     fn is_end_stream(&self) -> bool {
-        self.prefix.is_none() && self.inner.is_end_stream()
+        self.prefix.is_none() && self.guard.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let read = self.prefix.as_ref().map_or(0, Bytes::len) as u64;
-        let rest = self.inner.size_hint();
-        let mut hint = SizeHint::new();
-        hint.set_lower(rest.lower() + read);
-        if let Some(upper) = rest.upper() {
-            hint.set_upper(upper + read);
+        let prefix = self.prefix.as_ref().map_or(0, Bytes::len) as u64;
+        let guard = self.guard.as_ref();
+        match guard.map_or(Some(0), |guard| guard.connection.remaining()) {
+            Some(remaining) => SizeHint::with_exact(prefix + remaining),
+            None => {
+                let mut hint = SizeHint::new();
+                hint.set_lower(prefix);
+                hint
+            }
         }
-        hint
     }
 }
 
-/// Watches that bytes come fast enough. Its clock runs only while bytes are wanted and not there,
-/// so a client that reads slowly never makes the node look slow. Pure: the time is handed in.
+/// The minimum receive rate. Its clock runs only while data is wanted and not there, so a client that
+/// reads slowly never makes the node look slow. Pure: times are handed in.
 #[derive(Debug)]
 struct ReceiveRate {
-    /// Bytes that a window must bring; 0 is off.
+    /// Bytes that a window must bring at least; 0 is off.
     min_per_window: u64,
     received: u64,
     waited: Duration,
@@ -194,7 +175,8 @@ impl ReceiveRate {
         }
     }
 
-    /// Bytes are wanted and not there: when to ask again at the latest, `None` if it was too slow.
+    /// Data is wanted and not there. Returns when to check again at the latest; `None` if the rate was
+    /// too low.
     fn on_pending(&mut self, now: Instant) -> Option<Instant> {
         let since = *self.waiting_since.get_or_insert(now);
         let waited = self.waited + (now - since);
@@ -207,14 +189,14 @@ impl ReceiveRate {
     }
 }
 
-/// Over which time the rate is judged.
+/// The time over which the rate is measured, as long as `send_rate_window` is by default.
 const RATE_WINDOW: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A rate and its clock.
+    /// A rate with its clock.
     struct ReceiveRateMonitor(ReceiveRate, Instant);
 
     impl ReceiveRateMonitor {
@@ -222,7 +204,7 @@ mod tests {
             Self(ReceiveRate::new(per_second), Instant::now())
         }
 
-        /// Waits for bytes for so long; is the node too slow?
+        /// Waits this long for data; returns whether the node is too slow.
         fn waits(&mut self, seconds: u64) -> bool {
             let end = self.1 + Duration::from_secs(seconds);
             while let Some(again) = self.0.on_pending(self.1) {
@@ -245,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_for_a_window_is_too_slow() {
+    fn no_data_for_a_window_is_too_slow() {
         let mut watch = ReceiveRateMonitor::new(4096);
         let began = watch.1;
         assert!(watch.waits(31));
@@ -254,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn the_clock_runs_only_while_bytes_are_wanted() {
+    fn only_time_in_which_data_is_wanted_counts() {
         let mut watch = ReceiveRateMonitor::new(4096);
         for _ in 0..29 {
             assert!(!watch.waits(1));
@@ -265,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn enough_bytes_start_a_new_window() {
+    fn enough_data_starts_a_new_window() {
         let mut watch = ReceiveRateMonitor::new(10);
         for _ in 0..100 {
             assert!(!watch.waits(10));

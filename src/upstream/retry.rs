@@ -1,133 +1,238 @@
-//! The state of one delivery: who was tried, what came of it, who may be tried next.
+//! The retry loop: one request, several attempts, one deadline.
+//!
+//! | an attempt ended with | idempotent interface | other, request not sent | other, request sent |
+//! |---|---|---|---|
+//! | flow control (resultCode 0300008, 0300009) | retry, pays | - | retry, pays |
+//! | 500, 502, 503, 504, a configured resultCode | retry, pays | - | pass on |
+//! | 3xx of a JSON interface | retry, pays | - | pass on |
+//! | 401 to a verified request | one retry, signed anew, pays | - | pass on |
+//! | no connection, or node at its connection limit | retry, free | retry, free | - |
+//! | closed before the first byte of a response | retry, free | - | fail |
+//! | cut off, invalid response | retry, pays | - | fail |
+//! | per-try timeout | retry, paid before leaving | retry, paid before leaving | wait on |
+//! | node found down by its health check | retry, free | retry, free | wait on |
+//!
+//! A retry needs, in this order, time left, a node that was not tried, and, unless it is free, a token of
+//! the cluster's retry budget: the node is chosen before the token is taken, so that no token is spent on
+//! a retry that cannot be made. No node is tried twice. Without a retry the last response is passed on, if
+//! there was one, else the last failure.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::attempt::AttemptError;
-use super::response::NodeResponse;
+use super::Upstream;
+use super::attempt::{AttemptError, AttemptProgress, ResponseMode};
+use super::attempt_telemetry::AttemptTelemetry;
+use super::failure_reason;
+use super::health_report::{failure_kind, report};
+use super::response::{NodeResponse, RetryDecision};
 use crate::ccfs::RetrySafety;
-use crate::cluster::{Node, NodeGuard, NodeId};
+use crate::cluster::{Node, NodeGuard, NodeId, NodeOutcome};
 use crate::message::{AttemptSummary, UpstreamError, UpstreamErrorKind, UpstreamRequest};
-use crate::metrics::RetryReason;
+use crate::metrics::{RetryOverflow, RetryReason};
 
-/// The state of one delivery.
+/// The state of one request over its attempts.
 #[derive(Debug)]
 pub(super) struct RetryState<'a> {
-    pub(super) request: &'a UpstreamRequest,
-    pub(super) started: Instant,
-    pub(super) overall_deadline: Instant,
-    /// The clock when the last try ended, or the delivery began: what begins the next try needs no
-    /// reading of its own.
-    pub(super) now: Instant,
+    request: &'a UpstreamRequest,
+    started: Instant,
+    overall_deadline: Instant,
+    /// When the last attempt ended, or the request began. Saves the next attempt a clock reading.
+    now: Instant,
     tried: Vec<NodeId>,
     last_node: Option<Arc<str>>,
-    pub(super) attempts: u32,
-    /// A node may have acted on it.
+    attempts: u32,
+    /// Whether a node may have acted on the request.
     request_sent: bool,
-    /// Why a further try would be one.
-    pub(super) retry_reason: Option<RetryReason>,
+    /// Why the next attempt is a retry.
+    retry_reason: Option<RetryReason>,
+    /// Whether the request was already retried after a 401; from then on it is signed anew.
+    is_signed_anew: bool,
+    /// The node of the next attempt, chosen and paid for when the last one was ended early.
+    reserved: Option<NodeGuard>,
     last_error: Option<AttemptError>,
-    pub(super) last_response: Option<NodeResponse>,
+    last_response: Option<NodeResponse>,
+}
+
+/// Until when one attempt is waited for.
+struct AttemptDeadline<'a> {
+    node: &'a Node,
+    progress: &'a AttemptProgress,
+    /// The end of the attempt while another node is left.
+    until: Instant,
+}
+
+impl Upstream {
+    /// Runs attempts until one of them is final, or no retry is possible.
+    pub(super) async fn send_with_retries(
+        &self,
+        state: &mut RetryState<'_>,
+        mode: ResponseMode,
+    ) -> Result<NodeResponse, UpstreamError> {
+        let cluster = &state.request.cluster;
+        let now = state.now.into_std();
+        cluster.retry_budget().record_request(now);
+        let mut timer = std::pin::pin!(sleep_until(state.overall_deadline));
+        let mut next = cluster.pick_first(state.request.hash_key, &[], now);
+        while let Some(guard) = next {
+            next = match self.run_attempt(state, guard, mode, timer.as_mut()).await {
+                Ok(response) => {
+                    let node = state.node_after_response(&response);
+                    let Some(node) = self.paid(state, node) else {
+                        return Ok(response);
+                    };
+                    state.record_response(response);
+                    Some(node)
+                }
+                Err(error) => {
+                    state.record_failure(error);
+                    let node = state.node_after_failure(error);
+                    if error.outside_retry_budget {
+                        node
+                    } else {
+                        self.paid(state, node)
+                    }
+                }
+            };
+        }
+        state.take_result()
+    }
+
+    /// Runs one attempt under its deadline, records it, and reports its outcome to the node's health.
+    async fn run_attempt(
+        &self,
+        state: &mut RetryState<'_>,
+        guard: NodeGuard,
+        mode: ResponseMode,
+        mut timer: Pin<&mut Sleep>,
+    ) -> Result<NodeResponse, AttemptError> {
+        let request = state.request;
+        let node = guard.node().clone();
+        state.begin_attempt(&node);
+        if let Some(reason) = state.retry_reason.take() {
+            self.metrics.count(reason);
+        }
+        let started = state.now;
+        let per_try = request.cluster.settings().timeouts.per_try;
+        let mut telemetry = AttemptTelemetry::start(self, request, &node, state.attempts, started);
+        let progress = AttemptProgress::start(telemetry.trace(), started, state.is_signed_anew);
+        let deadline = AttemptDeadline {
+            node: &node,
+            progress: &progress,
+            until: state.overall_deadline.min(started + per_try),
+        };
+
+        let mut attempt = std::pin::pin!(self.attempt(request, guard, mode, &progress));
+        let result = self
+            .await_attempt(state, &deadline, attempt.as_mut(), timer.as_mut())
+            .await;
+
+        state.now = Instant::now();
+        let elapsed = state.now - started;
+        telemetry.record_result(&result, elapsed);
+        let outcome = match &result {
+            Ok(response) => response.health_outcome(),
+            // An attempt that was given less than its time says nothing about the node.
+            Err(error) if error.kind == UpstreamErrorKind::Timeout && elapsed < per_try => None,
+            Err(error) => failure_kind(error.kind).map(NodeOutcome::Failure),
+        };
+        if let Some(outcome) = outcome {
+            let reason = || match &result {
+                Ok(response) => {
+                    failure_reason::from_response(response.status, response.json.as_deref())
+                }
+                Err(error) => progress
+                    .take_reason()
+                    .unwrap_or_else(|| failure_reason::from_kind(error.kind, elapsed)),
+            };
+            report(&request.cluster, &node, outcome, state.now, reason);
+        }
+        result
+    }
+
+    /// Waits for an attempt until its deadline, or until failing over to another node is better.
+    async fn await_attempt(
+        &self,
+        state: &mut RetryState<'_>,
+        deadline: &AttemptDeadline<'_>,
+        mut attempt: Pin<&mut impl Future<Output = Result<NodeResponse, AttemptError>>>,
+        mut timer: Pin<&mut Sleep>,
+    ) -> Result<NodeResponse, AttemptError> {
+        let until = deadline.until;
+        timer
+            .as_mut()
+            .reset(until.min(deadline.progress.started + PROGRESS_CHECK_INTERVAL));
+        loop {
+            tokio::select! {
+                biased;
+                result = attempt.as_mut() => return result,
+                () = timer.as_mut() => {}
+            }
+            let (sent, now) = (deadline.progress.is_request_sent(), Instant::now());
+            let is_dead = state.may_fail_over_from_dead(deadline.node, sent);
+            if !is_dead && now < until {
+                timer
+                    .as_mut()
+                    .reset(until.min(now + PROGRESS_CHECK_INTERVAL));
+                continue;
+            }
+            // The per-try timeout ends the attempt only if another node may be tried instead.
+            let node = state.node_for_fail_over(sent);
+            let is_free = is_dead || node.is_none();
+            state.reserved = if is_free {
+                node
+            } else {
+                self.paid(state, node)
+            };
+            let fails_over = state.reserved.is_some();
+            if !fails_over && !state.is_past_deadline() {
+                let next_check = now + PROGRESS_CHECK_INTERVAL;
+                timer.as_mut().reset(state.overall_deadline.min(next_check));
+                continue;
+            }
+            return Err(AttemptError {
+                kind: UpstreamErrorKind::Timeout,
+                request_sent: sent,
+                outside_retry_budget: fails_over,
+            });
+        }
+    }
+
+    /// Takes a retry at the chosen node out of the cluster's budget; `None` if the budget is exhausted.
+    fn paid(&self, state: &RetryState<'_>, node: Option<NodeGuard>) -> Option<NodeGuard> {
+        let node = node?;
+        let cluster = &state.request.cluster;
+        let limits = &cluster.settings().retries;
+        let now = Instant::now().into_std();
+        let allowed = cluster.retry_budget().try_withdraw(now, limits);
+        if !allowed {
+            self.metrics.count(RetryOverflow::BudgetExhausted);
+        }
+        allowed.then_some(node)
+    }
 }
 
 impl<'a> RetryState<'a> {
-    pub(super) fn new(delivery: &'a UpstreamRequest, last_try: Duration) -> Self {
+    pub(super) fn new(request: &'a UpstreamRequest, overall_timeout: Duration) -> Self {
         let started = Instant::now();
         Self {
-            request: delivery,
+            request,
             started,
-            overall_deadline: started + last_try,
+            overall_deadline: started + overall_timeout,
             now: started,
             tried: Vec::new(),
             last_node: None,
             attempts: 0,
             request_sent: false,
             retry_reason: None,
+            is_signed_anew: false,
+            reserved: None,
             last_error: None,
             last_response: None,
         }
-    }
-
-    pub(super) fn next_node(&self) -> Option<NodeGuard> {
-        let cluster = &self.request.cluster;
-        let now = self.now.into_std();
-        let affinity = self.request.hash_key;
-        if self.attempts == 0 {
-            cluster.pick_first(affinity, &self.tried, now)
-        } else if self.last_response.is_some() {
-            // It is not worth while to ask a node that looks dead.
-            cluster.pick_for_retry(affinity, &self.tried, now)
-        } else {
-            cluster.pick_any(affinity, &self.tried, now)
-        }
-    }
-
-    pub(super) fn begin_attempt(&mut self, node: &Node) {
-        self.attempts += 1;
-        self.tried.push(node.id());
-        self.last_node = Some(node.name().clone());
-    }
-
-    pub(super) fn record_failure(&mut self, trouble: AttemptError) {
-        self.request_sent |= trouble.request_sent;
-        self.retry_reason = Some(match trouble.kind {
-            UpstreamErrorKind::ConnectionClosed => RetryReason::ConnectionClosed,
-            UpstreamErrorKind::InvalidResponse => RetryReason::InvalidResponse,
-            UpstreamErrorKind::NoNodeAvailable | UpstreamErrorKind::ConnectFailed => {
-                RetryReason::ConnectFailed
-            }
-            UpstreamErrorKind::Timeout => RetryReason::Timeout,
-        });
-        // That the last node was full says less than what another one did.
-        if trouble.kind != UpstreamErrorKind::NoNodeAvailable || self.last_error.is_none() {
-            self.last_error = Some(trouble);
-        }
-    }
-
-    pub(super) fn is_idempotent(&self) -> bool {
-        self.request.endpoint.retry_safety == RetrySafety::Idempotent
-    }
-
-    pub(super) fn is_past_deadline(&self) -> bool {
-        Instant::now() >= self.overall_deadline
-    }
-
-    pub(super) fn has_untried_node(&self) -> bool {
-        let now = Instant::now().into_std();
-        !self.is_past_deadline() && self.request.cluster.has_candidate(&self.tried, now)
-    }
-
-    /// May a try be ended early in favour of another node?
-    pub(super) fn may_fail_over(&self, sent: bool) -> bool {
-        (self.is_idempotent() || !sent) && self.has_untried_node()
-    }
-
-    /// May a try at a node that turned out to be dead be ended for one that is well?
-    pub(super) fn may_fail_over_from_dead(&self, node: &Node, sent: bool) -> bool {
-        let now = Instant::now().into_std();
-        (self.is_idempotent() || !sent)
-            && !self.is_past_deadline()
-            && node.is_down()
-            && self.request.cluster.has_usable_node(&self.tried, now)
-    }
-
-    /// No further try: the last answer, unless a node may have acted on a request that is not
-    /// repeatable, of which that answer knows nothing.
-    pub(super) fn into_result(&mut self) -> Result<NodeResponse, UpstreamError> {
-        if (self.is_idempotent() || !self.request_sent)
-            && let Some(answer) = self.last_response.take()
-        {
-            return Ok(answer);
-        }
-        Err(UpstreamError {
-            kind: self
-                .last_error
-                .map_or(UpstreamErrorKind::NoNodeAvailable, |trouble| trouble.kind),
-            request_sent: self.request_sent,
-            attempts: self.summary(),
-        })
     }
 
     pub(super) fn summary(&self) -> AttemptSummary {
@@ -137,4 +242,109 @@ impl<'a> RetryState<'a> {
             elapsed: self.now - self.started,
         }
     }
+
+    /// Chooses a node that may give a better response. An unhealthy one is not worth an attempt then.
+    fn node_after_response(&self, response: &NodeResponse) -> Option<NodeGuard> {
+        let may_retry = match response.decision {
+            RetryDecision::RetryAlways => true,
+            RetryDecision::PassOn => false,
+            RetryDecision::RetryIfIdempotent => self.is_idempotent(),
+            RetryDecision::RetrySignedAnew => self.is_idempotent() && !self.is_signed_anew,
+        };
+        if may_retry { self.healthy_node() } else { None }
+    }
+
+    /// Chooses a node after an attempt without a response. An unhealthy one is better than none, unless
+    /// there is a response to pass on.
+    fn node_after_failure(&mut self, error: AttemptError) -> Option<NodeGuard> {
+        if let Some(node) = self.reserved.take() {
+            return Some(node);
+        }
+        let may_retry = self.is_idempotent() || !error.request_sent;
+        if !may_retry || self.is_past_deadline() {
+            return None;
+        }
+        if self.last_response.is_some() {
+            return self.healthy_node();
+        }
+        let cluster = &self.request.cluster;
+        cluster.pick_any(self.request.hash_key, &self.tried, self.now.into_std())
+    }
+
+    /// Chooses a node for an attempt that is ended early.
+    fn node_for_fail_over(&self, request_sent: bool) -> Option<NodeGuard> {
+        let may_retry = self.is_idempotent() || !request_sent;
+        if may_retry { self.healthy_node() } else { None }
+    }
+
+    fn healthy_node(&self) -> Option<NodeGuard> {
+        if self.is_past_deadline() {
+            return None;
+        }
+        let cluster = &self.request.cluster;
+        let now = Instant::now().into_std();
+        cluster.pick_for_retry(self.request.hash_key, &self.tried, now)
+    }
+
+    fn begin_attempt(&mut self, node: &Node) {
+        node.record_attempt();
+        self.attempts += 1;
+        self.tried.push(node.id());
+        self.last_node = Some(node.name().clone());
+    }
+
+    fn record_response(&mut self, response: NodeResponse) {
+        self.retry_reason = Some(match response.decision {
+            RetryDecision::RetryAlways => RetryReason::FlowControl,
+            RetryDecision::RetrySignedAnew => RetryReason::Unauthorized,
+            RetryDecision::PassOn | RetryDecision::RetryIfIdempotent => RetryReason::ServerError,
+        });
+        self.is_signed_anew |= response.decision == RetryDecision::RetrySignedAnew;
+        self.last_response = Some(response);
+    }
+
+    fn record_failure(&mut self, error: AttemptError) {
+        self.request_sent |= error.request_sent;
+        self.retry_reason = Some(error.retry_reason());
+        // That the last node was at its connection limit says less than the failure of another.
+        if error.kind != UpstreamErrorKind::NoNodeAvailable || self.last_error.is_none() {
+            self.last_error = Some(error);
+        }
+    }
+
+    fn is_idempotent(&self) -> bool {
+        self.request.endpoint.retry_safety == RetrySafety::Idempotent
+    }
+
+    fn is_past_deadline(&self) -> bool {
+        Instant::now() >= self.overall_deadline
+    }
+
+    /// Whether an attempt at a node that is now known to be down may be ended for a healthy one.
+    fn may_fail_over_from_dead(&self, node: &Node, request_sent: bool) -> bool {
+        let now = Instant::now().into_std();
+        (self.is_idempotent() || !request_sent)
+            && !self.is_past_deadline()
+            && node.is_down()
+            && self.request.cluster.has_usable_node(&self.tried, now)
+    }
+
+    /// The result without a further attempt: the last response, unless a node may have acted on a
+    /// request that is not idempotent, of which that response knows nothing; else the last failure.
+    fn take_result(&mut self) -> Result<NodeResponse, UpstreamError> {
+        if (self.is_idempotent() || !self.request_sent)
+            && let Some(response) = self.last_response.take()
+        {
+            return Ok(response);
+        }
+        let kind = self.last_error.map(|error| error.kind);
+        Err(UpstreamError {
+            kind: kind.unwrap_or(UpstreamErrorKind::NoNodeAvailable),
+            request_sent: self.request_sent,
+            attempts: self.summary(),
+        })
+    }
 }
+
+/// How often a waiting attempt checks whether its node was found down; a health check takes about as long.
+const PROGRESS_CHECK_INTERVAL: Duration = Duration::from_secs(1);

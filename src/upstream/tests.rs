@@ -1,4 +1,12 @@
-//! Deliveries to toy nodes over real TLS.
+//! Requests to test servers over real TLS.
+
+mod buffered;
+mod failover;
+mod failure_reasons;
+mod health_checks;
+mod reload;
+mod streaming;
+pub(super) mod test_server;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,20 +14,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method};
+use tokio::time::Instant;
 
 use super::*;
 use crate::ccfs::{self, Endpoint};
+use crate::cluster::{Cluster, FailureKind};
 use crate::message::{Authorization, RequestMetadata, UpstreamRequest};
-use crate::metrics::{Attempt, Metrics, Totals};
+use crate::metrics::{Attempt, Metrics, RetryOverflow, RetryReason, Totals};
 use crate::telemetry::TraceContext;
-
-mod causes;
-mod failover;
-mod reload;
-mod stream;
-pub(super) mod toy;
-mod watch;
-mod whole;
 
 /// An upstream with counters that can be read.
 pub(super) struct TestUpstream {
@@ -40,18 +42,16 @@ impl TestUpstream {
 
     async fn send_buffered(
         &self,
-        delivery: &UpstreamRequest,
+        request: &UpstreamRequest,
     ) -> Result<BufferedResponse, UpstreamError> {
-        self.upstream.send_buffered(delivery, OVERALL_TIMEOUT).await
+        self.upstream.send_buffered(request, OVERALL_TIMEOUT).await
     }
 
     pub(super) async fn send_streaming(
         &self,
-        delivery: &UpstreamRequest,
+        request: &UpstreamRequest,
     ) -> Result<StreamingResponse, UpstreamError> {
-        self.upstream
-            .send_streaming(delivery, OVERALL_TIMEOUT)
-            .await
+        self.upstream.send_streaming(request, OVERALL_TIMEOUT).await
     }
 
     fn totals(&self) -> Totals {
@@ -59,11 +59,11 @@ impl TestUpstream {
     }
 }
 
-/// Reads only: may be repeated.
+/// An idempotent query.
 pub(super) const QUERY: &str = "getRecordFileUrlFromObs";
-/// Starts a job: may not.
+/// Starts a job: not idempotent.
 const JOB: &str = "requestRecordAnalysis";
-/// Streams.
+/// Its response streams.
 pub(super) const DOWNLOAD: &str = "downloadRecord";
 
 pub(super) fn request_to(name: &str, cluster: &Arc<Cluster>) -> UpstreamRequest {
@@ -72,8 +72,8 @@ pub(super) fn request_to(name: &str, cluster: &Arc<Cluster>) -> UpstreamRequest 
     headers.insert("content-type", HeaderValue::from_static("application/json"));
     let endpoint: &'static Endpoint = ccfs::ENDPOINTS
         .iter()
-        .find(|row| row.name == name)
-        .expect("a row of the table");
+        .find(|endpoint| endpoint.name == name)
+        .expect("an interface of the table");
     UpstreamRequest {
         endpoint,
         cluster: cluster.clone(),
@@ -87,6 +87,7 @@ pub(super) fn request_to(name: &str, cluster: &Arc<Cluster>) -> UpstreamRequest 
             client_ip: "192.0.2.7".parse().unwrap(),
             request_id: HeaderValue::from_static("req-1"),
             trace: TraceContext::FOR_TEST,
+            via: HeaderValue::from_static("1.1 ccfs-gateway-0123456789ab"),
         },
     }
 }
@@ -95,7 +96,7 @@ pub(super) fn request_to(name: &str, cluster: &Arc<Cluster>) -> UpstreamRequest 
 pub(super) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(5);
     while !holds() {
-        assert!(Instant::now() < deadline, "never: {what}");
+        assert!(Instant::now() < deadline, "not within 5 s: {what}");
         tokio::task::yield_now().await;
     }
 }

@@ -96,6 +96,11 @@ impl Usage {
     }
 }
 
+/// The processor time of the main thread of a process.
+pub(crate) fn thread(process: u32) -> Duration {
+    time_of(Path::new(&format!("/proc/{process}/task/{process}"))).unwrap()
+}
+
 /// Resident memory of a process, in bytes.
 pub(crate) fn resident(process: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();

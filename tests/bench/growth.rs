@@ -2,7 +2,8 @@
 //! process of its own on a CPU of its own; CPU time and memory are the kernel's figures. Rounds are
 //! short and interleaved, and the best of each is shown: other load on the machine only adds.
 //!
-//! `cargo bench --bench growth`, about two minutes; `-- --quick` shows only that it works.
+//! `cargo bench --bench growth`, about two minutes; `-- --quick` shows only that it works, and
+//! names (`accounts`, `cluster`, `memory`, `start`, `rotation`) select measurements.
 
 #![allow(
     clippy::disallowed_methods,
@@ -27,6 +28,8 @@ mod accounts;
 mod cluster;
 #[path = "growth/memory.rs"]
 mod memory;
+#[path = "growth/rotation.rs"]
+mod rotation;
 #[path = "growth/start.rs"]
 mod start;
 
@@ -41,12 +44,32 @@ fn main() {
     println!("One worker; {}\n", cpu::model());
     println!("| cost | with | is |\n|---|---|---|");
     stage.cpus.runtime().block_on(async {
-        accounts::measure(&stage).await;
-        cluster::measure(&stage).await;
-        memory::connections(&stage).await;
-        memory::entries(&stage).await;
-        start::measure(&stage).await;
+        if is_selected("accounts") {
+            accounts::measure(&stage).await;
+        }
+        if is_selected("cluster") {
+            cluster::measure(&stage).await;
+        }
+        if is_selected("memory") {
+            memory::connections(&stage).await;
+            memory::entries(&stage).await;
+        }
+        if is_selected("start") {
+            start::measure(&stage).await;
+        }
+        if is_selected("rotation") {
+            rotation::measure(&stage).await;
+        }
     });
+}
+
+/// Whether a measurement is one of those that the arguments name, or all are wanted.
+fn is_selected(name: &str) -> bool {
+    let mut names = std::env::args()
+        .skip(1)
+        .filter(|argument| !argument.starts_with('-'))
+        .peekable();
+    names.peek().is_none() || names.any(|selected| selected == name)
 }
 
 /// Shared state of all measurements.

@@ -52,6 +52,17 @@ impl Server {
         Usage::of(self.child.id())
     }
 
+    /// The processor time of its main thread, which serves no requests.
+    pub(crate) fn main_thread(&self) -> Duration {
+        cpu::thread(self.child.id())
+    }
+
+    /// Has it read its configuration again.
+    pub(crate) fn reload(&self) {
+        let id = Pid::from_raw(self.child.id().cast_signed()).unwrap();
+        kill_process(id, Signal::HUP).unwrap();
+    }
+
     /// The resident memory in bytes, once the allocator has returned unused pages.
     pub(crate) async fn settled(&self) -> u64 {
         let (mut resident, mut steady) = (cpu::resident(self.child.id()), 0);

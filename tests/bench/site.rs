@@ -51,10 +51,16 @@ impl Site {
     /// Writes the configuration `name`.toml and its accounts.
     pub(crate) fn configure(&self, name: &str, gateway: &Gateway<'_>) -> PathBuf {
         let keys = self.path(&format!("{name}.keys.toml"));
-        write_private_file(&keys, accounts(gateway.keys).as_bytes()).unwrap();
+        write_private_file(&keys, accounts(gateway.keys, 0).as_bytes()).unwrap();
         let file = self.path(&format!("{name}.toml"));
         std::fs::write(&file, gateway.configuration(&keys)).unwrap();
         file
+    }
+
+    /// Replaces the secrets of the first `number` accounts of a configuration that has one more.
+    pub(crate) fn rotate(&self, configuration: &Path, number: usize) {
+        let keys = configuration.with_extension("keys.toml");
+        write_private_file(&keys, accounts(number + 1, number).as_bytes()).unwrap();
     }
 }
 
@@ -129,11 +135,13 @@ workers = 1
     }
 }
 
-fn accounts(number: usize) -> String {
+/// Accounts, of which the first `rotated` have a new secret.
+fn accounts(number: usize, rotated: usize) -> String {
     let mut text = String::new();
     for key in 0..number {
+        let new = if key < rotated { "-new" } else { "" };
         let (key, secret) = (access_key(key), secret(key));
-        writeln!(text, "[access_keys.{key}]\nsecret_key = \"{secret}\"").unwrap();
+        writeln!(text, "[access_keys.{key}]\nsecret_key = \"{secret}{new}\"").unwrap();
     }
     text
 }

@@ -10,6 +10,7 @@ use ccfs_gateway::ccfs::presigned_url;
 use ccfs_gateway::ccfs::{ENDPOINTS, Endpoint, ParsedResponse, Tenant, Versionless};
 use ccfs_gateway::config::Config;
 use ccfs_gateway::listener::{HeadLimits, fuzzing};
+use ccfs_gateway::upstream;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -147,6 +148,36 @@ pub(crate) fn node_answer(data: &[u8]) {
     if read.is_some_and(|json| json.expires_at.is_some()) {
         assert!(data.windows(3).any(|bytes| bytes == b"://"));
     }
+}
+
+/// Input: a byte that says whether the request was a HEAD, then the response of a node. However it is cut,
+/// the result is the same, and it can be written and read again.
+pub(crate) fn node_response(data: &[u8]) {
+    let Some((first, response)) = data.split_first() else {
+        return;
+    };
+    let is_head = first & 1 == 1;
+    let whole = upstream::fuzzing::response(response, usize::MAX, is_head);
+    for piece in [1, 7] {
+        assert_eq!(upstream::fuzzing::response(response, piece, is_head), whole);
+    }
+    let Ok(read) = whole else { return };
+    assert!(read.body.len() <= response.len());
+    let framing = ["connection", "content-length", "transfer-encoding"];
+    let mut fields = read.fields.clone();
+    fields.retain(|(name, _)| !framing.contains(&name.as_str()));
+    let length = read.body.len().to_string();
+    fields.push(("content-length".to_owned(), length.into_bytes()));
+    let mut written = format!("HTTP/1.1 {} x\r\n", read.status).into_bytes();
+    for (name, value) in &fields {
+        written.extend_from_slice(&[name.as_bytes(), b":", value, b"\r\n"].concat());
+    }
+    written.extend_from_slice(b"\r\n");
+    written.extend_from_slice(&read.body);
+    let again = upstream::fuzzing::response(&written, usize::MAX, false).expect("it is legal");
+    assert!(again.reusable);
+    assert_eq!((again.status, again.body), (read.status, read.body));
+    assert_eq!(again.fields.len(), fields.len());
 }
 
 /// Input: a PROXY header and the bytes behind it, which do not change its end.

@@ -125,6 +125,9 @@ async fn only_the_names_of_this_machine_are_served() {
         (format!("127.0.0.1:{port}"), 200),
         (format!("localhost:{port}"), 200),
         (format!("[::1]:{port}"), 200),
+        // As a forwarded port is reached.
+        ("localhost:1".to_owned(), 200),
+        ("127.0.0.1".to_owned(), 200),
         ("evil.example".to_owned(), 421),
         (format!("evil.example:{port}"), 421),
         (format!("127.0.0.1.evil.example:{port}"), 421),

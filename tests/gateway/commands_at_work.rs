@@ -6,7 +6,8 @@ use std::process::{Command, Output, Stdio};
 
 use crate::commands::{code, err, folder_with_secret, out};
 use crate::process::{PROGRAM, run_command, run_command_with};
-use crate::support::{SHANGHAI, TestEnv, secret};
+use crate::support::{SHANGHAI, TestEnv, eventually, secret};
+use ccfs_gateway::stand_in::{Fault, When};
 
 // ---- Signatures -----------------------------------------------------------------------------------
 
@@ -207,6 +208,42 @@ async fn call_downloads_to_a_file() {
     );
 }
 
+#[tokio::test]
+async fn an_interrupted_download_leaves_no_file() {
+    let env = TestEnv::start().await;
+    for node in &env.nodes {
+        node.faults().inject(Fault::HangInBody, When::Always);
+    }
+    let body = r#"{"request":{"version":"2.0"},"msgBody":{"fileName":"a/5MiB.wav"}}"#;
+    std::fs::write(env.file("body"), body).unwrap();
+    std::fs::write(env.file("record.wav"), "old").unwrap();
+    let names = || {
+        let entries = std::fs::read_dir(env.file("")).unwrap();
+        let mut names: Vec<_> = entries.map(|it| it.unwrap().file_name()).collect();
+        names.sort_unstable();
+        names
+    };
+    let before = names();
+    let path = "/CCFS/resource/ccfs/downloadRecordFile";
+    let mut call = Command::new(PROGRAM)
+        .args(["call", &env.url(), "--ca", "ca.pem", "--ak", SHANGHAI])
+        .args(["--sk-file", SHANGHAI, "--path", path, "--body", "body"])
+        .args(["-o", "record.wav"])
+        .current_dir(env.file(""))
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    eventually("the download has begun", async || names() != before).await;
+    let sent = Command::new("kill")
+        .args(["-INT", &call.id().to_string()])
+        .status();
+    assert!(sent.unwrap().success());
+    eventually("it ends", async || call.try_wait().unwrap().is_some()).await;
+    assert_eq!(call.wait().unwrap().code(), Some(1));
+    assert_eq!(names(), before);
+    assert_eq!(std::fs::read(env.file("record.wav")).unwrap(), b"old");
+}
+
 #[test]
 fn a_stand_in_serves_until_it_gets_a_signal() {
     let folder = folder_with_secret();
@@ -284,6 +321,50 @@ fn the_demo_succeeds() {
     );
     let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn the_demo_reports_its_steps_as_json() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = run_command(folder.path(), &["demo", "--once", "--json"]);
+    assert_eq!(code(&output), 0, "{}\n{}", out(&output), err(&output));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let steps = report["steps"].as_array().unwrap();
+    assert!(report["passed"] == true && steps.len() > 5, "{report:#}");
+    assert!(
+        steps.iter().all(|step| step["passed"] == true),
+        "{report:#}"
+    );
+}
+
+#[tokio::test]
+async fn every_node_of_the_demo_is_up_while_it_serves() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut demo = Command::new(PROGRAM)
+        .arg("demo")
+        .current_dir(folder.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
+    let admin = lines.find_map(|line| {
+        let line = line.unwrap();
+        let (_, url) = line.split_once("status page: ")?;
+        Some(url.split('/').nth(2)?.to_owned())
+    });
+    let arguments = ["nodes", "--json", "--admin", &admin.unwrap()].map(str::to_owned);
+    eventually("all nodes are up", async || {
+        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+        let output = run_command(folder.path(), &arguments);
+        let clusters: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let nodes = clusters[0]["nodes"].as_array().unwrap();
+        nodes.len() == 3 && nodes.iter().all(|node| node["state"] == "up")
+    })
+    .await;
+    let sent = Command::new("kill").arg(demo.id().to_string()).status();
+    assert!(sent.unwrap().success());
+    assert_eq!(demo.wait().unwrap().code(), Some(0));
 }
 
 #[test]

@@ -135,6 +135,32 @@ async fn a_token_comes_from_a_file() {
 }
 
 #[tokio::test]
+async fn a_purge_reports_its_entries() {
+    let env = TestEnv::start().await;
+    for call_id in ["1637742300-27", "1637742300-28"] {
+        env.get_recording(call_id).await;
+    }
+    let one = ask(&env, &["purge", "--call-id", "1637742300-27"]).await;
+    assert_eq!((one.code, one.out.as_str()), (Some(0), "1 entry purged\n"));
+    let all = ask(&env, &["purge", "--all", "--json"]).await.json();
+    assert_eq!(
+        all,
+        serde_json::json!({ "entries": 1, "store": null, "replicas_told": null })
+    );
+    let empty = ask(&env, &["purge", "--ak", ""]).await;
+    assert_eq!(empty.code, Some(2), "an empty key must not mean every key");
+}
+
+#[tokio::test]
+async fn an_admin_address_needs_no_scheme() {
+    let env = TestEnv::start().await;
+    let address = env.admin().replace("http://", "");
+    let arguments = ["healthcheck", "--admin", &address].map(str::to_owned);
+    let output = run(arguments.into()).await;
+    assert_eq!((output.code, output.out.as_str()), (Some(0), "ready\n"));
+}
+
+#[tokio::test]
 async fn an_unreachable_gateway_is_1() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", free.local_addr().unwrap());

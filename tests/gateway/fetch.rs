@@ -36,7 +36,7 @@ pub(crate) async fn wait_until_held(env: &TestEnv, count: u64) {
 }
 
 /// Waits until `count` requests are in flight in the gateway.
-async fn wait_for_in_flight(env: &TestEnv, count: f64) {
+pub(crate) async fn wait_for_in_flight(env: &TestEnv, count: f64) {
     let admin = env.bound.admin.unwrap();
     eventually("this many requests are in flight", async || {
         page::metric(admin, "inflight_requests").await == count

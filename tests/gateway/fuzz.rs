@@ -52,6 +52,11 @@ fn node_answer() {
 }
 
 #[test]
+fn node_response() {
+    walk("node_response", targets::node_response);
+}
+
+#[test]
 fn proxy_header() {
     walk("proxy_header", targets::proxy_header);
 }

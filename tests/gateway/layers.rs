@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[&[&str]] = &[
     &[
         "drain",
+        "framing",
+        "escape",
         "gauge",
         "http_fields",
         "metrics",
@@ -26,11 +28,12 @@ const LAYERS: &[&[&str]] = &[
     &["cli"],
 ];
 
-/// Allowed dependencies within a layer: `metrics` counts by gauges, `telemetry` counts what it writes,
-/// `admin` is served by `listener`.
+/// Allowed dependencies within a layer: `metrics` counts by gauges, `telemetry` counts and escapes what it
+/// writes, `admin` is served by `listener`.
 const INSIDE: &[(&str, &str)] = &[
     ("metrics", "gauge"),
     ("telemetry", "metrics"),
+    ("telemetry", "escape"),
     ("admin", "listener"),
 ];
 

@@ -139,15 +139,19 @@ async fn a_nodes_own_status_passes_through_uncached() {
 }
 
 #[tokio::test]
-async fn only_502_503_504_are_retried_at_another_node() {
+async fn a_failed_or_unexpected_status_is_retried_at_another_node() {
     for (status, moves) in [
+        (500, true),
         (502, true),
         (503, true),
         (504, true),
-        (500, false),
-        (401, false),
+        (301, true),
+        (302, true),
+        (401, true),
+        (403, false),
         (404, false),
         (429, false),
+        (501, false),
     ] {
         let env = two_nodes("").await;
         for node in &env.nodes {
@@ -181,6 +185,34 @@ async fn only_502_503_504_are_retried_at_another_node() {
             "{statuses:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_401_to_a_verified_request_is_retried_once_and_signed_anew() {
+    let env = Setup {
+        nodes: 3,
+        cluster: "balance = \"round-robin\"".to_owned(),
+        ..Setup::default()
+    }
+    .start()
+    .await;
+    for node in &env.nodes {
+        node.faults().inject(Fault::Status(401), When::Always);
+    }
+    let response = env.get_recording("1-1").await;
+    assert_eq!(response.status, 401);
+    assert_eq!(response.header("x-gateway-error"), None);
+    let received = env.upstream_requests();
+    assert_eq!(received.len(), 2, "one other node, not two");
+    // A download is idempotent too; a job is not, and is never sent twice.
+    env.nodes.iter().for_each(|node| node.clear_record());
+    let job = env.post_to(
+        "requestRecordAnalysis",
+        "{\"request\":{\"version\":\"2.0\"},\"msgBody\":{}}",
+    );
+    let response = env.send(&signed(job, SHANGHAI)).await;
+    assert_eq!(response.status, 401);
+    assert_eq!(env.upstream_requests().len(), 1);
 }
 
 #[tokio::test]

@@ -26,6 +26,11 @@ pub(crate) struct Process {
 impl Process {
     /// Starts the process and waits until it is ready. The log level must be at least `info`.
     pub(crate) async fn start(setup: &Setup) -> Self {
+        Self::start_reading(setup, Reader::Follows).await
+    }
+
+    /// Starts the process with a reader of its standard error that may stop after the start.
+    pub(crate) async fn start_reading(setup: &Setup, reader: Reader) -> Self {
         let site = setup.prepare().await;
         let program = std::env::var_os("CCFS_GATEWAY_BIN").unwrap_or_else(|| PROGRAM.into());
         let mut child = Command::new(program)
@@ -38,7 +43,7 @@ impl Process {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let diagnostics = collect_lines(child.stderr.take().unwrap());
+        let diagnostics = collect_lines(child.stderr.take().unwrap(), reader);
         let mut process = Self {
             client: client_trusting(site.folder.path()).with_idle_connections(16),
             site,
@@ -137,14 +142,33 @@ impl Drop for Process {
     }
 }
 
-fn collect_lines(stderr: impl Read + Send + 'static) -> Arc<Mutex<String>> {
+/// What the reader of standard error does once the process serves.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Reader {
+    /// Reads on.
+    Follows,
+    /// Reads no more and keeps the pipe open.
+    Stalls,
+    /// Closes the pipe.
+    Leaves,
+}
+
+fn collect_lines(stderr: impl Read + Send + 'static, reader: Reader) -> Arc<Mutex<String>> {
     let text = Arc::<Mutex<String>>::default();
     let shared = text.clone();
     std::thread::spawn(move || {
-        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+        let mut lines = BufReader::new(stderr).lines();
+        while let Some(Ok(line)) = lines.next() {
             let mut text = shared.lock().unwrap();
             text.push_str(&line);
             text.push('\n');
+            drop(text);
+            if line.contains("serving") && reader == Reader::Leaves {
+                return;
+            }
+            while line.contains("serving") && reader == Reader::Stalls {
+                std::thread::park();
+            }
         }
     });
     text

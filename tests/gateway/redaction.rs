@@ -248,6 +248,10 @@ async fn no_secret_is_shown_for_an_invalid_configuration() {
         format!("{good}\n[access_keys.more]\nsecret_key = \"{PASSWORD}\n"),
         format!("{good}\n[access_keys.more]\nsecret_kay = \"{PASSWORD}\"\n"),
         format!("access_keys_file = \"keys.toml\"\n{good}"),
+        format!("{good}\n[access_keys.more]\nsk = {PASSWORD}\n"),
+        format!("{good}\r\n[access_keys.more]\r\nSK={PASSWORD}\r\n"),
+        format!("{good}\n[access_keys.more]\nsk: {PASSWORD}\n"),
+        format!("{good}\n[access_keys.more]\nkey = '{PASSWORD}\n"),
     ] {
         std::fs::write(folder.join("bad.toml"), &bad).unwrap();
         for name in ["check", "run"] {
@@ -289,4 +293,62 @@ async fn no_secret_key_is_shown_by_a_command() {
         ]);
     }
     assert!(Path::new(folder).exists());
+}
+
+#[tokio::test]
+async fn no_secret_is_shown_after_a_rejected_reload() {
+    let process = Process::start(&Setup {
+        tables: "[telemetry]\nlog_level = \"debug\"\naccess_log = \"access.log\"".to_owned(),
+        ..Setup::default()
+    })
+    .await;
+    let good = read(&process.site.file);
+    let canaries = vec![("a secret key", PASSWORD.to_owned())];
+    for wrong in [
+        format!("sk = {PASSWORD}"),
+        format!("SK={PASSWORD}"),
+        format!("sk: {PASSWORD}"),
+        format!("key = \"{PASSWORD}"),
+        format!("sk = [\n\"{PASSWORD}\",\n5 5"),
+    ] {
+        let bad = format!("{good}\n[access_keys.more]\n{wrong}\n");
+        std::fs::write(&process.site.file, bad).unwrap();
+        let response = page::post(process.admin, "/reload").await;
+        assert_ne!(response.status, 200, "{wrong}");
+        assert_silent("a reload's response", &response.body, &canaries);
+        for path in ["/status", "/"] {
+            let page = page::get(process.admin, path).await;
+            assert_silent(path, &page.body, &canaries);
+        }
+    }
+    let log = process.diagnostics();
+    assert!(log.contains("not TOML"), "{log}");
+    assert_silent("the log", &log, &canaries);
+}
+
+#[tokio::test]
+async fn many_equal_mistakes_leave_responses_and_logs_small() {
+    let process = Process::start(&Setup {
+        tables: "[telemetry]\nlog_level = \"info\"\naccess_log = \"access.log\"".to_owned(),
+        ..Setup::default()
+    })
+    .await;
+    let good = read(&process.site.file);
+    let keys =
+        (0..2_000).map(|number| format!("[access_keys.ak{number}]\nsecret_key_env = \"HOME\"\n"));
+    let bad = format!("{good}\n{}", keys.collect::<String>());
+    std::fs::write(&process.site.file, bad).unwrap();
+    let before = page::get(process.admin, "/status").await.body.len();
+    let response = page::post(process.admin, "/reload").await;
+    let missing = "time_zone is missing in 2,000 access keys, e.g. ak0, ak1, ak2";
+    assert!(response.body.contains(missing), "{}", response.body);
+    let status = page::get(process.admin, "/status").await.body;
+    let log = process.diagnostics();
+    for (what, size) in [
+        ("the response", response.body.len()),
+        ("the status", status.len() - before),
+        ("the log", log.len()),
+    ] {
+        assert!(size < 8_192, "{what} has {size} bytes");
+    }
 }

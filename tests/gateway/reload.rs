@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
+use ccfs_gateway::auth::Credential;
 use ccfs_gateway::client::ClientRequest;
 use ccfs_gateway::stand_in::certificates::write_private_file;
 use ccfs_gateway::stand_in::{Fault, When};
 
+use crate::cache::{MISS, STORED, cache_status, ttl, with_cache};
 use crate::page::{self, AdminResponse};
 use crate::process::Process;
 use crate::support::{
@@ -81,8 +83,7 @@ async fn adding_and_removing_keys_removes_their_entries() {
 async fn removing_a_secret_removes_the_entries_and_adding_one_does_not() {
     let env = TestEnv::start().await;
     let other = credential(UNKNOWN);
-    let other =
-        ccfs_gateway::auth::Credential::new(SHANGHAI.into(), other.secrets().to_vec(), true);
+    let other = Credential::new(SHANGHAI.into(), other.secrets().to_vec(), true);
     let by_other = |env: &TestEnv| {
         let names = ccfs_gateway::client::DEFAULT_SIGNED_FIELDS;
         let now = jiff::Timestamp::now();
@@ -111,6 +112,31 @@ async fn removing_a_secret_removes_the_entries_and_adding_one_does_not() {
     let response = env.send(&by_other(&env)).await;
     assert!(!response.header("cache-status").unwrap().contains("hit"));
     assert_eq!(env.recording_fetches(), requests + 1);
+}
+
+#[tokio::test]
+async fn entries_are_judged_by_the_rules_of_the_new_configuration() {
+    let env = with_cache("expiry_margin = \"10m\"").start().await;
+    assert_eq!(cache_status(&env.get_recording("rules-1").await), STORED);
+    let set = async |from: &str, to: &str| {
+        edited(&env, |text| {
+            assert!(text.contains(from), "{from}");
+            text.replace(from, to)
+        })
+        .await;
+    };
+    // A URL lives for eight hours.
+    let ttl_now = async || ttl(&env.get_recording("rules-1").await);
+    let hours = 3600;
+    assert!(ttl_now().await.unwrap() > 7 * hours);
+    set("expiry_margin = \"10m\"", "expiry_margin = \"5h\"").await;
+    assert!((2 * hours..=3 * hours).contains(&ttl_now().await.unwrap()));
+    set("expiry_margin = \"5h\"", "success_codes = [\"7\"]").await;
+    assert_eq!(cache_status(&env.get_recording("rules-1").await), MISS);
+    assert_eq!(env.recording_fetches(), 2);
+    set("success_codes = [\"7\"]", "expiry_margin = \"20m\"").await;
+    assert!(ttl_now().await.unwrap() > 7 * hours, "it was kept");
+    assert_eq!(env.recording_fetches(), 2);
 }
 
 #[tokio::test]

@@ -175,10 +175,14 @@ impl Setup {
         } else {
             "[admin]\nbind = \"127.0.0.1:0\""
         };
+        // The tests read diagnostics as text, unless they ask for JSON.
+        if !tables.contains("log_format") {
+            tables = tables.replace("[telemetry]", "[telemetry]\nlog_format = \"text\"");
+        }
         let telemetry = if tables.contains("[telemetry]") {
             ""
         } else {
-            "[telemetry]\nlog_level = \"error\"\naccess_log = \"access.log\""
+            "[telemetry]\nlog_format = \"text\"\nlog_level = \"error\"\naccess_log = \"access.log\""
         };
         format!(
             r#"

@@ -177,7 +177,7 @@ async fn each_attempt_is_a_span_and_a_failure_is_an_error() {
             (span.parent(), span.trace()),
             (request.id(), request.trace())
         );
-        ours.push((span.trace(), span.id(), "01".to_owned()));
+        ours.push((span.trace(), span.id(), "03".to_owned()));
     }
     let mut theirs = text(&env);
     ours.sort();
@@ -189,7 +189,8 @@ async fn each_attempt_is_a_span_and_a_failure_is_an_error() {
         node.faults().inject(Fault::Status(500), When::Always);
     }
     assert_eq!(env.get_recording("trace-3").await.status, 500);
-    let seen = collector.wait_for(5).await;
+    // Both nodes are tried.
+    let seen = collector.wait_for(6).await;
     for span in &seen[3..] {
         assert!(span.has_failed());
         assert_has(
@@ -248,7 +249,7 @@ async fn a_sample_ratio_of_0_records_only_sampled_callers() {
     let unrecorded = traced(env.recording("trace-7"), false);
     env.send(&signed(unrecorded, SHANGHAI)).await;
     let flags = text(&env).into_iter().map(|(_, _, flags)| flags);
-    assert_eq!(flags.collect::<Vec<_>>(), ["00", "00"]);
+    assert_eq!(flags.collect::<Vec<_>>(), ["02", "00"]);
     let recorded = traced(env.recording("trace-8"), true);
     env.send(&signed(recorded, SHANGHAI)).await;
     env.shut_down().await;
@@ -264,7 +265,7 @@ async fn a_sample_ratio_of_1_records_all_except_unsampled_callers() {
     env.get_recording("trace-9").await;
     let unrecorded = traced(env.recording("trace-10"), false);
     env.send(&signed(unrecorded, SHANGHAI)).await;
-    assert_eq!(text(&env)[0].2, "01");
+    assert_eq!(text(&env)[0].2, "03");
     env.shut_down().await;
     let seen = collector.spans();
     let ids: Vec<_> = seen.iter().map(|it| it.get("gw.call_id")).collect();

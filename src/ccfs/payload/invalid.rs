@@ -1,6 +1,7 @@
 //! Requests that CC-FS itself would reject, with its codes (error code reference, page 4240 / 0835).
 
 use super::super::json::{JsonError, write_string};
+use crate::escape;
 
 /// A request that CC-FS itself would reject. Answered with HTTP 200 and the code, as CC-FS does.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -65,16 +66,11 @@ impl InvalidRequest {
 pub(super) fn quoted_for_display(value: &str) -> String {
     let mut text = String::new();
     for character in value.chars().take(MAX_SHOWN_CHARACTERS) {
-        match character {
-            '\u{7f}'..='\u{9f}'
-            | '\u{200e}'
-            | '\u{200f}'
-            | '\u{2028}'..='\u{202e}'
-            | '\u{2066}'..='\u{2069}'
-            | '\u{feff}' => {
-                text.extend(character.escape_unicode());
-            }
-            _ => text.push(character),
+        // `write_string` escapes the C0 controls.
+        if escape::is_unsafe(character) && character >= ' ' {
+            text.extend(character.escape_unicode());
+        } else {
+            text.push(character);
         }
     }
     let mut literal = String::with_capacity(text.len() + 8);

@@ -20,6 +20,23 @@ fn expiry_of_text(text: &str) -> Option<i64> {
 }
 
 #[test]
+fn urls_are_split_as_for_their_expiry() {
+    for separator in [",", ";", "|", " ", "\n", ", ", ""] {
+        let text = format!("{}{separator}{}", url(7), url(8));
+        let body = serde_json::json!({ "resultData": { "url": text, "more": [url(9)] } });
+        let found = recording_urls(body.to_string().as_bytes());
+        let expected: Vec<_> = [7, 8, 9]
+            .map(|expires| (url(expires), Timestamp::from_second(expires).ok()))
+            .into();
+        assert_eq!(found, expected, "{separator:?}");
+    }
+    assert!(recording_urls(b"").is_empty());
+    assert!(recording_urls(br#"{"resultData":"no URL"}"#).is_empty());
+    let ambiguous = format!(r#"{{"resultData":"{0}","resultData":"{0}"}}"#, url(7));
+    assert!(recording_urls(ambiguous.as_bytes()).is_empty());
+}
+
+#[test]
 fn one_url() {
     assert_eq!(expiry_of_text(&url(7)), Some(7));
     assert_eq!(expiry_of_text(&url(7).replace("https", "HTTP")), Some(7));
@@ -257,6 +274,7 @@ proptest! {
     #[test]
     fn never_panics(body in any::<Vec<u8>>(), text in "[a-z:/?&=,;| \"\\\\hHtTpPsS\u{3000}]*") {
         ParsedResponse::parse(&body);
+        recording_urls(&body);
         expiry_of_text(&text);
         expiry_of_text(&format!("https://h/p?{text}"));
     }

@@ -1,16 +1,15 @@
 //! Writes a binary response to a file. A JSON object is an error response of CC-FS whatever its
 //! Content-Type says, and is never written to the file.
 
-use std::fs::{self, File};
-use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use bytes::Bytes;
 use http::StatusCode;
 
-use super::{collect_within, is_binary, partial_path};
+use super::output_file::OutputFile;
+use super::{collect_within, is_binary};
 use crate::client::{Client, ClientError, ClientResponse, StreamingClientResponse};
 
 /// Result of a download.
@@ -22,7 +21,7 @@ pub(super) enum DownloadOutcome {
     NotBinary(ClientResponse),
 }
 
-/// Streams a response to `path`. Fails if no bytes arrive for longer than `silence`.
+/// Streams a response to `path`. Fails if no bytes arrive for longer than `idle_timeout`.
 pub(super) async fn save(
     mut response: StreamingClientResponse,
     client: &Client,
@@ -53,36 +52,15 @@ pub(super) async fn save(
         }
         start = failure.body.into();
     }
-    let partial = partial_path(path);
-    let written = write_file(&start, &mut response, &partial, idle_timeout).await;
-    match written {
-        Ok(size) => {
-            fs::rename(&partial, path)
-                .with_context(|| format!("cannot write {}", path.display()))?;
-            Ok(DownloadOutcome::Written(size))
-        }
-        Err(error) => {
-            let _ = fs::remove_file(&partial);
-            Err(error)
-        }
-    }
-}
-
-async fn write_file(
-    start: &[u8],
-    response: &mut StreamingClientResponse,
-    path: &Path,
-    idle_timeout: Duration,
-) -> anyhow::Result<u64> {
-    let problem = || format!("cannot write {}", path.display());
-    let mut file = File::create(path).with_context(problem)?;
-    file.write_all(start).with_context(problem)?;
+    let file = OutputFile::create(path).await?;
     let mut size = start.len() as u64;
-    while let Some(chunk) = next_chunk(response, idle_timeout).await? {
-        file.write_all(&chunk).with_context(problem)?;
+    file.write(start.into()).await?;
+    while let Some(chunk) = next_chunk(&mut response, idle_timeout).await? {
         size += chunk.len() as u64;
+        file.write(chunk).await?;
     }
-    Ok(size)
+    file.finish()?;
+    Ok(DownloadOutcome::Written(size))
 }
 
 async fn next_chunk(
@@ -100,9 +78,11 @@ async fn next_json_chunk(
     idle_timeout: Duration,
     so_far: usize,
 ) -> anyhow::Result<Option<Bytes>> {
-    const LONGEST_FAILURE: usize = 1024 * 1024;
-    if so_far > LONGEST_FAILURE {
+    if so_far > MAX_ERROR_BODY {
         bail!("the response begins like JSON and is too long for an error");
     }
     next_chunk(response, idle_timeout).await
 }
+
+/// An error response of CC-FS has a few hundred bytes; this is `[limits] max_answer`'s default.
+const MAX_ERROR_BODY: usize = 1024 * 1024;

@@ -1,4 +1,8 @@
+use std::fs;
+use std::path::Path;
+
 use clap::{FromArgMatches, Parser};
+use serde_json::{Value, json};
 
 use super::*;
 use crate::stand_in::certificates::{CertificateAuthority, SERVER_NAMES as CERTIFIED};
@@ -199,7 +203,8 @@ async fn a_file_is_written_whole_or_not_at_all() {
     ask("5MiB.wav");
     env.node.faults().inject(Fault::CloseInBody, When::Next(1));
     assert!(env.call(&arguments).await.is_err());
-    assert!(!Path::new(&output).exists() && !partial_path(Path::new(&output)).exists());
+    let files = fs::read_dir(env.dir.path()).unwrap().count();
+    assert_eq!(files, 3, "ca.pem, sk, body.json");
     let (succeeded, out, notes) = env.call(&arguments).await.unwrap();
     assert!(
         succeeded && out.is_empty() && notes.contains("5242880 bytes"),
@@ -258,4 +263,113 @@ async fn common_errors_have_hints() {
     env.node.stop().await;
     let error = env.call(&RECORDING).await.unwrap_err().to_string();
     assert!(error.contains("nothing listens there"), "{error}");
+}
+
+#[tokio::test]
+async fn json_has_the_response_its_urls_and_its_error() {
+    let env = TestEnv::new().await;
+    let call_id = "urls-2";
+    let arguments = [
+        &["--json", "--call-id", call_id][..],
+        RECORDING.get(2..).unwrap(),
+    ]
+    .concat();
+    let (succeeded, out, notes) = env.call(&arguments).await.unwrap();
+    assert!(succeeded && notes.is_empty(), "{notes}");
+    let report: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(
+        (&report["succeeded"], &report["status"]),
+        (&json!(true), &json!(200))
+    );
+    assert_eq!(report["result_code"], report["body"]["resultCode"]);
+    let urls = report["urls"].as_array().unwrap();
+    assert_eq!(urls.len(), 2);
+    assert!(urls[1]["seconds_left"].as_i64().unwrap() > 28_000, "{out}");
+    assert_eq!(report.get("error"), None);
+
+    let fault = Fault::ResultCode("0300012".into());
+    env.node.faults().inject(fault, When::Next(1));
+    let (succeeded, out, _) = env.call(&arguments).await.unwrap();
+    let report: Value = serde_json::from_str(&out).unwrap();
+    assert!(!succeeded && report["succeeded"] == false);
+    assert_eq!(
+        report["error"]["message"],
+        "result code 0300012: no data found"
+    );
+
+    fs::write(env.path("sk"), "another").unwrap();
+    let (_, out, _) = env.call(&arguments).await.unwrap();
+    let report: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(report["error"]["message"], "HTTP 401 Unauthorized");
+    assert!(report["error"]["help"].is_string(), "{out}");
+}
+
+#[tokio::test]
+async fn a_401_of_a_node_does_not_blame_the_client() {
+    let env = TestEnv::new().await;
+    fs::write(env.path("sk"), "another").unwrap();
+    let (_, _, notes) = env.call(&RECORDING).await.unwrap();
+    assert!(notes.contains("a node rejected the request"), "{notes}");
+    let args = ["call", "https://h", "--ak", "ak", "--sk-file", "f"];
+    let args = parse(args.iter().chain(&RECORDING)).unwrap();
+    let mut headers = HeaderMap::new();
+    headers.insert("x-gateway-error", HeaderValue::from_static("unauthorized"));
+    let hint = args.unauthorized_hint(&headers);
+    assert!(
+        hint.contains("the gateway rejected the signature"),
+        "{hint}"
+    );
+}
+
+#[tokio::test]
+async fn a_client_certificate_is_presented() {
+    let authority = CertificateAuthority::new().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    authority
+        .write_certificate(path("ca.pem").as_ref())
+        .unwrap();
+    let client = authority.issue(&["client"]).unwrap();
+    client
+        .write(path("client.pem").as_ref(), path("client.key").as_ref())
+        .unwrap();
+    let other = authority.issue(&["other"]).unwrap();
+    other
+        .write(path("other.pem").as_ref(), path("other.key").as_ref())
+        .unwrap();
+    fs::write(path("sk"), "secret").unwrap();
+    let server = authority.issue(&CERTIFIED).unwrap();
+    let roots = std::sync::Arc::new(authority.roots().unwrap());
+    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let verifier =
+        rustls::server::WebPkiClientVerifier::builder_with_provider(roots, provider.clone())
+            .build()
+            .unwrap();
+    let tls = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(server.chain(), server.key())
+        .unwrap();
+    let secret = crate::auth::Secret::new(b"secret".to_vec());
+    let credential = super::super::secret_key::credential("ak", secret).unwrap();
+    let node = StandIn::start(Settings::new(tls.into(), vec![credential]))
+        .await
+        .unwrap();
+    let (url, ca, sk) = (node.url(), path("ca.pem"), path("sk"));
+    let (chain, key, other_key) = (path("client.pem"), path("client.key"), path("other.key"));
+    let defaults = ["call", &url, "--ca", &ca, "--ak", "ak", "--sk-file", &sk];
+    let run = async |more: &[&str]| {
+        let arguments = defaults.iter().chain(&RECORDING).chain(more);
+        let arguments: Vec<_> = arguments.copied().collect();
+        let args = parse(arguments.iter())?;
+        call(&args, now(), &mut Vec::new(), &mut Vec::new()).await
+    };
+    assert!(run(&["--cert", &chain, "--key", &key]).await.unwrap());
+    assert!(run(&[]).await.is_err(), "a certificate is required");
+    let mismatch = run(&["--cert", &chain, "--key", &other_key]).await;
+    let error = mismatch.unwrap_err().to_string();
+    assert!(error.contains("client certificate"), "{error}");
+    let alone = run(&["--cert", &chain]).await.unwrap_err();
+    assert!(alone.is::<clap::Error>(), "{alone}");
 }

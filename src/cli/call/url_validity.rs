@@ -1,60 +1,55 @@
-//! Prints how long the URLs of a response are valid.
+//! Formats how long the URLs of a response are valid.
 
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::ccfs::presigned_url;
-
-/// Returns one line per URL in the `resultData` of a response.
-pub(super) fn validity_lines(response: &Value, now: Timestamp) -> Vec<String> {
-    let mut urls = Vec::new();
-    collect_urls(
-        response.get("resultData").unwrap_or(&Value::Null),
-        &mut urls,
-    );
-    let several = urls.len() > 1;
-    let line = |(number, url): (usize, &&str)| {
-        let which = if several {
-            format!("URL {number}")
-        } else {
-            "the URL".to_owned()
-        };
-        validity_line(&which, presigned_url::expires_at(url), now)
-    };
-    (1..).zip(&urls).map(line).collect()
+/// A URL of a response, and how long it is valid.
+#[derive(Debug)]
+pub(super) struct UrlValidity {
+    url: String,
+    /// The expiry, and the seconds until then; `None` if the URL has no readable expiry.
+    expiry: Option<(Timestamp, i64)>,
 }
 
-fn validity_line(which: &str, expires: Option<Timestamp>, now: Timestamp) -> String {
-    let Some(expires) = expires else {
-        return format!("{which} has no readable expiry");
-    };
-    match expires.as_second() - now.as_second() {
-        seconds if seconds > 0 => format!(
-            "{which} is valid for {}, until {expires}",
-            format_seconds(seconds)
-        ),
-        _ => format!("{which} has expired: it was valid until {expires}"),
+impl UrlValidity {
+    pub(super) fn new((url, expires): (String, Option<Timestamp>), now: Timestamp) -> Self {
+        let seconds_left = |expires: Timestamp| expires.as_second() - now.as_second();
+        Self {
+            url,
+            expiry: expires.map(|expires| (expires, seconds_left(expires))),
+        }
+    }
+
+    pub(super) fn to_json(&self) -> Value {
+        let (expires_at, seconds_left) = self.expiry.unzip();
+        json!({
+            "url": self.url,
+            "expires_at": expires_at.map(|time| time.to_string()),
+            "seconds_left": seconds_left,
+        })
+    }
+
+    fn line(&self, name: &str) -> String {
+        match self.expiry {
+            None => format!("{name} has no readable expiry"),
+            Some((expires, seconds)) if seconds > 0 => {
+                let left = format_seconds(seconds);
+                format!("{name} is valid for {left}, until {expires}")
+            }
+            Some((expires, _)) => format!("{name} has expired: it was valid until {expires}"),
+        }
     }
 }
 
-fn collect_urls<'a>(value: &'a Value, urls: &mut Vec<&'a str>) {
-    match value {
-        Value::String(text) => urls.extend(split_urls(text)),
-        Value::Array(values) => values.iter().for_each(|value| collect_urls(value, urls)),
-        Value::Object(members) => members.values().for_each(|value| collect_urls(value, urls)),
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+/// Returns one line per URL; several URLs are numbered from 1.
+pub(super) fn validity_lines(urls: &[UrlValidity]) -> Vec<String> {
+    match urls {
+        [url] => vec![url.line("the URL")],
+        urls => (1..)
+            .zip(urls)
+            .map(|(number, url)| url.line(&format!("URL {number}")))
+            .collect(),
     }
-}
-
-/// Splits several URLs in one string: each begins where `http` follows a comma.
-fn split_urls(text: &str) -> impl Iterator<Item = &str> {
-    let mut remaining = text;
-    std::iter::from_fn(move || {
-        let end = remaining.find(",http").unwrap_or(remaining.len());
-        let (url, tail) = remaining.split_at(end);
-        remaining = tail.trim_start_matches(',');
-        url.starts_with("http").then_some(url)
-    })
 }
 
 /// Formats a duration with its two largest units.
@@ -73,28 +68,21 @@ fn format_seconds(seconds: i64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
-    fn urls_are_found_in_every_packing() {
-        let mut urls = Vec::new();
-        let data = json!({"url": "https://a?x=1,2,https://b", "more": ["http://c"], "n": 1});
-        collect_urls(&data, &mut urls);
-        assert_eq!(urls, ["https://a?x=1,2", "https://b", "http://c"]);
-    }
-
-    #[test]
     fn the_remaining_validity_is_formatted() {
-        let now = Timestamp::UNIX_EPOCH;
-        let at = |seconds| Some(Timestamp::from_second(seconds).unwrap());
+        let line = |seconds: Option<i64>| {
+            let expires = seconds.map(|seconds| Timestamp::from_second(seconds).unwrap());
+            let url = UrlValidity::new((String::new(), expires), Timestamp::UNIX_EPOCH);
+            validity_lines(&[url]).remove(0)
+        };
         assert_eq!(
-            validity_line("the URL", at(28_799), now),
+            line(Some(28_799)),
             "the URL is valid for 7 h 59 min, until 1970-01-01T07:59:59Z"
         );
-        assert!(validity_line("the URL", at(0), now).contains("expired"));
-        assert!(validity_line("the URL", None, now).contains("no readable expiry"));
+        assert!(line(Some(0)).contains("expired"));
+        assert!(line(None).contains("no readable expiry"));
         assert_eq!(format_seconds(59), "59 s");
         assert_eq!(format_seconds(61), "1 min 1 s");
         assert_eq!(format_seconds(90_000), "1 d 1 h");

@@ -17,6 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 use zeroize::Zeroizing;
 
 use super::AdminArgs;
+use crate::cli::failure::Failure;
 use crate::client::Trust;
 
 /// The address and credentials of an admin interface. Each request opens a connection.
@@ -34,7 +35,11 @@ impl AdminClient {
                 "{url:?} is not the URL of an admin interface: http://HOST:PORT or https://HOST:PORT"
             )
         };
-        let uri: Uri = args.admin.parse().with_context(invalid)?;
+        let url = match args.admin.contains("://") {
+            true => args.admin.clone(),
+            false => format!("http://{}", args.admin),
+        };
+        let uri: Uri = url.parse().with_context(invalid)?;
         let is_bare = matches!(uri.path(), "" | "/") && uri.query().is_none();
         let Some(authority) = uri.authority().filter(|_| is_bare).cloned() else {
             bail!(invalid());
@@ -101,7 +106,7 @@ impl AdminResponse {
     /// Returns the JSON body of a 2xx response; any other response is an error.
     pub(super) fn success_json(&self) -> anyhow::Result<Value> {
         if self.status == StatusCode::UNAUTHORIZED {
-            bail!("{}\n{TOKEN_HELP}", self.message());
+            bail!(Failure::new(self.message(), TOKEN_HELP));
         }
         if !self.status.is_success() {
             bail!("{}", self.message());

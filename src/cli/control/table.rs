@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use crate::escape;
+
 /// A table whose columns are as wide as their widest cell.
 #[derive(Debug)]
 pub(super) struct Table {
@@ -64,9 +66,9 @@ impl Column {
     }
 }
 
-/// Replaces control characters, so that no text of a gateway can control the terminal.
+/// Replaces unsafe characters, so that no text of a gateway can control the terminal.
 pub(super) fn replace_control_chars(text: &str) -> String {
-    let replace = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    let replace = |c: char| if escape::is_unsafe(c) { '\u{fffd}' } else { c };
     text.chars().map(replace).collect()
 }
 

@@ -3,12 +3,13 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use http::{HeaderValue, StatusCode};
+use serde_json::{Value, json};
 
 use super::environment::{DemoEnv, now};
-use crate::client::{
-    ClientError, ClientRequest, ClientResponse, DEFAULT_SIGNED_FIELDS, RecordingQuery,
-};
+use super::requests::{SHANGHAI, TimeWindow, join_all};
+use crate::client::{ClientRequest, ClientResponse, DEFAULT_SIGNED_FIELDS};
 use crate::stand_in::{Fault, When};
 
 /// A sample request, or a group of them.
@@ -43,6 +44,18 @@ impl fmt::Display for StepReport {
         } = self;
         let ms = self.elapsed.as_secs_f64() * 1e3;
         write!(f, "{mark} {name:<12} {status:<9} {ms:>7.1} ms  {text}")
+    }
+}
+
+impl StepReport {
+    pub(super) fn to_json(&self) -> Value {
+        json!({
+            "name": self.name,
+            "passed": self.passed,
+            "status": self.status,
+            "duration_ms": self.elapsed.as_secs_f64() * 1e3,
+            "text": self.text,
+        })
     }
 }
 
@@ -168,25 +181,35 @@ async fn collapsed(env: &DemoEnv) -> anyhow::Result<StepOutcome> {
     })
 }
 
+/// Stops a node and sends requests. The node is started again whatever their result is.
 async fn failed_over(env: &mut DemoEnv) -> anyhow::Result<StepOutcome> {
     if let Some(node) = env.nodes.first_mut() {
         node.stop().await;
     }
-    let mut succeeded = 0;
-    for call in 0..9 {
-        let response = env
-            .send_recording(0, &format!("1637742302-{call}"), SHANGHAI)
-            .await?;
-        succeeded += usize::from(response.is_success());
-    }
+    let succeeded = count_successes(env).await;
     if let Some(node) = env.nodes.first_mut() {
-        node.restart().await?;
+        let restarted = node.restart().await;
+        restarted.with_context(|| format!("cannot start node {} again", node.address()))?;
     }
+    let succeeded = succeeded?;
     Ok(StepOutcome {
         passed: succeeded == 9,
         status: format!("{succeeded} x 200"),
-        text: "a node was killed: 9 requests, none failed, the other nodes served them".to_owned(),
+        text:
+            "a node was killed: 9 requests, none failed, the other nodes served them; it runs again"
+                .to_owned(),
     })
+}
+
+/// Sends nine requests that are not cached, and returns how many succeeded.
+async fn count_successes(env: &DemoEnv) -> anyhow::Result<usize> {
+    let mut succeeded = 0;
+    for call in 0..9 {
+        let call_id = format!("1637742302-{call}");
+        let response = env.send_recording(0, &call_id, SHANGHAI).await?;
+        succeeded += usize::from(response.is_success());
+    }
+    Ok(succeeded)
 }
 
 async fn validated(env: &DemoEnv) -> anyhow::Result<StepOutcome> {
@@ -275,61 +298,6 @@ async fn limited(env: &DemoEnv) -> anyhow::Result<StepOutcome> {
     Ok(response.step_outcome(passed, &text))
 }
 
-/// Time window and version of a recording request.
-#[derive(Clone, Copy)]
-struct TimeWindow {
-    begin: &'static str,
-    end: &'static str,
-    version: Option<&'static str>,
-}
-
-const SHANGHAI: TimeWindow = TimeWindow {
-    begin: "2021-11-24 16:25:03",
-    end: "2021-11-24 17:25:11",
-    version: Some("2.0"),
-};
-
-impl DemoEnv {
-    fn recording_request(
-        &self,
-        call_id: &str,
-        window: TimeWindow,
-    ) -> Result<ClientRequest, ClientError> {
-        let TimeWindow {
-            begin,
-            end,
-            version,
-        } = window;
-        ClientRequest::recording(
-            &self.url(),
-            &RecordingQuery {
-                call_id,
-                begin,
-                end,
-                version,
-            },
-        )
-    }
-
-    async fn send_recording(
-        &self,
-        account: usize,
-        call_id: &str,
-        window: TimeWindow,
-    ) -> anyhow::Result<ClientResponse> {
-        let credential = self
-            .credentials
-            .get(account)
-            .ok_or_else(|| anyhow::anyhow!("no such account"))?;
-        let request = self.recording_request(call_id, window)?.sign(
-            credential,
-            DEFAULT_SIGNED_FIELDS,
-            now(),
-        )?;
-        Ok(self.client.send(&request).await?)
-    }
-}
-
 impl ClientResponse {
     fn is_success(&self) -> bool {
         self.status == StatusCode::OK && self.result_code().as_deref() == Some("0")
@@ -346,30 +314,4 @@ impl ClientResponse {
             text: text.to_owned(),
         }
     }
-}
-
-/// Polls all futures concurrently on this task, and returns their outputs in order.
-async fn join_all<T>(futures: impl IntoIterator<Item = impl Future<Output = T>>) -> Vec<T> {
-    let mut running: Vec<_> = futures
-        .into_iter()
-        .map(|future| (Box::pin(future), None))
-        .collect();
-    std::future::poll_fn(|cx| {
-        let mut pending = false;
-        for (future, done) in &mut running {
-            if done.is_none() {
-                match future.as_mut().poll(cx) {
-                    std::task::Poll::Ready(output) => *done = Some(output),
-                    std::task::Poll::Pending => pending = true,
-                }
-            }
-        }
-        if pending {
-            std::task::Poll::Pending
-        } else {
-            std::task::Poll::Ready(())
-        }
-    })
-    .await;
-    running.into_iter().filter_map(|(_, done)| done).collect()
 }

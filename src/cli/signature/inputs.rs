@@ -13,6 +13,7 @@ use jiff::Timestamp;
 
 use super::Streams;
 use crate::auth::Signable;
+use crate::cli::failure;
 
 /// Flags that describe a request as it is on the wire.
 #[derive(Args, Debug)]
@@ -141,12 +142,18 @@ impl fmt::Display for UsageError {
 
 impl std::error::Error for UsageError {}
 
-/// Prints a [`UsageError`], or an error of clap, on stderr and returns exit code 2.
+/// Prints a [`UsageError`], or an error of clap, and returns exit code 2. The text goes to stderr, JSON to
+/// stdout.
 pub(super) fn report_usage(
     done: anyhow::Result<ExitCode>,
+    is_json: bool,
     streams: &mut Streams<'_>,
 ) -> anyhow::Result<ExitCode> {
     match done {
+        Err(error) if is_json && (error.is::<UsageError>() || error.is::<clap::Error>()) => {
+            writeln!(streams.stdout, "{:#}", failure::to_json(&error))?;
+            Ok(ExitCode::from(2))
+        }
         Err(error) if error.is::<UsageError>() => {
             writeln!(
                 streams.stderr,

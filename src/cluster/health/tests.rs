@@ -63,7 +63,7 @@ fn ejected(seconds: u64) -> Option<HealthChange> {
 }
 
 #[test]
-fn failures_in_a_row_eject_and_a_success_forgets_them() {
+fn failures_in_a_row_eject_and_a_success_resets_them() {
     let mut node = TestNode::new();
     for _ in 0..5 {
         assert_eq!((node.record(FAILED), node.record(FAILED)), (None, None));
@@ -77,7 +77,7 @@ fn failures_in_a_row_eject_and_a_success_forgets_them() {
 }
 
 #[test]
-fn each_time_out_in_a_row_is_twice_as_long_until_the_longest() {
+fn each_ejection_in_a_row_is_twice_as_long_up_to_the_maximum() {
     let mut node = TestNode::new();
     for _ in 0..2 {
         node.record(FAILED);
@@ -97,7 +97,7 @@ fn each_time_out_in_a_row_is_twice_as_long_until_the_longest() {
 }
 
 #[test]
-fn who_answers_while_away_is_back() {
+fn a_success_while_ejected_ends_the_ejection() {
     let mut node = TestNode::new();
     for _ in 0..3 {
         node.record(FAILED);
@@ -110,7 +110,7 @@ fn who_answers_while_away_is_back() {
 }
 
 #[test]
-fn a_node_comes_back_slowly() {
+fn a_returning_node_is_in_slow_start() {
     let mut node = TestNode::new();
     for _ in 0..3 {
         node.record(FAILED);
@@ -124,7 +124,7 @@ fn a_node_comes_back_slowly() {
 }
 
 #[test]
-fn a_busy_node_is_spared_for_a_moment_but_is_well() {
+fn flow_control_reduces_the_share_for_a_moment() {
     let mut node = TestNode::new();
     node.record(NodeOutcome::FlowControlled);
     assert!(node.usable());
@@ -135,7 +135,7 @@ fn a_busy_node_is_spared_for_a_moment_but_is_well() {
 }
 
 #[test]
-fn probes_flip_a_node_only_in_a_row() {
+fn only_probe_results_in_a_row_change_the_state() {
     let mut node = TestNode::new();
     let dead = NodeOutcome::ProbeFailure(FailureKind::ConnectFailed);
     for outcome in [dead, dead, NodeOutcome::ProbeSuccess, dead, dead] {
@@ -160,7 +160,7 @@ fn probes_flip_a_node_only_in_a_row() {
 
 proptest! {
     #[test]
-    fn a_spotless_node_is_usable_with_its_full_share(
+    fn an_untroubled_node_is_usable_with_its_full_share(
         steps in prop::collection::vec((0u64..30, 0usize..5), 0..100)
     ) {
         let mut node = TestNode::new();

@@ -94,7 +94,7 @@ fn a_cluster_at_work_is_used_by_weight() {
 }
 
 #[test]
-fn who_holds_a_request_gets_the_next_one_last() {
+fn a_node_with_a_request_in_flight_gets_the_next_one_last() {
     let mut views = views(&[1, 1]);
     views[0].in_flight = 1;
     for random in 0..100 {
@@ -105,7 +105,7 @@ fn who_holds_a_request_gets_the_next_one_last() {
 }
 
 #[test]
-fn turns_are_smooth() {
+fn round_robin_is_smooth() {
     let views = views(&[5, 1, 1]);
     let mut credits = vec![0.0; 3];
     let turns: Vec<_> = (0..7)
@@ -115,7 +115,7 @@ fn turns_are_smooth() {
 }
 
 #[test]
-fn a_busy_node_gets_a_tenth() {
+fn a_node_under_flow_control_gets_a_tenth() {
     let mut views = views(&[1, 1]);
     views[0].weight_share = 0.1;
     let used = counts(&views, 100_000, |random| {
@@ -135,7 +135,7 @@ fn a_node_that_leaves_moves_only_its_own_keys() {
 }
 
 #[test]
-fn one_hot_key_does_not_fill_one_node() {
+fn one_hot_key_does_not_overload_one_node() {
     let mut views = views(&[1, 1, 1, 1]);
     for _ in 0..1000 {
         let chosen = consistent_hash(&views, 42).unwrap();

@@ -1,4 +1,4 @@
-//! The tables of a cluster, as written.
+//! The tables of a cluster as serde reads them.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -8,26 +8,26 @@ use crate::cluster::{HostPolicy, Policy};
 use crate::config::spanned::Spanned;
 use crate::config::units::ConfigDuration;
 
-/// CC-FS nodes behind one service.
+/// A cluster of CC-FS nodes.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Cluster {
     /// Nodes: "https://host:port", or { url = "https://host:port", weight = 2 }.
     pub(in crate::config) nodes: Option<Spanned<Vec<Spanned<Node>>>>,
-    /// How a node is chosen.
+    /// Load-balancing policy.
     pub(in crate::config) balance: Setting<Policy>,
-    /// Which Host a node sees: what the client sent and signed, or its own (then every request is
-    /// signed again).
+    /// Host header that a node receives: the client's, or the node's own (every request is then signed
+    /// again).
     pub(in crate::config) host: Setting<HostPolicy>,
-    /// TLS to the nodes; the roots of the system without it.
+    /// TLS to the nodes; verified against the system's authorities by default.
     pub(in crate::config) tls: Option<Spanned<ClusterTls>>,
-    /// Active health checks: a TLS connection and a request, from time to time.
+    /// Active health checks: a TLS connection and a request at a fixed interval.
     #[serde(default)]
     pub(in crate::config) health_check: HealthCheck,
-    /// When a node is put aside because real requests fail on it.
+    /// Passive outlier detection: ejects a node on which real requests fail.
     #[serde(default)]
     pub(in crate::config) ejection: Ejection,
-    /// How many requests may be repeated on another node.
+    /// Retry budget.
     #[serde(default)]
     pub(in crate::config) retries: Retries,
     /// Deadlines toward nodes.
@@ -46,13 +46,13 @@ pub(in crate::config) enum Node {
     Weighted(WeightedNode),
 }
 
-/// A node and its share.
+/// A node with a weight.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct WeightedNode {
-    /// Where it is: "https://host:port".
+    /// "https://host:port".
     pub(in crate::config) url: Option<String>,
-    /// Its share of the traffic.
+    /// Share of the traffic, relative to the other nodes.
     #[schemars(range(min = 1, max = 1000))]
     pub(in crate::config) weight: Option<u32>,
 }
@@ -63,13 +63,13 @@ pub(in crate::config) struct WeightedNode {
 pub(in crate::config) struct ClusterTls {
     /// PEM file: the authorities that nodes are verified against.
     pub(in crate::config) ca: Setting<String>,
-    /// The name to verify instead of the node's own.
+    /// Name to verify instead of the node's host.
     pub(in crate::config) server_name: Setting<String>,
-    /// PEM file: the gateway's own certificate chain, for nodes that ask.
+    /// PEM file: the gateway's client certificate chain, for nodes that request one.
     pub(in crate::config) certificate: Setting<String>,
-    /// PEM file: the key of `certificate`.
+    /// PEM file: the private key of `certificate`.
     pub(in crate::config) private_key: Setting<String>,
-    /// Accept any certificate. Whoever is in between reads and changes everything.
+    /// Accept any certificate. A man in the middle can read and change everything.
     pub(in crate::config) insecure_skip_verify: Setting<bool>,
 }
 
@@ -77,59 +77,61 @@ pub(in crate::config) struct ClusterTls {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct HealthCheck {
-    /// False: nodes are judged by real requests only.
+    /// False: only real requests tell whether a node is healthy.
     pub(in crate::config) enabled: Setting<bool>,
-    /// Between two checks of one node.
+    /// Interval between two checks of one node. Too low: load on the nodes; too high: a failed node is
+    /// used for longer.
     pub(in crate::config) interval: Setting<ConfigDuration>,
-    /// For one check, connection included.
+    /// Deadline for one check, connection included.
     pub(in crate::config) timeout: Setting<ConfigDuration>,
-    /// Path of the GET; any answer below 500 is alive.
+    /// Path of the GET; any status below 500 is healthy.
     pub(in crate::config) path: Setting<String>,
-    /// Failures in a row that make a node down.
+    /// Consecutive failures that make a node unhealthy.
     #[schemars(range(min = 1, max = 1000))]
     pub(in crate::config) unhealthy_after: Setting<u32>,
-    /// Successes in a row that make it up again.
+    /// Consecutive successes that make it healthy again.
     #[schemars(range(min = 1, max = 1000))]
     pub(in crate::config) healthy_after: Setting<u32>,
-    /// Ask for a recording URL instead of the GET, signed by this ak.
+    /// Request a recording URL instead of the GET, signed by this ak.
     pub(in crate::config) access_key: Setting<String>,
-    /// The callId to ask for; goes with `access_key`.
+    /// The callId to request; requires `access_key`.
     pub(in crate::config) call_id: Setting<String>,
-    /// The resultCodes that mean alive; goes with `access_key`.
+    /// The resultCodes that are healthy; requires `access_key`.
     pub(in crate::config) result_codes: Option<Spanned<Vec<String>>>,
 }
 
-/// When a node is put aside because real requests fail on it.
+/// Passive outlier detection.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Ejection {
-    /// Failures in a row; 0 is off.
+    /// Consecutive failures that eject a node; 0 is off.
     #[schemars(range(min = 0, max = 1000))]
     pub(in crate::config) consecutive_failures: Setting<u32>,
-    /// The first time out; it doubles with each one in a row.
+    /// Duration of the first ejection; it doubles with each consecutive one.
     pub(in crate::config) base_time: Setting<ConfigDuration>,
-    /// The longest time out.
+    /// Maximum duration of an ejection.
     pub(in crate::config) max_time: Setting<ConfigDuration>,
-    /// At most this share of the cluster is out, in percent; one node may always be.
+    /// Maximum share of ejected nodes, in percent; one node can always be ejected.
     #[schemars(range(min = 0, max = 100))]
     pub(in crate::config) max_ejected: Setting<u8>,
-    /// A node that comes back gets its full share after this.
+    /// Time after which a returned node gets its full share.
     pub(in crate::config) slow_start: Setting<ConfigDuration>,
-    /// Below this share of usable nodes, in percent, all are tried.
+    /// Share of healthy nodes, in percent, below which all nodes are used (panic mode).
     #[schemars(range(min = 0, max = 100))]
     pub(in crate::config) panic_threshold: Setting<u8>,
-    /// The resultCodes of a node that count as its failure.
+    /// The resultCodes that count as a failure of the node.
     pub(in crate::config) result_codes: Option<Spanned<Vec<String>>>,
 }
 
-/// How many requests may be repeated on another node.
+/// Retry budget.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Retries {
-    /// Share of the traffic of the last ten seconds, in percent.
+    /// Retries in percent of the requests of the last ten seconds. Too low: a failing node costs errors;
+    /// too high: retries overload the remaining nodes.
     #[schemars(range(min = 0, max = 100))]
     pub(in crate::config) budget: Setting<u8>,
-    /// Retries a second that are always allowed.
+    /// Retries per second that are always allowed.
     #[schemars(range(min = 0, max = 1000000))]
     pub(in crate::config) floor: Setting<u32>,
 }
@@ -138,13 +140,16 @@ pub(in crate::config) struct Retries {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Timeouts {
-    /// TCP and TLS together.
+    /// TCP and TLS handshake together. Too low: distant nodes fail; too high: a dead node delays the
+    /// retry.
     pub(in crate::config) connect: Setting<ConfigDuration>,
-    /// One try, while another node is left to try.
+    /// One attempt, while another node remains. Too low: slow responses are retried for nothing; too
+    /// high: no time remains for a retry.
     pub(in crate::config) per_try: Setting<ConfigDuration>,
-    /// A client's wait, to the first byte of the body.
+    /// All attempts for a client, to the first byte of the response body. Too low: slow responses become
+    /// 504; too high: clients give up first.
     pub(in crate::config) overall: Setting<ConfigDuration>,
-    /// A fetch for the cache, which may outlive its client.
+    /// A fetch for the cache, which can outlive the request that started it.
     pub(in crate::config) fetch: Setting<ConfigDuration>,
 }
 
@@ -152,14 +157,15 @@ pub(in crate::config) struct Timeouts {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Pool {
-    /// Connections over all workers; also the requests in flight there.
+    /// Connections of all workers, and so the requests in flight to the node. Too low: requests wait or
+    /// fail over; too high: a slow node is overloaded.
     #[schemars(range(min = 1, max = 1000000))]
     pub(in crate::config) max_connections: Setting<usize>,
-    /// Idle connections that a worker keeps.
+    /// Idle connections that each worker keeps.
     #[schemars(range(min = 0, max = 1000000))]
     pub(in crate::config) max_idle: Setting<usize>,
-    /// An idle connection is closed after this.
+    /// Time after which an idle connection is closed.
     pub(in crate::config) idle_timeout: Setting<ConfigDuration>,
-    /// A connection takes no new request after this.
+    /// Age after which a connection takes no new request.
     pub(in crate::config) max_age: Setting<ConfigDuration>,
 }

@@ -1,4 +1,4 @@
-//! Access keys: their secrets, zones and budgets.
+//! Access keys: secrets, time zones and rate limits.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -10,21 +10,22 @@ use super::settings::rate;
 use super::{value_or, warn_if_readable_by_others};
 use crate::auth::{AccessKey, Credential, Secret};
 use crate::ccfs::{Tenant, Versionless, parse_zone};
+use crate::config::diagnostics::Diagnostics;
+use crate::config::encoding;
 use crate::config::file::{self, ByName};
-use crate::config::report::Diagnostics;
 use crate::config::spanned::Spanned;
 use crate::config::{AccountSettings, Rate};
 
-/// Accounts of both files, resolved one after the other.
+/// The accounts of both files.
 pub(super) struct Accounts {
     defaults: AccountOptions,
-    /// Is there a default zone, right or wrong?
+    /// Whether there is a default zone, valid or not.
     has_default_zone: bool,
     zones: HashMap<String, Option<TimeZone>>,
     resolved: HashMap<AccessKey, AccountSettings>,
 }
 
-/// What a table of an account says, besides secrets.
+/// The settings of an account other than its secrets.
 struct AccountOptions {
     zone: Option<TimeZone>,
     versionless: Option<Versionless>,
@@ -35,9 +36,9 @@ struct AccountOptions {
 }
 
 impl Accounts {
-    /// None yet; every account begins with `defaults`.
-    pub(super) fn new(defaults: &file::AccessKey, report: &mut Diagnostics) -> Self {
-        for place in [
+    /// Starts without accounts; `defaults` apply to all that are added.
+    pub(super) fn new(defaults: &file::AccessKey, diagnostics: &mut Diagnostics) -> Self {
+        for written in [
             &defaults.secret_key_file,
             &defaults.secret_key_env,
             &defaults.secret_key,
@@ -45,8 +46,9 @@ impl Accounts {
         .into_iter()
         .flatten()
         {
-            report.error(
-                place.span(),
+            diagnostics.secret_spans.push(written.span());
+            diagnostics.error(
+                written.span(),
                 "a secret cannot be a default",
                 "belongs to one [access_keys.AK]: it would be the same for all",
             );
@@ -64,33 +66,34 @@ impl Accounts {
             zones: HashMap::new(),
             resolved: HashMap::new(),
         };
-        accounts.defaults = accounts.options("access_key_defaults", defaults, report);
+        accounts.defaults = accounts.options("access_key_defaults", defaults, diagnostics);
         accounts
     }
 
-    /// Adds the accounts of one file. Only where `secret_file` may secrets stand inline.
+    /// Adds the accounts of one file. `secret_key` is an error unless `secret_file`.
     pub(super) fn add(
         &mut self,
         file: &ByName<file::AccessKey>,
         secret_file: bool,
-        report: &mut Diagnostics,
+        diagnostics: &mut Diagnostics,
     ) {
         self.resolved.reserve(file.len());
         for (name, table) in file {
-            check_access_key_name(name, report);
-            let given = self.options(&format!("access_keys.{}", name.value), table, report);
-            let secrets = read_secrets(name, table, secret_file, report);
+            diagnostics.access_key = Some(name.as_str().into());
+            check_access_key_name(name, diagnostics);
+            let given = self.options(&format!("access_keys.{}", name.value), table, diagnostics);
+            let secrets = read_secrets(name, table, secret_file, diagnostics);
             if table.time_zone.is_none() && !self.has_default_zone {
-                report.missing_key(
+                diagnostics.missing_key(
                     &format!("access_keys.{}.time_zone", name.value),
                     name.span(),
-                    "no time_zone",
+                    "time_zone is missing",
                     "needs time_zone, such as \"Asia/Shanghai\" or \"GMT+8\": a wrong zone fails silently, so there is no default",
                 );
             }
             let access_key = AccessKey::from(name.as_str());
             if self.resolved.contains_key(&access_key) {
-                report.error(
+                diagnostics.error(
                     name.span(),
                     "this access key is in the other file too",
                     "must be in one of the two files",
@@ -101,21 +104,23 @@ impl Accounts {
                 self.resolved.insert(access_key, account);
             }
         }
+        diagnostics.access_key = None;
     }
 
+    /// Returns the valid accounts.
     pub(super) fn into_map(self) -> HashMap<AccessKey, AccountSettings> {
         self.resolved
     }
 
-    /// The keys of the table at `key`; where it is silent, the defaults.
+    /// Returns the settings of the table at `key`; the defaults where it has none.
     fn options(
         &mut self,
         key: &str,
         table: &file::AccessKey,
-        report: &mut Diagnostics,
+        diagnostics: &mut Diagnostics,
     ) -> AccountOptions {
         let zone = match &table.time_zone {
-            Some(written) => self.lookup_zone(written, report),
+            Some(written) => self.lookup_zone(written, diagnostics),
             None => self.defaults.zone.clone(),
         };
         let versionless = table.versionless.as_ref().map(|key| match key.value {
@@ -124,7 +129,7 @@ impl Accounts {
             file::Versionless::Utc => Versionless::Utc,
         });
         let mut rate = |name: &str, written: &Option<Spanned<file::Rate>>| {
-            rate(&format!("{key}.{name}"), written.as_ref(), report)
+            rate(&format!("{key}.{name}"), written.as_ref(), diagnostics)
         };
         AccountOptions {
             zone,
@@ -136,22 +141,22 @@ impl Accounts {
         }
     }
 
-    /// Each distinct zone is looked up once: thousands of accounts share a few.
+    /// Looks up a time zone. Each distinct name is parsed once, since thousands of accounts share a few.
     fn lookup_zone(
         &mut self,
         written: &Spanned<String>,
-        report: &mut Diagnostics,
+        diagnostics: &mut Diagnostics,
     ) -> Option<TimeZone> {
         if !self.zones.contains_key(written.as_str()) {
             let zone = parse_zone(written);
             if zone.is_some() {
-                warn_if_sign_reversed(written, report);
+                warn_if_sign_reversed(written, diagnostics);
             }
             self.zones.insert(written.value.clone(), zone);
         }
         let zone = self.zones.get(written.as_str()).cloned().flatten();
         if zone.is_none() {
-            report.error(
+            diagnostics.error(
                 written.span(),
                 "unknown time zone",
                 "must be an IANA zone such as \"Asia/Shanghai\", or an offset such as \"GMT+8\"",
@@ -161,15 +166,15 @@ impl Accounts {
     }
 }
 
-/// The signs of these zones are those of POSIX, west of Greenwich; nearly nobody means them so.
-fn warn_if_sign_reversed(zone: &Spanned<String>, report: &mut Diagnostics) {
+/// Warns of `Etc/GMT+8`: the sign of these zones is inverted (POSIX), so that it is UTC-8.
+fn warn_if_sign_reversed(zone: &Spanned<String>, diagnostics: &mut Diagnostics) {
     let reversed = zone
         .split_at_checked("Etc/".len())
         .filter(|(area, _)| area.eq_ignore_ascii_case("Etc/"))
-        .and_then(|(_, place)| place.split_once('+'))
+        .and_then(|(_, name)| name.split_once('+'))
         .filter(|(name, hours)| name.eq_ignore_ascii_case("GMT") && *hours != "0");
     if let Some((_, hours)) = reversed {
-        report.warning(
+        diagnostics.warning(
             zone.span(),
             format!("{} is UTC-{hours}, west of Greenwich", zone.value),
             format!("did you mean \"GMT+{hours}\"?"),
@@ -195,8 +200,8 @@ fn build_account(
     }
 }
 
-/// High enough that nobody meets it who keeps to his rate and reads from the cache; low enough that
-/// no single account takes the processor from the others.
+/// Returns the default ceiling on all requests of an account, cache hits included: 20 × its rate, at
+/// least 1000/s. Well-behaved clients never reach it; one account cannot saturate the CPU.
 fn default_ceiling(rate: Rate) -> Rate {
     let per_second = rate.per_second.saturating_mul(20).max(1_000);
     Rate {
@@ -205,11 +210,11 @@ fn default_ceiling(rate: Rate) -> Rate {
     }
 }
 
-/// An ak stands in a header value between commas and slashes.
-fn check_access_key_name(name: &Spanned<String>, report: &mut Diagnostics) {
+/// Checks the characters of an ak, which is delimited by commas and slashes in the Authorization field.
+fn check_access_key_name(name: &Spanned<String>, diagnostics: &mut Diagnostics) {
     let legal = |byte: u8| byte.is_ascii_graphic() && !b"/,=\"".contains(&byte);
     if name.is_empty() || name.len() > 128 || !name.bytes().all(legal) {
-        report.error(
+        diagnostics.error(
             name.span(),
             "not an access key",
             "must be 1 to 128 visible ASCII characters without / , = and quotes",
@@ -217,24 +222,24 @@ fn check_access_key_name(name: &Spanned<String>, report: &mut Diagnostics) {
     }
 }
 
-/// The one or two secrets of an account, from the one place that holds them.
+/// Reads the one or two secrets of an account from the one source that it names.
 fn read_secrets(
     name: &Spanned<String>,
     table: &file::AccessKey,
     secret_file: bool,
-    report: &mut Diagnostics,
+    diagnostics: &mut Diagnostics,
 ) -> Option<Vec<Secret>> {
     if let Some(inline) = &table.secret_key
         && !secret_file
     {
-        report.error(
+        diagnostics.error(
             inline.span(),
             "a secret in the configuration itself",
             "use secret_key_file or secret_key_env, or move the account to access_keys_file",
         );
         return None;
     }
-    let (place, read): (_, SecretReader) = match (
+    let (source, read): (_, SecretReader) = match (
         &table.secret_key,
         &table.secret_key_file,
         &table.secret_key_env,
@@ -243,11 +248,12 @@ fn read_secrets(
         (None, Some(files), None) => (files, read_secret_file),
         (None, None, Some(variables)) => (variables, read_secret_env),
         (None, None, None) => {
-            report_missing_secret(name, secret_file, report);
+            report_missing_secret(name, secret_file, diagnostics);
             return None;
         }
         (_, _, Some(another)) | (_, Some(another), None) => {
-            report.error(
+            redact_unless_names(table, diagnostics);
+            diagnostics.error(
                 another.span(),
                 "more than one source of secrets",
                 "must be one of secret_key_file and secret_key_env; two secrets are a list",
@@ -255,35 +261,50 @@ fn read_secrets(
             return None;
         }
     };
-    let mut found = Vec::with_capacity(place.as_slice().len());
-    for written in place.as_slice() {
-        let secret = read(written, &place.span, report)?;
-        if secret.is_empty() {
-            report.error(
-                place.span(),
-                "the secret is empty",
-                "must hold at least one byte",
-            );
-        } else {
-            found.push(Secret::new(secret));
-        }
+    let mut found = Vec::with_capacity(source.as_slice().len());
+    // Reading ends at the first error: a later item can be the secret itself.
+    redact_unless_names(table, diagnostics);
+    for written in source.as_slice() {
+        let secret = read(written, &source.span, diagnostics)?;
+        let secret = normalize_secret(secret, &source.span, diagnostics);
+        found.extend(secret.map(Secret::new));
     }
     Some(found)
 }
 
-/// What is written, its place -> the bytes of the secret.
+/// Redacts values that can be secrets in the place of names.
+fn redact_unless_names(table: &file::AccessKey, diagnostics: &mut Diagnostics) {
+    if let Some(files) = &table.secret_key_file
+        && !files
+            .as_slice()
+            .iter()
+            .all(|file| diagnostics.is_path(file))
+    {
+        diagnostics.secret_spans.push(files.span());
+    }
+    if let Some(variables) = &table.secret_key_env
+        && !variables
+            .as_slice()
+            .iter()
+            .all(|name| is_variable_name(name))
+    {
+        diagnostics.secret_spans.push(variables.span());
+    }
+}
+
+/// Reads a secret, given the value of its key and the span of the value.
 type SecretReader = fn(&str, &Range<usize>, &mut Diagnostics) -> Option<Vec<u8>>;
 
-/// Says so, unless a wrong one was told of already.
-fn report_missing_secret(name: &Spanned<String>, secret_file: bool, report: &mut Diagnostics) {
-    let judged = |key: &&str| {
-        report
+/// Reports that an account has no secret, unless an invalid one has been reported.
+fn report_missing_secret(name: &Spanned<String>, secret_file: bool, diagnostics: &mut Diagnostics) {
+    let is_reported = |key: &&str| {
+        diagnostics
             .already_reported
             .contains(&format!("access_keys.{}.{key}", name.value))
     };
     let keys = ["secret_key", "secret_key_file", "secret_key_env"];
-    if !keys.iter().any(judged) {
-        report.error(
+    if !keys.iter().any(is_reported) {
+        diagnostics.error(
             name.span(),
             "no secret",
             if secret_file {
@@ -295,32 +316,74 @@ fn report_missing_secret(name: &Spanned<String>, secret_file: bool, report: &mut
     }
 }
 
-/// The bytes of a secret file without the line end that editors add.
-fn read_secret_file(path: &str, span: &Range<usize>, report: &mut Diagnostics) -> Option<Vec<u8>> {
-    let mut bytes = report.read_secret_file(path, span)?;
-    warn_if_readable_by_others(path, span, report);
+/// Reads a secret file.
+fn read_secret_file(
+    path: &str,
+    span: &Range<usize>,
+    diagnostics: &mut Diagnostics,
+) -> Option<Vec<u8>> {
+    let bytes = diagnostics.read_secret_file(path, span)?;
+    warn_if_readable_by_others(path, span, diagnostics);
+    Some(bytes)
+}
+
+/// Removes what editors and shells add to a secret, whatever its source: a byte-order mark and one line
+/// end. Reports what cannot be meant.
+fn normalize_secret(
+    mut bytes: Vec<u8>,
+    span: &Range<usize>,
+    diagnostics: &mut Diagnostics,
+) -> Option<Vec<u8>> {
+    if bytes.starts_with(encoding::BOM) {
+        bytes.drain(..encoding::BOM.len());
+        diagnostics.warning(
+            span.clone(),
+            "a secret that begins with a byte-order mark",
+            "the mark is skipped; store the secret without it",
+        );
+    }
     if bytes.last() == Some(&b'\n') {
         bytes.pop();
         if bytes.last() == Some(&b'\r') {
             bytes.pop();
         }
     }
-    if bytes.trim_ascii().len() != bytes.len() {
-        report.warning(
-            span.clone(),
-            "a secret that begins or ends with white space",
-            "it is part of the secret; if it should not be, remove it",
-        );
-    }
-    Some(bytes)
+    let (message, help) = if bytes.is_empty() {
+        ("the secret is empty", "must hold at least one byte")
+    } else if encoding::is_utf16(&bytes) {
+        (
+            "the secret is UTF-16 text",
+            "must be stored in UTF-8 or ASCII",
+        )
+    } else if bytes.trim_ascii().is_empty() {
+        ("the secret is only white space", "must hold a secret")
+    } else if bytes.contains(&0) {
+        ("the secret holds a NUL byte", "must be the secret as text")
+    } else {
+        if bytes.trim_ascii().len() != bytes.len() {
+            diagnostics.warning(
+                span.clone(),
+                "a secret that begins or ends with white space",
+                "it is part of the secret; if it should not be, remove it",
+            );
+        }
+        return Some(bytes);
+    };
+    diagnostics.error(span.clone(), message, help);
+    None
 }
 
-/// The value of an environment variable. What is no name of one is taken for a secret and not shown.
-fn read_secret_env(name: &str, span: &Range<usize>, report: &mut Diagnostics) -> Option<Vec<u8>> {
+/// Reads an environment variable. A value that cannot be a name is taken for the secret itself and is
+/// redacted.
+fn read_secret_env(
+    name: &str,
+    span: &Range<usize>,
+    diagnostics: &mut Diagnostics,
+) -> Option<Vec<u8>> {
     use std::os::unix::ffi::OsStringExt;
     if !is_variable_name(name) {
-        report.secret_spans.push(span.clone());
-        report.error(
+        diagnostics.secret_spans.push(span.clone());
+        diagnostics.error(
             span.clone(),
             "not the name of an environment variable",
             "must be a name such as CCFS_SK; the secret itself does not belong here",
@@ -329,7 +392,7 @@ fn read_secret_env(name: &str, span: &Range<usize>, report: &mut Diagnostics) ->
     }
     let value = std::env::var_os(name).map(OsStringExt::into_vec);
     if value.is_none() {
-        report.error(
+        diagnostics.error(
             span.clone(),
             format!("the environment variable {name} is not set"),
             "must be set when the gateway starts",
@@ -338,7 +401,8 @@ fn read_secret_env(name: &str, span: &Range<usize>, report: &mut Diagnostics) ->
     value
 }
 
-/// Long runs of letters and digits without `_` are secrets that stand in the wrong place.
+/// Whether a text can be the name of an environment variable. A long run of letters and digits without
+/// `_` is a secret in the wrong place.
 fn is_variable_name(text: &str) -> bool {
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     let has = |class: fn(&u8) -> bool| text.bytes().any(|byte| class(&byte));

@@ -1,6 +1,7 @@
-//! Clusters: nodes, TLS toward them, and how failures of nodes are met.
+//! Clusters: nodes, TLS to them, health checks, outlier detection and retries.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,21 +15,21 @@ use crate::cluster::{
     RetrySettings, SignedCheck, Timeouts,
 };
 use crate::config::AccountSettings;
+use crate::config::diagnostics::Diagnostics;
 use crate::config::file::{self, ByName, Node};
-use crate::config::nearest::suggest;
-use crate::config::report::Diagnostics;
 use crate::config::spanned::Spanned;
+use crate::config::suggestion::suggest;
 use crate::config::units::ConfigDuration;
 
-/// All clusters that can be resolved.
+/// Returns all valid clusters.
 pub(super) fn resolve(
     file: &ByName<file::Cluster>,
-    material: &mut TlsFiles,
-    report: &mut Diagnostics,
+    tls_files: &mut TlsFiles,
+    diagnostics: &mut Diagnostics,
 ) -> BTreeMap<Arc<str>, ClusterSettings> {
     let mut clusters = BTreeMap::new();
     for (name, table) in file {
-        if let Some(settings) = cluster(name, table, material, report) {
+        if let Some(settings) = cluster(name, table, tls_files, diagnostics) {
             clusters.insert(Arc::clone(&settings.name), settings);
         }
     }
@@ -38,28 +39,35 @@ pub(super) fn resolve(
 fn cluster(
     name: &Spanned<String>,
     table: &file::Cluster,
-    material: &mut TlsFiles,
-    report: &mut Diagnostics,
+    tls_files: &mut TlsFiles,
+    diagnostics: &mut Diagnostics,
 ) -> Option<ClusterSettings> {
-    let nodes = nodes(name, table, report);
-    let tls = material.client_tls(table.tls.as_ref(), &name.span, report);
+    if name.is_empty() || name.contains('/') || [".", ".."].contains(&name.as_str()) {
+        diagnostics.error(
+            name.span(),
+            "not the name of a cluster",
+            "must be a name without /: it is a part of the admin interface's paths",
+        );
+    }
+    let nodes = nodes(name, table, diagnostics);
+    let tls = tls_files.client_tls(table.tls.as_ref(), &name.span, diagnostics);
     let settings = ClusterSettings {
         name: arc_str(name),
         nodes,
         balance: value_or(&table.balance, Default::default()),
         host: value_or(&table.host, Default::default()),
-        health_check: health_check(name, &table.health_check, report),
-        ejection: ejection(&table.ejection, report),
+        health_check: health_check(name, &table.health_check, diagnostics),
+        ejection: ejection(&table.ejection, diagnostics),
         retries: RetrySettings {
             budget_percent: value_or(&table.retries.budget, 20),
             min_per_second: value_or(&table.retries.floor, 10),
         },
-        timeouts: timeouts(&table.timeouts, report),
+        timeouts: timeouts(&table.timeouts, diagnostics),
         pool: PoolLimits {
             max_connections: value_or(&table.pool.max_connections, 1_024),
             max_idle: value_or(&table.pool.max_idle, 128),
-            idle_timeout: nonzero_duration_or(&table.pool.idle_timeout, 30 * SECOND, report),
-            max_age: nonzero_duration_or(&table.pool.max_age, 10 * MINUTE, report),
+            idle_timeout: nonzero_duration_or(&table.pool.idle_timeout, 15 * SECOND, diagnostics),
+            max_age: nonzero_duration_or(&table.pool.max_age, 10 * MINUTE, diagnostics),
         },
         insecure_skip_verify: false,
         server_name: None,
@@ -69,7 +77,7 @@ fn cluster(
     let tls = tls?;
     let verified_too = table.tls.as_ref().is_some_and(|tls| tls.ca.is_some());
     if tls.insecure && !verified_too {
-        let place = table
+        let key = table
             .tls
             .as_ref()
             .and_then(|tls| tls.insecure_skip_verify.as_ref());
@@ -77,10 +85,10 @@ fn cluster(
             "certificates of the nodes of cluster {} are not verified",
             name.value
         );
-        report.warning(
-            place.map_or(name.span(), Spanned::span),
+        diagnostics.warning(
+            key.map_or(name.span(), Spanned::span),
             message,
-            "whoever is in between reads and changes everything; give a ca instead",
+            "a man in the middle can read and change everything; give a ca instead",
         );
     }
     Some(ClusterSettings {
@@ -94,16 +102,16 @@ fn cluster(
 fn nodes(
     name: &Spanned<String>,
     table: &file::Cluster,
-    report: &mut Diagnostics,
+    diagnostics: &mut Diagnostics,
 ) -> Vec<NodeSettings> {
     let key = format!("clusters.{}.nodes", name.value);
     let example = "needs nodes = [\"https://10.0.0.1:8443\"]";
     let Some(written) = &table.nodes else {
-        report.missing_key(&key, name.span(), "a cluster without nodes", example);
+        diagnostics.missing_key(&key, name.span(), "a cluster without nodes", example);
         return Vec::new();
     };
     if written.is_empty() {
-        report.missing_key(&key, written.span(), "a cluster without nodes", example);
+        diagnostics.missing_key(&key, written.span(), "a cluster without nodes", example);
     }
     let mut nodes: Vec<NodeSettings> = Vec::new();
     for node in &written.value {
@@ -117,12 +125,16 @@ fn nodes(
         match parse_node_url(url) {
             Err(help) => {
                 if url.contains('@') {
-                    report.secret_spans.push(node.span());
+                    diagnostics.secret_spans.push(node.span());
                 }
-                report.error(node.span(), "not the URL of a node", help);
+                diagnostics.error(node.span(), "not the URL of a node", help);
             }
-            Ok(address) if nodes.iter().any(|other| other.address == address) => {
-                report.error(
+            Ok(address)
+                if nodes
+                    .iter()
+                    .any(|other| is_same_node(&other.address, &address)) =>
+            {
+                diagnostics.error(
                     node.span(),
                     "this node is listed twice",
                     "must be listed once; weight gives it a larger share",
@@ -134,12 +146,22 @@ fn nodes(
     nodes
 }
 
-/// `https://host:port` to its parts, or what would be right.
-fn parse_node_url(url: &str) -> Result<NodeAddress, &'static str> {
+/// Whether two addresses are the same node in different notations: `[::1]` and `[0:0:0:0:0:0:0:1]`, `h`
+/// and `h.`, `127.0.0.1` and `[::ffff:127.0.0.1]`.
+fn is_same_node(one: &NodeAddress, other: &NodeAddress) -> bool {
+    let host = |address: &NodeAddress| match address.host.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().to_string(),
+        Err(_) => address.host.trim_end_matches('.').to_owned(),
+    };
+    one.port == other.port && host(one) == host(other)
+}
+
+/// Parses `https://host:port`; an error says what would be right.
+pub(super) fn parse_node_url(url: &str) -> Result<NodeAddress, &'static str> {
     const FORM: &str = "must be https://host:port";
     let Some(rest) = url.strip_prefix("https://") else {
         return Err(if url.starts_with("http://") {
-            "must be https://host:port: nodes are spoken to over TLS only"
+            "must be https://host:port: nodes are used over TLS only"
         } else {
             FORM
         });
@@ -175,16 +197,16 @@ fn parse_node_url(url: &str) -> Result<NodeAddress, &'static str> {
     })
 }
 
-/// With these defaults a node that hangs is known to be down after less than 4.5 s, and known to be
-/// back 2.5 s after it is.
+/// With these defaults a node that hangs is unhealthy after less than 4.5 s, and healthy again 2.5 s
+/// after its recovery.
 fn health_check(
     cluster: &str,
     file: &file::HealthCheck,
-    report: &mut Diagnostics,
+    diagnostics: &mut Diagnostics,
 ) -> Option<HealthCheck> {
     let check = HealthCheck {
-        interval: nonzero_duration_or(&file.interval, SECOND, report),
-        timeout: nonzero_duration_or(&file.timeout, SECOND, report),
+        interval: nonzero_duration_or(&file.interval, SECOND, diagnostics),
+        timeout: nonzero_duration_or(&file.timeout, SECOND, diagnostics),
         path: file
             .path
             .as_ref()
@@ -192,12 +214,12 @@ fn health_check(
             .to_owned(),
         unhealthy_after: value_or(&file.unhealthy_after, 2),
         healthy_after: value_or(&file.healthy_after, 2),
-        signed: signed_check(cluster, file, report),
+        signed: signed_check(cluster, file, diagnostics),
     };
     if let Some(path) = &file.path
         && (!path.starts_with('/') || path.parse::<http::uri::PathAndQuery>().is_err())
     {
-        report.error(path.span(), "not a path", "must begin with /");
+        diagnostics.error(path.span(), "not a path", "must begin with /");
     }
     value_or(&file.enabled, true).then_some(check)
 }
@@ -205,16 +227,16 @@ fn health_check(
 fn signed_check(
     cluster: &str,
     file: &file::HealthCheck,
-    report: &mut Diagnostics,
+    diagnostics: &mut Diagnostics,
 ) -> Option<SignedCheck> {
     let key = |key: &str| format!("clusters.{cluster}.health_check.{key}");
     match (&file.access_key, &file.call_id) {
         (Some(access_key), Some(call_id)) => {
             if call_id.is_empty() || call_id.chars().count() > 25 {
-                report.error(call_id.span(), "not a callId", "must be 1 to 25 characters");
+                diagnostics.error(call_id.span(), "not a callId", "must be 1 to 25 characters");
             }
             if let Some(path) = &file.path {
-                report.error(
+                diagnostics.error(
                     path.span(),
                     "both a path and a signed request",
                     "must be one of path, and access_key with call_id",
@@ -223,7 +245,7 @@ fn signed_check(
             Some(SignedCheck {
                 access_key: arc_str(access_key),
                 call_id: call_id.value.clone(),
-                // 0300012 is "no data yet": the node looked.
+                // 0300012 is "no data yet": the node has processed the request.
                 result_codes: codes(&file.result_codes, &["0", "0300012"]),
             })
         }
@@ -233,7 +255,7 @@ fn signed_check(
             } else {
                 "access_key"
             };
-            report.missing_key(
+            diagnostics.missing_key(
                 &key(other),
                 one.span(),
                 "half of a signed request",
@@ -243,7 +265,7 @@ fn signed_check(
         }
         (None, None) => {
             if let Some(codes) = &file.result_codes {
-                report.missing_key(
+                diagnostics.missing_key(
                     &key("access_key"),
                     codes.span(),
                     "result_codes without a signed request",
@@ -255,13 +277,13 @@ fn signed_check(
     }
 }
 
-/// A signed health check needs an account of `tables` that is enabled. One that could not be
-/// resolved has an error of its own.
+/// Checks that the access key of each signed health check exists and is enabled. An account that is
+/// invalid has an error of its own.
 pub(super) fn check_health_check_keys(
     file: &ByName<file::Cluster>,
     tables: &[Option<&ByName<file::AccessKey>>],
     accounts: &HashMap<AccessKey, AccountSettings>,
-    report: &mut Diagnostics,
+    diagnostics: &mut Diagnostics,
 ) {
     let names = || {
         tables
@@ -271,21 +293,21 @@ pub(super) fn check_health_check_keys(
             .map(|name| name.as_str())
     };
     for table in file.values() {
-        let Some(signer) = &table.health_check.access_key else {
+        let Some(access_key) = &table.health_check.access_key else {
             continue;
         };
-        if !names().any(|name| name == signer.as_str()) {
-            let help = match suggest(signer, names()) {
+        if !names().any(|name| name == access_key.as_str()) {
+            let help = match suggest(access_key, names()) {
                 Some(meant) => format!("did you mean \"{meant}\"?"),
                 None => "must be one of the access keys".to_owned(),
             };
-            report.error(signer.span(), "unknown access key", help);
+            diagnostics.error(access_key.span(), "unknown access key", help);
         } else if accounts
-            .get(signer.as_str())
+            .get(access_key.as_str())
             .is_some_and(|account| !account.credential.enabled())
         {
-            report.error(
-                signer.span(),
+            diagnostics.error(
+                access_key.span(),
                 "this access key is disabled",
                 "must be an enabled one: health checks sign with it",
             );
@@ -293,23 +315,27 @@ pub(super) fn check_health_check_keys(
     }
 }
 
-fn ejection(file: &file::Ejection, report: &mut Diagnostics) -> EjectionSettings {
+fn ejection(file: &file::Ejection, diagnostics: &mut Diagnostics) -> EjectionSettings {
+    // A default gives way to the other key of the pair.
+    let written = |key: &file::Setting<ConfigDuration>| key.as_ref().map(|key| key.0);
+    let base_time = (5 * SECOND).min(written(&file.max_time).unwrap_or(Duration::MAX));
+    let max_time = MINUTE.max(written(&file.base_time).unwrap_or_default());
     let ejection = EjectionSettings {
         consecutive_failures: value_or(&file.consecutive_failures, 3),
-        base_time: nonzero_duration_or(&file.base_time, 5 * SECOND, report),
-        max_time: nonzero_duration_or(&file.max_time, MINUTE, report),
+        base_time: nonzero_duration_or(&file.base_time, base_time, diagnostics),
+        max_time: nonzero_duration_or(&file.max_time, max_time, diagnostics),
         max_ejected: value_or(&file.max_ejected, 50),
         slow_start: duration_or(&file.slow_start, 10 * SECOND),
         panic_threshold: value_or(&file.panic_threshold, 50),
         result_codes: codes(&file.result_codes, &[]),
     };
-    let place = file.base_time.as_ref().or(file.max_time.as_ref());
+    let key = file.base_time.as_ref().or(file.max_time.as_ref());
     if ejection.base_time > ejection.max_time
-        && let Some(place) = place
+        && let Some(key) = key
     {
         let most = ConfigDuration::format(ejection.max_time);
-        report.error(
-            place.span(),
+        diagnostics.error(
+            key.span(),
             "base_time is longer than max_time",
             format!("base_time must be at most max_time, \"{most}\""),
         );
@@ -317,53 +343,54 @@ fn ejection(file: &file::Ejection, report: &mut Diagnostics) -> EjectionSettings
     ejection
 }
 
-/// Each deadline holds the one before it: those that are written must, and the others give way.
-fn timeouts(file: &file::Timeouts, report: &mut Diagnostics) -> Timeouts {
+/// Each deadline must be at least as long as the one before it: connect, per_try, overall, fetch. A
+/// default that violates this is adjusted; a written value is an error.
+fn timeouts(file: &file::Timeouts, diagnostics: &mut Diagnostics) -> Timeouts {
     let written = |key: &file::Setting<ConfigDuration>| key.as_ref().map(|key| key.0);
     let connect = written(&file.connect).unwrap_or(Duration::ZERO);
     let fetch = written(&file.fetch).unwrap_or(Duration::MAX);
     let longest_try = written(&file.overall).unwrap_or(fetch);
     let per_try_or = (8 * SECOND).max(connect).min(longest_try);
-    let per_try = nonzero_duration_or(&file.per_try, per_try_or, report);
+    let per_try = nonzero_duration_or(&file.per_try, per_try_or, diagnostics);
     let overall_or = (9 * SECOND).min(fetch).max(per_try);
-    let overall = nonzero_duration_or(&file.overall, overall_or, report);
+    let overall = nonzero_duration_or(&file.overall, overall_or, diagnostics);
     let timeouts = Timeouts {
-        connect: nonzero_duration_or(&file.connect, SECOND.min(per_try), report),
+        connect: nonzero_duration_or(&file.connect, SECOND.min(per_try), diagnostics),
         per_try,
         overall,
-        fetch: nonzero_duration_or(&file.fetch, MINUTE.max(overall), report),
+        fetch: nonzero_duration_or(&file.fetch, MINUTE.max(overall), diagnostics),
     };
-    let place = |key: &file::Setting<ConfigDuration>| -> Option<Range<usize>> {
+    let span = |key: &file::Setting<ConfigDuration>| -> Option<Range<usize>> {
         key.as_ref().map(Spanned::span)
     };
     let steps = [
-        ("connect", timeouts.connect, place(&file.connect)),
-        ("per_try", timeouts.per_try, place(&file.per_try)),
-        ("overall", timeouts.overall, place(&file.overall)),
-        ("fetch", timeouts.fetch, place(&file.fetch)),
+        ("connect", timeouts.connect, span(&file.connect)),
+        ("per_try", timeouts.per_try, span(&file.per_try)),
+        ("overall", timeouts.overall, span(&file.overall)),
+        ("fetch", timeouts.fetch, span(&file.fetch)),
     ];
     for pair in steps.windows(2) {
-        let [(shorter, short, short_place), (longer, long, long_place)] = pair else {
+        let [(shorter, short, short_span), (longer, long, long_span)] = pair else {
             continue;
         };
         if short > long
-            && let Some(place) = short_place.clone().or(long_place.clone())
+            && let Some(span) = short_span.clone().or(long_span.clone())
         {
             let help = format!(
                 "{shorter} (\"{}\") must be at most {longer} (\"{}\")",
                 ConfigDuration::format(*short),
                 ConfigDuration::format(*long)
             );
-            report.error(place, format!("{shorter} is longer than {longer}"), help);
+            diagnostics.error(span, format!("{shorter} is longer than {longer}"), help);
         }
     }
     if timeouts.overall >= 10 * SECOND
         && let Some(written) = file.overall.as_ref().or(file.per_try.as_ref())
     {
-        report.warning(
+        diagnostics.warning(
             written.span(),
             "most clients give up after 10 s",
-            "should be below \"10s\", so that clients get an answer",
+            "should be below \"10s\", so that clients get a response",
         );
     }
     timeouts

@@ -1,4 +1,4 @@
-//! What the authorities of client certificates have revoked: PEM files to what rustls takes.
+//! Certificate revocation lists of client authorities, read from PEM files.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -14,18 +14,18 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::revocation_list::CertificateRevocationList;
 
 use crate::config::Crl;
-use crate::config::report::Diagnostics;
+use crate::config::diagnostics::Diagnostics;
 use crate::config::spanned::Spanned;
 
-/// The lists of `file`, for certificates of the `authorities`, which stand in `ca`.
+/// Reads the CRLs of `file`, for certificates of the `authorities` of the file `ca`.
 pub(super) fn read(
     file: &Spanned<String>,
     ca: &Spanned<String>,
     authorities: &(Arc<RootCertStore>, Vec<CertificateDer<'static>>),
     now: SystemTime,
-    report: &mut Diagnostics,
+    diagnostics: &mut Diagnostics,
 ) -> Option<Vec<Crl>> {
-    let lists = read_lists(file, report)?;
+    let lists = read_lists(file, diagnostics)?;
     let (roots, certificates) = authorities;
     let authorities: Vec<X509Certificate<'_>> = certificates
         .iter()
@@ -35,31 +35,31 @@ pub(super) fn read(
     let mut covered = vec![false; authorities.len()];
     for der in lists {
         let Some(crl) = parse(&der) else {
-            report.error(file.span(), "not a certificate revocation list", HELP);
+            diagnostics.error(file.span(), "not a certificate revocation list", HELP);
             return None;
         };
         match issuer(&crl, &authorities) {
-            Issuer::Authority(place) => covered[place] = true,
+            Issuer::Authority(index) => covered[index] = true,
             Issuer::SignatureMismatch => {
-                report.error(
+                diagnostics.error(
                     file.span(),
                     format!("the signature of the CRL of {} is wrong", crl.issuer()),
                     format!("must be signed by the authority of {}", ca.value),
                 );
                 return None;
             }
-            Issuer::Unknown => report.warning(
+            Issuer::Unknown => diagnostics.warning(
                 file.span(),
                 format!("the CRL of {} is of no authority in client_ca", crl.issuer()),
                 "counts only for certificates under an authority of this name that clients send along",
             ),
         }
         let next_update = next_update(&crl);
-        warn_if_expired(file, &crl, next_update, now, report);
+        warn_if_expired(file, &crl, next_update, now, diagnostics);
         crls.push(Crl { next_update, der });
     }
     if !covered.contains(&true) {
-        report.error(
+        diagnostics.error(
             file.span(),
             "every CRL is of another authority than client_ca",
             format!("must hold the CRLs of the authorities in {}", ca.value),
@@ -67,7 +67,7 @@ pub(super) fn read(
         return None;
     }
     for (authority, _) in authorities.iter().zip(&covered).filter(|(_, has)| !**has) {
-        report.warning(
+        diagnostics.warning(
             file.span(),
             format!(
                 "no CRL of {}, an authority in client_ca",
@@ -76,22 +76,22 @@ pub(super) fn read(
             "needs its CRL: certificates whose revocation is unknown are refused",
         );
     }
-    check_usable(file, roots, &crls, report).then_some(crls)
+    check_usable(file, roots, &crls, diagnostics).then_some(crls)
 }
 
-/// Will the verifier take them? It knows no delta and no indirect lists.
+/// Whether rustls accepts the CRLs. It supports neither delta nor indirect CRLs.
 fn check_usable(
     file: &Spanned<String>,
     roots: &Arc<RootCertStore>,
     crls: &[Crl],
-    report: &mut Diagnostics,
+    diagnostics: &mut Diagnostics,
 ) -> bool {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider)
         .with_crls(crls.iter().map(|crl| crl.der.clone()))
         .build();
     if let Err(error) = &verifier {
-        report.error(
+        diagnostics.error(
             file.span(),
             format!("the CRL cannot be used: {error}"),
             "must hold complete CRLs, version 2 (RFC 5280, 5); `openssl ca` needs a crlnumber for that",
@@ -102,14 +102,14 @@ fn check_usable(
 
 fn read_lists(
     file: &Spanned<String>,
-    report: &mut Diagnostics,
+    diagnostics: &mut Diagnostics,
 ) -> Option<Vec<CertificateRevocationListDer<'static>>> {
-    let pem = report.read_file(file)?;
+    let pem = diagnostics.read_file(file)?;
     let found: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&pem).collect();
     match found {
         Ok(lists) if !lists.is_empty() => Some(lists),
         _ => {
-            report.error(file.span(), "no CRL in this file", HELP);
+            diagnostics.error(file.span(), "no CRL in this file", HELP);
             None
         }
     }
@@ -122,28 +122,28 @@ fn parse<'a>(
     rest.is_empty().then_some(crl)
 }
 
-/// Whose list it is.
+/// The issuer of a CRL.
 enum Issuer {
-    /// Of the authority at this place.
+    /// The authority at this index.
     Authority(usize),
-    /// It has the name of one of them, and another's signature.
+    /// It has the name of an authority, but not its signature.
     SignatureMismatch,
-    /// Of none of them.
+    /// None of the authorities.
     Unknown,
 }
 
 fn issuer(crl: &CertificateRevocationList<'_>, authorities: &[X509Certificate<'_>]) -> Issuer {
     let mut issuer = Issuer::Unknown;
-    for (place, authority) in authorities.iter().enumerate() {
+    for (index, authority) in authorities.iter().enumerate() {
         if authority.subject().as_raw() != crl.issuer().as_raw() {
             continue;
         }
         match crl.verify_signature(authority.public_key()) {
-            // Whether an unknown algorithm is right only the handshake can tell.
+            // An algorithm that x509-parser does not support is verified in the handshake.
             Ok(()) | Err(X509Error::SignatureUnsupportedAlgorithm) => {
-                return Issuer::Authority(place);
+                return Issuer::Authority(index);
             }
-            // Another one of the same name, as while a key is changed, may have signed it.
+            // Another authority of the same name can have signed it, during a change of its key.
             Err(_) => issuer = Issuer::SignatureMismatch,
         }
     }
@@ -159,7 +159,7 @@ fn warn_if_expired(
     crl: &CertificateRevocationList<'_>,
     next_update: Option<Timestamp>,
     now: SystemTime,
-    report: &mut Diagnostics,
+    diagnostics: &mut Diagnostics,
 ) {
     let now = now
         .duration_since(SystemTime::UNIX_EPOCH)
@@ -167,7 +167,7 @@ fn warn_if_expired(
         .as_secs();
     let is_over = |end: &Timestamp| i64::try_from(now).is_ok_and(|now| end.as_second() <= now);
     if let Some(end) = next_update.filter(is_over) {
-        report.warning(
+        diagnostics.warning(
             file.span(),
             format!("the CRL of {} expired at {end}", crl.issuer()),
             "must be renewed: until then its authority's certificates are refused",

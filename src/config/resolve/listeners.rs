@@ -1,4 +1,4 @@
-//! Inbound ports: addresses, routes, certificates; and the admin listener.
+//! Listeners: addresses, routes, certificates; and the admin listener.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -9,20 +9,20 @@ use ipnet::IpNet;
 
 use super::tls::TlsFiles;
 use super::{arc_str, crls, value_or, warn_if_readable_by_others};
+use crate::config::diagnostics::Diagnostics;
 use crate::config::file::{self, ByName, File};
-use crate::config::nearest::suggest;
-use crate::config::report::Diagnostics;
 use crate::config::spanned::Spanned;
+use crate::config::suggestion::suggest;
 use crate::config::{Admin, AdminToken, CertificateFiles, Config, Listener, ListenerTls};
 
-/// All listeners that can be resolved; none at all is an error.
+/// Returns all valid listeners; a file without any listener is an error.
 pub(super) fn resolve(
     file: &File,
-    material: &mut TlsFiles,
-    report: &mut Diagnostics,
+    tls_files: &mut TlsFiles,
+    diagnostics: &mut Diagnostics,
 ) -> BTreeMap<Arc<str>, Listener> {
     if file.listeners.is_empty() {
-        report.missing_key(
+        diagnostics.missing_key(
             "listeners",
             0..0,
             "no listener",
@@ -33,7 +33,7 @@ pub(super) fn resolve(
     for (name, table) in &file.listeners {
         let key = |key: &str| format!("listeners.{}.{key}", name.value);
         if table.bind.is_none() {
-            report.missing_key(
+            diagnostics.missing_key(
                 &key("bind"),
                 name.span(),
                 "no bind",
@@ -41,7 +41,7 @@ pub(super) fn resolve(
             );
         }
         if table.tls.is_none() {
-            report.missing_key(
+            diagnostics.missing_key(
                 &key("tls"),
                 name.span(),
                 "no tls",
@@ -51,13 +51,13 @@ pub(super) fn resolve(
         let bind = table
             .bind
             .as_ref()
-            .and_then(|bind| parse_bind(bind, report));
-        let routes = routes(name, table, &file.clusters, report);
+            .and_then(|bind| parse_bind(bind, diagnostics));
+        let routes = routes(name, table, &file.clusters, diagnostics);
         let tls = table
             .tls
             .as_ref()
-            .and_then(|tls| listener_tls(tls, material, report));
-        let proxy_protocol = proxy_protocol(table.proxy_protocol.as_ref(), report);
+            .and_then(|tls| listener_tls(tls, tls_files, diagnostics));
+        let proxy_protocol = proxy_protocol(table.proxy_protocol.as_ref(), diagnostics);
         if let (Some(bind), Some(tls)) = (bind, tls) {
             let listener = Listener {
                 bind,
@@ -74,26 +74,26 @@ pub(super) fn resolve(
     listeners
 }
 
-/// The admin listener; any address but loopback needs a token.
+/// Resolves the admin listener; any address but loopback requires a token.
 pub(super) fn admin(
     file: &file::Admin,
-    material: &mut TlsFiles,
-    report: &mut Diagnostics,
+    tls_files: &mut TlsFiles,
+    diagnostics: &mut Diagnostics,
 ) -> Admin {
     let token = file
         .token_file
         .as_ref()
-        .and_then(|path| read_token(path, report));
+        .and_then(|path| read_token(path, diagnostics));
     let default = SocketAddr::from((Ipv4Addr::LOCALHOST, 9901));
     let bind = match &file.bind {
         None => Some(default),
         Some(off) if off.as_str() == "off" => None,
-        Some(written) => parse_bind(written, report),
+        Some(written) => parse_bind(written, diagnostics),
     };
     if let (Some(bind), Some(written), None) = (bind, &file.bind, &file.token_file)
         && !bind.ip().is_loopback()
     {
-        report.missing_key(
+        diagnostics.missing_key(
             "admin.token_file",
             written.span(),
             "an admin address that others can reach, without a token",
@@ -106,12 +106,12 @@ pub(super) fn admin(
         tls: file
             .tls
             .as_ref()
-            .and_then(|tls| listener_tls(tls, material, report)),
+            .and_then(|tls| listener_tls(tls, tls_files, diagnostics)),
     }
 }
 
-/// The second listener on an address would fail to start.
-pub(super) fn check_addresses(file: &File, config: &Config, report: &mut Diagnostics) {
+/// Reports listeners on the address of another one: the second would fail to bind.
+pub(super) fn check_addresses(file: &File, config: &Config, diagnostics: &mut Diagnostics) {
     let mut taken: Vec<(SocketAddr, String)> = Vec::new();
     let listeners = file.listeners.iter().filter_map(|(name, table)| {
         let bind = config.listeners.get(name.as_str())?.bind;
@@ -137,7 +137,7 @@ pub(super) fn check_addresses(file: &File, config: &Config, report: &mut Diagnos
             .find(|(other, _)| addresses_overlap(*other, bind))
         {
             Some((other, whose)) => {
-                report.error(
+                diagnostics.error(
                     span,
                     format!("{who} on the address of {whose}"),
                     format!("must be another address than {other}"),
@@ -148,16 +148,20 @@ pub(super) fn check_addresses(file: &File, config: &Config, report: &mut Diagnos
     }
 }
 
+/// Whether both addresses cannot be bound at the same time. `[::]` accepts IPv4 as well (Linux, with its
+/// default of `net.ipv6.bindv6only`), so that it overlaps every address.
 fn addresses_overlap(a: SocketAddr, b: SocketAddr) -> bool {
-    let same_host = a.ip() == b.ip()
-        || (a.is_ipv4() == b.is_ipv4() && (a.ip().is_unspecified() || b.ip().is_unspecified()));
+    let (one, other) = (a.ip().to_canonical(), b.ip().to_canonical());
+    let covers = |all: IpAddr, ip: IpAddr| all.is_unspecified() && (all.is_ipv6() || ip.is_ipv4());
+    let same_host = one == other || covers(one, other) || covers(other, one);
     a.port() != 0 && a.port() == b.port() && same_host
 }
 
-fn parse_bind(written: &Spanned<String>, report: &mut Diagnostics) -> Option<SocketAddr> {
+/// Parses an address with a port.
+fn parse_bind(written: &Spanned<String>, diagnostics: &mut Diagnostics) -> Option<SocketAddr> {
     let parsed = written.parse().ok();
     if parsed.is_none() {
-        report.error(
+        diagnostics.error(
             written.span(),
             "not an address and port",
             "must be such as \"0.0.0.0:28443\" or \"[::]:28443\"",
@@ -166,28 +170,28 @@ fn parse_bind(written: &Spanned<String>, report: &mut Diagnostics) -> Option<Soc
     parsed
 }
 
-/// Prefixes with their clusters, longest first.
+/// Returns the path prefixes with their clusters, longest first.
 fn routes(
     name: &Spanned<String>,
     table: &file::Listener,
     clusters: &ByName<file::Cluster>,
-    report: &mut Diagnostics,
+    diagnostics: &mut Diagnostics,
 ) -> Vec<(String, Arc<str>)> {
     let key = |key: &str| format!("listeners.{}.{key}", name.value);
     let mut routes = Vec::new();
     match (&table.cluster, &table.routes) {
-        (Some(_), Some(both)) => report.error(
+        (Some(_), Some(both)) => diagnostics.error(
             both.span(),
             "both cluster and routes",
             "must be one of them: cluster is the one route \"/\"",
         ),
         (Some(cluster), None) => {
-            check_cluster_name(cluster, clusters, report);
+            check_cluster_name(cluster, clusters, diagnostics);
             routes.push(("/".to_owned(), arc_str(cluster)));
         }
         (None, Some(written)) => {
             if written.is_empty() {
-                report.missing_key(
+                diagnostics.missing_key(
                     &key("routes"),
                     written.span(),
                     "no routes",
@@ -195,14 +199,14 @@ fn routes(
                 );
             }
             for (prefix, cluster) in &written.value {
-                check_prefix(prefix, report);
-                check_cluster_name(cluster, clusters, report);
+                check_prefix(prefix, diagnostics);
+                check_cluster_name(cluster, clusters, diagnostics);
                 routes.push((prefix.value.clone(), arc_str(cluster)));
             }
         }
         (None, None) => {
-            if !report.already_reported.contains(&key("routes")) {
-                report.missing_key(
+            if !diagnostics.already_reported.contains(&key("routes")) {
+                diagnostics.missing_key(
                     &key("cluster"),
                     name.span(),
                     "no cluster",
@@ -215,14 +219,15 @@ fn routes(
     routes
 }
 
+/// Reports a cluster that does not exist.
 fn check_cluster_name(
     cluster: &Spanned<String>,
     clusters: &ByName<file::Cluster>,
-    report: &mut Diagnostics,
+    diagnostics: &mut Diagnostics,
 ) {
     let names = || clusters.keys().map(|name| name.as_str());
     if names().any(|name| name == cluster.as_str())
-        || report
+        || diagnostics
             .already_reported
             .contains(&format!("clusters.{}", cluster.value))
     {
@@ -233,64 +238,88 @@ fn check_cluster_name(
         None if clusters.is_empty() => format!("needs a [clusters.{}]", cluster.value),
         None => format!("known are: {}", names().collect::<Vec<_>>().join(", ")),
     };
-    report.error(cluster.span(), "unknown cluster", help);
+    diagnostics.error(cluster.span(), "unknown cluster", help);
 }
 
-/// Routes match the raw path: a prefix that could never match is a mistake.
-fn check_prefix(prefix: &Spanned<String>, report: &mut Diagnostics) {
+/// Reports a prefix that can never match: routes match the raw request path, and paths that another
+/// server could read as a different one are rejected with 400 before that.
+fn check_prefix(prefix: &Spanned<String>, diagnostics: &mut Diagnostics) {
     let help = if !prefix.starts_with('/') {
         "must begin with /"
     } else if !prefix.ends_with('/') {
         "must end with /"
-    } else if !prefix.bytes().all(|byte| byte.is_ascii_graphic())
-        || prefix.contains(['?', '#', '\\', ';', '"', '<', '>'])
-    {
-        "must be a path of visible ASCII characters, without a query"
-    } else if prefix.contains("//") || prefix.split('/').any(|part| part == "." || part == "..") {
+    } else if !prefix.bytes().all(is_path_byte) {
+        "must hold only characters of a URL's path, without a query; others are written as %20"
+    } else if !has_valid_escapes(prefix) {
+        "must hold only whole escapes such as %20, and none of / \\ and NUL: such paths are rejected"
+    } else if prefix.contains("//") || prefix.split('/').any(is_dot_segment) {
         "must be without empty parts, . and .."
     } else {
         return;
     };
-    report.error(prefix.span(), "not a path prefix", help);
+    diagnostics.error(prefix.span(), "not a path prefix", help);
+}
+
+/// A `pchar` of RFC 3986, 3.3, a slash or `%`; no `;`, which begins the parameters of a segment.
+fn is_path_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"/%-._~!$&'()*+,=:@".contains(&byte)
+}
+
+/// Whether each `%` begins an escape, and none stands for a slash, a backslash or NUL.
+fn has_valid_escapes(path: &str) -> bool {
+    path.split('%').skip(1).all(|rest| {
+        let code = rest.get(..2).unwrap_or_default();
+        let is_hex = code.len() == 2 && code.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_hex
+            && !["2f", "5c", "00"]
+                .iter()
+                .any(|it| code.eq_ignore_ascii_case(it))
+    })
+}
+
+/// Whether a segment is `.` or `..`, each dot plain or escaped.
+fn is_dot_segment(segment: &str) -> bool {
+    let plain = segment.replace("%2e", ".").replace("%2E", ".");
+    plain == "." || plain == ".."
 }
 
 fn listener_tls(
     tls: &Spanned<file::ListenerTls>,
-    material: &TlsFiles,
-    report: &mut Diagnostics,
+    tls_files: &TlsFiles,
+    diagnostics: &mut Diagnostics,
 ) -> Option<ListenerTls> {
-    let pairs = certificate_pairs(tls, report);
+    let pairs = certificate_pairs(tls, diagnostics);
     let mut certificates = Vec::new();
     let mut files = Vec::new();
     for (certificate, private_key) in &pairs {
-        if let Some(loaded) = material.certificate(certificate, private_key, report) {
+        if let Some(loaded) = tls_files.certificate(certificate, private_key, diagnostics) {
             certificates.push(loaded);
             files.push(CertificateFiles {
-                certificate: report.resolve_path(certificate),
-                private_key: report.resolve_path(private_key),
+                certificate: diagnostics.resolve_path(certificate),
+                private_key: diagnostics.resolve_path(private_key),
             });
         }
     }
     if let (Some(client_auth), None) = (&tls.client_auth, &tls.client_ca) {
-        report.error(
+        diagnostics.error(
             client_auth.span(),
             "client_auth without client_ca",
             "needs client_ca, the authorities of client certificates",
         );
     }
     if let (Some(crl), None) = (&tls.client_crl, &tls.client_ca) {
-        report.error(
+        diagnostics.error(
             crl.span(),
             "client_crl without client_ca",
             "needs client_ca, the authorities whose certificates it revokes",
         );
     }
-    // A listener whose client_ca or client_crl cannot be read must not come up without it.
+    // A listener whose client_ca or client_crl cannot be read must not start without it.
     let (mut client_ca, mut client_crls) = (None, Vec::new());
     if let Some(ca) = &tls.client_ca {
-        let authorities = material.roots(ca, report)?;
+        let authorities = tls_files.roots(ca, diagnostics)?;
         if let Some(crl) = &tls.client_crl {
-            client_crls = crls::read(crl, ca, &authorities, material.now, report)?;
+            client_crls = crls::read(crl, ca, &authorities, tls_files.now, diagnostics)?;
         }
         client_ca = Some(authorities.0);
     }
@@ -303,24 +332,24 @@ fn listener_tls(
     })
 }
 
-/// The pairs of files, from either spelling.
+/// Returns the pairs of files, from either syntax.
 fn certificate_pairs<'a>(
     tls: &'a Spanned<file::ListenerTls>,
-    report: &mut Diagnostics,
+    diagnostics: &mut Diagnostics,
 ) -> Vec<(&'a Spanned<String>, &'a Spanned<String>)> {
     let mut pairs = Vec::new();
     let mut add = |certificate: &'a file::Setting<String>,
                    private_key: &'a file::Setting<String>,
                    span: &Range<usize>,
-                   report: &mut Diagnostics| {
+                   diagnostics: &mut Diagnostics| {
         match (certificate, private_key) {
             (Some(certificate), Some(private_key)) => pairs.push((certificate, private_key)),
-            (Some(one), None) | (None, Some(one)) => report.error(
+            (Some(one), None) | (None, Some(one)) => diagnostics.error(
                 one.span(),
                 "half of a certificate and its key",
                 "needs both certificate and private_key",
             ),
-            (None, None) => report.error(
+            (None, None) => diagnostics.error(
                 span.clone(),
                 "no certificate",
                 "needs certificate and private_key",
@@ -330,31 +359,36 @@ fn certificate_pairs<'a>(
     match &tls.certificates {
         Some(several) => {
             if tls.certificate.is_some() || tls.private_key.is_some() {
-                report.error(
+                diagnostics.error(
                     several.span(),
                     "both certificate and certificates",
                     "must be one of them",
                 );
             }
             for pair in &several.value {
-                add(&pair.certificate, &pair.private_key, &pair.span, report);
+                add(
+                    &pair.certificate,
+                    &pair.private_key,
+                    &pair.span,
+                    diagnostics,
+                );
             }
             if several.is_empty() {
-                report.error(
+                diagnostics.error(
                     several.span(),
                     "no certificate",
                     "needs at least one { certificate = \"…\", private_key = \"…\" }",
                 );
             }
         }
-        None => add(&tls.certificate, &tls.private_key, &tls.span, report),
+        None => add(&tls.certificate, &tls.private_key, &tls.span, diagnostics),
     }
     pairs
 }
 
 fn proxy_protocol(
     table: Option<&Spanned<file::ProxyProtocol>>,
-    report: &mut Diagnostics,
+    diagnostics: &mut Diagnostics,
 ) -> Vec<IpNet> {
     let Some(table) = table else {
         return Vec::new();
@@ -364,22 +398,22 @@ fn proxy_protocol(
         .as_ref()
         .map_or(&[][..], |trusted| trusted.value.as_slice());
     if trusted.is_empty() {
-        report.error(
+        diagnostics.error(
             table.span(),
-            "nobody may send a PROXY header",
+            "no network may send a PROXY header",
             "needs trusted = [\"10.0.0.0/8\"], or leave proxy_protocol out",
         );
     }
     let mut networks = Vec::new();
     for network in trusted {
-        // A single address is a network of one.
+        // A single address is a network of one address.
         let parsed = network
             .parse()
             .ok()
             .or_else(|| network.parse::<IpAddr>().ok().map(IpNet::from));
         match parsed {
             Some(network) => networks.push(network),
-            None => report.error(
+            None => diagnostics.error(
                 network.span(),
                 "not a network",
                 "must be such as \"10.0.0.0/8\" or \"10.1.2.3\"",
@@ -389,14 +423,14 @@ fn proxy_protocol(
     networks
 }
 
-/// The token of a file, without the line end that editors add.
-fn read_token(path: &Spanned<String>, report: &mut Diagnostics) -> Option<Arc<AdminToken>> {
-    let bytes = report.read_secret_file(path, &path.span)?;
-    warn_if_readable_by_others(path, &path.span, report);
+/// Reads a token without the line end that editors append.
+fn read_token(path: &Spanned<String>, diagnostics: &mut Diagnostics) -> Option<Arc<AdminToken>> {
+    let bytes = diagnostics.read_secret_text(path, &path.span)?;
+    warn_if_readable_by_others(path, &path.span, diagnostics);
     let text = String::from_utf8(bytes).unwrap_or_default();
     let token = text.trim_end_matches(['\r', '\n']);
     if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        report.error(
+        diagnostics.error(
             path.span(),
             "no token in this file",
             "must hold one line of visible ASCII characters",

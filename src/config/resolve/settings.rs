@@ -1,40 +1,44 @@
-//! The tables without names: cache, limits, server; and rates.
+//! `[cache]`, `[limits]`, `[server]`; and rates.
 
 use std::time::Duration;
 
 use super::{
     KIB, MIB, MINUTE, SECOND, duration_or, nonzero_duration_or, nonzero_size_or, size_or, value_or,
 };
-use crate::config::file;
-use crate::config::report::Diagnostics;
+use crate::config::diagnostics::Diagnostics;
+use crate::config::file::{self, Setting};
 use crate::config::spanned::Spanned;
 use crate::config::units::{ByteSize, ConfigDuration};
 use crate::config::{Cache, Limits, Rate, Server};
 
-pub(super) fn cache(file: &file::Cache, report: &mut Diagnostics) -> Cache {
+pub(super) fn cache(file: &file::Cache, diagnostics: &mut Diagnostics) -> Cache {
+    // A default gives way to the other key of a pair.
+    let written = |key: &Setting<ConfigDuration>| key.as_ref().map(|key| key.0);
+    let margin = (10 * MINUTE).max(written(&file.minimum_life).unwrap_or_default());
+    let minimum = MINUTE.min(written(&file.expiry_margin).unwrap_or(MINUTE));
     let cache = Cache {
         max_size: size_or(&file.max_size, 64 * MIB),
-        expiry_margin: duration_or(&file.expiry_margin, 10 * MINUTE),
-        minimum_life: duration_or(&file.minimum_life, MINUTE),
+        expiry_margin: duration_or(&file.expiry_margin, margin),
+        minimum_life: duration_or(&file.minimum_life, minimum),
         stale_if_error: value_or(&file.stale_if_error, true),
         negative_ttl: duration_or(&file.negative_ttl, 2 * SECOND),
         success_codes: codes(&file.success_codes, &["0"]),
     };
     if cache.minimum_life > cache.expiry_margin
-        && let Some(place) = file.minimum_life.as_ref().or(file.expiry_margin.as_ref())
+        && let Some(written) = file.minimum_life.as_ref().or(file.expiry_margin.as_ref())
     {
         let margin = ConfigDuration::format(cache.expiry_margin);
-        report.error(
-            place.span(),
+        diagnostics.error(
+            written.span(),
             "minimum_life is longer than expiry_margin",
             format!("minimum_life must be at most expiry_margin, \"{margin}\""),
         );
     }
-    if let Some(place) = &file.success_codes
-        && place.is_empty()
+    if let Some(written) = &file.success_codes
+        && written.is_empty()
     {
-        report.error(
-            place.span(),
+        diagnostics.error(
+            written.span(),
             "no code means success",
             "must name at least one resultCode, such as \"0\"",
         );
@@ -42,12 +46,17 @@ pub(super) fn cache(file: &file::Cache, report: &mut Diagnostics) -> Cache {
     cache
 }
 
-pub(super) fn limits(file: &file::Limits, report: &mut Diagnostics) -> Limits {
+pub(super) fn limits(file: &file::Limits, diagnostics: &mut Diagnostics) -> Limits {
     let clock_window = duration_or(&file.clock_window, 15 * MINUTE);
+    // A default gives way to the other key of a pair: the largest body fits into the buffer of all.
+    let written = |key: &Setting<ByteSize>| key.as_ref().map(|key| key.0);
+    let buffered = written(&file.max_buffered).unwrap_or(u64::MAX);
+    let bodies = [&file.max_body_size, &file.max_upload_size].map(|key| written(key).unwrap_or(0));
+    let largest_body = bodies.into_iter().max().unwrap_or(0);
     let limits = Limits {
         clock_window: (!clock_window.is_zero()).then_some(clock_window),
         hits_are_free: value_or(&file.hits_are_free, true),
-        per_address: rate("limits.per_address", file.per_address.as_ref(), report).unwrap_or(
+        per_address: rate("limits.per_address", file.per_address.as_ref(), diagnostics).unwrap_or(
             Rate {
                 per_second: 20,
                 burst: 200,
@@ -57,35 +66,55 @@ pub(super) fn limits(file: &file::Limits, report: &mut Diagnostics) -> Limits {
         max_connections: value_or(&file.max_connections, 10_000),
         max_connections_per_address: value_or(&file.max_connections_per_address, 1_024),
         max_handshakes: value_or(&file.max_handshakes, 4_096),
-        max_body_size: memory_size_or(&file.max_body_size, 64 * KIB, report),
-        max_upload_size: memory_size_or(&file.max_upload_size, 8 * MIB, report),
-        max_buffered: memory_size_or(&file.max_buffered, 256 * MIB, report),
-        max_answer: memory_size_or(&file.max_answer, MIB, report),
-        body_timeout: nonzero_duration_or(&file.body_timeout, 10 * SECOND, report),
-        header_timeout: nonzero_duration_or(&file.header_timeout, 10 * SECOND, report),
-        handshake_timeout: nonzero_duration_or(&file.handshake_timeout, 10 * SECOND, report),
-        idle_timeout: nonzero_duration_or(&file.idle_timeout, MINUTE, report),
-        max_connection_age: nonzero_duration_or(&file.max_connection_age, 60 * MINUTE, report),
-        min_send_rate: nonzero_size_or(&file.min_send_rate, 4 * KIB, report),
-        send_rate_window: nonzero_duration_or(&file.send_rate_window, 30 * SECOND, report),
-        min_receive_rate: nonzero_size_or(&file.min_receive_rate, 4 * KIB, report),
-        max_header_size: memory_size_or(&file.max_header_size, 32 * KIB, report),
+        max_body_size: memory_size_or(&file.max_body_size, (64 * KIB).min(buffered), diagnostics),
+        max_upload_size: memory_size_or(
+            &file.max_upload_size,
+            (8 * MIB).min(buffered),
+            diagnostics,
+        ),
+        max_buffered: memory_size_or(
+            &file.max_buffered,
+            (256 * MIB).max(largest_body),
+            diagnostics,
+        ),
+        max_answer: memory_size_or(&file.max_answer, MIB, diagnostics),
+        body_timeout: nonzero_duration_or(&file.body_timeout, 10 * SECOND, diagnostics),
+        header_timeout: nonzero_duration_or(&file.header_timeout, 10 * SECOND, diagnostics),
+        handshake_timeout: nonzero_duration_or(&file.handshake_timeout, 10 * SECOND, diagnostics),
+        idle_timeout: nonzero_duration_or(&file.idle_timeout, MINUTE, diagnostics),
+        max_connection_age: nonzero_duration_or(&file.max_connection_age, 60 * MINUTE, diagnostics),
+        min_send_rate: nonzero_size_or(&file.min_send_rate, 4 * KIB, diagnostics),
+        send_rate_window: nonzero_duration_or(&file.send_rate_window, 30 * SECOND, diagnostics),
+        min_receive_rate: nonzero_size_or(&file.min_receive_rate, 4 * KIB, diagnostics),
+        max_header_size: memory_size_or(&file.max_header_size, 32 * KIB, diagnostics),
         max_header_fields: value_or(&file.max_header_fields, 100),
         max_concurrent_streams: value_or(&file.max_concurrent_streams, 128),
         http2_max_resets: value_or(&file.http2_max_resets, 64),
-        http2_stream_window: http2_window(&file.http2_stream_window, 128 * KIB, report),
-        http2_connection_window: http2_window(&file.http2_connection_window, 512 * KIB, report),
-        http2_ping_interval: nonzero_duration_or(&file.http2_ping_interval, 20 * SECOND, report),
-        http2_goaway_timeout: nonzero_duration_or(&file.http2_goaway_timeout, 10 * SECOND, report),
-        max_discarded: nonzero_size_or(&file.max_discarded, 64 * KIB, report),
-        linger_timeout: nonzero_duration_or(&file.linger_timeout, SECOND, report),
+        http2_stream_window: http2_window(&file.http2_stream_window, 128 * KIB, diagnostics),
+        http2_connection_window: http2_window(
+            &file.http2_connection_window,
+            512 * KIB,
+            diagnostics,
+        ),
+        http2_ping_interval: nonzero_duration_or(
+            &file.http2_ping_interval,
+            20 * SECOND,
+            diagnostics,
+        ),
+        http2_goaway_timeout: nonzero_duration_or(
+            &file.http2_goaway_timeout,
+            10 * SECOND,
+            diagnostics,
+        ),
+        max_discarded: nonzero_size_or(&file.max_discarded, 64 * KIB, diagnostics),
+        linger_timeout: nonzero_duration_or(&file.linger_timeout, SECOND, diagnostics),
     };
-    check_limits(file, &limits, report);
+    check_limits(file, &limits, diagnostics);
     limits
 }
 
-/// Relations between limits: a body that fits its own limit must fit the memory for all.
-fn check_limits(file: &file::Limits, limits: &Limits, report: &mut Diagnostics) {
+/// Checks relations between limits: the largest body must fit into `max_buffered`.
+fn check_limits(file: &file::Limits, limits: &Limits, diagnostics: &mut Diagnostics) {
     for (name, size, key) in [
         ("max_body_size", limits.max_body_size, &file.max_body_size),
         (
@@ -95,43 +124,47 @@ fn check_limits(file: &file::Limits, limits: &Limits, report: &mut Diagnostics) 
         ),
     ] {
         if size > limits.max_buffered
-            && let Some(place) = key.as_ref().or(file.max_buffered.as_ref())
+            && let Some(written) = key.as_ref().or(file.max_buffered.as_ref())
         {
             let most = ByteSize::format(limits.max_buffered as u64);
-            report.error(
-                place.span(),
+            diagnostics.error(
+                written.span(),
                 format!("{name} is larger than max_buffered"),
                 format!("{name} must be at most max_buffered, \"{most}\""),
             );
         }
     }
     if limits.max_header_size < MIN_HEAD_SIZE
-        && let Some(place) = &file.max_header_size
+        && let Some(written) = &file.max_header_size
     {
-        report.error(
-            place.span(),
+        diagnostics.error(
+            written.span(),
             "too small for an ordinary request head",
             "must be at least \"1KiB\"",
         );
     }
     if limits.max_header_size > MAX_HEAD_SIZE
-        && let Some(place) = &file.max_header_size
+        && let Some(written) = &file.max_header_size
     {
-        report.error(
-            place.span(),
+        diagnostics.error(
+            written.span(),
             "too large for an HTTP/2 request head",
             "must be at most \"64KiB\"",
         );
     }
     if limits.max_connections_per_address > limits.max_connections
-        && let Some(place) = &file.max_connections_per_address
+        && let Some(written) = &file.max_connections_per_address
     {
-        report.warning(place.span(), "larger than max_connections", "has no effect");
+        diagnostics.warning(
+            written.span(),
+            "larger than max_connections",
+            "has no effect",
+        );
     }
 }
 
 pub(super) fn server(file: &file::Server) -> Server {
-    // Counts the quota of the cgroup too.
+    // Takes the CPU quota of the cgroup into account.
     let usable_cpus = || std::thread::available_parallelism().map_or(1, usize::from);
     Server {
         workers: file
@@ -143,15 +176,15 @@ pub(super) fn server(file: &file::Server) -> Server {
     }
 }
 
-/// The rate under `key`; its burst is one second's worth if left out.
+/// Returns the rate under `key`; `burst` is `per_second` by default.
 pub(super) fn rate(
     key: &str,
     file: Option<&Spanned<file::Rate>>,
-    report: &mut Diagnostics,
+    diagnostics: &mut Diagnostics,
 ) -> Option<Rate> {
     let file = file?;
     let Some(per_second) = file.per_second else {
-        report.missing_key(
+        diagnostics.missing_key(
             &format!("{key}.per_second"),
             file.span(),
             "a rate without per_second",
@@ -165,7 +198,7 @@ pub(super) fn rate(
     })
 }
 
-/// The listed codes, or the default ones.
+/// Returns the listed codes, or the default ones.
 pub(super) fn codes(file: &Option<Spanned<Vec<String>>>, default: &[&str]) -> Vec<String> {
     match file {
         Some(codes) => codes.value.clone(),
@@ -173,24 +206,28 @@ pub(super) fn codes(file: &Option<Spanned<Vec<String>>>, default: &[&str]) -> Ve
     }
 }
 
-/// A size in memory that cannot be zero.
+/// Like `nonzero_size_or`, as `usize`.
 fn memory_size_or(
     key: &Option<Spanned<ByteSize>>,
     default: u64,
-    report: &mut Diagnostics,
+    diagnostics: &mut Diagnostics,
 ) -> usize {
-    usize::try_from(nonzero_size_or(key, default, report)).unwrap_or(usize::MAX)
+    usize::try_from(nonzero_size_or(key, default, diagnostics)).unwrap_or(usize::MAX)
 }
 
-/// The window of HTTP/2; RFC 9113, 6.9.1: below 2³¹, and with less than its default of 64 KiB − 1 no
-/// ordinary request would get through at once.
-fn http2_window(key: &Option<Spanned<ByteSize>>, default: u64, report: &mut Diagnostics) -> u32 {
-    let size = nonzero_size_or(key, default, report);
-    if let Some(place) = key
+/// Returns an HTTP/2 flow-control window. It must be below 2³¹ (RFC 9113, 6.9.1); below the protocol's
+/// default of 64 KiB − 1 an ordinary request would have to wait for WINDOW_UPDATE.
+fn http2_window(
+    key: &Option<Spanned<ByteSize>>,
+    default: u64,
+    diagnostics: &mut Diagnostics,
+) -> u32 {
+    let size = nonzero_size_or(key, default, diagnostics);
+    if let Some(written) = key
         && !(64 * KIB..=1 << 30).contains(&size)
     {
-        report.error(
-            place.span(),
+        diagnostics.error(
+            written.span(),
             "out of range for an HTTP/2 window",
             "must be from \"64KiB\" to \"1GiB\"",
         );
@@ -198,8 +235,8 @@ fn http2_window(key: &Option<Spanned<ByteSize>>, default: u64, report: &mut Diag
     u32::try_from(size).unwrap_or(u32::MAX >> 1)
 }
 
-// A request line, Host and an Authorization of auth-v2 need about half of it.
+/// A request line, Host and an auth-v2 Authorization take about half of it.
 const MIN_HEAD_SIZE: usize = 1 << 10;
 
-// Above it HTTP/2 refuses on its own, without our envelope.
+/// Above it h2 rejects the request itself, without the gateway's error response.
 const MAX_HEAD_SIZE: usize = 64 << 10;

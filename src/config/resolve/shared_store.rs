@@ -1,27 +1,27 @@
-//! `[shared]`: the store that replicas share.
+//! `[shared]`: the store shared by all replicas.
 
 use std::time::Duration;
 
 use super::tls::TlsFiles;
 use super::{nonzero_duration_or, warn_if_readable_by_others};
 use crate::cluster::NodeAddress;
+use crate::config::diagnostics::Diagnostics;
 use crate::config::file;
-use crate::config::report::Diagnostics;
 use crate::config::spanned::Spanned;
 use crate::config::{SharedStore, StorePem, StoreSecret, StoreTls};
 
 pub(super) fn resolve(
     table: &Spanned<file::Shared>,
-    material: &mut TlsFiles,
-    report: &mut Diagnostics,
+    tls_files: &mut TlsFiles,
+    diagnostics: &mut Diagnostics,
 ) -> Option<SharedStore> {
-    let place = location(table, report);
-    let tls = tls(table, place.as_ref(), material, report);
-    let timeout = nonzero_duration_or(&table.timeout, DEFAULT_TIMEOUT, report);
+    let location = location(table, diagnostics);
+    let tls = tls(table, location.as_ref(), tls_files, diagnostics);
+    let timeout = nonzero_duration_or(&table.timeout, DEFAULT_TIMEOUT, diagnostics);
     if let Some(written) = &table.timeout
         && timeout > LONG_TIMEOUT
     {
-        report.warning(
+        diagnostics.warning(
             written.span(),
             "longer than a client should wait for a cache",
             "should be at most \"1s\": every request waits so long when the store begins to hang",
@@ -30,19 +30,19 @@ pub(super) fn resolve(
     let password = table
         .password_file
         .as_ref()
-        .map(|it| read_password(it, report));
+        .map(|it| read_password(it, diagnostics));
     if let (Some(username), None) = (&table.username, &table.password_file) {
-        report.error(
+        diagnostics.error(
             username.span(),
             "a user without a password",
             "needs password_file",
         );
     }
-    let seal_keys = read_seal_keys(table, report);
-    let place = place?;
+    let seal_keys = read_seal_keys(table, diagnostics);
+    let location = location?;
     Some(SharedStore {
-        address: place.address,
-        database: place.database,
+        address: location.address,
+        database: location.database,
         tls: tls?,
         username: table.username.as_ref().map(|it| it.value.clone()),
         password: match password {
@@ -54,7 +54,7 @@ pub(super) fn resolve(
     })
 }
 
-/// What a URL says.
+/// The parts of a store's URL.
 #[derive(Debug, Eq, PartialEq)]
 struct StoreLocation {
     encrypted: bool,
@@ -62,9 +62,9 @@ struct StoreLocation {
     database: u32,
 }
 
-fn location(table: &Spanned<file::Shared>, report: &mut Diagnostics) -> Option<StoreLocation> {
+fn location(table: &Spanned<file::Shared>, diagnostics: &mut Diagnostics) -> Option<StoreLocation> {
     let Some(url) = &table.url else {
-        report.missing_key(
+        diagnostics.missing_key(
             "shared.url",
             table.span(),
             "a store without a url",
@@ -73,15 +73,15 @@ fn location(table: &Spanned<file::Shared>, report: &mut Diagnostics) -> Option<S
         return None;
     };
     match parse_url(url) {
-        Ok(place) => Some(place),
+        Ok(location) => Some(location),
         Err(help) => {
-            report.error(url.span(), "not the URL of a store", help);
+            diagnostics.error(url.span(), "not the URL of a store", help);
             None
         }
     }
 }
 
-/// `redis://host:port/database` to its parts, or what would be right.
+/// Parses `redis://host:port/database`; an error says what would be right.
 fn parse_url(url: &str) -> Result<StoreLocation, &'static str> {
     const FORM: &str = "must be redis://host:port or rediss://host:port, with /1 for database 1";
     let (encrypted, rest) = match (url.strip_prefix("rediss://"), url.strip_prefix("redis://")) {
@@ -120,38 +120,38 @@ fn parse_url(url: &str) -> Result<StoreLocation, &'static str> {
     })
 }
 
-/// `None` if something is wrong, `Some(None)` for plain TCP.
+/// Returns `None` after an error, `Some(None)` for plain TCP.
 fn tls(
     table: &Spanned<file::Shared>,
-    place: Option<&StoreLocation>,
-    material: &mut TlsFiles,
-    report: &mut Diagnostics,
+    location: Option<&StoreLocation>,
+    tls_files: &mut TlsFiles,
+    diagnostics: &mut Diagnostics,
 ) -> Option<Option<StoreTls>> {
-    let Some(place) = place else {
-        // What it has to be is not known; its files are judged all the same.
+    let Some(location) = location else {
+        // The scheme is unknown; the files are checked nevertheless.
         let written = table.tls.as_ref()?;
-        material.client_tls(Some(written), &table.span, report);
+        tls_files.client_tls(Some(written), &table.span, diagnostics);
         return None;
     };
-    if !place.encrypted {
+    if !location.encrypted {
         let Some(written) = &table.tls else {
             return Some(None);
         };
-        report.error(
+        diagnostics.error(
             written.span(),
             "tls to a store that is spoken to in plain text",
             "needs a url that begins with rediss://",
         );
         return None;
     }
-    let tls = material.client_tls(table.tls.as_ref(), &table.span, report)?;
+    let tls = tls_files.client_tls(table.tls.as_ref(), &table.span, diagnostics)?;
     if tls.insecure {
         let key = table.tls.as_ref();
         let key = key.and_then(|tls| tls.insecure_skip_verify.as_ref());
-        report.warning(
+        diagnostics.warning(
             key.map_or(table.span(), Spanned::span),
             "the certificate of the store is not verified",
-            "whoever is in between reads the password and drops purges; give a ca instead",
+            "a man in the middle can read the password and drop purges; give a ca instead",
         );
     }
     let mut client = rustls::ClientConfig::clone(&tls.client);
@@ -161,17 +161,17 @@ fn tls(
         server_name: tls.server_name,
         insecure: tls.insecure,
         identity: tls.identity,
-        pem: read_pem(table.tls.as_ref(), report),
+        pem: read_pem(table.tls.as_ref(), diagnostics),
     }))
 }
 
-/// The files were found good a moment ago.
-fn read_pem(table: Option<&Spanned<file::ClusterTls>>, report: &mut Diagnostics) -> StorePem {
+/// Reads the PEM files, which `client_tls` has validated before.
+fn read_pem(table: Option<&Spanned<file::ClusterTls>>, diagnostics: &mut Diagnostics) -> StorePem {
     let Some(table) = table else {
         return StorePem::default();
     };
     let mut read =
-        |key: &file::Setting<String>| key.as_ref().and_then(|file| report.read_file(file));
+        |key: &file::Setting<String>| key.as_ref().and_then(|file| diagnostics.read_file(file));
     let own = read(&table.certificate).zip(read(&table.private_key));
     StorePem {
         ca: read(&table.ca),
@@ -179,11 +179,11 @@ fn read_pem(table: Option<&Spanned<file::ClusterTls>>, report: &mut Diagnostics)
     }
 }
 
-/// The password of a file, without the line end that editors add.
-fn read_password(file: &Spanned<String>, report: &mut Diagnostics) -> Option<StoreSecret> {
-    let bytes = read_secret_bytes(file, &file.span, report)?;
+/// Reads a password without the line end that editors append.
+fn read_password(file: &Spanned<String>, diagnostics: &mut Diagnostics) -> Option<StoreSecret> {
+    let bytes = read_secret_bytes(file, &file.span, diagnostics)?;
     if bytes.is_empty() || std::str::from_utf8(&bytes).is_err() {
-        report.error(
+        diagnostics.error(
             file.span(),
             "no password in this file",
             "must hold one line of UTF-8",
@@ -195,23 +195,31 @@ fn read_password(file: &Spanned<String>, report: &mut Diagnostics) -> Option<Sto
 
 fn read_seal_keys(
     table: &Spanned<file::Shared>,
-    report: &mut Diagnostics,
+    diagnostics: &mut Diagnostics,
 ) -> Option<Vec<StoreSecret>> {
     let Some(files) = &table.seal_key_file else {
-        report.missing_key(
+        diagnostics.missing_key(
             "shared.seal_key_file",
             table.span(),
             "a store without a key to seal with",
-            "needs seal_key_file: a recording URL opens a recording to whoever reads it. \
+            "needs seal_key_file: any reader of a recording URL can open the recording. \
              `openssl rand -hex 32` makes a key",
         );
         return None;
     };
+    if !files
+        .as_slice()
+        .iter()
+        .all(|file| diagnostics.is_path(file))
+    {
+        // Reading ends at the first error: a later item can be the key itself.
+        diagnostics.secret_spans.push(files.span());
+    }
     let mut keys = Vec::new();
     for file in files.as_slice() {
-        let key = read_seal_key(file, &files.span, report)?;
+        let key = read_seal_key(file, &files.span, diagnostics)?;
         if keys.contains(&key) {
-            report.error(
+            diagnostics.error(
                 files.span(),
                 "the same key twice",
                 "must be two different keys, or one",
@@ -226,11 +234,11 @@ fn read_seal_keys(
 fn read_seal_key(
     file: &str,
     span: &std::ops::Range<usize>,
-    report: &mut Diagnostics,
+    diagnostics: &mut Diagnostics,
 ) -> Option<StoreSecret> {
-    let bytes = read_secret_bytes(file, span, report)?;
+    let bytes = read_secret_bytes(file, span, diagnostics)?;
     if !(MIN_KEY_LENGTH..=MAX_KEY_LENGTH).contains(&bytes.len()) {
-        report.error(
+        diagnostics.error(
             span.clone(),
             format!("the key to seal with has {} bytes", bytes.len()),
             "must have 32 to 1024, made at random: `openssl rand -hex 32`",
@@ -240,15 +248,14 @@ fn read_seal_key(
     Some(StoreSecret::new(bytes))
 }
 
-/// The bytes of a secret file without the line end that editors add; 32 raw bytes may end in
-/// anything.
+/// Reads a secret file without the line end that editors append. 32 raw bytes can end in any byte.
 fn read_secret_bytes(
     file: &str,
     span: &std::ops::Range<usize>,
-    report: &mut Diagnostics,
+    diagnostics: &mut Diagnostics,
 ) -> Option<Vec<u8>> {
-    let mut bytes = report.read_secret_file(file, span)?;
-    warn_if_readable_by_others(file, span, report);
+    let mut bytes = diagnostics.read_secret_file(file, span)?;
+    warn_if_readable_by_others(file, span, diagnostics);
     let raw = bytes.len() == MIN_KEY_LENGTH && !bytes.trim_ascii_end().is_ascii();
     if !raw && bytes.last() == Some(&b'\n') {
         bytes.pop();
@@ -259,17 +266,19 @@ fn read_secret_bytes(
     Some(bytes)
 }
 
+/// Ten times the round trip to a store in the same region.
 const DEFAULT_TIMEOUT: Duration = Duration::from_millis(20);
 
-// Ten times what a store in another data centre takes.
+/// Ten times the round trip to a store in another data centre.
 const LONG_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// The default port of Redis.
 const DEFAULT_PORT: u16 = 6379;
 
-// As long as the keys that are derived from it.
+/// The length of the AEAD keys that are derived from it (HKDF, RFC 5869).
 const MIN_KEY_LENGTH: usize = 32;
 
-// More is another file by mistake.
+/// Our choice: a longer file is another file by mistake.
 const MAX_KEY_LENGTH: usize = 1024;
 
 #[cfg(test)]
@@ -278,7 +287,7 @@ mod tests {
 
     #[test]
     fn a_url_names_a_server_and_a_database() {
-        let place = |encrypted, host: &str, port, database| {
+        let location = |encrypted, host: &str, port, database| {
             Ok(StoreLocation {
                 encrypted,
                 address: NodeAddress {
@@ -288,9 +297,12 @@ mod tests {
                 database,
             })
         };
-        assert_eq!(parse_url("redis://h"), place(false, "h", 6379, 0));
-        assert_eq!(parse_url("rediss://H.x:1/"), place(true, "h.x", 1, 0));
-        assert_eq!(parse_url("redis://[::1]:7/12"), place(false, "::1", 7, 12));
+        assert_eq!(parse_url("redis://h"), location(false, "h", 6379, 0));
+        assert_eq!(parse_url("rediss://H.x:1/"), location(true, "h.x", 1, 0));
+        assert_eq!(
+            parse_url("redis://[::1]:7/12"),
+            location(false, "::1", 7, 12)
+        );
         for wrong in [
             "",
             "h:6379",

@@ -1,22 +1,25 @@
-//! The table of what is told of requests: log, access log, traces.
+//! `[telemetry]`: diagnostic log, access log, traces.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
 
 use super::value_or;
+use crate::config::diagnostics::Diagnostics;
 use crate::config::file::{self, Setting};
-use crate::config::report::Diagnostics;
 use crate::config::{AccessLog, Telemetry};
+use crate::telemetry::LogFormat;
 
-pub(super) fn resolve(file: &file::Telemetry, report: &mut Diagnostics) -> Telemetry {
+pub(super) fn resolve(file: &file::Telemetry, diagnostics: &mut Diagnostics) -> Telemetry {
     if let Some(written) = &file.access_log
         && !matches!(written.as_str(), "stderr" | "off")
-        && !report
-            .resolve_path(written)
-            .parent()
-            .is_some_and(|directory| directory.as_os_str().is_empty() || directory.is_dir())
+        && let Err(message) = check_log_file(&diagnostics.resolve_path(written))
     {
-        report.error(
+        diagnostics.error(
             written.span(),
-            "the access log has no directory",
-            "must be \"stderr\", \"off\", or a file in a directory that is there",
+            message,
+            "must be \"stderr\", \"off\", or a file that can be written, in a directory that exists",
         );
     }
     Telemetry {
@@ -27,23 +30,48 @@ pub(super) fn resolve(file: &file::Telemetry, report: &mut Diagnostics) -> Telem
             Some(file::LogLevel::Debug) => tracing::Level::DEBUG,
             Some(file::LogLevel::Trace) => tracing::Level::TRACE,
         },
+        log_format: file.log_format.as_ref().map(|key| match key.value {
+            file::LogFormat::Json => LogFormat::Json,
+            file::LogFormat::Text => LogFormat::Text,
+        }),
         access_log: match file.access_log.as_ref().map(|key| key.as_str()) {
             Some("stderr") | None => AccessLog::Stderr,
             Some("off") => AccessLog::Off,
-            Some(path) => AccessLog::File(report.resolve_path(path)),
+            Some(path) => AccessLog::File(diagnostics.resolve_path(path)),
         },
-        otlp_endpoint: otlp_endpoint(&file.otlp_endpoint, report),
+        otlp_endpoint: otlp_endpoint(&file.otlp_endpoint, diagnostics),
         sample: value_or(&file.sample, 0.01),
     }
 }
 
-/// The collector, if this program can speak to one.
-fn otlp_endpoint(file: &Setting<String>, report: &mut Diagnostics) -> Option<String> {
+/// Whether lines can be appended to a file, which is not created. A pipe is not opened: its reader would
+/// see the end of it.
+fn check_log_file(path: &Path) -> Result<(), String> {
+    let cannot = |error: io::Error| format!("the access log cannot be written: {error}");
+    let directory = match path.parent() {
+        Some(directory) if !directory.as_os_str().is_empty() => directory,
+        _ => Path::new("."),
+    };
+    match path.metadata() {
+        Ok(file) if file.is_dir() => Err("the access log is a directory".to_owned()),
+        Ok(file) if file.file_type().is_socket() => Err("the access log is a socket".to_owned()),
+        Ok(file) if file.is_file() => {
+            let opened = OpenOptions::new().append(true).open(path);
+            opened.map(drop).map_err(cannot)
+        }
+        Ok(_) => Ok(()),
+        Err(_) if !directory.is_dir() => Err("the access log has no directory".to_owned()),
+        Err(_) => tempfile::tempfile_in(directory).map(drop).map_err(cannot),
+    }
+}
+
+/// Checks the URL of the collector; it is an error in a build without the feature `otlp`.
+fn otlp_endpoint(file: &Setting<String>, diagnostics: &mut Diagnostics) -> Option<String> {
     let written = file.as_ref()?;
     if let Err(help) = check_endpoint(written) {
-        report.error(written.span(), "not the URL of a collector", help);
+        diagnostics.error(written.span(), "not the URL of a collector", help);
     } else if !cfg!(feature = "otlp") {
-        report.error(
+        diagnostics.error(
             written.span(),
             "this program was built without the feature otlp",
             "leave otlp_endpoint out, or build the program with --features otlp",
@@ -52,7 +80,7 @@ fn otlp_endpoint(file: &Setting<String>, report: &mut Diagnostics) -> Option<Str
     Some(written.value.clone())
 }
 
-/// What would be right, if it is not.
+/// Checks the URL of a collector; an error says what would be right.
 fn check_endpoint(url: &str) -> Result<(), &'static str> {
     const FORM: &str =
         "must be http://host:port or https://host:port, such as \"http://127.0.0.1:4317\"";

@@ -1,4 +1,4 @@
-//! Certificates, keys and roots: PEM files to what rustls takes.
+//! Certificates, private keys and authorities, read from PEM files for rustls.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -11,29 +11,30 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore};
 
+use crate::config::diagnostics::Diagnostics;
 use crate::config::file::{ClusterTls, Setting};
-use crate::config::report::Diagnostics;
 use crate::config::spanned::Spanned;
 use crate::tls::{NoVerification, validity};
 
-/// Reads TLS material. One for a whole configuration: the roots of the system are loaded once.
+/// Reads certificates, keys and authorities. Shared by the whole configuration, so that the system's
+/// authorities are loaded once.
 pub(super) struct TlsFiles {
     provider: Arc<CryptoProvider>,
     native_roots: Option<Arc<RootCertStore>>,
     pub(super) now: SystemTime,
 }
 
-/// How the nodes of a cluster are spoken to.
+/// The TLS client side of a cluster or of the shared store.
 pub(super) struct ClientTls {
     pub(super) client: Arc<ClientConfig>,
     pub(super) server_name: Option<ServerName<'static>>,
     pub(super) insecure: bool,
-    /// Digest of all of it, to know it again after a reload.
+    /// Digest of all inputs: equal digests mean equal settings after a reload.
     pub(super) identity: [u8; 32],
 }
 
 impl TlsFiles {
-    /// Judges certificates at the time `now`.
+    /// Creates a reader that checks the validity of certificates at the time `now`.
     pub(super) fn new(now: SystemTime) -> Self {
         Self {
             provider: Arc::new(crypto::aws_lc_rs::default_provider()),
@@ -42,20 +43,20 @@ impl TlsFiles {
         }
     }
 
-    /// A certificate chain with its key, which must belong together.
+    /// Reads a certificate chain and its private key, which must match.
     pub(super) fn certificate(
         &self,
         chain: &Spanned<String>,
         key: &Spanned<String>,
-        report: &mut Diagnostics,
+        diagnostics: &mut Diagnostics,
     ) -> Option<Arc<CertifiedKey>> {
-        let certificates = certificates(chain, report);
-        let private_key = private_key(key, report);
+        let certificates = certificates(chain, diagnostics);
+        let private_key = private_key(key, diagnostics);
         let (certificates, private_key) = (certificates?, private_key?);
         let loaded = match CertifiedKey::from_der(certificates, private_key, &self.provider) {
             Ok(loaded) => loaded,
             Err(rustls::Error::InconsistentKeys(_)) => {
-                report.error(
+                diagnostics.error(
                     key.span(),
                     "the key does not belong to the certificate",
                     format!("must be the key of {}", chain.value),
@@ -63,7 +64,7 @@ impl TlsFiles {
                 return None;
             }
             Err(error) => {
-                report.error(
+                diagnostics.error(
                     key.span(),
                     format!("the certificate or its key cannot be used: {error}"),
                     "must be a certificate and its RSA, ECDSA or Ed25519 key",
@@ -73,17 +74,17 @@ impl TlsFiles {
         };
         match validity(&loaded) {
             Some(validity) => {
-                if let Some(told) = validity.warning_at(self.now) {
-                    report.warning(
+                if let Some(warning) = validity.warning_at(self.now) {
+                    diagnostics.warning(
                         chain.span(),
-                        format!("the certificate {told}"),
+                        format!("the certificate {warning}"),
                         "must be renewed: out of its time it is refused",
                     );
                 }
                 Some(Arc::new(loaded))
             }
             None => {
-                report.error(
+                diagnostics.error(
                     chain.span(),
                     "the certificate cannot be read",
                     "must be an X.509 certificate, the leaf first",
@@ -93,17 +94,17 @@ impl TlsFiles {
         }
     }
 
-    /// The authorities of a PEM file, and their certificates.
+    /// Reads the authorities of a PEM file, as trust anchors and as certificates.
     pub(super) fn roots(
         &self,
         file: &Spanned<String>,
-        report: &mut Diagnostics,
+        diagnostics: &mut Diagnostics,
     ) -> Option<(Arc<RootCertStore>, Vec<CertificateDer<'static>>)> {
         let mut roots = RootCertStore::empty();
-        let certificates = certificates(file, report)?;
+        let certificates = certificates(file, diagnostics)?;
         for certificate in &certificates {
             if let Err(error) = roots.add(certificate.clone()) {
-                report.error(
+                diagnostics.error(
                     file.span(),
                     format!("not a certificate of an authority: {error}"),
                     "must hold the authorities' certificates in PEM",
@@ -114,12 +115,12 @@ impl TlsFiles {
         Some((Arc::new(roots), certificates))
     }
 
-    /// The TLS side of a cluster; with nothing given, the roots of the system.
+    /// Builds the TLS client side of a cluster; without a table, from the system's authorities.
     pub(super) fn client_tls(
         &mut self,
         file: Option<&Spanned<ClusterTls>>,
         fallback: &std::ops::Range<usize>,
-        report: &mut Diagnostics,
+        diagnostics: &mut Diagnostics,
     ) -> Option<ClientTls> {
         let none = ClusterTls::default();
         let tls = file.map_or(&none, |file| &file.value);
@@ -128,7 +129,7 @@ impl TlsFiles {
             .as_ref()
             .is_some_and(|key| key.value);
         if insecure && let Some(ca) = &tls.ca {
-            report.error(
+            diagnostics.error(
                 ca.span(),
                 "both ca and insecure_skip_verify",
                 "must be one of the two: without verification the ca has no use",
@@ -140,8 +141,8 @@ impl TlsFiles {
             Arc::new(NoVerification::new(Arc::clone(&self.provider)))
         } else {
             let roots = match &tls.ca {
-                Some(ca) => self.roots(ca, report).map(|(roots, _)| roots),
-                None => self.native_roots(file.map_or(fallback, |file| &file.span), report),
+                Some(ca) => self.roots(ca, diagnostics).map(|(roots, _)| roots),
+                None => self.native_roots(file.map_or(fallback, |file| &file.span), diagnostics),
             };
             let roots = roots?;
             identity.add_roots(&roots);
@@ -150,9 +151,9 @@ impl TlsFiles {
             match builder.build() {
                 Ok(verifier) => verifier,
                 Err(error) => {
-                    let place = tls.ca.as_ref().map_or(fallback.clone(), Spanned::span);
-                    report.error(
-                        place,
+                    let span = tls.ca.as_ref().map_or(fallback.clone(), Spanned::span);
+                    diagnostics.error(
+                        span,
                         format!("no verification is possible: {error}"),
                         "must hold the authorities' certificates in PEM",
                     );
@@ -160,8 +161,8 @@ impl TlsFiles {
                 }
             }
         };
-        let client = self.client_config(verifier, tls, &mut identity, report);
-        let server_name = server_name(&tls.server_name, report);
+        let client = self.client_config(verifier, tls, &mut identity, diagnostics);
+        let server_name = server_name(&tls.server_name, diagnostics);
         if let Some(name) = &server_name {
             identity.add(name.to_str().as_bytes());
         }
@@ -178,7 +179,7 @@ impl TlsFiles {
         verifier: Arc<dyn rustls::client::danger::ServerCertVerifier>,
         tls: &ClusterTls,
         identity: &mut IdentityDigest,
-        report: &mut Diagnostics,
+        diagnostics: &mut Diagnostics,
     ) -> Option<Arc<ClientConfig>> {
         let builder = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
@@ -187,15 +188,15 @@ impl TlsFiles {
             .with_custom_certificate_verifier(verifier);
         let mut client = match (&tls.certificate, &tls.private_key) {
             (Some(chain), Some(key)) => {
-                let own = self.certificate(chain, key, report)?;
-                // The key belongs to it, so it changes with it.
+                let own = self.certificate(chain, key, diagnostics)?;
+                // The digest needs no private key: a new key has a new certificate.
                 own.cert.iter().for_each(|part| identity.add(part));
                 builder
                     .with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(own)))
             }
             (None, None) => builder.with_no_client_auth(),
             (Some(one), None) | (None, Some(one)) => {
-                report.error(
+                diagnostics.error(
                     one.span(),
                     "half of a certificate and its key",
                     "needs both certificate and private_key",
@@ -209,8 +210,8 @@ impl TlsFiles {
 
     fn native_roots(
         &mut self,
-        place: &std::ops::Range<usize>,
-        report: &mut Diagnostics,
+        span: &std::ops::Range<usize>,
+        diagnostics: &mut Diagnostics,
     ) -> Option<Arc<RootCertStore>> {
         if self.native_roots.is_none() {
             let mut roots = RootCertStore::empty();
@@ -219,8 +220,8 @@ impl TlsFiles {
         }
         let roots = self.native_roots.clone()?;
         if roots.is_empty() {
-            report.error(
-                place.clone(),
+            diagnostics.error(
+                span.clone(),
                 "this system has no root certificates",
                 "needs tls = { ca = \"…\" }, the authority of the nodes' certificates",
             );
@@ -230,7 +231,7 @@ impl TlsFiles {
     }
 }
 
-/// A digest over parts, each with its length.
+/// A SHA-256 digest over length-prefixed parts.
 struct IdentityDigest(digest::Context);
 
 impl IdentityDigest {
@@ -258,12 +259,15 @@ impl IdentityDigest {
     }
 }
 
-fn server_name(key: &Setting<String>, report: &mut Diagnostics) -> Option<ServerName<'static>> {
+fn server_name(
+    key: &Setting<String>,
+    diagnostics: &mut Diagnostics,
+) -> Option<ServerName<'static>> {
     let key = key.as_ref()?;
     match ServerName::try_from(key.value.clone()) {
         Ok(name) => Some(name),
         Err(_) => {
-            report.error(
+            diagnostics.error(
                 key.span(),
                 "not a name of a server",
                 "must be a DNS name or an IP address, without a port",
@@ -275,14 +279,14 @@ fn server_name(key: &Setting<String>, report: &mut Diagnostics) -> Option<Server
 
 fn certificates(
     file: &Spanned<String>,
-    report: &mut Diagnostics,
+    diagnostics: &mut Diagnostics,
 ) -> Option<Vec<CertificateDer<'static>>> {
-    let pem = report.read_file(file)?;
+    let pem = diagnostics.read_file(file)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     match found {
         Ok(chain) if !chain.is_empty() => Some(chain),
         _ => {
-            report.error(
+            diagnostics.error(
                 file.span(),
                 "no certificate in this file",
                 "must hold -----BEGIN CERTIFICATE----- blocks",
@@ -292,12 +296,15 @@ fn certificates(
     }
 }
 
-fn private_key(file: &Spanned<String>, report: &mut Diagnostics) -> Option<PrivateKeyDer<'static>> {
-    let pem = zeroize::Zeroizing::new(report.read_file(file)?);
+fn private_key(
+    file: &Spanned<String>,
+    diagnostics: &mut Diagnostics,
+) -> Option<PrivateKeyDer<'static>> {
+    let pem = zeroize::Zeroizing::new(diagnostics.read_secret_text(file, &file.span)?);
     match PrivateKeyDer::from_pem_slice(&pem) {
         Ok(key) => Some(key),
         Err(_) => {
-            report.error(
+            diagnostics.error(
                 file.span(),
                 "no private key in this file",
                 "must hold a -----BEGIN PRIVATE KEY----- block without a password",

@@ -1,43 +1,44 @@
-//! What the schema allows, read once into the shape that the check needs.
+//! The JSON Schema, parsed once into the structure that the check needs.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde_json::Value;
 use toml::de::DeValue;
 
-use crate::config::nearest::suggest;
+use crate::config::suggestion::suggest;
 use crate::config::units::{ByteSize, ConfigDuration};
 
-/// What a value may be.
+/// The values that the schema allows.
 #[derive(Debug)]
 pub(in crate::config) enum SchemaNode {
-    /// One of several.
+    /// Any of several alternatives.
     AnyOf(Vec<Self>),
     Boolean,
     List {
         items: Box<Self>,
-        least: u64,
-        most: u64,
+        min: u64,
+        max: u64,
     },
     Number {
         whole: bool,
-        least: f64,
-        most: f64,
+        min: f64,
+        max: f64,
     },
     Table(TableKeys),
     Text(TextRule),
 }
 
-/// What a table may hold.
+/// The keys that a table may hold.
 #[derive(Debug)]
 pub(in crate::config) struct TableKeys {
-    /// In the order of the file's types. A table has so few that they are found by looking at each.
+    /// In the order of the file's types. Searched linearly: the largest table has about thirty.
     known: Vec<(String, SchemaNode)>,
-    /// The form below any other key; without it other keys are unknown.
+    /// The node of any other key; `None` if other keys are unknown.
     additional: Option<Box<SchemaNode>>,
 }
 
-/// What a text may be.
+/// The strings that the schema allows.
 #[derive(Debug)]
 pub(in crate::config) enum TextRule {
     Any,
@@ -47,7 +48,7 @@ pub(in crate::config) enum TextRule {
 }
 
 impl SchemaNode {
-    /// Reads a schema without references.
+    /// Parses a schema without references.
     pub(in crate::config) fn from_schema(schema: &Value) -> Self {
         if let Some(branches) = schema["anyOf"].as_array() {
             return Self::AnyOf(branches.iter().map(Self::from_schema).collect());
@@ -55,24 +56,24 @@ impl SchemaNode {
         match schema["type"].as_str() {
             Some("array") => Self::List {
                 items: Box::new(Self::from_schema(&schema["items"])),
-                least: schema["minItems"].as_u64().unwrap_or(0),
-                most: schema["maxItems"].as_u64().unwrap_or(u64::MAX),
+                min: schema["minItems"].as_u64().unwrap_or(0),
+                max: schema["maxItems"].as_u64().unwrap_or(u64::MAX),
             },
             Some("boolean") => Self::Boolean,
             Some(number @ ("integer" | "number")) => Self::Number {
                 whole: number == "integer",
-                least: schema["minimum"].as_f64().unwrap_or(f64::NEG_INFINITY),
-                most: schema["maximum"].as_f64().unwrap_or(f64::INFINITY),
+                min: schema["minimum"].as_f64().unwrap_or(f64::NEG_INFINITY),
+                max: schema["maximum"].as_f64().unwrap_or(f64::INFINITY),
             },
             Some("object") => Self::Table(TableKeys::from_schema(schema)),
             _ => Self::Text(TextRule::from_schema(schema)),
         }
     }
 
-    /// The form that is meant by a value of this type, if any is.
+    /// Returns the alternative that has the type of the value, if any.
     pub(super) fn matching(&self, value: &DeValue<'_>) -> Option<&Self> {
         let fits = match (self, value) {
-            (Self::AnyOf(forms), _) => return forms.iter().find_map(|form| form.matching(value)),
+            (Self::AnyOf(nodes), _) => return nodes.iter().find_map(|node| node.matching(value)),
             (Self::Boolean, DeValue::Boolean(_))
             | (Self::List { .. }, DeValue::Array(_))
             | (Self::Number { .. }, DeValue::Integer(_))
@@ -82,6 +83,24 @@ impl SchemaNode {
             _ => false,
         };
         fits.then_some(self)
+    }
+
+    /// Adds the known keys of all tables below this node.
+    pub(in crate::config) fn collect_keys(&self, keys: &mut BTreeSet<String>) {
+        match self {
+            Self::AnyOf(nodes) => nodes.iter().for_each(|node| node.collect_keys(keys)),
+            Self::List { items, .. } => items.collect_keys(keys),
+            Self::Table(table) => {
+                for (key, node) in &table.known {
+                    keys.insert(key.clone());
+                    node.collect_keys(keys);
+                }
+                if let Some(node) = &table.additional {
+                    node.collect_keys(keys);
+                }
+            }
+            Self::Boolean | Self::Number { .. } | Self::Text(_) => {}
+        }
     }
 }
 
@@ -99,20 +118,20 @@ impl TableKeys {
         }
     }
 
-    /// The form below a key.
+    /// Returns the node of a key.
     pub(super) fn get(&self, key: &str) -> Option<&SchemaNode> {
         let known = self.known.iter().find(|(known, _)| known == key);
-        known.map(|(_, form)| form).or(self.additional.as_deref())
+        known.map(|(_, node)| node).or(self.additional.as_deref())
     }
 
-    /// The known keys.
+    /// Returns the known keys.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.known.iter().map(|(key, _)| key.as_str())
     }
 }
 
 impl TextRule {
-    /// The value of a closed set that a mistyped one is near to.
+    /// Returns the value of an enumeration that a mistyped one is close to.
     pub(super) fn suggestion(&self, typed: &str) -> Option<&str> {
         match self {
             Self::OneOf(values) => suggest(typed, values.iter().map(String::as_str)),
@@ -133,28 +152,28 @@ impl TextRule {
     }
 }
 
-/// The values of a closed set, or of one branch of it.
+/// Returns the values of an enumeration, or of one branch of it.
 fn enum_values(schema: &Value) -> impl Iterator<Item = String> {
     let several = schema["enum"].as_array().into_iter().flatten();
     let all = several.chain([&schema["const"]]);
     all.filter_map(Value::as_str).map(str::to_owned)
 }
 
-/// What is asked for, in words.
+/// Describes what is allowed, in words.
 impl fmt::Display for SchemaNode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::AnyOf(forms) => write_alternatives(forms, f),
+            Self::AnyOf(nodes) => write_alternatives(nodes, f),
             Self::Boolean => f.write_str("true or false"),
-            Self::List { most: u64::MAX, .. } => f.write_str("a list"),
-            Self::List { least, most, .. } => write!(f, "a list of {least} to {most}"),
-            Self::Number { whole, least, most } => {
+            Self::List { max: u64::MAX, .. } => f.write_str("a list"),
+            Self::List { min, max, .. } => write!(f, "a list of {min} to {max}"),
+            Self::Number { whole, min, max } => {
                 f.write_str(if *whole { "a whole number" } else { "a number" })?;
-                write!(f, " from {least} to {most}")
+                write!(f, " from {min} to {max}")
             }
             Self::Table(keys) => {
                 f.write_str("a table")?;
-                // A short one is shown: `rate_limit = 50` is a natural guess.
+                // A short table is shown: `rate_limit = 50` is a common guess.
                 match (&keys.known[..], &keys.additional) {
                     ([(one, _)], None) => write!(f, " {{ {one} = … }}"),
                     ([(one, _), (two, _)], None) => write!(f, " {{ {one} = …, {two} = … }}"),

@@ -17,7 +17,7 @@ fn authority(name: &str) -> Authority {
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
-/// Its list, good to the end of a year.
+/// Returns the authority's CRL, valid until the end of a year.
 fn crl(authority: &Authority, year: i32) -> String {
     let list = CertificateRevocationListParams {
         this_update: date_time_ymd(1990, 1, 1),
@@ -30,26 +30,26 @@ fn crl(authority: &Authority, year: i32) -> String {
     list.signed_by(authority).unwrap().pem().unwrap()
 }
 
-/// What is said of these lists, with these authorities; and how many were taken.
+/// Returns the messages about these CRLs with these authorities, and how many CRLs were accepted.
 fn check_crls(authorities: &[&Authority], lists: &[String]) -> (String, Option<usize>) {
-    let place = TestDir::new();
+    let dir = TestDir::new();
     let authorities: Vec<String> = authorities.iter().map(|one| one.pem()).collect();
-    place.write("clients.pem", &authorities.concat());
-    place.write("clients.crl", &lists.concat());
+    dir.write("clients.pem", &authorities.concat());
+    dir.write("clients.crl", &lists.concat());
     let text = MINIMAL.replace(
         "{ certificate",
         "{ client_ca = \"clients.pem\", client_crl = \"clients.crl\", certificate",
     );
-    let (problems, taken) = match place.parse(&text) {
+    let (problems, taken) = match dir.parse(&text) {
         Ok((config, warnings)) => {
             let taken = config.listeners["ccfs"].tls.client_crls.len();
-            assert!(config.files.contains(&place.path("clients.crl")));
+            assert!(config.files.contains(&dir.path("clients.crl")));
             (warnings, Some(taken))
         }
         Err(diagnosis) => (diagnosis.problems().to_vec(), None),
     };
-    let told: Vec<_> = problems.iter().map(Problem::message).collect();
-    (told.join("\n"), taken)
+    let message: Vec<_> = problems.iter().map(Problem::message).collect();
+    (message.join("\n"), taken)
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn lists_of_the_authorities_are_taken() {
 }
 
 #[test]
-fn a_list_of_nobody_known_is_an_error_and_beside_others_a_warning() {
+fn a_list_of_no_known_authority_is_an_error_and_beside_others_a_warning() {
     let (one, two) = (authority("one"), authority("two"));
     let (said, taken) = check_crls(&[&one], &[crl(&two, 2900)]);
     assert!(said.contains("every CRL is of another authority"), "{said}");
@@ -76,7 +76,7 @@ fn a_list_of_nobody_known_is_an_error_and_beside_others_a_warning() {
 }
 
 #[test]
-fn a_list_that_somebody_else_signed_is_an_error() {
+fn a_list_with_a_wrong_signature_is_an_error() {
     let (one, pretender) = (authority("one"), authority("one"));
     let (said, taken) = check_crls(&[&one], &[crl(&pretender, 2900)]);
     assert_eq!(said, "the signature of the CRL of CN=one is wrong");
@@ -98,7 +98,7 @@ fn an_expired_list_is_a_warning() {
 }
 
 #[test]
-fn what_is_no_list_is_told() {
+fn an_invalid_list_is_an_error() {
     let one = authority("one");
     let block = "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n".to_owned();
     let (said, taken) = check_crls(&[&one], &[block]);

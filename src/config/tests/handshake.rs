@@ -1,4 +1,4 @@
-//! What was loaded speaks TLS: a cluster's client side against a listener's certificate.
+//! TLS handshakes with loaded settings: a cluster's client side against a listener's certificate.
 
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::ServerName;
@@ -8,7 +8,7 @@ use rustls::{ClientConnection, ServerConfig, ServerConnection};
 
 use super::*;
 
-/// Shakes hands in memory; returns the protocol agreed on.
+/// Performs a handshake in memory and returns the negotiated protocol.
 fn handshake(config: &Config, name: &'static str) -> Result<Vec<u8>, rustls::Error> {
     let tls = &config.listeners["ccfs"].tls;
     let provider = Arc::new(aws_lc_rs::default_provider());
@@ -48,19 +48,19 @@ fn handshake(config: &Config, name: &'static str) -> Result<Vec<u8>, rustls::Err
 }
 
 #[test]
-fn a_node_of_the_authority_is_believed() {
+fn a_node_of_the_authority_is_trusted() {
     let config = TestDir::new().config(MINIMAL);
     assert_eq!(handshake(&config, "localhost").unwrap(), b"http/1.1");
 }
 
 #[test]
 fn another_name_or_authority_is_not() {
-    let place = TestDir::new();
-    let config = place.config(MINIMAL);
+    let dir = TestDir::new();
+    let config = dir.config(MINIMAL);
     assert!(handshake(&config, "elsewhere").is_err());
     let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    place.write("ca.pem", &other.cert.pem());
-    assert!(handshake(&place.config(MINIMAL), "localhost").is_err());
+    dir.write("ca.pem", &other.cert.pem());
+    assert!(handshake(&dir.config(MINIMAL), "localhost").is_err());
 }
 
 #[test]
@@ -72,13 +72,13 @@ fn without_verification_any_certificate_is_taken() {
 
 #[test]
 fn a_client_certificate_is_shown_where_one_is_asked_for() {
-    let place = TestDir::new();
+    let dir = TestDir::new();
     let asking = MINIMAL.replace("tls = { cert", "tls = { client_ca = \"ca.pem\", cert");
-    assert!(handshake(&place.config(&asking), "localhost").is_err());
+    assert!(handshake(&dir.config(&asking), "localhost").is_err());
     let showing = asking.replace(
         "{ ca =",
         "{ certificate = \"gateway.pem\", private_key = \"gateway.key\", ca =",
     );
-    let shaken = handshake(&place.config(&showing), "localhost");
+    let shaken = handshake(&dir.config(&showing), "localhost");
     assert!(shaken.is_ok(), "{shaken:?}");
 }

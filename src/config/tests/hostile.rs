@@ -1,4 +1,4 @@
-//! Whatever the file holds, it is read or its problems are told; nothing panics.
+//! Any file is either read or has problems; no input panics.
 
 use proptest::prelude::*;
 
@@ -8,10 +8,10 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..Default::default() })]
 
     #[test]
-    fn any_damage_is_told(at in 0..MINIMAL.len(), length in 0..40usize, junk in JUNK) {
+    fn any_damage_is_reported(at in 0..MINIMAL.len(), length in 0..40usize, junk in JUNK) {
         let mut text = MINIMAL.to_owned();
         text.replace_range(at..(at + length).min(MINIMAL.len()), &junk);
-        PLACE.with(|place| match place.parse(&text) {
+        PLACE.with(|dir| match dir.parse(&text) {
             Ok((config, _)) => drop(config.redacted()),
             Err(diagnosis) => {
                 assert!(diagnosis.to_string().contains("error: "), "{diagnosis}");

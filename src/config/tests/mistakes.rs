@@ -1,4 +1,4 @@
-//! Every kind of mistake: what is said, what is marked, and what would be right.
+//! Every kind of mistake: the message, the marked text, and what would be right.
 //!
 //! A case of `cases/*.txt` replaces a part of the minimal file (`-`) by other lines (`+`), or adds
 //! them at its end. Then there is exactly one error; it marks the text at `^`, its message holds
@@ -53,9 +53,9 @@ fn an_empty_file_has_no_listener() {
 }
 
 #[test]
-fn a_missing_file_is_told() {
-    let place = TestDir::new();
-    let loaded = Config::load(&place.path("nothing.toml"));
+fn a_missing_file_is_an_error() {
+    let dir = TestDir::new();
+    let loaded = Config::load(&dir.path("nothing.toml"));
     let diagnosis = loaded.map(|_| ()).unwrap_err();
     let [problem] = diagnosis.problems() else {
         panic!("{diagnosis}");
@@ -67,13 +67,16 @@ fn a_missing_file_is_told() {
 }
 
 #[test]
-fn all_mistakes_are_told_at_once_in_order() {
-    let told = TestDir::new().error_text(include_str!("cases/all_at_once.toml"));
-    assert_eq!(told, include_str!("cases/all_at_once.told").trim_end());
+fn all_mistakes_are_reported_at_once_in_order() {
+    let message = TestDir::new().error_text(include_str!("cases/all_at_once.toml"));
+    assert_eq!(
+        message,
+        include_str!("cases/all_at_once.expected").trim_end()
+    );
 }
 
 #[test]
-fn one_line_tells_it_all() {
+fn one_line_holds_location_message_and_help() {
     let text = MINIMAL.replace("\"ccfs\"\ntls", "\"cfs\"\ntls");
     let diagnosis = TestDir::new().parse(&text).map(|_| ()).unwrap_err();
     let line = diagnosis.problems()[0].one_line();
@@ -82,7 +85,7 @@ fn one_line_tells_it_all() {
 }
 
 fn assert_all_rejected(cases: &str) {
-    let place = TestDir::new();
+    let dir = TestDir::new();
     for case in cases.split("\n\n") {
         let lines = |mark: &str| -> Vec<&str> {
             case.lines()
@@ -98,12 +101,12 @@ fn assert_all_rejected(cases: &str) {
             }
             None => format!("{MINIMAL}\n{instead}\n"),
         };
-        assert_rejected(&place, &text, case, &|mark| lines(mark)[0].to_owned());
+        assert_rejected(&dir, &text, case, &|mark| lines(mark)[0].to_owned());
     }
 }
 
-fn assert_rejected(place: &TestDir, text: &str, case: &str, expected: &dyn Fn(&str) -> String) {
-    let Err(diagnosis) = place.parse(text) else {
+fn assert_rejected(dir: &TestDir, text: &str, case: &str, expected: &dyn Fn(&str) -> String) {
+    let Err(diagnosis) = dir.parse(text) else {
         panic!("no mistake is found in\n{case}");
     };
     let [problem] = diagnosis.problems() else {
@@ -118,7 +121,7 @@ fn assert_rejected(place: &TestDir, text: &str, case: &str, expected: &dyn Fn(&s
     assert!(problem.help().contains(&expected("?")), "{case}\n{problem}");
 }
 
-/// What stands over the carets of the rendered text.
+/// Returns the text above the carets of the rendered problem.
 fn marked_text(problem: &Problem) -> String {
     let shown = problem.to_string();
     let lines: Vec<&str> = shown.lines().collect();
@@ -129,4 +132,85 @@ fn marked_text(problem: &Problem) -> String {
     let from = pair[1].find('^').unwrap();
     let count = pair[1].matches('^').count();
     pair[0].chars().skip(from).take(count).collect()
+}
+
+/// A keys file of `count` access keys, each with the lines `keys`.
+fn with_many_keys(dir: &TestDir, count: usize, keys: &str) -> String {
+    let table = |number: usize| {
+        let keys = keys.replace("{n}", &format!("{number:04}"));
+        format!("[access_keys.ak{number:04}]\nsecret_key = \"secret\"\n{keys}\n")
+    };
+    dir.write("keys.toml", &(0..count).map(table).collect::<String>());
+    format!("access_keys_file = \"keys.toml\"\n{MINIMAL}")
+}
+
+#[test]
+fn equal_mistakes_are_one_error() {
+    let dir = TestDir::new();
+    for (keys, expected) in [
+        (
+            "",
+            "error: time_zone is missing in 2,000 access keys, e.g. ak0000, ak0001, ak0002",
+        ),
+        (
+            "in_flight = 0\ntime_zone = \"UTC\"",
+            "error: access_keys.*.in_flight is out of range in 2,000 access keys, e.g. ak0000,",
+        ),
+        (
+            "time_zone = \"Mars\"",
+            "error: unknown time zone in 2,000 access keys, e.g. ak0000, ak0001, ak0002",
+        ),
+        (
+            "time_zone = \"UTC\"\nin-flight = 1",
+            "error: unknown key `in-flight` in 2,000 access keys, e.g. ak0000, ak0001, ak0002",
+        ),
+    ] {
+        let error = dir
+            .parse(&with_many_keys(&dir, 2_000, keys))
+            .map(|_| ())
+            .unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains(expected), "{text}");
+        assert!(text.ends_with("2000 errors in the configuration"), "{text}");
+        assert!(text.len() < 2_000, "{}", text.len());
+        assert_eq!(error.all().to_string().matches("error: ").count(), 2_000);
+    }
+}
+
+#[test]
+fn different_mistakes_are_listed_up_to_a_limit() {
+    let dir = TestDir::new();
+    let keys = "time_zone = \"UTC\"\nunknown-{n} = 1";
+    let error = dir
+        .parse(&with_many_keys(&dir, 50, keys))
+        .map(|_| ())
+        .unwrap_err();
+    let text = error.to_string();
+    assert_eq!(text.matches("error: unknown key").count(), 20, "{text}");
+    let end = "50 errors in the configuration\nerrors_omitted: 30 (`ccfs-gateway check --all` lists them)";
+    assert!(text.ends_with(end), "{text}");
+    assert!(!error.all().to_string().contains("errors_omitted"));
+}
+
+#[test]
+fn a_json_file_is_a_short_text() {
+    let text = "{ \"listeners\": [1, 2, \"x\"],\n".repeat(5_000);
+    let text = TestDir::new().error_text(&text);
+    assert!(text.len() < 20_000, "{}", text.len());
+}
+
+#[test]
+fn equal_warnings_are_one_warning() {
+    let dir = TestDir::new();
+    let main = with_many_keys(&dir, 300, "time_zone = \"UTC\"");
+    let keys = std::fs::read_to_string(dir.path("keys.toml")).unwrap();
+    dir.write("keys.toml", &keys.replace("\"secret\"", "\" secret\""));
+    let (_, warnings) = dir.parse(&main).unwrap();
+    assert_eq!(warnings.len(), 300);
+    let texts = Problem::summarize(&warnings);
+    let [text] = texts.as_slice() else {
+        panic!("{texts:?}");
+    };
+    let expected = "white space in 300 access keys, e.g. ak0000, ak0001, ak0002";
+    assert!(text.contains(expected), "{text}");
 }

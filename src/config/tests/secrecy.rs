@@ -1,13 +1,16 @@
-//! No message shows a secret, wherever it stands and whatever is wrong around it.
+//! No message shows a secret, in any position and with any mistake around it.
+
+use proptest::prelude::*;
+use proptest::sample::select;
 
 use super::*;
 
-/// Nobody's secret.
+/// The planted secret.
 const CANARY: &str = "CANARY6f1d2c";
 
 #[track_caller]
-fn assert_no_secret(place: &TestDir, text: &str) {
-    let diagnosis = place.parse(text).map(|_| ()).unwrap_err();
+fn assert_no_secret(dir: &TestDir, text: &str) {
+    let diagnosis = dir.parse(text).map(|_| ()).unwrap_err();
     let shown = format!("{diagnosis}\n{diagnosis:?}");
     assert!(!shown.contains("CANARY"), "{shown}");
     for problem in diagnosis.problems() {
@@ -21,7 +24,7 @@ fn assert_no_secret(place: &TestDir, text: &str) {
 
 #[test]
 fn in_the_configuration() {
-    let place = TestDir::new();
+    let dir = TestDir::new();
     for wrong in [
         "[access_keys.B]\nsecret_key = \"CANARY6f1d2c\"",
         "[access_keys.B]\nsecret_kye = \"CANARY6f1d2c\"",
@@ -55,13 +58,13 @@ fn in_the_configuration() {
         "[x\nsecret_key = \"CANARY6f1d2c\" ]",
     ] {
         assert!(wrong.contains(CANARY));
-        assert_no_secret(&place, &format!("{MINIMAL}\n{wrong}\n"));
+        assert_no_secret(&dir, &format!("{MINIMAL}\n{wrong}\n"));
     }
 }
 
 #[test]
 fn in_a_file_of_access_keys() {
-    let place = TestDir::new();
+    let dir = TestDir::new();
     let main = format!("access_keys_file = \"keys.toml\"\n{MINIMAL}");
     for wrong in [
         "[access_keys.B]\nsecret_key = \"CANARY6f1d2c\"\ntime_zone = \"nowhere\"",
@@ -74,17 +77,17 @@ fn in_a_file_of_access_keys() {
         "[access_keys.B]\nCANARY6f1d2c",
         "[access_keys.B]\nx = '''\nCANARY6f1d2c",
     ] {
-        place.write("keys.toml", wrong);
-        assert_no_secret(&place, &main);
+        dir.write("keys.toml", wrong);
+        assert_no_secret(&dir, &main);
     }
 }
 
 #[test]
 fn in_the_effective_configuration() {
-    let place = TestDir::new();
-    place.write("sk", CANARY);
-    place.write("token", CANARY);
-    let config = place.config(&format!("{MINIMAL}\n[admin]\ntoken_file = \"token\""));
+    let dir = TestDir::new();
+    dir.write("sk", CANARY);
+    dir.write("token", CANARY);
+    let config = dir.config(&format!("{MINIMAL}\n[admin]\ntoken_file = \"token\""));
     let shown = format!("{} {config:?}", config.redacted());
     assert!(!shown.contains(CANARY), "{shown}");
     assert_eq!(
@@ -95,13 +98,151 @@ fn in_the_effective_configuration() {
 
 #[test]
 fn the_line_stays_readable_around_a_secret() {
-    let told = TestDir::new().error_text(&format!(
+    let message = TestDir::new().error_text(&format!(
         "{MINIMAL}\n[access_keys]\nB = {{ secret_key_file = \"sk\", secret_kei = \"CANARY\", time_zone = \"GMT+99\" }}"
     ));
     assert!(
-        told.contains(
+        message.contains(
             "B = { secret_key_file = \"sk\", secret_kei = ********, time_zone = \"GMT+99\" }"
         ),
-        "{told}"
+        "{message}"
     );
+}
+
+/// What a secret can look like: as long as those of Huawei Cloud.
+const SECRET: &str = "CANARY4f1d2c7b9a3e5d6f8a1b2c3d4e5f607182";
+
+/// How a file can begin the table of an access key.
+const HEADERS: [&str; 14] = [
+    "[access_keys.B]",
+    "[access_keys.\"B\"]",
+    "[ access_keys . 'B' ]",
+    "[[access_keys.B]]",
+    "[access_keys.B",
+    "access_keys.B]",
+    "[access_keys]",
+    "[access_keys.B] # CANARY",
+    "[access_key_defaults]",
+    "[acces_keys.B]",
+    "access_keys:\n  B:",
+    "{\"access_keys\": {\"B\": {",
+    "access_keys = {\nB = {",
+    "\u{feff}[access_keys.B]",
+];
+
+/// Names of a secret.
+const NAMES: [&str; 16] = [
+    "sk",
+    "SK",
+    "secret",
+    "secret_key",
+    "\"secret_key\"",
+    "secretKey",
+    "key",
+    "password",
+    "'app secret'",
+    "\"sk\"",
+    "in_flight",
+    "a.b.sk",
+    "access_keys.B.sk",
+    "secret_key_file",
+    "secret_key_env",
+    "rate_limit",
+];
+
+const ASSIGNMENTS: [&str; 11] = [
+    " = ", "=", ": ", ":", " ", "\t", " => ", " := ", "\t=\t", " == ", "\n=",
+];
+
+/// Values that hold the secret, which stands for `X`.
+const VALUES: [&str; 24] = [
+    "X",
+    "\"X\"",
+    "'X'",
+    "\u{201c}X\u{201d}",
+    "\"X",
+    "'X",
+    "X\"",
+    "\"\"\"X\"\"\"",
+    "\"\"\"\nX\n\"\"\"",
+    "\"\"\"\n[limits]\nbind = X\n\"\"\"",
+    "'''\nX",
+    "[\"X\"]",
+    "[\n  \"X\",\n  \"X\"\n]",
+    "[\"a/b\", \"X\"]",
+    "[X",
+    "{ sk = \"X\" }",
+    "{ value: X, b: 5 }",
+    "\"X\" # X",
+    "5 # X",
+    "X=",
+    "\"X/+==\"",
+    "\"a\\qX\"",
+    "true\nX",
+    "\"-----BEGIN X-----\"",
+];
+
+/// Further mistakes before or after it.
+const MISTAKES: [&str; 14] = [
+    "",
+    "x =",
+    "[limits",
+    "[limits]\nmax_in_flight = 5 5",
+    "bind = ",
+    "\"\"\"",
+    "'''",
+    "= 5",
+    "nodes = [",
+    "}",
+    "]",
+    "in_flight = 0",
+    "[limits]\nunknown = 1",
+    "\u{7f}",
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn no_damage_shows_a_secret(
+        header in select(&HEADERS[..]),
+        name in select(&NAMES[..]),
+        assignment in select(&ASSIGNMENTS[..]),
+        value in select(&VALUES[..]),
+        mistakes in (select(&MISTAKES[..]), select(&MISTAKES[..])),
+        line_end in select(&["\n", "\r\n", "\r"][..]),
+        in_keys_file in any::<bool>(),
+    ) {
+        let value = value.replace('X', SECRET);
+        let (before, after) = mistakes;
+        let text = format!("{before}\n{header}\n{name}{assignment}{value}\n{after}\n");
+        let text = text.replace('\n', line_end);
+        DIR.with(|dir| if in_keys_file {
+            dir.write("keys.toml", &text);
+            assert_shows_none(dir, &format!("access_keys_file = \"keys.toml\"\n{MINIMAL}"), &text);
+        } else {
+            assert_shows_none(dir, &format!("{MINIMAL}\n{text}"), &text);
+            assert_shows_none(dir, &format!("{text}\n{MINIMAL}"), &text);
+        });
+    }
+}
+
+/// A valid text is fine too: then neither its warnings nor the effective configuration show anything.
+#[track_caller]
+fn assert_shows_none(dir: &TestDir, text: &str, planted: &str) {
+    let shown = match dir.parse(text) {
+        Ok((config, warnings)) => format!("{}{config:?}{warnings:?}", config.redacted()),
+        Err(error) => {
+            let lines: Vec<_> = error.problems().iter().map(Problem::one_line).collect();
+            format!("{error}\n{error:?}\n{lines:?}")
+        }
+    };
+    assert!(
+        !shown.contains("CANARY"),
+        "{planted}\n-- is shown as\n{shown}"
+    );
+}
+
+thread_local! {
+    static DIR: TestDir = TestDir::new();
 }

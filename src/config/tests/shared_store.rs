@@ -5,14 +5,14 @@ use std::time::Duration;
 use super::*;
 
 /// A directory with keys to seal with, too.
-fn place() -> TestDir {
-    let place = TestDir::new();
-    place.write("seal", "0123456789abcdef0123456789abcdef\n");
-    place.write("seal-2", "fedcba9876543210fedcba9876543210");
-    place.write("short", "0123456789abcdef0123456789abcde\n");
-    place.write("password", "pass-word\n");
-    place.write("empty", "\n");
-    place
+fn dir() -> TestDir {
+    let dir = TestDir::new();
+    dir.write("seal", "0123456789abcdef0123456789abcdef\n");
+    dir.write("seal-2", "fedcba9876543210fedcba9876543210");
+    dir.write("short", "0123456789abcdef0123456789abcde\n");
+    dir.write("password", "pass-word\n");
+    dir.write("empty", "\n");
+    dir
 }
 
 fn with(table: &str) -> String {
@@ -22,7 +22,7 @@ fn with(table: &str) -> String {
 #[test]
 fn a_store_has_defaults() {
     let text = with("url = \"redis://Redis.example\"\nseal_key_file = \"seal\"");
-    let (config, warnings) = place().parse(&text).unwrap();
+    let (config, warnings) = dir().parse(&text).unwrap();
     assert!(warnings.is_empty(), "{warnings:?}");
     let shared = config.shared.as_ref().unwrap();
     assert_eq!(shared.url(), "redis://redis.example:6379");
@@ -33,7 +33,7 @@ fn a_store_has_defaults() {
         shared.seal_keys[0].expose(),
         b"0123456789abcdef0123456789abcdef"
     );
-    assert_eq!(place().config(MINIMAL).shared, None);
+    assert_eq!(dir().config(MINIMAL).shared, None);
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn a_store_has_all_of_it_and_shows_no_secret() {
          tls = { ca = \"ca.pem\", server_name = \"redis.example\" }\ntimeout = \"5ms\"\n\
          seal_key_file = [\"seal\", \"seal-2\"]",
     );
-    let config = place().config(&text);
+    let config = dir().config(&text);
     let shared = config.shared.as_ref().unwrap();
     assert_eq!(shared.url(), "rediss://[::1]:7000/3");
     assert_eq!(shared.password.as_ref().unwrap().expose(), b"pass-word");
@@ -61,10 +61,10 @@ fn a_store_has_all_of_it_and_shows_no_secret() {
 
 #[test]
 fn another_key_makes_another_store() {
-    let place = place();
+    let dir = dir();
     let store = |keys: &str| {
         let text = with(&format!("url = \"redis://h\"\nseal_key_file = {keys}"));
-        place.config(&text).shared
+        dir.config(&text).shared
     };
     assert_eq!(store("\"seal\""), store("[\"seal\"]"));
     assert_ne!(store("\"seal\""), store("\"seal-2\""));
@@ -75,9 +75,9 @@ fn another_key_makes_another_store() {
 }
 
 #[test]
-fn mistakes_are_told_with_what_would_be_right() {
+fn mistakes_are_reported_with_what_would_be_right() {
     let seal = "seal_key_file = \"seal\"";
-    for (table, told) in [
+    for (table, message) in [
         ("", "a store without a url"),
         ("url = \"redis://h\"", "a store without a key to seal with"),
         (
@@ -121,8 +121,8 @@ fn mistakes_are_told_with_what_would_be_right() {
         } else {
             format!("{table}\n{seal}")
         };
-        let diagnosis = place().error_text(&with(&table));
-        assert!(diagnosis.contains(told), "{table}:\n{diagnosis}");
+        let diagnosis = dir().error_text(&with(&table));
+        assert!(diagnosis.contains(message), "{table}:\n{diagnosis}");
         assert!(!diagnosis.contains(":pw@"), "{diagnosis}");
     }
 }
@@ -130,7 +130,7 @@ fn mistakes_are_told_with_what_would_be_right() {
 #[test]
 fn a_key_has_a_length_and_an_owner() {
     let url = "url = \"redis://h\"";
-    for (keys, told) in [
+    for (keys, message) in [
         ("\"short\"", "the key to seal with has 31 bytes"),
         ("[\"seal\", \"seal\"]", "the same key twice"),
         ("\"none/such\"", "cannot read none/such"),
@@ -139,14 +139,14 @@ fn a_key_has_a_length_and_an_owner() {
             "the secret itself does not belong here",
         ),
     ] {
-        let diagnosis = place().error_text(&with(&format!("{url}\nseal_key_file = {keys}")));
-        assert!(diagnosis.contains(told), "{keys}:\n{diagnosis}");
+        let diagnosis = dir().error_text(&with(&format!("{url}\nseal_key_file = {keys}")));
+        assert!(diagnosis.contains(message), "{keys}:\n{diagnosis}");
         assert!(!diagnosis.contains("fedcba"), "{diagnosis}");
     }
-    let place = place();
-    place.allow("seal", 0o644);
+    let dir = dir();
+    dir.allow("seal", 0o644);
     let text = with(&format!("{url}\nseal_key_file = \"seal\""));
-    let (_, warnings) = place.parse(&text).unwrap();
+    let (_, warnings) = dir.parse(&text).unwrap();
     assert!(
         warnings[0].to_string().contains("can be read by others"),
         "{warnings:?}"

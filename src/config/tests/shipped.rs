@@ -1,14 +1,14 @@
-//! The files that come with the program say what the program does.
+//! The shipped files agree with the program.
 
 use serde_json::Value;
 
 use super::*;
 
-/// The directory `config/` with the files that README.md tells how to make.
+/// The directory `config/` with the files whose creation README.md describes.
 fn shipped() -> TestDir {
-    let place = TestDir::new();
+    let dir = TestDir::new();
     for directory in ["tls", "secrets"] {
-        std::fs::create_dir(place.path(directory)).unwrap();
+        std::fs::create_dir(dir.path(directory)).unwrap();
     }
     for (from, to) in [
         ("gateway.pem", "tls/gateway.pem"),
@@ -17,13 +17,13 @@ fn shipped() -> TestDir {
         ("sk", "secrets/279a08bbd8d949a0"),
         ("sk", "secrets/5c1f0f7d2a6e4b3c"),
     ] {
-        std::fs::copy(place.path(from), place.path(to)).unwrap();
-        place.allow(to, 0o600);
+        std::fs::copy(dir.path(from), dir.path(to)).unwrap();
+        dir.allow(to, 0o600);
     }
-    place
+    dir
 }
 
-/// The reference with every key that stands behind a `#`.
+/// The reference with all commented-out keys.
 fn whole_reference() -> toml::Value {
     let is_key = |line: &str| {
         line.starts_with("#[")
@@ -47,7 +47,7 @@ fn the_example_is_valid() {
 
 #[test]
 fn the_reference_states_the_defaults() {
-    let place = shipped();
+    let dir = shipped();
     let silent = r#"
         [listeners.ccfs]
         bind = "0.0.0.0:28443"
@@ -61,8 +61,8 @@ fn the_reference_states_the_defaults() {
         time_zone = "Asia/Shanghai"
     "#;
     assert_eq!(
-        place.config(REFERENCE).redacted(),
-        place.config(silent).redacted()
+        dir.config(REFERENCE).redacted(),
+        dir.config(silent).redacted()
     );
 }
 
@@ -78,7 +78,7 @@ fn the_reference_shows_every_key() {
     );
 }
 
-/// Every key of `schema` that `shown` has not, below every table.
+/// Collects every key of `schema` that is missing in `shown`, below every table.
 fn missing_keys(schema: &Value, shown: &Value, path: &str, missing: &mut Vec<String>) {
     let branches = schema["anyOf"]
         .as_array()

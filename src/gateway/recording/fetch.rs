@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use compact_str::CompactString;
+use http::HeaderMap;
 use http::request::Parts;
 
 use super::super::context::wall_clock;
@@ -12,10 +13,11 @@ use super::super::shared_cache::{self, Insertion, SharedCache};
 use super::super::{Account, Gateway, RequestContext, Snapshot};
 use crate::cache::{CacheHit, InsertOutcome};
 use crate::ccfs::ResultKind;
+use crate::http_fields::accepts_codings;
 use crate::limit::{Permit, RateLimited};
 use crate::message::{
-    AttemptSummary, Authorization, BufferedResponse, CacheKey, UpstreamError, UpstreamRequest,
-    VerifiedRequest,
+    AttemptSummary, Authorization, BufferedResponse, CacheKey, UpstreamError, UpstreamErrorKind,
+    UpstreamRequest, VerifiedRequest,
 };
 use crate::metrics::{Limiter, RefreshResult, Shard};
 use crate::shared_store::{LookupRequest, WaitBudget};
@@ -94,7 +96,7 @@ impl Gateway {
         };
         if let Some(shared) = shared {
             let stored = outcome.stored().and_then(|response| {
-                let hit = state.cache.get(&fetch.key, wall_clock())?;
+                let hit = state.cache.get(&fetch.key, policy, wall_clock())?;
                 Some((hit, response))
             });
             shared.publish(&fetch.key, stored, metrics).await;
@@ -178,14 +180,34 @@ impl Fetch {
 }
 
 impl FetchOutcome {
+    /// Returns the outcome of a request whose deadline passed before the end of its fetch.
+    pub(super) fn timed_out() -> Self {
+        Self::Failed(UpstreamError {
+            kind: UpstreamErrorKind::Timeout,
+            request_sent: true,
+            attempts: AttemptSummary::default(),
+        })
+    }
+
+    /// Whether a client with these request headers accepts the content coding of the response.
+    pub(super) fn is_accepted_by(&self, request: &HeaderMap) -> bool {
+        match self {
+            Self::Response(response, _) => accepts_codings(request, &response.headers),
+            Self::Cached(_) | Self::Failed(_) | Self::RateLimited(..) => true,
+        }
+    }
+
     /// Whether a stale entry may replace this outcome (RFC 5861, stale-if-error): no node responded, or
     /// the nodes are at their flow-control limit.
     pub(super) fn may_serve_stale(&self) -> bool {
         match self {
-            Self::Response(response, _) => response
-                .parsed
-                .as_ref()
-                .is_some_and(|parsed| parsed.result_kind() == ResultKind::FlowControlled),
+            Self::Response(response, _) => {
+                matches!(response.status.as_u16(), 500 | 502..=504)
+                    || response
+                        .parsed
+                        .as_ref()
+                        .is_some_and(|parsed| parsed.result_kind() == ResultKind::FlowControlled)
+            }
             Self::Failed(_) => true,
             Self::Cached(_) | Self::RateLimited(..) => false,
         }

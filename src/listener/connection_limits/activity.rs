@@ -1,15 +1,15 @@
-//! The sign of life of one connection.
+//! What one connection is doing, and whether it was evicted.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
 use std::task::{Poll, Waker};
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// What one connection is doing, for those who look for a connection to close.
+/// The activity of one connection, read by the search for a connection to evict.
 #[derive(Debug)]
 pub(in crate::listener) struct Activity {
-    /// Milliseconds since the epoch, and a [`State`] in the two lowest bits.
+    /// Milliseconds since the epoch, and a [`ActivityState`] in the two lowest bits.
     state: AtomicU64,
     evicted: AtomicBool,
     waker: Mutex<Option<Waker>>,
@@ -26,37 +26,37 @@ enum ActivityState {
 
 impl Activity {
     pub(super) fn new(epoch: Instant) -> Self {
-        let pulse = Self {
+        let activity = Self {
             state: AtomicU64::new(0),
             evicted: AtomicBool::new(false),
             waker: Mutex::new(None),
             epoch,
         };
-        pulse.set(ActivityState::Handshaking, Instant::now());
-        pulse
+        activity.set(ActivityState::Handshaking, Instant::now());
+        activity
     }
 
-    /// Nothing is asked since `now`.
+    /// No request is in flight since `now`.
     pub(in crate::listener) fn set_idle(&self, now: Instant) {
         self.set(ActivityState::Idle, now);
     }
 
-    /// A request has come.
+    /// A request is in flight.
     pub(in crate::listener) fn set_busy(&self) {
         self.state.store(ActivityState::Busy as u64, Relaxed);
     }
 
-    /// Must the connection end as soon as it is idle?
+    /// Whether the connection must close as soon as it is idle.
     pub(in crate::listener) fn is_evicted(&self) -> bool {
         self.evicted.load(Relaxed)
     }
 
-    /// Who is to be woken when the connection is evicted.
+    /// Sets the task to be woken when the connection is evicted.
     pub(in crate::listener) fn set_waker(&self, waker: &Waker) {
-        *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker.clone());
+        *self.waker.lock() = Some(waker.clone());
     }
 
-    /// Resolves when the connection is evicted.
+    /// Completes when the connection is evicted.
     pub(in crate::listener) async fn evicted(&self) {
         std::future::poll_fn(|context| {
             self.set_waker(context.waker());
@@ -71,7 +71,7 @@ impl Activity {
 
     pub(super) fn evict(&self) {
         self.evicted.store(true, Relaxed);
-        if let Some(waker) = &*self.waker.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(waker) = &*self.waker.lock() {
             waker.wake_by_ref();
         }
     }
@@ -81,12 +81,14 @@ impl Activity {
         self.state.store(millis << 2 | state as u64, Relaxed);
     }
 
-    /// Since when nobody is served here; connections that have not asked yet are idle too.
+    /// Returns the start of the current idle period in milliseconds since the epoch, if no request is in
+    /// flight. Connections without a first request are idle too.
     pub(super) fn idle_since(&self) -> Option<u64> {
         let state = self.state.load(Relaxed);
         (state & 3 != ActivityState::Busy as u64).then_some(state >> 2)
     }
 
+    /// Returns the start of the handshake in milliseconds since the epoch, while it lasts.
     pub(super) fn handshaking_since(&self) -> Option<u64> {
         let state = self.state.load(Relaxed);
         (state & 3 == ActivityState::Handshaking as u64).then_some(state >> 2)

@@ -5,21 +5,21 @@ use super::*;
 use crate::metrics::Metrics;
 
 #[test]
-fn connections_go_by_age_also_between_searches() {
+fn the_longest_idle_is_evicted_first_across_searches() {
     let cap = 2 * QUEUE_CAPACITY;
-    let limits = ConnectionLimitSettings {
+    let settings = ConnectionLimitSettings {
         connections: 10 * QUEUE_CAPACITY,
         per_address: cap,
         handshakes: 1,
     };
-    let caps = ConnectionLimits::new(limits, Metrics::default().add_shard());
+    let limits = ConnectionLimits::new(settings, Metrics::default().add_shard());
     let (here, there) = (Ipv4Addr::new(127, 0, 0, 1), Ipv4Addr::new(127, 0, 0, 2));
-    let other = caps.admit(Some(there.into())).unwrap();
-    let at = |millis| caps.epoch + Duration::from_millis(millis);
+    let other = limits.admit(Some(there.into())).unwrap();
+    let at = |millis| limits.epoch + Duration::from_millis(millis);
     other.activity().set_idle(at(0));
     let mut permits = Vec::new();
     for count in 0..2 * cap {
-        let permit = caps.admit(Some(here.into())).unwrap();
+        let permit = limits.admit(Some(here.into())).unwrap();
         permit.activity().set_idle(at(count as u64));
         permits.push(permit);
         let gone = (count + 1).saturating_sub(cap);

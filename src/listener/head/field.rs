@@ -1,6 +1,7 @@
-//! Field names and values: one way to write each field that the gateway acts on.
+//! Field lines (RFC 9112, 5): one way to write each field that the gateway acts on.
 
 use super::{HeadError, TOKEN, all_in_class};
+use crate::framing::content_length;
 use crate::http_fields::is_look_alike;
 use crate::metrics::MalformedReason;
 
@@ -17,8 +18,9 @@ pub(super) enum KnownField {
     Other,
 }
 
-/// Splits a field line into its name and its value without the blanks around it.
+/// Splits a field line into its name and its value without surrounding whitespace.
 pub(super) fn parse_line(line: &[u8]) -> Result<(KnownField, &[u8]), HeadError> {
+    // RFC 9112, 5.2: obsolete line folding.
     if matches!(line.first(), Some(b' ' | b'\t')) {
         return Err(HeadError::new(
             MalformedReason::FieldName,
@@ -32,6 +34,7 @@ pub(super) fn parse_line(line: &[u8]) -> Result<(KnownField, &[u8]), HeadError> 
         ));
     };
     let (name, value) = line.split_at(colon);
+    // RFC 9112, 5.1: no whitespace between name and colon. RFC 9110, 5.1: a name is a token.
     if name.is_empty() || !all_in_class(name, TOKEN) {
         return Err(HeadError::new(
             MalformedReason::FieldName,
@@ -56,18 +59,12 @@ pub(super) fn no_look_alike(name: &[u8]) -> Result<(), HeadError> {
     Ok(())
 }
 
-/// A Content-Length: decimal digits and nothing else, no list, no sign.
+/// Parses a Content-Length: decimal digits and nothing else, no list, no sign (RFC 9110, 8.6).
 pub(super) fn parse_content_length(value: &[u8]) -> Result<u64, HeadError> {
-    let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-    std::str::from_utf8(value)
-        .ok()
-        .filter(|_| digits)
-        .and_then(|text| text.parse().ok())
-        .filter(|&length| length <= MAX_CONTENT_LENGTH)
-        .ok_or(HeadError::new(
-            MalformedReason::Framing,
-            "Content-Length is not one decimal number",
-        ))
+    content_length(value).ok_or(HeadError::new(
+        MalformedReason::Framing,
+        "Content-Length is not one decimal number",
+    ))
 }
 
 fn classify(name: &[u8]) -> KnownField {
@@ -78,6 +75,3 @@ fn classify(name: &[u8]) -> KnownField {
         _ => KnownField::Other,
     }
 }
-
-/// Far above any body, far below where sums could overflow.
-pub(super) const MAX_CONTENT_LENGTH: u64 = 1 << 53;

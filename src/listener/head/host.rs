@@ -1,9 +1,9 @@
-//! Host and `:authority`: RFC 9110, 7.2 and RFC 3986, 3.2.2, without user information.
+//! Host and `:authority` (RFC 9110, 7.2; RFC 3986, 3.2.2), without user information (RFC 9110, 4.2.4).
 
 use super::HeadError;
 use crate::metrics::MalformedReason;
 
-/// Refuses what is not `host` or `host:port`.
+/// Rejects anything but `host` and `host:port`.
 pub(super) fn validate(host: &[u8]) -> Result<(), HeadError> {
     if is_host_and_port(host) {
         Ok(())
@@ -15,7 +15,7 @@ pub(super) fn validate(host: &[u8]) -> Result<(), HeadError> {
     }
 }
 
-/// Do both name the same host? Case does not matter.
+/// Rejects a target whose authority differs from Host (RFC 9112, 3.2.2); case is ignored.
 pub(super) fn require_same_host(one: &[u8], other: &[u8]) -> Result<(), HeadError> {
     if one.eq_ignore_ascii_case(other) {
         Ok(())
@@ -61,7 +61,7 @@ fn is_reg_name(name: &[u8]) -> bool {
         })
 }
 
-/// An absent port, an empty one (RFC 3986 allows it), or a number.
+/// Whether a port is absent, empty (RFC 3986, 3.2.3 allows it), or a number.
 fn is_port(port: Option<&[u8]>) -> bool {
     port.is_none_or(|digits| {
         digits.is_empty()
@@ -71,5 +71,5 @@ fn is_port(port: Option<&[u8]>) -> bool {
     })
 }
 
-/// A DNS name is at most 253 characters; with brackets, zone or port a little more.
+/// A DNS name has at most 253 characters (RFC 1035, 2.3.4); a port or brackets come on top.
 const MAX_HOST_LENGTH: usize = 300;

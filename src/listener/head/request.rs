@@ -1,5 +1,5 @@
-//! The same rules for what no scanner saw: an HTTP/2 request, already parsed by h2. Afterwards both
-//! versions look alike: one Host field, a target in origin form.
+//! The rules of the HTTP/1 scanner, applied to an HTTP/2 request that h2 has parsed. Afterwards both
+//! versions look alike: one Host header, a target in origin form.
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, COOKIE, HOST};
@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, Uri};
 use super::{HeadError, HeadLimits, field, host, target};
 use crate::metrics::MalformedReason;
 
-/// Refuses what the HTTP/1 scanner would refuse; then writes `:authority` into Host.
+/// Rejects what the HTTP/1 scanner rejects, then copies `:authority` into Host.
 pub(in crate::listener) fn validate(head: &mut Parts, limits: HeadLimits) -> Result<(), HeadError> {
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
         return Err(HeadError::method_not_allowed());
@@ -29,7 +29,7 @@ pub(in crate::listener) fn validate(head: &mut Parts, limits: HeadLimits) -> Res
     Ok(())
 }
 
-/// HTTP/2 may split Cookie; what goes on over HTTP/1.1 has one (RFC 9113, 8.2.3).
+/// Joins the Cookie headers that HTTP/2 may split: HTTP/1.1 allows one (RFC 9113, 8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
     let mut pieces = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
     let (Some(first), Some(second)) = (pieces.next(), pieces.next()) else {
@@ -40,13 +40,13 @@ fn join_cookies(headers: &mut HeaderMap) {
         joined.extend_from_slice(b"; ");
         joined.extend_from_slice(piece);
     }
-    // Legal values joined by legal bytes are one.
+    // Legal values joined by legal bytes are a legal value.
     if let Ok(joined) = HeaderValue::from_maybe_shared(Bytes::from(joined)) {
         headers.insert(COOKIE, joined);
     }
 }
 
-/// Leaves the path and the query of the target, as the HTTP/1 origin form has it.
+/// Reduces the target to path and query, the origin form (RFC 9112, 3.2.1).
 pub(in crate::listener) fn to_origin_form(head: &mut Parts) {
     if head.uri.authority().is_some()
         && let Some(target) = head.uri.path_and_query()
@@ -67,7 +67,7 @@ fn validate_fields(head: &Parts, limits: HeadLimits) -> Result<(), HeadError> {
     for (name, value) in &head.headers {
         size += name.as_str().len() + value.len() + FIELD_OVERHEAD;
         field::no_look_alike(name.as_str().as_bytes())?;
-        // RFC 9113, 8.2.1. HTTP/1 trims them instead: what a node sees would differ from what came.
+        // RFC 9113, 8.2.1. HTTP/1 trims whitespace: a node would see another value than was signed.
         if let [b' ' | b'\t', ..] | [.., b' ' | b'\t'] = value.as_bytes() {
             return Err(HeadError::new(
                 MalformedReason::FieldValue,
@@ -91,21 +91,21 @@ fn validate_fields(head: &Parts, limits: HeadLimits) -> Result<(), HeadError> {
     Ok(())
 }
 
-/// The authority, if Host does not say it already.
+/// Validates Host and `:authority` (RFC 9113, 8.3.1). Returns the authority if Host is missing.
 fn validate_authority(head: &Parts) -> Result<Option<HeaderValue>, HeadError> {
     let mut hosts = head.headers.get_all(HOST).iter();
-    let named = hosts.next();
+    let host_field = hosts.next();
     if hosts.next().is_some() {
         return Err(HeadError::new(
             MalformedReason::Host,
             "there is more than one Host",
         ));
     }
-    if let Some(named) = named {
-        host::validate(named.as_bytes())?;
+    if let Some(host_field) = host_field {
+        host::validate(host_field.as_bytes())?;
     }
     let Some(authority) = head.uri.authority() else {
-        return if named.is_some() {
+        return if host_field.is_some() {
             Ok(None)
         } else {
             Err(HeadError::new(
@@ -116,8 +116,8 @@ fn validate_authority(head: &Parts) -> Result<Option<HeaderValue>, HeadError> {
     };
     let authority = authority.as_str();
     host::validate(authority.as_bytes())?;
-    if let Some(named) = named {
-        host::require_same_host(authority.as_bytes(), named.as_bytes())?;
+    if let Some(host_field) = host_field {
+        host::require_same_host(authority.as_bytes(), host_field.as_bytes())?;
         return Ok(None);
     }
     HeaderValue::from_str(authority).map(Some).map_err(|_| {
@@ -128,7 +128,7 @@ fn validate_authority(head: &Parts) -> Result<Option<HeaderValue>, HeadError> {
     })
 }
 
-/// What HTTP/1 spends on a field besides name and value: colon, blank, line end.
+/// Bytes that HTTP/1 spends on a field besides name and value: colon, space, CR LF.
 const FIELD_OVERHEAD: usize = 4;
 
 #[cfg(test)]

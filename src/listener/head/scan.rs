@@ -1,34 +1,36 @@
-//! The HTTP/1 scanner. It is shown the same head again and again as it grows, looks at each byte
-//! once, and judges each line as soon as it is whole: however the bytes were cut, the verdict is the
-//! same.
+//! The HTTP/1 head scanner (RFC 9112, 2 to 6). It is called with the same head as it grows, examines
+//! each byte once, and validates each line as soon as it is complete: the result does not depend on how
+//! the bytes were split into reads.
 
 use std::ops::Range;
 
 use super::field::KnownField;
-use super::{
-    ChunkedScanner, Framing, HeadError, HeadLimits, TOKEN, all_in_class, field, host, target,
-};
+use super::{Framing, HeadError, HeadLimits, TOKEN, all_in_class, field, host, target};
+use crate::framing::ChunkedScanner;
+use crate::http_fields::is_allowed_in_trailers;
 use crate::metrics::MalformedReason;
 
 /// A legal head.
 #[derive(Debug)]
 pub(crate) struct Head {
-    /// Its bytes, the empty line included.
+    /// Bytes, including the final empty line.
     pub(crate) length: usize,
-    /// What follows.
+    /// How its body is framed.
     pub(crate) framing: Framing,
 }
 
-/// How far one head has been read.
+/// The state of scanning one head.
 #[derive(Debug, Default)]
 pub(crate) struct HeadScanner {
-    /// Bytes that need no second look.
+    /// Bytes that have been examined.
     scanned: usize,
-    /// Where the current line begins.
+    /// Start of the current line.
     line_start: usize,
-    /// One empty line before a request is allowed (RFC 9112, 2.2).
+    /// One empty line before a request is ignored (RFC 9112, 2.2).
     saw_empty_line: bool,
     request: Option<RequestLine>,
+    /// The method is HEAD; known before the request line is valid.
+    is_head_request: bool,
     fields: usize,
     host: Option<Range<usize>>,
     content_length: Option<u64>,
@@ -37,14 +39,20 @@ pub(crate) struct HeadScanner {
 
 #[derive(Debug)]
 struct RequestLine {
-    /// HTTP/1.1, not 1.0.
+    /// HTTP/1.1 rather than HTTP/1.0.
     is_http_1_1: bool,
-    /// Of an absolute target.
+    /// Range of the authority in a target in absolute form.
     authority: Option<Range<usize>>,
 }
 
 impl HeadScanner {
-    /// Looks at what is new in `head`, which begins where the head begins. `None`: more is needed.
+    /// Whether the head is that of a HEAD request, whose response has no body (RFC 9110, 9.3.2).
+    pub(crate) fn is_head_request(&self) -> bool {
+        self.is_head_request
+    }
+
+    /// Scans what is new in `head`, which begins where the head begins. Returns `None` if more bytes are
+    /// needed.
     pub(crate) fn advance(
         &mut self,
         head: &[u8],
@@ -65,11 +73,12 @@ impl HeadScanner {
                 _ if allowed.get(at) == Some(&b'\t') && self.request.is_some() => {
                     self.scanned = at + 1
                 }
-                // The second half of the line's end is not here yet.
+                // The LF has not arrived yet.
                 _ if allowed.get(at) == Some(&b'\r') && at + 1 == allowed.len() => {
                     self.scanned = at;
                     return check_size(head, allowed);
                 }
+                // RFC 9112, 2.2: a bare CR or LF. RFC 9110, 5.5: control characters in a value.
                 _ => return Err(CONTROL_CHARACTER),
             }
         }
@@ -77,7 +86,7 @@ impl HeadScanner {
         check_size(head, allowed)
     }
 
-    /// Judges one line; the framing, if it was the last one.
+    /// Validates one line. Returns the framing if it was the last one.
     fn process_line(
         &mut self,
         head: &[u8],
@@ -89,6 +98,7 @@ impl HeadScanner {
             if text.is_empty() && !self.saw_empty_line {
                 self.saw_empty_line = true;
             } else {
+                self.is_head_request = text.starts_with(b"HEAD ");
                 self.request = Some(parse_request_line(text, line.start)?);
             }
             return Ok(None);
@@ -103,6 +113,7 @@ impl HeadScanner {
         let (name, value) = field::parse_line(text)?;
         match name {
             KnownField::Other => {}
+            // RFC 9112, 3.2: exactly one Host.
             KnownField::Host => {
                 host::validate(value)?;
                 let start = line.end - trailing_whitespace(text) - value.len();
@@ -113,6 +124,7 @@ impl HeadScanner {
                     ));
                 }
             }
+            // RFC 9112, 6.3: stricter than its rule 5, which allows equal repetitions.
             KnownField::ContentLength => {
                 let length = field::parse_content_length(value)?;
                 if self.content_length.replace(length).is_some() {
@@ -122,9 +134,10 @@ impl HeadScanner {
                     ));
                 }
             }
+            // RFC 9112, 6.1 and 6.3: chunked alone and once, and not in HTTP/1.0.
             KnownField::TransferEncoding => {
-                let legal = value.eq_ignore_ascii_case(b"chunked") && request.is_http_1_1;
-                if !legal || std::mem::replace(&mut self.is_chunked, true) {
+                let is_legal = value.eq_ignore_ascii_case(b"chunked") && request.is_http_1_1;
+                if !is_legal || std::mem::replace(&mut self.is_chunked, true) {
                     return Err(HeadError::new(
                         MalformedReason::Framing,
                         "Transfer-Encoding is not one chunked, or not in HTTP/1.1",
@@ -135,7 +148,7 @@ impl HeadScanner {
         Ok(None)
     }
 
-    /// What only the whole head can tell.
+    /// Validates what depends on the whole head.
     fn finish(&self, head: &[u8], request: &RequestLine) -> Result<Framing, HeadError> {
         let host = self.host.clone().and_then(|range| head.get(range));
         if host.is_none() && request.is_http_1_1 {
@@ -145,19 +158,22 @@ impl HeadScanner {
             host::validate(authority)?;
             host::require_same_host(authority, host.unwrap_or(authority))?;
         }
+        // RFC 9112, 6.3, rule 3: both together "ought to be handled as an error".
         match (self.is_chunked, self.content_length) {
             (true, Some(_)) => Err(HeadError::new(
                 MalformedReason::Framing,
                 "there are both Content-Length and Transfer-Encoding",
             )),
-            (true, None) => Ok(Framing::Chunked(ChunkedScanner::default())),
+            (true, None) => Ok(Framing::Chunked(ChunkedScanner::new(
+                is_allowed_in_trailers,
+            ))),
             (false, Some(length)) if length > 0 => Ok(Framing::Length(length)),
             (false, _) => Ok(Framing::NoBody),
         }
     }
 }
 
-/// `method SP target SP version`, each separated by exactly one blank.
+/// Parses `method SP target SP version` (RFC 9112, 3), separated by exactly one space.
 fn parse_request_line(line: &[u8], start: usize) -> Result<RequestLine, HeadError> {
     let mut parts = line.split(|&byte| byte == b' ');
     let (Some(method), Some(target), Some(version), None) =
@@ -188,7 +204,7 @@ fn parse_request_line(line: &[u8], start: usize) -> Result<RequestLine, HeadErro
         return Err(HeadError::method_not_allowed());
     }
     let authority = target::parse(target)?.authority.map(|authority| {
-        // An absolute target is `scheme://authority/...`; the authority ends where the path begins.
+        // The absolute form is `scheme://authority/...` (RFC 9112, 3.2.2).
         let scheme = target
             .iter()
             .position(|&byte| byte == b'/')
@@ -202,6 +218,7 @@ fn parse_request_line(line: &[u8], start: usize) -> Result<RequestLine, HeadErro
     })
 }
 
+/// Rejects a head that is larger than allowed.
 fn check_size(head: &[u8], allowed: &[u8]) -> Result<Option<Head>, HeadError> {
     if head.len() > allowed.len() {
         Err(HeadError::too_large())
@@ -214,13 +231,13 @@ fn trailing_whitespace(line: &[u8]) -> usize {
     line.len() - line.trim_ascii_end().len()
 }
 
-/// The first control character at or after `from`; eight bytes a step.
+/// Returns the first control character at or after `from`; examines eight bytes at a time.
 fn find_control(bytes: &[u8], from: usize) -> Option<usize> {
     let rest = bytes.get(from..)?;
     let (words, _) = rest.as_chunks::<8>();
-    // A byte below 0x20, or 0x7f, leaves its high bit set: "hasless" and "haszero" of the classic
-    // bit tricks. False alarms only follow a true one in a higher byte, and the first byte wins.
-    let calm = words
+    // A byte below 0x20 and 0x7f leave their high bit set ("hasless" and "haszero" of the bit twiddling
+    // hacks). False positives occur only in a higher byte than a true one, and the first byte counts.
+    let clean = words
         .iter()
         .take_while(|&&word| {
             let word = u64::from_le_bytes(word);
@@ -231,14 +248,14 @@ fn find_control(bytes: &[u8], from: usize) -> Option<usize> {
         })
         .count();
     rest.iter()
-        .skip(calm * 8)
+        .skip(clean * 8)
         .position(u8::is_ascii_control)
-        .map(|at| from + calm * 8 + at)
+        .map(|at| from + clean * 8 + at)
 }
 
 const ONES: u64 = 0x0101_0101_0101_0101;
 
-/// No method of the registry is longer than 17.
+/// The longest method of the IANA registry has 17 characters.
 const MAX_METHOD_LENGTH: usize = 32;
 
 const CONTROL_CHARACTER: HeadError = HeadError::new(

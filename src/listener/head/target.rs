@@ -1,17 +1,17 @@
-//! Request targets. The raw path is what is signed and routed, and nothing is decoded twice; so a
-//! path that another server could read as a different one is refused whatever its signature says.
+//! Request targets (RFC 9112, 3.2). The raw path is signed and routed, and nothing is decoded twice. A
+//! path that another server could read as a different one is rejected, whatever its signature.
 
 use super::{HeadError, PATH, QUERY, all_in_class};
 use crate::metrics::MalformedReason;
 
-/// A target as it stands in a request line.
+/// A target in a request line.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct Target<'a> {
-    /// Of the absolute form.
+    /// The authority, in absolute form.
     pub(super) authority: Option<&'a [u8]>,
 }
 
-/// Takes origin form and absolute form, nothing else.
+/// Parses origin form and absolute form, and rejects the others (RFC 9112, 3.2.3 and 3.2.4).
 pub(super) fn parse(target: &[u8]) -> Result<Target<'_>, HeadError> {
     if target.first() == Some(&b'/') {
         validate_path_and_query(target)?;
@@ -32,7 +32,7 @@ pub(super) fn parse(target: &[u8]) -> Result<Target<'_>, HeadError> {
     })
 }
 
-/// Refuses paths that could be read in two ways, and characters that no URI may hold.
+/// Rejects ambiguous paths, and characters that are not allowed in a URI (RFC 3986, 3.3 and 3.4).
 pub(super) fn validate_path_and_query(target: &[u8]) -> Result<(), HeadError> {
     let end = target
         .iter()
@@ -48,12 +48,12 @@ pub(super) fn validate_path_and_query(target: &[u8]) -> Result<(), HeadError> {
             "the target holds a character that a URI may not hold",
         ));
     }
-    let escaped = path.contains(&b'%');
-    if escaped {
+    let has_escapes = path.contains(&b'%');
+    if has_escapes {
         validate_escapes(path)?;
     }
-    let dotted = escaped || path.contains(&b'.');
-    if dotted && path.split(|&byte| byte == b'/').any(is_dot_segment) {
+    let may_be_dotted = has_escapes || path.contains(&b'.');
+    if may_be_dotted && path.split(|&byte| byte == b'/').any(is_dot_segment) {
         return Err(HeadError::new(
             MalformedReason::Target,
             "the path holds a dot segment",
@@ -62,7 +62,7 @@ pub(super) fn validate_path_and_query(target: &[u8]) -> Result<(), HeadError> {
     Ok(())
 }
 
-/// Each `%` of a path begins an escape, and none stands for a separator or NUL.
+/// Rejects a `%` that begins no escape (RFC 3986, 2.1), and escapes of separators and NUL.
 fn validate_escapes(path: &[u8]) -> Result<(), HeadError> {
     for (at, _) in path.iter().enumerate().filter(|&(_, &byte)| byte == b'%') {
         let escape = path.get(at + 1..at + 3).unwrap_or_default();
@@ -85,7 +85,8 @@ fn validate_escapes(path: &[u8]) -> Result<(), HeadError> {
     Ok(())
 }
 
-/// `.` or `..`, each dot plain or encoded, with or without `;parameters`.
+/// Whether a segment is `.` or `..` (RFC 3986, 3.3), with plain or encoded dots, with or without
+/// `;parameters`.
 fn is_dot_segment(segment: &[u8]) -> bool {
     let mut rest = segment;
     let mut dots = 0;

@@ -1,4 +1,4 @@
-//! The head rules as tables, and the promise that cuts do not matter.
+//! The rules of a head as tables, and the property that the split of the bytes does not matter.
 
 mod ambiguous;
 
@@ -11,7 +11,7 @@ const LIMITS: HeadLimits = HeadLimits {
     fields: 10,
 };
 
-/// The verdict on `head`, shown in the given pieces.
+/// Scans `head`, split at the given positions.
 fn scan(head: &[u8], cuts: &[usize]) -> Result<Option<usize>, HeadError> {
     let mut scanner = HeadScanner::default();
     for &cut in cuts.iter().chain([&head.len()]) {
@@ -44,25 +44,25 @@ fn legal_heads_pass() {
 }
 
 #[test]
-fn what_two_parsers_could_read_in_two_ways_is_refused() {
+fn ambiguous_heads_are_rejected() {
     for &(reason, head) in AMBIGUOUS {
-        let fault = scan(head.as_bytes(), &[]).expect_err(head);
+        let error = scan(head.as_bytes(), &[]).expect_err(head);
         assert!(
-            matches!(fault.error, ProtocolError::Malformed(_)),
-            "{head:?}: {fault:?}"
+            matches!(error.error, ProtocolError::Malformed(_)),
+            "{head:?}: {error:?}"
         );
-        assert_eq!(fault.reason, Some(reason), "{head:?}: {fault:?}");
+        assert_eq!(error.reason, Some(reason), "{head:?}: {error:?}");
     }
 }
 
 #[test]
-fn nothing_is_tunnelled_or_echoed() {
+fn connect_and_trace_are_rejected() {
     for head in [
         "CONNECT x:443 HTTP/1.1\r\nHost: x\r\n\r\n",
         "TRACE / HTTP/1.1\r\nHost: x\r\n\r\n",
     ] {
-        let fault = scan(head.as_bytes(), &[]).expect_err(head);
-        assert_eq!(fault.error, ProtocolError::MethodNotAllowed);
+        let error = scan(head.as_bytes(), &[]).expect_err(head);
+        assert_eq!(error.error, ProtocolError::MethodNotAllowed);
     }
 }
 
@@ -97,7 +97,7 @@ fn size_and_number_of_fields_are_bounded() {
 }
 
 #[test]
-fn a_line_is_judged_as_soon_as_it_is_whole() {
+fn a_line_is_validated_as_soon_as_it_is_complete() {
     assert!(scan(b"GET / HTTP/1.1\r\nHost", &[]).is_ok());
     assert!(scan(b"GET / HTTP/3.1\r\n", &[]).is_err());
     assert!(scan(b"GET / HT\n", &[]).is_err());
@@ -123,7 +123,7 @@ fn the_framing_is_what_the_fields_say() {
     ));
 }
 
-/// Heads that are nearly legal, so that both verdicts are common.
+/// Nearly legal heads, so that both results are common.
 fn heads() -> impl Strategy<Value = Vec<u8>> {
     let line = prop::sample::select(vec![
         "Host: x",
@@ -171,7 +171,7 @@ fn heads() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn however_a_head_is_cut_the_verdict_is_the_same(
+    fn a_head_has_one_result_however_it_is_split(
         head in heads(),
         mut cuts in prop::collection::vec(0usize..400, 0..20),
     ) {
@@ -183,12 +183,12 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_get_the_same_verdict_however_cut(head in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn any_bytes_have_one_result_however_split(head in prop::collection::vec(any::<u8>(), 0..200)) {
         let every: Vec<usize> = (0..head.len()).collect();
         prop_assert_eq!(scan(&head, &every), scan(&head, &[]));
     }
 
-    // hyper answers without our envelope where it refuses, so it must never be the stricter one.
+    // hyper rejects without our error response, so it must never be the stricter parser.
     #[test]
     fn a_target_that_passes_is_kept_as_it_is_by_the_parser_behind(target in "/[ -~]{0,12}") {
         if target::validate_path_and_query(target.as_bytes()).is_ok() {

@@ -1,192 +1,187 @@
-//! What the parts of one HTTP/1 connection tell each other: the gate below hyper, the service above
-//! it, and the driver that decides how the connection goes on. All of them run in one task; the
-//! atomics are there because hyper stands between them, and are never contended.
+//! State shared by the parts of one HTTP/1 connection: [`ValidatingIo`] below hyper, the service above
+//! it, and the driver. All of them run in one task; the atomics exist because hyper stands between
+//! them and requires `Send`, and are never contended.
+//!
+//! What the client is sending, as [`Reading`]:
+//!
+//! ```text
+//!         first byte         whole head, with body         last byte
+//!   Idle ────────────> Head ───────────────────────> Body ───────────> Idle
+//!                       │ └── whole head, no body ──> Idle
+//!                       │                             │
+//!        invalid, late  v                             v  invalid chunk
+//!                 RejectedHead                   RejectedBody
+//! ```
+//!
+//! Both rejected states are final. End of file is a flag of its own, since a client may half-close in
+//! any state.
+//!
+//! [`ValidatingIo`]: super::validating_io::ValidatingIo
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, OnceLock, PoisonError};
-use std::task::{Context, Poll};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 
-use crate::listener::body::{DiscardOutcome, UnreadBody};
 use crate::listener::head::HeadError;
+use crate::listener::unread_body::UnreadSlot;
 
-/// The state of one HTTP/1 connection.
+/// What the client is sending.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u8)]
+pub(in crate::listener) enum Reading {
+    /// Nothing: all that was received has been forwarded to hyper.
+    Idle,
+    /// Part of a request head has been received.
+    Head,
+    /// A head was forwarded, and part of its body is outstanding.
+    Body,
+    /// A head was rejected; hyper does not see it, so that earlier responses are sent first.
+    RejectedHead,
+    /// The framing of a body is invalid.
+    RejectedBody,
+}
+
+/// State of one HTTP/1 connection.
 #[derive(Debug)]
 pub(in crate::listener) struct Http1State {
-    /// Heads that were let through to hyper.
-    heads: AtomicU64,
-    /// Answers that hyper has taken whole.
-    responses: AtomicU64,
-    /// Bytes that the stream has taken.
-    sent: AtomicU64,
-    /// The stream takes no more for now.
-    blocked: AtomicBool,
-    /// Part of a head is here.
-    head_open: AtomicBool,
-    /// Part of a body is still to come.
-    body_open: AtomicBool,
-    /// The client has sent its last byte.
-    ended: AtomicBool,
-    /// The body's framing is broken.
-    body_broken: AtomicBool,
-    /// The next answer says `Connection: close`.
-    last: AtomicBool,
+    /// A [`Reading`].
+    reading: AtomicU8,
+    /// Why a head or body was rejected; the first error is kept.
     error: OnceLock<HeadError>,
-    /// Is there a leftover? Asked several times for each request, when there mostly is none.
-    has_unread_body: AtomicBool,
-    unread_body: Mutex<Option<UnreadBody>>,
-    /// Bytes that may be read and thrown away of one body.
-    max_discarded: u64,
+    /// The client has sent its last byte.
+    eof: AtomicBool,
+    /// The incomplete or rejected head is that of a HEAD request.
+    head_request: AtomicBool,
+    /// The next response carries `Connection: close`.
+    close_after_response: AtomicBool,
+    /// Requests and bytes so far.
+    pub(in crate::listener) progress: Progress,
+    /// What the handler left unread of the current request body.
+    pub(in crate::listener) unread: UnreadSlot,
+}
+
+/// What has passed through the connection so far.
+#[derive(Debug, Default)]
+pub(in crate::listener) struct Progress {
+    heads: AtomicU64,
+    responses: AtomicU64,
+    bytes_sent: AtomicU64,
+    write_blocked: AtomicBool,
 }
 
 impl Http1State {
+    /// Creates the state of a new connection; of each body at most `max_discarded` unread bytes are
+    /// discarded.
     pub(in crate::listener) fn new(max_discarded: u64) -> Self {
         Self {
-            heads: AtomicU64::new(0),
-            responses: AtomicU64::new(0),
-            sent: AtomicU64::new(0),
-            blocked: AtomicBool::new(false),
-            head_open: AtomicBool::new(false),
-            body_open: AtomicBool::new(false),
-            ended: AtomicBool::new(false),
-            body_broken: AtomicBool::new(false),
-            last: AtomicBool::new(false),
+            reading: AtomicU8::new(Reading::Idle as u8),
             error: OnceLock::new(),
-            has_unread_body: AtomicBool::new(false),
-            unread_body: Mutex::new(None),
-            max_discarded,
+            eof: AtomicBool::new(false),
+            head_request: AtomicBool::new(false),
+            close_after_response: AtomicBool::new(false),
+            progress: Progress::default(),
+            unread: UnreadSlot::new(max_discarded),
         }
     }
 
-    pub(in crate::listener) fn max_discarded(&self) -> u64 {
-        self.max_discarded
+    pub(in crate::listener) fn reading(&self) -> Reading {
+        match self.reading.load(Relaxed) {
+            0 => Reading::Idle,
+            1 => Reading::Head,
+            2 => Reading::Body,
+            3 => Reading::RejectedHead,
+            _ => Reading::RejectedBody,
+        }
     }
 
-    pub(in crate::listener) fn count_head(&self) {
-        self.heads.fetch_add(1, Relaxed);
+    /// Enters [`Reading::Idle`], [`Reading::Head`] or [`Reading::Body`]; a rejected state is kept.
+    pub(in crate::listener) fn set_reading(&self, reading: Reading) {
+        if self.error.get().is_none() {
+            self.reading.store(reading as u8, Relaxed);
+        }
     }
 
-    pub(in crate::listener) fn count_response(&self) {
-        self.responses.fetch_add(1, Relaxed);
+    /// Enters [`Reading::RejectedHead`].
+    pub(in crate::listener) fn reject_head(&self, error: HeadError) {
+        if self.error.set(error).is_ok() {
+            self.reading.store(Reading::RejectedHead as u8, Relaxed);
+        }
     }
 
-    /// Heads let through so far.
-    pub(in crate::listener) fn heads(&self) -> u64 {
-        self.heads.load(Relaxed)
+    /// Enters [`Reading::RejectedBody`].
+    pub(in crate::listener) fn reject_body(&self, error: HeadError) {
+        if self.error.set(error).is_ok() {
+            self.reading.store(Reading::RejectedBody as u8, Relaxed);
+        }
     }
 
-    /// Every request that hyper saw is answered, and the answers have left.
-    pub(in crate::listener) fn is_idle(&self) -> bool {
-        self.responses.load(Relaxed) >= self.heads() && !self.blocked.load(Relaxed)
-    }
-
-    pub(in crate::listener) fn count_sent(&self, bytes: usize) {
-        self.sent.fetch_add(bytes as u64, Relaxed);
-    }
-
-    pub(in crate::listener) fn sent(&self) -> u64 {
-        self.sent.load(Relaxed)
-    }
-
-    pub(in crate::listener) fn set_blocked(&self, blocked: bool) {
-        self.blocked.store(blocked, Relaxed);
-    }
-
-    pub(in crate::listener) fn is_blocked(&self) -> bool {
-        self.blocked.load(Relaxed)
-    }
-
-    pub(in crate::listener) fn set_head_open(&self, open: bool) {
-        self.head_open.store(open, Relaxed);
-    }
-
-    pub(in crate::listener) fn is_head_open(&self) -> bool {
-        self.head_open.load(Relaxed)
-    }
-
-    pub(in crate::listener) fn set_body_open(&self, open: bool) {
-        self.body_open.store(open, Relaxed);
-    }
-
-    pub(in crate::listener) fn is_body_open(&self) -> bool {
-        self.body_open.load(Relaxed)
-    }
-
-    pub(in crate::listener) fn set_ended(&self) {
-        self.ended.store(true, Relaxed);
-    }
-
-    pub(in crate::listener) fn has_ended(&self) -> bool {
-        self.ended.load(Relaxed)
-    }
-
-    pub(in crate::listener) fn break_body(&self) {
-        self.body_broken.store(true, Relaxed);
-    }
-
-    pub(in crate::listener) fn is_body_broken(&self) -> bool {
-        self.body_broken.load(Relaxed)
-    }
-
-    /// From now on every answer is the connection's last.
-    pub(in crate::listener) fn close_after_response(&self) {
-        self.last.store(true, Relaxed);
-    }
-
-    pub(in crate::listener) fn closes_after_response(&self) -> bool {
-        self.last.load(Relaxed)
-    }
-
-    /// The first fault stays.
-    pub(in crate::listener) fn set_error(&self, fault: HeadError) {
-        let _ = self.error.set(fault);
-    }
-
+    /// Why a head or body was rejected, if one was.
     pub(in crate::listener) fn error(&self) -> Option<&HeadError> {
         self.error.get()
     }
 
-    /// Takes what a handler left unread of a request body.
-    pub(in crate::listener) fn set_unread_body(&self, leftover: UnreadBody) {
-        *self.lock() = Some(leftover);
-        self.has_unread_body.store(true, Relaxed);
+    pub(in crate::listener) fn set_head_request(&self, is_head_request: bool) {
+        self.head_request.store(is_head_request, Relaxed);
     }
 
-    /// Is anything left unread?
-    pub(in crate::listener) fn has_unread_body(&self) -> bool {
-        self.has_unread_body.load(Relaxed)
+    /// Whether the error response to a rejected head must have no body.
+    pub(in crate::listener) fn is_head_request(&self) -> bool {
+        self.head_request.load(Relaxed)
     }
 
-    /// Will what is left unread not be read?
-    pub(in crate::listener) fn cannot_discard_unread_body(&self) -> bool {
-        self.has_unread_body()
-            && self
-                .lock()
-                .as_ref()
-                .is_some_and(UnreadBody::cannot_be_discarded)
+    pub(in crate::listener) fn set_eof(&self) {
+        self.eof.store(true, Relaxed);
     }
 
-    /// Throws away what is left unread, as far as it is here; `None` if nothing is left.
-    pub(in crate::listener) fn poll_discard(
-        &self,
-        context: &mut Context<'_>,
-    ) -> Option<Poll<DiscardOutcome>> {
-        if !self.has_unread_body() {
-            return None;
-        }
-        self.lock()
-            .as_mut()
-            .map(|leftover| leftover.poll_discard(context))
+    pub(in crate::listener) fn is_eof(&self) -> bool {
+        self.eof.load(Relaxed)
     }
 
-    /// Nothing is left unread any more.
-    pub(in crate::listener) fn clear_unread_body(&self) {
-        *self.lock() = None;
-        self.has_unread_body.store(false, Relaxed);
+    /// Every response from now on is the connection's last.
+    pub(in crate::listener) fn close_after_response(&self) {
+        self.close_after_response.store(true, Relaxed);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<UnreadBody>> {
-        self.unread_body
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    pub(in crate::listener) fn closes_after_response(&self) -> bool {
+        self.close_after_response.load(Relaxed)
+    }
+}
+
+impl Progress {
+    /// A head was forwarded to hyper.
+    pub(in crate::listener) fn count_head(&self) {
+        self.heads.fetch_add(1, Relaxed);
+    }
+
+    /// hyper has taken the whole body of a response, or dropped it.
+    pub(in crate::listener) fn count_response(&self) {
+        self.responses.fetch_add(1, Relaxed);
+    }
+
+    /// The socket has taken `bytes`.
+    pub(in crate::listener) fn count_sent(&self, bytes: usize) {
+        self.bytes_sent.fetch_add(bytes as u64, Relaxed);
+    }
+
+    /// Whether the socket accepts no more bytes for now.
+    pub(in crate::listener) fn set_write_blocked(&self, blocked: bool) {
+        self.write_blocked.store(blocked, Relaxed);
+    }
+
+    /// Heads forwarded so far.
+    pub(in crate::listener) fn heads(&self) -> u64 {
+        self.heads.load(Relaxed)
+    }
+
+    pub(in crate::listener) fn bytes_sent(&self) -> u64 {
+        self.bytes_sent.load(Relaxed)
+    }
+
+    pub(in crate::listener) fn is_write_blocked(&self) -> bool {
+        self.write_blocked.load(Relaxed)
+    }
+
+    /// Whether every forwarded request has been answered and the responses have been written.
+    pub(in crate::listener) fn is_idle(&self) -> bool {
+        self.responses.load(Relaxed) >= self.heads() && !self.is_write_blocked()
     }
 }

@@ -1,38 +1,38 @@
-//! How long an HTTP/1 connection may stay in each state, and what ends it: head deadline, idle time,
-//! age, a reader that is too slow, a rest that nobody reads, eviction, a drain.
+//! How long an HTTP/1 connection may stay in each state, and what ends it: head timeout, idle timeout,
+//! age, a client that reads too slowly, an unread body, eviction, a drain.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use tokio::time::{Instant, Sleep};
+use tokio::time::{Duration, Instant, Sleep};
 
-use super::state::Http1State;
+use super::state::{Http1State, Reading};
 use crate::drain::{Phase, Watch};
 use crate::listener::Settings;
-use crate::listener::body::DiscardOutcome;
-use crate::listener::connection::ConnectionContext;
 use crate::listener::connection_limits::Activity;
+use crate::listener::context::ConnectionContext;
 use crate::listener::deadline::{FIRST_REQUEST_GRACE, LazyTimer, SendRateMonitor};
 use crate::listener::head::HeadError;
+use crate::listener::unread_body::DiscardOutcome;
 use crate::metrics::ConnectionEndReason;
 
 /// How a connection ends.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum End {
-    /// hyper is done with it.
+    /// hyper has finished.
     Finished,
-    /// A head was refused; all earlier answers have left.
+    /// A head was rejected, and all earlier responses have been sent: the error response follows.
     Rejected,
-    /// Nothing is going on; it is closed in order.
+    /// No request is in flight: close with `close_notify` and FIN.
     CloseCleanly(ConnectionEndReason),
-    /// It is aborted: nobody shall take what was sent for the whole.
+    /// Close with RST, so that the client cannot mistake a truncated response for a complete one.
     Abort(ConnectionEndReason),
-    /// An answer broke off in its body, which is counted elsewhere; aborted too.
+    /// The body of a response failed, which is counted elsewhere; closed with RST as well.
     ResponseBroken,
 }
 
-/// The clock of one connection.
+/// The timeouts of one HTTP/1 connection.
 pub(super) struct Http1Timeouts<'a> {
     state: Arc<Http1State>,
     settings: &'a Settings,
@@ -41,153 +41,159 @@ pub(super) struct Http1Timeouts<'a> {
     timer: LazyTimer<'a>,
     send_rate: SendRateMonitor,
     established_at: Instant,
-    /// When all was answered last.
+    /// Start of the current idle period, if every request has been answered.
     idle_since: Option<Instant>,
-    /// When the first byte of the head came that is open now.
+    /// When the first byte of the incomplete head arrived.
     head_since: Option<Instant>,
     /// When a handler left a body unread.
     unread_since: Option<Instant>,
-    /// Heads at the last look.
+    /// Heads at the last observation.
     heads: u64,
 }
 
 impl<'a> Http1Timeouts<'a> {
     pub(super) fn new(
-        exchange: Arc<Http1State>,
+        state: Arc<Http1State>,
         settings: &'a Settings,
-        life: &'a ConnectionContext,
+        context: &'a ConnectionContext,
         sleep: Pin<&'a mut Sleep>,
     ) -> Self {
-        let born = Instant::now();
-        life.permit.activity().set_idle(born);
+        let now = Instant::now();
+        context.permit.activity().set_idle(now);
         Self {
-            state: exchange,
+            state,
             settings,
-            activity: life.permit.activity().clone(),
-            drain: &life.drain,
+            activity: context.permit.activity().clone(),
+            drain: &context.drain,
             timer: LazyTimer::new(sleep),
             send_rate: SendRateMonitor::new(settings),
-            established_at: born,
-            idle_since: Some(born),
+            established_at: now,
+            idle_since: Some(now),
             head_since: None,
             unread_since: None,
             heads: 0,
         }
     }
 
-    /// After hyper has done what it could: `Ready(Some)` ends the connection, `Ready(None)` polls
+    /// Call after hyper has done what it could. `Ready(Some)` ends the connection, `Ready(None)` polls
     /// hyper again, `Pending` waits.
     pub(super) fn check(&mut self, context: &mut Context<'_>) -> Poll<Option<End>> {
-        let again = self.poll_discard(context);
+        let poll_again = self.discard_unread(context);
         let now = Instant::now();
         self.observe(now);
         match self.evaluate(now) {
             Err(end) => Poll::Ready(Some(end)),
-            Ok(deadline) if again || self.timer.arm(deadline, now, context) => Poll::Ready(None),
+            Ok(deadline) if poll_again || self.timer.arm(deadline, now, context) => {
+                Poll::Ready(None)
+            }
             Ok(_) => Poll::Pending,
         }
     }
 
-    /// Reads what a handler left; `true` if that has come to an end.
-    fn poll_discard(&mut self, context: &mut Context<'_>) -> bool {
-        let Some(polled) = self.state.poll_discard(context) else {
+    /// Discards what a handler left unread; returns true once that has ended.
+    fn discard_unread(&mut self, context: &mut Context<'_>) -> bool {
+        let Some(polled) = self.state.unread.poll_discard(context) else {
             self.unread_since = None;
             return false;
         };
-        let late = self
+        let is_late = self
             .unread_since
             .is_some_and(|since| Instant::now() >= since + self.settings.linger_timeout);
-        let discarded = match polled {
-            Poll::Ready(discarded) => discarded,
-            Poll::Pending if late => DiscardOutcome::Incomplete,
+        let outcome = match polled {
+            Poll::Ready(outcome) => outcome,
+            Poll::Pending if is_late => DiscardOutcome::Incomplete,
             Poll::Pending => return false,
         };
-        self.state.clear_unread_body();
-        if discarded == DiscardOutcome::Incomplete {
+        drop(self.state.unread.take());
+        if outcome == DiscardOutcome::Incomplete {
             self.state.close_after_response();
         }
         true
     }
 
-    /// Takes down when states began.
+    /// Records when states began.
     fn observe(&mut self, now: Instant) {
-        let heads = self.state.heads();
-        let quiet = self.state.is_idle();
-        if heads != self.heads || quiet != self.idle_since.is_some() {
+        let heads = self.state.progress.heads();
+        let is_idle = self.state.progress.is_idle();
+        if heads != self.heads || is_idle != self.idle_since.is_some() {
             self.heads = heads;
-            self.idle_since = quiet.then_some(now);
-            if quiet {
-                self.send_rate.start_window(self.state.sent());
+            self.idle_since = is_idle.then_some(now);
+            if is_idle {
+                self.send_rate
+                    .start_window(self.state.progress.bytes_sent());
                 self.activity.set_idle(now);
             } else {
                 self.activity.set_busy();
             }
         }
-        track_since(&mut self.head_since, self.state.is_head_open(), now);
-        let left = self.state.has_unread_body();
-        track_since(&mut self.unread_since, left, now);
+        let is_head_open = self.state.reading() == Reading::Head;
+        track_since(&mut self.head_since, is_head_open, now);
+        let is_unread = self.state.unread.is_occupied();
+        track_since(&mut self.unread_since, is_unread, now);
     }
 
-    /// What ends the connection now, or when to look again.
+    /// Returns when to check again, or how the connection ends now.
     fn evaluate(&mut self, now: Instant) -> Result<Instant, End> {
-        let exchange = &*self.state;
-        let moving = self
+        // A client that reads too slowly ends the connection in any state.
+        let progress = &self.state.progress;
+        let send_deadline = self
             .send_rate
-            .observe(now, exchange.sent(), exchange.is_blocked())
+            .observe(now, progress.bytes_sent(), progress.is_write_blocked())
             .map_err(|_| End::Abort(ConnectionEndReason::SlowReader))?;
-        let age = self.established_at + self.settings.max_connection_age;
-        if now >= age || self.activity.is_evicted() {
-            exchange.close_after_response();
+        // Age and eviction end it after the current response.
+        let max_age = self.established_at + self.settings.max_connection_age;
+        if now >= max_age || self.activity.is_evicted() {
+            self.state.close_after_response();
         }
-        let state = match self.idle_since {
+        let state_deadline = match self.idle_since {
             Some(since) => self.evaluate_idle(since, now)?,
             None => now + self.settings.idle_timeout,
         };
-        let age = if now < age { age } else { state };
-        let leftover = self
+        // The earliest deadline of all.
+        let max_age = Some(max_age).filter(|&age| now < age);
+        let unread = self
             .unread_since
-            .map_or(state, |since| since + self.settings.linger_timeout);
-        let deadline = state.min(age).min(leftover);
-        Ok(moving.map_or(deadline, |moving| moving.min(deadline)))
+            .map(|since| since + self.settings.linger_timeout);
+        let others = [send_deadline, max_age, unread].into_iter().flatten();
+        Ok(others.fold(state_deadline, Instant::min))
     }
 
-    /// The same while every request that came is answered.
+    /// The same while every request received has been answered, since `since`.
     fn evaluate_idle(&self, since: Instant, now: Instant) -> Result<Instant, End> {
-        let exchange = &*self.state;
-        if exchange.error().is_some() && !exchange.is_body_broken() {
+        if self.state.reading() == Reading::RejectedHead {
             return Err(End::Rejected);
         }
         if let Some(head) = self.head_since {
-            // A head that came while its forerunner was served was not read on meanwhile.
+            // A head received behind the previous request was not read further while that was served.
             let deadline = head.max(since) + self.settings.header_timeout;
             if now >= deadline {
-                exchange.set_error(HeadError::HEAD_TIMEOUT);
+                self.state.reject_head(HeadError::HEAD_TIMEOUT);
                 return Err(End::Rejected);
             }
             return Ok(deadline);
         }
-        if exchange.is_body_open() {
-            // A rest that is being thrown away, or that hyper is about to close for.
-            return self.unless_passed(
-                since + self.settings.idle_timeout,
-                now,
-                ConnectionEndReason::IdleTimeout,
-            );
+        if self.state.reading() == Reading::Body {
+            // The remainder of a body that is being discarded, or for which hyper is about to close.
+            let deadline = since + self.settings.idle_timeout;
+            return unless_passed(deadline, now, ConnectionEndReason::IdleTimeout);
         }
         if self.drain.phase() >= Phase::Closing {
-            let greeted = self.established_at + FIRST_REQUEST_GRACE;
-            if self.heads > 0 || now >= greeted {
+            let grace = self.established_at + FIRST_REQUEST_GRACE;
+            if self.heads > 0 || now >= grace {
                 return Err(End::CloseCleanly(ConnectionEndReason::Drain));
             }
-            return Ok(greeted);
+            return Ok(grace);
         }
         if self.activity.is_evicted() {
             return Err(End::CloseCleanly(ConnectionEndReason::ConnectionLimit));
         }
-        if exchange.closes_after_response() && self.heads > 0 {
-            return Err(End::CloseCleanly(ConnectionEndReason::MaxAge));
+        if self.state.closes_after_response() && self.heads > 0 {
+            // Only reached at the age, since hyper closes behind a response that said so. A busy client
+            // is told by its next response; only an idle connection closes silently.
+            let idle = self.settings.idle_timeout.min(MAX_AGE_IDLE_GRACE);
+            return unless_passed(since + idle, now, ConnectionEndReason::MaxAge);
         }
-        let (wait, reason) = if self.heads == 0 {
+        let (timeout, reason) = if self.heads == 0 {
             (
                 self.settings.header_timeout,
                 ConnectionEndReason::HeaderTimeout,
@@ -195,29 +201,32 @@ impl<'a> Http1Timeouts<'a> {
         } else {
             (self.settings.idle_timeout, ConnectionEndReason::IdleTimeout)
         };
-        self.unless_passed(since + wait, now, reason)
-    }
-
-    /// The deadline, unless it has passed.
-    fn unless_passed(
-        &self,
-        deadline: Instant,
-        now: Instant,
-        reason: ConnectionEndReason,
-    ) -> Result<Instant, End> {
-        if now >= deadline {
-            Err(End::CloseCleanly(reason))
-        } else {
-            Ok(deadline)
-        }
+        unless_passed(since + timeout, now, reason)
     }
 }
 
-/// Keeps the moment at which `holds` became true.
-fn track_since(moment: &mut Option<Instant>, holds: bool, now: Instant) {
+/// Idle time after which a connection over its age closes without announcing it: longer than the gap
+/// between two requests of a busy client.
+const MAX_AGE_IDLE_GRACE: Duration = Duration::from_secs(5);
+
+/// Returns the deadline, or the end if it has passed.
+fn unless_passed(
+    deadline: Instant,
+    now: Instant,
+    reason: ConnectionEndReason,
+) -> Result<Instant, End> {
+    if now >= deadline {
+        Err(End::CloseCleanly(reason))
+    } else {
+        Ok(deadline)
+    }
+}
+
+/// Keeps the time at which `holds` became true.
+fn track_since(since: &mut Option<Instant>, holds: bool, now: Instant) {
     if !holds {
-        *moment = None;
-    } else if moment.is_none() {
-        *moment = Some(now);
+        *since = None;
+    } else if since.is_none() {
+        *since = Some(now);
     }
 }

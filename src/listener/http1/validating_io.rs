@@ -1,6 +1,6 @@
-//! The stream as hyper's HTTP/1 sees it. Bytes are scanned where they were read, in hyper's own
-//! buffer; of a head that is not whole yet hyper gets nothing, so a refused head leaves hyper between
-//! two messages, with all earlier answers sent.
+//! The socket as hyper's HTTP/1 sees it. Bytes are scanned where they were read, in hyper's own
+//! buffer; hyper receives nothing of a head that is not complete. A rejected head therefore leaves
+//! hyper between two messages, with all earlier responses sent.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -9,39 +9,40 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::state::Http1State;
-use crate::listener::head::{
-    BROKEN_BODY, ChunkedScanner, Framing, HeadError, HeadLimits, HeadScanner,
-};
+use super::state::{Http1State, Reading};
+use crate::framing::ChunkedScanner;
+use crate::listener::head::{Framing, HeadError, HeadLimits, HeadScanner};
 
-/// Lets whole legal heads and well-framed bodies through.
+/// Forwards complete legal heads and well-framed bodies, and nothing else.
 #[derive(Debug)]
-pub(super) struct ValidatingIo<S> {
+pub(in crate::listener) struct ValidatingIo<S> {
     stream: S,
     state: Arc<Http1State>,
     limits: HeadLimits,
     scanner: MessageScanner,
-    /// Bytes read but not given to hyper: first those it may have, then the part of a head.
+    /// Bytes read but not forwarded to hyper: first `forwardable` bytes, then an incomplete head.
     pending: Vec<u8>,
-    /// How many of them it may have.
+    /// Bytes of `pending` that hyper may have.
     forwardable: usize,
-    /// How many of those it got.
+    /// Bytes of those that hyper has received.
     forwarded: usize,
 }
 
+/// Scans the messages of one connection, one after the other.
 #[derive(Debug)]
 enum MessageScanner {
     Head(HeadScanner),
+    /// Bytes outstanding of a body with Content-Length.
     Length(u64),
     Chunked(ChunkedScanner),
     Rejected,
 }
 
 impl<S> ValidatingIo<S> {
-    pub(super) fn new(stream: S, exchange: Arc<Http1State>, limits: HeadLimits) -> Self {
+    pub(in crate::listener) fn new(stream: S, state: Arc<Http1State>, limits: HeadLimits) -> Self {
         Self {
             stream,
-            state: exchange,
+            state,
             limits,
             scanner: MessageScanner::Head(HeadScanner::default()),
             pending: Vec::new(),
@@ -50,39 +51,40 @@ impl<S> ValidatingIo<S> {
         }
     }
 
-    /// The stream, to be spoken to without hyper.
+    /// Returns the socket, to be used without hyper.
     pub(super) fn into_stream(self) -> S {
         self.stream
     }
 
-    /// Gives hyper cleared bytes that are kept here.
+    /// Copies forwardable bytes into hyper's buffer.
     fn forward(&mut self, buffer: &mut ReadBuf<'_>) {
         let ready = self
             .pending
             .get(self.forwarded..self.forwardable)
             .unwrap_or_default();
-        let some = ready.get(..buffer.remaining()).unwrap_or(ready);
-        buffer.put_slice(some);
-        self.forwarded += some.len();
+        let fitting = ready.get(..buffer.remaining()).unwrap_or(ready);
+        buffer.put_slice(fitting);
+        self.forwarded += fitting.len();
         if self.forwarded == self.forwardable {
             self.pending.drain(..self.forwardable);
             (self.forwardable, self.forwarded) = (0, 0);
             if self.pending.is_empty() {
+                // Frees the memory: most connections never need it again.
                 self.pending = Vec::new();
             }
         }
     }
 
-    /// Sorts out what was read into `buffer` after `start`.
+    /// Scans what was read into `buffer` after `start`, and leaves there what hyper may have.
     fn process_read(&mut self, buffer: &mut ReadBuf<'_>, start: usize) {
         let fresh = buffer.filled().get(start..).unwrap_or_default();
         if self.pending.is_empty() {
-            let cleared = self.scanner.advance(fresh, self.limits, &self.state);
-            if cleared < fresh.len() && !matches!(self.scanner, MessageScanner::Rejected) {
+            let valid = self.scanner.advance(fresh, self.limits, &self.state);
+            if valid < fresh.len() && !matches!(self.scanner, MessageScanner::Rejected) {
                 self.pending
-                    .extend_from_slice(fresh.get(cleared..).unwrap_or_default());
+                    .extend_from_slice(fresh.get(valid..).unwrap_or_default());
             }
-            buffer.set_filled(start + cleared);
+            buffer.set_filled(start + valid);
         } else {
             self.pending.extend_from_slice(fresh);
             buffer.set_filled(start);
@@ -93,53 +95,61 @@ impl<S> ValidatingIo<S> {
                 self.forward(buffer);
             }
         }
-        self.state
-            .set_head_open(self.pending.len() > self.forwardable);
-        self.state.set_body_open(matches!(
-            self.scanner,
-            MessageScanner::Length(_) | MessageScanner::Chunked(_)
-        ));
+        self.state.set_reading(match self.scanner {
+            MessageScanner::Length(_) | MessageScanner::Chunked(_) => Reading::Body,
+            _ if self.pending.len() > self.forwardable => Reading::Head,
+            _ => Reading::Idle,
+        });
     }
 }
 
 impl MessageScanner {
-    /// How many of `bytes`, which begin where the current head or part of a body begins, hyper may
-    /// see.
-    fn advance(&mut self, bytes: &[u8], limits: HeadLimits, exchange: &Http1State) -> usize {
-        let mut cleared = 0;
-        while let Some(rest) = bytes.get(cleared..).filter(|rest| !rest.is_empty()) {
+    /// Returns how many of `bytes` hyper may have; they begin where the current head, or the remainder
+    /// of the current body, begins.
+    fn advance(&mut self, bytes: &[u8], limits: HeadLimits, state: &Http1State) -> usize {
+        let mut valid = 0;
+        while let Some(rest) = bytes.get(valid..).filter(|rest| !rest.is_empty()) {
             match self {
                 Self::Head(scanner) => match scanner.advance(rest, limits) {
-                    Ok(None) => break,
+                    Ok(None) => {
+                        state.set_head_request(scanner.is_head_request());
+                        break;
+                    }
                     Ok(Some(head)) => {
-                        exchange.count_head();
-                        cleared += head.length;
+                        state.progress.count_head();
+                        valid += head.length;
                         *self = Self::after(head.framing);
                     }
-                    Err(fault) => return self.reject(fault, exchange, cleared),
+                    Err(error) => {
+                        state.set_head_request(scanner.is_head_request());
+                        state.reject_head(error);
+                        *self = Self::Rejected;
+                    }
                 },
-                Self::Length(left) => {
-                    let here = rest.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
-                    cleared += here;
-                    *left -= here as u64;
-                    if *left == 0 {
+                Self::Length(outstanding) => {
+                    let here = rest
+                        .len()
+                        .min(usize::try_from(*outstanding).unwrap_or(usize::MAX));
+                    valid += here;
+                    *outstanding -= here as u64;
+                    if *outstanding == 0 {
                         *self = Self::after(Framing::NoBody);
                     }
                 }
                 Self::Chunked(chunked) => {
                     let step = chunked.advance(rest);
-                    cleared += step.consumed;
+                    valid += step.consumed;
                     if step.is_complete {
                         *self = Self::after(Framing::NoBody);
                     } else if step.is_invalid {
-                        exchange.break_body();
-                        return self.reject(BROKEN_BODY, exchange, cleared);
+                        state.reject_body(HeadError::BROKEN_BODY);
+                        *self = Self::Rejected;
                     }
                 }
                 Self::Rejected => break,
             }
         }
-        cleared
+        valid
     }
 
     fn after(framing: Framing) -> Self {
@@ -148,12 +158,6 @@ impl MessageScanner {
             Framing::Length(length) => Self::Length(length),
             Framing::Chunked(chunked) => Self::Chunked(chunked),
         }
-    }
-
-    fn reject(&mut self, fault: HeadError, exchange: &Http1State, cleared: usize) -> usize {
-        exchange.set_error(fault);
-        *self = Self::Rejected;
-        cleared
     }
 }
 
@@ -166,14 +170,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for ValidatingIo<S> {
         let this = self.get_mut();
         let start = buffer.filled().len();
         loop {
+            // Bytes from an earlier read come first.
             if this.forwardable > 0 {
                 this.forward(buffer);
                 return Poll::Ready(Ok(()));
             }
+            // An invalid body ends early for hyper, so that its reader receives an error. After a
+            // rejected head the driver takes the socket back once every response has been sent.
             if matches!(this.scanner, MessageScanner::Rejected) {
-                // A broken body ends too early for hyper, so that whoever reads it hears of it. After
-                // a refused head the driver takes the stream back as soon as all is answered.
-                return if this.state.is_body_broken() {
+                return if this.state.reading() == Reading::RejectedBody {
                     Poll::Ready(Ok(()))
                 } else {
                     Poll::Pending
@@ -181,7 +186,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for ValidatingIo<S> {
             }
             ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
             if buffer.filled().len() == start {
-                this.state.set_ended();
+                this.state.set_eof();
                 return Poll::Ready(Ok(()));
             }
             this.process_read(buffer, start);
@@ -193,11 +198,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for ValidatingIo<S> {
 }
 
 impl<S: AsyncWrite + Unpin> ValidatingIo<S> {
+    /// Counts what was written, for the send rate.
     fn observe_write(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match &written {
-            Poll::Ready(Ok(bytes)) => self.state.count_sent(*bytes),
+            Poll::Ready(Ok(bytes)) => self.state.progress.count_sent(*bytes),
             Poll::Ready(Err(_)) => {}
-            Poll::Pending => self.state.set_blocked(true),
+            Poll::Pending => self.state.progress.set_write_blocked(true),
         }
         written
     }
@@ -231,7 +237,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ValidatingIo<S> {
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let flushed = Pin::new(&mut this.stream).poll_flush(context);
-        this.state.set_blocked(flushed.is_pending());
+        this.state.progress.set_write_blocked(flushed.is_pending());
         flushed
     }
 

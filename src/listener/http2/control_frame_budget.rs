@@ -1,30 +1,31 @@
-//! How many frames a client may send that carry nothing: PING, SETTINGS, WINDOW_UPDATE, PRIORITY,
-//! RST_STREAM, empty DATA, unknown ones. Each costs us work and the client almost nothing, so they are
-//! paid for by what the connection does besides. Pure.
+//! Limits the frames of a client that carry no payload: PING, SETTINGS, WINDOW_UPDATE, PRIORITY,
+//! RST_STREAM, empty DATA, unknown types (CVE-2019-9512 to 9518, CVE-2023-44487; RFC 9113, 10.5). Each
+//! costs the gateway work and the client almost nothing, so the budget grows with time and with what the
+//! connection does besides. Pure.
 
 use tokio::time::{Duration, Instant};
 
-/// What a connection has done so far, each a running sum.
+/// What a connection has done so far, as running totals.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct WorkDone {
     /// Streams opened.
     pub(super) streams: u64,
-    /// Frames of answers; a client may confirm each of them.
+    /// Response frames; a client may acknowledge each of them.
     pub(super) response_frames: u64,
     /// Bytes in both directions.
     pub(super) bytes: u64,
 }
 
-/// The frames that one connection may still send.
+/// The control frames that one connection may still send.
 #[derive(Debug)]
 pub(super) struct ControlFrameBudget {
     remaining: u64,
     refilled_at: Instant,
-    /// Already paid out for this.
+    /// The work for which the budget has been credited already.
     credited: WorkDone,
 }
 
-/// There were more than any honest client sends.
+/// The budget is exceeded: no well-behaved client sends that many.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct ControlFrameFlood;
 
@@ -37,7 +38,11 @@ impl ControlFrameBudget {
         }
     }
 
-    /// `frames` have come that carry nothing; `work` is the sum of all that was done so far.
+    /// Charges for `frames`, after crediting `work`, the running totals.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlFrameFlood`] if the budget is exceeded.
     pub(super) fn charge(
         &mut self,
         now: Instant,
@@ -56,11 +61,11 @@ impl ControlFrameBudget {
     fn refill_by_time(&mut self, now: Instant) {
         let passed = now.saturating_duration_since(self.refilled_at).as_millis()
             / REFILL_INTERVAL.as_millis();
-        let earned = u32::try_from(passed).unwrap_or(u32::MAX);
-        // What is less than a whole frame is earned the next time.
-        self.refilled_at += REFILL_INTERVAL * earned;
+        let credited = u32::try_from(passed).unwrap_or(u32::MAX);
+        // A fraction of a frame is carried over to the next call.
+        self.refilled_at += REFILL_INTERVAL * credited;
         if self.remaining < BURST {
-            self.remaining = BURST.min(self.remaining + u64::from(earned));
+            self.remaining = BURST.min(self.remaining + u64::from(credited));
         }
     }
 
@@ -68,8 +73,8 @@ impl ControlFrameBudget {
         let streams = work.streams - self.credited.streams;
         let pieces = work.response_frames - self.credited.response_frames;
         let bytes = (work.bytes - self.credited.bytes) / BYTES_PER_FRAME;
-        let earned = streams * FRAMES_PER_STREAM + pieces * FRAMES_PER_RESPONSE_FRAME + bytes;
-        self.remaining = MAX_CREDIT.min(self.remaining + earned);
+        let credited = streams * FRAMES_PER_STREAM + pieces * FRAMES_PER_RESPONSE_FRAME + bytes;
+        self.remaining = MAX_CREDIT.min(self.remaining + credited);
         self.credited = WorkDone {
             bytes: self.credited.bytes + bytes * BYTES_PER_FRAME,
             ..work
@@ -77,23 +82,24 @@ impl ControlFrameBudget {
     }
 }
 
-/// At once, without any work.
+/// Frames allowed without any work. Our choice: well above the SETTINGS, PINGs and PRIORITY frames of a
+/// new connection.
 const BURST: u64 = 1000;
 
-/// One more each time, up to the burst.
+/// One more frame per interval, up to the burst.
 const REFILL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// PRIORITY, WINDOW_UPDATE, RST_STREAM, an empty DATA, with room to spare.
+/// PRIORITY, WINDOW_UPDATE, RST_STREAM and an empty DATA, with reserve.
 const FRAMES_PER_STREAM: u64 = 8;
 
-/// Two windows to open, a PING to measure by, and one to spare.
+/// WINDOW_UPDATE of stream and connection, a PING for bandwidth estimation, and one in reserve.
 const FRAMES_PER_RESPONSE_FRAME: u64 = 4;
 
-/// One frame for as many bytes: honest windows are opened by several KiB at a time.
+/// One frame per this many bytes: clients open their windows by several KiB at a time.
 const BYTES_PER_FRAME: u64 = 512;
 
-/// What work has earned stays that long: the windows for the last megabytes of a download are opened
-/// when nothing more is sent.
+/// Upper bound of the credit from work: the WINDOW_UPDATEs for the last megabytes of a download arrive
+/// after everything has been sent.
 const MAX_CREDIT: u64 = 16_384;
 
 #[cfg(test)]
@@ -101,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn frames_without_work_are_few() {
+    fn frames_without_work_are_limited() {
         let start = Instant::now();
         let mut allowance = ControlFrameBudget::new(start);
         let idle = WorkDone::default();
@@ -131,7 +137,7 @@ mod tests {
             work.bytes += 4096;
             assert_eq!(allowance.charge(start, 2, work), Ok(()));
         }
-        // In small frames too, each of them confirmed twice.
+        // In small frames too, each acknowledged twice.
         for _ in 0..100_000 {
             work.response_frames += 1;
             work.bytes += 10;
@@ -144,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_and_time_that_come_in_parts_earn_the_same() {
+    fn fractions_of_bytes_and_time_are_carried_over() {
         let start = Instant::now();
         let mut allowance = ControlFrameBudget::new(start);
         let mut work = WorkDone::default();

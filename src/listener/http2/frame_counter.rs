@@ -1,16 +1,16 @@
-//! HTTP/2 as the listener must see it from below: h2 tells nobody that a header block has begun, nor
-//! how many frames have come, so they are walked here: to put a deadline on a block that never ends,
-//! and to notice floods. Pure; nothing is judged or changed.
+//! Follows the HTTP/2 frames below h2, which reports neither that a header block has begun nor how many
+//! frames have arrived: needed for the timeout of an unfinished header block (CVE-2024-27316), and to
+//! detect floods. Pure; nothing is validated or changed.
 
-/// Follows the frames of one direction.
+/// Follows the frames that a client sends.
 #[derive(Debug)]
 pub(super) struct FrameCounter {
-    /// Bytes to pass over: the preface, then payloads.
+    /// Bytes to skip: the preface, then payloads.
     skip: usize,
     header: [u8; FRAME_HEADER_LENGTH],
-    /// Bytes of `header` that are here.
+    /// Bytes of `header` received.
     filled: usize,
-    /// The frame whose payload is passed over completes its block.
+    /// The frame whose payload is being skipped completes its header block.
     completes_block: bool,
     block_open: bool,
     counts: FrameCounts,
@@ -20,12 +20,13 @@ pub(super) struct FrameCounter {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct FrameCounts {
     pub(super) all: u64,
-    /// Neither part of a request's head nor any body worth a frame, nor the end of one.
+    /// Frames that are neither part of a header block, nor a useful amount of data, nor the end of a
+    /// stream.
     pub(super) control: u64,
 }
 
 impl FrameCounter {
-    /// Before the client's preface.
+    /// Creates a counter for a new connection, before the client's preface.
     pub(super) fn new() -> Self {
         Self {
             skip: PREFACE_LENGTH,
@@ -37,17 +38,17 @@ impl FrameCounter {
         }
     }
 
-    /// Since this was last asked.
+    /// Returns the counts since the last call.
     pub(super) fn take_counts(&mut self) -> FrameCounts {
         std::mem::take(&mut self.counts)
     }
 
-    /// Has a header block begun that is not whole?
+    /// Whether a header block has begun and is not complete.
     pub(super) fn is_block_open(&self) -> bool {
         self.block_open
     }
 
-    /// Walks on through `bytes`.
+    /// Follows the frames through `bytes`.
     pub(super) fn advance(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let passed = self.skip.min(bytes.len());
@@ -85,7 +86,7 @@ impl FrameCounter {
                 self.completes_block = whole && self.skip > 0;
                 self.block_open = !whole || self.completes_block;
             }
-            // Padding may be all there is in it.
+            // A padded frame may consist of padding alone.
             DATA if flags & END_STREAM != 0
                 || self.skip >= MIN_USEFUL_DATA && flags & PADDED == 0 => {}
             _ => self.counts.control += 1,
@@ -99,7 +100,8 @@ const PREFACE_LENGTH: usize = 24;
 /// RFC 9113, 4.1.
 const FRAME_HEADER_LENGTH: usize = 9;
 
-/// Less of a body is not worth a frame.
+/// Bytes of a body below which a DATA frame counts as a control frame; our choice, more than the frame
+/// header costs.
 const MIN_USEFUL_DATA: usize = 16;
 
 const DATA: u8 = 0x0;
@@ -120,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_is_open_until_its_last_byte() {
+    fn a_header_block_is_open_until_its_last_byte() {
         for (frames, open) in [
             (vec![frame(4, 0, 6)], false),
             (vec![frame(HEADERS, END_HEADERS, 5)], false),
@@ -147,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_that_carry_nothing_are_counted() {
+    fn control_frames_are_counted() {
         for (frame, control) in [
             (frame(HEADERS, END_HEADERS, 5), 0),
             (frame(CONTINUATION, END_HEADERS, 0), 0),
@@ -173,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_whose_bytes_are_still_to_come_is_open() {
+    fn a_header_block_with_outstanding_bytes_is_open() {
         let mut frames = FrameCounter::new();
         frames.advance(&[0; PREFACE_LENGTH]);
         let block = frame(HEADERS, END_HEADERS, 8);

@@ -1,106 +1,166 @@
-//! The body of an answer over HTTP/2: in frames that are small beside a client's window, and counted.
+//! Sends the body of a response over HTTP/2: in frames that are small beside a client's window, and
+//! counted.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
+use h2::SendStream;
+use http_body::{Body, SizeHint};
 
 use super::state::StreamProgress;
 
-/// The body of an answer over HTTP/2.
+/// The body of a response.
 #[derive(Debug)]
-pub(super) struct FramedBody<B> {
-    source: Source<B>,
-    /// Taken from the source, not yet given to h2.
+pub(super) enum ResponseBody<B> {
+    /// The handler's.
+    Handler(B),
+    /// Of a rejection, until it is sent.
+    Rejection(Bytes),
+}
+
+impl<B: Body<Data = Bytes> + Unpin> ResponseBody<B> {
+    pub(super) fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Handler(body) => body.is_end_stream(),
+            Self::Rejection(body) => body.is_empty(),
+        }
+    }
+
+    pub(super) fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Handler(body) => body.size_hint(),
+            Self::Rejection(body) => SizeHint::with_exact(body.len() as u64),
+        }
+    }
+
+    fn poll_frame(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, B::Error>>> {
+        match self {
+            Self::Handler(body) => Pin::new(body).poll_frame(context),
+            Self::Rejection(body) if body.is_empty() => Poll::Ready(None),
+            Self::Rejection(body) => {
+                let data = std::mem::take(body);
+                Poll::Ready(Some(Ok(http_body::Frame::data(data))))
+            }
+        }
+    }
+}
+
+/// Why a body was not sent to its end.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum SendError {
+    /// The client has reset the stream, or the connection has ended.
+    Reset,
+    /// The handler's body failed; the stream was reset.
+    Body,
+}
+
+impl From<h2::Error> for SendError {
+    fn from(_: h2::Error) -> Self {
+        Self::Reset
+    }
+}
+
+/// Copies a response body into its stream.
+#[derive(Debug)]
+pub(super) struct BodySender<B> {
+    body: ResponseBody<B>,
+    /// Read from the body, not yet handed to h2.
     buffered: Bytes,
+    stream: SendStream<Bytes>,
     progress: Arc<StreamProgress>,
 }
 
-#[derive(Debug)]
-enum Source<B> {
-    Handler(B),
-    /// All of it is in `rest`.
-    Rejection,
-}
-
-impl<B: Body<Data = Bytes> + Unpin> FramedBody<B> {
-    /// A handler's.
-    pub(super) fn from_handler(body: B, progress: Arc<StreamProgress>) -> Self {
-        progress.set_pending(!body.is_end_stream());
+impl<B: Body<Data = Bytes> + Unpin> BodySender<B> {
+    pub(super) fn new(
+        body: ResponseBody<B>,
+        stream: SendStream<Bytes>,
+        progress: Arc<StreamProgress>,
+    ) -> Self {
         Self {
-            source: Source::Handler(body),
+            body,
             buffered: Bytes::new(),
+            stream,
             progress,
         }
     }
 
-    /// A refusal's.
-    pub(super) fn from_rejection(body: Bytes, progress: Arc<StreamProgress>) -> Self {
-        progress.set_pending(!body.is_empty());
-        Self {
-            source: Source::Rejection,
-            buffered: body,
-            progress,
-        }
-    }
-}
-
-impl<B: Body<Data = Bytes> + Unpin> Body for FramedBody<B> {
-    type Data = Bytes;
-    type Error = B::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        let this = self.get_mut();
-        if this.buffered.is_empty()
-            && let Source::Handler(body) = &mut this.source
-        {
-            // What the node has not sent cannot wait for the client.
-            this.progress.set_pending(false);
-            let frame = ready!(Pin::new(body).poll_frame(context));
-            this.progress.set_pending(true);
-            match frame.map(|frame| frame.map(Frame::into_data)) {
-                Some(Ok(Ok(data))) => this.buffered = data,
-                Some(Ok(Err(other))) => return Poll::Ready(Some(Ok(other))),
-                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                None => return Poll::Ready(None),
+    /// Sends what the client's window allows; ready when the stream is closed on our side.
+    pub(super) fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        loop {
+            // Also registers the task to be woken by a reset.
+            if self.stream.poll_reset(context)?.is_ready() {
+                return Poll::Ready(Err(SendError::Reset));
             }
-        } else if this.buffered.is_empty() {
-            return Poll::Ready(None);
+            let is_closed = if self.buffered.is_empty() {
+                ready!(self.poll_read(context))?
+            } else {
+                ready!(self.poll_send_frame(context))?
+            };
+            if is_closed {
+                return Poll::Ready(Ok(()));
+            }
         }
-        let piece = this
+    }
+
+    /// Reads the next data of the body; true once the stream is closed.
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Result<bool, SendError>> {
+        // While the node has not sent anything, the client is not the one that is slow.
+        self.progress.set_pending(false);
+        let frame = ready!(self.body.poll_frame(context));
+        self.progress.set_pending(true);
+        match frame.map(|frame| frame.map(http_body::Frame::into_data)) {
+            Some(Ok(Ok(data))) => {
+                // Only then is capacity of the connection's window reserved, and the least amount: a
+                // body that yields nothing must not withhold it from other streams.
+                self.stream.reserve_capacity(usize::from(!data.is_empty()));
+                self.buffered = data;
+                Poll::Ready(Ok(false))
+            }
+            Some(Ok(Err(other))) => {
+                if let Ok(trailers) = other.into_trailers() {
+                    self.stream.reserve_capacity(0);
+                    self.stream.send_trailers(trailers)?;
+                    return Poll::Ready(Ok(true));
+                }
+                Poll::Ready(Ok(false))
+            }
+            Some(Err(_)) => {
+                self.stream.send_reset(h2::Reason::INTERNAL_ERROR);
+                Poll::Ready(Err(SendError::Body))
+            }
+            None => {
+                self.stream.send_data(Bytes::new(), true)?;
+                Poll::Ready(Ok(true))
+            }
+        }
+    }
+
+    /// Hands one frame to h2 once the windows have room; true if it is the last.
+    fn poll_send_frame(&mut self, context: &mut Context<'_>) -> Poll<Result<bool, SendError>> {
+        while self.stream.capacity() == 0 {
+            match ready!(self.stream.poll_capacity(context)) {
+                Some(capacity) => capacity?,
+                None => return Poll::Ready(Err(SendError::Reset)),
+            };
+        }
+        let frame = self
             .buffered
-            .split_to(this.buffered.len().min(MAX_FRAME_SIZE));
-        this.progress.count_sent(piece.len());
-        Poll::Ready(Some(Ok(Frame::data(piece))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.buffered.is_empty()
-            && match &self.source {
-                Source::Handler(body) => body.is_end_stream(),
-                Source::Rejection => true,
-            }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        let rest = self.buffered.len() as u64;
-        let source = match &self.source {
-            Source::Handler(body) => body.size_hint(),
-            Source::Rejection => SizeHint::with_exact(0),
-        };
-        let mut hint = SizeHint::new();
-        hint.set_lower(source.lower() + rest);
-        if let Some(upper) = source.upper() {
-            hint.set_upper(upper + rest);
+            .split_to(self.buffered.len().min(MAX_FRAME_SIZE));
+        let is_last = self.buffered.is_empty() && self.body.is_end_stream();
+        self.progress.count_sent(frame.len());
+        self.stream.send_data(frame, is_last)?;
+        if !self.buffered.is_empty() {
+            self.stream.reserve_capacity(1);
         }
-        hint
+        Poll::Ready(Ok(is_last))
     }
 }
 
-/// One frame: what h2 buffers beyond the client's window is no more than that.
+/// Bytes of one DATA frame: h2 buffers no more than that beyond the client's window. Also the size that
+/// every client must accept (RFC 9113, 4.2).
 const MAX_FRAME_SIZE: usize = 16 * 1024;

@@ -1,74 +1,116 @@
-//! What the parts of one HTTP/2 connection tell each other: the stream below h2, the tasks of its
+//! State shared by the parts of one HTTP/2 connection: [`CountingIo`] below h2, the tasks of the
 //! streams, and the driver. They run on one thread; the atomics are never contended.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
+use bytes::Bytes;
+use h2::server::SendResponse;
+use http::{Response, StatusCode};
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::control_frame_budget::{ControlFrameBudget, WorkDone};
 use super::frame_counter::FrameCounter;
 use crate::gauge::{Gauge, GaugeGuard};
-use crate::listener::body::UnreadBody;
+use crate::listener::unread_body::UnreadSlot;
 
-/// The state of one HTTP/2 connection.
-#[derive(Debug, Default)]
+/// State of one HTTP/2 connection.
+#[derive(Debug)]
 pub(super) struct Http2State {
-    /// Streams that are served now.
+    /// Streams that are being served.
     active_streams: Gauge,
     /// Streams so far.
     opened_streams: AtomicU64,
     /// Bytes that the socket has taken.
-    sent: AtomicU64,
-    /// Frames of answers that h2 was given.
+    bytes_sent: AtomicU64,
+    /// Bytes read from the socket.
+    bytes_received: AtomicU64,
+    /// Response frames handed to h2.
     response_frames: Arc<AtomicU64>,
-    /// There were more control frames than any honest client sends.
+    /// The budget for control frames has been exceeded.
     flooded: AtomicBool,
-    /// The socket takes no more for now.
+    /// The socket accepts no more bytes for now.
     write_blocked: AtomicBool,
-    /// A header block has begun and is not whole.
+    /// A header block has begun and is not complete.
     header_block_open: AtomicBool,
     /// The connection takes no further stream.
     going_away: AtomicBool,
-    /// Streams that came after that.
+    /// Streams opened by the client after that.
     refused_streams: AtomicU64,
-    /// Requests that the client gave up before they were whole.
+    /// Streams that the client reset before their response.
     client_resets: AtomicU64,
-    /// hyper calls the service, then at once hands the stream's future to the executor: this is how
-    /// the two meet.
-    next_stream: Mutex<Option<Arc<StreamProgress>>>,
+    /// Those that one connection may have.
+    max_resets: u64,
+    /// Wakes the driver.
+    driver: Mutex<Option<Waker>>,
 }
 
 impl Http2State {
-    /// A stream has come; its progress is picked up by [`Multiplex::enter`].
-    pub(super) fn register_stream(&self) -> Arc<StreamProgress> {
+    /// Creates the state of a new connection, which is closed after more than `max_resets` resets.
+    pub(super) fn new(max_resets: usize) -> Self {
+        Self {
+            active_streams: Gauge::default(),
+            opened_streams: AtomicU64::new(0),
+            bytes_sent: AtomicU64::new(0),
+            bytes_received: AtomicU64::new(0),
+            response_frames: Arc::default(),
+            flooded: AtomicBool::new(false),
+            write_blocked: AtomicBool::new(false),
+            header_block_open: AtomicBool::new(false),
+            going_away: AtomicBool::new(false),
+            refused_streams: AtomicU64::new(0),
+            client_resets: AtomicU64::new(0),
+            max_resets: max_resets as u64,
+            driver: Mutex::new(None),
+        }
+    }
+
+    /// Sets the task that changes of the state wake.
+    pub(super) fn set_driver(&self, waker: &Waker) {
+        let mut driver = self.driver.lock();
+        if !driver.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *driver = Some(waker.clone());
+        }
+    }
+
+    fn wake_driver(&self) {
+        if let Some(driver) = &*self.driver.lock() {
+            driver.wake_by_ref();
+        }
+    }
+
+    /// Counts a stream as active until the guard is dropped.
+    pub(super) fn begin_stream(self: &Arc<Self>) -> StreamGuard {
         self.opened_streams.fetch_add(1, Relaxed);
-        let progress = Arc::new(StreamProgress {
+        StreamGuard {
+            _active: self.active_streams.enter(),
+            state: self.clone(),
+        }
+    }
+
+    /// Creates the progress of one stream; of its request at most `max_discarded` unread bytes are
+    /// discarded.
+    pub(super) fn stream_progress(
+        &self,
+        respond: SendResponse<Bytes>,
+        max_discarded: u64,
+    ) -> StreamProgress {
+        StreamProgress {
+            sent: AtomicU64::new(0),
             response_frames: self.response_frames.clone(),
-            ..StreamProgress::default()
-        });
-        *self
-            .next_stream
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(progress.clone());
-        progress
+            pending: AtomicBool::new(false),
+            last: AtomicBool::new(false),
+            unread: UnreadSlot::new(max_discarded),
+            respond: Mutex::new(Some(respond)),
+        }
     }
 
-    /// The stream is served from now on, until the guard is dropped.
-    pub(super) fn begin_stream(&self) -> (GaugeGuard, Arc<StreamProgress>) {
-        let guard = self.active_streams.enter();
-        let progress = self
-            .next_stream
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        (guard, progress.unwrap_or_default())
-    }
-
+    /// Whether no stream is active.
     pub(super) fn is_idle(&self) -> bool {
         self.active_streams.count() == 0
     }
@@ -77,8 +119,12 @@ impl Http2State {
         self.opened_streams.load(Relaxed)
     }
 
-    pub(super) fn sent(&self) -> u64 {
-        self.sent.load(Relaxed)
+    pub(super) fn bytes_sent(&self) -> u64 {
+        self.bytes_sent.load(Relaxed)
+    }
+
+    pub(super) fn bytes_received(&self) -> u64 {
+        self.bytes_received.load(Relaxed)
     }
 
     pub(super) fn is_flooded(&self) -> bool {
@@ -93,23 +139,32 @@ impl Http2State {
         self.header_block_open.load(Relaxed)
     }
 
-    /// The connection takes no further stream, whether or not the client heeds GOAWAY; why is counted
-    /// already.
+    /// Refuses further streams, whether or not the client respects the GOAWAY that follows. The caller
+    /// counts the reason.
     pub(super) fn start_goaway(&self) {
         self.going_away.store(true, Relaxed);
+        self.wake_driver();
     }
 
     pub(super) fn is_going_away(&self) -> bool {
         self.going_away.load(Relaxed)
     }
 
-    /// The client has given a request up half-way; how many there were so far. Such a request costs it
-    /// nothing, not even of its address' budget.
-    pub(super) fn count_reset(&self) -> u64 {
-        self.client_resets.fetch_add(1, Relaxed) + 1
+    /// Counts a stream that the client reset before its response, whichever part noticed it. Such a
+    /// request costs the client nothing, not even of its address's budget.
+    pub(super) fn count_reset(&self) {
+        self.client_resets.fetch_add(1, Relaxed);
+        if self.has_too_many_resets() {
+            self.wake_driver();
+        }
     }
 
-    /// A stream has come to a connection that takes none.
+    /// Whether the client has reset more streams than it may.
+    pub(super) fn has_too_many_resets(&self) -> bool {
+        self.client_resets.load(Relaxed) > self.max_resets
+    }
+
+    /// Counts a stream opened after the connection stopped taking streams.
     pub(super) fn count_refused(&self) {
         self.refused_streams.fetch_add(1, Relaxed);
     }
@@ -119,35 +174,60 @@ impl Http2State {
     }
 }
 
-/// How the answer of one stream gets on.
-#[derive(Debug, Default)]
+/// Counts a stream as active; decrements on drop, and wakes the driver to see it.
+#[derive(Debug)]
+pub(super) struct StreamGuard {
+    _active: GaugeGuard,
+    state: Arc<Http2State>,
+}
+
+impl Drop for StreamGuard {
+    fn drop(&mut self) {
+        // The driver runs on the same thread, after this guard has gone.
+        self.state.wake_driver();
+    }
+}
+
+/// Progress of one stream, shared by its task and its request body.
+#[derive(Debug)]
 pub(in crate::listener) struct StreamProgress {
+    /// Bytes handed to h2.
     sent: AtomicU64,
-    /// The connection's.
+    /// The counter of the connection.
     response_frames: Arc<AtomicU64>,
-    /// There is something to send: only the client's window can be in the way.
-    has_pending: AtomicBool,
-    /// The connection ends with this answer.
-    is_last: AtomicBool,
-    /// What the handler left unread of the request.
-    unread_body: Mutex<Option<UnreadBody>>,
+    /// Bytes are ready to be sent: only the client's window can be in the way.
+    pending: AtomicBool,
+    /// The connection closes after this response.
+    last: AtomicBool,
+    /// What the handler left unread of the request body.
+    pub(in crate::listener) unread: UnreadSlot,
+    /// h2's handle, until the final response is sent.
+    respond: Mutex<Option<SendResponse<Bytes>>>,
 }
 
 impl StreamProgress {
-    /// Takes what a handler left unread of a request body.
-    pub(in crate::listener) fn set_unread_body(&self, leftover: UnreadBody) {
-        *self.unread_body() = Some(leftover);
+    /// Takes the handle to send the final response; no interim response can follow.
+    pub(super) fn take_respond(&self) -> Option<SendResponse<Bytes>> {
+        self.respond.lock().take()
     }
 
-    /// What was left unread.
-    pub(super) fn take_unread_body(&self) -> Option<UnreadBody> {
-        self.unread_body().take()
+    /// Ready once the client has reset the stream, or the connection has ended; never after the final
+    /// response.
+    pub(super) fn poll_reset(&self, context: &mut Context<'_>) -> Poll<()> {
+        match &mut *self.respond.lock() {
+            Some(respond) => respond.poll_reset(context).map(|_| ()),
+            None => Poll::Pending,
+        }
     }
 
-    fn unread_body(&self) -> MutexGuard<'_, Option<UnreadBody>> {
-        self.unread_body
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    /// Sends `100 Continue` (RFC 9110, 10.1.1), unless the final response has been sent.
+    pub(in crate::listener) fn send_continue(&self) {
+        if let Some(respond) = &mut *self.respond.lock() {
+            let mut response = Response::new(());
+            *response.status_mut() = StatusCode::CONTINUE;
+            // Fails only if the stream has been reset, which its task sees.
+            let _ = respond.send_informational(response);
+        }
     }
 
     pub(super) fn count_sent(&self, bytes: usize) {
@@ -159,66 +239,68 @@ impl StreamProgress {
         self.sent.load(Relaxed)
     }
 
-    pub(super) fn set_pending(&self, waiting: bool) {
-        self.has_pending.store(waiting, Relaxed);
+    pub(super) fn set_pending(&self, pending: bool) {
+        self.pending.store(pending, Relaxed);
     }
 
     pub(super) fn has_pending(&self) -> bool {
-        self.has_pending.load(Relaxed)
+        self.pending.load(Relaxed)
     }
 
     pub(super) fn set_last(&self) {
-        self.is_last.store(true, Relaxed);
+        self.last.store(true, Relaxed);
     }
 
     pub(super) fn is_last(&self) -> bool {
-        self.is_last.load(Relaxed)
+        self.last.load(Relaxed)
     }
 }
 
-/// The stream below h2, watched.
+/// The socket below h2; counts bytes and frames.
 #[derive(Debug)]
 pub(super) struct CountingIo<S> {
     stream: S,
     frames: FrameCounter,
     budget: ControlFrameBudget,
-    /// Bytes that were read.
-    received: u64,
-    /// Frames since others had their turn.
+    /// Frames since the task last yielded.
     frames_this_turn: u64,
     state: Arc<Http2State>,
 }
 
 impl<S> CountingIo<S> {
-    pub(super) fn new(stream: S, multiplex: Arc<Http2State>) -> Self {
+    pub(super) fn new(stream: S, state: Arc<Http2State>) -> Self {
         Self {
             stream,
             frames: FrameCounter::new(),
             budget: ControlFrameBudget::new(Instant::now()),
-            received: 0,
             frames_this_turn: 0,
-            state: multiplex,
+            state,
         }
     }
 
-    /// Follows what was read.
+    /// Counts what was read.
+    ///
+    /// # Errors
+    ///
+    /// `QuotaExceeded` when the budget for control frames is used up.
     fn observe_read(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.received += bytes.len() as u64;
+        let length = bytes.len() as u64;
+        let received = self.state.bytes_received.fetch_add(length, Relaxed) + length;
         self.frames.advance(bytes);
-        let open = self.frames.is_block_open();
-        self.state.header_block_open.store(open, Relaxed);
-        let count = self.frames.take_counts();
-        self.frames_this_turn += count.all;
-        if count.control == 0 {
+        let is_open = self.frames.is_block_open();
+        self.state.header_block_open.store(is_open, Relaxed);
+        let counts = self.frames.take_counts();
+        self.frames_this_turn += counts.all;
+        if counts.control == 0 {
             return Ok(());
         }
         let work = WorkDone {
             streams: self.state.opened_streams(),
             response_frames: self.state.response_frames.load(Relaxed),
-            bytes: self.received + self.state.sent(),
+            bytes: received + self.state.bytes_sent(),
         };
         self.budget
-            .charge(Instant::now(), count.control, work)
+            .charge(Instant::now(), counts.control, work)
             .map_err(|_| {
                 self.state.flooded.store(true, Relaxed);
                 io::ErrorKind::QuotaExceeded.into()
@@ -227,7 +309,7 @@ impl<S> CountingIo<S> {
 
     fn observe_write(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(bytes)) = &written {
-            self.state.sent.fetch_add(*bytes as u64, Relaxed);
+            self.state.bytes_sent.fetch_add(*bytes as u64, Relaxed);
         }
         self.state
             .write_blocked
@@ -294,6 +376,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for CountingIo<S> {
     }
 }
 
-/// Frames that h2 may take before the other tasks of the worker have their turn. The runtime counts
-/// reads of the socket only, and one of them may hold thousands.
+/// Frames that h2 may process before the worker's other tasks run. The runtime counts reads of the
+/// socket only, and one read may hold thousands of frames.
 const FRAMES_PER_TURN: u64 = 256;

@@ -2,7 +2,7 @@ use super::*;
 use proptest::prelude::*;
 
 #[test]
-fn version_1_is_taken_as_it_is_specified() {
+fn version_1_is_parsed_as_specified() {
     let client = |text: &str| Some(Some(text.parse().unwrap()));
     for (line, expected) in [
         (
@@ -32,7 +32,7 @@ fn version_1_is_taken_as_it_is_specified() {
 }
 
 #[test]
-fn version_2_is_taken_as_it_is_specified() {
+fn version_2_is_parsed_as_specified() {
     let v4 = [192, 0, 2, 7, 192, 0, 2, 1, 0x12, 0x67, 1, 187];
     let client = Some(Some("192.0.2.7:4711".parse().unwrap()));
     assert_eq!(parse_v2(0x21, 0x11, &v4), client);
@@ -51,7 +51,10 @@ fn version_2_is_taken_as_it_is_specified() {
     );
     assert_eq!(parse_v2(0x20, 0x11, &v4), Some(None), "LOCAL");
     assert_eq!(parse_v2(0x21, 0x00, &[]), Some(None), "UNSPEC");
-    for (command, family) in [(0x11, 0x11), (0x22, 0x11), (0x21, 0x12), (0x21, 0x31)] {
+    for family in [0x12, 0x22, 0x31, 0x32] {
+        assert_eq!(parse_v2(0x21, family, &[0; 216]), Some(None), "{family:x}");
+    }
+    for (command, family) in [(0x11, 0x11), (0x22, 0x11), (0x21, 0x13), (0x21, 0x41)] {
         assert_eq!(
             parse_v2(command, family, &v4),
             None,

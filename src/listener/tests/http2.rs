@@ -10,13 +10,13 @@ use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::sync::oneshot;
 
-use super::stage::*;
+use super::support::*;
 use crate::drain::Phase;
 use crate::metrics::{ConnectionEndReason, MalformedReason};
 
-/// A client, and the moment its connection ends.
-async fn connect(stage: &TestListener) -> (SendRequest<Full<Bytes>>, oneshot::Receiver<()>) {
-    let client = stage.connect_tls("h2").await;
+/// A client, and a receiver that is ready when its connection has ended.
+async fn connect(server: &TestListener) -> (SendRequest<Full<Bytes>>, oneshot::Receiver<()>) {
+    let client = server.connect_tls("h2").await;
     let (sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(client.0))
             .await
@@ -53,8 +53,8 @@ async fn read(response: Response<Incoming>) -> (StatusCode, String) {
 
 #[tokio::test]
 async fn streams_are_served_with_host_and_origin_form() {
-    let stage = TestListener::new(Options::tls()).await;
-    let (mut sender, _end) = connect(&stage).await;
+    let server = TestListener::new(Options::tls()).await;
+    let (mut sender, _end) = connect(&server).await;
     let response = within(sender.send_request(get("https://localhost:1/a?b")))
         .await
         .unwrap();
@@ -71,9 +71,9 @@ async fn streams_are_served_with_host_and_origin_form() {
 }
 
 #[tokio::test]
-async fn an_illegal_request_is_refused_and_the_connection_closes() {
-    let stage = TestListener::new(Options::tls()).await;
-    let (mut sender, end) = connect(&stage).await;
+async fn an_illegal_request_is_rejected_and_the_connection_closes() {
+    let server = TestListener::new(Options::tls()).await;
+    let (mut sender, end) = connect(&server).await;
     let response = within(sender.send_request(get("https://localhost/a/../b")))
         .await
         .unwrap();
@@ -83,13 +83,13 @@ async fn an_illegal_request_is_refused_and_the_connection_closes() {
     );
     assert_eq!(read(response).await, answer);
     within(end).await.unwrap();
-    assert_eq!(stage.count(MalformedReason::Target), 1);
+    assert_eq!(server.count(MalformedReason::Target), 1);
 }
 
 #[tokio::test]
-async fn a_last_answer_ends_the_connection() {
-    let stage = TestListener::new(Options::tls()).await;
-    let (mut sender, end) = connect(&stage).await;
+async fn a_last_response_closes_the_connection() {
+    let server = TestListener::new(Options::tls()).await;
+    let (mut sender, end) = connect(&server).await;
     let response = within(sender.send_request(get("https://localhost/last")))
         .await
         .unwrap();
@@ -98,7 +98,157 @@ async fn a_last_answer_ends_the_connection() {
     within(end).await.unwrap();
 }
 
-/// HEADERS of a whole request for a path of five bytes.
+/// h2's own client, and a receiver that is ready when its connection has ended.
+async fn connect_h2(
+    server: &TestListener,
+) -> (h2::client::SendRequest<Bytes>, oneshot::Receiver<()>) {
+    let client = server.connect_tls("h2").await;
+    let (sender, connection) = within(h2::client::handshake(client.0)).await.unwrap();
+    let (ended, end) = oneshot::channel();
+    spawn(async move {
+        let _ = connection.await;
+        let _ = ended.send(());
+    });
+    (within(sender.ready()).await.unwrap(), end)
+}
+
+fn request(method: &str, path: &str) -> http::request::Builder {
+    Request::builder()
+        .version(Version::HTTP_2)
+        .method(method)
+        .uri(format!("https://localhost{path}"))
+}
+
+/// RFC 9110, 9.3.2: curl treats DATA in a response to HEAD as a protocol error.
+#[tokio::test]
+async fn a_response_to_head_has_no_data() {
+    let server = TestListener::new(Options::tls()).await;
+    // Of the handler, of an early response, and of the listener itself.
+    for (path, status, length) in [("/a", 200, 17), ("/early", 401, 2), ("/..", 400, 28)] {
+        let (mut sender, _end) = connect_h2(&server).await;
+        let head = request("HEAD", path).body(()).unwrap();
+        let (response, _) = sender.send_request(head, true).unwrap();
+        let response = within(response).await.unwrap();
+        assert_eq!(response.status(), status, "{path}");
+        assert_eq!(
+            response.headers()["content-length"],
+            length.to_string(),
+            "{path}"
+        );
+        assert!(response.into_body().is_end_stream(), "{path}");
+    }
+}
+
+/// RFC 9110, 10.1.1: Java's HttpClient sends no body before it has received 100.
+#[tokio::test]
+async fn a_client_that_expects_100_continue_gets_it() {
+    let server = TestListener::new(Options::tls()).await;
+    let (mut sender, _end) = connect_h2(&server).await;
+    let head = request("POST", "/echo").header("expect", "100-continue");
+    let head = head.body(()).unwrap();
+    let (mut response, mut body) = sender.send_request(head, false).unwrap();
+    let interim = within(std::future::poll_fn(|context| {
+        response.poll_informational(context)
+    }));
+    assert_eq!(
+        interim.await.unwrap().unwrap().status(),
+        StatusCode::CONTINUE
+    );
+    body.send_data("text".into(), true).unwrap();
+    let response = within(response).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    let data = within(response.into_body().data()).await.unwrap().unwrap();
+    assert_eq!(data, "text");
+
+    // A handler that does not read the body sends its final response at once.
+    let mut sender = within(sender.ready()).await.unwrap();
+    let head = request("POST", "/early").header("expect", "100-continue");
+    let (mut response, _body) = sender.send_request(head.body(()).unwrap(), false).unwrap();
+    let interim = within(std::future::poll_fn(|context| {
+        response.poll_informational(context)
+    }));
+    assert!(interim.await.is_none());
+    assert_eq!(
+        within(response).await.unwrap().status(),
+        StatusCode::UNAUTHORIZED
+    );
+}
+
+/// curl 7.88 loses a response that is followed at once by RST_STREAM or GOAWAY.
+#[tokio::test]
+async fn an_early_response_precedes_the_rest_of_the_body_and_the_reset() {
+    let server = TestListener::new(Options::tls()).await;
+    for (path, status, connection_ends) in [
+        ("/early", 401, false),
+        ("/..", 400, true),
+        ("/last", 429, true),
+    ] {
+        let (mut sender, end) = connect_h2(&server).await;
+        let head = request("POST", path).body(()).unwrap();
+        let (response, mut body) = sender.send_request(head, false).unwrap();
+        // Nothing of the body has been sent.
+        let response = within(response).await.unwrap();
+        assert_eq!(response.status(), status, "{path}");
+        let mut data = response.into_body();
+        within(data.data()).await.unwrap().unwrap();
+        assert!(data.is_end_stream(), "{path}");
+        body.send_data(vec![0; 10_000].into(), true).unwrap();
+        // The stream has ended on both sides without a reset.
+        if connection_ends {
+            within(end).await.unwrap();
+        } else {
+            let head = request("POST", "/echo").body(()).unwrap();
+            let mut sender = within(sender.ready()).await.unwrap();
+            let (response, _) = sender.send_request(head, true).unwrap();
+            assert_eq!(within(response).await.unwrap().status(), StatusCode::OK);
+        }
+        let reset =
+            std::future::poll_fn(|context| std::task::Poll::Ready(body.poll_reset(context)));
+        assert!(
+            !matches!(reset.await, std::task::Poll::Ready(Ok(_))),
+            "{path}"
+        );
+    }
+    // More than is discarded: reset a moment later, without an error.
+    let (mut sender, _end) = connect_h2(&server).await;
+    let head = request("POST", "/early").header("content-length", "1000000");
+    let (response, mut body) = sender.send_request(head.body(()).unwrap(), false).unwrap();
+    assert_eq!(
+        within(response).await.unwrap().status(),
+        StatusCode::UNAUTHORIZED
+    );
+    let reset = within(std::future::poll_fn(|context| body.poll_reset(context)));
+    assert_eq!(reset.await.unwrap(), h2::Reason::NO_ERROR);
+}
+
+/// CVE-2023-44487: every stream that the client resets before its response counts.
+#[tokio::test]
+async fn a_client_that_resets_too_many_streams_is_closed() {
+    let server = TestListener::new(Options::tls()).await;
+    // In the handler.
+    let (mut sender, end) = connect_h2(&server).await;
+    for _ in 0..=64 {
+        sender = within(sender.ready()).await.unwrap();
+        let head = request("GET", "/wait").body(()).unwrap();
+        let (_response, mut stream) = sender.send_request(head, true).unwrap();
+        within(server.handler.arrived.notified()).await;
+        stream.send_reset(h2::Reason::CANCEL);
+    }
+    within(end).await.unwrap();
+    assert_eq!(server.count(ConnectionEndReason::ProtocolError), 1);
+    // In one write with their heads.
+    let mut client = server.connect_tls("h2").await;
+    let mut bytes = [PREFACE, b"\0\0\0\x04\0\0\0\0\0"].concat();
+    for stream in (1..=251).step_by(2) {
+        bytes.extend(headers(stream, b"/wait"));
+        bytes.extend([0, 0, 4, RST_STREAM, 0, 0, 0, 0, stream, 0, 0, 0, 8]);
+    }
+    client.send(bytes).await;
+    client.read_to_end().await;
+    assert_eq!(server.count(ConnectionEndReason::ProtocolError), 2);
+}
+
+/// HEADERS of a complete request for a path of five bytes.
 fn headers(stream: u8, path: &[u8; 5]) -> Vec<u8> {
     let mut frame = b"\0\0\x0c\x01\x05\0\0\0".to_vec();
     frame.push(stream);
@@ -111,9 +261,9 @@ fn headers(stream: u8, path: &[u8; 5]) -> Vec<u8> {
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 #[tokio::test]
-async fn who_ignores_goaway_is_not_served_any_more() {
-    let stage = TestListener::new(Options::tls()).await;
-    let mut client = stage.connect_tls("h2").await;
+async fn a_client_that_ignores_goaway_is_refused() {
+    let server = TestListener::new(Options::tls()).await;
+    let mut client = server.connect_tls("h2").await;
     client
         .send([PREFACE, b"\0\0\0\x04\0\0\0\0\0"].concat())
         .await;
@@ -122,18 +272,18 @@ async fn who_ignores_goaway_is_not_served_any_more() {
     client.send(headers(3, b"/wait")).await;
     // REFUSED_STREAM.
     assert_eq!(client.frame_of(RST_STREAM).await, [0, 0, 0, 7]);
-    // Nor does it keep that up for long.
+    // After too many refused streams the connection is dropped.
     let more = (5..=251)
         .step_by(2)
         .flat_map(|stream| headers(stream, b"/wait"));
     client.send(more.collect::<Vec<_>>()).await;
     client.read_to_end().await;
-    assert_eq!(stage.count(ConnectionEndReason::ProtocolError), 1);
+    assert_eq!(server.count(ConnectionEndReason::ProtocolError), 1);
 }
 
 #[tokio::test]
-async fn a_flood_of_control_frames_ends_the_connection() {
-    let stage = TestListener::new(Options::tls()).await;
+async fn a_control_frame_flood_closes_the_connection() {
+    let server = TestListener::new(Options::tls()).await;
     for frame in [
         &b"\0\0\x08\x06\0\0\0\0\0pingping"[..],
         b"\0\0\0\x04\0\0\0\0\0",
@@ -141,8 +291,8 @@ async fn a_flood_of_control_frames_ends_the_connection() {
         b"\0\0\x05\x02\0\0\0\0\x01\0\0\0\0\x01",
         b"\0\0\x01\x4d\0\0\0\0\0x",
     ] {
-        let before = stage.count(ConnectionEndReason::ControlFlood);
-        let mut client = stage.connect_tls("h2").await;
+        let before = server.count(ConnectionEndReason::ControlFlood);
+        let mut client = server.connect_tls("h2").await;
         client
             .send([PREFACE, b"\0\0\0\x04\0\0\0\0\0"].concat())
             .await;
@@ -151,86 +301,101 @@ async fn a_flood_of_control_frames_ends_the_connection() {
         client.frame_of(GOAWAY).await;
         client.send(frame.repeat(900)).await;
         client.read_to_end().await;
-        assert_eq!(stage.count(ConnectionEndReason::ControlFlood), before + 1);
+        assert_eq!(server.count(ConnectionEndReason::ControlFlood), before + 1);
     }
 }
 
 #[tokio::test]
-async fn a_last_answer_does_not_wait_long_for_a_window() {
+async fn a_last_response_does_not_wait_long_for_a_window() {
     let mut options = Options::tls();
     options.settings.linger_timeout = Duration::from_millis(50);
     options.settings.http2.goaway_timeout = Duration::from_millis(50);
-    let stage = TestListener::new(options).await;
-    let mut client = stage.connect_tls("h2").await;
+    let server = TestListener::new(options).await;
+    let mut client = server.connect_tls("h2").await;
     // SETTINGS_INITIAL_WINDOW_SIZE of 0.
     let settings = b"\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\0";
     client.send([PREFACE, settings].concat()).await;
     client.send(headers(1, b"/last")).await;
     client.frame_of(RST_STREAM).await;
     client.read_to_end().await;
-    assert_eq!(stage.count(ConnectionEndReason::SlowReader), 1);
+    assert_eq!(server.count(ConnectionEndReason::SlowReader), 1);
 }
 
 #[tokio::test]
-async fn a_drain_says_goaway_and_lets_streams_finish() {
-    let stage = TestListener::new(Options::tls()).await;
-    let (mut sender, end) = connect(&stage).await;
+async fn a_drain_sends_goaway_and_lets_streams_finish() {
+    let server = TestListener::new(Options::tls()).await;
+    let (mut sender, end) = connect(&server).await;
     let waiting = sender.send_request(get("https://localhost/wait"));
     let trigger = async {
-        within(stage.handler.arrived.notified()).await;
-        stage.trigger.advance(Phase::Notified);
-        stage.handler.resume.notify_one();
+        within(server.handler.arrived.notified()).await;
+        server.trigger.advance(Phase::Notified);
+        server.handler.resume.notify_one();
     };
     let (response, ()) = within(async { tokio::join!(waiting, trigger) }).await;
     assert_eq!(read(response.unwrap()).await.0, StatusCode::OK);
     within(end).await.unwrap();
-    stage.trigger.advance(Phase::Closing);
-    within(stage.trigger.completed()).await;
+    server.trigger.advance(Phase::Closing);
+    within(server.trigger.completed()).await;
 }
 
 #[tokio::test]
-async fn idle_and_silent_connections_end() {
+async fn idle_and_silent_connections_are_closed() {
     let mut options = Options::tls();
     options.settings.idle_timeout = Duration::from_millis(50);
     options.settings.header_timeout = Duration::from_millis(50);
-    let stage = TestListener::new(options).await;
-    let (mut sender, end) = connect(&stage).await;
+    let server = TestListener::new(options).await;
+    let (mut sender, end) = connect(&server).await;
     let response = within(sender.send_request(get("https://localhost/")))
         .await
         .unwrap();
     assert_eq!(read(response).await.0, StatusCode::OK);
     within(end).await.unwrap();
-    assert_eq!(stage.count(ConnectionEndReason::IdleTimeout), 1);
-    let (_sender, end) = connect(&stage).await;
+    assert_eq!(server.count(ConnectionEndReason::IdleTimeout), 1);
+    let (_sender, end) = connect(&server).await;
     within(end).await.unwrap();
-    assert_eq!(stage.count(ConnectionEndReason::HeaderTimeout), 1);
+    assert_eq!(server.count(ConnectionEndReason::HeaderTimeout), 1);
 }
 
 #[tokio::test]
-async fn a_header_block_that_does_not_end_ends_the_connection() {
+async fn a_client_without_a_request_is_closed_at_the_header_timeout() {
     let mut options = Options::tls();
     options.settings.header_timeout = Duration::from_millis(50);
-    let stage = TestListener::new(options).await;
-    let mut client = stage.connect_tls("h2").await;
+    options.settings.http2.goaway_timeout = Duration::from_secs(3600);
+    let server = TestListener::new(options).await;
+    // Nothing, half a preface, and half a frame behind it.
+    for bytes in [&b""[..], &PREFACE[..10], &[PREFACE, b"\0\0\0\x04"].concat()] {
+        let mut client = server.connect_tls("h2").await;
+        client.send(bytes).await;
+        client.read_to_end().await;
+    }
+    assert_eq!(server.count(ConnectionEndReason::HeaderTimeout), 3);
+}
+
+#[tokio::test]
+async fn an_unfinished_header_block_closes_the_connection() {
+    let mut options = Options::tls();
+    options.settings.header_timeout = Duration::from_millis(50);
+    let server = TestListener::new(options).await;
+    let mut client = server.connect_tls("h2").await;
     let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
-    // A whole request first, so that the connection is not idle: /wait on stream 1.
+    // A complete request first, so that the connection is not idle: /wait on stream 1.
     bytes.extend(b"\0\0\x0c\x01\x05\0\0\0\x01\x82\x87\x04\x05/wait\x01\x01x");
     // Then HEADERS without END_HEADERS on stream 3.
     bytes.extend(b"\0\0\x01\x01\x01\0\0\0\x03\x82");
     client.send(bytes).await;
     client.read_to_end().await;
-    assert_eq!(stage.count(ConnectionEndReason::HeaderTimeout), 1);
+    assert_eq!(server.count(ConnectionEndReason::HeaderTimeout), 1);
 }
 
 #[tokio::test]
 async fn a_panic_resets_its_stream_and_closes_the_connection() {
-    let stage = TestListener::new(Options::tls()).await;
-    let (mut sender, end) = connect(&stage).await;
+    let server = TestListener::new(Options::tls()).await;
+    let (mut sender, end) = connect(&server).await;
     assert!(
         within(sender.send_request(get("https://localhost/panic")))
             .await
             .is_err()
     );
     within(end).await.unwrap();
-    assert_eq!(stage.count(ConnectionEndReason::Panic), 1);
+    assert_eq!(server.count(ConnectionEndReason::Panic), 1);
 }

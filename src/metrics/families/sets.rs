@@ -39,6 +39,8 @@ label_sets! {
         NodeTimeout = "node_timeout",
         /// 500.
         Internal = "internal",
+        /// 508.
+        LoopDetected = "loop_detected",
         /// The client disconnected before a response.
         ClientDisconnected = "client_gone",
     }

@@ -12,6 +12,7 @@ use http::Version;
 use jiff::Timestamp;
 
 use super::super::RequestRecord;
+use crate::escape;
 use crate::metrics::CacheStatus;
 
 /// The comma, name and colon before the value of a member, as one constant.
@@ -113,13 +114,14 @@ impl<'a> LineWriter<'a> {
 
     /// Appends untrusted text, escaped.
     fn text(&mut self, key: Key, value: &str) {
-        // `fold` without an early exit is vectorized.
-        let is_plain = |byte: u8| (byte >= b' ') & (byte != b'"') & (byte != b'\\');
+        // `fold` without an early exit is vectorized. Text beyond ASCII takes the slow path, which looks for
+        // the unsafe characters.
+        let is_plain = |byte: u8| (b' '..0x7f).contains(&byte) & (byte != b'"') & (byte != b'\\');
         if value.bytes().fold(true, |all, byte| all & is_plain(byte)) {
             self.plain(key, value.as_bytes());
         } else {
             self.name(key);
-            let _ = serde_json::to_writer(&mut *self.out, value);
+            escape::write_json_string(self.out, value);
         }
     }
 

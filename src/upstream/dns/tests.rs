@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use super::*;
 use crate::upstream::health_check::watch_with;
 use crate::upstream::tests::eventually;
-use crate::upstream::tests::toy::settings;
+use crate::upstream::tests::test_server::settings;
 
 /// What the server says to a question for addresses of IPv4; to others it says "none".
 #[derive(Clone, Debug)]
@@ -125,7 +125,7 @@ fn ips(of: &[u8]) -> Vec<Ipv4Addr> {
 }
 
 #[tokio::test]
-async fn a_name_is_asked_again_when_its_time_is_over_and_the_last_good_answer_stays() {
+async fn a_name_is_queried_again_after_its_ttl_and_keeps_its_last_good_addresses() {
     let server = TestNameServer::start(Says::Failure).await;
     let cluster = named("nodes.test");
     let watching = watch_with(cluster.clone(), None, server.servers());
@@ -159,7 +159,7 @@ async fn a_name_is_asked_again_when_its_time_is_over_and_the_last_good_answer_st
 }
 
 #[tokio::test]
-async fn a_name_that_was_never_resolved_is_shown_with_its_cause() {
+async fn an_unresolved_name_is_shown_with_its_reason() {
     let server = TestNameServer::start(Says::NoSuchName).await;
     let cluster = named("nodes.test");
     let shown = || {
@@ -185,7 +185,7 @@ async fn a_name_that_was_never_resolved_is_shown_with_its_cause() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_silent_is_no_answer() {
+async fn a_silent_name_server_times_out() {
     let server = TestNameServer::start(Says::Nothing).await;
     let address = NodeAddress {
         host: "nodes.test".into(),
@@ -198,7 +198,7 @@ async fn a_server_that_is_silent_is_no_answer() {
 }
 
 #[tokio::test]
-async fn the_hosts_file_and_localhost_need_no_server() {
+async fn the_hosts_file_and_localhost_need_no_name_server() {
     let nobody = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let servers = NameServers::Fixed(vec![nobody.local_addr().unwrap()]);
     let address = NodeAddress {
@@ -211,7 +211,7 @@ async fn the_hosts_file_and_localhost_need_no_server() {
 }
 
 #[test]
-fn an_answer_is_good_for_a_second_to_a_minute() {
+fn a_ttl_is_clamped_to_a_second_and_a_minute() {
     let now = tokio::time::Instant::now().into_std();
     let life = |seconds| clamp_ttl(now + Duration::from_secs(seconds), now).as_secs();
     assert_eq!([life(0), life(7), life(86_400)], [1, 7, 60]);

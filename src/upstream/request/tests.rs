@@ -1,27 +1,28 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http_body_util::BodyExt;
 
 use super::*;
 use crate::auth::{Claim, Credential, Secret};
 use crate::cluster::Cluster;
-use crate::upstream::tests::{DOWNLOAD, QUERY, request_to, toy};
+use crate::upstream::tests::{DOWNLOAD, QUERY, request_to, test_server};
 
-/// A delivery with these fields, and the node it goes to.
+/// A request with these fields, and the node it goes to.
 fn request_with(
     name: &str,
     host: HostPolicy,
     fields: &[(&str, &str)],
 ) -> (UpstreamRequest, Arc<Node>) {
     let address: SocketAddr = "127.0.0.1:8443".parse().unwrap();
-    let mut settings = toy::settings(&[address]);
+    let mut settings = test_server::settings(&[address]);
     settings.host = host;
     let cluster = Cluster::new(settings);
-    let mut delivery = request_to(name, &cluster);
-    delivery.headers = Arc::new(map(fields));
-    (delivery, cluster.nodes().remove(0))
+    let mut request = request_to(name, &cluster);
+    request.headers = Arc::new(map(fields));
+    (request, cluster.nodes().remove(0))
 }
 
 fn map(fields: &[(&str, &str)]) -> HeaderMap {
@@ -35,10 +36,30 @@ fn map(fields: &[(&str, &str)]) -> HeaderMap {
     headers
 }
 
+/// The encoded request, parsed again.
+fn encoded(request: &UpstreamRequest, node: &Node) -> http::Request<()> {
+    let started = tokio::time::Instant::now();
+    let attempt = AttemptProgress::start(request.metadata.trace, started, false);
+    let encoded = encode(request, node, &attempt, || NOW).unwrap();
+    let mut fields = [httparse::EMPTY_HEADER; 64];
+    let mut head = httparse::Request::new(&mut fields);
+    let length = head.parse(&encoded.head).unwrap();
+    assert_eq!(length, httparse::Status::Complete(encoded.head.len()));
+    let mut message = http::Request::new(());
+    *message.method_mut() = head.method.unwrap().parse().unwrap();
+    *message.uri_mut() = head.path.unwrap().parse().unwrap();
+    for field in head.headers {
+        let name: HeaderName = field.name.parse().unwrap();
+        let value = HeaderValue::from_bytes(field.value).unwrap();
+        message.headers_mut().append(name, value);
+    }
+    message
+}
+
 /// The fields as they go out, sorted, without those that the gateway always writes.
-fn outgoing(delivery: &UpstreamRequest, node: &Node) -> Vec<(String, String)> {
-    let request = request(delivery, node, delivery.metadata.trace, || NOW).unwrap();
-    let mut fields: Vec<_> = request
+fn outgoing(request: &UpstreamRequest, node: &Node) -> Vec<(String, String)> {
+    let message = encoded(request, node);
+    let mut fields: Vec<_> = message
         .headers()
         .iter()
         .map(|(name, value)| {
@@ -60,31 +81,31 @@ fn credential() -> Arc<Credential> {
     Arc::new(Credential::new("ak1".into(), vec![secret], true))
 }
 
-/// Signs a delivery as its client would have, and believes him.
-fn signed(delivery: &mut UpstreamRequest, names: &str) -> Caller {
-    let mut headers = (*delivery.headers).clone();
-    let value = auth::sign(&credential(), names, NOW, &signable(delivery, &headers)).unwrap();
+/// Signs a request as its client would have, and believes him.
+fn signed(request: &mut UpstreamRequest, names: &str) -> Caller {
+    let mut headers = (*request.headers).clone();
+    let value = auth::sign(&credential(), names, NOW, &signable(request, &headers)).unwrap();
     headers.insert(AUTHORIZATION, value);
-    delivery.headers = Arc::new(headers);
-    verified(delivery, &delivery.headers).expect("just signed")
+    request.headers = Arc::new(headers);
+    verified(request, &request.headers).expect("just signed")
 }
 
-fn signable<'a>(delivery: &'a UpstreamRequest, headers: &'a HeaderMap) -> Signable<'a> {
+fn signable<'a>(request: &'a UpstreamRequest, headers: &'a HeaderMap) -> Signable<'a> {
     Signable {
-        method: delivery.method.as_str(),
-        path: delivery.target.path(),
-        query: delivery.target.query(),
+        method: request.method.as_str(),
+        path: request.target.path(),
+        query: request.target.query(),
         headers,
-        body: &delivery.body,
+        body: &request.body,
     }
 }
 
 /// Who signed the fields, as a node sees them.
-fn verified(delivery: &UpstreamRequest, headers: &HeaderMap) -> Option<Caller> {
+fn verified(request: &UpstreamRequest, headers: &HeaderMap) -> Option<Caller> {
     let claim = Claim::parse(headers, NOW, None).ok()?;
     let credential = credential();
     claim
-        .verify(Some(&credential), &signable(delivery, headers))
+        .verify(Some(&credential), &signable(request, headers))
         .ok()
 }
 
@@ -96,7 +117,7 @@ const ALWAYS_ADDED: [(&str, &str); 7] = [
         "traceparent",
         "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
     ),
-    ("via", "1.1 ccfs-gateway"),
+    ("via", "1.1 ccfs-gateway-0123456789ab"),
     ("x-forwarded-for", "192.0.2.7"),
     ("x-forwarded-host", "gw:1"),
     ("x-forwarded-proto", "https"),
@@ -112,15 +133,15 @@ fn a_request_without_host_gets_the_nodes() {
         (HostPolicy::Node, &[]),
         (HostPolicy::Node, &bearer),
     ] {
-        let (delivery, node) = request_with(DOWNLOAD, policy, fields);
-        let request = request(&delivery, &node, delivery.metadata.trace, || NOW).unwrap();
-        assert_eq!(request.headers()["host"], "127.0.0.1:8443", "{fields:?}");
+        let (request, node) = request_with(DOWNLOAD, policy, fields);
+        let message = encoded(&request, &node);
+        assert_eq!(message.headers()["host"], "127.0.0.1:8443", "{fields:?}");
     }
 }
 
 #[test]
 fn end_to_end_fields_pass_byte_for_byte_and_nothing_else() {
-    let (delivery, node) = request_with(
+    let (request, node) = request_with(
         QUERY,
         HostPolicy::Preserve,
         &[
@@ -166,26 +187,26 @@ fn end_to_end_fields_pass_byte_for_byte_and_nothing_else() {
         ("x-twice", "2"),
     ];
     let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    assert_eq!(outgoing(&delivery, &node), expected);
+    assert_eq!(outgoing(&request, &node), expected);
 }
 
 #[test]
-fn a_via_is_continued_and_a_download_keeps_its_coding() {
+fn via_is_appended_and_a_download_keeps_its_accept_encoding() {
     let fields = [
         ("host", "gw:1"),
         ("via", "1.0 x"),
         ("accept-encoding", "gzip"),
     ];
-    let (delivery, node) = request_with(DOWNLOAD, HostPolicy::Preserve, &fields);
-    let request = request(&delivery, &node, delivery.metadata.trace, || NOW).unwrap();
-    let via: Vec<_> = request.headers().get_all(VIA).iter().collect();
-    assert_eq!(via, ["1.0 x", "1.1 ccfs-gateway"]);
-    assert_eq!(request.headers()[ACCEPT_ENCODING], "gzip");
+    let (request, node) = request_with(DOWNLOAD, HostPolicy::Preserve, &fields);
+    let message = encoded(&request, &node);
+    let via: Vec<_> = message.headers().get_all(VIA).iter().collect();
+    assert_eq!(via, ["1.0 x", "1.1 ccfs-gateway-0123456789ab"]);
+    assert_eq!(message.headers()[ACCEPT_ENCODING], "gzip");
 }
 
 #[test]
-fn what_is_signed_reaches_the_node_as_it_was_signed() {
-    let (mut delivery, node) = request_with(
+fn a_signed_field_reaches_the_node_as_it_was_signed() {
+    let (mut request, node) = request_with(
         QUERY,
         HostPolicy::Preserve,
         &[
@@ -200,20 +221,20 @@ fn what_is_signed_reaches_the_node_as_it_was_signed() {
         ],
     );
     let all = "accept-encoding;content-length;expect;host;via;x-own;x-request-id";
-    let caller = signed(&mut delivery, all);
-    delivery.authorization = Authorization::PassThrough(Some(caller));
-    let request = request(&delivery, &node, delivery.metadata.trace, || NOW).unwrap();
+    let caller = signed(&mut request, all);
+    request.authorization = Authorization::PassThrough(Some(caller));
+    let message = encoded(&request, &node);
     assert_eq!(
-        request.headers()[AUTHORIZATION],
-        delivery.headers[AUTHORIZATION]
+        message.headers()[AUTHORIZATION],
+        request.headers[AUTHORIZATION]
     );
-    assert!(verified(&delivery, request.headers()).is_some());
-    assert_eq!(request.headers()[CONTENT_LENGTH], "014");
+    assert!(verified(&request, message.headers()).is_some());
+    assert_eq!(message.headers()[CONTENT_LENGTH], "014");
 }
 
 #[test]
-fn who_the_client_is_says_the_gateway_whatever_was_signed() {
-    let (mut delivery, node) = request_with(
+fn client_identity_fields_are_always_written_by_the_gateway() {
+    let (mut request, node) = request_with(
         QUERY,
         HostPolicy::Preserve,
         &[
@@ -223,11 +244,11 @@ fn who_the_client_is_says_the_gateway_whatever_was_signed() {
             ("x_forwarded_for", "6.6.6.6"),
         ],
     );
-    let caller = signed(&mut delivery, "host;x-forwarded-for;x-real-ip");
-    delivery.authorization = Authorization::PassThrough(Some(caller));
-    let request = request(&delivery, &node, delivery.metadata.trace, || NOW).unwrap();
-    let said = |name: &str| request.headers().get_all(name).iter().count();
-    assert_eq!(request.headers()["x-forwarded-for"], "192.0.2.7");
+    let caller = signed(&mut request, "host;x-forwarded-for;x-real-ip");
+    request.authorization = Authorization::PassThrough(Some(caller));
+    let message = encoded(&request, &node);
+    let said = |name: &str| message.headers().get_all(name).iter().count();
+    assert_eq!(message.headers()["x-forwarded-for"], "192.0.2.7");
     assert_eq!(
         (
             said("x-forwarded-for"),
@@ -237,14 +258,14 @@ fn who_the_client_is_says_the_gateway_whatever_was_signed() {
         (1, 0, 0)
     );
     assert_eq!(
-        auth::signed_names(request.headers()),
+        auth::signed_names(message.headers()),
         "host;x-forwarded-for"
     );
-    assert!(verified(&delivery, request.headers()).is_some());
+    assert!(verified(&request, message.headers()).is_some());
 }
 
 #[test]
-fn what_must_change_is_signed_again_over_the_same_names() {
+fn a_changed_request_is_signed_again_over_the_same_names() {
     for (host, names, remaining) in [
         (HostPolicy::Node, "host;x-a", "host;x-a"),
         (
@@ -260,12 +281,12 @@ fn what_must_change_is_signed_again_over_the_same_names() {
             ("te", "trailers"),
             ("x-a", "1"),
         ];
-        let (mut delivery, node) = request_with(QUERY, host, &fields);
-        let caller = signed(&mut delivery, names);
-        delivery.authorization = Authorization::PassThrough(Some(caller));
-        let request = request(&delivery, &node, delivery.metadata.trace, || NOW).unwrap();
-        let headers = request.headers();
-        assert!(verified(&delivery, headers).is_some(), "{names}");
+        let (mut request, node) = request_with(QUERY, host, &fields);
+        let caller = signed(&mut request, names);
+        request.authorization = Authorization::PassThrough(Some(caller));
+        let message = encoded(&request, &node);
+        let headers = message.headers();
+        assert!(verified(&request, headers).is_some(), "{names}");
         assert_eq!(auth::signed_names(headers), remaining);
         let expected = if host == HostPolicy::Node {
             "127.0.0.1:8443"
@@ -279,56 +300,87 @@ fn what_must_change_is_signed_again_over_the_same_names() {
 }
 
 #[test]
+fn a_verified_request_can_be_signed_anew() {
+    let fields = [("host", "gw:1"), ("content-type", "application/json")];
+    let (mut request, node) = request_with(QUERY, HostPolicy::Preserve, &fields);
+    let caller = signed(&mut request, "host;content-type");
+    let started = tokio::time::Instant::now();
+    let later = NOW + jiff::SignedDuration::from_secs(60);
+    let authorization = |request: &UpstreamRequest| {
+        let attempt = AttemptProgress::start(request.metadata.trace, started, true);
+        let encoded = encode(request, &node, &attempt, || later).unwrap();
+        let head = String::from_utf8(encoded.head).unwrap();
+        let line = head
+            .lines()
+            .find(|line| line.starts_with("authorization: "));
+        line.map(str::to_owned)
+    };
+    let original = request.headers[AUTHORIZATION].to_str().unwrap().to_owned();
+    request.authorization = Authorization::PassThrough(Some(caller));
+    let anew = authorization(&request).unwrap();
+    assert!(
+        anew.contains("/host;content-type/") && !anew.contains(&original),
+        "{anew}"
+    );
+    // The signature of an unverified client is never replaced.
+    request.authorization = Authorization::PassThrough(None);
+    assert_eq!(
+        authorization(&request),
+        Some(format!("authorization: {original}"))
+    );
+}
+
+#[test]
 fn a_changed_body_is_signed_with_its_own_length() {
     let fields = [
         ("host", "gw:1"),
         ("content-length", "14"),
         ("content-type", "a/json"),
     ];
-    let (mut delivery, node) = request_with(QUERY, HostPolicy::Preserve, &fields);
-    let caller = signed(&mut delivery, "content-length;content-type;host");
-    delivery.body = Bytes::from_static(b"{\"callId\":\"1\",\"version\":\"2.0\"}");
-    delivery.authorization = Authorization::Resign(caller);
-    let request = request(&delivery, &node, delivery.metadata.trace, || NOW).unwrap();
-    assert_eq!(request.headers()[CONTENT_LENGTH], "30");
-    assert_eq!(request.headers()[CONTENT_TYPE], "a/json");
-    assert!(verified(&delivery, request.headers()).is_some());
+    let (mut request, node) = request_with(QUERY, HostPolicy::Preserve, &fields);
+    let caller = signed(&mut request, "content-length;content-type;host");
+    request.body = Bytes::from_static(b"{\"callId\":\"1\",\"version\":\"2.0\"}");
+    request.authorization = Authorization::Resign(caller);
+    let message = encoded(&request, &node);
+    assert_eq!(message.headers()[CONTENT_LENGTH], "30");
+    assert_eq!(message.headers()[CONTENT_TYPE], "a/json");
+    assert!(verified(&request, message.headers()).is_some());
     assert_ne!(
-        request.headers()[AUTHORIZATION],
-        delivery.headers[AUTHORIZATION]
+        message.headers()[AUTHORIZATION],
+        request.headers[AUTHORIZATION]
     );
 }
 
 #[test]
-fn a_stranger_keeps_his_host_and_his_signature() {
+fn an_unverified_request_keeps_its_host_and_signature() {
     let fields = [("host", "gw:1"), ("authorization", "auth-v2/x/y/host/z")];
-    let (delivery, node) = request_with(QUERY, HostPolicy::Node, &fields);
-    let out = outgoing(&delivery, &node);
+    let (request, node) = request_with(QUERY, HostPolicy::Node, &fields);
+    let out = outgoing(&request, &node);
     assert_eq!(names(&out), ["authorization", "host"]);
     assert_eq!(out[1].1, "gw:1");
     // Without a signature nothing binds the Host.
-    let (delivery, node) = request_with(QUERY, HostPolicy::Node, &fields[..1]);
-    assert_eq!(outgoing(&delivery, &node)[0].1, "127.0.0.1:8443");
+    let (request, node) = request_with(QUERY, HostPolicy::Node, &fields[..1]);
+    assert_eq!(outgoing(&request, &node)[0].1, "127.0.0.1:8443");
 }
 
 #[test]
-fn a_get_gets_a_length_only_if_it_had_one() {
+fn a_get_has_a_content_length_only_if_it_had_one() {
     for (field, expected) in [(None, None), (Some("0"), Some("0"))] {
         let mut fields = vec![("host", "gw:1")];
         fields.extend(field.map(|length| ("content-length", length)));
-        let (mut delivery, node) = request_with("playVoice", HostPolicy::Preserve, &fields);
-        delivery.method = Method::GET;
-        delivery.body = Bytes::new();
-        let request = request(&delivery, &node, delivery.metadata.trace, || NOW).unwrap();
-        let length = request.headers().get(CONTENT_LENGTH);
+        let (mut request, node) = request_with("playVoice", HostPolicy::Preserve, &fields);
+        request.method = Method::GET;
+        request.body = Bytes::new();
+        let message = encoded(&request, &node);
+        let length = message.headers().get(CONTENT_LENGTH);
         assert_eq!(length.map(|value| value.to_str().unwrap()), expected);
     }
 }
 
 #[tokio::test]
 async fn target_and_body_go_out_byte_for_byte() {
-    let node = toy::TestServer::responding(toy::ok_response()).await;
-    let cluster = toy::cluster(&[&node]);
+    let node = test_server::TestServer::responding(test_server::ok_response()).await;
+    let cluster = test_server::cluster(&[&node]);
     let upstream = crate::upstream::tests::TestUpstream::new();
     for target in [
         "/CCFS/resource/ccfs/playVoice?token=a%2fb+c&&=&x=%zz",
@@ -336,17 +388,17 @@ async fn target_and_body_go_out_byte_for_byte() {
         "/CCFS/?",
         "/CCFS/é?ü",
     ] {
-        let mut delivery = request_to(DOWNLOAD, &cluster);
+        let mut request = request_to(DOWNLOAD, &cluster);
         let Ok(parsed) = PathAndQuery::try_from(target) else {
             continue;
         };
-        delivery.target = parsed;
-        let reply = upstream.send_streaming(&delivery).await.unwrap();
+        request.target = parsed;
+        let reply = upstream.send_streaming(&request).await.unwrap();
         reply.body.collect().await.unwrap();
         let seen = node.received().pop().unwrap();
         let line = seen.head.lines().next().unwrap();
         assert_eq!(line, format!("POST {target} HTTP/1.1"));
-        assert_eq!(seen.body, delivery.body);
+        assert_eq!(seen.body, request.body);
         assert_eq!(seen.field("host"), Some("gw.example:28443"));
     }
     assert!(node.count() >= 3);

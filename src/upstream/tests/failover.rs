@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 
-use super::toy::{
+use super::test_server::{
     Behavior, FLOW_CONTROL_BODY, OK_BODY, TestServer, cluster, json_response, ok_response,
     settings, unused_address,
 };
@@ -42,7 +42,7 @@ fn failing_behaviors() -> Vec<(&'static str, Behavior)> {
 }
 
 #[tokio::test]
-async fn no_repeatable_request_fails_while_a_healthy_node_is_left() {
+async fn no_idempotent_request_fails_while_a_healthy_node_is_left() {
     for (what, act) in failing_behaviors() {
         for name in [QUERY, DOWNLOAD] {
             let sick = TestServer::start({
@@ -51,21 +51,21 @@ async fn no_repeatable_request_fails_while_a_healthy_node_is_left() {
             })
             .await;
             let well = TestServer::responding(ok_response()).await;
-            let (sender, cluster) = (TestUpstream::new(), cluster(&[&sick, &well]));
+            let (upstream, cluster) = (TestUpstream::new(), cluster(&[&sick, &well]));
             // As a download, garbage and a stream that breaks later are what the node says.
             if name == DOWNLOAD && matches!(what, "garbage" | "half a body") {
                 continue;
             }
             for _ in 0..10 {
-                let delivery = request_to(name, &cluster);
+                let request = request_to(name, &cluster);
                 let status = if name == QUERY {
-                    sender
-                        .send_buffered(&delivery)
+                    upstream
+                        .send_buffered(&request)
                         .await
                         .map(|reply| reply.status)
                 } else {
-                    sender
-                        .send_streaming(&delivery)
+                    upstream
+                        .send_streaming(&request)
                         .await
                         .map(|reply| reply.status)
                 };
@@ -78,7 +78,7 @@ async fn no_repeatable_request_fails_while_a_healthy_node_is_left() {
 }
 
 #[tokio::test]
-async fn a_node_that_is_gone_costs_no_budget() {
+async fn a_retry_after_a_refused_connection_is_free() {
     let well = TestServer::responding(ok_response()).await;
     let mut settings = settings(&[unused_address().await, unused_address().await, well.address]);
     settings.retries = crate::cluster::RetrySettings {
@@ -86,21 +86,21 @@ async fn a_node_that_is_gone_costs_no_budget() {
         min_per_second: 0,
     };
     let cluster = Cluster::new(settings);
-    let sender = TestUpstream::new();
+    let upstream = TestUpstream::new();
     for name in [QUERY, JOB] {
         for _ in 0..6 {
-            sender
+            upstream
                 .send_buffered(&request_to(name, &cluster))
                 .await
                 .unwrap();
         }
     }
     assert_eq!(well.count(), 12);
-    assert!(sender.totals().get(Attempt::ConnectFailed) >= 6);
+    assert!(upstream.totals().get(Attempt::ConnectFailed) >= 6);
 }
 
 #[tokio::test]
-async fn without_budget_the_answer_passes() {
+async fn without_retry_budget_the_response_passes() {
     let sick = TestServer::responding(json_response("503 Unavailable", "x")).await;
     let well = TestServer::responding(ok_response()).await;
     let mut settings = settings(&[sick.address, well.address]);
@@ -109,26 +109,124 @@ async fn without_budget_the_answer_passes() {
         min_per_second: 0,
     };
     let cluster = Cluster::new(settings);
-    let sender = TestUpstream::new();
-    let reply = sender
+    let upstream = TestUpstream::new();
+    let reply = upstream
         .send_buffered(&request_to(QUERY, &cluster))
         .await
         .unwrap();
     assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(well.count(), 0);
-    assert_eq!(sender.totals().get(RetryOverflow::BudgetExhausted), 1);
+    assert_eq!(upstream.totals().get(RetryOverflow::BudgetExhausted), 1);
 }
 
 #[tokio::test]
-async fn a_job_reaches_one_node_at_most() {
+async fn the_retry_budget_pays_only_for_retries_that_are_made() {
+    let limits = crate::cluster::RetrySettings {
+        budget_percent: 0,
+        min_per_second: 4,
+    };
+    let failing: [(&str, fn() -> Behavior); 4] = [
+        ("cut", || {
+            Behavior::Cut(b"HTTP/1.1 200 OK\r\ncontent-length: 40\r\n\r\n{".to_vec())
+        }),
+        ("garbage", || {
+            Behavior::Respond(json_response("200 OK", "<html>"))
+        }),
+        ("503", || {
+            Behavior::Respond(json_response("503 Unavailable", "x"))
+        }),
+        ("flow control", || {
+            Behavior::Respond(json_response("200 OK", FLOW_CONTROL_BODY))
+        }),
+    ];
+    for (what, behavior) in failing {
+        // One node: no retry is possible, so none is paid for.
+        let one = TestServer::start(move |_| behavior()).await;
+        let mut alone = settings(&[one.address]);
+        alone.retries = limits.clone();
+        let (upstream, cluster) = (TestUpstream::new(), Cluster::new(alone));
+        for _ in 0..10 {
+            let _ = upstream.send_buffered(&request_to(QUERY, &cluster)).await;
+        }
+        let exhausted = upstream.totals().get(RetryOverflow::BudgetExhausted);
+        assert_eq!((one.count(), exhausted), (10, 0), "{what}");
+
+        // Two nodes: every request has one retry, and all four of a second are made.
+        let two = TestServer::start(move |_| behavior()).await;
+        let mut both = settings(&[one.address, two.address]);
+        both.retries = limits.clone();
+        let cluster = Cluster::new(both);
+        for _ in 0..4 {
+            let _ = upstream.send_buffered(&request_to(QUERY, &cluster)).await;
+        }
+        let exhausted = upstream.totals().get(RetryOverflow::BudgetExhausted);
+        assert_eq!((one.count() + two.count(), exhausted), (18, 0), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_status_is_retried_or_passes() {
+    // Retried, counts as a failure of the node.
+    let cases = [
+        (QUERY, "500 Oops", true, true),
+        (QUERY, "502 Bad", true, true),
+        (QUERY, "503 Busy", true, true),
+        (QUERY, "504 Late", true, true),
+        (QUERY, "301 Moved", true, true),
+        (QUERY, "302 Found", true, true),
+        (QUERY, "304 Not Modified", true, true),
+        (QUERY, "307 Moved", true, true),
+        (QUERY, "401 Unauthorized", false, false),
+        (QUERY, "403 Forbidden", false, false),
+        (QUERY, "404 Not Found", false, false),
+        (QUERY, "408 Timeout", false, false),
+        (QUERY, "429 Slow Down", false, false),
+        (QUERY, "501 No", false, false),
+        (QUERY, "505 No", false, false),
+        (QUERY, "507 Full", false, false),
+        (JOB, "500 Oops", false, true),
+        (JOB, "302 Found", false, true),
+        (DOWNLOAD, "500 Oops", true, true),
+        (DOWNLOAD, "302 Found", false, false),
+    ];
+    for (name, status, is_retried, is_failure) in cases {
+        let failing = TestServer::responding(json_response(status, "x")).await;
+        let well = TestServer::responding(ok_response()).await;
+        let (upstream, cluster) = (TestUpstream::new(), cluster(&[&failing, &well]));
+        let request = request_to(name, &cluster);
+        let received = if name == DOWNLOAD {
+            upstream.send_streaming(&request).await.unwrap().status
+        } else {
+            upstream.send_buffered(&request).await.unwrap().status
+        };
+        let expected = if is_retried { "200" } else { &status[..3] };
+        assert_eq!(received.as_str(), expected, "{name} {status}");
+        let failures = cluster.node_statuses(Instant::now().into_std())[0].failures;
+        assert_eq!(failures, u64::from(is_failure), "{name} {status}");
+    }
+}
+
+#[tokio::test]
+async fn a_304_to_a_conditional_request_passes() {
+    let node = TestServer::responding(json_response("304 Not Modified", "")).await;
+    let (upstream, cluster) = (TestUpstream::new(), cluster(&[&node, &node]));
+    let mut request = request_to("queryBillData", &cluster);
+    let headers = Arc::make_mut(&mut request.headers);
+    headers.insert("if-none-match", HeaderValue::from_static("\"x\""));
+    let reply = upstream.send_buffered(&request).await.unwrap();
+    assert_eq!((reply.status.as_u16(), reply.attempts.count), (304, 1));
+}
+
+#[tokio::test]
+async fn a_job_is_sent_to_one_node_at_most() {
     for (what, act) in failing_behaviors() {
         let make = || {
             let act = act.clone();
             TestServer::start(move |_| act.clone())
         };
         let (one, two) = (make().await, make().await);
-        let (sender, cluster) = (TestUpstream::new(), cluster(&[&one, &two]));
-        let result = sender.send_buffered(&request_to(JOB, &cluster)).await;
+        let (upstream, cluster) = (TestUpstream::new(), cluster(&[&one, &two]));
+        let result = upstream.send_buffered(&request_to(JOB, &cluster)).await;
         let reached = if what == "busy" { 2 } else { 1 };
         assert_eq!(one.count() + two.count(), reached, "{what}");
         match result {
@@ -139,11 +237,11 @@ async fn a_job_reaches_one_node_at_most() {
 }
 
 #[tokio::test]
-async fn a_busy_answer_proves_nothing_was_done_so_a_job_moves_on() {
+async fn a_job_is_retried_after_flow_control() {
     let busy = TestServer::responding(json_response("200 OK", FLOW_CONTROL_BODY)).await;
     let well = TestServer::responding(ok_response()).await;
-    let (sender, cluster) = (TestUpstream::new(), cluster(&[&busy, &well]));
-    let reply = sender
+    let (upstream, cluster) = (TestUpstream::new(), cluster(&[&busy, &well]));
+    let reply = upstream
         .send_buffered(&request_to(JOB, &cluster))
         .await
         .unwrap();
@@ -153,8 +251,8 @@ async fn a_busy_answer_proves_nothing_was_done_so_a_job_moves_on() {
     );
     // But a busy answer does not excuse a node that may have acted.
     let lost = TestServer::start(|_| Behavior::Cut(Vec::new())).await;
-    let cluster = toy::cluster(&[&busy, &lost]);
-    let failure = sender
+    let cluster = test_server::cluster(&[&busy, &lost]);
+    let failure = upstream
         .send_buffered(&request_to(JOB, &cluster))
         .await
         .unwrap_err();
@@ -165,7 +263,7 @@ async fn a_busy_answer_proves_nothing_was_done_so_a_job_moves_on() {
 }
 
 #[tokio::test]
-async fn when_none_is_left_the_last_answer_passes() {
+async fn when_no_node_is_left_the_last_response_passes() {
     let make = |status: &'static str, body| TestServer::responding(json_response(status, body));
     let busy = (
         make("200 OK", FLOW_CONTROL_BODY).await,
@@ -174,13 +272,13 @@ async fn when_none_is_left_the_last_answer_passes() {
     let unwell = (make("503 A", "a").await, make("503 B", "a").await);
     for ((one, two), status) in [(&busy, 200), (&unwell, 503)].map(|((a, b), s)| ((a, b), s)) {
         for name in [QUERY, DOWNLOAD] {
-            let (sender, cluster) = (TestUpstream::new(), cluster(&[one, two]));
-            let delivery = request_to(name, &cluster);
+            let (upstream, cluster) = (TestUpstream::new(), cluster(&[one, two]));
+            let request = request_to(name, &cluster);
             let (status_seen, tries) = if name == QUERY {
-                let reply = sender.send_buffered(&delivery).await.unwrap();
+                let reply = upstream.send_buffered(&request).await.unwrap();
                 (reply.status, reply.attempts.count)
             } else {
-                let reply = sender.send_streaming(&delivery).await.unwrap();
+                let reply = upstream.send_streaming(&request).await.unwrap();
                 (reply.status, reply.attempts.count)
             };
             assert_eq!((status_seen.as_u16(), tries), (status, 2));
@@ -189,8 +287,8 @@ async fn when_none_is_left_the_last_answer_passes() {
     // Also when the last node does not answer at all.
     let one = make("503 A", "a").await;
     let cluster = Cluster::new(settings(&[one.address, unused_address().await]));
-    let sender = TestUpstream::new();
-    let reply = sender
+    let upstream = TestUpstream::new();
+    let reply = upstream
         .send_buffered(&request_to(QUERY, &cluster))
         .await
         .unwrap();
@@ -198,14 +296,14 @@ async fn when_none_is_left_the_last_answer_passes() {
 }
 
 #[tokio::test]
-async fn a_hanging_node_is_left_for_another() {
+async fn the_per_try_timeout_fails_over_from_a_hanging_node() {
     let hanging = TestServer::start(|_| Behavior::Hang).await;
     let well = TestServer::responding(ok_response()).await;
     let mut settings = settings(&[hanging.address, well.address]);
     settings.timeouts.per_try = Duration::from_millis(60);
     let cluster = Cluster::new(settings);
-    let sender = TestUpstream::new();
-    let reply = sender
+    let upstream = TestUpstream::new();
+    let reply = upstream
         .send_buffered(&request_to(QUERY, &cluster))
         .await
         .unwrap();
@@ -219,7 +317,7 @@ async fn a_hanging_node_is_left_for_another() {
 }
 
 #[tokio::test]
-async fn the_last_try_is_not_cut_by_the_deadline_of_one_try() {
+async fn the_last_attempt_is_not_ended_by_the_per_try_timeout() {
     // A job never moves on after it was sent, so its only try is its last.
     for name in [QUERY, JOB] {
         let hanging = TestServer::start(|_| Behavior::Hang).await;
@@ -227,10 +325,10 @@ async fn the_last_try_is_not_cut_by_the_deadline_of_one_try() {
         let mut settings = settings(&[hanging.address, other.address]);
         settings.timeouts.per_try = Duration::from_millis(30);
         let cluster = Cluster::new(settings);
-        let sender = TestUpstream::new();
+        let upstream = TestUpstream::new();
         let last_try = Duration::from_millis(200);
-        let delivery = request_to(name, &cluster);
-        let failure = sender.upstream.send_buffered(&delivery, last_try).await;
+        let request = request_to(name, &cluster);
+        let failure = upstream.upstream.send_buffered(&request, last_try).await;
         let failure = failure.unwrap_err();
         assert_eq!(
             (failure.kind, failure.request_sent),
@@ -242,24 +340,24 @@ async fn the_last_try_is_not_cut_by_the_deadline_of_one_try() {
 }
 
 #[tokio::test]
-async fn a_node_that_fails_is_put_aside_and_taken_back_in_need() {
+async fn a_failing_node_is_ejected_and_used_when_no_other_is_left() {
     let well = TestServer::responding(ok_response()).await;
     let mut settings = settings(&[unused_address().await, well.address]);
     settings.ejection.consecutive_failures = 3;
     let cluster = Cluster::new(settings);
-    let sender = TestUpstream::new();
+    let upstream = TestUpstream::new();
     for _ in 0..20 {
-        sender
+        upstream
             .send_buffered(&request_to(QUERY, &cluster))
             .await
             .unwrap();
     }
-    assert_eq!(sender.totals().get(Attempt::ConnectFailed), 3);
+    assert_eq!(upstream.totals().get(Attempt::ConnectFailed), 3);
     let status = &cluster.node_statuses(Instant::now().into_std())[0];
     assert_eq!(status.state.as_str(), "ejected");
     // The other one goes too: what looks dead is tried before a request fails.
     drop(well);
-    let failure = sender
+    let failure = upstream
         .send_buffered(&request_to(QUERY, &cluster))
         .await
         .unwrap_err();
@@ -270,22 +368,22 @@ async fn a_node_that_fails_is_put_aside_and_taken_back_in_need() {
 }
 
 #[tokio::test]
-async fn a_drained_node_gets_nothing() {
+async fn a_drained_node_gets_no_requests() {
     let (one, two) = (
         TestServer::responding(ok_response()).await,
         TestServer::responding(ok_response()).await,
     );
-    let (sender, cluster) = (TestUpstream::new(), cluster(&[&one, &two]));
+    let (upstream, cluster) = (TestUpstream::new(), cluster(&[&one, &two]));
     assert!(cluster.drain_node(&one.address.to_string()));
     for _ in 0..4 {
-        sender
+        upstream
             .send_buffered(&request_to(QUERY, &cluster))
             .await
             .unwrap();
     }
     assert_eq!((one.count(), two.count()), (0, 4));
     assert!(cluster.drain_node(&two.address.to_string()));
-    let failure = sender
+    let failure = upstream
         .send_buffered(&request_to(QUERY, &cluster))
         .await
         .unwrap_err();
@@ -294,19 +392,19 @@ async fn a_drained_node_gets_nothing() {
 }
 
 #[tokio::test]
-async fn a_node_that_dies_under_load_loses_nothing() {
+async fn a_node_that_dies_under_load_loses_no_request() {
     let mut nodes = Vec::new();
     for _ in 0..3 {
         nodes.push(TestServer::responding(ok_response()).await);
     }
     let cluster = cluster(&[&nodes[0], &nodes[1], &nodes[2]]);
-    let sender = Arc::new(TestUpstream::new());
+    let upstream = Arc::new(TestUpstream::new());
     let mut clients = tokio::task::JoinSet::new();
     for _ in 0..32 {
-        let (sender, delivery) = (sender.clone(), request_to(QUERY, &cluster));
+        let (upstream, request) = (upstream.clone(), request_to(QUERY, &cluster));
         clients.spawn(async move {
             for _ in 0..20 {
-                sender.send_buffered(&delivery).await.unwrap();
+                upstream.send_buffered(&request).await.unwrap();
             }
         });
     }
@@ -322,7 +420,7 @@ async fn a_node_that_dies_under_load_loses_nothing() {
 }
 
 #[tokio::test]
-async fn without_budget_a_slow_node_is_waited_for() {
+async fn without_retry_budget_a_slow_node_is_waited_for() {
     let slow =
         TestServer::start(|_| Behavior::RespondLate(Duration::from_millis(120), ok_response()))
             .await;
@@ -334,8 +432,8 @@ async fn without_budget_a_slow_node_is_waited_for() {
         min_per_second: 0,
     };
     let cluster = Cluster::new(settings);
-    let sender = TestUpstream::new();
-    let reply = sender
+    let upstream = TestUpstream::new();
+    let reply = upstream
         .send_buffered(&request_to(QUERY, &cluster))
         .await
         .unwrap();

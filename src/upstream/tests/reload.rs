@@ -1,15 +1,15 @@
 //! What a change of configuration does to the connections that are there.
 
-use super::toy::{Behavior, TestServer, ok_response, settings};
+use super::test_server::{Behavior, TestServer, ok_response, settings};
 use super::*;
 
 #[tokio::test]
-async fn a_session_is_resumed() {
+async fn a_tls_session_is_resumed() {
     let node = TestServer::start(|_| Behavior::RespondAndClose(ok_response())).await;
-    let cluster = toy::cluster(&[&node]);
-    let sender = TestUpstream::new();
+    let cluster = test_server::cluster(&[&node]);
+    let upstream = TestUpstream::new();
     for _ in 0..2 {
-        sender
+        upstream
             .send_buffered(&request_to(QUERY, &cluster))
             .await
             .unwrap();
@@ -20,11 +20,11 @@ async fn a_session_is_resumed() {
 }
 
 #[tokio::test]
-async fn connections_and_sessions_live_on_while_tls_stays_and_end_when_it_changes() {
+async fn connections_and_sessions_survive_a_reload_unless_tls_changes() {
     let node = TestServer::responding(ok_response()).await;
-    let sender = TestUpstream::new();
-    let before = toy::cluster(&[&node]);
-    sender
+    let upstream = TestUpstream::new();
+    let before = test_server::cluster(&[&node]);
+    upstream
         .send_buffered(&request_to(QUERY, &before))
         .await
         .unwrap();
@@ -35,7 +35,7 @@ async fn connections_and_sessions_live_on_while_tls_stays_and_end_when_it_change
     same.tls = anew();
     let same = Cluster::from_previous(same, &before);
     drop(before);
-    sender
+    upstream
         .send_buffered(&request_to(QUERY, &same))
         .await
         .unwrap();
@@ -45,7 +45,7 @@ async fn connections_and_sessions_live_on_while_tls_stays_and_end_when_it_change
     (other.tls, other.tls_digest) = (anew(), [1; 32]);
     let other = Cluster::from_previous(other, &same);
     drop(same);
-    sender
+    upstream
         .send_buffered(&request_to(QUERY, &other))
         .await
         .unwrap();
@@ -54,16 +54,16 @@ async fn connections_and_sessions_live_on_while_tls_stays_and_end_when_it_change
 }
 
 #[tokio::test]
-async fn nothing_is_left_of_nodes_that_came_and_went() {
+async fn removed_nodes_leave_nothing_behind() {
     let stays = TestServer::responding(ok_response()).await;
-    let sender = TestUpstream::new();
-    let mut cluster = toy::cluster(&[&stays]);
+    let upstream = TestUpstream::new();
+    let mut cluster = test_server::cluster(&[&stays]);
     let mut gone = Vec::new();
     for _ in 0..20 {
         let guest = TestServer::responding(ok_response()).await;
         cluster = Cluster::from_previous(settings(&[stays.address, guest.address]), &cluster);
         for _ in 0..2 {
-            sender
+            upstream
                 .send_buffered(&request_to(QUERY, &cluster))
                 .await
                 .unwrap();
@@ -77,5 +77,5 @@ async fn nothing_is_left_of_nodes_that_came_and_went() {
     })
     .await;
     assert_eq!(stays.open_connections(), 1);
-    assert!(sender.upstream.pool.node_count() <= 2, "nor in the pool");
+    assert!(upstream.upstream.pool.node_count() <= 2, "nor in the pool");
 }

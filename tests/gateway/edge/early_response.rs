@@ -161,32 +161,23 @@ async fn refused_head(env: &TestEnv) -> RawConnection {
 #[tokio::test]
 async fn an_http2_stream_whose_body_is_in_flight_ends_without_a_reset() {
     let env = strict().await;
-    let mut attempts = 0;
+    let mut connection = refused_head(&env).await;
+    assert!(connection.frame(PING, 0).await.is_some());
+    connection.send(&frame(DATA, END_STREAM, 1, b"body")).await;
+    connection.send(&frame(PING, 0, 0, &[2; 8])).await;
+    let mut ended = false;
+    while !ended {
+        let Frame { kind, flags, .. } = connection.next_frame().await.unwrap();
+        assert_ne!(kind, RST_STREAM);
+        ended = kind == DATA && flags & END_STREAM != 0;
+    }
+    connection.send(&frame(PING, 0, 0, &[3; 8])).await;
     loop {
-        let mut connection = refused_head(&env).await;
-        assert!(connection.frame(PING, 0).await.is_some());
-        connection.send(&frame(DATA, END_STREAM, 1, b"body")).await;
-        connection.send(&frame(PING, 0, 0, &[2; 8])).await;
-        let mut ended = false;
-        let mut reset = false;
-        while !ended {
-            let Frame { kind, flags, .. } = connection.next_frame().await.unwrap();
-            ended = kind == DATA && flags & END_STREAM != 0;
+        let Frame { kind, payload, .. } = connection.next_frame().await.unwrap();
+        assert_ne!(kind, RST_STREAM);
+        if kind == PING && payload == [3; 8] {
+            break;
         }
-        connection.send(&frame(PING, 0, 0, &[3; 8])).await;
-        loop {
-            let Frame { kind, payload, .. } = connection.next_frame().await.unwrap();
-            reset |= kind == RST_STREAM;
-            if kind == PING && payload == [3; 8] {
-                break;
-            }
-        }
-        if !reset {
-            return;
-        }
-        // A busy machine may not be in time.
-        attempts += 1;
-        assert!(attempts < 10);
     }
 }
 
@@ -203,7 +194,8 @@ async fn errors_in_the_unread_body_of_a_rejected_http2_stream_are_reported() {
         ),
         ("too short a body", frame(DATA, END_STREAM, 1, b"bod"), 1),
         ("too long a body", frame(DATA, END_STREAM, 1, b"bodyy"), 1),
-        ("too large a window", too_much, 3),
+        // The response has been sent, and with it the window has ended: reset without an error.
+        ("too large a window", too_much, 0),
         (
             "data after a reset",
             [gone, frame(DATA, END_STREAM, 1, b"body")].concat(),
@@ -275,4 +267,47 @@ async fn an_http2_request_reset_in_its_body_ends_alone() {
     }
     // One reset too many.
     assert!(connection.frame(GOAWAY, 0).await.is_some());
+}
+
+/// curl 7.88 of Debian 12 lost responses that were followed at once by RST_STREAM or GOAWAY (exits 92
+/// and 18); nginx is seen each time.
+#[tokio::test]
+#[ignore = "needs curl"]
+async fn curl_sees_every_early_response_over_http_2() {
+    let env = strict().await;
+    let upload = env.file("upload");
+    std::fs::write(&upload, vec![b'x'; 3_000_000]).unwrap();
+    let recording = format!("{}/CCFS/resource/ccfs/getRecordFileUrlFromObs", env.url());
+    for (case, url, arguments, status) in [
+        ("too large", recording.clone(), &[][..], "413"),
+        (
+            "no signature",
+            recording.clone(),
+            &["-H", "Transfer-Encoding: chunked"],
+            "401",
+        ),
+        ("no route", format!("{}/nowhere", env.url()), &[], "404"),
+        ("not legal", recording, &["-H", "Content_Length: 1"], "400"),
+    ] {
+        for round in 0..20 {
+            let mut curl = std::process::Command::new("/usr/bin/curl");
+            curl.args(["--http2", "--silent", "--show-error", "--output", "-"])
+                .args(["--write-out", "\n%{http_version} %{http_code}", "--cacert"])
+                .arg(env.file("ca.pem"))
+                .arg("--data-binary")
+                .arg(format!("@{}", upload.display()))
+                .args(arguments)
+                .arg(&url);
+            let output = tokio::task::spawn_blocking(move || curl.output().unwrap())
+                .await
+                .unwrap();
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(
+                output.status.success() && text.ends_with(&format!("\n2 {status}")),
+                "{case}, round {round}: {} {text} {}",
+                output.status,
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+    }
 }

@@ -109,7 +109,7 @@ async fn an_invalid_rate_limit_value_still_limits() {
     let one = first(
         &redis,
         PATIENT,
-        "rate_limit = { per_second = 50, burst = 50 }",
+        "rate_limit = { per_second = 1, burst = 50 }",
     )
     .await;
     one.get_recording("garbage-0").await;

@@ -130,3 +130,93 @@ async fn a_server_that_is_no_store_fails_no_request() {
     assert_eq!(cache_status(&env.get_recording("silent-1").await), STORED);
     assert!(ttl(&env.get_recording("silent-1").await).is_some());
 }
+
+/// A server that rejects all commands is as good as none: it is left, for a reason that is shown and
+/// counted, and looked for again.
+#[tokio::test]
+#[ignore = "needs Debian's package redis-server"]
+async fn a_server_that_rejects_all_commands_is_left_until_it_accepts_them() {
+    let redis = Redis::start().await;
+    let one = first(&redis, PATIENT, "").await;
+    let two = another(&one).await;
+    let mut store = redis.connect().await;
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let closed_port = closed.local_addr().unwrap().port().to_string();
+    drop(closed);
+    let set = |name, value| vec!["CONFIG", "SET", name, value];
+    let cases = [
+        (
+            vec![set("maxmemory", "1")],
+            vec![set("maxmemory", "0")],
+            ("OOM", "oom"),
+        ),
+        (
+            vec![set("min-replicas-to-write", "1")],
+            vec![set("min-replicas-to-write", "0")],
+            ("NOREPLICAS", "rejected"),
+        ),
+        (
+            vec![vec!["REPLICAOF", "127.0.0.1", &closed_port]],
+            vec![vec!["REPLICAOF", "NO", "ONE"]],
+            ("READONLY", "readonly"),
+        ),
+        (
+            vec![
+                set("replica-read-only", "no"),
+                set("replica-serve-stale-data", "no"),
+                vec!["REPLICAOF", "127.0.0.1", &closed_port],
+            ],
+            vec![vec!["REPLICAOF", "NO", "ONE"]],
+            ("MASTERDOWN", "masterdown"),
+        ),
+    ];
+    for (n, (broken, mended, (code, reason))) in cases.into_iter().enumerate() {
+        for command in &broken {
+            let _: () = ask(&mut store, command).await;
+        }
+        // The one has requests and notices at once; the other is idle.
+        let call_id = format!("rejects-{n}");
+        assert_eq!(cache_status(&one.get_recording(&call_id).await), STORED);
+        for world in [&one, &two] {
+            up(world, 0.0).await;
+            let admin = world.bound.admin.unwrap();
+            let status = page::get(admin, "/status").await.json();
+            let told = status["shared"]["reason"].as_str().unwrap_or_default();
+            assert!(told.contains(code), "{code}: {status}");
+            let sample = format!("shared_disconnects_total{{reason=\"{reason}\"}}");
+            assert!(page::metric(admin, &sample).await >= 1.0, "{code}");
+        }
+        assert!(ttl(&one.get_recording(&call_id).await).is_some());
+        for command in &mended {
+            let _: () = ask(&mut store, command).await;
+        }
+        connected(&one).await;
+        connected(&two).await;
+        let call_id = format!("accepts-{n}");
+        assert_eq!(cache_status(&one.get_recording(&call_id).await), STORED);
+        assert!(ttl(&two.get_recording(&call_id).await).is_some(), "{code}");
+    }
+}
+
+/// After a failover the name leads elsewhere, and the demoted server still has the connections.
+#[tokio::test]
+#[ignore = "needs Debian's package redis-server"]
+async fn a_demoted_primary_is_left_for_the_new_one() {
+    let (old, new) = (Redis::start().await, Redis::start().await);
+    let name = redis::Forwarder::start(old.port).await;
+    let site = site("").await;
+    let one = start(site, &format!("redis://127.0.0.1:{}", name.port), PATIENT).await;
+    one.get_recording("failover-1").await;
+    assert_eq!(old.response_keys().await.len(), 1);
+    name.forward_to(new.port);
+    let mut demoted = old.connect().await;
+    let new_port = new.port.to_string();
+    let _: () = ask(&mut demoted, &["REPLICAOF", "127.0.0.1", &new_port]).await;
+    eventually("the new primary is used", async || {
+        one.get_recording(&format!("moved-{}", one.recording_fetches()))
+            .await;
+        !new.response_keys().await.is_empty()
+    })
+    .await;
+    connected(&one).await;
+}

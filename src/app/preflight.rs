@@ -1,0 +1,41 @@
+//! What `run` does before it listens, for `check`. Nothing stays open.
+
+use std::os::unix::fs::FileTypeExt;
+
+use super::listener_setup::SessionTickets;
+use super::{ADMIN, StartError, open_access_log, port};
+use crate::config::{AccessLog, Config};
+use crate::metrics::Metrics;
+
+/// Builds what `run` builds before it listens. Returns warnings of addresses that cannot be bound now:
+/// another process, or a running gateway with the same configuration, can use them.
+///
+/// # Errors
+/// What `run` would fail with.
+pub fn preflight(config: &Config) -> Result<Vec<String>, StartError> {
+    let tickets = SessionTickets::new();
+    let tickets = tickets.map_err(|error| StartError::Tls("(any)".into(), error.into()))?;
+    let admin_tls = config.admin.tls.as_ref().map(|tls| (ADMIN.into(), tls));
+    let listeners = config.listeners.iter();
+    let tls = listeners.map(|(name, listener)| (name.clone(), &listener.tls));
+    for (name, tls) in tls.chain(admin_tls) {
+        tickets
+            .server_config(tls)
+            .map_err(|error| StartError::Tls(name, error))?;
+    }
+    if let AccessLog::File(path) = &config.telemetry.access_log
+        && path.metadata().is_ok_and(|file| file.file_type().is_fifo())
+    {
+        open_access_log(&config.telemetry, Metrics::default().add_shard())
+            .map_err(StartError::AccessLog)?;
+    }
+    let listeners = config.listeners.iter();
+    let binds = listeners.map(|(name, listener)| (format!("listener {name}"), listener.bind));
+    let admin = config.admin.bind;
+    let admin = admin.map(|bind| ("the admin interface".to_owned(), bind));
+    let in_use = binds.chain(admin).filter_map(|(what, address)| {
+        let error = port::listen(address).err()?;
+        Some(format!("{what} cannot listen on {address} now: {error}"))
+    });
+    Ok(in_use.collect())
+}

@@ -1,0 +1,88 @@
+use super::*;
+use crate::http_fields::is_allowed_in_trailers;
+use proptest::prelude::*;
+
+/// What became of a chunked body, cut after each `step` bytes: how much was used, and how it ended.
+fn scan(body: &[u8], step: usize) -> (usize, bool, bool) {
+    let mut chunked = ChunkedScanner::new(is_allowed_in_trailers);
+    let mut used = 0;
+    for piece in body.chunks(step) {
+        let step = chunked.advance(piece);
+        used += step.consumed;
+        if step.is_complete || step.is_invalid {
+            return (used, step.is_complete, step.is_invalid);
+        }
+    }
+    (used, false, false)
+}
+
+#[test]
+fn chunked_bodies_are_followed_to_their_end() {
+    for body in [
+        "0\r\n\r\n",
+        "5\r\nhello\r\n0\r\n\r\n",
+        "00005\r\nhello\r\n000\r\n\r\n",
+        "5;a=b\r\nhello\r\n0;c\r\n\r\n",
+        "5 ; a = \"q;\\\"\" ;b\r\nhello\r\n0\r\n\r\n",
+        "0\r\nX-Sum: 1\r\nY:\r\n\r\n",
+        "A\r\n0123456789\r\n0\r\n\r\n",
+    ] {
+        let more = format!("{body}GET / HTTP/1.1");
+        for step in [1, 2, 3, 1000] {
+            assert_eq!(
+                scan(more.as_bytes(), step),
+                (body.len(), true, false),
+                "{body:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn broken_chunks_are_found() {
+    for body in [
+        "\r\n",
+        "g\r\n",
+        "5\nhello\r\n0\r\n\r\n",
+        "5\r\nhello0\r\n\r\n",
+        "5\r\nhello\n0\r\n\r\n",
+        "5\r\nhello\r\n0\r\n\n",
+        " 5\r\nhello\r\n",
+        "5 \r\nhello\r\n",
+        "0x5\r\nhello\r\n",
+        "-5\r\nhello\r\n",
+        "5;\r\nhello\r\n",
+        "5;a=\r\nhello\r\n",
+        "5;a\0\r\nhello\r\n",
+        "5;a b\r\nhello\r\n",
+        "5;a=\"b\r\nhello\r\n",
+        "5,5\r\nhello\r\n",
+        "ffffffffffffffff\r\nx",
+        "10000000000000005\r\nhello\r\n",
+        "0\r\nContent-Length: 5\r\n\r\n",
+        "0\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "0\r\nHost: x\r\n\r\n",
+        "0\r\nAuthorization: x\r\n\r\n",
+        "0\r\nContent_Length: 5\r\n\r\n",
+        "0\r\nX-Forwarded-For: 5\r\n\r\n",
+        "0\r\nno colon\r\n\r\n",
+        "0\r\n folded: 1\r\n\r\n",
+        "0\r\nX: a\rb\r\n\r\n",
+    ] {
+        for step in [1, 2, 1000] {
+            let (_, done, broken) = scan(body.as_bytes(), step);
+            assert!(broken && !done, "{body:?} in steps of {step}");
+        }
+    }
+    let long = format!("5;a={}\r\n", "x".repeat(5000));
+    assert!(scan(long.as_bytes(), 100).2);
+}
+
+proptest! {
+    #[test]
+    fn any_chunked_body_gets_the_same_verdict_however_cut(
+        body in "([0-9a-f]{1,3}(;[a-z]=?[a-z\"]{0,3})?\r\n[a-z]{0,6}\r?\n?){0,3}(0\r\n)?([A-Za-z_]{1,6}: ?x\r\n)?(\r\n)?",
+    ) {
+        prop_assert_eq!(scan(body.as_bytes(), 1), scan(body.as_bytes(), 1000));
+    }
+}

@@ -1,0 +1,33 @@
+//! Why an exchange failed.
+
+use std::io;
+
+use crate::message::UpstreamErrorKind;
+use crate::upstream::failure_reason::FailureReason;
+
+/// Why an exchange failed.
+#[derive(Debug)]
+pub(in crate::upstream) enum ExchangeError {
+    /// The node closed the connection in order before the response was complete.
+    Closed,
+    /// The response is not legal HTTP/1.1, or exceeds a limit.
+    Invalid(FailureReason),
+    /// The connection failed.
+    Io(io::Error),
+}
+
+impl ExchangeError {
+    /// Returns the kind of the failure.
+    pub(in crate::upstream) fn kind(&self) -> UpstreamErrorKind {
+        match self {
+            Self::Closed | Self::Io(_) => UpstreamErrorKind::ConnectionClosed,
+            Self::Invalid(_) => UpstreamErrorKind::InvalidResponse,
+        }
+    }
+}
+
+impl From<io::Error> for ExchangeError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}

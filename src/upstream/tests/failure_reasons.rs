@@ -1,0 +1,134 @@
+//! What is told of a node that fails.
+
+use tokio::net::TcpListener;
+
+use super::test_server::{Behavior, TestServer, json_response, settings, unused_address};
+use super::*;
+use crate::cluster::{ClusterSettings, HealthCheck};
+
+/// Asks the one node of the settings once; what is told of it then.
+async fn failure_shown(settings: ClusterSettings) -> (&'static str, String) {
+    let cluster = Cluster::new(settings);
+    let _ = TestUpstream::new()
+        .send_buffered(&request_to(QUERY, &cluster))
+        .await;
+    last_failure(&cluster)
+}
+
+fn last_failure(cluster: &Cluster) -> (&'static str, String) {
+    let node = cluster.node_statuses(Instant::now().into_std()).remove(0);
+    let class = node.last_failure.map_or("", FailureKind::as_str);
+    (
+        class,
+        node.last_failure_reason
+            .as_deref()
+            .unwrap_or_default()
+            .into(),
+    )
+}
+
+#[tokio::test]
+async fn a_failed_connection_has_its_reason() {
+    let refused = failure_shown(settings(&[unused_address().await])).await;
+    assert_eq!(refused, ("unreachable", "connection refused".to_owned()));
+
+    // Nobody takes the connection out of the queue.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut hung = settings(&[silent.local_addr().unwrap()]);
+    hung.timeouts.connect = Duration::from_millis(100);
+    let hung = failure_shown(hung).await;
+    assert_eq!(
+        hung,
+        ("unreachable", "no TLS handshake in 100ms".to_owned())
+    );
+}
+
+#[tokio::test]
+async fn an_untrusted_certificate_has_its_reason() {
+    let node = TestServer::responding(test_server::ok_response()).await;
+    let mut misnamed = settings(&[node.address]);
+    misnamed.server_name = Some("other.test".try_into().unwrap());
+    let expected = "certificate not trusted: it is for node.test, not for other.test";
+    assert_eq!(
+        failure_shown(misnamed).await,
+        ("unreachable", expected.to_owned())
+    );
+
+    let mut strange = settings(&[node.address]);
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let other = rcgen::generate_simple_self_signed(["node.test".to_owned()]).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(other.cert.der().clone()).unwrap();
+    let client = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    strange.tls = Arc::new(client);
+    let (class, cause) = failure_shown(strange).await;
+    assert_eq!(class, "unreachable");
+    assert!(cause.starts_with("certificate not trusted: "), "{cause}");
+}
+
+#[tokio::test]
+async fn an_invalid_response_has_its_reason() {
+    let bad_http = b"HTTP/9 no\r\n\r\n".to_vec();
+    for (act, class, cause) in [
+        (
+            Behavior::Respond(json_response("503 Unavailable", "x")),
+            "server_error",
+            "status 503",
+        ),
+        (
+            Behavior::RespondAndClose(Vec::new()),
+            "broken",
+            "connection closed before the response",
+        ),
+        (Behavior::Respond(bad_http), "garbage", "bad HTTP: "),
+        (
+            Behavior::Respond(json_response("200 OK", "<html>")),
+            "garbage",
+            "the response was no JSON object",
+        ),
+    ] {
+        let node = TestServer::start(move |_| act.clone()).await;
+        let told = failure_shown(settings(&[node.address])).await;
+        assert_eq!(told.0, class, "{told:?}");
+        assert!(told.1.starts_with(cause), "{told:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_failed_health_check_has_its_reason() {
+    let node = TestServer::responding(json_response("500 Oops", "")).await;
+    let mut settings = settings(&[node.address]);
+    settings.health_check = Some(HealthCheck {
+        interval: Duration::from_millis(10),
+        timeout: Duration::from_secs(2),
+        path: "/".into(),
+        unhealthy_after: 1,
+        healthy_after: 1,
+        signed: None,
+    });
+    let cluster = Cluster::new(settings);
+    let expected = ("server_error", "health check: status 500".to_owned());
+    tokio::select! {
+        () = eventually("it is told", || last_failure(&cluster) == expected) => {}
+        () = watch_cluster(cluster.clone(), None) => panic!("it never ends"),
+    }
+}
+
+#[tokio::test]
+async fn a_reason_is_logged_once() {
+    let cluster = Cluster::new(settings(&[unused_address().await]));
+    let node = cluster.nodes().remove(0);
+    let now = Instant::now().into_std();
+    let news = |why: &str, seconds: u64| {
+        node.record_failure_reason(why, now + Duration::from_secs(seconds))
+    };
+    assert!(news("refused", 0));
+    assert!(!news("refused", 60));
+    assert!(news("status 503", 60));
+    assert!(!news("refused", 61), "now this, now that");
+    assert!(news("refused", 90));
+}

@@ -1,0 +1,190 @@
+//! Health checks and names, over real sockets.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::test_server::{
+    Behavior, TestServer, json_response, ok_response, settings, unused_address,
+};
+use super::*;
+use crate::auth::{Claim, Credential, Secret, Signable};
+use crate::cluster::{HealthCheck, NodeAddress, SignedCheck};
+
+fn check() -> HealthCheck {
+    HealthCheck {
+        interval: Duration::from_millis(10),
+        timeout: Duration::from_secs(2),
+        path: "/health?a".into(),
+        unhealthy_after: 2,
+        healthy_after: 2,
+        signed: None,
+    }
+}
+
+fn states(cluster: &Cluster) -> Vec<&'static str> {
+    let nodes = cluster.node_statuses(Instant::now().into_std());
+    nodes.iter().map(|node| node.state.as_str()).collect()
+}
+
+/// Watches until `holds`.
+async fn watch_until(
+    cluster: &Arc<Cluster>,
+    credential: Option<Arc<Credential>>,
+    what: &str,
+    holds: impl FnMut() -> bool,
+) {
+    tokio::select! {
+        biased;
+        () = eventually(what, holds) => {}
+        () = watch_cluster(cluster.clone(), credential) => panic!("it never ends"),
+    }
+}
+
+#[tokio::test]
+async fn health_checks_mark_a_node_down_and_up() {
+    let sick = Arc::new(AtomicBool::new(true));
+    let state = sick.clone();
+    let node = TestServer::start(move |_| {
+        Behavior::Respond(if state.load(Ordering::SeqCst) {
+            json_response("500 Oops", "")
+        } else {
+            json_response("404 Not Found", "")
+        })
+    })
+    .await;
+    let well = TestServer::responding(ok_response()).await;
+    let mut settings = settings(&[node.address, unused_address().await, well.address]);
+    settings.health_check = Some(check());
+    let cluster = Cluster::new(settings);
+    watch_until(&cluster, None, "both are down", || {
+        states(&cluster) == ["down", "down", "up"]
+    })
+    .await;
+    let probe = node.received().remove(0);
+    assert!(probe.head.starts_with("GET /health?a HTTP/1.1\r\n"));
+    assert_eq!(probe.field("host"), Some(&*node.address.to_string()));
+    sick.store(false, Ordering::SeqCst);
+    watch_until(&cluster, None, "it is up", || {
+        states(&cluster) == ["up", "down", "up"]
+    })
+    .await;
+    // Nothing of a watch outlives it.
+    eventually("its connections are closed", || {
+        node.open_connections() == 0
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_signed_health_check_is_judged_by_its_result_code() {
+    let credential = Arc::new(Credential::new(
+        "ak1".into(),
+        vec![Secret::new(b"secret".to_vec())],
+        true,
+    ));
+    let node = TestServer::responding(json_response("200 OK", r#"{"resultCode":"0300012"}"#)).await;
+    let dead = TestServer::responding(json_response("200 OK", r#"{"resultCode":"0399999"}"#)).await;
+    let mut settings = settings(&[node.address, dead.address]);
+    settings.health_check = Some(HealthCheck {
+        signed: Some(SignedCheck {
+            access_key: "ak1".into(),
+            call_id: "probe".into(),
+            result_codes: vec!["0".into(), "0300012".into()],
+        }),
+        ..check()
+    });
+    let cluster = Cluster::new(settings);
+    let asked = || node.count() > 2 && states(&cluster) == ["up", "down"];
+    watch_until(&cluster, Some(credential.clone()), "one is down", asked).await;
+
+    let seen = node.received().remove(0);
+    let mut headers = HeaderMap::new();
+    for name in ["host", "authorization", "content-length", "content-type"] {
+        let value = HeaderValue::from_str(seen.field(name).unwrap()).unwrap();
+        headers.insert(name, value);
+    }
+    let claim = Claim::parse(&headers, jiff::Timestamp::UNIX_EPOCH, None).unwrap();
+    let signable = Signable {
+        method: "POST",
+        path: "/CCFS/resource/ccfs/getRecordFileUrlFromObs",
+        query: None,
+        headers: &headers,
+        body: &seen.body,
+    };
+    claim.verify(Some(&credential), &signable).unwrap();
+    let body: serde_json::Value = serde_json::from_slice(&seen.body).unwrap();
+    assert_eq!(
+        (&body["callId"], &body["version"]),
+        (&"probe".into(), &"2.0".into())
+    );
+}
+
+#[tokio::test]
+async fn a_name_is_resolved_and_keeps_its_nodes_when_dns_fails() {
+    let node = TestServer::responding(ok_response()).await;
+    let mut settings = settings(&[node.address]);
+    let named = |host: &str| NodeAddress {
+        host: host.into(),
+        port: node.address.port(),
+    };
+    settings.nodes[0].address = named("localhost");
+    let cluster = Cluster::new(settings);
+    let upstream = TestUpstream::new();
+    let request = request_to(QUERY, &cluster);
+    let failure = upstream.send_buffered(&request).await.unwrap_err();
+    assert_eq!(
+        failure.kind,
+        UpstreamErrorKind::NoNodeAvailable,
+        "not resolved yet"
+    );
+    watch_until(&cluster, None, "it is there", || states(&cluster) == ["up"]).await;
+    upstream.send_buffered(&request).await.unwrap();
+    assert!(!cluster.set_addresses(&named("localhost"), &[]));
+    assert!(!cluster.set_addresses(&named("other"), &["127.0.0.1".parse().unwrap()]));
+    upstream.send_buffered(&request).await.unwrap();
+    assert_eq!(node.received()[1].index, 1);
+    // It moved: the old node's connections go with it.
+    assert!(cluster.set_addresses(&named("localhost"), &["127.0.0.2".parse().unwrap()]));
+    eventually("the old connection is closed", || {
+        node.open_connections() == 0
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_attempt_at_a_node_that_is_found_down_fails_over_at_once_and_free() {
+    let dead = TestServer::start(|_| Behavior::Hang).await;
+    let well = TestServer::responding(ok_response()).await;
+    for name in [QUERY, JOB] {
+        let mut settings = settings(&[dead.address, well.address]);
+        settings.health_check = Some(HealthCheck {
+            timeout: Duration::from_millis(50),
+            ..check()
+        });
+        (
+            settings.retries.budget_percent,
+            settings.retries.min_per_second,
+        ) = (0, 0);
+        let cluster = Cluster::new(settings);
+        let upstream = TestUpstream::new();
+        let request = request_to(name, &cluster);
+        let patience = Duration::from_millis(2500);
+        let answer = tokio::select! {
+            answer = upstream.upstream.send_buffered(&request, patience) => answer,
+            () = watch_cluster(cluster.clone(), None) => panic!("it never ends"),
+        };
+        if name == QUERY {
+            let trail = answer.unwrap().attempts;
+            assert!(
+                trail.count == 2 && trail.elapsed < Duration::from_secs(2),
+                "{trail:?}"
+            );
+        } else {
+            let failure = answer.unwrap_err();
+            assert_eq!(
+                (failure.kind, failure.request_sent),
+                (UpstreamErrorKind::Timeout, true)
+            );
+        }
+    }
+}
