@@ -170,20 +170,16 @@ impl Setup {
         } else {
             "cluster = \"ccfs\""
         };
-        let admin = if tables.contains("[admin]") {
-            ""
-        } else {
-            "[admin]\nbind = \"127.0.0.1:0\""
-        };
+        let unless_given = |table, text| if tables.contains(table) { "" } else { text };
+        let admin = unless_given("[admin]", "[admin]\nbind = \"127.0.0.1:0\"");
+        let telemetry = unless_given(
+            "[telemetry]",
+            "[telemetry]\nlog_format = \"text\"\nlog_level = \"error\"\naccess_log = \"access.log\"",
+        );
         // The tests read diagnostics as text, unless they ask for JSON.
         if !tables.contains("log_format") {
             tables = tables.replace("[telemetry]", "[telemetry]\nlog_format = \"text\"");
         }
-        let telemetry = if tables.contains("[telemetry]") {
-            ""
-        } else {
-            "[telemetry]\nlog_format = \"text\"\nlog_level = \"error\"\naccess_log = \"access.log\""
-        };
         format!(
             r#"
 [listeners.ccfs]

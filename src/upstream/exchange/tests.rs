@@ -19,6 +19,7 @@ async fn read_by_hyper(bytes: &[u8], is_head: bool) -> Result<Response, String> 
     let (near, mut far) = tokio::io::duplex(1 << 20);
     let builder = http1::Builder::new();
     let (mut sender, connection) = builder.handshake(TokioIo::new(near)).await.unwrap();
+    #[expect(clippy::disallowed_methods, reason = "awaited or aborted below")]
     let driver = tokio::spawn(connection);
     let request = http::Request::builder()
         .method(if is_head { "HEAD" } else { "GET" })

@@ -175,6 +175,7 @@ async fn an_invalid_response_is_a_failure() {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one table")]
 fn invalid_responses() -> Vec<(&'static str, Behavior, UpstreamErrorKind)> {
     let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n";
     vec![

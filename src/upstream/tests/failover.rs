@@ -125,7 +125,8 @@ async fn the_retry_budget_pays_only_for_retries_that_are_made() {
         budget_percent: 0,
         min_per_second: 4,
     };
-    let failing: [(&str, fn() -> Behavior); 4] = [
+    type Failing = (&'static str, fn() -> Behavior);
+    let failing: [Failing; 4] = [
         ("cut", || {
             Behavior::Cut(b"HTTP/1.1 200 OK\r\ncontent-length: 40\r\n\r\n{".to_vec())
         }),

@@ -132,6 +132,7 @@ pub(in crate::upstream) async fn unused_address() -> SocketAddr {
     listener.local_addr().unwrap()
 }
 
+#[expect(clippy::too_many_lines, reason = "one arm for each behavior")]
 async fn serve(
     tcp: TcpStream,
     script: &(impl Fn(&ReceivedRequest) -> Behavior + Send + Sync),
