@@ -1,7 +1,9 @@
 //! Differences between two configurations that a reload acts on.
 
 use crate::auth::AccessKey;
+use crate::cache::Purge;
 use crate::config::{AccountSettings, Config};
+use crate::gateway::Snapshot;
 
 /// Rejects changes of keys that take effect only at the start.
 ///
@@ -43,7 +45,7 @@ pub(super) fn require_unchanged(before: &Config, after: &Config) -> Result<(), S
 }
 
 /// Returns the access keys that were removed or disabled, or lost one of their secrets.
-pub(super) fn revoked_access_keys<'a>(
+fn revoked_access_keys<'a>(
     before: &'a Config,
     after: &'a Config,
 ) -> impl Iterator<Item = &'a AccessKey> {
@@ -62,4 +64,27 @@ pub(super) fn revoked_access_keys<'a>(
             let new = after.access_keys.get(access_key);
             new.is_none_or(|new| lost(old, new)).then_some(access_key)
         })
+}
+
+/// What takes longer for more access keys, made on a thread that serves nothing else.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) config: Config,
+    pub(super) snapshot: Snapshot,
+    /// The responses of access keys that are removed, disabled, or have lost one of their secrets.
+    pub(super) purges: Vec<Purge>,
+}
+
+impl Prepared {
+    pub(super) fn new(config: Config, before: &Config, current: &Snapshot) -> Self {
+        let purges = revoked_access_keys(before, &config).map(|access_key| Purge {
+            access_key: Some(access_key.clone()),
+            call_id: None,
+        });
+        Self {
+            purges: purges.collect(),
+            snapshot: Snapshot::next(&config, Some(current)),
+            config,
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::App;
-use super::config_diff::{require_unchanged, revoked_access_keys};
+use super::config_diff::{Prepared, require_unchanged};
 use super::file_watcher::FileDigests;
 use super::listener_setup::{self, ListenerSetup};
 use super::port::{BoundSocket, Port};
@@ -56,29 +56,6 @@ struct LoadedConfig {
     source: ConfigSource,
     digests: FileDigests,
     warnings: Vec<String>,
-}
-
-/// What takes longer for more access keys, made on a thread that serves nothing else.
-#[derive(Debug)]
-struct Prepared {
-    config: Config,
-    snapshot: Snapshot,
-    /// The responses of access keys that are removed, disabled, or have lost one of their secrets.
-    purges: Vec<Purge>,
-}
-
-impl Prepared {
-    fn new(config: Config, before: &Config, current: &Snapshot) -> Self {
-        let purges = revoked_access_keys(before, &config).map(|access_key| Purge {
-            access_key: Some(access_key.clone()),
-            call_id: None,
-        });
-        Self {
-            purges: purges.collect(),
-            snapshot: Snapshot::next(&config, Some(current)),
-            config,
-        }
-    }
 }
 
 /// How a listener of the new configuration gets its port.
