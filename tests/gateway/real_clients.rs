@@ -275,7 +275,7 @@ async fn curl_over_http1_0() {
         Case::new("recording", recording, 200),
         Case::new("unsigned", unsigned, 401),
     ];
-    check_curl("--http1.0", "1.1", &cases, &env).await;
+    check_curl("--http1.0", "1", &cases, &env).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -315,7 +315,11 @@ async fn httpx_over_http1() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Debian's packages python3-httpx and python3-h2"]
 async fn httpx_over_http2() {
-    check(Script::Python, "2").await;
+    let env = env().await;
+    let mut cases = cases(&env);
+    // httpcore waits for send window whatever else arrives on the stream.
+    cases.retain(|case| !case.name.starts_with(REJECTED_EARLY));
+    check_cases(Script::Python, "2", &cases, &env).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
