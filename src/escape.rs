@@ -78,6 +78,7 @@ mod tests {
     #[test]
     fn unsafe_characters_are_escaped_and_json_reads_them_back() {
         for &character in UNSAFE {
+            assert!(is_unsafe(character), "{character:?}");
             let text = format!("a{character}\"b\\");
             assert!(!escaped(&text).contains(is_unsafe), "{text:?}");
             let mut json = Vec::new();
