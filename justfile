@@ -69,6 +69,11 @@ soak:
 large-streams:
     cargo test --release --test gateway ten_streams_of_a_gibibyte -- --ignored
 
+# Playback at 8 KiB/s for 100 seconds.
+[group('long')]
+slow-playback:
+    cargo test --lib playback_above_the_minimum_rate -- --ignored
+
 # Fuzz one parser, e.g. `just fuzz request_head`; needs nightly Rust and cargo-fuzz.
 [group('long')]
 fuzz target seconds='600':

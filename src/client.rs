@@ -210,5 +210,6 @@ impl StreamingClientResponse {
 /// tests can exceed every limit of the gateway.
 pub const MAX_BUFFERED_BODY: usize = 64 * 1024 * 1024;
 
-#[cfg(all(test, feature = "stand-in"))]
+#[cfg(test)]
+#[cfg(feature = "stand-in")]
 mod tests;

@@ -76,13 +76,13 @@ pub(super) enum JsonError {
     Syntax,
     #[error("is not a JSON object")]
     NotAnObject,
-    #[error("is nested too deeply")]
+    #[error("is nested too deep")]
     TooDeep,
-    #[error("has data after the JSON object")]
+    #[error("has something behind the JSON object")]
     TrailingData,
-    #[error("repeats a member")]
+    #[error("has a member twice")]
     DuplicateMember,
-    #[error("has a lone surrogate in a string")]
+    #[error("has half of a surrogate pair in a string")]
     LoneSurrogate,
 }
 

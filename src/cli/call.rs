@@ -218,5 +218,6 @@ fn now() -> Timestamp {
     Timestamp::now()
 }
 
-#[cfg(all(test, feature = "stand-in"))]
+#[cfg(test)]
+#[cfg(feature = "stand-in")]
 mod tests;

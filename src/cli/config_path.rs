@@ -61,10 +61,6 @@ impl fmt::Display for NotFound {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "an edge: the place of the configuration"
-)]
 fn from_environment() -> Option<PathBuf> {
     std::env::var_os("CCFS_GATEWAY_CONFIG")
         .filter(|path| !path.is_empty())

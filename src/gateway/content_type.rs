@@ -25,7 +25,15 @@ pub(super) fn check_json(headers: &HeaderMap) -> Result<(), &'static str> {
 /// Whether a value is `application/json` with no charset or UTF-8, in any case and spacing (RFC 9110,
 /// 8.3.1).
 fn is_json_in_utf8(value: &str) -> bool {
-    let mut parts = value.split(';').map(str::trim);
+    let mut quoting = Quoting::Outside;
+    if value.chars().fold(Quoting::Outside, Quoting::after) != Quoting::Outside {
+        return false;
+    }
+    let is_separator = move |character| {
+        quoting = quoting.after(character);
+        character == ';' && quoting == Quoting::Outside
+    };
+    let mut parts = value.split(is_separator).map(str::trim);
     if !parts
         .next()
         .is_some_and(|kind| kind.eq_ignore_ascii_case("application/json"))
@@ -37,18 +45,42 @@ fn is_json_in_utf8(value: &str) -> bool {
         let Some((name, value)) = parameter.split_once('=') else {
             return false;
         };
+        let value = value.trim();
+        let unquoted = value
+            .strip_prefix('"')
+            .and_then(|rest| rest.strip_suffix('"'));
+        // Only a whole value is quoted: in other places a quote could hide a parameter.
+        if name.contains('"') || unquoted.is_none() && value.contains('"') {
+            return false;
+        }
         if name.trim_end().eq_ignore_ascii_case("charset") {
             charsets += 1;
-            let value = value.trim();
-            let unquoted = value
-                .strip_prefix('"')
-                .and_then(|rest| rest.strip_suffix('"'));
             if !unquoted.unwrap_or(value).eq_ignore_ascii_case("utf-8") {
                 return false;
             }
         }
     }
     charsets <= 1
+}
+
+/// The position relative to a quoted string (RFC 9110, 5.6.4), in which `;` separates nothing.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Quoting {
+    Outside,
+    Inside,
+    /// Behind a backslash inside a quoted string.
+    Escaped,
+}
+
+impl Quoting {
+    fn after(self, character: char) -> Self {
+        match (self, character) {
+            (Self::Outside, '"') | (Self::Escaped, _) => Self::Inside,
+            (Self::Inside, '"') => Self::Outside,
+            (Self::Inside, '\\') => Self::Escaped,
+            _ => self,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -64,6 +96,8 @@ mod tests {
             "Application/JSON ; Charset=\"UTF-8\"",
             "application/json;",
             "application/json; profile=x; charset=utf-8",
+            "application/json; profile=\"a;b\"; charset=utf-8",
+            "application/json; profile=\"a\\\";charset=gbk\"",
         ] {
             assert!(is_json_in_utf8(good), "{good}");
         }
@@ -76,6 +110,10 @@ mod tests {
             "application/json, text/plain",
             "application/x-www-form-urlencoded",
             "application/json;charset",
+            "application/json; profile=\"a;b\"; charset=gbk",
+            "application/json; profile=\"a; charset=gbk",
+            "application/json; profile=x\"a;charset=gbk\"",
+            "application/json; \"profile;charset=gbk\"=x",
         ] {
             assert!(!is_json_in_utf8(bad), "{bad}");
         }

@@ -136,6 +136,36 @@ impl Rejection {
         }
     }
 
+    /// Returns the error type of `Proxy-Status` (RFC 9209, 2.3). It is the same for every request that did not
+    /// verify, and names no node.
+    pub(super) fn proxy_error(&self) -> &'static str {
+        match self {
+            Self::InvalidRequest(_)
+            | Self::MethodNeverAllowed
+            | Self::MethodNotAllowed(_)
+            | Self::NotFound(_)
+            | Self::RateLimited { .. }
+            | Self::Unauthenticated(_)
+            | Self::UnsupportedMediaType(_) => "http_request_denied",
+            Self::BodyTooLarge { .. }
+            | Self::ClientGone
+            | Self::HeadersTooLarge
+            | Self::Malformed(_)
+            | Self::RequestTimeout => "http_request_error",
+            Self::Internal => "proxy_internal_error",
+            Self::LoopDetected => "proxy_loop_detected",
+            Self::Overloaded(_) => "connection_limit_reached",
+            Self::Upstream(error) => match error.kind {
+                UpstreamErrorKind::ConnectFailed => "connection_refused",
+                UpstreamErrorKind::ConnectionClosed => "connection_terminated",
+                UpstreamErrorKind::InvalidResponse => "http_protocol_error",
+                UpstreamErrorKind::NoNodeAvailable => "destination_unavailable",
+                UpstreamErrorKind::Timeout if error.request_sent => "http_response_timeout",
+                UpstreamErrorKind::Timeout => "connection_timeout",
+            },
+        }
+    }
+
     /// Returns the text that a client sees: which rule, never which part of a signature.
     pub fn public_message(&self) -> String {
         match self {
@@ -186,118 +216,4 @@ impl ErrorResponse {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Rate;
-    use crate::message::AttemptSummary;
-
-    /// The table as the contract and the README have it.
-    #[test]
-    #[expect(clippy::too_many_lines, reason = "one table")]
-    fn every_error_has_its_row() {
-        let node = |cause| {
-            Rejection::Upstream(UpstreamError {
-                kind: cause,
-                request_sent: false,
-                attempts: AttemptSummary::default(),
-            })
-        };
-        let limited = |code| Rejection::RateLimited {
-            limiter: Limiter::AccessKey,
-            exceeded: Some(RateLimited {
-                rate: Rate {
-                    per_second: 1,
-                    burst: 1,
-                },
-                wait: std::time::Duration::from_millis(1500),
-            }),
-            code,
-        };
-        let invalid = InvalidRequest {
-            code: "0300001",
-            text: "callId is null".to_owned(),
-            reason: "null",
-        };
-        let table = [
-            (
-                Rejection::InvalidRequest(invalid),
-                "invalid-request 200 0300001",
-            ),
-            (Rejection::Malformed("x"), "malformed 400 GW400 close"),
-            (
-                Rejection::Unauthenticated(AuthError::UnknownKey),
-                "unauthenticated 401 GW401",
-            ),
-            (
-                Rejection::Unauthenticated(AuthError::WrongSignature),
-                "unauthenticated 401 GW401",
-            ),
-            (Rejection::NotFound("x"), "not-found 404 GW404"),
-            (
-                Rejection::MethodNotAllowed(Method::POST),
-                "method-not-allowed 405 GW405",
-            ),
-            (Rejection::RequestTimeout, "request-timeout 408 GW408 close"),
-            (
-                Rejection::BodyTooLarge { limit: 1 },
-                "body-too-large 413 GW413",
-            ),
-            (
-                Rejection::UnsupportedMediaType("x"),
-                "unsupported-media-type 415 GW415",
-            ),
-            (
-                Rejection::HeadersTooLarge,
-                "headers-too-large 431 GW431 close",
-            ),
-            (limited("0300009"), "rate-limited 429 0300009 retry-after 2"),
-            (limited("0300008"), "rate-limited 429 0300008 retry-after 2"),
-            (
-                node(UpstreamErrorKind::NoNodeAvailable),
-                "no-healthy-node 503 GW503 retry-after 1",
-            ),
-            (
-                Rejection::Overloaded(ShedReason::InFlight),
-                "overloaded 503 GW503 retry-after 1",
-            ),
-            (
-                node(UpstreamErrorKind::ConnectFailed),
-                "node-failed 502 GW502",
-            ),
-            (
-                node(UpstreamErrorKind::ConnectionClosed),
-                "node-failed 502 GW502",
-            ),
-            (
-                node(UpstreamErrorKind::InvalidResponse),
-                "node-failed 502 GW502",
-            ),
-            (node(UpstreamErrorKind::Timeout), "node-timeout 504 GW504"),
-            (Rejection::Internal, "internal 500 GW500"),
-            (Rejection::LoopDetected, "loop-detected 508 GW508"),
-        ];
-        for (rejection, expected) in table {
-            let row = rejection.error_response();
-            let mut line = format!("{} {} {}", row.kind, row.status.as_u16(), row.code);
-            if row.closes_connection {
-                line += " close";
-            }
-            if let Some(seconds) = row.retry_after {
-                line += &format!(" retry-after {seconds}");
-            }
-            println!("{line}");
-            assert_eq!(line, expected, "{rejection:?}");
-        }
-    }
-
-    #[test]
-    fn authentication_errors_look_the_same_to_clients() {
-        let texts = [
-            AuthError::UnknownKey,
-            AuthError::WrongSignature,
-            AuthError::Disabled,
-        ]
-        .map(|error| Rejection::from(error).public_message());
-        assert!(texts.iter().all(|text| *text == texts[0]));
-    }
-}
+mod tests;

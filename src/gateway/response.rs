@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use data_encoding::HEXLOWER;
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
@@ -143,10 +144,9 @@ pub(super) fn request_id(headers: Option<&HeaderMap>) -> HeaderValue {
         .and_then(|fields| fields.get(&X_REQUEST_ID))
         .filter(is_sane);
     received.cloned().unwrap_or_else(|| {
-        let random = rand::random::<u64>();
-        // Hex digits, which are always a legal value.
-        let id: [u8; 16] =
-            std::array::from_fn(|at| b"0123456789abcdef"[(random >> (4 * at)) as usize & 15]);
+        let mut id = [0; 16];
+        HEXLOWER.encode_mut(&rand::random::<[u8; 8]>(), &mut id);
+        // Hex digits are always a legal value.
         HeaderValue::from_bytes(&id).unwrap_or(HeaderValue::from_static("0"))
     })
 }
@@ -220,6 +220,10 @@ fn rejection_response(rejection: &Rejection, record: &mut RequestRecord) -> Resp
     headers.insert(header::CONTENT_TYPE, JSON_UTF_8);
     headers.insert(X_GATEWAY_ERROR, HeaderValue::from_static(row.kind));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let proxy_status = format!("ccfs-gateway; error={}", rejection.proxy_error());
+    if let Ok(proxy_status) = HeaderValue::try_from(proxy_status) {
+        headers.insert(PROXY_STATUS, proxy_status);
+    }
     if let Some(seconds) = row.retry_after {
         headers.insert(header::RETRY_AFTER, seconds.into());
     }
@@ -291,6 +295,9 @@ fn add_common_headers(headers: &mut HeaderMap, record: &RequestRecord) {
     headers.insert(X_REQUEST_ID, record.request_id.clone());
     headers.append(header::VIA, VIA_GATEWAY);
 }
+
+/// RFC 9209.
+const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
 #[cfg(test)]
 mod tests {

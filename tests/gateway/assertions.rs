@@ -97,6 +97,11 @@ pub(crate) fn assert_gateway_error(response: &ClientResponse, status: u16, kind:
         response.header("content-type"),
         Some("application/json;charset=UTF-8")
     );
+    let proxy_status = response.header("proxy-status").unwrap_or_default();
+    assert!(
+        proxy_status.starts_with("ccfs-gateway; error="),
+        "{proxy_status}"
+    );
     assert_common_headers(response);
 }
 

@@ -40,7 +40,6 @@ fn bad_usage_is_2_with_a_message_on_stderr() {
         &["check", "--config", "a", "b"],
         &["purge"],
         &["purge", "--all", "--ak", "a"],
-        &["demo", "--json"],
         &["completions"],
         &["man"],
         &["check", "--config", "x", "--nonsense"],
@@ -124,6 +123,7 @@ fn bad_usage_with_json_is_json_on_stdout() {
         &["call", "--json", "http://h", "--unsigned", "--path", "/"],
         &["call", "--json"],
         &["purge", "--json"],
+        &["demo", "--json"],
         &["verify", "--json"],
     ] {
         let output = run_command(folder.path(), arguments);

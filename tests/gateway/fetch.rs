@@ -147,6 +147,7 @@ async fn a_failed_fetch_fails_all_waiters_and_is_not_stored() {
     let faults = env.nodes[0].faults();
     faults.inject(Fault::GarbageJson, When::Always);
     let asks = spawn_requests(&env, "failed-1", 10);
+    wait_until_held(&env, 1).await;
     wait_for_in_flight(&env, 10.0).await;
     faults.release();
     for response in asks.join_all().await {

@@ -23,7 +23,7 @@ fn expiry_of_text(text: &str) -> Option<i64> {
 fn urls_are_split_as_for_their_expiry() {
     for separator in [",", ";", "|", " ", "\n", ", ", ""] {
         let text = format!("{}{separator}{}", url(7), url(8));
-        let body = serde_json::json!({ "resultData": { "url": text, "more": [url(9)] } });
+        let body = serde_json::json!({ "resultData": { "url": text, "url2": [url(9)] } });
         let found = recording_urls(body.to_string().as_bytes());
         let expected: Vec<_> = [7, 8, 9]
             .map(|expires| (url(expires), Timestamp::from_second(expires).ok()))

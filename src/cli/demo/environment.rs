@@ -203,6 +203,8 @@ tls = {{ certificate = "tls/gateway.pem", private_key = "tls/gateway.key" }}
 [clusters.ccfs]
 nodes = [{nodes}]
 tls = {{ ca = "tls/ccfs-ca.pem" }}
+# The node that a step stops is back while the demo still prints.
+ejection = {{ base_time = "1s", slow_start = "1s" }}
 
 [access_keys.{shanghai}]
 secret_key_file = "secrets/{shanghai}"

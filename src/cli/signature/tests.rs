@@ -230,7 +230,7 @@ fn verify_prints_the_reason() {
     assert!(
         run(&about_vector(&flags))
             .out
-            .starts_with("invalid: another scheme")
+            .starts_with("invalid: a scheme other than auth-v2")
     );
 }
 

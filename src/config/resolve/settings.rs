@@ -48,11 +48,7 @@ pub(super) fn cache(file: &file::Cache, diagnostics: &mut Diagnostics) -> Cache 
 
 pub(super) fn limits(file: &file::Limits, diagnostics: &mut Diagnostics) -> Limits {
     let clock_window = duration_or(&file.clock_window, 15 * MINUTE);
-    // A default gives way to the other key of a pair: the largest body fits into the buffer of all.
-    let written = |key: &Setting<ByteSize>| key.as_ref().map(|key| key.0);
-    let buffered = written(&file.max_buffered).unwrap_or(u64::MAX);
-    let bodies = [&file.max_body_size, &file.max_upload_size].map(|key| written(key).unwrap_or(0));
-    let largest_body = bodies.into_iter().max().unwrap_or(0);
+    let [max_body_size, max_upload_size, max_buffered] = body_sizes(file, diagnostics);
     let limits = Limits {
         clock_window: (!clock_window.is_zero()).then_some(clock_window),
         hits_are_free: value_or(&file.hits_are_free, true),
@@ -66,17 +62,9 @@ pub(super) fn limits(file: &file::Limits, diagnostics: &mut Diagnostics) -> Limi
         max_connections: value_or(&file.max_connections, 10_000),
         max_connections_per_address: value_or(&file.max_connections_per_address, 1_024),
         max_handshakes: value_or(&file.max_handshakes, 4_096),
-        max_body_size: memory_size_or(&file.max_body_size, (64 * KIB).min(buffered), diagnostics),
-        max_upload_size: memory_size_or(
-            &file.max_upload_size,
-            (8 * MIB).min(buffered),
-            diagnostics,
-        ),
-        max_buffered: memory_size_or(
-            &file.max_buffered,
-            (256 * MIB).max(largest_body),
-            diagnostics,
-        ),
+        max_body_size,
+        max_upload_size,
+        max_buffered,
         max_answer: memory_size_or(&file.max_answer, MIB, diagnostics),
         body_timeout: nonzero_duration_or(&file.body_timeout, 10 * SECOND, diagnostics),
         header_timeout: nonzero_duration_or(&file.header_timeout, 10 * SECOND, diagnostics),
@@ -111,6 +99,21 @@ pub(super) fn limits(file: &file::Limits, diagnostics: &mut Diagnostics) -> Limi
     };
     check_limits(file, &limits, diagnostics);
     limits
+}
+
+/// Returns `max_body_size`, `max_upload_size` and `max_buffered`. The default of one gives way to what is
+/// written for another: the largest body fits into the buffer of all.
+fn body_sizes(file: &file::Limits, diagnostics: &mut Diagnostics) -> [usize; 3] {
+    let written = |key: &Setting<ByteSize>| key.as_ref().map(|key| key.0);
+    let buffered = written(&file.max_buffered).unwrap_or(u64::MAX);
+    let bodies = [&file.max_body_size, &file.max_upload_size].map(|key| written(key).unwrap_or(0));
+    let largest_body = bodies.into_iter().max().unwrap_or(0);
+    [
+        (&file.max_body_size, (64 * KIB).min(buffered)),
+        (&file.max_upload_size, (8 * MIB).min(buffered)),
+        (&file.max_buffered, (256 * MIB).max(largest_body)),
+    ]
+    .map(|(key, default)| memory_size_or(key, default, diagnostics))
 }
 
 /// Checks relations between limits: the largest body must fit into `max_buffered`.

@@ -42,6 +42,8 @@ pub(super) struct Http2State {
     going_away: AtomicBool,
     /// Streams opened by the client after that.
     refused_streams: AtomicU64,
+    /// The client has not read the response of its only stream.
+    stalled: AtomicBool,
     /// Streams that the client reset before their response.
     client_resets: AtomicU64,
     /// Those that one connection may have.
@@ -63,6 +65,7 @@ impl Http2State {
             write_blocked: AtomicBool::new(false),
             header_block_open: AtomicBool::new(false),
             going_away: AtomicBool::new(false),
+            stalled: AtomicBool::new(false),
             refused_streams: AtomicU64::new(0),
             client_resets: AtomicU64::new(0),
             max_resets: max_resets as u64,
@@ -148,6 +151,19 @@ impl Http2State {
 
     pub(super) fn is_going_away(&self) -> bool {
         self.going_away.load(Relaxed)
+    }
+
+    /// Records that a stream is reset because its client does not read the response. If it is the only
+    /// stream, the connection is stalled.
+    pub(super) fn record_slow_reader(&self) {
+        if self.active_streams.count() == 1 {
+            self.stalled.store(true, Relaxed);
+            self.wake_driver();
+        }
+    }
+
+    pub(super) fn is_stalled(&self) -> bool {
+        self.stalled.load(Relaxed)
     }
 
     /// Counts a stream that the client reset before its response, whichever part noticed it. Such a

@@ -73,8 +73,10 @@ impl<H: Handler> StreamTask<H> {
         if let Some(reason) = failed {
             listener.metrics.count(reason);
         }
-        if failed == Some(ConnectionEndReason::Panic) {
-            state.start_goaway();
+        match failed {
+            Some(ConnectionEndReason::Panic) => state.start_goaway(),
+            Some(_) => state.record_slow_reader(),
+            None => {}
         }
     }
 

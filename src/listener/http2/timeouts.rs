@@ -121,6 +121,10 @@ impl<'a> Http2Timeouts<'a> {
         if header_deadline.is_some_and(|deadline| now >= deadline) {
             return Err(Next::Close(Some(ConnectionEndReason::HeaderTimeout)));
         }
+        if self.state.is_stalled() {
+            // Counted by its stream.
+            return Err(Next::Close(None));
+        }
         let keep_alive = self.keep_alive.evaluate(now, self.state.bytes_received())?;
         // What ends it after a GOAWAY.
         let deadline = self.evaluate_goaway(now)?;

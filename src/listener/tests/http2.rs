@@ -322,6 +322,22 @@ async fn a_last_response_does_not_wait_long_for_a_window() {
 }
 
 #[tokio::test]
+async fn a_client_that_reads_nothing_is_closed_at_the_send_rate_window() {
+    let mut options = Options::tls();
+    options.settings.send_rate_window = Duration::from_millis(50);
+    options.settings.http2.goaway_timeout = Duration::from_secs(3600);
+    let server = TestListener::new(options).await;
+    let mut client = server.connect_tls("h2").await;
+    // SETTINGS_INITIAL_WINDOW_SIZE of 0.
+    let settings = b"\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\0";
+    client.send([PREFACE, settings].concat()).await;
+    client.send(headers(1, b"/text")).await;
+    client.frame_of(RST_STREAM).await;
+    client.read_to_end().await;
+    assert_eq!(server.count(ConnectionEndReason::SlowReader), 1);
+}
+
+#[tokio::test]
 async fn a_drain_sends_goaway_and_lets_streams_finish() {
     let server = TestListener::new(Options::tls()).await;
     let (mut sender, end) = connect(&server).await;

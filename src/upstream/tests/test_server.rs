@@ -95,7 +95,7 @@ impl TestServer {
         });
         Self {
             address,
-            received: received,
+            received,
             open_connections: open,
             clean_closes: goodbyes,
             _tasks: Arc::new(tasks),
