@@ -1,7 +1,6 @@
 //! A reload that replaces the secrets of 10,000 access keys, all of which have cached responses: the
 //! CPU that it takes, how much of it on the main thread, and what a request waits meanwhile.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::load::{Connection, Feed, Lane};
