@@ -38,6 +38,7 @@ struct AccountOptions {
 impl Accounts {
     /// Starts without accounts; `defaults` apply to all that are added.
     pub(super) fn new(defaults: &file::AccessKey, diagnostics: &mut Diagnostics) -> Self {
+        redact_unless_names(defaults, diagnostics);
         for written in [
             &defaults.secret_key_file,
             &defaults.secret_key_env,
@@ -46,7 +47,6 @@ impl Accounts {
         .into_iter()
         .flatten()
         {
-            diagnostics.secret_spans.push(written.span());
             diagnostics.error(
                 written.span(),
                 "a secret cannot be a default",
