@@ -188,7 +188,7 @@ async fn a_token_is_a_password() {
 #[ignore = "needs Debian's chromium and chromium-driver"]
 async fn displayed_values_never_become_markup() {
     let env = TestEnv::start().await;
-    let evil = "\"<img src=x onerror='document.title=1'>\" = 1\n";
+    let evil = "[admin]\nbind = \"<img src=x onerror='document.title=1'>\"\n";
     std::fs::write(env.file("gateway.toml"), evil).unwrap();
     let browser = Browser::start().await;
     assert_eq!(
