@@ -1,5 +1,6 @@
 //! What `run` does before it listens, for `check`. Nothing stays open.
 
+use std::io;
 use std::os::unix::fs::FileTypeExt;
 
 use super::listener_setup::SessionTickets;
@@ -35,7 +36,14 @@ pub fn preflight(config: &Config) -> Result<Vec<String>, StartError> {
     let admin = admin.map(|bind| ("the admin interface".to_owned(), bind));
     let in_use = binds.chain(admin).filter_map(|(what, address)| {
         let error = port::listen(address).err()?;
-        Some(format!("{what} cannot listen on {address} now: {error}"))
+        let note = if error.kind() == io::ErrorKind::AddrInUse {
+            "; expected if a running gateway or its socket unit holds this address"
+        } else {
+            ""
+        };
+        Some(format!(
+            "{what} cannot listen on {address} now: {error}{note}"
+        ))
     });
     Ok(in_use.collect())
 }

@@ -96,10 +96,10 @@ impl App {
                     .ready(&format!("serving, generation {in_force}"));
             }
             Err(error) => {
-                tracing::error!("the new configuration is refused:\n{error}");
+                tracing::error!("the new configuration is rejected:\n{error}");
                 let first = error.lines().next().unwrap_or_default();
                 self.notifier.ready(&format!(
-                    "serving, generation {in_force}; the last reload was refused: {first}"
+                    "serving, generation {in_force}; the last reload was rejected: {first}"
                 ));
             }
         }

@@ -44,7 +44,7 @@ pub struct Call {
     /// Send the request unsigned, as for playVoice
     #[arg(long, conflicts_with = "ak")]
     unsigned: bool,
-    /// Header fields to sign [default: content-length;content-type;host, without a body host]
+    /// Header fields to sign [default: content-length;content-type;host, or host if there is no body]
     #[arg(long, value_name = "NAMES")]
     sign: Option<String>,
     /// ID of the call whose recording is requested
@@ -68,7 +68,7 @@ pub struct Call {
     /// File with the request body, sent unchanged
     #[arg(long, value_name = "FILE")]
     body: Option<PathBuf>,
-    /// Method; GET without a body, as for playVoice
+    /// Method; GET is sent without a body, as for playVoice
     #[arg(long, default_value = "POST")]
     method: Method,
     /// Additional header field, `name: value`; may be repeated

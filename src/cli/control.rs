@@ -166,7 +166,11 @@ impl Reload {
                 }
                 writeln!(err)?;
             }
-            writeln!(out, "generation {} is in force", response["generation"])?;
+            writeln!(
+                out,
+                "configuration reloaded: generation {}",
+                response["generation"]
+            )?;
         }
         Ok(ExitCode::SUCCESS)
     }

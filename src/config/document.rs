@@ -30,7 +30,7 @@ pub(super) fn read<T: DeserializeOwned>(
         for error in errors {
             let span = error.span().unwrap_or(0..0);
             let help = match error.message() {
-                message if message.starts_with("invalid") => "texts stand in quotes",
+                message if message.starts_with("invalid") => "strings need quotes",
                 message if message.starts_with("duplicate") => "must be there once",
                 _ => "",
             };

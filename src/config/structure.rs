@@ -307,7 +307,7 @@ fn type_name(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::Table(_) => "a table",
         DeValue::Array(_) => "a list",
-        DeValue::String(_) => "a text",
+        DeValue::String(_) => "a string",
         DeValue::Integer(_) | DeValue::Float(_) => "a number",
         DeValue::Boolean(_) => "true or false",
         DeValue::Datetime(_) => "a date",

@@ -57,7 +57,7 @@ async fn a_reload_reports_its_result() {
     let risky = text.replace("{ ca = \"ca.pem\" }", "{ insecure_skip_verify = true }");
     std::fs::write(&file, risky).unwrap();
     let warned = ask(&env, &["reload"]).await;
-    assert_eq!(warned.out, "generation 2 is in force\n");
+    assert_eq!(warned.out, "configuration reloaded: generation 2\n");
     assert!(
         warned.err.contains("insecure_skip_verify = true"),
         "{}",
@@ -71,14 +71,14 @@ async fn a_reload_reports_its_result() {
     assert_eq!(done.err, "");
     assert_eq!(
         (done.code, done.out.as_str()),
-        (Some(0), "generation 4 is in force\n")
+        (Some(0), "configuration reloaded: generation 4\n")
     );
     std::fs::write(env.file("gateway.toml"), "nonsense = 1").unwrap();
     let refused = ask(&env, &["reload"]).await;
     assert_eq!(refused.code, Some(1));
     assert!(refused.err.contains("nonsense"), "{}", refused.err);
     let status = ask(&env, &["status"]).await;
-    assert!(status.out.contains("REFUSED"), "{}", status.out);
+    assert!(status.out.contains("REJECTED"), "{}", status.out);
 }
 
 #[tokio::test]

@@ -192,7 +192,7 @@ async fn diagnostics_are_json_where_stderr_is_no_terminal() {
     let refused = diagnostics.iter().find(|line| line["level"] == "ERROR");
     let message = refused.unwrap()["message"].as_str().unwrap();
     assert!(
-        message.contains("is refused") && message.contains('\n'),
+        message.contains("is rejected") && message.contains('\n'),
         "{message}"
     );
 }

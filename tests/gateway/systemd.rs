@@ -192,7 +192,7 @@ async fn the_manager_receives_every_notification() {
         unit.notification("RELOADING=1");
         let refused = unit.notification("READY=1");
         assert!(
-            refused.contains("generation 2; the last reload was refused"),
+            refused.contains("generation 2; the last reload was rejected"),
             "{refused}"
         );
 

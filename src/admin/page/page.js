@@ -22,7 +22,7 @@ async function sendCommand(path, done) {
   try {
     const response = await fetch(location.origin + path, { method: "POST", headers: { "X-Ccfs-Gateway": "1" }, signal: AbortSignal.timeout(30000) });
     if (response.ok) setMessage(done);
-    else setMessage(`refused: ${(await response.json().catch(() => null))?.detail ?? response.status}`);
+    else setMessage(`rejected: ${(await response.json().catch(() => null))?.detail ?? response.status}`);
   } catch {
     setMessage("the gateway did not answer");
   }
@@ -185,7 +185,7 @@ function showConfiguration(status) {
   const last = status.reloads.last;
   const element = byId("last-reload");
   const ago = last ? span((Date.parse(status.now) - Date.parse(last.at)) / 1000) : "";
-  text(element, last ? `${last.ok ? "done" : "refused"} ${ago} ago` : "none since the start");
+  text(element, last ? `${last.ok ? "done" : "rejected"} ${ago} ago` : "none since the start");
   style(element, last && !last.ok ? "red" : "");
   const { cache } = status;
   text(byId("cache"), `${count(cache.entries)} · ${bytes(cache.bytes)} of ${bytes(cache.max_bytes)}`);
@@ -198,7 +198,7 @@ function showConfiguration(status) {
 function showAlerts(status) {
   const alerts = [];
   const last = status.reloads.last;
-  if (last && !last.ok) alerts.push({ bad: true, text: `The last reload was refused, the configuration before it stays:\n${last.error}` });
+  if (last && !last.ok) alerts.push({ bad: true, text: `The last reload was rejected, the configuration before it stays:\n${last.error}` });
   for (const cluster of status.clusters) {
     if (cluster.panic) alerts.push({ bad: true, text: `Cluster ${cluster.name}: most nodes are unhealthy, so all are used (panic mode)` });
     if (cluster.insecure_skip_verify) alerts.push({ text: `Cluster ${cluster.name}: certificates of nodes are not verified (insecure_skip_verify)` });
@@ -266,7 +266,7 @@ async function poll() {
   try {
     const response = await fetch(`${location.origin}/status?after=${page.newest}`, { cache: "no-store", signal: AbortSignal.timeout(POLL_TIMEOUT_MS) });
     if (!response.ok) {
-      showStale(response.status === 401 ? "token needed: load the page again" : `refused: ${response.status}`);
+      showStale(response.status === 401 ? "token needed: load the page again" : `rejected: ${response.status}`);
       return;
     }
     const status = await response.json();

@@ -156,7 +156,7 @@ fn last_reload(last: &Value) -> String {
             let lines = error
                 .lines()
                 .map(|line| format!("\n    {}", replace_control_chars(line)));
-            format!("REFUSED at {at}:{}", lines.collect::<String>())
+            format!("REJECTED at {at}:{}", lines.collect::<String>())
         }
     }
 }

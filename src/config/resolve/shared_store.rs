@@ -201,7 +201,7 @@ fn read_seal_keys(
         diagnostics.missing_key(
             "shared.seal_key_file",
             table.span(),
-            "a store without a key to seal with",
+            "a shared store without an encryption key",
             "needs seal_key_file: any reader of a recording URL can open the recording. \
              `openssl rand -hex 32` makes a key",
         );
@@ -240,7 +240,7 @@ fn read_seal_key(
     if !(MIN_KEY_LENGTH..=MAX_KEY_LENGTH).contains(&bytes.len()) {
         diagnostics.error(
             span.clone(),
-            format!("the key to seal with has {} bytes", bytes.len()),
+            format!("the encryption key has {} bytes", bytes.len()),
             "must have 32 to 1024, made at random: `openssl rand -hex 32`",
         );
         return None;

@@ -180,7 +180,7 @@ impl fmt::Display for SchemaNode {
                     _ => Ok(()),
                 }
             }
-            Self::Text(TextRule::Any) => f.write_str("a text in quotes"),
+            Self::Text(TextRule::Any) => f.write_str("a string in quotes"),
             Self::Text(TextRule::OneOf(values)) => {
                 let quoted: Vec<_> = values.iter().map(|value| format!("\"{value}\"")).collect();
                 write_alternatives(&quoted, f)

@@ -79,7 +79,10 @@ fn mistakes_are_reported_with_what_would_be_right() {
     let seal = "seal_key_file = \"seal\"";
     for (table, message) in [
         ("", "a store without a url"),
-        ("url = \"redis://h\"", "a store without a key to seal with"),
+        (
+            "url = \"redis://h\"",
+            "a shared store without an encryption key",
+        ),
         (
             "url = \"http://h\"",
             "must be redis://host:port or rediss://host:port",
@@ -131,7 +134,7 @@ fn mistakes_are_reported_with_what_would_be_right() {
 fn a_key_has_a_length_and_an_owner() {
     let url = "url = \"redis://h\"";
     for (keys, message) in [
-        ("\"short\"", "the key to seal with has 31 bytes"),
+        ("\"short\"", "the encryption key has 31 bytes"),
         ("[\"seal\", \"seal\"]", "the same key twice"),
         ("\"none/such\"", "cannot read none/such"),
         (
