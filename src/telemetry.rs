@@ -124,7 +124,7 @@ pub struct RequestOrigin {
 }
 
 impl RequestRecord {
-    /// Starts a record. Its outcome is [`RequestOutcome::ClientGone`] until it is set.
+    /// Starts a record. Its outcome is [`RequestOutcome::ClientDisconnected`] until it is set.
     #[expect(clippy::disallowed_methods, reason = "the stopwatch of a request")]
     pub fn begin(
         sink: Sink,

@@ -161,7 +161,7 @@ impl CacheHit {
     }
 
     /// Returns true for one caller per refresh interval once 90 % of the lifetime has passed; repeated
-    /// failures are spaced by [`MIN_REFRESH_INTERVAL_MS`] or more.
+    /// failures are spaced by `MIN_REFRESH_INTERVAL_MS` or more.
     pub fn should_refresh(&self, now: Timestamp) -> bool {
         let next = self.entry.next_refresh.load(Ordering::Relaxed);
         let now = now.as_millisecond();

@@ -9,7 +9,7 @@ use RetrySafety::{Idempotent, OnlyIfUnsent};
 /// One interface of CC-FS.
 #[derive(Debug)]
 pub struct Endpoint {
-    /// The path after [`PREFIX`], also the name in logs and metrics.
+    /// The path after `PREFIX`, also the name in logs and metrics.
     pub name: &'static str,
     /// The only method it accepts; meaningless in [`Lookup::Unlisted`].
     pub method: Method,

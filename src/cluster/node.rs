@@ -100,7 +100,7 @@ impl Node {
     }
 
     /// Records the reason of a failure. Returns true if it should be logged: it differs from the last
-    /// logged reason, which is older than [`FAILURE_LOG_INTERVAL`].
+    /// logged reason, which is older than `FAILURE_LOG_INTERVAL`.
     pub fn record_failure_reason(&self, reason: &str, now: Instant) -> bool {
         let mut log = self.failure_log.lock();
         if log.last.as_deref() != Some(reason) {

@@ -30,7 +30,7 @@ pub enum Destination {
 }
 
 /// The handle of the writer thread. Dropping it writes the remaining lines and stops the thread; an output
-/// that does not accept them within [`CLOSE_TIMEOUT`] loses them.
+/// that does not accept them within `CLOSE_TIMEOUT` loses them.
 #[derive(Debug)]
 pub struct AccessLog {
     buffers: Buffers,
@@ -44,7 +44,7 @@ impl AccessLog {
     /// Opens the destination and starts the writer. `metrics` counts the lines.
     ///
     /// # Errors
-    /// The file cannot be opened, or not within [`OPEN_TIMEOUT`], or no thread can be started.
+    /// The file cannot be opened, or not within `OPEN_TIMEOUT`, or no thread can be started.
     pub fn open(destination: Destination, metrics: Arc<Shard>) -> io::Result<Self> {
         let buffers = Buffers::default();
         let (commands, inbox) = sync_channel(8);

@@ -57,7 +57,7 @@ impl LineOutput {
     }
 }
 
-/// Writes text to standard error and waits for it, but not longer than [`STDERR_TIMEOUT`]: the last words
+/// Writes text to standard error and waits for it, but not longer than `STDERR_TIMEOUT`: the last words
 /// of a process must not keep it from ending.
 pub fn write_stderr(text: &str) {
     let (done, finished) = sync_channel::<()>(1);
