@@ -340,14 +340,14 @@ fn the_demo_reports_its_steps_as_json() {
 #[tokio::test]
 async fn every_node_of_the_demo_is_up_while_it_serves() {
     let folder = tempfile::tempdir().unwrap();
-    let mut demo = Command::new(PROGRAM)
+    let demo = Command::new(PROGRAM)
         .arg("demo")
         .current_dir(folder.path())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
+        .spawn();
+    let mut demo = KillOnDrop(demo.unwrap());
+    let mut lines = BufReader::new(demo.0.stdout.take().unwrap()).lines();
     let admin = lines.find_map(|line| {
         let line = line.unwrap();
         let (_, url) = line.split_once("status page: ")?;
@@ -362,9 +362,9 @@ async fn every_node_of_the_demo_is_up_while_it_serves() {
         nodes.len() == 3 && nodes.iter().all(|node| node["state"] == "up")
     })
     .await;
-    let sent = Command::new("kill").arg(demo.id().to_string()).status();
+    let sent = Command::new("kill").arg(demo.0.id().to_string()).status();
     assert!(sent.unwrap().success());
-    assert_eq!(demo.wait().unwrap().code(), Some(0));
+    assert_eq!(demo.0.wait().unwrap().code(), Some(0));
 }
 
 #[test]
@@ -379,4 +379,14 @@ fn the_demo_takes_another_port_if_its_own_is_taken() {
     let port = taken.local_addr().unwrap().port().to_string();
     let asked = run_command(folder.path(), &["demo", "--once", "--port", &port]);
     assert_eq!(code(&asked), 1, "a requested port is not replaced");
+}
+
+/// A child process that is killed and reaped when a test fails before its end.
+struct KillOnDrop(std::process::Child);
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
