@@ -175,8 +175,8 @@ impl Connection {
         reusable
     }
 
-    /// Whether an idle connection is still open, and the node has sent nothing that was not asked
-    /// for. Reads session tickets on the way. The socket itself is read only if the reactor has seen
+    /// Whether an idle connection is still open, and the node has sent no unsolicited
+    /// data. Also reads session tickets. The socket itself is read only if the reactor has seen
     /// it readable.
     pub(super) fn is_quiet(&mut self) -> bool {
         let mut byte = [0];
@@ -261,7 +261,7 @@ impl Connection {
     }
 }
 
-/// Room for a head with a body of a few kilobytes, which is what JSON interfaces answer.
+/// Room for a head with a body of a few kilobytes, the usual response of a JSON interface.
 const READ: usize = 8 * 1024;
 
 /// Room below which a read is not worth its call.

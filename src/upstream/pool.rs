@@ -43,7 +43,7 @@ struct Idle {
     until: Instant,
 }
 
-/// A connection with what the pool knows about it.
+/// A connection with its state in the pool.
 #[derive(Debug)]
 struct OpenConnection {
     connection: Connection,

@@ -1,4 +1,4 @@
-//! The TCP stream under TLS: reads ahead while a large body arrives, and knows whether a byte of the
+//! The TCP stream under TLS: reads ahead while a large body arrives, and reports whether a byte of the
 //! current request has been written.
 
 use std::io::{self, IoSlice};
