@@ -69,7 +69,7 @@ impl Connection {
             .arg("PX")
             .arg(1000);
         match set.exec_async(&mut store).await {
-            // The user lacks this right, which says nothing about the server.
+            // The user lacks this right; the error does not concern the server itself.
             Err(error) if error.code() == Some("NOPERM") => Ok(()),
             result => result,
         }

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use super::{Store, WaitBudget};
 
-/// Held by the replica that fetches; expires by itself if the replica dies.
+/// Held by the replica that fetches; expires by itself if the replica terminates.
 #[derive(Debug)]
 pub struct Lease {
     pub(super) key: String,
