@@ -259,7 +259,7 @@ impl Gateway {
     }
 }
 
-/// Validates and normalizes a body as the listener's `validation` says.
+/// Validates and normalizes a body according to the listener's `validation`.
 fn normalize(
     context: &mut RequestContext,
     route: &RouteMatch<'_>,
