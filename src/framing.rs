@@ -89,8 +89,8 @@ enum State {
 /// `*( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum ExtensionState {
-    /// After a complete part: whitespace, `;`, or the end of the line. `seen` tells that the chunk has an
-    /// extension at all: whitespace alone is not one.
+    /// After a complete part: whitespace, `;`, or the end of the line. `seen`: whether the chunk has an
+    /// extension; whitespace alone is not one.
     After {
         may_assign: bool,
         seen: bool,
@@ -338,8 +338,8 @@ const TRAILER_NAME_CAPACITY: usize = 32;
 /// Hexadecimal digits of a 64-bit chunk size.
 const MAX_SIZE_DIGITS: u8 = 16;
 
-/// Trailer fields of one body, as hyper allows: it would end the body with an error that does not tell
-/// an illegal body from a client that has gone.
+/// Trailer fields of one body, as hyper allows: it would end the body with an error that does not
+/// distinguish an illegal body from a closed connection.
 const MAX_TRAILERS: usize = 100;
 
 /// Bytes of extensions and trailers of one body. No known client needs them, and hyper rejects 16 KiB

@@ -1,7 +1,7 @@
 //! Names that a careless node reads as a field that the gateway acts on or writes itself.
 
-/// Whether a request field says who the client is, or reads so with letters and digits alone. Only the
-/// gateway writes such a field toward nodes, even if the client signed another value.
+/// Whether a request field identifies the client, or does so when only its letters and digits are
+/// compared. Only the gateway writes such a field toward nodes, even if the client signed another value.
 pub fn is_identity(name: &str) -> bool {
     let folded = Folded::new(name.as_bytes());
     folded.starts_with(b"xforwarded")
