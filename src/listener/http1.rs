@@ -35,8 +35,8 @@ use crate::metrics::ConnectionEndReason;
 
 /// Serves until the connection has ended.
 ///
-/// Returns `impl Future` instead of being an `async fn`, whose future would store its arguments beside
-/// what it makes of them: the size of this future is what an idle connection costs.
+/// Returns `impl Future` instead of being an `async fn`, whose future would store its arguments besides
+/// the values made from them: the size of this future is the memory of an idle connection.
 pub(super) fn serve<H: Handler>(
     stream: Stream,
     listener: Arc<ListenerContext<H>>,
