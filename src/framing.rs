@@ -1,6 +1,6 @@
 //! Message framing of HTTP/1.1 (RFC 9112, sections 6 and 7): Content-Length, and chunked coding with
-//! strict line ends, bounded sizes, extensions and trailers. The scanner says which bytes are data and
-//! which are framing, and copies nothing. Used for request bodies, which hyper decodes behind it, and
+//! strict line ends, bounded sizes, extensions and trailers. The scanner reports which bytes are data
+//! and which are framing, and copies nothing. Used for request bodies, which hyper decodes behind it, and
 //! for response bodies of nodes. No dependencies inside the crate.
 //!
 //! ```text
@@ -230,7 +230,7 @@ impl ChunkedScanner {
         byte: u8,
     ) -> Option<State> {
         if byte == b':' {
-            // A longer name than any that matters was only counted.
+            // Of a name longer than the buffer only the length was counted: no such name is forbidden.
             let whole = name.get(..length).unwrap_or(&name);
             return (length > 0 && (self.may_trail)(whole)).then_some(State::TrailerValue);
         }

@@ -1,5 +1,5 @@
 //! One connection to the shared store with its own TLS and login, multiplexed by all tasks. A Redis
-//! Cluster is found out by `HELLO`; its client then finds the other nodes, follows slots that move,
+//! Cluster is detected by `HELLO`; its client then finds the other nodes, follows slots that move,
 //! and makes connections of its own.
 
 use std::collections::HashMap;
