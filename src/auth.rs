@@ -230,7 +230,7 @@ pub fn mentions_access_key(value: &[u8], is_access_key: impl Fn(&str) -> bool) -
         })
 }
 
-/// Why a claim was not parsed or not verified. For the log; responses never tell which.
+/// Why a claim was not parsed or not verified. For the log; responses never reveal it.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum AuthError {
     /// The access key is configured but disabled.

@@ -1,5 +1,5 @@
 //! The cache of whole responses, each until shortly before its URLs expire: the storage, and the rules
-//! of what may be served. Fetching is the business of [`singleflight`] and `upstream`. Reads no clock:
+//! of what may be served. [`singleflight`] and `upstream` fetch. Reads no clock:
 //! `now` is passed in and compared with each entry on every hit, because URLs expire by the wall clock
 //! and moka's own clock is monotonic.
 

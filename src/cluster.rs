@@ -1,5 +1,5 @@
 //! Clusters and their nodes: membership, health, load balancing, drain. Pure decisions over shared
-//! counters: connections, the clock and DNS belong to `upstream`, so times and addresses are handed in.
+//! counters: connections, the clock and DNS belong to `upstream`, so times and addresses are parameters.
 //!
 //! Panic mode: when most nodes look unhealthy (`panic_threshold`), the health checks are more likely
 //! wrong than all nodes down, so all nodes are used. Healthy-looking nodes keep a larger share, so that
@@ -41,7 +41,7 @@ pub struct Cluster {
     members: ArcSwap<Members>,
     /// `host:port` of the drained nodes. Locked while membership, drains or ejections change.
     drained: Mutex<BTreeSet<String>>,
-    /// Why names have no address.
+    /// The resolution errors of names without an address.
     unresolved: Mutex<BTreeMap<NodeAddress, Arc<str>>>,
     retry_budget: Arc<RetryBudget>,
 }
@@ -50,7 +50,7 @@ pub struct Cluster {
 #[derive(Debug, Default)]
 struct Members {
     nodes: Vec<Member>,
-    /// The state of smooth weighted round-robin, one number a node. All workers share one order, so
+    /// The state of smooth weighted round-robin, one number per node. All workers share one order, so
     /// this policy needs a lock; no other does.
     current_weights: Mutex<Vec<f64>>,
 }
@@ -62,7 +62,7 @@ struct Member {
 }
 
 impl Cluster {
-    /// Returns a cluster as configured. Nodes configured by IP address are members at once, those
+    /// Creates a cluster from its settings. Nodes configured by IP address are members at once, those
     /// configured by name after [`Cluster::set_addresses`].
     pub fn new(settings: ClusterSettings) -> Arc<Self> {
         Self::build(settings, &[], BTreeSet::new(), Arc::default())
@@ -116,7 +116,7 @@ impl Cluster {
         })
     }
 
-    /// Returns the configuration.
+    /// Returns the settings.
     pub fn settings(&self) -> &ClusterSettings {
         &self.settings
     }
@@ -181,8 +181,9 @@ impl Cluster {
         let members = self.members.load();
         let others = members.nodes.iter().filter(|m| m.node.id() != node.id());
         let ejected = others.filter(|m| m.node.is_ejected(now)).count();
-        let share = members.nodes.len() * usize::from(self.settings.ejection.max_ejected) / 100;
-        node.record_outcome(outcome, now, rules, ejected < share.max(1))
+        let max_ejected =
+            members.nodes.len() * usize::from(self.settings.ejection.max_ejected) / 100;
+        node.record_outcome(outcome, now, rules, ejected < max_ejected.max(1))
     }
 
     /// Whether so few nodes are healthy that all are used.
@@ -252,7 +253,7 @@ impl Cluster {
                 });
             }
         }
-        // A node that fills up meanwhile is left out, and the policy asked again.
+        // A node that reaches its connection limit meanwhile is removed, and the policy is applied again.
         loop {
             let chosen = match self.settings.balance {
                 Policy::ConsistentHash => load_balancing::consistent_hash(&views, hash_key),
@@ -319,7 +320,8 @@ impl Members {
         }
     }
 
-    /// The position in `views` of the node whose turn it is. `indices` are the nodes of the views.
+    /// Returns the position in `views` of the node whose turn it is. `indices` are the positions of the views
+    /// in `nodes`.
     fn pick_round_robin(&self, indices: &[usize], views: &[NodeView]) -> Option<usize> {
         let mut all = self.current_weights.lock();
         let mut weights: Vec<f64> = indices.iter().map(|&index| all[index]).collect();
@@ -345,7 +347,7 @@ enum Candidates {
 }
 
 thread_local! {
-    /// One a worker, so that no cache line is shared.
+    /// One per worker, so that no cache line is shared.
     static SEQUENCE: LowDiscrepancySequence = LowDiscrepancySequence::new();
 }
 

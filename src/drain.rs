@@ -32,12 +32,12 @@ use tokio::sync::watch;
 pub enum Phase {
     /// Normal operation.
     Serving,
-    /// Clients are notified: every response says `Connection: close` (HTTP/2: GOAWAY). Idle HTTP/1
+    /// Clients are notified: every response has `Connection: close` (HTTP/2: GOAWAY). Idle HTTP/1
     /// connections stay open.
     Notified,
     /// Idle connections are closed; requests in flight may finish.
     Closing,
-    /// Everything that is left is dropped.
+    /// All remaining connections are dropped.
     Forced,
 }
 

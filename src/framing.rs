@@ -1,6 +1,6 @@
 //! Message framing of HTTP/1.1 (RFC 9112, sections 6 and 7): Content-Length, and chunked coding with
-//! strict line ends, bounded sizes, extensions and trailers. The scanner says which bytes are data and
-//! which are framing, and copies nothing. Used for request bodies, which hyper decodes behind it, and
+//! strict line ends, bounded sizes, extensions and trailers. The scanner reports which bytes are data
+//! and which are framing, and copies nothing. Used for request bodies, which hyper decodes behind it, and
 //! for response bodies of nodes. No dependencies inside the crate.
 //!
 //! ```text
@@ -89,8 +89,8 @@ enum State {
 /// `*( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum ExtensionState {
-    /// After a complete part: whitespace, `;`, or the end of the line. `seen` tells that the chunk has an
-    /// extension at all: whitespace alone is not one.
+    /// After a complete part: whitespace, `;`, or the end of the line. `seen`: whether the chunk has an
+    /// extension; whitespace alone is not one.
     After {
         may_assign: bool,
         seen: bool,
@@ -230,7 +230,7 @@ impl ChunkedScanner {
         byte: u8,
     ) -> Option<State> {
         if byte == b':' {
-            // A longer name than any that matters was only counted.
+            // Of a name longer than the buffer only the length was counted: no such name is forbidden.
             let whole = name.get(..length).unwrap_or(&name);
             return (length > 0 && (self.may_trail)(whole)).then_some(State::TrailerValue);
         }
@@ -338,8 +338,8 @@ const TRAILER_NAME_CAPACITY: usize = 32;
 /// Hexadecimal digits of a 64-bit chunk size.
 const MAX_SIZE_DIGITS: u8 = 16;
 
-/// Trailer fields of one body, as hyper allows: it would end the body with an error that does not tell
-/// an illegal body from a client that has gone.
+/// Trailer fields of one body, as hyper allows: it would end the body with an error that does not
+/// distinguish an illegal body from a closed connection.
 const MAX_TRAILERS: usize = 100;
 
 /// Bytes of extensions and trailers of one body. No known client needs them, and hyper rejects 16 KiB

@@ -64,7 +64,7 @@ impl GatewayState {
     /// of a fetch that started before. [`Cache::sweep`] then removes the entries. Other replicas are not
     /// notified.
     pub fn begin_purge(&self, purges: PurgeSet) -> PurgeHandle {
-        // By access key alone: a fetch too many is harmless, a stale response is not.
+        // Only by access key: a fetch too many is harmless, a stale response is not.
         let access_keys = purges.access_keys();
         let handle = self.cache.begin_purge(purges);
         self.fetches
@@ -259,7 +259,7 @@ impl Gateway {
     }
 }
 
-/// Validates and normalizes a body as the listener's `validation` says.
+/// Validates and normalizes a body according to the listener's `validation`.
 fn normalize(
     context: &mut RequestContext,
     route: &RouteMatch<'_>,

@@ -1,4 +1,4 @@
-//! Knowledge about HTTP fields by name: which end at one hop, which identify a client, which look like
+//! Rules about HTTP fields by name: which end at one hop, which identify a client, which look like
 //! another one, and the names that the gateway itself writes. No dependencies inside the crate.
 
 use http::HeaderMap;

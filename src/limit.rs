@@ -1,5 +1,5 @@
 //! Rate limits (per access key after verification; per client address for failed and unverified
-//! requests) and limits on what is in flight at once. A limit admits a request or says how long to
+//! requests) and limits on what is in flight at once. A limit admits a request or returns how long to
 //! wait; it never delays a request.
 
 use std::num::NonZeroU32;
@@ -43,7 +43,7 @@ impl RateLimiter {
     /// Takes one token.
     ///
     /// # Errors
-    /// No token is available; the error tells when the next one is.
+    /// No token is available; the error holds the time until the next one.
     pub fn try_acquire(&self) -> Result<(), RateLimited> {
         match self.limiter.check() {
             Ok(_) => Ok(()),

@@ -137,7 +137,7 @@ pub struct UpstreamRequest {
     pub authorization: Authorization,
     /// The key of `balance = "consistent-hash"`, made from access key and callId.
     pub hash_key: u64,
-    /// What the gateway tells the node about the client.
+    /// What the gateway forwards to the node about the client.
     pub metadata: RequestMetadata,
 }
 
@@ -152,7 +152,7 @@ pub enum Authorization {
     Resign(Caller),
 }
 
-/// What the gateway tells the node about the client.
+/// What the gateway forwards to the node about the client.
 #[derive(Clone, Debug)]
 pub struct RequestMetadata {
     /// The client's address, for `X-Forwarded-For`.

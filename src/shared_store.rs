@@ -34,7 +34,7 @@ use purge_log::{PurgeLog, PurgeRecord};
 use purge_queue::PurgeQueue;
 use session::SessionHandle;
 
-/// The store as one replica sees it, shared by all workers. Not queried before [`Store::supervise`]
+/// The store from one replica's side, shared by all workers. Not queried before [`Store::supervise`]
 /// has connected.
 #[derive(Debug)]
 pub struct Store {

@@ -1,8 +1,8 @@
-//! A stand-in for a CC-FS node: serves TLS, verifies signatures as strictly as CC-FS documents, returns
-//! responses of the real form, and injects the faults of nodes and networks.
+//! A stand-in for a CC-FS node: serves TLS, verifies signatures as the CC-FS documentation
+//! specifies, returns responses of the real form, and injects the faults of nodes and networks.
 //!
 //! Used by the demo, the tests, and for writing clients. Its rules are written independently of the
-//! gateway's, so that tests compare two implementations; it shares [`crate::auth`] alone.
+//! gateway's, so that tests compare two implementations; it shares only [`crate::auth`].
 
 use std::collections::HashMap;
 use std::io;
@@ -177,22 +177,22 @@ impl StandIn {
 
     /// Waits until an interface has received at least `count` requests; false if the timeout passes
     /// first. Their faults are chosen by then; their responses may not be sent yet.
-    pub async fn wait_for_requests(&self, interface: &str, count: u64, deadline: Duration) -> bool {
+    pub async fn wait_for_requests(&self, interface: &str, count: u64, timeout: Duration) -> bool {
         let done = |state: &record::RecorderState| state.count(interface) >= count;
-        self.node.recorder.wait(done, deadline).await
+        self.node.recorder.wait(done, timeout).await
     }
 
     /// Waits until exactly `open` connections are open; false if the timeout passes first.
-    pub async fn wait_for_connections(&self, open: u64, deadline: Duration) -> bool {
+    pub async fn wait_for_connections(&self, open: u64, timeout: Duration) -> bool {
         let done = |state: &record::RecorderState| state.open_connections == open;
-        self.node.recorder.wait(done, deadline).await
+        self.node.recorder.wait(done, timeout).await
     }
 
     /// Closes the listener and every connection, like a killed process: from here on connections are
     /// refused. Does nothing if the node is stopped.
     pub async fn stop(&mut self) {
-        if let Some(Running { tasks, cancel: end }) = self.running.take() {
-            drop(end);
+        if let Some(Running { tasks, cancel }) = self.running.take() {
+            drop(cancel);
             tasks.wait().await;
         }
     }
@@ -208,18 +208,18 @@ impl StandIn {
     }
 
     fn serve(&mut self, listener: TcpListener) {
-        let (tasks, end) = (TaskTracker::new(), CancellationToken::new());
+        let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
         let acceptor = Acceptor {
             listener,
             tls: Arc::clone(&self.tls).into(),
             node: Arc::clone(&self.node),
             tasks: tasks.clone(),
-            cancel: end.clone(),
+            cancel: cancel.clone(),
         };
         tasks.spawn(acceptor.accept());
         tasks.close();
-        let end = end.drop_guard();
-        self.running = Some(Running { tasks, cancel: end });
+        let cancel = cancel.drop_guard();
+        self.running = Some(Running { tasks, cancel });
     }
 }
 
@@ -251,9 +251,9 @@ impl Acceptor {
                 continue;
             };
             let connection = connection::serve(Arc::clone(&self.node), stream, self.tls.clone());
-            let end = self.cancel.clone();
+            let cancel = self.cancel.clone();
             self.tasks.spawn(async move {
-                let _ = end.run_until_cancelled(connection).await;
+                let _ = cancel.run_until_cancelled(connection).await;
             });
         }
     }

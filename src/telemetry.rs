@@ -96,7 +96,7 @@ pub struct RequestRecord {
     pub result_code: Option<CompactString>,
     /// The outcome, as a metric label.
     pub outcome: RequestOutcome,
-    /// What the cache did; `None` for requests that do not use it.
+    /// The cache status; `None` for requests that do not use it.
     pub cache: Option<CacheStatus>,
     /// Why the request was rejected, for the operator.
     pub reason: Option<Box<str>>,
@@ -115,9 +115,9 @@ pub struct RequestRecord {
 pub struct RequestOrigin {
     /// Name of the listener.
     pub listener: Arc<str>,
-    /// The port it came to.
+    /// The local port.
     pub port: u16,
-    /// The client.
+    /// The client's address.
     pub client: IpAddr,
     /// TLS version.
     pub tls: Option<&'static str>,

@@ -1,5 +1,5 @@
-//! TLS knowledge that several layers share: what a certificate says about itself, and the verifier
-//! behind `insecure_skip_verify`. No dependencies inside the crate.
+//! TLS rules that several layers share: what a certificate contains, and the verifier behind
+//! `insecure_skip_verify`. No dependencies inside the crate.
 
 mod certificate;
 mod no_verification;

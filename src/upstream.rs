@@ -9,7 +9,7 @@
 //! | `exchange`, `read_ahead` | HTTP/1.1 on one connection |
 //! | `request` | the request as a node receives it |
 //! | `response`, `response_body` | the response, and what it means for the retry loop |
-//! | `health_report`, `failure_reason` | what an attempt or a probe says about the node |
+//! | `health_report`, `failure_reason` | the outcome of an attempt or a probe for its node |
 //! | `health_check`, `dns` | background tasks of a cluster |
 
 mod attempt;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::metrics::{CacheStatus, Histogram, RequestOutcome, StatusClass, Totals};
 
-/// How often a sample is taken.
+/// How often a sample is taken. Our choice: 180 chart points in 15 minutes.
 pub(super) const PERIOD: Duration = Duration::from_secs(5);
 
 /// The recorded samples.
@@ -43,9 +43,9 @@ struct Counts {
     /// 4xx, rate limiting excepted.
     rejected: u64,
     rate_limited: u64,
-    /// Requests answered from the cache.
+    /// Requests served from the cache.
     hits: u64,
-    /// Requests that looked into the cache.
+    /// Requests to which the cache applies: all cache statuses but `Bypass`.
     cacheable: u64,
 }
 
@@ -72,9 +72,9 @@ impl Sample {
                 counts.rejected += count;
             }
         }
-        for &verdict in CacheStatus::ALL {
-            let count = totals.get(verdict);
-            match verdict {
+        for &status in CacheStatus::ALL {
+            let count = totals.get(status);
+            match status {
                 CacheStatus::Hit | CacheStatus::Negative | CacheStatus::StaleIfError => {
                     counts.hits += count;
                     counts.cacheable += count;
@@ -87,8 +87,8 @@ impl Sample {
             }
         }
         let fetched = |cache| {
-            use CacheStatus as V;
-            matches!(cache, Some(V::Stored | V::Miss | V::NoCache | V::Bypass))
+            use CacheStatus as S;
+            matches!(cache, Some(S::Stored | S::Miss | S::NoCache | S::Bypass))
         };
         Self {
             at,
@@ -102,7 +102,7 @@ impl Sample {
     }
 
     /// Returns the chart point between `earlier` and this sample.
-    #[expect(clippy::cast_precision_loss, reason = "rates for the eye")]
+    #[expect(clippy::cast_precision_loss, reason = "rates are rounded for display")]
     fn since(&self, earlier: &Self) -> Value {
         let seconds = self.at.saturating_duration_since(earlier.at).as_secs_f64();
         let (now, before) = (&self.counts, &earlier.counts);
@@ -110,7 +110,7 @@ impl Sample {
             let per_second = now.saturating_sub(before) as f64 / seconds.max(0.001);
             (per_second * 100.0).round() / 100.0
         };
-        let asked = now.cacheable.saturating_sub(before.cacheable);
+        let lookups = now.cacheable.saturating_sub(before.cacheable);
         let hits = now.hits.saturating_sub(before.hits);
         let all = self.durations[0].delta_since(&earlier.durations[0]);
         json!({
@@ -119,7 +119,7 @@ impl Sample {
             "errors": rate(now.errors, before.errors),
             "refused": rate(now.rejected, before.rejected),
             "limited": rate(now.rate_limited, before.rate_limited),
-            "hit_ratio": (asked > 0).then(|| (hits as f64 / asked as f64 * 1000.0).round() / 1000.0),
+            "hit_ratio": (lookups > 0).then(|| (hits as f64 / lookups as f64 * 1000.0).round() / 1000.0),
             "p50_ms": quantile_ms(&all, 0.5),
             "p99_ms": quantile_ms(&all, 0.99),
         })
@@ -197,8 +197,8 @@ impl History {
         let ring = self.0.lock();
         let mut keys: Vec<_> = ring.keys.iter().collect();
         keys.sort_by(|(one, a), (other, b)| {
-            let by_use = b.rate.total_cmp(&a.rate).then(b.count.cmp(&a.count));
-            by_use.then_with(|| one.cmp(other))
+            let by_usage = b.rate.total_cmp(&a.rate).then(b.count.cmp(&a.count));
+            by_usage.then_with(|| one.cmp(other))
         });
         let top = keys.iter().take(limit).map(|(key, usage)| {
             json!({
@@ -223,7 +223,7 @@ impl History {
 
 impl KeyUsage {
     /// Returns the usage after `count` requests in total, with the rate decayed by `HALF_LIFE_SECONDS`.
-    #[expect(clippy::cast_precision_loss, reason = "rates for the eye")]
+    #[expect(clippy::cast_precision_loss, reason = "rates are rounded for display")]
     fn updated(before: Option<Self>, count: u64, elapsed: Duration) -> Self {
         let seconds = elapsed.as_secs_f64();
         let before = before.unwrap_or(Self {
@@ -254,10 +254,11 @@ const POINTS: usize = 180;
 /// The window of the latency percentiles, as the status page states.
 const LATENCY_WINDOW: Duration = Duration::from_secs(60);
 
-/// How much younger than asked a sample may be: the sampling timer is late by some milliseconds.
+/// How much younger than `age` a sample may be, since the sampling timer is some milliseconds late.
 const SAMPLE_TOLERANCE: Duration = Duration::from_millis(500);
 
-/// Half-life of an access key's rate. Our choice: steady enough to read, gone within minutes.
+/// Half-life of an access key's rate. Our choice: steady enough to read, and the rate of an unused
+/// key decays within minutes.
 const HALF_LIFE_SECONDS: f64 = 30.0;
 
 #[cfg(test)]

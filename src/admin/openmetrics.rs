@@ -103,7 +103,7 @@ impl MetricsCollector {
         let mut clusters = std::collections::BTreeMap::<_, Histogram>::new();
         for (_, cluster, totals) in self.routes() {
             for (cache, durations) in totals.durations() {
-                let cache = cache.map_or("none", |verdict| verdict.as_str());
+                let cache = cache.map_or("none", |status| status.as_str());
                 clusters
                     .entry((cluster, cache))
                     .or_default()

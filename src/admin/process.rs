@@ -2,7 +2,7 @@
 
 use rustix::process::{Resource, getrlimit};
 
-/// Returns the number of open file descriptors and their limit; `None` where the system does not tell.
+/// Returns the number of open file descriptors and their limit; `None` where the system does not report it.
 pub(super) fn descriptors() -> (Option<usize>, Option<u64>) {
     // One of them is the directory being read.
     let open = std::fs::read_dir("/proc/self/fd").map(|entries| entries.count() - 1);

@@ -66,7 +66,7 @@ fn revoked_access_keys<'a>(
         })
 }
 
-/// What takes longer for more access keys, made on a thread that serves nothing else.
+/// The parts of a reload whose time grows with the number of access keys; made on a thread of their own.
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) config: Config,

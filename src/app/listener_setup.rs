@@ -139,7 +139,7 @@ pub(super) fn listener_limits(limits: &config::Limits) -> ConnectionLimitSetting
     }
 }
 
-/// Returns the connection limits of the admin interface. Our choice: enough for some people and
+/// Returns the connection limits of the admin interface. Our choice: enough for some browsers and
 /// scrapers, too few to exhaust file descriptors.
 pub(super) fn admin_limits() -> ConnectionLimitSettings {
     ConnectionLimitSettings {

@@ -12,7 +12,7 @@
 //! 7. The last spans are exported, within the remainder of `grace` and [`SPAN_FLUSH_TIMEOUT`].
 //! 8. The access log is flushed when the `App` is dropped.
 //!
-//! A second signal skips to step 6 and leaves out step 7. A removed listener takes steps 1 to 6 alone.
+//! A second signal skips to step 6 and leaves out step 7. A removed listener takes only steps 1 to 6.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -240,8 +240,8 @@ const IDLE_CONNECTION_GRACE: Duration = Duration::from_millis(500);
 /// Upper bound for closing the admin connections, lower bound for the last export. Our choice.
 const FORCED_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Upper bound for exporting the last spans, within the remainder of `grace`: the timeout of one export
-/// (`otlp::TIMEOUT`).
+/// Upper bound for exporting the last spans, within the remainder of `grace`: the deadline of one
+/// gRPC call (`otlp::TIMEOUT`).
 const SPAN_FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Interval of status notifications. Each extends the stop timeout by three intervals, so that one lost

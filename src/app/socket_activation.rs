@@ -1,5 +1,6 @@
-//! Socket activation (sd_listen_fds(3)): listening sockets that the service manager opened. It keeps
-//! them open across restarts of the gateway, so that no connection is refused in between.
+//! Socket activation (sd_listen_fds(3)): listening sockets that the service manager opened. The
+//! service manager keeps them open across restarts of the gateway, so that no connection is refused in
+//! between.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -59,7 +60,7 @@ impl InheritedSockets {
             };
             if !SockRef::from(&socket).is_listener().map_err(with_name)? {
                 return Err(with_name(io::Error::other(
-                    "it does not listen (Accept=yes?)",
+                    "it does not listen; the socket unit must not set Accept=yes",
                 )));
             }
             socket.set_nonblocking(true).map_err(with_name)?;
@@ -134,9 +135,10 @@ impl InheritedSockets {
 /// Whether an inherited socket serves a configured address. `ListenStream=28443` opens `[::]` for both
 /// families, so it matches `0.0.0.0` as well; a configured port 0 matches any port.
 fn covers(inherited: SocketAddr, configured: SocketAddr) -> bool {
-    let both_any = inherited.ip().is_unspecified() && configured.ip().is_unspecified();
+    let both_unspecified = inherited.ip().is_unspecified() && configured.ip().is_unspecified();
     let same_ip = inherited.ip().to_canonical() == configured.ip().to_canonical();
-    (both_any || same_ip) && (configured.port() == 0 || configured.port() == inherited.port())
+    (both_unspecified || same_ip)
+        && (configured.port() == 0 || configured.port() == inherited.port())
 }
 
 #[cfg(test)]

@@ -128,7 +128,7 @@ impl Worker {
         self.connections.enter()
     }
 
-    /// The worker with the fewest connections, and its place.
+    /// Returns the worker with the fewest connections, and its index.
     pub(super) fn least_loaded(all: &[Self]) -> Option<(usize, &Self)> {
         let connections = |worker: &Self| worker.connections.count();
         all.iter()

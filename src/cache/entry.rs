@@ -1,4 +1,4 @@
-//! One cached response, and a hit of it: the entry as the policy of one request judges it.
+//! One cached response, and a hit of it: the entry under the policy of one request.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -127,7 +127,7 @@ pub struct CacheHit {
 }
 
 impl CacheHit {
-    /// Judges an entry by a policy; returns `None` if it may not be used at `now`.
+    /// Applies a policy to an entry; returns `None` if it may not be used at `now`.
     pub(super) fn of(entry: Arc<Entry>, policy: &CachePolicy, now: Timestamp) -> Option<Self> {
         let lifetime = entry.lifetime(policy)?;
         let freshness = lifetime.freshness(now)?;

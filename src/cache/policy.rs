@@ -1,6 +1,6 @@
 //! The caching rules of one generation of the configuration. An entry keeps the facts of its response,
-//! and the policy of each request judges them: after a reload no entry is used by the rules of the time
-//! when it was stored.
+//! and the policy of each request is applied to them: after a reload no entry is used by the rules of
+//! the time when it was stored.
 
 use std::time::Duration;
 
@@ -72,7 +72,7 @@ impl From<&config::Cache> for CachePolicy {
     }
 }
 
-/// What a policy judges of a response.
+/// The properties of a response that a policy depends on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Facts<'a> {
     pub(super) result_code: &'a str,

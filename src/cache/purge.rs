@@ -73,7 +73,7 @@ impl PurgeSet {
 pub enum PurgedKeys {
     /// All of them.
     All,
-    /// These alone.
+    /// Only these.
     Some(HashSet<AccessKey, RandomState>),
 }
 
@@ -153,7 +153,7 @@ impl Batch {
     }
 }
 
-/// A purge that is effective; tells how many entries its sweep removed.
+/// A purge in effect, with the number of entries that its sweep removed.
 #[derive(Debug)]
 pub struct PurgeHandle(Arc<AtomicUsize>);
 

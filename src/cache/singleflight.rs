@@ -1,8 +1,8 @@
 //! Request coalescing (single flight): at most one fetch per key. The first request becomes the leader
 //! and polls the fetch inside its own task, so an unshared miss needs no task and no channel. Each
 //! participant has its own deadline. If the leader is dropped, the fetch moves to a spawned task.
-//! Misses, `no-cache` requests and background refreshes all use it. The fetch is passed in as a future:
-//! no dependency on the cache or the nodes.
+//! Misses, `no-cache` requests and background refreshes all use it. The fetch is passed in as a future,
+//! so that this module depends on neither the cache nor the nodes.
 //!
 //! ```text
 //! join(key) -- no fetch in progress --> Leader   -- polls the fetch --+--> outcome
@@ -96,7 +96,7 @@ impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
     fn index(&self, key: &CacheKey) -> usize {
         #[expect(
             clippy::cast_possible_truncation,
-            reason = "any bits of a hash will do"
+            reason = "any bits of the hash select a shard equally well"
         )]
         let index = self.hasher.hash_one(key) as usize % SHARDS;
         index
@@ -113,7 +113,7 @@ impl<T: Clone + Send + Sync + 'static> Default for SingleFlight<T> {
     }
 }
 
-/// The part that one request has in a fetch.
+/// The role of one request in a fetch.
 #[derive(Debug)]
 pub enum Role<T: Clone + Send + Sync + 'static> {
     /// It started the fetch and polls it.
@@ -174,7 +174,7 @@ impl<T: Clone + Send + Sync + 'static> Drop for Leader<T> {
         let (Some(fetch), Some(guard)) = (self.fetch.take(), self.guard.take()) else {
             return;
         };
-        // Without a runtime the worker is shut down, and the fetch ends with it.
+        // Without a runtime the worker is shutting down, and the fetch is dropped with it.
         if Handle::try_current().is_ok() {
             #[expect(
                 clippy::disallowed_methods,
@@ -267,7 +267,7 @@ impl<T> Drop for CompletionGuard<T> {
     }
 }
 
-/// Our choice: two workers that lock at the same moment contend in one of 32 cases.
+/// Number of shards. Our choice: two workers that lock at the same moment contend in one of 32 cases.
 const SHARDS: usize = 32;
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ pub struct Endpoint {
     pub name: &'static str,
     /// The only method it accepts; meaningless in [`Lookup::Unlisted`].
     pub method: Method,
-    /// Whether requests carry an Authorization; false for `playVoice` alone.
+    /// Whether requests carry an Authorization; false only for `playVoice`.
     pub authenticated: bool,
     /// The shape of its request body, and so what normalization may change.
     pub body: BodyKind,

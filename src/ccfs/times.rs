@@ -2,8 +2,8 @@
 //! the machine is never used.
 //!
 //! A time without offset is the tenant's wall clock and may name no instant (a spring gap) or two (the hour
-//! that autumn repeats). Which one CC-FS takes is not documented, so the client gets the benefit of the
-//! doubt: a window is invalid only if it is invalid under every reading.
+//! that autumn repeats). Which one CC-FS takes is not documented, so a window is
+//! invalid only if it is invalid under every reading.
 
 use std::sync::LazyLock;
 

@@ -30,7 +30,7 @@ impl Run {
     /// for a standard error that is not read.
     ///
     /// # Errors
-    /// None; the exit code tells.
+    /// None; failures are reported by the exit code.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         match self.start().await {
             Ok(code) => Ok(code),

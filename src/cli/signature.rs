@@ -130,37 +130,37 @@ impl Verify {
             .headers
             .append(AUTHORIZATION, self.authorization.clone());
         let window = self.window.filter(|window| !window.is_zero());
-        let verdict = Claim::parse(&request.headers, now, window).and_then(|claim| {
+        let result = Claim::parse(&request.headers, now, window).and_then(|claim| {
             let access_key = AccessKey::from(claim.access_key());
             let credential = Arc::new(Credential::new(access_key, vec![secret], true));
             claim.verify(Some(&credential), &request.signable())?;
             Ok(claim.signed_at())
         });
-        let signed_at = match &verdict {
+        let signed_at = match &result {
             Ok(signed_at) => Some(*signed_at),
             Err(_) => Claim::parse(&request.headers, now, None)
                 .ok()
                 .map(|claim| claim.signed_at()),
         };
-        let notes = if verdict.is_ok() {
+        let notes = if result.is_ok() {
             Vec::new()
         } else {
             notes(&request)
         };
         if self.json {
             let mut report = json!({
-                "valid": verdict.is_ok(),
+                "valid": result.is_ok(),
                 "signed_at": signed_at.map(|time| time.to_string()),
                 "age_seconds": signed_at.map(|time| now.duration_since(time).as_secs()),
                 "notes": notes,
             });
-            if let Err(error) = &verdict {
+            if let Err(error) = &result {
                 let help = Some(error_hint(error)).filter(|help| !help.is_empty());
                 report["error"] = json!({ "message": error.to_string(), "help": help });
             }
             writeln!(streams.stdout, "{report:#}")?;
         } else {
-            match &verdict {
+            match &result {
                 Ok(_) => writeln!(streams.stdout, "valid")?,
                 Err(error) => {
                     writeln!(streams.stdout, "invalid: {error}{}", in_parentheses(error))?
@@ -171,7 +171,7 @@ impl Verify {
             }
             print_notes(&notes, streams)?;
         }
-        Ok(match verdict {
+        Ok(match result {
             Ok(_) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
         })
@@ -211,11 +211,11 @@ impl Explain {
         if let Some(secret) = secret {
             let expected = claim.expected_signature(&secret, &signable)?;
             let given = self.authorization.as_bytes().trim_ascii_end();
-            let verdict = match given.ends_with(expected.as_bytes()) {
+            let result = match given.ends_with(expected.as_bytes()) {
                 true => "the same as given",
                 false => "not the one given",
             };
-            writeln!(out, "expected signature ({verdict}):")?;
+            writeln!(out, "expected signature ({result}):")?;
             writeln!(out, "  {}", *expected)?;
         }
         if let Some(path) = &self.theirs {

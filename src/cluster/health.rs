@@ -1,5 +1,6 @@
 //! The health of a node: passive ejection by real requests (outlier detection), active health checks,
-//! slow start. Pure: outcomes and times are handed in. Both kinds judge by results in a row.
+//! slow start. Pure: outcomes and times are parameters. Both ejection and health checks count
+//! consecutive results.
 //!
 //! ```text
 //!            consecutive failures                         end of the ejection
@@ -22,7 +23,7 @@ use super::{EjectionSettings, HealthCheck};
 pub enum NodeOutcome {
     /// A response that does not count as a failure.
     Success,
-    /// Flow control: alive, but to be given less for a moment.
+    /// Flow control: alive, but with a reduced share for a moment.
     FlowControlled,
     /// The attempt failed.
     Failure(FailureKind),
@@ -73,7 +74,7 @@ pub enum HealthChange {
     Up,
 }
 
-/// The settings that health is judged by.
+/// The settings that decide about health.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HealthPolicy<'a> {
     /// Passive ejection and slow start.
@@ -108,7 +109,7 @@ struct EjectionPeriod {
 }
 
 impl Health {
-    /// Records one outcome. `may_eject`: the cluster can spare the node.
+    /// Records one outcome. `may_eject`: whether the cluster can spare the node.
     pub(super) fn record(
         &mut self,
         outcome: NodeOutcome,
@@ -276,7 +277,7 @@ impl Health {
 /// How long a flow-control response reduces the share. CC-FS gives no time; its limits are per second.
 const FLOW_CONTROL_PERIOD: Duration = Duration::from_secs(1);
 
-/// The share of a node under flow control: not 0, since it alone knows when that ends.
+/// The share of a node under flow control: not 0, since only its responses show when that ends.
 const FLOW_CONTROL_SHARE: f64 = 0.1;
 
 /// The share of a node that fails but cannot be spared: enough to notice when it works again.

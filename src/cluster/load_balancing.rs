@@ -1,5 +1,5 @@
-//! Load balancing policies: the choice among the candidates. Pure: views and random numbers are handed
-//! in, the index of a view is returned.
+//! Load balancing policies: the choice among the candidates. Pure: views and random numbers are
+//! parameters, the index of a view is returned.
 
 use std::cell::Cell;
 
@@ -84,13 +84,13 @@ pub(super) fn round_robin(views: &[NodeView], current_weights: &mut [f64]) -> Op
 }
 
 /// Consistent hashing: rendezvous hashing (highest random weight) with bounded loads. A key goes to the
-/// node with its highest score, unless that one has more than [`LOAD_BOUND`] of its fair_share share of all
+/// node with its highest score, unless that one has more than [`LOAD_BOUND`] times its fair share of all
 /// requests in flight. A node that leaves moves only its own keys.
 pub(super) fn consistent_hash(views: &[NodeView], key: u64) -> Option<usize> {
     let in_flight: usize = views.iter().map(|view| view.in_flight).sum();
     let capacity: f64 = views.iter().map(NodeView::capacity).sum();
-    let fair_share = LOAD_BOUND * (in_flight as f64 + 1.0) / capacity;
-    let within = |view: &NodeView| (view.in_flight as f64) < (fair_share * view.capacity()).ceil();
+    let max_share = LOAD_BOUND * (in_flight as f64 + 1.0) / capacity;
+    let within = |view: &NodeView| (view.in_flight as f64) < (max_share * view.capacity()).ceil();
     let best = |among: &dyn Fn(&NodeView) -> bool| {
         let scored = views
             .iter()
@@ -152,8 +152,9 @@ fn splitmix64_finalizer(value: u64) -> u64 {
 /// 2^32 over the golden ratio, odd.
 const GOLDEN_RATIO_STEP: u32 = 0x9e37_79b9;
 
-/// The bound of the paper "Consistent Hashing with Bounded Loads" that HAProxy and Envoy use by default
-/// is 1.25 to 1.5 too.
+/// The load bound of "Consistent Hashing with Bounded Loads" (Mirrokni, Thorup, Zadimoghaddam), above 1.
+/// Our choice; Envoy's `hash_balance_factor` and HAProxy's `hash-balance-factor` are the same bound in
+/// percent, both off by default.
 const LOAD_BOUND: f64 = 1.25;
 
 #[cfg(test)]

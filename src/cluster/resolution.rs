@@ -1,4 +1,4 @@
-//! Nodes that are configured by DNS name. The results of resolution are handed in.
+//! Nodes that are configured by DNS name. The results of resolution are parameters.
 
 use std::net::IpAddr;
 use std::sync::Arc;

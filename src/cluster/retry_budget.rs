@@ -1,5 +1,5 @@
 //! The retry budget: a share of recent requests and a small minimum, so that retries cannot multiply the
-//! load of a cluster that is already failing. Lock-free; the time is handed in.
+//! load of a cluster that is already failing. Lock-free; the time is a parameter.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -114,7 +114,7 @@ pub struct HealthCheck {
 pub struct SignedCheck {
     /// The ak that signs it.
     pub access_key: Arc<str>,
-    /// The callId it asks for.
+    /// The callId to request.
     pub call_id: String,
     /// The result codes that mean healthy.
     pub result_codes: Vec<String>,

@@ -138,16 +138,16 @@ fn panic_mode_uses_all_nodes_but_the_drained() {
             nodes[0].id()
         );
     }
-    // As a last resort only.
-    let well = [nodes[1].id(), nodes[2].id()];
-    assert!(cluster.pick_first(0, &well, now()).is_none());
-    assert!(cluster.pick_any(0, &well, now()).is_some());
+    // An ejected node is picked only as a last resort.
+    let healthy = [nodes[1].id(), nodes[2].id()];
+    assert!(cluster.pick_first(0, &healthy, now()).is_none());
+    assert!(cluster.pick_any(0, &healthy, now()).is_some());
 
     cluster.record_outcome(&nodes[1], FAILED, now());
     assert!(cluster.is_panicking(now()));
-    assert!(cluster.pick_first(0, &well, now()).is_some());
+    assert!(cluster.pick_first(0, &healthy, now()).is_some());
     assert!(cluster.drain_node("10.0.0.1:8443"));
-    assert!(cluster.pick_any(0, &well, now()).is_none());
+    assert!(cluster.pick_any(0, &healthy, now()).is_none());
     assert_eq!(cluster.node_statuses(now())[0].state, NodeState::Drained);
     assert!(cluster.undrain_node("10.0.0.1:8443"));
     let status = &cluster.node_statuses(now())[0];
@@ -169,9 +169,12 @@ fn a_retry_goes_to_a_healthy_node_even_in_panic_mode() {
     }
     assert!(cluster.is_panicking(now()));
     let picks = (0..1000).filter_map(|_| cluster.pick_first(0, &[], now()));
-    let well = picks.filter(|pick| pick.node().id() == nodes[2].id());
-    let well = well.count();
-    assert!((700..1000).contains(&well), "most, but not all: {well}");
+    let healthy = picks.filter(|pick| pick.node().id() == nodes[2].id());
+    let healthy = healthy.count();
+    assert!(
+        (700..1000).contains(&healthy),
+        "most, but not all: {healthy}"
+    );
     for _ in 0..50 {
         let pick = cluster.pick_for_retry(0, &[nodes[0].id()], now()).unwrap();
         assert_eq!(pick.node().id(), nodes[2].id());
@@ -185,7 +188,7 @@ fn a_retry_goes_to_a_healthy_node_even_in_panic_mode() {
     );
 }
 
-/// One was put aside and is well again, another begins to fail while it is away.
+/// One node is ejected and recovers; another one begins to fail during the ejection.
 #[test]
 fn a_failing_node_that_cannot_be_ejected_gets_a_small_share() {
     let cluster = Cluster::new(settings(&THREE));
@@ -198,19 +201,19 @@ fn a_failing_node_that_cannot_be_ejected_gets_a_small_share() {
         .map(|node| node.state)
         .collect();
     assert_eq!(states, [NodeState::Ejected, NodeState::Up, NodeState::Up]);
-    assert!(cluster.is_panicking(now()), "two of three look dead");
-    let of = |place: usize, count: usize| {
+    assert!(cluster.is_panicking(now()), "two of three are unhealthy");
+    let picks_of = |index: usize, count: usize| {
         let picks = (0..count).filter_map(|_| cluster.pick_first(0, &[], now()));
         picks
-            .filter(|pick| pick.node().id() == nodes[place].id())
+            .filter(|pick| pick.node().id() == nodes[index].id())
             .count()
     };
-    let (failing, away) = (of(1, 1000), of(0, 1000));
-    assert!(failing < 150 && away > 10, "{failing} {away}");
+    let (failing, ejected) = (picks_of(1, 1000), picks_of(0, 1000));
+    assert!(failing < 150 && ejected > 10, "{failing} {ejected}");
     cluster.record_outcome(&nodes[0], NodeOutcome::Success, now());
-    assert!(!cluster.is_panicking(now()), "it is back");
+    assert!(!cluster.is_panicking(now()), "it has returned");
     cluster.record_outcome(&nodes[1], NodeOutcome::Success, now());
-    assert!(of(1, 1000) > 150, "a success clears it");
+    assert!(picks_of(1, 1000) > 150, "a success restores its share");
 }
 
 #[test]
@@ -269,7 +272,7 @@ fn a_name_is_one_node_per_address() {
     assert!(Arc::ptr_eq(&cluster.nodes()[1], &kept));
     assert!(
         !cluster.set_addresses(&name, &[]),
-        "the last good answer stays"
+        "the last good addresses stay"
     );
 }
 
@@ -292,8 +295,8 @@ proptest! {
             let outcome = if success == 0 { NodeOutcome::Success } else { FAILED };
             cluster.record_outcome(&nodes[node % count], outcome, now);
             let status = cluster.node_statuses(now);
-            let out = status.iter().filter(|node| node.state == NodeState::Ejected).count();
-            prop_assert!(out <= allowed, "{out} of {count}");
+            let ejected = status.iter().filter(|node| node.state == NodeState::Ejected).count();
+            prop_assert!(ejected <= allowed, "{ejected} of {count}");
             prop_assert!(cluster.pick_first(0, &[], now).is_some());
         }
     }

@@ -1,4 +1,4 @@
-//! What must never be shown of a file.
+//! Finds the parts of a file that must never be shown.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -47,7 +47,7 @@ fn is_host_and_port(authority: &str) -> bool {
 
 /// Returns the spans to redact in a text that is not TOML.
 ///
-/// The text is judged line by line, since no parser understands it. Only what is recognized as
+/// The text is classified line by line, since no parser accepts it. Only what is recognized as
 /// harmless stays visible: headers of known tables, known keys, and, in tables of `main` that hold no
 /// access keys, the values of those keys. All else is redacted, so that a secret stays hidden under
 /// any name, in any quotes and in any other syntax (JSON, YAML).
@@ -65,7 +65,7 @@ pub(super) fn spans_in_invalid_toml(
     let mut start = 0;
     for line in text.split_inclusive('\n') {
         let content = line.trim_end_matches(['\n', '\r']);
-        let (visible, next) = state.judge(content, known_keys);
+        let (visible, next) = state.classify(content, known_keys);
         if visible < content.len() {
             spans.push(start + visible..start + content.len());
         }
@@ -75,7 +75,7 @@ pub(super) fn spans_in_invalid_toml(
     spans
 }
 
-/// What is known at the start of a line of a file that does not parse.
+/// The state at the start of a line of a file that does not parse.
 ///
 /// | state             | line                                | next       |
 /// |-------------------|-------------------------------------|------------|
@@ -91,7 +91,7 @@ pub(super) fn spans_in_invalid_toml(
 enum LineState {
     /// In a table that holds no secrets: the values of known keys are shown.
     Public,
-    /// Below access keys, or below what is not understood: no value is shown.
+    /// Below access keys, or below text that is not recognized: no value is shown.
     Secret,
     /// Inside a list of a public table: nothing is shown.
     OpenList,
@@ -101,7 +101,7 @@ enum LineState {
 
 impl LineState {
     /// Returns how many bytes of the line may be shown, and the state after it.
-    fn judge(self, line: &str, known_keys: &BTreeSet<String>) -> (usize, Self) {
+    fn classify(self, line: &str, known_keys: &BTreeSet<String>) -> (usize, Self) {
         if let Self::OpenText(quotes) = self {
             let closed = line.contains(quotes);
             return (0, if closed { Self::Secret } else { self });

@@ -206,8 +206,8 @@ impl Validator<'_> {
         }
         let mut all_fit = true;
         for item in array.iter_mut() {
-            let place = item.span();
-            all_fit &= self.check_value(item, items, &place, path);
+            let span = item.span();
+            all_fit &= self.check_value(item, items, &span, path);
         }
         all_fit
     }

@@ -15,7 +15,7 @@ fn may_trail(name: &[u8]) -> bool {
     !refused.into_iter().any(is)
 }
 
-/// What became of a chunked body, cut after each `step` bytes: how much was used, and how it ended.
+/// Returns the result of a chunked body in pieces of `step` bytes: how much was consumed, and how it ended.
 fn scan(body: &[u8], step: usize) -> (usize, bool, bool) {
     let mut chunked = ChunkedScanner::new(may_trail);
     let mut used = 0;

@@ -1,4 +1,4 @@
-//! The context of one request: what is known of it, the permits it holds, what it is charged.
+//! The context of one request: its properties, its permits, and its charges to the limits.
 
 use std::sync::Arc;
 
@@ -24,13 +24,13 @@ use crate::telemetry::{RequestRecord, TraceContext};
 /// The state of one request, from its head to the end of its response.
 #[derive(Debug)]
 pub(super) struct RequestContext {
-    /// When the request arrived. Moves on only where a wait makes it stale.
+    /// When the request arrived. Updated only after a wait that makes it stale.
     pub(super) now: Timestamp,
     /// Name of the listener.
     pub(super) listener: Arc<str>,
     /// The configuration in force when the request arrived.
     pub(super) snapshot: Arc<Snapshot>,
-    /// What the access log, the metrics and the trace say of the request.
+    /// The values for the access log, the metrics and the trace.
     pub(super) record: Box<RequestRecord>,
     pub(super) guards: Guards,
     /// Remaining wait for the shared store; `None` before its first query.
@@ -50,7 +50,7 @@ pub(super) struct Guards {
 /// still counts against the account.
 #[derive(Debug)]
 pub(super) enum InFlightPermit {
-    /// Held by the request alone; needs no allocation, and most requests start no fetch.
+    /// Held only by the request; needs no allocation, and most requests start no fetch.
     Owned(Permit),
     /// Held by a fetch too.
     Shared(Arc<Permit>),
@@ -159,7 +159,7 @@ impl RequestContext {
         Some(shared)
     }
 
-    /// Records and counts what the cache did.
+    /// Records and counts the cache status.
     pub(super) fn record_cache(&mut self, status: CacheStatus) {
         self.record.metrics().count(status);
         self.record.cache = Some(status);

@@ -88,10 +88,10 @@ impl Gateway {
             Ok(None) => return Err(Rejection::Internal),
             Err(_) => FetchOutcome::timed_out(),
         };
-        // An unfinished fetch goes on without its leader.
+        // An unfinished fetch continues without its leader.
         drop(role);
         if !origin.is_leader && !outcome.is_accepted_by(&fetch.upstream_request.headers) {
-            // The leader asked for a coding that this client does not accept.
+            // The leader requested a coding that this client does not accept.
             let own = Box::pin(self.clone().run_fetch(fetch.clone()));
             let own = timeout_at(deadline, own).await;
             outcome = own.unwrap_or_else(|_| FetchOutcome::timed_out());

@@ -1,7 +1,7 @@
 //! Cooperation with the other replicas through the shared store. A fetch reads the shared store before it
-//! queries a node, and writes its result there; the rate limit of an access key is one for all replicas.
-//! Without `[shared]`, and on a cache hit, none of this runs. The store futures are boxed so that requests
-//! that never wait do not pay for their size.
+//! queries a node, and writes its result there; the replicas share one rate limit per access key. Without
+//! `[shared]`, and on a cache hit, none of this runs. The store futures are boxed, so that requests that
+//! never wait do not grow by their size.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +40,7 @@ pub(super) struct Insertion<'a> {
 }
 
 impl SharedCache {
-    /// Opens the store with what is left of `wait_budget`; `None` without `[shared]`.
+    /// Opens the store with the remaining `wait_budget`, or a new one; `None` without `[shared]`.
     pub(super) fn open(
         store: &ArcSwapOption<Store>,
         wait_budget: Option<WaitBudget>,
@@ -54,13 +54,13 @@ impl SharedCache {
         })
     }
 
-    /// Notes the purges so far. Call before the lookup: a purge after this point invalidates the fetched
+    /// Records the purges so far. Call before the lookup: a purge after this point invalidates the fetched
     /// entry.
     pub(super) fn note_purges_before_fetch(&mut self, key: &CacheKey, call_id: Option<&str>) {
         self.purges = self.store.purge_snapshot(key, call_id);
     }
 
-    /// Looks for another replica's response and inserts it into the local cache. On a miss, acquires the
+    /// Looks up another replica's response and inserts it into the local cache. On a miss, acquires the
     /// lease to fetch if it is free.
     pub(super) async fn lookup(
         &mut self,
@@ -136,7 +136,7 @@ impl SharedCache {
         }
     }
 
-    /// Charges the rate limit of all replicas; `None` if there is none or the store does not answer.
+    /// Charges the rate limit of all replicas; `None` if there is none or the store does not respond.
     async fn charge(
         &mut self,
         account: &Account,
@@ -156,7 +156,7 @@ impl SharedCache {
 }
 
 /// Charges the rate limit of an account: first the local one, so that the store never sees more than one
-/// replica alone would allow, then the one of all replicas, if the store answers.
+/// replica alone would allow, then the one of all replicas, if the store responds.
 pub(super) async fn charge(
     account: &Account,
     shared: Option<&mut SharedCache>,

@@ -1,7 +1,7 @@
-//! Names that a careless node reads as a field that the gateway acts on or writes itself.
+//! Names that a lenient node reads as a field that the gateway acts on or writes itself.
 
-/// Whether a request field says who the client is, or reads so with letters and digits alone. Only the
-/// gateway writes such a field toward nodes, even if the client signed another value.
+/// Whether a request field identifies the client, or does so when only its letters and digits are
+/// compared. Only the gateway writes such a field toward nodes, even if the client signed another value.
 pub fn is_identity(name: &str) -> bool {
     let folded = Folded::new(name.as_bytes());
     folded.starts_with(b"xforwarded")
@@ -17,8 +17,8 @@ pub fn is_rewritten_unless_signed(name: &str) -> bool {
     )
 }
 
-/// Whether a name is not one that the gateway acts on, but becomes one when a node reads it carelessly: with
-/// letters and digits alone for what decides about framing, routing, authentication or identity, with `_` as
+/// Whether a name is not one that the gateway acts on, but becomes one when a node reads it leniently: with
+/// only letters and digits for what decides about framing, routing, authentication or identity, with `_` as
 /// `-` (as CGI does) for the others.
 pub fn is_look_alike(name: &[u8]) -> bool {
     let folded = Folded::new(name);

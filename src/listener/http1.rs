@@ -35,8 +35,8 @@ use crate::metrics::ConnectionEndReason;
 
 /// Serves until the connection has ended.
 ///
-/// Returns `impl Future` instead of being an `async fn`, whose future would store its arguments beside
-/// what it makes of them: the size of this future is what an idle connection costs.
+/// Returns `impl Future` instead of being an `async fn`, whose future would store its arguments besides
+/// the values made from them: the size of this future is the memory of an idle connection.
 pub(super) fn serve<H: Handler>(
     stream: Stream,
     listener: Arc<ListenerContext<H>>,
@@ -186,8 +186,8 @@ impl<H: Handler> Future for ResponseFuture<H> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let mut response = ready!(self.response.as_mut().poll(context));
         let state = self.context.state.clone();
-        let asked = response.extensions().get::<CloseAfterResponse>().is_some();
-        if asked || self.context.closes_after_response() {
+        let close_requested = response.extensions().get::<CloseAfterResponse>().is_some();
+        if close_requested || self.context.closes_after_response() {
             state.close_after_response();
             response
                 .headers_mut()
@@ -234,6 +234,6 @@ impl<B> Drop for CountedBody<B> {
 /// default would hold 400 KiB, in pieces that keep several times as much alive.
 const MAX_WRITE_BUFFER: usize = 32 * 1024;
 
-/// hyper's default for `max_headers`. For more fields it has to be told, and then allocates for each
-/// request.
+/// hyper's default for `max_headers`. A larger limit has to be set explicitly, and then hyper allocates
+/// for each request.
 const HYPER_DEFAULT_MAX_HEADERS: usize = 100;

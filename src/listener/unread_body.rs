@@ -25,13 +25,13 @@ pub(super) struct UnreadBody {
 pub(super) enum DiscardOutcome {
     /// Read to its end: the connection can be reused.
     Complete,
-    /// Over the limit, late or broken off: the connection cannot be reused.
+    /// Over the limit, late or cut off: the connection cannot be reused.
     Incomplete,
 }
 
 impl UnreadBody {
-    /// Whether it is known already that the remainder will not be read, so that the response had
-    /// better announce the end of the connection.
+    /// Whether it is known already that the remainder will not be read, so that the response
+    /// should announce the end of the connection.
     ///
     /// A client that expects `100 Continue` may send the body after the response or may not (RFC
     /// 9110, 10.1.1): the bytes that follow are ambiguous.

@@ -1,5 +1,5 @@
 //! One connection to the shared store with its own TLS and login, multiplexed by all tasks. A Redis
-//! Cluster is found out by `HELLO`; its client then finds the other nodes, follows slots that move,
+//! Cluster is detected by `HELLO`; its client then finds the other nodes, follows slots that move,
 //! and makes connections of its own.
 
 use std::collections::HashMap;
@@ -69,7 +69,7 @@ impl Connection {
             .arg("PX")
             .arg(1000);
         match set.exec_async(&mut store).await {
-            // The user lacks this right, which says nothing about the server.
+            // The user lacks this right; the error does not concern the server itself.
             Err(error) if error.code() == Some("NOPERM") => Ok(()),
             result => result,
         }

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use super::{Store, WaitBudget};
 
-/// Held by the replica that fetches; expires by itself if the replica dies.
+/// Held by the replica that fetches; expires by itself if the replica terminates.
 #[derive(Debug)]
 pub struct Lease {
     pub(super) key: String,
@@ -51,7 +51,7 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// How long other replicas wait for a replica that has died. A fetch takes 0.2 to 8 s, so the lease is
+/// How long other replicas wait for a replica that has terminated. A fetch takes 0.2 to 8 s, so the lease is
 /// renewed four times in each TTL.
 pub(super) const LEASE_TTL: Duration = Duration::from_secs(2);
 

@@ -1,14 +1,14 @@
 //! The log of purges, from whichever replica they came. Replicas share no clock and no order of
-//! events, so each value in the store carries the ids of the purges that its replica knew of when the
-//! fetch began. A reader that knows of any other purge that covers the value must not use it. No IO;
-//! records travel sealed.
+//! events, so each value in the store carries the ids of the purges that its replica had recorded when
+//! the fetch began. A reader that has recorded any other purge that covers the value must not use it. No
+//! IO; records are sealed in transit.
 
 use std::collections::VecDeque;
 
 use crate::auth::AccessKey;
 use crate::message::Purge;
 
-/// The purges that this replica knows of, oldest first.
+/// The purges that this replica has recorded, oldest first.
 #[derive(Clone, Debug, Default)]
 pub(super) struct PurgeLog {
     records: VecDeque<PurgeRecord>,
@@ -97,8 +97,8 @@ impl PurgeLog {
         covering.map(|record| record.id).collect()
     }
 
-    /// Whether a purge covers a value whose replica did not know that purge; `known_ids` are the ids
-    /// that the replica knew.
+    /// Whether a purge covers a value whose replica had not recorded that purge; `known_ids` are the ids
+    /// that the replica had recorded.
     pub(super) fn invalidates(
         &self,
         access_key: &AccessKey,

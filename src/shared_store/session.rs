@@ -55,13 +55,13 @@ impl SessionError {
 }
 
 impl From<&RedisError> for SessionError {
-    /// Of what the store itself wrote only the error code is used, and only if it looks like one.
+    /// Uses only the error code of the text that the store wrote, and only if it has the form of one.
     fn from(error: &RedisError) -> Self {
         let is_code =
             |code: &&str| code.len() <= 16 && code.bytes().all(|it| it.is_ascii_uppercase());
         match error.code() {
             Some(code) => {
-                let kind = unusable(code).unwrap_or(SharedStoreDisconnect::Rejected);
+                let kind = session_error_kind(code).unwrap_or(SharedStoreDisconnect::Rejected);
                 let code = Some(code).filter(is_code).unwrap_or("an unknown error");
                 Self::new(kind, format!("it rejects commands: {code}"))
             }
@@ -70,9 +70,9 @@ impl From<&RedisError> for SessionError {
     }
 }
 
-/// Returns the kind of an error code by which a server rejects all writes, or all commands, whoever
-/// sends them; `None` for a code that concerns one command, as NOPERM or WRONGTYPE.
-fn unusable(code: &str) -> Option<SharedStoreDisconnect> {
+/// Returns the kind of an error code with which a server rejects all writes, or all commands, of every
+/// user; `None` for a code that concerns one command, such as NOPERM or WRONGTYPE.
+fn session_error_kind(code: &str) -> Option<SharedStoreDisconnect> {
     match code {
         "READONLY" => Some(SharedStoreDisconnect::ReadOnly),
         "OOM" => Some(SharedStoreDisconnect::OutOfMemory),
@@ -91,9 +91,9 @@ pub enum Status {
     /// The first connection is not established yet.
     #[default]
     Connecting,
-    /// In use.
+    /// Queries are sent.
     Connected,
-    /// Not in use, for this reason.
+    /// No queries are sent, for this reason.
     Unavailable(String),
 }
 
@@ -103,7 +103,7 @@ impl SessionHandle {
         self.current.load_full()
     }
 
-    /// Queries use this connection from now on.
+    /// Starts a session: queries use this connection from now on.
     pub(super) fn set_connected(&self, connection: &Connection) {
         let session = Session {
             connection: connection.clone(),
@@ -113,7 +113,7 @@ impl SessionHandle {
         self.status.store(Arc::new(Status::Connected));
     }
 
-    /// No queries are sent from now on.
+    /// Ends the session: no queries are sent from now on.
     pub(super) fn set_unavailable(&self, reason: &str) {
         self.current.store(None);
         self.status
@@ -131,7 +131,10 @@ impl SessionHandle {
     /// Handles the error of one query. An error without a code comes from the connection, and some codes
     /// mean that the server rejects all commands. Any other code concerns this command alone.
     pub(super) fn on_error(&self, session: &Arc<Session>, error: &RedisError) {
-        if error.code().is_none_or(|code| unusable(code).is_some()) {
+        if error
+            .code()
+            .is_none_or(|code| session_error_kind(code).is_some())
+        {
             self.mark_unresponsive(session);
         } else if !session.has_logged_rejection.swap(true, Ordering::Relaxed) {
             let SessionError { reason, .. } = error.into();

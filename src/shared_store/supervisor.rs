@@ -102,7 +102,7 @@ impl Store {
             with_timeout(CONNECT_TIMEOUT, read.invoke_async(&mut store)).await?;
         self.apply(records.iter().map(Vec::as_slice), on_purge);
         self.publish(connection).await?;
-        // A store that responds slower than requests may wait is of no use.
+        // A store that responds slower than requests may wait counts as unavailable.
         with_timeout(self.settings.timeout, connection.check()).await
     }
 

@@ -91,7 +91,7 @@ pub enum AcceptBehavior {
     Stall,
 }
 
-/// The faults of one stand-in, and the call IDs it does not know.
+/// The faults of one stand-in, and the call IDs that are unknown to it.
 #[derive(Debug)]
 pub struct Faults {
     state: Mutex<FaultState>,

@@ -1,4 +1,4 @@
-//! Pre-signed URLs in the forms of object stores, signed with a key that opens nothing. Each URL is
+//! Pre-signed URLs in the forms of object stores, signed with a key that grants no access. Each URL is
 //! unique: its path contains a sequence number, so that a cached response differs from a fresh one.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -62,7 +62,7 @@ impl Packing {
     }
 }
 
-/// The URLs of a response, unless the request asks for others.
+/// The URLs of a response, unless the request selects others.
 #[derive(Clone, Copy, Debug)]
 pub struct UrlStyle {
     /// The signature scheme.

@@ -1,4 +1,4 @@
-//! Behaviour that a request asks for by a name. A callId, or a fileName without folder and extension,
+//! Behaviour that a request selects by a name. A callId, or a fileName without folder and extension,
 //! is split into words at `_`; unknown words are ignored.
 //!
 //! | word | behaviour |
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::presign::{Packing, UrlForm};
 
-/// The behaviour that a name asks for.
+/// The behaviour that a name selects.
 #[derive(Debug, Default, Eq, PartialEq)]
 pub(super) struct RequestedBehavior<'a> {
     pub(super) result_code: Option<&'a str>,

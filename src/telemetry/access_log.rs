@@ -228,7 +228,7 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 /// within milliseconds.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How often the shutdown looks whether the last lines are written.
+/// How often the shutdown checks whether the last lines are written.
 const CLOSE_POLL: Duration = Duration::from_millis(2);
 
 /// Bytes per worker. 30,000 lines per second of 400 bytes fill 1.2 MB in one flush interval.

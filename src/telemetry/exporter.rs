@@ -41,9 +41,9 @@ impl TraceExporter {
             collector: Collector::new(endpoint)?,
             queues: queues.clone(),
             metrics,
-            is_losing: false,
+            has_logged_loss: false,
         };
-        #[expect(clippy::disallowed_methods, reason = "ends with its `Exporter`")]
+        #[expect(clippy::disallowed_methods, reason = "ends with its `TraceExporter`")]
         let task = tokio::spawn(task.run(stopped));
         Ok(Self {
             queues,
@@ -55,15 +55,15 @@ impl TraceExporter {
 
     /// Returns a new queue, for the worker with these counters.
     pub fn new_queue(&self, metrics: Arc<Shard>) -> Arc<SpanQueue> {
-        let spans = Arc::new(SpanQueue::new(self.sample_ratio, metrics));
-        self.queues.lock().push(spans.clone());
-        spans
+        let queue = Arc::new(SpanQueue::new(self.sample_ratio, metrics));
+        self.queues.lock().push(queue.clone());
+        queue
     }
 
-    /// Exports the queued spans and stops. Spans that are not accepted `within` that time are lost.
-    pub async fn shutdown(mut self, within: Duration) {
+    /// Exports the queued spans and stops. Spans that the collector does not accept within `limit` are lost.
+    pub async fn shutdown(mut self, limit: Duration) {
         self.stop = None;
-        if tokio::time::timeout(within, &mut self.task).await.is_err() {
+        if tokio::time::timeout(limit, &mut self.task).await.is_err() {
             tracing::warn!("the collector did not accept the last spans in time: they are lost");
         }
     }
@@ -80,7 +80,7 @@ struct FlushTask {
     queues: Queues,
     metrics: Arc<Shard>,
     /// Whether the current loss of spans has been logged.
-    is_losing: bool,
+    has_logged_loss: bool,
 }
 
 impl FlushTask {
@@ -107,18 +107,21 @@ impl FlushTask {
     /// Takes a batch, an equal part from each queue.
     fn batch(&self) -> Vec<Span> {
         let queues = self.queues.lock();
-        let each = BATCH_SIZE.div_ceil(queues.len().max(1));
-        queues.iter().flat_map(|spans| spans.take(each)).collect()
+        let per_queue = BATCH_SIZE.div_ceil(queues.len().max(1));
+        queues
+            .iter()
+            .flat_map(|queue| queue.take(per_queue))
+            .collect()
     }
 
     async fn export(&mut self, batch: Vec<Span>) {
         let count = batch.len() as u64;
-        let delivered = tokio::time::timeout(EXPORT_TIMEOUT, self.collector.export(batch)).await;
+        let result = tokio::time::timeout(EXPORT_TIMEOUT, self.collector.export(batch)).await;
         let dropped: u64 = self.queues.lock().iter().map(|it| it.take_dropped()).sum();
-        match delivered.unwrap_or_else(|_| Err("no response in time".to_owned())) {
+        match result.unwrap_or_else(|_| Err("no response in time".to_owned())) {
             Ok(()) => {
                 self.metrics.count_many(TraceSpans::Exported, count);
-                if dropped == 0 && std::mem::take(&mut self.is_losing) {
+                if dropped == 0 && std::mem::take(&mut self.has_logged_loss) {
                     tracing::info!("the collector accepts all spans again");
                 } else if dropped > 0 {
                     self.warn_loss("too many spans for the collector");
@@ -133,11 +136,8 @@ impl FlushTask {
 
     /// Logs a loss once, until exporting works again.
     fn warn_loss(&mut self, error: &str) {
-        if !std::mem::replace(&mut self.is_losing, true) {
-            tracing::warn!(
-                error,
-                "spans are lost on their way to the collector; requests are not affected"
-            );
+        if !std::mem::replace(&mut self.has_logged_loss, true) {
+            tracing::warn!(error, "spans are lost; requests are not affected");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Writes whole lines to a file or standard error, and knows which of them arrived.
+//! Writes whole lines to a file or standard error, and counts those that were written whole.
 //!
 //! Writes block. Only the writer threads of the access log and the diagnostics call them.
 
@@ -57,8 +57,8 @@ impl LineOutput {
     }
 }
 
-/// Writes text to standard error and waits for it, but not longer than `STDERR_TIMEOUT`: the last words
-/// of a process must not keep it from ending.
+/// Writes text to standard error and waits for it, but not longer than `STDERR_TIMEOUT`: the last
+/// output of a process must not delay its end.
 pub fn write_stderr(text: &str) {
     let (done, finished) = sync_channel::<()>(1);
     let text = text.as_bytes().to_owned();

@@ -30,7 +30,7 @@ pub(super) enum ResponseMode {
     Streaming,
 }
 
-/// An attempt that brought no response.
+/// A failed attempt, without a response.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AttemptError {
     pub(super) kind: UpstreamErrorKind,

@@ -48,7 +48,7 @@ impl<'a> AttemptTelemetry<'a> {
         }
     }
 
-    /// Returns the span that the node sees as its parent.
+    /// Returns the span that the node receives as its parent.
     pub(super) fn trace(&self) -> TraceContext {
         self.trace
     }

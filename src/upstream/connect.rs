@@ -13,14 +13,17 @@ use super::failure_reason::{self, FailureReason};
 use super::read_ahead::ReadAhead;
 use crate::cluster::{ClusterSettings, Node};
 
-/// Connects to `node` within the connect timeout; the error is the reason why that failed.
+/// Connects to `node` within the connect timeout.
+///
+/// # Errors
+/// The reason why no connection was established.
 pub(super) async fn connect(
     node: &Node,
     settings: &ClusterSettings,
 ) -> Result<Connection, FailureReason> {
     let connected = AtomicBool::new(false);
     let limit = settings.timeouts.connect;
-    match timeout(limit, open(node, settings, &connected)).await {
+    match timeout(limit, establish(node, settings, &connected)).await {
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(error)) => {
             tracing::debug!(node = %node.name(), %error, "connecting failed");
@@ -37,8 +40,8 @@ pub(super) async fn connect(
     }
 }
 
-/// Sets `connected` between TCP and TLS.
-async fn open(
+/// Opens the TCP connection, sets `connected`, and performs the TLS handshake.
+async fn establish(
     node: &Node,
     settings: &ClusterSettings,
     connected: &AtomicBool,

@@ -80,12 +80,12 @@ fn describe(error: &NetError) -> String {
 struct Resolution {
     /// Not empty.
     addresses: Vec<IpAddr>,
-    /// Until the next query.
+    /// The time until the next query.
     valid_for: Duration,
 }
 
 /// Queries the IPv4 addresses, and the IPv6 addresses where there are none, so that one machine with
-/// both is not two nodes. Only the response that a name has no IPv4 address leads to the second query:
+/// both is not two nodes. Only a response without an IPv4 address leads to the second query:
 /// a name server that fails must not make a node change its address family.
 async fn lookup(address: &NodeAddress, servers: &NameServers) -> Result<Resolution, NetError> {
     let resolver = resolver(servers)?;
@@ -109,15 +109,15 @@ async fn lookup(address: &NodeAddress, servers: &NameServers) -> Result<Resoluti
     })
 }
 
-/// A new resolver for each query: `resolv.conf` and the hosts file may have changed since the last
+/// Creates a resolver for each query: `resolv.conf` and the hosts file may have changed since the last
 /// one. Nothing is cached here, because a cached record has the remaining TTL, not the full one.
 fn resolver(servers: &NameServers) -> Result<TokioResolver, NetError> {
     let provider = TokioRuntimeProvider::default();
     let mut builder = match servers {
         NameServers::System => TokioResolver::builder(provider.clone()).unwrap_or_else(|_error| {
             // resolv.conf(5): without the file, the name server on the local machine is used.
-            let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 53));
-            TokioResolver::builder_with_config(resolver_config(&[here]), provider)
+            let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 53));
+            TokioResolver::builder_with_config(resolver_config(&[local]), provider)
         }),
         #[cfg(test)]
         NameServers::Fixed(servers) => {
@@ -130,11 +130,11 @@ fn resolver(servers: &NameServers) -> Result<TokioResolver, NetError> {
 
 fn resolver_config(servers: &[SocketAddr]) -> ResolverConfig {
     let servers = servers.iter().map(|server| {
-        let mut asked = NameServerConfig::udp_and_tcp(server.ip());
-        for way in &mut asked.connections {
-            way.port = server.port();
+        let mut config = NameServerConfig::udp_and_tcp(server.ip());
+        for connection in &mut config.connections {
+            connection.port = server.port();
         }
-        asked
+        config
     });
     ResolverConfig::from_parts(None, Vec::new(), servers.collect())
 }
@@ -148,7 +148,7 @@ fn addresses(found: &Lookup) -> Vec<IpAddr> {
     addresses
 }
 
-/// The time until the next query, within bounds.
+/// Returns the time until the next query, within bounds.
 fn clamp_ttl(valid_until: Instant, now: Instant) -> Duration {
     valid_until
         .saturating_duration_since(now)
@@ -157,7 +157,7 @@ fn clamp_ttl(valid_until: Instant, now: Instant) -> Duration {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "a time to live ends at a time of the clock"
+    reason = "a TTL ends at a time of the clock"
 )]
 fn now() -> Instant {
     Instant::now()

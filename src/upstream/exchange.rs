@@ -117,12 +117,12 @@ impl Connection {
         self.stream.get_ref().0.has_written()
     }
 
-    /// Whether a byte of a response came: plaintext, not a session ticket or an alert.
+    /// Whether a byte of a response has arrived: plaintext, not a session ticket or an alert.
     pub(super) fn has_response_started(&self) -> bool {
         self.response_started
     }
 
-    /// The next data of the body; `None` at its end.
+    /// Returns the next data of the body; `None` at its end.
     pub(super) fn poll_data(
         &mut self,
         cx: &mut Context<'_>,
@@ -149,7 +149,7 @@ impl Connection {
         }
     }
 
-    /// The next data of the body; `None` at its end.
+    /// Returns the next data of the body; `None` at its end.
     pub(super) async fn data(&mut self) -> Result<Option<Bytes>, ExchangeError> {
         poll_fn(|cx| self.poll_data(cx)).await
     }
@@ -175,8 +175,8 @@ impl Connection {
         reusable
     }
 
-    /// Whether an idle connection is still open, and the node has sent nothing that was not asked
-    /// for. Reads session tickets on the way. The socket itself is read only if the reactor has seen
+    /// Whether an idle connection is still open, and the node has sent no unsolicited
+    /// data. Also reads session tickets. The socket itself is read only if the reactor has seen
     /// it readable.
     pub(super) fn is_quiet(&mut self) -> bool {
         let mut byte = [0];
@@ -193,7 +193,7 @@ impl Connection {
         let _ = Pin::new(&mut self.stream).poll_shutdown(&mut cx);
     }
 
-    /// Writes and reads until neither goes on.
+    /// Writes and reads until neither makes progress.
     fn poll_head(
         &mut self,
         cx: &mut Context<'_>,
@@ -221,7 +221,7 @@ impl Connection {
         }
     }
 
-    /// Writes once, or flushes. Ready if that went on; an error ends the writing and is kept.
+    /// Writes once, or flushes. Ready if that made progress; an error ends the writing and is stored.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(unwritten) = self
             .unwritten
@@ -250,7 +250,7 @@ impl Connection {
         Poll::Ready(())
     }
 
-    /// Reads what has come; 0 at the end of the connection.
+    /// Reads available bytes; returns 0 at the end of the connection.
     fn poll_fill(&mut self, cx: &mut Context<'_>, size: usize) -> Poll<io::Result<usize>> {
         if self.buffer.capacity() - self.buffer.len() < MIN_READ {
             self.buffer.reserve(size);
@@ -261,7 +261,7 @@ impl Connection {
     }
 }
 
-/// Room for a head with a body of a few kilobytes, which is what JSON interfaces answer.
+/// Room for a head with a body of a few kilobytes, the usual response of a JSON interface.
 const READ: usize = 8 * 1024;
 
 /// Room below which a read is not worth its call.
@@ -270,7 +270,7 @@ const MIN_READ: usize = 1024;
 /// Bodies above this are read through [`ReadAhead`] and in larger pieces: one TLS record.
 const LARGE_BODY: u64 = 16 * 1024;
 
-/// Several TLS records a read.
+/// Several TLS records per read.
 const LARGE_READ: usize = 64 * 1024;
 
 #[cfg(test)]

@@ -157,7 +157,7 @@ mod tests {
             expected: "node.test".try_into().unwrap(),
             presented: vec!["DnsName(\"other.test\")".to_owned()],
         };
-        for (told, expected) in [
+        for (reason, expected) in [
             (
                 from_io(&io::ErrorKind::ConnectionRefused.into()),
                 "connection refused",
@@ -189,7 +189,7 @@ mod tests {
                 "status 503",
             ),
         ] {
-            assert_eq!(told, expected);
+            assert_eq!(reason, expected);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::exchange;
 
-/// A response as the exchange understands it.
+/// A response as the exchange parses it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Response {
     /// The status.

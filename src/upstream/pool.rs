@@ -43,7 +43,7 @@ struct Idle {
     until: Instant,
 }
 
-/// A connection with what the pool knows about it.
+/// A connection with its state in the pool.
 #[derive(Debug)]
 struct OpenConnection {
     connection: Connection,
@@ -104,7 +104,7 @@ impl Pool {
         None
     }
 
-    /// Makes a new connection one that the pool takes back.
+    /// Wraps a new connection, so that it returns to the pool after use.
     pub(super) fn add_new(
         self: &Arc<Self>,
         node: NodeId,
@@ -147,7 +147,7 @@ impl Pool {
         }
     }
 
-    /// Closes the idle connections that are over; returns whether others are left.
+    /// Closes the idle connections that have to be closed; returns whether others remain.
     fn sweep(&self, now: Instant) -> bool {
         let mut guard = self.idle.lock();
         let idle = &mut *guard;

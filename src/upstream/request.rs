@@ -1,6 +1,6 @@
 //! Encodes the request as a node receives it: the client's end-to-end fields byte for byte, without its
-//! framing and without what proxies say about clients, which the gateway writes itself. A field that the
-//! client signed reaches the node as it was signed, or the request is signed again.
+//! framing and without the fields in which proxies describe the client, which the gateway writes itself. A
+//! field that the client signed reaches the node as it was signed, or the request is signed again.
 
 use std::borrow::Cow;
 
@@ -139,9 +139,9 @@ impl<'a> Fields<'a> {
         self.0.push((Cow::Owned(name), value.into()));
     }
 
-    /// Sets the Host that the cluster wants; returns whether it differs from the client's. The Host of an
-    /// unverified request stays, except that one without Host (HTTP/1.0) gets the node's: HTTP/1.1 requires
-    /// one (RFC 9112, 3.2).
+    /// Sets the Host that the cluster is configured with; returns whether it differs from the client's. The
+    /// Host of an unverified request stays, except that one without Host (HTTP/1.0) gets the node's: HTTP/1.1
+    /// requires one (RFC 9112, 3.2).
     fn set_host(&mut self, request: &UpstreamRequest, node: &Node) -> bool {
         let is_unverified = matches!(request.authorization, Authorization::PassThrough(None))
             && request.headers.contains_key(AUTHORIZATION);
@@ -175,7 +175,7 @@ impl<'a> Fields<'a> {
         self.set(CONTENT_LENGTH, Cow::Owned(HeaderValue::from(length)));
     }
 
-    /// Sets what the gateway says about the request, unless the client signed another value.
+    /// Sets the forwarding fields, unless the client signed another value.
     fn set_forwarding_fields(
         &mut self,
         request: &'a UpstreamRequest,

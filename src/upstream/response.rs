@@ -105,7 +105,7 @@ pub(super) async fn read_streaming(
         0
     };
     let mut read = read_up_to(&mut connection, Bytes::new(), limit).await?;
-    // Flow control may have any Content-Type; its first byte tells it from a file.
+    // Flow control may have any Content-Type; its first byte distinguishes it from a file.
     let may_be_envelope = status == StatusCode::OK && begins_as_object(read.bytes());
     if let BodyRead::Partial(prefix) = &read
         && may_be_envelope
@@ -145,7 +145,7 @@ pub(super) async fn read_streaming(
 }
 
 impl NodeResponse {
-    /// Returns what it says about the node; `None` if that depends on the rest of the body.
+    /// Returns the outcome for the health of the node; `None` if it depends on the remaining body.
     pub(super) fn health_outcome(&self) -> Option<NodeOutcome> {
         match (self.decision, &self.body) {
             (RetryDecision::RetryAlways, _) => Some(NodeOutcome::FlowControlled),
@@ -233,7 +233,7 @@ impl BodyRead {
     }
 }
 
-/// Whether a body is a JSON object, judged by its first byte that is no white space.
+/// Whether a body is a JSON object, by its first byte that is no whitespace.
 fn begins_as_object(body: &[u8]) -> bool {
     body.trim_ascii_start().first() == Some(&b'{')
 }
@@ -319,7 +319,7 @@ fn is_verified(request: &UpstreamRequest) -> bool {
     !matches!(request.authorization, Authorization::PassThrough(None))
 }
 
-/// How much of a streaming response is read to judge it, in bytes. Envelopes have a few hundred.
+/// How much of a streaming response is read to classify it, in bytes. Envelopes have a few hundred.
 const MAX_PEEK: usize = 64 * 1024;
 
 const JSON_MEDIA_TYPE: &[u8] = b"application/json";

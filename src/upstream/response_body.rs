@@ -1,5 +1,5 @@
-//! The body of a streaming response: constant memory, back-pressure by being polled, and a minimum rate
-//! while the client wants data.
+//! The body of a streaming response: constant memory, back-pressure by polling, and a minimum rate while
+//! the client reads.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,15 +16,15 @@ use super::pool::PooledConnection;
 use crate::cluster::{Cluster, FailureKind, NodeGuard, NodeOutcome};
 use crate::message::BodyError;
 
-/// The part of a response body that has not been handed on.
+/// The part of a response body that has not been forwarded.
 #[derive(Debug)]
 pub(super) struct StreamingBody {
-    /// Data that was read to judge the response; handed on first.
+    /// Data that was read to classify the response; forwarded first.
     prefix: Option<Bytes>,
     rate: ReceiveRate,
-    /// Armed at most once a window, for its end or earlier.
+    /// Postponed only after it has elapsed, so that reads do not reset it.
     timer: Option<Pin<Box<Sleep>>>,
-    /// `None` after the end of the body, or an error.
+    /// `None` after the end of the body or an error.
     guard: Option<ResponseGuard>,
 }
 
@@ -65,7 +65,7 @@ impl StreamingBody {
         }
     }
 
-    /// Ready when the rate was too low over a whole window in which data was wanted.
+    /// Ready when the rate was too low over a whole window of waiting for data.
     fn poll_too_slow(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let Some(next_check) = self.rate.on_pending(Instant::now()) else {
@@ -147,11 +147,11 @@ impl Body for StreamingBody {
     }
 }
 
-/// The minimum receive rate. Its clock runs only while data is wanted and not there, so a client that
-/// reads slowly never makes the node look slow. Pure: times are handed in.
+/// The minimum receive rate. Its clock runs only while the gateway waits for data, so that a client that
+/// reads slowly does not lower the rate of the node. Pure: times are parameters.
 #[derive(Debug)]
 struct ReceiveRate {
-    /// Bytes that a window must bring at least; 0 is off.
+    /// Bytes that must be received in a window; 0 is off.
     min_per_window: u64,
     received: u64,
     waited: Duration,
@@ -175,8 +175,8 @@ impl ReceiveRate {
         }
     }
 
-    /// Data is wanted and not there. Returns when to check again at the latest; `None` if the rate was
-    /// too low.
+    /// Records that the gateway waits for data. Returns when to check again at the latest; `None` if the
+    /// rate was too low.
     fn on_pending(&mut self, now: Instant) -> Option<Instant> {
         let since = *self.waiting_since.get_or_insert(now);
         let waited = self.waited + (now - since);
@@ -196,7 +196,7 @@ const RATE_WINDOW: Duration = Duration::from_secs(30);
 mod tests {
     use super::*;
 
-    /// A rate with its clock.
+    /// A receive rate with its clock.
     struct ReceiveRateMonitor(ReceiveRate, Instant);
 
     impl ReceiveRateMonitor {
@@ -228,31 +228,34 @@ mod tests {
 
     #[test]
     fn no_data_for_a_window_is_too_slow() {
-        let mut watch = ReceiveRateMonitor::new(4096);
-        let began = watch.1;
-        assert!(watch.waits(31));
-        assert_eq!((watch.1 - began).as_secs(), 30);
+        let mut monitor = ReceiveRateMonitor::new(4096);
+        let started = monitor.1;
+        assert!(monitor.waits(31));
+        assert_eq!((monitor.1 - started).as_secs(), 30);
         assert!(!ReceiveRateMonitor::new(0).waits(1000), "0 is off");
     }
 
     #[test]
     fn only_time_in_which_data_is_wanted_counts() {
-        let mut watch = ReceiveRateMonitor::new(4096);
+        let mut monitor = ReceiveRateMonitor::new(4096);
         for _ in 0..29 {
-            assert!(!watch.waits(1));
-            watch.gets(1);
-            watch.pauses(100);
+            assert!(!monitor.waits(1));
+            monitor.gets(1);
+            monitor.pauses(100);
         }
-        assert!(watch.waits(2), "29 bytes in 30 s of waiting");
+        assert!(monitor.waits(2), "29 bytes in 30 s of waiting");
     }
 
     #[test]
     fn enough_data_starts_a_new_window() {
-        let mut watch = ReceiveRateMonitor::new(10);
+        let mut monitor = ReceiveRateMonitor::new(10);
         for _ in 0..100 {
-            assert!(!watch.waits(10));
-            watch.gets(160);
+            assert!(!monitor.waits(10));
+            monitor.gets(160);
         }
-        assert!(watch.waits(61), "what came before does not help for long");
+        assert!(
+            monitor.waits(61),
+            "earlier data counts only in its own window"
+        );
     }
 }

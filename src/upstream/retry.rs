@@ -135,7 +135,7 @@ impl Upstream {
         telemetry.record_result(&result, elapsed);
         let outcome = match &result {
             Ok(response) => response.health_outcome(),
-            // An attempt that was given less than its time says nothing about the node.
+            // An attempt with less time than the per-try timeout does not count against the node.
             Err(error) if error.kind == UpstreamErrorKind::Timeout && elapsed < per_try => None,
             Err(error) => failure_kind(error.kind).map(NodeOutcome::Failure),
         };
@@ -306,7 +306,7 @@ impl<'a> RetryState<'a> {
     fn record_failure(&mut self, error: AttemptError) {
         self.request_sent |= error.request_sent;
         self.retry_reason = Some(error.retry_reason());
-        // That the last node was at its connection limit says less than the failure of another.
+        // The failure of a node explains more than the connection limit of the last one.
         if error.kind != UpstreamErrorKind::NoNodeAvailable || self.last_error.is_none() {
             self.last_error = Some(error);
         }
@@ -330,7 +330,7 @@ impl<'a> RetryState<'a> {
     }
 
     /// The result without a further attempt: the last response, unless a node may have acted on a
-    /// request that is not idempotent, of which that response knows nothing; else the last failure.
+    /// request that is not idempotent, which that response does not show; else the last failure.
     fn take_result(&mut self) -> Result<NodeResponse, UpstreamError> {
         if (self.is_idempotent() || !self.request_sent)
             && let Some(response) = self.last_response.take()

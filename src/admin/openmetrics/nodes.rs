@@ -78,19 +78,19 @@ fn attempts(encoder: &mut DescriptorEncoder<'_>, rows: &[NodeRow]) -> Result<(),
     Ok(())
 }
 
-/// Summed per cluster; the rows of one cluster are adjacent.
+/// Encodes the result codes, summed per cluster; the rows of one cluster are adjacent.
 fn result_codes(encoder: &mut DescriptorEncoder<'_>, rows: &[NodeRow]) -> Result<(), fmt::Error> {
     let help = "JSON responses of nodes by the class of their resultCode";
     let mut family =
         encoder.encode_descriptor("upstream_result_codes", help, None, MetricType::Counter)?;
-    for of_cluster in rows.chunk_by(|one, other| one.cluster == other.cluster) {
-        let cluster = of_cluster.first().map_or("", |row| &row.cluster);
+    for cluster_rows in rows.chunk_by(|one, other| one.cluster == other.cluster) {
+        let cluster = cluster_rows.first().map_or("", |row| &row.cluster);
         for &class in ResultClass::ALL {
-            let of_class = |tries: &AttemptTotals| -> u64 {
-                let counts = tries.classes().filter(|(it, _)| *it == class);
+            let of_class = |totals: &AttemptTotals| -> u64 {
+                let counts = totals.classes().filter(|(it, _)| *it == class);
                 counts.map(|(_, count)| count).sum()
             };
-            let count = of_cluster
+            let count = cluster_rows
                 .iter()
                 .map(|row| of_class(&row.status.attempts))
                 .sum::<u64>();

@@ -1,4 +1,4 @@
-//! What is read, what is refused before any key is looked at, and who is believed.
+//! Which claims are parsed, which are rejected before any key is used, and which are verified.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What is signed verifies, and nothing that differs from it in one byte does.
+//! A signed request is verified; one that differs in a single byte is not.
 
 use proptest::prelude::*;
 use proptest::sample::Index;

@@ -25,7 +25,7 @@ fn outgoing(payload: &Payload) -> &str {
     str::from_utf8(payload.outgoing()).unwrap()
 }
 
-/// The body as it goes out, checked for what holds of every envelope.
+/// Returns the body as it is sent, after checks that apply to every envelope.
 fn envelope(body: &str) -> String {
     let row = endpoint("queryBillData");
     let tenant = tenant("Asia/Shanghai", None);

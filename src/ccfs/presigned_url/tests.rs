@@ -63,7 +63,7 @@ fn unreadable() {
         "Expires=1637936620&Signature=S",
         "AccessKeyId=&Expires=1637936620&Signature=S",
         "AccessKeyId=A&Expires=1637936620&Signature",
-        // Two answers.
+        // Two responses.
         "AccessKeyId=A&Expires=1637936620&Expires=1637936620&Signature=S",
         "AccessKeyId=A&Expires=1637936620&%45xpires=5&Signature=S",
         "AccessKeyId=A&AWSAccessKeyId=A&Expires=1637936620&Signature=S",

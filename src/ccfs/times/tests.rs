@@ -26,7 +26,7 @@ fn table<const N: usize>(text: &str) -> impl Iterator<Item = (&str, [&str; N])> 
     })
 }
 
-/// What goes out for an RFC 3339 time.
+/// Returns the text that is sent for an RFC 3339 time.
 fn local(text: &str, zone: &TimeZone) -> Option<String> {
     match ParsedTime::parse(text, zone)? {
         ParsedTime::Instant(local) => Some(text_of(local)),

@@ -139,8 +139,8 @@ fn shared_store_line(store: &Value) -> String {
         return String::new();
     }
     let reason = store["reason"].as_str();
-    let reason = reason.map_or_else(String::new, |why| {
-        format!(" ({})", replace_control_chars(why))
+    let reason = reason.map_or_else(String::new, |reason| {
+        format!(" ({})", replace_control_chars(reason))
     });
     let (url, state) = (cell(&store["url"]), cell(&store["state"]));
     format!("shared    {url}, {state}{reason}\n")
@@ -230,7 +230,11 @@ mod tests {
         ] {
             assert!(shown.contains(part), "{part}\n{shown}");
         }
-        let well = json!({ "clusters": [{ "name": "ccfs", "panic": false, "nodes": [] }] });
-        assert!(nodes(&well).starts_with("CLUSTER"), "{}", nodes(&well));
+        let healthy = json!({ "clusters": [{ "name": "ccfs", "panic": false, "nodes": [] }] });
+        assert!(
+            nodes(&healthy).starts_with("CLUSTER"),
+            "{}",
+            nodes(&healthy)
+        );
     }
 }

@@ -29,6 +29,7 @@ pub(super) struct KeyArgs {
 }
 
 impl KeyArgs {
+    /// Reads the access keys of all sources; at least one.
     pub(super) fn read(&self) -> anyhow::Result<Vec<Arc<Credential>>> {
         if self.ak.len() != self.sk_file.len() {
             let text = "each --ak needs its --sk-file, and each --sk-file its --ak\n";
@@ -51,15 +52,15 @@ impl KeyArgs {
 /// Reads a file of keys. No error quotes a line of the file: each line holds a secret.
 fn read_keys(path: &Path) -> anyhow::Result<Vec<Arc<Credential>>> {
     let shown = path.display();
-    let problem = || format!("cannot read the keys {shown}");
+    let read_error = || format!("cannot read the keys {shown}");
     let mode = fs::metadata(path)
-        .with_context(problem)?
+        .with_context(read_error)?
         .permissions()
         .mode();
     if mode & 0o077 != 0 {
         bail!("the keys {shown} can be read by others than their owner: chmod 600 {shown}");
     }
-    let text = Zeroizing::new(fs::read_to_string(path).with_context(problem)?);
+    let text = Zeroizing::new(fs::read_to_string(path).with_context(read_error)?);
     let keys: Option<BTreeMap<String, String>> = if text.trim_start().starts_with('{') {
         serde_json::from_str(&text).ok()
     } else {

@@ -83,12 +83,12 @@ fn each_ejection_in_a_row_is_twice_as_long_up_to_the_maximum() {
         node.record(FAILED);
     }
     for seconds in [10, 20, 40, 60, 60, 60] {
-        // The first failure after a time out is enough.
+        // After an ejection one failure is enough.
         assert_eq!(node.record(FAILED), ejected(seconds));
-        assert_eq!(node.record(FAILED), None, "it is away already");
+        assert_eq!(node.record(FAILED), None, "it is ejected already");
         node.advance(seconds);
     }
-    // Well for as long as it was away: a fresh start.
+    // Healthy for as long as it was ejected: the count of ejections starts anew.
     assert_eq!(node.record(NodeOutcome::Success), None);
     node.advance(60);
     assert_eq!(node.record(NodeOutcome::Success), None);
@@ -137,18 +137,28 @@ fn flow_control_reduces_the_share_for_a_moment() {
 #[test]
 fn only_probe_results_in_a_row_change_the_state() {
     let mut node = TestNode::new();
-    let dead = NodeOutcome::ProbeFailure(FailureKind::ConnectFailed);
-    for outcome in [dead, dead, NodeOutcome::ProbeSuccess, dead, dead] {
+    let failure = NodeOutcome::ProbeFailure(FailureKind::ConnectFailed);
+    for outcome in [
+        failure,
+        failure,
+        NodeOutcome::ProbeSuccess,
+        failure,
+        failure,
+    ] {
         assert_eq!(node.record(outcome), None);
     }
-    assert_eq!(node.record(dead), Some(HealthChange::Down));
+    assert_eq!(node.record(failure), Some(HealthChange::Down));
     assert!(!node.usable());
     assert_eq!(
         node.record(NodeOutcome::Success),
         None,
-        "only probes take it back"
+        "only probes make it usable again"
     );
-    for outcome in [NodeOutcome::ProbeSuccess, dead, NodeOutcome::ProbeSuccess] {
+    for outcome in [
+        NodeOutcome::ProbeSuccess,
+        failure,
+        NodeOutcome::ProbeSuccess,
+    ] {
         assert_eq!(node.record(outcome), None);
     }
     assert_eq!(

@@ -5,16 +5,16 @@ use super::*;
 fn views(weights: &[u32]) -> Vec<NodeView> {
     let weights = weights.iter().enumerate();
     weights
-        .map(|(place, &weight)| NodeView {
+        .map(|(index, &weight)| NodeView {
             in_flight: 0,
             weight,
             weight_share: 1.0,
-            hash_seed: stable_hash(&place.to_le_bytes()),
+            hash_seed: stable_hash(&index.to_le_bytes()),
         })
         .collect()
 }
 
-/// How many of `turns` choices each node got, none of them staying in flight.
+/// Returns how many of `turns` choices each node got, without requests in flight.
 fn counts(
     views: &[NodeView],
     turns: u64,
@@ -27,8 +27,8 @@ fn counts(
     counts
 }
 
-/// Within 5 % of what the weights say?
-fn fair(views: &[NodeView], counts: &[f64]) -> bool {
+/// Whether the counts are within 5 % of the weights.
+fn is_fair(views: &[NodeView], counts: &[f64]) -> bool {
     let weights: f64 = views.iter().map(NodeView::capacity).sum();
     let turns: f64 = counts.iter().sum();
     views.iter().zip(counts).all(|(view, count)| {
@@ -45,12 +45,20 @@ fn an_idle_cluster_is_used_by_weight() {
         let used = counts(&views, 1000, |random| {
             least_request(&views, turns.next(), random as u32)
         });
-        assert!(fair(&views, &used), "least-request {weights:?}: {used:?}");
+        assert!(
+            is_fair(&views, &used),
+            "least-request {weights:?}: {used:?}"
+        );
         let used = counts(&views, 100_000, |key| consistent_hash(&views, key));
-        assert!(fair(&views, &used), "consistent-hash {weights:?}: {used:?}");
-        let mut credits = vec![0.0; views.len()];
-        let used = counts(&views, 10_000, |_| round_robin(&views, &mut credits));
-        assert!(fair(&views, &used), "round-robin {weights:?}: {used:?}");
+        assert!(
+            is_fair(&views, &used),
+            "consistent-hash {weights:?}: {used:?}"
+        );
+        let mut current_weights = vec![0.0; views.len()];
+        let used = counts(&views, 10_000, |_| {
+            round_robin(&views, &mut current_weights)
+        });
+        assert!(is_fair(&views, &used), "round-robin {weights:?}: {used:?}");
     }
 }
 
@@ -68,21 +76,21 @@ fn requests_in_flight_settle_by_weight() {
     );
 }
 
-/// Sixteen at once, each as long as the others: every choice ends the oldest one.
+/// Sixteen concurrent requests of equal duration: every choice ends the oldest one.
 #[test]
 fn a_cluster_at_work_is_used_by_weight() {
     for weights in [&[1, 2, 3][..], &[1, 1, 1], &[1, 1, 2]] {
         let mut views = views(weights);
-        let mut under_way = std::collections::VecDeque::new();
+        let mut in_flight = std::collections::VecDeque::new();
         let turns = LowDiscrepancySequence::new();
         let used = counts(&views.clone(), 6000, |random| {
-            if under_way.len() == 16 {
-                let oldest: usize = under_way.pop_front().unwrap();
+            if in_flight.len() == 16 {
+                let oldest: usize = in_flight.pop_front().unwrap();
                 views[oldest].in_flight -= 1;
             }
             let chosen = least_request(&views, turns.next(), random as u32)?;
             views[chosen].in_flight += 1;
-            under_way.push_back(chosen);
+            in_flight.push_back(chosen);
             Some(chosen)
         });
         let total: u32 = weights.iter().sum();
@@ -107,9 +115,9 @@ fn a_node_with_a_request_in_flight_gets_the_next_one_last() {
 #[test]
 fn round_robin_is_smooth() {
     let views = views(&[5, 1, 1]);
-    let mut credits = vec![0.0; 3];
+    let mut current_weights = vec![0.0; 3];
     let turns: Vec<_> = (0..7)
-        .map(|_| round_robin(&views, &mut credits).unwrap())
+        .map(|_| round_robin(&views, &mut current_weights).unwrap())
         .collect();
     assert_eq!(turns, [0, 0, 1, 0, 2, 0, 0]);
 }
@@ -121,7 +129,7 @@ fn a_node_under_flow_control_gets_a_tenth() {
     let used = counts(&views, 100_000, |random| {
         least_request(&views, (random >> 32) as u32, random as u32)
     });
-    assert!(fair(&views, &used), "{used:?}");
+    assert!(is_fair(&views, &used), "{used:?}");
 }
 
 #[test]
@@ -158,17 +166,17 @@ proptest! {
         nodes in prop::collection::vec((0usize..100, 1u32..1001, 1u8..=10), 1..20),
         random in any::<u64>(),
     ) {
-        let views: Vec<_> = nodes.iter().enumerate().map(|(place, &(in_flight, weight, share))| NodeView {
+        let views: Vec<_> = nodes.iter().enumerate().map(|(index, &(in_flight, weight, share))| NodeView {
             in_flight,
             weight,
             weight_share: f64::from(share) / 10.0,
-            hash_seed: stable_hash(&place.to_le_bytes()),
+            hash_seed: stable_hash(&index.to_le_bytes()),
         }).collect();
-        let mut credits = vec![0.0; views.len()];
+        let mut current_weights = vec![0.0; views.len()];
         for chosen in [
             least_request(&views, (random >> 32) as u32, random as u32),
             consistent_hash(&views, random),
-            round_robin(&views, &mut credits),
+            round_robin(&views, &mut current_weights),
         ] {
             prop_assert!(chosen.is_some_and(|chosen| chosen < views.len()));
         }

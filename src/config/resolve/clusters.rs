@@ -316,7 +316,7 @@ pub(super) fn check_health_check_keys(
 }
 
 fn ejection(file: &file::Ejection, diagnostics: &mut Diagnostics) -> EjectionSettings {
-    // A default gives way to the other key of the pair.
+    // A default is adjusted to the other key of the pair.
     let written = |key: &file::Setting<ConfigDuration>| key.as_ref().map(|key| key.0);
     let base_time = (5 * SECOND).min(written(&file.max_time).unwrap_or(Duration::MAX));
     let max_time = MINUTE.max(written(&file.base_time).unwrap_or_default());

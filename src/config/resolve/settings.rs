@@ -12,7 +12,7 @@ use crate::config::units::{ByteSize, ConfigDuration};
 use crate::config::{Cache, Limits, Rate, Server};
 
 pub(super) fn cache(file: &file::Cache, diagnostics: &mut Diagnostics) -> Cache {
-    // A default gives way to the other key of a pair.
+    // A default is adjusted to the other key of a pair.
     let written = |key: &Setting<ConfigDuration>| key.as_ref().map(|key| key.0);
     let margin = (10 * MINUTE).max(written(&file.minimum_life).unwrap_or_default());
     let minimum = MINUTE.min(written(&file.expiry_margin).unwrap_or(MINUTE));
@@ -101,8 +101,8 @@ pub(super) fn limits(file: &file::Limits, diagnostics: &mut Diagnostics) -> Limi
     limits
 }
 
-/// Returns `max_body_size`, `max_upload_size` and `max_buffered`. The default of one gives way to what is
-/// written for another: the largest body fits into the buffer of all.
+/// Returns `max_body_size`, `max_upload_size` and `max_buffered`. The default of one is adjusted to a
+/// written value of another: the largest body fits into the buffer of all.
 fn body_sizes(file: &file::Limits, diagnostics: &mut Diagnostics) -> [usize; 3] {
     let written = |key: &Setting<ByteSize>| key.as_ref().map(|key| key.0);
     let buffered = written(&file.max_buffered).unwrap_or(u64::MAX);

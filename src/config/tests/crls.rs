@@ -81,7 +81,7 @@ fn a_list_with_a_wrong_signature_is_an_error() {
     let (said, taken) = check_crls(&[&one], &[crl(&pretender, 2900)]);
     assert_eq!(said, "the signature of the CRL of CN=one is wrong");
     assert_eq!(taken, None);
-    // While a key is changed there are two of one name.
+    // During a change of its key, an authority has two certificates of one name.
     let both = check_crls(
         &[&one, &pretender],
         &[crl(&pretender, 2900), crl(&one, 2900)],

@@ -71,14 +71,14 @@ fn without_verification_any_certificate_is_taken() {
 }
 
 #[test]
-fn a_client_certificate_is_shown_where_one_is_asked_for() {
+fn a_client_certificate_is_presented_where_one_is_requested() {
     let dir = TestDir::new();
-    let asking = MINIMAL.replace("tls = { cert", "tls = { client_ca = \"ca.pem\", cert");
-    assert!(handshake(&dir.config(&asking), "localhost").is_err());
-    let showing = asking.replace(
+    let with_client_ca = MINIMAL.replace("tls = { cert", "tls = { client_ca = \"ca.pem\", cert");
+    assert!(handshake(&dir.config(&with_client_ca), "localhost").is_err());
+    let with_certificate = with_client_ca.replace(
         "{ ca =",
         "{ certificate = \"gateway.pem\", private_key = \"gateway.key\", ca =",
     );
-    let shaken = handshake(&dir.config(&showing), "localhost");
-    assert!(shaken.is_ok(), "{shaken:?}");
+    let result = handshake(&dir.config(&with_certificate), "localhost");
+    assert!(result.is_ok(), "{result:?}");
 }

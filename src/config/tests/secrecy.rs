@@ -109,7 +109,7 @@ fn the_line_stays_readable_around_a_secret() {
     );
 }
 
-/// What a secret can look like: as long as those of Huawei Cloud.
+/// Secrets of the form and length of those of Huawei Cloud.
 const SECRET: &str = "CANARY4f1d2c7b9a3e5d6f8a1b2c3d4e5f607182";
 
 /// How a file can begin the table of an access key.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 
-/// A directory with keys to seal with, too.
+/// Returns a directory that also holds seal keys.
 fn dir() -> TestDir {
     let dir = TestDir::new();
     dir.write("seal", "0123456789abcdef0123456789abcdef\n");

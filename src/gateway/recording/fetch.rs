@@ -27,7 +27,7 @@ use crate::shared_store::{LookupRequest, WaitBudget};
 pub enum FetchOutcome {
     /// A node responded.
     Response(Arc<BufferedResponse>, InsertOutcome),
-    /// A rate limit of the account is exhausted; no node was asked.
+    /// A rate limit of the account is exhausted; no request was sent to a node.
     RateLimited(Limiter, RateLimited),
     /// Another replica had stored a response.
     Cached(CacheHit),
@@ -119,7 +119,7 @@ pub(super) struct Fetch {
     pub(super) no_cache: bool,
     /// Whether it renews an entry in the background.
     is_refresh: bool,
-    /// What the request has left of its wait for the shared store.
+    /// The remaining wait of the request for the shared store.
     wait_budget: Option<WaitBudget>,
 }
 

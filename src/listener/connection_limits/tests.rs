@@ -23,7 +23,7 @@ fn the_longest_idle_is_evicted_first_across_searches() {
         permit.activity().set_idle(at(count as u64));
         permits.push(permit);
         let gone = (count + 1).saturating_sub(cap);
-        // Connection 7 is asked something, so that it is no longer the oldest when its turn comes.
+        // Connection 7 receives a request, so that it is no longer the oldest when it would be evicted.
         if count == cap {
             permits[7].activity().set_busy();
         }

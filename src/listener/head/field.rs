@@ -48,7 +48,7 @@ pub(super) fn parse_line(line: &[u8]) -> Result<(KnownField, &[u8]), HeadError> 
     ))
 }
 
-/// Rejects names that a careless node reads as one that the gateway acts on.
+/// Rejects names that a lenient node reads as one that the gateway acts on.
 pub(super) fn no_look_alike(name: &[u8]) -> Result<(), HeadError> {
     if is_look_alike(name) {
         return Err(HeadError::new(

@@ -188,8 +188,8 @@ impl<'a> Http1Timeouts<'a> {
             return Err(End::CloseCleanly(ConnectionEndReason::ConnectionLimit));
         }
         if self.state.closes_after_response() && self.heads > 0 {
-            // Only reached at the age, since hyper closes behind a response that said so. A busy client
-            // is told by its next response; only an idle connection closes silently.
+            // Only reached at the age, since hyper closes after a response with `Connection: close`. A busy
+            // client gets it with its next response; only an idle connection closes without notice.
             let idle = self.settings.idle_timeout.min(MAX_AGE_IDLE_GRACE);
             return unless_passed(since + idle, now, ConnectionEndReason::MaxAge);
         }

@@ -11,8 +11,8 @@ use http_body::{Body, Frame, SizeHint};
 #[derive(Debug)]
 pub(in crate::listener) struct Http2Incoming {
     stream: RecvStream,
-    /// What Content-Length announces and has not arrived; h2 resets a stream that breaks its word
-    /// (RFC 9113, 8.1.1).
+    /// Bytes announced by Content-Length that have not arrived; h2 resets a stream whose body has another
+    /// length (RFC 9113, 8.1.1).
     outstanding: Option<u64>,
     is_data_read: bool,
 }

@@ -1,5 +1,5 @@
 //! How long an HTTP/2 connection may stay in each state, and what ends it: first request, header
-//! blocks, idle time, age, a socket whose client does not read, a client that does not answer,
+//! blocks, idle time, age, a socket whose client does not read, a client that does not respond,
 //! eviction, a drain.
 
 use std::pin::Pin;
@@ -145,7 +145,7 @@ impl<'a> Http2Timeouts<'a> {
             }
             return Ok(deadline);
         };
-        // A client that goes on opening streams ignores the GOAWAY.
+        // A client that keeps opening streams ignores the GOAWAY.
         if self.state.refused_streams() > u64::from(self.settings.http2.max_concurrent_streams) {
             return Err(Next::Close(Some(ConnectionEndReason::ProtocolError)));
         }
@@ -197,8 +197,8 @@ impl<'a> Http2Timeouts<'a> {
     }
 }
 
-/// Detects clients that have gone without a word: a PING after each interval without received bytes,
-/// and the end after a second one.
+/// Detects clients that disappeared without closing the connection: a PING after each interval without
+/// received bytes, and the end of the connection after a second one.
 #[derive(Debug)]
 struct KeepAlive {
     interval: Duration,

@@ -33,8 +33,8 @@ async fn a_closing_drain_closes_idle_connections_and_lets_requests_finish() {
     server.trigger.advance(Phase::Closing);
     assert_eq!(idle.read_to_end().await, "");
     server.handler.resume.notify_one();
-    let answer = busy.response().await;
-    assert_eq!((answer.status, answer.closes), (200, true));
+    let response = busy.response().await;
+    assert_eq!((response.status, response.closes), (200, true));
     drop(busy);
     within(server.trigger.completed()).await;
     assert!(

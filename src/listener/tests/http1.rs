@@ -13,10 +13,13 @@ async fn keep_alive_requests_are_answered_over_tls() {
     let mut client = server.connect_tls("http/1.1").await;
     for _ in 0..3 {
         client.send("GET /a?b=c HTTP/1.1\r\nHost: x\r\n\r\n").await;
-        let answer = client.response().await;
-        assert_eq!((answer.status, answer.body.as_str()), (200, "GET /a?b=c x"));
-        assert!(!answer.closes);
-        assert!(answer.head.contains("\r\ndate: "));
+        let response = client.response().await;
+        assert_eq!(
+            (response.status, response.body.as_str()),
+            (200, "GET /a?b=c x")
+        );
+        assert!(!response.closes);
+        assert!(response.head.contains("\r\ndate: "));
     }
     client
         .send("POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
@@ -100,9 +103,9 @@ async fn a_head_has_a_total_timeout_however_slowly_it_arrives() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     });
-    let mut answer = Vec::new();
-    let _ = within(AsyncReadExt::read_to_end(&mut reader, &mut answer)).await;
-    assert!(answer.starts_with(b"HTTP/1.1 408 "));
+    let mut response = Vec::new();
+    let _ = within(AsyncReadExt::read_to_end(&mut reader, &mut response)).await;
+    assert!(response.starts_with(b"HTTP/1.1 408 "));
 }
 
 #[tokio::test]
@@ -215,8 +218,8 @@ async fn an_invalid_body_is_a_bad_request() {
             .send("POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
             .await;
         client.send(body).await;
-        let answer = client.response().await;
-        assert_eq!((answer.status, answer.closes), (400, true), "{body:?}");
+        let response = client.response().await;
+        assert_eq!((response.status, response.closes), (400, true), "{body:?}");
         assert_eq!(client.read_to_end().await, "");
     }
     assert_eq!(server.count(MalformedReason::Body), 3);
@@ -241,10 +244,10 @@ async fn http_1_0_is_served() {
     let server = TestListener::plain().await;
     let mut client = server.connect().await;
     client.send("GET /a HTTP/1.0\r\n\r\n").await;
-    let answer = client.read_to_end().await;
+    let response = client.read_to_end().await;
     assert!(
-        answer.starts_with("HTTP/1.0 200 ") && answer.ends_with("GET /a -"),
-        "{answer}"
+        response.starts_with("HTTP/1.0 200 ") && response.ends_with("GET /a -"),
+        "{response}"
     );
 }
 
@@ -375,7 +378,7 @@ async fn a_last_response_says_close() {
     let server = TestListener::plain().await;
     let mut client = server.connect().await;
     client.send("GET /last HTTP/1.1\r\nHost: x\r\n\r\n").await;
-    let answer = client.response().await;
-    assert_eq!((answer.status, answer.closes), (429, true));
+    let response = client.response().await;
+    assert_eq!((response.status, response.closes), (429, true));
     client.closes_cleanly().await;
 }

@@ -77,11 +77,11 @@ async fn an_illegal_request_is_rejected_and_the_connection_closes() {
     let response = within(sender.send_request(get("https://localhost/a/../b")))
         .await
         .unwrap();
-    let answer = (
+    let expected = (
         StatusCode::BAD_REQUEST,
         "the path holds a dot segment".into(),
     );
-    assert_eq!(read(response).await, answer);
+    assert_eq!(read(response).await, expected);
     within(end).await.unwrap();
     assert_eq!(server.count(MalformedReason::Target), 1);
 }

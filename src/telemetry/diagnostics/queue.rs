@@ -23,7 +23,7 @@ pub(super) struct Queue {
 struct State {
     lines: Vec<u8>,
     is_writing: bool,
-    /// Lost lines that were not reported yet.
+    /// Lost lines that are not reported yet.
     unreported: u64,
 }
 

@@ -52,7 +52,7 @@ impl Throttle {
         self.0.lock().values().map(|window| window.ends).min()
     }
 
-    /// Ends the windows that are over. Returns the last suppressed event of each with their count, which
+    /// Ends the windows that have expired. Returns the last suppressed event of each with their count, which
     /// starts a new window.
     pub(super) fn take_due(&self, now: Instant) -> Vec<(DiagnosticEvent, u64)> {
         let mut due = Vec::new();

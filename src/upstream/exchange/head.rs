@@ -74,7 +74,7 @@ impl HeadReader {
     }
 }
 
-/// A head before its framing is judged.
+/// A parsed head whose framing is not determined yet.
 struct Parsed {
     status: StatusCode,
     version: Version,
@@ -171,7 +171,7 @@ const MAX_FIELDS: usize = 1000;
 /// (`max_request_headers_kb` is 60) is near.
 const MAX_HEAD_SIZE: usize = 64 * 1024;
 
-/// Interim responses before the final one. Nothing the gateway sends asks for any.
+/// Interim responses before the final one. No request of the gateway solicits any.
 const MAX_INTERIM_HEADS: usize = 8;
 
 const TOO_LARGE: &str = "bad HTTP: the response head is larger than 64 KiB";

@@ -47,7 +47,7 @@ async fn read_by_hyper(bytes: &[u8], is_head: bool) -> Result<Response, String> 
     })
 }
 
-/// What the exchange refuses on purpose although hyper accepts it.
+/// Responses that the exchange rejects on purpose although hyper accepts them.
 const STRICTER_THAN_HYPER: [&str; 7] = [
     // Leading empty lines: nothing may stand before a response.
     "does not begin with HTTP/1",

@@ -10,7 +10,7 @@ use crate::auth::{Claim, Credential, Secret};
 use crate::cluster::Cluster;
 use crate::upstream::tests::{DOWNLOAD, QUERY, request_to, test_server};
 
-/// A request with these fields, and the node it goes to.
+/// Returns a request with these fields, and the node that it is sent to.
 fn request_with(
     name: &str,
     host: HostPolicy,
@@ -36,7 +36,7 @@ fn map(fields: &[(&str, &str)]) -> HeaderMap {
     headers
 }
 
-/// The encoded request, parsed again.
+/// Returns the encoded request, parsed again.
 fn encoded(request: &UpstreamRequest, node: &Node) -> http::Request<()> {
     let started = tokio::time::Instant::now();
     let attempt = AttemptProgress::start(request.metadata.trace, started, false);
@@ -56,7 +56,7 @@ fn encoded(request: &UpstreamRequest, node: &Node) -> http::Request<()> {
     message
 }
 
-/// The fields as they go out, sorted, without those that the gateway always writes.
+/// The fields as they are sent, sorted, without those that the gateway always writes.
 fn outgoing(request: &UpstreamRequest, node: &Node) -> Vec<(String, String)> {
     let message = encoded(request, node);
     let mut fields: Vec<_> = message
@@ -81,7 +81,7 @@ fn credential() -> Arc<Credential> {
     Arc::new(Credential::new("ak1".into(), vec![secret], true))
 }
 
-/// Signs a request as its client would have, and believes him.
+/// Signs a request as its client would, and returns the verified signature.
 fn signed(request: &mut UpstreamRequest, names: &str) -> Caller {
     let mut headers = (*request.headers).clone();
     let value = auth::sign(&credential(), names, NOW, &signable(request, &headers)).unwrap();
@@ -100,7 +100,7 @@ fn signable<'a>(request: &'a UpstreamRequest, headers: &'a HeaderMap) -> Signabl
     }
 }
 
-/// Who signed the fields, as a node sees them.
+/// Returns the caller whose signature a node verifies; `None` if the signature is invalid.
 fn verified(request: &UpstreamRequest, headers: &HeaderMap) -> Option<Caller> {
     let claim = Claim::parse(headers, NOW, None).ok()?;
     let credential = credential();
@@ -247,13 +247,13 @@ fn client_identity_fields_are_always_written_by_the_gateway() {
     let caller = signed(&mut request, "host;x-forwarded-for;x-real-ip");
     request.authorization = Authorization::PassThrough(Some(caller));
     let message = encoded(&request, &node);
-    let said = |name: &str| message.headers().get_all(name).iter().count();
+    let count = |name: &str| message.headers().get_all(name).iter().count();
     assert_eq!(message.headers()["x-forwarded-for"], "192.0.2.7");
     assert_eq!(
         (
-            said("x-forwarded-for"),
-            said("x-real-ip"),
-            said("x_forwarded_for")
+            count("x-forwarded-for"),
+            count("x-real-ip"),
+            count("x_forwarded_for")
         ),
         (1, 0, 0)
     );
@@ -395,11 +395,11 @@ async fn target_and_body_go_out_byte_for_byte() {
         request.target = parsed;
         let reply = upstream.send_streaming(&request).await.unwrap();
         reply.body.collect().await.unwrap();
-        let seen = node.received().pop().unwrap();
-        let line = seen.head.lines().next().unwrap();
+        let received = node.received().pop().unwrap();
+        let line = received.head.lines().next().unwrap();
         assert_eq!(line, format!("POST {target} HTTP/1.1"));
-        assert_eq!(seen.body, request.body);
-        assert_eq!(seen.field("host"), Some("gw.example:28443"));
+        assert_eq!(received.body, request.body);
+        assert_eq!(received.field("host"), Some("gw.example:28443"));
     }
     assert!(node.count() >= 3);
 }

@@ -1,4 +1,4 @@
-//! JSON answers at one node: what passes, what is none, which connection is used.
+//! JSON responses of one node: which are valid, and which connection is used.
 
 use std::task::Poll;
 
@@ -11,13 +11,13 @@ use super::*;
 
 #[tokio::test]
 async fn a_response_passes_without_its_framing() {
-    let answer =
+    let response =
         "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Own: 1\r\nKeep-Alive: 5\r\n\
                   Connection: keep-alive, x-hop\r\nX-Hop: 1\r\nX-Gateway-Error: no\r\n\
                   Transfer-Encoding: chunked\r\n\r\n"
             .to_owned()
             + &format!("{:x}\r\n{OK_BODY}\r\n0\r\n\r\n", OK_BODY.len());
-    let node = TestServer::responding(answer.into_bytes()).await;
+    let node = TestServer::responding(response.into_bytes()).await;
     let upstream = TestUpstream::new();
     let reply = upstream
         .send_buffered(&request_to(QUERY, &cluster(&[&node])))
@@ -128,20 +128,20 @@ fn a_job_is_never_sent_on_a_closed_connection() {
             .build()
             .unwrap()
     };
-    // Lives elsewhere, so that it closes while this runtime looks away.
-    let (tell, told) = std::sync::mpsc::channel();
+    // Runs on another thread, so that it closes while this runtime does not poll.
+    let (sender, receiver) = std::sync::mpsc::channel();
     let (end, ended) = tokio::sync::oneshot::channel::<()>();
-    let elsewhere = std::thread::spawn(move || {
+    let thread = std::thread::spawn(move || {
         runtime().block_on(async {
             let pause = Duration::from_millis(20);
             let node =
                 TestServer::start(move |_| Behavior::RespondAndCloseLater(ok_response(), pause))
                     .await;
-            tell.send(node.clone()).unwrap();
+            sender.send(node.clone()).unwrap();
             let _ = ended.await;
         });
     });
-    let node = told.recv().unwrap();
+    let node = receiver.recv().unwrap();
     runtime().block_on(async {
         let (upstream, cluster) = (TestUpstream::new(), cluster(&[&node]));
         for _ in 0..5 {
@@ -156,7 +156,7 @@ fn a_job_is_never_sent_on_a_closed_connection() {
     });
     assert_eq!(node.count(), 5);
     drop(end);
-    elsewhere.join().unwrap();
+    thread.join().unwrap();
 }
 
 #[tokio::test]
@@ -198,7 +198,7 @@ fn invalid_responses() -> Vec<(&'static str, Behavior, UpstreamErrorKind)> {
             UpstreamErrorKind::InvalidResponse,
         ),
         (
-            "no goodbye",
+            "no close_notify",
             Behavior::Cut(format!("{head}\r\n{OK_BODY}").into()),
             UpstreamErrorKind::ConnectionClosed,
         ),

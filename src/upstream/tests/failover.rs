@@ -1,4 +1,4 @@
-//! Several nodes, some of them unwell.
+//! Several nodes, some of which fail.
 
 use http::StatusCode;
 
@@ -8,7 +8,7 @@ use super::test_server::{
 };
 use super::*;
 
-/// What a sick node may do, by name.
+/// The behaviors of a failing node, by name.
 fn failing_behaviors() -> Vec<(&'static str, Behavior)> {
     vec![
         ("closes", Behavior::Cut(Vec::new())),
@@ -45,14 +45,14 @@ fn failing_behaviors() -> Vec<(&'static str, Behavior)> {
 async fn no_idempotent_request_fails_while_a_healthy_node_is_left() {
     for (what, act) in failing_behaviors() {
         for name in [QUERY, DOWNLOAD] {
-            let sick = TestServer::start({
+            let faulty = TestServer::start({
                 let act = act.clone();
                 move |_| act.clone()
             })
             .await;
-            let well = TestServer::responding(ok_response()).await;
-            let (upstream, cluster) = (TestUpstream::new(), cluster(&[&sick, &well]));
-            // As a download, garbage and a stream that breaks later are what the node says.
+            let healthy = TestServer::responding(ok_response()).await;
+            let (upstream, cluster) = (TestUpstream::new(), cluster(&[&faulty, &healthy]));
+            // As a download, an invalid response and a stream that is cut off later are passed on.
             if name == DOWNLOAD && matches!(what, "garbage" | "half a body") {
                 continue;
             }
@@ -71,16 +71,20 @@ async fn no_idempotent_request_fails_while_a_healthy_node_is_left() {
                 };
                 assert_eq!(status.expect(what), StatusCode::OK, "{what}");
             }
-            assert_eq!(well.count(), 10, "{what}");
-            assert!(sick.count() > 0, "{what}");
+            assert_eq!(healthy.count(), 10, "{what}");
+            assert!(faulty.count() > 0, "{what}");
         }
     }
 }
 
 #[tokio::test]
 async fn a_retry_after_a_refused_connection_is_free() {
-    let well = TestServer::responding(ok_response()).await;
-    let mut settings = settings(&[unused_address().await, unused_address().await, well.address]);
+    let healthy = TestServer::responding(ok_response()).await;
+    let mut settings = settings(&[
+        unused_address().await,
+        unused_address().await,
+        healthy.address,
+    ]);
     settings.retries = crate::cluster::RetrySettings {
         budget_percent: 0,
         min_per_second: 0,
@@ -95,15 +99,15 @@ async fn a_retry_after_a_refused_connection_is_free() {
                 .unwrap();
         }
     }
-    assert_eq!(well.count(), 12);
+    assert_eq!(healthy.count(), 12);
     assert!(upstream.totals().get(Attempt::ConnectFailed) >= 6);
 }
 
 #[tokio::test]
 async fn without_retry_budget_the_response_passes() {
-    let sick = TestServer::responding(json_response("503 Unavailable", "x")).await;
-    let well = TestServer::responding(ok_response()).await;
-    let mut settings = settings(&[sick.address, well.address]);
+    let faulty = TestServer::responding(json_response("503 Unavailable", "x")).await;
+    let healthy = TestServer::responding(ok_response()).await;
+    let mut settings = settings(&[faulty.address, healthy.address]);
     settings.retries = crate::cluster::RetrySettings {
         budget_percent: 0,
         min_per_second: 0,
@@ -115,7 +119,7 @@ async fn without_retry_budget_the_response_passes() {
         .await
         .unwrap();
     assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(well.count(), 0);
+    assert_eq!(healthy.count(), 0);
     assert_eq!(upstream.totals().get(RetryOverflow::BudgetExhausted), 1);
 }
 
@@ -143,9 +147,9 @@ async fn the_retry_budget_pays_only_for_retries_that_are_made() {
     for (what, behavior) in failing {
         // One node: no retry is possible, so none is paid for.
         let one = TestServer::start(move |_| behavior()).await;
-        let mut alone = settings(&[one.address]);
-        alone.retries = limits.clone();
-        let (upstream, cluster) = (TestUpstream::new(), Cluster::new(alone));
+        let mut single = settings(&[one.address]);
+        single.retries = limits.clone();
+        let (upstream, cluster) = (TestUpstream::new(), Cluster::new(single));
         for _ in 0..10 {
             let _ = upstream.send_buffered(&request_to(QUERY, &cluster)).await;
         }
@@ -192,8 +196,8 @@ async fn a_status_is_retried_or_passes() {
     ];
     for (name, status, is_retried, is_failure) in cases {
         let failing = TestServer::responding(json_response(status, "x")).await;
-        let well = TestServer::responding(ok_response()).await;
-        let (upstream, cluster) = (TestUpstream::new(), cluster(&[&failing, &well]));
+        let healthy = TestServer::responding(ok_response()).await;
+        let (upstream, cluster) = (TestUpstream::new(), cluster(&[&failing, &healthy]));
         let request = request_to(name, &cluster);
         let received = if name == DOWNLOAD {
             upstream.send_streaming(&request).await.unwrap().status
@@ -240,8 +244,8 @@ async fn a_job_is_sent_to_one_node_at_most() {
 #[tokio::test]
 async fn a_job_is_retried_after_flow_control() {
     let busy = TestServer::responding(json_response("200 OK", FLOW_CONTROL_BODY)).await;
-    let well = TestServer::responding(ok_response()).await;
-    let (upstream, cluster) = (TestUpstream::new(), cluster(&[&busy, &well]));
+    let healthy = TestServer::responding(ok_response()).await;
+    let (upstream, cluster) = (TestUpstream::new(), cluster(&[&busy, &healthy]));
     let reply = upstream
         .send_buffered(&request_to(JOB, &cluster))
         .await
@@ -250,7 +254,7 @@ async fn a_job_is_retried_after_flow_control() {
         (reply.body.as_ref(), reply.attempts.count),
         (OK_BODY.as_bytes(), 2)
     );
-    // But a busy answer does not excuse a node that may have acted.
+    // But a flow-control response does not allow a retry after an attempt that a node may have executed.
     let lost = TestServer::start(|_| Behavior::Cut(Vec::new())).await;
     let cluster = test_server::cluster(&[&busy, &lost]);
     let failure = upstream
@@ -275,17 +279,17 @@ async fn when_no_node_is_left_the_last_response_passes() {
         for name in [QUERY, DOWNLOAD] {
             let (upstream, cluster) = (TestUpstream::new(), cluster(&[one, two]));
             let request = request_to(name, &cluster);
-            let (status_seen, tries) = if name == QUERY {
+            let (status_seen, attempt_count) = if name == QUERY {
                 let reply = upstream.send_buffered(&request).await.unwrap();
                 (reply.status, reply.attempts.count)
             } else {
                 let reply = upstream.send_streaming(&request).await.unwrap();
                 (reply.status, reply.attempts.count)
             };
-            assert_eq!((status_seen.as_u16(), tries), (status, 2));
+            assert_eq!((status_seen.as_u16(), attempt_count), (status, 2));
         }
     }
-    // Also when the last node does not answer at all.
+    // Also when the last node does not respond at all.
     let one = make("503 A", "a").await;
     let cluster = Cluster::new(settings(&[one.address, unused_address().await]));
     let upstream = TestUpstream::new();
@@ -299,8 +303,8 @@ async fn when_no_node_is_left_the_last_response_passes() {
 #[tokio::test]
 async fn the_per_try_timeout_fails_over_from_a_hanging_node() {
     let hanging = TestServer::start(|_| Behavior::Hang).await;
-    let well = TestServer::responding(ok_response()).await;
-    let mut settings = settings(&[hanging.address, well.address]);
+    let healthy = TestServer::responding(ok_response()).await;
+    let mut settings = settings(&[hanging.address, healthy.address]);
     settings.timeouts.per_try = Duration::from_millis(60);
     let cluster = Cluster::new(settings);
     let upstream = TestUpstream::new();
@@ -319,7 +323,7 @@ async fn the_per_try_timeout_fails_over_from_a_hanging_node() {
 
 #[tokio::test]
 async fn the_last_attempt_is_not_ended_by_the_per_try_timeout() {
-    // A job never moves on after it was sent, so its only try is its last.
+    // A job is never retried after it was sent, so its first attempt is its last.
     for name in [QUERY, JOB] {
         let hanging = TestServer::start(|_| Behavior::Hang).await;
         let other = TestServer::start(|_| Behavior::Hang).await;
@@ -342,8 +346,8 @@ async fn the_last_attempt_is_not_ended_by_the_per_try_timeout() {
 
 #[tokio::test]
 async fn a_failing_node_is_ejected_and_used_when_no_other_is_left() {
-    let well = TestServer::responding(ok_response()).await;
-    let mut settings = settings(&[unused_address().await, well.address]);
+    let healthy = TestServer::responding(ok_response()).await;
+    let mut settings = settings(&[unused_address().await, healthy.address]);
     settings.ejection.consecutive_failures = 3;
     let cluster = Cluster::new(settings);
     let upstream = TestUpstream::new();
@@ -356,8 +360,8 @@ async fn a_failing_node_is_ejected_and_used_when_no_other_is_left() {
     assert_eq!(upstream.totals().get(Attempt::ConnectFailed), 3);
     let status = &cluster.node_statuses(Instant::now().into_std())[0];
     assert_eq!(status.state.as_str(), "ejected");
-    // The other one goes too: what looks dead is tried before a request fails.
-    drop(well);
+    // The other one fails too: unhealthy nodes are tried before a request fails.
+    drop(healthy);
     let failure = upstream
         .send_buffered(&request_to(QUERY, &cluster))
         .await
@@ -410,14 +414,14 @@ async fn a_node_that_dies_under_load_loses_no_request() {
         });
     }
     eventually("they are busy", || nodes[0].count() > 50).await;
-    let dead = nodes.remove(0);
-    let seen = dead.count();
-    drop(dead);
+    let stopped = nodes.remove(0);
+    let count = stopped.count();
+    drop(stopped);
     while let Some(client) = clients.join_next().await {
         client.unwrap();
     }
     let rest = nodes[0].count() + nodes[1].count();
-    assert!(seen < 100 && rest > 500, "{seen} and {rest}");
+    assert!(count < 100 && rest > 500, "{count} and {rest}");
 }
 
 #[tokio::test]

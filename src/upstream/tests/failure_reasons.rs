@@ -1,4 +1,4 @@
-//! What is told of a node that fails.
+//! The reasons that are shown for a node that fails.
 
 use tokio::net::TcpListener;
 
@@ -6,7 +6,7 @@ use super::test_server::{Behavior, TestServer, json_response, settings, unused_a
 use super::*;
 use crate::cluster::{ClusterSettings, HealthCheck};
 
-/// Asks the one node of the settings once; what is told of it then.
+/// Sends one request to the only node of the settings; returns the failure shown for it.
 async fn failure_shown(settings: ClusterSettings) -> (&'static str, String) {
     let cluster = Cluster::new(settings);
     let _ = TestUpstream::new()
@@ -32,7 +32,7 @@ async fn a_failed_connection_has_its_reason() {
     let refused = failure_shown(settings(&[unused_address().await])).await;
     assert_eq!(refused, ("unreachable", "connection refused".to_owned()));
 
-    // Nobody takes the connection out of the queue.
+    // No task accepts the connection.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut hung = settings(&[silent.local_addr().unwrap()]);
     hung.timeouts.connect = Duration::from_millis(100);
@@ -54,7 +54,7 @@ async fn an_untrusted_certificate_has_its_reason() {
         ("unreachable", expected.to_owned())
     );
 
-    let mut strange = settings(&[node.address]);
+    let mut untrusted = settings(&[node.address]);
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let other = rcgen::generate_simple_self_signed(["node.test".to_owned()]).unwrap();
     let mut roots = rustls::RootCertStore::empty();
@@ -64,8 +64,8 @@ async fn an_untrusted_certificate_has_its_reason() {
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    strange.tls = Arc::new(client);
-    let (class, cause) = failure_shown(strange).await;
+    untrusted.tls = Arc::new(client);
+    let (class, cause) = failure_shown(untrusted).await;
     assert_eq!(class, "unreachable");
     assert!(cause.starts_with("certificate not trusted: "), "{cause}");
 }
@@ -73,7 +73,7 @@ async fn an_untrusted_certificate_has_its_reason() {
 #[tokio::test]
 async fn an_invalid_response_has_its_reason() {
     let bad_http = b"HTTP/9 no\r\n\r\n".to_vec();
-    for (act, class, cause) in [
+    for (behavior, class, cause) in [
         (
             Behavior::Respond(json_response("503 Unavailable", "x")),
             "server_error",
@@ -91,10 +91,10 @@ async fn an_invalid_response_has_its_reason() {
             "the response was no JSON object",
         ),
     ] {
-        let node = TestServer::start(move |_| act.clone()).await;
-        let told = failure_shown(settings(&[node.address])).await;
-        assert_eq!(told.0, class, "{told:?}");
-        assert!(told.1.starts_with(cause), "{told:?}");
+        let node = TestServer::start(move |_| behavior.clone()).await;
+        let shown = failure_shown(settings(&[node.address])).await;
+        assert_eq!(shown.0, class, "{shown:?}");
+        assert!(shown.1.starts_with(cause), "{shown:?}");
     }
 }
 
@@ -113,7 +113,7 @@ async fn a_failed_health_check_has_its_reason() {
     let cluster = Cluster::new(settings);
     let expected = ("server_error", "health check: status 500".to_owned());
     tokio::select! {
-        () = eventually("it is told", || last_failure(&cluster) == expected) => {}
+        () = eventually("the reason is shown", || last_failure(&cluster) == expected) => {}
         () = watch_cluster(cluster.clone(), None) => panic!("it never ends"),
     }
 }
@@ -123,12 +123,12 @@ async fn a_reason_is_logged_once() {
     let cluster = Cluster::new(settings(&[unused_address().await]));
     let node = cluster.nodes().remove(0);
     let now = Instant::now().into_std();
-    let news = |why: &str, seconds: u64| {
-        node.record_failure_reason(why, now + Duration::from_secs(seconds))
+    let should_log = |reason: &str, seconds: u64| {
+        node.record_failure_reason(reason, now + Duration::from_secs(seconds))
     };
-    assert!(news("refused", 0));
-    assert!(!news("refused", 60));
-    assert!(news("status 503", 60));
-    assert!(!news("refused", 61), "now this, now that");
-    assert!(news("refused", 90));
+    assert!(should_log("refused", 0));
+    assert!(!should_log("refused", 60));
+    assert!(should_log("status 503", 60));
+    assert!(!should_log("refused", 61), "alternating reasons");
+    assert!(should_log("refused", 90));
 }

@@ -26,7 +26,7 @@ fn states(cluster: &Cluster) -> Vec<&'static str> {
     nodes.iter().map(|node| node.state.as_str()).collect()
 }
 
-/// Watches until `holds`.
+/// Runs the health checks until `holds` returns true.
 async fn watch_until(
     cluster: &Arc<Cluster>,
     credential: Option<Arc<Credential>>,
@@ -52,8 +52,8 @@ async fn health_checks_mark_a_node_down_and_up() {
         })
     })
     .await;
-    let well = TestServer::responding(ok_response()).await;
-    let mut settings = settings(&[node.address, unused_address().await, well.address]);
+    let healthy = TestServer::responding(ok_response()).await;
+    let mut settings = settings(&[node.address, unused_address().await, healthy.address]);
     settings.health_check = Some(check());
     let cluster = Cluster::new(settings);
     watch_until(&cluster, None, "both are down", || {
@@ -68,7 +68,7 @@ async fn health_checks_mark_a_node_down_and_up() {
         states(&cluster) == ["up", "down", "up"]
     })
     .await;
-    // Nothing of a watch outlives it.
+    // No task outlives the watch.
     eventually("its connections are closed", || {
         node.open_connections() == 0
     })
@@ -83,8 +83,9 @@ async fn a_signed_health_check_is_judged_by_its_result_code() {
         true,
     ));
     let node = TestServer::responding(json_response("200 OK", r#"{"resultCode":"0300012"}"#)).await;
-    let dead = TestServer::responding(json_response("200 OK", r#"{"resultCode":"0399999"}"#)).await;
-    let mut settings = settings(&[node.address, dead.address]);
+    let unhealthy =
+        TestServer::responding(json_response("200 OK", r#"{"resultCode":"0399999"}"#)).await;
+    let mut settings = settings(&[node.address, unhealthy.address]);
     settings.health_check = Some(HealthCheck {
         signed: Some(SignedCheck {
             access_key: "ak1".into(),
@@ -94,13 +95,13 @@ async fn a_signed_health_check_is_judged_by_its_result_code() {
         ..check()
     });
     let cluster = Cluster::new(settings);
-    let asked = || node.count() > 2 && states(&cluster) == ["up", "down"];
-    watch_until(&cluster, Some(credential.clone()), "one is down", asked).await;
+    let checked = || node.count() > 2 && states(&cluster) == ["up", "down"];
+    watch_until(&cluster, Some(credential.clone()), "one is down", checked).await;
 
-    let seen = node.received().remove(0);
+    let received = node.received().remove(0);
     let mut headers = HeaderMap::new();
     for name in ["host", "authorization", "content-length", "content-type"] {
-        let value = HeaderValue::from_str(seen.field(name).unwrap()).unwrap();
+        let value = HeaderValue::from_str(received.field(name).unwrap()).unwrap();
         headers.insert(name, value);
     }
     let claim = Claim::parse(&headers, jiff::Timestamp::UNIX_EPOCH, None).unwrap();
@@ -109,10 +110,10 @@ async fn a_signed_health_check_is_judged_by_its_result_code() {
         path: "/CCFS/resource/ccfs/getRecordFileUrlFromObs",
         query: None,
         headers: &headers,
-        body: &seen.body,
+        body: &received.body,
     };
     claim.verify(Some(&credential), &signable).unwrap();
-    let body: serde_json::Value = serde_json::from_slice(&seen.body).unwrap();
+    let body: serde_json::Value = serde_json::from_slice(&received.body).unwrap();
     assert_eq!(
         (&body["callId"], &body["version"]),
         (&"probe".into(), &"2.0".into())
@@ -137,13 +138,16 @@ async fn a_name_is_resolved_and_keeps_its_nodes_when_dns_fails() {
         UpstreamErrorKind::NoNodeAvailable,
         "not resolved yet"
     );
-    watch_until(&cluster, None, "it is there", || states(&cluster) == ["up"]).await;
+    watch_until(&cluster, None, "its address is resolved", || {
+        states(&cluster) == ["up"]
+    })
+    .await;
     upstream.send_buffered(&request).await.unwrap();
     assert!(!cluster.set_addresses(&named("localhost"), &[]));
     assert!(!cluster.set_addresses(&named("other"), &["127.0.0.1".parse().unwrap()]));
     upstream.send_buffered(&request).await.unwrap();
     assert_eq!(node.received()[1].index, 1);
-    // It moved: the old node's connections go with it.
+    // The name has a new address: the connections to the old node are closed.
     assert!(cluster.set_addresses(&named("localhost"), &["127.0.0.2".parse().unwrap()]));
     eventually("the old connection is closed", || {
         node.open_connections() == 0
@@ -153,10 +157,10 @@ async fn a_name_is_resolved_and_keeps_its_nodes_when_dns_fails() {
 
 #[tokio::test]
 async fn an_attempt_at_a_node_that_is_found_down_fails_over_at_once_and_free() {
-    let dead = TestServer::start(|_| Behavior::Hang).await;
-    let well = TestServer::responding(ok_response()).await;
+    let unhealthy = TestServer::start(|_| Behavior::Hang).await;
+    let healthy = TestServer::responding(ok_response()).await;
     for name in [QUERY, JOB] {
-        let mut settings = settings(&[dead.address, well.address]);
+        let mut settings = settings(&[unhealthy.address, healthy.address]);
         settings.health_check = Some(HealthCheck {
             timeout: Duration::from_millis(50),
             ..check()
@@ -168,19 +172,19 @@ async fn an_attempt_at_a_node_that_is_found_down_fails_over_at_once_and_free() {
         let cluster = Cluster::new(settings);
         let upstream = TestUpstream::new();
         let request = request_to(name, &cluster);
-        let patience = Duration::from_millis(2500);
-        let answer = tokio::select! {
-            answer = upstream.upstream.send_buffered(&request, patience) => answer,
+        let time_limit = Duration::from_millis(2500);
+        let result = tokio::select! {
+            result = upstream.upstream.send_buffered(&request, time_limit) => result,
             () = watch_cluster(cluster.clone(), None) => panic!("it never ends"),
         };
         if name == QUERY {
-            let trail = answer.unwrap().attempts;
+            let attempts = result.unwrap().attempts;
             assert!(
-                trail.count == 2 && trail.elapsed < Duration::from_secs(2),
-                "{trail:?}"
+                attempts.count == 2 && attempts.elapsed < Duration::from_secs(2),
+                "{attempts:?}"
             );
         } else {
-            let failure = answer.unwrap_err();
+            let failure = result.unwrap_err();
             assert_eq!(
                 (failure.kind, failure.request_sent),
                 (UpstreamErrorKind::Timeout, true)

@@ -1,4 +1,4 @@
-//! What a change of configuration does to the connections that are there.
+//! What a change of configuration does to existing connections.
 
 use super::test_server::{Behavior, TestServer, ok_response, settings};
 use super::*;
@@ -14,7 +14,7 @@ async fn a_tls_session_is_resumed() {
             .await
             .unwrap();
     }
-    // The first one too, if another test was here before: all toys have one certificate.
+    // The first one resumes too, if another test ran before: all test nodes have one certificate.
     let last = &node.received()[1];
     assert!(last.resumed && last.index == 0);
 }
@@ -29,7 +29,7 @@ async fn connections_and_sessions_survive_a_reload_unless_tls_changes() {
         .await
         .unwrap();
 
-    // Read again from the same files: another value, the same meaning.
+    // Read again from the same files: another value with equal content.
     let anew = || Arc::new(rustls::ClientConfig::clone(&settings(&[]).tls));
     let mut same = settings(&[node.address]);
     same.tls = anew();

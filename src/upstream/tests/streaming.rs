@@ -1,4 +1,4 @@
-//! Answers that stream through.
+//! Streaming responses.
 
 use http_body_util::BodyExt;
 
@@ -13,7 +13,7 @@ async fn a_large_response_streams_and_its_connection_is_reused() {
     const LENGTH: usize = 64 << 20;
     let node = TestServer::start(|_| Behavior::Flood(LENGTH)).await;
     let (upstream, cluster) = (TestUpstream::new(), cluster(&[&node]));
-    for place in 0..2 {
+    for index in 0..2 {
         let reply = upstream
             .send_streaming(&request_to(DOWNLOAD, &cluster))
             .await
@@ -29,7 +29,7 @@ async fn a_large_response_streams_and_its_connection_is_reused() {
             length += piece.len();
         }
         assert_eq!((length, busy(&cluster)), (LENGTH, 0));
-        assert_eq!(node.received().last().unwrap().index, place);
+        assert_eq!(node.received().last().unwrap().index, index);
     }
 }
 
@@ -42,7 +42,10 @@ async fn a_dropped_response_body_closes_the_connection() {
         .await
         .unwrap();
     drop(reply);
-    eventually("the node sees him leave", || node.open_connections() == 0).await;
+    eventually("the node detects the close", || {
+        node.open_connections() == 0
+    })
+    .await;
     let status = &cluster.node_statuses(Instant::now().into_std())[0];
     assert_eq!((status.in_flight, status.failures), (0, 0));
 }
@@ -70,7 +73,7 @@ async fn a_response_that_is_cut_off_ends_with_an_error() {
             1
         );
     }
-    // Without a length, the end of the connection in order is the end of the answer.
+    // Without a length, a clean close ends the response.
     let node =
         TestServer::start(|_| Behavior::RespondAndClose(b"HTTP/1.1 200 OK\r\n\r\nabc".to_vec()))
             .await;
@@ -88,8 +91,8 @@ async fn the_timeout_holds_until_the_first_byte_of_the_body() {
         Behavior::Stall(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n".to_vec())
     })
     .await;
-    let well = TestServer::responding(json_response("200 OK", "{}")).await;
-    let mut settings = settings(&[stalling.address, well.address]);
+    let healthy = TestServer::responding(json_response("200 OK", "{}")).await;
+    let mut settings = settings(&[stalling.address, healthy.address]);
     settings.timeouts.per_try = Duration::from_millis(60);
     let cluster = Cluster::new(settings);
     let upstream = TestUpstream::new();
@@ -107,8 +110,8 @@ async fn flow_control_in_json_is_seen_and_everything_else_passes() {
     let other =
         b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n\
         12\r\n{\"resultCode\":\"1\"}\r\n0\r\n\r\n";
-    let well = TestServer::responding(other.to_vec()).await;
-    let (upstream, cluster) = (TestUpstream::new(), cluster(&[&busy, &well]));
+    let healthy = TestServer::responding(other.to_vec()).await;
+    let (upstream, cluster) = (TestUpstream::new(), cluster(&[&busy, &healthy]));
     let reply = upstream
         .send_streaming(&request_to(DOWNLOAD, &cluster))
         .await
@@ -128,8 +131,8 @@ async fn flow_control_is_seen_whatever_its_content_type() {
     };
     for content_type in ["application/octet-stream", "audio/wav", "text/plain", ""] {
         let node = TestServer::responding(labelled(content_type, &busy)).await;
-        let well = TestServer::responding(labelled("audio/wav", "RIFF")).await;
-        let (upstream, cluster) = (TestUpstream::new(), cluster(&[&node, &well]));
+        let healthy = TestServer::responding(labelled("audio/wav", "RIFF")).await;
+        let (upstream, cluster) = (TestUpstream::new(), cluster(&[&node, &healthy]));
         for _ in 0..2 {
             let reply = upstream
                 .send_streaming(&request_to(DOWNLOAD, &cluster))

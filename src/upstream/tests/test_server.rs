@@ -1,4 +1,4 @@
-//! Toy nodes: real TLS over real sockets, answers by script, and a record of what came.
+//! Test nodes: real TLS over real sockets, scripted responses, and a record of the requests.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,30 +22,30 @@ use crate::cluster::{
 pub(in crate::upstream) enum Behavior {
     /// Writes the bytes, then waits for the next request.
     Respond(Vec<u8>),
-    /// Writes the bytes, then ends the connection in order.
+    /// Writes the bytes, then closes the connection cleanly (`close_notify`).
     RespondAndClose(Vec<u8>),
-    /// Writes the bytes, and ends the connection in order after a while.
+    /// Writes the bytes, and closes the connection cleanly after a while.
     RespondAndCloseLater(Vec<u8>, Duration),
-    /// Writes the bytes, then drops the connection without a goodbye.
+    /// Writes the bytes, then drops the connection without `close_notify`.
     Cut(Vec<u8>),
     /// Writes the bytes after a while.
     RespondLate(Duration, Vec<u8>),
-    /// Never answers.
+    /// Never responds.
     Hang,
-    /// Writes a head and a body of so many bytes.
+    /// Writes a head and a body of this many bytes.
     Flood(usize),
     /// Writes the bytes, then nothing more.
     Stall(Vec<u8>),
 }
 
-/// What a node saw.
+/// A request as a node received it.
 #[derive(Clone, Debug)]
 pub(in crate::upstream) struct ReceivedRequest {
     pub(in crate::upstream) head: String,
     pub(in crate::upstream) body: Vec<u8>,
-    /// The how many-th request of its connection, from 0.
+    /// The position of the request on its connection, from 0.
     pub(in crate::upstream) index: usize,
-    /// Did its connection resume a session?
+    /// Whether its connection resumed a TLS session.
     pub(in crate::upstream) resumed: bool,
 }
 
@@ -74,8 +74,8 @@ impl TestServer {
         let address = listener.local_addr().unwrap();
         let received = Arc::new(Mutex::new(Vec::new()));
         let open = Arc::new(AtomicUsize::new(0));
-        let goodbyes = Arc::new(AtomicUsize::new(0));
-        let (record, counter, ended) = (received.clone(), open.clone(), goodbyes.clone());
+        let clean = Arc::new(AtomicUsize::new(0));
+        let (record, counter, ended) = (received.clone(), open.clone(), clean.clone());
         let script = Arc::new(script);
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
@@ -97,12 +97,12 @@ impl TestServer {
             address,
             received,
             open_connections: open,
-            clean_closes: goodbyes,
+            clean_closes: clean,
             _tasks: Arc::new(tasks),
         }
     }
 
-    /// A node that always answers the same.
+    /// Starts a node with the same response to every request.
     pub(in crate::upstream) async fn responding(bytes: Vec<u8>) -> Self {
         Self::start(move |_| Behavior::Respond(bytes.clone())).await
     }
@@ -115,18 +115,18 @@ impl TestServer {
         self.received.lock().unwrap().len()
     }
 
-    /// Connections that ended in order.
+    /// Returns the number of connections that were closed cleanly.
     pub(in crate::upstream) fn clean_closes(&self) -> usize {
         self.clean_closes.load(Ordering::SeqCst)
     }
 
-    /// Connections that it knows to be open.
+    /// Returns the number of open connections.
     pub(in crate::upstream) fn open_connections(&self) -> usize {
         self.open_connections.load(Ordering::SeqCst)
     }
 }
 
-/// An address where nobody listens.
+/// Returns an address without a listener.
 pub(in crate::upstream) async fn unused_address() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     listener.local_addr().unwrap()
@@ -160,7 +160,7 @@ async fn serve(
         let length = received
             .field("content-length")
             .map_or(0, |n| n.parse().unwrap());
-        // Upload tests say how much of the body is read before the response.
+        // Upload tests set how much of the body is read before the response.
         let read = received.field("x-read").map(|n| n.parse().unwrap());
         received.body.resize(read.unwrap_or(length), 0);
         stream.read_exact(&mut received.body).await?;
@@ -191,7 +191,7 @@ async fn serve(
             Behavior::Stall(bytes) => {
                 stream.write_all(&bytes).await?;
                 stream.flush().await?;
-                // Notices when the other side leaves.
+                // Returns when the gateway closes the connection.
                 let _ = stream.read_u8().await;
                 return Ok(());
             }
@@ -214,7 +214,7 @@ async fn flood(stream: &mut (impl AsyncWrite + Unpin), length: usize) -> std::io
     Ok(())
 }
 
-/// A JSON answer with its length.
+/// Encodes a JSON response with Content-Length.
 pub(in crate::upstream) fn json_response(status: &str, body: &str) -> Vec<u8> {
     format!(
         "HTTP/1.1 {status}\r\ncontent-type: application/json;charset=UTF-8\r\n\
@@ -233,10 +233,10 @@ pub(in crate::upstream) fn ok_response() -> Vec<u8> {
     json_response("200 OK", OK_BODY)
 }
 
-/// Settings that tests vary from.
+/// Returns the settings that tests start from.
 pub(in crate::upstream) fn settings(nodes: &[SocketAddr]) -> ClusterSettings {
     ClusterSettings {
-        name: "toys".into(),
+        name: "test".into(),
         nodes: nodes
             .iter()
             .map(|node| NodeSettings {

@@ -106,9 +106,9 @@ fn summers_of_shanghai_have_no_default() {
         "{}",
         refused.text
     );
-    let told = sent(&old, &tenant(SHANGHAI, Some(Versionless::Utc)));
+    let normalized = sent(&old, &tenant(SHANGHAI, Some(Versionless::Utc)));
     assert_eq!(
-        told,
+        normalized,
         Ok(("1988-07-01 09:00:00".into(), "1988-07-01 10:00:00".into()))
     );
 }

@@ -1,4 +1,4 @@
-//! What is wrong with a command line, or with what it names.
+//! Mistakes in a command line and in the files that it names.
 
 use super::*;
 
