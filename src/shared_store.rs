@@ -12,6 +12,7 @@ mod purge_log;
 mod purge_queue;
 mod rate_limit;
 mod session;
+mod session_error;
 mod supervisor;
 
 use std::time::Duration;

@@ -22,6 +22,7 @@ pub mod fuzzing;
 mod health_check;
 mod health_report;
 mod pool;
+mod progress;
 mod read_ahead;
 mod request;
 mod response;

@@ -23,7 +23,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_rustls::TlsConnector;
 
 use super::encryption::KEY_PREFIX;
-use super::session::SessionError;
+use super::session_error::SessionError;
 use crate::config;
 use crate::metrics::SharedStoreDisconnect;
 

@@ -18,7 +18,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use super::connection::{self, CONNECT_TIMEOUT, Connection, OpenedConnection, PUSH_QUEUE_SIZE};
 use super::encryption::KEY_PREFIX;
 use super::purge_log::{MAX_PURGES, PurgeRecord};
-use super::session::SessionError;
+use super::session_error::SessionError;
 use super::{MAX_TTL, Store};
 use crate::message::Purge;
 use crate::metrics::{Shard, SharedStoreDisconnect};

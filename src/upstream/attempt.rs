@@ -1,25 +1,21 @@
 //! One attempt at one node: a connection, the request, the response. The request is sent twice in one
 //! case only: the node closed a kept-alive connection while the request was on its way.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use http::StatusCode;
 use jiff::Timestamp;
-use parking_lot::Mutex;
-use tokio::time::{Duration, Instant};
+use tokio::time::Duration;
 
 use super::Upstream;
 use super::connect::connect;
 use super::exchange::Head;
-use super::failure_reason::{self, FailureReason};
 use super::pool::{PooledConnection, SlotGuard};
+use super::progress::AttemptProgress;
 use super::request;
 use super::response::{self, NodeResponse};
 use crate::ccfs::RetrySafety;
 use crate::cluster::{Node, NodeGuard};
 use crate::message::{UpstreamErrorKind, UpstreamRequest};
 use crate::metrics::RetryReason;
-use crate::telemetry::TraceContext;
 
 /// How much of a response is read before it is handed on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -52,44 +48,6 @@ impl AttemptError {
             }
             UpstreamErrorKind::Timeout => RetryReason::Timeout,
         }
-    }
-}
-
-/// The part of a running attempt that its deadline sees.
-#[derive(Debug)]
-pub(super) struct AttemptProgress {
-    pub(super) trace: TraceContext,
-    pub(super) started: Instant,
-    /// Whether the gateway signs the request of a verified caller again although nothing changed.
-    pub(super) is_signed_anew: bool,
-    request_sent: AtomicBool,
-    /// Set on failure, where more is known than the [`UpstreamErrorKind`].
-    reason: Mutex<Option<FailureReason>>,
-}
-
-impl AttemptProgress {
-    pub(super) fn start(trace: TraceContext, started: Instant, is_signed_anew: bool) -> Self {
-        Self {
-            trace,
-            started,
-            is_signed_anew,
-            request_sent: AtomicBool::new(false),
-            reason: Mutex::new(None),
-        }
-    }
-
-    /// Whether the node may have received some of the request.
-    pub(super) fn is_request_sent(&self) -> bool {
-        self.request_sent.load(Ordering::Relaxed)
-    }
-
-    /// Takes the reason of the failure, if one was set.
-    pub(super) fn take_reason(&self) -> Option<FailureReason> {
-        self.reason.lock().take()
-    }
-
-    fn set_reason(&self, reason: FailureReason) {
-        *self.reason.lock() = Some(reason);
     }
 }
 
@@ -166,7 +124,7 @@ impl Upstream {
                 UpstreamErrorKind::ConnectionClosed if !sent => UpstreamErrorKind::ConnectFailed,
                 kind => kind,
             };
-            progress.set_reason(failure_reason::from_exchange(error));
+            progress.set_reason(error.into_reason());
             return Err(AttemptError {
                 kind,
                 request_sent: sent || response_started,

@@ -8,7 +8,6 @@ use std::time::Duration;
 use http::StatusCode;
 use rustls::CertificateError;
 
-use super::exchange::ExchangeError;
 use crate::ccfs::ParsedResponse;
 use crate::message::UpstreamErrorKind;
 
@@ -26,20 +25,8 @@ pub(super) fn from_connect(error: &io::Error) -> FailureReason {
     }
 }
 
-/// Why an exchange brought no response.
-pub(super) fn from_exchange(error: ExchangeError) -> FailureReason {
-    match error {
-        ExchangeError::Closed => "connection closed before the response".into(),
-        ExchangeError::Invalid(reason) => reason,
-        ExchangeError::Io(error) => match error.kind() {
-            io::ErrorKind::UnexpectedEof => "connection closed without close_notify".into(),
-            _ => from_io(&error),
-        },
-    }
-}
-
 /// Why a connection failed.
-fn from_io(error: &io::Error) -> FailureReason {
+pub(super) fn from_io(error: &io::Error) -> FailureReason {
     let inner = error.get_ref();
     if let Some(tls) = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         return from_tls(tls);

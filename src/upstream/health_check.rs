@@ -158,7 +158,7 @@ fn failure(error: ExchangeError) -> (FailureKind, FailureReason) {
         ExchangeError::Invalid(_) => FailureKind::InvalidResponse,
         ExchangeError::Closed | ExchangeError::Io(_) => FailureKind::ConnectionClosed,
     };
-    (kind, failure_reason::from_exchange(error))
+    (kind, error.into_reason())
 }
 
 fn plain_request(node: &Node, path: &str) -> EncodedRequest {

@@ -11,8 +11,8 @@ use http::header::{
 use http::{HeaderMap, Method};
 use jiff::Timestamp;
 
-use super::attempt::AttemptProgress;
 use super::exchange::EncodedRequest;
+use super::progress::AttemptProgress;
 use crate::auth::{self, AuthError, Caller, Signable};
 use crate::ccfs::{BodyKind, ResponseKind};
 use crate::cluster::{HostPolicy, Node};

@@ -24,10 +24,11 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::Upstream;
-use super::attempt::{AttemptError, AttemptProgress, ResponseMode};
+use super::attempt::{AttemptError, ResponseMode};
 use super::attempt_telemetry::AttemptTelemetry;
 use super::failure_reason;
 use super::health_report::{failure_kind, report};
+use super::progress::AttemptProgress;
 use super::response::{NodeResponse, RetryDecision};
 use crate::ccfs::RetrySafety;
 use crate::cluster::{Node, NodeGuard, NodeId, NodeOutcome};

@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::message::UpstreamErrorKind;
-use crate::upstream::failure_reason::FailureReason;
+use crate::upstream::failure_reason::{self, FailureReason};
 
 /// Why an exchange failed.
 #[derive(Debug)]
@@ -22,6 +22,18 @@ impl ExchangeError {
         match self {
             Self::Closed | Self::Io(_) => UpstreamErrorKind::ConnectionClosed,
             Self::Invalid(_) => UpstreamErrorKind::InvalidResponse,
+        }
+    }
+
+    /// Returns why the exchange brought no response, as text.
+    pub(in crate::upstream) fn into_reason(self) -> FailureReason {
+        match self {
+            Self::Closed => "connection closed before the response".into(),
+            Self::Invalid(reason) => reason,
+            Self::Io(error) => match error.kind() {
+                io::ErrorKind::UnexpectedEof => "connection closed without close_notify".into(),
+                _ => failure_reason::from_io(&error),
+            },
         }
     }
 }
