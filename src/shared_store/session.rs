@@ -80,7 +80,7 @@ impl SessionHandle {
             self.mark_unresponsive(session);
         } else if !session.has_logged_rejection.swap(true, Ordering::Relaxed) {
             let SessionError { reason, .. } = error.into();
-            tracing::warn!(%reason, "the shared store rejected a command; continuing without it (docs/operations.md lists the permissions that its user needs)");
+            tracing::warn!(%reason, "the shared store rejected a command; continuing without it (deploy/operations.md lists the permissions that its user needs)");
         }
     }
 
