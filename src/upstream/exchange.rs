@@ -108,7 +108,9 @@ impl Connection {
         })
         .await?;
         self.framing = head.framing.clone();
-        self.keep_alive = head.keep_alive;
+        // A node that wrongly sends a body after the head of a response to HEAD sends it late: it would be
+        // read as the response to the next request.
+        self.keep_alive = head.keep_alive && !is_head;
         Ok(head)
     }
 

@@ -177,6 +177,10 @@ impl ResponseHead {
             ..
         } = head;
         strip_hop_by_hop(&mut headers);
+        // RFC 9110, section 8.6: not in a 204. HTTP/2 clients end the stream with PROTOCOL_ERROR.
+        if status == StatusCode::NO_CONTENT {
+            headers.remove(CONTENT_LENGTH);
+        }
         Self {
             status,
             has_content_encoding: is_encoded(&headers),

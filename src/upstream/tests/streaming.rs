@@ -34,6 +34,31 @@ async fn a_large_response_streams_and_its_connection_is_reused() {
 }
 
 #[tokio::test]
+async fn a_204_has_no_content_length() {
+    let node =
+        TestServer::responding(b"HTTP/1.1 204 No Content\r\ncontent-length: 5\r\n\r\n".to_vec());
+    let (node, upstream) = (node.await, TestUpstream::new());
+    let request = request_to(DOWNLOAD, &cluster(&[&node]));
+    let response = upstream.send_streaming(&request).await.unwrap();
+    assert_eq!(response.status, 204);
+    assert_eq!(response.headers.get("content-length"), None);
+}
+
+#[tokio::test]
+async fn a_connection_is_not_reused_after_a_response_to_head() {
+    let node = TestServer::responding(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n".to_vec());
+    let (node, upstream) = (node.await, TestUpstream::new());
+    let mut request = request_to(DOWNLOAD, &cluster(&[&node]));
+    request.method = Method::HEAD;
+    for _ in 0..2 {
+        let response = upstream.send_streaming(&request).await.unwrap();
+        assert_eq!(response.headers["content-length"], "5");
+        assert!(response.body.collect().await.unwrap().to_bytes().is_empty());
+        assert_eq!(node.received().last().unwrap().index, 0, "a new connection");
+    }
+}
+
+#[tokio::test]
 async fn a_dropped_response_body_closes_the_connection() {
     let node = TestServer::start(|_| Behavior::Flood(1 << 30)).await;
     let (upstream, cluster) = (TestUpstream::new(), cluster(&[&node]));
