@@ -95,15 +95,24 @@ impl Client {
         &self,
         request: &ClientRequest,
     ) -> Result<StreamingClientResponse, ClientError> {
-        let mut connection = match self.checkout(request.authority()) {
-            Some(connection) => connection,
+        let reused = match self.checkout(request.authority()) {
+            None => None,
+            Some(mut connection) => match connection.send(request).await {
+                // RFC 9113, 8.7: the server has not processed the request; its GOAWAY is on the way.
+                Err(error) if error.is_refused_stream() => None,
+                sent => Some((connection, sent?)),
+            },
+        };
+        let (connection, response) = match reused {
+            Some(sent) => sent,
             None => {
-                let connection = Connection::connect(&self.tls, request.authority()).await?;
+                let mut connection = Connection::connect(&self.tls, request.authority()).await?;
                 self.store_idle(connection.try_share());
-                connection
+                let response = connection.send(request).await?;
+                (connection, response)
             }
         };
-        let (head, body) = connection.send(request).await?.into_parts();
+        let (head, body) = response.into_parts();
         Ok(StreamingClientResponse {
             status: head.status,
             headers: head.headers,
