@@ -9,6 +9,7 @@ mod connection_slot;
 mod health;
 mod load_balancing;
 mod node;
+mod node_tls;
 mod resolution;
 mod retry_budget;
 mod settings;

@@ -11,6 +11,7 @@
 //! | `response`, `response_body` | the response, and what it means for the retry loop |
 //! | `health_report`, `failure_reason` | the outcome of an attempt or a probe for its node |
 //! | `health_check`, `dns` | background tasks of a cluster |
+//! | `node_probe` | one connection to each node, for `check --connect` |
 
 mod attempt;
 mod attempt_telemetry;
@@ -21,6 +22,7 @@ mod failure_reason;
 pub mod fuzzing;
 mod health_check;
 mod health_report;
+mod node_probe;
 mod pool;
 mod progress;
 mod read_ahead;
@@ -45,6 +47,7 @@ use response::NodeResponseBody;
 use retry::RetryState;
 
 pub use health_check::watch_cluster;
+pub use node_probe::{NodeReport, probe_nodes};
 
 /// Sends the requests of one worker. Its connections are its own: no lock on the way of a request is
 /// shared with other workers.

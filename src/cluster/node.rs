@@ -10,9 +10,11 @@ use parking_lot::Mutex;
 use super::connection_slot::{ConnectionSlot, ConnectionSlots};
 use super::health::{FailureKind, Health, HealthChange, HealthPolicy, NodeOutcome};
 use super::load_balancing::stable_hash;
+use super::node_tls::NodeTls;
 use super::{ClusterSettings, NodeAddress};
 use crate::gauge::{Gauge, GaugeGuard};
 use crate::metrics::{AttemptTotals, NodeAttempts};
+use crate::tls::CertificateDetails;
 
 /// Identifies a node; never reused while the process runs.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -39,6 +41,7 @@ pub struct Node {
     untroubled: AtomicBool,
     health: Mutex<Health>,
     slots: ConnectionSlots,
+    pub(super) tls: NodeTls,
 }
 
 impl Node {
@@ -61,6 +64,7 @@ impl Node {
             untroubled: AtomicBool::new(true),
             health: Mutex::default(),
             slots: ConnectionSlots::default(),
+            tls: NodeTls::default(),
         }
     }
 
@@ -250,6 +254,7 @@ impl Node {
                 .ejected_until()
                 .filter(|_| ejected)
                 .map(|until| until.saturating_duration_since(now)),
+            certificate: self.certificate(),
         }
     }
 
@@ -326,10 +331,13 @@ pub struct NodeStatus {
     pub last_failure_reason: Option<Arc<str>>,
     /// The remaining time of its ejection.
     pub ejected_for: Option<Duration>,
+    /// The certificate of the last full handshake that succeeded.
+    pub certificate: Option<Arc<CertificateDetails>>,
 }
 
 impl NodeStatus {
-    /// Adds another address of the same name; the result is up if one of them is.
+    /// Adds another address of the same name; the result is up if one of them is, and has the
+    /// certificate that expires first.
     pub fn merge(&mut self, other: &Self) {
         let is_up = |state| matches!(state, NodeState::Up | NodeState::SlowStart);
         if !is_up(self.state) && is_up(other.state) {
@@ -340,6 +348,10 @@ impl NodeStatus {
         self.requests += other.requests;
         self.failures += other.failures;
         self.attempts.merge(&other.attempts);
+        let end = |status: &Self| Some(status.certificate.as_ref()?.validity?.not_after);
+        if end(other).is_some_and(|other| end(self).is_none_or(|own| other < own)) {
+            self.certificate.clone_from(&other.certificate);
+        }
     }
 }
 

@@ -84,6 +84,7 @@ impl Cluster {
                     last_failure: None,
                     last_failure_reason: reasons.get(&node.address).cloned(),
                     ejected_for: None,
+                    certificate: None,
                     address: name.into(),
                 }
             })

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, HandshakeKind};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -12,6 +13,7 @@ use super::exchange::Connection;
 use super::failure_reason::{self, FailureReason};
 use super::read_ahead::ReadAhead;
 use crate::cluster::{ClusterSettings, Node};
+use crate::tls::CertificateDetails;
 
 /// Connects to `node` within the connect timeout.
 ///
@@ -40,6 +42,26 @@ pub(super) async fn connect(
     }
 }
 
+/// As [`connect`], but verifies the certificate of `node`: a resumed session would not. The sessions
+/// before it are forgotten.
+///
+/// # Errors
+/// The reason why no connection was established.
+#[cfg_attr(
+    not(test),
+    expect(
+        dead_code,
+        reason = "used by the hourly full handshake of health checks"
+    )
+)]
+pub(super) async fn connect_unresumed(
+    node: &Node,
+    settings: &ClusterSettings,
+) -> Result<Connection, FailureReason> {
+    node.forget_sessions();
+    connect(node, settings).await
+}
+
 /// Opens the TCP connection, sets `connected`, and performs the TLS handshake.
 async fn establish(
     node: &Node,
@@ -53,8 +75,18 @@ async fn establish(
     let tcp = TcpStream::connect(node.socket()).await?;
     connected.store(true, Ordering::Relaxed);
     tcp.set_nodelay(true)?;
-    let tls = TlsConnector::from(settings.tls.clone())
+    let tls = TlsConnector::from(node.tls_client(&settings.tls))
         .connect(name, ReadAhead::new(tcp))
         .await?;
+    record_certificate(node, tls.get_ref().1);
     Ok(Connection::new(tls))
+}
+
+/// Records the certificate of a full handshake; a resumed session has that of an earlier one.
+fn record_certificate(node: &Node, tls: &ClientConnection) {
+    if tls.handshake_kind() != Some(HandshakeKind::Resumed)
+        && let Some(leaf) = tls.peer_certificates().and_then(<[_]>::first)
+    {
+        node.set_certificate(CertificateDetails::read(leaf));
+    }
 }

@@ -63,6 +63,21 @@ pub(super) async fn track_name(
     }
 }
 
+/// Returns the current addresses of a name.
+///
+/// # Errors
+/// Why there are none, in words.
+pub(super) async fn resolve(
+    address: &NodeAddress,
+    servers: &NameServers,
+) -> Result<Vec<IpAddr>, String> {
+    match timeout(LOOKUP_TIMEOUT, lookup(address, servers)).await {
+        Ok(Ok(found)) => Ok(found.addresses),
+        Ok(Err(error)) => Err(describe(&error)),
+        Err(_elapsed) => Err(TIMED_OUT.to_owned()),
+    }
+}
+
 fn describe(error: &NetError) -> String {
     if error.is_nx_domain() {
         "no such name in DNS (NXDOMAIN)".to_owned()
