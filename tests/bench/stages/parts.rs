@@ -9,6 +9,7 @@ use ccfs_gateway::auth::{Claim, Credential, Signable};
 use ccfs_gateway::ccfs::presigned_url;
 use ccfs_gateway::ccfs::{Endpoint, Lookup, Tenant, find_endpoint, parse_zone};
 use ccfs_gateway::client::{ClientRequest, RECORDING_PATH};
+use ccfs_gateway::cluster::Choice;
 use ccfs_gateway::config::Config;
 use ccfs_gateway::gateway::Snapshot;
 use ccfs_gateway::listener::{HeadLimits, fuzzing};
