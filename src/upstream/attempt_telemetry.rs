@@ -144,9 +144,11 @@ fn result_label(result: &Result<NodeResponse, AttemptError>) -> Attempt {
             RetryDecision::PassOn | RetryDecision::RetrySignedAnew => Attempt::Ok,
         },
         Err(error) => match error.kind {
-            UpstreamErrorKind::ConnectionClosed => Attempt::ConnectionClosed,
+            UpstreamErrorKind::ConnectionClosed | UpstreamErrorKind::ResponseIncomplete => {
+                Attempt::ConnectionClosed
+            }
             UpstreamErrorKind::InvalidResponse => Attempt::InvalidResponse,
-            UpstreamErrorKind::NoNodeAvailable | UpstreamErrorKind::ConnectFailed => {
+            UpstreamErrorKind::NoNodeAvailable | UpstreamErrorKind::ConnectFailed(_) => {
                 Attempt::ConnectFailed
             }
             UpstreamErrorKind::Timeout => Attempt::Timeout,

@@ -253,7 +253,7 @@ async fn read_up_to(
     while !connection.is_complete() {
         let data = connection.data().await.map_err(|error| {
             tracing::debug!(?error, "a response was cut off");
-            error.kind()
+            error.kind(true)
         })?;
         let Some(data) = data else { break };
         if all.is_empty() && first.is_empty() {

@@ -53,6 +53,7 @@ mod operation_under_load;
 mod page;
 mod playback;
 mod process;
+mod proxy_status;
 mod purge;
 mod real_clients;
 mod recording;
