@@ -145,6 +145,14 @@ pub(super) async fn read_streaming(
 }
 
 impl NodeResponse {
+    /// Whether the node refuses a request whose signature the gateway has verified or made.
+    pub(super) fn is_refusal_of(&self, request: &UpstreamRequest) -> bool {
+        matches!(
+            self.status,
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN
+        ) && is_verified(request)
+    }
+
     /// Returns the outcome for the health of the node; `None` if it depends on the remaining body.
     pub(super) fn health_outcome(&self) -> Option<NodeOutcome> {
         match (self.decision, &self.body) {

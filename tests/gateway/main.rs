@@ -48,6 +48,7 @@ mod logs;
 mod loops;
 mod memory;
 mod metrics;
+mod node_statuses;
 mod nodes;
 mod operation_under_load;
 mod page;
