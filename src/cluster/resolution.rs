@@ -57,7 +57,7 @@ impl Cluster {
 
     /// Whether the cluster has no node at all because DNS gives no address for its names.
     pub fn lacks_addresses(&self) -> bool {
-        self.members.load().nodes.is_empty() && !self.unresolved.lock().is_empty()
+        self.members.load().is_empty() && !self.unresolved.lock().is_empty()
     }
 
     /// Returns the status of the names without an address, in the form of nodes.
