@@ -23,3 +23,6 @@ pub(crate) use public_key::PublicKey;
 pub(crate) use server_trust::ServerTrust;
 pub use trust_error::TrustError;
 pub(crate) use words::explain;
+
+#[cfg(test)]
+mod tests;
