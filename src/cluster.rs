@@ -10,6 +10,7 @@ mod connection_slot;
 mod health;
 mod load_balancing;
 mod node;
+mod node_sockets;
 mod node_table;
 mod node_tls;
 mod resolution;

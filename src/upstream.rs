@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `retry` | the retry loop: which attempt is followed by another one |
 //! | `attempt`, `attempt_telemetry` | one attempt at one node, its metrics and its span |
-//! | `connect`, `pool` | connections |
+//! | `connect`, `happy_eyeballs`, `pool` | connections |
 //! | `exchange`, `read_ahead` | HTTP/1.1 on one connection |
 //! | `request` | the request as a node receives it |
 //! | `response`, `response_body` | the response, and what it means for the retry loop |
@@ -20,6 +20,7 @@ mod dns;
 mod exchange;
 mod failure_reason;
 pub mod fuzzing;
+mod happy_eyeballs;
 mod health_check;
 mod health_report;
 mod node_probe;

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use super::connection_slot::{ConnectionSlot, ConnectionSlots};
 use super::health::{FailureKind, Health, HealthPolicy, NodeOutcome, OutcomeEffect};
 use super::load_balancing::stable_hash;
+use super::node_sockets::NodeSockets;
 use super::node_tls::NodeTls;
 use super::{ClusterSettings, NodeAddress};
 use crate::gauge::{Gauge, GaugeGuard};
@@ -25,7 +26,7 @@ pub struct NodeId(u64);
 pub struct Node {
     id: NodeId,
     address: NodeAddress,
-    socket: SocketAddr,
+    pub(super) sockets: NodeSockets,
     name: Arc<str>,
     hash_seed: u64,
     max_connections: AtomicUsize,
@@ -52,7 +53,7 @@ impl Node {
             name: address.to_string().into(),
             hash_seed: stable_hash(format!("{address} {}", socket.ip()).as_bytes()),
             address,
-            socket,
+            sockets: NodeSockets::new(socket),
             max_connections: AtomicUsize::new(max_connections),
             in_flight: Gauge::default(),
             requests: AtomicU64::new(0),
@@ -76,11 +77,6 @@ impl Node {
     /// Returns its address as configured.
     pub fn address(&self) -> &NodeAddress {
         &self.address
-    }
-
-    /// Returns the address to connect to.
-    pub fn socket(&self) -> SocketAddr {
-        self.socket
     }
 
     /// Returns `host:port`, as configured.
@@ -242,7 +238,7 @@ impl Node {
         };
         NodeStatus {
             address: self.name.clone(),
-            socket: Some(self.socket),
+            socket: Some(self.sockets.in_use()),
             weight,
             state,
             in_flight: self.in_flight(),

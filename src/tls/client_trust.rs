@@ -128,7 +128,7 @@ impl ClientCertVerifier for ClientTrust {
     ) -> Result<ClientCertVerified, Error> {
         match self.check(end_entity, intermediates, now) {
             Ok(()) => Ok(ClientCertVerified::assertion()),
-            Err(cause) => Err(TrustError::new(cause, end_entity).into()),
+            Err(cause) => Err(TrustError::of_client(cause, end_entity).into()),
         }
     }
 

@@ -11,6 +11,8 @@ use super::details::CertificateDetails;
 #[derive(Clone, Debug)]
 pub struct TrustError {
     cause: Cause,
+    /// Whether a client presented it to a listener, where there are no pins.
+    is_of_client: bool,
     /// The certificate.
     pub presented: CertificateDetails,
 }
@@ -58,7 +60,16 @@ impl TrustError {
     pub(super) fn new(cause: Cause, certificate: &[u8]) -> Self {
         Self {
             cause,
+            is_of_client: false,
             presented: CertificateDetails::read(certificate),
+        }
+    }
+
+    /// As [`TrustError::new`], for the certificate of a client.
+    pub(super) fn of_client(cause: Cause, certificate: &[u8]) -> Self {
+        Self {
+            is_of_client: true,
+            ..Self::new(cause, certificate)
         }
     }
 
@@ -75,14 +86,18 @@ impl TrustError {
     /// Returns why it is refused, without what was presented.
     pub fn reason(&self) -> String {
         let presented = &self.presented;
+        let ca = self.list();
         match &self.cause {
             Cause::Unreadable => "it is no readable X.509 certificate".to_owned(),
             Cause::OtherKey => "its key is not one of pins".to_owned(),
             Cause::UnsuitableKey => format!("its key is {}", presented.key),
-            Cause::Renewed => "it is not in ca, though an older one with its key is".to_owned(),
-            Cause::UnknownIssuer => "signed by no authority in ca".to_owned(),
+            Cause::Renewed => format!("it is not in {ca}, though an older one with its key is"),
+            Cause::UnknownIssuer => format!("signed by no authority in {ca}"),
+            Cause::AuthorityAsLeaf if presented.is_self_issued => {
+                format!("it is self-signed, and not itself in {ca}")
+            }
             Cause::AuthorityAsLeaf => {
-                "it is an authority's own, and is not itself in ca".to_owned()
+                format!("it is an authority's own, and is not itself in {ca}")
             }
             Cause::Expired => "expired".to_owned(),
             Cause::NotYetValid => "not yet valid".to_owned(),
@@ -94,7 +109,7 @@ impl TrustError {
             Cause::RevocationUnknown => "no CRL says whether it is revoked".to_owned(),
             Cause::RevocationListExpired => "the CRL of its issuer expired".to_owned(),
             Cause::BadSignature => {
-                "signed by no authority in ca, though one has the name of its issuer".to_owned()
+                format!("signed by no authority in {ca}, though one has the name of its issuer")
             }
             Cause::SignatureAlgorithm => {
                 format!(
@@ -113,9 +128,17 @@ impl TrustError {
         }
     }
 
+    /// Returns the name of the key that lists what is trusted.
+    fn list(&self) -> &'static str {
+        if self.is_of_client { "client_ca" } else { "ca" }
+    }
+
     /// Returns what would be right, with the pin ready to paste.
     fn advice(&self) -> String {
-        let pin = self.presented.pin.map(|pin| format!("pins = [\"{pin}\"]"));
+        let ca = self.list();
+        let pin = self.presented.pin.filter(|_| !self.is_of_client);
+        let pin = pin.map(|pin| format!("pins = [\"{pin}\"]"));
+        let without_ca = if self.is_of_client { "" } else { " without ca" };
         let or_pin = |first: &str| match &pin {
             Some(pin) => format!("{first}, or {pin}"),
             None => first.to_owned(),
@@ -123,22 +146,24 @@ impl TrustError {
         match &self.cause {
             Cause::OtherKey => or_pin("the pinned key"),
             Cause::UnknownIssuer | Cause::BadSignature if self.presented.is_self_issued => {
-                or_pin("this certificate itself in ca")
+                or_pin(&format!("this certificate itself in {ca}"))
             }
-            Cause::UnknownIssuer | Cause::BadSignature => or_pin(
-                "its authority or the certificate itself in ca, and its whole chain presented",
-            ),
-            Cause::Renewed | Cause::AuthorityAsLeaf => or_pin("this certificate itself in ca"),
+            Cause::UnknownIssuer | Cause::BadSignature => or_pin(&format!(
+                "its authority or the certificate itself in {ca}, and its whole chain presented"
+            )),
+            Cause::Renewed | Cause::AuthorityAsLeaf => {
+                or_pin(&format!("this certificate itself in {ca}"))
+            }
             Cause::Expired => "a renewed certificate".to_owned(),
             Cause::NotYetValid => "a certificate that is valid now, and right clocks".to_owned(),
             Cause::OtherName(expected) => or_pin(&format!(
                 "a certificate for {expected}, server_name = one of its names"
             )),
             Cause::UnsuitableKey => {
-                or_pin("an RSA key of 2048 bits and more, ECDSA or Ed25519") + " without ca"
+                or_pin("an RSA key of 2048 bits and more, ECDSA or Ed25519") + without_ca
             }
             Cause::Version | Cause::CriticalExtension => {
-                or_pin("a certificate of version 3 without it") + " without ca"
+                or_pin("a certificate of version 3 without it") + without_ca
             }
             Cause::Revoked => "another certificate".to_owned(),
             Cause::RevocationUnknown | Cause::RevocationListExpired => {

@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, HandshakeKind};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::exchange::Connection;
 use super::failure_reason::{self, FailureReason};
+use super::happy_eyeballs;
 use super::read_ahead::ReadAhead;
 use crate::cluster::{ClusterSettings, Node};
 use crate::message::ConnectError;
@@ -76,7 +76,8 @@ async fn establish(
         Some(name) => name.clone(),
         None => ServerName::try_from(node.address().host.to_string()).map_err(io::Error::other)?,
     };
-    let tcp = TcpStream::connect(node.socket()).await?;
+    let tcp = happy_eyeballs::connect(&node.candidates()).await?;
+    node.set_connected(tcp.peer_addr()?);
     connected.store(true, Ordering::Relaxed);
     tcp.set_nodelay(true)?;
     let tls = TlsConnector::from(node.tls_client(&settings.tls))

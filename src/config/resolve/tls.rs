@@ -1,5 +1,9 @@
 //! Certificates, private keys and authorities, read from PEM files for rustls.
 
+mod advice;
+mod pem;
+mod pins;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -15,7 +19,7 @@ use crate::config::diagnostics::Diagnostics;
 use crate::config::file::{ClusterTls, Setting};
 use crate::config::spanned::Spanned;
 use crate::tls::{
-    Authorities, CertificateDetails, NoVerification, NotAPin, Pin, PublicKey, ServerTrust, validity,
+    Authorities, CertificateDetails, NoVerification, Pin, PublicKey, ServerTrust, validity,
 };
 
 /// Reads certificates, keys and authorities. Shared by the whole configuration, so that the system's
@@ -175,9 +179,9 @@ impl TlsFiles {
             .as_ref()
             .is_some_and(|key| key.value);
         if insecure {
-            check_exclusive(tls, diagnostics);
+            pins::check_exclusive(tls, diagnostics);
         }
-        let pins = pins(tls.pins.as_ref(), diagnostics);
+        let pins = pins::parse(tls.pins.as_ref(), diagnostics);
         let mut identity = IdentityDigest::new();
         let verifier: Arc<dyn ServerCertVerifier> = if insecure {
             identity.add(b"insecure");
@@ -321,48 +325,3 @@ fn server_name(
         }
     }
 }
-
-/// Reports what excludes `insecure_skip_verify`.
-fn check_exclusive(tls: &ClusterTls, diagnostics: &mut Diagnostics) {
-    if let Some(ca) = &tls.ca {
-        diagnostics.error(
-            ca.span(),
-            "both ca and insecure_skip_verify",
-            "must be one of the two: without verification the ca has no use",
-        );
-    }
-    if let Some(pins) = &tls.pins {
-        diagnostics.error(
-            pins.span(),
-            "both pins and insecure_skip_verify",
-            "must be one of the two: without verification the pins have no use",
-        );
-    }
-}
-
-/// Parses the pins; an empty list is an error.
-fn pins(
-    written: Option<&Spanned<Vec<Spanned<String>>>>,
-    diagnostics: &mut Diagnostics,
-) -> Vec<Pin> {
-    let Some(written) = written else {
-        return Vec::new();
-    };
-    if written.is_empty() {
-        diagnostics.error(written.span(), "no pin", PIN_HELP);
-    }
-    let mut pins = Vec::new();
-    for text in &written.value {
-        match text.parse() {
-            Ok(pin) => pins.push(pin),
-            Err(NotAPin) => diagnostics.error(text.span(), "not a pin", PIN_HELP),
-        }
-    }
-    pins
-}
-
-const PIN_HELP: &str = "must be \"sha256/\" and the base64 of the SHA-256 of a public key, as \
-     `check --connect` prints it";
-
-mod advice;
-mod pem;
