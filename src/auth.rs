@@ -179,6 +179,13 @@ pub fn signed_names(headers: &HeaderMap) -> &str {
         .map_or("", |value| value.names)
 }
 
+/// Returns the access key that the first auth-v2 value names, unverified. For requests that did not verify.
+pub fn claimed_access_key(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let value = v2::AuthorizationValue::parse(value).ok()?;
+    Some(value.access_key)
+}
+
 /// Makes the `Authorization` value for `request`, with the first secret of `credential`. The value is
 /// marked sensitive.
 ///
