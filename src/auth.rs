@@ -13,6 +13,8 @@ use http::{HeaderMap, HeaderValue};
 use jiff::{SignedDuration, Timestamp};
 use zeroize::Zeroizing;
 
+use crate::words;
+
 mod canonical;
 mod derived;
 mod keys;
@@ -262,7 +264,7 @@ pub enum AuthError {
     #[error("the query repeats a key")]
     RepeatedQueryKey,
     /// The timestamp is outside the clock window; the distance in seconds.
-    #[error("signed {0} seconds away from this clock")]
+    #[error("signed {} by this clock", words::clock_error(*.0))]
     Stale(i64),
     /// The access key is not configured.
     #[error("unknown access key")]

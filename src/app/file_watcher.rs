@@ -122,6 +122,12 @@ impl FileDigests {
             .collect()
     }
 
+    /// Returns the files that could not be read.
+    pub(super) fn unreadable(&self) -> Vec<PathBuf> {
+        let files = self.0.iter().filter(|(_, digest)| digest.is_none());
+        files.map(|(file, _)| file.clone()).collect()
+    }
+
     /// Takes the digests of `earlier` for files in both sets, so that the next read reports a change
     /// that happened between the two.
     pub(super) fn prefer_earlier(mut self, earlier: &Self) -> Self {
