@@ -52,6 +52,11 @@ impl Cluster {
             .insert(address.clone(), reason.into());
     }
 
+    /// Whether the cluster has no node at all because DNS gives no address for its names.
+    pub fn lacks_addresses(&self) -> bool {
+        self.members.load().nodes.is_empty() && !self.unresolved.lock().is_empty()
+    }
+
     /// Returns the status of the names without an address, in the form of nodes.
     pub(super) fn unresolved_statuses(&self, members: &Members) -> Vec<NodeStatus> {
         let is_there = |address: &NodeAddress| {

@@ -63,14 +63,12 @@ impl<'a> AttemptTelemetry<'a> {
         result: &Result<NodeResponse, AttemptError>,
         elapsed: Duration,
     ) {
-        let caller = self.request.authorization.caller();
-        let label = match (result, caller) {
-            (Ok(response), Some(caller)) if is_refusal(response.status) => {
-                self.note_refusal(caller, response);
-                Attempt::Refused
-            }
-            _ => result_label(result),
-        };
+        let label = result_label(result, self.request);
+        if let (Attempt::Refused, Ok(response)) = (label, result)
+            && let Some(caller) = self.request.authorization.caller()
+        {
+            self.note_refusal(caller, response);
+        }
         self.record(label, result.as_ref().ok(), elapsed);
     }
 
@@ -135,7 +133,7 @@ impl<'a> AttemptTelemetry<'a> {
         );
         let failed = !matches!(label, Attempt::FlowControl | Attempt::Ok);
         match status {
-            Some(status) if status.is_server_error() => {
+            Some(status) if failed && status != StatusCode::OK => {
                 attributes.text("error.type", status.as_str())
             }
             _ => attributes.fixed("error.type", failed.then_some(label.as_str())),
@@ -172,24 +170,26 @@ fn result_class(response: &NodeResponse) -> Option<ResultClass> {
     })
 }
 
-/// Whether the status of a response to a verified request means that the node refuses its signature.
-fn is_refusal(status: StatusCode) -> bool {
-    status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN
-}
-
-/// The label of the attempt in metrics and spans, without [`Attempt::Refused`].
-fn result_label(result: &Result<NodeResponse, AttemptError>) -> Attempt {
+/// The label of the attempt in metrics and spans.
+fn result_label(result: &Result<NodeResponse, AttemptError>, request: &UpstreamRequest) -> Attempt {
     match result {
         Ok(response) => match response.decision {
             RetryDecision::RetryAlways => Attempt::FlowControl,
             _ if response.status.is_server_error() => Attempt::ServerError,
             RetryDecision::RetryIfIdempotent => Attempt::ServerError,
+            RetryDecision::PassOn | RetryDecision::RetrySignedAnew
+                if response.is_refusal_of(request) =>
+            {
+                Attempt::Refused
+            }
             RetryDecision::PassOn | RetryDecision::RetrySignedAnew => Attempt::Ok,
         },
         Err(error) => match error.kind {
-            UpstreamErrorKind::ConnectionClosed => Attempt::ConnectionClosed,
+            UpstreamErrorKind::ConnectionClosed | UpstreamErrorKind::ResponseIncomplete => {
+                Attempt::ConnectionClosed
+            }
             UpstreamErrorKind::InvalidResponse => Attempt::InvalidResponse,
-            UpstreamErrorKind::NoNodeAvailable | UpstreamErrorKind::ConnectFailed => {
+            UpstreamErrorKind::NoNodeAvailable | UpstreamErrorKind::ConnectFailed(_) => {
                 Attempt::ConnectFailed
             }
             UpstreamErrorKind::Timeout => Attempt::Timeout,

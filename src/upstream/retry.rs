@@ -32,7 +32,9 @@ use super::progress::AttemptProgress;
 use super::response::{NodeResponse, RetryDecision};
 use crate::ccfs::RetrySafety;
 use crate::cluster::{Node, NodeGuard, NodeId, NodeOutcome};
-use crate::message::{AttemptSummary, UpstreamError, UpstreamErrorKind, UpstreamRequest};
+use crate::message::{
+    AttemptSummary, ConnectError, UpstreamError, UpstreamErrorKind, UpstreamRequest,
+};
 use crate::metrics::{RetryOverflow, RetryReason};
 
 /// The state of one request over its attempts.
@@ -339,8 +341,12 @@ impl<'a> RetryState<'a> {
             return Ok(response);
         }
         let kind = self.last_error.map(|error| error.kind);
+        let no_node = || match self.request.cluster.lacks_addresses() {
+            true => UpstreamErrorKind::ConnectFailed(ConnectError::NoAddress),
+            false => UpstreamErrorKind::NoNodeAvailable,
+        };
         Err(UpstreamError {
-            kind: kind.unwrap_or(UpstreamErrorKind::NoNodeAvailable),
+            kind: kind.unwrap_or_else(no_node),
             request_sent: self.request_sent,
             attempts: self.summary(),
         })
