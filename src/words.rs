@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 /// Formats seconds in the two largest units, as in `9 h 13 min`; the sign is dropped.
-pub fn duration(seconds: i64) -> String {
+pub(crate) fn duration(seconds: i64) -> String {
     let seconds = seconds.unsigned_abs();
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     let (large, small) = match seconds {
@@ -21,19 +21,19 @@ pub fn duration(seconds: i64) -> String {
 }
 
 /// Formats a distance from a clock, as in `9 h 13 min too early`; negative is too early.
-pub fn clock_error(seconds_ahead: i64) -> String {
+pub(crate) fn clock_error(seconds_ahead: i64) -> String {
     let direction = if seconds_ahead < 0 { "early" } else { "late" };
     format!("{} too {direction}", duration(seconds_ahead))
 }
 
 /// Formats a count with its noun, as in `1 node` and `3 nodes`.
-pub fn count(number: u64, noun: &str) -> String {
+pub(crate) fn count(number: u64, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {noun}{plural}")
 }
 
 /// Joins at most `limit` names with commas, and says how many more there are.
-pub fn list<S: AsRef<str>>(names: &[S], limit: usize) -> String {
+pub(crate) fn list<S: AsRef<str>>(names: &[S], limit: usize) -> String {
     let shown: Vec<_> = names.iter().take(limit).map(AsRef::as_ref).collect();
     let mut text = shown.join(", ");
     if names.len() > limit {

@@ -273,4 +273,4 @@ impl AccessKeys for ConfiguredKeys {
 }
 
 /// Counting open descriptors reads a folder with one entry for each, so not every second.
-const DESCRIPTORS_EVERY: u64 = 10;
+const DESCRIPTORS_EVERY: u64 = 5;

@@ -60,7 +60,11 @@ impl FileWatcher {
                 return std::future::pending().await;
             };
             let before = self.known.take();
-            let changed = before.map_or_else(Vec::new, |before| digests.changed_since(&before));
+            // All files could be read before the baseline.
+            let changed = before.map_or_else(
+                || digests.unreadable(),
+                |before| digests.changed_since(&before),
+            );
             self.schedule_read(digests);
             if !changed.is_empty() {
                 return changed;

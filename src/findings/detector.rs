@@ -230,12 +230,14 @@ impl Memory {
             }
         }
         for (claimant, event) in &incidents.unverified {
+            let access_key = claimant.access_key.as_str();
+            let has_place =
+                self.stale.len() < MAX_REMEMBERED || self.stale.contains_key(access_key);
             if claimant.class == AuthResult::Stale
-                && (self.stale.len() < MAX_REMEMBERED)
-                && access_keys.is_configured(&claimant.access_key)
+                && has_place
+                && access_keys.is_configured(access_key)
             {
-                let access_key: Arc<str> = claimant.access_key.as_str().into();
-                let (recent, seconds) = self.stale.entry(access_key).or_default();
+                let (recent, seconds) = self.stale.entry(access_key.into()).or_default();
                 recent.add(at, event.count);
                 *seconds = event.seconds_ahead;
             }

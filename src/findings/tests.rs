@@ -329,3 +329,87 @@ fn recordings_that_are_not_found_are_a_finding_by_share_or_by_offset() {
             .contains("+08:00")
     );
 }
+
+fn cluster(other_tier: Option<&str>) -> ClusterFacts {
+    ClusterFacts {
+        name: "ccfs".into(),
+        nodes: Vec::new(),
+        panic: false,
+        insecure: false,
+        other_tier: other_tier.map(str::to_owned),
+        requests: 0,
+        failed: 0,
+    }
+}
+
+/// The rows whose causes a test cannot bring about from outside.
+#[test]
+fn each_counter_begins_its_finding_and_ends_it_a_minute_later() {
+    type Grow = fn(&mut Counters);
+    let cases: [(&str, Severity, Grow); 7] = [
+        ("at-capacity", Severity::Warning, |it| it.shed_buffered = 2),
+        ("at-capacity", Severity::Warning, |it| {
+            it.connections_closed = 2
+        }),
+        ("at-capacity", Severity::Warning, |it| {
+            it.address_connections_closed = 2
+        }),
+        ("log-lines-lost", Severity::Warning, |it| {
+            it.access_log_lost = 3
+        }),
+        ("log-lines-lost", Severity::Warning, |it| {
+            it.diagnostics_lost = 3
+        }),
+        ("audit-lines-lost", Severity::Critical, |it| {
+            it.audit_lost = 1
+        }),
+        ("defect", Severity::Warning, |it| it.panics = 1),
+    ];
+    for (id, severity, grow) in cases {
+        let (mut detector, start) = (Detector::default(), start());
+        let mut observe = |after: Duration, grown: bool| {
+            let mut now = observation(start + after);
+            if grown {
+                grow(&mut now.counters);
+            }
+            let (report, _) = detector.observe(&now, &Keys);
+            report.findings
+        };
+        assert!(observe(Duration::ZERO, false).is_empty(), "{id}");
+        let begun = observe(MINUTE, true);
+        let found: Vec<_> = begun.iter().map(|it| (it.entry.id, it.severity)).collect();
+        assert_eq!(found, [(id, severity)]);
+        assert_eq!(
+            observe(MINUTE * 2 - Duration::from_secs(1), true).len(),
+            1,
+            "{id}"
+        );
+        assert!(observe(MINUTE * 2, true).is_empty(), "{id}");
+    }
+}
+
+#[test]
+fn other_tiers_node_clocks_and_bad_key_files_are_findings() {
+    let mut detector = Detector::default();
+    let mut now = observation(start());
+    now.clusters = vec![cluster(Some("the nodes of tier 1 serve"))];
+    now.node_clocks = vec![NodeClock {
+        node: "ccfs/n:1".into(),
+        seconds_ahead: -90,
+    }];
+    now.unreadable_files = vec![UnreadableFile {
+        path: "keys/a.toml".into(),
+        cause: "its 3 access keys are not served".to_owned(),
+        is_critical: true,
+    }];
+    let (report, _) = detector.observe(&now, &Keys);
+    assert_eq!(
+        ids(&report),
+        ["file-unreadable", "clock-off", "tier-or-fallback-in-use"]
+    );
+    assert_eq!(report.findings[0].severity, Severity::Critical);
+    assert!(
+        report.findings[1].cause.contains("1 min 30 s behind"),
+        "{report:?}"
+    );
+}

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::control::ask;
 use crate::page;
+use crate::process::Process;
 use crate::support::{
     BERLIN, SHANGHAI, Setup, Site, TestEnv, UNKNOWN, credential, eventually, read, signed,
 };
@@ -545,4 +546,109 @@ async fn a_gateway_that_cannot_be_reached_is_a_finding_of_doctor() {
     assert!(is_name(finding, "gateway", &nobody), "{report}");
     assert_eq!(report["findings_omitted"], 0);
     drop(env);
+}
+
+/// The lines of the log about findings.
+fn log_of(process: &Process) -> Vec<Value> {
+    let lines = process.diagnostics();
+    let lines = lines
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    lines.filter(|line| line["finding"].is_string()).collect()
+}
+
+#[tokio::test]
+async fn a_begin_and_an_end_are_one_line_of_the_log_each() {
+    let setup = Setup {
+        listener: "validation = \"shadow\"".to_owned(),
+        tables: "[telemetry]\nlog_level = \"info\"\nlog_format = \"json\"\naccess_log = \"off\"\n"
+            .to_owned(),
+        ..Setup::default()
+    };
+    let process = Process::start(&setup).await;
+    eventually("it begins", async || !log_of(&process).is_empty()).await;
+    let file = process.site.file.clone();
+    std::fs::write(&file, read(&file).replace("validation = \"shadow\"", "")).unwrap();
+    process.signal("HUP");
+    eventually("it ends", async || log_of(&process).len() > 1).await;
+    let lines = log_of(&process);
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    let parts = ["message", "level", "finding", "severity", "kind", "name"];
+    let of = |line: &Value| parts.map(|part| line[part].as_str().unwrap().to_owned());
+    assert_eq!(
+        of(&lines[0]),
+        [
+            "finding begins: shadow-on",
+            "INFO",
+            "shadow-on",
+            "note",
+            "listener",
+            "ccfs"
+        ]
+    );
+    assert_eq!(
+        of(&lines[1]),
+        [
+            "finding ends: shadow-on",
+            "INFO",
+            "shadow-on",
+            "note",
+            "listener",
+            "ccfs"
+        ]
+    );
+    assert!(lines[0]["advice"].as_str().is_some_and(|it| !it.is_empty()));
+}
+
+async fn process_has(process: &Process, id: &str) -> bool {
+    let status = page::get(process.admin, "/status").await.json();
+    status["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .any(|it| it["id"] == id)
+}
+
+#[tokio::test]
+async fn lost_lines_of_the_access_log_are_a_finding() {
+    let tables = "[telemetry]\nlog_level = \"info\"\naccess_log = \"/dev/full\"\n".to_owned();
+    let process = Process::start(&Setup {
+        tables,
+        ..Setup::default()
+    })
+    .await;
+    eventually("log-lines-lost", async || {
+        process.get_recording("lost-1").await;
+        process_has(&process, "log-lines-lost").await
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_process_with_few_descriptors_left_says_so() {
+    let tables = "[telemetry]\nlog_level = \"info\"\n".to_owned();
+    let process = Process::start(&Setup {
+        tables,
+        ..Setup::default()
+    })
+    .await;
+    let open = page::metric(process.admin, "process_open_fds").await;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a small count"
+    )]
+    let limit = open as u64 + 5;
+    let status = std::process::Command::new("prlimit")
+        .args([
+            format!("--pid={}", process.id()),
+            format!("--nofile={limit}:"),
+        ])
+        .status()
+        .unwrap();
+    assert!(status.success());
+    eventually("descriptors-short", async || {
+        process_has(&process, "descriptors-short").await
+    })
+    .await;
 }
