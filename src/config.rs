@@ -41,7 +41,7 @@ use crate::auth::{AccessKey, Credential};
 use crate::ccfs::Tenant;
 use crate::cluster;
 use crate::telemetry::LogFormat;
-use crate::tls::Authorities;
+use crate::tls::{Authorities, TicketKey};
 
 /// The whole configuration.
 #[derive(Debug)]
@@ -148,6 +148,8 @@ pub struct Listener {
     pub validation: Validation,
     /// Networks whose connections begin with a PROXY protocol header. Empty if PROXY protocol is off.
     pub proxy_protocol: Vec<IpNet>,
+    /// Keys of session tickets that all gateways share, at most three. Empty: the process has its own.
+    pub ticket_keys: Vec<TicketKey>,
 }
 
 /// Certificates of a listener, loaded and checked against their private keys.

@@ -124,7 +124,7 @@ impl App {
     ) -> Result<ListenerContext<Admin>, StartError> {
         let tls = config.admin.tls.as_ref();
         let tls = tls
-            .map(|tls| self.session_tickets.server_config(tls))
+            .map(|tls| self.session_tickets.server_config(tls, &[]))
             .transpose()
             .map_err(|error| StartError::Tls(ADMIN.into(), error))?;
         Ok(listener_setup::admin_context(

@@ -21,7 +21,7 @@ pub fn preflight(config: &Config) -> Result<Vec<String>, StartError> {
     let tls = listeners.map(|(name, listener)| (name.clone(), &listener.tls));
     for (name, tls) in tls.chain(admin_tls) {
         tickets
-            .server_config(tls)
+            .server_config(tls, &[])
             .map_err(|error| StartError::Tls(name, error))?;
     }
     if let AccessLog::File(path) = &config.telemetry.access_log

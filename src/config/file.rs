@@ -92,6 +92,27 @@ pub(super) struct Listener {
     pub(super) validation: Setting<Validation>,
     /// Connections begin with a PROXY protocol header.
     pub(super) proxy_protocol: Option<Spanned<ProxyProtocol>>,
+    /// Files with a TLS ticket key each, 32 random bytes, that all gateways share: the first one issues
+    /// tickets, all open them.
+    pub(super) ticket_key_file: Option<Spanned<UpToThree>>,
+}
+
+/// A string, or a list of up to three strings.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(super) enum UpToThree {
+    One(String),
+    Many(#[schemars(length(min = 1, max = 3))] Vec<String>),
+}
+
+impl UpToThree {
+    /// Returns the strings in order.
+    pub(super) fn as_slice(&self) -> &[String] {
+        match self {
+            Self::One(text) => std::slice::from_ref(text),
+            Self::Many(texts) => texts,
+        }
+    }
 }
 
 /// Certificates of a listener.

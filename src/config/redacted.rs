@@ -62,6 +62,7 @@ fn listener(it: &Listener) -> Value {
         "unknown_clients": it.unknown_clients,
         "unknown_paths": it.unknown_paths,
         "validation": it.validation,
+        "ticket_key": vec![REDACTED; it.ticket_keys.len()],
         "proxy_protocol": { "trusted": it.proxy_protocol.iter().map(ToString::to_string).collect::<Vec<_>>() },
     })
 }

@@ -9,6 +9,7 @@ mod own_binds;
 mod settings;
 mod shared_store;
 mod telemetry;
+mod ticket_keys;
 mod tls;
 
 use std::collections::BTreeSet;

@@ -74,6 +74,7 @@ mod support;
 mod syscalls;
 mod systemd;
 #[cfg(feature = "otlp")]
+mod tickets;
 mod traces;
 mod traffic;
 mod trust;

@@ -198,6 +198,7 @@ const FAMILIES: &[(&str, &str)] = &[
     ("upstream_retries", "counter"),
     ("retry_budget_exhausted", "counter"),
     ("upstream_in_flight", "gauge"),
+    ("upstream_node_certificate_not_after_seconds", "gauge"),
     ("node_up", "gauge"),
     ("node_ejected", "gauge"),
     ("cluster_panic", "gauge"),
