@@ -7,10 +7,13 @@
 
 mod choice;
 mod connection_slot;
+mod ejection;
 mod health;
 mod load_balancing;
 mod node;
 mod node_table;
+mod recent_keys;
+mod refusals;
 mod resolution;
 mod retry_budget;
 mod settings;
@@ -24,14 +27,15 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
-use health::HealthPolicy;
 use node_table::{NodeTable, TableVersion};
+use refusals::Refusals;
 
 pub use choice::Choice;
 pub use connection_slot::ConnectionSlot;
-pub use health::{FailureKind, HealthChange, NodeOutcome};
+pub use health::{EjectionReason, FailureKind, HealthChange, NodeOutcome};
 pub use load_balancing::stable_hash;
 pub use node::{Node, NodeGuard, NodeId, NodeState, NodeStatus};
+pub use refusals::{RefusalAdvice, SignatureOutcome, SignatureRefusal};
 pub use retry_budget::RetryBudget;
 pub use settings::{
     ClusterSettings, EjectionSettings, HealthCheck, HostPolicy, NodeAddress, NodeSettings, Policy,
@@ -53,6 +57,7 @@ pub struct Cluster {
     /// The resolution errors of names without an address.
     unresolved: Mutex<BTreeMap<NodeAddress, Arc<str>>>,
     retry_budget: Arc<RetryBudget>,
+    refusals: Arc<Refusals>,
 }
 
 /// One of the current nodes.
@@ -81,6 +86,7 @@ impl Cluster {
             drained: previous.drained.lock().clone(),
             version: previous.version.clone(),
             retry_budget: previous.retry_budget.clone(),
+            refusals: previous.refusals.clone(),
         };
         Self::build(settings, carried)
     }
@@ -113,6 +119,7 @@ impl Cluster {
             drained: Mutex::new(carried.drained),
             unresolved: Mutex::default(),
             retry_budget: carried.retry_budget,
+            refusals: carried.refusals,
         })
     }
 
@@ -124,39 +131,6 @@ impl Cluster {
     /// Returns the retry budget, which outlives reloads.
     pub fn retry_budget(&self) -> &RetryBudget {
         &self.retry_budget
-    }
-
-    /// Records the outcome of an attempt or a probe, and returns what that changed.
-    pub fn record_outcome(
-        &self,
-        node: &Node,
-        outcome: NodeOutcome,
-        now: Instant,
-    ) -> Option<HealthChange> {
-        let rules = HealthPolicy {
-            ejection: &self.settings.ejection,
-            health_check: self.settings.health_check.as_ref(),
-        };
-        let effect = if matches!(outcome, NodeOutcome::Failure(_)) {
-            // Serializes ejections: two at once would each count the other node as available.
-            let _serialize = self.drained.lock();
-            node.record_outcome(outcome, now, rules, self.may_eject(node, now))
-        } else {
-            node.record_outcome(outcome, now, rules, false)
-        };
-        if effect.changes_table {
-            self.version.advance();
-        }
-        effect.change
-    }
-
-    /// Whether the cluster can spare `node`: `max_ejected` of it, and at least one node, may be ejected.
-    fn may_eject(&self, node: &Node, now: Instant) -> bool {
-        let members = self.members.load();
-        let others = members.iter().filter(|m| m.node.id() != node.id());
-        let ejected = others.filter(|m| m.node.is_ejected(now)).count();
-        let max_ejected = members.len() * usize::from(self.settings.ejection.max_ejected) / 100;
-        ejected < max_ejected.max(1)
     }
 
     /// Returns the status of all nodes, and of names that were never resolved.
@@ -214,6 +188,7 @@ struct Carried {
     drained: BTreeSet<String>,
     version: TableVersion,
     retry_budget: Arc<RetryBudget>,
+    refusals: Arc<Refusals>,
 }
 
 fn new_node(

@@ -141,6 +141,16 @@ pub struct UpstreamRequest {
     pub metadata: RequestMetadata,
 }
 
+impl UpstreamRequest {
+    /// Returns the verified caller; `None` for an unverified request.
+    pub fn caller(&self) -> Option<&Caller> {
+        match &self.authorization {
+            Authorization::PassThrough(caller) => caller.as_ref(),
+            Authorization::Resign(caller) => Some(caller),
+        }
+    }
+}
+
 /// How the outgoing request is authorized.
 #[derive(Clone, Debug)]
 pub enum Authorization {

@@ -10,6 +10,7 @@
 //! | `request` | the request as a node receives it |
 //! | `response`, `response_body` | the response, and what it means for the retry loop |
 //! | `health_report`, `failure_reason` | the outcome of an attempt or a probe for its node |
+//! | `signature_report` | refused signatures, and the clocks of nodes |
 //! | `health_check`, `dns` | background tasks of a cluster |
 
 mod attempt;
@@ -28,6 +29,7 @@ mod request;
 mod response;
 mod response_body;
 mod retry;
+mod signature_report;
 
 use std::sync::Arc;
 use std::time::Duration;

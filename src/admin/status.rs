@@ -41,7 +41,7 @@ pub(super) fn write(state: &AdminState, history: &History, after: Option<u64>) -
         "generation": snapshot.generation,
         "reloads": state.reloads.to_json(),
         "listeners": listeners(state, &config, now),
-        "clusters": snapshot.clusters().values().map(|it| cluster(it)).collect::<Vec<_>>(),
+        "clusters": snapshot.clusters().values().map(|it| cluster(it, now)).collect::<Vec<_>>(),
         "access_keys": snapshot.accounts().len(),
         "busiest_access_keys": history.top_keys(TOP_KEYS),
         "requests_in_flight": snapshot.in_flight.in_use(),
@@ -114,18 +114,18 @@ fn certificate(info: &certificates::CertificateInfo<'_>, now: Timestamp) -> Valu
     })
 }
 
-fn cluster(cluster: &Cluster) -> Value {
+fn cluster(cluster: &Cluster, now: Timestamp) -> Value {
     let settings = cluster.settings();
     let nodes = cluster.node_statuses(instant());
     json!({
         "name": settings.name,
         "panic": cluster.is_panicking(instant()),
         "insecure_skip_verify": settings.insecure_skip_verify,
-        "nodes": nodes.iter().map(node).collect::<Vec<_>>(),
+        "nodes": nodes.iter().map(|it| node(it, now)).collect::<Vec<_>>(),
     })
 }
 
-fn node(node: &NodeStatus) -> Value {
+fn node(node: &NodeStatus, now: Timestamp) -> Value {
     let p50 = node.attempts.durations.quantile(0.5);
     json!({
         "address": node.address,
@@ -140,7 +140,17 @@ fn node(node: &NodeStatus) -> Value {
         "last_error": node.last_failure.map(|failure| failure.as_str()),
         "last_cause": node.last_failure_reason,
         "ejected_for_seconds": node.ejected_for.map(|left| left.as_secs_f64()),
+        "ejected": ejected(node, now),
+        "clock_offset_seconds": node.clock_offset,
     })
+}
+
+fn ejected(node: &NodeStatus, now: Timestamp) -> Option<Value> {
+    let until = now.checked_add(node.ejected_for?).ok()?;
+    Some(json!({
+        "reason": node.ejection_reason?.as_str(),
+        "until": until.to_string(),
+    }))
 }
 
 /// Returns all counters with closed label sets, and the requests by outcome.

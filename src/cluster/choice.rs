@@ -16,6 +16,8 @@ pub struct Choice<'a> {
     pub hash_key: u64,
     /// The nodes that are left out.
     pub tried: &'a [NodeId],
+    /// The nodes that are left out while another one is left; the first ones longest.
+    pub avoided: &'a [NodeId],
     /// The time of the choice.
     pub now: Instant,
 }
@@ -24,22 +26,25 @@ impl Cluster {
     /// Chooses a node for the first attempt: a healthy one, or in panic mode any. Nodes that are drained,
     /// at their connection limit or tried are never chosen.
     pub fn pick_first(&self, choice: Choice<'_>) -> Option<NodeGuard> {
-        self.pick_first_in(&self.table(choice.now), choice)
+        let table = self.table(choice.now);
+        choice.with_fewer_avoided(|choice| self.pick_first_in(&table, choice))
     }
 
     /// Chooses a node for a retry: an untroubled one, else a usable one, else as
     /// [`Cluster::pick_first`]. So panic mode costs at most one attempt while one node is healthy.
     pub fn pick_for_retry(&self, choice: Choice<'_>) -> Option<NodeGuard> {
         let table = self.table(choice.now);
-        self.pick_for_retry_in(&table, choice)
+        choice.with_fewer_avoided(|choice| self.pick_for_retry_in(&table, choice))
     }
 
     /// As [`Cluster::pick_for_retry`], else an unhealthy node: for a request that would fail
     /// otherwise.
     pub fn pick_any(&self, choice: Choice<'_>) -> Option<NodeGuard> {
         let table = self.table(choice.now);
-        self.pick_for_retry_in(&table, choice)
-            .or_else(|| self.pick_among(table.all(), choice, |_| true))
+        choice.with_fewer_avoided(|choice| {
+            self.pick_for_retry_in(&table, choice)
+                .or_else(|| self.pick_among(table.all(), choice, |_| true))
+        })
     }
 
     /// Whether a usable node has not been tried, regardless of panic mode.
@@ -136,9 +141,24 @@ impl Cluster {
 }
 
 impl Choice<'_> {
-    /// Whether a node may be used: not drained, not at its connection limit, not tried.
+    /// Whether a node may be used: not drained, not at its connection limit, neither tried nor avoided.
     fn may_use(&self, node: &Node) -> bool {
-        !node.is_drained() && !node.is_at_capacity() && !self.tried.contains(&node.id())
+        !node.is_drained()
+            && !node.is_at_capacity()
+            && !self.tried.contains(&node.id())
+            && !self.avoided.contains(&node.id())
+    }
+
+    /// Returns what `pick` returns while it leaves out as many of the avoided nodes as it can.
+    fn with_fewer_avoided<T>(self, mut pick: impl FnMut(Self) -> Option<T>) -> Option<T> {
+        let mut choice = self;
+        loop {
+            let picked = pick(choice);
+            if picked.is_some() {
+                return picked;
+            }
+            (_, choice.avoided) = choice.avoided.split_last()?;
+        }
     }
 }
 

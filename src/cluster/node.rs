@@ -2,15 +2,17 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use super::connection_slot::{ConnectionSlot, ConnectionSlots};
-use super::health::{FailureKind, Health, HealthPolicy, NodeOutcome, OutcomeEffect};
+use super::health::{
+    EjectionReason, FailureKind, Health, HealthPolicy, NodeOutcome, OutcomeEffect,
+};
 use super::load_balancing::stable_hash;
-use super::{ClusterSettings, NodeAddress};
+use super::{ClusterSettings, EjectionSettings, NodeAddress};
 use crate::gauge::{Gauge, GaugeGuard};
 use crate::metrics::{AttemptTotals, NodeAttempts};
 
@@ -34,6 +36,8 @@ pub struct Node {
     /// One more than the index in [`FAILURE_KINDS`]; 0 is none.
     last_failure: AtomicU8,
     failure_log: Mutex<FailureLog>,
+    /// In seconds; [`UNKNOWN_OFFSET`] until a `Date` was read.
+    clock_offset: AtomicI64,
     drained: AtomicBool,
     /// Whether `health` is in its initial state, so that choices and successes need no lock.
     untroubled: AtomicBool,
@@ -57,6 +61,7 @@ impl Node {
             attempts: NodeAttempts::default(),
             last_failure: AtomicU8::new(0),
             failure_log: Mutex::default(),
+            clock_offset: AtomicI64::new(UNKNOWN_OFFSET),
             drained: AtomicBool::new(false),
             untroubled: AtomicBool::new(true),
             health: Mutex::default(),
@@ -113,6 +118,18 @@ impl Node {
             log.last_logged = log.last.clone().map(|reason| (reason, now));
         }
         is_news
+    }
+
+    /// Records by how many seconds its clock is ahead, from the `Date` of a response.
+    pub fn set_clock_offset(&self, seconds: i64) {
+        self.clock_offset.store(seconds, Ordering::Relaxed);
+    }
+
+    /// Returns by how many seconds its clock was ahead when it was last looked at; negative if it was
+    /// behind. It is looked at in health checks and when the node refuses a signature.
+    pub fn clock_offset(&self) -> Option<i64> {
+        let seconds = self.clock_offset.load(Ordering::Relaxed);
+        (seconds != UNKNOWN_OFFSET).then_some(seconds)
     }
 
     /// Returns a slot for a new connection; `None` at the connection limit.
@@ -207,6 +224,21 @@ impl Node {
         effect
     }
 
+    /// Ejects it, unless it is ejected; returns for how long.
+    pub(super) fn eject(
+        &self,
+        reason: EjectionReason,
+        now: Instant,
+        settings: &EjectionSettings,
+    ) -> Option<Duration> {
+        let mut health = self.health.lock();
+        if health.is_ejected(now) {
+            return None;
+        }
+        self.untroubled.store(false, Ordering::Relaxed);
+        Some(health.eject(reason, now, settings))
+    }
+
     /// Counts a request as in flight; `None` at the connection limit.
     pub(super) fn acquire(self: &Arc<Self>) -> Option<NodeGuard> {
         let limit = self.max_connections.load(Ordering::Relaxed);
@@ -252,6 +284,8 @@ impl Node {
                 .ejected_until()
                 .filter(|_| ejected)
                 .map(|until| until.saturating_duration_since(now)),
+            ejection_reason: health.ejection_reason(now),
+            clock_offset: self.clock_offset(),
         }
     }
 
@@ -330,6 +364,10 @@ pub struct NodeStatus {
     pub last_failure_reason: Option<Arc<str>>,
     /// The remaining time of its ejection.
     pub ejected_for: Option<Duration>,
+    /// Why it is ejected.
+    pub ejection_reason: Option<EjectionReason>,
+    /// By how many seconds its clock is ahead of the gateway's, as last seen.
+    pub clock_offset: Option<i64>,
 }
 
 impl NodeStatus {
@@ -344,6 +382,10 @@ impl NodeStatus {
         self.requests += other.requests;
         self.failures += other.failures;
         self.attempts.merge(&other.attempts);
+        let offsets = [self.clock_offset, other.clock_offset]
+            .into_iter()
+            .flatten();
+        self.clock_offset = offsets.max_by_key(|offset| offset.unsigned_abs());
     }
 }
 
@@ -381,6 +423,9 @@ impl NodeState {
 /// At least this long between two log lines about failures of one node, so that alternating reasons do
 /// not flood the log.
 const FAILURE_LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// No clock is off by so much.
+const UNKNOWN_OFFSET: i64 = i64::MIN;
 
 const FAILURE_KINDS: [FailureKind; 5] = [
     FailureKind::ConnectionClosed,

@@ -92,6 +92,8 @@ impl Cluster {
                     last_failure: None,
                     last_failure_reason: reasons.get(&node.address).cloned(),
                     ejected_for: None,
+                    ejection_reason: None,
+                    clock_offset: None,
                     address: name.into(),
                 }
             })

@@ -19,6 +19,7 @@ use super::dns::{self, NameServers};
 use super::exchange::{EncodedRequest, ExchangeError};
 use super::failure_reason::{self, FailureReason};
 use super::health_report::report;
+use super::signature_report::read_clock;
 use crate::auth::{self, Credential, Signable};
 use crate::ccfs::ParsedResponse;
 use crate::cluster::{Cluster, FailureKind, HealthCheck, Node, NodeId, NodeOutcome, SignedCheck};
@@ -128,6 +129,7 @@ async fn probe(
         .map_err(|(_, reason)| (FailureKind::ConnectFailed, reason))?;
     let sent = AtomicBool::new(false);
     let head = connection.send(request, &sent).await.map_err(failure)?;
+    read_clock(node, &head.headers);
 
     let error = |json: Option<&ParsedResponse>| {
         let reason = failure_reason::from_response(head.status, json);

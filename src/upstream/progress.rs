@@ -16,6 +16,8 @@ pub(super) struct AttemptProgress {
     /// Whether the gateway signs the request of a verified caller again although nothing changed.
     pub(super) is_signed_anew: bool,
     pub(super) request_sent: AtomicBool,
+    /// Whether the gateway made the signature of this attempt.
+    pub(super) has_own_signature: AtomicBool,
     /// Set on failure, where more is known than the `UpstreamErrorKind`.
     reason: Mutex<Option<FailureReason>>,
 }
@@ -27,6 +29,7 @@ impl AttemptProgress {
             started,
             is_signed_anew,
             request_sent: AtomicBool::new(false),
+            has_own_signature: AtomicBool::new(false),
             reason: Mutex::new(None),
         }
     }

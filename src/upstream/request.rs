@@ -3,6 +3,7 @@
 //! field that the client signed reaches the node as it was signed, or the request is signed again.
 
 use std::borrow::Cow;
+use std::sync::atomic::Ordering;
 
 use http::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST,
@@ -40,6 +41,7 @@ pub(super) fn encode(
     let is_changed = replaced || attempt.is_signed_anew;
     if let Some(caller) = signer(request, names, is_changed) {
         fields.sign(request, caller, names, now())?;
+        attempt.has_own_signature.store(true, Ordering::Relaxed);
     }
     Ok(EncodedRequest {
         head: fields.into_head(request),

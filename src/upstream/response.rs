@@ -153,7 +153,8 @@ impl NodeResponse {
         ) && is_verified(request)
     }
 
-    /// Returns the outcome for the health of the node; `None` if it depends on the remaining body.
+    /// Returns the outcome for the health of the node; `None` if it depends on the remaining body, and for a
+    /// refused signature, which [`super::signature_report`] reports.
     pub(super) fn health_outcome(&self) -> Option<NodeOutcome> {
         match (self.decision, &self.body) {
             (RetryDecision::RetryAlways, _) => Some(NodeOutcome::FlowControlled),
@@ -163,9 +164,9 @@ impl NodeResponse {
             (_, _) if is_failure_status(self.status) => {
                 Some(NodeOutcome::Failure(FailureKind::ServerError))
             }
-            (RetryDecision::RetrySignedAnew, _)
-            | (RetryDecision::PassOn, NodeResponseBody::Buffered(_)) => Some(NodeOutcome::Success),
-            (RetryDecision::PassOn, NodeResponseBody::Streaming(_)) => None,
+            (RetryDecision::PassOn, NodeResponseBody::Buffered(_)) => Some(NodeOutcome::Success),
+            (RetryDecision::PassOn, NodeResponseBody::Streaming(_))
+            | (RetryDecision::RetrySignedAnew, _) => None,
         }
     }
 }

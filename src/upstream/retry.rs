@@ -30,8 +30,9 @@ use super::failure_reason;
 use super::health_report::{failure_kind, report};
 use super::progress::AttemptProgress;
 use super::response::{NodeResponse, RetryDecision};
+use super::signature_report::report_signature;
 use crate::ccfs::RetrySafety;
-use crate::cluster::{Choice, Node, NodeGuard, NodeId, NodeOutcome};
+use crate::cluster::{Choice, Node, NodeGuard, NodeId, NodeOutcome, RefusalAdvice};
 use crate::message::{
     AttemptSummary, ConnectError, UpstreamError, UpstreamErrorKind, UpstreamRequest,
 };
@@ -54,6 +55,8 @@ pub(super) struct RetryState<'a> {
     retry_reason: Option<RetryReason>,
     /// Whether the request was already retried after a 401; from then on it is signed anew.
     is_signed_anew: bool,
+    /// What is known about nodes that refuse the caller's signatures.
+    advice: Option<RefusalAdvice>,
     /// The node of the next attempt, chosen and paid for when the last one was ended early.
     reserved: Option<NodeGuard>,
     last_error: Option<AttemptError>,
@@ -121,7 +124,8 @@ impl Upstream {
         let started = state.now;
         let per_try = request.cluster.settings().timeouts.per_try;
         let mut telemetry = AttemptTelemetry::start(self, request, &node, state.attempts, started);
-        let progress = AttemptProgress::start(telemetry.trace(), started, state.is_signed_anew);
+        let signs_anew = state.signs_anew(&node);
+        let progress = AttemptProgress::start(telemetry.trace(), started, signs_anew);
         let deadline = AttemptDeadline {
             node: &node,
             progress: &progress,
@@ -136,6 +140,9 @@ impl Upstream {
         state.now = Instant::now();
         let elapsed = state.now - started;
         telemetry.record_result(&result, elapsed);
+        if let Ok(response) = &result {
+            report_signature(request, &node, response, &progress, state.now);
+        }
         let outcome = match &result {
             Ok(response) => response.health_outcome(),
             // An attempt with less time than the per-try timeout does not count against the node.
@@ -221,7 +228,12 @@ impl Upstream {
 impl<'a> RetryState<'a> {
     pub(super) fn new(request: &'a UpstreamRequest, overall_timeout: Duration) -> Self {
         let started = Instant::now();
+        let advice = request.caller().and_then(|caller| {
+            let access_key = caller.access_key().as_str();
+            request.cluster.advise(access_key, started.into_std())
+        });
         Self {
+            advice,
             request,
             started,
             overall_deadline: started + overall_timeout,
@@ -252,9 +264,27 @@ impl<'a> RetryState<'a> {
             RetryDecision::RetryAlways => true,
             RetryDecision::PassOn => false,
             RetryDecision::RetryIfIdempotent => self.is_idempotent(),
-            RetryDecision::RetrySignedAnew => self.is_idempotent() && !self.is_signed_anew,
+            RetryDecision::RetrySignedAnew => return self.node_after_refusal(),
         };
         if may_retry { self.healthy_node() } else { None }
+    }
+
+    /// Chooses the one other node that is asked after a refused signature: not one that refuses the caller
+    /// too.
+    fn node_after_refusal(&self) -> Option<NodeGuard> {
+        let advice = self.advice.as_ref();
+        if !self.is_idempotent()
+            || self.is_signed_anew
+            || advice.is_some_and(|advice| advice.one_attempt)
+        {
+            return None;
+        }
+        let refuses = |node: &NodeGuard| self.avoided().contains(&node.node().id());
+        self.healthy_node().filter(|node| !refuses(node))
+    }
+
+    fn avoided(&self) -> &[NodeId] {
+        self.advice.as_ref().map_or(&[], |advice| &advice.avoided)
     }
 
     /// Chooses a node after an attempt without a response. An unhealthy one is better than none, unless
@@ -293,8 +323,15 @@ impl<'a> RetryState<'a> {
         Choice {
             hash_key: self.request.hash_key,
             tried: &self.tried,
+            avoided: self.avoided(),
             now,
         }
+    }
+
+    /// Whether the gateway signs what goes to `node`, although nothing was changed.
+    fn signs_anew(&self, node: &Node) -> bool {
+        let advice = self.advice.as_ref();
+        self.is_signed_anew || advice.is_some_and(|advice| advice.signs_anew(node.id()))
     }
 
     fn begin_attempt(&mut self, node: &Node) {

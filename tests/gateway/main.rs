@@ -59,6 +59,7 @@ mod purge;
 mod real_clients;
 mod recording;
 mod redaction;
+mod refused_signatures;
 mod reload;
 mod retries;
 mod retry_idempotency;

@@ -6,6 +6,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Unit;
 
 use super::histograms;
 use crate::admin::gauges::NodeRow;
@@ -17,6 +18,7 @@ pub(super) fn encode(
     rows: &[NodeRow],
 ) -> Result<(), fmt::Error> {
     states(encoder, rows)?;
+    clock_offsets(encoder, rows)?;
     attempts(encoder, rows)?;
     result_codes(encoder, rows)?;
     let series = rows
@@ -59,6 +61,19 @@ fn states(encoder: &mut DescriptorEncoder<'_>, rows: &[NodeRow]) -> Result<(), f
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
         for row in rows {
             ConstGauge::new(read(row)).encode(family.encode_family(&row.labels())?)?;
+        }
+    }
+    Ok(())
+}
+
+fn clock_offsets(encoder: &mut DescriptorEncoder<'_>, rows: &[NodeRow]) -> Result<(), fmt::Error> {
+    let help = "By how many seconds the clock of a node is ahead, as last seen";
+    let name = "node_clock_offset";
+    let unit = Some(&Unit::Seconds);
+    let mut family = encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
+    for row in rows {
+        if let Some(offset) = row.status.clock_offset {
+            ConstGauge::new(offset).encode(family.encode_family(&row.labels())?)?;
         }
     }
     Ok(())
