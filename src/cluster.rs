@@ -1,6 +1,8 @@
 //! Clusters and their nodes: membership, health, load balancing, drain. Pure decisions over shared
 //! counters: connections, the clock and DNS belong to `upstream`, so times and addresses are parameters.
 //!
+//! The nodes of the lowest priority serve; those of the next one when none of them is usable (`tiers`).
+//!
 //! Panic mode: when most nodes look unhealthy (`panic_threshold`), the health checks are more likely
 //! wrong than all nodes down, so all nodes are used. Healthy-looking nodes keep a larger share, so that
 //! the retry budget lasts if the checks are right. A drained node is never used.
@@ -18,10 +20,11 @@ mod resolution;
 mod retry_budget;
 mod settings;
 mod shares;
+mod tiers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -41,6 +44,7 @@ pub use settings::{
     ClusterSettings, EjectionSettings, HealthCheck, HostPolicy, NodeAddress, NodeSettings, Policy,
     PoolLimits, RetrySettings, SignedCheck, Timeouts,
 };
+pub use tiers::Serving;
 
 /// The nodes of one service with their live state, shared by all workers.
 #[derive(Debug)]
@@ -58,6 +62,7 @@ pub struct Cluster {
     unresolved: Mutex<BTreeMap<NodeAddress, Arc<str>>>,
     retry_budget: Arc<RetryBudget>,
     refusals: Arc<Refusals>,
+    fallback: OnceLock<Arc<Self>>,
 }
 
 /// One of the current nodes.
@@ -65,6 +70,7 @@ pub struct Cluster {
 struct Member {
     node: Arc<Node>,
     weight: u32,
+    priority: u32,
 }
 
 impl Cluster {
@@ -95,7 +101,9 @@ impl Cluster {
         let max_connections = settings.pool.max_connections;
         let mut members = Vec::new();
         for configured in &settings.nodes {
-            let weight = configured.weight;
+            let &NodeSettings {
+                weight, priority, ..
+            } = configured;
             let known = carried.nodes.iter();
             let mut nodes: Vec<Arc<Node>> = known
                 .filter(|node| *node.address() == configured.address)
@@ -105,7 +113,11 @@ impl Cluster {
                 let drained = &carried.drained;
                 nodes.push(new_node(&configured.address, ip, max_connections, drained));
             }
-            members.extend(nodes.into_iter().map(|node| Member { node, weight }));
+            members.extend(nodes.into_iter().map(|node| Member {
+                node,
+                weight,
+                priority,
+            }));
         }
         for member in &members {
             member.node.set_max_connections(max_connections);
@@ -120,6 +132,7 @@ impl Cluster {
             unresolved: Mutex::default(),
             retry_budget: carried.retry_budget,
             refusals: carried.refusals,
+            fallback: OnceLock::new(),
         })
     }
 
@@ -138,7 +151,11 @@ impl Cluster {
         let members = self.members.load();
         members
             .iter()
-            .map(|member| member.node.status(member.weight, &self.settings, now))
+            .map(|member| NodeStatus {
+                weight: member.weight,
+                priority: member.priority,
+                ..member.node.status(&self.settings, now)
+            })
             .chain(self.unresolved_statuses(&members))
             .collect()
     }

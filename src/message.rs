@@ -222,6 +222,8 @@ pub struct AttemptSummary {
     pub node: Option<Arc<str>>,
     /// Number of attempts.
     pub count: u32,
+    /// The fallback cluster, if the request was handed over to it.
+    pub fallback: Option<Arc<str>>,
     /// From the first attempt to the response's head; to its end if it is buffered.
     pub elapsed: Duration,
 }

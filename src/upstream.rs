@@ -37,13 +37,14 @@ use std::time::Duration;
 use http_body_util::{BodyExt, Full};
 
 use crate::message::{
-    BufferedResponse, StreamingResponse, UpstreamError, UpstreamErrorKind, UpstreamRequest,
+    AttemptSummary, BufferedResponse, StreamingResponse, UpstreamError, UpstreamErrorKind,
+    UpstreamRequest,
 };
 use crate::metrics::Shard;
 use crate::telemetry::SpanQueue;
 use attempt::ResponseMode;
 use pool::Pool;
-use response::NodeResponseBody;
+use response::{NodeResponse, NodeResponseBody};
 use retry::RetryState;
 
 pub use health_check::watch_cluster;
@@ -95,11 +96,9 @@ impl Upstream {
         request: &UpstreamRequest,
         overall_timeout: Duration,
     ) -> Result<BufferedResponse, UpstreamError> {
-        let mut state = RetryState::new(request, overall_timeout);
-        let response = self
-            .send_with_retries(&mut state, ResponseMode::Buffered)
+        let (response, attempts) = self
+            .send(request, overall_timeout, ResponseMode::Buffered)
             .await?;
-        let attempts = state.summary();
         match response.body {
             NodeResponseBody::Buffered(body) => Ok(BufferedResponse {
                 status: response.status,
@@ -129,9 +128,8 @@ impl Upstream {
         request: &UpstreamRequest,
         overall_timeout: Duration,
     ) -> Result<StreamingResponse, UpstreamError> {
-        let mut state = RetryState::new(request, overall_timeout);
-        let response = self
-            .send_with_retries(&mut state, ResponseMode::Streaming)
+        let (response, attempts) = self
+            .send(request, overall_timeout, ResponseMode::Streaming)
             .await?;
         let body = match response.body {
             NodeResponseBody::Buffered(bytes) => {
@@ -143,8 +141,33 @@ impl Upstream {
             status: response.status,
             headers: response.headers,
             body,
-            attempts: state.summary(),
+            attempts,
         })
+    }
+
+    /// Runs the attempts of a request; in the fallback cluster, if its own has no usable node.
+    async fn send(
+        &self,
+        request: &UpstreamRequest,
+        overall_timeout: Duration,
+        mode: ResponseMode,
+    ) -> Result<(NodeResponse, AttemptSummary), UpstreamError> {
+        let mut state = RetryState::new(request, overall_timeout);
+        let result = self.send_with_retries(&mut state, mode).await;
+        let Some(cluster) = state.take_hand_over() else {
+            return result.map(|response| (response, state.summary()));
+        };
+        let request = UpstreamRequest {
+            cluster,
+            ..request.clone()
+        };
+        // Boxed, because few requests come here and the futures of all stay small.
+        Box::pin(async {
+            let mut state = state.handed_over(&request);
+            let response = self.send_with_retries(&mut state, mode).await?;
+            Ok((response, state.summary()))
+        })
+        .await
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::history::{History, Sample};
 use super::{AdminState, certificates};
-use crate::cluster::{Cluster, NodeStatus};
+use crate::cluster::{Cluster, NodeStatus, Serving};
 use crate::config::Config;
 use crate::gateway::Snapshot;
 use crate::metrics::Totals;
@@ -120,6 +120,8 @@ fn cluster(cluster: &Cluster, now: Timestamp) -> Value {
     json!({
         "name": settings.name,
         "panic": cluster.is_panicking(instant()),
+        "fallback": settings.fallback,
+        "serving": serving(&cluster.serving(instant())),
         "insecure_skip_verify": settings.insecure_skip_verify,
         "nodes": nodes.iter().map(|it| node(it, now)).collect::<Vec<_>>(),
     })
@@ -131,6 +133,7 @@ fn node(node: &NodeStatus, now: Timestamp) -> Value {
         "address": node.address,
         "socket": node.socket.map(|socket| socket.to_string()),
         "weight": node.weight,
+        "priority": node.priority,
         "state": node.state.as_str(),
         "in_flight": node.in_flight,
         "connections": node.connections,
@@ -143,6 +146,16 @@ fn node(node: &NodeStatus, now: Timestamp) -> Value {
         "ejected": ejected(node, now),
         "clock_offset_seconds": node.clock_offset,
     })
+}
+
+/// Returns which nodes serve: `first-tier`, `tier-N` with the priority N, `fallback` or `none`.
+fn serving(serving: &Serving) -> String {
+    match serving {
+        Serving::FirstTier => "first-tier".to_owned(),
+        Serving::Tier(priority) => format!("tier-{priority}"),
+        Serving::Fallback(_) => "fallback".to_owned(),
+        Serving::Nothing => "none".to_owned(),
+    }
 }
 
 fn ejected(node: &NodeStatus, now: Timestamp) -> Option<Value> {

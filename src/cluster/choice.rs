@@ -23,15 +23,22 @@ pub struct Choice<'a> {
 }
 
 impl Cluster {
-    /// Chooses a node for the first attempt: a healthy one, or in panic mode any. Nodes that are drained,
-    /// at their connection limit or tried are never chosen.
+    /// Chooses a node for the first attempt: a healthy one of the first usable tier; in panic mode any of
+    /// it. Nodes that are drained, at their connection limit or tried are never chosen.
     pub fn pick_first(&self, choice: Choice<'_>) -> Option<NodeGuard> {
         let table = self.table(choice.now);
         choice.with_fewer_avoided(|choice| self.pick_first_in(&table, choice))
     }
 
-    /// Chooses a node for a retry: an untroubled one, else a usable one, else as
-    /// [`Cluster::pick_first`]. So panic mode costs at most one attempt while one node is healthy.
+    /// Chooses a usable node for a retry, an untroubled one if there is one, of the first tier that has
+    /// any.
+    pub fn pick_usable(&self, choice: Choice<'_>) -> Option<NodeGuard> {
+        let table = self.table(choice.now);
+        choice.with_fewer_avoided(|choice| self.pick_usable_in(&table, choice))
+    }
+
+    /// As [`Cluster::pick_usable`], else as [`Cluster::pick_first`]. So panic mode costs at most one attempt
+    /// while one node is healthy.
     pub fn pick_for_retry(&self, choice: Choice<'_>) -> Option<NodeGuard> {
         let table = self.table(choice.now);
         choice.with_fewer_avoided(|choice| self.pick_for_retry_in(&table, choice))
@@ -42,36 +49,42 @@ impl Cluster {
     pub fn pick_any(&self, choice: Choice<'_>) -> Option<NodeGuard> {
         let table = self.table(choice.now);
         choice.with_fewer_avoided(|choice| {
-            self.pick_for_retry_in(&table, choice)
-                .or_else(|| self.pick_among(table.all(), choice, |_| true))
+            self.pick_for_retry_in(&table, choice).or_else(|| {
+                let mut tiers = table.tiers.iter();
+                tiers.find_map(|tier| self.pick_among(tier.all(), choice, |_| true))
+            })
         })
     }
 
     /// Whether a usable node has not been tried, regardless of panic mode.
     pub fn has_usable_node(&self, choice: Choice<'_>) -> bool {
         let table = self.table(choice.now);
-        table.usable.nodes.iter().any(|node| choice.may_use(node))
-    }
-
-    /// Whether so few nodes are healthy that all are used.
-    pub fn is_panicking(&self, now: Instant) -> bool {
-        self.table(now).is_panicking
+        let mut nodes = table.tiers.iter().flat_map(|tier| &tier.usable.nodes);
+        nodes.any(|node| choice.may_use(node))
     }
 
     fn pick_first_in(&self, table: &NodeTable, choice: Choice<'_>) -> Option<NodeGuard> {
-        let set = if table.is_panicking {
-            table.all()
+        let serving = table.serving();
+        let tier = table.tiers.get(serving.unwrap_or_default())?;
+        let set = if tier.is_panicking && !self.has_successor(table, serving, choice.now) {
+            tier.all()
         } else {
-            &table.usable
+            &tier.usable
         };
         self.pick_among(set, choice, |_| true)
     }
 
-    fn pick_for_retry_in(&self, table: &NodeTable, choice: Choice<'_>) -> Option<NodeGuard> {
+    fn pick_usable_in(&self, table: &NodeTable, choice: Choice<'_>) -> Option<NodeGuard> {
         let slow_start = self.settings.ejection.slow_start;
         let is_untroubled = |node: &Node| node.current_health(choice.now, slow_start).untroubled;
-        self.pick_among(&table.usable, choice, is_untroubled)
-            .or_else(|| self.pick_among(&table.usable, choice, |_| true))
+        table.tiers.iter().find_map(|tier| {
+            self.pick_among(&tier.usable, choice, is_untroubled)
+                .or_else(|| self.pick_among(&tier.usable, choice, |_| true))
+        })
+    }
+
+    fn pick_for_retry_in(&self, table: &NodeTable, choice: Choice<'_>) -> Option<NodeGuard> {
+        self.pick_usable_in(table, choice)
             .or_else(|| self.pick_first_in(table, choice))
     }
 

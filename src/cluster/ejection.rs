@@ -34,15 +34,6 @@ impl Cluster {
         effect.change
     }
 
-    /// Whether the cluster can spare `node`: `max_ejected` of it, and at least one node, may be ejected.
-    fn may_eject(&self, node: &Node, now: Instant) -> bool {
-        let members = self.members.load();
-        let others = members.iter().filter(|m| m.node.id() != node.id());
-        let ejected = others.filter(|m| m.node.is_ejected(now)).count();
-        let max_ejected = members.len() * usize::from(self.settings.ejection.max_ejected) / 100;
-        ejected < max_ejected.max(1)
-    }
-
     /// Records that a verified access key asks, and returns what its refusals mean for this request.
     pub fn advise(&self, access_key: &str, now: Instant) -> Option<RefusalAdvice> {
         self.refusals.begin(access_key, now)

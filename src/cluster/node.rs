@@ -249,12 +249,8 @@ impl Node {
         })
     }
 
-    pub(super) fn status(
-        &self,
-        weight: u32,
-        settings: &ClusterSettings,
-        now: Instant,
-    ) -> NodeStatus {
+    /// Returns the status, with weight and priority yet to be set.
+    pub(super) fn status(&self, settings: &ClusterSettings, now: Instant) -> NodeStatus {
         let health = self.health.lock();
         let ejected = health.is_ejected(now);
         let state = if self.is_drained() {
@@ -271,7 +267,8 @@ impl Node {
         NodeStatus {
             address: self.name.clone(),
             socket: Some(self.socket),
-            weight,
+            weight: 1,
+            priority: 0,
             state,
             in_flight: self.in_flight(),
             connections: self.connections(),
@@ -346,6 +343,8 @@ pub struct NodeStatus {
     pub socket: Option<SocketAddr>,
     /// Its weight in load balancing.
     pub weight: u32,
+    /// Its priority: nodes of the lowest one serve.
+    pub priority: u32,
     /// Its state.
     pub state: NodeState,
     /// Requests in flight.

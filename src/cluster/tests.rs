@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const FAILED: NodeOutcome = NodeOutcome::Failure(FailureKind::ConnectFailed);
+pub(super) const FAILED: NodeOutcome = NodeOutcome::Failure(FailureKind::ConnectFailed);
 
 pub(super) fn settings(nodes: &[&str]) -> ClusterSettings {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -20,8 +20,10 @@ pub(super) fn settings(nodes: &[&str]) -> ClusterSettings {
             .map(|host| NodeSettings {
                 address: address(host),
                 weight: 1,
+                priority: 0,
             })
             .collect(),
+        fallback: None,
         balance: Policy::LeastRequest,
         host: HostPolicy::Preserve,
         tls: Arc::new(tls),

@@ -81,12 +81,16 @@ fn listener_tls(it: &ListenerTls) -> Value {
 }
 
 fn cluster_table(it: &cluster::ClusterSettings) -> Value {
-    let nodes = it
-        .nodes
-        .iter()
-        .map(|node| json!({ "url": format!("https://{}", node.address), "weight": node.weight }));
+    let nodes = it.nodes.iter().map(|node| {
+        json!({
+            "url": format!("https://{}", node.address),
+            "weight": node.weight,
+            "priority": node.priority,
+        })
+    });
     json!({
         "nodes": nodes.collect::<Vec<_>>(),
+        "fallback": it.fallback,
         "balance": it.balance,
         "host": it.host,
         "tls": {

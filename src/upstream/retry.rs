@@ -11,6 +11,7 @@
 //! | cut off, invalid response | retry, pays | - | fail |
 //! | per-try timeout | retry, paid before leaving | retry, paid before leaving | wait on |
 //! | node found down by its health check | retry, free | retry, free | wait on |
+//! | no usable node, each one so far gone | the fallback cluster, free | - | - |
 //!
 //! A retry needs, in this order, time left, a node that was not tried, and, unless it is free, a token of
 //! the cluster's retry budget: the node is chosen before the token is taken, so that no token is spent on
@@ -32,7 +33,7 @@ use super::progress::AttemptProgress;
 use super::response::{NodeResponse, RetryDecision};
 use super::signature_report::report_signature;
 use crate::ccfs::RetrySafety;
-use crate::cluster::{Choice, Node, NodeGuard, NodeId, NodeOutcome, RefusalAdvice};
+use crate::cluster::{Choice, Cluster, Node, NodeGuard, NodeId, NodeOutcome, RefusalAdvice};
 use crate::message::{
     AttemptSummary, ConnectError, UpstreamError, UpstreamErrorKind, UpstreamRequest,
 };
@@ -55,6 +56,12 @@ pub(super) struct RetryState<'a> {
     retry_reason: Option<RetryReason>,
     /// Whether the request was already retried after a 401; from then on it is signed anew.
     is_signed_anew: bool,
+    /// Whether each attempt so far found its node gone.
+    all_gone: bool,
+    /// Whether another cluster handed the request over: it is signed anew for the node's own Host.
+    is_fallback: bool,
+    /// The fallback cluster that takes over.
+    hand_over: Option<Arc<Cluster>>,
     /// What is known about nodes that refuse the caller's signatures.
     advice: Option<RefusalAdvice>,
     /// The node of the next attempt, chosen and paid for when the last one was ended early.
@@ -82,7 +89,7 @@ impl Upstream {
         let now = state.now.into_std();
         cluster.retry_budget().record_request(now);
         let mut timer = std::pin::pin!(sleep_until(state.overall_deadline));
-        let mut next = cluster.pick_first(state.choice(now));
+        let mut next = state.first_node(now);
         while let Some(guard) = next {
             next = match self.run_attempt(state, guard, mode, timer.as_mut()).await {
                 Ok(response) => {
@@ -95,6 +102,9 @@ impl Upstream {
                 }
                 Err(error) => {
                     state.record_failure(error);
+                    if state.hand_over.is_some() {
+                        break;
+                    }
                     let node = state.node_after_failure(error);
                     if error.outside_retry_budget {
                         node
@@ -124,8 +134,11 @@ impl Upstream {
         let started = state.now;
         let per_try = request.cluster.settings().timeouts.per_try;
         let mut telemetry = AttemptTelemetry::start(self, request, &node, state.attempts, started);
-        let signs_anew = state.signs_anew(&node);
-        let progress = AttemptProgress::start(telemetry.trace(), started, signs_anew);
+        let progress = AttemptProgress {
+            is_signed_anew: state.signs_anew(&node),
+            is_fallback: state.is_fallback,
+            ..AttemptProgress::start(telemetry.trace(), started)
+        };
         let deadline = AttemptDeadline {
             node: &node,
             progress: &progress,
@@ -191,13 +204,16 @@ impl Upstream {
             }
             // The per-try timeout ends the attempt only if another node may be tried instead.
             let node = state.node_for_fail_over(sent);
+            if is_dead && node.is_none() && state.may_hand_over() {
+                state.hand_over = state.usable_fallback(now.into_std()).cloned();
+            }
             let is_free = is_dead || node.is_none();
             state.reserved = if is_free {
                 node
             } else {
                 self.paid(state, node)
             };
-            let fails_over = state.reserved.is_some();
+            let fails_over = state.reserved.is_some() || state.hand_over.is_some();
             if !fails_over && !state.is_past_deadline() {
                 let next_check = now + PROGRESS_CHECK_INTERVAL;
                 timer.as_mut().reset(state.overall_deadline.min(next_check));
@@ -234,6 +250,9 @@ impl<'a> RetryState<'a> {
         });
         Self {
             advice,
+            all_gone: true,
+            is_fallback: false,
+            hand_over: None,
             request,
             started,
             overall_deadline: started + overall_timeout,
@@ -250,10 +269,60 @@ impl<'a> RetryState<'a> {
         }
     }
 
+    /// Takes the fallback cluster to which the request is handed over.
+    pub(super) fn take_hand_over(&mut self) -> Option<Arc<Cluster>> {
+        self.hand_over.take()
+    }
+
+    /// Returns the state of `request`, the same one for a fallback cluster, which goes on where this one
+    /// ends.
+    pub(super) fn handed_over<'b>(&self, request: &'b UpstreamRequest) -> RetryState<'b> {
+        RetryState {
+            started: self.started,
+            overall_deadline: self.overall_deadline,
+            attempts: self.attempts,
+            request_sent: self.request_sent,
+            retry_reason: self.retry_reason,
+            last_error: self.last_error,
+            is_fallback: true,
+            ..RetryState::new(request, Duration::ZERO)
+        }
+    }
+
+    /// Chooses the node of the first attempt, or hands the request over.
+    fn first_node(&mut self, now: std::time::Instant) -> Option<NodeGuard> {
+        let cluster = &self.request.cluster;
+        if self.may_hand_over() && !cluster.is_usable(now) {
+            self.hand_over = self.usable_fallback(now).cloned();
+            if self.hand_over.is_some() {
+                return None;
+            }
+        }
+        cluster.pick_first(self.choice(now))
+    }
+
+    /// Whether a fallback cluster may take over: a verified request that may be repeated, which found each
+    /// node gone.
+    fn may_hand_over(&self) -> bool {
+        let cluster = &self.request.cluster;
+        cluster.has_fallback()
+            && !self.is_fallback
+            && self.all_gone
+            && self.is_idempotent()
+            && self.request.caller().is_some()
+    }
+
+    fn usable_fallback(&self, now: std::time::Instant) -> Option<&Arc<Cluster>> {
+        self.request.cluster.usable_fallback(now)
+    }
+
     pub(super) fn summary(&self) -> AttemptSummary {
         AttemptSummary {
             node: self.last_node.clone(),
             count: self.attempts,
+            fallback: self
+                .is_fallback
+                .then(|| self.request.cluster.settings().name.clone()),
             elapsed: self.now - self.started,
         }
     }
@@ -300,8 +369,17 @@ impl<'a> RetryState<'a> {
         if self.last_response.is_some() {
             return self.healthy_node();
         }
-        let choice = self.choice(self.now.into_std());
-        self.request.cluster.pick_any(choice)
+        let (cluster, now) = (&self.request.cluster, self.now.into_std());
+        if self.may_hand_over()
+            && let Some(fallback) = self.usable_fallback(now)
+        {
+            let node = cluster.pick_usable(self.choice(now));
+            if node.is_none() {
+                self.hand_over = Some(fallback.clone());
+            }
+            return node;
+        }
+        cluster.pick_any(self.choice(now))
     }
 
     /// Chooses a node for an attempt that is ended early.
@@ -331,7 +409,9 @@ impl<'a> RetryState<'a> {
     /// Whether the gateway signs what goes to `node`, although nothing was changed.
     fn signs_anew(&self, node: &Node) -> bool {
         let advice = self.advice.as_ref();
-        self.is_signed_anew || advice.is_some_and(|advice| advice.signs_anew(node.id()))
+        self.is_signed_anew
+            || self.is_fallback
+            || advice.is_some_and(|advice| advice.signs_anew(node.id()))
     }
 
     fn begin_attempt(&mut self, node: &Node) {
@@ -353,6 +433,7 @@ impl<'a> RetryState<'a> {
 
     fn record_failure(&mut self, error: AttemptError) {
         self.request_sent |= error.request_sent;
+        self.all_gone &= error.is_node_gone() || self.hand_over.is_some();
         self.retry_reason = Some(error.retry_reason());
         // The failure of a node explains more than the connection limit of the last one.
         if error.kind != UpstreamErrorKind::NoNodeAvailable || self.last_error.is_none() {
@@ -374,7 +455,8 @@ impl<'a> RetryState<'a> {
         (self.is_idempotent() || !request_sent)
             && !self.is_past_deadline()
             && node.is_down()
-            && self.request.cluster.has_usable_node(self.choice(now))
+            && (self.request.cluster.has_usable_node(self.choice(now))
+                || self.may_hand_over() && self.usable_fallback(now).is_some())
     }
 
     /// The result without a further attempt: the last response, unless a node may have acted on a

@@ -74,6 +74,7 @@ mod support;
 mod syscalls;
 mod systemd;
 #[cfg(feature = "otlp")]
+mod tiers;
 mod traces;
 mod traffic;
 mod unverified_clients;
