@@ -132,7 +132,8 @@ pub(super) async fn read_streaming(
     let guard = ResponseGuard {
         connection,
         node: guard,
-        report_to: (!is_failure_status(status)).then(|| request.cluster.clone()),
+        report_to: (!is_failure_status(status) && is_verified(request))
+            .then(|| request.cluster.clone()),
     };
     let body = StreamingBody::new(prefix, min_receive_rate, guard);
     Ok(NodeResponse {

@@ -17,6 +17,9 @@
 //! the cluster's retry budget: the node is chosen before the token is taken, so that no token is spent on
 //! a retry that cannot be made. No node is tried twice. Without a retry the last response is passed on, if
 //! there was one, else the last failure.
+//!
+//! A request that is forwarded unverified goes to one node: to another one only if no connection was
+//! established, without the budget. It changes nothing about a node but by failures to connect.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -33,7 +36,9 @@ use super::progress::AttemptProgress;
 use super::response::{NodeResponse, RetryDecision};
 use super::signature_report::report_signature;
 use crate::ccfs::RetrySafety;
-use crate::cluster::{Choice, Cluster, Node, NodeGuard, NodeId, NodeOutcome, RefusalAdvice};
+use crate::cluster::{
+    Choice, Cluster, FailureKind, Node, NodeGuard, NodeId, NodeOutcome, RefusalAdvice,
+};
 use crate::message::{
     AttemptSummary, ConnectError, UpstreamError, UpstreamErrorKind, UpstreamRequest,
 };
@@ -87,7 +92,9 @@ impl Upstream {
     ) -> Result<NodeResponse, UpstreamError> {
         let cluster = &state.request.cluster;
         let now = state.now.into_std();
-        cluster.retry_budget().record_request(now);
+        if state.is_verified() {
+            cluster.retry_budget().record_request(now);
+        }
         let mut timer = std::pin::pin!(sleep_until(state.overall_deadline));
         let mut next = state.first_node(now);
         while let Some(guard) = next {
@@ -162,7 +169,11 @@ impl Upstream {
             Err(error) if error.kind == UpstreamErrorKind::Timeout && elapsed < per_try => None,
             Err(error) => failure_kind(error.kind).map(NodeOutcome::Failure),
         };
-        if let Some(outcome) = outcome {
+        let is_relevant = |outcome: &NodeOutcome| {
+            let connect_failed = NodeOutcome::Failure(FailureKind::ConnectFailed);
+            state.is_verified() || *outcome == connect_failed
+        };
+        if let Some(outcome) = outcome.filter(is_relevant) {
             let reason = || match &result {
                 Ok(response) => {
                     failure_reason::from_response(response.status, response.json.as_deref())
@@ -309,7 +320,7 @@ impl<'a> RetryState<'a> {
             && !self.is_fallback
             && self.all_gone
             && self.is_idempotent()
-            && self.request.caller().is_some()
+            && self.is_verified()
     }
 
     fn usable_fallback(&self, now: std::time::Instant) -> Option<&Arc<Cluster>> {
@@ -329,6 +340,9 @@ impl<'a> RetryState<'a> {
 
     /// Chooses a node that may give a better response. An unhealthy one is not worth an attempt then.
     fn node_after_response(&self, response: &NodeResponse) -> Option<NodeGuard> {
+        if !self.is_verified() {
+            return None;
+        }
         let may_retry = match response.decision {
             RetryDecision::RetryAlways => true,
             RetryDecision::PassOn => false,
@@ -362,7 +376,10 @@ impl<'a> RetryState<'a> {
         if let Some(node) = self.reserved.take() {
             return Some(node);
         }
-        let may_retry = self.is_idempotent() || !error.request_sent;
+        let may_retry = match self.is_verified() {
+            true => self.is_idempotent() || !error.request_sent,
+            false => error.outside_retry_budget && !error.request_sent,
+        };
         if !may_retry || self.is_past_deadline() {
             return None;
         }
@@ -384,7 +401,7 @@ impl<'a> RetryState<'a> {
 
     /// Chooses a node for an attempt that is ended early.
     fn node_for_fail_over(&self, request_sent: bool) -> Option<NodeGuard> {
-        let may_retry = self.is_idempotent() || !request_sent;
+        let may_retry = self.is_verified() && (self.is_idempotent() || !request_sent);
         if may_retry { self.healthy_node() } else { None }
     }
 
@@ -441,6 +458,11 @@ impl<'a> RetryState<'a> {
         }
     }
 
+    /// Whether the gateway has verified the request.
+    fn is_verified(&self) -> bool {
+        self.request.caller().is_some()
+    }
+
     fn is_idempotent(&self) -> bool {
         self.request.endpoint.retry_safety == RetrySafety::Idempotent
     }
@@ -452,7 +474,8 @@ impl<'a> RetryState<'a> {
     /// Whether an attempt at a node that is now known to be down may be ended for a healthy one.
     fn may_fail_over_from_dead(&self, node: &Node, request_sent: bool) -> bool {
         let now = Instant::now().into_std();
-        (self.is_idempotent() || !request_sent)
+        self.is_verified()
+            && (self.is_idempotent() || !request_sent)
             && !self.is_past_deadline()
             && node.is_down()
             && (self.request.cluster.has_usable_node(self.choice(now))
