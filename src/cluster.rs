@@ -11,6 +11,7 @@ mod choice;
 mod connection_slot;
 mod ejection;
 mod health;
+mod latency;
 mod load_balancing;
 mod node;
 mod node_table;
@@ -30,6 +31,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
+use latency::MedianLatency;
 use node_table::{NodeTable, TableVersion};
 use refusals::Refusals;
 
@@ -63,6 +65,7 @@ pub struct Cluster {
     retry_budget: Arc<RetryBudget>,
     refusals: Arc<Refusals>,
     fallback: OnceLock<Arc<Self>>,
+    median_latency: MedianLatency,
 }
 
 /// One of the current nodes.
@@ -133,6 +136,7 @@ impl Cluster {
             retry_budget: carried.retry_budget,
             refusals: carried.refusals,
             fallback: OnceLock::new(),
+            median_latency: MedianLatency::default(),
         })
     }
 

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `retry` | the retry loop: which attempt is followed by another one |
 //! | `attempt`, `attempt_telemetry` | one attempt at one node, its metrics and its span |
+//! | `attempt_report` | what an attempt tells about its node |
 //! | `connect`, `pool` | connections |
 //! | `exchange`, `read_ahead` | HTTP/1.1 on one connection |
 //! | `request` | the request as a node receives it |
@@ -14,6 +15,7 @@
 //! | `health_check`, `dns` | background tasks of a cluster |
 
 mod attempt;
+mod attempt_report;
 mod attempt_telemetry;
 mod connect;
 mod dns;

@@ -112,9 +112,19 @@ impl Cluster {
                     shares,
                     SEQUENCE.with(LowDiscrepancySequence::next),
                     rand::random,
-                    |position, more| (in_flight(position) + more) as f64,
+                    load_balancing::has_fewer_requests(shares, in_flight),
                     is_eligible,
                 ),
+                Policy::LeastTime => {
+                    let latency = self.latency_in(set, choice.now);
+                    load_balancing::power_of_two_choices(
+                        shares,
+                        SEQUENCE.with(LowDiscrepancySequence::next),
+                        rand::random,
+                        load_balancing::has_less_time(shares, in_flight, latency),
+                        is_eligible,
+                    )
+                }
                 Policy::RoundRobin => {
                     let mut current_weights = set.current_weights.lock();
                     load_balancing::round_robin(shares, &mut current_weights, is_eligible)
@@ -125,6 +135,19 @@ impl Cluster {
             }
             // Another worker has taken the last free connection meanwhile.
             full.push(chosen);
+        }
+    }
+
+    /// Returns the latencies of the nodes of `set`; of one without a figure, the median of the others.
+    fn latency_in(&self, set: &NodeSet, now: Instant) -> impl Fn(usize) -> f32 {
+        let figures = || {
+            let nodes = set.nodes.iter();
+            nodes.filter_map(move |node| node.latency().figure(0.0, now))
+        };
+        let median = self.median_latency.get(now, figures);
+        move |position| {
+            let figure = set.nodes[position].latency().figure(median, now);
+            figure.unwrap_or(median)
         }
     }
 

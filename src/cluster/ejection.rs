@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::health::HealthPolicy;
 use super::{
-    Cluster, EjectionReason, HealthChange, Node, NodeOutcome, RefusalAdvice, SignatureOutcome,
-    SignatureRefusal,
+    Cluster, EjectionReason, HealthChange, Node, NodeOutcome, Policy, RefusalAdvice,
+    SignatureOutcome, SignatureRefusal,
 };
 
 impl Cluster {
@@ -32,6 +32,13 @@ impl Cluster {
             self.version.advance();
         }
         effect.change
+    }
+
+    /// Records how long an attempt at `node` took, for `balance = "least-time"`; other policies ignore it.
+    pub fn record_latency(&self, node: &Node, duration: Duration, now: Instant) {
+        if self.settings.balance == Policy::LeastTime {
+            node.latency().observe(duration, now);
+        }
     }
 
     /// Records that a verified access key asks, and returns what its refusals mean for this request.

@@ -11,6 +11,7 @@ use super::connection_slot::{ConnectionSlot, ConnectionSlots};
 use super::health::{
     EjectionReason, FailureKind, Health, HealthPolicy, NodeOutcome, OutcomeEffect,
 };
+use super::latency::Latency;
 use super::load_balancing::stable_hash;
 use super::{ClusterSettings, EjectionSettings, NodeAddress};
 use crate::gauge::{Gauge, GaugeGuard};
@@ -43,6 +44,8 @@ pub struct Node {
     untroubled: AtomicBool,
     health: Mutex<Health>,
     slots: ConnectionSlots,
+    /// Observed only for `balance = "least-time"`.
+    latency: Latency,
 }
 
 impl Node {
@@ -66,6 +69,7 @@ impl Node {
             untroubled: AtomicBool::new(true),
             health: Mutex::default(),
             slots: ConnectionSlots::default(),
+            latency: Latency::default(),
         }
     }
 
@@ -141,6 +145,10 @@ impl Node {
     /// Returns the number of connections, over all workers.
     pub fn connections(&self) -> usize {
         self.slots.count()
+    }
+
+    pub(super) fn latency(&self) -> &Latency {
+        &self.latency
     }
 
     pub(super) fn hash_seed(&self) -> u64 {

@@ -81,6 +81,8 @@ pub enum Policy {
     /// The better of two random nodes by in-flight over weight.
     #[default]
     LeastRequest,
+    /// The better of two random nodes by latency times in-flight over weight.
+    LeastTime,
     /// In turn, smoothly weighted.
     RoundRobin,
 }

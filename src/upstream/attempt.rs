@@ -42,7 +42,7 @@ impl AttemptError {
     pub(super) fn is_node_gone(&self) -> bool {
         let is_gone = matches!(
             self.kind,
-            UpstreamErrorKind::ConnectFailed | UpstreamErrorKind::ConnectionClosed
+            UpstreamErrorKind::ConnectFailed(_) | UpstreamErrorKind::ConnectionClosed
         );
         is_gone && self.outside_retry_budget
     }

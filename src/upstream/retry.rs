@@ -29,16 +29,12 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::Upstream;
 use super::attempt::{AttemptError, ResponseMode};
+use super::attempt_report::EndedAttempt;
 use super::attempt_telemetry::AttemptTelemetry;
-use super::failure_reason;
-use super::health_report::{failure_kind, report};
 use super::progress::AttemptProgress;
 use super::response::{NodeResponse, RetryDecision};
-use super::signature_report::report_signature;
 use crate::ccfs::RetrySafety;
-use crate::cluster::{
-    Choice, Cluster, FailureKind, Node, NodeGuard, NodeId, NodeOutcome, RefusalAdvice,
-};
+use crate::cluster::{Choice, Cluster, Node, NodeGuard, NodeId, RefusalAdvice};
 use crate::message::{
     AttemptSummary, ConnectError, UpstreamError, UpstreamErrorKind, UpstreamRequest,
 };
@@ -141,11 +137,9 @@ impl Upstream {
         let started = state.now;
         let per_try = request.cluster.settings().timeouts.per_try;
         let mut telemetry = AttemptTelemetry::start(self, request, &node, state.attempts, started);
-        let progress = AttemptProgress {
-            is_signed_anew: state.signs_anew(&node),
-            is_fallback: state.is_fallback,
-            ..AttemptProgress::start(telemetry.trace(), started)
-        };
+        let mut progress = AttemptProgress::start(telemetry.trace(), started);
+        progress.is_signed_anew = state.signs_anew(&node);
+        progress.is_fallback = state.is_fallback;
         let deadline = AttemptDeadline {
             node: &node,
             progress: &progress,
@@ -160,30 +154,14 @@ impl Upstream {
         state.now = Instant::now();
         let elapsed = state.now - started;
         telemetry.record_result(&result, elapsed);
-        if let Ok(response) = &result {
-            report_signature(request, &node, response, &progress, state.now);
-        }
-        let outcome = match &result {
-            Ok(response) => response.health_outcome(),
-            // An attempt with less time than the per-try timeout does not count against the node.
-            Err(error) if error.kind == UpstreamErrorKind::Timeout && elapsed < per_try => None,
-            Err(error) => failure_kind(error.kind).map(NodeOutcome::Failure),
+        let ended = EndedAttempt {
+            request,
+            node: &node,
+            progress: &progress,
+            result: &result,
+            elapsed,
         };
-        let is_relevant = |outcome: &NodeOutcome| {
-            let connect_failed = NodeOutcome::Failure(FailureKind::ConnectFailed);
-            state.is_verified() || *outcome == connect_failed
-        };
-        if let Some(outcome) = outcome.filter(is_relevant) {
-            let reason = || match &result {
-                Ok(response) => {
-                    failure_reason::from_response(response.status, response.json.as_deref())
-                }
-                Err(error) => progress
-                    .take_reason()
-                    .unwrap_or_else(|| failure_reason::from_kind(error.kind, elapsed)),
-            };
-            report(&request.cluster, &node, outcome, state.now, reason);
-        }
+        ended.report(state.now);
         result
     }
 

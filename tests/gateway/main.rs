@@ -42,6 +42,7 @@ mod http2;
 mod interfaces;
 mod invalid;
 mod layers;
+mod least_time;
 mod limit;
 mod load;
 mod logs;
