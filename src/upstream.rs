@@ -12,7 +12,7 @@
 //! | `response`, `response_body` | the response, and what it means for the retry loop |
 //! | `health_report`, `failure_reason` | the outcome of an attempt or a probe for its node |
 //! | `signature_report` | refused signatures, and the clocks of nodes |
-//! | `health_check`, `dns` | background tasks of a cluster |
+//! | `health_check`, `probe`, `dns` | background tasks of a cluster |
 
 mod attempt;
 mod attempt_report;
@@ -25,6 +25,7 @@ pub mod fuzzing;
 mod health_check;
 mod health_report;
 mod pool;
+mod probe;
 mod progress;
 mod read_ahead;
 mod request;

@@ -44,6 +44,10 @@ pub struct Node {
     untroubled: AtomicBool,
     health: Mutex<Health>,
     slots: ConnectionSlots,
+    /// Connections that requests opened.
+    opened_by_requests: AtomicU64,
+    /// When a health check last verified the certificate.
+    full_handshake: Mutex<Option<Instant>>,
     /// Observed only for `balance = "least-time"`.
     latency: Latency,
 }
@@ -69,6 +73,8 @@ impl Node {
             untroubled: AtomicBool::new(true),
             health: Mutex::default(),
             slots: ConnectionSlots::default(),
+            opened_by_requests: AtomicU64::new(0),
+            full_handshake: Mutex::default(),
             latency: Latency::default(),
         }
     }
@@ -140,6 +146,27 @@ impl Node {
     pub fn open_slot(&self) -> Option<Arc<ConnectionSlot>> {
         self.slots
             .open(self.max_connections.load(Ordering::Relaxed))
+    }
+
+    /// Counts a connection that a request opened.
+    pub fn record_opened(&self) {
+        self.opened_by_requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns the number of connections that requests have opened.
+    pub fn opened_by_requests(&self) -> u64 {
+        self.opened_by_requests.load(Ordering::Relaxed)
+    }
+
+    /// Whether the next handshake of a health check is to verify the certificate: the last one that did is
+    /// `interval` old. Then it counts as done now.
+    pub fn is_full_handshake_due(&self, now: Instant, interval: Duration) -> bool {
+        let mut last = self.full_handshake.lock();
+        let is_due = last.is_none_or(|last| now.saturating_duration_since(last) >= interval);
+        if is_due {
+            *last = Some(now);
+        }
+        is_due
     }
 
     /// Returns the number of connections, over all workers.

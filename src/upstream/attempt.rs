@@ -187,6 +187,7 @@ impl Upstream {
                 ..not_sent(UpstreamErrorKind::ConnectFailed(cause))
             }
         })?;
+        node.record_opened();
         Ok(self.pool.add_new(node.id(), settings, connection, slot))
     }
 }
