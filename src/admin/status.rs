@@ -55,12 +55,17 @@ pub(super) fn write(state: &AdminState, history: &History, after: Option<u64>) -
         "shared": state.shared.store.load().as_deref().map(shared_store),
         "rates": history.rates(&sample),
         "latency": history.latency(&sample),
+        "telemetry": { "node_histograms": on_or_off(config.has_node_histograms()) },
         "counters": counters(&totals),
     });
     if let Some(after) = after {
         status["history"] = history.points_after(after);
     }
     status
+}
+
+fn on_or_off(is_on: bool) -> &'static str {
+    if is_on { "on" } else { "off" }
 }
 
 fn shared_store(store: &Store) -> Value {
@@ -128,7 +133,10 @@ fn cluster(cluster: &Cluster, now: Timestamp) -> Value {
 }
 
 fn node(node: &NodeStatus, now: Timestamp) -> Value {
-    let p50 = node.attempts.durations.quantile(0.5);
+    let quantile = |q| {
+        let value = node.attempts.durations.quantile(q);
+        value.map(|value| (value * 100.0).round() / 100.0)
+    };
     json!({
         "address": node.address,
         "socket": node.socket.map(|socket| socket.to_string()),
@@ -139,7 +147,8 @@ fn node(node: &NodeStatus, now: Timestamp) -> Value {
         "connections": node.connections,
         "requests": node.requests,
         "failures": node.failures,
-        "p50_ms": p50.map(|value| (value * 100.0).round() / 100.0),
+        "p50_ms": quantile(0.5),
+        "p99_ms": quantile(0.99),
         "last_error": node.last_failure.map(|failure| failure.as_str()),
         "last_cause": node.last_failure_reason,
         "ejected_for_seconds": node.ejected_for.map(|left| left.as_secs_f64()),

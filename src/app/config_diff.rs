@@ -2,7 +2,7 @@
 
 use crate::auth::AccessKey;
 use crate::cache::Purge;
-use crate::config::{AccountSettings, Config};
+use crate::config::{AccountSettings, Config, Telemetry};
 use crate::gateway::Snapshot;
 
 /// Rejects changes of keys that take effect only at the start.
@@ -24,7 +24,14 @@ pub(super) fn require_unchanged(before: &Config, after: &Config) -> Result<(), S
             before.admin.tls.is_some() != after.admin.tls.is_some(),
             "[admin] tls (its certificates can)",
         ),
-        (before.telemetry != after.telemetry, "[telemetry]"),
+        (
+            before.telemetry
+                != Telemetry {
+                    node_histograms: before.telemetry.node_histograms,
+                    ..after.telemetry.clone()
+                },
+            "[telemetry] (node_histograms can)",
+        ),
         (
             before.limits.max_answer != after.limits.max_answer
                 || before.limits.min_receive_rate != after.limits.min_receive_rate,

@@ -41,6 +41,7 @@ pub(super) fn redact(config: &Config) -> Value {
             },
             "otlp_endpoint": config.telemetry.otlp_endpoint,
             "sample": config.telemetry.sample,
+            "node_histograms": config.telemetry.node_histograms,
         },
         "server": section(&config.server),
     })
