@@ -58,6 +58,7 @@ pub(super) fn write(state: &AdminState, history: &History, after: Option<u64>) -
         "telemetry": { "node_histograms": on_or_off(config.has_node_histograms()) },
         "counters": counters(&totals),
     });
+    state.findings.add_to(&mut status);
     if let Some(after) = after {
         status["history"] = history.points_after(after);
     }
@@ -207,7 +208,7 @@ pub(super) fn instant() -> Instant {
 }
 
 #[expect(clippy::disallowed_methods, reason = "what a reader's clock says")]
-fn wall_clock() -> Timestamp {
+pub(super) fn wall_clock() -> Timestamp {
     Timestamp::now()
 }
 
