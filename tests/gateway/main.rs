@@ -79,5 +79,6 @@ mod systemd;
 mod tiers;
 mod traces;
 mod traffic;
+mod trust;
 mod unverified_clients;
 mod upstream_request;
