@@ -2,7 +2,7 @@
 
 use crate::auth::AccessKey;
 use crate::cache::Purge;
-use crate::config::{AccountSettings, Config};
+use crate::config::{AccountSettings, Config, Telemetry};
 use crate::gateway::Snapshot;
 
 /// Rejects changes of keys that take effect only at the start.
@@ -24,7 +24,10 @@ pub(super) fn require_unchanged(before: &Config, after: &Config) -> Result<(), S
             before.admin.tls.is_some() != after.admin.tls.is_some(),
             "[admin] tls (its certificates can)",
         ),
-        (before.telemetry != after.telemetry, "[telemetry]"),
+        (
+            telemetry_of_start(before) != telemetry_of_start(after),
+            "[telemetry] (log_claimed_ak can)",
+        ),
         (
             before.limits.max_answer != after.limits.max_answer
                 || before.limits.min_receive_rate != after.limits.min_receive_rate,
@@ -42,6 +45,14 @@ pub(super) fn require_unchanged(before: &Config, after: &Config) -> Result<(), S
     Err(format!(
         "{keys} cannot change while running: restart the gateway"
     ))
+}
+
+/// Returns `[telemetry]` without what a reload can change.
+fn telemetry_of_start(config: &Config) -> Telemetry {
+    Telemetry {
+        log_claimed_ak: false,
+        ..config.telemetry.clone()
+    }
 }
 
 /// Returns the access keys that were removed or disabled, or lost one of their secrets.

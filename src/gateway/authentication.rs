@@ -52,7 +52,7 @@ impl Gateway {
         if let Err(error) = &claim
             && !route.may_forward_unverified(error)
         {
-            return Err(self.authentication_failed(error, context, endpoint));
+            return Err(self.authentication_failed(error, context, head, endpoint));
         }
         let body = body_limits.read(incoming, context).await?;
         match claim.and_then(|claim| verify(&claim, head, &body, &context.snapshot)) {
@@ -64,9 +64,10 @@ impl Gateway {
             Err(error) => {
                 let is_known_key = |part: &str| context.snapshot.account(part).is_some();
                 if !route.forwards_unverified(&error, &head.headers, is_known_key) {
-                    return Err(self.authentication_failed(&error, context, endpoint));
+                    return Err(self.authentication_failed(&error, context, head, endpoint));
                 }
                 context.record.metrics().count(AuthResult::Forwarded);
+                context.record_claimed_key(&head.headers);
                 self.charge_address(context, endpoint)?;
                 Ok(Admission::Unverified { body })
             }
@@ -77,10 +78,12 @@ impl Gateway {
     fn authentication_failed(
         &self,
         error: &AuthError,
-        context: &RequestContext,
+        context: &mut RequestContext,
+        head: &Parts,
         endpoint: &Endpoint,
     ) -> Rejection {
         context.record.metrics().count(auth_label(error));
+        context.record_claimed_key(&head.headers);
         match self.charge_address(context, endpoint) {
             Ok(()) => Rejection::Unauthenticated(error.clone()),
             Err(limited) => limited,
