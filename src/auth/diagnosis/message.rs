@@ -50,10 +50,10 @@ impl<'a> Message<'a> {
     }
 
     /// Returns the message with another value of a signed field.
-    pub(super) fn with_value(&self, name: &str, value: Vec<u8>) -> Self {
+    pub(super) fn with_value(&self, name: &str, value: &[u8]) -> Self {
         let mut message = self.clone();
         for (_, old) in message.fields.iter_mut().filter(|(it, _)| it == name) {
-            *old = Cow::Owned(value.clone());
+            *old = Cow::Owned(value.to_owned());
         }
         message
     }
@@ -66,7 +66,7 @@ impl<'a> Message<'a> {
             ..self.clone()
         };
         let has_length = self.fields.iter().any(|(name, _)| name == LENGTH);
-        let adjusted = has_length.then(|| message.with_value(LENGTH, length.into()));
+        let adjusted = has_length.then(|| message.with_value(LENGTH, length.as_bytes()));
         [Some(message), adjusted]
     }
 

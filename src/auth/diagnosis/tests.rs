@@ -172,6 +172,7 @@ fn canonical_text(parts: &Parts) -> Vec<u8> {
 }
 
 /// A client for each mistake, and the name of the mistake.
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn clients() -> Vec<(&'static str, Client)> {
     let new = Client::new;
     let host = |host: &'static str| new().signs(|parts| parts.set("host", host));

@@ -54,7 +54,7 @@ impl Variants<'_> {
         ));
         hosts.push((Mistake::HostOfListener, listener));
         hosts.into_iter().any(|(mistake, host)| {
-            host != sent && try_message(mistake, &self.as_sent.with_value("host", host.into()))
+            host != sent && try_message(mistake, &self.as_sent.with_value("host", host.as_bytes()))
         })
     }
 

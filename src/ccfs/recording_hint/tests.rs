@@ -57,6 +57,7 @@ fn hint(around: (i64, i64), read_in: &str, of: &str, age: i64) -> Option<String>
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn each_finding_has_its_text() {
     let hour = (3600, 3600);
     let week = 7 * DAY;
