@@ -8,9 +8,9 @@ use http::request::Parts;
 
 use super::context::RequestContext;
 use super::{Account, BodyReadError, Gateway, Rejection, RouteMatch, Snapshot, request_body};
-use crate::auth::{AuthError, Caller, Claim, Signable};
+use crate::auth::{self, AuthError, Caller, Claim, Signable};
 use crate::ccfs::Endpoint;
-use crate::metrics::{AuthResult, Decision, Limiter};
+use crate::metrics::{AuthResult, Claimant, Decision, Incident, Limiter, Unverified};
 
 /// The result of authentication.
 #[derive(Debug)]
@@ -68,6 +68,7 @@ impl Gateway {
                 }
                 context.record.metrics().count(AuthResult::Forwarded);
                 context.record_claimed_key(&head.headers);
+                note_unverified(context, head, AuthResult::Forwarded, 0);
                 self.charge_address(context, endpoint)?;
                 Ok(Admission::Unverified { body })
             }
@@ -82,7 +83,13 @@ impl Gateway {
         head: &Parts,
         endpoint: &Endpoint,
     ) -> Rejection {
-        context.record.metrics().count(auth_label(error));
+        let label = auth_label(error);
+        context.record.metrics().count(label);
+        let seconds_ahead = match error {
+            AuthError::Stale(seconds) => *seconds,
+            _ => 0,
+        };
+        note_unverified(context, head, label, seconds_ahead);
         context.record_claimed_key(&head.headers);
         match self.charge_address(context, endpoint) {
             Ok(()) => Rejection::Unauthenticated(error.clone()),
@@ -127,6 +134,18 @@ fn verify(
     // Without an account, `Claim::verify` has failed already.
     let account = account.ok_or(AuthError::UnknownKey)?;
     Ok((caller, account.clone()))
+}
+
+/// Notes whose request did not verify, the same way for known and unknown access keys.
+fn note_unverified(context: &RequestContext, head: &Parts, class: AuthResult, seconds_ahead: i64) {
+    let claimed = auth::claimed_access_key(&head.headers).unwrap_or_default();
+    let unverified = Unverified {
+        count: 1,
+        address: context.record.client,
+        seconds_ahead,
+    };
+    let incident = Incident::Unverified(Claimant::new(claimed, class), unverified);
+    context.record.metrics().note(incident);
 }
 
 fn auth_label(error: &AuthError) -> AuthResult {

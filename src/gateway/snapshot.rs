@@ -109,7 +109,7 @@ impl Snapshot {
     }
 
     /// Returns the set of all configured secrets.
-    pub(super) fn secrets(&self) -> &SecretSet {
+    pub fn secrets(&self) -> &SecretSet {
         self.secrets.get_or_init(|| {
             let accounts = self.accounts.values();
             SecretSet::new(accounts.flat_map(|account| account.credential.secrets()))
