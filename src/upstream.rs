@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `retry` | the retry loop: which attempt is followed by another one |
 //! | `attempt`, `attempt_telemetry` | one attempt at one node, its metrics and its span |
-//! | `connect`, `pool` | connections |
+//! | `connect`, `pool`, `reactor` | connections, and whether they are known to be quiet |
 //! | `exchange`, `read_ahead` | HTTP/1.1 on one connection |
 //! | `request` | the request as a node receives it |
 //! | `response`, `response_body` | the response, and what it means for the retry loop |
@@ -23,6 +23,7 @@ mod health_check;
 mod health_report;
 mod pool;
 mod progress;
+mod reactor;
 mod read_ahead;
 mod request;
 mod response;
@@ -45,6 +46,7 @@ use response::NodeResponseBody;
 use retry::RetryState;
 
 pub use health_check::watch_cluster;
+pub use reactor::count_reactor_turn;
 
 /// Sends the requests of one worker. Its connections are its own: no lock on the way of a request is
 /// shared with other workers.
