@@ -136,7 +136,7 @@ pub(super) async fn read_streaming(
         Poll::Ready(data) => Poll::Ready(data),
         Poll::Pending => Poll::Ready(Ok(None)),
     });
-    let second = second.await.map_err(cut_off)?;
+    let second = second.await.map_err(|error| cut_off(&error))?;
     let guard = ResponseGuard {
         connection,
         node: guard,
@@ -267,7 +267,7 @@ async fn read_up_to(
     // Most bodies come in one piece, which is not copied.
     let mut all = BytesMut::new();
     while !connection.is_complete() {
-        let data = connection.data().await.map_err(cut_off)?;
+        let data = connection.data().await.map_err(|error| cut_off(&error))?;
         let Some(data) = data else { break };
         if all.is_empty() && first.is_empty() {
             first = data;
@@ -282,7 +282,7 @@ async fn read_up_to(
     Ok(BodyRead::Complete(join(first, all)))
 }
 
-fn cut_off(error: ExchangeError) -> UpstreamErrorKind {
+fn cut_off(error: &ExchangeError) -> UpstreamErrorKind {
     tracing::debug!(?error, "a response was cut off");
     error.kind(true)
 }

@@ -121,6 +121,7 @@ async fn a_response_that_is_cut_anywhere_is_never_taken_for_a_whole_one() {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one table")]
 #[tokio::test]
 async fn an_invalid_response_fails_and_a_strange_one_passes() {
     let interim = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n";
