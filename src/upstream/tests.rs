@@ -5,6 +5,7 @@ mod failover;
 mod failure_reasons;
 mod faults;
 mod health_checks;
+mod node_tls;
 mod reload;
 mod streaming;
 pub(super) mod test_server;
