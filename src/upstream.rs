@@ -7,6 +7,7 @@
 //! | `attempt`, `attempt_telemetry` | one attempt at one node, its metrics and its span |
 //! | `attempt_report` | what an attempt tells about its node |
 //! | `connect`, `happy_eyeballs`, `pool` | connections |
+//! | `reactor` | whether an idle connection is known to be quiet |
 //! | `exchange`, `read_ahead` | HTTP/1.1 on one connection |
 //! | `request` | the request as a node receives it |
 //! | `response`, `response_body` | the response, and what it means for the retry loop |
@@ -30,6 +31,7 @@ mod node_probe;
 mod pool;
 mod probe;
 mod progress;
+mod reactor;
 mod read_ahead;
 mod request;
 mod response;
@@ -55,6 +57,7 @@ use retry::RetryState;
 
 pub use health_check::watch_cluster;
 pub use node_probe::{NodeReport, probe_nodes};
+pub use reactor::count_reactor_turn;
 
 /// Sends the requests of one worker. Its connections are its own: no lock on the way of a request is
 /// shared with other workers.
