@@ -107,7 +107,7 @@ async fn sessions_are_resumed_over_a_rolling_restart() {
     let env = TestEnv::start().await;
     prepare(&env, "ticket_key_file = [\"ticket\", \"older\"]");
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
-        let mut replicas = vec![Replica::start(&env), Replica::start(&env)];
+        let mut replicas = [Replica::start(&env), Replica::start(&env)];
         let clients: Vec<_> = (0..CLIENTS).map(|_| client(version)).collect();
         for client in &clients {
             assert!(
