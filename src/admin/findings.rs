@@ -97,6 +97,7 @@ impl Observer {
             self.descriptors = open.map(|open| open as u64).zip(most);
         }
         self.observations += 1;
+        let clusters = clusters(&snapshot, &totals);
         let last = state.reloads.last();
         let reload_error = last.as_ref().and_then(|last| last.result.as_ref().err());
         Observation {
@@ -104,10 +105,10 @@ impl Observer {
             now: status::wall_clock(),
             instance: self.instance.get_or_insert_with(process::host_name).clone(),
             config_file: state.config_file.clone(),
-            clusters: clusters(&snapshot, &totals),
             listeners: listeners(&config),
             store: store(state),
-            end_dates: self.end_dates(&config),
+            end_dates: self.end_dates(&config, &clusters),
+            clusters,
             counters: counters(&totals),
             incidents: state.metrics.take_incidents(),
             reload_error: reload_error.cloned(),
@@ -120,15 +121,17 @@ impl Observer {
         }
     }
 
-    fn end_dates(&mut self, config: &Arc<Config>) -> Vec<EndDate> {
-        match &self.end_dates {
+    fn end_dates(&mut self, config: &Arc<Config>, clusters: &[ClusterFacts]) -> Vec<EndDate> {
+        let mut dates = match &self.end_dates {
             Some((known, dates)) if Arc::ptr_eq(known, config) => dates.clone(),
             _ => {
                 let dates = end_dates(config);
                 self.end_dates = Some((config.clone(), dates.clone()));
                 dates
             }
-        }
+        };
+        dates.extend(node_certificates(clusters));
+        dates
     }
 }
 
@@ -215,6 +218,22 @@ fn end_dates(config: &Config) -> Vec<EndDate> {
         })
     });
     certificates.chain(crls).collect()
+}
+
+/// Returns the ends of the certificates that the nodes presented.
+fn node_certificates(clusters: &[ClusterFacts]) -> impl Iterator<Item = EndDate> {
+    let nodes = clusters
+        .iter()
+        .flat_map(|cluster| cluster.nodes.iter().map(move |node| (&cluster.name, node)));
+    nodes.filter_map(|(cluster, node)| {
+        let certificate = node.certificate.as_ref()?;
+        Some(EndDate {
+            kind: EndKind::NodeCertificate,
+            owner: format!("{cluster}/{}", node.address).into(),
+            name: certificate.names.first().cloned().unwrap_or_default(),
+            at: certificate.validity?.not_after,
+        })
+    })
 }
 
 fn counters(totals: &Totals) -> Counters {

@@ -7,7 +7,7 @@ use ccfs_gateway::app::App;
 use ccfs_gateway::client::DEFAULT_SIGNED_FIELDS;
 use ccfs_gateway::config::Config;
 use ccfs_gateway::findings::Timing;
-use ccfs_gateway::stand_in::{Fault, When};
+use ccfs_gateway::stand_in::{Fault, Settings, StandIn, When};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
@@ -495,12 +495,50 @@ async fn a_certificate_of_a_listener_that_ends_is_a_finding_until_it_is_replaced
 }
 
 fn certificate_for_two_days() -> (String, String) {
-    let mut params = rcgen::CertificateParams::new(vec!["soon.test".to_owned()]).unwrap();
+    let (certificate, key) = two_days("soon.test");
+    (certificate.pem(), key.serialize_pem())
+}
+
+fn two_days(name: &str) -> (rcgen::Certificate, rcgen::KeyPair) {
+    let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
     let end = std::time::SystemTime::now() + Duration::from_secs(2 * 86_400 - 60);
     params.not_after = end.into();
     let key = rcgen::KeyPair::generate().unwrap();
-    let certificate = params.self_signed(&key).unwrap();
-    (certificate.pem(), key.serialize_pem())
+    (params.self_signed(&key).unwrap(), key)
+}
+
+#[tokio::test]
+async fn a_certificate_of_a_node_that_ends_is_a_finding_while_the_node_is_configured() {
+    let site = Setup::default().prepare().await;
+    let (certificate, key) = two_days("127.0.0.1");
+    let tls = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![certificate.der().clone()],
+            rustls::pki_types::PrivateKeyDer::Pkcs8(key.serialize_der().into()),
+        )
+        .unwrap();
+    let accounts = vec![credential(SHANGHAI)];
+    let node = StandIn::start(Settings::new(tls.into(), accounts))
+        .await
+        .unwrap();
+    std::fs::write(site.folder.path().join("node.pem"), certificate.pem()).unwrap();
+    let good = read(&site.file);
+    let short = good.replace(&site.nodes[0].url(), &node.url());
+    std::fs::write(
+        &site.file,
+        short.replace("{ ca = \"ca.pem\" }", "{ ca = \"node.pem\" }"),
+    )
+    .unwrap();
+    let env = start_site(site);
+    let finding = appears(&env, "node-certificate-ends").await;
+    assert!(
+        is_name(&finding, "node", &format!("ccfs/{}", node.address())),
+        "{finding}"
+    );
+    assert_eq!(finding["severity"], "critical");
+    assert_eq!(edit(&env, |_| good).await.status, 200);
+    disappears(&env, "node-certificate-ends").await;
 }
 
 #[tokio::test]
