@@ -329,6 +329,24 @@ async fn clocks_that_are_off_in_one_direction_are_named_in_words() {
 }
 
 #[tokio::test]
+async fn an_access_key_whose_recordings_are_not_found_is_named() {
+    let env = start(Setup {
+        tables: "[cache]\nnegative_ttl = \"60s\"".to_owned(),
+        ..Setup::default()
+    })
+    .await;
+    env.nodes[0].faults().add_unknown_call("1637742300-27");
+    for _ in 0..20 {
+        let response = env.get_recording("1637742300-27").await;
+        assert_eq!(response.result_code().as_deref(), Some("0300012"));
+    }
+    let finding = appears(&env, "recordings-not-found").await;
+    assert!(is_name(&finding, "access_key", SHANGHAI), "{finding}");
+    assert_eq!(finding["details"]["not_found"], 20, "{finding}");
+    disappears(&env, "recordings-not-found").await;
+}
+
+#[tokio::test]
 async fn an_account_at_its_limit_is_named_with_the_key_that_would_raise_it() {
     let shanghai = "rate_limit = { per_second = 1, burst = 1 }".to_owned();
     let env = start(Setup {
@@ -676,7 +694,7 @@ async fn a_process_with_few_descriptors_left_says_so() {
         clippy::cast_sign_loss,
         reason = "a small count"
     )]
-    let limit = open as u64 + 5;
+    let limit = open as u64 + 1;
     let status = std::process::Command::new("prlimit")
         .args([
             format!("--pid={}", process.id()),
