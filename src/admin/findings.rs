@@ -12,7 +12,7 @@ use crate::cluster::Serving;
 use crate::config::{Config, Validation};
 use crate::findings::{
     AccessKeys, Change, ClaimStatus, ClusterFacts, Counters, Detector, EndDate, EndKind, Finding,
-    ListenerFacts, Observation, RecordingFacts, Report, Severity, StoreFacts, Timing,
+    ListenerFacts, NodeClock, Observation, RecordingFacts, Report, Severity, StoreFacts, Timing,
     UnreadableFile,
 };
 use crate::gateway::{NotFound, Snapshot};
@@ -110,6 +110,7 @@ impl Observer {
             listeners: listeners(&config),
             store: store(state),
             end_dates: self.end_dates(&config, &clusters),
+            node_clocks: node_clocks(&clusters),
             clusters,
             counters: counters(&totals),
             incidents: state.metrics.take_incidents(),
@@ -117,7 +118,6 @@ impl Observer {
             restart_needed: state.reloads.restart_needed(),
             unreadable_files: unreadable_files(state),
             recordings: recordings(state, &snapshot),
-            node_clocks: Vec::new(),
             dry_run: false,
             descriptors: self.descriptors,
         }
@@ -169,6 +169,22 @@ fn other_tier(serving: &Serving) -> Option<String> {
         Serving::Tier(priority) => Some(format!("the nodes of priority {priority} serve")),
         Serving::Fallback(name) => Some(format!("the fallback cluster {name} serves")),
     }
+}
+
+/// Returns the nodes whose clock was wrong in several responses.
+fn node_clocks(clusters: &[ClusterFacts]) -> Vec<NodeClock> {
+    let nodes = clusters
+        .iter()
+        .flat_map(|cluster| cluster.nodes.iter().map(move |node| (&cluster.name, node)));
+    nodes
+        .filter(|(_, node)| node.clock_errors >= CLOCK_ERRORS)
+        .filter_map(|(cluster, node)| {
+            Some(NodeClock {
+                node: format!("{cluster}/{}", node.address).into(),
+                seconds_ahead: node.clock_offset?,
+            })
+        })
+        .collect()
 }
 
 /// Returns the requests for a cluster, and how many of them failed.
@@ -316,6 +332,9 @@ impl AccessKeys for ConfiguredKeys {
         self.0.log_claimed_ak
     }
 }
+
+/// So many responses in a row with a wrong `Date` are a finding.
+const CLOCK_ERRORS: u64 = 3;
 
 /// Counting open descriptors reads a folder with one entry for each, so not every second.
 const DESCRIPTORS_EVERY: u64 = 5;
