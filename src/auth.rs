@@ -20,6 +20,24 @@ mod mac;
 mod percent;
 mod v2;
 
+/// Describes how far a time is from the clock: `9 h 13 min before this clock`.
+fn clock_distance(seconds: i64) -> String {
+    let side = if seconds < 0 { "before" } else { "after" };
+    let distance = seconds.unsigned_abs();
+    let units = [("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)];
+    let mut rest = distance;
+    let mut parts = Vec::new();
+    for (unit, length) in units {
+        if rest >= length {
+            parts.push(format!("{} {unit}", rest / length));
+            rest %= length;
+        }
+    }
+    // Two units are precise enough.
+    parts.truncate(2);
+    format!("{} {side} this clock", parts.join(" "))
+}
+
 #[cfg(test)]
 mod tests;
 
@@ -254,8 +272,8 @@ pub enum AuthError {
     /// The query repeats a key, which the canonical request cannot represent.
     #[error("the query repeats a key")]
     RepeatedQueryKey,
-    /// The timestamp is outside the clock window; the distance in seconds.
-    #[error("signed {0} seconds away from this clock")]
+    /// The timestamp is outside the clock window; the distance in seconds, negative before this clock.
+    #[error("signed {}", clock_distance(*.0))]
     Stale(i64),
     /// The access key is not configured.
     #[error("unknown access key")]

@@ -4,13 +4,13 @@
 
 mod diagnostics;
 mod document;
-mod encoding;
 mod file;
 mod named_file;
 mod problem;
 mod redacted;
 mod resolve;
 mod schema;
+pub(crate) mod secret_text;
 mod secrets;
 mod shared_store;
 mod spanned;
@@ -41,6 +41,7 @@ pub use shared_store::{SharedStore, StorePem, StoreSecret, StoreTls};
 use crate::auth::{AccessKey, Credential};
 use crate::ccfs::Tenant;
 use crate::cluster;
+use crate::encoding;
 use crate::telemetry::LogFormat;
 
 /// The whole configuration.
