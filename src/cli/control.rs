@@ -22,7 +22,7 @@ use connection::{AdminClient, AdminResponse};
 pub use purge::Purge;
 use table::replace_control_chars;
 
-use super::failure::Failure;
+use super::failure::{self, Failure};
 
 /// The admin interface to connect to, and the output format.
 #[derive(Args, Clone, Debug)]
@@ -220,19 +220,25 @@ impl Healthcheck {
             .target
             .send(Method::GET, "/readyz", HEALTHCHECK_TIMEOUT)
             .await;
-        let (ready, detail) = match response {
-            Ok(response) if response.status == StatusCode::OK => (true, "ready".to_owned()),
-            Ok(response) => (false, response.message()),
-            Err(error) => (false, format!("{error:#}")),
+        let failure = match response {
+            Ok(response) if response.status == StatusCode::OK => None,
+            Ok(response) => Some(json!({ "message": response.message(), "help": null })),
+            Err(error) => Some(failure::to_json(&error)["error"].take()),
         };
+        let ready = failure.is_none();
+        let failure = failure.unwrap_or_default();
+        let detail = failure["message"].as_str().unwrap_or("ready");
         if self.target.json {
             let mut report = json!({ "ready": ready, "detail": detail });
             if !ready {
-                report["error"] = json!({ "message": detail, "help": null });
+                report["error"] = failure;
             }
             writeln!(out, "{report}")?;
         } else {
             writeln!(out, "{detail}")?;
+            if let Some(help) = failure["help"].as_str() {
+                writeln!(out, "{help}")?;
+            }
         }
         Ok(if ready {
             ExitCode::SUCCESS

@@ -24,6 +24,7 @@ use crate::support::{BEGIN, BERLIN, END, SHANGHAI, TestEnv, eventually, read, se
 pub(crate) struct WatchedGateway {
     pub(crate) env: TestEnv,
     pub(crate) url: String,
+    pub(crate) admin: SocketAddr,
     orders: mpsc::Sender<AdminCommand>,
     gateway: tokio::task::JoinHandle<ccfs_gateway::app::ShutdownReport>,
 }

@@ -303,7 +303,7 @@ async fn requests_in_flight_and_connections_survive() {
     env.nodes[0].faults().inject(Fault::Hold, When::Always);
     let asking = env.clone();
     let held = tokio::spawn(async move { asking.get_recording("kept-2").await });
-    let ten = std::time::Duration::from_secs(10);
+    let ten = Duration::from_secs(10);
     assert!(
         env.nodes[0]
             .wait_for_requests("getRecordFileUrlFromObs", 2, ten)
