@@ -13,30 +13,14 @@ use http::{HeaderMap, HeaderValue};
 use jiff::{SignedDuration, Timestamp};
 use zeroize::Zeroizing;
 
+use crate::words;
+
 mod canonical;
 mod derived;
 mod keys;
 mod mac;
 mod percent;
 mod v2;
-
-/// Describes how far a time is from the clock: `9 h 13 min before this clock`.
-fn clock_distance(seconds: i64) -> String {
-    let side = if seconds < 0 { "before" } else { "after" };
-    let distance = seconds.unsigned_abs();
-    let units = [("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)];
-    let mut rest = distance;
-    let mut parts = Vec::new();
-    for (unit, length) in units {
-        if rest >= length {
-            parts.push(format!("{} {unit}", rest / length));
-            rest %= length;
-        }
-    }
-    // Two units are precise enough.
-    parts.truncate(2);
-    format!("{} {side} this clock", parts.join(" "))
-}
 
 #[cfg(test)]
 mod tests;
@@ -197,6 +181,13 @@ pub fn signed_names(headers: &HeaderMap) -> &str {
         .map_or("", |value| value.names)
 }
 
+/// Returns the access key that the first auth-v2 value names, unverified. For requests that did not verify.
+pub fn claimed_access_key(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let value = v2::AuthorizationValue::parse(value).ok()?;
+    Some(value.access_key)
+}
+
 /// Makes the `Authorization` value for `request`, with the first secret of `credential`. The value is
 /// marked sensitive.
 ///
@@ -272,8 +263,8 @@ pub enum AuthError {
     /// The query repeats a key, which the canonical request cannot represent.
     #[error("the query repeats a key")]
     RepeatedQueryKey,
-    /// The timestamp is outside the clock window; the distance in seconds, negative before this clock.
-    #[error("signed {}", clock_distance(*.0))]
+    /// The timestamp is outside the clock window; the distance in seconds.
+    #[error("signed {} by this clock", words::clock_error(*.0))]
     Stale(i64),
     /// The access key is not configured.
     #[error("unknown access key")]
