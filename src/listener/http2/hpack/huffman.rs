@@ -24,10 +24,6 @@ impl HuffmanDecoder {
             self.available += 8;
             while self.available >= MIN_LENGTH {
                 // The next bits on the left; missing ones are 0.
-                #[expect(
-                    clippy::cast_possible_truncation,
-                    reason = "the upper half is shifted out"
-                )]
                 let window = (self.bits << (u64::BITS - self.available) >> 32) as u32;
                 let (length, symbol) = lookup(window)?;
                 if length > self.available {
