@@ -4,7 +4,8 @@ use std::io;
 use std::os::unix::fs::FileTypeExt;
 
 use super::listener_setup::SessionTickets;
-use super::{ADMIN, StartError, open_access_log, port};
+use super::telemetry_setup::open_access_log;
+use super::{ADMIN, StartError, port};
 use crate::config::{AccessLog, Config};
 use crate::metrics::Metrics;
 
