@@ -4,13 +4,14 @@
 
 mod diagnostics;
 mod document;
-mod encoding;
 mod file;
 mod named_file;
+mod node_histograms;
 mod problem;
 mod redacted;
 mod resolve;
 mod schema;
+pub(crate) mod secret_text;
 mod secrets;
 mod shared_store;
 mod spanned;
@@ -33,6 +34,7 @@ use serde::{Deserialize, Serialize};
 
 pub use diagnostics::Severity;
 pub use named_file::read_named_file;
+pub use node_histograms::NodeHistograms;
 pub use problem::{ConfigError, MAX_LISTED, Problem};
 pub use schema::schema;
 pub use shared_store::{SharedStore, StorePem, StoreSecret, StoreTls};
@@ -40,6 +42,7 @@ pub use shared_store::{SharedStore, StorePem, StoreSecret, StoreTls};
 use crate::auth::{AccessKey, Credential};
 use crate::ccfs::Tenant;
 use crate::cluster;
+use crate::encoding;
 use crate::telemetry::{AuditKey, LogFormat};
 use crate::tls::Authorities;
 
@@ -406,6 +409,8 @@ pub struct Telemetry {
     pub otlp_endpoint: Option<String>,
     /// Sampling ratio of the traces started here, from 0 to 1.
     pub sample: f64,
+    /// Whether `/metrics` has histograms of each node.
+    pub node_histograms: NodeHistograms,
 }
 
 /// Destination of the access log.

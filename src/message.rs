@@ -96,7 +96,7 @@ impl CacheKey {
 }
 
 /// Selects the cached responses to remove: those that match every given field.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub struct Purge {
     /// The access key.
     pub access_key: Option<AccessKey>,
@@ -139,6 +139,16 @@ pub struct UpstreamRequest {
     pub hash_key: u64,
     /// What the gateway forwards to the node about the client.
     pub metadata: RequestMetadata,
+}
+
+impl UpstreamRequest {
+    /// Returns the verified caller; `None` for an unverified request.
+    pub fn caller(&self) -> Option<&Caller> {
+        match &self.authorization {
+            Authorization::PassThrough(caller) => caller.as_ref(),
+            Authorization::Resign(caller) => Some(caller),
+        }
+    }
 }
 
 /// How the outgoing request is authorized.
@@ -222,6 +232,8 @@ pub struct AttemptSummary {
     pub node: Option<Arc<str>>,
     /// Number of attempts.
     pub count: u32,
+    /// The fallback cluster, if the request was handed over to it.
+    pub fallback: Option<Arc<str>>,
     /// From the first attempt to the response's head; to its end if it is buffered.
     pub elapsed: Duration,
 }

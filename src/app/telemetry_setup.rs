@@ -30,7 +30,7 @@ pub(super) fn open(config: &Config, metrics: &Arc<Shard>) -> Result<Telemetry, S
     ))
 }
 
-pub(super) fn open_access_log(
+fn open_access_log(
     settings: &config::Telemetry,
     metrics: Arc<Shard>,
 ) -> io::Result<Option<telemetry::AccessLog>> {
@@ -42,7 +42,7 @@ pub(super) fn open_access_log(
     telemetry::AccessLog::open(destination, metrics).map(Some)
 }
 
-fn start_trace_exporter(
+pub(super) fn start_trace_exporter(
     settings: &config::Telemetry,
     metrics: &Arc<Shard>,
 ) -> Result<Option<telemetry::TraceExporter>, telemetry::CollectorError> {
