@@ -6,6 +6,7 @@
 //! the retry budget lasts if the checks are right. A drained node is never used.
 
 mod connection_slot;
+mod flow_control;
 mod health;
 mod load_balancing;
 mod node;
