@@ -24,6 +24,7 @@ mod account;
 mod authentication;
 mod content_type;
 mod context;
+mod hint;
 mod recording;
 mod rejection;
 mod request_body;
@@ -242,7 +243,10 @@ impl Gateway {
         Ok(match request.endpoint.response {
             ResponseKind::Json | ResponseKind::SignedUrl => {
                 let result = self.upstream.send_buffered(&request, overall).await;
-                GatewayResponse::buffered(context.record_upstream(result)?)
+                let mut response = context.record_upstream(result)?;
+                let (attempts, parsed) = (&response.attempts, response.parsed.as_deref());
+                hint::add_fallback(&mut response.headers, attempts, response.status, parsed);
+                GatewayResponse::buffered(response)
             }
             ResponseKind::File => {
                 let result = self.upstream.send_streaming(&request, overall).await;
@@ -251,7 +255,9 @@ impl Gateway {
                     Err(error) => &error.attempts,
                 };
                 context.record_attempts(attempts);
-                let response = result?;
+                let mut response = result?;
+                let attempts = &response.attempts;
+                hint::add_fallback(&mut response.headers, attempts, response.status, None);
                 context.warn_if_signature_refused(response.status);
                 GatewayResponse::streaming(response)
             }

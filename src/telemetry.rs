@@ -86,6 +86,8 @@ pub struct RequestRecord {
     pub call_id: Option<CompactString>,
     /// The cluster.
     pub cluster: Option<Arc<str>>,
+    /// Whether `cluster` is the fallback of the one that the route names.
+    pub is_fallback: bool,
     /// `host:port` of the node that was tried last.
     pub node: Option<Arc<str>>,
     /// Upstream attempts made.
@@ -155,6 +157,7 @@ impl RequestRecord {
             access_key: None,
             call_id: None,
             cluster: None,
+            is_fallback: false,
             node: None,
             attempts: 0,
             status: 0,

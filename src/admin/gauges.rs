@@ -1,7 +1,11 @@
 //! Metrics that are read at scrape time instead of being counted on the request path.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use super::{AdminState, certificates, process, status};
 use crate::cluster::NodeStatus;
+use crate::findings::{CATALOGUE, Severity};
 use crate::gateway::Snapshot;
 use crate::metrics::RouteLabels;
 use crate::shared_store::{Status, Store};
@@ -16,6 +20,8 @@ pub(super) struct Gauges {
     pub(super) counters: Vec<Family>,
     /// Every configured node; a host name with several addresses is one row.
     pub(super) nodes: Vec<NodeRow>,
+    /// Whether nodes have histograms, and series that are zero.
+    pub(super) node_histograms: bool,
     /// The names of the routes.
     pub(super) routes: RouteLabels,
 }
@@ -50,6 +56,7 @@ impl Gauges {
         gauges.extend(listener_and_cluster_gauges(state, &snapshot));
         gauges.extend(shared_store_gauges(state));
         gauges.extend(config_gauges(state));
+        gauges.push(findings(state));
         gauges.extend(process_gauges());
         let reloads = &state.reloads;
         Self {
@@ -66,6 +73,7 @@ impl Gauges {
                 },
             ],
             nodes: nodes(&snapshot),
+            node_histograms: state.config.load().has_node_histograms(),
             routes: snapshot.routes.clone(),
         }
     }
@@ -88,17 +96,22 @@ fn diagnostics_lines() -> Family {
 /// Returns one row per host name: the addresses of one name have the same labels, so they are summed.
 fn nodes(snapshot: &Snapshot) -> Vec<NodeRow> {
     let mut rows: Vec<NodeRow> = Vec::new();
+    let mut places = HashMap::new();
     for (cluster, status) in status::nodes(snapshot) {
-        let known = rows
-            .iter_mut()
-            .find(|row| row.cluster == cluster && *row.node == *status.address);
-        match known {
-            None => rows.push(NodeRow {
-                cluster: cluster.to_owned(),
-                node: status.address.to_string(),
-                status,
-            }),
-            Some(row) => row.status.merge(&status),
+        match places.entry((cluster, status.address.clone())) {
+            Entry::Vacant(place) => {
+                place.insert(rows.len());
+                rows.push(NodeRow {
+                    cluster: cluster.to_owned(),
+                    node: status.address.to_string(),
+                    status,
+                });
+            }
+            Entry::Occupied(place) => {
+                if let Some(row) = rows.get_mut(*place.get()) {
+                    row.status.merge(&status);
+                }
+            }
         }
     }
     rows
@@ -239,6 +252,28 @@ fn config_gauges(state: &AdminState) -> Vec<Family> {
             values: earliest_by_labels(certificates::crl_expiries(&config)),
         },
     ]
+}
+
+/// Returns the findings of every kind and severity, zeros included, so that a rule can tell none from unknown.
+fn findings(state: &AdminState) -> Family {
+    let report = state.findings.load();
+    let kinds = CATALOGUE.iter().flat_map(|entry| {
+        let severities = Severity::ALL.iter();
+        severities.map(move |&severity| (entry.id, severity))
+    });
+    let value = |(id, severity): (&'static str, Severity)| {
+        let labels = vec![
+            ("id", id.to_owned()),
+            ("severity", severity.as_str().to_owned()),
+        ];
+        let count = report.counts.get(&(id, severity)).copied();
+        (labels, saturating_i64(count.unwrap_or_default()))
+    };
+    Family {
+        name: "findings",
+        help: "What is wrong, by kind and severity",
+        values: kinds.map(value).collect(),
+    }
 }
 
 fn process_gauges() -> Vec<Family> {

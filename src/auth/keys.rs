@@ -22,6 +22,11 @@ impl AccessKey {
         self.0.clone()
     }
 
+    /// Returns the access key as shared text, without counting a reference.
+    pub fn as_shared(&self) -> &Arc<str> {
+        &self.0
+    }
+
     /// Whether `text` may be an access key: 1 to 128 visible ASCII characters without a slash, which
     /// separates the parts of an Authorization value.
     pub fn is_well_formed(text: &str) -> bool {
@@ -58,6 +63,11 @@ impl Secret {
             bytes: Zeroizing::new(bytes),
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
         }
+    }
+
+    /// Whether it is exactly these bytes; in constant time for bytes of its length.
+    pub fn is(&self, bytes: &[u8]) -> bool {
+        constant_time::verify_slices_are_equal(&self.bytes, bytes).is_ok()
     }
 
     pub(super) fn bytes(&self) -> &[u8] {

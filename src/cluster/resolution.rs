@@ -35,8 +35,11 @@ impl Cluster {
             if !nodes.iter().any(there) {
                 joined = true;
                 let node = new_node(address, ip, self.settings.pool.max_connections, &drained);
-                let weight = configured.weight;
-                nodes.push(Member { node, weight });
+                nodes.push(Member {
+                    node,
+                    weight: configured.weight,
+                    priority: configured.priority,
+                });
             }
         }
         if left || joined {
@@ -79,6 +82,7 @@ impl Cluster {
                 NodeStatus {
                     socket: None,
                     weight: node.weight,
+                    priority: node.priority,
                     state: if drained.contains(&name) {
                         NodeState::Drained
                     } else {
@@ -92,6 +96,8 @@ impl Cluster {
                     last_failure: None,
                     last_failure_reason: reasons.get(&node.address).cloned(),
                     ejected_for: None,
+                    ejection_reason: None,
+                    clock_offset: None,
                     address: name.into(),
                 }
             })

@@ -43,6 +43,23 @@ pub(super) async fn connect(
     }
 }
 
+/// As [`connect`], but verifies the certificate of `node`: a resumed session would not.
+///
+/// # Errors
+/// As [`connect`].
+pub(super) async fn connect_unresumed(
+    node: &Node,
+    settings: &ClusterSettings,
+) -> Result<Connection, (ConnectError, FailureReason)> {
+    let mut tls = (*settings.tls).clone();
+    tls.resumption = rustls::client::Resumption::disabled();
+    let settings = ClusterSettings {
+        tls: std::sync::Arc::new(tls),
+        ..settings.clone()
+    };
+    connect(node, &settings).await
+}
+
 /// Opens the TCP connection, sets `connected`, and performs the TLS handshake.
 async fn establish(
     node: &Node,

@@ -54,6 +54,7 @@ fn cluster(
     let settings = ClusterSettings {
         name: arc_str(name),
         nodes,
+        fallback: table.fallback.as_ref().map(|name| arc_str(name)),
         balance: value_or(&table.balance, Default::default()),
         host: value_or(&table.host, Default::default()),
         health_check: health_check(name, &table.health_check, diagnostics),
@@ -115,11 +116,12 @@ fn nodes(
     }
     let mut nodes: Vec<NodeSettings> = Vec::new();
     for node in &written.value {
-        let (url, weight) = match &node.value {
-            Node::Url(url) => (url.as_str(), 1),
+        let (url, weight, priority) = match &node.value {
+            Node::Url(url) => (url.as_str(), 1, 0),
             Node::Weighted(node) => (
                 node.url.as_deref().unwrap_or_default(),
                 node.weight.unwrap_or(1),
+                node.priority.unwrap_or(0),
             ),
         };
         match parse_node_url(url) {
@@ -140,7 +142,11 @@ fn nodes(
                     "must be listed once; weight gives it a larger share",
                 );
             }
-            Ok(address) => nodes.push(NodeSettings { address, weight }),
+            Ok(address) => nodes.push(NodeSettings {
+                address,
+                weight,
+                priority,
+            }),
         }
     }
     nodes

@@ -89,7 +89,11 @@ impl Gateway {
         };
         let outcome = match result {
             Ok(response) => {
-                let inserted = state.cache.insert(&token, &response, policy, wall_clock());
+                let inserted = if is_held(&response) {
+                    state.cache.insert(&token, &response, policy, wall_clock())
+                } else {
+                    InsertOutcome::NotStored
+                };
                 FetchOutcome::Response(Arc::new(response), inserted)
             }
             Err(error) => FetchOutcome::Failed(error),
@@ -104,6 +108,14 @@ impl Gateway {
         fetch.count_refresh(&outcome, metrics);
         outcome
     }
+}
+
+/// Whether the cache may hold the response. Of a fallback cluster only success: the cluster of the request
+/// may have the recording that the fallback lacks.
+fn is_held(response: &BufferedResponse) -> bool {
+    let parsed = response.parsed.as_ref();
+    let has_no_data = parsed.is_some_and(|parsed| parsed.result_kind() == ResultKind::NoData);
+    response.attempts.fallback.is_none() || !has_no_data
 }
 
 /// What a fetch needs; owned, since it may outlive the request that started it.
