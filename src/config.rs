@@ -27,7 +27,6 @@ use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
 use jiff::Timestamp;
-use rustls::RootCertStore;
 use rustls::pki_types::CertificateRevocationListDer;
 use rustls::sign::CertifiedKey;
 use schemars::JsonSchema;
@@ -44,6 +43,7 @@ use crate::auth::{AccessKey, Credential};
 use crate::ccfs::Tenant;
 use crate::cluster;
 use crate::telemetry::LogFormat;
+use crate::tls::Authorities;
 
 /// The whole configuration.
 #[derive(Debug)]
@@ -160,8 +160,8 @@ pub struct ListenerTls {
     pub certificates: Vec<Arc<CertifiedKey>>,
     /// The files of `certificates`, in the same order.
     pub certificate_files: Vec<CertificateFiles>,
-    /// Trust anchors for client certificates; `None` requests no client certificate.
-    pub client_ca: Option<Arc<RootCertStore>>,
+    /// Trusted client certificates and their authorities; `None` requests no client certificate.
+    pub client_ca: Option<Arc<Authorities>>,
     /// CRLs of these authorities. If there is any, a client certificate whose revocation status is
     /// unknown is rejected.
     pub client_crls: Vec<Crl>,
@@ -273,6 +273,12 @@ pub struct Cache {
     pub negative_ttl: Duration,
     /// resultCodes that mean success.
     pub success_codes: Vec<String>,
+    /// Longest wait of a client for a recording (`Prefer: wait`); zero is off.
+    pub max_wait: Duration,
+    /// Clients that wait at once.
+    pub max_waiters: usize,
+    /// Polls for waiting clients, per second and cluster; an access key has a quarter.
+    pub max_polls: u32,
 }
 
 /// Limits of the whole gateway.
@@ -392,6 +398,8 @@ pub struct Telemetry {
     pub log_format: Option<LogFormat>,
     /// Destination of the access log.
     pub access_log: AccessLog,
+    /// Whether the access log names access keys that did not verify (`gw.claimed_ak`).
+    pub log_claimed_ak: bool,
     /// The OpenTelemetry collector, `http://host:port` or `https://host:port`; `None` records no traces.
     pub otlp_endpoint: Option<String>,
     /// Sampling ratio of the traces started here, from 0 to 1.
@@ -415,6 +423,8 @@ pub enum AccessLog {
 /// Worker threads and graceful shutdown.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct Server {
+    /// The name of this instance: in `/status`, on the status page and in the audit log.
+    pub name: String,
     /// Worker threads; at least 1.
     pub workers: usize,
     /// Time from "not ready" to the close of the listeners.

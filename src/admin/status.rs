@@ -7,11 +7,13 @@ use serde_json::{Map, Value, json};
 
 use super::history::{History, Sample};
 use super::{AdminState, certificates};
+use crate::ccfs::offset_text;
 use crate::cluster::{Cluster, NodeStatus, Serving};
 use crate::config::Config;
 use crate::gateway::Snapshot;
 use crate::metrics::Totals;
 use crate::shared_store::{Status, Store};
+use crate::tls::CertificateDetails;
 
 /// Returns the status of every node of every cluster.
 pub(super) fn nodes(snapshot: &Snapshot) -> impl Iterator<Item = (&str, NodeStatus)> {
@@ -34,6 +36,7 @@ pub(super) fn write(state: &AdminState, history: &History, after: Option<u64>) -
     let sample = Sample::take(&totals, instant());
     let mut status = json!({
         "version": env!("CARGO_PKG_VERSION"),
+        "instance": config.server.name,
         "now": now.to_string(),
         "started": state.started.to_string(),
         "uptime_seconds": now.duration_since(state.started).as_secs(),
@@ -44,6 +47,7 @@ pub(super) fn write(state: &AdminState, history: &History, after: Option<u64>) -
         "clusters": snapshot.clusters().values().map(|it| cluster(it, now)).collect::<Vec<_>>(),
         "access_keys": snapshot.accounts().len(),
         "busiest_access_keys": history.top_keys(TOP_KEYS),
+        "recordings_not_found": recordings_not_found(state, &snapshot, now),
         "requests_in_flight": snapshot.in_flight.in_use(),
         "buffered_bytes": snapshot.buffered.in_use(),
         "cache": {
@@ -67,6 +71,29 @@ pub(super) fn write(state: &AdminState, history: &History, after: Option<u64>) -
 
 fn on_or_off(is_on: bool) -> &'static str {
     if is_on { "on" } else { "off" }
+}
+
+/// Returns the access keys of which most recordings were not found in the last ten minutes.
+fn recordings_not_found(state: &AdminState, snapshot: &Snapshot, now: Timestamp) -> Value {
+    let recent = state.shared.not_found.recent(now);
+    let shown = recent.iter().take(TOP_KEYS).map(|one| {
+        let account = snapshot.account(&one.access_key);
+        let counts = &one.counts;
+        let times_off = counts
+            .times_off
+            .iter()
+            .map(|&(by, count)| json!({ "by": offset_text(by), "count": count }));
+        json!({
+            "access_key": one.access_key,
+            "requests": account.map(|account| account.recent_recordings(now)),
+            "not_found": counts.not_found,
+            "not_synchronised": counts.not_synchronised,
+            "ends_before_call": counts.ends_before_call,
+            "begins_after_call": counts.begins_after_call,
+            "times_off": times_off.collect::<Vec<_>>(),
+        })
+    });
+    shown.collect()
 }
 
 fn shared_store(store: &Store) -> Value {
@@ -155,6 +182,17 @@ fn node(node: &NodeStatus, now: Timestamp) -> Value {
         "ejected_for_seconds": node.ejected_for.map(|left| left.as_secs_f64()),
         "ejected": ejected(node, now),
         "clock_offset_seconds": node.clock_offset,
+        "certificate": node.certificate.as_deref().map(node_certificate),
+    })
+}
+
+fn node_certificate(certificate: &CertificateDetails) -> Value {
+    let end = certificate.validity.map(|validity| validity.not_after);
+    json!({
+        "subject": certificate.subject,
+        "issuer": certificate.issuer,
+        "not_after": end.map(|end| end.to_string()),
+        "names": certificate.names,
     })
 }
 

@@ -2,7 +2,7 @@
 
 use crate::auth::AccessKey;
 use crate::cache::Purge;
-use crate::config::{AccountSettings, Config, Telemetry};
+use crate::config::{AccountSettings, Config, NodeHistograms, Telemetry};
 use crate::gateway::Snapshot;
 
 /// Gives `after` the values of `before` where a key takes effect only at the start. Returns the keys whose
@@ -24,12 +24,8 @@ pub(super) fn keep_until_restart(before: &Config, after: &mut Config) -> Vec<Str
             "[admin] tls (its certificates can)",
         ),
         (
-            *telemetry
-                != Telemetry {
-                    node_histograms: telemetry.node_histograms,
-                    ..after.telemetry.clone()
-                },
-            "[telemetry] (node_histograms can)",
+            telemetry_of_start(before) != telemetry_of_start(after),
+            "[telemetry]",
         ),
         (
             limits.max_answer != after.limits.max_answer,
@@ -50,11 +46,21 @@ pub(super) fn keep_until_restart(before: &Config, after: &mut Config) -> Vec<Str
     }
     after.telemetry = Telemetry {
         node_histograms: after.telemetry.node_histograms,
+        log_claimed_ak: after.telemetry.log_claimed_ak,
         ..telemetry.clone()
     };
     after.limits.max_answer = limits.max_answer;
     after.limits.min_receive_rate = limits.min_receive_rate;
     keys
+}
+
+/// Returns `[telemetry]` without what a reload can change.
+fn telemetry_of_start(config: &Config) -> Telemetry {
+    Telemetry {
+        log_claimed_ak: false,
+        node_histograms: NodeHistograms::Auto,
+        ..config.telemetry.clone()
+    }
 }
 
 /// Returns the access keys that were removed or disabled, or lost one of their secrets.

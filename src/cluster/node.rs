@@ -13,9 +13,12 @@ use super::health::{
 };
 use super::latency::Latency;
 use super::load_balancing::stable_hash;
+use super::node_sockets::NodeSockets;
+use super::node_tls::NodeTls;
 use super::{ClusterSettings, EjectionSettings, NodeAddress};
 use crate::gauge::{Gauge, GaugeGuard};
 use crate::metrics::{AttemptTotals, NodeAttempts};
+use crate::tls::CertificateDetails;
 
 /// Identifies a node; never reused while the process runs.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -26,7 +29,7 @@ pub struct NodeId(u64);
 pub struct Node {
     id: NodeId,
     address: NodeAddress,
-    socket: SocketAddr,
+    pub(super) sockets: NodeSockets,
     name: Arc<str>,
     hash_seed: u64,
     max_connections: AtomicUsize,
@@ -50,6 +53,7 @@ pub struct Node {
     full_handshake: Mutex<Option<Instant>>,
     /// Observed only for `balance = "least-time"`.
     latency: Latency,
+    pub(super) tls: NodeTls,
 }
 
 impl Node {
@@ -60,7 +64,7 @@ impl Node {
             name: address.to_string().into(),
             hash_seed: stable_hash(format!("{address} {}", socket.ip()).as_bytes()),
             address,
-            socket,
+            sockets: NodeSockets::new(socket),
             max_connections: AtomicUsize::new(max_connections),
             in_flight: Gauge::default(),
             requests: AtomicU64::new(0),
@@ -76,6 +80,7 @@ impl Node {
             opened_by_requests: AtomicU64::new(0),
             full_handshake: Mutex::default(),
             latency: Latency::default(),
+            tls: NodeTls::default(),
         }
     }
 
@@ -87,11 +92,6 @@ impl Node {
     /// Returns its address as configured.
     pub fn address(&self) -> &NodeAddress {
         &self.address
-    }
-
-    /// Returns the address to connect to.
-    pub fn socket(&self) -> SocketAddr {
-        self.socket
     }
 
     /// Returns `host:port`, as configured.
@@ -301,7 +301,7 @@ impl Node {
         };
         NodeStatus {
             address: self.name.clone(),
-            socket: Some(self.socket),
+            socket: Some(self.sockets.in_use()),
             weight: 1,
             priority: 0,
             state,
@@ -318,6 +318,7 @@ impl Node {
                 .map(|until| until.saturating_duration_since(now)),
             ejection_reason: health.ejection_reason(now),
             clock_offset: self.clock_offset(),
+            certificate: self.certificate(),
         }
     }
 
@@ -402,10 +403,13 @@ pub struct NodeStatus {
     pub ejection_reason: Option<EjectionReason>,
     /// By how many seconds its clock is ahead of the gateway's, as last seen.
     pub clock_offset: Option<i64>,
+    /// The certificate of the last full handshake that succeeded.
+    pub certificate: Option<Arc<CertificateDetails>>,
 }
 
 impl NodeStatus {
-    /// Adds another address of the same name; the result is up if one of them is.
+    /// Adds another address of the same name; the result is up if one of them is, and has the
+    /// certificate that expires first.
     pub fn merge(&mut self, other: &Self) {
         let is_up = |state| matches!(state, NodeState::Up | NodeState::SlowStart);
         if !is_up(self.state) && is_up(other.state) {
@@ -420,6 +424,10 @@ impl NodeStatus {
             .into_iter()
             .flatten();
         self.clock_offset = offsets.max_by_key(|offset| offset.unsigned_abs());
+        let end = |status: &Self| Some(status.certificate.as_ref()?.validity?.not_after);
+        if end(other).is_some_and(|other| end(self).is_none_or(|own| other < own)) {
+            self.certificate.clone_from(&other.certificate);
+        }
     }
 }
 

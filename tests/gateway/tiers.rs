@@ -6,7 +6,7 @@ use ccfs_gateway::config::Config;
 use ccfs_gateway::stand_in::{Fault, When};
 
 use crate::assertions::{assert_gateway_error, assert_node_response};
-use crate::load::{Kind, Load, Target, cluster};
+use crate::load::{Kind, Load, Target, cluster, env_admin_request};
 use crate::support::{SHANGHAI, Setup, TestEnv, eventually, read, signed};
 
 const PAUSE: Duration = Duration::from_millis(5);
@@ -75,6 +75,11 @@ async fn kill_and_revive(mut env: TestEnv, serving: &str) -> TestEnv {
         recordings.wait_for_responses(80).await;
         eventually("the others serve", async || {
             cluster(&env).await["serving"] == *serving
+        })
+        .await;
+        eventually("the finding says so", async || {
+            let status = env_admin_request(&env, "GET", "/status").await;
+            status.contains("tier-or-fallback-in-use")
         })
         .await;
         recordings.wait_for_responses(40).await;

@@ -42,13 +42,7 @@ fn cluster(
     tls_files: &mut TlsFiles,
     diagnostics: &mut Diagnostics,
 ) -> Option<ClusterSettings> {
-    if name.is_empty() || name.contains('/') || [".", ".."].contains(&name.as_str()) {
-        diagnostics.error(
-            name.span(),
-            "not the name of a cluster",
-            "must be a name without /: it is a part of the admin interface's paths",
-        );
-    }
+    check_name(name, diagnostics);
     let nodes = nodes(name, table, diagnostics);
     let tls = tls_files.client_tls(table.tls.as_ref(), &name.span, diagnostics);
     let settings = ClusterSettings {
@@ -71,12 +65,16 @@ fn cluster(
             max_age: nonzero_duration_or(&table.pool.max_age, 10 * MINUTE, diagnostics),
         },
         insecure_skip_verify: false,
+        pins: Vec::new(),
         server_name: None,
         tls_digest: [0; 32],
         tls: tls.as_ref().map(|tls| Arc::clone(&tls.client))?,
     };
     let tls = tls?;
-    let verified_too = table.tls.as_ref().is_some_and(|tls| tls.ca.is_some());
+    let verified_too = table
+        .tls
+        .as_ref()
+        .is_some_and(|tls| tls.ca.is_some() || tls.pins.is_some());
     if tls.insecure && !verified_too {
         let key = table
             .tls
@@ -89,15 +87,26 @@ fn cluster(
         diagnostics.warning(
             key.map_or(name.span(), Spanned::span),
             message,
-            "a man in the middle can read and change everything; give a ca instead",
+            "a man in the middle can read and change everything; give a ca or pins instead",
         );
     }
     Some(ClusterSettings {
         server_name: tls.server_name,
         tls_digest: tls.identity,
         insecure_skip_verify: tls.insecure,
+        pins: tls.pins,
         ..settings
     })
+}
+
+fn check_name(name: &Spanned<String>, diagnostics: &mut Diagnostics) {
+    if name.is_empty() || name.contains('/') || [".", ".."].contains(&name.as_str()) {
+        diagnostics.error(
+            name.span(),
+            "not the name of a cluster",
+            "must be a name without /: it is a part of the admin interface's paths",
+        );
+    }
 }
 
 fn nodes(

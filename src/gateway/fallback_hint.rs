@@ -1,10 +1,10 @@
 //! `X-Gateway-Hint`: a structured field (RFC 8941, a list) about a response that passes through. It is made
 //! for each response and never stored.
 
-use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::ccfs::{ParsedResponse, ResultKind};
+use crate::http_fields::X_GATEWAY_HINT;
 use crate::message::AttemptSummary;
 
 /// Puts `fallback` first if a fallback cluster answered that it has no such recording or does not accept the
@@ -31,6 +31,3 @@ pub(super) fn add_fallback(
         headers.insert(X_GATEWAY_HINT, value);
     }
 }
-
-/// The name of the field.
-const X_GATEWAY_HINT: HeaderName = HeaderName::from_static("x-gateway-hint");
