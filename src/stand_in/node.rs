@@ -84,7 +84,7 @@ impl Node {
         &self,
         request: &ReceivedRequest,
         verified: &Result<Option<String>, (StatusCode, String)>,
-    ) -> Result<Option<FlowPermit>, ResponsePlan> {
+    ) -> Result<Option<FlowPermit>, Box<ResponsePlan>> {
         let (Some(interface), Ok(access_key)) = (request.interface, verified) else {
             return Ok(None);
         };
@@ -93,7 +93,7 @@ impl Node {
             .admit(interface.flow_class(), access_key.as_deref());
         admitted.map(Some).ok_or_else(|| {
             let response = result_code_response(interface.flow_control_code());
-            ResponsePlan::new(Some(interface), response)
+            Box::new(ResponsePlan::new(Some(interface), response))
         })
     }
 

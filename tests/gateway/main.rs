@@ -34,6 +34,7 @@ mod errors;
 mod fetch;
 mod findings;
 mod flow;
+mod flow_control;
 mod followers;
 mod forward;
 mod fuzz;

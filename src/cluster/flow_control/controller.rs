@@ -22,8 +22,10 @@ pub(super) struct Controller {
     history: SuccessHistory,
     /// Nothing is sent before this: a refusal that nothing explains yet.
     paused_until: Option<Instant>,
+    /// The length of the next pause.
+    pause: Duration,
     /// Counts the tightenings. Refusals of attempts sent before the last one say nothing about it.
-    generation: u64,
+    generation: u32,
     last_refusal: Instant,
     second: Second,
     caution: Caution,
@@ -54,9 +56,9 @@ pub(super) enum Room {
 /// What the controller must know about an attempt when it ends.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ticket {
-    generation: u64,
+    generation: u32,
     /// Attempts in flight with it.
-    in_flight: usize,
+    in_flight: u32,
     /// Whether it was sent although there was no room, so that its refusal was to be expected.
     over_bound: bool,
 }
@@ -101,13 +103,17 @@ impl Ticket {
     pub(super) fn free(in_flight: usize) -> Self {
         Self {
             generation: 0,
-            in_flight,
+            in_flight: u32::try_from(in_flight).unwrap_or(u32::MAX),
             over_bound: false,
         }
     }
 
+    fn in_flight(self) -> usize {
+        self.in_flight as usize
+    }
+
     /// Whether a refusal of the attempt was to be expected.
-    pub(super) fn is_over_bound(&self) -> bool {
+    pub(super) fn is_over_bound(self) -> bool {
         self.over_bound
     }
 }
@@ -120,6 +126,7 @@ impl Controller {
             rate: None,
             history: SuccessHistory::new(now),
             paused_until: None,
+            pause: MIN_PAUSE,
             generation: 0,
             last_refusal: now,
             second: Second::new(now),
@@ -163,8 +170,8 @@ impl Controller {
         }
         Ticket {
             generation: self.generation,
-            in_flight: in_flight + 1,
             over_bound,
+            ..Ticket::free(in_flight + 1)
         }
     }
 
@@ -176,14 +183,15 @@ impl Controller {
         let in_flight = if self.is_expected(ticket) {
             0
         } else {
-            ticket.in_flight
+            ticket.in_flight()
         };
         self.history.record(in_flight, now);
+        self.pause = MIN_PAUSE;
     }
 
     /// Whether more attempts in flight than any that succeeded lately explain a refusal.
     pub(super) fn explains_in_flight(&mut self, ticket: Ticket, now: Instant) -> bool {
-        ticket.in_flight > 1 && ticket.in_flight > self.history.most_in_flight(now)
+        ticket.in_flight > 1 && ticket.in_flight() > self.history.most_in_flight(now)
     }
 
     /// Whether a refusal says nothing new: the bound was tightened since the attempt was sent, or it was
@@ -206,7 +214,7 @@ impl Controller {
         }
         if self.explains_in_flight(ticket, now) {
             self.in_flight = Some(InFlightBound {
-                limit: ticket.in_flight - 1,
+                limit: ticket.in_flight() - 1,
                 step: 1,
                 last_binding: now,
             });
@@ -215,7 +223,7 @@ impl Controller {
             let may_bind = self.caution == Caution::Immediate || is_repeated;
             match successes.filter(|_| may_bind) {
                 Some(successes) => self.set_rate(successes, now),
-                None => self.paused_until = Some(now + PAUSE),
+                None => self.start_pause(now),
             }
         }
         self.tightened(now);
@@ -223,7 +231,7 @@ impl Controller {
 
     /// Holds everything back for a moment after a refusal of which only the time is known.
     pub(super) fn pause(&mut self, now: Instant) {
-        self.paused_until = Some(now + PAUSE);
+        self.start_pause(now);
         self.tightened(now);
     }
 
@@ -254,6 +262,11 @@ impl Controller {
         (over, wait)
     }
 
+    fn start_pause(&mut self, now: Instant) {
+        self.paused_until = Some(now + self.pause);
+        self.pause = (self.pause * 2).min(MAX_PAUSE);
+    }
+
     fn set_rate(&mut self, successes: f64, now: Instant) {
         let per_second = (successes * RATE_AFTER_REFUSAL).max(MIN_RATE);
         self.rate = Some(RateBound {
@@ -265,7 +278,7 @@ impl Controller {
     }
 
     fn tightened(&mut self, now: Instant) {
-        self.generation += 1;
+        self.generation = self.generation.wrapping_add(1);
         self.last_refusal = now;
         self.second = Second {
             refused: true,
@@ -346,8 +359,10 @@ const RATE_STEP: f64 = 0.02;
 /// which timers are exact, and less than a burst.
 const CATCH_UP: Duration = Duration::from_millis(20);
 
-/// How long nothing is sent after a refusal that cannot be explained yet.
-const PAUSE: Duration = Duration::from_millis(50);
+/// How long nothing is sent after a refusal that cannot be explained yet; twice as long after each further
+/// one without a success between them.
+const MIN_PAUSE: Duration = Duration::from_millis(50);
+const MAX_PAUSE: Duration = Duration::from_millis(400);
 
 /// Steps are at their smallest after this many seconds without growth.
 const MAX_QUIET_SECONDS: u64 = 64;

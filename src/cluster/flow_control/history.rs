@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn the_last_second_slides() {
-        let began = Instant::now();
+        let began = tokio::time::Instant::now().into_std();
         let mut history = SuccessHistory::new(began);
         let at = |millis| began + Duration::from_millis(millis);
         for ten in 0..300 {

@@ -35,10 +35,6 @@ impl<T> WaitQueue<T> {
         self.len
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
     /// Returns the place of a request that begins to wait.
     pub(super) fn new_id(&mut self) -> WaiterId {
         self.next_id += 1;
@@ -170,7 +166,7 @@ mod tests {
         assert_eq!(take(&mut queue, 4), [0, 20, 30, 1]);
         push(&mut queue, 2, 21, 8);
         assert_eq!(take(&mut queue, 9), [2, 21, 3, 4, 5]);
-        assert!(queue.is_empty() && queue.head().is_none());
+        assert!(queue.len() == 0 && queue.head().is_none());
     }
 
     #[test]

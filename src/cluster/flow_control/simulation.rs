@@ -135,6 +135,8 @@ impl Outcome {
 }
 
 struct Simulation {
+    /// How long a refusal takes.
+    refusal: Duration,
     began: Instant,
     now: Duration,
     nodes: Vec<ModelNode>,
@@ -150,7 +152,7 @@ struct Simulation {
 
 impl Simulation {
     fn new(limits: &[Limit]) -> Self {
-        let began = Instant::now();
+        let began = tokio::time::Instant::now().into_std();
         let node = |limit: &Limit| ModelNode {
             limit: *limit,
             in_flight: 0,
@@ -160,6 +162,7 @@ impl Simulation {
             sent: 0,
         };
         Self {
+            refusal: Duration::from_millis(2),
             began,
             now: Duration::ZERO,
             nodes: limits.iter().map(node).collect(),
@@ -204,7 +207,9 @@ impl Simulation {
             self.now = at;
             match self.payloads[payload].take().unwrap() {
                 Event::Arrival(request) => {
-                    let at_once = self.queue.is_empty().then(|| self.pick(request)).flatten();
+                    let at_once = (self.queue.len() == 0)
+                        .then(|| self.pick(request))
+                        .flatten();
                     match at_once {
                         Some(node) => self.send(request, node),
                         None => self.wait(request),
@@ -331,7 +336,7 @@ impl Simulation {
         let refused = !node.takes(key, now);
         node.in_flight += usize::from(!refused);
         let takes = if refused {
-            REFUSAL
+            self.refusal
         } else {
             SERVICE.mul_f64(jitter)
         };
@@ -421,10 +426,17 @@ fn under_overload_nodes_are_used_to_95_percent() {
         &[Limit::Window(100.0)],
         &[Limit::AtOnce(2), Limit::Bucket(50.0), Limit::Window(50.0)],
     ] {
-        let (total, outcome) = offered(limits, 1.5, 60);
-        let (served, seen) = outcome.between(10, 60);
-        println!("{limits:?}: {:.3} used, {seen:.3} seen", served / total);
-        assert!(served / total >= 0.95, "{limits:?}: {served} of {total}");
+        for refusal in [2, 5] {
+            let mut simulation = Simulation::new(limits);
+            simulation.refusal = Duration::from_millis(refusal);
+            let total: f64 = limits.iter().map(|limit| limit.per_second()).sum();
+            simulation.load(0, total * 1.5, 0, 60);
+            simulation.run();
+            let (served, seen) = simulation.outcome.between(10, 60);
+            let used = served / total;
+            println!("{limits:?}, {refusal} ms: {used:.3} used, {seen:.3} seen");
+            assert!(used >= 0.95, "{limits:?}, {refusal} ms: {used}");
+        }
     }
 }
 
@@ -506,6 +518,5 @@ fn a_limit_of_each_access_key_slows_no_other() {
 
 const KEYS: usize = 4;
 const SERVICE: Duration = Duration::from_millis(100);
-const REFUSAL: Duration = Duration::from_millis(2);
 const MAX_WAIT: Duration = Duration::from_millis(500);
 const MAX_QUEUE: usize = 256;

@@ -10,7 +10,7 @@ struct Clock {
 
 impl Clock {
     fn new() -> Self {
-        let began = Instant::now();
+        let began = tokio::time::Instant::now().into_std();
         Self {
             controller: Controller::new(began, Caution::Immediate),
             began,
