@@ -110,6 +110,7 @@ impl Cluster {
                     ejection_reason: None,
                     clock_offset: None,
                     flow_bounds: Vec::new(),
+                    clock_errors: 0,
                     certificate: None,
                     address: name.into(),
                 }
