@@ -7,6 +7,7 @@ use http::header;
 use http::request::Parts;
 
 use super::context::RequestContext;
+use super::signature_doctor::{Case, CaseOrigin};
 use super::{Account, BodyReadError, Gateway, Rejection, RouteMatch, Snapshot, request_body};
 use crate::auth::{self, AuthError, Caller, Claim, Signable};
 use crate::ccfs::Endpoint;
@@ -52,7 +53,12 @@ impl Gateway {
         if let Err(error) = &claim
             && !route.may_forward_unverified(error)
         {
-            return Err(self.authentication_failed(error, context, head, endpoint));
+            let request = FailedRequest {
+                head,
+                body: None,
+                route,
+            };
+            return Err(self.authentication_failed(error, context, request));
         }
         let body = body_limits.read(incoming, context).await?;
         match claim.and_then(|claim| verify(&claim, head, &body, &context.snapshot)) {
@@ -64,7 +70,12 @@ impl Gateway {
             Err(error) => {
                 let is_known_key = |part: &str| context.snapshot.account(part).is_some();
                 if !route.forwards_unverified(&error, &head.headers, is_known_key) {
-                    return Err(self.authentication_failed(&error, context, head, endpoint));
+                    let request = FailedRequest {
+                        head,
+                        body: Some(&body),
+                        route,
+                    };
+                    return Err(self.authentication_failed(&error, context, request));
                 }
                 context.record.metrics().count(AuthResult::Forwarded);
                 context.record_claimed_key(&head.headers);
@@ -80,9 +91,9 @@ impl Gateway {
         &self,
         error: &AuthError,
         context: &mut RequestContext,
-        head: &Parts,
-        endpoint: &Endpoint,
+        request: FailedRequest<'_>,
     ) -> Rejection {
+        let FailedRequest { head, route, .. } = request;
         let label = auth_label(error);
         context.record.metrics().count(label);
         let seconds_ahead = match error {
@@ -91,10 +102,33 @@ impl Gateway {
         };
         note_unverified(context, head, label, seconds_ahead);
         context.record_claimed_key(&head.headers);
-        match self.charge_address(context, endpoint) {
-            Ok(()) => Rejection::Unauthenticated(error.clone()),
+        match self.charge_address(context, route.endpoint) {
+            Ok(()) => {
+                self.put_aside(error, context, request);
+                Rejection::Unauthenticated(error.clone())
+            }
             Err(limited) => limited,
         }
+    }
+
+    /// Puts a request that claims an access key aside for the signature doctor. What it needs does not depend
+    /// on the configured keys.
+    fn put_aside(&self, error: &AuthError, context: &RequestContext, request: FailedRequest<'_>) {
+        let FailedRequest { head, body, route } = request;
+        if auth::claimed_access_key(&head.headers).is_none() {
+            return;
+        }
+        let record = &context.record;
+        self.state.doctor.put_aside(|| {
+            let origin = CaseOrigin {
+                request_id: record.request_id.clone(),
+                client: record.client.to_canonical(),
+                at: context.now,
+                cluster: route.cluster.clone(),
+                listener: (route.policy.bind_ip, record.port),
+            };
+            Case::new(origin, head, body, error.clone())
+        });
     }
 
     fn charge_address(
@@ -113,6 +147,15 @@ impl Gateway {
                 code: endpoint.flow_control_code,
             })
     }
+}
+
+/// A request that did not verify.
+#[derive(Clone, Copy)]
+struct FailedRequest<'a> {
+    head: &'a Parts,
+    /// `None` before it is read.
+    body: Option<&'a Bytes>,
+    route: &'a RouteMatch<'a>,
 }
 
 /// Verifies the claim with the account's secrets, or with a dummy secret of the same cost.
