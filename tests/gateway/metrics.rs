@@ -202,6 +202,8 @@ const FAMILIES: &[(&str, &str)] = &[
     ("retry_budget_exhausted", "counter"),
     ("upstream_in_flight", "gauge"),
     ("upstream_node_certificate_not_after_seconds", "gauge"),
+    ("upstream_ceiling", "gauge"),
+    ("flow_control_waiters", "gauge"),
     ("node_clock_offset_seconds", "gauge"),
     ("node_up", "gauge"),
     ("node_ejected", "gauge"),
