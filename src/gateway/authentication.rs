@@ -51,6 +51,7 @@ impl Gateway {
         let claim = Claim::parse(&head.headers, context.now, context.snapshot.clock_window);
         if let Err(error) = &claim
             && !route.may_forward_unverified(error)
+            && !route.shadows(error)
         {
             return Err(self.authentication_failed(error, context, endpoint));
         }
@@ -61,6 +62,10 @@ impl Gateway {
                 account,
                 body,
             }),
+            Err(error) if route.shadows(&error) => {
+                self.shadow(&error, context, endpoint);
+                Ok(Admission::Unverified { body })
+            }
             Err(error) => {
                 let is_known_key = |part: &str| context.snapshot.account(part).is_some();
                 if !route.forwards_unverified(&error, &head.headers, is_known_key) {
@@ -73,11 +78,19 @@ impl Gateway {
         }
     }
 
+    /// Counts and records a failed authentication that shadow authentication forwards. The budget of the
+    /// address is charged, but refuses nothing.
+    fn shadow(&self, error: &AuthError, context: &mut RequestContext, endpoint: &Endpoint) {
+        context.record.metrics().count(AuthResult::Shadowed);
+        context.record.reason = Some(error.to_string().into());
+        let _counted = context.unless_dry_run(true, self.acquire_for_address(context, endpoint));
+    }
+
     /// Charges the address for a failed authentication: 401 while its budget lasts, then 429.
     fn authentication_failed(
         &self,
         error: &AuthError,
-        context: &RequestContext,
+        context: &mut RequestContext,
         endpoint: &Endpoint,
     ) -> Rejection {
         context.record.metrics().count(auth_label(error));
@@ -88,6 +101,15 @@ impl Gateway {
     }
 
     fn charge_address(
+        &self,
+        context: &mut RequestContext,
+        endpoint: &Endpoint,
+    ) -> Result<(), Rejection> {
+        let is_dry_run = context.snapshot.limits.dry_run;
+        context.unless_dry_run(is_dry_run, self.acquire_for_address(context, endpoint))
+    }
+
+    fn acquire_for_address(
         &self,
         context: &RequestContext,
         endpoint: &Endpoint,

@@ -106,6 +106,8 @@ families! {
         WrongSignature = "wrong_signature",
         /// Forwarded unverified.
         Forwarded = "forwarded",
+        /// Not verified, and forwarded by shadow authentication.
+        Shadowed = "shadowed",
     }
     /// How the cache handled a request (RFC 9211).
     CacheStatus("cache_requests", "Recording-URL requests by cache status", "status") {
@@ -245,6 +247,17 @@ families! {
         AddressAllowed = "address,allowed,local",
         /// The rate limit of the client address: refused.
         AddressRefused = "address,refused,local",
+        /// The rate limit of the access key: would be refused without `dry_run`.
+        AccessKeyWouldRefuse = "access_key,would_refuse,local",
+        /// The rate limit of the access key over all replicas: would be refused without `dry_run`.
+        SharedWouldRefuse = "access_key,would_refuse,shared",
+        /// The ceiling of the access key: would be refused without `dry_run`.
+        CeilingWouldRefuse = "ceiling,would_refuse,local",
+        /// The in-flight limit of the access key: would be refused without `dry_run`.
+        InFlightWouldRefuse = "access_key_in_flight,would_refuse,local",
+        /// The rate limit of the client address: would be refused without `dry_run` or shadow
+        /// authentication.
+        AddressWouldRefuse = "address,would_refuse,local",
     }
     /// Why there is no session with the shared store.
     SharedStoreDisconnect("shared_disconnects", "Sessions with the shared store that ended or could not begin, by reason", "reason") {

@@ -63,6 +63,7 @@ mod retry_idempotency;
 mod revoked;
 mod routing;
 mod shadow;
+mod shadow_authentication;
 mod shared;
 mod signatures;
 mod signed_parts;

@@ -2,7 +2,7 @@
 //! may outlive it and holds its own permits.
 
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use compact_str::CompactString;
 use http::HeaderMap;
@@ -71,11 +71,15 @@ impl Gateway {
             && let Err((limiter, exceeded)) =
                 shared_cache::charge(account, shared.as_mut(), metrics).await
         {
-            if let Some(shared) = shared {
-                shared.publish(&fetch.key, None, metrics).await;
+            if !fetch.snapshot.limits.dry_run {
+                if let Some(shared) = shared {
+                    shared.publish(&fetch.key, None, metrics).await;
+                }
+                // A refresh is never charged, so there is no refresh to count.
+                return FetchOutcome::RateLimited(limiter, exceeded);
             }
-            // A refresh is never charged, so there is no refresh to count.
-            return FetchOutcome::RateLimited(limiter, exceeded);
+            // The leader counts and logs it.
+            let _first = fetch.would_refuse.set(limiter);
         }
 
         // The nodes, then both caches.
@@ -115,6 +119,8 @@ pub(super) struct Fetch {
     charged_account: Option<Arc<Account>>,
     /// A fetch counts against its account's in-flight limit, also after its client disconnected.
     _permit: Option<Arc<Permit>>,
+    /// The limit that would have refused the fetch, in a dry run.
+    pub(super) would_refuse: OnceLock<Limiter>,
     /// Whether only a node's response will do (`Cache-Control: no-cache`).
     pub(super) no_cache: bool,
     /// Whether it renews an entry in the background.
@@ -141,6 +147,7 @@ impl Fetch {
             upstream_request,
             charged_account,
             _permit: context.share_permit(),
+            would_refuse: OnceLock::new(),
             no_cache: false,
             is_refresh: false,
             wait_budget: context.wait_budget,
