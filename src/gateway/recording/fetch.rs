@@ -70,16 +70,13 @@ impl Gateway {
         if let Some(account) = &fetch.charged_account
             && let Err((limiter, exceeded)) =
                 shared_cache::charge(account, shared.as_mut(), metrics).await
+            && !fetch.is_on_trial(limiter)
         {
-            if !fetch.snapshot.limits.dry_run {
-                if let Some(shared) = shared {
-                    shared.publish(&fetch.key, None, metrics).await;
-                }
-                // A refresh is never charged, so there is no refresh to count.
-                return FetchOutcome::RateLimited(limiter, exceeded);
+            if let Some(shared) = shared {
+                shared.publish(&fetch.key, None, metrics).await;
             }
-            // The leader counts and logs it.
-            let _first = fetch.would_refuse.set(limiter);
+            // A refresh is never charged, so there is no refresh to count.
+            return FetchOutcome::RateLimited(limiter, exceeded);
         }
 
         // The nodes, then both caches.
@@ -168,6 +165,16 @@ impl Fetch {
             fetch.upstream_request.authorization = Authorization::Resign(caller);
         }
         fetch
+    }
+
+    /// Whether the refusal of a limit is only noted, for the leader to count and log.
+    fn is_on_trial(&self, limiter: Limiter) -> bool {
+        let is_dry_run = self.snapshot.limits.dry_run;
+        if is_dry_run {
+            // A fetch that runs twice keeps the first.
+            let _kept = self.would_refuse.set(limiter);
+        }
+        is_dry_run
     }
 
     /// Counts the result of a refresh.
