@@ -60,7 +60,11 @@ impl FileWatcher {
                 return std::future::pending().await;
             };
             let before = self.known.take();
-            let changed = before.map_or_else(Vec::new, |before| digests.changed_since(&before));
+            // All files could be read before the baseline.
+            let changed = before.map_or_else(
+                || digests.unreadable(),
+                |before| digests.changed_since(&before),
+            );
             self.schedule_read(digests);
             if !changed.is_empty() {
                 return changed;
@@ -120,6 +124,12 @@ impl FileDigests {
             .filter(|(file, digest)| before.0.get(*file) != Some(*digest))
             .map(|(file, _)| file.clone())
             .collect()
+    }
+
+    /// Returns the files that could not be read.
+    pub(super) fn unreadable(&self) -> Vec<PathBuf> {
+        let files = self.0.iter().filter(|(_, digest)| digest.is_none());
+        files.map(|(file, _)| file.clone()).collect()
     }
 
     /// Takes the digests of `earlier` for files in both sets, so that the next read reports a change

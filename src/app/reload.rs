@@ -1,11 +1,11 @@
 //! Applies a new configuration, all or nothing: every step that can fail runs before the first visible
-//! change. Keys that cannot change while running are rejected with a message, not ignored.
+//! change. Keys that cannot change while running keep their values, and are named until the restart.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::App;
-use super::config_diff::{Prepared, require_unchanged};
+use super::config_diff::{Prepared, keep_until_restart};
 use super::file_watcher::FileDigests;
 use super::listener_setup::{self, ListenerSetup};
 use super::port::{BoundSocket, Port};
@@ -31,6 +31,11 @@ impl ConfigSource {
     pub(super) fn new(path: PathBuf, config: &Config) -> Self {
         let text = config.text.get().clone();
         Self { path, text }
+    }
+
+    /// Returns the path as text.
+    pub(super) fn name(&self) -> Arc<str> {
+        self.path.display().to_string().into()
     }
 
     /// Returns the files whose content is watched: all that the configuration names, but not itself.
@@ -88,10 +93,19 @@ impl App {
         }
         let result = self.try_reload(&cause).await;
         self.reloads.record(super::now(), &result);
+        if let Some(watcher) = &self.file_watcher {
+            let unreadable = watcher.known_digests().unreadable();
+            self.reloads.set_unreadable_files(unreadable);
+        }
         let in_force = self.shared.snapshot.load().generation;
         match &result {
-            Ok(Reloaded { generation, .. }) => {
+            Ok(done) => {
+                let generation = done.generation;
                 tracing::info!(generation, "configuration reloaded");
+                if !done.restart_needed.is_empty() {
+                    let keys = done.restart_needed.join(", ");
+                    tracing::warn!(keys, "changed keys take effect only after a restart");
+                }
                 self.notifier
                     .ready(&format!("serving, generation {in_force}"));
             }
@@ -125,11 +139,11 @@ impl App {
             .await
             .map_err(|error| error.to_string())??;
         let before = self.config.load_full();
-        require_unchanged(&before, &loaded.config)?;
-        let plans = self.plan_listeners(&loaded.config).await?;
-        let admin = self.plan_admin(&loaded.config)?;
+        let mut config = loaded.config;
+        let restart_needed = keep_until_restart(&before, &mut config);
+        let plans = self.plan_listeners(&config).await?;
+        let admin = self.plan_admin(&config)?;
         let current = self.shared.snapshot.load_full();
-        let config = loaded.config;
         let prepare = move || Prepared::new(config, &before, &current);
         let prepared = tokio::task::spawn_blocking(prepare)
             .await
@@ -143,6 +157,7 @@ impl App {
         Ok(Reloaded {
             generation: self.apply_config(prepared, plans, admin),
             warnings: loaded.warnings,
+            restart_needed,
         })
     }
 
