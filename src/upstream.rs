@@ -5,12 +5,13 @@
 //! |---|---|
 //! | `retry` | the retry loop: which attempt is followed by another one |
 //! | `attempt`, `attempt_telemetry` | one attempt at one node, its metrics and its span |
-//! | `connect`, `pool` | connections |
+//! | `connect`, `happy_eyeballs`, `pool` | connections |
 //! | `exchange`, `read_ahead` | HTTP/1.1 on one connection |
 //! | `request` | the request as a node receives it |
 //! | `response`, `response_body` | the response, and what it means for the retry loop |
 //! | `health_report`, `failure_reason` | the outcome of an attempt or a probe for its node |
 //! | `health_check`, `dns` | background tasks of a cluster |
+//! | `node_probe` | one connection to each node, for `check --connect` |
 
 mod attempt;
 mod attempt_telemetry;
@@ -19,8 +20,10 @@ mod dns;
 mod exchange;
 mod failure_reason;
 pub mod fuzzing;
+mod happy_eyeballs;
 mod health_check;
 mod health_report;
+mod node_probe;
 mod pool;
 mod progress;
 mod read_ahead;
@@ -45,6 +48,7 @@ use response::NodeResponseBody;
 use retry::RetryState;
 
 pub use health_check::watch_cluster;
+pub use node_probe::{NodeReport, probe_nodes};
 
 /// Sends the requests of one worker. Its connections are its own: no lock on the way of a request is
 /// shared with other workers.

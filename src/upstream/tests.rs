@@ -4,6 +4,7 @@ mod buffered;
 mod failover;
 mod failure_reasons;
 mod health_checks;
+mod node_tls;
 mod reload;
 mod streaming;
 pub(super) mod test_server;

@@ -253,6 +253,7 @@ pub(in crate::upstream) fn settings(nodes: &[SocketAddr]) -> ClusterSettings {
         tls_digest: [0; 32],
         server_name: Some(ServerName::try_from("node.test").unwrap()),
         insecure_skip_verify: false,
+        pins: Vec::new(),
         health_check: None,
         ejection: EjectionSettings {
             consecutive_failures: 0,
@@ -287,7 +288,13 @@ pub(in crate::upstream) fn cluster(nodes: &[&TestServer]) -> Arc<Cluster> {
     Cluster::new(settings(&nodes))
 }
 
+/// Returns the certificate of all nodes.
+pub(in crate::upstream) fn node_certificate() -> CertificateDer<'static> {
+    CERTIFICATE.certificate.clone()
+}
+
 struct Certificate {
+    certificate: CertificateDer<'static>,
     server: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
 }
@@ -304,13 +311,14 @@ static CERTIFICATE: LazyLock<Certificate> = LazyLock::new(|| {
         .with_single_cert(vec![certificate.clone()], key)
         .unwrap();
     let mut roots = RootCertStore::empty();
-    roots.add(certificate).unwrap();
+    roots.add(certificate.clone()).unwrap();
     let client = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
     Certificate {
+        certificate,
         server: Arc::new(server),
         client: Arc::new(client),
     }
