@@ -59,9 +59,7 @@ impl Gateway {
                     policy,
                 };
                 if let Some(hit) = shared.lookup(lookup, insertion, metrics).await {
-                    let outcome = FetchOutcome::Cached(hit);
-                    fetch.count_refresh(&outcome, metrics);
-                    return outcome;
+                    return fetch.counted(FetchOutcome::Cached(hit), metrics);
                 }
             }
         }
@@ -102,8 +100,7 @@ impl Gateway {
             });
             shared.publish(&fetch.key, stored, metrics).await;
         }
-        fetch.count_refresh(&outcome, metrics);
-        outcome
+        fetch.counted(outcome, metrics)
     }
 }
 
@@ -177,8 +174,8 @@ impl Fetch {
         is_dry_run
     }
 
-    /// Counts the result of a refresh.
-    fn count_refresh(&self, outcome: &FetchOutcome, metrics: &Shard) {
+    /// Counts the outcome if it is that of a refresh, and returns it.
+    fn counted(&self, outcome: FetchOutcome, metrics: &Shard) -> FetchOutcome {
         if self.is_refresh {
             let is_stored = matches!(
                 outcome,
@@ -190,6 +187,7 @@ impl Fetch {
                 RefreshResult::Failed
             });
         }
+        outcome
     }
 }
 
