@@ -19,7 +19,7 @@ use crate::cache::singleflight::SingleFlight;
 use crate::config::{self, AccessLog, Config};
 use crate::drain;
 use crate::findings::Timing;
-use crate::gateway::{GatewayState, Snapshot};
+use crate::gateway::{GatewayState, NotFoundLog, Snapshot};
 use crate::limit::AddressRateLimiter;
 use crate::listener::ConnectionLimits;
 use crate::metrics::{Metrics, Shard};
@@ -142,6 +142,8 @@ impl App {
             address_limiter: ArcSwap::from_pointee(AddressRateLimiter::new(
                 config.limits.per_address,
             )),
+            not_found: NotFoundLog::default(),
+            waits: Arc::default(),
             store: ArcSwapOption::empty(),
         });
         let control = metrics.add_shard();

@@ -22,17 +22,20 @@ use crate::upstream::Upstream;
 
 mod account;
 mod authentication;
+mod claims;
 mod content_type;
 mod context;
 mod recording;
 mod rejection;
 mod request_body;
+mod request_log;
 mod response;
 mod routing;
 mod shared_cache;
 mod snapshot;
 
 pub use account::Account;
+pub use recording::{NotFound, NotFoundCounts, NotFoundLog, WaitSettings, Waits};
 pub use rejection::Rejection;
 pub use request_body::BodyReadError;
 pub use response::ResponseBody;
@@ -55,6 +58,10 @@ pub struct GatewayState {
     pub fetches: SingleFlight<FetchOutcome>,
     /// Rate limits by client address; a reload that changes the rate replaces them.
     pub address_limiter: ArcSwap<AddressRateLimiter>,
+    /// Recordings that were not found lately, by access key.
+    pub not_found: NotFoundLog,
+    /// Clients that wait for recordings.
+    pub waits: Arc<Waits>,
     /// The store that all replicas share; `None` without `[shared]`.
     pub store: ArcSwapOption<Store>,
 }
@@ -68,6 +75,8 @@ impl GatewayState {
         let access_keys = purges.access_keys();
         let handle = self.cache.begin_purge(purges);
         self.fetches
+            .forget(|key| access_keys.contains(key.access_key()));
+        self.waits
             .forget(|key| access_keys.contains(key.access_key()));
         handle
     }
@@ -164,9 +173,11 @@ impl Gateway {
             endpoint: route.endpoint,
             cluster: route.cluster.clone(),
         };
-        context.record.call_id = request.payload.owned_call_id();
         if request.endpoint.response == ResponseKind::SignedUrl {
-            return self.recording(context, head, request, account).await;
+            account.count_recording(context.now);
+            let mut response = self.recording(context, head, request, account).await?;
+            self.add_hint(context, &mut response);
+            return Ok(response);
         }
         Box::pin(self.forward_verified(context, head, request, &account)).await
     }
@@ -274,6 +285,11 @@ fn normalize(
     let checked = content_type::check_json(&head.headers)
         .map_err(Rejection::UnsupportedMediaType)
         .and_then(|()| Ok(endpoint.normalize(&body, &account.tenant)?));
+    match &checked {
+        Ok(payload) => context.record_payload(payload, account),
+        Err(Rejection::InvalidRequest(invalid)) => context.record_invalid(invalid),
+        Err(_) => {}
+    }
     match checked {
         Err(rejection) if validation == Validation::Shadow => {
             context.record.metrics().count(Shadow::Forwarded);

@@ -6,6 +6,7 @@
 //! | `retry` | the retry loop: which attempt is followed by another one |
 //! | `attempt`, `attempt_telemetry` | one attempt at one node, its metrics and its span |
 //! | `connect`, `happy_eyeballs`, `pool` | connections |
+//! | `reactor` | whether an idle connection is known to be quiet |
 //! | `exchange`, `read_ahead` | HTTP/1.1 on one connection |
 //! | `request` | the request as a node receives it |
 //! | `response`, `response_body` | the response, and what it means for the retry loop |
@@ -26,6 +27,7 @@ mod health_report;
 mod node_probe;
 mod pool;
 mod progress;
+mod reactor;
 mod read_ahead;
 mod request;
 mod response;
@@ -49,6 +51,7 @@ use retry::RetryState;
 
 pub use health_check::watch_cluster;
 pub use node_probe::{NodeReport, probe_nodes};
+pub use reactor::count_reactor_turn;
 
 /// Sends the requests of one worker. Its connections are its own: no lock on the way of a request is
 /// shared with other workers.

@@ -137,6 +137,11 @@ fn gateway_gauges(state: &AdminState, snapshot: &Snapshot, waiting: usize) -> Ve
             waiting,
         ),
         unlabelled(
+            "prefer_waiters",
+            "Clients that wait for a recording (Prefer: wait)",
+            shared.waits.waiters(),
+        ),
+        unlabelled(
             "access_keys",
             "Access keys configured",
             snapshot.accounts().len(),

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::history::{History, Sample};
 use super::{AdminState, certificates};
+use crate::ccfs::offset_text;
 use crate::cluster::{Cluster, NodeStatus};
 use crate::config::Config;
 use crate::gateway::Snapshot;
@@ -35,6 +36,7 @@ pub(super) fn write(state: &AdminState, history: &History, after: Option<u64>) -
     let sample = Sample::take(&totals, instant());
     let mut status = json!({
         "version": env!("CARGO_PKG_VERSION"),
+        "instance": config.server.name,
         "now": now.to_string(),
         "started": state.started.to_string(),
         "uptime_seconds": now.duration_since(state.started).as_secs(),
@@ -45,6 +47,7 @@ pub(super) fn write(state: &AdminState, history: &History, after: Option<u64>) -
         "clusters": snapshot.clusters().values().map(|it| cluster(it)).collect::<Vec<_>>(),
         "access_keys": snapshot.accounts().len(),
         "busiest_access_keys": history.top_keys(TOP_KEYS),
+        "recordings_not_found": recordings_not_found(state, &snapshot, now),
         "requests_in_flight": snapshot.in_flight.in_use(),
         "buffered_bytes": snapshot.buffered.in_use(),
         "cache": {
@@ -63,6 +66,29 @@ pub(super) fn write(state: &AdminState, history: &History, after: Option<u64>) -
         status["history"] = history.points_after(after);
     }
     status
+}
+
+/// Returns the access keys of which most recordings were not found in the last ten minutes.
+fn recordings_not_found(state: &AdminState, snapshot: &Snapshot, now: Timestamp) -> Value {
+    let recent = state.shared.not_found.recent(now);
+    let shown = recent.iter().take(TOP_KEYS).map(|one| {
+        let account = snapshot.account(&one.access_key);
+        let counts = &one.counts;
+        let times_off = counts
+            .times_off
+            .iter()
+            .map(|&(by, count)| json!({ "by": offset_text(by), "count": count }));
+        json!({
+            "access_key": one.access_key,
+            "requests": account.map(|account| account.recent_recordings(now)),
+            "not_found": counts.not_found,
+            "not_synchronised": counts.not_synchronised,
+            "ends_before_call": counts.ends_before_call,
+            "begins_after_call": counts.begins_after_call,
+            "times_off": times_off.collect::<Vec<_>>(),
+        })
+    });
+    shown.collect()
 }
 
 fn shared_store(store: &Store) -> Value {

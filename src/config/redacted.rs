@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::units::{ByteSize, ConfigDuration};
 use super::{AccessLog, AccountSettings, Config, Listener, ListenerTls, SharedStore};
-use crate::ccfs::Versionless;
+use crate::ccfs::{Versionless, zone_name};
 use crate::cluster;
 use crate::telemetry::LogFormat;
 
@@ -39,6 +39,7 @@ pub(super) fn redact(config: &Config) -> Value {
                 AccessLog::Off => "off".into(),
                 AccessLog::Stderr => "stderr".into(),
             },
+            "log_claimed_ak": config.telemetry.log_claimed_ak,
             "otlp_endpoint": config.telemetry.otlp_endpoint,
             "sample": config.telemetry.sample,
         },
@@ -128,7 +129,7 @@ fn health_check(it: Option<&cluster::HealthCheck>) -> Value {
 fn account(it: &AccountSettings) -> Value {
     json!({
         "secret_key": vec![REDACTED; it.credential.secrets().len()],
-        "time_zone": it.tenant.zone.iana_name().map_or_else(|| format!("{:?}", it.tenant.zone), str::to_owned),
+        "time_zone": zone_name(&it.tenant.zone),
         "versionless": it.tenant.versionless.map(|mode| match mode {
             Versionless::Local => "local",
             Versionless::Reject => "reject",

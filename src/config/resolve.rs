@@ -56,7 +56,7 @@ pub(super) fn resolve(
         shared: None,
         admin: Default::default(),
         telemetry: telemetry::resolve(&file.telemetry, &mut diagnostics),
-        server: settings::server(&file.server),
+        server: settings::server(&file.server, &mut diagnostics),
         files: Vec::new(),
         text: ConfigText(text.into()),
     };

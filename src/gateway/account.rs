@@ -3,10 +3,20 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use jiff::Timestamp;
+
 use crate::auth::Credential;
 use crate::ccfs::Tenant;
 use crate::config::{self, Rate};
+use crate::gauge::{Gauge, RecentCount};
 use crate::limit::{InFlight, RateLimited, RateLimiter};
+
+/// What was counted for an account; one allocation, so that counting touches one cache line.
+#[derive(Debug, Default)]
+struct Activity {
+    admitted: AtomicU64,
+    recordings: RecentCount,
+}
 
 /// A developer account with its limits.
 #[derive(Debug)]
@@ -17,7 +27,9 @@ pub struct Account {
     pub tenant: Tenant,
     /// Its requests in flight.
     pub in_flight: InFlight,
-    admitted: Arc<AtomicU64>,
+    activity: Arc<Activity>,
+    /// Its requests that wait for a recording (`Prefer: wait`).
+    waiting: Gauge,
     rate_limiter: Option<Arc<RateLimiter>>,
     ceiling_limiter: Option<Arc<RateLimiter>>,
 }
@@ -33,7 +45,8 @@ impl Account {
             credential: settings.credential.clone(),
             tenant: settings.tenant.clone(),
             in_flight,
-            admitted: previous.map_or_else(Arc::default, |previous| previous.admitted.clone()),
+            activity: previous.map_or_else(Arc::default, |previous| previous.activity.clone()),
+            waiting: previous.map_or_else(Gauge::default, |previous| previous.waiting.clone()),
             rate_limiter: carry_over(
                 settings.rate_limit,
                 previous.and_then(|previous| previous.rate_limiter.as_ref()),
@@ -47,12 +60,27 @@ impl Account {
 
     /// Counts an admitted request.
     pub fn count_admitted(&self) {
-        self.admitted.fetch_add(1, Ordering::Relaxed);
+        self.activity.admitted.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Returns the number of requests admitted since the access key was first configured.
     pub fn admitted(&self) -> u64 {
-        self.admitted.load(Ordering::Relaxed)
+        self.activity.admitted.load(Ordering::Relaxed)
+    }
+
+    /// Counts a valid recording-URL request.
+    pub(super) fn count_recording(&self, now: Timestamp) {
+        self.activity.recordings.count(now);
+    }
+
+    /// Returns the number of valid recording-URL requests in the last ten minutes.
+    pub fn recent_recordings(&self, now: Timestamp) -> u64 {
+        self.activity.recordings.recent(now)
+    }
+
+    /// Returns the count of its waiting requests and their limit: half of those in flight, at least one.
+    pub(super) fn wait_room(&self) -> (&Gauge, usize) {
+        (&self.waiting, (self.in_flight.limit() / 2).max(1))
     }
 
     /// Whether the account has a rate limit.

@@ -72,6 +72,7 @@ impl Gateway {
                     return Err(self.authentication_failed(&error, context, head, endpoint));
                 }
                 context.record.metrics().count(AuthResult::Forwarded);
+                context.record_claimed_key(&head.headers);
                 note_unverified(context, head, AuthResult::Forwarded, 0);
                 self.charge_address(context, endpoint)?;
                 Ok(Admission::Unverified { body })
@@ -90,6 +91,7 @@ impl Gateway {
     ) {
         context.record.metrics().count(AuthResult::Shadowed);
         note_failure(context, head, error);
+        context.record_claimed_key(&head.headers);
         context.record.reason = Some(error.to_string().into());
         let _counted = context.unless_dry_run(true, self.acquire_for_address(context, endpoint));
     }
@@ -104,6 +106,7 @@ impl Gateway {
     ) -> Rejection {
         context.record.metrics().count(auth_label(error));
         note_failure(context, head, error);
+        context.record_claimed_key(&head.headers);
         match self.charge_address(context, endpoint) {
             Ok(()) => Rejection::Unauthenticated(error.clone()),
             Err(limited) => limited,

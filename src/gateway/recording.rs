@@ -2,6 +2,11 @@
 //! from a node. A fetch outlives its first client, is charged once, and its response is stored.
 
 mod fetch;
+mod hint;
+mod not_found;
+mod prefer;
+mod wait;
+mod waits;
 
 use std::sync::Arc;
 
@@ -13,11 +18,13 @@ use super::context::wall_clock;
 use super::response::GatewayResponse;
 use super::{Account, Gateway, Rejection, RequestContext};
 use crate::cache::{CacheHit, Freshness, InsertOutcome};
-use crate::http_fields::is_conditional;
+use crate::http_fields::{PREFER, is_conditional};
 use crate::message::VerifiedRequest;
 use crate::metrics::CacheStatus;
 use fetch::Fetch;
 pub(super) use fetch::FetchOutcome;
+pub use not_found::{NotFound, NotFoundCounts, NotFoundLog};
+pub use waits::{WaitSettings, Waits};
 
 impl Gateway {
     /// Answers from the cache, joins a fetch, or starts one.
@@ -40,6 +47,11 @@ impl Gateway {
                 .get(&key, &context.snapshot.rules, context.now)
             && hit.freshness == Freshness::Fresh
         {
+            if hit.entry.is_negative && head.headers.contains_key(PREFER) {
+                let response = cached_response(context, &hit, None);
+                let fetch = Fetch::for_request(context, head, request, key, None);
+                return self.or_wait(context, Arc::new(fetch), response).await;
+            }
             if hit.should_refresh(context.now) {
                 self.refresh(Fetch::for_refresh(context, head, request, key));
             }
@@ -48,7 +60,9 @@ impl Gateway {
         let charged = context.snapshot.limits.hits_are_free.then_some(account);
         let mut fetch = Fetch::for_request(context, head, request, key, charged);
         fetch.no_cache = no_cache;
-        self.fetch_or_join(context, Arc::new(fetch)).await
+        let fetch = Arc::new(fetch);
+        let response = self.fetch_or_join(context, fetch.clone()).await?;
+        self.or_wait(context, fetch, response).await
     }
 
     /// Waits for a fetch of the key, at most until the request's overall deadline.

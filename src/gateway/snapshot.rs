@@ -3,15 +3,16 @@
 //! rate limits and in-flight counts.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use foldhash::fast::RandomState;
 use jiff::SignedDuration;
 
 use super::account::Account;
+use super::recording::WaitSettings;
 use super::rejection::Rejection;
 use super::routing::{ListenerPolicy, Route};
-use crate::auth::AccessKey;
+use crate::auth::{AccessKey, SecretSet};
 use crate::cache::CachePolicy;
 use crate::cluster::{Cluster, ClusterSettings};
 use crate::config::{self, Config};
@@ -30,6 +31,8 @@ pub struct Snapshot {
     pub buffered: ByteBudget,
     /// What may be cached, and for how long.
     pub rules: CachePolicy,
+    /// How long clients may wait for a recording, and how many.
+    pub waits: WaitSettings,
     /// Limits of requests.
     pub limits: config::Limits,
     /// How far a signature's time may be from the clock; `None` is unchecked.
@@ -38,6 +41,10 @@ pub struct Snapshot {
     pub via: ViaPseudonym,
     /// The metric labels of listeners and clusters; only grows.
     pub routes: RouteLabels,
+    /// Whether the log names access keys that did not verify (`[telemetry] log_claimed_ak`).
+    pub log_claimed_ak: bool,
+    /// All configured secrets; made when it is first needed.
+    secrets: OnceLock<SecretSet>,
     listener_policies: HashMap<Arc<str>, ListenerPolicy, RandomState>,
     accounts: HashMap<AccessKey, Arc<Account>, RandomState>,
     clusters: BTreeMap<Arc<str>, Arc<Cluster>>,
@@ -71,22 +78,42 @@ impl Snapshot {
                 previous.buffered.with_limit(limits.max_buffered),
             ),
         };
-        Self {
+        let snapshot = Self {
             generation: previous.map_or(1, |snapshot| snapshot.generation + 1),
             in_flight,
             buffered,
             rules: CachePolicy::from(&config.cache),
+            waits: WaitSettings {
+                max_wait: config.cache.max_wait,
+                max_waiters: config.cache.max_waiters,
+                max_polls: config.cache.max_polls,
+            },
             clock_window: limits
                 .clock_window
                 .map(|window| SignedDuration::try_from(window).unwrap_or(SignedDuration::MAX)),
             limits,
             via: previous.map_or_else(ViaPseudonym::random, |it| it.via.clone()),
             routes: labels,
+            log_claimed_ak: config.telemetry.log_claimed_ak,
+            secrets: OnceLock::new(),
             listener_policies,
             accounts: accounts.collect(),
             clusters,
             unverified_slots,
+        };
+        if snapshot.log_claimed_ak {
+            // Not by the first request that needs it.
+            snapshot.secrets();
         }
+        snapshot
+    }
+
+    /// Returns the set of all configured secrets.
+    pub fn secrets(&self) -> &SecretSet {
+        self.secrets.get_or_init(|| {
+            let accounts = self.accounts.values();
+            SecretSet::new(accounts.flat_map(|account| account.credential.secrets()))
+        })
     }
 
     /// Keeps the policy of a removed listener as `previous` had it, for connections that are still open

@@ -17,7 +17,7 @@ use crate::auth::{self, AuthError, Caller, Signable};
 use crate::ccfs::{BodyKind, ResponseKind};
 use crate::cluster::{HostPolicy, Node};
 use crate::http_fields::{
-    JSON_UTF_8, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REQUEST_ID,
+    JSON_UTF_8, PREFER, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REQUEST_ID,
     accepts_codings, connection_listed, is_conditional, is_hop_by_hop, is_identity,
     is_rewritten_unless_signed,
 };
@@ -112,7 +112,7 @@ impl<'a> Fields<'a> {
             }
             !(is_rewritten_unless_signed(name.as_str())
                 || *name == EXPECT
-                || (is_shared && is_conditional(name.as_str()))
+                || (is_shared && (is_conditional(name.as_str()) || *name == PREFER))
                 || (is_json && *name == ACCEPT_ENCODING)
                 || (has_connection
                     && connection_listed(headers)

@@ -3,6 +3,7 @@
 mod buffered;
 mod failover;
 mod failure_reasons;
+mod faults;
 mod health_checks;
 mod node_tls;
 mod reload;

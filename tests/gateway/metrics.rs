@@ -190,6 +190,7 @@ const FAMILIES: &[(&str, &str)] = &[
     ("cache_weight_bytes", "gauge"),
     ("cache_refresh", "counter"),
     ("coalesced_waiters", "gauge"),
+    ("prefer_waiters", "gauge"),
     ("ratelimit_decisions", "counter"),
     ("ratelimit_keys", "gauge"),
     ("upstream_requests", "counter"),

@@ -174,6 +174,27 @@ impl Fetch {
         is_dry_run
     }
 
+    /// Creates a poll for clients that wait: signed by the gateway, answered by a node, and charged. The
+    /// waiting client holds the permit.
+    pub(super) fn for_poll(&self, account: Arc<Account>) -> Self {
+        let mut upstream_request = self.upstream_request.clone();
+        if let Authorization::PassThrough(Some(caller)) = upstream_request.authorization {
+            upstream_request.authorization = Authorization::Resign(caller);
+        }
+        Self {
+            snapshot: self.snapshot.clone(),
+            key: self.key.clone(),
+            call_id: self.call_id.clone(),
+            upstream_request,
+            charged_account: Some(account),
+            _permit: None,
+            would_refuse: OnceLock::new(),
+            no_cache: true,
+            is_refresh: false,
+            wait_budget: None,
+        }
+    }
+
     /// Counts the outcome if it is that of a refresh, and returns it.
     fn counted(&self, outcome: FetchOutcome, metrics: &Shard) -> FetchOutcome {
         if self.is_refresh {

@@ -36,6 +36,28 @@ pub(in crate::upstream) enum Behavior {
     Flood(usize),
     /// Writes the bytes, then nothing more.
     Stall(Vec<u8>),
+    /// Writes the bytes one by one.
+    Drip(Vec<u8>),
+    /// Writes the bytes, then resets the connection.
+    Reset(Vec<u8>),
+    /// Writes the first bytes, and the second ones when it is told to.
+    Unsolicited(Vec<u8>, Vec<u8>, Arc<Signal>),
+}
+
+/// Tells a node on another thread to go on, and waits for it without polling the own reactor.
+#[derive(Default)]
+pub(in crate::upstream) struct Signal {
+    go: tokio::sync::Notify,
+    done: std::sync::atomic::AtomicBool,
+}
+
+impl Signal {
+    pub(in crate::upstream) fn go_and_wait(&self) {
+        self.go.notify_one();
+        while !self.done.swap(false, Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+    }
 }
 
 /// A request as a node received it.
@@ -188,6 +210,27 @@ async fn serve(
             }
             Behavior::Hang => std::future::pending().await,
             Behavior::Flood(length) => flood(&mut stream, length).await?,
+            Behavior::Drip(bytes) => {
+                for byte in bytes {
+                    stream.write_all(&[byte]).await?;
+                    stream.flush().await?;
+                    tokio::task::yield_now().await;
+                }
+            }
+            Behavior::Reset(bytes) => {
+                stream.write_all(&bytes).await?;
+                stream.flush().await?;
+                stream.get_ref().get_ref().0.set_zero_linger()?;
+                return Ok(());
+            }
+            Behavior::Unsolicited(first, second, signal) => {
+                stream.write_all(&first).await?;
+                stream.flush().await?;
+                signal.go.notified().await;
+                stream.write_all(&second).await?;
+                stream.flush().await?;
+                signal.done.store(true, Ordering::SeqCst);
+            }
             Behavior::Stall(bytes) => {
                 stream.write_all(&bytes).await?;
                 stream.flush().await?;
