@@ -228,6 +228,7 @@ impl App {
         }
         self.publish_ports();
         self.cluster_tasks.reconcile(&self.shared.snapshot.load());
+        cluster_tasks::log_node_histograms(&config);
         self.shared_store_task =
             SharedStoreTask::start(&self.shared, config.shared.as_ref(), &self.control);
         self.service_manager.sockets.warn_unused(|name| {

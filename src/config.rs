@@ -7,6 +7,7 @@ mod document;
 mod encoding;
 mod file;
 mod named_file;
+mod node_histograms;
 mod problem;
 mod redacted;
 mod resolve;
@@ -33,6 +34,7 @@ use serde::{Deserialize, Serialize};
 
 pub use diagnostics::Severity;
 pub use named_file::read_named_file;
+pub use node_histograms::NodeHistograms;
 pub use problem::{ConfigError, MAX_LISTED, Problem};
 pub use schema::schema;
 pub use shared_store::{SharedStore, StorePem, StoreSecret, StoreTls};
@@ -420,6 +422,8 @@ pub struct Telemetry {
     pub otlp_endpoint: Option<String>,
     /// Sampling ratio of the traces started here, from 0 to 1.
     pub sample: f64,
+    /// Whether `/metrics` has histograms of each node.
+    pub node_histograms: NodeHistograms,
 }
 
 /// Destination of the access log.

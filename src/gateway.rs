@@ -25,6 +25,7 @@ mod authentication;
 mod claims;
 mod content_type;
 mod context;
+mod fallback_hint;
 mod recording;
 mod rejection;
 mod request_body;
@@ -253,7 +254,15 @@ impl Gateway {
         Ok(match request.endpoint.response {
             ResponseKind::Json | ResponseKind::SignedUrl => {
                 let result = self.upstream.send_buffered(&request, overall).await;
-                GatewayResponse::buffered(context.record_upstream(result)?)
+                let mut response = context.record_upstream(result)?;
+                let (attempts, parsed) = (&response.attempts, response.parsed.as_deref());
+                fallback_hint::add_fallback(
+                    &mut response.headers,
+                    attempts,
+                    response.status,
+                    parsed,
+                );
+                GatewayResponse::buffered(response)
             }
             ResponseKind::File => {
                 let result = self.upstream.send_streaming(&request, overall).await;
@@ -262,7 +271,9 @@ impl Gateway {
                     Err(error) => &error.attempts,
                 };
                 context.record_attempts(attempts);
-                let response = result?;
+                let mut response = result?;
+                let attempts = &response.attempts;
+                fallback_hint::add_fallback(&mut response.headers, attempts, response.status, None);
                 context.warn_if_signature_refused(response.status);
                 GatewayResponse::streaming(response)
             }

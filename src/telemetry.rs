@@ -93,6 +93,8 @@ pub struct RequestRecord {
     pub details: Option<Box<RequestDetails>>,
     /// The cluster.
     pub cluster: Option<Arc<str>>,
+    /// Whether `cluster` is the fallback of the one that the route names.
+    pub is_fallback: bool,
     /// `host:port` of the node that was tried last.
     pub node: Option<Arc<str>>,
     /// Upstream attempts made.
@@ -181,6 +183,7 @@ impl RequestRecord {
             end_sent: None,
             details: None,
             cluster: None,
+            is_fallback: false,
             node: None,
             attempts: 0,
             status: 0,

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::{AdminState, certificates, process, status};
 use crate::ccfs::offset_text;
+use crate::cluster::Serving;
 use crate::config::{Authentication, Config, Validation};
 use crate::findings::{
     AccessKeys, Change, ClaimStatus, ClusterFacts, Counters, Detector, EndDate, EndKind, Finding,
@@ -150,12 +151,21 @@ fn clusters(snapshot: &Snapshot, totals: &Totals) -> Vec<ClusterFacts> {
             nodes,
             panic: cluster.is_panicking(now),
             insecure: cluster.settings().insecure_skip_verify,
-            other_tier: None,
+            other_tier: other_tier(&cluster.serving(now)),
             requests,
             failed,
         }
     });
     facts.collect()
+}
+
+/// Returns why not the nodes of the first tier serve; that nothing serves is another finding.
+fn other_tier(serving: &Serving) -> Option<String> {
+    match serving {
+        Serving::FirstTier | Serving::Nothing => None,
+        Serving::Tier(priority) => Some(format!("the nodes of priority {priority} serve")),
+        Serving::Fallback(name) => Some(format!("the fallback cluster {name} serves")),
+    }
 }
 
 /// Returns the requests for a cluster, and how many of them failed.

@@ -2,7 +2,7 @@
 
 use crate::auth::AccessKey;
 use crate::cache::Purge;
-use crate::config::{AccountSettings, Config, Telemetry};
+use crate::config::{AccountSettings, Config, NodeHistograms, Telemetry};
 use crate::gateway::Snapshot;
 
 /// Gives `after` the values of `before` where a key takes effect only at the start. Returns the keys whose
@@ -45,6 +45,7 @@ pub(super) fn keep_until_restart(before: &Config, after: &mut Config) -> Vec<Str
         after.admin.tls.clone_from(&before.admin.tls);
     }
     after.telemetry = Telemetry {
+        node_histograms: after.telemetry.node_histograms,
         log_claimed_ak: after.telemetry.log_claimed_ak,
         ..telemetry.clone()
     };
@@ -57,6 +58,7 @@ pub(super) fn keep_until_restart(before: &Config, after: &mut Config) -> Vec<Str
 fn telemetry_of_start(config: &Config) -> Telemetry {
     Telemetry {
         log_claimed_ak: false,
+        node_histograms: NodeHistograms::Auto,
         ..config.telemetry.clone()
     }
 }

@@ -13,7 +13,7 @@ pub(super) use cluster::{Cluster, ClusterTls, Ejection, HealthCheck, Node, Timeo
 
 use super::spanned::Spanned;
 use super::units::{ByteSize, ConfigDuration};
-use super::{Authentication, ClientAuth, UnknownClients, UnknownPaths, Validation};
+use super::{Authentication, ClientAuth, NodeHistograms, UnknownClients, UnknownPaths, Validation};
 
 /// The value of a key that may be omitted.
 pub(super) type Setting<T> = Option<Spanned<T>>;
@@ -358,6 +358,9 @@ pub(super) struct Telemetry {
     /// Sampling ratio of the traces started here, 0.0 to 1.0. Needs a restart.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub(super) sample: Setting<f64>,
+    /// Histograms of each node in /metrics: "on", "off" (and of a node only the series that are not zero), or "auto": off above
+    /// 64 nodes.
+    pub(super) node_histograms: Setting<NodeHistograms>,
 }
 
 /// Minimum level of the diagnostic log.

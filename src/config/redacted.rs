@@ -42,6 +42,7 @@ pub(super) fn redact(config: &Config) -> Value {
             "log_claimed_ak": config.telemetry.log_claimed_ak,
             "otlp_endpoint": config.telemetry.otlp_endpoint,
             "sample": config.telemetry.sample,
+            "node_histograms": config.telemetry.node_histograms,
         },
         "server": section(&config.server),
     })
@@ -83,12 +84,16 @@ fn listener_tls(it: &ListenerTls) -> Value {
 }
 
 fn cluster_table(it: &cluster::ClusterSettings) -> Value {
-    let nodes = it
-        .nodes
-        .iter()
-        .map(|node| json!({ "url": format!("https://{}", node.address), "weight": node.weight }));
+    let nodes = it.nodes.iter().map(|node| {
+        json!({
+            "url": format!("https://{}", node.address),
+            "weight": node.weight,
+            "priority": node.priority,
+        })
+    });
     json!({
         "nodes": nodes.collect::<Vec<_>>(),
+        "fallback": it.fallback,
         "balance": it.balance,
         "host": it.host,
         "tls": {

@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::context::wall_clock;
 use super::response::GatewayResponse;
-use super::{Account, Gateway, Rejection, RequestContext};
+use super::{Account, Gateway, Rejection, RequestContext, fallback_hint};
 use crate::cache::{CacheHit, Freshness, InsertOutcome};
 use crate::http_fields::{PREFER, is_conditional};
 use crate::message::VerifiedRequest;
@@ -248,11 +248,22 @@ fn fetch_completed(
     };
     context.record_cache(cache);
     let response = context.record_upstream(Ok(Arc::unwrap_or_clone(response)))?;
+    let (attempts, node_status, parsed) = (
+        response.attempts.clone(),
+        response.status,
+        response.parsed.clone(),
+    );
     let mut response = if origin.is_leader {
         GatewayResponse::buffered(response)
     } else {
         GatewayResponse::shared(response)
     };
+    fallback_hint::add_fallback(
+        &mut response.headers,
+        &attempts,
+        node_status,
+        parsed.as_deref(),
+    );
     set_cache_headers(&mut response.headers, HeaderValue::from_static(status));
     Ok(response)
 }

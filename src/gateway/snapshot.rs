@@ -163,7 +163,14 @@ fn clusters(config: &Config, previous: Option<&Snapshot>) -> BTreeMap<Arc<str>, 
         };
         (name.clone(), cluster)
     };
-    config.clusters.iter().map(next).collect()
+    let clusters: BTreeMap<_, _> = config.clusters.iter().map(next).collect();
+    for cluster in clusters.values() {
+        let fallback = cluster.settings().fallback.as_ref();
+        if let Some(fallback) = fallback.and_then(|name| clusters.get(name)) {
+            cluster.set_fallback(fallback);
+        }
+    }
+    clusters
 }
 
 /// Returns the in-flight limit of unverified requests by cluster: a quarter of its connections. Its

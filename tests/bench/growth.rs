@@ -3,7 +3,7 @@
 //! short and interleaved, and the best of each is shown: other load on the machine only adds.
 //!
 //! `cargo bench --bench growth`, about two minutes; `-- --quick` shows only that it works, and
-//! names (`accounts`, `cluster`, `memory`, `start`, `rotation`) select measurements.
+//! names (`accounts`, `cluster`, `many_nodes`, `memory`, `start`, `rotation`) select measurements.
 
 #![allow(
     clippy::disallowed_methods,
@@ -26,6 +26,8 @@ mod site;
 mod accounts;
 #[path = "growth/cluster.rs"]
 mod cluster;
+#[path = "growth/many_nodes.rs"]
+mod many_nodes;
 #[path = "growth/memory.rs"]
 mod memory;
 #[path = "growth/rotation.rs"]
@@ -49,6 +51,9 @@ fn main() {
         }
         if is_selected("cluster") {
             cluster::measure(&stage).await;
+        }
+        if is_selected("many_nodes") {
+            many_nodes::measure(&stage).await;
         }
         if is_selected("memory") {
             memory::connections(&stage).await;

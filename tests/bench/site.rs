@@ -64,7 +64,7 @@ impl Site {
     }
 }
 
-/// Settings of a measured gateway: one worker, no access log, no admin interface.
+/// Settings of a measured gateway: one worker, no access log, no admin interface unless `admin` is set.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Gateway<'a> {
     /// URLs of the nodes.
@@ -73,6 +73,10 @@ pub(crate) struct Gateway<'a> {
     pub(crate) keys: usize,
     /// Further keys of `[clusters.ccfs]`.
     pub(crate) cluster: &'a str,
+    /// Further tables.
+    pub(crate) tables: &'a str,
+    /// `bind` of the admin interface.
+    pub(crate) admin: &'a str,
     /// Further keys of `[limits]`.
     pub(crate) limits: &'a str,
     /// `max_size` of the cache.
@@ -85,6 +89,8 @@ impl Default for Gateway<'_> {
             nodes: &[],
             keys: 10,
             cluster: "health_check = { enabled = false }",
+            tables: "",
+            admin: "off",
             limits: "",
             cache: "64MiB",
         }
@@ -96,6 +102,8 @@ impl Gateway<'_> {
         let Self {
             nodes,
             cluster,
+            tables,
+            admin,
             limits,
             cache,
             ..
@@ -113,6 +121,8 @@ nodes = {nodes:?}
 tls = {{ ca = "ca.pem" }}
 {cluster}
 
+{tables}
+
 [access_key_defaults]
 time_zone = "Asia/Shanghai"
 
@@ -123,7 +133,7 @@ max_size = "{cache}"
 {limits}
 
 [admin]
-bind = "off"
+bind = "{admin}"
 
 [telemetry]
 access_log = "off"

@@ -199,6 +199,7 @@ const FAMILIES: &[(&str, &str)] = &[
     ("upstream_retries", "counter"),
     ("retry_budget_exhausted", "counter"),
     ("upstream_in_flight", "gauge"),
+    ("node_clock_offset_seconds", "gauge"),
     ("node_up", "gauge"),
     ("node_ejected", "gauge"),
     ("cluster_panic", "gauge"),

@@ -11,7 +11,7 @@ use http::request::Parts;
 use super::super::context::wall_clock;
 use super::super::shared_cache::{self, Insertion, SharedCache};
 use super::super::{Account, Gateway, RequestContext, Snapshot};
-use crate::cache::{CacheHit, InsertOutcome};
+use crate::cache::{Cache, CacheHit, CachePolicy, InsertOutcome, InsertToken};
 use crate::ccfs::ResultKind;
 use crate::http_fields::accepts_codings;
 use crate::limit::{Permit, RateLimited};
@@ -88,7 +88,7 @@ impl Gateway {
         };
         let outcome = match result {
             Ok(response) => {
-                let inserted = state.cache.insert(&token, &response, policy, wall_clock());
+                let inserted = insert(&state.cache, &token, &response, policy);
                 FetchOutcome::Response(Arc::new(response), inserted)
             }
             Err(error) => FetchOutcome::Failed(error),
@@ -102,6 +102,22 @@ impl Gateway {
         }
         fetch.counted(outcome, metrics)
     }
+}
+
+/// Stores a response in the cache. Of a fallback cluster only success: the cluster of the request may have
+/// the recording that the fallback lacks.
+fn insert(
+    cache: &Cache,
+    token: &InsertToken<'_>,
+    response: &BufferedResponse,
+    policy: &CachePolicy,
+) -> InsertOutcome {
+    let parsed = response.parsed.as_ref();
+    let has_no_data = parsed.is_some_and(|parsed| parsed.result_kind() == ResultKind::NoData);
+    if response.attempts.fallback.is_some() && has_no_data {
+        return InsertOutcome::NotStored;
+    }
+    cache.insert(token, response, policy, wall_clock())
 }
 
 /// What a fetch needs; owned, since it may outlive the request that started it.

@@ -88,6 +88,7 @@ pub(in crate::telemetry) fn write(
     line.optional(key!("gw.result_code"), record.result_code.as_deref());
     line.optional(key!("gw.cache"), record.cache.map(CacheStatus::as_str));
     line.optional(key!("gw.cluster"), record.cluster.as_deref());
+    line.flag(key!("gw.fallback"), record.is_fallback);
     line.optional(key!("gw.node"), record.node.as_deref());
     line.number(key!("gw.attempts"), record.attempts.into());
     line.optional(key!("gw.reject_reason"), record.reason.as_deref());
@@ -158,6 +159,14 @@ impl<'a> LineWriter<'a> {
     fn optional(&mut self, key: Key, value: Option<&str>) {
         if let Some(value) = value {
             self.text(key, value);
+        }
+    }
+
+    /// Appends a member only if it is true.
+    fn flag(&mut self, key: Key, value: bool) {
+        if value {
+            self.name(key);
+            self.out.extend_from_slice(b"true");
         }
     }
 
