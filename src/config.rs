@@ -4,7 +4,6 @@
 
 mod diagnostics;
 mod document;
-mod encoding;
 mod file;
 mod named_file;
 mod node_histograms;
@@ -12,6 +11,7 @@ mod problem;
 mod redacted;
 mod resolve;
 mod schema;
+pub(crate) mod secret_text;
 mod secrets;
 mod shared_store;
 mod spanned;
@@ -42,6 +42,7 @@ pub use shared_store::{SharedStore, StorePem, StoreSecret, StoreTls};
 use crate::auth::{AccessKey, Credential};
 use crate::ccfs::Tenant;
 use crate::cluster;
+use crate::encoding;
 use crate::telemetry::LogFormat;
 use crate::tls::Authorities;
 

@@ -11,6 +11,7 @@ mod settings;
 mod shared_store;
 mod telemetry;
 mod tls;
+mod zone_names;
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -24,11 +25,11 @@ use zeroize::Zeroizing;
 use super::diagnostics::Diagnostics;
 use super::diagnostics::Severity;
 use super::document::{self, FileKind};
-use super::encoding;
 use super::file::{AccessKey, AccessKeysFile, ByName, File, Setting};
 use super::problem::{ConfigError, Problem};
 use super::units::{ByteSize, ConfigDuration};
 use super::{Config, ConfigText};
+use crate::encoding;
 
 /// Resolves the text of the file at `path`. The validity of certificates is checked at the time `now`.
 pub(super) fn resolve(
