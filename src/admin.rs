@@ -18,6 +18,7 @@ use crate::drain::{Phase, Watch};
 use crate::gateway::GatewayState;
 use crate::listener::{ConnectionInfo, Handler, ProtocolError, RequestBody};
 use crate::metrics::Metrics;
+use crate::telemetry::AuditQueue;
 
 mod certificates;
 mod findings;
@@ -25,11 +26,13 @@ mod gauges;
 mod guard;
 mod history;
 mod openmetrics;
+mod orders;
 mod page;
 mod ports;
 mod process;
 mod reloads;
 mod respond;
+mod signatures;
 mod status;
 
 pub use findings::{FindingsList, watch_findings};
@@ -79,6 +82,8 @@ pub struct AdminState {
     pub reloads: Arc<Reloads>,
     /// The open ports.
     pub ports: Arc<Ports>,
+    /// The audit log, for orders; `None` if it is off.
+    pub audit: Option<Arc<AuditQueue>>,
     /// The configuration file; `None` if there is none.
     pub config_file: Option<Arc<str>>,
     /// What is wrong; [`watch_findings`] writes it.
@@ -146,6 +151,7 @@ impl Admin {
             ("/drain", _, true) => self.drain().await,
             ("/reload", _, true) => self.reload().await,
             ("/cache/purge", _, true) => self.purge(uri.query().unwrap_or_default()).await,
+            (path, true, _) if path.starts_with(signatures::PREFIX) => self.signature(path),
             (path, _, true) if path.starts_with("/nodes/") => self.node_command(path),
             ("/livez" | "/readyz" | "/metrics" | "/status" | "/config", ..) => {
                 respond::method_not_allowed("GET, HEAD")
@@ -316,10 +322,11 @@ impl Handler for Admin {
             Some(_) => "https",
             None => "http",
         };
+        let client = connection.client_address.ip();
         let (head, body) = request.into_parts();
         async move {
             let _unread = body;
-            admin.respond(scheme, &head).await
+            admin.respond_audited(scheme, &head, client).await
         }
     }
 

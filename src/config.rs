@@ -43,7 +43,7 @@ use crate::auth::{AccessKey, Credential};
 use crate::ccfs::Tenant;
 use crate::cluster;
 use crate::encoding;
-use crate::telemetry::LogFormat;
+use crate::telemetry::{AuditKey, LogFormat};
 use crate::tls::Authorities;
 
 /// The whole configuration.
@@ -417,6 +417,10 @@ pub struct Telemetry {
     pub log_format: Option<LogFormat>,
     /// Destination of the access log.
     pub access_log: AccessLog,
+    /// The file of the audit log; `None` is off.
+    pub audit_log: Option<PathBuf>,
+    /// The key of its hashes; `None` is SHA-256 without a key.
+    pub audit_key: Option<AuditKey>,
     /// Whether the access log names access keys that did not verify (`gw.claimed_ak`).
     pub log_claimed_ak: bool,
     /// The OpenTelemetry collector, `http://host:port` or `https://host:port`; `None` records no traces.

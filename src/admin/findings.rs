@@ -15,10 +15,10 @@ use crate::findings::{
     ListenerFacts, NodeClock, Observation, RecordingFacts, Report, Severity, StoreFacts, Timing,
     UnreadableFile,
 };
-use crate::gateway::{NotFound, Snapshot};
+use crate::gateway::{GatewayState, NotFound, Snapshot};
 use crate::metrics::{
-    AccessLogLines, AuthResult, ConnectionEndReason, RequestOutcome, ShedReason, StatusClass,
-    Totals,
+    AccessLogLines, AuditLines, AuthResult, ConnectionEndReason, RequestOutcome, ShedReason,
+    StatusClass, Totals,
 };
 use crate::shared_store::Status;
 use crate::telemetry;
@@ -53,7 +53,7 @@ pub async fn watch_findings(state: AdminState, timing: Timing) {
     loop {
         ticks.tick().await;
         let observation = observer.observe(&state);
-        let access_keys = ConfiguredKeys(state.shared.snapshot.load_full());
+        let access_keys = ConfiguredKeys(state.shared.snapshot.load_full(), state.shared.clone());
         let (report, changes) = detector.observe(&observation, &access_keys);
         state.findings.0.store(Arc::new(report));
         changes.iter().for_each(log_change);
@@ -285,7 +285,7 @@ fn counters(totals: &Totals) -> Counters {
         address_connections_closed: totals.get(ConnectionEndReason::AddressLimit),
         access_log_lost: totals.get(AccessLogLines::Dropped),
         diagnostics_lost,
-        audit_lost: 0,
+        audit_lost: totals.get(AuditLines::Lost),
         panics: totals.get(ConnectionEndReason::Panic),
     }
 }
@@ -325,7 +325,7 @@ fn as_text(path: &std::path::Path) -> Arc<str> {
 }
 
 /// The access keys of a generation.
-struct ConfiguredKeys(Arc<Snapshot>);
+struct ConfiguredKeys(Arc<Snapshot>, Arc<GatewayState>);
 
 impl AccessKeys for ConfiguredKeys {
     fn is_configured(&self, access_key: &str) -> bool {
@@ -334,6 +334,11 @@ impl AccessKeys for ConfiguredKeys {
 
     fn is_secret(&self, text: &str) -> bool {
         self.0.secrets().contains(text)
+    }
+
+    fn mistake(&self, access_key: &str) -> Option<String> {
+        let mistake = self.1.doctor.found(access_key, status::wall_clock())?;
+        Some(format!("{}: {}", mistake.as_str(), mistake.words()))
     }
 
     fn shows_claimed(&self) -> bool {

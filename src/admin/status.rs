@@ -48,6 +48,10 @@ pub(super) fn write(state: &AdminState, history: &History, after: Option<u64>) -
         "access_keys": snapshot.accounts().len(),
         "busiest_access_keys": history.top_keys(TOP_KEYS),
         "recordings_not_found": recordings_not_found(state, &snapshot, now),
+        "audit": state.audit.as_ref().map(|audit| {
+            let (seq, hash) = audit.head();
+            json!({ "seq": seq, "hash": hash })
+        }),
         "requests_in_flight": snapshot.in_flight.in_use(),
         "buffered_bytes": snapshot.buffered.in_use(),
         "cache": {

@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::drain::{self, Trigger};
 use crate::findings::Timing;
 use crate::listener::{self, ConnectionLimits, ListenerContext};
+use crate::telemetry::AuditLog;
 
 /// The admin interface's open port; serves on the current runtime until drained.
 #[derive(Debug)]
@@ -89,6 +90,7 @@ impl App {
             commands: self.commands(),
             reloads: self.reloads.clone(),
             ports: self.open_ports.clone(),
+            audit: self.audit_log.as_ref().map(AuditLog::queue),
             config_file: self.source.as_ref().map(ConfigSource::name),
             findings: self.findings.clone(),
         }

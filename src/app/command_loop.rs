@@ -56,10 +56,7 @@ impl App {
                         Err(command) => break command,
                     }
                 }
-                AdminCommand::ReopenLog => self
-                    .access_log
-                    .iter()
-                    .for_each(telemetry::AccessLog::reopen),
+                AdminCommand::ReopenLog => self.reopen_logs(),
             }
         };
         // Dropping the replies of deferred reloads tells their callers that the gateway is shutting down.

@@ -4,7 +4,8 @@ use std::io;
 use std::os::unix::fs::FileTypeExt;
 
 use super::listener_setup::SessionTickets;
-use super::{ADMIN, StartError, port, start_trace_exporter};
+use super::telemetry_setup::start_trace_exporter;
+use super::{ADMIN, StartError, port};
 use crate::config::{AccessLog, Config};
 use crate::metrics::Metrics;
 

@@ -351,6 +351,12 @@ pub(super) struct Telemetry {
     pub(super) log_format: Setting<LogFormat>,
     /// "stderr", "off", or a file. Needs a restart.
     pub(super) access_log: Setting<String>,
+    /// File of the audit log: a line for each recording that is given out, and each order to the admin
+    /// interface. Off by default. Needs a restart.
+    pub(super) audit_log: Setting<String>,
+    /// File that contains the key of the audit log, 32 to 1024 random bytes: without it the hashes of the
+    /// log show accidents, not forgery. Needs a restart.
+    pub(super) audit_key_file: Setting<String>,
     /// Whether the access log has the access keys of requests that did not verify (`gw.claimed_ak`).
     pub(super) log_claimed_ak: Setting<bool>,
     /// OpenTelemetry collector (OTLP over gRPC), e.g. `http://127.0.0.1:4317`. Needs a restart.

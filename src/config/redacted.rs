@@ -39,6 +39,8 @@ pub(super) fn redact(config: &Config) -> Value {
                 AccessLog::Off => "off".into(),
                 AccessLog::Stderr => "stderr".into(),
             },
+            "audit_log": config.telemetry.audit_log.as_ref().map(|path| path.to_string_lossy()),
+            "audit_key": config.telemetry.audit_key.as_ref().map(|_| REDACTED),
             "log_claimed_ak": config.telemetry.log_claimed_ak,
             "otlp_endpoint": config.telemetry.otlp_endpoint,
             "sample": config.telemetry.sample,

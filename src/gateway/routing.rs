@@ -1,5 +1,6 @@
 //! Routing: the policies of a listener, and the cluster and interface of a request.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::request::Parts;
@@ -26,6 +27,8 @@ pub struct ListenerPolicy {
     pub unknown_paths: UnknownPaths,
     /// What happens to invalid bodies.
     pub validation: Validation,
+    /// The address on which the listener is bound.
+    pub bind_ip: IpAddr,
     /// The metric label of requests that match no route.
     pub unrouted_label: RouteLabel,
     /// Longest prefix first.

@@ -212,6 +212,7 @@ fn listener_policy(
         unknown_clients: listener.unknown_clients,
         unknown_paths: listener.unknown_paths,
         validation: listener.validation,
+        bind_ip: listener.bind.ip(),
         unrouted_label,
         routes: routes.collect(),
     }

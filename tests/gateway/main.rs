@@ -16,6 +16,7 @@
 mod access_log;
 mod admin;
 mod assertions;
+mod audit;
 mod balance;
 mod browser;
 mod cache;
@@ -72,6 +73,7 @@ mod routing;
 mod shadow;
 mod shadow_authentication;
 mod shared;
+mod signature_hints;
 mod signatures;
 mod signed_parts;
 mod streams;

@@ -184,6 +184,8 @@ const FAMILIES: &[(&str, &str)] = &[
     ("requests", "counter"),
     ("request_duration_seconds", "histogram"),
     ("auth", "counter"),
+    ("audit_lines", "counter"),
+    ("signature_hints", "counter"),
     ("validation_rejects", "counter"),
     ("cache_requests", "counter"),
     ("cache_entries", "gauge"),
