@@ -248,6 +248,7 @@ impl Gateway {
             target: path_and_query(head),
             method: head.method.clone(),
             headers: Arc::new(std::mem::take(&mut head.headers)),
+            is_refresh: false,
         };
         self.forward(context, request).await
     }

@@ -126,6 +126,8 @@ pub struct RequestRecord {
     pub body_out: u64,
     /// Time spent in upstream attempts.
     pub upstream_time: Option<Duration>,
+    /// How long it waited while every node was at its flow-control bound.
+    pub queue_time: Option<Duration>,
     /// Time spent waiting for a coalesced fetch of another request.
     pub wait_time: Option<Duration>,
 }
@@ -205,6 +207,7 @@ impl RequestRecord {
             body_in: 0,
             body_out: 0,
             upstream_time: None,
+            queue_time: None,
             wait_time: None,
         }
     }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub(super) use cluster::{Cluster, ClusterTls, Ejection, HealthCheck, Node, Timeouts};
+pub(super) use cluster::{Cluster, ClusterTls, Ejection, FlowControl, HealthCheck, Node, Timeouts};
 
 use super::spanned::Spanned;
 use super::units::{ByteSize, ConfigDuration};

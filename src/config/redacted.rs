@@ -105,6 +105,7 @@ fn cluster_table(it: &cluster::ClusterSettings) -> Value {
         },
         "health_check": health_check(it.health_check.as_ref()),
         "ejection": section(&it.ejection),
+        "flow_control": section(it.flow_control),
         "retries": { "budget": it.retries.budget_percent, "floor": it.retries.min_per_second },
         "timeouts": section(it.timeouts),
         "pool": section(it.pool),

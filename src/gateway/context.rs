@@ -217,6 +217,7 @@ impl RequestContext {
             target: path_and_query(head),
             method: head.method.clone(),
             headers: Arc::new(std::mem::take(&mut head.headers)),
+            is_refresh: false,
         }
     }
 
@@ -257,6 +258,7 @@ impl RequestContext {
             self.record.is_fallback = true;
         }
         self.record.upstream_time = Some(attempts.elapsed);
+        self.record.queue_time = Some(attempts.queued).filter(|queued| !queued.is_zero());
     }
 
     /// Logs a 401 from a node to a request that the gateway verified.

@@ -35,6 +35,7 @@ mod errors;
 mod fetch;
 mod findings;
 mod flow;
+mod flow_control;
 mod followers;
 mod forward;
 mod fuzz;

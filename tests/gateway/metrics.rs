@@ -201,6 +201,8 @@ const FAMILIES: &[(&str, &str)] = &[
     ("upstream_retries", "counter"),
     ("retry_budget_exhausted", "counter"),
     ("upstream_in_flight", "gauge"),
+    ("upstream_ceiling", "gauge"),
+    ("flow_control_waiters", "gauge"),
     ("node_clock_offset_seconds", "gauge"),
     ("node_up", "gauge"),
     ("node_ejected", "gauge"),

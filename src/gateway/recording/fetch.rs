@@ -174,6 +174,7 @@ impl Fetch {
     ) -> Self {
         let mut fetch = Self::for_request(context, head, request, key, None);
         fetch.is_refresh = true;
+        fetch.upstream_request.is_refresh = true;
         if let Authorization::PassThrough(Some(caller)) = fetch.upstream_request.authorization {
             fetch.upstream_request.authorization = Authorization::Resign(caller);
         }

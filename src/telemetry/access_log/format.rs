@@ -98,6 +98,7 @@ pub(in crate::telemetry) fn write(
     line.milliseconds(key!("gw.duration_ms"), Some(elapsed));
     line.milliseconds(key!("gw.upstream_ms"), record.upstream_time);
     line.milliseconds(key!("gw.wait_ms"), record.wait_time);
+    line.milliseconds(key!("gw.queue_ms"), record.queue_time);
     line.end();
 }
 
