@@ -143,10 +143,15 @@ pub struct Listener {
     pub routes: Vec<(String, Arc<str>)>,
     /// Certificates.
     pub tls: ListenerTls,
+    /// Requests whose Authorization does not verify.
+    pub authentication: Authentication,
     /// Requests with an unknown ak or another authentication scheme.
     pub unknown_clients: UnknownClients,
     /// Requests to paths that are not in the table of interfaces.
     pub unknown_paths: UnknownPaths,
+    /// Whether the file itself says `unknown_paths = "forward"`: only then does shadow authentication
+    /// forward such paths unverified.
+    pub is_forward_written: bool,
     /// Requests with an invalid body.
     pub validation: Validation,
     /// Networks whose connections begin with a PROXY protocol header. Empty if PROXY protocol is off.
@@ -199,6 +204,17 @@ pub enum ClientAuth {
     /// A client without a certificate is rejected in the handshake.
     #[default]
     Required,
+}
+
+/// How requests are handled whose Authorization does not verify.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Authentication {
+    /// Rejected with 401.
+    #[default]
+    Enforce,
+    /// Counted, logged, and forwarded byte-identical and uncached.
+    Shadow,
 }
 
 /// How requests with an unknown ak or another authentication scheme are handled.
@@ -293,6 +309,8 @@ pub struct Limits {
     pub clock_window: Option<Duration>,
     /// Whether cache hits are not charged to the rate limit.
     pub hits_are_free: bool,
+    /// Whether the limits of access keys and addresses only count what they would refuse.
+    pub dry_run: bool,
     /// Rate of failures and unauthenticated requests per client address.
     pub per_address: Rate,
     /// Concurrent requests.

@@ -118,6 +118,8 @@ pub struct RequestRecord {
     pub cache: Option<CacheStatus>,
     /// Why the request was rejected, for the operator.
     pub reason: Option<Box<str>>,
+    /// The key of the first limit that would have refused the request, where limits are on trial.
+    pub would_refuse: Option<&'static str>,
     /// Bytes of the request body.
     pub body_in: u64,
     /// Bytes of the response body that were passed to the connection.
@@ -201,6 +203,7 @@ impl RequestRecord {
             outcome: RequestOutcome::ClientDisconnected,
             cache: None,
             reason: None,
+            would_refuse: None,
             body_in: 0,
             body_out: 0,
             upstream_time: None,

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{AdminState, certificates, process, status};
 use crate::ccfs::offset_text;
 use crate::cluster::Serving;
-use crate::config::{Config, Validation};
+use crate::config::{Authentication, Config, Validation};
 use crate::findings::{
     AccessKeys, Change, ClaimStatus, ClusterFacts, Counters, Detector, EndDate, EndKind, Finding,
     ListenerFacts, NodeClock, Observation, RecordingFacts, Report, Severity, StoreFacts, Timing,
@@ -118,7 +118,7 @@ impl Observer {
             restart_needed: state.reloads.restart_needed(),
             unreadable_files: unreadable_files(state),
             recordings: recordings(state, &snapshot),
-            dry_run: false,
+            dry_run: snapshot.limits.dry_run,
             descriptors: self.descriptors,
         }
     }
@@ -204,10 +204,18 @@ fn requests(snapshot: &Snapshot, totals: &Totals, cluster: &str) -> (u64, u64) {
 
 fn listeners(config: &Config) -> Vec<ListenerFacts> {
     let facts = config.listeners.iter().map(|(name, listener)| {
-        let shadows = listener.validation == Validation::Shadow;
+        let shadowed = [
+            (
+                "authentication",
+                listener.authentication == Authentication::Shadow,
+            ),
+            ("validation", listener.validation == Validation::Shadow),
+        ];
         ListenerFacts {
             name: name.clone(),
-            shadowed: shadows.then_some("validation").into_iter().collect(),
+            shadowed: (shadowed.iter().filter(|(_, is_on)| *is_on))
+                .map(|&(key, _)| key)
+                .collect(),
         }
     });
     facts.collect()

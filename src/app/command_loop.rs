@@ -8,7 +8,6 @@ use tokio::sync::mpsc;
 use super::reload::ReloadCause;
 use super::{App, BoundAddresses, ShutdownReport, file_watcher};
 use crate::admin::{AdminCommand, Reloaded};
-use crate::telemetry;
 
 impl App {
     /// Serves until [`AdminCommand::Drain`] or [`AdminCommand::Terminate`], then shuts down in the order

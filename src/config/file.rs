@@ -13,7 +13,7 @@ pub(super) use cluster::{Cluster, ClusterTls, Ejection, FlowControl, HealthCheck
 
 use super::spanned::Spanned;
 use super::units::{ByteSize, ConfigDuration};
-use super::{ClientAuth, NodeHistograms, UnknownClients, UnknownPaths, Validation};
+use super::{Authentication, ClientAuth, NodeHistograms, UnknownClients, UnknownPaths, Validation};
 
 /// The value of a key that may be omitted.
 pub(super) type Setting<T> = Option<Spanned<T>>;
@@ -84,6 +84,9 @@ pub(super) struct Listener {
     pub(super) routes: Option<Spanned<ByName<Spanned<String>>>>,
     /// Certificates.
     pub(super) tls: Option<Spanned<ListenerTls>>,
+    /// Requests whose Authorization does not verify. "shadow" forwards them byte-identical, uncached and
+    /// unlimited, and counts and logs them as if they were rejected: for a migration.
+    pub(super) authentication: Setting<Authentication>,
     /// Requests with an unknown ak or another authentication scheme.
     pub(super) unknown_clients: Setting<UnknownClients>,
     /// Requests to paths that are not a CC-FS interface known to the gateway.
@@ -254,6 +257,9 @@ pub(super) struct Limits {
     pub(super) clock_window: Setting<ConfigDuration>,
     /// Whether cache hits are not charged to `rate_limit`.
     pub(super) hits_are_free: Setting<bool>,
+    /// Whether `rate_limit`, `ceiling`, `in_flight` and `per_address` refuse nothing, and only count and
+    /// log what they would refuse. The limits of the gateway itself still refuse.
+    pub(super) dry_run: Setting<bool>,
     /// Rate of failures and unauthenticated requests of one client address.
     pub(super) per_address: Option<Spanned<Rate>>,
     /// Concurrent requests. Too low: 503 under normal load; too high: an overload exhausts memory.

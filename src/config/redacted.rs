@@ -63,6 +63,7 @@ fn listener(it: &Listener) -> Value {
         "bind": it.bind.to_string(),
         "routes": table(it.routes.iter().map(|(prefix, cluster)| (prefix.as_str(), json!(cluster.as_ref())))),
         "tls": listener_tls(&it.tls),
+        "authentication": it.authentication,
         "unknown_clients": it.unknown_clients,
         "unknown_paths": it.unknown_paths,
         "validation": it.validation,

@@ -52,6 +52,7 @@ impl Gateway {
         let claim = Claim::parse(&head.headers, context.now, context.snapshot.clock_window);
         if let Err(error) = &claim
             && !route.may_forward_unverified(error)
+            && !route.shadows(error)
         {
             let request = FailedRequest {
                 head,
@@ -68,13 +69,17 @@ impl Gateway {
                 body,
             }),
             Err(error) => {
+                let request = FailedRequest {
+                    head,
+                    body: Some(&body),
+                    route,
+                };
+                if route.shadows(&error) {
+                    self.shadow(&error, context, request);
+                    return Ok(Admission::Unverified { body });
+                }
                 let is_known_key = |part: &str| context.snapshot.account(part).is_some();
                 if !route.forwards_unverified(&error, &head.headers, is_known_key) {
-                    let request = FailedRequest {
-                        head,
-                        body: Some(&body),
-                        route,
-                    };
                     return Err(self.authentication_failed(&error, context, request));
                 }
                 context.record.metrics().count(AuthResult::Forwarded);
@@ -86,6 +91,19 @@ impl Gateway {
         }
     }
 
+    /// Counts and records a failed authentication that shadow authentication forwards. The budget of the
+    /// address is charged, but refuses nothing.
+    fn shadow(&self, error: &AuthError, context: &mut RequestContext, request: FailedRequest<'_>) {
+        let FailedRequest { head, route, .. } = request;
+        context.record.metrics().count(AuthResult::Shadowed);
+        note_failure(context, head, error);
+        context.record_claimed_key(&head.headers);
+        context.record.reason = Some(error.to_string().into());
+        self.put_aside(error, context, request);
+        let charged = self.acquire_for_address(context, route.endpoint);
+        let _counted = context.unless_dry_run(true, charged);
+    }
+
     /// Charges the address for a failed authentication: 401 while its budget lasts, then 429.
     fn authentication_failed(
         &self,
@@ -94,13 +112,8 @@ impl Gateway {
         request: FailedRequest<'_>,
     ) -> Rejection {
         let FailedRequest { head, route, .. } = request;
-        let label = auth_label(error);
-        context.record.metrics().count(label);
-        let seconds_ahead = match error {
-            AuthError::Stale(seconds) => *seconds,
-            _ => 0,
-        };
-        note_unverified(context, head, label, seconds_ahead);
+        context.record.metrics().count(auth_label(error));
+        note_failure(context, head, error);
         context.record_claimed_key(&head.headers);
         match self.charge_address(context, route.endpoint) {
             Ok(()) => {
@@ -132,6 +145,15 @@ impl Gateway {
     }
 
     fn charge_address(
+        &self,
+        context: &mut RequestContext,
+        endpoint: &Endpoint,
+    ) -> Result<(), Rejection> {
+        let is_dry_run = context.snapshot.limits.dry_run;
+        context.unless_dry_run(is_dry_run, self.acquire_for_address(context, endpoint))
+    }
+
+    fn acquire_for_address(
         &self,
         context: &RequestContext,
         endpoint: &Endpoint,
@@ -177,6 +199,15 @@ fn verify(
     // Without an account, `Claim::verify` has failed already.
     let account = account.ok_or(AuthError::UnknownKey)?;
     Ok((caller, account.clone()))
+}
+
+/// Notes whose request failed to verify, and why.
+fn note_failure(context: &RequestContext, head: &Parts, error: &AuthError) {
+    let seconds_ahead = match error {
+        AuthError::Stale(seconds) => *seconds,
+        _ => 0,
+    };
+    note_unverified(context, head, auth_label(error), seconds_ahead);
 }
 
 /// Notes whose request did not verify, the same way for known and unknown access keys.

@@ -108,6 +108,8 @@ families! {
         WrongSignature = "wrong_signature",
         /// Forwarded unverified.
         Forwarded = "forwarded",
+        /// Not verified, and forwarded by shadow authentication.
+        Shadowed = "shadowed",
     }
     /// The mistake of a client whose signature did not verify, where the doctor worked on its case.
     SignatureHint("signature_hints", "Signatures that did not verify, by the mistake that was found", "class") {
@@ -313,6 +315,17 @@ families! {
         AddressAllowed = "address,allowed,local",
         /// The rate limit of the client address: refused.
         AddressRefused = "address,refused,local",
+        /// The rate limit of the access key: would be refused without `dry_run`.
+        AccessKeyWouldRefuse = "access_key,would_refuse,local",
+        /// The rate limit of the access key over all replicas: would be refused without `dry_run`.
+        SharedWouldRefuse = "access_key,would_refuse,shared",
+        /// The ceiling of the access key: would be refused without `dry_run`.
+        CeilingWouldRefuse = "ceiling,would_refuse,local",
+        /// The in-flight limit of the access key: would be refused without `dry_run`.
+        InFlightWouldRefuse = "access_key_in_flight,would_refuse,local",
+        /// The rate limit of the client address: would be refused without `dry_run` or shadow
+        /// authentication.
+        AddressWouldRefuse = "address,would_refuse,local",
     }
     /// Why there is no session with the shared store.
     SharedStoreDisconnect("shared_disconnects", "Sessions with the shared store that ended or could not begin, by reason", "reason") {

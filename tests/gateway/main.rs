@@ -72,6 +72,7 @@ mod retry_idempotency;
 mod revoked;
 mod routing;
 mod shadow;
+mod shadow_authentication;
 mod shared;
 mod signature_hints;
 mod signatures;

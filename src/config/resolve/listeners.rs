@@ -13,7 +13,9 @@ use crate::config::diagnostics::Diagnostics;
 use crate::config::file::{self, ByName, File};
 use crate::config::spanned::Spanned;
 use crate::config::suggestion::suggest;
-use crate::config::{Admin, AdminToken, CertificateFiles, Config, Listener, ListenerTls};
+use crate::config::{
+    Admin, AdminToken, CertificateFiles, Config, Listener, ListenerTls, UnknownPaths,
+};
 
 /// Returns all valid listeners; a file without any listener is an error.
 pub(super) fn resolve(
@@ -68,8 +70,11 @@ pub(super) fn resolve(
                 bind,
                 routes,
                 tls,
+                authentication: value_or(&table.authentication, Default::default()),
                 unknown_clients: value_or(&table.unknown_clients, Default::default()),
                 unknown_paths: value_or(&table.unknown_paths, Default::default()),
+                is_forward_written: (table.unknown_paths.as_ref())
+                    .is_some_and(|it| it.value == UnknownPaths::Forward),
                 validation: value_or(&table.validation, Default::default()),
                 proxy_protocol,
                 ticket_keys,
