@@ -234,9 +234,12 @@ pub enum UpstreamErrorKind {
     /// The response is not what the interface returns: not a JSON object, truncated, too large.
     #[error("the node's response is not what the interface returns")]
     InvalidResponse,
-    /// The connection ended before the response did.
-    #[error("the connection to the node closed before the response was complete")]
+    /// The connection ended before the first byte of a response.
+    #[error("the connection to the node closed before a response")]
     ConnectionClosed,
+    /// The connection ended inside the response.
+    #[error("the connection to the node closed before the response was complete")]
+    ResponseIncomplete,
     /// No node is usable, or each is at its connection limit.
     #[error("no node is available")]
     NoNodeAvailable,
@@ -245,5 +248,22 @@ pub enum UpstreamErrorKind {
     Timeout,
     /// No connection could be established.
     #[error("no connection to the node could be established")]
-    ConnectFailed,
+    ConnectFailed(ConnectError),
+}
+
+/// Why no connection to a node was established.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ConnectError {
+    /// The node refuses connections, or no route leads to it.
+    Refused,
+    /// TCP or TLS took longer than the connect timeout.
+    Timeout,
+    /// The names of the cluster's nodes have no address in DNS.
+    NoAddress,
+    /// The node's certificate is not trusted.
+    Certificate,
+    /// The TLS handshake failed for another reason.
+    Tls,
+    /// The node closed the connection before a byte of the request was written.
+    Closed,
 }

@@ -74,6 +74,15 @@ pub enum HealthChange {
     Up,
 }
 
+/// What an outcome does.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct OutcomeEffect {
+    /// The change, if the outcome made one.
+    pub(super) change: Option<HealthChange>,
+    /// Whether the node is usable now and was not, or the reverse, or has another share.
+    pub(super) changes_table: bool,
+}
+
 /// The settings that decide about health.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HealthPolicy<'a> {
@@ -111,6 +120,29 @@ struct EjectionPeriod {
 impl Health {
     /// Records one outcome. `may_eject`: whether the cluster can spare the node.
     pub(super) fn record(
+        &mut self,
+        outcome: NodeOutcome,
+        now: Instant,
+        policy: HealthPolicy<'_>,
+        may_eject: bool,
+    ) -> OutcomeEffect {
+        let standing = |health: &Self| {
+            let is_flow_controlled = health.is_flow_controlled(now);
+            (
+                health.is_usable(now),
+                health.ejection_pending,
+                is_flow_controlled,
+            )
+        };
+        let before = standing(self);
+        let change = self.apply(outcome, now, policy, may_eject);
+        OutcomeEffect {
+            change,
+            changes_table: standing(self) != before,
+        }
+    }
+
+    fn apply(
         &mut self,
         outcome: NodeOutcome,
         now: Instant,
@@ -174,11 +206,27 @@ impl Health {
         } else {
             share
         };
-        if self.flow_controlled_until.is_some_and(|until| now < until) {
+        if self.is_flow_controlled(now) {
             share * FLOW_CONTROL_SHARE
         } else {
             share
         }
+    }
+
+    /// When it becomes usable or gets another share by itself; in a slow start the next of
+    /// [`SLOW_START_STEPS`].
+    pub(super) fn next_change(&self, now: Instant, slow_start: Duration) -> Option<Instant> {
+        let flow_control = self.flow_controlled_until.filter(|until| now < *until);
+        let ejection = self.ejected_until().filter(|until| now < *until);
+        let returned = self
+            .returned_at
+            .filter(|_| self.is_in_slow_start(now, slow_start));
+        let step = returned.map(|returned| now.max(returned) + slow_start / SLOW_START_STEPS);
+        [flow_control, ejection, step].into_iter().flatten().min()
+    }
+
+    fn is_flow_controlled(&self, now: Instant) -> bool {
+        self.flow_controlled_until.is_some_and(|until| now < until)
     }
 
     /// Whether it is usable with its full share, and one more success changes nothing.
@@ -188,7 +236,7 @@ impl Health {
             && !self.down
             && self.probe_streak == 0
             && !self.is_in_slow_start(now, slow_start)
-            && self.flow_controlled_until.is_none_or(|until| until <= now)
+            && !self.is_flow_controlled(now)
     }
 
     fn record_success(&mut self, now: Instant) -> Option<HealthChange> {
@@ -285,6 +333,10 @@ pub(super) const EJECTION_PENDING_SHARE: f64 = 0.1;
 
 /// The share at the beginning of a slow start; Envoy's `min_weight_percent` is 10 % too.
 const SLOW_START_MIN_SHARE: f64 = 0.1;
+
+/// In how many steps the share grows during a slow start: each rebuilds the table of the cluster's nodes.
+/// Our choice.
+const SLOW_START_STEPS: u32 = 20;
 
 #[cfg(test)]
 mod tests;

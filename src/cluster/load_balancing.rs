@@ -1,44 +1,31 @@
-//! Load balancing policies: the choice among the candidates. Pure: views and random numbers are
-//! parameters, the index of a view is returned.
+//! Load balancing policies: the choice among the nodes of a set. Pure: shares, requests in flight and random
+//! numbers are parameters, a position is returned. A policy chooses only positions that `is_eligible`.
 
 use std::cell::Cell;
 
-/// A candidate as the policies see it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct NodeView {
-    /// Its requests in flight.
-    pub(super) in_flight: usize,
-    /// Its configured weight.
-    pub(super) weight: u32,
-    /// The part of its weight that it gets now: less than 1 in slow start or under flow control.
-    pub(super) weight_share: f64,
-    /// Its identity in consistent hashing; the same in every replica and after every start.
-    pub(super) hash_seed: u64,
-}
-
-impl NodeView {
-    /// Requests in flight and `more` of them, over capacity.
-    fn load(&self, more: usize) -> f64 {
-        (self.in_flight + more) as f64 / self.capacity()
-    }
-
-    fn capacity(&self) -> f64 {
-        f64::from(self.weight) * self.weight_share
-    }
-}
+use super::shares::{Share, Shares};
 
 /// Power of two choices: the better of two random nodes, each drawn by weight. `turn` draws the first and
-/// is best evenly spread, see [`LowDiscrepancySequence`]; `random` draws the second. `None` without nodes.
+/// is best evenly spread, see [`LowDiscrepancySequence`]; `random` returns numbers for the others. `load`
+/// is the load of a position with this many requests more, before it is divided by the capacity. `None`
+/// without eligible nodes.
 ///
 /// The first one is taken unless the second would have no more load even with this request, so that an
 /// idle cluster is used exactly by weight, and a busy one nearly.
-pub(super) fn least_request(views: &[NodeView], turn: u32, random: u32) -> Option<usize> {
-    if views.len() < 2 {
-        return (!views.is_empty()).then_some(0);
-    }
-    let first = draw_weighted(views, None, turn)?;
-    let second = draw_weighted(views, Some(first), random)?;
-    Some(if views[second].load(1) <= views[first].load(0) {
+pub(super) fn power_of_two_choices(
+    shares: &Shares,
+    turn: u32,
+    mut random: impl FnMut() -> u32,
+    load: impl Fn(usize, usize) -> f64,
+    is_eligible: impl Fn(usize) -> bool,
+) -> Option<usize> {
+    let first = shares.draw_eligible(turn, None, &mut random, &is_eligible)?;
+    let number = random();
+    let Some(second) = shares.draw_eligible(number, Some(first), &mut random, &is_eligible) else {
+        return Some(first);
+    };
+    let with_capacity = |position: usize, more| load(position, more) / shares.capacity(position);
+    Some(if with_capacity(second, 1) <= with_capacity(first, 0) {
         second
     } else {
         first
@@ -67,41 +54,95 @@ impl LowDiscrepancySequence {
 
 /// Smooth weighted round-robin, as in nginx: at each turn every current weight grows by the node's weight;
 /// the node with the largest is taken, and its current weight is reduced by the sum of all weights. Five
-/// turns of weights 3 and 2 are a b a b a, not a a a b b. `current_weights` has one element per view.
-pub(super) fn round_robin(views: &[NodeView], current_weights: &mut [f64]) -> Option<usize> {
-    let mut total = 0.0;
-    let mut largest: Option<usize> = None;
-    for (index, view) in views.iter().enumerate() {
-        total += view.capacity();
-        *current_weights.get_mut(index)? += view.capacity();
-        if largest.is_none_or(|best| current_weights[index] > current_weights[best]) {
-            largest = Some(index);
-        }
+/// turns of weights 3 and 2 are a b a b a, not a a a b b. `current_weights` has one element per position.
+pub(super) fn round_robin(
+    shares: &Shares,
+    current_weights: &mut [f64],
+    is_eligible: impl Fn(usize) -> bool,
+) -> Option<usize> {
+    if current_weights.len() != shares.len() {
+        return None;
     }
-    let largest = largest?;
-    current_weights[largest] -= total;
-    Some(largest)
+    for (current, share) in current_weights.iter_mut().zip(shares.iter()) {
+        *current += f64::from(share.weight) * share.weight_share;
+    }
+    let mut total = shares.total();
+    let mut passed_over: Vec<usize> = Vec::new();
+    loop {
+        let mut largest: Option<(usize, f64)> = None;
+        for (position, &current) in current_weights.iter().enumerate() {
+            if largest.is_none_or(|(_, best)| current > best) && !passed_over.contains(&position) {
+                largest = Some((position, current));
+            }
+        }
+        let (position, _) = largest?;
+        let current = current_weights.get_mut(position)?;
+        if is_eligible(position) {
+            *current -= total;
+            return Some(position);
+        }
+        // It takes no part in this turn, so that its weight does not pile up.
+        *current -= shares.capacity(position);
+        total -= shares.capacity(position);
+        passed_over.push(position);
+    }
 }
 
 /// Consistent hashing: rendezvous hashing (highest random weight) with bounded loads. A key goes to the
 /// node with its highest score, unless that one has more than [`LOAD_BOUND`] times its fair share of all
-/// requests in flight. A node that leaves moves only its own keys.
-pub(super) fn consistent_hash(views: &[NodeView], key: u64) -> Option<usize> {
-    let in_flight: usize = views.iter().map(|view| view.in_flight).sum();
-    let capacity: f64 = views.iter().map(NodeView::capacity).sum();
-    let max_share = LOAD_BOUND * (in_flight as f64 + 1.0) / capacity;
-    let within = |view: &NodeView| (view.in_flight as f64) < (max_share * view.capacity()).ceil();
-    let best = |among: &dyn Fn(&NodeView) -> bool| {
-        let scored = views
-            .iter()
-            .enumerate()
-            .filter(|(_, view)| among(view))
-            .map(|(index, view)| (index, score(view, key)));
-        scored
-            .max_by(|(_, one), (_, other)| one.total_cmp(other))
-            .map(|(index, _)| index)
-    };
-    best(&within).or_else(|| best(&|_| true))
+/// requests in flight. A node that leaves moves only its own keys. The cost grows with the number of
+/// nodes: each has a score for each key.
+pub(super) fn consistent_hash(
+    shares: &Shares,
+    key: u64,
+    in_flight: impl Fn(usize) -> usize,
+    is_eligible: impl Fn(usize) -> bool,
+) -> Option<usize> {
+    let all: usize = (0..shares.len()).map(&in_flight).sum();
+    let max_share = LOAD_BOUND * (all as f64 + 1.0) / shares.total();
+    let is_within_bound =
+        |at: usize| (in_flight(at) as f64) < (max_share * shares.capacity(at)).ceil();
+    let ranking = Ranking::new(shares, key);
+    // The first choice is within the bound and eligible nearly always.
+    let first = ranking.best(|_| true)?;
+    if is_eligible(first) && is_within_bound(first) {
+        return Some(first);
+    }
+    ranking
+        .best(|at| is_eligible(at) && is_within_bound(at))
+        .or_else(|| ranking.best(is_eligible))
+}
+
+/// The order of all positions for one key.
+struct Ranking<'a> {
+    shares: &'a Shares,
+    key: u64,
+}
+
+impl<'a> Ranking<'a> {
+    fn new(shares: &'a Shares, key: u64) -> Self {
+        Self {
+            shares,
+            key: splitmix64_finalizer(key),
+        }
+    }
+
+    /// Returns the position with the highest score among those that `filter` selects.
+    fn best(&self, filter: impl Fn(usize) -> bool) -> Option<usize> {
+        let hash = |share: &Share| splitmix64_finalizer(share.hash_seed ^ self.key) >> 11;
+        let positions = self.shares.iter().enumerate().filter(|(at, _)| filter(*at));
+        if self.shares.has_equal_weights() {
+            // With equal weights the score grows with the hash, so that no logarithm is needed.
+            positions
+                .max_by_key(|(_, share)| hash(share))
+                .map(|(position, _)| position)
+        } else {
+            positions
+                .map(|(position, share)| (position, score(share.weight, hash(share))))
+                .max_by(|(_, one), (_, other)| one.total_cmp(other))
+                .map(|(position, _)| position)
+        }
+    }
 }
 
 /// A stable hash of a node's name or of a key: 64-bit FNV-1a, with a finalizer that spreads similar
@@ -113,33 +154,11 @@ pub fn stable_hash(bytes: &[u8]) -> u64 {
     splitmix64_finalizer(fnv)
 }
 
-/// Draws an index by weight, leaving out `except`.
-fn draw_weighted(views: &[NodeView], except: Option<usize>, random: u32) -> Option<usize> {
-    let others = || {
-        views
-            .iter()
-            .enumerate()
-            .filter(move |(index, _)| Some(*index) != except)
-    };
-    let total: f64 = others().map(|(_, view)| view.capacity()).sum();
-    let mut point = f64::from(random) / (f64::from(u32::MAX) + 1.0) * total;
-    let mut last = None;
-    for (index, view) in others() {
-        point -= view.capacity();
-        last = Some(index);
-        if point < 0.0 {
-            break;
-        }
-    }
-    last
-}
-
-/// The weighted rendezvous score `-weight / ln(u)` with u uniform in (0, 1), from node and key. A node
-/// has the highest one with the probability of its share of all weights.
-fn score(view: &NodeView, key: u64) -> f64 {
-    let hash = splitmix64_finalizer(view.hash_seed ^ splitmix64_finalizer(key));
-    let uniform = ((hash >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
-    -f64::from(view.weight) / uniform.ln()
+/// The weighted rendezvous score `-weight / ln(u)` with u uniform in (0, 1), from the upper 53 bits of the
+/// hash of node and key. A node has the highest one with the probability of its share of all weights.
+fn score(weight: u32, hash: u64) -> f64 {
+    let uniform = (hash as f64 + 0.5) / (1u64 << 53) as f64;
+    -f64::from(weight) / uniform.ln()
 }
 
 /// The finalizer of splitmix64.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::connection_slot::{ConnectionSlot, ConnectionSlots};
-use super::health::{FailureKind, Health, HealthChange, HealthPolicy, NodeOutcome};
+use super::health::{FailureKind, Health, HealthPolicy, NodeOutcome, OutcomeEffect};
 use super::load_balancing::stable_hash;
 use super::{ClusterSettings, NodeAddress};
 use crate::gauge::{Gauge, GaugeGuard};
@@ -154,6 +154,7 @@ impl Node {
                 ejection_pending: false,
                 untroubled: true,
                 weight_share: 1.0,
+                next_change: None,
             };
         }
         let health = self.health.lock();
@@ -166,6 +167,7 @@ impl Node {
             ejection_pending: health.is_ejection_pending(),
             untroubled: spotless,
             weight_share: health.weight_share(now, slow_start),
+            next_change: health.next_change(now, slow_start),
         }
     }
 
@@ -184,12 +186,12 @@ impl Node {
         now: Instant,
         policy: HealthPolicy<'_>,
         may_eject: bool,
-    ) -> Option<HealthChange> {
+    ) -> OutcomeEffect {
         match outcome {
             NodeOutcome::Success | NodeOutcome::ProbeSuccess
                 if self.untroubled.load(Ordering::Relaxed) =>
             {
-                return None;
+                return OutcomeEffect::default();
             }
             NodeOutcome::Failure(kind) => {
                 self.failures.fetch_add(1, Ordering::Relaxed);
@@ -199,10 +201,10 @@ impl Node {
             NodeOutcome::Success | NodeOutcome::ProbeSuccess | NodeOutcome::FlowControlled => {}
         }
         let mut health = self.health.lock();
-        let change = health.record(outcome, now, policy, may_eject);
+        let effect = health.record(outcome, now, policy, may_eject);
         let spotless = health.is_untroubled(now, policy.ejection.slow_start);
         self.untroubled.store(spotless, Ordering::Relaxed);
-        change
+        effect
     }
 
     /// Counts a request as in flight; `None` at the connection limit.
@@ -283,6 +285,8 @@ pub(super) struct NodeHealth {
     /// No failure in a row, no slow start, no flow control, no ejection that is remembered.
     pub(super) untroubled: bool,
     pub(super) weight_share: f64,
+    /// When it changes by itself.
+    pub(super) next_change: Option<Instant>,
 }
 
 /// A chosen node. Its request counts as in flight until the guard is dropped.

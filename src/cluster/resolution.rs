@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Cluster, Member, Members, NodeAddress, NodeState, NodeStatus, new_node};
+use super::{Cluster, Member, NodeAddress, NodeState, NodeStatus, new_node};
 
 impl Cluster {
     /// Returns the configured addresses that DNS has to resolve.
@@ -27,8 +27,8 @@ impl Cluster {
         let members = self.members.load();
         let stays =
             |m: &&Member| m.node.address() != address || found.contains(&m.node.socket().ip());
-        let mut nodes: Vec<Member> = members.nodes.iter().filter(stays).cloned().collect();
-        let left = nodes.len() < members.nodes.len();
+        let mut nodes: Vec<Member> = members.iter().filter(stays).cloned().collect();
+        let left = nodes.len() < members.len();
         let mut joined = false;
         for &ip in found {
             let there = |m: &Member| m.node.address() == address && m.node.socket().ip() == ip;
@@ -40,7 +40,10 @@ impl Cluster {
             }
         }
         if left || joined {
-            self.members.store(Arc::new(Members::new(nodes)));
+            self.members.store(Arc::new(nodes));
+            self.version.advance();
+            // A node that has left ends with the table that held it, and its idle connections with it.
+            self.table.store(Arc::default());
         }
         left || joined
     }
@@ -52,10 +55,15 @@ impl Cluster {
             .insert(address.clone(), reason.into());
     }
 
+    /// Whether the cluster has no node at all because DNS gives no address for its names.
+    pub fn lacks_addresses(&self) -> bool {
+        self.members.load().is_empty() && !self.unresolved.lock().is_empty()
+    }
+
     /// Returns the status of the names without an address, in the form of nodes.
-    pub(super) fn unresolved_statuses(&self, members: &Members) -> Vec<NodeStatus> {
+    pub(super) fn unresolved_statuses(&self, members: &[Member]) -> Vec<NodeStatus> {
         let is_there = |address: &NodeAddress| {
-            let mut nodes = members.nodes.iter();
+            let mut nodes = members.iter();
             nodes.any(|member| member.node.address() == address)
         };
         let absent = self

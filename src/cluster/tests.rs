@@ -68,6 +68,14 @@ fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
+fn choice(hash_key: u64, tried: &[NodeId], now: Instant) -> Choice<'_> {
+    Choice {
+        hash_key,
+        tried,
+        now,
+    }
+}
+
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
@@ -85,16 +93,16 @@ fn no_node_is_picked_twice_or_over_its_connection_limit() {
         settings.balance = policy;
         let cluster = Cluster::new(settings);
         let mut tried = Vec::new();
-        while let Some(pick) = cluster.pick_first(1, &tried, now()) {
+        while let Some(pick) = cluster.pick_first(choice(1, &tried, now())) {
             assert!(!tried.contains(&pick.node().id()));
             tried.push(pick.node().id());
         }
         assert_eq!(tried.len(), 3);
         let picks: Vec<_> = (0..7)
-            .map_while(|_| cluster.pick_first(1, &[], now()))
+            .map_while(|_| cluster.pick_first(choice(1, &[], now())))
             .collect();
         assert_eq!(picks.len(), 6, "two at each");
-        assert!(cluster.pick_any(1, &[], now()).is_none());
+        assert!(cluster.pick_any(choice(1, &[], now())).is_none());
         drop(picks);
         assert!(
             cluster
@@ -113,7 +121,7 @@ fn round_robin_is_in_turn() {
     let turns: Vec<_> = (0..6)
         .map(|_| {
             cluster
-                .pick_first(0, &[], now())
+                .pick_first(choice(0, &[], now()))
                 .unwrap()
                 .node()
                 .socket()
@@ -134,20 +142,24 @@ fn panic_mode_uses_all_nodes_but_the_drained() {
     assert!(!cluster.is_panicking(now()));
     for _ in 0..50 {
         assert_ne!(
-            cluster.pick_first(0, &[], now()).unwrap().node().id(),
+            cluster
+                .pick_first(choice(0, &[], now()))
+                .unwrap()
+                .node()
+                .id(),
             nodes[0].id()
         );
     }
     // An ejected node is picked only as a last resort.
     let healthy = [nodes[1].id(), nodes[2].id()];
-    assert!(cluster.pick_first(0, &healthy, now()).is_none());
-    assert!(cluster.pick_any(0, &healthy, now()).is_some());
+    assert!(cluster.pick_first(choice(0, &healthy, now())).is_none());
+    assert!(cluster.pick_any(choice(0, &healthy, now())).is_some());
 
     cluster.record_outcome(&nodes[1], FAILED, now());
     assert!(cluster.is_panicking(now()));
-    assert!(cluster.pick_first(0, &healthy, now()).is_some());
+    assert!(cluster.pick_first(choice(0, &healthy, now())).is_some());
     assert!(cluster.drain_node("10.0.0.1:8443"));
-    assert!(cluster.pick_any(0, &healthy, now()).is_none());
+    assert!(cluster.pick_any(choice(0, &healthy, now())).is_none());
     assert_eq!(cluster.node_statuses(now())[0].state, NodeState::Drained);
     assert!(cluster.undrain_node("10.0.0.1:8443"));
     let status = &cluster.node_statuses(now())[0];
@@ -168,7 +180,7 @@ fn a_retry_goes_to_a_healthy_node_even_in_panic_mode() {
         cluster.record_outcome(node, FAILED, now());
     }
     assert!(cluster.is_panicking(now()));
-    let picks = (0..1000).filter_map(|_| cluster.pick_first(0, &[], now()));
+    let picks = (0..1000).filter_map(|_| cluster.pick_first(choice(0, &[], now())));
     let healthy = picks.filter(|pick| pick.node().id() == nodes[2].id());
     let healthy = healthy.count();
     assert!(
@@ -176,14 +188,18 @@ fn a_retry_goes_to_a_healthy_node_even_in_panic_mode() {
         "most, but not all: {healthy}"
     );
     for _ in 0..50 {
-        let pick = cluster.pick_for_retry(0, &[nodes[0].id()], now()).unwrap();
+        let pick = cluster
+            .pick_for_retry(choice(0, &[nodes[0].id()], now()))
+            .unwrap();
         assert_eq!(pick.node().id(), nodes[2].id());
     }
     let all_but_one = [nodes[0].id(), nodes[2].id()];
-    assert!(cluster.has_usable_node(&all_but_one[..1], now()));
-    assert!(!cluster.has_usable_node(&all_but_one, now()));
+    assert!(cluster.has_usable_node(choice(0, &all_but_one[..1], now())));
+    assert!(!cluster.has_usable_node(choice(0, &all_but_one, now())));
     assert!(
-        cluster.pick_for_retry(0, &all_but_one, now()).is_some(),
+        cluster
+            .pick_for_retry(choice(0, &all_but_one, now()))
+            .is_some(),
         "panic"
     );
 }
@@ -203,7 +219,7 @@ fn a_failing_node_that_cannot_be_ejected_gets_a_small_share() {
     assert_eq!(states, [NodeState::Ejected, NodeState::Up, NodeState::Up]);
     assert!(cluster.is_panicking(now()), "two of three are unhealthy");
     let picks_of = |index: usize, count: usize| {
-        let picks = (0..count).filter_map(|_| cluster.pick_first(0, &[], now()));
+        let picks = (0..count).filter_map(|_| cluster.pick_first(choice(0, &[], now())));
         picks
             .filter(|pick| pick.node().id() == nodes[index].id())
             .count()
@@ -214,6 +230,43 @@ fn a_failing_node_that_cannot_be_ejected_gets_a_small_share() {
     assert!(!cluster.is_panicking(now()), "it has returned");
     cluster.record_outcome(&nodes[1], NodeOutcome::Success, now());
     assert!(picks_of(1, 1000) > 150, "a success restores its share");
+}
+
+/// A request that began before a reload reports to the nodes of both generations.
+#[test]
+fn a_change_seen_by_the_generation_before_a_reload_counts_after_it() {
+    let before = Cluster::new(settings(&THREE));
+    let after = Cluster::from_previous(settings(&THREE), &before);
+    let picks_first = || {
+        let node = before.nodes()[0].id();
+        let mut picks = (0..100).filter_map(|_| after.pick_first(choice(0, &[], now())));
+        picks.any(|pick| pick.node().id() == node)
+    };
+    assert!(picks_first());
+    before.record_outcome(&before.nodes()[0], FAILED, now());
+    assert!(!picks_first(), "it is ejected");
+    let later = now() + Duration::from_secs(10);
+    let mut picks = (0..100).filter_map(|_| after.pick_first(choice(0, &[], later)));
+    let node = before.nodes()[0].id();
+    assert!(picks.any(|pick| pick.node().id() == node), "it is back");
+}
+
+#[test]
+fn the_share_grows_during_a_slow_start() {
+    let mut settings = settings(&THREE);
+    settings.ejection.slow_start = Duration::from_secs(20);
+    let cluster = Cluster::new(settings);
+    let start = now();
+    let node = cluster.nodes()[0].clone();
+    cluster.record_outcome(&node, FAILED, start);
+    let picks_after = |seconds: u64| {
+        let now = start + Duration::from_secs(10 + seconds);
+        let picks = (0..1000).filter_map(|_| cluster.pick_first(choice(0, &[], now)));
+        picks.filter(|pick| pick.node().id() == node.id()).count()
+    };
+    let (early, half, full) = (picks_after(0), picks_after(10), picks_after(20));
+    assert!(early < 90 && (130..270).contains(&half), "{early} {half}");
+    assert!(full > 280, "{full}");
 }
 
 #[test]
@@ -297,7 +350,7 @@ proptest! {
             let status = cluster.node_statuses(now);
             let ejected = status.iter().filter(|node| node.state == NodeState::Ejected).count();
             prop_assert!(ejected <= allowed, "{ejected} of {count}");
-            prop_assert!(cluster.pick_first(0, &[], now).is_some());
+            prop_assert!(cluster.pick_first(choice(0, &[], now)).is_some());
         }
     }
 }

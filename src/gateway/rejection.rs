@@ -6,7 +6,7 @@ use http::{Method, StatusCode};
 use crate::auth::AuthError;
 use crate::ccfs::InvalidRequest;
 use crate::limit::RateLimited;
-use crate::message::{UpstreamError, UpstreamErrorKind};
+use crate::message::{ConnectError, UpstreamError, UpstreamErrorKind};
 use crate::metrics::{Limiter, RequestOutcome, ShedReason};
 
 /// Why the gateway answers a request itself, with an error. `Display` is the text for the client, except
@@ -125,13 +125,17 @@ impl Rejection {
                 row("unsupported-media-type", 415, O::UnsupportedMediaType)
             }
             Self::Upstream(error) => match error.kind {
-                UpstreamErrorKind::ConnectFailed
+                UpstreamErrorKind::Timeout
+                | UpstreamErrorKind::ConnectFailed(ConnectError::Timeout) => {
+                    row("node-timeout", 504, O::NodeTimeout)
+                }
+                UpstreamErrorKind::ConnectFailed(_)
                 | UpstreamErrorKind::ConnectionClosed
-                | UpstreamErrorKind::InvalidResponse => row("node-failed", 502, O::NodeFailed),
+                | UpstreamErrorKind::InvalidResponse
+                | UpstreamErrorKind::ResponseIncomplete => row("node-failed", 502, O::NodeFailed),
                 UpstreamErrorKind::NoNodeAvailable => {
                     row("no-healthy-node", 503, O::NoHealthyNode).retrying_after(1)
                 }
-                UpstreamErrorKind::Timeout => row("node-timeout", 504, O::NodeTimeout),
             },
         }
     }
@@ -156,8 +160,9 @@ impl Rejection {
             Self::LoopDetected => "proxy_loop_detected",
             Self::Overloaded(_) => "connection_limit_reached",
             Self::Upstream(error) => match error.kind {
-                UpstreamErrorKind::ConnectFailed => "connection_refused",
+                UpstreamErrorKind::ConnectFailed(cause) => connect_error(cause),
                 UpstreamErrorKind::ConnectionClosed => "connection_terminated",
+                UpstreamErrorKind::ResponseIncomplete => "http_response_incomplete",
                 UpstreamErrorKind::InvalidResponse => "http_protocol_error",
                 UpstreamErrorKind::NoNodeAvailable => "destination_unavailable",
                 UpstreamErrorKind::Timeout if error.request_sent => "http_response_timeout",
@@ -184,6 +189,18 @@ impl Rejection {
             }
             other => other.to_string(),
         }
+    }
+}
+
+/// Returns the error type of `Proxy-Status` for a connection that was not established.
+fn connect_error(cause: ConnectError) -> &'static str {
+    match cause {
+        ConnectError::Refused => "connection_refused",
+        ConnectError::Timeout => "connection_timeout",
+        ConnectError::NoAddress => "dns_error",
+        ConnectError::Certificate => "tls_certificate_error",
+        ConnectError::Tls => "tls_protocol_error",
+        ConnectError::Closed => "connection_terminated",
     }
 }
 

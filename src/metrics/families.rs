@@ -154,6 +154,8 @@ families! {
         ConnectionClosed = "broken",
         /// An invalid response.
         InvalidResponse = "garbage",
+        /// 401 or 403 to a request whose signature the gateway had verified or made.
+        Refused = "refused",
         /// The attempt timed out.
         Timeout = "timeout",
         /// The client disconnected.

@@ -14,7 +14,7 @@ use super::request;
 use super::response::{self, NodeResponse};
 use crate::ccfs::RetrySafety;
 use crate::cluster::{Node, NodeGuard};
-use crate::message::{UpstreamErrorKind, UpstreamRequest};
+use crate::message::{ConnectError, UpstreamErrorKind, UpstreamRequest};
 use crate::metrics::RetryReason;
 
 /// How much of a response is read before it is handed on.
@@ -41,9 +41,11 @@ impl AttemptError {
     /// Returns the reason of a retry after it.
     pub(super) fn retry_reason(&self) -> RetryReason {
         match self.kind {
-            UpstreamErrorKind::ConnectionClosed => RetryReason::ConnectionClosed,
+            UpstreamErrorKind::ConnectionClosed | UpstreamErrorKind::ResponseIncomplete => {
+                RetryReason::ConnectionClosed
+            }
             UpstreamErrorKind::InvalidResponse => RetryReason::InvalidResponse,
-            UpstreamErrorKind::NoNodeAvailable | UpstreamErrorKind::ConnectFailed => {
+            UpstreamErrorKind::NoNodeAvailable | UpstreamErrorKind::ConnectFailed(_) => {
                 RetryReason::ConnectFailed
             }
             UpstreamErrorKind::Timeout => RetryReason::Timeout,
@@ -120,8 +122,10 @@ impl Upstream {
                 continue;
             }
             tracing::debug!(node = %node.name(), ?error, "an attempt failed");
-            let kind = match error.kind() {
-                UpstreamErrorKind::ConnectionClosed if !sent => UpstreamErrorKind::ConnectFailed,
+            let kind = match error.kind(response_started) {
+                UpstreamErrorKind::ConnectionClosed if !sent => {
+                    UpstreamErrorKind::ConnectFailed(ConnectError::Closed)
+                }
                 kind => kind,
             };
             progress.set_reason(error.into_reason());
@@ -166,11 +170,12 @@ impl Upstream {
         })?;
         let slot = SlotGuard(slot);
         // Boxed, because most requests need no new connection and their futures stay small.
-        let connection = Box::pin(connect(node, settings)).await.map_err(|reason| {
+        let connected = Box::pin(connect(node, settings)).await;
+        let connection = connected.map_err(|(cause, reason)| {
             progress.set_reason(reason);
             AttemptError {
                 outside_retry_budget: true,
-                ..not_sent(UpstreamErrorKind::ConnectFailed)
+                ..not_sent(UpstreamErrorKind::ConnectFailed(cause))
             }
         })?;
         Ok(self.pool.add_new(node.id(), settings, connection, slot))

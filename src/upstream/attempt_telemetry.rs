@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::StatusCode;
 use tokio::time::Instant;
 
 use super::Upstream;
@@ -59,7 +60,8 @@ impl<'a> AttemptTelemetry<'a> {
         result: &Result<NodeResponse, AttemptError>,
         elapsed: Duration,
     ) {
-        self.record(result_label(result), result.as_ref().ok(), elapsed);
+        let label = result_label(result, self.request);
+        self.record(label, result.as_ref().ok(), elapsed);
     }
 
     fn record(&mut self, label: Attempt, response: Option<&NodeResponse>, elapsed: Duration) {
@@ -104,7 +106,7 @@ impl<'a> AttemptTelemetry<'a> {
         );
         let failed = !matches!(label, Attempt::FlowControl | Attempt::Ok);
         match status {
-            Some(status) if status.is_server_error() => {
+            Some(status) if failed && status != StatusCode::OK => {
                 attributes.text("error.type", status.as_str())
             }
             _ => attributes.fixed("error.type", failed.then_some(label.as_str())),
@@ -135,18 +137,25 @@ fn result_class(response: &NodeResponse) -> Option<ResultClass> {
 }
 
 /// The label of the attempt in metrics and spans.
-fn result_label(result: &Result<NodeResponse, AttemptError>) -> Attempt {
+fn result_label(result: &Result<NodeResponse, AttemptError>, request: &UpstreamRequest) -> Attempt {
     match result {
         Ok(response) => match response.decision {
             RetryDecision::RetryAlways => Attempt::FlowControl,
             _ if response.status.is_server_error() => Attempt::ServerError,
             RetryDecision::RetryIfIdempotent => Attempt::ServerError,
+            RetryDecision::PassOn | RetryDecision::RetrySignedAnew
+                if response.is_refusal_of(request) =>
+            {
+                Attempt::Refused
+            }
             RetryDecision::PassOn | RetryDecision::RetrySignedAnew => Attempt::Ok,
         },
         Err(error) => match error.kind {
-            UpstreamErrorKind::ConnectionClosed => Attempt::ConnectionClosed,
+            UpstreamErrorKind::ConnectionClosed | UpstreamErrorKind::ResponseIncomplete => {
+                Attempt::ConnectionClosed
+            }
             UpstreamErrorKind::InvalidResponse => Attempt::InvalidResponse,
-            UpstreamErrorKind::NoNodeAvailable | UpstreamErrorKind::ConnectFailed => {
+            UpstreamErrorKind::NoNodeAvailable | UpstreamErrorKind::ConnectFailed(_) => {
                 Attempt::ConnectFailed
             }
             UpstreamErrorKind::Timeout => Attempt::Timeout,

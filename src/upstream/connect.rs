@@ -12,30 +12,33 @@ use super::exchange::Connection;
 use super::failure_reason::{self, FailureReason};
 use super::read_ahead::ReadAhead;
 use crate::cluster::{ClusterSettings, Node};
+use crate::message::ConnectError;
 
 /// Connects to `node` within the connect timeout.
 ///
 /// # Errors
-/// The reason why no connection was established.
+/// Why no connection was established, as a type and as text.
 pub(super) async fn connect(
     node: &Node,
     settings: &ClusterSettings,
-) -> Result<Connection, FailureReason> {
+) -> Result<Connection, (ConnectError, FailureReason)> {
     let connected = AtomicBool::new(false);
     let limit = settings.timeouts.connect;
     match timeout(limit, establish(node, settings, &connected)).await {
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(error)) => {
             tracing::debug!(node = %node.name(), %error, "connecting failed");
-            Err(failure_reason::from_connect(&error))
+            Err((classify(&error), failure_reason::from_connect(&error)))
         }
         Err(_elapsed) => {
             tracing::debug!(node = %node.name(), "connecting timed out");
-            Err(if connected.load(Ordering::Relaxed) {
-                format!("no TLS handshake in {limit:?}").into()
+            let missing = if connected.load(Ordering::Relaxed) {
+                "TLS handshake"
             } else {
-                format!("no connection in {limit:?}").into()
-            })
+                "connection"
+            };
+            let reason = format!("no {missing} in {limit:?}").into();
+            Err((ConnectError::Timeout, reason))
         }
     }
 }
@@ -57,4 +60,26 @@ async fn establish(
         .connect(name, ReadAhead::new(tcp))
         .await?;
     Ok(Connection::new(tls))
+}
+
+/// Returns the type of an error of TCP or of the TLS handshake.
+fn classify(error: &io::Error) -> ConnectError {
+    let inner = error.get_ref();
+    match inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(
+            rustls::Error::InvalidCertificate(_)
+            | rustls::Error::InvalidCertRevocationList(_)
+            | rustls::Error::NoCertificatesPresented,
+        ) => return ConnectError::Certificate,
+        Some(_) => return ConnectError::Tls,
+        None => {}
+    }
+    match error.kind() {
+        io::ErrorKind::TimedOut => ConnectError::Timeout,
+        io::ErrorKind::BrokenPipe
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::UnexpectedEof => ConnectError::Closed,
+        _ => ConnectError::Refused,
+    }
 }

@@ -57,13 +57,14 @@ pub(super) fn from_response(status: StatusCode, json: Option<&ParsedResponse>) -
 /// The reason of a failure of which only the kind and the duration are known.
 pub(super) fn from_kind(kind: UpstreamErrorKind, waited: Duration) -> FailureReason {
     match kind {
-        UpstreamErrorKind::ConnectionClosed => CUT_OFF.into(),
+        UpstreamErrorKind::ConnectionClosed => "connection closed before the response".into(),
+        UpstreamErrorKind::ResponseIncomplete => CUT_OFF.into(),
         UpstreamErrorKind::InvalidResponse => {
             "the response was no JSON object, cut off, or larger than max_answer".into()
         }
         UpstreamErrorKind::NoNodeAvailable => "no connection was free".into(),
         UpstreamErrorKind::Timeout => format!("no response in {waited:.1?}").into(),
-        UpstreamErrorKind::ConnectFailed => "no connection".into(),
+        UpstreamErrorKind::ConnectFailed(_) => "no connection".into(),
     }
 }
 

@@ -125,7 +125,7 @@ async fn probe(
     let request = request.ok_or_else(|| invalid("the request cannot be signed"))?;
     let mut connection = connect(node, cluster.settings())
         .await
-        .map_err(|reason| (FailureKind::ConnectFailed, reason))?;
+        .map_err(|(_, reason)| (FailureKind::ConnectFailed, reason))?;
     let sent = AtomicBool::new(false);
     let head = connection.send(request, &sent).await.map_err(failure)?;
 

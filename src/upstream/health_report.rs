@@ -45,10 +45,12 @@ pub(super) fn report(
 /// Returns how an attempt that failed counts against its node, if at all.
 pub(super) fn failure_kind(kind: UpstreamErrorKind) -> Option<FailureKind> {
     match kind {
-        UpstreamErrorKind::ConnectionClosed => Some(FailureKind::ConnectionClosed),
+        UpstreamErrorKind::ConnectionClosed | UpstreamErrorKind::ResponseIncomplete => {
+            Some(FailureKind::ConnectionClosed)
+        }
         UpstreamErrorKind::InvalidResponse => Some(FailureKind::InvalidResponse),
         UpstreamErrorKind::NoNodeAvailable => None,
         UpstreamErrorKind::Timeout => Some(FailureKind::Timeout),
-        UpstreamErrorKind::ConnectFailed => Some(FailureKind::ConnectFailed),
+        UpstreamErrorKind::ConnectFailed(_) => Some(FailureKind::ConnectFailed),
     }
 }

@@ -145,6 +145,14 @@ pub(super) async fn read_streaming(
 }
 
 impl NodeResponse {
+    /// Whether the node refuses a request whose signature the gateway has verified or made.
+    pub(super) fn is_refusal_of(&self, request: &UpstreamRequest) -> bool {
+        matches!(
+            self.status,
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN
+        ) && is_verified(request)
+    }
+
     /// Returns the outcome for the health of the node; `None` if it depends on the remaining body.
     pub(super) fn health_outcome(&self) -> Option<NodeOutcome> {
         match (self.decision, &self.body) {
@@ -253,7 +261,7 @@ async fn read_up_to(
     while !connection.is_complete() {
         let data = connection.data().await.map_err(|error| {
             tracing::debug!(?error, "a response was cut off");
-            error.kind()
+            error.kind(true)
         })?;
         let Some(data) = data else { break };
         if all.is_empty() && first.is_empty() {

@@ -31,8 +31,10 @@ use super::health_report::{failure_kind, report};
 use super::progress::AttemptProgress;
 use super::response::{NodeResponse, RetryDecision};
 use crate::ccfs::RetrySafety;
-use crate::cluster::{Node, NodeGuard, NodeId, NodeOutcome};
-use crate::message::{AttemptSummary, UpstreamError, UpstreamErrorKind, UpstreamRequest};
+use crate::cluster::{Choice, Node, NodeGuard, NodeId, NodeOutcome};
+use crate::message::{
+    AttemptSummary, ConnectError, UpstreamError, UpstreamErrorKind, UpstreamRequest,
+};
 use crate::metrics::{RetryOverflow, RetryReason};
 
 /// The state of one request over its attempts.
@@ -77,7 +79,7 @@ impl Upstream {
         let now = state.now.into_std();
         cluster.retry_budget().record_request(now);
         let mut timer = std::pin::pin!(sleep_until(state.overall_deadline));
-        let mut next = cluster.pick_first(state.request.hash_key, &[], now);
+        let mut next = cluster.pick_first(state.choice(now));
         while let Some(guard) = next {
             next = match self.run_attempt(state, guard, mode, timer.as_mut()).await {
                 Ok(response) => {
@@ -268,8 +270,8 @@ impl<'a> RetryState<'a> {
         if self.last_response.is_some() {
             return self.healthy_node();
         }
-        let cluster = &self.request.cluster;
-        cluster.pick_any(self.request.hash_key, &self.tried, self.now.into_std())
+        let choice = self.choice(self.now.into_std());
+        self.request.cluster.pick_any(choice)
     }
 
     /// Chooses a node for an attempt that is ended early.
@@ -282,9 +284,17 @@ impl<'a> RetryState<'a> {
         if self.is_past_deadline() {
             return None;
         }
-        let cluster = &self.request.cluster;
-        let now = Instant::now().into_std();
-        cluster.pick_for_retry(self.request.hash_key, &self.tried, now)
+        let choice = self.choice(Instant::now().into_std());
+        self.request.cluster.pick_for_retry(choice)
+    }
+
+    /// Returns what the choice of a node at `now` depends on.
+    fn choice(&self, now: std::time::Instant) -> Choice<'_> {
+        Choice {
+            hash_key: self.request.hash_key,
+            tried: &self.tried,
+            now,
+        }
     }
 
     fn begin_attempt(&mut self, node: &Node) {
@@ -327,7 +337,7 @@ impl<'a> RetryState<'a> {
         (self.is_idempotent() || !request_sent)
             && !self.is_past_deadline()
             && node.is_down()
-            && self.request.cluster.has_usable_node(&self.tried, now)
+            && self.request.cluster.has_usable_node(self.choice(now))
     }
 
     /// The result without a further attempt: the last response, unless a node may have acted on a
@@ -339,8 +349,12 @@ impl<'a> RetryState<'a> {
             return Ok(response);
         }
         let kind = self.last_error.map(|error| error.kind);
+        let no_node = || match self.request.cluster.lacks_addresses() {
+            true => UpstreamErrorKind::ConnectFailed(ConnectError::NoAddress),
+            false => UpstreamErrorKind::NoNodeAvailable,
+        };
         Err(UpstreamError {
-            kind: kind.unwrap_or(UpstreamErrorKind::NoNodeAvailable),
+            kind: kind.unwrap_or_else(no_node),
             request_sent: self.request_sent,
             attempts: self.summary(),
         })

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::ccfs::{self, Endpoint};
 use crate::cluster::{Cluster, FailureKind};
-use crate::message::{Authorization, RequestMetadata, UpstreamRequest};
+use crate::message::{Authorization, ConnectError, RequestMetadata, UpstreamRequest};
 use crate::metrics::{Attempt, Metrics, RetryOverflow, RetryReason, Totals};
 use crate::telemetry::TraceContext;
 

@@ -42,7 +42,7 @@ impl TestNode {
             ejection: &EJECTION,
             health_check: Some(&self.check),
         };
-        self.health.record(outcome, self.now, rules, true)
+        self.health.record(outcome, self.now, rules, true).change
     }
 
     fn advance(&mut self, seconds: u64) {

@@ -13,6 +13,7 @@ fn every_error_has_its_row() {
             attempts: AttemptSummary::default(),
         })
     };
+    let connect = |cause| node(UpstreamErrorKind::ConnectFailed(cause));
     let limited = |code| Rejection::RateLimited {
         limiter: Limiter::AccessKey,
         exceeded: Some(RateLimited {
@@ -84,12 +85,36 @@ fn every_error_has_its_row() {
             "overloaded 503 GW503 retry-after 1 connection_limit_reached",
         ),
         (
-            node(UpstreamErrorKind::ConnectFailed),
+            connect(ConnectError::Refused),
             "node-failed 502 GW502 connection_refused",
+        ),
+        (
+            connect(ConnectError::Closed),
+            "node-failed 502 GW502 connection_terminated",
+        ),
+        (
+            connect(ConnectError::Certificate),
+            "node-failed 502 GW502 tls_certificate_error",
+        ),
+        (
+            connect(ConnectError::Tls),
+            "node-failed 502 GW502 tls_protocol_error",
+        ),
+        (
+            connect(ConnectError::NoAddress),
+            "node-failed 502 GW502 dns_error",
+        ),
+        (
+            connect(ConnectError::Timeout),
+            "node-timeout 504 GW504 connection_timeout",
         ),
         (
             node(UpstreamErrorKind::ConnectionClosed),
             "node-failed 502 GW502 connection_terminated",
+        ),
+        (
+            node(UpstreamErrorKind::ResponseIncomplete),
+            "node-failed 502 GW502 http_response_incomplete",
         ),
         (
             node(UpstreamErrorKind::InvalidResponse),

@@ -17,9 +17,10 @@ pub(in crate::upstream) enum ExchangeError {
 }
 
 impl ExchangeError {
-    /// Returns the kind of the failure.
-    pub(in crate::upstream) fn kind(&self) -> UpstreamErrorKind {
+    /// Returns the kind of the failure. `response_started`: a byte of the response has arrived.
+    pub(in crate::upstream) fn kind(&self, response_started: bool) -> UpstreamErrorKind {
         match self {
+            Self::Closed | Self::Io(_) if response_started => UpstreamErrorKind::ResponseIncomplete,
             Self::Closed | Self::Io(_) => UpstreamErrorKind::ConnectionClosed,
             Self::Invalid(_) => UpstreamErrorKind::InvalidResponse,
         }

@@ -190,7 +190,7 @@ fn invalid_responses() -> Vec<(&'static str, Behavior, UpstreamErrorKind)> {
         (
             "cut by length",
             Behavior::RespondAndClose(format!("{head}content-length: 99\r\n\r\n{{}}").into()),
-            UpstreamErrorKind::ConnectionClosed,
+            UpstreamErrorKind::ResponseIncomplete,
         ),
         (
             "cut JSON without a length",
@@ -200,7 +200,7 @@ fn invalid_responses() -> Vec<(&'static str, Behavior, UpstreamErrorKind)> {
         (
             "no close_notify",
             Behavior::Cut(format!("{head}\r\n{OK_BODY}").into()),
-            UpstreamErrorKind::ConnectionClosed,
+            UpstreamErrorKind::ResponseIncomplete,
         ),
         (
             "length and chunks",
@@ -230,7 +230,7 @@ fn invalid_responses() -> Vec<(&'static str, Behavior, UpstreamErrorKind)> {
             Behavior::Respond(format!("{head}x: a\0b\r\ncontent-length: 2\r\n\r\n{{}}").into()),
             UpstreamErrorKind::InvalidResponse,
         ),
-        ("half a head", Behavior::RespondAndClose(head.into()), UpstreamErrorKind::ConnectionClosed),
+        ("half a head", Behavior::RespondAndClose(head.into()), UpstreamErrorKind::ResponseIncomplete),
         ("not HTTP", Behavior::Respond(b"220 mail\r\n\r\n".to_vec()), UpstreamErrorKind::InvalidResponse),
         (
             "another protocol",

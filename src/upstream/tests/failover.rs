@@ -368,7 +368,7 @@ async fn a_failing_node_is_ejected_and_used_when_no_other_is_left() {
         .unwrap_err();
     assert_eq!(
         (failure.kind, failure.attempts.count),
-        (UpstreamErrorKind::ConnectFailed, 2)
+        (UpstreamErrorKind::ConnectFailed(ConnectError::Refused), 2)
     );
 }
 

@@ -9,6 +9,7 @@ use ccfs_gateway::auth::{Claim, Credential, Signable};
 use ccfs_gateway::ccfs::presigned_url;
 use ccfs_gateway::ccfs::{Endpoint, Lookup, Tenant, find_endpoint, parse_zone};
 use ccfs_gateway::client::{ClientRequest, RECORDING_PATH};
+use ccfs_gateway::cluster::Choice;
 use ccfs_gateway::config::Config;
 use ccfs_gateway::gateway::Snapshot;
 use ccfs_gateway::listener::{HeadLimits, fuzzing};
@@ -61,7 +62,7 @@ fn normalize(bencher: Bencher<'_, '_>, body: &str) {
 }
 
 /// Selects one of `nodes` healthy nodes.
-#[divan::bench(args = [2, 10, 200])]
+#[divan::bench(args = [2, 10, 200, 500])]
 fn choose_a_node(bencher: Bencher<'_, '_>, nodes: usize) {
     let nodes: Vec<_> = (0..nodes)
         .map(|number| format!("https://127.0.0.1:{}", 1024 + number))
@@ -74,8 +75,12 @@ fn choose_a_node(bencher: Bencher<'_, '_>, nodes: usize) {
     let (config, _) = Config::load(&site.configure("gateway", &gateway)).unwrap();
     let snapshot = Snapshot::next(&config, None);
     let cluster = &snapshot.clusters()["ccfs"];
-    let now = Instant::now();
-    bencher.bench_local(|| drop(cluster.pick_first(0, &[], now).unwrap()));
+    let choice = Choice {
+        hash_key: 0,
+        tried: &[],
+        now: Instant::now(),
+    };
+    bencher.bench_local(|| drop(cluster.pick_first(choice).unwrap()));
 }
 
 /// Reads the expiry of a pre-signed URL, by its form.

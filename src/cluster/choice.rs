@@ -1,0 +1,148 @@
+//! The choice of a node for an attempt.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use arc_swap::Guard;
+
+use super::load_balancing::{self, LowDiscrepancySequence};
+use super::node_table::{NodeSet, NodeTable};
+use super::{Cluster, Node, NodeGuard, NodeId, Policy};
+
+/// What a choice depends on, besides the nodes.
+#[derive(Clone, Copy, Debug)]
+pub struct Choice<'a> {
+    /// The key of consistent hashing.
+    pub hash_key: u64,
+    /// The nodes that are left out.
+    pub tried: &'a [NodeId],
+    /// The time of the choice.
+    pub now: Instant,
+}
+
+impl Cluster {
+    /// Chooses a node for the first attempt: a healthy one, or in panic mode any. Nodes that are drained,
+    /// at their connection limit or tried are never chosen.
+    pub fn pick_first(&self, choice: Choice<'_>) -> Option<NodeGuard> {
+        self.pick_first_in(&self.table(choice.now), choice)
+    }
+
+    /// Chooses a node for a retry: an untroubled one, else a usable one, else as
+    /// [`Cluster::pick_first`]. So panic mode costs at most one attempt while one node is healthy.
+    pub fn pick_for_retry(&self, choice: Choice<'_>) -> Option<NodeGuard> {
+        let table = self.table(choice.now);
+        self.pick_for_retry_in(&table, choice)
+    }
+
+    /// As [`Cluster::pick_for_retry`], else an unhealthy node: for a request that would fail
+    /// otherwise.
+    pub fn pick_any(&self, choice: Choice<'_>) -> Option<NodeGuard> {
+        let table = self.table(choice.now);
+        self.pick_for_retry_in(&table, choice)
+            .or_else(|| self.pick_among(table.all(), choice, |_| true))
+    }
+
+    /// Whether a usable node has not been tried, regardless of panic mode.
+    pub fn has_usable_node(&self, choice: Choice<'_>) -> bool {
+        let table = self.table(choice.now);
+        table.usable.nodes.iter().any(|node| choice.may_use(node))
+    }
+
+    /// Whether so few nodes are healthy that all are used.
+    pub fn is_panicking(&self, now: Instant) -> bool {
+        self.table(now).is_panicking
+    }
+
+    fn pick_first_in(&self, table: &NodeTable, choice: Choice<'_>) -> Option<NodeGuard> {
+        let set = if table.is_panicking {
+            table.all()
+        } else {
+            &table.usable
+        };
+        self.pick_among(set, choice, |_| true)
+    }
+
+    fn pick_for_retry_in(&self, table: &NodeTable, choice: Choice<'_>) -> Option<NodeGuard> {
+        let slow_start = self.settings.ejection.slow_start;
+        let is_untroubled = |node: &Node| node.current_health(choice.now, slow_start).untroubled;
+        self.pick_among(&table.usable, choice, is_untroubled)
+            .or_else(|| self.pick_among(&table.usable, choice, |_| true))
+            .or_else(|| self.pick_first_in(table, choice))
+    }
+
+    /// Applies the policy to the nodes of `set` that the choice may use and `filter` selects.
+    fn pick_among(
+        &self,
+        set: &NodeSet,
+        choice: Choice<'_>,
+        filter: impl Fn(&Node) -> bool,
+    ) -> Option<NodeGuard> {
+        // A node that reaches its connection limit meanwhile is left out, and the policy is applied again.
+        let mut full: Vec<usize> = Vec::new();
+        loop {
+            let is_eligible = |position: usize| {
+                let node = &set.nodes[position];
+                choice.may_use(node) && !full.contains(&position) && filter(node)
+            };
+            let in_flight = |position: usize| set.nodes[position].in_flight();
+            let shares = &set.shares;
+            let chosen = match self.settings.balance {
+                Policy::ConsistentHash => {
+                    load_balancing::consistent_hash(shares, choice.hash_key, in_flight, is_eligible)
+                }
+                Policy::LeastRequest => load_balancing::power_of_two_choices(
+                    shares,
+                    SEQUENCE.with(LowDiscrepancySequence::next),
+                    rand::random,
+                    |position, more| (in_flight(position) + more) as f64,
+                    is_eligible,
+                ),
+                Policy::RoundRobin => {
+                    let mut current_weights = set.current_weights.lock();
+                    load_balancing::round_robin(shares, &mut current_weights, is_eligible)
+                }
+            }?;
+            if let Some(guard) = set.nodes[chosen].acquire() {
+                return Some(guard);
+            }
+            // Another worker has taken the last free connection meanwhile.
+            full.push(chosen);
+        }
+    }
+
+    /// Returns the table of the nodes, rebuilt if it is outdated.
+    pub(super) fn table(&self, now: Instant) -> Guard<Arc<NodeTable>> {
+        let table = self.table.load();
+        if table.is_current(self.version.current(), now) {
+            return table;
+        }
+        Guard::from_inner(self.rebuild_table(now))
+    }
+
+    fn rebuild_table(&self, now: Instant) -> Arc<NodeTable> {
+        let _serialize = self.rebuild.lock();
+        let previous = self.table.load();
+        // Read before the nodes, so that a change meanwhile makes the new table outdated.
+        let version = self.version.current();
+        if previous.is_current(version, now) {
+            return Guard::into_inner(previous);
+        }
+        let members = self.members.load();
+        let table = NodeTable::build(&members, &self.settings, version, &previous, now);
+        let table = Arc::new(table);
+        self.table.store(table.clone());
+        table
+    }
+}
+
+impl Choice<'_> {
+    /// Whether a node may be used: not drained, not at its connection limit, not tried.
+    fn may_use(&self, node: &Node) -> bool {
+        !node.is_drained() && !node.is_at_capacity() && !self.tried.contains(&node.id())
+    }
+}
+
+thread_local! {
+    /// One per worker, so that no cache line is shared.
+    static SEQUENCE: LowDiscrepancySequence = LowDiscrepancySequence::new();
+}
