@@ -20,6 +20,7 @@ use crate::listener::{ConnectionInfo, Handler, ProtocolError, RequestBody};
 use crate::metrics::Metrics;
 
 mod certificates;
+mod findings;
 mod gauges;
 mod guard;
 mod history;
@@ -31,6 +32,7 @@ mod reloads;
 mod respond;
 mod status;
 
+pub use findings::{FindingsList, watch_findings};
 pub use ports::{Connections, OpenPort, Ports};
 pub use reloads::{RefusedKeyFile, ReloadAttempt, Reloaded, Reloads};
 
@@ -77,6 +79,10 @@ pub struct AdminState {
     pub reloads: Arc<Reloads>,
     /// The open ports.
     pub ports: Arc<Ports>,
+    /// The configuration file; `None` if there is none.
+    pub config_file: Option<Arc<str>>,
+    /// What is wrong; [`watch_findings`] writes it.
+    pub findings: Arc<FindingsList>,
 }
 
 impl AdminState {

@@ -11,12 +11,14 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 
-use crate::admin::{AdminCommand, Ports, Reloads};
+use crate::admin::{AdminCommand, FindingsList, Ports, Reloads};
 use crate::cache::Cache;
 use crate::cache::singleflight::SingleFlight;
 use crate::config::{self, AccessLog, Config};
 use crate::drain;
+use crate::findings::Timing;
 use crate::gateway::{GatewayState, Snapshot};
 use crate::limit::AddressRateLimiter;
 use crate::listener::ConnectionLimits;
@@ -81,6 +83,9 @@ pub struct App {
     commands: (mpsc::Sender<AdminCommand>, mpsc::Receiver<AdminCommand>),
     reloads: Arc<Reloads>,
     open_ports: Arc<Ports>,
+    started: Timestamp,
+    findings: Arc<FindingsList>,
+    findings_task: Option<AbortOnDropHandle<()>>,
     access_log: Option<telemetry::AccessLog>,
     trace_exporter: Option<telemetry::TraceExporter>,
     service_manager: ServiceManager,
@@ -170,6 +175,9 @@ impl App {
             commands: mpsc::channel(16),
             reloads: Arc::default(),
             open_ports: Arc::default(),
+            started: now(),
+            findings: Arc::default(),
+            findings_task: None,
             access_log: log,
             trace_exporter: traces,
             notifier: manager.notifier(),
@@ -177,7 +185,15 @@ impl App {
             watchdog: None,
         };
         app.start_listeners()?;
+        app.start_findings(Timing::default());
         Ok(app)
+    }
+
+    /// Sets the windows of the findings; for tests, which cannot wait a minute.
+    #[must_use]
+    pub fn with_finding_timing(mut self, timing: Timing) -> Self {
+        self.start_findings(timing);
+        self
     }
 
     /// Sets how often watched files are looked at; the default is 5 s.

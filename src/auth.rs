@@ -13,6 +13,8 @@ use http::{HeaderMap, HeaderValue};
 use jiff::{SignedDuration, Timestamp};
 use zeroize::Zeroizing;
 
+use crate::words;
+
 mod canonical;
 mod derived;
 mod keys;
@@ -179,6 +181,13 @@ pub fn signed_names(headers: &HeaderMap) -> &str {
         .map_or("", |value| value.names)
 }
 
+/// Returns the access key that the first auth-v2 value names, unverified. For requests that did not verify.
+pub fn claimed_access_key(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let value = v2::AuthorizationValue::parse(value).ok()?;
+    Some(value.access_key)
+}
+
 /// Makes the `Authorization` value for `request`, with the first secret of `credential`. The value is
 /// marked sensitive.
 ///
@@ -255,7 +264,7 @@ pub enum AuthError {
     #[error("the query repeats a key")]
     RepeatedQueryKey,
     /// The timestamp is outside the clock window; the distance in seconds.
-    #[error("signed {0} seconds away from this clock")]
+    #[error("signed {} by this clock", words::clock_error(*.0))]
     Stale(i64),
     /// The access key is not configured.
     #[error("unknown access key")]

@@ -51,6 +51,7 @@ enum Command {
     Schema(check::Schema),
     Status(control::Status),
     Nodes(control::Nodes),
+    Doctor(control::Doctor),
     Reload(control::Reload),
     Drain(control::Drain),
     Purge(control::Purge),
@@ -96,6 +97,7 @@ impl Command {
             Self::Check(check) => check.json,
             #[cfg(feature = "stand-in")]
             Self::Demo(demo) => demo.json,
+            Self::Doctor(doctor) => doctor.target.json,
             Self::Drain(drain) => drain.target.json,
             Self::Healthcheck(check) => check.target.json,
             Self::Nodes(nodes) => nodes.target.json,
@@ -130,6 +132,7 @@ impl Command {
             Self::Schema(schema) => Ok(schema.run(streams.stdout)?),
             Self::Status(status) => block_on(status.run(streams.stdout)),
             Self::Nodes(nodes) => block_on(nodes.run(streams.stdout)),
+            Self::Doctor(doctor) => block_on(doctor.run(now, streams.stdout)),
             Self::Reload(reload) => block_on(reload.run(streams.stdout, streams.stderr)),
             Self::Drain(drain) => block_on(drain.run(streams.stdout)),
             Self::Purge(purge) => block_on(purge.run(streams.stdout, streams.stderr)),

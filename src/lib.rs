@@ -20,8 +20,8 @@
 //! | 4 services | [`cache`], [`limit`], [`shared_store`], [`upstream`] | one service each |
 //! | 3 messages | [`message`] | the types between `gateway` and `upstream` |
 //! | 2 settings | [`config`] | the configuration file |
-//! | 1 rules | [`auth`], [`ccfs`], [`cluster`] | pure: no IO, no async, no clock |
-//! | 0 leaves | [`drain`], [`escape`], `framing`, [`gauge`], [`http_fields`], [`metrics`], [`sharded_map`], [`telemetry`], [`tls`] | no dependencies |
+//! | 1 rules | [`auth`], [`ccfs`], [`cluster`], [`findings`] | pure: no IO, no async, no clock |
+//! | 0 leaves | [`drain`], [`escape`], `framing`, [`gauge`], [`http_fields`], [`metrics`], [`sharded_map`], [`telemetry`], [`tls`], `words` | no dependencies |
 
 pub mod drain;
 pub mod escape;
@@ -32,10 +32,12 @@ pub mod metrics;
 pub mod sharded_map;
 pub mod telemetry;
 pub mod tls;
+pub(crate) mod words;
 
 pub mod auth;
 pub mod ccfs;
 pub mod cluster;
+pub mod findings;
 
 pub mod config;
 

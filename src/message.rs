@@ -152,6 +152,16 @@ pub enum Authorization {
     Resign(Caller),
 }
 
+impl Authorization {
+    /// Returns the verified caller; `None` for an unverified client.
+    pub fn caller(&self) -> Option<&Caller> {
+        match self {
+            Self::PassThrough(caller) => caller.as_ref(),
+            Self::Resign(caller) => Some(caller),
+        }
+    }
+}
+
 /// What the gateway forwards to the node about the client.
 #[derive(Clone, Debug)]
 pub struct RequestMetadata {

@@ -15,6 +15,7 @@ use crate::gauge::{Gauge, GaugeGuard};
 mod attempts;
 mod families;
 mod histogram;
+mod incidents;
 mod routes;
 
 pub use attempts::{AttemptTotals, NodeAttempts};
@@ -25,6 +26,9 @@ pub use families::{
     StatusClass, TraceSpans, ValidationReject,
 };
 pub use histogram::{BUCKETS_MS, Histogram};
+pub use incidents::{
+    CLAIM_LENGTH, Claimant, Incident, Incidents, NodeRefusal, Refused, Unverified,
+};
 pub use routes::{CompletedRequest, RouteLabel, RouteLabels, RouteTotals};
 
 /// All shards of the process.
@@ -62,6 +66,15 @@ impl Metrics {
         }
         totals
     }
+
+    /// Takes the events that all workers have noted since the last call.
+    pub fn take_incidents(&self) -> Incidents {
+        let mut taken = Incidents::default();
+        for shard in self.shards.lock().iter() {
+            taken.merge(std::mem::take(&mut *shard.incidents.lock()));
+        }
+        taken
+    }
 }
 
 /// The counters of one worker.
@@ -72,6 +85,8 @@ pub struct Shard {
     counters: Box<[AtomicU64]>,
     routes: routes::RouteTable,
     waiters: Gauge,
+    /// Contended only while [`Metrics::take_incidents`] swaps it, once a second.
+    incidents: Mutex<Incidents>,
 }
 
 impl Shard {
@@ -82,7 +97,14 @@ impl Shard {
             counters: (0..families::TOTAL).map(|_| AtomicU64::new(0)).collect(),
             routes: routes::RouteTable::new(),
             waiters: Gauge::default(),
+            incidents: Mutex::default(),
         }
+    }
+
+    /// Notes an event for the findings. Not for what happens to every request: it takes a lock and may
+    /// allocate.
+    pub fn note(&self, incident: Incident) {
+        self.incidents.lock().note(incident);
     }
 
     /// Adds one to the counter of `label`.

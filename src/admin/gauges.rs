@@ -2,6 +2,7 @@
 
 use super::{AdminState, certificates, process, status};
 use crate::cluster::NodeStatus;
+use crate::findings::{CATALOGUE, Severity};
 use crate::gateway::Snapshot;
 use crate::metrics::RouteLabels;
 use crate::shared_store::{Status, Store};
@@ -50,6 +51,7 @@ impl Gauges {
         gauges.extend(listener_and_cluster_gauges(state, &snapshot));
         gauges.extend(shared_store_gauges(state));
         gauges.extend(config_gauges(state));
+        gauges.push(findings(state));
         gauges.extend(process_gauges());
         let reloads = &state.reloads;
         Self {
@@ -239,6 +241,28 @@ fn config_gauges(state: &AdminState) -> Vec<Family> {
             values: earliest_by_labels(certificates::crl_expiries(&config)),
         },
     ]
+}
+
+/// Returns the findings of every kind and severity, zeros included, so that a rule can tell none from unknown.
+fn findings(state: &AdminState) -> Family {
+    let report = state.findings.load();
+    let kinds = CATALOGUE.iter().flat_map(|entry| {
+        let severities = Severity::ALL.iter();
+        severities.map(move |&severity| (entry.id, severity))
+    });
+    let value = |(id, severity): (&'static str, Severity)| {
+        let labels = vec![
+            ("id", id.to_owned()),
+            ("severity", severity.as_str().to_owned()),
+        ];
+        let count = report.counts.get(&(id, severity)).copied();
+        (labels, saturating_i64(count.unwrap_or_default()))
+    };
+    Family {
+        name: "findings",
+        help: "What is wrong, by kind and severity",
+        values: kinds.map(value).collect(),
+    }
 }
 
 fn process_gauges() -> Vec<Family> {

@@ -1,9 +1,10 @@
 //! The results of reloads.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -16,6 +17,8 @@ pub struct Reloads {
     last: ArcSwapOption<ReloadAttempt>,
     succeeded: AtomicU64,
     refused: AtomicU64,
+    restart_needed: ArcSwap<Vec<String>>,
+    unreadable_files: ArcSwap<Vec<PathBuf>>,
 }
 
 /// The result of a successful reload.
@@ -29,6 +32,8 @@ pub struct Reloaded {
     pub refused_files: Vec<RefusedKeyFile>,
     /// The number of further ones.
     pub refused_files_omitted: usize,
+    /// The keys whose values differ from the ones in force, which they become at the next start.
+    pub restart_needed: Vec<String>,
 }
 
 /// A file of access keys with mistakes; the access keys that it had before stay in force.
@@ -59,6 +64,7 @@ impl Reloaded {
             warnings,
             refused_files,
             refused_files_omitted,
+            restart_needed: Vec::new(),
         }
     }
 
@@ -67,6 +73,7 @@ impl Reloaded {
         let mut body = json!({
             "reloaded": true,
             "generation": self.generation,
+            "restart_needed": self.restart_needed,
             "warnings": self.warnings,
             "refused_files": self.refused_files,
         });
@@ -90,7 +97,11 @@ impl Reloads {
     /// Records a reload.
     pub fn record(&self, at: Timestamp, result: &Result<Reloaded, String>) {
         let counter = match result {
-            Ok(_) => &self.succeeded,
+            Ok(done) => {
+                let keys = Arc::new(done.restart_needed.clone());
+                self.restart_needed.store(keys);
+                &self.succeeded
+            }
             Err(_) => &self.refused,
         };
         counter.fetch_add(1, Ordering::Relaxed);
@@ -102,6 +113,21 @@ impl Reloads {
     /// Returns the last reload.
     pub fn last(&self) -> Option<Arc<ReloadAttempt>> {
         self.last.load_full()
+    }
+
+    /// Returns the changed keys that wait for a restart.
+    pub fn restart_needed(&self) -> Vec<String> {
+        Vec::clone(&self.restart_needed.load())
+    }
+
+    /// Replaces the list of files that cannot be read.
+    pub fn set_unreadable_files(&self, files: Vec<PathBuf>) {
+        self.unreadable_files.store(Arc::new(files));
+    }
+
+    /// Returns the files that the configuration names and that could not be read at the last look.
+    pub fn unreadable_files(&self) -> Arc<Vec<PathBuf>> {
+        self.unreadable_files.load_full()
     }
 
     /// Returns the number of successful reloads.
@@ -125,6 +151,7 @@ impl Reloads {
                 "error": last.result.as_ref().err(),
                 "warnings": last.result.as_ref().map_or(&[][..], |done| &done.warnings),
             })),
+            "restart_needed": self.restart_needed(),
         })
     }
 }

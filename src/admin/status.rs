@@ -59,6 +59,7 @@ pub(super) fn write(state: &AdminState, history: &History, after: Option<u64>) -
         "latency": history.latency(&sample),
         "counters": counters(&totals),
     });
+    state.findings.add_to(&mut status);
     if let Some(after) = after {
         status["history"] = history.points_after(after);
     }
@@ -202,7 +203,7 @@ pub(super) fn instant() -> Instant {
 }
 
 #[expect(clippy::disallowed_methods, reason = "what a reader's clock says")]
-fn wall_clock() -> Timestamp {
+pub(super) fn wall_clock() -> Timestamp {
     Timestamp::now()
 }
 

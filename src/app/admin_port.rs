@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::port::BoundSocket;
 use super::{ADMIN, App, StartError, listener_setup};
-use crate::admin::{Admin, AdminState};
+use crate::admin::{self, Admin, AdminState};
 use crate::config::Config;
 use crate::drain::{self, Trigger};
+use crate::findings::Timing;
 use crate::listener::{self, ConnectionLimits, ListenerContext};
 
 /// The admin interface's open port; serves on the current runtime until drained.
@@ -68,20 +70,38 @@ impl App {
         let what = "the admin interface";
         let inherited = &self.service_manager.sockets;
         let bound = BoundSocket::inherit_or_bind(what, ADMIN, bind, inherited)?;
-        let state = AdminState {
+        let token = config.admin.token.clone();
+        let admin = Admin::new(bound.local_address, token, self.admin_state());
+        let context = self.admin_context(Arc::new(admin), config)?;
+        self.admin = Some(AdminPort::open(bound, context));
+        Ok(())
+    }
+
+    /// Returns the parts of the gateway that the admin interface and the findings read.
+    fn admin_state(&self) -> AdminState {
+        AdminState {
             shared: self.shared.clone(),
             metrics: self.metrics.clone(),
             config: self.config.clone(),
-            started: super::now(),
+            started: self.started,
             drain: self.drain_state.1.clone(),
             commands: self.commands(),
             reloads: self.reloads.clone(),
             ports: self.open_ports.clone(),
-        };
-        let admin = Admin::new(bound.local_address, config.admin.token.clone(), state);
-        let context = self.admin_context(Arc::new(admin), config)?;
-        self.admin = Some(AdminPort::open(bound, context));
-        Ok(())
+            config_file: self
+                .source
+                .as_ref()
+                .map(|path| path.display().to_string().into()),
+            findings: self.findings.clone(),
+        }
+    }
+
+    /// Starts to watch for findings, with or without an admin interface.
+    pub(super) fn start_findings(&mut self, timing: Timing) {
+        let watch = admin::watch_findings(self.admin_state(), timing);
+        #[expect(clippy::disallowed_methods, reason = "ends with its handle")]
+        let task = tokio::spawn(watch);
+        self.findings_task = Some(AbortOnDropHandle::new(task));
     }
 
     /// Returns the context that a new configuration gives the open admin port, if there is one.

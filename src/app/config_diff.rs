@@ -5,11 +5,10 @@ use crate::cache::Purge;
 use crate::config::{AccountSettings, Config, KeyChanges};
 use crate::gateway::Snapshot;
 
-/// Rejects changes of keys that take effect only at the start.
-///
-/// # Errors
-/// The changed keys, in one sentence.
-pub(super) fn require_unchanged(before: &Config, after: &Config) -> Result<(), String> {
+/// Gives `after` the values of `before` where a key takes effect only at the start. Returns the keys whose
+/// values differ.
+pub(super) fn keep_until_restart(before: &Config, after: &mut Config) -> Vec<String> {
+    let (telemetry, limits) = (&before.telemetry, &before.limits);
     let changes = [
         (
             before.server.workers != after.server.workers,
@@ -24,24 +23,28 @@ pub(super) fn require_unchanged(before: &Config, after: &Config) -> Result<(), S
             before.admin.tls.is_some() != after.admin.tls.is_some(),
             "[admin] tls (its certificates can)",
         ),
-        (before.telemetry != after.telemetry, "[telemetry]"),
+        (*telemetry != after.telemetry, "[telemetry]"),
         (
-            before.limits.max_answer != after.limits.max_answer
-                || before.limits.min_receive_rate != after.limits.min_receive_rate,
-            "[limits] max_answer and min_receive_rate",
+            limits.max_answer != after.limits.max_answer,
+            "[limits] max_answer",
+        ),
+        (
+            limits.min_receive_rate != after.limits.min_receive_rate,
+            "[limits] min_receive_rate",
         ),
     ];
-    let changed: Vec<_> = changes
-        .into_iter()
-        .filter_map(|(changed, key)| changed.then_some(key))
-        .collect();
-    if changed.is_empty() {
-        return Ok(());
+    let changed = changes.into_iter().filter(|(changed, _)| *changed);
+    let keys = changed.map(|(_, key)| key.to_owned()).collect();
+    after.server.workers = before.server.workers;
+    after.cache.max_size = before.cache.max_size;
+    after.admin.bind = before.admin.bind;
+    if before.admin.tls.is_some() != after.admin.tls.is_some() {
+        after.admin.tls.clone_from(&before.admin.tls);
     }
-    let keys = changed.join(", ");
-    Err(format!(
-        "{keys} cannot change while running: restart the gateway"
-    ))
+    after.telemetry = telemetry.clone();
+    after.limits.max_answer = limits.max_answer;
+    after.limits.min_receive_rate = limits.min_receive_rate;
+    keys
 }
 
 /// Returns the access keys that were removed or disabled, or lost one of their secrets.

@@ -70,6 +70,13 @@ impl FileWatcher {
         self.schedule(false);
     }
 
+    /// Returns the files that could not be read at the last look.
+    pub(super) fn unreadable_files(&self) -> Vec<PathBuf> {
+        let named = self.state.iter().flat_map(|state| &state.named);
+        let unreadable = named.filter(|(_, seen)| seen.is_unreadable());
+        unreadable.map(|(path, _)| path.clone()).collect()
+    }
+
     /// Continues after changes that were rejected: they are reported again when the files change again.
     pub(super) fn resume(&mut self) {
         self.schedule(false);

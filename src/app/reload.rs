@@ -1,12 +1,12 @@
 //! Applies a new configuration, all or nothing: every step that can fail runs before the first visible
-//! change. Keys that cannot change while running are rejected with a message, not ignored.
+//! change. Keys that cannot change while running keep their values, and are named until the restart.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::App;
-use super::config_diff::{Prepared, PreparedKeys, require_unchanged};
+use super::config_diff::{Prepared, PreparedKeys, keep_until_restart};
 use super::file_watcher::FileChanges;
 use super::listener_setup::{self, ListenerSetup};
 use super::port::{BoundSocket, Port};
@@ -67,8 +67,13 @@ impl App {
         self.reloads.record(super::now(), &result);
         let in_force = self.shared.snapshot.load().generation;
         match &result {
-            Ok(Reloaded { generation, .. }) => {
+            Ok(done) => {
+                let generation = done.generation;
                 tracing::info!(generation, "configuration reloaded");
+                if !done.restart_needed.is_empty() {
+                    let keys = done.restart_needed.join(", ");
+                    tracing::warn!(keys, "changed keys take effect only after a restart");
+                }
                 self.notifier
                     .ready(&format!("serving, generation {in_force}"));
             }
@@ -99,11 +104,11 @@ impl App {
         let loaded = tokio::task::spawn_blocking(read)
             .await
             .map_err(|error| error.to_string())??;
-        require_unchanged(&before, &loaded.config)?;
-        let plans = self.plan_listeners(&loaded.config).await?;
-        let admin = self.plan_admin(&loaded.config)?;
+        let mut config = loaded.config;
+        let restart_needed = keep_until_restart(&before, &mut config);
+        let plans = self.plan_listeners(&config).await?;
+        let admin = self.plan_admin(&config)?;
         let current = self.shared.snapshot.load_full();
-        let config = loaded.config;
         let prepare = move || Prepared::new(config, &before, &current);
         let prepared = tokio::task::spawn_blocking(prepare)
             .await
@@ -117,11 +122,21 @@ impl App {
         if let Some(watcher) = &mut self.file_watcher {
             watcher.continue_with(&config);
         }
-        Ok(Reloaded::new(generation, &config, loaded.warnings))
+        let unreadable = config.files.iter().filter(|(_, digest)| digest.is_none());
+        let unreadable = unreadable.map(|(path, _)| path.clone());
+        self.reloads.set_unreadable_files(unreadable.collect());
+        Ok(Reloaded {
+            restart_needed,
+            ..Reloaded::new(generation, &config, loaded.warnings)
+        })
     }
 
     /// Applies changes of watched files; logs the result.
     pub(super) async fn on_changed_files(&mut self, mut changes: FileChanges) {
+        if let Some(watcher) = &self.file_watcher {
+            self.reloads
+                .set_unreadable_files(watcher.unreadable_files());
+        }
         if !changes.named.is_empty() {
             let cause = ReloadCause::FilesChanged(changes.clone());
             if self.reload(cause).await.is_ok() {
@@ -173,7 +188,10 @@ impl App {
         );
         self.purge(purges, (before, current));
         self.cluster_tasks.reconcile(&self.shared.snapshot.load());
-        let result = Ok(Reloaded::new(generation, &config, Vec::new()));
+        let result = Ok(Reloaded {
+            restart_needed: self.reloads.restart_needed(),
+            ..Reloaded::new(generation, &config, Vec::new())
+        });
         self.reloads.record(super::now(), &result);
         self.notifier
             .ready(&format!("serving, generation {generation}"));

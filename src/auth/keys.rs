@@ -60,6 +60,11 @@ impl Secret {
         }
     }
 
+    /// Whether it is exactly these bytes; in constant time for bytes of its length.
+    pub fn is(&self, bytes: &[u8]) -> bool {
+        constant_time::verify_slices_are_equal(&self.bytes, bytes).is_ok()
+    }
+
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
     }

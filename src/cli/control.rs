@@ -1,4 +1,4 @@
-//! `status`, `nodes`, `reload`, `drain`, `purge`, `healthcheck`: clients of the admin interface of a running
+//! `status`, `nodes`, `doctor`, `reload`, `drain`, `purge`, `healthcheck`: clients of the admin interface of a running
 //! gateway. Exit code 1 if it cannot be reached or rejects the request.
 
 use std::io::Write;
@@ -13,11 +13,13 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 mod connection;
+mod doctor;
 mod purge;
 mod show;
 mod table;
 
 use connection::{AdminClient, AdminResponse};
+pub use doctor::Doctor;
 pub use purge::Purge;
 use table::replace_control_chars;
 
@@ -171,6 +173,12 @@ impl Reload {
                 "configuration reloaded: generation {}",
                 response["generation"]
             )?;
+            let keys = response["restart_needed"].as_array().into_iter().flatten();
+            let keys: Vec<_> = keys.filter_map(Value::as_str).collect();
+            if !keys.is_empty() {
+                let keys = replace_control_chars(&keys.join(", "));
+                writeln!(out, "in force only after a restart: {keys}")?;
+            }
         }
         Ok(ExitCode::SUCCESS)
     }

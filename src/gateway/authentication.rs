@@ -8,9 +8,9 @@ use http::request::Parts;
 
 use super::context::RequestContext;
 use super::{Account, BodyReadError, Gateway, Rejection, RouteMatch, Snapshot, request_body};
-use crate::auth::{AuthError, Caller, Claim, Signable};
+use crate::auth::{self, AuthError, Caller, Claim, Signable};
 use crate::ccfs::Endpoint;
-use crate::metrics::{AuthResult, Decision, Limiter};
+use crate::metrics::{AuthResult, Claimant, Decision, Incident, Limiter, Unverified};
 
 /// The result of authentication.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ impl Gateway {
         if let Err(error) = &claim
             && !route.may_forward_unverified(error)
         {
-            return Err(self.authentication_failed(error, context, endpoint));
+            return Err(self.authentication_failed(error, context, head, endpoint));
         }
         let body = body_limits.read(incoming, context).await?;
         match claim.and_then(|claim| verify(&claim, head, &body, &context.snapshot)) {
@@ -64,9 +64,10 @@ impl Gateway {
             Err(error) => {
                 let is_known_key = |part: &str| context.snapshot.account(part).is_some();
                 if !route.forwards_unverified(&error, &head.headers, is_known_key) {
-                    return Err(self.authentication_failed(&error, context, endpoint));
+                    return Err(self.authentication_failed(&error, context, head, endpoint));
                 }
                 context.record.metrics().count(AuthResult::Forwarded);
+                note_unverified(context, head, AuthResult::Forwarded, 0);
                 self.charge_address(context, endpoint)?;
                 Ok(Admission::Unverified { body })
             }
@@ -78,9 +79,16 @@ impl Gateway {
         &self,
         error: &AuthError,
         context: &RequestContext,
+        head: &Parts,
         endpoint: &Endpoint,
     ) -> Rejection {
-        context.record.metrics().count(auth_label(error));
+        let label = auth_label(error);
+        context.record.metrics().count(label);
+        let seconds_ahead = match error {
+            AuthError::Stale(seconds) => *seconds,
+            _ => 0,
+        };
+        note_unverified(context, head, label, seconds_ahead);
         match self.charge_address(context, endpoint) {
             Ok(()) => Rejection::Unauthenticated(error.clone()),
             Err(limited) => limited,
@@ -124,6 +132,18 @@ fn verify(
     // Without an account, `Claim::verify` has failed already.
     let account = account.ok_or(AuthError::UnknownKey)?;
     Ok((caller, account.clone()))
+}
+
+/// Notes whose request did not verify, the same way for known and unknown access keys.
+fn note_unverified(context: &RequestContext, head: &Parts, class: AuthResult, seconds_ahead: i64) {
+    let claimed = auth::claimed_access_key(&head.headers).unwrap_or_default();
+    let unverified = Unverified {
+        count: 1,
+        address: context.record.client,
+        seconds_ahead,
+    };
+    let incident = Incident::Unverified(Claimant::new(claimed, class), unverified);
+    context.record.metrics().note(incident);
 }
 
 fn auth_label(error: &AuthError) -> AuthResult {

@@ -19,7 +19,7 @@ use crate::http_fields::{
 };
 use crate::limit::RateLimited;
 use crate::message::{BodyError, BufferedResponse, StreamingResponse};
-use crate::metrics::{Decision, RequestOutcome, ValidationReject};
+use crate::metrics::{Decision, Incident, RequestOutcome, ValidationReject};
 use crate::telemetry::RequestRecord;
 
 /// A response before the common headers are added.
@@ -265,6 +265,10 @@ fn count_rejection(rejection: &Rejection, record: &RequestRecord) {
     match rejection {
         Rejection::RateLimited { limiter, .. } => {
             record.metrics().count(Decision::refused(*limiter));
+            if let Some(access_key) = &record.access_key {
+                let incident = Incident::Limited(access_key.clone(), *limiter);
+                record.metrics().note(incident);
+            }
         }
         Rejection::Overloaded(reason) => record.metrics().count(*reason),
         Rejection::InvalidRequest(invalid) => {

@@ -4,9 +4,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Upper bounds of the buckets in milliseconds: denser where cache hits (1–50 ms) and node responses
-/// (0.2–8 s) are.
-pub const BUCKETS_MS: [u64; 18] = [
-    1, 2, 3, 5, 8, 12, 20, 35, 50, 100, 200, 400, 800, 1500, 3000, 5000, 8000, 30000,
+/// (0.2–8 s) are, and around the default timeouts (`per_try` 8 s, `overall` 9 s) and what callers wait (10 s).
+pub const BUCKETS_MS: [u64; 23] = [
+    1, 2, 3, 5, 8, 12, 20, 35, 50, 100, 200, 400, 800, 1500, 3000, 5000, 7000, 8000, 9000, 10_000,
+    12_000, 15_000, 30_000,
 ];
 
 /// Counts of durations by bucket; the last bucket is unbounded.
@@ -16,6 +17,9 @@ pub struct Histogram {
     pub buckets: [u64; BUCKETS_MS.len() + 1],
     /// The sum of all durations in microseconds.
     pub sum_micros: u64,
+    /// The longest duration in microseconds. In the result of [`Histogram::delta_since`] it is an upper bound,
+    /// which lies in the bucket of the longest duration.
+    pub max_micros: u64,
 }
 
 impl Histogram {
@@ -30,6 +34,7 @@ impl Histogram {
             *sum += bucket;
         }
         self.sum_micros += other.sum_micros;
+        self.max_micros = self.max_micros.max(other.max_micros);
     }
 
     /// Returns what was observed since `earlier`, a former state of the same histogram.
@@ -39,23 +44,36 @@ impl Histogram {
             *now = now.saturating_sub(*before);
         }
         grown.sum_micros = grown.sum_micros.saturating_sub(earlier.sum_micros);
+        // The longest duration of all may be older: then the bound of the highest bucket that grew counts.
+        let highest = grown.buckets.iter().rposition(|&count| count > 0);
+        let bound = highest.map_or(0, |bucket| {
+            BUCKETS_MS.get(bucket).map_or(u64::MAX, |ms| ms * 1000)
+        });
+        grown.max_micros = grown.max_micros.min(bound);
         grown
     }
 
-    /// Returns the quantile `q` (0 to 1) in milliseconds, interpolated linearly inside its bucket;
-    /// `None` if there are no durations.
+    /// Returns the longest duration in milliseconds; `None` if there are no durations.
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "microseconds of one request fit"
+    )]
+    pub fn max_ms(&self) -> Option<f64> {
+        (self.count() > 0).then(|| self.max_micros as f64 / 1000.0)
+    }
+
+    /// Returns the quantile `q` (0 to 1) in milliseconds, interpolated linearly inside its bucket and never
+    /// above the longest duration; `None` if there are no durations.
     #[expect(
         clippy::cast_precision_loss,
         reason = "an estimate between two bounds of a bucket"
     )]
     pub fn quantile(&self, q: f64) -> Option<f64> {
         let count = self.count();
-        if count == 0 {
-            return None;
-        }
+        let max = self.max_ms()?;
         let rank = q * count as f64;
         let mut below = 0.0;
-        let mut lower = 0.0;
+        let mut lower = 0.0_f64;
         for (bucket, &in_bucket) in self.buckets.iter().enumerate() {
             // The last bucket has no upper bound to interpolate to.
             let Some(&upper) = BUCKETS_MS.get(bucket) else {
@@ -63,12 +81,13 @@ impl Histogram {
             };
             let (in_bucket, upper) = (in_bucket as f64, upper as f64);
             if in_bucket > 0.0 && below + in_bucket >= rank {
-                return Some(lower + (upper - lower) * ((rank - below) / in_bucket).max(0.0));
+                let within = lower + (upper - lower) * ((rank - below) / in_bucket).max(0.0);
+                return Some(within.min(max));
             }
             below += in_bucket;
             lower = upper;
         }
-        Some(lower)
+        Some(lower.min(max))
     }
 }
 
@@ -77,6 +96,7 @@ impl Histogram {
 pub(super) struct AtomicHistogram {
     buckets: [AtomicU64; BUCKETS_MS.len() + 1],
     sum_micros: AtomicU64,
+    max_micros: AtomicU64,
 }
 
 impl AtomicHistogram {
@@ -87,12 +107,17 @@ impl AtomicHistogram {
             counter.fetch_add(1, Ordering::Relaxed);
         }
         self.sum_micros.fetch_add(micros, Ordering::Relaxed);
+        // Nearly always only the load.
+        if micros > self.max_micros.load(Ordering::Relaxed) {
+            self.max_micros.fetch_max(micros, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn snapshot(&self) -> Histogram {
         Histogram {
             buckets: self.buckets.each_ref().map(|it| it.load(Ordering::Relaxed)),
             sum_micros: self.sum_micros.load(Ordering::Relaxed),
+            max_micros: self.max_micros.load(Ordering::Relaxed),
         }
     }
 }
@@ -118,8 +143,8 @@ mod tests {
         };
         within(0.5, 0.4, 0.7);
         within(0.9, 0.9, 1.0);
-        within(0.95, 200.0, 400.0);
-        within(1.0, 400.0, 400.0);
+        within(0.95, 200.0, 300.0);
+        within(1.0, 300.0, 300.0);
         assert_eq!(seen.sum_micros, 90 * 900 + 10 * 300_000);
     }
 
@@ -128,6 +153,24 @@ mod tests {
         let durations = AtomicHistogram::default();
         durations.observe(Duration::from_secs(3600));
         assert_eq!(durations.snapshot().quantile(0.5), Some(30_000.0));
+    }
+
+    #[test]
+    fn a_quantile_never_exceeds_the_longest_duration() {
+        let durations = AtomicHistogram::default();
+        durations.observe(Duration::from_millis(3050));
+        let seen = durations.snapshot();
+        assert_eq!(
+            (seen.quantile(0.99), seen.max_ms()),
+            (Some(3050.0), Some(3050.0))
+        );
+        // The longest duration is older than the delta: the bound of its own bucket counts.
+        durations.observe(Duration::from_millis(9));
+        let later = durations.snapshot().delta_since(&seen);
+        assert_eq!(
+            (later.quantile(0.99).map(f64::round), later.max_ms()),
+            (Some(12.0), Some(12.0))
+        );
     }
 
     #[test]

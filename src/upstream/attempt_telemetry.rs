@@ -3,15 +3,18 @@
 use std::time::Duration;
 
 use http::StatusCode;
+use http::header::DATE;
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::Upstream;
 use super::attempt::AttemptError;
 use super::response::{NodeResponse, RetryDecision};
+use crate::auth::Caller;
 use crate::ccfs::ResultKind;
 use crate::cluster::Node;
 use crate::message::{UpstreamErrorKind, UpstreamRequest};
-use crate::metrics::{Attempt, ResultClass};
+use crate::metrics::{Attempt, Incident, NodeRefusal, Refused, ResultClass};
 use crate::telemetry::{Attributes, Kind, Span, TraceContext, method_name};
 
 /// Records one attempt exactly once: with its result, or as cancelled if it is dropped before.
@@ -61,7 +64,31 @@ impl<'a> AttemptTelemetry<'a> {
         elapsed: Duration,
     ) {
         let label = result_label(result, self.request);
+        if let (Attempt::Refused, Ok(response)) = (label, result)
+            && let Some(caller) = self.request.authorization.caller()
+        {
+            self.note_refusal(caller, response);
+        }
         self.record(label, result.as_ref().ok(), elapsed);
+    }
+
+    /// Notes that the node refused what the gateway had verified.
+    fn note_refusal(&self, caller: &Caller, response: &NodeResponse) {
+        let refusal = NodeRefusal {
+            cluster: self.request.cluster.settings().name.clone(),
+            node: self.node.name().clone(),
+            access_key: caller.access_key().shared(),
+        };
+        let date = response.headers.get(DATE).and_then(|it| it.to_str().ok());
+        let date = date.and_then(|it| jiff::fmt::rfc2822::parse(it).ok());
+        let refused = Refused {
+            count: 1,
+            status: response.status.as_u16(),
+            seconds_ahead: date.map(|date| date.timestamp().duration_since(now()).as_secs()),
+        };
+        self.upstream
+            .metrics
+            .note(Incident::NodeRefused(refusal, refused));
     }
 
     fn record(&mut self, label: Attempt, response: Option<&NodeResponse>, elapsed: Duration) {
@@ -131,8 +158,15 @@ fn result_class(response: &NodeResponse) -> Option<ResultClass> {
     Some(match json.result_kind() {
         ResultKind::FlowControlled => ResultClass::FlowControl,
         ResultKind::NoData => ResultClass::NoData,
-        ResultKind::Other if json.result_code.as_deref() == Some("0") => ResultClass::Success,
-        ResultKind::Other => ResultClass::Other,
+        ResultKind::Other => match json.result_code.as_deref() {
+            Some("0") => ResultClass::Success,
+            Some("0300011") => ResultClass::NotFound,
+            Some(
+                "0300001" | "0300002" | "0300003" | "0300004" | "0300005" | "0300006" | "0300007"
+                | "0300010" | "0300013",
+            ) => ResultClass::Parameter,
+            _ => ResultClass::Other,
+        },
     })
 }
 
@@ -161,6 +195,11 @@ fn result_label(result: &Result<NodeResponse, AttemptError>, request: &UpstreamR
             UpstreamErrorKind::Timeout => Attempt::Timeout,
         },
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "compared with a node's clock")]
+fn now() -> Timestamp {
+    Timestamp::now()
 }
 
 /// Splits the name of a node, `host:port`.

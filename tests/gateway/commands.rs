@@ -81,6 +81,7 @@ fn help_is_on_stdout_with_examples() {
         "explain",
         "stand-in",
         "schema",
+        "doctor",
         "purge",
         "completions",
         "man",

@@ -176,22 +176,27 @@ async fn an_unreachable_gateway_is_1() {
 }
 
 #[derive(Debug)]
-struct CommandOutput {
-    code: Option<i32>,
-    out: String,
-    err: String,
+pub(crate) struct CommandOutput {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl CommandOutput {
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|_| panic!("{self:?}"))
     }
 }
 
-async fn ask(env: &TestEnv, arguments: &[&str]) -> CommandOutput {
+pub(crate) async fn ask(env: &TestEnv, arguments: &[&str]) -> CommandOutput {
     let mut all: Vec<_> = arguments.iter().map(|&it| it.to_owned()).collect();
     all.extend(["--admin".to_owned(), env.admin()]);
     run(all).await
+}
+
+/// Runs the command with exactly these arguments.
+pub(crate) async fn run_with(arguments: &[&str]) -> CommandOutput {
+    run(arguments.iter().map(|&it| it.to_owned()).collect()).await
 }
 
 /// Runs on a thread of its own, because the queried gateway runs on this one.

@@ -201,6 +201,7 @@ fn every_alert_says_what_to_do_and_the_main_ones_are_tested() {
         "\n        annotations:\n",
         "summary: ",
         "description: ",
+        "runbook_url: ",
         "labels: { severity: ",
     ] {
         assert_eq!(count(part), rules, "{part:?}");
@@ -222,6 +223,13 @@ fn the_dashboard_is_json_and_its_panels_do_not_overlap() {
             }
         }
         let is_row = panel["type"] == "row";
+        assert!(
+            panel["description"]
+                .as_str()
+                .is_some_and(|it| it.len() > 10),
+            "{}",
+            panel["title"]
+        );
         assert_eq!(panel["targets"].is_null(), is_row, "{}", panel["title"]);
     }
 }

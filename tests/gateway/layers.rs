@@ -16,8 +16,9 @@ const LAYERS: &[&[&str]] = &[
         "sharded_map",
         "telemetry",
         "tls",
+        "words",
     ],
-    &["auth", "ccfs", "cluster"],
+    &["auth", "ccfs", "cluster", "findings"],
     &["config"],
     &["message"],
     &["cache", "limit", "shared_store", "upstream"],
@@ -30,11 +31,12 @@ const LAYERS: &[&[&str]] = &[
 ];
 
 /// Allowed dependencies within a layer: `metrics` counts by gauges, `telemetry` counts and escapes what it
-/// writes, `admin` is served by `listener`.
+/// writes, `findings` judges the state of clusters, `admin` is served by `listener`.
 const INSIDE: &[(&str, &str)] = &[
     ("metrics", "gauge"),
     ("telemetry", "metrics"),
     ("telemetry", "escape"),
+    ("findings", "cluster"),
     ("admin", "listener"),
 ];
 

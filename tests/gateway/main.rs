@@ -32,6 +32,7 @@ mod drain;
 mod edge;
 mod errors;
 mod fetch;
+mod findings;
 mod flow;
 mod followers;
 mod forward;

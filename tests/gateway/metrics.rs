@@ -204,6 +204,7 @@ const FAMILIES: &[(&str, &str)] = &[
     ("inflight_requests", "gauge"),
     ("shed", "counter"),
     ("panics", "counter"),
+    ("findings", "gauge"),
     ("draining", "gauge"),
     ("trace_spans", "counter"),
 ];

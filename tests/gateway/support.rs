@@ -220,13 +220,14 @@ impl TestEnv {
 
     /// Starts a gateway on a prepared site.
     pub(crate) fn with_site(site: Site) -> Self {
-        let Site {
-            nodes,
-            folder,
-            file,
-        } = site;
-        let (config, _) = Config::load(&file).unwrap_or_else(|wrong| panic!("{wrong}"));
-        let app = App::bind(config, Some(file)).unwrap();
+        let (config, _) = Config::load(&site.file).unwrap_or_else(|wrong| panic!("{wrong}"));
+        let app = App::bind(config, Some(site.file.clone())).unwrap();
+        Self::with_app(site, app)
+    }
+
+    /// Runs a gateway that was made for a site.
+    pub(crate) fn with_app(site: Site, app: App) -> Self {
+        let Site { nodes, folder, .. } = site;
         let (bound, orders) = (app.bound_addresses(), app.commands());
         Self {
             nodes,
@@ -360,4 +361,9 @@ pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> b
         );
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Writes a file that only its owner can read.
+pub(crate) fn write_secret(path: &Path, content: &[u8]) {
+    write_private_file(path, content).unwrap();
 }

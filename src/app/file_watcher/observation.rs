@@ -102,6 +102,11 @@ impl Seen {
         pending.is_some() && other.digest == Some(pending)
     }
 
+    /// Whether the file could not be read.
+    pub(super) fn is_unreadable(&self) -> bool {
+        self.digest == Some(None)
+    }
+
     /// Whether the file has changed but was not taken yet.
     pub(super) fn is_pending(&self) -> bool {
         self.pending.is_some() || self.digest.is_none()

@@ -4,7 +4,7 @@
 macro_rules! label_sets {
     ($( $(#[$doc:meta])* $set:ident { $( $(#[$vdoc:meta])* $value:ident = $text:literal ),+ $(,)? } )+) => { $(
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+        #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
         pub enum $set { $( $(#[$vdoc])* $value ),+ }
 
         impl $set {

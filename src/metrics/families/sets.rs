@@ -80,6 +80,10 @@ label_sets! {
         FlowControl = "flow_control",
         /// 0300012.
         NoData = "no_data",
+        /// 0300011: the file does not exist.
+        NotFound = "not_found",
+        /// 0300001 to 0300007, 0300010, 0300013: the node does not accept a parameter.
+        Parameter = "parameter",
         /// Any other code, or no readable one.
         Other = "other",
     }

@@ -1,0 +1,313 @@
+//! Observes the gateway once a second, and publishes what is wrong with it.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{AdminState, certificates, process, status};
+use crate::config::{Config, MAX_LISTED, RefusedFile, Validation};
+use crate::findings::{
+    AccessKeys, Change, ClaimStatus, ClusterFacts, Counters, Detector, EndDate, EndKind, Finding,
+    ListenerFacts, Observation, Report, Severity, StoreFacts, Timing, UnreadableFile,
+};
+use crate::gateway::Snapshot;
+use crate::metrics::{
+    AccessLogLines, AuthResult, ConnectionEndReason, RequestOutcome, ShedReason, StatusClass,
+    Totals,
+};
+use crate::shared_store::Status;
+use crate::telemetry;
+
+/// The findings of the last observation.
+#[derive(Debug, Default)]
+pub struct FindingsList(ArcSwap<Report>);
+
+impl FindingsList {
+    /// Returns the last report.
+    pub(super) fn load(&self) -> Arc<Report> {
+        self.0.load_full()
+    }
+
+    /// Adds the members of `/status` that speak of findings.
+    pub(super) fn add_to(&self, status: &mut Value) {
+        let report = self.load();
+        let findings: Vec<_> = report.findings.iter().map(Finding::to_json).collect();
+        status["findings"] = findings.into();
+        status["findings_omitted"] = report.omitted.into();
+        let claimed: Vec<_> = report.claimed.iter().map(ClaimStatus::to_json).collect();
+        status["claimed_access_keys"] = json!(claimed);
+    }
+}
+
+/// Observes the gateway for as long as it is polled.
+pub async fn watch_findings(state: AdminState, timing: Timing) {
+    let mut detector = Detector::new(timing);
+    let mut observer = Observer::default();
+    let mut ticks = tokio::time::interval(timing.interval);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        ticks.tick().await;
+        let observation = observer.observe(&state);
+        let access_keys = ConfiguredKeys(state.shared.snapshot.load_full());
+        let (report, changes) = detector.observe(&observation, &access_keys);
+        state.findings.0.store(Arc::new(report));
+        changes.iter().for_each(log_change);
+    }
+}
+
+/// Writes one line for each begin and each end.
+fn log_change(change: &Change) {
+    let (Change::Began(finding) | Change::Ended(finding)) = change;
+    let (id, cause, advice) = (finding.entry.id, &finding.cause, &finding.advice);
+    let (kind, name) = (finding.subject.kind(), finding.subject.name());
+    let severity = finding.severity.as_str();
+    match change {
+        Change::Began(_) if finding.severity == Severity::Note => {
+            tracing::info!(finding = id, severity, kind, %name, cause, advice, "finding begins: {id}");
+        }
+        Change::Began(_) => {
+            tracing::warn!(finding = id, severity, kind, %name, cause, advice, "finding begins: {id}");
+        }
+        Change::Ended(_) => {
+            let since = format!("{:.3}", finding.since);
+            tracing::info!(finding = id, severity, kind, %name, since, "finding ends: {id}");
+        }
+    }
+}
+
+/// Reads the facts, and keeps what need not be read every second.
+#[derive(Debug, Default)]
+struct Observer {
+    instance: Option<Arc<str>>,
+    /// The end dates of a configuration.
+    end_dates: Option<(Arc<Config>, Vec<EndDate>)>,
+    descriptors: Option<(u64, u64)>,
+    observations: u64,
+}
+
+impl Observer {
+    fn observe(&mut self, state: &AdminState) -> Observation {
+        let config = state.config.load_full();
+        let snapshot = state.shared.snapshot.load_full();
+        let totals = state.metrics.sum();
+        if self.observations.is_multiple_of(DESCRIPTORS_EVERY) {
+            let (open, most) = process::descriptors();
+            self.descriptors = open.map(|open| open as u64).zip(most);
+        }
+        self.observations += 1;
+        let last = state.reloads.last();
+        let reload_error = last.as_ref().and_then(|last| last.result.as_ref().err());
+        Observation {
+            at: status::instant(),
+            now: status::wall_clock(),
+            instance: self.instance.get_or_insert_with(process::host_name).clone(),
+            config_file: state.config_file.clone(),
+            clusters: clusters(&snapshot, &totals),
+            listeners: listeners(&config),
+            store: store(state),
+            end_dates: self.end_dates(&config),
+            counters: counters(&totals),
+            incidents: state.metrics.take_incidents(),
+            reload_error: reload_error.cloned(),
+            restart_needed: state.reloads.restart_needed(),
+            unreadable_files: unreadable_files(state),
+            recordings: Vec::new(),
+            node_clocks: Vec::new(),
+            dry_run: false,
+            descriptors: self.descriptors,
+        }
+    }
+
+    fn end_dates(&mut self, config: &Arc<Config>) -> Vec<EndDate> {
+        match &self.end_dates {
+            Some((known, dates)) if Arc::ptr_eq(known, config) => dates.clone(),
+            _ => {
+                let dates = end_dates(config);
+                self.end_dates = Some((config.clone(), dates.clone()));
+                dates
+            }
+        }
+    }
+}
+
+/// Returns the clusters; the addresses of one host name are one node.
+fn clusters(snapshot: &Snapshot, totals: &Totals) -> Vec<ClusterFacts> {
+    let now = status::instant();
+    let facts = snapshot.clusters().iter().map(|(name, cluster)| {
+        let mut nodes: Vec<crate::cluster::NodeStatus> = Vec::new();
+        for node in cluster.node_statuses(now) {
+            match nodes.iter_mut().find(|it| it.address == node.address) {
+                Some(known) => known.merge(&node),
+                None => nodes.push(node),
+            }
+        }
+        let (requests, failed) = requests(snapshot, totals, name);
+        ClusterFacts {
+            name: name.clone(),
+            nodes,
+            panic: cluster.is_panicking(now),
+            insecure: cluster.settings().insecure_skip_verify,
+            other_tier: None,
+            requests,
+            failed,
+        }
+    });
+    facts.collect()
+}
+
+/// Returns the requests for a cluster, and how many of them failed.
+fn requests(snapshot: &Snapshot, totals: &Totals, cluster: &str) -> (u64, u64) {
+    let (mut all, mut failed) = (0, 0);
+    let routes = totals.routes(&snapshot.routes);
+    for (_, _, route) in routes.filter(|(_, name, _)| *name == cluster) {
+        for (outcome, class, count) in route.requests() {
+            all += count;
+            if class == StatusClass::ServerError || outcome == RequestOutcome::NodeFailed {
+                failed += count;
+            }
+        }
+    }
+    (all, failed)
+}
+
+fn listeners(config: &Config) -> Vec<ListenerFacts> {
+    let facts = config.listeners.iter().map(|(name, listener)| {
+        let shadows = listener.validation == Validation::Shadow;
+        ListenerFacts {
+            name: name.clone(),
+            shadowed: shadows.then_some("validation").into_iter().collect(),
+        }
+    });
+    facts.collect()
+}
+
+fn store(state: &AdminState) -> Option<StoreFacts> {
+    let store = state.shared.store.load_full()?;
+    let settings = store.settings();
+    Some(StoreFacts {
+        url: settings.url().into(),
+        away: match store.status() {
+            Status::Unavailable(reason) => Some(reason),
+            Status::Connecting | Status::Connected => None,
+        },
+        insecure: settings.tls.as_ref().is_some_and(|tls| tls.insecure),
+    })
+}
+
+fn end_dates(config: &Config) -> Vec<EndDate> {
+    let certificates = certificates::all(config).filter_map(|certificate| {
+        Some(EndDate {
+            kind: EndKind::ListenerCertificate,
+            owner: certificate.listener.into(),
+            name: certificate.names.first().cloned().unwrap_or_default(),
+            at: certificate.validity?.not_after,
+        })
+    });
+    let crls = certificates::crl_expiries(config).filter_map(|(labels, at)| {
+        let (_, listener) = labels.first()?;
+        Some(EndDate {
+            kind: EndKind::Crl,
+            owner: listener.as_str().into(),
+            name: String::new(),
+            at: Timestamp::from_second(at).ok()?,
+        })
+    });
+    certificates.chain(crls).collect()
+}
+
+fn counters(totals: &Totals) -> Counters {
+    let unverified = AuthResult::ALL
+        .iter()
+        .filter(|result| !matches!(result, AuthResult::Ok | AuthResult::Forwarded));
+    let (_, diagnostics_lost) = telemetry::diagnostics_lines();
+    Counters {
+        requests: totals.requests().map(|(_, _, count)| count).sum(),
+        unverified: unverified.map(|&result| totals.get(result)).sum(),
+        shed_in_flight: totals.get(ShedReason::InFlight),
+        shed_buffered: totals.get(ShedReason::Buffered),
+        connections_closed: totals.get(ConnectionEndReason::ConnectionLimit),
+        address_connections_closed: totals.get(ConnectionEndReason::AddressLimit),
+        access_log_lost: totals.get(AccessLogLines::Dropped),
+        diagnostics_lost,
+        audit_lost: 0,
+        panics: totals.get(ConnectionEndReason::Panic),
+    }
+}
+
+fn unreadable_files(state: &AdminState) -> Vec<UnreadableFile> {
+    let files = state.reloads.unreadable_files();
+    let file = |path: &std::path::PathBuf| UnreadableFile {
+        path: as_text(path),
+        cause: "a file that the configuration names cannot be read; what it held stays in force"
+            .to_owned(),
+        is_critical: false,
+    };
+    let named = files.iter().map(file);
+    let config = state.config.load();
+    let Some(directory) = config.key_directory.as_deref() else {
+        return named.collect();
+    };
+    let error = directory.error().map(|error| UnreadableFile {
+        path: as_text(directory.path()),
+        cause: format!("{error}; all its access keys stay in force"),
+        is_critical: true,
+    });
+    let refused = directory
+        .refused()
+        .values()
+        .take(MAX_LISTED)
+        .map(|file| UnreadableFile {
+            path: as_text(&file.path),
+            cause: refusal(file),
+            is_critical: true,
+        });
+    named.chain(error).chain(refused).collect()
+}
+
+/// Describes a refused file of access keys, with those that it no longer holds.
+fn refusal(file: &RefusedFile) -> String {
+    let kept = &file.not_yet_revoked;
+    if kept.is_empty() {
+        return file.message.clone();
+    }
+    let named: Vec<_> = kept.iter().take(MAX_LISTED).map(|it| it.as_str()).collect();
+    let more = match kept.len().saturating_sub(MAX_LISTED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!(
+        "{}; not yet revoked: {}{more}",
+        file.message,
+        named.join(", ")
+    )
+}
+
+fn as_text(path: &std::path::Path) -> Arc<str> {
+    path.display().to_string().into()
+}
+
+/// The access keys of a generation.
+struct ConfiguredKeys(Arc<Snapshot>);
+
+impl AccessKeys for ConfiguredKeys {
+    fn is_configured(&self, access_key: &str) -> bool {
+        self.0.account(access_key).is_some()
+    }
+
+    /// Compares with every secret: only for the few claims that are shown.
+    fn is_secret(&self, text: &str) -> bool {
+        self.0.accounts().any(|account| {
+            let secrets = account.credential.secrets();
+            secrets.iter().any(|secret| secret.is(text.as_bytes()))
+        })
+    }
+
+    fn shows_claimed(&self) -> bool {
+        false
+    }
+}
+
+/// Counting open descriptors reads a folder with one entry for each, so not every second.
+const DESCRIPTORS_EVERY: u64 = 5;
