@@ -19,6 +19,7 @@ use crate::gateway::GatewayState;
 use crate::listener::{ConnectionInfo, Handler, ProtocolError, RequestBody};
 use crate::metrics::Metrics;
 
+mod access_keys;
 mod certificates;
 mod findings;
 mod gauges;
@@ -147,6 +148,9 @@ impl Admin {
             ("/reload", _, true) => self.reload().await,
             ("/cache/purge", _, true) => self.purge(uri.query().unwrap_or_default()).await,
             (path, _, true) if path.starts_with("/nodes/") => self.node_command(path),
+            (path, _, true) if path.starts_with("/access_keys/") => {
+                self.access_key_command(path).await
+            }
             ("/livez" | "/readyz" | "/metrics" | "/status" | "/config", ..) => {
                 respond::method_not_allowed("GET, HEAD")
             }

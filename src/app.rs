@@ -143,6 +143,7 @@ impl App {
                 config.limits.per_address,
             )),
             store: ArcSwapOption::empty(),
+            access_key_orders: tokio::sync::Notify::new(),
         });
         let control = metrics.add_shard();
         let log =

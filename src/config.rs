@@ -42,6 +42,7 @@ pub use key_directory::{
 pub use named_file::{FileDigest, digest_named_file, read_named_file};
 pub use problem::{ConfigError, MAX_LISTED, Problem};
 pub use rate::{Period, Rate};
+pub use resolve::TableDigest;
 pub use schema::schema;
 pub use shared_store::{SharedStore, StorePem, StoreSecret, StoreTls};
 
@@ -60,6 +61,8 @@ pub struct Config {
     pub clusters: BTreeMap<Arc<str>, cluster::ClusterSettings>,
     /// Developer accounts.
     pub access_keys: AccessKeys,
+    /// The plans by name.
+    pub plans: BTreeMap<Arc<str>, Plan>,
     /// The files of `access_keys_dir`; `None` without it.
     pub key_directory: Option<Arc<KeyDirectory>>,
     /// The response cache.
@@ -297,8 +300,44 @@ pub struct AccountSettings {
     pub ceiling: Option<Rate>,
     /// Concurrent requests, at least 1.
     pub in_flight: usize,
+    /// The name of its plan.
+    pub plan: Option<Arc<str>>,
+    /// A name for people.
+    pub name: Option<Arc<str>>,
+    /// When it can be used.
+    pub validity: Validity,
+    /// What stands in its own table, with its secrets.
+    pub own_table: TableDigest,
     /// The file of its table.
     pub source: AccountSource,
+}
+
+/// The limits of a kind of access keys; `None` is not set by the plan.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct Plan {
+    /// Rate of requests that reach a node.
+    pub rate_limit: Option<Rate>,
+    /// Rate of all verified requests.
+    pub ceiling: Option<Rate>,
+    /// Concurrent requests, at least 1.
+    pub in_flight: Option<usize>,
+}
+
+/// The time in which an access key can be used.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Validity {
+    /// The first moment; `None` has no beginning.
+    pub not_before: Option<Timestamp>,
+    /// The first moment after it; `None` has no end.
+    pub not_after: Option<Timestamp>,
+}
+
+impl Validity {
+    /// Whether a moment is inside.
+    pub fn contains(&self, now: Timestamp) -> bool {
+        self.not_before.is_none_or(|start| start <= now)
+            && self.not_after.is_none_or(|end| now < end)
+    }
 }
 
 /// The accounts by access key. Generations share what did not change.

@@ -18,6 +18,7 @@ use crate::config::{Config, KeyChanges, MAX_LISTED, Problem, RefusedFile};
 use crate::gateway::Snapshot;
 use crate::limit::AddressRateLimiter;
 use crate::listener::ListenerContext;
+use crate::shared_store::OrderOrigin;
 
 /// Why a reload was started.
 #[derive(Debug)]
@@ -188,6 +189,7 @@ impl App {
         );
         self.purge(purges, (before, current));
         self.cluster_tasks.reconcile(&self.shared.snapshot.load());
+        self.apply_orders();
         let result = Ok(Reloaded {
             restart_needed: self.reloads.restart_needed(),
             ..Reloaded::new(generation, &config, Vec::new())
@@ -240,7 +242,22 @@ impl App {
         self.config.store(Arc::new(config));
         self.purge(purges, (before, current));
         self.cluster_tasks.reconcile(&self.shared.snapshot.load());
+        self.apply_orders();
         generation
+    }
+
+    /// Applies the orders of the shared store for access keys that were not configured when they came.
+    fn apply_orders(&self) {
+        let Some(store) = self.shared.store.load_full() else {
+            return;
+        };
+        let snapshot = self.shared.snapshot.load();
+        for order in store.orders() {
+            let account = snapshot.account(order.access_key.as_str());
+            if account.is_some_and(|account| !account.has_order()) {
+                self.shared.apply_order(&order, OrderOrigin::Stored);
+            }
+        }
     }
 
     /// Purges responses in all replicas. They are not served from now on; one pass over the cache removes

@@ -65,6 +65,11 @@ impl Secret {
         constant_time::verify_slices_are_equal(&self.bytes, bytes).is_ok()
     }
 
+    /// Passes the bytes to a digest.
+    pub fn digest_into(&self, update: &mut dyn FnMut(&[u8])) {
+        update(&self.bytes);
+    }
+
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
     }

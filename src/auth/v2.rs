@@ -81,7 +81,7 @@ pub(super) fn verify(
     secrets: &[Secret],
     value: &AuthorizationValue<'_>,
     request: &CanonicalRequest<'_>,
-) -> bool {
+) -> Option<usize> {
     for slot in 0..secrets.len().max(MIN_SECRETS_TRIED) {
         let configured = secrets.get(slot);
         let secret = configured.unwrap_or(&DUMMY_SECRET);
@@ -101,14 +101,14 @@ pub(super) fn verify(
                 // Only after success: unverified requests must not evict the keys of verified callers.
                 derived::insert(value.prefix, secret, key);
             }
-            return true;
+            return Some(slot);
         }
         if was_cached {
             // The timing must not reveal whether this access key was used in the same second.
             std::hint::black_box(signing_key(secret, value.prefix));
         }
     }
-    false
+    None
 }
 
 fn tag(mut mac: Mac, request: &CanonicalRequest<'_>) -> [u8; 32] {

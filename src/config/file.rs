@@ -12,7 +12,7 @@ use serde::Deserialize;
 pub(super) use cluster::{Cluster, ClusterTls, Ejection, HealthCheck, Node, Timeouts};
 
 use super::spanned::Spanned;
-use super::units::{ByteSize, ConfigDuration};
+use super::units::{ByteSize, ConfigDuration, ConfigTime};
 use super::{ClientAuth, UnknownClients, UnknownPaths, Validation};
 
 /// The value of a key that may be omitted.
@@ -43,10 +43,14 @@ pub(super) struct File {
     /// Clusters of CC-FS nodes by name, which may not contain "/".
     #[serde(default)]
     pub(super) clusters: ByName<Cluster>,
+    /// Limits of kinds of access keys by name.
+    #[serde(default)]
+    pub(super) plans: ByName<Plan>,
     /// Developer accounts by access key (ak).
     #[serde(default)]
     pub(super) access_keys: ByName<AccessKey>,
-    /// Defaults of all access keys; a key in an access key's own table replaces the default as a whole.
+    /// Defaults of all access keys; a key in an access key's own table, or in its plan, replaces the default
+    /// as a whole.
     #[serde(default)]
     pub(super) access_key_defaults: AccessKey,
     /// The cache of recording-URL responses.
@@ -159,6 +163,27 @@ pub(super) struct AccessKey {
     pub(super) in_flight: Setting<usize>,
     /// False: rejected like an unknown ak, and never forwarded.
     pub(super) enabled: Setting<bool>,
+    /// The plan, one of `[plans]`: for keys that the access key's own table does not have.
+    pub(super) plan: Setting<String>,
+    /// A name for people, at most 128 characters.
+    pub(super) name: Setting<String>,
+    /// Before this time the access key is treated as with `enabled = false`.
+    pub(super) not_before: Setting<ConfigTime>,
+    /// From this time on the access key is treated as with `enabled = false`.
+    pub(super) not_after: Setting<ConfigTime>,
+}
+
+/// The limits of a kind of access keys. Each access key has budgets of its own.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Plan {
+    /// As in `[access_keys.AK]`.
+    pub(super) rate_limit: Option<Spanned<Rate>>,
+    /// As in `[access_keys.AK]`.
+    pub(super) ceiling: Option<Spanned<Rate>>,
+    /// As in `[access_keys.AK]`.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(super) in_flight: Setting<usize>,
 }
 
 /// Interpretation of times without `version`.

@@ -18,6 +18,7 @@ use std::time::{Duration, SystemTime};
 
 use zeroize::Zeroizing;
 
+pub use accounts::TableDigest;
 pub(super) use accounts::{AccountReader, AccountRules};
 
 use super::diagnostics::Diagnostics;
@@ -61,6 +62,7 @@ pub(super) fn resolve(
     let access_keys = access_keys::resolve(&file, keys.as_mut(), key_files, &mut diagnostics);
     let mut config = Config {
         access_keys: access_keys.access_keys,
+        plans: access_keys.plans,
         key_directory: access_keys.directory,
         listeners: Default::default(),
         clusters: Default::default(),

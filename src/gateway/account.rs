@@ -1,12 +1,16 @@
 //! A developer account: its credential, its tenant's time rules and its limits.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
 
 use crate::auth::Credential;
 use crate::ccfs::Tenant;
-use crate::config::{AccountSettings, Rate};
+use crate::config::{AccountSettings, Rate, TableDigest};
 use crate::limit::{InFlight, RateLimited, RateLimiter};
+use crate::shared_store::{OrderOrigin, OrderRecord};
 
 /// A developer account with its limits.
 #[derive(Debug)]
@@ -19,7 +23,7 @@ pub struct Account {
     pub tenant: Tenant,
     /// Its requests in flight.
     pub in_flight: InFlight,
-    admitted: Arc<AtomicU64>,
+    usage: Arc<Usage>,
     rate_limiter: Option<Arc<RateLimiter>>,
     ceiling_limiter: Option<Arc<RateLimiter>>,
 }
@@ -42,7 +46,7 @@ impl Account {
             credential: settings.credential.clone(),
             tenant: settings.tenant.clone(),
             in_flight,
-            admitted: previous.map_or_else(Arc::default, |previous| previous.admitted.clone()),
+            usage: previous.map_or_else(Arc::default, |previous| previous.usage.clone()),
             rate_limiter: carry_over(
                 settings.rate_limit,
                 previous.and_then(|previous| previous.rate_limiter.as_ref()),
@@ -56,12 +60,68 @@ impl Account {
 
     /// Counts an admitted request.
     pub fn count_admitted(&self) {
-        self.admitted.fetch_add(1, Ordering::Relaxed);
+        self.usage.admitted.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Returns the number of requests admitted since the access key was first configured.
     pub fn admitted(&self) -> u64 {
-        self.admitted.load(Ordering::Relaxed)
+        self.usage.admitted.load(Ordering::Relaxed)
+    }
+
+    /// Whether requests of the account are accepted at `now`. A request that waits asks again.
+    pub fn is_usable(&self, now: Timestamp) -> bool {
+        self.credential.enabled()
+            && self.settings.validity.contains(now)
+            && !self.is_disabled_by_order()
+    }
+
+    /// Whether an order of the admin interface disables the account.
+    pub fn is_disabled_by_order(&self) -> bool {
+        self.usage.order.load(Ordering::Relaxed) == DISABLED
+            && self
+                .usage
+                .disabled_tables
+                .lock()
+                .contains(&self.settings.own_table)
+    }
+
+    /// Whether there was any order since the access key was first configured.
+    pub fn has_order(&self) -> bool {
+        self.usage.order.load(Ordering::Relaxed) != NO_ORDER
+    }
+
+    /// Disables the account until its own table changes, or enables it.
+    pub fn order(&self, is_disabled: bool) {
+        self.set_order(is_disabled, [self.settings.own_table; 2]);
+    }
+
+    /// Like [`Account::order`] for an order of another replica, which was given for the table there.
+    pub fn apply_order(&self, order: &OrderRecord, origin: OrderOrigin) {
+        let here = match origin {
+            OrderOrigin::Live => self.settings.own_table,
+            OrderOrigin::Stored => order.table,
+        };
+        self.set_order(order.is_disabled, [order.table, here]);
+    }
+
+    fn set_order(&self, is_disabled: bool, tables: [TableDigest; 2]) {
+        *self.usage.disabled_tables.lock() = tables;
+        let order = if is_disabled { DISABLED } else { ENABLED };
+        self.usage.order.store(order, Ordering::Relaxed);
+    }
+
+    /// Records that a request at `now` was signed with the second secret.
+    pub fn record_second_secret(&self, now: Timestamp) {
+        let last = &self.usage.second_secret_used;
+        last.fetch_max(now.as_second(), Ordering::Relaxed);
+    }
+
+    /// Returns when a request was last signed with the second secret; `None` is not since the start.
+    pub fn second_secret_used(&self) -> Option<Timestamp> {
+        let second = self.usage.second_secret_used.load(Ordering::Relaxed);
+        (second > 0)
+            .then(|| Timestamp::from_second(second).ok())
+            .flatten()
     }
 
     /// Whether the account has a rate limit.
@@ -90,6 +150,23 @@ impl Account {
         try_acquire(self.ceiling_limiter.as_ref())
     }
 }
+
+/// What lives on over reloads.
+#[derive(Debug, Default)]
+struct Usage {
+    admitted: AtomicU64,
+    /// Unix seconds; 0 is never.
+    second_secret_used: AtomicI64,
+    /// [`DISABLED`] by order of the admin interface.
+    order: AtomicU8,
+    /// The tables of the account when the order was given: where it was given, and here.
+    disabled_tables: Mutex<[TableDigest; 2]>,
+}
+
+/// The orders that an account can have.
+const NO_ORDER: u8 = 0;
+const DISABLED: u8 = 1;
+const ENABLED: u8 = 2;
 
 fn try_acquire(limiter: Option<&Arc<RateLimiter>>) -> Result<(), RateLimited> {
     limiter.map_or(Ok(()), |limiter| limiter.try_acquire())

@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::context::wall_clock;
 use super::response::GatewayResponse;
 use super::{Account, Gateway, Rejection, RequestContext};
+use crate::auth::AuthError;
 use crate::cache::{CacheHit, Freshness, InsertOutcome};
 use crate::http_fields::is_conditional;
 use crate::message::VerifiedRequest;
@@ -45,10 +46,26 @@ impl Gateway {
             }
             return Ok(cached_response(context, &hit, None));
         }
-        let charged = context.snapshot.limits.hits_are_free.then_some(account);
+        let charged = context.snapshot.limits.hits_are_free;
+        let charged = charged.then(|| account.clone());
         let mut fetch = Fetch::for_request(context, head, request, key, charged);
         fetch.no_cache = no_cache;
-        self.fetch_or_join(context, Arc::new(fetch)).await
+        let response = self.fetch_or_join(context, Arc::new(fetch), &account).await;
+        if account.is_disabled_by_order() {
+            return Err(Rejection::Unauthenticated(AuthError::Disabled));
+        }
+        response
+    }
+
+    /// Resolves when an order disables the account.
+    async fn disabled(&self, account: &Account) {
+        loop {
+            let ordered = self.state.access_key_orders.notified();
+            if account.is_disabled_by_order() {
+                return;
+            }
+            ordered.await;
+        }
     }
 
     /// Waits for a fetch of the key, at most until the request's overall deadline.
@@ -56,6 +73,7 @@ impl Gateway {
         self: &Arc<Self>,
         context: &mut RequestContext,
         fetch: Arc<Fetch>,
+        account: &Account,
     ) -> Result<GatewayResponse, Rejection> {
         let key = &fetch.key;
         let overall = fetch.upstream_request.cluster.settings().timeouts.overall;
@@ -73,7 +91,16 @@ impl Gateway {
         let waiting = (!origin.is_leader).then(|| context.record.metrics().track_waiter());
         let started = Instant::now();
         let deadline = started + overall;
-        let mut outcome = timeout_at(deadline, role.outcome()).await;
+        let mut outcome = if origin.is_leader {
+            timeout_at(deadline, role.outcome()).await
+        } else {
+            tokio::select! {
+                outcome = timeout_at(deadline, role.outcome()) => outcome,
+                () = self.disabled(account) => {
+                    return Err(Rejection::Unauthenticated(AuthError::Disabled));
+                }
+            }
+        };
         while let Ok(Some(FetchOutcome::Cached(hit))) = &outcome
             && (fetch.no_cache || !hit.is_fresh(&context.snapshot.rules, wall_clock()))
         {

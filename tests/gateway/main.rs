@@ -13,6 +13,7 @@
     reason = "a test fails by panicking, uses clocks and tasks, and a table of cases is one function"
 )]
 
+mod access_key_orders;
 mod access_log;
 mod admin;
 mod assertions;

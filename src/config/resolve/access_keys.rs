@@ -1,5 +1,6 @@
 //! The access keys of all places: the configuration itself, `access_keys_file` and `access_keys_dir`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -8,12 +9,13 @@ use crate::config::diagnostics::{Diagnostics, Severity};
 use crate::config::file::File;
 use crate::config::key_directory::{self, AccountSource, KeyDirectory, Loaded, Request, Selection};
 use crate::config::problem::Problem;
-use crate::config::{AccessKeys, Config};
+use crate::config::{AccessKeys, Config, Plan};
 
 /// The access keys of all places.
 pub(super) struct Resolved {
     pub(super) access_keys: AccessKeys,
     pub(super) directory: Option<Arc<KeyDirectory>>,
+    pub(super) plans: BTreeMap<Arc<str>, Plan>,
     /// Of the files of the directory.
     pub(super) problems: Vec<Problem>,
     /// Whether no file of the directory is refused.
@@ -27,7 +29,9 @@ pub(super) fn resolve(
     key_files: KeyFiles<'_>,
     diagnostics: &mut Diagnostics,
 ) -> Resolved {
-    let rules = Arc::new(AccountRules::new(&file.access_key_defaults, diagnostics));
+    let rules = AccountRules::new(&file.plans, &file.access_key_defaults, diagnostics);
+    let plans = rules.plans().clone();
+    let rules = Arc::new(rules);
     let mut reader = AccountReader::new(&rules, AccountSource::MAIN);
     let mut main = reader.read(&file.access_keys, false, diagnostics);
     if let Some(keys) = keys.as_deref_mut() {
@@ -62,6 +66,7 @@ pub(super) fn resolve(
             return Resolved {
                 access_keys: AccessKeys::default(),
                 directory: None,
+                plans,
                 problems: Vec::new(),
                 are_all_good: false,
             };
@@ -82,7 +87,10 @@ pub(super) fn resolve(
             "must hold a file without mistakes, or none",
         );
     }
-    judge(loaded, key_files, diagnostics.has_errors())
+    Resolved {
+        plans,
+        ..judge(loaded, key_files, diagnostics.has_errors())
+    }
 }
 
 /// Decides which mistakes of the directory's files are errors of the configuration.
@@ -104,6 +112,7 @@ fn judge(mut loaded: Loaded, key_files: KeyFiles<'_>, has_errors: bool) -> Resol
     Resolved {
         access_keys: loaded.access_keys,
         directory: loaded.directory,
+        plans: BTreeMap::new(),
         problems: loaded.problems,
         are_all_good,
     }

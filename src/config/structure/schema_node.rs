@@ -7,7 +7,7 @@ use serde_json::Value;
 use toml::de::DeValue;
 
 use crate::config::suggestion::suggest;
-use crate::config::units::{ByteSize, ConfigDuration};
+use crate::config::units::{ByteSize, ConfigDuration, ConfigTime};
 
 /// The values that the schema allows.
 #[derive(Debug)]
@@ -47,6 +47,7 @@ pub(in crate::config) enum TextRule {
     OneOf(Vec<String>),
     Size,
     Duration,
+    Time,
 }
 
 impl SchemaNode {
@@ -81,6 +82,7 @@ impl SchemaNode {
             | (Self::Number { .. }, DeValue::Integer(_))
             | (Self::Number { whole: false, .. }, DeValue::Float(_))
             | (Self::Table(_), DeValue::Table(_))
+            | (Self::Text(TextRule::Time), DeValue::Datetime(_))
             | (Self::Text(_), DeValue::String(_)) => true,
             _ => false,
         };
@@ -143,7 +145,7 @@ impl TextRule {
     pub(super) fn suggestion(&self, typed: &str) -> Option<&str> {
         match self {
             Self::OneOf(values) => suggest(typed, values.iter().map(String::as_str)),
-            Self::Any | Self::Size | Self::Duration => None,
+            Self::Any | Self::Size | Self::Duration | Self::Time => None,
         }
     }
 
@@ -154,6 +156,7 @@ impl TextRule {
         match title {
             ConfigDuration::SYNTAX => Self::Duration,
             ByteSize::SYNTAX => Self::Size,
+            ConfigTime::SYNTAX => Self::Time,
             _ if values.is_empty() => Self::Any,
             _ => Self::OneOf(values),
         }
@@ -198,6 +201,7 @@ impl fmt::Display for SchemaNode {
             }
             Self::Text(TextRule::Size) => f.write_str(ByteSize::SYNTAX),
             Self::Text(TextRule::Duration) => f.write_str(ConfigDuration::SYNTAX),
+            Self::Text(TextRule::Time) => f.write_str(ConfigTime::SYNTAX),
         }
     }
 }

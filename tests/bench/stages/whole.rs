@@ -68,6 +68,7 @@ async fn filled() -> (Arc<Gateway>, Arc<str>) {
         fetches: SingleFlight::new(),
         address_limiter: ArcSwap::from_pointee(AddressRateLimiter::new(config.limits.per_address)),
         store: ArcSwapOption::empty(),
+        access_key_orders: tokio::sync::Notify::new(),
     });
     let upstream = Arc::new(Upstream::new(settings, metrics.clone(), None));
     let sink = Sink {
