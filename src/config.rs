@@ -29,7 +29,6 @@ use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
 use jiff::Timestamp;
-use rustls::RootCertStore;
 use rustls::pki_types::CertificateRevocationListDer;
 use rustls::sign::CertifiedKey;
 use schemars::JsonSchema;
@@ -51,6 +50,7 @@ use crate::ccfs::Tenant;
 use crate::cluster;
 use crate::sharded_map::ShardedMap;
 use crate::telemetry::LogFormat;
+use crate::tls::Authorities;
 
 /// The whole configuration.
 #[derive(Clone, Debug)]
@@ -214,8 +214,8 @@ pub struct ListenerTls {
     pub certificates: Vec<Arc<CertifiedKey>>,
     /// The files of `certificates`, in the same order.
     pub certificate_files: Vec<CertificateFiles>,
-    /// Trust anchors for client certificates; `None` requests no client certificate.
-    pub client_ca: Option<Arc<RootCertStore>>,
+    /// Trusted client certificates and their authorities; `None` requests no client certificate.
+    pub client_ca: Option<Arc<Authorities>>,
     /// CRLs of these authorities. If there is any, a client certificate whose revocation status is
     /// unknown is rejected.
     pub client_crls: Vec<Crl>,

@@ -1,8 +1,28 @@
-//! TLS rules that several layers share: what a certificate contains, and the verifier behind
-//! `insecure_skip_verify`. No dependencies inside the crate.
+//! TLS rules that several layers share: what a certificate contains, which ones are trusted, and why one
+//! is not. No dependencies inside the crate.
 
+mod authorities;
 mod certificate;
+mod client_trust;
+mod details;
+mod legacy_rsa;
 mod no_verification;
+mod pin;
+mod public_key;
+mod server_trust;
+mod trust_error;
+mod words;
 
+pub use authorities::Authorities;
 pub use certificate::{Validity, display_names, dns_names, validity};
+pub(crate) use client_trust::ClientTrust;
+pub use details::CertificateDetails;
 pub(crate) use no_verification::NoVerification;
+pub use pin::{NotAPin, Pin};
+pub(crate) use public_key::PublicKey;
+pub(crate) use server_trust::ServerTrust;
+pub use trust_error::TrustError;
+pub(crate) use words::explain;
+
+#[cfg(test)]
+mod tests;

@@ -5,12 +5,14 @@
 //! |---|---|
 //! | `retry` | the retry loop: which attempt is followed by another one |
 //! | `attempt`, `attempt_telemetry` | one attempt at one node, its metrics and its span |
-//! | `connect`, `pool` | connections |
+//! | `connect`, `happy_eyeballs`, `pool` | connections |
+//! | `reactor` | whether an idle connection is known to be quiet |
 //! | `exchange`, `read_ahead` | HTTP/1.1 on one connection |
 //! | `request` | the request as a node receives it |
 //! | `response`, `response_body` | the response, and what it means for the retry loop |
 //! | `health_report`, `failure_reason` | the outcome of an attempt or a probe for its node |
 //! | `health_check`, `dns` | background tasks of a cluster |
+//! | `node_probe` | one connection to each node, for `check --connect` |
 
 mod attempt;
 mod attempt_telemetry;
@@ -19,10 +21,13 @@ mod dns;
 mod exchange;
 mod failure_reason;
 pub mod fuzzing;
+mod happy_eyeballs;
 mod health_check;
 mod health_report;
+mod node_probe;
 mod pool;
 mod progress;
+mod reactor;
 mod read_ahead;
 mod request;
 mod response;
@@ -45,6 +50,8 @@ use response::NodeResponseBody;
 use retry::RetryState;
 
 pub use health_check::watch_cluster;
+pub use node_probe::{NodeReport, probe_nodes};
+pub use reactor::count_reactor_turn;
 
 /// Sends the requests of one worker. Its connections are its own: no lock on the way of a request is
 /// shared with other workers.

@@ -15,6 +15,7 @@ use crate::config::{Config, KeyDirectory, MAX_LISTED};
 use crate::gateway::{Account, Snapshot};
 use crate::metrics::Totals;
 use crate::shared_store::{Status, Store};
+use crate::tls::CertificateDetails;
 
 /// Returns the status of every node of every cluster.
 pub(super) fn nodes(snapshot: &Snapshot) -> impl Iterator<Item = (&str, NodeStatus)> {
@@ -261,6 +262,17 @@ fn node(node: &NodeStatus) -> Value {
         "last_error": node.last_failure.map(|failure| failure.as_str()),
         "last_cause": node.last_failure_reason,
         "ejected_for_seconds": node.ejected_for.map(|left| left.as_secs_f64()),
+        "certificate": node.certificate.as_deref().map(node_certificate),
+    })
+}
+
+fn node_certificate(certificate: &CertificateDetails) -> Value {
+    let end = certificate.validity.map(|validity| validity.not_after);
+    json!({
+        "subject": certificate.subject,
+        "issuer": certificate.issuer,
+        "not_after": end.map(|end| end.to_string()),
+        "names": certificate.names,
     })
 }
 

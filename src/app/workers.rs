@@ -15,7 +15,7 @@ use crate::gateway::{Gateway, GatewayState};
 use crate::gauge::{Gauge, GaugeGuard};
 use crate::metrics::{Metrics, Shard};
 use crate::telemetry::{self, Sink};
-use crate::upstream::{Upstream, UpstreamSettings};
+use crate::upstream::{Upstream, UpstreamSettings, count_reactor_turn};
 
 /// All workers.
 #[derive(Debug)]
@@ -60,7 +60,10 @@ impl Workers {
         };
         let (mut all, mut threads) = (Vec::new(), Vec::new());
         for index in 0..config.server.workers {
-            let runtime = Builder::new_current_thread().enable_all().build()?;
+            let runtime = Builder::new_current_thread()
+                .enable_all()
+                .on_thread_unpark(count_reactor_turn)
+                .build()?;
             let shard = metrics.add_shard();
             let spans = traces.map(|traces| traces.new_queue(shard.clone()));
             let upstream = Arc::new(Upstream::new(settings, shard.clone(), spans.clone()));

@@ -12,14 +12,17 @@ use super::config_path::{ConfigPath, NotFound};
 use crate::app;
 use crate::config::{self, Config, MAX_LISTED, Problem, Severity};
 
+mod connect;
 mod summary;
 
+use connect::Connections;
 use summary::write_summary;
 
 /// Reads and validates a configuration with all its files, and prints a summary
 ///
 /// All errors are reported at once, each with its position and the expected value. Exit code 0 if the
-/// gateway would start, 78 if not.
+/// gateway would start, 78 if not. With --connect every node is tried too: 1 if one cannot be reached or
+/// is not trusted.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct Check {
@@ -28,6 +31,9 @@ pub struct Check {
     /// List every problem by itself, instead of merging equal ones and stopping after 20
     #[arg(long)]
     all: bool,
+    /// Connect to every node, and print what it presents
+    #[arg(long)]
+    connect: bool,
     /// Print one JSON object: valid, errors, warnings, summary
     #[arg(long)]
     pub(super) json: bool,
@@ -46,6 +52,7 @@ impl Check {
         Self {
             config: ConfigPath::given(config),
             all: false,
+            connect: false,
             json: false,
         }
     }
@@ -86,13 +93,18 @@ impl Check {
                 let mut summary = Vec::new();
                 write_summary(&config, &mut summary)?;
                 report.summary = Some(summary);
+                report.nodes = self.connections(&config)?;
                 write_report(&report, out)
             }
             Ok(in_use) => {
                 self.write_warnings(&warnings, &in_use, err)?;
                 write_summary(&config, out)?;
                 writeln!(out, "configuration is valid")?;
-                Ok(ExitCode::SUCCESS)
+                let Some(connections) = self.connections(&config)? else {
+                    return Ok(ExitCode::SUCCESS);
+                };
+                connections.write(out)?;
+                Ok(exit_code(connections.are_trusted()))
             }
             Err(error) if self.json => {
                 let mut report = self.report(&warnings);
@@ -105,6 +117,11 @@ impl Check {
                 Ok(ExitCode::from(EX_CONFIG))
             }
         }
+    }
+
+    /// Connects to the nodes if that is demanded.
+    fn connections(&self, config: &Config) -> io::Result<Option<Connections>> {
+        self.connect.then(|| Connections::open(config)).transpose()
     }
 
     fn write_warnings(
@@ -143,6 +160,7 @@ impl Check {
             errors_omitted: omitted,
             warnings: json(Severity::Warning),
             summary: None,
+            nodes: None,
         }
     }
 }
@@ -154,6 +172,8 @@ struct Report {
     warnings: Vec<Value>,
     /// Lines of text; `None` for an invalid configuration.
     summary: Option<Vec<u8>>,
+    /// What the nodes present, with `--connect`.
+    nodes: Option<Connections>,
 }
 
 impl Schema {
@@ -180,12 +200,24 @@ fn write_report(report: &Report, out: &mut dyn Write) -> io::Result<ExitCode> {
     if report.errors_omitted > 0 {
         object["errors_omitted"] = report.errors_omitted.into();
     }
+    if let Some(nodes) = &report.nodes {
+        object["nodes"] = nodes.to_json();
+    }
     writeln!(out, "{object:#}")?;
-    Ok(if is_valid {
+    if !is_valid {
+        return Ok(ExitCode::from(EX_CONFIG));
+    }
+    Ok(exit_code(
+        report.nodes.as_ref().is_none_or(Connections::are_trusted),
+    ))
+}
+
+fn exit_code(are_trusted: bool) -> ExitCode {
+    if are_trusted {
         ExitCode::SUCCESS
     } else {
-        ExitCode::from(EX_CONFIG)
-    })
+        ExitCode::FAILURE
+    }
 }
 
 fn problem_json(problem: &Problem) -> Value {
@@ -233,106 +265,9 @@ const EXAMPLES: &str = "\
 Examples:
   ccfs-gateway check                  # $CCFS_GATEWAY_CONFIG or /etc/ccfs-gateway/gateway.toml
   ccfs-gateway check gateway.toml
+  ccfs-gateway check --connect gateway.toml
   ccfs-gateway check --all gateway.toml 2>errors.txt
   ccfs-gateway check --config gateway.toml --json | jq '.errors[].message'";
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A folder with a configuration, the text of its file, and the path of it.
-    fn configuration() -> (tempfile::TempDir, String, PathBuf) {
-        let folder = tempfile::tempdir().unwrap();
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let account = |ak: &str, zone: &str| {
-            format!("[access_keys.{ak}]\nsecret_key_file = \"sk\"\ntime_zone = \"{zone}\"\n")
-        };
-        let accounts = [
-            account("A", "Asia/Shanghai"),
-            account("B", "Asia/Shanghai"),
-            account("C", "GMT-3:30"),
-        ];
-        let file = format!(
-            "[listeners.l]\nbind = \"127.0.0.1:0\"\ncluster = \"c\"\n\
-             tls = {{ certificate = \"g.pem\", private_key = \"g.key\" }}\n\
-             [clusters.c]\nnodes = [\"https://h:1\"]\ntls = {{ ca = \"g.pem\" }}\n{}",
-            accounts.concat()
-        );
-        let path = folder.path().join("gateway.toml");
-        for (name, text) in [
-            ("g.pem", made.cert.pem()),
-            ("g.key", made.signing_key.serialize_pem()),
-            ("sk", "secret".to_owned()),
-            ("gateway.toml", file.clone()),
-        ] {
-            std::fs::write(folder.path().join(name), text).unwrap();
-        }
-        (folder, file, path)
-    }
-
-    #[test]
-    fn the_summary_lists_zones_with_their_offsets() {
-        let (_folder, _, path) = configuration();
-        let mut out = Vec::new();
-        Check::new(path).run(&mut out, &mut io::sink()).unwrap();
-        let out = String::from_utf8(out).unwrap();
-        assert!(
-            out.contains("Asia/Shanghai, now at +08:00: 2 access keys\n"),
-            "{out}"
-        );
-        assert!(out.contains("now at -03:30: 1 access key\n"), "{out}");
-    }
-
-    #[test]
-    fn the_json_report_has_the_members_of_the_contract() {
-        let (_folder, file, path) = configuration();
-        let check = Check {
-            json: true,
-            ..Check::new(path.clone())
-        };
-        let mut out = Vec::new();
-        check.run(&mut out, &mut io::sink()).unwrap();
-        let report: Value = serde_json::from_slice(&out).unwrap();
-        assert_eq!(
-            (&report["valid"], &report["errors"]),
-            (&json!(true), &json!([]))
-        );
-        let summary = report["summary"].as_array().unwrap();
-        assert!(
-            summary.contains(&json!("cluster c: least-request")),
-            "{report:#}"
-        );
-
-        std::fs::write(&path, format!("nonsense = 1\n{file}")).unwrap();
-        let mut out = Vec::new();
-        let code = check.run(&mut out, &mut io::sink()).unwrap();
-        let report: Value = serde_json::from_slice(&out).unwrap();
-        assert_eq!(
-            (code, &report["valid"]),
-            (ExitCode::from(78), &json!(false))
-        );
-        assert_eq!(report["summary"], Value::Null);
-        let error = &report["errors"][0];
-        assert_eq!(error["file"], path.to_str().unwrap());
-        assert_eq!(
-            (&error["line"], &error["column"], &error["count"]),
-            (&json!(1), &json!(1), &json!(1))
-        );
-        assert!(
-            error["message"].as_str().unwrap().contains("nonsense"),
-            "{report:#}"
-        );
-    }
-
-    #[test]
-    fn no_configuration_anywhere_names_both_places() {
-        let mut out = Vec::new();
-        report_missing(&NotFound, true, &mut out, &mut io::sink()).unwrap();
-        let report: Value = serde_json::from_slice(&out).unwrap();
-        let message = report["errors"][0]["message"].as_str().unwrap();
-        for part in ["CCFS_GATEWAY_CONFIG", "/etc/ccfs-gateway/gateway.toml"] {
-            assert!(message.contains(part), "{message}");
-        }
-        assert_eq!(report["errors"][0]["file"], Value::Null);
-    }
-}
+mod tests;

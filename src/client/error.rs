@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use http_body_util::LengthLimitError;
 
+use crate::tls::explain;
+
 /// Why a request has no complete response. The text includes the causes; `source` is empty, so that
 /// `{:#}` of anyhow does not print them twice.
 #[derive(Debug, thiserror::Error)]
@@ -53,8 +55,8 @@ impl ClientError {
     pub(super) fn from_handshake(error: io::Error) -> Self {
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
         match inner {
-            Some(rustls::Error::InvalidCertificate(reason)) => {
-                Self::Certificate(reason.to_string())
+            Some(error @ rustls::Error::InvalidCertificate(_)) => {
+                Self::Certificate(explain(error, "the server"))
             }
             _ => Self::Handshake(error),
         }

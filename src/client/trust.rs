@@ -48,13 +48,13 @@ impl Trust {
     /// Returns a client configuration that offers HTTP/1.1.
     pub fn client_config(&self) -> Result<Arc<ClientConfig>, ClientError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| ClientError::TrustStore(error.to_string()))?;
         let mut config = match self {
             Self::AnyCertificate => builder
                 .dangerous()
-                .with_custom_certificate_verifier(Arc::new(NoVerification::new(provider)))
+                .with_custom_certificate_verifier(Arc::new(NoVerification))
                 .with_no_client_auth(),
             Self::Roots(roots) => builder
                 .with_root_certificates(roots.clone())

@@ -10,9 +10,12 @@ use parking_lot::Mutex;
 use super::connection_slot::{ConnectionSlot, ConnectionSlots};
 use super::health::{FailureKind, Health, HealthPolicy, NodeOutcome, OutcomeEffect};
 use super::load_balancing::stable_hash;
+use super::node_sockets::NodeSockets;
+use super::node_tls::NodeTls;
 use super::{ClusterSettings, NodeAddress};
 use crate::gauge::{Gauge, GaugeGuard};
 use crate::metrics::{AttemptTotals, NodeAttempts};
+use crate::tls::CertificateDetails;
 
 /// Identifies a node; never reused while the process runs.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -23,7 +26,7 @@ pub struct NodeId(u64);
 pub struct Node {
     id: NodeId,
     address: NodeAddress,
-    socket: SocketAddr,
+    pub(super) sockets: NodeSockets,
     name: Arc<str>,
     hash_seed: u64,
     max_connections: AtomicUsize,
@@ -39,6 +42,7 @@ pub struct Node {
     untroubled: AtomicBool,
     health: Mutex<Health>,
     slots: ConnectionSlots,
+    pub(super) tls: NodeTls,
 }
 
 impl Node {
@@ -49,7 +53,7 @@ impl Node {
             name: address.to_string().into(),
             hash_seed: stable_hash(format!("{address} {}", socket.ip()).as_bytes()),
             address,
-            socket,
+            sockets: NodeSockets::new(socket),
             max_connections: AtomicUsize::new(max_connections),
             in_flight: Gauge::default(),
             requests: AtomicU64::new(0),
@@ -61,6 +65,7 @@ impl Node {
             untroubled: AtomicBool::new(true),
             health: Mutex::default(),
             slots: ConnectionSlots::default(),
+            tls: NodeTls::default(),
         }
     }
 
@@ -72,11 +77,6 @@ impl Node {
     /// Returns its address as configured.
     pub fn address(&self) -> &NodeAddress {
         &self.address
-    }
-
-    /// Returns the address to connect to.
-    pub fn socket(&self) -> SocketAddr {
-        self.socket
     }
 
     /// Returns `host:port`, as configured.
@@ -238,7 +238,7 @@ impl Node {
         };
         NodeStatus {
             address: self.name.clone(),
-            socket: Some(self.socket),
+            socket: Some(self.sockets.in_use()),
             weight,
             state,
             in_flight: self.in_flight(),
@@ -252,6 +252,7 @@ impl Node {
                 .ejected_until()
                 .filter(|_| ejected)
                 .map(|until| until.saturating_duration_since(now)),
+            certificate: self.certificate(),
         }
     }
 
@@ -330,10 +331,13 @@ pub struct NodeStatus {
     pub last_failure_reason: Option<Arc<str>>,
     /// The remaining time of its ejection.
     pub ejected_for: Option<Duration>,
+    /// The certificate of the last full handshake that succeeded.
+    pub certificate: Option<Arc<CertificateDetails>>,
 }
 
 impl NodeStatus {
-    /// Adds another address of the same name; the result is up if one of them is.
+    /// Adds another address of the same name; the result is up if one of them is, and has the
+    /// certificate that expires first.
     pub fn merge(&mut self, other: &Self) {
         let is_up = |state| matches!(state, NodeState::Up | NodeState::SlowStart);
         if !is_up(self.state) && is_up(other.state) {
@@ -344,6 +348,10 @@ impl NodeStatus {
         self.requests += other.requests;
         self.failures += other.failures;
         self.attempts.merge(&other.attempts);
+        let end = |status: &Self| Some(status.certificate.as_ref()?.validity?.not_after);
+        if end(other).is_some_and(|other| end(self).is_none_or(|own| other < own)) {
+            self.certificate.clone_from(&other.certificate);
+        }
     }
 }
 

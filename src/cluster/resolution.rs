@@ -15,9 +15,12 @@ impl Cluster {
             .filter(|address| address.host.parse::<IpAddr>().is_err())
     }
 
-    /// Sets the addresses of a name. Nodes that stay keep their state; an empty list changes nothing, so
+    /// Sets the addresses of a name, in the order in which they are tried. The n-th address of each family
+    /// are one node: a machine with both is not two. Nodes that stay keep their state; an empty list changes nothing, so
     /// the last good addresses are kept. Returns whether something changed.
     pub fn set_addresses(&self, address: &NodeAddress, found: &[IpAddr]) -> bool {
+        let pairs = pair_families(found);
+        let found: Vec<IpAddr> = pairs.iter().map(|(first, _)| *first).collect();
         let configured = self.settings.nodes.iter().find(|n| n.address == *address);
         let Some(configured) = configured.filter(|_| !found.is_empty()) else {
             return false;
@@ -30,7 +33,7 @@ impl Cluster {
         let mut nodes: Vec<Member> = members.iter().filter(stays).cloned().collect();
         let left = nodes.len() < members.len();
         let mut joined = false;
-        for &ip in found {
+        for &ip in &found {
             let there = |m: &Member| m.node.address() == address && m.node.socket().ip() == ip;
             if !nodes.iter().any(there) {
                 joined = true;
@@ -39,13 +42,21 @@ impl Cluster {
                 nodes.push(Member { node, weight });
             }
         }
+        let mut moved = false;
+        for (first, second) in pairs {
+            let is_first =
+                |m: &&Member| m.node.address() == address && m.node.socket().ip() == first;
+            if let Some(member) = nodes.iter().find(is_first) {
+                moved |= member.node.set_alternative(second);
+            }
+        }
         if left || joined {
             self.members.store(Arc::new(nodes));
             self.version.advance();
             // A node that has left ends with the table that held it, and its idle connections with it.
             self.table.store(Arc::default());
         }
-        left || joined
+        left || joined || moved
     }
 
     /// Sets the reason why a name cannot be resolved, which is shown until an address is known.
@@ -92,9 +103,21 @@ impl Cluster {
                     last_failure: None,
                     last_failure_reason: reasons.get(&node.address).cloned(),
                     ejected_for: None,
+                    certificate: None,
                     address: name.into(),
                 }
             })
             .collect()
     }
+}
+
+/// Returns the first address of each node, and its address of the other family.
+fn pair_families(found: &[IpAddr]) -> Vec<(IpAddr, Option<IpAddr>)> {
+    let (v6, v4): (Vec<IpAddr>, Vec<IpAddr>) = found.iter().partition(|ip| ip.is_ipv6());
+    let longer = v6.len().max(v4.len());
+    let pairs = (0..longer).filter_map(|index| match (v6.get(index), v4.get(index)) {
+        (Some(first), second) => Some((*first, second.copied())),
+        (None, first) => Some((*first?, None)),
+    });
+    pairs.collect()
 }

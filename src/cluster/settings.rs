@@ -8,6 +8,8 @@ use rustls::pki_types::ServerName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::tls::Pin;
+
 /// The settings of one cluster.
 #[derive(Clone, Debug)]
 pub struct ClusterSettings {
@@ -26,6 +28,8 @@ pub struct ClusterSettings {
     pub tls_digest: [u8; 32],
     /// The name to verify instead of the node's own.
     pub server_name: Option<ServerName<'static>>,
+    /// The keys of nodes that are accepted; empty if any key is.
+    pub pins: Vec<Pin>,
     /// Whether certificates of nodes are not verified: warned about at start, shown in `/status`.
     pub insecure_skip_verify: bool,
     /// Active health checks; `None` is off.

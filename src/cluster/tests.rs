@@ -28,6 +28,7 @@ fn settings(nodes: &[&str]) -> ClusterSettings {
         tls_digest: [0; 32],
         server_name: None,
         insecure_skip_verify: false,
+        pins: Vec::new(),
         health_check: None,
         ejection: EjectionSettings {
             consecutive_failures: 1,

@@ -92,6 +92,7 @@ fn cluster_table(it: &cluster::ClusterSettings) -> Value {
         "host": it.host,
         "tls": {
             "server_name": it.server_name.as_ref().map(rustls::pki_types::ServerName::to_str),
+            "pins": it.pins.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "insecure_skip_verify": it.insecure_skip_verify,
         },
         "health_check": health_check(it.health_check.as_ref()),

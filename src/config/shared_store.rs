@@ -52,6 +52,8 @@ pub struct StoreTls {
     pub server_name: Option<ServerName<'static>>,
     /// Whether the server's certificate is not verified.
     pub insecure: bool,
+    /// Whether the server's key has to be one of those that are pinned.
+    pub is_pinned: bool,
     /// Digest of all inputs: equal digests mean equal settings after a reload.
     pub identity: [u8; 32],
     /// The same inputs as PEM, for the connections that the Redis cluster client opens itself.

@@ -17,7 +17,11 @@ fn may_trail(name: &[u8]) -> bool {
 
 /// Returns the result of a chunked body in pieces of `step` bytes: how much was consumed, and how it ended.
 fn scan(body: &[u8], step: usize) -> (usize, bool, bool) {
-    let mut chunked = ChunkedScanner::new(may_trail);
+    scan_within(ExtensionLimit::WholeBody, body, step)
+}
+
+fn scan_within(limit: ExtensionLimit, body: &[u8], step: usize) -> (usize, bool, bool) {
+    let mut chunked = ChunkedScanner::new(limit, may_trail);
     let mut used = 0;
     for piece in body.chunks(step) {
         let step = chunked.advance(piece);
@@ -89,6 +93,43 @@ fn broken_chunks_are_found() {
     }
     let long = format!("5;a={}\r\n", "x".repeat(5000));
     assert!(scan(long.as_bytes(), 100).2);
+}
+
+/// Returns a body of `count` chunks of `size` bytes, with an extension of `extension` bytes each.
+fn body_with_extensions(count: usize, size: usize, extension: usize) -> Vec<u8> {
+    let extension = match extension {
+        0 => String::new(),
+        length => format!(";{}", "x".repeat(length - 1)),
+    };
+    let chunk = format!("{size:x}{extension}\r\n{}\r\n", "d".repeat(size));
+    format!("{}0\r\n\r\n", chunk.repeat(count)).into_bytes()
+}
+
+#[test]
+fn extensions_are_bounded_in_a_whole_body_or_relative_to_its_data() {
+    use ExtensionLimit::{RelativeToData, WholeBody};
+    for (count, size, extension, within_body, relative) in [
+        (1, 5, 4000, true, true),
+        (1, 5, 5000, false, false),
+        // A long download whose chunks are signed, and one of a node that signs with a long name.
+        (1000, 4096, 85, false, true),
+        (100, 4096, 4000, false, true),
+        // A flood of small chunks.
+        (1000, 1, 18, false, true),
+        (1000, 1, 30, false, false),
+        (1000, 1, 0, true, true),
+    ] {
+        let body = body_with_extensions(count, size, extension);
+        for (limit, passes) in [(WholeBody, within_body), (RelativeToData, relative)] {
+            for step in [1, 1000] {
+                let (_, done, broken) = scan_within(limit, &body, step);
+                let case = (count, size, extension, limit, step);
+                assert_eq!((done, broken), (passes, !passes), "{case:?}");
+            }
+        }
+    }
+    let trailers = format!("1\r\nx\r\n0\r\nX: {}\r\n\r\n", "x".repeat(5000));
+    assert!(scan_within(RelativeToData, trailers.as_bytes(), 100).2);
 }
 
 proptest! {

@@ -29,37 +29,58 @@ impl ViaPseudonym {
         &self.element
     }
 
-    /// Whether an element of any `Via` field was received by this process.
+    /// Whether an element of any `Via` field was received by this process. Case-insensitive, as names of
+    /// hosts are.
     pub fn is_in(&self, headers: &HeaderMap) -> bool {
         let own = self.element.as_bytes().split(|byte| *byte == b' ').nth(1);
-        headers
-            .get_all(VIA)
-            .iter()
-            .any(|value| received_by(value.as_bytes()).any(|name| Some(name) == own))
+        let is_own = |name: &[u8]| own.is_some_and(|own| own.eq_ignore_ascii_case(name));
+        headers.get_all(VIA).iter().any(|value| {
+            elements(value.as_bytes()).any(|element| received_by(element).is_some_and(is_own))
+        })
     }
 }
 
-/// Returns the received-by part of each element of a `Via` value, which follows the protocol. Comments may
-/// hold commas, so they are skipped first.
-fn received_by(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut depth = 0_usize;
-    let is_comma_outside_comments = move |byte: &u8| {
+/// Splits a `Via` value at the commas outside comments. A comment that is never closed is none: it must not
+/// hide the elements behind it.
+fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut all = Comment::default();
+    value.iter().for_each(|byte| all.advance(*byte));
+    let has_comments = all.depth == 0;
+    let mut comment = Comment::default();
+    value.split(move |byte| {
+        comment.advance(*byte);
+        *byte == b',' && !(has_comments && comment.depth > 0)
+    })
+}
+
+/// Returns the received-by part of an element, which follows the protocol.
+fn received_by(element: &[u8]) -> Option<&[u8]> {
+    let mut parts = element
+        .split(|byte| matches!(byte, b' ' | b'\t'))
+        .filter(|part| !part.is_empty());
+    // A comment that follows without a blank is no part of the name.
+    parts.nth(1)?.split(|byte| *byte == b'(').next()
+}
+
+/// The position in comments (RFC 9110, 5.6.5), which nest and may have quoted pairs.
+#[derive(Debug, Default)]
+struct Comment {
+    depth: usize,
+    /// Whether the next byte is quoted by the last one.
+    is_quoted: bool,
+}
+
+impl Comment {
+    fn advance(&mut self, byte: u8) {
+        let is_quoted = std::mem::take(&mut self.is_quoted);
         match byte {
-            b'(' => depth += 1,
-            b')' => depth = depth.saturating_sub(1),
+            _ if is_quoted => {}
+            b'\\' => self.is_quoted = self.depth > 0,
+            b'(' => self.depth += 1,
+            b')' => self.depth = self.depth.saturating_sub(1),
             _ => {}
         }
-        *byte == b',' && depth == 0
-    };
-    value
-        .split(is_comma_outside_comments)
-        .filter_map(|element| {
-            let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
-            element
-                .split(is_blank)
-                .filter(|part| !part.is_empty())
-                .nth(1)
-        })
+    }
 }
 
 #[cfg(test)]
@@ -86,6 +107,14 @@ mod tests {
             &[&format!("1.0 fred (a, (b) c),\t {text} (own), HTTP/2 x:1")],
             &[&format!("2 {name}")],
             &[&format!(" 1.1 \t{name} ,1.1 y")],
+            &[&text.to_ascii_uppercase()],
+            &[&format!("1.1 fred (a \\) b), {text}")],
+            &[&format!("1.1 fred (a \\( b), {text}")],
+            &[&format!("1.1 fred (a \\\\), {text}")],
+            &[&format!("1.1 fred (a, {text}")],
+            &[&format!("1.1 fred (a, {text} (b), 1.1 x")],
+            &[&format!("1.1 fred\\(a), {text}, 1.1 x (b)")],
+            &[&format!("{text}(a)")],
         ] {
             assert!(is_in(values), "{values:?}");
         }
@@ -98,6 +127,7 @@ mod tests {
             &[&format!("1.1 x{name}")],
             &[name],
             &[&format!("1.1 fred (, {text})")],
+            &[&format!("1.1 fred (\\), {text})")],
             &[&format!("1.1 fred {name}")],
         ] {
             assert!(!is_in(values), "{values:?}");

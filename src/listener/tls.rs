@@ -4,15 +4,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{
     ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert, VerifierBuilderError,
-    WebPkiClientVerifier,
 };
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, version};
 
 use crate::config::{ClientAuth, ListenerTls};
-use crate::tls::dns_names;
+use crate::tls::{Authorities, ClientTrust, dns_names};
 
 /// Why the configuration cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -64,21 +64,14 @@ pub fn server_config(
 }
 
 fn client_verifier(
-    roots: &Arc<rustls::RootCertStore>,
+    authorities: &Authorities,
     tls: &ListenerTls,
     provider: Arc<CryptoProvider>,
-) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, VerifierBuilderError> {
-    let lists = tls.client_crls.iter().map(|crl| crl.der.clone());
-    // As rustls' default and OpenSSL do, the whole chain is checked, and a certificate that no CRL
-    // covers is rejected. So is one that only an expired CRL covers: otherwise an attacker who withholds
-    // the new CRL could undo a revocation.
-    let builder = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider)
-        .with_crls(lists)
-        .enforce_revocation_expiration();
-    match tls.client_auth {
-        ClientAuth::Required => builder.build(),
-        ClientAuth::Optional => builder.allow_unauthenticated().build(),
-    }
+) -> Result<Arc<dyn ClientCertVerifier>, VerifierBuilderError> {
+    let lists: Vec<_> = tls.client_crls.iter().map(|crl| crl.der.clone()).collect();
+    let is_required = tls.client_auth == ClientAuth::Required;
+    let verifier = ClientTrust::new(authorities, &lists, is_required, provider)?;
+    Ok(Arc::new(verifier))
 }
 
 /// Selects the certificate by SNI.

@@ -26,6 +26,7 @@ use super::encryption::KEY_PREFIX;
 use super::session_error::SessionError;
 use crate::config;
 use crate::metrics::SharedStoreDisconnect;
+use crate::tls::explain;
 
 /// Sends commands to the store; cheap to clone.
 #[derive(Clone)]
@@ -124,7 +125,7 @@ pub(super) async fn connect(
 ) -> Result<OpenedConnection, SessionError> {
     let stream = connect_stream(settings)
         .await
-        .map_err(|error| connect_error(&error.to_string()))?;
+        .map_err(|error| connect_error(&describe(&error)))?;
     let (sender, pushes) = mpsc::channel(PUSH_QUEUE_SIZE);
     let push_overflow = Arc::new(Notify::new());
     let overflow = push_overflow.clone();
@@ -160,6 +161,12 @@ pub(super) async fn connect(
         pushes,
         push_overflow,
     })
+}
+
+/// Says why no connection was made.
+fn describe(error: &io::Error) -> String {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    inner.map_or_else(|| error.to_string(), |tls| explain(tls, "the store"))
 }
 
 fn connect_error(reason: &str) -> SessionError {
@@ -239,7 +246,7 @@ async fn connect_cluster(
         .retries(CLUSTER_RETRIES)
         .push_sender(push);
     if let Some(tls) = &settings.tls {
-        if tls.insecure || tls.server_name.is_some() {
+        if tls.insecure || tls.is_pinned || tls.server_name.is_some() {
             return Err(connect_error(TLS_UNSUPPORTED));
         }
         let client_certificate = tls.pem.client_certificate.as_ref();
@@ -259,7 +266,7 @@ async fn connect_cluster(
 }
 
 const TLS_UNSUPPORTED: &str =
-    "it is a cluster: insecure_skip_verify and server_name are not supported there";
+    "it is a cluster: insecure_skip_verify, pins and server_name are not supported there";
 
 /// The timeout for connecting with login, and for each command while a session begins. Longer than any
 /// request waits for the store, shorter than operators wait for a purge.

@@ -17,6 +17,20 @@ pub struct Validity {
 }
 
 impl Validity {
+    /// Returns the validity of a parsed certificate; `None` if a date is beyond the calendar.
+    pub(super) fn of(certificate: &X509Certificate<'_>) -> Option<Self> {
+        let validity = certificate.validity();
+        Some(Self {
+            not_before: Timestamp::from_second(validity.not_before.timestamp()).ok()?,
+            not_after: Timestamp::from_second(validity.not_after.timestamp()).ok()?,
+        })
+    }
+
+    /// Whether the time `now` is after its end.
+    pub(crate) fn has_expired_at(&self, now: SystemTime) -> bool {
+        now > SystemTime::from(self.not_after)
+    }
+
     /// Returns what to warn of at the time `now`: not yet valid, expired, or about to expire.
     pub(crate) fn warning_at(&self, now: SystemTime) -> Option<String> {
         let now = now
@@ -45,12 +59,7 @@ const EXPIRY_NOTICE_SECONDS: i64 = 14 * 24 * 3_600;
 
 /// Returns the validity of the leaf of `key`; `None` if it cannot be parsed.
 pub fn validity(key: &CertifiedKey) -> Option<Validity> {
-    let leaf = leaf(key)?;
-    let validity = leaf.validity();
-    Some(Validity {
-        not_before: Timestamp::from_second(validity.not_before.timestamp()).ok()?,
-        not_after: Timestamp::from_second(validity.not_after.timestamp()).ok()?,
-    })
+    Validity::of(&leaf(key)?)
 }
 
 /// Returns the names of the leaf of `key` for people: its DNS and IP alternative names, or its
@@ -59,16 +68,21 @@ pub fn display_names(key: &CertifiedKey) -> Vec<String> {
     let Some(leaf) = leaf(key) else {
         return Vec::new();
     };
-    let names = alternative_names(&leaf, |name| match name {
-        GeneralName::DNSName(name) => Some((*name).to_owned()),
-        GeneralName::IPAddress(bytes) => format_ip(bytes),
-        _ => None,
-    });
+    let names = alternative_name_texts(&leaf);
     if names.is_empty() {
         vec![leaf.subject().to_string()]
     } else {
         names
     }
+}
+
+/// Returns the DNS and IP alternative names of a certificate.
+pub(super) fn alternative_name_texts(leaf: &X509Certificate<'_>) -> Vec<String> {
+    alternative_names(leaf, |name| match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(bytes) => format_ip(bytes),
+        _ => None,
+    })
 }
 
 /// Returns the DNS alternative names of the leaf of `key`, in lower case. Empty if the leaf cannot be

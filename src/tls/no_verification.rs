@@ -1,23 +1,15 @@
-//! `insecure_skip_verify`: accepts any certificate, and still verifies the handshake signature.
-
-use std::sync::Arc;
+//! `insecure_skip_verify`: accepts whatever a server presents, and reads nothing of it.
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 
-/// Accepts any certificate; still verifies the handshake signature, that is, the possession of its key.
-#[derive(Debug)]
-pub(crate) struct NoVerification {
-    provider: Arc<CryptoProvider>,
-}
+use super::public_key::RSA_PSS_PSS;
 
-impl NoVerification {
-    pub(crate) fn new(provider: Arc<CryptoProvider>) -> Self {
-        Self { provider }
-    }
-}
+/// Accepts any certificate in any form. The handshake signature is not verified either: it would prove
+/// the possession of a key that anybody may have made.
+#[derive(Debug)]
+pub(crate) struct NoVerification;
 
 impl ServerCertVerifier for NoVerification {
     fn verify_server_cert(
@@ -33,35 +25,42 @@ impl ServerCertVerifier for NoVerification {
 
     fn verify_tls12_signature(
         &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(
-            message,
-            cert,
-            dss,
-            &self.provider.signature_verification_algorithms,
-        )
+        Ok(HandshakeSignatureValid::assertion())
     }
 
     fn verify_tls13_signature(
         &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(
-            message,
-            cert,
-            dss,
-            &self.provider.signature_verification_algorithms,
-        )
+        Ok(HandshakeSignatureValid::assertion())
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
+        let mut schemes = vec![
+            SignatureScheme::ECDSA_NISTP256_SHA256,
+            SignatureScheme::ECDSA_NISTP384_SHA384,
+            SignatureScheme::ECDSA_NISTP521_SHA512,
+            SignatureScheme::ED25519,
+            SignatureScheme::ED448,
+            SignatureScheme::RSA_PSS_SHA256,
+            SignatureScheme::RSA_PSS_SHA384,
+            SignatureScheme::RSA_PSS_SHA512,
+            SignatureScheme::RSA_PKCS1_SHA256,
+            SignatureScheme::RSA_PKCS1_SHA384,
+            SignatureScheme::RSA_PKCS1_SHA512,
+        ];
+        schemes.extend(RSA_PSS_PSS);
+        // The last choice of a server.
+        schemes.extend([
+            SignatureScheme::ECDSA_SHA1_Legacy,
+            SignatureScheme::RSA_PKCS1_SHA1,
+        ]);
+        schemes
     }
 }

@@ -10,6 +10,7 @@ use super::connect::connect;
 use super::exchange::Head;
 use super::pool::{PooledConnection, SlotGuard};
 use super::progress::AttemptProgress;
+use super::reactor::next_turn;
 use super::request;
 use super::response::{self, NodeResponse};
 use crate::ccfs::RetrySafety;
@@ -154,12 +155,12 @@ impl Upstream {
         if !only_new
             && let Some(mut connection) = self.pool.take(node.id(), settings, now, used_since)
         {
-            if !must_be_open {
+            if !must_be_open && connection.was_polled_while_idle() {
                 return Ok(connection);
             }
-            // The reactor polls its sockets before this task goes on, so a connection that the node
-            // has closed is known to be closed.
-            tokio::task::yield_now().await;
+            // Then a connection that the node has closed is known to be closed, and a response without a
+            // request has been seen.
+            next_turn().await;
             if connection.is_quiet() {
                 return Ok(connection);
             }

@@ -4,15 +4,17 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
+use rustls::{ClientConnection, HandshakeKind};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::exchange::Connection;
 use super::failure_reason::{self, FailureReason};
+use super::happy_eyeballs;
 use super::read_ahead::ReadAhead;
 use crate::cluster::{ClusterSettings, Node};
 use crate::message::ConnectError;
+use crate::tls::CertificateDetails;
 
 /// Connects to `node` within the connect timeout.
 ///
@@ -27,8 +29,9 @@ pub(super) async fn connect(
     match timeout(limit, establish(node, settings, &connected)).await {
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(error)) => {
-            tracing::debug!(node = %node.name(), %error, "connecting failed");
-            Err((classify(&error), failure_reason::from_connect(&error)))
+            let reason = failure_reason::from_connect(&error);
+            tracing::debug!(node = %node.name(), %reason, "connecting failed");
+            Err((classify(&error), reason))
         }
         Err(_elapsed) => {
             tracing::debug!(node = %node.name(), "connecting timed out");
@@ -43,6 +46,26 @@ pub(super) async fn connect(
     }
 }
 
+/// As [`connect`], but verifies the certificate of `node`: a resumed session would not. The sessions
+/// before it are forgotten.
+///
+/// # Errors
+/// As [`connect`].
+#[cfg_attr(
+    not(test),
+    expect(
+        dead_code,
+        reason = "used by the hourly full handshake of health checks"
+    )
+)]
+pub(super) async fn connect_unresumed(
+    node: &Node,
+    settings: &ClusterSettings,
+) -> Result<Connection, (ConnectError, FailureReason)> {
+    node.forget_sessions();
+    connect(node, settings).await
+}
+
 /// Opens the TCP connection, sets `connected`, and performs the TLS handshake.
 async fn establish(
     node: &Node,
@@ -53,13 +76,24 @@ async fn establish(
         Some(name) => name.clone(),
         None => ServerName::try_from(node.address().host.to_string()).map_err(io::Error::other)?,
     };
-    let tcp = TcpStream::connect(node.socket()).await?;
+    let tcp = happy_eyeballs::connect(&node.candidates()).await?;
+    node.set_connected(tcp.peer_addr()?);
     connected.store(true, Ordering::Relaxed);
     tcp.set_nodelay(true)?;
-    let tls = TlsConnector::from(settings.tls.clone())
+    let tls = TlsConnector::from(node.tls_client(&settings.tls))
         .connect(name, ReadAhead::new(tcp))
         .await?;
+    record_certificate(node, tls.get_ref().1);
     Ok(Connection::new(tls))
+}
+
+/// Records the certificate of a full handshake; a resumed session has that of an earlier one.
+fn record_certificate(node: &Node, tls: &ClientConnection) {
+    if tls.handshake_kind() != Some(HandshakeKind::Resumed)
+        && let Some(leaf) = tls.peer_certificates().and_then(<[_]>::first)
+    {
+        node.set_certificate(CertificateDetails::read(leaf));
+    }
 }
 
 /// Returns the type of an error of TCP or of the TLS handshake.

@@ -1,5 +1,7 @@
 //! The connection pool of one worker: a stack of idle connections for each node. The most recently used
-//! one is taken first, so that no more stay open than are needed.
+//! one is taken first, so that no more stay open than are needed. Those that were returned just now come
+//! last: a node that sends a second response to one request does so within that time, and it must not be
+//! taken for the response to the next request.
 //!
 //! While there are idle connections, one sweeper task closes those that are aged, that their node has
 //! closed, or whose slot another worker needs. The first two are checked every second; closing a slot
@@ -17,6 +19,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use super::exchange::Connection;
+use super::reactor::Turn;
 use crate::cluster::{ClusterSettings, ConnectionSlot, NodeId, PoolLimits};
 
 /// Idle connections by node. Only one worker uses it, so the lock is never contended.
@@ -39,6 +42,8 @@ struct IdleConnections {
 struct Idle {
     connection: Box<OpenConnection>,
     since: Instant,
+    /// The turn of the reactor in which it was returned.
+    turn: Turn,
     /// When it is closed, if it is not used before.
     until: Instant,
 }
@@ -61,7 +66,8 @@ pub(super) struct PooledConnection {
     pool: Arc<Pool>,
     node: NodeId,
     limits: PoolLimits,
-    is_reused: bool,
+    /// Since when it was idle; `None` for a new connection.
+    idle_since: Option<Turn>,
 }
 
 /// Closes the slot of a connection that ends, or that is never established.
@@ -73,7 +79,7 @@ pub(super) struct SlotGuard(pub(super) Arc<ConnectionSlot>);
 struct Wakeup(Notify);
 
 impl Pool {
-    /// Returns the most recently used connection that is open, and not idle since before `used_since`.
+    /// Returns a connection that is open, and not idle since before `used_since`, see [`choose`].
     pub(super) fn take(
         self: &Arc<Self>,
         node: NodeId,
@@ -83,22 +89,19 @@ impl Pool {
     ) -> Option<PooledConnection> {
         let mut idle = self.idle.lock();
         let stack = idle.by_node.get_mut(&node)?;
-        while let Some(mut last) = stack.pop() {
-            if used_since.is_some_and(|used_since| last.since < used_since) {
-                stack.push(last);
-                return None;
-            }
-            let is_current = Arc::ptr_eq(&last.connection.tls, &settings.tls);
-            if !is_current || last.is_over(now) || !last.connection.slot.0.acquire() {
-                last.close();
+        while let Some(index) = choose(stack, |idle| idle.since, now, used_since) {
+            let mut chosen = stack.remove(index);
+            let is_current = Arc::ptr_eq(&chosen.connection.tls, &settings.tls);
+            if !is_current || chosen.is_over(now) || !chosen.connection.slot.0.acquire() {
+                chosen.close();
                 continue;
             }
             return Some(PooledConnection {
-                open: last.connection,
+                open: chosen.connection,
                 pool: self.clone(),
                 node,
                 limits: settings.pool,
-                is_reused: true,
+                idle_since: Some(chosen.turn),
             });
         }
         None
@@ -123,7 +126,7 @@ impl Pool {
             pool: self.clone(),
             node,
             limits: settings.pool,
-            is_reused: false,
+            idle_since: None,
         }
     }
 
@@ -163,6 +166,13 @@ impl Pool {
         goes_on
     }
 
+    /// Closes all idle connections.
+    #[cfg(test)]
+    pub(super) fn clear(&self) {
+        let all = std::mem::take(&mut self.idle.lock().by_node);
+        all.into_values().flatten().for_each(Idle::close);
+    }
+
     /// Returns the number of nodes with idle connections.
     #[cfg(test)]
     pub(super) fn node_count(&self) -> usize {
@@ -179,6 +189,24 @@ impl Default for Pool {
             wakeup,
         }
     }
+}
+
+/// Returns the position of the idle connection that is used next, in a stack whose last one was used most
+/// recently: the last one that has rested for [`REST`], else the last one. None that is idle since before
+/// `used_since`.
+fn choose<T>(
+    stack: &[T],
+    since: impl Fn(&T) -> Instant,
+    now: Instant,
+    used_since: Option<Instant>,
+) -> Option<usize> {
+    let is_usable = |index: &usize| {
+        let idle = stack.get(*index).map(&since);
+        idle.is_some_and(|since| used_since.is_none_or(|used_since| since >= used_since))
+    };
+    let rested = stack.iter().rposition(|idle| since(idle) + REST <= now);
+    let last = stack.len().checked_sub(1);
+    rested.filter(is_usable).or(last.filter(is_usable))
 }
 
 /// The sweeper of a pool.
@@ -211,7 +239,12 @@ impl Idle {
 impl PooledConnection {
     /// Whether it has served a request before.
     pub(super) fn is_reused(&self) -> bool {
-        self.is_reused
+        self.idle_since.is_some()
+    }
+
+    /// Whether the reactor has polled its socket since it was returned to the pool.
+    pub(super) fn was_polled_while_idle(&self) -> bool {
+        self.idle_since.is_none_or(Turn::is_over)
     }
 
     /// Ends the exchange. The connection returns to the pool if it can serve another request.
@@ -230,6 +263,7 @@ impl PooledConnection {
             let idle = Idle {
                 connection: open,
                 since: now,
+                turn: Turn::now(),
                 until,
             };
             pool.put(node, idle, limits.max_idle);
@@ -265,5 +299,34 @@ impl Wake for Wakeup {
     }
 }
 
+/// How long a connection rests before it is preferred to others. Nodes that were tried sent a second
+/// response within 1 ms.
+const REST: Duration = Duration::from_millis(2);
+
 /// The longest time that a connection which its node has closed, or which is aged, stays in the pool.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_connection_that_has_rested_is_used_next() {
+        let now = Instant::now();
+        let ago = |micros: u64| now - Duration::from_micros(micros);
+        let next = |stack: &[u64], used_since: Option<u64>| {
+            choose(stack, |idle| ago(*idle), now, used_since.map(ago))
+        };
+        assert_eq!(next(&[], None), None);
+        assert_eq!(next(&[9000, 5000, 3000], None), Some(2));
+        assert_eq!(next(&[9000, 5000, 2000, 1999, 10], None), Some(2));
+        assert_eq!(next(&[1500, 10], None), Some(1), "none has rested");
+        assert_eq!(next(&[9000, 5000, 10], Some(6000)), Some(1));
+        assert_eq!(
+            next(&[9000, 10], Some(6000)),
+            Some(1),
+            "the other is too old"
+        );
+        assert_eq!(next(&[9000, 8000], Some(6000)), None);
+    }
+}

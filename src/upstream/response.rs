@@ -1,13 +1,15 @@
 //! Reads the response of a node and judges it: whether it is valid, whether another node may give a better
 //! one, and what it says about the node.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, StatusCode};
 
-use super::exchange::Head;
+use super::exchange::{ExchangeError, Head};
 use super::pool::PooledConnection;
 use super::request::requests_codings;
 use super::response_body::{ResponseGuard, StreamingBody};
@@ -129,12 +131,18 @@ pub(super) async fn read_streaming(
         }
         BodyRead::Partial(prefix) => prefix,
     };
+    // Where the node has closed the connection by now, the attempt has failed: its response need not be begun.
+    let second = poll_fn(|cx| match connection.poll_data(cx) {
+        Poll::Ready(data) => Poll::Ready(data),
+        Poll::Pending => Poll::Ready(Ok(None)),
+    });
+    let second = second.await.map_err(|error| cut_off(&error))?;
     let guard = ResponseGuard {
         connection,
         node: guard,
         report_to: (!is_failure_status(status)).then(|| request.cluster.clone()),
     };
-    let body = StreamingBody::new(prefix, min_receive_rate, guard);
+    let body = StreamingBody::new([Some(prefix), second], min_receive_rate, guard);
     Ok(NodeResponse {
         status,
         headers: head.headers,
@@ -259,10 +267,7 @@ async fn read_up_to(
     // Most bodies come in one piece, which is not copied.
     let mut all = BytesMut::new();
     while !connection.is_complete() {
-        let data = connection.data().await.map_err(|error| {
-            tracing::debug!(?error, "a response was cut off");
-            error.kind(true)
-        })?;
+        let data = connection.data().await.map_err(|error| cut_off(&error))?;
         let Some(data) = data else { break };
         if all.is_empty() && first.is_empty() {
             first = data;
@@ -275,6 +280,11 @@ async fn read_up_to(
         }
     }
     Ok(BodyRead::Complete(join(first, all)))
+}
+
+fn cut_off(error: &ExchangeError) -> UpstreamErrorKind {
+    tracing::debug!(?error, "a response was cut off");
+    error.kind(true)
 }
 
 fn join(first: Bytes, all: BytesMut) -> Bytes {

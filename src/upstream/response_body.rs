@@ -19,8 +19,10 @@ use crate::message::BodyError;
 /// The part of a response body that has not been forwarded.
 #[derive(Debug)]
 pub(super) struct StreamingBody {
-    /// Data that was read to classify the response; forwarded first.
-    prefix: Option<Bytes>,
+    /// Data that was read to classify the response; forwarded first, in this order.
+    prefix: [Option<Bytes>; 2],
+    /// The error with which the body ends at the next poll.
+    error: Option<BodyError>,
     rate: ReceiveRate,
     /// Postponed only after it has elapsed, so that reads do not reset it.
     timer: Option<Pin<Box<Sleep>>>,
@@ -40,9 +42,14 @@ pub(super) struct ResponseGuard {
 }
 
 impl StreamingBody {
-    pub(super) fn new(prefix: Bytes, min_receive_rate: u64, guard: ResponseGuard) -> Self {
+    pub(super) fn new(
+        prefix: [Option<Bytes>; 2],
+        min_receive_rate: u64,
+        guard: ResponseGuard,
+    ) -> Self {
         let mut body = Self {
-            prefix: Some(prefix).filter(|prefix| !prefix.is_empty()),
+            prefix: prefix.map(|data| data.filter(|data| !data.is_empty())),
+            error: None,
             rate: ReceiveRate::new(min_receive_rate),
             timer: None,
             guard: Some(guard),
@@ -59,10 +66,20 @@ impl StreamingBody {
         }
     }
 
-    fn fail(&mut self, kind: FailureKind, reason: &'static str) {
+    /// Reports the failure at once, and ends the body with `error` at the next poll. In between the
+    /// response is flushed: an error would make the server drop the head and the data that it holds.
+    fn fail(
+        &mut self,
+        cx: &Context<'_>,
+        (kind, reason): (FailureKind, &'static str),
+        error: BodyError,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Some(guard) = self.guard.take() {
             guard.report(NodeOutcome::Failure(kind), reason);
         }
+        self.error = Some(error);
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Ready when the rate was too low over a whole window of waiting for data.
@@ -100,16 +117,16 @@ impl Body for StreamingBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
-        if let Some(prefix) = this.prefix.take() {
-            return Poll::Ready(Some(Ok(Frame::data(prefix))));
+        if let Some(data) = this.prefix.iter_mut().find_map(Option::take) {
+            return Poll::Ready(Some(Ok(Frame::data(data))));
         }
         let Some(guard) = &mut this.guard else {
-            return Poll::Ready(None);
+            return Poll::Ready(this.error.take().map(Err));
         };
         let Poll::Ready(data) = guard.connection.poll_data(cx) else {
             ready!(this.poll_too_slow(cx));
-            this.fail(FailureKind::Timeout, "slower than min_receive_rate");
-            return Poll::Ready(Some(Err(BodyError::TooSlow)));
+            let reason = "slower than min_receive_rate";
+            return this.fail(cx, (FailureKind::Timeout, reason), BodyError::TooSlow);
         };
         Poll::Ready(match data {
             Ok(Some(data)) => {
@@ -123,20 +140,23 @@ impl Body for StreamingBody {
             }
             Err(error) => {
                 tracing::debug!(?error, "a response was cut off");
-                this.fail(FailureKind::ConnectionClosed, failure_reason::CUT_OFF);
-                Some(Err(BodyError::ConnectionClosed))
+                let reason = (FailureKind::ConnectionClosed, failure_reason::CUT_OFF);
+                return this.fail(cx, reason, BodyError::ConnectionClosed);
             }
         })
     }
 
     fn is_end_stream(&self) -> bool {
-        self.prefix.is_none() && self.guard.is_none()
+        self.prefix.iter().all(Option::is_none) && self.guard.is_none() && self.error.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let prefix = self.prefix.as_ref().map_or(0, Bytes::len) as u64;
-        let guard = self.guard.as_ref();
-        match guard.map_or(Some(0), |guard| guard.connection.remaining()) {
+        let prefix = self.prefix.iter().flatten().map(Bytes::len).sum::<usize>() as u64;
+        let remaining = match &self.guard {
+            Some(guard) => guard.connection.remaining(),
+            None => self.error.is_none().then_some(0),
+        };
+        match remaining {
             Some(remaining) => SizeHint::with_exact(prefix + remaining),
             None => {
                 let mut hint = SizeHint::new();

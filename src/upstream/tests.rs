@@ -3,7 +3,9 @@
 mod buffered;
 mod failover;
 mod failure_reasons;
+mod faults;
 mod health_checks;
+mod node_tls;
 mod reload;
 mod streaming;
 pub(super) mod test_server;

@@ -78,5 +78,6 @@ mod systemd;
 #[cfg(feature = "otlp")]
 mod traces;
 mod traffic;
+mod trust;
 mod unverified_clients;
 mod upstream_request;

@@ -61,6 +61,27 @@ fn states(encoder: &mut DescriptorEncoder<'_>, rows: &[NodeRow]) -> Result<(), f
             ConstGauge::new(read(row)).encode(family.encode_family(&row.labels())?)?;
         }
     }
+    certificate_ends(encoder, rows)
+}
+
+/// Encodes the ends of the nodes' certificates; a node without a full handshake has none.
+fn certificate_ends(
+    encoder: &mut DescriptorEncoder<'_>,
+    rows: &[NodeRow],
+) -> Result<(), fmt::Error> {
+    let mut family = encoder.encode_descriptor(
+        "upstream_node_certificate_not_after_seconds",
+        "End of a node's certificate, in seconds since 1970",
+        None,
+        MetricType::Gauge,
+    )?;
+    for row in rows {
+        let validity = row.status.certificate.as_ref().and_then(|it| it.validity);
+        if let Some(validity) = validity {
+            let end = validity.not_after.as_second();
+            ConstGauge::new(end).encode(family.encode_family(&row.labels())?)?;
+        }
+    }
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use jiff::Zoned;
 use serde_json::Value;
 
 use crate::config::{ClientAuth, Config, Listener, ListenerTls, UnknownClients};
-use crate::tls::validity;
+use crate::tls::CertificateDetails;
 
 /// Writes what the configuration sets up.
 pub(super) fn write_summary(config: &Config, out: &mut dyn Write) -> io::Result<()> {
@@ -20,6 +20,8 @@ pub(super) fn write_summary(config: &Config, out: &mut dyn Write) -> io::Result<
         let table = &effective["clusters"][name.as_ref()];
         let unverified = if cluster.insecure_skip_verify {
             ", NOT VERIFIED"
+        } else if !cluster.pins.is_empty() {
+            ", keys pinned"
         } else {
             ""
         };
@@ -115,7 +117,21 @@ fn write_listener(listener: &Listener, out: &mut dyn Write) -> io::Result<()> {
 fn write_certificates(tls: &ListenerTls, out: &mut dyn Write) -> io::Result<()> {
     for (files, certificate) in tls.certificate_files.iter().zip(&tls.certificates) {
         write!(out, "  certificate {}", files.certificate.display())?;
-        match validity(certificate) {
+        let Some(leaf) = certificate.cert.first() else {
+            writeln!(out)?;
+            continue;
+        };
+        let leaf = CertificateDetails::read(leaf);
+        let issuer = match leaf.is_self_issued {
+            true => "self-signed".to_owned(),
+            false => format!("issued by {}", leaf.issuer),
+        };
+        write!(out, ", for {}, {issuer}, {}", leaf.names_text(), leaf.key)?;
+        match certificate.cert.len() {
+            1 => write!(out, ", without a chain")?,
+            length => write!(out, ", a chain of {length}")?,
+        }
+        match leaf.validity {
             Some(validity) => writeln!(out, ", valid until {}", validity.not_after)?,
             None => writeln!(out)?,
         }

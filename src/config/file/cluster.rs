@@ -61,15 +61,19 @@ pub(in crate::config) struct WeightedNode {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct ClusterTls {
-    /// PEM file: the authorities that nodes are verified against.
+    /// PEM file: the authorities that nodes are verified against, or certificates that they present
+    /// themselves.
     pub(in crate::config) ca: Setting<String>,
+    /// Pins of the nodes' keys, "sha256/BASE64". Without `ca` the key alone decides; with `ca` both must
+    /// hold, and the name is not compared.
+    pub(in crate::config) pins: Option<Spanned<Vec<Spanned<String>>>>,
     /// Name to verify instead of the node's host.
     pub(in crate::config) server_name: Setting<String>,
     /// PEM file: the gateway's client certificate chain, for nodes that request one.
     pub(in crate::config) certificate: Setting<String>,
     /// PEM file: the private key of `certificate`.
     pub(in crate::config) private_key: Setting<String>,
-    /// Accept any certificate. A man in the middle can read and change everything.
+    /// Accept any certificate; excludes `ca` and `pins`. A man in the middle can read and change everything.
     pub(in crate::config) insecure_skip_verify: Setting<bool>,
 }
 

@@ -70,12 +70,16 @@ fn cluster(
             max_age: nonzero_duration_or(&table.pool.max_age, 10 * MINUTE, diagnostics),
         },
         insecure_skip_verify: false,
+        pins: Vec::new(),
         server_name: None,
         tls_digest: [0; 32],
         tls: tls.as_ref().map(|tls| Arc::clone(&tls.client))?,
     };
     let tls = tls?;
-    let verified_too = table.tls.as_ref().is_some_and(|tls| tls.ca.is_some());
+    let verified_too = table
+        .tls
+        .as_ref()
+        .is_some_and(|tls| tls.ca.is_some() || tls.pins.is_some());
     if tls.insecure && !verified_too {
         let key = table
             .tls
@@ -88,13 +92,14 @@ fn cluster(
         diagnostics.warning(
             key.map_or(name.span(), Spanned::span),
             message,
-            "a man in the middle can read and change everything; give a ca instead",
+            "a man in the middle can read and change everything; give a ca or pins instead",
         );
     }
     Some(ClusterSettings {
         server_name: tls.server_name,
         tls_digest: tls.identity,
         insecure_skip_verify: tls.insecure,
+        pins: tls.pins,
         ..settings
     })
 }

@@ -4,11 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
-use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::CertificateRevocationListDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
-use rustls::server::WebPkiClientVerifier;
 use x509_parser::error::X509Error;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::revocation_list::CertificateRevocationList;
@@ -16,19 +14,20 @@ use x509_parser::revocation_list::CertificateRevocationList;
 use crate::config::Crl;
 use crate::config::diagnostics::Diagnostics;
 use crate::config::spanned::Spanned;
+use crate::tls::{Authorities, ClientTrust};
 
 /// Reads the CRLs of `file`, for certificates of the `authorities` of the file `ca`.
 pub(super) fn read(
     file: &Spanned<String>,
     ca: &Spanned<String>,
-    authorities: &(Arc<RootCertStore>, Vec<CertificateDer<'static>>),
+    authorities: &Authorities,
     now: SystemTime,
     diagnostics: &mut Diagnostics,
 ) -> Option<Vec<Crl>> {
     let lists = read_lists(file, diagnostics)?;
-    let (roots, certificates) = authorities;
+    let certificates = authorities.certificates().iter();
+    let trusted = authorities;
     let authorities: Vec<X509Certificate<'_>> = certificates
-        .iter()
         .filter_map(|certificate| Some(X509Certificate::from_der(certificate).ok()?.1))
         .collect();
     let mut crls = Vec::new();
@@ -76,20 +75,19 @@ pub(super) fn read(
             "needs its CRL: certificates whose revocation is unknown are refused",
         );
     }
-    check_usable(file, roots, &crls, diagnostics).then_some(crls)
+    check_usable(file, trusted, &crls, diagnostics).then_some(crls)
 }
 
 /// Whether rustls accepts the CRLs. It supports neither delta nor indirect CRLs.
 fn check_usable(
     file: &Spanned<String>,
-    roots: &Arc<RootCertStore>,
+    authorities: &Authorities,
     crls: &[Crl],
     diagnostics: &mut Diagnostics,
 ) -> bool {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider)
-        .with_crls(crls.iter().map(|crl| crl.der.clone()))
-        .build();
+    let lists: Vec<_> = crls.iter().map(|crl| crl.der.clone()).collect();
+    let verifier = ClientTrust::new(authorities, &lists, true, provider);
     if let Err(error) = &verifier {
         diagnostics.error(
             file.span(),

@@ -286,7 +286,7 @@ fn is_dot_segment(segment: &str) -> bool {
 
 fn listener_tls(
     tls: &Spanned<file::ListenerTls>,
-    tls_files: &TlsFiles,
+    tls_files: &mut TlsFiles,
     diagnostics: &mut Diagnostics,
 ) -> Option<ListenerTls> {
     let pairs = certificate_pairs(tls, diagnostics);
@@ -318,11 +318,11 @@ fn listener_tls(
     // A listener whose client_ca or client_crl cannot be read must not start without it.
     let (mut client_ca, mut client_crls) = (None, Vec::new());
     if let Some(ca) = &tls.client_ca {
-        let authorities = tls_files.roots(ca, diagnostics)?;
+        let authorities = tls_files.authorities(ca, diagnostics)?;
         if let Some(crl) = &tls.client_crl {
             client_crls = crls::read(crl, ca, &authorities, tls_files.now, diagnostics)?;
         }
-        client_ca = Some(authorities.0);
+        client_ca = Some(Arc::new(authorities));
     }
     (!certificates.is_empty()).then(|| ListenerTls {
         certificates,

@@ -152,7 +152,7 @@ fn tls(
         diagnostics.warning(
             key.map_or(table.span(), Spanned::span),
             "the certificate of the store is not verified",
-            "a man in the middle can read the password and drop purges; give a ca instead",
+            "a man in the middle can read the password and drop purges; give a ca or pins instead",
         );
     }
     let mut client = rustls::ClientConfig::clone(&tls.client);
@@ -161,6 +161,7 @@ fn tls(
         client: client.into(),
         server_name: tls.server_name,
         insecure: tls.insecure,
+        is_pinned: !tls.pins.is_empty(),
         identity: tls.identity,
         pem: read_pem(table.tls.as_ref(), diagnostics),
     }))

@@ -1,12 +1,16 @@
 //! Certificates, private keys and authorities, read from PEM files for rustls.
 
+mod advice;
+mod pem;
+mod pins;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use aws_lc_rs::digest;
-use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::{self, CryptoProvider};
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore};
@@ -14,13 +18,17 @@ use rustls::{ClientConfig, RootCertStore};
 use crate::config::diagnostics::Diagnostics;
 use crate::config::file::{ClusterTls, Setting};
 use crate::config::spanned::Spanned;
-use crate::tls::{NoVerification, validity};
+use crate::tls::{
+    Authorities, CertificateDetails, NoVerification, Pin, PublicKey, ServerTrust, validity,
+};
 
 /// Reads certificates, keys and authorities. Shared by the whole configuration, so that the system's
 /// authorities are loaded once.
 pub(super) struct TlsFiles {
     provider: Arc<CryptoProvider>,
     native_roots: Option<Arc<RootCertStore>>,
+    /// The subjects of all authorities of the configuration.
+    known_authorities: BTreeSet<String>,
     pub(super) now: SystemTime,
 }
 
@@ -29,6 +37,7 @@ pub(super) struct ClientTls {
     pub(super) client: Arc<ClientConfig>,
     pub(super) server_name: Option<ServerName<'static>>,
     pub(super) insecure: bool,
+    pub(super) pins: Vec<Pin>,
     /// Digest of all inputs: equal digests mean equal settings after a reload.
     pub(super) identity: [u8; 32],
 }
@@ -39,6 +48,7 @@ impl TlsFiles {
         Self {
             provider: Arc::new(crypto::aws_lc_rs::default_provider()),
             native_roots: None,
+            known_authorities: BTreeSet::new(),
             now,
         }
     }
@@ -50,28 +60,18 @@ impl TlsFiles {
         key: &Spanned<String>,
         diagnostics: &mut Diagnostics,
     ) -> Option<Arc<CertifiedKey>> {
-        let certificates = certificates(chain, diagnostics);
-        let private_key = private_key(key, diagnostics);
+        let certificates = pem::certificates(chain, diagnostics);
+        let private_key = pem::private_key(key, diagnostics);
         let (certificates, private_key) = (certificates?, private_key?);
-        let loaded = match CertifiedKey::from_der(certificates, private_key, &self.provider) {
+        let loaded = match self.load(&certificates, &private_key) {
             Ok(loaded) => loaded,
-            Err(rustls::Error::InconsistentKeys(_)) => {
-                diagnostics.error(
-                    key.span(),
-                    "the key does not belong to the certificate",
-                    format!("must be the key of {}", chain.value),
-                );
-                return None;
-            }
             Err(error) => {
-                diagnostics.error(
-                    key.span(),
-                    format!("the certificate or its key cannot be used: {error}"),
-                    "must be a certificate and its RSA, ECDSA or Ed25519 key",
-                );
+                let wrong = self.explain_pair(&certificates, &private_key, &error, &chain.value);
+                diagnostics.error(key.span(), wrong.0, wrong.1);
                 return None;
             }
         };
+        advice::warn_of_certificate(&certificates, &self.known_authorities, chain, diagnostics);
         match validity(&loaded) {
             Some(validity) => {
                 if let Some(warning) = validity.warning_at(self.now) {
@@ -94,25 +94,75 @@ impl TlsFiles {
         }
     }
 
-    /// Reads the authorities of a PEM file, as trust anchors and as certificates.
-    pub(super) fn roots(
+    fn load(
         &self,
+        chain: &[CertificateDer<'static>],
+        key: &PrivateKeyDer<'static>,
+    ) -> Result<CertifiedKey, rustls::Error> {
+        CertifiedKey::from_der(chain.to_vec(), key.clone_key(), &self.provider)
+    }
+
+    /// Says why a chain and a key do not belong together or cannot be used, and what would be right.
+    fn explain_pair(
+        &self,
+        chain: &[CertificateDer<'static>],
+        key: &PrivateKeyDer<'static>,
+        error: &rustls::Error,
+        file: &str,
+    ) -> (String, String) {
+        let is_of = |certificate: &CertificateDer<'static>| {
+            self.load(std::slice::from_ref(certificate), key).is_ok()
+        };
+        if matches!(error, rustls::Error::InconsistentKeys(_)) {
+            if chain.iter().skip(1).any(is_of) {
+                return (
+                    "the chain is in the wrong order".to_owned(),
+                    format!(
+                        "the leaf must come first in {file}, then the authority that signed it"
+                    ),
+                );
+            }
+            return (
+                "the key does not belong to the certificate".to_owned(),
+                format!("must be the key of {file}"),
+            );
+        }
+        let kind = chain
+            .first()
+            .and_then(|leaf| PublicKey::of(leaf))
+            .map(|key| key.kind());
+        let kind = kind.map_or_else(|| "unreadable".to_owned(), |kind| kind.to_string());
+        (
+            format!("the certificate or its key cannot be used: the key is {kind}"),
+            "must be a certificate and its key: RSA of 2048 bits and more, ECDSA P-256, P-384 or P-521, \
+             or Ed25519"
+                .to_owned(),
+        )
+    }
+
+    /// Reads the trusted certificates of a PEM file.
+    pub(super) fn authorities(
+        &mut self,
         file: &Spanned<String>,
         diagnostics: &mut Diagnostics,
-    ) -> Option<(Arc<RootCertStore>, Vec<CertificateDer<'static>>)> {
-        let mut roots = RootCertStore::empty();
-        let certificates = certificates(file, diagnostics)?;
-        for certificate in &certificates {
-            if let Err(error) = roots.add(certificate.clone()) {
+    ) -> Option<Authorities> {
+        let certificates = pem::certificates(file, diagnostics)?;
+        let subjects = certificates
+            .iter()
+            .map(|it| CertificateDetails::read(it).subject);
+        self.known_authorities.extend(subjects);
+        advice::warn_of_authorities(&certificates, file, self.now, diagnostics);
+        match Authorities::new(certificates) {
+            Ok(authorities) => Some(authorities),
+            Err(error) => {
                 diagnostics.error(
                     file.span(),
                     format!("not a certificate of an authority: {error}"),
                     "must hold the authorities' certificates in PEM",
                 );
-                return None;
+                None
             }
         }
-        Some((Arc::new(roots), certificates))
     }
 
     /// Builds the TLS client side of a cluster; without a table, from the system's authorities.
@@ -128,38 +178,27 @@ impl TlsFiles {
             .insecure_skip_verify
             .as_ref()
             .is_some_and(|key| key.value);
-        if insecure && let Some(ca) = &tls.ca {
-            diagnostics.error(
-                ca.span(),
-                "both ca and insecure_skip_verify",
-                "must be one of the two: without verification the ca has no use",
-            );
+        if insecure {
+            pins::check_exclusive(tls, diagnostics);
         }
+        let pins = pins::parse(tls.pins.as_ref(), diagnostics);
         let mut identity = IdentityDigest::new();
-        let verifier: Arc<dyn rustls::client::danger::ServerCertVerifier> = if insecure {
+        let verifier: Arc<dyn ServerCertVerifier> = if insecure {
             identity.add(b"insecure");
-            Arc::new(NoVerification::new(Arc::clone(&self.provider)))
+            Arc::new(NoVerification)
         } else {
-            let roots = match &tls.ca {
-                Some(ca) => self.roots(ca, diagnostics).map(|(roots, _)| roots),
-                None => self.native_roots(file.map_or(fallback, |file| &file.span), diagnostics),
-            };
-            let roots = roots?;
-            identity.add_roots(&roots);
-            let builder =
-                WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&self.provider));
-            match builder.build() {
-                Ok(verifier) => verifier,
-                Err(error) => {
-                    let span = tls.ca.as_ref().map_or(fallback.clone(), Spanned::span);
-                    diagnostics.error(
-                        span,
-                        format!("no verification is possible: {error}"),
-                        "must hold the authorities' certificates in PEM",
-                    );
-                    return None;
+            let authorities = match &tls.ca {
+                Some(ca) => Some(self.authorities(ca, diagnostics)?),
+                None if tls.pins.is_some() => None,
+                None => {
+                    let span = file.map_or(fallback, |file| &file.span);
+                    let roots = self.native_roots(span, diagnostics)?;
+                    Some(Authorities::from_roots(RootCertStore::clone(&roots)))
                 }
-            }
+            };
+            identity.add_trust(authorities.as_ref(), &pins);
+            let provider = Arc::clone(&self.provider);
+            Arc::new(ServerTrust::new(authorities, pins.clone(), provider))
         };
         let client = self.client_config(verifier, tls, &mut identity, diagnostics);
         let server_name = server_name(&tls.server_name, diagnostics);
@@ -170,13 +209,14 @@ impl TlsFiles {
             client: client?,
             server_name,
             insecure,
+            pins,
             identity: identity.finish(),
         })
     }
 
     fn client_config(
         &self,
-        verifier: Arc<dyn rustls::client::danger::ServerCertVerifier>,
+        verifier: Arc<dyn ServerCertVerifier>,
         tls: &ClusterTls,
         identity: &mut IdentityDigest,
         diagnostics: &mut Diagnostics,
@@ -244,8 +284,17 @@ impl IdentityDigest {
         self.0.update(part);
     }
 
-    fn add_roots(&mut self, roots: &RootCertStore) {
-        for root in &roots.roots {
+    fn add_trust(&mut self, authorities: Option<&Authorities>, pins: &[Pin]) {
+        for pin in pins {
+            self.add(pin.to_string().as_bytes());
+        }
+        let Some(authorities) = authorities else {
+            return;
+        };
+        for certificate in authorities.certificates() {
+            self.add(certificate);
+        }
+        for root in &authorities.roots().roots {
             self.add(&root.subject);
             self.add(&root.subject_public_key_info);
             self.add(root.name_constraints.as_deref().unwrap_or_default());
@@ -271,43 +320,6 @@ fn server_name(
                 key.span(),
                 "not a name of a server",
                 "must be a DNS name or an IP address, without a port",
-            );
-            None
-        }
-    }
-}
-
-fn certificates(
-    file: &Spanned<String>,
-    diagnostics: &mut Diagnostics,
-) -> Option<Vec<CertificateDer<'static>>> {
-    let pem = diagnostics.read_file(file)?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    match found {
-        Ok(chain) if !chain.is_empty() => Some(chain),
-        _ => {
-            diagnostics.error(
-                file.span(),
-                "no certificate in this file",
-                "must hold -----BEGIN CERTIFICATE----- blocks",
-            );
-            None
-        }
-    }
-}
-
-fn private_key(
-    file: &Spanned<String>,
-    diagnostics: &mut Diagnostics,
-) -> Option<PrivateKeyDer<'static>> {
-    let pem = zeroize::Zeroizing::new(diagnostics.read_secret_text(file, &file.span)?);
-    match PrivateKeyDer::from_pem_slice(&pem) {
-        Ok(key) => Some(key),
-        Err(_) => {
-            diagnostics.error(
-                file.span(),
-                "no private key in this file",
-                "must hold a -----BEGIN PRIVATE KEY----- block without a password",
             );
             None
         }

@@ -18,7 +18,7 @@ fn handshake(config: &Config, name: &'static str) -> Result<Vec<u8>, rustls::Err
     let builder = match &tls.client_ca {
         None => builder.with_no_client_auth(),
         Some(roots) => builder.with_client_cert_verifier(
-            WebPkiClientVerifier::builder_with_provider(Arc::clone(roots), provider)
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots.roots().clone()), provider)
                 .build()
                 .unwrap(),
         ),

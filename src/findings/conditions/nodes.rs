@@ -177,7 +177,8 @@ pub(in crate::findings) fn node_failing(situation: &Situation<'_>) -> Vec<Case> 
 /// No node of a cluster is usable.
 pub(in crate::findings) fn cluster_down(situation: &Situation<'_>) -> Vec<Case> {
     each_cluster(situation, |cluster| {
-        let is_down = !cluster.nodes.iter().any(is_usable) && !is_drained(cluster);
+        let has_nodes = !cluster.nodes.is_empty();
+        let is_down = has_nodes && !cluster.nodes.iter().any(is_usable) && !is_drained(cluster);
         is_down.then(|| {
             let nodes = words::count(cluster.nodes.len() as u64, "node");
             let text = format!("none of {nodes} is usable: every one is down, ejected or drained");

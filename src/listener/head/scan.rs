@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::field::KnownField;
 use super::{Framing, HeadError, HeadLimits, TOKEN, all_in_class, field, host, target};
-use crate::framing::ChunkedScanner;
+use crate::framing::{ChunkedScanner, ExtensionLimit};
 use crate::http_fields::is_allowed_in_trailers;
 use crate::metrics::MalformedReason;
 
@@ -165,6 +165,7 @@ impl HeadScanner {
                 "there are both Content-Length and Transfer-Encoding",
             )),
             (true, None) => Ok(Framing::Chunked(ChunkedScanner::new(
+                ExtensionLimit::WholeBody,
                 is_allowed_in_trailers,
             ))),
             (false, Some(length)) if length > 0 => Ok(Framing::Length(length)),

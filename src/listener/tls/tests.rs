@@ -32,7 +32,8 @@ fn make(names: &[&str]) -> Made {
 }
 
 fn listener(certificates: &[&Made], client: Option<(&Made, ClientAuth)>) -> ListenerTls {
-    let client_ca = client.map(|(made, _)| Arc::new(roots(&[made])));
+    let client_ca =
+        client.map(|(made, _)| Arc::new(Authorities::new(vec![made.der.clone()]).unwrap()));
     ListenerTls {
         certificates: certificates.iter().map(|made| made.key.clone()).collect(),
         certificate_files: Vec::new(),

@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, StatusCode, Version};
 
-use crate::framing::{ChunkedScanner, SegmentKind, content_length};
+use crate::framing::{ChunkedScanner, ExtensionLimit, SegmentKind, content_length};
 
 /// What remains of a response body.
 #[derive(Clone, Debug)]
@@ -59,7 +59,10 @@ impl Framing {
         let no_body = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         Ok(match (coding, length.flatten()) {
             _ if to_head || no_body => Self::Length(0),
-            (Some(_), _) => Self::Chunked(ChunkedScanner::new(any_trailer)),
+            (Some(_), _) => {
+                let limit = ExtensionLimit::RelativeToData;
+                Self::Chunked(ChunkedScanner::new(limit, any_trailer))
+            }
             (None, Some(length)) => Self::Length(length),
             (None, None) => Self::UntilClose,
         })

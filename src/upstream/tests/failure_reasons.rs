@@ -1,10 +1,15 @@
 //! The reasons that are shown for a node that fails.
 
+use rustls::ClientConfig;
+use rustls::pki_types::CertificateDer;
 use tokio::net::TcpListener;
 
-use super::test_server::{Behavior, TestServer, json_response, settings, unused_address};
+use super::test_server::{
+    Behavior, TestServer, json_response, node_certificate, settings, unused_address,
+};
 use super::*;
 use crate::cluster::{ClusterSettings, HealthCheck};
+use crate::tls::{Authorities, ServerTrust};
 
 /// Sends one request to the only node of the settings; returns the failure shown for it.
 async fn failure_shown(settings: ClusterSettings) -> (&'static str, String) {
@@ -48,26 +53,34 @@ async fn an_untrusted_certificate_has_its_reason() {
     let node = TestServer::responding(test_server::ok_response()).await;
     let mut misnamed = settings(&[node.address]);
     misnamed.server_name = Some("other.test".try_into().unwrap());
-    let expected = "certificate not trusted: it is for node.test, not for other.test";
-    assert_eq!(
-        failure_shown(misnamed).await,
-        ("unreachable", expected.to_owned())
-    );
+    misnamed.tls = trusting(node_certificate());
+    let (class, cause) = failure_shown(misnamed).await;
+    assert_eq!(class, "unreachable");
+    let expected = "certificate not trusted: it is for node.test, not for other.test; presented: ";
+    assert!(cause.starts_with(expected), "{cause}");
 
     let mut untrusted = settings(&[node.address]);
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let other = rcgen::generate_simple_self_signed(["node.test".to_owned()]).unwrap();
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(other.cert.der().clone()).unwrap();
-    let client = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    untrusted.tls = Arc::new(client);
+    untrusted.tls = trusting(other.cert.der().clone());
     let (class, cause) = failure_shown(untrusted).await;
     assert_eq!(class, "unreachable");
-    assert!(cause.starts_with("certificate not trusted: "), "{cause}");
+    let expected = "certificate not trusted: signed by no authority in ca, though one has the name of its issuer; ";
+    assert!(cause.starts_with(expected), "{cause}");
+    assert!(cause.contains("pins = [\"sha256/"), "{cause}");
+}
+
+/// Trusts one certificate, as `ca` does.
+fn trusting(certificate: CertificateDer<'static>) -> Arc<ClientConfig> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let authorities = Authorities::new(vec![certificate]).unwrap();
+    let trust = ServerTrust::new(Some(authorities), Vec::new(), provider.clone());
+    let client = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(trust))
+        .with_no_client_auth();
+    Arc::new(client)
 }
 
 #[tokio::test]

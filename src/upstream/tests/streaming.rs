@@ -1,5 +1,9 @@
 //! Streaming responses.
 
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use http_body::Body;
 use http_body_util::BodyExt;
 
 use super::test_server::{
@@ -87,12 +91,17 @@ async fn a_response_that_is_cut_off_ends_with_an_error() {
     ] {
         let node = TestServer::start(move |_| act.clone()).await;
         let (upstream, cluster) = (TestUpstream::new(), cluster(&[&node]));
-        let reply = upstream
+        // If the end arrives with the beginning, the attempt has failed.
+        match upstream
             .send_streaming(&request_to(DOWNLOAD, &cluster))
             .await
-            .unwrap();
-        let error = reply.body.collect().await.unwrap_err();
-        assert_eq!(error, BodyError::ConnectionClosed);
+        {
+            Ok(reply) => {
+                let error = reply.body.collect().await.unwrap_err();
+                assert_eq!(error, BodyError::ConnectionClosed);
+            }
+            Err(error) => assert!(error.request_sent),
+        }
         assert_eq!(
             cluster.node_statuses(Instant::now().into_std())[0].failures,
             1
@@ -108,6 +117,31 @@ async fn a_response_that_is_cut_off_ends_with_an_error() {
         .await
         .unwrap();
     assert_eq!(reply.body.collect().await.unwrap().to_bytes(), "abc");
+}
+
+#[tokio::test]
+async fn before_a_body_fails_what_has_arrived_can_be_flushed() {
+    let part = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc".to_vec();
+    let pause = Duration::from_millis(50);
+    let node =
+        TestServer::start(move |_| Behavior::RespondAndCloseLater(part.clone(), pause)).await;
+    let (upstream, cluster) = (TestUpstream::new(), cluster(&[&node]));
+    let request = request_to(DOWNLOAD, &cluster);
+    let mut body = upstream.send_streaming(&request).await.unwrap().body;
+    let first = body.frame().await.unwrap().unwrap();
+    assert_eq!(first.into_data().unwrap(), "abc");
+
+    let mut cx = Context::from_waker(Waker::noop());
+    eventually("the failure is recorded", || {
+        assert!(Pin::new(&mut body).poll_frame(&mut cx).is_pending());
+        cluster.node_statuses(Instant::now().into_std())[0].failures == 1
+    })
+    .await;
+    assert!(!body.is_end_stream());
+    let Poll::Ready(Some(Err(error))) = Pin::new(&mut body).poll_frame(&mut cx) else {
+        panic!("the error follows");
+    };
+    assert_eq!(error, BodyError::ConnectionClosed);
 }
 
 #[tokio::test]

@@ -36,6 +36,28 @@ pub(in crate::upstream) enum Behavior {
     Flood(usize),
     /// Writes the bytes, then nothing more.
     Stall(Vec<u8>),
+    /// Writes the bytes one by one.
+    Drip(Vec<u8>),
+    /// Writes the bytes, then resets the connection.
+    Reset(Vec<u8>),
+    /// Writes the first bytes, and the second ones when it is told to.
+    Unsolicited(Vec<u8>, Vec<u8>, Arc<Signal>),
+}
+
+/// Tells a node on another thread to go on, and waits for it without polling the own reactor.
+#[derive(Default)]
+pub(in crate::upstream) struct Signal {
+    go: tokio::sync::Notify,
+    done: std::sync::atomic::AtomicBool,
+}
+
+impl Signal {
+    pub(in crate::upstream) fn go_and_wait(&self) {
+        self.go.notify_one();
+        while !self.done.swap(false, Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+    }
 }
 
 /// A request as a node received it.
@@ -188,6 +210,27 @@ async fn serve(
             }
             Behavior::Hang => std::future::pending().await,
             Behavior::Flood(length) => flood(&mut stream, length).await?,
+            Behavior::Drip(bytes) => {
+                for byte in bytes {
+                    stream.write_all(&[byte]).await?;
+                    stream.flush().await?;
+                    tokio::task::yield_now().await;
+                }
+            }
+            Behavior::Reset(bytes) => {
+                stream.write_all(&bytes).await?;
+                stream.flush().await?;
+                stream.get_ref().get_ref().0.set_zero_linger()?;
+                return Ok(());
+            }
+            Behavior::Unsolicited(first, second, signal) => {
+                stream.write_all(&first).await?;
+                stream.flush().await?;
+                signal.go.notified().await;
+                stream.write_all(&second).await?;
+                stream.flush().await?;
+                signal.done.store(true, Ordering::SeqCst);
+            }
             Behavior::Stall(bytes) => {
                 stream.write_all(&bytes).await?;
                 stream.flush().await?;
@@ -253,6 +296,7 @@ pub(in crate::upstream) fn settings(nodes: &[SocketAddr]) -> ClusterSettings {
         tls_digest: [0; 32],
         server_name: Some(ServerName::try_from("node.test").unwrap()),
         insecure_skip_verify: false,
+        pins: Vec::new(),
         health_check: None,
         ejection: EjectionSettings {
             consecutive_failures: 0,
@@ -287,7 +331,13 @@ pub(in crate::upstream) fn cluster(nodes: &[&TestServer]) -> Arc<Cluster> {
     Cluster::new(settings(&nodes))
 }
 
+/// Returns the certificate of all nodes.
+pub(in crate::upstream) fn node_certificate() -> CertificateDer<'static> {
+    CERTIFICATE.certificate.clone()
+}
+
 struct Certificate {
+    certificate: CertificateDer<'static>,
     server: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
 }
@@ -304,13 +354,14 @@ static CERTIFICATE: LazyLock<Certificate> = LazyLock::new(|| {
         .with_single_cert(vec![certificate.clone()], key)
         .unwrap();
     let mut roots = RootCertStore::empty();
-    roots.add(certificate).unwrap();
+    roots.add(certificate.clone()).unwrap();
     let client = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
     Certificate {
+        certificate,
         server: Arc::new(server),
         client: Arc::new(client),
     }
