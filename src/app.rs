@@ -19,7 +19,7 @@ use crate::cache::singleflight::SingleFlight;
 use crate::config::{self, AccessLog, Config};
 use crate::drain;
 use crate::findings::Timing;
-use crate::gateway::{GatewayState, Snapshot};
+use crate::gateway::{GatewayState, NotFoundLog, Snapshot};
 use crate::limit::AddressRateLimiter;
 use crate::listener::ConnectionLimits;
 use crate::metrics::{Metrics, Shard};
@@ -142,6 +142,8 @@ impl App {
             address_limiter: ArcSwap::from_pointee(AddressRateLimiter::new(
                 config.limits.per_address,
             )),
+            not_found: NotFoundLog::default(),
+            waits: Arc::default(),
             store: ArcSwapOption::empty(),
             access_key_orders: tokio::sync::Notify::new(),
         });
@@ -227,6 +229,7 @@ impl App {
         }
         self.publish_ports();
         self.cluster_tasks.reconcile(&self.shared.snapshot.load());
+        cluster_tasks::log_node_histograms(&config);
         self.shared_store_task =
             SharedStoreTask::start(&self.shared, config.shared.as_ref(), &self.control);
         self.service_manager.sockets.warn_unused(|name| {

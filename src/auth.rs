@@ -17,16 +17,20 @@ use crate::words;
 
 mod canonical;
 mod derived;
+mod diagnosis;
 mod keys;
 mod mac;
 mod percent;
+mod secret_set;
 mod v2;
 
 #[cfg(test)]
 mod tests;
 
 pub use canonical::CanonicalRequest;
+pub use diagnosis::{Evidence, Mistake, find_mistake, mistake_of_head};
 pub use keys::{AccessKey, Credential, Secret};
+pub use secret_set::SecretSet;
 
 /// The parts of a request that a signature covers, as they were on the wire.
 #[derive(Clone, Copy, Debug)]
@@ -188,11 +192,11 @@ pub fn signed_names(headers: &HeaderMap) -> &str {
         .map_or("", |value| value.names)
 }
 
-/// Returns the access key that the first auth-v2 value names, unverified. For requests that did not verify.
+/// Returns the access key that the first auth-v2 value names, unverified, whether or not the value is valid
+/// otherwise. For requests that did not verify.
 pub fn claimed_access_key(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
-    let value = v2::AuthorizationValue::parse(value).ok()?;
-    Some(value.access_key)
+    v2::claimed_access_key(value)
 }
 
 /// Makes the `Authorization` value for `request`, with the first secret of `credential`. The value is

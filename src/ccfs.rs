@@ -4,12 +4,14 @@ mod endpoint;
 mod json;
 mod payload;
 pub mod presigned_url;
+mod recording_hint;
 mod response;
 mod times;
 
 pub use endpoint::{
     BodyKind, ENDPOINTS, Endpoint, Lookup, ResponseKind, RetrySafety, find_endpoint,
 };
-pub use payload::{InvalidRequest, Payload, Tenant, Versionless};
-pub use response::{ParsedResponse, ResultKind, envelope, recording_urls};
-pub use times::parse_zone;
+pub use payload::{InvalidRequest, MAX_NAME_CHARACTERS, Payload, SentTimes, Tenant, Versionless};
+pub use recording_hint::{Misreading, RecordingHint};
+pub use response::{NO_DATA, ParsedResponse, ResultKind, envelope, recording_urls};
+pub use times::{offset_text, parse_zone, zone_name};

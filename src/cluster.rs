@@ -1,44 +1,54 @@
 //! Clusters and their nodes: membership, health, load balancing, drain. Pure decisions over shared
 //! counters: connections, the clock and DNS belong to `upstream`, so times and addresses are parameters.
 //!
+//! The nodes of the lowest priority serve; those of the next one when none of them is usable (`tiers`).
+//!
 //! Panic mode: when most nodes look unhealthy (`panic_threshold`), the health checks are more likely
 //! wrong than all nodes down, so all nodes are used. Healthy-looking nodes keep a larger share, so that
 //! the retry budget lasts if the checks are right. A drained node is never used.
 
 mod choice;
 mod connection_slot;
+mod ejection;
 mod health;
+mod latency;
 mod load_balancing;
 mod node;
 mod node_sockets;
 mod node_table;
 mod node_tls;
+mod recent_keys;
+mod refusals;
 mod resolution;
 mod retry_budget;
 mod settings;
 mod shares;
+mod tiers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
-use health::HealthPolicy;
+use latency::MedianLatency;
 use node_table::{NodeTable, TableVersion};
+use refusals::Refusals;
 
 pub use choice::Choice;
 pub use connection_slot::ConnectionSlot;
-pub use health::{FailureKind, HealthChange, NodeOutcome};
+pub use health::{EjectionReason, FailureKind, HealthChange, NodeOutcome};
 pub use load_balancing::stable_hash;
 pub use node::{Node, NodeGuard, NodeId, NodeState, NodeStatus};
+pub use refusals::{RefusalAdvice, SignatureOutcome, SignatureRefusal};
 pub use retry_budget::RetryBudget;
 pub use settings::{
     ClusterSettings, EjectionSettings, HealthCheck, HostPolicy, NodeAddress, NodeSettings, Policy,
     PoolLimits, RetrySettings, SignedCheck, Timeouts,
 };
+pub use tiers::Serving;
 
 /// The nodes of one service with their live state, shared by all workers.
 #[derive(Debug)]
@@ -55,6 +65,9 @@ pub struct Cluster {
     /// The resolution errors of names without an address.
     unresolved: Mutex<BTreeMap<NodeAddress, Arc<str>>>,
     retry_budget: Arc<RetryBudget>,
+    refusals: Arc<Refusals>,
+    fallback: OnceLock<Arc<Self>>,
+    median_latency: MedianLatency,
 }
 
 /// One of the current nodes.
@@ -62,6 +75,7 @@ pub struct Cluster {
 struct Member {
     node: Arc<Node>,
     weight: u32,
+    priority: u32,
 }
 
 impl Cluster {
@@ -83,6 +97,7 @@ impl Cluster {
             drained: previous.drained.lock().clone(),
             version: previous.version.clone(),
             retry_budget: previous.retry_budget.clone(),
+            refusals: previous.refusals.clone(),
         };
         Self::build(settings, carried)
     }
@@ -91,7 +106,9 @@ impl Cluster {
         let max_connections = settings.pool.max_connections;
         let mut members = Vec::new();
         for configured in &settings.nodes {
-            let weight = configured.weight;
+            let &NodeSettings {
+                weight, priority, ..
+            } = configured;
             let known = carried.nodes.iter();
             let mut nodes: Vec<Arc<Node>> = known
                 .filter(|node| *node.address() == configured.address)
@@ -101,7 +118,11 @@ impl Cluster {
                 let drained = &carried.drained;
                 nodes.push(new_node(&configured.address, ip, max_connections, drained));
             }
-            members.extend(nodes.into_iter().map(|node| Member { node, weight }));
+            members.extend(nodes.into_iter().map(|node| Member {
+                node,
+                weight,
+                priority,
+            }));
         }
         for member in &members {
             member.node.set_max_connections(max_connections);
@@ -115,6 +136,9 @@ impl Cluster {
             drained: Mutex::new(carried.drained),
             unresolved: Mutex::default(),
             retry_budget: carried.retry_budget,
+            refusals: carried.refusals,
+            fallback: OnceLock::new(),
+            median_latency: MedianLatency::default(),
         })
     }
 
@@ -128,45 +152,16 @@ impl Cluster {
         &self.retry_budget
     }
 
-    /// Records the outcome of an attempt or a probe, and returns what that changed.
-    pub fn record_outcome(
-        &self,
-        node: &Node,
-        outcome: NodeOutcome,
-        now: Instant,
-    ) -> Option<HealthChange> {
-        let rules = HealthPolicy {
-            ejection: &self.settings.ejection,
-            health_check: self.settings.health_check.as_ref(),
-        };
-        let effect = if matches!(outcome, NodeOutcome::Failure(_)) {
-            // Serializes ejections: two at once would each count the other node as available.
-            let _serialize = self.drained.lock();
-            node.record_outcome(outcome, now, rules, self.may_eject(node, now))
-        } else {
-            node.record_outcome(outcome, now, rules, false)
-        };
-        if effect.changes_table {
-            self.version.advance();
-        }
-        effect.change
-    }
-
-    /// Whether the cluster can spare `node`: `max_ejected` of it, and at least one node, may be ejected.
-    fn may_eject(&self, node: &Node, now: Instant) -> bool {
-        let members = self.members.load();
-        let others = members.iter().filter(|m| m.node.id() != node.id());
-        let ejected = others.filter(|m| m.node.is_ejected(now)).count();
-        let max_ejected = members.len() * usize::from(self.settings.ejection.max_ejected) / 100;
-        ejected < max_ejected.max(1)
-    }
-
     /// Returns the status of all nodes, and of names that were never resolved.
     pub fn node_statuses(&self, now: Instant) -> Vec<NodeStatus> {
         let members = self.members.load();
         members
             .iter()
-            .map(|member| member.node.status(member.weight, &self.settings, now))
+            .map(|member| NodeStatus {
+                weight: member.weight,
+                priority: member.priority,
+                ..member.node.status(&self.settings, now)
+            })
             .chain(self.unresolved_statuses(&members))
             .collect()
     }
@@ -216,6 +211,7 @@ struct Carried {
     drained: BTreeSet<String>,
     version: TableVersion,
     retry_budget: Arc<RetryBudget>,
+    refusals: Arc<Refusals>,
 }
 
 fn new_node(

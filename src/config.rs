@@ -8,6 +8,7 @@ mod encoding;
 mod file;
 mod key_directory;
 mod named_file;
+mod node_histograms;
 mod permissions;
 mod problem;
 mod rate;
@@ -39,6 +40,7 @@ pub use key_directory::{
     AccountSource, ContestedKey, KeyChanges, KeyDirectory, ReadRecord, RefusedFile, list_key_files,
 };
 pub use named_file::{FileDigest, digest_named_file, read_named_file};
+pub use node_histograms::NodeHistograms;
 pub use problem::{ConfigError, MAX_LISTED, Problem};
 pub use rate::{Period, Rate};
 pub use resolve::TableDigest;
@@ -359,6 +361,12 @@ pub struct Cache {
     pub negative_ttl: Duration,
     /// resultCodes that mean success.
     pub success_codes: Vec<String>,
+    /// Longest wait of a client for a recording (`Prefer: wait`); zero is off.
+    pub max_wait: Duration,
+    /// Clients that wait at once.
+    pub max_waiters: usize,
+    /// Polls for waiting clients, per second and cluster; an access key has a quarter.
+    pub max_polls: u32,
 }
 
 /// Limits of the whole gateway.
@@ -478,10 +486,14 @@ pub struct Telemetry {
     pub log_format: Option<LogFormat>,
     /// Destination of the access log.
     pub access_log: AccessLog,
+    /// Whether the access log names access keys that did not verify (`gw.claimed_ak`).
+    pub log_claimed_ak: bool,
     /// The OpenTelemetry collector, `http://host:port` or `https://host:port`; `None` records no traces.
     pub otlp_endpoint: Option<String>,
     /// Sampling ratio of the traces started here, from 0 to 1.
     pub sample: f64,
+    /// Whether `/metrics` has histograms of each node.
+    pub node_histograms: NodeHistograms,
 }
 
 /// Destination of the access log.
@@ -499,6 +511,8 @@ pub enum AccessLog {
 /// Worker threads and graceful shutdown.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct Server {
+    /// The name of this instance: in `/status`, on the status page and in the audit log.
+    pub name: String,
     /// Worker threads; at least 1.
     pub workers: usize,
     /// Time from "not ready" to the close of the listeners.

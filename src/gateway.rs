@@ -23,17 +23,21 @@ use crate::upstream::Upstream;
 
 mod account;
 mod authentication;
+mod claims;
 mod content_type;
 mod context;
+mod fallback_hint;
 mod recording;
 mod rejection;
 mod request_body;
+mod request_log;
 mod response;
 mod routing;
 mod shared_cache;
 mod snapshot;
 
 pub use account::Account;
+pub use recording::{NotFound, NotFoundCounts, NotFoundLog, WaitSettings, Waits};
 pub use rejection::Rejection;
 pub use request_body::BodyReadError;
 pub use response::ResponseBody;
@@ -56,6 +60,10 @@ pub struct GatewayState {
     pub fetches: SingleFlight<FetchOutcome>,
     /// Rate limits by client address; a reload that changes the rate replaces them.
     pub address_limiter: ArcSwap<AddressRateLimiter>,
+    /// Recordings that were not found lately, by access key.
+    pub not_found: NotFoundLog,
+    /// Clients that wait for recordings.
+    pub waits: Arc<Waits>,
     /// The store that all replicas share; `None` without `[shared]`.
     pub store: ArcSwapOption<Store>,
     /// Notified of each order that disables an access key: whatever waits on behalf of an account asks
@@ -83,6 +91,8 @@ impl GatewayState {
         let access_keys = purges.access_keys();
         let handle = self.cache.begin_purge(purges);
         self.fetches
+            .forget(|key| access_keys.contains(key.access_key()));
+        self.waits
             .forget(|key| access_keys.contains(key.access_key()));
         handle
     }
@@ -179,9 +189,11 @@ impl Gateway {
             endpoint: route.endpoint,
             cluster: route.cluster.clone(),
         };
-        context.record.call_id = request.payload.owned_call_id();
         if request.endpoint.response == ResponseKind::SignedUrl {
-            return self.recording(context, head, request, account).await;
+            account.count_recording(context.now);
+            let mut response = self.recording(context, head, request, account).await?;
+            self.add_hint(context, &mut response);
+            return Ok(response);
         }
         Box::pin(self.forward_verified(context, head, request, &account)).await
     }
@@ -257,7 +269,15 @@ impl Gateway {
         Ok(match request.endpoint.response {
             ResponseKind::Json | ResponseKind::SignedUrl => {
                 let result = self.upstream.send_buffered(&request, overall).await;
-                GatewayResponse::buffered(context.record_upstream(result)?)
+                let mut response = context.record_upstream(result)?;
+                let (attempts, parsed) = (&response.attempts, response.parsed.as_deref());
+                fallback_hint::add_fallback(
+                    &mut response.headers,
+                    attempts,
+                    response.status,
+                    parsed,
+                );
+                GatewayResponse::buffered(response)
             }
             ResponseKind::File => {
                 let result = self.upstream.send_streaming(&request, overall).await;
@@ -266,7 +286,9 @@ impl Gateway {
                     Err(error) => &error.attempts,
                 };
                 context.record_attempts(attempts);
-                let response = result?;
+                let mut response = result?;
+                let attempts = &response.attempts;
+                fallback_hint::add_fallback(&mut response.headers, attempts, response.status, None);
                 context.warn_if_signature_refused(response.status);
                 GatewayResponse::streaming(response)
             }
@@ -289,6 +311,11 @@ fn normalize(
     let checked = content_type::check_json(&head.headers)
         .map_err(Rejection::UnsupportedMediaType)
         .and_then(|()| Ok(endpoint.normalize(&body, &account.tenant)?));
+    match &checked {
+        Ok(payload) => context.record_payload(payload, account),
+        Err(Rejection::InvalidRequest(invalid)) => context.record_invalid(invalid),
+        Err(_) => {}
+    }
     match checked {
         Err(rejection) if validation == Validation::Shadow => {
             context.record.metrics().count(Shadow::Forwarded);

@@ -1,6 +1,10 @@
 //! A gauge with RAII guards: a count of live things that goes down when a guard is dropped. No
 //! dependencies inside the crate.
 
+mod recent;
+
+pub use recent::RecentCount;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -20,6 +20,15 @@ pub use via::ViaPseudonym;
 /// `X-Request-Id`: the client's value if it is sane, else a generated one.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// `Prefer` (RFC 7240, 2).
+pub const PREFER: HeaderName = HeaderName::from_static("prefer");
+
+/// `Preference-Applied` (RFC 7240, 3).
+pub const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+
+/// `X-Gateway-Hint`: what the gateway noticed about a verified request; a list (RFC 9651).
+pub const X_GATEWAY_HINT: HeaderName = HeaderName::from_static("x-gateway-hint");
+
 /// `X-Gateway-Error`: the kind of error of a response that the gateway made itself.
 pub const X_GATEWAY_ERROR: HeaderName = HeaderName::from_static("x-gateway-error");
 

@@ -141,6 +141,16 @@ pub struct UpstreamRequest {
     pub metadata: RequestMetadata,
 }
 
+impl UpstreamRequest {
+    /// Returns the verified caller; `None` for an unverified request.
+    pub fn caller(&self) -> Option<&Caller> {
+        match &self.authorization {
+            Authorization::PassThrough(caller) => caller.as_ref(),
+            Authorization::Resign(caller) => Some(caller),
+        }
+    }
+}
+
 /// How the outgoing request is authorized.
 #[derive(Clone, Debug)]
 pub enum Authorization {
@@ -222,6 +232,8 @@ pub struct AttemptSummary {
     pub node: Option<Arc<str>>,
     /// Number of attempts.
     pub count: u32,
+    /// The fallback cluster, if the request was handed over to it.
+    pub fallback: Option<Arc<str>>,
     /// From the first attempt to the response's head; to its end if it is buffered.
     pub elapsed: Duration,
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use compact_str::CompactString;
 use http::{HeaderValue, Method, Uri, Version};
 use jiff::Timestamp;
+use jiff::civil::DateTime;
 
 mod access_log;
 mod diagnostics;
@@ -84,8 +85,16 @@ pub struct RequestRecord {
     pub access_key: Option<Arc<str>>,
     /// The callId of a verified request.
     pub call_id: Option<CompactString>,
+    /// `beginTime` as it is sent to a node, by the tenant's wall clock.
+    pub begin_sent: Option<DateTime>,
+    /// `endTime` as it is sent to a node.
+    pub end_sent: Option<DateTime>,
+    /// The values that few requests have.
+    pub details: Option<Box<RequestDetails>>,
     /// The cluster.
     pub cluster: Option<Arc<str>>,
+    /// Whether `cluster` is the fallback of the one that the route names.
+    pub is_fallback: bool,
     /// `host:port` of the node that was tried last.
     pub node: Option<Arc<str>>,
     /// Upstream attempts made.
@@ -108,6 +117,20 @@ pub struct RequestRecord {
     pub upstream_time: Option<Duration>,
     /// Time spent waiting for a coalesced fetch of another request.
     pub wait_time: Option<Duration>,
+}
+
+/// The values of a record that few requests have. Behind one pointer, so that the others do not pay for
+/// them.
+#[derive(Debug, Default)]
+pub struct RequestDetails {
+    /// The access key that an unverified request names; only with `[telemetry] log_claimed_ak`.
+    pub claimed_access_key: Option<Box<str>>,
+    /// Why the recording may not have been found.
+    pub hint: Option<Box<str>>,
+    /// The name of the file that a verified request asks for.
+    pub file_name: Option<Box<str>>,
+    /// The zone in which the gateway rewrote the body; `None` if it went out as it came.
+    pub normalized_zone: Option<Box<str>>,
 }
 
 /// The properties of a connection that each of its records contains.
@@ -154,7 +177,11 @@ impl RequestRecord {
             trace: TraceContext::new_root(ratio),
             access_key: None,
             call_id: None,
+            begin_sent: None,
+            end_sent: None,
+            details: None,
             cluster: None,
+            is_fallback: false,
             node: None,
             attempts: 0,
             status: 0,
@@ -172,6 +199,11 @@ impl RequestRecord {
     /// The worker's counters.
     pub fn metrics(&self) -> &Arc<Shard> {
         &self.sink.metrics
+    }
+
+    /// Returns the values that few requests have, to fill one in.
+    pub fn details_mut(&mut self) -> &mut RequestDetails {
+        self.details.get_or_insert_default()
     }
 
     /// Returns the time since the record was started.

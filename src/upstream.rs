@@ -5,16 +5,19 @@
 //! |---|---|
 //! | `retry` | the retry loop: which attempt is followed by another one |
 //! | `attempt`, `attempt_telemetry` | one attempt at one node, its metrics and its span |
+//! | `attempt_report` | what an attempt tells about its node |
 //! | `connect`, `happy_eyeballs`, `pool` | connections |
 //! | `reactor` | whether an idle connection is known to be quiet |
 //! | `exchange`, `read_ahead` | HTTP/1.1 on one connection |
 //! | `request` | the request as a node receives it |
 //! | `response`, `response_body` | the response, and what it means for the retry loop |
 //! | `health_report`, `failure_reason` | the outcome of an attempt or a probe for its node |
-//! | `health_check`, `dns` | background tasks of a cluster |
+//! | `signature_report` | refused signatures, and the clocks of nodes |
+//! | `health_check`, `probe`, `dns` | background tasks of a cluster |
 //! | `node_probe` | one connection to each node, for `check --connect` |
 
 mod attempt;
+mod attempt_report;
 mod attempt_telemetry;
 mod connect;
 mod dns;
@@ -26,6 +29,7 @@ mod health_check;
 mod health_report;
 mod node_probe;
 mod pool;
+mod probe;
 mod progress;
 mod reactor;
 mod read_ahead;
@@ -33,6 +37,7 @@ mod request;
 mod response;
 mod response_body;
 mod retry;
+mod signature_report;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,13 +45,14 @@ use std::time::Duration;
 use http_body_util::{BodyExt, Full};
 
 use crate::message::{
-    BufferedResponse, StreamingResponse, UpstreamError, UpstreamErrorKind, UpstreamRequest,
+    AttemptSummary, BufferedResponse, StreamingResponse, UpstreamError, UpstreamErrorKind,
+    UpstreamRequest,
 };
 use crate::metrics::Shard;
 use crate::telemetry::SpanQueue;
 use attempt::ResponseMode;
 use pool::Pool;
-use response::NodeResponseBody;
+use response::{NodeResponse, NodeResponseBody};
 use retry::RetryState;
 
 pub use health_check::watch_cluster;
@@ -100,11 +106,9 @@ impl Upstream {
         request: &UpstreamRequest,
         overall_timeout: Duration,
     ) -> Result<BufferedResponse, UpstreamError> {
-        let mut state = RetryState::new(request, overall_timeout);
-        let response = self
-            .send_with_retries(&mut state, ResponseMode::Buffered)
+        let (response, attempts) = self
+            .send(request, overall_timeout, ResponseMode::Buffered)
             .await?;
-        let attempts = state.summary();
         match response.body {
             NodeResponseBody::Buffered(body) => Ok(BufferedResponse {
                 status: response.status,
@@ -134,9 +138,8 @@ impl Upstream {
         request: &UpstreamRequest,
         overall_timeout: Duration,
     ) -> Result<StreamingResponse, UpstreamError> {
-        let mut state = RetryState::new(request, overall_timeout);
-        let response = self
-            .send_with_retries(&mut state, ResponseMode::Streaming)
+        let (response, attempts) = self
+            .send(request, overall_timeout, ResponseMode::Streaming)
             .await?;
         let body = match response.body {
             NodeResponseBody::Buffered(bytes) => {
@@ -148,8 +151,33 @@ impl Upstream {
             status: response.status,
             headers: response.headers,
             body,
-            attempts: state.summary(),
+            attempts,
         })
+    }
+
+    /// Runs the attempts of a request; in the fallback cluster, if its own has no usable node.
+    async fn send(
+        &self,
+        request: &UpstreamRequest,
+        overall_timeout: Duration,
+        mode: ResponseMode,
+    ) -> Result<(NodeResponse, AttemptSummary), UpstreamError> {
+        let mut state = RetryState::new(request, overall_timeout);
+        let result = self.send_with_retries(&mut state, mode).await;
+        let Some(cluster) = state.take_hand_over() else {
+            return result.map(|response| (response, state.summary()));
+        };
+        let request = UpstreamRequest {
+            cluster,
+            ..request.clone()
+        };
+        // Boxed, because few requests come here and the futures of all stay small.
+        Box::pin(async {
+            let mut state = state.handed_over(&request);
+            let response = self.send_with_retries(&mut state, mode).await?;
+            Ok((response, state.summary()))
+        })
+        .await
     }
 }
 

@@ -7,12 +7,15 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{AdminState, certificates, process, status};
+use crate::ccfs::offset_text;
+use crate::cluster::Serving;
 use crate::config::{Config, MAX_LISTED, RefusedFile, Validation};
 use crate::findings::{
     AccessKeys, Change, ClaimStatus, ClusterFacts, Counters, Detector, EndDate, EndKind, Finding,
-    ListenerFacts, Observation, Report, Severity, StoreFacts, Timing, UnreadableFile,
+    ListenerFacts, Observation, RecordingFacts, Report, Severity, StoreFacts, Timing,
+    UnreadableFile,
 };
-use crate::gateway::Snapshot;
+use crate::gateway::{NotFound, Snapshot};
 use crate::metrics::{
     AccessLogLines, AuthResult, ConnectionEndReason, RequestOutcome, ShedReason, StatusClass,
     Totals,
@@ -80,7 +83,6 @@ fn log_change(change: &Change) {
 /// Reads the facts, and keeps what need not be read every second.
 #[derive(Debug, Default)]
 struct Observer {
-    instance: Option<Arc<str>>,
     /// The end dates of a configuration.
     end_dates: Option<(Arc<Config>, Vec<EndDate>)>,
     descriptors: Option<(u64, u64)>,
@@ -102,7 +104,7 @@ impl Observer {
         Observation {
             at: status::instant(),
             now: status::wall_clock(),
-            instance: self.instance.get_or_insert_with(process::host_name).clone(),
+            instance: config.server.name.as_str().into(),
             config_file: state.config_file.clone(),
             clusters: clusters(&snapshot, &totals),
             listeners: listeners(&config),
@@ -113,7 +115,7 @@ impl Observer {
             reload_error: reload_error.cloned(),
             restart_needed: state.reloads.restart_needed(),
             unreadable_files: unreadable_files(state),
-            recordings: Vec::new(),
+            recordings: recordings(state, &snapshot),
             node_clocks: Vec::new(),
             dry_run: false,
             descriptors: self.descriptors,
@@ -149,12 +151,21 @@ fn clusters(snapshot: &Snapshot, totals: &Totals) -> Vec<ClusterFacts> {
             nodes,
             panic: cluster.is_panicking(now),
             insecure: cluster.settings().insecure_skip_verify,
-            other_tier: None,
+            other_tier: other_tier(&cluster.serving(now)),
             requests,
             failed,
         }
     });
     facts.collect()
+}
+
+/// Returns why not the nodes of the first tier serve; that nothing serves is another finding.
+fn other_tier(serving: &Serving) -> Option<String> {
+    match serving {
+        Serving::FirstTier | Serving::Nothing => None,
+        Serving::Tier(priority) => Some(format!("the nodes of priority {priority} serve")),
+        Serving::Fallback(name) => Some(format!("the fallback cluster {name} serves")),
+    }
 }
 
 /// Returns the requests for a cluster, and how many of them failed.
@@ -236,6 +247,25 @@ fn counters(totals: &Totals) -> Counters {
     }
 }
 
+/// Returns the recordings that were not found in the last ten minutes.
+fn recordings(state: &AdminState, snapshot: &Snapshot) -> Vec<RecordingFacts> {
+    let (at, now) = (status::instant(), status::wall_clock());
+    let facts = |one: NotFound| {
+        let account = snapshot.account(&one.access_key)?;
+        let age = now.duration_since(one.last).unsigned_abs();
+        let slips = one.counts.times_off.iter();
+        Some(RecordingFacts {
+            answers: account.recent_recordings(now),
+            not_found: one.counts.not_found,
+            slips: slips.map(|&(by, count)| (offset_text(by), count)).collect(),
+            last: at.checked_sub(age).unwrap_or(at),
+            access_key: one.access_key,
+        })
+    };
+    let recent = state.shared.not_found.recent(now);
+    recent.into_iter().filter_map(facts).collect()
+}
+
 fn unreadable_files(state: &AdminState) -> Vec<UnreadableFile> {
     let files = state.reloads.unreadable_files();
     let file = |path: &std::path::PathBuf| UnreadableFile {
@@ -296,16 +326,12 @@ impl AccessKeys for ConfiguredKeys {
         self.0.account(access_key).is_some()
     }
 
-    /// Compares with every secret: only for the few claims that are shown.
     fn is_secret(&self, text: &str) -> bool {
-        self.0.accounts().any(|account| {
-            let secrets = account.credential.secrets();
-            secrets.iter().any(|secret| secret.is(text.as_bytes()))
-        })
+        self.0.secrets().contains(text)
     }
 
     fn shows_claimed(&self) -> bool {
-        false
+        self.0.log_claimed_ak
     }
 }
 

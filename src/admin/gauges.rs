@@ -1,5 +1,8 @@
 //! Metrics that are read at scrape time instead of being counted on the request path.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use super::{AdminState, certificates, process, status};
 use crate::cluster::NodeStatus;
 use crate::findings::{CATALOGUE, Severity};
@@ -17,6 +20,8 @@ pub(super) struct Gauges {
     pub(super) counters: Vec<Family>,
     /// Every configured node; a host name with several addresses is one row.
     pub(super) nodes: Vec<NodeRow>,
+    /// Whether nodes have histograms, and series that are zero.
+    pub(super) node_histograms: bool,
     /// The names of the routes.
     pub(super) routes: RouteLabels,
 }
@@ -68,6 +73,7 @@ impl Gauges {
                 },
             ],
             nodes: nodes(&snapshot),
+            node_histograms: state.config.load().has_node_histograms(),
             routes: snapshot.routes.clone(),
         }
     }
@@ -90,17 +96,22 @@ fn diagnostics_lines() -> Family {
 /// Returns one row per host name: the addresses of one name have the same labels, so they are summed.
 fn nodes(snapshot: &Snapshot) -> Vec<NodeRow> {
     let mut rows: Vec<NodeRow> = Vec::new();
+    let mut places = HashMap::new();
     for (cluster, status) in status::nodes(snapshot) {
-        let known = rows
-            .iter_mut()
-            .find(|row| row.cluster == cluster && *row.node == *status.address);
-        match known {
-            None => rows.push(NodeRow {
-                cluster: cluster.to_owned(),
-                node: status.address.to_string(),
-                status,
-            }),
-            Some(row) => row.status.merge(&status),
+        match places.entry((cluster, status.address.clone())) {
+            Entry::Vacant(place) => {
+                place.insert(rows.len());
+                rows.push(NodeRow {
+                    cluster: cluster.to_owned(),
+                    node: status.address.to_string(),
+                    status,
+                });
+            }
+            Entry::Occupied(place) => {
+                if let Some(row) = rows.get_mut(*place.get()) {
+                    row.status.merge(&status);
+                }
+            }
         }
     }
     rows
@@ -135,6 +146,11 @@ fn gateway_gauges(state: &AdminState, snapshot: &Snapshot, waiting: usize) -> Ve
             "coalesced_waiters",
             "Requests waiting for a coalesced fetch",
             waiting,
+        ),
+        unlabelled(
+            "prefer_waiters",
+            "Clients that wait for a recording (Prefer: wait)",
+            shared.waits.waiters(),
         ),
         unlabelled(
             "access_keys",

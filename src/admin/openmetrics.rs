@@ -52,7 +52,11 @@ impl Collector for MetricsCollector {
         for family in &self.gauges.counters {
             encode_values(&mut encoder, family, MetricType::Counter)?;
         }
-        nodes::encode(&mut encoder, &self.gauges.nodes)
+        nodes::encode(
+            &mut encoder,
+            &self.gauges.nodes,
+            self.gauges.node_histograms,
+        )
     }
 }
 

@@ -9,12 +9,6 @@ pub(super) fn descriptors() -> (Option<usize>, Option<u64>) {
     (open.ok(), getrlimit(Resource::Nofile).current)
 }
 
-/// Returns the name of this host.
-pub(super) fn host_name() -> std::sync::Arc<str> {
-    let name = rustix::system::uname();
-    name.nodename().to_string_lossy().into()
-}
-
 /// Returns the resident memory in bytes (proc_pid_statm(5), second field).
 pub(super) fn resident_memory() -> Option<usize> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;

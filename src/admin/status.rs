@@ -10,7 +10,8 @@ use serde_json::{Map, Value, json};
 use super::history::{History, Sample};
 use super::{AdminState, certificates};
 use crate::auth::AccessKey;
-use crate::cluster::{Cluster, NodeStatus};
+use crate::ccfs::offset_text;
+use crate::cluster::{Cluster, NodeStatus, Serving};
 use crate::config::{Config, KeyDirectory, MAX_LISTED};
 use crate::gateway::{Account, Snapshot};
 use crate::metrics::Totals;
@@ -38,6 +39,7 @@ pub(super) fn write(state: &AdminState, history: &History, after: Option<u64>) -
     let sample = Sample::take(&totals, instant());
     let mut status = json!({
         "version": env!("CARGO_PKG_VERSION"),
+        "instance": config.server.name,
         "now": now.to_string(),
         "started": state.started.to_string(),
         "uptime_seconds": now.duration_since(state.started).as_secs(),
@@ -45,12 +47,13 @@ pub(super) fn write(state: &AdminState, history: &History, after: Option<u64>) -
         "generation": snapshot.generation,
         "reloads": state.reloads.to_json(),
         "listeners": listeners(state, &config, now),
-        "clusters": snapshot.clusters().values().map(|it| cluster(it)).collect::<Vec<_>>(),
+        "clusters": snapshot.clusters().values().map(|it| cluster(it, now)).collect::<Vec<_>>(),
         "access_keys": snapshot.account_count(),
         "access_key_files": config.key_directory.as_deref().map(key_directory),
         "access_keys_by_plan": plans(state, &snapshot),
         "second_secrets": second_secrets_json(&snapshot, now),
         "busiest_access_keys": with_names(history.top_keys(TOP_KEYS), &snapshot),
+        "recordings_not_found": recordings_not_found(state, &snapshot, now),
         "requests_in_flight": snapshot.in_flight.in_use(),
         "buffered_bytes": snapshot.buffered.in_use(),
         "cache": {
@@ -62,6 +65,7 @@ pub(super) fn write(state: &AdminState, history: &History, after: Option<u64>) -
         "shared": state.shared.store.load().as_deref().map(shared_store),
         "rates": history.rates(&sample),
         "latency": history.latency(&sample),
+        "telemetry": { "node_histograms": on_or_off(config.has_node_histograms()) },
         "counters": counters(&totals),
     });
     state.findings.add_to(&mut status);
@@ -69,6 +73,33 @@ pub(super) fn write(state: &AdminState, history: &History, after: Option<u64>) -
         status["history"] = history.points_after(after);
     }
     status
+}
+
+fn on_or_off(is_on: bool) -> &'static str {
+    if is_on { "on" } else { "off" }
+}
+
+/// Returns the access keys of which most recordings were not found in the last ten minutes.
+fn recordings_not_found(state: &AdminState, snapshot: &Snapshot, now: Timestamp) -> Value {
+    let recent = state.shared.not_found.recent(now);
+    let shown = recent.iter().take(TOP_KEYS).map(|one| {
+        let account = snapshot.account(&one.access_key);
+        let counts = &one.counts;
+        let times_off = counts
+            .times_off
+            .iter()
+            .map(|&(by, count)| json!({ "by": offset_text(by), "count": count }));
+        json!({
+            "access_key": one.access_key,
+            "requests": account.map(|account| account.recent_recordings(now)),
+            "not_found": counts.not_found,
+            "not_synchronised": counts.not_synchronised,
+            "ends_before_call": counts.ends_before_call,
+            "begins_after_call": counts.begins_after_call,
+            "times_off": times_off.collect::<Vec<_>>(),
+        })
+    });
+    shown.collect()
 }
 
 fn shared_store(store: &Store) -> Value {
@@ -236,32 +267,41 @@ fn certificate(info: &certificates::CertificateInfo<'_>, now: Timestamp) -> Valu
     })
 }
 
-fn cluster(cluster: &Cluster) -> Value {
+fn cluster(cluster: &Cluster, now: Timestamp) -> Value {
     let settings = cluster.settings();
     let nodes = cluster.node_statuses(instant());
     json!({
         "name": settings.name,
         "panic": cluster.is_panicking(instant()),
+        "fallback": settings.fallback,
+        "serving": serving(&cluster.serving(instant())),
         "insecure_skip_verify": settings.insecure_skip_verify,
-        "nodes": nodes.iter().map(node).collect::<Vec<_>>(),
+        "nodes": nodes.iter().map(|it| node(it, now)).collect::<Vec<_>>(),
     })
 }
 
-fn node(node: &NodeStatus) -> Value {
-    let p50 = node.attempts.durations.quantile(0.5);
+fn node(node: &NodeStatus, now: Timestamp) -> Value {
+    let quantile = |q| {
+        let value = node.attempts.durations.quantile(q);
+        value.map(|value| (value * 100.0).round() / 100.0)
+    };
     json!({
         "address": node.address,
         "socket": node.socket.map(|socket| socket.to_string()),
         "weight": node.weight,
+        "priority": node.priority,
         "state": node.state.as_str(),
         "in_flight": node.in_flight,
         "connections": node.connections,
         "requests": node.requests,
         "failures": node.failures,
-        "p50_ms": p50.map(|value| (value * 100.0).round() / 100.0),
+        "p50_ms": quantile(0.5),
+        "p99_ms": quantile(0.99),
         "last_error": node.last_failure.map(|failure| failure.as_str()),
         "last_cause": node.last_failure_reason,
         "ejected_for_seconds": node.ejected_for.map(|left| left.as_secs_f64()),
+        "ejected": ejected(node, now),
+        "clock_offset_seconds": node.clock_offset,
         "certificate": node.certificate.as_deref().map(node_certificate),
     })
 }
@@ -274,6 +314,24 @@ fn node_certificate(certificate: &CertificateDetails) -> Value {
         "not_after": end.map(|end| end.to_string()),
         "names": certificate.names,
     })
+}
+
+/// Returns which nodes serve: `first-tier`, `tier-N` with the priority N, `fallback` or `none`.
+fn serving(serving: &Serving) -> String {
+    match serving {
+        Serving::FirstTier => "first-tier".to_owned(),
+        Serving::Tier(priority) => format!("tier-{priority}"),
+        Serving::Fallback(_) => "fallback".to_owned(),
+        Serving::Nothing => "none".to_owned(),
+    }
+}
+
+fn ejected(node: &NodeStatus, now: Timestamp) -> Option<Value> {
+    let until = now.checked_add(node.ejected_for?).ok()?;
+    Some(json!({
+        "reason": node.ejection_reason?.as_str(),
+        "until": until.to_string(),
+    }))
 }
 
 /// Returns all counters with closed label sets, and the requests by outcome.

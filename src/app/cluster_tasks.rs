@@ -6,6 +6,7 @@ use tokio::task::JoinHandle;
 
 use crate::auth::Credential;
 use crate::cluster::Cluster;
+use crate::config::{Config, NodeHistograms};
 use crate::gateway::Snapshot;
 use crate::upstream::watch_cluster;
 
@@ -65,4 +66,14 @@ impl ClusterTasks {
 fn health_check_credential(cluster: &Cluster, snapshot: &Snapshot) -> Option<Arc<Credential>> {
     let check = cluster.settings().health_check.as_ref()?.signed.as_ref()?;
     Some(snapshot.account(&check.access_key)?.credential.clone())
+}
+
+/// Logs that the metrics have no histograms of single nodes, which nobody has written.
+pub(super) fn log_node_histograms(config: &Config) {
+    let is_auto = config.telemetry.node_histograms == NodeHistograms::Auto;
+    if is_auto && !config.has_node_histograms() {
+        tracing::info!(
+            "more than 64 nodes: /metrics has no histograms of nodes; node_histograms = \"on\" adds them"
+        );
+    }
 }

@@ -2,7 +2,7 @@
 
 use crate::auth::AccessKey;
 use crate::cache::Purge;
-use crate::config::{AccountSettings, Config, KeyChanges};
+use crate::config::{AccountSettings, Config, KeyChanges, NodeHistograms, Telemetry};
 use crate::gateway::Snapshot;
 
 /// Gives `after` the values of `before` where a key takes effect only at the start. Returns the keys whose
@@ -23,7 +23,10 @@ pub(super) fn keep_until_restart(before: &Config, after: &mut Config) -> Vec<Str
             before.admin.tls.is_some() != after.admin.tls.is_some(),
             "[admin] tls (its certificates can)",
         ),
-        (*telemetry != after.telemetry, "[telemetry]"),
+        (
+            telemetry_of_start(before) != telemetry_of_start(after),
+            "[telemetry]",
+        ),
         (
             limits.max_answer != after.limits.max_answer,
             "[limits] max_answer",
@@ -41,10 +44,23 @@ pub(super) fn keep_until_restart(before: &Config, after: &mut Config) -> Vec<Str
     if before.admin.tls.is_some() != after.admin.tls.is_some() {
         after.admin.tls.clone_from(&before.admin.tls);
     }
-    after.telemetry = telemetry.clone();
+    after.telemetry = Telemetry {
+        node_histograms: after.telemetry.node_histograms,
+        log_claimed_ak: after.telemetry.log_claimed_ak,
+        ..telemetry.clone()
+    };
     after.limits.max_answer = limits.max_answer;
     after.limits.min_receive_rate = limits.min_receive_rate;
     keys
+}
+
+/// Returns `[telemetry]` without what a reload can change.
+fn telemetry_of_start(config: &Config) -> Telemetry {
+    Telemetry {
+        log_claimed_ak: false,
+        node_histograms: NodeHistograms::Auto,
+        ..config.telemetry.clone()
+    }
 }
 
 /// Returns the access keys that were removed or disabled, or lost one of their secrets.

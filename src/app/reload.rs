@@ -239,6 +239,9 @@ impl App {
             self.shared_store_task =
                 SharedStoreTask::start(&self.shared, config.shared.as_ref(), &self.control);
         }
+        if before.has_node_histograms() != config.has_node_histograms() {
+            super::cluster_tasks::log_node_histograms(&config);
+        }
         self.config.store(Arc::new(config));
         self.purge(purges, (before, current));
         self.cluster_tasks.reconcile(&self.shared.snapshot.load());

@@ -154,6 +154,8 @@ impl App {
                 .map(|one| one.connection_drain.clone()),
         );
         all.iter().for_each(|one| one.advance(Phase::Notified));
+        // After the connections know, so that these responses say that they close.
+        self.shared.waits.close();
         let finished = async {
             sleep(server.drain_delay).await;
             for port in &ports {

@@ -204,7 +204,7 @@ pub(super) fn single_value<'a>(
 ///
 /// # Errors
 /// A broken escape, which nodes and clients would decode differently, or a repeated key.
-fn canonical_query(query: &str) -> Result<Vec<u8>, AuthError> {
+pub(super) fn canonical_query(query: &str) -> Result<Vec<u8>, AuthError> {
     let mut pairs = Vec::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));

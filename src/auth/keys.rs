@@ -22,6 +22,11 @@ impl AccessKey {
         self.0.clone()
     }
 
+    /// Returns the access key as shared text, without counting a reference.
+    pub fn as_shared(&self) -> &Arc<str> {
+        &self.0
+    }
+
     /// Whether `text` may be an access key: 1 to 128 visible ASCII characters without a slash, which
     /// separates the parts of an Authorization value.
     pub fn is_well_formed(text: &str) -> bool {

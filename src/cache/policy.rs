@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::ccfs::ParsedResponse;
 use crate::config;
 
 /// The caching rules of one generation of the configuration.
@@ -23,6 +24,11 @@ impl CachePolicy {
     /// Whether nothing is ever stored.
     pub fn is_disabled(&self) -> bool {
         self.is_disabled
+    }
+
+    /// Whether a response has one of the result codes that mean success.
+    pub fn is_success(&self, response: &ParsedResponse) -> bool {
+        response.is_success(&self.success_codes)
     }
 
     /// Returns until when a response may be used; `None` if it may not be cached.

@@ -14,6 +14,9 @@ fn settings() -> config::Cache {
         stale_if_error: true,
         negative_ttl: Duration::from_secs(2),
         success_codes: vec!["0".to_owned()],
+        max_wait: Duration::ZERO,
+        max_waiters: 1,
+        max_polls: 1,
     }
 }
 

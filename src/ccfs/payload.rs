@@ -7,6 +7,7 @@ mod invalid;
 
 use bytes::Bytes;
 use compact_str::CompactString;
+use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
 use super::json::{Member, Object};
@@ -41,6 +42,18 @@ pub struct Payload {
     is_changed: bool,
     cache_key: Option<Bytes>,
     call_id: Option<CompactString>,
+    file_name: Option<Box<str>>,
+    sent_times: SentTimes,
+}
+
+/// The times of a body as they are sent, by the tenant's wall clock; `None` where the body has none that
+/// the gateway reads.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct SentTimes {
+    /// `beginTime`.
+    pub begin: Option<DateTime>,
+    /// `endTime`.
+    pub end: Option<DateTime>,
 }
 
 impl Payload {
@@ -51,6 +64,8 @@ impl Payload {
             is_changed: false,
             cache_key: None,
             call_id: None,
+            file_name: None,
+            sent_times: SentTimes::default(),
         }
     }
 
@@ -79,6 +94,16 @@ impl Payload {
     /// Returns an owned copy of the callId.
     pub fn owned_call_id(&self) -> Option<CompactString> {
         self.call_id.clone()
+    }
+
+    /// Returns the name of the file that the body asks for, at most [`MAX_NAME_CHARACTERS`] characters.
+    pub fn file_name(&self) -> Option<&str> {
+        self.file_name.as_deref()
+    }
+
+    /// Returns the times as they are sent.
+    pub fn sent_times(&self) -> SentTimes {
+        self.sent_times
     }
 }
 
@@ -135,6 +160,16 @@ impl<'a> Edit<'a> {
 
 /// Appended to an object without a version.
 const VERSION_MEMBER: &str = r#","version":"2.0""#;
+
+/// Returns the first [`MAX_NAME_CHARACTERS`] characters of a name.
+fn shortened(name: &str) -> &str {
+    let end = name.char_indices().nth(MAX_NAME_CHARACTERS);
+    end.map_or(name, |(end, _)| name.get(..end).unwrap_or(name))
+}
+
+/// How much of a file name or a refused callId is kept. The longest documented file name has 225
+/// characters (pages 4224 and 4225 / 0816 and 0817).
+pub const MAX_NAME_CHARACTERS: usize = 256;
 
 /// Applies the edits; everything else stays byte for byte.
 fn splice(raw: &Bytes, mut edits: Vec<Edit<'_>>) -> Bytes {

@@ -21,6 +21,9 @@ pub struct ParsedResponse {
     pub expires_at: Option<Timestamp>,
 }
 
+/// "No data found" (error code reference, page 4240 / 0835).
+pub const NO_DATA: &str = "0300012";
+
 /// The class of a result code.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ResultKind {
@@ -54,7 +57,7 @@ impl ParsedResponse {
     pub fn result_kind(&self) -> ResultKind {
         match self.result_code.as_deref() {
             Some("0300008" | "0300009") => ResultKind::FlowControlled,
-            Some("0300012") => ResultKind::NoData,
+            Some(NO_DATA) => ResultKind::NoData,
             _ => ResultKind::Other,
         }
     }

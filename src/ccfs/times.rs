@@ -114,7 +114,7 @@ impl LocalTime {
     }
 
     /// Returns the earliest and the latest instant that it may mean.
-    fn possible_instants(&self, zone: &TimeZone) -> (i64, i64) {
+    pub(super) fn possible_instants(&self, zone: &TimeZone) -> (i64, i64) {
         if let Some(instant) = self.instant {
             return (instant, instant);
         }
@@ -196,6 +196,21 @@ pub fn parse_zone(text: &str) -> Option<TimeZone> {
     // Both mean that no zone was set.
     let is_unset = zone.is_unknown() || zone.iana_name() == Some("Factory");
     (!is_unset).then_some(zone)
+}
+
+/// Returns an offset in seconds as `+08:00`.
+pub fn offset_text(seconds: i32) -> String {
+    let minutes = seconds.abs() / 60;
+    let sign = if seconds < 0 { '-' } else { '+' };
+    format!("{sign}{:02}:{:02}", minutes / 60, minutes % 60)
+}
+
+/// Returns the name of a zone as [`parse_zone`] reads it: an IANA name, or `GMT+08:00`.
+pub fn zone_name(zone: &TimeZone) -> String {
+    match (zone.iana_name(), zone.to_fixed_offset()) {
+        (None, Ok(offset)) => format!("GMT{}", offset_text(offset.seconds())),
+        (name, _) => name.unwrap_or("unknown").to_owned(),
+    }
 }
 
 fn parse_fixed(text: &str) -> Option<Offset> {

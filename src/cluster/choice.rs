@@ -16,57 +16,75 @@ pub struct Choice<'a> {
     pub hash_key: u64,
     /// The nodes that are left out.
     pub tried: &'a [NodeId],
+    /// The nodes that are left out while another one is left; the first ones longest.
+    pub avoided: &'a [NodeId],
     /// The time of the choice.
     pub now: Instant,
 }
 
 impl Cluster {
-    /// Chooses a node for the first attempt: a healthy one, or in panic mode any. Nodes that are drained,
-    /// at their connection limit or tried are never chosen.
+    /// Chooses a node for the first attempt: a healthy one of the first usable tier; in panic mode any of
+    /// it. Nodes that are drained, at their connection limit or tried are never chosen.
     pub fn pick_first(&self, choice: Choice<'_>) -> Option<NodeGuard> {
-        self.pick_first_in(&self.table(choice.now), choice)
+        let table = self.table(choice.now);
+        choice.with_fewer_avoided(|choice| self.pick_first_in(&table, choice))
     }
 
-    /// Chooses a node for a retry: an untroubled one, else a usable one, else as
-    /// [`Cluster::pick_first`]. So panic mode costs at most one attempt while one node is healthy.
+    /// Chooses a usable node for a retry, an untroubled one if there is one, of the first tier that has
+    /// any.
+    pub fn pick_usable(&self, choice: Choice<'_>) -> Option<NodeGuard> {
+        let table = self.table(choice.now);
+        choice.with_fewer_avoided(|choice| self.pick_usable_in(&table, choice))
+    }
+
+    /// As [`Cluster::pick_usable`], else as [`Cluster::pick_first`]. So panic mode costs at most one attempt
+    /// while one node is healthy.
     pub fn pick_for_retry(&self, choice: Choice<'_>) -> Option<NodeGuard> {
         let table = self.table(choice.now);
-        self.pick_for_retry_in(&table, choice)
+        choice.with_fewer_avoided(|choice| self.pick_for_retry_in(&table, choice))
     }
 
     /// As [`Cluster::pick_for_retry`], else an unhealthy node: for a request that would fail
     /// otherwise.
     pub fn pick_any(&self, choice: Choice<'_>) -> Option<NodeGuard> {
         let table = self.table(choice.now);
-        self.pick_for_retry_in(&table, choice)
-            .or_else(|| self.pick_among(table.all(), choice, |_| true))
+        choice.with_fewer_avoided(|choice| {
+            self.pick_for_retry_in(&table, choice).or_else(|| {
+                let mut tiers = table.tiers.iter();
+                tiers.find_map(|tier| self.pick_among(tier.all(), choice, |_| true))
+            })
+        })
     }
 
     /// Whether a usable node has not been tried, regardless of panic mode.
     pub fn has_usable_node(&self, choice: Choice<'_>) -> bool {
         let table = self.table(choice.now);
-        table.usable.nodes.iter().any(|node| choice.may_use(node))
-    }
-
-    /// Whether so few nodes are healthy that all are used.
-    pub fn is_panicking(&self, now: Instant) -> bool {
-        self.table(now).is_panicking
+        let mut nodes = table.tiers.iter().flat_map(|tier| &tier.usable.nodes);
+        nodes.any(|node| choice.may_use(node))
     }
 
     fn pick_first_in(&self, table: &NodeTable, choice: Choice<'_>) -> Option<NodeGuard> {
-        let set = if table.is_panicking {
-            table.all()
+        let serving = table.serving();
+        let tier = table.tiers.get(serving.unwrap_or_default())?;
+        let set = if tier.is_panicking && !self.has_successor(table, serving, choice.now) {
+            tier.all()
         } else {
-            &table.usable
+            &tier.usable
         };
         self.pick_among(set, choice, |_| true)
     }
 
-    fn pick_for_retry_in(&self, table: &NodeTable, choice: Choice<'_>) -> Option<NodeGuard> {
+    fn pick_usable_in(&self, table: &NodeTable, choice: Choice<'_>) -> Option<NodeGuard> {
         let slow_start = self.settings.ejection.slow_start;
         let is_untroubled = |node: &Node| node.current_health(choice.now, slow_start).untroubled;
-        self.pick_among(&table.usable, choice, is_untroubled)
-            .or_else(|| self.pick_among(&table.usable, choice, |_| true))
+        table.tiers.iter().find_map(|tier| {
+            self.pick_among(&tier.usable, choice, is_untroubled)
+                .or_else(|| self.pick_among(&tier.usable, choice, |_| true))
+        })
+    }
+
+    fn pick_for_retry_in(&self, table: &NodeTable, choice: Choice<'_>) -> Option<NodeGuard> {
+        self.pick_usable_in(table, choice)
             .or_else(|| self.pick_first_in(table, choice))
     }
 
@@ -94,9 +112,19 @@ impl Cluster {
                     shares,
                     SEQUENCE.with(LowDiscrepancySequence::next),
                     rand::random,
-                    |position, more| (in_flight(position) + more) as f64,
+                    load_balancing::has_fewer_requests(shares, in_flight),
                     is_eligible,
                 ),
+                Policy::LeastTime => {
+                    let latency = self.latency_in(set, choice.now);
+                    load_balancing::power_of_two_choices(
+                        shares,
+                        SEQUENCE.with(LowDiscrepancySequence::next),
+                        rand::random,
+                        load_balancing::has_less_time(shares, in_flight, latency),
+                        is_eligible,
+                    )
+                }
                 Policy::RoundRobin => {
                     let mut current_weights = set.current_weights.lock();
                     load_balancing::round_robin(shares, &mut current_weights, is_eligible)
@@ -107,6 +135,19 @@ impl Cluster {
             }
             // Another worker has taken the last free connection meanwhile.
             full.push(chosen);
+        }
+    }
+
+    /// Returns the latencies of the nodes of `set`; of one without a figure, the median of the others.
+    fn latency_in(&self, set: &NodeSet, now: Instant) -> impl Fn(usize) -> f32 {
+        let figures = || {
+            let nodes = set.nodes.iter();
+            nodes.filter_map(move |node| node.latency().figure(0.0, now))
+        };
+        let median = self.median_latency.get(now, figures);
+        move |position| {
+            let figure = set.nodes[position].latency().figure(median, now);
+            figure.unwrap_or(median)
         }
     }
 
@@ -136,9 +177,24 @@ impl Cluster {
 }
 
 impl Choice<'_> {
-    /// Whether a node may be used: not drained, not at its connection limit, not tried.
+    /// Whether a node may be used: not drained, not at its connection limit, neither tried nor avoided.
     fn may_use(&self, node: &Node) -> bool {
-        !node.is_drained() && !node.is_at_capacity() && !self.tried.contains(&node.id())
+        !node.is_drained()
+            && !node.is_at_capacity()
+            && !self.tried.contains(&node.id())
+            && !self.avoided.contains(&node.id())
+    }
+
+    /// Returns what `pick` returns while it leaves out as many of the avoided nodes as it can.
+    fn with_fewer_avoided<T>(self, mut pick: impl FnMut(Self) -> Option<T>) -> Option<T> {
+        let mut choice = self;
+        loop {
+            let picked = pick(choice);
+            if picked.is_some() {
+                return picked;
+            }
+            (_, choice.avoided) = choice.avoided.split_last()?;
+        }
     }
 }
 

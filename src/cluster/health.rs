@@ -61,6 +61,25 @@ impl FailureKind {
     }
 }
 
+/// Why a node is ejected.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum EjectionReason {
+    /// Requests failed there.
+    Failures,
+    /// It refuses signatures that other nodes accept.
+    RefusesSignatures,
+}
+
+impl EjectionReason {
+    /// Returns the name in `/status` and the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Failures => "failures",
+            Self::RefusesSignatures => "refuses-signatures",
+        }
+    }
+}
+
 /// What an outcome changed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum HealthChange {
@@ -115,6 +134,7 @@ pub(super) struct Health {
 struct EjectionPeriod {
     until: Instant,
     length: Duration,
+    reason: EjectionReason,
 }
 
 impl Health {
@@ -181,6 +201,12 @@ impl Health {
         self.ejected_until().is_some_and(|until| now < until)
     }
 
+    /// Why it is ejected.
+    pub(super) fn ejection_reason(&self, now: Instant) -> Option<EjectionReason> {
+        let ejection = self.last_ejection.filter(|ejection| now < ejection.until);
+        ejection.map(|ejection| ejection.reason)
+    }
+
     /// The end of its current or last ejection.
     pub(super) fn ejected_until(&self) -> Option<Instant> {
         self.last_ejection.map(|ejection| ejection.until)
@@ -243,6 +269,10 @@ impl Health {
         self.consecutive_failures = 0;
         self.ejection_pending = false;
         let ejection = self.last_ejection?;
+        if now < ejection.until && ejection.reason == EjectionReason::RefusesSignatures {
+            // One access key that it accepts says nothing about the others.
+            return None;
+        }
         if now < ejection.until {
             // In panic mode, or by a request that was in flight: the node works, so it returns.
             self.last_ejection = None;
@@ -279,6 +309,20 @@ impl Health {
         if self.ejection_pending {
             return None;
         }
+        Some(HealthChange::Ejected(self.eject(
+            EjectionReason::Failures,
+            now,
+            ejection,
+        )))
+    }
+
+    /// Ejects the node, and returns for how long.
+    pub(super) fn eject(
+        &mut self,
+        reason: EjectionReason,
+        now: Instant,
+        ejection: &EjectionSettings,
+    ) -> Duration {
         let length = 2u32
             .checked_pow(self.consecutive_ejections)
             .and_then(|factor| ejection.base_time.checked_mul(factor))
@@ -286,9 +330,13 @@ impl Health {
         self.consecutive_failures = 0;
         self.consecutive_ejections = self.consecutive_ejections.saturating_add(1);
         let until = now + length;
-        self.last_ejection = Some(EjectionPeriod { until, length });
+        self.last_ejection = Some(EjectionPeriod {
+            until,
+            length,
+            reason,
+        });
         self.returned_at = Some(until);
-        Some(HealthChange::Ejected(length))
+        length
     }
 
     fn record_probe(

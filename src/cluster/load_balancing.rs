@@ -6,17 +6,13 @@ use std::cell::Cell;
 use super::shares::{Share, Shares};
 
 /// Power of two choices: the better of two random nodes, each drawn by weight. `turn` draws the first and
-/// is best evenly spread, see [`LowDiscrepancySequence`]; `random` returns numbers for the others. `load`
-/// is the load of a position with this many requests more, before it is divided by the capacity. `None`
-/// without eligible nodes.
-///
-/// The first one is taken unless the second would have no more load even with this request, so that an
-/// idle cluster is used exactly by weight, and a busy one nearly.
+/// is best evenly spread, see [`LowDiscrepancySequence`]; `random` returns numbers for the others.
+/// `is_better` compares the second one with the first. `None` without eligible nodes.
 pub(super) fn power_of_two_choices(
     shares: &Shares,
     turn: u32,
     mut random: impl FnMut() -> u32,
-    load: impl Fn(usize, usize) -> f64,
+    is_better: impl Fn(usize, usize) -> bool,
     is_eligible: impl Fn(usize) -> bool,
 ) -> Option<usize> {
     let first = shares.draw_eligible(turn, None, &mut random, &is_eligible)?;
@@ -24,12 +20,39 @@ pub(super) fn power_of_two_choices(
     let Some(second) = shares.draw_eligible(number, Some(first), &mut random, &is_eligible) else {
         return Some(first);
     };
-    let with_capacity = |position: usize, more| load(position, more) / shares.capacity(position);
-    Some(if with_capacity(second, 1) <= with_capacity(first, 0) {
+    Some(if is_better(second, first) {
         second
     } else {
         first
     })
+}
+
+/// Least request: the second node is better if it has no more load even with this request, so that an idle
+/// cluster is used exactly by weight, and a busy one nearly.
+pub(super) fn has_fewer_requests(
+    shares: &Shares,
+    in_flight: impl Fn(usize) -> usize,
+) -> impl Fn(usize, usize) -> bool {
+    let load = move |position: usize, more| {
+        (in_flight(position) + more) as f64 / shares.capacity(position)
+    };
+    move |second, first| load(second, 1) <= load(first, 0)
+}
+
+/// Least time: the second node is better if its latency times its requests in flight with this one is less.
+/// `latency` has any unit. The requests in flight count by weight and the latency does not, so that equal
+/// nodes are used by weight.
+pub(super) fn has_less_time(
+    shares: &Shares,
+    in_flight: impl Fn(usize) -> usize,
+    latency: impl Fn(usize) -> f32,
+) -> impl Fn(usize, usize) -> bool {
+    let mean = shares.total() / shares.len() as f64;
+    let time = move |position: usize| {
+        let own = in_flight(position) as f64 * mean / shares.capacity(position);
+        f64::from(latency(position)) * (own + 1.0)
+    };
+    move |second, first| time(second) < time(first)
 }
 
 /// A low-discrepancy sequence: multiples of the golden ratio, which fill the range evenly however few of

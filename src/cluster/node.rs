@@ -2,17 +2,20 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use super::connection_slot::{ConnectionSlot, ConnectionSlots};
-use super::health::{FailureKind, Health, HealthPolicy, NodeOutcome, OutcomeEffect};
+use super::health::{
+    EjectionReason, FailureKind, Health, HealthPolicy, NodeOutcome, OutcomeEffect,
+};
+use super::latency::Latency;
 use super::load_balancing::stable_hash;
 use super::node_sockets::NodeSockets;
 use super::node_tls::NodeTls;
-use super::{ClusterSettings, NodeAddress};
+use super::{ClusterSettings, EjectionSettings, NodeAddress};
 use crate::gauge::{Gauge, GaugeGuard};
 use crate::metrics::{AttemptTotals, NodeAttempts};
 use crate::tls::CertificateDetails;
@@ -37,11 +40,19 @@ pub struct Node {
     /// One more than the index in [`FAILURE_KINDS`]; 0 is none.
     last_failure: AtomicU8,
     failure_log: Mutex<FailureLog>,
+    /// In seconds; [`UNKNOWN_OFFSET`] until a `Date` was read.
+    clock_offset: AtomicI64,
     drained: AtomicBool,
     /// Whether `health` is in its initial state, so that choices and successes need no lock.
     untroubled: AtomicBool,
     health: Mutex<Health>,
     slots: ConnectionSlots,
+    /// Connections that requests opened.
+    opened_by_requests: AtomicU64,
+    /// When a health check last verified the certificate.
+    full_handshake: Mutex<Option<Instant>>,
+    /// Observed only for `balance = "least-time"`.
+    latency: Latency,
     pub(super) tls: NodeTls,
 }
 
@@ -61,10 +72,14 @@ impl Node {
             attempts: NodeAttempts::default(),
             last_failure: AtomicU8::new(0),
             failure_log: Mutex::default(),
+            clock_offset: AtomicI64::new(UNKNOWN_OFFSET),
             drained: AtomicBool::new(false),
             untroubled: AtomicBool::new(true),
             health: Mutex::default(),
             slots: ConnectionSlots::default(),
+            opened_by_requests: AtomicU64::new(0),
+            full_handshake: Mutex::default(),
+            latency: Latency::default(),
             tls: NodeTls::default(),
         }
     }
@@ -115,15 +130,52 @@ impl Node {
         is_news
     }
 
+    /// Records by how many seconds its clock is ahead, from the `Date` of a response.
+    pub fn set_clock_offset(&self, seconds: i64) {
+        self.clock_offset.store(seconds, Ordering::Relaxed);
+    }
+
+    /// Returns by how many seconds its clock was ahead when it was last looked at; negative if it was
+    /// behind. It is looked at in health checks and when the node refuses a signature.
+    pub fn clock_offset(&self) -> Option<i64> {
+        let seconds = self.clock_offset.load(Ordering::Relaxed);
+        (seconds != UNKNOWN_OFFSET).then_some(seconds)
+    }
+
     /// Returns a slot for a new connection; `None` at the connection limit.
     pub fn open_slot(&self) -> Option<Arc<ConnectionSlot>> {
         self.slots
             .open(self.max_connections.load(Ordering::Relaxed))
     }
 
+    /// Counts a connection that a request opened.
+    pub fn record_opened(&self) {
+        self.opened_by_requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns the number of connections that requests have opened.
+    pub fn opened_by_requests(&self) -> u64 {
+        self.opened_by_requests.load(Ordering::Relaxed)
+    }
+
+    /// Whether the next handshake of a health check is to verify the certificate: the last one that did is
+    /// `interval` old. Then it counts as done now.
+    pub fn is_full_handshake_due(&self, now: Instant, interval: Duration) -> bool {
+        let mut last = self.full_handshake.lock();
+        let is_due = last.is_none_or(|last| now.saturating_duration_since(last) >= interval);
+        if is_due {
+            *last = Some(now);
+        }
+        is_due
+    }
+
     /// Returns the number of connections, over all workers.
     pub fn connections(&self) -> usize {
         self.slots.count()
+    }
+
+    pub(super) fn latency(&self) -> &Latency {
+        &self.latency
     }
 
     pub(super) fn hash_seed(&self) -> u64 {
@@ -207,6 +259,21 @@ impl Node {
         effect
     }
 
+    /// Ejects it, unless it is ejected; returns for how long.
+    pub(super) fn eject(
+        &self,
+        reason: EjectionReason,
+        now: Instant,
+        settings: &EjectionSettings,
+    ) -> Option<Duration> {
+        let mut health = self.health.lock();
+        if health.is_ejected(now) {
+            return None;
+        }
+        self.untroubled.store(false, Ordering::Relaxed);
+        Some(health.eject(reason, now, settings))
+    }
+
     /// Counts a request as in flight; `None` at the connection limit.
     pub(super) fn acquire(self: &Arc<Self>) -> Option<NodeGuard> {
         let limit = self.max_connections.load(Ordering::Relaxed);
@@ -217,12 +284,8 @@ impl Node {
         })
     }
 
-    pub(super) fn status(
-        &self,
-        weight: u32,
-        settings: &ClusterSettings,
-        now: Instant,
-    ) -> NodeStatus {
+    /// Returns the status, with weight and priority yet to be set.
+    pub(super) fn status(&self, settings: &ClusterSettings, now: Instant) -> NodeStatus {
         let health = self.health.lock();
         let ejected = health.is_ejected(now);
         let state = if self.is_drained() {
@@ -239,7 +302,8 @@ impl Node {
         NodeStatus {
             address: self.name.clone(),
             socket: Some(self.sockets.in_use()),
-            weight,
+            weight: 1,
+            priority: 0,
             state,
             in_flight: self.in_flight(),
             connections: self.connections(),
@@ -252,6 +316,8 @@ impl Node {
                 .ejected_until()
                 .filter(|_| ejected)
                 .map(|until| until.saturating_duration_since(now)),
+            ejection_reason: health.ejection_reason(now),
+            clock_offset: self.clock_offset(),
             certificate: self.certificate(),
         }
     }
@@ -313,6 +379,8 @@ pub struct NodeStatus {
     pub socket: Option<SocketAddr>,
     /// Its weight in load balancing.
     pub weight: u32,
+    /// Its priority: nodes of the lowest one serve.
+    pub priority: u32,
     /// Its state.
     pub state: NodeState,
     /// Requests in flight.
@@ -331,6 +399,10 @@ pub struct NodeStatus {
     pub last_failure_reason: Option<Arc<str>>,
     /// The remaining time of its ejection.
     pub ejected_for: Option<Duration>,
+    /// Why it is ejected.
+    pub ejection_reason: Option<EjectionReason>,
+    /// By how many seconds its clock is ahead of the gateway's, as last seen.
+    pub clock_offset: Option<i64>,
     /// The certificate of the last full handshake that succeeded.
     pub certificate: Option<Arc<CertificateDetails>>,
 }
@@ -348,6 +420,10 @@ impl NodeStatus {
         self.requests += other.requests;
         self.failures += other.failures;
         self.attempts.merge(&other.attempts);
+        let offsets = [self.clock_offset, other.clock_offset]
+            .into_iter()
+            .flatten();
+        self.clock_offset = offsets.max_by_key(|offset| offset.unsigned_abs());
         let end = |status: &Self| Some(status.certificate.as_ref()?.validity?.not_after);
         if end(other).is_some_and(|other| end(self).is_none_or(|own| other < own)) {
             self.certificate.clone_from(&other.certificate);
@@ -389,6 +465,9 @@ impl NodeState {
 /// At least this long between two log lines about failures of one node, so that alternating reasons do
 /// not flood the log.
 const FAILURE_LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// No clock is off by so much.
+const UNKNOWN_OFFSET: i64 = i64::MIN;
 
 const FAILURE_KINDS: [FailureKind; 5] = [
     FailureKind::ConnectionClosed,

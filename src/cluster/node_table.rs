@@ -4,7 +4,7 @@
 //! A table is current while its version is that of the cluster and no time has come at which the health of
 //! a node changes by itself: the end of an ejection or of flow control, a step of a slow start.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -35,16 +35,24 @@ impl TableVersion {
 /// The nodes that may be chosen.
 #[derive(Debug, Default)]
 pub(super) struct NodeTable {
-    /// Those that are neither drained, down nor ejected.
-    pub(super) usable: NodeSet,
-    /// Those that are not drained, if there are more of them than usable ones.
-    all: Option<NodeSet>,
-    /// Whether so few are healthy that all are used.
-    pub(super) is_panicking: bool,
+    /// By priority, the lowest first. Tiers without a node that is not drained are left out.
+    pub(super) tiers: Vec<Tier>,
     /// `None` is outdated.
     version: Option<u64>,
     /// When the health of a node changes by itself.
     until: Option<Instant>,
+}
+
+/// The nodes of one priority.
+#[derive(Debug, Default)]
+pub(super) struct Tier {
+    pub(super) priority: u32,
+    /// Those that are neither drained, down nor ejected.
+    pub(super) usable: NodeSet,
+    /// Those that are not drained, if there are more of them than usable ones.
+    all: Option<NodeSet>,
+    /// Whether so few are healthy that all are used, if there is nothing else.
+    pub(super) is_panicking: bool,
 }
 
 impl NodeTable {
@@ -57,28 +65,26 @@ impl NodeTable {
         now: Instant,
     ) -> Self {
         let slow_start = settings.ejection.slow_start;
-        let enabled: Vec<(&Member, NodeHealth)> = members
-            .iter()
-            .filter(|member| !member.node.is_drained())
-            .map(|member| (member, member.node.current_health(now, slow_start)))
-            .collect();
-        let usable = || enabled.iter().filter(|(_, health)| health.usable);
-        let healthy = usable()
-            .filter(|(_, health)| !health.ejection_pending)
-            .count();
+        let mut enabled: BTreeMap<u32, Vec<(&Member, NodeHealth)>> = BTreeMap::new();
+        for member in members.iter().filter(|member| !member.node.is_drained()) {
+            let health = member.node.current_health(now, slow_start);
+            enabled
+                .entry(member.priority)
+                .or_default()
+                .push((member, health));
+        }
         let current_weights = previous.current_weights(settings.balance);
-        let (usable_count, threshold) = (usable().count(), settings.ejection.panic_threshold);
+        let changes = enabled.values().flatten();
         Self {
-            usable: NodeSet::new(usable(), &current_weights),
-            all: (usable_count < enabled.len())
-                .then(|| NodeSet::new(enabled.iter(), &current_weights)),
-            is_panicking: !enabled.is_empty()
-                && (usable_count == 0 || healthy * 100 < enabled.len() * usize::from(threshold)),
             version: Some(version),
-            until: enabled
+            until: changes.filter_map(|(_, health)| health.next_change).min(),
+            tiers: enabled
                 .iter()
-                .filter_map(|(_, health)| health.next_change)
-                .min(),
+                .map(|(&priority, enabled)| {
+                    let threshold = settings.ejection.panic_threshold;
+                    Tier::new(priority, enabled, threshold, &current_weights)
+                })
+                .collect(),
         }
     }
 
@@ -87,9 +93,9 @@ impl NodeTable {
         self.version == Some(version) && self.until.is_none_or(|until| now < until)
     }
 
-    /// Returns the nodes that are not drained.
-    pub(super) fn all(&self) -> &NodeSet {
-        self.all.as_ref().unwrap_or(&self.usable)
+    /// Returns the place of the tier that serves: the first usable one.
+    pub(super) fn serving(&self) -> Option<usize> {
+        self.tiers.iter().position(Tier::is_usable)
     }
 
     /// Returns the state of round-robin by node; empty for other policies.
@@ -97,14 +103,48 @@ impl NodeTable {
         if policy != Policy::RoundRobin {
             return HashMap::new();
         }
-        let sets = [self.all.as_ref(), Some(&self.usable)];
+        let tiers = self.tiers.iter();
+        let sets = tiers.flat_map(|tier| [tier.all.as_ref(), Some(&tier.usable)]);
         let mut weights = HashMap::new();
-        for set in sets.into_iter().flatten() {
+        for set in sets.flatten() {
             let current = set.current_weights.lock();
             let ids = set.nodes.iter().map(|node| node.id());
             weights.extend(ids.zip(current.iter().copied()));
         }
         weights
+    }
+}
+
+impl Tier {
+    fn new(
+        priority: u32,
+        enabled: &[(&Member, NodeHealth)],
+        panic_threshold: u8,
+        current_weights: &HashMap<NodeId, f64>,
+    ) -> Self {
+        let usable = || enabled.iter().filter(|(_, health)| health.usable);
+        let healthy = usable()
+            .filter(|(_, health)| !health.ejection_pending)
+            .count();
+        let usable_count = usable().count();
+        Self {
+            priority,
+            usable: NodeSet::new(usable(), current_weights),
+            all: (usable_count < enabled.len())
+                .then(|| NodeSet::new(enabled.iter(), current_weights)),
+            is_panicking: usable_count == 0
+                || healthy * 100 < enabled.len() * usize::from(panic_threshold),
+        }
+    }
+
+    /// Whether one of its nodes is neither drained, down nor ejected.
+    pub(super) fn is_usable(&self) -> bool {
+        !self.usable.nodes.is_empty()
+    }
+
+    /// Returns the nodes that are not drained.
+    pub(super) fn all(&self) -> &NodeSet {
+        self.all.as_ref().unwrap_or(&self.usable)
     }
 }
 

@@ -38,8 +38,11 @@ impl Cluster {
             if !nodes.iter().any(there) {
                 joined = true;
                 let node = new_node(address, ip, self.settings.pool.max_connections, &drained);
-                let weight = configured.weight;
-                nodes.push(Member { node, weight });
+                nodes.push(Member {
+                    node,
+                    weight: configured.weight,
+                    priority: configured.priority,
+                });
             }
         }
         let mut moved = false;
@@ -90,6 +93,7 @@ impl Cluster {
                 NodeStatus {
                     socket: None,
                     weight: node.weight,
+                    priority: node.priority,
                     state: if drained.contains(&name) {
                         NodeState::Drained
                     } else {
@@ -103,6 +107,8 @@ impl Cluster {
                     last_failure: None,
                     last_failure_reason: reasons.get(&node.address).cloned(),
                     ejected_for: None,
+                    ejection_reason: None,
+                    clock_offset: None,
                     certificate: None,
                     address: name.into(),
                 }

@@ -17,6 +17,8 @@ pub struct ClusterSettings {
     pub name: Arc<str>,
     /// At least one; no two have the same address.
     pub nodes: Vec<NodeSettings>,
+    /// The name of the cluster that answers requests that may be repeated when no node is usable.
+    pub fallback: Option<Arc<str>>,
     /// The load balancing policy.
     pub balance: Policy,
     /// The Host field toward nodes.
@@ -51,6 +53,8 @@ pub struct NodeSettings {
     pub address: NodeAddress,
     /// Its weight in load balancing, 1 to 1000.
     pub weight: u32,
+    /// Its priority: nodes of the lowest one serve, those of the next when none of them is usable.
+    pub priority: u32,
 }
 
 /// `host:port` of a node, as written in its URL. IPv6 addresses stand in brackets in `Display`.
@@ -81,6 +85,8 @@ pub enum Policy {
     /// The better of two random nodes by in-flight over weight.
     #[default]
     LeastRequest,
+    /// The better of two random nodes by latency times in-flight over weight.
+    LeastTime,
     /// In turn, smoothly weighted.
     RoundRobin,
 }

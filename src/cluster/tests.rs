@@ -4,9 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 
-const FAILED: NodeOutcome = NodeOutcome::Failure(FailureKind::ConnectFailed);
+pub(super) const FAILED: NodeOutcome = NodeOutcome::Failure(FailureKind::ConnectFailed);
 
-fn settings(nodes: &[&str]) -> ClusterSettings {
+pub(super) fn settings(nodes: &[&str]) -> ClusterSettings {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -20,8 +20,10 @@ fn settings(nodes: &[&str]) -> ClusterSettings {
             .map(|host| NodeSettings {
                 address: address(host),
                 weight: 1,
+                priority: 0,
             })
             .collect(),
+        fallback: None,
         balance: Policy::LeastRequest,
         host: HostPolicy::Preserve,
         tls: Arc::new(tls),
@@ -65,14 +67,15 @@ fn address(host: &str) -> NodeAddress {
     }
 }
 
-fn now() -> Instant {
+pub(super) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
-fn choice(hash_key: u64, tried: &[NodeId], now: Instant) -> Choice<'_> {
+pub(super) fn choice(hash_key: u64, tried: &[NodeId], now: Instant) -> Choice<'_> {
     Choice {
         hash_key,
         tried,
+        avoided: &[],
         now,
     }
 }
@@ -81,7 +84,7 @@ fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-const THREE: [&str; 3] = ["10.0.0.1", "10.0.0.2", "10.0.0.3"];
+pub(super) const THREE: [&str; 3] = ["10.0.0.1", "10.0.0.2", "10.0.0.3"];
 
 #[test]
 fn no_node_is_picked_twice_or_over_its_connection_limit() {

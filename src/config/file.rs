@@ -13,7 +13,7 @@ pub(super) use cluster::{Cluster, ClusterTls, Ejection, HealthCheck, Node, Timeo
 
 use super::spanned::Spanned;
 use super::units::{ByteSize, ConfigDuration, ConfigTime};
-use super::{ClientAuth, UnknownClients, UnknownPaths, Validation};
+use super::{ClientAuth, NodeHistograms, UnknownClients, UnknownPaths, Validation};
 
 /// The value of a key that may be omitted.
 pub(super) type Setting<T> = Option<Spanned<T>>;
@@ -249,6 +249,15 @@ pub(super) struct Cache {
     pub(super) negative_ttl: Setting<ConfigDuration>,
     /// The resultCodes that mean success.
     pub(super) success_codes: Option<Spanned<Vec<String>>>,
+    /// Longest time that a client can wait for a recording that does not exist yet (`Prefer: wait=N`);
+    /// "0s" is off.
+    pub(super) max_wait: Setting<ConfigDuration>,
+    /// Clients that wait at once; further ones are answered without a wait.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(super) max_waiters: Setting<usize>,
+    /// Requests per second to one cluster on behalf of waiting clients; one access key has a quarter.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub(super) max_polls: Setting<u32>,
 }
 
 /// Limits of the whole gateway.
@@ -373,11 +382,16 @@ pub(super) struct Telemetry {
     pub(super) log_format: Setting<LogFormat>,
     /// "stderr", "off", or a file. Needs a restart.
     pub(super) access_log: Setting<String>,
+    /// Whether the access log has the access keys of requests that did not verify (`gw.claimed_ak`).
+    pub(super) log_claimed_ak: Setting<bool>,
     /// OpenTelemetry collector (OTLP over gRPC), e.g. `http://127.0.0.1:4317`. Needs a restart.
     pub(super) otlp_endpoint: Setting<String>,
     /// Sampling ratio of the traces started here, 0.0 to 1.0. Needs a restart.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub(super) sample: Setting<f64>,
+    /// Histograms of each node in /metrics: "on", "off" (and of a node only the series that are not zero), or "auto": off above
+    /// 64 nodes.
+    pub(super) node_histograms: Setting<NodeHistograms>,
 }
 
 /// Minimum level of the diagnostic log.
@@ -403,6 +417,9 @@ pub(super) enum LogFormat {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Server {
+    /// Name of this instance in `/status`, on the status page and in the audit log; the host's name by
+    /// default.
+    pub(super) name: Setting<String>,
     /// Worker threads; one per usable CPU by default. Needs a restart.
     #[schemars(range(min = 1, max = 1024))]
     pub(super) workers: Setting<usize>,

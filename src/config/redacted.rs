@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::units::{ByteSize, ConfigDuration};
 use super::{AccessLog, AccountSettings, Config, Listener, ListenerTls, SharedStore};
-use crate::ccfs::Versionless;
+use crate::ccfs::{Versionless, zone_name};
 use crate::cluster;
 use crate::telemetry::LogFormat;
 
@@ -40,8 +40,10 @@ pub(super) fn redact(config: &Config) -> Value {
                 AccessLog::Off => "off".into(),
                 AccessLog::Stderr => "stderr".into(),
             },
+            "log_claimed_ak": config.telemetry.log_claimed_ak,
             "otlp_endpoint": config.telemetry.otlp_endpoint,
             "sample": config.telemetry.sample,
+            "node_histograms": config.telemetry.node_histograms,
         },
         "server": section(&config.server),
     })
@@ -82,12 +84,16 @@ fn listener_tls(it: &ListenerTls) -> Value {
 }
 
 fn cluster_table(it: &cluster::ClusterSettings) -> Value {
-    let nodes = it
-        .nodes
-        .iter()
-        .map(|node| json!({ "url": format!("https://{}", node.address), "weight": node.weight }));
+    let nodes = it.nodes.iter().map(|node| {
+        json!({
+            "url": format!("https://{}", node.address),
+            "weight": node.weight,
+            "priority": node.priority,
+        })
+    });
     json!({
         "nodes": nodes.collect::<Vec<_>>(),
+        "fallback": it.fallback,
         "balance": it.balance,
         "host": it.host,
         "tls": {
@@ -128,7 +134,7 @@ fn health_check(it: Option<&cluster::HealthCheck>) -> Value {
 fn account(it: &AccountSettings) -> Value {
     json!({
         "secret_key": vec![REDACTED; it.credential.secrets().len()],
-        "time_zone": it.tenant.zone.iana_name().map_or_else(|| format!("{:?}", it.tenant.zone), str::to_owned),
+        "time_zone": zone_name(&it.tenant.zone),
         "versionless": it.tenant.versionless.map(|mode| match mode {
             Versionless::Local => "local",
             Versionless::Reject => "reject",

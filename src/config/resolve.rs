@@ -5,6 +5,7 @@ mod access_keys;
 mod accounts;
 mod clusters;
 mod crls;
+mod fallbacks;
 mod listeners;
 mod own_binds;
 mod settings;
@@ -71,12 +72,13 @@ pub(super) fn resolve(
         shared: None,
         admin: Default::default(),
         telemetry: telemetry::resolve(&file.telemetry, &mut diagnostics),
-        server: settings::server(&file.server),
+        server: settings::server(&file.server, &mut diagnostics),
         files: Default::default(),
         text: ConfigText(text.into()),
     };
     let mut tls_files = tls::TlsFiles::new(now);
     config.clusters = clusters::resolve(&file.clusters, &mut tls_files, &mut diagnostics);
+    fallbacks::check(&file.clusters, &config.clusters, &mut diagnostics);
     let store = file.shared.as_ref();
     config.shared =
         store.and_then(|it| shared_store::resolve(it, &mut tls_files, &mut diagnostics));
@@ -175,7 +177,10 @@ fn warn_of_unused(file: &File, config: &Config, diagnostics: &mut Diagnostics) {
     own_binds::warn(file, config, diagnostics);
     let routes = config.listeners.values().flat_map(|it| &it.routes);
     for name in file.clusters.keys() {
-        if !routes.clone().any(|(_, cluster)| **cluster == *name.value) {
+        let mut fallbacks = file.clusters.values().filter_map(|it| it.fallback.as_ref());
+        if !routes.clone().any(|(_, cluster)| **cluster == *name.value)
+            && !fallbacks.any(|fallback| fallback.value == name.value)
+        {
             diagnostics.warning(
                 name.span(),
                 format!("no listener uses cluster {}", name.value),

@@ -9,8 +9,23 @@ use parking_lot::Mutex;
 use crate::auth::Credential;
 use crate::ccfs::Tenant;
 use crate::config::{AccountSettings, Rate, TableDigest};
+use crate::gauge::{Gauge, RecentCount};
 use crate::limit::{InFlight, RateLimited, RateLimiter};
 use crate::shared_store::{OrderOrigin, OrderRecord};
+
+/// What was counted for an account and lives on over reloads; one allocation, so that counting touches one
+/// cache line.
+#[derive(Debug, Default)]
+struct Activity {
+    admitted: AtomicU64,
+    recordings: RecentCount,
+    /// Unix seconds; 0 is never.
+    second_secret_used: AtomicI64,
+    /// The last order of the admin interface.
+    order: AtomicU8,
+    /// The tables of the account when the order was given: where it was given, and here.
+    disabled_tables: Mutex<[TableDigest; 2]>,
+}
 
 /// A developer account with its limits.
 #[derive(Debug)]
@@ -23,7 +38,9 @@ pub struct Account {
     pub tenant: Tenant,
     /// Its requests in flight.
     pub in_flight: InFlight,
-    usage: Arc<Usage>,
+    activity: Arc<Activity>,
+    /// Its requests that wait for a recording (`Prefer: wait`).
+    waiting: Gauge,
     rate_limiter: Option<Arc<RateLimiter>>,
     ceiling_limiter: Option<Arc<RateLimiter>>,
 }
@@ -46,7 +63,8 @@ impl Account {
             credential: settings.credential.clone(),
             tenant: settings.tenant.clone(),
             in_flight,
-            usage: previous.map_or_else(Arc::default, |previous| previous.usage.clone()),
+            activity: previous.map_or_else(Arc::default, |previous| previous.activity.clone()),
+            waiting: previous.map_or_else(Gauge::default, |previous| previous.waiting.clone()),
             rate_limiter: carry_over(
                 settings.rate_limit,
                 previous.and_then(|previous| previous.rate_limiter.as_ref()),
@@ -60,12 +78,12 @@ impl Account {
 
     /// Counts an admitted request.
     pub fn count_admitted(&self) {
-        self.usage.admitted.fetch_add(1, Ordering::Relaxed);
+        self.activity.admitted.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Returns the number of requests admitted since the access key was first configured.
     pub fn admitted(&self) -> u64 {
-        self.usage.admitted.load(Ordering::Relaxed)
+        self.activity.admitted.load(Ordering::Relaxed)
     }
 
     /// Whether requests of the account are accepted at `now`. A request that waits asks again.
@@ -77,9 +95,9 @@ impl Account {
 
     /// Whether an order of the admin interface disables the account.
     pub fn is_disabled_by_order(&self) -> bool {
-        self.usage.order.load(Ordering::Relaxed) == DISABLED
+        self.activity.order.load(Ordering::Relaxed) == DISABLED
             && self
-                .usage
+                .activity
                 .disabled_tables
                 .lock()
                 .contains(&self.settings.own_table)
@@ -87,7 +105,7 @@ impl Account {
 
     /// Whether there was any order since the access key was first configured.
     pub fn has_order(&self) -> bool {
-        self.usage.order.load(Ordering::Relaxed) != NO_ORDER
+        self.activity.order.load(Ordering::Relaxed) != NO_ORDER
     }
 
     /// Disables the account until its own table changes, or enables it.
@@ -105,23 +123,37 @@ impl Account {
     }
 
     fn set_order(&self, is_disabled: bool, tables: [TableDigest; 2]) {
-        *self.usage.disabled_tables.lock() = tables;
+        *self.activity.disabled_tables.lock() = tables;
         let order = if is_disabled { DISABLED } else { ENABLED };
-        self.usage.order.store(order, Ordering::Relaxed);
+        self.activity.order.store(order, Ordering::Relaxed);
     }
 
     /// Records that a request at `now` was signed with the second secret.
     pub fn record_second_secret(&self, now: Timestamp) {
-        let last = &self.usage.second_secret_used;
+        let last = &self.activity.second_secret_used;
         last.fetch_max(now.as_second(), Ordering::Relaxed);
     }
 
     /// Returns when a request was last signed with the second secret; `None` is not since the start.
     pub fn second_secret_used(&self) -> Option<Timestamp> {
-        let second = self.usage.second_secret_used.load(Ordering::Relaxed);
+        let second = self.activity.second_secret_used.load(Ordering::Relaxed);
         (second > 0)
             .then(|| Timestamp::from_second(second).ok())
             .flatten()
+    }
+    /// Counts a valid recording-URL request.
+    pub(super) fn count_recording(&self, now: Timestamp) {
+        self.activity.recordings.count(now);
+    }
+
+    /// Returns the number of valid recording-URL requests in the last ten minutes.
+    pub fn recent_recordings(&self, now: Timestamp) -> u64 {
+        self.activity.recordings.recent(now)
+    }
+
+    /// Returns the count of its waiting requests and their limit: half of those in flight, at least one.
+    pub(super) fn wait_room(&self) -> (&Gauge, usize) {
+        (&self.waiting, (self.in_flight.limit() / 2).max(1))
     }
 
     /// Whether the account has a rate limit.
@@ -149,18 +181,6 @@ impl Account {
     pub fn charge_ceiling(&self) -> Result<(), RateLimited> {
         try_acquire(self.ceiling_limiter.as_ref())
     }
-}
-
-/// What lives on over reloads.
-#[derive(Debug, Default)]
-struct Usage {
-    admitted: AtomicU64,
-    /// Unix seconds; 0 is never.
-    second_secret_used: AtomicI64,
-    /// [`DISABLED`] by order of the admin interface.
-    order: AtomicU8,
-    /// The tables of the account when the order was given: where it was given, and here.
-    disabled_tables: Mutex<[TableDigest; 2]>,
 }
 
 /// The orders that an account can have.

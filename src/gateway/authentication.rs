@@ -67,6 +67,7 @@ impl Gateway {
                     return Err(self.authentication_failed(&error, context, head, endpoint));
                 }
                 context.record.metrics().count(AuthResult::Forwarded);
+                context.record_claimed_key(&head.headers);
                 note_unverified(context, head, AuthResult::Forwarded, 0);
                 self.charge_address(context, endpoint)?;
                 Ok(Admission::Unverified { body })
@@ -78,7 +79,7 @@ impl Gateway {
     fn authentication_failed(
         &self,
         error: &AuthError,
-        context: &RequestContext,
+        context: &mut RequestContext,
         head: &Parts,
         endpoint: &Endpoint,
     ) -> Rejection {
@@ -89,6 +90,7 @@ impl Gateway {
             _ => 0,
         };
         note_unverified(context, head, label, seconds_ahead);
+        context.record_claimed_key(&head.headers);
         match self.charge_address(context, endpoint) {
             Ok(()) => Rejection::Unauthenticated(error.clone()),
             Err(limited) => limited,

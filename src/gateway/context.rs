@@ -225,6 +225,10 @@ impl RequestContext {
     pub(super) fn record_attempts(&mut self, attempts: &AttemptSummary) {
         self.record.node.clone_from(&attempts.node);
         self.record.attempts = attempts.count;
+        if let Some(fallback) = &attempts.fallback {
+            self.record.cluster = Some(fallback.clone());
+            self.record.is_fallback = true;
+        }
         self.record.upstream_time = Some(attempts.elapsed);
     }
 

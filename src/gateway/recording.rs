@@ -2,6 +2,11 @@
 //! from a node. A fetch outlives its first client, is charged once, and its response is stored.
 
 mod fetch;
+mod hint;
+mod not_found;
+mod prefer;
+mod wait;
+mod waits;
 
 use std::sync::Arc;
 
@@ -11,14 +16,16 @@ use tokio::time::{Instant, timeout_at};
 
 use super::context::wall_clock;
 use super::response::GatewayResponse;
-use super::{Account, Gateway, Rejection, RequestContext};
+use super::{Account, Gateway, Rejection, RequestContext, fallback_hint};
 use crate::auth::AuthError;
 use crate::cache::{CacheHit, Freshness, InsertOutcome};
-use crate::http_fields::is_conditional;
+use crate::http_fields::{PREFER, is_conditional};
 use crate::message::VerifiedRequest;
 use crate::metrics::CacheStatus;
 use fetch::Fetch;
 pub(super) use fetch::FetchOutcome;
+pub use not_found::{NotFound, NotFoundCounts, NotFoundLog};
+pub use waits::{WaitSettings, Waits};
 
 impl Gateway {
     /// Answers from the cache, joins a fetch, or starts one.
@@ -41,6 +48,11 @@ impl Gateway {
                 .get(&key, &context.snapshot.rules, context.now)
             && hit.freshness == Freshness::Fresh
         {
+            if hit.entry.is_negative && head.headers.contains_key(PREFER) {
+                let response = cached_response(context, &hit, None);
+                let fetch = Fetch::for_request(context, head, request, key, None);
+                return self.or_wait(context, Arc::new(fetch), response).await;
+            }
             if hit.should_refresh(context.now) {
                 self.refresh(Fetch::for_refresh(context, head, request, key));
             }
@@ -50,7 +62,9 @@ impl Gateway {
         let charged = charged.then(|| account.clone());
         let mut fetch = Fetch::for_request(context, head, request, key, charged);
         fetch.no_cache = no_cache;
-        let response = self.fetch_or_join(context, Arc::new(fetch), &account).await;
+        let fetch = Arc::new(fetch);
+        let response = self.fetch_or_join(context, fetch.clone(), &account).await?;
+        let response = self.or_wait(context, fetch, response).await;
         if account.is_disabled_by_order() {
             return Err(Rejection::Unauthenticated(AuthError::Disabled));
         }
@@ -257,11 +271,22 @@ fn fetch_completed(
     };
     context.record_cache(cache);
     let response = context.record_upstream(Ok(Arc::unwrap_or_clone(response)))?;
+    let (attempts, node_status, parsed) = (
+        response.attempts.clone(),
+        response.status,
+        response.parsed.clone(),
+    );
     let mut response = if origin.is_leader {
         GatewayResponse::buffered(response)
     } else {
         GatewayResponse::shared(response)
     };
+    fallback_hint::add_fallback(
+        &mut response.headers,
+        &attempts,
+        node_status,
+        parsed.as_deref(),
+    );
     set_cache_headers(&mut response.headers, HeaderValue::from_static(status));
     Ok(response)
 }

@@ -3,15 +3,16 @@
 //! rate limits and in-flight counts.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use foldhash::fast::RandomState;
 use jiff::SignedDuration;
 
 use super::account::Account;
+use super::recording::WaitSettings;
 use super::rejection::Rejection;
 use super::routing::{ListenerPolicy, Route};
-use crate::auth::AccessKey;
+use crate::auth::{AccessKey, SecretSet};
 use crate::cache::CachePolicy;
 use crate::cluster::{Cluster, ClusterSettings};
 use crate::config::{self, AccessKeys, Config};
@@ -31,6 +32,8 @@ pub struct Snapshot {
     pub buffered: ByteBudget,
     /// What may be cached, and for how long.
     pub rules: CachePolicy,
+    /// How long clients may wait for a recording, and how many.
+    pub waits: WaitSettings,
     /// Limits of requests.
     pub limits: config::Limits,
     /// How far a signature's time may be from the clock; `None` is unchecked.
@@ -39,6 +42,10 @@ pub struct Snapshot {
     pub via: ViaPseudonym,
     /// The metric labels of listeners and clusters; only grows.
     pub routes: RouteLabels,
+    /// Whether the log names access keys that did not verify (`[telemetry] log_claimed_ak`).
+    pub log_claimed_ak: bool,
+    /// All configured secrets; made when it is first needed.
+    secrets: Arc<OnceLock<SecretSet>>,
     listener_policies: HashMap<Arc<str>, ListenerPolicy, RandomState>,
     access_keys: AccessKeys,
     /// Derived from `access_keys`, shard by shard.
@@ -69,34 +76,61 @@ impl Snapshot {
                 previous.buffered.with_limit(limits.max_buffered),
             ),
         };
-        Self {
+        let snapshot = Self {
             generation: previous.map_or(1, |snapshot| snapshot.generation + 1),
             in_flight,
             buffered,
             rules: CachePolicy::from(&config.cache),
+            waits: WaitSettings {
+                max_wait: config.cache.max_wait,
+                max_waiters: config.cache.max_waiters,
+                max_polls: config.cache.max_polls,
+            },
             clock_window: limits
                 .clock_window
                 .map(|window| SignedDuration::try_from(window).unwrap_or(SignedDuration::MAX)),
             limits,
             via: previous.map_or_else(ViaPseudonym::random, |it| it.via.clone()),
             routes: labels,
+            log_claimed_ak: config.telemetry.log_claimed_ak,
+            secrets: Arc::default(),
             listener_policies,
             accounts: accounts(&config.access_keys, previous),
             access_keys: config.access_keys.clone(),
             clusters,
             unverified_slots,
+        };
+        snapshot.prepare_secrets();
+        snapshot
+    }
+
+    /// Makes the set of secrets if requests need it, so that none of them does.
+    fn prepare_secrets(&self) {
+        if self.log_claimed_ak {
+            self.secrets();
         }
+    }
+
+    /// Returns the set of all configured secrets.
+    pub fn secrets(&self) -> &SecretSet {
+        self.secrets.get_or_init(|| {
+            let accounts = self.accounts.values();
+            SecretSet::new(accounts.flat_map(|account| account.credential.secrets()))
+        })
     }
 
     /// Returns the generation after this one, of which only the access keys differ.
     #[must_use]
     pub fn with_access_keys(&self, access_keys: &AccessKeys) -> Self {
-        Self {
+        let next = Self {
             generation: self.generation + 1,
+            secrets: Arc::default(),
             accounts: accounts(access_keys, Some(self)),
             access_keys: access_keys.clone(),
             ..self.clone()
-        }
+        };
+        next.prepare_secrets();
+        next
     }
 
     /// Keeps the policy of a removed listener as `previous` had it, for connections that are still open
@@ -161,7 +195,14 @@ fn clusters(config: &Config, previous: Option<&Snapshot>) -> BTreeMap<Arc<str>, 
         };
         (name.clone(), cluster)
     };
-    config.clusters.iter().map(next).collect()
+    let clusters: BTreeMap<_, _> = config.clusters.iter().map(next).collect();
+    for cluster in clusters.values() {
+        let fallback = cluster.settings().fallback.as_ref();
+        if let Some(fallback) = fallback.and_then(|name| clusters.get(name)) {
+            cluster.set_fallback(fallback);
+        }
+    }
+    clusters
 }
 
 /// Returns the in-flight limit of unverified requests by cluster: a quarter of its connections. Its

@@ -35,6 +35,11 @@ impl InFlight {
     pub fn in_use(&self) -> usize {
         self.in_use.count()
     }
+
+    /// Returns how many may be in use.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
 }
 
 /// One request in flight, until dropped.

@@ -43,6 +43,10 @@ pub(super) fn request_span(record: &RequestRecord, elapsed: Duration) -> Span {
     attributes.fixed("gw.outcome", record.outcome.as_str());
     attributes.shared("gw.ak", record.access_key.as_ref());
     attributes.text("gw.call_id", record.call_id.as_deref());
+    if let Some(details) = &record.details {
+        attributes.text("gw.file_name", details.file_name.as_deref());
+        attributes.text("gw.hint", details.hint.as_deref());
+    }
     attributes.text("gw.result_code", record.result_code.as_deref());
     attributes.fixed("gw.cache", record.cache.map(CacheStatus::as_str));
     attributes.shared("gw.cluster", record.cluster.as_ref());

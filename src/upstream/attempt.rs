@@ -39,6 +39,15 @@ pub(super) struct AttemptError {
 }
 
 impl AttemptError {
+    /// Whether the node is plainly gone: no connection, or closed before the first byte of a response.
+    pub(super) fn is_node_gone(&self) -> bool {
+        let is_gone = matches!(
+            self.kind,
+            UpstreamErrorKind::ConnectFailed(_) | UpstreamErrorKind::ConnectionClosed
+        );
+        is_gone && self.outside_retry_budget
+    }
+
     /// Returns the reason of a retry after it.
     pub(super) fn retry_reason(&self) -> RetryReason {
         match self.kind {
@@ -179,6 +188,7 @@ impl Upstream {
                 ..not_sent(UpstreamErrorKind::ConnectFailed(cause))
             }
         })?;
+        node.record_opened();
         Ok(self.pool.add_new(node.id(), settings, connection, slot))
     }
 }

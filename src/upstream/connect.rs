@@ -51,13 +51,6 @@ pub(super) async fn connect(
 ///
 /// # Errors
 /// As [`connect`].
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "used by the hourly full handshake of health checks"
-    )
-)]
 pub(super) async fn connect_unresumed(
     node: &Node,
     settings: &ClusterSettings,

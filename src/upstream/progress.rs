@@ -15,18 +15,24 @@ pub(super) struct AttemptProgress {
     pub(super) started: Instant,
     /// Whether the gateway signs the request of a verified caller again although nothing changed.
     pub(super) is_signed_anew: bool,
+    /// Whether the request goes to a fallback cluster: with the node's own Host.
+    pub(super) is_fallback: bool,
     pub(super) request_sent: AtomicBool,
+    /// Whether the gateway made the signature of this attempt.
+    pub(super) has_own_signature: AtomicBool,
     /// Set on failure, where more is known than the `UpstreamErrorKind`.
     reason: Mutex<Option<FailureReason>>,
 }
 
 impl AttemptProgress {
-    pub(super) fn start(trace: TraceContext, started: Instant, is_signed_anew: bool) -> Self {
+    pub(super) fn start(trace: TraceContext, started: Instant) -> Self {
         Self {
             trace,
             started,
-            is_signed_anew,
+            is_signed_anew: false,
+            is_fallback: false,
             request_sent: AtomicBool::new(false),
+            has_own_signature: AtomicBool::new(false),
             reason: Mutex::new(None),
         }
     }

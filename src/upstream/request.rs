@@ -3,6 +3,7 @@
 //! field that the client signed reaches the node as it was signed, or the request is signed again.
 
 use std::borrow::Cow;
+use std::sync::atomic::Ordering;
 
 use http::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST,
@@ -17,7 +18,7 @@ use crate::auth::{self, AuthError, Caller, Signable};
 use crate::ccfs::{BodyKind, ResponseKind};
 use crate::cluster::{HostPolicy, Node};
 use crate::http_fields::{
-    JSON_UTF_8, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REQUEST_ID,
+    JSON_UTF_8, PREFER, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REQUEST_ID,
     accepts_codings, connection_listed, is_conditional, is_hop_by_hop, is_identity,
     is_rewritten_unless_signed,
 };
@@ -34,12 +35,13 @@ pub(super) fn encode(
 ) -> Result<EncodedRequest, AuthError> {
     let names = signed_names(request);
     let mut fields = Fields::end_to_end(request, names);
-    let replaced = fields.set_host(request, node);
+    let replaced = fields.set_host(request, node, attempt.is_fallback);
     fields.set_content_length(request, names);
     fields.set_forwarding_fields(request, names, attempt.trace);
     let is_changed = replaced || attempt.is_signed_anew;
     if let Some(caller) = signer(request, names, is_changed) {
         fields.sign(request, caller, names, now())?;
+        attempt.has_own_signature.store(true, Ordering::Relaxed);
     }
     Ok(EncodedRequest {
         head: fields.into_head(request),
@@ -112,7 +114,7 @@ impl<'a> Fields<'a> {
             }
             !(is_rewritten_unless_signed(name.as_str())
                 || *name == EXPECT
-                || (is_shared && is_conditional(name.as_str()))
+                || (is_shared && (is_conditional(name.as_str()) || *name == PREFER))
                 || (is_json && *name == ACCEPT_ENCODING)
                 || (has_connection
                     && connection_listed(headers)
@@ -139,13 +141,14 @@ impl<'a> Fields<'a> {
         self.0.push((Cow::Owned(name), value.into()));
     }
 
-    /// Sets the Host that the cluster is configured with; returns whether it differs from the client's. The
+    /// Sets the Host that the cluster is configured with, in a fallback cluster the node's own; returns whether it differs from the client's. The
     /// Host of an unverified request stays, except that one without Host (HTTP/1.0) gets the node's: HTTP/1.1
     /// requires one (RFC 9112, 3.2).
-    fn set_host(&mut self, request: &UpstreamRequest, node: &Node) -> bool {
+    fn set_host(&mut self, request: &UpstreamRequest, node: &Node, is_fallback: bool) -> bool {
         let is_unverified = matches!(request.authorization, Authorization::PassThrough(None))
             && request.headers.contains_key(AUTHORIZATION);
-        let keeps = request.cluster.settings().host == HostPolicy::Preserve || is_unverified;
+        let preserves = request.cluster.settings().host == HostPolicy::Preserve && !is_fallback;
+        let keeps = preserves || is_unverified;
         if keeps && self.get(&HOST).is_some() {
             return false;
         }

@@ -140,7 +140,8 @@ pub(super) async fn read_streaming(
     let guard = ResponseGuard {
         connection,
         node: guard,
-        report_to: (!is_failure_status(status)).then(|| request.cluster.clone()),
+        report_to: (!is_failure_status(status) && is_verified(request))
+            .then(|| request.cluster.clone()),
     };
     let body = StreamingBody::new([Some(prefix), second], min_receive_rate, guard);
     Ok(NodeResponse {
@@ -161,7 +162,8 @@ impl NodeResponse {
         ) && is_verified(request)
     }
 
-    /// Returns the outcome for the health of the node; `None` if it depends on the remaining body.
+    /// Returns the outcome for the health of the node; `None` if it depends on the remaining body, and for a
+    /// refused signature, which [`super::signature_report`] reports.
     pub(super) fn health_outcome(&self) -> Option<NodeOutcome> {
         match (self.decision, &self.body) {
             (RetryDecision::RetryAlways, _) => Some(NodeOutcome::FlowControlled),
@@ -171,9 +173,9 @@ impl NodeResponse {
             (_, _) if is_failure_status(self.status) => {
                 Some(NodeOutcome::Failure(FailureKind::ServerError))
             }
-            (RetryDecision::RetrySignedAnew, _)
-            | (RetryDecision::PassOn, NodeResponseBody::Buffered(_)) => Some(NodeOutcome::Success),
-            (RetryDecision::PassOn, NodeResponseBody::Streaming(_)) => None,
+            (RetryDecision::PassOn, NodeResponseBody::Buffered(_)) => Some(NodeOutcome::Success),
+            (RetryDecision::PassOn, NodeResponseBody::Streaming(_))
+            | (RetryDecision::RetrySignedAnew, _) => None,
         }
     }
 }

@@ -11,11 +11,15 @@
 //! | cut off, invalid response | retry, pays | - | fail |
 //! | per-try timeout | retry, paid before leaving | retry, paid before leaving | wait on |
 //! | node found down by its health check | retry, free | retry, free | wait on |
+//! | no usable node, each one so far gone | the fallback cluster, free | - | - |
 //!
 //! A retry needs, in this order, time left, a node that was not tried, and, unless it is free, a token of
 //! the cluster's retry budget: the node is chosen before the token is taken, so that no token is spent on
 //! a retry that cannot be made. No node is tried twice. Without a retry the last response is passed on, if
 //! there was one, else the last failure.
+//!
+//! A request that is forwarded unverified goes to one node: to another one only if no connection was
+//! established, without the budget. It changes nothing about a node but by failures to connect.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,13 +29,12 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::Upstream;
 use super::attempt::{AttemptError, ResponseMode};
+use super::attempt_report::EndedAttempt;
 use super::attempt_telemetry::AttemptTelemetry;
-use super::failure_reason;
-use super::health_report::{failure_kind, report};
 use super::progress::AttemptProgress;
 use super::response::{NodeResponse, RetryDecision};
 use crate::ccfs::RetrySafety;
-use crate::cluster::{Choice, Node, NodeGuard, NodeId, NodeOutcome};
+use crate::cluster::{Choice, Cluster, Node, NodeGuard, NodeId, RefusalAdvice};
 use crate::message::{
     AttemptSummary, ConnectError, UpstreamError, UpstreamErrorKind, UpstreamRequest,
 };
@@ -54,6 +57,14 @@ pub(super) struct RetryState<'a> {
     retry_reason: Option<RetryReason>,
     /// Whether the request was already retried after a 401; from then on it is signed anew.
     is_signed_anew: bool,
+    /// Whether each attempt so far found its node gone.
+    all_gone: bool,
+    /// Whether another cluster handed the request over: it is signed anew for the node's own Host.
+    is_fallback: bool,
+    /// The fallback cluster that takes over.
+    hand_over: Option<Arc<Cluster>>,
+    /// What is known about nodes that refuse the caller's signatures.
+    advice: Option<RefusalAdvice>,
     /// The node of the next attempt, chosen and paid for when the last one was ended early.
     reserved: Option<NodeGuard>,
     last_error: Option<AttemptError>,
@@ -77,9 +88,11 @@ impl Upstream {
     ) -> Result<NodeResponse, UpstreamError> {
         let cluster = &state.request.cluster;
         let now = state.now.into_std();
-        cluster.retry_budget().record_request(now);
+        if state.is_verified() {
+            cluster.retry_budget().record_request(now);
+        }
         let mut timer = std::pin::pin!(sleep_until(state.overall_deadline));
-        let mut next = cluster.pick_first(state.choice(now));
+        let mut next = state.first_node(now);
         while let Some(guard) = next {
             next = match self.run_attempt(state, guard, mode, timer.as_mut()).await {
                 Ok(response) => {
@@ -92,6 +105,9 @@ impl Upstream {
                 }
                 Err(error) => {
                     state.record_failure(error);
+                    if state.hand_over.is_some() {
+                        break;
+                    }
                     let node = state.node_after_failure(error);
                     if error.outside_retry_budget {
                         node
@@ -121,7 +137,9 @@ impl Upstream {
         let started = state.now;
         let per_try = request.cluster.settings().timeouts.per_try;
         let mut telemetry = AttemptTelemetry::start(self, request, &node, state.attempts, started);
-        let progress = AttemptProgress::start(telemetry.trace(), started, state.is_signed_anew);
+        let mut progress = AttemptProgress::start(telemetry.trace(), started);
+        progress.is_signed_anew = state.signs_anew(&node);
+        progress.is_fallback = state.is_fallback;
         let deadline = AttemptDeadline {
             node: &node,
             progress: &progress,
@@ -136,23 +154,14 @@ impl Upstream {
         state.now = Instant::now();
         let elapsed = state.now - started;
         telemetry.record_result(&result, elapsed);
-        let outcome = match &result {
-            Ok(response) => response.health_outcome(),
-            // An attempt with less time than the per-try timeout does not count against the node.
-            Err(error) if error.kind == UpstreamErrorKind::Timeout && elapsed < per_try => None,
-            Err(error) => failure_kind(error.kind).map(NodeOutcome::Failure),
+        let ended = EndedAttempt {
+            request,
+            node: &node,
+            progress: &progress,
+            result: &result,
+            elapsed,
         };
-        if let Some(outcome) = outcome {
-            let reason = || match &result {
-                Ok(response) => {
-                    failure_reason::from_response(response.status, response.json.as_deref())
-                }
-                Err(error) => progress
-                    .take_reason()
-                    .unwrap_or_else(|| failure_reason::from_kind(error.kind, elapsed)),
-            };
-            report(&request.cluster, &node, outcome, state.now, reason);
-        }
+        ended.report(state.now);
         result
     }
 
@@ -184,13 +193,16 @@ impl Upstream {
             }
             // The per-try timeout ends the attempt only if another node may be tried instead.
             let node = state.node_for_fail_over(sent);
+            if is_dead && node.is_none() && state.may_hand_over() {
+                state.hand_over = state.usable_fallback(now.into_std()).cloned();
+            }
             let is_free = is_dead || node.is_none();
             state.reserved = if is_free {
                 node
             } else {
                 self.paid(state, node)
             };
-            let fails_over = state.reserved.is_some();
+            let fails_over = state.reserved.is_some() || state.hand_over.is_some();
             if !fails_over && !state.is_past_deadline() {
                 let next_check = now + PROGRESS_CHECK_INTERVAL;
                 timer.as_mut().reset(state.overall_deadline.min(next_check));
@@ -221,7 +233,15 @@ impl Upstream {
 impl<'a> RetryState<'a> {
     pub(super) fn new(request: &'a UpstreamRequest, overall_timeout: Duration) -> Self {
         let started = Instant::now();
+        let advice = request.caller().and_then(|caller| {
+            let access_key = caller.access_key().as_str();
+            request.cluster.advise(access_key, started.into_std())
+        });
         Self {
+            advice,
+            all_gone: true,
+            is_fallback: false,
+            hand_over: None,
             request,
             started,
             overall_deadline: started + overall_timeout,
@@ -238,23 +258,94 @@ impl<'a> RetryState<'a> {
         }
     }
 
+    /// Takes the fallback cluster to which the request is handed over.
+    pub(super) fn take_hand_over(&mut self) -> Option<Arc<Cluster>> {
+        self.hand_over.take()
+    }
+
+    /// Returns the state of `request`, the same one for a fallback cluster, which goes on where this one
+    /// ends.
+    pub(super) fn handed_over<'b>(&self, request: &'b UpstreamRequest) -> RetryState<'b> {
+        RetryState {
+            started: self.started,
+            overall_deadline: self.overall_deadline,
+            attempts: self.attempts,
+            request_sent: self.request_sent,
+            retry_reason: self.retry_reason,
+            last_error: self.last_error,
+            is_fallback: true,
+            ..RetryState::new(request, Duration::ZERO)
+        }
+    }
+
+    /// Chooses the node of the first attempt, or hands the request over.
+    fn first_node(&mut self, now: std::time::Instant) -> Option<NodeGuard> {
+        let cluster = &self.request.cluster;
+        if self.may_hand_over() && !cluster.is_usable(now) {
+            self.hand_over = self.usable_fallback(now).cloned();
+            if self.hand_over.is_some() {
+                return None;
+            }
+        }
+        cluster.pick_first(self.choice(now))
+    }
+
+    /// Whether a fallback cluster may take over: a verified request that may be repeated, which found each
+    /// node gone.
+    fn may_hand_over(&self) -> bool {
+        let cluster = &self.request.cluster;
+        cluster.has_fallback()
+            && !self.is_fallback
+            && self.all_gone
+            && self.is_idempotent()
+            && self.is_verified()
+    }
+
+    fn usable_fallback(&self, now: std::time::Instant) -> Option<&Arc<Cluster>> {
+        self.request.cluster.usable_fallback(now)
+    }
+
     pub(super) fn summary(&self) -> AttemptSummary {
         AttemptSummary {
             node: self.last_node.clone(),
             count: self.attempts,
+            fallback: self
+                .is_fallback
+                .then(|| self.request.cluster.settings().name.clone()),
             elapsed: self.now - self.started,
         }
     }
 
     /// Chooses a node that may give a better response. An unhealthy one is not worth an attempt then.
     fn node_after_response(&self, response: &NodeResponse) -> Option<NodeGuard> {
+        if !self.is_verified() {
+            return None;
+        }
         let may_retry = match response.decision {
             RetryDecision::RetryAlways => true,
             RetryDecision::PassOn => false,
             RetryDecision::RetryIfIdempotent => self.is_idempotent(),
-            RetryDecision::RetrySignedAnew => self.is_idempotent() && !self.is_signed_anew,
+            RetryDecision::RetrySignedAnew => return self.node_after_refusal(),
         };
         if may_retry { self.healthy_node() } else { None }
+    }
+
+    /// Chooses the one other node that is asked after a refused signature: not one that refuses the caller
+    /// too.
+    fn node_after_refusal(&self) -> Option<NodeGuard> {
+        let advice = self.advice.as_ref();
+        if !self.is_idempotent()
+            || self.is_signed_anew
+            || advice.is_some_and(|advice| advice.one_attempt)
+        {
+            return None;
+        }
+        let refuses = |node: &NodeGuard| self.avoided().contains(&node.node().id());
+        self.healthy_node().filter(|node| !refuses(node))
+    }
+
+    fn avoided(&self) -> &[NodeId] {
+        self.advice.as_ref().map_or(&[], |advice| &advice.avoided)
     }
 
     /// Chooses a node after an attempt without a response. An unhealthy one is better than none, unless
@@ -263,20 +354,32 @@ impl<'a> RetryState<'a> {
         if let Some(node) = self.reserved.take() {
             return Some(node);
         }
-        let may_retry = self.is_idempotent() || !error.request_sent;
+        let may_retry = match self.is_verified() {
+            true => self.is_idempotent() || !error.request_sent,
+            false => error.outside_retry_budget && !error.request_sent,
+        };
         if !may_retry || self.is_past_deadline() {
             return None;
         }
         if self.last_response.is_some() {
             return self.healthy_node();
         }
-        let choice = self.choice(self.now.into_std());
-        self.request.cluster.pick_any(choice)
+        let (cluster, now) = (&self.request.cluster, self.now.into_std());
+        if self.may_hand_over()
+            && let Some(fallback) = self.usable_fallback(now)
+        {
+            let node = cluster.pick_usable(self.choice(now));
+            if node.is_none() {
+                self.hand_over = Some(fallback.clone());
+            }
+            return node;
+        }
+        cluster.pick_any(self.choice(now))
     }
 
     /// Chooses a node for an attempt that is ended early.
     fn node_for_fail_over(&self, request_sent: bool) -> Option<NodeGuard> {
-        let may_retry = self.is_idempotent() || !request_sent;
+        let may_retry = self.is_verified() && (self.is_idempotent() || !request_sent);
         if may_retry { self.healthy_node() } else { None }
     }
 
@@ -293,8 +396,17 @@ impl<'a> RetryState<'a> {
         Choice {
             hash_key: self.request.hash_key,
             tried: &self.tried,
+            avoided: self.avoided(),
             now,
         }
+    }
+
+    /// Whether the gateway signs what goes to `node`, although nothing was changed.
+    fn signs_anew(&self, node: &Node) -> bool {
+        let advice = self.advice.as_ref();
+        self.is_signed_anew
+            || self.is_fallback
+            || advice.is_some_and(|advice| advice.signs_anew(node.id()))
     }
 
     fn begin_attempt(&mut self, node: &Node) {
@@ -316,11 +428,17 @@ impl<'a> RetryState<'a> {
 
     fn record_failure(&mut self, error: AttemptError) {
         self.request_sent |= error.request_sent;
+        self.all_gone &= error.is_node_gone() || self.hand_over.is_some();
         self.retry_reason = Some(error.retry_reason());
         // The failure of a node explains more than the connection limit of the last one.
         if error.kind != UpstreamErrorKind::NoNodeAvailable || self.last_error.is_none() {
             self.last_error = Some(error);
         }
+    }
+
+    /// Whether the gateway has verified the request.
+    fn is_verified(&self) -> bool {
+        self.request.caller().is_some()
     }
 
     fn is_idempotent(&self) -> bool {
@@ -334,10 +452,12 @@ impl<'a> RetryState<'a> {
     /// Whether an attempt at a node that is now known to be down may be ended for a healthy one.
     fn may_fail_over_from_dead(&self, node: &Node, request_sent: bool) -> bool {
         let now = Instant::now().into_std();
-        (self.is_idempotent() || !request_sent)
+        self.is_verified()
+            && (self.is_idempotent() || !request_sent)
             && !self.is_past_deadline()
             && node.is_down()
-            && self.request.cluster.has_usable_node(self.choice(now))
+            && (self.request.cluster.has_usable_node(self.choice(now))
+                || self.may_hand_over() && self.usable_fallback(now).is_some())
     }
 
     /// The result without a further attempt: the last response, unless a node may have acted on a

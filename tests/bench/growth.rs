@@ -3,7 +3,8 @@
 //! short and interleaved, and the best of each is shown: other load on the machine only adds.
 //!
 //! `cargo bench --bench growth`, about two minutes; `-- --quick` shows only that it works, and
-//! names (`accounts`, `cluster`, `memory`, `start`, `key_changes`, `rotation`) select measurements.
+//! names (`accounts`, `cluster`, `many_nodes`, `memory`, `start`, `key_changes`, `rotation`) select
+//! measurements.
 
 #![allow(
     clippy::disallowed_methods,
@@ -28,6 +29,8 @@ mod accounts;
 mod cluster;
 #[path = "growth/key_changes.rs"]
 mod key_changes;
+#[path = "growth/many_nodes.rs"]
+mod many_nodes;
 #[path = "growth/memory.rs"]
 mod memory;
 #[path = "growth/rotation.rs"]
@@ -51,6 +54,9 @@ fn main() {
         }
         if is_selected("cluster") {
             cluster::measure(&stage).await;
+        }
+        if is_selected("many_nodes") {
+            many_nodes::measure(&stage).await;
         }
         if is_selected("memory") {
             memory::connections(&stage).await;

@@ -76,7 +76,7 @@ impl Site {
     }
 }
 
-/// Settings of a measured gateway: one worker, no access log, no admin interface.
+/// Settings of a measured gateway: one worker, no access log, no admin interface unless `admin` is set.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Gateway<'a> {
     /// URLs of the nodes.
@@ -87,6 +87,10 @@ pub(crate) struct Gateway<'a> {
     pub(crate) key_files: usize,
     /// Further keys of `[clusters.ccfs]`.
     pub(crate) cluster: &'a str,
+    /// Further tables.
+    pub(crate) tables: &'a str,
+    /// `bind` of the admin interface.
+    pub(crate) admin: &'a str,
     /// Further keys of `[limits]`.
     pub(crate) limits: &'a str,
     /// `max_size` of the cache.
@@ -100,6 +104,8 @@ impl Default for Gateway<'_> {
             keys: 10,
             key_files: 0,
             cluster: "health_check = { enabled = false }",
+            tables: "",
+            admin: "off",
             limits: "",
             cache: "64MiB",
         }
@@ -115,6 +121,8 @@ impl Gateway<'_> {
         let Self {
             nodes,
             cluster,
+            tables,
+            admin,
             limits,
             cache,
             ..
@@ -132,6 +140,8 @@ nodes = {nodes:?}
 tls = {{ ca = "ca.pem" }}
 {cluster}
 
+{tables}
+
 [access_key_defaults]
 time_zone = "Asia/Shanghai"
 
@@ -142,7 +152,7 @@ max_size = "{cache}"
 {limits}
 
 [admin]
-bind = "off"
+bind = "{admin}"
 
 [telemetry]
 access_log = "off"

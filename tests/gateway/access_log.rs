@@ -3,7 +3,7 @@
 use ccfs_gateway::stand_in::{Fault, When};
 use serde_json::Value;
 
-use crate::support::{BERLIN, SHANGHAI, TestEnv, UNKNOWN, eventually, read, signed};
+use crate::support::{BERLIN, SHANGHAI, Setup, TestEnv, UNKNOWN, eventually, read, signed};
 
 #[tokio::test]
 async fn every_request_is_one_line_of_json() {
@@ -97,4 +97,102 @@ async fn an_aborted_request_is_logged_too() {
     let line: Value = serde_json::from_str(read(&file).trim()).unwrap();
     assert_eq!(line["gw.outcome"], "client_gone");
     assert_eq!(line["gw.ak"], SHANGHAI);
+}
+
+/// Waits for the log's lines, and returns them.
+async fn lines(env: &TestEnv, count: usize) -> Vec<Value> {
+    let file = env.file("access.log");
+    eventually("all lines", async || read(&file).lines().count() == count).await;
+    let lines = read(&file);
+    let lines = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap());
+    lines.collect()
+}
+
+#[tokio::test]
+async fn a_line_says_what_was_asked_for_and_what_was_made_of_it() {
+    let env = TestEnv::start().await;
+    env.get_recording("plain-1").await;
+    let utc = r#"{"callId":"utc-1","beginTime":"2021-11-24 08:25:03","endTime":"2021-11-24T18:25:11+09:00"}"#;
+    env.send(&signed(env.post(utc), SHANGHAI)).await;
+    let bad = r#"{"callId":"bad-1","beginTime":"yesterday","endTime":""}"#;
+    env.send(&signed(env.post(bad), SHANGHAI)).await;
+    let name = format!("Y:/IVR\u{202e}/{}.V3", "x".repeat(300));
+    let file =
+        serde_json::json!({ "request": { "version": "2.0" }, "msgBody": { "fileName": name } });
+    let file = env.post_to("downloadRecordFile", file.to_string());
+    env.send(&signed(file, SHANGHAI)).await;
+    let bill = r#"{"msgBody":{"beginTime":"2021-11-24T08:25:03Z","endTime":"2021-11-24 17:00:00","callId":"b-1"}}"#;
+    env.send(&signed(env.post_to("queryBillData", bill), BERLIN))
+        .await;
+    let lines = lines(&env, 5).await;
+    let of = |line: usize| {
+        let names = ["gw.call_id", "gw.begin_sent", "gw.end_sent", "gw.zone"];
+        let line = &lines[line];
+        assert_eq!(line["gw.normalized"].is_null(), line["gw.zone"].is_null());
+        names.map(|name| line[name].as_str().unwrap_or("-"))
+    };
+    let (begin, end) = ("2021-11-24 16:25:03", "2021-11-24 17:25:11");
+    assert_eq!(of(0), ["plain-1", begin, end, "-"]);
+    assert_eq!(of(1), ["utc-1", begin, end, "Asia/Shanghai"]);
+    assert_eq!(of(2), ["bad-1", "-", "-", "-"]);
+    let logged = lines[3]["gw.file_name"].as_str().unwrap();
+    assert_eq!(logged, name.chars().take(256).collect::<String>());
+    assert!(!read(&env.file("access.log")).contains('\u{202e}'));
+    let berlin = ["b-1", "2021-11-24 09:25:03", "2021-11-24 17:00:00"];
+    assert_eq!(of(4)[..3], berlin);
+    assert_eq!(of(4)[3], "Europe/Berlin");
+}
+
+#[tokio::test]
+async fn shadow_mode_logs_the_call_too() {
+    let setup = Setup {
+        listener: "validation = \"shadow\"".to_owned(),
+        ..Setup::default()
+    };
+    let env = setup.start().await;
+    let bad = r#"{"callId":"bad-1","beginTime":"yesterday","endTime":"today"}"#;
+    env.send(&signed(env.post(bad), SHANGHAI)).await;
+    let lines = lines(&env, 1).await;
+    assert_eq!(lines[0]["gw.call_id"], "bad-1");
+    assert_eq!(lines[0]["gw.outcome"], "node");
+}
+
+#[tokio::test]
+async fn a_claimed_access_key_is_logged_only_if_asked_for() {
+    for asked_for in [false, true] {
+        let setup = Setup {
+            tables: format!(
+                "[telemetry]\nlog_level = \"error\"\naccess_log = \"access.log\"\nlog_claimed_ak = {asked_for}"
+            ),
+            ..Setup::default()
+        };
+        let env = setup.start().await;
+        let names = "host";
+        let wrong = |ak: &str| {
+            let value = format!(
+                "auth-v2/{ak}/2021-11-24T08:25:03Z/{names}/{}",
+                "0".repeat(64)
+            );
+            let value = http::HeaderValue::try_from(value).unwrap();
+            env.recording("c").with_authorization(value)
+        };
+        let secret = crate::support::secret(SHANGHAI);
+        let long = "y".repeat(100);
+        for ak in [SHANGHAI, &long, &secret] {
+            env.send(&wrong(ak)).await;
+        }
+        env.send(&signed(env.recording("c"), UNKNOWN)).await;
+        let lines = lines(&env, 4).await;
+        let claimed: Vec<_> = lines
+            .iter()
+            .map(|line| line["gw.claimed_ak"].as_str())
+            .collect();
+        let cut = format!("{}…", "y".repeat(64));
+        let expected = [SHANGHAI, &cut, "a secret key where the ak belongs", UNKNOWN];
+        assert_eq!(claimed, expected.map(|claim| asked_for.then_some(claim)));
+        assert!(lines.iter().all(|line| line["gw.ak"].is_null()));
+        assert!(!read(&env.file("access.log")).contains(&secret));
+    }
 }

@@ -52,6 +52,8 @@ pub(crate) struct Setup {
     pub(crate) accounts: Vec<(&'static str, &'static str)>,
     /// Access keys that nodes know and that have a secret file; their tables are in `tables`.
     pub(crate) unconfigured: Vec<&'static str>,
+    /// Access keys with the nodes that do not know them, by their place.
+    pub(crate) unknown_at: Vec<(&'static str, usize)>,
     /// Further tables: `[cache]`, `[limits]`, … `{node0}` is replaced by the URL of the first node.
     pub(crate) tables: String,
     /// The form of the URLs that the nodes return.
@@ -68,6 +70,7 @@ impl Default for Setup {
             berlin: String::new(),
             accounts: Vec::new(),
             unconfigured: Vec::new(),
+            unknown_at: Vec::new(),
             tables: String::new(),
             urls: UrlStyle::default(),
         }
@@ -120,8 +123,12 @@ impl Setup {
             write_private_file(&path(ak), secret(ak).as_bytes()).unwrap();
         }
         let mut nodes = Vec::new();
-        for _ in 0..self.nodes {
-            let accounts = self.all_access_keys().map(credential).collect();
+        for place in 0..self.nodes {
+            let accounts = self
+                .all_access_keys()
+                .filter(|ak| !self.unknown_at.contains(&(*ak, place)))
+                .map(credential)
+                .collect();
             let mut settings = Settings::new(leaf.server_config().unwrap(), accounts);
             settings.urls = self.urls;
             nodes.push(StandIn::start(settings).await.unwrap());

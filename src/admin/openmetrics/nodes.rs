@@ -6,23 +6,28 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Unit;
 
-use super::histograms;
 use crate::admin::gauges::NodeRow;
 use crate::cluster::NodeState;
 use crate::metrics::{AttemptTotals, ResultClass};
 
+/// Encodes the families of all nodes. Without `histograms` those are left out, and so are the series that
+/// are zero, except `node_up`, so that hundreds of nodes do not make a scrape of megabytes.
 pub(super) fn encode(
     encoder: &mut DescriptorEncoder<'_>,
     rows: &[NodeRow],
+    histograms: bool,
 ) -> Result<(), fmt::Error> {
-    states(encoder, rows)?;
-    attempts(encoder, rows)?;
+    states(encoder, rows, histograms)?;
+    clock_offsets(encoder, rows)?;
+    attempts(encoder, rows, histograms)?;
     result_codes(encoder, rows)?;
+    let rows = if histograms { rows } else { &[] };
     let series = rows
         .iter()
         .map(|row| (row.labels(), &row.status.attempts.durations));
-    histograms(
+    super::histograms(
         encoder,
         "upstream_duration",
         "Time from choosing a node to its response head",
@@ -30,7 +35,11 @@ pub(super) fn encode(
     )
 }
 
-fn states(encoder: &mut DescriptorEncoder<'_>, rows: &[NodeRow]) -> Result<(), fmt::Error> {
+fn states(
+    encoder: &mut DescriptorEncoder<'_>,
+    rows: &[NodeRow],
+    zeros: bool,
+) -> Result<(), fmt::Error> {
     type Read = fn(&NodeRow) -> i64;
     let gauges: [(&str, &str, Read); 5] = [
         ("node_up", "1 if a node is healthy", |row| {
@@ -58,7 +67,10 @@ fn states(encoder: &mut DescriptorEncoder<'_>, rows: &[NodeRow]) -> Result<(), f
     for (name, help, read) in gauges {
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
         for row in rows {
-            ConstGauge::new(read(row)).encode(family.encode_family(&row.labels())?)?;
+            let value = read(row);
+            if value != 0 || zeros || name == "node_up" {
+                ConstGauge::new(value).encode(family.encode_family(&row.labels())?)?;
+            }
         }
     }
     certificate_ends(encoder, rows)
@@ -85,13 +97,31 @@ fn certificate_ends(
     Ok(())
 }
 
-fn attempts(encoder: &mut DescriptorEncoder<'_>, rows: &[NodeRow]) -> Result<(), fmt::Error> {
+fn clock_offsets(encoder: &mut DescriptorEncoder<'_>, rows: &[NodeRow]) -> Result<(), fmt::Error> {
+    let help = "By how many seconds the clock of a node is ahead, as last seen";
+    let name = "node_clock_offset";
+    let unit = Some(&Unit::Seconds);
+    let mut family = encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
+    for row in rows {
+        if let Some(offset) = row.status.clock_offset {
+            ConstGauge::new(offset).encode(family.encode_family(&row.labels())?)?;
+        }
+    }
+    Ok(())
+}
+
+fn attempts(
+    encoder: &mut DescriptorEncoder<'_>,
+    rows: &[NodeRow],
+    zeros: bool,
+) -> Result<(), fmt::Error> {
     let help = "Upstream attempts by result";
     let mut family =
         encoder.encode_descriptor("upstream_requests", help, None, MetricType::Counter)?;
     for row in rows {
         let [cluster, node] = row.labels();
-        for (result, count) in row.status.attempts.results() {
+        let results = row.status.attempts.results();
+        for (result, count) in results.filter(|(_, count)| zeros || *count > 0) {
             let labels = [cluster, node, ("result", result.as_str())];
             ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
         }

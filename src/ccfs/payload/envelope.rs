@@ -1,24 +1,28 @@
 //! Interfaces with the `{"request":{…},"msgBody":{…}}` envelope: completed and converted, not validated. Only
 //! a body that is not a JSON object is rejected.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use compact_str::CompactString;
+use jiff::civil::DateTime;
 
 use super::super::json::{Canonicalize, JsonError, Member, Object, ValueKind};
 use super::super::times::ParsedTime;
-use super::{Edit, InvalidRequest, Payload, Tenant, VERSION_MEMBER, splice};
+use super::{Edit, InvalidRequest, Payload, SentTimes, Tenant, VERSION_MEMBER, shortened, splice};
 
 /// Adds a missing version and converts RFC 3339 times to tenant-local ones.
 pub(super) fn normalize(raw: &Bytes, tenant: &Tenant) -> Result<Payload, InvalidRequest> {
     let outer = Object::strict(raw, Canonicalize::Names).map_err(InvalidRequest::body)?;
     let request = Part::of(&outer, "request").map_err(InvalidRequest::body)?;
     let message = Part::of(&outer, "msgBody").map_err(InvalidRequest::body)?;
-    let (converted, call_id) = match &message {
-        Part::Object { base, object } => (times(*base, object, tenant), call_id(object)),
-        Part::Missing | Part::Other => (Vec::new(), None),
+    let asked = match &message {
+        Part::Object { base, object } => Message::read(*base, object, tenant),
+        Part::Missing | Part::Other => Message::default(),
     };
 
-    let mut edits: Vec<_> = converted
+    let mut edits: Vec<_> = asked
+        .converted
         .iter()
         .map(|(base, member, literal)| Edit::replace(*base, member, literal))
         .collect();
@@ -33,28 +37,63 @@ pub(super) fn normalize(raw: &Bytes, tenant: &Tenant) -> Result<Payload, Invalid
         is_changed: !edits.is_empty(),
         outgoing: splice(raw, edits),
         cache_key: None,
-        call_id,
+        call_id: asked.call_id,
+        file_name: asked.file_name,
+        sent_times: asked.sent_times,
     })
 }
 
-/// Returns the members that hold a time with an offset, and their converted values.
-fn times(base: usize, message: &Object<'_>, tenant: &Tenant) -> Vec<(usize, Member, String)> {
-    let converted = |name| {
-        let member = message.member(name)?;
-        match ParsedTime::parse(&message.text(&member)?, &tenant.zone)? {
-            ParsedTime::Instant(local) => Some((base, member, local.json_literal())),
-            ParsedTime::Civil(_) => None,
-        }
-    };
-    ["beginTime", "endTime"]
-        .into_iter()
-        .filter_map(converted)
-        .collect()
+/// What `msgBody` asks for.
+#[derive(Default)]
+struct Message {
+    /// The members that hold a time with an offset, the offset of their object, and their converted
+    /// values.
+    converted: Vec<(usize, Member, String)>,
+    call_id: Option<CompactString>,
+    file_name: Option<Box<str>>,
+    sent_times: SentTimes,
 }
 
-fn call_id(message: &Object<'_>) -> Option<CompactString> {
-    let text = message.text(&message.member("callId")?)?;
-    Some(text.into())
+impl Message {
+    fn read(base: usize, message: &Object<'_>, tenant: &Tenant) -> Self {
+        let mut asked = Self {
+            call_id: text(message, "callId").map(Into::into),
+            file_name: FILE_NAMES
+                .iter()
+                .find_map(|name| text(message, name))
+                .map(|name| shortened(&name).into()),
+            ..Self::default()
+        };
+        asked.sent_times = SentTimes {
+            begin: asked.time(base, message, "beginTime", tenant),
+            end: asked.time(base, message, "endTime", tenant),
+        };
+        asked
+    }
+
+    /// Returns a time as it is sent; one with an offset is converted.
+    fn time(
+        &mut self,
+        base: usize,
+        message: &Object<'_>,
+        name: &str,
+        tenant: &Tenant,
+    ) -> Option<DateTime> {
+        let member = message.member(name)?;
+        Some(
+            match ParsedTime::parse(&message.text(&member)?, &tenant.zone)? {
+                ParsedTime::Instant(local) => {
+                    self.converted.push((base, member, local.json_literal()));
+                    local.civil
+                }
+                ParsedTime::Civil(civil) => civil,
+            },
+        )
+    }
+}
+
+fn text<'a>(message: &Object<'a>, name: &str) -> Option<Cow<'a, str>> {
+    message.text(&message.member(name)?)
 }
 
 /// One of the two members of the envelope.
@@ -80,5 +119,8 @@ impl<'a> Part<'a> {
         })
     }
 }
+
+/// The members that name a file: recordings, bills, agent operations.
+const FILE_NAMES: [&str; 3] = ["fileName", "billFileName", "agentOprInfoFileName"];
 
 const REQUEST_MEMBER: &str = r#","request":{"version":"2.0"}"#;

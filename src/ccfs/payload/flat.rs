@@ -7,14 +7,30 @@ use bytes::Bytes;
 use super::super::json::{Canonicalize, Member, Object, ValueKind};
 use super::super::times::{self, LocalTime, ParsedTime, WindowError};
 use super::invalid::quoted_for_display;
-use super::{Edit, InvalidRequest, Payload, Tenant, VERSION_MEMBER, Versionless, splice};
+use super::{
+    Edit, InvalidRequest, Payload, SentTimes, Tenant, VERSION_MEMBER, Versionless, shortened,
+    splice,
+};
 
 /// Rejects what CC-FS would reject, in the order of the README's validation table: each row is checked for
 /// all members before the next row.
 pub(super) fn normalize(raw: &Bytes, tenant: &Tenant) -> Result<Payload, InvalidRequest> {
     let object = Object::strict(raw, Canonicalize::All).map_err(InvalidRequest::body)?;
-    let fields = RequiredMembers::read(&object, tenant)?;
-    let version = Version::read(&object, &fields, tenant)?;
+    normalize_object(raw, &object, tenant).map_err(|invalid| {
+        let call_id = object
+            .member(CALL_ID)
+            .and_then(|member| object.text(&member));
+        invalid.of_call(call_id.map(|text| shortened(&text).into()))
+    })
+}
+
+fn normalize_object(
+    raw: &Bytes,
+    object: &Object<'_>,
+    tenant: &Tenant,
+) -> Result<Payload, InvalidRequest> {
+    let fields = RequiredMembers::read(object, tenant)?;
+    let version = Version::read(object, &fields, tenant)?;
     let window = Window::convert(&fields, version, tenant)?;
     window.check(&fields, tenant)?;
 
@@ -23,12 +39,17 @@ pub(super) fn normalize(raw: &Bytes, tenant: &Tenant) -> Result<Payload, Invalid
         end: window.end.converted().map(LocalTime::json_literal),
         add_version: version != Version::Given,
     };
-    let edits = changes.edits(&fields, &object);
+    let edits = changes.edits(&fields, object);
     Ok(Payload {
         is_changed: !edits.is_empty(),
         outgoing: splice(raw, edits),
-        cache_key: Some(changes.key(&object)),
+        cache_key: Some(changes.key(object)),
         call_id: Some(fields.call_id.into()),
+        file_name: None,
+        sent_times: SentTimes {
+            begin: Some(window.begin.civil),
+            end: Some(window.end.civil),
+        },
     })
 }
 

@@ -1,5 +1,7 @@
 //! Requests that CC-FS itself would reject, with its codes (error code reference, page 4240 / 0835).
 
+use compact_str::CompactString;
+
 use super::super::json::{JsonError, write_string};
 use crate::escape;
 
@@ -14,6 +16,8 @@ pub struct InvalidRequest {
     /// Closed label for metrics and log: `body`, `null`, `empty`, `too_long`, `format`, `version`,
     /// `order` or `span`.
     pub reason: &'static str,
+    /// The callId, if the body has one; at most [`super::MAX_NAME_CHARACTERS`] characters.
+    pub call_id: Option<CompactString>,
 }
 
 impl InvalidRequest {
@@ -57,7 +61,17 @@ impl InvalidRequest {
     }
 
     fn new(code: &'static str, reason: &'static str, text: String) -> Self {
-        Self { code, text, reason }
+        Self {
+            code,
+            text,
+            reason,
+            call_id: None,
+        }
+    }
+
+    /// Returns the fault of a request for this call.
+    pub(super) fn of_call(self, call_id: Option<CompactString>) -> Self {
+        Self { call_id, ..self }
     }
 }
 

@@ -26,13 +26,21 @@ pub(super) fn write_summary(config: &Config, out: &mut dyn Write) -> io::Result<
             ""
         };
         let balance = json_str(&table["balance"]);
-        writeln!(out, "cluster {name}: {balance}{unverified}")?;
+        let fallback = match &cluster.fallback {
+            Some(fallback) => format!(", fallback {fallback}"),
+            None => String::new(),
+        };
+        writeln!(out, "cluster {name}: {balance}{fallback}{unverified}")?;
         for node in &cluster.nodes {
             let weight = match node.weight {
                 1 => String::new(),
                 weight => format!(", weight {weight}"),
             };
-            writeln!(out, "  https://{}{weight}", node.address)?;
+            let priority = match node.priority {
+                0 => String::new(),
+                priority => format!(", priority {priority}"),
+            };
+            writeln!(out, "  https://{}{weight}{priority}", node.address)?;
         }
     }
     write_access_keys(config, out)?;

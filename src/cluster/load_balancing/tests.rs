@@ -27,8 +27,8 @@ fn numbers(seed: u64) -> impl FnMut() -> u32 {
 }
 
 fn least_request(shares: &Shares, in_flight: &[usize], turn: u32, seed: u64) -> Option<usize> {
-    let load = |at: usize, more| (in_flight[at] + more) as f64;
-    power_of_two_choices(shares, turn, numbers(seed), load, |_| true)
+    let is_better = has_fewer_requests(shares, |at: usize| in_flight[at]);
+    power_of_two_choices(shares, turn, numbers(seed), is_better, |_| true)
 }
 
 fn hashed(shares: &Shares, in_flight: &[usize], key: u64) -> Option<usize> {
@@ -116,6 +116,38 @@ fn a_cluster_at_work_is_used_by_weight() {
     }
 }
 
+/// Sixteen concurrent requests: each choice ends the one that has the least time left.
+#[test]
+fn by_time_a_slow_node_gets_little_and_equal_nodes_are_used_by_weight() {
+    for (weights, times, expected) in [
+        (&[1, 1, 1][..], &[1.0_f32, 1.0, 10.0], &[0.49, 0.49, 0.02]),
+        (&[1, 1, 2], &[1.0, 1.0, 1.0], &[0.25, 0.25, 0.5]),
+    ] {
+        let shares = shares(weights);
+        let mut ends: Vec<Vec<f32>> = vec![Vec::new(); weights.len()];
+        let turns = LowDiscrepancySequence::new();
+        let mut clock = 0.0_f32;
+        let used = counts(weights.len(), 6000, |seed| {
+            if ends.iter().map(Vec::len).sum::<usize>() == 4 {
+                clock = ends.iter().flatten().copied().fold(f32::MAX, f32::min);
+                for ends in &mut ends {
+                    ends.retain(|end| *end > clock);
+                }
+            }
+            let in_flight = |at: usize| ends[at].len();
+            let is_better = has_less_time(&shares, in_flight, |at| times[at]);
+            let turn = turns.next();
+            let chosen = power_of_two_choices(&shares, turn, numbers(seed), is_better, |_| true)?;
+            ends[chosen].push(clock + times[chosen]);
+            Some(chosen)
+        });
+        for (used, expected) in used.iter().zip(expected) {
+            let share = used / 6000.0;
+            assert!((share - expected).abs() < 0.04, "{weights:?}: {share}");
+        }
+    }
+}
+
 #[test]
 fn a_node_with_a_request_in_flight_gets_the_next_one_last() {
     let shares = shares(&[1, 1]);
@@ -183,7 +215,7 @@ fn without_eligible_nodes_there_is_no_choice() {
         let mut current_weights = vec![0.0; shares.len()];
         let none = |_: usize| false;
         assert_eq!(
-            power_of_two_choices(&shares, 1, numbers(1), |_, _| 0.0, none),
+            power_of_two_choices(&shares, 1, numbers(1), |_, _| true, none),
             None
         );
         assert_eq!(consistent_hash(&shares, 1, |_| 0, none), None);
@@ -203,11 +235,14 @@ proptest! {
             .map(|(index, node)| share(index, node.1, f64::from(node.2) / 10.0))
             .collect();
         let eligible = |at: usize| nodes[at].3;
-        let load = |at: usize, more| (nodes[at].0 + more) as f64;
+        let in_flight = |at: usize| nodes[at].0;
+        let fewer = has_fewer_requests(&shares, in_flight);
+        let less = has_less_time(&shares, in_flight, |at| nodes[at].1 as f32);
         let mut current_weights = vec![0.0; nodes.len()];
         let is_any = nodes.iter().any(|node| node.3);
         for chosen in [
-            power_of_two_choices(&shares, (random >> 32) as u32, numbers(random), load, eligible),
+            power_of_two_choices(&shares, (random >> 32) as u32, numbers(random), fewer, eligible),
+            power_of_two_choices(&shares, (random >> 32) as u32, numbers(random), less, eligible),
             consistent_hash(&shares, random, |at| nodes[at].0, eligible),
             round_robin(&shares, &mut current_weights, eligible),
         ] {

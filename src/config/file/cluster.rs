@@ -12,8 +12,10 @@ use crate::config::units::ConfigDuration;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Cluster {
-    /// Nodes: "https://host:port", or { url = "https://host:port", weight = 2 }.
+    /// Nodes: "https://host:port", or { url = "https://host:port", weight = 2, priority = 1 }.
     pub(in crate::config) nodes: Option<Spanned<Vec<Spanned<Node>>>>,
+    /// Cluster that answers verified requests that may be repeated while no node of this one is usable.
+    pub(in crate::config) fallback: Setting<String>,
     /// Load-balancing policy.
     pub(in crate::config) balance: Setting<Policy>,
     /// Host header that a node receives: the client's, or the node's own (every request is then signed
@@ -55,6 +57,9 @@ pub(in crate::config) struct WeightedNode {
     /// Share of the traffic, relative to the other nodes.
     #[schemars(range(min = 1, max = 1000))]
     pub(in crate::config) weight: Option<u32>,
+    /// Nodes of the lowest priority serve; those of the next one while none of them is usable.
+    #[schemars(range(min = 0, max = 1000))]
+    pub(in crate::config) priority: Option<u32>,
 }
 
 /// TLS to nodes.

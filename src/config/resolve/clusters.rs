@@ -42,18 +42,13 @@ fn cluster(
     tls_files: &mut TlsFiles,
     diagnostics: &mut Diagnostics,
 ) -> Option<ClusterSettings> {
-    if name.is_empty() || name.contains('/') || [".", ".."].contains(&name.as_str()) {
-        diagnostics.error(
-            name.span(),
-            "not the name of a cluster",
-            "must be a name without /: it is a part of the admin interface's paths",
-        );
-    }
+    check_name(name, diagnostics);
     let nodes = nodes(name, table, diagnostics);
     let tls = tls_files.client_tls(table.tls.as_ref(), &name.span, diagnostics);
     let settings = ClusterSettings {
         name: arc_str(name),
         nodes,
+        fallback: table.fallback.as_ref().map(|name| arc_str(name)),
         balance: value_or(&table.balance, Default::default()),
         host: value_or(&table.host, Default::default()),
         health_check: health_check(name, &table.health_check, diagnostics),
@@ -104,6 +99,16 @@ fn cluster(
     })
 }
 
+fn check_name(name: &Spanned<String>, diagnostics: &mut Diagnostics) {
+    if name.is_empty() || name.contains('/') || [".", ".."].contains(&name.as_str()) {
+        diagnostics.error(
+            name.span(),
+            "not the name of a cluster",
+            "must be a name without /: it is a part of the admin interface's paths",
+        );
+    }
+}
+
 fn nodes(
     name: &Spanned<String>,
     table: &file::Cluster,
@@ -120,11 +125,12 @@ fn nodes(
     }
     let mut nodes: Vec<NodeSettings> = Vec::new();
     for node in &written.value {
-        let (url, weight) = match &node.value {
-            Node::Url(url) => (url.as_str(), 1),
+        let (url, weight, priority) = match &node.value {
+            Node::Url(url) => (url.as_str(), 1, 0),
             Node::Weighted(node) => (
                 node.url.as_deref().unwrap_or_default(),
                 node.weight.unwrap_or(1),
+                node.priority.unwrap_or(0),
             ),
         };
         match parse_node_url(url) {
@@ -145,7 +151,11 @@ fn nodes(
                     "must be listed once; weight gives it a larger share",
                 );
             }
-            Ok(address) => nodes.push(NodeSettings { address, weight }),
+            Ok(address) => nodes.push(NodeSettings {
+                address,
+                weight,
+                priority,
+            }),
         }
     }
     nodes

@@ -10,6 +10,7 @@ use crate::config::file::{self, Setting};
 use crate::config::spanned::Spanned;
 use crate::config::units::{ByteSize, ConfigDuration};
 use crate::config::{Cache, Limits, Period, Rate, Server};
+use crate::escape;
 
 pub(super) fn cache(file: &file::Cache, diagnostics: &mut Diagnostics) -> Cache {
     // A default is adjusted to the other key of a pair.
@@ -23,6 +24,9 @@ pub(super) fn cache(file: &file::Cache, diagnostics: &mut Diagnostics) -> Cache 
         stale_if_error: value_or(&file.stale_if_error, true),
         negative_ttl: duration_or(&file.negative_ttl, 2 * SECOND),
         success_codes: codes(&file.success_codes, &["0"]),
+        max_wait: duration_or(&file.max_wait, 30 * SECOND),
+        max_waiters: value_or(&file.max_waiters, 1_024),
+        max_polls: value_or(&file.max_polls, 50),
     };
     if cache.minimum_life > cache.expiry_margin
         && let Some(written) = file.minimum_life.as_ref().or(file.expiry_margin.as_ref())
@@ -162,16 +166,48 @@ fn check_limits(file: &file::Limits, limits: &Limits, diagnostics: &mut Diagnost
     }
 }
 
-pub(super) fn server(file: &file::Server) -> Server {
+pub(super) fn server(file: &file::Server, diagnostics: &mut Diagnostics) -> Server {
+    if let Some(written) = &file.name
+        && !is_instance_name(written)
+    {
+        diagnostics.error(
+            written.span(),
+            "cannot be the name of an instance",
+            "must be 1 to 64 visible characters, blanks inside allowed, such as \"gw-1\"",
+        );
+    }
     // Takes the CPU quota of the cgroup into account.
     let usable_cpus = || std::thread::available_parallelism().map_or(1, usize::from);
     Server {
+        name: file
+            .name
+            .as_ref()
+            .map_or_else(host_name, |key| key.value.clone()),
         workers: file
             .workers
             .as_ref()
             .map_or_else(usable_cpus, |key| key.value),
         drain_delay: duration_or(&file.drain_delay, Duration::ZERO),
         grace: duration_or(&file.grace, 30 * SECOND),
+    }
+}
+
+/// Whether a text can name an instance where people read it.
+fn is_instance_name(name: &str) -> bool {
+    let length = name.chars().count();
+    (1..=MAX_INSTANCE_NAME).contains(&length)
+        && name.trim() == name
+        && !name.contains(escape::is_unsafe)
+}
+
+/// Returns the host's name as the kernel has it.
+fn host_name() -> String {
+    let name = rustix::system::uname();
+    let name = name.nodename().to_string_lossy();
+    if is_instance_name(&name) {
+        name.into_owned()
+    } else {
+        "ccfs-gateway".to_owned()
     }
 }
 
@@ -248,6 +284,9 @@ fn http2_window(
     }
     u32::try_from(size).unwrap_or(u32::MAX >> 1)
 }
+
+/// Characters of the name of an instance; a label of DNS has 63 at most (RFC 1035, 2.3.4).
+const MAX_INSTANCE_NAME: usize = 64;
 
 /// A request line, Host and an auth-v2 Authorization take about half of it.
 const MIN_HEAD_SIZE: usize = 1 << 10;

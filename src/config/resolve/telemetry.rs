@@ -39,8 +39,10 @@ pub(super) fn resolve(file: &file::Telemetry, diagnostics: &mut Diagnostics) -> 
             Some("off") => AccessLog::Off,
             Some(path) => AccessLog::File(diagnostics.resolve_path(path)),
         },
+        log_claimed_ak: value_or(&file.log_claimed_ak, false),
         otlp_endpoint: otlp_endpoint(&file.otlp_endpoint, diagnostics),
         sample: value_or(&file.sample, 0.01),
+        node_histograms: value_or(&file.node_histograms, Default::default()),
     }
 }
 

@@ -191,6 +191,9 @@ impl fmt::Display for SchemaNode {
                 match (&keys.known[..], &keys.additional) {
                     ([(one, _)], None) => write!(f, " {{ {one} = … }}"),
                     ([(one, _), (two, _)], None) => write!(f, " {{ {one} = …, {two} = … }}"),
+                    ([(one, _), (two, _), (three, _)], None) => {
+                        write!(f, " {{ {one} = …, {two} = …, {three} = … }}")
+                    }
                     _ => Ok(()),
                 }
             }

@@ -61,6 +61,45 @@ fn routes_are_longest_first() {
 }
 
 #[test]
+fn a_fallback_is_a_used_cluster_and_may_have_a_fallback_itself() {
+    let text = MINIMAL.replace(
+        "nodes = [\"https://10.0.0.1:8443\"]",
+        "nodes = [{ url = \"https://10.0.0.1:8443\", priority = 3 }]\nfallback = \"north\"",
+    );
+    let north = "[clusters.north]\nnodes = [\"https://h:1\"]\nfallback = \"far\"\ntls = { ca = \"ca.pem\" }\n";
+    let far = "[clusters.far]\nnodes = [\"https://h:2\"]\ntls = { ca = \"ca.pem\" }\n";
+    let (config, warnings) = TestDir::new()
+        .parse(&format!("{text}{north}{far}"))
+        .unwrap();
+    assert!(warnings.is_empty(), "{warnings:?}");
+    let cluster = &config.clusters["ccfs"];
+    assert_eq!(cluster.fallback.as_deref(), Some("north"));
+    assert_eq!(cluster.nodes[0].priority, 3);
+}
+
+#[test]
+fn a_verified_cluster_has_no_unverified_fallback() {
+    let north =
+        "[clusters.north]\nnodes = [\"https://h:1\"]\ntls = { insecure_skip_verify = true }\n";
+    let text = MINIMAL.replace("nodes = [", "fallback = \"north\"\nnodes = [");
+    let diagnosis = TestDir::new().error_text(&format!("{text}{north}"));
+    assert!(
+        diagnosis.contains("those of its fallback north are not"),
+        "{diagnosis}"
+    );
+    assert!(diagnosis.contains("give it a ca"), "{diagnosis}");
+}
+
+#[test]
+fn all_clusters_of_a_ring_are_named() {
+    let north = "[clusters.north]\nnodes = [\"https://h:1\"]\nfallback = \"ccfs\"\ntls = { ca = \"ca.pem\" }\n";
+    let text = MINIMAL.replace("nodes = [", "fallback = \"north\"\nnodes = [");
+    let diagnosis = TestDir::new().error_text(&format!("{text}{north}"));
+    assert!(diagnosis.contains("ccfs -> north -> ccfs"), "{diagnosis}");
+    assert!(diagnosis.contains("north -> ccfs -> north"), "{diagnosis}");
+}
+
+#[test]
 fn nodes_have_addresses_and_weights() {
     let text = MINIMAL.replace(
         "\"https://10.0.0.1:8443\"",

@@ -11,7 +11,7 @@ use http::request::Parts;
 use super::super::context::wall_clock;
 use super::super::shared_cache::{self, Insertion, SharedCache};
 use super::super::{Account, Gateway, RequestContext, Snapshot};
-use crate::cache::{CacheHit, InsertOutcome};
+use crate::cache::{Cache, CacheHit, CachePolicy, InsertOutcome, InsertToken};
 use crate::ccfs::ResultKind;
 use crate::http_fields::accepts_codings;
 use crate::limit::{Permit, RateLimited};
@@ -89,7 +89,7 @@ impl Gateway {
         };
         let outcome = match result {
             Ok(response) => {
-                let inserted = state.cache.insert(&token, &response, policy, wall_clock());
+                let inserted = insert(&state.cache, &token, &response, policy);
                 FetchOutcome::Response(Arc::new(response), inserted)
             }
             Err(error) => FetchOutcome::Failed(error),
@@ -104,6 +104,22 @@ impl Gateway {
         fetch.count_refresh(&outcome, metrics);
         outcome
     }
+}
+
+/// Stores a response in the cache. Of a fallback cluster only success: the cluster of the request may have
+/// the recording that the fallback lacks.
+fn insert(
+    cache: &Cache,
+    token: &InsertToken<'_>,
+    response: &BufferedResponse,
+    policy: &CachePolicy,
+) -> InsertOutcome {
+    let parsed = response.parsed.as_ref();
+    let has_no_data = parsed.is_some_and(|parsed| parsed.result_kind() == ResultKind::NoData);
+    if response.attempts.fallback.is_some() && has_no_data {
+        return InsertOutcome::NotStored;
+    }
+    cache.insert(token, response, policy, wall_clock())
 }
 
 /// What a fetch needs; owned, since it may outlive the request that started it.
@@ -161,6 +177,26 @@ impl Fetch {
             fetch.upstream_request.authorization = Authorization::Resign(caller);
         }
         fetch
+    }
+
+    /// Creates a poll for clients that wait: signed by the gateway, answered by a node, and charged. The
+    /// waiting client holds the permit.
+    pub(super) fn for_poll(&self, account: Arc<Account>) -> Self {
+        let mut upstream_request = self.upstream_request.clone();
+        if let Authorization::PassThrough(Some(caller)) = upstream_request.authorization {
+            upstream_request.authorization = Authorization::Resign(caller);
+        }
+        Self {
+            snapshot: self.snapshot.clone(),
+            key: self.key.clone(),
+            call_id: self.call_id.clone(),
+            upstream_request,
+            charged_account: Some(account),
+            _permit: None,
+            no_cache: true,
+            is_refresh: false,
+            wait_budget: None,
+        }
     }
 
     /// Counts the result of a refresh.

@@ -26,6 +26,7 @@ fn every_error_has_its_row() {
         code: "0300001",
         text: "callId is null".to_owned(),
         reason: "null",
+        call_id: None,
     };
     let table = [
         (

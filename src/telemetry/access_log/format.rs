@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use http::Version;
 use jiff::Timestamp;
+use jiff::civil::DateTime;
 
-use super::super::RequestRecord;
+use super::super::{RequestDetails, RequestRecord};
 use crate::escape;
 use crate::metrics::CacheStatus;
 
@@ -79,9 +80,15 @@ pub(in crate::telemetry) fn write(
     line.text(key!("gw.outcome"), record.outcome.as_str());
     line.optional(key!("gw.ak"), record.access_key.as_deref());
     line.optional(key!("gw.call_id"), record.call_id.as_deref());
+    line.civil(key!("gw.begin_sent"), record.begin_sent);
+    line.civil(key!("gw.end_sent"), record.end_sent);
+    if let Some(details) = &record.details {
+        line.details(details);
+    }
     line.optional(key!("gw.result_code"), record.result_code.as_deref());
     line.optional(key!("gw.cache"), record.cache.map(CacheStatus::as_str));
     line.optional(key!("gw.cluster"), record.cluster.as_deref());
+    line.flag(key!("gw.fallback"), record.is_fallback);
     line.optional(key!("gw.node"), record.node.as_deref());
     line.number(key!("gw.attempts"), record.attempts.into());
     line.optional(key!("gw.reject_reason"), record.reason.as_deref());
@@ -154,6 +161,14 @@ impl<'a> LineWriter<'a> {
         }
     }
 
+    /// Appends a member only if it is true.
+    fn flag(&mut self, key: Key, value: bool) {
+        if value {
+            self.name(key);
+            self.out.extend_from_slice(b"true");
+        }
+    }
+
     fn address(&mut self, key: Key, address: IpAddr) {
         self.name(key);
         self.out.push(b'"');
@@ -171,6 +186,41 @@ impl<'a> LineWriter<'a> {
             }
         }
         self.out.push(b'"');
+    }
+
+    /// Appends what few lines have.
+    #[cold]
+    fn details(&mut self, details: &RequestDetails) {
+        self.optional(key!("gw.file_name"), details.file_name.as_deref());
+        if let Some(zone) = &details.normalized_zone {
+            self.name(key!("gw.normalized"));
+            self.out.extend_from_slice(b"true");
+            self.text(key!("gw.zone"), zone);
+        }
+        self.optional(key!("gw.hint"), details.hint.as_deref());
+        let claimed = details.claimed_access_key.as_deref();
+        self.optional(key!("gw.claimed_ak"), claimed);
+    }
+
+    /// Appends a wall-clock time as CC-FS writes it, `yyyy-MM-dd HH:mm:ss`.
+    fn civil(&mut self, key: Key, time: Option<DateTime>) {
+        let Some(time) = time else { return };
+        let year = time.year();
+        let mut text = *b"\"0000-00-00 00:00:00\"";
+        for (at, number) in [
+            (1, year / 100),
+            (3, year % 100),
+            (6, time.month().into()),
+            (9, time.day().into()),
+            (12, time.hour().into()),
+            (15, time.minute().into()),
+            (18, time.second().into()),
+        ] {
+            text[at] = b'0' + (number / 10) as u8;
+            text[at + 1] = b'0' + (number % 10) as u8;
+        }
+        self.name(key);
+        self.out.extend_from_slice(&text);
     }
 
     fn number(&mut self, key: Key, value: u64) {

@@ -8,7 +8,7 @@ use http_body_util::BodyExt;
 use super::*;
 use crate::auth::{Claim, Credential, Secret};
 use crate::cluster::Cluster;
-use crate::upstream::tests::{DOWNLOAD, QUERY, request_to, test_server};
+use crate::upstream::tests::{DOWNLOAD, QUERY, test_server, unverified_request_to};
 
 /// Returns a request with these fields, and the node that it is sent to.
 fn request_with(
@@ -20,7 +20,7 @@ fn request_with(
     let mut settings = test_server::settings(&[address]);
     settings.host = host;
     let cluster = Cluster::new(settings);
-    let mut request = request_to(name, &cluster);
+    let mut request = unverified_request_to(name, &cluster);
     request.headers = Arc::new(map(fields));
     (request, cluster.nodes().remove(0))
 }
@@ -39,7 +39,7 @@ fn map(fields: &[(&str, &str)]) -> HeaderMap {
 /// Returns the encoded request, parsed again.
 fn encoded(request: &UpstreamRequest, node: &Node) -> http::Request<()> {
     let started = tokio::time::Instant::now();
-    let attempt = AttemptProgress::start(request.metadata.trace, started, false);
+    let attempt = AttemptProgress::start(request.metadata.trace, started);
     let encoded = encode(request, node, &attempt, || NOW).unwrap();
     let mut fields = [httparse::EMPTY_HEADER; 64];
     let mut head = httparse::Request::new(&mut fields);
@@ -307,7 +307,8 @@ fn a_verified_request_can_be_signed_anew() {
     let started = tokio::time::Instant::now();
     let later = NOW + jiff::SignedDuration::from_secs(60);
     let authorization = |request: &UpstreamRequest| {
-        let attempt = AttemptProgress::start(request.metadata.trace, started, true);
+        let mut attempt = AttemptProgress::start(request.metadata.trace, started);
+        attempt.is_signed_anew = true;
         let encoded = encode(request, &node, &attempt, || later).unwrap();
         let head = String::from_utf8(encoded.head).unwrap();
         let line = head
@@ -388,7 +389,7 @@ async fn target_and_body_go_out_byte_for_byte() {
         "/CCFS/?",
         "/CCFS/é?ü",
     ] {
-        let mut request = request_to(DOWNLOAD, &cluster);
+        let mut request = unverified_request_to(DOWNLOAD, &cluster);
         let Ok(parsed) = PathAndQuery::try_from(target) else {
             continue;
         };

@@ -181,7 +181,8 @@ async fn a_status_is_retried_or_passes() {
         (QUERY, "302 Found", true, true),
         (QUERY, "304 Not Modified", true, true),
         (QUERY, "307 Moved", true, true),
-        (QUERY, "401 Unauthorized", false, false),
+        (QUERY, "401 Unauthorized", true, false),
+        (JOB, "401 Unauthorized", false, false),
         (QUERY, "403 Forbidden", false, false),
         (QUERY, "404 Not Found", false, false),
         (QUERY, "408 Timeout", false, false),
@@ -209,6 +210,61 @@ async fn a_status_is_retried_or_passes() {
         let failures = cluster.node_statuses(Instant::now().into_std())[0].failures;
         assert_eq!(failures, u64::from(is_failure), "{name} {status}");
     }
+}
+
+#[tokio::test]
+async fn an_unverified_request_goes_to_one_node_and_says_nothing_about_it() {
+    for (what, act) in failing_behaviors() {
+        let faulty = TestServer::start({
+            let act = act.clone();
+            move |_| act.clone()
+        })
+        .await;
+        let healthy = TestServer::responding(ok_response()).await;
+        let mut settings = settings(&[faulty.address, healthy.address]);
+        settings.ejection.consecutive_failures = 1;
+        let (upstream, cluster) = (TestUpstream::new(), Cluster::new(settings));
+        for _ in 0..6 {
+            let request = unverified_request_to(QUERY, &cluster);
+            let _ = upstream.send_buffered(&request).await;
+        }
+        assert_eq!((faulty.count(), healthy.count()), (3, 3), "{what}");
+        let status = &cluster.node_statuses(Instant::now().into_std())[0];
+        assert_eq!(
+            (status.failures, status.state.as_str()),
+            (0, "up"),
+            "{what}"
+        );
+        let budget = cluster.retry_budget();
+        let limits = crate::cluster::RetrySettings {
+            budget_percent: 100,
+            min_per_second: 0,
+        };
+        let now = Instant::now().into_std();
+        assert!(
+            !budget.try_withdraw(now, &limits),
+            "{what}: it pays nothing in"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_unverified_request_goes_on_where_no_connection_was_established() {
+    let healthy = TestServer::responding(ok_response()).await;
+    let mut settings = settings(&[unused_address().await, healthy.address]);
+    settings.ejection.consecutive_failures = 1;
+    let (upstream, cluster) = (TestUpstream::new(), Cluster::new(settings));
+    for name in [QUERY, JOB] {
+        let request = unverified_request_to(name, &cluster);
+        let reply = upstream.send_buffered(&request).await.unwrap();
+        assert_eq!(reply.status, StatusCode::OK);
+    }
+    let status = &cluster.node_statuses(Instant::now().into_std())[0];
+    assert_eq!(
+        status.state.as_str(),
+        "ejected",
+        "a failure to connect counts"
+    );
 }
 
 #[tokio::test]

@@ -104,7 +104,7 @@ async fn a_signed_health_check_is_judged_by_its_result_code() {
         let value = HeaderValue::from_str(received.field(name).unwrap()).unwrap();
         headers.insert(name, value);
     }
-    let claim = Claim::parse(&headers, jiff::Timestamp::UNIX_EPOCH, None).unwrap();
+    let claim = Claim::parse(&headers, Timestamp::UNIX_EPOCH, None).unwrap();
     let signable = Signable {
         method: "POST",
         path: "/CCFS/resource/ccfs/getRecordFileUrlFromObs",

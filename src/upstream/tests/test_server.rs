@@ -288,8 +288,10 @@ pub(in crate::upstream) fn settings(nodes: &[SocketAddr]) -> ClusterSettings {
                     port: node.port(),
                 },
                 weight: 1,
+                priority: 0,
             })
             .collect(),
+        fallback: None,
         balance: Policy::RoundRobin,
         host: HostPolicy::Preserve,
         tls: CERTIFICATE.client.clone(),

@@ -78,6 +78,7 @@ fn choose_a_node(bencher: Bencher<'_, '_>, nodes: usize) {
     let choice = Choice {
         hash_key: 0,
         tried: &[],
+        avoided: &[],
         now: Instant::now(),
     };
     bencher.bench_local(|| drop(cluster.pick_first(choice).unwrap()));

@@ -67,6 +67,8 @@ async fn filled() -> (Arc<Gateway>, Arc<str>) {
         cache: Cache::new(config.cache.max_size),
         fetches: SingleFlight::new(),
         address_limiter: ArcSwap::from_pointee(AddressRateLimiter::new(config.limits.per_address)),
+        not_found: Default::default(),
+        waits: Arc::default(),
         store: ArcSwapOption::empty(),
         access_key_orders: tokio::sync::Notify::new(),
     });
