@@ -242,13 +242,14 @@ impl Admin {
         }
         let entries = self.purge_cache(purge).await;
         tracing::info!(entries, "cache purged");
-        let mut body = json!({ "purged": true, "entries": entries });
+        let mut body =
+            json!({ "purged": true, "entries": entries, "store": null, "replicas_told": null });
         if let Some(store) = store {
+            let told = store.wait_until_published(PURGE_PUBLISH_TIMEOUT).await;
             // False if the store is unavailable: the purge is published once it is back.
-            body["shared"] = store
-                .wait_until_published(PURGE_PUBLISH_TIMEOUT)
-                .await
-                .into();
+            body["store"] = told.is_some().into();
+            body["replicas_told"] = told.unwrap_or(0).into();
+            body["shared"] = body["store"].clone();
         }
         respond::json(StatusCode::OK, &body)
     }

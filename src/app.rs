@@ -27,11 +27,13 @@ use crate::telemetry;
 
 mod admin_port;
 mod cluster_tasks;
+mod command_loop;
 mod config_diff;
 mod error;
 mod file_watcher;
 mod handler;
 mod listener_setup;
+mod notifier;
 mod port;
 mod preflight;
 mod reload;
@@ -51,11 +53,11 @@ use admin_port::AdminPort;
 use cluster_tasks::ClusterTasks;
 use file_watcher::FileWatcher;
 use listener_setup::ListenerSetup;
+use notifier::Notifier;
 use port::Port;
-use reload::ReloadCause;
 use shared_store_task::SharedStoreTask;
 use shutdown::DrainingListener;
-use systemd::{Notifier, Watchdog};
+use systemd::Watchdog;
 use workers::Workers;
 
 /// A gateway whose sockets are bound; it serves once [`App::run`] is called.
@@ -263,40 +265,6 @@ impl App {
     /// Returns a sender for commands; the admin interface and the signal handler use it.
     pub fn commands(&self) -> mpsc::Sender<AdminCommand> {
         self.commands.0.clone()
-    }
-
-    /// Serves until [`AdminCommand::Drain`] or [`AdminCommand::Terminate`], then shuts down in the order
-    /// that the module `shutdown` documents.
-    pub async fn run(mut self) -> ShutdownReport {
-        let BoundAddresses { listeners, admin } = self.bound_addresses();
-        let admin = admin.map(tracing::field::display);
-        tracing::info!(?listeners, admin, "serving");
-        self.watchdog = self.service_manager.start_watchdog(self.workers.all());
-        self.notifier.ready("serving, generation 1");
-        let first = loop {
-            let command = tokio::select! {
-                biased;
-                command = self.commands.1.recv() => command,
-                changes = file_watcher::changes(&mut self.file_watcher) => {
-                    self.on_changed_files(changes).await;
-                    continue;
-                }
-            };
-            match command {
-                Some(command @ (AdminCommand::Drain | AdminCommand::Terminate)) => break command,
-                // Without a sender no further command can arrive.
-                None => break AdminCommand::Terminate,
-                Some(AdminCommand::Reload(reply)) => {
-                    // The caller may have disconnected.
-                    let _ = reply.send(self.reload(ReloadCause::Requested).await);
-                }
-                Some(AdminCommand::ReopenLog) => self
-                    .access_log
-                    .iter()
-                    .for_each(telemetry::AccessLog::reopen),
-            }
-        };
-        self.shut_down(&first).await
     }
 
     fn bind_listener(&self, name: &str, bind: SocketAddr) -> Result<port::BoundSocket, StartError> {

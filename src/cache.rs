@@ -13,11 +13,14 @@ use moka::policy::EvictionPolicy;
 mod entry;
 mod policy;
 mod purge;
+mod purge_set;
+mod recent_purges;
 pub mod singleflight;
 
 pub use entry::{CacheHit, Entry};
 pub use policy::{CachePolicy, Freshness};
-pub use purge::{PurgeHandle, PurgeSet, PurgedKeys};
+pub use purge::PurgeHandle;
+pub use purge_set::{PurgeSet, PurgedKeys};
 
 pub use crate::message::Purge;
 use crate::message::{BufferedResponse, CacheKey};
@@ -57,8 +60,8 @@ impl Cache {
         CacheHit::of(entry, policy, now)
     }
 
-    /// Returns the token for inserting one response. Call it before the fetch: any purge after this
-    /// point invalidates the token.
+    /// Returns the token for inserting one response. Call it before the fetch: a purge after this point
+    /// that covers the response invalidates the token.
     pub fn begin_insert<'a>(&self, key: &'a CacheKey, call_id: Option<&'a str>) -> InsertToken<'a> {
         InsertToken {
             key,
@@ -138,7 +141,7 @@ impl Cache {
     }
 
     /// Purges all entries that the set matches: they are misses from now on, and responses of fetches in
-    /// progress are not stored. Takes no longer for more entries; [`Cache::sweep`] removes them.
+    /// progress that it matches are not stored. Takes no longer for more entries; [`Cache::sweep`] removes them.
     pub fn begin_purge(&self, set: PurgeSet) -> PurgeHandle {
         self.purges.begin(set)
     }
@@ -188,11 +191,13 @@ impl Cache {
     }
 
     fn is_invalidated(&self, token: &InsertToken<'_>) -> bool {
-        token.purge_epoch != self.purges.epoch()
+        let access_key = token.key.access_key();
+        self.purges
+            .covers_fetch(access_key, token.call_id, token.purge_epoch)
     }
 }
 
-/// Permits the insertion of one response under one key, unless a purge came after it was issued.
+/// Permits the insertion of one response under one key, unless a purge of it came after it was issued.
 #[derive(Clone, Debug)]
 pub struct InsertToken<'a> {
     key: &'a CacheKey,

@@ -4,7 +4,6 @@
 
 mod diagnostics;
 mod document;
-mod encoding;
 mod file;
 mod key_directory;
 mod named_file;
@@ -15,6 +14,7 @@ mod rate;
 mod redacted;
 mod resolve;
 mod schema;
+pub(crate) mod secret_text;
 mod secrets;
 mod shared_store;
 mod spanned;
@@ -50,6 +50,7 @@ pub use shared_store::{SharedStore, StorePem, StoreSecret, StoreTls};
 use crate::auth::{AccessKey, Credential};
 use crate::ccfs::Tenant;
 use crate::cluster;
+use crate::encoding;
 use crate::sharded_map::ShardedMap;
 use crate::telemetry::LogFormat;
 use crate::tls::Authorities;

@@ -21,6 +21,7 @@ mod http1;
 mod http2;
 mod incoming;
 mod linger;
+mod plain_http;
 mod proxy_protocol;
 mod raw_response;
 mod stream;

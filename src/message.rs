@@ -96,7 +96,7 @@ impl CacheKey {
 }
 
 /// Selects the cached responses to remove: those that match every given field.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub struct Purge {
     /// The access key.
     pub access_key: Option<AccessKey>,

@@ -194,12 +194,12 @@ impl Store {
         }
     }
 
-    /// Waits until the store has acknowledged all local purges, at most `longest`; returns whether it
-    /// has.
-    pub async fn wait_until_published(&self, longest: Duration) -> bool {
-        timeout(longest, self.purge_queue.wait_until_empty())
-            .await
-            .is_ok()
+    /// Waits until the store has acknowledged all local purges, at most `longest`. Returns the number of
+    /// other replicas that received the last one, of a Redis cluster those at one server; `None` if the
+    /// store has not acknowledged all.
+    pub async fn wait_until_published(&self, longest: Duration) -> Option<u64> {
+        let published = self.purge_queue.wait_until_empty();
+        timeout(longest, published).await.ok()
     }
 
     /// Runs one query within the remaining budget. After a timeout no further query is sent until the

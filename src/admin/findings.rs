@@ -12,7 +12,7 @@ use crate::cluster::Serving;
 use crate::config::{Config, MAX_LISTED, RefusedFile, Validation};
 use crate::findings::{
     AccessKeys, Change, ClaimStatus, ClusterFacts, Counters, Detector, EndDate, EndKind, Finding,
-    ListenerFacts, Observation, RecordingFacts, Report, Severity, StoreFacts, Timing,
+    ListenerFacts, NodeClock, Observation, RecordingFacts, Report, Severity, StoreFacts, Timing,
     UnreadableFile,
 };
 use crate::gateway::{NotFound, Snapshot};
@@ -99,6 +99,7 @@ impl Observer {
             self.descriptors = open.map(|open| open as u64).zip(most);
         }
         self.observations += 1;
+        let clusters = clusters(&snapshot, &totals);
         let last = state.reloads.last();
         let reload_error = last.as_ref().and_then(|last| last.result.as_ref().err());
         Observation {
@@ -106,31 +107,33 @@ impl Observer {
             now: status::wall_clock(),
             instance: config.server.name.as_str().into(),
             config_file: state.config_file.clone(),
-            clusters: clusters(&snapshot, &totals),
             listeners: listeners(&config),
             store: store(state),
-            end_dates: self.end_dates(&config),
+            end_dates: self.end_dates(&config, &clusters),
+            node_clocks: node_clocks(&clusters),
+            clusters,
             counters: counters(&totals),
             incidents: state.metrics.take_incidents(),
             reload_error: reload_error.cloned(),
             restart_needed: state.reloads.restart_needed(),
             unreadable_files: unreadable_files(state),
             recordings: recordings(state, &snapshot),
-            node_clocks: Vec::new(),
             dry_run: false,
             descriptors: self.descriptors,
         }
     }
 
-    fn end_dates(&mut self, config: &Arc<Config>) -> Vec<EndDate> {
-        match &self.end_dates {
+    fn end_dates(&mut self, config: &Arc<Config>, clusters: &[ClusterFacts]) -> Vec<EndDate> {
+        let mut dates = match &self.end_dates {
             Some((known, dates)) if Arc::ptr_eq(known, config) => dates.clone(),
             _ => {
                 let dates = end_dates(config);
                 self.end_dates = Some((config.clone(), dates.clone()));
                 dates
             }
-        }
+        };
+        dates.extend(node_certificates(clusters));
+        dates
     }
 }
 
@@ -166,6 +169,22 @@ fn other_tier(serving: &Serving) -> Option<String> {
         Serving::Tier(priority) => Some(format!("the nodes of priority {priority} serve")),
         Serving::Fallback(name) => Some(format!("the fallback cluster {name} serves")),
     }
+}
+
+/// Returns the nodes whose clock was wrong in several responses.
+fn node_clocks(clusters: &[ClusterFacts]) -> Vec<NodeClock> {
+    let nodes = clusters
+        .iter()
+        .flat_map(|cluster| cluster.nodes.iter().map(move |node| (&cluster.name, node)));
+    nodes
+        .filter(|(_, node)| node.clock_errors >= CLOCK_ERRORS)
+        .filter_map(|(cluster, node)| {
+            Some(NodeClock {
+                node: format!("{cluster}/{}", node.address).into(),
+                seconds_ahead: node.clock_offset?,
+            })
+        })
+        .collect()
 }
 
 /// Returns the requests for a cluster, and how many of them failed.
@@ -226,6 +245,22 @@ fn end_dates(config: &Config) -> Vec<EndDate> {
         })
     });
     certificates.chain(crls).collect()
+}
+
+/// Returns the ends of the certificates that the nodes presented.
+fn node_certificates(clusters: &[ClusterFacts]) -> impl Iterator<Item = EndDate> {
+    let nodes = clusters
+        .iter()
+        .flat_map(|cluster| cluster.nodes.iter().map(move |node| (&cluster.name, node)));
+    nodes.filter_map(|(cluster, node)| {
+        let certificate = node.certificate.as_ref()?;
+        Some(EndDate {
+            kind: EndKind::NodeCertificate,
+            owner: format!("{cluster}/{}", node.address).into(),
+            name: certificate.names.first().cloned().unwrap_or_default(),
+            at: certificate.validity?.not_after,
+        })
+    })
 }
 
 fn counters(totals: &Totals) -> Counters {
@@ -334,6 +369,9 @@ impl AccessKeys for ConfiguredKeys {
         self.0.log_claimed_ak
     }
 }
+
+/// So many responses in a row with a wrong `Date` are a finding.
+const CLOCK_ERRORS: u64 = 3;
 
 /// Counting open descriptors reads a folder with one entry for each, so not every second.
 const DESCRIPTORS_EVERY: u64 = 5;

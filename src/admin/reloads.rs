@@ -146,7 +146,7 @@ impl Reloads {
             "done": self.succeeded(),
             "refused": self.refused(),
             "last": self.last().map(|last| json!({
-                "at": last.at.to_string(),
+                "at": format!("{:.3}", last.at),
                 "ok": last.result.is_ok(),
                 "error": last.result.as_ref().err(),
                 "warnings": last.result.as_ref().map_or(&[][..], |done| &done.warnings),

@@ -4,12 +4,15 @@ use std::io;
 use std::os::unix::fs::FileTypeExt;
 
 use super::listener_setup::SessionTickets;
-use super::{ADMIN, StartError, open_access_log, port};
+use super::{ADMIN, StartError, port, start_trace_exporter};
 use crate::config::{AccessLog, Config};
 use crate::metrics::Metrics;
 
-/// Builds what `run` builds before it listens. Returns warnings of addresses that cannot be bound now:
-/// another process, or a running gateway with the same configuration, can use them.
+/// Builds what `run` builds before it listens. Returns warnings of what depends on the moment: addresses
+/// that another process, or a running gateway with the same configuration, uses, and a pipe that `run`
+/// rejects while no process reads it. The pipe is not opened: its reader would see its end.
+///
+/// Must be called inside a tokio runtime.
 ///
 /// # Errors
 /// What `run` would fail with.
@@ -24,16 +27,14 @@ pub fn preflight(config: &Config) -> Result<Vec<String>, StartError> {
             .server_config(tls)
             .map_err(|error| StartError::Tls(name, error))?;
     }
-    if let AccessLog::File(path) = &config.telemetry.access_log
-        && path.metadata().is_ok_and(|file| file.file_type().is_fifo())
-    {
-        open_access_log(&config.telemetry, Metrics::default().add_shard())
-            .map_err(StartError::AccessLog)?;
-    }
     let listeners = config.listeners.iter();
     let binds = listeners.map(|(name, listener)| (format!("listener {name}"), listener.bind));
     let admin = config.admin.bind;
     let admin = admin.map(|bind| ("the admin interface".to_owned(), bind));
+    drop(
+        start_trace_exporter(&config.telemetry, &Metrics::default().add_shard())
+            .map_err(StartError::Traces)?,
+    );
     let in_use = binds.chain(admin).filter_map(|(what, address)| {
         let error = port::listen(address).err()?;
         let note = if error.kind() == io::ErrorKind::AddrInUse {
@@ -45,5 +46,20 @@ pub fn preflight(config: &Config) -> Result<Vec<String>, StartError> {
             "{what} cannot listen on {address} now: {error}{note}"
         ))
     });
-    Ok(in_use.collect())
+    Ok(in_use
+        .chain(access_log_warning(&config.telemetry.access_log))
+        .collect())
+}
+
+fn access_log_warning(access_log: &AccessLog) -> Option<String> {
+    let AccessLog::File(path) = access_log else {
+        return None;
+    };
+    let is_pipe = path.metadata().ok()?.file_type().is_fifo();
+    is_pipe.then(|| {
+        format!(
+            "the access log {} is a pipe: run starts only while a process reads it",
+            path.display()
+        )
+    })
 }

@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::systemd::Notifier;
+use super::notifier::Notifier;
 use super::{App, ShutdownReport};
 use crate::admin::AdminCommand;
 use crate::config::Server;
@@ -137,10 +137,14 @@ async fn wait_for_connections(all: &[Arc<Trigger>], grace: Duration) -> bool {
 impl App {
     /// Shuts down after the command `first`. After [`AdminCommand::Drain`], the next signal still counts
     /// as the first one.
-    pub(super) async fn shut_down(mut self, first: &AdminCommand) -> ShutdownReport {
+    pub(super) async fn shut_down(
+        mut self,
+        first: &AdminCommand,
+        mut commands: mpsc::Receiver<AdminCommand>,
+    ) -> ShutdownReport {
         // Steps 1 to 5: notify, stop accepting, wait.
         let server = self.config.load().server.clone();
-        tracing::info!(?server.drain_delay, ?server.grace, "draining");
+        tracing::info!(drain_delay = ?server.drain_delay, grace = ?server.grace, "draining");
         self.notifier.stopping("draining");
         self.drain_state.0.advance(Phase::Notified);
         let ports: Vec<_> = std::mem::take(&mut self.ports).into_values().collect();
@@ -169,12 +173,12 @@ impl App {
         let grace_ends = Instant::now() + server.drain_delay + server.grace;
         let (complete, interrupted) = tokio::select! {
             complete = finished => (complete, false),
-            () = second_signal(&mut self.commands.1, self.access_log.as_ref(), first) => (false, true),
-            () = report_drain_progress(self.notifier, &self.shared) => (false, false),
+            () = second_signal(&mut commands, self.access_log.as_ref(), first) => (false, true),
+            () = report_drain_progress(self.notifier.clone(), &self.shared) => (false, false),
         };
         if !complete {
             let connections = self.workers.connections();
-            tracing::warn!(connections, ?server.grace, "drain timed out: closing the remaining connections");
+            tracing::warn!(connections, grace = ?server.grace, "drain timed out: closing the remaining connections");
         }
         // Step 6: close and stop the rest.
         for port in &ports {
@@ -195,7 +199,7 @@ impl App {
             let left = grace_ends.saturating_duration_since(Instant::now());
             tokio::select! {
                 () = traces.shutdown(left.clamp(FORCED_CLOSE_TIMEOUT, SPAN_FLUSH_TIMEOUT)) => {}
-                () = second_signal(&mut self.commands.1, self.access_log.as_ref(), first) => {}
+                () = second_signal(&mut commands, self.access_log.as_ref(), first) => {}
             }
         }
         tracing::info!(complete, "shutdown complete");

@@ -10,115 +10,14 @@
 //! At most two batches exist at any time, so that a hit compares with two sets at most, however many
 //! purges come.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use foldhash::fast::RandomState;
 use parking_lot::{Mutex, RwLock};
 
+use super::purge_set::PurgeSet;
+use super::recent_purges::RecentPurges;
 use crate::auth::AccessKey;
-use crate::message::Purge;
-
-/// Any number of purges, to be carried out together.
-#[derive(Clone, Debug, Default)]
-pub struct PurgeSet {
-    everything: bool,
-    access_keys: HashSet<AccessKey, RandomState>,
-    call_ids: HashSet<Box<str>, RandomState>,
-    /// The purges that name both: call ids by access key.
-    calls: HashMap<AccessKey, HashSet<Box<str>, RandomState>, RandomState>,
-}
-
-impl PurgeSet {
-    /// Whether any of the purges covers a response to this access key for this call. Takes the same
-    /// time for any number of purges.
-    pub fn matches(&self, access_key: &AccessKey, call_id: Option<&str>) -> bool {
-        let has_call = |call_ids: &HashSet<_, _>| call_id.is_some_and(|id| call_ids.contains(id));
-        self.everything
-            || self.access_keys.contains(access_key)
-            || has_call(&self.call_ids)
-            || self.calls.get(access_key).is_some_and(has_call)
-    }
-
-    /// Whether there is no purge.
-    pub fn is_empty(&self) -> bool {
-        !self.everything
-            && self.access_keys.is_empty()
-            && self.call_ids.is_empty()
-            && self.calls.is_empty()
-    }
-
-    /// Returns the access keys whose responses may be covered.
-    pub fn access_keys(&self) -> PurgedKeys {
-        if self.everything || !self.call_ids.is_empty() {
-            return PurgedKeys::All;
-        }
-        let named = self.access_keys.iter().chain(self.calls.keys());
-        PurgedKeys::Some(named.cloned().collect())
-    }
-
-    fn merge(&mut self, other: Self) {
-        self.everything |= other.everything;
-        self.access_keys.extend(other.access_keys);
-        self.call_ids.extend(other.call_ids);
-        for (access_key, call_ids) in other.calls {
-            self.calls.entry(access_key).or_default().extend(call_ids);
-        }
-    }
-}
-
-/// The access keys that purges may concern.
-#[derive(Debug)]
-pub enum PurgedKeys {
-    /// All of them.
-    All,
-    /// Only these.
-    Some(HashSet<AccessKey, RandomState>),
-}
-
-impl PurgedKeys {
-    /// Whether an access key is one of them.
-    pub fn contains(&self, access_key: &AccessKey) -> bool {
-        match self {
-            Self::All => true,
-            Self::Some(access_keys) => access_keys.contains(access_key),
-        }
-    }
-}
-
-impl Extend<Purge> for PurgeSet {
-    fn extend<I: IntoIterator<Item = Purge>>(&mut self, purges: I) {
-        for purge in purges {
-            match (purge.access_key, purge.call_id) {
-                (None, None) => self.everything = true,
-                (Some(access_key), None) => {
-                    self.access_keys.insert(access_key);
-                }
-                (None, Some(call_id)) => {
-                    self.call_ids.insert(call_id);
-                }
-                (Some(access_key), Some(call_id)) => {
-                    self.calls.entry(access_key).or_default().insert(call_id);
-                }
-            }
-        }
-    }
-}
-
-impl FromIterator<Purge> for PurgeSet {
-    fn from_iter<I: IntoIterator<Item = Purge>>(purges: I) -> Self {
-        let mut set = Self::default();
-        set.extend(purges);
-        set
-    }
-}
-
-impl From<Purge> for PurgeSet {
-    fn from(purge: Purge) -> Self {
-        Self::from_iter([purge])
-    }
-}
 
 /// The purges of a cache that are not carried out yet.
 #[derive(Debug, Default)]
@@ -136,6 +35,8 @@ pub(super) struct PendingPurges {
 struct Batches {
     sweeping: Option<Arc<Batch>>,
     next: Option<Batch>,
+    /// Those of the batches and earlier ones.
+    recent: RecentPurges,
 }
 
 /// Purges that are carried out in one pass.
@@ -174,12 +75,29 @@ impl PendingPurges {
     pub(super) fn begin(&self, set: PurgeSet) -> PurgeHandle {
         let mut batches = self.batches.write();
         let epoch = self.epoch.fetch_add(1, Ordering::AcqRel) + 1;
+        batches.recent.add(&set, epoch);
         let batch = batches.next.get_or_insert_default();
         batch.set.merge(set);
         batch.epoch = epoch;
         let removed = batch.removed.clone();
         self.is_pending.store(true, Ordering::Release);
         PurgeHandle(removed)
+    }
+
+    /// Whether a purge covers the response of a fetch that began in `epoch`, or may do so. Takes no lock
+    /// unless there was any purge since.
+    pub(super) fn covers_fetch(
+        &self,
+        access_key: &AccessKey,
+        call_id: Option<&str>,
+        epoch: u64,
+    ) -> bool {
+        epoch != self.epoch()
+            && self
+                .batches
+                .read()
+                .recent
+                .covers(access_key, call_id, epoch)
     }
 
     /// Whether a pending purge covers an entry.

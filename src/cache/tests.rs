@@ -177,6 +177,33 @@ fn a_purge_removes_what_matches_and_invalidates_tokens() {
     );
 }
 
+/// The purge of another access key or call leaves a fetch in progress alone.
+#[test]
+fn a_fetch_is_stored_unless_a_purge_covers_it() {
+    let stored = response("0", Some(28_800));
+    for (access_key, call_id, outcome) in [
+        (Some("b"), None, InsertOutcome::Stored),
+        (None, Some("2"), InsertOutcome::Stored),
+        (Some("a"), Some("2"), InsertOutcome::Stored),
+        (Some("a"), None, InsertOutcome::NotStored),
+        (None, Some("1"), InsertOutcome::NotStored),
+        (Some("a"), Some("1"), InsertOutcome::NotStored),
+        (None, None, InsertOutcome::NotStored),
+    ] {
+        let f = Fixture::new(&settings());
+        let key = CacheKey::for_test("a", "{}");
+        let token = f.cache.begin_insert(&key, Some("1"));
+        f.purge(Purge {
+            access_key: access_key.map(Into::into),
+            call_id: call_id.map(Into::into),
+        });
+        let inserted = f.cache.insert(&token, &stored, &f.policy, at(0));
+        assert_eq!(inserted, outcome, "{access_key:?} {call_id:?}");
+        let is_usable = f.cache.get(&key, &f.policy, at(1)).is_some();
+        assert_eq!(is_usable, outcome == InsertOutcome::Stored);
+    }
+}
+
 #[test]
 fn a_purge_is_effective_before_its_sweep_and_spares_later_entries() {
     let f = Fixture::new(&settings());

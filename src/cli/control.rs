@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::Args;
+use clap::error::ErrorKind;
 use http::{Method, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
@@ -22,6 +23,8 @@ use connection::{AdminClient, AdminResponse};
 pub use doctor::Doctor;
 pub use purge::Purge;
 use table::replace_control_chars;
+
+use super::failure::{self, Failure};
 
 /// The admin interface to connect to, and the output format.
 #[derive(Args, Clone, Debug)]
@@ -143,8 +146,15 @@ impl Nodes {
     }
 
     async fn send_command(&self, node: &str, command: &str) -> anyhow::Result<()> {
-        let Some((cluster, address)) = node.split_once('/') else {
-            bail!("{node:?} is not a node: write it as CLUSTER/HOST:PORT");
+        let is_address = |address: &str| {
+            let port = address.rsplit_once(':');
+            port.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+        };
+        let parts = node.split_once('/');
+        let parts = parts.filter(|(cluster, address)| !cluster.is_empty() && is_address(address));
+        let Some((cluster, address)) = parts else {
+            let text = format!("{node:?} is not a node: write it as CLUSTER/HOST:PORT\n");
+            return Err(clap::Error::raw(ErrorKind::ValueValidation, text).into());
         };
         let encode = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
         let path = format!("/nodes/{}/{}/{command}", encode(cluster), encode(address));
@@ -166,6 +176,10 @@ impl Reload {
             .target
             .send(Method::POST, "/reload", RELOAD_TIMEOUT)
             .await?;
+        if response.status == StatusCode::CONFLICT {
+            let errors = response.detail();
+            bail!("the new configuration is rejected, the old one stays in force:\n{errors}");
+        }
         let response = response.success_json()?;
         if self.target.json {
             writeln!(out, "{response:#}")?;
@@ -222,19 +236,25 @@ impl Healthcheck {
             .target
             .send(Method::GET, "/readyz", HEALTHCHECK_TIMEOUT)
             .await;
-        let (ready, detail) = match response {
-            Ok(response) if response.status == StatusCode::OK => (true, "ready".to_owned()),
-            Ok(response) => (false, response.message()),
-            Err(error) => (false, format!("{error:#}")),
+        let failure = match response {
+            Ok(response) if response.status == StatusCode::OK => None,
+            Ok(response) => Some(json!({ "message": response.message(), "help": null })),
+            Err(error) => Some(failure::to_json(&error)["error"].take()),
         };
+        let ready = failure.is_none();
+        let failure = failure.unwrap_or_default();
+        let detail = failure["message"].as_str().unwrap_or("ready");
         if self.target.json {
             let mut report = json!({ "ready": ready, "detail": detail });
             if !ready {
-                report["error"] = json!({ "message": detail, "help": null });
+                report["error"] = failure;
             }
             writeln!(out, "{report}")?;
         } else {
             writeln!(out, "{detail}")?;
+            if let Some(help) = failure["help"].as_str() {
+                writeln!(out, "{help}")?;
+            }
         }
         Ok(if ready {
             ExitCode::SUCCESS
@@ -258,10 +278,18 @@ impl AdminArgs {
         timeout: Duration,
     ) -> anyhow::Result<AdminResponse> {
         let admin = AdminClient::new(self)?;
-        tokio::time::timeout(timeout, admin.send(method, path))
-            .await
-            .with_context(|| format!("{} did not respond within {timeout:?}", self.admin))?
-            .with_context(|| format!("cannot reach the admin interface at {}", self.admin))
+        let failure = |error: &dyn std::fmt::Display| {
+            let text = format!(
+                "cannot reach the admin interface at {}: {error}",
+                self.admin
+            );
+            Failure::new(text, REACH_HELP)
+        };
+        match tokio::time::timeout(timeout, admin.send(method, path)).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => bail!(failure(&format_args!("{error:#}"))),
+            Err(_) => bail!(failure(&format_args!("no response within {timeout:?}"))),
+        }
     }
 }
 
@@ -269,6 +297,9 @@ const HEALTHCHECK_TIMEOUT: Duration = Duration::from_secs(2);
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
 /// A reload may read and validate ten thousand access keys and their files.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(60);
+
+const REACH_HELP: &str =
+    "is the gateway running, and is this its address? --admin HOST:PORT gives another one";
 
 const STATUS_EXAMPLES: &str = "\
 Examples:

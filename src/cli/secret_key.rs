@@ -9,6 +9,7 @@ use clap::Args;
 use clap::error::ErrorKind;
 
 use crate::auth::{AccessKey, Credential, Secret};
+use crate::config::secret_text;
 
 /// Flags that name the source of a secret key.
 #[derive(Args, Clone, Debug)]
@@ -57,20 +58,15 @@ pub(super) fn credential(access_key: &str, secret: Secret) -> anyhow::Result<Arc
     )))
 }
 
-/// Reads a secret from a file, without one trailing line end.
+/// Reads a secret from a file, without a byte-order mark and one trailing line end.
 pub(super) fn read_secret_file(path: &Path) -> anyhow::Result<Secret> {
-    let mut bytes = std::fs::read(path)
-        .with_context(|| format!("cannot read the secret key file {}", path.display()))?;
-    if bytes.ends_with(b"\n") {
-        bytes.pop();
-        if bytes.ends_with(b"\r") {
-            bytes.pop();
-        }
+    let shown = path.display();
+    let bytes =
+        std::fs::read(path).with_context(|| format!("cannot read the secret key file {shown}"))?;
+    match secret_text::parse(bytes) {
+        Ok(secret) => Ok(Secret::new(secret.bytes)),
+        Err((message, help)) => bail!("the secret key file {shown}: {message}; {help}"),
     }
-    if bytes.is_empty() {
-        bail!("the secret key file {} is empty", path.display());
-    }
-    Ok(Secret::new(bytes))
 }
 
 #[expect(
@@ -79,9 +75,12 @@ pub(super) fn read_secret_file(path: &Path) -> anyhow::Result<Secret> {
 )]
 fn read_environment(name: &str) -> anyhow::Result<Secret> {
     match std::env::var(name) {
-        Ok(secret) if !secret.is_empty() => Ok(Secret::new(secret.into_bytes())),
+        Ok(secret) => match secret_text::parse(secret.into_bytes()) {
+            Ok(secret) => Ok(Secret::new(secret.bytes)),
+            Err((message, help)) => bail!("the environment variable {name}: {message}; {help}"),
+        },
         // The error for a variable that is not UTF-8 would print its value.
-        _ => bail!("the environment variable {name} holds no secret key"),
+        Err(_) => bail!("the environment variable {name} holds no secret key"),
     }
 }
 
@@ -90,18 +89,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_trailing_line_end_is_ignored() {
+    fn a_mark_and_one_line_end_are_ignored() {
         let file = tempfile::NamedTempFile::new().unwrap();
         for (content, secret) in [
             ("a b", "a b"),
             ("a\n", "a"),
             ("a\r\n", "a"),
             ("a\n\n", "a\n"),
+            ("\u{feff}a\n", "a"),
         ] {
             std::fs::write(file.path(), content).unwrap();
             assert!(read_secret_file(file.path()).unwrap() == Secret::new(secret.into()));
         }
-        std::fs::write(file.path(), "\n").unwrap();
-        assert!(read_secret_file(file.path()).is_err());
+        for content in ["\n", " \n", "a\0b", "\u{feff}", "s\0k\0"] {
+            std::fs::write(file.path(), content).unwrap();
+            assert!(read_secret_file(file.path()).is_err(), "{content:?}");
+        }
     }
 }

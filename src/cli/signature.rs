@@ -65,7 +65,7 @@ pub struct Verify {
     #[command(flatten)]
     request: RequestArgs,
     /// Maximum difference between the timestamp and now, in both directions, e.g. 15m; 0s is unlimited
-    #[arg(long)]
+    #[arg(long, value_parser = inputs::window)]
     window: Option<SignedDuration>,
     /// Print one JSON object: valid, signed_at, age_seconds, notes, error
     #[arg(long)]

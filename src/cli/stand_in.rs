@@ -16,6 +16,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::signals::shutdown_signal;
 use super::values;
+use zeroize::Zeroizing;
+
+use crate::encoding;
 use crate::stand_in::certificates::{self, CertificateAuthority};
 use crate::stand_in::{Packing, Settings, StandIn, UrlForm, UrlStyle};
 
@@ -141,14 +144,16 @@ impl StandInArgs {
             return Ok((issued.server_config()?, Some(authority)));
         };
         let problem = |path: &PathBuf| format!("cannot read {}", path.display());
-        let chain: Vec<_> = CertificateDer::pem_file_iter(certificate)
-            .and_then(Iterator::collect)
+        let pem = encoding::read_text_file(certificate).with_context(|| problem(certificate))?;
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(&pem)
+            .collect::<Result<_, _>>()
             .with_context(|| problem(certificate))?;
         if chain.is_empty() {
             bail!("no certificate in {}", certificate.display());
         }
-        let key =
-            PrivateKeyDer::from_pem_file(private_key).with_context(|| problem(private_key))?;
+        let pem = encoding::read_text_file(private_key).with_context(|| problem(private_key))?;
+        let pem = Zeroizing::new(pem);
+        let key = PrivateKeyDer::from_pem_slice(&pem).with_context(|| problem(private_key))?;
         let config = certificates::server_config(chain, key)
             .with_context(|| format!("{} and {}", certificate.display(), private_key.display()))?;
         Ok((config, None))

@@ -10,6 +10,9 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore};
 
 use super::ClientError;
+use zeroize::Zeroizing;
+
+use crate::encoding;
 use crate::tls::NoVerification;
 
 /// Which server certificates a client accepts.
@@ -28,7 +31,8 @@ impl Trust {
             ClientError::TrustStore(format!("{}: {error}", path.display()))
         };
         let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_file_iter(path).map_err(|error| problem(&error))? {
+        let pem = encoding::read_text_file(path).map_err(|error| problem(&error))?;
+        for certificate in CertificateDer::pem_slice_iter(&pem) {
             let certificate = certificate.map_err(|error| problem(&error))?;
             roots.add(certificate).map_err(|error| problem(&error))?;
         }
@@ -78,14 +82,16 @@ impl ClientCertificate {
         let problem = |path: &Path, error: &dyn std::fmt::Display| {
             ClientError::ClientCertificate(format!("{}: {error}", path.display()))
         };
-        let certificates: Vec<_> = CertificateDer::pem_file_iter(chain)
-            .and_then(Iterator::collect)
+        let read =
+            |path: &Path| encoding::read_text_file(path).map_err(|error| problem(path, &error));
+        let certificates: Vec<_> = CertificateDer::pem_slice_iter(&read(chain)?)
+            .collect::<Result<_, _>>()
             .map_err(|error| problem(chain, &error))?;
         if certificates.is_empty() {
             return Err(problem(chain, &"no certificate in it"));
         }
-        let private_key =
-            PrivateKeyDer::from_pem_file(key).map_err(|error| problem(key, &error))?;
+        let private_key = PrivateKeyDer::from_pem_slice(&Zeroizing::new(read(key)?))
+            .map_err(|error| problem(key, &error))?;
         let provider = aws_lc_rs::default_provider();
         let certified = CertifiedKey::from_der(certificates, private_key, &provider)
             .map_err(|error| problem(key, &error))?;

@@ -42,6 +42,8 @@ pub struct Node {
     failure_log: Mutex<FailureLog>,
     /// In seconds; [`UNKNOWN_OFFSET`] until a `Date` was read.
     clock_offset: AtomicI64,
+    /// Responses in a row whose `Date` was off by [`CLOCK_TOLERANCE`] or more.
+    clock_errors: AtomicU64,
     drained: AtomicBool,
     /// Whether `health` is in its initial state, so that choices and successes need no lock.
     untroubled: AtomicBool,
@@ -73,6 +75,7 @@ impl Node {
             last_failure: AtomicU8::new(0),
             failure_log: Mutex::default(),
             clock_offset: AtomicI64::new(UNKNOWN_OFFSET),
+            clock_errors: AtomicU64::new(0),
             drained: AtomicBool::new(false),
             untroubled: AtomicBool::new(true),
             health: Mutex::default(),
@@ -133,6 +136,11 @@ impl Node {
     /// Records by how many seconds its clock is ahead, from the `Date` of a response.
     pub fn set_clock_offset(&self, seconds: i64) {
         self.clock_offset.store(seconds, Ordering::Relaxed);
+        if seconds.unsigned_abs() >= CLOCK_TOLERANCE {
+            self.clock_errors.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.clock_errors.store(0, Ordering::Relaxed);
+        }
     }
 
     /// Returns by how many seconds its clock was ahead when it was last looked at; negative if it was
@@ -318,6 +326,7 @@ impl Node {
                 .map(|until| until.saturating_duration_since(now)),
             ejection_reason: health.ejection_reason(now),
             clock_offset: self.clock_offset(),
+            clock_errors: self.clock_errors.load(Ordering::Relaxed),
             certificate: self.certificate(),
         }
     }
@@ -403,6 +412,8 @@ pub struct NodeStatus {
     pub ejection_reason: Option<EjectionReason>,
     /// By how many seconds its clock is ahead of the gateway's, as last seen.
     pub clock_offset: Option<i64>,
+    /// Responses in a row whose `Date` was off by 30 seconds or more.
+    pub clock_errors: u64,
     /// The certificate of the last full handshake that succeeded.
     pub certificate: Option<Arc<CertificateDetails>>,
 }
@@ -424,6 +435,7 @@ impl NodeStatus {
             .into_iter()
             .flatten();
         self.clock_offset = offsets.max_by_key(|offset| offset.unsigned_abs());
+        self.clock_errors = self.clock_errors.max(other.clock_errors);
         let end = |status: &Self| Some(status.certificate.as_ref()?.validity?.not_after);
         if end(other).is_some_and(|other| end(self).is_none_or(|own| other < own)) {
             self.certificate.clone_from(&other.certificate);
@@ -465,6 +477,9 @@ impl NodeState {
 /// At least this long between two log lines about failures of one node, so that alternating reasons do
 /// not flood the log.
 const FAILURE_LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A clock that is off by so many seconds is wrong.
+const CLOCK_TOLERANCE: u64 = 30;
 
 /// No clock is off by so much.
 const UNKNOWN_OFFSET: i64 = i64::MIN;

@@ -5,10 +5,10 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::encoding;
 use super::named_file::{FileDigest, read_named_file};
 use super::secrets;
 use super::spanned::Spanned;
+use crate::encoding;
 use crate::escape;
 
 /// The diagnostics of one file, and the files that it names.

@@ -12,6 +12,7 @@ mod settings;
 mod shared_store;
 mod telemetry;
 mod tls;
+mod zone_names;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,13 +26,13 @@ pub(super) use accounts::{AccountReader, AccountRules};
 use super::diagnostics::Diagnostics;
 use super::diagnostics::Severity;
 use super::document::{self, FileKind};
-use super::encoding;
 use super::file::{AccessKey, AccessKeysFile, ByName, File, Setting};
 use super::key_directory::KeyChanges;
 use super::permissions;
 use super::problem::{ConfigError, Problem};
 use super::units::{ByteSize, ConfigDuration};
 use super::{Config, ConfigText};
+use crate::encoding;
 
 /// How the files of `access_keys_dir` are treated.
 #[derive(Clone, Copy, Debug)]

@@ -35,6 +35,24 @@ impl ConfigDuration {
         (millis <= MAX_MILLIS).then_some(Self(Duration::from_millis(millis)))
     }
 
+    /// Returns what a text in another notation means: `"10 min"` is `"10m"`.
+    pub(super) fn suggestion(text: &str) -> Option<String> {
+        let (count, unit) = split_loosely(text)?;
+        let unit = match unit.to_ascii_lowercase().as_str() {
+            "ms" | "msec" | "msecs" | "millis" | "millisecond" | "milliseconds" => "ms",
+            "" | "s" | "sec" | "secs" | "second" | "seconds" => "s",
+            "m" | "min" | "mins" | "minute" | "minutes" => "m",
+            "h" | "hr" | "hrs" | "hour" | "hours" => "h",
+            "d" | "day" | "days" => {
+                return Self::parse(&format!("{}h", count.checked_mul(24)?))
+                    .map(|_| format!("{}h", count * 24));
+            }
+            _ => return None,
+        };
+        let meant = format!("{count}{unit}");
+        Self::parse(&meant).map(|_| meant)
+    }
+
     /// Returns the shortest text that [`ConfigDuration::parse`] reads back.
     pub(super) fn format(duration: Duration) -> String {
         let millis = duration.as_millis();
@@ -66,6 +84,20 @@ impl ByteSize {
         (bytes <= MAX_BYTES).then_some(Self(bytes))
     }
 
+    /// Returns what a text in another notation means: `"64KB"` is `"64KiB"`.
+    pub(super) fn suggestion(text: &str) -> Option<String> {
+        let (count, unit) = split_loosely(text)?;
+        let unit = match unit.to_ascii_lowercase().as_str() {
+            "" | "b" | "byte" | "bytes" => "B",
+            "k" | "kb" | "kib" => "KiB",
+            "m" | "mb" | "mib" => "MiB",
+            "g" | "gb" | "gib" => "GiB",
+            _ => return None,
+        };
+        let meant = format!("{count}{unit}");
+        Self::parse(&meant).map(|_| meant)
+    }
+
     /// Returns the shortest text that [`ByteSize::parse`] reads back.
     pub(super) fn format(bytes: u64) -> String {
         match bytes {
@@ -82,6 +114,12 @@ fn split_unit(text: &str) -> Option<(u64, &str)> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (count, unit) = text.split_at(digits);
     Some((count.parse().ok()?, unit))
+}
+
+/// Like [`split_unit`], with white space around number and unit.
+fn split_loosely(text: &str) -> Option<(u64, &str)> {
+    let (count, unit) = split_unit(text.trim())?;
+    Some((count, unit.trim()))
 }
 
 /// One year. Timers add a duration to the current time; the limit keeps the sum from overflowing.
@@ -206,6 +244,38 @@ mod tests {
             "tomorrow",
         ] {
             assert_eq!(ConfigTime::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn other_notations_are_understood_for_a_suggestion() {
+        for (typed, meant) in [
+            ("10 min", Some("10m")),
+            ("30", Some("30s")),
+            (" 5 Seconds ", Some("5s")),
+            ("1d", Some("24h")),
+            ("250 msec", Some("250ms")),
+            ("99999999999999999999s", None),
+            ("9999999d", None),
+            ("1.5s", None),
+            ("soon", None),
+            ("", None),
+        ] {
+            assert_eq!(
+                ConfigDuration::suggestion(typed).as_deref(),
+                meant,
+                "{typed}"
+            );
+        }
+        for (typed, meant) in [
+            ("64KB", Some("64KiB")),
+            ("64", Some("64B")),
+            ("8 mb", Some("8MiB")),
+            ("1G", Some("1GiB")),
+            ("1TB", None),
+            ("64Kib/s", None),
+        ] {
+            assert_eq!(ByteSize::suggestion(typed).as_deref(), meant, "{typed}");
         }
     }
 

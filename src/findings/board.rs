@@ -46,12 +46,16 @@ impl Board {
         let mut changes = Vec::new();
         let mut seen = HashSet::new();
         for case in cases {
+            let last_case = case.seen.unwrap_or(at);
+            let is_old = at.saturating_duration_since(last_case) >= hold;
+            if is_old && entry.end == End::AfterHold {
+                continue;
+            }
             let key = (entry.id, case.subject.clone());
             if !self.0.contains_key(&key) && (!case.begins || self.0.len() >= MAX_ACTIVE) {
                 continue;
             }
             seen.insert(case.subject.clone());
-            let last_case = case.seen.unwrap_or(at);
             let last_seen = timestamp_of(last_case, (at, now));
             let known = self.0.get(&key);
             let finding = Finding {

@@ -297,6 +297,16 @@ fn three_access_keys_that_are_off_in_one_direction_point_to_the_clock() {
         report.findings.is_empty(),
         "two of them are ten minutes old"
     );
+    let mut now = observation(start + MINUTE * 11);
+    for access_key in ["known-5", "known-6"] {
+        claim(&mut now, access_key, AuthResult::Stale, 1, -3600);
+    }
+    assert_eq!(ids(&detector.observe(&now, &Keys).0), ["clock-off"]);
+    let (report, _) = detector.observe(&observation(start + MINUTE * 12), &Keys);
+    assert!(
+        report.findings.is_empty(),
+        "a minute after the last case, not ten"
+    );
 }
 
 #[test]

@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 
 use super::http1::state::{Http1State, Reading};
 use super::http2::incoming::Http2Incoming;
-use super::http2::state::StreamProgress;
+use super::http2::stream_progress::{MalformedTrailers, StreamProgress};
 use super::incoming::{IncomingBody, IncomingError};
 
 /// A request body as the handler sees it.
@@ -86,6 +86,14 @@ impl RequestBody {
         }
     }
 
+    /// Over HTTP/1 the scanner below hyper has checked them.
+    fn check_trailers(&self) -> Result<(), MalformedTrailers> {
+        match &self.unread_sink {
+            UnreadSink::Http1(_) => Ok(()),
+            UnreadSink::Http2(progress) => progress.check_trailers(),
+        }
+    }
+
     fn read_error(&self) -> BodyError {
         match &self.unread_sink {
             UnreadSink::Http1(state) if state.reading() == Reading::RejectedBody => {
@@ -119,6 +127,10 @@ impl Body for RequestBody {
             None => ready!(Pin::new(incoming).poll_frame(context)),
         };
         match polled {
+            Some(Ok(frame)) if frame.is_trailers() && this.check_trailers().is_err() => {
+                this.incoming = None;
+                Poll::Ready(Some(Err(BodyError::Malformed)))
+            }
             Some(Ok(frame)) => Poll::Ready(Some(Ok(frame))),
             Some(Err(_)) => {
                 this.incoming = None;

@@ -15,7 +15,7 @@ use super::accept::{AcceptedConnection, canonical};
 use super::connection_limits::ConnectionPermit;
 use super::context::{ConnectionContext, ListenerContext};
 use super::stream::Stream;
-use super::{ConnectionInfo, Handler, http1, http2, proxy_protocol};
+use super::{ConnectionInfo, Handler, http1, http2, plain_http, proxy_protocol, raw_response};
 use crate::drain::{Phase, Watch};
 use crate::metrics::{ConnectionEndReason, HandshakeResult};
 use crate::tls::{TrustError, explain};
@@ -56,7 +56,7 @@ pub fn serve<H: Handler>(
 }
 
 /// Everything before the first request, within one handshake timeout; `None` if it failed.
-async fn establish<H>(
+async fn establish<H: Handler>(
     listener: Arc<ListenerContext<H>>,
     accepted: AcceptedConnection,
 ) -> Option<(Stream, Arc<ConnectionInfo>, ConnectionPermit)> {
@@ -85,7 +85,9 @@ async fn establish<H>(
             }
             Some((stream, Arc::new(info), permit))
         }
-        Ok(Err(error)) => {
+        // Counted before the response.
+        Ok(Err(HandshakeError::PlainHttp)) => None,
+        Ok(Err(HandshakeError::Io(error))) => {
             log_failure(&listener.name, accepted.peer_address, &error);
             listener.metrics.count(HandshakeResult::Failed);
             None
@@ -131,12 +133,12 @@ const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Reads the PROXY header if one is expected (then `proxied` is the permit that is counted for the
 /// address it names), and performs the TLS handshake.
-async fn negotiate<H>(
+async fn negotiate<H: Handler>(
     listener: &ListenerContext<H>,
     stream: std::net::TcpStream,
     mut client_address: SocketAddr,
     proxied: Option<&ConnectionPermit>,
-) -> io::Result<(Stream, ConnectionInfo)> {
+) -> Result<(Stream, ConnectionInfo), HandshakeError> {
     let mut stream = TcpStream::from_std(stream)?;
     let local_port = stream.local_addr()?.port();
     if let Some(permit) = proxied {
@@ -144,12 +146,24 @@ async fn negotiate<H>(
             .await?
             .map_or(client_address, canonical);
         if !permit.count_for_address(client_address.ip()) {
-            return Err(io::Error::other("the address has too many connections"));
+            return Err(io::Error::other("the address has too many connections").into());
         }
     }
+    let info = |tls_version| ConnectionInfo {
+        client_address,
+        listener: listener.name.clone(),
+        local_port,
+        tls_version,
+    };
     let (stream, tls_version) = match &listener.tls {
         None => (Stream::Plain(stream), None),
         Some(config) => {
+            if let Some(response) = plain_http::response(listener, &stream, &info).await? {
+                listener.metrics.count(HandshakeResult::PlainHttp);
+                let time = listener.settings.linger_timeout;
+                raw_response::send(Stream::Plain(stream), response, time).await;
+                return Err(HandshakeError::PlainHttp);
+            }
             let stream = TlsAcceptor::from(config.clone()).accept(stream).await?;
             let version = match stream.get_ref().1.protocol_version() {
                 Some(ProtocolVersion::TLSv1_2) => "1.2",
@@ -158,11 +172,19 @@ async fn negotiate<H>(
             (Stream::Tls(Box::new(stream)), Some(version))
         }
     };
-    let info = ConnectionInfo {
-        client_address,
-        listener: listener.name.clone(),
-        local_port,
-        tls_version,
-    };
-    Ok((stream, info))
+    Ok((stream, info(tls_version)))
+}
+
+/// Why a handshake failed.
+#[derive(Debug)]
+enum HandshakeError {
+    Io(io::Error),
+    /// The client sent HTTP without TLS, and has its response.
+    PlainHttp,
+}
+
+impl From<io::Error> for HandshakeError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
 }

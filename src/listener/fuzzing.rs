@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use super::http1::state::Http1State;
 use super::http1::validating_io::ValidatingIo;
+use super::http2::frame_counter::FrameCounter;
 use super::{HeadLimits, ProtocolError, proxy_protocol};
 
 /// What the HTTP/1 scanner made of the bytes of one connection.
@@ -45,6 +46,34 @@ pub fn scan_requests(bytes: &[u8], segment_size: usize, limits: HeadLimits) -> S
                 error: state.error().map(|error| error.error.clone()),
             };
         }
+    }
+}
+
+/// What the bytes of one HTTP/2 connection revealed below h2.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct FrameFindings {
+    /// The streams whose requests are malformed.
+    pub streams: Vec<u32>,
+    /// The header blocks could not be followed to the end.
+    pub undecodable: bool,
+    /// A header block has begun and is not complete.
+    pub block_open: bool,
+}
+
+/// Follows the frames of an HTTP/2 connection, preface included, that arrive in segments of
+/// `segment_size` bytes (at least one).
+pub fn follow_frames(bytes: &[u8], segment_size: usize) -> FrameFindings {
+    let mut frames = FrameCounter::new();
+    for segment in bytes.chunks(segment_size) {
+        frames.advance(segment);
+    }
+    let block_open = frames.is_block_open();
+    let blocks = frames.blocks();
+    let found = blocks.take_findings();
+    FrameFindings {
+        streams: found.iter().map(|finding| finding.stream).collect(),
+        undecodable: blocks.is_undecodable(),
+        block_open,
     }
 }
 

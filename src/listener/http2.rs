@@ -3,11 +3,16 @@
 //! blocks, idle time, age, drain.
 
 mod control_frame_budget;
-mod frame_counter;
+mod counting_io;
+mod frame;
+pub(super) mod frame_counter;
+pub(super) mod header_blocks;
+mod hpack;
 pub(super) mod incoming;
 mod response_body;
-pub(super) mod state;
+mod state;
 mod stream;
+pub(super) mod stream_progress;
 mod timeouts;
 
 use std::pin::{Pin, pin};
@@ -19,11 +24,14 @@ use h2::server::{Builder, Connection, Handshake, SendResponse};
 use h2::{Ping, PingPong, RecvStream};
 use http::Request;
 
-use self::state::{CountingIo, Http2State};
+use self::counting_io::CountingIo;
+use self::header_blocks::Defect;
+use self::state::Http2State;
 use self::stream::StreamTask;
 use self::timeouts::{Http2Timeouts, Next};
 use super::context::{ConnectionContext, ListenerContext};
 use super::driver::{self, drive};
+use super::head::request::TargetHadFragment;
 use super::stream::Stream;
 use super::{Handler, Settings};
 use crate::metrics::ConnectionEndReason;
@@ -115,11 +123,19 @@ impl<H: Handler> Http2Connection<'_, H> {
         clippy::disallowed_methods,
         reason = "a spawn site: the task ends with its stream, which ends with its connection"
     )]
-    fn start_stream(&self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+    fn start_stream(&self, mut request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
         if self.state.is_going_away() {
             self.state.count_refused();
             respond.send_reset(h2::Reason::REFUSED_STREAM);
             return;
+        }
+        if self.state.is_headers_undecodable() {
+            respond.send_reset(h2::Reason::PROTOCOL_ERROR);
+            return;
+        }
+        let stream = respond.stream_id().as_u32();
+        if self.state.take_finding(stream, Defect::Fragment) {
+            request.extensions_mut().insert(TargetHadFragment);
         }
         let task = StreamTask::new(
             self.listener.clone(),
@@ -129,8 +145,10 @@ impl<H: Handler> Http2Connection<'_, H> {
         );
         // Counted here and not in the task: other streams of the same read start before it first runs.
         let guard = self.state.begin_stream();
+        let state = self.state.clone();
         tokio::spawn(async move {
             task.run(request).await;
+            state.forget_findings(stream);
             drop(guard);
         });
     }

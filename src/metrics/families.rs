@@ -39,6 +39,8 @@ families! {
         Failed = "failed",
         /// Not completed before the timeout.
         Timeout = "timeout",
+        /// The client sent HTTP without TLS, which was answered with 400.
+        PlainHttp = "plain_http",
     }
     /// Why the gateway closed a connection.
     ConnectionEndReason("connections_ended", "Connections closed by the gateway, by reason", "reason") {

@@ -1,6 +1,7 @@
 //! Purges that the store has not acknowledged yet. None is lost while the store is unavailable.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
@@ -14,6 +15,8 @@ pub(super) struct PurgeQueue {
     queue: Mutex<VecDeque<PurgeRecord>>,
     pushed: Notify,
     length: watch::Sender<usize>,
+    /// Other replicas that received the last acknowledged purge.
+    receivers: AtomicU64,
 }
 
 impl Default for PurgeQueue {
@@ -22,6 +25,7 @@ impl Default for PurgeQueue {
             queue: Mutex::default(),
             pushed: Notify::new(),
             length: watch::Sender::new(0),
+            receivers: AtomicU64::new(0),
         }
     }
 }
@@ -48,8 +52,9 @@ impl PurgeQueue {
         self.queue.lock().front().cloned()
     }
 
-    /// Removes a purge that the store has taken.
-    pub(super) fn acknowledge(&self, record: &PurgeRecord) {
+    /// Removes a purge that the store has taken, and that `receivers` other replicas have received.
+    pub(super) fn acknowledge(&self, record: &PurgeRecord, receivers: u64) {
+        self.receivers.store(receivers, Ordering::Relaxed);
         let mut queue = self.queue.lock();
         // It may have been replaced by a purge of everything meanwhile.
         if queue.front() == Some(record) {
@@ -69,14 +74,15 @@ impl PurgeQueue {
         self.pushed.notified().await;
     }
 
-    /// Resolves when the queue is empty.
-    pub(super) async fn wait_until_empty(&self) {
+    /// Resolves when the queue is empty, with the number of other replicas that received the last purge.
+    pub(super) async fn wait_until_empty(&self) -> u64 {
         // Cannot fail: the sender lives as long as `self`.
         let _ = self
             .length
             .subscribe()
             .wait_for(|&length| length == 0)
             .await;
+        self.receivers.load(Ordering::Relaxed)
     }
 
     /// Returns the number of queued purges.
@@ -105,9 +111,9 @@ mod tests {
         }
         assert_eq!(queue.len(), 1);
         assert!(queue.first().unwrap().purge.is_everything());
-        queue.acknowledge(&first);
+        queue.acknowledge(&first, 1);
         assert_eq!(queue.len(), 1, "the purge of everything stays queued");
-        queue.acknowledge(&queue.first().unwrap());
+        queue.acknowledge(&queue.first().unwrap(), 1);
         assert_eq!(queue.len(), 0);
     }
 }

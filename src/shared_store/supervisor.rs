@@ -269,12 +269,14 @@ impl Store {
                 )
             })?;
             let is_everything = record.purge.is_everything();
-            with_timeout(
+            let subscribers = with_timeout(
                 CONNECT_TIMEOUT,
                 publish_record(connection, &sealed, is_everything),
             )
             .await?;
-            self.purge_queue.acknowledge(&record);
+            // This replica is one of them.
+            self.purge_queue
+                .acknowledge(&record, subscribers.saturating_sub(1));
         }
         Ok(())
     }
@@ -287,12 +289,13 @@ struct Listeners<P, O> {
 }
 
 /// Appends a record to the list in one transaction, then notifies the other replicas. A purge of
-/// everything replaces all records before it.
+/// everything replaces all records before it. Returns the number of subscribers, of a Redis cluster those
+/// of one server.
 async fn publish_record(
     connection: &Connection,
     sealed: &[u8],
     is_everything: bool,
-) -> RedisResult<()> {
+) -> RedisResult<u64> {
     let mut store = connection.clone();
     let mut pipe = redis::pipe();
     pipe.atomic();
@@ -307,7 +310,7 @@ async fn publish_record(
     redis::cmd("PUBLISH")
         .arg(PURGE_CHANNEL)
         .arg(sealed)
-        .exec_async(&mut store)
+        .query_async(&mut store)
         .await
 }
 

@@ -48,7 +48,7 @@ pub(super) async fn track_name(
                 cluster.set_resolution_error(&address, &cause);
                 // Logged once, not at every query during a long outage.
                 if logged.as_ref() != Some(&cause) {
-                    tracing::warn!(node = %address, cause, "the name of a node cannot be resolved");
+                    tracing::warn!(node = %address, error = cause, "the name of a node cannot be resolved");
                     logged = Some(cause);
                 }
                 RETRY_INTERVAL

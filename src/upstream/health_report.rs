@@ -17,23 +17,23 @@ pub(super) fn report(
 ) {
     let now = now.into_std();
     let change = cluster.record_outcome(node, outcome, now);
-    let (kind, cause) = match outcome {
+    let (kind, error) = match outcome {
         NodeOutcome::Failure(kind) | NodeOutcome::ProbeFailure(kind) => (kind.as_str(), reason()),
         NodeOutcome::FlowControlled | NodeOutcome::ProbeSuccess | NodeOutcome::Success => {
             ("", FailureReason::default())
         }
     };
-    let is_news = !kind.is_empty() && node.record_failure_reason(&cause, now);
-    let (cluster, node, cause) = (&cluster.settings().name, node.name(), &*cause);
+    let is_news = !kind.is_empty() && node.record_failure_reason(&error, now);
+    let (cluster, node, error) = (&cluster.settings().name, node.name(), &*error);
     match change {
         Some(HealthChange::Down) => {
-            tracing::warn!(%cluster, %node, fault = kind, cause, "node is down");
+            tracing::warn!(%cluster, %node, reason = kind, error, "node is down");
         }
         Some(HealthChange::Ejected(time)) => {
             let seconds = time.as_secs();
-            tracing::warn!(%cluster, %node, fault = kind, cause, seconds, "node is ejected");
+            tracing::warn!(%cluster, %node, reason = kind, error, seconds, "node is ejected");
         }
-        None if is_news => tracing::warn!(%cluster, %node, fault = kind, cause, "node is failing"),
+        None if is_news => tracing::warn!(%cluster, %node, reason = kind, error, "node is failing"),
         Some(HealthChange::Returned) => {
             tracing::info!(%cluster, %node, "node returned from its ejection")
         }

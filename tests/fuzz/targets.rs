@@ -180,6 +180,18 @@ pub(crate) fn node_response(data: &[u8]) {
     assert_eq!(again.fields.len(), fields.len());
 }
 
+/// Input: the bytes of an HTTP/2 connection behind the preface. However they are cut, the same is found,
+/// and of each stream at most one defect of its head.
+pub(crate) fn http2_frames(data: &[u8]) {
+    let bytes = [&[0; 24], data].concat();
+    let whole = fuzzing::follow_frames(&bytes, usize::MAX);
+    for piece in [1, 7] {
+        assert_eq!(fuzzing::follow_frames(&bytes, piece), whole);
+    }
+    // A frame header has nine bytes.
+    assert!(whole.streams.len() <= data.len() / 9);
+}
+
 /// Input: a PROXY header and the bytes behind it, which do not change its end.
 pub(crate) fn proxy_header(data: &[u8]) {
     let Some((address, length)) = fuzzing::parse_proxy_header(data) else {

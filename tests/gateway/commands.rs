@@ -167,12 +167,12 @@ fn a_failure_with_json_is_json_on_stdout() {
     ];
     for (arguments, help) in [
         (&call[..], true),
-        (&["status", "--json", "--admin", &address], false),
-        (&["nodes", "--json", "--admin", &address], false),
-        (&["reload", "--json", "--admin", &address], false),
-        (&["drain", "--json", "--admin", &address], false),
-        (&["purge", "--all", "--json", "--admin", &address], false),
-        (&["healthcheck", "--json", "--admin", &address], false),
+        (&["status", "--json", "--admin", &address], true),
+        (&["nodes", "--json", "--admin", &address], true),
+        (&["reload", "--json", "--admin", &address], true),
+        (&["drain", "--json", "--admin", &address], true),
+        (&["purge", "--all", "--json", "--admin", &address], true),
+        (&["healthcheck", "--json", "--admin", &address], true),
         (&[&verify[..], &["--sk-file", "nowhere"]].concat(), false),
     ] {
         let output = run_command(folder.path(), arguments);

@@ -210,7 +210,6 @@ fn check_rejects_what_run_rejects() {
     let all = format!("[::]:{port}");
     for (bind, added) in [
         (None, "[telemetry]\naccess_log = \"tls\"".to_owned()),
-        (None, "[telemetry]\naccess_log = \"pipe\"".to_owned()),
         (
             None,
             "[telemetry]\naccess_log = \"gone/access.log\"".to_owned(),
@@ -219,14 +218,16 @@ fn check_rejects_what_run_rejects() {
             None,
             "[telemetry]\naccess_log = \"gateway.toml/access.log\"".to_owned(),
         ),
+        (
+            None,
+            "[telemetry]\notlp_endpoint = \"http://localhost:99999\"".to_owned(),
+        ),
         (Some(&all), second(&format!("0.0.0.0:{port}"))),
         (Some(&all), second(&format!("127.0.0.1:{port}"))),
         (Some(&all), second(&format!("[::ffff:127.0.0.1]:{port}"))),
         (Some(&all), second(&format!("[::1]:{port}"))),
     ] {
         let files = Files::new();
-        let made = Command::new("mkfifo").arg(files.path("pipe")).status();
-        assert!(made.unwrap().success());
         files.add(&added);
         if let Some(bind) = bind {
             let text = fs::read_to_string(files.path("gateway.toml")).unwrap();
@@ -256,6 +257,41 @@ fn an_address_in_use_is_a_warning_of_check() {
         )),
         "{warning}"
     );
+}
+
+/// `check` does not open it: its reader would see the end of the pipe, and `run` would then have none.
+#[test]
+fn a_pipe_as_access_log_is_a_warning_of_check() {
+    let files = Files::new();
+    let pipe = files.path("pipe");
+    let made = Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    files.add("[telemetry]\naccess_log = \"pipe\"");
+    let [check, run] = check_and_run(files.directory.path());
+    assert_eq!((check.status.code(), run.status.code()), (Some(0), Some(1)));
+    let warning = String::from_utf8(check.stderr).unwrap();
+    assert!(
+        warning.contains("is a pipe: run starts only while a process reads it"),
+        "{warning}"
+    );
+    // A reader goes on waiting for its writer.
+    let (opened, seen) = std::sync::mpsc::channel();
+    let reader = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || {
+            let text = fs::read_to_string(pipe);
+            let _ = opened.send(());
+            text.unwrap()
+        }
+    });
+    let checked = Command::new(PROGRAM)
+        .args(["check", "--config", "gateway.toml"])
+        .current_dir(files.directory.path())
+        .output();
+    assert!(checked.unwrap().status.success());
+    assert!(seen.try_recv().is_err());
+    fs::write(&pipe, "a line").unwrap();
+    assert_eq!(reader.join().unwrap(), "a line");
 }
 
 #[test]

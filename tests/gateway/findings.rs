@@ -7,7 +7,7 @@ use ccfs_gateway::app::App;
 use ccfs_gateway::client::DEFAULT_SIGNED_FIELDS;
 use ccfs_gateway::config::Config;
 use ccfs_gateway::findings::Timing;
-use ccfs_gateway::stand_in::{Fault, When};
+use ccfs_gateway::stand_in::{Fault, Settings, StandIn, When};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
@@ -329,6 +329,24 @@ async fn clocks_that_are_off_in_one_direction_are_named_in_words() {
 }
 
 #[tokio::test]
+async fn an_access_key_whose_recordings_are_not_found_is_named() {
+    let env = start(Setup {
+        tables: "[cache]\nnegative_ttl = \"60s\"".to_owned(),
+        ..Setup::default()
+    })
+    .await;
+    env.nodes[0].faults().add_unknown_call("1637742300-27");
+    for _ in 0..20 {
+        let response = env.get_recording("1637742300-27").await;
+        assert_eq!(response.result_code().as_deref(), Some("0300012"));
+    }
+    let finding = appears(&env, "recordings-not-found").await;
+    assert!(is_name(&finding, "access_key", SHANGHAI), "{finding}");
+    assert_eq!(finding["details"]["not_found"], 20, "{finding}");
+    disappears(&env, "recordings-not-found").await;
+}
+
+#[tokio::test]
 async fn an_account_at_its_limit_is_named_with_the_key_that_would_raise_it() {
     let shanghai = "rate_limit = { per_second = 1, burst = 1 }".to_owned();
     let env = start(Setup {
@@ -495,12 +513,50 @@ async fn a_certificate_of_a_listener_that_ends_is_a_finding_until_it_is_replaced
 }
 
 fn certificate_for_two_days() -> (String, String) {
-    let mut params = rcgen::CertificateParams::new(vec!["soon.test".to_owned()]).unwrap();
+    let (certificate, key) = two_days("soon.test");
+    (certificate.pem(), key.serialize_pem())
+}
+
+fn two_days(name: &str) -> (rcgen::Certificate, rcgen::KeyPair) {
+    let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
     let end = std::time::SystemTime::now() + Duration::from_secs(2 * 86_400 - 60);
     params.not_after = end.into();
     let key = rcgen::KeyPair::generate().unwrap();
-    let certificate = params.self_signed(&key).unwrap();
-    (certificate.pem(), key.serialize_pem())
+    (params.self_signed(&key).unwrap(), key)
+}
+
+#[tokio::test]
+async fn a_certificate_of_a_node_that_ends_is_a_finding_while_the_node_is_configured() {
+    let site = Setup::default().prepare().await;
+    let (certificate, key) = two_days("127.0.0.1");
+    let tls = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![certificate.der().clone()],
+            rustls::pki_types::PrivateKeyDer::Pkcs8(key.serialize_der().into()),
+        )
+        .unwrap();
+    let accounts = vec![credential(SHANGHAI)];
+    let node = StandIn::start(Settings::new(tls.into(), accounts))
+        .await
+        .unwrap();
+    std::fs::write(site.folder.path().join("node.pem"), certificate.pem()).unwrap();
+    let good = read(&site.file);
+    let short = good.replace(&site.nodes[0].url(), &node.url());
+    std::fs::write(
+        &site.file,
+        short.replace("{ ca = \"ca.pem\" }", "{ ca = \"node.pem\" }"),
+    )
+    .unwrap();
+    let env = start_site(site);
+    let finding = appears(&env, "node-certificate-ends").await;
+    assert!(
+        is_name(&finding, "node", &format!("ccfs/{}", node.address())),
+        "{finding}"
+    );
+    assert_eq!(finding["severity"], "critical");
+    assert_eq!(edit(&env, |_| good).await.status, 200);
+    disappears(&env, "node-certificate-ends").await;
 }
 
 #[tokio::test]
@@ -638,7 +694,7 @@ async fn a_process_with_few_descriptors_left_says_so() {
         clippy::cast_sign_loss,
         reason = "a small count"
     )]
-    let limit = open as u64 + 5;
+    let limit = open as u64 + 1;
     let status = std::process::Command::new("prlimit")
         .args([
             format!("--pid={}", process.id()),

@@ -37,6 +37,11 @@ fn request_head() {
 }
 
 #[test]
+fn http2_frames() {
+    walk("http2_frames", targets::http2_frames);
+}
+
+#[test]
 fn body() {
     walk("body", targets::body);
 }

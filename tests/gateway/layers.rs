@@ -9,6 +9,7 @@ const LAYERS: &[&[&str]] = &[
     &[
         "drain",
         "framing",
+        "encoding",
         "escape",
         "gauge",
         "http_fields",

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::support::eventually;
+
 /// A response of the admin interface.
 #[derive(Clone, Debug)]
 pub(crate) struct AdminResponse {
@@ -71,4 +73,11 @@ pub(crate) async fn metric(admin: SocketAddr, sample: &str) -> f64 {
         (name == format!("ccfs_gateway_{sample}")).then(|| value.parse().unwrap())
     });
     value.unwrap_or_default()
+}
+
+/// Waits until the gateway has rejected more reloads than `before`; returns their number.
+pub(crate) async fn rejected_reloads_after(admin: SocketAddr, before: f64) -> f64 {
+    let rejected = async || metric(admin, r#"config_reloads_total{result="refused"}"#).await;
+    eventually("a reload is rejected", async || rejected().await > before).await;
+    rejected().await
 }

@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
+use ccfs_gateway::admin::AdminCommand;
 use ccfs_gateway::auth::Credential;
 use ccfs_gateway::client::ClientRequest;
 use ccfs_gateway::stand_in::certificates::write_private_file;
@@ -297,7 +299,7 @@ async fn requests_in_flight_and_connections_survive() {
     env.nodes[0].faults().inject(Fault::Hold, When::Always);
     let asking = env.clone();
     let held = tokio::spawn(async move { asking.get_recording("kept-2").await });
-    let ten = std::time::Duration::from_secs(10);
+    let ten = Duration::from_secs(10);
     assert!(
         env.nodes[0]
             .wait_for_requests("getRecordFileUrlFromObs", 2, ten)
@@ -364,4 +366,34 @@ async fn sighup_reloads() {
     })
     .await;
     assert_eq!(ask().await, 200);
+}
+
+/// A disk that hangs: the only blocking thread is taken, so that no file is read.
+#[test]
+fn a_reload_that_hangs_does_not_delay_the_shutdown() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let (release, hangs) = std::sync::mpsc::channel::<()>();
+    runtime.block_on(async {
+        let mut env = TestEnv::start().await;
+        let hanging = tokio::task::spawn_blocking(move || hangs.recv());
+        let (reply, reloaded) = tokio::sync::oneshot::channel();
+        let (second_reply, second) = tokio::sync::oneshot::channel();
+        for reply in [reply, second_reply] {
+            env.commands
+                .send(AdminCommand::Reload(reply))
+                .await
+                .unwrap();
+        }
+        let stopped = tokio::time::timeout(Duration::from_secs(20), env.shut_down()).await;
+        assert!(stopped.expect("it waits for the reload").complete);
+        // Their callers are told.
+        assert!(reloaded.await.is_err() && second.await.is_err());
+        drop(release);
+        let _ = hanging.await;
+    });
 }

@@ -204,6 +204,12 @@ async fn a_purge_reaches_the_store_and_the_others() {
         let before = one.recording_fetches();
         let page = purge(&two, &query).await;
         assert_eq!(page.json()["shared"], true, "{}", page.body);
+        assert_eq!(page.json()["store"], true, "{}", page.body);
+        assert!(
+            page.json()["replicas_told"].as_u64() >= Some(1),
+            "{}",
+            page.body
+        );
         eventually("the other replica has received it", async || {
             ttl(&one.get_recording("purge-1").await).is_some() == kept
                 || one.recording_fetches() > before

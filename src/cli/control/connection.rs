@@ -19,6 +19,7 @@ use zeroize::Zeroizing;
 use super::AdminArgs;
 use crate::cli::failure::Failure;
 use crate::client::Trust;
+use crate::encoding;
 
 /// The address and credentials of an admin interface. Each request opens a connection.
 pub(super) struct AdminClient {
@@ -116,17 +117,26 @@ impl AdminResponse {
         )
     }
 
-    /// Returns the problem detail (RFC 9457) or the text of the response.
+    /// Returns the status with the problem detail (RFC 9457), or the text of the response.
     pub(super) fn message(&self) -> String {
-        let problem: Value = serde_json::from_slice(&self.body).unwrap_or_default();
-        match problem["detail"].as_str() {
-            Some(detail) => {
-                // Configuration errors have several lines and keep their columns.
-                let gap = if detail.contains('\n') { '\n' } else { ' ' };
-                format!("{}:{gap}{detail}", self.status.as_u16())
-            }
-            None => String::from_utf8_lossy(&self.body).trim().to_owned(),
+        match self.problem_detail() {
+            Some(detail) => format!("{}: {detail}", self.status.as_u16()),
+            None => self.text(),
         }
+    }
+
+    /// Returns the problem detail (RFC 9457), or the text of the response.
+    pub(super) fn detail(&self) -> String {
+        self.problem_detail().unwrap_or_else(|| self.text())
+    }
+
+    fn problem_detail(&self) -> Option<String> {
+        let problem: Value = serde_json::from_slice(&self.body).unwrap_or_default();
+        problem["detail"].as_str().map(str::to_owned)
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).trim().to_owned()
     }
 }
 
@@ -149,18 +159,19 @@ where
 /// Returns the token as a `Bearer` value that is marked as sensitive.
 fn bearer_token(args: &AdminArgs) -> anyhow::Result<Option<HeaderValue>> {
     let text = match &args.token_file {
-        Some(path) => Some(
-            std::fs::read_to_string(path)
-                .with_context(|| format!("cannot read the token file {}", path.display()))?,
-        ),
-        None => token_from_environment(),
+        Some(path) => {
+            let bytes = encoding::read_text_file(path)
+                .with_context(|| format!("cannot read the token file {}", path.display()))?;
+            Some(Zeroizing::new(bytes))
+        }
+        None => token_from_environment().map(|token| Zeroizing::new(token.into_bytes())),
     };
-    let Some(text) = text.map(Zeroizing::new) else {
+    let Some(text) = text else {
         return Ok(None);
     };
-    let bearer = Zeroizing::new(format!("Bearer {}", text.trim_end()));
+    let bearer = Zeroizing::new([b"Bearer ", text.trim_ascii_end()].concat());
     // The error would print the token.
-    let Ok(mut value) = HeaderValue::from_str(&bearer) else {
+    let Ok(mut value) = HeaderValue::from_bytes(&bearer) else {
         bail!("the admin token holds characters that a header field cannot carry");
     };
     value.set_sensitive(true);

@@ -43,13 +43,13 @@ impl Purge {
             .send(Method::POST, &path, COMMAND_TIMEOUT)
             .await?;
         let response = response.success_json()?;
-        // Null without a shared store. Recording the purge there also publishes it to the replicas.
-        let shared = &response["shared"];
+        // Both are null without a shared store.
+        let (store, told) = (&response["store"], &response["replicas_told"]);
         if self.target.json {
             let result = json!({
                 "entries": response["entries"],
-                "store": shared,
-                "replicas_told": shared,
+                "store": store,
+                "replicas_told": told,
             });
             writeln!(out, "{result:#}")?;
             return Ok(ExitCode::SUCCESS);
@@ -60,8 +60,11 @@ impl Purge {
             "entries"
         };
         writeln!(out, "{} {noun} purged", response["entries"])?;
-        match shared {
-            Value::Bool(true) => writeln!(out, "the shared store has the purge, for all replicas")?,
+        match store {
+            Value::Bool(true) => writeln!(
+                out,
+                "the shared store has the purge; other replicas told: {told}"
+            )?,
             Value::Bool(false) => writeln!(
                 err,
                 "the shared store is unavailable: other replicas purge once it is back"

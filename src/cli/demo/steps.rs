@@ -53,7 +53,8 @@ impl StepReport {
             "name": self.name,
             "passed": self.passed,
             "status": self.status,
-            "duration_ms": self.elapsed.as_secs_f64() * 1e3,
+            // Microseconds; more digits are noise.
+            "duration_ms": (self.elapsed.as_secs_f64() * 1e6).round() / 1e3,
             "text": self.text,
         })
     }

@@ -9,11 +9,12 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Args;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::Streams;
 use crate::auth::Signable;
 use crate::cli::failure;
+use crate::cli::values::parse_duration;
 
 /// Flags that describe a request as it is on the wire.
 #[derive(Args, Debug)]
@@ -171,6 +172,12 @@ pub(super) fn report_usage(
 
 pub(super) fn read_file(path: &Path) -> anyhow::Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// Parses `15m`.
+pub(super) fn window(text: &str) -> Result<SignedDuration, String> {
+    let window = parse_duration(text)?;
+    SignedDuration::try_from(window).map_err(|_| "is too long".to_owned())
 }
 
 /// Parses `yyyy-MM-ddTHH:mm:ssZ`; auth-v2 timestamps have no fractions of a second.

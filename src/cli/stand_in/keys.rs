@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::super::secret_key::{credential, read_secret_file};
 use crate::auth::{Credential, Secret};
+use crate::encoding;
 
 /// Flags that name the sources of access keys.
 #[derive(Args, Clone, Debug)]
@@ -60,11 +61,13 @@ fn read_keys(path: &Path) -> anyhow::Result<Vec<Arc<Credential>>> {
     if mode & 0o077 != 0 {
         bail!("the keys {shown} can be read by others than their owner: chmod 600 {shown}");
     }
-    let text = Zeroizing::new(fs::read_to_string(path).with_context(read_error)?);
+    let bytes = Zeroizing::new(fs::read(path).with_context(read_error)?);
+    let text =
+        encoding::decode(&bytes).map_err(|wrong| anyhow::anyhow!("{}: {wrong}", read_error()))?;
     let keys: Option<BTreeMap<String, String>> = if text.trim_start().starts_with('{') {
-        serde_json::from_str(&text).ok()
+        serde_json::from_str(text).ok()
     } else {
-        toml::from_str(&text).ok()
+        toml::from_str(text).ok()
     };
     let Some(keys) = keys else {
         bail!("the keys {shown} are neither TOML `ak = \"sk\"` nor JSON {{\"ak\":\"sk\"}}");

@@ -12,12 +12,12 @@ use super::{AccessKeysFile, KeyDirectory, KeyFile, MAX_FILES, ReadRecord};
 use crate::auth::AccessKey;
 use crate::config::diagnostics::{Diagnostics, Severity};
 use crate::config::document::{self, FileKind};
-use crate::config::encoding;
 use crate::config::named_file::{FileDigest, digest_named_file, read_named_file};
 use crate::config::permissions;
 use crate::config::problem::Problem;
 use crate::config::resolve::AccountReader;
 use crate::config::{AccountSettings, secrets};
+use crate::encoding;
 
 /// What was read of one file.
 pub(super) struct ParsedFile {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 
 use super::settings::rate;
+use super::zone_names::zone_help;
 use crate::auth::{AccessKey, Credential};
 use crate::ccfs::{Tenant, Versionless, parse_zone};
 use crate::config::diagnostics::Diagnostics;
@@ -269,11 +270,7 @@ impl<'a> AccountReader<'a> {
         }
         let zone = self.zones.get(written.as_str()).cloned().flatten();
         if zone.is_none() {
-            diagnostics.error(
-                written.span(),
-                "unknown time zone",
-                "must be an IANA zone such as \"Asia/Shanghai\", or an offset such as \"GMT+8\"",
-            );
+            diagnostics.error(written.span(), "unknown time zone", zone_help(written));
         }
         zone
     }

@@ -1,5 +1,6 @@
 //! The JSON Schema, parsed once into the structure that the check needs.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -142,10 +143,14 @@ impl TableKeys {
 
 impl TextRule {
     /// Returns the value of an enumeration that a mistyped one is close to.
-    pub(super) fn suggestion(&self, typed: &str) -> Option<&str> {
+    pub(super) fn suggestion(&self, typed: &str) -> Option<Cow<'_, str>> {
         match self {
-            Self::OneOf(values) => suggest(typed, values.iter().map(String::as_str)),
-            Self::Any | Self::Size | Self::Duration | Self::Time => None,
+            Self::OneOf(values) => {
+                suggest(typed, values.iter().map(String::as_str)).map(Cow::Borrowed)
+            }
+            Self::Size => ByteSize::suggestion(typed).map(Cow::Owned),
+            Self::Duration => ConfigDuration::suggestion(typed).map(Cow::Owned),
+            Self::Any | Self::Time => None,
         }
     }
 

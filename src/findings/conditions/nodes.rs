@@ -8,7 +8,7 @@ use serde_json::json;
 use super::super::detector::{NodeMemory, RefusalMemory, node_name};
 use super::super::observation::ClusterFacts;
 use super::{Case, Failing, Severity, Situation, Subject, failing, later};
-use crate::cluster::{NodeState, NodeStatus};
+use crate::cluster::{EjectionReason, NodeState, NodeStatus};
 use crate::metrics::NodeRefusal;
 use crate::words;
 
@@ -153,6 +153,12 @@ pub(in crate::findings) fn node_failing(situation: &Situation<'_>) -> Vec<Case> 
         let failed = failed.map_or(0, |memory| memory.failures.recent().sum());
         let text = match node.state {
             NodeState::Down | NodeState::Drained | NodeState::Unresolved => return None,
+            // A finding of its own.
+            NodeState::Ejected
+                if node.ejection_reason == Some(EjectionReason::RefusesSignatures) =>
+            {
+                return None;
+            }
             NodeState::Ejected => "it is ejected, since requests failed there".to_owned(),
             NodeState::SlowStart | NodeState::Up if failed > 0 => {
                 format!(

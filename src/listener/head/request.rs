@@ -9,10 +9,17 @@ use http::{HeaderMap, HeaderValue, Method, Uri};
 use super::{HeadError, HeadLimits, field, host, target};
 use crate::metrics::MalformedReason;
 
+/// Marks a request whose target had a fragment: [`http::Uri`] does not keep it.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::listener) struct TargetHadFragment;
+
 /// Rejects what the HTTP/1 scanner rejects, then copies `:authority` into Host.
 pub(in crate::listener) fn validate(head: &mut Parts, limits: HeadLimits) -> Result<(), HeadError> {
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
         return Err(HeadError::method_not_allowed());
+    }
+    if head.extensions.get::<TargetHadFragment>().is_some() {
+        return Err(target::ILLEGAL_CHARACTER);
     }
     target::validate_path_and_query(
         head.uri

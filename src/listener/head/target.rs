@@ -43,10 +43,7 @@ pub(super) fn validate_path_and_query(target: &[u8]) -> Result<(), HeadError> {
         return Err(UNSUPPORTED_FORM);
     }
     if !all_in_class(path, PATH) || !all_in_class(query, PATH | QUERY) {
-        return Err(HeadError::new(
-            MalformedReason::Target,
-            "the target holds a character that a URI may not hold",
-        ));
+        return Err(ILLEGAL_CHARACTER);
     }
     let has_escapes = path.contains(&b'%');
     if has_escapes {
@@ -111,6 +108,11 @@ fn strip_scheme(target: &[u8]) -> Option<&[u8]> {
             head.eq_ignore_ascii_case(scheme).then_some(rest)
         })
 }
+
+pub(super) const ILLEGAL_CHARACTER: HeadError = HeadError::new(
+    MalformedReason::Target,
+    "the target holds a character that a URI may not hold",
+);
 
 const UNSUPPORTED_FORM: HeadError = HeadError::new(
     MalformedReason::Target,

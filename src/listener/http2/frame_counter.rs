@@ -1,10 +1,13 @@
 //! Follows the HTTP/2 frames below h2, which reports neither that a header block has begun nor how many
 //! frames have arrived: needed for the timeout of an unfinished header block (CVE-2024-27316), and to
-//! detect floods. Pure; nothing is validated or changed.
+//! detect floods. Passes the payload of header blocks to [`HeaderBlocks`]. Pure; nothing is changed.
+
+use super::frame::{CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PADDED, STREAM_MASK};
+use super::header_blocks::HeaderBlocks;
 
 /// Follows the frames that a client sends.
 #[derive(Debug)]
-pub(super) struct FrameCounter {
+pub(in crate::listener) struct FrameCounter {
     /// Bytes to skip: the preface, then payloads.
     skip: usize,
     header: [u8; FRAME_HEADER_LENGTH],
@@ -13,6 +16,9 @@ pub(super) struct FrameCounter {
     /// The frame whose payload is being skipped completes its header block.
     completes_block: bool,
     block_open: bool,
+    /// The payload being skipped belongs to a header block.
+    is_block_payload: bool,
+    blocks: HeaderBlocks,
     counts: FrameCounts,
 }
 
@@ -27,13 +33,15 @@ pub(super) struct FrameCounts {
 
 impl FrameCounter {
     /// Creates a counter for a new connection, before the client's preface.
-    pub(super) fn new() -> Self {
+    pub(in crate::listener) fn new() -> Self {
         Self {
             skip: PREFACE_LENGTH,
             header: [0; FRAME_HEADER_LENGTH],
             filled: 0,
             completes_block: false,
             block_open: false,
+            is_block_payload: false,
+            blocks: HeaderBlocks::default(),
             counts: FrameCounts::default(),
         }
     }
@@ -44,16 +52,24 @@ impl FrameCounter {
     }
 
     /// Whether a header block has begun and is not complete.
-    pub(super) fn is_block_open(&self) -> bool {
+    pub(in crate::listener) fn is_block_open(&self) -> bool {
         self.block_open
     }
 
+    /// Returns the header blocks that the frames carry.
+    pub(in crate::listener) fn blocks(&mut self) -> &mut HeaderBlocks {
+        &mut self.blocks
+    }
+
     /// Follows the frames through `bytes`.
-    pub(super) fn advance(&mut self, mut bytes: &[u8]) {
+    pub(in crate::listener) fn advance(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            let passed = self.skip.min(bytes.len());
-            self.skip -= passed;
-            bytes = bytes.get(passed..).unwrap_or_default();
+            let (passed, rest) = bytes.split_at(self.skip.min(bytes.len()));
+            if self.is_block_payload && !passed.is_empty() {
+                self.blocks.advance(passed);
+            }
+            self.skip -= passed.len();
+            bytes = rest;
             if self.skip > 0 {
                 return;
             }
@@ -76,10 +92,12 @@ impl FrameCounter {
     }
 
     fn begin_frame(&mut self) {
-        let [high, middle, low, kind, flags, ..] = self.header;
+        let [high, middle, low, kind, flags, stream @ ..] = self.header;
+        let stream = u32::from_be_bytes(stream) & STREAM_MASK;
         self.filled = 0;
         self.skip = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
         self.counts.all += 1;
+        self.is_block_payload = self.blocks.begin_frame(kind, flags, stream, self.skip);
         match kind {
             HEADERS | CONTINUATION => {
                 let whole = flags & END_HEADERS != 0;
@@ -103,13 +121,6 @@ const FRAME_HEADER_LENGTH: usize = 9;
 /// Bytes of a body below which a DATA frame counts as a control frame; our choice, more than the frame
 /// header costs.
 const MIN_USEFUL_DATA: usize = 16;
-
-const DATA: u8 = 0x0;
-const HEADERS: u8 = 0x1;
-const CONTINUATION: u8 = 0x9;
-const END_STREAM: u8 = 0x1;
-const END_HEADERS: u8 = 0x4;
-const PADDED: u8 = 0x8;
 
 #[cfg(test)]
 mod tests {

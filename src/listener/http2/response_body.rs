@@ -9,7 +9,7 @@ use bytes::Bytes;
 use h2::SendStream;
 use http_body::{Body, SizeHint};
 
-use super::state::StreamProgress;
+use super::stream_progress::StreamProgress;
 
 /// The body of a response.
 #[derive(Debug)]
@@ -115,10 +115,8 @@ impl<B: Body<Data = Bytes> + Unpin> BodySender<B> {
         self.progress.set_pending(true);
         match frame.map(|frame| frame.map(http_body::Frame::into_data)) {
             Some(Ok(Ok(data))) => {
-                // Only then is capacity of the connection's window reserved, and the least amount: a
-                // body that yields nothing must not withhold it from other streams.
-                self.stream.reserve_capacity(usize::from(!data.is_empty()));
                 self.buffered = data;
+                self.reserve_frame();
                 Poll::Ready(Ok(false))
             }
             Some(Ok(Err(other))) => {
@@ -148,19 +146,23 @@ impl<B: Body<Data = Bytes> + Unpin> BodySender<B> {
                 None => return Poll::Ready(Err(SendError::Reset)),
             };
         }
-        let frame = self
-            .buffered
-            .split_to(self.buffered.len().min(MAX_FRAME_SIZE));
+        // No more than the windows have room for: what h2 holds back has no deadline.
+        let room = self.stream.capacity().min(MAX_FRAME_SIZE);
+        let frame = self.buffered.split_to(self.buffered.len().min(room));
         let is_last = self.buffered.is_empty() && self.body.is_end_stream();
         self.progress.count_sent(frame.len());
         self.stream.send_data(frame, is_last)?;
-        if !self.buffered.is_empty() {
-            self.stream.reserve_capacity(1);
-        }
+        self.reserve_frame();
         Poll::Ready(Ok(is_last))
+    }
+
+    /// Reserves the windows for the next frame of what has been read: a body that yields nothing must not
+    /// withhold the connection's window from other streams.
+    fn reserve_frame(&mut self) {
+        let wanted = self.buffered.len().min(MAX_FRAME_SIZE);
+        self.stream.reserve_capacity(wanted);
     }
 }
 
-/// Bytes of one DATA frame: h2 buffers no more than that beyond the client's window. Also the size that
-/// every client must accept (RFC 9113, 4.2).
+/// Bytes of one DATA frame: the size that every client must accept (RFC 9113, 4.2).
 const MAX_FRAME_SIZE: usize = 16 * 1024;

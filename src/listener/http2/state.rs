@@ -1,23 +1,14 @@
-//! State shared by the parts of one HTTP/2 connection: [`CountingIo`] below h2, the tasks of the
-//! streams, and the driver. They run on one thread; the atomics are never contended.
+//! State shared by the parts of one HTTP/2 connection: the socket below h2, the tasks of the streams,
+//! and the driver. They run on one thread; the atomics are never contended.
 
-use std::io::{self, IoSlice};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::Waker;
 
-use bytes::Bytes;
-use h2::server::SendResponse;
-use http::{Response, StatusCode};
 use parking_lot::Mutex;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Instant;
 
-use super::control_frame_budget::{ControlFrameBudget, WorkDone};
-use super::frame_counter::FrameCounter;
+use super::header_blocks::{Defect, Finding};
 use crate::gauge::{Gauge, GaugeGuard};
-use crate::listener::unread_body::UnreadSlot;
 
 /// State of one HTTP/2 connection.
 #[derive(Debug)]
@@ -31,7 +22,13 @@ pub(super) struct Http2State {
     /// Bytes read from the socket.
     bytes_received: AtomicU64,
     /// Response frames handed to h2.
-    response_frames: Arc<AtomicU64>,
+    response_frames: AtomicU64,
+    /// Malformed requests that h2 lets pass, until their streams have taken them.
+    findings: Mutex<Vec<Finding>>,
+    /// `findings` is not empty.
+    has_findings: AtomicBool,
+    /// Header blocks can no longer be checked below h2.
+    headers_undecodable: AtomicBool,
     /// The budget for control frames has been exceeded.
     flooded: AtomicBool,
     /// The socket accepts no more bytes for now.
@@ -60,7 +57,10 @@ impl Http2State {
             opened_streams: AtomicU64::new(0),
             bytes_sent: AtomicU64::new(0),
             bytes_received: AtomicU64::new(0),
-            response_frames: Arc::default(),
+            response_frames: AtomicU64::new(0),
+            findings: Mutex::default(),
+            has_findings: AtomicBool::new(false),
+            headers_undecodable: AtomicBool::new(false),
             flooded: AtomicBool::new(false),
             write_blocked: AtomicBool::new(false),
             header_block_open: AtomicBool::new(false),
@@ -96,21 +96,44 @@ impl Http2State {
         }
     }
 
-    /// Creates the progress of one stream; of its request at most `max_discarded` unread bytes are
-    /// discarded.
-    pub(super) fn stream_progress(
-        &self,
-        respond: SendResponse<Bytes>,
-        max_discarded: u64,
-    ) -> StreamProgress {
-        StreamProgress {
-            sent: AtomicU64::new(0),
-            response_frames: self.response_frames.clone(),
-            pending: AtomicBool::new(false),
-            last: AtomicBool::new(false),
-            unread: UnreadSlot::new(max_discarded),
-            respond: Mutex::new(Some(respond)),
+    /// Records malformed requests for their streams. Returns false if there are more than streams can be
+    /// open at a time.
+    #[must_use]
+    pub(super) fn add_findings(&self, found: Vec<Finding>) -> bool {
+        let mut findings = self.findings.lock();
+        findings.extend(found);
+        self.has_findings.store(true, Relaxed);
+        findings.len() <= MAX_FINDINGS
+    }
+
+    /// Whether a stream's request has the defect. Its finding is taken.
+    pub(super) fn take_finding(&self, stream: u32, defect: Defect) -> bool {
+        if !self.has_findings.load(Relaxed) {
+            return false;
         }
+        let mut findings = self.findings.lock();
+        let known = findings.len();
+        findings.retain(|finding| *finding != Finding { stream, defect });
+        self.has_findings.store(!findings.is_empty(), Relaxed);
+        findings.len() < known
+    }
+
+    /// Forgets what was found of a stream that has ended.
+    pub(super) fn forget_findings(&self, stream: u32) {
+        if self.has_findings.load(Relaxed) {
+            let mut findings = self.findings.lock();
+            findings.retain(|finding| finding.stream != stream);
+            self.has_findings.store(!findings.is_empty(), Relaxed);
+        }
+    }
+
+    /// Records that header blocks can no longer be checked below h2.
+    pub(super) fn set_headers_undecodable(&self) {
+        self.headers_undecodable.store(true, Relaxed);
+    }
+
+    pub(super) fn is_headers_undecodable(&self) -> bool {
+        self.headers_undecodable.load(Relaxed)
     }
 
     /// Whether no stream is active.
@@ -130,12 +153,45 @@ impl Http2State {
         self.bytes_received.load(Relaxed)
     }
 
+    /// Adds to the bytes that the socket has taken.
+    pub(super) fn add_bytes_sent(&self, bytes: usize) {
+        self.bytes_sent.fetch_add(bytes as u64, Relaxed);
+    }
+
+    /// Adds to the bytes read from the socket, and returns their number.
+    pub(super) fn add_bytes_received(&self, bytes: usize) -> u64 {
+        let bytes = bytes as u64;
+        self.bytes_received.fetch_add(bytes, Relaxed) + bytes
+    }
+
+    /// Returns the number of response frames handed to h2.
+    pub(super) fn response_frames(&self) -> u64 {
+        self.response_frames.load(Relaxed)
+    }
+
+    pub(super) fn count_response_frame(&self) {
+        self.response_frames.fetch_add(1, Relaxed);
+    }
+
+    /// Records that the budget for control frames has been exceeded.
+    pub(super) fn set_flooded(&self) {
+        self.flooded.store(true, Relaxed);
+    }
+
     pub(super) fn is_flooded(&self) -> bool {
         self.flooded.load(Relaxed)
     }
 
+    pub(super) fn set_write_blocked(&self, is_blocked: bool) {
+        self.write_blocked.store(is_blocked, Relaxed);
+    }
+
     pub(super) fn is_write_blocked(&self) -> bool {
         self.write_blocked.load(Relaxed)
+    }
+
+    pub(super) fn set_header_block_open(&self, is_open: bool) {
+        self.header_block_open.store(is_open, Relaxed);
     }
 
     pub(super) fn is_header_block_open(&self) -> bool {
@@ -204,194 +260,6 @@ impl Drop for StreamGuard {
     }
 }
 
-/// Progress of one stream, shared by its task and its request body.
-#[derive(Debug)]
-pub(in crate::listener) struct StreamProgress {
-    /// Bytes handed to h2.
-    sent: AtomicU64,
-    /// The counter of the connection.
-    response_frames: Arc<AtomicU64>,
-    /// Bytes are ready to be sent: only the client's window can be in the way.
-    pending: AtomicBool,
-    /// The connection closes after this response.
-    last: AtomicBool,
-    /// What the handler left unread of the request body.
-    pub(in crate::listener) unread: UnreadSlot,
-    /// h2's handle, until the final response is sent.
-    respond: Mutex<Option<SendResponse<Bytes>>>,
-}
-
-impl StreamProgress {
-    /// Takes the handle to send the final response; no interim response can follow.
-    pub(super) fn take_respond(&self) -> Option<SendResponse<Bytes>> {
-        self.respond.lock().take()
-    }
-
-    /// Ready once the client has reset the stream, or the connection has ended; never after the final
-    /// response.
-    pub(super) fn poll_reset(&self, context: &mut Context<'_>) -> Poll<()> {
-        match &mut *self.respond.lock() {
-            Some(respond) => respond.poll_reset(context).map(|_| ()),
-            None => Poll::Pending,
-        }
-    }
-
-    /// Sends `100 Continue` (RFC 9110, 10.1.1), unless the final response has been sent.
-    pub(in crate::listener) fn send_continue(&self) {
-        if let Some(respond) = &mut *self.respond.lock() {
-            let mut response = Response::new(());
-            *response.status_mut() = StatusCode::CONTINUE;
-            // Fails only if the stream has been reset, which its task sees.
-            let _ = respond.send_informational(response);
-        }
-    }
-
-    pub(super) fn count_sent(&self, bytes: usize) {
-        self.sent.fetch_add(bytes as u64, Relaxed);
-        self.response_frames.fetch_add(1, Relaxed);
-    }
-
-    pub(super) fn sent(&self) -> u64 {
-        self.sent.load(Relaxed)
-    }
-
-    pub(super) fn set_pending(&self, pending: bool) {
-        self.pending.store(pending, Relaxed);
-    }
-
-    pub(super) fn has_pending(&self) -> bool {
-        self.pending.load(Relaxed)
-    }
-
-    pub(super) fn set_last(&self) {
-        self.last.store(true, Relaxed);
-    }
-
-    pub(super) fn is_last(&self) -> bool {
-        self.last.load(Relaxed)
-    }
-}
-
-/// The socket below h2; counts bytes and frames.
-#[derive(Debug)]
-pub(super) struct CountingIo<S> {
-    stream: S,
-    frames: FrameCounter,
-    budget: ControlFrameBudget,
-    /// Frames since the task last yielded.
-    frames_this_turn: u64,
-    state: Arc<Http2State>,
-}
-
-impl<S> CountingIo<S> {
-    pub(super) fn new(stream: S, state: Arc<Http2State>) -> Self {
-        Self {
-            stream,
-            frames: FrameCounter::new(),
-            budget: ControlFrameBudget::new(Instant::now()),
-            frames_this_turn: 0,
-            state,
-        }
-    }
-
-    /// Counts what was read.
-    ///
-    /// # Errors
-    ///
-    /// `QuotaExceeded` when the budget for control frames is used up.
-    fn observe_read(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let length = bytes.len() as u64;
-        let received = self.state.bytes_received.fetch_add(length, Relaxed) + length;
-        self.frames.advance(bytes);
-        let is_open = self.frames.is_block_open();
-        self.state.header_block_open.store(is_open, Relaxed);
-        let counts = self.frames.take_counts();
-        self.frames_this_turn += counts.all;
-        if counts.control == 0 {
-            return Ok(());
-        }
-        let work = WorkDone {
-            streams: self.state.opened_streams(),
-            response_frames: self.state.response_frames.load(Relaxed),
-            bytes: received + self.state.bytes_sent(),
-        };
-        self.budget
-            .charge(Instant::now(), counts.control, work)
-            .map_err(|_| {
-                self.state.flooded.store(true, Relaxed);
-                io::ErrorKind::QuotaExceeded.into()
-            })
-    }
-
-    fn observe_write(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(Ok(bytes)) = &written {
-            self.state.bytes_sent.fetch_add(*bytes as u64, Relaxed);
-        }
-        self.state
-            .write_blocked
-            .store(written.is_pending(), Relaxed);
-        written
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for CountingIo<S> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        if this.frames_this_turn >= FRAMES_PER_TURN {
-            this.frames_this_turn = 0;
-            context.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        let start = buffer.filled().len();
-        ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
-        let read = buffer.filled().get(start..).unwrap_or_default();
-        Poll::Ready(this.observe_read(read))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for CountingIo<S> {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let written = Pin::new(&mut this.stream).poll_write(context, bytes);
-        this.observe_write(written)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let written = Pin::new(&mut this.stream).poll_write_vectored(context, slices);
-        this.observe_write(written)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let flushed = Pin::new(&mut this.stream).poll_flush(context);
-        this.state
-            .write_blocked
-            .store(flushed.is_pending(), Relaxed);
-        flushed
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
-    }
-}
-
-/// Frames that h2 may process before the worker's other tasks run. The runtime counts reads of the
-/// socket only, and one read may hold thousands of frames.
-const FRAMES_PER_TURN: u64 = 256;
+/// Findings of one connection that no stream has taken. Our choice: more than streams are open at a
+/// time by default, and than a client with a mistake sends at once.
+const MAX_FINDINGS: usize = 256;

@@ -17,7 +17,8 @@ use tokio::time::{Duration, Instant, Sleep, timeout};
 
 use super::incoming::Http2Incoming;
 use super::response_body::{BodySender, ResponseBody};
-use super::state::{Http2State, StreamProgress};
+use super::state::Http2State;
+use super::stream_progress::StreamProgress;
 use crate::drain::{ClientAborted, CloseAfterResponse};
 use crate::listener::body::RequestBody;
 use crate::listener::context::ListenerContext;
@@ -25,7 +26,7 @@ use crate::listener::deadline::SendRateMonitor;
 use crate::listener::head::request;
 use crate::listener::unread_body::{DiscardOutcome, UnreadBody};
 use crate::listener::{ConnectionInfo, Handler, Settings, date};
-use crate::metrics::ConnectionEndReason;
+use crate::metrics::{ConnectionEndReason, MalformedReason};
 
 /// Serves one stream.
 pub(super) struct StreamTask<H> {
@@ -44,7 +45,8 @@ impl<H: Handler> StreamTask<H> {
         state: Arc<Http2State>,
         respond: SendResponse<Bytes>,
     ) -> Self {
-        let progress = state.stream_progress(respond, listener.settings.max_discarded);
+        let max_discarded = listener.settings.max_discarded;
+        let progress = StreamProgress::new(state.clone(), respond, max_discarded);
         Self {
             listener,
             info,
@@ -106,6 +108,9 @@ impl<H: Handler> StreamTask<H> {
             self.state.count_reset();
             return;
         };
+        if self.progress.has_malformed_trailers() {
+            return self.reset_malformed();
+        }
         let extensions = response.extensions();
         if extensions.get::<CloseAfterResponse>().is_some() {
             self.progress.set_last();
@@ -144,6 +149,14 @@ impl<H: Handler> StreamTask<H> {
         if let Ok(DiscardOutcome::Incomplete) = timeout(linger, discard).await {
             let ended = std::future::poll_fn(|context| unread.poll_ended(context));
             let _ = timeout(linger.min(RESET_DELAY), ended).await;
+        }
+    }
+
+    /// Resets the stream instead of a response, as h2 does for what it finds malformed itself.
+    fn reset_malformed(&self) {
+        self.listener.metrics.count(MalformedReason::Body);
+        if let Some(mut respond) = self.progress.take_respond() {
+            respond.send_reset(h2::Reason::PROTOCOL_ERROR);
         }
     }
 

@@ -5,7 +5,44 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::support::*;
-use crate::metrics::{ConnectionEndReason, MalformedReason};
+use crate::metrics::{ConnectionEndReason, HandshakeResult, MalformedReason};
+
+/// nginx answers such clients in words too; a TLS alert is shown by no HTTP client.
+#[tokio::test]
+async fn plain_http_on_a_tls_port_is_answered() {
+    let server = TestListener::new(Options::tls()).await;
+    for (request, has_body) in [
+        ("GET / HTTP/1.1\r\nHost: x\r\n\r\n", true),
+        (
+            "POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc",
+            true,
+        ),
+        ("HEAD / HTTP/1.1\r\nHost: x\r\n\r\n", false),
+        ("P", true),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", true),
+    ] {
+        let mut client = server.connect().await;
+        client.send(request).await;
+        let text = client.read_to_end().await;
+        assert!(
+            text.starts_with("HTTP/1.1 400 Bad Request\r\n"),
+            "{request}: {text}"
+        );
+        assert!(text.contains("\r\nconnection: close\r\n"), "{text}");
+        let (_, body) = text.split_once("\r\n\r\n").unwrap();
+        let expected = "the client sent an HTTP request to an HTTPS port";
+        assert_eq!(body, if has_body { expected } else { "" }, "{request}");
+    }
+    assert_eq!(server.count(HandshakeResult::PlainHttp), 5);
+    // Anything else is left to TLS.
+    for bytes in [&b"\x80\x2e\x01"[..], b"\0", b"get /"] {
+        let mut client = server.connect().await;
+        client.send(bytes).await;
+        client.0.shutdown().await.unwrap();
+        assert!(!client.read_to_end().await.contains("HTTP"), "{bytes:?}");
+    }
+    assert_eq!(server.count(HandshakeResult::Failed), 3);
+}
 
 #[tokio::test]
 async fn keep_alive_requests_are_answered_over_tls() {

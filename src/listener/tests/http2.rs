@@ -327,14 +327,31 @@ async fn a_client_that_reads_nothing_is_closed_at_the_send_rate_window() {
     options.settings.send_rate_window = Duration::from_millis(50);
     options.settings.http2.goaway_timeout = Duration::from_secs(3600);
     let server = TestListener::new(options).await;
-    let mut client = server.connect_tls("h2").await;
-    // SETTINGS_INITIAL_WINDOW_SIZE of 0.
-    let settings = b"\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\0";
-    client.send([PREFACE, settings].concat()).await;
-    client.send(headers(1, b"/text")).await;
-    client.frame_of(RST_STREAM).await;
-    client.read_to_end().await;
-    assert_eq!(server.count(ConnectionEndReason::SlowReader), 1);
+    // SETTINGS_INITIAL_WINDOW_SIZE.
+    let settings = |window: u32| {
+        let settings = b"\0\0\x06\x04\0\0\0\0\0\0\x04";
+        [PREFACE, settings, &window.to_be_bytes()].concat()
+    };
+    let mut ended = 0;
+    for (window, streams) in [(0, 1), (0, 3), (5, 1), (1 << 20, 1), (40_000, 2)] {
+        // Small and endless responses; without a WINDOW_UPDATE the connection's window is 65,535 bytes.
+        let path = if window < 10 { b"/text" } else { b"/long" };
+        let mut client = server.connect_tls("h2").await;
+        client.send(settings(window)).await;
+        for stream in 0..streams {
+            client.send(headers(2 * stream + 1, path)).await;
+        }
+        for _ in 0..streams {
+            client.frame_of(RST_STREAM).await;
+        }
+        client.read_to_end().await;
+        ended += u64::from(streams);
+        assert_eq!(
+            server.count(ConnectionEndReason::SlowReader),
+            ended,
+            "{window} {streams}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -71,7 +71,7 @@ impl TestHandler {
             }
             "/address" => text(StatusCode::OK, connection.client_address.ip().to_string()),
             "/panic" => panic!("a bug"),
-            "/endless" => Response::new(TestBody::Endless),
+            "/endless" | "/long" => Response::new(TestBody::Endless),
             "/last" => {
                 let mut response = text(StatusCode::TOO_MANY_REQUESTS, line);
                 response.extensions_mut().insert(CloseAfterResponse);

@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use crate::auth::Secret;
 use crate::config::diagnostics::Diagnostics;
-use crate::config::encoding;
 use crate::config::file;
 use crate::config::permissions::warn_if_readable_by_others;
+use crate::config::secret_text;
 use crate::config::spanned::Spanned;
 
 /// Reads the one or two secrets of an account from the one source that it names.
@@ -111,50 +111,24 @@ fn read_secret_file(
     Some(bytes)
 }
 
-/// Removes what editors and shells add to a secret, whatever its source: a byte-order mark and one line
-/// end. Reports what cannot be meant.
+/// Removes what editors and shells add to a secret, whatever its source, and reports what cannot be meant.
 fn normalize_secret(
-    mut bytes: Vec<u8>,
+    bytes: Vec<u8>,
     span: &Range<usize>,
     diagnostics: &mut Diagnostics,
 ) -> Option<Vec<u8>> {
-    if bytes.starts_with(encoding::BOM) {
-        bytes.drain(..encoding::BOM.len());
-        diagnostics.warning(
-            span.clone(),
-            "a secret that begins with a byte-order mark",
-            "the mark is skipped; store the secret without it",
-        );
-    }
-    if bytes.last() == Some(&b'\n') {
-        bytes.pop();
-        if bytes.last() == Some(&b'\r') {
-            bytes.pop();
+    match secret_text::parse(bytes) {
+        Ok(secret) => {
+            for (message, help) in secret.warnings() {
+                diagnostics.warning(span.clone(), message, help);
+            }
+            Some(secret.bytes)
+        }
+        Err((message, help)) => {
+            diagnostics.error(span.clone(), message, help);
+            None
         }
     }
-    let (message, help) = if bytes.is_empty() {
-        ("the secret is empty", "must hold at least one byte")
-    } else if encoding::is_utf16(&bytes) {
-        (
-            "the secret is UTF-16 text",
-            "must be stored in UTF-8 or ASCII",
-        )
-    } else if bytes.trim_ascii().is_empty() {
-        ("the secret is only white space", "must hold a secret")
-    } else if bytes.contains(&0) {
-        ("the secret holds a NUL byte", "must be the secret as text")
-    } else {
-        if bytes.trim_ascii().len() != bytes.len() {
-            diagnostics.warning(
-                span.clone(),
-                "a secret that begins or ends with white space",
-                "it is part of the secret; if it should not be, remove it",
-            );
-        }
-        return Some(bytes);
-    };
-    diagnostics.error(span.clone(), message, help);
-    None
 }
 
 /// Reads an environment variable. A value that cannot be a name is taken for the secret itself and is

@@ -1,13 +1,15 @@
 //! Text encodings of the files that people write: UTF-8, with or without a byte-order mark.
 
 use std::fmt;
+use std::io;
+use std::path::Path;
 
 /// The byte-order mark that editors of Windows put before UTF-8.
-pub(super) const BOM: &[u8] = "\u{feff}".as_bytes();
+pub(crate) const BOM: &[u8] = "\u{feff}".as_bytes();
 
 /// Text that is not UTF-8.
 #[derive(Debug, Eq, PartialEq)]
-pub(super) struct NotUtf8 {
+pub(crate) struct NotUtf8 {
     /// The line of the first byte that is not UTF-8, from 1.
     line: usize,
     encoding: Option<&'static str>,
@@ -27,7 +29,7 @@ impl fmt::Display for NotUtf8 {
 ///
 /// # Errors
 /// The bytes are not UTF-8; UTF-16 and GBK, which editors of Windows write, are named.
-pub(super) fn decode(bytes: &[u8]) -> Result<&str, NotUtf8> {
+pub(crate) fn decode(bytes: &[u8]) -> Result<&str, NotUtf8> {
     if is_utf16(bytes) {
         return Err(NotUtf8 {
             line: 1,
@@ -45,13 +47,29 @@ pub(super) fn decode(bytes: &[u8]) -> Result<&str, NotUtf8> {
 }
 
 /// Returns the bytes after a byte-order mark of UTF-8.
-pub(super) fn without_bom(bytes: &[u8]) -> &[u8] {
+pub(crate) fn without_bom(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(BOM).unwrap_or(bytes)
+}
+
+/// Reads a text file that the command line names, such as a PEM file, without a byte-order mark.
+///
+/// # Errors
+/// The file cannot be read, or is UTF-16.
+pub(crate) fn read_text_file(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = std::fs::read(path)?;
+    if is_utf16(&bytes) {
+        let message = "line 1 is not UTF-8, but UTF-16";
+        return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+    }
+    if bytes.starts_with(BOM) {
+        bytes.drain(..BOM.len());
+    }
+    Ok(bytes)
 }
 
 /// Whether a text is UTF-16: it begins with a byte-order mark, or every second byte of its first
 /// characters is zero.
-pub(super) fn is_utf16(bytes: &[u8]) -> bool {
+pub(crate) fn is_utf16(bytes: &[u8]) -> bool {
     let start = &bytes[..bytes.len().min(64)];
     let has_zeros = |offset: usize| {
         start.len() >= 4
