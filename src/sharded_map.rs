@@ -154,7 +154,6 @@ impl<K: Clone + Eq + Hash, V: Clone> Extend<(K, V)> for ShardedMap<K, V> {
 fn shard_of<Q: Hash + ?Sized>(key: &Q) -> usize {
     // Neither the upper bits, which `HashMap` compares first, nor the lower ones, which select its
     // bucket: all keys of a shard have these in common.
-    #[expect(clippy::cast_possible_truncation, reason = "ten bits of a hash")]
     let bits = (HASHER.hash_one(key) >> 40) as usize;
     bits % SHARDS
 }

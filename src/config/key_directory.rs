@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use merge::{Candidate, Conflict, Contested, merge};
+use merge::{Candidate, Conflict, Contested, Merged, merge};
 use read::{ParsedFile, Reader};
 
 use super::file::AccessKeysFile;
@@ -257,7 +257,7 @@ pub(super) fn load(request: Request<'_>) -> Result<Loaded, String> {
     let before = request.previous.and_then(|it| it.key_directory.as_deref());
     let next_source = before.map_or(1, |before| before.next_source);
     let Some(path) = &request.path else {
-        return Ok(assemble(request, None, Vec::new(), Vec::new()));
+        return Ok(assemble(&request, None, Vec::new(), &[]));
     };
     let kept = before.filter(|before| *before.path == **path);
     let mut directory = match kept {
@@ -308,15 +308,15 @@ pub(super) fn load(request: Request<'_>) -> Result<Loaded, String> {
         may_reuse: has_same_rules && kept.is_some(),
     };
     let parsed = reader.read_all(&names);
-    Ok(assemble(request, Some(directory), parsed, removed))
+    Ok(assemble(&request, Some(directory), parsed, &removed))
 }
 
 /// Merges the accounts of all places, and makes the directory of the next generation.
 fn assemble(
-    request: Request<'_>,
+    request: &Request<'_>,
     directory: Option<KeyDirectory>,
     parsed: Vec<ParsedFile>,
-    removed: Vec<Arc<str>>,
+    removed: &[Arc<str>],
 ) -> Loaded {
     let before = request.previous.and_then(|it| it.key_directory.as_deref());
     let keys_before = request
@@ -359,42 +359,47 @@ fn assemble(
     let contested = before.map_or_else(Contested::new, |it| it.contested.clone());
     let merged = merge(&keys_before, &contested, &candidates);
     drop(candidates);
-    let mut loaded = Loaded {
-        access_keys: merged.access_keys,
-        directory: None,
-        problems: Vec::new(),
-        main_conflicts: Vec::new(),
-    };
-    let Some(mut directory) = directory else {
-        return loaded;
-    };
-    directory.contested = merged.contested;
-    let conflicts: HashMap<_, _> = merged
-        .conflicts
-        .iter()
-        .map(|conflict| (conflict.source, conflict))
-        .collect();
-    if let Some(conflict) = conflicts.get(&AccountSource::MAIN) {
-        let holder = directory.path_of(conflict.holder);
-        loaded
-            .main_conflicts
-            .push((conflict.access_key.clone(), holder));
+    match directory {
+        Some(directory) => directory.finish(merged, parsed, removed),
+        None => Loaded {
+            access_keys: merged.access_keys,
+            directory: None,
+            problems: Vec::new(),
+            main_conflicts: Vec::new(),
+        },
     }
-    for name in &removed {
-        directory.files.remove(name);
-        directory.refused.remove(name);
-    }
-    for mut file in parsed {
-        loaded.problems.append(&mut file.problems);
-        if let Some(problem) = directory.take(file, &conflicts) {
-            loaded.problems.push(problem);
-        }
-    }
-    loaded.directory = Some(Arc::new(directory));
-    loaded
 }
 
 impl KeyDirectory {
+    /// Makes the directory of the next generation.
+    fn finish(mut self, merged: Merged, parsed: Vec<ParsedFile>, removed: &[Arc<str>]) -> Loaded {
+        self.contested = merged.contested;
+        let conflicts: HashMap<_, _> = merged
+            .conflicts
+            .iter()
+            .map(|conflict| (conflict.source, conflict))
+            .collect();
+        let main_conflict = conflicts.get(&AccountSource::MAIN).map(|conflict| {
+            let holder = self.path_of(conflict.holder);
+            (conflict.access_key.clone(), holder)
+        });
+        for name in removed {
+            self.files.remove(name);
+            self.refused.remove(name);
+        }
+        let mut problems = Vec::new();
+        for mut file in parsed {
+            problems.append(&mut file.problems);
+            problems.extend(self.take(file, &conflicts));
+        }
+        Loaded {
+            access_keys: merged.access_keys,
+            directory: Some(Arc::new(self)),
+            problems,
+            main_conflicts: main_conflict.into_iter().collect(),
+        }
+    }
+
     /// Takes the new state of one file. Returns the error of a conflict.
     fn take(
         &mut self,

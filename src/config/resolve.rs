@@ -87,26 +87,13 @@ pub(super) fn resolve(
     config.admin = listeners::admin(&file.admin, &mut tls_files, &mut diagnostics);
     listeners::check_addresses(&file, &config, &mut diagnostics);
 
-    // Relations between sections. Unused names are only reported in an otherwise valid configuration.
-    let are_keys_valid = keys
-        .as_ref()
-        .map_or(file.access_keys_file.is_none(), |keys| {
-            !keys.diagnostics.has_errors()
-        });
-    if are_keys_valid && access_keys.are_all_good {
-        let tables = [
-            Some(&file.access_keys),
-            keys.as_ref().map(|keys| &keys.tables),
-        ];
-        let tables = tables.into_iter().flatten();
-        // Mistakes of its own table are reported there.
-        let is_written = |name: &str| tables.clone().any(|it| it.contains_key(name));
-        let accounts = &config.access_keys;
-        clusters::check_health_check_keys(&file.clusters, is_written, accounts, &mut diagnostics);
-    }
-    if !diagnostics.has_errors() && are_keys_valid {
-        warn_of_unused(&file, &config, &mut diagnostics);
-    }
+    check_relations(
+        &file,
+        keys.as_ref(),
+        &config,
+        access_keys.are_all_good,
+        &mut diagnostics,
+    );
 
     // The diagnostics of all files, in this order.
     let mut files = std::mem::take(&mut diagnostics.files);
@@ -122,6 +109,31 @@ pub(super) fn resolve(
         return Err(ConfigError::new(problems));
     }
     Ok((config, problems))
+}
+
+/// Checks relations between sections. Unused names are only reported in an otherwise valid configuration.
+fn check_relations(
+    file: &File,
+    keys: Option<&KeysFile>,
+    config: &Config,
+    are_all_good: bool,
+    diagnostics: &mut Diagnostics,
+) {
+    let are_keys_valid = match keys {
+        Some(keys) => !keys.diagnostics.has_errors(),
+        None => file.access_keys_file.is_none(),
+    };
+    if are_keys_valid && are_all_good {
+        let tables = [Some(&file.access_keys), keys.map(|keys| &keys.tables)];
+        let tables = tables.into_iter().flatten();
+        // Mistakes of its own table are reported there.
+        let is_written = |name: &str| tables.clone().any(|it| it.contains_key(name));
+        let accounts = &config.access_keys;
+        clusters::check_health_check_keys(&file.clusters, is_written, accounts, diagnostics);
+    }
+    if !diagnostics.has_errors() && are_keys_valid {
+        warn_of_unused(file, config, diagnostics);
+    }
 }
 
 /// Returns the error for a configuration file that cannot be read.

@@ -105,14 +105,10 @@ impl Gateway {
         let waiting = (!origin.is_leader).then(|| context.record.metrics().track_waiter());
         let started = Instant::now();
         let deadline = started + overall;
-        let mut outcome = if origin.is_leader {
-            timeout_at(deadline, role.outcome()).await
-        } else {
-            tokio::select! {
-                outcome = timeout_at(deadline, role.outcome()) => outcome,
-                () = self.disabled(account) => {
-                    return Err(Rejection::Unauthenticated(AuthError::Disabled));
-                }
+        let mut outcome = tokio::select! {
+            outcome = timeout_at(deadline, role.outcome()) => outcome,
+            () = self.disabled(account), if !origin.is_leader => {
+                return Err(Rejection::Unauthenticated(AuthError::Disabled));
             }
         };
         while let Ok(Some(FetchOutcome::Cached(hit))) = &outcome

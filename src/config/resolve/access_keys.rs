@@ -36,15 +36,7 @@ pub(super) fn resolve(
     let mut main = reader.read(&file.access_keys, false, diagnostics);
     if let Some(keys) = keys.as_deref_mut() {
         main.extend(reader.read(&keys.tables, true, &mut keys.diagnostics));
-        for name in keys.tables.keys() {
-            if file.access_keys.contains_key(name.as_str()) {
-                keys.diagnostics.error(
-                    name.span(),
-                    "this access key is in the other file too",
-                    "must be in one of the two files",
-                );
-            }
-        }
+        report_duplicates(file, keys);
     }
     let path = file.access_keys_dir.as_ref();
     let (previous, selection) = selection(key_files);
@@ -90,6 +82,19 @@ pub(super) fn resolve(
     Resolved {
         plans,
         ..judge(loaded, key_files, diagnostics.has_errors())
+    }
+}
+
+/// Reports access keys that stand in the configuration and in the file of `access_keys_file`.
+fn report_duplicates(file: &File, keys: &mut KeysFile) {
+    for name in keys.tables.keys() {
+        if file.access_keys.contains_key(name.as_str()) {
+            keys.diagnostics.error(
+                name.span(),
+                "this access key is in the other file too",
+                "must be in one of the two files",
+            );
+        }
     }
 }
 

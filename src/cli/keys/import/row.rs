@@ -146,17 +146,7 @@ impl Row {
     }
 
     fn of(cells: &mut Cells<'_>) -> Self {
-        for (column, message) in [(Column::Ak, "ak is empty"), (Column::Sk, "sk is empty")] {
-            match cells.get(column) {
-                None => cells.error(column, message, "each account needs both"),
-                Some(cell) if is_shortened(cell) => cells.error(
-                    column,
-                    "a number that the spreadsheet has shortened",
-                    "format the column as text and enter the value again",
-                ),
-                Some(_) => {}
-            }
-        }
+        check_credential(cells);
         let is_access_key = |cell: &str| {
             let is_legal = AccessKey::is_well_formed(cell) && !cell.contains([',', '=', '"']);
             is_legal.then(|| cell.to_owned())
@@ -255,6 +245,21 @@ impl Row {
         let start = text.rfind("secret_key = ").unwrap_or(text.len());
         text.insert_str(start, &format!("{table}\n"));
         text.push('\n');
+    }
+}
+
+/// Checks that both parts of the credential are there.
+fn check_credential(cells: &mut Cells<'_>) {
+    for (column, message) in [(Column::Ak, "ak is empty"), (Column::Sk, "sk is empty")] {
+        match cells.get(column) {
+            None => cells.error(column, message, "each account needs both"),
+            Some(cell) if is_shortened(cell) => cells.error(
+                column,
+                "a number that the spreadsheet has shortened",
+                "format the column as text and enter the value again",
+            ),
+            Some(_) => {}
+        }
     }
 }
 
