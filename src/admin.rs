@@ -18,6 +18,7 @@ use crate::drain::{Phase, Watch};
 use crate::gateway::GatewayState;
 use crate::listener::{ConnectionInfo, Handler, ProtocolError, RequestBody};
 use crate::metrics::Metrics;
+use crate::telemetry::AuditQueue;
 
 mod access_keys;
 mod certificates;
@@ -26,11 +27,13 @@ mod gauges;
 mod guard;
 mod history;
 mod openmetrics;
+mod orders;
 mod page;
 mod ports;
 mod process;
 mod reloads;
 mod respond;
+mod signatures;
 mod status;
 
 pub use findings::{FindingsList, watch_findings};
@@ -80,6 +83,8 @@ pub struct AdminState {
     pub reloads: Arc<Reloads>,
     /// The open ports.
     pub ports: Arc<Ports>,
+    /// The audit log, for orders; `None` if it is off.
+    pub audit: Option<Arc<AuditQueue>>,
     /// The configuration file; `None` if there is none.
     pub config_file: Option<Arc<str>>,
     /// What is wrong; [`watch_findings`] writes it.
@@ -147,6 +152,7 @@ impl Admin {
             ("/drain", _, true) => self.drain().await,
             ("/reload", _, true) => self.reload().await,
             ("/cache/purge", _, true) => self.purge(uri.query().unwrap_or_default()).await,
+            (path, true, _) if path.starts_with(signatures::PREFIX) => self.signature(path),
             (path, _, true) if path.starts_with("/nodes/") => self.node_command(path),
             (path, _, true) if path.starts_with("/access_keys/") => {
                 self.access_key_command(path).await
@@ -312,10 +318,11 @@ impl Handler for Admin {
             Some(_) => "https",
             None => "http",
         };
+        let client = connection.client_address.ip();
         let (head, body) = request.into_parts();
         async move {
             let _unread = body;
-            admin.respond(scheme, &head).await
+            admin.respond_audited(scheme, &head, client).await
         }
     }
 

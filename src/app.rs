@@ -2,25 +2,21 @@
 //! Components are wired only here.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::admin::{AdminCommand, FindingsList, Ports, Reloads};
-use crate::cache::Cache;
-use crate::cache::singleflight::SingleFlight;
-use crate::config::{self, AccessLog, Config};
+use crate::config::{self, Config};
 use crate::drain;
 use crate::findings::Timing;
-use crate::gateway::{GatewayState, NotFoundLog, Snapshot};
-use crate::limit::AddressRateLimiter;
+use crate::gateway::GatewayState;
 use crate::listener::ConnectionLimits;
 use crate::metrics::{Metrics, Shard};
 use crate::telemetry;
@@ -40,8 +36,10 @@ mod reload;
 mod rlimits;
 mod shared_store_task;
 mod shutdown;
+mod signature_doctor;
 mod socket_activation;
 mod systemd;
+mod telemetry_setup;
 mod workers;
 
 pub use error::StartError;
@@ -57,8 +55,9 @@ use notifier::Notifier;
 use port::Port;
 use shared_store_task::SharedStoreTask;
 use shutdown::DrainingListener;
+use signature_doctor::DoctorThread;
 use systemd::Watchdog;
-use workers::Workers;
+use workers::{Destinations, Workers};
 
 /// A gateway whose sockets are bound; it serves once [`App::run`] is called.
 #[derive(Debug)]
@@ -89,7 +88,10 @@ pub struct App {
     findings: Arc<FindingsList>,
     findings_task: Option<AbortOnDropHandle<()>>,
     access_log: Option<telemetry::AccessLog>,
+    audit_log: Option<telemetry::AuditLog>,
     trace_exporter: Option<telemetry::TraceExporter>,
+    /// Ends with the app.
+    _doctor: DoctorThread,
     service_manager: ServiceManager,
     notifier: Notifier,
     watchdog: Option<Watchdog>,
@@ -137,23 +139,15 @@ impl App {
             .as_ref()
             .map(|_| FileWatcher::start(&config, WATCH_INTERVAL));
         let metrics = Arc::new(Metrics::default());
-        let shared = Arc::new(GatewayState {
-            snapshot: ArcSwap::from_pointee(Snapshot::next(&config, None)),
-            cache: Cache::new(config.cache.max_size),
-            fetches: SingleFlight::new(),
-            address_limiter: ArcSwap::from_pointee(AddressRateLimiter::new(
-                config.limits.per_address,
-            )),
-            not_found: NotFoundLog::default(),
-            waits: Arc::default(),
-            store: ArcSwapOption::empty(),
-            access_key_orders: tokio::sync::Notify::new(),
-        });
+        let shared = Arc::new(GatewayState::new(&config));
         let control = metrics.add_shard();
-        let log =
-            open_access_log(&config.telemetry, control.clone()).map_err(StartError::AccessLog)?;
-        let traces =
-            start_trace_exporter(&config.telemetry, &control).map_err(StartError::Traces)?;
+        let (log, audit, traces) = telemetry_setup::open(&config, &control)?;
+        let destinations = Destinations {
+            access_log: log.as_ref(),
+            audit: audit.as_ref(),
+            traces: traces.as_ref(),
+        };
+        let doctor = DoctorThread::start(&shared, control.clone()).map_err(StartError::Worker)?;
         let tickets = listener_setup::SessionTickets::new();
         let mut app = Self {
             file_watcher: follower,
@@ -164,7 +158,7 @@ impl App {
             session_tickets: Arc::new(
                 tickets.map_err(|error| StartError::Tls("(any)".into(), error.into()))?,
             ),
-            workers: Workers::start(&config, &shared, &metrics, log.as_ref(), traces.as_ref())
+            workers: Workers::start(&config, &shared, &metrics, destinations)
                 .map_err(StartError::Worker)?,
             config: Arc::new(ArcSwap::from_pointee(config)),
             source,
@@ -184,7 +178,9 @@ impl App {
             findings: Arc::default(),
             findings_task: None,
             access_log: log,
+            audit_log: audit,
             trace_exporter: traces,
+            _doctor: doctor,
             notifier: manager.notifier(),
             service_manager: manager,
             watchdog: None,
@@ -267,6 +263,14 @@ impl App {
         self.commands.0.clone()
     }
 
+    /// Reopens the access log and the audit log, after a rotation.
+    fn reopen_logs(&self) {
+        self.access_log
+            .iter()
+            .for_each(telemetry::AccessLog::reopen);
+        self.audit_log.iter().for_each(telemetry::AuditLog::reopen);
+    }
+
     fn bind_listener(&self, name: &str, bind: SocketAddr) -> Result<port::BoundSocket, StartError> {
         let what = format!("listener {name}");
         port::BoundSocket::inherit_or_bind(&what, name, bind, &self.service_manager.sockets)
@@ -296,29 +300,6 @@ impl App {
             .map(|(name, port)| port.to_open_port(name));
         self.open_ports.store(Arc::new(open.collect()));
     }
-}
-
-fn open_access_log(
-    settings: &config::Telemetry,
-    metrics: Arc<Shard>,
-) -> io::Result<Option<telemetry::AccessLog>> {
-    let destination = match &settings.access_log {
-        AccessLog::File(path) => telemetry::Destination::File(path.clone()),
-        AccessLog::Off => return Ok(None),
-        AccessLog::Stderr => telemetry::Destination::Stderr,
-    };
-    telemetry::AccessLog::open(destination, metrics).map(Some)
-}
-
-fn start_trace_exporter(
-    settings: &config::Telemetry,
-    metrics: &Arc<Shard>,
-) -> Result<Option<telemetry::TraceExporter>, telemetry::CollectorError> {
-    let endpoint = settings.otlp_endpoint.as_deref();
-    let share = telemetry::SampleRatio::new(settings.sample);
-    endpoint
-        .map(|endpoint| telemetry::TraceExporter::start(endpoint, share, metrics.clone()))
-        .transpose()
 }
 
 #[expect(clippy::disallowed_methods, reason = "start time and reload times")]

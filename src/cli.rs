@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use jiff::Timestamp;
 
+pub mod audit;
 pub mod call;
 pub mod check;
 mod config_path;
@@ -50,6 +51,7 @@ enum Command {
     #[cfg(feature = "stand-in")]
     StandIn(stand_in::StandInArgs),
     Schema(check::Schema),
+    Audit(audit::Audit),
     Status(control::Status),
     Nodes(control::Nodes),
     Doctor(control::Doctor),
@@ -95,6 +97,7 @@ impl Command {
     /// Whether the command prints JSON, and so its errors too.
     fn is_json(&self) -> bool {
         match self {
+            Self::Audit(audit) => audit.is_json(),
             Self::Call(call) => call.json,
             Self::Check(check) => check.json,
             #[cfg(feature = "stand-in")]
@@ -107,11 +110,11 @@ impl Command {
             Self::Purge(purge) => purge.target.json,
             Self::Reload(reload) => reload.target.json,
             Self::Status(status) => status.target.json,
+            Self::Explain(explain) => explain.target.json,
             Self::Verify(verify) => verify.json,
             #[cfg(feature = "stand-in")]
             Self::StandIn(_) => false,
             Self::Completions(_)
-            | Self::Explain(_)
             | Self::Man(_)
             | Self::Run(_)
             | Self::Schema(_)
@@ -130,9 +133,17 @@ impl Command {
         match self {
             Self::Sign(sign) => sign.run(now, &mut streams),
             Self::Verify(verify) => verify.run(now, &mut streams),
-            Self::Explain(explain) => explain.run(now, &mut streams),
+            Self::Explain(explain) => match explain.live() {
+                Some(access_key) => block_on(control::explain_live(
+                    &explain.target,
+                    access_key,
+                    streams.stdout,
+                )),
+                None => explain.run(now, &mut streams),
+            },
             Self::Check(check) => Ok(check.run(streams.stdout, streams.stderr)?),
             Self::Schema(schema) => Ok(schema.run(streams.stdout)?),
+            Self::Audit(audit) => audit.run(streams.stdout),
             Self::Status(status) => block_on(status.run(streams.stdout)),
             Self::Nodes(nodes) => block_on(nodes.run(streams.stdout)),
             Self::Doctor(doctor) => block_on(doctor.run(now, streams.stdout)),

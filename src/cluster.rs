@@ -10,10 +10,13 @@
 mod choice;
 mod connection_slot;
 mod ejection;
+mod flow_choice;
+mod flow_control;
 mod health;
 mod latency;
 mod load_balancing;
 mod node;
+mod node_guard;
 mod node_sockets;
 mod node_table;
 mod node_tls;
@@ -33,20 +36,24 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
+use flow_control::WaitQueues;
 use latency::MedianLatency;
 use node_table::{NodeTable, TableVersion};
 use refusals::Refusals;
 
 pub use choice::Choice;
 pub use connection_slot::ConnectionSlot;
+pub use flow_control::{FlowBounds, FlowClass, FlowOutcome, FlowRequest, WaitEnd, Waiter};
 pub use health::{EjectionReason, FailureKind, HealthChange, NodeOutcome};
 pub use load_balancing::stable_hash;
-pub use node::{Node, NodeGuard, NodeId, NodeState, NodeStatus};
+pub use node::{Node, NodeId, NodeState, NodeStatus};
+pub use node_guard::NodeGuard;
 pub use refusals::{RefusalAdvice, SignatureOutcome, SignatureRefusal};
 pub use retry_budget::RetryBudget;
 pub use settings::{
-    ClusterSettings, EjectionSettings, HealthCheck, HostPolicy, NodeAddress, NodeSettings, Policy,
-    PoolLimits, RetrySettings, SignedCheck, Timeouts,
+    ClusterSettings, EjectionSettings, FlowControlMode, FlowControlSettings, HealthCheck,
+    HostPolicy, NodeAddress, NodeSettings, Policy, PoolLimits, RetrySettings, SignedCheck,
+    Timeouts,
 };
 pub use tiers::Serving;
 
@@ -65,6 +72,7 @@ pub struct Cluster {
     /// The resolution errors of names without an address.
     unresolved: Mutex<BTreeMap<NodeAddress, Arc<str>>>,
     retry_budget: Arc<RetryBudget>,
+    wait_queues: Arc<WaitQueues>,
     refusals: Arc<Refusals>,
     fallback: OnceLock<Arc<Self>>,
     median_latency: MedianLatency,
@@ -97,6 +105,7 @@ impl Cluster {
             drained: previous.drained.lock().clone(),
             version: previous.version.clone(),
             retry_budget: previous.retry_budget.clone(),
+            wait_queues: previous.wait_queues.clone(),
             refusals: previous.refusals.clone(),
         };
         Self::build(settings, carried)
@@ -136,6 +145,7 @@ impl Cluster {
             drained: Mutex::new(carried.drained),
             unresolved: Mutex::default(),
             retry_budget: carried.retry_budget,
+            wait_queues: carried.wait_queues,
             refusals: carried.refusals,
             fallback: OnceLock::new(),
             median_latency: MedianLatency::default(),
@@ -211,6 +221,7 @@ struct Carried {
     drained: BTreeSet<String>,
     version: TableVersion,
     retry_budget: Arc<RetryBudget>,
+    wait_queues: Arc<WaitQueues>,
     refusals: Arc<Refusals>,
 }
 

@@ -52,8 +52,8 @@ use crate::ccfs::Tenant;
 use crate::cluster;
 use crate::encoding;
 use crate::sharded_map::ShardedMap;
-use crate::telemetry::LogFormat;
-use crate::tls::Authorities;
+use crate::telemetry::{AuditKey, LogFormat};
+use crate::tls::{Authorities, TicketKey};
 
 /// The whole configuration.
 #[derive(Clone, Debug)]
@@ -199,14 +199,21 @@ pub struct Listener {
     pub routes: Vec<(String, Arc<str>)>,
     /// Certificates.
     pub tls: ListenerTls,
+    /// Requests whose Authorization does not verify.
+    pub authentication: Authentication,
     /// Requests with an unknown ak or another authentication scheme.
     pub unknown_clients: UnknownClients,
     /// Requests to paths that are not in the table of interfaces.
     pub unknown_paths: UnknownPaths,
+    /// Whether the file itself says `unknown_paths = "forward"`: only then does shadow authentication
+    /// forward such paths unverified.
+    pub is_forward_written: bool,
     /// Requests with an invalid body.
     pub validation: Validation,
     /// Networks whose connections begin with a PROXY protocol header. Empty if PROXY protocol is off.
     pub proxy_protocol: Vec<IpNet>,
+    /// Keys of session tickets that all gateways share, at most three. Empty: the process has its own.
+    pub ticket_keys: Vec<TicketKey>,
 }
 
 /// Certificates of a listener, loaded and checked against their private keys.
@@ -253,6 +260,17 @@ pub enum ClientAuth {
     /// A client without a certificate is rejected in the handshake.
     #[default]
     Required,
+}
+
+/// How requests are handled whose Authorization does not verify.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Authentication {
+    /// Rejected with 401.
+    #[default]
+    Enforce,
+    /// Counted, logged, and forwarded byte-identical and uncached.
+    Shadow,
 }
 
 /// How requests with an unknown ak or another authentication scheme are handled.
@@ -379,6 +397,8 @@ pub struct Limits {
     pub clock_window: Option<Duration>,
     /// Whether cache hits are not charged to the rate limit.
     pub hits_are_free: bool,
+    /// Whether the limits of access keys and addresses only count what they would refuse.
+    pub dry_run: bool,
     /// Rate of failures and unauthenticated requests per client address.
     pub per_address: Rate,
     /// Concurrent requests.
@@ -487,6 +507,10 @@ pub struct Telemetry {
     pub log_format: Option<LogFormat>,
     /// Destination of the access log.
     pub access_log: AccessLog,
+    /// The file of the audit log; `None` is off.
+    pub audit_log: Option<PathBuf>,
+    /// The key of its hashes; `None` is SHA-256 without a key.
+    pub audit_key: Option<AuditKey>,
     /// Whether the access log names access keys that did not verify (`gw.claimed_ak`).
     pub log_claimed_ak: bool,
     /// The OpenTelemetry collector, `http://host:port` or `https://host:port`; `None` records no traces.

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use crate::cache::singleflight::SingleFlight;
 use crate::cache::{Cache, PurgeHandle, PurgeSet};
 use crate::ccfs::{BodyKind, Payload, ResponseKind};
-use crate::config::Validation;
+use crate::config::{Config, Validation};
 use crate::limit::AddressRateLimiter;
 use crate::message::{Authorization, UpstreamRequest, VerifiedRequest};
 use crate::metrics::Shadow;
@@ -34,6 +34,7 @@ mod request_log;
 mod response;
 mod routing;
 mod shared_cache;
+mod signature_doctor;
 mod snapshot;
 
 pub use account::Account;
@@ -42,6 +43,7 @@ pub use rejection::Rejection;
 pub use request_body::BodyReadError;
 pub use response::ResponseBody;
 pub use routing::{ListenerPolicy, RouteMatch};
+pub use signature_doctor::{LiveCase, Rounds, SignatureDoctor};
 pub use snapshot::Snapshot;
 
 use authentication::Admission;
@@ -62,6 +64,8 @@ pub struct GatewayState {
     pub address_limiter: ArcSwap<AddressRateLimiter>,
     /// Recordings that were not found lately, by access key.
     pub not_found: NotFoundLog,
+    /// What failed verifications leave behind, for people.
+    pub doctor: SignatureDoctor,
     /// Clients that wait for recordings.
     pub waits: Arc<Waits>,
     /// The store that all replicas share; `None` without `[shared]`.
@@ -72,6 +76,22 @@ pub struct GatewayState {
 }
 
 impl GatewayState {
+    /// Creates the state of the first generation of a configuration, without a shared store.
+    pub fn new(config: &Config) -> Self {
+        let addresses = AddressRateLimiter::new(config.limits.per_address);
+        Self {
+            snapshot: ArcSwap::from_pointee(Snapshot::next(config, None)),
+            cache: Cache::new(config.cache.max_size),
+            fetches: SingleFlight::new(),
+            address_limiter: ArcSwap::from_pointee(addresses),
+            not_found: NotFoundLog::default(),
+            doctor: SignatureDoctor::default(),
+            waits: Arc::default(),
+            store: ArcSwapOption::empty(),
+            access_key_orders: Notify::new(),
+        }
+    }
+
     /// Applies an order of another replica, or one that was given before a reload.
     pub fn apply_order(&self, order: &OrderRecord, origin: OrderOrigin) {
         let snapshot = self.snapshot.load();
@@ -189,13 +209,17 @@ impl Gateway {
             endpoint: route.endpoint,
             cluster: route.cluster.clone(),
         };
-        if request.endpoint.response == ResponseKind::SignedUrl {
+        let endpoint = request.endpoint;
+        let response = if endpoint.response == ResponseKind::SignedUrl {
             account.count_recording(context.now);
             let mut response = self.recording(context, head, request, account).await?;
             self.add_hint(context, &mut response);
-            return Ok(response);
-        }
-        Box::pin(self.forward_verified(context, head, request, &account)).await
+            response
+        } else {
+            Box::pin(self.forward_verified(context, head, request, &account)).await?
+        };
+        context.record_given(endpoint, &response);
+        Ok(response)
     }
 
     fn begin_request(&self, origin: RequestOrigin, headers: Option<&HeaderMap>) -> RequestContext {
@@ -240,6 +264,7 @@ impl Gateway {
             target: path_and_query(head),
             method: head.method.clone(),
             headers: Arc::new(std::mem::take(&mut head.headers)),
+            is_refresh: false,
         };
         self.forward(context, request).await
     }

@@ -139,6 +139,8 @@ pub struct UpstreamRequest {
     pub hash_key: u64,
     /// What the gateway forwards to the node about the client.
     pub metadata: RequestMetadata,
+    /// Whether it renews a cached response for which no client waits: it never waits for a node.
+    pub is_refresh: bool,
 }
 
 impl UpstreamRequest {
@@ -236,6 +238,8 @@ pub struct AttemptSummary {
     pub fallback: Option<Arc<str>>,
     /// From the first attempt to the response's head; to its end if it is buffered.
     pub elapsed: Duration,
+    /// How long the request waited, of that, while every node was at its flow-control bound.
+    pub queued: Duration,
 }
 
 /// Why an upstream request failed after all attempts.

@@ -24,6 +24,7 @@ mod connection;
 pub mod faults;
 mod fields;
 pub mod files;
+mod flow_limits;
 mod head;
 mod interfaces;
 mod node;
@@ -36,6 +37,7 @@ mod response_plan;
 mod wire;
 
 pub use faults::{AcceptBehavior, Fault, Faults, When};
+pub use flow_limits::{FlowClass, FlowLimit, RateWindow};
 pub use node::UNLISTED;
 pub use presign::{Packing, UrlForm, UrlStyle};
 pub use record::RecordedRequest;

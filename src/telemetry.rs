@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 
 mod access_log;
+mod audit;
 mod diagnostics;
 mod exporter;
 mod loss_report;
@@ -28,6 +29,9 @@ mod span;
 mod trace;
 
 pub use access_log::{AccessLog, Destination, LogBuffer};
+pub use audit::{
+    AuditKey, AuditLog, AuditQueue, AuditSettings, AuditVerifier, BadLine, OrderEntry, Verified,
+};
 pub use diagnostics::{Diagnostics, LogFormat, diagnostics_lines, init_diagnostics};
 pub use exporter::TraceExporter;
 pub use otlp::CollectorError;
@@ -44,6 +48,8 @@ use crate::metrics::{
 pub struct Sink {
     /// The worker's access-log buffer; `None` if the access log is off.
     pub access_log: Option<Arc<LogBuffer>>,
+    /// The audit log; `None` if it is off.
+    pub audit: Option<Arc<AuditQueue>>,
     /// The worker's span queue; `None` if no collector is configured.
     pub spans: Option<Arc<SpanQueue>>,
     /// The worker's counters.
@@ -89,6 +95,9 @@ pub struct RequestRecord {
     pub begin_sent: Option<DateTime>,
     /// `endTime` as it is sent to a node.
     pub end_sent: Option<DateTime>,
+    /// Whether the answer to a verified request is a recording, its URL or its token. Set only where there is
+    /// an audit log.
+    pub gives_recording: bool,
     /// The values that few requests have.
     pub details: Option<Box<RequestDetails>>,
     /// The cluster.
@@ -109,12 +118,16 @@ pub struct RequestRecord {
     pub cache: Option<CacheStatus>,
     /// Why the request was rejected, for the operator.
     pub reason: Option<Box<str>>,
+    /// The key of the first limit that would have refused the request, where limits are on trial.
+    pub would_refuse: Option<&'static str>,
     /// Bytes of the request body.
     pub body_in: u64,
     /// Bytes of the response body that were passed to the connection.
     pub body_out: u64,
     /// Time spent in upstream attempts.
     pub upstream_time: Option<Duration>,
+    /// How long it waited while every node was at its flow-control bound.
+    pub queue_time: Option<Duration>,
     /// Time spent waiting for a coalesced fetch of another request.
     pub wait_time: Option<Duration>,
 }
@@ -179,6 +192,7 @@ impl RequestRecord {
             call_id: None,
             begin_sent: None,
             end_sent: None,
+            gives_recording: false,
             details: None,
             cluster: None,
             is_fallback: false,
@@ -189,9 +203,11 @@ impl RequestRecord {
             outcome: RequestOutcome::ClientDisconnected,
             cache: None,
             reason: None,
+            would_refuse: None,
             body_in: 0,
             body_out: 0,
             upstream_time: None,
+            queue_time: None,
             wait_time: None,
         }
     }
@@ -199,6 +215,11 @@ impl RequestRecord {
     /// The worker's counters.
     pub fn metrics(&self) -> &Arc<Shard> {
         &self.sink.metrics
+    }
+
+    /// Whether there is an audit log.
+    pub fn is_audited(&self) -> bool {
+        self.sink.audit.is_some()
     }
 
     /// Returns the values that few requests have, to fill one in.
@@ -209,6 +230,28 @@ impl RequestRecord {
     /// Returns the time since the record was started.
     pub fn elapsed(&self) -> Duration {
         self.started.elapsed()
+    }
+}
+
+impl RequestRecord {
+    /// Adds the request to the audit log; takes out of the record what the log needs.
+    fn audit(&mut self) {
+        let (Some(audit), Some(access_key)) = (&self.sink.audit, self.access_key.take()) else {
+            return;
+        };
+        let details = self.details.take();
+        audit.request(audit::RequestEntry {
+            access_key,
+            client: self.client,
+            interface: self.interface,
+            call_id: self.call_id.take(),
+            file_name: details.and_then(|details| details.file_name),
+            begin: self.begin_sent,
+            end: self.end_sent,
+            outcome: self.outcome.as_str(),
+            result_code: self.result_code.take(),
+            status: self.status,
+        });
     }
 }
 
@@ -234,6 +277,9 @@ impl Drop for RequestRecord {
             && self.trace.is_sampled()
         {
             spans.push(request_span::request_span(self, elapsed));
+        }
+        if self.gives_recording {
+            self.audit();
         }
     }
 }

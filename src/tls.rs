@@ -10,6 +10,7 @@ mod no_verification;
 mod pin;
 mod public_key;
 mod server_trust;
+mod tickets;
 mod trust_error;
 mod words;
 
@@ -21,6 +22,8 @@ pub(crate) use no_verification::NoVerification;
 pub use pin::{NotAPin, Pin};
 pub(crate) use public_key::PublicKey;
 pub(crate) use server_trust::ServerTrust;
+pub(crate) use tickets::SharedTickets;
+pub use tickets::{KEY_LENGTH as TICKET_KEY_LENGTH, TicketKey};
 pub use trust_error::TrustError;
 pub(crate) use words::explain;
 

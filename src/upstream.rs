@@ -13,6 +13,7 @@
 //! | `response`, `response_body` | the response, and what it means for the retry loop |
 //! | `health_report`, `failure_reason` | the outcome of an attempt or a probe for its node |
 //! | `signature_report` | refused signatures, and the clocks of nodes |
+//! | `flow_control` | the wait while every node is at its flow-control bound |
 //! | `health_check`, `probe`, `dns` | background tasks of a cluster |
 //! | `node_probe` | one connection to each node, for `check --connect` |
 
@@ -23,6 +24,7 @@ mod connect;
 mod dns;
 mod exchange;
 mod failure_reason;
+mod flow_control;
 pub mod fuzzing;
 mod happy_eyeballs;
 mod health_check;

@@ -9,16 +9,16 @@ use serde_json::{Value, json};
 use super::{AdminState, certificates, process, status};
 use crate::ccfs::offset_text;
 use crate::cluster::Serving;
-use crate::config::{Config, MAX_LISTED, RefusedFile, Validation};
+use crate::config::{Authentication, Config, MAX_LISTED, RefusedFile, Validation};
 use crate::findings::{
     AccessKeys, Change, ClaimStatus, ClusterFacts, Counters, Detector, EndDate, EndKind, Finding,
     ListenerFacts, NodeClock, Observation, RecordingFacts, Report, Severity, StoreFacts, Timing,
     UnreadableFile,
 };
-use crate::gateway::{NotFound, Snapshot};
+use crate::gateway::{GatewayState, NotFound, Snapshot};
 use crate::metrics::{
-    AccessLogLines, AuthResult, ConnectionEndReason, RequestOutcome, ShedReason, StatusClass,
-    Totals,
+    AccessLogLines, AuditLines, AuthResult, ConnectionEndReason, RequestOutcome, ShedReason,
+    StatusClass, Totals,
 };
 use crate::shared_store::Status;
 use crate::telemetry;
@@ -53,7 +53,7 @@ pub async fn watch_findings(state: AdminState, timing: Timing) {
     loop {
         ticks.tick().await;
         let observation = observer.observe(&state);
-        let access_keys = ConfiguredKeys(state.shared.snapshot.load_full());
+        let access_keys = ConfiguredKeys(state.shared.snapshot.load_full(), state.shared.clone());
         let (report, changes) = detector.observe(&observation, &access_keys);
         state.findings.0.store(Arc::new(report));
         changes.iter().for_each(log_change);
@@ -118,7 +118,7 @@ impl Observer {
             restart_needed: state.reloads.restart_needed(),
             unreadable_files: unreadable_files(state),
             recordings: recordings(state, &snapshot),
-            dry_run: false,
+            dry_run: snapshot.limits.dry_run,
             descriptors: self.descriptors,
         }
     }
@@ -204,10 +204,18 @@ fn requests(snapshot: &Snapshot, totals: &Totals, cluster: &str) -> (u64, u64) {
 
 fn listeners(config: &Config) -> Vec<ListenerFacts> {
     let facts = config.listeners.iter().map(|(name, listener)| {
-        let shadows = listener.validation == Validation::Shadow;
+        let shadowed = [
+            (
+                "authentication",
+                listener.authentication == Authentication::Shadow,
+            ),
+            ("validation", listener.validation == Validation::Shadow),
+        ];
         ListenerFacts {
             name: name.clone(),
-            shadowed: shadows.then_some("validation").into_iter().collect(),
+            shadowed: (shadowed.iter().filter(|(_, is_on)| *is_on))
+                .map(|&(key, _)| key)
+                .collect(),
         }
     });
     facts.collect()
@@ -277,7 +285,7 @@ fn counters(totals: &Totals) -> Counters {
         address_connections_closed: totals.get(ConnectionEndReason::AddressLimit),
         access_log_lost: totals.get(AccessLogLines::Dropped),
         diagnostics_lost,
-        audit_lost: 0,
+        audit_lost: totals.get(AuditLines::Lost),
         panics: totals.get(ConnectionEndReason::Panic),
     }
 }
@@ -354,7 +362,7 @@ fn as_text(path: &std::path::Path) -> Arc<str> {
 }
 
 /// The access keys of a generation.
-struct ConfiguredKeys(Arc<Snapshot>);
+struct ConfiguredKeys(Arc<Snapshot>, Arc<GatewayState>);
 
 impl AccessKeys for ConfiguredKeys {
     fn is_configured(&self, access_key: &str) -> bool {
@@ -363,6 +371,11 @@ impl AccessKeys for ConfiguredKeys {
 
     fn is_secret(&self, text: &str) -> bool {
         self.0.secrets().contains(text)
+    }
+
+    fn mistake(&self, access_key: &str) -> Option<String> {
+        let mistake = self.1.doctor.found(access_key, status::wall_clock())?;
+        Some(format!("{}: {}", mistake.as_str(), mistake.words()))
     }
 
     fn shows_claimed(&self) -> bool {

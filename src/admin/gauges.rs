@@ -195,6 +195,18 @@ fn listener_and_cluster_gauges(state: &AdminState, snapshot: &Snapshot) -> Vec<F
                 .collect(),
         },
         Family {
+            name: "flow_control_waiters",
+            help: "Requests that wait because every usable node is at its flow-control bound",
+            values: snapshot
+                .clusters()
+                .iter()
+                .map(|(name, cluster)| {
+                    let labels = vec![("cluster", name.to_string())];
+                    (labels, saturating_i64(cluster.waiters()))
+                })
+                .collect(),
+        },
+        Family {
             name: "cluster_panic",
             help: "1 while a cluster is in panic mode: too few healthy nodes, so all are used",
             values: snapshot

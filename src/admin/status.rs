@@ -54,6 +54,10 @@ pub(super) fn write(state: &AdminState, history: &History, after: Option<u64>) -
         "second_secrets": second_secrets_json(&snapshot, now),
         "busiest_access_keys": with_names(history.top_keys(TOP_KEYS), &snapshot),
         "recordings_not_found": recordings_not_found(state, &snapshot, now),
+        "audit": state.audit.as_ref().map(|audit| {
+            let (seq, hash) = audit.head();
+            json!({ "seq": seq, "hash": hash })
+        }),
         "requests_in_flight": snapshot.in_flight.in_use(),
         "buffered_bytes": snapshot.buffered.in_use(),
         "cache": {
@@ -276,6 +280,8 @@ fn cluster(cluster: &Cluster, now: Timestamp) -> Value {
         "fallback": settings.fallback,
         "serving": serving(&cluster.serving(instant())),
         "insecure_skip_verify": settings.insecure_skip_verify,
+        "flow_control": settings.flow_control.mode,
+        "flow_control_waiters": cluster.waiters(),
         "nodes": nodes.iter().map(|it| node(it, now)).collect::<Vec<_>>(),
     })
 }
@@ -302,6 +308,7 @@ fn node(node: &NodeStatus, now: Timestamp) -> Value {
         "ejected_for_seconds": node.ejected_for.map(|left| left.as_secs_f64()),
         "ejected": ejected(node, now),
         "clock_offset_seconds": node.clock_offset,
+        "flow_control": flow_control(node),
         "certificate": node.certificate.as_deref().map(node_certificate),
     })
 }
@@ -324,6 +331,20 @@ fn serving(serving: &Serving) -> String {
         Serving::Fallback(_) => "fallback".to_owned(),
         Serving::Nothing => "none".to_owned(),
     }
+}
+
+/// Returns what was learned of the flow control of a node, by class: attempts in flight, attempts a second,
+/// and how many access keys it limits by themselves.
+fn flow_control(node: &NodeStatus) -> Value {
+    let classes = node.flow_bounds.iter().map(|bounds| {
+        let value = json!({
+            "in_flight": bounds.in_flight,
+            "per_second": bounds.per_second.map(|rate| (rate * 10.0).round() / 10.0),
+            "access_keys": bounds.access_keys,
+        });
+        (bounds.class.as_str().to_owned(), value)
+    });
+    Value::Object(classes.collect())
 }
 
 fn ejected(node: &NodeStatus, now: Timestamp) -> Option<Value> {

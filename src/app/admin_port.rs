@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::drain::{self, Trigger};
 use crate::findings::Timing;
 use crate::listener::{self, ConnectionLimits, ListenerContext};
+use crate::telemetry::AuditLog;
 
 /// The admin interface's open port; serves on the current runtime until drained.
 #[derive(Debug)]
@@ -88,6 +89,7 @@ impl App {
             commands: self.commands(),
             reloads: self.reloads.clone(),
             ports: self.open_ports.clone(),
+            audit: self.audit_log.as_ref().map(AuditLog::queue),
             config_file: self
                 .source
                 .as_ref()
@@ -126,7 +128,7 @@ impl App {
     ) -> Result<ListenerContext<Admin>, StartError> {
         let tls = config.admin.tls.as_ref();
         let tls = tls
-            .map(|tls| self.session_tickets.server_config(tls))
+            .map(|tls| self.session_tickets.server_config(tls, &[]))
             .transpose()
             .map_err(|error| StartError::Tls(ADMIN.into(), error))?;
         Ok(listener_setup::admin_context(

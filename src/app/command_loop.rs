@@ -8,7 +8,6 @@ use tokio::sync::mpsc;
 use super::reload::ReloadCause;
 use super::{App, BoundAddresses, ShutdownReport, file_watcher};
 use crate::admin::AdminCommand;
-use crate::telemetry;
 
 impl App {
     /// Serves until [`AdminCommand::Drain`] or [`AdminCommand::Terminate`], then shuts down in the order
@@ -53,10 +52,7 @@ impl App {
                         Err(command) => break command,
                     }
                 }
-                AdminCommand::ReopenLog => self
-                    .access_log
-                    .iter()
-                    .for_each(telemetry::AccessLog::reopen),
+                AdminCommand::ReopenLog => self.reopen_logs(),
             }
         };
         // Dropping the replies of deferred reloads tells their callers that the gateway is shutting down.

@@ -20,6 +20,9 @@ pub enum StartError {
         /// The cause. Part of this error's text, therefore not its `source`.
         error: io::Error,
     },
+    /// The audit log could not be opened.
+    #[error("the audit log cannot be opened: {0}")]
+    AuditLog(io::Error),
     /// The access log could not be opened.
     #[error("the access log cannot be opened: {0}")]
     AccessLog(io::Error),

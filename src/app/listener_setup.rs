@@ -16,6 +16,7 @@ use crate::listener::{
     self, ConnectionLimitSettings, HeadLimits, Http2Settings, ListenerContext, Settings, TlsError,
 };
 use crate::metrics::Shard;
+use crate::tls::{SharedTickets, TicketKey};
 
 /// How connections of one listener are served, on each worker.
 #[derive(Debug)]
@@ -36,7 +37,7 @@ impl ListenerSetup {
         tickets: &SessionTickets,
         workers: &[Worker],
     ) -> Result<Self, TlsError> {
-        let tls = tickets.server_config(&listener.tls)?;
+        let tls = tickets.server_config(&listener.tls, &listener.ticket_keys)?;
         let settings = Arc::new(listener_settings(limits));
         let context = |worker: &Worker| {
             Arc::new(ListenerContext {
@@ -112,7 +113,7 @@ fn listener_settings(limits: &config::Limits) -> Settings {
     }
 }
 
-/// The ticket keys of all listeners. They outlive reloads, so TLS sessions resume across them.
+/// The ticket keys of all listeners without `ticket_key_file`. They outlive reloads, so TLS sessions resume across them.
 #[derive(Debug)]
 pub(super) struct SessionTickets(Arc<dyn ProducesTickets>);
 
@@ -121,12 +122,16 @@ impl SessionTickets {
         Ok(Self(rustls::crypto::aws_lc_rs::Ticketer::new()?))
     }
 
-    /// Builds the TLS configuration of a listener.
+    /// Builds the TLS configuration of a listener. Without `shared` keys its tickets are of this process.
     pub(super) fn server_config(
         &self,
         tls: &config::ListenerTls,
+        shared: &[TicketKey],
     ) -> Result<Arc<ServerConfig>, TlsError> {
-        listener::server_config(tls, self.0.clone())
+        if shared.is_empty() {
+            return listener::server_config(tls, self.0.clone());
+        }
+        listener::server_config(tls, Arc::new(SharedTickets::new(shared)))
     }
 }
 

@@ -4,7 +4,8 @@ use std::io;
 use std::os::unix::fs::FileTypeExt;
 
 use super::listener_setup::SessionTickets;
-use super::{ADMIN, StartError, port, start_trace_exporter};
+use super::telemetry_setup::start_trace_exporter;
+use super::{ADMIN, StartError, port};
 use crate::config::{AccessLog, Config};
 use crate::metrics::Metrics;
 
@@ -24,7 +25,7 @@ pub fn preflight(config: &Config) -> Result<Vec<String>, StartError> {
     let tls = listeners.map(|(name, listener)| (name.clone(), &listener.tls));
     for (name, tls) in tls.chain(admin_tls) {
         tickets
-            .server_config(tls)
+            .server_config(tls, &[])
             .map_err(|error| StartError::Tls(name, error))?;
     }
     let listeners = config.listeners.iter();

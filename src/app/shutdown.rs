@@ -170,10 +170,11 @@ impl App {
             }
             wait_for_connections(&all, server.grace).await
         };
+        let logs = (self.access_log.as_ref(), self.audit_log.as_ref());
         let grace_ends = Instant::now() + server.drain_delay + server.grace;
         let (complete, interrupted) = tokio::select! {
             complete = finished => (complete, false),
-            () = second_signal(&mut commands, self.access_log.as_ref(), first) => (false, true),
+            () = second_signal(&mut commands, logs, first) => (false, true),
             () = report_drain_progress(self.notifier.clone(), &self.shared) => (false, false),
         };
         if !complete {
@@ -199,7 +200,7 @@ impl App {
             let left = grace_ends.saturating_duration_since(Instant::now());
             tokio::select! {
                 () = traces.shutdown(left.clamp(FORCED_CLOSE_TIMEOUT, SPAN_FLUSH_TIMEOUT)) => {}
-                () = second_signal(&mut commands, self.access_log.as_ref(), first) => {}
+                () = second_signal(&mut commands, logs, first) => {}
             }
         }
         tracing::info!(complete, "shutdown complete");
@@ -207,18 +208,23 @@ impl App {
     }
 }
 
-/// Resolves at the second signal. Until then, of all other commands only the reopening of the access
-/// log is carried out.
+/// Resolves at the second signal. Until then, of all other commands only the reopening of the logs
+/// is carried out.
 async fn second_signal(
     commands: &mut mpsc::Receiver<AdminCommand>,
-    log: Option<&telemetry::AccessLog>,
+    (access_log, audit_log): (Option<&telemetry::AccessLog>, Option<&telemetry::AuditLog>),
     first: &AdminCommand,
 ) {
     let mut signals = u8::from(matches!(first, AdminCommand::Terminate));
     while signals < 2 {
         match commands.recv().await {
             Some(AdminCommand::Terminate) => signals += 1,
-            Some(AdminCommand::ReopenLog) => log.into_iter().for_each(telemetry::AccessLog::reopen),
+            Some(AdminCommand::ReopenLog) => {
+                access_log
+                    .into_iter()
+                    .for_each(telemetry::AccessLog::reopen);
+                audit_log.into_iter().for_each(telemetry::AuditLog::reopen);
+            }
             // Dropping the reply of a reload tells its caller that the gateway is shutting down.
             Some(AdminCommand::Drain | AdminCommand::Reload(_)) => {}
             None => std::future::pending().await,

@@ -24,6 +24,14 @@ pub(super) struct Workers {
     threads: Vec<WorkerThread>,
 }
 
+/// Where the workers' telemetry goes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Destinations<'a> {
+    pub(super) access_log: Option<&'a telemetry::AccessLog>,
+    pub(super) audit: Option<&'a telemetry::AuditLog>,
+    pub(super) traces: Option<&'a telemetry::TraceExporter>,
+}
+
 /// A worker as the accept loops see it.
 #[derive(Debug)]
 pub(super) struct Worker {
@@ -51,8 +59,7 @@ impl Workers {
         config: &Config,
         shared: &Arc<GatewayState>,
         metrics: &Metrics,
-        log: Option<&telemetry::AccessLog>,
-        traces: Option<&telemetry::TraceExporter>,
+        telemetry: Destinations<'_>,
     ) -> io::Result<Self> {
         let settings = UpstreamSettings {
             max_answer: config.limits.max_answer,
@@ -65,10 +72,13 @@ impl Workers {
                 .on_thread_unpark(count_reactor_turn)
                 .build()?;
             let shard = metrics.add_shard();
-            let spans = traces.map(|traces| traces.new_queue(shard.clone()));
+            let spans = telemetry
+                .traces
+                .map(|traces| traces.new_queue(shard.clone()));
             let upstream = Arc::new(Upstream::new(settings, shard.clone(), spans.clone()));
             let sink = Sink {
-                access_log: log.map(telemetry::AccessLog::new_buffer),
+                access_log: telemetry.access_log.map(telemetry::AccessLog::new_buffer),
+                audit: telemetry.audit.map(telemetry::AuditLog::queue),
                 spans,
                 metrics: shard.clone(),
             };

@@ -31,6 +31,11 @@ impl CachePolicy {
         response.is_success(&self.success_codes)
     }
 
+    /// Whether a result code means success.
+    pub fn is_success_code(&self, code: &str) -> bool {
+        self.success_codes.iter().any(|success| success == code)
+    }
+
     /// Returns until when a response may be used; `None` if it may not be cached.
     pub(super) fn lifetime(&self, facts: &Facts<'_>) -> Option<Lifetime> {
         let stored_at = facts.stored_at;

@@ -28,6 +28,11 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// Whether a successful answer is a recording, its URL or its token.
+    pub fn gives_recording(&self) -> bool {
+        RECORDINGS.contains(&self.name)
+    }
+
     /// Whether it is the row of paths outside the table.
     pub fn is_unlisted(&self) -> bool {
         std::ptr::eq(self, &raw const UNLISTED)
@@ -130,6 +135,18 @@ pub static ENDPOINTS: &[Endpoint] = &[
     row("downloadRecordAnalysisFile", Envelope, File, Idempotent),
 ];
 
+/// The interfaces that give out what callers or agents said, or the means to get it.
+static RECORDINGS: [&str; 8] = [
+    "getRecordFileUrlFromObs",
+    "downloadRecordFile",
+    "downloadRecord",
+    "requestPlayVoice",
+    "downloadOiapRecord",
+    "downloadIVRRecordFile",
+    "ivr/downloadFile",
+    "downloadTransferFile",
+];
+
 /// The row of paths outside the table: assumes nothing about them.
 static UNLISTED: Endpoint = Endpoint {
     name: "unlisted",
@@ -216,6 +233,14 @@ mod tests {
             assert_eq!(row.response, File);
             assert_eq!(row.retry_safety, OnlyIfUnsent);
         }
+    }
+
+    #[test]
+    fn recordings_are_interfaces() {
+        let known = |name: &&str| ENDPOINTS.iter().any(|row| row.name == *name);
+        assert!(RECORDINGS.iter().all(known));
+        assert!(row("downloadRecord").gives_recording());
+        assert!(!row("downloadBillFile").gives_recording());
     }
 
     #[test]

@@ -15,12 +15,14 @@ use serde_json::{Value, json};
 
 mod connection;
 mod doctor;
+mod live;
 mod purge;
 mod show;
 mod table;
 
 use connection::{AdminClient, AdminResponse};
 pub use doctor::Doctor;
+pub(in crate::cli) use live::explain_live;
 pub use purge::Purge;
 use table::replace_control_chars;
 

@@ -19,6 +19,7 @@ mod inputs;
 #[cfg(test)]
 mod tests;
 
+use super::control::AdminArgs;
 use super::secret_key::SecretKey;
 use inputs::{Request, RequestArgs, UsageError};
 
@@ -76,12 +77,22 @@ pub struct Verify {
 ///
 /// With a secret key also prints the expected signature; with --theirs the first byte in which the
 /// other side's canonical request differs. The secret key and keys derived from it are never printed.
+///
+/// With --live, a running gateway names the mistake of the last signature of an access key that did not
+/// verify; this needs its admin token.
 #[derive(Args, Debug)]
 #[command(after_help = EXPLAIN_EXAMPLES)]
+#[command(mut_arg("path", |arg| arg.required(false).required_unless_present("live")))]
+#[command(mut_arg("headers", |arg| arg.required(false).required_unless_present("live")))]
 pub struct Explain {
     /// The value to explain
-    #[arg(long, value_parser = inputs::authorization)]
-    authorization: HeaderValue,
+    #[arg(long, value_parser = inputs::authorization, required_unless_present = "live")]
+    authorization: Option<HeaderValue>,
+    /// Ask a running gateway about this access key
+    #[arg(long, value_name = "AK", conflicts_with_all = ["authorization", "path", "headers", "body", "query", "theirs"])]
+    live: Option<String>,
+    #[command(flatten)]
+    pub(super) target: AdminArgs,
     #[command(flatten)]
     secret: SecretKey,
     #[command(flatten)]
@@ -182,15 +193,21 @@ impl Explain {
     /// Prints the parts of the value, the canonical request and the first difference.
     pub fn run(&self, now: Timestamp, streams: &mut Streams<'_>) -> anyhow::Result<ExitCode> {
         let done = self.print(now, streams);
-        inputs::report_usage(done, false, streams)
+        inputs::report_usage(done, self.target.json, streams)
+    }
+
+    /// Returns the access key to ask a running gateway about.
+    pub fn live(&self) -> Option<&str> {
+        self.live.as_deref()
     }
 
     fn print(&self, now: Timestamp, streams: &mut Streams<'_>) -> anyhow::Result<ExitCode> {
+        let Some(authorization) = &self.authorization else {
+            return Err(UsageError::new("explain needs --authorization or --live").into());
+        };
         let secret = self.secret.read_optional()?;
         let mut request = self.request.read(streams.stdin)?;
-        request
-            .headers
-            .append(AUTHORIZATION, self.authorization.clone());
+        request.headers.append(AUTHORIZATION, authorization.clone());
         let claim = match Claim::parse(&request.headers, now, None) {
             Ok(claim) => claim,
             Err(error) => anyhow::bail!("nothing to explain: {error}{}", in_parentheses(&error)),
@@ -210,7 +227,7 @@ impl Explain {
         difference::write_lines(out, &canonical, &labels)?;
         if let Some(secret) = secret {
             let expected = claim.expected_signature(&secret, &signable)?;
-            let given = self.authorization.as_bytes().trim_ascii_end();
+            let given = authorization.as_bytes().trim_ascii_end();
             let result = match given.ends_with(expected.as_bytes()) {
                 true => "the same as given",
                 false => "not the one given",
@@ -312,4 +329,5 @@ Examples:
       --path /CCFS/resource/ccfs/getRecordFileUrlFromObs \\
       --header 'host: nslb.example.com:28443' --body request.json
   the same with the signature it should have, and with what the client's own log says it signed:
-  ccfs-gateway explain … --sk-file sk.txt --theirs canonical-of-the-client.txt";
+  ccfs-gateway explain … --sk-file sk.txt --theirs canonical-of-the-client.txt
+  ccfs-gateway explain --live 279a08bbd8d949a0 --token-file admin.token";

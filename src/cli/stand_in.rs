@@ -78,7 +78,9 @@ Examples:
   ccfs-gateway stand-in --bind 127.0.0.1:8443 --ak 279a08bbd8d949a0 \\
       --sk-file secrets/279a08bbd8d949a0 --ca-out tls/ccfs-ca.pem
   ccfs-gateway stand-in --keys keys.toml --delay 200ms --fail-status 503 --fail-every 3
-  ccfs-gateway stand-in --keys keys.toml --flow-control-every 5 --fault close-in-body=10";
+  ccfs-gateway stand-in --keys keys.toml --flow-control-every 5 --fault close-in-body=10
+  ccfs-gateway stand-in --keys keys.toml --delay 100ms --max-at-once 8
+  ccfs-gateway stand-in --keys keys.toml --max-per-second 50 --window fixed --limit-per-ak";
 
 /// Runs the command until SIGINT or SIGTERM.
 pub async fn run(args: StandInArgs) -> anyhow::Result<ExitCode> {

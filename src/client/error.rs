@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http_body_util::LengthLimitError;
 
-use crate::tls::explain;
+use crate::tls::{TrustError, explain};
 
 /// Why a request has no complete response. The text includes the causes; `source` is empty, so that
 /// `{:#}` of anyhow does not print them twice.
@@ -56,7 +56,11 @@ impl ClientError {
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
         match inner {
             Some(error @ rustls::Error::InvalidCertificate(_)) => {
-                Self::Certificate(explain(error, "the server"))
+                // The advice is about the keys of a configuration.
+                Self::Certificate(match TrustError::of(error) {
+                    Some(refusal) => refusal.finding(),
+                    None => explain(error, "the server"),
+                })
             }
             _ => Self::Handshake(error),
         }

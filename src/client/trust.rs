@@ -13,7 +13,7 @@ use super::ClientError;
 use zeroize::Zeroizing;
 
 use crate::encoding;
-use crate::tls::NoVerification;
+use crate::tls::{Authorities, NoVerification, ServerTrust};
 
 /// Which server certificates a client accepts.
 #[derive(Clone, Debug)]
@@ -22,24 +22,26 @@ pub enum Trust {
     AnyCertificate,
     /// A certificate for the server's name, issued by one of these CAs.
     Roots(RootCertStore),
+    /// One of these certificates itself, or one that they issued; for the server's name.
+    Certificates(Authorities),
 }
 
 impl Trust {
-    /// Reads the CA certificates of a PEM file.
+    /// Reads the trusted certificates of a PEM file.
     pub fn from_pem_file(path: &Path) -> Result<Self, ClientError> {
         let problem = |error: &dyn std::fmt::Display| {
             ClientError::TrustStore(format!("{}: {error}", path.display()))
         };
-        let mut roots = RootCertStore::empty();
+        let mut certificates = Vec::new();
         let pem = encoding::read_text_file(path).map_err(|error| problem(&error))?;
         for certificate in CertificateDer::pem_slice_iter(&pem) {
-            let certificate = certificate.map_err(|error| problem(&error))?;
-            roots.add(certificate).map_err(|error| problem(&error))?;
+            certificates.push(certificate.map_err(|error| problem(&error))?);
         }
-        if roots.is_empty() {
+        if certificates.is_empty() {
             return Err(problem(&"no certificate in it"));
         }
-        Ok(Self::Roots(roots))
+        let authorities = Authorities::new(certificates).map_err(|error| problem(&error))?;
+        Ok(Self::Certificates(authorities))
     }
 
     /// Uses the CA certificates of the system.
@@ -52,7 +54,7 @@ impl Trust {
     /// Returns a client configuration that offers HTTP/1.1.
     pub fn client_config(&self) -> Result<Arc<ClientConfig>, ClientError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .map_err(|error| ClientError::TrustStore(error.to_string()))?;
         let mut config = match self {
@@ -63,6 +65,13 @@ impl Trust {
             Self::Roots(roots) => builder
                 .with_root_certificates(roots.clone())
                 .with_no_client_auth(),
+            Self::Certificates(authorities) => {
+                let trust = ServerTrust::new(Some(authorities.clone()), Vec::new(), provider);
+                builder
+                    .dangerous()
+                    .with_custom_certificate_verifier(Arc::new(trust))
+                    .with_no_client_auth()
+            }
         };
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Arc::new(config))

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use arc_swap::Guard;
 
+use super::flow_control::FlowRequest;
 use super::load_balancing::{self, LowDiscrepancySequence};
 use super::node_table::{NodeSet, NodeTable};
 use super::{Cluster, Node, NodeGuard, NodeId, Policy};
@@ -18,6 +19,8 @@ pub struct Choice<'a> {
     pub tried: &'a [NodeId],
     /// The nodes that are left out while another one is left; the first ones longest.
     pub avoided: &'a [NodeId],
+    /// What flow control depends on; `None` where it is not learned.
+    pub flow: Option<FlowRequest<'a>>,
     /// The time of the choice.
     pub now: Instant,
 }
@@ -26,33 +29,33 @@ impl Cluster {
     /// Chooses a node for the first attempt: a healthy one of the first usable tier; in panic mode any of
     /// it. Nodes that are drained, at their connection limit or tried are never chosen.
     pub fn pick_first(&self, choice: Choice<'_>) -> Option<NodeGuard> {
-        let table = self.table(choice.now);
-        choice.with_fewer_avoided(|choice| self.pick_first_in(&table, choice))
+        self.pick(choice, |table, choice| self.pick_first_in(table, choice))
     }
 
     /// Chooses a usable node for a retry, an untroubled one if there is one, of the first tier that has
     /// any.
     pub fn pick_usable(&self, choice: Choice<'_>) -> Option<NodeGuard> {
-        let table = self.table(choice.now);
-        choice.with_fewer_avoided(|choice| self.pick_usable_in(&table, choice))
+        self.pick(choice, |table, choice| self.pick_usable_in(table, choice))
     }
 
     /// As [`Cluster::pick_usable`], else as [`Cluster::pick_first`]. So panic mode costs at most one attempt
     /// while one node is healthy.
     pub fn pick_for_retry(&self, choice: Choice<'_>) -> Option<NodeGuard> {
-        let table = self.table(choice.now);
-        choice.with_fewer_avoided(|choice| self.pick_for_retry_in(&table, choice))
+        self.pick(choice, |table, choice| {
+            self.pick_for_retry_in(table, choice)
+        })
     }
 
     /// As [`Cluster::pick_for_retry`], else an unhealthy node: for a request that would fail
     /// otherwise.
     pub fn pick_any(&self, choice: Choice<'_>) -> Option<NodeGuard> {
-        let table = self.table(choice.now);
-        choice.with_fewer_avoided(|choice| {
-            self.pick_for_retry_in(&table, choice).or_else(|| {
-                let mut tiers = table.tiers.iter();
-                tiers.find_map(|tier| self.pick_among(tier.all(), choice, |_| true))
-            })
+        self.pick(choice, |table, choice| {
+            let picked = self.pick_for_retry_in(table, choice);
+            if picked.is_some() || self.is_at_bound_in(table, choice) {
+                return picked;
+            }
+            let mut tiers = table.tiers.iter();
+            tiers.find_map(|tier| self.pick_among(tier.all(), choice, |_| true))
         })
     }
 
@@ -63,24 +66,51 @@ impl Cluster {
         nodes.any(|node| choice.may_use(node))
     }
 
+    /// Applies `pick` with as many of the avoided nodes left out as possible. A node at its flow-control
+    /// bound is waited for, not replaced by an avoided one.
+    fn pick(
+        &self,
+        choice: Choice<'_>,
+        pick: impl Fn(&NodeTable, Choice<'_>) -> Option<NodeGuard>,
+    ) -> Option<NodeGuard> {
+        let table = self.table(choice.now);
+        let picked = choice.with_fewer_avoided(|choice| {
+            let picked = pick(&table, choice);
+            let is_final = picked.is_some() || self.is_at_bound_in(&table, choice);
+            is_final.then_some(picked)
+        });
+        picked.flatten()
+    }
+
     fn pick_first_in(&self, table: &NodeTable, choice: Choice<'_>) -> Option<NodeGuard> {
+        self.pick_among(self.first_set(table, choice.now)?, choice, |_| true)
+    }
+
+    /// Returns the nodes for first attempts: the usable ones of the tier that serves, in panic mode all.
+    pub(super) fn first_set<'a>(&self, table: &'a NodeTable, now: Instant) -> Option<&'a NodeSet> {
         let serving = table.serving();
         let tier = table.tiers.get(serving.unwrap_or_default())?;
-        let set = if tier.is_panicking && !self.has_successor(table, serving, choice.now) {
-            tier.all()
-        } else {
-            &tier.usable
-        };
-        self.pick_among(set, choice, |_| true)
+        Some(
+            if tier.is_panicking && !self.has_successor(table, serving, now) {
+                tier.all()
+            } else {
+                &tier.usable
+            },
+        )
     }
 
     fn pick_usable_in(&self, table: &NodeTable, choice: Choice<'_>) -> Option<NodeGuard> {
         let slow_start = self.settings.ejection.slow_start;
         let is_untroubled = |node: &Node| node.current_health(choice.now, slow_start).untroubled;
-        table.tiers.iter().find_map(|tier| {
-            self.pick_among(&tier.usable, choice, is_untroubled)
-                .or_else(|| self.pick_among(&tier.usable, choice, |_| true))
-        })
+        let picked = table.tiers.iter().find_map(|tier| {
+            let picked = self
+                .pick_among(&tier.usable, choice, is_untroubled)
+                .or_else(|| self.pick_among(&tier.usable, choice, |_| true));
+            // The next tier is for when this one is gone, not for when it is busy.
+            let is_final = picked.is_some() || choice.is_held_back_in(&tier.usable);
+            is_final.then_some(picked)
+        });
+        picked.flatten()
     }
 
     fn pick_for_retry_in(&self, table: &NodeTable, choice: Choice<'_>) -> Option<NodeGuard> {
@@ -100,7 +130,10 @@ impl Cluster {
         loop {
             let is_eligible = |position: usize| {
                 let node = &set.nodes[position];
-                choice.may_use(node) && !full.contains(&position) && filter(node)
+                choice.may_use(node)
+                    && !full.contains(&position)
+                    && filter(node)
+                    && choice.has_room_at(node)
             };
             let in_flight = |position: usize| set.nodes[position].in_flight();
             let shares = &set.shares;
@@ -130,10 +163,11 @@ impl Cluster {
                     load_balancing::round_robin(shares, &mut current_weights, is_eligible)
                 }
             }?;
-            if let Some(guard) = set.nodes[chosen].acquire() {
+            let node = &set.nodes[chosen];
+            if let Some(guard) = node.acquire(choice.flow, &self.wait_queues, choice.now) {
                 return Some(guard);
             }
-            // Another worker has taken the last free connection meanwhile.
+            // Another worker has taken the last free place meanwhile.
             full.push(chosen);
         }
     }
@@ -178,11 +212,24 @@ impl Cluster {
 
 impl Choice<'_> {
     /// Whether a node may be used: not drained, not at its connection limit, neither tried nor avoided.
-    fn may_use(&self, node: &Node) -> bool {
+    pub(super) fn may_use(&self, node: &Node) -> bool {
         !node.is_drained()
             && !node.is_at_capacity()
             && !self.tried.contains(&node.id())
             && !self.avoided.contains(&node.id())
+    }
+
+    /// Whether the node has room, as far as flow control is learned.
+    fn has_room_at(&self, node: &Node) -> bool {
+        self.flow
+            .as_ref()
+            .is_none_or(|flow| node.has_room(flow, self.now))
+    }
+
+    /// Whether a node of `set` may be used but for its flow-control bound, if none with room was found.
+    pub(super) fn is_held_back_in(&self, set: &NodeSet) -> bool {
+        self.flow.is_some_and(|flow| !flow.beyond_bound)
+            && set.nodes.iter().any(|node| self.may_use(node))
     }
 
     /// Returns what `pick` returns while it leaves out as many of the avoided nodes as it can.

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::health::HealthPolicy;
 use super::{
-    Cluster, EjectionReason, HealthChange, Node, NodeOutcome, Policy, RefusalAdvice,
-    SignatureOutcome, SignatureRefusal,
+    Cluster, EjectionReason, FlowControlMode, HealthChange, Node, NodeOutcome, Policy,
+    RefusalAdvice, SignatureOutcome, SignatureRefusal,
 };
 
 impl Cluster {
@@ -20,6 +20,12 @@ impl Cluster {
         let rules = HealthPolicy {
             ejection: &self.settings.ejection,
             health_check: self.settings.health_check.as_ref(),
+        };
+        // A node whose flow control is learned keeps its share: it gets no more than it takes.
+        let is_learned = self.settings.flow_control.mode == FlowControlMode::Learn;
+        let outcome = match outcome {
+            NodeOutcome::FlowControlled if is_learned => NodeOutcome::Success,
+            outcome => outcome,
         };
         let effect = if matches!(outcome, NodeOutcome::Failure(_)) {
             // Serializes ejections: two at once would each count the other node as available.

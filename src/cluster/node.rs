@@ -1,22 +1,24 @@
 //! One node with its live state, which all workers share and reloads keep.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use super::connection_slot::{ConnectionSlot, ConnectionSlots};
+use super::flow_control::{FlowBounds, FlowClass, FlowRequest, NodeFlowControl, WaitQueues};
 use super::health::{
     EjectionReason, FailureKind, Health, HealthPolicy, NodeOutcome, OutcomeEffect,
 };
 use super::latency::Latency;
 use super::load_balancing::stable_hash;
+use super::node_guard::NodeGuard;
 use super::node_sockets::NodeSockets;
 use super::node_tls::NodeTls;
 use super::{ClusterSettings, EjectionSettings, NodeAddress};
-use crate::gauge::{Gauge, GaugeGuard};
+use crate::gauge::Gauge;
 use crate::metrics::{AttemptTotals, NodeAttempts};
 use crate::tls::CertificateDetails;
 
@@ -34,6 +36,11 @@ pub struct Node {
     hash_seed: u64,
     max_connections: AtomicUsize,
     in_flight: Gauge,
+    /// Those of [`FlowClass::Download`] among the requests in flight.
+    downloads: Gauge,
+    flow_control: NodeFlowControl,
+    /// Those of its cluster; set with the first request.
+    wait_queues: OnceLock<Arc<WaitQueues>>,
     requests: AtomicU64,
     failures: AtomicU64,
     attempts: NodeAttempts,
@@ -69,6 +76,9 @@ impl Node {
             sockets: NodeSockets::new(socket),
             max_connections: AtomicUsize::new(max_connections),
             in_flight: Gauge::default(),
+            downloads: Gauge::default(),
+            flow_control: NodeFlowControl::default(),
+            wait_queues: OnceLock::new(),
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             attempts: NodeAttempts::default(),
@@ -282,14 +292,50 @@ impl Node {
         Some(health.eject(reason, now, settings))
     }
 
-    /// Counts a request as in flight; `None` at the connection limit.
-    pub(super) fn acquire(self: &Arc<Self>) -> Option<NodeGuard> {
+    /// Counts a request as in flight; `None` at the connection limit, or without room for it.
+    pub(super) fn acquire(
+        self: &Arc<Self>,
+        flow: Option<FlowRequest<'_>>,
+        wait_queues: &Arc<WaitQueues>,
+        now: Instant,
+    ) -> Option<NodeGuard> {
         let limit = self.max_connections.load(Ordering::Relaxed);
         let in_flight = self.in_flight.try_enter(limit)?;
-        Some(NodeGuard {
-            node: self.clone(),
-            _in_flight: in_flight,
-        })
+        let Some(flow) = flow else {
+            return Some(NodeGuard::new(self.clone(), in_flight));
+        };
+        self.wait_queues.get_or_init(|| wait_queues.clone());
+        let download = (flow.class == FlowClass::Download).then(|| self.downloads.enter());
+        let others = self.in_flight_of(flow.class).saturating_sub(1);
+        let ticket = self.flow_control.admit(&flow, others, now)?;
+        let guard = NodeGuard::new(self.clone(), in_flight);
+        Some(guard.with_flow(download, ticket))
+    }
+
+    /// Returns the number of requests of a class in flight. Without `flow_control` all count as queries.
+    pub(super) fn in_flight_of(&self, class: FlowClass) -> usize {
+        let downloads = self.downloads.count();
+        match class {
+            FlowClass::Download => downloads,
+            FlowClass::Query => self.in_flight().saturating_sub(downloads),
+        }
+    }
+
+    /// Whether a request may be sent without a refusal for flow control, as far as is known.
+    pub(super) fn has_room(&self, flow: &FlowRequest<'_>, now: Instant) -> bool {
+        let in_flight = || self.in_flight_of(flow.class);
+        self.flow_control.has_room(flow, in_flight, now)
+    }
+
+    pub(super) fn flow_control(&self) -> &NodeFlowControl {
+        &self.flow_control
+    }
+
+    /// Makes a waiting request look for a place.
+    pub(super) fn wake_waiter(&self, class: FlowClass) {
+        if let Some(queues) = self.wait_queues.get() {
+            queues.wake_head(class);
+        }
     }
 
     /// Returns the status, with weight and priority yet to be set.
@@ -326,6 +372,7 @@ impl Node {
                 .map(|until| until.saturating_duration_since(now)),
             ejection_reason: health.ejection_reason(now),
             clock_offset: self.clock_offset(),
+            flow_bounds: self.flow_control.bounds(now),
             clock_errors: self.clock_errors.load(Ordering::Relaxed),
             certificate: self.certificate(),
         }
@@ -365,20 +412,6 @@ pub(super) struct NodeHealth {
     pub(super) next_change: Option<Instant>,
 }
 
-/// A chosen node. Its request counts as in flight until the guard is dropped.
-#[derive(Debug)]
-pub struct NodeGuard {
-    node: Arc<Node>,
-    _in_flight: GaugeGuard,
-}
-
-impl NodeGuard {
-    /// Returns the chosen node.
-    pub fn node(&self) -> &Arc<Node> {
-        &self.node
-    }
-}
-
 /// The status of a node for the admin interface.
 #[derive(Clone, Debug)]
 pub struct NodeStatus {
@@ -412,6 +445,8 @@ pub struct NodeStatus {
     pub ejection_reason: Option<EjectionReason>,
     /// By how many seconds its clock is ahead of the gateway's, as last seen.
     pub clock_offset: Option<i64>,
+    /// What it takes before it refuses for flow control, as learned.
+    pub flow_bounds: Vec<FlowBounds>,
     /// Responses in a row whose `Date` was off by 30 seconds or more.
     pub clock_errors: u64,
     /// The certificate of the last full handshake that succeeded.
@@ -434,6 +469,7 @@ impl NodeStatus {
         let offsets = [self.clock_offset, other.clock_offset]
             .into_iter()
             .flatten();
+        self.flow_bounds.extend_from_slice(&other.flow_bounds);
         self.clock_offset = offsets.max_by_key(|offset| offset.unsigned_abs());
         self.clock_errors = self.clock_errors.max(other.clock_errors);
         let end = |status: &Self| Some(status.certificate.as_ref()?.validity?.not_after);

@@ -109,6 +109,7 @@ impl Cluster {
                     ejected_for: None,
                     ejection_reason: None,
                     clock_offset: None,
+                    flow_bounds: Vec::new(),
                     clock_errors: 0,
                     certificate: None,
                     address: name.into(),

@@ -38,6 +38,8 @@ pub struct ClusterSettings {
     pub health_check: Option<HealthCheck>,
     /// Passive ejection.
     pub ejection: EjectionSettings,
+    /// What is done about the flow control of nodes.
+    pub flow_control: FlowControlSettings,
     /// The retry budget.
     pub retries: RetrySettings,
     /// Timeouts toward nodes.
@@ -89,6 +91,38 @@ pub enum Policy {
     LeastTime,
     /// In turn, smoothly weighted.
     RoundRobin,
+}
+
+/// What is done about the flow control of nodes.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct FlowControlSettings {
+    /// Whether it is learned.
+    pub mode: FlowControlMode,
+    /// How long a request waits for a node with room, all its waits together.
+    pub max_wait: Duration,
+    /// Requests that wait, of each class.
+    pub max_queue: usize,
+}
+
+impl Default for FlowControlSettings {
+    fn default() -> Self {
+        Self {
+            mode: FlowControlMode::Learn,
+            max_wait: Duration::from_millis(500),
+            max_queue: 256,
+        }
+    }
+}
+
+/// What is done about the flow control of nodes.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FlowControlMode {
+    /// What a node takes is learned from its refusals; requests wait while every node is at that bound.
+    #[default]
+    Learn,
+    /// Another node is tried, within the retry budget; the last refusal is passed on.
+    Pass,
 }
 
 /// The Host field toward nodes.

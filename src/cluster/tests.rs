@@ -14,6 +14,7 @@ pub(super) fn settings(nodes: &[&str]) -> ClusterSettings {
         .with_root_certificates(rustls::RootCertStore::empty())
         .with_no_client_auth();
     ClusterSettings {
+        flow_control: Default::default(),
         name: "c".into(),
         nodes: nodes
             .iter()
@@ -73,6 +74,7 @@ pub(super) fn now() -> Instant {
 
 pub(super) fn choice(hash_key: u64, tried: &[NodeId], now: Instant) -> Choice<'_> {
     Choice {
+        flow: None,
         hash_key,
         tried,
         avoided: &[],

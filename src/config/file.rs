@@ -9,11 +9,11 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub(super) use cluster::{Cluster, ClusterTls, Ejection, HealthCheck, Node, Timeouts};
+pub(super) use cluster::{Cluster, ClusterTls, Ejection, FlowControl, HealthCheck, Node, Timeouts};
 
 use super::spanned::Spanned;
 use super::units::{ByteSize, ConfigDuration, ConfigTime};
-use super::{ClientAuth, NodeHistograms, UnknownClients, UnknownPaths, Validation};
+use super::{Authentication, ClientAuth, NodeHistograms, UnknownClients, UnknownPaths, Validation};
 
 /// The value of a key that may be omitted.
 pub(super) type Setting<T> = Option<Spanned<T>>;
@@ -93,6 +93,9 @@ pub(super) struct Listener {
     pub(super) routes: Option<Spanned<ByName<Spanned<String>>>>,
     /// Certificates.
     pub(super) tls: Option<Spanned<ListenerTls>>,
+    /// Requests whose Authorization does not verify. "shadow" forwards them byte-identical, uncached and
+    /// unlimited, and counts and logs them as if they were rejected: for a migration.
+    pub(super) authentication: Setting<Authentication>,
     /// Requests with an unknown ak or another authentication scheme.
     pub(super) unknown_clients: Setting<UnknownClients>,
     /// Requests to paths that are not a CC-FS interface known to the gateway.
@@ -101,6 +104,27 @@ pub(super) struct Listener {
     pub(super) validation: Setting<Validation>,
     /// Connections begin with a PROXY protocol header.
     pub(super) proxy_protocol: Option<Spanned<ProxyProtocol>>,
+    /// Files with a TLS ticket key each, 32 random bytes, that all gateways share: the first one issues
+    /// tickets, all open them.
+    pub(super) ticket_key_file: Option<Spanned<UpToThree>>,
+}
+
+/// A string, or a list of up to three strings.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(super) enum UpToThree {
+    One(String),
+    Many(#[schemars(length(min = 1, max = 3))] Vec<String>),
+}
+
+impl UpToThree {
+    /// Returns the strings in order.
+    pub(super) fn as_slice(&self) -> &[String] {
+        match self {
+            Self::One(text) => std::slice::from_ref(text),
+            Self::Many(texts) => texts,
+        }
+    }
 }
 
 /// Certificates of a listener.
@@ -270,6 +294,9 @@ pub(super) struct Limits {
     pub(super) clock_window: Setting<ConfigDuration>,
     /// Whether cache hits are not charged to `rate_limit`.
     pub(super) hits_are_free: Setting<bool>,
+    /// Whether `rate_limit`, `ceiling`, `in_flight` and `per_address` refuse nothing, and only count and
+    /// log what they would refuse. The limits of the gateway itself still refuse.
+    pub(super) dry_run: Setting<bool>,
     /// Rate of failures and unauthenticated requests of one client address.
     pub(super) per_address: Option<Spanned<Rate>>,
     /// Concurrent requests. Too low: 503 under normal load; too high: an overload exhausts memory.
@@ -382,6 +409,12 @@ pub(super) struct Telemetry {
     pub(super) log_format: Setting<LogFormat>,
     /// "stderr", "off", or a file. Needs a restart.
     pub(super) access_log: Setting<String>,
+    /// File of the audit log: a line for each recording that is given out, and each order to the admin
+    /// interface. Off by default. Needs a restart.
+    pub(super) audit_log: Setting<String>,
+    /// File that contains the key of the audit log, 32 to 1024 random bytes: without it the hashes of the
+    /// log show accidents, not forgery. Needs a restart.
+    pub(super) audit_key_file: Setting<String>,
     /// Whether the access log has the access keys of requests that did not verify (`gw.claimed_ak`).
     pub(super) log_claimed_ak: Setting<bool>,
     /// OpenTelemetry collector (OTLP over gRPC), e.g. `http://127.0.0.1:4317`. Needs a restart.

@@ -1,5 +1,6 @@
 //! Who may read and write the files that hold secrets.
 
+use std::fmt;
 use std::fs::Metadata;
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
@@ -81,20 +82,31 @@ pub(super) fn warn_if_readable_by_others(
     diagnostics: &mut Diagnostics,
 ) {
     let path = diagnostics.resolve_path(written);
-    let Ok(metadata) = std::fs::metadata(&path) else {
+    let Some(open) = open_to_others(&path) else {
         return;
     };
-    let mode = metadata.mode() & 0o777;
-    if mode & 0o066 == 0 {
-        return;
-    }
-    let how = how(mode & 0o066);
-    let message = format!("{} can be {how} by others (mode {mode:o})", path.display());
-    if mode & 0o002 != 0 {
+    let message = format!("{} {open}", path.display());
+    if open.0 & 0o002 == 0 {
+        let help = "should be readable and writable by its owner only: chmod 600";
+        diagnostics.warning(span.clone(), message, help);
+    } else {
         let help = "must be writable by its owner only: chmod 600";
         diagnostics.error(span.clone(), message, help);
-        return;
     }
-    let help = "should be readable and writable by its owner only: chmod 600";
-    diagnostics.warning(span.clone(), message, help);
+}
+
+/// The mode of a file that its group or others can read or write.
+pub(super) struct OpenMode(u32);
+
+impl fmt::Display for OpenMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let how = how(self.0 & 0o066);
+        write!(f, "can be {how} by others (mode {:o})", self.0)
+    }
+}
+
+/// Returns the mode of a file that its group or others can read or write.
+pub(super) fn open_to_others(path: &Path) -> Option<OpenMode> {
+    let mode = std::fs::metadata(path).ok()?.mode() & 0o777;
+    (mode & 0o066 != 0).then_some(OpenMode(mode))
 }

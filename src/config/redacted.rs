@@ -40,6 +40,8 @@ pub(super) fn redact(config: &Config) -> Value {
                 AccessLog::Off => "off".into(),
                 AccessLog::Stderr => "stderr".into(),
             },
+            "audit_log": config.telemetry.audit_log.as_ref().map(|path| path.to_string_lossy()),
+            "audit_key": config.telemetry.audit_key.as_ref().map(|_| REDACTED),
             "log_claimed_ak": config.telemetry.log_claimed_ak,
             "otlp_endpoint": config.telemetry.otlp_endpoint,
             "sample": config.telemetry.sample,
@@ -62,9 +64,11 @@ fn listener(it: &Listener) -> Value {
         "bind": it.bind.to_string(),
         "routes": table(it.routes.iter().map(|(prefix, cluster)| (prefix.as_str(), json!(cluster.as_ref())))),
         "tls": listener_tls(&it.tls),
+        "authentication": it.authentication,
         "unknown_clients": it.unknown_clients,
         "unknown_paths": it.unknown_paths,
         "validation": it.validation,
+        "ticket_key": vec![REDACTED; it.ticket_keys.len()],
         "proxy_protocol": { "trusted": it.proxy_protocol.iter().map(ToString::to_string).collect::<Vec<_>>() },
     })
 }
@@ -103,6 +107,7 @@ fn cluster_table(it: &cluster::ClusterSettings) -> Value {
         },
         "health_check": health_check(it.health_check.as_ref()),
         "ejection": section(&it.ejection),
+        "flow_control": section(it.flow_control),
         "retries": { "budget": it.retries.budget_percent, "floor": it.retries.min_per_second },
         "timeouts": section(it.timeouts),
         "pool": section(it.pool),

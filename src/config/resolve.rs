@@ -11,6 +11,7 @@ mod own_binds;
 mod settings;
 mod shared_store;
 mod telemetry;
+mod ticket_keys;
 mod tls;
 mod zone_names;
 

@@ -267,13 +267,14 @@ fn names_paths(value: &str) -> bool {
 pub(super) const ACCOUNT_TABLES: [&str; 2] = ["access_keys", "access_key_defaults"];
 
 /// Keys whose value names the place of a secret.
-const REFERENCE_KEYS: [&str; 7] = [
+const REFERENCE_KEYS: [&str; 8] = [
     "access_keys_file",
     "password_file",
     "private_key",
     "seal_key_file",
     "secret_key_env",
     "secret_key_file",
+    "ticket_key_file",
     "token_file",
 ];
 

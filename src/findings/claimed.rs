@@ -39,6 +39,8 @@ struct Place {
     at: Instant,
     is_secret: bool,
     shows_whole: bool,
+    /// The mistake that was found in its signatures.
+    found: Option<String>,
 }
 
 /// One claimed access key.
@@ -91,6 +93,7 @@ impl Claimed {
                 at: now.at,
                 is_secret: !is_configured && access_keys.is_secret(&claimant.access_key),
                 shows_whole: false,
+                found: None,
             };
             if let Some(place) = places.place_for(claimant, event.count, limit, newcomer) {
                 place.shows_whole = is_configured || access_keys.shows_claimed();
@@ -98,6 +101,9 @@ impl Claimed {
                 place.count += event.count;
                 (place.last, place.class, place.at) = (*event, claimant.class, now.at);
             }
+        }
+        for place in &mut self.configured.places {
+            place.found = access_keys.mistake(&place.access_key);
         }
     }
 
@@ -181,7 +187,7 @@ impl Place {
                 "signed {}",
                 words::clock_error(self.last.seconds_ahead)
             )),
-            _ => None,
+            _ => self.found.clone(),
         };
         ClaimStatus {
             access_key,

@@ -123,6 +123,8 @@ pub trait AccessKeys {
     fn is_configured(&self, access_key: &str) -> bool;
     /// Whether a text is a configured secret key.
     fn is_secret(&self, text: &str) -> bool;
+    /// The mistake that was found in the signatures of an access key.
+    fn mistake(&self, access_key: &str) -> Option<String>;
     /// Whether claimed access keys may be shown whole (`[telemetry] log_claimed_ak`).
     fn shows_claimed(&self) -> bool;
 }

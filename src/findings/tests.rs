@@ -21,6 +21,10 @@ impl AccessKeys for Keys {
         text == "a-secret-key-0123"
     }
 
+    fn mistake(&self, _: &str) -> Option<String> {
+        None
+    }
+
     fn shows_claimed(&self) -> bool {
         false
     }

@@ -7,6 +7,7 @@ use http::header;
 use http::request::Parts;
 
 use super::context::RequestContext;
+use super::signature_doctor::{Case, CaseOrigin};
 use super::{Account, BodyReadError, Gateway, Rejection, RouteMatch, request_body};
 use crate::auth::{self, AuthError, Caller, Claim, Signable};
 use crate::ccfs::Endpoint;
@@ -51,8 +52,14 @@ impl Gateway {
         let claim = Claim::parse(&head.headers, context.now, context.snapshot.clock_window);
         if let Err(error) = &claim
             && !route.may_forward_unverified(error)
+            && !route.shadows(error)
         {
-            return Err(self.authentication_failed(error, context, head, endpoint));
+            let request = FailedRequest {
+                head,
+                body: None,
+                route,
+            };
+            return Err(self.authentication_failed(error, context, request));
         }
         let body = body_limits.read(incoming, context).await?;
         match claim.and_then(|claim| verify(&claim, head, &body, context)) {
@@ -62,9 +69,18 @@ impl Gateway {
                 body,
             }),
             Err(error) => {
+                let request = FailedRequest {
+                    head,
+                    body: Some(&body),
+                    route,
+                };
+                if route.shadows(&error) {
+                    self.shadow(&error, context, request);
+                    return Ok(Admission::Unverified { body });
+                }
                 let is_known_key = |part: &str| context.snapshot.account(part).is_some();
                 if !route.forwards_unverified(&error, &head.headers, is_known_key) {
-                    return Err(self.authentication_failed(&error, context, head, endpoint));
+                    return Err(self.authentication_failed(&error, context, request));
                 }
                 context.record.metrics().count(AuthResult::Forwarded);
                 context.record_claimed_key(&head.headers);
@@ -75,29 +91,69 @@ impl Gateway {
         }
     }
 
+    /// Counts and records a failed authentication that shadow authentication forwards. The budget of the
+    /// address is charged, but refuses nothing.
+    fn shadow(&self, error: &AuthError, context: &mut RequestContext, request: FailedRequest<'_>) {
+        let FailedRequest { head, route, .. } = request;
+        context.record.metrics().count(AuthResult::Shadowed);
+        note_failure(context, head, error);
+        context.record_claimed_key(&head.headers);
+        context.record.reason = Some(error.to_string().into());
+        self.put_aside(error, context, request);
+        let charged = self.acquire_for_address(context, route.endpoint);
+        let _counted = context.unless_dry_run(true, charged);
+    }
+
     /// Charges the address for a failed authentication: 401 while its budget lasts, then 429.
     fn authentication_failed(
         &self,
         error: &AuthError,
         context: &mut RequestContext,
-        head: &Parts,
-        endpoint: &Endpoint,
+        request: FailedRequest<'_>,
     ) -> Rejection {
-        let label = auth_label(error);
-        context.record.metrics().count(label);
-        let seconds_ahead = match error {
-            AuthError::Stale(seconds) => *seconds,
-            _ => 0,
-        };
-        note_unverified(context, head, label, seconds_ahead);
+        let FailedRequest { head, route, .. } = request;
+        context.record.metrics().count(auth_label(error));
+        note_failure(context, head, error);
         context.record_claimed_key(&head.headers);
-        match self.charge_address(context, endpoint) {
-            Ok(()) => Rejection::Unauthenticated(error.clone()),
+        match self.charge_address(context, route.endpoint) {
+            Ok(()) => {
+                self.put_aside(error, context, request);
+                Rejection::Unauthenticated(error.clone())
+            }
             Err(limited) => limited,
         }
     }
 
+    /// Puts a request that claims an access key aside for the signature doctor. What it needs does not depend
+    /// on the configured keys.
+    fn put_aside(&self, error: &AuthError, context: &RequestContext, request: FailedRequest<'_>) {
+        let FailedRequest { head, body, route } = request;
+        if auth::claimed_access_key(&head.headers).is_none() {
+            return;
+        }
+        let record = &context.record;
+        self.state.doctor.put_aside(|| {
+            let origin = CaseOrigin {
+                request_id: record.request_id.clone(),
+                client: record.client.to_canonical(),
+                at: context.now,
+                cluster: route.cluster.clone(),
+                listener: (route.policy.bind_ip, record.port),
+            };
+            Case::new(origin, head, body, error.clone())
+        });
+    }
+
     fn charge_address(
+        &self,
+        context: &mut RequestContext,
+        endpoint: &Endpoint,
+    ) -> Result<(), Rejection> {
+        let is_dry_run = context.snapshot.limits.dry_run;
+        context.unless_dry_run(is_dry_run, self.acquire_for_address(context, endpoint))
+    }
+
+    fn acquire_for_address(
         &self,
         context: &RequestContext,
         endpoint: &Endpoint,
@@ -113,6 +169,15 @@ impl Gateway {
                 code: endpoint.flow_control_code,
             })
     }
+}
+
+/// A request that did not verify.
+#[derive(Clone, Copy)]
+struct FailedRequest<'a> {
+    head: &'a Parts,
+    /// `None` before it is read.
+    body: Option<&'a Bytes>,
+    route: &'a RouteMatch<'a>,
 }
 
 /// Verifies the claim with the account's secrets, or with a dummy secret of the same cost.
@@ -143,6 +208,15 @@ fn verify(
         account.record_second_secret(context.now);
     }
     Ok((caller, account.clone()))
+}
+
+/// Notes whose request failed to verify, and why.
+fn note_failure(context: &RequestContext, head: &Parts, error: &AuthError) {
+    let seconds_ahead = match error {
+        AuthError::Stale(seconds) => *seconds,
+        _ => 0,
+    };
+    note_unverified(context, head, auth_label(error), seconds_ahead);
 }
 
 /// Notes whose request did not verify, the same way for known and unknown access keys.

@@ -136,17 +136,44 @@ impl RequestContext {
             exceeded,
             code,
         };
-        account
-            .charge_ceiling()
-            .map_err(|exceeded| limited(Limiter::Ceiling, Some(exceeded)))?;
-        record.metrics().count(Decision::CeilingAllowed);
-        self.guards.account = account.in_flight.try_acquire().map(InFlightPermit::Owned);
-        if self.guards.account.is_none() {
-            return Err(limited(Limiter::InFlight, None));
+        let is_dry_run = self.snapshot.limits.dry_run;
+        let ceiling = account.charge_ceiling();
+        if ceiling.is_ok() {
+            record.metrics().count(Decision::CeilingAllowed);
         }
-        record.metrics().count(Decision::InFlightAllowed);
+        self.unless_dry_run(
+            is_dry_run,
+            ceiling.map_err(|exceeded| limited(Limiter::Ceiling, Some(exceeded))),
+        )?;
+        self.guards.account = account.in_flight.try_acquire().map(InFlightPermit::Owned);
+        if self.guards.account.is_some() {
+            self.record.metrics().count(Decision::InFlightAllowed);
+        } else {
+            self.unless_dry_run(is_dry_run, Err(limited(Limiter::InFlight, None)))?;
+        }
         account.count_admitted();
         Ok(())
+    }
+
+    /// Turns the refusal of a limit into a count and a field of the log, where the limit is on trial.
+    pub(super) fn unless_dry_run(
+        &mut self,
+        is_dry_run: bool,
+        charged: Result<(), Rejection>,
+    ) -> Result<(), Rejection> {
+        match charged {
+            Err(Rejection::RateLimited { limiter, .. }) if is_dry_run => {
+                self.would_refuse(limiter);
+                Ok(())
+            }
+            charged => charged,
+        }
+    }
+
+    /// Counts and records that a limit on trial would have refused the request.
+    pub(super) fn would_refuse(&mut self, limiter: Limiter) {
+        self.record.metrics().count(Decision::would_refuse(limiter));
+        self.record.would_refuse.get_or_insert(limiter.key());
     }
 
     /// Returns the account's in-flight permit for a fetch to hold as well.
@@ -190,6 +217,7 @@ impl RequestContext {
             target: path_and_query(head),
             method: head.method.clone(),
             headers: Arc::new(std::mem::take(&mut head.headers)),
+            is_refresh: false,
         }
     }
 
@@ -230,6 +258,7 @@ impl RequestContext {
             self.record.is_fallback = true;
         }
         self.record.upstream_time = Some(attempts.elapsed);
+        self.record.queue_time = Some(attempts.queued).filter(|queued| !queued.is_zero());
     }
 
     /// Logs a 401 from a node to a request that the gateway verified.

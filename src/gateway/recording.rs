@@ -139,6 +139,10 @@ impl Gateway {
         }
         drop(waiting);
 
+        if let Some(&limiter) = fetch.would_refuse.get() {
+            context.would_refuse(limiter);
+        }
+
         // A stale entry replaces an error of the nodes.
         if outcome.may_serve_stale() {
             context.now = wall_clock();

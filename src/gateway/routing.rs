@@ -1,5 +1,6 @@
 //! Routing: the policies of a listener, and the cluster and interface of a request.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::request::Parts;
@@ -9,19 +10,25 @@ use super::rejection::Rejection;
 use crate::auth::{self, AuthError};
 use crate::ccfs::{self, Endpoint, Lookup};
 use crate::cluster::Cluster;
-use crate::config::{UnknownClients, UnknownPaths, Validation};
+use crate::config::{Authentication, UnknownClients, UnknownPaths, Validation};
 use crate::limit::InFlight;
 use crate::metrics::RouteLabel;
 
 /// The policies and routes of a listener.
 #[derive(Clone, Debug)]
 pub struct ListenerPolicy {
+    /// What happens to requests whose Authorization does not verify.
+    pub authentication: Authentication,
+    /// Whether shadow authentication also forwards paths that are no CC-FS interface.
+    pub shadows_unlisted: bool,
     /// What happens to requests with an unknown access key or another scheme.
     pub unknown_clients: UnknownClients,
     /// What happens to paths that are no CC-FS interface.
     pub unknown_paths: UnknownPaths,
     /// What happens to invalid bodies.
     pub validation: Validation,
+    /// The address on which the listener is bound.
+    pub bind_ip: IpAddr,
     /// The metric label of requests that match no route.
     pub unrouted_label: RouteLabel,
     /// Longest prefix first.
@@ -95,6 +102,14 @@ pub struct RouteMatch<'a> {
 }
 
 impl RouteMatch<'_> {
+    /// Whether shadow authentication forwards what fails with `error`. A disabled access key stays
+    /// rejected, and an unlisted path unless the listener says `unknown_paths = "forward"`.
+    pub fn shadows(&self, error: &AuthError) -> bool {
+        self.policy.authentication == Authentication::Shadow
+            && *error != AuthError::Disabled
+            && (self.policy.shadows_unlisted || !self.endpoint.is_unlisted())
+    }
+
     /// Whether a request without a readable claim may still be forwarded unverified; decided after the
     /// body is read.
     pub fn may_forward_unverified(&self, error: &AuthError) -> bool {

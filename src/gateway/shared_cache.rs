@@ -191,11 +191,13 @@ impl Gateway {
             .flatten();
         let charged = charge(account, shared.as_mut(), context.record.metrics()).await;
         context.wait_budget = shared.map(|shared| shared.wait_budget);
-        charged.map_err(|(limiter, exceeded)| Rejection::RateLimited {
+        let charged = charged.map_err(|(limiter, exceeded)| Rejection::RateLimited {
             limiter,
             exceeded: Some(exceeded),
             code: endpoint.flow_control_code,
-        })
+        });
+        let is_dry_run = context.snapshot.limits.dry_run;
+        context.unless_dry_run(is_dry_run, charged)
     }
 }
 

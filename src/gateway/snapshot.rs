@@ -239,9 +239,12 @@ fn listener_policy(
         })
     });
     ListenerPolicy {
+        authentication: listener.authentication,
+        shadows_unlisted: listener.is_forward_written,
         unknown_clients: listener.unknown_clients,
         unknown_paths: listener.unknown_paths,
         validation: listener.validation,
+        bind_ip: listener.bind.ip(),
         unrouted_label,
         routes: routes.collect(),
     }

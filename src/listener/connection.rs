@@ -3,12 +3,10 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use parking_lot::Mutex;
 use rustls::ProtocolVersion;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::accept::{AcceptedConnection, canonical};
@@ -99,14 +97,13 @@ async fn establish<H: Handler>(
     }
 }
 
-/// Logs a failed handshake: a refused client certificate as a warning, at most one per
-/// [`REFUSAL_LOG_INTERVAL`], everything else for debugging.
+/// Logs a failed handshake: a refused client certificate as a warning, which the diagnostics limit for
+/// each listener, everything else for debugging.
 fn log_failure(listener: &str, address: SocketAddr, error: &io::Error) {
     let inner = error.get_ref();
     let tls = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
     let reason = || tls.map_or_else(|| error.to_string(), |tls| explain(tls, "the client"));
-    let is_refusal = tls.and_then(TrustError::of).is_some();
-    if is_refusal && is_refusal_logged() {
+    if tls.and_then(TrustError::of).is_some() {
         let reason = reason();
         tracing::warn!(listener, %address, %reason, "client certificate refused");
     } else if tracing::enabled!(tracing::Level::DEBUG) {
@@ -114,22 +111,6 @@ fn log_failure(listener: &str, address: SocketAddr, error: &io::Error) {
         tracing::debug!(listener, %address, %reason, "handshake failed");
     }
 }
-
-/// Whether the interval since the last logged refusal is over. Clients can cause refusals at will.
-fn is_refusal_logged() -> bool {
-    static LAST: Mutex<Option<Instant>> = Mutex::new(None);
-    let now = Instant::now();
-    let Some(mut last) = LAST.try_lock() else {
-        return false;
-    };
-    let is_due = last.is_none_or(|last| now.duration_since(last) >= REFUSAL_LOG_INTERVAL);
-    if is_due {
-        *last = Some(now);
-    }
-    is_due
-}
-
-const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Reads the PROXY header if one is expected (then `proxied` is the permit that is counted for the
 /// address it names), and performs the TLS handshake.

@@ -108,6 +108,65 @@ families! {
         WrongSignature = "wrong_signature",
         /// Forwarded unverified.
         Forwarded = "forwarded",
+        /// Not verified, and forwarded by shadow authentication.
+        Shadowed = "shadowed",
+    }
+    /// The mistake of a client whose signature did not verify, where the doctor worked on its case.
+    SignatureHint("signature_hints", "Signatures that did not verify, by the mistake that was found", "class") {
+        /// The client signed Host without the port that it sent.
+        HostWithoutPort = "host-without-port",
+        /// The client signed Host with a port that it did not send.
+        HostWithPort = "host-with-port",
+        /// The client signed the Host of a node.
+        HostOfNode = "host-of-node",
+        /// The client signed the address of the listener as Host.
+        HostOfListener = "host-of-listener",
+        /// The client signed the path without its context root.
+        PathWithoutRoot = "path-without-root",
+        /// The client signed the path with a context root that it did not send.
+        PathWithRoot = "path-with-root",
+        /// The client signed the path of `downloadRecordFile`.
+        PathOldName = "path-old-name",
+        /// The client did not sign the query.
+        QueryLeftOut = "query-left-out",
+        /// The client signed an empty line where it has no query.
+        QueryEmptyLine = "query-empty-line",
+        /// The client signed path and query in one line.
+        QueryInPath = "query-in-path",
+        /// The client signed the body without blanks.
+        BodyCompact = "body-compact",
+        /// The client signed the body with a blank behind colons and commas.
+        BodySpaced = "body-spaced",
+        /// The client signed the body with line breaks and indentation.
+        BodyPretty = "body-pretty",
+        /// The client signed the body with its members sorted.
+        BodySorted = "body-sorted",
+        /// The client signed the body with `\/` for `/`, or the other way round.
+        BodySlashEscaped = "body-slash-escaped",
+        /// The client signed the body with or without a line end.
+        BodyLineEnd = "body-line-end",
+        /// The client signed the body with or without a byte-order mark.
+        BodyBom = "body-bom",
+        /// The client signed the body in GBK.
+        BodyGbk = "body-gbk",
+        /// The client signed the body in UTF-16.
+        BodyUtf16 = "body-utf16",
+        /// The client used the signed names in two orders.
+        NamesUnsorted = "names-unsorted",
+        /// The client signed other names than it says.
+        NamesOther = "names-other",
+        /// The timestamp has milliseconds that are not in the key.
+        TimestampMilliseconds = "timestamp-milliseconds",
+        /// The timestamp is local time.
+        TimestampLocal = "timestamp-local",
+        /// The client's secret has a line end.
+        SecretLineEnd = "secret-line-end",
+        /// The client's secret has blanks around it.
+        SecretBlanks = "secret-blanks",
+        /// The client used the signing key as bytes, not as hex digits.
+        RawKey = "raw-key",
+        /// No single change makes the signature fit.
+        NothingFitted = "nothing-fitted",
     }
     /// How the cache handled a request (RFC 9211).
     CacheStatus("cache_requests", "Recording-URL requests by cache status", "status") {
@@ -194,6 +253,13 @@ families! {
         /// Dropped because the queue was full.
         Dropped = "dropped",
     }
+    /// The result of writing a line of the audit log.
+    AuditLines("audit_lines", "Lines of the audit log by result", "result") {
+        /// Written.
+        Written = "written",
+        /// Lost because the queue or the disk was full; a line of the log says how many.
+        Lost = "lost",
+    }
     /// The result of exporting a span of a sampled trace.
     TraceSpans("trace_spans", "Spans of sampled traces by export result", "result") {
         /// Accepted by the collector.
@@ -249,6 +315,17 @@ families! {
         AddressAllowed = "address,allowed,local",
         /// The rate limit of the client address: refused.
         AddressRefused = "address,refused,local",
+        /// The rate limit of the access key: would be refused without `dry_run`.
+        AccessKeyWouldRefuse = "access_key,would_refuse,local",
+        /// The rate limit of the access key over all replicas: would be refused without `dry_run`.
+        SharedWouldRefuse = "access_key,would_refuse,shared",
+        /// The ceiling of the access key: would be refused without `dry_run`.
+        CeilingWouldRefuse = "ceiling,would_refuse,local",
+        /// The in-flight limit of the access key: would be refused without `dry_run`.
+        InFlightWouldRefuse = "access_key_in_flight,would_refuse,local",
+        /// The rate limit of the client address: would be refused without `dry_run` or shadow
+        /// authentication.
+        AddressWouldRefuse = "address,would_refuse,local",
     }
     /// Why there is no session with the shared store.
     SharedStoreDisconnect("shared_disconnects", "Sessions with the shared store that ended or could not begin, by reason", "reason") {

@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::flow_limits::{FlowClass, FlowLimit, FlowLimits, FlowPermit};
 
 /// A fault. Content faults replace the response, time faults delay it, shape faults change its framing,
 /// and wire faults replace it by raw bytes (the first wire fault of a request applies).
@@ -95,6 +98,7 @@ pub enum AcceptBehavior {
 #[derive(Debug)]
 pub struct Faults {
     state: Mutex<FaultState>,
+    flow_limits: FlowLimits,
     release_generation: watch::Sender<u64>,
 }
 
@@ -102,6 +106,7 @@ impl Faults {
     pub(super) fn new() -> Self {
         Self {
             state: Mutex::default(),
+            flow_limits: FlowLimits::default(),
             release_generation: watch::channel(0).0,
         }
     }
@@ -126,6 +131,17 @@ impl Faults {
         self.state.lock().accept_behavior = admission;
     }
 
+    /// Sets what the node takes of one class of requests; the rest is refused without any other fault.
+    pub fn set_flow_limit(&self, class: FlowClass, limit: FlowLimit) {
+        self.flow_limits.set(class, limit);
+    }
+
+    /// Returns how many requests passed the limits of [`Faults::set_flow_limit`], and how many were
+    /// refused.
+    pub fn flow_counts(&self) -> (u64, u64) {
+        self.flow_limits.counts()
+    }
+
     /// Responds with 0300012 for this callId, as for a recording that is not yet synchronised.
     pub fn add_unknown_call(&self, call_id: &str) {
         self.state.lock().unknown_calls.insert(call_id.to_owned());
@@ -142,8 +158,11 @@ impl Faults {
             .send_modify(|generation| *generation += 1);
     }
 
-    /// Removes all faults and releases held requests. Unknown call IDs stay unknown.
+    /// Removes all faults and flow limits, and releases held requests. Unknown call IDs stay unknown.
     pub fn clear(&self) {
+        for class in [FlowClass::Download, FlowClass::Query] {
+            self.flow_limits.set(class, FlowLimit::default());
+        }
         {
             let mut state = self.state.lock();
             state.rules.clear();
@@ -163,6 +182,11 @@ impl Faults {
 
     pub(super) fn is_unknown(&self, call_id: &str) -> bool {
         call_id.starts_with("0000") || self.state.lock().unknown_calls.contains(call_id)
+    }
+
+    /// Takes a request of this class, or refuses it.
+    pub(super) fn admit(&self, class: FlowClass, access_key: Option<&str>) -> Option<FlowPermit> {
+        self.flow_limits.admit(class, access_key, Instant::now())
     }
 
     /// Takes the faults of one request to `interface` (`None`: no CC-FS interface).

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::faults::Faults;
 use super::fields::{Parameter, ParameterError, validate};
+use super::flow_limits::FlowClass;
 use super::play_token;
 use super::presign::{Presigner, UrlStyle};
 use super::requested::RequestedBehavior;
@@ -57,14 +58,22 @@ impl Interface {
         !matches!(self.kind, InterfaceKind::PlayVoice)
     }
 
-    /// Returns the flow-control result code of this interface.
-    pub(super) fn flow_control_code(&self) -> &'static str {
+    /// Returns the requests that share a flow limit with those of this interface.
+    pub(super) fn flow_class(&self) -> FlowClass {
         match self.kind {
-            InterfaceKind::File(_) | InterfaceKind::PlayVoice => "0300008",
+            InterfaceKind::File(_) | InterfaceKind::PlayVoice => FlowClass::Download,
             InterfaceKind::Job(_)
             | InterfaceKind::RecordingUrl
             | InterfaceKind::PlayToken
-            | InterfaceKind::Upload => "0300009",
+            | InterfaceKind::Upload => FlowClass::Query,
+        }
+    }
+
+    /// Returns the flow-control result code of this interface.
+    pub(super) fn flow_control_code(&self) -> &'static str {
+        match self.flow_class() {
+            FlowClass::Download => "0300008",
+            FlowClass::Query => "0300009",
         }
     }
 }

@@ -12,8 +12,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::faults::Faults;
+use super::flow_limits::FlowPermit;
 use super::head;
-use super::interfaces::{Interface, Responder};
+use super::interfaces::{Interface, Responder, result_code_response};
 use super::presign::{Presigner, UrlStyle};
 use super::record::{RecordedRequest, Recorder};
 use super::response::StandInResponse;
@@ -55,6 +56,13 @@ impl Node {
                 .map_err(|error| (StatusCode::UNAUTHORIZED, error.to_string())),
             Err(text) => Err((StatusCode::BAD_REQUEST, text)),
         };
+        let permit = match self.admit(&request, &verified) {
+            Ok(permit) => permit,
+            Err(refused) => {
+                self.record(&request, &verified);
+                return refused.into_action();
+            }
+        };
         // Faults are chosen before the request is recorded: a test that has seen the record may rely
         // on their choice.
         let mut active = self.faults.activate(request.interface.map(|it| it.name));
@@ -63,12 +71,30 @@ impl Node {
             Err((status, text)) => StandInResponse::failure(status, status.as_str(), &text),
             Ok(access_key) => self.respond(&request, access_key.is_some()),
         };
-        let mut plan = ResponsePlan::new(request.interface, response);
+        let mut plan = ResponsePlan::new(request.interface, response).holding(permit);
         for fault in &active.faults {
             fault.apply(&mut plan);
         }
         active.delay_head().await;
         plan.into_action()
+    }
+
+    /// Takes a valid request to an interface, as its flow limit allows; other requests have none.
+    fn admit(
+        &self,
+        request: &ReceivedRequest,
+        verified: &Result<Option<String>, (StatusCode, String)>,
+    ) -> Result<Option<FlowPermit>, Box<ResponsePlan>> {
+        let (Some(interface), Ok(access_key)) = (request.interface, verified) else {
+            return Ok(None);
+        };
+        let admitted = self
+            .faults
+            .admit(interface.flow_class(), access_key.as_deref());
+        admitted.map(Some).ok_or_else(|| {
+            let response = result_code_response(interface.flow_control_code());
+            Box::new(ResponsePlan::new(Some(interface), response))
+        })
     }
 
     /// Returns the access key; `None` if the interface needs no signature and none was sent.

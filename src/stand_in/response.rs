@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::time::Sleep;
 
 use super::files;
+use super::flow_limits::FlowPermit;
 
 /// A response of a node.
 #[derive(Clone, Debug)]
@@ -119,16 +120,19 @@ pub(super) struct PacedBody {
     offset: u64,
     pacing: BodyPacing,
     wait: Option<Pin<Box<Sleep>>>,
+    /// Counts the request as one at once until its body is sent.
+    _permit: Option<FlowPermit>,
 }
 
 impl PacedBody {
-    pub(super) fn new(content: Content, pacing: BodyPacing) -> Self {
+    pub(super) fn new(content: Content, pacing: BodyPacing, permit: Option<FlowPermit>) -> Self {
         let wait = sleep_unless_zero(pacing.initial_delay);
         Self {
             content,
             offset: 0,
             pacing,
             wait,
+            _permit: permit,
         }
     }
 }
@@ -188,7 +192,7 @@ mod tests {
     #[tokio::test]
     async fn a_body_has_the_length_it_announced() {
         for size in [0, 1, 65_521, 200_000] {
-            let body = PacedBody::new(Content::Generated(size), BodyPacing::default());
+            let body = PacedBody::new(Content::Generated(size), BodyPacing::default(), None);
             assert_eq!(body.size_hint().exact(), Some(size));
             let bytes = body.collect().await.unwrap().to_bytes();
             assert_eq!(bytes.len() as u64, size);
@@ -205,7 +209,7 @@ mod tests {
             chunk_interval: Duration::from_millis(1),
             has_content_length: false,
         };
-        let body = PacedBody::new(Content::Full("abcd".into()), pacing);
+        let body = PacedBody::new(Content::Full("abcd".into()), pacing, None);
         assert_eq!(body.size_hint().exact(), None);
         assert_eq!(body.collect().await.unwrap().to_bytes(), "abcd");
         assert!(start.elapsed() >= Duration::from_millis(6));

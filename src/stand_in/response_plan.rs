@@ -5,6 +5,7 @@ use http::{Response, StatusCode};
 use serde_json::json;
 
 use super::faults::Fault;
+use super::flow_limits::FlowPermit;
 use super::interfaces::{Interface, result_code_response};
 use super::response::{BodyPacing, Content, PacedBody, StandInResponse};
 use super::wire::WireScript;
@@ -28,6 +29,8 @@ pub(super) struct ResponsePlan {
     has_hop_by_hop_headers: bool,
     /// The first wire fault; it is applied to the final response.
     wire_fault: Option<Fault>,
+    /// Held until the response is sent, or until a wire fault takes its place.
+    permit: Option<FlowPermit>,
 }
 
 impl ResponsePlan {
@@ -39,7 +42,14 @@ impl ResponsePlan {
             headers: Vec::new(),
             has_hop_by_hop_headers: false,
             wire_fault: None,
+            permit: None,
         }
+    }
+
+    /// Returns the plan with the permit that the request holds until its response is sent.
+    pub(super) fn holding(mut self, permit: Option<FlowPermit>) -> Self {
+        self.permit = permit;
+        self
     }
 
     pub(super) fn into_action(self) -> NodeAction {
@@ -51,7 +61,11 @@ impl ResponsePlan {
     }
 
     fn into_response(self) -> Response<PacedBody> {
-        let mut response = Response::new(PacedBody::new(self.response.content, self.pacing));
+        let mut response = Response::new(PacedBody::new(
+            self.response.content,
+            self.pacing,
+            self.permit,
+        ));
         *response.status_mut() = self.response.status;
         let headers = response.headers_mut();
         let value = HeaderValue::from_static;

@@ -43,7 +43,12 @@ impl LineOutput {
     /// Opens a file to append to, and creates it if it is missing. A file that ends within a line, as a full
     /// disk leaves it, is continued on a new line.
     pub(super) fn append_to(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        Self::append_with(OpenOptions::new().create(true).append(true), path)
+    }
+
+    /// Like [`LineOutput::append_to`], with other options to open the file.
+    pub(super) fn append_with(options: &OpenOptions, path: &Path) -> io::Result<Self> {
+        let file = options.open(path)?;
         let is_torn = file.metadata()?.is_file() && ends_within_line(path).unwrap_or(false);
         Ok(Self::File { file, is_torn })
     }

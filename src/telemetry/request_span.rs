@@ -53,6 +53,7 @@ pub(super) fn request_span(record: &RequestRecord, elapsed: Duration) -> Span {
     attributes.shared("gw.node", record.node.as_ref());
     attributes.number("gw.attempts", i64::from(record.attempts));
     attributes.text("gw.reject_reason", record.reason.as_deref());
+    attributes.fixed("gw.would_refuse", record.would_refuse);
     attributes.number("gw.body_in", bytes(record.body_in));
     attributes.number("gw.body_out", bytes(record.body_out));
     Span::new(record.trace, record.started_at, elapsed, Kind::Server, name)

@@ -27,8 +27,12 @@ impl Authorities {
     pub fn new(certificates: Vec<CertificateDer<'static>>) -> Result<Self, rustls::Error> {
         let mut roots = RootCertStore::empty();
         for certificate in &certificates {
-            if CertificateDetails::read(certificate).may_vouch_for_others() {
-                roots.add(certificate.clone())?;
+            // One that webpki cannot parse can still be presented itself.
+            if CertificateDetails::read(certificate).may_vouch_for_others()
+                && let Err(error) = roots.add(certificate.clone())
+                && PublicKey::of(certificate).is_none()
+            {
+                return Err(error);
             }
         }
         Ok(Self {

@@ -128,6 +128,30 @@ impl TrustError {
         }
     }
 
+    /// Returns why it is refused, and what was presented.
+    pub fn finding(&self) -> String {
+        let presented = &self.presented;
+        let issuer = if presented.is_self_issued {
+            "self-signed".to_owned()
+        } else {
+            format!("issued by {}", presented.issuer)
+        };
+        let mut text = format!(
+            "{}; presented: {}, {issuer}, for {}",
+            self.reason(),
+            presented.subject,
+            presented.names_text()
+        );
+        if let Some(validity) = presented.validity {
+            text += &format!(", valid {} to {}", validity.not_before, validity.not_after);
+        }
+        text += &format!(", key {}", presented.key);
+        if let Some(pin) = presented.pin {
+            text += &format!(", pin {pin}");
+        }
+        text
+    }
+
     /// Returns the name of the key that lists what is trusted.
     fn list(&self) -> &'static str {
         if self.is_of_client { "client_ca" } else { "ca" }
@@ -182,31 +206,11 @@ impl TrustError {
 
 impl fmt::Display for TrustError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let presented = &self.presented;
+        let (finding, advice) = (self.finding(), self.advice());
         write!(
             f,
-            "certificate not trusted: {}; presented: {}",
-            self.reason(),
-            presented.subject
-        )?;
-        if presented.is_self_issued {
-            f.write_str(", self-signed")?;
-        } else {
-            write!(f, ", issued by {}", presented.issuer)?;
-        }
-        write!(f, ", for {}", presented.names_text())?;
-        if let Some(validity) = presented.validity {
-            write!(
-                f,
-                ", valid {} to {}",
-                validity.not_before, validity.not_after
-            )?;
-        }
-        write!(f, ", key {}", presented.key)?;
-        if let Some(pin) = presented.pin {
-            write!(f, ", pin {pin}")?;
-        }
-        write!(f, "; right would be: {}", self.advice())
+            "certificate not trusted: {finding}; right would be: {advice}"
+        )
     }
 }
 

@@ -8,6 +8,7 @@ use tokio::time::Duration;
 use super::Upstream;
 use super::connect::connect;
 use super::exchange::Head;
+use super::flow_control::record_response;
 use super::pool::{PooledConnection, SlotGuard};
 use super::progress::AttemptProgress;
 use super::reactor::next_turn;
@@ -75,7 +76,12 @@ impl Upstream {
         let (head, connection) = self.exchange(request, guard.node(), progress).await?;
         let response = match mode {
             ResponseMode::Buffered => {
-                response::read_buffered(head, connection, request, self.settings.max_answer).await
+                let limit = self.settings.max_answer;
+                let response = response::read_buffered(head, connection, request, limit).await;
+                if let Ok(response) = &response {
+                    record_response(&guard, request, response.status, response.decision);
+                }
+                response
             }
             ResponseMode::Streaming => {
                 let rate = self.settings.min_receive_rate;

@@ -10,6 +10,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, StatusCode};
 
 use super::exchange::{ExchangeError, Head};
+use super::flow_control::record_response;
 use super::pool::PooledConnection;
 use super::request::requests_codings;
 use super::response_body::{ResponseGuard, StreamingBody};
@@ -121,9 +122,11 @@ pub(super) async fn read_streaming(
             let json = (peeks || may_be_envelope)
                 .then(|| head.json(&bytes))
                 .flatten();
+            let decision = decide(status, json.as_deref(), request);
+            record_response(&guard, request, status, decision);
             return Ok(NodeResponse {
                 status,
-                decision: decide(status, json.as_deref(), request),
+                decision,
                 headers: head.headers,
                 body: NodeResponseBody::Buffered(bytes),
                 json,
@@ -137,6 +140,7 @@ pub(super) async fn read_streaming(
         Poll::Pending => Poll::Ready(Ok(None)),
     });
     let second = second.await.map_err(|error| cut_off(&error))?;
+    record_response(&guard, request, status, RetryDecision::PassOn);
     let guard = ResponseGuard {
         connection,
         node: guard,

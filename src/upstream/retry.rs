@@ -2,7 +2,7 @@
 //!
 //! | an attempt ended with | idempotent interface | other, request not sent | other, request sent |
 //! |---|---|---|---|
-//! | flow control (resultCode 0300008, 0300009) | retry, pays | - | retry, pays |
+//! | flow control (resultCode 0300008, 0300009) | retry or wait, free | - | retry or wait, free |
 //! | 500, 502, 503, 504, a configured resultCode | retry, pays | - | pass on |
 //! | 3xx of a JSON interface | retry, pays | - | pass on |
 //! | 401 to a verified request | one retry, signed anew, pays | - | pass on |
@@ -18,6 +18,10 @@
 //! a retry that cannot be made. No node is tried twice. Without a retry the last response is passed on, if
 //! there was one, else the last failure.
 //!
+//! A request that has no node only because each usable one is at its flow-control bound waits for one. Once
+//! it has waited for `max_wait` in all, it is sent to the node with most room, and the next flow control
+//! is passed on. Where flow control is not learned (`mode = "pass"`), nothing waits and the retry pays.
+//!
 //! A request that is forwarded unverified goes to one node: to another one only if no connection was
 //! established, without the budget. It changes nothing about a node but by failures to connect.
 
@@ -31,10 +35,11 @@ use super::Upstream;
 use super::attempt::{AttemptError, ResponseMode};
 use super::attempt_report::EndedAttempt;
 use super::attempt_telemetry::AttemptTelemetry;
+use super::flow_control::{FlowState, flow_request, wait_for_room};
 use super::progress::AttemptProgress;
 use super::response::{NodeResponse, RetryDecision};
 use crate::ccfs::RetrySafety;
-use crate::cluster::{Choice, Cluster, Node, NodeGuard, NodeId, RefusalAdvice};
+use crate::cluster::{Choice, Cluster, FlowRequest, Node, NodeGuard, NodeId, RefusalAdvice};
 use crate::message::{
     AttemptSummary, ConnectError, UpstreamError, UpstreamErrorKind, UpstreamRequest,
 };
@@ -65,6 +70,7 @@ pub(super) struct RetryState<'a> {
     hand_over: Option<Arc<Cluster>>,
     /// What is known about nodes that refuse the caller's signatures.
     advice: Option<RefusalAdvice>,
+    flow: FlowState,
     /// The node of the next attempt, chosen and paid for when the last one was ended early.
     reserved: Option<NodeGuard>,
     last_error: Option<AttemptError>,
@@ -93,15 +99,22 @@ impl Upstream {
         }
         let mut timer = std::pin::pin!(sleep_until(state.overall_deadline));
         let mut next = state.first_node(now);
-        while let Some(guard) = next {
+        loop {
+            if next.is_none() {
+                next = state.wait_for_room().await;
+            }
+            let Some(guard) = next else { break };
             next = match self.run_attempt(state, guard, mode, timer.as_mut()).await {
                 Ok(response) => {
-                    let node = state.node_after_response(&response);
-                    let Some(node) = self.paid(state, node) else {
+                    let mut node = state.node_after_response(&response);
+                    if !state.is_free_retry(&response) {
+                        node = self.paid(state, node);
+                    }
+                    if node.is_none() && !state.flow.awaits_room {
                         return Ok(response);
-                    };
+                    }
                     state.record_response(response);
-                    Some(node)
+                    node
                 }
                 Err(error) => {
                     state.record_failure(error);
@@ -239,6 +252,7 @@ impl<'a> RetryState<'a> {
         });
         Self {
             advice,
+            flow: FlowState::default(),
             all_gone: true,
             is_fallback: false,
             hand_over: None,
@@ -274,6 +288,10 @@ impl<'a> RetryState<'a> {
             retry_reason: self.retry_reason,
             last_error: self.last_error,
             is_fallback: true,
+            flow: FlowState {
+                waited: self.flow.waited,
+                ..FlowState::default()
+            },
             ..RetryState::new(request, Duration::ZERO)
         }
     }
@@ -287,7 +305,16 @@ impl<'a> RetryState<'a> {
                 return None;
             }
         }
-        cluster.pick_first(self.choice(now))
+        let choice = self.choice(now);
+        // Newcomers do not overtake the requests that wait.
+        let waits = choice
+            .flow
+            .is_some_and(|flow| cluster.has_waiters(flow.class));
+        let node = (!waits || !self.is_verified())
+            .then(|| cluster.pick_first(choice))
+            .flatten();
+        self.flow.awaits_room = node.is_none() && (waits || cluster.is_at_bound(choice));
+        node
     }
 
     /// Whether a fallback cluster may take over: a verified request that may be repeated, which found each
@@ -313,13 +340,17 @@ impl<'a> RetryState<'a> {
                 .is_fallback
                 .then(|| self.request.cluster.settings().name.clone()),
             elapsed: self.now - self.started,
+            queued: self.flow.waited,
         }
     }
 
     /// Chooses a node that may give a better response. An unhealthy one is not worth an attempt then.
-    fn node_after_response(&self, response: &NodeResponse) -> Option<NodeGuard> {
+    fn node_after_response(&mut self, response: &NodeResponse) -> Option<NodeGuard> {
         if !self.is_verified() {
             return None;
+        }
+        if self.is_free_retry(response) {
+            return self.node_after_flow_control();
         }
         let may_retry = match response.decision {
             RetryDecision::RetryAlways => true,
@@ -344,6 +375,70 @@ impl<'a> RetryState<'a> {
         self.healthy_node().filter(|node| !refuses(node))
     }
 
+    /// Whether the response is flow control that is learned: a retry pays nothing.
+    fn is_free_retry(&self, response: &NodeResponse) -> bool {
+        response.decision == RetryDecision::RetryAlways && self.flow_request().is_some()
+    }
+
+    fn flow_request(&self) -> Option<FlowRequest<'_>> {
+        flow_request(self.request, self.flow.beyond_bound)
+    }
+
+    /// Chooses another node with room after flow control, or waits for one, unless the request has waited in
+    /// vain before.
+    fn node_after_flow_control(&mut self) -> Option<NodeGuard> {
+        if self.flow.beyond_bound || self.is_past_deadline() {
+            return None;
+        }
+        self.flow.refused_by.extend(self.tried.last());
+        let node = self.healthy_node();
+        self.flow.awaits_room = node.is_none();
+        node
+    }
+
+    /// Waits for a node with room, if that is all that the request lacks. After a wait in vain, chooses the
+    /// node with most room.
+    async fn wait_for_room(&mut self) -> Option<NodeGuard> {
+        let request = self.request;
+        if !std::mem::take(&mut self.flow.awaits_room) || request.is_refresh || !self.is_verified()
+        {
+            return None;
+        }
+        // Where it was refused before, it may be taken now.
+        let refused_by = std::mem::take(&mut self.flow.refused_by);
+        self.tried.retain(|node| !refused_by.contains(node));
+        let began = Instant::now();
+        let max_wait = request.cluster.settings().flow_control.max_wait;
+        let left = max_wait.saturating_sub(self.flow.waited);
+        let place = if left.is_zero() {
+            None
+        } else {
+            let deadline = self.overall_deadline.min(began + left);
+            let choice = self.choice(began.into_std());
+            // Boxed, because few requests wait and the futures of all stay small.
+            Box::pin(wait_for_room(request, choice, deadline)).await
+        };
+        self.now = Instant::now();
+        self.flow.waited += self.now - began;
+        if place.is_some() {
+            return place;
+        }
+        if self.is_past_deadline() {
+            self.last_error.get_or_insert(AttemptError {
+                kind: UpstreamErrorKind::Timeout,
+                request_sent: false,
+                outside_retry_budget: false,
+            });
+            return None;
+        }
+        self.flow.beyond_bound = true;
+        let choice = self.choice(self.now.into_std());
+        let cluster = &request.cluster;
+        cluster
+            .pick_most_room(choice)
+            .or_else(|| cluster.pick_any(choice))
+    }
+
     fn avoided(&self) -> &[NodeId] {
         self.advice.as_ref().map_or(&[], |advice| &advice.avoided)
     }
@@ -362,19 +457,31 @@ impl<'a> RetryState<'a> {
             return None;
         }
         if self.last_response.is_some() {
-            return self.healthy_node();
+            let node = self.healthy_node();
+            self.flow.awaits_room = node.is_none() && self.is_at_bound();
+            return node;
         }
         let (cluster, now) = (&self.request.cluster, self.now.into_std());
         if self.may_hand_over()
-            && let Some(fallback) = self.usable_fallback(now)
+            && let Some(fallback) = self.usable_fallback(now).cloned()
         {
             let node = cluster.pick_usable(self.choice(now));
-            if node.is_none() {
-                self.hand_over = Some(fallback.clone());
+            let is_at_bound = node.is_none() && self.is_at_bound();
+            self.flow.awaits_room = is_at_bound;
+            if node.is_none() && !is_at_bound {
+                self.hand_over = Some(fallback);
             }
             return node;
         }
-        cluster.pick_any(self.choice(now))
+        let node = cluster.pick_any(self.choice(now));
+        self.flow.awaits_room = node.is_none() && self.is_at_bound();
+        node
+    }
+
+    /// Whether no node is left only because of flow control.
+    fn is_at_bound(&self) -> bool {
+        let choice = self.choice(self.now.into_std());
+        self.request.cluster.is_at_bound(choice)
     }
 
     /// Chooses a node for an attempt that is ended early.
@@ -397,6 +504,7 @@ impl<'a> RetryState<'a> {
             hash_key: self.request.hash_key,
             tried: &self.tried,
             avoided: self.avoided(),
+            flow: self.flow_request(),
             now,
         }
     }

@@ -4,6 +4,7 @@ mod buffered;
 mod failover;
 mod failure_reasons;
 mod faults;
+mod flow_control;
 mod health_checks;
 mod node_tls;
 mod reload;
@@ -102,6 +103,7 @@ pub(super) fn unverified_request_to(name: &str, cluster: &Arc<Cluster>) -> Upstr
         .find(|endpoint| endpoint.name == name)
         .expect("an interface of the table");
     UpstreamRequest {
+        is_refresh: false,
         endpoint,
         cluster: cluster.clone(),
         method: Method::POST,

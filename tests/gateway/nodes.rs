@@ -238,7 +238,7 @@ async fn cut_connections_fail_no_request_while_another_node_is_left() {
 
 #[tokio::test]
 async fn flow_control_from_every_node_passes_through() {
-    let env = two_nodes("").await;
+    let env = two_nodes("flow_control = { mode = \"pass\" }").await;
     for node in &env.nodes {
         node.faults().inject(Fault::FlowControl, When::Always);
     }

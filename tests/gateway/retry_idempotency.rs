@@ -209,7 +209,12 @@ async fn a_download_cut_by_its_node_is_visibly_cut_for_the_client() {
 
 #[tokio::test]
 async fn a_client_that_aborts_a_download_releases_the_node() {
-    let env = TestEnv::start().await;
+    // Health checks keep a connection of their own.
+    let setup = Setup {
+        cluster: "health_check = { enabled = false }".into(),
+        ..Setup::default()
+    };
+    let env = setup.start().await;
     env.nodes[0]
         .faults()
         .inject(Fault::Drip(1024, Duration::from_millis(5)), When::Always);

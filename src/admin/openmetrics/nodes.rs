@@ -21,6 +21,7 @@ pub(super) fn encode(
 ) -> Result<(), fmt::Error> {
     states(encoder, rows, histograms)?;
     clock_offsets(encoder, rows)?;
+    ceilings(encoder, rows)?;
     attempts(encoder, rows, histograms)?;
     result_codes(encoder, rows)?;
     let rows = if histograms { rows } else { &[] };
@@ -105,6 +106,28 @@ fn clock_offsets(encoder: &mut DescriptorEncoder<'_>, rows: &[NodeRow]) -> Resul
     for row in rows {
         if let Some(offset) = row.status.clock_offset {
             ConstGauge::new(offset).encode(family.encode_family(&row.labels())?)?;
+        }
+    }
+    Ok(())
+}
+
+/// Encodes what nodes take before they refuse for flow control, where it was learned.
+fn ceilings(encoder: &mut DescriptorEncoder<'_>, rows: &[NodeRow]) -> Result<(), fmt::Error> {
+    let help = "What a node takes before it refuses for flow control, as learned";
+    let mut family =
+        encoder.encode_descriptor("upstream_ceiling", help, None, MetricType::Gauge)?;
+    for row in rows {
+        let [cluster, node] = row.labels();
+        for bounds in &row.status.flow_bounds {
+            #[expect(clippy::cast_precision_loss, reason = "a number of requests in flight")]
+            let in_flight = bounds.in_flight.map(|limit| limit as f64);
+            for (kind, value) in [("in_flight", in_flight), ("per_second", bounds.per_second)] {
+                let class = ("class", bounds.class.as_str());
+                if let Some(value) = value {
+                    let labels = [cluster, node, class, ("kind", kind)];
+                    ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
+                }
+            }
         }
     }
     Ok(())

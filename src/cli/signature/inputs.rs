@@ -23,8 +23,8 @@ pub(super) struct RequestArgs {
     #[arg(long, default_value = "POST")]
     method: Method,
     /// The raw path, as sent; may include a ?query
-    #[arg(long)]
-    path: String,
+    #[arg(long, required = true)]
+    path: Option<String>,
     /// The raw query, as sent
     #[arg(long)]
     query: Option<String>,
@@ -38,12 +38,13 @@ pub(super) struct RequestArgs {
 
 impl RequestArgs {
     pub(super) fn read(&self, input: &mut dyn Read) -> anyhow::Result<Request> {
-        let (path, query) = match (self.path.split_once('?'), &self.query) {
+        let path = self.path.as_deref().unwrap_or_default();
+        let (path, query) = match (path.split_once('?'), &self.query) {
             (Some(_), Some(_)) => {
                 return Err(UsageError::new("two queries: one in --path, one in --query").into());
             }
             (Some((path, query)), None) => (path, Some(query)),
-            (None, query) => (self.path.as_str(), query.as_deref()),
+            (None, query) => (path, query.as_deref()),
         };
         let query = query.map(|query| query.strip_prefix('?').unwrap_or(query));
         if !path.starts_with('/') {

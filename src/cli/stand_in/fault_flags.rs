@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::values;
-use crate::stand_in::{Fault, Faults, When};
+use crate::stand_in::{Fault, Faults, FlowClass, FlowLimit, RateWindow, When};
 
 /// The faults of a stand-in node.
 #[derive(Args, Clone, Debug)]
@@ -29,6 +29,23 @@ pub(super) struct FaultFlags {
     /// Respond with 0300008 or 0300009 to every n-th request; 1: to all
     #[arg(long, value_name = "N")]
     flow_control_every: Option<u64>,
+    /// Take this many requests at once, and refuse the others with 0300008 or 0300009
+    #[arg(long, value_name = "K")]
+    max_at_once: Option<u32>,
+    /// Take this many requests a second, and refuse the others with 0300008 or 0300009
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max_per_second: Option<u32>,
+    /// How --max-per-second counts: bucket (a token bucket of one second) or fixed (windows of one
+    /// second)
+    #[arg(long, default_value = "bucket", requires = "max_per_second", value_parser = parse_window)]
+    window: RateWindow,
+    /// Which requests --max-at-once and --max-per-second limit: query, download, or all (each of the
+    /// two for itself)
+    #[arg(long, value_name = "CLASS", default_value = "all", value_parser = parse_class)]
+    limit_class: LimitedClasses,
+    /// Each access key has --max-at-once and --max-per-second for itself
+    #[arg(long)]
+    limit_per_ak: bool,
     /// Respond with this result code
     #[arg(long, value_name = "CODE")]
     result_code: Option<String>,
@@ -64,6 +81,15 @@ impl FaultFlags {
         if let Some(n) = self.flow_control_every {
             faults.inject(Fault::FlowControl, When::Every(n));
         }
+        let limit = FlowLimit {
+            max_at_once: self.max_at_once,
+            max_per_second: self.max_per_second,
+            window: self.window,
+            per_access_key: self.limit_per_ak,
+        };
+        for class in self.limit_class.0 {
+            faults.set_flow_limit(*class, limit);
+        }
         if let Some(code) = &self.result_code {
             faults.inject(Fault::ResultCode(code.clone()), When::Always);
         }
@@ -77,6 +103,23 @@ impl FaultFlags {
             faults.add_unknown_call(call_id);
         }
     }
+}
+
+/// The classes that a limit of the command line applies to.
+#[derive(Clone, Copy, Debug)]
+struct LimitedClasses(&'static [FlowClass]);
+
+fn parse_class(name: &str) -> Result<LimitedClasses, &'static str> {
+    Ok(LimitedClasses(match name {
+        "query" => &[FlowClass::Query],
+        "download" => &[FlowClass::Download],
+        "all" => &[FlowClass::Query, FlowClass::Download],
+        _ => return Err("one of query, download, all"),
+    }))
+}
+
+fn parse_window(name: &str) -> Result<RateWindow, &'static str> {
+    RateWindow::from_name(name).ok_or("one of bucket, fixed")
 }
 
 fn parse_fault(text: &str) -> Result<(Fault, When), &'static str> {

@@ -65,12 +65,14 @@ fn a_node_that_refuses_what_another_accepts_is_avoided_for_that_key() {
     let avoided = test.advise("a").avoided;
     for _ in 0..50 {
         let choice = super::super::Choice {
+            flow: None,
             avoided: &avoided,
             ..choice(0, &[], test.now)
         };
         assert_ne!(test.cluster.pick_first(choice).unwrap().node().id(), bad);
         let others = [test.nodes[1].id(), test.nodes[2].id()];
         let last = super::super::Choice {
+            flow: None,
             tried: &others,
             ..choice
         };
@@ -161,6 +163,7 @@ fn a_key_that_two_nodes_refused_gets_one_attempt_at_each_in_turn() {
     test.advance(1);
     test.record("a", 2, Refused);
     let in_turn = super::super::Choice {
+        flow: None,
         avoided: &test.advise("a").avoided,
         ..choice(0, &[], test.now)
     };

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Setting;
-use crate::cluster::{HostPolicy, Policy};
+use crate::cluster::{FlowControlMode, HostPolicy, Policy};
 use crate::config::spanned::Spanned;
 use crate::config::units::ConfigDuration;
 
@@ -29,6 +29,9 @@ pub(in crate::config) struct Cluster {
     /// Passive outlier detection: ejects a node on which real requests fail.
     #[serde(default)]
     pub(in crate::config) ejection: Ejection,
+    /// Flow control of nodes: resultCode 0300008 and 0300009.
+    #[serde(default)]
+    pub(in crate::config) flow_control: FlowControl,
     /// Retry budget.
     #[serde(default)]
     pub(in crate::config) retries: Retries,
@@ -130,6 +133,22 @@ pub(in crate::config) struct Ejection {
     pub(in crate::config) panic_threshold: Setting<u8>,
     /// The resultCodes that count as a failure of the node.
     pub(in crate::config) result_codes: Option<Spanned<Vec<String>>>,
+}
+
+/// Flow control of nodes.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct FlowControl {
+    /// "learn": what a node takes is learned from its refusals, and requests wait while every usable node
+    /// is at that bound. "pass": another node is tried within the retry budget, and the last refusal is
+    /// passed on.
+    pub(in crate::config) mode: Setting<FlowControlMode>,
+    /// Longest wait of a request for a node with room. Too low: callers see refusals; too high: callers
+    /// wait for nothing.
+    pub(in crate::config) max_wait: Setting<ConfigDuration>,
+    /// Requests that wait, queries and downloads each.
+    #[schemars(range(min = 1, max = 100000))]
+    pub(in crate::config) max_queue: Setting<usize>,
 }
 
 /// Retry budget.

@@ -11,8 +11,8 @@ use super::tls::TlsFiles;
 use super::{MINUTE, SECOND, arc_str, duration_or, nonzero_duration_or, value_or};
 use crate::auth::AccessKey;
 use crate::cluster::{
-    ClusterSettings, EjectionSettings, HealthCheck, NodeAddress, NodeSettings, PoolLimits,
-    RetrySettings, SignedCheck, Timeouts,
+    ClusterSettings, EjectionSettings, FlowControlSettings, HealthCheck, NodeAddress, NodeSettings,
+    PoolLimits, RetrySettings, SignedCheck, Timeouts,
 };
 use crate::config::AccessKeys;
 use crate::config::diagnostics::Diagnostics;
@@ -53,6 +53,7 @@ fn cluster(
         host: value_or(&table.host, Default::default()),
         health_check: health_check(name, &table.health_check, diagnostics),
         ejection: ejection(&table.ejection, diagnostics),
+        flow_control: flow_control(&table.flow_control, &table.timeouts, diagnostics),
         retries: RetrySettings {
             budget_percent: value_or(&table.retries.budget, 20),
             min_per_second: value_or(&table.retries.floor, 10),
@@ -354,6 +355,34 @@ fn ejection(file: &file::Ejection, diagnostics: &mut Diagnostics) -> EjectionSet
 
 /// Each deadline must be at least as long as the one before it: connect, per_try, overall, fetch. A
 /// default that violates this is adjusted; a written value is an error.
+/// A request waits at most as long as all its attempts together may take; by default half as long, so that
+/// a client gets the answer after a wait in vain.
+fn flow_control(
+    file: &file::FlowControl,
+    timeouts: &file::Timeouts,
+    diagnostics: &mut Diagnostics,
+) -> FlowControlSettings {
+    let defaults = FlowControlSettings::default();
+    let overall = timeouts.overall.as_ref().map(|key| key.0);
+    let longest = overall.unwrap_or(9 * SECOND);
+    let max_wait = duration_or(&file.max_wait, defaults.max_wait.min(longest / 2));
+    if let Some(written) = file.max_wait.as_ref().filter(|_| max_wait > longest) {
+        diagnostics.error(
+            written.span(),
+            "max_wait is longer than overall",
+            format!(
+                "must be at most timeouts.overall (\"{}\")",
+                ConfigDuration::format(longest)
+            ),
+        );
+    }
+    FlowControlSettings {
+        mode: value_or(&file.mode, defaults.mode),
+        max_wait,
+        max_queue: value_or(&file.max_queue, defaults.max_queue),
+    }
+}
+
 fn timeouts(file: &file::Timeouts, diagnostics: &mut Diagnostics) -> Timeouts {
     let written = |key: &file::Setting<ConfigDuration>| key.as_ref().map(|key| key.0);
     let connect = written(&file.connect).unwrap_or(Duration::ZERO);

@@ -8,13 +8,15 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::tls::TlsFiles;
-use super::{arc_str, crls, value_or};
+use super::{arc_str, crls, ticket_keys, value_or};
 use crate::config::diagnostics::Diagnostics;
 use crate::config::file::{self, ByName, File};
 use crate::config::permissions::warn_if_readable_by_others;
 use crate::config::spanned::Spanned;
 use crate::config::suggestion::suggest;
-use crate::config::{Admin, AdminToken, CertificateFiles, Config, Listener, ListenerTls};
+use crate::config::{
+    Admin, AdminToken, CertificateFiles, Config, Listener, ListenerTls, UnknownPaths,
+};
 
 /// Returns all valid listeners; a file without any listener is an error.
 pub(super) fn resolve(
@@ -59,20 +61,48 @@ pub(super) fn resolve(
             .as_ref()
             .and_then(|tls| listener_tls(tls, tls_files, diagnostics));
         let proxy_protocol = proxy_protocol(table.proxy_protocol.as_ref(), diagnostics);
-        if let (Some(bind), Some(tls)) = (bind, tls) {
+        let ticket_keys = match &table.ticket_key_file {
+            Some(files) => ticket_keys::read(files, diagnostics),
+            None => Some(Vec::new()),
+        };
+        warn_of_unused_tickets(table, diagnostics);
+        if let (Some(bind), Some(tls), Some(ticket_keys)) = (bind, tls, ticket_keys) {
             let listener = Listener {
                 bind,
                 routes,
                 tls,
+                authentication: value_or(&table.authentication, Default::default()),
                 unknown_clients: value_or(&table.unknown_clients, Default::default()),
                 unknown_paths: value_or(&table.unknown_paths, Default::default()),
+                is_forward_written: (table.unknown_paths.as_ref())
+                    .is_some_and(|it| it.value == UnknownPaths::Forward),
                 validation: value_or(&table.validation, Default::default()),
                 proxy_protocol,
+                ticket_keys,
             };
             listeners.insert(arc_str(name), listener);
         }
     }
     listeners
+}
+
+/// Warns of ticket keys where no session is resumed.
+fn warn_of_unused_tickets(table: &file::Listener, diagnostics: &mut Diagnostics) {
+    let requests_certificates = table
+        .tls
+        .as_ref()
+        .is_some_and(|tls| tls.client_ca.is_some());
+    if let Some(files) = table
+        .ticket_key_file
+        .as_ref()
+        .filter(|_| requests_certificates)
+    {
+        diagnostics.warning(
+            files.span(),
+            "ticket_key_file has no use with client_ca",
+            "should be left out: a resumed session would skip the client's certificate",
+        );
+    }
 }
 
 /// Resolves the admin listener; any address but loopback requires a token.

@@ -110,9 +110,10 @@ pub(in crate::findings) fn flow_control(situation: &Situation<'_>) -> Vec<Case> 
             critical_if(is_critical),
             Subject::Cluster(cluster.name.clone()),
             format!(
-                "{} of {} answer that their flow control is reached (0300008, 0300009)",
+                "{} of {} answer that their flow control is reached (0300008, 0300009){}",
                 busy_nodes.len(),
                 words::count(nodes.len() as u64, "node"),
+                learned(busy_nodes.iter().map(|(node, _)| *node)),
             ),
         );
         case.failing = failing(situation, limited, Some(attempts));
@@ -128,6 +129,25 @@ pub(in crate::findings) fn flow_control(situation: &Situation<'_>) -> Vec<Case> 
         cases.push(case);
     }
     cases
+}
+
+/// Says what the first of the nodes take, as learned.
+fn learned<'a>(nodes: impl Iterator<Item = &'a NodeStatus>) -> String {
+    let words = nodes.flat_map(|node| {
+        node.flow_bounds.iter().flat_map(move |bounds| {
+            let at_once = bounds.in_flight.map(|limit| format!("{limit} at once"));
+            let rate = bounds.per_second.map(|rate| format!("{rate:.1} a second"));
+            let class = bounds.class.as_str();
+            let both = at_once.into_iter().chain(rate);
+            both.map(move |ceiling| format!("{} {class} {ceiling}", node.address))
+        })
+    });
+    let words: Vec<_> = words.take(MAX_CEILINGS).collect();
+    if words.is_empty() {
+        String::new()
+    } else {
+        format!("; learned: {}", words.join(", "))
+    }
 }
 
 /// A node's health checks fail, or its name cannot be resolved.
@@ -332,3 +352,6 @@ const SHOWN_KEYS: usize = 5;
 
 /// How many nodes or access keys the details list.
 const MAX_DETAILS: usize = 40;
+
+/// Ceilings that a cause names.
+const MAX_CEILINGS: usize = 4;

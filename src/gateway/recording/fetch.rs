@@ -2,7 +2,7 @@
 //! may outlive it and holds its own permits.
 
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use compact_str::CompactString;
 use http::HeaderMap;
@@ -59,9 +59,7 @@ impl Gateway {
                     policy,
                 };
                 if let Some(hit) = shared.lookup(lookup, insertion, metrics).await {
-                    let outcome = FetchOutcome::Cached(hit);
-                    fetch.count_refresh(&outcome, metrics);
-                    return outcome;
+                    return fetch.counted(FetchOutcome::Cached(hit), metrics);
                 }
             }
         }
@@ -70,6 +68,7 @@ impl Gateway {
         if let Some(account) = &fetch.charged_account
             && let Err((limiter, exceeded)) =
                 shared_cache::charge(account, shared.as_mut(), metrics).await
+            && !fetch.is_on_trial(limiter)
         {
             if let Some(shared) = shared {
                 shared.publish(&fetch.key, None, metrics).await;
@@ -101,8 +100,7 @@ impl Gateway {
             });
             shared.publish(&fetch.key, stored, metrics).await;
         }
-        fetch.count_refresh(&outcome, metrics);
-        outcome
+        fetch.counted(outcome, metrics)
     }
 }
 
@@ -131,6 +129,8 @@ pub(super) struct Fetch {
     charged_account: Option<Arc<Account>>,
     /// A fetch counts against its account's in-flight limit, also after its client disconnected.
     _permit: Option<Arc<Permit>>,
+    /// The limit that would have refused the fetch, in a dry run.
+    pub(super) would_refuse: OnceLock<Limiter>,
     /// Whether only a node's response will do (`Cache-Control: no-cache`).
     pub(super) no_cache: bool,
     /// Whether it renews an entry in the background.
@@ -157,6 +157,7 @@ impl Fetch {
             upstream_request,
             charged_account,
             _permit: context.share_permit(),
+            would_refuse: OnceLock::new(),
             no_cache: false,
             is_refresh: false,
             wait_budget: context.wait_budget,
@@ -173,10 +174,21 @@ impl Fetch {
     ) -> Self {
         let mut fetch = Self::for_request(context, head, request, key, None);
         fetch.is_refresh = true;
+        fetch.upstream_request.is_refresh = true;
         if let Authorization::PassThrough(Some(caller)) = fetch.upstream_request.authorization {
             fetch.upstream_request.authorization = Authorization::Resign(caller);
         }
         fetch
+    }
+
+    /// Whether the refusal of a limit is only noted, for the leader to count and log.
+    fn is_on_trial(&self, limiter: Limiter) -> bool {
+        let is_dry_run = self.snapshot.limits.dry_run;
+        if is_dry_run {
+            // A fetch that runs twice keeps the first.
+            let _kept = self.would_refuse.set(limiter);
+        }
+        is_dry_run
     }
 
     /// Creates a poll for clients that wait: signed by the gateway, answered by a node, and charged. The
@@ -193,14 +205,15 @@ impl Fetch {
             upstream_request,
             charged_account: Some(account),
             _permit: None,
+            would_refuse: OnceLock::new(),
             no_cache: true,
             is_refresh: false,
             wait_budget: None,
         }
     }
 
-    /// Counts the result of a refresh.
-    fn count_refresh(&self, outcome: &FetchOutcome, metrics: &Shard) {
+    /// Counts the outcome if it is that of a refresh, and returns it.
+    fn counted(&self, outcome: FetchOutcome, metrics: &Shard) -> FetchOutcome {
         if self.is_refresh {
             let is_stored = matches!(
                 outcome,
@@ -212,6 +225,7 @@ impl Fetch {
                 RefreshResult::Failed
             });
         }
+        outcome
     }
 }
 

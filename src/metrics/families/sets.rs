@@ -97,6 +97,18 @@ impl StatusClass {
     }
 }
 
+impl Limiter {
+    /// Returns the configuration key that holds the limit.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::AccessKey | Self::SharedAccessKey => "rate_limit",
+            Self::Ceiling => "ceiling",
+            Self::InFlight => "in_flight",
+            Self::Address => "per_address",
+        }
+    }
+}
+
 impl Decision {
     /// Returns the refusal by `limiter`.
     pub fn refused(limiter: Limiter) -> Self {
@@ -106,6 +118,17 @@ impl Decision {
             Limiter::Ceiling => Self::CeilingRefused,
             Limiter::InFlight => Self::InFlightRefused,
             Limiter::Address => Self::AddressRefused,
+        }
+    }
+
+    /// Returns what is counted where `limiter` would have refused.
+    pub fn would_refuse(limiter: Limiter) -> Self {
+        match limiter {
+            Limiter::AccessKey => Self::AccessKeyWouldRefuse,
+            Limiter::SharedAccessKey => Self::SharedWouldRefuse,
+            Limiter::Ceiling => Self::CeilingWouldRefuse,
+            Limiter::InFlight => Self::InFlightWouldRefuse,
+            Limiter::Address => Self::AddressWouldRefuse,
         }
     }
 }

@@ -92,11 +92,13 @@ pub(in crate::telemetry) fn write(
     line.optional(key!("gw.node"), record.node.as_deref());
     line.number(key!("gw.attempts"), record.attempts.into());
     line.optional(key!("gw.reject_reason"), record.reason.as_deref());
+    line.optional(key!("gw.would_refuse"), record.would_refuse);
     line.number(key!("gw.body_in"), record.body_in);
     line.number(key!("gw.body_out"), record.body_out);
     line.milliseconds(key!("gw.duration_ms"), Some(elapsed));
     line.milliseconds(key!("gw.upstream_ms"), record.upstream_time);
     line.milliseconds(key!("gw.wait_ms"), record.wait_time);
+    line.milliseconds(key!("gw.queue_ms"), record.queue_time);
     line.end();
 }
 

@@ -13,8 +13,8 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use crate::cluster::{
-    Cluster, ClusterSettings, EjectionSettings, HostPolicy, NodeAddress, NodeSettings, Policy,
-    PoolLimits, RetrySettings, Timeouts,
+    Cluster, ClusterSettings, EjectionSettings, FlowControlMode, FlowControlSettings, HostPolicy,
+    NodeAddress, NodeSettings, Policy, PoolLimits, RetrySettings, Timeouts,
 };
 
 /// What a node does with a request.
@@ -279,6 +279,11 @@ pub(in crate::upstream) fn ok_response() -> Vec<u8> {
 /// Returns the settings that tests start from.
 pub(in crate::upstream) fn settings(nodes: &[SocketAddr]) -> ClusterSettings {
     ClusterSettings {
+        // The tests of `flow_control` let it be learned.
+        flow_control: FlowControlSettings {
+            mode: FlowControlMode::Pass,
+            ..FlowControlSettings::default()
+        },
         name: "test".into(),
         nodes: nodes
             .iter()

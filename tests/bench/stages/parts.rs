@@ -76,6 +76,7 @@ fn choose_a_node(bencher: Bencher<'_, '_>, nodes: usize) {
     let snapshot = Snapshot::next(&config, None);
     let cluster = &snapshot.clusters()["ccfs"];
     let choice = Choice {
+        flow: None,
         hash_key: 0,
         tried: &[],
         avoided: &[],

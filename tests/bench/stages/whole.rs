@@ -6,14 +6,10 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
-use ccfs_gateway::cache::Cache;
-use ccfs_gateway::cache::singleflight::SingleFlight;
 use ccfs_gateway::client::ClientRequest;
 use ccfs_gateway::config::Config;
-use ccfs_gateway::gateway::{BodyReadError, Gateway, GatewayState, ResponseBody, Snapshot};
-use ccfs_gateway::limit::AddressRateLimiter;
+use ccfs_gateway::gateway::{BodyReadError, Gateway, GatewayState, ResponseBody};
 use ccfs_gateway::metrics::Metrics;
 use ccfs_gateway::stand_in::{Settings, StandIn};
 use ccfs_gateway::telemetry::{RequestOrigin, Sink};
@@ -62,18 +58,10 @@ async fn filled() -> (Arc<Gateway>, Arc<str>) {
         max_answer: config.limits.max_answer,
         min_receive_rate: config.limits.min_receive_rate,
     };
-    let shared = Arc::new(GatewayState {
-        snapshot: ArcSwap::from_pointee(Snapshot::next(&config, None)),
-        cache: Cache::new(config.cache.max_size),
-        fetches: SingleFlight::new(),
-        address_limiter: ArcSwap::from_pointee(AddressRateLimiter::new(config.limits.per_address)),
-        not_found: Default::default(),
-        waits: Arc::default(),
-        store: ArcSwapOption::empty(),
-        access_key_orders: tokio::sync::Notify::new(),
-    });
+    let shared = Arc::new(GatewayState::new(&config));
     let upstream = Arc::new(Upstream::new(settings, metrics.clone(), None));
     let sink = Sink {
+        audit: None,
         access_log: None,
         metrics,
         spans: None,

@@ -1,0 +1,203 @@
+//! The audit log: who asked for which recording, and who ordered what. Its lines form a chain of hashes, so
+//! that a changed, missing or moved line shows; with a key nobody without it can make such a chain.
+//!
+//! One thread writes. A request never waits for it: entries go into a bounded queue, under a lock that is held
+//! for a moment. What a full queue or a full disk loses is a line of its own.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+
+use crate::metrics::Shard;
+
+mod chain;
+mod entry;
+mod file;
+mod verify;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use chain::AuditKey;
+pub use entry::OrderEntry;
+pub(super) use entry::RequestEntry;
+pub use verify::{AuditVerifier, BadLine, Verified};
+
+use entry::Entry;
+use writer::Writer;
+
+/// Where and how an audit log is written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AuditSettings {
+    /// The file, appended to, created with mode 0600 if missing.
+    pub path: PathBuf,
+    /// With a key the hashes are HMACs.
+    pub key: Option<AuditKey>,
+    /// The name of the instance.
+    pub instance: String,
+}
+
+/// The handle of the writer thread. Dropping it writes the remaining lines and stops the thread; an output
+/// that does not accept them within `CLOSE_TIMEOUT` loses them.
+#[derive(Debug)]
+pub struct AuditLog {
+    queue: Arc<AuditQueue>,
+    commands: Option<SyncSender<Reopen>>,
+    thread: JoinHandle<()>,
+}
+
+/// The entries that wait for the writer, and the head of the chain.
+#[derive(Debug)]
+pub struct AuditQueue {
+    waiting: Mutex<Waiting>,
+    head: Mutex<(u64, String)>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    entries: Vec<(u64, Timestamp, Entry)>,
+    /// The number of the next entry.
+    next_seq: u64,
+}
+
+struct Reopen;
+
+impl AuditQueue {
+    pub(super) fn request(&self, entry: RequestEntry) {
+        self.push(Entry::Request(entry));
+    }
+
+    /// Adds an order to the admin interface.
+    pub fn order(&self, entry: OrderEntry) {
+        self.push(Entry::Order(Box::new(entry)));
+    }
+
+    /// Returns the number and the hash of the last line that was written.
+    pub fn head(&self) -> (u64, String) {
+        self.head.lock().clone()
+    }
+
+    /// Gives the entry its number. One that does not fit keeps the number and is lost; the writer sees the gap.
+    fn push(&self, entry: Entry) {
+        let mut waiting = self.waiting.lock();
+        let seq = waiting.next_seq;
+        waiting.next_seq += 1;
+        if waiting.entries.len() < QUEUE_LIMIT {
+            waiting.entries.push((seq, now(), entry));
+        }
+    }
+
+    /// Takes all entries, and the number of the last one that was given out.
+    fn take(&self) -> (Vec<(u64, Timestamp, Entry)>, u64) {
+        let mut waiting = self.waiting.lock();
+        (std::mem::take(&mut waiting.entries), waiting.next_seq - 1)
+    }
+}
+
+impl AuditLog {
+    /// Opens the file and writes the first line of a chain. `metrics` counts the lines.
+    ///
+    /// # Errors
+    /// The file cannot be opened or written, or not within `OPEN_TIMEOUT`, or no thread can be started.
+    pub fn open(settings: AuditSettings, metrics: Arc<Shard>) -> io::Result<Self> {
+        let queue = Arc::new(AuditQueue {
+            waiting: Mutex::new(Waiting {
+                entries: Vec::new(),
+                next_seq: 2,
+            }),
+            head: Mutex::default(),
+        });
+        let (commands, inbox) = sync_channel(8);
+        let (opened, result) = sync_channel(1);
+        let (shared, task_metrics) = (queue.clone(), metrics);
+        let thread = std::thread::Builder::new()
+            .name("audit-log".to_owned())
+            .spawn(
+                move || match Writer::begin(settings, shared, task_metrics) {
+                    Ok(writer) => {
+                        let _ = opened.send(Ok(()));
+                        writer.run(&inbox);
+                    }
+                    Err(error) => {
+                        let _ = opened.send(Err(error));
+                    }
+                },
+            )?;
+        let opened = result.recv_timeout(OPEN_TIMEOUT);
+        opened.unwrap_or_else(|_| {
+            let seconds = OPEN_TIMEOUT.as_secs();
+            let text = format!(
+                "not open after {seconds} s: a FIFO without a reader, or a disk that hangs"
+            );
+            Err(io::Error::new(io::ErrorKind::TimedOut, text))
+        })?;
+        Ok(Self {
+            queue,
+            commands: Some(commands),
+            thread,
+        })
+    }
+
+    /// Returns the queue, for workers and the admin interface.
+    pub fn queue(&self) -> Arc<AuditQueue> {
+        self.queue.clone()
+    }
+
+    /// Reopens the file, after a rotation. The chain goes on.
+    pub fn reopen(&self) {
+        // A full channel already holds the same command.
+        let _ = self
+            .commands
+            .as_ref()
+            .map(|commands| commands.try_send(Reopen));
+    }
+}
+
+impl Drop for AuditLog {
+    fn drop(&mut self) {
+        self.commands = None;
+        let deadline = instant() + CLOSE_TIMEOUT;
+        while !self.thread.is_finished() {
+            if instant() >= deadline {
+                tracing::error!("the audit log does not accept its last lines: they are lost");
+                return;
+            }
+            std::thread::sleep(CLOSE_POLL);
+        }
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "when an audited request or order ended"
+)]
+fn now() -> Timestamp {
+    Timestamp::now()
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "bounds the waiting for an output"
+)]
+fn instant() -> Instant {
+    Instant::now()
+}
+
+/// How long the start waits for the file to open.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the shutdown waits for the last lines.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How often the shutdown checks whether the last lines are written.
+const CLOSE_POLL: Duration = Duration::from_millis(2);
+
+/// Waiting entries: 100,000 a second for a flush interval, in at most 4 MiB.
+const QUEUE_LIMIT: usize = 10_000;

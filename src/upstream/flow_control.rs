@@ -1,0 +1,111 @@
+//! Flow control of nodes: what responses say about it, and the wait of a request while every usable node
+//! is at its bound.
+
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::Duration;
+
+use http::StatusCode;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::response::RetryDecision;
+use crate::ccfs::ResponseKind;
+use crate::cluster::{
+    Choice, FlowClass, FlowControlMode, FlowOutcome, FlowRequest, NodeGuard, NodeId, WaitEnd,
+    Waiter,
+};
+use crate::message::UpstreamRequest;
+
+/// What one request has met with of flow control.
+#[derive(Debug, Default)]
+pub(super) struct FlowState {
+    /// All its waits together.
+    pub(super) waited: Duration,
+    /// Whether it has waited in vain, so that it is sent whatever was learned.
+    pub(super) beyond_bound: bool,
+    /// Whether it has no node only because of flow control.
+    pub(super) awaits_room: bool,
+    /// The nodes that refused it since its last wait.
+    pub(super) refused_by: Vec<NodeId>,
+}
+
+/// Returns what flow control of nodes depends on; `None` where it is not learned.
+pub(super) fn flow_request(
+    request: &UpstreamRequest,
+    beyond_bound: bool,
+) -> Option<FlowRequest<'_>> {
+    let mode = request.cluster.settings().flow_control.mode;
+    (mode == FlowControlMode::Learn).then(|| FlowRequest {
+        class: match request.endpoint.response {
+            ResponseKind::File => FlowClass::Download,
+            ResponseKind::Json | ResponseKind::SignedUrl => FlowClass::Query,
+        },
+        access_key: request.caller().map(|caller| caller.access_key().as_str()),
+        beyond_bound,
+    })
+}
+
+/// Records what a response says about the flow control of its node.
+pub(super) fn record_response(
+    guard: &NodeGuard,
+    request: &UpstreamRequest,
+    status: StatusCode,
+    decision: RetryDecision,
+) {
+    let outcome = match decision {
+        RetryDecision::RetryAlways => FlowOutcome::Refused,
+        RetryDecision::PassOn if status.is_success() => FlowOutcome::Accepted,
+        RetryDecision::PassOn
+        | RetryDecision::RetryIfIdempotent
+        | RetryDecision::RetrySignedAnew => return,
+    };
+    if outcome == FlowOutcome::Accepted && !guard.is_learning() {
+        return;
+    }
+    if let Some(flow) = flow_request(request, false) {
+        guard.record_flow(&flow, outcome, Instant::now().into_std());
+    }
+}
+
+/// Waits until a node has room, at most until `deadline`; `None` if the wait was in vain. Cancel safe: the
+/// place of a request that is dropped is handed on.
+pub(super) async fn wait_for_room(
+    request: &UpstreamRequest,
+    choice: Choice<'_>,
+    deadline: Instant,
+) -> Option<NodeGuard> {
+    let access_key = request.caller()?.access_key().shared();
+    let waiter = Waiter::enqueue(&request.cluster, &choice, access_key)?;
+    let mut timer = std::pin::pin!(sleep_until(deadline));
+    loop {
+        let now = Instant::now();
+        let look_again = waiter.look_for_places(now.into_std());
+        let until = look_again.map_or(deadline, |at| deadline.min(at.into()));
+        match next_event(&waiter, timer.as_mut(), until).await {
+            Event::Ended(WaitEnd::Place(place)) => return Some(place),
+            Event::Ended(WaitEnd::Evicted) => return None,
+            Event::Time if Instant::now() >= deadline => return None,
+            Event::Time | Event::Woken => {}
+        }
+    }
+}
+
+enum Event {
+    Ended(WaitEnd),
+    Time,
+    Woken,
+}
+
+async fn next_event(
+    waiter: &Waiter,
+    mut timer: std::pin::Pin<&mut Sleep>,
+    until: Instant,
+) -> Event {
+    timer.as_mut().reset(until);
+    poll_fn(|cx| match waiter.poll(cx.waker()) {
+        Poll::Ready(Some(end)) => Poll::Ready(Event::Ended(end)),
+        Poll::Ready(None) => Poll::Ready(Event::Woken),
+        Poll::Pending => timer.as_mut().poll(cx).map(|()| Event::Time),
+    })
+    .await
+}
