@@ -20,6 +20,7 @@ use crate::listener::{ConnectionInfo, Handler, ProtocolError, RequestBody};
 use crate::metrics::Metrics;
 use crate::telemetry::AuditQueue;
 
+mod access_keys;
 mod certificates;
 mod findings;
 mod gauges;
@@ -37,7 +38,7 @@ mod status;
 
 pub use findings::{FindingsList, watch_findings};
 pub use ports::{Connections, OpenPort, Ports};
-pub use reloads::{ReloadAttempt, Reloaded, Reloads};
+pub use reloads::{RefusedKeyFile, ReloadAttempt, Reloaded, Reloads};
 
 use history::{History, Sample};
 use respond::AdminResponse;
@@ -153,6 +154,9 @@ impl Admin {
             ("/cache/purge", _, true) => self.purge(uri.query().unwrap_or_default()).await,
             (path, true, _) if path.starts_with(signatures::PREFIX) => self.signature(path),
             (path, _, true) if path.starts_with("/nodes/") => self.node_command(path),
+            (path, _, true) if path.starts_with("/access_keys/") => {
+                self.access_key_command(path).await
+            }
             ("/livez" | "/readyz" | "/metrics" | "/status" | "/config", ..) => {
                 respond::method_not_allowed("GET, HEAD")
             }
@@ -207,15 +211,7 @@ impl Admin {
         let (reply, result) = oneshot::channel();
         let _ = self.state.commands.send(AdminCommand::Reload(reply)).await;
         match result.await {
-            Ok(Ok(done)) => respond::json(
-                StatusCode::OK,
-                &json!({
-                    "reloaded": true,
-                    "generation": done.generation,
-                    "restart_needed": done.restart_needed,
-                    "warnings": done.warnings,
-                }),
-            ),
+            Ok(Ok(done)) => respond::json(StatusCode::OK, &done.to_json()),
             Ok(Err(error)) => respond::problem(StatusCode::CONFLICT, &error),
             Err(_) => respond::problem(
                 StatusCode::SERVICE_UNAVAILABLE,

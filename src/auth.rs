@@ -119,15 +119,16 @@ impl<'a> Claim<'a> {
             credential.filter(|credential| credential.access_key().as_str() == self.access_key());
         let enabled = credential.filter(|credential| credential.enabled());
         let secrets = enabled.map_or(&[][..], |credential| credential.secrets());
-        let is_valid = v2::verify(secrets, &self.value, &request);
-        match (enabled, credential) {
-            (Some(credential), _) if is_valid => Ok(Caller {
+        let secret = v2::verify(secrets, &self.value, &request);
+        match (enabled, credential, secret) {
+            (Some(credential), _, Some(secret)) => Ok(Caller {
                 credential: Arc::clone(credential),
                 signed_names: self.value.names.into(),
+                has_used_second_secret: secret > 0,
             }),
-            (Some(_), _) => Err(AuthError::WrongSignature),
-            (None, Some(_)) => Err(AuthError::Disabled),
-            (None, None) => Err(AuthError::UnknownKey),
+            (Some(_), ..) => Err(AuthError::WrongSignature),
+            (None, Some(_), _) => Err(AuthError::Disabled),
+            (None, None, _) => Err(AuthError::UnknownKey),
         }
     }
 
@@ -157,6 +158,7 @@ pub struct Caller {
     credential: Arc<Credential>,
     /// Up to 24 bytes take no allocation: `content-length;host` has 19.
     signed_names: CompactString,
+    has_used_second_secret: bool,
 }
 
 impl Caller {
@@ -173,6 +175,11 @@ impl Caller {
     /// Returns the header names that the caller signed, verbatim, as in `content-length;host`.
     pub fn signed_names(&self) -> &str {
         &self.signed_names
+    }
+
+    /// Whether the signature was made with the second of two secrets.
+    pub fn has_used_second_secret(&self) -> bool {
+        self.has_used_second_secret
     }
 }
 
@@ -246,8 +253,8 @@ pub fn mentions_access_key(value: &[u8], is_access_key: impl Fn(&str) -> bool) -
 /// Why a claim was not parsed or not verified. For the log; responses never reveal it.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum AuthError {
-    /// The access key is configured but disabled.
-    #[error("the access key is disabled")]
+    /// The access key is configured but disabled, by the configuration, an order or its dates.
+    #[error("the access key is disabled, or outside its dates")]
     Disabled,
     /// The head does not hold a signed header exactly once.
     #[error("the request does not have the signed header {0:?} exactly once")]

@@ -168,6 +168,16 @@ impl Cache {
         });
     }
 
+    /// Returns when the last URL in the responses to an access key expires. Takes one pass over the cache:
+    /// to be called on a thread that serves no requests.
+    pub fn latest_expiry(&self, access_key: &str) -> Option<Timestamp> {
+        let entries = self.entries.iter();
+        let own = entries.filter(|(key, _)| key.access_key().as_str() == access_key);
+        own.filter(|(key, entry)| !self.is_purged(key, entry))
+            .filter_map(|(_, entry)| entry.expires_at())
+            .max()
+    }
+
     /// Returns the number of entries and their weight in bytes, after all pending maintenance.
     pub fn size(&self) -> (u64, u64) {
         self.entries.run_pending_tasks();

@@ -17,6 +17,7 @@ pub mod control;
 pub mod demo;
 mod failure;
 pub mod generate;
+pub mod keys;
 pub mod run;
 mod secret_key;
 mod signals;
@@ -57,6 +58,7 @@ enum Command {
     Reload(control::Reload),
     Drain(control::Drain),
     Purge(control::Purge),
+    Keys(keys::Keys),
     Healthcheck(control::Healthcheck),
     Completions(generate::Completions),
     Man(generate::Man),
@@ -103,6 +105,7 @@ impl Command {
             Self::Doctor(doctor) => doctor.target.json,
             Self::Drain(drain) => drain.target.json,
             Self::Healthcheck(check) => check.target.json,
+            Self::Keys(keys) => keys.is_json(),
             Self::Nodes(nodes) => nodes.target.json,
             Self::Purge(purge) => purge.target.json,
             Self::Reload(reload) => reload.target.json,
@@ -147,6 +150,7 @@ impl Command {
             Self::Reload(reload) => block_on(reload.run(streams.stdout, streams.stderr)),
             Self::Drain(drain) => block_on(drain.run(streams.stdout)),
             Self::Purge(purge) => block_on(purge.run(streams.stdout, streams.stderr)),
+            Self::Keys(keys) => block_on(keys.run(streams.stdout, streams.stderr)),
             Self::Healthcheck(check) => block_on(check.run(streams.stdout)),
             Self::Completions(completions) => completions.run(streams.stdout),
             Self::Man(man) => man.run(streams.stdout),

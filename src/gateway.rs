@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Request, Response, header};
 use jiff::Timestamp;
+use tokio::sync::Notify;
 
 use crate::cache::singleflight::SingleFlight;
 use crate::cache::{Cache, PurgeHandle, PurgeSet};
@@ -16,7 +17,7 @@ use crate::config::{Config, Validation};
 use crate::limit::AddressRateLimiter;
 use crate::message::{Authorization, UpstreamRequest, VerifiedRequest};
 use crate::metrics::Shadow;
-use crate::shared_store::Store;
+use crate::shared_store::{OrderOrigin, OrderRecord, Store};
 use crate::telemetry::{RequestOrigin, RequestRecord, Sink};
 use crate::upstream::Upstream;
 
@@ -69,6 +70,9 @@ pub struct GatewayState {
     pub waits: Arc<Waits>,
     /// The store that all replicas share; `None` without `[shared]`.
     pub store: ArcSwapOption<Store>,
+    /// Notified of each order that disables an access key: whatever waits on behalf of an account asks
+    /// [`Account::is_disabled_by_order`] again.
+    pub access_key_orders: Notify,
 }
 
 impl GatewayState {
@@ -84,6 +88,18 @@ impl GatewayState {
             doctor: SignatureDoctor::default(),
             waits: Arc::default(),
             store: ArcSwapOption::empty(),
+            access_key_orders: Notify::new(),
+        }
+    }
+
+    /// Applies an order of another replica, or one that was given before a reload.
+    pub fn apply_order(&self, order: &OrderRecord, origin: OrderOrigin) {
+        let snapshot = self.snapshot.load();
+        if let Some(account) = snapshot.account(order.access_key.as_str()) {
+            account.apply_order(order, origin);
+            if order.is_disabled {
+                self.access_key_orders.notify_waiters();
+            }
         }
     }
 

@@ -8,6 +8,8 @@ mod connection;
 mod encryption;
 mod lease;
 mod lookup;
+mod order_log;
+mod orders;
 mod purge_log;
 mod purge_queue;
 mod rate_limit;
@@ -19,18 +21,21 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use redis::RedisResult;
+use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
 pub use lease::Lease;
 pub use lookup::{LookupOutcome, LookupRequest};
+pub use order_log::{OrderOrigin, OrderRecord};
 pub use session::Status;
 
 use crate::auth::AccessKey;
-use crate::config::{self, Rate};
+use crate::config::{self, Rate, TableDigest};
 use crate::message::{CacheKey, Purge};
 use crate::metrics::{Shard, SharedStoreUse};
 use connection::Connection;
 use encryption::Sealer;
+use order_log::OrderLog;
 use purge_log::{PurgeLog, PurgeRecord};
 use purge_queue::PurgeQueue;
 use session::SessionHandle;
@@ -44,6 +49,11 @@ pub struct Store {
     session: SessionHandle,
     purge_log: Mutex<PurgeLog>,
     purge_queue: PurgeQueue,
+    order_log: Mutex<OrderLog>,
+    /// Notified when an order is to be published.
+    orders_given: Notify,
+    /// Notified when an order has been published.
+    orders_published: Notify,
 }
 
 impl Store {
@@ -55,6 +65,9 @@ impl Store {
             session: SessionHandle::default(),
             purge_log: Mutex::default(),
             purge_queue: PurgeQueue::default(),
+            order_log: Mutex::default(),
+            orders_given: Notify::new(),
+            orders_published: Notify::new(),
         }
     }
 
@@ -64,6 +77,8 @@ impl Store {
         if let Some(previous) = previous {
             *store.purge_log.lock() = previous.purge_log.lock().clone();
             previous.purge_queue.move_to(&store.purge_queue);
+            *store.order_log.lock() = previous.order_log.lock().clone();
+            store.orders_given.notify_one();
         }
         store
     }
@@ -270,6 +285,7 @@ pub enum QueryError {
 const ENTRY_KIND: &str = "answer";
 const RATE_LIMIT_KIND: &str = "budget";
 const LEASE_KIND: &str = "fetch";
+const ORDER_KIND: &str = "order";
 
 /// The largest value that is read or written. Responses have some 500 bytes; whatever is larger was not
 /// written by a gateway, or is cheaper to fetch from a node.

@@ -155,9 +155,22 @@ fn gateway_gauges(state: &AdminState, snapshot: &Snapshot, waiting: usize) -> Ve
         unlabelled(
             "access_keys",
             "Access keys configured",
-            snapshot.accounts().len(),
+            snapshot.account_count(),
         ),
         unlabelled("ratelimit_keys", "Access keys with a rate limit", limited),
+        unlabelled(
+            "access_keys_second_secret",
+            "Access keys whose second secret was used in the last 7 days",
+            status::second_secrets(snapshot, status::wall_clock()).count(),
+        ),
+        Family {
+            name: "access_keys_by_plan",
+            help: "Access keys by plan",
+            values: status::access_keys_by_plan(state, snapshot)
+                .into_iter()
+                .map(|(plan, count)| (vec![("plan", plan.to_string())], saturating_i64(count)))
+                .collect(),
+        },
         unlabelled(
             "draining",
             "1 while draining",

@@ -1,16 +1,19 @@
 //! The JSON object of `/status`. Its members are public.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 
 use super::history::{History, Sample};
 use super::{AdminState, certificates};
+use crate::auth::AccessKey;
 use crate::ccfs::offset_text;
 use crate::cluster::{Cluster, NodeStatus, Serving};
-use crate::config::Config;
-use crate::gateway::Snapshot;
+use crate::config::{Config, KeyDirectory, MAX_LISTED};
+use crate::gateway::{Account, Snapshot};
 use crate::metrics::Totals;
 use crate::shared_store::{Status, Store};
 use crate::tls::CertificateDetails;
@@ -45,8 +48,11 @@ pub(super) fn write(state: &AdminState, history: &History, after: Option<u64>) -
         "reloads": state.reloads.to_json(),
         "listeners": listeners(state, &config, now),
         "clusters": snapshot.clusters().values().map(|it| cluster(it, now)).collect::<Vec<_>>(),
-        "access_keys": snapshot.accounts().len(),
-        "busiest_access_keys": history.top_keys(TOP_KEYS),
+        "access_keys": snapshot.account_count(),
+        "access_key_files": config.key_directory.as_deref().map(key_directory),
+        "access_keys_by_plan": plans(state, &snapshot),
+        "second_secrets": second_secrets_json(&snapshot, now),
+        "busiest_access_keys": with_names(history.top_keys(TOP_KEYS), &snapshot),
         "recordings_not_found": recordings_not_found(state, &snapshot, now),
         "audit": state.audit.as_ref().map(|audit| {
             let (seq, hash) = audit.head();
@@ -117,6 +123,120 @@ fn shared_store(store: &Store) -> Value {
         "untold_purges": store.unpublished_purges(),
         "insecure_skip_verify": store.settings().tls.as_ref().is_some_and(|tls| tls.insecure),
     })
+}
+
+/// Returns the state of `access_keys_dir`.
+fn key_directory(directory: &KeyDirectory) -> Value {
+    let refused = directory.refused().values().take(MAX_LISTED).map(|file| {
+        let keys = file.not_yet_revoked.iter().map(AccessKey::as_str);
+        json!({
+            "file": file.path.display().to_string(),
+            "message": file.message,
+            "not_yet_revoked": keys.take(MAX_LISTED).collect::<Vec<_>>(),
+            "not_yet_revoked_omitted": file.not_yet_revoked.len().saturating_sub(MAX_LISTED),
+        })
+    });
+    let contested = directory.contested().take(MAX_LISTED).map(|contested| {
+        json!({ "access_key": contested.access_key.as_str(), "files": contested.files })
+    });
+    json!({
+        "directory": directory.path().display().to_string(),
+        "files": directory.files(),
+        "error": directory.error(),
+        "refused": refused.collect::<Vec<_>>(),
+        "refused_omitted": directory.refused().len().saturating_sub(MAX_LISTED),
+        "in_several_files": contested.collect::<Vec<_>>(),
+        "in_several_files_omitted": directory.contested().len().saturating_sub(MAX_LISTED),
+    })
+}
+
+/// Returns the number of access keys of each plan.
+pub(super) fn access_keys_by_plan(
+    state: &AdminState,
+    snapshot: &Snapshot,
+) -> BTreeMap<Arc<str>, usize> {
+    let config = state.config.load();
+    let mut counts: BTreeMap<_, _> = config.plans.keys().map(|name| (name.clone(), 0)).collect();
+    if counts.is_empty() {
+        return counts;
+    }
+    for account in snapshot.accounts() {
+        if let Some(count) = account
+            .settings
+            .plan
+            .as_ref()
+            .and_then(|it| counts.get_mut(it))
+        {
+            *count += 1;
+        }
+    }
+    counts
+}
+
+fn plans(state: &AdminState, snapshot: &Snapshot) -> Value {
+    let counts = access_keys_by_plan(state, snapshot)
+        .into_iter()
+        .take(MAX_LISTED);
+    Value::Object(
+        counts
+            .map(|(name, count)| (name.to_string(), count.into()))
+            .collect(),
+    )
+}
+
+/// Returns the accounts whose second secret was used in the last seven days.
+pub(super) fn second_secrets(
+    snapshot: &Snapshot,
+    now: Timestamp,
+) -> impl Iterator<Item = (&Arc<Account>, Timestamp)> {
+    snapshot.accounts().filter_map(move |account| {
+        let used = account.second_secret_used()?;
+        (now.duration_since(used) <= SECOND_SECRET_WINDOW).then_some((account, used))
+    })
+}
+
+/// Returns the accounts with two secrets, those first whose second one was never used: it can be removed.
+fn second_secrets_json(snapshot: &Snapshot, now: Timestamp) -> Value {
+    let has_two = |account: &&Arc<Account>| account.credential.secrets().len() > 1;
+    let mut accounts: Vec<_> = snapshot.accounts().filter(has_two).collect();
+    let order = |account: &Arc<Account>| {
+        let name = account.credential.access_key().clone();
+        (account.second_secret_used(), name)
+    };
+    accounts.sort_by_cached_key(|account| order(account));
+    let shown = accounts.iter().take(MAX_LISTED).map(|account| {
+        let used = account.second_secret_used();
+        let note = match used.map(|used| now.duration_since(used).as_secs()) {
+            None => "never since the start: safe to remove".to_owned(),
+            Some(seconds @ ..172_800) => format!("last used {} hours ago", seconds.max(0) / 3_600),
+            Some(seconds) => format!("last used {} days ago", seconds / 86_400),
+        };
+        json!({
+            "access_key": account.credential.access_key().as_str(),
+            "last_used": used.map(|used| used.to_string()),
+            "note": note,
+        })
+    });
+    json!({
+        "used_in_7_days": second_secrets(snapshot, now).count(),
+        "access_keys": shown.collect::<Vec<_>>(),
+        "access_keys_omitted": accounts.len().saturating_sub(MAX_LISTED),
+    })
+}
+
+/// Adds the name for people and the plan to each of the access keys.
+fn with_names(mut keys: Value, snapshot: &Snapshot) -> Value {
+    for key in keys.as_array_mut().into_iter().flatten() {
+        let account = key["access_key"]
+            .as_str()
+            .and_then(|name| snapshot.account(name))
+            .cloned();
+        if let Some(account) = account {
+            key["name"] = json!(account.settings.name);
+            key["plan"] = json!(account.settings.plan);
+        }
+    }
+    keys
 }
 
 fn listeners(state: &AdminState, config: &Config, now: Timestamp) -> Vec<Value> {
@@ -270,6 +390,9 @@ pub(super) fn instant() -> Instant {
 pub(super) fn wall_clock() -> Timestamp {
     Timestamp::now()
 }
+
+/// A secret that was not used for a week is not used by a job that runs weekly either.
+const SECOND_SECRET_WINDOW: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// How many access keys the status page has room for.
 const TOP_KEYS: usize = 8;

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::reload::ReloadCause;
 use super::{App, BoundAddresses, ShutdownReport, file_watcher};
-use crate::admin::{AdminCommand, Reloaded};
+use crate::admin::AdminCommand;
 
 impl App {
     /// Serves until [`AdminCommand::Drain`] or [`AdminCommand::Terminate`], then shuts down in the order
@@ -32,10 +32,9 @@ impl App {
                 None => tokio::select! {
                     biased;
                     command = commands.recv() => command.unwrap_or(AdminCommand::Terminate),
-                    changed = file_watcher::changed_files(&mut self.file_watcher) => {
-                        let cause = ReloadCause::FilesChanged(changed);
-                        // `reload` logs its own result.
-                        if let Err(command) = self.reload_unless_stopped(cause, &mut commands, &mut deferred).await {
+                    changes = file_watcher::changes(&mut self.file_watcher) => {
+                        let work = self.on_changed_files(changes);
+                        if let Err(command) = unless_stopped(work, &mut commands, &mut deferred).await {
                             break command;
                         }
                         continue;
@@ -46,10 +45,8 @@ impl App {
                 command @ (AdminCommand::Drain | AdminCommand::Terminate) => break command,
                 AdminCommand::Reload(reply) => {
                     let cause = ReloadCause::Requested;
-                    match self
-                        .reload_unless_stopped(cause, &mut commands, &mut deferred)
-                        .await
-                    {
+                    let work = self.reload(cause);
+                    match unless_stopped(work, &mut commands, &mut deferred).await {
                         // The caller may have disconnected.
                         Ok(result) => drop(reply.send(result)),
                         Err(command) => break command,
@@ -62,32 +59,31 @@ impl App {
         drop(deferred);
         self.shut_down(&first, commands).await
     }
+}
 
-    /// Reloads; a reload that waits for a disk is given up for the command to stop, which is returned. Other
-    /// commands wait meanwhile.
-    async fn reload_unless_stopped(
-        &mut self,
-        cause: ReloadCause,
-        commands: &mut mpsc::Receiver<AdminCommand>,
-        deferred: &mut VecDeque<AdminCommand>,
-    ) -> Result<Result<Reloaded, String>, AdminCommand> {
-        let stopped = async {
-            loop {
-                match commands.recv().await.unwrap_or(AdminCommand::Terminate) {
-                    command @ (AdminCommand::Drain | AdminCommand::Terminate) => return command,
-                    AdminCommand::Reload(reply) if deferred.len() >= MAX_DEFERRED => {
-                        let _ = reply.send(Err("too many reloads are waiting".to_owned()));
-                    }
-                    AdminCommand::ReopenLog if deferred.len() >= MAX_DEFERRED => {}
-                    other => deferred.push_back(other),
+/// Carries out a reload; one that waits for a disk is given up for the command to stop, which is returned.
+/// Other commands wait meanwhile.
+async fn unless_stopped<T>(
+    reload: impl Future<Output = T>,
+    commands: &mut mpsc::Receiver<AdminCommand>,
+    deferred: &mut VecDeque<AdminCommand>,
+) -> Result<T, AdminCommand> {
+    let stopped = async {
+        loop {
+            match commands.recv().await.unwrap_or(AdminCommand::Terminate) {
+                command @ (AdminCommand::Drain | AdminCommand::Terminate) => return command,
+                AdminCommand::Reload(reply) if deferred.len() >= MAX_DEFERRED => {
+                    let _ = reply.send(Err("too many reloads are waiting".to_owned()));
                 }
+                AdminCommand::ReopenLog if deferred.len() >= MAX_DEFERRED => {}
+                other => deferred.push_back(other),
             }
-        };
-        tokio::select! {
-            // Until it has read everything, a reload changes nothing.
-            result = self.reload(cause) => Ok(result),
-            command = stopped => Err(command),
         }
+    };
+    tokio::select! {
+        // Until it has read everything, a reload changes nothing.
+        result = reload => Ok(result),
+        command = stopped => Err(command),
     }
 }
 

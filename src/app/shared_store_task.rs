@@ -8,7 +8,7 @@ use crate::cache::Purge;
 use crate::config;
 use crate::gateway::GatewayState;
 use crate::metrics::Shard;
-use crate::shared_store::Store;
+use crate::shared_store::{OrderRecord, Store};
 
 /// The running task; aborted on drop.
 #[derive(Debug)]
@@ -42,7 +42,8 @@ impl SharedStoreTask {
                 let shared = shared.clone();
                 tokio::task::spawn_blocking(move || shared.cache.sweep());
             };
-            store.supervise(&metrics, on_purge).await;
+            let on_order = |order: &OrderRecord, origin| shared.apply_order(order, origin);
+            store.supervise(&metrics, on_purge, on_order).await;
         });
         Some(Self(task))
     }

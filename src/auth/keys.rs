@@ -70,6 +70,11 @@ impl Secret {
         constant_time::verify_slices_are_equal(&self.bytes, bytes).is_ok()
     }
 
+    /// Passes the bytes to a digest.
+    pub fn digest_into(&self, update: &mut dyn FnMut(&[u8])) {
+        update(&self.bytes);
+    }
+
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -97,7 +102,7 @@ impl fmt::Debug for Secret {
 }
 
 /// An access key with its one or two secrets. Verification accepts both; signing uses the first.
-#[derive(Debug)]
+#[derive(Debug, Eq, PartialEq)]
 pub struct Credential {
     access_key: AccessKey,
     secrets: Vec<Secret>,

@@ -89,7 +89,7 @@ pub(super) fn verify(
     secrets: &[Secret],
     value: &AuthorizationValue<'_>,
     request: &CanonicalRequest<'_>,
-) -> bool {
+) -> Option<usize> {
     for slot in 0..secrets.len().max(MIN_SECRETS_TRIED) {
         let configured = secrets.get(slot);
         let secret = configured.unwrap_or(&DUMMY_SECRET);
@@ -109,14 +109,14 @@ pub(super) fn verify(
                 // Only after success: unverified requests must not evict the keys of verified callers.
                 derived::insert(value.prefix, secret, key);
             }
-            return true;
+            return Some(slot);
         }
         if was_cached {
             // The timing must not reveal whether this access key was used in the same second.
             std::hint::black_box(signing_key(secret, value.prefix));
         }
     }
-    false
+    None
 }
 
 /// Whether `secret` signed exactly these bytes with the key of `prefix`.

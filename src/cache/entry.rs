@@ -43,6 +43,11 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Returns when the first of its URLs expires; `None` for a negative response.
+    pub(super) fn expires_at(&self) -> Option<Timestamp> {
+        self.expires_at
+    }
+
     /// Makes an entry of a response that was fetched at `now`; returns `None` if the policy does not
     /// allow to store it or it is not fresh at all.
     pub(super) fn from_response(

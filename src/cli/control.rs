@@ -102,6 +102,14 @@ pub struct Healthcheck {
     pub(super) target: AdminArgs,
 }
 
+impl AdminArgs {
+    /// Sends a command and returns the JSON of a successful response.
+    pub(super) async fn order(&self, method: Method, path: &str) -> anyhow::Result<Value> {
+        let response = self.send(method, path, COMMAND_TIMEOUT).await?;
+        response.success_json()
+    }
+}
+
 impl Status {
     /// Prints the status.
     ///

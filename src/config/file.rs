@@ -12,7 +12,7 @@ use serde::Deserialize;
 pub(super) use cluster::{Cluster, ClusterTls, Ejection, FlowControl, HealthCheck, Node, Timeouts};
 
 use super::spanned::Spanned;
-use super::units::{ByteSize, ConfigDuration};
+use super::units::{ByteSize, ConfigDuration, ConfigTime};
 use super::{Authentication, ClientAuth, NodeHistograms, UnknownClients, UnknownPaths, Validation};
 
 /// The value of a key that may be omitted.
@@ -28,20 +28,29 @@ pub(super) type ByName<T> = BTreeMap<Spanned<String>, T>;
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
-    /// A separate file of access keys with the same `[access_keys.AK]` tables, at most 64 MiB. It is a
-    /// secret file: it is rejected if its group or others can read or write it. Only this file may
-    /// contain `secret_key`.
+    /// A separate file of access keys with the same `[access_keys.AK]` tables, at most 64 MiB. Only such a
+    /// file may contain `secret_key`, so it is rejected unless it belongs to root or the gateway's user,
+    /// others can neither read nor write it, and its group, which must be one of the gateway's, cannot
+    /// write it.
     pub(super) access_keys_file: Setting<String>,
+    /// A directory of such files, at most 20,000 of 64 MiB each: all whose names end in ".toml" and do not
+    /// begin with ".". Changes are followed within ten seconds. A file with mistakes is refused by
+    /// itself; access keys of its last good content stay.
+    pub(super) access_keys_dir: Setting<String>,
     /// Listeners by name.
     #[serde(default)]
     pub(super) listeners: ByName<Listener>,
     /// Clusters of CC-FS nodes by name, which may not contain "/".
     #[serde(default)]
     pub(super) clusters: ByName<Cluster>,
+    /// Limits of kinds of access keys by name.
+    #[serde(default)]
+    pub(super) plans: ByName<Plan>,
     /// Developer accounts by access key (ak).
     #[serde(default)]
     pub(super) access_keys: ByName<AccessKey>,
-    /// Defaults of all access keys; a key in an access key's own table replaces the default as a whole.
+    /// Defaults of all access keys; a key in an access key's own table, or in its plan, replaces the default
+    /// as a whole.
     #[serde(default)]
     pub(super) access_key_defaults: AccessKey,
     /// The cache of recording-URL responses.
@@ -178,6 +187,27 @@ pub(super) struct AccessKey {
     pub(super) in_flight: Setting<usize>,
     /// False: rejected like an unknown ak, and never forwarded.
     pub(super) enabled: Setting<bool>,
+    /// The plan, one of `[plans]`: for keys that the access key's own table does not have.
+    pub(super) plan: Setting<String>,
+    /// A name for people, at most 128 characters.
+    pub(super) name: Setting<String>,
+    /// Before this time the access key is treated as with `enabled = false`.
+    pub(super) not_before: Setting<ConfigTime>,
+    /// From this time on the access key is treated as with `enabled = false`.
+    pub(super) not_after: Setting<ConfigTime>,
+}
+
+/// The limits of a kind of access keys. Each access key has budgets of its own.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Plan {
+    /// As in `[access_keys.AK]`.
+    pub(super) rate_limit: Option<Spanned<Rate>>,
+    /// As in `[access_keys.AK]`.
+    pub(super) ceiling: Option<Spanned<Rate>>,
+    /// As in `[access_keys.AK]`.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(super) in_flight: Setting<usize>,
 }
 
 /// Interpretation of times without `version`.
@@ -207,14 +237,21 @@ impl OneOrMany {
     }
 }
 
-/// A token-bucket rate.
+/// A token-bucket rate: exactly one of `per_second`, `per_minute` and `per_hour`.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(example = serde_json::json!({ "per_second": 50, "burst": 100 }))]
 pub(super) struct Rate {
     /// Sustained requests per second.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub(super) per_second: Option<u32>,
-    /// Size of the bucket in requests; `per_second` by default.
+    /// Sustained requests per minute.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(super) per_minute: Option<u32>,
+    /// Sustained requests per hour.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(super) per_hour: Option<u32>,
+    /// Size of the bucket in requests; by default what one second gives, rounded up.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub(super) burst: Option<u32>,
 }

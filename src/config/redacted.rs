@@ -22,6 +22,7 @@ pub(super) fn redact(config: &Config) -> Value {
     json!({
         "listeners": table(config.listeners.iter().map(|(name, it)| (name.as_ref(), listener(it)))),
         "clusters": table(config.clusters.iter().map(|(name, it)| (name.as_ref(), cluster_table(it)))),
+        "plans": table(config.plans.iter().map(|(name, it)| (name.as_ref(), json!(it)))),
         "access_keys": table(access_keys.into_iter().map(|(name, it)| (name.as_str(), account(it)))),
         "cache": section(&config.cache),
         "limits": section(&config.limits),
@@ -148,6 +149,10 @@ fn account(it: &AccountSettings) -> Value {
         "ceiling": it.ceiling,
         "in_flight": it.in_flight,
         "enabled": it.credential.enabled(),
+        "plan": it.plan,
+        "name": it.name,
+        "not_before": it.validity.not_before.map(|time| time.to_string()),
+        "not_after": it.validity.not_after.map(|time| time.to_string()),
     })
 }
 

@@ -14,7 +14,7 @@ use schema_node::{TableKeys, TextRule};
 use super::diagnostics::Diagnostics;
 use super::secrets;
 use super::suggestion::suggest;
-use super::units::{ByteSize, ConfigDuration};
+use super::units::{ByteSize, ConfigDuration, ConfigTime};
 
 /// Removes everything from `table` that `node` does not allow, and reports it. Without
 /// `secrets_inline`, no help text suggests a key that holds a secret.
@@ -173,6 +173,10 @@ impl Validator<'_> {
                 let mismatch = self.check_text(text, allowed, &span, path);
                 self.report_mismatch(mismatch, meant, span)
             }
+            (DeValue::Datetime(date), SchemaNode::Text(rule)) => {
+                let mismatch = self.check_text(&date.to_string(), rule, &span, path);
+                self.report_mismatch(mismatch, meant, span)
+            }
             (DeValue::Integer(number), SchemaNode::Number { .. }) => {
                 let number = i64::from_str_radix(number.as_str(), number.radix()).ok();
                 let mismatch = check_range(number.map(|number| number as f64), meant, path);
@@ -236,6 +240,7 @@ impl Validator<'_> {
             }
             TextRule::Size => (ByteSize::parse(text).is_some(), "cannot read"),
             TextRule::Duration => (ConfigDuration::parse(text).is_some(), "cannot read"),
+            TextRule::Time => (ConfigTime::parse(text).is_some(), "cannot read"),
         };
         (!fits).then(|| Mismatch {
             message: format!("{message} {}", path.dotted()),

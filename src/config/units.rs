@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
@@ -135,6 +136,58 @@ impl TryFrom<Cow<'_, str>> for ConfigDuration {
     }
 }
 
+/// A point in time: a TOML date-time with an offset, or the same in quotes.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd)]
+#[serde(try_from = "WrittenTime")]
+pub(super) struct ConfigTime(pub(super) Timestamp);
+
+/// The two forms of a point in time.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum WrittenTime {
+    Date(toml::value::Datetime),
+    Text(String),
+}
+
+impl ConfigTime {
+    /// Description of the syntax, for messages and the schema.
+    pub(super) const SYNTAX: &str =
+        r#"a date-time with an offset such as 2026-12-31T23:59:59+08:00"#;
+
+    /// Parses RFC 3339; `None` without an offset.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let is_rfc_3339 = text.as_bytes().get(4) == Some(&b'-') && !text.contains('[');
+        let time = text.parse().ok()?;
+        is_rfc_3339.then_some(Self(time))
+    }
+}
+
+impl TryFrom<WrittenTime> for ConfigTime {
+    type Error = String;
+
+    fn try_from(written: WrittenTime) -> Result<Self, String> {
+        let text = match written {
+            WrittenTime::Date(date) => date.to_string(),
+            WrittenTime::Text(text) => text,
+        };
+        Self::parse(&text).ok_or_else(|| format!("expected {}", Self::SYNTAX))
+    }
+}
+
+impl JsonSchema for ConfigTime {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "DateTime".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "title": Self::SYNTAX })
+    }
+}
+
 impl TryFrom<Cow<'_, str>> for ByteSize {
     type Error = String;
 
@@ -176,6 +229,23 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn times_have_an_offset() {
+        for text in ["2026-12-31T23:59:59+08:00", "2026-12-31 15:59:59Z"] {
+            let time = ConfigTime::parse(text).unwrap();
+            assert_eq!(time.0.to_string(), "2026-12-31T15:59:59Z", "{text}");
+        }
+        for text in [
+            "",
+            "2026-12-31",
+            "2026-12-31T23:59:59",
+            "23:59:59Z",
+            "tomorrow",
+        ] {
+            assert_eq!(ConfigTime::parse(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn other_notations_are_understood_for_a_suggestion() {

@@ -1,26 +1,37 @@
 //! A developer account: its credential, its tenant's time rules and its limits.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 
 use crate::auth::Credential;
 use crate::ccfs::Tenant;
-use crate::config::{self, Rate};
+use crate::config::{AccountSettings, Rate, TableDigest};
 use crate::gauge::{Gauge, RecentCount};
 use crate::limit::{InFlight, RateLimited, RateLimiter};
+use crate::shared_store::{OrderOrigin, OrderRecord};
 
-/// What was counted for an account; one allocation, so that counting touches one cache line.
+/// What was counted for an account and lives on over reloads; one allocation, so that counting touches one
+/// cache line.
 #[derive(Debug, Default)]
 struct Activity {
     admitted: AtomicU64,
     recordings: RecentCount,
+    /// Unix seconds; 0 is never.
+    second_secret_used: AtomicI64,
+    /// The last order of the admin interface.
+    order: AtomicU8,
+    /// The tables of the account when the order was given: where it was given, and here.
+    disabled_tables: Mutex<[TableDigest; 2]>,
 }
 
 /// A developer account with its limits.
 #[derive(Debug)]
 pub struct Account {
+    /// As configured.
+    pub settings: Arc<AccountSettings>,
     /// The access key and its secrets.
     pub credential: Arc<Credential>,
     /// The tenant's time zone, and how requests without `version` are read.
@@ -35,13 +46,20 @@ pub struct Account {
 }
 
 impl Account {
-    /// Creates the account of `settings`; counts and unchanged budgets carry over from `previous`.
-    pub(super) fn next(settings: &config::AccountSettings, previous: Option<&Self>) -> Self {
+    /// Returns the account of `settings`: `previous` itself if it has the same. Counts and unchanged budgets
+    /// carry over from it.
+    pub(super) fn next(settings: &Arc<AccountSettings>, previous: Option<&Arc<Self>>) -> Arc<Self> {
+        if let Some(previous) = previous
+            && Arc::ptr_eq(settings, &previous.settings)
+        {
+            return previous.clone();
+        }
         let in_flight = previous.map_or_else(
             || InFlight::new(settings.in_flight),
             |previous| previous.in_flight.with_limit(settings.in_flight),
         );
-        Self {
+        Arc::new(Self {
+            settings: settings.clone(),
             credential: settings.credential.clone(),
             tenant: settings.tenant.clone(),
             in_flight,
@@ -55,7 +73,7 @@ impl Account {
                 settings.ceiling,
                 previous.and_then(|previous| previous.ceiling_limiter.as_ref()),
             ),
-        }
+        })
     }
 
     /// Counts an admitted request.
@@ -68,6 +86,61 @@ impl Account {
         self.activity.admitted.load(Ordering::Relaxed)
     }
 
+    /// Whether requests of the account are accepted at `now`. A request that waits asks again.
+    pub fn is_usable(&self, now: Timestamp) -> bool {
+        self.credential.enabled()
+            && self.settings.validity.contains(now)
+            && !self.is_disabled_by_order()
+    }
+
+    /// Whether an order of the admin interface disables the account.
+    pub fn is_disabled_by_order(&self) -> bool {
+        self.activity.order.load(Ordering::Relaxed) == DISABLED
+            && self
+                .activity
+                .disabled_tables
+                .lock()
+                .contains(&self.settings.own_table)
+    }
+
+    /// Whether there was any order since the access key was first configured.
+    pub fn has_order(&self) -> bool {
+        self.activity.order.load(Ordering::Relaxed) != NO_ORDER
+    }
+
+    /// Disables the account until its own table changes, or enables it.
+    pub fn order(&self, is_disabled: bool) {
+        self.set_order(is_disabled, [self.settings.own_table; 2]);
+    }
+
+    /// Like [`Account::order`] for an order of another replica, which was given for the table there.
+    pub fn apply_order(&self, order: &OrderRecord, origin: OrderOrigin) {
+        let here = match origin {
+            OrderOrigin::Live => self.settings.own_table,
+            OrderOrigin::Stored => order.table,
+        };
+        self.set_order(order.is_disabled, [order.table, here]);
+    }
+
+    fn set_order(&self, is_disabled: bool, tables: [TableDigest; 2]) {
+        *self.activity.disabled_tables.lock() = tables;
+        let order = if is_disabled { DISABLED } else { ENABLED };
+        self.activity.order.store(order, Ordering::Relaxed);
+    }
+
+    /// Records that a request at `now` was signed with the second secret.
+    pub fn record_second_secret(&self, now: Timestamp) {
+        let last = &self.activity.second_secret_used;
+        last.fetch_max(now.as_second(), Ordering::Relaxed);
+    }
+
+    /// Returns when a request was last signed with the second secret; `None` is not since the start.
+    pub fn second_secret_used(&self) -> Option<Timestamp> {
+        let second = self.activity.second_secret_used.load(Ordering::Relaxed);
+        (second > 0)
+            .then(|| Timestamp::from_second(second).ok())
+            .flatten()
+    }
     /// Counts a valid recording-URL request.
     pub(super) fn count_recording(&self, now: Timestamp) {
         self.activity.recordings.count(now);
@@ -109,6 +182,11 @@ impl Account {
         try_acquire(self.ceiling_limiter.as_ref())
     }
 }
+
+/// The orders that an account can have.
+const NO_ORDER: u8 = 0;
+const DISABLED: u8 = 1;
+const ENABLED: u8 = 2;
 
 fn try_acquire(limiter: Option<&Arc<RateLimiter>>) -> Result<(), RateLimited> {
     limiter.map_or(Ok(()), |limiter| limiter.try_acquire())

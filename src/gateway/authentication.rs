@@ -8,7 +8,7 @@ use http::request::Parts;
 
 use super::context::RequestContext;
 use super::signature_doctor::{Case, CaseOrigin};
-use super::{Account, BodyReadError, Gateway, Rejection, RouteMatch, Snapshot, request_body};
+use super::{Account, BodyReadError, Gateway, Rejection, RouteMatch, request_body};
 use crate::auth::{self, AuthError, Caller, Claim, Signable};
 use crate::ccfs::Endpoint;
 use crate::metrics::{AuthResult, Claimant, Decision, Incident, Limiter, Unverified};
@@ -62,7 +62,7 @@ impl Gateway {
             return Err(self.authentication_failed(error, context, request));
         }
         let body = body_limits.read(incoming, context).await?;
-        match claim.and_then(|claim| verify(&claim, head, &body, &context.snapshot)) {
+        match claim.and_then(|claim| verify(&claim, head, &body, context)) {
             Ok((caller, account)) => Ok(Admission::Verified {
                 caller,
                 account,
@@ -185,9 +185,10 @@ fn verify(
     claim: &Claim<'_>,
     head: &Parts,
     body: &Bytes,
-    snapshot: &Snapshot,
+    context: &RequestContext,
 ) -> Result<(Caller, Arc<Account>), AuthError> {
-    let account = snapshot.account(claim.access_key());
+    let account = context.snapshot.account(claim.access_key());
+    let usable = account.filter(|account| account.is_usable(context.now));
     let request = Signable {
         method: head.method.as_str(),
         path: head.uri.path(),
@@ -195,9 +196,17 @@ fn verify(
         headers: &head.headers,
         body,
     };
-    let caller = claim.verify(account.map(|account| &account.credential), &request)?;
+    let verified = claim.verify(usable.map(|account| &account.credential), &request);
+    let caller = match (verified, account) {
+        // The same work was done with a dummy secret.
+        (Err(AuthError::UnknownKey), Some(_)) => return Err(AuthError::Disabled),
+        (verified, _) => verified?,
+    };
     // Without an account, `Claim::verify` has failed already.
     let account = account.ok_or(AuthError::UnknownKey)?;
+    if caller.has_used_second_secret() {
+        account.record_second_secret(context.now);
+    }
     Ok((caller, account.clone()))
 }
 

@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout_at};
 use super::context::wall_clock;
 use super::response::GatewayResponse;
 use super::{Account, Gateway, Rejection, RequestContext, fallback_hint};
+use crate::auth::AuthError;
 use crate::cache::{CacheHit, Freshness, InsertOutcome};
 use crate::http_fields::{PREFER, is_conditional};
 use crate::message::VerifiedRequest;
@@ -57,12 +58,28 @@ impl Gateway {
             }
             return Ok(cached_response(context, &hit, None));
         }
-        let charged = context.snapshot.limits.hits_are_free.then_some(account);
+        let charged = context.snapshot.limits.hits_are_free;
+        let charged = charged.then(|| account.clone());
         let mut fetch = Fetch::for_request(context, head, request, key, charged);
         fetch.no_cache = no_cache;
         let fetch = Arc::new(fetch);
-        let response = self.fetch_or_join(context, fetch.clone()).await?;
-        self.or_wait(context, fetch, response).await
+        let response = self.fetch_or_join(context, fetch.clone(), &account).await?;
+        let response = self.or_wait(context, fetch, response).await;
+        if account.is_disabled_by_order() {
+            return Err(Rejection::Unauthenticated(AuthError::Disabled));
+        }
+        response
+    }
+
+    /// Resolves when an order disables the account.
+    async fn disabled(&self, account: &Account) {
+        loop {
+            let ordered = self.state.access_key_orders.notified();
+            if account.is_disabled_by_order() {
+                return;
+            }
+            ordered.await;
+        }
     }
 
     /// Waits for a fetch of the key, at most until the request's overall deadline.
@@ -70,6 +87,7 @@ impl Gateway {
         self: &Arc<Self>,
         context: &mut RequestContext,
         fetch: Arc<Fetch>,
+        account: &Account,
     ) -> Result<GatewayResponse, Rejection> {
         let key = &fetch.key;
         let overall = fetch.upstream_request.cluster.settings().timeouts.overall;
@@ -87,7 +105,12 @@ impl Gateway {
         let waiting = (!origin.is_leader).then(|| context.record.metrics().track_waiter());
         let started = Instant::now();
         let deadline = started + overall;
-        let mut outcome = timeout_at(deadline, role.outcome()).await;
+        let mut outcome = tokio::select! {
+            outcome = timeout_at(deadline, role.outcome()) => outcome,
+            () = self.disabled(account), if !origin.is_leader => {
+                return Err(Rejection::Unauthenticated(AuthError::Disabled));
+            }
+        };
         while let Ok(Some(FetchOutcome::Cached(hit))) = &outcome
             && (fetch.no_cache || !hit.is_fresh(&context.snapshot.rules, wall_clock()))
         {

@@ -17,25 +17,36 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::connection::{self, CONNECT_TIMEOUT, Connection, OpenedConnection, PUSH_QUEUE_SIZE};
 use super::encryption::KEY_PREFIX;
+use super::order_log::{OrderOrigin, OrderRecord};
+use super::orders::{self, Written};
 use super::purge_log::{MAX_PURGES, PurgeRecord};
 use super::session_error::SessionError;
-use super::{MAX_TTL, Store};
+use super::{MAX_TTL, ORDER_KIND, Store};
 use crate::message::Purge;
 use crate::metrics::{Shard, SharedStoreDisconnect};
 
 impl Store {
     /// Keeps the store connected until dropped. `on_purge` is called with the purges of other
-    /// replicas, all that have arrived at once; it must not block.
-    pub async fn supervise(&self, metrics: &Shard, on_purge: impl Fn(Vec<Purge>)) {
+    /// replicas, all that have arrived at once, and `on_order` with each order of theirs that prevails;
+    /// neither may block.
+    pub async fn supervise(
+        &self,
+        metrics: &Shard,
+        on_purge: impl Fn(Vec<Purge>),
+        on_order: impl Fn(&OrderRecord, OrderOrigin),
+    ) {
+        let listeners = Listeners { on_purge, on_order };
         let mut delay = MIN_RECONNECT_DELAY;
         let mut is_known_unavailable = false;
         loop {
             let started = Instant::now();
-            let (SessionError { kind, reason }, was_connected) =
-                match self.run_session(&on_purge, &mut is_known_unavailable).await {
-                    Ok(end) => (end, true),
-                    Err(error) => (error, false),
-                };
+            let (SessionError { kind, reason }, was_connected) = match self
+                .run_session(&listeners, &mut is_known_unavailable)
+                .await
+            {
+                Ok(end) => (end, true),
+                Err(error) => (error, false),
+            };
             self.session.set_unavailable(&reason);
             metrics.count(kind);
             if !is_known_unavailable {
@@ -57,7 +68,7 @@ impl Store {
     /// The reason why it did not begin.
     async fn run_session(
         &self,
-        on_purge: &impl Fn(Vec<Purge>),
+        listeners: &Listeners<impl Fn(Vec<Purge>), impl Fn(&OrderRecord, OrderOrigin)>,
         is_known_unavailable: &mut bool,
     ) -> Result<SessionError, SessionError> {
         let opened = timeout(CONNECT_TIMEOUT, connection::connect(&self.settings));
@@ -68,13 +79,15 @@ impl Store {
             push_overflow,
         } = opened.await.map_err(|_| SessionError::timeout())??;
         let serve = async {
-            self.synchronize(&connection, on_purge).await?;
+            self.synchronize(&connection, listeners).await?;
             if *is_known_unavailable {
                 tracing::info!(store = %self.settings.url(), "the shared store is available again");
             }
             *is_known_unavailable = false;
             self.session.set_connected(&connection);
-            Ok(self.serve_session(&connection, &mut pushes, on_purge).await)
+            Ok(self
+                .serve_session(&connection, &mut pushes, listeners)
+                .await)
         };
         tokio::select! {
             biased;
@@ -92,7 +105,7 @@ impl Store {
     async fn synchronize(
         &self,
         connection: &Connection,
-        on_purge: &impl Fn(Vec<Purge>),
+        listeners: &Listeners<impl Fn(Vec<Purge>), impl Fn(&OrderRecord, OrderOrigin)>,
     ) -> Result<(), SessionError> {
         let mut store = connection.clone();
         with_timeout(CONNECT_TIMEOUT, store.subscribe(PURGE_CHANNEL)).await?;
@@ -100,8 +113,13 @@ impl Store {
         let read = read.arg(2 * MAX_PURGES).arg(MAX_RECORD_SIZE);
         let records: Vec<Vec<u8>> =
             with_timeout(CONNECT_TIMEOUT, read.invoke_async(&mut store)).await?;
-        self.apply(records.iter().map(Vec::as_slice), on_purge);
+        self.apply(records.iter().map(Vec::as_slice), listeners);
+        let orders = with_timeout(CONNECT_TIMEOUT, orders::read(connection.clone())).await?;
+        for order in orders.iter().filter_map(|sealed| self.open_order(sealed)) {
+            (listeners.on_order)(&order, OrderOrigin::Stored);
+        }
         self.publish(connection).await?;
+        self.publish_orders(connection, listeners).await?;
         // A store that responds slower than requests may wait counts as unavailable.
         with_timeout(self.settings.timeout, connection.check()).await
     }
@@ -111,7 +129,7 @@ impl Store {
         &self,
         connection: &Connection,
         pushes: &mut mpsc::Receiver<PushInfo>,
-        on_purge: &impl Fn(Vec<Purge>),
+        listeners: &Listeners<impl Fn(Vec<Purge>), impl Fn(&OrderRecord, OrderOrigin)>,
     ) -> SessionError {
         let mut messages = Vec::new();
         let mut checks = interval(CHECK_INTERVAL);
@@ -121,9 +139,12 @@ impl Store {
                 biased;
                 count = pushes.recv_many(&mut messages, PUSH_QUEUE_SIZE) => match count {
                     0 => Err(SessionError::closed()),
-                    _ => self.on_messages(messages.drain(..).as_slice(), on_purge),
+                    _ => self.on_messages(messages.drain(..).as_slice(), listeners),
                 },
                 () = self.purge_queue.wait_for_push() => self.publish(connection).await,
+                () = self.orders_given.notified() => {
+                    self.publish_orders(connection, listeners).await
+                }
                 () = self.session.session_failed() => {
                     let result = with_timeout(self.settings.timeout, connection.check()).await;
                     // Only one query was slow, or the server accepts writes again.
@@ -140,7 +161,7 @@ impl Store {
     fn on_messages(
         &self,
         messages: &[PushInfo],
-        on_purge: &impl Fn(Vec<Purge>),
+        listeners: &Listeners<impl Fn(Vec<Purge>), impl Fn(&OrderRecord, OrderOrigin)>,
     ) -> Result<(), SessionError> {
         let records = messages.iter().filter_map(|message| match message {
             PushInfo {
@@ -152,7 +173,7 @@ impl Store {
             },
             _ => None,
         });
-        self.apply(records, on_purge);
+        self.apply(records, listeners);
         let is_end = |message: &PushInfo| {
             matches!(
                 message.kind,
@@ -167,12 +188,20 @@ impl Store {
 
     /// Applies purges once, from whichever replica they came, and all of them together: the caller goes
     /// through its cache once for any number. Records that none of the seal keys opens are ignored.
-    fn apply<'a>(&self, sealed: impl Iterator<Item = &'a [u8]>, on_purge: &impl Fn(Vec<Purge>)) {
+    fn apply<'a>(
+        &self,
+        sealed: impl Iterator<Item = &'a [u8]>,
+        listeners: &Listeners<impl Fn(Vec<Purge>), impl Fn(&OrderRecord, OrderOrigin)>,
+    ) {
         let mut purges = Vec::new();
         let mut is_full = false;
         for sealed in sealed {
             let text = self.sealer.open(PURGE_SUBJECT, sealed);
             let Some(record) = text.and_then(|text| PurgeRecord::from_bytes(&text)) else {
+                if let Some(order) = self.open_order(sealed) {
+                    (listeners.on_order)(&order, OrderOrigin::Live);
+                    continue;
+                }
                 tracing::debug!("ignored a purge that was not sealed with one of the seal keys");
                 continue;
             };
@@ -184,10 +213,48 @@ impl Store {
             is_full = purge_log.is_full();
         }
         if !purges.is_empty() {
-            on_purge(purges);
+            (listeners.on_purge)(purges);
         }
         if is_full {
             self.purge([Purge::default()]);
+        }
+    }
+
+    /// Publishes all orders of this replica; takes those of the store that prevail over them.
+    async fn publish_orders(
+        &self,
+        connection: &Connection,
+        listeners: &Listeners<impl Fn(Vec<Purge>), impl Fn(&OrderRecord, OrderOrigin)>,
+    ) -> Result<(), SessionError> {
+        loop {
+            let Some(record) = self.order_log.lock().next_unpublished() else {
+                return Ok(());
+            };
+            let sealed = self.seal_order(&record).ok_or_else(|| {
+                SessionError::new(
+                    SharedStoreDisconnect::Rejected,
+                    "no randomness to seal an order",
+                )
+            })?;
+            let name = record.access_key.as_str().as_bytes();
+            let field = self.sealer.storage_key(ORDER_KIND, name, false);
+            let write = orders::write(
+                connection.clone(),
+                (&field, &record),
+                (&sealed, PURGE_CHANNEL),
+            );
+            let written = with_timeout(CONNECT_TIMEOUT, write).await?;
+            if let Written::Forbidden = written {
+                tracing::warn!("the user of the shared store may not write orders (HGET, HSET)");
+                return Ok(());
+            }
+            self.order_log.lock().acknowledge(&record);
+            if let Written::Other(sealed) = written
+                && let Some(order) = self.open_order(&sealed)
+            {
+                (listeners.on_order)(&order, OrderOrigin::Live);
+            }
+            self.orders_published.notify_waiters();
         }
     }
 
@@ -213,6 +280,12 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// What is called with the purges and orders of other replicas.
+struct Listeners<P, O> {
+    on_purge: P,
+    on_order: O,
 }
 
 /// Appends a record to the list in one transaction, then notifies the other replicas. A purge of

@@ -14,6 +14,7 @@ const LAYERS: &[&[&str]] = &[
         "gauge",
         "http_fields",
         "metrics",
+        "sharded_map",
         "telemetry",
         "tls",
         "words",

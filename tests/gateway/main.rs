@@ -13,6 +13,7 @@
     reason = "a test fails by panicking, uses clocks and tasks, and a table of cases is one function"
 )]
 
+mod access_key_orders;
 mod access_log;
 mod admin;
 mod assertions;
@@ -45,6 +46,7 @@ mod hostile;
 mod http2;
 mod interfaces;
 mod invalid;
+mod key_directory;
 mod layers;
 mod least_time;
 mod limit;

@@ -40,6 +40,14 @@ pub(crate) async fn post(admin: SocketAddr, path: &str) -> AdminResponse {
     exchange(admin, &head).await
 }
 
+/// Like [`post`], with the admin token.
+pub(crate) async fn post_with_token(admin: SocketAddr, path: &str, token: &str) -> AdminResponse {
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: {admin}\r\nX-Ccfs-Gateway: 1\r\nAuthorization: Bearer {token}\r\n"
+    );
+    exchange(admin, &head).await
+}
+
 /// Sends these lines as a request head and reads until the connection closes.
 pub(crate) async fn exchange(admin: SocketAddr, lines: &str) -> AdminResponse {
     let mut stream = TcpStream::connect(admin).await.unwrap();

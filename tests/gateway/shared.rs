@@ -2,6 +2,7 @@
 //! depend on the store. `cargo test --test gateway shared:: -- --ignored`.
 
 mod hostile;
+mod orders;
 mod redis;
 mod rules;
 mod unavailable;
@@ -289,7 +290,7 @@ async fn an_access_key_has_one_rate_limit_over_all_replicas() {
 async fn a_user_with_a_password_and_minimal_rights_is_sufficient() {
     let users = "--user default on nopass ~* &* +@all --user gateway on >pass-word \
          ~ccfs-gateway:* &ccfs-gateway:* -@all +hello +auth +ping +client +select \
-         +getrange +get +set +del +pexpire +expire +time +eval +evalsha +script|load +lrange \
+         +getrange +get +set +del +pexpire +expire +time +eval +evalsha +script|load +hget +hset +hvals +lrange \
          +rpush +multi +exec +publish +subscribe";
     let redis = Redis::with(&users.split_whitespace().collect::<Vec<_>>()).await;
     let keys = format!("{PATIENT}\nusername = \"gateway\"\npassword_file = \"password\"");

@@ -1,44 +1,57 @@
-//! Access keys: secrets, time zones and rate limits.
+//! Access keys: secrets, time zones and rate limits. The accounts of one file depend on that file, the
+//! files that it names, and [`AccountRules`].
 
-use std::collections::HashMap;
-use std::ops::Range;
+mod own_table;
+mod secret;
+
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 
 use super::settings::rate;
 use super::zone_names::zone_help;
-use super::{value_or, warn_if_readable_by_others};
-use crate::auth::{AccessKey, Credential, Secret};
+use crate::auth::{AccessKey, Credential};
 use crate::ccfs::{Tenant, Versionless, parse_zone};
 use crate::config::diagnostics::Diagnostics;
 use crate::config::file::{self, ByName};
-use crate::config::secret_text;
 use crate::config::spanned::Spanned;
-use crate::config::{AccountSettings, Rate};
+use crate::config::suggestion::suggest;
+use crate::config::{AccountSettings, AccountSource, Period, Plan, Rate, Validity};
+use crate::escape;
 
-/// The accounts of both files.
-pub(super) struct Accounts {
+pub use own_table::TableDigest;
+use secret::{read_secrets, redact_unless_names};
+
+/// What applies to all access keys: the defaults. Two that are equal make equal accounts of equal files.
+#[derive(Debug, PartialEq)]
+pub(in crate::config) struct AccountRules {
     defaults: AccountOptions,
     /// Whether there is a default zone, valid or not.
     has_default_zone: bool,
-    zones: HashMap<String, Option<TimeZone>>,
-    resolved: HashMap<AccessKey, AccountSettings>,
+    plans: BTreeMap<Arc<str>, Plan>,
 }
 
 /// The settings of an account other than its secrets.
+#[derive(Clone, Debug, Default, PartialEq)]
 struct AccountOptions {
     zone: Option<TimeZone>,
     versionless: Option<Versionless>,
     rate_limit: Option<Rate>,
     ceiling: Option<Rate>,
-    in_flight: usize,
-    enabled: bool,
+    in_flight: Option<usize>,
+    enabled: Option<bool>,
+    plan: Option<Arc<str>>,
+    validity: Validity,
 }
 
-impl Accounts {
-    /// Starts without accounts; `defaults` apply to all that are added.
-    pub(super) fn new(defaults: &file::AccessKey, diagnostics: &mut Diagnostics) -> Self {
+impl AccountRules {
+    /// Reads `[plans]` and `[access_key_defaults]`.
+    pub(super) fn new(
+        plans: &ByName<file::Plan>,
+        defaults: &file::AccessKey,
+        diagnostics: &mut Diagnostics,
+    ) -> Self {
         redact_unless_names(defaults, diagnostics);
         for written in [
             &defaults.secret_key_file,
@@ -54,92 +67,192 @@ impl Accounts {
                 "belongs to one [access_keys.AK]: it would be the same for all",
             );
         }
-        let mut accounts = Self {
-            defaults: AccountOptions {
-                zone: None,
-                versionless: None,
-                rate_limit: None,
-                ceiling: None,
-                in_flight: 256,
-                enabled: true,
-            },
+        if let Some(name) = &defaults.name {
+            diagnostics.error(
+                name.span(),
+                "a name cannot be a default",
+                "belongs to one [access_keys.AK]",
+            );
+        }
+        let plans = plans.iter().map(|(name, table)| {
+            let key = format!("plans.{}", name.value);
+            let mut rate = |key_name: &str, written: &Option<Spanned<file::Rate>>| {
+                rate(&format!("{key}.{key_name}"), written.as_ref(), diagnostics)
+            };
+            let plan = Plan {
+                rate_limit: rate("rate_limit", &table.rate_limit),
+                ceiling: rate("ceiling", &table.ceiling),
+                in_flight: table.in_flight.as_ref().map(|key| key.value),
+            };
+            (Arc::from(name.as_str()), plan)
+        });
+        let rules = Self {
+            defaults: AccountOptions::default(),
             has_default_zone: defaults.time_zone.is_some(),
-            zones: HashMap::new(),
-            resolved: HashMap::new(),
+            plans: plans.collect(),
         };
-        accounts.defaults = accounts.options("access_key_defaults", defaults, diagnostics);
+        let mut reader = AccountReader::new(&rules, AccountSource::MAIN);
+        let defaults = reader.options("access_key_defaults", defaults, diagnostics);
+        Self { defaults, ..rules }
+    }
+
+    /// Returns the plans by name.
+    pub(super) fn plans(&self) -> &BTreeMap<Arc<str>, Plan> {
+        &self.plans
+    }
+}
+
+/// Makes accounts of the tables of one file.
+pub(in crate::config) struct AccountReader<'a> {
+    rules: &'a AccountRules,
+    source: AccountSource,
+    /// Time zones by name; each is parsed once, since thousands of accounts share a few.
+    zones: HashMap<String, Option<TimeZone>>,
+}
+
+impl<'a> AccountReader<'a> {
+    /// Starts to read a file.
+    pub(in crate::config) fn new(rules: &'a AccountRules, source: AccountSource) -> Self {
+        Self {
+            rules,
+            source,
+            zones: HashMap::new(),
+        }
+    }
+
+    /// Returns the valid accounts of `tables`, in their order. `secret_key` is an error unless
+    /// `secret_file`.
+    pub(in crate::config) fn read(
+        &mut self,
+        tables: &ByName<file::AccessKey>,
+        secret_file: bool,
+        diagnostics: &mut Diagnostics,
+    ) -> Vec<Arc<AccountSettings>> {
+        let mut accounts = Vec::with_capacity(tables.len());
+        for (name, table) in tables {
+            diagnostics.access_key = Some(name.as_str().into());
+            accounts.extend(self.account(name, table, secret_file, diagnostics));
+        }
+        diagnostics.access_key = None;
         accounts
     }
 
-    /// Adds the accounts of one file. `secret_key` is an error unless `secret_file`.
-    pub(super) fn add(
+    fn account(
         &mut self,
-        file: &ByName<file::AccessKey>,
+        name: &Spanned<String>,
+        table: &file::AccessKey,
         secret_file: bool,
         diagnostics: &mut Diagnostics,
-    ) {
-        self.resolved.reserve(file.len());
-        for (name, table) in file {
-            diagnostics.access_key = Some(name.as_str().into());
-            check_access_key_name(name, diagnostics);
-            let given = self.options(&format!("access_keys.{}", name.value), table, diagnostics);
-            let secrets = read_secrets(name, table, secret_file, diagnostics);
-            if table.time_zone.is_none() && !self.has_default_zone {
-                diagnostics.missing_key(
-                    &format!("access_keys.{}.time_zone", name.value),
-                    name.span(),
-                    "time_zone is missing",
-                    "needs time_zone, such as \"Asia/Shanghai\" or \"GMT+8\": a wrong zone fails silently, so there is no default",
-                );
-            }
-            let access_key = AccessKey::from(name.as_str());
-            if self.resolved.contains_key(&access_key) {
-                diagnostics.error(
-                    name.span(),
-                    "this access key is in the other file too",
-                    "must be in one of the two files",
-                );
-            }
-            if let (Some(zone), Some(secrets)) = (given.zone.clone(), secrets) {
-                let account = build_account(&access_key, secrets, zone, &given);
-                self.resolved.insert(access_key, account);
-            }
+    ) -> Option<Arc<AccountSettings>> {
+        check_access_key_name(name, diagnostics);
+        let key = format!("access_keys.{}", name.value);
+        let given = self.options(&key, table, diagnostics);
+        let secrets = read_secrets(name, table, secret_file, diagnostics);
+        if table.time_zone.is_none() && !self.rules.has_default_zone {
+            diagnostics.missing_key(
+                &format!("{key}.time_zone"),
+                name.span(),
+                "time_zone is missing",
+                "needs time_zone, such as \"Asia/Shanghai\" or \"GMT+8\": a wrong zone fails silently, so there is no default",
+            );
         }
-        diagnostics.access_key = None;
+        let secrets = secrets?;
+        let own_table = TableDigest::of(table, &secrets);
+        let access_key = AccessKey::from(name.as_str());
+        let defaults = &self.rules.defaults;
+        let plan_name = given.plan.or_else(|| defaults.plan.clone());
+        let plan = plan_name
+            .as_ref()
+            .and_then(|name| self.rules.plans.get(name));
+        let plan = plan.copied().unwrap_or_default();
+        let rate_limit = given.rate_limit.or(plan.rate_limit).or(defaults.rate_limit);
+        let ceiling = given.ceiling.or(plan.ceiling).or(defaults.ceiling);
+        let in_flight = given.in_flight.or(plan.in_flight).or(defaults.in_flight);
+        let enabled = given.enabled.or(defaults.enabled).unwrap_or(true);
+        Some(Arc::new(AccountSettings {
+            credential: Arc::new(Credential::new(access_key, secrets, enabled)),
+            tenant: Tenant {
+                zone: given.zone.or_else(|| defaults.zone.clone())?,
+                versionless: given.versionless.or(defaults.versionless),
+            },
+            rate_limit,
+            ceiling: ceiling.or(rate_limit.map(default_ceiling)),
+            in_flight: in_flight.unwrap_or(DEFAULT_IN_FLIGHT),
+            plan: plan_name,
+            name: table
+                .name
+                .as_ref()
+                .and_then(|name| read_name(name, diagnostics)),
+            validity: Validity {
+                not_before: given.validity.not_before.or(defaults.validity.not_before),
+                not_after: given.validity.not_after.or(defaults.validity.not_after),
+            },
+            own_table,
+            source: self.source,
+        }))
     }
 
-    /// Returns the valid accounts.
-    pub(super) fn into_map(self) -> HashMap<AccessKey, AccountSettings> {
-        self.resolved
-    }
-
-    /// Returns the settings of the table at `key`; the defaults where it has none.
+    /// Returns the settings of the table at `key`.
     fn options(
         &mut self,
         key: &str,
         table: &file::AccessKey,
         diagnostics: &mut Diagnostics,
     ) -> AccountOptions {
-        let zone = match &table.time_zone {
-            Some(written) => self.lookup_zone(written, diagnostics),
-            None => self.defaults.zone.clone(),
-        };
+        let zone = table.time_zone.as_ref();
+        let zone = zone.and_then(|written| self.lookup_zone(written, diagnostics));
         let versionless = table.versionless.as_ref().map(|key| match key.value {
             file::Versionless::Local => Versionless::Local,
             file::Versionless::Reject => Versionless::Reject,
             file::Versionless::Utc => Versionless::Utc,
         });
+        let plan = table.plan.as_ref();
+        let plan = plan.and_then(|written| self.lookup_plan(written, diagnostics));
+        let validity = Validity {
+            not_before: table.not_before.as_ref().map(|key| key.0),
+            not_after: table.not_after.as_ref().map(|key| key.0),
+        };
+        if let (Some(start), Some(end), Some(written)) =
+            (validity.not_before, validity.not_after, &table.not_after)
+            && end <= start
+        {
+            diagnostics.error(
+                written.span(),
+                "not_after is not after not_before",
+                "must be later than not_before",
+            );
+        }
         let mut rate = |name: &str, written: &Option<Spanned<file::Rate>>| {
             rate(&format!("{key}.{name}"), written.as_ref(), diagnostics)
         };
         AccountOptions {
             zone,
-            versionless: versionless.or(self.defaults.versionless),
-            rate_limit: rate("rate_limit", &table.rate_limit).or(self.defaults.rate_limit),
-            ceiling: rate("ceiling", &table.ceiling).or(self.defaults.ceiling),
-            in_flight: value_or(&table.in_flight, self.defaults.in_flight),
-            enabled: value_or(&table.enabled, self.defaults.enabled),
+            versionless,
+            rate_limit: rate("rate_limit", &table.rate_limit),
+            ceiling: rate("ceiling", &table.ceiling),
+            in_flight: table.in_flight.as_ref().map(|key| key.value),
+            enabled: table.enabled.as_ref().map(|key| key.value),
+            plan,
+            validity,
         }
+    }
+
+    /// Looks up a plan.
+    fn lookup_plan(
+        &self,
+        written: &Spanned<String>,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Arc<str>> {
+        let found = self.rules.plans.get_key_value(written.as_str());
+        if found.is_none() {
+            let names = || self.rules.plans.keys().map(AsRef::as_ref);
+            let help = match suggest(written, names()) {
+                Some(meant) => format!("did you mean \"{meant}\"?"),
+                None => "must be one of [plans.NAME]".to_owned(),
+            };
+            diagnostics.error(written.span(), "unknown plan", help);
+        }
+        found.map(|(name, _)| name.clone())
     }
 
     /// Looks up a time zone. Each distinct name is parsed once, since thousands of accounts share a few.
@@ -179,32 +292,26 @@ fn warn_if_sign_reversed(zone: &Spanned<String>, diagnostics: &mut Diagnostics) 
     }
 }
 
-fn build_account(
-    access_key: &AccessKey,
-    secrets: Vec<Secret>,
-    zone: TimeZone,
-    given: &AccountOptions,
-) -> AccountSettings {
-    AccountSettings {
-        credential: Arc::new(Credential::new(access_key.clone(), secrets, given.enabled)),
-        tenant: Tenant {
-            zone,
-            versionless: given.versionless,
-        },
-        rate_limit: given.rate_limit,
-        ceiling: given.ceiling.or(given.rate_limit.map(default_ceiling)),
-        in_flight: given.in_flight,
+/// Checks a name for people.
+fn read_name(written: &Spanned<String>, diagnostics: &mut Diagnostics) -> Option<Arc<str>> {
+    let length = written.chars().count();
+    if (1..=MAX_NAME_LENGTH).contains(&length) && !written.contains(escape::is_unsafe) {
+        return Some(written.as_str().into());
     }
+    diagnostics.error(
+        written.span(),
+        "not a name",
+        "must be 1 to 128 characters without control characters",
+    );
+    None
 }
 
 /// Returns the default ceiling on all requests of an account, cache hits included: 20 × its rate, at
 /// least 1000/s. Well-behaved clients never reach it; one account cannot saturate the CPU.
 fn default_ceiling(rate: Rate) -> Rate {
-    let per_second = rate.per_second.saturating_mul(20).max(1_000);
-    Rate {
-        per_second,
-        burst: per_second,
-    }
+    let per_second = rate.requests.saturating_mul(20);
+    let per_second = per_second.div_ceil(rate.period.seconds()).max(1_000);
+    Rate::with_default_burst(per_second, Period::Second)
 }
 
 /// Checks the characters of an ak, which is delimited by commas and slashes in the Authorization field.
@@ -219,167 +326,8 @@ fn check_access_key_name(name: &Spanned<String>, diagnostics: &mut Diagnostics) 
     }
 }
 
-/// Reads the one or two secrets of an account from the one source that it names.
-fn read_secrets(
-    name: &Spanned<String>,
-    table: &file::AccessKey,
-    secret_file: bool,
-    diagnostics: &mut Diagnostics,
-) -> Option<Vec<Secret>> {
-    if let Some(inline) = &table.secret_key
-        && !secret_file
-    {
-        diagnostics.error(
-            inline.span(),
-            "a secret in the configuration itself",
-            "use secret_key_file or secret_key_env, or move the account to access_keys_file",
-        );
-        return None;
-    }
-    let (source, read): (_, SecretReader) = match (
-        &table.secret_key,
-        &table.secret_key_file,
-        &table.secret_key_env,
-    ) {
-        (Some(inline), None, None) => (inline, |text, _, _| Some(text.as_bytes().to_vec())),
-        (None, Some(files), None) => (files, read_secret_file),
-        (None, None, Some(variables)) => (variables, read_secret_env),
-        (None, None, None) => {
-            report_missing_secret(name, secret_file, diagnostics);
-            return None;
-        }
-        (_, _, Some(another)) | (_, Some(another), None) => {
-            redact_unless_names(table, diagnostics);
-            diagnostics.error(
-                another.span(),
-                "more than one source of secrets",
-                "must be one of secret_key_file and secret_key_env; two secrets are a list",
-            );
-            return None;
-        }
-    };
-    let mut found = Vec::with_capacity(source.as_slice().len());
-    // Reading ends at the first error: a later item can be the secret itself.
-    redact_unless_names(table, diagnostics);
-    for written in source.as_slice() {
-        let secret = read(written, &source.span, diagnostics)?;
-        let secret = normalize_secret(secret, &source.span, diagnostics);
-        found.extend(secret.map(Secret::new));
-    }
-    Some(found)
-}
+/// A request waits for a node for 9 s at most, so that this is 28 requests a second even then.
+const DEFAULT_IN_FLIGHT: usize = 256;
 
-/// Redacts values that can be secrets in the place of names.
-fn redact_unless_names(table: &file::AccessKey, diagnostics: &mut Diagnostics) {
-    if let Some(files) = &table.secret_key_file
-        && !files
-            .as_slice()
-            .iter()
-            .all(|file| diagnostics.is_path(file))
-    {
-        diagnostics.secret_spans.push(files.span());
-    }
-    if let Some(variables) = &table.secret_key_env
-        && !variables
-            .as_slice()
-            .iter()
-            .all(|name| is_variable_name(name))
-    {
-        diagnostics.secret_spans.push(variables.span());
-    }
-}
-
-/// Reads a secret, given the value of its key and the span of the value.
-type SecretReader = fn(&str, &Range<usize>, &mut Diagnostics) -> Option<Vec<u8>>;
-
-/// Reports that an account has no secret, unless an invalid one has been reported.
-fn report_missing_secret(name: &Spanned<String>, secret_file: bool, diagnostics: &mut Diagnostics) {
-    let is_reported = |key: &&str| {
-        diagnostics
-            .already_reported
-            .contains(&format!("access_keys.{}.{key}", name.value))
-    };
-    let keys = ["secret_key", "secret_key_file", "secret_key_env"];
-    if !keys.iter().any(is_reported) {
-        diagnostics.error(
-            name.span(),
-            "no secret",
-            if secret_file {
-                "needs secret_key, secret_key_file or secret_key_env"
-            } else {
-                "needs secret_key_file or secret_key_env"
-            },
-        );
-    }
-}
-
-/// Reads a secret file.
-fn read_secret_file(
-    path: &str,
-    span: &Range<usize>,
-    diagnostics: &mut Diagnostics,
-) -> Option<Vec<u8>> {
-    let bytes = diagnostics.read_secret_file(path, span)?;
-    warn_if_readable_by_others(path, span, diagnostics);
-    Some(bytes)
-}
-
-/// Removes what editors and shells add to a secret, whatever its source, and reports what cannot be meant.
-fn normalize_secret(
-    bytes: Vec<u8>,
-    span: &Range<usize>,
-    diagnostics: &mut Diagnostics,
-) -> Option<Vec<u8>> {
-    match secret_text::parse(bytes) {
-        Ok(secret) => {
-            for (message, help) in secret.warnings() {
-                diagnostics.warning(span.clone(), message, help);
-            }
-            Some(secret.bytes)
-        }
-        Err((message, help)) => {
-            diagnostics.error(span.clone(), message, help);
-            None
-        }
-    }
-}
-
-/// Reads an environment variable. A value that cannot be a name is taken for the secret itself and is
-/// redacted.
-fn read_secret_env(
-    name: &str,
-    span: &Range<usize>,
-    diagnostics: &mut Diagnostics,
-) -> Option<Vec<u8>> {
-    use std::os::unix::ffi::OsStringExt;
-    if !is_variable_name(name) {
-        diagnostics.secret_spans.push(span.clone());
-        diagnostics.error(
-            span.clone(),
-            "not the name of an environment variable",
-            "must be a name such as CCFS_SK; the secret itself does not belong here",
-        );
-        return None;
-    }
-    let value = std::env::var_os(name).map(OsStringExt::into_vec);
-    if value.is_none() {
-        diagnostics.error(
-            span.clone(),
-            format!("the environment variable {name} is not set"),
-            "must be set when the gateway starts",
-        );
-    }
-    value
-}
-
-/// Whether a text can be the name of an environment variable. A long run of letters and digits without
-/// `_` is a secret in the wrong place.
-fn is_variable_name(text: &str) -> bool {
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    let has = |class: fn(&u8) -> bool| text.bytes().any(|byte| class(&byte));
-    let secret = text.len() >= 20 && !text.contains('_') && has(u8::is_ascii_digit);
-    !secret
-        && text.bytes().all(legal)
-        && !text.starts_with(|c: char| c.is_ascii_digit())
-        && !text.is_empty()
-}
+/// As long as an access key.
+const MAX_NAME_LENGTH: usize = 128;

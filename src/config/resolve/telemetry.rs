@@ -5,9 +5,10 @@ use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-use super::{value_or, warn_if_readable_by_others};
+use super::value_or;
 use crate::config::diagnostics::Diagnostics;
 use crate::config::file::{self, Setting};
+use crate::config::permissions::warn_if_readable_by_others;
 use crate::config::{AccessLog, Telemetry};
 use crate::telemetry::{AuditKey, LogFormat};
 

@@ -1,8 +1,8 @@
 //! `ticket_key_file` of a listener.
 
-use super::open_mode;
 use crate::config::diagnostics::Diagnostics;
 use crate::config::file::UpToThree;
+use crate::config::permissions::open_to_others;
 use crate::config::spanned::Spanned;
 use crate::tls::{TICKET_KEY_LENGTH, TicketKey};
 
@@ -40,7 +40,7 @@ fn read_key(
     let bytes = diagnostics.read_secret_file(name, &files.span)?;
     let bytes = zeroize::Zeroizing::new(bytes);
     let path = diagnostics.resolve_path(name);
-    if let Some(open) = open_mode(&path) {
+    if let Some(open) = open_to_others(&path) {
         diagnostics.error(
             files.span(),
             format!("{} {open}", path.display()),

@@ -8,7 +8,7 @@ use serde_json::Value;
 use toml::de::DeValue;
 
 use crate::config::suggestion::suggest;
-use crate::config::units::{ByteSize, ConfigDuration};
+use crate::config::units::{ByteSize, ConfigDuration, ConfigTime};
 
 /// The values that the schema allows.
 #[derive(Debug)]
@@ -37,6 +37,8 @@ pub(in crate::config) struct TableKeys {
     known: Vec<(String, SchemaNode)>,
     /// The node of any other key; `None` if other keys are unknown.
     additional: Option<Box<SchemaNode>>,
+    /// An example in the notation of the file.
+    example: Option<String>,
 }
 
 /// The strings that the schema allows.
@@ -46,6 +48,7 @@ pub(in crate::config) enum TextRule {
     OneOf(Vec<String>),
     Size,
     Duration,
+    Time,
 }
 
 impl SchemaNode {
@@ -80,6 +83,7 @@ impl SchemaNode {
             | (Self::Number { .. }, DeValue::Integer(_))
             | (Self::Number { whole: false, .. }, DeValue::Float(_))
             | (Self::Table(_), DeValue::Table(_))
+            | (Self::Text(TextRule::Time), DeValue::Datetime(_))
             | (Self::Text(_), DeValue::String(_)) => true,
             _ => false,
         };
@@ -116,6 +120,12 @@ impl TableKeys {
             additional: others
                 .is_object()
                 .then(|| Box::new(SchemaNode::from_schema(others))),
+            example: schema["examples"][0].as_object().map(|example| {
+                let pairs = example
+                    .iter()
+                    .map(|(key, value)| format!("{key} = {value}"));
+                format!("{{ {} }}", pairs.collect::<Vec<_>>().join(", "))
+            }),
         }
     }
 
@@ -140,7 +150,7 @@ impl TextRule {
             }
             Self::Size => ByteSize::suggestion(typed).map(Cow::Owned),
             Self::Duration => ConfigDuration::suggestion(typed).map(Cow::Owned),
-            Self::Any => None,
+            Self::Any | Self::Time => None,
         }
     }
 
@@ -151,6 +161,7 @@ impl TextRule {
         match title {
             ConfigDuration::SYNTAX => Self::Duration,
             ByteSize::SYNTAX => Self::Size,
+            ConfigTime::SYNTAX => Self::Time,
             _ if values.is_empty() => Self::Any,
             _ => Self::OneOf(values),
         }
@@ -178,6 +189,9 @@ impl fmt::Display for SchemaNode {
             }
             Self::Table(keys) => {
                 f.write_str("a table")?;
+                if let Some(example) = &keys.example {
+                    return write!(f, " such as {example}");
+                }
                 // A short table is shown: `rate_limit = 50` is a common guess.
                 match (&keys.known[..], &keys.additional) {
                     ([(one, _)], None) => write!(f, " {{ {one} = … }}"),
@@ -195,6 +209,7 @@ impl fmt::Display for SchemaNode {
             }
             Self::Text(TextRule::Size) => f.write_str(ByteSize::SYNTAX),
             Self::Text(TextRule::Duration) => f.write_str(ConfigDuration::SYNTAX),
+            Self::Text(TextRule::Time) => f.write_str(ConfigTime::SYNTAX),
         }
     }
 }

@@ -93,7 +93,7 @@ impl Gateway {
         let access_key = poll.key.access_key().as_str();
         let snapshot = self.state.snapshot.load_full();
         let account = snapshot.account(access_key);
-        if !account.is_some_and(|account| account.credential.enabled()) {
+        if !account.is_some_and(|account| account.is_usable(wall_clock())) {
             return Polled::Ended(WaitEnd::Revoked);
         }
         let cached = self
