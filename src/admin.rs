@@ -34,7 +34,7 @@ mod status;
 
 pub use findings::{FindingsList, watch_findings};
 pub use ports::{Connections, OpenPort, Ports};
-pub use reloads::{ReloadAttempt, Reloaded, Reloads};
+pub use reloads::{RefusedKeyFile, ReloadAttempt, Reloaded, Reloads};
 
 use history::{History, Sample};
 use respond::AdminResponse;
@@ -201,15 +201,7 @@ impl Admin {
         let (reply, result) = oneshot::channel();
         let _ = self.state.commands.send(AdminCommand::Reload(reply)).await;
         match result.await {
-            Ok(Ok(done)) => respond::json(
-                StatusCode::OK,
-                &json!({
-                    "reloaded": true,
-                    "generation": done.generation,
-                    "restart_needed": done.restart_needed,
-                    "warnings": done.warnings,
-                }),
-            ),
+            Ok(Ok(done)) => respond::json(StatusCode::OK, &done.to_json()),
             Ok(Err(error)) => respond::problem(StatusCode::CONFLICT, &error),
             Err(_) => respond::problem(
                 StatusCode::SERVICE_UNAVAILABLE,

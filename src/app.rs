@@ -52,7 +52,7 @@ use cluster_tasks::ClusterTasks;
 use file_watcher::FileWatcher;
 use listener_setup::ListenerSetup;
 use port::Port;
-use reload::{ConfigSource, ReloadCause};
+use reload::ReloadCause;
 use shared_store_task::SharedStoreTask;
 use shutdown::DrainingListener;
 use systemd::{Notifier, Watchdog};
@@ -62,7 +62,8 @@ use workers::Workers;
 #[derive(Debug)]
 pub struct App {
     config: Arc<ArcSwap<Config>>,
-    source: Option<ConfigSource>,
+    /// The configuration file.
+    source: Option<PathBuf>,
     file_watcher: Option<FileWatcher>,
     shared: Arc<GatewayState>,
     metrics: Arc<Metrics>,
@@ -130,10 +131,9 @@ impl App {
         config: Config,
         source: Option<PathBuf>,
     ) -> Result<Self, StartError> {
-        let source = source.map(|path| ConfigSource::new(path, &config));
         let follower = source
             .as_ref()
-            .map(|source| FileWatcher::start(source.watched_files(&config), WATCH_INTERVAL));
+            .map(|_| FileWatcher::start(&config, WATCH_INTERVAL));
         let metrics = Arc::new(Metrics::default());
         let shared = Arc::new(GatewayState {
             snapshot: ArcSwap::from_pointee(Snapshot::next(&config, None)),
@@ -196,14 +196,14 @@ impl App {
         self
     }
 
-    /// Sets how often watched files are read; the default is 10 s.
+    /// Sets how often watched files are looked at; the default is 5 s.
     #[must_use]
     pub fn with_watch_interval(mut self, period: Duration) -> Self {
         let config = self.config.load();
         self.file_watcher = self
             .source
             .as_ref()
-            .map(|source| FileWatcher::start(source.watched_files(&config), period));
+            .map(|_| FileWatcher::start(&config, period));
         drop(config);
         self
     }
@@ -273,9 +273,8 @@ impl App {
             let command = tokio::select! {
                 biased;
                 command = self.commands.1.recv() => command,
-                changed = file_watcher::changed_files(&mut self.file_watcher) => {
-                    // `reload` logs its own result.
-                    let _ = self.reload(ReloadCause::FilesChanged(changed)).await;
+                changes = file_watcher::changes(&mut self.file_watcher) => {
+                    self.on_changed_files(changes).await;
                     continue;
                 }
             };
@@ -358,6 +357,7 @@ fn now() -> Timestamp {
 /// The admin interface's name among the listeners: in logs, errors and `FileDescriptorName=`.
 const ADMIN: &str = "admin";
 
-/// How often watched files are read. Ten seconds: a revoked key or a renewed certificate takes effect
-/// soon, and reading a few small files costs nothing measurable.
-const WATCH_INTERVAL: Duration = Duration::from_secs(10);
+/// How often watched files are looked at. A revoked key or a renewed certificate takes effect within ten
+/// seconds, with the time that a changed file is given to settle; looking costs a few microseconds per
+/// file.
+const WATCH_INTERVAL: Duration = Duration::from_secs(5);

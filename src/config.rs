@@ -6,8 +6,11 @@ mod diagnostics;
 mod document;
 mod encoding;
 mod file;
+mod key_directory;
 mod named_file;
+mod permissions;
 mod problem;
+mod rate;
 mod redacted;
 mod resolve;
 mod schema;
@@ -18,7 +21,7 @@ mod structure;
 mod suggestion;
 mod units;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,26 +35,33 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use diagnostics::Severity;
-pub use named_file::read_named_file;
+pub use key_directory::{
+    AccountSource, ContestedKey, KeyChanges, KeyDirectory, ReadRecord, RefusedFile, list_key_files,
+};
+pub use named_file::{FileDigest, digest_named_file, read_named_file};
 pub use problem::{ConfigError, MAX_LISTED, Problem};
+pub use rate::{Period, Rate};
 pub use schema::schema;
 pub use shared_store::{SharedStore, StorePem, StoreSecret, StoreTls};
 
 use crate::auth::{AccessKey, Credential};
 use crate::ccfs::Tenant;
 use crate::cluster;
+use crate::sharded_map::ShardedMap;
 use crate::telemetry::LogFormat;
 use crate::tls::Authorities;
 
 /// The whole configuration.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// Listeners by name; at least one.
     pub listeners: BTreeMap<Arc<str>, Listener>,
     /// Clusters by name; every name that a route uses is here.
     pub clusters: BTreeMap<Arc<str>, cluster::ClusterSettings>,
     /// Developer accounts.
-    pub access_keys: HashMap<AccessKey, AccountSettings>,
+    pub access_keys: AccessKeys,
+    /// The files of `access_keys_dir`; `None` without it.
+    pub key_directory: Option<Arc<KeyDirectory>>,
     /// The response cache.
     pub cache: Cache,
     /// Limits of the whole gateway.
@@ -64,9 +74,10 @@ pub struct Config {
     pub telemetry: Telemetry,
     /// Worker threads and graceful shutdown.
     pub server: Server,
-    /// All files that were read for it: itself, access keys, secrets, certificates. When the content of
-    /// one changes, the configuration is out of date.
-    pub files: Vec<PathBuf>,
+    /// All files that it names and their content when they were read, other than those of
+    /// `key_directory`: access keys, secrets, certificates. When the content of one changes, the
+    /// configuration is out of date.
+    pub files: BTreeMap<PathBuf, Option<FileDigest>>,
     /// The text that it was parsed from. Never read a second time: the file can be a pipe, or change
     /// meanwhile.
     pub text: ConfigText,
@@ -94,19 +105,39 @@ impl Config {
     ///
     /// # Errors
     /// All mistakes of all files at once.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the validity of certificates is checked when the files are read"
-    )]
     pub fn load(path: &Path) -> Result<(Self, Vec<Problem>), ConfigError> {
-        let bytes = match named_file::read_once(path) {
-            Ok(bytes) => bytes,
-            Err(error) => return Err(resolve::unreadable_file(path, &error.to_string())),
-        };
-        match encoding::decode(&bytes) {
-            Ok(text) => resolve::resolve(text, path, SystemTime::now()),
-            Err(error) => Err(resolve::unreadable_file(path, &error.to_string())),
-        }
+        Self::read(path, resolve::KeyFiles::Checked)
+    }
+
+    /// Like [`Config::load`], but files of `access_keys_dir` with mistakes are refused by themselves: the
+    /// gateway starts without their access keys.
+    ///
+    /// # Errors
+    /// All mistakes of all other files, and of all if no file of the directory is good.
+    pub fn load_to_serve(path: &Path) -> Result<(Self, Vec<Problem>), ConfigError> {
+        Self::read(path, resolve::KeyFiles::Served)
+    }
+
+    /// Like [`Config::load_to_serve`] for the generation after `self`: files of `access_keys_dir` with
+    /// mistakes keep their last good access keys.
+    ///
+    /// # Errors
+    /// All mistakes of all other files at once.
+    pub fn load_next(&self, path: &Path) -> Result<(Self, Vec<Problem>), ConfigError> {
+        Self::read(path, resolve::KeyFiles::Reloaded(self))
+    }
+
+    /// Like [`Config::load_next`], with the text in force and these changes of `access_keys_dir`.
+    ///
+    /// # Errors
+    /// All mistakes of all other files at once.
+    pub fn next_of_text(
+        &self,
+        path: &Path,
+        changes: &KeyChanges,
+    ) -> Result<(Self, Vec<Problem>), ConfigError> {
+        let key_files = resolve::KeyFiles::Changed(self, changes);
+        Self::resolve(&self.text.0, path, key_files)
     }
 
     /// Like [`Config::load`], for a text that was read from `path`. Relative paths in it are resolved
@@ -114,13 +145,35 @@ impl Config {
     ///
     /// # Errors
     /// All mistakes of all files at once.
+    pub fn parse(text: &str, path: &Path) -> Result<(Self, Vec<Problem>), ConfigError> {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        Self::resolve(text, path, resolve::KeyFiles::Checked)
+    }
+
+    fn read(
+        path: &Path,
+        key_files: resolve::KeyFiles<'_>,
+    ) -> Result<(Self, Vec<Problem>), ConfigError> {
+        let bytes = match named_file::read_once(path) {
+            Ok(bytes) => bytes,
+            Err(error) => return Err(resolve::unreadable_file(path, &error.to_string())),
+        };
+        match encoding::decode(&bytes) {
+            Ok(text) => Self::resolve(text, path, key_files),
+            Err(error) => Err(resolve::unreadable_file(path, &error.to_string())),
+        }
+    }
+
     #[expect(
         clippy::disallowed_methods,
         reason = "the validity of certificates is checked when the files are read"
     )]
-    pub fn parse(text: &str, path: &Path) -> Result<(Self, Vec<Problem>), ConfigError> {
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        resolve::resolve(text, path, SystemTime::now())
+    fn resolve(
+        text: &str,
+        path: &Path,
+        key_files: resolve::KeyFiles<'_>,
+    ) -> Result<(Self, Vec<Problem>), ConfigError> {
+        resolve::resolve(text, path, SystemTime::now(), key_files)
     }
 
     /// Returns the effective configuration, defaults included, as JSON in the structure of the file.
@@ -248,7 +301,7 @@ pub enum Validation {
 }
 
 /// The settings of one access key (developer account).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct AccountSettings {
     /// The access key and its secret keys.
     pub credential: Arc<Credential>,
@@ -260,16 +313,12 @@ pub struct AccountSettings {
     pub ceiling: Option<Rate>,
     /// Concurrent requests, at least 1.
     pub in_flight: usize,
+    /// The file of its table.
+    pub source: AccountSource,
 }
 
-/// A token-bucket rate.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
-pub struct Rate {
-    /// Sustained requests per second; at least 1.
-    pub per_second: u32,
-    /// Size of the bucket in requests; at least 1.
-    pub burst: u32,
-}
+/// The accounts by access key. Generations share what did not change.
+pub type AccessKeys = ShardedMap<AccessKey, Arc<AccountSettings>>;
 
 /// The response cache.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]

@@ -21,7 +21,7 @@
 //! | 3 messages | [`message`] | the types between `gateway` and `upstream` |
 //! | 2 settings | [`config`] | the configuration file |
 //! | 1 rules | [`auth`], [`ccfs`], [`cluster`], [`findings`] | pure: no IO, no async, no clock |
-//! | 0 leaves | [`drain`], [`escape`], `framing`, [`gauge`], [`http_fields`], [`metrics`], [`telemetry`], [`tls`], `words` | no dependencies |
+//! | 0 leaves | [`drain`], [`escape`], `framing`, [`gauge`], [`http_fields`], [`metrics`], [`sharded_map`], [`telemetry`], [`tls`], `words` | no dependencies |
 
 pub mod drain;
 pub mod escape;
@@ -29,6 +29,7 @@ pub(crate) mod framing;
 pub mod gauge;
 pub mod http_fields;
 pub mod metrics;
+pub mod sharded_map;
 pub mod telemetry;
 pub mod tls;
 pub(crate) mod words;

@@ -21,18 +21,29 @@ use crate::config::Rate;
 /// One rate limit: GCRA on one atomic. Uses the system's monotonic clock, which has no state of its
 /// own, because tens of thousands of limiters are created at start.
 #[derive(Debug)]
-pub struct RateLimiter {
+pub struct RateLimiter<C: Clock = MonotonicClock> {
     rate: Rate,
-    limiter:
-        governor::RateLimiter<NotKeyed, InMemoryState, MonotonicClock, StateInformationMiddleware>,
+    limiter: governor::RateLimiter<NotKeyed, InMemoryState, C, StateInformationMiddleware>,
+    clock: C,
 }
 
 impl RateLimiter {
     /// Creates a limiter with its full burst available.
     pub fn new(rate: Rate) -> Self {
-        let limiter = governor::RateLimiter::direct_with_clock(quota(rate), MonotonicClock)
-            .with_middleware::<StateInformationMiddleware>();
-        Self { rate, limiter }
+        Self::with_clock(rate, MonotonicClock)
+    }
+}
+
+impl<C: Clock + Clone> RateLimiter<C> {
+    /// Creates a limiter with its full burst available, with a clock of its own.
+    fn with_clock(rate: Rate, clock: C) -> Self {
+        let limiter =
+            governor::RateLimiter::direct_with_clock(quota(rate), clock.clone()).with_middleware();
+        Self {
+            rate,
+            limiter,
+            clock,
+        }
     }
 
     /// Returns the rate that the limiter was created with.
@@ -49,7 +60,7 @@ impl RateLimiter {
             Ok(_) => Ok(()),
             Err(not_until) => Err(RateLimited {
                 rate: self.rate,
-                wait: not_until.wait_time_from(MonotonicClock.now()),
+                wait: not_until.wait_time_from(self.clock.now()),
             }),
         }
     }
@@ -73,25 +84,28 @@ impl RateLimited {
     /// Returns the seconds in which the full burst is replenished, at least one: the window of
     /// `RateLimit-Policy`.
     pub fn window(&self) -> u64 {
-        u64::from(self.rate.burst.div_ceil(self.rate.per_second.max(1))).max(1)
+        self.rate.window_seconds()
     }
 }
 
 fn quota(rate: Rate) -> Quota {
     let at_least_one = |n| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
-    Quota::per_second(at_least_one(rate.per_second)).allow_burst(at_least_one(rate.burst))
+    // `None` only for an interval of zero, which no valid rate has.
+    Quota::with_period(rate.interval())
+        .unwrap_or_else(|| Quota::per_second(at_least_one(rate.requests)))
+        .allow_burst(at_least_one(rate.burst))
 }
 
 #[cfg(test)]
 mod tests {
+    use governor::clock::FakeRelativeClock;
+
     use super::*;
+    use crate::config::Period;
 
     #[test]
     fn a_burst_passes_and_the_next_request_gets_retry_after() {
-        let limiter = RateLimiter::new(Rate {
-            per_second: 1,
-            burst: 3,
-        });
+        let limiter = RateLimiter::new(Rate::per_second(1, 3));
         for _ in 0..3 {
             assert_eq!(limiter.try_acquire(), Ok(()));
         }
@@ -100,12 +114,60 @@ mod tests {
         assert_eq!(limited.window(), 3);
     }
 
+    /// Takes all that there is, at the same moment.
+    fn drain(limiter: &RateLimiter<FakeRelativeClock>) -> u64 {
+        std::iter::from_fn(|| limiter.try_acquire().ok()).count() as u64
+    }
+
+    #[test]
+    fn long_rates_are_exact_over_hours() {
+        for (requests, period, burst) in [
+            (12, Period::Minute, 1),
+            (500, Period::Hour, 20),
+            (7, Period::Hour, 1),
+            (99_983, Period::Hour, 300),
+            (1, Period::Second, 1),
+        ] {
+            let rate = Rate {
+                requests,
+                period,
+                burst,
+            };
+            let clock = FakeRelativeClock::default();
+            let limiter = RateLimiter::with_clock(rate, clock.clone());
+            assert_eq!(drain(&limiter), u64::from(burst), "{rate:?}");
+            // Ten hours, in steps in which no bucket overflows.
+            let step = rate.interval() * burst;
+            let mut passed = Duration::ZERO;
+            let mut taken = 0;
+            while passed < Duration::from_secs(36_000) {
+                let step = step.min(Duration::from_secs(36_000) - passed);
+                clock.advance(step);
+                passed += step;
+                taken += drain(&limiter);
+            }
+            let expected = u64::from(requests) * 36_000 / u64::from(period.seconds());
+            assert_eq!(taken, expected, "{rate:?}");
+        }
+    }
+
+    #[test]
+    fn the_wait_of_a_long_rate_is_the_time_to_its_next_request() {
+        let clock = FakeRelativeClock::default();
+        let rate = Rate::with_default_burst(12, Period::Minute);
+        let limiter = RateLimiter::with_clock(rate, clock.clone());
+        assert_eq!(limiter.try_acquire(), Ok(()));
+        clock.advance(Duration::from_millis(1_500));
+        let limited = limiter.try_acquire().unwrap_err();
+        assert_eq!(limited.wait, Duration::from_millis(3_500));
+        assert_eq!((limited.retry_after(), limited.window()), (4, 5));
+        clock.advance(limited.wait);
+        assert_eq!(limiter.try_acquire(), Ok(()));
+    }
+
     #[test]
     fn retry_after_is_rounded_up() {
-        let rate = Rate {
-            per_second: 1,
-            burst: 1,
-        };
+        let rate = Rate::per_second(1, 1);
         let seconds = |millis| {
             RateLimited {
                 rate,

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{AdminState, certificates, process, status};
-use crate::config::{Authentication, Config, Validation};
+use crate::config::{Authentication, Config, MAX_LISTED, RefusedFile, Validation};
 use crate::findings::{
     AccessKeys, Change, ClaimStatus, ClusterFacts, Counters, Detector, EndDate, EndKind, Finding,
     ListenerFacts, Observation, Report, Severity, StoreFacts, Timing, UnreadableFile,
@@ -252,7 +252,44 @@ fn unreadable_files(state: &AdminState) -> Vec<UnreadableFile> {
             .to_owned(),
         is_critical: false,
     };
-    files.iter().map(file).collect()
+    let named = files.iter().map(file);
+    let config = state.config.load();
+    let Some(directory) = config.key_directory.as_deref() else {
+        return named.collect();
+    };
+    let error = directory.error().map(|error| UnreadableFile {
+        path: as_text(directory.path()),
+        cause: format!("{error}; all its access keys stay in force"),
+        is_critical: true,
+    });
+    let refused = directory
+        .refused()
+        .values()
+        .take(MAX_LISTED)
+        .map(|file| UnreadableFile {
+            path: as_text(&file.path),
+            cause: refusal(file),
+            is_critical: true,
+        });
+    named.chain(error).chain(refused).collect()
+}
+
+/// Describes a refused file of access keys, with those that it no longer holds.
+fn refusal(file: &RefusedFile) -> String {
+    let kept = &file.not_yet_revoked;
+    if kept.is_empty() {
+        return file.message.clone();
+    }
+    let named: Vec<_> = kept.iter().take(MAX_LISTED).map(|it| it.as_str()).collect();
+    let more = match kept.len().saturating_sub(MAX_LISTED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!(
+        "{}; not yet revoked: {}{more}",
+        file.message,
+        named.join(", ")
+    )
 }
 
 fn as_text(path: &std::path::Path) -> Arc<str> {

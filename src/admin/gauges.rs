@@ -139,7 +139,7 @@ fn gateway_gauges(state: &AdminState, snapshot: &Snapshot, waiting: usize) -> Ve
         unlabelled(
             "access_keys",
             "Access keys configured",
-            snapshot.accounts().len(),
+            snapshot.account_count(),
         ),
         unlabelled("ratelimit_keys", "Access keys with a rate limit", limited),
         unlabelled(

@@ -6,7 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use jiff::Timestamp;
+use serde::Serialize;
 use serde_json::{Value, json};
+
+use crate::config::{Config, MAX_LISTED};
 
 /// The counts of all reloads since the start, and the last result.
 #[derive(Debug, Default)]
@@ -25,8 +28,60 @@ pub struct Reloaded {
     pub generation: u64,
     /// The warnings that `check` would print, each with its location.
     pub warnings: Vec<String>,
+    /// The files of `access_keys_dir` that are not in force, at most [`MAX_LISTED`].
+    pub refused_files: Vec<RefusedKeyFile>,
+    /// The number of further ones.
+    pub refused_files_omitted: usize,
     /// The keys whose values differ from the ones in force, which they become at the next start.
     pub restart_needed: Vec<String>,
+}
+
+/// A file of access keys with mistakes; the access keys that it had before stay in force.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct RefusedKeyFile {
+    /// The path of the file.
+    pub file: String,
+    /// The first mistake, and the number of the others.
+    pub message: String,
+}
+
+impl Reloaded {
+    /// The result of a reload to this generation.
+    pub fn new(generation: u64, config: &Config, warnings: Vec<String>) -> Self {
+        let mut refused_files = Vec::new();
+        let mut refused_files_omitted = 0;
+        if let Some(directory) = &config.key_directory {
+            let refused = directory.refused();
+            let listed = refused.values().take(MAX_LISTED);
+            refused_files.extend(listed.map(|refused| RefusedKeyFile {
+                file: refused.path.display().to_string(),
+                message: refused.message.clone(),
+            }));
+            refused_files_omitted = refused.len().saturating_sub(MAX_LISTED);
+        }
+        Self {
+            generation,
+            warnings,
+            refused_files,
+            refused_files_omitted,
+            restart_needed: Vec::new(),
+        }
+    }
+
+    /// Returns the body of the response to `POST /reload`.
+    pub(super) fn to_json(&self) -> Value {
+        let mut body = json!({
+            "reloaded": true,
+            "generation": self.generation,
+            "restart_needed": self.restart_needed,
+            "warnings": self.warnings,
+            "refused_files": self.refused_files,
+        });
+        if self.refused_files_omitted > 0 {
+            body["refused_files_omitted"] = self.refused_files_omitted.into();
+        }
+        body
+    }
 }
 
 /// One reload.

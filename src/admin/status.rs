@@ -7,8 +7,9 @@ use serde_json::{Map, Value, json};
 
 use super::history::{History, Sample};
 use super::{AdminState, certificates};
+use crate::auth::AccessKey;
 use crate::cluster::{Cluster, NodeStatus};
-use crate::config::Config;
+use crate::config::{Config, KeyDirectory, MAX_LISTED};
 use crate::gateway::Snapshot;
 use crate::metrics::Totals;
 use crate::shared_store::{Status, Store};
@@ -43,7 +44,8 @@ pub(super) fn write(state: &AdminState, history: &History, after: Option<u64>) -
         "reloads": state.reloads.to_json(),
         "listeners": listeners(state, &config, now),
         "clusters": snapshot.clusters().values().map(|it| cluster(it)).collect::<Vec<_>>(),
-        "access_keys": snapshot.accounts().len(),
+        "access_keys": snapshot.account_count(),
+        "access_key_files": config.key_directory.as_deref().map(key_directory),
         "busiest_access_keys": history.top_keys(TOP_KEYS),
         "requests_in_flight": snapshot.in_flight.in_use(),
         "buffered_bytes": snapshot.buffered.in_use(),
@@ -81,6 +83,31 @@ fn shared_store(store: &Store) -> Value {
         },
         "untold_purges": store.unpublished_purges(),
         "insecure_skip_verify": store.settings().tls.as_ref().is_some_and(|tls| tls.insecure),
+    })
+}
+
+/// Returns the state of `access_keys_dir`.
+fn key_directory(directory: &KeyDirectory) -> Value {
+    let refused = directory.refused().values().take(MAX_LISTED).map(|file| {
+        let keys = file.not_yet_revoked.iter().map(AccessKey::as_str);
+        json!({
+            "file": file.path.display().to_string(),
+            "message": file.message,
+            "not_yet_revoked": keys.take(MAX_LISTED).collect::<Vec<_>>(),
+            "not_yet_revoked_omitted": file.not_yet_revoked.len().saturating_sub(MAX_LISTED),
+        })
+    });
+    let contested = directory.contested().take(MAX_LISTED).map(|contested| {
+        json!({ "access_key": contested.access_key.as_str(), "files": contested.files })
+    });
+    json!({
+        "directory": directory.path().display().to_string(),
+        "files": directory.files(),
+        "error": directory.error(),
+        "refused": refused.collect::<Vec<_>>(),
+        "refused_omitted": directory.refused().len().saturating_sub(MAX_LISTED),
+        "in_several_files": contested.collect::<Vec<_>>(),
+        "in_several_files_omitted": directory.contested().len().saturating_sub(MAX_LISTED),
     })
 }
 

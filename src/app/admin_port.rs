@@ -7,7 +7,6 @@ use arc_swap::ArcSwap;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::port::BoundSocket;
-use super::reload::ConfigSource;
 use super::{ADMIN, App, StartError, listener_setup};
 use crate::admin::{self, Admin, AdminState};
 use crate::config::Config;
@@ -89,7 +88,10 @@ impl App {
             commands: self.commands(),
             reloads: self.reloads.clone(),
             ports: self.open_ports.clone(),
-            config_file: self.source.as_ref().map(ConfigSource::name),
+            config_file: self
+                .source
+                .as_ref()
+                .map(|path| path.display().to_string().into()),
             findings: self.findings.clone(),
         }
     }

@@ -17,6 +17,8 @@ pub(super) struct ClusterTasks(Vec<ClusterTask>);
 #[derive(Debug)]
 struct ClusterTask {
     cluster: Arc<Cluster>,
+    /// What signs its health checks.
+    credential: Option<Arc<Credential>>,
     task: JoinHandle<()>,
 }
 
@@ -31,19 +33,22 @@ impl ClusterTasks {
     pub(super) fn reconcile(&mut self, snapshot: &Snapshot) {
         let current = snapshot.clusters();
         self.0.retain(|task| {
-            current
-                .values()
-                .any(|cluster| Arc::ptr_eq(cluster, &task.cluster))
+            let is_same = |cluster: &Arc<Cluster>| {
+                Arc::ptr_eq(cluster, &task.cluster)
+                    && health_check_credential(cluster, snapshot) == task.credential
+            };
+            current.values().any(is_same)
         });
         for cluster in current.values() {
             let belongs = |task: &ClusterTask| Arc::ptr_eq(&task.cluster, cluster);
             if !self.0.iter().any(belongs) {
-                let watch =
-                    watch_cluster(cluster.clone(), health_check_credential(cluster, snapshot));
+                let credential = health_check_credential(cluster, snapshot);
+                let watch = watch_cluster(cluster.clone(), credential.clone());
                 #[expect(clippy::disallowed_methods, reason = "ends with its `ClusterTask`")]
                 let task = tokio::spawn(watch);
                 self.0.push(ClusterTask {
                     cluster: cluster.clone(),
+                    credential,
                     task,
                 });
             }

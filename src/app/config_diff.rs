@@ -2,7 +2,7 @@
 
 use crate::auth::AccessKey;
 use crate::cache::Purge;
-use crate::config::{AccountSettings, Config};
+use crate::config::{AccountSettings, Config, KeyChanges};
 use crate::gateway::Snapshot;
 
 /// Gives `after` the values of `before` where a key takes effect only at the start. Returns the keys whose
@@ -62,11 +62,42 @@ fn revoked_access_keys<'a>(
     };
     before
         .access_keys
-        .iter()
+        .unshared(&after.access_keys)
         .filter_map(move |(access_key, old)| {
             let new = after.access_keys.get(access_key);
             new.is_none_or(|new| lost(old, new)).then_some(access_key)
         })
+}
+
+/// The access keys of a generation whose other settings are those of the generation before it.
+#[derive(Debug)]
+pub(super) struct PreparedKeys {
+    pub(super) config: Config,
+    /// `None` if no access key differs.
+    pub(super) snapshot: Option<Snapshot>,
+    /// As [`Prepared::purges`].
+    pub(super) purges: Vec<Purge>,
+}
+
+impl PreparedKeys {
+    pub(super) fn new(before: &Config, current: &Snapshot, changes: &KeyChanges) -> Self {
+        let config = before.after_key_changes(changes);
+        let (old, new) = (&before.access_keys, &config.access_keys);
+        let is_same = new.unshared(old).next().is_none() && old.unshared(new).next().is_none();
+        Self {
+            snapshot: (!is_same).then(|| current.with_access_keys(new)),
+            purges: purges_of_revoked(before, &config),
+            config,
+        }
+    }
+}
+
+fn purges_of_revoked(before: &Config, after: &Config) -> Vec<Purge> {
+    let purges = revoked_access_keys(before, after).map(|access_key| Purge {
+        access_key: Some(access_key.clone()),
+        call_id: None,
+    });
+    purges.collect()
 }
 
 /// The parts of a reload whose time grows with the number of access keys; made on a thread of their own.
@@ -80,12 +111,8 @@ pub(super) struct Prepared {
 
 impl Prepared {
     pub(super) fn new(config: Config, before: &Config, current: &Snapshot) -> Self {
-        let purges = revoked_access_keys(before, &config).map(|access_key| Purge {
-            access_key: Some(access_key.clone()),
-            call_id: None,
-        });
         Self {
-            purges: purges.collect(),
+            purges: purges_of_revoked(before, &config),
             snapshot: Snapshot::next(&config, Some(current)),
             config,
         }

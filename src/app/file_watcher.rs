@@ -1,190 +1,223 @@
 //! Watches files by content. Keys, secrets and certificates are replaced at run time by an editor, by an
-//! ACME client, or by the symbolic link of a Kubernetes secret volume. Periodic reading detects all of
+//! ACME client, or by the symbolic link of a Kubernetes secret volume. Periodic looking detects all of
 //! these on every file system; inotify does not (network file systems, swapped links).
 
+mod directory;
+mod observation;
+
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime};
 
-use aws_lc_rs::digest::{self, SHA256};
 use tokio::task::JoinHandle;
-use zeroize::Zeroizing;
 
-use crate::config::read_named_file;
+use crate::config::{Config, FileDigest, KeyChanges};
+use directory::DirectoryWatch;
+use observation::{Clock, Observation, Seen};
 
-/// Reads files periodically, on the blocking thread pool.
+/// Looks at files periodically, on the blocking thread pool.
 #[derive(Debug)]
 pub(super) struct FileWatcher {
-    /// The last known digests; `None` until the first read has finished.
-    known: Option<FileDigests>,
     interval: Duration,
-    next_read: JoinHandle<FileDigests>,
+    /// What is known of the files, while no scan is scheduled.
+    state: Option<WatchState>,
+    next_scan: Option<JoinHandle<(WatchState, FileChanges)>>,
+}
+
+/// Files whose content has changed.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct FileChanges {
+    /// Files that the configuration names.
+    pub(super) named: Vec<PathBuf>,
+    /// Files of `access_keys_dir`; `None` if nothing changed there.
+    pub(super) keys: Option<KeyChanges>,
+}
+
+impl FileChanges {
+    fn is_empty(&self) -> bool {
+        self.named.is_empty() && self.keys.is_none()
+    }
 }
 
 impl Drop for FileWatcher {
     fn drop(&mut self) {
-        self.next_read.abort();
+        self.next_scan.iter().for_each(JoinHandle::abort);
     }
 }
 
 impl FileWatcher {
-    /// Starts to watch; the current content is the baseline.
-    pub(super) fn start(files: Vec<PathBuf>, interval: Duration) -> Self {
-        Self {
-            known: None,
+    /// Starts to watch all files of `config`; the content that was read for it is the baseline.
+    pub(super) fn start(config: &Config, interval: Duration) -> Self {
+        let mut watcher = Self {
             interval,
-            next_read: read_after(Duration::ZERO, move || FileDigests::read(&files)),
+            state: Some(WatchState::new(config)),
+            next_scan: None,
+        };
+        watcher.schedule(false);
+        watcher
+    }
+
+    /// Continues with a new configuration, which was read from its files.
+    pub(super) fn continue_with(&mut self, config: &Config) {
+        if let Some(scan) = self.next_scan.take() {
+            scan.abort();
         }
+        match &mut self.state {
+            Some(state) => state.update(config),
+            // A scan was running.
+            None => self.state = Some(WatchState::new(config)),
+        }
+        self.schedule(false);
     }
 
-    /// Returns the digests of the last finished read.
-    pub(super) fn known_digests(&self) -> FileDigests {
-        self.known.clone().unwrap_or_default()
+    /// Returns the files that could not be read at the last look.
+    pub(super) fn unreadable_files(&self) -> Vec<PathBuf> {
+        let named = self.state.iter().flat_map(|state| &state.named);
+        let unreadable = named.filter(|(_, seen)| seen.is_unreadable());
+        unreadable.map(|(path, _)| path.clone()).collect()
     }
 
-    /// Continues with other files and digests.
-    pub(super) fn reset(&mut self, digests: FileDigests) {
-        self.next_read.abort();
-        self.schedule_read(digests);
+    /// Continues after changes that were rejected: they are reported again when the files change again.
+    pub(super) fn resume(&mut self) {
+        self.schedule(false);
     }
 
-    fn schedule_read(&mut self, digests: FileDigests) {
-        self.known = Some(digests.clone());
-        self.next_read = read_after(self.interval, move || digests.reread());
+    fn schedule(&mut self, is_unsettled: bool) {
+        let Some(mut state) = self.state.take() else {
+            return;
+        };
+        let settle = SETTLE_TIME.min(self.interval);
+        let delay = if is_unsettled { settle } else { self.interval };
+        let scan = move || {
+            let changes = state.scan(is_unsettled, settle);
+            (state, changes)
+        };
+        #[expect(clippy::disallowed_methods, reason = "ends with its `FileWatcher`")]
+        let task = tokio::spawn(async move {
+            tokio::time::sleep(delay).await;
+            let scan = tokio::task::spawn_blocking(scan);
+            match scan.await {
+                Ok(result) => result,
+                // Scanning does not panic; after a panic nothing more is watched.
+                Err(_) => std::future::pending().await,
+            }
+        });
+        self.next_scan = Some(task);
     }
 
-    async fn changed_files(&mut self) -> Vec<PathBuf> {
+    /// Returns the next changes, after which the caller continues the watch. Cancel safe.
+    async fn changes(&mut self) -> FileChanges {
         loop {
-            let Ok(digests) = (&mut self.next_read).await else {
-                // A read is cancelled only when the runtime shuts down.
+            let Some(scan) = &mut self.next_scan else {
                 return std::future::pending().await;
             };
-            let before = self.known.take();
-            // All files could be read before the baseline.
-            let changed = before.map_or_else(
-                || digests.unreadable(),
-                |before| digests.changed_since(&before),
-            );
-            self.schedule_read(digests);
-            if !changed.is_empty() {
-                return changed;
+            let Ok((state, changes)) = scan.await else {
+                // A scan is cancelled only when the runtime shuts down.
+                return std::future::pending().await;
+            };
+            self.next_scan = None;
+            let is_unsettled = state.is_unsettled;
+            self.state = Some(state);
+            if !changes.is_empty() {
+                return changes;
             }
+            self.schedule(is_unsettled);
         }
     }
 }
 
 /// Resolves when files have changed, once per change; never without a watcher. Cancel safe.
-pub(super) async fn changed_files(watcher: &mut Option<FileWatcher>) -> Vec<PathBuf> {
+pub(super) async fn changes(watcher: &mut Option<FileWatcher>) -> FileChanges {
     match watcher {
-        Some(watcher) => watcher.changed_files().await,
+        Some(watcher) => watcher.changes().await,
         None => std::future::pending().await,
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "ends with its `FileWatcher`")]
-fn read_after(
-    delay: Duration,
-    read: impl FnOnce() -> FileDigests + Send + 'static,
-) -> JoinHandle<FileDigests> {
-    tokio::spawn(async move {
-        tokio::time::sleep(delay).await;
-        let digests = tokio::task::spawn_blocking(read).await;
-        // Reading does not panic; after a panic, all files would count as changed.
-        digests.unwrap_or_default()
-    })
+/// What is known of all watched files.
+#[derive(Debug)]
+struct WatchState {
+    named: BTreeMap<PathBuf, Seen>,
+    directory: Option<DirectoryWatch>,
+    last_verified: Option<Instant>,
+    /// Whether a file has changed so recently that it can still be written.
+    is_unsettled: bool,
 }
 
-/// The digests of a set of files at one moment.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(super) struct FileDigests(BTreeMap<PathBuf, Digest>);
-
-/// The SHA-256 of a file's content; `None` if it cannot be read.
-type Digest = Option<[u8; 32]>;
-
-impl FileDigests {
-    /// Reads all files.
-    pub(super) fn read<'a>(files: impl IntoIterator<Item = &'a PathBuf>) -> Self {
-        Self(
-            files
-                .into_iter()
-                .map(|file| (file.clone(), digest_of(file)))
+impl WatchState {
+    fn new(config: &Config) -> Self {
+        let named = config.files.iter();
+        Self {
+            named: named
+                .map(|(path, digest)| (path.clone(), Seen::read(*digest)))
                 .collect(),
-        )
+            directory: config.key_directory.as_deref().map(DirectoryWatch::new),
+            last_verified: None,
+            is_unsettled: false,
+        }
     }
 
-    /// Reads the same files again.
-    pub(super) fn reread(&self) -> Self {
-        Self::read(self.0.keys())
+    /// Continues with the files of another configuration.
+    fn update(&mut self, config: &Config) {
+        let before = std::mem::take(&mut self.named);
+        let seen = |(path, digest): (&PathBuf, &Option<FileDigest>)| {
+            let seen = Seen::read(*digest).or_same(before.get(path));
+            (path.clone(), seen)
+        };
+        self.named = config.files.iter().map(seen).collect();
+        self.directory = match (self.directory.take(), config.key_directory.as_deref()) {
+            (Some(mut watch), Some(directory)) if watch.is_of(directory) => {
+                watch.update(directory);
+                Some(watch)
+            }
+            (_, directory) => directory.map(DirectoryWatch::new),
+        };
     }
 
-    /// Returns the files whose digest differs from `before`.
-    fn changed_since(&self, before: &Self) -> Vec<PathBuf> {
-        self.0
-            .iter()
-            .filter(|(file, digest)| before.0.get(*file) != Some(*digest))
-            .map(|(file, _)| file.clone())
-            .collect()
-    }
-
-    /// Returns the files that could not be read.
-    pub(super) fn unreadable(&self) -> Vec<PathBuf> {
-        let files = self.0.iter().filter(|(_, digest)| digest.is_none());
-        files.map(|(file, _)| file.clone()).collect()
-    }
-
-    /// Takes the digests of `earlier` for files in both sets, so that the next read reports a change
-    /// that happened between the two.
-    pub(super) fn prefer_earlier(mut self, earlier: &Self) -> Self {
-        for (file, digest) in &mut self.0 {
-            if let Some(before) = earlier.0.get(file) {
-                *digest = *before;
+    /// Looks at all files, or only at those that may still be written.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "when a file was last looked at, and whether its times are recent"
+    )]
+    fn scan(&mut self, only_unsettled: bool, settle: Duration) -> FileChanges {
+        let now = Instant::now();
+        let is_due = self
+            .last_verified
+            .is_none_or(|last| now.duration_since(last) >= VERIFY_INTERVAL);
+        let clock = Clock {
+            now,
+            wall: SystemTime::now(),
+            settle,
+            verify_all: is_due && !only_unsettled,
+            only_unsettled,
+        };
+        if clock.verify_all {
+            self.last_verified = Some(now);
+        }
+        self.is_unsettled = false;
+        let mut changes = FileChanges::default();
+        for (path, seen) in &mut self.named {
+            match seen.observe(path, &clock) {
+                Observation::Same => {}
+                Observation::Unsettled => self.is_unsettled = true,
+                Observation::Changed => changes.named.push(path.clone()),
             }
         }
-        self
+        if let Some(directory) = &mut self.directory {
+            let (keys, is_unsettled) = directory.scan(&clock);
+            self.is_unsettled |= is_unsettled;
+            changes.keys = keys;
+        }
+        changes
     }
 }
 
-fn digest_of(file: &Path) -> Digest {
-    let content = Zeroizing::new(read_named_file(file).ok()?);
-    digest::digest(&SHA256, &content).as_ref().try_into().ok()
-}
+/// A changed file is taken when its size and times have been the same for this time, so that it is not
+/// read half written.
+const SETTLE_TIME: Duration = Duration::from_secs(1);
+
+/// All files are read and compared this often, whatever their times say.
+const VERIFY_INTERVAL: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_change_of_content_is_reported_also_through_links() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
-        for (version, secret) in [("one", "same"), ("two", "same"), ("three", "other")] {
-            std::fs::create_dir(path(version)).unwrap();
-            std::fs::write(path(version).join("key"), secret).unwrap();
-        }
-        let point_to = |version: &str| {
-            std::os::unix::fs::symlink(version, path("new")).unwrap();
-            std::fs::rename(path("new"), path("..data")).unwrap();
-        };
-        point_to("one");
-        std::os::unix::fs::symlink("..data/key", path("key")).unwrap();
-        let files = [path("key")];
-        let first = FileDigests::read(&files);
-        point_to("two");
-        assert!(first.reread().changed_since(&first).is_empty());
-        point_to("three");
-        assert_eq!(first.reread().changed_since(&first), [path("key")]);
-        std::fs::remove_file(path("..data")).unwrap();
-        assert_eq!(first.reread().changed_since(&first), [path("key")]);
-    }
-
-    #[test]
-    fn a_change_between_two_reads_is_reported_by_the_third() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("key");
-        std::fs::write(&file, "1").unwrap();
-        let before = FileDigests::read([&file]);
-        std::fs::write(&file, "2").unwrap();
-        let after = before.reread().prefer_earlier(&before);
-        assert_eq!(after.reread().changed_since(&after), [file]);
-    }
-}
+mod tests;

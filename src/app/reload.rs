@@ -1,65 +1,37 @@
 //! Applies a new configuration, all or nothing: every step that can fail runs before the first visible
 //! change. Keys that cannot change while running keep their values, and are named until the restart.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::App;
-use super::config_diff::{Prepared, keep_until_restart};
-use super::file_watcher::FileDigests;
+use super::config_diff::{Prepared, PreparedKeys, keep_until_restart};
+use super::file_watcher::FileChanges;
 use super::listener_setup::{self, ListenerSetup};
 use super::port::{BoundSocket, Port};
 use super::shared_store_task::SharedStoreTask;
 use super::shutdown::{ClosingSocket, DrainingListener};
 use crate::admin::{Admin, Reloaded};
 use crate::cache::{Purge, PurgeSet};
-use crate::config::{Config, Problem};
+use crate::config::{Config, KeyChanges, MAX_LISTED, Problem, RefusedFile};
 use crate::gateway::Snapshot;
 use crate::limit::AddressRateLimiter;
 use crate::listener::ListenerContext;
-
-/// The configuration file and its text in force. A reload caused by a changed key or certificate uses
-/// this text, because the file itself may be half edited.
-#[derive(Debug)]
-pub(super) struct ConfigSource {
-    path: PathBuf,
-    text: Arc<str>,
-}
-
-impl ConfigSource {
-    /// Where `config` was loaded from, with the text that was read then.
-    pub(super) fn new(path: PathBuf, config: &Config) -> Self {
-        let text = config.text.get().clone();
-        Self { path, text }
-    }
-
-    /// Returns the path as text.
-    pub(super) fn name(&self) -> Arc<str> {
-        self.path.display().to_string().into()
-    }
-
-    /// Returns the files whose content is watched: all that the configuration names, but not itself.
-    pub(super) fn watched_files(&self, config: &Config) -> Vec<PathBuf> {
-        let files = config.files.iter();
-        files.filter(|file| **file != self.path).cloned().collect()
-    }
-}
 
 /// Why a reload was started.
 #[derive(Debug)]
 pub(super) enum ReloadCause {
     /// By SIGHUP or `POST /reload`: the configuration and all its files are read again.
     Requested,
-    /// The content of these files changed: the text in force is combined with their new content.
-    FilesChanged(Vec<PathBuf>),
+    /// The content of files changed: the text in force is combined with their new content.
+    FilesChanged(FileChanges),
 }
 
 /// A valid configuration, read but not yet applied.
 #[derive(Debug)]
 struct LoadedConfig {
     config: Config,
-    source: ConfigSource,
-    digests: FileDigests,
     warnings: Vec<String>,
 }
 
@@ -88,15 +60,11 @@ impl App {
     /// All mistakes, rendered for people; the configuration in force stays.
     pub(super) async fn reload(&mut self, cause: ReloadCause) -> Result<Reloaded, String> {
         self.notifier.reloading();
-        if let ReloadCause::FilesChanged(files) = &cause {
-            tracing::info!(?files, "watched files have changed");
+        if let ReloadCause::FilesChanged(changes) = &cause {
+            tracing::info!(files = ?changes.named, "watched files have changed");
         }
         let result = self.try_reload(&cause).await;
         self.reloads.record(super::now(), &result);
-        if let Some(watcher) = &self.file_watcher {
-            let unreadable = watcher.known_digests().unreadable();
-            self.reloads.set_unreadable_files(unreadable);
-        }
         let in_force = self.shared.snapshot.load().generation;
         match &result {
             Ok(done) => {
@@ -125,20 +93,17 @@ impl App {
             .source
             .as_ref()
             .ok_or("this gateway was not started from a file")?;
-        let path = source.path.clone();
-        let text = match cause {
+        let path = source.clone();
+        let changes = match cause {
             ReloadCause::Requested => None,
-            ReloadCause::FilesChanged(_) => Some(source.text.clone()),
+            ReloadCause::FilesChanged(changes) => Some(changes.clone()),
         };
-        let known = self
-            .file_watcher
-            .as_ref()
-            .map(super::FileWatcher::known_digests);
-        let read = move || load(path, text, &known.unwrap_or_default());
+        let before = self.config.load_full();
+        let in_force = before.clone();
+        let read = move || load(&path, changes.as_ref(), &in_force);
         let loaded = tokio::task::spawn_blocking(read)
             .await
             .map_err(|error| error.to_string())??;
-        let before = self.config.load_full();
         let mut config = loaded.config;
         let restart_needed = keep_until_restart(&before, &mut config);
         let plans = self.plan_listeners(&config).await?;
@@ -150,15 +115,86 @@ impl App {
             .map_err(|error| error.to_string())?;
 
         // Nothing below can fail.
+        let refused_before = self.config.load_full();
+        let generation = self.apply_config(prepared, plans, admin);
+        let config = self.config.load_full();
+        log_refused_files(&refused_before, &config);
         if let Some(watcher) = &mut self.file_watcher {
-            watcher.reset(loaded.digests);
+            watcher.continue_with(&config);
         }
-        self.source = Some(loaded.source);
+        let unreadable = config.files.iter().filter(|(_, digest)| digest.is_none());
+        let unreadable = unreadable.map(|(path, _)| path.clone());
+        self.reloads.set_unreadable_files(unreadable.collect());
         Ok(Reloaded {
-            generation: self.apply_config(prepared, plans, admin),
-            warnings: loaded.warnings,
             restart_needed,
+            ..Reloaded::new(generation, &config, loaded.warnings)
         })
+    }
+
+    /// Applies changes of watched files; logs the result.
+    pub(super) async fn on_changed_files(&mut self, mut changes: FileChanges) {
+        if let Some(watcher) = &self.file_watcher {
+            self.reloads
+                .set_unreadable_files(watcher.unreadable_files());
+        }
+        if !changes.named.is_empty() {
+            let cause = ReloadCause::FilesChanged(changes.clone());
+            if self.reload(cause).await.is_ok() {
+                return;
+            }
+        }
+        match changes.keys.take() {
+            Some(keys) => self.apply_key_changes(keys).await,
+            None => self
+                .file_watcher
+                .iter_mut()
+                .for_each(super::FileWatcher::resume),
+        }
+    }
+
+    /// Applies changes of files in `access_keys_dir`. Costs what changed, however many other access keys
+    /// there are.
+    async fn apply_key_changes(&mut self, changes: KeyChanges) {
+        let (before, current) = (self.config.load_full(), self.shared.snapshot.load_full());
+        let prepare = {
+            let (before, current) = (before.clone(), current.clone());
+            move || PreparedKeys::new(&before, &current, &changes)
+        };
+        // Does not panic.
+        let Ok(prepared) = tokio::task::spawn_blocking(prepare).await else {
+            return;
+        };
+        let PreparedKeys {
+            config,
+            snapshot,
+            purges,
+        } = prepared;
+        log_refused_files(&before, &config);
+        let config = Arc::new(config);
+        if let Some(watcher) = &mut self.file_watcher {
+            watcher.continue_with(&config);
+        }
+        self.config.store(config.clone());
+        let Some(snapshot) = snapshot else {
+            return;
+        };
+        let generation = snapshot.generation;
+        self.shared.snapshot.store(Arc::new(snapshot));
+        tracing::info!(
+            generation,
+            access_keys = config.access_keys.len(),
+            revoked = purges.len(),
+            "access keys have changed"
+        );
+        self.purge(purges, (before, current));
+        self.cluster_tasks.reconcile(&self.shared.snapshot.load());
+        let result = Ok(Reloaded {
+            restart_needed: self.reloads.restart_needed(),
+            ..Reloaded::new(generation, &config, Vec::new())
+        });
+        self.reloads.record(super::now(), &result);
+        self.notifier
+            .ready(&format!("serving, generation {generation}"));
     }
 
     fn apply_config(
@@ -220,8 +256,12 @@ impl App {
         let shared = self.shared.clone();
         tokio::task::spawn_blocking(move || {
             shared.cache.sweep();
-            drop(replaced);
         });
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "ends with the last request of the generation"
+        )]
+        tokio::spawn(drop_when_unused(replaced));
     }
 
     /// Opens new sockets and prepares the setup of every listener.
@@ -319,37 +359,79 @@ impl App {
     }
 }
 
-/// Loads the configuration from `text`, or from the file if there is none, with all files it names.
-///
-/// `known` holds the digests of the last watch interval: a file that changed since then keeps its old
-/// digest, so that the watcher reports the change if this load missed it.
+/// Loads the configuration from the text in force with changed files, or from the file.
 fn load(
-    path: PathBuf,
-    text: Option<Arc<str>>,
-    known: &FileDigests,
+    path: &Path,
+    changes: Option<&FileChanges>,
+    in_force: &Config,
 ) -> Result<LoadedConfig, String> {
-    let earlier = known.reread();
-    let loaded = match text {
-        Some(text) => Config::parse(&text, &path),
+    let loaded = match changes {
+        Some(changes) => {
+            let keys = changes
+                .keys
+                .clone()
+                .unwrap_or_else(|| in_force.no_key_changes());
+            in_force.next_of_text(path, &keys)
+        }
         None if path.metadata().is_ok_and(|file| !file.is_file()) => {
             return Err(format!(
                 "{} cannot be read again: it is not a regular file",
                 path.display()
             ));
         }
-        None => Config::load(&path),
+        None => in_force.load_next(path),
     };
     let (config, warnings) = loaded.map_err(|error| error.to_string())?;
     let warnings = Problem::summarize(&warnings);
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    let source = ConfigSource::new(path, &config);
-    let digests = FileDigests::read(&source.watched_files(&config)).prefer_earlier(&earlier);
-    Ok(LoadedConfig {
-        config,
-        source,
-        digests,
-        warnings,
-    })
+    Ok(LoadedConfig { config, warnings })
 }
+
+/// Logs each file of access keys that is refused for another reason than before.
+fn log_refused_files(before: &Config, after: &Config) {
+    let known = before.key_directory.as_deref();
+    let Some(directory) = after.key_directory.as_deref() else {
+        return;
+    };
+    if let Some(error) = directory.error()
+        && known.is_none_or(|known| known.error() != Some(error))
+    {
+        tracing::error!(
+            error,
+            "access_keys_dir cannot be read; all its access keys are kept"
+        );
+    }
+    let is_new = |(name, file): &(&Arc<str>, &Arc<RefusedFile>)| {
+        let before = known.and_then(|known| known.refused().get(*name));
+        before.is_none_or(|before| before.message != file.message)
+    };
+    let mut refused = directory.refused().iter().filter(is_new);
+    for (_, file) in refused.by_ref().take(MAX_LISTED) {
+        let kept: Vec<_> = file.not_yet_revoked.iter().take(MAX_LISTED).collect();
+        tracing::error!(
+            file = %file.path.display(),
+            mistake = file.message,
+            not_yet_revoked = file.not_yet_revoked.len(),
+            access_keys = ?kept,
+            "a file of access keys is refused; what it held before stays in force"
+        );
+    }
+    let omitted = refused.count();
+    if omitted > 0 {
+        tracing::error!(omitted, "more files of access keys are refused");
+    }
+}
+
+/// Drops a generation on a thread that serves no requests, once no request holds it: a hundred thousand
+/// accounts take milliseconds.
+async fn drop_when_unused((config, snapshot): (Arc<Config>, Arc<Snapshot>)) {
+    while Arc::strong_count(&snapshot) > 1 {
+        tokio::time::sleep(UNUSED_CHECK_INTERVAL).await;
+    }
+    tokio::task::spawn_blocking(move || drop((config, snapshot)));
+}
+
+/// How often it is checked whether the last request of a generation has ended.
+const UNUSED_CHECK_INTERVAL: Duration = Duration::from_secs(1);

@@ -92,7 +92,7 @@ impl fmt::Debug for Secret {
 }
 
 /// An access key with its one or two secrets. Verification accepts both; signing uses the first.
-#[derive(Debug)]
+#[derive(Debug, Eq, PartialEq)]
 pub struct Credential {
     access_key: AccessKey,
     secrets: Vec<Secret>,

@@ -14,7 +14,7 @@ use super::{BodyKind, Endpoint};
 pub use invalid::InvalidRequest;
 
 /// How the times of a tenant are read.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Tenant {
     /// The zone of the tenant space.
     pub zone: TimeZone,

@@ -52,7 +52,7 @@ impl Run {
                 return Ok(ExitCode::from(EX_CONFIG));
             }
         };
-        let (config, warnings) = match Config::load(&path) {
+        let (config, warnings) = match Config::load_to_serve(&path) {
             Ok(loaded) => loaded,
             Err(diagnosis) => {
                 telemetry::write_stderr(&format!("{diagnosis}\n"));

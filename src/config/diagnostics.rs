@@ -1,12 +1,12 @@
 //! Collects the diagnostics of one file with their spans, and the spans that must not be shown.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::encoding;
-use super::named_file::read_named_file;
+use super::named_file::{FileDigest, read_named_file};
 use super::secrets;
 use super::spanned::Spanned;
 use crate::escape;
@@ -22,8 +22,8 @@ pub(super) struct Diagnostics {
     /// Keys (`clusters.ccfs.nodes`) that are present but invalid, and already have an error: they are
     /// not reported as missing.
     pub(super) already_reported: BTreeSet<String>,
-    /// Files that this file names and that were read.
-    pub(super) files: BTreeSet<PathBuf>,
+    /// Files that this file names, with the content that was read; `None` for one that cannot be read.
+    pub(super) files: BTreeMap<PathBuf, Option<FileDigest>>,
     /// The access key that is being read; the diagnostics of many access keys can be equal.
     pub(super) access_key: Option<Arc<str>>,
 }
@@ -55,7 +55,7 @@ impl Diagnostics {
             items: Vec::new(),
             secret_spans: Vec::new(),
             already_reported: BTreeSet::new(),
-            files: BTreeSet::new(),
+            files: BTreeMap::new(),
             access_key: None,
         }
     }
@@ -105,6 +105,11 @@ impl Diagnostics {
         }
     }
 
+    /// Whether the key `key` of the table at `table` is present and already has an error.
+    pub(super) fn is_reported(&self, table: &str, key: &str) -> bool {
+        self.already_reported.contains(&format!("{table}.{key}"))
+    }
+
     /// Whether there is any error.
     pub(super) fn has_errors(&self) -> bool {
         let is_error = |item: &Diagnostic| item.severity == Severity::Error;
@@ -144,8 +149,10 @@ impl Diagnostics {
     /// Reads the exact bytes of a file that is named at a span, or adds an error.
     fn read_bytes_at(&mut self, written: &str, span: &Range<usize>) -> Option<Vec<u8>> {
         let path = self.resolve_path(written);
-        self.files.insert(path.clone());
-        match read_named_file(&path) {
+        let read = read_named_file(&path);
+        let digest = read.as_deref().ok().map(FileDigest::of);
+        self.files.entry(path.clone()).or_insert(digest);
+        match read {
             Ok(bytes) => Some(bytes),
             Err(error) => {
                 let message = format!("cannot read {}: {error}", path.display());

@@ -28,10 +28,15 @@ pub(super) type ByName<T> = BTreeMap<Spanned<String>, T>;
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
-    /// A separate file of access keys with the same `[access_keys.AK]` tables, at most 64 MiB. It is a
-    /// secret file: it is rejected if its group or others can read or write it. Only this file may
-    /// contain `secret_key`.
+    /// A separate file of access keys with the same `[access_keys.AK]` tables, at most 64 MiB. Only such a
+    /// file may contain `secret_key`, so it is rejected unless it belongs to root or the gateway's user,
+    /// others can neither read nor write it, and its group, which must be one of the gateway's, cannot
+    /// write it.
     pub(super) access_keys_file: Setting<String>,
+    /// A directory of such files, at most 20,000 of 64 MiB each: all whose names end in ".toml" and do not
+    /// begin with ".". Changes are followed within ten seconds. A file with mistakes is refused by
+    /// itself; access keys of its last good content stay.
+    pub(super) access_keys_dir: Setting<String>,
     /// Listeners by name.
     #[serde(default)]
     pub(super) listeners: ByName<Listener>,
@@ -186,14 +191,21 @@ impl OneOrMany {
     }
 }
 
-/// A token-bucket rate.
+/// A token-bucket rate: exactly one of `per_second`, `per_minute` and `per_hour`.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(example = serde_json::json!({ "per_second": 50, "burst": 100 }))]
 pub(super) struct Rate {
     /// Sustained requests per second.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub(super) per_second: Option<u32>,
-    /// Size of the bucket in requests; `per_second` by default.
+    /// Sustained requests per minute.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(super) per_minute: Option<u32>,
+    /// Sustained requests per hour.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(super) per_hour: Option<u32>,
+    /// Size of the bucket in requests; by default what one second gives, rounded up.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub(super) burst: Option<u32>,
 }

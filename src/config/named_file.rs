@@ -1,9 +1,38 @@
 //! Reads files that the configuration names. They are read whole: only regular files of a limited size,
 //! since a pipe can block and a device can be endless.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
+
+use aws_lc_rs::digest::{self, SHA256};
+use zeroize::Zeroizing;
+
+/// The SHA-256 of the content of a file. Not shown in `Debug`: a short secret can be guessed from it.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub struct FileDigest([u8; 32]);
+
+impl fmt::Debug for FileDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FileDigest(..)")
+    }
+}
+
+impl FileDigest {
+    /// Computes the digest of a content.
+    pub(super) fn of(content: &[u8]) -> Self {
+        let digest = digest::digest(&SHA256, content);
+        // The length of SHA-256 is 32; `Self` of zeros would only mean one more read.
+        Self(digest.as_ref().try_into().unwrap_or_default())
+    }
+}
+
+/// Reads a regular file and returns its digest; `None` if it cannot be read.
+pub fn digest_named_file(path: &Path) -> Option<FileDigest> {
+    let content = Zeroizing::new(read_named_file(path).ok()?);
+    Some(FileDigest::of(&content))
+}
 
 /// Reads a regular file; symbolic links are followed.
 ///

@@ -1,6 +1,7 @@
 //! Builds a [`Config`] from the parsed file: defaults, relations between keys, and the files that it
 //! names. Every problem is reported with its location; no step stops at the first one.
 
+mod access_keys;
 mod accounts;
 mod clusters;
 mod crls;
@@ -11,29 +12,44 @@ mod shared_store;
 mod telemetry;
 mod tls;
 
-use std::collections::BTreeSet;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use accounts::Accounts;
 use zeroize::Zeroizing;
+
+pub(super) use accounts::{AccountReader, AccountRules};
 
 use super::diagnostics::Diagnostics;
 use super::diagnostics::Severity;
 use super::document::{self, FileKind};
 use super::encoding;
 use super::file::{AccessKey, AccessKeysFile, ByName, File, Setting};
+use super::key_directory::KeyChanges;
+use super::permissions;
 use super::problem::{ConfigError, Problem};
 use super::units::{ByteSize, ConfigDuration};
 use super::{Config, ConfigText};
+
+/// How the files of `access_keys_dir` are treated.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum KeyFiles<'a> {
+    /// Each mistake in one of them is an error.
+    Checked,
+    /// A file with mistakes is refused by itself.
+    Served,
+    /// Likewise; a file with mistakes keeps what it has in the configuration in force.
+    Reloaded(&'a Config),
+    /// Likewise; only these files are read again.
+    Changed(&'a Config, &'a KeyChanges),
+}
 
 /// Resolves the text of the file at `path`. The validity of certificates is checked at the time `now`.
 pub(super) fn resolve(
     text: &str,
     path: &Path,
     now: SystemTime,
+    key_files: KeyFiles<'_>,
 ) -> Result<(Config, Vec<Problem>), ConfigError> {
     let mut diagnostics = Diagnostics::new(path);
     let Some(file) = document::read::<File>(text, FileKind::Main, &mut diagnostics) else {
@@ -42,13 +58,10 @@ pub(super) fn resolve(
 
     // Each section by itself.
     let mut keys = KeysFile::read(&file, &mut diagnostics);
-    let mut accounts = Accounts::new(&file.access_key_defaults, &mut diagnostics);
-    accounts.add(&file.access_keys, false, &mut diagnostics);
-    if let Some(keys) = &mut keys {
-        accounts.add(&keys.tables, true, &mut keys.diagnostics);
-    }
+    let access_keys = access_keys::resolve(&file, keys.as_mut(), key_files, &mut diagnostics);
     let mut config = Config {
-        access_keys: accounts.into_map(),
+        access_keys: access_keys.access_keys,
+        key_directory: access_keys.directory,
         listeners: Default::default(),
         clusters: Default::default(),
         cache: settings::cache(&file.cache, &mut diagnostics),
@@ -57,7 +70,7 @@ pub(super) fn resolve(
         admin: Default::default(),
         telemetry: telemetry::resolve(&file.telemetry, &mut diagnostics),
         server: settings::server(&file.server),
-        files: Vec::new(),
+        files: Default::default(),
         text: ConfigText(text.into()),
     };
     let mut tls_files = tls::TlsFiles::new(now);
@@ -70,44 +83,40 @@ pub(super) fn resolve(
     listeners::check_addresses(&file, &config, &mut diagnostics);
 
     // Relations between sections. Unused names are only reported in an otherwise valid configuration.
-    check_health_check_keys(&file, keys.as_ref(), &config, &mut diagnostics);
-    let keys_are_valid = |keys: &KeysFile| !keys.diagnostics.has_errors();
-    if !diagnostics.has_errors() && keys.as_ref().is_none_or(keys_are_valid) {
+    let are_keys_valid = keys
+        .as_ref()
+        .map_or(file.access_keys_file.is_none(), |keys| {
+            !keys.diagnostics.has_errors()
+        });
+    if are_keys_valid && access_keys.are_all_good {
+        let tables = [
+            Some(&file.access_keys),
+            keys.as_ref().map(|keys| &keys.tables),
+        ];
+        let tables = tables.into_iter().flatten();
+        // Mistakes of its own table are reported there.
+        let is_written = |name: &str| tables.clone().any(|it| it.contains_key(name));
+        let accounts = &config.access_keys;
+        clusters::check_health_check_keys(&file.clusters, is_written, accounts, &mut diagnostics);
+    }
+    if !diagnostics.has_errors() && are_keys_valid {
         warn_of_unused(&file, &config, &mut diagnostics);
     }
 
-    // The diagnostics of both files, in this order.
-    let mut files = BTreeSet::from([path.to_owned()]);
-    files.append(&mut diagnostics.files);
+    // The diagnostics of all files, in this order.
+    let mut files = std::mem::take(&mut diagnostics.files);
     let mut problems = diagnostics.into_problems(path, text);
     if let Some(mut keys) = keys {
         files.append(&mut keys.diagnostics.files);
         problems.extend(keys.diagnostics.into_problems(&keys.path, &keys.text));
     }
-    config.files = files.into_iter().collect();
+    problems.extend(access_keys.problems);
+    config.files = files;
     let is_error = |problem: &Problem| problem.severity() == Severity::Error;
     if problems.iter().any(is_error) {
         return Err(ConfigError::new(problems));
     }
     Ok((config, problems))
-}
-
-/// Checks the access keys of signed health checks; not if some access keys could not be read.
-fn check_health_check_keys(
-    file: &File,
-    keys: Option<&KeysFile>,
-    config: &Config,
-    diagnostics: &mut Diagnostics,
-) {
-    let all_known = match keys {
-        Some(keys) => !keys.diagnostics.has_errors(),
-        None => file.access_keys_file.is_none(),
-    };
-    if all_known {
-        let tables = [Some(&file.access_keys), keys.map(|keys| &keys.tables)];
-        let accounts = &config.access_keys;
-        clusters::check_health_check_keys(&file.clusters, &tables, accounts, diagnostics);
-    }
 }
 
 /// Returns the error for a configuration file that cannot be read.
@@ -133,10 +142,9 @@ impl KeysFile {
     fn read(main: &File, main_diagnostics: &mut Diagnostics) -> Option<Self> {
         let written = main.access_keys_file.as_ref()?;
         let path = main_diagnostics.resolve_path(written);
-        if let Some(open) = open_mode(&path) {
+        if let Err(open) = permissions::check_key_file(&path) {
             let message = format!("{} {open}", path.display());
-            let help = "must be readable and writable by its owner only: chmod 600";
-            main_diagnostics.error(written.span(), message, help);
+            main_diagnostics.error(written.span(), message, permissions::KEY_FILE_HELP);
             return None;
         }
         let bytes = Zeroizing::new(main_diagnostics.read_secret_file(written, &written.span)?);
@@ -158,46 +166,6 @@ impl KeysFile {
             diagnostics,
         })
     }
-}
-
-/// Warns if the group or others can read a secret file, or the group can write it. A file that others
-/// can write is an error: they choose the secret.
-fn warn_if_readable_by_others(written: &str, span: &Range<usize>, diagnostics: &mut Diagnostics) {
-    let path = diagnostics.resolve_path(written);
-    let Some(open) = open_mode(&path) else {
-        return;
-    };
-    let message = format!("{} {open}", path.display());
-    if open.0 & 0o002 == 0 {
-        let help = "should be readable and writable by its owner only: chmod 600";
-        diagnostics.warning(span.clone(), message, help);
-    } else {
-        let help = "must be writable by its owner only: chmod 600";
-        diagnostics.error(span.clone(), message, help);
-    }
-}
-
-/// The mode of a file that its group or others can read or write.
-struct OpenMode(u32);
-
-impl std::fmt::Display for OpenMode {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let readable = self.0 & 0o044 != 0;
-        let writable = self.0 & 0o022 != 0;
-        let how = match (readable, writable) {
-            (true, true) => "read and written",
-            (false, true) => "written",
-            (_, false) => "read",
-        };
-        write!(f, "can be {how} by others (mode {:o})", self.0)
-    }
-}
-
-/// Returns the mode of a file that its group or others can read or write.
-fn open_mode(path: &Path) -> Option<OpenMode> {
-    use std::os::unix::fs::PermissionsExt;
-    let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;
-    (mode & 0o066 != 0).then_some(OpenMode(mode))
 }
 
 /// Warns of what is valid but has no effect.

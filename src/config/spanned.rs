@@ -1,6 +1,6 @@
 //! A value with its location in the file.
 
-use std::borrow::Cow;
+use std::borrow::{Borrow, Cow};
 use std::cmp::Ordering;
 use std::ops::{Deref, Range};
 
@@ -19,6 +19,13 @@ impl<T> Spanned<T> {
     /// Returns the span.
     pub(super) fn span(&self) -> Range<usize> {
         self.span.clone()
+    }
+}
+
+/// Comparisons ignore the span, so that a map can be searched by the text.
+impl Borrow<str> for Spanned<String> {
+    fn borrow(&self) -> &str {
+        &self.value
     }
 }
 

@@ -4,6 +4,7 @@
 mod crls;
 mod handshake;
 mod hostile;
+mod key_directory;
 mod mistakes;
 mod redacted;
 mod secrecy;

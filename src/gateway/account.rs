@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::auth::Credential;
 use crate::ccfs::Tenant;
-use crate::config::{self, Rate};
+use crate::config::{AccountSettings, Rate};
 use crate::limit::{InFlight, RateLimited, RateLimiter};
 
 /// A developer account with its limits.
 #[derive(Debug)]
 pub struct Account {
+    /// As configured.
+    pub settings: Arc<AccountSettings>,
     /// The access key and its secrets.
     pub credential: Arc<Credential>,
     /// The tenant's time zone, and how requests without `version` are read.
@@ -23,13 +25,20 @@ pub struct Account {
 }
 
 impl Account {
-    /// Creates the account of `settings`; counts and unchanged budgets carry over from `previous`.
-    pub(super) fn next(settings: &config::AccountSettings, previous: Option<&Self>) -> Self {
+    /// Returns the account of `settings`: `previous` itself if it has the same. Counts and unchanged budgets
+    /// carry over from it.
+    pub(super) fn next(settings: &Arc<AccountSettings>, previous: Option<&Arc<Self>>) -> Arc<Self> {
+        if let Some(previous) = previous
+            && Arc::ptr_eq(settings, &previous.settings)
+        {
+            return previous.clone();
+        }
         let in_flight = previous.map_or_else(
             || InFlight::new(settings.in_flight),
             |previous| previous.in_flight.with_limit(settings.in_flight),
         );
-        Self {
+        Arc::new(Self {
+            settings: settings.clone(),
             credential: settings.credential.clone(),
             tenant: settings.tenant.clone(),
             in_flight,
@@ -42,7 +51,7 @@ impl Account {
                 settings.ceiling,
                 previous.and_then(|previous| previous.ceiling_limiter.as_ref()),
             ),
-        }
+        })
     }
 
     /// Counts an admitted request.

@@ -14,13 +14,14 @@ use super::routing::{ListenerPolicy, Route};
 use crate::auth::AccessKey;
 use crate::cache::CachePolicy;
 use crate::cluster::{Cluster, ClusterSettings};
-use crate::config::{self, Config};
+use crate::config::{self, AccessKeys, Config};
 use crate::http_fields::ViaPseudonym;
 use crate::limit::{ByteBudget, InFlight};
 use crate::metrics::RouteLabels;
+use crate::sharded_map::ShardedMap;
 
 /// One complete and consistent generation of the configuration.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Snapshot {
     /// Starts at 1 and increases with each reload.
     pub generation: u64,
@@ -39,7 +40,9 @@ pub struct Snapshot {
     /// The metric labels of listeners and clusters; only grows.
     pub routes: RouteLabels,
     listener_policies: HashMap<Arc<str>, ListenerPolicy, RandomState>,
-    accounts: HashMap<AccessKey, Arc<Account>, RandomState>,
+    access_keys: AccessKeys,
+    /// Derived from `access_keys`, shard by shard.
+    accounts: Accounts,
     clusters: BTreeMap<Arc<str>, Arc<Cluster>>,
     unverified_slots: BTreeMap<Arc<str>, InFlight>,
 }
@@ -49,11 +52,6 @@ impl Snapshot {
     pub fn next(config: &Config, previous: Option<&Self>) -> Self {
         let clusters = clusters(config, previous);
         let unverified_slots = unverified_slots(&clusters, previous);
-        let accounts = config.access_keys.iter().map(|(access_key, settings)| {
-            let previous = previous.and_then(|snapshot| snapshot.accounts.get(access_key));
-            let account = Account::next(settings, previous.map(AsRef::as_ref));
-            (access_key.clone(), Arc::new(account))
-        });
         let mut labels = previous.map_or_else(RouteLabels::default, |it| it.routes.clone());
         let listener_policies = config.listeners.iter().map(|(name, listener)| {
             let policy = listener_policy(name, listener, &clusters, &unverified_slots, &mut labels);
@@ -83,9 +81,21 @@ impl Snapshot {
             via: previous.map_or_else(ViaPseudonym::random, |it| it.via.clone()),
             routes: labels,
             listener_policies,
-            accounts: accounts.collect(),
+            accounts: accounts(&config.access_keys, previous),
+            access_keys: config.access_keys.clone(),
             clusters,
             unverified_slots,
+        }
+    }
+
+    /// Returns the generation after this one, of which only the access keys differ.
+    #[must_use]
+    pub fn with_access_keys(&self, access_keys: &AccessKeys) -> Self {
+        Self {
+            generation: self.generation + 1,
+            accounts: accounts(access_keys, Some(self)),
+            access_keys: access_keys.clone(),
+            ..self.clone()
         }
     }
 
@@ -117,14 +127,29 @@ impl Snapshot {
     }
 
     /// Returns all accounts, in no particular order.
-    pub fn accounts(&self) -> impl ExactSizeIterator<Item = &Arc<Account>> {
+    pub fn accounts(&self) -> impl Iterator<Item = &Arc<Account>> {
         self.accounts.values()
+    }
+
+    /// Returns the number of accounts.
+    pub fn account_count(&self) -> usize {
+        self.accounts.len()
     }
 
     /// Returns all clusters by name.
     pub fn clusters(&self) -> &BTreeMap<Arc<str>, Arc<Cluster>> {
         &self.clusters
     }
+}
+
+type Accounts = ShardedMap<AccessKey, Arc<Account>>;
+
+/// Makes the accounts of all access keys; those that did not change are the same.
+fn accounts(access_keys: &AccessKeys, previous: Option<&Snapshot>) -> Accounts {
+    let previous = previous.map(|previous| (&previous.access_keys, &previous.accounts));
+    access_keys.derive(previous, |_, settings, previous| {
+        Account::next(settings, previous)
+    })
 }
 
 fn clusters(config: &Config, previous: Option<&Snapshot>) -> BTreeMap<Arc<str>, Arc<Cluster>> {

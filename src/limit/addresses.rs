@@ -97,10 +97,7 @@ mod tests {
 
     #[test]
     fn addresses_have_separate_limits() {
-        let addresses = AddressRateLimiter::new(Rate {
-            per_second: 1,
-            burst: 2,
-        });
+        let addresses = AddressRateLimiter::new(Rate::per_second(1, 2));
         assert!(!is_limited(&addresses, "10.0.0.1"));
         assert!(!is_limited(&addresses, "::ffff:10.0.0.1"));
         assert!(is_limited(&addresses, "10.0.0.1"));
@@ -109,10 +106,7 @@ mod tests {
 
     #[test]
     fn one_ipv6_network_is_one_client() {
-        let addresses = AddressRateLimiter::new(Rate {
-            per_second: 1,
-            burst: 2,
-        });
+        let addresses = AddressRateLimiter::new(Rate::per_second(1, 2));
         assert!(!is_limited(&addresses, "2001:db8::1"));
         assert!(!is_limited(&addresses, "2001:db8::2"));
         assert!(is_limited(&addresses, "2001:db8::3"));

@@ -15,7 +15,8 @@ pub(super) async fn acquire(
     key: String,
     rate: Rate,
 ) -> redis::RedisResult<Option<Duration>> {
-    let interval = 1e6 / f64::from(rate.per_second.max(1));
+    // A fraction of a microsecond is kept: over hours it would add up.
+    let interval = rate.period.duration().as_secs_f64() * 1e6 / f64::from(rate.requests.max(1));
     let window = interval * f64::from(rate.burst.max(1));
     let wait: i64 = GCRA
         .key(key)

@@ -50,6 +50,18 @@ impl Cpus {
         command
     }
 
+    /// A command that runs `program` on any CPU.
+    pub(crate) fn anywhere(&self, program: impl AsRef<Path>) -> Command {
+        if !self.pinned {
+            return Command::new(program.as_ref());
+        }
+        let mut all = self.others.clone();
+        all.push(self.server);
+        let mut command = Command::new("taskset");
+        command.args(["-c", &list(&all)]).arg(program.as_ref());
+        command
+    }
+
     /// A runtime for load and nodes, on the other CPUs.
     pub(crate) fn runtime(&self) -> tokio::runtime::Runtime {
         tokio::runtime::Builder::new_multi_thread()

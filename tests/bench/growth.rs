@@ -3,7 +3,7 @@
 //! short and interleaved, and the best of each is shown: other load on the machine only adds.
 //!
 //! `cargo bench --bench growth`, about two minutes; `-- --quick` shows only that it works, and
-//! names (`accounts`, `cluster`, `memory`, `start`, `rotation`) select measurements.
+//! names (`accounts`, `cluster`, `memory`, `start`, `key_changes`, `rotation`) select measurements.
 
 #![allow(
     clippy::disallowed_methods,
@@ -26,6 +26,8 @@ mod site;
 mod accounts;
 #[path = "growth/cluster.rs"]
 mod cluster;
+#[path = "growth/key_changes.rs"]
+mod key_changes;
 #[path = "growth/memory.rs"]
 mod memory;
 #[path = "growth/rotation.rs"]
@@ -56,6 +58,9 @@ fn main() {
         }
         if is_selected("start") {
             start::measure(&stage).await;
+        }
+        if is_selected("key_changes") {
+            key_changes::measure(&stage).await;
         }
         if is_selected("rotation") {
             rotation::measure(&stage).await;

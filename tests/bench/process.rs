@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, ChildStderr, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -19,10 +19,18 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts `ccfs-gateway run`; the gateway serves when this returns.
+    /// Starts `ccfs-gateway run` on a CPU of its own; the gateway serves when this returns.
     pub(crate) fn gateway(cpus: &Cpus, configuration: &Path) -> Self {
-        let mut child = cpus
-            .server(env!("CARGO_BIN_EXE_ccfs-gateway"))
+        Self::run(cpus.server(GATEWAY), configuration)
+    }
+
+    /// Starts `ccfs-gateway run` on all CPUs.
+    pub(crate) fn gateway_on_all_cpus(cpus: &Cpus, configuration: &Path) -> Self {
+        Self::run(cpus.anywhere(GATEWAY), configuration)
+    }
+
+    fn run(mut command: Command, configuration: &Path) -> Self {
+        let mut child = command
             .args(["run", "--config"])
             .arg(configuration)
             .stdin(Stdio::null())
@@ -115,6 +123,8 @@ fn announced(log: ChildStderr) -> SocketAddr {
     std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
     address
 }
+
+const GATEWAY: &str = env!("CARGO_BIN_EXE_ccfs-gateway");
 
 /// Time for a server to start or stop.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -50,9 +50,21 @@ impl Site {
 
     /// Writes the configuration `name`.toml and its accounts.
     pub(crate) fn configure(&self, name: &str, gateway: &Gateway<'_>) -> PathBuf {
+        let file = self.path(&format!("{name}.toml"));
+        if gateway.key_files > 0 {
+            let keys = self.path(&format!("{name}.keys.d"));
+            std::fs::create_dir(&keys).unwrap();
+            let per_file = gateway.keys / gateway.key_files;
+            for number in 0..gateway.key_files {
+                let text = complete_accounts(number * per_file..(number + 1) * per_file);
+                let name = format!("{number:05}.toml");
+                write_private_file(&keys.join(name), text.as_bytes()).unwrap();
+            }
+            std::fs::write(&file, gateway.configuration(&keys)).unwrap();
+            return file;
+        }
         let keys = self.path(&format!("{name}.keys.toml"));
         write_private_file(&keys, accounts(gateway.keys, 0).as_bytes()).unwrap();
-        let file = self.path(&format!("{name}.toml"));
         std::fs::write(&file, gateway.configuration(&keys)).unwrap();
         file
     }
@@ -71,6 +83,8 @@ pub(crate) struct Gateway<'a> {
     pub(crate) nodes: &'a [String],
     /// Number of accounts: [`access_key`] of every number below it.
     pub(crate) keys: usize,
+    /// Files of `access_keys_dir` over which complete accounts are spread; 0 is one `access_keys_file`.
+    pub(crate) key_files: usize,
     /// Further keys of `[clusters.ccfs]`.
     pub(crate) cluster: &'a str,
     /// Further keys of `[limits]`.
@@ -84,6 +98,7 @@ impl Default for Gateway<'_> {
         Self {
             nodes: &[],
             keys: 10,
+            key_files: 0,
             cluster: "health_check = { enabled = false }",
             limits: "",
             cache: "64MiB",
@@ -93,6 +108,10 @@ impl Default for Gateway<'_> {
 
 impl Gateway<'_> {
     fn configuration(&self, keys: &Path) -> String {
+        let place = match self.key_files {
+            0 => "access_keys_file",
+            _ => "access_keys_dir",
+        };
         let Self {
             nodes,
             cluster,
@@ -101,7 +120,7 @@ impl Gateway<'_> {
             ..
         } = self;
         format!(
-            r#"access_keys_file = {keys:?}
+            r#"{place} = {keys:?}
 
 [listeners.ccfs]
 bind = "127.0.0.1:0"
@@ -142,6 +161,21 @@ fn accounts(number: usize, rotated: usize) -> String {
         let new = if key < rotated { "-new" } else { "" };
         let (key, secret) = (access_key(key), secret(key));
         writeln!(text, "[access_keys.{key}]\nsecret_key = \"{secret}{new}\"").unwrap();
+    }
+    text
+}
+
+/// Accounts with a zone and a rate each.
+pub(crate) fn complete_accounts(numbers: std::ops::Range<usize>) -> String {
+    let mut text = String::new();
+    for key in numbers {
+        let (key, secret) = (access_key(key), secret(key));
+        writeln!(
+            text,
+            "[access_keys.{key}]\nsecret_key = \"{secret}\"\ntime_zone = \"Asia/Shanghai\"\n\
+             rate_limit = {{ per_second = 50, burst = 100 }}"
+        )
+        .unwrap();
     }
     text
 }

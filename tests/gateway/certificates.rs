@@ -57,7 +57,7 @@ impl WatchedGateway {
     }
 
     /// Waits until a change made now is applied, and with it every earlier one.
-    async fn wait_until_applied(&self) {
+    pub(crate) async fn wait_until_applied(&self) {
         let berlin = self.env.file(BERLIN);
         // Repeated, since the first write may be what the first poll already reads.
         for attempt in 0..20 {
@@ -76,7 +76,7 @@ impl WatchedGateway {
 
     /// Sends a request signed with `secret`, trusting the authority `ca`; returns the status, or
     /// `None` if no connection can be established.
-    async fn status(&self, ak: &str, secret: &str, ca: &str) -> Option<u16> {
+    pub(crate) async fn status(&self, ak: &str, secret: &str, ca: &str) -> Option<u16> {
         let client = Client::new(&Trust::from_pem_file(&self.env.file(ca)).unwrap()).unwrap();
         let secret = Secret::new(secret.as_bytes().to_vec());
         let credential = Credential::new(AccessKey::from(ak), vec![secret], true);

@@ -13,6 +13,7 @@ const LAYERS: &[&[&str]] = &[
         "gauge",
         "http_fields",
         "metrics",
+        "sharded_map",
         "telemetry",
         "tls",
         "words",

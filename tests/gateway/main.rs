@@ -42,6 +42,7 @@ mod hostile;
 mod http2;
 mod interfaces;
 mod invalid;
+mod key_directory;
 mod layers;
 mod limit;
 mod load;

@@ -35,10 +35,7 @@ fn a_million_addresses_cost_less_than_64_mib() {
 #[ignore = "measures its own process; run by a_million_addresses_cost_less_than_64_mib"]
 fn child() {
     let before = resident();
-    let addresses = AddressRateLimiter::new(Rate {
-        per_second: 20,
-        burst: 200,
-    });
+    let addresses = AddressRateLimiter::new(Rate::per_second(20, 200));
     for n in 0..500_000_u32 {
         let v4 = Ipv4Addr::from_bits(n.wrapping_mul(2_654_435_761));
         let v6 = Ipv6Addr::from_bits(u128::from(n) << 64 | 0x2001 << 112);

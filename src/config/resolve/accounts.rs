@@ -1,4 +1,5 @@
-//! Access keys: secrets, time zones and rate limits.
+//! Access keys: secrets, time zones and rate limits. The accounts of one file depend on that file, the
+//! files that it names, and [`AccountRules`].
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -7,25 +8,26 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 
 use super::settings::rate;
-use super::{value_or, warn_if_readable_by_others};
+use super::value_or;
 use crate::auth::{AccessKey, Credential, Secret};
 use crate::ccfs::{Tenant, Versionless, parse_zone};
 use crate::config::diagnostics::Diagnostics;
 use crate::config::encoding;
 use crate::config::file::{self, ByName};
+use crate::config::permissions::warn_if_readable_by_others;
 use crate::config::spanned::Spanned;
-use crate::config::{AccountSettings, Rate};
+use crate::config::{AccountSettings, AccountSource, Period, Rate};
 
-/// The accounts of both files.
-pub(super) struct Accounts {
+/// What applies to all access keys: the defaults. Two that are equal make equal accounts of equal files.
+#[derive(Debug, PartialEq)]
+pub(in crate::config) struct AccountRules {
     defaults: AccountOptions,
     /// Whether there is a default zone, valid or not.
     has_default_zone: bool,
-    zones: HashMap<String, Option<TimeZone>>,
-    resolved: HashMap<AccessKey, AccountSettings>,
 }
 
 /// The settings of an account other than its secrets.
+#[derive(Clone, Debug, PartialEq)]
 struct AccountOptions {
     zone: Option<TimeZone>,
     versionless: Option<Versionless>,
@@ -35,8 +37,8 @@ struct AccountOptions {
     enabled: bool,
 }
 
-impl Accounts {
-    /// Starts without accounts; `defaults` apply to all that are added.
+impl AccountRules {
+    /// Reads `[access_key_defaults]`.
     pub(super) fn new(defaults: &file::AccessKey, diagnostics: &mut Diagnostics) -> Self {
         redact_unless_names(defaults, diagnostics);
         for written in [
@@ -53,7 +55,7 @@ impl Accounts {
                 "belongs to one [access_keys.AK]: it would be the same for all",
             );
         }
-        let mut accounts = Self {
+        let rules = Self {
             defaults: AccountOptions {
                 zone: None,
                 versionless: None,
@@ -63,53 +65,79 @@ impl Accounts {
                 enabled: true,
             },
             has_default_zone: defaults.time_zone.is_some(),
-            zones: HashMap::new(),
-            resolved: HashMap::new(),
         };
-        accounts.defaults = accounts.options("access_key_defaults", defaults, diagnostics);
+        let mut reader = AccountReader::new(&rules, AccountSource::MAIN);
+        let defaults = reader.options("access_key_defaults", defaults, diagnostics);
+        Self { defaults, ..rules }
+    }
+}
+
+/// Makes accounts of the tables of one file.
+pub(in crate::config) struct AccountReader<'a> {
+    rules: &'a AccountRules,
+    source: AccountSource,
+    /// Time zones by name; each is parsed once, since thousands of accounts share a few.
+    zones: HashMap<String, Option<TimeZone>>,
+}
+
+impl<'a> AccountReader<'a> {
+    /// Starts to read a file.
+    pub(in crate::config) fn new(rules: &'a AccountRules, source: AccountSource) -> Self {
+        Self {
+            rules,
+            source,
+            zones: HashMap::new(),
+        }
+    }
+
+    /// Returns the valid accounts of `tables`, in their order. `secret_key` is an error unless
+    /// `secret_file`.
+    pub(in crate::config) fn read(
+        &mut self,
+        tables: &ByName<file::AccessKey>,
+        secret_file: bool,
+        diagnostics: &mut Diagnostics,
+    ) -> Vec<Arc<AccountSettings>> {
+        let mut accounts = Vec::with_capacity(tables.len());
+        for (name, table) in tables {
+            diagnostics.access_key = Some(name.as_str().into());
+            accounts.extend(self.account(name, table, secret_file, diagnostics));
+        }
+        diagnostics.access_key = None;
         accounts
     }
 
-    /// Adds the accounts of one file. `secret_key` is an error unless `secret_file`.
-    pub(super) fn add(
+    fn account(
         &mut self,
-        file: &ByName<file::AccessKey>,
+        name: &Spanned<String>,
+        table: &file::AccessKey,
         secret_file: bool,
         diagnostics: &mut Diagnostics,
-    ) {
-        self.resolved.reserve(file.len());
-        for (name, table) in file {
-            diagnostics.access_key = Some(name.as_str().into());
-            check_access_key_name(name, diagnostics);
-            let given = self.options(&format!("access_keys.{}", name.value), table, diagnostics);
-            let secrets = read_secrets(name, table, secret_file, diagnostics);
-            if table.time_zone.is_none() && !self.has_default_zone {
-                diagnostics.missing_key(
-                    &format!("access_keys.{}.time_zone", name.value),
-                    name.span(),
-                    "time_zone is missing",
-                    "needs time_zone, such as \"Asia/Shanghai\" or \"GMT+8\": a wrong zone fails silently, so there is no default",
-                );
-            }
-            let access_key = AccessKey::from(name.as_str());
-            if self.resolved.contains_key(&access_key) {
-                diagnostics.error(
-                    name.span(),
-                    "this access key is in the other file too",
-                    "must be in one of the two files",
-                );
-            }
-            if let (Some(zone), Some(secrets)) = (given.zone.clone(), secrets) {
-                let account = build_account(&access_key, secrets, zone, &given);
-                self.resolved.insert(access_key, account);
-            }
+    ) -> Option<Arc<AccountSettings>> {
+        check_access_key_name(name, diagnostics);
+        let key = format!("access_keys.{}", name.value);
+        let given = self.options(&key, table, diagnostics);
+        let secrets = read_secrets(name, table, secret_file, diagnostics);
+        if table.time_zone.is_none() && !self.rules.has_default_zone {
+            diagnostics.missing_key(
+                &format!("{key}.time_zone"),
+                name.span(),
+                "time_zone is missing",
+                "needs time_zone, such as \"Asia/Shanghai\" or \"GMT+8\": a wrong zone fails silently, so there is no default",
+            );
         }
-        diagnostics.access_key = None;
-    }
-
-    /// Returns the valid accounts.
-    pub(super) fn into_map(self) -> HashMap<AccessKey, AccountSettings> {
-        self.resolved
+        let access_key = AccessKey::from(name.as_str());
+        Some(Arc::new(AccountSettings {
+            credential: Arc::new(Credential::new(access_key, secrets?, given.enabled)),
+            tenant: Tenant {
+                zone: given.zone?,
+                versionless: given.versionless,
+            },
+            rate_limit: given.rate_limit,
+            ceiling: given.ceiling.or(given.rate_limit.map(default_ceiling)),
+            in_flight: given.in_flight,
+            source: self.source,
+        }))
     }
 
     /// Returns the settings of the table at `key`; the defaults where it has none.
@@ -119,9 +147,10 @@ impl Accounts {
         table: &file::AccessKey,
         diagnostics: &mut Diagnostics,
     ) -> AccountOptions {
+        let defaults = &self.rules.defaults;
         let zone = match &table.time_zone {
             Some(written) => self.lookup_zone(written, diagnostics),
-            None => self.defaults.zone.clone(),
+            None => defaults.zone.clone(),
         };
         let versionless = table.versionless.as_ref().map(|key| match key.value {
             file::Versionless::Local => Versionless::Local,
@@ -133,11 +162,11 @@ impl Accounts {
         };
         AccountOptions {
             zone,
-            versionless: versionless.or(self.defaults.versionless),
-            rate_limit: rate("rate_limit", &table.rate_limit).or(self.defaults.rate_limit),
-            ceiling: rate("ceiling", &table.ceiling).or(self.defaults.ceiling),
-            in_flight: value_or(&table.in_flight, self.defaults.in_flight),
-            enabled: value_or(&table.enabled, self.defaults.enabled),
+            versionless: versionless.or(defaults.versionless),
+            rate_limit: rate("rate_limit", &table.rate_limit).or(defaults.rate_limit),
+            ceiling: rate("ceiling", &table.ceiling).or(defaults.ceiling),
+            in_flight: value_or(&table.in_flight, defaults.in_flight),
+            enabled: value_or(&table.enabled, defaults.enabled),
         }
     }
 
@@ -182,32 +211,12 @@ fn warn_if_sign_reversed(zone: &Spanned<String>, diagnostics: &mut Diagnostics) 
     }
 }
 
-fn build_account(
-    access_key: &AccessKey,
-    secrets: Vec<Secret>,
-    zone: TimeZone,
-    given: &AccountOptions,
-) -> AccountSettings {
-    AccountSettings {
-        credential: Arc::new(Credential::new(access_key.clone(), secrets, given.enabled)),
-        tenant: Tenant {
-            zone,
-            versionless: given.versionless,
-        },
-        rate_limit: given.rate_limit,
-        ceiling: given.ceiling.or(given.rate_limit.map(default_ceiling)),
-        in_flight: given.in_flight,
-    }
-}
-
 /// Returns the default ceiling on all requests of an account, cache hits included: 20 × its rate, at
 /// least 1000/s. Well-behaved clients never reach it; one account cannot saturate the CPU.
 fn default_ceiling(rate: Rate) -> Rate {
-    let per_second = rate.per_second.saturating_mul(20).max(1_000);
-    Rate {
-        per_second,
-        burst: per_second,
-    }
+    let per_second = rate.requests.saturating_mul(20);
+    let per_second = per_second.div_ceil(rate.period.seconds()).max(1_000);
+    Rate::with_default_burst(per_second, Period::Second)
 }
 
 /// Checks the characters of an ak, which is delimited by commas and slashes in the Authorization field.
@@ -297,11 +306,8 @@ type SecretReader = fn(&str, &Range<usize>, &mut Diagnostics) -> Option<Vec<u8>>
 
 /// Reports that an account has no secret, unless an invalid one has been reported.
 fn report_missing_secret(name: &Spanned<String>, secret_file: bool, diagnostics: &mut Diagnostics) {
-    let is_reported = |key: &&str| {
-        diagnostics
-            .already_reported
-            .contains(&format!("access_keys.{}.{key}", name.value))
-    };
+    let table = format!("access_keys.{}", name.value);
+    let is_reported = |key: &&str| diagnostics.is_reported(&table, key);
     let keys = ["secret_key", "secret_key_file", "secret_key_env"];
     if !keys.iter().any(is_reported) {
         diagnostics.error(

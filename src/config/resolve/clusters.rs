@@ -1,6 +1,6 @@
 //! Clusters: nodes, TLS to them, health checks, outlier detection and retries.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::cluster::{
     ClusterSettings, EjectionSettings, HealthCheck, NodeAddress, NodeSettings, PoolLimits,
     RetrySettings, SignedCheck, Timeouts,
 };
-use crate::config::AccountSettings;
+use crate::config::AccessKeys;
 use crate::config::diagnostics::Diagnostics;
 use crate::config::file::{self, ByName, Node};
 use crate::config::spanned::Spanned;
@@ -286,22 +286,16 @@ fn signed_check(
 /// invalid has an error of its own.
 pub(super) fn check_health_check_keys(
     file: &ByName<file::Cluster>,
-    tables: &[Option<&ByName<file::AccessKey>>],
-    accounts: &HashMap<AccessKey, AccountSettings>,
+    is_written: impl Fn(&str) -> bool,
+    accounts: &AccessKeys,
     diagnostics: &mut Diagnostics,
 ) {
-    let names = || {
-        tables
-            .iter()
-            .flatten()
-            .flat_map(|tables| tables.keys())
-            .map(|name| name.as_str())
-    };
+    let names = || accounts.keys().map(AccessKey::as_str);
     for table in file.values() {
         let Some(access_key) = &table.health_check.access_key else {
             continue;
         };
-        if !names().any(|name| name == access_key.as_str()) {
+        if !accounts.contains_key(access_key.as_str()) && !is_written(access_key) {
             let help = match suggest(access_key, names()) {
                 Some(meant) => format!("did you mean \"{meant}\"?"),
                 None => "must be one of the access keys".to_owned(),

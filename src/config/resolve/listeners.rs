@@ -8,9 +8,10 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::tls::TlsFiles;
-use super::{arc_str, crls, value_or, warn_if_readable_by_others};
+use super::{arc_str, crls, value_or};
 use crate::config::diagnostics::Diagnostics;
 use crate::config::file::{self, ByName, File};
+use crate::config::permissions::warn_if_readable_by_others;
 use crate::config::spanned::Spanned;
 use crate::config::suggestion::suggest;
 use crate::config::{

@@ -9,7 +9,7 @@ use crate::config::diagnostics::Diagnostics;
 use crate::config::file::{self, Setting};
 use crate::config::spanned::Spanned;
 use crate::config::units::{ByteSize, ConfigDuration};
-use crate::config::{Cache, Limits, Rate, Server};
+use crate::config::{Cache, Limits, Period, Rate, Server};
 
 pub(super) fn cache(file: &file::Cache, diagnostics: &mut Diagnostics) -> Cache {
     // A default is adjusted to the other key of a pair.
@@ -53,12 +53,8 @@ pub(super) fn limits(file: &file::Limits, diagnostics: &mut Diagnostics) -> Limi
         clock_window: (!clock_window.is_zero()).then_some(clock_window),
         hits_are_free: value_or(&file.hits_are_free, true),
         dry_run: value_or(&file.dry_run, false),
-        per_address: rate("limits.per_address", file.per_address.as_ref(), diagnostics).unwrap_or(
-            Rate {
-                per_second: 20,
-                burst: 200,
-            },
-        ),
+        per_address: rate("limits.per_address", file.per_address.as_ref(), diagnostics)
+            .unwrap_or(Rate::per_second(20, 200)),
         max_in_flight: value_or(&file.max_in_flight, 10_000),
         max_connections: value_or(&file.max_connections, 10_000),
         max_connections_per_address: value_or(&file.max_connections_per_address, 1_024),
@@ -180,26 +176,41 @@ pub(super) fn server(file: &file::Server) -> Server {
     }
 }
 
-/// Returns the rate under `key`; `burst` is `per_second` by default.
+/// Returns the rate under `key`, which has exactly one period.
 pub(super) fn rate(
     key: &str,
     file: Option<&Spanned<file::Rate>>,
     diagnostics: &mut Diagnostics,
 ) -> Option<Rate> {
     let file = file?;
-    let Some(per_second) = file.per_second else {
-        diagnostics.missing_key(
-            &format!("{key}.per_second"),
-            file.span(),
-            "a rate without per_second",
-            "must be { per_second = 50, burst = 100 }; burst may be left out",
-        );
+    let periods = [
+        (Period::Second, file.per_second),
+        (Period::Minute, file.per_minute),
+        (Period::Hour, file.per_hour),
+    ];
+    let mut written = periods
+        .into_iter()
+        .filter_map(|(period, requests)| Some((period, requests?)));
+    let Some((period, requests)) = written.next() else {
+        let is_reported = |(period, _): &(Period, _)| diagnostics.is_reported(key, period.key());
+        if !periods.iter().any(is_reported) {
+            diagnostics.error(
+                file.span(),
+                "a rate without per_second, per_minute or per_hour",
+                "must be { per_second = 50, burst = 100 }; burst may be left out",
+            );
+        }
         return None;
     };
-    Some(Rate {
-        per_second,
-        burst: file.burst.unwrap_or(per_second),
-    })
+    if let Some((second, _)) = written.next() {
+        let message = format!("a rate with both {} and {}", period.key(), second.key());
+        let help = "must have one of per_second, per_minute and per_hour";
+        diagnostics.error(file.span(), message, help);
+        return None;
+    }
+    let rate = Rate::with_default_burst(requests, period);
+    let burst = file.burst.unwrap_or(rate.burst);
+    Some(Rate { burst, ..rate })
 }
 
 /// Returns the listed codes, or the default ones.

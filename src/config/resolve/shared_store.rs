@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use super::nonzero_duration_or;
 use super::tls::TlsFiles;
-use super::{nonzero_duration_or, warn_if_readable_by_others};
 use crate::cluster::NodeAddress;
 use crate::config::diagnostics::Diagnostics;
 use crate::config::file;
+use crate::config::permissions::warn_if_readable_by_others;
 use crate::config::spanned::Spanned;
 use crate::config::{SharedStore, StorePem, StoreSecret, StoreTls};
 

@@ -36,6 +36,8 @@ pub(in crate::config) struct TableKeys {
     known: Vec<(String, SchemaNode)>,
     /// The node of any other key; `None` if other keys are unknown.
     additional: Option<Box<SchemaNode>>,
+    /// An example in the notation of the file.
+    example: Option<String>,
 }
 
 /// The strings that the schema allows.
@@ -115,6 +117,12 @@ impl TableKeys {
             additional: others
                 .is_object()
                 .then(|| Box::new(SchemaNode::from_schema(others))),
+            example: schema["examples"][0].as_object().map(|example| {
+                let pairs = example
+                    .iter()
+                    .map(|(key, value)| format!("{key} = {value}"));
+                format!("{{ {} }}", pairs.collect::<Vec<_>>().join(", "))
+            }),
         }
     }
 
@@ -173,6 +181,9 @@ impl fmt::Display for SchemaNode {
             }
             Self::Table(keys) => {
                 f.write_str("a table")?;
+                if let Some(example) = &keys.example {
+                    return write!(f, " such as {example}");
+                }
                 // A short table is shown: `rate_limit = 50` is a common guess.
                 match (&keys.known[..], &keys.additional) {
                     ([(one, _)], None) => write!(f, " {{ {one} = … }}"),

@@ -43,7 +43,7 @@ fn check_crls(authorities: &[&Authority], lists: &[String]) -> (String, Option<u
     let (problems, taken) = match dir.parse(&text) {
         Ok((config, warnings)) => {
             let taken = config.listeners["ccfs"].tls.client_crls.len();
-            assert!(config.files.contains(&dir.path("clients.crl")));
+            assert!(config.files.contains_key(&dir.path("clients.crl")));
             (warnings, Some(taken))
         }
         Err(diagnosis) => (diagnosis.problems().to_vec(), None),

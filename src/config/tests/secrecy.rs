@@ -211,18 +211,29 @@ proptest! {
         value in select(&VALUES[..]),
         mistakes in (select(&MISTAKES[..]), select(&MISTAKES[..])),
         line_end in select(&["\n", "\r\n", "\r"][..]),
-        in_keys_file in any::<bool>(),
+        place in select(&["main", "keys file", "directory"][..]),
     ) {
         let value = value.replace('X', SECRET);
         let (before, after) = mistakes;
         let text = format!("{before}\n{header}\n{name}{assignment}{value}\n{after}\n");
         let text = text.replace('\n', line_end);
-        DIR.with(|dir| if in_keys_file {
-            dir.write("keys.toml", &text);
-            assert_shows_none(dir, &format!("access_keys_file = \"keys.toml\"\n{MINIMAL}"), &text);
-        } else {
-            assert_shows_none(dir, &format!("{MINIMAL}\n{text}"), &text);
-            assert_shows_none(dir, &format!("{text}\n{MINIMAL}"), &text);
+        DIR.with(|dir| match place {
+            "keys file" => {
+                dir.write("keys.toml", &text);
+                assert_shows_none(dir, &format!("access_keys_file = \"keys.toml\"\n{MINIMAL}"), &text);
+            }
+            "directory" => {
+                let _ = std::fs::create_dir(dir.path("keys.d"));
+                dir.write("keys.d/bad.toml", &text);
+                dir.write("keys.d/good.toml", "[access_keys.G]\nsecret_key = \"g\"\ntime_zone = \"UTC\"");
+                let main = format!("access_keys_dir = \"keys.d\"\n{MINIMAL}");
+                assert_shows_none(dir, &main, &text);
+                assert_refusal_shows_none(dir, &main, &text);
+            }
+            _ => {
+                assert_shows_none(dir, &format!("{MINIMAL}\n{text}"), &text);
+                assert_shows_none(dir, &format!("{text}\n{MINIMAL}"), &text);
+            }
         });
     }
 }
@@ -237,6 +248,23 @@ fn assert_shows_none(dir: &TestDir, text: &str, planted: &str) {
             format!("{error}\n{error:?}\n{lines:?}")
         }
     };
+    assert!(
+        !shown.contains("CANARY"),
+        "{planted}\n-- is shown as\n{shown}"
+    );
+}
+
+/// What a running gateway says of a refused file of the directory, at the start and after a change.
+#[track_caller]
+fn assert_refusal_shows_none(dir: &TestDir, main: &str, planted: &str) {
+    dir.write("gateway.toml", main);
+    let (config, warnings) = Config::load_to_serve(&dir.path("gateway.toml")).unwrap();
+    let changes = KeyChanges {
+        changed: vec!["bad.toml".into()],
+        ..KeyChanges::default()
+    };
+    let next = config.after_key_changes(&changes);
+    let shown = format!("{}{config:?}{next:?}{warnings:?}", config.redacted());
     assert!(
         !shown.contains("CANARY"),
         "{planted}\n-- is shown as\n{shown}"

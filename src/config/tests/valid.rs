@@ -21,7 +21,7 @@ fn a_minimal_file_is_enough() {
     );
     assert!(!cluster.insecure_skip_verify);
     assert_eq!(cluster.tls.alpn_protocols, [b"http/1.1"]);
-    let account = &config.access_keys["AK"];
+    let account = config.access_keys.get("AK").unwrap();
     assert_eq!(account.in_flight, 256);
     assert_eq!((account.rate_limit, account.ceiling), (None, None));
     assert_eq!(config.limits.clock_window, Some(Duration::from_secs(900)));
@@ -30,12 +30,9 @@ fn a_minimal_file_is_enough() {
     let names: Vec<_> = config
         .files
         .iter()
-        .map(|path| path.file_name().unwrap().to_str().unwrap())
+        .map(|(path, _)| path.file_name().unwrap().to_str().unwrap())
         .collect();
-    assert_eq!(
-        names,
-        ["ca.pem", "gateway.key", "gateway.pem", "gateway.toml", "sk"]
-    );
+    assert_eq!(names, ["ca.pem", "gateway.key", "gateway.pem", "sk"]);
 }
 
 #[test]
@@ -221,7 +218,7 @@ fn zero_or_false_turns_a_setting_off() {
 
 #[test]
 fn the_ceiling_follows_the_rate() {
-    let rate = |per_second, burst| Some(Rate { per_second, burst });
+    let rate = |per_second, burst| Some(Rate::per_second(per_second, burst));
     for (written, rate_limit, ceiling) in [
         (
             "rate_limit = { per_second = 10 }",
@@ -233,10 +230,24 @@ fn the_ceiling_follows_the_rate() {
             rate(100, 300),
             rate(2_000, 2_000),
         ),
+        (
+            "rate_limit = { per_minute = 6_000, burst = 3 }",
+            Some(Rate {
+                requests: 6_000,
+                period: Period::Minute,
+                burst: 3,
+            }),
+            rate(2_000, 2_000),
+        ),
+        (
+            "rate_limit = { per_hour = 500 }",
+            Some(Rate::with_default_burst(500, Period::Hour)),
+            rate(1_000, 1_000),
+        ),
         ("ceiling = { per_second = 5, burst = 6 }", None, rate(5, 6)),
     ] {
         let config = TestDir::new().config(&format!("{MINIMAL}\n{written}"));
-        let account = &config.access_keys["AK"];
+        let account = config.access_keys.get("AK").unwrap();
         assert_eq!(
             (account.rate_limit, account.ceiling),
             (rate_limit, ceiling),
@@ -251,12 +262,15 @@ fn a_table_overrides_the_defaults_key_by_key() {
         "{MINIMAL}\nin_flight = 7\n[access_keys.B]\nsecret_key_file = \"sk\"\n[access_key_defaults]\ntime_zone = \"GMT+8\"\nin_flight = 3\nenabled = false\nrate_limit = {{ per_second = 9 }}"
     );
     let config = TestDir::new().config(&text);
-    let (a, b) = (&config.access_keys["AK"], &config.access_keys["B"]);
+    let (a, b) = (
+        config.access_keys.get("AK").unwrap(),
+        config.access_keys.get("B").unwrap(),
+    );
     assert_eq!((a.in_flight, b.in_flight), (7, 3));
     assert_eq!(a.tenant.zone.iana_name(), Some("Asia/Shanghai"));
     assert_eq!(b.tenant.zone.iana_name(), None);
     assert!(!a.credential.enabled() && !b.credential.enabled());
-    assert_eq!(b.rate_limit.unwrap().per_second, 9);
+    assert_eq!(b.rate_limit, Some(Rate::per_second(9, 9)));
 }
 
 #[test]
@@ -278,7 +292,7 @@ fn secrets_come_from_files_or_the_environment() {
     ] {
         let config = dir.config(&MINIMAL.replace("secret_key_file = \"sk\"", written));
         assert_eq!(
-            config.access_keys["AK"].credential.secrets(),
+            config.access_keys.get("AK").unwrap().credential.secrets(),
             secrets,
             "{written}"
         );
@@ -328,15 +342,29 @@ fn access_keys_may_have_a_file_of_their_own() {
         "[access_keys.B]\nsecret_key = [\"inline\", \"old\"]\ntime_zone = \"GMT+8\"\n[access_keys.C]\nsecret_key_file = \"sk2\"\ntime_zone = \"UTC\"",
     );
     let config = dir.config(&main);
-    assert_eq!(config.access_keys["B"].credential.secrets().len(), 2);
     assert_eq!(
-        config.access_keys["C"].credential.secrets(),
+        config
+            .access_keys
+            .get("B")
+            .unwrap()
+            .credential
+            .secrets()
+            .len(),
+        2
+    );
+    assert_eq!(
+        config.access_keys.get("C").unwrap().credential.secrets(),
         [crate::auth::Secret::new(b"two".to_vec())]
     );
 
-    for mode in [0o602, 0o604, 0o620, 0o640, 0o644, 0o666] {
+    for mode in [0o602, 0o604, 0o620, 0o644, 0o660, 0o666] {
         dir.allow("keys/all.toml", mode);
-        assert!(dir.error_text(&main).contains("chmod 600"), "{mode:o}");
+        assert!(dir.error_text(&main).contains("with mode 600"), "{mode:o}");
+    }
+    // What Kubernetes makes with `fsGroup`: the group is one of the process.
+    for mode in [0o440, 0o640] {
+        dir.allow("keys/all.toml", mode);
+        assert!(dir.parse(&main).is_ok(), "{mode:o}");
     }
     dir.write(
         "keys/all.toml",

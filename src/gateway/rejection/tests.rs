@@ -17,10 +17,7 @@ fn every_error_has_its_row() {
     let limited = |code| Rejection::RateLimited {
         limiter: Limiter::AccessKey,
         exceeded: Some(RateLimited {
-            rate: Rate {
-                per_second: 1,
-                burst: 1,
-            },
+            rate: Rate::per_second(1, 1),
             wait: std::time::Duration::from_millis(1500),
         }),
         code,
