@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::auth::Credential;
 use crate::ccfs::Tenant;
 use crate::config::{AccountSettings, Rate};
-use crate::limit::{InFlight, RateLimited, RateLimiter};
+use crate::limit::{InFlight, RateLimited, RateLimiter, Remaining};
 
 /// A developer account with its limits.
 #[derive(Debug)]
@@ -74,12 +74,14 @@ impl Account {
         self.rate_limiter.as_ref().map(|limiter| limiter.rate())
     }
 
-    /// Charges a request that reaches a node.
+    /// Charges a request that reaches a node. Returns what is left; `None` is unlimited.
     ///
     /// # Errors
     /// The rate limit is exhausted.
-    pub fn charge(&self) -> Result<(), RateLimited> {
-        try_acquire(self.rate_limiter.as_ref())
+    pub fn charge(&self) -> Result<Option<Remaining>, RateLimited> {
+        (self.rate_limiter.as_ref())
+            .map(|limiter| limiter.charge())
+            .transpose()
     }
 
     /// Charges any verified request, cache hits included.
@@ -87,12 +89,8 @@ impl Account {
     /// # Errors
     /// The ceiling is exhausted.
     pub fn charge_ceiling(&self) -> Result<(), RateLimited> {
-        try_acquire(self.ceiling_limiter.as_ref())
+        (self.ceiling_limiter.as_ref()).map_or(Ok(()), |limiter| limiter.try_acquire())
     }
-}
-
-fn try_acquire(limiter: Option<&Arc<RateLimiter>>) -> Result<(), RateLimited> {
-    limiter.map_or(Ok(()), |limiter| limiter.try_acquire())
 }
 
 /// Keeps the limiter of an unchanged rate, so that a reload does not refill its budget.

@@ -102,9 +102,11 @@ impl Gateway {
         }
         drop(waiting);
 
+        // The fetch of the leader was charged; that of a follower never ran.
         if let Some(&limiter) = fetch.would_refuse.get() {
             context.would_refuse(limiter);
         }
+        context.remaining = context.remaining.or(fetch.remaining.get().copied());
 
         // A stale entry replaces an error of the nodes.
         if outcome.may_serve_stale() {

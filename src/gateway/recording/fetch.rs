@@ -14,7 +14,7 @@ use super::super::{Account, Gateway, RequestContext, Snapshot};
 use crate::cache::{CacheHit, InsertOutcome};
 use crate::ccfs::ResultKind;
 use crate::http_fields::accepts_codings;
-use crate::limit::{Permit, RateLimited};
+use crate::limit::{Permit, RateLimited, Remaining};
 use crate::message::{
     AttemptSummary, Authorization, BufferedResponse, CacheKey, UpstreamError, UpstreamErrorKind,
     UpstreamRequest, VerifiedRequest,
@@ -67,8 +67,7 @@ impl Gateway {
         // The rate limit.
         if let Some(account) = &fetch.charged_account
             && let Err((limiter, exceeded)) =
-                shared_cache::charge(account, shared.as_mut(), metrics).await
-            && !fetch.is_on_trial(limiter)
+                fetch.note_charge(shared_cache::charge(account, shared.as_mut(), metrics).await)
         {
             if let Some(shared) = shared {
                 shared.publish(&fetch.key, None, metrics).await;
@@ -113,6 +112,8 @@ pub(super) struct Fetch {
     charged_account: Option<Arc<Account>>,
     /// A fetch counts against its account's in-flight limit, also after its client disconnected.
     _permit: Option<Arc<Permit>>,
+    /// What was left of the rate limit when the fetch was charged.
+    pub(super) remaining: OnceLock<Remaining>,
     /// The limit that would have refused the fetch, in a dry run.
     pub(super) would_refuse: OnceLock<Limiter>,
     /// Whether only a node's response will do (`Cache-Control: no-cache`).
@@ -141,6 +142,7 @@ impl Fetch {
             upstream_request,
             charged_account,
             _permit: context.share_permit(),
+            remaining: OnceLock::new(),
             would_refuse: OnceLock::new(),
             no_cache: false,
             is_refresh: false,
@@ -164,14 +166,23 @@ impl Fetch {
         fetch
     }
 
-    /// Whether the refusal of a limit is only noted, for the leader to count and log.
-    fn is_on_trial(&self, limiter: Limiter) -> bool {
-        let is_dry_run = self.snapshot.limits.dry_run;
-        if is_dry_run {
-            // A fetch that runs twice keeps the first.
-            let _kept = self.would_refuse.set(limiter);
+    /// Notes the result of the charge for the leader. The refusal of a limit on trial is only noted.
+    fn note_charge(
+        &self,
+        charged: Result<Option<Remaining>, (Limiter, RateLimited)>,
+    ) -> Result<(), (Limiter, RateLimited)> {
+        // A fetch that runs twice keeps the first.
+        match charged {
+            Ok(Some(remaining)) => {
+                let _kept = self.remaining.set(remaining);
+            }
+            Ok(None) => {}
+            Err((limiter, _)) if self.snapshot.limits.dry_run => {
+                let _kept = self.would_refuse.set(limiter);
+            }
+            Err(refused) => return Err(refused),
         }
-        is_dry_run
+        Ok(())
     }
 
     /// Counts the outcome if it is that of a refresh, and returns it.
