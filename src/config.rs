@@ -262,6 +262,19 @@ pub enum ClientAuth {
     Required,
 }
 
+/// Which responses carry the fields of draft-ietf-httpapi-ratelimit-headers.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RateLimitFields {
+    /// Those to requests that were charged, and every 429 of a rate.
+    #[default]
+    Charged,
+    /// Every 429 of a rate.
+    Refused,
+    /// None.
+    Off,
+}
+
 /// How requests are handled whose Authorization does not verify.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -399,6 +412,8 @@ pub struct Limits {
     pub hits_are_free: bool,
     /// Whether the limits of access keys and addresses only count what they would refuse.
     pub dry_run: bool,
+    /// Which responses carry `RateLimit` and `RateLimit-Policy`.
+    pub ratelimit_fields: RateLimitFields,
     /// Rate of failures and unauthenticated requests per client address.
     pub per_address: Rate,
     /// Concurrent requests.

@@ -242,6 +242,7 @@ impl Gateway {
             snapshot,
             record: Box::new(record),
             guards: Guards::new(buffered),
+            remaining: None,
             wait_budget: None,
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use governor::Quota;
 use governor::clock::{Clock, MonotonicClock};
-use governor::middleware::StateInformationMiddleware;
+use governor::middleware::{StateInformationMiddleware, StateSnapshot};
 use governor::state::{InMemoryState, NotKeyed};
 
 mod addresses;
@@ -56,14 +56,61 @@ impl<C: Clock + Clone> RateLimiter<C> {
     /// # Errors
     /// No token is available; the error holds the time until the next one.
     pub fn try_acquire(&self) -> Result<(), RateLimited> {
-        match self.limiter.check() {
-            Ok(_) => Ok(()),
-            Err(not_until) => Err(RateLimited {
-                rate: self.rate,
-                wait: not_until.wait_time_from(self.clock.now()),
-            }),
+        self.check().map(drop)
+    }
+
+    /// Takes one token and returns what is left.
+    ///
+    /// # Errors
+    /// As [`RateLimiter::try_acquire`].
+    pub fn charge(&self) -> Result<Remaining, RateLimited> {
+        let tokens = self.check()?.remaining_burst_capacity();
+        Ok(Remaining {
+            rate: self.rate,
+            tokens,
+            next_in: self.next_in(tokens),
+        })
+    }
+
+    fn check(&self) -> Result<StateSnapshot, RateLimited> {
+        self.limiter.check().map_err(|not_until| RateLimited {
+            rate: self.rate,
+            wait: not_until.wait_time_from(self.clock.now()),
+        })
+    }
+
+    /// Returns the time until one more token than `tokens` is available, at most one interval.
+    ///
+    /// It matters only for intervals above a second. The limiter tells times of refusals alone, so it is
+    /// asked for two tokens more than there are: that is granted only after another whole interval, and
+    /// the answer is one interval later than the next token.
+    fn next_in(&self, tokens: u32) -> Duration {
+        let interval = self.rate.interval();
+        // A bucket that was full has just begun to refill.
+        let is_from_full = tokens.saturating_add(1) >= self.rate.burst;
+        let two_more = NonZeroU32::new(tokens.saturating_add(2));
+        if interval <= Duration::from_secs(1) || is_from_full {
+            return interval;
+        }
+        match two_more.map(|count| self.limiter.check_n(count)) {
+            Some(Ok(Err(not_until))) => not_until
+                .wait_time_from(self.clock.now())
+                .saturating_sub(interval)
+                .min(interval),
+            _ => interval,
         }
     }
+}
+
+/// What is left of a rate limit after a charge.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Remaining {
+    /// The rate of the limiter.
+    pub rate: Rate,
+    /// Requests that would be admitted at once.
+    pub tokens: u32,
+    /// The time until there is one more.
+    pub next_in: Duration,
 }
 
 /// A rate limit was limited.
@@ -78,14 +125,13 @@ pub struct RateLimited {
 impl RateLimited {
     /// Returns `Retry-After`: whole seconds, rounded up, at least one (RFC 9110, 10.2.3).
     pub fn retry_after(&self) -> u64 {
-        (self.wait.as_secs() + u64::from(self.wait.subsec_nanos() > 0)).max(1)
+        whole_seconds(self.wait)
     }
+}
 
-    /// Returns the seconds in which the full burst is replenished, at least one: the window of
-    /// `RateLimit-Policy`.
-    pub fn window(&self) -> u64 {
-        self.rate.window_seconds()
-    }
+/// Returns whole seconds, rounded up, at least one.
+pub fn whole_seconds(time: Duration) -> u64 {
+    (time.as_secs() + u64::from(time.subsec_nanos() > 0)).max(1)
 }
 
 fn quota(rate: Rate) -> Quota {
@@ -111,7 +157,7 @@ mod tests {
         }
         let limited = limiter.try_acquire().unwrap_err();
         assert_eq!(limited.retry_after(), 1);
-        assert_eq!(limited.window(), 3);
+        assert_eq!(limited.rate.window_seconds(), 3);
     }
 
     /// Takes all that there is, at the same moment.
@@ -160,9 +206,33 @@ mod tests {
         clock.advance(Duration::from_millis(1_500));
         let limited = limiter.try_acquire().unwrap_err();
         assert_eq!(limited.wait, Duration::from_millis(3_500));
-        assert_eq!((limited.retry_after(), limited.window()), (4, 5));
+        assert_eq!((limited.retry_after(), rate.window_seconds()), (4, 5));
         clock.advance(limited.wait);
         assert_eq!(limiter.try_acquire(), Ok(()));
+    }
+
+    #[test]
+    fn a_charge_tells_what_is_left_and_when_it_grows() {
+        let clock = FakeRelativeClock::default();
+        let seconds = Duration::from_secs;
+        let rate = Rate {
+            requests: 6,
+            period: Period::Minute,
+            burst: 4,
+        };
+        let limiter = RateLimiter::with_clock(rate, clock.clone());
+        let left = || limiter.charge().map(|left| (left.tokens, left.next_in));
+        assert_eq!(left(), Ok((3, seconds(10))));
+        clock.advance(seconds(4));
+        assert_eq!(left(), Ok((2, seconds(6))));
+        assert_eq!(left(), Ok((1, seconds(6))));
+        clock.advance(seconds(7));
+        // Asking when the next token is due took none.
+        assert_eq!(left(), Ok((1, seconds(9))));
+        assert_eq!(left(), Ok((0, seconds(9))));
+        assert_eq!(left().unwrap_err().wait, seconds(9));
+        clock.advance(seconds(100));
+        assert_eq!(left(), Ok((3, seconds(10))));
     }
 
     #[test]

@@ -27,6 +27,7 @@ use tokio::time::{Instant, timeout};
 pub use lease::Lease;
 pub use lookup::{LookupOutcome, LookupRequest};
 pub use order_log::{OrderOrigin, OrderRecord};
+pub use rate_limit::TokensLeft;
 pub use session::Status;
 
 use crate::auth::AccessKey;
@@ -148,8 +149,8 @@ impl Store {
         });
     }
 
-    /// Takes one token of the rate limit that an access key has over all replicas. Returns `None`, or
-    /// the time until the next token if the limit is exceeded.
+    /// Takes one token of the rate limit that an access key has over all replicas. Returns what is left of
+    /// it, or the time until the next token if the limit is exceeded.
     ///
     /// # Errors
     /// The store did not respond: the local limit decides alone.
@@ -159,7 +160,7 @@ impl Store {
         rate: Rate,
         budget: &mut WaitBudget,
         metrics: &Shard,
-    ) -> Result<Option<Duration>, QueryError> {
+    ) -> Result<Result<TokensLeft, Duration>, QueryError> {
         let subject = access_key.as_str().as_bytes();
         let key = self.sealer.storage_key(RATE_LIMIT_KIND, subject, false);
         let acquire = async move |store| rate_limit::acquire(store, key, rate).await;

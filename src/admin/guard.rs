@@ -33,11 +33,6 @@ impl Guard {
         self.token.store(token);
     }
 
-    /// Whether a token is required.
-    pub(super) fn has_token(&self) -> bool {
-        self.token.load().is_some()
-    }
-
     /// Checks a request that came over `http` or `https`, the `scheme`.
     ///
     /// # Errors

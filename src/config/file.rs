@@ -13,7 +13,10 @@ pub(super) use cluster::{Cluster, ClusterTls, Ejection, FlowControl, HealthCheck
 
 use super::spanned::Spanned;
 use super::units::{ByteSize, ConfigDuration, ConfigTime};
-use super::{Authentication, ClientAuth, NodeHistograms, UnknownClients, UnknownPaths, Validation};
+use super::{
+    Authentication, ClientAuth, NodeHistograms, RateLimitFields, UnknownClients, UnknownPaths,
+    Validation,
+};
 
 /// The value of a key that may be omitted.
 pub(super) type Setting<T> = Option<Spanned<T>>;
@@ -297,6 +300,8 @@ pub(super) struct Limits {
     /// Whether `rate_limit`, `ceiling`, `in_flight` and `per_address` refuse nothing, and only count and
     /// log what they would refuse. The limits of the gateway itself still refuse.
     pub(super) dry_run: Setting<bool>,
+    /// Which responses carry `RateLimit` and `RateLimit-Policy`.
+    pub(super) ratelimit_fields: Setting<RateLimitFields>,
     /// Rate of failures and unauthenticated requests of one client address.
     pub(super) per_address: Option<Spanned<Rate>>,
     /// Concurrent requests. Too low: 503 under normal load; too high: an overload exhausts memory.

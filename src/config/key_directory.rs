@@ -210,7 +210,7 @@ impl Config {
             main: None,
             selection: Selection::Only(changes),
         };
-        match load(request) {
+        match load(&request) {
             Ok(loaded) => Self {
                 access_keys: loaded.access_keys,
                 key_directory: loaded.directory,
@@ -253,11 +253,11 @@ pub fn list_key_files(path: &Path) -> Result<Vec<Arc<str>>, String> {
 ///
 /// # Errors
 /// The directory cannot be read, and was not read before.
-pub(super) fn load(request: Request<'_>) -> Result<Loaded, String> {
+pub(super) fn load(request: &Request<'_>) -> Result<Loaded, String> {
     let before = request.previous.and_then(|it| it.key_directory.as_deref());
     let next_source = before.map_or(1, |before| before.next_source);
     let Some(path) = &request.path else {
-        return Ok(assemble(&request, None, Vec::new(), &[]));
+        return Ok(assemble(request, None, Vec::new(), &[]));
     };
     let kept = before.filter(|before| *before.path == **path);
     let mut directory = match kept {
@@ -308,7 +308,7 @@ pub(super) fn load(request: Request<'_>) -> Result<Loaded, String> {
         may_reuse: has_same_rules && kept.is_some(),
     };
     let parsed = reader.read_all(&names);
-    Ok(assemble(&request, Some(directory), parsed, &removed))
+    Ok(assemble(request, Some(directory), parsed, &removed))
 }
 
 /// Merges the accounts of all places, and makes the directory of the next generation.

@@ -10,7 +10,7 @@ use crate::auth::Credential;
 use crate::ccfs::Tenant;
 use crate::config::{AccountSettings, Rate, TableDigest};
 use crate::gauge::{Gauge, RecentCount};
-use crate::limit::{InFlight, RateLimited, RateLimiter};
+use crate::limit::{InFlight, RateLimited, RateLimiter, Remaining};
 use crate::shared_store::{OrderOrigin, OrderRecord};
 
 /// What was counted for an account and lives on over reloads; one allocation, so that counting touches one
@@ -166,12 +166,14 @@ impl Account {
         self.rate_limiter.as_ref().map(|limiter| limiter.rate())
     }
 
-    /// Charges a request that reaches a node.
+    /// Charges a request that reaches a node. Returns what is left; `None` is unlimited.
     ///
     /// # Errors
     /// The rate limit is exhausted.
-    pub fn charge(&self) -> Result<(), RateLimited> {
-        try_acquire(self.rate_limiter.as_ref())
+    pub fn charge(&self) -> Result<Option<Remaining>, RateLimited> {
+        (self.rate_limiter.as_ref())
+            .map(|limiter| limiter.charge())
+            .transpose()
     }
 
     /// Charges any verified request, cache hits included.
@@ -179,7 +181,7 @@ impl Account {
     /// # Errors
     /// The ceiling is exhausted.
     pub fn charge_ceiling(&self) -> Result<(), RateLimited> {
-        try_acquire(self.ceiling_limiter.as_ref())
+        (self.ceiling_limiter.as_ref()).map_or(Ok(()), |limiter| limiter.try_acquire())
     }
 }
 
@@ -187,10 +189,6 @@ impl Account {
 const NO_ORDER: u8 = 0;
 const DISABLED: u8 = 1;
 const ENABLED: u8 = 2;
-
-fn try_acquire(limiter: Option<&Arc<RateLimiter>>) -> Result<(), RateLimited> {
-    limiter.map_or(Ok(()), |limiter| limiter.try_acquire())
-}
 
 /// Keeps the limiter of an unchanged rate, so that a reload does not refill its budget.
 fn carry_over(rate: Option<Rate>, previous: Option<&Arc<RateLimiter>>) -> Option<Arc<RateLimiter>> {

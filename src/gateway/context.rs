@@ -12,7 +12,7 @@ use super::{Account, Rejection, RouteMatch, Snapshot};
 use crate::auth::Caller;
 use crate::ccfs::Endpoint;
 use crate::cluster::stable_hash;
-use crate::limit::{BytePermit, Permit};
+use crate::limit::{BytePermit, Permit, Remaining};
 use crate::message::{
     AttemptSummary, Authorization, BufferedResponse, RequestMetadata, UpstreamError,
     UpstreamRequest, VerifiedRequest,
@@ -33,6 +33,8 @@ pub(super) struct RequestContext {
     /// The values for the access log, the metrics and the trace.
     pub(super) record: Box<RequestRecord>,
     pub(super) guards: Guards,
+    /// What is left of the rate limit that the request was charged to; `None` if it was not charged.
+    pub(super) remaining: Option<Remaining>,
     /// Remaining wait for the shared store; `None` before its first query.
     pub(super) wait_budget: Option<WaitBudget>,
 }

@@ -139,9 +139,7 @@ impl Gateway {
         }
         drop(waiting);
 
-        if let Some(&limiter) = fetch.would_refuse.get() {
-            context.would_refuse(limiter);
-        }
+        fetch.tell_charge(context);
 
         // A stale entry replaces an error of the nodes.
         if outcome.may_serve_stale() {

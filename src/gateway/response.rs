@@ -3,6 +3,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
@@ -13,13 +14,14 @@ use http_body_util::combinators::BoxBody;
 
 use super::{Guards, Rejection, RequestContext};
 use crate::ccfs;
+use crate::config::{Rate, RateLimitFields};
 use crate::drain::{ClientAborted, CloseAfterResponse};
 use crate::http_fields::{
     JSON_UTF_8, SHARED_BY_FOLLOWERS, VIA_GATEWAY, X_GATEWAY_ERROR, X_REQUEST_ID,
 };
-use crate::limit::RateLimited;
+use crate::limit;
 use crate::message::{BodyError, BufferedResponse, StreamingResponse};
-use crate::metrics::{Decision, Incident, RequestOutcome, ValidationReject};
+use crate::metrics::{Decision, Incident, Limiter, RequestOutcome, ValidationReject};
 use crate::telemetry::RequestRecord;
 
 /// A response before the common headers are added.
@@ -90,6 +92,7 @@ pub(super) fn into_response(
     result: Result<GatewayResponse, Rejection>,
     mut context: RequestContext,
 ) -> Response<ResponseBody> {
+    let rate_limit = RateLimitState::of(&result, &context);
     let record = &mut context.record;
     let (mut response, content) = match result {
         Ok(passed) => {
@@ -108,6 +111,9 @@ pub(super) fn into_response(
         }
     };
     add_common_headers(response.headers_mut(), record);
+    if let Some(rate_limit) = rate_limit {
+        rate_limit.add_to(response.headers_mut());
+    }
     record.status = response.status().as_u16();
     let RequestContext { record, guards, .. } = context;
     // A buffered response holds no permit: the listener alone bounds how slowly a client may read it.
@@ -236,11 +242,6 @@ fn rejection_response(rejection: &Rejection, record: &mut RequestRecord) -> Resp
                 headers.insert(header::ALLOW, allow);
             }
         }
-        Rejection::RateLimited {
-            limiter,
-            exceeded: Some(exceeded),
-            ..
-        } => rate_limit_headers(headers, limiter.as_str(), exceeded),
         _ => {}
     }
     if row.closes_connection {
@@ -281,15 +282,54 @@ fn count_rejection(rejection: &Rejection, record: &RequestRecord) {
     }
 }
 
-/// Adds the headers of draft-ietf-httpapi-ratelimit-headers: the budget is empty, and full again after
-/// its window.
-fn rate_limit_headers(headers: &mut HeaderMap, name: &str, exceeded: &RateLimited) {
-    let (burst, window) = (exceeded.rate.burst, exceeded.window());
-    let policy = format!("\"{name}\";q={burst};w={window}");
-    let state = format!("\"{name}\";r=0;t={}", exceeded.retry_after());
-    for (field, text) in [("ratelimit-policy", policy), ("ratelimit", state)] {
-        if let Ok(value) = HeaderValue::from_str(&text) {
-            headers.insert(HeaderName::from_static(field), value);
+/// What the fields of draft-ietf-httpapi-ratelimit-headers tell: of a charged request what is left, of a
+/// refused one when the next will pass.
+struct RateLimitState {
+    limiter: Limiter,
+    rate: Rate,
+    left: u32,
+    /// The time until one more passes.
+    grows_in: Duration,
+}
+
+impl RateLimitState {
+    /// Returns what the response tells; `None` if it carries no such fields.
+    fn of(result: &Result<GatewayResponse, Rejection>, context: &RequestContext) -> Option<Self> {
+        let fields = context.snapshot.limits.ratelimit_fields;
+        match (result, context.remaining) {
+            _ if fields == RateLimitFields::Off => None,
+            (
+                Err(Rejection::RateLimited {
+                    limiter,
+                    exceeded: Some(exceeded),
+                    ..
+                }),
+                _,
+            ) => Some(Self {
+                limiter: *limiter,
+                rate: exceeded.rate,
+                left: 0,
+                grows_in: exceeded.wait,
+            }),
+            (_, Some(remaining)) if fields == RateLimitFields::Charged => Some(Self {
+                limiter: Limiter::AccessKey,
+                rate: remaining.rate,
+                left: remaining.tokens,
+                grows_in: remaining.next_in,
+            }),
+            _ => None,
+        }
+    }
+
+    fn add_to(&self, headers: &mut HeaderMap) {
+        let (name, rate, left) = (self.limiter.policy(), self.rate, self.left);
+        let (window, seconds) = (rate.window_seconds(), limit::whole_seconds(self.grows_in));
+        let policy = format!("\"{name}\";q={};w={window}", rate.burst);
+        let state = format!("\"{name}\";r={left};t={seconds}");
+        for (field, text) in [("ratelimit-policy", policy), ("ratelimit", state)] {
+            if let Ok(value) = HeaderValue::from_str(&text) {
+                headers.insert(HeaderName::from_static(field), value);
+            }
         }
     }
 }

@@ -15,11 +15,11 @@ use super::context::wall_clock;
 use super::{Account, Gateway, Rejection, RequestContext};
 use crate::cache::{Cache, CacheHit, CachePolicy, FetchTimes, Freshness, InsertToken};
 use crate::ccfs::{Endpoint, ParsedResponse};
-use crate::limit::RateLimited;
+use crate::limit::{RateLimited, Remaining};
 use crate::message::{AttemptSummary, BufferedResponse, CacheKey};
 use crate::metrics::{Decision, Limiter, Shard};
 use crate::shared_store::{
-    Lease, LookupOutcome, LookupRequest, PurgeSnapshot, Store, WaitBudget, WriteRequest,
+    Lease, LookupOutcome, LookupRequest, PurgeSnapshot, Store, TokensLeft, WaitBudget, WriteRequest,
 };
 
 /// The shared store, as one request or fetch uses it.
@@ -141,28 +141,32 @@ impl SharedCache {
         &mut self,
         account: &Account,
         metrics: &Shard,
-    ) -> Option<Result<(), RateLimited>> {
+    ) -> Option<Result<Remaining, RateLimited>> {
         let rate = account.rate()?;
         let access_key = account.credential.access_key();
         let wait_budget = &mut self.wait_budget;
         let charge = self
             .store
             .acquire_rate_limit(access_key, rate, wait_budget, metrics);
-        Some(match Box::pin(charge).await.ok()? {
-            None => Ok(()),
-            Some(wait) => Err(RateLimited { rate, wait }),
-        })
+        let left = |TokensLeft { tokens, next_in }| Remaining {
+            rate,
+            tokens,
+            next_in,
+        };
+        let charged = Box::pin(charge).await.ok()?;
+        Some(charged.map(left).map_err(|wait| RateLimited { rate, wait }))
     }
 }
 
 /// Charges the rate limit of an account: first the local one, so that the store never sees more than one
-/// replica alone would allow, then the one of all replicas, if the store responds.
+/// replica alone would allow, then the one of all replicas, if the store responds. Returns what is left of the
+/// one that decided; `None` is unlimited.
 pub(super) async fn charge(
     account: &Account,
     shared: Option<&mut SharedCache>,
     metrics: &Shard,
-) -> Result<(), (Limiter, RateLimited)> {
-    account
+) -> Result<Option<Remaining>, (Limiter, RateLimited)> {
+    let local = account
         .charge()
         .map_err(|exceeded| (Limiter::AccessKey, exceeded))?;
     let result = match shared {
@@ -170,11 +174,18 @@ pub(super) async fn charge(
         None => None,
     };
     match result {
-        None => metrics.count(Decision::AccessKeyAllowed),
-        Some(Ok(())) => metrics.count(Decision::SharedAllowed),
-        Some(Err(exceeded)) => return Err((Limiter::SharedAccessKey, exceeded)),
+        None => {
+            metrics.count(Decision::AccessKeyAllowed);
+            Ok(local)
+        }
+        Some(Ok(shared)) => {
+            metrics.count(Decision::SharedAllowed);
+            // This replica may have less left than all together.
+            let fewer = local.filter(|local| local.tokens < shared.tokens);
+            Ok(Some(fewer.unwrap_or(shared)))
+        }
+        Some(Err(exceeded)) => Err((Limiter::SharedAccessKey, exceeded)),
     }
-    Ok(())
 }
 
 impl Gateway {
@@ -191,6 +202,7 @@ impl Gateway {
             .flatten();
         let charged = charge(account, shared.as_mut(), context.record.metrics()).await;
         context.wait_budget = shared.map(|shared| shared.wait_budget);
+        let charged = charged.map(|left| context.remaining = left);
         let charged = charged.map_err(|(limiter, exceeded)| Rejection::RateLimited {
             limiter,
             exceeded: Some(exceeded),

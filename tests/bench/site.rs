@@ -51,10 +51,9 @@ impl Site {
     /// Writes the configuration `name`.toml and its accounts.
     pub(crate) fn configure(&self, name: &str, gateway: &Gateway<'_>) -> PathBuf {
         let file = self.path(&format!("{name}.toml"));
-        if gateway.key_files > 0 {
+        if let Some(per_file) = gateway.keys.checked_div(gateway.key_files) {
             let keys = self.path(&format!("{name}.keys.d"));
             std::fs::create_dir(&keys).unwrap();
-            let per_file = gateway.keys / gateway.key_files;
             for number in 0..gateway.key_files {
                 let text = complete_accounts(number * per_file..(number + 1) * per_file);
                 let name = format!("{number:05}.toml");

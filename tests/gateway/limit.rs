@@ -144,6 +144,104 @@ async fn a_coalesced_fetch_is_charged_once() {
     assert_eq!(env.recording_fetches(), 1);
 }
 
+/// Returns what `RateLimit` says: the name of the limit, what is left, and the seconds until it grows.
+fn rate_limit(response: &ClientResponse) -> Option<(String, u32, u64)> {
+    let mut parts = response.header("ratelimit")?.split(';');
+    let name = parts.next()?.trim_matches('"').to_owned();
+    let left = parts.next()?.strip_prefix("r=")?.parse().ok()?;
+    Some((name, left, parts.next()?.strip_prefix("t=")?.parse().ok()?))
+}
+
+const FEW: &str =
+    "rate_limit = { per_hour = 60, burst = 6 }\nceiling = { per_second = 1, burst = 20 }";
+
+#[tokio::test]
+async fn charged_responses_tell_what_is_left_and_others_do_not() {
+    let env = shanghai(FEW).start().await;
+    let mut left = Vec::new();
+    for n in 0..2 {
+        let response = env.get_recording(&format!("left-{n}")).await;
+        let (name, tokens, seconds) = rate_limit(&response).unwrap();
+        assert_eq!(name, "ak");
+        assert!((55..=60).contains(&seconds), "{seconds}");
+        assert_eq!(
+            response.header("ratelimit-policy"),
+            Some("\"ak\";q=6;w=360")
+        );
+        left.push(tokens);
+    }
+    // A failure of the nodes was charged as well, also of an interface that is not cached.
+    for node in &env.nodes {
+        node.faults().inject(Fault::GarbageJson, When::Always);
+    }
+    let failed = env.get_recording("left-2").await;
+    assert_eq!(failed.status, 502);
+    left.push(rate_limit(&failed).unwrap().1);
+    env.nodes.iter().for_each(|node| node.faults().clear());
+    let download = env
+        .send(&signed(env.post_to("downloadRecordFile", FILE), SHANGHAI))
+        .await;
+    assert_eq!(download.status, 200);
+    left.push(rate_limit(&download).unwrap().1);
+    assert_eq!(left, [5, 4, 3, 2]);
+    for uncharged in [
+        env.get_recording("left-0").await,
+        env.send(&signed(env.post("{}"), SHANGHAI)).await,
+        env.send(&signed(env.recording("left-0"), UNKNOWN)).await,
+        env.send(&signed(env.recording("left-9"), BERLIN)).await,
+    ] {
+        assert_eq!(rate_limit(&uncharged), None, "{uncharged:?}");
+    }
+}
+
+#[tokio::test]
+async fn concurrent_requests_learn_different_remainders_and_followers_none() {
+    let env = Arc::new(shanghai(FEW).start().await);
+    env.nodes[0].faults().inject(Fault::Hold, When::Always);
+    let mut asks = JoinSet::new();
+    for n in 0..10 {
+        let env = env.clone();
+        // Five fetches, each with a follower.
+        asks.spawn(async move { env.get_recording(&format!("at-once-{}", n / 2)).await });
+    }
+    wait_for_in_flight(&env, 10.0).await;
+    env.nodes[0].faults().clear();
+    let responses = asks.join_all().await;
+    let mut left: Vec<u32> = responses
+        .iter()
+        .filter_map(|it| Some(rate_limit(it)?.1))
+        .collect();
+    left.sort_unstable();
+    assert_eq!(left, [1, 2, 3, 4, 5]);
+}
+
+#[tokio::test]
+async fn ratelimit_fields_can_be_limited_to_refusals_or_turned_off() {
+    for (value, on_refusal) in [("refused", true), ("off", false)] {
+        let setup = Setup {
+            shanghai: "rate_limit = { per_second = 1, burst = 1 }".to_owned(),
+            ..limits(&format!("ratelimit_fields = \"{value}\""))
+        };
+        let env = setup.start().await;
+        let charged = env.get_recording("fields-0").await;
+        assert_eq!((charged.status.as_u16(), rate_limit(&charged)), (200, None));
+        let miss = |n| signed(env.recording(&format!("fields-1{n}")), SHANGHAI);
+        let (_, refused) = until_refused(&env, miss).await;
+        assert_limited(&refused, "0300009");
+        assert_eq!(rate_limit(&refused).is_some(), on_refusal, "{value}");
+    }
+}
+
+#[tokio::test]
+async fn the_ceiling_names_itself() {
+    let env = shanghai("ceiling = { per_second = 1, burst = 1 }")
+        .start()
+        .await;
+    let request = |_| signed(env.recording("named-1"), SHANGHAI);
+    let (_, refused) = until_refused(&env, request).await;
+    assert_eq!(rate_limit(&refused), Some(("ceiling".to_owned(), 0, 1)));
+}
+
 #[tokio::test]
 async fn hits_are_charged_unless_they_are_free() {
     let setup = Setup {

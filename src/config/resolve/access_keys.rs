@@ -47,7 +47,7 @@ pub(super) fn resolve(
         main: Some(main),
         selection,
     };
-    let loaded = match key_directory::load(request) {
+    let loaded = match key_directory::load(&request) {
         Ok(loaded) => loaded,
         Err(error) => {
             if let Some(written) = path {

@@ -57,6 +57,7 @@ pub(super) fn limits(file: &file::Limits, diagnostics: &mut Diagnostics) -> Limi
         clock_window: (!clock_window.is_zero()).then_some(clock_window),
         hits_are_free: value_or(&file.hits_are_free, true),
         dry_run: value_or(&file.dry_run, false),
+        ratelimit_fields: value_or(&file.ratelimit_fields, Default::default()),
         per_address: rate("limits.per_address", file.per_address.as_ref(), diagnostics)
             .unwrap_or(Rate::per_second(20, 200)),
         max_in_flight: value_or(&file.max_in_flight, 10_000),

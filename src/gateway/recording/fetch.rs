@@ -14,7 +14,7 @@ use super::super::{Account, Gateway, RequestContext, Snapshot};
 use crate::cache::{Cache, CacheHit, CachePolicy, InsertOutcome, InsertToken};
 use crate::ccfs::ResultKind;
 use crate::http_fields::accepts_codings;
-use crate::limit::{Permit, RateLimited};
+use crate::limit::{Permit, RateLimited, Remaining};
 use crate::message::{
     AttemptSummary, Authorization, BufferedResponse, CacheKey, UpstreamError, UpstreamErrorKind,
     UpstreamRequest, VerifiedRequest,
@@ -67,8 +67,7 @@ impl Gateway {
         // The rate limit.
         if let Some(account) = &fetch.charged_account
             && let Err((limiter, exceeded)) =
-                shared_cache::charge(account, shared.as_mut(), metrics).await
-            && !fetch.is_on_trial(limiter)
+                fetch.note_charge(shared_cache::charge(account, shared.as_mut(), metrics).await)
         {
             if let Some(shared) = shared {
                 shared.publish(&fetch.key, None, metrics).await;
@@ -129,8 +128,10 @@ pub(super) struct Fetch {
     charged_account: Option<Arc<Account>>,
     /// A fetch counts against its account's in-flight limit, also after its client disconnected.
     _permit: Option<Arc<Permit>>,
+    /// What was left of the rate limit when the fetch was charged.
+    remaining: OnceLock<Remaining>,
     /// The limit that would have refused the fetch, in a dry run.
-    pub(super) would_refuse: OnceLock<Limiter>,
+    would_refuse: OnceLock<Limiter>,
     /// Whether only a node's response will do (`Cache-Control: no-cache`).
     pub(super) no_cache: bool,
     /// Whether it renews an entry in the background.
@@ -157,6 +158,7 @@ impl Fetch {
             upstream_request,
             charged_account,
             _permit: context.share_permit(),
+            remaining: OnceLock::new(),
             would_refuse: OnceLock::new(),
             no_cache: false,
             is_refresh: false,
@@ -181,14 +183,23 @@ impl Fetch {
         fetch
     }
 
-    /// Whether the refusal of a limit is only noted, for the leader to count and log.
-    fn is_on_trial(&self, limiter: Limiter) -> bool {
-        let is_dry_run = self.snapshot.limits.dry_run;
-        if is_dry_run {
-            // A fetch that runs twice keeps the first.
-            let _kept = self.would_refuse.set(limiter);
+    /// Notes the result of the charge for the leader. The refusal of a limit on trial is only noted.
+    fn note_charge(
+        &self,
+        charged: Result<Option<Remaining>, (Limiter, RateLimited)>,
+    ) -> Result<(), (Limiter, RateLimited)> {
+        // A fetch that runs twice keeps the first.
+        match charged {
+            Ok(Some(remaining)) => {
+                let _kept = self.remaining.set(remaining);
+            }
+            Ok(None) => {}
+            Err((limiter, _)) if self.snapshot.limits.dry_run => {
+                let _kept = self.would_refuse.set(limiter);
+            }
+            Err(refused) => return Err(refused),
         }
-        is_dry_run
+        Ok(())
     }
 
     /// Creates a poll for clients that wait: signed by the gateway, answered by a node, and charged. The
@@ -205,11 +216,20 @@ impl Fetch {
             upstream_request,
             charged_account: Some(account),
             _permit: None,
+            remaining: OnceLock::new(),
             would_refuse: OnceLock::new(),
             no_cache: true,
             is_refresh: false,
             wait_budget: None,
         }
+    }
+
+    /// Tells the request what its own fetch was charged; that of a follower never ran.
+    pub(super) fn tell_charge(&self, context: &mut RequestContext) {
+        if let Some(&limiter) = self.would_refuse.get() {
+            context.would_refuse(limiter);
+        }
+        context.remaining = context.remaining.or(self.remaining.get().copied());
     }
 
     /// Counts the outcome if it is that of a refresh, and returns it.

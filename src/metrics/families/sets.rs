@@ -98,6 +98,16 @@ impl StatusClass {
 }
 
 impl Limiter {
+    /// Returns the name of the limit in `RateLimit` and `RateLimit-Policy`.
+    pub fn policy(self) -> &'static str {
+        match self {
+            Self::AccessKey | Self::SharedAccessKey => "ak",
+            Self::Ceiling => "ceiling",
+            Self::InFlight => "in_flight",
+            Self::Address => "address",
+        }
+    }
+
     /// Returns the configuration key that holds the limit.
     pub fn key(self) -> &'static str {
         match self {
