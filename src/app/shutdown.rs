@@ -148,15 +148,11 @@ impl App {
         self.notifier.stopping("draining");
         self.drain_state.0.advance(Phase::Notified);
         let ports: Vec<_> = std::mem::take(&mut self.ports).into_values().collect();
-        let mut all: Vec<_> = ports
-            .iter()
-            .map(|port| port.setup.load().connection_drain.clone())
-            .collect();
-        all.extend(
-            self.draining_listeners
-                .iter()
-                .map(|one| one.connection_drain.clone()),
-        );
+        let open = ports.iter().map(|port| port.setup.load());
+        let open = open.map(|setup| setup.connection_drain.clone());
+        let draining = self.draining_listeners.iter();
+        let draining = draining.map(|one| one.connection_drain.clone());
+        let all: Vec<_> = open.chain(draining).collect();
         all.iter().for_each(|one| one.advance(Phase::Notified));
         // After the connections know, so that these responses say that they close.
         self.shared.waits.close();

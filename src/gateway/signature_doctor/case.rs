@@ -72,8 +72,8 @@ impl Case {
             Some(body) if body.len() <= MAX_BODY => Body::Whole(Bytes::copy_from_slice(body)),
             body => Body::Length(body.map_or(0, Bytes::len)),
         };
-        let query = head.uri.query().map(Into::into);
-        bytes += query.as_ref().map_or(0, |query: &Box<str>| query.len());
+        let query: Option<Box<str>> = head.uri.query().map(Into::into);
+        bytes += query.as_deref().map_or(0, str::len);
         if let Body::Whole(body) = &body {
             bytes += body.len();
         }

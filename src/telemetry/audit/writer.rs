@@ -129,7 +129,7 @@ impl Writer {
                 tracing::error!(lines, "lines of the audit log were lost");
             }
         } else {
-            self.failed(outcome.error, lost);
+            self.failed(outcome.error.as_ref(), lost);
         }
         is_written
     }
@@ -142,16 +142,16 @@ impl Writer {
             self.metrics.count(AuditLines::Written);
         } else {
             self.lose(1);
-            self.failed(outcome.error, 1);
+            self.failed(outcome.error.as_ref(), 1);
         }
     }
 
-    fn failed(&mut self, error: Option<io::Error>, lines: u64) {
+    fn failed(&mut self, error: Option<&io::Error>, lines: u64) {
         if let LineOutput::File { is_torn, .. } = &self.output {
             self.is_torn |= *is_torn;
         }
         if let Some(lines) = self.losses.add(lines, instant()) {
-            let error = error.as_ref().map(tracing::field::display);
+            let error = error.map(tracing::field::display);
             tracing::error!(
                 error,
                 lines,
