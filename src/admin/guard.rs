@@ -23,6 +23,11 @@ impl Guard {
         Self { bound, token }
     }
 
+    /// Whether a token is required.
+    pub(super) fn has_token(&self) -> bool {
+        self.token.load().is_some()
+    }
+
     /// Replaces the required token.
     pub(super) fn set_token(&self, token: Option<Arc<AdminToken>>) {
         self.token.store(token);
