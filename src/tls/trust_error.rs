@@ -193,9 +193,8 @@ impl TrustError {
             Cause::RevocationUnknown | Cause::RevocationListExpired => {
                 "the current CRL of its issuer".to_owned()
             }
-            Cause::Unreadable | Cause::HandshakeSignature => {
-                "a certificate with its own key".to_owned()
-            }
+            Cause::Unreadable => or_pin("a well-formed certificate") + without_ca,
+            Cause::HandshakeSignature => "a certificate with its own key".to_owned(),
             Cause::SignatureAlgorithm
             | Cause::Purpose
             | Cause::NameConstraint

@@ -263,7 +263,7 @@ const ROWS: &[Row] = &[
     (
         "broken_san",
         "ca = \"broken_san.pem\"",
-        "it is for no alternative name, not for 127.0.0.1",
+        "it is no readable X.509 certificate",
     ),
     ("expired", "ca = \"expired.pem\"", "expired"),
     ("rsa_1024", "ca = \"rsa_1024.pem\"", "its key is RSA 1024"),
