@@ -342,7 +342,11 @@ async fn an_access_key_whose_recordings_are_not_found_is_named() {
     }
     let finding = appears(&env, "recordings-not-found").await;
     assert!(is_name(&finding, "access_key", SHANGHAI), "{finding}");
-    assert_eq!(finding["details"]["not_found"], 20, "{finding}");
+    let count = finding["details"]["not_found"].as_u64();
+    assert!(
+        count.is_some_and(|count| (3..=20).contains(&count)),
+        "{finding}"
+    );
     disappears(&env, "recordings-not-found").await;
 }
 
