@@ -176,7 +176,7 @@ impl Upstream {
             // Then a connection that the node has closed is known to be closed, and a response without a
             // request has been seen.
             next_turn().await;
-            if connection.is_quiet() {
+            if connection.is_still_quiet() {
                 return Ok(connection);
             }
         }

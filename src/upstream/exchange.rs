@@ -61,6 +61,8 @@ pub(super) struct Connection {
     response_started: bool,
     framing: Framing,
     keep_alive: bool,
+    /// Whether the node was seen to send more than was asked for.
+    has_unsolicited_data: bool,
     /// Bytes of the response body so far.
     received: u64,
 }
@@ -76,6 +78,7 @@ impl Connection {
             response_started: false,
             framing: Framing::UntilClose,
             keep_alive: false,
+            has_unsolicited_data: false,
             received: 0,
         }
     }
@@ -172,6 +175,7 @@ impl Connection {
             && self.unwritten.is_none()
             && self.framing.is_complete()
             && self.buffer.is_empty();
+        self.has_unsolicited_data |= self.framing.is_complete() && !self.buffer.is_empty();
         self.buffer = BytesMut::new();
         self.stream.get_mut().0.shrink();
         reusable
@@ -183,9 +187,17 @@ impl Connection {
     pub(super) fn is_quiet(&mut self) -> bool {
         let mut byte = [0];
         let mut cx = Context::from_waker(Waker::noop());
-        let read = Pin::new(&mut self.stream).poll_read(&mut cx, &mut ReadBuf::new(&mut byte));
+        let mut byte = ReadBuf::new(&mut byte);
+        let read = Pin::new(&mut self.stream).poll_read(&mut cx, &mut byte);
+        self.has_unsolicited_data |= !byte.filled().is_empty();
         self.stream.get_mut().0.shrink();
         read.is_pending()
+    }
+
+    /// Whether the node was seen to send more than was asked for, by [`Connection::is_quiet`] or
+    /// [`Connection::finish`].
+    pub(super) fn has_unsolicited_data(&self) -> bool {
+        self.has_unsolicited_data
     }
 
     /// Closes an idle connection with close_notify, so that the node has no broken connection in its

@@ -3,6 +3,8 @@
 //! last: a node that sends a second response to one request does so within that time, and it must not be
 //! taken for the response to the next request.
 //!
+//! A node that was seen to do so gets no second request on any connection for a minute.
+//!
 //! While there are idle connections, one sweeper task closes those that are aged, that their node has
 //! closed, or whose slot another worker needs. The first two are checked every second; closing a slot
 //! wakes the sweeper at once.
@@ -34,6 +36,8 @@ pub(super) struct Pool {
 #[derive(Debug, Default)]
 struct IdleConnections {
     by_node: HashMap<NodeId, Vec<Idle>>,
+    /// Nodes that sent what no request asked for, and until when their connections are used once only.
+    distrusted: HashMap<NodeId, Instant>,
     /// Whether the sweeper runs.
     is_swept: bool,
 }
@@ -93,6 +97,11 @@ impl Pool {
             let mut chosen = stack.remove(index);
             let is_current = Arc::ptr_eq(&chosen.connection.tls, &settings.tls);
             if !is_current || chosen.is_over(now) || !chosen.connection.slot.0.acquire() {
+                if chosen.is_unsolicited(now) {
+                    chosen.close();
+                    idle.distrust(node, now);
+                    return None;
+                }
                 chosen.close();
                 continue;
             }
@@ -133,6 +142,11 @@ impl Pool {
     /// Parks a connection whose exchange is complete.
     fn put(self: &Arc<Self>, node: NodeId, idle: Idle, max_idle: usize) {
         let mut guard = self.idle.lock();
+        if guard.is_distrusted(node, idle.since) {
+            drop(guard);
+            idle.close();
+            return;
+        }
         let stack = guard.by_node.entry(node).or_default();
         stack.push(idle);
         let surplus = (stack.len() > max_idle).then(|| stack.remove(0));
@@ -155,10 +169,19 @@ impl Pool {
         let mut guard = self.idle.lock();
         let idle = &mut *guard;
         let mut over = Vec::new();
-        idle.by_node.retain(|_, stack| {
-            over.extend(stack.extract_if(.., |idle| idle.is_over(now)));
+        let mut unsolicited = Vec::new();
+        idle.by_node.retain(|&node, stack| {
+            for ended in stack.extract_if(.., |idle| idle.is_over(now)) {
+                if ended.is_unsolicited(now) {
+                    unsolicited.push(node);
+                }
+                over.push(ended);
+            }
             !stack.is_empty()
         });
+        for node in unsolicited {
+            idle.distrust(node, now);
+        }
         idle.is_swept = !idle.by_node.is_empty();
         let goes_on = idle.is_swept;
         drop(guard);
@@ -223,7 +246,29 @@ async fn sweep(pool: Weak<Pool>, wakeup: Arc<Wakeup>) {
     }
 }
 
+impl IdleConnections {
+    /// Uses each connection to the node once only, for [`DISTRUST`], and closes those that are idle.
+    fn distrust(&mut self, node: NodeId, now: Instant) {
+        self.distrusted.retain(|_, until| *until > now);
+        self.distrusted.insert(node, now + DISTRUST);
+        let idle = self.by_node.remove(&node);
+        idle.into_iter().flatten().for_each(Idle::close);
+    }
+
+    fn is_distrusted(&self, node: NodeId, now: Instant) -> bool {
+        // Nearly always empty.
+        !self.distrusted.is_empty() && self.distrusted.get(&node).is_some_and(|until| now < *until)
+    }
+}
+
 impl Idle {
+    /// Whether the node sent something on it soon after a response. A 408 that ends an idle connection
+    /// comes later.
+    fn is_unsolicited(&self, now: Instant) -> bool {
+        let connection = &self.connection.connection;
+        connection.has_unsolicited_data() && now < self.since + UNSOLICITED_WITHIN
+    }
+
     /// Whether it has to be closed: aged, ended by its node, or its slot was closed.
     fn is_over(&mut self, now: Instant) -> bool {
         self.connection.slot.0.is_closed()
@@ -247,10 +292,22 @@ impl PooledConnection {
         self.idle_since.is_none_or(Turn::is_over)
     }
 
+    /// Whether the connection is still open, and the node has sent nothing that no request asked for.
+    pub(super) fn is_still_quiet(&mut self) -> bool {
+        let is_quiet = self.open.connection.is_quiet();
+        if self.open.connection.has_unsolicited_data() {
+            self.pool.idle.lock().distrust(self.node, Instant::now());
+        }
+        is_quiet
+    }
+
     /// Ends the exchange. The connection returns to the pool if it can serve another request.
     pub(super) fn release(mut self) {
         let is_reusable = self.open.connection.finish();
         let now = Instant::now();
+        if self.open.connection.has_unsolicited_data() {
+            self.pool.idle.lock().distrust(self.node, now);
+        }
         let Self {
             open,
             pool,
@@ -302,6 +359,14 @@ impl Wake for Wakeup {
 /// How long a connection rests before it is preferred to others. Nodes that were tried sent a second
 /// response within 1 ms.
 const REST: Duration = Duration::from_millis(2);
+
+/// For how long each connection to a node that sent unsolicited data is used once only. Our choice: requests go
+/// on, at the cost of a handshake each, and a node that was mended is soon trusted again.
+const DISTRUST: Duration = Duration::from_secs(60);
+
+/// Data within this time after a response is unsolicited. Servers that end idle connections with a 408 wait
+/// longer (Apache httpd 5 s, Tomcat 20 s, HAProxy and nginx more); the sweeper looks every second.
+const UNSOLICITED_WITHIN: Duration = Duration::from_secs(3);
 
 /// The longest time that a connection which its node has closed, or which is aged, stays in the pool.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);

@@ -1,6 +1,7 @@
 //! Every fault of a node's response, on a new and on a reused connection, for each kind of interface:
 //! what becomes of the request, and that the next one works.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use http_body_util::BodyExt;
@@ -230,4 +231,27 @@ fn an_unsolicited_response_is_never_the_response_to_the_next_request() {
     drop(node);
     drop(end);
     thread.join().unwrap();
+}
+
+#[tokio::test]
+async fn after_an_unsolicited_response_no_connection_is_used_twice() {
+    let (begun, latest) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (seen_begun, seen_latest) = (begun.clone(), latest.clone());
+    // Only the first response of all is followed by another one, in the same bytes.
+    let node = TestServer::start(move |seen| {
+        seen_latest.fetch_max(seen.index, Ordering::SeqCst);
+        match seen_begun.fetch_add(1, Ordering::SeqCst) {
+            0 => Behavior::Respond([ok_response(), ok_response()].concat()),
+            _ => Behavior::Respond(ok_response()),
+        }
+    })
+    .await;
+    let (upstream, cluster) = (TestUpstream::new(), test_server::cluster(&[&node]));
+    for _ in 0..4 {
+        let request = request_to(QUERY, &cluster);
+        let reply = upstream.send_buffered(&request).await.unwrap();
+        assert_eq!(reply.body, OK_BODY);
+    }
+    assert_eq!(begun.load(Ordering::SeqCst), 4);
+    assert_eq!(latest.load(Ordering::SeqCst), 0, "a connection was reused");
 }
