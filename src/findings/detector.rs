@@ -50,7 +50,7 @@ pub struct Detector {
 /// The list of findings at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// The worst findings, at most [`MAX_SHOWN`].
+    /// The worst findings, at most `MAX_SHOWN`.
     pub findings: Vec<Finding>,
     /// How many more there are.
     pub omitted: usize,

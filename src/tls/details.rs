@@ -10,13 +10,13 @@ use super::public_key::PublicKey;
 /// The fields of a certificate as short text without control characters. The peer chose them.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct CertificateDetails {
-    /// The subject; [`UNREADABLE`] if the certificate cannot be parsed.
+    /// The subject; `UNREADABLE` if the certificate cannot be parsed.
     pub subject: String,
     /// The issuer.
     pub issuer: String,
     /// Whether subject and issuer are the same name.
     pub is_self_issued: bool,
-    /// The DNS and IP alternative names, at most [`MAX_NAMES`]; empty if there are none or they cannot
+    /// The DNS and IP alternative names, at most `MAX_NAMES`; empty if there are none or they cannot
     /// be parsed.
     pub names: Vec<String>,
     /// The validity period.

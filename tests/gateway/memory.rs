@@ -68,11 +68,12 @@ async fn invented_access_keys_are_not_remembered() {
         let request = request.sign(&stranger, names, Timestamp::now()).unwrap();
         assert_eq!(client.send(&request).await.unwrap().status, 401);
     };
-    for n in 0..200 {
+    // Fills the bounded lists of claims and of cases for the signature doctor.
+    for n in 0..1_000 {
         ask(n).await;
     }
     let before = process.resident();
-    for n in 200..1200 {
+    for n in 1_000..2_000 {
         ask(n).await;
     }
     let grown = process.resident().saturating_sub(before);
