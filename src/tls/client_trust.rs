@@ -12,7 +12,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::revocation_list::CertificateRevocationList;
 
 use super::authorities::Authorities;
-use super::public_key::{PublicKey, RSA_PSS_PSS};
+use super::public_key::{PublicKey, schemes_with_rsa_pss};
 use super::trust_error::{Cause, TrustError};
 
 /// Verifies the certificate of a client: one that the authorities hold byte for byte, or a chain to one
@@ -158,12 +158,8 @@ impl ClientCertVerifier for ClientTrust {
         verify_tls13_signature(message, cert, dss, algorithms)
     }
 
-    /// Offers the schemes of RSA-PSS keys as well, so that the refusal can name such a key.
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        let mut schemes = algorithms.supported_schemes();
-        schemes.extend(RSA_PSS_PSS);
-        schemes
+        schemes_with_rsa_pss(&self.provider.signature_verification_algorithms)
     }
 }
 

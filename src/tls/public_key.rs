@@ -5,6 +5,7 @@ use std::fmt;
 
 use aws_lc_rs::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
 use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::CertificateDer;
 use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 use x509_parser::asn1_rs::{Any, BitString, FromBer, FromDer, Oid};
@@ -277,6 +278,14 @@ pub(super) const RSA_PSS_PSS: [SignatureScheme; 3] = [
     SignatureScheme::Unknown(0x080a),
     SignatureScheme::Unknown(0x080b),
 ];
+
+/// Returns the schemes of the provider, and those of RSA-PSS keys, so that a peer with such a key presents it:
+/// with a pin it is accepted, else the refusal names it.
+pub(super) fn schemes_with_rsa_pss(algorithms: &WebPkiSupportedAlgorithms) -> Vec<SignatureScheme> {
+    let mut schemes = algorithms.supported_schemes();
+    schemes.extend(RSA_PSS_PSS);
+    schemes
+}
 
 /// Shorter keys can be factored with a great effort (NIST SP 800-131A, 3).
 pub(crate) const MIN_RSA_BITS: usize = 2_048;

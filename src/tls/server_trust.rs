@@ -11,7 +11,7 @@ use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 
 use super::authorities::Authorities;
 use super::pin::Pin;
-use super::public_key::{PublicKey, RSA_PSS_PSS};
+use super::public_key::{PublicKey, schemes_with_rsa_pss};
 use super::trust_error::{Cause, TrustError};
 
 /// Verifies the certificate of a server.
@@ -131,12 +131,7 @@ impl ServerCertVerifier for ServerTrust {
             .map_err(|_| TrustError::new(Cause::HandshakeSignature, cert).into())
     }
 
-    /// Offers the schemes of RSA-PSS keys as well, so that a node with such a key presents it: with a
-    /// pin it is accepted, with `ca` the refusal names it.
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        let mut schemes = algorithms.supported_schemes();
-        schemes.extend(RSA_PSS_PSS);
-        schemes
+        schemes_with_rsa_pss(&self.provider.signature_verification_algorithms)
     }
 }
