@@ -65,11 +65,6 @@ impl Secret {
         }
     }
 
-    /// Whether it is exactly these bytes; in constant time for bytes of its length.
-    pub fn is(&self, bytes: &[u8]) -> bool {
-        constant_time::verify_slices_are_equal(&self.bytes, bytes).is_ok()
-    }
-
     /// Passes the bytes to a digest.
     pub fn digest_into(&self, update: &mut dyn FnMut(&[u8])) {
         update(&self.bytes);
