@@ -27,6 +27,7 @@ mod output;
 mod request_span;
 mod span;
 mod trace;
+mod writer_thread;
 
 pub use access_log::{AccessLog, Destination, LogBuffer};
 pub use audit::{

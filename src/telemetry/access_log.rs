@@ -6,13 +6,13 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use super::loss_report::LossReport;
 use super::output::LineOutput;
+use super::writer_thread::{WriterThread, now};
 use crate::metrics::{AccessLogLines, Shard};
 
 mod format;
@@ -30,12 +30,12 @@ pub enum Destination {
 }
 
 /// The handle of the writer thread. Dropping it writes the remaining lines and stops the thread; an output
-/// that does not accept them within `CLOSE_TIMEOUT` loses them.
+/// that does not accept them within two seconds loses them.
 #[derive(Debug)]
 pub struct AccessLog {
     buffers: Buffers,
     commands: Option<SyncSender<Command>>,
-    thread: JoinHandle<()>,
+    thread: WriterThread,
 }
 
 type Buffers = Arc<Mutex<Vec<Arc<LogBuffer>>>>;
@@ -44,37 +44,22 @@ impl AccessLog {
     /// Opens the destination and starts the writer. `metrics` counts the lines.
     ///
     /// # Errors
-    /// The file cannot be opened, or not within `OPEN_TIMEOUT`, or no thread can be started.
+    /// The file cannot be opened, or not within five seconds, or no thread can be started.
     pub fn open(destination: Destination, metrics: Arc<Shard>) -> io::Result<Self> {
         let buffers = Buffers::default();
         let (commands, inbox) = sync_channel(8);
-        let (opened, result) = sync_channel(1);
         let task = WriterTask {
             destination,
             buffers: buffers.clone(),
             metrics,
             losses: LossReport::default(),
         };
-        // Opening blocks on a FIFO without a reader and on a disk that hangs.
-        let thread = std::thread::Builder::new()
-            .name("access-log".to_owned())
-            .spawn(move || match task.open_output() {
-                Ok(output) => {
-                    let _ = opened.send(Ok(()));
-                    task.run(output, &inbox);
-                }
-                Err(error) => {
-                    let _ = opened.send(Err(error));
-                }
-            })?;
-        let opened = result.recv_timeout(OPEN_TIMEOUT);
-        opened.unwrap_or_else(|_| {
-            let seconds = OPEN_TIMEOUT.as_secs();
-            let text = format!(
-                "not open after {seconds} s: a FIFO without a reader, or a disk that hangs"
-            );
-            Err(io::Error::new(io::ErrorKind::TimedOut, text))
-        })?;
+        let open = move || {
+            let output = task.open_output()?;
+            Ok((task, output))
+        };
+        let write = move |(task, output): (WriterTask, _)| task.run(output, &inbox);
+        let thread = WriterThread::start("access-log", open, write)?;
         Ok(Self {
             buffers,
             commands: Some(commands),
@@ -102,13 +87,8 @@ impl AccessLog {
 impl Drop for AccessLog {
     fn drop(&mut self) {
         self.commands = None;
-        let deadline = now() + CLOSE_TIMEOUT;
-        while !self.thread.is_finished() {
-            if now() >= deadline {
-                tracing::error!("the access log does not accept its last lines: they are lost");
-                return;
-            }
-            std::thread::sleep(CLOSE_POLL);
+        if !self.thread.ends_in_time() {
+            tracing::error!("the access log does not accept its last lines: they are lost");
         }
     }
 }
@@ -209,27 +189,9 @@ impl WriterTask {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "bounds the waiting for an output"
-)]
-fn now() -> Instant {
-    Instant::now()
-}
-
 /// How often the buffers are written: the largest delay of a line. Our choice: a longer interval only
 /// needs larger buffers, a shorter one wakes the thread more often.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
-
-/// How long the start waits for the output to open. Our choice: a disk that hangs longer is down.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long the shutdown waits for the last lines. Our choice: a disk that is alive takes the buffers
-/// within milliseconds.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// How often the shutdown checks whether the last lines are written.
-const CLOSE_POLL: Duration = Duration::from_millis(2);
 
 /// Bytes per worker. 30,000 lines per second of 400 bytes fill 1.2 MB in one flush interval.
 const BUFFER_LIMIT: usize = 4 << 20;

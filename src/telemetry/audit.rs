@@ -8,12 +8,11 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
+use super::writer_thread::WriterThread;
 use crate::metrics::Shard;
 
 mod chain;
@@ -45,12 +44,12 @@ pub struct AuditSettings {
 }
 
 /// The handle of the writer thread. Dropping it writes the remaining lines and stops the thread; an output
-/// that does not accept them within `CLOSE_TIMEOUT` loses them.
+/// that does not accept them within two seconds loses them.
 #[derive(Debug)]
 pub struct AuditLog {
     queue: Arc<AuditQueue>,
     commands: Option<SyncSender<Reopen>>,
-    thread: JoinHandle<()>,
+    thread: WriterThread,
 }
 
 /// The entries that wait for the writer, and the head of the chain.
@@ -105,7 +104,7 @@ impl AuditLog {
     /// Opens the file and writes the first line of a chain. `metrics` counts the lines.
     ///
     /// # Errors
-    /// The file cannot be opened or written, or not within `OPEN_TIMEOUT`, or no thread can be started.
+    /// The file cannot be opened or written, or not within five seconds, or no thread can be started.
     pub fn open(settings: AuditSettings, metrics: Arc<Shard>) -> io::Result<Self> {
         let queue = Arc::new(AuditQueue {
             waiting: Mutex::new(Waiting {
@@ -115,29 +114,10 @@ impl AuditLog {
             head: Mutex::default(),
         });
         let (commands, inbox) = sync_channel(8);
-        let (opened, result) = sync_channel(1);
-        let (shared, task_metrics) = (queue.clone(), metrics);
-        let thread = std::thread::Builder::new()
-            .name("audit-log".to_owned())
-            .spawn(
-                move || match Writer::begin(settings, shared, task_metrics) {
-                    Ok(writer) => {
-                        let _ = opened.send(Ok(()));
-                        writer.run(&inbox);
-                    }
-                    Err(error) => {
-                        let _ = opened.send(Err(error));
-                    }
-                },
-            )?;
-        let opened = result.recv_timeout(OPEN_TIMEOUT);
-        opened.unwrap_or_else(|_| {
-            let seconds = OPEN_TIMEOUT.as_secs();
-            let text = format!(
-                "not open after {seconds} s: a FIFO without a reader, or a disk that hangs"
-            );
-            Err(io::Error::new(io::ErrorKind::TimedOut, text))
-        })?;
+        let shared = queue.clone();
+        let open = move || Writer::begin(settings, shared, metrics);
+        let write = move |writer: Writer| writer.run(&inbox);
+        let thread = WriterThread::start("audit-log", open, write)?;
         Ok(Self {
             queue,
             commands: Some(commands),
@@ -163,13 +143,8 @@ impl AuditLog {
 impl Drop for AuditLog {
     fn drop(&mut self) {
         self.commands = None;
-        let deadline = instant() + CLOSE_TIMEOUT;
-        while !self.thread.is_finished() {
-            if instant() >= deadline {
-                tracing::error!("the audit log does not accept its last lines: they are lost");
-                return;
-            }
-            std::thread::sleep(CLOSE_POLL);
+        if !self.thread.ends_in_time() {
+            tracing::error!("the audit log does not accept its last lines: they are lost");
         }
     }
 }
@@ -181,23 +156,6 @@ impl Drop for AuditLog {
 fn now() -> Timestamp {
     Timestamp::now()
 }
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "bounds the waiting for an output"
-)]
-fn instant() -> Instant {
-    Instant::now()
-}
-
-/// How long the start waits for the file to open.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long the shutdown waits for the last lines.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// How often the shutdown checks whether the last lines are written.
-const CLOSE_POLL: Duration = Duration::from_millis(2);
 
 /// Waiting entries: 100,000 a second for a flush interval, in at most 4 MiB.
 const QUEUE_LIMIT: usize = 10_000;

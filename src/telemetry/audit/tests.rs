@@ -1,6 +1,8 @@
 use std::net::Ipv4Addr;
 use std::path::Path;
+use std::time::Duration;
 
+use super::super::writer_thread::now as instant;
 use super::chain::NO_PREVIOUS;
 use super::*;
 use crate::metrics::{AuditLines, Metrics};

@@ -9,8 +9,9 @@ use jiff::Timestamp;
 
 use super::super::loss_report::LossReport;
 use super::super::output::LineOutput;
+use super::super::writer_thread::now as instant;
 use super::entry::{self, Position};
-use super::{AuditQueue, AuditSettings, Reopen, chain, file, instant, now};
+use super::{AuditQueue, AuditSettings, Reopen, chain, file, now};
 use crate::metrics::{AuditLines, Shard};
 
 /// The state of the writer thread.
