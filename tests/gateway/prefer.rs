@@ -167,7 +167,16 @@ async fn without_room_or_budget_the_wait_ends() {
     env.nodes[0].faults().add_unknown_call("late-5");
     let (one, other) = (poor("late-4"), poor("late-5"));
     let started = Instant::now();
-    let (one, other) = tokio::join!(env.send(&one), env.send(&other));
+    // On a slow machine the polls of one may take the token of the other's first request: it asks again.
+    let send = async |request| {
+        loop {
+            let response = env.send(request).await;
+            if response.status != 429 {
+                return response;
+            }
+        }
+    };
+    let (one, other) = tokio::join!(send(&one), send(&other));
     let ended = [&one, &other].map(|response| (applied(response).is_some(), is_found(response)));
     assert_eq!(ended, [(true, false); 2]);
     assert!(started.elapsed() < Duration::from_secs(30));
