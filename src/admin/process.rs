@@ -1,12 +1,22 @@
 //! Resource usage of the process.
 
+use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
 /// Returns the number of open file descriptors and their limit; `None` where the system does not report it.
+///
+/// A process that has none left cannot open the directory that lists them: all are open then.
 pub(super) fn descriptors() -> (Option<usize>, Option<u64>) {
-    // One of them is the directory being read.
-    let open = std::fs::read_dir("/proc/self/fd").map(|entries| entries.count() - 1);
-    (open.ok(), getrlimit(Resource::Nofile).current)
+    let most = getrlimit(Resource::Nofile).current;
+    let open = match std::fs::read_dir("/proc/self/fd") {
+        // One of them is the directory being read.
+        Ok(entries) => Some(entries.count() - 1),
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::MFILE) => {
+            most.and_then(|most| usize::try_from(most).ok())
+        }
+        Err(_) => None,
+    };
+    (open, most)
 }
 
 /// Returns the resident memory in bytes (proc_pid_statm(5), second field).

@@ -8,8 +8,15 @@ use ccfs_gateway::client::DEFAULT_SIGNED_FIELDS;
 use ccfs_gateway::config::Config;
 use ccfs_gateway::findings::Timing;
 use ccfs_gateway::stand_in::{Fault, Settings, StandIn, When};
+use http_body_util::{BodyExt, Empty};
+use hyper::Request;
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::header::HOST;
+use hyper_util::rt::TokioIo;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
+use tokio::net::TcpStream;
 
 use crate::control::ask;
 use crate::page;
@@ -661,12 +668,12 @@ async fn a_begin_and_an_end_are_one_line_of_the_log_each() {
 }
 
 async fn process_has(process: &Process, id: &str) -> bool {
-    let status = page::get(process.admin, "/status").await.json();
-    status["findings"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .any(|it| it["id"] == id)
+    has(&page::get(process.admin, "/status").await.json(), id)
+}
+
+fn has(status: &Value, id: &str) -> bool {
+    let findings = status["findings"].as_array().unwrap();
+    findings.iter().any(|it| it["id"] == id)
 }
 
 #[tokio::test]
@@ -685,30 +692,32 @@ async fn lost_lines_of_the_access_log_are_a_finding() {
 }
 
 #[tokio::test]
-async fn a_process_with_few_descriptors_left_says_so() {
+async fn a_process_with_no_descriptor_left_says_so() {
     let tables = "[telemetry]\nlog_level = \"info\"\n".to_owned();
     let process = Process::start(&Setup {
         tables,
         ..Setup::default()
     })
     .await;
-    let open = page::metric(process.admin, "process_open_fds").await;
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a small count"
-    )]
-    let limit = open as u64 + 1;
-    let status = std::process::Command::new("prlimit")
-        .args([
-            format!("--pid={}", process.id()),
-            format!("--nofile={limit}:"),
-        ])
+    // The connection that asks is there before the last descriptor is gone.
+    let stream = TcpStream::connect(process.admin).await.unwrap();
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let limited = std::process::Command::new("prlimit")
+        .args([format!("--pid={}", process.id()), "--nofile=4:".to_owned()])
         .status()
         .unwrap();
-    assert!(status.success());
+    assert!(limited.success());
     eventually("descriptors-short", async || {
-        process_has(&process, "descriptors-short").await
+        let request = Request::get("/status")
+            .header(HOST, process.admin.to_string())
+            .body(Empty::<Bytes>::new())
+            .unwrap();
+        sender.ready().await.unwrap();
+        let response = sender.send_request(request).await.unwrap();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let status: Value = serde_json::from_slice(&body).unwrap();
+        has(&status, "descriptors-short")
     })
     .await;
 }
