@@ -21,6 +21,7 @@ use crate::metrics::Metrics;
 use crate::telemetry::AuditQueue;
 
 mod access_keys;
+mod callers;
 mod certificates;
 mod findings;
 mod gauges;

@@ -1,8 +1,8 @@
 //! Verifies auth-v2 signatures. A head becomes a [`Claim`]; a claim, with the body and the credential it
-//! names, becomes a [`Caller`]. Pure: time, credential and body are arguments.
+//! names, becomes a [`Signer`]. Pure: time, credential and body are arguments.
 //!
-//! A [`Caller`] is proof: only [`Claim::verify`] makes one, so a function that takes a `Caller` cannot be
-//! reached by a request whose signature was not checked.
+//! A [`Signer`] is proof: only [`Claim::verify`] makes one, and [`Proven::signer`] for a caller without a
+//! secret key, so a function that takes a `Signer` cannot be reached by a request that was not verified.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::words;
 
+mod callers;
 mod canonical;
 mod derived;
 mod diagnosis;
@@ -27,6 +28,10 @@ mod v2;
 #[cfg(test)]
 mod tests;
 
+pub use callers::{
+    CallerCredentials, CallerIndex, Presented, Principal, Proven, TicketMacKeys, TicketScope,
+    X_API_KEY, is_api_key,
+};
 pub use canonical::CanonicalRequest;
 pub use diagnosis::{Evidence, Mistake, find_mistake, mistake_of_head};
 pub use keys::{AccessKey, Credential, Secret};
@@ -113,7 +118,7 @@ impl<'a> Claim<'a> {
         &self,
         credential: Option<&Arc<Credential>>,
         request: &Signable<'_>,
-    ) -> Result<Caller, AuthError> {
+    ) -> Result<Signer, AuthError> {
         let request = CanonicalRequest::with_checked_names(self.value.names, request)?;
         let credential =
             credential.filter(|credential| credential.access_key().as_str() == self.access_key());
@@ -121,10 +126,11 @@ impl<'a> Claim<'a> {
         let secrets = enabled.map_or(&[][..], |credential| credential.secrets());
         let secret = v2::verify(secrets, &self.value, &request);
         match (enabled, credential, secret) {
-            (Some(credential), _, Some(secret)) => Ok(Caller {
+            (Some(credential), _, Some(secret)) => Ok(Signer {
                 credential: Arc::clone(credential),
                 signed_names: self.value.names.into(),
                 has_used_second_secret: secret > 0,
+                is_on_behalf: false,
             }),
             (Some(_), ..) => Err(AuthError::WrongSignature),
             (None, Some(_), _) => Err(AuthError::Disabled),
@@ -152,29 +158,46 @@ impl fmt::Debug for Claim<'_> {
     }
 }
 
-/// The verified signer of a request. Only [`Claim::verify`] makes one.
+/// The verified account that a request is signed as: by its client, or by the gateway on behalf of a caller
+/// without a secret key. Only [`Claim::verify`] and [`Proven::signer`] make one.
 #[derive(Clone, Debug)]
-pub struct Caller {
+pub struct Signer {
     credential: Arc<Credential>,
     /// Up to 24 bytes take no allocation: `content-length;host` has 19.
     signed_names: CompactString,
     has_used_second_secret: bool,
+    is_on_behalf: bool,
 }
 
-impl Caller {
+impl Signer {
     /// Returns the verified access key.
     pub fn access_key(&self) -> &AccessKey {
         self.credential.access_key()
     }
 
-    /// Returns the credential to sign with on the caller's behalf.
+    /// Returns the credential to sign with.
     pub fn credential(&self) -> &Arc<Credential> {
         &self.credential
     }
 
-    /// Returns the header names that the caller signed, verbatim, as in `content-length;host`.
+    /// Returns the names of the signed headers, as in `content-length;host`: verbatim as the client signed them.
     pub fn signed_names(&self) -> &str {
         &self.signed_names
+    }
+
+    /// Returns the signer of a request that the gateway makes itself.
+    #[must_use]
+    pub fn on_behalf(self) -> Self {
+        Self {
+            signed_names: CompactString::const_new(callers::SIGNED_NAMES),
+            is_on_behalf: true,
+            ..self
+        }
+    }
+
+    /// Whether the client has no signature of its own: the gateway signs every attempt.
+    pub fn is_on_behalf(&self) -> bool {
+        self.is_on_behalf
     }
 
     /// Whether the signature was made with the second of two secrets.
@@ -184,7 +207,7 @@ impl Caller {
 }
 
 /// Returns the header names that an auth-v2 value says are signed, verbatim; empty without such a value.
-/// For requests that did not verify; [`Caller::signed_names`] has those that did.
+/// For requests that did not verify; [`Signer::signed_names`] has those that did.
 pub fn signed_names(headers: &HeaderMap) -> &str {
     headers
         .get(AUTHORIZATION)
@@ -268,6 +291,15 @@ pub enum AuthError {
     /// A scheme other than `auth-v2`.
     #[error("a scheme other than auth-v2")]
     OtherScheme,
+    /// The client certificate is that of more than one caller.
+    #[error("the client certificate identifies more than one caller")]
+    AmbiguousCertificate,
+    /// The caller is disabled, or outside its dates.
+    #[error("the caller is disabled, or outside its dates")]
+    CallerDisabled,
+    /// More than one credential where callers may ask.
+    #[error("more than one credential")]
+    SeveralCredentials,
     /// More than one `Authorization` header.
     #[error("more than one Authorization header")]
     RepeatedAuthorization,
@@ -277,6 +309,12 @@ pub enum AuthError {
     /// The timestamp is outside the clock window; the distance in seconds.
     #[error("signed {} by this clock", words::clock_error(*.0))]
     Stale(i64),
+    /// The ticket was not issued for this link, or its time is over.
+    #[error("an invalid ticket, or one whose time is over")]
+    WrongTicket,
+    /// The API key is no caller's.
+    #[error("an unknown API key")]
+    UnknownApiKey,
     /// The access key is not configured.
     #[error("unknown access key")]
     UnknownKey,

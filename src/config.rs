@@ -2,6 +2,7 @@
 //! and all names in it refer to something that exists. The file format, the defaults and the
 //! diagnostics are in the submodules. No module of a lower layer uses this one.
 
+mod callers;
 mod diagnostics;
 mod document;
 mod file;
@@ -35,6 +36,7 @@ use rustls::sign::CertifiedKey;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use callers::CallerSettings;
 pub use diagnostics::Severity;
 pub use key_directory::{
     AccountSource, ContestedKey, KeyChanges, KeyDirectory, ReadRecord, RefusedFile, list_key_files,
@@ -64,6 +66,8 @@ pub struct Config {
     pub clusters: BTreeMap<Arc<str>, cluster::ClusterSettings>,
     /// Developer accounts.
     pub access_keys: AccessKeys,
+    /// The callers without a secret key, by name.
+    pub callers: BTreeMap<Arc<str>, Arc<CallerSettings>>,
     /// The plans by name.
     pub plans: BTreeMap<Arc<str>, Plan>,
     /// The files of `access_keys_dir`; `None` without it.
@@ -210,6 +214,8 @@ pub struct Listener {
     pub is_forward_written: bool,
     /// Requests with an invalid body.
     pub validation: Validation,
+    /// How long a ticket for a link that plays opens it; `None` serves no links.
+    pub playback: Option<Duration>,
     /// Networks whose connections begin with a PROXY protocol header. Empty if PROXY protocol is off.
     pub proxy_protocol: Vec<IpNet>,
     /// Keys of session tickets that all gateways share, at most three. Empty: the process has its own.

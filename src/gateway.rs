@@ -23,10 +23,14 @@ use crate::upstream::Upstream;
 
 mod account;
 mod authentication;
+mod browser;
+mod caller;
+mod caller_authentication;
 mod claims;
 mod content_type;
 mod context;
 mod fallback_hint;
+mod playback;
 mod recording;
 mod rejection;
 mod request_body;
@@ -38,6 +42,8 @@ mod signature_doctor;
 mod snapshot;
 
 pub use account::Account;
+pub use caller::{Caller, ListenerCallers};
+pub use playback::PlaybackPolicy;
 pub use recording::{NotFound, NotFoundCounts, NotFoundLog, WaitSettings, Waits};
 pub use rejection::Rejection;
 pub use request_body::BodyReadError;
@@ -185,27 +191,31 @@ impl Gateway {
         B: http_body::Body<Data = Bytes, Error = BodyReadError> + Unpin,
     {
         let snapshot = context.snapshot.clone();
-        let route = context.route(&snapshot, head)?;
-        let (caller, account, body) =
+        let policy = context.listener_policy(&snapshot, head)?;
+        if let Some(playback) = policy.playback_of(head) {
+            return Box::pin(self.play((&snapshot, playback), head, incoming, context)).await;
+        }
+        let route = context.route(policy, head)?;
+        let (signer, account, body) =
             match self.authenticate(head, incoming, &route, context).await? {
                 Admission::Verified {
-                    caller,
+                    signer,
                     account,
                     body,
-                } => (caller, account, body),
+                } => (signer, account, body),
                 Admission::Unverified { body } => {
                     context.acquire_unverified_slot(&route)?;
                     return Box::pin(self.forward_unverified(context, head, body, &route)).await;
                 }
             };
         context.acquire_slot()?;
-        context.admit(&caller, &account, head, route.endpoint)?;
+        context.admit(&signer, &account, head, route.endpoint)?;
         if !snapshot.limits.hits_are_free {
             self.charge(context, &account, route.endpoint).await?;
         }
         let request = VerifiedRequest {
             payload: normalize(context, &route, head, body, &account)?,
-            caller,
+            signer,
             endpoint: route.endpoint,
             cluster: route.cluster.clone(),
         };
@@ -244,6 +254,8 @@ impl Gateway {
             guards: Guards::new(buffered),
             remaining: None,
             wait_budget: None,
+            caller: None,
+            caller_way: None,
         }
     }
 

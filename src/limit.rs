@@ -8,22 +8,24 @@ use std::time::Duration;
 use governor::Quota;
 use governor::clock::{Clock, MonotonicClock};
 use governor::middleware::{StateInformationMiddleware, StateSnapshot};
-use governor::state::{InMemoryState, NotKeyed};
+use governor::state::{DirectStateStore, InMemoryState, NotKeyed};
 
 mod addresses;
 mod in_flight;
+mod refundable;
 
 pub use addresses::AddressRateLimiter;
 pub use in_flight::{ByteBudget, BytePermit, InFlight, Permit};
+pub use refundable::RefundableRateLimiter;
 
 use crate::config::Rate;
 
 /// One rate limit: GCRA on one atomic. Uses the system's monotonic clock, which has no state of its
 /// own, because tens of thousands of limiters are created at start.
 #[derive(Debug)]
-pub struct RateLimiter<C: Clock = MonotonicClock> {
+pub struct RateLimiter<C: Clock = MonotonicClock, S: DirectStateStore = InMemoryState> {
     rate: Rate,
-    limiter: governor::RateLimiter<NotKeyed, InMemoryState, C, StateInformationMiddleware>,
+    limiter: governor::RateLimiter<NotKeyed, S, C, StateInformationMiddleware>,
     clock: C,
 }
 
@@ -37,11 +39,15 @@ impl RateLimiter {
 impl<C: Clock + Clone> RateLimiter<C> {
     /// Creates a limiter with its full burst available, with a clock of its own.
     fn with_clock(rate: Rate, clock: C) -> Self {
-        let limiter =
-            governor::RateLimiter::direct_with_clock(quota(rate), clock.clone()).with_middleware();
+        Self::with_state(rate, InMemoryState::default(), clock)
+    }
+}
+
+impl<C: Clock + Clone, S: DirectStateStore> RateLimiter<C, S> {
+    fn with_state(rate: Rate, state: S, clock: C) -> Self {
         Self {
             rate,
-            limiter,
+            limiter: governor::RateLimiter::new(quota(rate), state, clock.clone()),
             clock,
         }
     }

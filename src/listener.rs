@@ -35,6 +35,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 
+use crate::tls::ClientCertificate;
+
 pub use self::accept::{AcceptedConnection, accept_loop};
 pub use self::body::{BodyError, RequestBody};
 pub use self::connection::serve;
@@ -79,6 +81,8 @@ pub struct ConnectionInfo {
     pub local_port: u16,
     /// `"1.2"`, `"1.3"`, or `None` without TLS.
     pub tls_version: Option<&'static str>,
+    /// The certificate that the client presented.
+    pub client_certificate: Option<Arc<ClientCertificate>>,
 }
 
 /// Why a request was rejected before it reached the handler.

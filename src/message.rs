@@ -10,16 +10,16 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::combinators::BoxBody;
 
-use crate::auth::{AccessKey, Caller};
+use crate::auth::{AccessKey, Signer};
 use crate::ccfs::{Endpoint, ParsedResponse, Payload};
 use crate::cluster::Cluster;
 use crate::telemetry::TraceContext;
 
-/// A verified and normalized request. It may be delivered, and its response may be cached for its caller.
+/// A verified and normalized request. It may be delivered, and its response may be cached for its signer.
 #[derive(Debug)]
 pub struct VerifiedRequest {
-    /// The verified caller.
-    pub caller: Caller,
+    /// The verified signer.
+    pub signer: Signer,
     /// The interface.
     pub endpoint: &'static Endpoint,
     /// The normalized body.
@@ -34,7 +34,7 @@ impl VerifiedRequest {
     pub fn cache_key(&self) -> Option<CacheKey> {
         Some(CacheKey {
             cluster: self.cluster.settings().name.clone(),
-            access_key: self.caller.access_key().clone(),
+            access_key: self.signer.access_key().clone(),
             payload: self.payload.cache_key()?.clone(),
         })
     }
@@ -60,7 +60,7 @@ impl CacheKey {
         }
     }
 
-    /// Returns the access key of the caller.
+    /// Returns the access key of the signer.
     pub fn access_key(&self) -> &AccessKey {
         &self.access_key
     }
@@ -144,11 +144,11 @@ pub struct UpstreamRequest {
 }
 
 impl UpstreamRequest {
-    /// Returns the verified caller; `None` for an unverified request.
-    pub fn caller(&self) -> Option<&Caller> {
+    /// Returns the verified signer; `None` for an unverified request.
+    pub fn signer(&self) -> Option<&Signer> {
         match &self.authorization {
-            Authorization::PassThrough(caller) => caller.as_ref(),
-            Authorization::Resign(caller) => Some(caller),
+            Authorization::PassThrough(signer) => signer.as_ref(),
+            Authorization::Resign(signer) => Some(signer),
         }
     }
 }
@@ -157,19 +157,19 @@ impl UpstreamRequest {
 #[derive(Clone, Debug)]
 pub enum Authorization {
     /// The client's own value is sent, if there is one, since no signed part was changed. For a verified
-    /// caller the request is signed again where the gateway must change a signed part, e.g. for
-    /// `host = "node"`; without a caller (unverified) it never is.
-    PassThrough(Option<Caller>),
+    /// signer the request is signed again where the gateway must change a signed part, e.g. for
+    /// `host = "node"`; without a signer (unverified) it never is.
+    PassThrough(Option<Signer>),
     /// The body was changed: each attempt signs again, over the header names that the client signed.
-    Resign(Caller),
+    Resign(Signer),
 }
 
 impl Authorization {
-    /// Returns the verified caller; `None` for an unverified client.
-    pub fn caller(&self) -> Option<&Caller> {
+    /// Returns the verified signer; `None` for an unverified client.
+    pub fn signer(&self) -> Option<&Signer> {
         match self {
-            Self::PassThrough(caller) => caller.as_ref(),
-            Self::Resign(caller) => Some(caller),
+            Self::PassThrough(signer) => signer.as_ref(),
+            Self::Resign(signer) => Some(signer),
         }
     }
 }

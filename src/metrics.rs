@@ -20,10 +20,10 @@ mod routes;
 
 pub use attempts::{AttemptTotals, NodeAttempts};
 pub use families::{
-    AccessLogLines, Attempt, AuditLines, AuthResult, CacheStatus, ConnectionEndReason, Decision,
-    Family, HandshakeResult, Label, Limiter, MalformedReason, RefreshResult, RequestOutcome,
-    ResultClass, RetryOverflow, RetryReason, Shadow, SharedStoreDisconnect, SharedStoreUse,
-    ShedReason, SignatureHint, StatusClass, TraceSpans, ValidationReject,
+    AccessLogLines, Attempt, AuditLines, AuthResult, CacheStatus, CallerWay, ConnectionEndReason,
+    Decision, Family, HandshakeResult, Label, Limiter, MalformedReason, RefreshResult,
+    RequestOutcome, ResultClass, RetryOverflow, RetryReason, Shadow, SharedStoreDisconnect,
+    SharedStoreUse, ShedReason, SignatureHint, StatusClass, TraceSpans, ValidationReject,
 };
 pub use histogram::{BUCKETS_MS, Histogram};
 pub use incidents::{

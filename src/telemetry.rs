@@ -137,6 +137,8 @@ pub struct RequestRecord {
 /// them.
 #[derive(Debug, Default)]
 pub struct RequestDetails {
+    /// The caller without a secret key on whose behalf the gateway signs.
+    pub caller: Option<Arc<str>>,
     /// The access key that an unverified request names; only with `[telemetry] log_claimed_ak`.
     pub claimed_access_key: Option<Box<str>>,
     /// Why the recording may not have been found.
@@ -228,6 +230,11 @@ impl RequestRecord {
         self.details.get_or_insert_default()
     }
 
+    /// Returns the caller without a secret key, once it is identified.
+    pub fn caller(&self) -> Option<&Arc<str>> {
+        self.details.as_ref()?.caller.as_ref()
+    }
+
     /// Returns the time since the record was started.
     pub fn elapsed(&self) -> Duration {
         self.started.elapsed()
@@ -240,13 +247,14 @@ impl RequestRecord {
         let (Some(audit), Some(access_key)) = (&self.sink.audit, self.access_key.take()) else {
             return;
         };
-        let details = self.details.take();
+        let details = self.details.take().unwrap_or_default();
         audit.request(audit::RequestEntry {
             access_key,
+            caller: details.caller,
             client: self.client,
             interface: self.interface,
             call_id: self.call_id.take(),
-            file_name: details.and_then(|details| details.file_name),
+            file_name: details.file_name,
             begin: self.begin_sent,
             end: self.end_sent,
             outcome: self.outcome.as_str(),

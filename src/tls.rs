@@ -3,6 +3,8 @@
 
 mod authorities;
 mod certificate;
+mod certificate_name;
+mod client_certificate;
 mod client_trust;
 mod details;
 mod legacy_rsa;
@@ -16,6 +18,8 @@ mod words;
 
 pub use authorities::Authorities;
 pub use certificate::{Validity, display_names, dns_names, validity};
+pub use certificate_name::{CertificateName, NotACertificateName};
+pub use client_certificate::{CertificateIdentities, ClientCertificate};
 pub(crate) use client_trust::ClientTrust;
 pub use details::CertificateDetails;
 pub(crate) use no_verification::NoVerification;

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 
 use super::history::{History, Sample};
-use super::{AdminState, certificates};
+use super::{AdminState, callers, certificates};
 use crate::auth::AccessKey;
 use crate::ccfs::offset_text;
 use crate::cluster::{Cluster, NodeStatus, Serving};
@@ -48,6 +48,8 @@ pub(super) fn write(state: &AdminState, history: &History, after: Option<u64>) -
         "reloads": state.reloads.to_json(),
         "listeners": listeners(state, &config, now),
         "clusters": snapshot.clusters().values().map(|it| cluster(it, now)).collect::<Vec<_>>(),
+        "callers": callers::list(&snapshot, now),
+        "callers_omitted": callers::omitted(&snapshot),
         "access_keys": snapshot.account_count(),
         "access_key_files": config.key_directory.as_deref().map(key_directory),
         "access_keys_by_plan": plans(state, &snapshot),

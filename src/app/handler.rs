@@ -21,12 +21,15 @@ impl Handler for GatewayHandler {
         connection: &Arc<ConnectionInfo>,
         request: Request<RequestBody>,
     ) -> impl Future<Output = Response<ResponseBody>> + Send + 'static {
-        let request = request.map(|body| {
+        let mut request = request.map(|body| {
             body.map_err(|error| match error {
                 BodyError::ConnectionClosed => BodyReadError::ClientGone,
                 BodyError::Malformed => BodyReadError::Malformed,
             })
         });
+        if let Some(certificate) = &connection.client_certificate {
+            request.extensions_mut().insert(certificate.clone());
+        }
         self.0.handle(origin(connection), request)
     }
 

@@ -55,7 +55,7 @@ impl Request {
         self
     }
 
-    fn verify(&self, credential: Option<&Arc<Credential>>) -> Result<Caller, AuthError> {
+    fn verify(&self, credential: Option<&Arc<Credential>>) -> Result<Signer, AuthError> {
         Claim::parse(&self.headers, Timestamp::UNIX_EPOCH, None)?
             .verify(credential, &self.signable())
     }

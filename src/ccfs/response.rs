@@ -110,6 +110,19 @@ pub fn recording_urls(body: &[u8]) -> Vec<(String, Option<Timestamp>)> {
         .collect()
 }
 
+/// Returns the URLs in the `resultData` of a response as [`recording_urls`]; `None` if they cannot be told apart.
+pub fn all_recording_urls(body: &[u8]) -> Option<Vec<(String, Option<Timestamp>)>> {
+    let object = Object::lenient(body).ok()?;
+    let data = object.member("resultData")?;
+    if object.is_ambiguous() {
+        return None;
+    }
+    let canonical = object.value(&data);
+    Urls { canonical }
+        .map(|url| url.map(|url| (url.to_owned(), presigned_url::expires_at(url))))
+        .collect()
+}
+
 /// Iterates over the URLs in canonical JSON. Yields `None` for text that looks like a URL and cannot be
 /// read.
 struct Urls<'a> {

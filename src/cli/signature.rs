@@ -271,14 +271,19 @@ fn error_hint(error: &AuthError) -> &'static str {
         AuthError::SignedFieldMissing(_) => "give each field with one --header 'name: value'",
         AuthError::Malformed("host is not signed") => "give it with --header 'host: …'",
         AuthError::WrongSignature => "`explain` shows what was to be signed",
-        AuthError::Disabled
+        AuthError::AmbiguousCertificate
+        | AuthError::CallerDisabled
+        | AuthError::Disabled
         | AuthError::Malformed(_)
         | AuthError::Missing
         | AuthError::OtherScheme
         | AuthError::RepeatedAuthorization
         | AuthError::RepeatedQueryKey
+        | AuthError::SeveralCredentials
         | AuthError::Stale(_)
-        | AuthError::UnknownKey => "",
+        | AuthError::UnknownApiKey
+        | AuthError::UnknownKey
+        | AuthError::WrongTicket => "",
     }
 }
 

@@ -2,6 +2,7 @@
 //! the structure check are derived from these types, so that this is the only list of keys. Every key
 //! is optional here; `resolve` knows the required keys and the defaults.
 
+mod caller;
 mod cluster;
 
 use std::collections::BTreeMap;
@@ -9,6 +10,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub(super) use caller::Caller;
 pub(super) use cluster::{Cluster, ClusterTls, Ejection, FlowControl, HealthCheck, Node, Timeouts};
 
 use super::spanned::Spanned;
@@ -56,6 +58,9 @@ pub(super) struct File {
     /// as a whole.
     #[serde(default)]
     pub(super) access_key_defaults: AccessKey,
+    /// Clients without a secret key, by name: the gateway signs their requests.
+    #[serde(default)]
+    pub(super) callers: ByName<Caller>,
     /// The cache of recording-URL responses.
     #[serde(default)]
     pub(super) cache: Cache,
@@ -105,6 +110,10 @@ pub(super) struct Listener {
     pub(super) unknown_paths: Setting<UnknownPaths>,
     /// Request bodies that CC-FS would reject.
     pub(super) validation: Setting<Validation>,
+    /// Whether `GET /recordings/{callId}?begin=…&end=…` leads players to recordings.
+    pub(super) playback: Setting<bool>,
+    /// How long a ticket for such a link opens it, at most "1h"; only with `playback`.
+    pub(super) ticket_life: Setting<ConfigDuration>,
     /// Connections begin with a PROXY protocol header.
     pub(super) proxy_protocol: Option<Spanned<ProxyProtocol>>,
     /// Files with a TLS ticket key each, 32 random bytes, that all gateways share: the first one issues

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::units::{ByteSize, ConfigDuration};
-use super::{AccessLog, AccountSettings, Config, Listener, ListenerTls, SharedStore};
+use super::{
+    AccessLog, AccountSettings, CallerSettings, Config, Listener, ListenerTls, SharedStore,
+};
 use crate::ccfs::{Versionless, zone_name};
 use crate::cluster;
 use crate::telemetry::LogFormat;
@@ -24,6 +26,7 @@ pub(super) fn redact(config: &Config) -> Value {
         "clusters": table(config.clusters.iter().map(|(name, it)| (name.as_ref(), cluster_table(it)))),
         "plans": table(config.plans.iter().map(|(name, it)| (name.as_ref(), json!(it)))),
         "access_keys": table(access_keys.into_iter().map(|(name, it)| (name.as_str(), account(it)))),
+        "callers": table(config.callers.iter().map(|(name, it)| (name.as_ref(), caller(it)))),
         "cache": section(&config.cache),
         "limits": section(&config.limits),
         "shared": config.shared.as_ref().map(shared),
@@ -68,6 +71,8 @@ fn listener(it: &Listener) -> Value {
         "unknown_clients": it.unknown_clients,
         "unknown_paths": it.unknown_paths,
         "validation": it.validation,
+        "playback": it.playback.is_some(),
+        "ticket_life": it.playback.map(ConfigDuration::format),
         "ticket_key": vec![REDACTED; it.ticket_keys.len()],
         "proxy_protocol": { "trusted": it.proxy_protocol.iter().map(ToString::to_string).collect::<Vec<_>>() },
     })
@@ -151,6 +156,22 @@ fn account(it: &AccountSettings) -> Value {
         "enabled": it.credential.enabled(),
         "plan": it.plan,
         "name": it.name,
+        "not_before": it.validity.not_before.map(|time| time.to_string()),
+        "not_after": it.validity.not_after.map(|time| time.to_string()),
+    })
+}
+
+fn caller(it: &CallerSettings) -> Value {
+    json!({
+        "access_key": it.access_key.as_str(),
+        "client_certificate": it.client_certificate.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "api_key": vec![REDACTED; it.api_keys.len()],
+        "listeners": it.listeners,
+        "interfaces": it.interfaces,
+        "rate_limit": it.rate_limit,
+        "ceiling": it.ceiling,
+        "in_flight": it.in_flight,
+        "enabled": it.enabled,
         "not_before": it.validity.not_before.map(|time| time.to_string()),
         "not_after": it.validity.not_after.map(|time| time.to_string()),
     })

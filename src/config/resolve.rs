@@ -3,11 +3,13 @@
 
 mod access_keys;
 mod accounts;
+mod callers;
 mod clusters;
 mod crls;
 mod fallbacks;
 mod listeners;
 mod own_binds;
+mod playback;
 mod settings;
 mod shared_store;
 mod telemetry;
@@ -69,6 +71,7 @@ pub(super) fn resolve(
         key_directory: access_keys.directory,
         listeners: Default::default(),
         clusters: Default::default(),
+        callers: Default::default(),
         cache: settings::cache(&file.cache, &mut diagnostics),
         limits: settings::limits(&file.limits, &mut diagnostics),
         shared: None,
@@ -87,12 +90,16 @@ pub(super) fn resolve(
     config.listeners = listeners::resolve(&file, &mut tls_files, &mut diagnostics);
     config.admin = listeners::admin(&file.admin, &mut tls_files, &mut diagnostics);
     listeners::check_addresses(&file, &config, &mut diagnostics);
+    config.callers = callers::resolve(&file, &config.listeners, &mut diagnostics);
 
     check_relations(
         &file,
         keys.as_ref(),
         &config,
-        access_keys.are_all_good,
+        KeyDirectoryState {
+            are_all_good: access_keys.are_all_good,
+            is_followed: file.access_keys_dir.is_some() && !matches!(key_files, KeyFiles::Checked),
+        },
         &mut diagnostics,
     );
 
@@ -112,25 +119,36 @@ pub(super) fn resolve(
     Ok((config, problems))
 }
 
+/// What the checks of names of access keys must know of `access_keys_dir`.
+#[derive(Clone, Copy)]
+struct KeyDirectoryState {
+    /// Whether no file of it is refused.
+    are_all_good: bool,
+    /// Whether its access keys come and go while the gateway serves.
+    is_followed: bool,
+}
+
 /// Checks relations between sections. Unused names are only reported in an otherwise valid configuration.
 fn check_relations(
     file: &File,
     keys: Option<&KeysFile>,
     config: &Config,
-    are_all_good: bool,
+    directory: KeyDirectoryState,
     diagnostics: &mut Diagnostics,
 ) {
     let are_keys_valid = match keys {
         Some(keys) => !keys.diagnostics.has_errors(),
         None => file.access_keys_file.is_none(),
     };
-    if are_keys_valid && are_all_good {
+    if are_keys_valid && directory.are_all_good {
         let tables = [Some(&file.access_keys), keys.map(|keys| &keys.tables)];
         let tables = tables.into_iter().flatten();
         // Mistakes of its own table are reported there.
         let is_written = |name: &str| tables.clone().any(|it| it.contains_key(name));
         let accounts = &config.access_keys;
         clusters::check_health_check_keys(&file.clusters, is_written, accounts, diagnostics);
+        let known = (accounts, directory.is_followed);
+        callers::check_access_keys(&file.callers, is_written, known, diagnostics);
     }
     if !diagnostics.has_errors() && are_keys_valid {
         warn_of_unused(file, config, diagnostics);

@@ -263,12 +263,13 @@ fn names_paths(value: &str) -> bool {
         .all(looks_like_path)
 }
 
-/// Tables that hold access keys.
-pub(super) const ACCOUNT_TABLES: [&str; 2] = ["access_keys", "access_key_defaults"];
+/// Tables that hold access keys, or callers.
+pub(super) const ACCOUNT_TABLES: [&str; 3] = ["access_keys", "access_key_defaults", "callers"];
 
 /// Keys whose value names the place of a secret.
-const REFERENCE_KEYS: [&str; 8] = [
+const REFERENCE_KEYS: [&str; 9] = [
     "access_keys_file",
+    "api_key_file",
     "password_file",
     "private_key",
     "seal_key_file",

@@ -9,7 +9,7 @@ use http::request::Parts;
 use super::context::RequestContext;
 use super::signature_doctor::{Case, CaseOrigin};
 use super::{Account, BodyReadError, Gateway, Rejection, RouteMatch, request_body};
-use crate::auth::{self, AuthError, Caller, Claim, Signable};
+use crate::auth::{self, AuthError, Claim, Signable, Signer};
 use crate::ccfs::Endpoint;
 use crate::metrics::{AuthResult, Claimant, Decision, Incident, Limiter, Unverified};
 
@@ -18,7 +18,7 @@ use crate::metrics::{AuthResult, Claimant, Decision, Incident, Limiter, Unverifi
 pub(super) enum Admission {
     /// The signature is right.
     Verified {
-        caller: Caller,
+        signer: Signer,
         account: Arc<Account>,
         body: Bytes,
     },
@@ -44,6 +44,14 @@ impl Gateway {
         let endpoint = route.endpoint;
         let body_limits = request_body::Limits::new(&context.snapshot.limits, endpoint);
         body_limits.check_content_length(incoming)?;
+        if let Some(callers) = &route.policy.callers {
+            let request = FailedRequest::new(head, None, route);
+            if let Some(presented) = self.presented_by_caller(callers, context, request)? {
+                let request = (head, incoming);
+                let authenticate = self.authenticate_caller(presented, request, route, context);
+                return Box::pin(authenticate).await;
+            }
+        }
         if !endpoint.authenticated && !head.headers.contains_key(header::AUTHORIZATION) {
             self.charge_address(context, endpoint)?;
             let body = body_limits.read(incoming, context).await?;
@@ -54,32 +62,25 @@ impl Gateway {
             && !route.may_forward_unverified(error)
             && !route.shadows(error)
         {
-            let request = FailedRequest {
-                head,
-                body: None,
-                route,
-            };
+            let request = FailedRequest::new(head, None, route);
             return Err(self.authentication_failed(error, context, request));
         }
         let body = body_limits.read(incoming, context).await?;
         match claim.and_then(|claim| verify(&claim, head, &body, context)) {
-            Ok((caller, account)) => Ok(Admission::Verified {
-                caller,
+            Ok((signer, account)) => Ok(Admission::Verified {
+                signer,
                 account,
                 body,
             }),
             Err(error) => {
-                let request = FailedRequest {
-                    head,
-                    body: Some(&body),
-                    route,
-                };
-                if route.shadows(&error) {
+                let request = FailedRequest::new(head, Some(&body), route);
+                let is_secret = route.mentions_api_key(&head.headers);
+                if !is_secret && route.shadows(&error) {
                     self.shadow(&error, context, request);
                     return Ok(Admission::Unverified { body });
                 }
                 let is_known_key = |part: &str| context.snapshot.account(part).is_some();
-                if !route.forwards_unverified(&error, &head.headers, is_known_key) {
+                if is_secret || !route.forwards_unverified(&error, &head.headers, is_known_key) {
                     return Err(self.authentication_failed(&error, context, request));
                 }
                 context.record.metrics().count(AuthResult::Forwarded);
@@ -105,7 +106,7 @@ impl Gateway {
     }
 
     /// Charges the address for a failed authentication: 401 while its budget lasts, then 429.
-    fn authentication_failed(
+    pub(super) fn authentication_failed(
         &self,
         error: &AuthError,
         context: &mut RequestContext,
@@ -173,11 +174,17 @@ impl Gateway {
 
 /// A request that did not verify.
 #[derive(Clone, Copy)]
-struct FailedRequest<'a> {
-    head: &'a Parts,
+pub(super) struct FailedRequest<'a> {
+    pub(super) head: &'a Parts,
     /// `None` before it is read.
-    body: Option<&'a Bytes>,
-    route: &'a RouteMatch<'a>,
+    pub(super) body: Option<&'a Bytes>,
+    pub(super) route: &'a RouteMatch<'a>,
+}
+
+impl<'a> FailedRequest<'a> {
+    pub(super) fn new(head: &'a Parts, body: Option<&'a Bytes>, route: &'a RouteMatch<'a>) -> Self {
+        Self { head, body, route }
+    }
 }
 
 /// Verifies the claim with the account's secrets, or with a dummy secret of the same cost.
@@ -186,7 +193,7 @@ fn verify(
     head: &Parts,
     body: &Bytes,
     context: &RequestContext,
-) -> Result<(Caller, Arc<Account>), AuthError> {
+) -> Result<(Signer, Arc<Account>), AuthError> {
     let account = context.snapshot.account(claim.access_key());
     let usable = account.filter(|account| account.is_usable(context.now));
     let request = Signable {
@@ -197,17 +204,17 @@ fn verify(
         body,
     };
     let verified = claim.verify(usable.map(|account| &account.credential), &request);
-    let caller = match (verified, account) {
+    let signer = match (verified, account) {
         // The same work was done with a dummy secret.
         (Err(AuthError::UnknownKey), Some(_)) => return Err(AuthError::Disabled),
         (verified, _) => verified?,
     };
     // Without an account, `Claim::verify` has failed already.
     let account = account.ok_or(AuthError::UnknownKey)?;
-    if caller.has_used_second_secret() {
+    if signer.has_used_second_secret() {
         account.record_second_secret(context.now);
     }
-    Ok((caller, account.clone()))
+    Ok((signer, account.clone()))
 }
 
 /// Notes whose request failed to verify, and why.
@@ -233,9 +240,13 @@ fn note_unverified(context: &RequestContext, head: &Parts, class: AuthResult, se
 
 fn auth_label(error: &AuthError) -> AuthResult {
     match error {
-        AuthError::Disabled => AuthResult::Disabled,
+        AuthError::AmbiguousCertificate | AuthError::UnknownApiKey | AuthError::WrongTicket => {
+            AuthResult::WrongCredential
+        }
+        AuthError::CallerDisabled | AuthError::Disabled => AuthResult::Disabled,
         AuthError::Missing => AuthResult::Missing,
         AuthError::OtherScheme => AuthResult::OtherScheme,
+        AuthError::SeveralCredentials => AuthResult::SeveralCredentials,
         AuthError::Stale(_) => AuthResult::Stale,
         AuthError::UnknownKey => AuthResult::UnknownKey,
         AuthError::WrongSignature => AuthResult::WrongSignature,

@@ -1,5 +1,7 @@
 //! The context of one request: its properties, its permits, and its charges to the limits.
 
+mod admission;
+
 use std::sync::Arc;
 
 use compact_str::CompactString;
@@ -8,18 +10,18 @@ use http::request::Parts;
 use http::uri::PathAndQuery;
 use jiff::Timestamp;
 
-use super::{Account, Rejection, RouteMatch, Snapshot};
-use crate::auth::Caller;
-use crate::ccfs::Endpoint;
+use super::caller::{Caller, Charged};
+use super::caller_authentication::fields_made_anew;
+use super::{ListenerPolicy, Rejection, RouteMatch, Snapshot};
 use crate::cluster::stable_hash;
-use crate::limit::{BytePermit, Permit, Remaining};
+use crate::limit::{BytePermit, Permit};
 use crate::message::{
     AttemptSummary, Authorization, BufferedResponse, RequestMetadata, UpstreamError,
     UpstreamRequest, VerifiedRequest,
 };
-use crate::metrics::{AuthResult, CacheStatus, Decision, Limiter, ShedReason};
+use crate::metrics::{CacheStatus, CallerWay, ShedReason};
 use crate::shared_store::WaitBudget;
-use crate::telemetry::{RequestRecord, TraceContext};
+use crate::telemetry::RequestRecord;
 
 /// The state of one request, from its head to the end of its response.
 #[derive(Debug)]
@@ -34,9 +36,13 @@ pub(super) struct RequestContext {
     pub(super) record: Box<RequestRecord>,
     pub(super) guards: Guards,
     /// What is left of the rate limit that the request was charged to; `None` if it was not charged.
-    pub(super) remaining: Option<Remaining>,
+    pub(super) remaining: Option<Charged>,
     /// Remaining wait for the shared store; `None` before its first query.
     pub(super) wait_budget: Option<WaitBudget>,
+    /// The caller without a secret key on whose behalf the gateway signs; `None` if the client signed itself.
+    pub(super) caller: Option<Arc<Caller>>,
+    /// How the caller was identified, also one that may not make the request.
+    pub(super) caller_way: Option<CallerWay>,
 }
 
 /// The permits of a request. A streaming response holds them until its end.
@@ -44,6 +50,7 @@ pub(super) struct RequestContext {
 pub(super) struct Guards {
     pub(super) gateway: Option<Permit>,
     pub(super) account: Option<InFlightPermit>,
+    pub(super) caller: Option<Arc<Permit>>,
     pub(super) unverified: Option<Permit>,
     pub(super) buffered: BytePermit,
 }
@@ -63,6 +70,7 @@ impl Guards {
         Self {
             gateway: None,
             account: None,
+            caller: None,
             unverified: None,
             buffered,
         }
@@ -70,24 +78,37 @@ impl Guards {
 }
 
 impl RequestContext {
-    /// Routes the request and records listener, cluster and interface. Rejects a request that this process
-    /// has forwarded before.
-    pub(super) fn route<'a>(
+    /// Returns the policy of the listener. Rejects a request that this process has forwarded before.
+    pub(super) fn listener_policy<'a>(
         &mut self,
         snapshot: &'a Snapshot,
         head: &Parts,
-    ) -> Result<RouteMatch<'a>, Rejection> {
+    ) -> Result<&'a ListenerPolicy, Rejection> {
         let policy = snapshot.listener_policy(&self.listener)?;
         self.record.route = policy.unrouted_label;
         if snapshot.via.is_in(&head.headers) {
             return Err(Rejection::LoopDetected);
         }
+        Ok(policy)
+    }
+
+    /// Routes the request and records cluster and interface.
+    pub(super) fn route<'a>(
+        &mut self,
+        policy: &'a ListenerPolicy,
+        head: &Parts,
+    ) -> Result<RouteMatch<'a>, Rejection> {
         let route = policy.route(head)?;
+        self.record_route(&route);
+        Ok(route)
+    }
+
+    /// Records cluster and interface.
+    pub(super) fn record_route(&mut self, route: &RouteMatch<'_>) {
         self.record.route = route.label;
         let endpoint = route.endpoint;
         self.record.interface = (!endpoint.is_unlisted()).then_some(endpoint.name);
         self.record.cluster = Some(route.cluster.settings().name.clone());
-        Ok(route)
     }
 
     /// Takes a slot of the whole gateway. Called only for requests that will be delivered (verified, or
@@ -114,70 +135,6 @@ impl RequestContext {
         self.acquire_slot()
     }
 
-    /// Admits a verified caller: records its access key, continues its trace, charges its ceiling and
-    /// takes one of its in-flight permits.
-    pub(super) fn admit(
-        &mut self,
-        caller: &Caller,
-        account: &Account,
-        head: &Parts,
-        endpoint: &Endpoint,
-    ) -> Result<(), Rejection> {
-        let record = &mut self.record;
-        record.metrics().count(AuthResult::Ok);
-        record.access_key = Some(caller.access_key().shared());
-        let parent = head.headers.get(TraceContext::HEADER);
-        if let Some(trace) =
-            parent.and_then(|value| TraceContext::from_traceparent(value.as_bytes()))
-        {
-            record.trace = trace;
-        }
-        let code = endpoint.flow_control_code;
-        let limited = |limiter, exceeded| Rejection::RateLimited {
-            limiter,
-            exceeded,
-            code,
-        };
-        let is_dry_run = self.snapshot.limits.dry_run;
-        let ceiling = account.charge_ceiling();
-        if ceiling.is_ok() {
-            record.metrics().count(Decision::CeilingAllowed);
-        }
-        self.unless_dry_run(
-            is_dry_run,
-            ceiling.map_err(|exceeded| limited(Limiter::Ceiling, Some(exceeded))),
-        )?;
-        self.guards.account = account.in_flight.try_acquire().map(InFlightPermit::Owned);
-        if self.guards.account.is_some() {
-            self.record.metrics().count(Decision::InFlightAllowed);
-        } else {
-            self.unless_dry_run(is_dry_run, Err(limited(Limiter::InFlight, None)))?;
-        }
-        account.count_admitted();
-        Ok(())
-    }
-
-    /// Turns the refusal of a limit into a count and a field of the log, where the limit is on trial.
-    pub(super) fn unless_dry_run(
-        &mut self,
-        is_dry_run: bool,
-        charged: Result<(), Rejection>,
-    ) -> Result<(), Rejection> {
-        match charged {
-            Err(Rejection::RateLimited { limiter, .. }) if is_dry_run => {
-                self.would_refuse(limiter);
-                Ok(())
-            }
-            charged => charged,
-        }
-    }
-
-    /// Counts and records that a limit on trial would have refused the request.
-    pub(super) fn would_refuse(&mut self, limiter: Limiter) {
-        self.record.metrics().count(Decision::would_refuse(limiter));
-        self.record.would_refuse.get_or_insert(limiter.key());
-    }
-
     /// Returns the account's in-flight permit for a fetch to hold as well.
     pub(super) fn share_permit(&mut self) -> Option<Arc<Permit>> {
         let shared = match self.guards.account.take()? {
@@ -201,13 +158,19 @@ impl RequestContext {
         request: VerifiedRequest,
     ) -> UpstreamRequest {
         let hash_key = hash_key(
-            request.caller.access_key().as_str(),
+            request.signer.access_key().as_str(),
             request.payload.call_id(),
         );
-        let authorization = if request.payload.is_changed() {
-            Authorization::Resign(request.caller)
+        let is_on_behalf = request.signer.is_on_behalf();
+        let headers = if is_on_behalf {
+            fields_made_anew(&head.method, &head.headers)
         } else {
-            Authorization::PassThrough(Some(request.caller))
+            std::mem::take(&mut head.headers)
+        };
+        let authorization = if is_on_behalf || request.payload.is_changed() {
+            Authorization::Resign(request.signer)
+        } else {
+            Authorization::PassThrough(Some(request.signer))
         };
         UpstreamRequest {
             endpoint: request.endpoint,
@@ -218,7 +181,7 @@ impl RequestContext {
             metadata: self.metadata(),
             target: path_and_query(head),
             method: head.method.clone(),
-            headers: Arc::new(std::mem::take(&mut head.headers)),
+            headers: Arc::new(headers),
             is_refresh: false,
         }
     }

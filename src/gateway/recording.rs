@@ -59,7 +59,7 @@ impl Gateway {
             return Ok(cached_response(context, &hit, None));
         }
         let charged = context.snapshot.limits.hits_are_free;
-        let charged = charged.then(|| account.clone());
+        let charged = charged.then(|| context.payer(&account));
         let mut fetch = Fetch::for_request(context, head, request, key, charged);
         fetch.no_cache = no_cache;
         let fetch = Arc::new(fetch);
@@ -111,11 +111,9 @@ impl Gateway {
                 return Err(Rejection::Unauthenticated(AuthError::Disabled));
             }
         };
-        while let Ok(Some(FetchOutcome::Cached(hit))) = &outcome
-            && (fetch.no_cache || !hit.is_fresh(&context.snapshot.rules, wall_clock()))
+        while let Ok(Some(joined)) = &outcome
+            && !fetch.accepts(joined, origin.is_leader)
         {
-            // The joined fetch accepted another replica's entry, but this request said `no-cache`, or has
-            // other rules after a reload.
             role = join();
             origin.is_leader = role.is_leader();
             outcome = timeout_at(deadline, role.outcome()).await;
@@ -292,7 +290,7 @@ fn fetch_completed(
 /// Whether another request may get the same response. Not with a query, nor where a signed field makes
 /// the response partial or conditional (such fields reach a node only if they were signed).
 fn is_shareable(head: &Parts, request: &VerifiedRequest) -> bool {
-    let mut signed_names = request.caller.signed_names().split(';');
+    let mut signed_names = request.signer.signed_names().split(';');
     head.uri.query().is_none_or(str::is_empty) && !signed_names.any(is_conditional)
 }
 

@@ -22,15 +22,24 @@ pub enum Rejection {
     /// The client disconnected before its request was complete.
     #[error("the client disconnected")]
     ClientGone,
+    /// The client is identified and may not make this request.
+    #[error("{0}")]
+    Forbidden(&'static str),
     /// The head is larger than allowed.
     #[error("the request head is larger than allowed")]
     HeadersTooLarge,
     /// A defect of the gateway.
     #[error("internal error")]
     Internal,
+    /// CC-FS itself would reject what a link asks for.
+    #[error(transparent)]
+    InvalidLink(InvalidRequest),
     /// CC-FS itself would reject the body.
     #[error(transparent)]
     InvalidRequest(#[from] InvalidRequest),
+    /// A link that plays is only read.
+    #[error("only GET and HEAD are allowed here")]
+    LinkMethodNotAllowed,
     /// The request carries this process' own name in `Via`.
     #[error("this gateway has already forwarded the request: a node's address leads back to it")]
     LoopDetected,
@@ -96,8 +105,12 @@ impl Rejection {
         match self {
             Self::BodyTooLarge { .. } => row("body-too-large", 413, O::BodyTooLarge),
             Self::ClientGone => row("client-gone", 400, O::ClientDisconnected).closing(),
+            Self::Forbidden(_) => row("forbidden", 403, O::Forbidden),
             Self::HeadersTooLarge => row("headers-too-large", 431, O::HeadersTooLarge).closing(),
             Self::Internal => row("internal", 500, O::Internal),
+            Self::InvalidLink(invalid) => {
+                row("invalid-request", 400, O::InvalidRequest).with_code(invalid.code)
+            }
             Self::InvalidRequest(invalid) => {
                 row("invalid-request", 200, O::InvalidRequest).with_code(invalid.code)
             }
@@ -106,7 +119,9 @@ impl Rejection {
             Self::MethodNeverAllowed => {
                 row("method-not-allowed", 405, O::MethodNotAllowed).closing()
             }
-            Self::MethodNotAllowed(_) => row("method-not-allowed", 405, O::MethodNotAllowed),
+            Self::LinkMethodNotAllowed | Self::MethodNotAllowed(_) => {
+                row("method-not-allowed", 405, O::MethodNotAllowed)
+            }
             Self::NotFound(_) => row("not-found", 404, O::NotFound),
             Self::Overloaded(_) => row("overloaded", 503, O::Overloaded).retrying_after(1),
             Self::RateLimited {
@@ -144,7 +159,10 @@ impl Rejection {
     /// verify, and names no node.
     pub(super) fn proxy_error(&self) -> &'static str {
         match self {
-            Self::InvalidRequest(_)
+            Self::Forbidden(_)
+            | Self::InvalidLink(_)
+            | Self::InvalidRequest(_)
+            | Self::LinkMethodNotAllowed
             | Self::MethodNeverAllowed
             | Self::MethodNotAllowed(_)
             | Self::NotFound(_)
@@ -174,7 +192,7 @@ impl Rejection {
     /// Returns the text that a client sees: which rule, never which part of a signature.
     pub fn public_message(&self) -> String {
         match self {
-            Self::InvalidRequest(invalid) => invalid.text.clone(),
+            Self::InvalidLink(invalid) | Self::InvalidRequest(invalid) => invalid.text.clone(),
             Self::Unauthenticated(_) => "authentication failed".to_owned(),
             other => other.to_string(),
         }

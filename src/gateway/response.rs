@@ -1,6 +1,8 @@
 //! Makes every response: from a node's response, from a cached one or from a rejection, with the headers
 //! that every response carries.
 
+mod link;
+
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -12,6 +14,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::BoxBody;
 
+use super::caller::Charged;
 use super::{Guards, Rejection, RequestContext};
 use crate::ccfs;
 use crate::config::{Rate, RateLimitFields};
@@ -21,7 +24,7 @@ use crate::http_fields::{
 };
 use crate::limit;
 use crate::message::{BodyError, BufferedResponse, StreamingResponse};
-use crate::metrics::{Decision, Incident, Limiter, RequestOutcome, ValidationReject};
+use crate::metrics::{CallerWay, Decision, Incident, Limiter, RequestOutcome, ValidationReject};
 use crate::telemetry::RequestRecord;
 
 /// A response before the common headers are added.
@@ -113,6 +116,13 @@ pub(super) fn into_response(
     add_common_headers(response.headers_mut(), record);
     if let Some(rate_limit) = rate_limit {
         rate_limit.add_to(response.headers_mut());
+    }
+    if context.caller_way == Some(CallerWay::Certificate) {
+        let headers = response.headers_mut();
+        headers.insert(
+            CROSS_ORIGIN_RESOURCE_POLICY,
+            HeaderValue::from_static("same-origin"),
+        );
     }
     record.status = response.status().as_u16();
     let RequestContext { record, guards, .. } = context;
@@ -237,6 +247,9 @@ fn rejection_response(rejection: &Rejection, record: &mut RequestRecord) -> Resp
         Rejection::MethodNeverAllowed => {
             headers.insert(header::ALLOW, HeaderValue::from_static("GET, POST"));
         }
+        Rejection::LinkMethodNotAllowed => {
+            headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        }
         Rejection::MethodNotAllowed(method) => {
             if let Ok(allow) = HeaderValue::from_str(method.as_str()) {
                 headers.insert(header::ALLOW, allow);
@@ -266,13 +279,18 @@ fn count_rejection(rejection: &Rejection, record: &RequestRecord) {
     match rejection {
         Rejection::RateLimited { limiter, .. } => {
             record.metrics().count(Decision::refused(*limiter));
-            if let Some(access_key) = &record.access_key {
-                let incident = Incident::Limited(access_key.clone(), *limiter);
+            let name = if limiter.is_of_caller() {
+                record.caller()
+            } else {
+                record.access_key.as_ref()
+            };
+            if let Some(name) = name {
+                let incident = Incident::Limited(name.clone(), *limiter);
                 record.metrics().note(incident);
             }
         }
         Rejection::Overloaded(reason) => record.metrics().count(*reason),
-        Rejection::InvalidRequest(invalid) => {
+        Rejection::InvalidLink(invalid) | Rejection::InvalidRequest(invalid) => {
             let mut reasons = ValidationReject::ALL.iter();
             if let Some(&reason) = reasons.find(|label| label.as_str() == invalid.reason) {
                 record.metrics().count(reason);
@@ -311,12 +329,14 @@ impl RateLimitState {
                 left: 0,
                 grows_in: exceeded.wait,
             }),
-            (_, Some(remaining)) if fields == RateLimitFields::Charged => Some(Self {
-                limiter: Limiter::AccessKey,
-                rate: remaining.rate,
-                left: remaining.tokens,
-                grows_in: remaining.next_in,
-            }),
+            (_, Some(Charged { limiter, remaining })) if fields == RateLimitFields::Charged => {
+                Some(Self {
+                    limiter,
+                    rate: remaining.rate,
+                    left: remaining.tokens,
+                    grows_in: remaining.next_in,
+                })
+            }
             _ => None,
         }
     }
@@ -339,6 +359,10 @@ fn add_common_headers(headers: &mut HeaderMap, record: &RequestRecord) {
     headers.insert(X_REQUEST_ID, record.request_id.clone());
     headers.append(header::VIA, VIA_GATEWAY);
 }
+
+/// Fetch standard, 3.7: no page of another site can embed the response.
+const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName =
+    HeaderName::from_static("cross-origin-resource-policy");
 
 /// RFC 9209.
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");

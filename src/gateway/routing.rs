@@ -6,6 +6,8 @@ use std::sync::Arc;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, header};
 
+use super::caller::ListenerCallers;
+use super::playback::PlaybackPolicy;
 use super::rejection::Rejection;
 use crate::auth::{self, AuthError};
 use crate::ccfs::{self, Endpoint, Lookup};
@@ -27,6 +29,10 @@ pub struct ListenerPolicy {
     pub unknown_paths: UnknownPaths,
     /// What happens to invalid bodies.
     pub validation: Validation,
+    /// The callers without a secret key that may ask here; `None` if there are none.
+    pub callers: Option<Arc<ListenerCallers>>,
+    /// How links that play are served; `None` serves none.
+    pub playback: Option<PlaybackPolicy>,
     /// The address on which the listener is bound.
     pub bind_ip: IpAddr,
     /// The metric label of requests that match no route.
@@ -60,6 +66,7 @@ impl ListenerPolicy {
             unverified_slots: &route.unverified_slots,
             label: route.label,
             endpoint: self.endpoint(&head.method, head.uri.path())?,
+            is_link: false,
         })
     }
 
@@ -99,13 +106,22 @@ pub struct RouteMatch<'a> {
     pub label: RouteLabel,
     /// The interface.
     pub endpoint: &'static Endpoint,
+    /// Whether the request is a link that plays: the gateway makes the request of the interface.
+    pub is_link: bool,
 }
 
 impl RouteMatch<'_> {
+    /// Whether a request that did not verify holds the API key of a caller, which must reach no node.
+    pub fn mentions_api_key(&self, headers: &HeaderMap) -> bool {
+        let callers = self.policy.callers.as_ref();
+        callers.is_some_and(|callers| callers.index.mentions_api_key(headers))
+    }
+
     /// Whether shadow authentication forwards what fails with `error`. A disabled access key stays
     /// rejected, and an unlisted path unless the listener says `unknown_paths = "forward"`.
     pub fn shadows(&self, error: &AuthError) -> bool {
         self.policy.authentication == Authentication::Shadow
+            && !self.is_link
             && *error != AuthError::Disabled
             && (self.policy.shadows_unlisted || !self.endpoint.is_unlisted())
     }
@@ -114,6 +130,7 @@ impl RouteMatch<'_> {
     /// body is read.
     pub fn may_forward_unverified(&self, error: &AuthError) -> bool {
         self.policy.unknown_clients == UnknownClients::Forward
+            && !self.is_link
             && matches!(error, AuthError::Missing | AuthError::OtherScheme)
     }
 
@@ -130,6 +147,7 @@ impl RouteMatch<'_> {
         let names_known_key =
             |value: &HeaderValue| auth::mentions_access_key(value.as_bytes(), &is_known_key);
         (self.may_forward_unverified(error) || is_unknown_key)
+            && !self.is_link
             && !self.endpoint.is_unlisted()
             && !headers
                 .get_all(header::AUTHORIZATION)

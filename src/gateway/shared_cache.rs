@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use jiff::Timestamp;
 
+use super::caller::{Caller, Charged};
 use super::context::wall_clock;
 use super::{Account, Gateway, Rejection, RequestContext};
 use crate::cache::{Cache, CacheHit, CachePolicy, FetchTimes, Freshness, InsertToken};
@@ -158,10 +159,37 @@ impl SharedCache {
     }
 }
 
+/// Charges the rate limits of a caller, if there is one, and of its account, or neither. Returns what is left of
+/// the one with the least; `None` is unlimited.
+pub(super) async fn charge(
+    account: &Account,
+    caller: Option<&Caller>,
+    shared: Option<&mut SharedCache>,
+    metrics: &Shard,
+) -> Result<Option<Charged>, (Limiter, RateLimited)> {
+    let Some(caller) = caller else {
+        let left = charge_account(account, shared, metrics).await?;
+        return Ok(Charged::fewest(left, None));
+    };
+    let of_caller = caller
+        .charge()
+        .map_err(|exceeded| (Limiter::Caller, exceeded))?;
+    match charge_account(account, shared, metrics).await {
+        Ok(of_account) => {
+            metrics.count(Decision::CallerAllowed);
+            Ok(Charged::fewest(of_account, of_caller))
+        }
+        Err(refused) => {
+            caller.refund();
+            Err(refused)
+        }
+    }
+}
+
 /// Charges the rate limit of an account: first the local one, so that the store never sees more than one
 /// replica alone would allow, then the one of all replicas, if the store responds. Returns what is left of the
 /// one that decided; `None` is unlimited.
-pub(super) async fn charge(
+async fn charge_account(
     account: &Account,
     shared: Option<&mut SharedCache>,
     metrics: &Shard,
@@ -196,11 +224,13 @@ impl Gateway {
         account: &Account,
         endpoint: &Endpoint,
     ) -> Result<(), Rejection> {
+        let caller = context.caller.as_deref();
         let mut shared = account
             .is_limited()
             .then(|| SharedCache::open(&self.state.store, context.wait_budget))
             .flatten();
-        let charged = charge(account, shared.as_mut(), context.record.metrics()).await;
+        let metrics = context.record.metrics();
+        let charged = charge(account, caller, shared.as_mut(), metrics).await;
         context.wait_budget = shared.map(|shared| shared.wait_budget);
         let charged = charged.map(|left| context.remaining = left);
         let charged = charged.map_err(|(limiter, exceeded)| Rejection::RateLimited {

@@ -9,10 +9,12 @@ use foldhash::fast::RandomState;
 use jiff::SignedDuration;
 
 use super::account::Account;
+use super::caller::{Caller, Callers, ListenerCallers, callers};
+use super::playback::PlaybackPolicy;
 use super::recording::WaitSettings;
 use super::rejection::Rejection;
 use super::routing::{ListenerPolicy, Route};
-use crate::auth::{AccessKey, SecretSet};
+use crate::auth::{AccessKey, SecretSet, TicketMacKeys};
 use crate::cache::CachePolicy;
 use crate::cluster::{Cluster, ClusterSettings};
 use crate::config::{self, AccessKeys, Config};
@@ -44,12 +46,15 @@ pub struct Snapshot {
     pub routes: RouteLabels,
     /// Whether the log names access keys that did not verify (`[telemetry] log_claimed_ak`).
     pub log_claimed_ak: bool,
+    /// The keys of tickets of links that play.
+    pub ticket_keys: Arc<TicketMacKeys>,
     /// All configured secrets; made when it is first needed.
     secrets: Arc<OnceLock<SecretSet>>,
     listener_policies: HashMap<Arc<str>, ListenerPolicy, RandomState>,
     access_keys: AccessKeys,
     /// Derived from `access_keys`, shard by shard.
     accounts: Accounts,
+    callers: Callers,
     clusters: BTreeMap<Arc<str>, Arc<Cluster>>,
     unverified_slots: BTreeMap<Arc<str>, InFlight>,
 }
@@ -59,9 +64,12 @@ impl Snapshot {
     pub fn next(config: &Config, previous: Option<&Self>) -> Self {
         let clusters = clusters(config, previous);
         let unverified_slots = unverified_slots(&clusters, previous);
+        let callers = callers(config, previous.map(|previous| &previous.callers));
         let mut labels = previous.map_or_else(RouteLabels::default, |it| it.routes.clone());
         let listener_policies = config.listeners.iter().map(|(name, listener)| {
-            let policy = listener_policy(name, listener, &clusters, &unverified_slots, &mut labels);
+            let mut policy =
+                listener_policy(name, listener, &clusters, &unverified_slots, &mut labels);
+            policy.callers = ListenerCallers::of(name, listener, &callers);
             (name.clone(), policy)
         });
         let listener_policies = listener_policies.collect();
@@ -93,10 +101,12 @@ impl Snapshot {
             via: previous.map_or_else(ViaPseudonym::random, |it| it.via.clone()),
             routes: labels,
             log_claimed_ak: config.telemetry.log_claimed_ak,
+            ticket_keys: ticket_keys(config, previous),
             secrets: Arc::default(),
             listener_policies,
             accounts: accounts(&config.access_keys, previous),
             access_keys: config.access_keys.clone(),
+            callers,
             clusters,
             unverified_slots,
         };
@@ -115,7 +125,10 @@ impl Snapshot {
     pub fn secrets(&self) -> &SecretSet {
         self.secrets.get_or_init(|| {
             let accounts = self.accounts.values();
-            SecretSet::new(accounts.flat_map(|account| account.credential.secrets()))
+            let secrets = accounts.flat_map(|account| account.credential.secrets());
+            let callers = self.callers.values();
+            let api_keys = callers.flat_map(|caller| &caller.settings.api_keys);
+            SecretSet::new(secrets.chain(api_keys))
         })
     }
 
@@ -170,6 +183,16 @@ impl Snapshot {
         self.accounts.len()
     }
 
+    /// Returns a caller without a secret key by its name.
+    pub fn caller(&self, name: &str) -> Option<&Arc<Caller>> {
+        self.callers.get(name)
+    }
+
+    /// Returns all callers without a secret key, by name.
+    pub fn callers(&self) -> impl ExactSizeIterator<Item = &Arc<Caller>> {
+        self.callers.values()
+    }
+
     /// Returns all clusters by name.
     pub fn clusters(&self) -> &BTreeMap<Arc<str>, Arc<Cluster>> {
         &self.clusters
@@ -184,6 +207,18 @@ fn accounts(access_keys: &AccessKeys, previous: Option<&Snapshot>) -> Accounts {
     access_keys.derive(previous, |_, settings, previous| {
         Account::next(settings, previous)
     })
+}
+
+/// Returns the keys of tickets: those that all replicas derive from their seal keys, else random ones of the process.
+fn ticket_keys(config: &Config, previous: Option<&Snapshot>) -> Arc<TicketMacKeys> {
+    let shared = config.shared.iter().flat_map(|shared| &shared.seal_keys);
+    match TicketMacKeys::derived(shared.map(|key| key.expose())) {
+        Some(keys) => Arc::new(keys),
+        None => previous.map_or_else(
+            || Arc::new(TicketMacKeys::random()),
+            |previous| previous.ticket_keys.clone(),
+        ),
+    }
 }
 
 fn clusters(config: &Config, previous: Option<&Snapshot>) -> BTreeMap<Arc<str>, Arc<Cluster>> {
@@ -244,6 +279,10 @@ fn listener_policy(
         unknown_clients: listener.unknown_clients,
         unknown_paths: listener.unknown_paths,
         validation: listener.validation,
+        callers: None,
+        playback: listener.playback.map(|life| PlaybackPolicy {
+            ticket_life: SignedDuration::try_from(life).unwrap_or(SignedDuration::MAX),
+        }),
         bind_ip: listener.bind.ip(),
         unrouted_label,
         routes: routes.collect(),

@@ -16,7 +16,7 @@ use super::stream::Stream;
 use super::{ConnectionInfo, Handler, http1, http2, plain_http, proxy_protocol, raw_response};
 use crate::drain::{Phase, Watch};
 use crate::metrics::{ConnectionEndReason, HandshakeResult};
-use crate::tls::{TrustError, explain};
+use crate::tls::{ClientCertificate, TrustError, explain};
 
 /// Serves one connection to its end, then drops `held`.
 ///
@@ -135,9 +135,10 @@ async fn negotiate<H: Handler>(
         listener: listener.name.clone(),
         local_port,
         tls_version,
+        client_certificate: None,
     };
-    let (stream, tls_version) = match &listener.tls {
-        None => (Stream::Plain(stream), None),
+    let (stream, info) = match &listener.tls {
+        None => (Stream::Plain(stream), info(None)),
         Some(config) => {
             if let Some(response) = plain_http::response(listener, &stream, &info).await? {
                 listener.metrics.count(HandshakeResult::PlainHttp);
@@ -146,14 +147,19 @@ async fn negotiate<H: Handler>(
                 return Err(HandshakeError::PlainHttp);
             }
             let stream = TlsAcceptor::from(config.clone()).accept(stream).await?;
-            let version = match stream.get_ref().1.protocol_version() {
+            let session = stream.get_ref().1;
+            let version = match session.protocol_version() {
                 Some(ProtocolVersion::TLSv1_2) => "1.2",
                 _ => "1.3",
             };
-            (Stream::Tls(Box::new(stream)), Some(version))
+            let mut info = info(Some(version));
+            info.client_certificate = session
+                .peer_certificates()
+                .map(|chain| Arc::new(ClientCertificate::new(chain.to_vec())));
+            (Stream::Tls(Box::new(stream)), info)
         }
     };
-    Ok((stream, info(tls_version)))
+    Ok((stream, info))
 }
 
 /// Why a handshake failed.

@@ -110,6 +110,19 @@ families! {
         Forwarded = "forwarded",
         /// Not verified, and forwarded by shadow authentication.
         Shadowed = "shadowed",
+        /// More than one credential where callers without a secret key may ask.
+        SeveralCredentials = "several_credentials",
+        /// A credential of a caller without a secret key that identifies none.
+        WrongCredential = "wrong_credential",
+    }
+    /// How a caller without a secret key was identified.
+    CallerWay("caller_auth", "Requests of callers without a secret key that were identified, by way", "way") {
+        /// By its client certificate.
+        Certificate = "certificate",
+        /// By an API key.
+        ApiKey = "api_key",
+        /// By a ticket.
+        Ticket = "ticket",
     }
     /// The mistake of a client whose signature did not verify, where the doctor worked on its case.
     SignatureHint("signature_hints", "Signatures that did not verify, by the mistake that was found", "class") {
@@ -326,6 +339,24 @@ families! {
         /// The rate limit of the client address: would be refused without `dry_run` or shadow
         /// authentication.
         AddressWouldRefuse = "address,would_refuse,local",
+        /// The rate limit of the caller: allowed.
+        CallerAllowed = "caller,allowed,local",
+        /// The rate limit of the caller: refused.
+        CallerRefused = "caller,refused,local",
+        /// The rate limit of the caller: would be refused without `dry_run`.
+        CallerWouldRefuse = "caller,would_refuse,local",
+        /// The ceiling of the caller: allowed.
+        CallerCeilingAllowed = "caller_ceiling,allowed,local",
+        /// The ceiling of the caller: refused.
+        CallerCeilingRefused = "caller_ceiling,refused,local",
+        /// The ceiling of the caller: would be refused without `dry_run`.
+        CallerCeilingWouldRefuse = "caller_ceiling,would_refuse,local",
+        /// The in-flight limit of the caller: allowed.
+        CallerInFlightAllowed = "caller_in_flight,allowed,local",
+        /// The in-flight limit of the caller: refused.
+        CallerInFlightRefused = "caller_in_flight,refused,local",
+        /// The in-flight limit of the caller: would be refused without `dry_run`.
+        CallerInFlightWouldRefuse = "caller_in_flight,would_refuse,local",
     }
     /// Why there is no session with the shared store.
     SharedStoreDisconnect("shared_disconnects", "Sessions with the shared store that ended or could not begin, by reason", "reason") {

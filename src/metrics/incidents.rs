@@ -76,7 +76,7 @@ pub enum Incident {
     Unverified(Claimant, Unverified),
     /// A verified request that a node refused.
     NodeRefused(NodeRefusal, Refused),
-    /// A verified request of this access key that a limit of its account refused.
+    /// A verified request that a limit of this access key, or of the caller of this name, refused.
     Limited(Arc<str>, Limiter),
 }
 

@@ -79,7 +79,11 @@ impl ClientTrust {
         })
     }
 
-    fn check(
+    /// Checks a certificate as in a handshake.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub(super) fn check(
         &self,
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
@@ -101,12 +105,24 @@ impl ClientTrust {
                 Some(Revocation::Unknown) | None => Err(Cause::RevocationUnknown),
             };
         }
-        let Some(chains) = &self.chains else {
-            return Err(self.authorities.refine(Cause::UnknownIssuer, &key));
-        };
+        self.check_chain(leaf, intermediates, now)
+            .map_err(|cause| self.authorities.refine(cause, &key))
+    }
+
+    /// Checks that an authority issued a certificate, whether or not it is held itself.
+    ///
+    /// # Errors
+    /// Why the chain is refused.
+    pub(super) fn check_chain(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), Cause> {
+        let chains = self.chains.as_ref().ok_or(Cause::UnknownIssuer)?;
         match chains.verify_client_cert(leaf, intermediates, now) {
             Ok(_verified) => Ok(()),
-            Err(error) => Err(self.authorities.refine(Cause::of(&error, ""), &key)),
+            Err(error) => Err(Cause::of(&error, "")),
         }
     }
 }

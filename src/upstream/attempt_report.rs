@@ -31,7 +31,7 @@ impl EndedAttempt<'_> {
     /// connection was established.
     pub(super) fn report(&self, now: Instant) {
         let outcome = self.outcome();
-        let is_verified = self.request.caller().is_some();
+        let is_verified = self.request.signer().is_some();
         if is_verified {
             if let Ok(response) = self.result {
                 report_signature(self.request, self.node, response, self.progress, now);

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::Upstream;
 use super::attempt::AttemptError;
 use super::response::{NodeResponse, RetryDecision};
-use crate::auth::Caller;
+use crate::auth::Signer;
 use crate::ccfs::ResultKind;
 use crate::cluster::Node;
 use crate::message::{UpstreamErrorKind, UpstreamRequest};
@@ -65,19 +65,19 @@ impl<'a> AttemptTelemetry<'a> {
     ) {
         let label = result_label(result, self.request);
         if let (Attempt::Refused, Ok(response)) = (label, result)
-            && let Some(caller) = self.request.authorization.caller()
+            && let Some(signer) = self.request.authorization.signer()
         {
-            self.note_refusal(caller, response);
+            self.note_refusal(signer, response);
         }
         self.record(label, result.as_ref().ok(), elapsed);
     }
 
     /// Notes that the node refused what the gateway had verified.
-    fn note_refusal(&self, caller: &Caller, response: &NodeResponse) {
+    fn note_refusal(&self, signer: &Signer, response: &NodeResponse) {
         let refusal = NodeRefusal {
             cluster: self.request.cluster.settings().name.clone(),
             node: self.node.name().clone(),
-            access_key: caller.access_key().shared(),
+            access_key: signer.access_key().shared(),
         };
         let date = response.headers.get(DATE).and_then(|it| it.to_str().ok());
         let date = date.and_then(|it| jiff::fmt::rfc2822::parse(it).ok());

@@ -40,7 +40,7 @@ pub(super) fn flow_request(
             ResponseKind::File => FlowClass::Download,
             ResponseKind::Json | ResponseKind::SignedUrl => FlowClass::Query,
         },
-        access_key: request.caller().map(|caller| caller.access_key().as_str()),
+        access_key: request.signer().map(|signer| signer.access_key().as_str()),
         beyond_bound,
     })
 }
@@ -74,7 +74,7 @@ pub(super) async fn wait_for_room(
     choice: Choice<'_>,
     deadline: Instant,
 ) -> Option<NodeGuard> {
-    let access_key = request.caller()?.access_key().shared();
+    let access_key = request.signer()?.access_key().shared();
     let waiter = Waiter::enqueue(&request.cluster, &choice, access_key)?;
     let mut timer = std::pin::pin!(sleep_until(deadline));
     loop {

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 
 use super::exchange::EncodedRequest;
 use super::progress::AttemptProgress;
-use crate::auth::{self, AuthError, Caller, Signable};
+use crate::auth::{self, AuthError, Signable, Signer};
 use crate::ccfs::{BodyKind, ResponseKind};
 use crate::cluster::{HostPolicy, Node};
 use crate::http_fields::{
@@ -39,8 +39,8 @@ pub(super) fn encode(
     fields.set_content_length(request, names);
     fields.set_forwarding_fields(request, names, attempt.trace);
     let is_changed = replaced || attempt.is_signed_anew;
-    if let Some(caller) = signer(request, names, is_changed) {
-        fields.sign(request, caller, names, now())?;
+    if let Some(signer) = signer(request, names, is_changed) {
+        fields.sign(request, signer, names, now())?;
         attempt.has_own_signature.store(true, Ordering::Relaxed);
     }
     Ok(EncodedRequest {
@@ -53,8 +53,8 @@ pub(super) fn encode(
 /// Returns the header names that the client signed, verbatim.
 fn signed_names(request: &UpstreamRequest) -> &str {
     match &request.authorization {
-        Authorization::PassThrough(Some(caller)) | Authorization::Resign(caller) => {
-            caller.signed_names()
+        Authorization::PassThrough(Some(signer)) | Authorization::Resign(signer) => {
+            signer.signed_names()
         }
         Authorization::PassThrough(None) => auth::signed_names(&request.headers),
     }
@@ -75,17 +75,17 @@ fn is_signed(names: &str, field: &HeaderName) -> bool {
         .any(|name| name.eq_ignore_ascii_case(field.as_str().as_bytes()))
 }
 
-/// Returns the caller that signs the request again, if that is necessary.
-fn signer<'a>(request: &'a UpstreamRequest, names: &str, is_changed: bool) -> Option<&'a Caller> {
+/// Returns the signer that signs the request again, if that is necessary.
+fn signer<'a>(request: &'a UpstreamRequest, names: &str, is_changed: bool) -> Option<&'a Signer> {
     match &request.authorization {
-        Authorization::Resign(caller) => Some(caller),
-        Authorization::PassThrough(Some(caller)) => {
+        Authorization::Resign(signer) => Some(signer),
+        Authorization::PassThrough(Some(signer)) => {
             let lost = || {
                 names
                     .split(';')
                     .any(|name| is_hop_by_hop(name) || is_identity(name))
             };
-            (is_changed || lost()).then_some(caller)
+            (is_changed || lost()).then_some(signer)
         }
         Authorization::PassThrough(None) => None,
     }
@@ -211,7 +211,7 @@ impl<'a> Fields<'a> {
     fn sign(
         &mut self,
         request: &UpstreamRequest,
-        caller: &Caller,
+        signer: &Signer,
         names: &str,
         now: Timestamp,
     ) -> Result<(), AuthError> {
@@ -243,7 +243,7 @@ impl<'a> Fields<'a> {
             headers: &headers,
             body: &request.body,
         };
-        let value = auth::sign(caller.credential(), &remaining, now, &signable)?;
+        let value = auth::sign(signer.credential(), &remaining, now, &signable)?;
         self.set(AUTHORIZATION, Cow::Owned(value));
         Ok(())
     }

@@ -68,7 +68,7 @@ pub(super) struct RetryState<'a> {
     is_fallback: bool,
     /// The fallback cluster that takes over.
     hand_over: Option<Arc<Cluster>>,
-    /// What is known about nodes that refuse the caller's signatures.
+    /// What is known about nodes that refuse the signer's signatures.
     advice: Option<RefusalAdvice>,
     flow: FlowState,
     /// The node of the next attempt, chosen and paid for when the last one was ended early.
@@ -246,8 +246,8 @@ impl Upstream {
 impl<'a> RetryState<'a> {
     pub(super) fn new(request: &'a UpstreamRequest, overall_timeout: Duration) -> Self {
         let started = Instant::now();
-        let advice = request.caller().and_then(|caller| {
-            let access_key = caller.access_key().as_str();
+        let advice = request.signer().and_then(|signer| {
+            let access_key = signer.access_key().as_str();
             request.cluster.advise(access_key, started.into_std())
         });
         Self {
@@ -361,7 +361,7 @@ impl<'a> RetryState<'a> {
         if may_retry { self.healthy_node() } else { None }
     }
 
-    /// Chooses the one other node that is asked after a refused signature: not one that refuses the caller
+    /// Chooses the one other node that is asked after a refused signature: not one that refuses the signer
     /// too.
     fn node_after_refusal(&self) -> Option<NodeGuard> {
         let advice = self.advice.as_ref();
@@ -546,7 +546,7 @@ impl<'a> RetryState<'a> {
 
     /// Whether the gateway has verified the request.
     fn is_verified(&self) -> bool {
-        self.request.caller().is_some()
+        self.request.signer().is_some()
     }
 
     fn is_idempotent(&self) -> bool {

@@ -21,7 +21,7 @@ pub(super) fn report_signature(
     progress: &AttemptProgress,
     now: Instant,
 ) {
-    let Some(caller) = request.caller() else {
+    let Some(signer) = request.signer() else {
         return;
     };
     let outcome = match response.status {
@@ -39,7 +39,7 @@ pub(super) fn report_signature(
         read_clock(node, &response.headers);
     }
     let cluster = &request.cluster;
-    let access_key = caller.access_key().as_shared();
+    let access_key = signer.access_key().as_shared();
     for (node, length) in cluster.record_signature(access_key, node, outcome, now.into_std()) {
         let (cluster, node) = (&cluster.settings().name, node.name());
         let (fault, seconds) = (EjectionReason::RefusesSignatures.as_str(), length.as_secs());

@@ -88,8 +88,8 @@ pub(super) fn request_to(name: &str, cluster: &Arc<Cluster>) -> UpstreamRequest 
     let value = auth::sign(&credential, names, now, &signable).unwrap();
     headers.insert("authorization", value);
     let claim = Claim::parse(&headers, now, None).unwrap();
-    let caller = claim.verify(Some(&credential), &signable).unwrap();
-    request.authorization = Authorization::PassThrough(Some(caller));
+    let signer = claim.verify(Some(&credential), &signable).unwrap();
+    request.authorization = Authorization::PassThrough(Some(signer));
     request.headers = Arc::new(headers);
     request
 }

@@ -21,6 +21,7 @@ mod audit;
 mod balance;
 mod browser;
 mod cache;
+mod callers;
 mod certificates;
 #[cfg(feature = "otlp")]
 mod collector;

@@ -184,6 +184,7 @@ const FAMILIES: &[(&str, &str)] = &[
     ("requests", "counter"),
     ("request_duration_seconds", "histogram"),
     ("auth", "counter"),
+    ("caller_auth", "counter"),
     ("audit_lines", "counter"),
     ("signature_hints", "counter"),
     ("validation_rejects", "counter"),

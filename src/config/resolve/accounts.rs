@@ -17,6 +17,7 @@ use crate::config::diagnostics::Diagnostics;
 use crate::config::file::{self, ByName};
 use crate::config::spanned::Spanned;
 use crate::config::suggestion::suggest;
+use crate::config::units::ConfigTime;
 use crate::config::{AccountSettings, AccountSource, Period, Plan, Rate, Validity};
 use crate::escape;
 
@@ -208,20 +209,7 @@ impl<'a> AccountReader<'a> {
         });
         let plan = table.plan.as_ref();
         let plan = plan.and_then(|written| self.lookup_plan(written, diagnostics));
-        let validity = Validity {
-            not_before: table.not_before.as_ref().map(|key| key.0),
-            not_after: table.not_after.as_ref().map(|key| key.0),
-        };
-        if let (Some(start), Some(end), Some(written)) =
-            (validity.not_before, validity.not_after, &table.not_after)
-            && end <= start
-        {
-            diagnostics.error(
-                written.span(),
-                "not_after is not after not_before",
-                "must be later than not_before",
-            );
-        }
+        let validity = validity(&table.not_before, &table.not_after, diagnostics);
         let mut rate = |name: &str, written: &Option<Spanned<file::Rate>>| {
             rate(&format!("{key}.{name}"), written.as_ref(), diagnostics)
         };
@@ -292,6 +280,29 @@ fn warn_if_sign_reversed(zone: &Spanned<String>, diagnostics: &mut Diagnostics) 
     }
 }
 
+/// Reads the dates of an access key or a caller.
+pub(super) fn validity(
+    not_before: &file::Setting<ConfigTime>,
+    not_after: &file::Setting<ConfigTime>,
+    diagnostics: &mut Diagnostics,
+) -> Validity {
+    let validity = Validity {
+        not_before: not_before.as_ref().map(|key| key.0),
+        not_after: not_after.as_ref().map(|key| key.0),
+    };
+    if let (Some(start), Some(end), Some(written)) =
+        (validity.not_before, validity.not_after, not_after)
+        && end <= start
+    {
+        diagnostics.error(
+            written.span(),
+            "not_after is not after not_before",
+            "must be later than not_before",
+        );
+    }
+    validity
+}
+
 /// Checks a name for people.
 fn read_name(written: &Spanned<String>, diagnostics: &mut Diagnostics) -> Option<Arc<str>> {
     let length = written.chars().count();
@@ -306,9 +317,9 @@ fn read_name(written: &Spanned<String>, diagnostics: &mut Diagnostics) -> Option
     None
 }
 
-/// Returns the default ceiling on all requests of an account, cache hits included: 20 × its rate, at
+/// Returns the default ceiling on all requests of an account or a caller, cache hits included: 20 × its rate, at
 /// least 1000/s. Well-behaved clients never reach it; one account cannot saturate the CPU.
-fn default_ceiling(rate: Rate) -> Rate {
+pub(super) fn default_ceiling(rate: Rate) -> Rate {
     let per_second = rate.requests.saturating_mul(20);
     let per_second = per_second.div_ceil(rate.period.seconds()).max(1_000);
     Rate::with_default_burst(per_second, Period::Second)

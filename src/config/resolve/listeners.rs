@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::tls::TlsFiles;
-use super::{arc_str, crls, ticket_keys, value_or};
+use super::{arc_str, crls, playback, ticket_keys, value_or};
 use crate::config::diagnostics::Diagnostics;
 use crate::config::file::{self, ByName, File};
 use crate::config::permissions::warn_if_readable_by_others;
@@ -17,6 +17,7 @@ use crate::config::suggestion::suggest;
 use crate::config::{
     Admin, AdminToken, CertificateFiles, Config, Listener, ListenerTls, UnknownPaths,
 };
+use crate::tls::TicketKey;
 
 /// Returns all valid listeners; a file without any listener is an error.
 pub(super) fn resolve(
@@ -61,11 +62,8 @@ pub(super) fn resolve(
             .as_ref()
             .and_then(|tls| listener_tls(tls, tls_files, diagnostics));
         let proxy_protocol = proxy_protocol(table.proxy_protocol.as_ref(), diagnostics);
-        let ticket_keys = match &table.ticket_key_file {
-            Some(files) => ticket_keys::read(files, diagnostics),
-            None => Some(Vec::new()),
-        };
-        warn_of_unused_tickets(table, diagnostics);
+        let ticket_keys = ticket_keys_of(table, diagnostics);
+        let playback = playback::resolve(table, &routes, diagnostics);
         if let (Some(bind), Some(tls), Some(ticket_keys)) = (bind, tls, ticket_keys) {
             let listener = Listener {
                 bind,
@@ -77,6 +75,7 @@ pub(super) fn resolve(
                 is_forward_written: (table.unknown_paths.as_ref())
                     .is_some_and(|it| it.value == UnknownPaths::Forward),
                 validation: value_or(&table.validation, Default::default()),
+                playback,
                 proxy_protocol,
                 ticket_keys,
             };
@@ -86,8 +85,12 @@ pub(super) fn resolve(
     listeners
 }
 
-/// Warns of ticket keys where no session is resumed.
-fn warn_of_unused_tickets(table: &file::Listener, diagnostics: &mut Diagnostics) {
+/// Reads the ticket keys of a listener, and warns of them where no session is resumed. `None` if they cannot be read.
+fn ticket_keys_of(table: &file::Listener, diagnostics: &mut Diagnostics) -> Option<Vec<TicketKey>> {
+    let keys = match &table.ticket_key_file {
+        Some(files) => ticket_keys::read(files, diagnostics),
+        None => Some(Vec::new()),
+    };
     let requests_certificates = table
         .tls
         .as_ref()
@@ -103,6 +106,7 @@ fn warn_of_unused_tickets(table: &file::Listener, diagnostics: &mut Diagnostics)
             "should be left out: a resumed session would skip the client's certificate",
         );
     }
+    keys
 }
 
 /// Resolves the admin listener; any address but loopback requires a token.

@@ -1,7 +1,6 @@
 //! Callers and their access keys.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::json;
@@ -47,29 +46,31 @@ pub(in crate::findings) fn refused(situation: &Situation<'_>) -> Vec<Case> {
     case.into_iter().collect()
 }
 
-/// A limit of an access key refuses its requests.
+/// A limit of an access key or a caller refuses its requests.
 pub(in crate::findings) fn limited(situation: &Situation<'_>) -> Vec<Case> {
-    let mut by_key: BTreeMap<&Arc<str>, Vec<(Limiter, &Recent)>> = BTreeMap::new();
-    for ((access_key, limiter), recent) in &situation.memory.limited {
-        by_key
-            .entry(access_key)
+    let mut by_name: BTreeMap<_, Vec<(Limiter, &Recent)>> = BTreeMap::new();
+    for ((name, limiter), recent) in &situation.memory.limited {
+        by_name
+            .entry((limiter.is_of_caller(), name))
             .or_default()
             .push((*limiter, recent));
     }
-    by_key
+    by_name
         .into_iter()
-        .map(|(access_key, mut limits)| {
+        .map(|((is_caller, name), mut limits)| {
             limits.sort_by_key(|(limiter, recent)| (u64::MAX - recent.sum(), limiter.as_str()));
             let refused = limits.iter().map(|(_, recent)| recent.sum()).sum();
-            let keys: Vec<_> = limits
-                .iter()
-                .map(|(it, _)| limit_key(access_key, *it))
-                .collect();
+            let keys: Vec<_> = limits.iter().map(|(it, _)| limit_key(name, *it)).collect();
+            let (subject, kind) = if is_caller {
+                (Subject::Caller(name.clone()), "caller")
+            } else {
+                (Subject::AccessKey(name.clone()), "access key")
+            };
             let mut case = Case::new(
                 Severity::Warning,
-                Subject::AccessKey(access_key.clone()),
+                subject,
                 format!(
-                    "{} of this access key got 429 in the last minute: {} is reached",
+                    "{} of this {kind} got 429 in the last minute: {} is reached",
                     words::count(refused, "request"),
                     keys.join(", "),
                 ),
@@ -90,14 +91,19 @@ pub(in crate::findings) fn limited(situation: &Situation<'_>) -> Vec<Case> {
 }
 
 /// Returns the configuration key that would raise a limit.
-fn limit_key(access_key: &str, limiter: Limiter) -> String {
+fn limit_key(name: &str, limiter: Limiter) -> String {
     let key = match limiter {
-        Limiter::AccessKey | Limiter::SharedAccessKey => "rate_limit",
-        Limiter::Ceiling => "ceiling",
-        Limiter::InFlight => "in_flight",
+        Limiter::AccessKey | Limiter::SharedAccessKey | Limiter::Caller => "rate_limit",
+        Limiter::Ceiling | Limiter::CallerCeiling => "ceiling",
+        Limiter::InFlight | Limiter::CallerInFlight => "in_flight",
         Limiter::Address => return "[limits] per_address".to_owned(),
     };
-    format!("[access_keys.{access_key}] {key}")
+    let tables = if limiter.is_of_caller() {
+        "callers"
+    } else {
+        "access_keys"
+    };
+    format!("[{tables}.{name}] {key}")
 }
 
 /// Many of an access key's recordings are not found, or its times are shifted.

@@ -8,13 +8,14 @@ use compact_str::CompactString;
 use http::HeaderMap;
 use http::request::Parts;
 
+use super::super::caller::{Charged, Payer};
 use super::super::context::wall_clock;
 use super::super::shared_cache::{self, Insertion, SharedCache};
-use super::super::{Account, Gateway, RequestContext, Snapshot};
+use super::super::{Gateway, RequestContext, Snapshot};
 use crate::cache::{Cache, CacheHit, CachePolicy, InsertOutcome, InsertToken};
 use crate::ccfs::ResultKind;
 use crate::http_fields::accepts_codings;
-use crate::limit::{Permit, RateLimited, Remaining};
+use crate::limit::{Permit, RateLimited};
 use crate::message::{
     AttemptSummary, Authorization, BufferedResponse, CacheKey, UpstreamError, UpstreamErrorKind,
     UpstreamRequest, VerifiedRequest,
@@ -65,9 +66,9 @@ impl Gateway {
         }
 
         // The rate limit.
-        if let Some(account) = &fetch.charged_account
+        if let Some(payer) = &fetch.payer
             && let Err((limiter, exceeded)) =
-                fetch.note_charge(shared_cache::charge(account, shared.as_mut(), metrics).await)
+                fetch.note_charge(payer.charge(shared.as_mut(), metrics).await)
         {
             if let Some(shared) = shared {
                 shared.publish(&fetch.key, None, metrics).await;
@@ -125,11 +126,13 @@ pub(super) struct Fetch {
     pub(super) key: CacheKey,
     call_id: Option<CompactString>,
     pub(super) upstream_request: UpstreamRequest,
-    charged_account: Option<Arc<Account>>,
-    /// A fetch counts against its account's in-flight limit, also after its client disconnected.
-    _permit: Option<Arc<Permit>>,
+    /// Whom it is charged to; `None` is free.
+    pub(super) payer: Option<Payer>,
+    /// A fetch counts against the in-flight limits of its account and caller, also after its client
+    /// disconnected.
+    _permits: [Option<Arc<Permit>>; 2],
     /// What was left of the rate limit when the fetch was charged.
-    remaining: OnceLock<Remaining>,
+    remaining: OnceLock<Charged>,
     /// The limit that would have refused the fetch, in a dry run.
     would_refuse: OnceLock<Limiter>,
     /// Whether only a node's response will do (`Cache-Control: no-cache`).
@@ -147,7 +150,7 @@ impl Fetch {
         head: &mut Parts,
         request: VerifiedRequest,
         key: CacheKey,
-        charged_account: Option<Arc<Account>>,
+        payer: Option<Payer>,
     ) -> Self {
         let call_id = request.payload.owned_call_id();
         let upstream_request = context.upstream_request(head, request);
@@ -156,8 +159,8 @@ impl Fetch {
             key,
             call_id,
             upstream_request,
-            charged_account,
-            _permit: context.share_permit(),
+            payer,
+            _permits: [context.share_permit(), context.guards.caller.clone()],
             remaining: OnceLock::new(),
             would_refuse: OnceLock::new(),
             no_cache: false,
@@ -177,8 +180,8 @@ impl Fetch {
         let mut fetch = Self::for_request(context, head, request, key, None);
         fetch.is_refresh = true;
         fetch.upstream_request.is_refresh = true;
-        if let Authorization::PassThrough(Some(caller)) = fetch.upstream_request.authorization {
-            fetch.upstream_request.authorization = Authorization::Resign(caller);
+        if let Authorization::PassThrough(Some(signer)) = fetch.upstream_request.authorization {
+            fetch.upstream_request.authorization = Authorization::Resign(signer);
         }
         fetch
     }
@@ -186,7 +189,7 @@ impl Fetch {
     /// Notes the result of the charge for the leader. The refusal of a limit on trial is only noted.
     fn note_charge(
         &self,
-        charged: Result<Option<Remaining>, (Limiter, RateLimited)>,
+        charged: Result<Option<Charged>, (Limiter, RateLimited)>,
     ) -> Result<(), (Limiter, RateLimited)> {
         // A fetch that runs twice keeps the first.
         match charged {
@@ -204,18 +207,18 @@ impl Fetch {
 
     /// Creates a poll for clients that wait: signed by the gateway, answered by a node, and charged. The
     /// waiting client holds the permit.
-    pub(super) fn for_poll(&self, account: Arc<Account>) -> Self {
+    pub(super) fn for_poll(&self, payer: Payer) -> Self {
         let mut upstream_request = self.upstream_request.clone();
-        if let Authorization::PassThrough(Some(caller)) = upstream_request.authorization {
-            upstream_request.authorization = Authorization::Resign(caller);
+        if let Authorization::PassThrough(Some(signer)) = upstream_request.authorization {
+            upstream_request.authorization = Authorization::Resign(signer);
         }
         Self {
             snapshot: self.snapshot.clone(),
             key: self.key.clone(),
             call_id: self.call_id.clone(),
             upstream_request,
-            charged_account: Some(account),
-            _permit: None,
+            payer: Some(payer),
+            _permits: [None, None],
             remaining: OnceLock::new(),
             would_refuse: OnceLock::new(),
             no_cache: true,
@@ -230,6 +233,18 @@ impl Fetch {
             context.would_refuse(limiter);
         }
         context.remaining = context.remaining.or(self.remaining.get().copied());
+    }
+
+    /// Whether the request may be answered with the outcome of the fetch that it joined. Not if that fetch
+    /// accepted another replica's entry, and the request said `no-cache` or has other rules after a reload; nor
+    /// if the limit of another caller refused it.
+    pub(super) fn accepts(&self, joined: &FetchOutcome, is_leader: bool) -> bool {
+        match joined {
+            FetchOutcome::Cached(hit) => {
+                !self.no_cache && hit.is_fresh(&self.snapshot.rules, wall_clock())
+            }
+            outcome => is_leader || !outcome.is_refused_to_caller(),
+        }
     }
 
     /// Counts the outcome if it is that of a refresh, and returns it.
@@ -265,6 +280,11 @@ impl FetchOutcome {
             Self::Response(response, _) => accepts_codings(request, &response.headers),
             Self::Cached(_) | Self::Failed(_) | Self::RateLimited(..) => true,
         }
+    }
+
+    /// Whether the limit of the caller that started the fetch refused it, which says nothing to others.
+    pub(super) fn is_refused_to_caller(&self) -> bool {
+        matches!(self, Self::RateLimited(limiter, _) if limiter.is_of_caller())
     }
 
     /// Whether a stale entry may replace this outcome (RFC 5861, stale-if-error): no node responded, or

@@ -56,7 +56,7 @@ impl Gateway {
             return Ok(unchanged);
         };
         let cluster = &fetch.upstream_request.cluster.settings().name;
-        let poll = Arc::new(fetch.for_poll(account));
+        let poll = Arc::new(fetch.for_poll(context.payer(&account)));
         let waited = seat
             .wait(cluster, Instant::now() + wait, || self.poll(poll.clone()))
             .await;
@@ -95,6 +95,14 @@ impl Gateway {
         let account = snapshot.account(access_key);
         if !account.is_some_and(|account| account.is_usable(wall_clock())) {
             return Polled::Ended(WaitEnd::Revoked);
+        }
+        let caller = poll.payer.as_ref().and_then(|payer| payer.caller.as_ref());
+        if let Some(caller) = caller {
+            let current = snapshot.caller(caller.name());
+            if !current.is_some_and(|caller| caller.is_usable(wall_clock())) {
+                // Others that wait for the key may go on.
+                return Polled::NoBudget;
+            }
         }
         let cached = self
             .state

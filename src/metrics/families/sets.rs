@@ -9,12 +9,16 @@ label_sets! {
         Node = "node",
         /// A cached response.
         Cached = "cached",
+        /// A ticket for a link that plays.
+        Ticket = "ticket",
         /// Rejected by validation.
         InvalidRequest = "invalid_request",
         /// 400.
         Malformed = "malformed",
         /// 401.
         Unauthenticated = "unauthenticated",
+        /// 403.
+        Forbidden = "forbidden",
         /// 404.
         NotFound = "not_found",
         /// 405.
@@ -71,6 +75,12 @@ label_sets! {
         InFlight = "access_key_in_flight",
         /// The rate limit of the client address.
         Address = "address",
+        /// The rate limit of the caller.
+        Caller = "caller",
+        /// The ceiling of the caller.
+        CallerCeiling = "caller_ceiling",
+        /// The in-flight limit of the caller.
+        CallerInFlight = "caller_in_flight",
     }
     /// The class of the resultCode in a node's JSON response.
     ResultClass {
@@ -102,20 +112,30 @@ impl Limiter {
     pub fn policy(self) -> &'static str {
         match self {
             Self::AccessKey | Self::SharedAccessKey => "ak",
-            Self::Ceiling => "ceiling",
-            Self::InFlight => "in_flight",
+            Self::Caller => "caller",
+            Self::Ceiling | Self::CallerCeiling => "ceiling",
+            Self::InFlight | Self::CallerInFlight => "in_flight",
             Self::Address => "address",
         }
     }
 
-    /// Returns the configuration key that holds the limit.
+    /// Returns the configuration key that holds the limit, as `gw.would_refuse` names it.
     pub fn key(self) -> &'static str {
         match self {
             Self::AccessKey | Self::SharedAccessKey => "rate_limit",
             Self::Ceiling => "ceiling",
             Self::InFlight => "in_flight",
             Self::Address => "per_address",
+            Self::Caller | Self::CallerCeiling | Self::CallerInFlight => "caller",
         }
+    }
+
+    /// Whether it is a limit of a caller, not of its access key or address.
+    pub fn is_of_caller(self) -> bool {
+        matches!(
+            self,
+            Self::Caller | Self::CallerCeiling | Self::CallerInFlight
+        )
     }
 }
 
@@ -128,6 +148,9 @@ impl Decision {
             Limiter::Ceiling => Self::CeilingRefused,
             Limiter::InFlight => Self::InFlightRefused,
             Limiter::Address => Self::AddressRefused,
+            Limiter::Caller => Self::CallerRefused,
+            Limiter::CallerCeiling => Self::CallerCeilingRefused,
+            Limiter::CallerInFlight => Self::CallerInFlightRefused,
         }
     }
 
@@ -139,6 +162,9 @@ impl Decision {
             Limiter::Ceiling => Self::CeilingWouldRefuse,
             Limiter::InFlight => Self::InFlightWouldRefuse,
             Limiter::Address => Self::AddressWouldRefuse,
+            Limiter::Caller => Self::CallerWouldRefuse,
+            Limiter::CallerCeiling => Self::CallerCeilingWouldRefuse,
+            Limiter::CallerInFlight => Self::CallerInFlightWouldRefuse,
         }
     }
 }

@@ -193,6 +193,7 @@ impl<'a> LineWriter<'a> {
     /// Appends what few lines have.
     #[cold]
     fn details(&mut self, details: &RequestDetails) {
+        self.optional(key!("gw.caller"), details.caller.as_deref());
         self.optional(key!("gw.file_name"), details.file_name.as_deref());
         if let Some(zone) = &details.normalized_zone {
             self.name(key!("gw.normalized"));

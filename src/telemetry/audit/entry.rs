@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 #[derive(Debug)]
 pub(in crate::telemetry) struct RequestEntry {
     pub(in crate::telemetry) access_key: Arc<str>,
+    /// The caller without a secret key.
+    pub(in crate::telemetry) caller: Option<Arc<str>>,
     pub(in crate::telemetry) client: IpAddr,
     pub(in crate::telemetry) interface: Option<&'static str>,
     pub(in crate::telemetry) call_id: Option<CompactString>,
@@ -63,6 +65,7 @@ pub(super) fn line(position: Position<'_>, entry: &Entry) -> Vec<u8> {
             };
             let members = json!({
                 "ak": it.access_key,
+                "caller": it.caller,
                 "client": it.client.to_canonical().to_string(),
                 "interface": it.interface,
                 "call_id": it.call_id.as_deref(),

@@ -82,7 +82,7 @@ fn credential() -> Arc<Credential> {
 }
 
 /// Signs a request as its client would, and returns the verified signature.
-fn signed(request: &mut UpstreamRequest, names: &str) -> Caller {
+fn signed(request: &mut UpstreamRequest, names: &str) -> Signer {
     let mut headers = (*request.headers).clone();
     let value = auth::sign(&credential(), names, NOW, &signable(request, &headers)).unwrap();
     headers.insert(AUTHORIZATION, value);
@@ -100,8 +100,8 @@ fn signable<'a>(request: &'a UpstreamRequest, headers: &'a HeaderMap) -> Signabl
     }
 }
 
-/// Returns the caller whose signature a node verifies; `None` if the signature is invalid.
-fn verified(request: &UpstreamRequest, headers: &HeaderMap) -> Option<Caller> {
+/// Returns the signer whose signature a node verifies; `None` if the signature is invalid.
+fn verified(request: &UpstreamRequest, headers: &HeaderMap) -> Option<Signer> {
     let claim = Claim::parse(headers, NOW, None).ok()?;
     let credential = credential();
     claim
@@ -221,8 +221,8 @@ fn a_signed_field_reaches_the_node_as_it_was_signed() {
         ],
     );
     let all = "accept-encoding;content-length;expect;host;via;x-own;x-request-id";
-    let caller = signed(&mut request, all);
-    request.authorization = Authorization::PassThrough(Some(caller));
+    let signer = signed(&mut request, all);
+    request.authorization = Authorization::PassThrough(Some(signer));
     let message = encoded(&request, &node);
     assert_eq!(
         message.headers()[AUTHORIZATION],
@@ -244,8 +244,8 @@ fn client_identity_fields_are_always_written_by_the_gateway() {
             ("x_forwarded_for", "6.6.6.6"),
         ],
     );
-    let caller = signed(&mut request, "host;x-forwarded-for;x-real-ip");
-    request.authorization = Authorization::PassThrough(Some(caller));
+    let signer = signed(&mut request, "host;x-forwarded-for;x-real-ip");
+    request.authorization = Authorization::PassThrough(Some(signer));
     let message = encoded(&request, &node);
     let count = |name: &str| message.headers().get_all(name).iter().count();
     assert_eq!(message.headers()["x-forwarded-for"], "192.0.2.7");
@@ -282,8 +282,8 @@ fn a_changed_request_is_signed_again_over_the_same_names() {
             ("x-a", "1"),
         ];
         let (mut request, node) = request_with(QUERY, host, &fields);
-        let caller = signed(&mut request, names);
-        request.authorization = Authorization::PassThrough(Some(caller));
+        let signer = signed(&mut request, names);
+        request.authorization = Authorization::PassThrough(Some(signer));
         let message = encoded(&request, &node);
         let headers = message.headers();
         assert!(verified(&request, headers).is_some(), "{names}");
@@ -303,7 +303,7 @@ fn a_changed_request_is_signed_again_over_the_same_names() {
 fn a_verified_request_can_be_signed_anew() {
     let fields = [("host", "gw:1"), ("content-type", "application/json")];
     let (mut request, node) = request_with(QUERY, HostPolicy::Preserve, &fields);
-    let caller = signed(&mut request, "host;content-type");
+    let signer = signed(&mut request, "host;content-type");
     let started = tokio::time::Instant::now();
     let later = NOW + jiff::SignedDuration::from_secs(60);
     let authorization = |request: &UpstreamRequest| {
@@ -317,7 +317,7 @@ fn a_verified_request_can_be_signed_anew() {
         line.map(str::to_owned)
     };
     let original = request.headers[AUTHORIZATION].to_str().unwrap().to_owned();
-    request.authorization = Authorization::PassThrough(Some(caller));
+    request.authorization = Authorization::PassThrough(Some(signer));
     let anew = authorization(&request).unwrap();
     assert!(
         anew.contains("/host;content-type/") && !anew.contains(&original),
@@ -339,9 +339,9 @@ fn a_changed_body_is_signed_with_its_own_length() {
         ("content-type", "a/json"),
     ];
     let (mut request, node) = request_with(QUERY, HostPolicy::Preserve, &fields);
-    let caller = signed(&mut request, "content-length;content-type;host");
+    let signer = signed(&mut request, "content-length;content-type;host");
     request.body = Bytes::from_static(b"{\"callId\":\"1\",\"version\":\"2.0\"}");
-    request.authorization = Authorization::Resign(caller);
+    request.authorization = Authorization::Resign(signer);
     let message = encoded(&request, &node);
     assert_eq!(message.headers()[CONTENT_LENGTH], "30");
     assert_eq!(message.headers()[CONTENT_TYPE], "a/json");

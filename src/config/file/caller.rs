@@ -1,0 +1,45 @@
+//! `[callers.NAME]`.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{OneOrMany, Rate, Setting};
+use crate::config::spanned::Spanned;
+use crate::config::units::ConfigTime;
+
+/// A client without a secret key, for which the gateway signs.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Caller {
+    /// The access key that its requests are signed as. The caller sees every recording of it.
+    pub(in crate::config) access_key: Setting<String>,
+    /// The client certificates that identify it: "CN=…", "DNS=…" or "URI=…" of a certificate that an authority
+    /// of `client_ca` issued, or "sha256/…", the pin of the key of any certificate that the listener accepts.
+    /// Compared whole.
+    #[schemars(length(min = 1, max = 64))]
+    pub(in crate::config) client_certificate: Option<Vec<Spanned<String>>>,
+    /// Files that contain its API key, at least 32 characters: `Authorization: Bearer KEY`, or `X-Api-Key: KEY`. Up to
+    /// two for rotation.
+    pub(in crate::config) api_key_file: Option<Spanned<OneOrMany>>,
+    /// The listeners on which it may ask; by default all. Required with `client_certificate` where the
+    /// `client_ca` of listeners differ.
+    #[schemars(length(min = 1, max = 1_000))]
+    pub(in crate::config) listeners: Option<Vec<Spanned<String>>>,
+    /// The CC-FS interfaces that it may use.
+    #[schemars(length(min = 1, max = 64))]
+    pub(in crate::config) interfaces: Option<Vec<Spanned<String>>>,
+    /// Rate of its requests that reach a node, besides the access key's; unlimited by default.
+    pub(in crate::config) rate_limit: Option<Spanned<Rate>>,
+    /// Rate of all its requests, besides the access key's; by default 20 times `rate_limit`, at least 1,000
+    /// per second.
+    pub(in crate::config) ceiling: Option<Spanned<Rate>>,
+    /// Its concurrent requests, besides the access key's; by default a quarter of these.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(in crate::config) in_flight: Setting<usize>,
+    /// False: its requests are rejected with 401.
+    pub(in crate::config) enabled: Setting<bool>,
+    /// Before this time it is treated as with `enabled = false`.
+    pub(in crate::config) not_before: Setting<ConfigTime>,
+    /// From this time on it is treated as with `enabled = false`.
+    pub(in crate::config) not_after: Setting<ConfigTime>,
+}

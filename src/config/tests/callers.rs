@@ -1,0 +1,221 @@
+//! `[callers.NAME]`: what is valid, and every mistake.
+
+use super::*;
+
+/// The minimal file with a listener that verifies client certificates, and these tables.
+fn with_callers(tables: &str) -> String {
+    let ca = "{ client_ca = \"ca.pem\", certificate";
+    format!("{}\n{tables}", MINIMAL.replacen("{ certificate", ca, 1))
+}
+
+const QA: &str = "[callers.qa]\naccess_key = \"AK\"\nclient_certificate = [\"CN=qa\"]\n";
+
+#[test]
+fn a_caller_has_defaults() {
+    let config = TestDir::new().config(&with_callers(QA));
+    let caller = &config.callers["qa"];
+    assert_eq!(caller.interfaces, ["getRecordFileUrlFromObs"]);
+    assert!(caller.listeners.contains("ccfs") && caller.enabled);
+    assert_eq!(
+        (caller.rate_limit, caller.ceiling, caller.in_flight),
+        (None, None, None)
+    );
+    let shown = &config.redacted()["callers"]["qa"];
+    assert_eq!(shown["client_certificate"][0], "CN=qa");
+    let limited = with_callers(&format!("{QA}rate_limit = {{ per_second = 100 }}"));
+    let config = TestDir::new().config(&limited);
+    assert_eq!(
+        config.callers["qa"].ceiling,
+        Some(Rate::per_second(2_000, 2_000))
+    );
+}
+
+#[test]
+fn api_keys_are_read_and_not_shown() {
+    let dir = TestDir::new();
+    dir.write("key", "0123456789abcdef0123456789abcdef\n");
+    dir.write("key-2", "fedcba9876543210fedcba9876543210");
+    let caller = "[callers.qa]\naccess_key = \"AK\"\napi_key_file = [\"./key\", \"./key-2\"]";
+    let config = dir.config(&format!("{MINIMAL}\n{caller}"));
+    assert_eq!(config.callers["qa"].api_keys.len(), 2);
+    assert!(config.files.contains_key(&dir.path("key")));
+    assert!(!format!("{config:?}{}", config.redacted()).contains("0123456789abcdef"));
+    let other = "[callers.qb]\naccess_key = \"AK\"\napi_key_file = \"./key-2\"";
+    for (text, message) in [
+        (
+            format!("{caller}\n{other}"),
+            "caller qa has the same API key",
+        ),
+        (caller.replace("./key-2", "./sk"), "not an API key"),
+        (caller.replace("./key-2", "./none"), "cannot read"),
+        (
+            caller.replace("./key-2", "CANARY0123456789"),
+            "no file of this name",
+        ),
+        (
+            caller.replace(
+                "api_key_file = [\"./key\", \"./key-2\"]",
+                "api_key = \"CANARY\"",
+            ),
+            "unknown key",
+        ),
+    ] {
+        let Err(diagnosis) = dir.parse(&format!("{MINIMAL}\n{text}")) else {
+            panic!("no mistake is found in\n{text}");
+        };
+        let shown = diagnosis.to_string();
+        assert!(
+            shown.contains(message) && !shown.contains("CANARY"),
+            "{text}\n{shown}"
+        );
+    }
+    dir.write("jwt", "0123456789abcdef.0123456789abcdef.0123456789");
+    let form = dir.parse(&format!(
+        "{MINIMAL}\n{}",
+        caller.replace("./key-2", "./jwt")
+    ));
+    assert!(form.unwrap_err().to_string().contains("three parts"));
+}
+
+#[test]
+fn mistakes_in_who_it_is_and_where_it_may_ask_are_named() {
+    assert_mistakes(&[
+        (
+            "[callers.\"q a\"]\naccess_key = \"AK\"\nclient_certificate = [\"CN=q\"]",
+            "not a name of a caller",
+            "letters",
+        ),
+        (
+            "[callers.qa]\nclient_certificate = [\"CN=qa\"]",
+            "no access_key",
+            "the account",
+        ),
+        (
+            "[callers.qa]\naccess_key = \"AK\"",
+            "nothing identifies",
+            "client_certificate",
+        ),
+        (
+            &QA.replace("\"AK\"", "\"AX\""),
+            "unknown access key",
+            "did you mean \"AK\"?",
+        ),
+        (
+            &QA.replace("CN=", "cn="),
+            "not a name of a certificate",
+            "CN=",
+        ),
+        (&QA.replace("[\"CN=qa\"]", "[]"), "has 0 values", "1 to 64"),
+        (
+            &format!("{QA}listeners = [\"ccf\"]"),
+            "unknown listener",
+            "did you mean \"ccfs\"?",
+        ),
+        (
+            &format!("{QA}interfaces = [\"downloadRecords\"]"),
+            "unknown interface",
+            "did you mean \"downloadRecord\"?",
+        ),
+        (
+            &format!("{QA}interfaces = [\"playVoice\"]"),
+            "open to all",
+            "left out",
+        ),
+    ]);
+}
+
+#[test]
+fn mistakes_in_what_it_may_do_are_named() {
+    let two = "[callers.qb]\naccess_key = \"AK\"\nclient_certificate = [\"CN=qa\"]";
+    assert_mistakes(&[
+        (&format!("{QA}interfaces = []"), "has 0 values", "1 to 64"),
+        (&format!("{QA}in_flight = 0"), "out of range", "1 to"),
+        (
+            &format!("{QA}not_before = 2026-01-02T00:00:00Z\nnot_after = 2026-01-01T00:00:00Z"),
+            "not after not_before",
+            "later",
+        ),
+        (
+            &format!("{QA}rate_limit = {{ burst = 1 }}"),
+            "a rate without",
+            "per_second",
+        ),
+        (&format!("{QA}secret_key = \"x\""), "unknown key", ""),
+        (
+            &format!("{QA}{two}"),
+            "caller qa has this certificate too",
+            "one caller",
+        ),
+    ]);
+}
+
+/// Asserts that each of these tables has one mistake, with this message and help.
+fn assert_mistakes(cases: &[(&str, &str, &str)]) {
+    for (tables, message, help) in cases {
+        let Err(diagnosis) = TestDir::new().parse(&with_callers(tables)) else {
+            panic!("no mistake is found in\n{tables}");
+        };
+        let [problem] = diagnosis.problems() else {
+            panic!("{tables}\n{diagnosis}");
+        };
+        assert!(problem.message().contains(message), "{tables}\n{problem}");
+        assert!(problem.help().contains(help), "{tables}\n{problem}");
+    }
+}
+
+#[test]
+fn certificates_need_an_authority_and_one_that_is_the_same_everywhere() {
+    let dir = TestDir::new();
+    let Err(diagnosis) = dir.parse(&format!("{MINIMAL}\n{QA}")) else {
+        panic!("no mistake is found");
+    };
+    assert!(
+        diagnosis
+            .to_string()
+            .contains("none of its listeners has a client_ca"),
+        "{diagnosis}"
+    );
+    let other = rcgen::generate_simple_self_signed(["other".to_owned()]).unwrap();
+    dir.write("other.pem", &other.cert.pem());
+    let second = |ca: &str| {
+        format!(
+            "[listeners.two]\nbind = \"127.0.0.2:0\"\ncluster = \"ccfs\"\n\
+             tls = {{ {ca} certificate = \"gateway.pem\", private_key = \"gateway.key\" }}\n"
+        )
+    };
+    for (ca, listeners, is_valid) in [
+        ("client_ca = \"ca.pem\",", "", true),
+        ("", "", true),
+        ("client_ca = \"other.pem\",", "", false),
+        ("client_ca = \"other.pem\",", "listeners = [\"two\"]", true),
+        (
+            "client_ca = \"other.pem\",",
+            "listeners = [\"ccfs\", \"two\"]",
+            true,
+        ),
+        ("", "listeners = [\"two\"]", false),
+    ] {
+        let text = with_callers(&format!("{}{QA}{listeners}", second(ca)));
+        assert_eq!(dir.parse(&text).is_ok(), is_valid, "{ca} {listeners}");
+    }
+}
+
+#[test]
+fn an_access_key_of_the_directory_may_be_missing_while_the_gateway_serves() {
+    let dir = TestDir::new();
+    std::fs::create_dir(dir.path("keys")).unwrap();
+    dir.allow("keys", 0o700);
+    let text = format!(
+        "access_keys_dir = \"keys\"\n{}",
+        with_callers(&QA.replace("AK", "gone"))
+    );
+    dir.write("gateway.toml", &text);
+    assert!(Config::load(&dir.path("gateway.toml")).is_err());
+    let (config, warnings) = Config::load_to_serve(&dir.path("gateway.toml")).unwrap();
+    assert!(config.callers.contains_key("qa"));
+    assert!(
+        warnings
+            .iter()
+            .any(|it| it.message().contains("no such access key"))
+    );
+}

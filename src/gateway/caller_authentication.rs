@@ -1,0 +1,180 @@
+//! Authentication of callers without a secret key. Only listeners on which one may ask come here.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, Method, header};
+
+use super::authentication::{Admission, FailedRequest};
+use super::caller::{Caller, ListenerCallers};
+use super::context::RequestContext;
+use super::{Account, BodyReadError, Gateway, Rejection, RouteMatch, browser, request_body};
+use crate::auth::{AuthError, Presented, Proven, Signer};
+use crate::http_fields::{JSON_UTF_8, PREFER};
+use crate::metrics::CallerWay;
+use crate::tls::ClientCertificate;
+
+/// What a request presents for a caller.
+pub(super) enum CallerCredential<'a> {
+    /// A client certificate, which is known to be a caller's.
+    Certificate(Proven<Caller>),
+    /// Anything in the place of an API key. Whether it is one is asked after the body was read, so that the time
+    /// of the answer tells nothing.
+    ApiKey(&'a [u8]),
+}
+
+impl Gateway {
+    /// Finds what a request presents for a caller; `None` leaves it to its signature.
+    ///
+    /// # Errors
+    /// More than one credential, or a certificate of more than one caller.
+    pub(super) fn presented_by_caller<'a>(
+        &self,
+        callers: &ListenerCallers,
+        context: &mut RequestContext,
+        request: FailedRequest<'a>,
+    ) -> Result<Option<CallerCredential<'a>>, Rejection> {
+        let FailedRequest { head, route, .. } = request;
+        let proven = match callers.index.presented(&head.headers) {
+            Ok(Presented::Other) => return Ok(None),
+            Ok(Presented::ApiKey(key)) => return Ok(Some(CallerCredential::ApiKey(key))),
+            // A certificate is presented unasked: where none is needed it says nothing.
+            Ok(Presented::Nothing) if !route.endpoint.authenticated => return Ok(None),
+            Ok(Presented::Nothing) => of_certificate(callers, head, context),
+            Err(error) => Err(error),
+        };
+        match proven {
+            Ok(proven) => Ok(proven.map(CallerCredential::Certificate)),
+            Err(error) => Err(self.authentication_failed(&error, context, request)),
+        }
+    }
+
+    /// Reads the body of a caller's request, verifies the credential, and decides whether the caller may make
+    /// the request.
+    pub(super) async fn authenticate_caller<B>(
+        &self,
+        credential: CallerCredential<'_>,
+        request: (&Parts, &mut B),
+        route: &RouteMatch<'_>,
+        context: &mut RequestContext,
+    ) -> Result<Admission, Rejection>
+    where
+        B: http_body::Body<Data = Bytes, Error = BodyReadError> + Unpin,
+    {
+        let (head, incoming) = request;
+        let body_limits = request_body::Limits::new(&context.snapshot.limits, route.endpoint);
+        let body = body_limits.read(incoming, context).await?;
+        let way = match credential {
+            CallerCredential::Certificate(_) => CallerWay::Certificate,
+            CallerCredential::ApiKey(_) => CallerWay::ApiKey,
+        };
+        let verified = match credential {
+            CallerCredential::Certificate(proven) => Ok(proven),
+            CallerCredential::ApiKey(key) => of_api_key(route, key),
+        };
+        let verified = verified.and_then(|proven| {
+            let (signer, account) = act_as(&proven, context)?;
+            Ok((proven.caller().clone(), signer, account))
+        });
+        let (caller, signer, account) = match verified {
+            Ok(verified) => verified,
+            Err(error) => {
+                let request = FailedRequest::new(head, None, route);
+                return Err(self.authentication_failed(&error, context, request));
+            }
+        };
+        context.identify(&caller, way);
+        if way == CallerWay::Certificate {
+            browser::check(head)?;
+        }
+        check_interface(&caller, route, head)?;
+        Ok(Admission::Verified {
+            signer,
+            account,
+            body,
+        })
+    }
+}
+
+impl RequestContext {
+    /// Records which caller a request is from.
+    pub(super) fn identify(&mut self, caller: &Arc<Caller>, way: CallerWay) {
+        self.record.metrics().count(way);
+        self.record.access_key = Some(caller.settings.access_key.shared());
+        self.record.details_mut().caller = Some(caller.name().clone());
+        self.caller_way = Some(way);
+        self.caller = Some(caller.clone());
+    }
+}
+
+/// Finds the caller of an API key.
+fn of_api_key(route: &RouteMatch<'_>, key: &[u8]) -> Result<Proven<Caller>, AuthError> {
+    let callers = route.policy.callers.as_ref();
+    let callers = callers.ok_or(AuthError::UnknownApiKey)?;
+    callers.index.of_api_key(key)
+}
+
+/// Finds the caller of the certificate that the connection's client presented.
+fn of_certificate(
+    callers: &ListenerCallers,
+    head: &Parts,
+    context: &RequestContext,
+) -> Result<Option<Proven<Caller>>, AuthError> {
+    let certificate = head.extensions.get::<Arc<ClientCertificate>>();
+    let (Some(certificate), Some(identities)) = (certificate, &callers.identities) else {
+        return Ok(None);
+    };
+    let names = certificate.names(identities, context.now);
+    callers.index.of_certificate(&names)
+}
+
+/// Returns the account that a caller acts as, if both are usable.
+pub(super) fn act_as(
+    proven: &Proven<Caller>,
+    context: &RequestContext,
+) -> Result<(Signer, Arc<Account>), AuthError> {
+    let caller = proven.caller();
+    if !caller.is_usable(context.now) {
+        return Err(AuthError::CallerDisabled);
+    }
+    let account = context
+        .snapshot
+        .account(caller.settings.access_key.as_str())
+        .ok_or(AuthError::UnknownKey)?;
+    if !account.is_usable(context.now) {
+        return Err(AuthError::Disabled);
+    }
+    Ok((proven.signer(&account.credential)?, account.clone()))
+}
+
+/// Checks that a caller may use an interface, in the one form in which it reaches a node.
+fn check_interface(caller: &Caller, route: &RouteMatch<'_>, head: &Parts) -> Result<(), Rejection> {
+    if route.endpoint.is_unlisted() {
+        return Err(Rejection::NotFound("no interface of that path"));
+    }
+    if !caller.settings.may_use(route.endpoint.name) {
+        return Err(Rejection::Forbidden(
+            "the caller may not use this interface",
+        ));
+    }
+    if !route.is_link && head.uri.query().is_some() {
+        return Err(Rejection::Malformed("an interface has no query"));
+    }
+    Ok(())
+}
+
+/// Makes the fields that go to a node for a caller anew: nothing of the client's own head is in them but Host. What
+/// the client prefers is for the gateway, and reaches no node.
+pub(super) fn fields_made_anew(method: &Method, head: &HeaderMap) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(4);
+    for name in [header::HOST, PREFER] {
+        for value in head.get_all(&name) {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+    if *method == Method::POST {
+        headers.insert(header::CONTENT_TYPE, JSON_UTF_8);
+    }
+    headers
+}

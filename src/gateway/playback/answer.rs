@@ -1,0 +1,185 @@
+//! The answer to a link, made of the response to its recording-URL request.
+
+use http::header::{ACCEPT, LOCATION, REFERRER_POLICY, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use jiff::Timestamp;
+
+use super::super::response::GatewayResponse;
+use crate::ccfs::{self, NO_DATA};
+
+/// Makes the answer to a link for the recording with this number. The flag says that it gives the recording out.
+pub(super) fn answer(
+    mut response: GatewayResponse,
+    (result_code, is_success): (Option<&str>, bool),
+    number: u32,
+    wants_json: bool,
+) -> (GatewayResponse, bool) {
+    let no_referrer = HeaderValue::from_static("no-referrer");
+    response.headers.insert(REFERRER_POLICY, no_referrer);
+    if response.status != StatusCode::OK || !is_success {
+        response.status = failure_status(response.status, result_code);
+        if response.status == StatusCode::SERVICE_UNAVAILABLE {
+            let one_second = HeaderValue::from_static("1");
+            response.headers.entry(RETRY_AFTER).or_insert(one_second);
+        }
+        return (response, false);
+    }
+    if wants_json {
+        return (response, true);
+    }
+    let urls = response.body().map(|body| ccfs::all_recording_urls(body));
+    match location(&urls.flatten().unwrap_or_default(), number) {
+        Ok(location) => {
+            response.headers.insert(LOCATION, location);
+            (response.into_redirect(), true)
+        }
+        Err(status) => {
+            response.status = status;
+            (response, false)
+        }
+    }
+}
+
+/// Returns the value of `Location`: the URL with this number, counted from 1.
+fn location(urls: &[(String, Option<Timestamp>)], number: u32) -> Result<HeaderValue, StatusCode> {
+    if urls.is_empty() {
+        return Err(StatusCode::BAD_GATEWAY);
+    }
+    let index = usize::try_from(number).unwrap_or(usize::MAX) - 1;
+    let (url, expiry) = urls.get(index).ok_or(StatusCode::NOT_FOUND)?;
+    let location = HeaderValue::from_str(url).ok();
+    let location = location.filter(|_| expiry.is_some() && is_redirectable(url));
+    location.ok_or(StatusCode::BAD_GATEWAY)
+}
+
+/// Whether a client may be sent to a URL: absolute `https` with a host, without userinfo and fragment, of characters
+/// of a URI alone (RFC 3986, 2).
+fn is_redirectable(url: &str) -> bool {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return false;
+    };
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    let is_uri = |byte: u8| byte.is_ascii_graphic() && !b"\"<>\\^`{|}#".contains(&byte);
+    scheme.eq_ignore_ascii_case("https")
+        && !authority.is_empty()
+        && !authority.starts_with(':')
+        && !authority.contains('@')
+        && url.bytes().all(is_uri)
+}
+
+/// Returns the status of an answer without a recording.
+fn failure_status(status: StatusCode, result_code: Option<&str>) -> StatusCode {
+    if status != StatusCode::OK {
+        return StatusCode::BAD_GATEWAY;
+    }
+    match result_code {
+        Some(NO_DATA | "0300011") => StatusCode::NOT_FOUND,
+        Some("0300008" | "0300009") => StatusCode::SERVICE_UNAVAILABLE,
+        Some(
+            "0300001" | "0300002" | "0300003" | "0300004" | "0300005" | "0300006" | "0300007"
+            | "0300010" | "0300013",
+        ) => StatusCode::BAD_REQUEST,
+        _ => StatusCode::BAD_GATEWAY,
+    }
+}
+
+/// Whether a client wants CC-FS's own answer: `Accept` names `application/json`, and not below `*/*` (RFC 9110,
+/// 12.5.1).
+pub(super) fn wants_json(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(ACCEPT).iter();
+    let ranges: Vec<(&str, f32)> = values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(range_with_weight)
+        .collect();
+    let weight = |wanted: &str| {
+        let mut weights = ranges
+            .iter()
+            .filter(|(range, _)| range.eq_ignore_ascii_case(wanted));
+        weights.next().map(|(_, weight)| *weight)
+    };
+    let all = weight("*/*").unwrap_or_default();
+    weight("application/json").is_some_and(|json| json > 0.0 && json >= all)
+}
+
+fn range_with_weight(item: &str) -> Option<(&str, f32)> {
+    let mut parts = item.split(';').map(str::trim);
+    let range = parts.next()?;
+    let weight = parts.find_map(|part| part.strip_prefix("q=").or(part.strip_prefix("Q=")));
+    let weight = weight.map_or(Some(1.0), |weight| weight.parse::<f32>().ok())?;
+    (0.0..=1.0).contains(&weight).then_some((range, weight))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_wanted_by_name_alone() {
+        for (accept, expected) in [
+            (&[][..], false),
+            (&["*/*"], false),
+            (&["application/*"], false),
+            (&["text/html, application/json"], true),
+            (&["application/json;q=0"], false),
+            (&["application/json;q=0.5, */*;q=0.8"], false),
+            (&["application/json;q=0.8, */*;q=0.8"], true),
+            (&["application/json, */*"], true),
+            (&["Application/JSON ; q=0.1"], true),
+            (&["application/json;q=x"], false),
+            (&["application/json;q=2"], false),
+            (&["text/html", "application/json"], true),
+            (&["application/jsonp"], false),
+        ] {
+            let mut headers = HeaderMap::new();
+            for value in accept {
+                headers.append(ACCEPT, value.parse().unwrap());
+            }
+            assert_eq!(wants_json(&headers), expected, "{accept:?}");
+        }
+    }
+
+    #[test]
+    fn a_client_is_sent_to_plain_https_urls_only() {
+        for (url, expected) in [
+            ("https://obs.example.com/a.wav?Expires=1", true),
+            ("HTTPS://obs.example.com:8443/a", true),
+            ("https://[2001:db8::1]/a", true),
+            ("http://obs.example.com/a", false),
+            ("//obs.example.com/a", false),
+            ("javascript://obs.example.com/a", false),
+            ("https:///a", false),
+            ("https://:443/a", false),
+            ("https://user@obs.example.com/a", false),
+            ("https://user:password@obs.example.com/a", false),
+            ("https://obs.example.com/a#b", false),
+            ("https://obs.example.com/a\r\nSet-Cookie: b", false),
+            ("https://obs.example.com/a b", false),
+            ("https://obs.example.com\\@evil.example/a", false),
+            ("https://obs.example.com/ä", false),
+            ("https://obs.example.com/a\u{0}", false),
+        ] {
+            assert_eq!(is_redirectable(url), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn the_number_chooses_and_the_expiry_must_be_readable() {
+        let url = |text: &str, is_readable: bool| {
+            (
+                text.to_owned(),
+                is_readable.then_some(Timestamp::UNIX_EPOCH),
+            )
+        };
+        let urls = [
+            url("https://a/1", true),
+            url("https://a/2", true),
+            url("https://a/3", false),
+        ];
+        assert_eq!(location(&urls, 1).unwrap(), "https://a/1");
+        assert_eq!(location(&urls, 2).unwrap(), "https://a/2");
+        assert_eq!(location(&urls, 3), Err(StatusCode::BAD_GATEWAY));
+        assert_eq!(location(&urls, 4), Err(StatusCode::NOT_FOUND));
+        assert_eq!(location(&[], 1), Err(StatusCode::BAD_GATEWAY));
+    }
+}

@@ -1,0 +1,162 @@
+//! The budgets of callers, their access keys and addresses: each pays its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ccfs_gateway::client::ClientResponse;
+use ccfs_gateway::stand_in::{Fault, When};
+use http::header::AUTHORIZATION;
+
+use super::{Authority, Site, caller};
+use crate::assertions::{assert_gateway_error, assert_node_response};
+use crate::page;
+use crate::support::{SHANGHAI, eventually, signed};
+
+const SLOW: &str = "rate_limit = { per_hour = 10, burst = 2 }";
+
+#[tokio::test]
+async fn a_caller_has_a_budget_of_its_own_besides_that_of_its_access_key() {
+    let authority = Authority::new("clients");
+    let tables = caller("a", &format!("client_certificate = [\"CN=a\"]\n{SLOW}"))
+        + &caller("b", &format!("client_certificate = [\"CN=b\"]\n{SLOW}"));
+    let mut site = Site::new(&authority, &tables);
+    site.setup.shanghai = "rate_limit = { per_hour = 10, burst = 4 }".to_owned();
+    let env = site.start().await;
+    let [a, b] = ["CN=a", "CN=b"].map(|name| authority.issue(&[name]));
+    let left = |response: &ClientResponse| response.header("ratelimit").unwrap().to_owned();
+    let first = env.recording_of(&a, "1-0").await;
+    assert!(
+        left(&first).starts_with("\"caller\";r=1;"),
+        "{}",
+        left(&first)
+    );
+    assert_eq!(
+        first.header("ratelimit-policy"),
+        Some("\"caller\";q=2;w=720")
+    );
+    assert_node_response(&env.recording_of(&a, "1-1").await, "0");
+    // A hit is free.
+    assert_node_response(&env.recording_of(&a, "1-0").await, "0");
+    for _ in 0..5 {
+        let refused = env.recording_of(&a, "1-2").await;
+        assert_gateway_error(&refused, 429, "rate-limited", "0300009");
+        assert!(left(&refused).starts_with("\"caller\";r=0;"));
+        assert!(refused.header("retry-after").is_some());
+    }
+    // What was refused to one caller was charged to nobody: two are left of the access key's four.
+    assert_node_response(&env.recording_of(&b, "1-3").await, "0");
+    let last = env.send(&signed(env.recording("1-4"), SHANGHAI)).await;
+    assert!(left(&last).starts_with("\"ak\";r=0;"), "{}", left(&last));
+    // The access key has none left: nothing is taken from the caller, which has one.
+    for _ in 0..3 {
+        let refused = env.recording_of(&b, "1-5").await;
+        assert_gateway_error(&refused, 429, "rate-limited", "0300009");
+        assert!(left(&refused).starts_with("\"ak\";r=0;"));
+    }
+    let admin = env.bound.admin.unwrap();
+    let count = |decision: &str, limiter: &str| {
+        format!(
+            "ratelimit_decisions_total{{limiter=\"{limiter}\",decision=\"{decision}\",source=\"local\"}}"
+        )
+    };
+    assert_eq!(page::metric(admin, &count("refused", "caller")).await, 5.0);
+    assert_eq!(page::metric(admin, &count("allowed", "caller")).await, 3.0);
+    let finding = async || {
+        let status = page::get(admin, "/status").await.json();
+        let findings = status["findings"].as_array().unwrap().clone();
+        findings
+            .into_iter()
+            .find(|it| it["subject"]["kind"] == "caller")
+    };
+    eventually("the finding", async || finding().await.is_some()).await;
+    let finding = finding().await.unwrap();
+    assert_eq!(finding["subject"]["name"], "a");
+    assert_eq!(
+        finding["details"]["limits"][0]["key"],
+        "[callers.a] rate_limit"
+    );
+}
+
+#[tokio::test]
+async fn the_ceiling_of_a_caller_counts_hits() {
+    let authority = Authority::new("clients");
+    let keys = "client_certificate = [\"CN=a\"]\nceiling = { per_hour = 10, burst = 3 }";
+    let env = Site::new(&authority, &caller("a", keys)).start().await;
+    let a = authority.issue(&["CN=a"]);
+    for _ in 0..3 {
+        assert_node_response(&env.recording_of(&a, "1-0").await, "0");
+    }
+    let refused = env.recording_of(&a, "1-0").await;
+    assert_gateway_error(&refused, 429, "rate-limited", "0300009");
+    assert!(
+        refused
+            .header("ratelimit")
+            .unwrap()
+            .starts_with("\"ceiling\";r=0;")
+    );
+    assert_node_response(&env.get_recording("1-0").await, "0");
+}
+
+#[tokio::test]
+async fn a_caller_has_a_quarter_of_the_places_of_its_access_key() {
+    let authority = Authority::new("clients");
+    let mut site = Site::new(&authority, &caller("a", "client_certificate = [\"CN=a\"]"));
+    site.setup.shanghai = "in_flight = 8".to_owned();
+    let env = site.start().await;
+    let client = Arc::new(env.client_of(&authority.issue(&["CN=a"])));
+    env.nodes[0]
+        .faults()
+        .inject(Fault::DelayHead(Duration::from_secs(30)), When::Always);
+    let held: Vec<_> = (0..2)
+        .map(|n| {
+            let (client, request) = (client.clone(), env.recording(&format!("1-{n}")));
+            tokio::spawn(async move { client.send(&request).await.map(drop) })
+        })
+        .collect();
+    let admin = env.bound.admin.unwrap();
+    eventually("both are in flight", async || {
+        let status = page::get(admin, "/status").await.json();
+        status["callers"][0]["in_flight"] == 2
+    })
+    .await;
+    let refused = client.send(&env.recording("1-2")).await.unwrap();
+    assert_gateway_error(&refused, 429, "rate-limited", "0300009");
+    held.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn a_dry_run_counts_the_limits_of_callers_and_refuses_nothing() {
+    let authority = Authority::new("clients");
+    let keys = format!("client_certificate = [\"CN=a\"]\n{SLOW}");
+    let tables = caller("a", &keys) + "[limits]\ndry_run = true\n";
+    let env = Site::new(&authority, &tables).start().await;
+    let a = authority.issue(&["CN=a"]);
+    for n in 0..4 {
+        let response = env.recording_of(&a, &format!("1-{n}")).await;
+        assert_node_response(&response, "0");
+        let would_refuse = env.log_line(&response).await["gw.would_refuse"].clone();
+        assert_eq!(would_refuse == "caller", n > 1, "{n}: {would_refuse}");
+    }
+}
+
+#[tokio::test]
+async fn a_forged_identity_costs_the_address_and_not_the_access_key() {
+    let authority = Authority::new("clients");
+    let tables = caller("a", "client_certificate = [\"CN=a\"]")
+        + "[limits]\nper_address = { per_hour = 60, burst = 3 }\n";
+    let mut site = Site::new(&authority, &tables);
+    site.setup.shanghai = "rate_limit = { per_hour = 10, burst = 1 }".to_owned();
+    let env = site.start().await;
+    let client = env.client_of(&authority.issue(&["CN=b"]));
+    let mut statuses = Vec::new();
+    for _ in 0..5 {
+        let response = client.send(&env.recording("1-1")).await.unwrap();
+        statuses.push(response.status.as_u16());
+    }
+    assert_eq!(statuses, [401, 401, 401, 429, 429]);
+    let wrong = env.recording("1-1").with_header(AUTHORIZATION, "Bearer x");
+    let caller = env.client_of(&authority.issue(&["CN=a"]));
+    assert_eq!(caller.send(&wrong).await.unwrap().status.as_u16(), 429);
+    // Who verifies is not refused for the address, and nothing was charged to the access key.
+    assert_node_response(&caller.send(&env.recording("1-1")).await.unwrap(), "0");
+}
