@@ -26,6 +26,7 @@ mod findings;
 mod gauges;
 mod guard;
 mod history;
+mod openapi;
 mod openmetrics;
 mod orders;
 mod page;
@@ -149,6 +150,7 @@ impl Admin {
             ("/config", true, _) => {
                 respond::json(StatusCode::OK, &self.state.config.load().redacted())
             }
+            ("/openapi.json", true, _) => respond::json(StatusCode::OK, openapi::description()),
             ("/drain", _, true) => self.drain().await,
             ("/reload", _, true) => self.reload().await,
             ("/cache/purge", _, true) => self.purge(uri.query().unwrap_or_default()).await,
@@ -157,7 +159,7 @@ impl Admin {
             (path, _, true) if path.starts_with("/access_keys/") => {
                 self.access_key_command(path).await
             }
-            ("/livez" | "/readyz" | "/metrics" | "/status" | "/config", ..) => {
+            ("/livez" | "/readyz" | "/metrics" | "/status" | "/config" | "/openapi.json", ..) => {
                 respond::method_not_allowed("GET, HEAD")
             }
             ("/drain" | "/reload" | "/cache/purge", ..) => respond::method_not_allowed("POST"),

@@ -9,7 +9,7 @@ mod response;
 mod times;
 
 pub use endpoint::{
-    BodyKind, ENDPOINTS, Endpoint, Lookup, ResponseKind, RetrySafety, find_endpoint,
+    BodyKind, ENDPOINTS, Endpoint, Lookup, PREFIX, ResponseKind, RetrySafety, find_endpoint,
 };
 pub use payload::{InvalidRequest, MAX_NAME_CHARACTERS, Payload, SentTimes, Tenant, Versionless};
 pub use recording_hint::{Misreading, RecordingHint};

@@ -37,6 +37,9 @@ pub struct Check {
     /// Print one JSON object: valid, errors, warnings, summary
     #[arg(long)]
     pub(super) json: bool,
+    /// Whether problems are printed with the colours of a terminal.
+    #[arg(skip)]
+    is_styled: bool,
 }
 
 /// Prints the JSON Schema of the configuration, for editors
@@ -54,7 +57,14 @@ impl Check {
             all: false,
             connect: false,
             json: false,
+            is_styled: false,
         }
+    }
+
+    /// Prints problems with the colours of a terminal, if `is_styled`.
+    #[must_use]
+    pub fn styled(self, is_styled: bool) -> Self {
+        Self { is_styled, ..self }
     }
 
     /// Lists every problem by itself.
@@ -75,12 +85,13 @@ impl Check {
                 let report = self.report(error.problems());
                 return write_report(&report, out);
             }
-            Err(error) if self.all => {
-                writeln!(err, "{}", error.all())?;
-                return Ok(ExitCode::from(EX_CONFIG));
-            }
             Err(error) => {
-                writeln!(err, "{error}")?;
+                match (self.all, self.is_styled) {
+                    (true, true) => writeln!(err, "{:#}", error.all())?,
+                    (true, false) => writeln!(err, "{}", error.all())?,
+                    (false, true) => writeln!(err, "{error:#}")?,
+                    (false, false) => writeln!(err, "{error}")?,
+                }
                 return Ok(ExitCode::from(EX_CONFIG));
             }
         };
@@ -130,10 +141,11 @@ impl Check {
         in_use: &[String],
         err: &mut dyn Write,
     ) -> io::Result<()> {
-        let warnings = if self.all {
-            warnings.iter().map(Problem::to_string).collect()
-        } else {
-            Problem::summarize(warnings)
+        let warnings = match (self.all, self.is_styled) {
+            (true, true) => warnings.iter().map(|it| format!("{it:#}")).collect(),
+            (true, false) => warnings.iter().map(Problem::to_string).collect(),
+            (false, true) => Problem::summarize_styled(warnings),
+            (false, false) => Problem::summarize(warnings),
         };
         for warning in warnings {
             writeln!(err, "{warning}\n")?;

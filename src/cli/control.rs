@@ -83,7 +83,7 @@ pub struct Reload {
     pub(super) target: AdminArgs,
 }
 
-/// Drains a running gateway: it finishes the requests in flight and exits
+/// Drains a running gateway: it finishes its requests and exits
 ///
 /// The gateway reports "not ready" at once, closes its listeners after `drain_delay`, and lets
 /// requests in flight finish within `grace`. This command does not wait for the exit.
@@ -94,7 +94,7 @@ pub struct Drain {
     pub(super) target: AdminArgs,
 }
 
-/// Checks the readiness of a running gateway: exit code 0 if ready, else 1
+/// Checks the readiness of a running gateway (exit code 0 or 1)
 #[derive(Args, Debug)]
 #[command(after_help = HEALTHCHECK_EXAMPLES)]
 pub struct Healthcheck {
@@ -103,6 +103,18 @@ pub struct Healthcheck {
 }
 
 impl AdminArgs {
+    /// Returns the arguments for an admin interface that needs no token.
+    #[cfg(feature = "stand-in")]
+    pub(super) fn at(admin: std::net::SocketAddr) -> Self {
+        Self {
+            admin: format!("http://{admin}"),
+            token_file: None,
+            ca: None,
+            insecure: false,
+            json: false,
+        }
+    }
+
     /// Sends a command and returns the JSON of a successful response.
     pub(super) async fn order(&self, method: Method, path: &str) -> anyhow::Result<Value> {
         let response = self.send(method, path, COMMAND_TIMEOUT).await?;
@@ -267,7 +279,8 @@ impl Healthcheck {
 }
 
 impl AdminArgs {
-    async fn status(&self) -> anyhow::Result<Value> {
+    /// Returns the status of the gateway.
+    pub(super) async fn status(&self) -> anyhow::Result<Value> {
         self.send(Method::GET, "/status", COMMAND_TIMEOUT)
             .await?
             .success_json()

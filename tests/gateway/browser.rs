@@ -16,6 +16,7 @@ use crate::page;
 use crate::support::{Setup, TestEnv, eventually};
 
 mod driver;
+mod screenshot;
 
 use driver::{Browser, ENTER, TAB, processes_of};
 

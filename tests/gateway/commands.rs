@@ -41,6 +41,7 @@ fn bad_usage_is_2_with_a_message_on_stderr() {
         &["purge"],
         &["purge", "--all", "--ak", "a"],
         &["completions"],
+        &["init"],
         &["man"],
         &["check", "--config", "x", "--nonsense"],
         &["sign", "--ak", "a"],
@@ -74,6 +75,7 @@ fn help_is_on_stdout_with_examples() {
     let commands = [
         "run",
         "check",
+        "init",
         "demo",
         "call",
         "sign",
