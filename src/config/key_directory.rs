@@ -12,7 +12,6 @@ use std::sync::Arc;
 use merge::{Candidate, Conflict, Contested, Merged, merge};
 use read::{ParsedFile, Reader};
 
-use super::file::AccessKeysFile;
 use super::named_file::FileDigest;
 use super::problem::Problem;
 use super::resolve::AccountRules;

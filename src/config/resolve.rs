@@ -27,7 +27,7 @@ pub(super) use accounts::{AccountReader, AccountRules};
 use super::diagnostics::Diagnostics;
 use super::diagnostics::Severity;
 use super::document::{self, FileKind};
-use super::file::{AccessKey, AccessKeysFile, ByName, File, Setting};
+use super::file::{AccessKey, ByName, File, Setting};
 use super::key_directory::KeyChanges;
 use super::permissions;
 use super::problem::{ConfigError, Problem};
@@ -175,8 +175,7 @@ impl KeysFile {
             }
         };
         let mut diagnostics = Diagnostics::new(&path);
-        let file: Option<AccessKeysFile> =
-            document::read(&text, FileKind::AccessKeys, &mut diagnostics);
+        let file = document::read_access_keys(&text, &mut diagnostics);
         Some(Self {
             tables: file.unwrap_or_default().access_keys,
             path,
