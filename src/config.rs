@@ -6,6 +6,7 @@ mod diagnostics;
 mod document;
 mod file;
 mod key_directory;
+mod key_file;
 mod named_file;
 mod node_histograms;
 mod permissions;
@@ -66,6 +67,8 @@ pub struct Config {
     pub access_keys: AccessKeys,
     /// The plans by name.
     pub plans: BTreeMap<Arc<str>, Plan>,
+    /// The file of `access_keys_file`, if a change of it can be taken by itself.
+    key_file: Option<key_file::KeyFile>,
     /// The files of `access_keys_dir`; `None` without it.
     pub key_directory: Option<Arc<KeyDirectory>>,
     /// The response cache.
@@ -83,7 +86,7 @@ pub struct Config {
     /// All files that it names and their content when they were read, other than those of
     /// `key_directory`: access keys, secrets, certificates. When the content of one changes, the
     /// configuration is out of date.
-    pub files: BTreeMap<PathBuf, Option<FileDigest>>,
+    pub files: Arc<BTreeMap<PathBuf, Option<FileDigest>>>,
     /// The text that it was parsed from. Never read a second time: the file can be a pipe, or change
     /// meanwhile.
     pub text: ConfigText,

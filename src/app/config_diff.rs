@@ -96,8 +96,18 @@ pub(super) struct PreparedKeys {
 }
 
 impl PreparedKeys {
+    /// Makes what changes of `access_keys_dir` give.
     pub(super) fn new(before: &Config, current: &Snapshot, changes: &KeyChanges) -> Self {
-        let config = before.after_key_changes(changes);
+        Self::of(before.after_key_changes(changes), before, current)
+    }
+
+    /// Makes what a change of `access_keys_file` gives; `None` if the configuration must be read as a whole.
+    pub(super) fn of_key_file(before: &Config, current: &Snapshot) -> Option<Self> {
+        let config = before.after_key_file_change()?;
+        Some(Self::of(config, before, current))
+    }
+
+    fn of(config: Config, before: &Config, current: &Snapshot) -> Self {
         let (old, new) = (&before.access_keys, &config.access_keys);
         let is_same = new.unshared(old).next().is_none() && old.unshared(new).next().is_none();
         Self {

@@ -66,6 +66,7 @@ pub(super) fn resolve(
     let mut config = Config {
         access_keys: access_keys.access_keys,
         plans: access_keys.plans,
+        key_file: access_keys.key_file,
         key_directory: access_keys.directory,
         listeners: Default::default(),
         clusters: Default::default(),
@@ -104,7 +105,7 @@ pub(super) fn resolve(
         problems.extend(keys.diagnostics.into_problems(&keys.path, &keys.text));
     }
     problems.extend(access_keys.problems);
-    config.files = files;
+    config.files = Arc::new(files);
     let is_error = |problem: &Problem| problem.severity() == Severity::Error;
     if problems.iter().any(is_error) {
         return Err(ConfigError::new(problems));

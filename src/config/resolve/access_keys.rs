@@ -7,13 +7,17 @@ use std::sync::Arc;
 use super::{AccountReader, AccountRules, KeyFiles, KeysFile};
 use crate::config::diagnostics::{Diagnostics, Severity};
 use crate::config::file::File;
-use crate::config::key_directory::{self, AccountSource, KeyDirectory, Loaded, Request, Selection};
+use crate::config::key_directory::{
+    self, AccountSource, KeyDirectory, Loaded, Place, Request, Selection,
+};
+use crate::config::key_file::KeyFile;
 use crate::config::problem::Problem;
 use crate::config::{AccessKeys, Config, Plan};
 
 /// The access keys of all places.
 pub(super) struct Resolved {
     pub(super) access_keys: AccessKeys,
+    pub(super) key_file: Option<KeyFile>,
     pub(super) directory: Option<Arc<KeyDirectory>>,
     pub(super) plans: BTreeMap<Arc<str>, Plan>,
     /// Of the files of the directory.
@@ -33,18 +37,30 @@ pub(super) fn resolve(
     let plans = rules.plans().clone();
     let rules = Arc::new(rules);
     let mut reader = AccountReader::new(&rules, AccountSource::MAIN);
-    let mut main = reader.read(&file.access_keys, false, diagnostics);
+    let main = reader.read(&file.access_keys, false, diagnostics);
+    let mut of_file = Vec::new();
+    let mut key_file = None;
     if let Some(keys) = keys.as_deref_mut() {
-        main.extend(reader.read(&keys.tables, true, &mut keys.diagnostics));
+        let mut reader = AccountReader::new(&rules, AccountSource::KEY_FILE);
+        of_file = reader.read(&keys.tables, true, &mut keys.diagnostics);
         report_duplicates(file, keys);
+        key_file = KeyFile::new(&keys.path, &rules, &of_file, &keys.diagnostics);
     }
+    let place = |source, accounts| Place {
+        source,
+        before: None,
+        accounts,
+    };
     let path = file.access_keys_dir.as_ref();
     let (previous, selection) = selection(key_files);
     let request = Request {
         previous,
         path: path.map(|written| diagnostics.resolve_path(written)),
         rules,
-        main: Some(main),
+        places: vec![
+            place(AccountSource::MAIN, main),
+            place(AccountSource::KEY_FILE, of_file),
+        ],
         selection,
     };
     let loaded = match key_directory::load(&request) {
@@ -57,6 +73,7 @@ pub(super) fn resolve(
             }
             return Resolved {
                 access_keys: AccessKeys::default(),
+                key_file: None,
                 directory: None,
                 plans,
                 problems: Vec::new(),
@@ -81,6 +98,7 @@ pub(super) fn resolve(
     }
     Resolved {
         plans,
+        key_file,
         ..judge(loaded, key_files, diagnostics.has_errors())
     }
 }
@@ -116,6 +134,7 @@ fn judge(mut loaded: Loaded, key_files: KeyFiles<'_>, has_errors: bool) -> Resol
     }
     Resolved {
         access_keys: loaded.access_keys,
+        key_file: None,
         directory: loaded.directory,
         plans: BTreeMap::new(),
         problems: loaded.problems,
