@@ -22,6 +22,7 @@ use crate::telemetry::AuditQueue;
 
 mod access_keys;
 mod certificates;
+mod end_dates;
 mod findings;
 mod gauges;
 mod guard;

@@ -75,6 +75,13 @@ pub struct ListenerFacts {
     pub shadowed: Vec<&'static str>,
 }
 
+impl ListenerFacts {
+    /// Whether it forwards what does not verify.
+    pub fn shadows_authentication(&self) -> bool {
+        self.shadowed.contains(&"authentication")
+    }
+}
+
 /// The shared store.
 #[derive(Debug)]
 pub struct StoreFacts {

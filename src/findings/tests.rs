@@ -25,6 +25,10 @@ impl AccessKeys for Keys {
         None
     }
 
+    fn verified(&self, _: &str) -> u64 {
+        0
+    }
+
     fn shows_claimed(&self) -> bool {
         false
     }
@@ -198,6 +202,7 @@ fn a_hundred_findings_are_shown_and_the_others_counted() {
 fn claim(now: &mut Observation, access_key: &str, class: AuthResult, count: u64, ahead: i64) {
     let event = Unverified {
         count,
+        shadowed: 0,
         address: IpAddr::from([192, 0, 2, 7]),
         seconds_ahead: ahead,
     };
@@ -242,6 +247,76 @@ fn claims_are_marked_shortened_and_show_no_secret() {
         (&json["length"], &json["configured"]),
         (&19.into(), &false.into())
     );
+}
+
+#[test]
+fn who_would_be_refused_is_named_until_it_verifies_or_shadow_ends() {
+    let (mut detector, start) = (Detector::default(), start());
+    let listeners = |shadowed: &[&'static str]| {
+        let shadowed = shadowed.to_vec();
+        vec![ListenerFacts {
+            name: "l".into(),
+            shadowed,
+        }]
+    };
+    let on_trial = |report: &Report| -> Vec<String> {
+        report.on_trial().map(|it| it.access_key.clone()).collect()
+    };
+    let mut now = observation(start);
+    now.listeners = listeners(&["authentication"]);
+    for (access_key, class) in [
+        ("known-broken", AuthResult::WrongSignature),
+        ("known", AuthResult::Stale),
+        ("", AuthResult::Missing),
+        ("", AuthResult::OtherScheme),
+    ] {
+        claim(&mut now, access_key, class, 3, 0);
+    }
+    for event in now.incidents.unverified.values_mut() {
+        event.shadowed = event.count;
+    }
+    claim(&mut now, "known-refused", AuthResult::WrongSignature, 9, 0);
+    let (report, _) = detector.observe(&now, &Keys);
+    let mut named = on_trial(&report);
+    named.sort();
+    assert_eq!(named, ["", "", "known", "known-broken"]);
+    let shadow_on = report.findings.iter().find(|it| it.entry.id == "shadow-on");
+    let shadow_on = shadow_on.unwrap();
+    let cause = &shadow_on.cause;
+    assert!(cause.contains("known-broken (wrong_signature)"), "{cause}");
+    assert!(cause.contains("no access key (missing)"), "{cause}");
+    let listed = &shadow_on.details["would_be_refused"];
+    assert_eq!(listed.as_array().unwrap().len(), 4);
+    assert_eq!(listed[0]["would_be_refused"], 3);
+
+    // `known` verifies; it leaves the list a minute after its last failure.
+    struct Mended;
+    impl AccessKeys for Mended {
+        fn is_configured(&self, access_key: &str) -> bool {
+            Keys.is_configured(access_key)
+        }
+        fn is_secret(&self, _: &str) -> bool {
+            false
+        }
+        fn mistake(&self, _: &str) -> Option<String> {
+            None
+        }
+        fn verified(&self, access_key: &str) -> u64 {
+            u64::from(access_key == "known")
+        }
+        fn shows_claimed(&self) -> bool {
+            false
+        }
+    }
+    for (seconds, expected) in [(30, 4), (61, 3)] {
+        let mut now = observation(start + Duration::from_secs(seconds));
+        now.listeners = listeners(&["authentication"]);
+        let (report, _) = detector.observe(&now, &Mended);
+        assert_eq!(on_trial(&report).len(), expected);
+    }
+    let mut now = observation(start + MINUTE * 2);
+    now.listeners = listeners(&["validation"]);
+    assert!(on_trial(&detector.observe(&now, &Mended).0).is_empty());
 }
 
 #[test]

@@ -20,11 +20,7 @@ pub(in crate::findings) fn refused(situation: &Situation<'_>) -> Vec<Case> {
             .claimed
             .statuses((situation.now.at, situation.now.now));
         let heaviest = claims.first().map(|claim| {
-            let name = match (claim.is_configured, claim.is_secret) {
-                (_, true) => claim.access_key.clone(),
-                (true, _) => format!("the configured access key {}", claim.access_key),
-                (false, _) => format!("the unknown access key {}", claim.access_key),
-            };
+            let name = claim.name();
             let mistake = claim.mistake.as_ref().filter(|_| !claim.is_secret);
             let mistake = mistake.map_or_else(String::new, |mistake| format!(": {mistake}"));
             format!("; most claim {name} ({}{mistake})", claim.class)
