@@ -10,6 +10,7 @@ use http::{HeaderMap, Request, Response, header};
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
+use crate::auth::AuthError;
 use crate::cache::singleflight::SingleFlight;
 use crate::cache::{Cache, PurgeHandle, PurgeSet};
 use crate::ccfs::{BodyKind, Payload, ResponseKind};
@@ -22,6 +23,7 @@ use crate::telemetry::{RequestOrigin, RequestRecord, Sink};
 use crate::upstream::Upstream;
 
 mod account;
+mod account_end;
 mod authentication;
 mod claims;
 mod content_type;
@@ -70,9 +72,9 @@ pub struct GatewayState {
     pub waits: Arc<Waits>,
     /// The store that all replicas share; `None` without `[shared]`.
     pub store: ArcSwapOption<Store>,
-    /// Notified of each order that disables an access key: whatever waits on behalf of an account asks
-    /// [`Account::is_disabled_by_order`] again.
-    pub access_key_orders: Notify,
+    /// Notified of each order that disables an access key, by [`GatewayState::end_waits`]: whatever waits on
+    /// behalf of an account asks again whether it is usable.
+    access_key_orders: Notify,
 }
 
 impl GatewayState {
@@ -98,7 +100,7 @@ impl GatewayState {
         if let Some(account) = snapshot.account(order.access_key.as_str()) {
             account.apply_order(order, origin);
             if order.is_disabled {
-                self.access_key_orders.notify_waiters();
+                self.end_waits(order.access_key.as_str());
             }
         }
     }
@@ -216,7 +218,14 @@ impl Gateway {
             self.add_hint(context, &mut response);
             response
         } else {
-            Box::pin(self.forward_verified(context, head, request, &account)).await?
+            let forwarded = self.forward_verified(context, head, request, &account);
+            match Box::pin(forwarded).await {
+                // It may have been waiting for a node.
+                Err(_) if account.has_ended() => {
+                    return Err(Rejection::Unauthenticated(AuthError::Disabled));
+                }
+                forwarded => forwarded?,
+            }
         };
         context.record_given(endpoint, &response);
         Ok(response)
