@@ -55,6 +55,7 @@ mod logs;
 mod loops;
 mod memory;
 mod metrics;
+mod migration;
 mod node_statuses;
 mod nodes;
 mod operation_under_load;
