@@ -249,6 +249,31 @@ fn claims_are_marked_shortened_and_show_no_secret() {
     );
 }
 
+/// The same, of which `known` has verified.
+struct Mended;
+
+impl AccessKeys for Mended {
+    fn is_configured(&self, access_key: &str) -> bool {
+        Keys.is_configured(access_key)
+    }
+
+    fn is_secret(&self, text: &str) -> bool {
+        Keys.is_secret(text)
+    }
+
+    fn mistake(&self, _: &str) -> Option<String> {
+        None
+    }
+
+    fn verified(&self, access_key: &str) -> u64 {
+        u64::from(access_key == "known")
+    }
+
+    fn shows_claimed(&self) -> bool {
+        false
+    }
+}
+
 #[test]
 fn who_would_be_refused_is_named_until_it_verifies_or_shadow_ends() {
     let (mut detector, start) = (Detector::default(), start());
@@ -290,24 +315,6 @@ fn who_would_be_refused_is_named_until_it_verifies_or_shadow_ends() {
     assert_eq!(listed[0]["would_be_refused"], 3);
 
     // `known` verifies; it leaves the list a minute after its last failure.
-    struct Mended;
-    impl AccessKeys for Mended {
-        fn is_configured(&self, access_key: &str) -> bool {
-            Keys.is_configured(access_key)
-        }
-        fn is_secret(&self, _: &str) -> bool {
-            false
-        }
-        fn mistake(&self, _: &str) -> Option<String> {
-            None
-        }
-        fn verified(&self, access_key: &str) -> u64 {
-            u64::from(access_key == "known")
-        }
-        fn shows_claimed(&self) -> bool {
-            false
-        }
-    }
     for (seconds, expected) in [(30, 4), (61, 3)] {
         let mut now = observation(start + Duration::from_secs(seconds));
         now.listeners = listeners(&["authentication"]);

@@ -212,7 +212,7 @@ fn verify(
 }
 
 /// What is noted of a failure beside its class.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct Failure {
     seconds_ahead: i64,
     /// 1 if shadow authentication forwards the request.

@@ -12,9 +12,10 @@ use crate::config::key_directory::{
 };
 use crate::config::key_file::KeyFile;
 use crate::config::problem::Problem;
-use crate::config::{AccessKeys, Config, Plan};
+use crate::config::{AccessKeys, AccountSettings, Config, Plan};
 
 /// The access keys of all places.
+#[derive(Default)]
 pub(super) struct Resolved {
     pub(super) access_keys: AccessKeys,
     pub(super) key_file: Option<KeyFile>,
@@ -38,14 +39,10 @@ pub(super) fn resolve(
     let rules = Arc::new(rules);
     let mut reader = AccountReader::new(&rules, AccountSource::MAIN);
     let main = reader.read(&file.access_keys, false, diagnostics);
-    let mut of_file = Vec::new();
-    let mut key_file = None;
-    if let Some(keys) = keys.as_deref_mut() {
-        let mut reader = AccountReader::new(&rules, AccountSource::KEY_FILE);
-        of_file = reader.read(&keys.tables, true, &mut keys.diagnostics);
-        report_duplicates(file, keys);
-        key_file = KeyFile::new(&keys.path, &rules, &of_file, &keys.diagnostics);
-    }
+    let (of_file, key_file) = match keys.as_deref_mut() {
+        Some(keys) => read_key_file(file, keys, &rules),
+        None => (Vec::new(), None),
+    };
     let place = |source, accounts| Place {
         source,
         before: None,
@@ -72,12 +69,8 @@ pub(super) fn resolve(
                 diagnostics.error(written.span(), error, help);
             }
             return Resolved {
-                access_keys: AccessKeys::default(),
-                key_file: None,
-                directory: None,
                 plans,
-                problems: Vec::new(),
-                are_all_good: false,
+                ..Resolved::default()
             };
         }
     };
@@ -101,6 +94,19 @@ pub(super) fn resolve(
         key_file,
         ..judge(loaded, key_files, diagnostics.has_errors())
     }
+}
+
+/// Reads the accounts of the file of `access_keys_file`.
+fn read_key_file(
+    file: &File,
+    keys: &mut KeysFile,
+    rules: &Arc<AccountRules>,
+) -> (Vec<Arc<AccountSettings>>, Option<KeyFile>) {
+    let mut reader = AccountReader::new(rules, AccountSource::KEY_FILE);
+    let accounts = reader.read(&keys.tables, true, &mut keys.diagnostics);
+    report_duplicates(file, keys);
+    let key_file = KeyFile::new(&keys.path, rules, &accounts, &keys.diagnostics);
+    (accounts, key_file)
 }
 
 /// Reports access keys that stand in the configuration and in the file of `access_keys_file`.

@@ -8,31 +8,42 @@ use crate::config::diagnostics::Diagnostics;
 use crate::config::document::{FileKind, plain, read};
 use crate::config::file::AccessKeysFile;
 
-/// What a parser returned, with all spans, and the spans that it redacts.
+/// What a parser made of a text.
+#[derive(Debug, Eq, PartialEq)]
+struct Shown {
+    /// All values with their spans.
+    file: String,
+    redacted: Vec<(usize, usize)>,
+    messages: usize,
+}
+
 fn shown(
     text: &str,
     parse: impl Fn(&str, &mut Diagnostics) -> Option<AccessKeysFile>,
-) -> Option<(String, Vec<(usize, usize)>, usize)> {
+) -> Option<Shown> {
     let mut diagnostics = Diagnostics::new(Path::new("keys.toml"));
     let file = parse(text, &mut diagnostics)?;
     let spans = diagnostics.secret_spans.iter();
-    let mut spans: Vec<_> = spans.map(|span| (span.start, span.end)).collect();
-    spans.sort_unstable();
-    Some((format!("{file:?}"), spans, diagnostics.items.len()))
+    let mut redacted: Vec<_> = spans.map(|span| (span.start, span.end)).collect();
+    redacted.sort_unstable();
+    Some(Shown {
+        file: format!("{file:?}"),
+        redacted,
+        messages: diagnostics.items.len(),
+    })
 }
 
 /// Whether the plain reader takes a text; the general parser must then agree.
 fn is_plain(text: &str) -> bool {
-    let plain = shown(text, plain::read);
-    if plain.is_some() {
-        let general = shown(text, |text, diagnostics| {
-            read(text, FileKind::AccessKeys, diagnostics)
-        });
-        assert_eq!(plain, general, "{text}");
-        assert_eq!(plain.unwrap().2, 0, "{text}");
-        return true;
-    }
-    false
+    let Some(plain) = shown(text, plain::read) else {
+        return false;
+    };
+    let general = shown(text, |text, diagnostics| {
+        read(text, FileKind::AccessKeys, diagnostics)
+    });
+    assert_eq!(Some(&plain), general.as_ref(), "{text}");
+    assert_eq!(plain.messages, 0, "{text}");
+    true
 }
 
 #[test]
