@@ -14,7 +14,7 @@ use super::failure_reason::FailureReason;
 use super::health_report::report;
 use super::probe::{ProbeRequest, Prober};
 use crate::auth::Credential;
-use crate::cluster::{Cluster, FailureKind, HealthCheck, Node, NodeId, NodeOutcome};
+use crate::cluster::{Cluster, FailureKind, HealthCheck, LastCheck, Node, NodeId, NodeOutcome};
 
 /// Runs the background tasks of `cluster`; never completes, and dropping it ends all of them.
 /// `credential` belongs to the ak of a signed health check, and is not needed without one.
@@ -73,6 +73,7 @@ async fn check_node(
             Some((signed, credential)) => ProbeRequest::Signed(signed, credential),
             None => ProbeRequest::Get(&check.path),
         };
+        let started = Instant::now();
         let result = timeout(check.timeout, prober.probe(request)).await;
         let failure = match result {
             Ok(Ok(())) => None,
@@ -83,6 +84,11 @@ async fn check_node(
             }
         };
         let now = Instant::now();
+        node.record_check(LastCheck {
+            at: now.into_std(),
+            duration: now.saturating_duration_since(started),
+            is_ok: failure.is_none(),
+        });
         match failure {
             None => report(
                 &cluster,
