@@ -25,7 +25,11 @@ mod certificates;
 mod findings;
 mod gauges;
 mod guard;
+mod histories;
 mod history;
+mod journal;
+mod key_rates;
+mod node_history;
 mod openmetrics;
 mod orders;
 mod page;
@@ -37,10 +41,11 @@ mod signatures;
 mod status;
 
 pub use findings::{FindingsList, watch_findings};
+pub use journal::Journal;
 pub use ports::{Connections, OpenPort, Ports};
 pub use reloads::{RefusedKeyFile, ReloadAttempt, Reloaded, Reloads};
 
-use history::{History, Sample};
+use histories::Histories;
 use respond::AdminResponse;
 
 /// A command to the `app`.
@@ -61,7 +66,7 @@ pub enum AdminCommand {
 pub struct Admin {
     guard: guard::Guard,
     state: AdminState,
-    history: History,
+    histories: Histories,
 }
 
 /// The parts of the gateway that the admin interface reads.
@@ -89,6 +94,8 @@ pub struct AdminState {
     pub config_file: Option<Arc<str>>,
     /// What is wrong; [`watch_findings`] writes it.
     pub findings: Arc<FindingsList>,
+    /// What happened; [`watch_findings`] writes it.
+    pub journal: Arc<Journal>,
 }
 
 impl AdminState {
@@ -107,7 +114,7 @@ impl Admin {
         Self {
             guard: guard::Guard::new(bound, token),
             state,
-            history: History::default(),
+            histories: Histories::default(),
         }
     }
 
@@ -122,12 +129,7 @@ impl Admin {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {
             ticks.tick().await;
-            let sample = Sample::take(&self.state.metrics.sum(), status::instant());
-            let snapshot = self.state.shared.snapshot.load();
-            let keys = snapshot
-                .accounts()
-                .map(|account| (account.credential.access_key().shared(), account.admitted()));
-            self.history.push(sample, keys);
+            self.histories.take_sample(&self.state);
         }
     }
 
@@ -191,13 +193,11 @@ impl Admin {
         }
     }
 
-    /// With `after=N`, includes the chart points after number N; the status page polls with it.
+    /// With `after=N`, includes the chart points after number N, and with `keys=TEXT` the access keys that match; the
+    /// status page polls with both.
     fn status(&self, query: &str) -> AdminResponse {
-        let after = query
-            .split('&')
-            .find_map(|pair| pair.strip_prefix("after="))
-            .and_then(|number| number.parse().ok());
-        let status = status::write(&self.state, &self.history, after);
+        let query = status::StatusQuery::parse(query);
+        let status = status::write(&self.state, &self.histories, &query);
         respond::json(StatusCode::OK, &status)
     }
 

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::admin::{AdminCommand, FindingsList, Ports, Reloads};
+use crate::admin::{AdminCommand, FindingsList, Journal, Ports, Reloads};
 use crate::config::{self, Config};
 use crate::drain;
 use crate::findings::Timing;
@@ -24,6 +24,7 @@ use crate::telemetry;
 mod admin_port;
 mod cluster_tasks;
 mod command_loop;
+mod config_changes;
 mod config_diff;
 mod error;
 mod file_watcher;
@@ -86,6 +87,7 @@ pub struct App {
     open_ports: Arc<Ports>,
     started: Timestamp,
     findings: Arc<FindingsList>,
+    journal: Arc<Journal>,
     findings_task: Option<AbortOnDropHandle<()>>,
     access_log: Option<telemetry::AccessLog>,
     audit_log: Option<telemetry::AuditLog>,
@@ -176,6 +178,7 @@ impl App {
             open_ports: Arc::default(),
             started: now(),
             findings: Arc::default(),
+            journal: Arc::default(),
             findings_task: None,
             access_log: log,
             audit_log: audit,

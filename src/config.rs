@@ -187,6 +187,11 @@ impl Config {
     pub fn redacted(&self) -> serde_json::Value {
         redacted::redact(self)
     }
+
+    /// As [`Config::redacted`], without the access keys.
+    pub fn redacted_settings(&self) -> serde_json::Value {
+        redacted::redact_settings(self)
+    }
 }
 
 /// A listening address and how its requests are routed.

@@ -22,6 +22,7 @@ use crate::telemetry::{RequestOrigin, RequestRecord, Sink};
 use crate::upstream::Upstream;
 
 mod account;
+mod account_counts;
 mod authentication;
 mod claims;
 mod content_type;
@@ -38,6 +39,7 @@ mod signature_doctor;
 mod snapshot;
 
 pub use account::Account;
+pub use account_counts::AccountTotals;
 pub use recording::{NotFound, NotFoundCounts, NotFoundLog, WaitSettings, Waits};
 pub use rejection::Rejection;
 pub use request_body::BodyReadError;

@@ -25,31 +25,34 @@ impl Admin {
         head: &Parts,
         client: IpAddr,
     ) -> AdminResponse {
-        let order = match &self.state.audit {
-            Some(audit) if head.method == Method::POST => {
-                Order::of(&head.uri).map(|order| (audit, order))
-            }
-            _ => None,
-        };
-        let Some((audit, order)) = order else {
+        let order = (head.method == Method::POST).then(|| Order::of(&head.uri));
+        let Some(order) = order.flatten() else {
             return self.respond(scheme, head).await;
         };
-        let before = self.state_of(&order);
+        let audit = self.state.audit.as_ref();
+        let before = audit.map(|_| self.state_of(&order));
         let response = self.respond(scheme, head).await;
         let is_done = response.status().is_success();
-        let state = |state: Value| if is_done { state } else { Value::Null };
-        audit.order(OrderEntry {
-            order: order.name,
-            before: state(before),
-            after: state(match order.name {
-                // The drain begins a moment after its response.
-                DRAIN => "draining".into(),
-                _ => self.state_of(&order),
-            }),
-            subject: order.subject,
-            by: client,
-            status: response.status().as_u16(),
-        });
+        // A reload makes an event of its own.
+        if is_done && order.name != RELOAD {
+            let text = format!("order {} {} from {client}", order.name, order.subject);
+            self.state.journal.note_order(text, status::wall_clock());
+        }
+        if let (Some(audit), Some(before)) = (audit, before) {
+            let state = |state: Value| if is_done { state } else { Value::Null };
+            audit.order(OrderEntry {
+                order: order.name,
+                before: state(before),
+                after: state(match order.name {
+                    // The drain begins a moment after its response.
+                    DRAIN => "draining".into(),
+                    _ => self.state_of(&order),
+                }),
+                subject: order.subject,
+                by: client,
+                status: response.status().as_u16(),
+            });
+        }
         response
     }
 

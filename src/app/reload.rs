@@ -111,9 +111,10 @@ impl App {
         let admin = self.plan_admin(&config)?;
         let current = self.shared.snapshot.load_full();
         let prepare = move || Prepared::new(config, &before, &current);
-        let prepared = tokio::task::spawn_blocking(prepare)
+        let mut prepared = tokio::task::spawn_blocking(prepare)
             .await
             .map_err(|error| error.to_string())?;
+        let changes = std::mem::take(&mut prepared.changes);
 
         // Nothing below can fail.
         let refused_before = self.config.load_full();
@@ -128,6 +129,7 @@ impl App {
         self.reloads.set_unreadable_files(unreadable.collect());
         Ok(Reloaded {
             restart_needed,
+            changes,
             ..Reloaded::new(generation, &config, loaded.warnings)
         })
     }
@@ -169,6 +171,7 @@ impl App {
             config,
             snapshot,
             purges,
+            changes,
         } = prepared;
         log_refused_files(&before, &config);
         let config = Arc::new(config);
@@ -192,6 +195,7 @@ impl App {
         self.apply_orders();
         let result = Ok(Reloaded {
             restart_needed: self.reloads.restart_needed(),
+            changes,
             ..Reloaded::new(generation, &config, Vec::new())
         });
         self.reloads.record(super::now(), &result);
@@ -210,6 +214,7 @@ impl App {
             config,
             mut snapshot,
             purges,
+            ..
         } = prepared;
         let before = self.config.load_full();
         let current = self.shared.snapshot.load_full();

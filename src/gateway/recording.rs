@@ -48,6 +48,7 @@ impl Gateway {
                 .get(&key, &context.snapshot.rules, context.now)
             && hit.freshness == Freshness::Fresh
         {
+            account.count_hit();
             if hit.entry.is_negative && head.headers.contains_key(PREFER) {
                 let response = cached_response(context, &hit, None);
                 let fetch = Fetch::for_request(context, head, request, key, None);
@@ -65,6 +66,9 @@ impl Gateway {
         let fetch = Arc::new(fetch);
         let response = self.fetch_or_join(context, fetch.clone(), &account).await?;
         let response = self.or_wait(context, fetch, response).await;
+        if context.record.cache.is_some_and(CacheStatus::is_hit) {
+            account.count_hit();
+        }
         if account.is_disabled_by_order() {
             return Err(Rejection::Unauthenticated(AuthError::Disabled));
         }
@@ -242,6 +246,7 @@ fn fetch_completed(
         FetchOutcome::Response(response, inserted) => (response, inserted),
         FetchOutcome::Cached(hit) => return Ok(cached_response(context, &hit, None)),
         FetchOutcome::RateLimited(limiter, exceeded) => {
+            context.record.metrics().count(CacheStatus::Failed);
             return Err(Rejection::RateLimited {
                 limiter,
                 exceeded: Some(exceeded),
@@ -249,6 +254,7 @@ fn fetch_completed(
             });
         }
         FetchOutcome::Failed(error) => {
+            context.record.metrics().count(CacheStatus::Failed);
             context.record_attempts(&error.attempts);
             return Err(error.into());
         }
