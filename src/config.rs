@@ -188,7 +188,7 @@ impl Config {
         redacted::redact(self)
     }
 
-    /// As [`Config::redacted`], without the access keys.
+    /// As [`Config::redacted`], with null in place of the access keys.
     pub fn redacted_settings(&self) -> serde_json::Value {
         redacted::redact_settings(self)
     }
