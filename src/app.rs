@@ -22,6 +22,7 @@ use crate::metrics::{Metrics, Shard};
 use crate::telemetry;
 
 mod admin_port;
+mod cache_expiry;
 mod cluster_tasks;
 mod command_loop;
 mod config_changes;
@@ -81,6 +82,7 @@ pub struct App {
     /// Past `Serving` from the start of the shutdown; the admin interface reads it for `/readyz`.
     drain_state: (drain::Trigger, drain::Watch),
     cluster_tasks: ClusterTasks,
+    _cache_expiry: AbortOnDropHandle<()>,
     shared_store_task: Option<SharedStoreTask>,
     commands: (mpsc::Sender<AdminCommand>, mpsc::Receiver<AdminCommand>),
     reloads: Arc<Reloads>,
@@ -164,6 +166,7 @@ impl App {
                 .map_err(StartError::Worker)?,
             config: Arc::new(ArcSwap::from_pointee(config)),
             source,
+            _cache_expiry: cache_expiry::start(&shared),
             shared,
             metrics,
             control,
