@@ -7,7 +7,6 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::Full;
 use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
@@ -18,7 +17,7 @@ use crate::drain::{Phase, Watch};
 use crate::gateway::GatewayState;
 use crate::listener::{ConnectionInfo, Handler, ProtocolError, RequestBody};
 use crate::metrics::Metrics;
-use crate::telemetry::AuditQueue;
+use crate::telemetry::{AuditQueue, Tail};
 
 mod access_keys;
 mod certificates;
@@ -35,6 +34,7 @@ mod reloads;
 mod respond;
 mod signatures;
 mod status;
+mod tail;
 
 pub use findings::{FindingsList, watch_findings};
 pub use ports::{Connections, OpenPort, Ports};
@@ -89,6 +89,8 @@ pub struct AdminState {
     pub config_file: Option<Arc<str>>,
     /// What is wrong; [`watch_findings`] writes it.
     pub findings: Arc<FindingsList>,
+    /// The followers of requests.
+    pub tail: Arc<Tail>,
 }
 
 impl AdminState {
@@ -146,6 +148,7 @@ impl Admin {
             ("/readyz", true, _) => self.readiness(),
             ("/metrics", true, _) => self.metrics(),
             ("/status", true, _) => self.status(uri.query().unwrap_or_default()),
+            ("/tail", true, _) => self.tail(uri.query().unwrap_or_default()),
             ("/config", true, _) => {
                 respond::json(StatusCode::OK, &self.state.config.load().redacted())
             }
@@ -157,7 +160,7 @@ impl Admin {
             (path, _, true) if path.starts_with("/access_keys/") => {
                 self.access_key_command(path).await
             }
-            ("/livez" | "/readyz" | "/metrics" | "/status" | "/config", ..) => {
+            ("/livez" | "/readyz" | "/metrics" | "/status" | "/config" | "/tail", ..) => {
                 respond::method_not_allowed("GET, HEAD")
             }
             ("/drain" | "/reload" | "/cache/purge", ..) => respond::method_not_allowed("POST"),
@@ -306,7 +309,7 @@ impl Admin {
 const PURGE_PUBLISH_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(1);
 
 impl Handler for Admin {
-    type Body = Full<Bytes>;
+    type Body = respond::AdminBody;
 
     fn handle(
         self: &Arc<Self>,

@@ -123,7 +123,7 @@ impl GatewayState {
 pub struct Gateway {
     state: Arc<GatewayState>,
     upstream: Arc<Upstream>,
-    sink: Sink,
+    sink: Arc<Sink>,
 }
 
 impl Gateway {
@@ -133,7 +133,7 @@ impl Gateway {
         Self {
             state,
             upstream,
-            sink,
+            sink: Arc::new(sink),
         }
     }
 

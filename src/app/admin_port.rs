@@ -95,6 +95,7 @@ impl App {
                 .as_ref()
                 .map(|path| path.display().to_string().into()),
             findings: self.findings.clone(),
+            tail: self.tail.clone(),
         }
     }
 

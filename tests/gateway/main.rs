@@ -83,6 +83,8 @@ mod streams;
 mod support;
 mod syscalls;
 mod systemd;
+mod tail;
+mod terminal;
 mod tickets;
 mod tiers;
 #[cfg(feature = "otlp")]
