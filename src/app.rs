@@ -262,6 +262,11 @@ impl App {
         }
     }
 
+    /// Returns the counters of all parts.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        self.metrics.clone()
+    }
+
     /// Returns a sender for commands; the admin interface and the signal handler use it.
     pub fn commands(&self) -> mpsc::Sender<AdminCommand> {
         self.commands.0.clone()
