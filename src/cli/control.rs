@@ -1,4 +1,4 @@
-//! `status`, `nodes`, `tail`, `doctor`, `reload`, `drain`, `purge`, `healthcheck`: clients of the admin interface of a
+//! `status`, `nodes`, `top`, `tail`, `doctor`, `reload`, `drain`, `purge`, `healthcheck`: clients of the admin interface of a
 //! running gateway. Exit code 1 if it cannot be reached or rejects the request.
 
 use std::io::Write;
@@ -20,6 +20,7 @@ mod purge;
 mod show;
 mod table;
 mod tail;
+mod top;
 
 use connection::{AdminClient, AdminResponse, StreamingAdminResponse};
 pub use doctor::Doctor;
@@ -27,6 +28,7 @@ pub(in crate::cli) use live::explain_live;
 pub use purge::Purge;
 use table::replace_control_chars;
 pub use tail::Tail;
+pub use top::Top;
 
 use super::failure::{self, Failure};
 

@@ -83,6 +83,7 @@ fn help_is_on_stdout_with_examples() {
         "schema",
         "status",
         "nodes",
+        "top",
         "tail",
         "doctor",
         "reload",

@@ -87,6 +87,7 @@ mod tail;
 mod terminal;
 mod tickets;
 mod tiers;
+mod top;
 #[cfg(feature = "otlp")]
 mod traces;
 mod traffic;
