@@ -34,11 +34,13 @@ mod reloads;
 mod respond;
 mod signatures;
 mod status;
+mod status_schema;
 mod tail;
 
 pub use findings::{FindingsList, watch_findings};
 pub use ports::{Connections, OpenPort, Ports};
 pub use reloads::{RefusedKeyFile, ReloadAttempt, Reloaded, Reloads};
+pub use status_schema::STATUS_SCHEMA;
 
 use history::{History, Sample};
 use respond::AdminResponse;

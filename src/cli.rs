@@ -54,6 +54,7 @@ enum Command {
     Audit(audit::Audit),
     Status(control::Status),
     Nodes(control::Nodes),
+    Top(control::Top),
     Tail(control::Tail),
     Doctor(control::Doctor),
     Reload(control::Reload),
@@ -112,6 +113,7 @@ impl Command {
             Self::Reload(reload) => reload.target.json,
             Self::Status(status) => status.target.json,
             Self::Tail(tail) => tail.target.json,
+            Self::Top(top) => top.target.json,
             Self::Explain(explain) => explain.target.json,
             Self::Verify(verify) => verify.json,
             #[cfg(feature = "stand-in")]
@@ -148,6 +150,7 @@ impl Command {
             Self::Audit(audit) => audit.run(streams.stdout),
             Self::Status(status) => block_on(status.run(streams.stdout)),
             Self::Nodes(nodes) => block_on(nodes.run(streams.stdout)),
+            Self::Top(top) => block_on(top.run(streams.stdout)),
             Self::Tail(tail) => block_on(tail.run()),
             Self::Doctor(doctor) => block_on(doctor.run(now, streams.stdout)),
             Self::Reload(reload) => block_on(reload.run(streams.stdout, streams.stderr)),

@@ -79,6 +79,7 @@ mod shared;
 mod signature_hints;
 mod signatures;
 mod signed_parts;
+mod status_schema;
 mod streams;
 mod support;
 mod syscalls;
