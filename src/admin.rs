@@ -7,7 +7,6 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::Full;
 use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
@@ -18,7 +17,7 @@ use crate::drain::{Phase, Watch};
 use crate::gateway::GatewayState;
 use crate::listener::{ConnectionInfo, Handler, ProtocolError, RequestBody};
 use crate::metrics::Metrics;
-use crate::telemetry::AuditQueue;
+use crate::telemetry::{AuditQueue, Tail};
 
 mod access_keys;
 mod certificates;
@@ -39,11 +38,14 @@ mod reloads;
 mod respond;
 mod signatures;
 mod status;
+mod status_schema;
+mod tail;
 
 pub use findings::{FindingsList, watch_findings};
 pub use journal::Journal;
 pub use ports::{Connections, OpenPort, Ports};
 pub use reloads::{RefusedKeyFile, ReloadAttempt, Reloaded, Reloads};
+pub use status_schema::STATUS_SCHEMA;
 
 use histories::Histories;
 use respond::AdminResponse;
@@ -96,6 +98,8 @@ pub struct AdminState {
     pub findings: Arc<FindingsList>,
     /// What happened; [`watch_findings`] writes it.
     pub journal: Arc<Journal>,
+    /// The followers of requests.
+    pub tail: Arc<Tail>,
 }
 
 impl AdminState {
@@ -148,6 +152,7 @@ impl Admin {
             ("/readyz", true, _) => self.readiness(),
             ("/metrics", true, _) => self.metrics(),
             ("/status", true, _) => self.status(uri.query().unwrap_or_default()),
+            ("/tail", true, _) => self.tail(uri.query().unwrap_or_default()),
             ("/config", true, _) => {
                 respond::json(StatusCode::OK, &self.state.config.load().redacted())
             }
@@ -159,7 +164,7 @@ impl Admin {
             (path, _, true) if path.starts_with("/access_keys/") => {
                 self.access_key_command(path).await
             }
-            ("/livez" | "/readyz" | "/metrics" | "/status" | "/config", ..) => {
+            ("/livez" | "/readyz" | "/metrics" | "/status" | "/config" | "/tail", ..) => {
                 respond::method_not_allowed("GET, HEAD")
             }
             ("/drain" | "/reload" | "/cache/purge", ..) => respond::method_not_allowed("POST"),
@@ -306,7 +311,7 @@ impl Admin {
 const PURGE_PUBLISH_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(1);
 
 impl Handler for Admin {
-    type Body = Full<Bytes>;
+    type Body = respond::AdminBody;
 
     fn handle(
         self: &Arc<Self>,

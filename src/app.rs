@@ -94,6 +94,7 @@ pub struct App {
     access_log: Option<telemetry::AccessLog>,
     audit_log: Option<telemetry::AuditLog>,
     trace_exporter: Option<telemetry::TraceExporter>,
+    tail: Arc<telemetry::Tail>,
     /// Ends with the app.
     _doctor: DoctorThread,
     service_manager: ServiceManager,
@@ -146,10 +147,12 @@ impl App {
         let shared = Arc::new(GatewayState::new(&config));
         let control = metrics.add_shard();
         let (log, audit, traces) = telemetry_setup::open(&config, &control)?;
+        let tail = Arc::default();
         let destinations = Destinations {
             access_log: log.as_ref(),
             audit: audit.as_ref(),
             traces: traces.as_ref(),
+            tail: &tail,
         };
         let doctor = DoctorThread::start(&shared, control.clone()).map_err(StartError::Worker)?;
         let tickets = listener_setup::SessionTickets::new();
@@ -186,6 +189,7 @@ impl App {
             access_log: log,
             audit_log: audit,
             trace_exporter: traces,
+            tail,
             _doctor: doctor,
             notifier: manager.notifier(),
             service_manager: manager,
@@ -262,6 +266,11 @@ impl App {
                 .collect(),
             admin: self.admin.as_ref().map(|port| port.local_address),
         }
+    }
+
+    /// Returns the counters of all parts.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        self.metrics.clone()
     }
 
     /// Returns a sender for commands; the admin interface and the signal handler use it.

@@ -125,7 +125,7 @@ impl GatewayState {
 pub struct Gateway {
     state: Arc<GatewayState>,
     upstream: Arc<Upstream>,
-    sink: Sink,
+    sink: Arc<Sink>,
 }
 
 impl Gateway {
@@ -135,7 +135,7 @@ impl Gateway {
         Self {
             state,
             upstream,
-            sink,
+            sink: Arc::new(sink),
         }
     }
 

@@ -26,6 +26,7 @@ mod otlp;
 mod output;
 mod request_span;
 mod span;
+mod tail;
 mod trace;
 mod writer_thread;
 
@@ -38,6 +39,7 @@ pub use exporter::TraceExporter;
 pub use otlp::CollectorError;
 pub use output::write_stderr;
 pub use span::{Attributes, Kind, Span, SpanQueue, Value, method_name};
+pub use tail::{CannotFollow, MAX_FOLLOWERS, Tail, TailFilter, TailStream};
 pub use trace::{SampleRatio, TraceContext};
 
 use crate::metrics::{
@@ -56,12 +58,14 @@ pub struct Sink {
     pub spans: Option<Arc<SpanQueue>>,
     /// The worker's counters.
     pub metrics: Arc<Shard>,
+    /// The followers of requests, of all workers.
+    pub tail: Arc<Tail>,
 }
 
 /// The telemetry of one request; each stage of the request path fills in its fields.
 #[derive(Debug)]
 pub struct RequestRecord {
-    sink: Sink,
+    sink: Arc<Sink>,
     started: Instant,
     /// When the request's head had been read.
     pub started_at: Timestamp,
@@ -165,7 +169,7 @@ impl RequestRecord {
     /// Starts a record. Its outcome is [`RequestOutcome::ClientDisconnected`] until it is set.
     #[expect(clippy::disallowed_methods, reason = "the stopwatch of a request")]
     pub fn begin(
-        sink: Sink,
+        sink: Arc<Sink>,
         origin: RequestOrigin,
         started_at: Timestamp,
         request_id: HeaderValue,
@@ -303,6 +307,9 @@ impl Drop for RequestRecord {
             if !is_buffered {
                 self.sink.metrics.count(AccessLogLines::Dropped);
             }
+        }
+        if self.sink.tail.is_followed() {
+            self.sink.tail.write(self, elapsed);
         }
         if let Some(spans) = &self.sink.spans
             && self.trace.is_sampled()

@@ -3,27 +3,29 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::journal::JournalFacts;
-use super::{AdminState, certificates, process, status};
+use super::{AdminState, process, status};
 use crate::ccfs::offset_text;
 use crate::cluster::{NodeStatus, Serving};
-use crate::config::{Authentication, Config, Validation};
+use crate::config::{Authentication, Config, LimitOrigin, Validation};
 use crate::findings::{
-    AccessKeys, Change, ClaimStatus, ClusterFacts, Counters, Detector, EndDate, EndKind, Finding,
-    ListenerFacts, NodeClock, Observation, RecordingFacts, Report, Severity, StoreFacts, Timing,
+    AccessKeys, Change, ClaimStatus, ClusterFacts, Counters, Detector, Finding, ListenerFacts,
+    NodeClock, Observation, RecordingFacts, Report, Severity, StoreFacts, Timing,
 };
 use crate::gateway::{GatewayState, NotFound, Snapshot};
 use crate::metrics::{
-    AccessLogLines, AuditLines, AuthResult, ConnectionEndReason, RequestOutcome, ShedReason,
-    StatusClass, Totals,
+    AccessLogLines, AuditLines, AuthResult, ConnectionEndReason, Limiter, RequestOutcome,
+    ShedReason, StatusClass, Totals,
 };
 use crate::shared_store::Status;
 use crate::telemetry;
 
+mod end_dates;
 mod files;
+
+use end_dates::EndDates;
 
 /// The findings of the last observation.
 #[derive(Debug, Default)]
@@ -90,8 +92,7 @@ fn log_change(change: &Change) {
 /// Reads the facts, and keeps what need not be read every second.
 #[derive(Debug, Default)]
 struct Observer {
-    /// The end dates of a configuration.
-    end_dates: Option<(Arc<Config>, Vec<EndDate>)>,
+    end_dates: EndDates,
     descriptors: Option<(u64, u64)>,
     observations: u64,
 }
@@ -126,7 +127,7 @@ impl Observer {
             config_file: state.config_file.clone(),
             listeners: listeners(&config),
             store: store(state),
-            end_dates: self.end_dates(&config, &clusters),
+            end_dates: self.end_dates.at(now, &config, &clusters),
             node_clocks: node_clocks(&clusters),
             clusters,
             counters: counters(&totals),
@@ -138,19 +139,6 @@ impl Observer {
             dry_run: snapshot.limits.dry_run,
             descriptors: self.descriptors,
         }
-    }
-
-    fn end_dates(&mut self, config: &Arc<Config>, clusters: &[ClusterFacts]) -> Vec<EndDate> {
-        let mut dates = match &self.end_dates {
-            Some((known, dates)) if Arc::ptr_eq(known, config) => dates.clone(),
-            _ => {
-                let dates = end_dates(config);
-                self.end_dates = Some((config.clone(), dates.clone()));
-                dates
-            }
-        };
-        dates.extend(node_certificates(clusters));
-        dates
     }
 }
 
@@ -245,6 +233,7 @@ fn listeners(config: &Config) -> Vec<ListenerFacts> {
             shadowed: (shadowed.iter().filter(|(_, is_on)| *is_on))
                 .map(|&(key, _)| key)
                 .collect(),
+            ticket_key_since: listener.ticket_key_since,
         }
     });
     facts.collect()
@@ -260,43 +249,6 @@ fn store(state: &AdminState) -> Option<StoreFacts> {
             Status::Connecting | Status::Connected => None,
         },
         insecure: settings.tls.as_ref().is_some_and(|tls| tls.insecure),
-    })
-}
-
-fn end_dates(config: &Config) -> Vec<EndDate> {
-    let certificates = certificates::all(config).filter_map(|certificate| {
-        Some(EndDate {
-            kind: EndKind::ListenerCertificate,
-            owner: certificate.listener.into(),
-            name: certificate.names.first().cloned().unwrap_or_default(),
-            at: certificate.validity?.not_after,
-        })
-    });
-    let crls = certificates::crl_expiries(config).filter_map(|(labels, at)| {
-        let (_, listener) = labels.first()?;
-        Some(EndDate {
-            kind: EndKind::Crl,
-            owner: listener.as_str().into(),
-            name: String::new(),
-            at: Timestamp::from_second(at).ok()?,
-        })
-    });
-    certificates.chain(crls).collect()
-}
-
-/// Returns the ends of the certificates that the nodes presented.
-fn node_certificates(clusters: &[ClusterFacts]) -> impl Iterator<Item = EndDate> {
-    let nodes = clusters
-        .iter()
-        .flat_map(|cluster| cluster.nodes.iter().map(move |node| (&cluster.name, node)));
-    nodes.filter_map(|(cluster, node)| {
-        let certificate = node.certificate.as_ref()?;
-        Some(EndDate {
-            kind: EndKind::NodeCertificate,
-            owner: format!("{cluster}/{}", node.address).into(),
-            name: certificate.names.first().cloned().unwrap_or_default(),
-            at: certificate.validity?.not_after,
-        })
     })
 }
 
@@ -353,6 +305,23 @@ impl AccessKeys for ConfiguredKeys {
     fn mistake(&self, access_key: &str) -> Option<String> {
         let mistake = self.1.doctor.found(access_key, status::wall_clock())?;
         Some(format!("{}: {}", mistake.as_str(), mistake.words()))
+    }
+
+    fn limit_key(&self, access_key: &str, limiter: Limiter) -> Option<String> {
+        let settings = &self.0.account(access_key)?.settings;
+        let (key, origin) = match limiter {
+            Limiter::AccessKey | Limiter::SharedAccessKey => {
+                ("rate_limit", settings.origins.rate_limit)
+            }
+            Limiter::Ceiling => ("ceiling", settings.origins.ceiling),
+            Limiter::InFlight => ("in_flight", settings.origins.in_flight),
+            Limiter::Address => return None,
+        };
+        match (origin, &settings.plan) {
+            (LimitOrigin::Plan, Some(plan)) => Some(format!("[plans.{plan}] {key}")),
+            (LimitOrigin::Defaults, _) => Some(format!("[access_key_defaults] {key}")),
+            _ => None,
+        }
     }
 
     fn shows_claimed(&self) -> bool {

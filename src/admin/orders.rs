@@ -64,6 +64,15 @@ impl Admin {
             DRAIN => "serving".into(),
             RELOAD => shared.snapshot.load().generation.into(),
             PURGE => json!({ "entries": shared.cache.size().0 }),
+            KEY_DISABLE | KEY_ENABLE => {
+                let snapshot = shared.snapshot.load();
+                let account = snapshot.account(&order.subject);
+                let state = account.map(|account| match account.is_disabled_by_order() {
+                    true => "disabled",
+                    false => "enabled",
+                });
+                state.into()
+            }
             _ => {
                 let snapshot = shared.snapshot.load();
                 let state = status::nodes(&snapshot).find_map(|(cluster, node)| {
@@ -92,10 +101,13 @@ impl Order {
                 order(PURGE, query.map_or("all".to_owned(), decode))
             }
             path => {
-                let (subject, action) = path.strip_prefix("/nodes/")?.rsplit_once('/')?;
-                let name = match action {
-                    "drain" => "node-drain",
-                    "undrain" => "node-undrain",
+                let (kind, rest) = path.strip_prefix('/')?.split_once('/')?;
+                let (subject, action) = rest.rsplit_once('/')?;
+                let name = match (kind, action) {
+                    ("nodes", "drain") => "node-drain",
+                    ("nodes", "undrain") => "node-undrain",
+                    ("access_keys", "disable") => KEY_DISABLE,
+                    ("access_keys", "enable") => KEY_ENABLE,
                     _ => return None,
                 };
                 order(name, decode(subject))
@@ -107,6 +119,8 @@ impl Order {
 const DRAIN: &str = "drain";
 const RELOAD: &str = "reload";
 const PURGE: &str = "purge";
+const KEY_DISABLE: &str = "access-key-disable";
+const KEY_ENABLE: &str = "access-key-enable";
 
 /// Characters of a subject; longer than an access key and a callId.
 const MAX_SUBJECT: usize = 256;
@@ -127,7 +141,17 @@ mod tests {
         assert_eq!(order("/cache/purge?ak=a%20b"), some("purge", "ak=a b"));
         assert_eq!(order("/nodes/c/h:1/undrain"), some("node-undrain", "c/h:1"));
         assert_eq!(order("/nodes/c/h%3A1/drain"), some("node-drain", "c/h:1"));
-        for none in ["/", "/status", "/nodes/c/h:1/explode", "/nodes/drain"] {
+        let key = some(KEY_DISABLE, "a/b");
+        assert_eq!(order("/access_keys/a%2Fb/disable"), key);
+        assert_eq!(order("/access_keys/a/enable"), some(KEY_ENABLE, "a"));
+        for none in [
+            "/",
+            "/access_keys/a/drain",
+            "/nodes/a/enable",
+            "/status",
+            "/nodes/c/h:1/explode",
+            "/nodes/drain",
+        ] {
             assert_eq!(order(none), None, "{none}");
         }
     }

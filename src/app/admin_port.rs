@@ -96,6 +96,7 @@ impl App {
                 .map(|path| path.display().to_string().into()),
             findings: self.findings.clone(),
             journal: self.journal.clone(),
+            tail: self.tail.clone(),
         }
     }
 

@@ -65,6 +65,7 @@ pub(super) struct Situation<'a> {
     pub(super) now: &'a Observation,
     pub(super) memory: &'a Memory,
     pub(super) claimed: &'a Claimed,
+    pub(super) access_keys: &'a dyn AccessKeys,
     pub(super) timing: Timing,
 }
 
@@ -125,6 +126,8 @@ pub trait AccessKeys {
     fn is_secret(&self, text: &str) -> bool;
     /// The mistake that was found in the signatures of an access key.
     fn mistake(&self, access_key: &str) -> Option<String>;
+    /// The configuration key that sets a limit of an access key, where it is not its own table.
+    fn limit_key(&self, access_key: &str, limiter: Limiter) -> Option<String>;
     /// Whether claimed access keys may be shown whole (`[telemetry] log_claimed_ak`).
     fn shows_claimed(&self) -> bool;
 }
@@ -157,6 +160,7 @@ impl Detector {
                 now,
                 memory: &self.memory,
                 claimed: &self.claimed,
+                access_keys,
                 timing: self.timing,
             };
             let cases = (entry.condition)(&situation);

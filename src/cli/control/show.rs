@@ -222,7 +222,7 @@ fn items(value: &Value) -> impl Iterator<Item = &Value> {
 }
 
 /// Formats a value as a table cell: `-` for null.
-fn cell(value: &Value) -> String {
+pub(super) fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => replace_control_chars(text),
@@ -230,7 +230,7 @@ fn cell(value: &Value) -> String {
     }
 }
 
-fn format_number(value: &Value) -> String {
+pub(super) fn format_number(value: &Value) -> String {
     match value.as_f64() {
         None => "-".to_owned(),
         Some(number) if number != 0.0 && number < 10.0 => format!("{number:.1}"),
@@ -239,12 +239,12 @@ fn format_number(value: &Value) -> String {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "for the eye")]
-fn mebibytes(value: &Value) -> String {
+pub(super) fn mebibytes(value: &Value) -> String {
     let bytes = value.as_u64().unwrap_or_default();
     format!("{:.1} MiB", bytes as f64 / (1024.0 * 1024.0))
 }
 
-fn format_uptime(seconds: u64) -> String {
+pub(super) fn format_uptime(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds} s"),
         60..3600 => format!("{} min", seconds / 60),
