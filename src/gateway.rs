@@ -23,6 +23,7 @@ use crate::telemetry::{RequestOrigin, RequestRecord, Sink};
 use crate::upstream::Upstream;
 
 mod account;
+mod account_counts;
 mod account_end;
 mod authentication;
 mod claims;
@@ -40,6 +41,7 @@ mod signature_doctor;
 mod snapshot;
 
 pub use account::Account;
+pub use account_counts::AccountTotals;
 pub use recording::{NotFound, NotFoundCounts, NotFoundLog, WaitSettings, Waits};
 pub use rejection::Rejection;
 pub use request_body::BodyReadError;
@@ -125,7 +127,7 @@ impl GatewayState {
 pub struct Gateway {
     state: Arc<GatewayState>,
     upstream: Arc<Upstream>,
-    sink: Sink,
+    sink: Arc<Sink>,
 }
 
 impl Gateway {
@@ -135,7 +137,7 @@ impl Gateway {
         Self {
             state,
             upstream,
-            sink,
+            sink: Arc::new(sink),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Differences between two configurations that a reload acts on.
 
+use super::config_changes;
 use crate::auth::AccessKey;
 use crate::cache::Purge;
 use crate::config::{AccountSettings, Config, KeyChanges, NodeHistograms, Telemetry};
@@ -93,6 +94,8 @@ pub(super) struct PreparedKeys {
     pub(super) snapshot: Option<Snapshot>,
     /// As [`Prepared::purges`].
     pub(super) purges: Vec<Purge>,
+    /// What has changed, in words.
+    pub(super) changes: Vec<String>,
 }
 
 impl PreparedKeys {
@@ -113,6 +116,7 @@ impl PreparedKeys {
         Self {
             snapshot: (!is_same).then(|| current.with_access_keys(new)),
             purges: purges_of_revoked(before, &config),
+            changes: config_changes::access_keys(old, new),
             config,
         }
     }
@@ -133,6 +137,8 @@ pub(super) struct Prepared {
     pub(super) snapshot: Snapshot,
     /// The responses of access keys that are removed, disabled, or have lost one of their secrets.
     pub(super) purges: Vec<Purge>,
+    /// What has changed, in words.
+    pub(super) changes: Vec<String>,
 }
 
 impl Prepared {
@@ -140,6 +146,7 @@ impl Prepared {
         Self {
             purges: purges_of_revoked(before, &config),
             snapshot: Snapshot::next(&config, Some(current)),
+            changes: config_changes::describe(before, &config),
             config,
         }
     }

@@ -93,9 +93,10 @@ impl App {
         let admin = self.plan_admin(&config)?;
         let current = self.shared.snapshot.load_full();
         let prepare = move || Prepared::new(config, &before, &current);
-        let prepared = tokio::task::spawn_blocking(prepare)
+        let mut prepared = tokio::task::spawn_blocking(prepare)
             .await
             .map_err(|error| error.to_string())?;
+        let changes = std::mem::take(&mut prepared.changes);
 
         // Nothing below can fail.
         let refused_before = self.config.load_full();
@@ -110,6 +111,7 @@ impl App {
         self.reloads.set_unreadable_files(unreadable.collect());
         Ok(Reloaded {
             restart_needed,
+            changes,
             ..Reloaded::new(generation, &config, loaded.warnings)
         })
     }
@@ -125,6 +127,7 @@ impl App {
             config,
             mut snapshot,
             purges,
+            ..
         } = prepared;
         let before = self.config.load_full();
         let current = self.shared.snapshot.load_full();

@@ -75,6 +75,7 @@ pub(super) struct Situation<'a> {
     pub(super) now: &'a Observation,
     pub(super) memory: &'a Memory,
     pub(super) claimed: &'a Claimed,
+    pub(super) access_keys: &'a dyn AccessKeys,
     pub(super) timing: Timing,
 }
 
@@ -137,6 +138,8 @@ pub trait AccessKeys {
     fn mistake(&self, access_key: &str) -> Option<String>;
     /// The number of verified requests of an access key.
     fn verified(&self, access_key: &str) -> u64;
+    /// The configuration key that sets a limit of an access key, where it is not its own table.
+    fn limit_key(&self, access_key: &str, limiter: Limiter) -> Option<String>;
     /// Whether claimed access keys may be shown whole (`[telemetry] log_claimed_ak`).
     fn shows_claimed(&self) -> bool;
 }
@@ -169,6 +172,7 @@ impl Detector {
                 now,
                 memory: &self.memory,
                 claimed: &self.claimed,
+                access_keys,
                 timing: self.timing,
             };
             let cases = (entry.condition)(&situation);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::metrics::{AuthResult, Claimant, Incidents, Unverified};
+use crate::metrics::{AuthResult, Claimant, Incidents, Limiter, Unverified};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -27,6 +27,10 @@ impl AccessKeys for Keys {
 
     fn verified(&self, _: &str) -> u64 {
         0
+    }
+
+    fn limit_key(&self, access_key: &str, _: Limiter) -> Option<String> {
+        (access_key == "known-of-plan").then(|| "[plans.small] rate_limit".to_owned())
     }
 
     fn shows_claimed(&self) -> bool {
@@ -89,11 +93,20 @@ fn every_entry_is_complete() {
             .split("- alert: ")
             .find(|rule| rule.lines().next() == Some(entry.alert));
         let rule = rule.unwrap_or_else(|| panic!("{id}: no alert {}", entry.alert));
-        let link = format!("/deploy/{}\"", entry.runbook());
+        let link = format!("\"RUNBOOKS/{}\"", entry.runbook());
         assert!(
             rule.contains("runbook_url: ") && rule.contains(&link),
             "{id}: {rule}"
         );
+    }
+    let of_gateway = [
+        400, 401, 403, 404, 405, 408, 413, 415, 431, 500, 502, 503, 504, 508,
+    ];
+    let of_gateway = of_gateway.map(|code| format!("GW{code}"));
+    let of_nodes = (1..=13).map(|code| format!("03000{code:02}"));
+    for code in of_nodes.chain(of_gateway) {
+        let heading = format!("\n### {code}\n");
+        assert!(runbook.contains(&heading), "{code} has no heading");
     }
     for rule in rules.split("- alert: ").skip(1) {
         let link = rule.split("troubleshooting.md#").nth(1).unwrap_or_default();
@@ -165,6 +178,7 @@ fn an_end_date_is_critical_three_days_before() {
             kind,
             owner: "ccfs".into(),
             name,
+            since: None,
             at,
         }];
         let (report, _) = detector.observe(&now, &Keys);
@@ -185,6 +199,71 @@ fn an_end_date_is_critical_three_days_before() {
 }
 
 #[test]
+fn what_is_short_lived_is_judged_against_its_own_period() {
+    let mut detector = Detector::default();
+    let mut severity = |hours: i64, period_hours: i64| {
+        let mut now = observation(start());
+        let at = Timestamp::from_second(hours * 3600).unwrap();
+        let since = at.checked_sub(jiff::SignedDuration::from_hours(period_hours));
+        now.end_dates = vec![EndDate {
+            kind: EndKind::Crl,
+            owner: "ccfs".into(),
+            name: String::new(),
+            since: since.ok(),
+            at,
+        }];
+        let (report, _) = detector.observe(&now, &Keys);
+        report.findings.first().map(|it| it.severity)
+    };
+    let (warning, critical) = (Some(Severity::Warning), Some(Severity::Critical));
+    for (period, warned, criticized) in [(24, 8, 2), (7 * 24, 56, 14), (90 * 24, 14 * 24, 3 * 24)] {
+        assert_eq!(severity(warned + 1, period), None, "{period}");
+        assert_eq!(severity(warned, period), warning, "{period}");
+        assert_eq!(severity(criticized + 1, period), warning, "{period}");
+        assert_eq!(severity(criticized, period), critical, "{period}");
+        assert_eq!(severity(-1, period), critical, "{period}");
+    }
+}
+
+#[test]
+fn a_ticket_key_of_more_than_seven_days_is_old() {
+    let mut detector = Detector::default();
+    let mut ids = |days: i64| {
+        let mut now = observation(start());
+        let since = Timestamp::from_second(-days * 86_400 - 60).unwrap();
+        now.listeners.push(ListenerFacts {
+            name: "ccfs".into(),
+            shadowed: Vec::new(),
+            ticket_key_since: Some(since),
+        });
+        ids(&detector.observe(&now, &Keys).0)
+    };
+    assert!(ids(6).is_empty() && ids(-1).is_empty());
+    assert_eq!(ids(7), ["ticket-key-old"]);
+    assert!(ids(0).is_empty(), "it goes as soon as the key is new");
+}
+
+#[test]
+fn an_account_at_its_limit_names_where_the_limit_is_written() {
+    let mut detector = Detector::default();
+    for (access_key, key) in [
+        ("known-of-plan", "[plans.small] rate_limit"),
+        ("known", "[access_keys.known] rate_limit"),
+    ] {
+        let mut now = observation(start());
+        let limited = (access_key.into(), Limiter::AccessKey);
+        now.incidents.limited.insert(limited, 1);
+        let (report, _) = detector.observe(&now, &Keys);
+        let cause = report
+            .findings
+            .iter()
+            .find(|it| &**it.subject.name() == access_key);
+        let cause = &cause.unwrap().cause;
+        assert!(cause.contains(key), "{cause}");
+    }
+}
+
+#[test]
 fn a_hundred_findings_are_shown_and_the_others_counted() {
     let mut detector = Detector::default();
     let mut now = observation(start());
@@ -192,6 +271,7 @@ fn a_hundred_findings_are_shown_and_the_others_counted() {
         now.listeners.push(ListenerFacts {
             name: number.to_string().into(),
             shadowed: vec!["validation"],
+            ticket_key_since: None,
         });
     }
     let (report, _) = detector.observe(&now, &Keys);
@@ -269,6 +349,10 @@ impl AccessKeys for Mended {
         u64::from(access_key == "known")
     }
 
+    fn limit_key(&self, _: &str, _: Limiter) -> Option<String> {
+        None
+    }
+
     fn shows_claimed(&self) -> bool {
         false
     }
@@ -282,6 +366,7 @@ fn who_would_be_refused_is_named_until_it_verifies_or_shadow_ends() {
         vec![ListenerFacts {
             name: "l".into(),
             shadowed,
+            ticket_key_since: None,
         }]
     };
     let on_trial = |report: &Report| -> Vec<String> {

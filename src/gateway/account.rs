@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
+use super::account_counts::{AccountCounts, AccountTotals, Setback};
 use super::context::wall_clock;
 use crate::auth::Credential;
 use crate::ccfs::Tenant;
@@ -20,6 +21,7 @@ use crate::shared_store::{OrderOrigin, OrderRecord};
 #[derive(Debug, Default)]
 struct Activity {
     admitted: AtomicU64,
+    counts: AccountCounts,
     recordings: RecentCount,
     /// Unix seconds; 0 is never.
     second_secret_used: AtomicI64,
@@ -86,6 +88,21 @@ impl Account {
     /// Returns the number of requests admitted since the access key was first configured.
     pub fn admitted(&self) -> u64 {
         self.activity.admitted.load(Ordering::Relaxed)
+    }
+
+    /// Counts a request that the cache answered.
+    pub(super) fn count_hit(&self) {
+        self.activity.counts.count_hit();
+    }
+
+    /// Counts a request that was not answered as asked.
+    pub(super) fn count_setback(&self, setback: Setback) {
+        self.activity.counts.count_setback(setback);
+    }
+
+    /// Returns what became of its requests since the access key was first configured.
+    pub fn totals(&self) -> AccountTotals {
+        self.activity.counts.totals()
     }
 
     /// Whether requests of the account are accepted at `now`. A request that waits asks again.

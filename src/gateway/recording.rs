@@ -51,6 +51,7 @@ impl Gateway {
                 .get(&key, &context.snapshot.rules, context.now)
             && hit.freshness == Freshness::Fresh
         {
+            account.count_hit();
             if hit.entry.is_negative && head.headers.contains_key(PREFER) {
                 let response = cached_response(context, &hit, None);
                 let fetch = Fetch::for_request(context, head, request, key, None);
@@ -70,6 +71,9 @@ impl Gateway {
             Ok(response) => self.or_wait(context, fetch, response).await,
             failed => failed,
         };
+        if response.is_ok() && context.record.cache.is_some_and(CacheStatus::is_hit) {
+            account.count_hit();
+        }
         if account.has_ended() {
             return Err(Rejection::Unauthenticated(AuthError::Disabled));
         }
@@ -257,6 +261,7 @@ fn fetch_completed(
         FetchOutcome::Response(response, inserted) => (response, inserted),
         FetchOutcome::Cached(hit) => return Ok(cached_response(context, &hit, None)),
         FetchOutcome::RateLimited(limiter, exceeded) => {
+            context.record.metrics().count(CacheStatus::Failed);
             return Err(Rejection::RateLimited {
                 limiter,
                 exceeded: Some(exceeded),
@@ -264,6 +269,7 @@ fn fetch_completed(
             });
         }
         FetchOutcome::Failed(error) => {
+            context.record.metrics().count(CacheStatus::Failed);
             context.record_attempts(&error.attempts);
             return Err(error.into());
         }

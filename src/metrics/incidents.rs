@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use compact_str::CompactString;
 
-use super::{AuthResult, Limiter};
+use super::{AuthResult, FailedRequests, Limiter};
 
 /// The events of one worker, or of all of them, since they were last taken.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +19,8 @@ pub struct Incidents {
     pub node_refusals: HashMap<NodeRefusal, Refused>,
     /// Verified requests that a limit of their account refused.
     pub limited: HashMap<(Arc<str>, Limiter), u64>,
+    /// Requests that failed, one by one.
+    pub failed_requests: FailedRequests,
     /// Events whose subject found no place.
     pub uncounted: u64,
 }
@@ -129,6 +131,7 @@ impl Incidents {
         for (subject, count) in other.limited {
             *self.limited.entry(subject).or_default() += count;
         }
+        self.failed_requests.merge(other.failed_requests);
         self.uncounted += other.uncounted;
     }
 }

@@ -80,12 +80,17 @@ mod shared;
 mod signature_hints;
 mod signatures;
 mod signed_parts;
+mod status_members;
+mod status_schema;
 mod streams;
 mod support;
 mod syscalls;
 mod systemd;
+mod tail;
+mod terminal;
 mod tickets;
 mod tiers;
+mod top;
 #[cfg(feature = "otlp")]
 mod traces;
 mod traffic;

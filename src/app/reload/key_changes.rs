@@ -53,9 +53,10 @@ impl App {
         let Some(prepared) = prepared else {
             return false;
         };
+        let changes = prepared.changes.clone();
         let generation = self.apply_prepared_keys(prepared, (before, current));
         // A mistake of the file before is over, also if its content is in force already.
-        self.record_keys(generation);
+        self.record_keys(generation, changes);
         true
     }
 
@@ -72,9 +73,10 @@ impl App {
         let Ok(prepared) = tokio::task::spawn_blocking(prepare).await else {
             return;
         };
+        let changes = prepared.changes.clone();
         let after = self.apply_prepared_keys(prepared, (before, current));
         if after != generation {
-            self.record_keys(after);
+            self.record_keys(after, changes);
         }
     }
 
@@ -88,6 +90,7 @@ impl App {
             config,
             snapshot,
             purges,
+            ..
         } = prepared;
         log_refused_files(&before, &config);
         let config = Arc::new(config);
@@ -113,9 +116,10 @@ impl App {
     }
 
     /// Records that access keys have changed as a successful reload.
-    fn record_keys(&self, generation: u64) {
+    fn record_keys(&self, generation: u64, changes: Vec<String>) {
         let result = Ok(Reloaded {
             restart_needed: self.reloads.restart_needed(),
+            changes,
             ..Reloaded::new(generation, &self.config.load(), Vec::new())
         });
         self.reloads.record(super::super::now(), &result);

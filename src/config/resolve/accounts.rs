@@ -15,6 +15,7 @@ use crate::auth::{AccessKey, Credential};
 use crate::ccfs::{Tenant, Versionless, parse_zone};
 use crate::config::diagnostics::Diagnostics;
 use crate::config::file::{self, ByName};
+use crate::config::limit_origins::{LimitOrigins, first_written};
 use crate::config::spanned::Spanned;
 use crate::config::suggestion::suggest;
 use crate::config::{AccountSettings, AccountSource, Period, Plan, Rate, Validity};
@@ -165,9 +166,12 @@ impl<'a> AccountReader<'a> {
             .as_ref()
             .and_then(|name| self.rules.plans.get(name));
         let plan = plan.copied().unwrap_or_default();
-        let rate_limit = given.rate_limit.or(plan.rate_limit).or(defaults.rate_limit);
-        let ceiling = given.ceiling.or(plan.ceiling).or(defaults.ceiling);
-        let in_flight = given.in_flight.or(plan.in_flight).or(defaults.in_flight);
+        let (rate_limit, rate_origin) =
+            first_written(given.rate_limit, plan.rate_limit, defaults.rate_limit);
+        let (ceiling, ceiling_origin) =
+            first_written(given.ceiling, plan.ceiling, defaults.ceiling);
+        let (in_flight, in_flight_origin) =
+            first_written(given.in_flight, plan.in_flight, defaults.in_flight);
         let enabled = given.enabled.or(defaults.enabled).unwrap_or(true);
         Some(Arc::new(AccountSettings {
             credential: Arc::new(Credential::new(access_key, secrets, enabled)),
@@ -178,6 +182,11 @@ impl<'a> AccountReader<'a> {
             rate_limit,
             ceiling: ceiling.or(rate_limit.map(default_ceiling)),
             in_flight: in_flight.unwrap_or(DEFAULT_IN_FLIGHT),
+            origins: LimitOrigins {
+                rate_limit: rate_origin,
+                ceiling: ceiling_origin,
+                in_flight: in_flight_origin,
+            },
             plan: plan_name,
             name: table
                 .name

@@ -59,7 +59,7 @@ pub(in crate::findings) fn limited(situation: &Situation<'_>) -> Vec<Case> {
             let refused = limits.iter().map(|(_, recent)| recent.sum()).sum();
             let keys: Vec<_> = limits
                 .iter()
-                .map(|(it, _)| limit_key(access_key, *it))
+                .map(|(it, _)| limit_key(situation, access_key, *it))
                 .collect();
             let mut case = Case::new(
                 Severity::Warning,
@@ -86,7 +86,10 @@ pub(in crate::findings) fn limited(situation: &Situation<'_>) -> Vec<Case> {
 }
 
 /// Returns the configuration key that would raise a limit.
-fn limit_key(access_key: &str, limiter: Limiter) -> String {
+fn limit_key(situation: &Situation<'_>, access_key: &str, limiter: Limiter) -> String {
+    if let Some(key) = situation.access_keys.limit_key(access_key, limiter) {
+        return key;
+    }
     let key = match limiter {
         Limiter::AccessKey | Limiter::SharedAccessKey => "rate_limit",
         Limiter::Ceiling => "ceiling",
