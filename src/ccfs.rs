@@ -13,5 +13,5 @@ pub use endpoint::{
 };
 pub use payload::{InvalidRequest, MAX_NAME_CHARACTERS, Payload, SentTimes, Tenant, Versionless};
 pub use recording_hint::{Misreading, RecordingHint};
-pub use response::{NO_DATA, ParsedResponse, ResultKind, envelope, recording_urls};
+pub use response::{FILE_NOT_FOUND, NO_DATA, ParsedResponse, ResultKind, envelope, recording_urls};
 pub use times::{offset_text, parse_zone, zone_name};

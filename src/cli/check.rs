@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::EX_CONFIG;
 use super::config_path::{ConfigPath, NotFound};
+use crate::admin::STATUS_SCHEMA;
 use crate::app;
 use crate::config::{self, Config, MAX_LISTED, Problem, Severity};
 
@@ -43,11 +44,13 @@ pub struct Check {
 }
 
 /// Prints the JSON Schema of the configuration, for editors
-#[derive(Args, Debug)]
-#[command(
-    after_help = "Examples:\n  ccfs-gateway schema > config.schema.json\n\nThen begin the file with\n  #:schema ./config.schema.json"
-)]
-pub struct Schema {}
+#[derive(Args, Debug, Default)]
+#[command(after_help = SCHEMA_EXAMPLES)]
+pub struct Schema {
+    /// Print the schema of what GET /status answers instead, for programs that read it
+    #[arg(long)]
+    status: bool,
+}
 
 impl Check {
     /// Creates a check of the file at `config`.
@@ -191,7 +194,11 @@ struct Report {
 impl Schema {
     /// Writes the schema to `out`.
     pub fn run(&self, out: &mut dyn Write) -> io::Result<ExitCode> {
-        out.write_all(config::schema().as_bytes())?;
+        if self.status {
+            out.write_all(STATUS_SCHEMA.as_bytes())?;
+        } else {
+            out.write_all(config::schema().as_bytes())?;
+        }
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -272,6 +279,14 @@ fn report_missing(
     }
     Ok(ExitCode::from(EX_CONFIG))
 }
+
+const SCHEMA_EXAMPLES: &str = "\
+Examples:
+  ccfs-gateway schema > config.schema.json
+  ccfs-gateway schema --status > status.schema.json
+
+Then begin the configuration with
+  #:schema ./config.schema.json";
 
 const EXAMPLES: &str = "\
 Examples:

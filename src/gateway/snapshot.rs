@@ -12,7 +12,7 @@ use super::account::Account;
 use super::recording::WaitSettings;
 use super::rejection::Rejection;
 use super::routing::{ListenerPolicy, Route};
-use crate::auth::{AccessKey, SecretSet};
+use crate::auth::{AccessKey, Secret, SecretSet};
 use crate::cache::CachePolicy;
 use crate::cluster::{Cluster, ClusterSettings};
 use crate::config::{self, AccessKeys, Config};
@@ -113,10 +113,8 @@ impl Snapshot {
 
     /// Returns the set of all configured secrets.
     pub fn secrets(&self) -> &SecretSet {
-        self.secrets.get_or_init(|| {
-            let accounts = self.accounts.values();
-            SecretSet::new(accounts.flat_map(|account| account.credential.secrets()))
-        })
+        self.secrets
+            .get_or_init(|| SecretSet::new(self.accounts.values().flat_map(secrets_of)))
     }
 
     /// Returns the generation after this one, of which only the access keys differ.
@@ -129,6 +127,13 @@ impl Snapshot {
             access_keys: access_keys.clone(),
             ..self.clone()
         };
+        if let Some(secrets) = self.secrets.get() {
+            let removed = changed_accounts(&self.accounts, &next.accounts);
+            let added = changed_accounts(&next.accounts, &self.accounts);
+            let secrets = secrets.changed(removed.flat_map(secrets_of), added.flat_map(secrets_of));
+            // It is empty.
+            next.secrets.get_or_init(|| secrets);
+        }
         next.prepare_secrets();
         next
     }
@@ -184,6 +189,22 @@ fn accounts(access_keys: &AccessKeys, previous: Option<&Snapshot>) -> Accounts {
     access_keys.derive(previous, |_, settings, previous| {
         Account::next(settings, previous)
     })
+}
+
+/// Returns the accounts of `these` that `others` does not have so.
+fn changed_accounts<'a>(
+    these: &'a Accounts,
+    others: &'a Accounts,
+) -> impl Iterator<Item = &'a Arc<Account>> {
+    let unshared = these.unshared(others);
+    unshared.filter_map(|(access_key, account)| {
+        let is_same = |other: &Arc<Account>| Arc::ptr_eq(other, account);
+        (!others.get(access_key).is_some_and(is_same)).then_some(account)
+    })
+}
+
+fn secrets_of(account: &Arc<Account>) -> &[Secret] {
+    account.credential.secrets()
 }
 
 fn clusters(config: &Config, previous: Option<&Snapshot>) -> BTreeMap<Arc<str>, Arc<Cluster>> {

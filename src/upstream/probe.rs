@@ -52,6 +52,8 @@ pub(super) struct Prober {
     on_kept: u32,
     /// The connections that the requests had opened then.
     opened_by_requests: u64,
+    /// The longest time between two handshakes that verify the certificate.
+    pub(super) full_handshake_interval: Duration,
 }
 
 /// A connection between two checks.
@@ -69,6 +71,7 @@ impl Prober {
             must_be_new: true,
             on_kept: 0,
             opened_by_requests: 0,
+            full_handshake_interval: Duration::from_secs(3600),
         }
     }
 
@@ -125,7 +128,8 @@ impl Prober {
     ) -> Result<(Kept, Result<(), ProbeFailure>), ProbeFailure> {
         let (node, settings) = (&self.node, self.cluster.settings());
         let now = Instant::now();
-        let connected = if node.is_full_handshake_due(now.into_std(), FULL_HANDSHAKE_INTERVAL) {
+        let connected = if node.is_full_handshake_due(now.into_std(), self.full_handshake_interval)
+        {
             connect_unresumed(node, settings).await
         } else {
             connect(node, settings).await
@@ -284,6 +288,3 @@ const MAX_RESPONSE_SIZE: usize = 1 << 20;
 
 /// Of so many checks one uses a new connection.
 const CHECKS_PER_CONNECTION: u32 = 5;
-
-/// The longest time between two handshakes that verify the certificate.
-const FULL_HANDSHAKE_INTERVAL: Duration = Duration::from_secs(3600);

@@ -8,8 +8,9 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 
 use crate::assertions::assert_node_response;
-use crate::load;
-use crate::support::{BERLIN, SHANGHAI, Setup, TestEnv, eventually, read, signed};
+use crate::process::Process;
+use crate::support::{BERLIN, SHANGHAI, Setup, TestEnv, client_trusting, eventually, read, signed};
+use crate::{load, page};
 
 const RECORDING: &str = "getRecordFileUrlFromObs";
 
@@ -252,6 +253,97 @@ async fn a_reload_keeps_what_was_learned() {
     load::env_admin_request(&env, "POST", "/reload").await;
     assert!(learned(&env, 0).await["in_flight"].is_u64());
     assert!(env.nodes[0].count(RECORDING) > 0);
+}
+
+#[tokio::test]
+async fn with_a_limit_for_each_access_key_one_does_not_hold_up_another() {
+    let one_each = FlowLimit {
+        per_access_key: true,
+        ..at_once(1)
+    };
+    let service = Duration::from_millis(40);
+    let env = nodes_with(&[one_each], service, "flow_control = { max_wait = \"5s\" }").await;
+    let busy = tokio::spawn({
+        let env = env.clone();
+        async move { keep_busy(&env, 6, Duration::from_secs(3)).await }
+    });
+    eventually("the busy one waits", async || {
+        load::cluster(&env).await["flow_control_waiters"].as_u64() > Some(0)
+    })
+    .await;
+    let mut small = offer(&env, &[(BERLIN, 8.0)], Duration::from_secs(2)).await;
+    let refused = small.iter().filter(|it| it.is_refused()).count();
+    assert_eq!(refused, 0, "{small:?}");
+    small.sort_unstable_by_key(|it| it.took);
+    let median = small[small.len() / 2].took;
+    // Behind six others it would wait for several of their requests.
+    assert!(median < service * 4, "{median:?}");
+    let busy = busy.await.unwrap();
+    assert!(
+        busy.iter().all(|it| it.code.as_deref() == Some("0")),
+        "{busy:?}"
+    );
+}
+
+#[tokio::test]
+async fn under_overload_nobody_waits_longer_than_max_wait_and_the_nodes_stay_busy() {
+    let max_wait = Duration::from_millis(600);
+    let cluster = "flow_control = { max_wait = \"600ms\" }";
+    let service = Duration::from_millis(50);
+    let env = nodes_with(&[at_once(2)], service, cluster).await;
+    let time = Duration::from_secs(4);
+    // What the node takes, three times over.
+    let ended = offer(&env, &[(SHANGHAI, 120.0)], time).await;
+    let longest = ended.iter().map(|it| it.took).max().unwrap();
+    assert!(longest < max_wait + Duration::from_secs(2), "{longest:?}");
+    let served = ended
+        .iter()
+        .filter(|it| it.code.as_deref() == Some("0"))
+        .count();
+    // 40 a second at most; half of it even on a machine that is busy with other tests.
+    assert!(served >= 80, "{served} of {}", ended.len());
+    let refused = ended.iter().filter(|it| it.is_refused()).count();
+    assert_eq!(
+        served + refused,
+        ended.len(),
+        "what is not served is the node's own answer"
+    );
+    let (_, said_no) = env.nodes[0].faults().flow_counts();
+    assert!(refused as u64 <= said_no, "{refused} of {said_no}");
+}
+
+#[tokio::test]
+async fn requests_that_wait_are_served_during_a_drain() {
+    let setup = Setup {
+        cluster: "flow_control = { max_wait = \"5s\" }".to_owned(),
+        tables: "[telemetry]\nlog_level = \"info\"".to_owned(),
+        ..Setup::default()
+    };
+    let mut process = Process::start(&setup).await;
+    let faults = process.site.nodes[0].faults();
+    faults.inject(Fault::DelayHead(Duration::from_millis(100)), When::Always);
+    faults.set_flow_limit(FlowClass::Query, at_once(1));
+    let client = Arc::new(client_trusting(process.site.folder.path()));
+    let mut requests = JoinSet::new();
+    for number in 0..8 {
+        let (client, request) = (
+            client.clone(),
+            signed(process.recording(&format!("drain-{number}")), SHANGHAI),
+        );
+        requests.spawn(async move { client.send(&request).await.unwrap().result_code() });
+    }
+    eventually("requests wait", async || {
+        let status = page::get(process.admin, "/status").await.json();
+        status["clusters"][0]["flow_control_waiters"].as_u64() > Some(1)
+    })
+    .await;
+    process.signal("TERM");
+    let codes = requests.join_all().await;
+    assert!(
+        codes.iter().all(|code| code.as_deref() == Some("0")),
+        "{codes:?}"
+    );
+    assert_eq!(process.wait_for_exit().await.code(), Some(0));
 }
 
 /// What nodes with these limits take a second. How long a request really takes depends on the machine, so

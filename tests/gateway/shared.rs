@@ -1,6 +1,7 @@
 //! The shared store (§5 and §6) with a real Redis: what replicas share, and that requests do not
 //! depend on the store. `cargo test --test gateway shared:: -- --ignored`.
 
+mod budget;
 mod hostile;
 mod orders;
 mod redis;
@@ -338,6 +339,37 @@ async fn the_store_is_used_over_verified_tls() {
     })
     .await;
     assert_eq!(cache_status(&three.get_recording("tls-1").await), STORED);
+}
+
+/// `openssl req -x509` marks a certificate as an authority; as `ca` it is trusted for itself.
+#[tokio::test]
+#[ignore = "needs Debian's package redis-server"]
+async fn a_self_signed_store_is_trusted_byte_for_byte() {
+    let site = site("").await;
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let certificate = params.self_signed(&key).unwrap().pem();
+    let path = |name: &str| site.folder.path().join(name);
+    std::fs::write(path("store.pem"), certificate).unwrap();
+    write_private_file(&path("store.key"), key.serialize_pem().as_bytes()).unwrap();
+    let redis = Redis::with(&[
+        "--tls-port",
+        "{port}",
+        "--tls-cert-file",
+        &path("store.pem").display().to_string(),
+        "--tls-key-file",
+        &path("store.key").display().to_string(),
+        "--tls-auth-clients",
+        "no",
+    ])
+    .await;
+    let url = format!("rediss://127.0.0.1:{}", redis.port);
+    let trusting = format!("{PATIENT}\ntls = {{ ca = \"store.pem\" }}");
+    let one = start(site, &url, &trusting).await;
+    let two = another(&one).await;
+    one.get_recording("self-1").await;
+    assert!(ttl(&two.get_recording("self-1").await).is_some());
 }
 
 #[tokio::test]

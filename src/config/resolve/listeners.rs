@@ -61,10 +61,7 @@ pub(super) fn resolve(
             .as_ref()
             .and_then(|tls| listener_tls(tls, tls_files, diagnostics));
         let proxy_protocol = proxy_protocol(table.proxy_protocol.as_ref(), diagnostics);
-        let ticket_keys = match &table.ticket_key_file {
-            Some(files) => ticket_keys::read(files, diagnostics),
-            None => Some(Vec::new()),
-        };
+        let ticket_keys = ticket_keys::read(table.ticket_key_file.as_ref(), diagnostics);
         warn_of_unused_tickets(table, diagnostics);
         if let (Some(bind), Some(tls), Some(ticket_keys)) = (bind, tls, ticket_keys) {
             let listener = Listener {
@@ -78,7 +75,8 @@ pub(super) fn resolve(
                     .is_some_and(|it| it.value == UnknownPaths::Forward),
                 validation: value_or(&table.validation, Default::default()),
                 proxy_protocol,
-                ticket_keys,
+                ticket_keys: ticket_keys.keys,
+                ticket_key_since: ticket_keys.since,
             };
             listeners.insert(arc_str(name), listener);
         }

@@ -20,11 +20,7 @@ pub(in crate::findings) fn refused(situation: &Situation<'_>) -> Vec<Case> {
             .claimed
             .statuses((situation.now.at, situation.now.now));
         let heaviest = claims.first().map(|claim| {
-            let name = match (claim.is_configured, claim.is_secret) {
-                (_, true) => claim.access_key.clone(),
-                (true, _) => format!("the configured access key {}", claim.access_key),
-                (false, _) => format!("the unknown access key {}", claim.access_key),
-            };
+            let name = claim.name();
             let mistake = claim.mistake.as_ref().filter(|_| !claim.is_secret);
             let mistake = mistake.map_or_else(String::new, |mistake| format!(": {mistake}"));
             format!("; most claim {name} ({}{mistake})", claim.class)
@@ -63,7 +59,7 @@ pub(in crate::findings) fn limited(situation: &Situation<'_>) -> Vec<Case> {
             let refused = limits.iter().map(|(_, recent)| recent.sum()).sum();
             let keys: Vec<_> = limits
                 .iter()
-                .map(|(it, _)| limit_key(access_key, *it))
+                .map(|(it, _)| limit_key(situation, access_key, *it))
                 .collect();
             let mut case = Case::new(
                 Severity::Warning,
@@ -90,7 +86,10 @@ pub(in crate::findings) fn limited(situation: &Situation<'_>) -> Vec<Case> {
 }
 
 /// Returns the configuration key that would raise a limit.
-fn limit_key(access_key: &str, limiter: Limiter) -> String {
+fn limit_key(situation: &Situation<'_>, access_key: &str, limiter: Limiter) -> String {
+    if let Some(key) = situation.access_keys.limit_key(access_key, limiter) {
+        return key;
+    }
     let key = match limiter {
         Limiter::AccessKey | Limiter::SharedAccessKey => "rate_limit",
         Limiter::Ceiling => "ceiling",

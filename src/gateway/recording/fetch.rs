@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use compact_str::CompactString;
 use http::HeaderMap;
 use http::request::Parts;
+use parking_lot::Mutex;
 
 use super::super::context::wall_clock;
 use super::super::shared_cache::{self, Insertion, SharedCache};
@@ -19,7 +20,7 @@ use crate::message::{
     AttemptSummary, Authorization, BufferedResponse, CacheKey, UpstreamError, UpstreamErrorKind,
     UpstreamRequest, VerifiedRequest,
 };
-use crate::metrics::{Limiter, RefreshResult, Shard};
+use crate::metrics::{Decision, Limiter, RefreshResult, Shard};
 use crate::shared_store::{LookupRequest, WaitBudget};
 
 /// The result of a fetch, shared with all its followers.
@@ -66,8 +67,10 @@ impl Gateway {
 
         // The rate limit.
         if let Some(account) = &fetch.charged_account
-            && let Err((limiter, exceeded)) =
-                fetch.note_charge(shared_cache::charge(account, shared.as_mut(), metrics).await)
+            && let Err((limiter, exceeded)) = fetch.note_charge(
+                shared_cache::charge(account, shared.as_mut(), metrics).await,
+                metrics,
+            )
         {
             if let Some(shared) = shared {
                 shared.publish(&fetch.key, None, metrics).await;
@@ -128,8 +131,8 @@ pub(super) struct Fetch {
     charged_account: Option<Arc<Account>>,
     /// A fetch counts against its account's in-flight limit, also after its client disconnected.
     _permit: Option<Arc<Permit>>,
-    /// What was left of the rate limit when the fetch was charged.
-    remaining: OnceLock<Remaining>,
+    /// What was left of the rate limit when the fetch was last charged.
+    remaining: Mutex<Option<Remaining>>,
     /// The limit that would have refused the fetch, in a dry run.
     would_refuse: OnceLock<Limiter>,
     /// Whether only a node's response will do (`Cache-Control: no-cache`).
@@ -158,7 +161,7 @@ impl Fetch {
             upstream_request,
             charged_account,
             _permit: context.share_permit(),
-            remaining: OnceLock::new(),
+            remaining: Mutex::default(),
             would_refuse: OnceLock::new(),
             no_cache: false,
             is_refresh: false,
@@ -183,18 +186,19 @@ impl Fetch {
         fetch
     }
 
-    /// Notes the result of the charge for the leader. The refusal of a limit on trial is only noted.
+    /// Notes the result of the charge for the leader. The refusal of a limit on trial is only counted and
+    /// noted.
     fn note_charge(
         &self,
         charged: Result<Option<Remaining>, (Limiter, RateLimited)>,
+        metrics: &Shard,
     ) -> Result<(), (Limiter, RateLimited)> {
-        // A fetch that runs twice keeps the first.
         match charged {
-            Ok(Some(remaining)) => {
-                let _kept = self.remaining.set(remaining);
-            }
+            Ok(Some(remaining)) => *self.remaining.lock() = Some(remaining),
             Ok(None) => {}
             Err((limiter, _)) if self.snapshot.limits.dry_run => {
+                metrics.count(Decision::would_refuse(limiter));
+                // A fetch that runs twice keeps the first.
                 let _kept = self.would_refuse.set(limiter);
             }
             Err(refused) => return Err(refused),
@@ -216,7 +220,7 @@ impl Fetch {
             upstream_request,
             charged_account: Some(account),
             _permit: None,
-            remaining: OnceLock::new(),
+            remaining: Mutex::default(),
             would_refuse: OnceLock::new(),
             no_cache: true,
             is_refresh: false,
@@ -224,12 +228,13 @@ impl Fetch {
         }
     }
 
-    /// Tells the request what its own fetch was charged; that of a follower never ran.
+    /// Tells the request what its own fetch or poll was charged; that of a follower never ran.
     pub(super) fn tell_charge(&self, context: &mut RequestContext) {
         if let Some(&limiter) = self.would_refuse.get() {
-            context.would_refuse(limiter);
+            context.record.would_refuse.get_or_insert(limiter.key());
         }
-        context.remaining = context.remaining.or(self.remaining.get().copied());
+        let remaining = *self.remaining.lock();
+        context.remaining = remaining.or(context.remaining);
     }
 
     /// Counts the outcome if it is that of a refresh, and returns it.

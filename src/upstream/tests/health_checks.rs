@@ -9,6 +9,7 @@ use super::test_server::{
 use super::*;
 use crate::auth::{Claim, Credential, Secret, Signable};
 use crate::cluster::{HealthCheck, NodeAddress, SignedCheck};
+use crate::upstream::probe::{ProbeRequest, Prober};
 
 fn check() -> HealthCheck {
     HealthCheck {
@@ -191,4 +192,60 @@ async fn an_attempt_at_a_node_that_is_found_down_fails_over_at_once_and_free() {
             );
         }
     }
+}
+
+/// Runs so many checks and returns, of each, its position on its connection and whether that was resumed.
+async fn probes(prober: &mut Prober, node: &TestServer, count: usize) -> Vec<(usize, bool)> {
+    let before = node.count();
+    for _ in 0..count {
+        let _ = prober.probe(ProbeRequest::Get("/")).await;
+    }
+    let received = node.received().split_off(before);
+    let places = received.iter().map(|it| (it.index, it.resumed));
+    places.collect()
+}
+
+#[tokio::test]
+async fn every_fifth_check_and_all_after_a_failure_use_a_new_connection() {
+    let sick = Arc::new(AtomicBool::new(false));
+    let state = sick.clone();
+    let node = TestServer::start(move |_| {
+        Behavior::Respond(if state.load(Ordering::SeqCst) {
+            json_response("500 Oops", "")
+        } else {
+            ok_response()
+        })
+    })
+    .await;
+    let cluster = Cluster::new(settings(&[node.address]));
+    let mut prober = Prober::new(cluster.clone(), cluster.nodes()[0].clone());
+    let first = probes(&mut prober, &node, 12).await;
+    let positions: Vec<_> = first.iter().map(|(position, _)| *position).collect();
+    assert_eq!(positions, [0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 1]);
+    // A failure is seen on the kept connection; the checks after it try what new requests would meet.
+    sick.store(true, Ordering::SeqCst);
+    let failing = probes(&mut prober, &node, 3).await;
+    let positions: Vec<_> = failing.iter().map(|(position, _)| *position).collect();
+    assert_eq!(positions, [2, 0, 0]);
+    sick.store(false, Ordering::SeqCst);
+    let after = probes(&mut prober, &node, 2).await;
+    let positions: Vec<_> = after.iter().map(|(position, _)| *position).collect();
+    assert_eq!(positions, [0, 1]);
+}
+
+#[tokio::test]
+async fn a_check_verifies_the_certificate_once_an_hour() {
+    let node = TestServer::responding(ok_response()).await;
+    let cluster = Cluster::new(settings(&[node.address]));
+    let mut prober = Prober::new(cluster.clone(), cluster.nodes()[0].clone());
+    let new_connections = |places: Vec<(usize, bool)>| -> Vec<bool> {
+        let first = places.into_iter().filter(|(position, _)| *position == 0);
+        first.map(|(_, resumed)| resumed).collect()
+    };
+    let first = probes(&mut prober, &node, 15).await;
+    assert_eq!(new_connections(first), [false, true, true]);
+    // As if an hour had passed with each of them.
+    prober.full_handshake_interval = Duration::ZERO;
+    let later = probes(&mut prober, &node, 10).await;
+    assert_eq!(new_connections(later), [false, false]);
 }

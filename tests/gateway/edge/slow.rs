@@ -221,7 +221,6 @@ async fn slow_connections(count: usize) {
         }
     }
     let bystander = Bystander::start(&env);
-    tokio::time::sleep(Duration::from_millis(500)).await;
     bystander
         .assert_served(&format!("{count} slow connections"))
         .await;
