@@ -21,7 +21,7 @@ use crate::words;
 /// On a terminal each request is a line of columns, with the time in UTC. With --json, and where standard
 /// output is no terminal, it is the object of the access log (NDJSON), also where the access log is off.
 /// A reader that is too slow loses lines: {"lost":N}. Ends with the gateway, or at Ctrl-C. The gateway
-/// needs a token ([admin] token_file); at most eight can follow at once.
+/// needs a token (admin.token_file); at most eight can follow at once.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct Tail {
