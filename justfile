@@ -19,10 +19,20 @@ packages:
 test:
     .ci/run tests
 
+# Tests of the export of traces, which the default features leave out.
+[group('check')]
+test-otlp:
+    .ci/run otlp
+
 # Tests that need Debian packages: browser, Prometheus, Redis, systemd, strace, HTTP clients.
 [group('check')]
 test-packages: packages
     .ci/run tests_with_packages
+
+# The Debian package: built, examined, installed, used, removed. Needs root to be installed.
+[group('check')]
+package: packages
+    .ci/run package
 
 # Formatting.
 [group('check')]
@@ -53,6 +63,17 @@ demo:
 [group('long')]
 advisories:
     cargo deny --locked check advisories
+
+# The picture of the status page in the README, in Chromium; four minutes.
+[group('long')]
+screenshot: packages
+    README_PICTURE={{ justfile_directory() }}/deploy/images/status.png \
+        cargo test --test gateway -- --ignored browser::screenshot
+
+# Everything that is published, from a clean clone; needs `cargo install --locked cargo-deb`.
+[group('long')]
+release:
+    deploy/release
 
 # Ten minutes of mixed node faults (CCFS_FAULT_MINUTES).
 [group('long')]

@@ -7,7 +7,6 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::Full;
 use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
@@ -18,7 +17,7 @@ use crate::drain::{Phase, Watch};
 use crate::gateway::GatewayState;
 use crate::listener::{ConnectionInfo, Handler, ProtocolError, RequestBody};
 use crate::metrics::Metrics;
-use crate::telemetry::AuditQueue;
+use crate::telemetry::{AuditQueue, Tail};
 
 mod access_keys;
 mod callers;
@@ -26,7 +25,12 @@ mod certificates;
 mod findings;
 mod gauges;
 mod guard;
+mod histories;
 mod history;
+mod journal;
+mod key_rates;
+mod node_history;
+mod openapi;
 mod openmetrics;
 mod orders;
 mod page;
@@ -36,12 +40,16 @@ mod reloads;
 mod respond;
 mod signatures;
 mod status;
+mod status_schema;
+mod tail;
 
 pub use findings::{FindingsList, watch_findings};
+pub use journal::Journal;
 pub use ports::{Connections, OpenPort, Ports};
 pub use reloads::{RefusedKeyFile, ReloadAttempt, Reloaded, Reloads};
+pub use status_schema::STATUS_SCHEMA;
 
-use history::{History, Sample};
+use histories::Histories;
 use respond::AdminResponse;
 
 /// A command to the `app`.
@@ -62,7 +70,7 @@ pub enum AdminCommand {
 pub struct Admin {
     guard: guard::Guard,
     state: AdminState,
-    history: History,
+    histories: Histories,
 }
 
 /// The parts of the gateway that the admin interface reads.
@@ -90,6 +98,10 @@ pub struct AdminState {
     pub config_file: Option<Arc<str>>,
     /// What is wrong; [`watch_findings`] writes it.
     pub findings: Arc<FindingsList>,
+    /// What happened; [`watch_findings`] writes it.
+    pub journal: Arc<Journal>,
+    /// The followers of requests.
+    pub tail: Arc<Tail>,
 }
 
 impl AdminState {
@@ -108,7 +120,7 @@ impl Admin {
         Self {
             guard: guard::Guard::new(bound, token),
             state,
-            history: History::default(),
+            histories: Histories::default(),
         }
     }
 
@@ -123,12 +135,7 @@ impl Admin {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {
             ticks.tick().await;
-            let sample = Sample::take(&self.state.metrics.sum(), status::instant());
-            let snapshot = self.state.shared.snapshot.load();
-            let keys = snapshot
-                .accounts()
-                .map(|account| (account.credential.access_key().shared(), account.admitted()));
-            self.history.push(sample, keys);
+            self.histories.take_sample(&self.state);
         }
     }
 
@@ -147,9 +154,11 @@ impl Admin {
             ("/readyz", true, _) => self.readiness(),
             ("/metrics", true, _) => self.metrics(),
             ("/status", true, _) => self.status(uri.query().unwrap_or_default()),
+            ("/tail", true, _) => self.tail(uri.query().unwrap_or_default()),
             ("/config", true, _) => {
                 respond::json(StatusCode::OK, &self.state.config.load().redacted())
             }
+            ("/openapi.json", true, _) => respond::json(StatusCode::OK, openapi::description()),
             ("/drain", _, true) => self.drain().await,
             ("/reload", _, true) => self.reload().await,
             ("/cache/purge", _, true) => self.purge(uri.query().unwrap_or_default()).await,
@@ -158,9 +167,11 @@ impl Admin {
             (path, _, true) if path.starts_with("/access_keys/") => {
                 self.access_key_command(path).await
             }
-            ("/livez" | "/readyz" | "/metrics" | "/status" | "/config", ..) => {
-                respond::method_not_allowed("GET, HEAD")
-            }
+            (
+                "/livez" | "/readyz" | "/metrics" | "/status" | "/config" | "/openapi.json"
+                | "/tail",
+                ..,
+            ) => respond::method_not_allowed("GET, HEAD"),
             ("/drain" | "/reload" | "/cache/purge", ..) => respond::method_not_allowed("POST"),
             (path, ..) => match page::asset(path) {
                 Some(file) if read => file,
@@ -192,13 +203,11 @@ impl Admin {
         }
     }
 
-    /// With `after=N`, includes the chart points after number N; the status page polls with it.
+    /// With `after=N`, includes the chart points after number N, and with `keys=TEXT` the access keys that match; the
+    /// status page polls with both.
     fn status(&self, query: &str) -> AdminResponse {
-        let after = query
-            .split('&')
-            .find_map(|pair| pair.strip_prefix("after="))
-            .and_then(|number| number.parse().ok());
-        let status = status::write(&self.state, &self.history, after);
+        let query = status::StatusQuery::parse(query);
+        let status = status::write(&self.state, &self.histories, &query);
         respond::json(StatusCode::OK, &status)
     }
 
@@ -307,7 +316,7 @@ impl Admin {
 const PURGE_PUBLISH_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(1);
 
 impl Handler for Admin {
-    type Body = Full<Bytes>;
+    type Body = respond::AdminBody;
 
     fn handle(
         self: &Arc<Self>,

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::admin::{AdminCommand, FindingsList, Ports, Reloads};
+use crate::admin::{AdminCommand, FindingsList, Journal, Ports, Reloads};
 use crate::config::{self, Config};
 use crate::drain;
 use crate::findings::Timing;
@@ -22,8 +22,10 @@ use crate::metrics::{Metrics, Shard};
 use crate::telemetry;
 
 mod admin_port;
+mod cache_expiry;
 mod cluster_tasks;
 mod command_loop;
+mod config_changes;
 mod config_diff;
 mod error;
 mod file_watcher;
@@ -80,16 +82,19 @@ pub struct App {
     /// Past `Serving` from the start of the shutdown; the admin interface reads it for `/readyz`.
     drain_state: (drain::Trigger, drain::Watch),
     cluster_tasks: ClusterTasks,
+    _cache_expiry: AbortOnDropHandle<()>,
     shared_store_task: Option<SharedStoreTask>,
     commands: (mpsc::Sender<AdminCommand>, mpsc::Receiver<AdminCommand>),
     reloads: Arc<Reloads>,
     open_ports: Arc<Ports>,
     started: Timestamp,
     findings: Arc<FindingsList>,
+    journal: Arc<Journal>,
     findings_task: Option<AbortOnDropHandle<()>>,
     access_log: Option<telemetry::AccessLog>,
     audit_log: Option<telemetry::AuditLog>,
     trace_exporter: Option<telemetry::TraceExporter>,
+    tail: Arc<telemetry::Tail>,
     /// Ends with the app.
     _doctor: DoctorThread,
     service_manager: ServiceManager,
@@ -142,10 +147,12 @@ impl App {
         let shared = Arc::new(GatewayState::new(&config));
         let control = metrics.add_shard();
         let (log, audit, traces) = telemetry_setup::open(&config, &control)?;
+        let tail = Arc::default();
         let destinations = Destinations {
             access_log: log.as_ref(),
             audit: audit.as_ref(),
             traces: traces.as_ref(),
+            tail: &tail,
         };
         let doctor = DoctorThread::start(&shared, control.clone()).map_err(StartError::Worker)?;
         let tickets = listener_setup::SessionTickets::new();
@@ -162,6 +169,7 @@ impl App {
                 .map_err(StartError::Worker)?,
             config: Arc::new(ArcSwap::from_pointee(config)),
             source,
+            _cache_expiry: cache_expiry::start(&shared),
             shared,
             metrics,
             control,
@@ -176,10 +184,12 @@ impl App {
             open_ports: Arc::default(),
             started: now(),
             findings: Arc::default(),
+            journal: Arc::default(),
             findings_task: None,
             access_log: log,
             audit_log: audit,
             trace_exporter: traces,
+            tail,
             _doctor: doctor,
             notifier: manager.notifier(),
             service_manager: manager,
@@ -256,6 +266,11 @@ impl App {
                 .collect(),
             admin: self.admin.as_ref().map(|port| port.local_address),
         }
+    }
+
+    /// Returns the counters of all parts.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        self.metrics.clone()
     }
 
     /// Returns a sender for commands; the admin interface and the signal handler use it.

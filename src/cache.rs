@@ -1,14 +1,10 @@
 //! The cache of whole responses, each until shortly before its URLs expire: the storage, and the rules
 //! of what may be served. [`singleflight`] and `upstream` fetch. Reads no clock:
-//! `now` is passed in and compared with each entry on every hit, because URLs expire by the wall clock
-//! and moka's own clock is monotonic.
+//! `now` is passed in and compared with each entry on every hit, because URLs expire by the wall clock.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use moka::Expiry;
-use moka::policy::EvictionPolicy;
 
 mod entry;
 mod policy;
@@ -16,6 +12,7 @@ mod purge;
 mod purge_set;
 mod recent_purges;
 pub mod singleflight;
+mod store;
 
 pub use entry::{CacheHit, Entry};
 pub use policy::{CachePolicy, Freshness};
@@ -25,28 +22,20 @@ pub use purge_set::{PurgeSet, PurgedKeys};
 pub use crate::message::Purge;
 use crate::message::{BufferedResponse, CacheKey};
 use purge::PendingPurges;
+use store::Store;
 
 /// The cached responses of all callers, shared by all workers.
 #[derive(Debug)]
 pub struct Cache {
-    entries: moka::sync::Cache<CacheKey, Arc<Entry>, foldhash::fast::RandomState>,
+    entries: Store<CacheKey, Arc<Entry>>,
     purges: PendingPurges,
 }
 
 impl Cache {
     /// Creates an empty cache of at most `max_size` bytes; 0 disables it.
     pub fn new(max_size: u64) -> Self {
-        let entries = moka::sync::Cache::builder()
-            .max_capacity(max_size)
-            .weigher(|key: &CacheKey, entry: &Arc<Entry>| {
-                u32::try_from(key.weight() + entry.weight()).unwrap_or(u32::MAX)
-            })
-            // moka's default, TinyLFU, may evict the very entry that was just reported as stored.
-            .eviction_policy(EvictionPolicy::lru())
-            .expire_after(EntryExpiry)
-            .build_with_hasher(foldhash::fast::RandomState::default());
         Self {
-            entries,
+            entries: Store::new(max_size),
             purges: PendingPurges::default(),
         }
     }
@@ -95,10 +84,7 @@ impl Cache {
         }
         entry.call_id = token.call_id.map(Into::into);
         entry.purge_epoch = token.purge_epoch;
-        self.entries.insert(token.key.compacted(), Arc::new(entry));
-        // A purge between the check above and the insertion has missed the entry.
-        if self.is_invalidated(token) {
-            self.entries.invalidate(token.key);
+        if !self.store(token, Arc::new(entry)) {
             return InsertOutcome::NotStored;
         }
         if is_negative {
@@ -131,13 +117,20 @@ impl Cache {
         if policy.is_disabled || held_is_as_good || self.is_invalidated(token) {
             return None;
         }
-        self.entries
-            .insert(token.key.compacted(), hit.entry.clone());
-        if self.is_invalidated(token) {
-            self.entries.invalidate(token.key);
-            return None;
+        self.store(token, hit.entry.clone()).then_some(hit)
+    }
+
+    /// Returns whether the entry is stored: not if it is too large, or purged meanwhile.
+    fn store(&self, token: &InsertToken<'_>, entry: Arc<Entry>) -> bool {
+        let key = token.key.compacted();
+        let weight = u32::try_from(key.weight() + entry.weight()).unwrap_or(u32::MAX);
+        let is_stored = self.entries.insert(key, entry, weight);
+        // A purge between the check before and the insertion has missed the entry.
+        let is_invalidated = self.is_invalidated(token);
+        if is_invalidated {
+            self.entries.remove(token.key);
         }
-        Some(hit)
+        is_stored && !is_invalidated
     }
 
     /// Purges all entries that the set matches: they are misses from now on, and responses of fetches in
@@ -146,42 +139,41 @@ impl Cache {
         self.purges.begin(set)
     }
 
-    /// Removes the entries of all purges that have begun, in one pass over the cache. Blocks for about a
-    /// microsecond per entry: to be called on a thread that serves no requests.
+    /// Removes the entries of all purges that have begun, in one pass over the cache: to be called on a
+    /// thread that serves no requests.
     pub fn sweep(&self) {
         self.purges.sweep(|is_covered| {
-            let is_covered = |key: &CacheKey, entry: &Entry| {
+            self.entries.remove_if(|key, entry| {
                 is_covered(
                     key.access_key(),
                     entry.call_id.as_deref(),
                     entry.purge_epoch,
                 )
-            };
-            let mut removed = 0;
-            for (key, entry) in &self.entries {
-                if is_covered(&key, &entry) {
-                    self.entries.invalidate(&*key);
-                    removed += 1;
-                }
-            }
-            removed
+            })
         });
+    }
+
+    /// Removes the entries that no policy uses at `now` or later, in one pass over the cache: to be called
+    /// on a thread that serves no requests.
+    pub fn remove_expired(&self, now: Timestamp) {
+        self.entries.remove_if(|_, entry| entry.kept_until <= now);
     }
 
     /// Returns when the last URL in the responses to an access key expires. Takes one pass over the cache:
     /// to be called on a thread that serves no requests.
     pub fn latest_expiry(&self, access_key: &str) -> Option<Timestamp> {
-        let entries = self.entries.iter();
-        let own = entries.filter(|(key, _)| key.access_key().as_str() == access_key);
-        own.filter(|(key, entry)| !self.is_purged(key, entry))
-            .filter_map(|(_, entry)| entry.expires_at())
-            .max()
+        let mut latest = None;
+        self.entries.for_each(|key, entry| {
+            if key.access_key().as_str() == access_key && !self.is_purged(key, entry) {
+                latest = latest.max(entry.expires_at());
+            }
+        });
+        latest
     }
 
-    /// Returns the number of entries and their weight in bytes, after all pending maintenance.
+    /// Returns the number of entries and their weight in bytes.
     pub fn size(&self) -> (u64, u64) {
-        self.entries.run_pending_tasks();
-        (self.entries.entry_count(), self.entries.weighted_size())
+        self.entries.size()
     }
 
     fn is_purged(&self, key: &CacheKey, entry: &Entry) -> bool {
@@ -223,32 +215,6 @@ pub enum InsertOutcome {
     NotStored,
     /// Stored.
     Stored,
-}
-
-/// Garbage collection by moka's clock. What may be served is decided by the wall clock and the policy of
-/// each request.
-struct EntryExpiry;
-
-impl Expiry<CacheKey, Arc<Entry>> for EntryExpiry {
-    fn expire_after_create(
-        &self,
-        _: &CacheKey,
-        entry: &Arc<Entry>,
-        _: Instant,
-    ) -> Option<Duration> {
-        Some(entry.retention())
-    }
-
-    // The default implementation keeps the deadline of the replaced entry.
-    fn expire_after_update(
-        &self,
-        key: &CacheKey,
-        entry: &Arc<Entry>,
-        updated_at: Instant,
-        _: Option<Duration>,
-    ) -> Option<Duration> {
-        self.expire_after_create(key, entry, updated_at)
-    }
 }
 
 #[cfg(test)]

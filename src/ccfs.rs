@@ -9,11 +9,12 @@ mod response;
 mod times;
 
 pub use endpoint::{
-    BodyKind, ENDPOINTS, Endpoint, Lookup, ResponseKind, RetrySafety, find_endpoint,
+    BodyKind, ENDPOINTS, Endpoint, Lookup, PREFIX, ResponseKind, RetrySafety, find_endpoint,
 };
 pub use payload::{InvalidRequest, MAX_NAME_CHARACTERS, Payload, SentTimes, Tenant, Versionless};
 pub use recording_hint::{Misreading, RecordingHint};
 pub use response::{
-    NO_DATA, ParsedResponse, ResultKind, all_recording_urls, envelope, recording_urls,
+    FILE_NOT_FOUND, NO_DATA, ParsedResponse, ResultKind, all_recording_urls, envelope,
+    recording_urls,
 };
 pub use times::{offset_text, parse_zone, zone_name};

@@ -5,7 +5,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{FromArgMatches, Parser, Subcommand};
 use jiff::Timestamp;
 
 pub mod audit;
@@ -17,6 +17,9 @@ pub mod control;
 pub mod demo;
 mod failure;
 pub mod generate;
+mod help;
+#[cfg(feature = "stand-in")]
+pub mod init;
 pub mod keys;
 pub mod run;
 mod secret_key;
@@ -24,6 +27,9 @@ mod signals;
 pub mod signature;
 #[cfg(feature = "stand-in")]
 pub mod stand_in;
+mod terminal;
+#[cfg(feature = "stand-in")]
+mod trial;
 mod values;
 
 use signature::Streams;
@@ -32,7 +38,7 @@ use signature::Streams;
 /// request bodies, answers repeated playback requests from a cache, and balances over the nodes.
 #[derive(Debug, Parser)]
 #[command(name = "ccfs-gateway", version, long_version = LONG_VERSION, max_term_width = 100)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, styles = help::STYLES)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -42,6 +48,8 @@ pub struct Cli {
 enum Command {
     Run(run::Run),
     Check(check::Check),
+    #[cfg(feature = "stand-in")]
+    Init(init::Init),
     #[cfg(feature = "stand-in")]
     Demo(demo::Demo),
     Call(Box<call::Call>),
@@ -54,6 +62,8 @@ enum Command {
     Audit(audit::Audit),
     Status(control::Status),
     Nodes(control::Nodes),
+    Top(control::Top),
+    Tail(control::Tail),
     Doctor(control::Doctor),
     Reload(control::Reload),
     Drain(control::Drain),
@@ -78,7 +88,10 @@ impl Cli {
 
 /// Parses the command line, runs the command and returns its exit code.
 pub fn main() -> ExitCode {
-    match Cli::try_parse() {
+    let parsed = help::command()
+        .try_get_matches()
+        .and_then(|matches| Cli::from_arg_matches(&matches));
+    match parsed {
         Ok(cli) => cli.run(),
         Err(error) => {
             let is_json = std::env::args_os().any(|argument| argument == "--json");
@@ -110,10 +123,12 @@ impl Command {
             Self::Purge(purge) => purge.target.json,
             Self::Reload(reload) => reload.target.json,
             Self::Status(status) => status.target.json,
+            Self::Tail(tail) => tail.target.json,
+            Self::Top(top) => top.target.json,
             Self::Explain(explain) => explain.target.json,
             Self::Verify(verify) => verify.json,
             #[cfg(feature = "stand-in")]
-            Self::StandIn(_) => false,
+            Self::Init(_) | Self::StandIn(_) => false,
             Self::Completions(_)
             | Self::Man(_)
             | Self::Run(_)
@@ -141,11 +156,16 @@ impl Command {
                 )),
                 None => explain.run(now, &mut streams),
             },
-            Self::Check(check) => Ok(check.run(streams.stdout, streams.stderr)?),
+            Self::Check(check) => {
+                let check = check.styled(terminal::has_colours(&io::stderr()));
+                Ok(check.run(streams.stdout, streams.stderr)?)
+            }
             Self::Schema(schema) => Ok(schema.run(streams.stdout)?),
             Self::Audit(audit) => audit.run(streams.stdout),
             Self::Status(status) => block_on(status.run(streams.stdout)),
             Self::Nodes(nodes) => block_on(nodes.run(streams.stdout)),
+            Self::Top(top) => block_on(top.run(streams.stdout)),
+            Self::Tail(tail) => block_on(tail.run()),
             Self::Doctor(doctor) => block_on(doctor.run(now, streams.stdout)),
             Self::Reload(reload) => block_on(reload.run(streams.stdout, streams.stderr)),
             Self::Drain(drain) => block_on(drain.run(streams.stdout)),
@@ -155,6 +175,8 @@ impl Command {
             Self::Completions(completions) => completions.run(streams.stdout),
             Self::Man(man) => man.run(streams.stdout),
             Self::Run(run) => block_on(run.run()),
+            #[cfg(feature = "stand-in")]
+            Self::Init(init) => init.run(streams.stdout),
             #[cfg(feature = "stand-in")]
             Self::Demo(demo) => block_on(demo.run()),
             Self::Call(call) => block_on(call::run(*call)),
@@ -216,8 +238,10 @@ const LONG_VERSION: &str = concat!(
 
 const EXAMPLES: &str = "\
 Examples:
-  ccfs-gateway demo                                   # a tour without any setup
-  ccfs-gateway check config/gateway.toml
-  ccfs-gateway run config/gateway.toml
+  ccfs-gateway demo                   # a tour without any setup
+  ccfs-gateway init gateway           # a first configuration, and how to try it
+  ccfs-gateway check gateway/gateway.toml
+  ccfs-gateway run gateway/gateway.toml
 
-Without a file, run and check read $CCFS_GATEWAY_CONFIG or /etc/ccfs-gateway/gateway.toml.";
+Without a file, run and check read $CCFS_GATEWAY_CONFIG, else
+/etc/ccfs-gateway/gateway.toml. `ccfs-gateway COMMAND --help` has examples of each.";

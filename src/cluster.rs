@@ -18,6 +18,7 @@ mod load_balancing;
 mod node;
 mod node_guard;
 mod node_sockets;
+mod node_status;
 mod node_table;
 mod node_tls;
 mod recent_keys;
@@ -46,8 +47,9 @@ pub use connection_slot::ConnectionSlot;
 pub use flow_control::{FlowBounds, FlowClass, FlowOutcome, FlowRequest, WaitEnd, Waiter};
 pub use health::{EjectionReason, FailureKind, HealthChange, NodeOutcome};
 pub use load_balancing::stable_hash;
-pub use node::{Node, NodeId, NodeState, NodeStatus};
+pub use node::{Node, NodeId};
 pub use node_guard::NodeGuard;
+pub use node_status::{LastCheck, NodeState, NodeStatus};
 pub use refusals::{RefusalAdvice, SignatureOutcome, SignatureRefusal};
 pub use retry_budget::RetryBudget;
 pub use settings::{

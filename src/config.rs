@@ -7,6 +7,8 @@ mod diagnostics;
 mod document;
 mod file;
 mod key_directory;
+mod key_file;
+mod limit_origins;
 mod named_file;
 mod node_histograms;
 mod permissions;
@@ -41,6 +43,7 @@ pub use diagnostics::Severity;
 pub use key_directory::{
     AccountSource, ContestedKey, KeyChanges, KeyDirectory, ReadRecord, RefusedFile, list_key_files,
 };
+pub use limit_origins::{LimitOrigin, LimitOrigins};
 pub use named_file::{FileDigest, digest_named_file, read_named_file};
 pub use node_histograms::NodeHistograms;
 pub use problem::{ConfigError, MAX_LISTED, Problem};
@@ -70,6 +73,8 @@ pub struct Config {
     pub callers: BTreeMap<Arc<str>, Arc<CallerSettings>>,
     /// The plans by name.
     pub plans: BTreeMap<Arc<str>, Plan>,
+    /// The file of `access_keys_file`, if a change of it can be taken by itself.
+    key_file: Option<key_file::KeyFile>,
     /// The files of `access_keys_dir`; `None` without it.
     pub key_directory: Option<Arc<KeyDirectory>>,
     /// The response cache.
@@ -87,7 +92,7 @@ pub struct Config {
     /// All files that it names and their content when they were read, other than those of
     /// `key_directory`: access keys, secrets, certificates. When the content of one changes, the
     /// configuration is out of date.
-    pub files: BTreeMap<PathBuf, Option<FileDigest>>,
+    pub files: Arc<BTreeMap<PathBuf, Option<FileDigest>>>,
     /// The text that it was parsed from. Never read a second time: the file can be a pipe, or change
     /// meanwhile.
     pub text: ConfigText,
@@ -191,6 +196,11 @@ impl Config {
     pub fn redacted(&self) -> serde_json::Value {
         redacted::redact(self)
     }
+
+    /// As [`Config::redacted`], with null in place of the access keys.
+    pub fn redacted_settings(&self) -> serde_json::Value {
+        redacted::redact_settings(self)
+    }
 }
 
 /// A listening address and how its requests are routed.
@@ -220,6 +230,8 @@ pub struct Listener {
     pub proxy_protocol: Vec<IpNet>,
     /// Keys of session tickets that all gateways share, at most three. Empty: the process has its own.
     pub ticket_keys: Vec<TicketKey>,
+    /// When the file of the first of them, which issues, was written.
+    pub ticket_key_since: Option<Timestamp>,
 }
 
 /// Certificates of a listener, loaded and checked against their private keys.
@@ -244,6 +256,8 @@ pub struct ListenerTls {
 pub struct Crl {
     /// The signed DER encoding.
     pub der: CertificateRevocationListDer<'static>,
+    /// The `thisUpdate` field; `None` if it is out of the range of [`Timestamp`].
+    pub this_update: Option<Timestamp>,
     /// The `nextUpdate` field; `None` if it is absent or out of the range of [`Timestamp`].
     pub next_update: Option<Timestamp>,
 }
@@ -340,6 +354,8 @@ pub struct AccountSettings {
     pub ceiling: Option<Rate>,
     /// Concurrent requests, at least 1.
     pub in_flight: usize,
+    /// Where the limits are written.
+    pub origins: LimitOrigins,
     /// The name of its plan.
     pub plan: Option<Arc<str>>,
     /// A name for people.

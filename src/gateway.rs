@@ -10,6 +10,7 @@ use http::{HeaderMap, Request, Response, header};
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
+use crate::auth::AuthError;
 use crate::cache::singleflight::SingleFlight;
 use crate::cache::{Cache, PurgeHandle, PurgeSet};
 use crate::ccfs::{BodyKind, Payload, ResponseKind};
@@ -22,6 +23,8 @@ use crate::telemetry::{RequestOrigin, RequestRecord, Sink};
 use crate::upstream::Upstream;
 
 mod account;
+mod account_counts;
+mod account_end;
 mod authentication;
 mod browser;
 mod caller;
@@ -42,6 +45,7 @@ mod signature_doctor;
 mod snapshot;
 
 pub use account::Account;
+pub use account_counts::AccountTotals;
 pub use caller::{Caller, ListenerCallers};
 pub use playback::PlaybackPolicy;
 pub use recording::{NotFound, NotFoundCounts, NotFoundLog, WaitSettings, Waits};
@@ -76,9 +80,9 @@ pub struct GatewayState {
     pub waits: Arc<Waits>,
     /// The store that all replicas share; `None` without `[shared]`.
     pub store: ArcSwapOption<Store>,
-    /// Notified of each order that disables an access key: whatever waits on behalf of an account asks
-    /// [`Account::is_disabled_by_order`] again.
-    pub access_key_orders: Notify,
+    /// Notified of each order that disables an access key, by [`GatewayState::end_waits`]: whatever waits on
+    /// behalf of an account asks again whether it is usable.
+    access_key_orders: Notify,
 }
 
 impl GatewayState {
@@ -104,7 +108,7 @@ impl GatewayState {
         if let Some(account) = snapshot.account(order.access_key.as_str()) {
             account.apply_order(order, origin);
             if order.is_disabled {
-                self.access_key_orders.notify_waiters();
+                self.end_waits(order.access_key.as_str());
             }
         }
     }
@@ -129,7 +133,7 @@ impl GatewayState {
 pub struct Gateway {
     state: Arc<GatewayState>,
     upstream: Arc<Upstream>,
-    sink: Sink,
+    sink: Arc<Sink>,
 }
 
 impl Gateway {
@@ -139,7 +143,7 @@ impl Gateway {
         Self {
             state,
             upstream,
-            sink,
+            sink: Arc::new(sink),
         }
     }
 
@@ -226,7 +230,14 @@ impl Gateway {
             self.add_hint(context, &mut response);
             response
         } else {
-            Box::pin(self.forward_verified(context, head, request, &account)).await?
+            let forwarded = self.forward_verified(context, head, request, &account);
+            match Box::pin(forwarded).await {
+                // It may have been waiting for a node.
+                Err(_) if account.has_ended() => {
+                    return Err(Rejection::Unauthenticated(AuthError::Disabled));
+                }
+                forwarded => forwarded?,
+            }
         };
         context.record_given(endpoint, &response);
         Ok(response)

@@ -13,12 +13,14 @@ use parking_lot::Mutex;
 use crate::gauge::{Gauge, GaugeGuard};
 
 mod attempts;
+mod failed_requests;
 mod families;
 mod histogram;
 mod incidents;
 mod routes;
 
 pub use attempts::{AttemptTotals, NodeAttempts};
+pub use failed_requests::{FailedRequest, FailedRequests, RequestFailure};
 pub use families::{
     AccessLogLines, Attempt, AuditLines, AuthResult, CacheStatus, CallerWay, ConnectionEndReason,
     Decision, Family, HandshakeResult, Label, Limiter, MalformedReason, RefreshResult,
@@ -29,7 +31,7 @@ pub use histogram::{BUCKETS_MS, Histogram};
 pub use incidents::{
     CLAIM_LENGTH, Claimant, Incident, Incidents, NodeRefusal, Refused, Unverified,
 };
-pub use routes::{CompletedRequest, RouteLabel, RouteLabels, RouteTotals};
+pub use routes::{CompletedRequest, LongestDurations, RouteLabel, RouteLabels, RouteTotals};
 
 /// All shards of the process.
 #[derive(Debug, Default)]
@@ -65,6 +67,15 @@ impl Metrics {
             totals.waiters += shard.waiters.count();
         }
         totals
+    }
+
+    /// Takes the longest durations of requests since the last call. Meant for one caller.
+    pub fn take_longest(&self) -> LongestDurations {
+        let mut longest = LongestDurations::default();
+        for shard in self.shards.lock().iter() {
+            shard.routes.take_longest(&mut longest);
+        }
+        longest
     }
 
     /// Takes the events that all workers have noted since the last call.
@@ -105,6 +116,11 @@ impl Shard {
     /// allocate.
     pub fn note(&self, incident: Incident) {
         self.incidents.lock().note(incident);
+    }
+
+    /// Notes a request that failed; `request` is not called once all places of this second are taken.
+    pub fn note_failed(&self, failure: RequestFailure, request: impl FnOnce() -> FailedRequest) {
+        self.incidents.lock().failed_requests.note(failure, request);
     }
 
     /// Adds one to the counter of `label`.

@@ -105,13 +105,21 @@ impl<K: Clone + Eq + Hash, V: Clone> ShardedMap<K, V> {
 
     /// Makes the map of values derived from these. `previous` is a map of this kind and what was derived
     /// from it: where a shard is the same, so is the derived one; `make` gets the derived value of the
-    /// same key.
-    pub fn derive<W: Clone>(
+    /// same key. Many values are made on all CPUs.
+    pub fn derive<W>(
         &self,
         previous: Option<(&Self, &ShardedMap<K, W>)>,
-        make: impl Fn(&K, &V, Option<&W>) -> W,
-    ) -> ShardedMap<K, W> {
-        let derived = self.shards.iter().enumerate().map(|(index, shard)| {
+        make: impl Fn(&K, &V, Option<&W>) -> W + Sync,
+    ) -> ShardedMap<K, W>
+    where
+        K: Send + Sync,
+        V: Send + Sync,
+        W: Clone + Send + Sync,
+    {
+        let make_shard = |index: usize| -> Arc<Shard<K, W>> {
+            let Some(shard) = self.shards.get(index) else {
+                return Arc::new(Shard::with_hasher(HASHER.clone()));
+            };
             let before = previous.and_then(|(source, derived)| {
                 Some((source.shards.get(index)?, derived.shards.get(index)?))
             });
@@ -127,9 +135,14 @@ impl<K: Clone + Eq + Hash, V: Clone> ShardedMap<K, V> {
             let mut made = Shard::with_capacity_and_hasher(shard.len(), HASHER.clone());
             made.extend(values);
             Arc::new(made)
-        });
+        };
+        let is_large = self.len >= PARALLEL_LEN && previous.is_none();
         ShardedMap {
-            shards: derived.collect(),
+            shards: if is_large {
+                on_all_cpus(&make_shard)
+            } else {
+                (0..SHARDS).map(make_shard).collect()
+            },
             len: self.len,
         }
     }
@@ -150,6 +163,27 @@ impl<K: Clone + Eq + Hash, V: Clone> Extend<(K, V)> for ShardedMap<K, V> {
     }
 }
 
+/// Makes all shards, each CPU a part of them.
+fn on_all_cpus<S: Send>(make_shard: &(impl Fn(usize) -> S + Sync)) -> Arc<[S]> {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let part = SHARDS.div_ceil(cpus);
+    let make_part = |start: usize| -> Vec<S> {
+        let end = SHARDS.min(start + part);
+        (start..end).map(make_shard).collect()
+    };
+    std::thread::scope(|scope| {
+        let starts = (part..SHARDS).step_by(part);
+        let helpers = starts.map(|start| (start, scope.spawn(move || make_part(start))));
+        let helpers: Vec<_> = helpers.collect();
+        let mut shards = make_part(0);
+        for (start, helper) in helpers {
+            // A panic is repeated here.
+            shards.extend(helper.join().unwrap_or_else(|_| make_part(start)));
+        }
+        shards.into()
+    })
+}
+
 /// Equal keys are in the same shard of every map.
 fn shard_of<Q: Hash + ?Sized>(key: &Q) -> usize {
     // Neither the upper bits, which `HashMap` compares first, nor the lower ones, which select its
@@ -160,6 +194,9 @@ fn shard_of<Q: Hash + ?Sized>(key: &Q) -> usize {
 
 /// One for the process, so that the shards of different maps correspond.
 static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::default);
+
+/// Fewer values are made sooner than threads are started.
+const PARALLEL_LEN: usize = 1 << 12;
 
 /// A hundred thousand keys are about a hundred in each, which are copied in a few microseconds.
 const SHARDS: usize = 1 << 10;

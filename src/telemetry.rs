@@ -26,6 +26,7 @@ mod otlp;
 mod output;
 mod request_span;
 mod span;
+mod tail;
 mod trace;
 mod writer_thread;
 
@@ -38,10 +39,12 @@ pub use exporter::TraceExporter;
 pub use otlp::CollectorError;
 pub use output::write_stderr;
 pub use span::{Attributes, Kind, Span, SpanQueue, Value, method_name};
+pub use tail::{CannotFollow, MAX_FOLLOWERS, Tail, TailFilter, TailStream};
 pub use trace::{SampleRatio, TraceContext};
 
 use crate::metrics::{
-    AccessLogLines, CacheStatus, CompletedRequest, RequestOutcome, RouteLabel, Shard,
+    AccessLogLines, CacheStatus, CompletedRequest, FailedRequest, RequestFailure, RequestOutcome,
+    RouteLabel, Shard,
 };
 
 /// The destinations of one worker's records.
@@ -55,12 +58,14 @@ pub struct Sink {
     pub spans: Option<Arc<SpanQueue>>,
     /// The worker's counters.
     pub metrics: Arc<Shard>,
+    /// The followers of requests, of all workers.
+    pub tail: Arc<Tail>,
 }
 
 /// The telemetry of one request; each stage of the request path fills in its fields.
 #[derive(Debug)]
 pub struct RequestRecord {
-    sink: Sink,
+    sink: Arc<Sink>,
     started: Instant,
     /// When the request's head had been read.
     pub started_at: Timestamp,
@@ -166,7 +171,7 @@ impl RequestRecord {
     /// Starts a record. Its outcome is [`RequestOutcome::ClientDisconnected`] until it is set.
     #[expect(clippy::disallowed_methods, reason = "the stopwatch of a request")]
     pub fn begin(
-        sink: Sink,
+        sink: Arc<Sink>,
         origin: RequestOrigin,
         started_at: Timestamp,
         request_id: HeaderValue,
@@ -242,6 +247,31 @@ impl RequestRecord {
 }
 
 impl RequestRecord {
+    /// Returns what people are shown of a request that failed.
+    fn to_failed(&self, duration: Duration) -> FailedRequest {
+        FailedRequest {
+            at: self.started_at,
+            request_id: self.request_id.to_str().unwrap_or_default().into(),
+            listener: self.listener.clone(),
+            client: self.client,
+            access_key: self.access_key.clone(),
+            call_id: self.call_id.clone(),
+            method: self
+                .method
+                .as_ref()
+                .map(|method| shortened(method.as_str())),
+            interface: self.interface,
+            path: self.uri.as_ref().map(|uri| shortened(uri.path())),
+            status: self.status,
+            result_code: self.result_code.clone(),
+            outcome: self.outcome,
+            node: self.node.clone(),
+            attempts: self.attempts,
+            duration,
+            reason: self.reason.as_deref().map(shortened),
+        }
+    }
+
     /// Adds the request to the audit log; takes out of the record what the log needs.
     fn audit(&mut self) {
         let (Some(audit), Some(access_key)) = (&self.sink.audit, self.access_key.take()) else {
@@ -274,6 +304,10 @@ impl Drop for RequestRecord {
             cache: self.cache,
             duration: elapsed,
         });
+        if let Some(failure) = RequestFailure::of(self.status, self.outcome) {
+            let metrics = &self.sink.metrics;
+            metrics.note_failed(failure, || self.to_failed(elapsed));
+        }
         if let Some(lines) = &self.sink.access_log {
             let is_buffered = lines
                 .write(|buffer, timestamp| access_log::write(buffer, timestamp, self, elapsed));
@@ -281,6 +315,9 @@ impl Drop for RequestRecord {
             if !is_buffered {
                 self.sink.metrics.count(AccessLogLines::Dropped);
             }
+        }
+        if self.sink.tail.is_followed() {
+            self.sink.tail.write(self, elapsed);
         }
         if let Some(spans) = &self.sink.spans
             && self.trace.is_sampled()
@@ -292,3 +329,14 @@ impl Drop for RequestRecord {
         }
     }
 }
+
+/// Returns at most [`SHOWN_CHARACTERS`] of a text.
+fn shortened(text: &str) -> CompactString {
+    match text.char_indices().nth(SHOWN_CHARACTERS) {
+        None => text.into(),
+        Some((end, _)) => text.get(..end).unwrap_or_default().into(),
+    }
+}
+
+/// Characters that people are shown of a path and of a reason.
+const SHOWN_CHARACTERS: usize = 200;

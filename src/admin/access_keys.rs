@@ -50,6 +50,9 @@ impl Admin {
             );
         }
         account.order(is_disabled);
+        if is_disabled {
+            self.state.shared.end_waits(access_key);
+        }
         let kept = self.keep_order(&account, is_disabled).await;
         let mut urls_live_until = None;
         if is_disabled {
@@ -84,11 +87,10 @@ impl Admin {
         }
     }
 
-    /// Ends what an access key still has: requests that wait, and cached responses. Returns when the last
-    /// of the recording URLs in these expires.
+    /// Removes the cached responses of an access key. Returns when the last of the recording URLs in these
+    /// expires.
     async fn end_of(&self, access_key: &str) -> Option<jiff::Timestamp> {
         let shared = self.state.shared.clone();
-        shared.access_key_orders.notify_waiters();
         let of_key = access_key.to_owned();
         let find = move || shared.cache.latest_expiry(&of_key);
         // Fails only by panic.

@@ -1,6 +1,6 @@
 //! The certificates and revocation lists of the listeners, for `/status` and `/metrics`.
 
-use crate::config::{Config, ListenerTls};
+use crate::config::{Config, Crl, ListenerTls};
 use crate::tls::{Validity, display_names, validity};
 
 /// A certificate of a listener.
@@ -33,15 +33,19 @@ pub(super) fn all(config: &Config) -> impl Iterator<Item = CertificateInfo<'_>> 
     })
 }
 
+/// Returns the client CRLs of all listeners, with the listener's name.
+pub(super) fn crls(config: &Config) -> impl Iterator<Item = (&str, &Crl)> {
+    listeners(config)
+        .flat_map(|(listener, tls)| tls.client_crls.iter().map(move |crl| (listener, crl)))
+}
+
 /// Returns the `nextUpdate` of each listener's client CRLs, in seconds since 1970, with its labels.
 pub(super) fn crl_expiries(
     config: &Config,
 ) -> impl Iterator<Item = (Vec<(&'static str, String)>, i64)> {
-    listeners(config).flat_map(|(listener, tls)| {
-        tls.client_crls.iter().filter_map(move |crl| {
-            let labels = vec![("listener", listener.to_owned())];
-            Some((labels, crl.next_update?.as_second()))
-        })
+    crls(config).filter_map(|(listener, crl)| {
+        let labels = vec![("listener", listener.to_owned())];
+        Some((labels, crl.next_update?.as_second()))
     })
 }
 

@@ -3,25 +3,29 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{AdminState, certificates, process, status};
+use super::journal::JournalFacts;
+use super::{AdminState, process, status};
 use crate::ccfs::offset_text;
-use crate::cluster::Serving;
-use crate::config::{Authentication, Config, MAX_LISTED, RefusedFile, Validation};
+use crate::cluster::{NodeStatus, Serving};
+use crate::config::{Authentication, Config, LimitOrigin, Validation};
 use crate::findings::{
-    AccessKeys, Change, ClaimStatus, ClusterFacts, Counters, Detector, EndDate, EndKind, Finding,
-    ListenerFacts, NodeClock, Observation, RecordingFacts, Report, Severity, StoreFacts, Timing,
-    UnreadableFile,
+    AccessKeys, Change, ClaimStatus, ClusterFacts, Counters, Detector, Finding, ListenerFacts,
+    NodeClock, Observation, RecordingFacts, Report, Severity, StoreFacts, Timing,
 };
 use crate::gateway::{GatewayState, NotFound, Snapshot};
 use crate::metrics::{
-    AccessLogLines, AuditLines, AuthResult, ConnectionEndReason, RequestOutcome, ShedReason,
-    StatusClass, Totals,
+    AccessLogLines, AuditLines, AuthResult, ConnectionEndReason, Limiter, RequestOutcome,
+    ShedReason, StatusClass, Totals,
 };
 use crate::shared_store::Status;
 use crate::telemetry;
+
+mod end_dates;
+mod files;
+
+use end_dates::EndDates;
 
 /// The findings of the last observation.
 #[derive(Debug, Default)]
@@ -41,6 +45,8 @@ impl FindingsList {
         status["findings_omitted"] = report.omitted.into();
         let claimed: Vec<_> = report.claimed.iter().map(ClaimStatus::to_json).collect();
         status["claimed_access_keys"] = json!(claimed);
+        let on_trial = report.on_trial().map(ClaimStatus::to_json);
+        status["would_be_refused"] = on_trial.collect();
     }
 }
 
@@ -53,10 +59,15 @@ pub async fn watch_findings(state: AdminState, timing: Timing) {
     loop {
         ticks.tick().await;
         let observation = observer.observe(&state);
+        let journal = &state.journal;
+        journal.note_failed(&observation.incidents.failed_requests);
         let access_keys = ConfiguredKeys(state.shared.snapshot.load_full(), state.shared.clone());
         let (report, changes) = detector.observe(&observation, &access_keys);
         state.findings.0.store(Arc::new(report));
-        changes.iter().for_each(log_change);
+        for change in &changes {
+            log_change(change);
+            journal.note_finding(change, observation.now);
+        }
     }
 }
 
@@ -83,8 +94,7 @@ fn log_change(change: &Change) {
 /// Reads the facts, and keeps what need not be read every second.
 #[derive(Debug, Default)]
 struct Observer {
-    /// The end dates of a configuration.
-    end_dates: Option<(Arc<Config>, Vec<EndDate>)>,
+    end_dates: EndDates,
     descriptors: Option<(u64, u64)>,
     observations: u64,
 }
@@ -99,50 +109,59 @@ impl Observer {
             self.descriptors = open.map(|open| open as u64).zip(most);
         }
         self.observations += 1;
-        let clusters = clusters(&snapshot, &totals);
+        let now = status::wall_clock();
+        let statuses = node_statuses(&snapshot);
+        state.journal.observe(&JournalFacts {
+            now,
+            nodes: (statuses.iter())
+                .flat_map(|(cluster, nodes)| nodes.iter().map(move |node| (&**cluster, node)))
+                .collect(),
+            reload: state.reloads.last(),
+            is_draining: state.is_draining(),
+        });
+        let clusters = clusters(&snapshot, &totals, statuses);
         let last = state.reloads.last();
         let reload_error = last.as_ref().and_then(|last| last.result.as_ref().err());
         Observation {
             at: status::instant(),
-            now: status::wall_clock(),
+            now,
             instance: config.server.name.as_str().into(),
             config_file: state.config_file.clone(),
             listeners: listeners(&config),
             store: store(state),
-            end_dates: self.end_dates(&config, &clusters),
+            end_dates: self.end_dates.at(now, &config, &clusters),
             node_clocks: node_clocks(&clusters),
             clusters,
             counters: counters(&totals),
             incidents: state.metrics.take_incidents(),
             reload_error: reload_error.cloned(),
             restart_needed: state.reloads.restart_needed(),
-            unreadable_files: unreadable_files(state),
+            unreadable_files: files::unreadable(state),
             recordings: recordings(state, &snapshot),
             dry_run: snapshot.limits.dry_run,
             descriptors: self.descriptors,
         }
     }
+}
 
-    fn end_dates(&mut self, config: &Arc<Config>, clusters: &[ClusterFacts]) -> Vec<EndDate> {
-        let mut dates = match &self.end_dates {
-            Some((known, dates)) if Arc::ptr_eq(known, config) => dates.clone(),
-            _ => {
-                let dates = end_dates(config);
-                self.end_dates = Some((config.clone(), dates.clone()));
-                dates
-            }
-        };
-        dates.extend(node_certificates(clusters));
-        dates
-    }
+/// The statuses of the nodes of each cluster.
+type Statuses = Vec<(Arc<str>, Vec<NodeStatus>)>;
+
+fn node_statuses(snapshot: &Snapshot) -> Statuses {
+    let now = status::instant();
+    let clusters = snapshot.clusters().iter();
+    clusters
+        .map(|(name, cluster)| (name.clone(), cluster.node_statuses(now)))
+        .collect()
 }
 
 /// Returns the clusters; the addresses of one host name are one node.
-fn clusters(snapshot: &Snapshot, totals: &Totals) -> Vec<ClusterFacts> {
+fn clusters(snapshot: &Snapshot, totals: &Totals, statuses: Statuses) -> Vec<ClusterFacts> {
     let now = status::instant();
-    let facts = snapshot.clusters().iter().map(|(name, cluster)| {
-        let mut nodes: Vec<crate::cluster::NodeStatus> = Vec::new();
-        for node in cluster.node_statuses(now) {
+    let clusters = snapshot.clusters().iter().zip(statuses);
+    let facts = clusters.map(|((name, cluster), (_, statuses))| {
+        let mut nodes: Vec<NodeStatus> = Vec::new();
+        for node in statuses {
             match nodes.iter_mut().find(|it| it.address == node.address) {
                 Some(known) => known.merge(&node),
                 None => nodes.push(node),
@@ -216,6 +235,7 @@ fn listeners(config: &Config) -> Vec<ListenerFacts> {
             shadowed: (shadowed.iter().filter(|(_, is_on)| *is_on))
                 .map(|&(key, _)| key)
                 .collect(),
+            ticket_key_since: listener.ticket_key_since,
         }
     });
     facts.collect()
@@ -231,43 +251,6 @@ fn store(state: &AdminState) -> Option<StoreFacts> {
             Status::Connecting | Status::Connected => None,
         },
         insecure: settings.tls.as_ref().is_some_and(|tls| tls.insecure),
-    })
-}
-
-fn end_dates(config: &Config) -> Vec<EndDate> {
-    let certificates = certificates::all(config).filter_map(|certificate| {
-        Some(EndDate {
-            kind: EndKind::ListenerCertificate,
-            owner: certificate.listener.into(),
-            name: certificate.names.first().cloned().unwrap_or_default(),
-            at: certificate.validity?.not_after,
-        })
-    });
-    let crls = certificates::crl_expiries(config).filter_map(|(labels, at)| {
-        let (_, listener) = labels.first()?;
-        Some(EndDate {
-            kind: EndKind::Crl,
-            owner: listener.as_str().into(),
-            name: String::new(),
-            at: Timestamp::from_second(at).ok()?,
-        })
-    });
-    certificates.chain(crls).collect()
-}
-
-/// Returns the ends of the certificates that the nodes presented.
-fn node_certificates(clusters: &[ClusterFacts]) -> impl Iterator<Item = EndDate> {
-    let nodes = clusters
-        .iter()
-        .flat_map(|cluster| cluster.nodes.iter().map(move |node| (&cluster.name, node)));
-    nodes.filter_map(|(cluster, node)| {
-        let certificate = node.certificate.as_ref()?;
-        Some(EndDate {
-            kind: EndKind::NodeCertificate,
-            owner: format!("{cluster}/{}", node.address).into(),
-            name: certificate.names.first().cloned().unwrap_or_default(),
-            at: certificate.validity?.not_after,
-        })
     })
 }
 
@@ -309,58 +292,6 @@ fn recordings(state: &AdminState, snapshot: &Snapshot) -> Vec<RecordingFacts> {
     recent.into_iter().filter_map(facts).collect()
 }
 
-fn unreadable_files(state: &AdminState) -> Vec<UnreadableFile> {
-    let files = state.reloads.unreadable_files();
-    let file = |path: &std::path::PathBuf| UnreadableFile {
-        path: as_text(path),
-        cause: "a file that the configuration names cannot be read; what it held stays in force"
-            .to_owned(),
-        is_critical: false,
-    };
-    let named = files.iter().map(file);
-    let config = state.config.load();
-    let Some(directory) = config.key_directory.as_deref() else {
-        return named.collect();
-    };
-    let error = directory.error().map(|error| UnreadableFile {
-        path: as_text(directory.path()),
-        cause: format!("{error}; all its access keys stay in force"),
-        is_critical: true,
-    });
-    let refused = directory
-        .refused()
-        .values()
-        .take(MAX_LISTED)
-        .map(|file| UnreadableFile {
-            path: as_text(&file.path),
-            cause: refusal(file),
-            is_critical: true,
-        });
-    named.chain(error).chain(refused).collect()
-}
-
-/// Describes a refused file of access keys, with those that it no longer holds.
-fn refusal(file: &RefusedFile) -> String {
-    let kept = &file.not_yet_revoked;
-    if kept.is_empty() {
-        return file.message.clone();
-    }
-    let named: Vec<_> = kept.iter().take(MAX_LISTED).map(|it| it.as_str()).collect();
-    let more = match kept.len().saturating_sub(MAX_LISTED) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    format!(
-        "{}; not yet revoked: {}{more}",
-        file.message,
-        named.join(", ")
-    )
-}
-
-fn as_text(path: &std::path::Path) -> Arc<str> {
-    path.display().to_string().into()
-}
-
 /// The access keys of a generation.
 struct ConfiguredKeys(Arc<Snapshot>, Arc<GatewayState>);
 
@@ -376,6 +307,32 @@ impl AccessKeys for ConfiguredKeys {
     fn mistake(&self, access_key: &str) -> Option<String> {
         let mistake = self.1.doctor.found(access_key, status::wall_clock())?;
         Some(format!("{}: {}", mistake.as_str(), mistake.words()))
+    }
+
+    fn verified(&self, access_key: &str) -> u64 {
+        self.0
+            .account(access_key)
+            .map_or(0, |account| account.admitted())
+    }
+
+    fn limit_key(&self, access_key: &str, limiter: Limiter) -> Option<String> {
+        let settings = &self.0.account(access_key)?.settings;
+        let (key, origin) = match limiter {
+            Limiter::AccessKey | Limiter::SharedAccessKey => {
+                ("rate_limit", settings.origins.rate_limit)
+            }
+            Limiter::Ceiling => ("ceiling", settings.origins.ceiling),
+            Limiter::InFlight => ("in_flight", settings.origins.in_flight),
+            Limiter::Address
+            | Limiter::Caller
+            | Limiter::CallerCeiling
+            | Limiter::CallerInFlight => return None,
+        };
+        match (origin, &settings.plan) {
+            (LimitOrigin::Plan, Some(plan)) => Some(format!("[plans.{plan}] {key}")),
+            (LimitOrigin::Defaults, _) => Some(format!("[access_key_defaults] {key}")),
+            _ => None,
+        }
     }
 
     fn shows_claimed(&self) -> bool {

@@ -1,14 +1,16 @@
-//! The last 15 minutes in memory: a bounded ring of samples, from which rates, percentiles and the top
-//! access keys are computed. Pure: the time is a parameter.
+//! The last 15 minutes in memory: a bounded ring of samples, from which rates and percentiles are computed.
+//! Pure: the time is a parameter.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use crate::metrics::{CacheStatus, Histogram, RequestOutcome, StatusClass, Totals};
+use super::node_history::ResultCounts;
+use crate::metrics::{
+    CacheStatus, Histogram, LongestDurations, RequestOutcome, ResultClass, StatusClass, Totals,
+};
 
 /// How often a sample is taken. Our choice: 180 chart points in 15 minutes.
 pub(super) const PERIOD: Duration = Duration::from_secs(5);
@@ -22,7 +24,6 @@ struct Ring {
     samples: VecDeque<Sample>,
     /// The number of the newest sample, counted from 1.
     newest: u64,
-    keys: HashMap<Arc<str>, KeyUsage>,
 }
 
 /// The counters at one moment.
@@ -32,6 +33,10 @@ pub(super) struct Sample {
     counts: Counts,
     /// Durations of all requests, of cache hits, and of requests that reached a node.
     durations: [Histogram; 3],
+    /// The longest of each since the sample before, in microseconds.
+    longest: [u64; 3],
+    /// Responses of nodes by the class of their resultCode.
+    codes: ResultCounts,
 }
 
 /// The counters that the charts show.
@@ -49,17 +54,9 @@ struct Counts {
     cacheable: u64,
 }
 
-/// The usage of one access key.
-#[derive(Clone, Copy, Debug)]
-struct KeyUsage {
-    count: u64,
-    /// Exponentially decaying average of requests per second.
-    rate: f64,
-}
-
 impl Sample {
-    /// Takes the sample of the counters at the moment `at`.
-    pub(super) fn take(totals: &Totals, at: Instant) -> Self {
+    /// Takes the sample of the counters, with the responses of nodes by class, at the moment `at`.
+    pub(super) fn take(totals: &Totals, codes: ResultCounts, at: Instant) -> Self {
         let mut counts = Counts::default();
         for (outcome, class, count) in totals.requests() {
             counts.requests += count;
@@ -82,28 +79,31 @@ impl Sample {
                 CacheStatus::Stored
                 | CacheStatus::Miss
                 | CacheStatus::Collapsed
-                | CacheStatus::NoCache => counts.cacheable += count,
+                | CacheStatus::NoCache
+                | CacheStatus::Failed => counts.cacheable += count,
                 CacheStatus::Bypass => {}
             }
         }
-        let fetched = |cache| {
-            use CacheStatus as S;
-            matches!(cache, Some(S::Stored | S::Miss | S::NoCache | S::Bypass))
-        };
+        let durations = SELECTIONS.map(|selected| totals.durations(selected));
         Self {
             at,
             counts,
-            durations: [
-                totals.durations(|_| true),
-                totals.durations(|cache| cache == Some(CacheStatus::Hit)),
-                totals.durations(fetched),
-            ],
+            longest: durations.each_ref().map(|durations| durations.max_micros),
+            durations,
+            codes,
         }
     }
 
-    /// Returns the chart point between `earlier` and this sample.
+    /// Sets the longest durations, which were taken together with the sample.
+    #[must_use]
+    pub(super) fn with_longest(mut self, longest: &LongestDurations) -> Self {
+        self.longest = SELECTIONS.map(|selected| longest.max_micros(selected));
+        self
+    }
+
+    /// Returns the chart point between `earlier` and this sample, with the longest duration of that time.
     #[expect(clippy::cast_precision_loss, reason = "rates are rounded for display")]
-    fn since(&self, earlier: &Self) -> Value {
+    fn since(&self, earlier: &Self, longest: u64) -> Value {
         let seconds = self.at.saturating_duration_since(earlier.at).as_secs_f64();
         let (now, before) = (&self.counts, &earlier.counts);
         let rate = |now: u64, before: u64| {
@@ -112,7 +112,13 @@ impl Sample {
         };
         let lookups = now.cacheable.saturating_sub(before.cacheable);
         let hits = now.hits.saturating_sub(before.hits);
-        let all = self.durations[0].delta_since(&earlier.durations[0]);
+        let all = self.durations[0].delta_since(&earlier.durations[0], longest);
+        let codes = ResultClass::ALL
+            .iter()
+            .zip(now_and_before(&self.codes, &earlier.codes));
+        let codes: Map<_, _> = codes
+            .map(|(class, (now, before))| (class.as_str().to_owned(), rate(now, before).into()))
+            .collect();
         json!({
             "seconds": seconds,
             "requests": rate(now.requests, before.requests),
@@ -122,30 +128,26 @@ impl Sample {
             "hit_ratio": (lookups > 0).then(|| (hits as f64 / lookups as f64 * 1000.0).round() / 1000.0),
             "p50_ms": quantile_ms(&all, 0.5),
             "p99_ms": quantile_ms(&all, 0.99),
+            "max_ms": all.max_ms().map(rounded),
+            "result_codes": codes,
         })
     }
 }
 
+fn now_and_before(now: &ResultCounts, before: &ResultCounts) -> impl Iterator<Item = (u64, u64)> {
+    now.iter().copied().zip(before.iter().copied())
+}
+
 impl History {
-    /// Appends a sample, with the total of admitted requests of each access key.
-    pub(super) fn push(&self, sample: Sample, keys: impl Iterator<Item = (Arc<str>, u64)>) {
+    /// Appends a sample; returns its number, counted from 1.
+    pub(super) fn push(&self, sample: Sample) -> u64 {
         let mut ring = self.0.lock();
-        let before = ring.samples.back().map(|last| last.at);
-        let elapsed = before.map_or(Duration::ZERO, |before| {
-            sample.at.saturating_duration_since(before)
-        });
-        ring.keys = keys
-            .filter(|&(_, count)| count > 0)
-            .map(|(key, count)| {
-                let usage = ring.keys.get(&key).copied();
-                (key, KeyUsage::updated(usage, count, elapsed))
-            })
-            .collect();
         if ring.samples.len() > POINTS {
             ring.samples.pop_front();
         }
         ring.samples.push_back(sample);
         ring.newest += 1;
+        ring.newest
     }
 
     /// Returns the points after sample number `after`, oldest first; all points if that sample is no longer
@@ -160,7 +162,7 @@ impl History {
         let all = ring.samples.iter().zip(ring.samples.iter().skip(1));
         let points: Vec<_> = all
             .skip(points - wanted)
-            .map(|(earlier, sample)| sample.since(earlier))
+            .map(|(earlier, sample)| sample.since(earlier, sample.longest[0]))
             .collect();
         json!({
             "newest": ring.newest,
@@ -172,80 +174,66 @@ impl History {
 
     /// Returns the rates of the last [`PERIOD`] before `now`.
     pub(super) fn rates(&self, now: &Sample) -> Value {
-        now.since(&self.sample_before(now, PERIOD))
+        let (earlier, longest) = self.window(now, PERIOD);
+        now.since(&earlier, longest[0])
     }
 
     /// Returns the percentiles of the last minute before `now`.
     pub(super) fn latency(&self, now: &Sample) -> Value {
-        let earlier = self.sample_before(now, LATENCY_WINDOW);
+        let (earlier, longest) = self.window(now, LATENCY_WINDOW);
         let seconds = now.at.saturating_duration_since(earlier.at).as_secs_f64();
         let mut percentiles = json!({ "seconds": seconds });
         for (name, index) in [("all", 0), ("hit", 1), ("node", 2)] {
-            let histogram = now.durations[index].delta_since(&earlier.durations[index]);
+            let histogram =
+                now.durations[index].delta_since(&earlier.durations[index], longest[index]);
             percentiles[name] = json!({
                 "count": histogram.count(),
                 "p50_ms": quantile_ms(&histogram, 0.5),
                 "p90_ms": quantile_ms(&histogram, 0.9),
                 "p99_ms": quantile_ms(&histogram, 0.99),
+                "max_ms": histogram.max_ms().map(rounded),
             });
         }
         percentiles
     }
 
-    /// Returns up to `limit` access keys with the highest current rate.
-    pub(super) fn top_keys(&self, limit: usize) -> Value {
-        let ring = self.0.lock();
-        let mut keys: Vec<_> = ring.keys.iter().collect();
-        keys.sort_by(|(one, a), (other, b)| {
-            let by_usage = b.rate.total_cmp(&a.rate).then(b.count.cmp(&a.count));
-            by_usage.then_with(|| one.cmp(other))
-        });
-        let top = keys.iter().take(limit).map(|(key, usage)| {
-            json!({
-                "access_key": key,
-                "requests": usage.count,
-                "per_second": (usage.rate * 100.0).round() / 100.0,
-            })
-        });
-        top.collect()
-    }
-
-    /// Returns the newest sample that is at least `age` older than `now`, or else the oldest one.
-    fn sample_before(&self, now: &Sample, age: Duration) -> Sample {
+    /// Returns the newest sample that is at least `age` older than `now`, or else the oldest one, and the longest
+    /// durations since then.
+    fn window(&self, now: &Sample, age: Duration) -> (Sample, [u64; 3]) {
         let ring = self.0.lock();
         let old_enough = |sample: &&Sample| {
             now.at.saturating_duration_since(sample.at) + SAMPLE_TOLERANCE >= age
         };
         let found = ring.samples.iter().rev().find(old_enough);
-        found.or(ring.samples.front()).unwrap_or(now).clone()
+        let earlier = found.or(ring.samples.front()).unwrap_or(now);
+        let mut longest = now.longest;
+        let later = ring.samples.iter().rev();
+        for sample in later.take_while(|sample| sample.at > earlier.at) {
+            for (longest, of_sample) in longest.iter_mut().zip(sample.longest) {
+                *longest = of_sample.max(*longest);
+            }
+        }
+        (earlier.clone(), longest)
     }
 }
 
-impl KeyUsage {
-    /// Returns the usage after `count` requests in total, with the rate decayed by `HALF_LIFE_SECONDS`.
-    #[expect(clippy::cast_precision_loss, reason = "rates are rounded for display")]
-    fn updated(before: Option<Self>, count: u64, elapsed: Duration) -> Self {
-        let seconds = elapsed.as_secs_f64();
-        let before = before.unwrap_or(Self {
-            count: 0,
-            rate: 0.0,
-        });
-        if seconds <= 0.0 {
-            return Self { count, ..before };
-        }
-        let now = count.saturating_sub(before.count) as f64 / seconds;
-        let kept = 0.5_f64.powf(seconds / HALF_LIFE_SECONDS);
-        Self {
-            count,
-            rate: before.rate * kept + now * (1.0 - kept),
-        }
-    }
+/// Whether the durations of a cache status belong to all requests, to cache hits, and to requests that reached a
+/// node.
+const SELECTIONS: [fn(Option<CacheStatus>) -> bool; 3] = [
+    |_| true,
+    |cache| cache == Some(CacheStatus::Hit),
+    |cache| {
+        use CacheStatus as S;
+        matches!(cache, Some(S::Stored | S::Miss | S::NoCache | S::Bypass))
+    },
+];
+
+pub(super) fn quantile_ms(histogram: &Histogram, quantile: f64) -> Option<f64> {
+    histogram.quantile(quantile).map(rounded)
 }
 
-fn quantile_ms(histogram: &Histogram, quantile: f64) -> Option<f64> {
-    histogram
-        .quantile(quantile)
-        .map(|value| (value * 100.0).round() / 100.0)
+pub(super) fn rounded(value: f64) -> f64 {
+    (value * 100.0).round() / 100.0
 }
 
 /// Chart points: 15 minutes of samples every [`PERIOD`].
@@ -256,10 +244,6 @@ const LATENCY_WINDOW: Duration = Duration::from_secs(60);
 
 /// How much younger than `age` a sample may be, since the sampling timer is some milliseconds late.
 const SAMPLE_TOLERANCE: Duration = Duration::from_millis(500);
-
-/// Half-life of an access key's rate. Our choice: steady enough to read, and the rate of an unused
-/// key decays within minutes.
-const HALF_LIFE_SECONDS: f64 = 30.0;
 
 #[cfg(test)]
 mod tests;

@@ -25,31 +25,34 @@ impl Admin {
         head: &Parts,
         client: IpAddr,
     ) -> AdminResponse {
-        let order = match &self.state.audit {
-            Some(audit) if head.method == Method::POST => {
-                Order::of(&head.uri).map(|order| (audit, order))
-            }
-            _ => None,
-        };
-        let Some((audit, order)) = order else {
+        let order = (head.method == Method::POST).then(|| Order::of(&head.uri));
+        let Some(order) = order.flatten() else {
             return self.respond(scheme, head).await;
         };
-        let before = self.state_of(&order);
+        let audit = self.state.audit.as_ref();
+        let before = audit.map(|_| self.state_of(&order));
         let response = self.respond(scheme, head).await;
         let is_done = response.status().is_success();
-        let state = |state: Value| if is_done { state } else { Value::Null };
-        audit.order(OrderEntry {
-            order: order.name,
-            before: state(before),
-            after: state(match order.name {
-                // The drain begins a moment after its response.
-                DRAIN => "draining".into(),
-                _ => self.state_of(&order),
-            }),
-            subject: order.subject,
-            by: client,
-            status: response.status().as_u16(),
-        });
+        // A reload makes an event of its own.
+        if is_done && order.name != RELOAD {
+            let text = format!("order {} {} from {client}", order.name, order.subject);
+            self.state.journal.note_order(text, status::wall_clock());
+        }
+        if let (Some(audit), Some(before)) = (audit, before) {
+            let state = |state: Value| if is_done { state } else { Value::Null };
+            audit.order(OrderEntry {
+                order: order.name,
+                before: state(before),
+                after: state(match order.name {
+                    // The drain begins a moment after its response.
+                    DRAIN => "draining".into(),
+                    _ => self.state_of(&order),
+                }),
+                subject: order.subject,
+                by: client,
+                status: response.status().as_u16(),
+            });
+        }
         response
     }
 
@@ -61,6 +64,15 @@ impl Admin {
             DRAIN => "serving".into(),
             RELOAD => shared.snapshot.load().generation.into(),
             PURGE => json!({ "entries": shared.cache.size().0 }),
+            KEY_DISABLE | KEY_ENABLE => {
+                let snapshot = shared.snapshot.load();
+                let account = snapshot.account(&order.subject);
+                let state = account.map(|account| match account.is_disabled_by_order() {
+                    true => "disabled",
+                    false => "enabled",
+                });
+                state.into()
+            }
             _ => {
                 let snapshot = shared.snapshot.load();
                 let state = status::nodes(&snapshot).find_map(|(cluster, node)| {
@@ -89,10 +101,13 @@ impl Order {
                 order(PURGE, query.map_or("all".to_owned(), decode))
             }
             path => {
-                let (subject, action) = path.strip_prefix("/nodes/")?.rsplit_once('/')?;
-                let name = match action {
-                    "drain" => "node-drain",
-                    "undrain" => "node-undrain",
+                let (kind, rest) = path.strip_prefix('/')?.split_once('/')?;
+                let (subject, action) = rest.rsplit_once('/')?;
+                let name = match (kind, action) {
+                    ("nodes", "drain") => "node-drain",
+                    ("nodes", "undrain") => "node-undrain",
+                    ("access_keys", "disable") => KEY_DISABLE,
+                    ("access_keys", "enable") => KEY_ENABLE,
                     _ => return None,
                 };
                 order(name, decode(subject))
@@ -104,6 +119,8 @@ impl Order {
 const DRAIN: &str = "drain";
 const RELOAD: &str = "reload";
 const PURGE: &str = "purge";
+const KEY_DISABLE: &str = "access-key-disable";
+const KEY_ENABLE: &str = "access-key-enable";
 
 /// Characters of a subject; longer than an access key and a callId.
 const MAX_SUBJECT: usize = 256;
@@ -124,7 +141,17 @@ mod tests {
         assert_eq!(order("/cache/purge?ak=a%20b"), some("purge", "ak=a b"));
         assert_eq!(order("/nodes/c/h:1/undrain"), some("node-undrain", "c/h:1"));
         assert_eq!(order("/nodes/c/h%3A1/drain"), some("node-drain", "c/h:1"));
-        for none in ["/", "/status", "/nodes/c/h:1/explode", "/nodes/drain"] {
+        let key = some(KEY_DISABLE, "a/b");
+        assert_eq!(order("/access_keys/a%2Fb/disable"), key);
+        assert_eq!(order("/access_keys/a/enable"), some(KEY_ENABLE, "a"));
+        for none in [
+            "/",
+            "/access_keys/a/drain",
+            "/nodes/a/enable",
+            "/status",
+            "/nodes/c/h:1/explode",
+            "/nodes/drain",
+        ] {
             assert_eq!(order(none), None, "{none}");
         }
     }

@@ -34,6 +34,8 @@ pub struct Reloaded {
     pub refused_files_omitted: usize,
     /// The keys whose values differ from the ones in force, which they become at the next start.
     pub restart_needed: Vec<String>,
+    /// What has changed, in words; bounded.
+    pub changes: Vec<String>,
 }
 
 /// A file of access keys with mistakes; the access keys that it had before stay in force.
@@ -65,6 +67,7 @@ impl Reloaded {
             refused_files,
             refused_files_omitted,
             restart_needed: Vec::new(),
+            changes: Vec::new(),
         }
     }
 
@@ -74,6 +77,7 @@ impl Reloaded {
             "reloaded": true,
             "generation": self.generation,
             "restart_needed": self.restart_needed,
+            "changes": self.changes,
             "warnings": self.warnings,
             "refused_files": self.refused_files,
         });
@@ -150,6 +154,7 @@ impl Reloads {
                 "ok": last.result.is_ok(),
                 "error": last.result.as_ref().err(),
                 "warnings": last.result.as_ref().map_or(&[][..], |done| &done.warnings),
+                "changes": last.result.as_ref().map_or(&[][..], |done| &done.changes),
             })),
             "restart_needed": self.restart_needed(),
         })

@@ -2,10 +2,15 @@
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use serde_json::{Value, json};
 
-pub(super) type AdminResponse = Response<Full<Bytes>>;
+use super::tail::TailBody;
+
+pub(super) type AdminResponse = Response<AdminBody>;
+
+/// A complete body, or one that goes on.
+pub(super) type AdminBody = Either<Full<Bytes>, TailBody>;
 
 pub(super) fn plain(status: StatusCode, text: &'static str) -> AdminResponse {
     with_content_type(status, "text/plain; charset=utf-8", text)
@@ -41,7 +46,16 @@ pub(super) fn with_content_type(
     content_type: &'static str,
     body: impl Into<Bytes>,
 ) -> AdminResponse {
-    let mut response = Response::new(Full::new(body.into()));
+    respond(status, content_type, Either::Left(Full::new(body.into())))
+}
+
+/// Responds with lines for as long as the client reads them.
+pub(super) fn stream(content_type: &'static str, body: TailBody) -> AdminResponse {
+    respond(StatusCode::OK, content_type, Either::Right(body))
+}
+
+fn respond(status: StatusCode, content_type: &'static str, body: AdminBody) -> AdminResponse {
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();
     for (name, value) in [

@@ -95,6 +95,8 @@ impl App {
                 .as_ref()
                 .map(|path| path.display().to_string().into()),
             findings: self.findings.clone(),
+            journal: self.journal.clone(),
+            tail: self.tail.clone(),
         }
     }
 

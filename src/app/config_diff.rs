@@ -1,5 +1,6 @@
 //! Differences between two configurations that a reload acts on.
 
+use super::config_changes;
 use crate::auth::AccessKey;
 use crate::cache::Purge;
 use crate::config::{AccountSettings, Config, KeyChanges, NodeHistograms, Telemetry};
@@ -93,16 +94,29 @@ pub(super) struct PreparedKeys {
     pub(super) snapshot: Option<Snapshot>,
     /// As [`Prepared::purges`].
     pub(super) purges: Vec<Purge>,
+    /// What has changed, in words.
+    pub(super) changes: Vec<String>,
 }
 
 impl PreparedKeys {
+    /// Makes what changes of `access_keys_dir` give.
     pub(super) fn new(before: &Config, current: &Snapshot, changes: &KeyChanges) -> Self {
-        let config = before.after_key_changes(changes);
+        Self::of(before.after_key_changes(changes), before, current)
+    }
+
+    /// Makes what a change of `access_keys_file` gives; `None` if the configuration must be read as a whole.
+    pub(super) fn of_key_file(before: &Config, current: &Snapshot) -> Option<Self> {
+        let config = before.after_key_file_change()?;
+        Some(Self::of(config, before, current))
+    }
+
+    fn of(config: Config, before: &Config, current: &Snapshot) -> Self {
         let (old, new) = (&before.access_keys, &config.access_keys);
         let is_same = new.unshared(old).next().is_none() && old.unshared(new).next().is_none();
         Self {
             snapshot: (!is_same).then(|| current.with_access_keys(new)),
             purges: purges_of_revoked(before, &config),
+            changes: config_changes::access_keys(old, new),
             config,
         }
     }
@@ -123,6 +137,8 @@ pub(super) struct Prepared {
     pub(super) snapshot: Snapshot,
     /// The responses of access keys that are removed, disabled, or have lost one of their secrets.
     pub(super) purges: Vec<Purge>,
+    /// What has changed, in words.
+    pub(super) changes: Vec<String>,
 }
 
 impl Prepared {
@@ -130,6 +146,7 @@ impl Prepared {
         Self {
             purges: purges_of_revoked(before, &config),
             snapshot: Snapshot::next(&config, Some(current)),
+            changes: config_changes::describe(before, &config),
             config,
         }
     }

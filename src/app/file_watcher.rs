@@ -151,7 +151,7 @@ impl WatchState {
             named: named
                 .map(|(path, digest)| (path.clone(), Seen::read(*digest)))
                 .collect(),
-            directory: config.key_directory.as_deref().map(DirectoryWatch::new),
+            directory: config.key_directory.as_ref().map(DirectoryWatch::new),
             last_verified: None,
             is_unsettled: false,
         }
@@ -165,12 +165,12 @@ impl WatchState {
             (path.clone(), seen)
         };
         self.named = config.files.iter().map(seen).collect();
-        self.directory = match (self.directory.take(), config.key_directory.as_deref()) {
+        self.directory = match (self.directory.take(), &config.key_directory) {
             (Some(mut watch), Some(directory)) if watch.is_of(directory) => {
                 watch.update(directory);
                 Some(watch)
             }
-            (_, directory) => directory.map(DirectoryWatch::new),
+            (_, directory) => directory.as_ref().map(DirectoryWatch::new),
         };
     }
 

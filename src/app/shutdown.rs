@@ -7,8 +7,8 @@
 //! 3. The accept loops stop; each accepts until its backlog is empty, then closes its socket.
 //! 4. Idle connections close after [`IDLE_CONNECTION_GRACE`] ([`Phase::Closing`]).
 //! 5. Requests in flight finish within `grace`.
-//! 6. The remaining connections are closed ([`Phase::Forced`]); cluster tasks, admin interface, watchdog
-//!    and workers stop.
+//! 6. The remaining connections are closed ([`Phase::Forced`]); cluster tasks, admin interface with its
+//!    followers of requests, watchdog and workers stop.
 //! 7. The last spans are exported, within the remainder of `grace` and [`SPAN_FLUSH_TIMEOUT`].
 //! 8. The access log is flushed when the `App` is dropped.
 //!
@@ -183,6 +183,7 @@ impl App {
         }
         all.iter().for_each(|one| one.advance(Phase::Forced));
         self.cluster_tasks.stop();
+        self.tail.close();
         if let Some(port) = self.admin.take() {
             port.drain.advance(Phase::Closing);
             let _ = tokio::time::timeout(FORCED_CLOSE_TIMEOUT, port.drain.completed()).await;

@@ -30,6 +30,7 @@ pub(super) struct Destinations<'a> {
     pub(super) access_log: Option<&'a telemetry::AccessLog>,
     pub(super) audit: Option<&'a telemetry::AuditLog>,
     pub(super) traces: Option<&'a telemetry::TraceExporter>,
+    pub(super) tail: &'a Arc<telemetry::Tail>,
 }
 
 /// A worker as the accept loops see it.
@@ -81,6 +82,7 @@ impl Workers {
                 audit: telemetry.audit.map(telemetry::AuditLog::queue),
                 spans,
                 metrics: shard.clone(),
+                tail: telemetry.tail.clone(),
             };
             all.push(Worker {
                 runtime: runtime.handle().clone(),

@@ -32,7 +32,7 @@ pub struct Entry {
     stored_at: Timestamp,
     /// When the first of its URLs expires; `None` for a negative response.
     expires_at: Option<Timestamp>,
-    /// When moka drops the entry: no policy uses it for longer, except a negative response after
+    /// When the entry may be dropped: no policy uses it for longer, except a negative response after
     /// `negative_ttl` was raised.
     pub(super) kept_until: Timestamp,
     /// Where in its part of the lifetime the refresh is due, so that entries stored together are not
@@ -98,13 +98,7 @@ impl Entry {
         })
     }
 
-    /// Returns how long moka keeps the entry after it was stored.
-    pub(super) fn retention(&self) -> Duration {
-        let kept = self.kept_until.duration_since(self.stored_at);
-        Duration::try_from(kept).unwrap_or_default()
-    }
-
-    /// Returns the memory that the entry occupies, in bytes, with the share of moka's own structures.
+    /// Returns the memory that the entry occupies, in bytes, with its share of the store's own structures.
     pub(super) fn weight(&self) -> usize {
         let heap = |text: &CompactString| match text.is_heap_allocated() {
             true => text.capacity(),
@@ -112,13 +106,19 @@ impl Entry {
         };
         let own_type = self.content_type.as_ref();
         let own_type = own_type.filter(|value| common_content_type(value).is_none());
-        ENTRY_OVERHEAD
+        STORE_OVERHEAD
             + size_of::<Self>()
-            + self.body.len()
+            + allocated(self.body.len())
             + own_type.map_or(0, HeaderValue::len)
             + heap(&self.result_code)
             + self.call_id.as_ref().map_or(0, heap)
     }
+}
+
+/// Returns the size of the block that holds so many bytes: allocators have four sizes between powers of two.
+fn allocated(size: usize) -> usize {
+    let step = (size.next_power_of_two() / 8).max(16);
+    size.next_multiple_of(step)
 }
 
 /// An entry that may be used for one request.
@@ -218,9 +218,9 @@ const COMMON_CONTENT_TYPES: [&str; 4] = [
     "application/json;charset=utf-8",
 ];
 
-/// What moka allocates for one entry (nodes of its hash table, access-order queue and timer wheel), as
-/// measured with small entries.
-const ENTRY_OVERHEAD: usize = 400;
+/// What one entry takes besides itself: its slot and the slots kept free for growth, its place in the index,
+/// the counts of its `Arc`, and what its body and its key allocate when they are shared first.
+const STORE_OVERHEAD: usize = 240;
 
 /// The minimum time between two refreshes of one entry. Our choice: longer than a usual fetch (0.2 to
 /// 0.8 s).

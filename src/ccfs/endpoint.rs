@@ -95,7 +95,7 @@ pub fn find_endpoint(method: &Method, path: &str) -> Lookup {
 }
 
 /// The start of the path of every interface.
-const PREFIX: &str = "/CCFS/resource/ccfs/";
+pub const PREFIX: &str = "/CCFS/resource/ccfs/";
 
 /// The result codes of flow control (error code reference, page 4240 / 0835).
 const DOWNLOADS: &str = "0300008";

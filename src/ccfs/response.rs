@@ -24,6 +24,9 @@ pub struct ParsedResponse {
 /// "No data found" (error code reference, page 4240 / 0835).
 pub const NO_DATA: &str = "0300012";
 
+/// The resultCode that says that there is no such file.
+pub const FILE_NOT_FOUND: &str = "0300011";
+
 /// The class of a result code.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ResultKind {

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::EX_CONFIG;
 use super::config_path::{ConfigPath, NotFound};
+use crate::admin::STATUS_SCHEMA;
 use crate::app;
 use crate::config::{self, Config, MAX_LISTED, Problem, Severity};
 
@@ -37,14 +38,19 @@ pub struct Check {
     /// Print one JSON object: valid, errors, warnings, summary
     #[arg(long)]
     pub(super) json: bool,
+    /// Whether problems are printed with the colours of a terminal.
+    #[arg(skip)]
+    is_styled: bool,
 }
 
 /// Prints the JSON Schema of the configuration, for editors
-#[derive(Args, Debug)]
-#[command(
-    after_help = "Examples:\n  ccfs-gateway schema > config.schema.json\n\nThen begin the file with\n  #:schema ./config.schema.json"
-)]
-pub struct Schema {}
+#[derive(Args, Debug, Default)]
+#[command(after_help = SCHEMA_EXAMPLES)]
+pub struct Schema {
+    /// Print the schema of what GET /status answers instead, for programs that read it
+    #[arg(long)]
+    status: bool,
+}
 
 impl Check {
     /// Creates a check of the file at `config`.
@@ -54,7 +60,14 @@ impl Check {
             all: false,
             connect: false,
             json: false,
+            is_styled: false,
         }
+    }
+
+    /// Prints problems with the colours of a terminal, if `is_styled`.
+    #[must_use]
+    pub fn styled(self, is_styled: bool) -> Self {
+        Self { is_styled, ..self }
     }
 
     /// Lists every problem by itself.
@@ -75,12 +88,13 @@ impl Check {
                 let report = self.report(error.problems());
                 return write_report(&report, out);
             }
-            Err(error) if self.all => {
-                writeln!(err, "{}", error.all())?;
-                return Ok(ExitCode::from(EX_CONFIG));
-            }
             Err(error) => {
-                writeln!(err, "{error}")?;
+                match (self.all, self.is_styled) {
+                    (true, true) => writeln!(err, "{:#}", error.all())?,
+                    (true, false) => writeln!(err, "{}", error.all())?,
+                    (false, true) => writeln!(err, "{error:#}")?,
+                    (false, false) => writeln!(err, "{error}")?,
+                }
                 return Ok(ExitCode::from(EX_CONFIG));
             }
         };
@@ -130,10 +144,11 @@ impl Check {
         in_use: &[String],
         err: &mut dyn Write,
     ) -> io::Result<()> {
-        let warnings = if self.all {
-            warnings.iter().map(Problem::to_string).collect()
-        } else {
-            Problem::summarize(warnings)
+        let warnings = match (self.all, self.is_styled) {
+            (true, true) => warnings.iter().map(|it| format!("{it:#}")).collect(),
+            (true, false) => warnings.iter().map(Problem::to_string).collect(),
+            (false, true) => Problem::summarize_styled(warnings),
+            (false, false) => Problem::summarize(warnings),
         };
         for warning in warnings {
             writeln!(err, "{warning}\n")?;
@@ -179,7 +194,11 @@ struct Report {
 impl Schema {
     /// Writes the schema to `out`.
     pub fn run(&self, out: &mut dyn Write) -> io::Result<ExitCode> {
-        out.write_all(config::schema().as_bytes())?;
+        if self.status {
+            out.write_all(STATUS_SCHEMA.as_bytes())?;
+        } else {
+            out.write_all(config::schema().as_bytes())?;
+        }
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -260,6 +279,14 @@ fn report_missing(
     }
     Ok(ExitCode::from(EX_CONFIG))
 }
+
+const SCHEMA_EXAMPLES: &str = "\
+Examples:
+  ccfs-gateway schema > config.schema.json
+  ccfs-gateway schema --status > status.schema.json
+
+Then begin the configuration with
+  #:schema ./config.schema.json";
 
 const EXAMPLES: &str = "\
 Examples:

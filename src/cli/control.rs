@@ -1,5 +1,5 @@
-//! `status`, `nodes`, `doctor`, `reload`, `drain`, `purge`, `healthcheck`: clients of the admin interface of a running
-//! gateway. Exit code 1 if it cannot be reached or rejects the request.
+//! `status`, `nodes`, `top`, `tail`, `doctor`, `reload`, `drain`, `purge`, `healthcheck`: clients of the admin interface of a
+//! running gateway. Exit code 1 if it cannot be reached or rejects the request.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -19,12 +19,16 @@ mod live;
 mod purge;
 mod show;
 mod table;
+mod tail;
+mod top;
 
-use connection::{AdminClient, AdminResponse};
+use connection::{AdminClient, AdminResponse, StreamingAdminResponse};
 pub use doctor::Doctor;
 pub(in crate::cli) use live::explain_live;
 pub use purge::Purge;
 use table::replace_control_chars;
+pub use tail::Tail;
+pub use top::Top;
 
 use super::failure::{self, Failure};
 
@@ -83,7 +87,7 @@ pub struct Reload {
     pub(super) target: AdminArgs,
 }
 
-/// Drains a running gateway: it finishes the requests in flight and exits
+/// Drains a running gateway: it finishes its requests and exits
 ///
 /// The gateway reports "not ready" at once, closes its listeners after `drain_delay`, and lets
 /// requests in flight finish within `grace`. This command does not wait for the exit.
@@ -94,7 +98,7 @@ pub struct Drain {
     pub(super) target: AdminArgs,
 }
 
-/// Checks the readiness of a running gateway: exit code 0 if ready, else 1
+/// Checks the readiness of a running gateway (exit code 0 or 1)
 #[derive(Args, Debug)]
 #[command(after_help = HEALTHCHECK_EXAMPLES)]
 pub struct Healthcheck {
@@ -103,6 +107,18 @@ pub struct Healthcheck {
 }
 
 impl AdminArgs {
+    /// Returns the arguments for an admin interface that needs no token.
+    #[cfg(feature = "stand-in")]
+    pub(super) fn at(admin: std::net::SocketAddr) -> Self {
+        Self {
+            admin: format!("http://{admin}"),
+            token_file: None,
+            ca: None,
+            insecure: false,
+            json: false,
+        }
+    }
+
     /// Sends a command and returns the JSON of a successful response.
     pub(super) async fn order(&self, method: Method, path: &str) -> anyhow::Result<Value> {
         let response = self.send(method, path, COMMAND_TIMEOUT).await?;
@@ -158,14 +174,19 @@ impl Nodes {
             let text = format!("{node:?} is not a node: write it as CLUSTER/HOST:PORT\n");
             return Err(clap::Error::raw(ErrorKind::ValueValidation, text).into());
         };
-        let encode = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
-        let path = format!("/nodes/{}/{}/{command}", encode(cluster), encode(address));
+        let path = node_path(cluster, address, command);
         self.target
             .send(Method::POST, &path, COMMAND_TIMEOUT)
             .await?
             .success_json()?;
         Ok(())
     }
+}
+
+/// Returns the target of an order about a node.
+fn node_path(cluster: &str, address: &str, command: &str) -> String {
+    let encode = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
+    format!("/nodes/{}/{}/{command}", encode(cluster), encode(address))
 }
 
 impl Reload {
@@ -267,7 +288,8 @@ impl Healthcheck {
 }
 
 impl AdminArgs {
-    async fn status(&self) -> anyhow::Result<Value> {
+    /// Returns the status of the gateway.
+    pub(super) async fn status(&self) -> anyhow::Result<Value> {
         self.send(Method::GET, "/status", COMMAND_TIMEOUT)
             .await?
             .success_json()
@@ -280,6 +302,22 @@ impl AdminArgs {
         timeout: Duration,
     ) -> anyhow::Result<AdminResponse> {
         let admin = AdminClient::new(self)?;
+        self.within(timeout, admin.send(method, path)).await
+    }
+
+    /// Sends a GET and returns the response once its head has arrived.
+    async fn open(&self, path: &str) -> anyhow::Result<StreamingAdminResponse> {
+        let admin = AdminClient::new(self)?;
+        self.within(COMMAND_TIMEOUT, admin.open(Method::GET, path))
+            .await
+    }
+
+    /// Waits for a response; says which address was asked if there is none.
+    async fn within<T>(
+        &self,
+        timeout: Duration,
+        response: impl Future<Output = anyhow::Result<T>>,
+    ) -> anyhow::Result<T> {
         let failure = |error: &dyn std::fmt::Display| {
             let text = format!(
                 "cannot reach the admin interface at {}: {error}",
@@ -287,7 +325,7 @@ impl AdminArgs {
             );
             Failure::new(text, REACH_HELP)
         };
-        match tokio::time::timeout(timeout, admin.send(method, path)).await {
+        match tokio::time::timeout(timeout, response).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => bail!(failure(&format_args!("{error:#}"))),
             Err(_) => bail!(failure(&format_args!("no response within {timeout:?}"))),

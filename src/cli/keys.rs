@@ -12,7 +12,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use super::control::AdminArgs;
 use import::Import;
 
-/// Disables and enables access keys of a running gateway; imports them from a spreadsheet
+/// Disables, enables and imports access keys
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct Keys {

@@ -52,7 +52,9 @@ pub struct Sign {
     timestamp: Option<Timestamp>,
 }
 
-/// Checks an Authorization value: prints `valid`, or `invalid:` and the reason (exit code 1)
+/// Checks an Authorization value
+///
+/// Prints `valid`, or `invalid:` and the reason (exit code 1).
 ///
 /// The age of the signature is printed on stderr, and checked only with --window.
 #[derive(Args, Debug)]

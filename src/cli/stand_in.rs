@@ -28,10 +28,11 @@ mod keys;
 use fault_flags::FaultFlags;
 use keys::KeyArgs;
 
-/// Serves one stand-in CC-FS node over TLS
+/// Serves a stand-in CC-FS node over TLS, or several
 ///
 /// It verifies signatures, responds with pre-signed URLs of the real form (which open nothing), serves
-/// files of any size, and injects faults. The first line on stdout is the address it listens on.
+/// files of any size, and injects faults. The first line on stdout is the address it listens on; with
+/// several --bind the first lines are, in their order.
 ///
 /// A callId, or the name of a file, may request behaviour by words joined by `_`: `code-0300009` this
 /// result code; `form-obs`, `form-s3v2`, `form-s3v4`, `form-lss` the form of the URLs; `urls-2`,
@@ -40,9 +41,9 @@ use keys::KeyArgs;
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct StandInArgs {
-    /// Address to listen on; port 0 selects a free port
+    /// Address to listen on; port 0 selects a free port. Several: one node at each
     #[arg(long, default_value = "127.0.0.1:0")]
-    bind: SocketAddr,
+    bind: Vec<SocketAddr>,
     #[command(flatten)]
     keys: KeyArgs,
     /// PEM file with the certificate chain [default: a temporary certificate is generated]
@@ -85,9 +86,11 @@ Examples:
 /// Runs the command until SIGINT or SIGTERM.
 pub async fn run(args: StandInArgs) -> anyhow::Result<ExitCode> {
     let shutdown = shutdown_signal()?;
-    let mut stand_in = start(&args, &mut io::stdout(), &mut io::stderr()).await?;
+    let nodes = start(&args, &mut io::stdout(), &mut io::stderr()).await?;
     shutdown.await;
-    stand_in.stop().await;
+    for mut node in nodes {
+        node.stop().await;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -95,11 +98,10 @@ async fn start(
     args: &StandInArgs,
     out: &mut impl Write,
     notes: &mut impl Write,
-) -> anyhow::Result<StandIn> {
+) -> anyhow::Result<Vec<StandIn>> {
     let credentials = args.keys.read()?;
     let (tls, authority) = args.tls()?;
     let settings = Settings {
-        bind: args.bind,
         clock_window: (!args.clock_window.is_zero())
             .then(|| SignedDuration::try_from(args.clock_window))
             .transpose()?,
@@ -112,15 +114,22 @@ async fn start(
         max_recorded: 0,
         ..Settings::new(tls, credentials)
     };
-    let started = StandIn::start(settings).await;
-    let stand_in = started.with_context(|| format!("cannot listen on {}", args.bind))?;
-    args.faults.inject(stand_in.faults());
+    let mut nodes = Vec::new();
+    for &bind in &args.bind {
+        let settings = settings.clone();
+        let started = StandIn::start(Settings { bind, ..settings }).await;
+        let node = started.with_context(|| format!("cannot listen on {bind}"))?;
+        args.faults.inject(node.faults());
+        nodes.push(node);
+    }
     if let (Some(authority), Some(path)) = (&authority, &args.ca_out) {
         let problem = || format!("cannot write {}", path.display());
         authority.write_certificate(path).with_context(problem)?;
     }
-    // Printed last: once the address can be read, the node serves and all files exist.
-    writeln!(out, "{}", stand_in.address())?;
+    // Printed last: once an address can be read, all nodes serve and all files exist.
+    for node in &nodes {
+        writeln!(out, "{}", node.address())?;
+    }
     match (authority, &args.ca_out) {
         (Some(_), Some(path)) => {
             writeln!(notes, "the CA certificate is in {}", path.display())?;
@@ -129,7 +138,7 @@ async fn start(
         (None, _) => {}
     }
     out.flush()?;
-    Ok(stand_in)
+    Ok(nodes)
 }
 
 impl StandInArgs {
@@ -137,10 +146,10 @@ impl StandInArgs {
     fn tls(&self) -> anyhow::Result<(Arc<ServerConfig>, Option<CertificateAuthority>)> {
         let (Some(certificate), Some(private_key)) = (&self.certificate, &self.private_key) else {
             let authority = CertificateAuthority::new()?;
-            let address = self.bind.ip().to_string();
+            let addresses: Vec<_> = self.bind.iter().map(|it| it.ip().to_string()).collect();
             let names: Vec<&str> = certificates::SERVER_NAMES
                 .into_iter()
-                .chain([&*address])
+                .chain(addresses.iter().map(String::as_str))
                 .collect();
             let issued = authority.issue(&names)?;
             return Ok((issued.server_config()?, Some(authority)));

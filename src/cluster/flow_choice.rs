@@ -22,6 +22,11 @@ impl Cluster {
         self.wait_queues.len()
     }
 
+    /// Ends the waits of an access key that was disabled.
+    pub fn revoke_waiters(&self, access_key: &str) {
+        self.wait_queues.revoke(access_key);
+    }
+
     /// Chooses the node with most room, for a request that has waited in vain: the one with the fewest
     /// attempts beyond its bound, then the one that has room soonest. Of the same nodes as
     /// [`Cluster::pick_for_retry`].

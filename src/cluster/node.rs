@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::connection_slot::{ConnectionSlot, ConnectionSlots};
-use super::flow_control::{FlowBounds, FlowClass, FlowRequest, NodeFlowControl, WaitQueues};
+use super::flow_control::{FlowClass, FlowRequest, NodeFlowControl, WaitQueues};
 use super::health::{
     EjectionReason, FailureKind, Health, HealthPolicy, NodeOutcome, OutcomeEffect,
 };
@@ -16,11 +16,11 @@ use super::latency::Latency;
 use super::load_balancing::stable_hash;
 use super::node_guard::NodeGuard;
 use super::node_sockets::NodeSockets;
+use super::node_status::{LastCheck, NodeState, NodeStatus};
 use super::node_tls::NodeTls;
 use super::{ClusterSettings, EjectionSettings, NodeAddress};
 use crate::gauge::Gauge;
-use crate::metrics::{AttemptTotals, NodeAttempts};
-use crate::tls::CertificateDetails;
+use crate::metrics::NodeAttempts;
 
 /// Identifies a node; never reused while the process runs.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -47,6 +47,7 @@ pub struct Node {
     /// One more than the index in [`FAILURE_KINDS`]; 0 is none.
     last_failure: AtomicU8,
     failure_log: Mutex<FailureLog>,
+    last_check: Mutex<Option<LastCheck>>,
     /// In seconds; [`UNKNOWN_OFFSET`] until a `Date` was read.
     clock_offset: AtomicI64,
     /// Responses in a row whose `Date` was off by [`CLOCK_TOLERANCE`] or more.
@@ -84,6 +85,7 @@ impl Node {
             attempts: NodeAttempts::default(),
             last_failure: AtomicU8::new(0),
             failure_log: Mutex::default(),
+            last_check: Mutex::default(),
             clock_offset: AtomicI64::new(UNKNOWN_OFFSET),
             clock_errors: AtomicU64::new(0),
             drained: AtomicBool::new(false),
@@ -131,6 +133,7 @@ impl Node {
     /// logged reason, which is older than `FAILURE_LOG_INTERVAL`.
     pub fn record_failure_reason(&self, reason: &str, now: Instant) -> bool {
         let mut log = self.failure_log.lock();
+        log.last_at = Some(now);
         if log.last.as_deref() != Some(reason) {
             log.last = Some(reason.into());
         }
@@ -141,6 +144,11 @@ impl Node {
             log.last_logged = log.last.clone().map(|reason| (reason, now));
         }
         is_news
+    }
+
+    /// Records the end of a health check.
+    pub fn record_check(&self, check: LastCheck) {
+        *self.last_check.lock() = Some(check);
     }
 
     /// Records by how many seconds its clock is ahead, from the `Date` of a response.
@@ -353,7 +361,9 @@ impl Node {
         } else {
             NodeState::Up
         };
+        let failures = self.failure_log.lock();
         NodeStatus {
+            id: Some(self.id),
             address: self.name.clone(),
             socket: Some(self.sockets.in_use()),
             weight: 1,
@@ -365,7 +375,9 @@ impl Node {
             failures: self.failures.load(Ordering::Relaxed),
             attempts: self.attempts.sum(),
             last_failure: self.last_failure(),
-            last_failure_reason: self.failure_log.lock().last.clone(),
+            last_failure_reason: failures.last.clone(),
+            last_failure_age: failures.last_at.map(|at| now.saturating_duration_since(at)),
+            last_check: *self.last_check.lock(),
             ejected_for: health
                 .ejected_until()
                 .filter(|_| ejected)
@@ -395,6 +407,8 @@ impl Node {
 #[derive(Debug, Default)]
 struct FailureLog {
     last: Option<Arc<str>>,
+    /// When the last failure was recorded.
+    last_at: Option<Instant>,
     /// The reason in the last log line, and when it was written.
     last_logged: Option<(Arc<str>, Instant)>,
 }
@@ -410,104 +424,6 @@ pub(super) struct NodeHealth {
     pub(super) weight_share: f64,
     /// When it changes by itself.
     pub(super) next_change: Option<Instant>,
-}
-
-/// The status of a node for the admin interface.
-#[derive(Clone, Debug)]
-pub struct NodeStatus {
-    /// `host:port`, as configured.
-    pub address: Arc<str>,
-    /// The address in use: one of those of its DNS name; `None` until one is known.
-    pub socket: Option<SocketAddr>,
-    /// Its weight in load balancing.
-    pub weight: u32,
-    /// Its priority: nodes of the lowest one serve.
-    pub priority: u32,
-    /// Its state.
-    pub state: NodeState,
-    /// Requests in flight.
-    pub in_flight: usize,
-    /// Connections, over all workers.
-    pub connections: usize,
-    /// Attempts since the node is a member.
-    pub requests: u64,
-    /// Attempts that failed.
-    pub failures: u64,
-    /// Attempts by result, with durations.
-    pub attempts: AttemptTotals,
-    /// The kind of the last failure, of a request or a probe.
-    pub last_failure: Option<FailureKind>,
-    /// The reason of the last failure, or why its name cannot be resolved.
-    pub last_failure_reason: Option<Arc<str>>,
-    /// The remaining time of its ejection.
-    pub ejected_for: Option<Duration>,
-    /// Why it is ejected.
-    pub ejection_reason: Option<EjectionReason>,
-    /// By how many seconds its clock is ahead of the gateway's, as last seen.
-    pub clock_offset: Option<i64>,
-    /// What it takes before it refuses for flow control, as learned.
-    pub flow_bounds: Vec<FlowBounds>,
-    /// Responses in a row whose `Date` was off by 30 seconds or more.
-    pub clock_errors: u64,
-    /// The certificate of the last full handshake that succeeded.
-    pub certificate: Option<Arc<CertificateDetails>>,
-}
-
-impl NodeStatus {
-    /// Adds another address of the same name; the result is up if one of them is, and has the
-    /// certificate that expires first.
-    pub fn merge(&mut self, other: &Self) {
-        let is_up = |state| matches!(state, NodeState::Up | NodeState::SlowStart);
-        if !is_up(self.state) && is_up(other.state) {
-            self.state = other.state;
-        }
-        self.in_flight += other.in_flight;
-        self.connections += other.connections;
-        self.requests += other.requests;
-        self.failures += other.failures;
-        self.attempts.merge(&other.attempts);
-        let offsets = [self.clock_offset, other.clock_offset]
-            .into_iter()
-            .flatten();
-        self.flow_bounds.extend_from_slice(&other.flow_bounds);
-        self.clock_offset = offsets.max_by_key(|offset| offset.unsigned_abs());
-        self.clock_errors = self.clock_errors.max(other.clock_errors);
-        let end = |status: &Self| Some(status.certificate.as_ref()?.validity?.not_after);
-        if end(other).is_some_and(|other| end(self).is_none_or(|own| other < own)) {
-            self.certificate.clone_from(&other.certificate);
-        }
-    }
-}
-
-/// The state of a node.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum NodeState {
-    /// Its health checks fail.
-    Down,
-    /// Drained by the admin interface: it gets no new requests.
-    Drained,
-    /// Ejected, because requests failed there.
-    Ejected,
-    /// Back from an ejection, with a growing share.
-    SlowStart,
-    /// Its name has never been resolved.
-    Unresolved,
-    /// Healthy.
-    Up,
-}
-
-impl NodeState {
-    /// Returns the name in `/status`, on the status page and in metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Down => "down",
-            Self::Drained => "drained",
-            Self::Ejected => "ejected",
-            Self::SlowStart => "slow-start",
-            Self::Unresolved => "unresolved",
-            Self::Up => "up",
-        }
-    }
 }
 
 /// At least this long between two log lines about failures of one node, so that alternating reasons do

@@ -91,6 +91,7 @@ impl Cluster {
             .map(|node| {
                 let name = node.address.to_string();
                 NodeStatus {
+                    id: None,
                     socket: None,
                     weight: node.weight,
                     priority: node.priority,
@@ -106,6 +107,8 @@ impl Cluster {
                     attempts: Default::default(),
                     last_failure: None,
                     last_failure_reason: reasons.get(&node.address).cloned(),
+                    last_failure_age: None,
+                    last_check: None,
                     ejected_for: None,
                     ejection_reason: None,
                     clock_offset: None,

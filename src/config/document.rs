@@ -1,10 +1,13 @@
 //! Parses the text of a file into the file's types: TOML, then the structure check, then serde on what
 //! remains.
 
+mod plain;
+
 use serde::de::DeserializeOwned;
 use toml::de::{DeTable, Deserializer};
 
 use super::diagnostics::Diagnostics;
+use super::file::AccessKeysFile;
 use super::structure::{self, SchemaNode};
 use super::{schema, secrets};
 
@@ -15,6 +18,15 @@ pub(super) enum FileKind {
     AccessKeys,
     /// The configuration file.
     Main,
+}
+
+/// Reads the valid part of a file of access keys; `None` if it is not TOML. All mistakes are added to
+/// `diagnostics`.
+pub(super) fn read_access_keys(
+    text: &str,
+    diagnostics: &mut Diagnostics,
+) -> Option<AccessKeysFile> {
+    plain::read(text, diagnostics).or_else(|| read(text, FileKind::AccessKeys, diagnostics))
 }
 
 /// Reads the valid part of a file; `None` if it is not TOML. All mistakes are added to `diagnostics`.

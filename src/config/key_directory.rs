@@ -2,21 +2,21 @@
 //! configuration holds what each file last held while it was good; the next one reads only the files
 //! that changed and shares the rest.
 
+mod load;
 mod merge;
 mod read;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use merge::{Candidate, Conflict, Contested, Merged, merge};
-use read::{ParsedFile, Reader};
+pub(super) use load::{Loaded, Place, Request, Selection, load};
+use merge::Contested;
 
-use super::file::AccessKeysFile;
 use super::named_file::FileDigest;
 use super::problem::Problem;
 use super::resolve::AccountRules;
-use super::{AccessKeys, AccountSettings, Config};
+use super::{AccountSettings, Config};
 use crate::auth::AccessKey;
 use crate::sharded_map::ShardedMap;
 
@@ -25,8 +25,12 @@ use crate::sharded_map::ShardedMap;
 pub struct AccountSource(u32);
 
 impl AccountSource {
-    /// The configuration file, with the file of `access_keys_file`.
+    /// The configuration file.
     pub(super) const MAIN: Self = Self(0);
+    /// The file of `access_keys_file`.
+    pub(super) const KEY_FILE: Self = Self(1);
+    /// The first of the files of `access_keys_dir`.
+    const FIRST_OF_DIRECTORY: u32 = 2;
 }
 
 /// The files of `access_keys_dir` in one generation.
@@ -92,37 +96,6 @@ pub struct KeyChanges {
     pub error: Option<Arc<str>>,
 }
 
-/// What is read again.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Selection<'a> {
-    /// The whole directory.
-    All,
-    /// Only what changed.
-    Only(&'a KeyChanges),
-}
-
-/// What a directory is loaded with.
-pub(super) struct Request<'a> {
-    /// The configuration in force.
-    pub(super) previous: Option<&'a Config>,
-    /// `None` without `access_keys_dir`.
-    pub(super) path: Option<PathBuf>,
-    pub(super) rules: Arc<AccountRules>,
-    /// The accounts of the configuration itself; `None` if they have not changed.
-    pub(super) main: Option<Vec<Arc<AccountSettings>>>,
-    pub(super) selection: Selection<'a>,
-}
-
-/// The accounts of a generation.
-pub(super) struct Loaded {
-    pub(super) access_keys: AccessKeys,
-    pub(super) directory: Option<Arc<KeyDirectory>>,
-    /// The errors and warnings of the files that were read.
-    pub(super) problems: Vec<Problem>,
-    /// The access keys of the configuration itself that a file of the directory keeps, with that file.
-    pub(super) main_conflicts: Vec<(AccessKey, PathBuf)>,
-}
-
 impl KeyDirectory {
     /// Returns the path of the directory.
     pub fn path(&self) -> &Path {
@@ -167,6 +140,14 @@ impl KeyDirectory {
         self.files.get(name).map(|file| file.record.as_ref())
     }
 
+    /// Returns the names of files that may have been read, or are gone, since `before`: a few, however many
+    /// there are.
+    pub fn changed_since<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = &'a Arc<str>> {
+        let here = self.files.unshared(&before.files);
+        let gone = before.files.unshared(&self.files);
+        here.chain(gone).map(|(name, _)| name)
+    }
+
     fn name_of(&self, source: AccountSource) -> Option<Arc<str>> {
         let mut files = self.files.iter();
         files
@@ -207,7 +188,7 @@ impl Config {
             previous: Some(self),
             path: Some(directory.path.to_path_buf()),
             rules: directory.rules.clone(),
-            main: None,
+            places: Vec::new(),
             selection: Selection::Only(changes),
         };
         match load(&request) {
@@ -247,205 +228,6 @@ pub(super) fn contested_problems(directory: &KeyDirectory) -> Vec<Problem> {
 /// It cannot be read, others can write it, or it holds too many files.
 pub fn list_key_files(path: &Path) -> Result<Vec<Arc<str>>, String> {
     read::list(path)
-}
-
-/// Reads the directory, and makes the accounts of all places.
-///
-/// # Errors
-/// The directory cannot be read, and was not read before.
-pub(super) fn load(request: &Request<'_>) -> Result<Loaded, String> {
-    let before = request.previous.and_then(|it| it.key_directory.as_deref());
-    let next_source = before.map_or(1, |before| before.next_source);
-    let Some(path) = &request.path else {
-        return Ok(assemble(request, None, Vec::new(), &[]));
-    };
-    let kept = before.filter(|before| *before.path == **path);
-    let mut directory = match kept {
-        Some(kept) => kept.clone(),
-        None => KeyDirectory::empty(path, request.rules.clone(), next_source),
-    };
-    let has_same_rules = *directory.rules == *request.rules;
-    directory.rules = request.rules.clone();
-    let (names, removed) = match request.selection {
-        Selection::Only(changes) if has_same_rules && kept.is_some() => {
-            directory.error = changes.error.clone();
-            let mut names = changes.changed.clone();
-            // What it conflicts with may be gone.
-            let conflicts = directory.refused.iter().filter(|(_, it)| it.is_conflict);
-            names.extend(conflicts.map(|(name, _)| name.clone()));
-            names.sort();
-            names.dedup();
-            names.retain(|name| !changes.removed.contains(name));
-            (names, changes.removed.clone())
-        }
-        _ => match read::list(path) {
-            Ok(names) => {
-                directory.error = None;
-                let is_gone = |name: &&Arc<str>| names.binary_search(name).is_err();
-                let removed = directory.files.keys().filter(is_gone).cloned().collect();
-                (names, removed)
-            }
-            Err(error) if kept.is_some() => {
-                directory.error = Some(error.into());
-                (Vec::new(), Vec::new())
-            }
-            Err(error) => return Err(error),
-        },
-    };
-    for name in &names {
-        if !directory.files.contains_key(name) {
-            let file = KeyFile {
-                source: AccountSource(directory.next_source),
-                access_keys: Arc::default(),
-                record: Arc::default(),
-            };
-            directory.files.insert(name.clone(), Arc::new(file));
-            directory.next_source += 1;
-        }
-    }
-    let reader = Reader {
-        directory: &directory,
-        may_reuse: has_same_rules && kept.is_some(),
-    };
-    let parsed = reader.read_all(&names);
-    Ok(assemble(request, Some(directory), parsed, &removed))
-}
-
-/// Merges the accounts of all places, and makes the directory of the next generation.
-fn assemble(
-    request: &Request<'_>,
-    directory: Option<KeyDirectory>,
-    parsed: Vec<ParsedFile>,
-    removed: &[Arc<str>],
-) -> Loaded {
-    let before = request.previous.and_then(|it| it.key_directory.as_deref());
-    let keys_before = request
-        .previous
-        .map_or_else(AccessKeys::default, |it| it.access_keys.clone());
-    let is_main =
-        |(_, account): &(&AccessKey, &Arc<AccountSettings>)| account.source == AccountSource::MAIN;
-    let main_before: Vec<_> = match &request.main {
-        Some(_) => keys_before
-            .iter()
-            .filter(is_main)
-            .map(|(key, _)| key.clone())
-            .collect(),
-        None => Vec::new(),
-    };
-    let main = request.main.as_deref().map(|accounts| Candidate {
-        source: AccountSource::MAIN,
-        before: &main_before,
-        accounts,
-    });
-    let mut candidates: Vec<_> = main.into_iter().collect();
-    // Of files that are gone, and of another directory.
-    let is_other = directory.as_ref().map(|it| &it.path) != before.map(|it| &it.path);
-    let gone = before.into_iter().flat_map(|it| it.files.iter());
-    let gone = gone.filter(|(name, _)| is_other || removed.contains(name));
-    candidates.extend(gone.map(|(_, file)| Candidate {
-        source: file.source,
-        before: &file.access_keys,
-        accounts: &[],
-    }));
-    let file_of = |name: &str| directory.as_ref().and_then(|it| it.files.get(name));
-    candidates.extend(parsed.iter().filter_map(|file| {
-        let known = file_of(&file.name)?;
-        Some(Candidate {
-            source: known.source,
-            before: &known.access_keys,
-            accounts: file.accounts.as_deref()?,
-        })
-    }));
-    let contested = before.map_or_else(Contested::new, |it| it.contested.clone());
-    let merged = merge(&keys_before, &contested, &candidates);
-    drop(candidates);
-    match directory {
-        Some(directory) => directory.finish(merged, parsed, removed),
-        None => Loaded {
-            access_keys: merged.access_keys,
-            directory: None,
-            problems: Vec::new(),
-            main_conflicts: Vec::new(),
-        },
-    }
-}
-
-impl KeyDirectory {
-    /// Makes the directory of the next generation.
-    fn finish(mut self, merged: Merged, parsed: Vec<ParsedFile>, removed: &[Arc<str>]) -> Loaded {
-        self.contested = merged.contested;
-        let conflicts: HashMap<_, _> = merged
-            .conflicts
-            .iter()
-            .map(|conflict| (conflict.source, conflict))
-            .collect();
-        let main_conflict = conflicts.get(&AccountSource::MAIN).map(|conflict| {
-            let holder = self.path_of(conflict.holder);
-            (conflict.access_key.clone(), holder)
-        });
-        for name in removed {
-            self.files.remove(name);
-            self.refused.remove(name);
-        }
-        let mut problems = Vec::new();
-        for mut file in parsed {
-            problems.append(&mut file.problems);
-            problems.extend(self.take(file, &conflicts));
-        }
-        Loaded {
-            access_keys: merged.access_keys,
-            directory: Some(Arc::new(self)),
-            problems,
-            main_conflicts: main_conflict.into_iter().collect(),
-        }
-    }
-
-    /// Takes the new state of one file. Returns the error of a conflict.
-    fn take(
-        &mut self,
-        file: ParsedFile,
-        conflicts: &HashMap<AccountSource, &Conflict>,
-    ) -> Option<Problem> {
-        let known = self.files.get(&file.name)?.clone();
-        let conflict = conflicts.get(&known.source);
-        let path = self.path.join(&*file.name);
-        let (access_keys, problem) = match (&file.accounts, conflict) {
-            (Some(accounts), None) => {
-                self.refused.remove(&file.name);
-                let names = accounts.iter().map(|it| it.credential.access_key().clone());
-                (names.collect(), None)
-            }
-            (_, conflict) => {
-                let problem = conflict.and_then(|conflict| {
-                    let holder = self.path_of(conflict.holder);
-                    read::conflict_problem(&path, &conflict.access_key, &holder)
-                });
-                let message = problem.as_ref().map(Problem::one_line);
-                let refused = RefusedFile {
-                    message: message.unwrap_or_else(|| file.message.clone()),
-                    path,
-                    not_yet_revoked: file.missing(&known.access_keys),
-                    is_conflict: conflict.is_some(),
-                };
-                self.refused.insert(file.name.clone(), Arc::new(refused));
-                (known.access_keys.clone(), problem)
-            }
-        };
-        let next = KeyFile {
-            source: known.source,
-            access_keys,
-            record: Arc::new(file.record),
-        };
-        self.files.insert(file.name, Arc::new(next));
-        problem
-    }
-
-    fn path_of(&self, source: AccountSource) -> PathBuf {
-        match self.name_of(source) {
-            Some(name) => self.path.join(&*name),
-            None => PathBuf::from("the configuration"),
-        }
-    }
 }
 
 /// More are refused: our choice, documented at `access_keys_dir`.

@@ -10,7 +10,7 @@ use aws_lc_rs::digest::{self, SHA256};
 use zeroize::Zeroizing;
 
 /// The SHA-256 of the content of a file. Not shown in `Debug`: a short secret can be guessed from it.
-#[derive(Clone, Copy, Eq, PartialEq)]
+#[derive(Clone, Copy, Eq, Hash, PartialEq)]
 pub struct FileDigest([u8; 32]);
 
 impl fmt::Debug for FileDigest {

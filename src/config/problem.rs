@@ -83,7 +83,8 @@ impl ConfigError {
 
     fn write(&self, problems: &[&Problem], f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for problem in problems {
-            writeln!(f, "{problem}\n")?;
+            fmt::Display::fmt(problem, f)?;
+            f.write_str("\n\n")?;
         }
         let is_error = |problem: &&Problem| problem.severity == Severity::Error;
         let errors = self.problems.iter().filter(is_error).count();
@@ -139,12 +140,17 @@ impl Problem {
 
     /// Returns at most 20 texts of several lines for these warnings, equal ones merged.
     pub fn summarize(warnings: &[Self]) -> Vec<String> {
+        Self::summarize_with(warnings, Self::to_string)
+    }
+
+    /// Like [`Self::summarize`], with the colours of a terminal.
+    pub fn summarize_styled(warnings: &[Self]) -> Vec<String> {
+        Self::summarize_with(warnings, |warning| format!("{warning:#}"))
+    }
+
+    fn summarize_with(warnings: &[Self], text: impl Fn(&Self) -> String) -> Vec<String> {
         let merged = Self::merge_equal(warnings);
-        let mut texts: Vec<_> = merged
-            .iter()
-            .take(MAX_LISTED)
-            .map(Self::to_string)
-            .collect();
+        let mut texts: Vec<_> = merged.iter().take(MAX_LISTED).map(text).collect();
         let omitted: usize = merged.iter().skip(MAX_LISTED).map(|it| it.count).sum();
         if omitted > 0 {
             texts.push(format!(
@@ -228,6 +234,7 @@ impl Problem {
     }
 }
 
+/// `{:#}` adds the colours of a terminal.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let level = match self.severity {
@@ -255,7 +262,12 @@ impl fmt::Display for Problem {
                 .element(Origin::path(path))
                 .element(Level::HELP.message(self.help.as_str())),
         };
-        f.write_str(&Renderer::plain().render(&[group]))
+        let renderer = if f.alternate() {
+            Renderer::styled()
+        } else {
+            Renderer::plain()
+        };
+        f.write_str(&renderer.render(&[group]))
     }
 }
 

@@ -20,12 +20,23 @@ use crate::telemetry::LogFormat;
 pub(super) fn redact(config: &Config) -> Value {
     let mut access_keys: Vec<_> = config.access_keys.iter().collect();
     access_keys.sort_by_key(|(access_key, _)| access_key.as_str());
+    let access_keys = access_keys
+        .into_iter()
+        .map(|(name, it)| (name.as_str(), account(it)));
+    redact_with(config, &table(access_keys))
+}
 
+/// As [`redact`], but `access_keys` is null: there may be a hundred thousand of them.
+pub(super) fn redact_settings(config: &Config) -> Value {
+    redact_with(config, &Value::Null)
+}
+
+fn redact_with(config: &Config, access_keys: &Value) -> Value {
     json!({
         "listeners": table(config.listeners.iter().map(|(name, it)| (name.as_ref(), listener(it)))),
         "clusters": table(config.clusters.iter().map(|(name, it)| (name.as_ref(), cluster_table(it)))),
         "plans": table(config.plans.iter().map(|(name, it)| (name.as_ref(), json!(it)))),
-        "access_keys": table(access_keys.into_iter().map(|(name, it)| (name.as_str(), account(it)))),
+        "access_keys": access_keys,
         "callers": table(config.callers.iter().map(|(name, it)| (name.as_ref(), caller(it)))),
         "cache": section(&config.cache),
         "limits": section(&config.limits),

@@ -29,7 +29,7 @@ pub(super) use accounts::{AccountReader, AccountRules};
 use super::diagnostics::Diagnostics;
 use super::diagnostics::Severity;
 use super::document::{self, FileKind};
-use super::file::{AccessKey, AccessKeysFile, ByName, File, Setting};
+use super::file::{AccessKey, ByName, File, Setting};
 use super::key_directory::KeyChanges;
 use super::permissions;
 use super::problem::{ConfigError, Problem};
@@ -68,6 +68,7 @@ pub(super) fn resolve(
     let mut config = Config {
         access_keys: access_keys.access_keys,
         plans: access_keys.plans,
+        key_file: access_keys.key_file,
         key_directory: access_keys.directory,
         listeners: Default::default(),
         clusters: Default::default(),
@@ -111,7 +112,7 @@ pub(super) fn resolve(
         problems.extend(keys.diagnostics.into_problems(&keys.path, &keys.text));
     }
     problems.extend(access_keys.problems);
-    config.files = files;
+    config.files = Arc::new(files);
     let is_error = |problem: &Problem| problem.severity() == Severity::Error;
     if problems.iter().any(is_error) {
         return Err(ConfigError::new(problems));
@@ -193,8 +194,7 @@ impl KeysFile {
             }
         };
         let mut diagnostics = Diagnostics::new(&path);
-        let file: Option<AccessKeysFile> =
-            document::read(&text, FileKind::AccessKeys, &mut diagnostics);
+        let file = document::read_access_keys(&text, &mut diagnostics);
         Some(Self {
             tables: file.unwrap_or_default().access_keys,
             path,

@@ -6,6 +6,7 @@ mod crls;
 mod handshake;
 mod hostile;
 mod key_directory;
+mod key_file;
 mod mistakes;
 mod redacted;
 mod secrecy;

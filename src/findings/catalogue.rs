@@ -133,6 +133,13 @@ pub const CATALOGUE: &[Entry] = &[
         condition: dates::crls,
     },
     Entry {
+        id: "ticket-key-old",
+        end: End::AtOnce,
+        advice: "Write a new key (head -c 32 /dev/urandom), distribute it to all gateways as the last file of ticket_key_file, and a minute later make it the first one.",
+        alert: "CcfsGatewayTicketKeyOld",
+        condition: dates::ticket_keys,
+    },
+    Entry {
         id: "access-key-ends",
         end: End::AtOnce,
         advice: "If the account shall go on, move its not_after; if not, tell its owner that its requests will get 401.",
@@ -142,7 +149,7 @@ pub const CATALOGUE: &[Entry] = &[
     Entry {
         id: "clients-refused",
         end: End::AfterHold,
-        advice: "Call the owner of the access key that fails most. `ccfs-gateway explain` finds the first byte that differs; the details name what was claimed and from which address.",
+        advice: "Call the owner of the access key that fails most: the details name what was claimed and from which address, and `ccfs-gateway explain --live AK` shows its last signature and the mistake.",
         alert: "CcfsGatewayAuthFailures",
         condition: callers::refused,
     },

@@ -37,6 +37,12 @@ struct Place {
     last: Unverified,
     class: AuthResult,
     at: Instant,
+    /// Of `count`, those that shadow authentication forwarded.
+    shadowed: u64,
+    /// The verified requests of the access key when it last failed.
+    verified: u64,
+    /// Whether it has verified since, and not failed for a minute.
+    is_mended: bool,
     is_secret: bool,
     shows_whole: bool,
     /// The mistake that was found in its signatures.
@@ -56,6 +62,11 @@ pub struct ClaimStatus {
     pub is_secret: bool,
     /// The requests that did not verify, since it got its place.
     pub count: u64,
+    /// Of these, those that shadow authentication forwarded.
+    pub would_be_refused: u64,
+    /// Whether it would still be refused once shadow authentication ends: its last request was forwarded
+    /// only for that, and it has not verified since.
+    pub is_on_trial: bool,
     /// Why the last one did not verify, in the words of the metrics.
     pub class: &'static str,
     /// The mistake in it, where one was found.
@@ -68,12 +79,21 @@ pub struct ClaimStatus {
 
 impl Claimed {
     /// Takes the requests that did not verify since the last observation.
-    pub(super) fn take(&mut self, now: &Observation, access_keys: &dyn AccessKeys) {
+    pub(super) fn take(
+        &mut self,
+        now: &Observation,
+        access_keys: &dyn AccessKeys,
+        minute: Duration,
+    ) {
         for places in [&mut self.configured, &mut self.others] {
             places.age(now.at);
         }
+        // It may have been configured since.
+        let others = &mut self.others.places;
+        others.retain(|place| !access_keys.is_configured(&place.access_key));
         for (claimant, event) in &now.incidents.unverified {
-            if claimant.access_key.is_empty() {
+            // Without an access key the class tells what would have to be mended.
+            if claimant.access_key.is_empty() && event.shadowed == 0 {
                 continue;
             }
             let is_configured =
@@ -91,6 +111,9 @@ impl Claimed {
                 last: *event,
                 class: claimant.class,
                 at: now.at,
+                shadowed: 0,
+                verified: 0,
+                is_mended: false,
                 is_secret: !is_configured && access_keys.is_secret(&claimant.access_key),
                 shows_whole: false,
                 found: None,
@@ -99,11 +122,15 @@ impl Claimed {
                 place.shows_whole = is_configured || access_keys.shows_claimed();
                 place.weight += as_weight(event.count);
                 place.count += event.count;
+                place.shadowed += event.shadowed;
+                place.verified = access_keys.verified(&place.access_key);
                 (place.last, place.class, place.at) = (*event, claimant.class, now.at);
             }
         }
         for place in &mut self.configured.places {
             place.found = access_keys.mistake(&place.access_key);
+            let is_over = now.at.saturating_duration_since(place.at) >= minute;
+            place.is_mended = is_over && access_keys.verified(&place.access_key) > place.verified;
         }
     }
 
@@ -148,7 +175,9 @@ impl Places {
         newcomer: impl FnOnce() -> Place,
     ) -> Option<&mut Place> {
         let known = |place: &Place| {
-            place.access_key == claimant.access_key && place.length == claimant.length
+            place.access_key == claimant.access_key
+                && place.length == claimant.length
+                && (place.length > 0 || place.class == claimant.class)
         };
         if let Some(index) = self.places.iter().position(known) {
             return self.places.get_mut(index);
@@ -183,10 +212,14 @@ impl Place {
         };
         let mistake = match self.class {
             _ if self.is_secret => Some(SECRET.to_owned()),
-            AuthResult::Stale => Some(format!(
-                "signed {}",
-                words::clock_error(self.last.seconds_ahead)
-            )),
+            AuthResult::Stale => {
+                let signed = format!("signed {}", words::clock_error(self.last.seconds_ahead));
+                let of_time = |found: &&String| found.starts_with("timestamp-");
+                Some(match self.found.as_ref().filter(of_time) {
+                    Some(found) => format!("{found}; {signed}"),
+                    None => signed,
+                })
+            }
             _ => self.found.clone(),
         };
         ClaimStatus {
@@ -195,6 +228,8 @@ impl Place {
             is_configured,
             is_secret: self.is_secret,
             count: self.count,
+            would_be_refused: self.shadowed,
+            is_on_trial: self.last.shadowed > 0 && !self.is_mended,
             class: self.class.as_str(),
             mistake,
             address: self.last.address,
@@ -204,6 +239,16 @@ impl Place {
 }
 
 impl ClaimStatus {
+    /// Returns what is claimed, in words.
+    pub(super) fn name(&self) -> String {
+        match (self.is_configured, self.is_secret) {
+            _ if self.length == 0 => "no access key".to_owned(),
+            (_, true) => self.access_key.clone(),
+            (true, _) => format!("the configured access key {}", self.access_key),
+            (false, _) => format!("the unknown access key {}", self.access_key),
+        }
+    }
+
     /// Returns the object in `/status` and in the details of `clients-refused`.
     pub fn to_json(&self) -> Value {
         json!({
@@ -211,6 +256,7 @@ impl ClaimStatus {
             "length": self.length,
             "configured": self.is_configured,
             "count": self.count,
+            "would_be_refused": self.would_be_refused,
             "class": self.class,
             "mistake": self.mistake,
             "address": self.address.to_canonical(),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 pub use super::board::Change;
 use super::board::{Board, Moment};
 use super::claimed::{ClaimStatus, Claimed};
-use super::observation::{ClusterFacts, Counters, Observation};
+use super::observation::{ClusterFacts, Counters, ListenerFacts, Observation};
 use super::recent::{Growth, Recent, forget_all};
 use super::{CATALOGUE, Finding, Severity};
 use crate::cluster::NodeStatus;
@@ -58,6 +58,16 @@ pub struct Report {
     pub counts: HashMap<(&'static str, Severity), u64>,
     /// Whose requests did not verify.
     pub claimed: Vec<ClaimStatus>,
+    /// Whether a listener has `authentication = "shadow"`.
+    is_on_trial: bool,
+}
+
+impl Report {
+    /// Returns who would be refused if no listener had `authentication = "shadow"`, the heaviest first.
+    pub fn on_trial(&self) -> impl Iterator<Item = &ClaimStatus> {
+        let claimed = self.claimed.iter().filter(|_| self.is_on_trial);
+        claimed.filter(|claim| claim.is_on_trial)
+    }
 }
 
 /// What a condition sees.
@@ -65,6 +75,7 @@ pub(super) struct Situation<'a> {
     pub(super) now: &'a Observation,
     pub(super) memory: &'a Memory,
     pub(super) claimed: &'a Claimed,
+    pub(super) access_keys: &'a dyn AccessKeys,
     pub(super) timing: Timing,
 }
 
@@ -125,6 +136,10 @@ pub trait AccessKeys {
     fn is_secret(&self, text: &str) -> bool;
     /// The mistake that was found in the signatures of an access key.
     fn mistake(&self, access_key: &str) -> Option<String>;
+    /// The number of verified requests of an access key.
+    fn verified(&self, access_key: &str) -> u64;
+    /// The configuration key that sets a limit of an access key, where it is not its own table.
+    fn limit_key(&self, access_key: &str, limiter: Limiter) -> Option<String>;
     /// Whether claimed access keys may be shown whole (`[telemetry] log_claimed_ak`).
     fn shows_claimed(&self) -> bool;
 }
@@ -145,7 +160,7 @@ impl Detector {
         access_keys: &dyn AccessKeys,
     ) -> (Report, Vec<Change>) {
         self.memory.take(now, self.timing, access_keys);
-        self.claimed.take(now, access_keys);
+        self.claimed.take(now, access_keys, self.timing.minute);
         let moment = Moment {
             at: now.at,
             now: now.now,
@@ -157,6 +172,7 @@ impl Detector {
                 now,
                 memory: &self.memory,
                 claimed: &self.claimed,
+                access_keys,
                 timing: self.timing,
             };
             let cases = (entry.condition)(&situation);
@@ -168,6 +184,10 @@ impl Detector {
             findings: all.into_iter().take(MAX_SHOWN).cloned().collect(),
             counts: self.board.counts(),
             claimed: self.claimed.statuses((now.at, now.now)),
+            is_on_trial: now
+                .listeners
+                .iter()
+                .any(ListenerFacts::shadows_authentication),
         };
         (report, changes)
     }

@@ -73,6 +73,15 @@ pub struct ListenerFacts {
     pub name: Arc<str>,
     /// The settings of it that only watch: `validation` or `authentication`.
     pub shadowed: Vec<&'static str>,
+    /// When the file of the ticket key that issues was written; `None` without one.
+    pub ticket_key_since: Option<Timestamp>,
+}
+
+impl ListenerFacts {
+    /// Whether it forwards what does not verify.
+    pub fn shadows_authentication(&self) -> bool {
+        self.shadowed.contains(&"authentication")
+    }
 }
 
 /// The shared store.
@@ -130,6 +139,8 @@ pub struct EndDate {
     pub owner: Arc<str>,
     /// Its own name: the first name of a certificate; may be empty.
     pub name: String,
+    /// When its validity began, which shortens the notice of what is short-lived; `None` is long ago.
+    pub since: Option<Timestamp>,
     /// The end.
     pub at: Timestamp,
 }

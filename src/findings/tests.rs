@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::metrics::{AuthResult, Claimant, Incidents, Unverified};
+use crate::metrics::{AuthResult, Claimant, Incidents, Limiter, Unverified};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -23,6 +23,14 @@ impl AccessKeys for Keys {
 
     fn mistake(&self, _: &str) -> Option<String> {
         None
+    }
+
+    fn verified(&self, _: &str) -> u64 {
+        0
+    }
+
+    fn limit_key(&self, access_key: &str, _: Limiter) -> Option<String> {
+        (access_key == "known-of-plan").then(|| "[plans.small] rate_limit".to_owned())
     }
 
     fn shows_claimed(&self) -> bool {
@@ -85,11 +93,20 @@ fn every_entry_is_complete() {
             .split("- alert: ")
             .find(|rule| rule.lines().next() == Some(entry.alert));
         let rule = rule.unwrap_or_else(|| panic!("{id}: no alert {}", entry.alert));
-        let link = format!("/deploy/{}\"", entry.runbook());
+        let link = format!("\"RUNBOOKS/{}\"", entry.runbook());
         assert!(
             rule.contains("runbook_url: ") && rule.contains(&link),
             "{id}: {rule}"
         );
+    }
+    let of_gateway = [
+        400, 401, 403, 404, 405, 408, 413, 415, 431, 500, 502, 503, 504, 508,
+    ];
+    let of_gateway = of_gateway.map(|code| format!("GW{code}"));
+    let of_nodes = (1..=13).map(|code| format!("03000{code:02}"));
+    for code in of_nodes.chain(of_gateway) {
+        let heading = format!("\n### {code}\n");
+        assert!(runbook.contains(&heading), "{code} has no heading");
     }
     for rule in rules.split("- alert: ").skip(1) {
         let link = rule.split("troubleshooting.md#").nth(1).unwrap_or_default();
@@ -161,6 +178,7 @@ fn an_end_date_is_critical_three_days_before() {
             kind,
             owner: "ccfs".into(),
             name,
+            since: None,
             at,
         }];
         let (report, _) = detector.observe(&now, &Keys);
@@ -181,6 +199,71 @@ fn an_end_date_is_critical_three_days_before() {
 }
 
 #[test]
+fn what_is_short_lived_is_judged_against_its_own_period() {
+    let mut detector = Detector::default();
+    let mut severity = |hours: i64, period_hours: i64| {
+        let mut now = observation(start());
+        let at = Timestamp::from_second(hours * 3600).unwrap();
+        let since = at.checked_sub(jiff::SignedDuration::from_hours(period_hours));
+        now.end_dates = vec![EndDate {
+            kind: EndKind::Crl,
+            owner: "ccfs".into(),
+            name: String::new(),
+            since: since.ok(),
+            at,
+        }];
+        let (report, _) = detector.observe(&now, &Keys);
+        report.findings.first().map(|it| it.severity)
+    };
+    let (warning, critical) = (Some(Severity::Warning), Some(Severity::Critical));
+    for (period, warned, criticized) in [(24, 8, 2), (7 * 24, 56, 14), (90 * 24, 14 * 24, 3 * 24)] {
+        assert_eq!(severity(warned + 1, period), None, "{period}");
+        assert_eq!(severity(warned, period), warning, "{period}");
+        assert_eq!(severity(criticized + 1, period), warning, "{period}");
+        assert_eq!(severity(criticized, period), critical, "{period}");
+        assert_eq!(severity(-1, period), critical, "{period}");
+    }
+}
+
+#[test]
+fn a_ticket_key_of_more_than_seven_days_is_old() {
+    let mut detector = Detector::default();
+    let mut ids = |days: i64| {
+        let mut now = observation(start());
+        let since = Timestamp::from_second(-days * 86_400 - 60).unwrap();
+        now.listeners.push(ListenerFacts {
+            name: "ccfs".into(),
+            shadowed: Vec::new(),
+            ticket_key_since: Some(since),
+        });
+        ids(&detector.observe(&now, &Keys).0)
+    };
+    assert!(ids(6).is_empty() && ids(-1).is_empty());
+    assert_eq!(ids(7), ["ticket-key-old"]);
+    assert!(ids(0).is_empty(), "it goes as soon as the key is new");
+}
+
+#[test]
+fn an_account_at_its_limit_names_where_the_limit_is_written() {
+    let mut detector = Detector::default();
+    for (access_key, key) in [
+        ("known-of-plan", "[plans.small] rate_limit"),
+        ("known", "[access_keys.known] rate_limit"),
+    ] {
+        let mut now = observation(start());
+        let limited = (access_key.into(), Limiter::AccessKey);
+        now.incidents.limited.insert(limited, 1);
+        let (report, _) = detector.observe(&now, &Keys);
+        let cause = report
+            .findings
+            .iter()
+            .find(|it| &**it.subject.name() == access_key);
+        let cause = &cause.unwrap().cause;
+        assert!(cause.contains(key), "{cause}");
+    }
+}
+
+#[test]
 fn a_hundred_findings_are_shown_and_the_others_counted() {
     let mut detector = Detector::default();
     let mut now = observation(start());
@@ -188,6 +271,7 @@ fn a_hundred_findings_are_shown_and_the_others_counted() {
         now.listeners.push(ListenerFacts {
             name: number.to_string().into(),
             shadowed: vec!["validation"],
+            ticket_key_since: None,
         });
     }
     let (report, _) = detector.observe(&now, &Keys);
@@ -198,6 +282,7 @@ fn a_hundred_findings_are_shown_and_the_others_counted() {
 fn claim(now: &mut Observation, access_key: &str, class: AuthResult, count: u64, ahead: i64) {
     let event = Unverified {
         count,
+        shadowed: 0,
         address: IpAddr::from([192, 0, 2, 7]),
         seconds_ahead: ahead,
     };
@@ -242,6 +327,88 @@ fn claims_are_marked_shortened_and_show_no_secret() {
         (&json["length"], &json["configured"]),
         (&19.into(), &false.into())
     );
+}
+
+/// The same, of which `known` has verified.
+struct Mended;
+
+impl AccessKeys for Mended {
+    fn is_configured(&self, access_key: &str) -> bool {
+        Keys.is_configured(access_key)
+    }
+
+    fn is_secret(&self, text: &str) -> bool {
+        Keys.is_secret(text)
+    }
+
+    fn mistake(&self, _: &str) -> Option<String> {
+        None
+    }
+
+    fn verified(&self, access_key: &str) -> u64 {
+        u64::from(access_key == "known")
+    }
+
+    fn limit_key(&self, _: &str, _: Limiter) -> Option<String> {
+        None
+    }
+
+    fn shows_claimed(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn who_would_be_refused_is_named_until_it_verifies_or_shadow_ends() {
+    let (mut detector, start) = (Detector::default(), start());
+    let listeners = |shadowed: &[&'static str]| {
+        let shadowed = shadowed.to_vec();
+        vec![ListenerFacts {
+            name: "l".into(),
+            shadowed,
+            ticket_key_since: None,
+        }]
+    };
+    let on_trial = |report: &Report| -> Vec<String> {
+        report.on_trial().map(|it| it.access_key.clone()).collect()
+    };
+    let mut now = observation(start);
+    now.listeners = listeners(&["authentication"]);
+    for (access_key, class) in [
+        ("known-broken", AuthResult::WrongSignature),
+        ("known", AuthResult::Stale),
+        ("", AuthResult::Missing),
+        ("", AuthResult::OtherScheme),
+    ] {
+        claim(&mut now, access_key, class, 3, 0);
+    }
+    for event in now.incidents.unverified.values_mut() {
+        event.shadowed = event.count;
+    }
+    claim(&mut now, "known-refused", AuthResult::WrongSignature, 9, 0);
+    let (report, _) = detector.observe(&now, &Keys);
+    let mut named = on_trial(&report);
+    named.sort();
+    assert_eq!(named, ["", "", "known", "known-broken"]);
+    let shadow_on = report.findings.iter().find(|it| it.entry.id == "shadow-on");
+    let shadow_on = shadow_on.unwrap();
+    let cause = &shadow_on.cause;
+    assert!(cause.contains("known-broken (wrong_signature)"), "{cause}");
+    assert!(cause.contains("no access key (missing)"), "{cause}");
+    let listed = &shadow_on.details["would_be_refused"];
+    assert_eq!(listed.as_array().unwrap().len(), 4);
+    assert_eq!(listed[0]["would_be_refused"], 3);
+
+    // `known` verifies; it leaves the list a minute after its last failure.
+    for (seconds, expected) in [(30, 4), (61, 3)] {
+        let mut now = observation(start + Duration::from_secs(seconds));
+        now.listeners = listeners(&["authentication"]);
+        let (report, _) = detector.observe(&now, &Mended);
+        assert_eq!(on_trial(&report).len(), expected);
+    }
+    let mut now = observation(start + MINUTE * 2);
+    now.listeners = listeners(&["validation"]);
+    assert!(on_trial(&detector.observe(&now, &Mended).0).is_empty());
 }
 
 #[test]

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
+use super::account_counts::{AccountCounts, AccountTotals, Setback};
+use super::context::wall_clock;
 use crate::auth::Credential;
 use crate::ccfs::Tenant;
 use crate::config::{AccountSettings, Rate, TableDigest};
@@ -18,6 +21,7 @@ use crate::shared_store::{OrderOrigin, OrderRecord};
 #[derive(Debug, Default)]
 struct Activity {
     admitted: AtomicU64,
+    counts: AccountCounts,
     recordings: RecentCount,
     /// Unix seconds; 0 is never.
     second_secret_used: AtomicI64,
@@ -86,11 +90,39 @@ impl Account {
         self.activity.admitted.load(Ordering::Relaxed)
     }
 
+    /// Counts a request that the cache answered.
+    pub(super) fn count_hit(&self) {
+        self.activity.counts.count_hit();
+    }
+
+    /// Counts a request that was not answered as asked.
+    pub(super) fn count_setback(&self, setback: Setback) {
+        self.activity.counts.count_setback(setback);
+    }
+
+    /// Returns what became of its requests since the access key was first configured.
+    pub fn totals(&self) -> AccountTotals {
+        self.activity.counts.totals()
+    }
+
     /// Whether requests of the account are accepted at `now`. A request that waits asks again.
     pub fn is_usable(&self, now: Timestamp) -> bool {
         self.credential.enabled()
             && self.settings.validity.contains(now)
             && !self.is_disabled_by_order()
+    }
+
+    /// Whether the account was disabled, or its validity ended, since one of its requests was verified. Reads
+    /// the clock only if the validity has an end.
+    pub(super) fn has_ended(&self) -> bool {
+        let end = self.settings.validity.not_after;
+        self.is_disabled_by_order() || end.is_some_and(|end| end <= wall_clock())
+    }
+
+    /// Returns the time until the validity ends; `None` if it has no end.
+    pub(super) fn validity_left(&self, now: Timestamp) -> Option<Duration> {
+        let left = self.settings.validity.not_after?.duration_since(now);
+        Some(Duration::try_from(left).unwrap_or_default())
     }
 
     /// Whether an order of the admin interface disables the account.

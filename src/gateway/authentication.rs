@@ -85,7 +85,8 @@ impl Gateway {
                 }
                 context.record.metrics().count(AuthResult::Forwarded);
                 context.record_claimed_key(&head.headers);
-                note_unverified(context, head, AuthResult::Forwarded, 0);
+                let class = AuthResult::Forwarded;
+                note_unverified(context, head, class, Failure::default());
                 self.charge_address(context, endpoint)?;
                 Ok(Admission::Unverified { body })
             }
@@ -97,7 +98,7 @@ impl Gateway {
     fn shadow(&self, error: &AuthError, context: &mut RequestContext, request: FailedRequest<'_>) {
         let FailedRequest { head, route, .. } = request;
         context.record.metrics().count(AuthResult::Shadowed);
-        note_failure(context, head, error);
+        note_failure(context, head, error, 1);
         context.record_claimed_key(&head.headers);
         context.record.reason = Some(error.to_string().into());
         self.put_aside(error, context, request);
@@ -114,7 +115,7 @@ impl Gateway {
     ) -> Rejection {
         let FailedRequest { head, route, .. } = request;
         context.record.metrics().count(auth_label(error));
-        note_failure(context, head, error);
+        note_failure(context, head, error, 0);
         context.record_claimed_key(&head.headers);
         match self.charge_address(context, route.endpoint) {
             Ok(()) => {
@@ -217,22 +218,34 @@ fn verify(
     Ok((signer, account.clone()))
 }
 
+/// What is noted of a failure beside its class.
+#[derive(Clone, Copy, Default)]
+struct Failure {
+    seconds_ahead: i64,
+    /// 1 if shadow authentication forwards the request.
+    shadowed: u64,
+}
+
 /// Notes whose request failed to verify, and why.
-fn note_failure(context: &RequestContext, head: &Parts, error: &AuthError) {
-    let seconds_ahead = match error {
-        AuthError::Stale(seconds) => *seconds,
-        _ => 0,
+fn note_failure(context: &RequestContext, head: &Parts, error: &AuthError, shadowed: u64) {
+    let failure = Failure {
+        seconds_ahead: match error {
+            AuthError::Stale(seconds) => *seconds,
+            _ => 0,
+        },
+        shadowed,
     };
-    note_unverified(context, head, auth_label(error), seconds_ahead);
+    note_unverified(context, head, auth_label(error), failure);
 }
 
 /// Notes whose request did not verify, the same way for known and unknown access keys.
-fn note_unverified(context: &RequestContext, head: &Parts, class: AuthResult, seconds_ahead: i64) {
+fn note_unverified(context: &RequestContext, head: &Parts, class: AuthResult, failure: Failure) {
     let claimed = auth::claimed_access_key(&head.headers).unwrap_or_default();
     let unverified = Unverified {
         count: 1,
+        shadowed: failure.shadowed,
         address: context.record.client,
-        seconds_ahead,
+        seconds_ahead: failure.seconds_ahead,
     };
     let incident = Incident::Unverified(Claimant::new(claimed, class), unverified);
     context.record.metrics().note(incident);

@@ -99,7 +99,7 @@ pub(super) struct ErrorResponse {
 }
 
 impl Rejection {
-    /// Returns the row of `README.md`, "Errors made by the gateway".
+    /// Returns the row of `deploy/callers.md`, "Errors made by the gateway".
     pub(super) fn error_response(&self) -> ErrorResponse {
         use RequestOutcome as O;
         match self {

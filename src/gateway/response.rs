@@ -125,6 +125,7 @@ pub(super) fn into_response(
         );
     }
     record.status = response.status().as_u16();
+    context.count_setback();
     let RequestContext { record, guards, .. } = context;
     // A buffered response holds no permit: the listener alone bounds how slowly a client may read it.
     let guards = matches!(content, Content::Streaming(_)).then_some(guards);

@@ -208,8 +208,12 @@ async fn charge_account(
         }
         Some(Ok(shared)) => {
             metrics.count(Decision::SharedAllowed);
-            // This replica may have less left than all together.
-            let fewer = local.filter(|local| local.tokens < shared.tokens);
+            // This replica has less left than all together after the store lost its state. Charges under way
+            // may be in the local budget already, and not in the shared one.
+            let under_way = u32::try_from(account.in_flight.in_use()).unwrap_or(u32::MAX);
+            let is_less =
+                |local: &Remaining| local.tokens.saturating_add(under_way) < shared.tokens;
+            let fewer = local.filter(is_less);
             Ok(Some(fewer.unwrap_or(shared)))
         }
         Some(Err(exceeded)) => Err((Limiter::SharedAccessKey, exceeded)),

@@ -29,14 +29,25 @@ pub use rounds::Rounds;
 
 pub(super) use case::{Case, CaseOrigin};
 use inbox::Inbox;
-use live::{FoundMistakes, LiveCases};
+use live::{FOUND_MISTAKES, LIVE_CASES, LastOfEach};
 
 /// What failed verifications leave behind.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct SignatureDoctor {
     inbox: Mutex<Inbox>,
-    found: Mutex<FoundMistakes>,
-    live: Mutex<LiveCases>,
+    found: LastOfEach<Mistake>,
+    live: LastOfEach<LiveCase>,
+}
+
+impl Default for SignatureDoctor {
+    fn default() -> Self {
+        let ((cases, cases_kept), (mistakes, mistakes_kept)) = (LIVE_CASES, FOUND_MISTAKES);
+        Self {
+            inbox: Mutex::default(),
+            found: LastOfEach::new(mistakes, mistakes_kept),
+            live: LastOfEach::new(cases, cases_kept),
+        }
+    }
 }
 
 impl SignatureDoctor {
@@ -77,9 +88,9 @@ impl SignatureDoctor {
         let mistake = case.mistake(account.map(|account| &*account.credential))?;
         if account.is_some() {
             let live = case.to_live(claimed, mistake);
-            self.live.lock().keep(claimed, live, now);
+            self.live.keep(claimed, live, now);
             if mistake != Mistake::NothingFitted {
-                self.found.lock().keep(claimed, mistake, now);
+                self.found.keep(claimed, mistake, now);
             }
         }
         Some(mistake)
@@ -87,12 +98,12 @@ impl SignatureDoctor {
 
     /// Returns the mistake that was found last for a configured access key, in the last 24 hours.
     pub fn found(&self, access_key: &str, now: Timestamp) -> Option<Mistake> {
-        self.found.lock().get(access_key, now)
+        self.found.get(access_key, now)
     }
 
     /// Returns the last case of a configured access key that was worked on in the last ten minutes.
     pub fn live_case(&self, access_key: &str, now: Timestamp) -> Option<LiveCase> {
-        self.live.lock().get(access_key, now)
+        self.live.get(access_key, now)
     }
 }
 

@@ -14,7 +14,7 @@ use super::playback::PlaybackPolicy;
 use super::recording::WaitSettings;
 use super::rejection::Rejection;
 use super::routing::{ListenerPolicy, Route};
-use crate::auth::{AccessKey, SecretSet, TicketMacKeys};
+use crate::auth::{AccessKey, Secret, SecretSet, TicketMacKeys};
 use crate::cache::CachePolicy;
 use crate::cluster::{Cluster, ClusterSettings};
 use crate::config::{self, AccessKeys, Config};
@@ -124,8 +124,7 @@ impl Snapshot {
     /// Returns the set of all configured secrets.
     pub fn secrets(&self) -> &SecretSet {
         self.secrets.get_or_init(|| {
-            let accounts = self.accounts.values();
-            let secrets = accounts.flat_map(|account| account.credential.secrets());
+            let secrets = self.accounts.values().flat_map(secrets_of);
             let callers = self.callers.values();
             let api_keys = callers.flat_map(|caller| &caller.settings.api_keys);
             SecretSet::new(secrets.chain(api_keys))
@@ -142,6 +141,13 @@ impl Snapshot {
             access_keys: access_keys.clone(),
             ..self.clone()
         };
+        if let Some(secrets) = self.secrets.get() {
+            let removed = changed_accounts(&self.accounts, &next.accounts);
+            let added = changed_accounts(&next.accounts, &self.accounts);
+            let secrets = secrets.changed(removed.flat_map(secrets_of), added.flat_map(secrets_of));
+            // It is empty.
+            next.secrets.get_or_init(|| secrets);
+        }
         next.prepare_secrets();
         next
     }
@@ -219,6 +225,22 @@ fn ticket_keys(config: &Config, previous: Option<&Snapshot>) -> Arc<TicketMacKey
             |previous| previous.ticket_keys.clone(),
         ),
     }
+}
+
+/// Returns the accounts of `these` that `others` does not have so.
+fn changed_accounts<'a>(
+    these: &'a Accounts,
+    others: &'a Accounts,
+) -> impl Iterator<Item = &'a Arc<Account>> {
+    let unshared = these.unshared(others);
+    unshared.filter_map(|(access_key, account)| {
+        let is_same = |other: &Arc<Account>| Arc::ptr_eq(other, account);
+        (!others.get(access_key).is_some_and(is_same)).then_some(account)
+    })
+}
+
+fn secrets_of(account: &Arc<Account>) -> &[Secret] {
+    account.credential.secrets()
 }
 
 fn clusters(config: &Config, previous: Option<&Snapshot>) -> BTreeMap<Arc<str>, Arc<Cluster>> {

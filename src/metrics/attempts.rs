@@ -41,6 +41,13 @@ impl NodeAttempts {
         counters.durations.observe(duration);
     }
 
+    /// Takes the longest duration since the last call, in microseconds. Meant for one caller.
+    pub fn take_longest(&self) -> u64 {
+        let counters = self.0.iter().filter_map(OnceLock::get);
+        let longest = counters.map(|counters| counters.durations.take_longest());
+        longest.max().unwrap_or_default()
+    }
+
     /// Returns the sum over all workers.
     pub fn sum(&self) -> AttemptTotals {
         let mut totals = AttemptTotals::default();

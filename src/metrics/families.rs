@@ -199,6 +199,8 @@ families! {
         Negative = "negative",
         /// Not cacheable.
         Bypass = "bypass",
+        /// Not cached, and no response could be fetched.
+        Failed = "failed",
     }
     /// The result of a background refresh.
     RefreshResult("cache_refresh", "Background refreshes of cache entries by result", "result") {

@@ -17,8 +17,8 @@ pub struct Histogram {
     pub buckets: [u64; BUCKETS_MS.len() + 1],
     /// The sum of all durations in microseconds.
     pub sum_micros: u64,
-    /// The longest duration in microseconds. In the result of [`Histogram::delta_since`] it is an upper bound,
-    /// which lies in the bucket of the longest duration.
+    /// The longest duration in microseconds since the longest one was last taken; in the result of
+    /// [`Histogram::delta_since`] the longest one of that time.
     pub max_micros: u64,
 }
 
@@ -37,19 +37,26 @@ impl Histogram {
         self.max_micros = self.max_micros.max(other.max_micros);
     }
 
-    /// Returns what was observed since `earlier`, a former state of the same histogram.
-    pub fn delta_since(&self, earlier: &Self) -> Self {
+    /// Returns what was observed since `earlier`, a former state of the same histogram, of which the longest
+    /// duration was `max_micros`.
+    pub fn delta_since(&self, earlier: &Self, max_micros: u64) -> Self {
         let mut grown = self.clone();
         for (now, before) in grown.buckets.iter_mut().zip(&earlier.buckets) {
             *now = now.saturating_sub(*before);
         }
         grown.sum_micros = grown.sum_micros.saturating_sub(earlier.sum_micros);
-        // The longest duration of all may be older: then the bound of the highest bucket that grew counts.
+        // What is counted while the longest duration is taken may belong to the time before: it is never
+        // outside the bucket of the longest duration.
         let highest = grown.buckets.iter().rposition(|&count| count > 0);
-        let bound = highest.map_or(0, |bucket| {
-            BUCKETS_MS.get(bucket).map_or(u64::MAX, |ms| ms * 1000)
+        let bound = |bucket| {
+            BUCKETS_MS
+                .get(bucket)
+                .map_or(u64::MAX, |ms: &u64| ms * 1000)
+        };
+        let (least, most) = highest.map_or((0, 0), |bucket| {
+            (bucket.checked_sub(1).map_or(0, bound), bound(bucket))
         });
-        grown.max_micros = grown.max_micros.min(bound);
+        grown.max_micros = max_micros.clamp(least, most);
         grown
     }
 
@@ -75,11 +82,9 @@ impl Histogram {
         let mut below = 0.0;
         let mut lower = 0.0_f64;
         for (bucket, &in_bucket) in self.buckets.iter().enumerate() {
-            // The last bucket has no upper bound to interpolate to.
-            let Some(&upper) = BUCKETS_MS.get(bucket) else {
-                break;
-            };
-            let (in_bucket, upper) = (in_bucket as f64, upper as f64);
+            // The last bucket ends with the longest duration.
+            let upper = BUCKETS_MS.get(bucket).map_or(max, |&bound| bound as f64);
+            let in_bucket = in_bucket as f64;
             if in_bucket > 0.0 && below + in_bucket >= rank {
                 let within = lower + (upper - lower) * ((rank - below) / in_bucket).max(0.0);
                 return Some(within.min(max));
@@ -111,6 +116,12 @@ impl AtomicHistogram {
         if micros > self.max_micros.load(Ordering::Relaxed) {
             self.max_micros.fetch_max(micros, Ordering::Relaxed);
         }
+    }
+
+    /// Returns the longest duration since the last call, in microseconds. Meant for one caller, which takes it
+    /// periodically: so a window of time has a longest duration of its own.
+    pub(super) fn take_longest(&self) -> u64 {
+        self.max_micros.swap(0, Ordering::Relaxed)
     }
 
     pub(super) fn snapshot(&self) -> Histogram {
@@ -149,28 +160,29 @@ mod tests {
     }
 
     #[test]
-    fn a_duration_above_all_bounds_is_reported_as_the_last_bound() {
+    fn a_duration_above_all_bounds_is_shown_as_it_was() {
         let durations = AtomicHistogram::default();
-        durations.observe(Duration::from_secs(3600));
-        assert_eq!(durations.snapshot().quantile(0.5), Some(30_000.0));
+        durations.observe(Duration::from_secs(45));
+        assert_eq!(durations.snapshot().quantile(1.0), Some(45_000.0));
     }
 
     #[test]
-    fn a_quantile_never_exceeds_the_longest_duration() {
+    fn a_quantile_never_exceeds_the_longest_duration_of_its_time() {
         let durations = AtomicHistogram::default();
+        durations.observe(Duration::from_millis(4900));
+        let before = durations.snapshot();
+        assert_eq!(before.quantile(1.0), Some(4900.0));
+        assert_eq!(durations.take_longest(), 4_900_000);
+        // An earlier request of the same bucket took longer.
         durations.observe(Duration::from_millis(3050));
-        let seen = durations.snapshot();
+        let now = durations.snapshot();
+        let later = now.delta_since(&before, now.max_micros);
         assert_eq!(
-            (seen.quantile(0.99), seen.max_ms()),
+            (later.quantile(0.99), later.max_ms()),
             (Some(3050.0), Some(3050.0))
         );
-        // The longest duration is older than the delta: the bound of its own bucket counts.
-        durations.observe(Duration::from_millis(9));
-        let later = durations.snapshot().delta_since(&seen);
-        assert_eq!(
-            (later.quantile(0.99).map(f64::round), later.max_ms()),
-            (Some(12.0), Some(12.0))
-        );
+        let unknown = now.delta_since(&before, 0);
+        assert_eq!(unknown.max_ms(), Some(3000.0), "the bound of the bucket");
     }
 
     #[test]
@@ -179,7 +191,7 @@ mod tests {
         durations.observe(Duration::from_millis(1));
         let before = durations.snapshot();
         durations.observe(Duration::from_millis(40));
-        let grown = durations.snapshot().delta_since(&before);
+        let grown = durations.snapshot().delta_since(&before, 40_000);
         assert_eq!((grown.count(), grown.sum_micros), (1, 40_000));
     }
 }

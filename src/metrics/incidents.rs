@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use compact_str::CompactString;
 
-use super::{AuthResult, Limiter};
+use super::{AuthResult, FailedRequests, Limiter};
 
 /// The events of one worker, or of all of them, since they were last taken.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +19,8 @@ pub struct Incidents {
     pub node_refusals: HashMap<NodeRefusal, Refused>,
     /// Verified requests that a limit of their account refused.
     pub limited: HashMap<(Arc<str>, Limiter), u64>,
+    /// Requests that failed, one by one.
+    pub failed_requests: FailedRequests,
     /// Events whose subject found no place.
     pub uncounted: u64,
 }
@@ -40,6 +42,8 @@ pub struct Claimant {
 pub struct Unverified {
     /// Their number.
     pub count: u64,
+    /// Of these, those that shadow authentication forwarded.
+    pub shadowed: u64,
     /// The address of the last client.
     pub address: IpAddr,
     /// How many seconds the last signature was ahead of the gateway's clock; 0 unless it was stale.
@@ -97,7 +101,7 @@ impl Incidents {
         let is_noted = match incident {
             Incident::Unverified(claimant, event) => {
                 add(&mut self.unverified, claimant, event, |sum| {
-                    *sum = event.after(sum.count);
+                    *sum = event.after(*sum);
                 })
             }
             Incident::NodeRefused(refusal, event) => {
@@ -116,7 +120,7 @@ impl Incidents {
     pub fn merge(&mut self, other: Self) {
         for (claimant, event) in other.unverified {
             let sum = self.unverified.entry(claimant);
-            sum.and_modify(|sum| *sum = event.after(sum.count))
+            sum.and_modify(|sum| *sum = event.after(*sum))
                 .or_insert(event);
         }
         for (refusal, event) in other.node_refusals {
@@ -127,14 +131,16 @@ impl Incidents {
         for (subject, count) in other.limited {
             *self.limited.entry(subject).or_default() += count;
         }
+        self.failed_requests.merge(other.failed_requests);
         self.uncounted += other.uncounted;
     }
 }
 
 impl Unverified {
-    fn after(self, earlier: u64) -> Self {
+    fn after(self, earlier: Self) -> Self {
         Self {
-            count: self.count + earlier,
+            count: self.count + earlier.count,
+            shadowed: self.shadowed + earlier.shadowed,
             ..self
         }
     }
@@ -181,6 +187,7 @@ mod tests {
     fn unverified(access_key: &str) -> Incident {
         let event = Unverified {
             count: 1,
+            shadowed: 0,
             address: IpAddr::from([127, 0, 0, 1]),
             seconds_ahead: 0,
         };

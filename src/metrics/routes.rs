@@ -97,6 +97,15 @@ impl RouteTable {
         }
     }
 
+    /// Takes the longest durations, by cache status, and raises those of `longest` to them.
+    pub(super) fn take_longest(&self, longest: &mut LongestDurations) {
+        for counters in self.0.iter().filter_map(OnceLock::get) {
+            for (known, durations) in longest.0.iter_mut().zip(&counters.durations) {
+                *known = durations.take_longest().max(*known);
+            }
+        }
+    }
+
     /// Adds all counts to `totals`, by the index of the route.
     pub(super) fn add_to(&self, totals: &mut Vec<RouteTotals>) {
         totals.resize_with(MAX_ROUTES, RouteTotals::default);
@@ -150,6 +159,24 @@ impl RouteTotals {
             .chain(statuses)
             .zip(&self.durations)
             .filter(|(_, durations)| durations.count() > 0)
+    }
+}
+
+/// The longest durations of a time, by cache status.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LongestDurations([u64; CACHE_STATUSES]);
+
+impl LongestDurations {
+    /// Returns the longest duration of the requests whose cache status `filter` selects, in microseconds.
+    pub fn max_micros(&self, filter: impl Fn(Option<CacheStatus>) -> bool) -> u64 {
+        let statuses = CacheStatus::ALL.iter().copied().map(Some);
+        std::iter::once(None)
+            .chain(statuses)
+            .zip(self.0)
+            .filter(|&(status, _)| filter(status))
+            .map(|(_, micros)| micros)
+            .max()
+            .unwrap_or_default()
     }
 }
 

@@ -17,8 +17,7 @@ use crate::metrics::{AccessLogLines, Shard};
 
 mod format;
 
-use format::CachedTimestamp;
-pub(super) use format::{version, write};
+pub(super) use format::{CachedTimestamp, version, write};
 
 /// The access log's destination.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -11,7 +11,7 @@ use super::Upstream;
 use super::attempt::AttemptError;
 use super::response::{NodeResponse, RetryDecision};
 use crate::auth::Signer;
-use crate::ccfs::ResultKind;
+use crate::ccfs::{FILE_NOT_FOUND, ResultKind};
 use crate::cluster::Node;
 use crate::message::{UpstreamErrorKind, UpstreamRequest};
 use crate::metrics::{Attempt, Incident, NodeRefusal, Refused, ResultClass};
@@ -160,7 +160,7 @@ fn result_class(response: &NodeResponse) -> Option<ResultClass> {
         ResultKind::NoData => ResultClass::NoData,
         ResultKind::Other => match json.result_code.as_deref() {
             Some("0") => ResultClass::Success,
-            Some("0300011") => ResultClass::NotFound,
+            Some(FILE_NOT_FOUND) => ResultClass::NotFound,
             Some(
                 "0300001" | "0300002" | "0300003" | "0300004" | "0300005" | "0300006" | "0300007"
                 | "0300010" | "0300013",

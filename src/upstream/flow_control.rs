@@ -67,24 +67,41 @@ pub(super) fn record_response(
     }
 }
 
-/// Waits until a node has room, at most until `deadline`; `None` if the wait was in vain. Cancel safe: the
-/// place of a request that is dropped is handed on.
+/// How the wait for a node with room ended.
+#[derive(Debug)]
+pub(super) enum RoomWait {
+    /// This node has room.
+    Place(NodeGuard),
+    /// No node had room in time, or the queue is full.
+    InVain,
+    /// The access key was disabled meanwhile.
+    Revoked,
+}
+
+/// Waits until a node has room, at most until `deadline`. Cancel safe: the place of a request that is dropped
+/// is handed on.
 pub(super) async fn wait_for_room(
     request: &UpstreamRequest,
     choice: Choice<'_>,
     deadline: Instant,
-) -> Option<NodeGuard> {
-    let access_key = request.signer()?.access_key().shared();
-    let waiter = Waiter::enqueue(&request.cluster, &choice, access_key)?;
+) -> RoomWait {
+    let signer = request.signer();
+    let waiter = signer.and_then(|signer| {
+        Waiter::enqueue(&request.cluster, &choice, signer.access_key().shared())
+    });
+    let Some(waiter) = waiter else {
+        return RoomWait::InVain;
+    };
     let mut timer = std::pin::pin!(sleep_until(deadline));
     loop {
         let now = Instant::now();
         let look_again = waiter.look_for_places(now.into_std());
         let until = look_again.map_or(deadline, |at| deadline.min(at.into()));
         match next_event(&waiter, timer.as_mut(), until).await {
-            Event::Ended(WaitEnd::Place(place)) => return Some(place),
-            Event::Ended(WaitEnd::Evicted) => return None,
-            Event::Time if Instant::now() >= deadline => return None,
+            Event::Ended(WaitEnd::Place(place)) => return RoomWait::Place(place),
+            Event::Ended(WaitEnd::Evicted) => return RoomWait::InVain,
+            Event::Ended(WaitEnd::Revoked) => return RoomWait::Revoked,
+            Event::Time if Instant::now() >= deadline => return RoomWait::InVain,
             Event::Time | Event::Woken => {}
         }
     }

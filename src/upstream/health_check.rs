@@ -2,19 +2,19 @@
 //! nodes.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::dns::{self, NameServers};
 use super::failure_reason::FailureReason;
 use super::health_report::report;
 use super::probe::{ProbeRequest, Prober};
 use crate::auth::Credential;
-use crate::cluster::{Cluster, FailureKind, HealthCheck, Node, NodeId, NodeOutcome};
+use crate::cluster::{Cluster, FailureKind, HealthCheck, LastCheck, Node, NodeId, NodeOutcome};
 
 /// Runs the background tasks of `cluster`; never completes, and dropping it ends all of them.
 /// `credential` belongs to the ak of a signed health check, and is not needed without one.
@@ -73,6 +73,7 @@ async fn check_node(
             Some((signed, credential)) => ProbeRequest::Signed(signed, credential),
             None => ProbeRequest::Get(&check.path),
         };
+        let started = Instant::now();
         let result = timeout(check.timeout, prober.probe(request)).await;
         let failure = match result {
             Ok(Ok(())) => None,
@@ -83,6 +84,11 @@ async fn check_node(
             }
         };
         let now = Instant::now();
+        node.record_check(LastCheck {
+            at: now.into_std(),
+            duration: now.saturating_duration_since(started),
+            is_ok: failure.is_none(),
+        });
         match failure {
             None => report(
                 &cluster,
@@ -102,11 +108,24 @@ async fn check_node(
                 );
             }
         }
-        sleep(with_jitter(check.interval)).await;
+        sleep_until(next_check(check.interval)).await;
     }
 }
 
-/// `interval` within 10 %, so that replicas that were started together do not check together.
-fn with_jitter(interval: Duration) -> Duration {
-    interval.mul_f64(0.9 + 0.2 * rand::random::<f64>())
+/// Returns when the next check is due: after `interval` within 10 %, so that replicas that were started
+/// together do not check together; at a tick that all checks of the process share, so that hundreds of them
+/// wake it ten times a second instead of hundreds of times.
+fn next_check(interval: Duration) -> Instant {
+    let jittered = interval.mul_f64(0.9 + 0.2 * rand::random::<f64>());
+    let tick = (interval / 10).clamp(MIN_TICK, MAX_TICK);
+    let due = (FIRST_TICK.elapsed() + jittered)
+        .as_nanos()
+        .next_multiple_of(tick.as_nanos());
+    *FIRST_TICK + Duration::from_nanos(u64::try_from(due).unwrap_or(u64::MAX))
 }
+
+static FIRST_TICK: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+const MIN_TICK: Duration = Duration::from_millis(1);
+
+const MAX_TICK: Duration = Duration::from_millis(100);

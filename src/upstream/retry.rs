@@ -35,7 +35,7 @@ use super::Upstream;
 use super::attempt::{AttemptError, ResponseMode};
 use super::attempt_report::EndedAttempt;
 use super::attempt_telemetry::AttemptTelemetry;
-use super::flow_control::{FlowState, flow_request, wait_for_room};
+use super::flow_control::{FlowState, RoomWait, flow_request, wait_for_room};
 use super::progress::AttemptProgress;
 use super::response::{NodeResponse, RetryDecision};
 use crate::ccfs::RetrySafety;
@@ -410,8 +410,8 @@ impl<'a> RetryState<'a> {
         let began = Instant::now();
         let max_wait = request.cluster.settings().flow_control.max_wait;
         let left = max_wait.saturating_sub(self.flow.waited);
-        let place = if left.is_zero() {
-            None
+        let wait = if left.is_zero() {
+            RoomWait::InVain
         } else {
             let deadline = self.overall_deadline.min(began + left);
             let choice = self.choice(began.into_std());
@@ -420,8 +420,14 @@ impl<'a> RetryState<'a> {
         };
         self.now = Instant::now();
         self.flow.waited += self.now - began;
-        if place.is_some() {
-            return place;
+        match wait {
+            RoomWait::Place(place) => return Some(place),
+            // The refusal before the wait is not what its client is told.
+            RoomWait::Revoked => {
+                self.last_response = None;
+                return None;
+            }
+            RoomWait::InVain => {}
         }
         if self.is_past_deadline() {
             self.last_error.get_or_insert(AttemptError {

@@ -1,9 +1,12 @@
 //! Plans, dates and orders of access keys (§12), and which of them holds.
 
 use ccfs_gateway::stand_in::certificates::write_private_file;
+use ccfs_gateway::stand_in::{Fault, FlowClass, FlowLimit, When};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use crate::fetch::{hold_responses, release_responses, wait_until_held};
+use crate::interfaces::envelope;
 use crate::page::{self, AdminResponse};
 use crate::support::{BERLIN, SHANGHAI, Setup, TestEnv, eventually, read, signed};
 
@@ -11,11 +14,17 @@ const TOKEN: &str = "s3cret-token";
 
 /// A gateway whose admin interface has a token.
 async fn with_token(shanghai: &str) -> (TestEnv, tempfile::TempDir) {
+    with_token_and(shanghai, "").await
+}
+
+/// Likewise, with keys of the cluster.
+async fn with_token_and(shanghai: &str, cluster: &str) -> (TestEnv, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
     write_private_file(&file, TOKEN.as_bytes()).unwrap();
     let setup = Setup {
         shanghai: shanghai.to_owned(),
+        cluster: cluster.to_owned(),
         tables: format!("[admin]\nbind = \"127.0.0.1:0\"\ntoken_file = {file:?}"),
         ..Setup::default()
     };
@@ -86,12 +95,12 @@ async fn an_order_holds_over_reloads_until_the_own_table_changes() {
         (&SHANGHAI.into(), &false.into())
     );
     assert_eq!(disabled["kept"], "until restart");
-    let end: jiff::Timestamp = disabled["urls_live_until"]
+    let end: Timestamp = disabled["urls_live_until"]
         .as_str()
         .unwrap()
         .parse()
         .unwrap();
-    assert!(end > jiff::Timestamp::now());
+    assert!(end > Timestamp::now());
     assert_eq!(status(&env, SHANGHAI).await, 401);
     // The defaults are not its own table.
     reload(&env, |text| {
@@ -134,10 +143,11 @@ async fn requests_that_wait_get_401_and_cached_responses_end() {
         )
         .await;
         order(&env, "disable").await;
-        release_responses(&env);
     };
+    // At once: the node still holds the fetch.
     let (statuses, ()) = tokio::join!(waiting, disable);
     assert_eq!(statuses, [401, 401]);
+    release_responses(&env);
     order(&env, "enable").await;
     let before = env.recording_fetches();
     assert_eq!(status(&env, SHANGHAI).await, 200);
@@ -146,6 +156,83 @@ async fn requests_that_wait_get_401_and_cached_responses_end() {
         before + 1,
         "the cached response was purged"
     );
+}
+
+#[tokio::test]
+async fn places_in_the_queue_for_a_node_end_at_once() {
+    let (env, _folder) = with_token_and("", "flow_control = { max_wait = \"8s\" }").await;
+    let at_once = FlowLimit {
+        max_at_once: Some(1),
+        ..FlowLimit::default()
+    };
+    env.nodes[0]
+        .faults()
+        .set_flow_limit(FlowClass::Query, at_once);
+    hold_responses(&env);
+    let held = signed(env.recording("queue-1"), BERLIN);
+    let recording = signed(env.recording("queue-2"), SHANGHAI);
+    let other = envelope(&env, "requestPlayVoice");
+    let waiting = async {
+        wait_until_held(&env, 1).await;
+        let (one, other) = tokio::join!(env.send(&recording), env.send(&other));
+        [one.status.as_u16(), other.status.as_u16()]
+    };
+    let disable = async {
+        let waiters = "flow_control_waiters{cluster=\"ccfs\"}";
+        eventually("both wait for the node", async || {
+            metric(&env, waiters).await == 2.0
+        })
+        .await;
+        order(&env, "disable").await;
+        assert_eq!(metric(&env, waiters).await, 0.0);
+    };
+    tokio::select! {
+        (statuses, ()) = async { tokio::join!(waiting, disable) } => {
+            assert_eq!(statuses, [401, 401]);
+        }
+        _ = env.send(&held) => panic!("the node holds it"),
+    }
+    release_responses(&env);
+}
+
+#[tokio::test]
+async fn a_wait_for_a_recording_ends_at_once() {
+    let (env, _folder) = with_token("").await;
+    env.nodes[0]
+        .faults()
+        .inject(Fault::ResultCode("0300012".into()), When::Always);
+    let request = env.recording("prefer-1");
+    let request = request.with_header(http::HeaderName::from_static("prefer"), "wait=25");
+    let request = signed(request, SHANGHAI);
+    let disable = async {
+        eventually("it waits", async || {
+            metric(&env, "prefer_waiters").await == 1.0
+        })
+        .await;
+        order(&env, "disable").await;
+        // Sooner than the next poll.
+        tokio::time::Instant::now()
+    };
+    let waiting = async {
+        let response = env.send(&request).await;
+        (response.status.as_u16(), tokio::time::Instant::now())
+    };
+    let ((status, ended), ordered) = tokio::join!(waiting, disable);
+    assert_eq!(status, 401);
+    assert!(ended < ordered + std::time::Duration::from_millis(700));
+}
+
+#[tokio::test]
+async fn what_waits_gets_401_when_the_validity_ends() {
+    let end = Timestamp::now() + SignedDuration::from_secs(4);
+    let (env, _folder) = with_token(&format!("not_after = {end:.3}")).await;
+    hold_responses(&env);
+    let requests = [(); 2].map(|()| signed(env.recording("validity-1"), SHANGHAI));
+    let (first, second) = tokio::join!(env.send(&requests[0]), env.send(&requests[1]));
+    assert_eq!([first.status, second.status], [401, 401]);
+    // The overall deadline is later.
+    assert!(Timestamp::now() < end + SignedDuration::from_secs(3));
+    release_responses(&env);
 }
 
 #[tokio::test]

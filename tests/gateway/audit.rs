@@ -5,7 +5,9 @@ use serde_json::Value;
 
 use crate::page;
 use crate::process::{Process, run_command};
-use crate::support::{BERLIN, SHANGHAI, Setup, TestEnv, UNKNOWN, eventually, read, secret, signed};
+use crate::support::{
+    BERLIN, SHANGHAI, Setup, TestEnv, UNKNOWN, eventually, read, secret, signed, write_secret,
+};
 
 const TELEMETRY: &str =
     "[telemetry]\nlog_level = \"info\"\naccess_log = \"access.log\"\naudit_log = \"audit.log\"";
@@ -155,6 +157,43 @@ async fn orders_are_lines_and_refused_ones_too() {
     assert_eq!(
         (&status["audit"]["seq"], &status["audit"]["hash"]),
         (&7.into(), &lines[6]["hash"])
+    );
+}
+
+#[tokio::test]
+async fn orders_about_access_keys_have_the_state_before_and_after() {
+    let token = "[admin]\nbind = \"127.0.0.1:0\"\ntoken_file = \"token\"";
+    let site = setup(token).prepare().await;
+    write_secret(&site.folder.path().join("token"), b"t0ken");
+    let env = TestEnv::with_site(site);
+    let admin = env.bound.admin.unwrap();
+    for order in ["disable", "disable", "enable"] {
+        let path = format!("/access_keys/{SHANGHAI}/{order}");
+        let response = page::post_with_token(admin, &path, "t0ken").await;
+        assert_eq!(response.status, 200, "{}", response.body);
+    }
+    let path = "/access_keys/nobody%20here/disable";
+    assert_eq!(
+        page::post_with_token(admin, path, "t0ken").await.status,
+        404
+    );
+    assert_eq!(page::post(admin, path).await.status, 401);
+    let lines = lines(&env.file("audit.log"), 6).await;
+    let of = |line: &Value| {
+        let members = ["order", "subject", "before", "after"];
+        members.map(|name| line[name].as_str().unwrap_or("-").to_owned())
+    };
+    let orders: Vec<_> = lines[1..].iter().map(of).collect();
+    let disable = "access-key-disable";
+    assert_eq!(
+        orders,
+        [
+            [disable, SHANGHAI, "enabled", "disabled"],
+            [disable, SHANGHAI, "disabled", "disabled"],
+            ["access-key-enable", SHANGHAI, "disabled", "enabled"],
+            [disable, "nobody here", "-", "-"],
+            [disable, "nobody here", "-", "-"],
+        ]
     );
 }
 

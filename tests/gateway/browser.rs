@@ -16,6 +16,9 @@ use crate::page;
 use crate::support::{Setup, TestEnv, eventually};
 
 mod driver;
+mod findings;
+mod modules;
+mod screenshot;
 
 use driver::{Browser, ENTER, TAB, processes_of};
 
@@ -49,22 +52,13 @@ async fn an_operator_drains_a_node_by_keyboard() {
     browser.open(&env.admin()).await;
     eventually("all nodes are shown", async || {
         browser
-            .run("return document.querySelectorAll('#nodes button').length")
+            .run("return document.querySelectorAll('#nodes-table td button').length")
             .await
             == 3
     })
     .await;
     let node = env.nodes[0].address().to_string();
     assert_eq!(state(&browser, &node).await, "up");
-    let sizes = browser
-        .run("return [document.documentElement.scrollHeight, document.documentElement.scrollWidth]")
-        .await;
-    assert_eq!(
-        sizes,
-        serde_json::json!([800, 1280]),
-        "no scrolling at 1280x800"
-    );
-
     // Keyboard navigation only.
     let focused = "return document.activeElement.getAttribute('aria-label') ?? ''";
     let wanted = format!("Drain {node} of ccfs");
@@ -110,10 +104,10 @@ async fn draining_the_last_node_asks_for_confirmation() {
         state(&browser, &node).await == "up"
     })
     .await;
-    let click = "document.querySelector('#nodes button').click()";
+    let click = "document.querySelector('#nodes-table td button').click()";
     browser.run(click).await;
     let word = browser
-        .run("return document.querySelector('#nodes button').textContent")
+        .run("return document.querySelector('#nodes-table td button').textContent")
         .await;
     assert_eq!(
         (word, state(&browser, &node).await.as_str()),
@@ -146,6 +140,11 @@ async fn the_page_reports_a_lost_gateway() {
     .await;
     let usable = "return [...document.querySelectorAll('button')].filter(b => !b.disabled).length";
     assert_eq!(browser.run(usable).await, 0);
+    let title = browser.run("return document.title").await;
+    assert!(
+        title.as_str().unwrap().starts_with("disconnected · "),
+        "{title}"
+    );
     keep(&browser, "gone").await;
 }
 
@@ -196,13 +195,17 @@ async fn displayed_values_never_become_markup() {
         409
     );
     browser.open(&env.admin()).await;
-    let alert = "return document.getElementById('alerts').textContent";
+    let alert = "return document.getElementById('findings').textContent";
     eventually("the error is shown", async || {
         browser.run(alert).await.as_str().unwrap().contains("<img")
     })
     .await;
     assert_eq!(browser.run("return document.images.length").await, 0);
-    assert_eq!(browser.run("return document.title").await, "ccfs-gateway");
+    let title = browser.run("return document.title").await;
+    assert!(
+        title.as_str().unwrap().starts_with("1 warning · "),
+        "{title}"
+    );
     keep(&browser, "refused").await;
 }
 
@@ -275,8 +278,8 @@ async fn still_serving(env: &TestEnv) {
 
 async fn state(browser: &Browser, node: &str) -> String {
     let script = format!(
-        "const row = [...document.querySelectorAll('#nodes tr')].find((row) => row.firstChild.textContent === '{node}');
-         return row ? row.children[1].textContent : ''"
+        "const row = [...document.querySelectorAll('#nodes-table tbody tr')].find((row) => row.firstChild.textContent === '{node}');
+         return row ? row.querySelector('.state').textContent : ''"
     );
     browser.run(&script).await.as_str().unwrap().to_owned()
 }

@@ -312,6 +312,7 @@ fn the_demo_succeeds() {
         "failed over",
         "limited",
         "refused",
+        "9 of 9 as expected in ",
     ] {
         assert!(shown.contains(what), "{what} in\n{shown}");
     }
@@ -350,7 +351,7 @@ async fn every_node_of_the_demo_is_up_while_it_serves() {
     let mut lines = BufReader::new(demo.0.stdout.take().unwrap()).lines();
     let admin = lines.find_map(|line| {
         let line = line.unwrap();
-        let (_, url) = line.split_once("status page: ")?;
+        let (_, url) = line.split_once("status page")?;
         Some(url.split('/').nth(2)?.to_owned())
     });
     let arguments = ["nodes", "--json", "--admin", &admin.unwrap()].map(str::to_owned);

@@ -147,7 +147,7 @@ fn a_missing_file_is_78() {
 #[test]
 fn the_schema_is_json() {
     let mut out = Vec::new();
-    Schema {}.run(&mut out).unwrap();
+    Schema::default().run(&mut out).unwrap();
     let schema: serde_json::Value = serde_json::from_slice(&out).unwrap();
     assert_eq!(schema["$schema"], "http://json-schema.org/draft-07/schema#");
 }

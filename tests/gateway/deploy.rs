@@ -43,14 +43,13 @@ fn check(name: &str, files: &[(&str, &str)]) -> Config {
 
 #[test]
 fn the_configurations_are_valid() {
-    let credentials = "/run/credentials/ccfs-gateway.service";
     let systemd = check(
         "systemd/gateway.toml",
         &[
             ("tls/gateway.pem", "certificate"),
-            (&format!("{credentials}/tls.key"), "key"),
+            ("secrets/gateway.key", "key"),
             ("tls/ccfs-ca.pem", "ca"),
-            (&format!("{credentials}/secrets_279a08bbd8d949a0"), "secret"),
+            ("secrets/279a08bbd8d949a0", "secret"),
             ("/var/log/ccfs-gateway/access.log", "access.log"),
         ],
     );

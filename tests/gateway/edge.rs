@@ -141,20 +141,20 @@ async fn assert_healthy(env: &TestEnv) {
     assert_eq!(env.metric_sum("connections_ended", "panic").await, 0);
 }
 
-/// The table of limits in the README equals the one in `config/reference.toml`.
+/// The table of limits in `config/README.md` equals the one in `config/reference.toml`.
 #[test]
 fn every_limit_is_documented() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let reference = std::fs::read_to_string(root.join("config/reference.toml")).unwrap();
-    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let readme = std::fs::read_to_string(root.join("config/README.md")).unwrap();
     let (_, limits) = reference.split_once("\n[limits]\n").unwrap();
     let limits = limits
         .lines()
         .take_while(|line| !line.starts_with("# ----"))
         .filter(|line| !line.starts_with('#'))
         .filter_map(|line| line.split_once(" = "));
-    let (_, security) = readme.split_once("\n## Security\n").unwrap();
-    let documented = security
+    let (_, table) = readme.split_once("\n## Limits\n").unwrap();
+    let documented = table
         .lines()
         .filter_map(|line| line.strip_prefix("| `")?.rsplit_once(" |"))
         .filter_map(|(row, _)| row.split_once("` | `"))

@@ -121,6 +121,67 @@ async fn renamed_files_and_swapped_links_lose_no_access_key() {
     }
 }
 
+/// The number of access keys, and how many of the directory's files are refused.
+async fn counts(gateway: &WatchedGateway) -> (u64, usize) {
+    let status = page::get(gateway.admin, "/status").await.json();
+    let refused = status["access_key_files"]["refused"].as_array().unwrap();
+    (status["access_keys"].as_u64().unwrap(), refused.len())
+}
+
+/// Like `eventually`, for what takes longer in a debug build on a busy machine.
+async fn in_a_minute(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !condition().await {
+        assert!(tokio::time::Instant::now() < deadline, "{what}");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_files_come_move_and_go_at_once() {
+    let (gateway, keys) = following(&[("first.toml", table("KEY-FIRST", "f"))]).await;
+    let (before, _) = counts(&gateway).await;
+    let all = FILES as u64;
+    for number in 0..FILES {
+        let access_key = format!("KEY-{number}");
+        write(
+            &keys.join(format!("{number}.toml")),
+            &table(&access_key, "s"),
+        );
+    }
+    in_a_minute("all are taken", async || {
+        counts(&gateway).await == (before + all, 0)
+    })
+    .await;
+    let last = format!("KEY-{}", FILES - 1);
+    for number in 0..FILES {
+        let [from, to] = [format!("{number}.toml"), format!("moved-{number}.toml")];
+        std::fs::rename(keys.join(from), keys.join(to)).unwrap();
+        if number % 1_000 == 0 {
+            assert!(is(&gateway, &last, "s", 200).await, "never lost");
+            assert_eq!(counts(&gateway).await.0, before + all, "never lost");
+        }
+    }
+    for _ in 0..5 {
+        gateway.wait_until_applied().await;
+        assert!(is(&gateway, &last, "s", 200).await, "never lost");
+        assert_eq!(counts(&gateway).await, (before + all, 0));
+    }
+    for entry in std::fs::read_dir(&keys).unwrap() {
+        let path = entry.unwrap().path();
+        if !path.ends_with("first.toml") {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    in_a_minute("all are gone", async || {
+        counts(&gateway).await == (before, 0)
+    })
+    .await;
+    assert!(is(&gateway, "KEY-FIRST", "f", 200).await);
+}
+
+const FILES: usize = 10_000;
+
 #[tokio::test]
 async fn a_reload_takes_the_good_files_and_names_the_others() {
     let env = TestEnv::start().await;

@@ -31,7 +31,17 @@ impl Process {
 
     /// Starts the process with a reader of its standard error that may stop after the start.
     pub(crate) async fn start_reading(setup: &Setup, reader: Reader) -> Self {
+        Self::start_site(setup.prepare().await, reader).await
+    }
+
+    /// Starts the process with further files, which `write` makes.
+    pub(crate) async fn start_with(setup: &Setup, write: impl FnOnce(&Site)) -> Self {
         let site = setup.prepare().await;
+        write(&site);
+        Self::start_site(site, Reader::Follows).await
+    }
+
+    async fn start_site(site: Site, reader: Reader) -> Self {
         let program = std::env::var_os("CCFS_GATEWAY_BIN").unwrap_or_else(|| PROGRAM.into());
         let mut child = Command::new(program)
             .args(["run", "--config"])

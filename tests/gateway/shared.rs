@@ -1,6 +1,7 @@
 //! The shared store (§5 and §6) with a real Redis: what replicas share, and that requests do not
 //! depend on the store. `cargo test --test gateway shared:: -- --ignored`.
 
+mod budget;
 mod hostile;
 mod orders;
 mod redis;

@@ -14,12 +14,12 @@ impl TestHistory {
             history: History::default(),
             now: tokio::time::Instant::now().into_std(),
         };
-        test.history.push(test.sample(), std::iter::empty());
+        test.history.push(test.sample());
         test
     }
 
     fn sample(&self) -> Sample {
-        Sample::take(&self.metrics.sum(), self.now)
+        Sample::take(&self.metrics.sum(), ResultCounts::default(), self.now)
     }
 
     /// `count` requests in the next five seconds.
@@ -42,7 +42,8 @@ impl TestHistory {
             });
         }
         self.now += PERIOD;
-        self.history.push(self.sample(), std::iter::empty());
+        let sample = self.sample().with_longest(&self.metrics.take_longest());
+        self.history.push(sample);
     }
 
     fn points(&self, after: u64) -> Vec<Value> {
@@ -109,18 +110,42 @@ fn rates_look_back_seconds_and_percentiles_a_minute() {
 }
 
 #[test]
-fn the_highest_current_rates_come_first() {
+fn a_percentile_never_exceeds_what_was_seen_in_its_minute() {
     let mut test = TestHistory::new();
-    let counts = |old: u64, new: u64| [("old", old), ("new", new), ("never", 0)];
-    for (old, new) in [(1000, 0), (1000, 0), (1000, 100)] {
-        test.now += PERIOD * 20;
-        let keys = counts(old, new).map(|(key, count)| (Arc::from(key), count));
-        test.history.push(test.sample(), keys.into_iter());
+    let shard = test.metrics.add_shard();
+    let mut request = CompletedRequest {
+        route: RouteLabel::default(),
+        outcome: RequestOutcome::Node,
+        status: 200,
+        cache: Some(CacheStatus::Miss),
+        duration: Duration::from_millis(4990),
+    };
+    shard.count_request(&request);
+    for _ in 0..15 {
+        test.record(0, RequestOutcome::Node, 200, None);
     }
-    let top = test.history.top_keys(5);
-    assert_eq!(top[0]["access_key"], "new");
-    assert_eq!(top[1]["access_key"], "old");
-    assert_eq!(top[1]["requests"], 1000);
-    assert_eq!(top.as_array().unwrap().len(), 2);
-    assert_eq!(test.history.top_keys(1).as_array().unwrap().len(), 1);
+    request.duration = Duration::from_millis(3050);
+    shard.count_request(&request);
+    let figures = |test: &TestHistory| {
+        let latency = test.history.latency(&test.sample());
+        ["all", "node"].map(|name| {
+            ["count", "p99_ms", "max_ms"].map(|figure| latency[name][figure].as_f64().unwrap())
+        })
+    };
+    assert_eq!(figures(&test), [[1.0, 3050.0, 3050.0]; 2]);
+    // Also once the sample is taken.
+    test.record(0, RequestOutcome::Node, 200, None);
+    assert_eq!(figures(&test), [[1.0, 3050.0, 3050.0]; 2]);
+    assert_eq!(test.points(0).last().unwrap()["max_ms"], 3050.0);
+}
+
+#[test]
+fn a_failed_fetch_is_no_hit() {
+    let mut test = TestHistory::new();
+    test.record(3, RequestOutcome::Cached, 200, Some(CacheStatus::Hit));
+    let shard = test.metrics.add_shard();
+    shard.count(CacheStatus::Failed);
+    shard.count(CacheStatus::Hit);
+    test.record(0, RequestOutcome::Cached, 200, None);
+    assert_eq!(test.points(0)[1]["hit_ratio"], 0.5);
 }

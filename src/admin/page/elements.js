@@ -1,14 +1,26 @@
-// DOM helpers that update elements in place. Values are set as text only, never as HTML.
+// DOM helpers that update elements in place, so that focus, selection and scroll position stay. Values are set
+// as text only, never as HTML.
 
+export const byId = (id) => document.getElementById(id);
+
+/** Sets the text of an element, unless it has it. */
 export function text(element, value) {
   const shown = String(value);
   if (element.textContent !== shown) element.textContent = shown;
 }
 
+/** Sets the class of an element, unless it has it. */
 export function style(element, name) {
   if (element.className !== name) element.className = name;
 }
 
+/** Sets or removes an attribute. */
+export function attribute(element, name, value) {
+  if (value === null || value === undefined || value === "") element.removeAttribute(name);
+  else if (element.getAttribute(name) !== String(value)) element.setAttribute(name, value);
+}
+
+/** Creates an element. */
 export function make(tag, className, content) {
   const element = document.createElement(tag);
   if (className) element.className = className;
@@ -16,33 +28,37 @@ export function make(tag, className, content) {
   return element;
 }
 
-/** Reconciles the rows of `body` with `items`, by key and in their order; `fill` updates a row. */
-export function rows(body, items, key, create, fill, nothing) {
-  const known = body.rowsByKey ?? (body.rowsByKey = new Map());
+/** Creates an SVG element inside `parent`. */
+export function part(parent, tag, className) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  if (className) element.setAttribute("class", className);
+  parent.append(element);
+  return element;
+}
+
+/** Sets attributes of an SVG element. */
+export function place(element, attributes) {
+  for (const [name, value] of Object.entries(attributes)) attribute(element, name, value);
+}
+
+/** Reconciles the children of `body` with `items`, by key and in their order; `fill` updates a child. */
+export function reconcile(body, items, key, create, fill) {
+  const known = body.childrenByKey ?? (body.childrenByKey = new Map());
   const wanted = new Set(items.map(key));
-  for (const [name, row] of known) {
-    if (!wanted.has(name)) { row.remove(); known.delete(name); }
+  for (const [name, child] of known) {
+    if (!wanted.has(name)) { child.remove(); known.delete(name); }
   }
-  let place = body.firstElementChild;
-  if (place?.classList.contains("nothing")) { place.remove(); place = body.firstElementChild; }
+  let next = body.firstElementChild;
   for (const item of items) {
-    let row = known.get(key(item));
-    if (!row) { row = create(item); known.set(key(item), row); }
-    if (row === place) place = place.nextElementSibling;
-    else body.insertBefore(row, place);
-    fill(row, item);
-  }
-  if (items.length === 0 && nothing) {
-    const row = make("tr", "nothing");
-    const cell = make("td", "empty", nothing);
-    cell.colSpan = 10;
-    row.append(cell);
-    body.replaceChildren(row);
+    let child = known.get(key(item));
+    if (!child) { child = create(item); known.set(key(item), child); }
+    if (child === next) next = next.nextElementSibling;
+    else body.insertBefore(child, next);
+    fill(child, item);
   }
 }
 
-export function cells(...classes) {
-  const row = make("tr");
-  for (const name of classes) row.append(make("td", name));
-  return row;
+/** Shows or hides an element. */
+export function show(element, isShown) {
+  if (element.hidden === isShown) element.hidden = !isShown;
 }

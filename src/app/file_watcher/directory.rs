@@ -1,6 +1,6 @@
 //! The files of `access_keys_dir`, and the secret files that they name.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,6 +12,8 @@ use crate::config::{KeyChanges, KeyDirectory, ReadRecord, list_key_files};
 #[derive(Debug)]
 pub(super) struct DirectoryWatch {
     path: PathBuf,
+    /// As it was last read.
+    known: Arc<KeyDirectory>,
     files: HashMap<Arc<str>, WatchedFile>,
     error: Option<Arc<str>>,
     /// When files were first found missing while others were still being written.
@@ -40,9 +42,10 @@ impl WatchedFile {
 
 impl DirectoryWatch {
     /// Starts with what was read.
-    pub(super) fn new(directory: &KeyDirectory) -> Self {
+    pub(super) fn new(directory: &Arc<KeyDirectory>) -> Self {
         let records = directory.records();
         Self {
+            known: directory.clone(),
             path: directory.path().to_owned(),
             files: records
                 .map(|(name, record)| (name.clone(), WatchedFile::of(record, None)))
@@ -58,21 +61,20 @@ impl DirectoryWatch {
     }
 
     /// Continues with what was read since.
-    pub(super) fn update(&mut self, directory: &KeyDirectory) {
-        self.files
-            .retain(|name, file| match directory.record(name) {
+    pub(super) fn update(&mut self, directory: &Arc<KeyDirectory>) {
+        for name in directory.changed_since(&self.known) {
+            let file = self.files.get(name);
+            match directory.record(name) {
                 Some(record) => {
-                    *file = WatchedFile::of(record, Some(file));
-                    true
+                    let file = WatchedFile::of(record, file);
+                    self.files.insert(name.clone(), file);
                 }
-                // A new file that is still written.
-                None => file.own.is_pending(),
-            });
-        for (name, record) in directory.records() {
-            self.files
-                .entry(name.clone())
-                .or_insert_with(|| WatchedFile::of(record, None));
+                // A new file may still be written.
+                None if file.is_some_and(|file| file.own.is_pending()) => {}
+                None => drop(self.files.remove(name)),
+            }
         }
+        self.known = directory.clone();
         self.error = directory.error().map(Into::into);
     }
 
@@ -114,11 +116,13 @@ impl DirectoryWatch {
         }
         self.find_missing(&names, &mut unsettled, clock, &mut changes);
         let has_changed = is_back || !changes.changed.is_empty() || !changes.removed.is_empty();
-        (has_changed.then_some(changes), !unsettled.is_empty())
+        let is_unsettled = !unsettled.is_empty() || self.missing_since.is_some();
+        (has_changed.then_some(changes), is_unsettled)
     }
 
-    /// Finds removed files. A file that has only another name is taken at once; other removals wait for
-    /// files that are still written, which may hold the same access keys.
+    /// Finds removed files. A file that has only another name is taken at once. Others must be missing for the
+    /// settle time, since a listing can miss a file that is renamed meanwhile, and wait twice as long for files
+    /// that are still written, which may hold the same access keys.
     fn find_missing(
         &mut self,
         names: &[Arc<str>],
@@ -127,36 +131,59 @@ impl DirectoryWatch {
         changes: &mut KeyChanges,
     ) {
         let is_missing = |name: &&Arc<str>| names.binary_search(name).is_err();
-        let missing: Vec<_> = self.files.keys().filter(is_missing).cloned().collect();
+        let mut missing: Vec<_> = self.files.keys().filter(is_missing).cloned().collect();
         if missing.is_empty() {
             self.missing_since = None;
             return;
         }
-        let is_moved = |name: &Arc<str>| {
-            let file = self.files.get(name);
-            let before = missing.iter().filter_map(|name| self.files.get(name));
-            file.is_some_and(|file| before.into_iter().any(|it| file.own.is_moved_from(&it.own)))
-        };
-        let moved: Vec<_> = unsettled
-            .iter()
-            .filter(|name| is_moved(name))
-            .cloned()
-            .collect();
-        unsettled.retain(|name| !moved.contains(name));
-        for name in moved {
-            if let Some(file) = self.files.get_mut(&name) {
-                file.own.take_pending();
-            }
-            changes.changed.push(name);
-        }
+        self.take_moved(&mut missing, unsettled, changes);
         let since = *self.missing_since.get_or_insert(clock.now);
-        if !unsettled.is_empty() && clock.now.duration_since(since) < 2 * clock.settle {
+        let patience = match unsettled.is_empty() {
+            true => clock.settle,
+            false => 2 * clock.settle,
+        };
+        if !missing.is_empty() && clock.now.duration_since(since) < patience {
             return;
         }
         self.missing_since = None;
         for name in &missing {
             self.files.remove(name);
         }
-        changes.removed = missing;
+        changes.removed.append(&mut missing);
+    }
+
+    /// Takes new files that have the content of a missing one, and takes that one as removed.
+    fn take_moved(
+        &mut self,
+        missing: &mut Vec<Arc<str>>,
+        unsettled: &mut Vec<Arc<str>>,
+        changes: &mut KeyChanges,
+    ) {
+        let known = missing.iter().filter_map(|name| self.files.get(name));
+        let known: HashSet<_> = known.filter_map(|file| file.own.known_digest()).collect();
+        let mut moved = HashSet::new();
+        unsettled.retain(|name| {
+            let file = self.files.get_mut(name);
+            let pending = file.and_then(|file| Some((file.own.pending_digest()?, file)));
+            match pending.filter(|(digest, _)| known.contains(digest)) {
+                Some((digest, file)) => {
+                    moved.insert(digest);
+                    file.own.take_pending();
+                    changes.changed.push(name.clone());
+                    false
+                }
+                None => true,
+            }
+        });
+        missing.retain(|name| {
+            let file = self.files.get(name);
+            let digest = file.and_then(|file| file.own.known_digest());
+            let is_moved = digest.is_some_and(|digest| moved.contains(&digest));
+            if is_moved {
+                self.files.remove(name);
+                changes.removed.push(name.clone());
+            }
+            !is_moved
+        });
     }
 }

@@ -96,10 +96,14 @@ impl Seen {
         }
     }
 
-    /// Whether the file has the content that `other` has had.
-    pub(super) fn is_moved_from(&self, other: &Self) -> bool {
-        let pending = self.pending.and_then(|pending| pending.digest);
-        pending.is_some() && other.digest == Some(pending)
+    /// Returns the content of the file that was taken last.
+    pub(super) fn known_digest(&self) -> Option<FileDigest> {
+        self.digest.flatten()
+    }
+
+    /// Returns the content of a change that was not taken yet.
+    pub(super) fn pending_digest(&self) -> Option<FileDigest> {
+        self.pending.and_then(|pending| pending.digest)
     }
 
     /// Whether the file could not be read.

@@ -12,7 +12,7 @@ use super::{
     splice,
 };
 
-/// Rejects what CC-FS would reject, in the order of the README's validation table: each row is checked for
+/// Rejects what CC-FS would reject, in the order of the validation table of the contract: each row is checked for
 /// all members before the next row.
 pub(super) fn normalize(raw: &Bytes, tenant: &Tenant) -> Result<Payload, InvalidRequest> {
     let object = Object::strict(raw, Canonicalize::All).map_err(InvalidRequest::body)?;

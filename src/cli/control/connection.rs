@@ -6,6 +6,7 @@ use http::header::{AUTHORIZATION, HOST};
 use http::uri::{Authority, Scheme};
 use http::{HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
@@ -64,7 +65,17 @@ impl AdminClient {
         })
     }
 
+    /// Sends a request and reads the whole response.
     pub(super) async fn send(&self, method: Method, path: &str) -> anyhow::Result<AdminResponse> {
+        self.open(method, path).await?.collect().await
+    }
+
+    /// Sends a request and reads the head of the response.
+    pub(super) async fn open(
+        &self,
+        method: Method,
+        path: &str,
+    ) -> anyhow::Result<StreamingAdminResponse> {
         let host = self.authority.host();
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let tls = self.trust.as_ref().map(Trust::client_config).transpose()?;
@@ -140,19 +151,52 @@ impl AdminResponse {
     }
 }
 
-async fn send_request<S>(stream: S, request: Request<Empty<Bytes>>) -> anyhow::Result<AdminResponse>
+/// A response of an admin interface whose body is not yet read.
+#[derive(Debug)]
+pub(super) struct StreamingAdminResponse {
+    pub(super) status: StatusCode,
+    body: Incoming,
+    /// The connection; it ends with the response.
+    _driver: AbortOnDropHandle<hyper::Result<()>>,
+}
+
+impl StreamingAdminResponse {
+    /// Reads the remaining body.
+    pub(super) async fn collect(self) -> anyhow::Result<AdminResponse> {
+        let body = Limited::new(self.body, MAX_RESPONSE_SIZE).collect().await;
+        let body = body.map_err(|error| anyhow::anyhow!(error))?.to_bytes();
+        Ok(AdminResponse {
+            status: self.status,
+            body,
+        })
+    }
+
+    /// Returns the next piece of the body; `None` at its end.
+    pub(super) async fn chunk(&mut self) -> hyper::Result<Option<Bytes>> {
+        while let Some(frame) = self.body.frame().await {
+            if let Ok(data) = frame?.into_data() {
+                return Ok(Some(data));
+            }
+        }
+        Ok(None)
+    }
+}
+
+async fn send_request<S>(
+    stream: S,
+    request: Request<Empty<Bytes>>,
+) -> anyhow::Result<StreamingAdminResponse>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (mut sender, driver) = http1::handshake(TokioIo::new(stream)).await?;
-    #[expect(clippy::disallowed_methods, reason = "ends with its handle, below")]
-    let _driver = AbortOnDropHandle::new(tokio::spawn(driver));
+    #[expect(clippy::disallowed_methods, reason = "ends with the response")]
+    let driver = AbortOnDropHandle::new(tokio::spawn(driver));
     let (head, body) = sender.send_request(request).await?.into_parts();
-    let body = Limited::new(body, MAX_RESPONSE_SIZE).collect().await;
-    let body = body.map_err(|error| anyhow::anyhow!(error))?.to_bytes();
-    Ok(AdminResponse {
+    Ok(StreamingAdminResponse {
         status: head.status,
         body,
+        _driver: driver,
     })
 }
 

@@ -13,7 +13,7 @@ use super::table::replace_control_chars;
 use crate::findings;
 use crate::words;
 
-/// Shows what is wrong with a running gateway, and what to do about it
+/// Shows what is wrong with a running gateway, and what to do
 ///
 /// Exit code 0 if nothing is worse than a note, else 1. A gateway that cannot be reached is a finding too.
 #[derive(Args, Debug)]

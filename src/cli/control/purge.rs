@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{AdminArgs, COMMAND_TIMEOUT};
 
-/// Purges cached responses of a running gateway and of the replicas that share its store
+/// Purges cached responses, also those of replicas that share the store
 ///
 /// With --ak and --call-id only responses that match both are purged.
 #[derive(Args, Debug)]

@@ -2,10 +2,12 @@
 
 use std::fmt::Write;
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::table::Column::{Number, Text};
 use super::table::{Table, replace_control_chars};
+use crate::words;
 
 /// Formats the whole status.
 pub(super) fn status(status: &Value) -> String {
@@ -28,7 +30,7 @@ pub(super) fn status(status: &Value) -> String {
     let _ = write!(
         text,
         "requests  {}/s, errors {}/s, limited {}/s, refused {}/s, cache hits {}\n\
-         latency   p50 {} ms, p90 {} ms, p99 {} ms\n\
+         latency   p50 {} ms, p90 {} ms, p99 {} ms, longest {} ms, of {} requests in the last minute\n\
          cache     {} entries, {} of {}, {} fetches in progress\n\
          {}reload    {}\n",
         format_number(&rates["requests"]),
@@ -41,6 +43,8 @@ pub(super) fn status(status: &Value) -> String {
         format_number(&latency["p50_ms"]),
         format_number(&latency["p90_ms"]),
         format_number(&latency["p99_ms"]),
+        format_number(&latency["max_ms"]),
+        cell(&latency["count"]),
         cache["entries"],
         mebibytes(&cache["bytes"]),
         mebibytes(&cache["max_bytes"]),
@@ -63,6 +67,9 @@ pub(super) fn nodes(status: &Value) -> String {
                 "PANIC     {name}: most nodes are unhealthy, all are used"
             );
         }
+        if let Some(words) = serving(cluster) {
+            let _ = writeln!(warnings, "SERVING   {name}: {words}");
+        }
         if cluster["insecure_skip_verify"] == true {
             let _ = writeln!(
                 warnings,
@@ -76,17 +83,40 @@ pub(super) fn nodes(status: &Value) -> String {
     warnings + &node_table(status)
 }
 
+/// Says which nodes serve, unless it is those of the first tier.
+fn serving(cluster: &Value) -> Option<String> {
+    match cluster["serving"].as_str()? {
+        "first-tier" => None,
+        "none" => Some("no node is usable".to_owned()),
+        "fallback" => Some(format!(
+            "no node is usable, the fallback cluster {} serves",
+            cell(&cluster["fallback"])
+        )),
+        tier => {
+            let priority = tier.strip_prefix("tier-").unwrap_or(tier);
+            Some(format!(
+                "the nodes of priority {} serve",
+                replace_control_chars(priority)
+            ))
+        }
+    }
+}
+
 fn node_table(status: &Value) -> String {
     let mut table = Table::new(&[
         Text("CLUSTER"),
         Text("NODE"),
+        Number("PRIORITY"),
         Text("STATE"),
+        Text("FOR"),
         Number("IN FLIGHT"),
         Number("ATTEMPTS"),
         Number("FAILURES"),
         Number("P50 MS"),
+        Number("P99 MS"),
         Text("LAST FAILURE"),
     ]);
+    let now = timestamp(&status["now"]);
     for cluster in items(&status["clusters"]) {
         for node in items(&cluster["nodes"]) {
             let (address, socket) = (cell(&node["address"]), cell(&node["socket"]));
@@ -97,12 +127,15 @@ fn node_table(status: &Value) -> String {
                 } else {
                     format!("{address} ({socket})")
                 },
+                cell(&node["priority"]),
                 cell(&node["state"]),
+                age(&node["state_since"], now).unwrap_or_else(|| "-".to_owned()),
                 cell(&node["in_flight"]),
                 cell(&node["requests"]),
                 cell(&node["failures"]),
                 format_number(&node["p50_ms"]),
-                last_failure(node),
+                format_number(&node["p99_ms"]),
+                last_failure(node, now),
             ]);
         }
     }
@@ -161,13 +194,27 @@ fn last_reload(last: &Value) -> String {
     }
 }
 
-/// Formats the class and the reason of a node's last failure.
-fn last_failure(node: &Value) -> String {
-    match (node["last_error"].as_str(), node["last_cause"].as_str()) {
+/// Formats the class and the reason of a node's last failure, and how long ago it was.
+fn last_failure(node: &Value, now: Option<Timestamp>) -> String {
+    let failure = match (node["last_error"].as_str(), node["last_cause"].as_str()) {
         (Some(class), Some(cause)) => format!("{class}: {cause}"),
         (Some(one), None) | (None, Some(one)) => one.to_owned(),
-        (None, None) => "-".to_owned(),
+        (None, None) => return "-".to_owned(),
+    };
+    match age(&node["last_failure_at"], now) {
+        Some(age) => format!("{failure} ({age} ago)"),
+        None => failure,
     }
+}
+
+fn timestamp(value: &Value) -> Option<Timestamp> {
+    value.as_str()?.parse().ok()
+}
+
+/// Formats how long before `now` a moment was.
+fn age(moment: &Value, now: Option<Timestamp>) -> Option<String> {
+    let age = now?.duration_since(timestamp(moment)?);
+    Some(words::duration(age.as_secs().max(0)))
 }
 
 fn items(value: &Value) -> impl Iterator<Item = &Value> {
@@ -175,7 +222,7 @@ fn items(value: &Value) -> impl Iterator<Item = &Value> {
 }
 
 /// Formats a value as a table cell: `-` for null.
-fn cell(value: &Value) -> String {
+pub(super) fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => replace_control_chars(text),
@@ -183,7 +230,7 @@ fn cell(value: &Value) -> String {
     }
 }
 
-fn format_number(value: &Value) -> String {
+pub(super) fn format_number(value: &Value) -> String {
     match value.as_f64() {
         None => "-".to_owned(),
         Some(number) if number != 0.0 && number < 10.0 => format!("{number:.1}"),
@@ -192,12 +239,12 @@ fn format_number(value: &Value) -> String {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "for the eye")]
-fn mebibytes(value: &Value) -> String {
+pub(super) fn mebibytes(value: &Value) -> String {
     let bytes = value.as_u64().unwrap_or_default();
     format!("{:.1} MiB", bytes as f64 / (1024.0 * 1024.0))
 }
 
-fn format_uptime(seconds: u64) -> String {
+pub(super) fn format_uptime(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds} s"),
         60..3600 => format!("{} min", seconds / 60),
@@ -214,19 +261,21 @@ mod tests {
 
     #[test]
     fn cluster_warnings_and_the_last_failure_of_a_node_are_shown() {
-        let status = json!({ "clusters": [{
-            "name": "ccfs", "panic": true, "insecure_skip_verify": true,
+        let status = json!({ "now": "2026-11-29T02:00:04Z", "clusters": [{
+            "name": "ccfs", "panic": true, "insecure_skip_verify": true, "serving": "tier-1",
             "nodes": [{
-                "address": "node.test:1", "socket": null, "state": "unresolved",
+                "address": "node.test:1", "socket": null, "state": "unresolved", "priority": 1,
                 "last_error": "unreachable", "last_cause": "connection refused",
+                "last_failure_at": "2026-11-29T02:00:00.500Z",
             }],
         }] });
         let shown = nodes(&status);
         for part in [
             "PANIC     ccfs: ",
             "INSECURE  ccfs: ",
-            "node.test:1  unresolved",
-            "unreachable: connection refused",
+            "node.test:1         1  unresolved",
+            "unreachable: connection refused (3 s ago)",
+            "SERVING   ccfs: the nodes of priority 1 serve",
         ] {
             assert!(shown.contains(part), "{part}\n{shown}");
         }

@@ -3,21 +3,24 @@
 use std::fmt::Write;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use jiff::Timestamp;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::files::{self, ACCESS_KEYS, CA_FILE};
 use crate::admin::AdminCommand;
 use crate::app::{App, BoundAddresses, ShutdownReport, StartError};
 use crate::auth::{AccessKey, Credential, Secret};
+use crate::cli::control::AdminArgs;
+use crate::cli::trial::{ACCESS_KEYS, TrialFiles};
 use crate::client::{Client, Trust};
 use crate::config::Config;
 use crate::stand_in::{self, StandIn, certificates};
@@ -31,7 +34,7 @@ pub(super) struct DemoEnv {
     /// The credentials, in the order of [`ACCESS_KEYS`].
     pub(super) credentials: Vec<Arc<Credential>>,
     /// A client that trusts the gateway's certificate.
-    pub(super) client: Client,
+    pub(super) client: Arc<Client>,
     bound: BoundAddresses,
     commands: mpsc::Sender<AdminCommand>,
     gateway: JoinHandle<ShutdownReport>,
@@ -44,10 +47,11 @@ impl DemoEnv {
         let folder = tempfile::Builder::new()
             .prefix("ccfs-gateway-demo-")
             .tempdir()?;
-        files::write_files(folder.path())?;
+        let files = TrialFiles::new(folder.path(), &ACCESS_KEYS);
+        files.write()?;
         let mut accounts = Vec::new();
         for access_key in ACCESS_KEYS {
-            let secret = std::fs::read(folder.path().join("secrets").join(access_key))?;
+            let secret = std::fs::read(files.secret(access_key))?;
             let access_key = AccessKey::from(access_key);
             accounts.push(Arc::new(Credential::new(
                 access_key,
@@ -57,9 +61,9 @@ impl DemoEnv {
         }
         let mut nodes = Vec::new();
         for _ in 0..3 {
-            let chain = CertificateDer::pem_file_iter(folder.path().join("tls/node.pem"))?
-                .collect::<Result<_, _>>()?;
-            let key = PrivateKeyDer::from_pem_file(folder.path().join("tls/node.key"))?;
+            let (certificate, key) = files.node();
+            let chain = CertificateDer::pem_file_iter(certificate)?.collect::<Result<_, _>>()?;
+            let key = PrivateKeyDer::from_pem_file(key)?;
             let tls = certificates::server_config(chain, key)?;
             let settings = stand_in::Settings::new(tls, accounts.clone());
             nodes.push(StandIn::start(settings).await?);
@@ -72,15 +76,12 @@ impl DemoEnv {
             reason = "ends with `World::end`, or the process"
         )]
         let gateway = tokio::spawn(app.run());
-        let client = Client::new(&Trust::from_pem_file(
-            &folder.path().join("tls").join(CA_FILE),
-        )?)?
-        .with_idle_connections(32);
+        let client = Client::new(&Trust::from_pem_file(&files.ca())?)?.with_idle_connections(32);
         Ok(Self {
             folder,
             nodes,
             credentials: accounts,
-            client,
+            client: Arc::new(client),
             bound,
             commands: orders,
             gateway,
@@ -100,46 +101,53 @@ impl DemoEnv {
             .sum()
     }
 
-    /// Describes what runs.
-    pub(super) fn describe(&self) -> String {
-        let nodes: Vec<_> = self
-            .nodes
-            .iter()
-            .map(|node| node.address().to_string())
-            .collect();
-        format!(
-            "ccfs-gateway on {}  ->  stand-in CC-FS nodes {}\n\
-             ak {} is a tenant in Asia/Shanghai, ak {} in Europe/Berlin",
-            self.url(),
-            nodes.join(", "),
-            ACCESS_KEYS[0],
-            ACCESS_KEYS[1],
-        )
+    /// Describes what runs, as names and texts.
+    pub(super) fn describe(&self) -> Vec<(&'static str, String)> {
+        let nodes: Vec<_> = self.nodes.iter().map(|node| node.address()).collect();
+        let nodes = nodes.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let [shanghai, berlin] = ACCESS_KEYS;
+        vec![
+            ("gateway", self.url()),
+            (
+                "nodes",
+                format!("{} (stand-ins for CC-FS)", nodes.join(", ")),
+            ),
+            (
+                "callers",
+                format!(
+                    "{shanghai} in Asia/Shanghai, {berlin} in Europe/Berlin, at most 1 request/s"
+                ),
+            ),
+        ]
     }
 
-    /// Returns the instructions that are printed while the demo serves.
-    pub(super) fn instructions(&self) -> String {
-        let folder = self.folder.path().display();
-        let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("ccfs-gateway"));
-        let here = std::env::current_dir().unwrap_or_default();
-        let program = program.strip_prefix(&here).unwrap_or(&program).display();
-        let ak = ACCESS_KEYS[0];
-        let mut text = String::new();
-        if let Some(admin) = self.bound.admin {
-            let _ = writeln!(
-                text,
-                "status page: http://{admin}/  (also /status and /metrics)"
-            );
+    /// Returns the address of the admin interface.
+    pub(super) fn admin(&self) -> Option<SocketAddr> {
+        self.bound.admin
+    }
+
+    /// Returns the command that asks for a recording.
+    pub(super) fn call_command(&self) -> String {
+        let files = TrialFiles::new(self.folder.path(), &ACCESS_KEYS);
+        files.call_command(&self.url(), "1637742300-99")
+    }
+
+    /// Waits until the gateway uses all nodes again, at most five seconds; whether it does.
+    pub(super) async fn wait_for_nodes(&self) -> bool {
+        let Some(admin) = self.bound.admin else {
+            return false;
+        };
+        let target = AdminArgs::at(admin);
+        for _ in 0..50 {
+            let status = target.status().await.unwrap_or_default();
+            let nodes = status["clusters"][0]["nodes"].as_array();
+            let is_up = |nodes: &Vec<Value>| nodes.iter().all(|node| node["state"] == "up");
+            if nodes.is_some_and(is_up) {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        let _ = write!(
-            text,
-            "send a request (twice, to see the cache):\n\n  \
-             {program} call {} --ca {folder}/tls/{CA_FILE} --ak {ak} \\\n    \
-             --sk-file {folder}/secrets/{ak} --call-id 1637742300-99 \\\n    \
-             --begin '2021-11-24 16:25:03' --end '2021-11-24 17:25:11'\n\nCtrl-C stops the demo.",
-            self.url(),
-        );
-        text
+        false
     }
 
     /// Shuts the gateway down and waits for it.

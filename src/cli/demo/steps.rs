@@ -1,6 +1,5 @@
 //! The sample requests: each exercises one feature of the gateway and checks its result.
 
-use std::fmt;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -26,25 +25,15 @@ pub(super) enum DemoStep {
     Validated,
 }
 
-/// The result of a step; `Display` formats it as one line.
+/// The result of a step.
 #[derive(Debug)]
 pub(super) struct StepReport {
     pub(super) passed: bool,
-    name: &'static str,
-    status: String,
-    elapsed: Duration,
-    text: String,
-}
-
-impl fmt::Display for StepReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mark = if self.passed { "ok  " } else { "FAIL" };
-        let Self {
-            name, status, text, ..
-        } = self;
-        let ms = self.elapsed.as_secs_f64() * 1e3;
-        write!(f, "{mark} {name:<12} {status:<9} {ms:>7.1} ms  {text}")
-    }
+    pub(super) name: &'static str,
+    /// What was answered: a status, or how many answers had it.
+    pub(super) status: String,
+    pub(super) elapsed: Duration,
+    pub(super) text: String,
 }
 
 impl StepReport {
@@ -79,6 +68,21 @@ impl DemoStep {
         Self::Streamed,
         Self::Limited,
     ];
+
+    /// What the step does, while it runs.
+    pub(super) fn describe(self) -> &'static str {
+        match self {
+            Self::Collapsed => "twenty requests for one recording, at once",
+            Self::FailedOver => "nine requests while a node is killed",
+            Self::Hit => "the same recording again",
+            Self::Limited => "more requests than a rate limit allows",
+            Self::Miss => "a recording, signed",
+            Self::Normalized => "a request in UTC from a tenant in Berlin",
+            Self::Refused => "a request with a forged signature",
+            Self::Streamed => "a download of 32 MiB",
+            Self::Validated => "a window that ends before it begins",
+        }
+    }
 
     /// Runs the step and measures its duration.
     #[expect(clippy::disallowed_methods, reason = "measures the duration of a step")]
@@ -237,7 +241,7 @@ async fn refused(env: &DemoEnv) -> anyhow::Result<StepOutcome> {
     let request = env.recording_request("1637742300-27", SHANGHAI)?;
     let forged = format!(
         "auth-v2/{}/{:.0}/host/{}",
-        super::files::ACCESS_KEYS[0],
+        crate::cli::trial::ACCESS_KEYS[0],
         now(),
         "0".repeat(64)
     );

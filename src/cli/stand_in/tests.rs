@@ -13,15 +13,22 @@ struct Program {
 
 struct Started {
     stand_in: StandIn,
+    /// The other nodes, with several `--bind`.
+    others: Vec<StandIn>,
     out: String,
 }
 
 async fn start_with(arguments: &[&str]) -> anyhow::Result<Started> {
     let args = Program::try_parse_from([&["stand-in"], arguments].concat())?.args;
     let mut out = Vec::new();
-    let stand_in = start(&args, &mut out, &mut io::sink()).await?;
+    let mut others = start(&args, &mut out, &mut io::sink()).await?;
+    let stand_in = others.remove(0);
     let out = String::from_utf8(out)?;
-    Ok(Started { stand_in, out })
+    Ok(Started {
+        stand_in,
+        others,
+        out,
+    })
 }
 
 #[test]
@@ -125,4 +132,25 @@ async fn keys_come_in_pairs() {
         let error = start_with(wrong).await.err().unwrap();
         assert!(error.is::<clap::Error>(), "{error}");
     }
+}
+
+#[tokio::test]
+async fn several_addresses_are_several_nodes() {
+    let dir = tempfile::tempdir().unwrap();
+    let sk = dir.path().join("sk");
+    fs::write(&sk, "secret").unwrap();
+    let bind = ["--bind", "127.0.0.1:0"];
+    let keys = ["--ak", "a", "--sk-file", sk.to_str().unwrap()];
+    let started = start_with(&[bind, bind, [keys[0], keys[1]], [keys[2], keys[3]]].concat())
+        .await
+        .unwrap();
+    let addresses: Vec<_> = started.others.iter().map(StandIn::address).collect();
+    let printed: Vec<_> = started
+        .out
+        .lines()
+        .take(2)
+        .map(|it| it.parse::<SocketAddr>().unwrap())
+        .collect();
+    assert_eq!(printed, [started.stand_in.address(), addresses[0]]);
+    assert_ne!(printed[0], printed[1]);
 }

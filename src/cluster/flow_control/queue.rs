@@ -78,6 +78,24 @@ impl<T> WaitQueue<T> {
         true
     }
 
+    /// Removes and returns all waiters that `matches`.
+    pub(super) fn remove_all(&mut self, matches: impl Fn(&T) -> bool) -> Vec<T> {
+        let mut removed = Vec::new();
+        for lane in self.lanes.values_mut() {
+            for (id, waiter) in std::mem::take(lane) {
+                if matches(&waiter) {
+                    removed.push(waiter);
+                } else {
+                    lane.push_back((id, waiter));
+                }
+            }
+        }
+        self.len -= removed.len();
+        self.lanes.retain(|_, lane| !lane.is_empty());
+        self.turns.retain(|key| self.lanes.contains_key(key));
+        removed
+    }
+
     /// Returns the waiter whose turn is next.
     pub(super) fn head(&self) -> Option<(WaiterId, &T)> {
         let lane = self.lanes.get(self.turns.front()?)?;
@@ -198,6 +216,17 @@ mod tests {
         });
         assert_eq!((order, queue.len()), (vec![1, 2, 3], 1));
         assert_eq!(queue.head().map(|(_, waiter)| *waiter), Some(1));
+    }
+
+    #[test]
+    fn waiters_that_are_removed_leave_the_turns_of_the_others() {
+        let mut queue = WaitQueue::default();
+        for (key, waiter) in [(1, 1), (2, 2), (1, 3), (3, 4)] {
+            push(&mut queue, key, waiter, 8);
+        }
+        assert_eq!(queue.remove_all(|waiter| *waiter % 2 == 1), [1, 3]);
+        assert_eq!((queue.len(), take(&mut queue, 9)), (2, vec![2, 4]));
+        assert!(queue.remove_all(|_| true).is_empty() && queue.len() == 0);
     }
 
     #[test]

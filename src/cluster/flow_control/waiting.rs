@@ -48,6 +48,22 @@ impl WaitQueues {
         self.class(class).len() > 0
     }
 
+    /// Makes all waiters of an access key leave their queues.
+    pub(in crate::cluster) fn revoke(&self, access_key: &str) {
+        for class in FlowClass::ALL.map(|class| self.class(class)) {
+            if class.len() == 0 {
+                continue;
+            }
+            let mut queue = class.queue.lock();
+            let revoked = queue.remove_all(|waiter| *waiter.access_key == *access_key);
+            class.wake_head(&queue);
+            drop(queue);
+            for waiter in revoked {
+                waiter.wake(Some(WaitEnd::Revoked));
+            }
+        }
+    }
+
     /// Makes the head look for a place: one may have come free.
     pub(in crate::cluster) fn wake_head(&self, class: FlowClass) {
         let queue = self.class(class);
@@ -77,6 +93,8 @@ pub enum WaitEnd {
     Place(NodeGuard),
     /// The queue was full, and this request had to leave it.
     Evicted,
+    /// The access key was disabled.
+    Revoked,
 }
 
 /// A request that waits for a place. It leaves the queue when it is dropped.

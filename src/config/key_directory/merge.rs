@@ -5,6 +5,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
+
 use super::AccountSource;
 use crate::auth::AccessKey;
 use crate::config::{AccessKeys, AccountSettings};
@@ -45,9 +47,9 @@ struct Claim<'a> {
 struct Merge<'a> {
     before: &'a AccessKeys,
     contested: &'a Contested,
-    claims: HashMap<&'a AccessKey, Claim<'a>, foldhash::fast::RandomState>,
+    claims: HashMap<&'a AccessKey, Claim<'a>, RandomState>,
     /// The places whose new accounts count: candidates that are not refused.
-    active: HashSet<AccountSource>,
+    active: HashSet<AccountSource, RandomState>,
 }
 
 /// Merges the new accounts of some places with those of all others.
@@ -56,6 +58,16 @@ pub(super) fn merge(
     contested: &Contested,
     candidates: &[Candidate<'_>],
 ) -> Merged {
+    if before.is_empty()
+        && contested.is_empty()
+        && let Some(access_keys) = first(candidates)
+    {
+        return Merged {
+            access_keys,
+            contested: Contested::new(),
+            conflicts: Vec::new(),
+        };
+    }
     let mut merge = Merge {
         before,
         contested,
@@ -82,12 +94,22 @@ pub(super) fn merge(
     }
 }
 
-fn claims<'a>(
-    candidates: &[Candidate<'a>],
-) -> HashMap<&'a AccessKey, Claim<'a>, foldhash::fast::RandomState> {
+/// Returns the accounts of the first generation; `None` if two places have the same access key.
+fn first(candidates: &[Candidate<'_>]) -> Option<AccessKeys> {
+    let mut access_keys = AccessKeys::default();
+    for account in candidates.iter().flat_map(|it| it.accounts) {
+        let access_key = account.credential.access_key().clone();
+        if access_keys.insert(access_key, account.clone()).is_some() {
+            return None;
+        }
+    }
+    Some(access_keys)
+}
+
+fn claims<'a>(candidates: &[Candidate<'a>]) -> HashMap<&'a AccessKey, Claim<'a>, RandomState> {
     let count = candidates.iter().map(|it| it.accounts.len()).sum();
     let mut claims: HashMap<_, Claim<'a>, _> =
-        HashMap::with_capacity_and_hasher(count, foldhash::fast::RandomState::default());
+        HashMap::with_capacity_and_hasher(count, RandomState::default());
     for account in candidates.iter().flat_map(|it| it.accounts) {
         claims
             .entry(account.credential.access_key())

@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use zeroize::Zeroizing;
 
-use super::{AccessKeysFile, KeyDirectory, KeyFile, MAX_FILES, ReadRecord};
+use super::{KeyDirectory, KeyFile, MAX_FILES, ReadRecord};
 use crate::auth::AccessKey;
 use crate::config::diagnostics::{Diagnostics, Severity};
-use crate::config::document::{self, FileKind};
+use crate::config::document;
 use crate::config::named_file::{FileDigest, digest_named_file, read_named_file};
 use crate::config::permissions;
 use crate::config::problem::Problem;
@@ -130,8 +130,7 @@ impl Reader<'_> {
                 return Some(refused(name, record, diagnostics, &path, ""));
             }
         };
-        let parsed: Option<AccessKeysFile> =
-            document::read(text, FileKind::AccessKeys, &mut diagnostics);
+        let parsed = document::read_access_keys(text, &mut diagnostics);
         let tables = parsed.unwrap_or_default().access_keys;
         if tables.is_empty() && !diagnostics.has_errors() {
             diagnostics.file_error(

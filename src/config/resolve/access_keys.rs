@@ -7,13 +7,18 @@ use std::sync::Arc;
 use super::{AccountReader, AccountRules, KeyFiles, KeysFile};
 use crate::config::diagnostics::{Diagnostics, Severity};
 use crate::config::file::File;
-use crate::config::key_directory::{self, AccountSource, KeyDirectory, Loaded, Request, Selection};
+use crate::config::key_directory::{
+    self, AccountSource, KeyDirectory, Loaded, Place, Request, Selection,
+};
+use crate::config::key_file::KeyFile;
 use crate::config::problem::Problem;
-use crate::config::{AccessKeys, Config, Plan};
+use crate::config::{AccessKeys, AccountSettings, Config, Plan};
 
 /// The access keys of all places.
+#[derive(Default)]
 pub(super) struct Resolved {
     pub(super) access_keys: AccessKeys,
+    pub(super) key_file: Option<KeyFile>,
     pub(super) directory: Option<Arc<KeyDirectory>>,
     pub(super) plans: BTreeMap<Arc<str>, Plan>,
     /// Of the files of the directory.
@@ -33,18 +38,26 @@ pub(super) fn resolve(
     let plans = rules.plans().clone();
     let rules = Arc::new(rules);
     let mut reader = AccountReader::new(&rules, AccountSource::MAIN);
-    let mut main = reader.read(&file.access_keys, false, diagnostics);
-    if let Some(keys) = keys.as_deref_mut() {
-        main.extend(reader.read(&keys.tables, true, &mut keys.diagnostics));
-        report_duplicates(file, keys);
-    }
+    let main = reader.read(&file.access_keys, false, diagnostics);
+    let (of_file, key_file) = match keys.as_deref_mut() {
+        Some(keys) => read_key_file(file, keys, &rules),
+        None => (Vec::new(), None),
+    };
+    let place = |source, accounts| Place {
+        source,
+        before: None,
+        accounts,
+    };
     let path = file.access_keys_dir.as_ref();
     let (previous, selection) = selection(key_files);
     let request = Request {
         previous,
         path: path.map(|written| diagnostics.resolve_path(written)),
         rules,
-        main: Some(main),
+        places: vec![
+            place(AccountSource::MAIN, main),
+            place(AccountSource::KEY_FILE, of_file),
+        ],
         selection,
     };
     let loaded = match key_directory::load(&request) {
@@ -56,11 +69,8 @@ pub(super) fn resolve(
                 diagnostics.error(written.span(), error, help);
             }
             return Resolved {
-                access_keys: AccessKeys::default(),
-                directory: None,
                 plans,
-                problems: Vec::new(),
-                are_all_good: false,
+                ..Resolved::default()
             };
         }
     };
@@ -81,8 +91,22 @@ pub(super) fn resolve(
     }
     Resolved {
         plans,
+        key_file,
         ..judge(loaded, key_files, diagnostics.has_errors())
     }
+}
+
+/// Reads the accounts of the file of `access_keys_file`.
+fn read_key_file(
+    file: &File,
+    keys: &mut KeysFile,
+    rules: &Arc<AccountRules>,
+) -> (Vec<Arc<AccountSettings>>, Option<KeyFile>) {
+    let mut reader = AccountReader::new(rules, AccountSource::KEY_FILE);
+    let accounts = reader.read(&keys.tables, true, &mut keys.diagnostics);
+    report_duplicates(file, keys);
+    let key_file = KeyFile::new(&keys.path, rules, &accounts, &keys.diagnostics);
+    (accounts, key_file)
 }
 
 /// Reports access keys that stand in the configuration and in the file of `access_keys_file`.
@@ -116,6 +140,7 @@ fn judge(mut loaded: Loaded, key_files: KeyFiles<'_>, has_errors: bool) -> Resol
     }
     Resolved {
         access_keys: loaded.access_keys,
+        key_file: None,
         directory: loaded.directory,
         plans: BTreeMap::new(),
         problems: loaded.problems,

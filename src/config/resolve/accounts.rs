@@ -15,6 +15,7 @@ use crate::auth::{AccessKey, Credential};
 use crate::ccfs::{Tenant, Versionless, parse_zone};
 use crate::config::diagnostics::Diagnostics;
 use crate::config::file::{self, ByName};
+use crate::config::limit_origins::{LimitOrigins, first_written};
 use crate::config::spanned::Spanned;
 use crate::config::suggestion::suggest;
 use crate::config::units::ConfigTime;
@@ -76,9 +77,9 @@ impl AccountRules {
             );
         }
         let plans = plans.iter().map(|(name, table)| {
-            let key = format!("plans.{}", name.value);
-            let mut rate = |key_name: &str, written: &Option<Spanned<file::Rate>>| {
-                rate(&format!("{key}.{key_name}"), written.as_ref(), diagnostics)
+            let mut rate = |key: &str, written: &Option<Spanned<file::Rate>>| {
+                let key = || format!("plans.{}.{key}", name.value);
+                rate(key, written.as_ref(), diagnostics)
             };
             let plan = Plan {
                 rate_limit: rate("rate_limit", &table.rate_limit),
@@ -93,7 +94,7 @@ impl AccountRules {
             plans: plans.collect(),
         };
         let mut reader = AccountReader::new(&rules, AccountSource::MAIN);
-        let defaults = reader.options("access_key_defaults", defaults, diagnostics);
+        let defaults = reader.options(&|| "access_key_defaults".to_owned(), defaults, diagnostics);
         Self { defaults, ..rules }
     }
 
@@ -131,8 +132,9 @@ impl<'a> AccountReader<'a> {
     ) -> Vec<Arc<AccountSettings>> {
         let mut accounts = Vec::with_capacity(tables.len());
         for (name, table) in tables {
-            diagnostics.access_key = Some(name.as_str().into());
-            accounts.extend(self.account(name, table, secret_file, diagnostics));
+            let access_key = AccessKey::from(name.as_str());
+            diagnostics.access_key = Some(access_key.shared());
+            accounts.extend(self.account((name, access_key), table, secret_file, diagnostics));
         }
         diagnostics.access_key = None;
         accounts
@@ -140,18 +142,18 @@ impl<'a> AccountReader<'a> {
 
     fn account(
         &mut self,
-        name: &Spanned<String>,
+        (name, access_key): (&Spanned<String>, AccessKey),
         table: &file::AccessKey,
         secret_file: bool,
         diagnostics: &mut Diagnostics,
     ) -> Option<Arc<AccountSettings>> {
         check_access_key_name(name, diagnostics);
-        let key = format!("access_keys.{}", name.value);
+        let key = || format!("access_keys.{}", name.value);
         let given = self.options(&key, table, diagnostics);
         let secrets = read_secrets(name, table, secret_file, diagnostics);
         if table.time_zone.is_none() && !self.rules.has_default_zone {
             diagnostics.missing_key(
-                &format!("{key}.time_zone"),
+                &format!("{}.time_zone", key()),
                 name.span(),
                 "time_zone is missing",
                 "needs time_zone, such as \"Asia/Shanghai\" or \"GMT+8\": a wrong zone fails silently, so there is no default",
@@ -159,16 +161,18 @@ impl<'a> AccountReader<'a> {
         }
         let secrets = secrets?;
         let own_table = TableDigest::of(table, &secrets);
-        let access_key = AccessKey::from(name.as_str());
         let defaults = &self.rules.defaults;
         let plan_name = given.plan.or_else(|| defaults.plan.clone());
         let plan = plan_name
             .as_ref()
             .and_then(|name| self.rules.plans.get(name));
         let plan = plan.copied().unwrap_or_default();
-        let rate_limit = given.rate_limit.or(plan.rate_limit).or(defaults.rate_limit);
-        let ceiling = given.ceiling.or(plan.ceiling).or(defaults.ceiling);
-        let in_flight = given.in_flight.or(plan.in_flight).or(defaults.in_flight);
+        let (rate_limit, rate_origin) =
+            first_written(given.rate_limit, plan.rate_limit, defaults.rate_limit);
+        let (ceiling, ceiling_origin) =
+            first_written(given.ceiling, plan.ceiling, defaults.ceiling);
+        let (in_flight, in_flight_origin) =
+            first_written(given.in_flight, plan.in_flight, defaults.in_flight);
         let enabled = given.enabled.or(defaults.enabled).unwrap_or(true);
         Some(Arc::new(AccountSettings {
             credential: Arc::new(Credential::new(access_key, secrets, enabled)),
@@ -179,6 +183,11 @@ impl<'a> AccountReader<'a> {
             rate_limit,
             ceiling: ceiling.or(rate_limit.map(default_ceiling)),
             in_flight: in_flight.unwrap_or(DEFAULT_IN_FLIGHT),
+            origins: LimitOrigins {
+                rate_limit: rate_origin,
+                ceiling: ceiling_origin,
+                in_flight: in_flight_origin,
+            },
             plan: plan_name,
             name: table
                 .name
@@ -193,10 +202,10 @@ impl<'a> AccountReader<'a> {
         }))
     }
 
-    /// Returns the settings of the table at `key`.
+    /// Returns the settings of the table at `key`, which is only needed for a mistake.
     fn options(
         &mut self,
-        key: &str,
+        key: &dyn Fn() -> String,
         table: &file::AccessKey,
         diagnostics: &mut Diagnostics,
     ) -> AccountOptions {
@@ -211,7 +220,8 @@ impl<'a> AccountReader<'a> {
         let plan = plan.and_then(|written| self.lookup_plan(written, diagnostics));
         let validity = validity(&table.not_before, &table.not_after, diagnostics);
         let mut rate = |name: &str, written: &Option<Spanned<file::Rate>>| {
-            rate(&format!("{key}.{name}"), written.as_ref(), diagnostics)
+            let key = || format!("{}.{name}", key());
+            rate(key, written.as_ref(), diagnostics)
         };
         AccountOptions {
             zone,

@@ -63,8 +63,8 @@ fn caller(
         );
     }
     let api_keys = api_keys::read(table, diagnostics);
-    let rate_limit = rate(&key("rate_limit"), table.rate_limit.as_ref(), diagnostics);
-    let ceiling = rate(&key("ceiling"), table.ceiling.as_ref(), diagnostics);
+    let rate_limit = rate(|| key("rate_limit"), table.rate_limit.as_ref(), diagnostics);
+    let ceiling = rate(|| key("ceiling"), table.ceiling.as_ref(), diagnostics);
     let certificates = table.client_certificate.as_deref().unwrap_or_default();
     Some(CallerSettings {
         client_certificate: certificate_names(certificates, diagnostics),

@@ -53,9 +53,14 @@ pub(super) fn read(
                 "counts only for certificates under an authority of this name that clients send along",
             ),
         }
+        let this_update = Timestamp::from_second(crl.last_update().timestamp()).ok();
         let next_update = next_update(&crl);
         warn_if_expired(file, &crl, next_update, now, diagnostics);
-        crls.push(Crl { next_update, der });
+        crls.push(Crl {
+            der,
+            this_update,
+            next_update,
+        });
     }
     if !covered.contains(&true) {
         diagnostics.error(

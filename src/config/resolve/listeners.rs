@@ -17,7 +17,6 @@ use crate::config::suggestion::suggest;
 use crate::config::{
     Admin, AdminToken, CertificateFiles, Config, Listener, ListenerTls, UnknownPaths,
 };
-use crate::tls::TicketKey;
 
 /// Returns all valid listeners; a file without any listener is an error.
 pub(super) fn resolve(
@@ -62,8 +61,9 @@ pub(super) fn resolve(
             .as_ref()
             .and_then(|tls| listener_tls(tls, tls_files, diagnostics));
         let proxy_protocol = proxy_protocol(table.proxy_protocol.as_ref(), diagnostics);
-        let ticket_keys = ticket_keys_of(table, diagnostics);
+        let ticket_keys = ticket_keys::read(table.ticket_key_file.as_ref(), diagnostics);
         let playback = playback::resolve(table, &routes, diagnostics);
+        warn_of_unused_tickets(table, diagnostics);
         if let (Some(bind), Some(tls), Some(ticket_keys)) = (bind, tls, ticket_keys) {
             let listener = Listener {
                 bind,
@@ -77,7 +77,8 @@ pub(super) fn resolve(
                 validation: value_or(&table.validation, Default::default()),
                 playback,
                 proxy_protocol,
-                ticket_keys,
+                ticket_keys: ticket_keys.keys,
+                ticket_key_since: ticket_keys.since,
             };
             listeners.insert(arc_str(name), listener);
         }
@@ -85,12 +86,8 @@ pub(super) fn resolve(
     listeners
 }
 
-/// Reads the ticket keys of a listener, and warns of them where no session is resumed. `None` if they cannot be read.
-fn ticket_keys_of(table: &file::Listener, diagnostics: &mut Diagnostics) -> Option<Vec<TicketKey>> {
-    let keys = match &table.ticket_key_file {
-        Some(files) => ticket_keys::read(files, diagnostics),
-        None => Some(Vec::new()),
-    };
+/// Warns of ticket keys where no session is resumed.
+fn warn_of_unused_tickets(table: &file::Listener, diagnostics: &mut Diagnostics) {
     let requests_certificates = table
         .tls
         .as_ref()
@@ -106,7 +103,6 @@ fn ticket_keys_of(table: &file::Listener, diagnostics: &mut Diagnostics) -> Opti
             "should be left out: a resumed session would skip the client's certificate",
         );
     }
-    keys
 }
 
 /// Resolves the admin listener; any address but loopback requires a token.

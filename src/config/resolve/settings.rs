@@ -58,8 +58,12 @@ pub(super) fn limits(file: &file::Limits, diagnostics: &mut Diagnostics) -> Limi
         hits_are_free: value_or(&file.hits_are_free, true),
         dry_run: value_or(&file.dry_run, false),
         ratelimit_fields: value_or(&file.ratelimit_fields, Default::default()),
-        per_address: rate("limits.per_address", file.per_address.as_ref(), diagnostics)
-            .unwrap_or(Rate::per_second(20, 200)),
+        per_address: rate(
+            || "limits.per_address".to_owned(),
+            file.per_address.as_ref(),
+            diagnostics,
+        )
+        .unwrap_or(Rate::per_second(20, 200)),
         max_in_flight: value_or(&file.max_in_flight, 10_000),
         max_connections: value_or(&file.max_connections, 10_000),
         max_connections_per_address: value_or(&file.max_connections_per_address, 1_024),
@@ -215,7 +219,7 @@ fn host_name() -> String {
 
 /// Returns the rate under `key`, which has exactly one period.
 pub(super) fn rate(
-    key: &str,
+    key: impl FnOnce() -> String,
     file: Option<&Spanned<file::Rate>>,
     diagnostics: &mut Diagnostics,
 ) -> Option<Rate> {
@@ -229,7 +233,8 @@ pub(super) fn rate(
         .into_iter()
         .filter_map(|(period, requests)| Some((period, requests?)));
     let Some((period, requests)) = written.next() else {
-        let is_reported = |(period, _): &(Period, _)| diagnostics.is_reported(key, period.key());
+        let key = key();
+        let is_reported = |(period, _): &(Period, _)| diagnostics.is_reported(&key, period.key());
         if !periods.iter().any(is_reported) {
             diagnostics.error(
                 file.span(),

@@ -1,16 +1,29 @@
 //! `ticket_key_file` of a listener.
 
+use jiff::Timestamp;
+
 use crate::config::diagnostics::Diagnostics;
 use crate::config::file::UpToThree;
 use crate::config::permissions::open_to_others;
 use crate::config::spanned::Spanned;
 use crate::tls::{TICKET_KEY_LENGTH, TicketKey};
 
-/// Reads the keys; `None` after an error.
+/// The keys of a listener.
+#[derive(Debug, Default)]
+pub(super) struct TicketKeys {
+    pub(super) keys: Vec<TicketKey>,
+    /// When the file of the first one was written.
+    pub(super) since: Option<Timestamp>,
+}
+
+/// Reads the keys, if there are any; `None` after an error.
 pub(super) fn read(
-    files: &Spanned<UpToThree>,
+    files: Option<&Spanned<UpToThree>>,
     diagnostics: &mut Diagnostics,
-) -> Option<Vec<TicketKey>> {
+) -> Option<TicketKeys> {
+    let Some(files) = files else {
+        return Some(TicketKeys::default());
+    };
     let names = files.as_slice();
     if !(1..=MAX_KEYS).contains(&names.len()) {
         diagnostics.error(
@@ -29,7 +42,11 @@ pub(super) fn read(
         }
         keys.push(key);
     }
-    Some(keys)
+    let since = names.first().and_then(|first| {
+        let metadata = std::fs::metadata(diagnostics.resolve_path(first)).ok()?;
+        Timestamp::try_from(metadata.modified().ok()?).ok()
+    });
+    Some(TicketKeys { keys, since })
 }
 
 fn read_key(

@@ -19,11 +19,7 @@ pub(in crate::findings) fn refused(situation: &Situation<'_>) -> Vec<Case> {
             .claimed
             .statuses((situation.now.at, situation.now.now));
         let heaviest = claims.first().map(|claim| {
-            let name = match (claim.is_configured, claim.is_secret) {
-                (_, true) => claim.access_key.clone(),
-                (true, _) => format!("the configured access key {}", claim.access_key),
-                (false, _) => format!("the unknown access key {}", claim.access_key),
-            };
+            let name = claim.name();
             let mistake = claim.mistake.as_ref().filter(|_| !claim.is_secret);
             let mistake = mistake.map_or_else(String::new, |mistake| format!(": {mistake}"));
             format!("; most claim {name} ({}{mistake})", claim.class)
@@ -60,7 +56,10 @@ pub(in crate::findings) fn limited(situation: &Situation<'_>) -> Vec<Case> {
         .map(|((is_caller, name), mut limits)| {
             limits.sort_by_key(|(limiter, recent)| (u64::MAX - recent.sum(), limiter.as_str()));
             let refused = limits.iter().map(|(_, recent)| recent.sum()).sum();
-            let keys: Vec<_> = limits.iter().map(|(it, _)| limit_key(name, *it)).collect();
+            let keys: Vec<_> = limits
+                .iter()
+                .map(|(it, _)| limit_key(situation, name, *it))
+                .collect();
             let (subject, kind) = if is_caller {
                 (Subject::Caller(name.clone()), "caller")
             } else {
@@ -91,7 +90,13 @@ pub(in crate::findings) fn limited(situation: &Situation<'_>) -> Vec<Case> {
 }
 
 /// Returns the configuration key that would raise a limit.
-fn limit_key(name: &str, limiter: Limiter) -> String {
+fn limit_key(situation: &Situation<'_>, name: &str, limiter: Limiter) -> String {
+    let of_plan = (!limiter.is_of_caller())
+        .then(|| situation.access_keys.limit_key(name, limiter))
+        .flatten();
+    if let Some(key) = of_plan {
+        return key;
+    }
     let key = match limiter {
         Limiter::AccessKey | Limiter::SharedAccessKey | Limiter::Caller => "rate_limit",
         Limiter::Ceiling | Limiter::CallerCeiling => "ceiling",

@@ -34,7 +34,27 @@ pub(in crate::findings) fn access_keys(situation: &Situation<'_>) -> Vec<Case> {
     cases
 }
 
-/// Returns one case for each owner of which something ends within [`NOTICE_SECONDS`]; the earliest end counts.
+/// The key that issues a listener's session tickets is old.
+pub(in crate::findings) fn ticket_keys(situation: &Situation<'_>) -> Vec<Case> {
+    let now = situation.now.now;
+    let old = situation.now.listeners.iter().filter_map(|listener| {
+        let since = listener.ticket_key_since?;
+        let age = now.duration_since(since).as_secs();
+        (age > TICKET_KEY_SECONDS).then(|| {
+            let cause = format!(
+                "the file of the ticket key that issues was written {} ago",
+                words::duration(age)
+            );
+            let subject = Subject::Listener(listener.name.clone());
+            let mut case = Case::new(Severity::Warning, subject, cause);
+            case.details = json!({ "written": format!("{since:.0}") });
+            case
+        })
+    });
+    old.collect()
+}
+
+/// Returns one case for each owner of which something ends soon; the earliest end counts.
 fn ending(
     situation: &Situation<'_>,
     kind: EndKind,
@@ -43,7 +63,7 @@ fn ending(
     let now = situation.now.now;
     let mut by_owner: BTreeMap<&Arc<str>, Vec<&EndDate>> = BTreeMap::new();
     for end in &situation.now.end_dates {
-        if end.kind == kind && seconds_left(end.at, now) <= NOTICE_SECONDS {
+        if end.kind == kind && seconds_left(end.at, now) <= notice_seconds(end) {
             by_owner.entry(&end.owner).or_default().push(end);
         }
     }
@@ -54,7 +74,7 @@ fn ending(
             continue;
         };
         let left = seconds_left(first.at, now);
-        let severity = if left <= CRITICAL_SECONDS {
+        let severity = if left <= critical_seconds(first) {
             Severity::Critical
         } else {
             Severity::Warning
@@ -95,11 +115,28 @@ fn seconds_left(at: Timestamp, now: Timestamp) -> i64 {
     at.duration_since(now).as_secs()
 }
 
-/// Fourteen days: time to get a certificate signed.
-const NOTICE_SECONDS: i64 = 14 * 86_400;
+/// How long before its end something is mentioned: fourteen days, time to get a certificate signed. What is
+/// renewed more often has a third of its period, when the usual tools renew it: a daily revocation list would
+/// never be without a finding otherwise.
+fn notice_seconds(end: &EndDate) -> i64 {
+    period_seconds(end).map_or(NOTICE_SECONDS, |period| NOTICE_SECONDS.min(period / 3))
+}
 
-/// Three days: time left over a weekend.
+/// How long before its end it is critical: three days, time left over a weekend, or a twelfth of its period.
+fn critical_seconds(end: &EndDate) -> i64 {
+    period_seconds(end).map_or(CRITICAL_SECONDS, |period| CRITICAL_SECONDS.min(period / 12))
+}
+
+fn period_seconds(end: &EndDate) -> Option<i64> {
+    Some(seconds_left(end.at, end.since?).max(0))
+}
+
+const NOTICE_SECONDS: i64 = 14 * 86_400;
 const CRITICAL_SECONDS: i64 = 3 * 86_400;
+
+/// A ticket key that leaks opens all sessions that it has issued, so that it is replaced weekly (RFC 8446,
+/// B.3.4 lets a ticket live seven days).
+const TICKET_KEY_SECONDS: i64 = 7 * 86_400;
 
 /// How many end dates the details list.
 const MAX_DETAILS: usize = 40;

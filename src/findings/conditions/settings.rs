@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::super::claimed::ClaimStatus;
 use super::{Case, Severity, Situation, Subject};
 
 /// Certificates are not verified somewhere.
@@ -30,18 +31,43 @@ pub(in crate::findings) fn insecure(situation: &Situation<'_>) -> Vec<Case> {
 pub(in crate::findings) fn shadow(situation: &Situation<'_>) -> Vec<Case> {
     let listeners = situation.now.listeners.iter();
     let shadowed = listeners.filter(|listener| !listener.shadowed.is_empty());
+    let mut claims = situation
+        .claimed
+        .statuses((situation.now.at, situation.now.now));
+    claims.retain(|claim| claim.is_on_trial);
     shadowed
         .map(|listener| {
             let keys = listener.shadowed.join(" and ");
-            let mut case = Case::new(
-                Severity::Note,
-                Subject::Listener(listener.name.clone()),
-                format!("{keys} = \"shadow\": what would be refused is counted and let through"),
-            );
-            case.details = json!({ "keys": listener.shadowed });
+            let mut cause =
+                format!("{keys} = \"shadow\": what would be refused is counted and let through");
+            let mut details = json!({ "keys": listener.shadowed });
+            if listener.shadows_authentication() {
+                cause += &would_be_refused(&claims);
+                details["would_be_refused"] = claims.iter().map(ClaimStatus::to_json).collect();
+            }
+            let subject = Subject::Listener(listener.name.clone());
+            let mut case = Case::new(Severity::Note, subject, cause);
+            case.details = details;
             case
         })
         .collect()
+}
+
+/// Says who would get 401, and for which mistake.
+fn would_be_refused(claims: &[ClaimStatus]) -> String {
+    if claims.is_empty() {
+        return "; no access key would get 401".to_owned();
+    }
+    let named = claims.iter().take(MAX_NAMED).map(|claim| {
+        let mistake = claim.mistake.as_deref().filter(|_| !claim.is_secret);
+        format!("{} ({})", claim.name(), mistake.unwrap_or(claim.class))
+    });
+    let named: Vec<_> = named.collect();
+    let more = match claims.len().saturating_sub(MAX_NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("; would get 401: {}{more}", named.join(", "))
 }
 
 /// Limits only count.
@@ -55,3 +81,6 @@ pub(in crate::findings) fn dry_run(situation: &Situation<'_>) -> Vec<Case> {
     });
     note.into_iter().collect()
 }
+
+/// Claimed access keys that the cause names; the details have all.
+const MAX_NAMED: usize = 10;

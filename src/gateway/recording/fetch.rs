@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use compact_str::CompactString;
 use http::HeaderMap;
 use http::request::Parts;
+use parking_lot::Mutex;
 
 use super::super::caller::{Charged, Payer};
 use super::super::context::wall_clock;
@@ -20,7 +21,7 @@ use crate::message::{
     AttemptSummary, Authorization, BufferedResponse, CacheKey, UpstreamError, UpstreamErrorKind,
     UpstreamRequest, VerifiedRequest,
 };
-use crate::metrics::{Limiter, RefreshResult, Shard};
+use crate::metrics::{Decision, Limiter, RefreshResult, Shard};
 use crate::shared_store::{LookupRequest, WaitBudget};
 
 /// The result of a fetch, shared with all its followers.
@@ -68,7 +69,7 @@ impl Gateway {
         // The rate limit.
         if let Some(payer) = &fetch.payer
             && let Err((limiter, exceeded)) =
-                fetch.note_charge(payer.charge(shared.as_mut(), metrics).await)
+                fetch.note_charge(payer.charge(shared.as_mut(), metrics).await, metrics)
         {
             if let Some(shared) = shared {
                 shared.publish(&fetch.key, None, metrics).await;
@@ -131,8 +132,8 @@ pub(super) struct Fetch {
     /// A fetch counts against the in-flight limits of its account and caller, also after its client
     /// disconnected.
     _permits: [Option<Arc<Permit>>; 2],
-    /// What was left of the rate limit when the fetch was charged.
-    remaining: OnceLock<Charged>,
+    /// What was left of the rate limit when the fetch was last charged.
+    remaining: Mutex<Option<Charged>>,
     /// The limit that would have refused the fetch, in a dry run.
     would_refuse: OnceLock<Limiter>,
     /// Whether only a node's response will do (`Cache-Control: no-cache`).
@@ -161,7 +162,7 @@ impl Fetch {
             upstream_request,
             payer,
             _permits: [context.share_permit(), context.guards.caller.clone()],
-            remaining: OnceLock::new(),
+            remaining: Mutex::default(),
             would_refuse: OnceLock::new(),
             no_cache: false,
             is_refresh: false,
@@ -186,18 +187,19 @@ impl Fetch {
         fetch
     }
 
-    /// Notes the result of the charge for the leader. The refusal of a limit on trial is only noted.
+    /// Notes the result of the charge for the leader. The refusal of a limit on trial is only counted and
+    /// noted.
     fn note_charge(
         &self,
         charged: Result<Option<Charged>, (Limiter, RateLimited)>,
+        metrics: &Shard,
     ) -> Result<(), (Limiter, RateLimited)> {
-        // A fetch that runs twice keeps the first.
         match charged {
-            Ok(Some(remaining)) => {
-                let _kept = self.remaining.set(remaining);
-            }
+            Ok(Some(remaining)) => *self.remaining.lock() = Some(remaining),
             Ok(None) => {}
             Err((limiter, _)) if self.snapshot.limits.dry_run => {
+                metrics.count(Decision::would_refuse(limiter));
+                // A fetch that runs twice keeps the first.
                 let _kept = self.would_refuse.set(limiter);
             }
             Err(refused) => return Err(refused),
@@ -219,7 +221,7 @@ impl Fetch {
             upstream_request,
             payer: Some(payer),
             _permits: [None, None],
-            remaining: OnceLock::new(),
+            remaining: Mutex::default(),
             would_refuse: OnceLock::new(),
             no_cache: true,
             is_refresh: false,
@@ -227,12 +229,13 @@ impl Fetch {
         }
     }
 
-    /// Tells the request what its own fetch was charged; that of a follower never ran.
+    /// Tells the request what its own fetch or poll was charged; that of a follower never ran.
     pub(super) fn tell_charge(&self, context: &mut RequestContext) {
         if let Some(&limiter) = self.would_refuse.get() {
-            context.would_refuse(limiter);
+            context.record.would_refuse.get_or_insert(limiter.key());
         }
-        context.remaining = context.remaining.or(self.remaining.get().copied());
+        let remaining = *self.remaining.lock();
+        context.remaining = remaining.or(context.remaining);
     }
 
     /// Whether the request may be answered with the outcome of the fetch that it joined. Not if that fetch

@@ -4,6 +4,7 @@
 use http::{HeaderMap, HeaderValue};
 
 use super::super::Gateway;
+use super::super::account_counts::Setback;
 use super::super::context::{RequestContext, wall_clock};
 use super::super::response::GatewayResponse;
 use crate::ccfs::{NO_DATA, RecordingHint, SentTimes};
@@ -41,6 +42,7 @@ impl Gateway {
             .as_deref()
             .and_then(|call_id| RecordingHint::of(call_id, sent, zone, now));
         self.state.not_found.count(access_key, hint, now);
+        account.count_setback(Setback::NotFound);
         let Some(hint) = hint else { return };
         let text = hint.to_string();
         add_to_list(&mut response.headers, &text);

@@ -57,10 +57,14 @@ impl Gateway {
         };
         let cluster = &fetch.upstream_request.cluster.settings().name;
         let poll = Arc::new(fetch.for_poll(context.payer(&account)));
-        let waited = seat
-            .wait(cluster, Instant::now() + wait, || self.poll(poll.clone()))
-            .await;
+        let deadline = Instant::now() + wait;
+        let waited = tokio::select! {
+            biased;
+            waited = seat.wait(cluster, deadline, || self.poll(poll.clone())) => waited,
+            () = self.state.ended(&account) => Waited::Ended(WaitEnd::Revoked, false),
+        };
         drop(seat);
+        poll.tell_charge(context);
         context.now = wall_clock();
         let elapsed = context.record.elapsed();
         context.record.wait_time = Some(elapsed);

@@ -2,7 +2,7 @@ use super::*;
 use crate::config::Rate;
 use crate::message::AttemptSummary;
 
-/// The table as the contract and the README have it.
+/// The table as the contract and `deploy/callers.md` have it.
 #[test]
 #[expect(clippy::too_many_lines, reason = "one table")]
 fn every_error_has_its_row() {

@@ -1,10 +1,11 @@
 //! What was found, by access key: the last case for `explain --live`, and the last mistake.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use moka::policy::EvictionPolicy;
 
 use crate::auth::Mistake;
 
@@ -31,58 +32,55 @@ pub struct LiveCase {
     pub lengths: BTreeMap<String, usize>,
 }
 
-/// The last mistake of each access key.
-#[derive(Debug, Default)]
-pub(super) struct FoundMistakes(HashMap<Arc<str>, (Timestamp, Mistake)>);
+/// The last value of each access key, for a time and of a bounded number: the oldest makes room.
+#[derive(Debug)]
+pub(super) struct LastOfEach<V: Clone + Send + Sync + 'static> {
+    values: moka::sync::Cache<Arc<str>, (Timestamp, V)>,
+    kept_for: Duration,
+}
 
-impl FoundMistakes {
-    pub(super) fn keep(&mut self, access_key: &str, mistake: Mistake, now: Timestamp) {
-        if self.0.len() >= MAX_FOUND && !self.0.contains_key(access_key) {
-            self.0.retain(|_, (at, _)| is_within(*at, now, FOUND_FOR));
-            if self.0.len() >= MAX_FOUND {
-                return;
-            }
+impl<V: Clone + Send + Sync + 'static> LastOfEach<V> {
+    pub(super) fn new(max: u64, kept_for: Duration) -> Self {
+        let values = moka::sync::Cache::builder()
+            .max_capacity(max)
+            .eviction_policy(EvictionPolicy::lru())
+            .time_to_live(kept_for)
+            .build();
+        Self { values, kept_for }
+    }
+
+    /// Keeps the value instead of an earlier one of the access key.
+    pub(super) fn keep(&self, access_key: &str, value: V, now: Timestamp) {
+        self.values.insert(access_key.into(), (now, value));
+    }
+
+    pub(super) fn get(&self, access_key: &str, now: Timestamp) -> Option<V> {
+        let (at, value) = self.values.get(access_key)?;
+        (now.duration_since(at).unsigned_abs() < self.kept_for).then_some(value)
+    }
+}
+
+/// Cases for `explain --live`, and how long they are kept.
+pub(super) const LIVE_CASES: (u64, Duration) = (64, Duration::from_secs(600));
+
+/// Access keys whose last mistake is kept, and how long; strangers have none, so that they take no place.
+pub(super) const FOUND_MISTAKES: (u64, Duration) = (1024, Duration::from_secs(24 * 3600));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_too_many_access_keys_the_last_ones_are_kept() {
+        let kept = LastOfEach::new(4, Duration::from_secs(60));
+        let now = Timestamp::UNIX_EPOCH;
+        for number in 0..100 {
+            kept.keep(&number.to_string(), number, now);
+            kept.values.run_pending_tasks();
         }
-        self.0.insert(access_key.into(), (now, mistake));
-    }
-
-    pub(super) fn get(&self, access_key: &str, now: Timestamp) -> Option<Mistake> {
-        let (at, mistake) = self.0.get(access_key)?;
-        is_within(*at, now, FOUND_FOR).then_some(*mistake)
+        let held = (0..100).filter(|number| kept.get(&number.to_string(), now).is_some());
+        assert_eq!(held.collect::<Vec<_>>(), [96, 97, 98, 99]);
+        let later = now + Duration::from_secs(60);
+        assert_eq!(kept.get("99", later), None);
     }
 }
-
-#[derive(Debug, Default)]
-pub(super) struct LiveCases(HashMap<Arc<str>, (Timestamp, LiveCase)>);
-
-impl LiveCases {
-    /// Keeps the case instead of an earlier one of the access key.
-    pub(super) fn keep(&mut self, access_key: &str, case: LiveCase, now: Timestamp) {
-        self.0.retain(|_, (at, _)| is_within(*at, now, KEPT_FOR));
-        if self.0.len() >= MAX_KEPT && !self.0.contains_key(access_key) {
-            let oldest = self.0.iter().min_by_key(|(_, (at, _))| *at);
-            if let Some(oldest) = oldest.map(|(access_key, _)| access_key.clone()) {
-                self.0.remove(&oldest);
-            }
-        }
-        self.0.insert(access_key.into(), (now, case));
-    }
-
-    pub(super) fn get(&self, access_key: &str, now: Timestamp) -> Option<LiveCase> {
-        let (at, case) = self.0.get(access_key)?;
-        is_within(*at, now, KEPT_FOR).then(|| case.clone())
-    }
-}
-
-fn is_within(at: Timestamp, now: Timestamp, time: Duration) -> bool {
-    now.duration_since(at).unsigned_abs() < time
-}
-
-const MAX_KEPT: usize = 64;
-
-const KEPT_FOR: Duration = Duration::from_secs(600);
-
-/// Access keys whose last mistake is kept; strangers have none, so that they take no place.
-const MAX_FOUND: usize = 1024;
-
-const FOUND_FOR: Duration = Duration::from_secs(24 * 3600);

@@ -1,6 +1,6 @@
 //! Label sets of more than one family, or of families that also have configured labels.
 
-use super::Decision;
+use super::{CacheStatus, Decision};
 
 label_sets! {
     /// The outcome of a request.
@@ -104,6 +104,13 @@ impl StatusClass {
     pub fn of(status: u16) -> Self {
         let class = usize::from(status / 100);
         Self::ALL.get(class).copied().unwrap_or(Self::None)
+    }
+}
+
+impl CacheStatus {
+    /// Whether the cache answered.
+    pub fn is_hit(self) -> bool {
+        matches!(self, Self::Hit | Self::Negative | Self::StaleIfError)
     }
 }
 

@@ -65,6 +65,7 @@ async fn filled() -> (Arc<Gateway>, Arc<str>) {
         access_log: None,
         metrics,
         spans: None,
+        tail: Arc::default(),
     };
     let gateway = Arc::new(Gateway::new(shared, upstream, sink));
     let listener: Arc<str> = "ccfs".into();

@@ -61,12 +61,20 @@ impl Browser {
         } } });
         let session = browser.ask("POST", "/session", Some(capabilities)).await;
         browser.session = format!("/session/{}", session["sessionId"].as_str().unwrap());
-        let metrics =
-            json!({ "width": 1280, "height": 800, "deviceScaleFactor": 1, "mobile": false });
+        browser.resize(1280, 800).await;
         browser
-            .devtools("Emulation.setDeviceMetricsOverride", metrics)
+    }
+
+    /// Sets the size of the window; one narrower than 500 pixels is a phone.
+    pub(super) async fn resize(&self, width: u32, height: u32) {
+        let metrics = json!({
+            "width": width,
+            "height": height,
+            "deviceScaleFactor": 1,
+            "mobile": width < 500,
+        });
+        self.devtools("Emulation.setDeviceMetricsOverride", metrics)
             .await;
-        browser
     }
 
     /// Loads a page.

@@ -1,10 +1,10 @@
 //! What stands in the table of an access key itself, whatever its plan and the defaults say.
 
-use aws_lc_rs::digest::{Context, SHA256};
+use aws_lc_rs::digest::{self, SHA256};
+use zeroize::Zeroizing;
 
 use crate::auth::Secret;
 use crate::config::file;
-use crate::config::spanned::Spanned;
 
 /// A digest of the table of an access key and its secrets. An order to disable the access key holds until
 /// it changes. Not shown in `Debug`: a short secret can be guessed from it.
@@ -30,13 +30,13 @@ impl TableDigest {
 
     /// Computes the digest of a table.
     pub(super) fn of(table: &file::AccessKey, secrets: &[Secret]) -> Self {
-        let mut fields = Fields(Context::new(&SHA256));
+        let mut fields = Fields(Zeroizing::new(Vec::with_capacity(MAX_USUAL_SIZE)));
         for secret in secrets {
             secret.digest_into(&mut |bytes| fields.add(bytes));
         }
-        let text = |written: &Option<Spanned<String>>| written.as_ref().map(|it| it.value.clone());
         for written in [&table.time_zone, &table.plan, &table.name] {
-            fields.add(text(written).unwrap_or_default().as_bytes());
+            let text = written.as_ref().map_or("", |it| it.as_str());
+            fields.add(text.as_bytes());
         }
         let versionless = table.versionless.as_ref().map(|it| it.value as u64 + 1);
         fields.number(versionless);
@@ -53,18 +53,20 @@ impl TableDigest {
         for time in [&table.not_before, &table.not_after] {
             fields.number(time.as_ref().map(|it| it.0.as_second().cast_unsigned()));
         }
-        let digest = fields.0.finish();
+        let digest = digest::digest(&SHA256, &fields.0);
         Self(digest.as_ref().first_chunk().copied().unwrap_or_default())
     }
 }
 
-/// Fields with their lengths, so that no two sequences have the same bytes.
-struct Fields(Context);
+/// Fields with their lengths, so that no two sequences have the same bytes. Wiped when dropped, since
+/// they hold secrets; a long table moves once.
+struct Fields(Zeroizing<Vec<u8>>);
 
 impl Fields {
     fn add(&mut self, field: &[u8]) {
-        self.0.update(&(field.len() as u64).to_be_bytes());
-        self.0.update(field);
+        self.0
+            .extend_from_slice(&(field.len() as u64).to_be_bytes());
+        self.0.extend_from_slice(field);
     }
 
     fn number(&mut self, number: Option<u64>) {
@@ -74,3 +76,6 @@ impl Fields {
         }
     }
 }
+
+/// A table with two secrets of 64 bytes, a zone, a plan, a name and two rates.
+const MAX_USUAL_SIZE: usize = 512;

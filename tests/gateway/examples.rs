@@ -1,0 +1,56 @@
+//! The examples for callers in `tests/clients/`, each against the gateway and against a node.
+//!
+//! `cargo test --test gateway examples:: -- --ignored`
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::commands::{code, err, out};
+use crate::support::{SHANGHAI, TestEnv};
+
+/// Runs an example with `program` and its first arguments; it must print a link and play a file.
+async fn check(program: &'static str, example: &str) {
+    let env = TestEnv::start().await;
+    let example = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/clients")
+        .join(example);
+    for url in [env.url(), env.nodes[0].url()] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new(program);
+        command
+            .arg(&example)
+            .arg(&url)
+            .arg(env.file("ca.pem"))
+            .arg(SHANGHAI)
+            .arg(env.file(SHANGHAI))
+            .current_dir(folder.path());
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap());
+        let output = output.await.unwrap();
+        assert_eq!(code(&output), 0, "{}", err(&output));
+        let lines = out(&output);
+        let lines: Vec<_> = lines.lines().collect();
+        assert!(lines[0].starts_with("link https://"), "{lines:?}");
+        assert!(!lines[0].contains('?'), "a link with its secret: {lines:?}");
+        let size = std::fs::metadata(folder.path().join("recording.wav")).unwrap();
+        assert!(size.len() > 0);
+        assert_eq!(lines[1], format!("played {} bytes", size.len()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Python 3"]
+async fn python() {
+    check("python3", "recording.py").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Debian's package default-jdk-headless"]
+async fn java() {
+    check("java", "Recording.java").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Debian's package curl"]
+async fn shell() {
+    check("sh", "recording.sh").await;
+}
