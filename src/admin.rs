@@ -166,9 +166,11 @@ impl Admin {
             (path, _, true) if path.starts_with("/access_keys/") => {
                 self.access_key_command(path).await
             }
-            ("/livez" | "/readyz" | "/metrics" | "/status" | "/config" | "/openapi.json" | "/tail", ..) => {
-                respond::method_not_allowed("GET, HEAD")
-            }
+            (
+                "/livez" | "/readyz" | "/metrics" | "/status" | "/config" | "/openapi.json"
+                | "/tail",
+                ..,
+            ) => respond::method_not_allowed("GET, HEAD"),
             ("/drain" | "/reload" | "/cache/purge", ..) => respond::method_not_allowed("POST"),
             (path, ..) => match page::asset(path) {
                 Some(file) if read => file,

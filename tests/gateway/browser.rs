@@ -16,9 +16,9 @@ use crate::page;
 use crate::support::{Setup, TestEnv, eventually};
 
 mod driver;
-mod screenshot;
 mod findings;
 mod modules;
+mod screenshot;
 
 use driver::{Browser, ENTER, TAB, processes_of};
 
