@@ -34,8 +34,10 @@ mod values;
 
 use signature::Streams;
 
-/// A load balancer and caching reverse proxy for CC-FS clusters: it verifies signatures, normalizes
-/// request bodies, answers repeated playback requests from a cache, and balances over the nodes.
+/// A load balancer and caching reverse proxy for CC-FS clusters
+///
+/// It verifies signatures, normalizes request bodies, answers repeated playback requests from a cache,
+/// and balances over the nodes.
 #[derive(Debug, Parser)]
 #[command(name = "ccfs-gateway", version, long_version = LONG_VERSION, max_term_width = 100)]
 #[command(after_help = EXAMPLES, styles = help::STYLES)]

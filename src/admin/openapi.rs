@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 
+use super::STATUS_SCHEMA;
 use crate::ccfs::{BodyKind, ENDPOINTS, Endpoint, PREFIX, ResponseKind};
 
 /// Returns the description.
@@ -17,12 +18,28 @@ fn build() -> Value {
     // A test reads the file; were it broken, the CC-FS interfaces would still be described.
     let mut description: Value = serde_json::from_str(ADMIN).unwrap_or_default();
     description["info"]["version"] = env!("CARGO_PKG_VERSION").into();
+    add_status(&mut description["components"]["schemas"]);
     for endpoint in ENDPOINTS {
         let method = endpoint.method.as_str().to_ascii_lowercase();
         let path = format!("{PREFIX}{}", endpoint.name);
         description["paths"][path][method] = operation(endpoint);
     }
     description
+}
+
+/// Adds the schema of `/status`, and what it refers to, beside the others.
+fn add_status(schemas: &mut Value) {
+    let text = STATUS_SCHEMA.replace("#/$defs/", "#/components/schemas/");
+    let mut status: Value = serde_json::from_str(&text).unwrap_or_default();
+    if let Some(members) = status.as_object_mut() {
+        members.remove("$schema");
+        if let Some(Value::Object(parts)) = members.remove("$defs") {
+            for (name, part) in parts {
+                schemas[name] = part;
+            }
+        }
+    }
+    schemas["Status"] = status;
 }
 
 fn operation(endpoint: &Endpoint) -> Value {

@@ -19,7 +19,7 @@ mod summary;
 use connect::Connections;
 use summary::write_summary;
 
-/// Reads and validates a configuration with all its files, and prints a summary
+/// Validates a configuration with all its files, and sums it up
 ///
 /// All errors are reported at once, each with its position and the expected value. Exit code 0 if the
 /// gateway would start, 78 if not. With --connect every node is tried too: 1 if one cannot be reached or

@@ -11,7 +11,7 @@ use clap::Args;
 use super::failure::Failure;
 use super::trial::{ACCESS_KEYS, TrialFiles, program, quote};
 
-/// Writes a first configuration with certificates and a secret to try it with
+/// Writes a first configuration, with certificates and a secret
 ///
 /// Writes DIR/gateway.toml, whose comments say what to change for nodes, certificates and access keys of
 /// your own, and in DIR/tls and DIR/secrets the files that it names. Then prints the commands that serve it

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{AdminArgs, COMMAND_TIMEOUT};
 
-/// Purges cached responses, also those of replicas that share the store
+/// Purges cached responses, also in replicas that share the store
 ///
 /// With --ak and --call-id only responses that match both are purged.
 #[derive(Args, Debug)]
