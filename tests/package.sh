@@ -11,7 +11,8 @@ dpkg -i "$deb"
 getent passwd ccfs-gateway >/dev/null || fail "no account"
 [ "$(stat -c '%U %a' /var/log/ccfs-gateway)" = "ccfs-gateway 750" ] || fail "/var/log/ccfs-gateway"
 systemd-analyze verify /lib/systemd/system/ccfs-gateway.{service,socket} 2>&1 | tee verify
-! grep -q ccfs-gateway verify || fail "systemd-analyze verify"
+# systemd before 253 ignores the type, which the drop-in of the package then sets.
+! grep ccfs-gateway verify | grep -v "ignoring: notify-reload" || fail "systemd-analyze verify"
 logrotate --debug /etc/logrotate.d/ccfs-gateway 2>&1 | tee rotate | grep -qi "error" && { cat rotate; fail "logrotate"; }
 man --local-file "$(dpkg -L ccfs-gateway | grep '/ccfs-gateway-call.1.gz$')" | grep -q -- --call-id || fail "manual page"
 bash -c 'source /usr/share/bash-completion/completions/ccfs-gateway && complete -p ccfs-gateway' >/dev/null || fail completion
