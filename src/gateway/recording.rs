@@ -9,12 +9,10 @@ mod wait;
 mod waits;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use tokio::time::error::Elapsed;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::context::wall_clock;
 use super::response::GatewayResponse;
@@ -25,6 +23,7 @@ use crate::cache::{CacheHit, Freshness, InsertOutcome};
 use crate::http_fields::{PREFER, is_conditional};
 use crate::message::VerifiedRequest;
 use crate::metrics::CacheStatus;
+use crate::tick_timer::{TickTimer, TimedOut, within};
 use fetch::Fetch;
 pub(super) use fetch::FetchOutcome;
 pub use not_found::{NotFound, NotFoundCounts, NotFoundLog};
@@ -89,17 +88,17 @@ impl Gateway {
         role: &mut Role<FetchOutcome>,
         account: &Account,
         deadline: Instant,
-    ) -> Result<Result<Option<FetchOutcome>, Elapsed>, Rejection> {
+    ) -> Result<Result<Option<FetchOutcome>, TimedOut>, Rejection> {
         if role.is_leader() {
-            // Most fetches end before it is worth listening for orders.
-            let soon = deadline.min(Instant::now() + UNINTERRUPTED);
-            if let Ok(outcome) = timeout_at(soon, role.outcome()).await {
+            // Most fetches end before the next tick, and need not listen for orders.
+            let soon = TickTimer::look(Instant::now(), deadline);
+            if let Ok(outcome) = within(soon, role.outcome()).await {
                 return Ok(Ok(outcome));
             }
         }
         tokio::select! {
             biased;
-            outcome = timeout_at(deadline, role.outcome()) => Ok(outcome),
+            outcome = within(TickTimer::at(deadline), role.outcome()) => Ok(outcome),
             () = self.state.ended(account) => {
                 Err(Rejection::Unauthenticated(AuthError::Disabled))
             }
@@ -147,7 +146,7 @@ impl Gateway {
         if !origin.is_leader && !outcome.is_accepted_by(&fetch.upstream_request.headers) {
             // The leader requested a coding that this client does not accept.
             let own = Box::pin(self.clone().run_fetch(fetch.clone()));
-            let own = timeout_at(deadline, own).await;
+            let own = within(TickTimer::at(deadline), own).await;
             outcome = own.unwrap_or_else(|_| FetchOutcome::timed_out());
             origin.is_leader = true;
         }
@@ -333,7 +332,3 @@ fn has_no_cache(headers: &HeaderMap) -> bool {
 
 /// RFC 9211.
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
-
-/// How long the leader of a fetch does not listen for orders; then one that came meanwhile ends its wait. Our
-/// choice: nearly all fetches end sooner, and no operator sees the difference.
-const UNINTERRUPTED: Duration = Duration::from_millis(100);

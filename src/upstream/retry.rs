@@ -29,7 +29,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
 use super::Upstream;
 use super::attempt::{AttemptError, ResponseMode};
@@ -44,6 +44,7 @@ use crate::message::{
     AttemptSummary, ConnectError, UpstreamError, UpstreamErrorKind, UpstreamRequest,
 };
 use crate::metrics::{RetryOverflow, RetryReason};
+use crate::tick_timer::TickTimer;
 
 /// The state of one request over its attempts.
 #[derive(Debug)]
@@ -97,14 +98,14 @@ impl Upstream {
         if state.is_verified() {
             cluster.retry_budget().record_request(now);
         }
-        let mut timer = std::pin::pin!(sleep_until(state.overall_deadline));
+        let mut timer = TickTimer::default();
         let mut next = state.first_node(now);
         loop {
             if next.is_none() {
                 next = state.wait_for_room().await;
             }
             let Some(guard) = next else { break };
-            next = match self.run_attempt(state, guard, mode, timer.as_mut()).await {
+            next = match self.run_attempt(state, guard, mode, &mut timer).await {
                 Ok(response) => {
                     let mut node = state.node_after_response(&response);
                     if !state.is_free_retry(&response) {
@@ -139,7 +140,7 @@ impl Upstream {
         state: &mut RetryState<'_>,
         guard: NodeGuard,
         mode: ResponseMode,
-        mut timer: Pin<&mut Sleep>,
+        timer: &mut TickTimer,
     ) -> Result<NodeResponse, AttemptError> {
         let request = state.request;
         let node = guard.node().clone();
@@ -161,7 +162,7 @@ impl Upstream {
 
         let mut attempt = std::pin::pin!(self.attempt(request, guard, mode, &progress));
         let result = self
-            .await_attempt(state, &deadline, attempt.as_mut(), timer.as_mut())
+            .await_attempt(state, &deadline, attempt.as_mut(), timer)
             .await;
 
         state.now = Instant::now();
@@ -184,24 +185,20 @@ impl Upstream {
         state: &mut RetryState<'_>,
         deadline: &AttemptDeadline<'_>,
         mut attempt: Pin<&mut impl Future<Output = Result<NodeResponse, AttemptError>>>,
-        mut timer: Pin<&mut Sleep>,
+        timer: &mut TickTimer,
     ) -> Result<NodeResponse, AttemptError> {
         let until = deadline.until;
-        timer
-            .as_mut()
-            .reset(until.min(deadline.progress.started + PROGRESS_CHECK_INTERVAL));
+        timer.reset_look(deadline.progress.started + PROGRESS_CHECK_INTERVAL, until);
         loop {
             tokio::select! {
                 biased;
                 result = attempt.as_mut() => return result,
-                () = timer.as_mut() => {}
+                () = &mut *timer => {}
             }
             let (sent, now) = (deadline.progress.is_request_sent(), Instant::now());
             let is_dead = state.may_fail_over_from_dead(deadline.node, sent);
             if !is_dead && now < until {
-                timer
-                    .as_mut()
-                    .reset(until.min(now + PROGRESS_CHECK_INTERVAL));
+                timer.reset_look(now + PROGRESS_CHECK_INTERVAL, until);
                 continue;
             }
             // The per-try timeout ends the attempt only if another node may be tried instead.
@@ -217,8 +214,7 @@ impl Upstream {
             };
             let fails_over = state.reserved.is_some() || state.hand_over.is_some();
             if !fails_over && !state.is_past_deadline() {
-                let next_check = now + PROGRESS_CHECK_INTERVAL;
-                timer.as_mut().reset(state.overall_deadline.min(next_check));
+                timer.reset_look(now + PROGRESS_CHECK_INTERVAL, state.overall_deadline);
                 continue;
             }
             return Err(AttemptError {
