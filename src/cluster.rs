@@ -101,6 +101,7 @@ impl Cluster {
     pub fn from_previous(mut settings: ClusterSettings, previous: &Self) -> Arc<Self> {
         if settings.tls_digest == previous.settings.tls_digest {
             settings.tls = previous.settings.tls.clone();
+            settings.check_tls = previous.settings.check_tls.clone();
         }
         let carried = Carried {
             nodes: previous.nodes(),

@@ -8,15 +8,24 @@ use rustix::process::{Resource, getrlimit};
 /// A process that has none left cannot open the directory that lists them: all are open then.
 pub(super) fn descriptors() -> (Option<usize>, Option<u64>) {
     let most = getrlimit(Resource::Nofile).current;
-    let open = match std::fs::read_dir("/proc/self/fd") {
+    (open_descriptors(most), most)
+}
+
+fn open_descriptors(most: Option<u64>) -> Option<usize> {
+    // Since Linux 6.2 the size of the directory is their number (proc_pid_fd(5)); before, it is 0.
+    if let Ok(directory) = std::fs::metadata(DESCRIPTORS)
+        && directory.len() > 0
+    {
+        return usize::try_from(directory.len()).ok();
+    }
+    match std::fs::read_dir(DESCRIPTORS) {
         // One of them is the directory being read.
         Ok(entries) => Some(entries.count() - 1),
         Err(error) if Errno::from_io_error(&error) == Some(Errno::MFILE) => {
             most.and_then(|most| usize::try_from(most).ok())
         }
         Err(_) => None,
-    };
-    (open, most)
+    }
 }
 
 /// Returns the resident memory in bytes (proc_pid_statm(5), second field).
@@ -25,6 +34,8 @@ pub(super) fn resident_memory() -> Option<usize> {
     let pages: usize = statm.split(' ').nth(1)?.parse().ok()?;
     pages.checked_mul(rustix::param::page_size())
 }
+
+const DESCRIPTORS: &str = "/proc/self/fd";
 
 #[cfg(test)]
 mod tests {

@@ -14,7 +14,8 @@ use crate::tls::CertificateDetails;
 /// forgets when there are many nodes, and mixes up nodes that are verified by one `server_name`.
 #[derive(Debug, Default)]
 pub(super) struct NodeTls {
-    client: Mutex<Option<NodeClient>>,
+    requests: Mutex<Option<NodeClient>>,
+    checks: Mutex<Option<NodeClient>>,
     certificate: ArcSwapOption<CertificateDetails>,
 }
 
@@ -31,25 +32,19 @@ impl Node {
     /// the cluster's configuration there are no sessions to resume: a resumed session verifies no
     /// certificate.
     pub fn tls_client(&self, shared: &Arc<ClientConfig>) -> Arc<ClientConfig> {
-        let mut client = self.tls.client.lock();
-        if let Some(client) = &*client
-            && Arc::ptr_eq(&client.shared, shared)
-        {
-            return client.own.clone();
-        }
-        let mut own = ClientConfig::clone(shared);
-        own.resumption = Resumption::in_memory_sessions(SESSIONS);
-        let own = Arc::new(own);
-        *client = Some(NodeClient {
-            shared: shared.clone(),
-            own: own.clone(),
-        });
-        own
+        NodeClient::of(&self.tls.requests, shared)
+    }
+
+    /// The same for the connections of health checks, whose sessions are kept apart: a session brings the
+    /// group of its key exchange along.
+    pub fn check_tls_client(&self, shared: &Arc<ClientConfig>) -> Arc<ClientConfig> {
+        NodeClient::of(&self.tls.checks, shared)
     }
 
     /// Forgets the sessions of this node, so that the next connections verify its certificate.
     pub fn forget_sessions(&self) {
-        *self.tls.client.lock() = None;
+        *self.tls.requests.lock() = None;
+        *self.tls.checks.lock() = None;
     }
 
     /// Returns the certificate of the last full handshake that succeeded.
@@ -60,6 +55,26 @@ impl Node {
     /// Records the certificate of a full handshake.
     pub fn set_certificate(&self, certificate: CertificateDetails) {
         self.tls.certificate.store(Some(Arc::new(certificate)));
+    }
+}
+
+impl NodeClient {
+    /// Returns the node's own configuration in `slot`, made anew if `shared` is another one than before.
+    fn of(slot: &Mutex<Option<Self>>, shared: &Arc<ClientConfig>) -> Arc<ClientConfig> {
+        let mut client = slot.lock();
+        if let Some(client) = &*client
+            && Arc::ptr_eq(&client.shared, shared)
+        {
+            return client.own.clone();
+        }
+        let mut own = ClientConfig::clone(shared);
+        own.resumption = Resumption::in_memory_sessions(SESSIONS);
+        let own = Arc::new(own);
+        *client = Some(Self {
+            shared: shared.clone(),
+            own: own.clone(),
+        });
+        own
     }
 }
 

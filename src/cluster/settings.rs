@@ -26,7 +26,10 @@ pub struct ClusterSettings {
     /// TLS toward nodes: roots or no verification, client certificate, session resumption. ALPN is
     /// `http/1.1`.
     pub tls: Arc<rustls::ClientConfig>,
-    /// A digest of the inputs of `tls` and `server_name`: equal after a reload that did not change them.
+    /// For health checks: the same trust, but key exchanges without ML-KEM first. What a check says need not
+    /// stay secret.
+    pub check_tls: Arc<rustls::ClientConfig>,
+    /// A digest of the inputs of `tls`, `check_tls` and `server_name`: equal after a reload that did not change them.
     pub tls_digest: [u8; 32],
     /// The name to verify instead of the node's own.
     pub server_name: Option<ServerName<'static>>,

@@ -13,6 +13,7 @@ pub(super) fn settings(nodes: &[&str]) -> ClusterSettings {
         .unwrap()
         .with_root_certificates(rustls::RootCertStore::empty())
         .with_no_client_auth();
+    let tls = Arc::new(tls);
     ClusterSettings {
         flow_control: Default::default(),
         name: "c".into(),
@@ -27,7 +28,8 @@ pub(super) fn settings(nodes: &[&str]) -> ClusterSettings {
         fallback: None,
         balance: Policy::LeastRequest,
         host: HostPolicy::Preserve,
-        tls: Arc::new(tls),
+        tls: tls.clone(),
+        check_tls: tls,
         tls_digest: [0; 32],
         server_name: None,
         insecure_skip_verify: false,

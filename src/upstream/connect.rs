@@ -1,10 +1,11 @@
 //! New connections to nodes: TCP and TLS under one timeout.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustls::pki_types::ServerName;
-use rustls::{ClientConnection, HandshakeKind};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
@@ -24,9 +25,28 @@ pub(super) async fn connect(
     node: &Node,
     settings: &ClusterSettings,
 ) -> Result<Connection, (ConnectError, FailureReason)> {
+    connect_with(node, settings, node.tls_client(&settings.tls)).await
+}
+
+/// As [`connect`], for health checks.
+///
+/// # Errors
+/// As [`connect`].
+pub(super) async fn connect_for_check(
+    node: &Node,
+    settings: &ClusterSettings,
+) -> Result<Connection, (ConnectError, FailureReason)> {
+    connect_with(node, settings, node.check_tls_client(&settings.check_tls)).await
+}
+
+async fn connect_with(
+    node: &Node,
+    settings: &ClusterSettings,
+    tls: Arc<ClientConfig>,
+) -> Result<Connection, (ConnectError, FailureReason)> {
     let connected = AtomicBool::new(false);
     let limit = settings.timeouts.connect;
-    match timeout(limit, establish(node, settings, &connected)).await {
+    match timeout(limit, establish(node, settings, tls, &connected)).await {
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(error)) => {
             let reason = failure_reason::from_connect(&error);
@@ -46,23 +66,11 @@ pub(super) async fn connect(
     }
 }
 
-/// As [`connect`], but verifies the certificate of `node`: a resumed session would not. The sessions
-/// before it are forgotten.
-///
-/// # Errors
-/// As [`connect`].
-pub(super) async fn connect_unresumed(
-    node: &Node,
-    settings: &ClusterSettings,
-) -> Result<Connection, (ConnectError, FailureReason)> {
-    node.forget_sessions();
-    connect(node, settings).await
-}
-
 /// Opens the TCP connection, sets `connected`, and performs the TLS handshake.
 async fn establish(
     node: &Node,
     settings: &ClusterSettings,
+    tls: Arc<ClientConfig>,
     connected: &AtomicBool,
 ) -> io::Result<Connection> {
     let name = match &settings.server_name {
@@ -73,7 +81,7 @@ async fn establish(
     node.set_connected(tcp.peer_addr()?);
     connected.store(true, Ordering::Relaxed);
     tcp.set_nodelay(true)?;
-    let tls = TlsConnector::from(node.tls_client(&settings.tls))
+    let tls = TlsConnector::from(tls)
         .connect(name, ReadAhead::new(tcp))
         .await?;
     record_certificate(node, tls.get_ref().1);

@@ -20,7 +20,7 @@ use http::{HeaderMap, StatusCode};
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-use super::connect::{connect, connect_unresumed};
+use super::connect::connect_for_check;
 use super::exchange::{Connection, EncodedRequest, ExchangeError, Head};
 use super::failure_reason::{self, FailureReason};
 use super::signature_report::read_clock;
@@ -128,12 +128,10 @@ impl Prober {
     ) -> Result<(Kept, Result<(), ProbeFailure>), ProbeFailure> {
         let (node, settings) = (&self.node, self.cluster.settings());
         let now = Instant::now();
-        let connected = if node.is_full_handshake_due(now.into_std(), self.full_handshake_interval)
-        {
-            connect_unresumed(node, settings).await
-        } else {
-            connect(node, settings).await
-        };
+        if node.is_full_handshake_due(now.into_std(), self.full_handshake_interval) {
+            node.forget_sessions();
+        }
+        let connected = connect_for_check(node, settings).await;
         let mut connection =
             connected.map_err(|(_, reason)| (FailureKind::ConnectFailed, reason))?;
         self.on_kept = 0;

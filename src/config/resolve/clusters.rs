@@ -70,6 +70,7 @@ fn cluster(
         server_name: None,
         tls_digest: [0; 32],
         tls: tls.as_ref().map(|tls| Arc::clone(&tls.client))?,
+        check_tls: tls.as_ref().map(|tls| Arc::clone(&tls.check_client))?,
     };
     let tls = tls?;
     let verified_too = table

@@ -13,7 +13,7 @@ use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::{self, CryptoProvider};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{CipherSuite, ClientConfig, NamedGroup, RootCertStore};
 
 use crate::config::diagnostics::Diagnostics;
 use crate::config::file::{ClusterTls, Setting};
@@ -35,6 +35,8 @@ pub(super) struct TlsFiles {
 /// The TLS client side of a cluster or of the shared store.
 pub(super) struct ClientTls {
     pub(super) client: Arc<ClientConfig>,
+    /// For health checks: key exchanges without ML-KEM first.
+    pub(super) check_client: Arc<ClientConfig>,
     pub(super) server_name: Option<ServerName<'static>>,
     pub(super) insecure: bool,
     pub(super) pins: Vec<Pin>,
@@ -42,11 +44,26 @@ pub(super) struct ClientTls {
     pub(super) identity: [u8; 32],
 }
 
+/// The provider of connections to nodes and to the shared store. It prefers AES-128 with SHA-256, as browsers do:
+/// as safe, and SHA-384 made up a tenth of the CPU time of health checks, since few processors help with it.
+fn client_provider() -> CryptoProvider {
+    let mut provider = crypto::aws_lc_rs::default_provider();
+    provider.cipher_suites.sort_by_key(|suite| {
+        !matches!(
+            suite.suite(),
+            CipherSuite::TLS13_AES_128_GCM_SHA256
+                | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+                | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
+        )
+    });
+    provider
+}
+
 impl TlsFiles {
     /// Creates a reader that checks the validity of certificates at the time `now`.
     pub(super) fn new(now: SystemTime) -> Self {
         Self {
-            provider: Arc::new(crypto::aws_lc_rs::default_provider()),
+            provider: Arc::new(client_provider()),
             native_roots: None,
             known_authorities: BTreeSet::new(),
             now,
@@ -200,13 +217,15 @@ impl TlsFiles {
             let provider = Arc::clone(&self.provider);
             Arc::new(ServerTrust::new(authorities, pins.clone(), provider))
         };
-        let client = self.client_config(verifier, tls, &mut identity, diagnostics);
+        let clients = self.client_configs(&verifier, tls, &mut identity, diagnostics);
         let server_name = server_name(&tls.server_name, diagnostics);
         if let Some(name) = &server_name {
             identity.add(name.to_str().as_bytes());
         }
+        let (client, check_client) = clients?;
         Some(ClientTls {
-            client: client?,
+            client,
+            check_client,
             server_name,
             insecure,
             pins,
@@ -214,27 +233,22 @@ impl TlsFiles {
         })
     }
 
-    fn client_config(
+    /// Returns the configurations for requests and for health checks.
+    fn client_configs(
         &self,
-        verifier: Arc<dyn ServerCertVerifier>,
+        verifier: &Arc<dyn ServerCertVerifier>,
         tls: &ClusterTls,
         identity: &mut IdentityDigest,
         diagnostics: &mut Diagnostics,
-    ) -> Option<Arc<ClientConfig>> {
-        let builder = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
-            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-            .ok()?
-            .dangerous()
-            .with_custom_certificate_verifier(verifier);
-        let mut client = match (&tls.certificate, &tls.private_key) {
+    ) -> Option<(Arc<ClientConfig>, Arc<ClientConfig>)> {
+        let own = match (&tls.certificate, &tls.private_key) {
             (Some(chain), Some(key)) => {
                 let own = self.certificate(chain, key, diagnostics)?;
                 // The digest needs no private key: a new key has a new certificate.
                 own.cert.iter().for_each(|part| identity.add(part));
-                builder
-                    .with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(own)))
+                Some(Arc::new(rustls::sign::SingleCertAndKey::from(own)))
             }
-            (None, None) => builder.with_no_client_auth(),
+            (None, None) => None,
             (Some(one), None) | (None, Some(one)) => {
                 diagnostics.error(
                     one.span(),
@@ -244,8 +258,27 @@ impl TlsFiles {
                 return None;
             }
         };
-        client.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Some(Arc::new(client))
+        let build = |provider| {
+            let builder = ClientConfig::builder_with_provider(provider)
+                .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+                .ok()?
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::clone(verifier));
+            let mut client = match &own {
+                Some(own) => builder.with_client_cert_resolver(Arc::clone(own) as _),
+                None => builder.with_no_client_auth(),
+            };
+            client.alpn_protocols = vec![b"http/1.1".to_vec()];
+            Some(Arc::new(client))
+        };
+        let mut for_checks = CryptoProvider::clone(&self.provider);
+        for_checks
+            .kx_groups
+            .sort_by_key(|group| group.name() == NamedGroup::X25519MLKEM768);
+        Some((
+            build(Arc::clone(&self.provider))?,
+            build(Arc::new(for_checks))?,
+        ))
     }
 
     fn native_roots(

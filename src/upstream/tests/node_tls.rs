@@ -2,7 +2,7 @@
 
 use super::test_server::{Behavior, TestServer, ok_response, settings};
 use super::*;
-use crate::upstream::connect::connect_unresumed;
+use crate::upstream::connect::connect_for_check;
 
 /// Starts nodes that close each connection after a response.
 async fn closing_nodes(count: usize) -> Vec<TestServer> {
@@ -53,7 +53,8 @@ async fn a_full_handshake_can_be_demanded_and_shows_the_certificate() {
     let certificate = node.certificate().unwrap();
     assert_eq!(certificate.names, ["node.test"]);
     assert!(certificate.validity.is_some() && certificate.pin.is_some());
-    connect_unresumed(&node, cluster.settings()).await.unwrap();
+    node.forget_sessions();
+    connect_for_check(&node, cluster.settings()).await.unwrap();
     for _ in 0..2 {
         upstream
             .send_buffered(&request_to(QUERY, &cluster))

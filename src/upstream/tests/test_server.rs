@@ -300,6 +300,7 @@ pub(in crate::upstream) fn settings(nodes: &[SocketAddr]) -> ClusterSettings {
         balance: Policy::RoundRobin,
         host: HostPolicy::Preserve,
         tls: CERTIFICATE.client.clone(),
+        check_tls: CERTIFICATE.client.clone(),
         tls_digest: [0; 32],
         server_name: Some(ServerName::try_from("node.test").unwrap()),
         insecure_skip_verify: false,
