@@ -2,6 +2,7 @@
 //! nodes.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -74,7 +75,8 @@ async fn check_node(
             None => ProbeRequest::Get(&check.path),
         };
         let started = Instant::now();
-        let result = timeout(check.timeout, prober.probe(request)).await;
+        let probe = pin!(prober.probe(request));
+        let result = timeout(check.timeout, probe).await;
         let failure = match result {
             Ok(Ok(())) => None,
             Ok(Err(failure)) => Some(failure),

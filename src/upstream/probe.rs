@@ -94,7 +94,8 @@ impl Prober {
         }
         let (kept, result) = match kept_works {
             Some(done) => done,
-            None => self.ask_over_new(request).await?,
+            // Boxed, so that a check over the kept connection does not move the memory of a handshake.
+            None => Box::pin(self.ask_over_new(request)).await?,
         };
         self.keep(kept);
         self.must_be_new = result.is_err();
