@@ -16,6 +16,7 @@ const LAYERS: &[&[&str]] = &[
         "metrics",
         "sharded_map",
         "telemetry",
+        "tick_timer",
         "tls",
         "words",
     ],
