@@ -103,7 +103,11 @@ impl Verify {
             return writeln!(out, "{report:#}");
         }
         let Verified { lines, chains, .. } = verified;
-        writeln!(out, "valid: {lines} lines, {chains} chains")?;
+        let chains = match chains {
+            1 => "1 chain".to_owned(),
+            several => format!("{several} chains"),
+        };
+        writeln!(out, "valid: {lines} lines, {chains}")?;
         if let Some(seq) = verified.continues_from {
             let before = "what came before is in another file";
             writeln!(out, "note: begins with line {seq} of a chain; {before}")?;
