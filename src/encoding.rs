@@ -151,7 +151,10 @@ mod tests {
                 b"a = 1\n# \xd7\xf8\xcf\xaf\n".to_vec(),
                 "line 2 is not UTF-8, but GBK (from column 3)",
             ),
-            (b"a\nb\n\xff".to_vec(), "line 3 is not UTF-8"),
+            (
+                b"a\nb\n\xff".to_vec(),
+                "line 3 is not UTF-8 (from column 1)",
+            ),
         ] {
             assert_eq!(decode(&bytes).unwrap_err().to_string(), message);
         }
