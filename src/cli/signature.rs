@@ -285,7 +285,8 @@ fn error_hint(error: &AuthError) -> &'static str {
         | AuthError::Stale(_)
         | AuthError::UnknownApiKey
         | AuthError::UnknownKey
-        | AuthError::WrongTicket => "",
+        | AuthError::WrongTicket
+        | AuthError::WrongToken(_) => "",
     }
 }
 

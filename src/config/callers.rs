@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Rate, Validity};
-use crate::auth::{AccessKey, Secret};
+use crate::auth::{AccessKey, Secret, TokenRules};
 use crate::tls::CertificateName;
 
 /// A client without a secret key, for which the gateway signs.
@@ -19,6 +19,8 @@ pub struct CallerSettings {
     pub client_certificate: Vec<CertificateName>,
     /// Its API keys.
     pub api_keys: Vec<Secret>,
+    /// What its JSON Web Tokens must be.
+    pub jwt: Option<Arc<TokenRules>>,
     /// The listeners on which it may ask.
     pub listeners: BTreeSet<Arc<str>>,
     /// The names of the interfaces that it may use.

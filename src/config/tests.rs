@@ -12,6 +12,7 @@ mod redacted;
 mod secrecy;
 mod shared_store;
 mod shipped;
+mod tokens;
 mod valid;
 
 use std::os::unix::fs::PermissionsExt;

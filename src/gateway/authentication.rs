@@ -74,7 +74,7 @@ impl Gateway {
             }),
             Err(error) => {
                 let request = FailedRequest::new(head, Some(&body), route);
-                let is_secret = route.mentions_api_key(&head.headers);
+                let is_secret = route.mentions_credential(&head.headers);
                 if !is_secret && route.shadows(&error) {
                     self.shadow(&error, context, request);
                     return Ok(Admission::Unverified { body });
@@ -253,9 +253,10 @@ fn note_unverified(context: &RequestContext, head: &Parts, class: AuthResult, fa
 
 fn auth_label(error: &AuthError) -> AuthResult {
     match error {
-        AuthError::AmbiguousCertificate | AuthError::UnknownApiKey | AuthError::WrongTicket => {
-            AuthResult::WrongCredential
-        }
+        AuthError::AmbiguousCertificate
+        | AuthError::UnknownApiKey
+        | AuthError::WrongTicket
+        | AuthError::WrongToken(_) => AuthResult::WrongCredential,
         AuthError::CallerDisabled | AuthError::Disabled => AuthResult::Disabled,
         AuthError::Missing => AuthResult::Missing,
         AuthError::OtherScheme => AuthResult::OtherScheme,

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::Account;
 use super::shared_cache::{self, SharedCache};
-use crate::auth::{AccessKey, CallerCredentials, CallerIndex, Principal};
+use crate::auth::{AccessKey, CallerCredentials, CallerIndex, Principal, TokenVerifier};
 use crate::config::{self, CallerSettings, Rate};
 use crate::limit::{InFlight, Permit, RateLimited, RefundableRateLimiter, Remaining};
 use crate::metrics::{Limiter, Shard};
@@ -24,6 +24,8 @@ pub struct Caller {
     admitted: Arc<AtomicU64>,
     rate_limiter: Option<Arc<RefundableRateLimiter>>,
     ceiling_limiter: Option<Arc<RefundableRateLimiter>>,
+    /// Verifies its tokens, and remembers them until anything of the caller changes.
+    tokens: Option<Arc<TokenVerifier>>,
 }
 
 impl Principal for Caller {
@@ -52,6 +54,10 @@ impl Caller {
                 settings.ceiling,
                 previous.and_then(|previous| previous.ceiling_limiter.as_ref()),
             ),
+            tokens: match previous {
+                Some(previous) if previous.settings == *settings => previous.tokens.clone(),
+                _ => (settings.jwt.clone()).map(|rules| Arc::new(TokenVerifier::new(rules))),
+            },
         })
     }
 
@@ -213,6 +219,7 @@ impl ListenerCallers {
             let credentials = CallerCredentials {
                 certificates: &caller.settings.client_certificate,
                 api_keys: &caller.settings.api_keys,
+                tokens: caller.tokens.as_ref(),
             };
             (caller, credentials)
         });

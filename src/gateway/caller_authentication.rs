@@ -12,7 +12,7 @@ use super::context::RequestContext;
 use super::{Account, BodyReadError, Gateway, Rejection, RouteMatch, browser, request_body};
 use crate::auth::{AuthError, Presented, Proven, Signer};
 use crate::http_fields::{JSON_UTF_8, PREFER};
-use crate::metrics::CallerWay;
+use crate::metrics::{CallerWay, Limiter};
 use crate::tls::ClientCertificate;
 
 /// What a request presents for a caller.
@@ -22,6 +22,8 @@ pub(super) enum CallerCredential<'a> {
     /// Anything in the place of an API key. Whether it is one is asked after the body was read, so that the time
     /// of the answer tells nothing.
     ApiKey(&'a [u8]),
+    /// Anything in the form of a token.
+    Token(&'a [u8]),
 }
 
 impl Gateway {
@@ -39,6 +41,7 @@ impl Gateway {
         let proven = match callers.index.presented(&head.headers) {
             Ok(Presented::Other) => return Ok(None),
             Ok(Presented::ApiKey(key)) => return Ok(Some(CallerCredential::ApiKey(key))),
+            Ok(Presented::Token(token)) => return Ok(Some(CallerCredential::Token(token))),
             // A certificate is presented unasked: where none is needed it says nothing.
             Ok(Presented::Nothing) if !route.endpoint.authenticated => return Ok(None),
             Ok(Presented::Nothing) => of_certificate(callers, head, context),
@@ -68,10 +71,12 @@ impl Gateway {
         let way = match credential {
             CallerCredential::Certificate(_) => CallerWay::Certificate,
             CallerCredential::ApiKey(_) => CallerWay::ApiKey,
+            CallerCredential::Token(_) => CallerWay::Jwt,
         };
         let verified = match credential {
             CallerCredential::Certificate(proven) => Ok(proven),
             CallerCredential::ApiKey(key) => of_api_key(route, key),
+            CallerCredential::Token(token) => self.of_token(route, token, context)?,
         };
         let verified = verified.and_then(|proven| {
             let (signer, account) = act_as(&proven, context)?;
@@ -94,6 +99,42 @@ impl Gateway {
             account,
             body,
         })
+    }
+
+    /// Finds the caller of a token. One that is not remembered is verified only while the client's address has a
+    /// budget for failures, so that a flood of forged signatures costs no time.
+    ///
+    /// # Errors
+    /// The address has none left. The inner one: the token identifies no caller.
+    fn of_token(
+        &self,
+        route: &RouteMatch<'_>,
+        token: &[u8],
+        context: &mut RequestContext,
+    ) -> Result<Result<Proven<Caller>, AuthError>, Rejection> {
+        let Some(callers) = &route.policy.callers else {
+            return Ok(Err(AuthError::Missing));
+        };
+        if let Some(proven) = callers.index.of_remembered_token(token, context.now) {
+            return Ok(Ok(proven));
+        }
+        let addresses = self.state.address_limiter.load();
+        let charge = addresses.charge(context.record.client);
+        if let Err(exceeded) = &charge {
+            let limited = Err(Rejection::RateLimited {
+                limiter: Limiter::Address,
+                exceeded: Some(*exceeded),
+                code: route.endpoint.flow_control_code,
+            });
+            let is_dry_run = context.snapshot.limits.dry_run;
+            context.unless_dry_run(is_dry_run, limited)?;
+        }
+        let proven = callers.index.of_token(token, context.now);
+        // A failure is charged with the others of all ways.
+        if let Ok(charge) = &charge {
+            addresses.refund(charge);
+        }
+        Ok(proven)
     }
 }
 

@@ -121,6 +121,8 @@ families! {
         Certificate = "certificate",
         /// By an API key.
         ApiKey = "api_key",
+        /// By a JSON Web Token.
+        Jwt = "jwt",
         /// By a ticket.
         Ticket = "ticket",
     }

@@ -3,6 +3,7 @@
 mod api_keys;
 mod browsers;
 mod certificates;
+mod jwt;
 mod limits;
 mod links;
 mod requests;

@@ -124,5 +124,5 @@ const MIN_API_KEY_LENGTH: usize = 32;
 /// Longer ones are mistakes.
 const MAX_API_KEY_LENGTH: usize = 512;
 
-/// None of them can be in an API key.
-const SEPARATORS: &[u8] = b" \t,;:'\"()";
+/// None of them can be in an API key or a token.
+pub(super) const SEPARATORS: &[u8] = b" \t,;:'\"()";
