@@ -5,6 +5,7 @@
 
 mod api_keys;
 mod jwt;
+mod sdk_hmac;
 mod tickets;
 
 use std::collections::HashMap;
@@ -16,13 +17,15 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName};
 use jiff::Timestamp;
 
-use super::{AccessKey, AuthError, Credential, Secret, Signer};
+use super::{AccessKey, AuthError, Credential, Secret, Signable, Signer};
 use crate::tls::CertificateName;
 use api_keys::{ApiKeys, bearer_token};
 use jwt::{TokenCallers, is_token};
+use sdk_hmac::{AppCallers, is_app_signature};
 
 pub use api_keys::is_api_key;
 pub use jwt::{JwkSet, JwkSetError, SignatureAlgorithm, TokenRules, TokenVerifier};
+pub use sdk_hmac::{AppCredential, is_app_key};
 pub use tickets::{TicketMacKeys, TicketScope};
 
 /// What the gateway must know of a caller to identify it and to sign for it.
@@ -42,11 +45,13 @@ pub enum Presented<'a> {
     ApiKey(&'a [u8]),
     /// A bearer token of three parts, where a caller may have tokens or an API key; no client certificate counts.
     Token(&'a [u8]),
+    /// An `Authorization` in the scheme of Huawei's signers, where a caller has an app; no client certificate counts.
+    AppSignature,
     /// An `Authorization`, which may be a signature, or an `X-Api-Key`: no client certificate counts.
     Other,
 }
 
-/// Finds what a head presents, where callers may ask, and where some of them have an API key or tokens.
+/// Finds what a head presents, where callers may ask, and where some of them have more than a certificate.
 ///
 /// # Errors
 /// It presents more than one credential.
@@ -64,6 +69,9 @@ fn presented(headers: &HeaderMap, takes_keys: bool) -> Result<Presented<'_>, Aut
     if !headers.contains_key(AUTHORIZATION) {
         return Ok(Presented::ApiKey(value));
     }
+    if is_app_signature(value) {
+        return Ok(Presented::AppSignature);
+    }
     Ok(match bearer_token(value) {
         Some(token) if is_token(token) => Presented::Token(token),
         Some(key) => Presented::ApiKey(key),
@@ -77,6 +85,7 @@ pub struct CallerIndex<T> {
     by_certificate: HashMap<CertificateName, Arc<T>, RandomState>,
     api_keys: ApiKeys<T>,
     tokens: TokenCallers<T>,
+    apps: AppCallers<T>,
     by_name: HashMap<Box<str>, Arc<T>, RandomState>,
 }
 
@@ -89,6 +98,8 @@ pub struct CallerCredentials<'a> {
     pub api_keys: &'a [Secret],
     /// What its tokens must be.
     pub tokens: Option<&'a Arc<TokenVerifier>>,
+    /// Its app.
+    pub app: Option<&'a AppCredential>,
 }
 
 impl<T: Principal> CallerIndex<T> {
@@ -104,6 +115,9 @@ impl<T: Principal> CallerIndex<T> {
         let tokens = callers.clone();
         let tokens = tokens.filter_map(|(caller, it)| Some((caller, it.tokens?)));
         let tokens = TokenCallers::new(tokens);
+        let apps = callers.clone();
+        let apps = apps.filter_map(|(caller, it)| Some((caller, it.app?)));
+        let apps = AppCallers::new(apps);
         let mut by_certificate = HashMap::with_hasher(RandomState::default());
         let mut by_name = HashMap::with_hasher(RandomState::default());
         let mut contested = Vec::new();
@@ -123,6 +137,7 @@ impl<T: Principal> CallerIndex<T> {
             by_certificate,
             api_keys,
             tokens,
+            apps,
             by_name,
         }
     }
@@ -137,7 +152,8 @@ impl<T: Principal> CallerIndex<T> {
     /// # Errors
     /// It presents more than one credential.
     pub fn presented<'a>(&self, headers: &'a HeaderMap) -> Result<Presented<'a>, AuthError> {
-        let takes_keys = !self.api_keys.is_empty() || !self.tokens.is_empty();
+        let takes_keys =
+            !(self.api_keys.is_empty() && self.tokens.is_empty() && self.apps.is_empty());
         presented(headers, takes_keys)
     }
 
@@ -164,10 +180,24 @@ impl<T: Principal> CallerIndex<T> {
         self.tokens.verify(token, now)
     }
 
-    /// Whether a head holds an API key or a token in a place where it is none. It must not be forwarded.
+    /// Finds the caller whose app signed a request.
+    ///
+    /// # Errors
+    /// [`AuthError::OtherScheme`] if the request names no app of a caller, after the same work.
+    pub fn of_app_signature(
+        &self,
+        request: &Signable<'_>,
+        now: Timestamp,
+    ) -> Result<Proven<T>, AuthError> {
+        self.apps.verify(request, now)
+    }
+
+    /// Whether a head holds an API key or a token in a place where it is none, or names an app. It must not be
+    /// forwarded.
     pub fn mentions_credential(&self, headers: &HeaderMap) -> bool {
         !self.api_keys.is_empty() && self.api_keys.are_mentioned(headers)
             || !self.tokens.is_empty() && self.tokens.are_mentioned(headers)
+            || !self.apps.is_empty() && self.apps.are_mentioned(headers)
     }
 
     /// Finds the caller of a client certificate by the names that it proves; `None` if it is no caller's.

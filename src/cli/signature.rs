@@ -285,6 +285,7 @@ fn error_hint(error: &AuthError) -> &'static str {
         | AuthError::Stale(_)
         | AuthError::UnknownApiKey
         | AuthError::UnknownKey
+        | AuthError::WrongAppSignature(_)
         | AuthError::WrongTicket
         | AuthError::WrongToken(_) => "",
     }

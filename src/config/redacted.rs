@@ -179,6 +179,7 @@ fn caller(it: &CallerSettings) -> Value {
         "client_certificate": it.client_certificate.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "api_key": vec![REDACTED; it.api_keys.len()],
         "jwt": it.jwt.as_deref().map(jwt),
+        "sdk_hmac": it.sdk_hmac.as_ref().map(|app| json!({ "app_key": app.app_key, "app_secret": REDACTED })),
         "listeners": it.listeners,
         "interfaces": it.interfaces,
         "rate_limit": it.rate_limit,

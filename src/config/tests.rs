@@ -1,6 +1,7 @@
 //! Configuration files with and without mistakes. Every test has a directory of its own with real
 //! certificates and secrets.
 
+mod apps;
 mod callers;
 mod crls;
 mod handshake;

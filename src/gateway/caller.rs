@@ -220,6 +220,7 @@ impl ListenerCallers {
                 certificates: &caller.settings.client_certificate,
                 api_keys: &caller.settings.api_keys,
                 tokens: caller.tokens.as_ref(),
+                app: caller.settings.sdk_hmac.as_ref(),
             };
             (caller, credentials)
         });

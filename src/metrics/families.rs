@@ -123,6 +123,8 @@ families! {
         ApiKey = "api_key",
         /// By a JSON Web Token.
         Jwt = "jwt",
+        /// By an SDK-HMAC-SHA256 signature.
+        SdkHmac = "sdk_hmac",
         /// By a ticket.
         Ticket = "ticket",
     }

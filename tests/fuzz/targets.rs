@@ -92,6 +92,7 @@ pub(crate) fn token(data: &[u8]) {
         certificates: &[],
         api_keys: &[],
         tokens: Some(&verifier),
+        app: None,
     };
     let index = CallerIndex::new([(&caller, credentials)].into_iter());
     let now = Timestamp::from_second(1_750_000_000).unwrap_or_default();

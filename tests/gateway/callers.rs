@@ -7,6 +7,7 @@ mod jwt;
 mod limits;
 mod links;
 mod requests;
+mod sdk_hmac;
 
 use std::path::Path;
 

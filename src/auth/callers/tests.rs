@@ -98,6 +98,7 @@ proptest! {
             certificates: &[],
             api_keys,
             tokens: None,
+            app: None,
         });
         let index = CallerIndex::new(accounts.iter().zip(credentials));
         let all: Vec<&String> = callers.iter().flatten().collect();
@@ -138,6 +139,7 @@ proptest! {
             certificates,
             api_keys: &[],
             tokens: None,
+            app: None,
         });
         let index = CallerIndex::new(accounts.iter().zip(credentials));
         // The rule by itself: a name counts if one caller has it.

@@ -23,6 +23,8 @@ pub(in crate::config) struct Caller {
     pub(in crate::config) api_key_file: Option<Spanned<OneOrMany>>,
     /// The JSON Web Tokens that identify it: `Authorization: Bearer TOKEN`.
     pub(in crate::config) jwt: Option<Spanned<Jwt>>,
+    /// The app whose SDK-HMAC-SHA256 signatures identify it, as the signers of Huawei's API gateway (APIG) make them.
+    pub(in crate::config) sdk_hmac: Option<Spanned<SdkHmac>>,
     /// The listeners on which it may ask; by default all. Required with `client_certificate` where the
     /// `client_ca` of listeners differ.
     #[schemars(length(min = 1, max = 1_000))]
@@ -59,4 +61,14 @@ pub(in crate::config) struct Jwt {
     pub(in crate::config) audience: Setting<String>,
     /// Further claims that its tokens have: each equal to the text, or a list that holds it.
     pub(in crate::config) claims: Option<ByName<Spanned<String>>>,
+}
+
+/// An app with a secret of its own, which is no access key.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct SdkHmac {
+    /// The name of the app: letters, digits and - . _, at most 128.
+    pub(in crate::config) app_key: Setting<String>,
+    /// A file that contains the secret of the app, at least 8 characters (one line end at its end is not part of it).
+    pub(in crate::config) app_secret_file: Setting<String>,
 }
