@@ -83,7 +83,7 @@ fn mistakes_are_named_and_show_nothing_of_a_file() {
         (QA.replace("idp.jwks", "large.jwks"), "larger than 1 MiB"),
         (inline, "the content of a file in the place of its name"),
         (QA.replace("group =", "aud ="), "aud is no further claim"),
-        (QA.replace("\"qa\" }", "[\"qa\"] }"), "claims.group"),
+        (QA.replace("\"qa\" }", "[\"qa\"] }"), "group"),
         (QA.replace("jwks_file", "jwks_uri"), "unknown key"),
         (format!("{QA}{second}"), "fit caller qa too"),
         (
