@@ -56,7 +56,6 @@ fn mistakes_are_named_and_show_nothing_of_a_file() {
     dir.write("none.jwks", r#"{"keys":[{"kty":"EC","crv":"P-521"}]}"#);
     dir.write("pem.jwks", "-----BEGIN PUBLIC KEY-----\nCANARY\n");
     dir.write("large.jwks", &" ".repeat(1024 * 1024 + 1));
-    let second = QA.replace("callers.qa", "callers.qb");
     let inline = QA.replace("\"idp.jwks\"", &format!("'{private}'"));
     for (text, message) in [
         (QA.replace("jwks_file = \"idp.jwks\", ", ""), "no jwks_file"),
@@ -85,6 +84,24 @@ fn mistakes_are_named_and_show_nothing_of_a_file() {
         (QA.replace("group =", "aud ="), "aud is no further claim"),
         (QA.replace("\"qa\" }", "[\"qa\"] }"), "group"),
         (QA.replace("jwks_file", "jwks_uri"), "unknown key"),
+    ] {
+        assert_mistake(&dir, &text, message);
+    }
+}
+
+/// Asserts that a text has this mistake, and that the diagnosis shows no secret.
+fn assert_mistake(dir: &TestDir, text: &str, message: &str) {
+    assert!(dir.parse(&format!("{MINIMAL}\n{text}")).is_err(), "{text}");
+    let shown = dir.error_text(&format!("{MINIMAL}\n{text}"));
+    assert!(shown.contains(message), "{message}\n{shown}");
+    assert!(!shown.contains("CANARY"), "{shown}");
+}
+
+#[test]
+fn two_callers_differ_in_what_their_tokens_are() {
+    let dir = dir();
+    let second = QA.replace("callers.qa", "callers.qb");
+    for (text, message) in [
         (format!("{QA}{second}"), "fit caller qa too"),
         (
             format!(
@@ -101,10 +118,7 @@ fn mistakes_are_named_and_show_nothing_of_a_file() {
             "fit caller qa too",
         ),
     ] {
-        assert!(dir.parse(&format!("{MINIMAL}\n{text}")).is_err(), "{text}");
-        let shown = dir.error_text(&format!("{MINIMAL}\n{text}"));
-        assert!(shown.contains(message), "{message}\n{shown}");
-        assert!(!shown.contains("CANARY"), "{shown}");
+        assert_mistake(&dir, &text, message);
     }
     for (from, to) in [
         ("\"qa\" }", "\"qb\" }"),

@@ -262,7 +262,7 @@ fn the_hash_of_the_body_is_always_computed() {
         Request::first().with(CONTENT_HASH, &hash).verify(),
         Ok("qa-tools")
     );
-    let mut twice = with_hash.clone();
+    let mut twice = with_hash;
     twice.headers.append(CONTENT_HASH, hash.parse().unwrap());
     assert_eq!(twice.verify(), differs);
 }

@@ -125,7 +125,7 @@ fn secrets_and_what_is_no_set_are_errors() {
     assert_eq!(parse(&set.to_string()), JwkSetError::Symmetric(2));
     let set = json!({ "keys": [ed, ec, ed] });
     assert_eq!(parse(&set.to_string()), JwkSetError::RepeatedId(3));
-    let mut same_id = ec.clone();
+    let mut same_id = ec;
     same_id["kid"] = "ed".into();
     assert!(JwkSet::parse(json!({ "keys": [ed, same_id] }).to_string().as_bytes()).is_ok());
     let many = |count| {
