@@ -256,7 +256,7 @@ async fn keys_follow_the_content_of_their_file() {
         "{\"keys\":[{\"kty\":\"oct\",\"k\":\"CANARY\"}]}",
     )
     .unwrap();
-    let failed = "config_reloads_total{result=\"failure\"}";
+    let failed = "config_reloads_total{result=\"refused\"}";
     let admin = env.bound.admin.unwrap();
     eventually("the reload", async || {
         page::metric(admin, failed).await > 0.0
