@@ -28,6 +28,7 @@ mod flow_limits;
 mod head;
 mod interfaces;
 mod node;
+mod object_store;
 mod play_token;
 mod presign;
 mod record;

@@ -20,6 +20,7 @@ pub(super) fn omitted(snapshot: &Snapshot) -> usize {
 fn caller(caller: &Caller, snapshot: &Snapshot, now: Timestamp) -> Value {
     let settings = &caller.settings;
     let account = snapshot.account(settings.access_key.as_str());
+    let totals = caller.totals();
     let is_usable = account.is_some_and(|account| account.is_usable(now)) && caller.is_usable(now);
     json!({
         "name": settings.name,
@@ -29,6 +30,11 @@ fn caller(caller: &Caller, snapshot: &Snapshot, now: Timestamp) -> Value {
         "interfaces": settings.interfaces,
         "not_after": settings.validity.not_after.map(|end| end.to_string()),
         "requests": caller.admitted(),
+        "hits": totals.hits,
+        "refused": totals.refused,
+        "limited": totals.limited,
+        "failed": totals.failed,
+        "not_found": totals.not_found,
         "in_flight": caller.in_flight(),
         "in_flight_limit": account.map(|account| caller.in_flight_limit(account)),
         "rate_limit": settings.rate_limit,

@@ -120,11 +120,31 @@ pub fn all_recording_urls(body: &[u8]) -> Option<Vec<(String, Option<Timestamp>)
     if object.is_ambiguous() {
         return None;
     }
-    let canonical = object.value(&data);
-    Urls { canonical }
-        .map(|url| url.map(|url| (url.to_owned(), presigned_url::expires_at(url))))
-        .collect()
+    let mut rest = object.value(&data);
+    let mut urls = Vec::new();
+    let mut found = Urls { canonical: rest };
+    while let Some(url) = found.next() {
+        let url = url?;
+        // The first one in the text: an earlier one would have been found before.
+        let (before, _) = rest.split_once(url)?;
+        if !before.ends_with(is_before_url) && !SPACE_ESCAPES.iter().any(|it| before.ends_with(it))
+        {
+            return None;
+        }
+        urls.push((url.to_owned(), presigned_url::expires_at(url)));
+        rest = found.canonical;
+    }
+    Some(urls)
 }
+
+/// Whether a URL can begin after a character. After another one it is a part of something else, such as the query of
+/// another URL.
+fn is_before_url(c: char) -> bool {
+    matches!(c, '"' | ',' | ';' | '|') || c.is_whitespace()
+}
+
+/// How canonical text writes line breaks and tabs.
+const SPACE_ESCAPES: [&str; 3] = ["\\n", "\\r", "\\t"];
 
 /// Iterates over the URLs in canonical JSON. Yields `None` for text that looks like a URL and cannot be
 /// read.

@@ -16,12 +16,14 @@ use crate::telemetry;
 mod environment;
 mod load;
 mod make_files;
+mod player;
 mod report;
 mod requests;
 mod steps;
 
 use environment::DemoEnv;
 use load::Load;
+use player::Player;
 use report::Printer;
 use steps::{DemoStep, StepReport};
 
@@ -129,6 +131,18 @@ impl Demo {
                 ),
             ])?;
         }
+        let player = Player::bind(env).await?;
+        printer.facts(&[
+            ("player", format!("http://{}/", player.address)),
+            (
+                "",
+                format!(
+                    "sign in with {}, and play a recording: the page has links with tickets, from a server that \
+                     holds an API key",
+                    player.code
+                ),
+            ),
+        ])?;
         let call = env.call_command();
         printer.line("")?;
         printer.command(
@@ -138,11 +152,16 @@ impl Demo {
         printer.line("Ctrl-C stops the demo.")?;
         if self.load {
             let load = Load::new(env);
-            load.run(|counts| {
+            let load = load.run(|counts| {
                 // A terminal that has gone away ends with the demo.
                 let _ = printer.progress(counts);
-            })
-            .await;
+            });
+            tokio::select! {
+                () = load => {}
+                () = player.serve() => {}
+            }
+        } else {
+            player.serve().await;
         }
         std::future::pending().await
     }

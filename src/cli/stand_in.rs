@@ -30,7 +30,7 @@ use keys::KeyArgs;
 
 /// Serves a stand-in CC-FS node over TLS, or several
 ///
-/// It verifies signatures, responds with pre-signed URLs of the real form (which open nothing), serves
+/// It verifies signatures, responds with pre-signed URLs of the real form (which open nothing without --play), serves
 /// files of any size, and injects faults. The first line on stdout is the address it listens on; with
 /// several --bind the first lines are, in their order.
 ///
@@ -70,6 +70,9 @@ pub struct StandInArgs {
     /// Lifetime of the URLs
     #[arg(long, default_value = "8h", value_parser = values::parse_duration)]
     url_life: Duration,
+    /// OBS links lead to the node itself, which has a short recording there until they expire
+    #[arg(long)]
+    play: bool,
     #[command(flatten)]
     faults: FaultFlags,
 }
@@ -110,6 +113,7 @@ async fn start(
             count: args.urls.into(),
             packing: args.packing,
             lifetime: args.url_life,
+            opens: args.play,
         },
         max_recorded: 0,
         ..Settings::new(tls, credentials)

@@ -142,7 +142,7 @@ pub const CATALOGUE: &[Entry] = &[
     Entry {
         id: "access-key-ends",
         end: End::AtOnce,
-        advice: "If the account shall go on, move its not_after; if not, tell its owner that its requests will get 401.",
+        advice: "If the account or the caller shall go on, move its not_after; if not, tell its owner that its requests will get 401.",
         alert: "CcfsGatewayAccessKeyEnds",
         condition: dates::access_keys,
     },

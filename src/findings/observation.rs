@@ -156,6 +156,8 @@ pub enum EndKind {
     Crl,
     /// An access key (`not_after`).
     AccessKey,
+    /// A caller without a secret key (`not_after`).
+    Caller,
 }
 
 /// Counters of the whole gateway.

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::RequestContext;
+use super::{Account, RequestContext};
 use crate::ccfs::FILE_NOT_FOUND;
 use crate::metrics::RequestOutcome;
 
@@ -85,7 +85,15 @@ impl AccountCounts {
 }
 
 impl RequestContext {
-    /// Counts a verified request that was not answered as asked for its account.
+    /// Counts a request that the cache answered for its account and its caller.
+    pub(super) fn count_hit(&self, account: &Account) {
+        account.count_hit();
+        if let Some(caller) = &self.caller {
+            caller.count_hit();
+        }
+    }
+
+    /// Counts a request that was not answered as asked for its account and its caller.
     pub(super) fn count_setback(&self) {
         let record = &self.record;
         let setback = Setback::of(record.status, record.outcome, record.result_code.as_deref());
@@ -93,6 +101,9 @@ impl RequestContext {
             && let Some(account) = self.snapshot.account(access_key)
         {
             account.count_setback(setback);
+        }
+        if let (Some(setback), Some(caller)) = (setback, &self.caller) {
+            caller.count_setback(setback);
         }
     }
 }

@@ -7,12 +7,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use jiff::Timestamp;
 
 use super::Account;
+use super::account_counts::{AccountCounts, AccountTotals, Setback};
 use super::shared_cache::{self, SharedCache};
 use crate::auth::{AccessKey, CallerCredentials, CallerIndex, Principal, TokenVerifier};
 use crate::config::{self, CallerSettings, Rate};
 use crate::limit::{InFlight, Permit, RateLimited, RefundableRateLimiter, Remaining};
 use crate::metrics::{Limiter, Shard};
 use crate::tls::{CertificateIdentities, CertificateName};
+
+/// What was counted for a caller and lives on over reloads.
+#[derive(Debug, Default)]
+struct Activity {
+    admitted: AtomicU64,
+    counts: AccountCounts,
+}
 
 /// A caller with its limits. They count besides those of its access key.
 #[derive(Debug)]
@@ -21,7 +29,7 @@ pub struct Caller {
     pub settings: Arc<CallerSettings>,
     /// The count of its requests in flight; the limit depends on its access key.
     in_flight: InFlight,
-    admitted: Arc<AtomicU64>,
+    activity: Arc<Activity>,
     rate_limiter: Option<Arc<RefundableRateLimiter>>,
     ceiling_limiter: Option<Arc<RefundableRateLimiter>>,
     /// Verifies its tokens, and remembers them until anything of the caller changes.
@@ -45,7 +53,7 @@ impl Caller {
         Arc::new(Self {
             settings: settings.clone(),
             in_flight: in_flight.unwrap_or_else(|| InFlight::new(usize::MAX)),
-            admitted: previous.map_or_else(Arc::default, |previous| previous.admitted.clone()),
+            activity: previous.map_or_else(Arc::default, |previous| previous.activity.clone()),
             rate_limiter: carry_over(
                 settings.rate_limit,
                 previous.and_then(|previous| previous.rate_limiter.as_ref()),
@@ -90,12 +98,27 @@ impl Caller {
 
     /// Counts an admitted request.
     pub(super) fn count_admitted(&self) {
-        self.admitted.fetch_add(1, Ordering::Relaxed);
+        self.activity.admitted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a request that the cache answered.
+    pub(super) fn count_hit(&self) {
+        self.activity.counts.count_hit();
+    }
+
+    /// Counts a request that was not answered as asked.
+    pub(super) fn count_setback(&self, setback: Setback) {
+        self.activity.counts.count_setback(setback);
+    }
+
+    /// Returns what became of its requests since it was first configured.
+    pub fn totals(&self) -> AccountTotals {
+        self.activity.counts.totals()
     }
 
     /// Returns the number of its requests that were admitted since it was first configured.
     pub fn admitted(&self) -> u64 {
-        self.admitted.load(Ordering::Relaxed)
+        self.activity.admitted.load(Ordering::Relaxed)
     }
 
     /// Charges a request that reaches a node. Returns what is left; `None` is unlimited.

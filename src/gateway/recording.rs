@@ -51,7 +51,7 @@ impl Gateway {
                 .get(&key, &context.snapshot.rules, context.now)
             && hit.freshness == Freshness::Fresh
         {
-            account.count_hit();
+            context.count_hit(&account);
             if hit.entry.is_negative && head.headers.contains_key(PREFER) {
                 let response = cached_response(context, &hit, None);
                 let fetch = Fetch::for_request(context, head, request, key, None);
@@ -72,7 +72,7 @@ impl Gateway {
             failed => failed,
         };
         if response.is_ok() && context.record.cache.is_some_and(CacheStatus::is_hit) {
-            account.count_hit();
+            context.count_hit(&account);
         }
         if account.has_ended() {
             return Err(Rejection::Unauthenticated(AuthError::Disabled));

@@ -123,6 +123,9 @@ pub(super) fn into_response(
             CROSS_ORIGIN_RESOURCE_POLICY,
             HeaderValue::from_static("same-origin"),
         );
+        for name in GRANTS_TO_OTHER_SITES {
+            headers.remove(name);
+        }
     }
     record.status = response.status().as_u16();
     context.count_setback();
@@ -364,6 +367,13 @@ fn add_common_headers(headers: &mut HeaderMap, record: &RequestRecord) {
 /// Fetch standard, 3.7: no page of another site can embed the response.
 const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName =
     HeaderName::from_static("cross-origin-resource-policy");
+
+/// What a node might allow pages of other sites (Fetch standard, 3.2.5).
+const GRANTS_TO_OTHER_SITES: [HeaderName; 3] = [
+    header::ACCESS_CONTROL_ALLOW_ORIGIN,
+    header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
+    header::ACCESS_CONTROL_EXPOSE_HEADERS,
+];
 
 /// RFC 9209.
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");

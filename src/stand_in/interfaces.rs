@@ -145,6 +145,7 @@ impl Responder<'_> {
             lifetime: requested.url_lifetime.unwrap_or(self.style.lifetime),
             packing,
             count,
+            opens: self.style.opens,
         };
         let data = self.presigner.result_data(call_id, &style, self.now);
         Ok(StandInResponse::json(

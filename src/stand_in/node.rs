@@ -15,6 +15,7 @@ use super::faults::Faults;
 use super::flow_limits::FlowPermit;
 use super::head;
 use super::interfaces::{Interface, Responder, result_code_response};
+use super::object_store;
 use super::presign::{Presigner, UrlStyle};
 use super::record::{RecordedRequest, Recorder};
 use super::response::StandInResponse;
@@ -37,6 +38,9 @@ impl Node {
     pub(super) async fn handle(&self, connection: u64, request: Request<Incoming>) -> NodeAction {
         let valid_head = head::validate(&request);
         let (head, body) = request.into_parts();
+        if let Some(response) = object_store::answer(&head, now()) {
+            return NodeAction::Respond(response);
+        }
         let body = Limited::new(body, MAX_REQUEST_BODY).collect().await;
         let Ok(body) = body.map(|body| body.to_bytes()) else {
             let text = "the request body is incomplete or too large";

@@ -11,6 +11,8 @@ use jiff::tz::TimeZone;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value};
 
+use super::object_store::PREFIX;
+
 /// The signature scheme of a URL, which determines where its expiry is.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum UrlForm {
@@ -73,6 +75,8 @@ pub struct UrlStyle {
     pub packing: Packing,
     /// How long the URLs are valid.
     pub lifetime: Duration,
+    /// Whether OBS links lead to the node itself, which has a recording there.
+    pub opens: bool,
 }
 
 impl Default for UrlStyle {
@@ -83,6 +87,7 @@ impl Default for UrlStyle {
             count: 1,
             packing: Packing::default(),
             lifetime: Duration::from_secs(8 * 3600),
+            opens: false,
         }
     }
 }
@@ -129,32 +134,42 @@ impl Presigner {
     fn url(&self, call_id: &str, style: &UrlStyle, now: Timestamp) -> String {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let name: String = call_id.chars().map(path_safe).collect();
-        let path = format!("/voice/{}/{number}/{name}.V3", self.node);
+        let path = format!("{PREFIX}{}/{number}/{name}.V3", self.node);
         let lifetime = i64::try_from(style.lifetime.as_secs()).unwrap_or(i64::MAX);
         let expires = now.as_second().saturating_add(lifetime);
         match style.form {
             UrlForm::Lss => format!("https://lss.example.com{path}?token={}", hmac_hex(&path)),
-            UrlForm::Obs => format!(
-                "https://record-bucket.obs.example.com:443{path}\
-                 ?AccessKeyId={KEY_ID}&Expires={expires}&Signature={}",
-                signature_v2(&path, expires)
-            ),
+            UrlForm::Obs => {
+                let host = if style.opens {
+                    format!("127.0.0.1:{}", self.node)
+                } else {
+                    "record-bucket.obs.example.com:443".to_owned()
+                };
+                format!(
+                    "https://{host}{path}?AccessKeyId={KEY_ID}&Expires={expires}&Signature={}",
+                    escaped(&signature_v2(&path, expires))
+                )
+            }
             UrlForm::S3V2 => format!(
                 "https://obs.example.com/record-bucket{path}\
                  ?Signature={}&AWSAccessKeyId={KEY_ID}&Expires={expires}",
-                signature_v2(&path, expires)
+                escaped(&signature_v2(&path, expires))
             ),
             UrlForm::S3V4 => url_v4(&path, lifetime, now),
         }
     }
 }
 
-/// Returns the percent-encoded signature of OBS and S3 version 2.
-fn signature_v2(path: &str, expires: i64) -> String {
+/// Returns the signature of OBS and S3 version 2.
+pub(super) fn signature_v2(path: &str, expires: i64) -> Vec<u8> {
     let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, SIGNING_KEY);
     let text = format!("GET\n\n\n{expires}\n/record-bucket{path}");
-    let signature = BASE64.encode(hmac::sign(&key, text.as_bytes()).as_ref());
-    utf8_percent_encode(&signature, NON_ALPHANUMERIC).to_string()
+    hmac::sign(&key, text.as_bytes()).as_ref().to_vec()
+}
+
+/// Writes a signature in a query.
+fn escaped(signature: &[u8]) -> String {
+    utf8_percent_encode(&BASE64.encode(signature), NON_ALPHANUMERIC).to_string()
 }
 
 /// Returns a URL of S3 version 4.

@@ -16,8 +16,10 @@ use crate::page;
 use crate::support::{Setup, TestEnv, eventually};
 
 mod driver;
+mod embedding;
 mod findings;
 mod modules;
+mod player;
 mod screenshot;
 
 use driver::{Browser, ENTER, TAB, processes_of};

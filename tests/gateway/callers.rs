@@ -1,5 +1,6 @@
 //! Callers without a secret key (§13): who they are, what they may ask for, and what a node sees of them.
 
+mod answers;
 mod api_keys;
 mod browsers;
 mod certificates;

@@ -383,7 +383,7 @@ fn the_demo_takes_another_port_if_its_own_is_taken() {
 }
 
 /// A child process that is killed and reaped when a test fails before its end.
-struct KillOnDrop(std::process::Child);
+pub(crate) struct KillOnDrop(pub(crate) std::process::Child);
 
 impl Drop for KillOnDrop {
     fn drop(&mut self) {

@@ -14,6 +14,8 @@ use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST};
 
 use crate::support::{SHANGHAI, Setup, TestEnv, signed};
 
+mod callers;
+
 /// A request of the list, and what the client must report.
 struct Case {
     name: String,

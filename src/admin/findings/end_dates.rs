@@ -1,4 +1,4 @@
-//! Everything with a known end: certificates, revocation lists, access keys.
+//! Everything with a known end: certificates, revocation lists, access keys, callers.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,6 +16,7 @@ pub(super) struct EndDates {
     config: Option<Arc<Config>>,
     /// Of certificates and revocation lists of the listeners.
     listeners: Vec<EndDate>,
+    callers: Vec<EndDate>,
     access_keys: KeyEnds,
 }
 
@@ -30,12 +31,16 @@ impl EndDates {
         let is_known = (self.config.as_ref()).is_some_and(|known| Arc::ptr_eq(known, config));
         if !is_known {
             self.listeners = listeners(config);
+            self.callers = callers(config);
             self.access_keys.follow(&config.access_keys);
             self.config = Some(config.clone());
         }
         let mut all = self.listeners.clone();
         all.extend(nodes(clusters));
         all.extend(self.access_keys.near(now));
+        let from = now.checked_sub(ENDED_SHOWN).unwrap_or(now);
+        let callers = self.callers.iter().filter(|end| end.at >= from);
+        all.extend(callers.take(MAX_KEYS).cloned());
         all
     }
 }
@@ -84,6 +89,23 @@ fn ends<'a>(
     access_keys
         .filter(|(_, account)| account.credential.enabled())
         .filter_map(|(access_key, account)| Some((account.validity.not_after?, access_key.clone())))
+}
+
+/// Returns the ends of the enabled callers that have one, the next first.
+fn callers(config: &Config) -> Vec<EndDate> {
+    let callers = config.callers.values().filter(|caller| caller.enabled);
+    let ends = callers.filter_map(|caller| {
+        Some(EndDate {
+            kind: EndKind::Caller,
+            owner: caller.name.clone(),
+            name: String::new(),
+            since: None,
+            at: caller.validity.not_after?,
+        })
+    });
+    let mut ends: Vec<_> = ends.collect();
+    ends.sort_by_key(|end| end.at);
+    ends
 }
 
 fn listeners(config: &Config) -> Vec<EndDate> {

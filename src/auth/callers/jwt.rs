@@ -14,11 +14,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::HeaderMap;
-use http::header::AUTHORIZATION;
 use jiff::Timestamp;
 
-use super::api_keys::SEPARATORS;
-use super::{Proven, X_API_KEY};
+use super::Proven;
+use super::api_keys::any_part;
 use crate::auth::AuthError;
 use claims::Token;
 use keys::VerificationKey;
@@ -159,11 +158,8 @@ impl<T> TokenCallers<T> {
             let mut callers = self.0.iter();
             callers.any(|(_, verifier)| verifier.rules.issuer == issuer)
         };
-        let values = headers.get_all(AUTHORIZATION).iter();
-        let mut values = values.chain(headers.get_all(X_API_KEY));
-        values.any(|value| {
-            let mut parts = value.as_bytes().split(|byte| SEPARATORS.contains(byte));
-            parts.any(|part| claims::claimed_issuer(part).is_some_and(|it| is_issuer(&it)))
+        any_part(headers, |part| {
+            claims::claimed_issuer(part).is_some_and(|it| is_issuer(&it))
         })
     }
 }

@@ -74,6 +74,41 @@ fn several_urls_give_the_earliest() {
 }
 
 #[test]
+fn a_url_inside_something_else_is_none() {
+    let read = |data: &str| {
+        let body = format!(r#"{{"resultCode":"0","resultData":{data}}}"#);
+        let urls = all_recording_urls(body.as_bytes())?;
+        Some(urls.into_iter().map(|(url, _)| url).collect::<Vec<_>>())
+    };
+    let one = Some(vec!["https://a/1?x".to_owned()]);
+    assert_eq!(read(r#"{"url":"https://a/1?x"}"#), one);
+    assert_eq!(
+        read(r#"{"url":" https://a/1?x","note":"javascript:"}"#),
+        one
+    );
+    let two = Some(vec!["https://a/1".to_owned(), "https://b/2".to_owned()]);
+    for text in [
+        r#"{"url":"https://a/1,https://b/2"}"#,
+        r#"{"url":"https://a/1; https://b/2"}"#,
+        r#"{"url":"https://a/1|https://b/2"}"#,
+        r#"{"url":"https://a/1\nhttps://b/2"}"#,
+        r#"["https://a/1","https://b/2"]"#,
+        r#"{"url":"https://a/1","url2":"https://b/2"}"#,
+    ] {
+        assert_eq!(read(text), two, "{text}");
+    }
+    for text in [
+        r#"{"url":"javascript:alert(1)//https://a/1"}"#,
+        r#"{"url":"data:text/html,<a href=https://a/1>"}"#,
+        r#"{"url":"https://a/1?next=https://b/2"}"#,
+        r#"{"url":"https://a/https://b/2"}"#,
+        r#"{"url":"xhttps://a/1"}"#,
+    ] {
+        assert_eq!(read(text), None, "{text}");
+    }
+}
+
+#[test]
 fn a_doubtful_url_makes_all_unreadable() {
     let good = url(9);
     for bad in [

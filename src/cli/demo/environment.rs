@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::player;
 use crate::admin::AdminCommand;
 use crate::app::{App, BoundAddresses, ShutdownReport, StartError};
 use crate::auth::{AccessKey, Credential, Secret};
@@ -49,6 +50,7 @@ impl DemoEnv {
             .tempdir()?;
         let files = TrialFiles::new(folder.path(), &ACCESS_KEYS);
         files.write()?;
+        player::write_api_key(&files.secret(player::CALLER))?;
         let mut accounts = Vec::new();
         for access_key in ACCESS_KEYS {
             let secret = std::fs::read(files.secret(access_key))?;
@@ -65,7 +67,8 @@ impl DemoEnv {
             let chain = CertificateDer::pem_file_iter(certificate)?.collect::<Result<_, _>>()?;
             let key = PrivateKeyDer::from_pem_file(key)?;
             let tls = certificates::server_config(chain, key)?;
-            let settings = stand_in::Settings::new(tls, accounts.clone());
+            let mut settings = stand_in::Settings::new(tls, accounts.clone());
+            settings.urls.opens = true;
             nodes.push(StandIn::start(settings).await?);
         }
         let path = folder.path().join("gateway.toml");
@@ -130,6 +133,11 @@ impl DemoEnv {
     pub(super) fn call_command(&self) -> String {
         let files = TrialFiles::new(self.folder.path(), &ACCESS_KEYS);
         files.call_command(&self.url(), "1637742300-99")
+    }
+
+    /// Returns the file with the API key of the player.
+    pub(super) fn api_key(&self) -> PathBuf {
+        TrialFiles::new(self.folder.path(), &ACCESS_KEYS).secret(player::CALLER)
     }
 
     /// Waits until the gateway uses all nodes again, at most five seconds; whether it does.
@@ -206,6 +214,7 @@ fn gateway_config([port, admin]: [u16; 2], nodes: &[StandIn]) -> anyhow::Result<
 [listeners.ccfs]
 bind = "127.0.0.1:{port}"
 cluster = "ccfs"
+playback = true
 tls = {{ certificate = "tls/gateway.pem", private_key = "tls/gateway.key" }}
 
 [clusters.ccfs]
@@ -224,6 +233,10 @@ time_zone = "Europe/Berlin"
 versionless = "utc"
 rate_limit = {{ per_second = 1, burst = 2 }}
 
+[callers.{player}]
+access_key = "{shanghai}"
+api_key_file = "secrets/{player}"
+
 [admin]
 bind = "127.0.0.1:{admin}"
 
@@ -231,6 +244,7 @@ bind = "127.0.0.1:{admin}"
 log_level = "error"
 access_log = "off"
 "#,
+        player = player::CALLER,
         nodes = nodes.join(", ")
     )
     .context("the configuration cannot be written")?;

@@ -25,9 +25,10 @@ pub(in crate::findings) fn crls(situation: &Situation<'_>) -> Vec<Case> {
     ending(situation, EndKind::Crl, Subject::Listener)
 }
 
-/// An access key ends.
+/// An access key or a caller ends.
 pub(in crate::findings) fn access_keys(situation: &Situation<'_>) -> Vec<Case> {
     let mut cases = ending(situation, EndKind::AccessKey, Subject::AccessKey);
+    cases.extend(ending(situation, EndKind::Caller, Subject::Caller));
     for case in &mut cases {
         case.severity = Severity::Note;
     }
@@ -108,6 +109,7 @@ fn noun(kind: EndKind) -> &'static str {
         EndKind::NodeCertificate | EndKind::ListenerCertificate => "the certificate",
         EndKind::Crl => "the revocation list (CRL) of the clients",
         EndKind::AccessKey => "the access key",
+        EndKind::Caller => "the caller",
     }
 }
 

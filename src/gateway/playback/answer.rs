@@ -1,6 +1,8 @@
 //! The answer to a link, made of the response to its recording-URL request.
 
-use http::header::{ACCEPT, LOCATION, REFERRER_POLICY, RETRY_AFTER};
+use std::net::Ipv6Addr;
+
+use http::header::{ACCEPT, REFERRER_POLICY, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use jiff::Timestamp;
 
@@ -9,11 +11,12 @@ use crate::ccfs::{self, NO_DATA};
 
 /// Makes the answer to a link for the recording with this number. The flag says that it gives the recording out.
 pub(super) fn answer(
-    mut response: GatewayResponse,
+    response: GatewayResponse,
     (result_code, is_success): (Option<&str>, bool),
     number: u32,
     wants_json: bool,
 ) -> (GatewayResponse, bool) {
+    let mut response = response.without_node_fields();
     let no_referrer = HeaderValue::from_static("no-referrer");
     response.headers.insert(REFERRER_POLICY, no_referrer);
     if response.status != StatusCode::OK || !is_success {
@@ -29,10 +32,7 @@ pub(super) fn answer(
     }
     let urls = response.body().map(|body| ccfs::all_recording_urls(body));
     match location(&urls.flatten().unwrap_or_default(), number) {
-        Ok(location) => {
-            response.headers.insert(LOCATION, location);
-            (response.into_redirect(), true)
-        }
+        Ok(location) => (response.into_redirect(location), true),
         Err(status) => {
             response.status = status;
             (response, false)
@@ -52,19 +52,35 @@ fn location(urls: &[(String, Option<Timestamp>)], number: u32) -> Result<HeaderV
     location.ok_or(StatusCode::BAD_GATEWAY)
 }
 
-/// Whether a client may be sent to a URL: absolute `https` with a host, without userinfo and fragment, of characters
-/// of a URI alone (RFC 3986, 2).
+/// Whether a client may be sent to a URL: absolute `https` with a plain host, without userinfo and fragment, of
+/// characters of a URI alone (RFC 3986, 2).
 fn is_redirectable(url: &str) -> bool {
     let Some((scheme, rest)) = url.split_once("://") else {
         return false;
     };
     let authority = rest.split(['/', '?']).next().unwrap_or_default();
     let is_uri = |byte: u8| byte.is_ascii_graphic() && !b"\"<>\\^`{|}#".contains(&byte);
-    scheme.eq_ignore_ascii_case("https")
-        && !authority.is_empty()
-        && !authority.starts_with(':')
-        && !authority.contains('@')
-        && url.bytes().all(is_uri)
+    scheme.eq_ignore_ascii_case("https") && is_plain_authority(authority) && url.bytes().all(is_uri)
+}
+
+/// Whether an authority is a name or an IP address, and perhaps a port. No escape: what it stands for is a matter of
+/// the client (WHATWG URL, 3.5).
+fn is_plain_authority(authority: &str) -> bool {
+    let is_in_name = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+    let (is_host, port) = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let (address, port) = rest.split_once(']').unwrap_or_default();
+            (address.parse::<Ipv6Addr>().is_ok(), port)
+        }
+        None => {
+            let name = authority.split(':').next().unwrap_or_default();
+            let is_name = !name.is_empty() && name.bytes().all(is_in_name);
+            (is_name, &authority[name.len()..])
+        }
+    };
+    let is_port =
+        |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    is_host && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
 }
 
 /// Returns the status of an answer without a recording.
@@ -158,6 +174,15 @@ mod tests {
             ("https://obs.example.com\\@evil.example/a", false),
             ("https://obs.example.com/ä", false),
             ("https://obs.example.com/a\u{0}", false),
+            ("https://obs.example.com%40evil.example/a", false),
+            ("https://obs.example.com:99999/a", false),
+            ("https://obs.example.com:80x/a", false),
+            ("https://obs.example.com:+80/a", false),
+            ("https://obs.example.com:/a", false),
+            ("https://[2001:db8::1/a", false),
+            ("https://[obs.example.com]/a", false),
+            ("https://[::1]x/a", false),
+            ("https://[::1]:443?a", true),
         ] {
             assert_eq!(is_redirectable(url), expected, "{url}");
         }

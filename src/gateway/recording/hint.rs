@@ -43,6 +43,9 @@ impl Gateway {
             .and_then(|call_id| RecordingHint::of(call_id, sent, zone, now));
         self.state.not_found.count(access_key, hint, now);
         account.count_setback(Setback::NotFound);
+        if let Some(caller) = &context.caller {
+            caller.count_setback(Setback::NotFound);
+        }
         let Some(hint) = hint else { return };
         let text = hint.to_string();
         add_to_list(&mut response.headers, &text);

@@ -27,6 +27,12 @@ pub(super) struct Browser {
 impl Browser {
     /// Starts the browser; `evil.example` resolves to this machine.
     pub(super) async fn start() -> Self {
+        Self::start_with_pins(&[]).await
+    }
+
+    /// Starts the browser; it accepts servers with these keys, in the form `sha256/…`, whoever issued their
+    /// certificates.
+    pub(super) async fn start_with_pins(pins: &[String]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let driver = Command::new("chromedriver")
             .arg("--port=0")
@@ -54,6 +60,12 @@ impl Browser {
         let profile = format!("--user-data-dir={}", profile.display());
         let mut arguments = ARGUMENTS.to_vec();
         arguments.push(&profile);
+        let pins: Vec<_> = pins
+            .iter()
+            .map(|pin| pin.trim_start_matches("sha256/"))
+            .collect();
+        let pins = format!("--ignore-certificate-errors-spki-list={}", pins.join(","));
+        arguments.push(&pins);
         let capabilities = json!({ "capabilities": { "alwaysMatch": {
             "browserName": "chrome",
             "goog:loggingPrefs": { "browser": "ALL" },

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use ccfs_gateway::client::ClientRequest;
 use http::HeaderName;
 use http::header::AUTHORIZATION;
@@ -71,6 +73,11 @@ async fn a_key_is_taken_in_both_forms_and_the_second_one_too() {
     assert_eq!(page::metric(env.bound.admin.unwrap(), way).await, 5.0);
 }
 
+/// What `curl -u` makes of a name and a password.
+fn basic(text: &str) -> String {
+    format!("Basic {}", STANDARD.encode(text))
+}
+
 #[tokio::test]
 async fn what_is_not_the_whole_key_is_401_and_never_forwarded() {
     for listener in [
@@ -91,6 +98,10 @@ async fn what_is_not_the_whole_key_is_401_and_never_forwarded() {
             (AUTHORIZATION, format!("Basic x, Bearer {KEY}")),
             (AUTHORIZATION, format!("ApiKey {KEY}")),
             (AUTHORIZATION, KEY.to_owned()),
+            (AUTHORIZATION, basic(&format!(":{KEY}"))),
+            (AUTHORIZATION, basic(&format!("web:{KEY}"))),
+            (AUTHORIZATION, basic(KEY)),
+            (AUTHORIZATION, basic(&format!("{KEY}:x"))),
             (X_API_KEY, String::new()),
             (X_API_KEY, "x".to_owned()),
             (X_API_KEY, format!("Bearer {KEY}")),

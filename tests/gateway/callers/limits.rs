@@ -75,6 +75,22 @@ async fn a_caller_has_a_budget_of_its_own_besides_that_of_its_access_key() {
         finding["details"]["limits"][0]["key"],
         "[callers.a] rate_limit"
     );
+    let status = page::get(admin, "/status").await.json();
+    let figures = |caller: usize| {
+        let names = [
+            "requests",
+            "hits",
+            "limited",
+            "refused",
+            "failed",
+            "not_found",
+        ];
+        names.map(|name| status["callers"][caller][name].as_u64().unwrap())
+    };
+    assert_eq!(
+        (figures(0), figures(1)),
+        ([8, 1, 5, 0, 0, 0], [4, 0, 3, 0, 0, 0])
+    );
 }
 
 #[tokio::test]

@@ -14,10 +14,10 @@ use crate::support::{BERLIN, SHANGHAI, Setup, TestEnv, credential, read, signed,
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const KEY: &str = "0123456789abcdef0123456789abcdef";
-const WINDOW: &str = "begin=2021-11-24%2016:25:03&end=2021-11-24%2017:25:11";
+pub(super) const WINDOW: &str = "begin=2021-11-24%2016:25:03&end=2021-11-24%2017:25:11";
 
 /// A gateway with links and the caller `web`, that has an API key.
-async fn start(tables: &str) -> TestEnv {
+pub(super) async fn start(tables: &str) -> TestEnv {
     start_with("", &(caller("web", "api_key_file = \"web-key\"") + tables)).await
 }
 
@@ -32,7 +32,7 @@ async fn start_with(listener: &str, tables: &str) -> TestEnv {
     TestEnv::with_site(site)
 }
 
-fn link(env: &TestEnv, method: Method, target: &str) -> ClientRequest {
+pub(super) fn link(env: &TestEnv, method: Method, target: &str) -> ClientRequest {
     ClientRequest::new(method, &format!("{}/recordings/{target}", env.url())).unwrap()
 }
 
@@ -46,7 +46,7 @@ fn sign(request: ClientRequest, ak: &str) -> ClientRequest {
         .unwrap()
 }
 
-async fn play(env: &TestEnv, target: &str) -> ClientResponse {
+pub(super) async fn play(env: &TestEnv, target: &str) -> ClientResponse {
     env.send(&with_key(link(env, Method::GET, target))).await
 }
 

@@ -8,6 +8,7 @@ use rcgen::{
 };
 
 use super::*;
+use crate::support::write_secret;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -94,6 +95,42 @@ async fn an_access_key_that_ends_is_a_note_until_its_date_is_moved() {
     );
     assert_eq!(
         edit(&env, |text| text.replace(&soon, &late)).await.status,
+        200
+    );
+    disappears(&env, "access-key-ends").await;
+}
+
+#[tokio::test]
+async fn a_caller_that_ends_is_a_note_until_it_is_disabled() {
+    let end = Timestamp::now() + SignedDuration::from_hours(24 * 3);
+    let table = |name: &str, more: &str| {
+        format!(
+            "[callers.{name}]\naccess_key = \"{SHANGHAI}\"\napi_key_file = \"{name}-key\"\n{more}\n"
+        )
+    };
+    let soon = format!("not_after = {end:.0}");
+    let site = Setup {
+        tables: table("qa", &soon) + &table("web", ""),
+        ..Setup::default()
+    };
+    let site = site.prepare().await;
+    for name in ["qa", "web"] {
+        let key = format!("{name}-0123456789abcdef0123456789abcdef");
+        write_secret(
+            &site.folder.path().join(format!("{name}-key")),
+            key.as_bytes(),
+        );
+    }
+    let env = start_site(site);
+    let finding = appears(&env, "access-key-ends").await;
+    assert!(is_name(&finding, "caller", "qa"), "{finding}");
+    assert_eq!(finding["severity"], "note");
+    assert_eq!(all(&env, "access-key-ends").await.len(), 1);
+    let disabled = format!("{soon}\nenabled = false");
+    assert_eq!(
+        edit(&env, |text| text.replace(&soon, &disabled))
+            .await
+            .status,
         200
     );
     disappears(&env, "access-key-ends").await;

@@ -7,8 +7,9 @@ use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair,
 };
 use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use http::HeaderValue;
+use http::header::AUTHORIZATION;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -595,6 +596,7 @@ fn a_token_of_an_issuer_is_found_wherever_it_stands() {
         format!("Basic x, Bearer {token}"),
         format!("Token token=\"{token}\"").replace('=', " "),
         format!("JWT:{token}x"),
+        format!("Basic {}", STANDARD.encode(format!("user:{token}"))),
     ] {
         assert!(mentions(&value), "{value}");
     }

@@ -17,7 +17,7 @@ pub(super) const HELP: [(&str, &str); 11] = [
     ("1", "overview"),
     ("2", "findings, with what to do"),
     ("3", "nodes"),
-    ("4", "access keys"),
+    ("4", "access keys, and callers without a secret key"),
     ("5", "last events and failed requests"),
     ("Tab", "the next of these"),
     ("↑ ↓ PgUp PgDn", "select a node, or scroll"),

@@ -1,4 +1,4 @@
-//! Access keys, and the last events and failed requests.
+//! Access keys and callers, and the last events and failed requests.
 
 use ratatui::Frame;
 use ratatui::layout::{Alignment, Constraint, Rect};
@@ -13,8 +13,9 @@ use crate::cli::control::show::{cell, format_number};
 
 /// Draws the access keys with the most of what they are sorted by.
 pub(super) fn draw_access_keys(frame: &mut Frame<'_>, area: Rect, model: &mut Model, theme: Theme) {
-    let count = model.access_keys().len();
-    model.scroll = model.scroll.min(count.saturating_sub(1));
+    let callers = model.items("callers");
+    let count = model.access_keys().len() + callers.len();
+    let scroll = model.scroll.min(count.saturating_sub(1));
     let behind = format!(
         "{} configured, by {}",
         cell(&model.status["access_keys"]),
@@ -38,10 +39,12 @@ pub(super) fn draw_access_keys(frame: &mut Frame<'_>, area: Rect, model: &mut Mo
             0 => Cell::from(*title),
             _ => right((*title).to_owned()),
         });
-    let rows = model.access_keys().iter().map(|key| {
-        let name = match &key["name"] {
-            Value::Null => cell(&key["access_key"]),
-            name => format!("{} {}", cell(&key["access_key"]), cell(name)),
+    // A caller stands below the access keys, by its own name.
+    let rows = model.access_keys().iter().chain(callers).map(|key| {
+        let name = match (&key["name"], key.get("interfaces")) {
+            (Value::Null, _) => cell(&key["access_key"]),
+            (name, None) => format!("{} {}", cell(&key["access_key"]), cell(name)),
+            (name, Some(_)) => format!("caller {}", cell(name)),
         };
         let figures = ["requests", "hits", "refused", "limited", "not_found"];
         let figures = figures.map(|figure| right(cell(&key[figure])));
@@ -51,8 +54,9 @@ pub(super) fn draw_access_keys(frame: &mut Frame<'_>, area: Rect, model: &mut Mo
     let table = Table::new(rows, widths)
         .header(Row::new(header).style(theme.quiet()))
         .block(section("access keys", &behind, theme));
-    let mut state = TableState::default().with_offset(model.scroll);
+    let mut state = TableState::default().with_offset(scroll);
     frame.render_stateful_widget(table, area, &mut state);
+    model.scroll = scroll;
 }
 
 /// Draws what happened, the newest first.
