@@ -50,6 +50,7 @@ pub use load_balancing::stable_hash;
 pub use node::{Node, NodeId};
 pub use node_guard::NodeGuard;
 pub use node_status::{LastCheck, NodeState, NodeStatus};
+pub use node_table::Panic;
 pub use refusals::{RefusalAdvice, SignatureOutcome, SignatureRefusal};
 pub use retry_budget::RetryBudget;
 pub use settings::{

@@ -171,11 +171,17 @@ impl Config {
     ) -> Result<(Self, Vec<Problem>), ConfigError> {
         let bytes = match named_file::read_once(path) {
             Ok(bytes) => bytes,
-            Err(error) => return Err(resolve::unreadable_file(path, &error.to_string())),
+            Err(error) => {
+                let help = "give the path of a readable TOML file with --config";
+                return Err(resolve::unreadable_file(path, &error.to_string(), help));
+            }
         };
         match encoding::decode(&bytes) {
             Ok(text) => Self::resolve(text, path, key_files),
-            Err(error) => Err(resolve::unreadable_file(path, &error.to_string())),
+            Err(error) => {
+                let help = "save it as UTF-8: editors have this under \"Save as\" or \"Encoding\"";
+                Err(resolve::unreadable_file(path, &error.to_string(), help))
+            }
         }
     }
 

@@ -12,14 +12,19 @@ pub(crate) const BOM: &[u8] = "\u{feff}".as_bytes();
 pub(crate) struct NotUtf8 {
     /// The line of the first byte that is not UTF-8, from 1.
     line: usize,
+    /// Its column in bytes, from 1; `None` where the whole text has another encoding.
+    column: Option<usize>,
     encoding: Option<&'static str>,
 }
 
 impl fmt::Display for NotUtf8 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "line {} is not UTF-8", self.line)?;
-        match self.encoding {
-            Some(encoding) => write!(f, ", but {encoding}"),
+        if let Some(encoding) = self.encoding {
+            write!(f, ", but {encoding}")?;
+        }
+        match self.column {
+            Some(column) => write!(f, " (from column {column})"),
             None => Ok(()),
         }
     }
@@ -33,14 +38,17 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<&str, NotUtf8> {
     if is_utf16(bytes) {
         return Err(NotUtf8 {
             line: 1,
+            column: None,
             encoding: Some("UTF-16"),
         });
     }
     let bytes = without_bom(bytes);
     std::str::from_utf8(bytes).map_err(|error| {
         let valid = &bytes[..error.valid_up_to()];
+        let start = valid.iter().rposition(|byte| *byte == b'\n');
         NotUtf8 {
             line: 1 + valid.iter().filter(|byte| **byte == b'\n').count(),
+            column: Some(valid.len() - start.map_or(0, |at| at + 1) + 1),
             encoding: is_gbk(bytes).then_some("GBK"),
         }
     })
@@ -141,9 +149,12 @@ mod tests {
             // "# 坐席" in GBK.
             (
                 b"a = 1\n# \xd7\xf8\xcf\xaf\n".to_vec(),
-                "line 2 is not UTF-8, but GBK",
+                "line 2 is not UTF-8, but GBK (from column 3)",
             ),
-            (b"a\nb\n\xff".to_vec(), "line 3 is not UTF-8"),
+            (
+                b"a\nb\n\xff".to_vec(),
+                "line 3 is not UTF-8 (from column 1)",
+            ),
         ] {
             assert_eq!(decode(&bytes).unwrap_err().to_string(), message);
         }

@@ -222,6 +222,7 @@ impl Gateway {
             signer,
             endpoint: route.endpoint,
             cluster: route.cluster.clone(),
+            not_after: account.settings.validity.not_after,
         };
         let endpoint = request.endpoint;
         let response = if endpoint.response == ResponseKind::SignedUrl {
@@ -289,6 +290,7 @@ impl Gateway {
             method: head.method.clone(),
             headers: Arc::new(std::mem::take(&mut head.headers)),
             is_refresh: false,
+            not_after: None,
         };
         self.forward(context, request).await
     }

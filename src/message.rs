@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::combinators::BoxBody;
+use jiff::Timestamp;
 
 use crate::auth::{AccessKey, Signer};
 use crate::ccfs::{Endpoint, ParsedResponse, Payload};
@@ -26,6 +27,8 @@ pub struct VerifiedRequest {
     pub payload: Payload,
     /// The cluster that serves it.
     pub cluster: Arc<Cluster>,
+    /// The end of the access key's validity, after which the request no longer waits for a node.
+    pub not_after: Option<Timestamp>,
 }
 
 impl VerifiedRequest {
@@ -141,6 +144,8 @@ pub struct UpstreamRequest {
     pub metadata: RequestMetadata,
     /// Whether it renews a cached response for which no client waits: it never waits for a node.
     pub is_refresh: bool,
+    /// The end of the access key's validity, after which it no longer waits for a node.
+    pub not_after: Option<Timestamp>,
 }
 
 impl UpstreamRequest {

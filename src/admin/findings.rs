@@ -71,9 +71,9 @@ pub async fn watch_findings(state: AdminState, timing: Timing) {
     }
 }
 
-/// Writes one line for each begin and each end.
+/// Writes one line for each begin, each time that it becomes worse, and each end.
 fn log_change(change: &Change) {
-    let (Change::Began(finding) | Change::Ended(finding)) = change;
+    let (Change::Began(finding) | Change::Worsened(finding) | Change::Ended(finding)) = change;
     let (id, cause, advice) = (finding.entry.id, &finding.cause, &finding.advice);
     let (kind, name) = (finding.subject.kind(), finding.subject.name());
     let severity = finding.severity.as_str();
@@ -81,8 +81,10 @@ fn log_change(change: &Change) {
         Change::Began(_) if finding.severity == Severity::Note => {
             tracing::info!(finding = id, severity, kind, %name, cause, advice, "finding begins: {id}");
         }
-        Change::Began(_) => {
-            tracing::warn!(finding = id, severity, kind, %name, cause, advice, "finding begins: {id}");
+        Change::Began(_) | Change::Worsened(_) => {
+            let is_worse = matches!(change, Change::Worsened(_));
+            let word = if is_worse { "is worse" } else { "begins" };
+            tracing::warn!(finding = id, severity, kind, %name, cause, advice, "finding {word}: {id}");
         }
         Change::Ended(_) => {
             let since = format!("{:.3}", finding.since);
@@ -171,7 +173,7 @@ fn clusters(snapshot: &Snapshot, totals: &Totals, statuses: Statuses) -> Vec<Clu
         ClusterFacts {
             name: name.clone(),
             nodes,
-            panic: cluster.is_panicking(now),
+            panic: cluster.panic(now),
             insecure: cluster.settings().insecure_skip_verify,
             other_tier: other_tier(&cluster.serving(now)),
             requests,
@@ -262,6 +264,7 @@ fn counters(totals: &Totals) -> Counters {
     Counters {
         requests: totals.requests().map(|(_, _, count)| count).sum(),
         unverified: unverified.map(|&result| totals.get(result)).sum(),
+        shadowed: totals.get(AuthResult::Shadowed),
         shed_in_flight: totals.get(ShedReason::InFlight),
         shed_buffered: totals.get(ShedReason::Buffered),
         connections_closed: totals.get(ConnectionEndReason::ConnectionLimit),

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::reloads::ReloadAttempt;
-use crate::cluster::{NodeId, NodeState, NodeStatus};
+use crate::cluster::{EjectionReason, NodeId, NodeState, NodeStatus};
 use crate::escape;
 use crate::findings::{Change, Severity};
 use crate::metrics::{FailedRequest, FailedRequests};
@@ -82,16 +82,21 @@ impl Journal {
 
     /// Takes the begin or the end of a finding.
     pub(super) fn note_finding(&self, change: &Change, now: Timestamp) {
-        let (Change::Began(finding) | Change::Ended(finding)) = change;
+        let (Change::Began(finding) | Change::Worsened(finding) | Change::Ended(finding)) = change;
         let (id, name) = (finding.entry.id, finding.subject.name());
-        if id == NODE_DOWN {
+        if id == NODE_DOWN && !matches!(change, Change::Worsened(_)) {
             return;
         }
+        let cause = finding.cause.lines().next().unwrap_or_default();
+        let (severity, word) = (finding.severity, finding.severity.as_str());
         let event = match change {
             Change::Began(_) => {
-                let cause = finding.cause.lines().next().unwrap_or_default();
-                let severity = Some(finding.severity);
-                ("finding", severity, format!("{id} begins: {name}: {cause}"))
+                let text = format!("{id} begins: {name}: {cause}");
+                ("finding", Some(severity), text)
+            }
+            Change::Worsened(_) => {
+                let text = format!("{id} is {word} now: {name}: {cause}");
+                ("finding", Some(severity), text)
             }
             Change::Ended(_) => ("finding", None, format!("{id} ends: {name}")),
         };
@@ -172,15 +177,22 @@ fn state_change(
     let why = || {
         let cause = node.last_failure_reason.as_deref().unwrap_or_default();
         let kind = node.last_failure.map_or("", |kind| kind.as_str());
-        format!("{kind}: {cause}").replace('_', " ")
+        let parts = [kind, cause].into_iter().filter(|part| !part.is_empty());
+        let parts: String = parts.map(|part| format!(": {part}")).collect();
+        parts.replace('_', " ")
     };
     let (severity, words) = match node.state {
         S::Up | S::SlowStart => (None, "is up".to_owned()),
         S::Drained => (None, "is drained: it receives no new requests".to_owned()),
-        S::Down => (Some(Severity::Warning), format!("is down: {}", why())),
+        S::Down => (Some(Severity::Warning), format!("is down{}", why())),
         S::Ejected => {
             let reason = node.ejection_reason.map_or("", |reason| reason.as_str());
-            let words = format!("is ejected ({reason}): {}", why());
+            // A failure of before is no cause of a refused signature.
+            let why = match node.ejection_reason {
+                Some(EjectionReason::RefusesSignatures) => String::new(),
+                _ => why(),
+            };
+            let words = format!("is ejected ({}){why}", reason.replace('-', " "));
             (Some(Severity::Warning), words)
         }
         S::Unresolved => (Some(Severity::Warning), "has no address".to_owned()),

@@ -27,7 +27,7 @@ impl Admin {
 fn to_json(case: &LiveCase) -> Value {
     json!({
         "ak": case.access_key,
-        "at": case.at.to_string(),
+        "at": format!("{:.3}", case.at),
         "class": case.mistake.as_str(),
         "words": case.mistake.words(),
         "method": case.method,

@@ -10,6 +10,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use crate::telemetry::{AuditKey, AuditVerifier, Verified};
+use crate::words;
 
 /// Checks audit logs
 #[derive(Args, Debug)]
@@ -103,7 +104,8 @@ impl Verify {
             return writeln!(out, "{report:#}");
         }
         let Verified { lines, chains, .. } = verified;
-        writeln!(out, "valid: {lines} lines, {chains} chains")?;
+        let (lines, chains) = (words::count(*lines, "line"), words::count(*chains, "chain"));
+        writeln!(out, "valid: {lines}, {chains}")?;
         if let Some(seq) = verified.continues_from {
             let before = "what came before is in another file";
             writeln!(out, "note: begins with line {seq} of a chain; {before}")?;

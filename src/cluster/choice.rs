@@ -91,7 +91,7 @@ impl Cluster {
         let serving = table.serving();
         let tier = table.tiers.get(serving.unwrap_or_default())?;
         Some(
-            if tier.is_panicking && !self.has_successor(table, serving, now) {
+            if tier.panic.is_some() && !self.has_successor(table, serving, now) {
                 tier.all()
             } else {
                 &tier.usable

@@ -51,8 +51,17 @@ pub(super) struct Tier {
     pub(super) usable: NodeSet,
     /// Those that are not drained, if there are more of them than usable ones.
     all: Option<NodeSet>,
-    /// Whether so few are healthy that all are used, if there is nothing else.
-    pub(super) is_panicking: bool,
+    /// Set if so few are healthy that all are used, if there is nothing else.
+    pub(super) panic: Option<Panic>,
+}
+
+/// How few nodes of a tier are healthy in panic mode.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Panic {
+    /// Those that are neither down nor ejected, and at which no failure waits for an ejection.
+    pub healthy: usize,
+    /// Those that are not drained.
+    pub nodes: usize,
 }
 
 impl NodeTable {
@@ -127,13 +136,17 @@ impl Tier {
             .filter(|(_, health)| !health.ejection_pending)
             .count();
         let usable_count = usable().count();
+        let is_panicking =
+            usable_count == 0 || healthy * 100 < enabled.len() * usize::from(panic_threshold);
         Self {
             priority,
             usable: NodeSet::new(usable(), current_weights),
             all: (usable_count < enabled.len())
                 .then(|| NodeSet::new(enabled.iter(), current_weights)),
-            is_panicking: usable_count == 0
-                || healthy * 100 < enabled.len() * usize::from(panic_threshold),
+            panic: is_panicking.then_some(Panic {
+                healthy,
+                nodes: enabled.len(),
+            }),
         }
     }
 

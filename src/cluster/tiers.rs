@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::node_table::NodeTable;
+use super::node_table::{NodeTable, Panic};
 use super::{Cluster, Node};
 
 /// What serves the requests of a cluster.
@@ -69,10 +69,15 @@ impl Cluster {
 
     /// Whether so few nodes of the tier that serves are healthy that all are used.
     pub fn is_panicking(&self, now: Instant) -> bool {
+        self.panic(now).is_some()
+    }
+
+    /// Returns how few nodes of the tier that serves are healthy, if they are so few that all are used.
+    pub fn panic(&self, now: Instant) -> Option<Panic> {
         let table = self.table(now);
         let serving = table.serving();
-        let tier = table.tiers.get(serving.unwrap_or_default());
-        tier.is_some_and(|tier| tier.is_panicking) && !self.has_successor(&table, serving, now)
+        let panic = table.tiers.get(serving.unwrap_or_default())?.panic?;
+        (!self.has_successor(&table, serving, now)).then_some(panic)
     }
 
     /// Whether something usable is left after the tier at the place `tier`.

@@ -110,6 +110,19 @@ impl Diagnostics {
         self.already_reported.contains(&format!("{table}.{key}"))
     }
 
+    /// Whether a part of the line at an offset of the text is redacted when it is shown.
+    pub(super) fn is_hidden(&self, text: &str, offset: usize) -> bool {
+        let bytes = text.as_bytes();
+        let offset = offset.min(bytes.len());
+        let (above, below) = bytes.split_at(offset);
+        let start = above.iter().rposition(|byte| *byte == b'\n');
+        let start = start.map_or(0, |at| at + 1);
+        let end = below.iter().position(|byte| *byte == b'\n');
+        let end = end.map_or(bytes.len(), |at| offset + at);
+        let mut hidden = self.secret_spans.iter();
+        hidden.any(|span| span.start < end && start < span.end)
+    }
+
     /// Whether there is any error.
     pub(super) fn has_errors(&self) -> bool {
         let is_error = |item: &Diagnostic| item.severity == Severity::Error;

@@ -2,6 +2,7 @@
 //! remains.
 
 mod plain;
+mod syntax;
 
 use serde::de::DeserializeOwned;
 use toml::de::{DeTable, Deserializer};
@@ -39,15 +40,7 @@ pub(super) fn read<T: DeserializeOwned>(
     if !errors.is_empty() {
         diagnostics.secret_spans =
             secrets::spans_in_invalid_toml(text, &schema::KNOWN_KEYS, kind == FileKind::Main);
-        for error in errors {
-            let span = error.span().unwrap_or(0..0);
-            let help = match error.message() {
-                message if message.starts_with("invalid") => "strings need quotes",
-                message if message.starts_with("duplicate") => "must be there once",
-                _ => "",
-            };
-            diagnostics.error(span, format!("not TOML: {}", error.message()), help);
-        }
+        syntax::report(text, &errors, diagnostics);
         return None;
     }
     let secrets_inline = kind == FileKind::AccessKeys;

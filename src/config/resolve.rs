@@ -157,12 +157,9 @@ fn check_relations(
 }
 
 /// Returns the error for a configuration file that cannot be read.
-pub(super) fn unreadable_file(path: &Path, error: &str) -> ConfigError {
+pub(super) fn unreadable_file(path: &Path, error: &str, help: &str) -> ConfigError {
     let mut diagnostics = Diagnostics::new(path);
-    diagnostics.file_error(
-        format!("cannot read the configuration: {error}"),
-        "give the path of a readable TOML file with --config",
-    );
+    diagnostics.file_error(format!("cannot read the configuration: {error}"), help);
     ConfigError::new(diagnostics.into_problems(path, ""))
 }
 

@@ -15,6 +15,8 @@ pub(super) struct Board(HashMap<(&'static str, Subject), Active>);
 struct Active {
     finding: Finding,
     last_case: Instant,
+    /// The worst severity so far, which is reported once.
+    worst: Severity,
 }
 
 /// When the cases were seen, and how long a finding holds without one.
@@ -25,13 +27,26 @@ pub(super) struct Moment {
     pub(super) hold: Duration,
 }
 
-/// A finding that began or ended.
+/// A finding that began, became worse or ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
     /// It began.
     Began(Finding),
-    /// It ended, or became another severity's: the finding as it last was.
+    /// It became worse than it ever was.
+    Worsened(Finding),
+    /// It ended: the finding as it last was.
     Ended(Finding),
+}
+
+impl Change {
+    /// Returns what is to be said of a case whose finding was at worst `worst`; `None` if it was none.
+    fn of(finding: &Finding, worst: Option<Severity>) -> Option<Self> {
+        match worst {
+            None => Some(Self::Began(finding.clone())),
+            Some(worst) if finding.severity < worst => Some(Self::Worsened(finding.clone())),
+            Some(_) => None,
+        }
+    }
 }
 
 impl Board {
@@ -69,10 +84,15 @@ impl Board {
                 advice: case.advice.unwrap_or_else(|| entry.advice.to_owned()),
                 details: case.details,
             };
-            if known.is_none() {
-                changes.push(Change::Began(finding.clone()));
-            }
-            self.0.insert(key, Active { finding, last_case });
+            let before = known.map(|active| active.worst);
+            changes.extend(Change::of(&finding, before));
+            let worst = before.map_or(finding.severity, |worst| worst.min(finding.severity));
+            let active = Active {
+                finding,
+                last_case,
+                worst,
+            };
+            self.0.insert(key, active);
         }
         self.0.retain(|(id, subject), active| {
             if *id != entry.id || seen.contains(subject) {
@@ -90,19 +110,27 @@ impl Board {
         changes
     }
 
-    /// Returns all findings, the worst first: by severity, then by what fails, then the oldest.
+    /// Returns all findings, the worst first: by severity, those that hold before those that only have not ended
+    /// yet, then by what fails, then the oldest.
     pub(super) fn sorted(&self) -> Vec<&Finding> {
-        let mut all: Vec<_> = self.0.values().map(|active| &active.finding).collect();
+        let newest = self.0.values().map(|active| active.last_case).max();
+        let is_quiet = |active: &Active| {
+            let silence = newest.map(|newest| newest.saturating_duration_since(active.last_case));
+            silence.is_some_and(|silence| silence >= QUIET_AFTER)
+        };
+        let all = self.0.values();
+        let mut all: Vec<_> = all.map(|it| (is_quiet(it), &it.finding)).collect();
         let failing = |finding: &Finding| finding.failing.per_second.unwrap_or(0.0);
-        all.sort_by(|one, other| {
+        all.sort_by(|(one_is_quiet, one), (other_is_quiet, other)| {
             let by_severity = one.severity.cmp(&other.severity);
             by_severity
+                .then_with(|| one_is_quiet.cmp(other_is_quiet))
                 .then_with(|| failing(other).total_cmp(&failing(one)))
                 .then_with(|| one.since.cmp(&other.since))
                 .then_with(|| one.entry.id.cmp(other.entry.id))
                 .then_with(|| one.subject.name().cmp(other.subject.name()))
         });
-        all
+        all.into_iter().map(|(_, finding)| finding).collect()
     }
 
     /// Returns the number of findings by kind and severity.
@@ -121,6 +149,9 @@ fn timestamp_of(moment: Instant, (at, now): (Instant, Timestamp)) -> Timestamp {
     let age = at.saturating_duration_since(moment);
     now.checked_sub(age).unwrap_or(now)
 }
+
+/// So long without a case, what is wrong now comes first. Our choice: five looks at the page.
+const QUIET_AFTER: Duration = Duration::from_secs(10);
 
 /// Bounds memory where access keys or nodes are many. Our choice: ten times what is shown.
 const MAX_ACTIVE: usize = 1000;

@@ -118,6 +118,7 @@ pub(super) struct RefusalMemory {
 pub(super) struct CounterMemory {
     pub(super) requests: Growth,
     pub(super) unverified: Growth,
+    pub(super) shadowed: Growth,
     pub(super) shed_in_flight: Growth,
     pub(super) shed_buffered: Growth,
     pub(super) connections_closed: Growth,
@@ -275,6 +276,7 @@ impl CounterMemory {
         let pairs = [
             (&mut self.requests, counters.requests),
             (&mut self.unverified, counters.unverified),
+            (&mut self.shadowed, counters.shadowed),
             (&mut self.shed_in_flight, counters.shed_in_flight),
             (&mut self.shed_buffered, counters.shed_buffered),
             (&mut self.connections_closed, counters.connections_closed),

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
-use crate::cluster::NodeStatus;
+use crate::cluster::{NodeStatus, Panic};
 use crate::metrics::Incidents;
 
 /// All facts of one moment. Counters count from the start of the process.
@@ -54,8 +54,8 @@ pub struct ClusterFacts {
     pub name: Arc<str>,
     /// Its nodes; the addresses of one host name are one node.
     pub nodes: Vec<NodeStatus>,
-    /// Whether so few nodes are healthy that all are used.
-    pub panic: bool,
+    /// Set while so few nodes are healthy that all are used.
+    pub panic: Option<Panic>,
     /// Whether the certificates of its nodes are not verified.
     pub insecure: bool,
     /// Why not the nodes of the first tier serve, in words; `None` while they do.
@@ -167,6 +167,8 @@ pub struct Counters {
     pub requests: u64,
     /// Requests that did not verify.
     pub unverified: u64,
+    /// Of these, the ones that shadow authentication forwarded.
+    pub shadowed: u64,
     /// Requests shed because `[limits] max_in_flight` was reached.
     pub shed_in_flight: u64,
     /// Requests shed because `[limits] max_buffered` was reached.

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::metrics::{AuthResult, Claimant, Incidents, Limiter, Unverified};
 
+mod severity;
+
 const MINUTE: Duration = Duration::from_secs(60);
 
 struct Keys;
@@ -516,7 +518,7 @@ fn cluster(other_tier: Option<&str>) -> ClusterFacts {
     ClusterFacts {
         name: "ccfs".into(),
         nodes: Vec::new(),
-        panic: false,
+        panic: None,
         insecure: false,
         other_tier: other_tier.map(str::to_owned),
         requests: 0,

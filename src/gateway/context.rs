@@ -183,6 +183,7 @@ impl RequestContext {
             method: head.method.clone(),
             headers: Arc::new(headers),
             is_refresh: false,
+            not_after: request.not_after,
         }
     }
 

@@ -107,6 +107,7 @@ impl Gateway {
             signer: signer.on_behalf(),
             endpoint: route.endpoint,
             cluster: route.cluster.clone(),
+            not_after: account.settings.validity.not_after,
         };
         account.count_recording(context.now);
         let mut response = self.recording(context, head, request, account).await?;

@@ -96,9 +96,11 @@ impl SignatureDoctor {
         Some(mistake)
     }
 
-    /// Returns the mistake that was found last for a configured access key, in the last 24 hours.
+    /// Returns the mistake that was found last for a configured access key, in the last 24 hours; else that
+    /// nothing fitted, if that was so in the last ten minutes.
     pub fn found(&self, access_key: &str, now: Timestamp) -> Option<Mistake> {
-        self.found.get(access_key, now)
+        let found = self.found.get(access_key, now);
+        found.or_else(|| Some(self.live.get(access_key, now)?.mistake))
     }
 
     /// Returns the last case of a configured access key that was worked on in the last ten minutes.

@@ -6,6 +6,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use http::StatusCode;
+use jiff::Timestamp;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::response::RetryDecision;
@@ -74,12 +75,12 @@ pub(super) enum RoomWait {
     Place(NodeGuard),
     /// No node had room in time, or the queue is full.
     InVain,
-    /// The access key was disabled meanwhile.
+    /// The access key was disabled meanwhile, or its validity ended.
     Revoked,
 }
 
-/// Waits until a node has room, at most until `deadline`. Cancel safe: the place of a request that is dropped
-/// is handed on.
+/// Waits until a node has room, at most until `deadline` or the end of the access key's validity. Cancel
+/// safe: the place of a request that is dropped is handed on.
 pub(super) async fn wait_for_room(
     request: &UpstreamRequest,
     choice: Choice<'_>,
@@ -92,19 +93,37 @@ pub(super) async fn wait_for_room(
     let Some(waiter) = waiter else {
         return RoomWait::InVain;
     };
-    let mut timer = std::pin::pin!(sleep_until(deadline));
+    let end = request.not_after.map(instant_of);
+    let last = end.map_or(deadline, |end| end.min(deadline));
+    let mut timer = std::pin::pin!(sleep_until(last));
     loop {
         let now = Instant::now();
         let look_again = waiter.look_for_places(now.into_std());
-        let until = look_again.map_or(deadline, |at| deadline.min(at.into()));
+        let until = look_again.map_or(last, |at| last.min(at.into()));
         match next_event(&waiter, timer.as_mut(), until).await {
             Event::Ended(WaitEnd::Place(place)) => return RoomWait::Place(place),
             Event::Ended(WaitEnd::Evicted) => return RoomWait::InVain,
             Event::Ended(WaitEnd::Revoked) => return RoomWait::Revoked,
-            Event::Time if Instant::now() >= deadline => return RoomWait::InVain,
+            Event::Time if Instant::now() >= last => {
+                return if last < deadline {
+                    RoomWait::Revoked
+                } else {
+                    RoomWait::InVain
+                };
+            }
             Event::Time | Event::Woken => {}
         }
     }
+}
+
+/// Returns the moment of a time of the wall clock, now if it is over.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "only a request that waits for a node asks for it"
+)]
+fn instant_of(time: Timestamp) -> Instant {
+    let left = time.duration_since(Timestamp::now());
+    Instant::now() + Duration::try_from(left).unwrap_or_default()
 }
 
 enum Event {

@@ -104,6 +104,7 @@ pub(super) fn unverified_request_to(name: &str, cluster: &Arc<Cluster>) -> Upstr
         .expect("an interface of the table");
     UpstreamRequest {
         is_refresh: false,
+        not_after: None,
         endpoint,
         cluster: cluster.clone(),
         method: Method::POST,

@@ -196,6 +196,43 @@ async fn places_in_the_queue_for_a_node_end_at_once() {
 }
 
 #[tokio::test]
+async fn places_in_the_queue_for_a_node_end_with_the_validity() {
+    let end = Timestamp::now() + SignedDuration::from_secs(4);
+    let validity = format!("not_after = {end:.3}");
+    let (env, _folder) = with_token_and(&validity, "flow_control = { max_wait = \"8s\" }").await;
+    let at_once = FlowLimit {
+        max_at_once: Some(1),
+        ..FlowLimit::default()
+    };
+    env.nodes[0]
+        .faults()
+        .set_flow_limit(FlowClass::Query, at_once);
+    hold_responses(&env);
+    let held = signed(env.recording("queue-3"), BERLIN);
+    let other = envelope(&env, "requestPlayVoice");
+    let waiters = "flow_control_waiters{cluster=\"ccfs\"}";
+    let waiting = async {
+        wait_until_held(&env, 1).await;
+        env.send(&other).await.status.as_u16()
+    };
+    let queued = async {
+        eventually("it waits for the node", async || {
+            metric(&env, waiters).await == 1.0
+        })
+        .await;
+        assert!(Timestamp::now() < end, "it waits before the end");
+    };
+    tokio::select! {
+        (status, ()) = async { tokio::join!(waiting, queued) } => assert_eq!(status, 401),
+        _ = env.send(&held) => panic!("the node holds it"),
+    }
+    // The wait by itself would have been longer.
+    assert!(Timestamp::now() < end + SignedDuration::from_secs(2));
+    assert_eq!(metric(&env, waiters).await, 0.0);
+    release_responses(&env);
+}
+
+#[tokio::test]
 async fn a_wait_for_a_recording_ends_at_once() {
     let (env, _folder) = with_token("").await;
     env.nodes[0]

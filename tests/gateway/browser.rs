@@ -140,6 +140,15 @@ async fn the_page_reports_a_lost_gateway() {
             .starts_with("disconnected, last seen")
     })
     .await;
+    let verdict = browser
+        .run("return document.getElementById('verdict').textContent")
+        .await;
+    assert!(
+        verdict.as_str().unwrap().starts_with("Not known now; "),
+        "what was true is not said to be: {verdict}"
+    );
+    let faint = "return [...document.querySelectorAll('body, main, section')].filter((it) => getComputedStyle(it).opacity !== '1').length";
+    assert_eq!(browser.run(faint).await, 0, "grey, but readable");
     let usable = "return [...document.querySelectorAll('button')].filter(b => !b.disabled).length";
     assert_eq!(browser.run(usable).await, 0);
     let title = browser.run("return document.title").await;

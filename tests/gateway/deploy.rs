@@ -12,6 +12,8 @@ use ccfs_gateway::stand_in::certificates::{
 use crate::page;
 use crate::support::{TestEnv, read};
 
+mod migration_page;
+
 fn deploy(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("deploy")
@@ -99,39 +101,6 @@ fn the_configurations_are_valid() {
     let unit = read(&deploy("systemd/ccfs-gateway.service"));
     let given = number_after(&unit, "TimeoutStopSec=");
     assert!(given > systemd.server.grace.as_secs() + systemd.server.drain_delay.as_secs());
-}
-
-/// The first step of the migration is a valid configuration, and the table names existing keys.
-#[test]
-fn the_migration_page_is_correct() {
-    let page = read(&deploy("migration.md"));
-    let block = page.split("```toml").nth(1).unwrap();
-    let block = block.split("```").next().unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::create_dir(folder.path().join("tls")).unwrap();
-    let path = |name: &str| folder.path().join("tls").join(name);
-    let authority = CertificateAuthority::new().unwrap();
-    authority.write_certificate(&path("ccfs-ca.pem")).unwrap();
-    let leaf = authority.issue(&HOSTS).unwrap();
-    leaf.write(&path("gateway.pem"), &path("gateway.key"))
-        .unwrap();
-    // The block is indented because it is part of a list.
-    let lines: Vec<_> = block.lines().map(str::trim).collect();
-    Config::parse(&lines.join("\n"), &folder.path().join("gateway.toml"))
-        .unwrap_or_else(|wrong| panic!("{wrong}"));
-
-    let reference = read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("config/reference.toml"));
-    let rows = page.lines().filter(|line| line.starts_with("| "));
-    let ours = rows.skip(1).filter_map(|line| line.split('|').nth(4));
-    let keys: BTreeSet<_> = ours
-        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
-        .flat_map(|code| code.split(|c: char| !(c.is_ascii_lowercase() || c == '_')))
-        .filter(|word| word.contains('_'))
-        .collect();
-    assert!(keys.len() > 15, "{keys:?}");
-    for key in keys {
-        assert!(reference.contains(key), "{key} is not a key");
-    }
 }
 
 fn number_after(text: &str, key: &str) -> u64 {

@@ -28,7 +28,7 @@ const CLAIMED = [
   { title: "Configured", fill: (cell, item) => text(cell, item.configured ? "yes" : "no") },
   { title: "Requests", kind: "n", sort: (item) => item.count, fill: (cell, item) => text(cell, count(item.count)) },
   { title: "Why", fill: (cell, item) => text(cell, item.class.replace("_", " ")) },
-  { title: "The mistake", kind: "why", fill: (cell, item) => { text(cell, item.mistake ?? "not found yet"); cell.title = item.mistake ?? ""; style(cell, item.mistake ? "why" : "why dim"); } },
+  { title: "The mistake", kind: "why", fill: (cell, item) => { text(cell, item.mistake ?? (item.configured ? "not looked for yet" : "–")); cell.title = item.mistake ?? ""; style(cell, item.mistake ? "why" : "why dim"); } },
   { title: "Last address", kind: "mono", fill: (cell, item) => text(cell, item.address) },
   { title: "Last seen", sort: (item) => item.last_seen, fill: (cell, item) => { text(cell, `${ago(item.last_seen, item.now)} ago`); cell.title = clock(item.last_seen, item.now); } },
 ];

@@ -1,7 +1,7 @@
 // The findings, the worst first: what is wrong, since when, whom it fails, why, and what to do.
 
 import { byId, make, reconcile, show, style, text } from "./elements.js";
-import { ago, clock, count, counted } from "./numbers.js";
+import { ago, clock, count, counted, span } from "./numbers.js";
 import { runbook } from "./runbook.js";
 import { failing, verdict } from "./verdict.js";
 
@@ -29,6 +29,12 @@ export function showFindings(status) {
   show(byId("findings-more"), isLong || omitted !== "");
   byId("findings-more").disabled = !isLong;
   text(byId("findings-more"), `${isWhole ? "show less" : `show all ${status.findings.length} findings`}${omitted}`);
+}
+
+/** Says that the findings are those of a gateway that no longer answers. */
+export function showLast(status, seconds) {
+  style(byId("verdict"), "stale");
+  text(byId("verdict"), `Not known now; ${span(seconds)} ago: ${verdict(status).headline}`);
 }
 
 /** Puts the findings of one kind, severity and advice together, in the order of the first of each. Pure. */

@@ -36,19 +36,40 @@ export function startNodes(poll) {
   };
 }
 
-/** Returns the rows that the filter leaves: a heading for each cluster, those that are not up first. */
+/** Returns the rows that the filter leaves: a heading for each cluster, those that are not well first. */
 function rowsOf(status) {
   const wanted = byId("nodes-filter").value.trim().toLowerCase();
-  const isTroubled = (cluster) => cluster.panic || cluster.nodes.some((node) => !isUsable(node));
+  const marks = marksOf(status.findings);
+  const isWell = (cluster, node) => isUsable(node) && !marks.has(`${cluster.name}/${node.address}`);
+  const isTroubled = (cluster) => cluster.panic || cluster.nodes.some((node) => !isWell(cluster, node));
   const areMany = status.clusters.reduce((sum, cluster) => sum + cluster.nodes.length, 0) > MANY;
   const clusters = areMany ? [...status.clusters].sort((one, other) => isTroubled(other) - isTroubled(one)) : status.clusters;
   return clusters.flatMap((cluster) => {
-    const nodes = cluster.nodes.map((node) => ({ key: keyOf(cluster, node), cluster, node, now: status.now }));
-    const matches = ({ node }) => [cluster.name, node.address, node.socket, node.state].join(" ").toLowerCase().includes(wanted);
+    const nodes = cluster.nodes.map((node) => ({ key: keyOf(cluster, node), cluster, node, now: status.now, mark: marks.get(`${cluster.name}/${node.address}`) }));
+    const matches = ({ node, mark }) => [cluster.name, node.address, node.socket, node.state, mark?.words].join(" ").toLowerCase().includes(wanted);
     const left = nodes.filter(matches);
-    if (areMany) left.sort((one, other) => isUsable(one.node) - isUsable(other.node));
+    if (areMany) left.sort((one, other) => isWell(cluster, one.node) - isWell(cluster, other.node));
     return left.length ? [{ key: `cluster ${cluster.name}`, isHeading: true, cluster }, ...left] : [];
   });
+}
+
+/** What a finding says about a node that its state and the other columns do not. */
+const MARKS = { "node-refuses-signature": "refuses signatures", "node-failing": "requests fail", "clock-off": "clock is off", "flow-control": "flow control" };
+
+/** Returns for each node with findings their worst severity and their words. */
+function marksOf(findings) {
+  const marks = new Map();
+  for (const { id, severity, subject, details } of findings) {
+    if (!MARKS[id]) continue;
+    const ofCluster = subject.kind === "cluster" ? (details?.nodes ?? []).map(({ node }) => `${subject.name}/${node}`) : [];
+    for (const name of subject.kind === "node" ? [subject.name] : ofCluster) {
+      const mark = marks.get(name);
+      // The findings come worst first.
+      if (mark) mark.words += `, ${MARKS[id]}`;
+      else marks.set(name, { severity, words: MARKS[id] });
+    }
+  }
+  return marks;
 }
 
 const keyOf = (cluster, node) => `${cluster.name} ${node.address} ${node.socket}`;
@@ -72,7 +93,7 @@ function fillHeading(cell, { cluster }) {
   if (cluster.fallback && cluster.serving !== "fallback") words.push(`fallback ${cluster.fallback}`);
   if (cluster.panic) words.push("panic mode: too few are healthy, so all are used");
   if (cluster.insecure_skip_verify) words.push("certificates are not verified");
-  if (cluster.flow_control_waiters > 0) words.push(`${counted(cluster.flow_control_waiters, "request")} wait for flow control`);
+  if (cluster.flow_control_waiters > 0) words.push(`${counted(cluster.flow_control_waiters, "request")} waiting for flow control`);
   if (!cell.firstChild) cell.append(make("b"), make("span"));
   text(cell.children[0], `cluster ${cluster.name}`);
   text(cell.children[1], words.filter(Boolean).join(" · "));
@@ -81,7 +102,7 @@ function fillHeading(cell, { cluster }) {
 function columns(poll, view) {
   return [
     { title: "Node", kind: "mono name", sort: ({ node }) => node.address, fill: fillName },
-    { title: "State", kind: "two-lines", sort: ({ node }) => node.state, create: (cell) => cell.append(make("span", "state"), make("small")), fill: fillState },
+    { title: "State", kind: "two-lines", sort: ({ node }) => node.state, create: (cell) => cell.append(make("span", "state"), make("small"), make("span", "mark")), fill: fillState },
     { title: "In flight", kind: "n", sort: ({ node }) => node.in_flight, fill: (cell, { node }) => text(cell, count(node.in_flight)) },
     { title: "Attempts/s", kind: "n", sort: ({ node }) => node.attempts_per_second, fill: (cell, { node }) => text(cell, rate(node.attempts_per_second)) },
     { title: "Failures/s", kind: "n", sort: ({ node }) => node.failures_per_second, fill: fillFailures },
@@ -103,7 +124,10 @@ function fillName(cell, { node }) {
   cell.title = cell.textContent;
 }
 
-function fillState(cell, { node, now }) {
+function fillState(cell, { node, now, mark }, row) {
+  style(row, mark?.severity ?? "");
+  style(cell.children[2], `mark ${mark?.severity ?? ""}`);
+  text(cell.children[2], mark?.words ?? "");
   style(cell.children[0], `state ${node.state}`);
   const reason = { "refuses-signatures": "refuses signatures", failures: "failures" }[node.ejected?.reason];
   text(cell.children[0], reason ? `ejected: ${reason}` : node.state);

@@ -5,7 +5,7 @@ import { startCallers } from "./callers.js";
 import { buildChart, drawChart } from "./charts.js";
 import { forget, order, review } from "./commands.js";
 import { attribute, byId, style, text } from "./elements.js";
-import { showFindings, startFindings } from "./findings.js";
+import { showFindings, showLast, startFindings } from "./findings.js";
 import { startKeys } from "./keys.js";
 import { startNodes } from "./nodes.js";
 import { count, span } from "./numbers.js";
@@ -51,6 +51,7 @@ function showStale(reason) {
   const age = page.seen ? `, last seen ${span((Date.now() - page.seen) / 1000)} ago` : "";
   style(byId("state"), "pill bad");
   text(byId("state"), `${reason}${age}`);
+  if (page.status) showLast(page.status, (Date.now() - page.seen) / 1000);
   document.title = documentTitle(page.status, reason);
 }
 

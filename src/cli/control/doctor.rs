@@ -65,7 +65,8 @@ impl Doctor {
             since: now,
             last_seen: now,
             failing: findings::Failing::default(),
-            cause: error.to_owned(),
+            // The advice says what to look at.
+            cause: error.lines().next().unwrap_or_default().to_owned(),
             advice: entry.advice.to_owned(),
             details: json!({}),
         };
@@ -87,12 +88,13 @@ fn as_text(findings: &Value, omitted: u64, now: Timestamp) -> String {
         // Writing to a `String` cannot fail.
         let _ = writeln!(
             text,
-            "{:<9} {}  {} {}, for {}{}",
+            "{:<9} {}  {} {}, for {}{}{}",
             shown(&finding["severity"]).to_uppercase(),
             shown(&finding["id"]),
             shown(&subject["kind"]).replace('_', " "),
             shown(&subject["name"]),
             words::duration(age),
+            silence(finding, now),
             failing(finding),
         );
         let _ = writeln!(text, "  {}", shown(&finding["cause"]));
@@ -103,6 +105,17 @@ fn as_text(findings: &Value, omitted: u64, now: Timestamp) -> String {
         let _ = writeln!(text, "{} more", words::count(omitted, "finding"));
     }
     text
+}
+
+/// Says how long ago the last case was, where that is not just now: a finding holds for a minute after it.
+fn silence(finding: &Value, now: Timestamp) -> String {
+    let last: Option<Timestamp> = finding["last_seen"].as_str().and_then(|it| it.parse().ok());
+    let silence = last.map_or(0, |last| now.duration_since(last).as_secs());
+    if silence > 10 {
+        format!(", last seen {} ago", words::duration(silence))
+    } else {
+        String::new()
+    }
 }
 
 /// Formats how much fails, where that is known and not nothing.
@@ -135,6 +148,7 @@ mod tests {
         assert_eq!(as_text(&json!([]), 0, now), "nothing is wrong\n");
         let findings = json!([{
             "id": "node-down", "severity": "critical", "since": "2026-01-01T00:00:00Z",
+            "last_seen": "2026-01-01T00:59:20Z",
             "subject": { "kind": "node", "name": "ccfs/n:1\u{7}" },
             "failing_per_second": 2.5, "failing_share": 0.5,
             "cause": "refused", "advice": "look", "runbook": "troubleshooting.md#node-down",
@@ -142,7 +156,7 @@ mod tests {
         let text = as_text(&findings, 2, now);
         for part in [
             "CRITICAL  node-down  node ccfs/n:1",
-            ", for 1 h, 2.5/s (50 %) fail\n",
+            ", for 1 h, last seen 40 s ago, 2.5/s (50 %) fail\n",
             "  refused\n  What to do: look\n",
             "2 findings more\n",
         ] {

@@ -20,11 +20,13 @@ pub(super) fn status(status: &Value) -> String {
         "serving"
     };
     let mut text = format!(
-        "ccfs-gateway {}, {state}, up {}, generation {}, {} in flight\n\n",
+        "{}: ccfs-gateway {}, {state}, up {}, generation {}, {} in flight\n{}\n\n",
+        cell(&status["instance"]),
         cell(&status["version"]),
         format_uptime(status["uptime_seconds"].as_u64().unwrap_or_default()),
         status["generation"],
         status["requests_in_flight"],
+        findings_line(status),
     );
     // Writing to a `String` cannot fail.
     let _ = write!(
@@ -53,6 +55,28 @@ pub(super) fn status(status: &Value) -> String {
         last_reload(&status["reloads"]["last"]),
     );
     format!("{text}\n{}\n{}", listener_table(status), nodes(status))
+}
+
+/// Says how much is wrong, and where to read what: a table without an error is not yet good news.
+fn findings_line(status: &Value) -> String {
+    let of = |severity: &str| {
+        let findings = items(&status["findings"]);
+        findings.filter(|it| it["severity"] == severity).count() as u64
+    };
+    let (critical, warnings, notes) = (of("critical"), of("warning"), of("note"));
+    let omitted = status["findings_omitted"].as_u64().unwrap_or_default();
+    let counts = [
+        (critical > 0).then(|| format!("{critical} critical")),
+        (warnings > 0).then(|| words::count(warnings, "warning")),
+        (notes > 0).then(|| words::count(notes, "note")),
+        (omitted > 0).then(|| format!("{omitted} more")),
+    ];
+    let counts: Vec<_> = counts.into_iter().flatten().collect();
+    if counts.is_empty() {
+        return "findings  none".to_owned();
+    }
+    let counts = counts.join(", ");
+    format!("findings  {counts}; `ccfs-gateway doctor` says what to do")
 }
 
 /// Formats the warnings of clusters, then one line for each node.
@@ -258,6 +282,25 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn the_status_names_the_gateway_and_how_much_is_wrong() {
+        let finding = |severity: &str| json!({ "severity": severity });
+        let mut status = json!({
+            "instance": "gw-1", "version": "0.1.0", "uptime_seconds": 61, "generation": 1,
+            "requests_in_flight": 0, "findings_omitted": 2,
+            "findings": [finding("critical"), finding("warning"), finding("warning"), finding("note")],
+        });
+        let shown = super::status(&status);
+        assert!(
+            shown.starts_with("gw-1: ccfs-gateway 0.1.0, serving"),
+            "{shown}"
+        );
+        let line = "findings  1 critical, 2 warnings, 1 note, 2 more; `ccfs-gateway doctor` says what to do\n";
+        assert!(shown.contains(line), "{shown}");
+        (status["findings"], status["findings_omitted"]) = (json!([]), json!(0));
+        assert!(super::status(&status).contains("findings  none\n"));
+    }
 
     #[test]
     fn cluster_warnings_and_the_last_failure_of_a_node_are_shown() {

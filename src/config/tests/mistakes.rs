@@ -47,6 +47,37 @@ fn what_is_not_toml() {
 }
 
 #[test]
+fn a_file_of_another_program_is_one_mistake() {
+    for text in [
+        "http {\n  server { listen 80; }\n  upstream a { server b; }\n}\n",
+        include_str!("../../../README.md"),
+    ] {
+        let diagnosis = TestDir::new().parse(text).map(|_| ()).unwrap_err();
+        assert_eq!(diagnosis.problems().len(), 2, "{diagnosis}");
+        let shown = diagnosis.to_string();
+        assert!(
+            shown.contains("does not look like a configuration"),
+            "{shown}"
+        );
+        assert!(
+            shown.contains("shown as * where it may be a secret"),
+            "{shown}"
+        );
+    }
+}
+
+#[test]
+fn a_table_that_is_there_twice_is_one_mistake_with_the_first_place() {
+    let table = "[access_keys.a]\nsecret_key_file = \"sk\"\ntime_zone = \"UTC\"\n";
+    let text = format!("{MINIMAL}\n{table}{table}[cache]\nmax_size = \"1MiB\"\n");
+    let line = 1 + text[..text.find(table).unwrap()].matches('\n').count();
+    let diagnosis = TestDir::new().parse(&text).map(|_| ()).unwrap_err();
+    assert_eq!(diagnosis.problems().len(), 1, "{diagnosis}");
+    let expected = format!("must be there once, and is in line {line} already");
+    assert!(diagnosis.to_string().contains(&expected), "{diagnosis}");
+}
+
+#[test]
 fn an_empty_file_has_no_listener() {
     let diagnosis = TestDir::new().error_text("");
     assert!(diagnosis.contains("no listener"), "{diagnosis}");

@@ -22,19 +22,28 @@ pub(in crate::findings) fn refused(situation: &Situation<'_>) -> Vec<Case> {
             let name = claim.name();
             let mistake = claim.mistake.as_ref().filter(|_| !claim.is_secret);
             let mistake = mistake.map_or_else(String::new, |mistake| format!(": {mistake}"));
-            format!("; most claim {name} ({}{mistake})", claim.class)
+            format!(
+                "; most claim {name} ({}{mistake})",
+                claim.class.replace('_', " ")
+            )
         });
         let requests = words::count(unverified.sum(), "request");
+        let forwarded = counters.shadowed.recent().sum();
+        let on_trial = match forwarded {
+            0 => String::new(),
+            some => format!("; {some} of them went to a node all the same (shadow)"),
+        };
         let mut case = Case::new(
             Severity::Warning,
             Subject::Gateway(situation.now.instance.clone()),
             format!(
-                "the signatures of {requests} in the last minute did not verify{}",
+                "the signatures of {requests} in the last minute did not verify{on_trial}{}",
                 heaviest.unwrap_or_default()
             ),
         );
         let all = counters.requests.recent().sum();
-        case.failing = failing(situation, unverified.sum(), Some(all));
+        let refused = unverified.sum().saturating_sub(forwarded);
+        case.failing = failing(situation, refused, Some(all));
         let claimed: Vec<_> = claims.iter().map(|claim| claim.to_json()).collect();
         case.details = json!({ "claimed": claimed });
         case

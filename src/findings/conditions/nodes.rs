@@ -234,14 +234,13 @@ pub(in crate::findings) fn other_tier(situation: &Situation<'_>) -> Vec<Case> {
 /// Most nodes look unhealthy, so all are used.
 pub(in crate::findings) fn panic(situation: &Situation<'_>) -> Vec<Case> {
     each_cluster(situation, |cluster| {
-        cluster.panic.then(|| {
-            let healthy = cluster.nodes.iter().filter(|node| is_usable(node)).count();
-            let text = format!(
-                "only {healthy} of {} look healthy, so requests go to all of them",
-                words::count(cluster.nodes.len() as u64, "node"),
-            );
-            (Severity::Critical, text)
-        })
+        let panic = cluster.panic?;
+        let text = format!(
+            "only {} of {} are up and free of recent failures, so requests go to all of them",
+            panic.healthy,
+            words::count(panic.nodes as u64, "node"),
+        );
+        Some((Severity::Critical, text))
     })
 }
 

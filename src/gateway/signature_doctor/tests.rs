@@ -167,6 +167,8 @@ fn where_nothing_fitted_the_access_key_is_left_alone_for_that_address() {
         all.tick();
     }
     assert_eq!(all.count(SignatureHint::NothingFitted), 2);
+    let found = all.doctor.found("known", now());
+    assert_eq!(found, Some(Mistake::NothingFitted), "it was looked for");
     all.put_aside("other", "another secret", 1);
     all.tick();
     assert_eq!(all.count(SignatureHint::NothingFitted), 3);

@@ -52,6 +52,12 @@ async fn a_quiet_gateway_is_green_and_a_failing_one_says_why_and_what_to_do() {
         title.as_str().unwrap().starts_with("1 critical · "),
         "{title}"
     );
+    let row = text(&browser, "#nodes-table tr.critical .mark").await;
+    assert_eq!(row, "refuses signatures", "no node is green that refuses");
+    let hidden = browser
+        .run("return [...document.querySelectorAll('.scroll')].filter((it) => it.scrollWidth > it.clientWidth + 1).map((it) => it.textContent)")
+        .await;
+    assert_eq!(hidden, json!([]), "no column is out of sight on a desk");
     // The runbook is there when it is needed, without another connection.
     browser
         .run("document.querySelector('#findings .runbook summary').click()")

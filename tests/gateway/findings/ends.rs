@@ -145,7 +145,7 @@ async fn a_ticket_key_of_more_than_a_week_is_old_until_it_is_replaced() {
     let site = site.prepare().await;
     let write = |name: &str, byte: u8, days: u32| {
         let path = site.folder.path().join(name);
-        crate::support::write_secret(&path, &[byte; 32]);
+        write_secret(&path, &[byte; 32]);
         let file = std::fs::File::options().write(true).open(path).unwrap();
         file.set_modified(SystemTime::now() - HOUR * (days * 24))
             .unwrap();
@@ -160,6 +160,6 @@ async fn a_ticket_key_of_more_than_a_week_is_old_until_it_is_replaced() {
         "{finding}"
     );
     // Only the first one issues tickets.
-    crate::support::write_secret(&env.file("new.key"), &[3; 32]);
+    write_secret(&env.file("new.key"), &[3; 32]);
     disappears(&env, "ticket-key-old").await;
 }
