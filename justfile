@@ -34,6 +34,11 @@ test-packages: packages
 package: packages
     .ci/run package
 
+# The manifests and the Helm chart, by the schemas of Kubernetes.
+[group('check')]
+kubernetes:
+    .ci/run kubernetes
+
 # Formatting.
 [group('check')]
 format:
@@ -70,7 +75,7 @@ screenshot: packages
     README_PICTURE={{ justfile_directory() }}/deploy/images/status.png \
         cargo test --test gateway -- --ignored browser::screenshot
 
-# Everything that is published, from a clean clone; needs `cargo install --locked cargo-deb`.
+# Everything that is published, from a clean clone; needs what deploy/release says.
 [group('long')]
 release:
     deploy/release

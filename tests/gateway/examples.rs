@@ -8,16 +8,19 @@ use std::process::Command;
 use crate::commands::{code, err, out};
 use crate::support::{SHANGHAI, TestEnv};
 
-/// Runs an example with `program` and its first arguments; it must print a link and play a file.
-async fn check(program: &'static str, example: &str) {
+/// Runs an example by a command without its last arguments; it must print a link and play a file.
+async fn check(command: &[&str]) {
     let env = TestEnv::start().await;
+    let (example, runner) = command.split_last().unwrap();
     let example = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/clients")
         .join(example);
     for url in [env.url(), env.nodes[0].url()] {
         let folder = tempfile::tempdir().unwrap();
-        let mut command = Command::new(program);
+        let mut command = Command::new(runner[0]);
         command
+            .args(&runner[1..])
+            .env("GOCACHE", Path::new(env!("CARGO_TARGET_TMPDIR")).join("go"))
             .arg(&example)
             .arg(&url)
             .arg(env.file("ca.pem"))
@@ -40,17 +43,29 @@ async fn check(program: &'static str, example: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Python 3"]
 async fn python() {
-    check("python3", "recording.py").await;
+    check(&["python3", "recording.py"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Debian's package default-jdk-headless"]
 async fn java() {
-    check("java", "Recording.java").await;
+    check(&["java", "Recording.java"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Debian's package curl"]
 async fn shell() {
-    check("sh", "recording.sh").await;
+    check(&["sh", "recording.sh"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Debian's package nodejs"]
+async fn javascript() {
+    check(&["node", "recording.js"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Debian's package golang-go"]
+async fn go() {
+    check(&["go", "run", "recording.go"]).await;
 }
