@@ -29,8 +29,9 @@ mod v2;
 mod tests;
 
 pub use callers::{
-    CallerCredentials, CallerIndex, Presented, Principal, Proven, TicketMacKeys, TicketScope,
-    X_API_KEY, is_api_key,
+    AppCredential, CallerCredentials, CallerIndex, JwkSet, JwkSetError, Presented, Principal,
+    Proven, SignatureAlgorithm, TicketMacKeys, TicketScope, TokenRules, TokenVerifier, X_API_KEY,
+    is_api_key, is_app_key,
 };
 pub use canonical::CanonicalRequest;
 pub use diagnosis::{Evidence, Mistake, find_mistake, mistake_of_head};
@@ -312,6 +313,12 @@ pub enum AuthError {
     /// The ticket was not issued for this link, or its time is over.
     #[error("an invalid ticket, or one whose time is over")]
     WrongTicket,
+    /// The JSON Web Token identifies no caller; the text says which rule, and holds no part of it.
+    #[error("an invalid token: {0}")]
+    WrongToken(&'static str),
+    /// The signature of an app is wrong; the text says which rule.
+    #[error("an invalid SDK-HMAC-SHA256 signature: {0}")]
+    WrongAppSignature(&'static str),
     /// The API key is no caller's.
     #[error("an unknown API key")]
     UnknownApiKey,

@@ -14,7 +14,7 @@ mod addresses;
 mod in_flight;
 mod refundable;
 
-pub use addresses::AddressRateLimiter;
+pub use addresses::{AddressCharge, AddressRateLimiter};
 pub use in_flight::{ByteBudget, BytePermit, InFlight, Permit};
 pub use refundable::RefundableRateLimiter;
 

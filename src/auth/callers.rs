@@ -4,6 +4,8 @@
 //! only way from a caller to a signer, which signs as the caller's own access key and no other.
 
 mod api_keys;
+mod jwt;
+mod sdk_hmac;
 mod tickets;
 
 use std::collections::HashMap;
@@ -13,12 +15,17 @@ use compact_str::CompactString;
 use foldhash::quality::RandomState;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName};
+use jiff::Timestamp;
 
-use super::{AccessKey, AuthError, Credential, Secret, Signer};
+use super::{AccessKey, AuthError, Credential, Secret, Signable, Signer};
 use crate::tls::CertificateName;
 use api_keys::{ApiKeys, bearer_token};
+use jwt::{TokenCallers, is_token};
+use sdk_hmac::{AppCallers, is_app_signature};
 
 pub use api_keys::is_api_key;
+pub use jwt::{JwkSet, JwkSetError, SignatureAlgorithm, TokenRules, TokenVerifier};
+pub use sdk_hmac::{AppCredential, is_app_key};
 pub use tickets::{TicketMacKeys, TicketScope};
 
 /// What the gateway must know of a caller to identify it and to sign for it.
@@ -36,15 +43,19 @@ pub enum Presented<'a> {
     Nothing,
     /// An API key, where a caller may have one; it may be empty, and no client certificate counts.
     ApiKey(&'a [u8]),
+    /// A bearer token of three parts, where a caller may have tokens or an API key; no client certificate counts.
+    Token(&'a [u8]),
+    /// An `Authorization` in the scheme of Huawei's signers, where a caller has an app; no client certificate counts.
+    AppSignature,
     /// An `Authorization`, which may be a signature, or an `X-Api-Key`: no client certificate counts.
     Other,
 }
 
-/// Finds what a head presents, where callers may ask, and where some of them have an API key.
+/// Finds what a head presents, where callers may ask, and where some of them have more than a certificate.
 ///
 /// # Errors
 /// It presents more than one credential.
-fn presented(headers: &HeaderMap, takes_api_keys: bool) -> Result<Presented<'_>, AuthError> {
+fn presented(headers: &HeaderMap, takes_keys: bool) -> Result<Presented<'_>, AuthError> {
     let authorizations = headers.get_all(AUTHORIZATION).iter();
     let mut all = authorizations.chain(headers.get_all(X_API_KEY));
     let value = match (all.next(), all.next()) {
@@ -52,14 +63,19 @@ fn presented(headers: &HeaderMap, takes_api_keys: bool) -> Result<Presented<'_>,
         (Some(value), None) => value.as_bytes(),
         (Some(_), Some(_)) => return Err(AuthError::SeveralCredentials),
     };
-    let key = if headers.contains_key(AUTHORIZATION) {
-        bearer_token(value)
-    } else {
-        Some(value)
-    };
-    Ok(match key {
-        Some(key) if takes_api_keys => Presented::ApiKey(key),
-        _ => Presented::Other,
+    if !takes_keys {
+        return Ok(Presented::Other);
+    }
+    if !headers.contains_key(AUTHORIZATION) {
+        return Ok(Presented::ApiKey(value));
+    }
+    if is_app_signature(value) {
+        return Ok(Presented::AppSignature);
+    }
+    Ok(match bearer_token(value) {
+        Some(token) if is_token(token) => Presented::Token(token),
+        Some(key) => Presented::ApiKey(key),
+        None => Presented::Other,
     })
 }
 
@@ -68,6 +84,8 @@ fn presented(headers: &HeaderMap, takes_api_keys: bool) -> Result<Presented<'_>,
 pub struct CallerIndex<T> {
     by_certificate: HashMap<CertificateName, Arc<T>, RandomState>,
     api_keys: ApiKeys<T>,
+    tokens: TokenCallers<T>,
+    apps: AppCallers<T>,
     by_name: HashMap<Box<str>, Arc<T>, RandomState>,
 }
 
@@ -78,6 +96,10 @@ pub struct CallerCredentials<'a> {
     pub certificates: &'a [CertificateName],
     /// Its API keys.
     pub api_keys: &'a [Secret],
+    /// What its tokens must be.
+    pub tokens: Option<&'a Arc<TokenVerifier>>,
+    /// Its app.
+    pub app: Option<&'a AppCredential>,
 }
 
 impl<T: Principal> CallerIndex<T> {
@@ -90,6 +112,12 @@ impl<T: Principal> CallerIndex<T> {
     {
         let keys = callers.clone().map(|(caller, it)| (caller, it.api_keys));
         let api_keys = ApiKeys::new(keys);
+        let tokens = callers.clone();
+        let tokens = tokens.filter_map(|(caller, it)| Some((caller, it.tokens?)));
+        let tokens = TokenCallers::new(tokens);
+        let apps = callers.clone();
+        let apps = apps.filter_map(|(caller, it)| Some((caller, it.app?)));
+        let apps = AppCallers::new(apps);
         let mut by_certificate = HashMap::with_hasher(RandomState::default());
         let mut by_name = HashMap::with_hasher(RandomState::default());
         let mut contested = Vec::new();
@@ -108,6 +136,8 @@ impl<T: Principal> CallerIndex<T> {
         Self {
             by_certificate,
             api_keys,
+            tokens,
+            apps,
             by_name,
         }
     }
@@ -122,7 +152,9 @@ impl<T: Principal> CallerIndex<T> {
     /// # Errors
     /// It presents more than one credential.
     pub fn presented<'a>(&self, headers: &'a HeaderMap) -> Result<Presented<'a>, AuthError> {
-        presented(headers, !self.api_keys.is_empty())
+        let takes_keys =
+            !(self.api_keys.is_empty() && self.tokens.is_empty() && self.apps.is_empty());
+        presented(headers, takes_keys)
     }
 
     /// Finds the caller of an API key, in a time that tells nothing of the keys.
@@ -135,9 +167,37 @@ impl<T: Principal> CallerIndex<T> {
         Ok(Proven { caller })
     }
 
-    /// Whether a head holds an API key in a place where it is none. It must not be forwarded.
-    pub fn mentions_api_key(&self, headers: &HeaderMap) -> bool {
+    /// Finds the caller of a token that was verified before.
+    pub fn of_remembered_token(&self, token: &[u8], now: Timestamp) -> Option<Proven<T>> {
+        self.tokens.remembered(token, now)
+    }
+
+    /// Verifies a token, whether or not it was verified before, and finds its caller.
+    ///
+    /// # Errors
+    /// It identifies no caller.
+    pub fn of_token(&self, token: &[u8], now: Timestamp) -> Result<Proven<T>, AuthError> {
+        self.tokens.verify(token, now)
+    }
+
+    /// Finds the caller whose app signed a request.
+    ///
+    /// # Errors
+    /// [`AuthError::OtherScheme`] if the request names no app of a caller, after the same work.
+    pub fn of_app_signature(
+        &self,
+        request: &Signable<'_>,
+        now: Timestamp,
+    ) -> Result<Proven<T>, AuthError> {
+        self.apps.verify(request, now)
+    }
+
+    /// Whether a head holds an API key or a token in a place where it is none, or names an app. It must not be
+    /// forwarded.
+    pub fn mentions_credential(&self, headers: &HeaderMap) -> bool {
         !self.api_keys.is_empty() && self.api_keys.are_mentioned(headers)
+            || !self.tokens.is_empty() && self.tokens.are_mentioned(headers)
+            || !self.apps.is_empty() && self.apps.are_mentioned(headers)
     }
 
     /// Finds the caller of a client certificate by the names that it proves; `None` if it is no caller's.

@@ -174,7 +174,8 @@ fn to_hex(bytes: &[u8]) -> Zeroizing<[u8; 64]> {
     text
 }
 
-fn parse_hex(text: &str) -> Option<[u8; 32]> {
+/// Parses 64 lower-case hex digits.
+pub(super) fn parse_hex(text: &str) -> Option<[u8; 32]> {
     let text: &[u8; 64] = text.as_bytes().try_into().ok()?;
     let mut bytes = [0; 32];
     let mut seen = 0;

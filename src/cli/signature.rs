@@ -285,7 +285,9 @@ fn error_hint(error: &AuthError) -> &'static str {
         | AuthError::Stale(_)
         | AuthError::UnknownApiKey
         | AuthError::UnknownKey
-        | AuthError::WrongTicket => "",
+        | AuthError::WrongAppSignature(_)
+        | AuthError::WrongTicket
+        | AuthError::WrongToken(_) => "",
     }
 }
 

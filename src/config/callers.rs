@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Rate, Validity};
-use crate::auth::{AccessKey, Secret};
+use crate::auth::{AccessKey, AppCredential, Secret, TokenRules};
 use crate::tls::CertificateName;
 
 /// A client without a secret key, for which the gateway signs.
@@ -19,6 +19,10 @@ pub struct CallerSettings {
     pub client_certificate: Vec<CertificateName>,
     /// Its API keys.
     pub api_keys: Vec<Secret>,
+    /// What its JSON Web Tokens must be.
+    pub jwt: Option<Arc<TokenRules>>,
+    /// The app whose signatures are its own.
+    pub sdk_hmac: Option<AppCredential>,
     /// The listeners on which it may ask.
     pub listeners: BTreeSet<Arc<str>>,
     /// The names of the interfaces that it may use.
@@ -36,6 +40,12 @@ pub struct CallerSettings {
 }
 
 impl CallerSettings {
+    /// Returns its secrets.
+    pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
+        let app = self.sdk_hmac.iter().map(|app| &app.app_secret);
+        self.api_keys.iter().chain(app)
+    }
+
     /// Whether it may use the interface of this name.
     pub fn may_use(&self, interface: &str) -> bool {
         self.interfaces.contains(&interface)

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub(super) use caller::Caller;
+pub(super) use caller::{Caller, Jwt, SdkHmac};
 pub(super) use cluster::{Cluster, ClusterTls, Ejection, FlowControl, HealthCheck, Node, Timeouts};
 
 use super::spanned::Spanned;

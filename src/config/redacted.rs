@@ -9,6 +9,7 @@ use super::units::{ByteSize, ConfigDuration};
 use super::{
     AccessLog, AccountSettings, CallerSettings, Config, Listener, ListenerTls, SharedStore,
 };
+use crate::auth::TokenRules;
 use crate::ccfs::{Versionless, zone_name};
 use crate::cluster;
 use crate::telemetry::LogFormat;
@@ -177,6 +178,8 @@ fn caller(it: &CallerSettings) -> Value {
         "access_key": it.access_key.as_str(),
         "client_certificate": it.client_certificate.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "api_key": vec![REDACTED; it.api_keys.len()],
+        "jwt": it.jwt.as_deref().map(jwt),
+        "sdk_hmac": it.sdk_hmac.as_ref().map(|app| json!({ "app_key": app.app_key, "app_secret": REDACTED })),
         "listeners": it.listeners,
         "interfaces": it.interfaces,
         "rate_limit": it.rate_limit,
@@ -185,6 +188,17 @@ fn caller(it: &CallerSettings) -> Value {
         "enabled": it.enabled,
         "not_before": it.validity.not_before.map(|time| time.to_string()),
         "not_after": it.validity.not_after.map(|time| time.to_string()),
+    })
+}
+
+fn jwt(it: &TokenRules) -> Value {
+    let keys = it.keys.usable();
+    let keys = keys.map(|(id, algorithm)| json!({ "kid": id, "alg": algorithm.name() }));
+    json!({
+        "issuer": it.issuer,
+        "audience": it.audience,
+        "claims": it.claims,
+        "keys": keys.collect::<Vec<_>>(),
     })
 }
 

@@ -267,9 +267,10 @@ fn names_paths(value: &str) -> bool {
 pub(super) const ACCOUNT_TABLES: [&str; 3] = ["access_keys", "access_key_defaults", "callers"];
 
 /// Keys whose value names the place of a secret.
-const REFERENCE_KEYS: [&str; 9] = [
+const REFERENCE_KEYS: [&str; 10] = [
     "access_keys_file",
     "api_key_file",
+    "app_secret_file",
     "password_file",
     "private_key",
     "seal_key_file",

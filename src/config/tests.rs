@@ -1,6 +1,7 @@
 //! Configuration files with and without mistakes. Every test has a directory of its own with real
 //! certificates and secrets.
 
+mod apps;
 mod callers;
 mod crls;
 mod handshake;
@@ -12,6 +13,7 @@ mod redacted;
 mod secrecy;
 mod shared_store;
 mod shipped;
+mod tokens;
 mod valid;
 
 use std::os::unix::fs::PermissionsExt;

@@ -72,25 +72,34 @@ impl Gateway {
                 account,
                 body,
             }),
-            Err(error) => {
-                let request = FailedRequest::new(head, Some(&body), route);
-                let is_secret = route.mentions_api_key(&head.headers);
-                if !is_secret && route.shadows(&error) {
-                    self.shadow(&error, context, request);
-                    return Ok(Admission::Unverified { body });
-                }
-                let is_known_key = |part: &str| context.snapshot.account(part).is_some();
-                if is_secret || !route.forwards_unverified(&error, &head.headers, is_known_key) {
-                    return Err(self.authentication_failed(&error, context, request));
-                }
-                context.record.metrics().count(AuthResult::Forwarded);
-                context.record_claimed_key(&head.headers);
-                let class = AuthResult::Forwarded;
-                note_unverified(context, head, class, Failure::default());
-                self.charge_address(context, endpoint)?;
-                Ok(Admission::Unverified { body })
-            }
+            Err(error) => self.admit_unverified(&error, body, (head, route), context),
         }
+    }
+
+    /// Rejects a request that did not verify, or decides that it is forwarded all the same.
+    pub(super) fn admit_unverified(
+        &self,
+        error: &AuthError,
+        body: Bytes,
+        (head, route): (&Parts, &RouteMatch<'_>),
+        context: &mut RequestContext,
+    ) -> Result<Admission, Rejection> {
+        let request = FailedRequest::new(head, Some(&body), route);
+        let is_secret = route.mentions_credential(&head.headers);
+        if !is_secret && route.shadows(error) {
+            self.shadow(error, context, request);
+            return Ok(Admission::Unverified { body });
+        }
+        let is_known_key = |part: &str| context.snapshot.account(part).is_some();
+        if is_secret || !route.forwards_unverified(error, &head.headers, is_known_key) {
+            return Err(self.authentication_failed(error, context, request));
+        }
+        context.record.metrics().count(AuthResult::Forwarded);
+        context.record_claimed_key(&head.headers);
+        let class = AuthResult::Forwarded;
+        note_unverified(context, head, class, Failure::default());
+        self.charge_address(context, route.endpoint)?;
+        Ok(Admission::Unverified { body })
     }
 
     /// Counts and records a failed authentication that shadow authentication forwards. The budget of the
@@ -253,9 +262,11 @@ fn note_unverified(context: &RequestContext, head: &Parts, class: AuthResult, fa
 
 fn auth_label(error: &AuthError) -> AuthResult {
     match error {
-        AuthError::AmbiguousCertificate | AuthError::UnknownApiKey | AuthError::WrongTicket => {
-            AuthResult::WrongCredential
-        }
+        AuthError::AmbiguousCertificate
+        | AuthError::UnknownApiKey
+        | AuthError::WrongAppSignature(_)
+        | AuthError::WrongTicket
+        | AuthError::WrongToken(_) => AuthResult::WrongCredential,
         AuthError::CallerDisabled | AuthError::Disabled => AuthResult::Disabled,
         AuthError::Missing => AuthResult::Missing,
         AuthError::OtherScheme => AuthResult::OtherScheme,

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::Account;
 use super::account_counts::{AccountCounts, AccountTotals, Setback};
 use super::shared_cache::{self, SharedCache};
-use crate::auth::{AccessKey, CallerCredentials, CallerIndex, Principal};
+use crate::auth::{AccessKey, CallerCredentials, CallerIndex, Principal, TokenVerifier};
 use crate::config::{self, CallerSettings, Rate};
 use crate::limit::{InFlight, Permit, RateLimited, RefundableRateLimiter, Remaining};
 use crate::metrics::{Limiter, Shard};
@@ -32,6 +32,8 @@ pub struct Caller {
     activity: Arc<Activity>,
     rate_limiter: Option<Arc<RefundableRateLimiter>>,
     ceiling_limiter: Option<Arc<RefundableRateLimiter>>,
+    /// Verifies its tokens, and remembers them until anything of the caller changes.
+    tokens: Option<Arc<TokenVerifier>>,
 }
 
 impl Principal for Caller {
@@ -60,6 +62,10 @@ impl Caller {
                 settings.ceiling,
                 previous.and_then(|previous| previous.ceiling_limiter.as_ref()),
             ),
+            tokens: match previous {
+                Some(previous) if previous.settings == *settings => previous.tokens.clone(),
+                _ => (settings.jwt.clone()).map(|rules| Arc::new(TokenVerifier::new(rules))),
+            },
         })
     }
 
@@ -236,6 +242,8 @@ impl ListenerCallers {
             let credentials = CallerCredentials {
                 certificates: &caller.settings.client_certificate,
                 api_keys: &caller.settings.api_keys,
+                tokens: caller.tokens.as_ref(),
+                app: caller.settings.sdk_hmac.as_ref(),
             };
             (caller, credentials)
         });

@@ -10,9 +10,9 @@ use super::authentication::{Admission, FailedRequest};
 use super::caller::{Caller, ListenerCallers};
 use super::context::RequestContext;
 use super::{Account, BodyReadError, Gateway, Rejection, RouteMatch, browser, request_body};
-use crate::auth::{AuthError, Presented, Proven, Signer};
+use crate::auth::{AuthError, Presented, Proven, Signable, Signer};
 use crate::http_fields::{JSON_UTF_8, PREFER};
-use crate::metrics::CallerWay;
+use crate::metrics::{CallerWay, Limiter};
 use crate::tls::ClientCertificate;
 
 /// What a request presents for a caller.
@@ -22,6 +22,10 @@ pub(super) enum CallerCredential<'a> {
     /// Anything in the place of an API key. Whether it is one is asked after the body was read, so that the time
     /// of the answer tells nothing.
     ApiKey(&'a [u8]),
+    /// Anything in the form of a token.
+    Token(&'a [u8]),
+    /// A signature in the scheme of Huawei's signers. It may be of no app that is known here.
+    AppSignature,
 }
 
 impl Gateway {
@@ -39,6 +43,8 @@ impl Gateway {
         let proven = match callers.index.presented(&head.headers) {
             Ok(Presented::Other) => return Ok(None),
             Ok(Presented::ApiKey(key)) => return Ok(Some(CallerCredential::ApiKey(key))),
+            Ok(Presented::Token(token)) => return Ok(Some(CallerCredential::Token(token))),
+            Ok(Presented::AppSignature) => return Ok(Some(CallerCredential::AppSignature)),
             // A certificate is presented unasked: where none is needed it says nothing.
             Ok(Presented::Nothing) if !route.endpoint.authenticated => return Ok(None),
             Ok(Presented::Nothing) => of_certificate(callers, head, context),
@@ -68,10 +74,14 @@ impl Gateway {
         let way = match credential {
             CallerCredential::Certificate(_) => CallerWay::Certificate,
             CallerCredential::ApiKey(_) => CallerWay::ApiKey,
+            CallerCredential::Token(_) => CallerWay::Jwt,
+            CallerCredential::AppSignature => CallerWay::SdkHmac,
         };
         let verified = match credential {
             CallerCredential::Certificate(proven) => Ok(proven),
             CallerCredential::ApiKey(key) => of_api_key(route, key),
+            CallerCredential::Token(token) => self.of_token(route, token, context)?,
+            CallerCredential::AppSignature => of_app_signature(route, (head, &body), context),
         };
         let verified = verified.and_then(|proven| {
             let (signer, account) = act_as(&proven, context)?;
@@ -79,6 +89,15 @@ impl Gateway {
         });
         let (caller, signer, account) = match verified {
             Ok(verified) => verified,
+            // Of no app that is known here: for this listener the scheme is as any other.
+            Err(AuthError::OtherScheme) => {
+                return self.admit_unverified(
+                    &AuthError::OtherScheme,
+                    body,
+                    (head, route),
+                    context,
+                );
+            }
             Err(error) => {
                 let request = FailedRequest::new(head, None, route);
                 return Err(self.authentication_failed(&error, context, request));
@@ -94,6 +113,42 @@ impl Gateway {
             account,
             body,
         })
+    }
+
+    /// Finds the caller of a token. One that is not remembered is verified only while the client's address has a
+    /// budget for failures, so that a flood of forged signatures costs no time.
+    ///
+    /// # Errors
+    /// The address has none left. The inner one: the token identifies no caller.
+    fn of_token(
+        &self,
+        route: &RouteMatch<'_>,
+        token: &[u8],
+        context: &mut RequestContext,
+    ) -> Result<Result<Proven<Caller>, AuthError>, Rejection> {
+        let Some(callers) = &route.policy.callers else {
+            return Ok(Err(AuthError::Missing));
+        };
+        if let Some(proven) = callers.index.of_remembered_token(token, context.now) {
+            return Ok(Ok(proven));
+        }
+        let addresses = self.state.address_limiter.load();
+        let charge = addresses.charge(context.record.client);
+        if let Err(exceeded) = &charge {
+            let limited = Err(Rejection::RateLimited {
+                limiter: Limiter::Address,
+                exceeded: Some(*exceeded),
+                code: route.endpoint.flow_control_code,
+            });
+            let is_dry_run = context.snapshot.limits.dry_run;
+            context.unless_dry_run(is_dry_run, limited)?;
+        }
+        let proven = callers.index.of_token(token, context.now);
+        // A failure is charged with the others of all ways.
+        if let Ok(charge) = &charge {
+            addresses.refund(charge);
+        }
+        Ok(proven)
     }
 }
 
@@ -113,6 +168,29 @@ fn of_api_key(route: &RouteMatch<'_>, key: &[u8]) -> Result<Proven<Caller>, Auth
     let callers = route.policy.callers.as_ref();
     let callers = callers.ok_or(AuthError::UnknownApiKey)?;
     callers.index.of_api_key(key)
+}
+
+/// Finds the caller whose app signed a request, if the path is literally that of an interface: what else the signers
+/// make of a path need not be known.
+fn of_app_signature(
+    route: &RouteMatch<'_>,
+    (head, body): (&Parts, &Bytes),
+    context: &RequestContext,
+) -> Result<Proven<Caller>, AuthError> {
+    let callers = route.policy.callers.as_ref();
+    let callers = callers.ok_or(AuthError::OtherScheme)?;
+    let request = Signable {
+        method: head.method.as_str(),
+        path: head.uri.path(),
+        query: head.uri.query(),
+        headers: &head.headers,
+        body,
+    };
+    let proven = callers.index.of_app_signature(&request, context.now)?;
+    if route.is_link || route.endpoint.is_unlisted() {
+        return Err(AuthError::WrongAppSignature("not the path of an interface"));
+    }
+    Ok(proven)
 }
 
 /// Finds the caller of the certificate that the connection's client presented.

@@ -111,10 +111,10 @@ pub struct RouteMatch<'a> {
 }
 
 impl RouteMatch<'_> {
-    /// Whether a request that did not verify holds the API key of a caller, which must reach no node.
-    pub fn mentions_api_key(&self, headers: &HeaderMap) -> bool {
+    /// Whether a request that did not verify holds the API key or the token of a caller, which must reach no node.
+    pub fn mentions_credential(&self, headers: &HeaderMap) -> bool {
         let callers = self.policy.callers.as_ref();
-        callers.is_some_and(|callers| callers.index.mentions_api_key(headers))
+        callers.is_some_and(|callers| callers.index.mentions_credential(headers))
     }
 
     /// Whether shadow authentication forwards what fails with `error`. A disabled access key stays

@@ -126,8 +126,8 @@ impl Snapshot {
         self.secrets.get_or_init(|| {
             let secrets = self.accounts.values().flat_map(secrets_of);
             let callers = self.callers.values();
-            let api_keys = callers.flat_map(|caller| &caller.settings.api_keys);
-            SecretSet::new(secrets.chain(api_keys))
+            let callers = callers.flat_map(|caller| caller.settings.secrets());
+            SecretSet::new(secrets.chain(callers))
         })
     }
 

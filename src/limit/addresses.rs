@@ -8,9 +8,14 @@
 
 use std::hash::BuildHasher;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 
 use foldhash::fast::RandomState;
+use governor::clock::MonotonicClock;
+use governor::nanos::Nanos;
+use governor::state::{InMemoryState, NotKeyed, StateStore};
 
+use super::refundable::give_back;
 use super::{RateLimited, RateLimiter};
 use crate::config::Rate;
 
@@ -23,20 +28,41 @@ pub struct AddressRateLimiter {
 #[derive(Debug)]
 struct HashRow {
     hasher: RandomState,
-    limiters: Box<[RateLimiter]>,
+    limiters: Box<[RateLimiter<MonotonicClock, StateOfRow>]>,
+    states: Arc<[InMemoryState]>,
+}
+
+/// The state of one limiter of a row.
+#[derive(Debug)]
+struct StateOfRow {
+    states: Arc<[InMemoryState]>,
+    index: usize,
+}
+
+impl StateStore for StateOfRow {
+    type Key = NotKeyed;
+
+    fn measure_and_replace<T, F, E>(&self, key: &NotKeyed, decide: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        self.states[self.index].measure_and_replace(key, decide)
+    }
+}
+
+/// A token that an address paid, which can be given back.
+#[derive(Debug)]
+pub struct AddressCharge {
+    network: u64,
+    /// The rows that had a token.
+    paid: [bool; 2],
 }
 
 impl AddressRateLimiter {
     /// Creates the table with the full burst available to every address.
     pub fn new(rate: Rate) -> Self {
-        let row = || HashRow {
-            hasher: RandomState::default(),
-            limiters: (0..LIMITERS_PER_ROW)
-                .map(|_| RateLimiter::new(rate))
-                .collect(),
-        };
         Self {
-            rows: [row(), row()],
+            rows: [HashRow::new(rate), HashRow::new(rate)],
         }
     }
 
@@ -45,6 +71,14 @@ impl AddressRateLimiter {
     /// # Errors
     /// No token is available; of both limiters, the error has the shorter wait.
     pub fn try_acquire(&self, address: IpAddr) -> Result<(), RateLimited> {
+        self.charge(address).map(drop)
+    }
+
+    /// As [`AddressRateLimiter::try_acquire`], for what can be given back.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn charge(&self, address: IpAddr) -> Result<AddressCharge, RateLimited> {
         let network = client_network(address);
         let [first, second] = self.rows.each_ref().map(|row| row.try_acquire(network));
         match (first, second) {
@@ -53,20 +87,55 @@ impl AddressRateLimiter {
             } else {
                 second
             }),
-            _ => Ok(()),
+            (first, second) => Ok(AddressCharge {
+                network,
+                paid: [first.is_ok(), second.is_ok()],
+            }),
+        }
+    }
+
+    /// Gives a token back.
+    pub fn refund(&self, charge: &AddressCharge) {
+        for (row, paid) in self.rows.iter().zip(charge.paid) {
+            if paid {
+                row.refund(charge.network);
+            }
         }
     }
 }
 
 impl HashRow {
+    fn new(rate: Rate) -> Self {
+        let states: Arc<[_]> = (0..LIMITERS_PER_ROW)
+            .map(|_| InMemoryState::default())
+            .collect();
+        let limiter = |index| {
+            let states = states.clone();
+            RateLimiter::with_state(rate, StateOfRow { states, index }, MonotonicClock)
+        };
+        Self {
+            hasher: RandomState::default(),
+            limiters: (0..LIMITERS_PER_ROW).map(limiter).collect(),
+            states,
+        }
+    }
+
     fn try_acquire(&self, network: u64) -> Result<(), RateLimited> {
+        self.limiters[self.index(network)].try_acquire()
+    }
+
+    fn refund(&self, network: u64) {
+        let index = self.index(network);
+        give_back(&self.states[index], self.limiters[index].rate());
+    }
+
+    fn index(&self, network: u64) -> usize {
         #[expect(
             clippy::cast_possible_truncation,
             reason = "any bits of a hash will do"
         )]
-        let index = self.hasher.hash_one(network) as usize % LIMITERS_PER_ROW;
-        let limiter = self.limiters.get(index);
-        limiter.map_or(Ok(()), RateLimiter::try_acquire)
+        let hash = self.hasher.hash_one(network) as usize;
+        hash % LIMITERS_PER_ROW
     }
 }
 
@@ -105,6 +174,22 @@ mod tests {
     }
 
     #[test]
+    fn a_charge_that_is_given_back_costs_nothing() {
+        let addresses = AddressRateLimiter::new(Rate::per_second(1, 2));
+        let address = "10.0.0.1".parse().unwrap();
+        for _ in 0..5 {
+            let charge = addresses.charge(address).unwrap();
+            addresses.refund(&charge);
+        }
+        assert!(!is_limited(&addresses, "10.0.0.1"));
+        let last = addresses.charge(address).unwrap();
+        assert!(addresses.charge(address).is_err());
+        addresses.refund(&last);
+        assert!(!is_limited(&addresses, "10.0.0.1"));
+        assert!(is_limited(&addresses, "10.0.0.1"));
+    }
+
+    #[test]
     fn one_ipv6_network_is_one_client() {
         let addresses = AddressRateLimiter::new(Rate::per_second(1, 2));
         assert!(!is_limited(&addresses, "2001:db8::1"));
@@ -115,6 +200,7 @@ mod tests {
 
     #[test]
     fn the_table_is_smaller_than_16_mib() {
-        assert!(2 * LIMITERS_PER_ROW * size_of::<RateLimiter>() < 16 << 20);
+        let limiter = size_of::<RateLimiter<MonotonicClock, StateOfRow>>();
+        assert!(2 * LIMITERS_PER_ROW * (limiter + size_of::<InMemoryState>()) < 16 << 20);
     }
 }

@@ -47,15 +47,18 @@ impl<C: Clock + Clone> RefundableRateLimiter<C> {
 
     /// Gives one token back that [`RefundableRateLimiter::charge`] took.
     pub fn refund(&self) {
-        let interval = self.rate().interval();
-        let interval = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX);
-        let _never: Result<(), std::convert::Infallible> =
-            self.state
-                .measure_and_replace(&NotKeyed::NonKey, |arrival| {
-                    let arrival = arrival.unwrap_or_default().as_u64();
-                    Ok(((), Nanos::new(arrival.saturating_sub(interval))))
-                });
+        give_back(&self.state, self.rate());
     }
+}
+
+/// Gives one token back to the limiter of a state.
+pub(super) fn give_back(state: &impl StateStore<Key = NotKeyed>, rate: Rate) {
+    let interval = u64::try_from(rate.interval().as_nanos()).unwrap_or(u64::MAX);
+    let _never: Result<(), std::convert::Infallible> =
+        state.measure_and_replace(&NotKeyed::NonKey, |arrival| {
+            let arrival = arrival.unwrap_or_default().as_u64();
+            Ok(((), Nanos::new(arrival.saturating_sub(interval))))
+        });
 }
 
 /// The theoretical arrival time of the limiter (GCRA), which both a charge and a refund move.

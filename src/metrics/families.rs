@@ -121,6 +121,10 @@ families! {
         Certificate = "certificate",
         /// By an API key.
         ApiKey = "api_key",
+        /// By a JSON Web Token.
+        Jwt = "jwt",
+        /// By an SDK-HMAC-SHA256 signature.
+        SdkHmac = "sdk_hmac",
         /// By a ticket.
         Ticket = "ticket",
     }

@@ -5,7 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ccfs_gateway::auth::{AccessKey, Claim, Credential, Secret, Signable};
+use ccfs_gateway::auth::{
+    AccessKey, CallerCredentials, CallerIndex, Claim, Credential, JwkSet, Principal, Secret,
+    Signable, TokenRules, TokenVerifier,
+};
 use ccfs_gateway::ccfs::presigned_url;
 use ccfs_gateway::ccfs::{ENDPOINTS, Endpoint, ParsedResponse, Tenant, Versionless};
 use ccfs_gateway::config::Config;
@@ -54,6 +57,48 @@ pub(crate) fn authorization(data: &[u8]) {
     let known = Arc::new(Credential::new(access_key, vec![secret], true));
     assert!(claim.verify(Some(&known), &request).is_err());
     assert!(claim.verify(None, &request).is_err());
+}
+
+/// A caller with tokens.
+struct TokenCaller(AccessKey);
+
+impl Principal for TokenCaller {
+    fn name(&self) -> &str {
+        "qa"
+    }
+
+    fn access_key(&self) -> &AccessKey {
+        &self.0
+    }
+}
+
+/// Input: a JWK Set, an empty line, then a token. A token identifies its caller only if it is remembered afterwards.
+pub(crate) fn token(data: &[u8]) {
+    let middle = data.windows(2).position(|two| two == b"\n\n");
+    let (keys, token) = data.split_at(middle.unwrap_or(data.len()));
+    let token = token.get(2..).unwrap_or_default().trim_ascii();
+    let Ok(keys) = JwkSet::parse(keys) else {
+        return;
+    };
+    assert!((1..=32).contains(&keys.usable().count()));
+    let verifier = Arc::new(TokenVerifier::new(Arc::new(TokenRules {
+        keys,
+        issuer: "https://idp.example.com".to_owned(),
+        audience: "recordings".to_owned(),
+        claims: std::collections::BTreeMap::new(),
+    })));
+    let caller = Arc::new(TokenCaller(AccessKey::from("AK")));
+    let credentials = CallerCredentials {
+        certificates: &[],
+        api_keys: &[],
+        tokens: Some(&verifier),
+        app: None,
+    };
+    let index = CallerIndex::new([(&caller, credentials)].into_iter());
+    let now = Timestamp::from_second(1_750_000_000).unwrap_or_default();
+    let is_right = index.of_token(token, now).is_ok();
+    assert_eq!(index.of_remembered_token(token, now).is_some(), is_right);
+    assert!(!is_right || token.split(|&byte| byte == b'.').count() == 3);
 }
 
 /// Input: the bytes of one connection. The verdict does not depend on how they are split; forwarded

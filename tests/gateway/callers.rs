@@ -4,9 +4,11 @@ mod answers;
 mod api_keys;
 mod browsers;
 mod certificates;
+mod jwt;
 mod limits;
 mod links;
 mod requests;
+mod sdk_hmac;
 
 use std::path::Path;
 

@@ -32,6 +32,11 @@ fn authorization() {
 }
 
 #[test]
+fn token() {
+    walk("token", targets::token);
+}
+
+#[test]
 fn request_head() {
     walk("request_head", targets::request_head);
 }

@@ -79,20 +79,7 @@ impl<T> ApiKeys<T> {
     /// Whether a part of a credential of a head is a key, in whatever scheme it stands; also as the name or the
     /// password of `Basic` (RFC 7617), which clients make of it.
     pub(super) fn are_mentioned(&self, headers: &HeaderMap) -> bool {
-        let values = headers.get_all(AUTHORIZATION).iter();
-        let mut values = values.chain(headers.get_all(X_API_KEY));
-        values.any(|value| {
-            let mut parts = value.as_bytes().split(|byte| SEPARATORS.contains(byte));
-            parts.any(|part| {
-                let padding = part.iter().rev().take_while(|byte| **byte == b'=').count();
-                let unpadded = &part[..part.len() - padding];
-                let basic = BASE64_NOPAD.decode(unpadded).unwrap_or_default();
-                let colon = basic.iter().position(|byte| *byte == b':');
-                let (name, password) = basic.split_at(colon.unwrap_or(basic.len()));
-                let password = password.get(1..).unwrap_or_default();
-                [part, name, password].iter().any(|it| self.is_key(it))
-            })
-        })
+        any_part(headers, |part| self.is_key(part))
     }
 
     fn is_key(&self, text: &[u8]) -> bool {
@@ -104,6 +91,24 @@ impl<T> std::fmt::Debug for ApiKeys<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "ApiKeys({})", self.callers.len())
     }
+}
+
+/// Whether any part of the credentials of a head satisfies `is_credential`; also the name and the password of `Basic`.
+pub(super) fn any_part(headers: &HeaderMap, is_credential: impl Fn(&[u8]) -> bool) -> bool {
+    let values = headers.get_all(AUTHORIZATION).iter();
+    let mut values = values.chain(headers.get_all(X_API_KEY));
+    values.any(|value| {
+        let mut parts = value.as_bytes().split(|byte| SEPARATORS.contains(byte));
+        parts.any(|part| {
+            let padding = part.iter().rev().take_while(|byte| **byte == b'=').count();
+            let unpadded = &part[..part.len() - padding];
+            let basic = BASE64_NOPAD.decode(unpadded).unwrap_or_default();
+            let colon = basic.iter().position(|byte| *byte == b':');
+            let (name, password) = basic.split_at(colon.unwrap_or(basic.len()));
+            let password = password.get(1..).unwrap_or_default();
+            [part, name, password].iter().any(|it| is_credential(it))
+        })
+    })
 }
 
 fn prefix(digest: &Digest) -> [u8; 8] {
@@ -135,5 +140,5 @@ const MIN_API_KEY_LENGTH: usize = 32;
 /// Longer ones are mistakes.
 const MAX_API_KEY_LENGTH: usize = 512;
 
-/// None of them can be in an API key.
-const SEPARATORS: &[u8] = b" \t,;:'\"()";
+/// None of them can be in an API key or a token.
+pub(super) const SEPARATORS: &[u8] = b" \t,;:'\"()";

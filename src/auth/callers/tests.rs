@@ -53,6 +53,9 @@ fn an_api_key_is_a_bearer_token_or_a_field_of_its_own() {
         let headers = HeaderMap::from_iter([(name, HeaderValue::from_static(value))]);
         match presented(&headers, takes_api_keys) {
             Ok(Presented::ApiKey(key)) => Some(String::from_utf8(key.to_vec()).unwrap()),
+            Ok(Presented::Token(token)) => {
+                Some(format!("token {}", String::from_utf8_lossy(token)))
+            }
             _ => None,
         }
     };
@@ -61,7 +64,9 @@ fn an_api_key_is_a_bearer_token_or_a_field_of_its_own() {
         ("bEARER  abc", Some("abc")),
         ("Bearer\tabc", Some("abc")),
         ("Bearer", Some("")),
-        ("Bearer a.b.c", Some("a.b.c")),
+        ("Bearer a.b.c", Some("token a.b.c")),
+        ("Bearer ..", Some("token ..")),
+        ("Bearer a.b.c.d.e", Some("a.b.c.d.e")),
         ("Bearer abc, Bearer abc", Some("abc, Bearer abc")),
         ("Bearerabc", None),
         ("Basic abc", None),
@@ -92,6 +97,8 @@ proptest! {
         let credentials = secrets.iter().map(|api_keys| CallerCredentials {
             certificates: &[],
             api_keys,
+            tokens: None,
+            app: None,
         });
         let index = CallerIndex::new(accounts.iter().zip(credentials));
         let all: Vec<&String> = callers.iter().flatten().collect();
@@ -131,6 +138,8 @@ proptest! {
         let credentials = names.iter().map(|certificates| CallerCredentials {
             certificates,
             api_keys: &[],
+            tokens: None,
+            app: None,
         });
         let index = CallerIndex::new(accounts.iter().zip(credentials));
         // The rule by itself: a name counts if one caller has it.

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{OneOrMany, Rate, Setting};
+use super::{ByName, OneOrMany, Rate, Setting};
 use crate::config::spanned::Spanned;
 use crate::config::units::ConfigTime;
 
@@ -21,6 +21,10 @@ pub(in crate::config) struct Caller {
     /// Files that contain its API key, at least 32 characters: `Authorization: Bearer KEY`, or `X-Api-Key: KEY`. Up to
     /// two for rotation.
     pub(in crate::config) api_key_file: Option<Spanned<OneOrMany>>,
+    /// The JSON Web Tokens that identify it: `Authorization: Bearer TOKEN`.
+    pub(in crate::config) jwt: Option<Spanned<Jwt>>,
+    /// The app whose SDK-HMAC-SHA256 signatures identify it, as the signers of Huawei's API gateway (APIG) make them.
+    pub(in crate::config) sdk_hmac: Option<Spanned<SdkHmac>>,
     /// The listeners on which it may ask; by default all. Required with `client_certificate` where the
     /// `client_ca` of listeners differ.
     #[schemars(length(min = 1, max = 1_000))]
@@ -42,4 +46,29 @@ pub(in crate::config) struct Caller {
     pub(in crate::config) not_before: Setting<ConfigTime>,
     /// From this time on it is treated as with `enabled = false`.
     pub(in crate::config) not_after: Setting<ConfigTime>,
+}
+
+/// Which JSON Web Tokens identify a caller.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Jwt {
+    /// A file with the public keys of the issuer as a JWK Set, at most 32: RSA of 2,048 to 4,096 bits (RS256), EC with
+    /// P-256 (ES256), OKP with Ed25519 (EdDSA). Followed by its content; nothing is fetched.
+    pub(in crate::config) jwks_file: Setting<String>,
+    /// The `iss` of its tokens, compared exactly.
+    pub(in crate::config) issuer: Setting<String>,
+    /// The `aud` of its tokens, compared exactly; a token may list several.
+    pub(in crate::config) audience: Setting<String>,
+    /// Further claims that its tokens have: each equal to the text, or a list that holds it.
+    pub(in crate::config) claims: Option<ByName<Spanned<String>>>,
+}
+
+/// An app with a secret of its own, which is no access key.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct SdkHmac {
+    /// The name of the app: letters, digits and - . _, at most 128.
+    pub(in crate::config) app_key: Setting<String>,
+    /// A file that contains the secret of the app, at least 8 characters (one line end at its end is not part of it).
+    pub(in crate::config) app_secret_file: Setting<String>,
 }

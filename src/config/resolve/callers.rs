@@ -1,6 +1,8 @@
 //! Callers without a secret key: what identifies them, where they may ask, and for what.
 
 mod api_keys;
+mod jwt;
+mod sdk_hmac;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -36,6 +38,8 @@ pub(super) fn resolve(
     }
     report_shared_names(&file.callers, diagnostics);
     api_keys::report_shared(&file.callers, &callers, diagnostics);
+    jwt::report_shared(&file.callers, &callers, diagnostics);
+    sdk_hmac::report_shared(&file.callers, diagnostics);
     callers
 }
 
@@ -54,21 +58,30 @@ fn caller(
             "needs access_key, the account that its requests are signed as",
         );
     }
-    if table.client_certificate.is_none() && table.api_key_file.is_none() {
+    let has_certificate_or_key = table.client_certificate.is_some() || table.api_key_file.is_some();
+    if !has_certificate_or_key && table.jwt.is_none() && table.sdk_hmac.is_none() {
         diagnostics.missing_key(
             &key("client_certificate"),
             name.span(),
             "nothing identifies this caller",
-            "needs client_certificate = [\"CN=…\"], or api_key_file",
+            "needs client_certificate = [\"CN=…\"], api_key_file, jwt, or sdk_hmac",
         );
     }
     let api_keys = api_keys::read(table, diagnostics);
+    let jwt = table
+        .jwt
+        .as_ref()
+        .map(|jwt| jwt::read(name, jwt, diagnostics));
+    let sdk_hmac = table.sdk_hmac.as_ref();
+    let sdk_hmac = sdk_hmac.map(|app| sdk_hmac::read(name, app, diagnostics));
     let rate_limit = rate(|| key("rate_limit"), table.rate_limit.as_ref(), diagnostics);
     let ceiling = rate(|| key("ceiling"), table.ceiling.as_ref(), diagnostics);
     let certificates = table.client_certificate.as_deref().unwrap_or_default();
     Some(CallerSettings {
         client_certificate: certificate_names(certificates, diagnostics),
         api_keys,
+        jwt: jwt.flatten().map(Arc::new),
+        sdk_hmac: sdk_hmac.flatten(),
         listeners: listener_names(table, &file.listeners, diagnostics),
         interfaces: interfaces(table.interfaces.as_deref(), diagnostics),
         rate_limit,

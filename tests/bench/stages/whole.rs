@@ -6,6 +6,9 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use ccfs_gateway::client::ClientRequest;
 use ccfs_gateway::config::Config;
@@ -15,12 +18,13 @@ use ccfs_gateway::stand_in::{Settings, StandIn};
 use ccfs_gateway::telemetry::{RequestOrigin, Sink};
 use ccfs_gateway::upstream::{Upstream, UpstreamSettings};
 use divan::Bencher;
+use http::header::AUTHORIZATION;
 use http::{Request, Response};
 use http_body::Body;
 use http_body_util::combinators::MapErr;
 use http_body_util::{BodyExt, Full};
 
-use crate::site::{self, Site, credential, recording};
+use crate::site::{self, Site, access_key, credential, recording};
 
 /// Verify, normalize, look up, respond.
 #[divan::bench]
@@ -29,20 +33,69 @@ fn hit(bencher: Bencher<'_, '_>) {
         .enable_all()
         .build()
         .unwrap();
-    let (gateway, listener) = runtime.block_on(filled());
+    let (gateway, listener) = runtime.block_on(filled(&Site::new(), ""));
     let signed = recording(0, CALL_ID);
     let _inside = runtime.enter();
-    let answered = at_once(gateway.handle(origin(&listener), incoming(&signed)));
+    time(bencher, &gateway, &listener, &signed);
+}
+
+/// The same for a caller with a JSON Web Token that is remembered.
+#[divan::bench]
+fn hit_by_token(bencher: Bencher<'_, '_>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let site = Site::new();
+    let (keys, token) = issue();
+    std::fs::write(site.path("idp.jwks"), keys).unwrap();
+    let caller = format!("[callers.qa]\naccess_key = \"{}\"\n{JWT}", access_key(0));
+    let (gateway, listener) = runtime.block_on(filled(&site, &caller));
+    let mut request = recording(0, CALL_ID);
+    let bearer = format!("Bearer {token}").parse().unwrap();
+    request.headers.insert(AUTHORIZATION, bearer);
+    let _inside = runtime.enter();
+    time(bencher, &gateway, &listener, &request);
+}
+
+/// Times a request that is a hit.
+fn time(
+    bencher: Bencher<'_, '_>,
+    gateway: &Arc<Gateway>,
+    listener: &Arc<str>,
+    signed: &ClientRequest,
+) {
+    let origin = || origin(listener);
+    let incoming = || incoming(signed);
+    let answered = at_once(gateway.handle(origin(), incoming()));
     assert!(cache_status(&answered).contains("; hit"));
     drain(answered);
     bencher
-        .with_inputs(|| (origin(&listener), incoming(&signed)))
+        .with_inputs(|| (origin(), incoming()))
         .bench_local_values(|(origin, request)| drain(at_once(gateway.handle(origin, request))));
 }
 
+/// A JWK Set, and a token of common size by its key.
+fn issue() -> (String, String) {
+    let key = Ed25519KeyPair::generate().unwrap();
+    let x = URL_SAFE_NO_PAD.encode(key.public_key());
+    let header = r#"{"alg":"EdDSA","kid":"bench","typ":"JWT"}"#;
+    let claims = format!(
+        r#"{{"iss":"https://idp.example.com","aud":"recordings","exp":4000000000,"scope":"{}"}}"#,
+        "a".repeat(600)
+    );
+    let signed = format!(
+        "{}.{}",
+        URL_SAFE_NO_PAD.encode(header),
+        URL_SAFE_NO_PAD.encode(claims)
+    );
+    let signature = URL_SAFE_NO_PAD.encode(key.sign(signed.as_bytes()));
+    let keys = format!(r#"{{"keys":[{{"kty":"OKP","crv":"Ed25519","kid":"bench","x":"{x}"}}]}}"#);
+    (keys, format!("{signed}.{signature}"))
+}
+
 /// A gateway with one cached response, which it has fetched from a node.
-async fn filled() -> (Arc<Gateway>, Arc<str>) {
-    let site = Site::new();
+async fn filled(site: &Site, tables: &str) -> (Arc<Gateway>, Arc<str>) {
     let tls = site.leaf.server_config().unwrap();
     let node = StandIn::start(Settings::new(tls, vec![credential(0)]))
         .await
@@ -50,6 +103,7 @@ async fn filled() -> (Arc<Gateway>, Arc<str>) {
     let nodes = [node.url()];
     let setup = site::Gateway {
         nodes: &nodes,
+        tables,
         ..site::Gateway::default()
     };
     let (config, _) = Config::load(&site.configure("gateway", &setup)).unwrap();
@@ -117,3 +171,5 @@ fn cache_status(response: &Response<ResponseBody>) -> &str {
 }
 
 const CALL_ID: &str = "1637742300-27";
+
+const JWT: &str = "jwt = { jwks_file = \"idp.jwks\", issuer = \"https://idp.example.com\", audience = \"recordings\" }";
