@@ -58,7 +58,7 @@ run deploy/keyless-callers.md 'curl --cert qa.pem' 'qa.' 'gateway/qa.' >answer
 has answer '"resultCode":"0"'
 run deploy/keyless-callers.md "curl -H 'X-Api-Key: …' --json" 'X-Api-Key: …' "X-Api-Key: $key" '{…}' "$body" >answer
 has answer '"resultCode":"0"'
-run deploy/keyless-callers.md 'curl -L -o call.wav' 'X-Api-Key: …' "X-Api-Key: $key"
+run deploy/keyless-callers.md 'curl -L -o call.wav' 'Bearer …' "Bearer $key"
 has call.wav RIFF
 run deploy/keyless-callers.md 'curl -X POST' 'X-Api-Key: …' "X-Api-Key: $key" 'begin=…&end=…' "$window" >ticket
 curl -L -o call.wav "https://gateway.example.com:28443$(jq -r .url ticket)"
