@@ -301,11 +301,18 @@ fn app_keys_have_a_form() {
     }
 }
 
-/// One byte of `text` as another visible one.
+/// One byte of `text` as another visible one, which is not the same letter in the other case.
 fn flip(text: &str, index: Index, step: u8) -> String {
     let mut bytes = text.as_bytes().to_vec();
     let byte = &mut bytes[index.index(text.len())];
-    *byte = b'!' + (*byte - b' ' - 1 + step) % 94;
+    let other = |step| b'!' + (byte.saturating_sub(b'!') + step) % 94;
+    let first = other(step);
+    let is_same_letter = byte.eq_ignore_ascii_case(&first);
+    *byte = if is_same_letter {
+        other(step + 1)
+    } else {
+        first
+    };
     String::from_utf8(bytes).unwrap()
 }
 
