@@ -1,4 +1,4 @@
-# Callers with a client certificate and with an API key, and links that play.
+# Callers with a client certificate, with an API key and with a token, and links that play.
 ccfs-gateway init gateway >/dev/null
 cd gateway
 authority() { openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj "/CN=$1" -keyout "$1.key" -out "$1.pem"; }
@@ -16,8 +16,19 @@ certificate() { # AUTHORITY FILE SUBJECT NAMES
 cp server.pem tls/gateway.pem
 cp server.key tls/gateway.key
 cp clients.pem tls/clients-ca.pem
-openssl rand -hex 32 >secrets/qa-tools
-chmod 600 secrets/qa-tools
+for secret in qa-tools qa-sdk; do
+    openssl rand -hex 32 >secrets/$secret
+    chmod 600 secrets/$secret
+done
+
+# An identity provider: its keys, and a token that it gives out.
+base64url() { basenc --base64url --wrap=0 | tr -d =; }
+openssl genrsa -out idp.key 2048 2>/dev/null
+modulus=$(openssl rsa -in idp.key -noout -modulus | perl -ne 's/.*=//; chomp; print pack "H*", $_' | base64url)
+echo '{"keys":[{"kty":"RSA","kid":"one","alg":"RS256","use":"sig","n":"'"$modulus"'","e":"AQAB"}]}' >tls/idp.jwks
+claims='"iss":"https://idp.example.com","aud":"recordings","group":"qa","exp":'$(($(date +%s) + 300))
+TOKEN=$(printf '{"alg":"RS256","kid":"one"}' | base64url).$(printf '{%s}' "$claims" | base64url)
+TOKEN+=.$(printf %s "$TOKEN" | openssl dgst -sha256 -sign idp.key | base64url)
 sed -i '/^\[listeners.ccfs\]/a playback = true
     /^tls = { certificate/d' gateway.toml
 page deploy/keyless-callers.md '[callers.qa-tools]' >>gateway.toml
@@ -57,6 +68,8 @@ window='begin=2021-11-24T16:25:03+08:00&end=2021-11-24T17:25:11+08:00'
 run deploy/keyless-callers.md 'curl --cert qa.pem' 'qa.' 'gateway/qa.' >answer
 has answer '"resultCode":"0"'
 run deploy/keyless-callers.md "curl -H 'X-Api-Key: …' --json" 'X-Api-Key: …' "X-Api-Key: $key" '{…}' "$body" >answer
+has answer '"resultCode":"0"'
+run deploy/keyless-callers.md 'curl -H "Authorization: Bearer $TOKEN"' '{…}' "$body" >answer
 has answer '"resultCode":"0"'
 run deploy/keyless-callers.md 'curl -L -o call.wav' 'Bearer …' "Bearer $key"
 has call.wav RIFF
