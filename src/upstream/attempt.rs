@@ -11,7 +11,7 @@ use super::exchange::Head;
 use super::flow_control::record_response;
 use super::pool::{PooledConnection, SlotGuard};
 use super::progress::AttemptProgress;
-use super::reactor::{next_turn, requeue};
+use super::reactor::next_turn;
 use super::request;
 use super::response::{self, NodeResponse};
 use crate::ccfs::RetrySafety;
@@ -110,7 +110,6 @@ impl Upstream {
                 tracing::error!(%error, "a request could not be signed");
                 not_sent(UpstreamErrorKind::NoNodeAvailable)
             })?;
-            requeue().await;
             let is_idempotent = request.endpoint.retry_safety == RetrySafety::Idempotent;
             let error = match connection.send(message, &progress.request_sent).await {
                 // RFC 9110, section 15.5.9: the node was about to close the idle connection.

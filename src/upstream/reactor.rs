@@ -35,10 +35,9 @@ impl Turn {
 
 /// Moves the task to the end of the queue of those that are ready.
 ///
-/// A request calls it before each of its writes, once what that write needs is computed. So the requests of one
-/// turn of the reactor compute one after another and then write one after another, and a peer on the other CPU
-/// that sleeps in between is woken once a turn instead of for each of them: sched_waking 0.5 to 0.9 a forwarded
-/// request became 0.3 to 0.4 at 64 connections, and its CPU time fell by 15 %.
+/// A forwarded request calls it once its response is made. So the responses of one turn of the reactor are made
+/// one after another and then written one after another, and a client on the other CPU that sleeps in between is
+/// woken once a turn instead of for each of them: the CPU time of a forwarded request fell by a tenth.
 pub async fn requeue() {
     let mut is_queued = false;
     poll_fn(|context| {
