@@ -20,7 +20,7 @@ use crate::message::{Authorization, UpstreamRequest, VerifiedRequest};
 use crate::metrics::Shadow;
 use crate::shared_store::{OrderOrigin, OrderRecord, Store};
 use crate::telemetry::{RequestOrigin, RequestRecord, Sink};
-use crate::upstream::{Upstream, requeue};
+use crate::upstream::Upstream;
 
 mod account;
 mod account_counts;
@@ -171,10 +171,6 @@ impl Gateway {
             let result = gateway.process(&mut head, &mut body, &mut context).await;
             // The listener discards the unread remainder of the body as soon as this is ready.
             drop(body);
-            if context.record.attempts > 0 {
-                // Then the responses to many clients are written one after another.
-                requeue().await;
-            }
             response::into_response(result, context)
         }
     }

@@ -59,7 +59,7 @@ use retry::RetryState;
 
 pub use health_check::watch_cluster;
 pub use node_probe::{NodeReport, probe_nodes};
-pub use reactor::{count_reactor_turn, requeue};
+pub use reactor::count_reactor_turn;
 
 /// Sends the requests of one worker. Its connections are its own: no lock on the way of a request is
 /// shared with other workers.

@@ -3,8 +3,6 @@
 //! a close nor an unsolicited response.
 
 use std::cell::Cell;
-use std::future::poll_fn;
-use std::task::Poll;
 
 thread_local! {
     /// Turns of this thread's reactor that were counted; some are not.
@@ -31,24 +29,6 @@ impl Turn {
     pub(super) fn is_over(self) -> bool {
         self != Self::now()
     }
-}
-
-/// Moves the task to the end of the queue of those that are ready.
-///
-/// A forwarded request calls it once its response is made. So the responses of one turn of the reactor are made
-/// one after another and then written one after another, and a client on the other CPU that sleeps in between is
-/// woken once a turn instead of for each of them: the CPU time of a forwarded request fell by a tenth.
-pub async fn requeue() {
-    let mut is_queued = false;
-    poll_fn(|context| {
-        if is_queued {
-            return Poll::Ready(());
-        }
-        is_queued = true;
-        context.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }
 
 /// Waits until the reactor has polled its sockets.
