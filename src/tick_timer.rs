@@ -18,19 +18,18 @@ use tokio::time::{Instant, Sleep, sleep_until};
 #[derive(Debug, Default)]
 pub struct TickTimer {
     deadline: Option<Instant>,
-    slack: Duration,
+    /// When a tick wakes the task: at the deadline, or well before it where the runtime's timer is to be exact.
+    wake_at: Option<Instant>,
     /// Its place in the list of the thread on which it was polled first.
     entry: Option<Entry>,
-    /// Armed once the deadline is near, where the slack does not allow to wait for a tick.
+    /// Armed once an exact deadline is near.
     exact: Option<Pin<Box<Sleep>>>,
 }
 
 impl TickTimer {
     /// Returns a timer that fires at `deadline`, as exactly as one of the runtime.
     pub fn at(deadline: Instant) -> Self {
-        let mut timer = Self::default();
-        timer.reset(deadline);
-        timer
+        Self::look(deadline, deadline)
     }
 
     /// Returns a timer that fires at the first tick after `time`, but never after `deadline`.
@@ -40,29 +39,21 @@ impl TickTimer {
         timer
     }
 
-    /// Makes the timer fire at `deadline`, as exactly as one of the runtime.
-    pub fn reset(&mut self, deadline: Instant) {
-        self.set(deadline, Duration::ZERO);
-    }
-
     /// Makes the timer fire at the first tick after `time`, but never after `deadline`.
     pub fn reset_look(&mut self, time: Instant, deadline: Instant) {
-        if deadline <= time + TICK {
-            self.set(deadline, Duration::ZERO);
+        *self = if deadline <= time + TICK {
+            Self {
+                deadline: Some(deadline),
+                wake_at: deadline.checked_sub(2 * TICK),
+                ..Self::default()
+            }
         } else {
-            self.set(time, TICK);
-        }
-    }
-
-    fn set(&mut self, deadline: Instant, slack: Duration) {
-        (self.deadline, self.slack) = (Some(deadline), slack);
-        self.entry = None;
-        self.exact = None;
-    }
-
-    /// When the tick wakes the task: at the deadline, or well before it where the runtime's timer is needed.
-    fn wake_at(&self, deadline: Instant) -> Option<Instant> {
-        deadline.checked_sub(2 * TICK.saturating_sub(self.slack))
+            Self {
+                deadline: Some(time),
+                wake_at: Some(time),
+                ..Self::default()
+            }
+        };
     }
 }
 
@@ -87,7 +78,7 @@ impl Future for TickTimer {
         if now >= deadline {
             return Poll::Ready(());
         }
-        match this.wake_at(deadline).filter(|&wake_at| wake_at > now) {
+        match this.wake_at.filter(|&wake_at| wake_at > now) {
             Some(wake_at) => {
                 this.entry = Some(Ticks::of_this_thread().enter(wake_at, context.waker()));
                 Poll::Pending

@@ -70,7 +70,7 @@ async fn a_timer_that_was_reset_fires_at_its_last_deadline() {
     let start = Instant::now();
     let mut timer = TickTimer::at(start + millis(10));
     for deadline in [10_000, 70, 20_000, 700] {
-        timer.reset(start + millis(deadline));
+        timer.reset_look(start + millis(deadline), start + millis(deadline));
         poll_once(&mut timer, Waker::noop());
     }
     timer.await;
