@@ -11,12 +11,12 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
-use governor::clock::MonotonicClock;
+use governor::clock::{Clock, MonotonicClock};
 use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed, StateStore};
 
 use super::refundable::give_back;
-use super::{RateLimited, RateLimiter};
+use super::{RateLimited, quota};
 use crate::config::Rate;
 
 /// The rate limits of all client addresses.
@@ -28,25 +28,23 @@ pub struct AddressRateLimiter {
 #[derive(Debug)]
 struct HashRow {
     hasher: RandomState,
-    limiters: Box<[RateLimiter<MonotonicClock, StateOfRow>]>,
-    states: Arc<[InMemoryState]>,
+    rate: Rate,
+    limiter: governor::RateLimiter<usize, States, MonotonicClock>,
+    states: States,
 }
 
-/// The state of one limiter of a row.
-#[derive(Debug)]
-struct StateOfRow {
-    states: Arc<[InMemoryState]>,
-    index: usize,
-}
+/// The states of a row by their index. All have the rate of the row.
+#[derive(Clone, Debug)]
+struct States(Arc<[InMemoryState]>);
 
-impl StateStore for StateOfRow {
-    type Key = NotKeyed;
+impl StateStore for States {
+    type Key = usize;
 
-    fn measure_and_replace<T, F, E>(&self, key: &NotKeyed, decide: F) -> Result<T, E>
+    fn measure_and_replace<T, F, E>(&self, index: &usize, decide: F) -> Result<T, E>
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
-        self.states[self.index].measure_and_replace(key, decide)
+        self.0[*index].measure_and_replace(&NotKeyed::NonKey, decide)
     }
 }
 
@@ -106,27 +104,26 @@ impl AddressRateLimiter {
 
 impl HashRow {
     fn new(rate: Rate) -> Self {
-        let states: Arc<[_]> = (0..LIMITERS_PER_ROW)
-            .map(|_| InMemoryState::default())
-            .collect();
-        let limiter = |index| {
-            let states = states.clone();
-            RateLimiter::with_state(rate, StateOfRow { states, index }, MonotonicClock)
-        };
+        let states = (0..STATES_PER_ROW).map(|_| InMemoryState::default());
+        let states = States(states.collect());
         Self {
             hasher: RandomState::default(),
-            limiters: (0..LIMITERS_PER_ROW).map(limiter).collect(),
+            rate,
+            limiter: governor::RateLimiter::new(quota(rate), states.clone(), MonotonicClock),
             states,
         }
     }
 
     fn try_acquire(&self, network: u64) -> Result<(), RateLimited> {
-        self.limiters[self.index(network)].try_acquire()
+        let allowed = self.limiter.check_key(&self.index(network));
+        allowed.map_err(|not_until| RateLimited {
+            rate: self.rate,
+            wait: not_until.wait_time_from(MonotonicClock.now()),
+        })
     }
 
     fn refund(&self, network: u64) {
-        let index = self.index(network);
-        give_back(&self.states[index], self.limiters[index].rate());
+        give_back(&self.states, &self.index(network), self.rate);
     }
 
     fn index(&self, network: u64) -> usize {
@@ -135,7 +132,7 @@ impl HashRow {
             reason = "any bits of a hash will do"
         )]
         let hash = self.hasher.hash_one(network) as usize;
-        hash % LIMITERS_PER_ROW
+        hash % STATES_PER_ROW
     }
 }
 
@@ -153,8 +150,8 @@ fn prefix64(v6: Ipv6Addr) -> u64 {
     (v6.to_bits() >> 64) as u64
 }
 
-/// Two rows of 32,768 limiters take about 6 MiB; product limit: 64 MiB for any number of addresses.
-const LIMITERS_PER_ROW: usize = 1 << 15;
+/// Two rows of 32,768 states take 512 KiB; product limit: 64 MiB for any number of addresses.
+const STATES_PER_ROW: usize = 1 << 15;
 
 #[cfg(test)]
 mod tests {
@@ -200,7 +197,6 @@ mod tests {
 
     #[test]
     fn the_table_is_smaller_than_16_mib() {
-        let limiter = size_of::<RateLimiter<MonotonicClock, StateOfRow>>();
-        assert!(2 * LIMITERS_PER_ROW * (limiter + size_of::<InMemoryState>()) < 16 << 20);
+        assert!(2 * STATES_PER_ROW * size_of::<InMemoryState>() < 16 << 20);
     }
 }

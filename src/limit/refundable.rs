@@ -47,18 +47,17 @@ impl<C: Clock + Clone> RefundableRateLimiter<C> {
 
     /// Gives one token back that [`RefundableRateLimiter::charge`] took.
     pub fn refund(&self) {
-        give_back(&self.state, self.rate());
+        give_back(&self.state, &NotKeyed::NonKey, self.rate());
     }
 }
 
-/// Gives one token back to the limiter of a state.
-pub(super) fn give_back(state: &impl StateStore<Key = NotKeyed>, rate: Rate) {
+/// Gives one token back to the limiter with the state of `key`.
+pub(super) fn give_back<S: StateStore>(states: &S, key: &S::Key, rate: Rate) {
     let interval = u64::try_from(rate.interval().as_nanos()).unwrap_or(u64::MAX);
-    let _never: Result<(), std::convert::Infallible> =
-        state.measure_and_replace(&NotKeyed::NonKey, |arrival| {
-            let arrival = arrival.unwrap_or_default().as_u64();
-            Ok(((), Nanos::new(arrival.saturating_sub(interval))))
-        });
+    let _never: Result<(), std::convert::Infallible> = states.measure_and_replace(key, |arrival| {
+        let arrival = arrival.unwrap_or_default().as_u64();
+        Ok(((), Nanos::new(arrival.saturating_sub(interval))))
+    });
 }
 
 /// The theoretical arrival time of the limiter (GCRA), which both a charge and a refund move.
