@@ -19,7 +19,7 @@ use jiff::Timestamp;
 
 use super::{AccessKey, AuthError, Credential, Secret, Signable, Signer};
 use crate::tls::CertificateName;
-use api_keys::{ApiKeys, bearer_token};
+use api_keys::{ApiKeys, any_part, bearer_token};
 use jwt::{TokenCallers, is_token};
 use sdk_hmac::{AppCallers, is_app_signature};
 
@@ -195,8 +195,10 @@ impl<T: Principal> CallerIndex<T> {
     /// Whether a head holds an API key or a token in a place where it is none, or names an app. It must not be
     /// forwarded.
     pub fn mentions_credential(&self, headers: &HeaderMap) -> bool {
-        !self.api_keys.is_empty() && self.api_keys.are_mentioned(headers)
-            || !self.tokens.is_empty() && self.tokens.are_mentioned(headers)
+        let takes_keys = !(self.api_keys.is_empty() && self.tokens.is_empty());
+        let is_credential =
+            |part: &[u8]| self.api_keys.is_key(part) || self.tokens.is_of_an_issuer(part);
+        takes_keys && any_part(headers, is_credential)
             || !self.apps.is_empty() && self.apps.are_mentioned(headers)
     }
 

@@ -76,14 +76,11 @@ impl<T> ApiKeys<T> {
         mac.finalize().into_bytes().into()
     }
 
-    /// Whether a part of a credential of a head is a key, in whatever scheme it stands; also as the name or the
-    /// password of `Basic` (RFC 7617), which clients make of it.
-    pub(super) fn are_mentioned(&self, headers: &HeaderMap) -> bool {
-        any_part(headers, |part| self.is_key(part))
-    }
-
-    fn is_key(&self, text: &[u8]) -> bool {
-        (MIN_API_KEY_LENGTH..=MAX_API_KEY_LENGTH).contains(&text.len()) && self.find(text).is_some()
+    /// Whether a text is one of the keys.
+    pub(super) fn is_key(&self, text: &[u8]) -> bool {
+        !self.is_empty()
+            && (MIN_API_KEY_LENGTH..=MAX_API_KEY_LENGTH).contains(&text.len())
+            && self.find(text).is_some()
     }
 }
 
@@ -93,7 +90,8 @@ impl<T> std::fmt::Debug for ApiKeys<T> {
     }
 }
 
-/// Whether any part of the credentials of a head satisfies `is_credential`; also the name and the password of `Basic`.
+/// Whether any part of the credentials of a head satisfies `is_credential`, in whatever scheme it stands; also the
+/// name and the password of `Basic` (RFC 7617), which clients make of a key.
 pub(super) fn any_part(headers: &HeaderMap, is_credential: impl Fn(&[u8]) -> bool) -> bool {
     let values = headers.get_all(AUTHORIZATION).iter();
     let mut values = values.chain(headers.get_all(X_API_KEY));

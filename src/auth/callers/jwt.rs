@@ -13,11 +13,9 @@ mod remembered;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use http::HeaderMap;
 use jiff::Timestamp;
 
 use super::Proven;
-use super::api_keys::any_part;
 use crate::auth::AuthError;
 use claims::Token;
 use keys::VerificationKey;
@@ -152,15 +150,13 @@ impl<T> TokenCallers<T> {
         }
     }
 
-    /// Whether a part of a credential of a head is a token of an issuer, right or wrong, in whatever scheme it stands.
-    pub(super) fn are_mentioned(&self, headers: &HeaderMap) -> bool {
+    /// Whether a text is a token of an issuer, right or wrong.
+    pub(super) fn is_of_an_issuer(&self, text: &[u8]) -> bool {
         let is_issuer = |issuer: &str| {
             let mut callers = self.0.iter();
             callers.any(|(_, verifier)| verifier.rules.issuer == issuer)
         };
-        any_part(headers, |part| {
-            claims::claimed_issuer(part).is_some_and(|it| is_issuer(&it))
-        })
+        !self.is_empty() && claims::claimed_issuer(text).is_some_and(|it| is_issuer(&it))
     }
 }
 
