@@ -112,15 +112,9 @@ impl Diagnostics {
 
     /// Whether a part of the line at an offset of the text is redacted when it is shown.
     pub(super) fn is_hidden(&self, text: &str, offset: usize) -> bool {
-        let bytes = text.as_bytes();
-        let offset = offset.min(bytes.len());
-        let (above, below) = bytes.split_at(offset);
-        let start = above.iter().rposition(|byte| *byte == b'\n');
-        let start = start.map_or(0, |at| at + 1);
-        let end = below.iter().position(|byte| *byte == b'\n');
-        let end = end.map_or(bytes.len(), |at| offset + at);
+        let line = line_range(text, offset);
         let mut hidden = self.secret_spans.iter();
-        hidden.any(|span| span.start < end && start < span.end)
+        hidden.any(|span| span.start < line.end && line.start < span.end)
     }
 
     /// Whether there is any error.
@@ -249,4 +243,14 @@ fn escape_controls(text: String) -> String {
     } else {
         text
     }
+}
+
+/// Returns where the line at an offset of a text begins and ends, without its line end.
+pub(super) fn line_range(text: &str, offset: usize) -> Range<usize> {
+    let bytes = text.as_bytes();
+    let (above, below) = bytes.split_at(offset.min(bytes.len()));
+    let start = above.iter().rposition(|byte| *byte == b'\n');
+    let end = below.iter().position(|byte| *byte == b'\n');
+    let start = start.map_or(0, |at| at + 1);
+    start..above.len() + end.unwrap_or(below.len())
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use toml::de::Error;
 
-use crate::config::diagnostics::Diagnostics;
+use crate::config::diagnostics::{Diagnostics, line_range};
 
 /// Adds the errors of a text that is not TOML. Of a text that is a file of something else only the first is
 /// shown, and of a table that is there twice none of the keys in it.
@@ -92,18 +92,13 @@ fn first_place(text: &str, span: &Range<usize>) -> String {
 
 /// Returns the line at an offset.
 fn line_at(text: &str, offset: usize) -> &str {
-    let offset = text.floor_char_boundary(offset.min(text.len()));
-    let (above, below) = text.split_at(offset);
-    let start = above.rfind('\n').map_or(0, |at| at + 1);
-    let end = below.find('\n').map_or(text.len(), |at| offset + at);
-    text.get(start..end).unwrap_or_default()
+    text.get(line_range(text, offset)).unwrap_or_default()
 }
 
 /// Returns the offsets after a header, up to the next one.
 fn table_at(text: &str, header: usize) -> Range<usize> {
-    let header = text.floor_char_boundary(header.min(text.len()));
-    let mut at = header + text[header..].find('\n').unwrap_or(text.len() - header);
-    let start = at;
+    let start = line_range(text, header).end;
+    let mut at = start;
     for line in text[at..].split_inclusive('\n') {
         if at > start && is_header(line) {
             break;
