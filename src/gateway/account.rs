@@ -1,13 +1,13 @@
 //! A developer account: its credential, its tenant's time rules and its limits.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
-use super::account_counts::{AccountCounts, AccountTotals, Setback};
+use super::account_counts::{AccountCounts, AccountTotals};
 use super::context::wall_clock;
 use crate::auth::Credential;
 use crate::ccfs::Tenant;
@@ -20,7 +20,6 @@ use crate::shared_store::{OrderOrigin, OrderRecord};
 /// cache line.
 #[derive(Debug, Default)]
 struct Activity {
-    admitted: AtomicU64,
     counts: AccountCounts,
     recordings: RecentCount,
     /// Unix seconds; 0 is never.
@@ -80,29 +79,19 @@ impl Account {
         })
     }
 
-    /// Counts an admitted request.
-    pub fn count_admitted(&self) {
-        self.activity.admitted.fetch_add(1, Ordering::Relaxed);
+    /// Returns what is counted of its requests.
+    pub(super) fn counts(&self) -> &AccountCounts {
+        &self.activity.counts
     }
 
     /// Returns the number of requests admitted since the access key was first configured.
     pub fn admitted(&self) -> u64 {
-        self.activity.admitted.load(Ordering::Relaxed)
-    }
-
-    /// Counts a request that the cache answered.
-    pub(super) fn count_hit(&self) {
-        self.activity.counts.count_hit();
-    }
-
-    /// Counts a request that was not answered as asked.
-    pub(super) fn count_setback(&self, setback: Setback) {
-        self.activity.counts.count_setback(setback);
+        self.counts().admitted()
     }
 
     /// Returns what became of its requests since the access key was first configured.
     pub fn totals(&self) -> AccountTotals {
-        self.activity.counts.totals()
+        self.counts().totals()
     }
 
     /// Whether requests of the account are accepted at `now`. A request that waits asks again.

@@ -11,6 +11,7 @@ use crate::metrics::RequestOutcome;
 /// other counts are allocated with the first request that is not answered as asked.
 #[derive(Debug, Default)]
 pub(super) struct AccountCounts {
+    admitted: AtomicU64,
     hits: AtomicU64,
     setbacks: OnceLock<Box<[AtomicU64; Setback::COUNT]>>,
 }
@@ -60,6 +61,14 @@ pub struct AccountTotals {
 }
 
 impl AccountCounts {
+    pub(super) fn count_admitted(&self) {
+        self.admitted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn admitted(&self) -> u64 {
+        self.admitted.load(Ordering::Relaxed)
+    }
+
     pub(super) fn count_hit(&self) {
         self.hits.fetch_add(1, Ordering::Relaxed);
     }
@@ -85,11 +94,17 @@ impl AccountCounts {
 }
 
 impl RequestContext {
+    /// Counts an admitted request for its account and its caller.
+    pub(super) fn count_admitted(&self, account: &Account) {
+        for counts in self.counts_with(Some(account)) {
+            counts.count_admitted();
+        }
+    }
+
     /// Counts a request that the cache answered for its account and its caller.
     pub(super) fn count_hit(&self, account: &Account) {
-        account.count_hit();
-        if let Some(caller) = &self.caller {
-            caller.count_hit();
+        for counts in self.counts_with(Some(account)) {
+            counts.count_hit();
         }
     }
 
@@ -97,14 +112,26 @@ impl RequestContext {
     pub(super) fn count_setback(&self) {
         let record = &self.record;
         let setback = Setback::of(record.status, record.outcome, record.result_code.as_deref());
-        if let (Some(setback), Some(access_key)) = (setback, &record.access_key)
-            && let Some(account) = self.snapshot.account(access_key)
-        {
-            account.count_setback(setback);
+        if let Some(setback) = setback {
+            let access_key = record.access_key.as_ref();
+            let account = access_key.and_then(|access_key| self.snapshot.account(access_key));
+            self.count_setback_as(setback, account.map(|account| &**account));
         }
-        if let (Some(setback), Some(caller)) = (setback, &self.caller) {
-            caller.count_setback(setback);
+    }
+
+    /// Counts a setback for an account and the request's caller.
+    pub(super) fn count_setback_as(&self, setback: Setback, account: Option<&Account>) {
+        for counts in self.counts_with(account) {
+            counts.count_setback(setback);
         }
+    }
+
+    fn counts_with<'a>(
+        &'a self,
+        account: Option<&'a Account>,
+    ) -> impl Iterator<Item = &'a AccountCounts> {
+        let caller = self.caller.as_ref().map(|caller| caller.counts());
+        account.map(Account::counts).into_iter().chain(caller)
     }
 }
 

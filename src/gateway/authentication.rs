@@ -197,6 +197,17 @@ impl<'a> FailedRequest<'a> {
     }
 }
 
+/// Returns what a signature of a request covers.
+pub(super) fn signable<'a>(head: &'a Parts, body: &'a Bytes) -> Signable<'a> {
+    Signable {
+        method: head.method.as_str(),
+        path: head.uri.path(),
+        query: head.uri.query(),
+        headers: &head.headers,
+        body,
+    }
+}
+
 /// Verifies the claim with the account's secrets, or with a dummy secret of the same cost.
 fn verify(
     claim: &Claim<'_>,
@@ -206,13 +217,7 @@ fn verify(
 ) -> Result<(Signer, Arc<Account>), AuthError> {
     let account = context.snapshot.account(claim.access_key());
     let usable = account.filter(|account| account.is_usable(context.now));
-    let request = Signable {
-        method: head.method.as_str(),
-        path: head.uri.path(),
-        query: head.uri.query(),
-        headers: &head.headers,
-        body,
-    };
+    let request = signable(head, body);
     let verified = claim.verify(usable.map(|account| &account.credential), &request);
     let signer = match (verified, account) {
         // The same work was done with a dummy secret.

@@ -2,25 +2,17 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::Timestamp;
 
 use super::Account;
-use super::account_counts::{AccountCounts, AccountTotals, Setback};
+use super::account_counts::{AccountCounts, AccountTotals};
 use super::shared_cache::{self, SharedCache};
 use crate::auth::{AccessKey, CallerCredentials, CallerIndex, Principal, TokenVerifier};
 use crate::config::{self, CallerSettings, Rate};
 use crate::limit::{InFlight, Permit, RateLimited, RefundableRateLimiter, Remaining};
 use crate::metrics::{Limiter, Shard};
 use crate::tls::{CertificateIdentities, CertificateName};
-
-/// What was counted for a caller and lives on over reloads.
-#[derive(Debug, Default)]
-struct Activity {
-    admitted: AtomicU64,
-    counts: AccountCounts,
-}
 
 /// A caller with its limits. They count besides those of its access key.
 #[derive(Debug)]
@@ -29,7 +21,8 @@ pub struct Caller {
     pub settings: Arc<CallerSettings>,
     /// The count of its requests in flight; the limit depends on its access key.
     in_flight: InFlight,
-    activity: Arc<Activity>,
+    /// What is counted of its requests; it lives on over reloads.
+    counts: Arc<AccountCounts>,
     rate_limiter: Option<Arc<RefundableRateLimiter>>,
     ceiling_limiter: Option<Arc<RefundableRateLimiter>>,
     /// Verifies its tokens, and remembers them until anything of the caller changes.
@@ -53,7 +46,7 @@ impl Caller {
         Arc::new(Self {
             settings: settings.clone(),
             in_flight: in_flight.unwrap_or_else(|| InFlight::new(usize::MAX)),
-            activity: previous.map_or_else(Arc::default, |previous| previous.activity.clone()),
+            counts: previous.map_or_else(Arc::default, |previous| previous.counts.clone()),
             rate_limiter: carry_over(
                 settings.rate_limit,
                 previous.and_then(|previous| previous.rate_limiter.as_ref()),
@@ -96,29 +89,19 @@ impl Caller {
         self.in_flight.with_limit(limit).try_acquire()
     }
 
-    /// Counts an admitted request.
-    pub(super) fn count_admitted(&self) {
-        self.activity.admitted.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Counts a request that the cache answered.
-    pub(super) fn count_hit(&self) {
-        self.activity.counts.count_hit();
-    }
-
-    /// Counts a request that was not answered as asked.
-    pub(super) fn count_setback(&self, setback: Setback) {
-        self.activity.counts.count_setback(setback);
+    /// Returns what is counted of its requests.
+    pub(super) fn counts(&self) -> &AccountCounts {
+        &self.counts
     }
 
     /// Returns what became of its requests since it was first configured.
     pub fn totals(&self) -> AccountTotals {
-        self.activity.counts.totals()
+        self.counts.totals()
     }
 
     /// Returns the number of its requests that were admitted since it was first configured.
     pub fn admitted(&self) -> u64 {
-        self.activity.admitted.load(Ordering::Relaxed)
+        self.counts.admitted()
     }
 
     /// Charges a request that reaches a node. Returns what is left; `None` is unlimited.

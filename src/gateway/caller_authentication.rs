@@ -6,11 +6,11 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Method, header};
 
-use super::authentication::{Admission, FailedRequest};
+use super::authentication::{Admission, FailedRequest, signable};
 use super::caller::{Caller, ListenerCallers};
 use super::context::RequestContext;
 use super::{Account, BodyReadError, Gateway, Rejection, RouteMatch, browser, request_body};
-use crate::auth::{AuthError, Presented, Proven, Signable, Signer};
+use crate::auth::{AuthError, Presented, Proven, Signer};
 use crate::http_fields::{JSON_UTF_8, PREFER};
 use crate::metrics::{CallerWay, Limiter};
 use crate::tls::ClientCertificate;
@@ -179,13 +179,7 @@ fn of_app_signature(
 ) -> Result<Proven<Caller>, AuthError> {
     let callers = route.policy.callers.as_ref();
     let callers = callers.ok_or(AuthError::OtherScheme)?;
-    let request = Signable {
-        method: head.method.as_str(),
-        path: head.uri.path(),
-        query: head.uri.query(),
-        headers: &head.headers,
-        body,
-    };
+    let request = signable(head, body);
     let proven = callers.index.of_app_signature(&request, context.now)?;
     if route.is_link || route.endpoint.is_unlisted() {
         return Err(AuthError::WrongAppSignature("not the path of an interface"));

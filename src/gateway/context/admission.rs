@@ -46,10 +46,7 @@ impl RequestContext {
         )?;
         let slots = self.acquire_account_slot(account);
         self.unless_dry_run(is_dry_run, slots.map_err(|limiter| limited(limiter, None)))?;
-        account.count_admitted();
-        if let Some(caller) = &self.caller {
-            caller.count_admitted();
-        }
+        self.count_admitted(account);
         Ok(())
     }
 

@@ -24,7 +24,7 @@ impl Gateway {
 
     #[cold]
     fn explain_no_data(&self, context: &mut RequestContext, response: &mut GatewayResponse) {
-        let record = &mut context.record;
+        let record = &context.record;
         let Some(access_key) = &record.access_key else {
             return;
         };
@@ -42,14 +42,11 @@ impl Gateway {
             .as_deref()
             .and_then(|call_id| RecordingHint::of(call_id, sent, zone, now));
         self.state.not_found.count(access_key, hint, now);
-        account.count_setback(Setback::NotFound);
-        if let Some(caller) = &context.caller {
-            caller.count_setback(Setback::NotFound);
-        }
+        context.count_setback_as(Setback::NotFound, Some(account));
         let Some(hint) = hint else { return };
         let text = hint.to_string();
         add_to_list(&mut response.headers, &text);
-        record.details_mut().hint = Some(text.into());
+        context.record.details_mut().hint = Some(text.into());
     }
 }
 
