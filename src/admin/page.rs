@@ -12,6 +12,7 @@ pub(super) fn asset(path: &str) -> Option<AdminResponse> {
         "/panels.css" => (CSS, include_str!("page/panels.css")),
         "/callers.js" => (SCRIPT, include_str!("page/callers.js")),
         "/charts.js" => (SCRIPT, include_str!("page/charts.js")),
+        "/columns.js" => (SCRIPT, include_str!("page/columns.js")),
         "/commands.js" => (SCRIPT, include_str!("page/commands.js")),
         "/elements.js" => (SCRIPT, include_str!("page/elements.js")),
         "/findings.js" => (SCRIPT, include_str!("page/findings.js")),

@@ -1,8 +1,9 @@
 // The callers without a secret key, and those that fail by their own doing: signatures that do not verify, recordings that
 // are not found, and what the settings on trial would refuse.
 
+import { countColumns } from "./columns.js";
 import { byId, show, style, text } from "./elements.js";
-import { ago, clock, count, counted, percent } from "./numbers.js";
+import { ago, clock, count, counted } from "./numbers.js";
 import { buildTable } from "./table.js";
 
 /** Builds the tables; returns the function that shows a status. */
@@ -33,26 +34,10 @@ const CLAIMED = [
   { title: "Last seen", sort: (item) => item.last_seen, fill: (cell, item) => { text(cell, `${ago(item.last_seen, item.now)} ago`); cell.title = clock(item.last_seen, item.now); } },
 ];
 
-const figure = (title, name, hint, isBad) => ({
-  title, kind: "n", hint, sort: (item) => item[name],
-  fill: (cell, item) => {
-    text(cell, count(item[name]));
-    style(cell, isBad && item[name] > 0 ? "n amber" : "n");
-  },
-});
-
 const KEYLESS = [
   { title: "Caller", kind: "mono name", fill: (cell, item) => { text(cell, item.name); cell.title = item.name; } },
   { title: "Signs as", kind: "mono name", fill: (cell, item) => { text(cell, item.access_key); cell.title = item.access_key; } },
-  figure("Requests", "requests", "admitted since the caller was configured"),
-  { title: "Hits", kind: "n", sort: (item) => item.hits, hint: "answered by the cache", fill: (cell, item) => {
-    text(cell, count(item.hits));
-    cell.title = item.requests > 0 ? `${percent(Math.min(1, item.hits / item.requests))} % of the requests` : "";
-  } },
-  figure("4xx", "refused", "responses 4xx, except 429, and requests that validation refused", true),
-  figure("429", "limited", "a limit of the caller or of its access key refused", true),
-  figure("5xx", "failed", "responses 5xx", true),
-  figure("Not found", "not_found", "0300012 and 0300011"),
+  ...countColumns("caller", "a limit of the caller or of its access key", (name) => (item) => item[name]),
   { title: "In flight", kind: "n", fill: (cell, item) => text(cell, item.in_flight_limit === null ? count(item.in_flight) : `${count(item.in_flight)} of ${count(item.in_flight_limit)}`) },
   { title: "State", kind: "why", fill: (cell, item) => {
     text(cell, item.usable ? "usable" : "gets 401");

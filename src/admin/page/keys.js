@@ -1,8 +1,9 @@
 // The access keys: the busiest ones, or those that a filter finds among all. Filter and order are the gateway's, since a
 // hundred thousand of them are not sent.
 
+import { countColumns } from "./columns.js";
 import { byId, style, text } from "./elements.js";
-import { ago, count, counted, percent, rate } from "./numbers.js";
+import { ago, count, counted, rate } from "./numbers.js";
 import { buildTable } from "./table.js";
 
 /** How long after the last key press the filter is asked for. */
@@ -32,28 +33,12 @@ export function startKeys(poll) {
   return { query, show };
 }
 
-const number = (title, name, hint, isBad) => ({
-  title, kind: "n", sort: name, hint,
-  fill: (cell, item) => {
-    text(cell, count(item[name]));
-    style(cell, isBad && item[name] > 0 ? "n amber" : "n");
-  },
-});
-
 const COLUMNS = [
   { title: "Access key", kind: "mono name", fill: (cell, item) => { text(cell, item.access_key); cell.title = item.access_key; } },
   { title: "Name", kind: "name", fill: (cell, item) => text(cell, item.name ?? "–") },
   { title: "Plan", fill: (cell, item) => text(cell, item.plan ?? "–") },
   { title: "Requests/s", kind: "n", sort: "per_second", fill: (cell, item) => text(cell, rate(item.per_second)) },
-  number("Requests", "requests", "admitted since the access key was configured"),
-  { title: "Hits", kind: "n", sort: "hits", hint: "answered by the cache", fill: (cell, item) => {
-    text(cell, count(item.hits));
-    cell.title = item.requests > 0 ? `${percent(Math.min(1, item.hits / item.requests))} % of the requests` : "";
-  } },
-  number("4xx", "refused", "responses 4xx, except 429, and requests that validation refused", true),
-  number("429", "limited", "a limit of the access key refused", true),
-  number("5xx", "failed", "responses 5xx", true),
-  number("Not found", "not_found", "0300012 and 0300011"),
+  ...countColumns("access key", "a limit of the access key", (name) => name),
   { title: "State", kind: "why", fill: fillState },
   { title: "Second secret", kind: "why", fill: fillSecond },
 ];
