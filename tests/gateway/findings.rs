@@ -722,7 +722,10 @@ impl Short {
         let stream = TcpStream::connect(process.admin).await.unwrap();
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
-        Self { process, sender }
+        let mut short = Self { process, sender };
+        // Once it is answered, the connection has its descriptor.
+        assert!(!short.is_found().await);
+        short
     }
 
     fn limit(&self, descriptors: u32) {
