@@ -217,24 +217,25 @@ impl Gateway {
         if !snapshot.limits.hits_are_free {
             self.charge(context, &account, route.endpoint).await?;
         }
+        let payer = context.payer(&account);
         let request = VerifiedRequest {
             payload: normalize(context, &route, head, body, &account)?,
             signer,
             endpoint: route.endpoint,
             cluster: route.cluster.clone(),
-            not_after: account.settings.validity.not_after,
+            not_after: payer.not_after(),
         };
         let endpoint = request.endpoint;
         let response = if endpoint.response == ResponseKind::SignedUrl {
             account.count_recording(context.now);
-            let mut response = self.recording(context, head, request, account).await?;
+            let mut response = self.recording(context, head, request, payer).await?;
             self.add_hint(context, &mut response);
             response
         } else {
             let forwarded = self.forward_verified(context, head, request, &account);
             match Box::pin(forwarded).await {
                 // It may have been waiting for a node.
-                Err(_) if account.has_ended() => {
+                Err(_) if payer.has_ended() => {
                     return Err(Rejection::Unauthenticated(AuthError::Disabled));
                 }
                 forwarded => forwarded?,

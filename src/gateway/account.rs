@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
-use std::time::Duration;
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use super::account_counts::{AccountCounts, AccountTotals};
-use super::context::wall_clock;
 use crate::auth::Credential;
 use crate::ccfs::Tenant;
 use crate::config::{AccountSettings, Rate, TableDigest};
@@ -99,19 +97,6 @@ impl Account {
         self.credential.enabled()
             && self.settings.validity.contains(now)
             && !self.is_disabled_by_order()
-    }
-
-    /// Whether the account was disabled, or its validity ended, since one of its requests was verified. Reads
-    /// the clock only if the validity has an end.
-    pub(super) fn has_ended(&self) -> bool {
-        let end = self.settings.validity.not_after;
-        self.is_disabled_by_order() || end.is_some_and(|end| end <= wall_clock())
-    }
-
-    /// Returns the time until the validity ends; `None` if it has no end.
-    pub(super) fn validity_left(&self, now: Timestamp) -> Option<Duration> {
-        let left = self.settings.validity.not_after?.duration_since(now);
-        Some(Duration::try_from(left).unwrap_or_default())
     }
 
     /// Whether an order of the admin interface disables the account.

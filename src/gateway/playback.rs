@@ -102,15 +102,16 @@ impl Gateway {
         }
         head.method = Method::POST;
         head.uri = Uri::from(PathAndQuery::from_static(RECORDING_PATH));
+        let payer = context.payer(&account);
         let request = VerifiedRequest {
             payload,
             signer: signer.on_behalf(),
             endpoint: route.endpoint,
             cluster: route.cluster.clone(),
-            not_after: account.settings.validity.not_after,
+            not_after: payer.not_after(),
         };
         account.count_recording(context.now);
-        let mut response = self.recording(context, head, request, account).await?;
+        let mut response = self.recording(context, head, request, payer).await?;
         self.add_hint(context, &mut response);
         Ok(context.answer_link(route.endpoint, response, (link.number(), wants_json)))
     }

@@ -14,6 +14,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use tokio::time::Instant;
 
+use super::caller::Payer;
 use super::context::wall_clock;
 use super::response::GatewayResponse;
 use super::{Account, Gateway, Rejection, RequestContext, fallback_hint};
@@ -35,12 +36,12 @@ impl Gateway {
         self: &Arc<Self>,
         context: &mut RequestContext,
         head: &mut Parts,
-        request: VerifiedRequest,
-        account: Arc<Account>,
+        mut request: VerifiedRequest,
+        payer: Payer,
     ) -> Result<GatewayResponse, Rejection> {
         let key = request.cache_key().filter(|_| is_shareable(head, &request));
         let Some(key) = key else {
-            return Box::pin(self.bypass_cache(context, head, request, &account)).await;
+            return Box::pin(self.bypass_cache(context, head, request, &payer.account)).await;
         };
         let no_cache = has_no_cache(&head.headers);
         if !no_cache
@@ -50,7 +51,7 @@ impl Gateway {
                 .get(&key, &context.snapshot.rules, context.now)
             && hit.freshness == Freshness::Fresh
         {
-            context.count_hit(&account);
+            context.count_hit(&payer.account);
             if hit.entry.is_negative && head.headers.contains_key(PREFER) {
                 let response = cached_response(context, &hit, None);
                 let fetch = Fetch::for_request(context, head, request, key, None);
@@ -61,19 +62,21 @@ impl Gateway {
             }
             return Ok(cached_response(context, &hit, None));
         }
+        // Others may join the fetch: it ends with the account, and each of its requests with its own caller.
+        request.not_after = payer.account.settings.validity.not_after;
         let charged = context.snapshot.limits.hits_are_free;
-        let charged = charged.then(|| context.payer(&account));
+        let charged = charged.then(|| payer.clone());
         let mut fetch = Fetch::for_request(context, head, request, key, charged);
         fetch.no_cache = no_cache;
         let fetch = Arc::new(fetch);
-        let response = match self.fetch_or_join(context, fetch.clone(), &account).await {
+        let response = match self.fetch_or_join(context, fetch.clone(), &payer).await {
             Ok(response) => self.or_wait(context, fetch, response).await,
             failed => failed,
         };
         if response.is_ok() && context.record.cache.is_some_and(CacheStatus::is_hit) {
-            context.count_hit(&account);
+            context.count_hit(&payer.account);
         }
-        if account.has_ended() {
+        if payer.has_ended() {
             return Err(Rejection::Unauthenticated(AuthError::Disabled));
         }
         response
@@ -82,11 +85,11 @@ impl Gateway {
     /// Waits for the outcome of a fetch, at most until `deadline`.
     ///
     /// # Errors
-    /// The account ended meanwhile.
+    /// The account or the caller ended meanwhile.
     async fn outcome_in_time(
         &self,
         role: &mut Role<FetchOutcome>,
-        account: &Account,
+        payer: &Payer,
         deadline: Instant,
     ) -> Result<Result<Option<FetchOutcome>, TimedOut>, Rejection> {
         if role.is_leader() {
@@ -99,7 +102,7 @@ impl Gateway {
         tokio::select! {
             biased;
             outcome = within(TickTimer::at(deadline), role.outcome()) => Ok(outcome),
-            () = self.state.ended(account) => {
+            () = self.state.ended(payer) => {
                 Err(Rejection::Unauthenticated(AuthError::Disabled))
             }
         }
@@ -110,7 +113,7 @@ impl Gateway {
         self: &Arc<Self>,
         context: &mut RequestContext,
         fetch: Arc<Fetch>,
-        account: &Account,
+        payer: &Payer,
     ) -> Result<GatewayResponse, Rejection> {
         let key = &fetch.key;
         let overall = fetch.upstream_request.cluster.settings().timeouts.overall;
@@ -128,13 +131,13 @@ impl Gateway {
         let waiting = (!origin.is_leader).then(|| context.record.metrics().track_waiter());
         let started = Instant::now();
         let deadline = started + overall;
-        let mut outcome = self.outcome_in_time(&mut role, account, deadline).await?;
+        let mut outcome = self.outcome_in_time(&mut role, payer, deadline).await?;
         while let Ok(Some(joined)) = &outcome
             && !fetch.accepts(joined, origin.is_leader)
         {
             role = join();
             origin.is_leader = role.is_leader();
-            outcome = self.outcome_in_time(&mut role, account, deadline).await?;
+            outcome = self.outcome_in_time(&mut role, payer, deadline).await?;
         }
         let mut outcome = match outcome {
             Ok(Some(outcome)) => outcome,

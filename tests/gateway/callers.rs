@@ -9,6 +9,7 @@ mod limits;
 mod links;
 mod requests;
 mod sdk_hmac;
+mod validity;
 
 use std::path::Path;
 

@@ -56,12 +56,13 @@ impl Gateway {
             return Ok(unchanged);
         };
         let cluster = &fetch.upstream_request.cluster.settings().name;
-        let poll = Arc::new(fetch.for_poll(context.payer(&account)));
+        let payer = context.payer(&account);
+        let poll = Arc::new(fetch.for_poll(payer.clone()));
         let deadline = Instant::now() + wait;
         let waited = tokio::select! {
             biased;
             waited = seat.wait(cluster, deadline, || self.poll(poll.clone())) => waited,
-            () = self.state.ended(&account) => Waited::Ended(WaitEnd::Revoked, false),
+            () = self.state.ended(&payer) => Waited::Ended(WaitEnd::Revoked, false),
         };
         drop(seat);
         poll.tell_charge(context);
