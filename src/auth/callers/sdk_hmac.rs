@@ -14,7 +14,6 @@ use aws_lc_rs::constant_time;
 use data_encoding::HEXLOWER;
 use foldhash::quality::RandomState;
 use hmac::Mac as _;
-use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use jiff::civil::DateTime;
 use jiff::tz::Offset;
@@ -22,7 +21,6 @@ use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 
 use super::Proven;
-use super::api_keys::SEPARATORS;
 use crate::auth::canonical::{check_names, single_value};
 use crate::auth::mac::{Mac, new_mac};
 use crate::auth::v2::parse_hex;
@@ -93,23 +91,6 @@ impl<T> AppCallers<T> {
         verified.map_err(AuthError::WrongAppSignature)?;
         Ok(Proven {
             caller: caller.clone(),
-        })
-    }
-
-    /// Whether a signature of the scheme, in whatever form, names a configured app.
-    pub(super) fn are_mentioned(&self, headers: &HeaderMap) -> bool {
-        let is_key = |part: &[u8]| {
-            let part = std::str::from_utf8(part);
-            part.is_ok_and(|part| self.by_key.contains_key(part))
-        };
-        let mut values = headers.get_all(AUTHORIZATION).iter();
-        values.any(|value| {
-            let value = value.as_bytes();
-            let scheme = value.get(..SCHEME_FAMILY.len()).unwrap_or_default();
-            scheme.eq_ignore_ascii_case(SCHEME_FAMILY)
-                && value
-                    .split(|byte| *byte == b'=' || SEPARATORS.contains(byte))
-                    .any(is_key)
         })
     }
 }
@@ -253,9 +234,6 @@ fn parse_date(text: &str) -> Option<Timestamp> {
 const ALGORITHM: &str = "SDK-HMAC-SHA256";
 
 const SCHEME: &str = "SDK-HMAC-SHA256 ";
-
-/// The start of its relatives too, such as SDK-HMAC-SM3.
-const SCHEME_FAMILY: &[u8] = b"sdk-hmac";
 
 const DATE: &str = "x-sdk-date";
 
