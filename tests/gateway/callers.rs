@@ -10,6 +10,7 @@ mod limits;
 mod links;
 mod requests;
 mod sdk_hmac;
+mod tickets;
 mod validity;
 
 use std::path::Path;
