@@ -10,6 +10,7 @@ mod links;
 mod requests;
 mod sdk_hmac;
 mod tickets;
+mod token_memory;
 mod validity;
 
 use std::path::Path;
