@@ -4,6 +4,7 @@ mod answers;
 mod api_keys;
 mod browsers;
 mod certificates;
+mod forwarding;
 mod jwt;
 mod limits;
 mod links;

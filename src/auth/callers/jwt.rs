@@ -62,6 +62,11 @@ impl TokenVerifier {
             remembered: RememberedTokens::default(),
         }
     }
+
+    /// Returns the issuer of the tokens.
+    pub(super) fn issuer(&self) -> &str {
+        &self.rules.issuer
+    }
 }
 
 /// The callers that tokens identify on one listener.
@@ -165,15 +170,6 @@ impl<T> TokenCallers<T> {
             [] => Err(AuthError::WrongToken("other claims")),
             _ => Err(AuthError::WrongToken("it fits more than one caller")),
         }
-    }
-
-    /// Whether a text is a token of an issuer, right or wrong.
-    pub(super) fn is_of_an_issuer(&self, text: &[u8]) -> bool {
-        let is_issuer = |issuer: &str| {
-            let mut callers = self.callers.iter();
-            callers.any(|(_, verifier)| verifier.rules.issuer == issuer)
-        };
-        !self.is_empty() && claims::claimed_issuer(text).is_some_and(|it| is_issuer(&it))
     }
 }
 
