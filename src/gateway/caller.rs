@@ -27,7 +27,8 @@ pub struct Caller {
     counts: Arc<AccountCounts>,
     rate_limiter: Option<Arc<RefundableRateLimiter>>,
     ceiling_limiter: Option<Arc<RefundableRateLimiter>>,
-    /// Verifies its tokens, and remembers them until anything of the caller changes.
+    /// Verifies its tokens, and remembers them until anything of the caller changes, or of another caller with tokens
+    /// on the listener.
     tokens: Option<Arc<TokenVerifier>>,
 }
 

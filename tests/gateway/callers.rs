@@ -11,6 +11,7 @@ mod links;
 mod requests;
 mod sdk_hmac;
 mod tickets;
+mod token_memory;
 mod validity;
 
 use std::path::Path;

@@ -15,6 +15,7 @@ use crate::auth::AccessKey;
 use crate::ccfs::ENDPOINTS;
 use crate::config::diagnostics::Diagnostics;
 use crate::config::file::{self, ByName, File};
+use crate::config::secrets;
 use crate::config::spanned::Spanned;
 use crate::config::suggestion::suggest;
 use crate::config::{AccessKeys, CallerSettings, Listener};
@@ -97,8 +98,7 @@ fn caller(
 }
 
 fn check_name(name: &Spanned<String>, diagnostics: &mut Diagnostics) {
-    let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    if !(1..=MAX_NAME_LENGTH).contains(&name.len()) || !name.bytes().all(is_legal) {
+    if !secrets::is_caller_name(name) {
         diagnostics.error(
             name.span(),
             "not a name of a caller",
@@ -115,14 +115,24 @@ fn certificate_names(
     for text in written {
         match text.parse() {
             Ok(name) => names.push(name),
-            Err(_) => diagnostics.error(
-                text.span(),
-                "not a name of a certificate",
-                "must be \"CN=…\", \"DNS=…\", \"URI=…\", or the pin of its key, \"sha256/…\"",
-            ),
+            Err(_) => {
+                hide_api_key(text, diagnostics);
+                diagnostics.error(
+                    text.span(),
+                    "not a name of a certificate",
+                    "must be \"CN=…\", \"DNS=…\", \"URI=…\", or the pin of its key, \"sha256/…\"",
+                );
+            }
         }
     }
     names
+}
+
+/// Redacts a value that is none of its kind if it can be the API key of the caller.
+fn hide_api_key(written: &Spanned<String>, diagnostics: &mut Diagnostics) {
+    if secrets::looks_like_api_key(written) {
+        diagnostics.secret_spans.push(written.span());
+    }
 }
 
 /// Returns the names of the listeners on which a caller may ask.
@@ -141,6 +151,7 @@ fn listener_names(
                 Some(meant) => format!("did you mean \"{meant}\"?"),
                 None => format!("known are: {}", all().collect::<Vec<_>>().join(", ")),
             };
+            hide_api_key(name, diagnostics);
             diagnostics.error(name.span(), "unknown listener", help);
         }
     }
@@ -169,6 +180,7 @@ fn interfaces(
                     Some(meant) => format!("did you mean \"{meant}\"?"),
                     None => "must be an interface of CC-FS, such as \"downloadRecord\"".to_owned(),
                 };
+                hide_api_key(name, diagnostics);
                 diagnostics.error(name.span(), "unknown interface", help);
             }
         }
@@ -206,6 +218,9 @@ pub(super) fn check_access_keys(
         let Some(access_key) = &table.access_key else {
             continue;
         };
+        if !accounts.contains_key(access_key.as_str()) {
+            hide_api_key(access_key, diagnostics);
+        }
         match accounts.get(access_key.as_str()) {
             Some(account) if !account.credential.enabled() => diagnostics.warning(
                 access_key.span(),
@@ -233,6 +248,3 @@ pub(super) fn check_access_keys(
 
 /// What a caller may use without `interfaces`.
 const DEFAULT_INTERFACE: &str = "getRecordFileUrlFromObs";
-
-/// Names stand in logs and on pages.
-const MAX_NAME_LENGTH: usize = 64;

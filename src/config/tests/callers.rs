@@ -78,6 +78,36 @@ fn api_keys_are_read_and_not_shown() {
 }
 
 #[test]
+fn an_api_key_in_another_place_is_not_shown() {
+    let dir = TestDir::new();
+    let key = "APIKEYCANARYinline0123456789abcdef0123";
+    let blank = "APIKEYCANARYinline 0123456789abcdef0123";
+    for text in [
+        QA.replace("CN=qa", key),
+        QA.replace("\"AK\"", &format!("\"{key}\"")),
+        format!("{QA}interfaces = [\"{key}\"]"),
+        format!("{QA}listeners = [\"{key}\"]"),
+        format!("{QA}not_after = \"{key}\""),
+        format!("{QA}{key} = 1"),
+        QA.replace("callers.qa", &format!("callers.\"{blank}\"")),
+        QA.replace("callers.qa", &format!("callers.\"{blank}\"")) + "in_flight = \"x\"",
+        QA.replace("callers.qa", &format!("callers.\"{blank}\"")) + "in_flight = 0",
+        QA.replace("callers.qa", &format!("callers.\"{blank}\"")) + "listeners = []",
+        QA.replace("callers.qa", &format!("callers.{key}")) + "interfaces = [\"x\"]\nin_flight = 0",
+        format!("[callers]\n{key} = 1"),
+        format!("[callers.{key}]"),
+        format!("[callers.{key}.jwt]\nissuer = 1"),
+    ] {
+        let Err(diagnosis) = dir.parse(&with_callers(&text)) else {
+            panic!("no mistake is found in\n{text}");
+        };
+        let lines: Vec<_> = diagnosis.problems().iter().map(Problem::one_line).collect();
+        let shown = format!("{diagnosis}{lines:?}");
+        assert!(!shown.contains("CANARY"), "{text}\n{shown}");
+    }
+}
+
+#[test]
 fn mistakes_in_who_it_is_and_where_it_may_ask_are_named() {
     assert_mistakes(&[
         (

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use ccfs_gateway::client::ClientRequest;
 use ccfs_gateway::stand_in::{Fault, When};
 use http::Method;
-use http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL};
+use http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, HOST};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -14,7 +14,8 @@ use super::links::{
     KEY, WINDOW, X_API_KEY, link, location, play, sign, start, start_with, with_key,
 };
 use crate::assertions::{assert_gateway_error, assert_node_response};
-use crate::support::{BERLIN, SHANGHAI, Setup, TestEnv, read, write_secret};
+use crate::page;
+use crate::support::{BERLIN, SHANGHAI, Setup, TestEnv, eventually, read, write_secret};
 
 /// A URL with an expiry, as CC-FS gives it out.
 fn url(number: u32) -> String {
@@ -225,8 +226,71 @@ async fn a_ticket_is_over_after_its_life() {
     .await;
     let issued = ticket(&env, &format!("1-1/ticket?{WINDOW}")).await;
     let url = issued["url"].as_str().unwrap().to_owned();
-    crate::support::eventually("the ticket is over", async || {
+    eventually("the ticket is over", async || {
         env.send(&get(&env, &url)).await.status.as_u16() == 401
     })
     .await;
+}
+
+/// A player or a proxy that escapes the query of a link makes it a part of the path, which logs show.
+#[tokio::test]
+async fn a_ticket_in_a_path_shows_nowhere() {
+    let tables = "[admin]\nbind = \"127.0.0.1:0\"\ntoken_file = \"web-key\"\n[telemetry]\nlog_level = \"debug\"\n\
+                  access_log = \"access.log\"\naudit_log = \"audit.log\"\nlog_claimed_ak = true\n";
+    let mut env = start(tables).await;
+    let issued = ticket(&env, &format!("1-1/ticket?{WINDOW}")).await;
+    let url = issued["url"].as_str().unwrap().to_owned();
+    let text = url.rsplit_once("ticket=").unwrap().1.to_owned();
+    for between in ["%3F", "%3f", "%253F", "&", ";"] {
+        let escaped = url.replacen('?', between, 1);
+        for request in [
+            get(&env, &escaped),
+            get(&env, &escaped.replace("ticket=", "ticket%3D")),
+            with_key(get(&env, &escaped)),
+            get(&env, &format!("/CCFS{escaped}")),
+            sign(get(&env, &format!("/CCFS{escaped}")), SHANGHAI).with_header(HOST, "other"),
+        ] {
+            let response = env.send(&request).await;
+            assert!([400, 401].contains(&response.status.as_u16()), "{escaped}");
+            let line = env.log_line(&response).await;
+            let path = line["url.path"].as_str().unwrap();
+            assert!(path.contains("/recordings/1-1"), "{path}");
+        }
+    }
+    let admin = env.bound.admin.unwrap();
+    let mut shown = Vec::new();
+    let doctor = format!("/signatures/{SHANGHAI}");
+    eventually("the case of the doctor", async || {
+        let head =
+            format!("GET {doctor} HTTP/1.1\r\nHost: {admin}\r\nAuthorization: Bearer {KEY}\r\n");
+        page::exchange(admin, &head).await.status == 200
+    })
+    .await;
+    for path in ["/status", "/metrics", "/config", doctor.as_str()] {
+        let head =
+            format!("GET {path} HTTP/1.1\r\nHost: {admin}\r\nAuthorization: Bearer {KEY}\r\n");
+        let response = page::exchange(admin, &head).await;
+        assert_eq!(response.status, 200, "{path}");
+        shown.push(response.body);
+    }
+    env.shut_down().await;
+    shown.extend(["access.log", "audit.log"].map(|file| read(&env.file(file))));
+    for shown in shown {
+        assert!(!shown.contains(&text), "{shown}");
+    }
+}
+
+/// Nothing is made of a value that is longer than any of CC-FS, not even the HMAC of a ticket.
+#[tokio::test]
+async fn a_value_of_a_link_has_a_length() {
+    let env = start("").await;
+    let long = "9".repeat(20_000);
+    for target in [
+        format!("1-1?begin={long}&end=x&ticket=AAAA"),
+        format!("1-1?begin=x&end={long}"),
+        format!("{long}?begin=x"),
+    ] {
+        let response = env.send(&with_key(link(&env, Method::GET, &target))).await;
+        assert_gateway_error(&response, 400, "malformed", "GW400");
+    }
 }

@@ -546,7 +546,7 @@ fn a_token_identifies_one_caller_by_its_claims() {
 fn right_tokens_are_remembered_up_to_a_number() {
     let issuer = TestIssuer::new();
     let callers = issuer.callers();
-    let (_, verifier) = &callers.0[0];
+    let (_, verifier) = &callers.callers[0];
     let now = at(1_750_000_000);
     let token = |number: usize, exp: i64| {
         let mut payload = with("exp", exp.into());
