@@ -217,6 +217,7 @@ impl Gateway {
         if !snapshot.limits.hits_are_free {
             self.charge(context, &account, route.endpoint).await?;
         }
+        context.check_interface(&route, head)?;
         let payer = context.payer(&account);
         let request = VerifiedRequest {
             payload: normalize(context, &route, head, body, &account)?,

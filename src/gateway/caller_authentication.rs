@@ -69,21 +69,24 @@ impl Gateway {
         B: http_body::Body<Data = Bytes, Error = BodyReadError> + Unpin,
     {
         let (head, incoming) = request;
-        let body_limits = request_body::Limits::new(&context.snapshot.limits, route.endpoint);
-        let body = body_limits.read(incoming, context).await?;
-        let way = match credential {
-            CallerCredential::Certificate(_) => CallerWay::Certificate,
-            CallerCredential::ApiKey(_) => CallerWay::ApiKey,
-            CallerCredential::Token(_) => CallerWay::Jwt,
-            CallerCredential::AppSignature => CallerWay::SdkHmac,
+        let way = credential.way();
+        // A credential of the head is verified first: what its caller may not ask needs no body.
+        let proven = match credential {
+            CallerCredential::Certificate(proven) => Some(Ok(proven)),
+            CallerCredential::ApiKey(key) => Some(of_api_key(route, key)),
+            CallerCredential::Token(token) => Some(self.of_token(route, token, context)?),
+            CallerCredential::AppSignature => None,
         };
-        let verified = match credential {
-            CallerCredential::Certificate(proven) => Ok(proven),
-            CallerCredential::ApiKey(key) => of_api_key(route, key),
-            CallerCredential::Token(token) => self.of_token(route, token, context)?,
-            CallerCredential::AppSignature => of_app_signature(route, (head, &body), context),
+        let is_refused =
+            matches!(&proven, Some(Ok(proven)) if is_refused(proven, (head, route), context));
+        let body = if is_refused {
+            Bytes::new()
+        } else {
+            let limits = request_body::Limits::new(&context.snapshot.limits, route.endpoint);
+            limits.read(incoming, context).await?
         };
-        let verified = verified.and_then(|proven| {
+        let proven = proven.unwrap_or_else(|| of_app_signature(route, (head, &body), context));
+        let verified = proven.and_then(|proven| {
             let (signer, account) = act_as(&proven, context)?;
             Ok((proven.caller().clone(), signer, account))
         });
@@ -107,7 +110,6 @@ impl Gateway {
         if way == CallerWay::Certificate {
             browser::check(head)?;
         }
-        check_interface(&caller, route, head)?;
         Ok(Admission::Verified {
             signer,
             account,
@@ -152,7 +154,28 @@ impl Gateway {
     }
 }
 
+impl CallerCredential<'_> {
+    fn way(&self) -> CallerWay {
+        match self {
+            Self::Certificate(_) => CallerWay::Certificate,
+            Self::ApiKey(_) => CallerWay::ApiKey,
+            Self::Token(_) => CallerWay::Jwt,
+            Self::AppSignature => CallerWay::SdkHmac,
+        }
+    }
+}
+
 impl RequestContext {
+    /// Checks that the caller of an admitted request, if it has one, may use the interface.
+    pub(super) fn check_interface(
+        &self,
+        route: &RouteMatch<'_>,
+        head: &Parts,
+    ) -> Result<(), Rejection> {
+        let caller = self.caller.as_ref();
+        caller.map_or(Ok(()), |caller| check_interface(caller, route, head))
+    }
+
     /// Records which caller a request is from.
     pub(super) fn identify(&mut self, caller: &Arc<Caller>, way: CallerWay) {
         self.record.metrics().count(way);
@@ -218,6 +241,16 @@ pub(super) fn act_as(
         return Err(AuthError::Disabled);
     }
     Ok((proven.signer(&account.credential)?, account.clone()))
+}
+
+/// Whether a usable caller may not make a request, whatever its body. A caller that is not usable is refused like a
+/// wrong credential, after the body.
+fn is_refused(
+    proven: &Proven<Caller>,
+    (head, route): (&Parts, &RouteMatch<'_>),
+    context: &RequestContext,
+) -> bool {
+    check_interface(proven.caller(), route, head).is_err() && act_as(proven, context).is_ok()
 }
 
 /// Checks that a caller may use an interface, in the one form in which it reaches a node.

@@ -88,11 +88,12 @@ impl Gateway {
                 }
             },
         };
+        context.acquire_slot()?;
+        context.admit(&signer, &account, head, route.endpoint)?;
+        context.check_interface(&route, head)?;
         if link.asks_for_ticket && context.caller.is_none() {
             return Err(Rejection::Forbidden("a client that signs needs no ticket"));
         }
-        context.acquire_slot()?;
-        context.admit(&signer, &account, head, route.endpoint)?;
         let payload = normalize(&link, route.endpoint, context, &account)?;
         if link.asks_for_ticket {
             return issue_ticket(&link, playback, context);
@@ -142,11 +143,6 @@ impl Gateway {
         match verified {
             Ok((caller, signer, account)) => {
                 context.identify(&caller, CallerWay::Ticket);
-                if !caller.settings.may_use(route.endpoint.name) {
-                    return Err(Rejection::Forbidden(
-                        "the caller may not use this interface",
-                    ));
-                }
                 Ok((signer, account))
             }
             Err(error) => {

@@ -14,8 +14,7 @@ pub(super) fn write_summary(config: &Config, out: &mut dyn Write) -> io::Result<
     let effective = config.redacted();
     for (name, listener) in &config.listeners {
         writeln!(out, "listener {name} on {}", listener.bind)?;
-        write_listener(listener, out)?;
-        write_name_issuers((name, listener), config, out)?;
+        write_listener((name, listener), config, out)?;
     }
     for (name, cluster) in &config.clusters {
         let table = &effective["clusters"][name.as_ref()];
@@ -93,7 +92,11 @@ fn write_admin(config: &Config, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-fn write_listener(listener: &Listener, out: &mut dyn Write) -> io::Result<()> {
+fn write_listener(
+    (name, listener): (&str, &Listener),
+    config: &Config,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     for (prefix, cluster) in &listener.routes {
         writeln!(out, "  {prefix} -> {cluster}")?;
     }
@@ -120,6 +123,7 @@ fn write_listener(listener: &Listener, out: &mut dyn Write) -> io::Result<()> {
         };
         writeln!(out, "  client certificates are {wanted}, {lists}")?;
     }
+    write_name_issuers((name, listener), config, out)?;
     write_certificates(&listener.tls, out)
 }
 

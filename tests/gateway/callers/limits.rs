@@ -1,17 +1,20 @@
 //! The budgets of callers, their access keys and addresses: each pays its own.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ccfs_gateway::client::ClientResponse;
+use ccfs_gateway::client::{ClientRequest, ClientResponse};
 use ccfs_gateway::stand_in::{Fault, When};
+use http::HeaderName;
 use http::header::AUTHORIZATION;
 
 use super::{Authority, Site, caller};
 use crate::assertions::{assert_gateway_error, assert_node_response};
 use crate::page;
-use crate::support::{SHANGHAI, eventually, signed};
+use crate::support::{SHANGHAI, TestEnv, eventually, signed, write_secret};
 
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const SLOW: &str = "rate_limit = { per_hour = 10, burst = 2 }";
 
 #[tokio::test]
@@ -175,4 +178,73 @@ async fn a_forged_identity_costs_the_address_and_not_the_access_key() {
     assert_eq!(caller.send(&wrong).await.unwrap().status.as_u16(), 429);
     // Who verifies is not refused for the address, and nothing was charged to the access key.
     assert_node_response(&caller.send(&env.recording("1-1")).await.unwrap(), "0");
+}
+
+const KEY: &str = "0123456789abcdef0123456789abcdef";
+
+/// Starts a gateway with a caller that has [`KEY`] and these keys, and with these tables.
+async fn start_with_key(keys: &str, tables: &str) -> TestEnv {
+    let keys = format!("api_key_file = \"qa-key\"\n{keys}");
+    let authority = Authority::new("clients");
+    let mut site = Site::new(&authority, &(caller("qa", &keys) + tables));
+    site.setup.listener = "playback = true".to_owned();
+    site.setup.shanghai = "ceiling = { per_hour = 10, burst = 8 }".to_owned();
+    let write = |folder: &Path| write_secret(&folder.join("qa-key"), KEY.as_bytes());
+    site.start_after(write).await
+}
+
+#[tokio::test]
+async fn what_is_refused_to_a_caller_counts_for_its_ceiling_and_that_of_its_access_key() {
+    let keys = "ceiling = { per_hour = 10, burst = 4 }\ninterfaces = [\"downloadRecord\"]";
+    let env = start_with_key(keys, "").await;
+    let link = "/recordings/1-1?begin=2021-11-24T16:25:03Z&end=2021-11-24T17:25:11Z";
+    let link = ClientRequest::get(&format!("{}{link}", env.url())).unwrap();
+    let mut unlisted = env.recording("1-1");
+    unlisted.target = "/rest/x".to_owned();
+    let mut statuses = Vec::new();
+    for request in [
+        env.recording("1-1"),
+        unlisted,
+        env.post_to("downloadRecord?a=b", "{}"),
+        link,
+        env.recording("1-1"),
+    ] {
+        let request = request.with_header(X_API_KEY, KEY);
+        statuses.push(env.send(&request).await.status.as_u16());
+    }
+    assert_eq!(statuses, [403, 404, 400, 403, 429]);
+    // Four of the eight of the access key are left. Clients that sign get no tickets.
+    let ticket = "/recordings/1-1/ticket?begin=2021-11-24T16:25:03Z&end=2021-11-24T17:25:11Z";
+    for status in [403, 403, 403, 403, 429] {
+        let mut request = env.recording("1-1");
+        request.target = ticket.to_owned();
+        let response = env.send(&signed(request, SHANGHAI)).await;
+        assert_eq!(response.status.as_u16(), status);
+    }
+    env.assert_no_upstream_request();
+}
+
+#[tokio::test]
+async fn what_a_caller_may_not_ask_is_refused_before_its_body() {
+    let env = start_with_key("", "[limits]\nbody_timeout = \"1s\"\n").await;
+    let wrong = KEY.replace('0', "1");
+    for (key, path, status) in [
+        (KEY, "ivr/uploadFile", 403),
+        (KEY, "ivr/uploadFile?vdnId=1", 403),
+        (KEY, "getRecordFileUrlFromObs?a=b", 400),
+        (KEY, "unlisted", 404),
+        // An unknown key is like a wrong signature: it is judged behind the body.
+        (&wrong, "ivr/uploadFile", 408),
+        (&wrong, "unlisted", 408),
+    ] {
+        let mut connection = env.target().connect().await;
+        let head = format!(
+            "POST /CCFS/resource/ccfs/{path} HTTP/1.1\r\nHost: h\r\nX-Api-Key: {key}\r\n\
+             Content-Length: 60000\r\n\r\n"
+        );
+        connection.send(head.as_bytes()).await;
+        let response = connection.response().await.unwrap();
+        assert_eq!(response.status, status, "{path}");
+    }
+    env.assert_no_upstream_request();
 }
