@@ -11,7 +11,7 @@ use super::caller::{Caller, ListenerCallers};
 use super::context::RequestContext;
 use super::{Account, BodyReadError, Gateway, Rejection, RouteMatch, browser, request_body};
 use crate::auth::{AuthError, Presented, Proven, Signer};
-use crate::http_fields::{JSON_UTF_8, PREFER};
+use crate::http_fields::JSON_UTF_8;
 use crate::metrics::{CallerWay, Limiter};
 use crate::tls::ClientCertificate;
 
@@ -269,14 +269,11 @@ fn check_interface(caller: &Caller, route: &RouteMatch<'_>, head: &Parts) -> Res
     Ok(())
 }
 
-/// Makes the fields that go to a node for a caller anew: nothing of the client's own head is in them but Host. What
-/// the client prefers is for the gateway, and reaches no node.
+/// Makes the fields that go to a node for a caller anew: nothing of the client's own head is in them but Host.
 pub(super) fn fields_made_anew(method: &Method, head: &HeaderMap) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(4);
-    for name in [header::HOST, PREFER] {
-        for value in head.get_all(&name) {
-            headers.append(name.clone(), value.clone());
-        }
+    for value in head.get_all(header::HOST) {
+        headers.append(header::HOST, value.clone());
     }
     if *method == Method::POST {
         headers.insert(header::CONTENT_TYPE, JSON_UTF_8);

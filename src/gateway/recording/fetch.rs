@@ -3,6 +3,7 @@
 
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use compact_str::CompactString;
 use http::HeaderMap;
@@ -13,6 +14,7 @@ use super::super::caller::{Charged, Payer};
 use super::super::context::wall_clock;
 use super::super::shared_cache::{self, Insertion, SharedCache};
 use super::super::{Gateway, RequestContext, Snapshot};
+use super::prefer;
 use crate::cache::{Cache, CacheHit, CachePolicy, InsertOutcome, InsertToken};
 use crate::ccfs::ResultKind;
 use crate::http_fields::accepts_codings;
@@ -138,6 +140,8 @@ pub(super) struct Fetch {
     would_refuse: OnceLock<Limiter>,
     /// Whether only a node's response will do (`Cache-Control: no-cache`).
     pub(super) no_cache: bool,
+    /// How long its client wants to wait if there is no recording yet.
+    pub(super) preferred_wait: Option<Duration>,
     /// Whether it renews an entry in the background.
     is_refresh: bool,
     /// The remaining wait of the request for the shared store.
@@ -154,6 +158,8 @@ impl Fetch {
         payer: Option<Payer>,
     ) -> Self {
         let call_id = request.payload.owned_call_id();
+        // Of the head that goes to a node for a caller it is no part.
+        let preferred_wait = prefer::wait(&head.headers, context.snapshot.waits.max_wait);
         let upstream_request = context.upstream_request(head, request);
         Self {
             snapshot: context.snapshot.clone(),
@@ -165,6 +171,7 @@ impl Fetch {
             remaining: Mutex::default(),
             would_refuse: OnceLock::new(),
             no_cache: false,
+            preferred_wait,
             is_refresh: false,
             wait_budget: context.wait_budget,
         }
@@ -224,6 +231,7 @@ impl Fetch {
             remaining: Mutex::default(),
             would_refuse: OnceLock::new(),
             no_cache: true,
+            preferred_wait: None,
             is_refresh: false,
             wait_budget: None,
         }

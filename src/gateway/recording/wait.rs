@@ -155,8 +155,7 @@ impl RequestContext {
     /// Returns how long the client of a response without data wants to wait still. It counts from the
     /// request's arrival (RFC 7240, 4.3).
     fn remaining_wait(&self, fetch: &Fetch) -> Option<Duration> {
-        let headers = &fetch.upstream_request.headers;
-        let wait = prefer::wait(headers, self.snapshot.waits.max_wait)?;
+        let wait = fetch.preferred_wait?;
         let policy = self.snapshot.listener_policy(&self.listener).ok()?;
         let is_served = policy.validation == Validation::Enforce;
         let remaining = wait.checked_sub(self.record.elapsed())?;

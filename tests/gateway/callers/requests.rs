@@ -58,44 +58,51 @@ async fn the_entries_of_an_access_key_are_shared_by_its_callers_and_by_no_other(
 
 #[tokio::test]
 async fn a_node_sees_nothing_of_the_head_of_a_caller() {
-    let (env, identity) = qa("").await;
-    let client = env.client_of(&identity);
-    let request = env
-        .recording("1-1")
-        .with_header(COOKIE, "session=CANARY")
-        .with_header(ACCEPT_ENCODING, "gzip")
-        .with_header(RANGE, "bytes=0-1")
-        .with_header(CACHE_CONTROL, "no-cache")
-        .with_header(HeaderName::from_static("prefer"), "wait=1")
-        .with_header(HeaderName::from_static("x-forwarded-for"), "192.0.2.1")
-        .with_header(HeaderName::from_static("x-canary"), "CANARY")
-        .with_header(CONTENT_TYPE, "application/json; canary=CANARY");
-    assert_node_response(&client.send(&request).await.unwrap(), "0");
-    let got = env.sole_upstream_request();
-    let mut names: Vec<_> = got.headers.iter().map(|(name, _)| name.as_str()).collect();
-    names.sort_unstable();
-    let own = [
-        "authorization",
-        "content-length",
-        "content-type",
-        "host",
-        "traceparent",
-        "via",
-        "x-forwarded-for",
-        "x-forwarded-host",
-        "x-forwarded-proto",
-        "x-request-id",
-    ];
-    assert_eq!(names, own);
-    assert_eq!(
-        got.header("content-type"),
-        Some("application/json;charset=UTF-8")
-    );
-    assert_eq!(got.header("x-forwarded-for"), Some("127.0.0.1"));
-    assert_eq!(got.header("host"), request.headers["host"].to_str().ok());
-    assert_eq!(got.access_key.as_deref(), Some(SHANGHAI));
-    assert_eq!(got.rejection, None);
-    assert!(!format!("{:?}", got.headers).contains("CANARY"));
+    let authority = Authority::new("clients");
+    let keys = format!("{QA}\ninterfaces = [\"getRecordFileUrlFromObs\", \"downloadRecordFile\"]");
+    let env = Site::new(&authority, &caller("qa", &keys)).start().await;
+    let client = env.client_of(&authority.issue(&["CN=qa"]));
+    let file = r#"{"request":{"version":"2.0"},"msgBody":{"fileName":"a/17B.wav"}}"#;
+    for request in [
+        env.recording("1-1"),
+        env.post_to("downloadRecordFile", file),
+    ] {
+        let request = request
+            .with_header(COOKIE, "session=CANARY")
+            .with_header(ACCEPT_ENCODING, "gzip")
+            .with_header(RANGE, "bytes=0-1")
+            .with_header(CACHE_CONTROL, "no-cache")
+            .with_header(HeaderName::from_static("prefer"), "wait=1")
+            .with_header(HeaderName::from_static("x-forwarded-for"), "192.0.2.1")
+            .with_header(HeaderName::from_static("x-canary"), "CANARY")
+            .with_header(CONTENT_TYPE, "application/json; canary=CANARY");
+        assert_eq!(client.send(&request).await.unwrap().status.as_u16(), 200);
+        let got = env.sole_upstream_request();
+        let mut names: Vec<_> = got.headers.iter().map(|(name, _)| name.as_str()).collect();
+        names.sort_unstable();
+        let own = [
+            "authorization",
+            "content-length",
+            "content-type",
+            "host",
+            "traceparent",
+            "via",
+            "x-forwarded-for",
+            "x-forwarded-host",
+            "x-forwarded-proto",
+            "x-request-id",
+        ];
+        assert_eq!(names, own);
+        assert_eq!(
+            got.header("content-type"),
+            Some("application/json;charset=UTF-8")
+        );
+        assert_eq!(got.header("x-forwarded-for"), Some("127.0.0.1"));
+        assert_eq!(got.header("host"), request.headers["host"].to_str().ok());
+        assert_eq!(got.access_key.as_deref(), Some(SHANGHAI));
+        assert_eq!(got.rejection, None);
+        assert!(!format!("{:?}", got.headers).contains("CANARY"));
+    }
 }
 
 #[tokio::test]
