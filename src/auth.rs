@@ -21,6 +21,7 @@ mod derived;
 mod diagnosis;
 mod keys;
 mod mac;
+mod parts;
 mod percent;
 mod secret_set;
 mod v2;
@@ -29,9 +30,9 @@ mod v2;
 mod tests;
 
 pub use callers::{
-    AppCredential, CallerCredentials, CallerIndex, JwkSet, JwkSetError, Presented, Principal,
-    Proven, SignatureAlgorithm, TicketMacKeys, TicketScope, TokenRules, TokenVerifier, X_API_KEY,
-    is_api_key, is_app_key,
+    AppCredential, CallerCredentials, CallerIndex, CredentialSearch, JwkSet, JwkSetError,
+    Presented, Principal, Proven, SignatureAlgorithm, TicketMacKeys, TicketScope, TokenRules,
+    TokenVerifier, X_API_KEY, is_api_key, is_app_key,
 };
 pub use canonical::CanonicalRequest;
 pub use diagnosis::{Evidence, Mistake, find_mistake, mistake_of_head};
@@ -253,25 +254,13 @@ pub fn sign(
     Ok(value)
 }
 
-/// Whether any part of an `Authorization` value, between slashes, commas, `=` or blanks, satisfies
-/// `is_access_key`. Such a value is never forwarded unverified. Double quotes around a part do not hide it.
+/// Whether any part of an `Authorization` value satisfies `is_access_key`. Such a value is never forwarded unverified.
+/// Double quotes around a part do not hide it.
 pub fn mentions_access_key(value: &[u8], is_access_key: impl Fn(&str) -> bool) -> bool {
-    let is_mentioned = |part: &[u8]| {
+    parts::any_part(value, |part| {
         std::str::from_utf8(part)
             .is_ok_and(|part| is_access_key(part) || is_access_key(part.trim_matches('"')))
-    };
-    // An access key may itself hold a comma or `=`, so parts between slashes and blanks count too.
-    value
-        .split(|byte| matches!(byte, b'/' | b' ' | b'\t'))
-        .any(|part| {
-            is_mentioned(part)
-                || part
-                    .split(|byte| matches!(byte, b',' | b'='))
-                    .any(is_mentioned)
-                || part
-                    .split(|byte| b",=:;'\"()".contains(byte))
-                    .any(is_mentioned)
-        })
+    })
 }
 
 /// Why a claim was not parsed or not verified. For the log; responses never reveal it.

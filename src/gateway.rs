@@ -269,6 +269,7 @@ impl Gateway {
             wait_budget: None,
             caller: None,
             caller_way: None,
+            is_link: false,
         }
     }
 

@@ -25,6 +25,7 @@ mod otlp;
 mod otlp;
 mod output;
 mod request_span;
+mod shown_path;
 mod span;
 mod tail;
 mod trace;
@@ -38,6 +39,7 @@ pub use diagnostics::{Diagnostics, LogFormat, diagnostics_lines, init_diagnostic
 pub use exporter::TraceExporter;
 pub use otlp::CollectorError;
 pub use output::write_stderr;
+pub use shown_path::shown_path;
 pub use span::{Attributes, Kind, Span, SpanQueue, Value, method_name};
 pub use tail::{CannotFollow, MAX_FOLLOWERS, Tail, TailFilter, TailStream};
 pub use trace::{SampleRatio, TraceContext};
@@ -240,6 +242,11 @@ impl RequestRecord {
         self.details.as_ref()?.caller.as_ref()
     }
 
+    /// Returns the path, without a query that is escaped into it.
+    fn shown_path(&self) -> Option<&str> {
+        self.uri.as_ref().map(|uri| shown_path(uri.path()))
+    }
+
     /// Returns the time since the record was started.
     pub fn elapsed(&self) -> Duration {
         self.started.elapsed()
@@ -261,7 +268,7 @@ impl RequestRecord {
                 .as_ref()
                 .map(|method| shortened(method.as_str())),
             interface: self.interface,
-            path: self.uri.as_ref().map(|uri| shortened(uri.path())),
+            path: self.shown_path().map(shortened),
             status: self.status,
             result_code: self.result_code.clone(),
             outcome: self.outcome,

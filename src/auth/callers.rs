@@ -6,6 +6,7 @@
 mod api_keys;
 mod jwt;
 mod sdk_hmac;
+mod search;
 mod tickets;
 
 use std::collections::HashMap;
@@ -19,13 +20,14 @@ use jiff::Timestamp;
 
 use super::{AccessKey, AuthError, Credential, Secret, Signable, Signer};
 use crate::tls::CertificateName;
-use api_keys::{ApiKeys, any_part, bearer_token};
+use api_keys::{ApiKeys, bearer_token};
 use jwt::{TokenCallers, is_token};
 use sdk_hmac::{AppCallers, is_app_signature};
 
 pub use api_keys::is_api_key;
 pub use jwt::{JwkSet, JwkSetError, SignatureAlgorithm, TokenRules, TokenVerifier};
 pub use sdk_hmac::{AppCredential, is_app_key};
+pub use search::CredentialSearch;
 pub use tickets::{TicketMacKeys, TicketScope};
 
 /// What the gateway must know of a caller to identify it and to sign for it.
@@ -190,16 +192,6 @@ impl<T: Principal> CallerIndex<T> {
         now: Timestamp,
     ) -> Result<Proven<T>, AuthError> {
         self.apps.verify(request, now)
-    }
-
-    /// Whether a head holds an API key or a token in a place where it is none, or names an app. It must not be
-    /// forwarded.
-    pub fn mentions_credential(&self, headers: &HeaderMap) -> bool {
-        let takes_keys = !(self.api_keys.is_empty() && self.tokens.is_empty());
-        let is_credential =
-            |part: &[u8]| self.api_keys.is_key(part) || self.tokens.is_of_an_issuer(part);
-        takes_keys && any_part(headers, is_credential)
-            || !self.apps.is_empty() && self.apps.are_mentioned(headers)
     }
 
     /// Finds the caller of a client certificate by the names that it proves; `None` if it is no caller's.

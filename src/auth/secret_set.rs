@@ -1,4 +1,4 @@
-//! The set of all configured secrets, to recognise one that a client sent where an access key belongs.
+//! The set of all configured secrets, to recognise one that a client sent where it does not belong.
 
 use std::hash::BuildHasher;
 
@@ -7,7 +7,8 @@ use foldhash::quality::RandomState;
 use super::Secret;
 use crate::sharded_map::ShardedMap;
 
-/// Keyed hashes of secrets. It holds no secret, and its answer only decides how a text is shown.
+/// Keyed hashes of secrets. It holds no secret, and its answer only decides how a text is shown, and whether a request
+/// that did not verify is kept from the nodes.
 pub struct SecretSet {
     hasher: RandomState,
     /// How many secrets have each hash.
@@ -54,9 +55,9 @@ impl SecretSet {
     }
 
     /// Whether `text` equals one of the secrets.
-    pub fn contains(&self, text: &str) -> bool {
+    pub fn contains(&self, text: impl AsRef<[u8]>) -> bool {
         self.hashes
-            .contains_key(&self.hasher.hash_one(text.as_bytes()))
+            .contains_key(&self.hasher.hash_one(text.as_ref()))
     }
 }
 

@@ -1,5 +1,7 @@
 //! Parses a node's JSON response, and makes the gateway's own in the same shape.
 
+mod recordings;
+
 use bytes::Bytes;
 use compact_str::CompactString;
 use jiff::Timestamp;
@@ -7,6 +9,7 @@ use memchr::{memchr_iter, memchr3_iter};
 
 use super::json::{Object, write_string};
 use crate::ccfs::presigned_url;
+pub use recordings::all_recording_urls;
 
 /// What the gateway reads from a JSON response of CC-FS, which is one JSON object.
 ///
@@ -112,39 +115,6 @@ pub fn recording_urls(body: &[u8]) -> Vec<(String, Option<Timestamp>)> {
         .map(|url| (url.to_owned(), presigned_url::expires_at(url)))
         .collect()
 }
-
-/// Returns the URLs in the `resultData` of a response as [`recording_urls`]; `None` if they cannot be told apart.
-pub fn all_recording_urls(body: &[u8]) -> Option<Vec<(String, Option<Timestamp>)>> {
-    let object = Object::lenient(body).ok()?;
-    let data = object.member("resultData")?;
-    if object.is_ambiguous() {
-        return None;
-    }
-    let mut rest = object.value(&data);
-    let mut urls = Vec::new();
-    let mut found = Urls { canonical: rest };
-    while let Some(url) = found.next() {
-        let url = url?;
-        // The first one in the text: an earlier one would have been found before.
-        let (before, _) = rest.split_once(url)?;
-        if !before.ends_with(is_before_url) && !SPACE_ESCAPES.iter().any(|it| before.ends_with(it))
-        {
-            return None;
-        }
-        urls.push((url.to_owned(), presigned_url::expires_at(url)));
-        rest = found.canonical;
-    }
-    Some(urls)
-}
-
-/// Whether a URL can begin after a character. After another one it is a part of something else, such as the query of
-/// another URL.
-fn is_before_url(c: char) -> bool {
-    matches!(c, '"' | ',' | ';' | '|') || c.is_whitespace()
-}
-
-/// How canonical text writes line breaks and tabs.
-const SPACE_ESCAPES: [&str; 3] = ["\\n", "\\r", "\\t"];
 
 /// Iterates over the URLs in canonical JSON. Yields `None` for text that looks like a URL and cannot be
 /// read.

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+use crate::auth::is_api_key;
+
 /// Whether the value of this key is a secret itself.
 pub(super) fn is_secret_key(key: &str) -> bool {
     key == "secret_key"
@@ -18,6 +20,23 @@ pub(super) fn looks_like_secret(text: &str) -> bool {
     text.len() >= MIN_SECRET_LENGTH
         && !text.contains('_')
         && text.bytes().any(|byte| byte.is_ascii_digit())
+}
+
+/// Whether a text can be an API key written in the place of something else. Words are rarely as long, and hold no
+/// digit.
+pub(super) fn looks_like_api_key(text: &str) -> bool {
+    is_api_key(text.as_bytes()) && text.bytes().any(|byte| byte.is_ascii_digit())
+}
+
+/// Whether the name of a caller is shown: one that is none, or looks like an API key, may be a secret.
+pub(super) fn is_shown_caller_name(name: &str) -> bool {
+    is_caller_name(name) && !looks_like_api_key(name)
+}
+
+/// Whether a text is a name of a caller.
+pub(super) fn is_caller_name(name: &str) -> bool {
+    let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=MAX_CALLER_NAME_LENGTH).contains(&name.len()) && name.bytes().all(is_legal)
 }
 
 /// Whether the text holds a URL with a password (`https://user:password@host`).
@@ -279,6 +298,9 @@ const REFERENCE_KEYS: [&str; 10] = [
     "ticket_key_file",
     "token_file",
 ];
+
+/// Names stand in logs and on pages.
+const MAX_CALLER_NAME_LENGTH: usize = 64;
 
 /// Names are shorter as a rule; the secret keys of Huawei Cloud have 40 characters.
 const MIN_SECRET_LENGTH: usize = 16;

@@ -54,6 +54,19 @@ impl KeyPath<'_> {
         }
     }
 
+    /// Returns the keys as messages show them: without the name of a caller that may be a secret.
+    fn shown(&self) -> String {
+        match self {
+            Self::Child(above @ Self::Child(KeyPath::Root, "callers"), name)
+                if !secrets::is_shown_caller_name(name) =>
+            {
+                format!("{}.…", above.dotted())
+            }
+            Self::Child(above @ Self::Child(..), key) => format!("{}.{key}", above.shown()),
+            path => path.dotted(),
+        }
+    }
+
     /// Whether the value stands below access keys.
     fn is_in_account_table(&self) -> bool {
         match self {
@@ -68,8 +81,12 @@ impl Validator<'_> {
     fn check_table(&mut self, table: &mut DeTable<'_>, keys: &TableKeys, path: &KeyPath<'_>) {
         let mut out = Vec::new();
         let holds_accounts = matches!(path, KeyPath::Child(KeyPath::Root, "access_keys"));
+        let holds_callers = matches!(path, KeyPath::Child(KeyPath::Root, "callers"));
         for (key, value) in table.iter_mut() {
             let name: &str = key.get_ref();
+            if holds_callers && !secrets::is_shown_caller_name(name) {
+                self.diagnostics.secret_spans.push(key.span());
+            }
             if secrets::is_secret_key(name) {
                 self.redact(value, &key.span());
             }
@@ -203,7 +220,7 @@ impl Validator<'_> {
         };
         let count = array.len() as u64;
         if count < *min || count > *max {
-            let message = format!("{} has {count} values", path.dotted());
+            let message = format!("{} has {count} values", path.shown());
             self.diagnostics
                 .error(span.clone(), message, format!("must be {node}"));
             return false;
@@ -227,7 +244,7 @@ impl Validator<'_> {
         if secrets::has_url_password(text) {
             self.diagnostics.secret_spans.push(span.clone());
             return Some(Mismatch {
-                message: format!("{} is a URL with a password", path.dotted()),
+                message: format!("{} is a URL with a password", path.shown()),
                 help: Some(
                     "must hold no password: secrets stand in files or in the environment".into(),
                 ),
@@ -242,8 +259,11 @@ impl Validator<'_> {
             TextRule::Duration => (ConfigDuration::parse(text).is_some(), "cannot read"),
             TextRule::Time => (ConfigTime::parse(text).is_some(), "cannot read"),
         };
+        if !fits && secrets::looks_like_api_key(text) {
+            self.diagnostics.secret_spans.push(span.clone());
+        }
         (!fits).then(|| Mismatch {
-            message: format!("{message} {}", path.dotted()),
+            message: format!("{message} {}", path.shown()),
             help: allowed
                 .suggestion(text)
                 .map(|meant| format!("did you mean \"{meant}\"?")),
@@ -284,7 +304,7 @@ impl Validator<'_> {
         if path.is_in_account_table() {
             self.redact(value, key);
         }
-        let message = format!("{} cannot be {}", path.dotted(), type_name(found));
+        let message = format!("{} cannot be {}", path.shown(), type_name(found));
         self.diagnostics
             .error(span, message, format!("must be {node}"));
     }
@@ -303,7 +323,7 @@ fn check_range(number: Option<f64>, node: &SchemaNode, path: &KeyPath<'_>) -> Op
     };
     let fits = number.is_some_and(|number| (*min..=*max).contains(&number));
     (!fits).then(|| Mismatch {
-        message: format!("{} is out of range", path.dotted()),
+        message: format!("{} is out of range", path.shown()),
         help: None,
     })
 }

@@ -53,6 +53,10 @@ impl Gateway {
             }
         }
         if !endpoint.authenticated && !head.headers.contains_key(header::AUTHORIZATION) {
+            if route.mentions_credential(head) {
+                let request = FailedRequest::new(head, None, route);
+                return Err(self.authentication_failed(&AuthError::OtherScheme, context, request));
+            }
             self.charge_address(context, endpoint)?;
             let body = body_limits.read(incoming, context).await?;
             return Ok(Admission::Unverified { body });
@@ -85,14 +89,15 @@ impl Gateway {
         context: &mut RequestContext,
     ) -> Result<Admission, Rejection> {
         let request = FailedRequest::new(head, Some(&body), route);
-        let is_secret = route.mentions_credential(&head.headers);
-        if !is_secret && route.shadows(error) {
+        let shadows = route.shadows(error);
+        let forwards =
+            shadows || route.forwards_unverified(error, &head.headers, &context.snapshot);
+        if !forwards || route.mentions_credential(head) {
+            return Err(self.authentication_failed(error, context, request));
+        }
+        if shadows {
             self.shadow(error, context, request);
             return Ok(Admission::Unverified { body });
-        }
-        let is_known_key = |part: &str| context.snapshot.account(part).is_some();
-        if is_secret || !route.forwards_unverified(error, &head.headers, is_known_key) {
-            return Err(self.authentication_failed(error, context, request));
         }
         context.record.metrics().count(AuthResult::Forwarded);
         context.record_claimed_key(&head.headers);

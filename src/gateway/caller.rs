@@ -1,6 +1,6 @@
 //! A caller without a secret key: its limits, and the callers that may ask on a listener.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -8,11 +8,13 @@ use jiff::Timestamp;
 use super::Account;
 use super::account_counts::{AccountCounts, AccountTotals};
 use super::shared_cache::{self, SharedCache};
-use crate::auth::{AccessKey, CallerCredentials, CallerIndex, Principal, TokenVerifier};
+use crate::auth::{
+    AccessKey, CallerCredentials, CallerIndex, CredentialSearch, Principal, TokenVerifier,
+};
 use crate::config::{self, CallerSettings, Rate};
 use crate::limit::{InFlight, Permit, RateLimited, RefundableRateLimiter, Remaining};
 use crate::metrics::{Limiter, Shard};
-use crate::tls::{CertificateIdentities, CertificateName};
+use crate::tls::CertificateIdentities;
 
 /// A caller with its limits. They count besides those of its access key.
 #[derive(Debug)]
@@ -25,7 +27,8 @@ pub struct Caller {
     counts: Arc<AccountCounts>,
     rate_limiter: Option<Arc<RefundableRateLimiter>>,
     ceiling_limiter: Option<Arc<RefundableRateLimiter>>,
-    /// Verifies its tokens, and remembers them until anything of the caller changes.
+    /// Verifies its tokens, and remembers them until anything of the caller changes, or of another caller with tokens
+    /// on the listener.
     tokens: Option<Arc<TokenVerifier>>,
 }
 
@@ -60,6 +63,16 @@ impl Caller {
                 _ => (settings.jwt.clone()).map(|rules| Arc::new(TokenVerifier::new(rules))),
             },
         })
+    }
+
+    /// Returns what identifies it.
+    fn credentials(&self) -> CallerCredentials<'_> {
+        CallerCredentials {
+            certificates: &self.settings.client_certificate,
+            api_keys: &self.settings.api_keys,
+            tokens: self.tokens.as_ref(),
+            app: self.settings.sdk_hmac.as_ref(),
+        }
     }
 
     /// Returns its name.
@@ -201,6 +214,12 @@ pub(super) fn callers(config: &config::Config, previous: Option<&Callers>) -> Ca
     config.callers.iter().map(next).collect()
 }
 
+/// Returns the search for the credentials of all callers, which no listener with a caller forwards.
+pub(super) fn credential_search(callers: &Callers) -> Arc<CredentialSearch> {
+    let credentials = callers.values().map(|caller| caller.credentials());
+    Arc::new(CredentialSearch::new(credentials))
+}
+
 /// The callers that may ask on one listener.
 #[derive(Debug)]
 pub struct ListenerCallers {
@@ -208,6 +227,8 @@ pub struct ListenerCallers {
     pub(super) index: CallerIndex<Caller>,
     /// What client certificates prove there; `None` without a `client_ca`.
     pub(super) identities: Option<Arc<CertificateIdentities>>,
+    /// Finds the credentials of all callers, also of those that may not ask here.
+    pub(super) search: Arc<CredentialSearch>,
 }
 
 impl ListenerCallers {
@@ -215,26 +236,14 @@ impl ListenerCallers {
     pub(super) fn of(
         name: &str,
         listener: &config::Listener,
-        callers: &Callers,
+        (callers, search): (&Callers, &Arc<CredentialSearch>),
     ) -> Option<Arc<Self>> {
         let here = callers
             .values()
             .filter(|caller| caller.settings.listeners.contains(name));
         here.clone().next()?;
-        let credentials = here.map(|caller| {
-            let credentials = CallerCredentials {
-                certificates: &caller.settings.client_certificate,
-                api_keys: &caller.settings.api_keys,
-                tokens: caller.tokens.as_ref(),
-                app: caller.settings.sdk_hmac.as_ref(),
-            };
-            (caller, credentials)
-        });
-        let all_names = callers
-            .values()
-            .flat_map(|it| &it.settings.client_certificate);
-        let keys: HashSet<CertificateName> =
-            all_names.filter(|it| !it.is_issued()).cloned().collect();
+        let credentials = here.map(|caller| (caller, caller.credentials()));
+        let keys = config::pinned_keys(callers.values().map(|caller| &caller.settings));
         let identities = listener.tls.client_ca.as_ref().and_then(|authorities| {
             let lists = listener.tls.client_crls.iter().map(|crl| crl.der.clone());
             let lists: Vec<_> = lists.collect();
@@ -244,6 +253,7 @@ impl ListenerCallers {
         Some(Arc::new(Self {
             index: CallerIndex::new(credentials),
             identities: identities.map(Arc::new),
+            search: search.clone(),
         }))
     }
 }

@@ -43,6 +43,8 @@ pub(super) struct RequestContext {
     pub(super) caller: Option<Arc<Caller>>,
     /// How the caller was identified, also one that may not make the request.
     pub(super) caller_way: Option<CallerWay>,
+    /// Whether the request opens a link that plays, or asks for a ticket for one.
+    pub(super) is_link: bool,
 }
 
 /// The permits of a request. A streaming response holds them until its end.

@@ -22,6 +22,7 @@ use crate::ccfs::{ENDPOINTS, Endpoint, Payload, ResponseKind};
 use crate::http_fields::JSON_UTF_8;
 use crate::message::VerifiedRequest;
 use crate::metrics::CallerWay;
+use answer::Choice;
 use link::Link;
 
 /// How a listener serves links.
@@ -65,13 +66,14 @@ impl Gateway {
         B: http_body::Body<Data = Bytes, Error = BodyReadError> + Unpin,
     {
         // What does not depend on the client.
+        context.is_link = true;
         let route = snapshot
             .listener_policy(&context.listener)?
             .route_of_links()?;
         context.record_route(&route);
         let link = Link::parse(&head.uri)?;
         check_method(&link, &head.method)?;
-        let wants_json = answer::wants_json(&head.headers);
+        let choice = Choice::of(&link, &mut head.headers);
 
         // Who asks, and whether it may.
         let (signer, account) = match &link.ticket {
@@ -113,7 +115,7 @@ impl Gateway {
         account.count_recording(context.now);
         let mut response = self.recording(context, head, request, payer).await?;
         self.add_hint(context, &mut response);
-        Ok(context.answer_link(route.endpoint, response, (link.number(), wants_json)))
+        Ok(context.answer_link(route.endpoint, response, choice))
     }
 
     /// Verifies a ticket. It counts alone: another credential beside it is refused.
@@ -161,12 +163,12 @@ impl RequestContext {
         &mut self,
         endpoint: &Endpoint,
         response: GatewayResponse,
-        (number, wants_json): (u32, bool),
+        choice: Choice,
     ) -> GatewayResponse {
         self.record_given(endpoint, &response);
         let code = self.record.result_code.as_deref();
         let is_success = code.is_some_and(|code| self.snapshot.rules.is_success_code(code));
-        let (response, is_given) = answer::answer(response, (code, is_success), number, wants_json);
+        let (response, is_given) = answer::answer(response, (code, is_success), choice);
         self.record.gives_recording &= is_given;
         response
     }

@@ -1,6 +1,7 @@
 //! Makes every response: from a node's response, from a cached one or from a rejection, with the headers
 //! that every response carries.
 
+mod browser;
 mod link;
 
 use std::pin::Pin;
@@ -96,10 +97,14 @@ pub(super) fn into_response(
     mut context: RequestContext,
 ) -> Response<ResponseBody> {
     let rate_limit = RateLimitState::of(&result, &context);
+    let by_certificate = context.caller_way == Some(CallerWay::Certificate);
     let record = &mut context.record;
     let (mut response, content) = match result {
-        Ok(passed) => {
+        Ok(mut passed) => {
             record.outcome = passed.outcome;
+            if by_certificate && !context.is_link {
+                browser::drop_node_fields(&mut passed.headers);
+            }
             let mut response = Response::new(());
             *response.status_mut() = passed.status;
             *response.headers_mut() = passed.headers;
@@ -117,15 +122,11 @@ pub(super) fn into_response(
     if let Some(rate_limit) = rate_limit {
         rate_limit.add_to(response.headers_mut());
     }
-    if context.caller_way == Some(CallerWay::Certificate) {
-        let headers = response.headers_mut();
-        headers.insert(
-            CROSS_ORIGIN_RESOURCE_POLICY,
-            HeaderValue::from_static("same-origin"),
-        );
-        for name in GRANTS_TO_OTHER_SITES {
-            headers.remove(name);
-        }
+    if by_certificate {
+        browser::forbid_embedding(response.headers_mut());
+    }
+    if by_certificate || context.is_link {
+        browser::forbid_execution(response.headers_mut());
     }
     record.status = response.status().as_u16();
     context.count_setback();
@@ -378,17 +379,6 @@ fn add_common_headers(headers: &mut HeaderMap, record: &RequestRecord) {
     headers.insert(X_REQUEST_ID, record.request_id.clone());
     headers.append(header::VIA, VIA_GATEWAY);
 }
-
-/// Fetch standard, 3.7: no page of another site can embed the response.
-const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName =
-    HeaderName::from_static("cross-origin-resource-policy");
-
-/// What a node might allow pages of other sites (Fetch standard, 3.2.5).
-const GRANTS_TO_OTHER_SITES: [HeaderName; 3] = [
-    header::ACCESS_CONTROL_ALLOW_ORIGIN,
-    header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
-    header::ACCESS_CONTROL_EXPOSE_HEADERS,
-];
 
 /// RFC 9209.
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");

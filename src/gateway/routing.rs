@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use super::caller::ListenerCallers;
 use super::playback::PlaybackPolicy;
 use super::rejection::Rejection;
+use super::snapshot::Snapshot;
 use crate::auth::{self, AuthError};
 use crate::ccfs::{self, Endpoint, Lookup};
 use crate::cluster::Cluster;
@@ -111,10 +112,11 @@ pub struct RouteMatch<'a> {
 }
 
 impl RouteMatch<'_> {
-    /// Whether a request that did not verify holds the API key or the token of a caller, which must reach no node.
-    pub fn mentions_credential(&self, headers: &HeaderMap) -> bool {
+    /// Whether a request that did not verify holds a credential of any caller, which must reach no node from a
+    /// listener on which some caller may ask. Reads the whole head: asked last, of requests that are forwarded else.
+    pub fn mentions_credential(&self, head: &Parts) -> bool {
         let callers = self.policy.callers.as_ref();
-        callers.is_some_and(|callers| callers.index.mentions_credential(headers))
+        callers.is_some_and(|callers| callers.search.is_in(head))
     }
 
     /// Whether shadow authentication forwards what fails with `error`. A disabled access key stays
@@ -135,17 +137,20 @@ impl RouteMatch<'_> {
     }
 
     /// Whether a request that did not verify is forwarded. It must be for a listed interface, and its
-    /// Authorization must not name a configured access key: such a request verifies or is rejected.
+    /// Authorization must neither name a configured access key nor hold a configured secret in its place:
+    /// such a request verifies or is rejected.
     pub fn forwards_unverified(
         &self,
         error: &AuthError,
         headers: &HeaderMap,
-        is_known_key: impl Fn(&str) -> bool,
+        snapshot: &Snapshot,
     ) -> bool {
         let is_unknown_key = *error == AuthError::UnknownKey
             && self.policy.unknown_clients == UnknownClients::Forward;
+        let is_known_key = |part: &str| snapshot.account(part).is_some();
         let names_known_key =
-            |value: &HeaderValue| auth::mentions_access_key(value.as_bytes(), &is_known_key);
+            |value: &HeaderValue| auth::mentions_access_key(value.as_bytes(), is_known_key);
+        let claimed = || auth::claimed_access_key(headers);
         (self.may_forward_unverified(error) || is_unknown_key)
             && !self.is_link
             && !self.endpoint.is_unlisted()
@@ -153,5 +158,6 @@ impl RouteMatch<'_> {
                 .get_all(header::AUTHORIZATION)
                 .iter()
                 .any(names_known_key)
+            && !claimed().is_some_and(|claimed| snapshot.secrets().contains(claimed))
     }
 }

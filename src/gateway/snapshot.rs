@@ -9,7 +9,7 @@ use foldhash::fast::RandomState;
 use jiff::SignedDuration;
 
 use super::account::Account;
-use super::caller::{Caller, Callers, ListenerCallers, callers};
+use super::caller::{Caller, Callers, ListenerCallers, callers, credential_search};
 use super::playback::PlaybackPolicy;
 use super::recording::WaitSettings;
 use super::rejection::Rejection;
@@ -17,7 +17,7 @@ use super::routing::{ListenerPolicy, Route};
 use crate::auth::{AccessKey, Secret, SecretSet, TicketMacKeys};
 use crate::cache::CachePolicy;
 use crate::cluster::{Cluster, ClusterSettings};
-use crate::config::{self, AccessKeys, Config};
+use crate::config::{self, AccessKeys, Config, UnknownClients};
 use crate::http_fields::ViaPseudonym;
 use crate::limit::{ByteBudget, InFlight};
 use crate::metrics::RouteLabels;
@@ -65,11 +65,12 @@ impl Snapshot {
         let clusters = clusters(config, previous);
         let unverified_slots = unverified_slots(&clusters, previous);
         let callers = callers(config, previous.map(|previous| &previous.callers));
+        let search = credential_search(&callers);
         let mut labels = previous.map_or_else(RouteLabels::default, |it| it.routes.clone());
         let listener_policies = config.listeners.iter().map(|(name, listener)| {
             let mut policy =
                 listener_policy(name, listener, &clusters, &unverified_slots, &mut labels);
-            policy.callers = ListenerCallers::of(name, listener, &callers);
+            policy.callers = ListenerCallers::of(name, listener, (&callers, &search));
             (name.clone(), policy)
         });
         let listener_policies = listener_policies.collect();
@@ -116,7 +117,8 @@ impl Snapshot {
 
     /// Makes the set of secrets if requests need it, so that none of them does.
     fn prepare_secrets(&self) {
-        if self.log_claimed_ak {
+        let forwards = |policy: &ListenerPolicy| policy.unknown_clients == UnknownClients::Forward;
+        if self.log_claimed_ak || self.listener_policies.values().any(forwards) {
             self.secrets();
         }
     }

@@ -61,6 +61,8 @@ pub enum Fault {
     ResetInBody,
     /// Content: this resultCode.
     ResultCode(String),
+    /// Content: this body, of this type.
+    Body(&'static str, String),
     /// Content: this HTTP status with an HTML page; 401 with the JSON of CC-FS.
     Status(u16),
     /// Wire: a second response without a request follows the first; the connection stays open.

@@ -91,6 +91,10 @@ impl Fault {
     pub(super) fn apply(&self, plan: &mut ResponsePlan) {
         match self {
             Self::BigResponse(size) => plan.response = big_response(*size),
+            Self::Body(content_type, body) => {
+                plan.response.content_type = content_type;
+                plan.response.content = Content::Full(body.clone().into());
+            }
             Self::GarbageJson => {
                 plan.response.content = Content::Full(r#"{"resultCode":"0","resultData":{"#.into());
             }

@@ -73,6 +73,7 @@ impl WireScript {
             }
             Fault::UntilClose => (format_head(response, ""), all, End::Close),
             Fault::BigResponse(_)
+            | Fault::Body(..)
             | Fault::Chunked
             | Fault::DelayBody(_)
             | Fault::DelayHead(_)

@@ -21,7 +21,7 @@ pub(super) fn request_span(record: &RequestRecord, elapsed: Duration) -> Span {
     let mut attributes = Attributes::default();
     attributes.fixed("http.request.method", method);
     attributes.fixed("url.scheme", "https");
-    attributes.text("url.path", record.uri.as_ref().map(http::Uri::path));
+    attributes.text("url.path", record.shown_path());
     let status = (record.status > 0).then_some(record.status.into());
     attributes.number("http.response.status_code", status);
     attributes.number("server.port", i64::from(record.port));

@@ -15,7 +15,7 @@ use crate::ccfs::{FILE_NOT_FOUND, ResultKind};
 use crate::cluster::Node;
 use crate::message::{UpstreamErrorKind, UpstreamRequest};
 use crate::metrics::{Attempt, Incident, NodeRefusal, Refused, ResultClass};
-use crate::telemetry::{Attributes, Kind, Span, TraceContext, method_name};
+use crate::telemetry::{Attributes, Kind, Span, TraceContext, method_name, shown_path};
 
 /// Records one attempt exactly once: with its result, or as cancelled if it is dropped before.
 pub(super) struct AttemptTelemetry<'a> {
@@ -113,7 +113,7 @@ impl<'a> AttemptTelemetry<'a> {
         let mut attributes = Attributes::default();
         attributes.fixed("http.request.method", method);
         attributes.fixed("url.scheme", "https");
-        attributes.text("url.path", request.target.path());
+        attributes.text("url.path", shown_path(request.target.path()));
         attributes.text("server.address", host);
         attributes.number("server.port", port);
         let resent = (self.previous_attempts > 0).then_some(self.previous_attempts.into());

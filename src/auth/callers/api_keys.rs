@@ -4,16 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use aws_lc_rs::constant_time;
-use data_encoding::BASE64_NOPAD;
 use foldhash::quality::RandomState;
 use hmac::Mac as _;
-use http::HeaderMap;
-use http::header::AUTHORIZATION;
 use zeroize::Zeroizing;
 
 use super::super::Secret;
 use super::super::mac::{Mac, new_mac};
-use super::X_API_KEY;
 
 /// The API keys of callers.
 pub(super) struct ApiKeys<T> {
@@ -75,38 +71,12 @@ impl<T> ApiKeys<T> {
         mac.update(key);
         mac.finalize().into_bytes().into()
     }
-
-    /// Whether a text is one of the keys.
-    pub(super) fn is_key(&self, text: &[u8]) -> bool {
-        !self.is_empty()
-            && (MIN_API_KEY_LENGTH..=MAX_API_KEY_LENGTH).contains(&text.len())
-            && self.find(text).is_some()
-    }
 }
 
 impl<T> std::fmt::Debug for ApiKeys<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "ApiKeys({})", self.callers.len())
     }
-}
-
-/// Whether any part of the credentials of a head satisfies `is_credential`, in whatever scheme it stands; also the
-/// name and the password of `Basic` (RFC 7617), which clients make of a key.
-pub(super) fn any_part(headers: &HeaderMap, is_credential: impl Fn(&[u8]) -> bool) -> bool {
-    let values = headers.get_all(AUTHORIZATION).iter();
-    let mut values = values.chain(headers.get_all(X_API_KEY));
-    values.any(|value| {
-        let mut parts = value.as_bytes().split(|byte| SEPARATORS.contains(byte));
-        parts.any(|part| {
-            let padding = part.iter().rev().take_while(|byte| **byte == b'=').count();
-            let unpadded = &part[..part.len() - padding];
-            let basic = BASE64_NOPAD.decode(unpadded).unwrap_or_default();
-            let colon = basic.iter().position(|byte| *byte == b':');
-            let (name, password) = basic.split_at(colon.unwrap_or(basic.len()));
-            let password = password.get(1..).unwrap_or_default();
-            [part, name, password].iter().any(|it| is_credential(it))
-        })
-    })
 }
 
 fn prefix(digest: &Digest) -> [u8; 8] {
@@ -126,17 +96,18 @@ pub(super) fn bearer_token(value: &[u8]) -> Option<&[u8]> {
 /// Whether a text can be an API key: at least 32 and at most 512 characters of a token (RFC 6750, 2.1), which are not
 /// three parts between dots, the form of a JSON Web Token.
 pub fn is_api_key(text: &[u8]) -> bool {
-    let is_legal = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(byte);
     (MIN_API_KEY_LENGTH..=MAX_API_KEY_LENGTH).contains(&text.len())
-        && text.iter().all(is_legal)
+        && text.iter().copied().all(is_key_byte)
         && text.iter().filter(|byte| **byte == b'.').count() != 2
 }
 
+/// Whether an API key can hold a character.
+pub(super) fn is_key_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/' | b'=')
+}
+
 /// 128 bits in hexadecimal digits.
-const MIN_API_KEY_LENGTH: usize = 32;
+pub(super) const MIN_API_KEY_LENGTH: usize = 32;
 
 /// Longer ones are mistakes.
 const MAX_API_KEY_LENGTH: usize = 512;
-
-/// None of them can be in an API key or a token.
-pub(super) const SEPARATORS: &[u8] = b" \t,;:'\"()";

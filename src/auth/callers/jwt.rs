@@ -20,7 +20,7 @@ use crate::auth::AuthError;
 use claims::Token;
 use keys::VerificationKey;
 pub use keys::{JwkSet, JwkSetError, SignatureAlgorithm};
-use remembered::RememberedTokens;
+use remembered::{RememberedTokens, TokenDigest, VerifierId};
 
 /// What a token must be to identify a caller.
 #[derive(Debug, PartialEq)]
@@ -48,6 +48,7 @@ impl TokenRules {
 /// Verifies the tokens of one caller, and remembers those that were right.
 #[derive(Debug)]
 pub struct TokenVerifier {
+    id: VerifierId,
     rules: Arc<TokenRules>,
     remembered: RememberedTokens,
 }
@@ -56,15 +57,25 @@ impl TokenVerifier {
     /// Creates a verifier that remembers no token.
     pub fn new(rules: Arc<TokenRules>) -> Self {
         Self {
+            id: VerifierId::next(),
             rules,
             remembered: RememberedTokens::default(),
         }
     }
+
+    /// Returns the issuer of the tokens.
+    pub(super) fn issuer(&self) -> &str {
+        &self.rules.issuer
+    }
 }
 
-/// The callers that tokens identify.
+/// The callers that tokens identify on one listener.
 #[derive(Debug)]
-pub(super) struct TokenCallers<T>(Vec<(Arc<T>, Arc<TokenVerifier>)>);
+pub(super) struct TokenCallers<T> {
+    callers: Vec<(Arc<T>, Arc<TokenVerifier>)>,
+    /// All of the verifiers, sorted.
+    ids: Box<[VerifierId]>,
+}
 
 impl<T> TokenCallers<T> {
     pub(super) fn new<'a>(
@@ -73,27 +84,38 @@ impl<T> TokenCallers<T> {
     where
         T: 'a,
     {
-        let callers = callers.map(|(caller, verifier)| (caller.clone(), verifier.clone()));
-        Self(callers.collect())
+        let callers: Vec<_> = callers
+            .map(|(caller, verifier)| (caller.clone(), verifier.clone()))
+            .collect();
+        let mut ids: Vec<_> = callers.iter().map(|(_, verifier)| verifier.id).collect();
+        ids.sort_unstable();
+        Self {
+            callers,
+            ids: ids.into(),
+        }
     }
 
     /// Whether no caller has tokens.
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.callers.is_empty()
     }
 
-    /// Finds the caller of a token that was verified before and whose time is not over.
+    /// Finds the caller of a token that was verified before, among these callers, and whose time is not over.
     pub(super) fn remembered(&self, text: &[u8], now: Timestamp) -> Option<Proven<T>> {
         if self.is_empty() || text.len() > MAX_TOKEN_LENGTH {
             return None;
         }
-        let digest = remembered::digest(text);
-        let mut callers = self.0.iter();
+        let digest = self.digest(text);
+        let mut callers = self.callers.iter();
         callers
             .find(|(_, verifier)| verifier.remembered.contains(&digest, now))
             .map(|(caller, _)| Proven {
                 caller: caller.clone(),
             })
+    }
+
+    fn digest(&self, text: &[u8]) -> TokenDigest {
+        remembered::digest(&self.ids, text)
     }
 
     /// Verifies a token: what is cheap first, the signature last.
@@ -105,7 +127,7 @@ impl<T> TokenCallers<T> {
         let (caller, verifier, key) = self.candidate(&token, now)?;
         key.verify(token.signed, &token.signature)
             .map_err(|_| AuthError::WrongToken("a wrong signature"))?;
-        let digest = remembered::digest(text);
+        let digest = self.digest(text);
         verifier.remembered.insert(digest, token.times, now);
         Ok(Proven {
             caller: caller.clone(),
@@ -118,7 +140,7 @@ impl<T> TokenCallers<T> {
         token: &Token<'_>,
         now: Timestamp,
     ) -> Result<(&Arc<T>, &TokenVerifier, &VerificationKey), AuthError> {
-        let callers = self.0.iter();
+        let callers = self.callers.iter();
         let mut fitting: Vec<_> = callers
             .filter_map(|(caller, verifier)| {
                 let key = verifier
@@ -148,15 +170,6 @@ impl<T> TokenCallers<T> {
             [] => Err(AuthError::WrongToken("other claims")),
             _ => Err(AuthError::WrongToken("it fits more than one caller")),
         }
-    }
-
-    /// Whether a text is a token of an issuer, right or wrong.
-    pub(super) fn is_of_an_issuer(&self, text: &[u8]) -> bool {
-        let is_issuer = |issuer: &str| {
-            let mut callers = self.0.iter();
-            callers.any(|(_, verifier)| verifier.rules.issuer == issuer)
-        };
-        !self.is_empty() && claims::claimed_issuer(text).is_some_and(|it| is_issuer(&it))
     }
 }
 

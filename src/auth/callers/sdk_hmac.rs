@@ -14,7 +14,6 @@ use aws_lc_rs::constant_time;
 use data_encoding::HEXLOWER;
 use foldhash::quality::RandomState;
 use hmac::Mac as _;
-use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use jiff::civil::DateTime;
 use jiff::tz::Offset;
@@ -22,7 +21,6 @@ use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 
 use super::Proven;
-use super::api_keys::SEPARATORS;
 use crate::auth::canonical::{check_names, single_value};
 use crate::auth::mac::{Mac, new_mac};
 use crate::auth::v2::parse_hex;
@@ -95,23 +93,6 @@ impl<T> AppCallers<T> {
             caller: caller.clone(),
         })
     }
-
-    /// Whether a signature of the scheme, in whatever form, names a configured app.
-    pub(super) fn are_mentioned(&self, headers: &HeaderMap) -> bool {
-        let is_key = |part: &[u8]| {
-            let part = std::str::from_utf8(part);
-            part.is_ok_and(|part| self.by_key.contains_key(part))
-        };
-        let mut values = headers.get_all(AUTHORIZATION).iter();
-        values.any(|value| {
-            let value = value.as_bytes();
-            let scheme = value.get(..SCHEME_FAMILY.len()).unwrap_or_default();
-            scheme.eq_ignore_ascii_case(SCHEME_FAMILY)
-                && value
-                    .split(|byte| *byte == b'=' || SEPARATORS.contains(byte))
-                    .any(is_key)
-        })
-    }
 }
 
 impl<T> std::fmt::Debug for AppCallers<T> {
@@ -139,7 +120,11 @@ struct AppSignature<'a> {
 }
 
 impl<'a> AppSignature<'a> {
+    /// Parses a value; a longer one than any client makes is none, so that its names cost no work.
     fn parse(value: &'a [u8]) -> Option<Self> {
+        if value.len() > MAX_VALUE_LENGTH {
+            return None;
+        }
         let text = std::str::from_utf8(value).ok()?;
         let mut parts = text.strip_prefix(SCHEME)?.split(", ");
         let (Some(app_key), Some(names), Some(signature), None) =
@@ -254,15 +239,15 @@ const ALGORITHM: &str = "SDK-HMAC-SHA256";
 
 const SCHEME: &str = "SDK-HMAC-SHA256 ";
 
-/// The start of its relatives too, such as SDK-HMAC-SM3.
-const SCHEME_FAMILY: &[u8] = b"sdk-hmac";
-
 const DATE: &str = "x-sdk-date";
 
 const CONTENT_HASH: &str = "x-sdk-content-sha256";
 
 /// How far `X-Sdk-Date` may be from the clock, each way. APIG has the same.
 const CLOCK_WINDOW: SignedDuration = SignedDuration::from_mins(15);
+
+/// In bytes; as that of auth-v2.
+const MAX_VALUE_LENGTH: usize = 4096;
 
 /// Those of APIG have at most 64 characters.
 const MAX_APP_KEY_LENGTH: usize = 128;

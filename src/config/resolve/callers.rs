@@ -1,6 +1,7 @@
 //! Callers without a secret key: what identifies them, where they may ask, and for what.
 
 mod api_keys;
+mod authorities;
 mod jwt;
 mod sdk_hmac;
 
@@ -14,6 +15,7 @@ use crate::auth::AccessKey;
 use crate::ccfs::ENDPOINTS;
 use crate::config::diagnostics::Diagnostics;
 use crate::config::file::{self, ByName, File};
+use crate::config::secrets;
 use crate::config::spanned::Spanned;
 use crate::config::suggestion::suggest;
 use crate::config::{AccessKeys, CallerSettings, Listener};
@@ -32,10 +34,11 @@ pub(super) fn resolve(
     for (name, table) in &file.callers {
         check_name(name, diagnostics);
         if let Some(caller) = caller(name, table, file, diagnostics) {
-            check_authorities(name, table, (&caller, listeners), diagnostics);
+            authorities::check(name, table, (&caller, listeners), diagnostics);
             callers.insert(caller.name.clone(), Arc::new(caller));
         }
     }
+    authorities::warn_of_issuers(file, (&callers, listeners), diagnostics);
     report_shared_names(&file.callers, diagnostics);
     api_keys::report_shared(&file.callers, &callers, diagnostics);
     jwt::report_shared(&file.callers, &callers, diagnostics);
@@ -95,8 +98,7 @@ fn caller(
 }
 
 fn check_name(name: &Spanned<String>, diagnostics: &mut Diagnostics) {
-    let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    if !(1..=MAX_NAME_LENGTH).contains(&name.len()) || !name.bytes().all(is_legal) {
+    if !secrets::is_caller_name(name) {
         diagnostics.error(
             name.span(),
             "not a name of a caller",
@@ -113,14 +115,24 @@ fn certificate_names(
     for text in written {
         match text.parse() {
             Ok(name) => names.push(name),
-            Err(_) => diagnostics.error(
-                text.span(),
-                "not a name of a certificate",
-                "must be \"CN=…\", \"DNS=…\", \"URI=…\", or the pin of its key, \"sha256/…\"",
-            ),
+            Err(_) => {
+                hide_api_key(text, diagnostics);
+                diagnostics.error(
+                    text.span(),
+                    "not a name of a certificate",
+                    "must be \"CN=…\", \"DNS=…\", \"URI=…\", or the pin of its key, \"sha256/…\"",
+                );
+            }
         }
     }
     names
+}
+
+/// Redacts a value that is none of its kind if it can be the API key of the caller.
+fn hide_api_key(written: &Spanned<String>, diagnostics: &mut Diagnostics) {
+    if secrets::looks_like_api_key(written) {
+        diagnostics.secret_spans.push(written.span());
+    }
 }
 
 /// Returns the names of the listeners on which a caller may ask.
@@ -139,6 +151,7 @@ fn listener_names(
                 Some(meant) => format!("did you mean \"{meant}\"?"),
                 None => format!("known are: {}", all().collect::<Vec<_>>().join(", ")),
             };
+            hide_api_key(name, diagnostics);
             diagnostics.error(name.span(), "unknown listener", help);
         }
     }
@@ -167,46 +180,12 @@ fn interfaces(
                     Some(meant) => format!("did you mean \"{meant}\"?"),
                     None => "must be an interface of CC-FS, such as \"downloadRecord\"".to_owned(),
                 };
+                hide_api_key(name, diagnostics);
                 diagnostics.error(name.span(), "unknown interface", help);
             }
         }
     }
     names
-}
-
-/// Checks that the certificates of a caller are verified on its listeners, and by the same authorities if the
-/// configuration does not say on which.
-fn check_authorities(
-    name: &Spanned<String>,
-    table: &file::Caller,
-    (caller, listeners): (&CallerSettings, &BTreeMap<Arc<str>, Listener>),
-    diagnostics: &mut Diagnostics,
-) {
-    let Some(first) = table.client_certificate.as_ref().and_then(|it| it.first()) else {
-        return;
-    };
-    let resolved = caller.listeners.iter().filter_map(|it| listeners.get(it));
-    if resolved.clone().count() < caller.listeners.len() {
-        // What is wrong with the others is reported there.
-        return;
-    }
-    let mut authorities = resolved.filter_map(|it| it.tls.client_ca.as_deref());
-    let Some(one) = authorities.next() else {
-        diagnostics.error(
-            first.span(),
-            "client_certificate, and none of its listeners has a client_ca",
-            "needs client_ca in the tls of a listener, with client_auth = \"optional\" beside other clients",
-        );
-        return;
-    };
-    if table.listeners.is_none() && authorities.any(|it| it.certificates() != one.certificates()) {
-        diagnostics.missing_key(
-            &format!("callers.{}.listeners", name.value),
-            first.span(),
-            "client_certificate without listeners, where listeners have different client_ca",
-            "needs listeners = [\"…\"]: another authority may issue the same name to somebody else",
-        );
-    }
 }
 
 /// Reports certificate names that two callers have.
@@ -239,6 +218,9 @@ pub(super) fn check_access_keys(
         let Some(access_key) = &table.access_key else {
             continue;
         };
+        if !accounts.contains_key(access_key.as_str()) {
+            hide_api_key(access_key, diagnostics);
+        }
         match accounts.get(access_key.as_str()) {
             Some(account) if !account.credential.enabled() => diagnostics.warning(
                 access_key.span(),
@@ -266,6 +248,3 @@ pub(super) fn check_access_keys(
 
 /// What a caller may use without `interfaces`.
 const DEFAULT_INTERFACE: &str = "getRecordFileUrlFromObs";
-
-/// Names stand in logs and on pages.
-const MAX_NAME_LENGTH: usize = 64;

@@ -2,42 +2,96 @@
 
 use std::net::Ipv6Addr;
 
-use http::header::{ACCEPT, REFERRER_POLICY, RETRY_AFTER};
+use bytes::Bytes;
+use http::header::{ACCEPT, CACHE_CONTROL, REFERRER_POLICY, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use jiff::Timestamp;
 
 use super::super::response::GatewayResponse;
-use crate::ccfs::{self, NO_DATA};
+use super::link::Link;
+use crate::ccfs::{self, FILE_NOT_FOUND, NO_DATA};
+use crate::http_fields::PREFER;
 
-/// Makes the answer to a link for the recording with this number. The flag says that it gives the recording out.
+/// What the client of a link may choose of its answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Choice {
+    /// Which of several recordings, from 1.
+    number: u32,
+    /// Whether it wants CC-FS's own answer.
+    wants_json: bool,
+    /// Whether a ticket opens the link.
+    by_ticket: bool,
+}
+
+impl Choice {
+    /// Reads the choice from the fields of a head. A ticket opens one recording for a client that is not known:
+    /// that client can neither ask for all recordings, nor have a node asked anew, nor wait. Its fields that ask
+    /// for this are removed.
+    pub(super) fn of(link: &Link, headers: &mut HeaderMap) -> Self {
+        let by_ticket = link.ticket.is_some();
+        if by_ticket {
+            for name in [ACCEPT, CACHE_CONTROL, PREFER] {
+                headers.remove(name);
+            }
+        }
+        Self {
+            number: link.number(),
+            wants_json: wants_json(headers),
+            by_ticket,
+        }
+    }
+}
+
+/// Makes the answer to a link. The flag says that it gives the recording out.
 pub(super) fn answer(
     response: GatewayResponse,
     (result_code, is_success): (Option<&str>, bool),
-    number: u32,
-    wants_json: bool,
+    choice: Choice,
 ) -> (GatewayResponse, bool) {
     let mut response = response.without_node_fields();
     let no_referrer = HeaderValue::from_static("no-referrer");
     response.headers.insert(REFERRER_POLICY, no_referrer);
+    let Some(code) = result_code else {
+        // Of a firewall before the node, for example.
+        return (response.into_node_failure(), false);
+    };
     if response.status != StatusCode::OK || !is_success {
-        response.status = failure_status(response.status, result_code);
-        if response.status == StatusCode::SERVICE_UNAVAILABLE {
+        let status = failure_status(response.status, code);
+        if status == StatusCode::SERVICE_UNAVAILABLE {
             let one_second = HeaderValue::from_static("1");
             response.headers.entry(RETRY_AFTER).or_insert(one_second);
         }
-        return (response, false);
+        let body = match response.body() {
+            Some(body) if !choice.by_ticket => body.clone(),
+            // It may hold anything, recordings too.
+            _ => failure_body(status, code),
+        };
+        return (response.into_json(status, body), false);
     }
-    if wants_json {
-        return (response, true);
+    let body = response.body().cloned().unwrap_or_default();
+    if choice.wants_json {
+        return (response.into_json(StatusCode::OK, body), true);
     }
-    let urls = response.body().map(|body| ccfs::all_recording_urls(body));
-    match location(&urls.flatten().unwrap_or_default(), number) {
+    let urls = ccfs::all_recording_urls(&body).unwrap_or_default();
+    match location(&urls, choice.number) {
         Ok(location) => (response.into_redirect(location), true),
+        // CC-FS's own answer would give the other recordings out.
         Err(status) => {
-            response.status = status;
-            (response, false)
+            let body = failure_body(status, code);
+            (response.into_json(status, body), false)
         }
     }
+}
+
+/// Makes the body of an answer without a recording, with the result code of CC-FS.
+fn failure_body(status: StatusCode, result_code: &str) -> Bytes {
+    let text = match status {
+        StatusCode::NOT_FOUND => "there is no such recording",
+        StatusCode::SERVICE_UNAVAILABLE => "too many requests",
+        StatusCode::BAD_REQUEST => "CC-FS refuses the parameters of the link",
+        _ => "the answer of CC-FS has no recording to which a client can be sent",
+    };
+    ccfs::envelope(result_code, text)
 }
 
 /// Returns the value of `Location`: the URL with this number, counted from 1.
@@ -84,24 +138,22 @@ fn is_plain_authority(authority: &str) -> bool {
 }
 
 /// Returns the status of an answer without a recording.
-fn failure_status(status: StatusCode, result_code: Option<&str>) -> StatusCode {
+fn failure_status(status: StatusCode, result_code: &str) -> StatusCode {
     if status != StatusCode::OK {
         return StatusCode::BAD_GATEWAY;
     }
     match result_code {
-        Some(NO_DATA | "0300011") => StatusCode::NOT_FOUND,
-        Some("0300008" | "0300009") => StatusCode::SERVICE_UNAVAILABLE,
-        Some(
-            "0300001" | "0300002" | "0300003" | "0300004" | "0300005" | "0300006" | "0300007"
-            | "0300010" | "0300013",
-        ) => StatusCode::BAD_REQUEST,
+        NO_DATA | FILE_NOT_FOUND => StatusCode::NOT_FOUND,
+        "0300008" | "0300009" => StatusCode::SERVICE_UNAVAILABLE,
+        "0300001" | "0300002" | "0300003" | "0300004" | "0300005" | "0300006" | "0300007"
+        | "0300010" | "0300013" => StatusCode::BAD_REQUEST,
         _ => StatusCode::BAD_GATEWAY,
     }
 }
 
 /// Whether a client wants CC-FS's own answer: `Accept` names `application/json`, and not below `*/*` (RFC 9110,
 /// 12.5.1).
-pub(super) fn wants_json(headers: &HeaderMap) -> bool {
+fn wants_json(headers: &HeaderMap) -> bool {
     let values = headers.get_all(ACCEPT).iter();
     let ranges: Vec<(&str, f32)> = values
         .filter_map(|value| value.to_str().ok())

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::super::rejection::Rejection;
 use crate::auth::TicketScope;
+use crate::telemetry::shown_path;
 
 /// What a link asks for.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -24,7 +25,8 @@ impl Link {
     /// Parses a target that begins with [`PREFIX`].
     ///
     /// # Errors
-    /// 404 for another path; 400 for a broken escape, and for an unknown, repeated or unreadable parameter.
+    /// 404 for another path; 400 for a broken escape, for a query in the path, and for an unknown, repeated, too long
+    /// or unreadable parameter.
     pub(super) fn parse(uri: &Uri) -> Result<Self, Rejection> {
         let rest = uri.path().strip_prefix(PREFIX).unwrap_or_default();
         let (call_id, asks_for_ticket) = match rest.split_once('/') {
@@ -35,6 +37,12 @@ impl Link {
         if call_id.is_empty() {
             return Err(NOT_A_LINK);
         }
+        if shown_path(uri.path()) != uri.path() {
+            return Err(Rejection::Malformed(
+                "the query of a link is escaped into its path",
+            ));
+        }
+        check_length(call_id)?;
         let mut link = Self {
             call_id: decode(call_id)?,
             begin: None,
@@ -46,8 +54,12 @@ impl Link {
         let query = uri.query().unwrap_or_default();
         for parameter in query.split('&').filter(|it| !it.is_empty()) {
             let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+            let name = decode(name)?;
+            if name != "ticket" {
+                check_length(value)?;
+            }
             let value = decode(value)?;
-            let is_new = match decode(name)?.as_str() {
+            let is_new = match name.as_str() {
                 "begin" => link.begin.replace(value).is_none(),
                 "end" => link.end.replace(value).is_none(),
                 "n" => link.number.replace(number(&value)?).is_none(),
@@ -109,6 +121,14 @@ impl Link {
     }
 }
 
+/// Checks the length of a value before anything is made of it, such as the HMAC of a ticket.
+fn check_length(value: &str) -> Result<(), Rejection> {
+    if value.len() > MAX_VALUE_LENGTH {
+        return Err(Rejection::Malformed("a value of a link is too long"));
+    }
+    Ok(())
+}
+
 /// Decodes escapes. A plus is a plus (RFC 3986), as in the offset of a time.
 fn decode(text: &str) -> Result<String, Rejection> {
     const BROKEN: Rejection = Rejection::Malformed("a broken percent escape in a link");
@@ -131,6 +151,9 @@ fn number(text: &str) -> Result<u32, Rejection> {
 
 /// The start of the path of every link.
 pub(super) const PREFIX: &str = "/recordings/";
+
+/// In bytes, as written: more than 25 characters of four bytes each, all escaped (callId), or a time.
+const MAX_VALUE_LENGTH: usize = 512;
 
 const NOT_A_LINK: Rejection = Rejection::NotFound("no recording of that path");
 
@@ -189,14 +212,37 @@ mod tests {
             ("/recordings/a?Begin=1", 400),
             ("/recordings/a?ticket=a&ticket=b", 400),
             ("/recordings/a/ticket?ticket=a", 400),
+            ("/recordings/a%3Fbegin=1", 400),
+            ("/recordings/a%253fbegin=1/ticket", 400),
+            ("/recordings/a&ticket=b", 400),
         ] {
             assert_eq!(parse(target), Err(status), "{target}");
         }
     }
 
+    #[test]
+    fn values_have_a_length() {
+        let four_bytes = "%F0%9F%98%80".repeat(25);
+        assert_eq!(
+            parse(&format!("/recordings/{four_bytes}")).unwrap().call_id,
+            "\u{1f600}".repeat(25)
+        );
+        let long = "9".repeat(MAX_VALUE_LENGTH + 1);
+        for target in [
+            format!("/recordings/{long}"),
+            format!("/recordings/a?begin={long}"),
+            format!("/recordings/a?%65nd={long}"),
+            format!("/recordings/a?n={long}"),
+            format!("/recordings/a/ticket?end={long}"),
+        ] {
+            assert_eq!(parse(&target), Err(400), "{target}");
+            assert!(parse(&target.replace(&long, &long[1..])).is_ok() || target.contains("n="));
+        }
+    }
+
     proptest! {
         #[test]
-        fn a_link_with_a_ticket_asks_for_the_same(call_id in "\\PC{1,20}", begin in "\\PC{0,30}", number in proptest::option::of(1..9u32)) {
+        fn a_link_with_a_ticket_asks_for_the_same(call_id in "[^\\pC?%]{1,20}", begin in "\\PC{0,30}", number in proptest::option::of(1..9u32)) {
             let link = Link {
                 call_id,
                 begin: Some(begin),

@@ -1,10 +1,12 @@
 //! Responses to links that play.
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, LOCATION, RETRY_AFTER};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
-use super::{Content, GatewayResponse};
+use super::{Content, GatewayResponse, PROXY_STATUS, browser};
+use crate::ccfs;
+use crate::http_fields::{JSON_UTF_8, X_GATEWAY_ERROR};
 use crate::metrics::RequestOutcome;
 
 impl GatewayResponse {
@@ -16,25 +18,38 @@ impl GatewayResponse {
         }
     }
 
-    /// Drops the fields of the node but those that describe its body and say when to come back: a link is opened
-    /// by browsers, to which the node must give no cookie, no other place to go and no permission.
+    /// Drops the fields of the node: a link is opened by browsers.
     pub(in crate::gateway) fn without_node_fields(mut self) -> Self {
-        let fields = std::mem::take(&mut self.headers);
-        self.headers = fields
-            .into_iter()
-            .filter_map(|(name, value)| Some((name?, value)))
-            .filter(|(name, _)| is_passed(name))
-            .collect();
+        browser::retain(&mut self.headers, browser::is_of_the_gateway);
         self
     }
 
-    /// Makes the redirect to `location`, without a body and without what describes one.
+    /// Makes the response with this JSON, under the gateway's own type whatever the node says.
+    pub(in crate::gateway) fn into_json(mut self, status: StatusCode, body: Bytes) -> Self {
+        self.status = status;
+        self.content = Content::Buffered(Some(body));
+        self.headers.insert(CONTENT_TYPE, JSON_UTF_8);
+        self
+    }
+
+    /// Makes the response to a link where a node gave none of CC-FS.
+    pub(in crate::gateway) fn into_node_failure(mut self) -> Self {
+        let fields = [
+            (X_GATEWAY_ERROR, "node-failed"),
+            (PROXY_STATUS, "ccfs-gateway; error=http_protocol_error"),
+        ];
+        for (name, value) in fields {
+            self.headers.insert(name, HeaderValue::from_static(value));
+        }
+        let text = "the answer of the node is none of CC-FS";
+        self.into_json(StatusCode::BAD_GATEWAY, ccfs::envelope("GW502", text))
+    }
+
+    /// Makes the redirect to `location`, without a body.
     pub(in crate::gateway) fn into_redirect(mut self, location: HeaderValue) -> Self {
         self.status = StatusCode::FOUND;
         self.content = Content::Buffered(Some(Bytes::new()));
-        for name in OF_A_BODY {
-            self.headers.remove(name);
-        }
+        self.headers.remove(RETRY_AFTER);
         self.headers.insert(LOCATION, location);
         self
     }
@@ -53,15 +68,3 @@ impl GatewayResponse {
         }
     }
 }
-
-/// Whether a field of a response to a recording-URL request stands in the answer to a link.
-fn is_passed(name: &HeaderName) -> bool {
-    matches!(
-        name.as_str(),
-        "age" | "cache-control" | "cache-status" | "preference-applied"
-    ) || name.as_str().starts_with("x-gateway-")
-        || OF_A_BODY.contains(name)
-}
-
-/// They describe the answer of CC-FS.
-const OF_A_BODY: [HeaderName; 3] = [CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER];

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use super::LiveCase;
 use crate::auth::{self, AuthError, Credential, Evidence, Mistake, Signable};
 use crate::cluster::Cluster;
+use crate::telemetry;
 
 /// A case. It holds the signature, so `Debug` omits all that the client sent.
 pub(in crate::gateway) struct Case {
@@ -159,7 +160,7 @@ impl Case {
             at: self.at,
             mistake,
             method: self.method.to_string(),
-            path: self.path.to_string(),
+            path: telemetry::shown_path(&self.path).to_owned(),
             names,
             timestamp,
             headers: shown.collect(),

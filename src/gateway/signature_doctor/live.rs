@@ -20,7 +20,7 @@ pub struct LiveCase {
     pub mistake: Mistake,
     /// The method.
     pub method: String,
-    /// The raw path.
+    /// The raw path, without a query that is escaped into it.
     pub path: String,
     /// The signed names, as written.
     pub names: String,

@@ -70,7 +70,7 @@ pub(in crate::telemetry) fn write(
         key!("http.request.method"),
         record.method.as_ref().map(http::Method::as_str),
     );
-    line.optional(key!("url.path"), record.uri.as_ref().map(http::Uri::path));
+    line.optional(key!("url.path"), record.shown_path());
     let agent = record
         .user_agent
         .as_ref()

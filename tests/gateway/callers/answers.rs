@@ -1,22 +1,128 @@
 //! What of a node's answer a link hands out to a browser.
 
+use ccfs_gateway::client::ClientResponse;
 use ccfs_gateway::stand_in::{Fault, When};
 use http::HeaderName;
+use serde_json::json;
 
 use super::links::{WINDOW, link, play, start};
 use super::{Authority, Site, caller};
-use crate::assertions::assert_node_response;
+use crate::assertions::{assert_gateway_error, assert_node_response};
 
 /// What only the owner of an origin may say there.
-const OF_THE_NODE: [(&str, &str); 7] = [
+const OF_THE_NODE: [(&str, &str); 12] = [
     ("access-control-allow-origin", "*"),
     ("access-control-allow-credentials", "true"),
+    ("access-control-allow-headers", "*"),
+    ("access-control-allow-methods", "*"),
+    ("access-control-max-age", "86400"),
+    ("service-worker-allowed", "/"),
+    ("timing-allow-origin", "*"),
     ("clear-site-data", "\"*\""),
     ("content-location", "https://evil.example/"),
     ("location", "https://evil.example/"),
     ("refresh", "0;url=https://evil.example/"),
     ("set-cookie", "session=evil"),
 ];
+
+/// Asserts that a browser runs nothing of a response, which it takes for one of the gateway's own site.
+fn assert_inert(response: &ClientResponse) {
+    assert_eq!(response.header("x-content-type-options"), Some("nosniff"));
+    assert_eq!(
+        response.header("content-security-policy"),
+        Some("default-src 'none'; sandbox")
+    );
+    let content_type = response.header("content-type");
+    if response.status.as_u16() != 302 {
+        assert_eq!(content_type, Some("application/json;charset=UTF-8"));
+    }
+}
+
+#[tokio::test]
+async fn a_link_shows_no_page_of_a_node() {
+    let env = start("").await;
+    let script = "<html><script>alert(document.domain)</script></html>";
+    let not_found =
+        format!(r#"{{"resultCode":"0300012","resultDesc":"{script}","resultData":null}}"#);
+    let success = r#"{"resultCode":"0","resultData":{"url":"<script>"}}"#;
+    for (call_id, faults, status) in [
+        ("1-1", vec![Fault::Status(403)], 502),
+        ("1-2", vec![html(script)], 502),
+        ("1-3", vec![html(&not_found)], 404),
+        ("1-4", vec![html(success)], 502),
+        (
+            "1-5",
+            vec![html(script), Fault::Header("content-encoding", "br")],
+            502,
+        ),
+    ] {
+        for fault in faults {
+            env.nodes[0].faults().inject(fault, When::Always);
+        }
+        let response = play(&env, &format!("{call_id}?{WINDOW}")).await;
+        assert_eq!(response.status.as_u16(), status, "{call_id}");
+        assert_inert(&response);
+        assert_eq!(response.header("content-encoding"), None);
+        if ["1-1", "1-2", "1-5"].contains(&call_id) {
+            assert_gateway_error(&response, 502, "node-failed", "GW502");
+        }
+        env.nodes[0].faults().clear();
+    }
+    // The gateway's own answers too.
+    for target in [
+        format!("1-1?{WINDOW}"),
+        format!("1-1?{WINDOW}&n=1"),
+        format!("1-1?{WINDOW}&n=9"),
+        format!("1-1?{WINDOW}&ticket=x"),
+        format!("1-1?{WINDOW}&x=1"),
+        "1-1/2".to_owned(),
+    ] {
+        assert_inert(&play(&env, &target).await);
+    }
+}
+
+fn html(body: &str) -> Fault {
+    Fault::Body("text/html", body.to_owned())
+}
+
+/// The n-th recording is the n-th of CC-FS, not of the alphabet.
+#[tokio::test]
+async fn links_number_recordings_as_the_node_does() {
+    let env = start("").await;
+    let url = |name: &str| {
+        format!("https://obs.example.com/{name}?AccessKeyId=a&Expires=4102444800&Signature=s")
+    };
+    let numbered: serde_json::Map<_, _> = (1..=11)
+        .map(|number| (format!("url{number}"), url(&format!("rec{number}")).into()))
+        .collect();
+    let beside = json!({ "url": url("rec1"), "thumbUrl": url("thumb"), "callback": url("back") });
+    let named = json!({ "url": url("rec1"), url("name"): "x" });
+    let doubtful = json!({ "thumbUrl": url("thumb"), "callback": url("back") });
+    for (call_id, data, expected) in [
+        (
+            "1-1",
+            numbered.into(),
+            vec![Some("rec1"), Some("rec2"), Some("rec3")],
+        ),
+        ("1-2", beside, vec![Some("rec1"), None]),
+        ("1-3", named, vec![Some("rec1"), None]),
+        ("1-4", doubtful, vec![None]),
+    ] {
+        let body = json!({ "resultCode": "0", "resultDesc": "", "resultData": data });
+        let fault = Fault::Body("application/json", body.to_string());
+        env.nodes[0].faults().inject(fault, When::Always);
+        for (number, expected) in (1..).zip(expected) {
+            let response = play(&env, &format!("{call_id}?{WINDOW}&n={number}")).await;
+            let expected = expected.map(url);
+            assert_eq!(
+                response.header("location"),
+                expected.as_deref(),
+                "{call_id}, {number}"
+            );
+        }
+        env.nodes[0].faults().clear();
+    }
+}
 
 #[tokio::test]
 async fn a_node_gives_a_browser_no_cookie_and_no_other_place_to_go() {
@@ -71,11 +177,9 @@ async fn a_node_cannot_open_the_answers_to_a_certificate_to_other_sites() {
     );
     let response = env.recording_of(&authority.issue(&["CN=qa"]), "1-1").await;
     assert_node_response(&response, "0");
-    for name in [
-        "access-control-allow-origin",
-        "access-control-allow-credentials",
-    ] {
-        assert_eq!(response.header(name), None);
+    assert_inert(&response);
+    for (name, _) in OF_THE_NODE {
+        assert_eq!(response.header(name), None, "{name}");
     }
     let policies = response.headers.get_all("cross-origin-resource-policy");
     let policies: Vec<_> = policies.iter().collect();

@@ -20,18 +20,18 @@ use crate::page;
 use crate::support::{BERLIN, SHANGHAI, Setup, TestEnv, eventually, read, signed, write_secret};
 
 const ISSUER: &str = "https://idp.example.com";
-const JWT: &str = "jwt = { jwks_file = \"idp.jwks\", issuer = \"https://idp.example.com\", \
+pub(super) const JWT: &str = "jwt = { jwks_file = \"idp.jwks\", issuer = \"https://idp.example.com\", \
                    audience = \"recordings\", claims = { group = \"qa\" } }";
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// An identity provider with a key for EdDSA.
-struct Issuer {
+pub(super) struct Issuer {
     id: &'static str,
     key: Ed25519KeyPair,
 }
 
 impl Issuer {
-    fn new(id: &'static str) -> Self {
+    pub(super) fn new(id: &'static str) -> Self {
         let key = Ed25519KeyPair::generate().unwrap();
         Self { id, key }
     }
@@ -42,7 +42,7 @@ impl Issuer {
     }
 
     /// A token with these claims changed; null removes one.
-    fn token(&self, changes: &[(&str, Value)]) -> String {
+    pub(super) fn token(&self, changes: &[(&str, Value)]) -> String {
         let end = Timestamp::now().as_second() + 600;
         let mut claims = json!({ "iss": ISSUER, "aud": "recordings", "exp": end, "group": "qa" });
         for (name, value) in changes {
@@ -60,7 +60,7 @@ impl Issuer {
     }
 }
 
-fn write_keys(folder: &Path, issuers: &[&Issuer]) {
+pub(super) fn write_keys(folder: &Path, issuers: &[&Issuer]) {
     let keys: Vec<_> = issuers.iter().map(|issuer| issuer.jwk()).collect();
     std::fs::write(folder.join("idp.jwks"), json!({ "keys": keys }).to_string()).unwrap();
 }

@@ -1,19 +1,19 @@
-//! Links that play: redirects, refusals, and tickets.
+//! Links that play: redirects and refusals.
 
 use ccfs_gateway::client::{ClientRequest, ClientResponse};
 use ccfs_gateway::stand_in::{Fault, When};
 use http::header::{ACCEPT, AUTHORIZATION, RANGE};
 use http::{HeaderName, Method};
 use jiff::Timestamp;
-use serde_json::Value;
 
+use super::tickets::{get, ticket};
 use super::{Authority, Site, caller};
 use crate::assertions::{assert_gateway_error, assert_node_response};
 use crate::page;
 use crate::support::{BERLIN, SHANGHAI, Setup, TestEnv, credential, read, signed, write_secret};
 
-const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
-const KEY: &str = "0123456789abcdef0123456789abcdef";
+pub(super) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+pub(super) const KEY: &str = "0123456789abcdef0123456789abcdef";
 pub(super) const WINDOW: &str = "begin=2021-11-24%2016:25:03&end=2021-11-24%2017:25:11";
 
 /// A gateway with links and the caller `web`, that has an API key.
@@ -21,7 +21,7 @@ pub(super) async fn start(tables: &str) -> TestEnv {
     start_with("", &(caller("web", "api_key_file = \"web-key\"") + tables)).await
 }
 
-async fn start_with(listener: &str, tables: &str) -> TestEnv {
+pub(super) async fn start_with(listener: &str, tables: &str) -> TestEnv {
     let setup = Setup {
         listener: format!("playback = true\n{listener}"),
         tables: tables.to_owned(),
@@ -36,11 +36,11 @@ pub(super) fn link(env: &TestEnv, method: Method, target: &str) -> ClientRequest
     ClientRequest::new(method, &format!("{}/recordings/{target}", env.url())).unwrap()
 }
 
-fn with_key(request: ClientRequest) -> ClientRequest {
+pub(super) fn with_key(request: ClientRequest) -> ClientRequest {
     request.with_header(X_API_KEY, KEY)
 }
 
-fn sign(request: ClientRequest, ak: &str) -> ClientRequest {
+pub(super) fn sign(request: ClientRequest, ak: &str) -> ClientRequest {
     request
         .sign(&credential(ak), "host", Timestamp::now())
         .unwrap()
@@ -50,7 +50,7 @@ pub(super) async fn play(env: &TestEnv, target: &str) -> ClientResponse {
     env.send(&with_key(link(env, Method::GET, target))).await
 }
 
-fn location(response: &ClientResponse) -> String {
+pub(super) fn location(response: &ClientResponse) -> String {
     assert_eq!(response.status.as_u16(), 302);
     response.header("location").unwrap().to_owned()
 }
@@ -207,142 +207,6 @@ async fn who_does_not_verify_gets_nothing_and_reaches_no_node() {
         .send(&link(&env, Method::GET, &format!("1-1?{WINDOW}")))
         .await;
     assert_gateway_error(&response, 401, "unauthenticated", "GW401");
-}
-
-async fn ticket(env: &TestEnv, target: &str) -> Value {
-    let mut request = link(env, Method::POST, target);
-    request
-        .headers
-        .insert("content-length", "0".parse().unwrap());
-    let response = env.send(&with_key(request)).await;
-    assert_eq!(response.status.as_u16(), 200, "{response:?}");
-    assert_eq!(response.header("cache-control"), Some("no-store"));
-    response.json()
-}
-
-fn get(env: &TestEnv, target: &str) -> ClientRequest {
-    ClientRequest::get(&format!("{}{target}", env.url())).unwrap()
-}
-
-#[tokio::test]
-async fn a_ticket_opens_its_link_and_nothing_else() {
-    let tables = caller("other", "api_key_file = \"other-key\"");
-    let setup_key = "fedcba9876543210fedcba9876543210";
-    let setup = Setup {
-        listener: "playback = true\nticket_life = \"2m\"".to_owned(),
-        tables: caller("web", "api_key_file = \"web-key\"") + &tables,
-        ..Setup::default()
-    };
-    let site = setup.prepare().await;
-    write_secret(&site.folder.path().join("web-key"), KEY.as_bytes());
-    write_secret(&site.folder.path().join("other-key"), setup_key.as_bytes());
-    let env = TestEnv::with_site(site);
-    let issued = ticket(&env, &format!("array-2/ticket?{WINDOW}&n=2")).await;
-    env.assert_no_upstream_request();
-    let url = issued["url"].as_str().unwrap();
-    let end: Timestamp = issued["expires"].as_str().unwrap().parse().unwrap();
-    let left = end.duration_since(Timestamp::now()).as_secs();
-    assert!((110..=120).contains(&left), "{left}");
-    let by_key = location(&play(&env, &format!("array-2?{WINDOW}&n=2")).await);
-    for method in [Method::GET, Method::HEAD] {
-        let mut request = get(&env, url);
-        request.method = method;
-        let response = env.send(&request).await;
-        assert_eq!(location(&response), by_key);
-        assert_eq!(env.log_line(&response).await["gw.caller"], "web");
-    }
-    let text = url.rsplit_once("ticket=").unwrap().1;
-    let changed = |from: &str, to: &str| {
-        assert!(url.contains(from), "{url}");
-        url.replacen(from, to, 1)
-    };
-    for wrong in [
-        changed("array-2", "array-3"),
-        changed("16%3A25%3A03", "16%3A25%3A04"),
-        changed("17%3A25%3A11", "17%3A25%3A12"),
-        changed("n=2", "n=1"),
-        changed("n=2&", ""),
-        changed(text, &text[..text.len() - 2]),
-        changed(text, &format!("{text}A")),
-        changed(text, ""),
-        changed(
-            text,
-            &text.replacen(&text[..1], if text.starts_with('A') { "B" } else { "A" }, 1),
-        ),
-    ] {
-        let response = env.send(&get(&env, &wrong)).await;
-        assert_gateway_error(&response, 401, "unauthenticated", "GW401");
-    }
-    // Another credential beside it, right or wrong.
-    for (name, value) in [
-        (X_API_KEY, KEY),
-        (X_API_KEY, ""),
-        (AUTHORIZATION, "Bearer x"),
-    ] {
-        let response = env.send(&get(&env, url).with_header(name, value)).await;
-        assert_gateway_error(&response, 401, "unauthenticated", "GW401");
-    }
-    // It is no credential of an interface, and in no other place.
-    let mut posted = env.recording("1-1");
-    posted.target += &format!("?ticket={text}");
-    assert_gateway_error(&env.send(&posted).await, 401, "unauthenticated", "GW401");
-    let mut again = get(&env, &url.replacen("?", "/ticket?", 1));
-    again.method = Method::POST;
-    assert_gateway_error(&env.send(&again).await, 400, "malformed", "GW400");
-    let signer = sign(
-        link(&env, Method::POST, &format!("1-1/ticket?{WINDOW}")),
-        SHANGHAI,
-    );
-    assert_gateway_error(&env.send(&signer).await, 403, "forbidden", "GW403");
-    let invalid = with_key(link(&env, Method::POST, "1-1/ticket?begin=x"));
-    assert_eq!(env.send(&invalid).await.status.as_u16(), 400);
-    let mut method = get(&env, &format!("/recordings/1-1/ticket?{WINDOW}"));
-    method = with_key(method);
-    assert_gateway_error(&env.send(&method).await, 405, "method-not-allowed", "GW405");
-}
-
-#[tokio::test]
-async fn each_use_of_a_ticket_is_judged_anew() {
-    let env = start("").await;
-    let issued = ticket(&env, &format!("1-1/ticket?{WINDOW}")).await;
-    let url = issued["url"].as_str().unwrap().to_owned();
-    let file = env.file("gateway.toml");
-    let original = read(&file);
-    let key = "api_key_file = \"web-key\"";
-    for (edit, status) in [
-        (format!("{key}\nenabled = false"), 401),
-        (format!("{key}\nnot_after = 2020-01-01T00:00:00Z"), 401),
-        (format!("{key}\ninterfaces = [\"downloadRecord\"]"), 403),
-        (key.to_owned(), 302),
-    ] {
-        std::fs::write(&file, original.replace(key, &edit)).unwrap();
-        env.reload().await;
-        let response = env.send(&get(&env, &url)).await;
-        assert_eq!(response.status.as_u16(), status, "{edit}");
-    }
-    // Another access key has other recordings.
-    let moved = original.replace(
-        &format!("access_key = \"{SHANGHAI}\""),
-        &format!("access_key = \"{BERLIN}\""),
-    );
-    std::fs::write(&file, moved).unwrap();
-    env.reload().await;
-    assert_eq!(env.send(&get(&env, &url)).await.status.as_u16(), 401);
-}
-
-#[tokio::test]
-async fn a_ticket_is_over_after_its_life() {
-    let env = start_with(
-        "ticket_life = \"1s\"",
-        &caller("web", "api_key_file = \"web-key\""),
-    )
-    .await;
-    let issued = ticket(&env, &format!("1-1/ticket?{WINDOW}")).await;
-    let url = issued["url"].as_str().unwrap().to_owned();
-    crate::support::eventually("the ticket is over", async || {
-        env.send(&get(&env, &url)).await.status.as_u16() == 401
-    })
-    .await;
 }
 
 #[tokio::test]

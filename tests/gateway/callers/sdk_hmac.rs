@@ -174,6 +174,27 @@ async fn of_an_unknown_app_the_scheme_is_as_any_other() {
     );
 }
 
+/// Long values cost the same for known and unknown apps, since their names are not looked at.
+#[tokio::test]
+async fn a_value_that_is_too_long_is_read_for_no_app() {
+    let tables = "[telemetry]\naccess_log = \"access.log\"\n";
+    let env = start("", tables).await;
+    for key in ["qa", "unknown"] {
+        let mut request = sdk_signed(env.recording("1-1"), (key, SECRET), 0);
+        let value = request.headers[AUTHORIZATION].to_str().unwrap();
+        let names = format!("SignedHeaders={}", "x".repeat(5_000));
+        let value = value.replace("SignedHeaders=", &names);
+        request
+            .headers
+            .insert(AUTHORIZATION, value.parse().unwrap());
+        let response = env.send(&request).await;
+        assert_gateway_error(&response, 401, "unauthenticated", "GW401");
+        let line = env.log_line(&response).await;
+        assert_eq!(line["gw.reject_reason"], "a scheme other than auth-v2");
+    }
+    env.assert_no_upstream_request();
+}
+
 #[tokio::test]
 async fn an_app_signs_for_interfaces_alone() {
     let env = start("playback = true\nunknown_paths = \"forward\"", "").await;

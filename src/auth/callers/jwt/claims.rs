@@ -79,13 +79,6 @@ impl<'a> Token<'a> {
     }
 }
 
-/// Returns the issuer that a text in the form of a token names; nothing else of it need be right.
-pub(super) fn claimed_issuer(text: &[u8]) -> Option<String> {
-    let [_, payload, _] = split(text)?;
-    let payload: Value = serde_json::from_slice(&decode(payload)?).ok()?;
-    Some(payload.get("iss")?.as_str()?.to_owned())
-}
-
 /// When a token counts, in seconds since 1970. The leeway is not in them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TokenTimes {

@@ -2,22 +2,41 @@
 //! for nothing; whoever adds a token copies the table, which costs less than the signature did.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use aws_lc_rs::digest::{self, SHA256};
+use aws_lc_rs::digest::{Context, SHA256};
 use foldhash::quality::RandomState;
 use jiff::Timestamp;
 
 use super::claims::TokenTimes;
 
-/// The SHA-256 of a token.
+/// The SHA-256 of a token and of the callers among which it identifies one.
 pub(super) type TokenDigest = [u8; 32];
 
-/// Computes the digest of a token.
-pub(super) fn digest(text: &[u8]) -> TokenDigest {
-    let digest = digest::digest(&SHA256, text);
+/// Computes the digest of a token among callers: what is remembered among some counts for no others, of which it may
+/// fit two.
+pub(super) fn digest(among: &[VerifierId], text: &[u8]) -> TokenDigest {
+    let mut digest = Context::new(&SHA256);
+    digest.update(&(among.len() as u64).to_be_bytes());
+    for id in among {
+        digest.update(&id.0.to_be_bytes());
+    }
+    digest.update(text);
     // Its length is 32.
-    digest.as_ref().try_into().unwrap_or_default()
+    digest.finish().as_ref().try_into().unwrap_or_default()
+}
+
+/// Names the verifier of a caller with its rules; no other one of the process has the same.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) struct VerifierId(u64);
+
+impl VerifierId {
+    /// Returns one that was not given out before.
+    pub(super) fn next() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
 }
 
 type Times = HashMap<TokenDigest, TokenTimes, RandomState>;
