@@ -38,7 +38,7 @@ use rustls::sign::CertifiedKey;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use callers::CallerSettings;
+pub use callers::{CallerSettings, pinned_keys};
 pub use diagnostics::Severity;
 pub use key_directory::{
     AccountSource, ContestedKey, KeyChanges, KeyDirectory, ReadRecord, RefusedFile, list_key_files,

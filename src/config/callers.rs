@@ -1,6 +1,6 @@
 //! The settings of callers without a secret key.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use super::{Rate, Validity};
@@ -50,4 +50,12 @@ impl CallerSettings {
     pub fn may_use(&self, interface: &str) -> bool {
         self.interfaces.contains(&interface)
     }
+}
+
+/// Returns the keys by which client certificates identify these callers.
+pub fn pinned_keys<'a>(
+    callers: impl Iterator<Item = &'a Arc<CallerSettings>>,
+) -> HashSet<CertificateName> {
+    let names = callers.flat_map(|caller| &caller.client_certificate);
+    names.filter(|name| !name.is_issued()).cloned().collect()
 }

@@ -1,6 +1,6 @@
 //! A caller without a secret key: its limits, and the callers that may ask on a listener.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -14,7 +14,7 @@ use crate::auth::{
 use crate::config::{self, CallerSettings, Rate};
 use crate::limit::{InFlight, Permit, RateLimited, RefundableRateLimiter, Remaining};
 use crate::metrics::{Limiter, Shard};
-use crate::tls::{CertificateIdentities, CertificateName};
+use crate::tls::CertificateIdentities;
 
 /// A caller with its limits. They count besides those of its access key.
 #[derive(Debug)]
@@ -243,11 +243,7 @@ impl ListenerCallers {
             .filter(|caller| caller.settings.listeners.contains(name));
         here.clone().next()?;
         let credentials = here.map(|caller| (caller, caller.credentials()));
-        let all_names = callers
-            .values()
-            .flat_map(|it| &it.settings.client_certificate);
-        let keys: HashSet<CertificateName> =
-            all_names.filter(|it| !it.is_issued()).cloned().collect();
+        let keys = config::pinned_keys(callers.values().map(|caller| &caller.settings));
         let identities = listener.tls.client_ca.as_ref().and_then(|authorities| {
             let lists = listener.tls.client_crls.iter().map(|crl| crl.der.clone());
             let lists: Vec<_> = lists.collect();

@@ -17,6 +17,7 @@ use super::certificate::Validity;
 use super::certificate_name::CertificateName;
 use super::client_trust::ClientTrust;
 use super::details::CertificateDetails;
+use super::name_issuers::name_issuers;
 use super::pin::Pin;
 
 /// What client certificates of a listener prove about their holders.
@@ -24,8 +25,7 @@ use super::pin::Pin;
 pub struct CertificateIdentities {
     /// Accepts a certificate at all, as in a handshake.
     accepted: ClientTrust,
-    /// Accepts the names of a certificate: the authorities without the certificates of callers, which could
-    /// give themselves any name.
+    /// Accepts the names of a certificate: the authorities that may give them.
     issuers: ClientTrust,
     /// The keys of the authorities: what they signed for their own key proves nothing.
     authority_keys: HashSet<Pin>,
@@ -45,12 +45,8 @@ impl CertificateIdentities {
         caller_keys: &HashSet<CertificateName>,
     ) -> Result<Self, VerifierBuilderError> {
         let provider: Arc<CryptoProvider> = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let is_caller = |certificate: &CertificateDer<'_>| {
-            Pin::of(certificate)
-                .is_some_and(|pin| caller_keys.contains(&CertificateName::of_pin(pin)))
-        };
         let certificates = authorities.certificates().iter();
-        let issuers = certificates.clone().filter(|it| !is_caller(it)).cloned();
+        let issuers = name_issuers(authorities, caller_keys).cloned();
         // A part of certificates that can be read can be read; without any no name counts.
         let issuers = Authorities::new(issuers.collect())
             .unwrap_or_else(|_| Authorities::from_roots(rustls::RootCertStore::empty()));
@@ -83,11 +79,27 @@ impl CertificateIdentities {
         let is_self_issued = parsed.subject().as_raw() == parsed.issuer().as_raw();
         if !is_self_issued
             && !self.authority_keys.contains(&key)
-            && self.issuers.check_chain(leaf, intermediates, now).is_ok()
+            && self.is_issued(leaf, intermediates, now)
         {
             names.extend(CertificateName::issued(&parsed));
         }
         Some(names)
+    }
+
+    /// Whether an authority that may give names issued a certificate, through intermediates that may sign certificates.
+    fn is_issued(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'static>],
+        now: UnixTime,
+    ) -> bool {
+        // The verifier of chains asks for CA:TRUE, and not for a key usage.
+        let intermediates = intermediates.iter();
+        let intermediates: Vec<_> = intermediates
+            .filter(|it| CertificateDetails::read(it).may_issue_names())
+            .cloned()
+            .collect();
+        self.issuers.check_chain(leaf, &intermediates, now).is_ok()
     }
 
     /// Returns the first second at which another judgment of a chain is possible, if it was accepted at `now`.

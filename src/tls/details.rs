@@ -27,6 +27,10 @@ pub struct CertificateDetails {
     pub signature: String,
     /// The CA flag of the basic constraints; `None` without that extension.
     pub is_authority: Option<bool>,
+    /// Whether its key usage has keyCertSign; `None` without that extension.
+    pub signs_certificates: Option<bool>,
+    /// Whether it has an extended key usage, as certificates of clients and servers do.
+    pub has_purpose: bool,
     /// The pin of the key; `None` if it cannot be read.
     pub pin: Option<Pin>,
 }
@@ -50,6 +54,9 @@ impl CertificateDetails {
         let mut names = alternative_name_texts(&certificate);
         names.truncate(MAX_NAMES);
         let constraints = certificate.basic_constraints().ok().flatten();
+        // One that cannot be read allows nothing.
+        let key_usage = certificate.key_usage().transpose();
+        let key_usage = key_usage.map(|it| it.is_ok_and(|it| it.value.key_cert_sign()));
         Self {
             subject: plain(&certificate.subject().to_string()),
             issuer: plain(&certificate.issuer().to_string()),
@@ -58,6 +65,8 @@ impl CertificateDetails {
             validity: Validity::of(&certificate),
             signature: signature_name(&certificate),
             is_authority: constraints.map(|it| it.value.ca),
+            signs_certificates: key_usage,
+            has_purpose: !matches!(certificate.extended_key_usage(), Ok(None)),
             ..of_key
         }
     }
@@ -71,6 +80,12 @@ impl CertificateDetails {
     /// Whether it may have signed other certificates: its basic constraints do not deny it.
     pub fn may_vouch_for_others(&self) -> bool {
         self.is_authority != Some(false)
+    }
+
+    /// Whether what it signed may have names that count: it is an authority, and its key usage, if it has one, lets it
+    /// sign certificates (RFC 5280, 6.1.4, k and n). One of version 1 says neither.
+    pub fn may_issue_names(&self) -> bool {
+        self.is_authority == Some(true) && self.signs_certificates != Some(false)
     }
 
     /// Returns the names, or words for their absence.

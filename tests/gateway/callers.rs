@@ -31,10 +31,16 @@ pub(crate) struct Authority(pub(crate) CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
     pub(crate) fn new(name: &str) -> Self {
+        let usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        Self::with(name, IsCa::Ca(BasicConstraints::Unconstrained), usages)
+    }
+
+    /// One with these extensions, which may say that it is none.
+    pub(crate) fn with(name: &str, is_ca: IsCa, usages: Vec<KeyUsagePurpose>) -> Self {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.is_ca = is_ca;
+        params.key_usages = usages;
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 

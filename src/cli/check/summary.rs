@@ -6,8 +6,8 @@ use std::io::{self, Write};
 use jiff::Zoned;
 use serde_json::Value;
 
-use crate::config::{ClientAuth, Config, Listener, ListenerTls, UnknownClients};
-use crate::tls::CertificateDetails;
+use crate::config::{ClientAuth, Config, Listener, ListenerTls, UnknownClients, pinned_keys};
+use crate::tls::{self, CertificateDetails, CertificateName};
 
 /// Writes what the configuration sets up.
 pub(super) fn write_summary(config: &Config, out: &mut dyn Write) -> io::Result<()> {
@@ -15,6 +15,7 @@ pub(super) fn write_summary(config: &Config, out: &mut dyn Write) -> io::Result<
     for (name, listener) in &config.listeners {
         writeln!(out, "listener {name} on {}", listener.bind)?;
         write_listener(listener, out)?;
+        write_name_issuers((name, listener), config, out)?;
     }
     for (name, cluster) in &config.clusters {
         let table = &effective["clusters"][name.as_ref()];
@@ -120,6 +121,35 @@ fn write_listener(listener: &Listener, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "  client certificates are {wanted}, {lists}")?;
     }
     write_certificates(&listener.tls, out)
+}
+
+/// Writes who may give callers their names, because each of them may give all.
+fn write_name_issuers(
+    (name, listener): (&str, &Listener),
+    config: &Config,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let mut callers = config.callers.values();
+    let has_named = callers.any(|caller| {
+        caller.listeners.contains(name)
+            && (caller.client_certificate.iter()).any(CertificateName::is_issued)
+    });
+    let Some(authorities) = listener.tls.client_ca.as_ref().filter(|_| has_named) else {
+        return Ok(());
+    };
+    let pinned = pinned_keys(config.callers.values());
+    let issuers = tls::name_issuers(authorities, &pinned);
+    let issuers: Vec<_> = issuers
+        .map(|it| CertificateDetails::read(it).subject)
+        .collect();
+    match issuers.is_empty() {
+        true => Ok(()),
+        false => writeln!(
+            out,
+            "  each caller's name may be given by {}",
+            issuers.join("; by ")
+        ),
+    }
 }
 
 fn write_certificates(tls: &ListenerTls, out: &mut dyn Write) -> io::Result<()> {

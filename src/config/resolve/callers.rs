@@ -1,6 +1,7 @@
 //! Callers without a secret key: what identifies them, where they may ask, and for what.
 
 mod api_keys;
+mod authorities;
 mod jwt;
 mod sdk_hmac;
 
@@ -33,10 +34,11 @@ pub(super) fn resolve(
     for (name, table) in &file.callers {
         check_name(name, diagnostics);
         if let Some(caller) = caller(name, table, file, diagnostics) {
-            check_authorities(name, table, (&caller, listeners), diagnostics);
+            authorities::check(name, table, (&caller, listeners), diagnostics);
             callers.insert(caller.name.clone(), Arc::new(caller));
         }
     }
+    authorities::warn_of_issuers(file, (&callers, listeners), diagnostics);
     report_shared_names(&file.callers, diagnostics);
     api_keys::report_shared(&file.callers, &callers, diagnostics);
     jwt::report_shared(&file.callers, &callers, diagnostics);
@@ -184,41 +186,6 @@ fn interfaces(
         }
     }
     names
-}
-
-/// Checks that the certificates of a caller are verified on its listeners, and by the same authorities if the
-/// configuration does not say on which.
-fn check_authorities(
-    name: &Spanned<String>,
-    table: &file::Caller,
-    (caller, listeners): (&CallerSettings, &BTreeMap<Arc<str>, Listener>),
-    diagnostics: &mut Diagnostics,
-) {
-    let Some(first) = table.client_certificate.as_ref().and_then(|it| it.first()) else {
-        return;
-    };
-    let resolved = caller.listeners.iter().filter_map(|it| listeners.get(it));
-    if resolved.clone().count() < caller.listeners.len() {
-        // What is wrong with the others is reported there.
-        return;
-    }
-    let mut authorities = resolved.filter_map(|it| it.tls.client_ca.as_deref());
-    let Some(one) = authorities.next() else {
-        diagnostics.error(
-            first.span(),
-            "client_certificate, and none of its listeners has a client_ca",
-            "needs client_ca in the tls of a listener, with client_auth = \"optional\" beside other clients",
-        );
-        return;
-    };
-    if table.listeners.is_none() && authorities.any(|it| it.certificates() != one.certificates()) {
-        diagnostics.missing_key(
-            &format!("callers.{}.listeners", name.value),
-            first.span(),
-            "client_certificate without listeners, where listeners have different client_ca",
-            "needs listeners = [\"…\"]: another authority may issue the same name to somebody else",
-        );
-    }
 }
 
 /// Reports certificate names that two callers have.

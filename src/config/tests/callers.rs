@@ -182,7 +182,10 @@ fn mistakes_in_what_it_may_do_are_named() {
 /// Asserts that each of these tables has one mistake, with this message and help.
 fn assert_mistakes(cases: &[(&str, &str, &str)]) {
     for (tables, message, help) in cases {
-        let Err(diagnosis) = TestDir::new().parse(&with_callers(tables)) else {
+        let dir = TestDir::new();
+        let signs = [rcgen::KeyUsagePurpose::KeyCertSign];
+        dir.write("ca.pem", &authority("clients", &signs, &[]));
+        let Err(diagnosis) = dir.parse(&with_callers(tables)) else {
             panic!("no mistake is found in\n{tables}");
         };
         let [problem] = diagnosis.problems() else {
@@ -248,4 +251,63 @@ fn an_access_key_of_the_directory_may_be_missing_while_the_gateway_serves() {
             .iter()
             .any(|it| it.message().contains("no such access key"))
     );
+}
+
+/// A self-signed certificate of an authority with these usages and alternative names, as PEM.
+fn authority(name: &str, usages: &[rcgen::KeyUsagePurpose], names: &[&str]) -> String {
+    let names: Vec<_> = names.iter().map(|it| (*it).to_owned()).collect();
+    let mut params = rcgen::CertificateParams::new(names).unwrap();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, name);
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params.key_usages = usages.to_vec();
+    let key = rcgen::KeyPair::generate().unwrap();
+    params.self_signed(&key).unwrap().pem()
+}
+
+#[test]
+fn certificates_of_clients_that_may_give_names_beside_authorities_are_warned_of() {
+    let signs = [rcgen::KeyUsagePurpose::KeyCertSign];
+    let other = [rcgen::KeyUsagePurpose::DigitalSignature];
+    let [one, two] = ["one", "two"].map(|name| authority(name, &signs, &[]));
+    let [bare, second_bare] = ["bare", "bare 2"].map(|name| authority(name, &[], &[]));
+    let for_use = authority("for-use", &signs, &["partner.example.com"]);
+    let none = authority("none", &other, &[]);
+    let looks = "may give its clients the name of any caller";
+    let no_issuer = "no certificate here may give callers their names";
+    for (certificates, expected) in [
+        (vec![&one], &[][..]),
+        (vec![&one, &two], &[]),
+        // Whatever made them made both alike.
+        (vec![&bare, &second_bare], &[]),
+        (vec![&bare], &[]),
+        (vec![&for_use], &[]),
+        (vec![&one, &none], &[]),
+        (vec![&one, &bare], &["CN=bare"]),
+        (vec![&one, &two, &for_use], &["CN=for-use"]),
+        (vec![&none], &[no_issuer]),
+    ] {
+        let dir = TestDir::new();
+        let ca: String = certificates.iter().map(|it| it.as_str()).collect();
+        dir.write("ca.pem", &ca);
+        let (_, warnings) = dir.parse(&with_callers(QA)).unwrap();
+        let messages = warnings.iter().map(|it| it.message());
+        let messages: Vec<_> = messages
+            .filter(|it| it.contains(looks) || it.contains(no_issuer))
+            .collect();
+        assert_eq!(messages.len(), expected.len(), "{messages:?}");
+        for (message, start) in messages.iter().zip(expected) {
+            assert!(message.starts_with(start), "{message}");
+        }
+        // A caller that is known by its key needs no authority.
+        let pinned = QA.replace(
+            "CN=qa",
+            "sha256/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+        );
+        let (_, warnings) = dir.parse(&with_callers(&pinned)).unwrap();
+        let mut messages = warnings.iter().map(|it| it.message());
+        assert!(!messages.any(|it| it.contains(looks) || it.contains(no_issuer)));
+    }
 }

@@ -111,3 +111,26 @@ fn another_authority_is_asked_anew() {
     assert_eq!(certificate.names(&identities(issuer, &[]), now).len(), 2);
     assert_eq!(certificate.names(&identities(other, &[]), now).len(), 0);
 }
+
+#[test]
+fn an_intermediate_whose_key_usage_denies_it_issues_no_names() {
+    let authority = issuer();
+    for (usage, count) in [
+        (KeyUsagePurpose::KeyCertSign, 2),
+        (KeyUsagePurpose::DigitalSignature, 1),
+    ] {
+        let mut params = CertificateParams::default();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "intermediate");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![usage];
+        let key = KeyPair::generate().unwrap();
+        let intermediate = CertifiedIssuer::signed_by(params, key, &authority).unwrap();
+        let leaf = client(&intermediate).chain.remove(0);
+        let chain = vec![leaf, intermediate.der().clone()];
+        let names = ClientCertificate::new(chain)
+            .names(&identities(&authority, &[]), at("2030-06-01T00:00:00Z"));
+        assert_eq!(names.len(), count);
+    }
+}

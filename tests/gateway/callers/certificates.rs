@@ -1,8 +1,8 @@
 //! Which certificates identify a caller, and for how long.
 
 use rcgen::{
-    BasicConstraints, CertificateRevocationListParams, IsCa, KeyIdMethod, RevokedCertParams,
-    SerialNumber, date_time_ymd,
+    BasicConstraints, CertificateRevocationListParams, IsCa, KeyIdMethod, KeyUsagePurpose,
+    RevokedCertParams, SerialNumber, date_time_ymd,
 };
 
 use super::{Authority, Identity, Site, caller};
@@ -97,6 +97,42 @@ async fn a_caller_cannot_issue_the_name_of_another_one() {
     let response = env.recording_of(&own.issue(&["CN=qa"]), "1-1").await;
     assert_gateway_error(&response, 401, "unauthenticated", "GW401");
     env.assert_no_upstream_request();
+}
+
+/// A client whose certificate is trusted itself, and does not say that it is an authority, issues no names.
+#[tokio::test]
+async fn only_what_says_that_it_signs_certificates_issues_names() {
+    let authority = Authority::new("clients");
+    let is_ca = || IsCa::Ca(BasicConstraints::Unconstrained);
+    let no_signer = vec![KeyUsagePurpose::DigitalSignature];
+    let partners = [
+        Authority::with("partner-1", is_ca(), no_signer),
+        Authority::with("partner-2", IsCa::NoCa, Vec::new()),
+        Authority::with("partner-3", IsCa::ExplicitNoCa, Vec::new()),
+    ];
+    // As `openssl req -x509` makes it: no other authority is known by less.
+    let unsaid = Authority::with("home-made", is_ca(), Vec::new());
+    let mut site = Site::new(
+        &authority,
+        &caller("qa", "client_certificate = [\"CN=qa\"]"),
+    );
+    for held in partners.iter().chain([&unsaid]) {
+        site.client_ca += &held.0.pem();
+    }
+    let env = site.start().await;
+    for (partner, may_connect) in partners.iter().zip([true, true, false]) {
+        let client = env.client_of(&partner.issue(&["CN=qa"]));
+        let response = client.send(&env.recording("1-1")).await;
+        assert_eq!(response.is_ok(), may_connect);
+        if let Ok(response) = response {
+            assert_gateway_error(&response, 401, "unauthenticated", "GW401");
+        }
+        env.assert_no_upstream_request();
+    }
+    for issuer in [&authority, &unsaid] {
+        let response = env.recording_of(&issuer.issue(&["CN=qa"]), "1-1").await;
+        assert_node_response(&response, "0");
+    }
 }
 
 #[tokio::test]
