@@ -270,6 +270,7 @@ impl Gateway {
             caller: None,
             caller_way: None,
             is_link: false,
+            is_sandboxed: false,
         }
     }
 

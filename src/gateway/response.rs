@@ -127,6 +127,8 @@ pub(super) fn into_response(
     }
     if by_certificate || context.is_link {
         browser::forbid_execution(response.headers_mut());
+    } else if context.is_sandboxed {
+        browser::sandbox(response.headers_mut());
     }
     record.status = response.status().as_u16();
     context.count_setback();
