@@ -271,6 +271,7 @@ impl Gateway {
             caller: None,
             caller_way: None,
             is_link: false,
+            is_sandboxed: false,
         }
     }
 

@@ -37,19 +37,14 @@ impl<'a> AuthorizationValue<'a> {
         if text.len() > MAX_VALUE_LENGTH {
             return Err(AuthError::Malformed("too long"));
         }
-        let (prefix, signature) = text.rsplit_once('/').ok_or(NOT_FIVE_PARTS)?;
-        let mut parts = prefix.split('/').skip(1);
-        let (Some(access_key), Some(timestamp), Some(names), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            return Err(NOT_FIVE_PARTS);
-        };
+        let [access_key, timestamp, names, signature] = four_parts(text).ok_or(NOT_FIVE_PARTS)?;
+        let prefix = text.get(..text.len() - signature.len() - 1);
         if !AccessKey::is_well_formed(access_key) {
             return Err(AuthError::Malformed("not an access key"));
         }
         check_names(names)?;
         Ok(Self {
-            prefix,
+            prefix: prefix.ok_or(NOT_FIVE_PARTS)?,
             access_key,
             timestamp: parse_timestamp(timestamp).ok_or(AuthError::Malformed("not a timestamp"))?,
             names,
@@ -57,6 +52,23 @@ impl<'a> AuthorizationValue<'a> {
                 .ok_or(AuthError::Malformed("not 64 lower-case hex digits"))?,
         })
     }
+}
+
+/// Returns the parts after the scheme if there are exactly four.
+fn four_parts(text: &str) -> Option<[&str; 4]> {
+    let mut slashes = memchr::memchr_iter(b'/', text.as_bytes());
+    let mut start = slashes.next()? + 1;
+    let mut parts = [""; 4];
+    for (index, part) in parts.iter_mut().enumerate() {
+        let end = if index < 3 {
+            slashes.next()?
+        } else {
+            text.len()
+        };
+        *part = text.get(start..end)?;
+        start = end + 1;
+    }
+    slashes.next().is_none().then_some(parts)
 }
 
 /// Returns the access key of a value that has five parts, whatever the others are. A value with more parts

@@ -15,10 +15,13 @@ use percent_encoding::percent_decode_str;
 pub fn expires_at(url: &str) -> Option<Timestamp> {
     let query = query(url)?;
     let mut parameters = Parameters::default();
-    for pair in query.split('&') {
+    let mut rest = Some(query);
+    while let Some(pairs) = rest {
+        let (pair, after) = split_at_byte(pairs, b'&');
+        rest = after;
         // Split before decoding: a decoded value may hold `&` and `=`.
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        parameters.insert(&decode(name)?, value)?;
+        let (name, value) = split_at_byte(pair, b'=');
+        parameters.insert(&decode(name)?, value.unwrap_or_default())?;
     }
     match parameters {
         Parameters {
@@ -145,9 +148,19 @@ fn is_url_byte(byte: u8) -> bool {
     byte.is_ascii_graphic() & !is_excluded
 }
 
+/// Returns what is before the first `separator`, which is ASCII, and what is after it, if there is one.
+fn split_at_byte(text: &str, separator: u8) -> (&str, Option<&str>) {
+    let at = memchr::memchr(separator, text.as_bytes());
+    let parts = at.and_then(|at| Some((text.get(..at)?, text.get(at + 1..)?)));
+    parts.map_or((text, None), |(before, after)| (before, Some(after)))
+}
+
 /// Percent-decodes; `+` stays. `None` for a broken escape, which `percent-encoding` would pass through, or
 /// for bytes that are not UTF-8.
 fn decode(text: &str) -> Option<Cow<'_, str>> {
+    if memchr::memchr(b'%', text.as_bytes()).is_none() {
+        return Some(Cow::Borrowed(text));
+    }
     let is_escape = |after: &str| {
         let digits = after.as_bytes().get(..2);
         digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))

@@ -45,6 +45,9 @@ pub(super) struct RequestContext {
     pub(super) caller_way: Option<CallerWay>,
     /// Whether the request opens a link that plays, or asks for a ticket for one.
     pub(super) is_link: bool,
+    /// Whether a browser can open the response by its address alone, on a listener where its certificate may identify
+    /// a caller.
+    pub(super) is_sandboxed: bool,
 }
 
 /// The permits of a request. A streaming response holds them until its end.
@@ -102,6 +105,7 @@ impl RequestContext {
     ) -> Result<RouteMatch<'a>, Rejection> {
         let route = policy.route(head)?;
         self.record_route(&route);
+        self.is_sandboxed = !route.endpoint.authenticated && policy.has_certificates();
         Ok(route)
     }
 

@@ -54,6 +54,12 @@ pub(super) struct Route {
 }
 
 impl ListenerPolicy {
+    /// Whether client certificates may identify callers.
+    pub(super) fn has_certificates(&self) -> bool {
+        let callers = self.callers.as_ref();
+        callers.is_some_and(|callers| callers.identities.is_some())
+    }
+
     /// Finds the cluster and the interface of a request.
     ///
     /// # Errors

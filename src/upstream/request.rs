@@ -3,6 +3,7 @@
 //! field that the client signed reaches the node as it was signed, or the request is signed again.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
 use http::header::{
@@ -58,6 +59,21 @@ fn signed_names(request: &UpstreamRequest) -> &str {
         }
         Authorization::PassThrough(None) => auth::signed_names(&request.headers),
     }
+}
+
+/// Returns an address as text. IPv4 is made without `fmt`, which took ten times as long.
+fn address_value(address: IpAddr) -> Option<HeaderValue> {
+    let IpAddr::V4(address) = address else {
+        return HeaderValue::try_from(address.to_string()).ok();
+    };
+    let mut text = String::with_capacity("255.255.255.255".len());
+    for octet in address.octets() {
+        if !text.is_empty() {
+            text.push('.');
+        }
+        text.push_str(itoa::Buffer::new().format(octet));
+    }
+    HeaderValue::try_from(text).ok()
 }
 
 /// Whether the node may encode its response: only an `Accept-Encoding` that the client signed reaches the
@@ -192,8 +208,8 @@ impl<'a> Fields<'a> {
                 self.set(name, value);
             }
         };
-        let client = HeaderValue::try_from(metadata.client_ip.to_string());
-        set(X_FORWARDED_FOR, client.ok().map(Cow::Owned));
+        let client = address_value(metadata.client_ip);
+        set(X_FORWARDED_FOR, client.map(Cow::Owned));
         let https = HeaderValue::from_static("https");
         set(X_FORWARDED_PROTO, Some(Cow::Owned(https)));
         set(

@@ -19,6 +19,13 @@ pub(super) fn forbid_execution(headers: &mut HeaderMap) {
     headers.insert(CONTENT_SECURITY_POLICY, policy);
 }
 
+/// Has a browser take the body for one of a site of its own, without scripts, if it is opened as a page. Players are not
+/// concerned, and may still find out what it holds.
+pub(super) fn sandbox(headers: &mut HeaderMap) {
+    let policy = HeaderValue::from_static("sandbox");
+    headers.append(CONTENT_SECURITY_POLICY, policy);
+}
+
 /// Forbids pages of other sites to embed the response.
 pub(super) fn forbid_embedding(headers: &mut HeaderMap) {
     let own_site = HeaderValue::from_static("same-origin");
@@ -46,19 +53,22 @@ pub(super) fn retain(headers: &mut HeaderMap, is_kept: impl Fn(&HeaderName) -> b
     }
 }
 
-/// They describe a body, or when it was made (RFC 9110, 8 and 14; RFC 6266).
-const OF_A_BODY: [&str; 12] = [
+/// They describe a body, or when it was made (RFC 9110, 8 and 14; RFC 6266; RFC 9530).
+const OF_A_BODY: [&str; 15] = [
     "accept-ranges",
+    "content-digest",
     "content-disposition",
     "content-encoding",
     "content-language",
     "content-length",
+    "content-md5",
     "content-range",
     "content-type",
     "date",
     "etag",
     "expires",
     "last-modified",
+    "repr-digest",
     "vary",
 ];
 

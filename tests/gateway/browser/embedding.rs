@@ -124,11 +124,16 @@ async fn a_page_of_another_site_plays_nothing_by_the_certificate_of_its_visitor(
         refused()
     );
 
-    // The certificate itself is good: a page of the own site is led to the recording.
-    browser.open(&format!("{gateway}/")).await;
+    // The certificate itself is good: a page of the own site is led to the recording. Of what the gateway shows only
+    // the answer to an illegal path is such a page; an answer to the certificate is of no site, and asks for nothing.
     let own = format!(
-        "return fetch('/recordings/1-1?{WINDOW}', {{ redirect: 'manual' }}).then((answer) => answer.type)"
+        "return fetch('{gateway}/recordings/1-1?{WINDOW}', {{ redirect: 'manual' }}).then((answer) => answer.type, () => 'forbidden')"
     );
+    browser.open(&format!("{gateway}/")).await;
+    assert_eq!(browser.run("return self.origin").await, "null");
+    assert_eq!(browser.run(&own).await, "forbidden");
+    env.assert_no_upstream_request();
+    browser.open(&format!("{gateway}/a%2Fb")).await;
     assert_eq!(browser.run(&own).await, "opaqueredirect");
     env.sole_upstream_request();
 }

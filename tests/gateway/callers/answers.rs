@@ -1,6 +1,6 @@
 //! What of a node's answer a link hands out to a browser.
 
-use ccfs_gateway::client::ClientResponse;
+use ccfs_gateway::client::{ClientRequest, ClientResponse};
 use ccfs_gateway::stand_in::{Fault, When};
 use http::HeaderName;
 use serde_json::json;
@@ -8,6 +8,7 @@ use serde_json::json;
 use super::links::{WINDOW, link, play, start};
 use super::{Authority, Site, caller};
 use crate::assertions::{assert_gateway_error, assert_node_response};
+use crate::support::TestEnv;
 
 /// What only the owner of an origin may say there.
 const OF_THE_NODE: [(&str, &str); 12] = [
@@ -184,6 +185,24 @@ async fn a_node_cannot_open_the_answers_to_a_certificate_to_other_sites() {
     let policies = response.headers.get_all("cross-origin-resource-policy");
     let policies: Vec<_> = policies.iter().collect();
     assert_eq!(policies, ["same-origin"]);
+}
+
+/// A browser opens `playVoice` without any credential, and has its certificate for a script of that page.
+#[tokio::test]
+async fn what_a_browser_opens_without_a_credential_is_sandboxed_where_certificates_count() {
+    let authority = Authority::new("clients");
+    let tables = caller("qa", "client_certificate = [\"CN=qa\"]");
+    let env = Site::new(&authority, &tables).start().await;
+    let plain = TestEnv::start().await;
+    for (env, policy) in [(&env, Some("sandbox")), (&plain, None)] {
+        let fault = html("<html><script>alert(document.domain)</script></html>");
+        env.nodes[0].faults().inject(fault, When::Always);
+        let target = format!("{}/CCFS/resource/ccfs/playVoice?token=x", env.url());
+        let response = env.send(&ClientRequest::get(&target).unwrap()).await;
+        assert_eq!(response.status.as_u16(), 200);
+        assert_eq!(response.header("content-type"), Some("text/html"));
+        assert_eq!(response.header("content-security-policy"), policy);
+    }
 }
 
 /// What stands beside the credential does not decide whether it counts.
