@@ -10,7 +10,7 @@ use http::request::Parts;
 use super::api_keys::{MIN_API_KEY_LENGTH, is_key_byte};
 use super::{CallerCredentials, X_API_KEY};
 use crate::auth::parts::any_part;
-use crate::auth::{Secret, SecretSet};
+use crate::auth::{Secret, SecretSet, percent};
 
 /// The credentials of all callers of a configuration, as far as they can be recognized. It holds no secret.
 #[derive(Debug)]
@@ -60,8 +60,11 @@ impl CredentialSearch {
         })
     }
 
+    /// Whether a text holds an API key, also percent-encoded as in URLs and cookies.
     fn has_key(&self, text: &[u8]) -> bool {
-        self.keys.is_in(text, |key| self.secrets.contains(key))
+        let is_in = |text: &[u8]| self.keys.is_in(text, |key| self.secrets.contains(key));
+        let decoded = || percent::decode(std::str::from_utf8(text).ok()?);
+        is_in(text) || text.contains(&b'%') && decoded().is_some_and(|text| is_in(&text))
     }
 
     /// Whether a text holds a token, or a secret as one of its parts.

@@ -91,6 +91,12 @@ fn an_api_key_is_found_wherever_a_client_puts_it() {
         }
         assert!(search().is_in(&head("/", "cookie", &format!("key={key}"))));
         assert!(search().is_in(&head(&format!("/?api_key={key}"), "host", "x")));
+        let encoded = key
+            .replace('/', "%2F")
+            .replace('=', "%3D")
+            .replace('0', "%30");
+        assert!(search().is_in(&head(&format!("/?api_key={encoded}"), "host", "x")));
+        assert!(finds(&format!("Token {encoded}")));
     }
     for value in [
         "",
