@@ -41,7 +41,7 @@ pub fn expires_at(url: &str) -> Option<Timestamp> {
             amz_date: None,
             amz_expires: None,
             amz_signature: None,
-        } => from_epoch(&expires),
+        } => from_epoch(&decode(expires)?),
         Parameters {
             amz_date: Some(date),
             amz_expires: Some(lifetime),
@@ -50,7 +50,7 @@ pub fn expires_at(url: &str) -> Option<Timestamp> {
             aws_access_key_id: None,
             expires: None,
             signature: None,
-        } => from_date_and_lifetime(&date, &lifetime),
+        } => from_date_and_lifetime(&decode(date)?, &decode(lifetime)?),
         _ => None,
     }
 }
@@ -82,16 +82,16 @@ fn from_date_and_lifetime(date: &str, lifetime: &str) -> Option<Timestamp> {
     Timestamp::from_second(signed_at.as_second() + lifetime).ok()
 }
 
-/// The parameters that determine form and expiry, decoded; never empty.
+/// The parameters that determine form and expiry, as they are written: each can be decoded, and none is empty.
 #[derive(Default)]
 struct Parameters<'a> {
-    access_key_id: Option<Cow<'a, str>>,
-    aws_access_key_id: Option<Cow<'a, str>>,
-    expires: Option<Cow<'a, str>>,
-    signature: Option<Cow<'a, str>>,
-    amz_date: Option<Cow<'a, str>>,
-    amz_expires: Option<Cow<'a, str>>,
-    amz_signature: Option<Cow<'a, str>>,
+    access_key_id: Option<&'a str>,
+    aws_access_key_id: Option<&'a str>,
+    expires: Option<&'a str>,
+    signature: Option<&'a str>,
+    amz_date: Option<&'a str>,
+    amz_expires: Option<&'a str>,
+    amz_signature: Option<&'a str>,
 }
 
 impl<'a> Parameters<'a> {
@@ -113,7 +113,9 @@ impl<'a> Parameters<'a> {
         let Some((known, slot)) = known else {
             return Some(());
         };
-        let value = decode(value).filter(|value| !value.is_empty())?;
+        if value.is_empty() || !is_decodable(value) {
+            return None;
+        }
         let is_exact_and_first = known == name && slot.is_none();
         *slot = Some(value);
         is_exact_and_first.then_some(())
@@ -127,16 +129,18 @@ fn query(url: &str) -> Option<&str> {
     if !url.bytes().fold(true, |all, byte| all & is_url_byte(byte)) {
         return None;
     }
-    let (scheme, rest) = url.split_once("://")?;
-    if !scheme.eq_ignore_ascii_case("https") && !scheme.eq_ignore_ascii_case("http") {
-        return None;
-    }
+    let after = |scheme: &str| {
+        let start = url.get(..scheme.len())?;
+        let rest = url.get(scheme.len()..);
+        rest.filter(|_| start.eq_ignore_ascii_case(scheme))
+    };
+    let rest = after("https://").or_else(|| after("http://"))?;
     // A fragment is not sent to the store.
-    let rest = rest.split('#').next()?;
-    let (target, query) = rest.split_once('?')?;
-    let authority = target.split('/').next()?;
-    let is_plain = !authority.is_empty() && !authority.contains('@');
-    is_plain.then_some(query)
+    let (rest, _fragment) = split_at_byte(rest, b'#');
+    let (target, query) = split_at_byte(rest, b'?');
+    let (authority, _path) = split_at_byte(target, b'/');
+    let is_plain = !authority.is_empty() && !authority.as_bytes().contains(&b'@');
+    query.filter(|_| is_plain)
 }
 
 /// Whether RFC 3986 allows this byte in a URL.
@@ -155,20 +159,33 @@ fn split_at_byte(text: &str, separator: u8) -> (&str, Option<&str>) {
     parts.map_or((text, None), |(before, after)| (before, Some(after)))
 }
 
-/// Percent-decodes; `+` stays. `None` for a broken escape, which `percent-encoding` would pass through, or
-/// for bytes that are not UTF-8.
+/// Percent-decodes; `+` stays. `None` for a text that is not [decodable](is_decodable).
 fn decode(text: &str) -> Option<Cow<'_, str>> {
     if memchr::memchr(b'%', text.as_bytes()).is_none() {
         return Some(Cow::Borrowed(text));
     }
-    let is_escape = |after: &str| {
-        let digits = after.as_bytes().get(..2);
-        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
-    };
-    if !text.split('%').skip(1).all(is_escape) {
-        return None;
+    let decoded = || percent_decode_str(text).decode_utf8().ok();
+    has_whole_escapes(text).then(decoded)?
+}
+
+/// Whether a text has no broken escape, which `percent-encoding` would pass through, and is UTF-8 once decoded. A
+/// signature has a dozen escapes, and is not decoded to know this.
+fn is_decodable(text: &str) -> bool {
+    let mut escapes = memchr::memchr_iter(b'%', text.as_bytes());
+    let is_ascii = |at: usize| matches!(text.as_bytes().get(at + 1), Some(b'0'..=b'7'));
+    if escapes.all(is_ascii) {
+        has_whole_escapes(text)
+    } else {
+        decode(text).is_some()
     }
-    percent_decode_str(text).decode_utf8().ok()
+}
+
+/// Whether two hexadecimal digits follow every `%`.
+fn has_whole_escapes(text: &str) -> bool {
+    memchr::memchr_iter(b'%', text.as_bytes()).all(|at| {
+        let digits = text.as_bytes().get(at + 1..at + 3);
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    })
 }
 
 /// Parses a number of at most twelve digits, enough for every instant of a four-digit year.
