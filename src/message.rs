@@ -27,7 +27,7 @@ pub struct VerifiedRequest {
     pub payload: Payload,
     /// The cluster that serves it.
     pub cluster: Arc<Cluster>,
-    /// The end of the access key's validity, after which the request no longer waits for a node.
+    /// The end of the validity of the access key or of the caller, after which the request no longer waits for a node.
     pub not_after: Option<Timestamp>,
 }
 
@@ -144,7 +144,7 @@ pub struct UpstreamRequest {
     pub metadata: RequestMetadata,
     /// Whether it renews a cached response for which no client waits: it never waits for a node.
     pub is_refresh: bool,
-    /// The end of the access key's validity, after which it no longer waits for a node.
+    /// The end of the validity of the access key or of the caller, after which it no longer waits for a node.
     pub not_after: Option<Timestamp>,
 }
 

@@ -74,9 +74,8 @@ fn four_parts(text: &str) -> Option<[&str; 4]> {
 /// Returns the access key of a value that has five parts, whatever the others are. A value with more parts
 /// is none: its second part may be half of something else.
 pub(super) fn claimed_access_key(text: &str) -> Option<&str> {
-    let mut parts = text.strip_prefix(SCHEME)?.split('/');
-    let access_key = parts.next()?;
-    (parts.count() == 3 && AccessKey::is_well_formed(access_key)).then_some(access_key)
+    let [access_key, ..] = four_parts(text).filter(|_| text.starts_with(SCHEME))?;
+    AccessKey::is_well_formed(access_key).then_some(access_key)
 }
 
 /// Returns everything of a value before its signature.

@@ -75,11 +75,11 @@ pub(super) enum RoomWait {
     Place(NodeGuard),
     /// No node had room in time, or the queue is full.
     InVain,
-    /// The access key was disabled meanwhile, or its validity ended.
+    /// The access key was disabled meanwhile, or the validity ended.
     Revoked,
 }
 
-/// Waits until a node has room, at most until `deadline` or the end of the access key's validity. Cancel
+/// Waits until a node has room, at most until `deadline` or the end of the request's validity. Cancel
 /// safe: the place of a request that is dropped is handed on.
 pub(super) async fn wait_for_room(
     request: &UpstreamRequest,

@@ -1,11 +1,12 @@
 //! Plans, dates and orders of access keys (§12), and which of them holds.
 
 use ccfs_gateway::stand_in::certificates::write_private_file;
-use ccfs_gateway::stand_in::{Fault, FlowClass, FlowLimit, When};
+use ccfs_gateway::stand_in::{Fault, FlowClass, When};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use crate::fetch::{hold_responses, release_responses, wait_until_held};
+use crate::flow_control::at_once;
 use crate::interfaces::envelope;
 use crate::page::{self, AdminResponse};
 use crate::support::{BERLIN, SHANGHAI, Setup, TestEnv, eventually, read, signed};
@@ -161,13 +162,9 @@ async fn requests_that_wait_get_401_and_cached_responses_end() {
 #[tokio::test]
 async fn places_in_the_queue_for_a_node_end_at_once() {
     let (env, _folder) = with_token_and("", "flow_control = { max_wait = \"8s\" }").await;
-    let at_once = FlowLimit {
-        max_at_once: Some(1),
-        ..FlowLimit::default()
-    };
     env.nodes[0]
         .faults()
-        .set_flow_limit(FlowClass::Query, at_once);
+        .set_flow_limit(FlowClass::Query, at_once(1));
     hold_responses(&env);
     let held = signed(env.recording("queue-1"), BERLIN);
     let recording = signed(env.recording("queue-2"), SHANGHAI);
@@ -200,13 +197,9 @@ async fn places_in_the_queue_for_a_node_end_with_the_validity() {
     let end = Timestamp::now() + SignedDuration::from_secs(4);
     let validity = format!("not_after = {end:.3}");
     let (env, _folder) = with_token_and(&validity, "flow_control = { max_wait = \"8s\" }").await;
-    let at_once = FlowLimit {
-        max_at_once: Some(1),
-        ..FlowLimit::default()
-    };
     env.nodes[0]
         .faults()
-        .set_flow_limit(FlowClass::Query, at_once);
+        .set_flow_limit(FlowClass::Query, at_once(1));
     hold_responses(&env);
     let held = signed(env.recording("queue-3"), BERLIN);
     let other = envelope(&env, "requestPlayVoice");

@@ -16,8 +16,11 @@ mod validity;
 
 use std::path::Path;
 
-use ccfs_gateway::client::{Client, ClientCertificate, ClientResponse};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ccfs_gateway::client::{Client, ClientCertificate, ClientRequest, ClientResponse};
 use ccfs_gateway::stand_in::certificates::write_private_file;
+use http::HeaderName;
 use rcgen::string::Ia5String;
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair,
@@ -191,4 +194,18 @@ impl TestEnv {
 /// The table of a caller that acts as [`SHANGHAI`].
 pub(crate) fn caller(name: &str, keys: &str) -> String {
     format!("[callers.{name}]\naccess_key = \"{SHANGHAI}\"\n{keys}\n")
+}
+
+/// The field of an API key.
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// Adds a field to a request, also beside one of the same name.
+fn with(mut request: ClientRequest, name: HeaderName, value: &str) -> ClientRequest {
+    request.headers.append(name, value.parse().unwrap());
+    request
+}
+
+/// The value of the scheme `Basic` for a name and a password.
+fn basic(text: &str) -> String {
+    format!("Basic {}", STANDARD.encode(text))
 }

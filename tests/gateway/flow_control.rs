@@ -14,7 +14,8 @@ use crate::{load, page};
 
 const RECORDING: &str = "getRecordFileUrlFromObs";
 
-fn at_once(limit: u32) -> FlowLimit {
+/// A node that takes this many requests at once.
+pub(crate) fn at_once(limit: u32) -> FlowLimit {
     FlowLimit {
         max_at_once: Some(limit),
         ..FlowLimit::default()

@@ -2,19 +2,15 @@
 
 use std::path::Path;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use ccfs_gateway::client::ClientRequest;
 use http::HeaderName;
 use http::header::AUTHORIZATION;
 use serde_json::Value;
 
-use super::{Authority, Site, caller};
+use super::{Authority, Site, X_API_KEY, basic, caller, with};
 use crate::assertions::{assert_gateway_error, assert_node_response};
 use crate::page;
 use crate::support::{BERLIN, SHANGHAI, Setup, TestEnv, read, signed, write_secret};
 
-const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const KEY: &str = "CANARY-0123456789abcdef0123456789";
 const SECOND: &str = "CANARY-fedcba9876543210fedcba9876";
 const QA: &str = "api_key_file = [\"qa-key\", \"qa-key-2\"]";
@@ -34,12 +30,6 @@ async fn start(listener: &str, tables: &str) -> TestEnv {
 fn write_keys(folder: &Path) {
     write_secret(&folder.join("qa-key"), KEY.as_bytes());
     write_secret(&folder.join("qa-key-2"), format!("{SECOND}\n").as_bytes());
-}
-
-fn with(request: ClientRequest, name: HeaderName, value: &str) -> ClientRequest {
-    let mut request = request;
-    request.headers.append(name, value.parse().unwrap());
-    request
 }
 
 #[tokio::test]
@@ -71,11 +61,6 @@ async fn a_key_is_taken_in_both_forms_and_the_second_one_too() {
     env.assert_no_upstream_request();
     let way = "caller_auth_total{way=\"api_key\"}";
     assert_eq!(page::metric(env.bound.admin.unwrap(), way).await, 5.0);
-}
-
-/// What `curl -u` makes of a name and a password.
-fn basic(text: &str) -> String {
-    format!("Basic {}", STANDARD.encode(text))
 }
 
 #[tokio::test]

@@ -4,19 +4,18 @@
 use std::path::Path;
 
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ccfs_gateway::client::ClientRequest;
 use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderName, Method};
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::{Authority, Site, caller};
+use super::{Authority, Site, X_API_KEY, basic, caller, with};
 use crate::assertions::assert_gateway_error;
 use crate::support::{SHANGHAI, TestEnv, UNKNOWN, secret, signed, write_secret};
 use crate::unverified_clients::assert_forwarded_unchanged;
 
-const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const KEY: &str = "CANARY-0123456789abcdef0123456789";
 const OTHER_KEY: &str = "CANARY-fedcba9876543210fedcba9876";
 const APP_SECRET: &str = "CANARY-app-secret=";
@@ -57,20 +56,10 @@ fn qa() -> String {
     caller("qa", "listeners = [\"ccfs\"]\napi_key_file = \"qa-key\"")
 }
 
-fn basic(text: &str) -> String {
-    format!("Basic {}", STANDARD.encode(text))
-}
-
 /// A signature that claims this access key.
 fn claiming(claimed: &str) -> String {
     let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ");
     format!("auth-v2/{claimed}/{now}/host/{}", "0".repeat(64))
-}
-
-fn with(request: ClientRequest, name: HeaderName, value: &str) -> ClientRequest {
-    let mut request = request;
-    request.headers.append(name, value.parse().unwrap());
-    request
 }
 
 #[tokio::test]

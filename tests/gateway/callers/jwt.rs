@@ -9,12 +9,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ccfs_gateway::app::App;
 use ccfs_gateway::client::ClientRequest;
 use ccfs_gateway::config::Config;
+use http::Method;
 use http::header::AUTHORIZATION;
-use http::{HeaderName, Method};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::caller;
+use super::{X_API_KEY, caller, with};
 use crate::assertions::{assert_gateway_error, assert_node_response};
 use crate::page;
 use crate::support::{BERLIN, SHANGHAI, Setup, TestEnv, eventually, read, signed, write_secret};
@@ -22,7 +22,6 @@ use crate::support::{BERLIN, SHANGHAI, Setup, TestEnv, eventually, read, signed,
 const ISSUER: &str = "https://idp.example.com";
 pub(super) const JWT: &str = "jwt = { jwks_file = \"idp.jwks\", issuer = \"https://idp.example.com\", \
                    audience = \"recordings\", claims = { group = \"qa\" } }";
-const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// An identity provider with a key for EdDSA.
 pub(super) struct Issuer {
@@ -79,11 +78,6 @@ async fn start(issuer: &Issuer, listener: &str, tables: &str) -> TestEnv {
 
 fn bearing(request: ClientRequest, token: &str) -> ClientRequest {
     with(request, AUTHORIZATION, &format!("Bearer {token}"))
-}
-
-fn with(mut request: ClientRequest, name: HeaderName, value: &str) -> ClientRequest {
-    request.headers.append(name, value.parse().unwrap());
-    request
 }
 
 #[tokio::test]

@@ -6,15 +6,13 @@ use std::time::Duration;
 
 use ccfs_gateway::client::{ClientRequest, ClientResponse};
 use ccfs_gateway::stand_in::{Fault, When};
-use http::HeaderName;
 use http::header::AUTHORIZATION;
 
-use super::{Authority, Site, caller};
+use super::{Authority, Site, X_API_KEY, caller};
 use crate::assertions::{assert_gateway_error, assert_node_response};
 use crate::page;
 use crate::support::{SHANGHAI, TestEnv, eventually, signed, write_secret};
 
-const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const SLOW: &str = "rate_limit = { per_hour = 10, burst = 2 }";
 
 #[tokio::test]

@@ -7,12 +7,11 @@ use http::{HeaderName, Method};
 use jiff::Timestamp;
 
 use super::tickets::{get, ticket};
-use super::{Authority, Site, caller};
+use super::{Authority, Site, X_API_KEY, caller};
 use crate::assertions::{assert_gateway_error, assert_node_response};
 use crate::page;
 use crate::support::{BERLIN, SHANGHAI, Setup, TestEnv, credential, read, signed, write_secret};
 
-pub(super) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 pub(super) const KEY: &str = "0123456789abcdef0123456789abcdef";
 pub(super) const WINDOW: &str = "begin=2021-11-24%2016:25:03&end=2021-11-24%2017:25:11";
 

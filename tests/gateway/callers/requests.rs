@@ -5,12 +5,11 @@ use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, 
 use http::{HeaderName, HeaderValue, Method};
 use serde_json::Value;
 
-use super::{Authority, Identity, Site, caller};
+use super::{Authority, Identity, Site, X_API_KEY, caller};
 use crate::assertions::{assert_gateway_error, assert_node_response};
 use crate::page;
 use crate::support::{BERLIN, SHANGHAI, TestEnv, read, signed};
 
-const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const QA: &str = "client_certificate = [\"CN=qa\"]";
 
 async fn qa(more: &str) -> (TestEnv, Identity) {

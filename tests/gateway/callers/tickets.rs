@@ -9,10 +9,9 @@ use http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, HOST};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::X_API_KEY;
 use super::caller;
-use super::links::{
-    KEY, WINDOW, X_API_KEY, link, location, play, sign, start, start_with, with_key,
-};
+use super::links::{KEY, WINDOW, link, location, play, sign, start, start_with, with_key};
 use crate::assertions::{assert_gateway_error, assert_node_response};
 use crate::page;
 use crate::support::{BERLIN, SHANGHAI, Setup, TestEnv, eventually, read, write_secret};

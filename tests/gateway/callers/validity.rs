@@ -1,11 +1,12 @@
 //! The end of a caller's own validity, while its requests wait.
 
-use ccfs_gateway::stand_in::{FlowClass, FlowLimit};
+use ccfs_gateway::stand_in::FlowClass;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Authority, Site, caller};
 use crate::assertions::{assert_gateway_error, assert_node_response};
 use crate::fetch::{hold_responses, release_responses, wait_until_held};
+use crate::flow_control::at_once;
 use crate::interfaces::envelope;
 use crate::page;
 use crate::support::{BERLIN, TestEnv, eventually, signed};
@@ -58,13 +59,9 @@ async fn a_place_in_the_queue_for_a_node_ends() {
     site.setup.cluster = "flow_control = { max_wait = \"8s\" }".to_owned();
     let env = site.start().await;
     let client = env.client_of(&authority.issue(&["CN=a"]));
-    let at_once = FlowLimit {
-        max_at_once: Some(1),
-        ..FlowLimit::default()
-    };
     env.nodes[0]
         .faults()
-        .set_flow_limit(FlowClass::Query, at_once);
+        .set_flow_limit(FlowClass::Query, at_once(1));
     hold_responses(&env);
     let held = signed(env.recording("validity-2"), BERLIN);
     let mut waits = envelope(&env, "requestPlayVoice");
