@@ -125,6 +125,8 @@ pub struct Settings {
     pub header_timeout: Duration,
     /// Between two requests of a connection.
     pub idle_timeout: Duration,
+    /// Quiet time after which an HTTP/1 connection gives up its buffers until the next byte arrives.
+    pub park_after: Duration,
     /// A connection closes after the response that is in flight at this age.
     pub max_connection_age: Duration,
     /// Bytes per second that a client must read while bytes are pending, over `send_rate_window`; 0

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use rustls::ServerConfig;
@@ -97,6 +98,7 @@ fn listener_settings(limits: &config::Limits) -> Settings {
         handshake_timeout: limits.handshake_timeout,
         header_timeout: limits.header_timeout,
         idle_timeout: limits.idle_timeout,
+        park_after: PARK_AFTER,
         max_connection_age: limits.max_connection_age,
         min_send_rate: limits.min_send_rate,
         send_rate_window: limits.send_rate_window,
@@ -153,3 +155,7 @@ pub(super) fn admin_limits() -> ConnectionLimitSettings {
         handshakes: 64,
     }
 }
+
+/// Longer than the gap between two requests of a busy client, and short beside the time for which
+/// connections are idle.
+const PARK_AFTER: Duration = Duration::from_secs(1);

@@ -1,6 +1,8 @@
 //! Serves one HTTP/1 connection: hyper reads and writes messages between [`ValidatingIo`] and the
-//! handler; the driver decides after every step whether the connection may go on.
+//! handler; the driver decides after every step whether the connection may go on, and takes the socket
+//! from hyper while the client is quiet.
 
+mod socket;
 pub(super) mod state;
 mod timeouts;
 pub(super) mod validating_io;
@@ -15,17 +17,15 @@ use http::header::{CONNECTION, EXPECT};
 use http::{HeaderValue, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
 use hyper::service::Service;
-use hyper_util::rt::TokioIo;
 
+use self::socket::Socket;
 use self::state::{Http1State, Reading};
-use self::timeouts::{End, Http1Timeouts};
+use self::timeouts::{End, Http1Timeouts, Step};
 use self::validating_io::ValidatingIo;
 use super::body::RequestBody;
 use super::context::{ConnectionContext, ListenerContext};
 use super::driver::{self, drive};
-use super::head::HeadLimits;
 use super::head::request::to_origin_form;
 use super::linger::{close, linger};
 use super::stream::Stream;
@@ -50,13 +50,12 @@ pub(super) fn serve<H: Handler>(
         state: state.clone(),
         drain: context.drain.clone(),
     }));
-    let mut connection =
-        builder(listener.settings.head).serve_connection(TokioIo::new(io), service);
+    let mut socket = Socket::new(io, service, listener.settings.head);
     async move {
         let end = {
             let mut sleep = pin!(tokio::time::sleep(listener.settings.header_timeout));
             let http1 = Http1Connection {
-                connection: &mut connection,
+                socket: &mut socket,
                 timeouts: Http1Timeouts::new(
                     state.clone(),
                     &listener.settings,
@@ -75,7 +74,9 @@ pub(super) fn serve<H: Handler>(
         }
         // Close the socket as the end demands.
         let time = listener.settings.linger_timeout;
-        let stream = connection.into_parts().io.into_inner().into_stream();
+        let Some(stream) = socket.into_stream() else {
+            return;
+        };
         match end {
             End::Abort(_) | End::ResponseBroken => stream.abort(),
             End::CloseCleanly(_) => Box::pin(close(stream, time)).await,
@@ -97,20 +98,9 @@ pub(super) fn serve<H: Handler>(
     }
 }
 
-fn builder(head: HeadLimits) -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    // The driver has its own timeouts, with a finer clock.
-    builder.header_read_timeout(None);
-    builder.max_buf_size(head.size + MAX_WRITE_BUFFER);
-    if head.fields > HYPER_DEFAULT_MAX_HEADERS {
-        builder.max_headers(head.fields);
-    }
-    builder
-}
-
-/// hyper's connection with the timeouts, driven by [`drive`].
+/// The socket with its timeouts, driven by [`drive`].
 struct Http1Connection<'a, H: Handler> {
-    connection: &'a mut http1::Connection<TokioIo<ValidatingIo<Stream>>, Http1Service<H>>,
+    socket: &'a mut Socket<H>,
     timeouts: Http1Timeouts<'a>,
 }
 
@@ -118,14 +108,21 @@ impl<H: Handler> driver::Connection for Http1Connection<'_, H> {
     type End = End;
 
     fn poll_protocol(&mut self, context: &mut Context<'_>) -> Poll<End> {
-        match ready!(Pin::new(&mut *self.connection).poll(context)) {
+        match ready!(self.socket.poll(context)) {
             Err(error) if error.is_user() => Poll::Ready(End::ResponseBroken),
             _ => Poll::Ready(End::Finished),
         }
     }
 
     fn poll_timeouts(&mut self, context: &mut Context<'_>) -> Poll<Option<End>> {
-        self.timeouts.check(context)
+        match ready!(self.timeouts.check(self.socket.is_parked(), context)) {
+            Step::PollAgain => Poll::Ready(None),
+            Step::Park => {
+                self.socket.park();
+                Poll::Ready(None)
+            }
+            Step::End(end) => Poll::Ready(Some(end)),
+        }
     }
 
     fn aborted(reason: ConnectionEndReason) -> End {
@@ -135,6 +132,12 @@ impl<H: Handler> driver::Connection for Http1Connection<'_, H> {
 
 /// The service that hyper calls for each request.
 struct Http1Service<H>(Arc<ServiceContext<H>>);
+
+impl<H> Clone for Http1Service<H> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
 
 /// Shared by the requests of one connection.
 struct ServiceContext<H> {
@@ -229,11 +232,3 @@ impl<B> Drop for CountedBody<B> {
         self.state.progress.count_response();
     }
 }
-
-/// Bytes that hyper buffers of a response whose client reads slowly, besides room for a head. hyper's
-/// default would hold 400 KiB, in pieces that keep several times as much alive.
-const MAX_WRITE_BUFFER: usize = 32 * 1024;
-
-/// hyper's default for `max_headers`. A larger limit has to be set explicitly, and then hyper allocates
-/// for each request.
-const HYPER_DEFAULT_MAX_HEADERS: usize = 100;

@@ -5,4 +5,5 @@ pub(in crate::listener) mod hpack_encoder;
 mod http1;
 mod http2;
 mod http2_heads;
-mod support;
+mod parking;
+pub(in crate::listener) mod support;

@@ -49,6 +49,8 @@ pub(in crate::listener) struct Http1State {
     error: OnceLock<HeadError>,
     /// The client has sent its last byte.
     eof: AtomicBool,
+    /// hyper has begun to close the connection.
+    shut_down: AtomicBool,
     /// The incomplete or rejected head is that of a HEAD request.
     head_request: AtomicBool,
     /// The next response carries `Connection: close`.
@@ -76,6 +78,7 @@ impl Http1State {
             reading: AtomicU8::new(Reading::Idle as u8),
             error: OnceLock::new(),
             eof: AtomicBool::new(false),
+            shut_down: AtomicBool::new(false),
             head_request: AtomicBool::new(false),
             close_after_response: AtomicBool::new(false),
             progress: Progress::default(),
@@ -134,6 +137,15 @@ impl Http1State {
 
     pub(in crate::listener) fn is_eof(&self) -> bool {
         self.eof.load(Relaxed)
+    }
+
+    pub(in crate::listener) fn set_shut_down(&self) {
+        self.shut_down.store(true, Relaxed);
+    }
+
+    /// Whether hyper has begun to close the connection.
+    pub(in crate::listener) fn is_shut_down(&self) -> bool {
+        self.shut_down.load(Relaxed)
     }
 
     /// Every response from now on is the connection's last.

@@ -32,6 +32,17 @@ pub(super) enum End {
     ResponseBroken,
 }
 
+/// What the driver does next.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Step {
+    /// Poll hyper again.
+    PollAgain,
+    /// Take the socket from hyper, since the client is quiet.
+    Park,
+    /// End the connection.
+    End(End),
+}
+
 /// The timeouts of one HTTP/1 connection.
 pub(super) struct Http1Timeouts<'a> {
     state: Arc<Http1State>,
@@ -75,19 +86,36 @@ impl<'a> Http1Timeouts<'a> {
         }
     }
 
-    /// Call after hyper has done what it could. `Ready(Some)` ends the connection, `Ready(None)` polls
-    /// hyper again, `Pending` waits.
-    pub(super) fn check(&mut self, context: &mut Context<'_>) -> Poll<Option<End>> {
+    /// Call after hyper has done what it could, or while the connection `is_parked`. Pending waits.
+    pub(super) fn check(&mut self, is_parked: bool, context: &mut Context<'_>) -> Poll<Step> {
         let poll_again = self.discard_unread(context);
         let now = Instant::now();
         self.observe(now);
-        match self.evaluate(now) {
-            Err(end) => Poll::Ready(Some(end)),
-            Ok(deadline) if poll_again || self.timer.arm(deadline, now, context) => {
-                Poll::Ready(None)
-            }
-            Ok(_) => Poll::Pending,
+        let deadline = match self.evaluate(now) {
+            Err(end) => return Poll::Ready(Step::End(end)),
+            Ok(_) if poll_again => return Poll::Ready(Step::PollAgain),
+            Ok(deadline) => deadline,
+        };
+        let park_at = self
+            .quiet_since()
+            .map(|since| since + self.settings.park_after);
+        let park_at = park_at.filter(|_| !is_parked);
+        if park_at.is_some_and(|park_at| now >= park_at) {
+            return Poll::Ready(Step::Park);
         }
+        let deadline = park_at.map_or(deadline, |park_at| park_at.min(deadline));
+        if self.timer.arm(deadline, now, context) {
+            return Poll::Ready(Step::PollAgain);
+        }
+        Poll::Pending
+    }
+
+    /// Since when nothing is under way and hyper will keep the connection open.
+    fn quiet_since(&self) -> Option<Instant> {
+        let state = &self.state;
+        let is_between_messages = state.reading() == Reading::Idle && self.unread_since.is_none();
+        let is_last = state.is_eof() || state.is_shut_down() || state.closes_after_response();
+        self.idle_since.filter(|_| is_between_messages && !is_last)
     }
 
     /// Discards what a handler left unread; returns true once that has ended.
@@ -230,3 +258,6 @@ fn track_since(since: &mut Option<Instant>, holds: bool, now: Instant) {
         *since = Some(now);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::state::{Http1State, Reading};
 use crate::framing::ChunkedScanner;
 use crate::listener::head::{Framing, HeadError, HeadLimits, HeadScanner};
+use crate::listener::stream::Stream;
 
 /// Forwards complete legal heads and well-framed bodies, and nothing else.
 #[derive(Debug)]
@@ -54,6 +55,14 @@ impl<S> ValidatingIo<S> {
     /// Returns the socket, to be used without hyper.
     pub(super) fn into_stream(self) -> S {
         self.stream
+    }
+
+    /// Takes back bytes that hyper was given and has not used: they are forwarded again, first.
+    pub(super) fn unread(&mut self, bytes: &[u8]) {
+        let unforwarded = self.pending.get(self.forwarded..).unwrap_or_default();
+        self.pending = [bytes, unforwarded].concat();
+        self.forwardable = self.forwardable - self.forwarded + bytes.len();
+        self.forwarded = 0;
     }
 
     /// Copies forwardable bytes into hyper's buffer.
@@ -161,6 +170,16 @@ impl MessageScanner {
     }
 }
 
+impl ValidatingIo<Stream> {
+    /// Ready when a read would return bytes, the end, or an error; reads nothing.
+    pub(super) fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.forwardable > 0 {
+            return Poll::Ready(());
+        }
+        self.stream.poll_readable(context)
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for ValidatingIo<S> {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -242,6 +261,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ValidatingIo<S> {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+        let this = self.get_mut();
+        this.state.set_shut_down();
+        Pin::new(&mut this.stream).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -134,11 +134,11 @@ pub(super) struct TestListener {
 }
 
 /// How a listener differs from the usual one.
-pub(super) struct Options {
-    pub(super) tls: bool,
-    pub(super) settings: Settings,
-    pub(super) limits: ConnectionLimitSettings,
-    pub(super) proxied: bool,
+pub(in crate::listener) struct Options {
+    pub(in crate::listener) tls: bool,
+    pub(in crate::listener) settings: Settings,
+    pub(in crate::listener) limits: ConnectionLimitSettings,
+    pub(in crate::listener) proxied: bool,
 }
 
 impl Default for Options {
@@ -155,6 +155,7 @@ impl Default for Options {
                 handshake_timeout: long,
                 header_timeout: long,
                 idle_timeout: long,
+                park_after: long,
                 max_connection_age: long,
                 min_send_rate: 4096,
                 send_rate_window: Duration::from_secs(30),

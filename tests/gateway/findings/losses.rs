@@ -108,6 +108,7 @@ async fn serve_broken(metrics: Arc<Shard>) -> SocketAddr {
             handshake_timeout: second,
             header_timeout: second,
             idle_timeout: second,
+            park_after: second,
             max_connection_age: second,
             min_send_rate: 0,
             send_rate_window: second,

@@ -1,0 +1,119 @@
+//! The socket of one HTTP/1 connection: hyper's while messages are exchanged, parked while nothing is.
+//! hyper keeps 16 KiB of buffers for a connection that does nothing; a parked one has none.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+
+use super::Http1Service;
+use super::validating_io::ValidatingIo;
+use crate::listener::Handler;
+use crate::listener::head::HeadLimits;
+use crate::listener::stream::Stream;
+
+/// The socket, and hyper where it is needed.
+pub(super) struct Socket<H: Handler> {
+    holder: Holder<H>,
+    service: Http1Service<H>,
+    limits: HeadLimits,
+}
+
+/// What holds the socket.
+enum Holder<H: Handler> {
+    /// hyper reads and writes messages. Boxed, since a parked connection has no room for it.
+    Hyper(Box<http1::Connection<TokioIo<ValidatingIo<Stream>>, Http1Service<H>>>),
+    /// No message is under way; only the next byte is waited for.
+    Parked(ValidatingIo<Stream>),
+    /// Neither, inside a change from one to the other.
+    Moving,
+}
+
+impl<H: Handler> Socket<H> {
+    /// Parked until the first byte arrives.
+    pub(super) fn new(
+        io: ValidatingIo<Stream>,
+        service: Http1Service<H>,
+        limits: HeadLimits,
+    ) -> Self {
+        Self {
+            holder: Holder::Parked(io),
+            service,
+            limits,
+        }
+    }
+
+    /// Serves messages; a parked connection waits for a byte, or its end, and then gets its hyper back.
+    /// Ready when hyper has finished.
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        loop {
+            match &mut self.holder {
+                Holder::Hyper(connection) => return Pin::new(&mut **connection).poll(context),
+                Holder::Parked(io) => {
+                    ready!(io.poll_readable(context));
+                    self.resume();
+                }
+                Holder::Moving => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+
+    pub(super) fn is_parked(&self) -> bool {
+        matches!(self.holder, Holder::Parked(_))
+    }
+
+    /// Takes the socket from hyper, with all that was read and not used. Call between two messages only,
+    /// with nothing left to be written: hyper's own state is lost.
+    pub(super) fn park(&mut self) {
+        self.holder = match std::mem::replace(&mut self.holder, Holder::Moving) {
+            Holder::Hyper(connection) => {
+                let parts = connection.into_parts();
+                let mut io = parts.io.into_inner();
+                io.unread(&parts.read_buf);
+                Holder::Parked(io)
+            }
+            other => other,
+        };
+    }
+
+    /// Returns the socket without hyper.
+    pub(super) fn into_stream(self) -> Option<Stream> {
+        match self.holder {
+            Holder::Hyper(connection) => Some(connection.into_parts().io.into_inner()),
+            Holder::Parked(io) => Some(io),
+            Holder::Moving => None,
+        }
+        .map(ValidatingIo::into_stream)
+    }
+
+    fn resume(&mut self) {
+        self.holder = match std::mem::replace(&mut self.holder, Holder::Moving) {
+            Holder::Parked(io) => {
+                let io = TokioIo::new(io);
+                let service = self.service.clone();
+                Holder::Hyper(Box::new(builder(self.limits).serve_connection(io, service)))
+            }
+            other => other,
+        };
+    }
+}
+
+fn builder(head: HeadLimits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    // The driver has its own timeouts, with a finer clock.
+    builder.header_read_timeout(None);
+    builder.max_buf_size(head.size + MAX_WRITE_BUFFER);
+    if head.fields > HYPER_DEFAULT_MAX_HEADERS {
+        builder.max_headers(head.fields);
+    }
+    builder
+}
+
+/// Bytes that hyper buffers of a response whose client reads slowly, besides room for a head. hyper's
+/// default would hold 400 KiB, in pieces that keep several times as much alive.
+const MAX_WRITE_BUFFER: usize = 32 * 1024;
+
+/// hyper's default for `max_headers`. A larger limit has to be set explicitly, and then hyper allocates
+/// for each request.
+const HYPER_DEFAULT_MAX_HEADERS: usize = 100;
