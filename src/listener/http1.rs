@@ -6,6 +6,7 @@ mod socket;
 pub(super) mod state;
 mod timeouts;
 pub(super) mod validating_io;
+pub(super) mod waker;
 
 use std::convert::Infallible;
 use std::future::Future;

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::http1::waker::hold;
 use super::http2::incoming::Http2Incoming;
 
 /// A request body as the protocol delivers it.
@@ -30,7 +31,13 @@ impl Body for IncomingBody {
     ) -> Poll<Option<Result<Frame<Bytes>, IncomingError>>> {
         match self.get_mut() {
             Self::Http1(body) => {
-                let polled = Pin::new(body).poll_frame(context);
+                let (polled, held) = hold(|| Pin::new(&mut *body).poll_frame(context));
+                // hyper needs it only if more is to come.
+                if let Some(waker) = held
+                    && !body.is_end_stream()
+                {
+                    waker.wake();
+                }
                 polled.map_err(|_| IncomingError)
             }
             Self::Http2(body) => {

@@ -2,13 +2,14 @@
 //! hyper keeps 16 KiB of buffers for a connection that does nothing; a parked one has none.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 
 use super::Http1Service;
 use super::validating_io::ValidatingIo;
+use super::waker::holdable;
 use crate::listener::Handler;
 use crate::listener::head::HeadLimits;
 use crate::listener::stream::Stream;
@@ -23,11 +24,30 @@ pub(super) struct Socket<H: Handler> {
 /// What holds the socket.
 enum Holder<H: Handler> {
     /// hyper reads and writes messages. Boxed, since a parked connection has no room for it.
-    Hyper(Box<http1::Connection<TokioIo<ValidatingIo<Stream>>, Http1Service<H>>>),
+    Hyper(Box<Hyper<H>>),
     /// No message is under way; only the next byte is waited for.
     Parked(ValidatingIo<Stream>),
     /// Neither, inside a change from one to the other.
     Moving,
+}
+
+struct Hyper<H: Handler> {
+    connection: http1::Connection<TokioIo<ValidatingIo<Stream>>, Http1Service<H>>,
+    /// The waker of the last poll, and what hyper got in its place.
+    wakers: Option<(Waker, Waker)>,
+}
+
+impl<H: Handler> Hyper<H> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        let wakers = self.wakers.take();
+        let wakers = wakers.filter(|(task, _)| task.will_wake(context.waker()));
+        let (_, inner) = self.wakers.insert(wakers.unwrap_or_else(|| {
+            let task = context.waker().clone();
+            let inner = holdable(&task);
+            (task, inner)
+        }));
+        Pin::new(&mut self.connection).poll(&mut Context::from_waker(inner))
+    }
 }
 
 impl<H: Handler> Socket<H> {
@@ -49,7 +69,7 @@ impl<H: Handler> Socket<H> {
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<hyper::Result<()>> {
         loop {
             match &mut self.holder {
-                Holder::Hyper(connection) => return Pin::new(&mut **connection).poll(context),
+                Holder::Hyper(hyper) => return hyper.poll(context),
                 Holder::Parked(io) => {
                     ready!(io.poll_readable(context));
                     self.resume();
@@ -67,8 +87,8 @@ impl<H: Handler> Socket<H> {
     /// with nothing left to be written: hyper's own state is lost.
     pub(super) fn park(&mut self) {
         self.holder = match std::mem::replace(&mut self.holder, Holder::Moving) {
-            Holder::Hyper(connection) => {
-                let parts = connection.into_parts();
+            Holder::Hyper(hyper) => {
+                let parts = hyper.connection.into_parts();
                 let mut io = parts.io.into_inner();
                 io.unread(&parts.read_buf);
                 Holder::Parked(io)
@@ -80,7 +100,7 @@ impl<H: Handler> Socket<H> {
     /// Returns the socket without hyper.
     pub(super) fn into_stream(self) -> Option<Stream> {
         match self.holder {
-            Holder::Hyper(connection) => Some(connection.into_parts().io.into_inner()),
+            Holder::Hyper(hyper) => Some(hyper.connection.into_parts().io.into_inner()),
             Holder::Parked(io) => Some(io),
             Holder::Moving => None,
         }
@@ -92,7 +112,10 @@ impl<H: Handler> Socket<H> {
             Holder::Parked(io) => {
                 let io = TokioIo::new(io);
                 let service = self.service.clone();
-                Holder::Hyper(Box::new(builder(self.limits).serve_connection(io, service)))
+                Holder::Hyper(Box::new(Hyper {
+                    connection: builder(self.limits).serve_connection(io, service),
+                    wakers: None,
+                }))
             }
             other => other,
         };
