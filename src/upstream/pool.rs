@@ -93,7 +93,7 @@ impl Pool {
     ) -> Option<PooledConnection> {
         let mut idle = self.idle.lock();
         let stack = idle.by_node.get_mut(&node)?;
-        while let Some(index) = choose(stack, |idle| idle.since, now, used_since) {
+        while let Some(index) = choose(stack, now, used_since) {
             let mut chosen = stack.remove(index);
             let is_current = Arc::ptr_eq(&chosen.connection.tls, &settings.tls);
             if !is_current || chosen.is_over(now) || !chosen.connection.slot.0.acquire() {
@@ -215,21 +215,38 @@ impl Default for Pool {
 }
 
 /// Returns the position of the idle connection that is used next, in a stack whose last one was used most
-/// recently: the last one that has rested for [`REST`], else the last one. None that is idle since before
-/// `used_since`.
-fn choose<T>(
-    stack: &[T],
-    since: impl Fn(&T) -> Instant,
-    now: Instant,
-    used_since: Option<Instant>,
-) -> Option<usize> {
-    let is_usable = |index: &usize| {
-        let idle = stack.get(*index).map(&since);
-        idle.is_some_and(|since| used_since.is_none_or(|used_since| since >= used_since))
+/// recently: the last one that has rested for [`REST`], else the last one whose socket the reactor has polled
+/// since, else the last one. None that is idle since before `used_since`.
+fn choose<T: Resting>(stack: &[T], now: Instant, used_since: Option<Instant>) -> Option<usize> {
+    let last = |is_chosen: &dyn Fn(&T) -> bool| {
+        let index = stack.iter().rposition(is_chosen)?;
+        let since = stack.get(index)?.since();
+        used_since
+            .is_none_or(|used_since| since >= used_since)
+            .then_some(index)
     };
-    let rested = stack.iter().rposition(|idle| since(idle) + REST <= now);
-    let last = stack.len().checked_sub(1);
-    rested.filter(is_usable).or(last.filter(is_usable))
+    last(&|idle| idle.since() + REST <= now)
+        .or_else(|| last(&Resting::was_polled))
+        .or_else(|| last(&|_| true))
+}
+
+/// An idle connection, as [`choose`] sees it.
+trait Resting {
+    /// When it was returned.
+    fn since(&self) -> Instant;
+
+    /// Whether the reactor has polled its socket since.
+    fn was_polled(&self) -> bool;
+}
+
+impl Resting for Idle {
+    fn since(&self) -> Instant {
+        self.since
+    }
+
+    fn was_polled(&self) -> bool {
+        self.turn.is_over()
+    }
 }
 
 /// The sweeper of a pool.
@@ -375,20 +392,34 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 mod tests {
     use super::*;
 
+    impl Resting for (Instant, bool) {
+        fn since(&self) -> Instant {
+            self.0
+        }
+
+        fn was_polled(&self) -> bool {
+            self.1
+        }
+    }
+
     #[test]
     fn the_last_connection_that_has_rested_is_used_next() {
         let now = Instant::now();
         let ago = |micros: u64| now - Duration::from_micros(micros);
-        let next = |stack: &[u64], used_since: Option<u64>| {
-            choose(stack, |idle| ago(*idle), now, used_since.map(ago))
+        // Microseconds since it was returned; negative if the reactor has not polled since.
+        let next = |stack: &[i64], used_since: Option<u64>| {
+            let idle = |&micros: &i64| (ago(micros.unsigned_abs()), micros > 0);
+            let stack: Vec<_> = stack.iter().map(idle).collect();
+            choose(&stack, now, used_since.map(ago))
         };
         assert_eq!(next(&[], None), None);
         assert_eq!(next(&[9000, 5000, 3000], None), Some(2));
-        assert_eq!(next(&[9000, 5000, 2000, 1999, 10], None), Some(2));
-        assert_eq!(next(&[1500, 10], None), Some(1), "none has rested");
-        assert_eq!(next(&[9000, 5000, 10], Some(6000)), Some(1));
+        assert_eq!(next(&[9000, 5000, 2000, 1999, -10], None), Some(2));
+        assert_eq!(next(&[-1500, -10], None), Some(1), "none has rested");
+        assert_eq!(next(&[1500, 900, -10], None), Some(1), "one was polled");
+        assert_eq!(next(&[9000, 5000, -10], Some(6000)), Some(1));
         assert_eq!(
-            next(&[9000, 10], Some(6000)),
+            next(&[9000, -10], Some(6000)),
             Some(1),
             "the other is too old"
         );
