@@ -80,6 +80,16 @@ screenshot: packages
 release:
     deploy/release
 
+# The profile for a profile-guided build, and that build; both need what deploy/profile says.
+[group('long')]
+profile:
+    deploy/profile train
+
+# The program as `deploy/profile train` has measured it, from its FILE.
+[group('long')]
+dist FILE:
+    deploy/profile use {{ FILE }}
+
 # Ten minutes of mixed node faults (CCFS_FAULT_MINUTES).
 [group('long')]
 fault-run:

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -21,12 +21,12 @@ pub(crate) struct Server {
 impl Server {
     /// Starts `ccfs-gateway run` on a CPU of its own; the gateway serves when this returns.
     pub(crate) fn gateway(cpus: &Cpus, configuration: &Path) -> Self {
-        Self::run(cpus.server(GATEWAY), configuration)
+        Self::run(cpus.server(program()), configuration)
     }
 
     /// Starts `ccfs-gateway run` on all CPUs.
     pub(crate) fn gateway_on_all_cpus(cpus: &Cpus, configuration: &Path) -> Self {
-        Self::run(cpus.anywhere(GATEWAY), configuration)
+        Self::run(cpus.anywhere(program()), configuration)
     }
 
     fn run(mut command: Command, configuration: &Path) -> Self {
@@ -124,7 +124,11 @@ fn announced(log: ChildStderr) -> SocketAddr {
     address
 }
 
-const GATEWAY: &str = env!("CARGO_BIN_EXE_ccfs-gateway");
+/// The measured program: that of `CCFS_GATEWAY_PROGRAM`, else the one that was built with the bench.
+fn program() -> PathBuf {
+    std::env::var_os("CCFS_GATEWAY_PROGRAM")
+        .map_or_else(|| env!("CARGO_BIN_EXE_ccfs-gateway").into(), PathBuf::from)
+}
 
 /// Time for a server to start or stop.
 const PATIENCE: Duration = Duration::from_secs(10);

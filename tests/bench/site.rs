@@ -75,7 +75,7 @@ impl Site {
     }
 }
 
-/// Settings of a measured gateway: one worker, no access log, no admin interface unless `admin` is set.
+/// Settings of a measured gateway: one worker, no access log and no admin interface unless they are set.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Gateway<'a> {
     /// URLs of the nodes.
@@ -94,6 +94,8 @@ pub(crate) struct Gateway<'a> {
     pub(crate) limits: &'a str,
     /// `max_size` of the cache.
     pub(crate) cache: &'a str,
+    /// `access_log`.
+    pub(crate) access_log: &'a str,
 }
 
 impl Default for Gateway<'_> {
@@ -107,6 +109,7 @@ impl Default for Gateway<'_> {
             admin: "off",
             limits: "",
             cache: "64MiB",
+            access_log: "off",
         }
     }
 }
@@ -124,6 +127,7 @@ impl Gateway<'_> {
             admin,
             limits,
             cache,
+            access_log,
             ..
         } = self;
         format!(
@@ -154,7 +158,7 @@ max_size = "{cache}"
 bind = "{admin}"
 
 [telemetry]
-access_log = "off"
+access_log = "{access_log}"
 
 [server]
 workers = 1
