@@ -28,12 +28,15 @@ impl Stream {
         }
     }
 
-    /// Ready when a read would return bytes, the end, or an error. Needs no buffer. Without TLS it may be
-    /// ready too early.
-    pub(super) fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    /// Ready when a read would return bytes or the end. Needs no buffer. Without TLS it may be ready too early.
+    ///
+    /// # Errors
+    ///
+    /// Those of a read. A later read does not report them again.
+    pub(super) fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Plain(stream) => stream.poll_read_ready(context).map(|_| ()),
-            Self::Tls(stream) => Pin::new(stream).poll_fill_buf(context).map(|_| ()),
+            Self::Plain(stream) => stream.poll_read_ready(context),
+            Self::Tls(stream) => Pin::new(stream).poll_fill_buf(context).map_ok(|_| ()),
         }
     }
 

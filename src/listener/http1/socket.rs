@@ -1,5 +1,5 @@
 //! The socket of one HTTP/1 connection: hyper's while messages are exchanged, parked while nothing is.
-//! hyper keeps 16 KiB of buffers for a connection that does nothing; a parked one has none.
+//! hyper keeps 16 KiB of buffers for a connection that does nothing; a parked one has none of them.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
@@ -23,12 +23,12 @@ pub(super) struct Socket<H: Handler> {
 
 /// What holds the socket.
 enum Holder<H: Handler> {
-    /// hyper reads and writes messages. Boxed, since a parked connection has no room for it.
+    /// hyper reads and writes messages. Boxed, so that a parked connection does not take its space.
     Hyper(Box<Hyper<H>>),
     /// No message is under way; only the next byte is waited for.
     Parked(ValidatingIo<Stream>),
-    /// Neither, inside a change from one to the other.
-    Moving,
+    /// Nothing is read or written any more. `None` only inside a change from one to the other.
+    Ended(Option<ValidatingIo<Stream>>),
 }
 
 struct Hyper<H: Handler> {
@@ -71,10 +71,12 @@ impl<H: Handler> Socket<H> {
             match &mut self.holder {
                 Holder::Hyper(hyper) => return hyper.poll(context),
                 Holder::Parked(io) => {
-                    ready!(io.poll_readable(context));
+                    if ready!(io.poll_readable(context)).is_err() {
+                        return Poll::Ready(Ok(()));
+                    }
                     self.resume();
                 }
-                Holder::Moving => return Poll::Ready(Ok(())),
+                Holder::Ended(_) => return Poll::Ready(Ok(())),
             }
         }
     }
@@ -83,15 +85,19 @@ impl<H: Handler> Socket<H> {
         matches!(self.holder, Holder::Parked(_))
     }
 
-    /// Takes the socket from hyper, with all that was read and not used. Call between two messages only,
-    /// with nothing left to be written: hyper's own state is lost.
+    /// Takes the socket from hyper. Call between two messages only, with nothing left to be written: hyper's
+    /// own state is lost. If hyper has bytes that it did not use, the two disagree about where a message
+    /// ends, and the connection ends.
     pub(super) fn park(&mut self) {
-        self.holder = match std::mem::replace(&mut self.holder, Holder::Moving) {
+        self.holder = match std::mem::replace(&mut self.holder, Holder::Ended(None)) {
             Holder::Hyper(hyper) => {
                 let parts = hyper.connection.into_parts();
-                let mut io = parts.io.into_inner();
-                io.unread(&parts.read_buf);
-                Holder::Parked(io)
+                let io = parts.io.into_inner();
+                if parts.read_buf.is_empty() {
+                    Holder::Parked(io)
+                } else {
+                    Holder::Ended(Some(io))
+                }
             }
             other => other,
         };
@@ -102,13 +108,13 @@ impl<H: Handler> Socket<H> {
         match self.holder {
             Holder::Hyper(hyper) => Some(hyper.connection.into_parts().io.into_inner()),
             Holder::Parked(io) => Some(io),
-            Holder::Moving => None,
+            Holder::Ended(io) => io,
         }
         .map(ValidatingIo::into_stream)
     }
 
     fn resume(&mut self) {
-        self.holder = match std::mem::replace(&mut self.holder, Holder::Moving) {
+        self.holder = match std::mem::replace(&mut self.holder, Holder::Ended(None)) {
             Holder::Parked(io) => {
                 let io = TokioIo::new(io);
                 let service = self.service.clone();

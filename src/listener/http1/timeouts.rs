@@ -35,9 +35,9 @@ pub(super) enum End {
 /// What the driver does next.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Step {
-    /// Poll hyper again.
+    /// Poll the socket again.
     PollAgain,
-    /// Take the socket from hyper, since the client is quiet.
+    /// Take the socket from hyper until the next byte, since the client is quiet.
     Park,
     /// End the connection.
     End(End),

@@ -57,14 +57,6 @@ impl<S> ValidatingIo<S> {
         self.stream
     }
 
-    /// Takes back bytes that hyper was given and has not used: they are forwarded again, first.
-    pub(super) fn unread(&mut self, bytes: &[u8]) {
-        let unforwarded = self.pending.get(self.forwarded..).unwrap_or_default();
-        self.pending = [bytes, unforwarded].concat();
-        self.forwardable = self.forwardable - self.forwarded + bytes.len();
-        self.forwarded = 0;
-    }
-
     /// Copies forwardable bytes into hyper's buffer.
     fn forward(&mut self, buffer: &mut ReadBuf<'_>) {
         let ready = self
@@ -171,10 +163,10 @@ impl MessageScanner {
 }
 
 impl ValidatingIo<Stream> {
-    /// Ready when a read would return bytes, the end, or an error; reads nothing.
-    pub(super) fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    /// Ready when a read would return bytes or the end; gives none of them to hyper.
+    pub(super) fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.forwardable > 0 {
-            return Poll::Ready(());
+            return Poll::Ready(Ok(()));
         }
         self.stream.poll_readable(context)
     }
@@ -266,6 +258,3 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ValidatingIo<S> {
         Pin::new(&mut this.stream).poll_shutdown(context)
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -2,7 +2,7 @@
 //!
 //! hyper hands a request body over in a channel, and taking the last piece wakes the channel's sender even
 //! if it is gone. Sender and receiver are parts of one task, which is running at that moment: it would be
-//! polled once more for nothing, through all layers, with each request that has a body.
+//! polled once more for nothing, through all layers, with each request that has a Content-Length.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -27,14 +27,26 @@ pub(super) fn holdable(task: &Waker) -> Waker {
     Waker::from(Arc::new(Holdable(task.clone())))
 }
 
-/// Runs `action` and returns the waker that it would have woken, to be woken or dropped. Only wakers made by
-/// [`holdable`] and woken on this thread are held; `action` must wake no more than one of them.
+/// Runs `action` and returns the waker that it would have woken, to be woken or dropped. Held is the first that
+/// was made by [`holdable`] and is woken on this thread; others are woken at once.
 pub(in crate::listener) fn hold<T>(action: impl FnOnce() -> T) -> (T, Option<Waker>) {
     MODE.set(Mode::Hold);
+    let forwards_again = ForwardsAgain;
     let done = action();
-    match MODE.replace(Mode::Forward) {
+    let mode = MODE.replace(Mode::Forward);
+    drop(forwards_again);
+    match mode {
         Mode::Held(waker) => (done, Some(waker)),
         Mode::Forward | Mode::Hold => (done, None),
+    }
+}
+
+/// Ends the holding, also if the action panics: the driver of a connection catches panics.
+struct ForwardsAgain;
+
+impl Drop for ForwardsAgain {
+    fn drop(&mut self) {
+        MODE.set(Mode::Forward);
     }
 }
 
@@ -95,6 +107,8 @@ mod tests {
         held.unwrap().wake();
         assert_eq!(wakes(), [3, 1]);
         assert!(hold(|| ()).1.is_none());
+        let panicked = std::panic::catch_unwind(|| hold(|| panic!("a bug")));
+        assert!(panicked.is_err());
         first.wake();
         assert_eq!(wakes(), [4, 1], "forwarded again");
     }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::support::*;
 use crate::drain::Phase;
@@ -59,6 +59,25 @@ async fn the_end_of_a_quiet_client_ends_the_connection() {
         }
         client.0.shutdown().await.unwrap();
         assert_eq!(client.read_to_end().await, "");
+    }
+}
+
+/// RFC 8446, 6.2. The error is seen before hyper is there to see it.
+#[tokio::test]
+async fn a_broken_tls_record_ends_it_at_once() {
+    let server = TestListener::new(at_once(Options::tls())).await;
+    for requests in 0..2 {
+        let mut client = server.connect_tls("http/1.1").await;
+        for _ in 0..requests {
+            client.send(GET).await;
+            client.response().await;
+        }
+        let (socket, _) = client.0.get_mut();
+        socket.write_all(&[23, 3, 3, 0, 20]).await.unwrap();
+        socket.write_all(&[0; 20]).await.unwrap();
+        let mut alert = Vec::new();
+        within(socket.read_to_end(&mut alert)).await.unwrap();
+        assert!(!alert.is_empty());
     }
 }
 
