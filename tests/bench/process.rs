@@ -133,8 +133,9 @@ fn program() -> PathBuf {
 /// Time for a server to start or stop.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// In quarters of a second: jemalloc returns unused memory within ten seconds.
-const LONGEST_SETTLING: u32 = 44;
+/// In quarters of a second: quiet connections are parked within two seconds, and jemalloc returns unused
+/// memory within another ten, little at first.
+const LONGEST_SETTLING: u32 = 60;
 
 /// In quarters of a second without any change.
-const STEADY: u32 = 8;
+const STEADY: u32 = 24;
