@@ -211,13 +211,18 @@ pub(crate) fn credential(number: usize) -> Arc<Credential> {
 
 /// A recording-URL request of an account, signed with the current time.
 pub(crate) fn recording(account: usize, call_id: &str) -> ClientRequest {
+    recording_at(&format!("https://{HOST}"), account, call_id)
+}
+
+/// The same for the server at `url`.
+pub(crate) fn recording_at(url: &str, account: usize, call_id: &str) -> ClientRequest {
     let query = RecordingQuery {
         call_id,
         begin: "2021-11-24 16:25:03",
         end: "2021-11-24 17:25:11",
         version: Some("2.0"),
     };
-    let request = ClientRequest::recording(&format!("https://{HOST}"), &query).unwrap();
+    let request = ClientRequest::recording(url, &query).unwrap();
     request
         .sign(
             &credential(account),

@@ -17,7 +17,6 @@
 
 mod asked;
 mod cpu;
-mod load;
 mod node;
 mod process;
 mod site;
@@ -27,13 +26,13 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use asked::{Effort, asked};
-use ccfs_gateway::client::{Client, ClientRequest, RecordingQuery, Trust};
+use ccfs_gateway::client::{Client, ClientRequest, Trust};
 use cpu::Cpus;
 use http::{Method, StatusCode};
 use jiff::Timestamp;
 use node::{DOWNLOAD, Node, urls};
 use process::Server;
-use site::{Gateway, Site, credential};
+use site::{Gateway, Site, credential, recording_at};
 use tokio::task::JoinSet;
 
 fn main() {
@@ -84,7 +83,7 @@ async fn train(cpus: &Cpus, effort: Effort) {
     let connections = work.clone();
     clients.spawn(async move { connections.connections().await });
     clients.join_all().await;
-    work.counts.print();
+    println!("{:?}", work.counts);
     assert!(work.counts.are_balanced(effort), "the mix is not as named");
 }
 
@@ -131,16 +130,7 @@ impl Work {
     }
 
     fn recording(&self, account: usize, call_id: &str) -> ClientRequest {
-        let query = RecordingQuery {
-            call_id,
-            begin: "2021-11-24 16:25:03",
-            end: "2021-11-24 17:25:11",
-            version: Some("2.0"),
-        };
-        let request = ClientRequest::recording(&self.url, &query).unwrap();
-        request
-            .sign(&credential(account), FIELDS, Timestamp::now())
-            .unwrap()
+        recording_at(&self.url, account, call_id)
     }
 
     /// A request of another interface, which is streamed.
@@ -149,7 +139,7 @@ impl Work {
         let mut request = ClientRequest::new(method, &url).unwrap();
         request.body = body.into();
         request
-            .sign(&credential(0), FIELDS, Timestamp::now())
+            .sign(&credential(0), "host", Timestamp::now())
             .unwrap()
     }
 
@@ -208,10 +198,6 @@ impl Work {
 }
 
 impl Counts {
-    fn print(&self) {
-        println!("{self:?}");
-    }
-
     /// Whether every kind of work was done, in about the proportion that the profile is for.
     fn are_balanced(&self, effort: Effort) -> bool {
         let [hits, forwarded, refused, connections, transfers] = [
@@ -234,8 +220,6 @@ impl Counts {
                 && transfers > 0
     }
 }
-
-const FIELDS: &str = "host";
 
 const PERSISTENT: usize = 24;
 

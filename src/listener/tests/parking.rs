@@ -1,5 +1,5 @@
-//! HTTP/1 connections that give up their buffers while the client is quiet. In all tests but one that is
-//! after each message: every byte arrives at the moment of parking or waking.
+//! HTTP/1 connections that give up their buffers while the client is quiet. Here that is after each message:
+//! every byte arrives at the moment of parking or waking.
 
 use std::time::Duration;
 
