@@ -137,20 +137,13 @@ impl<H: Handler> Http2Connection<'_, H> {
         if self.state.take_finding(stream, Defect::Fragment) {
             request.extensions_mut().insert(TargetHadFragment);
         }
-        let task = StreamTask::new(
+        tokio::spawn(StreamTask::new(
             self.listener.clone(),
             self.context.info.clone(),
             self.state.clone(),
+            request,
             respond,
-        );
-        // Counted here and not in the task: other streams of the same read start before it first runs.
-        let guard = self.state.begin_stream();
-        let state = self.state.clone();
-        tokio::spawn(async move {
-            task.run(request).await;
-            state.forget_findings(stream);
-            drop(guard);
-        });
+        ));
     }
 
     fn end(&self, result: Result<(), h2::Error>) -> Option<ConnectionEndReason> {

@@ -2,9 +2,9 @@
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use h2::RecvStream;
@@ -17,7 +17,7 @@ use tokio::time::{Duration, Instant, Sleep, timeout};
 
 use super::incoming::Http2Incoming;
 use super::response_body::{BodySender, ResponseBody};
-use super::state::Http2State;
+use super::state::{Http2State, StreamGuard};
 use super::stream_progress::StreamProgress;
 use crate::drain::{ClientAborted, CloseAfterResponse};
 use crate::listener::body::RequestBody;
@@ -28,14 +28,36 @@ use crate::listener::unread_body::{DiscardOutcome, UnreadBody};
 use crate::listener::{ConnectionInfo, Handler, Settings, date};
 use crate::metrics::{ConnectionEndReason, MalformedReason};
 
-/// Serves one stream.
-pub(super) struct StreamTask<H> {
+/// Serves one stream to its end. If its client reads too slowly, the stream is dropped, which resets it; a
+/// panic ends the stream and closes the connection.
+///
+/// A future written by hand: a task is moved several times before it first runs, and the one of an `async fn`
+/// held the request five times and the response four.
+pub(super) struct StreamTask<H: Handler> {
     listener: Arc<ListenerContext<H>>,
     info: Arc<ConnectionInfo>,
     state: Arc<Http2State>,
     progress: Arc<StreamProgress>,
     /// The response to HEAD has no body (RFC 9110, 9.3.2).
     is_head_request: bool,
+    stage: Stage<H>,
+    /// What the handler left unread of the request, while the response is sent.
+    unread: Option<UnreadBody>,
+    deadline: SendDeadline,
+    /// Dropped last: the connection may be idle then.
+    _guard: StreamGuard,
+}
+
+/// What a stream is doing.
+enum Stage<H: Handler> {
+    /// The handler has not been called.
+    Accepted(Request<RecvStream>),
+    /// The handler is at work.
+    Handling(Pin<Box<dyn Future<Output = Response<H::Body>> + Send>>),
+    Sending(BodySender<H::Body>),
+    /// The response is sent; what was left unread of the request is discarded.
+    Discarding(Pin<Box<dyn Future<Output = ()> + Send>>),
+    Ended,
 }
 
 impl<H: Handler> StreamTask<H> {
@@ -43,55 +65,64 @@ impl<H: Handler> StreamTask<H> {
         listener: Arc<ListenerContext<H>>,
         info: Arc<ConnectionInfo>,
         state: Arc<Http2State>,
+        request: Request<RecvStream>,
         respond: SendResponse<Bytes>,
     ) -> Self {
-        let max_discarded = listener.settings.max_discarded;
-        let progress = StreamProgress::new(state.clone(), respond, max_discarded);
+        let settings = &listener.settings;
+        let progress = StreamProgress::new(state.clone(), respond, settings.max_discarded);
         Self {
+            progress: Arc::new(progress),
+            is_head_request: *request.method() == Method::HEAD,
+            stage: Stage::Accepted(request),
+            unread: None,
+            deadline: SendDeadline::new(settings),
+            // Counted here and not when the task first runs: other streams of the same read start before.
+            _guard: state.begin_stream(),
             listener,
             info,
             state,
-            progress: Arc::new(progress),
-            is_head_request: false,
         }
     }
 
-    /// Serves the stream to its end. If its client reads too slowly, the stream is dropped, which
-    /// resets it; a panic ends the stream and closes the connection.
-    pub(super) async fn run(self, request: Request<RecvStream>) {
-        let (listener, state) = (self.listener.clone(), self.state.clone());
-        let mut deadline = SendDeadline::new(self.progress.clone(), listener.settings.clone());
-        let mut serve = pin!(self.serve(request));
-        let failed = std::future::poll_fn(|context| {
-            match catch_unwind(AssertUnwindSafe(|| serve.as_mut().poll(context))) {
-                Ok(Poll::Ready(())) => Poll::Ready(None),
-                Ok(Poll::Pending) => deadline
-                    .poll_exceeded(context)
-                    .map(|()| Some(ConnectionEndReason::SlowReader)),
-                Err(_) => Poll::Ready(Some(ConnectionEndReason::Panic)),
+    fn poll_stages(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        loop {
+            self.stage = match &mut self.stage {
+                Stage::Accepted(_) => {
+                    // Rapid reset (CVE-2023-44487): a stream that was reset right behind its head costs no more.
+                    if self.progress.poll_reset(context).is_ready() {
+                        self.state.count_reset();
+                        return Poll::Ready(());
+                    }
+                    match std::mem::replace(&mut self.stage, Stage::Ended) {
+                        Stage::Accepted(request) => self.begin(request),
+                        other => other,
+                    }
+                }
+                Stage::Handling(handling) => match handling.as_mut().poll(context) {
+                    Poll::Ready(response) => self.respond(response),
+                    Poll::Pending => {
+                        ready!(self.progress.poll_reset(context));
+                        self.state.count_reset();
+                        return Poll::Ready(());
+                    }
+                },
+                Stage::Sending(sender) => {
+                    // How it ended is recorded by the body's own drop.
+                    let _ = ready!(sender.poll_send(context));
+                    self.discard_unread()
+                }
+                Stage::Discarding(discarding) => {
+                    ready!(discarding.as_mut().poll(context));
+                    self.end_response()
+                }
+                Stage::Ended => return Poll::Ready(()),
             }
-        })
-        .await;
-        if let Some(reason) = failed {
-            listener.metrics.count(reason);
-        }
-        match failed {
-            Some(ConnectionEndReason::Panic) => state.start_goaway(),
-            Some(_) => state.record_slow_reader(),
-            None => {}
         }
     }
 
-    async fn serve(mut self, request: Request<RecvStream>) {
-        // Rapid reset (CVE-2023-44487): a stream that was reset right behind its head costs no more.
-        let was_reset =
-            std::future::poll_fn(|context| Poll::Ready(self.progress.poll_reset(context)));
-        if was_reset.await.is_ready() {
-            self.state.count_reset();
-            return;
-        }
+    /// Calls the handler, or rejects the request.
+    fn begin(&mut self, request: Request<RecvStream>) -> Stage<H> {
         let (mut head, incoming) = request.into_parts();
-        self.is_head_request = head.method == Method::HEAD;
         let validated = request::validate(&mut head, self.listener.settings.head);
         let body = self.request_body(&head.headers, incoming);
         if let Err(error) = validated {
@@ -99,17 +130,17 @@ impl<H: Handler> StreamTask<H> {
             error.count(&self.listener.metrics);
             let rejection = self.listener.handler.reject(&self.info, &error.error);
             self.progress.set_last();
-            return self.finish(rejection.map(ResponseBody::Rejection)).await;
+            return self.send(rejection.map(ResponseBody::Rejection));
         }
         let request = Request::from_parts(head, body);
-        // Boxed: moved into this future by value it would take its size twice.
-        let handling = Box::pin(self.listener.handler.handle(&self.info, request));
-        let Some(response) = self.until_reset(handling).await else {
-            self.state.count_reset();
-            return;
-        };
+        Stage::Handling(Box::pin(self.listener.handler.handle(&self.info, request)))
+    }
+
+    /// Begins the handler's response.
+    fn respond(&mut self, response: Response<H::Body>) -> Stage<H> {
         if self.progress.has_malformed_trailers() {
-            return self.reset_malformed();
+            self.reset_malformed();
+            return Stage::Ended;
         }
         let extensions = response.extensions();
         if extensions.get::<CloseAfterResponse>().is_some() {
@@ -118,38 +149,57 @@ impl<H: Handler> StreamTask<H> {
         if extensions.get::<ClientAborted>().is_some() {
             self.state.count_reset();
         }
-        self.finish(response.map(ResponseBody::Handler)).await;
+        self.send(response.map(ResponseBody::Handler))
     }
 
-    /// Sends the response, then discards what the handler left unread of the request.
+    /// Begins a response. To HEAD the body is dropped; its length stays announced.
     ///
-    /// The response comes first: a client that is still sending its body sees it, and stops. curl 7.88
-    /// (Debian 12) loses a response that is followed at once by RST_STREAM or GOAWAY, so that both
-    /// wait until the unread body has ended, or [`Self::discard_unread`] gives up.
-    async fn finish(&self, response: Response<ResponseBody<H::Body>>) {
-        let unread = self.progress.unread.take();
-        let is_last = self.progress.is_last();
-        if is_last && unread.is_none() {
+    /// The response comes before what the handler left unread is discarded: a client that is still sending
+    /// its body sees it, and stops. curl 7.88 (Debian 12) loses a response that is followed at once by
+    /// RST_STREAM or GOAWAY, so that both wait until the unread body has ended, or [`discard`] gives up.
+    fn send(&mut self, response: Response<ResponseBody<H::Body>>) -> Stage<H> {
+        self.unread = self.progress.unread.take();
+        if self.progress.is_last() && self.unread.is_none() {
             self.state.start_goaway();
         }
-        self.send(response).await;
-        if let Some(unread) = unread {
-            Box::pin(self.discard_unread(unread)).await;
+        let (mut head, body) = response.into_parts();
+        let has_body = !body.is_end_stream();
+        let is_end = !has_body || self.is_head_request;
+        complete_headers(
+            &mut head.headers,
+            body.size_hint().exact().filter(|_| has_body),
+        );
+        self.progress.set_pending(!is_end);
+        let head = Response::from_parts(head, ());
+        if let Some(mut respond) = self.progress.take_respond() {
+            match respond.send_response(head, is_end) {
+                Ok(stream) if !is_end => {
+                    let progress = self.progress.clone();
+                    return Stage::Sending(BodySender::new(body, stream, progress));
+                }
+                Ok(_) => {}
+                Err(_) => respond.send_reset(h2::Reason::INTERNAL_ERROR),
+            }
         }
-        if is_last {
-            self.state.start_goaway();
+        self.discard_unread()
+    }
+
+    /// Discards what the handler left unread of the request, if anything, when the response is sent.
+    fn discard_unread(&mut self) -> Stage<H> {
+        match self.unread.take() {
+            Some(unread) => {
+                let linger = self.listener.settings.linger_timeout;
+                Stage::Discarding(Box::pin(discard(unread, linger)))
+            }
+            None => self.end_response(),
         }
     }
 
-    /// Discards an unread body until it has ended, up to `max_discarded` and `linger_timeout`. If it is
-    /// larger, the client is given [`RESET_DELAY`] to read the response; then the stream is reset.
-    async fn discard_unread(&self, mut unread: UnreadBody) {
-        let linger = self.listener.settings.linger_timeout;
-        let discard = std::future::poll_fn(|context| unread.poll_discard(context));
-        if let Ok(DiscardOutcome::Incomplete) = timeout(linger, discard).await {
-            let ended = std::future::poll_fn(|context| unread.poll_ended(context));
-            let _ = timeout(linger.min(RESET_DELAY), ended).await;
+    fn end_response(&self) -> Stage<H> {
+        if self.progress.is_last() {
+            self.state.start_goaway();
         }
+        Stage::Ended
     }
 
     /// Resets the stream instead of a response, as h2 does for what it finds malformed itself.
@@ -170,40 +220,50 @@ impl<H: Handler> StreamTask<H> {
         RequestBody::http2(incoming, self.progress.clone(), expects_continue)
     }
 
-    /// Waits for the handler's response; `None` once the client has reset the stream.
-    async fn until_reset<T>(&self, mut handling: impl Future<Output = T> + Unpin) -> Option<T> {
-        std::future::poll_fn(|context| {
-            if let Poll::Ready(response) = Pin::new(&mut handling).poll(context) {
-                return Poll::Ready(Some(response));
-            }
-            self.progress.poll_reset(context).map(|()| None)
-        })
-        .await
-    }
-
-    /// Sends a response with its body. To HEAD the body is dropped; its length stays announced.
-    async fn send(&self, response: Response<ResponseBody<H::Body>>) {
-        let (mut head, body) = response.into_parts();
-        let has_body = !body.is_end_stream();
-        let is_end = !has_body || self.is_head_request;
-        complete_headers(
-            &mut head.headers,
-            body.size_hint().exact().filter(|_| has_body),
-        );
-        self.progress.set_pending(!is_end);
-        let head = Response::from_parts(head, ());
-        let Some(mut respond) = self.progress.take_respond() else {
-            return;
-        };
-        match respond.send_response(head, is_end) {
-            Ok(stream) if !is_end => {
-                let mut sender = BodySender::new(body, stream, self.progress.clone());
-                // How it ended is recorded by the body's own drop.
-                let _ = std::future::poll_fn(|context| sender.poll_send(context)).await;
-            }
-            Ok(_) => {}
-            Err(_) => respond.send_reset(h2::Reason::INTERNAL_ERROR),
+    /// Records the end of the stream, and why it failed.
+    fn end(&mut self, failure: Option<ConnectionEndReason>) {
+        if let Some(reason) = failure {
+            self.listener.metrics.count(reason);
         }
+        match failure {
+            Some(ConnectionEndReason::Panic) => self.state.start_goaway(),
+            Some(_) => self.state.record_slow_reader(),
+            None => {}
+        }
+        self.stage = Stage::Ended;
+        self.state.forget_findings(self.progress.stream());
+    }
+}
+
+impl<H: Handler> Future for StreamTask<H> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        let failure = match catch_unwind(AssertUnwindSafe(|| this.poll_stages(context))) {
+            Ok(Poll::Ready(())) => None,
+            Ok(Poll::Pending) => {
+                let settings = &this.listener.settings;
+                ready!(
+                    this.deadline
+                        .poll_exceeded(&this.progress, settings, context)
+                );
+                Some(ConnectionEndReason::SlowReader)
+            }
+            Err(_) => Some(ConnectionEndReason::Panic),
+        };
+        this.end(failure);
+        Poll::Ready(())
+    }
+}
+
+/// Discards an unread body until it has ended, up to `max_discarded` and `linger`. If it is larger, the
+/// client is given [`RESET_DELAY`] to read the response; then the stream is reset.
+async fn discard(mut unread: UnreadBody, linger: Duration) {
+    let discard = std::future::poll_fn(|context| unread.poll_discard(context));
+    if let Ok(DiscardOutcome::Incomplete) = timeout(linger, discard).await {
+        let ended = std::future::poll_fn(|context| unread.poll_ended(context));
+        let _ = timeout(linger.min(RESET_DELAY), ended).await;
     }
 }
 
@@ -232,8 +292,6 @@ const CONNECTION_SPECIFIC: [HeaderName; 5] = [
 
 /// The deadline of a response whose client reads too slowly.
 struct SendDeadline {
-    progress: Arc<StreamProgress>,
-    settings: Arc<Settings>,
     rate: SendRateMonitor,
     /// `rate` is the one for a connection's last response.
     is_last: bool,
@@ -242,28 +300,31 @@ struct SendDeadline {
 }
 
 impl SendDeadline {
-    fn new(progress: Arc<StreamProgress>, settings: Arc<Settings>) -> Self {
+    fn new(settings: &Settings) -> Self {
         Self {
-            rate: SendRateMonitor::new(&settings),
-            progress,
-            settings,
+            rate: SendRateMonitor::new(settings),
             is_last: false,
             timer: None,
         }
     }
 
     /// Ready when the client has read too slowly. Call it after each poll of the stream.
-    fn poll_exceeded(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    fn poll_exceeded(
+        &mut self,
+        progress: &StreamProgress,
+        settings: &Settings,
+        context: &mut Context<'_>,
+    ) -> Poll<()> {
         loop {
-            let has_pending = self.progress.has_pending();
+            let has_pending = progress.has_pending();
             if !has_pending && self.timer.is_none() {
                 return Poll::Pending;
             }
-            if self.progress.is_last() && !self.is_last {
+            if progress.is_last() && !self.is_last {
                 self.is_last = true;
-                self.rate = SendRateMonitor::for_last_response(&self.settings);
+                self.rate = SendRateMonitor::for_last_response(settings);
             }
-            let sent = self.progress.sent();
+            let sent = progress.sent();
             let deadline = match self.rate.observe(Instant::now(), sent, has_pending) {
                 Err(_) => return Poll::Ready(()),
                 Ok(None) => return Poll::Pending,

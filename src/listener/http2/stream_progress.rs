@@ -69,6 +69,11 @@ impl StreamProgress {
         Ok(())
     }
 
+    /// Returns the stream's number.
+    pub(super) fn stream(&self) -> u32 {
+        self.stream
+    }
+
     pub(super) fn has_malformed_trailers(&self) -> bool {
         self.has_malformed_trailers.load(Relaxed)
     }
