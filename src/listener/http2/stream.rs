@@ -49,14 +49,24 @@ pub(super) struct StreamTask<H: Handler> {
 }
 
 /// What a stream is doing.
+///
+/// ```text
+/// Accepted ─► Handling ─► Sending ─► Discarding ─► Ended
+///     └── rejected ──────────┘
+/// ```
+///
+/// Sending is left out for a response without a body, Discarding when nothing is unread. A reset by the
+/// client and malformed trailers lead to Ended from anywhere; a slow reader and a panic end the task.
 enum Stage<H: Handler> {
     /// The handler has not been called.
-    Accepted(Request<RecvStream>),
+    Accepted(Option<Request<RecvStream>>),
     /// The handler is at work.
     Handling(Pin<Box<dyn Future<Output = Response<H::Body>> + Send>>),
+    /// The head of the response is sent, its body is being sent.
     Sending(BodySender<H::Body>),
     /// The response is sent; what was left unread of the request is discarded.
     Discarding(Pin<Box<dyn Future<Output = ()> + Send>>),
+    /// Nothing is left to do.
     Ended,
 }
 
@@ -73,7 +83,7 @@ impl<H: Handler> StreamTask<H> {
         Self {
             progress: Arc::new(progress),
             is_head_request: *request.method() == Method::HEAD,
-            stage: Stage::Accepted(request),
+            stage: Stage::Accepted(Some(request)),
             unread: None,
             deadline: SendDeadline::new(settings),
             // Counted here and not when the task first runs: other streams of the same read start before.
@@ -87,33 +97,37 @@ impl<H: Handler> StreamTask<H> {
     fn poll_stages(&mut self, context: &mut Context<'_>) -> Poll<()> {
         loop {
             self.stage = match &mut self.stage {
-                Stage::Accepted(_) => {
+                Stage::Accepted(request) => {
                     // Rapid reset (CVE-2023-44487): a stream that was reset right behind its head costs no more.
                     if self.progress.poll_reset(context).is_ready() {
                         self.state.count_reset();
-                        return Poll::Ready(());
-                    }
-                    match std::mem::replace(&mut self.stage, Stage::Ended) {
-                        Stage::Accepted(request) => self.begin(request),
-                        other => other,
+                        Stage::Ended
+                    } else if let Some(request) = request.take() {
+                        self.begin(request)
+                    } else {
+                        Stage::Ended
                     }
                 }
                 Stage::Handling(handling) => match handling.as_mut().poll(context) {
-                    Poll::Ready(response) => self.respond(response),
+                    Poll::Ready(response) => {
+                        // Puts what the handler left unread of the request where `send` finds it.
+                        self.stage = Stage::Ended;
+                        self.respond(response)
+                    }
                     Poll::Pending => {
                         ready!(self.progress.poll_reset(context));
                         self.state.count_reset();
-                        return Poll::Ready(());
+                        Stage::Ended
                     }
                 },
                 Stage::Sending(sender) => {
                     // How it ended is recorded by the body's own drop.
                     let _ = ready!(sender.poll_send(context));
-                    self.discard_unread()
+                    self.after_response()
                 }
                 Stage::Discarding(discarding) => {
                     ready!(discarding.as_mut().poll(context));
-                    self.end_response()
+                    self.finish()
                 }
                 Stage::Ended => return Poll::Ready(()),
             }
@@ -181,21 +195,22 @@ impl<H: Handler> StreamTask<H> {
                 Err(_) => respond.send_reset(h2::Reason::INTERNAL_ERROR),
             }
         }
-        self.discard_unread()
+        self.after_response()
     }
 
-    /// Discards what the handler left unread of the request, if anything, when the response is sent.
-    fn discard_unread(&mut self) -> Stage<H> {
+    /// Returns the stage that follows a response: the unread rest of the request is discarded, if there is any.
+    fn after_response(&mut self) -> Stage<H> {
         match self.unread.take() {
             Some(unread) => {
                 let linger = self.listener.settings.linger_timeout;
                 Stage::Discarding(Box::pin(discard(unread, linger)))
             }
-            None => self.end_response(),
+            None => self.finish(),
         }
     }
 
-    fn end_response(&self) -> Stage<H> {
+    /// Closes the connection if this was its last response, and returns the last stage.
+    fn finish(&self) -> Stage<H> {
         if self.progress.is_last() {
             self.state.start_goaway();
         }
@@ -220,7 +235,8 @@ impl<H: Handler> StreamTask<H> {
         RequestBody::http2(incoming, self.progress.clone(), expects_continue)
     }
 
-    /// Records the end of the stream, and why it failed.
+    /// Drops what is left of the stream, which resets it unless it was sent to its end, and records why it
+    /// failed.
     fn end(&mut self, failure: Option<ConnectionEndReason>) {
         if let Some(reason) = failure {
             self.listener.metrics.count(reason);
