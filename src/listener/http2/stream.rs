@@ -56,7 +56,8 @@ pub(super) struct StreamTask<H: Handler> {
 /// ```
 ///
 /// Sending is left out for a response without a body, Discarding when nothing is unread. A reset by the
-/// client and malformed trailers lead to Ended from anywhere; a slow reader and a panic end the task.
+/// client before the response, and malformed trailers, lead to Ended; a slow reader and a panic end the task
+/// in any stage.
 enum Stage<H: Handler> {
     /// The handler has not been called.
     Accepted(Option<Request<RecvStream>>),
