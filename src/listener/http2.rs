@@ -10,6 +10,7 @@ pub(super) mod header_blocks;
 mod hpack;
 pub(super) mod incoming;
 mod response_body;
+mod send_deadline;
 mod state;
 mod stream;
 pub(super) mod stream_progress;

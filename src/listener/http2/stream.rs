@@ -1,4 +1,4 @@
-//! The task of one HTTP/2 stream: request, response, and the deadline of a slow reader.
+//! The task of one HTTP/2 stream: request and response.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,19 +13,19 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, DATE, EXPECT, HeaderName, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
-use tokio::time::{Duration, Instant, Sleep, timeout};
+use tokio::time::{Duration, timeout};
 
 use super::incoming::Http2Incoming;
 use super::response_body::{BodySender, ResponseBody};
+use super::send_deadline::SendDeadline;
 use super::state::{Http2State, StreamGuard};
 use super::stream_progress::StreamProgress;
 use crate::drain::{ClientAborted, CloseAfterResponse};
 use crate::listener::body::RequestBody;
 use crate::listener::context::ListenerContext;
-use crate::listener::deadline::SendRateMonitor;
 use crate::listener::head::request;
 use crate::listener::unread_body::{DiscardOutcome, UnreadBody};
-use crate::listener::{ConnectionInfo, Handler, Settings, date};
+use crate::listener::{ConnectionInfo, Handler, date};
 use crate::metrics::{ConnectionEndReason, MalformedReason};
 
 /// Serves one stream to its end. If its client reads too slowly, the stream is dropped, which resets it; a
@@ -306,59 +306,6 @@ const CONNECTION_SPECIFIC: [HeaderName; 5] = [
     TRANSFER_ENCODING,
     UPGRADE,
 ];
-
-/// The deadline of a response whose client reads too slowly.
-struct SendDeadline {
-    rate: SendRateMonitor,
-    /// `rate` is the one for a connection's last response.
-    is_last: bool,
-    /// Created when a response first has to wait, so that most streams have no timer.
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-impl SendDeadline {
-    fn new(settings: &Settings) -> Self {
-        Self {
-            rate: SendRateMonitor::new(settings),
-            is_last: false,
-            timer: None,
-        }
-    }
-
-    /// Ready when the client has read too slowly. Call it after each poll of the stream.
-    fn poll_exceeded(
-        &mut self,
-        progress: &StreamProgress,
-        settings: &Settings,
-        context: &mut Context<'_>,
-    ) -> Poll<()> {
-        loop {
-            let has_pending = progress.has_pending();
-            if !has_pending && self.timer.is_none() {
-                return Poll::Pending;
-            }
-            if progress.is_last() && !self.is_last {
-                self.is_last = true;
-                self.rate = SendRateMonitor::for_last_response(settings);
-            }
-            let sent = progress.sent();
-            let deadline = match self.rate.observe(Instant::now(), sent, has_pending) {
-                Err(_) => return Poll::Ready(()),
-                Ok(None) => return Poll::Pending,
-                Ok(Some(deadline)) => deadline,
-            };
-            let timer = self
-                .timer
-                .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-            if timer.deadline() != deadline {
-                timer.as_mut().reset(deadline);
-            }
-            if timer.as_mut().poll(context).is_pending() {
-                return Poll::Pending;
-            }
-        }
-    }
-}
 
 /// Time for a client with a large upload to read the response before its stream is reset: several
 /// round trips, and short enough not to hold the connection's receive window.
