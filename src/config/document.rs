@@ -1,16 +1,19 @@
 //! Parses the text of a file into the file's types: TOML, then the structure check, then serde on what
 //! remains.
 
+mod deserializer;
 mod plain;
 mod syntax;
 
 use serde::de::DeserializeOwned;
-use toml::de::{DeTable, Deserializer};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
 
 use super::diagnostics::Diagnostics;
 use super::file::AccessKeysFile;
 use super::structure::{self, SchemaNode};
 use super::{schema, secrets};
+use deserializer::ValueDeserializer;
 
 /// The two kinds of configuration files.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -45,13 +48,14 @@ pub(super) fn read<T: DeserializeOwned>(
     }
     let secrets_inline = kind == FileKind::AccessKeys;
     structure::prune(table.get_mut(), kind.schema(), secrets_inline, diagnostics);
-    match T::deserialize(Deserializer::from(table)) {
+    let span = table.span();
+    let root = Spanned::new(span, DeValue::Table(table.into_inner()));
+    match T::deserialize(ValueDeserializer::new(root)) {
         Ok(file) => Some(file),
-        // The structure check accepts nothing that serde rejects. If it did, serde's message would not
-        // be shown, since it can quote a secret.
+        // The structure check accepts nothing that serde rejects.
         Err(error) => {
             diagnostics.error(
-                error.span().unwrap_or(0..0),
+                error.span.unwrap_or(0..0),
                 "cannot be understood",
                 "see the reference for the form of this key",
             );

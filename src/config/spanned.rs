@@ -2,9 +2,12 @@
 
 use std::borrow::{Borrow, Cow};
 use std::cmp::Ordering;
+use std::fmt;
+use std::marker::PhantomData;
 use std::ops::{Deref, Range};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::{EnumAccess, VariantAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 /// A value and the byte span that it was read from. Comparisons ignore the span; the JSON Schema is the
@@ -37,12 +40,30 @@ impl<T> Deref for Spanned<T> {
     }
 }
 
+/// The name by which [`Spanned`] asks a deserializer for a value with its span.
+pub(super) const SPANNED: &str = "ccfs_gateway::config::Spanned";
+
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Spanned<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let spanned = toml::Spanned::deserialize(deserializer)?;
-        Ok(Self {
-            span: spanned.span(),
-            value: spanned.into_inner(),
+        deserializer.deserialize_enum(SPANNED, &[], SpannedVisitor(PhantomData))
+    }
+}
+
+/// Reads an enum whose variant is the span, and whose content the value.
+struct SpannedVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for SpannedVisitor<T> {
+    type Value = Spanned<T>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a value of the configuration")
+    }
+
+    fn visit_enum<A: EnumAccess<'de>>(self, access: A) -> Result<Spanned<T>, A::Error> {
+        let ((start, end), value) = access.variant()?;
+        Ok(Spanned {
+            value: value.newtype_variant()?,
+            span: start..end,
         })
     }
 }

@@ -138,16 +138,8 @@ impl TryFrom<Cow<'_, str>> for ConfigDuration {
 
 /// A point in time: a TOML date-time with an offset, or the same in quotes.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd)]
-#[serde(try_from = "WrittenTime")]
+#[serde(try_from = "Cow<'_, str>")]
 pub(super) struct ConfigTime(pub(super) Timestamp);
-
-/// The two forms of a point in time.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum WrittenTime {
-    Date(toml::value::Datetime),
-    Text(String),
-}
 
 impl ConfigTime {
     /// Description of the syntax, for messages and the schema.
@@ -162,14 +154,10 @@ impl ConfigTime {
     }
 }
 
-impl TryFrom<WrittenTime> for ConfigTime {
+impl TryFrom<Cow<'_, str>> for ConfigTime {
     type Error = String;
 
-    fn try_from(written: WrittenTime) -> Result<Self, String> {
-        let text = match written {
-            WrittenTime::Date(date) => date.to_string(),
-            WrittenTime::Text(text) => text,
-        };
+    fn try_from(text: Cow<'_, str>) -> Result<Self, String> {
         Self::parse(&text).ok_or_else(|| format!("expected {}", Self::SYNTAX))
     }
 }
