@@ -21,7 +21,7 @@
 //! | 3 messages | [`message`] | the types between `gateway` and `upstream` |
 //! | 2 settings | [`config`] | the configuration file |
 //! | 1 rules | [`auth`], [`ccfs`], [`cluster`], [`findings`] | pure: no IO, no async, no clock |
-//! | 0 leaves | [`drain`], `encoding`, [`escape`], `framing`, [`gauge`], [`http_fields`], [`metrics`], [`sharded_map`], [`telemetry`], [`tick_timer`], [`tls`], `words` | no dependencies |
+//! | 0 leaves | [`drain`], `encoding`, [`escape`], `framing`, [`gauge`], [`http_fields`], [`metrics`], [`sharded_map`], `task`, [`telemetry`], [`tick_timer`], [`tls`], `words` | no dependencies |
 
 pub mod drain;
 pub(crate) mod encoding;
@@ -31,6 +31,7 @@ pub mod gauge;
 pub mod http_fields;
 pub mod metrics;
 pub mod sharded_map;
+pub(crate) mod task;
 pub mod telemetry;
 pub mod tick_timer;
 pub mod tls;

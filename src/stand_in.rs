@@ -18,6 +18,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::auth::Credential;
+use crate::task::boxed;
 
 pub mod certificates;
 mod connection;
@@ -219,7 +220,7 @@ impl StandIn {
             tasks: tasks.clone(),
             cancel: cancel.clone(),
         };
-        tasks.spawn(acceptor.accept());
+        tasks.spawn(boxed(acceptor.accept()));
         tasks.close();
         let cancel = cancel.drop_guard();
         self.running = Some(Running { tasks, cancel });
@@ -255,9 +256,9 @@ impl Acceptor {
             };
             let connection = connection::serve(Arc::clone(&self.node), stream, self.tls.clone());
             let cancel = self.cancel.clone();
-            self.tasks.spawn(async move {
+            self.tasks.spawn(boxed(async move {
                 let _ = cancel.run_until_cancelled(connection).await;
-            });
+            }));
         }
     }
 }

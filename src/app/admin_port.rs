@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::drain::{self, Trigger};
 use crate::findings::Timing;
 use crate::listener::{self, ConnectionLimits, ListenerContext};
+use crate::task::boxed;
 use crate::telemetry::AuditLog;
 
 /// The admin interface's open port; serves on the current runtime until drained.
@@ -40,12 +41,12 @@ impl AdminPort {
             let dispatch = |accepted| {
                 let serve = listener::serve(current.load_full(), accepted, connections.clone(), ());
                 #[expect(clippy::disallowed_methods, reason = "ends with the admin's drain")]
-                tokio::spawn(serve);
+                tokio::spawn(boxed(serve));
             };
             listener::accept_loop(socket, limits, |_| false, dispatch, watch).await
         };
         #[expect(clippy::disallowed_methods, reason = "ends with the admin's drain")]
-        tokio::spawn(async move {
+        tokio::spawn(boxed(async move {
             let ended = tokio::select! {
                 ended = accept => ended,
                 () = admin.keep_history() => Ok(()),
@@ -53,7 +54,7 @@ impl AdminPort {
             if let Err(error) = ended {
                 tracing::error!(%error, "the admin interface stopped accepting");
             }
-        });
+        }));
         Self {
             local_address: bound.local_address,
             drain,
@@ -104,7 +105,7 @@ impl App {
     pub(super) fn start_findings(&mut self, timing: Timing) {
         let watch = admin::watch_findings(self.admin_state(), timing);
         #[expect(clippy::disallowed_methods, reason = "ends with its handle")]
-        let task = tokio::spawn(watch);
+        let task = tokio::spawn(boxed(watch));
         self.findings_task = Some(AbortOnDropHandle::new(task));
     }
 

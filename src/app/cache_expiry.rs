@@ -7,12 +7,13 @@ use std::time::Duration;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::gateway::GatewayState;
+use crate::task::boxed;
 
 /// Starts the task, which ends when the handle is dropped.
 pub(super) fn start(shared: &Arc<GatewayState>) -> AbortOnDropHandle<()> {
     let shared = shared.clone();
     #[expect(clippy::disallowed_methods, reason = "ends with its handle")]
-    let task = tokio::spawn(async move {
+    let task = tokio::spawn(boxed(async move {
         loop {
             tokio::time::sleep(INTERVAL).await;
             let shared = shared.clone();
@@ -22,7 +23,7 @@ pub(super) fn start(shared: &Arc<GatewayState>) -> AbortOnDropHandle<()> {
                 return;
             }
         }
-    });
+    }));
     AbortOnDropHandle::new(task)
 }
 

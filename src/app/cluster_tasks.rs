@@ -8,6 +8,7 @@ use crate::auth::Credential;
 use crate::cluster::Cluster;
 use crate::config::{Config, NodeHistograms};
 use crate::gateway::Snapshot;
+use crate::task::boxed;
 use crate::upstream::watch_cluster;
 
 /// The tasks of all clusters in the current snapshot.
@@ -46,7 +47,7 @@ impl ClusterTasks {
                 let credential = health_check_credential(cluster, snapshot);
                 let watch = watch_cluster(cluster.clone(), credential.clone());
                 #[expect(clippy::disallowed_methods, reason = "ends with its `ClusterTask`")]
-                let task = tokio::spawn(watch);
+                let task = tokio::spawn(boxed(watch));
                 self.0.push(ClusterTask {
                     cluster: cluster.clone(),
                     credential,

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::task::JoinHandle;
 
 use crate::config::{Config, FileDigest, KeyChanges};
+use crate::task::boxed;
 use directory::DirectoryWatch;
 use observation::{Clock, Observation, Seen};
 
@@ -93,7 +94,7 @@ impl FileWatcher {
             (state, changes)
         };
         #[expect(clippy::disallowed_methods, reason = "ends with its `FileWatcher`")]
-        let task = tokio::spawn(async move {
+        let task = tokio::spawn(boxed(async move {
             tokio::time::sleep(delay).await;
             let scan = tokio::task::spawn_blocking(scan);
             match scan.await {
@@ -101,7 +102,7 @@ impl FileWatcher {
                 // Scanning does not panic; after a panic nothing more is watched.
                 Err(_) => std::future::pending().await,
             }
-        });
+        }));
         self.next_scan = Some(task);
     }
 

@@ -14,6 +14,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use sd_notify::NotifyState;
 
+use crate::task::boxed;
+
 /// Sends notifications; does nothing by default. A failed one is logged and otherwise ignored.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Notifier(Option<Arc<Socket>>);
@@ -110,7 +112,7 @@ impl Notifier {
                 clippy::disallowed_methods,
                 reason = "ends once the queue is empty, or with the process"
             )]
-            tokio::spawn(send_later(socket.clone()));
+            tokio::spawn(boxed(send_later(socket.clone())));
         }
     }
 }

@@ -16,6 +16,7 @@ use super::workers::{Worker, Workers};
 use crate::admin::{Connections, OpenPort};
 use crate::drain::{self, Trigger, Watch};
 use crate::listener::{self, AcceptedConnection, ConnectionLimits};
+use crate::task::boxed;
 
 /// An open port. The socket and its connections end separately: a reload may give the socket to another
 /// listener, and connections outlive their socket.
@@ -92,7 +93,7 @@ impl Port {
                 connections: connections.clone(),
             };
             let accept = accept(bound.socket, limits, dispatcher, watch);
-            first.runtime.spawn(accept);
+            first.runtime.spawn(boxed(accept));
         }
         Self {
             bind: bound.bind,

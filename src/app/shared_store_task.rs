@@ -9,6 +9,7 @@ use crate::config;
 use crate::gateway::GatewayState;
 use crate::metrics::Shard;
 use crate::shared_store::{OrderRecord, Store};
+use crate::task::boxed;
 
 /// The running task; aborted on drop.
 #[derive(Debug)]
@@ -36,7 +37,7 @@ impl SharedStoreTask {
         shared.store.store(store.clone());
         let (store, shared, metrics) = (store?, shared.clone(), metrics.clone());
         #[expect(clippy::disallowed_methods, reason = "ends with its `SharedStoreTask`")]
-        let task = tokio::spawn(async move {
+        let task = tokio::spawn(boxed(async move {
             let on_purge = |purges: Vec<Purge>| {
                 shared.begin_purge(purges.into_iter().collect());
                 let shared = shared.clone();
@@ -44,7 +45,7 @@ impl SharedStoreTask {
             };
             let on_order = |order: &OrderRecord, origin| shared.apply_order(order, origin);
             store.supervise(&metrics, on_purge, on_order).await;
-        });
+        }));
         Some(Self(task))
     }
 }

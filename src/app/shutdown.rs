@@ -28,6 +28,7 @@ use crate::admin::AdminCommand;
 use crate::config::Server;
 use crate::drain::{Phase, Trigger};
 use crate::gateway::GatewayState;
+use crate::task::boxed;
 use crate::telemetry;
 
 /// A listener that a reload removed or moved to another address, while its connections drain.
@@ -88,7 +89,7 @@ impl DrainingListener {
             clippy::disallowed_methods,
             reason = "ends with its `DrainingListener`"
         )]
-        let task = tokio::spawn(drain);
+        let task = tokio::spawn(boxed(drain));
         Self {
             listener,
             connection_drain,

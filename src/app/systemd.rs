@@ -13,6 +13,8 @@ use super::notifier::Notifier;
 use super::socket_activation::InheritedSockets;
 use super::workers::Worker;
 
+use crate::task::boxed;
+
 /// The service manager, or none (the default).
 #[derive(Debug, Default)]
 pub struct ServiceManager {
@@ -44,7 +46,7 @@ impl ServiceManager {
     pub(super) fn start_watchdog(&self, workers: Arc<[Worker]>) -> Option<Watchdog> {
         let period = self.watchdog?;
         #[expect(clippy::disallowed_methods, reason = "ends with its `Watchdog`")]
-        let task = tokio::spawn(ping_watchdog(self.notifier(), workers, period / 2));
+        let task = tokio::spawn(boxed(ping_watchdog(self.notifier(), workers, period / 2)));
         Some(Watchdog(task))
     }
 }

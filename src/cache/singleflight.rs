@@ -26,6 +26,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use crate::message::CacheKey;
+use crate::task::boxed;
 
 /// The fetches in progress, one per key. `T` is the outcome, cloned for each participant.
 #[derive(Debug)]
@@ -180,11 +181,11 @@ impl<T: Clone + Send + Sync + 'static> Drop for Leader<T> {
                 clippy::disallowed_methods,
                 reason = "the fetch must outlive the request that started it"
             )]
-            tokio::spawn(async move {
+            tokio::spawn(boxed(async move {
                 let (guard, fetch) = (guard, fetch);
                 let outcome = fetch.await;
                 guard.complete(outcome);
-            });
+            }));
         }
     }
 }

@@ -12,6 +12,7 @@ use super::config_path::ConfigPath;
 use crate::admin::AdminCommand;
 use crate::app::{self, App, ServiceManager};
 use crate::config::{Config, Problem};
+use crate::task::boxed;
 use crate::telemetry;
 
 /// Serves until SIGTERM or SIGINT
@@ -94,7 +95,7 @@ fn forward_signals(commands: mpsc::Sender<AdminCommand>) -> std::io::Result<()> 
     let mut hangup = signal(SignalKind::hangup())?;
     let mut user = signal(SignalKind::user_defined1())?;
     #[expect(clippy::disallowed_methods, reason = "ends with the process")]
-    tokio::spawn(async move {
+    tokio::spawn(boxed(async move {
         loop {
             let command = tokio::select! {
                 _ = terminate.recv() => AdminCommand::Terminate,
@@ -107,7 +108,7 @@ fn forward_signals(commands: mpsc::Sender<AdminCommand>) -> std::io::Result<()> 
                 return;
             }
         }
-    });
+    }));
     Ok(())
 }
 

@@ -18,6 +18,8 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::{ClientError, ClientRequest};
 
+use crate::task::boxed;
+
 #[derive(Debug)]
 pub(super) struct Connection {
     authority: Authority,
@@ -55,11 +57,11 @@ impl Connection {
         // The error of a connection task is also returned to the requests on it.
         let (sender, driver) = if is_http2 {
             let (sender, driver) = http2::handshake(TokioExecutor::new(), io).await?;
-            let driver = TaskTracker::new().spawn(async { drop(driver.await) });
+            let driver = TaskTracker::new().spawn(boxed(async { drop(driver.await) }));
             (Sender::Http2(sender), driver)
         } else {
             let (sender, driver) = http1::handshake(io).await?;
-            let driver = TaskTracker::new().spawn(async { drop(driver.await) });
+            let driver = TaskTracker::new().spawn(boxed(async { drop(driver.await) }));
             (Sender::Http1(sender), driver)
         };
         Ok(Self {

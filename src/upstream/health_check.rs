@@ -16,6 +16,7 @@ use super::health_report::report;
 use super::probe::{ProbeRequest, Prober};
 use crate::auth::Credential;
 use crate::cluster::{Cluster, FailureKind, HealthCheck, LastCheck, Node, NodeId, NodeOutcome};
+use crate::task::boxed;
 
 /// Runs the background tasks of `cluster`; never completes, and dropping it ends all of them.
 /// `credential` belongs to the ak of a signed health check, and is not needed without one.
@@ -33,7 +34,12 @@ pub(super) async fn watch_with(
     let mut tasks = JoinSet::new();
     for address in cluster.dns_names().cloned() {
         let (servers, changed) = (servers.clone(), changed.clone());
-        tasks.spawn(dns::track_name(cluster.clone(), address, servers, changed));
+        tasks.spawn(boxed(dns::track_name(
+            cluster.clone(),
+            address,
+            servers,
+            changed,
+        )));
     }
     let mut checks: HashMap<NodeId, AbortHandle> = HashMap::new();
     loop {
@@ -49,7 +55,7 @@ pub(super) async fn watch_with(
             for node in nodes {
                 checks.entry(node.id()).or_insert_with(|| {
                     let (cluster, credential) = (cluster.clone(), credential.clone());
-                    tasks.spawn(check_node(cluster, check.clone(), node, credential))
+                    tasks.spawn(boxed(check_node(cluster, check.clone(), node, credential)))
                 });
             }
         }

@@ -17,6 +17,7 @@ use tokio_rustls::TlsConnector;
 use super::dns::{self, NameServers};
 use super::failure_reason;
 use crate::cluster::{ClusterSettings, NodeAddress};
+use crate::task::boxed;
 use crate::tls::{CertificateDetails, TrustError};
 
 /// What was found at one address of a node.
@@ -52,10 +53,10 @@ pub async fn probe_nodes(settings: &ClusterSettings) -> Vec<NodeReport> {
     let mut tasks = JoinSet::new();
     for (index, node) in settings.nodes.iter().enumerate() {
         let (limit, settings, address) = (limit.clone(), settings.clone(), node.address.clone());
-        tasks.spawn(async move {
+        tasks.spawn(boxed(async move {
             let _permit = limit.acquire().await;
             (index, probe_node(&settings, &address).await)
-        });
+        }));
     }
     let mut reports = tasks.join_all().await;
     reports.sort_by_key(|(index, _)| *index);

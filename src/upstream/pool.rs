@@ -23,6 +23,7 @@ use tokio::time::{Instant, sleep};
 use super::exchange::Connection;
 use super::reactor::Turn;
 use crate::cluster::{ClusterSettings, ConnectionSlot, NodeId, PoolLimits};
+use crate::task::boxed;
 
 /// Idle connections by node. Only one worker uses it, so the lock is never contended.
 #[derive(Debug)]
@@ -160,7 +161,7 @@ impl Pool {
                 clippy::disallowed_methods,
                 reason = "one sweeper a pool; it ends when the pool is empty or dropped"
             )]
-            tokio::spawn(sweep(Arc::downgrade(self), self.wakeup.clone()));
+            tokio::spawn(boxed(sweep(Arc::downgrade(self), self.wakeup.clone())));
         }
     }
 

@@ -15,6 +15,7 @@ const LAYERS: &[&[&str]] = &[
         "http_fields",
         "metrics",
         "sharded_map",
+        "task",
         "telemetry",
         "tick_timer",
         "tls",

@@ -12,6 +12,7 @@ use crate::cache::{Purge, PurgeSet};
 use crate::config::{Config, KeyChanges, MAX_LISTED, RefusedFile};
 use crate::gateway::Snapshot;
 use crate::shared_store::OrderOrigin;
+use crate::task::boxed;
 
 impl App {
     /// Applies changes of watched files; logs the result.
@@ -159,7 +160,7 @@ impl App {
             clippy::disallowed_methods,
             reason = "ends with the last request of the generation"
         )]
-        tokio::spawn(drop_when_unused(replaced));
+        tokio::spawn(boxed(drop_when_unused(replaced)));
     }
 }
 

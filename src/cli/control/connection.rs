@@ -21,6 +21,7 @@ use super::AdminArgs;
 use crate::cli::failure::Failure;
 use crate::client::Trust;
 use crate::encoding;
+use crate::task::boxed;
 
 /// The address and credentials of an admin interface. Each request opens a connection.
 pub(super) struct AdminClient {
@@ -191,7 +192,7 @@ where
 {
     let (mut sender, driver) = http1::handshake(TokioIo::new(stream)).await?;
     #[expect(clippy::disallowed_methods, reason = "ends with the response")]
-    let driver = AbortOnDropHandle::new(tokio::spawn(driver));
+    let driver = AbortOnDropHandle::new(tokio::spawn(boxed(driver)));
     let (head, body) = sender.send_request(request).await?.into_parts();
     Ok(StreamingAdminResponse {
         status: head.status,

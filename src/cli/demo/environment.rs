@@ -25,6 +25,7 @@ use crate::cli::trial::{ACCESS_KEYS, TrialFiles};
 use crate::client::{Client, Trust};
 use crate::config::Config;
 use crate::stand_in::{self, StandIn, certificates};
+use crate::task::boxed;
 
 /// Everything that runs; stopped, and its files deleted, when dropped.
 #[derive(Debug)]
@@ -78,7 +79,7 @@ impl DemoEnv {
             clippy::disallowed_methods,
             reason = "ends with `World::end`, or the process"
         )]
-        let gateway = tokio::spawn(app.run());
+        let gateway = tokio::spawn(boxed(app.run()));
         let client = Client::new(&Trust::from_pem_file(&files.ca())?)?.with_idle_connections(32);
         Ok(Self {
             folder,

@@ -13,6 +13,7 @@ use super::requests::{SHANGHAI, TimeWindow};
 use crate::auth::Credential;
 use crate::client::{Client, ClientRequest, DEFAULT_SIGNED_FIELDS, RecordingQuery};
 use crate::stand_in::{Fault, When};
+use crate::task::boxed;
 
 /// Sends requests and counts their responses.
 pub(super) struct Load {
@@ -96,7 +97,7 @@ impl Load {
             while running.try_join_next().is_some() {}
             if running.len() < MAX_AT_ONCE {
                 let load = self.clone();
-                running.spawn(async move { load.send(Kind::nth(n)).await });
+                running.spawn(boxed(async move { load.send(Kind::nth(n)).await }));
             }
             let sent = self.counts.sent.fetch_add(1, Relaxed);
             if sent.is_multiple_of(40) {

@@ -24,6 +24,7 @@ use crate::cli::control::AdminArgs;
 use crate::client::{Client, ClientRequest};
 use crate::stand_in::StandIn;
 use crate::stand_in::certificates::write_private_file;
+use crate::task::boxed;
 
 /// The name of the caller in the demo's configuration.
 pub(super) const CALLER: &str = "player";
@@ -75,7 +76,7 @@ impl Player {
             tokio::select! {
                 accepted = self.listener.accept(), if connections.len() < MAX_CONNECTIONS => {
                     if let Ok((stream, _)) = accepted {
-                        connections.spawn(serve_connection(self.server.clone(), stream));
+                        connections.spawn(boxed(serve_connection(self.server.clone(), stream)));
                     }
                 }
                 Some(_ended) = connections.join_next() => {}
