@@ -7,8 +7,8 @@ use std::pin::Pin;
 pub(crate) type BoxedTask<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Boxes a future that is about to be spawned. Tokio's part of a task is compiled for each type of future that is
-/// spawned, and for each of its two schedulers; boxed ones share it. What is spawned for each connection or
-/// stream is not boxed.
+/// spawned, and for each of its two schedulers; boxed ones share it. What the listeners of callers spawn
+/// for each connection or stream is not boxed.
 pub(crate) fn boxed<T>(task: impl Future<Output = T> + Send + 'static) -> BoxedTask<T> {
     Box::pin(task)
 }

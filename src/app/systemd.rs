@@ -12,7 +12,6 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::notifier::Notifier;
 use super::socket_activation::InheritedSockets;
 use super::workers::Worker;
-
 use crate::task::boxed;
 
 /// The service manager, or none (the default).

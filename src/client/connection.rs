@@ -17,7 +17,6 @@ use tokio_rustls::TlsConnector;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::{ClientError, ClientRequest};
-
 use crate::task::boxed;
 
 #[derive(Debug)]

@@ -10,6 +10,7 @@ use serde::de::{self, DeserializeSeed, Deserializer, IntoDeserializer, Visitor};
 use serde::forward_to_deserialize_any;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
+use toml::map;
 
 use crate::config::spanned::SPANNED;
 
@@ -57,8 +58,11 @@ impl<'de> Deserializer<'de> for ValueDeserializer<'de> {
                 }
             }
             DeValue::Float(digits) => match digits.as_str().parse() {
-                Ok(number) => visitor.visit_f64(number),
-                Err(_) => Err(Invalid::at(self.span)),
+                // An infinity that is not written is a number too large.
+                Ok(number) if f64::is_finite(number) || digits.as_str().contains("inf") => {
+                    visitor.visit_f64(number)
+                }
+                _ => Err(Invalid::at(self.span)),
             },
             DeValue::Array(values) => visitor.visit_seq(Values(values.into_iter())),
             DeValue::Table(table) => visitor.visit_map(Entries::new(table)),
@@ -158,16 +162,15 @@ impl<'de> de::SeqAccess<'de> for Values<'de> {
 
 /// The entries of a table.
 struct Entries<'de> {
-    entries: vec::IntoIter<(Spanned<DeString<'de>>, Spanned<DeValue<'de>>)>,
+    entries: map::IntoIter<Spanned<DeString<'de>>, Spanned<DeValue<'de>>>,
     /// The value of the key that was handed out last.
     value: Option<ValueDeserializer<'de>>,
 }
 
 impl<'de> Entries<'de> {
     fn new(table: DeTable<'de>) -> Self {
-        let entries: Vec<_> = table.into_iter().collect();
         Self {
-            entries: entries.into_iter(),
+            entries: table.into_iter(),
             value: None,
         }
     }
@@ -184,7 +187,9 @@ impl<'de> de::MapAccess<'de> for Entries<'de> {
             return Ok(None);
         };
         self.value = Some(ValueDeserializer::new(value));
-        seed.deserialize(ValueDeserializer::key(key)).map(Some)
+        let span = key.span();
+        let read = seed.deserialize(ValueDeserializer::key(key));
+        read.map(Some).map_err(|error| error.within(span))
     }
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Invalid> {

@@ -49,6 +49,13 @@ fn reads_what_the_toml_crate_reads() {
 }
 
 #[test]
+fn a_number_too_large_is_no_infinity() {
+    type Numbers = BTreeMap<String, f64>;
+    assert_eq!(read::<Numbers>("n = -inf").unwrap()["n"], f64::NEG_INFINITY);
+    assert!(read::<Numbers>("n = 1e400").is_err());
+}
+
+#[test]
 fn a_time_is_its_text() {
     let read: Value = read("end = 2026-12-31T23:59:59+08:00").unwrap();
     assert_eq!(read, json!({ "end": "2026-12-31T23:59:59+08:00" }));
