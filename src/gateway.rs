@@ -33,6 +33,7 @@ mod claims;
 mod content_type;
 mod context;
 mod fallback_hint;
+mod normalized_bodies;
 mod playback;
 mod recording;
 mod rejection;
@@ -58,6 +59,7 @@ pub use snapshot::Snapshot;
 
 use authentication::Admission;
 use context::{Guards, RequestContext, path_and_query};
+use normalized_bodies::NormalizedBodies;
 use recording::FetchOutcome;
 use response::GatewayResponse;
 
@@ -134,6 +136,7 @@ pub struct Gateway {
     state: Arc<GatewayState>,
     upstream: Arc<Upstream>,
     sink: Arc<Sink>,
+    normalized: NormalizedBodies,
 }
 
 impl Gateway {
@@ -144,6 +147,7 @@ impl Gateway {
             state,
             upstream,
             sink: Arc::new(sink),
+            normalized: NormalizedBodies::default(),
         }
     }
 
@@ -220,7 +224,7 @@ impl Gateway {
         context.check_interface(&route, head)?;
         let payer = context.payer(&account);
         let request = VerifiedRequest {
-            payload: normalize(context, &route, head, body, &account)?,
+            payload: self.normalize(context, &route, (head, body), &account)?,
             signer,
             endpoint: route.endpoint,
             cluster: route.cluster.clone(),
@@ -349,40 +353,43 @@ impl Gateway {
             }
         })
     }
-}
 
-/// Validates and normalizes a body according to the listener's `validation`.
-fn normalize(
-    context: &mut RequestContext,
-    route: &RouteMatch<'_>,
-    head: &Parts,
-    body: Bytes,
-    account: &Account,
-) -> Result<Payload, Rejection> {
-    let (endpoint, validation) = (route.endpoint, route.policy.validation);
-    if endpoint.body == BodyKind::Opaque || validation == Validation::Off {
-        return Ok(Payload::unparsed(body));
-    }
-    let checked = content_type::check_json(&head.headers)
-        .map_err(Rejection::UnsupportedMediaType)
-        .and_then(|()| Ok(endpoint.normalize(&body, &account.tenant)?));
-    match &checked {
-        Ok(payload) => context.record_payload(payload, account),
-        Err(Rejection::InvalidRequest(invalid)) => context.record_invalid(invalid),
-        Err(_) => {}
-    }
-    match checked {
-        Err(rejection) if validation == Validation::Shadow => {
-            context.record.metrics().count(Shadow::Forwarded);
-            context.record.reason = Some(format!("shadow: {rejection}").into());
-            tracing::info!(
-                access_key = context.record.access_key.as_deref(),
-                request_id = context.record.request_id.to_str().ok(),
-                %rejection,
-                "shadow validation forwarded an invalid request"
-            );
-            Ok(Payload::unparsed(body))
+    /// Validates and normalizes a body according to the listener's `validation`.
+    fn normalize(
+        &self,
+        context: &mut RequestContext,
+        route: &RouteMatch<'_>,
+        (head, body): (&Parts, Bytes),
+        account: &Account,
+    ) -> Result<Payload, Rejection> {
+        let (endpoint, validation) = (route.endpoint, route.policy.validation);
+        if endpoint.body == BodyKind::Opaque || validation == Validation::Off {
+            return Ok(Payload::unparsed(body));
         }
-        checked => checked,
+        let checked = content_type::check_json(&head.headers)
+            .map_err(Rejection::UnsupportedMediaType)
+            .and_then(|()| {
+                let normalized = self.normalized.normalize(endpoint, &body, &account.tenant);
+                Ok(normalized?)
+            });
+        match &checked {
+            Ok(payload) => context.record_payload(payload, account),
+            Err(Rejection::InvalidRequest(invalid)) => context.record_invalid(invalid),
+            Err(_) => {}
+        }
+        match checked {
+            Err(rejection) if validation == Validation::Shadow => {
+                context.record.metrics().count(Shadow::Forwarded);
+                context.record.reason = Some(format!("shadow: {rejection}").into());
+                tracing::info!(
+                    access_key = context.record.access_key.as_deref(),
+                    request_id = context.record.request_id.to_str().ok(),
+                    %rejection,
+                    "shadow validation forwarded an invalid request"
+                );
+                Ok(Payload::unparsed(body))
+            }
+            checked => checked,
+        }
     }
 }

@@ -23,6 +23,19 @@ pub struct Tenant {
     pub versionless: Option<Versionless>,
 }
 
+impl Tenant {
+    /// Whether the times of both are read alike. Zones have their names from one database, so that those of equal
+    /// names are equal.
+    pub fn reads_like(&self, other: &Self) -> bool {
+        let (name, other_name) = (self.zone.iana_name(), other.zone.iana_name());
+        let is_same_zone = match name.is_some() && name == other_name {
+            true => true,
+            false => self.zone == other.zone,
+        };
+        is_same_zone && self.versionless == other.versionless
+    }
+}
+
 /// How times in a request without `version` are read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Versionless {
@@ -66,6 +79,20 @@ impl Payload {
             call_id: None,
             file_name: None,
             sent_times: SentTimes::default(),
+        }
+    }
+
+    /// Returns a copy with buffers of their own lengths. `raw` is a copy of the received body, which an unchanged
+    /// one shares.
+    pub fn compacted(&self, raw: &Bytes) -> Self {
+        let outgoing = match self.is_changed {
+            true => Bytes::copy_from_slice(&self.outgoing),
+            false => raw.clone(),
+        };
+        Self {
+            outgoing,
+            cache_key: self.cache_key.as_deref().map(Bytes::copy_from_slice),
+            ..self.clone()
         }
     }
 

@@ -25,6 +25,10 @@ pub(super) fn check_json(headers: &HeaderMap) -> Result<(), &'static str> {
 /// Whether a value is `application/json` with no charset or UTF-8, in any case and spacing (RFC 9110,
 /// 8.3.1).
 fn is_json_in_utf8(value: &str) -> bool {
+    // What nearly all clients send.
+    if value.eq_ignore_ascii_case("application/json;charset=utf-8") || value == "application/json" {
+        return true;
+    }
     let mut quoting = Quoting::Outside;
     if value.chars().fold(Quoting::Outside, Quoting::after) != Quoting::Outside {
         return false;
