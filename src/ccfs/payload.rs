@@ -28,10 +28,7 @@ impl Tenant {
     /// names are equal.
     pub fn reads_like(&self, other: &Self) -> bool {
         let (name, other_name) = (self.zone.iana_name(), other.zone.iana_name());
-        let is_same_zone = match name.is_some() && name == other_name {
-            true => true,
-            false => self.zone == other.zone,
-        };
+        let is_same_zone = name.is_some() && name == other_name || self.zone == other.zone;
         is_same_zone && self.versionless == other.versionless
     }
 }

@@ -116,8 +116,7 @@ impl<'de> de::VariantAccess<'de> for ValueDeserializer<'de> {
     type Error = Invalid;
 
     fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, Invalid> {
-        let span = self.span.clone();
-        seed.deserialize(self).map_err(|error| error.within(span))
+        seed.deserialize(self)
     }
 
     fn unit_variant(self) -> Result<(), Invalid> {
