@@ -209,10 +209,13 @@ fn respelled(value: &Value) -> String {
 proptest! {
     #[test]
     fn spellings_of_one_object_have_one_text(value in object_of(json())) {
-        let text = canonical(&value.to_string());
+        let source = value.to_string();
+        let text = canonical(&source);
         prop_assert_eq!(&canonical(&respelled(&value)), &text);
         prop_assert_eq!(&canonical(&text), &text);
-        prop_assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
+        // Both are read: serde_json rounds the last digit of some numbers.
+        let read = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+        prop_assert_eq!(read(&text), read(&source));
     }
 
     #[test]

@@ -123,25 +123,28 @@ fn the_schema_is_up_to_date() {
     );
 }
 
+/// Returns what is wrong with a configuration by the published schema.
+fn violations(config: &Value) -> Option<String> {
+    let (mut schemas, mut compiler) = (boon::Schemas::new(), boon::Compiler::new());
+    let name = "config.schema.json";
+    let schema = serde_json::from_str(SCHEMA).unwrap();
+    compiler.add_resource(name, schema).unwrap();
+    let index = compiler.compile(name, &mut schemas).unwrap();
+    let result = schemas.validate(config, index);
+    result.err().map(|error| error.to_string())
+}
+
 #[test]
 fn the_shipped_files_satisfy_the_schema() {
-    let schema: Value = serde_json::from_str(SCHEMA).unwrap();
-    let validator = jsonschema::validator_for(&schema).unwrap();
     let example: toml::Value = toml::from_str(EXAMPLE).unwrap();
     for file in [example, whole_reference()] {
         let file = serde_json::to_value(file).unwrap();
-        let errors: Vec<_> = validator
-            .iter_errors(&file)
-            .map(|error| error.to_string())
-            .collect();
-        assert!(errors.is_empty(), "{errors:?}");
+        assert_eq!(violations(&file), None);
     }
 }
 
 #[test]
 fn the_schema_refuses_what_the_gateway_refuses() {
-    let schema: Value = serde_json::from_str(SCHEMA).unwrap();
-    let validator = jsonschema::validator_for(&schema).unwrap();
     for text in [
         "unknown = 1",
         "[limits]\nbody_timeout = 10",
@@ -152,10 +155,8 @@ fn the_schema_refuses_what_the_gateway_refuses() {
         "[access_keys.x]\nsecret_key_env = [\"A\", \"B\", \"C\"]",
     ] {
         let file: toml::Value = toml::from_str(text).unwrap();
-        assert!(
-            !validator.is_valid(&serde_json::to_value(file).unwrap()),
-            "{text}"
-        );
+        let file = serde_json::to_value(file).unwrap();
+        assert!(violations(&file).is_some(), "{text}");
     }
 }
 
