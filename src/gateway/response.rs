@@ -9,7 +9,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use data_encoding::HEXLOWER;
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
@@ -167,12 +166,18 @@ pub(super) fn request_id(headers: Option<&HeaderMap>) -> HeaderValue {
         .and_then(|fields| fields.get(&X_REQUEST_ID))
         .filter(is_sane);
     received.cloned().unwrap_or_else(|| {
-        let mut id = [0; 16];
-        HEXLOWER.encode_mut(&rand::random::<[u8; 8]>(), &mut id);
+        let bytes: [u8; 8] = rand::random();
+        let id: [u8; 16] = std::array::from_fn(|place| {
+            let byte = bytes[place / 2];
+            let digit = if place % 2 == 0 { byte >> 4 } else { byte & 15 };
+            HEX_DIGITS[usize::from(digit)]
+        });
         // Hex digits are always a legal value.
         HeaderValue::from_bytes(&id).unwrap_or(HeaderValue::from_static("0"))
     })
 }
+
+const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 /// The body of a response. Dropping it writes the record; a streaming one holds the request's permits
 /// until then.
