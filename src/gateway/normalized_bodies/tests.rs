@@ -51,6 +51,19 @@ fn remembered(bodies: &NormalizedBodies) -> usize {
         .sum()
 }
 
+/// Where two hashes are equal, the bytes decide, the interface, and how times are read.
+#[test]
+fn a_body_is_compared_whole() {
+    let (raw, shanghai) = (body("1"), tenant("Asia/Shanghai", None));
+    let payload = recording().normalize(&raw, &shanghai).unwrap();
+    let remembered = NormalizedBody::new(7, recording(), &raw, &shanghai, &payload);
+    assert!(remembered.is_of(recording(), &body("1"), &tenant("Asia/Shanghai", None)));
+    assert!(!remembered.is_of(recording(), &body("2"), &shanghai));
+    assert!(!remembered.is_of(recording(), &raw.slice(1..), &shanghai));
+    assert!(!remembered.is_of(endpoint("queryBillData"), &raw, &shanghai));
+    assert!(!remembered.is_of(recording(), &raw, &tenant("Europe/Berlin", None)));
+}
+
 #[test]
 fn the_third_request_finds_what_the_second_left() {
     let bodies = NormalizedBodies::default();
