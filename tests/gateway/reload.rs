@@ -27,7 +27,8 @@ async fn reload(env: &TestEnv) -> AdminResponse {
     page::post(env.bound.admin.unwrap(), "/reload").await
 }
 
-async fn edited(env: &TestEnv, change: impl FnOnce(String) -> String) -> AdminResponse {
+/// Rewrites the configuration file and reloads, which succeeds.
+pub(crate) async fn edited(env: &TestEnv, change: impl FnOnce(String) -> String) -> AdminResponse {
     edit(&env.file("gateway.toml"), change);
     let page = reload(env).await;
     assert_eq!(page.status, 200, "{}", page.body);

@@ -10,8 +10,8 @@ use http::header::CACHE_CONTROL;
 use serde_json::Value;
 
 use crate::cache::{STORED, cache_status};
-use crate::page;
 use crate::recording::{NEW_YORK, odd_body};
+use crate::reload::edited;
 use crate::support::{BERLIN, SHANGHAI, Setup, TestEnv, read, signed};
 
 /// Ten o'clock in UTC, which a body without version means for the access keys here.
@@ -21,12 +21,6 @@ const END: &str = "2022-07-01 11:00:00";
 
 /// Each worker remembers for itself.
 const ONE_WORKER: &str = "[server]\nworkers = 1\n";
-
-async fn reload(env: &TestEnv, text: &str) {
-    std::fs::write(env.file("gateway.toml"), text).unwrap();
-    let page = page::post(env.bound.admin.unwrap(), "/reload").await;
-    assert_eq!(page.status, 200, "{}", page.body);
-}
 
 fn begin_time(request: &RecordedRequest) -> String {
     let body: Value = serde_json::from_slice(&request.body).unwrap();
@@ -89,12 +83,12 @@ async fn under_load_a_repeated_body_follows_the_zone_of_its_access_key() {
     let tokyo = berlin.replace("Europe/Berlin", "Asia/Tokyo");
     let without = berlin.replace(&format!("[access_keys.{BERLIN}]"), "[access_keys.another]");
     for _ in 0..10 {
-        reload(&env, &berlin).await;
+        edited(&env, |_| berlin.clone()).await;
         assert_becomes(&env, &request, "2022-07-01 12:00:00").await;
-        reload(&env, &tokyo).await;
+        edited(&env, |_| tokyo.clone()).await;
         assert_becomes(&env, &request, "2022-07-01 19:00:00").await;
         // The account is freed, and another one made.
-        reload(&env, &without).await;
+        edited(&env, |_| without.clone()).await;
         let response = env.send(&signed(request.clone(), BERLIN)).await;
         assert_eq!(response.status, 401);
     }
