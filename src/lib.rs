@@ -21,13 +21,14 @@
 //! | 3 messages | [`message`] | the types between `gateway` and `upstream` |
 //! | 2 settings | [`config`] | the configuration file |
 //! | 1 rules | [`auth`], [`ccfs`], [`cluster`], [`findings`] | pure: no IO, no async, no clock |
-//! | 0 leaves | [`drain`], `encoding`, [`escape`], `framing`, [`gauge`], [`http_fields`], [`metrics`], [`sharded_map`], `task`, [`telemetry`], [`tick_timer`], [`tls`], `words` | no dependencies |
+//! | 0 leaves | [`drain`], `encoding`, [`escape`], `framing`, [`gauge`], `hex`, [`http_fields`], [`metrics`], [`sharded_map`], `task`, [`telemetry`], [`tick_timer`], [`tls`], `words` | no dependencies |
 
 pub mod drain;
 pub(crate) mod encoding;
 pub mod escape;
 pub(crate) mod framing;
 pub mod gauge;
+pub(crate) mod hex;
 pub mod http_fields;
 pub mod metrics;
 pub mod sharded_map;

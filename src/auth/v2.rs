@@ -18,6 +18,7 @@ use super::canonical::{CanonicalRequest, check_names};
 use super::derived;
 use super::mac::{Mac, new_mac};
 use super::{AccessKey, AuthError, Secret};
+use crate::hex;
 
 /// A parsed Authorization value.
 pub(super) struct AuthorizationValue<'a> {
@@ -176,12 +177,8 @@ fn signing_key(secret: &Secret, prefix: &str) -> Mac {
 }
 
 fn to_hex(bytes: &[u8]) -> Zeroizing<[u8; 64]> {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = Zeroizing::new([0; 64]);
-    for (two, byte) in text.chunks_exact_mut(2).zip(bytes) {
-        two[0] = DIGITS[usize::from(byte >> 4)];
-        two[1] = DIGITS[usize::from(byte & 15)];
-    }
+    hex::write(bytes, text.as_mut());
     text
 }
 

@@ -19,6 +19,7 @@ use super::{Guards, Rejection, RequestContext};
 use crate::ccfs;
 use crate::config::{Rate, RateLimitFields};
 use crate::drain::{ClientAborted, CloseAfterResponse};
+use crate::hex;
 use crate::http_fields::{
     JSON_UTF_8, SHARED_BY_FOLLOWERS, VIA_GATEWAY, X_GATEWAY_ERROR, X_REQUEST_ID,
 };
@@ -166,18 +167,12 @@ pub(super) fn request_id(headers: Option<&HeaderMap>) -> HeaderValue {
         .and_then(|fields| fields.get(&X_REQUEST_ID))
         .filter(is_sane);
     received.cloned().unwrap_or_else(|| {
-        let bytes: [u8; 8] = rand::random();
-        let id: [u8; 16] = std::array::from_fn(|place| {
-            let byte = bytes[place / 2];
-            let digit = if place % 2 == 0 { byte >> 4 } else { byte & 15 };
-            HEX_DIGITS[usize::from(digit)]
-        });
+        let mut id = [b'0'; 16];
+        hex::write(&rand::random::<[u8; 8]>(), &mut id);
         // Hex digits are always a legal value.
         HeaderValue::from_bytes(&id).unwrap_or(HeaderValue::from_static("0"))
     })
 }
-
-const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 /// The body of a response. Dropping it writes the record; a streaming one holds the request's permits
 /// until then.

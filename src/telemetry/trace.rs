@@ -5,6 +5,8 @@ use std::fmt::{self, Write};
 
 use http::HeaderName;
 
+use crate::hex;
+
 /// Trace id, span id, parent id and flags of one of the gateway's spans (W3C Trace Context).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct TraceContext {
@@ -83,17 +85,12 @@ impl TraceContext {
         (self.trace, self.span, self.parent)
     }
 
-    /// Returns the value of a `traceparent` header. Built for every attempt, therefore without `std::fmt`.
+    /// Returns the value of a `traceparent` header.
     pub fn traceparent(&self) -> [u8; 55] {
         let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
-        let mut hex = |at: usize, digits: usize, number: u128| {
-            for (index, digit) in text.iter_mut().skip(at).take(digits).enumerate() {
-                *digit = DIGITS[(number >> (4 * (digits - 1 - index))) as usize & 15];
-            }
-        };
-        hex(3, 32, self.trace);
-        hex(36, 16, self.span.into());
-        hex(53, 2, self.flags.into());
+        hex::write(&self.trace.to_be_bytes(), &mut text[3..35]);
+        hex::write(&self.span.to_be_bytes(), &mut text[36..52]);
+        hex::write(&[self.flags], &mut text[53..]);
         text
     }
 }
@@ -133,8 +130,6 @@ impl fmt::Display for TraceContext {
             .try_for_each(|&byte| f.write_char(char::from(byte)))
     }
 }
-
-const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 fn lower_hex(text: &str, digits: usize) -> Option<u128> {
     let hex = text.len() == digits

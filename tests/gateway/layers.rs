@@ -12,6 +12,7 @@ const LAYERS: &[&[&str]] = &[
         "encoding",
         "escape",
         "gauge",
+        "hex",
         "http_fields",
         "metrics",
         "sharded_map",
@@ -33,12 +34,13 @@ const LAYERS: &[&[&str]] = &[
     &["cli"],
 ];
 
-/// Allowed dependencies within a layer: `metrics` counts by gauges, `telemetry` counts and escapes what it
-/// writes, `findings` judges the state of clusters, `admin` is served by `listener`.
+/// Allowed dependencies within a layer: `metrics` counts by gauges, `telemetry` counts, escapes and
+/// encodes what it writes, `findings` judges the state of clusters, `admin` is served by `listener`.
 const INSIDE: &[(&str, &str)] = &[
     ("metrics", "gauge"),
     ("telemetry", "metrics"),
     ("telemetry", "escape"),
+    ("telemetry", "hex"),
     ("findings", "cluster"),
     ("admin", "listener"),
 ];
