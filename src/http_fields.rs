@@ -32,6 +32,12 @@ pub const X_GATEWAY_HINT: HeaderName = HeaderName::from_static("x-gateway-hint")
 /// `X-Gateway-Error`: the kind of error of a response that the gateway made itself.
 pub const X_GATEWAY_ERROR: HeaderName = HeaderName::from_static("x-gateway-error");
 
+/// `RateLimit` (draft-ietf-httpapi-ratelimit-headers): what is left of a rate limit.
+pub const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
+
+/// `RateLimit-Policy` of the same draft: the rate limit.
+pub const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
 /// `X-Forwarded-For`: the client's address.
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 

@@ -21,7 +21,8 @@ use crate::config::{Rate, RateLimitFields};
 use crate::drain::{ClientAborted, CloseAfterResponse};
 use crate::hex;
 use crate::http_fields::{
-    JSON_UTF_8, SHARED_BY_FOLLOWERS, VIA_GATEWAY, X_GATEWAY_ERROR, X_REQUEST_ID,
+    JSON_UTF_8, RATELIMIT, RATELIMIT_POLICY, SHARED_BY_FOLLOWERS, VIA_GATEWAY, X_GATEWAY_ERROR,
+    X_REQUEST_ID,
 };
 use crate::limit;
 use crate::message::{BodyError, BufferedResponse, StreamingResponse};
@@ -353,9 +354,9 @@ impl RateLimitState {
         let (window, seconds) = (rate.window_seconds(), limit::whole_seconds(self.grows_in));
         let policy = item(name, [("q", rate.burst.into()), ("w", window)]);
         let state = item(name, [("r", left.into()), ("t", seconds)]);
-        for (field, item) in [("ratelimit-policy", policy), ("ratelimit", state)] {
+        for (field, item) in [(RATELIMIT_POLICY, policy), (RATELIMIT, state)] {
             if let Ok(value) = HeaderValue::try_from(item) {
-                headers.insert(HeaderName::from_static(field), value);
+                headers.insert(field, value);
             }
         }
     }

@@ -10,6 +10,7 @@ pub(super) mod header_blocks;
 mod hpack;
 pub(super) mod incoming;
 mod response_body;
+mod response_fields;
 mod send_deadline;
 mod state;
 mod stream;

@@ -9,14 +9,13 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, DATE, EXPECT, HeaderName, TRANSFER_ENCODING, UPGRADE,
-};
-use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use http::header::{CONTENT_LENGTH, EXPECT};
+use http::{HeaderMap, Method, Request, Response};
 use tokio::time::{Duration, timeout};
 
 use super::incoming::Http2Incoming;
 use super::response_body::{BodySender, ResponseBody};
+use super::response_fields;
 use super::send_deadline::SendDeadline;
 use super::state::{Http2State, StreamGuard};
 use super::stream_progress::StreamProgress;
@@ -25,7 +24,7 @@ use crate::listener::body::RequestBody;
 use crate::listener::context::ListenerContext;
 use crate::listener::head::request;
 use crate::listener::unread_body::{DiscardOutcome, UnreadBody};
-use crate::listener::{ConnectionInfo, Handler, date};
+use crate::listener::{ConnectionInfo, Handler};
 use crate::metrics::{ConnectionEndReason, MalformedReason};
 
 /// Serves one stream to its end. If its client reads too slowly, the stream is dropped, which resets it; a
@@ -180,7 +179,7 @@ impl<H: Handler> StreamTask<H> {
         let (mut head, body) = response.into_parts();
         let has_body = !body.is_end_stream();
         let is_end = !has_body || self.is_head_request;
-        complete_headers(
+        response_fields::complete(
             &mut head.headers,
             body.size_hint().exact().filter(|_| has_body),
         );
@@ -283,29 +282,6 @@ async fn discard(mut unread: UnreadBody, linger: Duration) {
         let _ = timeout(linger.min(RESET_DELAY), ended).await;
     }
 }
-
-/// Removes the connection-specific fields (RFC 9113, 8.2.2) and adds Date and Content-Length where
-/// they are missing.
-fn complete_headers(headers: &mut HeaderMap, content_length: Option<u64>) {
-    for name in CONNECTION_SPECIFIC {
-        headers.remove(name);
-    }
-    headers.entry(DATE).or_insert_with(date::header_value);
-    if let Some(length) = content_length {
-        headers
-            .entry(CONTENT_LENGTH)
-            .or_insert_with(|| HeaderValue::from(length));
-    }
-}
-
-/// RFC 9113, 8.2.2.
-const CONNECTION_SPECIFIC: [HeaderName; 5] = [
-    CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    TRANSFER_ENCODING,
-    UPGRADE,
-];
 
 /// Time for a client with a large upload to read the response before its stream is reset: several
 /// round trips, and short enough not to hold the connection's receive window.

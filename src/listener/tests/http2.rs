@@ -261,6 +261,31 @@ fn headers(stream: u8, path: &[u8; 5]) -> Vec<u8> {
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 #[tokio::test]
+async fn values_that_hardly_recur_are_not_indexed() {
+    let server = TestListener::new(Options::tls()).await;
+    let mut client = server.connect_tls("h2").await;
+    client
+        .send([PREFACE, b"\0\0\0\x04\0\0\0\0\0"].concat())
+        .await;
+    let mut blocks = Vec::new();
+    for stream in [1, 3] {
+        client.send(headers(stream, b"/pair")).await;
+        blocks.push(client.frame_of(HEADERS).await);
+    }
+    // Huffman codes (RFC 7541, appendix B) of the Content-Type, which recurs, and of the request id.
+    let (text_plain, abc) = (
+        &b"\x87\x49\x7c\xa5\x8a\xe8\x19\xaa"[..],
+        &b"\x82\x1c\x64"[..],
+    );
+    let holds = |value: &[u8]| {
+        let windows = |block: &Vec<u8>| block.windows(value.len()).any(|part| part == value);
+        blocks.iter().map(windows).collect::<Vec<_>>()
+    };
+    assert_eq!(holds(text_plain), [true, false], "{blocks:x?}");
+    assert_eq!(holds(abc), [true, true], "{blocks:x?}");
+}
+
+#[tokio::test]
 async fn a_client_that_ignores_goaway_is_refused() {
     let server = TestListener::new(Options::tls()).await;
     let mut client = server.connect_tls("h2").await;

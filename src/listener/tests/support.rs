@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -78,6 +78,13 @@ impl TestHandler {
                 response
             }
             "/early" => text(StatusCode::UNAUTHORIZED, "no"),
+            "/pair" => {
+                let mut response = text(StatusCode::OK, line);
+                let fields = response.headers_mut();
+                fields.insert("content-type", HeaderValue::from_static("text/plain"));
+                fields.insert("x-request-id", HeaderValue::from_static("abc"));
+                response
+            }
             _ => text(StatusCode::OK, line),
         }
     }
@@ -349,6 +356,7 @@ impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Client<S> {
     }
 }
 
+pub(super) const HEADERS: u8 = 1;
 pub(super) const RST_STREAM: u8 = 3;
 pub(super) const GOAWAY: u8 = 7;
 
