@@ -92,9 +92,15 @@ impl HeadError {
 
 /// Whether every byte is in one of the classes.
 fn all_in_class(bytes: &[u8], classes: u8) -> bool {
+    class_run(bytes, classes) == bytes.len()
+}
+
+/// Returns how many bytes at the beginning are in one of the classes.
+fn class_run(bytes: &[u8], classes: u8) -> usize {
     bytes
         .iter()
-        .all(|&byte| BYTE_CLASSES[usize::from(byte)] & classes != 0)
+        .position(|&byte| BYTE_CLASSES[usize::from(byte)] & classes == 0)
+        .unwrap_or(bytes.len())
 }
 
 /// RFC 9110, 5.6.2: methods and field names.

@@ -38,7 +38,7 @@ pub(super) fn encode(
     let mut fields = Fields::end_to_end(request, names);
     let replaced = fields.set_host(request, node, attempt.is_fallback);
     fields.set_content_length(request, names);
-    fields.set_forwarding_fields(request, names, attempt.trace);
+    fields.add_forwarding_fields(request, names, attempt.trace);
     let is_changed = replaced || attempt.is_signed_anew;
     if let Some(signer) = signer(request, names, is_changed) {
         fields.sign(request, signer, names, now())?;
@@ -137,10 +137,8 @@ impl<'a> Fields<'a> {
                         .any(|listed| listed.eq_ignore_ascii_case(name.as_str()))))
         };
         let mut fields = Vec::with_capacity(headers.len() + MAX_ADDED_FIELDS);
-        for name in headers.keys().filter(|name| passes(name)) {
-            let values = headers.get_all(name).iter();
-            fields.extend(values.map(|value| (Cow::Borrowed(name), Cow::Borrowed(value))));
-        }
+        let passing = headers.iter().filter(|(name, _)| passes(name));
+        fields.extend(passing.map(|(name, value)| (Cow::Borrowed(name), Cow::Borrowed(value))));
         Self(fields)
     }
 
@@ -194,31 +192,32 @@ impl<'a> Fields<'a> {
         self.set(CONTENT_LENGTH, Cow::Owned(HeaderValue::from(length)));
     }
 
-    /// Sets the forwarding fields, unless the client signed another value.
-    fn set_forwarding_fields(
+    /// Adds the forwarding fields, unless the client signed another value: the only ones that
+    /// [`Fields::end_to_end`] has left of these names.
+    fn add_forwarding_fields(
         &mut self,
         request: &'a UpstreamRequest,
         names: &str,
         trace: TraceContext,
     ) {
         let metadata = &request.metadata;
-        let mut set = |name: HeaderName, value: Option<Cow<'a, HeaderValue>>| {
+        let mut add = |name: HeaderName, value: Option<Cow<'a, HeaderValue>>| {
             let is_kept = is_signed(names, &name) && !is_identity(name.as_str());
             if let Some(value) = value.filter(|_| !is_kept) {
-                self.set(name, value);
+                self.0.push((Cow::Owned(name), value));
             }
         };
         let client = address_value(metadata.client_ip);
-        set(X_FORWARDED_FOR, client.map(Cow::Owned));
+        add(X_FORWARDED_FOR, client.map(Cow::Owned));
         let https = HeaderValue::from_static("https");
-        set(X_FORWARDED_PROTO, Some(Cow::Owned(https)));
-        set(
+        add(X_FORWARDED_PROTO, Some(Cow::Owned(https)));
+        add(
             X_FORWARDED_HOST,
             request.headers.get(HOST).map(Cow::Borrowed),
         );
-        set(X_REQUEST_ID, Some(Cow::Borrowed(&metadata.request_id)));
+        add(X_REQUEST_ID, Some(Cow::Borrowed(&metadata.request_id)));
         let parent = HeaderValue::from_bytes(&trace.traceparent());
-        set(TraceContext::HEADER, parent.ok().map(Cow::Owned));
+        add(TraceContext::HEADER, parent.ok().map(Cow::Owned));
         if !is_signed(names, &VIA) {
             self.0.push((Cow::Owned(VIA), Cow::Borrowed(&metadata.via)));
         }

@@ -190,16 +190,26 @@ impl<'a> Scanner<'a> {
 
     /// Parses a string; writes it with an escape only where JSON requires one.
     fn string(&mut self, keep: Canonicalize) -> Result<(), JsonError> {
+        let start = self.position;
+        let end = self.plain_run_end(start + 1);
+        if self.source.as_bytes().get(end) == Some(&b'"') {
+            // Without an escape it is its own canonical text.
+            self.position = end + 1;
+            if keep == Canonicalize::All {
+                self.canonical
+                    .push_str(self.source.get(start..=end).unwrap_or_default());
+            }
+            return Ok(());
+        }
+        self.string_with_escapes(keep)
+    }
+
+    fn string_with_escapes(&mut self, keep: Canonicalize) -> Result<(), JsonError> {
         let out = self.canonical.len();
         self.position += 1;
         self.canonical.push('"');
         loop {
-            let rest = self
-                .source
-                .as_bytes()
-                .get(self.position..)
-                .unwrap_or_default();
-            let end = self.position + plain_run(rest);
+            let end = self.plain_run_end(self.position);
             if keep == Canonicalize::All {
                 // The run ends before an ASCII byte or at the end of the source.
                 self.canonical
@@ -222,6 +232,12 @@ impl<'a> Scanner<'a> {
             self.canonical.truncate(out);
         }
         Ok(())
+    }
+
+    /// Returns the position of the first quotation mark, backslash or control character at or after `start`.
+    fn plain_run_end(&self, start: usize) -> usize {
+        let rest = self.source.as_bytes().get(start..).unwrap_or_default();
+        start + plain_run(rest)
     }
 
     /// Parses what follows a backslash.

@@ -4,6 +4,8 @@
 
 use std::ops::Range;
 
+use memchr::{memchr, memrchr};
+
 use super::field::KnownField;
 use super::{Framing, HeadError, HeadLimits, TOKEN, all_in_class, field, host, target};
 use crate::framing::{ChunkedScanner, ExtensionLimit};
@@ -176,10 +178,7 @@ impl HeadScanner {
 
 /// Parses `method SP target SP version` (RFC 9112, 3), separated by exactly one space.
 fn parse_request_line(line: &[u8], start: usize) -> Result<RequestLine, HeadError> {
-    let mut parts = line.split(|&byte| byte == b' ');
-    let (Some(method), Some(target), Some(version), None) =
-        (parts.next(), parts.next(), parts.next(), parts.next())
-    else {
+    let Some([method, target, version]) = three_parts(line) else {
         return Err(HeadError::new(
             MalformedReason::RequestLine,
             "the request line is not method, target and version",
@@ -217,6 +216,15 @@ fn parse_request_line(line: &[u8], start: usize) -> Result<RequestLine, HeadErro
         is_http_1_1: current,
         authority,
     })
+}
+
+/// Splits a line that has exactly two spaces.
+fn three_parts(line: &[u8]) -> Option<[&[u8]; 3]> {
+    let (first, rest) = line.split_at_checked(memchr(b' ', line)?)?;
+    let rest = rest.get(1..)?;
+    let (second, third) = rest.split_at_checked(memrchr(b' ', rest)?)?;
+    let is_one_word = memchr(b' ', second).is_none();
+    Some([first, second, third.get(1..)?]).filter(|_| is_one_word)
 }
 
 /// Rejects a head that is larger than allowed.

@@ -1,7 +1,7 @@
 //! Request targets (RFC 9112, 3.2). The raw path is signed and routed, and nothing is decoded twice. A
 //! path that another server could read as a different one is rejected, whatever its signature.
 
-use super::{HeadError, PATH, QUERY, all_in_class};
+use super::{HeadError, PATH, QUERY, all_in_class, class_run};
 use crate::metrics::MalformedReason;
 
 /// A target in a request line.
@@ -34,15 +34,11 @@ pub(super) fn parse(target: &[u8]) -> Result<Target<'_>, HeadError> {
 
 /// Rejects ambiguous paths, and characters that are not allowed in a URI (RFC 3986, 3.3 and 3.4).
 pub(super) fn validate_path_and_query(target: &[u8]) -> Result<(), HeadError> {
-    let end = target
-        .iter()
-        .position(|&byte| byte == b'?')
-        .unwrap_or(target.len());
-    let (path, query) = target.split_at(end);
+    let (path, query) = target.split_at(class_run(target, PATH));
     if path.first() != Some(&b'/') {
         return Err(UNSUPPORTED_FORM);
     }
-    if !all_in_class(path, PATH) || !all_in_class(query, PATH | QUERY) {
+    if !matches!(query.first(), None | Some(b'?')) || !all_in_class(query, PATH | QUERY) {
         return Err(ILLEGAL_CHARACTER);
     }
     let has_escapes = path.contains(&b'%');
