@@ -29,6 +29,11 @@ test-otlp:
 test-packages: packages
     .ci/run tests_with_packages
 
+# The bench beside nginx, briefly: what it counts at both ends, not its figures.
+[group('check')]
+benches: packages
+    .ci/run benches
+
 # The Debian package: built, examined, installed, used, removed. Needs root to be installed.
 [group('check')]
 package: packages

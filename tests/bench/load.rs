@@ -1,4 +1,6 @@
-//! Load: prepared requests over persistent TLS connections, one at a time per connection.
+//! Load: prepared requests over persistent TLS connections, one at a time per connection or HTTP/2 stream.
+
+mod http2;
 
 use std::io;
 use std::net::SocketAddr;
@@ -6,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use ccfs_gateway::client::ClientRequest;
 use rustls::client::Resumption;
 use rustls::crypto::aws_lc_rs::{self, kx_group};
@@ -22,15 +25,22 @@ use crate::site::{HOST, Site, wire};
 
 /// TLS 1.3 with X25519, which every server supports, without resumption.
 #[derive(Clone)]
-pub(crate) struct Dialer(TlsConnector);
+pub(crate) struct Dialer {
+    http1: TlsConnector,
+    http2: TlsConnector,
+}
 
 impl Dialer {
     /// Trusts the servers of `site`.
     pub(crate) fn new(site: &Site) -> Self {
-        Self(Self::config(site.authority.roots().unwrap()).into())
+        let connector = |protocol| Self::config(site.authority.roots().unwrap(), protocol).into();
+        Self {
+            http1: connector("http/1.1"),
+            http2: connector("h2"),
+        }
     }
 
-    fn config(roots: RootCertStore) -> Arc<ClientConfig> {
+    fn config(roots: RootCertStore, protocol: &str) -> Arc<ClientConfig> {
         let mut provider = aws_lc_rs::default_provider();
         provider.kx_groups = vec![kx_group::X25519];
         let mut config = ClientConfig::builder_with_provider(provider.into())
@@ -38,20 +48,24 @@ impl Dialer {
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
         config.resumption = Resumption::disabled();
         config.into()
     }
 
     /// Opens one connection.
     pub(crate) async fn connect(&self, address: SocketAddr) -> io::Result<Connection> {
+        Ok(Connection {
+            stream: Self::dial(&self.http1, address).await?,
+            buffer: vec![0; BUFFER].into(),
+        })
+    }
+
+    async fn dial(tls: &TlsConnector, address: SocketAddr) -> io::Result<TlsStream<TcpStream>> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         let name = ServerName::try_from(HOST).unwrap();
-        Ok(Connection {
-            stream: self.0.connect(name, stream).await?,
-            buffer: vec![0; BUFFER].into(),
-        })
+        tls.connect(name, stream).await
     }
 
     /// Opens `number` connections concurrently.
@@ -115,11 +129,58 @@ fn framing(response: &[u8]) -> io::Result<Option<(u64, usize)>> {
     Ok(Some((length.ok_or_else(wrong)?, end + 4)))
 }
 
-/// Requests, handed out in turn: with more requests than connections, no two concurrent requests
+/// One at a time of an HTTP/1.1 connection, or one of the streams of an HTTP/2 connection.
+enum Requester {
+    Http1(Box<Connection>),
+    Http2(http2::Stream),
+}
+
+impl Requester {
+    /// Sends a request and returns the length of the response's body.
+    async fn exchange(&mut self, request: &Prepared) -> io::Result<u64> {
+        match self {
+            Self::Http1(connection) => connection.exchange(&request.wire).await,
+            Self::Http2(stream) => Ok(stream.exchange(request).await?.1),
+        }
+    }
+
+    /// Sends a request and returns the head of the response.
+    async fn head(&mut self, request: &Prepared) -> io::Result<String> {
+        match self {
+            Self::Http1(connection) => {
+                connection.exchange(&request.wire).await?;
+                let response = String::from_utf8_lossy(&connection.buffer);
+                let (head, _) = response.split_once("\r\n\r\n").unwrap();
+                Ok(head.to_owned() + "\r\n")
+            }
+            Self::Http2(stream) => Ok(http2::text(&stream.exchange(request).await?.0)),
+        }
+    }
+}
+
+/// A request in the forms of both protocols.
+#[derive(Debug)]
+struct Prepared {
+    wire: Vec<u8>,
+    head: http::Request<()>,
+    body: Bytes,
+}
+
+impl Prepared {
+    fn new(request: &ClientRequest) -> Self {
+        Self {
+            wire: wire(request),
+            head: http2::head(request),
+            body: request.body.clone(),
+        }
+    }
+}
+
+/// Requests, handed out in turn: with more requests than requesters, no two concurrent requests
 /// are equal.
 #[derive(Debug)]
 pub(crate) struct Feed {
-    requests: Vec<Vec<u8>>,
+    requests: Vec<Prepared>,
     next: AtomicUsize,
 }
 
@@ -127,19 +188,19 @@ impl Feed {
     /// Repeats these requests.
     pub(crate) fn new(requests: impl IntoIterator<Item = ClientRequest>) -> Arc<Self> {
         Arc::new(Self {
-            requests: requests.into_iter().map(|request| wire(&request)).collect(),
+            requests: requests.into_iter().map(|it| Prepared::new(&it)).collect(),
             next: AtomicUsize::new(0),
         })
     }
 
     /// The next request, until `end`.
-    fn next(&self, end: End) -> Option<&[u8]> {
+    fn next(&self, end: End) -> Option<&Prepared> {
         if matches!(end, End::At(time) if Instant::now() >= time) {
             return None;
         }
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
         let over = end == End::Once && turn >= self.requests.len();
-        (!over).then(|| self.requests[turn % self.requests.len()].as_slice())
+        (!over).then(|| &self.requests[turn % self.requests.len()])
     }
 }
 
@@ -153,7 +214,7 @@ enum End {
 
 /// A server and its load.
 pub(crate) struct Lane {
-    connections: Vec<Connection>,
+    requesters: Vec<Requester>,
     dialer: Dialer,
     feed: Arc<Feed>,
     /// The measured server. Dropped last.
@@ -168,8 +229,34 @@ impl Lane {
         clients: usize,
         feed: Arc<Feed>,
     ) -> Self {
+        let connections = dialer.connect_many(server.address, clients).await;
         Self {
-            connections: dialer.connect_many(server.address, clients).await,
+            requesters: connections
+                .into_iter()
+                .map(|connection| Requester::Http1(connection.into()))
+                .collect(),
+            dialer: dialer.clone(),
+            feed,
+            server,
+        }
+    }
+
+    /// Opens HTTP/2 connections with `clients` streams at a time in all, [`STREAMS`] each.
+    pub(crate) async fn http2(
+        server: Server,
+        dialer: &Dialer,
+        clients: usize,
+        feed: Arc<Feed>,
+    ) -> Self {
+        let mut requesters = Vec::new();
+        while requesters.len() < clients {
+            let stream = http2::Stream::connect(dialer, server.address)
+                .await
+                .unwrap();
+            requesters.extend(std::iter::repeat_n(stream, STREAMS).map(Requester::Http2));
+        }
+        Self {
+            requesters,
             dialer: dialer.clone(),
             feed,
             server,
@@ -190,12 +277,16 @@ impl Lane {
     /// Sends one request and panics unless the head of the response contains `words`, so that the
     /// intended path is measured.
     pub(crate) async fn must_say(&mut self, words: &str) {
-        let connection = &mut self.connections[0];
         let request = self.feed.next(End::Never).unwrap();
-        connection.exchange(request).await.unwrap();
-        let response = String::from_utf8_lossy(&connection.buffer);
-        let (head, _) = response.split_once("\r\n\r\n").unwrap();
+        let head = self.requesters[0].head(request).await.unwrap();
         assert!(head.contains(words), "{words}: {head}");
+    }
+
+    /// Sends a request on a connection of its own and panics unless it is refused as not authenticated.
+    pub(crate) async fn must_refuse(&self, request: &ClientRequest) {
+        let mut connection = self.dialer.connect(self.server.address).await.unwrap();
+        let refusal = connection.exchange(&wire(request)).await.unwrap_err();
+        assert!(refusal.to_string().contains("HTTP/1.1 401"), "{refusal}");
     }
 
     /// Sends requests for `time`.
@@ -230,21 +321,21 @@ impl Lane {
     /// Uses all connections concurrently.
     async fn work(&mut self, end: End) -> (Vec<u32>, u64) {
         let mut tasks = JoinSet::new();
-        for mut connection in self.connections.drain(..) {
+        for mut requester in self.requesters.drain(..) {
             let feed = self.feed.clone();
             tasks.spawn(async move {
                 let (mut latencies, mut bytes) = (Vec::new(), 0);
                 while let Some(request) = feed.next(end) {
                     let began = Instant::now();
-                    bytes += connection.exchange(request).await.unwrap();
+                    bytes += requester.exchange(request).await.unwrap();
                     latencies.push(microseconds(began));
                 }
-                (connection, latencies, bytes)
+                (requester, latencies, bytes)
             });
         }
         let (mut all, mut bytes) = (Vec::new(), 0);
-        for (connection, latencies, read) in tasks.join_all().await {
-            self.connections.push(connection);
+        for (requester, latencies, read) in tasks.join_all().await {
+            self.requesters.push(requester);
             all.extend(latencies);
             bytes += read;
         }
@@ -261,7 +352,7 @@ impl Lane {
                 while let Some(request) = feed.next(end) {
                     let began = Instant::now();
                     let mut connection = dialer.connect(address).await.unwrap();
-                    bytes += connection.exchange(request).await.unwrap();
+                    bytes += connection.exchange(&request.wire).await.unwrap();
                     latencies.push(microseconds(began));
                 }
                 (latencies, bytes)
@@ -334,3 +425,6 @@ const BUFFER: usize = 16 * 1024;
 
 /// Concurrent connection attempts.
 const NEW_AT_ONCE: usize = 16;
+
+/// Streams at a time on an HTTP/2 connection.
+const STREAMS: usize = 8;

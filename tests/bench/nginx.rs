@@ -5,9 +5,12 @@
 //! `cargo bench --bench nginx`, about two minutes; `-- --quick` shows only that it works. Without
 //! an `nginx` on the PATH it says so and ends.
 //!
-//! The two do not do the same work: where the gateway verifies a signature, validates the body,
-//! limits and counts, nginx forwards or looks up bytes. The gateway's complete work is compared
-//! with the least that nginx can do.
+//! In most rows the two do not do the same work: where the gateway verifies a signature, validates
+//! the body, limits and counts, nginx forwards or looks up bytes, the least that it can do. In the rows
+//! with Lua it verifies, judges and limits as well; they need its Lua module.
+//!
+//! In each round the requests that reached the nodes are counted: all of them where the row says
+//! that they are forwarded, none where it says that they are answered from the cache.
 
 #![allow(
     clippy::disallowed_methods,
@@ -40,6 +43,7 @@ use cpu::Cpus;
 use jiff::Timestamp;
 use load::{Dialer, Feed, Lane, Round};
 use node::{DOWNLOAD, Node, urls};
+use peer::Job;
 use process::Server;
 use site::{Gateway, HOST, Site, credential, recording};
 use table::Row;
@@ -66,46 +70,17 @@ async fn compare(cpus: &Cpus, effort: Effort) {
         cpus,
         dialer: Dialer::new(&site),
         site: &site,
+        has_lua: peer::has_lua(),
     };
+    if !stage.has_lua {
+        println!("This nginx has no Lua module: the rows with Lua are left out.");
+    }
     let kept = Node::start_many(&site.leaf, 2).await;
     let expired = Node::start_expired(&site.leaf, 2).await;
     table::head();
-
-    let calls = || (0..2_000).map(|call| recording(0, &format!("16377-{call}")));
-    let mut pair = stage
-        .pair(&expired, peer::Job::Forward, CLIENTS, calls())
-        .await;
-    pair[1].must_say("ccfs-gateway; fwd=uri-miss\r\n").await;
-    let rounds = stage.rounds(&mut pair, Work::Requests).await;
-    table::print(&Row::of("small POST, forwarded to a node", &rounds));
-    drop(pair);
-
-    let calls = (0..100).map(|call| recording(0, &format!("16377-{call}")));
-    let mut pair = stage.pair(&kept, peer::Job::Cache, CLIENTS, calls).await;
-    for lane in &mut pair {
-        lane.once().await;
-    }
-    pair[0].must_say("X-Cache: HIT").await;
-    pair[1].must_say("ccfs-gateway; hit").await;
-    let rounds = stage.rounds(&mut pair, Work::Requests).await;
-    table::print(&Row::of("small POST, served from the cache", &rounds));
-    let rounds = stage.rounds(&mut pair, Work::Connections).await;
-    table::print(&Row::of(
-        "new TLS 1.3 connection with one such POST",
-        &rounds,
-    ));
-    drop(pair);
-
-    let size = effort.choose(64 << 20, 1 << 20);
-    let download = std::iter::once_with(|| download(size));
-    let mut pair = stage
-        .pair(&kept, peer::Job::Forward, DOWNLOADS, download)
-        .await;
-    let rounds = stage.rounds(&mut pair, Work::Requests).await;
-    table::print(&Row::per_mebibyte(
-        "streamed download of 64 MiB, per MiB",
-        &rounds,
-    ));
+    stage.forwarded(&expired).await;
+    stage.cached(&kept).await;
+    stage.downloads(&kept).await;
     println!("{}", table::NOTES);
 }
 
@@ -115,15 +90,86 @@ struct Stage<'a> {
     cpus: &'a Cpus,
     site: &'a Site,
     dialer: Dialer,
+    has_lua: bool,
 }
 
 impl Stage<'_> {
+    /// What cannot be cached.
+    async fn forwarded(&self, nodes: &[Node]) {
+        for (name, job, protocol) in [
+            (
+                "small POST, forwarded to a node",
+                Job::Forward,
+                Protocol::Http1,
+            ),
+            ("the same over HTTP/2", Job::Forward, Protocol::Http2),
+            (WHOLE_JOB, Job::Whole, Protocol::Http1),
+        ] {
+            if job == Job::Whole && !self.has_lua {
+                continue;
+            }
+            let calls = (0..2_000).map(|call| recording(0, &format!("16377-{call}")));
+            let mut pair = self.pair(nodes, job, protocol, calls).await;
+            pair[1].must_say("ccfs-gateway; fwd=uri-miss\r\n").await;
+            if job == Job::Whole {
+                pair[0].must_say("X-Cache: MISS").await;
+                pair[0].must_refuse(&forged()).await;
+            }
+            let reached = Reached::All(nodes);
+            let rounds = self.rounds(&mut pair, Work::Requests, reached).await;
+            table::print(&Row::of(name, &rounds));
+        }
+    }
+
+    /// What is answered without a node, on kept and on new connections.
+    async fn cached(&self, nodes: &[Node]) {
+        for (name, job) in [
+            ("small POST, served from the cache", Job::Cache),
+            (WHOLE_JOB, Job::Whole),
+        ] {
+            if job == Job::Whole && !self.has_lua {
+                continue;
+            }
+            let calls = (0..100).map(|call| recording(0, &format!("16377-{call}")));
+            let mut pair = self.pair(nodes, job, Protocol::Http1, calls).await;
+            for lane in &mut pair {
+                lane.once().await;
+            }
+            pair[0].must_say("X-Cache: HIT").await;
+            pair[1].must_say("ccfs-gateway; hit").await;
+            let reached = Reached::None(nodes);
+            let rounds = self.rounds(&mut pair, Work::Requests, reached).await;
+            table::print(&Row::of(name, &rounds));
+            if job == Job::Cache {
+                let rounds = self.rounds(&mut pair, Work::Connections, reached).await;
+                table::print(&Row::of(
+                    "new TLS 1.3 connection with one such POST",
+                    &rounds,
+                ));
+            }
+        }
+    }
+
+    async fn downloads(&self, nodes: &[Node]) {
+        let size = self.effort.choose(64 << 20, 1 << 20);
+        let download = std::iter::once_with(|| download(size));
+        let mut pair = self
+            .pair(nodes, Job::Forward, Protocol::Downloads, download)
+            .await;
+        let reached = Reached::All(nodes);
+        let rounds = self.rounds(&mut pair, Work::Requests, reached).await;
+        table::print(&Row::per_mebibyte(
+            "streamed download of 64 MiB, per MiB",
+            &rounds,
+        ));
+    }
+
     /// nginx and the gateway in front of the same nodes, with the same requests.
     async fn pair(
         &self,
         nodes: &[Node],
-        job: peer::Job,
-        clients: usize,
+        job: Job,
+        protocol: Protocol,
         requests: impl IntoIterator<Item = ClientRequest>,
     ) -> [Lane; 2] {
         let gateway = Gateway {
@@ -136,13 +182,18 @@ impl Stage<'_> {
         let nginx = peer::start(self.cpus, self.site, &urls(nodes), job);
         let feed = Feed::new(requests);
         [
-            Lane::new(nginx, &self.dialer, clients, Arc::clone(&feed)).await,
-            Lane::new(gateway, &self.dialer, clients, feed).await,
+            protocol.lane(nginx, &self.dialer, Arc::clone(&feed)).await,
+            protocol.lane(gateway, &self.dialer, feed).await,
         ]
     }
 
     /// Alternates rounds of both servers, after one warm-up round of each.
-    async fn rounds(&self, pair: &mut [Lane; 2], work: Work) -> Vec<[Round; 2]> {
+    async fn rounds(
+        &self,
+        pair: &mut [Lane; 2],
+        work: Work,
+        reached: Reached<'_>,
+    ) -> Vec<[Round; 2]> {
         let (rounds, time) = self.effort.choose((24, 400), (1, 200));
         let time = Duration::from_millis(time);
         let [nginx, gateway] = pair;
@@ -150,11 +201,11 @@ impl Stage<'_> {
         for round in 0..=rounds {
             // The order alternates.
             let both = if round % 2 == 0 {
-                let first = work.round(nginx, time).await;
-                [first, work.round(gateway, time).await]
+                let first = work.round(nginx, time, reached).await;
+                [first, work.round(gateway, time, reached).await]
             } else {
-                let first = work.round(gateway, time).await;
-                [work.round(nginx, time).await, first]
+                let first = work.round(gateway, time, reached).await;
+                [work.round(nginx, time, reached).await, first]
             };
             all.push(both);
         }
@@ -170,12 +221,65 @@ enum Work {
 }
 
 impl Work {
-    async fn round(self, lane: &mut Lane, time: Duration) -> Round {
-        match self {
+    /// One round. Panics unless as many requests reached the nodes as should.
+    async fn round(self, lane: &mut Lane, time: Duration, reached: Reached<'_>) -> Round {
+        let before = reached.served();
+        let round = match self {
             Self::Connections => lane.round_of_connections(time).await,
             Self::Requests => lane.round(time).await,
+        };
+        let (asked, served) = (round.latencies.len() as u64, reached.served() - before);
+        let is_as_named = match reached {
+            // One in a hundred may be tried again.
+            Reached::All(_) => (asked..=asked + asked / 100).contains(&served),
+            Reached::None(_) => served == 0,
+        };
+        assert!(
+            is_as_named,
+            "of {asked} requests {served} reached a node: {reached:?}"
+        );
+        round
+    }
+}
+
+/// Which requests of a row reach these nodes.
+#[derive(Clone, Copy, Debug)]
+enum Reached<'a> {
+    All(&'a [Node]),
+    None(&'a [Node]),
+}
+
+impl Reached<'_> {
+    fn served(self) -> u64 {
+        let (Self::All(nodes) | Self::None(nodes)) = self;
+        node::served(nodes)
+    }
+}
+
+/// How clients connect.
+#[derive(Clone, Copy, Debug)]
+enum Protocol {
+    Http1,
+    Http2,
+    /// Few at a time, HTTP/1.1.
+    Downloads,
+}
+
+impl Protocol {
+    async fn lane(self, server: Server, dialer: &Dialer, feed: Arc<Feed>) -> Lane {
+        match self {
+            Self::Http1 => Lane::new(server, dialer, CLIENTS, feed).await,
+            Self::Http2 => Lane::http2(server, dialer, CLIENTS, feed).await,
+            Self::Downloads => Lane::new(server, dialer, DOWNLOADS, feed).await,
         }
     }
+}
+
+/// A request with the signature of another one.
+fn forged() -> ClientRequest {
+    let other = recording(0, "16377-0");
+    let value = other.headers[http::header::AUTHORIZATION].clone();
+    recording(0, "16377-1").with_authorization(value)
 }
 
 /// A path that CC-FS does not have: forwarded for verified callers, and streamed.
@@ -185,6 +289,8 @@ fn download(size: u64) -> ClientRequest {
         .sign(&credential(0), "host", Timestamp::now())
         .unwrap()
 }
+
+const WHOLE_JOB: &str = "the same, nginx + Lua verify and judge it too";
 
 const CLIENTS: usize = 48;
 

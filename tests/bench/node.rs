@@ -3,6 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ccfs_gateway::stand_in::certificates::IssuedCertificate;
 use jiff::Timestamp;
@@ -19,6 +20,7 @@ use tokio_util::task::AbortOnDropHandle;
 pub(crate) struct Node {
     /// `https://127.0.0.1:port`.
     pub(crate) url: String,
+    served: Arc<AtomicU64>,
     _serving: AbortOnDropHandle<()>,
 }
 
@@ -29,9 +31,15 @@ impl Node {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let acceptor = TlsAcceptor::from(leaf.server_config().unwrap());
-        let serving = tokio::spawn(accept(listener, acceptor, response(expiry).into()));
+        let served = Arc::default();
+        let work = Work {
+            response: response(expiry).into(),
+            served: Arc::clone(&served),
+        };
+        let serving = tokio::spawn(accept(listener, acceptor, work));
         Self {
             url: format!("https://{address}"),
+            served,
             _serving: AbortOnDropHandle::new(serving),
         }
     }
@@ -56,26 +64,41 @@ impl Node {
     }
 }
 
+/// Requests that nodes have served since they were started.
+pub(crate) fn served(nodes: &[Node]) -> u64 {
+    nodes
+        .iter()
+        .map(|node| node.served.load(Ordering::Relaxed))
+        .sum()
+}
+
+/// What each connection of a node has.
+#[derive(Clone)]
+struct Work {
+    response: Arc<[u8]>,
+    served: Arc<AtomicU64>,
+}
+
 /// The URLs of nodes.
 pub(crate) fn urls(nodes: &[Node]) -> Vec<String> {
     nodes.iter().map(|node| node.url.clone()).collect()
 }
 
-async fn accept(listener: TcpListener, acceptor: TlsAcceptor, response: Arc<[u8]>) {
+async fn accept(listener: TcpListener, acceptor: TlsAcceptor, work: Work) {
     let mut connections = JoinSet::new();
     loop {
         let (stream, _) = listener.accept().await.unwrap();
-        let (acceptor, response) = (acceptor.clone(), response.clone());
+        let (acceptor, work) = (acceptor.clone(), work.clone());
         connections.spawn(async move {
             stream.set_nodelay(true)?;
-            serve(acceptor.accept(stream).await?, &response).await
+            serve(acceptor.accept(stream).await?, &work).await
         });
         while connections.try_join_next().is_some() {}
     }
 }
 
 /// Serves one connection until the peer closes it.
-async fn serve(mut stream: TlsStream<TcpStream>, response: &[u8]) -> io::Result<()> {
+async fn serve(mut stream: TlsStream<TcpStream>, work: &Work) -> io::Result<()> {
     let mut request = Vec::with_capacity(4096);
     loop {
         request.clear();
@@ -93,9 +116,10 @@ async fn serve(mut stream: TlsStream<TcpStream>, response: &[u8]) -> io::Result<
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
+        work.served.fetch_add(1, Ordering::Relaxed);
         match download(&head) {
             Some(size) => send(&mut stream, size).await?,
-            None => stream.write_all(response).await?,
+            None => stream.write_all(&work.response).await?,
         }
         stream.flush().await?;
     }

@@ -198,6 +198,13 @@ pub(crate) fn access_key(number: usize) -> String {
     format!("ak-{number:06}")
 }
 
+/// Lines of an access key and its secret.
+pub(crate) fn secrets(number: usize) -> String {
+    (0..number)
+        .map(|key| format!("{} {}\n", access_key(key), secret(key)))
+        .collect()
+}
+
 fn secret(number: usize) -> String {
     format!("SECRET-of-{number:06}-0123456789abcdef")
 }

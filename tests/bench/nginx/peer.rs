@@ -1,12 +1,14 @@
 //! An nginx process: the binary from the PATH, with its own configuration and directory.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+use ccfs_gateway::stand_in::certificates::write_private_file;
 
 use crate::cpu::Cpus;
 use crate::process::Server;
-use crate::site::Site;
+use crate::site::{Gateway, Site};
 
 /// The work of the nginx.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -16,6 +18,23 @@ pub(crate) enum Job {
     Cache,
     /// Forward every request.
     Forward,
+    /// The gateway's job, in Lua: verify, judge, limit, and respond from its cache or forward.
+    Whole,
+}
+
+/// Whether the nginx on the PATH has the Lua module of Debian's packages, and what that needs.
+pub(crate) fn has_lua() -> bool {
+    modules().is_some_and(|modules| modules.join(LUA_MODULE).exists())
+}
+
+/// The directory of the modules that nginx can load.
+fn modules() -> Option<PathBuf> {
+    let output = Command::new("nginx").arg("-V").output().ok()?;
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let mut options = text.split(' ');
+    options
+        .find_map(|option| option.strip_prefix("--modules-path="))
+        .map(PathBuf::from)
 }
 
 /// The version of the nginx on the PATH, if any.
@@ -38,6 +57,9 @@ fn try_start(cpus: &Cpus, site: &Site, nodes: &[String], job: Job) -> Option<Ser
     let address = free_address();
     let file = prefix.join("nginx.conf");
     std::fs::write(&file, configuration(&prefix, address, nodes, job)).unwrap();
+    std::fs::write(prefix.join("job.lua"), include_str!("job.lua")).unwrap();
+    let secrets = crate::site::secrets(Gateway::default().keys);
+    write_private_file(&prefix.join("secrets"), secrets.as_bytes()).unwrap();
     let child = cpus
         .server("nginx")
         .arg("-p")
@@ -69,16 +91,20 @@ fn configuration(prefix: &Path, address: SocketAddr, nodes: &[String], job: Job)
         .iter()
         .map(|url| format!("server {}; ", url.trim_start_matches("https://")))
         .collect();
-    let (cache, cached) = match job {
-        Job::Cache => (CACHE, CACHED),
-        Job::Forward => ("", ""),
+    let modules = modules().unwrap_or_default();
+    let load = |name| format!("load_module {};\n", modules.join(name).display());
+    let (modules, shared, location) = match job {
+        Job::Cache => (String::new(), CACHE, CACHED),
+        Job::Forward => (String::new(), "", ""),
+        Job::Whole => (load(NDK_MODULE) + &load(LUA_MODULE), LUA, LUA_JOB),
     };
     include_str!("nginx.conf.in")
         .replace("@USER@", user)
         .replace("@NODES@", &nodes)
         .replace("@ADDRESS@", &address.to_string())
-        .replace("@CACHE@", cache)
-        .replace("@CACHED@", cached)
+        .replace("@MODULES@", &modules)
+        .replace("@SHARED@", shared)
+        .replace("@LOCATION@", location)
         .replace("@PREFIX@", &prefix.display().to_string())
 }
 
@@ -89,5 +115,18 @@ const CACHED: &str = r#"proxy_cache answers;
       proxy_cache_key "$request_uri|$request_body";
       proxy_cache_valid 200 1h;
       add_header X-Cache $upstream_cache_status;"#;
+
+const LUA: &str = r#"lua_package_path "@PREFIX@/?.lua;;";
+  lua_shared_dict answers 64m;
+  lua_shared_dict used 8m;
+  init_by_lua_block { job = require "job"; job.load("@PREFIX@/secrets") }"#;
+
+const LUA_JOB: &str = "access_by_lua_block { job.admit() }
+      body_filter_by_lua_block { job.keep() }";
+
+const LUA_MODULE: &str = "ngx_http_lua_module.so";
+
+/// What the Lua module needs.
+const NDK_MODULE: &str = "ndk_http_module.so";
 
 const TRIES: usize = 3;

@@ -90,7 +90,8 @@ fn pace(round: &Round) -> String {
 pub(crate) const NOTES: &str = "
 CPU is the server's own, of all its processes and threads, user and kernel, for one request; best of
 the rounds. The gateway verifies, judges, limits and counts each request; nginx passes on, or looks
-up, and verifies nothing: its cache gives an answer to whoever sends the same body. The rates and
+up, and verifies nothing: its cache gives an answer to whoever sends the same body. With Lua it
+verifies, judges and limits too. In each round all requests reached the nodes, or none. The rates and
 latencies are those of a load that always waits for its answer, with load and nodes on what processors
 are left: they show that nobody starved, and are no claim. TLS 1.3 with X25519 and a P-256 leaf on
 every connection of a client.";
