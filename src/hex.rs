@@ -1,5 +1,5 @@
-//! Lower-case hexadecimal digits, for what each request writes: without an allocation, and compiled with this
-//! crate, since profile `release` does not optimize `data-encoding`, which serves everywhere else.
+//! Lower-case hexadecimal digits, for what every request writes: without an allocation, and compiled with this
+//! crate, since profile `release` does not optimize `data-encoding`, which serves where fewer requests pass.
 
 /// Writes two digits for each of `bytes` over the beginning of `digits`; stops at the end of the shorter one.
 pub(crate) fn write(bytes: &[u8], digits: &mut [u8]) {

@@ -32,6 +32,9 @@ pub const X_GATEWAY_HINT: HeaderName = HeaderName::from_static("x-gateway-hint")
 /// `X-Gateway-Error`: the kind of error of a response that the gateway made itself.
 pub const X_GATEWAY_ERROR: HeaderName = HeaderName::from_static("x-gateway-error");
 
+/// `Cache-Status` (RFC 9211).
+pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+
 /// `RateLimit` (draft-ietf-httpapi-ratelimit-headers): what is left of a rate limit.
 pub const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 

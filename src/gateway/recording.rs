@@ -11,7 +11,7 @@ mod waits;
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::time::Instant;
 
 use super::caller::Payer;
@@ -21,7 +21,7 @@ use super::{Account, Gateway, Rejection, RequestContext, fallback_hint};
 use crate::auth::AuthError;
 use crate::cache::singleflight::Role;
 use crate::cache::{CacheHit, Freshness, InsertOutcome};
-use crate::http_fields::{PREFER, is_conditional};
+use crate::http_fields::{CACHE_STATUS, PREFER, is_conditional};
 use crate::message::VerifiedRequest;
 use crate::metrics::CacheStatus;
 use crate::tick_timer::{TickTimer, TimedOut, within};
@@ -332,6 +332,3 @@ fn has_no_cache(headers: &HeaderMap) -> bool {
         })
     })
 }
-
-/// RFC 9211.
-const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");

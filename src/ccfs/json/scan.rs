@@ -201,15 +201,15 @@ impl<'a> Scanner<'a> {
             }
             return Ok(());
         }
-        self.string_with_escapes(keep)
+        self.string_with_escapes(end, keep)
     }
 
-    fn string_with_escapes(&mut self, keep: Canonicalize) -> Result<(), JsonError> {
+    /// Parses a string whose first plain run ends at `end`.
+    fn string_with_escapes(&mut self, mut end: usize, keep: Canonicalize) -> Result<(), JsonError> {
         let out = self.canonical.len();
         self.position += 1;
         self.canonical.push('"');
         loop {
-            let end = self.plain_run_end(self.position);
             if keep == Canonicalize::All {
                 // The run ends before an ASCII byte or at the end of the source.
                 self.canonical
@@ -226,6 +226,7 @@ impl<'a> Scanner<'a> {
                 }
                 _ => return Err(JsonError::Syntax),
             }
+            end = self.plain_run_end(self.position);
         }
         self.canonical.push('"');
         if keep == Canonicalize::Names {

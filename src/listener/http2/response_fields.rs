@@ -5,21 +5,22 @@ use http::header::{
     LAST_MODIFIED, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderValue};
+use memchr::memmem;
 
-use crate::http_fields::{RATELIMIT, X_REQUEST_ID};
+use crate::http_fields::{CACHE_STATUS, RATELIMIT, X_REQUEST_ID};
 use crate::listener::date;
 
 /// Removes the connection-specific fields (RFC 9113, 8.2.2), adds Date and Content-Length where they are missing,
 /// and marks values that hardly recur as not to be indexed.
 ///
-/// The encoder of `h2` indexes every value, and compares each with all others that it has indexed of the same
-/// name: fields with a new value in each response would fill its table, and take most of its time. The mark is
-/// that of a sensitive value, a literal that is never indexed (RFC 7541, 6.2.3).
+/// The encoder of `h2` indexes nearly every value, and compares each with all others that it has indexed of the
+/// same name: fields with a new value in each response would fill its table, and take most of its time. The mark
+/// is that of a sensitive value, a literal that is never indexed (RFC 7541, 6.2.3).
 pub(super) fn complete(headers: &mut HeaderMap, content_length: Option<u64>) {
     let mut has_connection_specific = false;
     for (name, value) in headers.iter_mut() {
         has_connection_specific |= CONNECTION_SPECIFIC.contains(name);
-        if HARDLY_RECURRING.contains(name) {
+        if HARDLY_RECURRING.contains(name) || (*name == CACHE_STATUS && has_ttl(value)) {
             value.set_sensitive(true);
         }
     }
@@ -36,6 +37,11 @@ pub(super) fn complete(headers: &mut HeaderMap, content_length: Option<u64>) {
     }
 }
 
+/// Whether a `Cache-Status` tells the seconds that are left (RFC 9211, 2.5); the others are few.
+fn has_ttl(value: &HeaderValue) -> bool {
+    memmem::find(value.as_bytes(), b"ttl=").is_some()
+}
+
 /// RFC 9113, 8.2.2.
 const CONNECTION_SPECIFIC: [HeaderName; 5] = [
     CONNECTION,
@@ -45,7 +51,7 @@ const CONNECTION_SPECIFIC: [HeaderName; 5] = [
     UPGRADE,
 ];
 
-/// `h2` indexes no Content-Length, ETag, Location and Set-Cookie by itself.
+/// Age, Content-Length, ETag, Location and Set-Cookie are those that `h2` does not index by itself.
 const HARDLY_RECURRING: [HeaderName; 5] = [
     X_REQUEST_ID,
     RATELIMIT,
@@ -69,6 +75,19 @@ mod tests {
         assert_eq!(headers.remove(CONTENT_LENGTH).unwrap(), "7");
         assert!(headers.remove(DATE).is_some());
         assert!(headers.is_empty(), "{headers:?}");
+    }
+
+    #[test]
+    fn a_lifetime_is_not_indexed_and_other_cache_states_are() {
+        for (state, expected) in [
+            ("ccfs-gateway; hit; ttl=27300", true),
+            ("ccfs-gateway; fwd=uri-miss", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(CACHE_STATUS, HeaderValue::from_static(state));
+            complete(&mut headers, None);
+            assert_eq!(headers[CACHE_STATUS].is_sensitive(), expected, "{state}");
+        }
     }
 
     #[test]

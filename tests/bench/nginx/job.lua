@@ -1,6 +1,6 @@
--- The gateway's job as nginx does it with Lua: verifies the auth-v2 signature, judges the body, limits the access
--- key, and answers from a shared dictionary, or lets nginx forward the request and keeps its response. Only what
--- the bench needs: nothing is converted or signed again, counted or reloaded.
+-- Much of the gateway's job in nginx: verifies the auth-v2 signature, judges the body, limits the access key, and
+-- answers from a shared dictionary, or lets nginx forward the request and keeps its response. Only what the bench
+-- needs: nothing is converted or signed again, counted or reloaded.
 
 local ffi = require "ffi"
 local bit = require "bit"
@@ -80,7 +80,7 @@ local function signing_key(prefix, access_key, time)
             return nil
         end
         local zone = os.time() - os.time(os.date "!*t")
-        local date = { year = year, month = month, day = day, hour = hour, min = minute, sec = second }
+        local date = { year = year, month = month, day = day, hour = hour, min = minute, sec = second, isdst = false }
         known = { key = hmac(secret, prefix), signed_at = os.time(date) + zone }
         if kept == 1000 then
             signing_keys, kept = {}, 0

@@ -18,20 +18,22 @@ pub(crate) enum Job {
     Cache,
     /// Forward every request.
     Forward,
-    /// The gateway's job, in Lua: verify, judge, limit, and respond from its cache or forward.
+    /// Much of the gateway's job, in Lua: verify, judge, limit, and respond from its cache or forward.
     Whole,
 }
 
-/// Whether the nginx on the PATH has the Lua module of Debian's packages, and what that needs.
-pub(crate) fn has_lua() -> bool {
-    modules().is_some_and(|modules| modules.join(LUA_MODULE).exists())
+/// Whether the nginx on the PATH can do [`Job::Whole`]: it has the Lua module of Debian's packages, and what the
+/// job needs. Without them nginx says what is missing.
+pub(crate) fn has_lua(cpus: &Cpus, site: &Site) -> bool {
+    let nowhere = ["https://127.0.0.1:1".to_owned()];
+    (0..TRIES).any(|_| try_start(cpus, site, &nowhere, Job::Whole).is_some())
 }
 
 /// The directory of the modules that nginx can load.
 fn modules() -> Option<PathBuf> {
     let output = Command::new("nginx").arg("-V").output().ok()?;
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    let mut options = text.split(' ');
+    let mut options = text.split_whitespace();
     options
         .find_map(|option| option.strip_prefix("--modules-path="))
         .map(PathBuf::from)
@@ -57,9 +59,11 @@ fn try_start(cpus: &Cpus, site: &Site, nodes: &[String], job: Job) -> Option<Ser
     let address = free_address();
     let file = prefix.join("nginx.conf");
     std::fs::write(&file, configuration(&prefix, address, nodes, job)).unwrap();
-    std::fs::write(prefix.join("job.lua"), include_str!("job.lua")).unwrap();
-    let secrets = crate::site::secrets(Gateway::default().keys);
-    write_private_file(&prefix.join("secrets"), secrets.as_bytes()).unwrap();
+    if job == Job::Whole {
+        std::fs::write(prefix.join("job.lua"), include_str!("job.lua")).unwrap();
+        let secrets = crate::site::secrets(Gateway::default().keys);
+        write_private_file(&prefix.join("secrets"), secrets.as_bytes()).unwrap();
+    }
     let child = cpus
         .server("nginx")
         .arg("-p")
