@@ -129,7 +129,7 @@ fn framing(response: &[u8]) -> io::Result<Option<(u64, usize)>> {
     Ok(Some((length.ok_or_else(wrong)?, end + 4)))
 }
 
-/// One at a time of an HTTP/1.1 connection, or one of the streams of an HTTP/2 connection.
+/// Sends one request at a time: on an HTTP/1.1 connection, or on one of the streams of an HTTP/2 connection.
 enum Requester {
     Http1(Box<Connection>),
     Http2(http2::Stream),

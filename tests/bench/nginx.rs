@@ -94,6 +94,11 @@ struct Stage<'a> {
 }
 
 impl Stage<'_> {
+    /// Whether the nginx of this machine can do a job.
+    fn can(&self, job: Job) -> bool {
+        job != Job::Whole || self.has_lua
+    }
+
     /// What cannot be cached.
     async fn forwarded(&self, nodes: &[Node]) {
         for (name, job, protocol) in [
@@ -105,7 +110,7 @@ impl Stage<'_> {
             ("the same over HTTP/2", Job::Forward, Protocol::Http2),
             (WHOLE_JOB, Job::Whole, Protocol::Http1),
         ] {
-            if job == Job::Whole && !self.has_lua {
+            if !self.can(job) {
                 continue;
             }
             let calls = (0..2_000).map(|call| recording(0, &format!("16377-{call}")));
@@ -127,7 +132,7 @@ impl Stage<'_> {
             ("small POST, served from the cache", Job::Cache),
             (WHOLE_JOB, Job::Whole),
         ] {
-            if job == Job::Whole && !self.has_lua {
+            if !self.can(job) {
                 continue;
             }
             let calls = (0..100).map(|call| recording(0, &format!("16377-{call}")));

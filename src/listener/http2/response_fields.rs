@@ -37,7 +37,7 @@ pub(super) fn complete(headers: &mut HeaderMap, content_length: Option<u64>) {
     }
 }
 
-/// Whether a `Cache-Status` tells the seconds that are left (RFC 9211, 2.5); the others are few.
+/// Whether a `Cache-Status` tells the seconds that are left (RFC 9211, 2.4); the others are few.
 fn has_ttl(value: &HeaderValue) -> bool {
     memmem::find(value.as_bytes(), b"ttl=").is_some()
 }

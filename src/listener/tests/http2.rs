@@ -8,7 +8,9 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
+use tokio_rustls::client::TlsStream;
 
 use super::support::*;
 use crate::drain::Phase;
@@ -238,7 +240,7 @@ async fn a_client_that_resets_too_many_streams_is_closed() {
     assert_eq!(server.count(ConnectionEndReason::ProtocolError), 1);
     // In one write with their heads.
     let mut client = server.connect_tls("h2").await;
-    let mut bytes = [PREFACE, b"\0\0\0\x04\0\0\0\0\0"].concat();
+    let mut bytes = [PREFACE, NO_SETTINGS].concat();
     for stream in (1..=251).step_by(2) {
         bytes.extend(headers(stream, b"/wait"));
         bytes.extend([0, 0, 4, RST_STREAM, 0, 0, 0, 0, stream, 0, 0, 0, 8]);
@@ -258,15 +260,21 @@ fn headers(stream: u8, path: &[u8; 5]) -> Vec<u8> {
     frame
 }
 
+/// A client that has sent its preface, to be used with raw frames.
+async fn connect_frames(server: &TestListener) -> Client<TlsStream<TcpStream>> {
+    let mut client = server.connect_tls("h2").await;
+    client.send([PREFACE, NO_SETTINGS].concat()).await;
+    client
+}
+
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+const NO_SETTINGS: &[u8] = b"\0\0\0\x04\0\0\0\0\0";
 
 #[tokio::test]
 async fn values_that_hardly_recur_are_not_indexed() {
     let server = TestListener::new(Options::tls()).await;
-    let mut client = server.connect_tls("h2").await;
-    client
-        .send([PREFACE, b"\0\0\0\x04\0\0\0\0\0"].concat())
-        .await;
+    let mut client = connect_frames(&server).await;
     let mut blocks = Vec::new();
     for stream in [1, 3] {
         client.send(headers(stream, b"/pair")).await;
@@ -288,10 +296,7 @@ async fn values_that_hardly_recur_are_not_indexed() {
 #[tokio::test]
 async fn a_client_that_ignores_goaway_is_refused() {
     let server = TestListener::new(Options::tls()).await;
-    let mut client = server.connect_tls("h2").await;
-    client
-        .send([PREFACE, b"\0\0\0\x04\0\0\0\0\0"].concat())
-        .await;
+    let mut client = connect_frames(&server).await;
     client.send(headers(1, b"/last")).await;
     client.frame_of(GOAWAY).await;
     client.send(headers(3, b"/wait")).await;
@@ -317,10 +322,7 @@ async fn a_control_frame_flood_closes_the_connection() {
         b"\0\0\x01\x4d\0\0\0\0\0x",
     ] {
         let before = server.count(ConnectionEndReason::ControlFlood);
-        let mut client = server.connect_tls("h2").await;
-        client
-            .send([PREFACE, b"\0\0\0\x04\0\0\0\0\0"].concat())
-            .await;
+        let mut client = connect_frames(&server).await;
         client.send(frame.repeat(900)).await;
         client.send(headers(1, b"/last")).await;
         client.frame_of(GOAWAY).await;

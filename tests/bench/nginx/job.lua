@@ -157,15 +157,15 @@ function job.admit()
     if not access_key then
         return refuse(401, "0300001")
     end
-    local subject = subject(fields, body)
-    if not subject then
+    local wanted = subject(fields, body)
+    if not wanted then
         return refuse(400, "0300002")
     end
     local used = ngx.shared.used:incr(access_key .. ngx.time(), 1, 0, 2)
     if used and used > PER_SECOND then
         return refuse(429, "0300009")
     end
-    local key = access_key .. "|" .. subject
+    local key = access_key .. "|" .. wanted
     local answer = ngx.shared.answers:get(key)
     ngx.header["Cache-Control"] = "no-store"
     if answer then
