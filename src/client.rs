@@ -98,8 +98,8 @@ impl Client {
         let reused = match self.checkout(request.authority()) {
             None => None,
             Some(mut connection) => match connection.send(request).await {
-                // RFC 9113, 8.7: the server has not processed the request; its GOAWAY is on the way.
-                Err(error) if error.is_refused_stream() => None,
+                // The server closes the connection, or its GOAWAY is on the way.
+                Err(error) if error.is_unprocessed() => None,
                 sent => Some((connection, sent?)),
             },
         };

@@ -66,13 +66,15 @@ impl ClientError {
         }
     }
 
-    /// Whether the server refused an HTTP/2 stream without processing its request.
-    pub(super) fn is_refused_stream(&self) -> bool {
+    /// Whether the server has not processed the request: it was never sent, because the connection closed before,
+    /// or its HTTP/2 stream was refused (RFC 9113, 8.7).
+    pub(super) fn is_unprocessed(&self) -> bool {
         let Self::Http(error) = self else {
             return false;
         };
         let source = error.source().and_then(|it| it.downcast_ref::<h2::Error>());
-        source.is_some_and(|error| error.reason() == Some(h2::Reason::REFUSED_STREAM))
+        error.is_canceled()
+            || source.is_some_and(|error| error.reason() == Some(h2::Reason::REFUSED_STREAM))
     }
 
     pub(super) fn from_body(error: Box<dyn Error + Send + Sync>) -> Self {
